@@ -1,0 +1,77 @@
+"""Checks of arguments: errors for people, raised before anything is traced."""
+
+import math
+import numbers
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_INTERVAL = re.compile(r"([\[(])\s*(\S+)\s*,\s*(\S+)\s*([\])])")
+
+
+def known_value(value: Any) -> float | None:
+    """The number behind a Python, NumPy or concrete JAX scalar; None if only known at run time.
+
+    A low-precision array is left alone: rounding may have carried a good value onto a bound
+    (0.999 is 1 in bfloat16).
+    """
+    if isinstance(value, jax.core.Tracer) or callable(value):
+        return None
+    if isinstance(value, jax.Array) and jnp.finfo(jnp.result_type(value, jnp.bfloat16)).bits < 32:
+        return None
+    return float(value)
+
+
+def check_scalar(name: str, value: Any, interval: str, *, schedule: bool = False) -> None:
+    """Refuse `value` unless it is a scalar inside `interval`, written as in "[0, 1)"."""
+    kinds = "a number, a scalar array" + (" or a schedule (step -> value)" if schedule else "")
+    if callable(value):
+        if schedule:
+            return
+        raise TypeError(f"{name} must be {kinds}, got {value!r}")
+    if isinstance(value, (bool, np.bool_)) or not isinstance(
+        value, (numbers.Real, np.ndarray, jax.Array)
+    ):
+        raise TypeError(f"{name} must be {kinds}, got {value!r}")
+    if np.shape(value) != ():
+        raise ValueError(f"{name} must be {kinds}, got an array of shape {np.shape(value)}")
+    number = known_value(value)
+    if number is None:
+        return
+    match = _INTERVAL.fullmatch(interval)
+    assert match is not None, interval
+    low, high = float(match[2]), float(match[3])
+    above = number >= low if match[1] == "[" else number > low
+    below = number <= high if match[4] == "]" else number < high
+    if math.isnan(number) or not (above and below):
+        raise ValueError(f"{name} must be in {interval}, got {value!r}")
+
+
+def check_count(name: str, value: Any, low: int = 1) -> None:
+    """Refuse `value` unless it is a whole number of at least `low`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if value < low:
+        raise ValueError(f"{name} must be at least {low}, got {value}")
+
+
+def check_key(key: Any, *, optional: bool = False) -> None:
+    """Refuse anything but a random key: one from `jax.random.key`, or a legacy uint32 key."""
+    if optional and key is None:
+        return
+    dtype = getattr(key, "dtype", None)
+    if dtype is not None:
+        if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+            if np.shape(key) == ():
+                return
+            raise ValueError(
+                f"key must be a single random key, got {np.shape(key)} of them; "
+                "use jax.vmap to run once for each"
+            )
+        if dtype == jnp.uint32 and np.ndim(key) == 1:
+            return
+    got = repr(key) if dtype is None else f"an array of dtype {dtype} and shape {np.shape(key)}"
+    raise TypeError(f"key must be a random key such as jax.random.key(0), got {got}")

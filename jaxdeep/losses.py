@@ -1,0 +1,61 @@
+"""Losses: one value per example; the objective takes the mean."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+
+def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
+    """Cross-entropy of softmax(logits) against labels: ``−Σ_c p_c log softmax(logits)_c``.
+
+    Args:
+      logits: ``(…, classes)``.
+      labels: classes as integers, of shape ``(…)``, or probabilities (one-hot, smoothed) of shape
+        ``(…, classes)``.
+
+    Returns:
+      One loss per example, of shape ``(…)``, in the dtype of the logits.
+
+    Raises:
+      ValueError: shapes that do not fit; integer labels outside ``[0, classes)``, as far as their
+        values are known (not traced).
+      TypeError: labels of shape ``(…)`` that are not integers.
+
+    Source: `optax.losses`, with the labels checked.
+
+    >>> import jax.numpy as jnp
+    >>> softmax_cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3])).round(3).tolist()  # log 4
+    [1.3860000371932983, 1.3860000371932983]
+    """
+    if jnp.ndim(logits) < 1:
+        raise ValueError("logits need an axis of classes, got a scalar")
+    if jnp.shape(labels) == jnp.shape(logits):
+        return optax.losses.softmax_cross_entropy(logits, jnp.asarray(labels, logits.dtype))
+    check_classes(logits, labels)
+    return optax.losses.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(labels))
+
+
+def check_classes(outputs: Any, labels: Any) -> None:
+    """Refuse integer labels that do not fit outputs of shape ``(…, classes)``."""
+    shape, classes = jnp.shape(outputs)[:-1], jnp.shape(outputs)[-1]
+    if jnp.shape(labels) != shape:
+        raise ValueError(
+            f"labels must have shape {shape} (classes as integers) or {(*shape, classes)} "
+            f"(probabilities) for outputs of shape {jnp.shape(outputs)}, got {jnp.shape(labels)}"
+        )
+    if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
+        raise TypeError(
+            f"labels of shape {shape} must be integers, got {jnp.result_type(labels)}"
+        )
+    if isinstance(labels, jax.core.Tracer) or np.size(labels) == 0:
+        return
+    known = np.asarray(labels)
+    low, high = known.min(), known.max()
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"labels must be in [0, {classes}) for outputs of {classes} classes, got labels from "
+            f"{low} to {high}"
+        )

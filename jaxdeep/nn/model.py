@@ -1,0 +1,121 @@
+"""`Model`: two pure functions, and what there is to know about them."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+
+
+class Init(Protocol):
+    """``init(key, x) -> (params, state)``; `x` is an example input or its shape."""
+
+    def __call__(self, key: jax.Array, x: Any, /) -> tuple[dict[str, Any], dict[str, Any]]: ...
+
+
+class Apply(Protocol):
+    """``apply(params, state, x, *, train=False, key=None) -> (y, state)``."""
+
+    def __call__(
+        self, params: Any, state: Any, x: Any, /, *, train: bool = False, key: Any = None
+    ) -> tuple[Any, Any]: ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Model:
+    """A model, a layer or a whole network: two pure functions over plain nested dicts of arrays.
+
+    * ``params, state = model.init(key, x)`` makes what it learns (`params`) and what it
+      accumulates (`state`: batch-norm statistics). `x` is an example batch or a
+      `jax.ShapeDtypeStruct`; only its shape and dtype are used.
+    * ``y, state = model.apply(params, state, x, train=False, key=None)`` runs it. The two switches
+      are independent: ``train=True`` uses and updates batch statistics; a `key` switches randomness
+      on. Both is training, neither is inference, and a key without `train` is one MC dropout sample.
+
+    Any pair of functions of these forms is a model: ``Model(init, apply)``. The other fields let
+    tools look inside:
+
+    Attributes:
+      kind: what it is, as in ``"dense"``; names layers in `serial` and in `summary`.
+      config: the arguments it was made with.
+      layers: for a combinator, its layers by name.
+      combine: for a combinator, the function from named layers to the model, so that a model can be
+        made again with layers replaced.
+      stochastic: whether a key makes a difference; if not, none is derived for it.
+
+    >>> double = Model(lambda key, x: ({}, {}), lambda params, state, x, **_: (2 * x, state))
+    >>> double.apply({}, {}, 21)
+    (42, {})
+    """
+
+    init: Init
+    apply: Apply
+    kind: str = "model"
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    layers: Mapping[str, "Model"] = dataclasses.field(default_factory=dict)
+    combine: Callable[[Mapping[str, "Model"]], "Model"] | None = None
+    stochastic: bool = True
+
+    def __repr__(self) -> str:
+        if not self.layers:
+            given = ", ".join(f"{name}={_show(value)}" for name, value in self.config.items())
+            return f"{self.kind}({given})"
+        inside = "".join(
+            f"    {name}={layer!r},\n".replace("\n", "\n    ").rstrip(" ")
+            for name, layer in self.layers.items()
+        )
+        return f"{self.kind}(\n{inside})"
+
+
+def _show(value: Any) -> str:
+    return getattr(value, "__name__", None) or repr(value)
+
+
+def stateless(function: Callable[[Any], Any], kind: str, /, **config: Any) -> Model:
+    """A model that learns nothing, accumulates nothing and is not random: ``y = function(x)``."""
+
+    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {}, {}
+
+    def apply(
+        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None
+    ) -> tuple[Any, Any]:
+        return function(x), state
+
+    return Model(init, apply, kind, config, stochastic=False)
+
+
+def spec(x: Any) -> Any:
+    """Shapes and dtypes of `x` (arrays, NumPy arrays, `jax.ShapeDtypeStruct`, any pytree of them)."""
+    return jax.tree.map(
+        lambda leaf: leaf
+        if isinstance(leaf, jax.ShapeDtypeStruct)
+        else jax.ShapeDtypeStruct(jnp.shape(leaf), jax.dtypes.canonicalize_dtype(jnp.result_type(leaf))),
+        x,
+    )
+
+
+def float_dtype(dtype: Any) -> Any:
+    """`dtype` itself if it is a float, else JAX's default float (for integer and boolean inputs)."""
+    return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
+
+
+@contextlib.contextmanager
+def located(name: str) -> Iterator[None]:
+    """Put the layer's path in front of the error of a layer: ``block/dense0: …``."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError) as error:
+        if type(error) not in (ValueError, TypeError, KeyError):
+            raise  # JAX's own tracer errors carry more than a message
+        path, kind, message = getattr(error, "_layer", (None, type(error), str(error)))
+        if kind is KeyError:
+            kind, message = ValueError, f"the parameters or the state lack {message}"
+        path = name if path is None else f"{name}/{path}"
+        told = kind(f"{path}: {message}")
+        told._layer = (path, kind, message)  # type: ignore[attr-defined]
+        raise told from error

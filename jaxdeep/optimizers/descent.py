@@ -1,0 +1,206 @@
+"""Gradient descent and momentum: `sgd` and the true look-ahead of `nag`."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdeep.optimizers.transform import (
+    DECAY,
+    Hyper,
+    Numeric,
+    PyTree,
+    Rule,
+    TransformState,
+    descend,
+    drive,
+    initial_scalars,
+    stays,
+    transform,
+    zeros_slot,
+)
+
+
+def trace(momentum: Numeric, *, nesterov: bool = False, accumulator_dtype: Any = None) -> Rule:
+    """The rule of momentum: ``b ← momentum · b + g``, passing on b, or ``g + momentum · b``."""
+
+    def update(
+        g: Any, slots: dict[str, Any], s: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        b = s["momentum"] * slots["trace"] + g
+        return (g + s["momentum"] * b if nesterov else b), {"trace": b}
+
+    return Rule(
+        {"momentum": Hyper(momentum, DECAY)}, update, {"trace": zeros_slot(accumulator_dtype)}
+    )
+
+
+def sgd(
+    learning_rate: Numeric,
+    *,
+    momentum: Numeric | None = None,
+    nesterov: bool = False,
+    lr_in_trace: bool = False,
+    accumulator_dtype: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Stochastic gradient descent, with momentum and Nesterov's reformulated momentum.
+
+    ::
+
+        without momentum     θ ← θ − η g
+        momentum             b ← β b + g;        θ ← θ − η b
+        … nesterov           b ← β b + g;        θ ← θ − η (g + β b)
+        … lr_in_trace        m ← β m − η g;      θ ← θ + m
+        … both               m ← β m − η g;      θ ← θ + β m − η g
+
+    With η outside the trace this is `optax.sgd` and PyTorch's SGD; with ``lr_in_trace=True`` it is the
+    textbook's and Keras'. The two agree while η is constant and differ once a schedule moves it.
+    ``nesterov`` reports the look-ahead point; for the iterates of the paper use `nag`.
+
+    Args:
+      learning_rate: η ≥ 0; a number, a schedule or a scalar array. No default.
+      momentum: β in [0, 1), likewise; None keeps no trace at all.
+      nesterov: use the reformulated look-ahead; needs `momentum`.
+      lr_in_trace: accumulate ``−η g`` rather than ``g``; needs `momentum`.
+      accumulator_dtype: dtype of the trace; that of the parameters by default.
+
+    Raises:
+      ValueError: η < 0, β outside [0, 1), `nesterov` or `lr_in_trace` without momentum.
+
+    Source: Polyak (1964); Sutskever et al. (ICML 2013); semantics of optax 0.2.
+
+    >>> import jax, jax.numpy as jnp, optax
+    >>> optimizer = sgd(0.1, momentum=0.9)
+    >>> x = jnp.array([1.0, -2.0]); state = optimizer.init(x)
+    >>> for _ in range(200):
+    ...     updates, state = optimizer.update(jax.grad(lambda x: (x**2).sum())(x), state, x)
+    ...     x = optax.apply_updates(x, updates)
+    >>> bool(abs(x).max() < 1e-3)
+    True
+    """
+    step = descend(learning_rate)
+    if momentum is None:
+        if nesterov or lr_in_trace:
+            raise ValueError(
+                "nesterov and lr_in_trace need a momentum, got "
+                f"momentum=None, nesterov={nesterov}, lr_in_trace={lr_in_trace}"
+            )
+        return transform(step)
+    momentum_rule = trace(momentum, nesterov=nesterov, accumulator_dtype=accumulator_dtype)
+    return transform(step, momentum_rule) if lr_in_trace else transform(momentum_rule, step)
+
+
+class NagState(NamedTuple):
+    """State of `nag`.
+
+    Attributes:
+      transform: count, hyperparameters and the trace m.
+      lookahead: the momentum of the coming update, at which its gradient must be taken, if a
+        schedule or an array drives the momentum; None if it stays as set.
+    """
+
+    transform: TransformState
+    lookahead: jax.Array | None
+
+    @property
+    def momentum(self) -> jax.Array:
+        """The momentum of the coming update."""
+        return self.transform.hyperparams["momentum"] if self.lookahead is None else self.lookahead
+
+
+def nag(
+    learning_rate: Numeric, *, momentum: Numeric = 0.9, accumulator_dtype: Any = None
+) -> optax.GradientTransformationExtraArgs:
+    """Nesterov accelerated gradient with the true look-ahead.
+
+    ::
+
+        m ← β m − η ∇J(θ + β m);    θ ← θ + m
+
+    The gradient must be taken at ``θ + β m``, which is ``lookahead(opt_state, params)``;
+    `jaxdeep.train.make_step` and `jaxdeep.fit` do so. The parameters stay θ. (The reformulation in
+    optax, Keras and PyTorch, ``sgd(…, nesterov=True)`` here, takes the gradient at its own
+    parameters, which are the look-ahead points: ``θ + β m`` of this one, to rounding, if η is inside
+    the trace or constant.)
+
+    Args:
+      learning_rate: η ≥ 0; a number, a schedule or a scalar array; it is inside m.
+      momentum: β in [0, 1), likewise.
+      accumulator_dtype: dtype of m; that of the parameters by default.
+
+    Raises:
+      ValueError: η < 0, β outside [0, 1).
+
+    Source: Nesterov (1983); Sutskever et al. (ICML 2013), equations 3 and 4.
+
+    >>> import jax, jax.numpy as jnp, optax
+    >>> optimizer = nag(0.1, momentum=0.5)
+    >>> x = jnp.array(1.0); state = optimizer.init(x)
+    >>> for _ in range(2):
+    ...     grads = jax.grad(lambda x: x**2 / 2)(lookahead(state, x))
+    ...     updates, state = optimizer.update(grads, state, x)
+    ...     x = optax.apply_updates(x, updates)
+    >>> round(float(x), 6)  # m = -0.1, x = 0.9; m = -0.05 - 0.1 * 0.85 = -0.135, x = 0.765
+    0.765
+    """
+    trace_rule = trace(momentum, accumulator_dtype=accumulator_dtype)
+    inner = transform(descend(learning_rate), trace_rule)
+    driven = {} if stays(momentum) else {"momentum": trace_rule.hyperparams["momentum"]}
+
+    def coming(count: jax.Array) -> jax.Array | None:
+        return drive(driven, count).get("momentum")
+
+    def init(params: PyTree) -> NagState:
+        state = inner.init(params)
+        return NagState(state, coming(state.count))
+
+    def update(
+        updates: PyTree, state: NagState, params: PyTree | None = None, **extra: Any
+    ) -> tuple[PyTree, NagState]:
+        updates, new = inner.update(updates, state.transform, params)
+        return updates, NagState(new, coming(new.count))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def lookahead(opt_state: PyTree, params: PyTree) -> PyTree:
+    """Where the next gradient is to be taken: ``θ + β m`` under `nag`, else `params` themselves.
+
+    The state of `nag` is found inside `optax.chain`, `optax.masked` and other wrappers; a leaf that a
+    mask leaves out stays where it is.
+
+    Args:
+      opt_state: the state of any optax optimizer.
+      params: the parameters θ.
+
+    Returns:
+      A pytree like `params`, with their dtypes.
+
+    >>> import jax.numpy as jnp, optax
+    >>> optimizer = optax.chain(optax.clip(1.0), nag(0.1, momentum=0.5))
+    >>> x = jnp.array(1.0); state = optimizer.init(x)
+    >>> updates, state = optimizer.update(jnp.array(1.0), state, x)  # m = -0.1
+    >>> round(float(lookahead(state, x + updates)), 6)  # 0.9 + 0.5 * -0.1
+    0.85
+    """
+
+    def is_nag(node: Any) -> bool:
+        return isinstance(node, NagState)
+
+    for node in jax.tree.leaves(opt_state, is_leaf=is_nag):
+        if is_nag(node):
+            params = jax.tree.map(
+                lambda m, p, beta=node.momentum: _ahead(p, m, beta),
+                node.transform.slots["trace"],
+                params,
+                is_leaf=lambda m: isinstance(m, optax.MaskedNode),
+            )
+    return params
+
+
+def _ahead(p: Any, m: Any, beta: jax.Array) -> Any:
+    if isinstance(m, optax.MaskedNode):
+        return p
+    dtype = jnp.promote_types(jnp.promote_types(jnp.result_type(p), m.dtype), jnp.float32)
+    return (p.astype(dtype) + beta.astype(dtype) * m.astype(dtype)).astype(jnp.result_type(p))

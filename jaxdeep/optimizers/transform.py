@@ -1,0 +1,219 @@
+"""From the arithmetic of one leaf to an optax transformation.
+
+A `Rule` says what one leaf accumulates and how its gradient becomes an update. `transform` lifts a
+sequence of rules over a pytree: one pass per leaf, whatever the number of rules, with the
+hyperparameters as named scalar leaves of one `TransformState`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxdeep import _checks
+
+PyTree = Any
+Numeric = Any  # a number, a scalar array, or a schedule step -> value
+
+
+class Hyper(NamedTuple):
+    """A hyperparameter: what it was given as, and the interval it must lie in."""
+
+    value: Numeric
+    interval: str
+
+
+class Scalar(NamedTuple):
+    """A hyperparameter in force, and its complement 1 − value.
+
+    float32 keeps 0.999 to 6e-8, which would leave 1 − 0.999 with a relative error of 1e-5; a
+    complement taken from the Python float has none.
+    """
+
+    value: Any
+    complement: Any
+
+
+class Rule(NamedTuple):
+    """What happens to one leaf.
+
+    Attributes:
+      hyperparams: its hyperparameters by name.
+      update: ``(g, slots, s) -> (update, slots)`` for one leaf, with its slots and the scalars by
+        name; g and the slots come in at least float32.
+      slots: what a leaf accumulates, by name: functions from the parameter leaf to the initial array.
+      scalars: ``(hyperparameters as Scalar, t) -> scalars`` used by `update`, computed once for the
+        whole tree; t is 1 at the first update.
+    """
+
+    hyperparams: Mapping[str, Hyper]
+    update: Callable[[Any, dict[str, Any], dict[str, Any]], tuple[Any, dict[str, Any]]]
+    slots: Mapping[str, Callable[[Any], Any]] = {}
+    scalars: Callable[[Mapping[str, Scalar], Any], dict[str, Any]] = lambda h, t: {
+        name: scalar.value for name, scalar in h.items()
+    }
+
+
+class TransformState(NamedTuple):
+    """State of a jaxdeep transformation.
+
+    Attributes:
+      count: updates done, int32.
+      hyperparams: values that stay as set, float32 (float64 with x64 on), by name.
+      driven: values that a schedule or an array drives, as the last update used them, by name.
+      rounding: what `hyperparams` lost to rounding, by name, where precision needs it.
+      slots: what the leaves accumulate: pytrees like the parameters, by name.
+    """
+
+    count: jax.Array
+    hyperparams: dict[str, jax.Array]
+    driven: dict[str, jax.Array]
+    rounding: dict[str, jax.Array]
+    slots: dict[str, PyTree]
+
+
+def transform(*rules: Rule) -> optax.GradientTransformationExtraArgs:
+    """The optax transformation that applies `rules`, one after another, to every leaf.
+
+    Arithmetic is done in at least float32; slots keep their own dtype and updates get the dtype of
+    the parameters (of the gradients if no parameters are passed).
+    """
+    hypers = {name: hyper for rule in rules for name, hyper in rule.hyperparams.items()}
+    makers = {name: make for rule in rules for name, make in rule.slots.items()}
+    for name, hyper in hypers.items():
+        _checks.check_scalar(name, hyper.value, hyper.interval, schedule=True)
+
+    def init(params: PyTree) -> TransformState:
+        slots = {name: jax.tree.map(make, params) for name, make in makers.items()}
+        return TransformState(jnp.zeros((), jnp.int32), *initial_scalars(hypers), slots)
+
+    def update(
+        updates: PyTree, state: TransformState, params: PyTree | None = None, **extra: Any
+    ) -> tuple[PyTree, TransformState]:
+        count = optax.safe_increment(state.count)
+        driven = drive(hypers, state.count)
+        in_force = scalars_in_force(state, driven)
+        scalars: dict[str, Any] = {}
+        for rule in rules:
+            own = {name: in_force[name] for name in rule.hyperparams}
+            scalars |= rule.scalars(own, count.astype(jnp.result_type(float)))
+
+        leaves, structure = jax.tree.flatten(updates)
+        likes = leaves if params is None else structure.flatten_up_to(params)
+        columns = [structure.flatten_up_to(tree) for tree in state.slots.values()]
+        cast = _cast_by_dtype(scalars)
+        new_leaves, new_columns = [], [[] for _ in columns]
+        for i, (g, like) in enumerate(zip(leaves, likes)):
+            slots = {name: column[i] for name, column in zip(state.slots, columns)}
+            u, new_slots = _update_leaf(rules, g, slots, cast, like)
+            new_leaves.append(u)
+            for name, column in zip(state.slots, new_columns):
+                column.append(new_slots[name])
+        slots = {
+            name: jax.tree.unflatten(structure, column)
+            for name, column in zip(state.slots, new_columns)
+        }
+        return (
+            jax.tree.unflatten(structure, new_leaves),
+            TransformState(count, state.hyperparams, driven, state.rounding, slots),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _update_leaf(
+    rules: tuple[Rule, ...],
+    g: Any,
+    slots: dict[str, Any],
+    cast: Callable[[Any], dict[str, Any]],
+    like: Any,
+) -> tuple[Any, dict[str, Any]]:
+    dtype = jnp.promote_types(jnp.result_type(g), jnp.float32)
+    for slot in slots.values():
+        dtype = jnp.promote_types(dtype, slot.dtype)
+    u = jnp.asarray(g, dtype)
+    wide = {name: slot.astype(dtype) for name, slot in slots.items()}
+    for rule in rules:
+        u, changed = rule.update(u, wide, cast(dtype))
+        wide = wide | changed
+    kept = {name: wide[name].astype(slot.dtype) for name, slot in slots.items()}
+    return u.astype(jnp.result_type(like)), kept
+
+
+def _cast_by_dtype(scalars: dict[str, Any]) -> Callable[[Any], dict[str, Any]]:
+    """Scalars in the dtype of a leaf's arithmetic, cast once for all leaves of that dtype."""
+    done: dict[Any, dict[str, Any]] = {}
+
+    def cast(dtype: Any) -> dict[str, Any]:
+        if dtype not in done:
+            done[dtype] = jax.tree.map(lambda s: jnp.asarray(s, dtype), scalars)
+        return done[dtype]
+
+    return cast
+
+
+def stays(value: Numeric) -> bool:
+    """Whether a hyperparameter keeps the value in the state (a number) or is driven from outside."""
+    return not callable(value) and not isinstance(value, jax.Array)
+
+
+def initial_scalars(
+    hypers: Mapping[str, Hyper],
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array], dict[str, jax.Array]]:
+    """The fields `hyperparams`, `driven` and `rounding` of a new state."""
+    dtype = jnp.result_type(float)
+    set_ = {name: float(h.value) for name, h in hypers.items() if stays(h.value)}
+    hyperparams = {name: jnp.asarray(value, dtype) for name, value in set_.items()}
+    rounding = {
+        name: jnp.asarray(value - float(np.asarray(value, dtype)), dtype)
+        for name, value in set_.items()
+        if hypers[name].interval == DECAY
+    }
+    return hyperparams, drive(hypers, jnp.zeros((), jnp.int32)), rounding
+
+
+def drive(hypers: Mapping[str, Hyper], step: Any) -> dict[str, jax.Array]:
+    """Values of the driven hyperparameters at `step`."""
+    dtype = jnp.result_type(float)
+    values = {}
+    for name, hyper in hypers.items():
+        if not stays(hyper.value):
+            value = hyper.value(step) if callable(hyper.value) else hyper.value
+            if jnp.shape(value) != ():
+                raise ValueError(
+                    f"the schedule of {name} must return a scalar, got shape {jnp.shape(value)}"
+                )
+            values[name] = jnp.asarray(value, dtype)
+    return values
+
+
+def scalars_in_force(
+    state: TransformState, driven: Mapping[str, jax.Array]
+) -> dict[str, Scalar]:
+    """Every hyperparameter with its complement."""
+    scalars = {name: Scalar(value, 1 - value) for name, value in driven.items()}
+    for name, value in state.hyperparams.items():
+        complement = 1 - value
+        if name in state.rounding:
+            complement = complement - state.rounding[name]
+        scalars[name] = Scalar(value, complement)
+    return scalars
+
+
+DECAY = "[0, 1)"  # the interval of decay rates, whose complements matter
+
+
+def descend(learning_rate: Numeric) -> Rule:
+    """The last rule of an optimizer: ``u ← −learning_rate · u``."""
+    return Rule(
+        {"learning_rate": Hyper(learning_rate, "[0, inf)")},
+        lambda u, slots, s: (-s["learning_rate"] * u, {}),
+    )
+
+
+def zeros_slot(dtype: Any = None) -> Callable[[Any], Any]:
+    """A slot that starts at zero, in the parameter's dtype unless told, sharded as it is."""
+    return lambda p: jnp.zeros_like(p, dtype=jnp.result_type(p) if dtype is None else dtype)

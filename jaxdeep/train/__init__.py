@@ -1,0 +1,9 @@
+"""Training: pure steps and epochs, and `jaxdeep.fit` which drives them."""
+
+from jaxdeep.train.epoch import make_epoch as make_epoch
+from jaxdeep.train.epoch import make_evaluate as make_evaluate
+from jaxdeep.train.fit import FitResult as FitResult
+from jaxdeep.train.objective import supervised as supervised
+from jaxdeep.train.state import TrainState as TrainState
+from jaxdeep.train.state import init as init
+from jaxdeep.train.step import make_step as make_step

@@ -1,0 +1,39 @@
+"""Data sets as pytrees of arrays with one row per example."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep.tree import path_name
+
+PyTree = Any
+
+
+def count_examples(data: PyTree, name: str = "data") -> int:
+    """Rows of a data set; refuses one that is empty, or whose arrays differ in length."""
+    leaves = jax.tree_util.tree_leaves_with_path(data)
+    rows = {}
+    for path, leaf in leaves:
+        where = f"{name}[{path_name(path)}]" if path else name
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None or np.ndim(leaf) < 1:
+            raise TypeError(f"{where} must be an array with a row per example, got {leaf!r}")
+        if dtype == object or np.dtype(dtype).kind in "USV" and not jnp.issubdtype(dtype, jnp.generic):
+            raise TypeError(f"{where} must hold numbers, got an array of dtype {dtype}")
+        rows[where] = leaf.shape[0]
+    if not rows:
+        raise ValueError(f"{name} holds no arrays")
+    if len(set(rows.values())) > 1:
+        lengths = ", ".join(f"{where} has {n}" for where, n in rows.items())
+        raise ValueError(f"the arrays of {name} must have the same number of rows: {lengths}")
+    n = next(iter(rows.values()))
+    if n == 0:
+        raise ValueError(f"{name} is empty: its arrays have no rows")
+    return n
+
+
+def take(data: PyTree, rows: jax.Array) -> PyTree:
+    """The given rows of every array; they must exist."""
+    return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), data)

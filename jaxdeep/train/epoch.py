@@ -1,0 +1,156 @@
+"""One pass over the data as a pure function: training, and evaluation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdeep import _checks
+from jaxdeep.train.data import count_examples, take
+from jaxdeep.train.objective import Objective
+from jaxdeep.train.state import TrainState
+from jaxdeep.train.step import Step
+
+PyTree = Any
+Metrics = dict[str, Any]
+Epoch = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
+
+_SHUFFLE = 0xFFFF_FFFF  # a stream of the run's key that no step uses: steps are int32
+
+
+def make_epoch(
+    step: Step, *, batch_size: int = 32, shuffle: bool = True, drop_remainder: bool = False
+) -> Epoch:
+    """One pass of `step` over a data set: ``epoch(ts, data) -> (ts, metrics)``, pure.
+
+    Every example is seen exactly once. Full batches run in a `jax.lax.scan`; the rows that are left
+    make one smaller batch at the end. Metrics are averages over examples, whatever batch they were
+    in. The order is a permutation drawn from the run's key and the step the epoch begins at.
+
+    `data` is a pytree of arrays with a row per example, ``(x, y)`` for supervised objectives, and an
+    *argument*: compile with ``jax.jit(epoch, donate_argnums=0)`` and pass it in. `jax.vmap` with
+    ``in_axes=(0, None)`` trains stacked models on the same data, each in its own order.
+
+    Args:
+      step: ``(ts, batch) -> (ts, metrics)``, from `make_step` or your own.
+      batch_size: rows of a batch.
+      shuffle: False takes the rows in their order.
+      drop_remainder: leave out the rows that do not fill a batch (others each epoch, if shuffled).
+
+    Raises:
+      ValueError: a batch larger than the data, data without rows or of different lengths.
+
+    >>> import jaxdeep as jd
+    >>> model, optimizer = jd.nn.dense(1), jd.optimizers.sgd(0.1)
+    >>> objective = jd.train.supervised(model, lambda outputs, y: (outputs - y) ** 2)
+    >>> x = jnp.linspace(-1, 1, 50)[:, None]
+    >>> ts = jd.train.init(model, optimizer, x[:1], key=jax.random.key(0))
+    >>> epoch = jax.jit(make_epoch(jd.train.make_step(objective, optimizer), batch_size=16))
+    >>> ts, metrics = epoch(ts, (x, 3 * x))
+    >>> int(ts.step)  # three batches of 16 and one of 2
+    4
+    """
+    pass_over = guarded_epoch(
+        step, batch_size=batch_size, shuffle=shuffle, drop_remainder=drop_remainder
+    )
+
+    def epoch(ts: TrainState, data: PyTree) -> tuple[TrainState, Metrics]:
+        ts, metrics, _ = pass_over(ts, data)
+        return ts, metrics
+
+    return epoch
+
+
+def guarded_epoch(
+    step: Step, *, batch_size: int, shuffle: bool, drop_remainder: bool
+) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics, jax.Array]]:
+    """`make_epoch` that also returns the first step with a non-finite loss, or −1."""
+    _checks.check_count("batch_size", batch_size)
+
+    def epoch(ts: TrainState, data: PyTree) -> tuple[TrainState, Metrics, jax.Array]:
+        n = count_examples(data)
+        check_batch_size(batch_size, n)
+        first = ts.step
+        order = jnp.arange(n)
+        if shuffle:
+            stream = jax.random.fold_in(ts.key, jnp.uint32(_SHUFFLE))
+            order = jax.random.permutation(jax.random.fold_in(stream, first), order)
+        ts, metrics, losses = over_batches(
+            step, ts, data, order, batch_size, drop_remainder=drop_remainder
+        )
+        bad = ~jnp.isfinite(losses)
+        return ts, metrics, jnp.where(bad.any(), first + jnp.argmax(bad), -1)
+
+    return epoch
+
+
+def make_evaluate(
+    objective: Objective, *, batch_size: int = 32
+) -> Callable[[PyTree, PyTree, PyTree], Metrics]:
+    """The objective over a whole data set: ``evaluate(params, state, data) -> metrics``, pure.
+
+    Inference: no key, ``train=False``. Every row counts once; metrics, the loss included, are averages
+    over examples.
+
+    Args:
+      objective: see `jaxdeep.train.supervised`.
+      batch_size: rows computed at a time; data of fewer rows are one batch.
+
+    Raises:
+      ValueError: data without rows or of different lengths.
+
+    >>> import jaxdeep as jd
+    >>> model = jd.nn.dense(1)
+    >>> objective = jd.train.supervised(model, lambda outputs, y: (outputs - y) ** 2)
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 2)))
+    >>> sorted(make_evaluate(objective)(params, state, (jnp.ones((50, 2)), jnp.ones((50, 1)))))
+    ['loss']
+    """
+    _checks.check_count("batch_size", batch_size)
+
+    def evaluate(params: PyTree, state: PyTree, data: PyTree) -> Metrics:
+        n = count_examples(data)
+
+        def step(nothing: tuple[()], batch: PyTree) -> tuple[tuple[()], Metrics]:
+            loss, (_, metrics) = objective(params, state, batch)
+            return nothing, {"loss": loss, **metrics}
+
+        _, metrics, _ = over_batches(step, (), data, jnp.arange(n), min(batch_size, n))
+        return metrics
+
+    return evaluate
+
+
+def over_batches(
+    step: Callable[[Any, PyTree], tuple[Any, Metrics]],
+    carry: Any,
+    data: PyTree,
+    order: jax.Array,
+    batch_size: int,
+    *,
+    drop_remainder: bool = False,
+) -> tuple[Any, Metrics, jax.Array]:
+    """Run `step` over the rows in `order`; returns the carry, average metrics, and every loss."""
+    full, rest = divmod(len(order), batch_size)
+
+    def body(carry: Any, rows: jax.Array) -> tuple[Any, Metrics]:
+        return step(carry, take(data, rows))
+
+    carry, each = jax.lax.scan(body, carry, order[: full * batch_size].reshape(full, batch_size))
+    average = jax.tree.map(lambda values: jnp.mean(values, axis=0), each)
+    losses = each["loss"]
+    if rest and not drop_remainder:
+        carry, last = body(carry, order[full * batch_size :])
+        share = rest / len(order)
+        average = jax.tree.map(lambda a, b: a + (b - a) * share, average, last)
+        losses = jnp.append(losses, last["loss"])
+    return carry, average, losses
+
+
+def check_batch_size(batch_size: int, examples: int) -> None:
+    """Refuse a batch larger than the data."""
+    if batch_size > examples:
+        raise ValueError(
+            f"batch_size must be at most the number of examples, {examples}, got {batch_size}"
+        )

@@ -1,0 +1,81 @@
+"""Objectives: what a step minimises.
+
+An objective is any function ``objective(params, state, batch, *, key=None, train=False) ->
+(loss, (state, metrics))``: a scalar loss, the model's new state, and a dict of metrics, each the mean
+over the examples of the batch. `supervised` makes the usual one.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+
+PyTree = Any
+PerExample = Callable[[Any, Any], Any]
+
+
+class Objective(Protocol):
+    """``objective(params, state, batch, *, key=None, train=False) -> (loss, (state, metrics))``."""
+
+    def __call__(
+        self, params: PyTree, state: PyTree, batch: PyTree, /, *, key: Any = None, train: bool = False
+    ) -> tuple[Any, tuple[PyTree, dict[str, Any]]]: ...
+
+
+def supervised(
+    model: Any,
+    loss: PerExample,
+    *,
+    metrics: Mapping[str, PerExample] | None = None,
+    penalty: Callable[[PyTree], Any] | None = None,
+) -> Objective:
+    """The objective of supervised learning: ``mean(loss(model(x), y)) + penalty(params)``.
+
+    Args:
+      model: a `jaxdeep.nn.Model`; its batches are pairs ``(x, y)``.
+      loss: ``(outputs, y) -> losses``, one per example, as in `jaxdeep.losses`; any shape is averaged.
+      metrics: further functions of the same form by name; their means are reported.
+      penalty: ``params -> scalar`` added to the loss, in training and in evaluation.
+
+    Raises:
+      TypeError: a loss, metric or penalty that is not a function.
+      ValueError: a metric called "loss", which is the name of the loss itself.
+
+    >>> import jax, jaxdeep as jd
+    >>> model = jd.nn.dense(2)
+    >>> objective = supervised(model, jd.losses.softmax_cross_entropy,
+    ...                        metrics={"accuracy": jd.metrics.accuracy})
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> loss, (state, metrics) = objective(params, state, (jnp.ones((4, 3)), jnp.zeros(4, int)))
+    >>> loss.shape, sorted(metrics)
+    ((), ['accuracy'])
+    """
+    metrics = dict(metrics or {})
+    for name, function in {"loss": loss, **{f"metrics[{n!r}]": f for n, f in metrics.items()}}.items():
+        if not callable(function):
+            raise TypeError(f"{name} must be a function (outputs, y) -> values, got {function!r}")
+    if penalty is not None and not callable(penalty):
+        raise TypeError(f"penalty must be a function of the parameters, got {penalty!r}")
+    check_metric_names(metrics)
+
+    def objective(
+        params: PyTree, state: PyTree, batch: PyTree, /, *, key: Any = None, train: bool = False
+    ) -> tuple[Any, tuple[PyTree, dict[str, Any]]]:
+        x, y = batch
+        outputs, state = model.apply(params, state, x, train=train, key=key)
+        value = jnp.mean(loss(outputs, y))
+        if penalty is not None:
+            value = value + penalty(params)
+        return value, (state, {name: jnp.mean(f(outputs, y)) for name, f in metrics.items()})
+
+    return objective
+
+
+def check_metric_names(metrics: Mapping[str, Any]) -> None:
+    """Refuse names that the reports use for something else."""
+    for name in metrics:
+        if name == "loss" or name.startswith("val_"):
+            raise ValueError(
+                f"metrics may not be called {name!r}: 'loss' is the loss and 'val_…' are the values "
+                "on the validation data"
+            )

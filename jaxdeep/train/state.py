@@ -1,0 +1,62 @@
+"""`TrainState`: everything a run needs to go on."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdeep import _checks
+
+PyTree = Any
+
+
+class TrainState(NamedTuple):
+    """The state of a run, a pytree.
+
+    Attributes:
+      step: updates done so far, int32.
+      params: what the model has learned.
+      state: what the model has accumulated (batch-norm statistics).
+      opt_state: the optimizer's state.
+      key: the run's random key; it never changes. Step t draws from ``fold_in(key, t)``.
+    """
+
+    step: jax.Array
+    params: PyTree
+    state: PyTree
+    opt_state: PyTree
+    key: jax.Array
+
+
+def init(
+    model: Any, optimizer: optax.GradientTransformation, x: Any, *, key: jax.Array
+) -> TrainState:
+    """A fresh `TrainState` for `model` on inputs like `x`.
+
+    Args:
+      model: a `jaxdeep.nn.Model`.
+      optimizer: any optax transformation.
+      x: an example input, ``x[:1]``, or its `jax.ShapeDtypeStruct`.
+      key: one half of its split makes the parameters, the other is the run's key. Under `jax.vmap`
+        over keys this makes stacked states, one model each.
+
+    Raises:
+      TypeError: a key that is not a random key.
+
+    >>> import jaxdeep as jd
+    >>> ts = init(jd.nn.dense(2), jd.optimizers.sgd(0.1), jnp.ones((1, 3)), key=jax.random.key(0))
+    >>> int(ts.step), ts.params["kernel"].shape
+    (0, (3, 2))
+    """
+    _checks.check_key(key)
+    init_key, run_key = jax.random.split(key)
+    params, state = model.init(init_key, x)
+    return start(params, state, optimizer, run_key)
+
+
+def start(
+    params: PyTree, state: PyTree, optimizer: optax.GradientTransformation, key: jax.Array
+) -> TrainState:
+    """The state of a run that begins at given parameters."""
+    return TrainState(jnp.zeros((), jnp.int32), params, state, optimizer.init(params), key)

@@ -1,0 +1,120 @@
+"""Leaf paths, and `where` selectors over them.
+
+A leaf's path is its place in the tree, written with slashes: ``params["hidden1"]["kernel"]`` is
+``"hidden1/kernel"``. A selector says which leaves something applies to; `mask` turns it into a
+pytree of booleans, which is what `optax.masked` and every ``where=`` of jaxdeep understand.
+"""
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+PyTree = Any
+Where = str | Sequence[str] | Callable[[str, Any], bool] | PyTree
+
+
+def leaf_paths(tree: PyTree) -> list[str]:
+    """The path of every leaf, in the order of ``jax.tree.leaves``.
+
+    >>> leaf_paths({"hidden1": {"kernel": 1.0, "bias": 2.0}, "logits": [3.0]})
+    ['hidden1/bias', 'hidden1/kernel', 'logits/0']
+    """
+    return [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """A JAX key path as text.
+
+    >>> path_name((jax.tree_util.DictKey("hidden1"), jax.tree_util.SequenceKey(0)))
+    'hidden1/0'
+    """
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def mask(tree: PyTree, where: Where) -> PyTree:
+    """The leaves that `where` selects, as a pytree of booleans shaped like `tree`.
+
+    Args:
+      tree: any pytree; only paths, shapes and dtypes are looked at, so
+        `jax.ShapeDtypeStruct` leaves and traced arrays are fine.
+      where: one of
+
+        * a glob over leaf paths, ``"hidden*/kernel"``; ``*`` also crosses ``/``, so
+          ``"*/kernel"`` is every kernel at any depth; case matters;
+        * a list of globs: a leaf is selected if any of them matches;
+        * a predicate ``(path, leaf) -> bool``;
+        * a pytree of booleans like `tree`, or a prefix of it (``{"hidden1": True, ...}``).
+
+    Raises:
+      ValueError: a glob, or the whole selector, that matches no leaf (a mistyped name must not
+        pass for "nothing"), or a boolean pytree of another structure.
+      TypeError: a selector of another kind, or a predicate that does not return a boolean.
+
+    >>> params = {"hidden1": {"kernel": 1.0, "bias": 2.0}, "logits": {"kernel": 3.0}}
+    >>> mask(params, "*/kernel")
+    {'hidden1': {'bias': False, 'kernel': True}, 'logits': {'kernel': True}}
+    >>> mask(params, lambda path, leaf: path.startswith("logits"))
+    {'hidden1': {'bias': False, 'kernel': False}, 'logits': {'kernel': True}}
+    >>> mask(params, "hiden1/kernel")
+    Traceback (most recent call last):
+        ...
+    ValueError: where='hiden1/kernel' matches no leaf; did you mean 'hidden1/kernel'? ...
+    """
+    paths = leaf_paths(tree)
+    if isinstance(where, str):
+        chosen = _match([where], paths, where)
+    elif isinstance(where, (list, tuple)) and where and all(isinstance(g, str) for g in where):
+        chosen = _match(where, paths, where)
+    elif callable(where):
+        chosen = [_ask(where, path, leaf) for path, leaf in zip(paths, jax.tree.leaves(tree))]
+    else:
+        chosen = jax.tree.leaves(_broadcast(where, tree))
+    if not any(chosen):
+        raise ValueError(f"where={where!r} matches no leaf; {_choices(paths)}")
+    return jax.tree.unflatten(jax.tree.structure(tree), chosen)
+
+
+def _match(globs: Sequence[str], paths: list[str], where: Where) -> list[bool]:
+    for glob in globs:
+        if not any(fnmatch.fnmatchcase(path, glob) for path in paths):
+            close = difflib.get_close_matches(glob, paths, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            within = "" if where == glob else f" (in where={where!r})"
+            raise ValueError(f"where={glob!r}{within} matches no leaf; {hint}{_choices(paths)}")
+    return [any(fnmatch.fnmatchcase(path, glob) for glob in globs) for path in paths]
+
+
+def _ask(predicate: Callable[[str, Any], bool], path: str, leaf: Any) -> bool:
+    answer = predicate(path, leaf)
+    if not isinstance(answer, (bool, np.bool_)):
+        raise TypeError(f"where must return True or False, got {answer!r} for leaf {path!r}")
+    return bool(answer)
+
+
+def _broadcast(where: PyTree, tree: PyTree) -> PyTree:
+    leaves = jax.tree.leaves(where)
+    if not leaves or not all(isinstance(leaf, (bool, np.bool_)) for leaf in leaves):
+        raise TypeError(
+            "where must be a glob, a list of globs, a predicate (path, leaf) -> bool or a pytree "
+            f"of booleans, got {where!r}"
+        )
+    try:
+        return jax.tree.map(
+            lambda choice, below: jax.tree.map(lambda _: bool(choice), below), where, tree
+        )
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "where, a pytree of booleans, must have the structure of the tree it selects from or "
+            f"be a prefix of it: {jax.tree.structure(where)} against {jax.tree.structure(tree)}"
+        ) from error
+
+
+def _choices(paths: list[str]) -> str:
+    if not paths:
+        return "the tree has no leaves"
+    shown = ", ".join(paths[:12])
+    return f"the leaves are {shown}" + (f" … ({len(paths)} in all)" if len(paths) > 12 else "")
