@@ -36,8 +36,9 @@ def check_scalar(name: str, value: Any, interval: str, *, schedule: bool = False
         value, (numbers.Real, np.ndarray, jax.Array)
     ):
         raise TypeError(f"{name} must be {kinds}, got {value!r}")
-    if np.shape(value) != ():
-        raise ValueError(f"{name} must be {kinds}, got an array of shape {np.shape(value)}")
+    shape = getattr(value, "shape", ())
+    if shape != ():
+        raise ValueError(f"{name} must be {kinds}, got an array of shape {shape}")
     number = known_value(value)
     if number is None:
         return

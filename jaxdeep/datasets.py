@@ -1,1 +1,235 @@
-"""x"""
+"""Data sets as NumPy arrays, split into training, validation and test rows.
+
+Inputs are float32 in [0, 1] (pixels) and labels are int32 classes.
+"""
+
+import gzip
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+_FASHION_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
+_FASHION_SHA256 = {
+    "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+    "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+}
+
+
+class Dataset(NamedTuple):
+    """Pairs ``(x, y)``: ``train, validation, test = jd.datasets.digits()``.
+
+    Attributes:
+      train: to learn from.
+      validation: to choose by.
+      test: to report; None if the source has none.
+    """
+
+    train: Pair
+    validation: Pair
+    test: Pair | None
+
+
+def digits() -> Dataset:
+    """Handwritten digits, 8 × 8 pixels: 1,257 training, 270 validation and 270 test images.
+
+    The set that ships with scikit-learn (UCI, Alpaydin & Kaynak), so no download is needed. The rows
+    are shuffled once, the same way every time.
+
+    Raises:
+      ImportError: scikit-learn is not installed (``pip install 'jaxdeep[datasets]'``).
+
+    >>> train, validation, test = digits()
+    >>> train[0].shape, train[1].dtype, len(validation[1]), len(test[1])
+    ((1257, 8, 8), dtype('int32'), 270, 270)
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise _missing("scikit-learn", "digits()") from error
+    bunch = load_digits()
+    order = np.random.default_rng(0).permutation(len(bunch.target))
+    x = (bunch.images[order] / 16).astype(np.float32)
+    y = bunch.target[order].astype(np.int32)
+    return Dataset((x[:1257], y[:1257]), (x[1257:1527], y[1257:1527]), (x[1527:], y[1527:]))
+
+
+def fashion_mnist() -> Dataset:
+    """Fashion-MNIST, 28 × 28 pixels, 10 classes: 55,000 training, 5,000 validation, 10,000 test images.
+
+    The four gzipped idx files are taken from the folder that the environment variable
+    ``JAXDEEP_DATA`` names (or its subfolder ``fashion-mnist``), else from pooch's cache, else they are
+    downloaded into it and checked against their SHA-256. The last 5,000 training images validate.
+
+    Raises:
+      FileNotFoundError: the files are nowhere and cannot be downloaded.
+      ValueError: a file that is damaged or of another format.
+      ImportError: pooch is needed and not installed (``pip install 'jaxdeep[datasets]'``).
+
+    Source: Xiao, Rasul & Vollgraf, arXiv:1708.07747 (MIT licence).
+    """
+    files = {name: _fashion_file(name) for name in _FASHION_SHA256}
+    x, y = (_read_idx(files[f"train-{kind}"]) for kind in _KINDS)
+    x_test, y_test = (_read_idx(files[f"t10k-{kind}"]) for kind in _KINDS)
+    for a, b in ((x, y), (x_test, y_test)):
+        if a.ndim != 3 or b.shape != a.shape[:1]:
+            raise ValueError(f"images of shape {a.shape} do not fit labels of shape {b.shape}")
+    if len(x) <= 5_000:
+        raise ValueError(f"the training files hold {len(x)} images; more than 5,000 are needed")
+    x, x_test = _scaled(x), _scaled(x_test)
+    y, y_test = y.astype(np.int32), y_test.astype(np.int32)
+    return Dataset((x[:-5_000], y[:-5_000]), (x[-5_000:], y[-5_000:]), (x_test, y_test))
+
+
+def npz(path: str | os.PathLike[str]) -> Dataset:
+    """Your own data from a ``.npz`` file of ``numpy.savez``.
+
+    Arrays ``x`` and ``y`` (or ``x_train`` and ``y_train``), optionally ``x_validation``,
+    ``y_validation`` (or ``…_val``), ``x_test`` and ``y_test``. Without validation rows a tenth of the
+    training rows is held out, drawn the same way every time. Inputs of type uint8 are divided by
+    255, others are taken as float32; labels must be integers.
+
+    Args:
+      path: the file.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: not an npz file, arrays missing or of other lengths, labels that are not integers,
+        or arrays of Python objects, which are never unpickled.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/mine.npz", x=np.ones((100, 3)), y=np.zeros(100, int))
+    ...     train, validation, test = npz(f"{folder}/mine.npz")
+    >>> train[0].shape, len(validation[1]), test is None
+    ((90, 3), 10, True)
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    arrays = _read_npz(path)
+    train = _pair(path, arrays, "", "_train")
+    if train is None:
+        held = ", ".join(arrays) or "nothing"
+        raise ValueError(f"{path} must hold arrays x and y, or x_train and y_train; it holds {held}")
+    validation = _pair(path, arrays, "_validation", "_val")
+    if validation is None:
+        x, y = train
+        held_out = max(1, len(x) // 10)
+        if len(x) < 2:
+            raise ValueError(f"{path}: {len(x)} rows are too few to hold out any for validation")
+        order = np.random.default_rng(0).permutation(len(x))
+        rows, out = np.sort(order[held_out:]), np.sort(order[:held_out])
+        train, validation = (x[rows], y[rows]), (x[out], y[out])
+    return Dataset(train, validation, _pair(path, arrays, "_test"))
+
+
+_KINDS = ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz")
+
+
+def _fashion_file(name: str) -> pathlib.Path:
+    places = []
+    if os.environ.get("JAXDEEP_DATA"):
+        folder = pathlib.Path(os.environ["JAXDEEP_DATA"])
+        places = [folder / name, folder / "fashion-mnist" / name]
+        for place in places:
+            if place.is_file():
+                return place
+    try:
+        import pooch
+    except ImportError as error:
+        raise _missing("pooch", "fashion_mnist() without JAXDEEP_DATA") from error
+    cache = pathlib.Path(pooch.os_cache("jaxdeep")) / "fashion-mnist"
+    try:
+        pooch.get_logger().setLevel("WARNING")
+        found = pooch.retrieve(_FASHION_URL + name, f"sha256:{_FASHION_SHA256[name]}", name, cache)
+    except Exception as error:  # whatever the network, a proxy or the file system says
+        looked = ", ".join(str(place) for place in [*places, cache / name])
+        raise FileNotFoundError(
+            f"Fashion-MNIST: {name} is not at hand (looked at {looked}) and could not be downloaded "
+            f"({type(error).__name__}). Put the four files {', '.join(_FASHION_SHA256)} into a folder "
+            "and name it in the environment variable JAXDEEP_DATA"
+        ) from error
+    return pathlib.Path(found)
+
+
+def _read_idx(path: pathlib.Path) -> np.ndarray:
+    try:
+        with gzip.open(path) as file:
+            raw = file.read()
+    except (OSError, EOFError) as error:
+        raise ValueError(f"{path} is damaged or not a gzip file: {error}") from error
+    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
+        raise ValueError(f"{path} is not an idx file of unsigned bytes")
+    ndim = raw[3]
+    shape = tuple(np.frombuffer(raw, ">u4", ndim, 4).tolist()) if len(raw) >= 4 + 4 * ndim else ()
+    body = np.frombuffer(raw, np.uint8, -1, min(len(raw), 4 + 4 * ndim))
+    if body.size != np.prod(shape, dtype=np.int64):
+        raise ValueError(f"{path} is damaged: {body.size} values for the shape {shape}")
+    return body.reshape(shape)
+
+
+def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # zip, header and object errors come in many types
+        raise ValueError(f"{path} is not an .npz file of plain arrays (numpy.savez): {error}") from error
+
+
+def _pair(path: pathlib.Path, arrays: Mapping[str, np.ndarray], *suffixes: str) -> Pair | None:
+    for suffix in suffixes:
+        names = (f"x{suffix}", f"y{suffix}")
+        present = [name for name in names if name in arrays]
+        if len(present) == 1:
+            raise ValueError(f"{path} holds {present[0]} without its {'yx'[present[0][0] == 'y']}")
+        if not present:
+            continue
+        x, y = (arrays[name] for name in names)
+        if x.ndim < 2 or y.shape != x.shape[:1] or not len(x):
+            raise ValueError(
+                f"{path}: {names[0]} must be (rows, …) and {names[1]} (rows,), with at least one row; "
+                f"got {x.shape} and {y.shape}"
+            )
+        if x.dtype.kind not in "biuf" or y.dtype.kind not in "iu":
+            raise ValueError(
+                f"{path}: {names[0]} must hold numbers and {names[1]} integer classes, got "
+                f"{x.dtype} and {y.dtype}"
+            )
+        if y.min() < 0:
+            raise ValueError(f"{path}: classes in {names[1]} must not be negative, got {y.min()}")
+        return _scaled(x) if x.dtype == np.uint8 else x.astype(np.float32), y.astype(np.int32)
+    return None
+
+
+def _scaled(pixels: np.ndarray) -> np.ndarray:
+    return pixels.astype(np.float32) / np.float32(255)
+
+
+def _missing(package: str, what: str) -> ImportError:
+    return ImportError(f"{what} needs {package}: pip install 'jaxdeep[datasets]'")
+
+
+def load(name: str) -> Dataset:
+    """A data set by what a command line calls it: ``digits``, ``fashion-mnist`` or a ``.npz`` file.
+
+    Raises:
+      ValueError: another name.
+
+    >>> len(load("digits").train[1])
+    1257
+    """
+    named: dict[str, Any] = {"digits": digits, "fashion-mnist": fashion_mnist}
+    if name in named:
+        return named[name]()
+    if name.endswith(".npz"):
+        return npz(name)
+    raise ValueError(f"must be {', '.join(named)} or a file ending in .npz, got {name!r}")

@@ -47,9 +47,7 @@ def check_classes(outputs: Any, labels: Any) -> None:
             f"(probabilities) for outputs of shape {jnp.shape(outputs)}, got {jnp.shape(labels)}"
         )
     if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
-        raise TypeError(
-            f"labels of shape {shape} must be integers, got {jnp.result_type(labels)}"
-        )
+        raise TypeError(f"labels of shape {shape} must be integers, got {jnp.result_type(labels)}")
     if isinstance(labels, jax.core.Tracer) or np.size(labels) == 0:
         return
     known = np.asarray(labels)

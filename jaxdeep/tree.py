@@ -35,6 +35,22 @@ def path_name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
+def shapes(tree: PyTree) -> PyTree:
+    """The tree with every leaf replaced by its shape and dtype, as a `jax.ShapeDtypeStruct`.
+
+    Dtypes are those the leaf gets as a JAX array: without x64, float64 NumPy arrays are float32.
+
+    >>> shapes({"x": np.zeros((2, 3))})
+    {'x': ShapeDtypeStruct(shape=(2, 3), dtype=float32)}
+    """
+
+    def shape(leaf: Any) -> jax.ShapeDtypeStruct:
+        dtype = leaf.dtype if hasattr(leaf, "dtype") else np.result_type(leaf)
+        return jax.ShapeDtypeStruct(np.shape(leaf), jax.dtypes.canonicalize_dtype(dtype))
+
+    return jax.tree.map(shape, tree)
+
+
 def mask(tree: PyTree, where: Where) -> PyTree:
     """The leaves that `where` selects, as a pytree of booleans shaped like `tree`.
 

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 
 from jaxdeep import _checks
-from jaxdeep.nn.model import Model, located, spec
+from jaxdeep.nn.model import Model, located
+from jaxdeep.tree import shapes
 
 
 def serial(*layers: Model, **named: Model) -> Model:
@@ -40,7 +41,8 @@ def serial(*layers: Model, **named: Model) -> Model:
             "serial takes its layers either by position or by name, not both: got "
             f"{len(layers)} by position and {', '.join(named)} by name"
         )
-    for name, layer in [*enumerate(layers), *named.items()]:
+    given: list[tuple[int | str, Any]] = [*enumerate(layers), *named.items()]
+    for name, layer in given:
         if not isinstance(layer, Model):
             hint = "; call it" if callable(layer) else ""
             raise TypeError(f"serial layer {name} must be a Model, got {layer!r}{hint}")
@@ -60,11 +62,11 @@ def _serial(layers: Mapping[str, Model]) -> Model:
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         _checks.check_key(key)
         params, state = {}, {}
-        shape = spec(x)
+        y = shapes(x)
         for i, (name, layer) in enumerate(layers.items()):
             with located(name):
-                own_params, own_state = layer.init(jax.random.fold_in(key, i), shape)
-                shape, _ = jax.eval_shape(layer.apply, own_params, own_state, shape)
+                own_params, own_state = layer.init(jax.random.fold_in(key, i), y)
+                y, _ = jax.eval_shape(layer.apply, own_params, own_state, y)
             if own_params:
                 params[name] = own_params
             if own_state:

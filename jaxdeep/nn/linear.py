@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep.nn import initializers
-from jaxdeep.nn.model import Model, float_dtype, spec, stateless
+from jaxdeep.nn.model import Model, chosen, float_dtype, stateless
+from jaxdeep.tree import shapes
 
 
 def flatten() -> Model:
@@ -73,7 +74,7 @@ def dense(
 
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         _checks.check_key(key)
-        x = spec(x)
+        x = shapes(x)
         if len(x.shape) < 1:
             raise ValueError("dense needs an axis of features, got a scalar")
         features, dtype = x.shape[-1], float_dtype(x.dtype)
@@ -99,12 +100,10 @@ def dense(
             y = y + params["bias"]
         return (y if activation is None else activation(y)), state
 
-    config = {"units": units}
-    given = {
-        "activation": (activation, None),
-        "use_bias": (use_bias, True),
-        "kernel_init": (kernel_init, None),
-        "bias_init": (bias_init, initializers.zeros),
-    }
-    config |= {name: value for name, (value, default) in given.items() if value is not default}
+    config = {"units": units} | chosen(
+        activation=(activation, None),
+        use_bias=(use_bias, True),
+        kernel_init=(kernel_init, None),
+        bias_init=(bias_init, initializers.zeros),
+    )
     return Model(init, apply, "dense", config, stochastic=False)

@@ -14,7 +14,8 @@ PyTree = Any
 class Init(Protocol):
     """``init(key, x) -> (params, state)``; `x` is an example input or its shape."""
 
-    def __call__(self, key: jax.Array, x: Any, /) -> tuple[dict[str, Any], dict[str, Any]]: ...
+    def __call__(self, key: jax.Array, x: Any, /) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Make parameters and state."""
 
 
 class Apply(Protocol):
@@ -22,7 +23,8 @@ class Apply(Protocol):
 
     def __call__(
         self, params: Any, state: Any, x: Any, /, *, train: bool = False, key: Any = None
-    ) -> tuple[Any, Any]: ...
+    ) -> tuple[Any, Any]:
+        """Run the model."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -89,14 +91,9 @@ def stateless(function: Callable[[Any], Any], kind: str, /, **config: Any) -> Mo
     return Model(init, apply, kind, config, stochastic=False)
 
 
-def spec(x: Any) -> Any:
-    """Shapes and dtypes of `x` (arrays, NumPy arrays, `jax.ShapeDtypeStruct`, any pytree of them)."""
-    return jax.tree.map(
-        lambda leaf: leaf
-        if isinstance(leaf, jax.ShapeDtypeStruct)
-        else jax.ShapeDtypeStruct(jnp.shape(leaf), jax.dtypes.canonicalize_dtype(jnp.result_type(leaf))),
-        x,
-    )
+def chosen(**given: tuple[Any, Any]) -> dict[str, Any]:
+    """The arguments that are not at their default, from ``name=(value, default)``."""
+    return {name: value for name, (value, default) in given.items() if value is not default}
 
 
 def float_dtype(dtype: Any) -> Any:
@@ -110,12 +107,19 @@ def located(name: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, KeyError) as error:
-        if type(error) not in (ValueError, TypeError, KeyError):
-            raise  # JAX's own tracer errors carry more than a message
-        path, kind, message = getattr(error, "_layer", (None, type(error), str(error)))
-        if kind is KeyError:
-            kind, message = ValueError, f"the parameters or the state lack {message}"
-        path = name if path is None else f"{name}/{path}"
-        told = kind(f"{path}: {message}")
-        told._layer = (path, kind, message)  # type: ignore[attr-defined]
-        raise told from error
+        if isinstance(error, LayerError):
+            raise LayerError(f"{name}/{error.path}", error.message) from error.__cause__
+        if type(error) is KeyError:
+            raise LayerError(name, f"the parameters or the state lack {error}") from error
+        if type(error) is ValueError or type(error) is TypeError:
+            raise LayerError(name, str(error)) from error
+        raise  # JAX's own tracer errors carry more than a message
+
+
+class LayerError(ValueError, TypeError):
+    """The error of a layer inside a combinator, with the layer's path."""
+
+    def __init__(self, path: str, message: str):
+        super().__init__(f"{path}: {message}")
+        self.path = path
+        self.message = message

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.nn.model import Model, float_dtype, spec
+from jaxdeep.nn.model import Model, chosen, float_dtype
+from jaxdeep.tree import shapes
 
 
 def batch_norm(
@@ -56,14 +57,12 @@ def batch_norm(
 
     def axes(ndim: int) -> tuple[list[int], tuple[int, ...]]:
         if not all(-ndim <= a < ndim for a in kept) or len({a % ndim for a in kept}) < len(kept):
-            raise ValueError(
-                f"axis must name different axes of the input, which has {ndim}; got {axis}"
-            )
+            raise ValueError(f"axis must name different axes of the input, which has {ndim}; got {axis}")
         keep = sorted(a % ndim for a in kept)
         return keep, tuple(a for a in range(ndim) if a not in keep)
 
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        x = spec(x)
+        x = shapes(x)
         keep, _ = axes(len(x.shape))
         shape = tuple(x.shape[a] for a in keep)
         dtype = float_dtype(x.dtype)
@@ -107,12 +106,11 @@ def batch_norm(
             y = y + jnp.expand_dims(params["bias"], reduced)
         return y.astype(dtype), state
 
-    given = {
-        "momentum": (momentum, 0.99),
-        "epsilon": (epsilon, 1e-5),
-        "axis": (axis, -1),
-        "use_scale": (use_scale, True),
-        "use_bias": (use_bias, True),
-    }
-    config = {name: value for name, (value, default) in given.items() if value != default}
+    config = chosen(
+        momentum=(momentum, 0.99),
+        epsilon=(epsilon, 1e-5),
+        axis=(axis, -1),
+        use_scale=(use_scale, True),
+        use_bias=(use_bias, True),
+    )
     return Model(init, apply, "batch_norm", config, stochastic=False)

@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 
-from jaxdeep.nn.model import Model, spec
+from jaxdeep.nn.model import Model
+from jaxdeep.tree import shapes
 
 PyTree = Any
 
@@ -38,7 +39,7 @@ def summary(model: Model, x: Any) -> str:
     import rich.table
 
     key = jax.eval_shape(lambda: jax.random.key(0))
-    shape = spec(x)
+    shape = shapes(x)
     params, state = jax.eval_shape(lambda key: model.init(key, shape), key)
     outputs: dict[str, Any] = {}
     jax.eval_shape(_recording(model, "", outputs).apply, params, state, shape)
@@ -69,7 +70,7 @@ def _recording(model: Model, path: str, outputs: dict[str, Any]) -> Model:
 
     def apply(params: Any, state: Any, x: Any, **switches: Any) -> tuple[Any, Any]:
         y, state = inner.apply(params, state, x, **switches)
-        outputs[path] = spec(y)
+        outputs[path] = shapes(y)
         return y, state
 
     return Model(model.init, apply, model.kind)

@@ -50,9 +50,7 @@ def adam_rule(
             "eps_root": h["eps_root"].value,
         }
 
-    def update(
-        g: Any, slots: dict[str, Any], s: dict[str, Any]
-    ) -> tuple[Any, dict[str, Any]]:
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         mu = moving_average(slots["mu"], g, s["1-b1"])
         nu = moving_average(slots["nu"], g * g, s["1-b2"])
         root = jnp.sqrt(nu * s["nu_scale"] + s["eps_root"])
@@ -111,6 +109,4 @@ def adam(
     >>> bool(abs(x).max() < 1e-3)
     True
     """
-    return transform(
-        adam_rule(b1, b2, eps, eps_root, eps_mode, mu_dtype), descend(learning_rate)
-    )
+    return transform(adam_rule(b1, b2, eps, eps_root, eps_mode, mu_dtype), descend(learning_rate))

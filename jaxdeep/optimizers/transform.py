@@ -37,6 +37,10 @@ class Scalar(NamedTuple):
     complement: Any
 
 
+def _values(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
+    return {name: scalar.value for name, scalar in h.items()}
+
+
 class Rule(NamedTuple):
     """What happens to one leaf.
 
@@ -52,9 +56,7 @@ class Rule(NamedTuple):
     hyperparams: Mapping[str, Hyper]
     update: Callable[[Any, dict[str, Any], dict[str, Any]], tuple[Any, dict[str, Any]]]
     slots: Mapping[str, Callable[[Any], Any]] = {}
-    scalars: Callable[[Mapping[str, Scalar], Any], dict[str, Any]] = lambda h, t: {
-        name: scalar.value for name, scalar in h.items()
-    }
+    scalars: Callable[[Mapping[str, Scalar], Any], dict[str, Any]] = _values
 
 
 class TransformState(NamedTuple):
@@ -68,7 +70,7 @@ class TransformState(NamedTuple):
       slots: what the leaves accumulate: pytrees like the parameters, by name.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # shadows tuple.count, as optax does
     hyperparams: dict[str, jax.Array]
     driven: dict[str, jax.Array]
     rounding: dict[str, jax.Array]
@@ -101,11 +103,14 @@ def transform(*rules: Rule) -> optax.GradientTransformationExtraArgs:
             own = {name: in_force[name] for name in rule.hyperparams}
             scalars |= rule.scalars(own, count.astype(jnp.result_type(float)))
 
+        leaves: list[Any]
+        structure: Any
         leaves, structure = jax.tree.flatten(updates)
         likes = leaves if params is None else structure.flatten_up_to(params)
         columns = [structure.flatten_up_to(tree) for tree in state.slots.values()]
         cast = _cast_by_dtype(scalars)
-        new_leaves, new_columns = [], [[] for _ in columns]
+        new_leaves: list[Any] = []
+        new_columns: list[list[Any]] = [[] for _ in columns]
         for i, (g, like) in enumerate(zip(leaves, likes)):
             slots = {name: column[i] for name, column in zip(state.slots, columns)}
             u, new_slots = _update_leaf(rules, g, slots, cast, like)
@@ -113,8 +118,7 @@ def transform(*rules: Rule) -> optax.GradientTransformationExtraArgs:
             for name, column in zip(state.slots, new_columns):
                 column.append(new_slots[name])
         slots = {
-            name: jax.tree.unflatten(structure, column)
-            for name, column in zip(state.slots, new_columns)
+            name: jax.tree.unflatten(structure, column) for name, column in zip(state.slots, new_columns)
         }
         return (
             jax.tree.unflatten(structure, new_leaves),
@@ -190,9 +194,7 @@ def drive(hypers: Mapping[str, Hyper], step: Any) -> dict[str, jax.Array]:
     return values
 
 
-def scalars_in_force(
-    state: TransformState, driven: Mapping[str, jax.Array]
-) -> dict[str, Scalar]:
+def scalars_in_force(state: TransformState, driven: Mapping[str, jax.Array]) -> dict[str, Scalar]:
     """Every hyperparameter with its complement."""
     scalars = {name: Scalar(value, 1 - value) for name, value in driven.items()}
     for name, value in state.hyperparams.items():

@@ -20,7 +20,7 @@ def count_examples(data: PyTree, name: str = "data") -> int:
         dtype = getattr(leaf, "dtype", None)
         if dtype is None or np.ndim(leaf) < 1:
             raise TypeError(f"{where} must be an array with a row per example, got {leaf!r}")
-        if dtype == object or np.dtype(dtype).kind in "USV" and not jnp.issubdtype(dtype, jnp.generic):
+        if not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
             raise TypeError(f"{where} must hold numbers, got an array of dtype {dtype}")
         rows[where] = leaf.shape[0]
     if not rows:

@@ -15,7 +15,7 @@ from jaxdeep.train.objective import Objective, PerExample, supervised
 from jaxdeep.train.progress import reporting
 from jaxdeep.train.state import TrainState, init, start
 from jaxdeep.train.step import check_optimizer, make_step
-from jaxdeep.tree import path_name
+from jaxdeep.tree import path_name, shapes
 
 PyTree = Any
 
@@ -118,7 +118,11 @@ def fit(
     if pairs:
         _check_pair(data, "data")
     inputs = data[0] if pairs else jax.tree.leaves(data)[0]
-    ts = init(model, optimizer, jax.tree.map(lambda a: a[:1], inputs), key=key) if params is None else None
+    ts = (
+        init(model, optimizer, jax.tree.map(lambda a: a[:1], inputs), key=key)
+        if params is None
+        else None
+    )
     if ts is None:
         ts = start(params, {} if state is None else state, optimizer, jax.random.split(key)[1])
     elif state is not None:
@@ -191,13 +195,11 @@ def _check_pair(data: PyTree, name: str) -> None:
 def _rehearse(objective: Objective, ts: TrainState, data: PyTree, name: str) -> None:
     """Trace the objective on the shapes of x and the values of y, so that both can be refused."""
     x, y = data
-    shape = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, jax.dtypes.canonicalize_dtype(a.dtype)), x)
     try:
-        out = jax.eval_shape(lambda p, s, x: objective(p, s, (x, y)), ts.params, ts.state, shape)
+        out = jax.eval_shape(lambda p, s, x: objective(p, s, (x, y)), ts.params, ts.state, shapes(x))
     except (ValueError, TypeError) as error:
-        if type(error) not in (ValueError, TypeError):
-            raise
-        raise type(error)(f"{name}: {error}") from error
+        error.add_note(f"(found in {name}, before anything was compiled)")
+        raise
     if out[0].shape != ():
         raise ValueError(f"the objective must return a scalar loss, got shape {out[0].shape}")
 

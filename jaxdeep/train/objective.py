@@ -18,8 +18,16 @@ class Objective(Protocol):
     """``objective(params, state, batch, *, key=None, train=False) -> (loss, (state, metrics))``."""
 
     def __call__(
-        self, params: PyTree, state: PyTree, batch: PyTree, /, *, key: Any = None, train: bool = False
-    ) -> tuple[Any, tuple[PyTree, dict[str, Any]]]: ...
+        self,
+        params: PyTree,
+        state: PyTree,
+        batch: PyTree,
+        /,
+        *,
+        key: Any = None,
+        train: bool = False,
+    ) -> tuple[Any, tuple[PyTree, dict[str, Any]]]:
+        """The loss, the new state and the metrics of a batch."""
 
 
 def supervised(
@@ -51,7 +59,10 @@ def supervised(
     ((), ['accuracy'])
     """
     metrics = dict(metrics or {})
-    for name, function in {"loss": loss, **{f"metrics[{n!r}]": f for n, f in metrics.items()}}.items():
+    for name, function in {
+        "loss": loss,
+        **{f"metrics[{n!r}]": f for n, f in metrics.items()},
+    }.items():
         if not callable(function):
             raise TypeError(f"{name} must be a function (outputs, y) -> values, got {function!r}")
     if penalty is not None and not callable(penalty):

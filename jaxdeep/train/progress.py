@@ -8,8 +8,9 @@ Report = Callable[[Mapping[str, float]], None]
 
 
 @contextlib.contextmanager
-def reporting(epochs: int, steps_per_epoch: int, *, show: bool) -> Iterator[Report]:
+def reporting(epochs: int, steps_per_epoch: int, *, show: bool, title: str = "") -> Iterator[Report]:
     """A function to call with the metrics at the end of each epoch."""
+    title = f"{title}: " if title else ""
     if not show:
         yield lambda metrics: None
         return
@@ -17,13 +18,13 @@ def reporting(epochs: int, steps_per_epoch: int, *, show: bool) -> Iterator[Repo
 
     console = rich.console.Console()
     if console.is_terminal or console.is_jupyter:
-        with _bar(console, epochs, steps_per_epoch) as report:
+        with _bar(console, epochs, steps_per_epoch, title) as report:
             yield report
     else:
-        yield _lines(epochs, steps_per_epoch)
+        yield _lines(epochs, steps_per_epoch, title)
 
 
-def _lines(epochs: int, steps_per_epoch: int) -> Report:
+def _lines(epochs: int, steps_per_epoch: int, title: str) -> Report:
     done, began = 0, time.perf_counter()
 
     def report(metrics: Mapping[str, float]) -> None:
@@ -32,7 +33,7 @@ def _lines(epochs: int, steps_per_epoch: int) -> Report:
         passed = time.perf_counter() - began
         left = passed / done * (epochs - done)
         print(
-            f"epoch {done:>{len(str(epochs))}}/{epochs}  {_text(metrics)}  "
+            f"{title}epoch {done:>{len(str(epochs))}}/{epochs}  {_text(metrics)}  "
             f"{done * steps_per_epoch / passed:,.0f} steps/s  {_clock(left)} left",
             flush=True,
         )
@@ -41,11 +42,11 @@ def _lines(epochs: int, steps_per_epoch: int) -> Report:
 
 
 @contextlib.contextmanager
-def _bar(console, epochs: int, steps_per_epoch: int) -> Iterator[Report]:  # type: ignore[no-untyped-def]
+def _bar(console, epochs: int, steps_per_epoch: int, title: str) -> Iterator[Report]:  # type: ignore[no-untyped-def]
     from rich import progress
 
     columns = (
-        progress.TextColumn("epoch {task.completed}/{task.total}"),
+        progress.TextColumn(title + "epoch {task.completed}/{task.total}"),
         progress.BarColumn(bar_width=24),
         progress.TextColumn("{task.fields[metrics]}"),
         progress.TextColumn("{task.fields[speed]}"),

@@ -1,5 +1,6 @@
 """`TrainState`: everything a run needs to go on."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
+from jaxdeep.tree import shapes
 
 PyTree = Any
 
@@ -29,9 +31,7 @@ class TrainState(NamedTuple):
     key: jax.Array
 
 
-def init(
-    model: Any, optimizer: optax.GradientTransformation, x: Any, *, key: jax.Array
-) -> TrainState:
+def init(model: Any, optimizer: optax.GradientTransformation, x: Any, *, key: jax.Array) -> TrainState:
     """A fresh `TrainState` for `model` on inputs like `x`.
 
     Args:
@@ -50,8 +50,16 @@ def init(
     (0, (3, 2))
     """
     _checks.check_key(key)
+    leaves, structure = jax.tree.flatten(shapes(x))
+    return _init(model, optimizer, tuple(leaves), structure, key)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))  # one program instead of one an operation
+def _init(
+    model: Any, optimizer: optax.GradientTransformation, leaves: Any, structure: Any, key: jax.Array
+) -> TrainState:
     init_key, run_key = jax.random.split(key)
-    params, state = model.init(init_key, x)
+    params, state = model.init(init_key, jax.tree.unflatten(structure, leaves))
     return start(params, state, optimizer, run_key)
 
 

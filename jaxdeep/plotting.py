@@ -1,0 +1,48 @@
+"""Plots of runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def curves(histories: Mapping[str, Mapping[str, Any]], *, title: str = "") -> Any:
+    """Training and validation curves of several runs, as a matplotlib figure.
+
+    Left the training loss (logarithmic), right the validation accuracy; a run with several seeds is
+    drawn as its mean with a band from the lowest to the highest seed.
+
+    Args:
+      histories: by name, ``{"loss": …, "val_accuracy": …}`` with arrays of shape ``(epochs,)`` or
+        ``(seeds, epochs)``.
+      title: above the figure.
+
+    Raises:
+      ImportError: matplotlib is not installed (``pip install 'jaxdeep[plot]'``).
+
+    >>> figure = curves({"adam": {"loss": [[1.0, 0.5], [0.9, 0.6]], "val_accuracy": [0.7, 0.8]}})
+    >>> len(figure.axes)
+    2
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("curves needs matplotlib: pip install 'jaxdeep[plot]'") from error
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    panels = (("loss", "training loss"), ("val_accuracy", "validation accuracy"))
+    axes = figure.subplots(1, len(panels))
+    for i, (name, history) in enumerate(histories.items()):
+        for (metric, _), ax in zip(panels, axes):
+            values = np.atleast_2d(np.asarray(history[metric], float))
+            epochs = np.arange(1, values.shape[1] + 1)
+            marker = "o" if len(epochs) == 1 else None
+            ax.plot(epochs, values.mean(0), color=f"C{i}", label=name, marker=marker)
+            ax.fill_between(epochs, values.min(0), values.max(0), color=f"C{i}", alpha=0.2, linewidth=0)
+    for (_, label), ax in zip(panels, axes):
+        ax.set(xlabel="epoch", ylabel=label)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.grid(alpha=0.3)
+    axes[0].set_yscale("log")
+    axes[1].legend()
+    figure.suptitle(title)
+    return figure
