@@ -4,7 +4,8 @@ A schedule is any such function, yours or optax's included; it goes wherever jax
 hyperparameter. Those here take Python numbers or traced arrays and run under ``jit`` and ``vmap``.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -145,10 +146,19 @@ def one_cycle(
         peak = jnp.asarray(peak_value, dtype)
         start = peak / jnp.asarray(div_factor, dtype)
         last = start / jnp.asarray(final_div_factor, dtype)
-        corners = jnp.asarray([0, rise, fall, transition_steps], dtype)
-        return jnp.interp(jnp.asarray(step, dtype), corners, jnp.stack([start, peak, start, last]))
+        corners = ((0, start), (rise, peak), (fall, start), (transition_steps, last))
+        return _piecewise_linear(jnp.asarray(step, dtype), corners)
 
     return schedule
+
+
+def _piecewise_linear(step: Any, corners: Sequence[tuple[int, Any]]) -> Any:
+    """Straight lines from corner to corner ``(step, value)``, exact at the corners, flat outside."""
+    value = corners[0][1] + jnp.zeros_like(step)
+    for (begin, low), (end, high) in itertools.pairwise(corners):
+        share = jnp.clip((step - begin) / max(end - begin, 1), 0, 1)
+        value = jnp.where(step > begin, low * (1 - share) + high * share, value)
+    return value
 
 
 def _float_type(step: ArrayLike) -> Any:
