@@ -183,7 +183,7 @@ def _train(name: str, rate: float, data: Any, args: argparse.Namespace, label: s
     import numpy as np
 
     from jaxdeep import losses, metrics, train
-    from jaxdeep.train.progress import reporting
+    from jaxdeep.train.progress import compiling, ordered, reporting
 
     classes = 1 + int(max(data.train[1].max(), data.validation[1].max()))
     model = _network(classes)
@@ -197,12 +197,13 @@ def _train(name: str, rate: float, data: Any, args: argparse.Namespace, label: s
     training, validation = jax.tree.map(jnp.asarray, (data.train, data.validation))
     keys = jax.random.split(jax.random.key(args.seed), args.seeds)
     began = time.perf_counter()
-    ts = jax.vmap(lambda key: train.init(model, optimizer, training[0][:1], key=key))(keys)
-    stacked = jax.jit(jax.vmap(epoch, in_axes=(0, None)), donate_argnums=0)
-    run_epoch = stacked.lower(ts, training).compile()
-    stacked_evaluate = jax.jit(jax.vmap(evaluate, in_axes=(0, 0, None)))
-    run_evaluate = stacked_evaluate.lower(ts.params, ts.state, validation).compile()
-    jax.block_until_ready(ts)
+    with compiling(show=True):
+        ts = jax.vmap(lambda key: train.init(model, optimizer, training[0][:1], key=key))(keys)
+        stacked = jax.jit(jax.vmap(epoch, in_axes=(0, None)), donate_argnums=0)
+        run_epoch = stacked.lower(ts, training).compile()
+        stacked_evaluate = jax.jit(jax.vmap(evaluate, in_axes=(0, 0, None)))
+        run_evaluate = stacked_evaluate.lower(ts.params, ts.state, validation).compile()
+        jax.block_until_ready(ts)
     compiled = time.perf_counter()
 
     steps = -(-len(training[1]) // args.batch_size)
@@ -214,7 +215,7 @@ def _train(name: str, rate: float, data: Any, args: argparse.Namespace, label: s
             training_seconds += time.perf_counter() - epoch_began
             found = run_evaluate(ts.params, ts.state, validation)
             values = jax.device_get(values | {f"val_{key}": value for key, value in found.items()})
-            rows.append(values)
+            rows.append(ordered(values))
             report({key: float(np.mean(value)) for key, value in values.items()})
     history = {key: np.stack([row[key] for row in rows], axis=1) for key in rows[0]}
     accuracy = history["val_accuracy"]

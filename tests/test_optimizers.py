@@ -228,12 +228,12 @@ def test_a_low_precision_first_moment(tx, exact):
 
 
 TXS = {
-    "sgd": lambda lr: sgd(lr),
+    "sgd": sgd,
     "momentum": lambda lr: sgd(lr, momentum=0.9),
     "nesterov": lambda lr: sgd(lr, momentum=0.9, nesterov=True, lr_in_trace=True),
     "nag": lambda lr: nag(lr, momentum=0.9),
     "nag scheduled": lambda lr: nag(lr, momentum=jd.schedules.constant(0.9)),
-    "adam": lambda lr: adam(lr),
+    "adam": adam,
 }
 each = pytest.mark.parametrize("make", TXS.values(), ids=TXS)
 

@@ -36,4 +36,4 @@ def count_examples(data: PyTree, name: str = "data") -> int:
 
 def take(data: PyTree, rows: jax.Array) -> PyTree:
     """The given rows of every array; they must exist."""
-    return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), data)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf).at[rows].get(mode="promise_in_bounds"), data)

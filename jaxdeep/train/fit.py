@@ -12,7 +12,7 @@ from jaxdeep import _checks
 from jaxdeep.train.data import count_examples
 from jaxdeep.train.epoch import check_batch_size, guarded_epoch, make_evaluate
 from jaxdeep.train.objective import Objective, PerExample, supervised
-from jaxdeep.train.progress import reporting
+from jaxdeep.train.progress import compiling, ordered, reporting
 from jaxdeep.train.state import TrainState, init, start
 from jaxdeep.train.step import check_optimizer, make_step
 from jaxdeep.tree import path_name, shapes
@@ -135,16 +135,15 @@ def fit(
 
     data, validation = jax.tree.map(jnp.asarray, (data, validation))
     ts = jax.tree.map(jnp.copy, ts)  # the epoch consumes its state; the caller's arrays stay valid
-    epoch = jax.jit(
-        guarded_epoch(
-            make_step(objective, optimizer),
-            batch_size=batch_size,
-            shuffle=shuffle,
-            drop_remainder=drop_remainder,
-        ),
-        donate_argnums=0,
+    step = make_step(objective, optimizer)
+    pass_over = guarded_epoch(
+        step, batch_size=batch_size, shuffle=shuffle, drop_remainder=drop_remainder
     )
-    evaluate = jax.jit(make_evaluate(objective, batch_size=batch_size))
+    evaluate = make_evaluate(objective, batch_size=batch_size)
+    with compiling(show=progress):
+        epoch = jax.jit(pass_over, donate_argnums=0).lower(ts, data).compile()
+        if validation is not None:
+            validate = jax.jit(evaluate).lower(ts.params, ts.state, validation).compile()
 
     rows: list[dict[str, Any]] = []
     steps = n // batch_size if drop_remainder else -(-n // batch_size)
@@ -152,12 +151,12 @@ def fit(
         for number in range(1, epochs + 1):
             ts, values, bad_step = epoch(ts, data)
             if validation is not None:
-                found = evaluate(ts.params, ts.state, validation)
+                found = validate(ts.params, ts.state, validation)
                 values = values | {f"val_{name}": value for name, value in found.items()}
             values, bad_step = jax.device_get((values, bad_step))
             if bad_step >= 0 and on_nonfinite == "raise":
                 raise FloatingPointError(_nonfinite(ts, int(bad_step), number))
-            rows.append(values)
+            rows.append(ordered(values))
             report(values)
     return FitResult(ts, {name: np.stack([row[name] for row in rows]) for name in rows[0]})
 

@@ -3,8 +3,31 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-Report = Callable[[Mapping[str, float]], None]
+Report = Callable[[Mapping[str, Any]], None]
+
+
+def ordered(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The loss first, then the other metrics, then the same of the validation data.
+
+    >>> list(ordered({"accuracy": 0, "loss": 0, "val_accuracy": 0, "val_loss": 0}))
+    ['loss', 'accuracy', 'val_loss', 'val_accuracy']
+    """
+    place = lambda name: (name.startswith("val_"), not name.endswith("loss"), name)  # noqa: E731
+    return {name: metrics[name] for name in sorted(metrics, key=place)}
+
+
+@contextlib.contextmanager
+def compiling(*, show: bool) -> Iterator[None]:
+    """Say so while a program is compiled, in a terminal or notebook."""
+    if show and _is_live():
+        import rich.console
+
+        with rich.console.Console().status("compiling …"):
+            yield
+    else:
+        yield
 
 
 @contextlib.contextmanager
@@ -13,28 +36,31 @@ def reporting(epochs: int, steps_per_epoch: int, *, show: bool, title: str = "")
     title = f"{title}: " if title else ""
     if not show:
         yield lambda metrics: None
-        return
-    import rich.console
-
-    console = rich.console.Console()
-    if console.is_terminal or console.is_jupyter:
-        with _bar(console, epochs, steps_per_epoch, title) as report:
+    elif _is_live():
+        with _bar(epochs, steps_per_epoch, title) as report:
             yield report
     else:
         yield _lines(epochs, steps_per_epoch, title)
 
 
+def _is_live() -> bool:
+    import rich.console
+
+    console = rich.console.Console()
+    return console.is_terminal or console.is_jupyter
+
+
 def _lines(epochs: int, steps_per_epoch: int, title: str) -> Report:
     done, began = 0, time.perf_counter()
 
-    def report(metrics: Mapping[str, float]) -> None:
+    def report(metrics: Mapping[str, Any]) -> None:
         nonlocal done
         done += 1
         passed = time.perf_counter() - began
-        left = passed / done * (epochs - done)
+        speed, left = done * steps_per_epoch / passed, passed / done * (epochs - done)
         print(
             f"{title}epoch {done:>{len(str(epochs))}}/{epochs}  {_text(metrics)}  "
-            f"{done * steps_per_epoch / passed:,.0f} steps/s  {_clock(left)} left",
+            f"{speed:,.0f} steps/s  {_clock(left)} left",
             flush=True,
         )
 
@@ -42,7 +68,7 @@ def _lines(epochs: int, steps_per_epoch: int, title: str) -> Report:
 
 
 @contextlib.contextmanager
-def _bar(console, epochs: int, steps_per_epoch: int, title: str) -> Iterator[Report]:  # type: ignore[no-untyped-def]
+def _bar(epochs: int, steps_per_epoch: int, title: str) -> Iterator[Report]:
     from rich import progress
 
     columns = (
@@ -50,24 +76,29 @@ def _bar(console, epochs: int, steps_per_epoch: int, title: str) -> Iterator[Rep
         progress.BarColumn(bar_width=24),
         progress.TextColumn("{task.fields[metrics]}"),
         progress.TextColumn("{task.fields[speed]}"),
-        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[left]}"),
     )
-    with progress.Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=epochs, metrics="compiling …", speed="")
-        began = time.perf_counter()
-        done = 0
+    with progress.Progress(*columns) as bar:
+        task = bar.add_task("", total=epochs, metrics="", speed="", left="")
+        done, began = 0, time.perf_counter()
 
-        def report(metrics: Mapping[str, float]) -> None:
+        def report(metrics: Mapping[str, Any]) -> None:
             nonlocal done
             done += 1
-            speed = done * steps_per_epoch / (time.perf_counter() - began)
-            bar.update(task, advance=1, metrics=_text(metrics), speed=f"{speed:,.0f} steps/s")
+            passed = time.perf_counter() - began
+            bar.update(
+                task,
+                advance=1,
+                metrics=_text(metrics),
+                speed=f"{done * steps_per_epoch / passed:,.0f} steps/s",
+                left=f"{_clock(passed / done * (epochs - done))} left",
+            )
 
         yield report
 
 
-def _text(metrics: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+def _text(metrics: Mapping[str, Any]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in ordered(metrics).items())
 
 
 def _clock(seconds: float) -> str:
