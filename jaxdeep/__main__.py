@@ -114,8 +114,15 @@ def _parse_optimizers(text: str) -> dict[str, tuple[str, float | None]]:
             )
         if label.strip() in chosen:
             raise argparse.ArgumentTypeError(f"{label.strip()!r} is named twice")
-        chosen[label.strip()] = name, _positive(rate) if colon else None
+        chosen[label.strip()] = name, _rate(label.strip(), rate) if colon else None
     return chosen
+
+
+def _rate(label: str, text: str) -> float:
+    try:
+        return _positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"the rate of {label!r} {error}") from None
 
 
 def _count(text: str) -> int:
@@ -232,12 +239,16 @@ def _train(name: str, rate: float, data: Any, args: argparse.Namespace, label: s
     }
 
 
+def _seeds(args: argparse.Namespace) -> str:
+    return "1 seed" if args.seeds == 1 else f"{args.seeds} seeds"
+
+
 def _print_table(results: dict[str, dict[str, Any]], args: argparse.Namespace) -> None:
     import rich.console
     import rich.table
 
     table = rich.table.Table(
-        title=f"{args.data}: {args.epochs} epochs, batch {args.batch_size}, {args.seeds} seeds",
+        title=f"{args.data}: {args.epochs} epochs, batch {args.batch_size}, {_seeds(args)}",
         caption="accuracy: last epoch, mean ± standard deviation over the seeds; seconds: all seeds,\n"
         "after compiling; µs/step: training steps alone, of one network",
     )
@@ -260,6 +271,15 @@ def _print_table(results: dict[str, dict[str, Any]], args: argparse.Namespace) -
     rich.console.Console(width=None if console.is_terminal else 100).print(table)
 
 
+def _plain(value: Any) -> Any:
+    """The value with null where JSON has no number: a diverged run is not finite."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _write(results: dict[str, dict[str, Any]], args: argparse.Namespace) -> None:
     import jax
 
@@ -278,7 +298,7 @@ def _write(results: dict[str, dict[str, Any]], args: argparse.Namespace) -> None
     }
     written = []
     path = args.out / "results.json"
-    path.write_text(json.dumps({**about, "optimizers": results}, indent=1) + "\n")
+    path.write_text(json.dumps(_plain({**about, "optimizers": results}), indent=1) + "\n")
     written.append(path)
     path = args.out / "results.csv"
     with path.open("w", newline="") as file:
@@ -292,7 +312,7 @@ def _write(results: dict[str, dict[str, Any]], args: argparse.Namespace) -> None
 
         figure = plotting.curves(
             {label: row["history"] for label, row in results.items()},
-            title=f"{args.data}, {args.seeds} seeds",
+            title=f"{args.data}, {_seeds(args)}",
         )
     except ImportError as error:
         print(f"no picture: {error}", file=sys.stderr)

@@ -76,3 +76,24 @@ def check_key(key: Any, *, optional: bool = False) -> None:
             return
     got = repr(key) if dtype is None else f"an array of dtype {dtype} and shape {np.shape(key)}"
     raise TypeError(f"key must be a random key such as jax.random.key(0), got {got}")
+
+
+def check_classes(outputs: Any, labels: Any) -> None:
+    """Refuse integer labels that do not fit outputs of shape ``(…, classes)``."""
+    shape, classes = jnp.shape(outputs)[:-1], jnp.shape(outputs)[-1]
+    if jnp.shape(labels) != shape:
+        raise ValueError(
+            f"labels must have shape {shape} (classes as integers) or {(*shape, classes)} "
+            f"(probabilities) for outputs of shape {jnp.shape(outputs)}, got {jnp.shape(labels)}"
+        )
+    if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
+        raise TypeError(f"labels of shape {shape} must be integers, got {jnp.result_type(labels)}")
+    if isinstance(labels, jax.core.Tracer) or np.size(labels) == 0:
+        return
+    known = np.asarray(labels)
+    low, high = known.min(), known.max()
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"labels must be in [0, {classes}) for outputs of {classes} classes, got labels from "
+            f"{low} to {high}"
+        )

@@ -177,10 +177,11 @@ def _read_idx(path: pathlib.Path) -> np.ndarray:
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
                 raise ValueError("it holds a single array")
-            return {name: file[name] for name in file.files}
+            return {name: arrays[name] for name in arrays.files}
     except Exception as error:  # zip, header and object errors come in many types
         raise ValueError(f"{path} is not an .npz file of plain arrays (numpy.savez): {error}") from error
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
+
+from jaxdeep import _checks
 
 
 def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
@@ -34,26 +34,5 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
         raise ValueError("logits need an axis of classes, got a scalar")
     if jnp.shape(labels) == jnp.shape(logits):
         return optax.losses.softmax_cross_entropy(logits, jnp.asarray(labels, logits.dtype))
-    check_classes(logits, labels)
+    _checks.check_classes(logits, labels)
     return optax.losses.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(labels))
-
-
-def check_classes(outputs: Any, labels: Any) -> None:
-    """Refuse integer labels that do not fit outputs of shape ``(…, classes)``."""
-    shape, classes = jnp.shape(outputs)[:-1], jnp.shape(outputs)[-1]
-    if jnp.shape(labels) != shape:
-        raise ValueError(
-            f"labels must have shape {shape} (classes as integers) or {(*shape, classes)} "
-            f"(probabilities) for outputs of shape {jnp.shape(outputs)}, got {jnp.shape(labels)}"
-        )
-    if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
-        raise TypeError(f"labels of shape {shape} must be integers, got {jnp.result_type(labels)}")
-    if isinstance(labels, jax.core.Tracer) or np.size(labels) == 0:
-        return
-    known = np.asarray(labels)
-    low, high = known.min(), known.max()
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"labels must be in [0, {classes}) for outputs of {classes} classes, got labels from "
-            f"{low} to {high}"
-        )

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdeep.losses import check_classes
+from jaxdeep import _checks
 
 
 def accuracy(outputs: Any, labels: Any) -> Any:
@@ -27,5 +27,5 @@ def accuracy(outputs: Any, labels: Any) -> Any:
     if jnp.shape(labels) == jnp.shape(outputs):
         labels = jnp.argmax(labels, axis=-1)
     else:
-        check_classes(outputs, labels)
+        _checks.check_classes(outputs, labels)
     return (jnp.argmax(outputs, axis=-1) == labels).astype(jnp.result_type(float))

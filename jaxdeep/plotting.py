@@ -36,13 +36,16 @@ def curves(histories: Mapping[str, Mapping[str, Any]], *, title: str = "") -> An
             values = np.atleast_2d(np.asarray(history[metric], float))
             epochs = np.arange(1, values.shape[1] + 1)
             marker = "o" if len(epochs) == 1 else None
-            ax.plot(epochs, values.mean(0), color=f"C{i}", label=name, marker=marker)
+            style = {"color": f"C{i}", "linestyle": ("-", "--", "-.", ":")[i % 4], "marker": marker}
+            ax.plot(epochs, values.mean(0), label=name, **style)
             ax.fill_between(epochs, values.min(0), values.max(0), color=f"C{i}", alpha=0.2, linewidth=0)
     for (_, label), ax in zip(panels, axes):
         ax.set(xlabel="epoch", ylabel=label)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(alpha=0.3)
-    axes[0].set_yscale("log")
+    losses = [np.ravel(np.asarray(history["loss"], float)) for history in histories.values()]
+    if any((values > 0).any() for values in losses):  # not if all diverged
+        axes[0].set_yscale("log")
     axes[1].legend()
     figure.suptitle(title)
     return figure
