@@ -1,0 +1,44 @@
+# The commands of the README. Everything is installed into $(VENV), made if missing.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python -m
+DEMO_OUT ?= runs/demo
+
+.PHONY: demo test test-slow lint types bench clean
+
+demo: $(VENV)/.with-demo
+	$(RUN) jaxdeep compare --data digits --epochs 20 --out $(DEMO_OUT)
+
+test: $(VENV)/.with-test
+	$(RUN) pytest -q -n auto
+
+test-slow: $(VENV)/.with-bench $(VENV)/.with-test
+	$(RUN) pytest -q -m slow
+
+lint: $(VENV)/.with-dev
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+types: $(VENV)/.with-dev
+	$(RUN) mypy
+
+bench: $(VENV)/.with-bench
+	$(RUN) benchmarks.throughput
+
+clean:
+	rm -rf $(VENV) runs build dist
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "jaxdeep needs Python 3.11 or newer: make … PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# An extra is installed again when the dependencies change, and only then.
+$(VENV)/.with-demo: EXTRA = datasets,plot
+$(VENV)/.with-test: EXTRA = test
+$(VENV)/.with-dev: EXTRA = dev
+$(VENV)/.with-bench: EXTRA = bench
+$(VENV)/.with-%: $(VENV)/.made pyproject.toml
+	$(RUN) pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA)]'
+	@touch $@
