@@ -1,13 +1,33 @@
 """jaxdeep: the deep-network training playbook as pure JAX functions that compose into one program."""
 
-from jaxdeep import datasets as datasets
-from jaxdeep import losses as losses
-from jaxdeep import metrics as metrics
-from jaxdeep import nn as nn
-from jaxdeep import optimizers as optimizers
-from jaxdeep import schedules as schedules
-from jaxdeep import train as train
-from jaxdeep import tree as tree
-from jaxdeep.train.fit import fit as fit
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxdeep import datasets as datasets
+    from jaxdeep import losses as losses
+    from jaxdeep import metrics as metrics
+    from jaxdeep import nn as nn
+    from jaxdeep import optimizers as optimizers
+    from jaxdeep import schedules as schedules
+    from jaxdeep import train as train
+    from jaxdeep import tree as tree
+    from jaxdeep.train.fit import fit as fit
 
 __version__ = "0.1.0"
+
+# Loaded when first used, so that importing jaxdeep (and `python -m jaxdeep --help`) costs nothing.
+_NAMESPACES = ("datasets", "losses", "metrics", "nn", "optimizers", "schedules", "train", "tree")
+_FUNCTIONS = {"fit": "jaxdeep.train.fit"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMESPACES:
+        return importlib.import_module(f"jaxdeep.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+    raise AttributeError(f"module 'jaxdeep' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_NAMESPACES, *_FUNCTIONS])

@@ -155,7 +155,7 @@ def _fashion_file(name: str) -> pathlib.Path:
             f"Fashion-MNIST: {name} is not at hand (looked at {looked}) and could not be downloaded "
             f"({type(error).__name__}). Put the four files {', '.join(_FASHION_SHA256)} into a folder "
             "and name it in the environment variable JAXDEEP_DATA"
-        ) from error
+        ) from None  # the chain below is a hundred lines that say the same
     return pathlib.Path(found)
 
 

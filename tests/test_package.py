@@ -7,6 +7,8 @@ import pkgutil
 import subprocess
 import sys
 
+import pytest
+
 import jaxdeep as jd
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -14,7 +16,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 def test_importing_loads_nothing_beyond_jax_and_optax():
     code = (
-        "import sys, jax, optax; before = set(sys.modules); import jaxdeep; "
+        "import sys, jax, optax; before = set(sys.modules); import jaxdeep as jd; "
+        "jd.fit, [getattr(jd, name) for name in dir(jd)]; "
         "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before} - {'jaxdeep'}))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -22,7 +25,9 @@ def test_importing_loads_nothing_beyond_jax_and_optax():
 
 
 def test_importing_starts_no_backend():
-    code = "import jaxdeep; from jax._src import xla_bridge; print(len(xla_bridge._backends))"
+    code = (
+        "import jaxdeep as jd; jd.fit; from jax._src import xla_bridge; print(len(xla_bridge._backends))"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "0"
 
@@ -76,6 +81,23 @@ def test_who_imports_whom():
         if name.startswith("jaxdeep.train"):
             assert not any(f.startswith("jaxdeep.nn") for f in found), name
         assert not found & {"jaxdeep.datasets", "jaxdeep.plotting", "jaxdeep.__main__"}, name
+
+
+def test_the_face_shows_its_namespaces_and_refuses_others():
+    assert {
+        "nn",
+        "optimizers",
+        "schedules",
+        "train",
+        "tree",
+        "losses",
+        "metrics",
+        "datasets",
+        "fit",
+    } <= set(dir(jd))
+    with pytest.raises(AttributeError, match="module 'jaxdeep' has no attribute 'optimisers'"):
+        jd.optimisers  # noqa: B018
+    assert jd.fit is jd.train.fit.fit
 
 
 def test_the_version_is_the_packages():

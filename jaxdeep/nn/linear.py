@@ -80,10 +80,9 @@ def dense(
         features, dtype = x.shape[-1], float_dtype(x.dtype)
         if features < 1:
             raise ValueError(f"dense needs at least one feature, got an input of shape {x.shape}")
-        kernel_key, bias_key = jax.random.split(key)
-        params = {"kernel": make_kernel(kernel_key, (features, units), dtype)}
+        params = {"kernel": make_kernel(key, (features, units), dtype)}
         if use_bias:
-            params["bias"] = bias_init(bias_key, (units,), dtype)
+            params["bias"] = bias_init(jax.random.fold_in(key, 0), (units,), dtype)
         return params, {}
 
     def apply(

@@ -13,7 +13,7 @@ from jaxdeep.train.data import count_examples
 from jaxdeep.train.epoch import check_batch_size, guarded_epoch, make_evaluate
 from jaxdeep.train.objective import Objective, PerExample, supervised
 from jaxdeep.train.progress import compiling, ordered, reporting
-from jaxdeep.train.state import TrainState, init, start
+from jaxdeep.train.state import TrainState, init, resume
 from jaxdeep.train.step import check_optimizer, make_step
 from jaxdeep.tree import path_name, shapes
 
@@ -78,7 +78,8 @@ def fit(
       metrics: further functions of that form, by name.
       penalty: ``params -> scalar``, added to the loss.
       objective: instead of `loss`, `metrics` and `penalty`, for anything that is not supervised; see
-        `jaxdeep.train.supervised` for its form.
+        `jaxdeep.train.supervised` for its form. The model is initialised on the first array of
+        `data`; pass `params` where that is not its input.
       epochs: passes over the data.
       batch_size: rows of a batch; the last batch of an epoch holds what is left.
       validation: data as above, evaluated whole after every epoch.
@@ -117,16 +118,13 @@ def fit(
     pairs = loss is not None
     if pairs:
         _check_pair(data, "data")
-    inputs = data[0] if pairs else jax.tree.leaves(data)[0]
-    ts = (
-        init(model, optimizer, jax.tree.map(lambda a: a[:1], inputs), key=key)
-        if params is None
-        else None
-    )
-    if ts is None:
-        ts = start(params, {} if state is None else state, optimizer, jax.random.split(key)[1])
-    elif state is not None:
-        raise ValueError("state= is given without the params= it belongs to")
+    if params is None:
+        if state is not None:
+            raise ValueError("state= is given without the params= it belongs to")
+        inputs = data[0] if pairs else jax.tree.leaves(data)[0]
+        ts = init(model, optimizer, jax.tree.map(lambda a: a[:1], inputs), key=key)
+    else:
+        ts = resume(optimizer, params, {} if state is None else state, key)
     if pairs:
         _rehearse(objective, ts, data, "data")
         if validation is not None:
@@ -134,7 +132,6 @@ def fit(
             _rehearse(objective, ts, validation, "validation")
 
     data, validation = jax.tree.map(jnp.asarray, (data, validation))
-    ts = jax.tree.map(jnp.copy, ts)  # the epoch consumes its state; the caller's arrays stay valid
     step = make_step(objective, optimizer)
     pass_over = guarded_epoch(
         step, batch_size=batch_size, shuffle=shuffle, drop_remainder=drop_remainder

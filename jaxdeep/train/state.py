@@ -60,11 +60,19 @@ def _init(
 ) -> TrainState:
     init_key, run_key = jax.random.split(key)
     params, state = model.init(init_key, jax.tree.unflatten(structure, leaves))
-    return start(params, state, optimizer, run_key)
+    return _start(params, state, optimizer, run_key)
 
 
-def start(
+@functools.partial(jax.jit, static_argnums=0)
+def resume(
+    optimizer: optax.GradientTransformation, params: PyTree, state: PyTree, key: jax.Array
+) -> TrainState:
+    """The state of a run that begins at copies of given parameters, with the key `init` would use."""
+    params, state = jax.tree.map(jnp.copy, (params, state))
+    return _start(params, state, optimizer, jax.random.split(key)[1])
+
+
+def _start(
     params: PyTree, state: PyTree, optimizer: optax.GradientTransformation, key: jax.Array
 ) -> TrainState:
-    """The state of a run that begins at given parameters."""
     return TrainState(jnp.zeros((), jnp.int32), params, state, optimizer.init(params), key)
