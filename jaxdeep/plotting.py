@@ -26,6 +26,7 @@ def curves(histories: Mapping[str, Mapping[str, Any]], *, title: str = "") -> An
     """
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import LogFormatter
     except ImportError as error:
         raise ImportError("curves needs matplotlib: pip install 'jaxdeep[plot]'") from error
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -46,6 +47,8 @@ def curves(histories: Mapping[str, Mapping[str, Any]], *, title: str = "") -> An
     losses = [np.ravel(np.asarray(history["loss"], float)) for history in histories.values()]
     if any((values > 0).any() for values in losses):  # not if all diverged
         axes[0].set_yscale("log")
+        for which in (axes[0].yaxis.set_major_formatter, axes[0].yaxis.set_minor_formatter):
+            which(LogFormatter(minor_thresholds=(1.5, 0.5)))
     axes[1].legend()
     figure.suptitle(title)
     return figure
