@@ -396,6 +396,11 @@ def test_the_first_bad_step_is_named_exactly():
         )
 
 
+def test_an_unknown_compiler_option_is_done_without(monkeypatch):
+    monkeypatch.setattr("jaxdeep.train.compiled._CPU_OPTIONS", {"xla_no_such_option": "1"})
+    assert len(fit().history["loss"]) == 3
+
+
 # --- progress -----------------------------------------------------------------------------------
 
 

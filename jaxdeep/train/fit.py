@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
+from jaxdeep.train.compiled import compiled
 from jaxdeep.train.data import count_examples
 from jaxdeep.train.epoch import check_batch_size, guarded_epoch, make_evaluate
 from jaxdeep.train.objective import Objective, PerExample, supervised
@@ -138,9 +139,9 @@ def fit(
     )
     evaluate = make_evaluate(objective, batch_size=batch_size)
     with compiling(show=progress):
-        epoch = jax.jit(pass_over, donate_argnums=0).lower(ts, data).compile()
+        epoch = compiled(pass_over, ts, data, donate_argnums=0)
         if validation is not None:
-            validate = jax.jit(evaluate).lower(ts.params, ts.state, validation).compile()
+            validate = compiled(evaluate, ts.params, ts.state, validation)
 
     rows: list[dict[str, Any]] = []
     steps = n // batch_size if drop_remainder else -(-n // batch_size)
