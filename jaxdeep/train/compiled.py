@@ -8,7 +8,7 @@ import jax
 
 # Elementwise work (the optimizer, activations, dropout) in registers of 512 bits where the CPU has
 # them: about 5 % of a step of the chapter's network, benchmarks/throughput.py. No effect elsewhere.
-_CPU_OPTIONS = {"xla_cpu_prefer_vector_width": "512"}
+_CPU_OPTIONS: dict[str, str | bool] = {"xla_cpu_prefer_vector_width": "512"}
 
 
 def compiled(
