@@ -215,12 +215,12 @@ def _train(name: str, rate: float, data: Any, args: argparse.Namespace, label: s
     ready = time.perf_counter()
 
     steps = -(-len(training[1]) // args.batch_size)
-    rows, training_seconds = [], 0.0
+    rows, epoch_seconds = [], []
     with reporting(args.epochs, steps, show=True, title=label) as report:
         for _ in range(args.epochs):
             epoch_began = time.perf_counter()
             ts, values = jax.block_until_ready(run_epoch(ts, training))
-            training_seconds += time.perf_counter() - epoch_began
+            epoch_seconds.append(time.perf_counter() - epoch_began)
             found = run_evaluate(ts.params, ts.state, validation)
             values = jax.device_get(values | {f"val_{key}": value for key, value in found.items()})
             rows.append(ordered(values))
@@ -231,17 +231,17 @@ def _train(name: str, rate: float, data: Any, args: argparse.Namespace, label: s
         "learning_rate": rate,
         "final_loss": float(history["loss"][:, -1].mean()),
         "val_accuracy": float(accuracy[:, -1].mean()),
-        "val_accuracy_sd": float(accuracy[:, -1].std(ddof=1)) if args.seeds > 1 else 0.0,
+        "val_accuracy_sd": float(accuracy[:, -1].std(ddof=1)) if args.seeds > 1 else None,
         "best_epoch": int(accuracy.mean(axis=0).argmax()) + 1,
         "seconds": time.perf_counter() - ready,
         "compile_seconds": ready - began,
-        "us_per_step": 1e6 * training_seconds / (steps * args.epochs * args.seeds),
+        "us_per_step": 1e6 * float(np.median(epoch_seconds)) / (steps * args.seeds),
         "history": {key: value.tolist() for key, value in history.items()},
     }
 
 
-def _seeds(args: argparse.Namespace) -> str:
-    return "1 seed" if args.seeds == 1 else f"{args.seeds} seeds"
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _print_table(results: dict[str, dict[str, Any]], args: argparse.Namespace) -> None:
@@ -249,12 +249,20 @@ def _print_table(results: dict[str, dict[str, Any]], args: argparse.Namespace) -
     import rich.table
 
     table = rich.table.Table(
-        title=f"{args.data}: {args.epochs} epochs, batch {args.batch_size}, {_seeds(args)}",
-        caption="accuracy: last epoch, mean ± standard deviation over the seeds; seconds: all seeds,\n"
-        "after compiling; µs/step: training steps alone, of one network",
+        title=f"{args.data}: {_several(args.epochs, 'epoch')}, batch {args.batch_size}, "
+        f"{_several(args.seeds, 'seed')}",
+        caption="accuracy: last epoch, mean ± standard deviation over the seeds\n"
+        "seconds: all seeds, after compiling; µs/step: training alone, one network, median epoch",
     )
     table.add_column("optimizer")
-    for column in ("rate", "training loss", "val. accuracy", "best epoch", "seconds", "µs/step"):
+    for column in (
+        "rate",
+        "training\nloss",
+        "validation\naccuracy",
+        "best\nepoch",
+        "seconds",
+        "µs/step",
+    ):
         table.add_column(column, justify="right")
     winner = max(results, key=lambda label: results[label]["val_accuracy"])
     for label, row in results.items():
@@ -262,7 +270,8 @@ def _print_table(results: dict[str, dict[str, Any]], args: argparse.Namespace) -
             label,
             f"{row['learning_rate']:g}",
             f"{row['final_loss']:.4f}",
-            f"{row['val_accuracy']:.4f} ± {row['val_accuracy_sd']:.4f}",
+            f"{row['val_accuracy']:.4f}"
+            + (f" ± {row['val_accuracy_sd']:.4f}" if args.seeds > 1 else ""),
             str(row["best_epoch"]),
             f"{row['seconds']:.1f}",
             f"{row['us_per_step']:.0f}",
@@ -313,7 +322,7 @@ def _write(results: dict[str, dict[str, Any]], args: argparse.Namespace) -> None
 
         figure = plotting.curves(
             {label: row["history"] for label, row in results.items()},
-            title=f"{args.data}, {_seeds(args)}",
+            title=f"{args.data}, {_several(args.seeds, 'seed')}",
         )
     except ImportError as error:
         print(f"no picture: {error}", file=sys.stderr)

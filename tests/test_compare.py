@@ -31,9 +31,9 @@ def test_the_table_the_picture_and_the_results(small, tmp_path, capsys):
         "sgd:0.1",
         "nag",
         "adam",
-        "training loss",
-        "val. accuracy",
-        "best epoch",
+        "training",
+        "validation",
+        "best",
         "seconds",
         "µs/step",
     ):

@@ -69,31 +69,26 @@ def _lines(epochs: int, steps_per_epoch: int, title: str) -> Report:
 
 @contextlib.contextmanager
 def _bar(epochs: int, steps_per_epoch: int, title: str) -> Iterator[Report]:
-    from rich import progress
+    from rich import console, live, progress, text
 
     columns = (
         progress.TextColumn(title + "epoch {task.completed}/{task.total}"),
         progress.BarColumn(bar_width=24),
-        progress.TextColumn("{task.fields[metrics]}"),
         progress.TextColumn("{task.fields[speed]}"),
-        progress.TextColumn("{task.fields[left]}"),
     )
-    with progress.Progress(*columns) as bar:
-        task = bar.add_task("", total=epochs, metrics="", speed="", left="")
-        done, began = 0, time.perf_counter()
+    bar, metrics_line = progress.Progress(*columns), text.Text()
+    task = bar.add_task("", total=epochs, speed="")
+    done, began = 0, time.perf_counter()
 
-        def report(metrics: Mapping[str, Any]) -> None:
-            nonlocal done
-            done += 1
-            passed = time.perf_counter() - began
-            bar.update(
-                task,
-                advance=1,
-                metrics=_text(metrics),
-                speed=f"{done * steps_per_epoch / passed:,.0f} steps/s",
-                left=f"{_clock(passed / done * (epochs - done))} left",
-            )
+    def report(metrics: Mapping[str, Any]) -> None:
+        nonlocal done
+        done += 1
+        passed = time.perf_counter() - began
+        speed, left = done * steps_per_epoch / passed, passed / done * (epochs - done)
+        bar.update(task, advance=1, speed=f"{speed:,.0f} steps/s  {_clock(left)} left")
+        metrics_line.plain = f"  {_text(metrics)}"
 
+    with live.Live(console.Group(bar, metrics_line)):
         yield report
 
 
