@@ -13,8 +13,8 @@ from jaxdeep.optimizers.transform import (
     Rule,
     Scalar,
     descend,
+    slot,
     transform,
-    zeros_slot,
 )
 
 
@@ -50,7 +50,7 @@ def adam_rule(
             "eps_root": h["eps_root"].value,
         }
 
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
         mu = moving_average(slots["mu"], g, s["1-b1"])
         nu = moving_average(slots["nu"], g * g, s["1-b2"])
         root = jnp.sqrt(nu * s["nu_scale"] + s["eps_root"])
@@ -62,7 +62,7 @@ def adam_rule(
         "eps": Hyper(eps, "[0, inf)"),
         "eps_root": Hyper(eps_root, "[0, inf)"),
     }
-    return Rule(hyperparams, update, {"mu": zeros_slot(mu_dtype), "nu": zeros_slot()}, scalars)
+    return Rule(hyperparams, update, {"mu": slot(dtype=mu_dtype), "nu": slot()}, scalars)
 
 
 def adam(

@@ -15,20 +15,20 @@ from jaxdeep.optimizers.transform import (
     TransformState,
     descend,
     drive,
+    slot,
     stays,
     transform,
-    zeros_slot,
 )
 
 
 def trace(momentum: Numeric, *, nesterov: bool = False, accumulator_dtype: Any = None) -> Rule:
     """The rule of momentum: ``b ← momentum · b + g``, passing on b, or ``g + momentum · b``."""
 
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
         b = s["momentum"] * slots["trace"] + g
         return (g + s["momentum"] * b if nesterov else b), {"trace": b}
 
-    return Rule({"momentum": Hyper(momentum, DECAY)}, update, {"trace": zeros_slot(accumulator_dtype)})
+    return Rule({"momentum": Hyper(momentum, DECAY)}, update, {"trace": slot(dtype=accumulator_dtype)})
 
 
 def sgd(

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
+from jaxdeep.tree import Where, mask
 
 PyTree = Any
 Numeric = Any  # a number, a scalar array, or a schedule step -> value
@@ -46,17 +47,24 @@ class Rule(NamedTuple):
 
     Attributes:
       hyperparams: its hyperparameters by name.
-      update: ``(g, slots, s) -> (update, slots)`` for one leaf, with its slots and the scalars by
-        name; g and the slots come in at least float32.
+      update: ``(g, slots, s, p) -> (update, slots)`` for one leaf, with its slots, the scalars by name
+        and the parameter (None if none were passed); arrays come in at least float32.
       slots: what a leaf accumulates, by name: functions from the parameter leaf to the initial array.
       scalars: ``(hyperparameters as Scalar, t) -> scalars`` used by `update`, computed once for the
         whole tree; t is 1 at the first update.
+      carry: scalars kept from update to update, by name, with their first values; they come among the
+        hyperparameters, and `scalars` returns the new ones under the same names.
+      where: the leaves it applies to (`jaxdeep.tree.mask`); all by default.
+      needs_params: what needs the parameters, for the error if they are not passed; empty if nothing.
     """
 
     hyperparams: Mapping[str, Hyper]
-    update: Callable[[Any, dict[str, Any], dict[str, Any]], tuple[Any, dict[str, Any]]]
+    update: Callable[[Any, dict[str, Any], dict[str, Any], Any], tuple[Any, dict[str, Any]]]
     slots: Mapping[str, Callable[[Any], Any]] = {}
     scalars: Callable[[Mapping[str, Scalar], Any], dict[str, Any]] = _values
+    carry: Mapping[str, float] = {}
+    where: Where | None = None
+    needs_params: str = ""
 
 
 class TransformState(NamedTuple):
@@ -67,6 +75,7 @@ class TransformState(NamedTuple):
       hyperparams: values that stay as set, float32 (float64 with x64 on), by name.
       driven: values that a schedule or an array drives, as the last update used them, by name.
       rounding: what `hyperparams` lost to rounding, by name, where precision needs it.
+      carried: further scalars of the algorithm, by name.
       slots: what the leaves accumulate: pytrees like the parameters, by name.
     """
 
@@ -74,6 +83,7 @@ class TransformState(NamedTuple):
     hyperparams: dict[str, jax.Array]
     driven: dict[str, jax.Array]
     rounding: dict[str, jax.Array]
+    carried: dict[str, jax.Array]
     slots: dict[str, PyTree]
 
 
@@ -85,35 +95,40 @@ def transform(*rules: Rule) -> optax.GradientTransformationExtraArgs:
     """
     hypers = {name: hyper for rule in rules for name, hyper in rule.hyperparams.items()}
     makers = {name: make for rule in rules for name, make in rule.slots.items()}
+    carry = {name: first for rule in rules for name, first in rule.carry.items()}
+    needs_params = ", ".join(rule.needs_params for rule in rules if rule.needs_params)
     for name, hyper in hypers.items():
         _checks.check_scalar(name, hyper.value, hyper.interval, schedule=True)
 
     def init(params: PyTree) -> TransformState:
         slots = {name: jax.tree.map(make, params) for name, make in makers.items()}
-        return TransformState(jnp.zeros((), jnp.int32), *initial_scalars(hypers), slots)
+        dtype = jnp.result_type(float)
+        carried = {name: jnp.asarray(first, dtype) for name, first in carry.items()}
+        return TransformState(jnp.zeros((), jnp.int32), *initial_scalars(hypers), carried, slots)
 
     def update(
         updates: PyTree, state: TransformState, params: PyTree | None = None, **extra: Any
     ) -> tuple[PyTree, TransformState]:
+        if params is None and needs_params:
+            raise ValueError(f"{needs_params} needs the parameters: update(updates, state, params)")
         count = optax.safe_increment(state.count)
         driven = drive(hypers, state.count)
-        in_force = scalars_in_force(state, driven)
-        scalars: dict[str, Any] = {}
-        for rule in rules:
-            own = {name: in_force[name] for name in rule.hyperparams}
-            scalars |= rule.scalars(own, count.astype(jnp.result_type(float)))
+        scalars = _scalars(rules, state, driven, count)
+        carried = {name: scalars[name] for name in carry}
 
         leaves: list[Any]
         structure: Any
         leaves, structure = jax.tree.flatten(updates)
-        likes = leaves if params is None else structure.flatten_up_to(params)
+        parameters = [None] * len(leaves) if params is None else structure.flatten_up_to(params)
+        masks = [_mask(rule, updates if params is None else params, leaves) for rule in rules]
         columns = [structure.flatten_up_to(tree) for tree in state.slots.values()]
         cast = _cast_by_dtype(scalars)
         new_leaves: list[Any] = []
         new_columns: list[list[Any]] = [[] for _ in columns]
-        for i, (g, like) in enumerate(zip(leaves, likes)):
+        for i, (g, p) in enumerate(zip(leaves, parameters)):
             slots = {name: column[i] for name, column in zip(state.slots, columns)}
-            u, new_slots = _update_leaf(rules, g, slots, cast, like)
+            chosen = [rule for rule, mask in zip(rules, masks) if mask[i]]
+            u, new_slots = _update_leaf(chosen, g, slots, cast, p)
             new_leaves.append(u)
             for name, column in zip(state.slots, new_columns):
                 column.append(new_slots[name])
@@ -122,29 +137,47 @@ def transform(*rules: Rule) -> optax.GradientTransformationExtraArgs:
         }
         return (
             jax.tree.unflatten(structure, new_leaves),
-            TransformState(count, state.hyperparams, driven, state.rounding, slots),
+            TransformState(count, state.hyperparams, driven, state.rounding, carried, slots),
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _scalars(
+    rules: tuple[Rule, ...], state: TransformState, driven: Mapping[str, jax.Array], count: jax.Array
+) -> dict[str, Any]:
+    in_force = scalars_in_force(state, driven)
+    for name, value in state.carried.items():
+        in_force[name] = Scalar(value, 1 - value)
+    scalars: dict[str, Any] = {}
+    for rule in rules:
+        own = {name: in_force[name] for name in (*rule.hyperparams, *rule.carry)}
+        scalars |= rule.scalars(own, count.astype(jnp.result_type(float)))
+    return scalars
+
+
+def _mask(rule: Rule, tree: PyTree, leaves: list[Any]) -> list[bool]:
+    return [True] * len(leaves) if rule.where is None else jax.tree.leaves(mask(tree, rule.where))
+
+
 def _update_leaf(
-    rules: tuple[Rule, ...],
+    rules: list[Rule],
     g: Any,
     slots: dict[str, Any],
     cast: Callable[[Any], dict[str, Any]],
-    like: Any,
+    p: Any,
 ) -> tuple[Any, dict[str, Any]]:
     dtype = jnp.promote_types(jnp.result_type(g), jnp.float32)
-    for slot in slots.values():
-        dtype = jnp.promote_types(dtype, slot.dtype)
+    for array in (*slots.values(), *([] if p is None else [p])):
+        dtype = jnp.promote_types(dtype, jnp.result_type(array))
     u = jnp.asarray(g, dtype)
-    wide = {name: slot.astype(dtype) for name, slot in slots.items()}
+    wide = {name: old.astype(dtype) for name, old in slots.items()}
+    wide_p = None if p is None else jnp.asarray(p, dtype)
     for rule in rules:
-        u, changed = rule.update(u, wide, cast(dtype))
+        u, changed = rule.update(u, wide, cast(dtype), wide_p)
         wide = wide | changed
-    kept = {name: wide[name].astype(slot.dtype) for name, slot in slots.items()}
-    return u.astype(jnp.result_type(like)), kept
+    kept = {name: wide[name].astype(old.dtype) for name, old in slots.items()}
+    return u.astype(jnp.result_type(g if p is None else p)), kept
 
 
 def _cast_by_dtype(scalars: dict[str, Any]) -> Callable[[Any], dict[str, Any]]:
@@ -212,10 +245,10 @@ def descend(learning_rate: Numeric) -> Rule:
     """The last rule of an optimizer: ``u ← −learning_rate · u``."""
     return Rule(
         {"learning_rate": Hyper(learning_rate, "[0, inf)")},
-        lambda u, slots, s: (-s["learning_rate"] * u, {}),
+        lambda u, slots, s, p: (-s["learning_rate"] * u, {}),
     )
 
 
-def zeros_slot(dtype: Any = None) -> Callable[[Any], Any]:
-    """A slot that starts at zero, in the parameter's dtype unless told, sharded as it is."""
-    return lambda p: jnp.zeros_like(p, dtype=jnp.result_type(p) if dtype is None else dtype)
+def slot(value: Any = 0.0, dtype: Any = None) -> Callable[[Any], Any]:
+    """A slot that starts at `value`, in the parameter's dtype unless told, sharded as it is."""
+    return lambda p: jnp.full_like(p, value, dtype=jnp.result_type(p) if dtype is None else dtype)
