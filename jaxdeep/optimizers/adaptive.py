@@ -1,68 +1,160 @@
-"""Optimizers that scale each parameter's step by what its gradients have been."""
+"""Optimizers that scale each parameter's step by what its gradients have been.
 
-from collections.abc import Mapping
+Each is a rule of `jaxdeep.optimizers.moments` followed by the learning rate; ``scale_by_…`` is the rule
+alone, for chains of your own.
+"""
+
 from typing import Any
 
-import jax.numpy as jnp
-import optax
-
-from jaxdeep.optimizers.transform import (
-    DECAY,
-    Hyper,
-    Numeric,
-    Rule,
-    Scalar,
-    descend,
-    slot,
-    transform,
-)
+from jaxdeep.optimizers.decay import decay_rule
+from jaxdeep.optimizers.descent import trace_rule
+from jaxdeep.optimizers.moments import adagrad_rule, adam_rule, adamax_rule, nadam_rule, rms_rule
+from jaxdeep.optimizers.transform import Numeric, Transform, descend, transform
+from jaxdeep.tree import Where
 
 
-def moving_average(old: Any, new: Any, complement: Any) -> Any:
-    """``β · old + (1 − β) · new``, from 1 − β alone, which float32 keeps precisely."""
-    return old + complement * (new - old)
+def adagrad(
+    learning_rate: Numeric,
+    *,
+    initial_accumulator_value: float = 0.1,
+    eps: Numeric = 1e-7,
+    eps_in_sqrt: bool = True,
+) -> Transform:
+    """AdaGrad: each parameter's rate falls with the sum of its squared gradients.
+
+    ::
+
+        s ← s + g²;    θ ← θ − η g / √(s + ε)        (or / (√s + ε))
+
+    Equation and defaults are those of `optax.adagrad` and Keras (η 1e-3 there). The textbook's is
+    ``initial_accumulator_value=0, eps=1e-10``, PyTorch's that with ``eps_in_sqrt=False``.
+
+    Args:
+      learning_rate: η ≥ 0; a number, a schedule or a scalar array. No default.
+      initial_accumulator_value: s at the start, ≥ 0.
+      eps: ε ≥ 0, likewise a number, a schedule or an array.
+      eps_in_sqrt: whether ε is inside the root.
+
+    Raises:
+      ValueError: a value out of range.
+
+    Source: Duchi, Hazan & Singer (JMLR 2011); semantics of optax 0.2.
+
+    >>> import jax.numpy as jnp
+    >>> tx = adagrad(0.1, initial_accumulator_value=0.0)
+    >>> updates, _ = tx.update(jnp.array([1.0, -8.0]), tx.init(jnp.zeros(2)))
+    >>> [round(float(u), 4) for u in updates]
+    [-0.1, 0.1]
+    """
+    return transform(adagrad_rule(initial_accumulator_value, eps, eps_in_sqrt), descend(learning_rate))
 
 
-def bias_correction(decay: Scalar, t: Any) -> Any:
-    """``1 − βᵗ``, the share of the gradients seen so far in a moving average that began at zero."""
-    return -jnp.expm1(t * jnp.log1p(-decay.complement))
+def scale_by_adagrad(
+    *, initial_accumulator_value: float = 0.1, eps: Numeric = 1e-7, eps_in_sqrt: bool = True
+) -> Transform:
+    """`adagrad` without its learning rate: ``u = g / √(s + ε)``.
+
+    >>> import jax.numpy as jnp
+    >>> tx = scale_by_adagrad(initial_accumulator_value=0.0)
+    >>> round(float(tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]), 4)
+    1.0
+    """
+    return transform(adagrad_rule(initial_accumulator_value, eps, eps_in_sqrt))
 
 
-def adam_rule(
-    b1: Numeric, b2: Numeric, eps: Numeric, eps_root: Numeric, eps_mode: str, mu_dtype: Any
-) -> Rule:
-    """Momentum (mu) over the root of RMSProp's average (nu), both corrected for their start."""
-    if eps_mode not in ("corrected", "uncorrected"):
-        raise ValueError(f"eps_mode must be 'corrected' or 'uncorrected', got {eps_mode!r}")
+def rmsprop(
+    learning_rate: Numeric,
+    *,
+    decay: Numeric = 0.9,
+    eps: Numeric = 1e-8,
+    initial_scale: float = 0.0,
+    eps_in_sqrt: bool = True,
+    centered: bool = False,
+    momentum: Numeric | None = None,
+    nesterov: bool = False,
+    bias_correction: bool = False,
+    lr_in_trace: bool = True,
+) -> Transform:
+    """RMSProp: the gradient over the root of the moving average of its squares.
 
-    def scalars(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
-        mu_correction = bias_correction(h["b1"], t)
-        nu_correction = bias_correction(h["b2"], t)
-        eps = h["eps"].value
-        if eps_mode == "uncorrected":  # eps beside √nu instead of √(nu / correction)
-            eps = eps / jnp.sqrt(nu_correction)
-        return {
-            "1-b1": h["b1"].complement,
-            "1-b2": h["b2"].complement,
-            "mu_scale": 1 / mu_correction,
-            "nu_scale": 1 / nu_correction,
-            "eps": eps,
-            "eps_root": h["eps_root"].value,
-        }
+    ::
 
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        mu = moving_average(slots["mu"], g, s["1-b1"])
-        nu = moving_average(slots["nu"], g * g, s["1-b2"])
-        root = jnp.sqrt(nu * s["nu_scale"] + s["eps_root"])
-        return mu * s["mu_scale"] / (root + s["eps"]), {"mu": mu, "nu": nu}
+        s ← ρ s + (1 − ρ) g²;    u = g / √(s + ε)     (or / (√s + ε); centred: s − ḡ² for s)
+        θ ← θ − η u
+        with momentum            b ← β b + η u;    θ ← θ − b
+        … and not lr_in_trace    b ← β b + u;      θ ← θ − η b
 
-    hyperparams = {
-        "b1": Hyper(b1, DECAY),
-        "b2": Hyper(b2, DECAY),
-        "eps": Hyper(eps, "[0, inf)"),
-        "eps_root": Hyper(eps_root, "[0, inf)"),
-    }
-    return Rule(hyperparams, update, {"mu": slot(dtype=mu_dtype), "nu": slot()}, scalars)
+    Equation and defaults are those of `optax.rmsprop`; Keras' has ε 1e-7, PyTorch's is
+    ``decay=0.99, eps_in_sqrt=False, lr_in_trace=False``. Note that the rate is inside the trace here
+    and outside in `sgd`, as in optax.
+
+    Args:
+      learning_rate: η ≥ 0; a number, a schedule or a scalar array. No default.
+      decay: ρ in [0, 1), likewise.
+      eps: ε ≥ 0, likewise.
+      initial_scale: s at the start, ≥ 0.
+      eps_in_sqrt: whether ε is inside the root.
+      centered: subtract the square of the moving average ḡ of the gradients.
+      momentum: β in [0, 1), likewise; None keeps no trace.
+      nesterov: use the reformulated look-ahead; needs `momentum`.
+      bias_correction: divide the averages by 1 − ρᵗ.
+      lr_in_trace: whether the trace accumulates η u or u.
+
+    Raises:
+      ValueError: a value out of range, `nesterov` without momentum.
+
+    Source: Tieleman & Hinton (2012), lecture 6.5; Graves (arXiv:1308.0850) for the centred form;
+    semantics of optax 0.2.
+
+    >>> import jax.numpy as jnp
+    >>> tx = rmsprop(0.1, decay=0.75)
+    >>> updates, _ = tx.update(jnp.array([1.0, -8.0]), tx.init(jnp.zeros(2)))
+    >>> [round(float(u), 4) for u in updates]  # g / √(g² / 4) = ±2
+    [-0.2, 0.2]
+    """
+    if momentum is None and nesterov:
+        raise ValueError("nesterov needs a momentum, got momentum=None")
+    scaled = rms_rule(
+        decay,
+        eps,
+        initial_scale=initial_scale,
+        eps_in_sqrt=eps_in_sqrt,
+        centered=centered,
+        bias_correction=bias_correction,
+    )
+    step = descend(learning_rate)
+    if momentum is None:
+        return transform(scaled, step)
+    velocity = trace_rule(momentum, nesterov=nesterov)
+    return transform(scaled, step, velocity) if lr_in_trace else transform(scaled, velocity, step)
+
+
+def scale_by_rms(
+    *,
+    decay: Numeric = 0.9,
+    eps: Numeric = 1e-8,
+    initial_scale: float = 0.0,
+    eps_in_sqrt: bool = True,
+    centered: bool = False,
+    bias_correction: bool = False,
+) -> Transform:
+    """`rmsprop` without its learning rate and momentum: ``u = g / √(s + ε)``.
+
+    >>> import jax.numpy as jnp
+    >>> tx = scale_by_rms(decay=0.75)
+    >>> round(float(tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]), 4)
+    2.0
+    """
+    return transform(
+        rms_rule(
+            decay,
+            eps,
+            initial_scale=initial_scale,
+            eps_in_sqrt=eps_in_sqrt,
+            centered=centered,
+            bias_correction=bias_correction,
+        )
+    )
 
 
 def adam(
@@ -74,7 +166,7 @@ def adam(
     eps_root: Numeric = 0.0,
     eps_mode: str = "corrected",
     mu_dtype: Any = None,
-) -> optax.GradientTransformationExtraArgs:
+) -> Transform:
     """Adam: momentum divided by RMSProp's root, each corrected for its start at zero.
 
     ::
@@ -109,4 +201,191 @@ def adam(
     >>> bool(abs(x).max() < 1e-3)
     True
     """
-    return transform(adam_rule(b1, b2, eps, eps_root, eps_mode, mu_dtype), descend(learning_rate))
+    rule = adam_rule(b1, b2, eps, eps_root, eps_mode=eps_mode, mu_dtype=mu_dtype)
+    return transform(rule, descend(learning_rate))
+
+
+def scale_by_adam(
+    *,
+    b1: Numeric = 0.9,
+    b2: Numeric = 0.999,
+    eps: Numeric = 1e-8,
+    eps_root: Numeric = 0.0,
+    eps_mode: str = "corrected",
+    mu_dtype: Any = None,
+) -> Transform:
+    """`adam` without its learning rate: ``u = m̂ / (√(v̂ + ε_root) + ε)``.
+
+    >>> import jax.numpy as jnp
+    >>> tx = scale_by_adam()
+    >>> round(float(tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]), 4)
+    1.0
+    """
+    return transform(adam_rule(b1, b2, eps, eps_root, eps_mode=eps_mode, mu_dtype=mu_dtype))
+
+
+def adamw(
+    learning_rate: Numeric,
+    *,
+    b1: Numeric = 0.9,
+    b2: Numeric = 0.999,
+    eps: Numeric = 1e-8,
+    eps_root: Numeric = 0.0,
+    eps_mode: str = "corrected",
+    mu_dtype: Any = None,
+    weight_decay: Numeric = 1e-4,
+    where: Where | None = None,
+    couple_lr: bool = True,
+) -> Transform:
+    """Adam with decoupled weight decay.
+
+    ::
+
+        θ ← θ − η (m̂ / (√(v̂ + ε_root) + ε) + λ θ)
+        not couple_lr    θ ← (1 − λ) θ − η m̂ / (√(v̂ + ε_root) + ε)
+
+    The equation and defaults are those of `optax.adamw`; PyTorch's default λ is 1e-2, Keras' 4e-3.
+    Coupled, the decay follows the learning rate and its schedule; uncoupled it is the textbook's
+    "multiply the weights by a factor such as 0.99".
+
+    Args:
+      learning_rate, b1, b2, eps, eps_root, eps_mode, mu_dtype: as for `adam`.
+      weight_decay: λ ≥ 0; a number, a schedule or a scalar array.
+      where: the leaves to decay, ``"*/kernel"`` for example (`jaxdeep.tree.mask`); all by default.
+      couple_lr: whether the decay is multiplied by η.
+
+    Raises:
+      ValueError: a value out of range; at the update, parameters not passed or a `where` that
+        matches no leaf.
+
+    Source: Loshchilov & Hutter (arXiv:1711.05101), algorithm 2; semantics of optax 0.2.
+
+    >>> import jax.numpy as jnp
+    >>> tx = adamw(0.1, weight_decay=0.5)
+    >>> x = jnp.array(2.0)
+    >>> round(float(tx.update(jnp.array(0.0), tx.init(x), x)[0]), 4)  # −0.1 · 0.5 · 2
+    -0.1
+    """
+    rule = adam_rule(b1, b2, eps, eps_root, eps_mode=eps_mode, mu_dtype=mu_dtype)
+    if couple_lr:
+        return transform(rule, decay_rule(weight_decay, where), descend(learning_rate))
+    return transform(rule, descend(learning_rate), decay_rule(weight_decay, where, sign=-1))
+
+
+def adamax(
+    learning_rate: Numeric,
+    *,
+    b1: Numeric = 0.9,
+    b2: Numeric = 0.999,
+    eps: Numeric = 1e-8,
+    eps_mode: str = "max",
+    mu_dtype: Any = None,
+) -> Transform:
+    """AdaMax: Adam with the largest of the decayed gradients in place of the root.
+
+    ::
+
+        m ← β₁ m + (1 − β₁) g;    u ← max(β₂ u, |g| + ε);    θ ← θ − η / (1 − β₁ᵗ) · m / u
+        eps_mode="denominator"    u ← max(β₂ u, |g|);        θ ← θ − η / (1 − β₁ᵗ) · m / (u + ε)
+
+    The first is `optax.adamax` and PyTorch's (η 2e-3 there), the second Keras' (ε 1e-7). With ε = 0,
+    the paper's, a parameter whose gradient has always been 0 stays where it is.
+
+    Args:
+      learning_rate: η ≥ 0; a number, a schedule or a scalar array. No default.
+      b1, b2: β₁ and β₂ in [0, 1), likewise.
+      eps: ε ≥ 0, likewise.
+      eps_mode: "max" or "denominator".
+      mu_dtype: dtype of m; that of the parameters by default.
+
+    Raises:
+      ValueError: a value out of range, an unknown `eps_mode`.
+
+    Source: Kingma & Ba, "Adam" (arXiv:1412.6980), algorithm 2; semantics of optax 0.2.
+
+    >>> import jax.numpy as jnp
+    >>> tx = adamax(0.1)
+    >>> updates, _ = tx.update(jnp.array([1.0, -8.0]), tx.init(jnp.zeros(2)))
+    >>> [round(float(u), 4) for u in updates]
+    [-0.1, 0.1]
+    """
+    rule = adamax_rule(b1, b2, eps, eps_mode=eps_mode, mu_dtype=mu_dtype)
+    return transform(rule, descend(learning_rate))
+
+
+def scale_by_adamax(
+    *,
+    b1: Numeric = 0.9,
+    b2: Numeric = 0.999,
+    eps: Numeric = 1e-8,
+    eps_mode: str = "max",
+    mu_dtype: Any = None,
+) -> Transform:
+    """`adamax` without its learning rate: ``m / ((1 − β₁ᵗ) u)``.
+
+    >>> import jax.numpy as jnp
+    >>> tx = scale_by_adamax()
+    >>> round(float(tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]), 4)
+    1.0
+    """
+    return transform(adamax_rule(b1, b2, eps, eps_mode=eps_mode, mu_dtype=mu_dtype))
+
+
+def nadam(
+    learning_rate: Numeric,
+    *,
+    b1: Numeric = 0.9,
+    b2: Numeric = 0.999,
+    eps: Numeric = 1e-8,
+    eps_root: Numeric = 0.0,
+    momentum_decay: Numeric | None = None,
+    mu_dtype: Any = None,
+) -> Transform:
+    """Nadam: Adam with Nesterov's look-ahead in the first moment.
+
+    ::
+
+        m̂ = β₁ m / (1 − β₁ᵗ⁺¹) + (1 − β₁) g / (1 − β₁ᵗ);    θ ← θ − η m̂ / (√(v̂ + ε_root) + ε)
+        with momentum_decay ψ    μₜ = β₁ (1 − ½ · 0.96^(ψ t)),    P = μ₁ μ₂ … μₜ
+                                 m̂ = μₜ₊₁ m / (1 − P μₜ₊₁) + (1 − μₜ) g / (1 − P)
+
+    The first is `optax.nadam`; ψ = 0.004 is PyTorch's (η 2e-3 there), ψ = 1 Keras' (ε 1e-7).
+
+    Args:
+      learning_rate: η ≥ 0; a number, a schedule or a scalar array. No default.
+      b1, b2: β₁ and β₂ in [0, 1), likewise.
+      eps, eps_root: ε, ε_root ≥ 0, likewise.
+      momentum_decay: ψ ≥ 0, likewise; None for a constant β₁.
+      mu_dtype: dtype of m; that of the parameters by default.
+
+    Raises:
+      ValueError: a value out of range.
+
+    Source: Dozat, "Incorporating Nesterov momentum into Adam" (2016); semantics of optax 0.2.
+
+    >>> import jax.numpy as jnp
+    >>> tx = nadam(0.1)
+    >>> round(float(tx.update(jnp.array(1.0), tx.init(jnp.array(0.0)))[0]), 4)  # −0.1 (0.09 / 0.19 + 1)
+    -0.1474
+    """
+    rule = nadam_rule(b1, b2, eps, eps_root, momentum_decay=momentum_decay, mu_dtype=mu_dtype)
+    return transform(rule, descend(learning_rate))
+
+
+def scale_by_nadam(
+    *,
+    b1: Numeric = 0.9,
+    b2: Numeric = 0.999,
+    eps: Numeric = 1e-8,
+    eps_root: Numeric = 0.0,
+    momentum_decay: Numeric | None = None,
+    mu_dtype: Any = None,
+) -> Transform:
+    """`nadam` without its learning rate.
+
+    >>> import jax.numpy as jnp
+    >>> tx = scale_by_nadam()
+    >>> round(float(tx.update(jnp.array(1.0), tx.init(jnp.array(0.0)))[0]), 4)
+    1.4737
+    """
+    return transform(nadam_rule(b1, b2, eps, eps_root, momentum_decay=momentum_decay, mu_dtype=mu_dtype))

@@ -21,7 +21,7 @@ from jaxdeep.optimizers.transform import (
 )
 
 
-def trace(momentum: Numeric, *, nesterov: bool = False, accumulator_dtype: Any = None) -> Rule:
+def trace_rule(momentum: Numeric, *, nesterov: bool = False, accumulator_dtype: Any = None) -> Rule:
     """The rule of momentum: ``b ← momentum · b + g``, passing on b, or ``g + momentum · b``."""
 
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
@@ -82,8 +82,46 @@ def sgd(
                 f"momentum=None, nesterov={nesterov}, lr_in_trace={lr_in_trace}"
             )
         return transform(step)
-    momentum_rule = trace(momentum, nesterov=nesterov, accumulator_dtype=accumulator_dtype)
+    momentum_rule = trace_rule(momentum, nesterov=nesterov, accumulator_dtype=accumulator_dtype)
     return transform(step, momentum_rule) if lr_in_trace else transform(momentum_rule, step)
+
+
+def scale_by_learning_rate(learning_rate: Numeric) -> optax.GradientTransformationExtraArgs:
+    """The last link of a chain: ``u ← −η u``, since updates are added to the parameters.
+
+    Args:
+      learning_rate: η ≥ 0; a number, a schedule or a scalar array.
+
+    Raises:
+      ValueError: η < 0.
+
+    >>> tx = scale_by_learning_rate(0.5)
+    >>> float(tx.update(jnp.array(3.0), tx.init(jnp.array(0.0)))[0])
+    -1.5
+    """
+    return transform(descend(learning_rate))
+
+
+def scale_by_momentum(
+    momentum: Numeric, *, nesterov: bool = False, accumulator_dtype: Any = None
+) -> optax.GradientTransformationExtraArgs:
+    """Momentum without a learning rate: ``b ← β b + g``, passing on b, or ``g + β b``: `optax.trace`.
+
+    Args:
+      momentum: β in [0, 1); a number, a schedule or a scalar array.
+      nesterov: pass on ``g + β b``.
+      accumulator_dtype: dtype of b; that of the parameters by default.
+
+    Raises:
+      ValueError: β outside [0, 1).
+
+    >>> tx = scale_by_momentum(0.5)
+    >>> state = tx.init(jnp.array(0.0))
+    >>> u, state = tx.update(jnp.array(1.0), state)
+    >>> float(tx.update(jnp.array(1.0), state)[0])
+    1.5
+    """
+    return transform(trace_rule(momentum, nesterov=nesterov, accumulator_dtype=accumulator_dtype))
 
 
 class NagState(NamedTuple):
@@ -139,9 +177,15 @@ def nag(
     >>> round(float(x), 6)  # m = -0.1, x = 0.9; m = -0.05 - 0.1 * 0.85 = -0.135, x = 0.765
     0.765
     """
-    trace_rule = trace(momentum, accumulator_dtype=accumulator_dtype)
-    inner = transform(descend(learning_rate), trace_rule)
-    driven = {} if stays(momentum) else {"momentum": trace_rule.hyperparams["momentum"]}
+    return _looking_ahead(momentum, accumulator_dtype, descend(learning_rate))
+
+
+def _looking_ahead(
+    momentum: Numeric, accumulator_dtype: Any, *first: Rule
+) -> optax.GradientTransformationExtraArgs:
+    velocity = trace_rule(momentum, accumulator_dtype=accumulator_dtype)
+    inner = transform(*first, velocity)
+    driven = {} if stays(momentum) else {"momentum": velocity.hyperparams["momentum"]}
 
     def coming(count: jax.Array) -> jax.Array | None:
         return drive(driven, count).get("momentum")
@@ -157,6 +201,22 @@ def nag(
         return updates, NagState(new, coming(new.count))
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def scale_by_nag(
+    momentum: Numeric = 0.9, *, accumulator_dtype: Any = None
+) -> optax.GradientTransformationExtraArgs:
+    """`nag` without its learning rate: ``m ← β m + u``, for a u that holds ``−η ∇J(θ + β m)`` already.
+
+    ``optax.chain(scale_by_learning_rate(η), scale_by_nag(β))`` is ``nag(η, momentum=β)``.
+
+    >>> tx = optax.chain(scale_by_learning_rate(0.1), scale_by_nag(0.5))
+    >>> state = tx.init(jnp.array(1.0))
+    >>> u, state = tx.update(jnp.array(1.0), state)
+    >>> round(float(lookahead(state, jnp.array(0.9))), 6)
+    0.85
+    """
+    return _looking_ahead(momentum, accumulator_dtype)
 
 
 def lookahead(opt_state: PyTree, params: PyTree) -> PyTree:

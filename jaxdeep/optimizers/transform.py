@@ -6,7 +6,7 @@ hyperparameters as named scalar leaves of one `TransformState`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jaxdeep import _checks
 from jaxdeep.tree import Where, mask
 
 PyTree = Any
+Transform: TypeAlias = optax.GradientTransformationExtraArgs
 Numeric = Any  # a number, a scalar array, or a schedule step -> value
 
 
@@ -54,6 +55,7 @@ class Rule(NamedTuple):
         whole tree; t is 1 at the first update.
       carry: scalars kept from update to update, by name, with their first values; they come among the
         hyperparameters, and `scalars` returns the new ones under the same names.
+      reduce: further scalars, computed from all the leaves that come in; for the first rule.
       where: the leaves it applies to (`jaxdeep.tree.mask`); all by default.
       needs_params: what needs the parameters, for the error if they are not passed; empty if nothing.
     """
@@ -63,6 +65,7 @@ class Rule(NamedTuple):
     slots: Mapping[str, Callable[[Any], Any]] = {}
     scalars: Callable[[Mapping[str, Scalar], Any], dict[str, Any]] = _values
     carry: Mapping[str, float] = {}
+    reduce: Callable[[list[Any]], dict[str, Any]] | None = None
     where: Where | None = None
     needs_params: str = ""
 
@@ -119,6 +122,9 @@ def transform(*rules: Rule) -> optax.GradientTransformationExtraArgs:
         leaves: list[Any]
         structure: Any
         leaves, structure = jax.tree.flatten(updates)
+        leaves = [jnp.asarray(leaf) for leaf in leaves]
+        for rule in rules[:1]:
+            scalars |= rule.reduce(leaves) if rule.reduce else {}
         parameters = [None] * len(leaves) if params is None else structure.flatten_up_to(params)
         masks = [_mask(rule, updates if params is None else params, leaves) for rule in rules]
         columns = [structure.flatten_up_to(tree) for tree in state.slots.values()]

@@ -1,0 +1,92 @@
+"""Clipping of gradients, in front of the optimizer."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdeep.optimizers.transform import Hyper, Numeric, Rule, Transform, transform
+
+POSITIVE = "(0, inf)"
+
+
+def clip_by_value(max_delta: Numeric) -> Transform:
+    """Clip every element: ``g ← clip(g, −v, v)``. It may turn the gradient's direction.
+
+    Keras' ``clipvalue``, `optax.clip`, PyTorch's `clip_grad_value_`. A NaN passes through.
+
+    Args:
+      max_delta: v > 0; a number, a schedule or a scalar array.
+
+    Raises:
+      ValueError: v ≤ 0.
+
+    >>> tx = clip_by_value(1.0)
+    >>> updates, _ = tx.update(jnp.array([0.9, 100.0]), tx.init(jnp.zeros(2)))
+    >>> [round(float(u), 4) for u in updates]
+    [0.9, 1.0]
+    """
+
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+        return jnp.clip(g, -s["max_delta"], s["max_delta"]), {}
+
+    return transform(Rule({"max_delta": Hyper(max_delta, POSITIVE)}, update))
+
+
+def clip_by_norm(max_norm: Numeric) -> Transform:
+    """Clip the norm of every leaf on its own: ``g ← g · c / max(‖g‖, c)``, which keeps its direction.
+
+    Keras' ``clipnorm``; PyTorch's `clip_grad_norm_` called for each tensor; not in optax. A NaN or an
+    infinity spreads over its leaf.
+
+    Args:
+      max_norm: c > 0; a number, a schedule or a scalar array.
+
+    Raises:
+      ValueError: c ≤ 0.
+
+    >>> tx = clip_by_norm(1.0)
+    >>> updates, _ = tx.update(jnp.array([0.9, 100.0]), tx.init(jnp.zeros(2)))
+    >>> [round(float(u), 7) for u in updates]
+    [0.0089996, 0.9999595]
+    """
+
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+        norm, limit = jnp.sqrt(jnp.sum(g * g)), s["max_norm"]
+        return jnp.where(norm < limit, g, g / norm * limit), {}
+
+    return transform(Rule({"max_norm": Hyper(max_norm, POSITIVE)}, update))
+
+
+def clip_by_global_norm(max_norm: Numeric, *, eps: float = 0.0) -> Transform:
+    """Clip the norm of all leaves together: ``g ← g · c / (G + ε)`` where ``G = ‖all leaves‖ ≥ c``.
+
+    Keras' ``global_clipnorm``, `optax.clip_by_global_norm`; PyTorch's `clip_grad_norm_` is
+    ``eps=1e-6``. The norm is summed in at least float32. A NaN spreads over the whole tree; see
+    `skip_nonfinite`.
+
+    Args:
+      max_norm: c > 0; a number, a schedule or a scalar array.
+      eps: ε ≥ 0.
+
+    Raises:
+      ValueError: c ≤ 0 or ε < 0.
+
+    Source: Pascanu, Mikolov & Bengio (arXiv:1211.5063).
+
+    >>> tx = clip_by_global_norm(1.0)
+    >>> updates, _ = tx.update({"a": jnp.array(3.0), "b": jnp.array(4.0)}, tx.init({"a": 0.0, "b": 0.0}))
+    >>> round(float(updates["a"]), 6), round(float(updates["b"]), 6)
+    (0.6, 0.8)
+    """
+
+    def reduce(leaves: list[Any]) -> dict[str, Any]:
+        wide = (leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves)
+        return {"norm": jnp.sqrt(sum((jnp.sum(leaf * leaf) for leaf in wide), jnp.zeros(())))}
+
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+        clipped = g / (s["norm"] + s["eps"]) * s["max_norm"]
+        return jax.lax.select(jnp.broadcast_to(s["norm"] < s["max_norm"], g.shape), g, clipped), {}
+
+    hyperparams = {"max_norm": Hyper(max_norm, POSITIVE), "eps": Hyper(eps, "[0, inf)")}
+    return transform(Rule(hyperparams, update, reduce=reduce))

@@ -1,0 +1,307 @@
+"""What adaptive optimizers are made of: moments of the gradient, and rules that combine them.
+
+There are three parts, each a transformation of its own: `first_moment` (momentum as a moving
+average), `second_moment` (the average of squares, RMSProp's) and `bias_correction` (for averages that
+begin at zero). RMSProp divides the gradient by the root of the second moment; Adam is the corrected
+first moment over the root of the corrected second.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxdeep.optimizers.transform import (
+    DECAY,
+    Hyper,
+    Numeric,
+    Rule,
+    Scalar,
+    Transform,
+    slot,
+    transform,
+)
+
+NOT_NEGATIVE = "[0, inf)"
+
+
+def moving_average(old: Any, new: Any, complement: Any) -> Any:
+    """``β · old + (1 − β) · new``, from 1 − β alone, which float32 keeps precisely.
+
+    >>> moving_average(1.0, 2.0, 0.25)
+    1.25
+    """
+    return old + complement * (new - old)
+
+
+def correction(decay: Scalar, t: Any) -> Any:
+    """``1 − βᵗ``, the share of the gradients seen so far in a moving average that began at zero.
+
+    Computed as ``−expm1(t · log1p(−(1 − β)))``: in float32 about a hundred times closer to exact
+    arithmetic than ``1 − β**t``.
+    """
+    return -jnp.expm1(t * jnp.log1p(-decay.complement))
+
+
+def over_root(numerator: Any, nu: Any, eps: Any, eps_in_sqrt: bool) -> Any:
+    """``numerator / √(nu + ε)``, or ``/ (√nu + ε)``; 0 where the denominator is 0."""
+    root = jnp.sqrt(nu + eps) if eps_in_sqrt else jnp.sqrt(nu) + eps
+    return jnp.where(root > 0, numerator / jnp.where(root > 0, root, 1), 0)
+
+
+# --- the parts ------------------------------------------------------------------------------------
+
+
+def first_moment(decay: Numeric = 0.9, *, accumulator_dtype: Any = None) -> Transform:
+    """The moving average of the gradients, passed on in their place: ``m ← β m + (1 − β) g``.
+
+    Args:
+      decay: β in [0, 1); a number, a schedule or a scalar array.
+      accumulator_dtype: dtype of m; that of the parameters by default.
+
+    Raises:
+      ValueError: β outside [0, 1).
+
+    Source: the first moment of Adam (arXiv:1412.6980); `optax.ema` without its correction.
+
+    >>> tx = first_moment(0.9)
+    >>> updates, state = tx.update(jnp.array(1.0), tx.init(jnp.array(0.0)))
+    >>> round(float(updates), 6)
+    0.1
+    """
+
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+        mu = moving_average(slots["mu"], g, s["1-decay"])
+        return mu, {"mu": mu}
+
+    return transform(
+        Rule({"decay": Hyper(decay, DECAY)}, update, {"mu": slot(dtype=accumulator_dtype)}, _complement)
+    )
+
+
+def second_moment(decay: Numeric = 0.999) -> Transform:
+    """The moving average of the squared gradients, passed on in their place: ``v ← β v + (1 − β) g²``.
+
+    Args:
+      decay: β in [0, 1); a number, a schedule or a scalar array.
+
+    Raises:
+      ValueError: β outside [0, 1).
+
+    Source: the second moment of RMSProp and Adam.
+
+    >>> tx = second_moment(0.9)
+    >>> updates, state = tx.update(jnp.array(2.0), tx.init(jnp.array(0.0)))
+    >>> round(float(updates), 6)
+    0.4
+    """
+
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+        nu = moving_average(slots["nu"], g * g, s["1-decay"])
+        return nu, {"nu": nu}
+
+    return transform(Rule({"decay": Hyper(decay, DECAY)}, update, {"nu": slot()}, _complement))
+
+
+def bias_correction(decay: Numeric) -> Transform:
+    """Undo the start at zero of a moving average: ``u ← u / (1 − βᵗ)`` at update t = 1, 2, …
+
+    After `first_moment` or `second_moment` with the same β.
+
+    Args:
+      decay: β in [0, 1); a number, a schedule or a scalar array.
+
+    Raises:
+      ValueError: β outside [0, 1).
+
+    Source: Kingma & Ba (arXiv:1412.6980), section 3.
+
+    >>> import optax
+    >>> tx = optax.chain(first_moment(0.9), bias_correction(0.9))
+    >>> updates, state = tx.update(jnp.array(3.0), tx.init(jnp.array(0.0)))
+    >>> round(float(updates), 5)
+    3.0
+    """
+
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+        return g * s["scale"], {}
+
+    def scalars(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
+        return {"scale": 1 / correction(h["decay"], t)}
+
+    return transform(Rule({"decay": Hyper(decay, DECAY)}, update, scalars=scalars))
+
+
+def _complement(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
+    return {"1-decay": h["decay"].complement}
+
+
+# --- the rules ------------------------------------------------------------------------------------
+
+
+def adagrad_rule(initial_accumulator_value: float, eps: Numeric, eps_in_sqrt: bool) -> Rule:
+    """The gradient over the root of the sum of all squares."""
+
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+        total = slots["sum_of_squares"] + g * g
+        u = over_root(g, total, s["eps"], eps_in_sqrt)
+        return jnp.where(total > 0, u, 0), {"sum_of_squares": total}
+
+    return Rule(
+        {"eps": Hyper(eps, NOT_NEGATIVE)}, update, {"sum_of_squares": slot(initial_accumulator_value)}
+    )
+
+
+def rms_rule(
+    decay: Numeric,
+    eps: Numeric,
+    *,
+    initial_scale: float,
+    eps_in_sqrt: bool,
+    centered: bool,
+    bias_correction: bool,
+) -> Rule:
+    """The gradient over the root of the average square, or of the variance."""
+
+    def scalars(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
+        scale = 1 / correction(h["decay"], t) if bias_correction else 1.0
+        return {"1-decay": h["decay"].complement, "eps": h["eps"].value, "scale": scale}
+
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+        new = {"nu": moving_average(slots["nu"], g * g, s["1-decay"])}
+        spread = new["nu"] * s["scale"]
+        if centered:
+            new["mu"] = moving_average(slots["mu"], g, s["1-decay"])
+            # rounding may leave the variance just below zero
+            spread = jnp.maximum(spread - (new["mu"] * s["scale"]) ** 2, 0)
+        return over_root(g, spread, s["eps"], eps_in_sqrt), new
+
+    slots = {"nu": slot(initial_scale), **({"mu": slot()} if centered else {})}
+    hyperparams = {"decay": Hyper(decay, DECAY), "eps": Hyper(eps, NOT_NEGATIVE)}
+    return Rule(hyperparams, update, slots, scalars)
+
+
+def adam_rule(
+    b1: Numeric, b2: Numeric, eps: Numeric, eps_root: Numeric, *, eps_mode: str, mu_dtype: Any
+) -> Rule:
+    """The corrected first moment over the root of the corrected second."""
+    _check_choice("eps_mode", eps_mode, ("corrected", "uncorrected"))
+
+    def scalars(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
+        nu_correction = correction(h["b2"], t)
+        eps = h["eps"].value
+        if eps_mode == "uncorrected":  # eps beside √nu instead of √(nu / correction)
+            eps = eps / jnp.sqrt(nu_correction)
+        return {
+            "1-b1": h["b1"].complement,
+            "1-b2": h["b2"].complement,
+            "mu_scale": 1 / correction(h["b1"], t),
+            "nu_scale": 1 / nu_correction,
+            "eps": eps,
+            "eps_root": h["eps_root"].value,
+        }
+
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+        mu = moving_average(slots["mu"], g, s["1-b1"])
+        nu = moving_average(slots["nu"], g * g, s["1-b2"])
+        root = jnp.sqrt(nu * s["nu_scale"] + s["eps_root"]) + s["eps"]
+        return mu * s["mu_scale"] / root, {"mu": mu, "nu": nu}
+
+    return Rule(_moments(b1, b2, eps, eps_root), update, _two_slots(mu_dtype), scalars)
+
+
+def nadam_rule(
+    b1: Numeric,
+    b2: Numeric,
+    eps: Numeric,
+    eps_root: Numeric,
+    *,
+    momentum_decay: Numeric | None,
+    mu_dtype: Any,
+) -> Rule:
+    """Adam with the first moment of the step to come: the gradient counts once more."""
+
+    def scalars(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
+        found = {
+            "1-b1": h["b1"].complement,
+            "1-b2": h["b2"].complement,
+            "nu_scale": 1 / correction(h["b2"], t),
+            "eps": h["eps"].value,
+            "eps_root": h["eps_root"].value,
+        }
+        if momentum_decay is None:
+            found["g_scale"] = h["b1"].complement / correction(h["b1"], t)
+            found["mu_scale"] = h["b1"].value / correction(h["b1"], t + 1)
+            return found
+        psi, beta = h["momentum_decay"].value, h["b1"].value
+        now, after = (beta * (1 - 0.5 * 0.96 ** (psi * step)) for step in (t, t + 1))
+        product = h["mu_product"].value * now
+        found["g_scale"] = (1 - now) / (1 - product)
+        found["mu_scale"] = after / (1 - product * after)
+        found["mu_product"] = product
+        return found
+
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+        mu = moving_average(slots["mu"], g, s["1-b1"])
+        nu = moving_average(slots["nu"], g * g, s["1-b2"])
+        root = jnp.sqrt(nu * s["nu_scale"] + s["eps_root"]) + s["eps"]
+        return (mu * s["mu_scale"] + g * s["g_scale"]) / root, {"mu": mu, "nu": nu}
+
+    hyperparams, carry = _moments(b1, b2, eps, eps_root), {}
+    if momentum_decay is not None:
+        hyperparams["momentum_decay"] = Hyper(momentum_decay, NOT_NEGATIVE)
+        carry["mu_product"] = 1.0
+    return Rule(hyperparams, update, _two_slots(mu_dtype), scalars, carry)
+
+
+def adamax_rule(b1: Numeric, b2: Numeric, eps: Numeric, *, eps_mode: str, mu_dtype: Any) -> Rule:
+    """The corrected first moment over the largest of the decayed gradients."""
+    _check_choice("eps_mode", eps_mode, ("max", "denominator"))
+
+    def scalars(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
+        return {
+            "1-b1": h["b1"].complement,
+            "b2": h["b2"].value,
+            "mu_scale": 1 / correction(h["b1"], t),
+            "eps": h["eps"].value,
+        }
+
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+        mu = moving_average(slots["mu"], g, s["1-b1"])
+        size = jnp.abs(g) + (s["eps"] if eps_mode == "max" else 0)
+        nu = jnp.maximum(s["b2"] * slots["nu"], size)
+        return _ratio(mu * s["mu_scale"], nu + (s["eps"] if eps_mode == "denominator" else 0)), {
+            "mu": mu,
+            "nu": nu,
+        }
+
+    hyperparams = {
+        "b1": Hyper(b1, DECAY),
+        "b2": Hyper(b2, DECAY),
+        "eps": Hyper(eps, NOT_NEGATIVE),
+    }
+    return Rule(hyperparams, update, _two_slots(mu_dtype), scalars)
+
+
+def _moments(b1: Numeric, b2: Numeric, eps: Numeric, eps_root: Numeric) -> dict[str, Hyper]:
+    return {
+        "b1": Hyper(b1, DECAY),
+        "b2": Hyper(b2, DECAY),
+        "eps": Hyper(eps, NOT_NEGATIVE),
+        "eps_root": Hyper(eps_root, NOT_NEGATIVE),
+    }
+
+
+def _two_slots(mu_dtype: Any) -> dict[str, Any]:
+    return {"mu": slot(dtype=mu_dtype), "nu": slot()}
+
+
+def _ratio(numerator: Any, denominator: Any) -> Any:
+    """The quotient, 0 where a denominator without any ε is 0."""
+    return jnp.where(denominator > 0, numerator / jnp.where(denominator > 0, denominator, 1), 0)
+
+
+def _check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        choices = " or ".join(repr(choice) for choice in allowed)
+        raise ValueError(f"{name} must be {choices}, got {value!r}")
