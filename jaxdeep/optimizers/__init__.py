@@ -14,6 +14,9 @@ from jaxdeep.optimizers.adaptive import scale_by_rms as scale_by_rms
 from jaxdeep.optimizers.clipping import clip_by_global_norm as clip_by_global_norm
 from jaxdeep.optimizers.clipping import clip_by_norm as clip_by_norm
 from jaxdeep.optimizers.clipping import clip_by_value as clip_by_value
+from jaxdeep.optimizers.constraints import max_norm as max_norm
+from jaxdeep.optimizers.constraints import multiply as multiply
+from jaxdeep.optimizers.contract import check_transform as check_transform
 from jaxdeep.optimizers.decay import add_decayed_weights as add_decayed_weights
 from jaxdeep.optimizers.decay import add_l1_penalty as add_l1_penalty
 from jaxdeep.optimizers.decay import add_l2_penalty as add_l2_penalty
@@ -23,6 +26,11 @@ from jaxdeep.optimizers.descent import scale_by_learning_rate as scale_by_learni
 from jaxdeep.optimizers.descent import scale_by_momentum as scale_by_momentum
 from jaxdeep.optimizers.descent import scale_by_nag as scale_by_nag
 from jaxdeep.optimizers.descent import sgd as sgd
+from jaxdeep.optimizers.guards import ema_params as ema_params
+from jaxdeep.optimizers.guards import skip_nonfinite as skip_nonfinite
+from jaxdeep.optimizers.hyperparameters import hyperparams as hyperparams
+from jaxdeep.optimizers.hyperparameters import set_hyperparams as set_hyperparams
 from jaxdeep.optimizers.moments import bias_correction as bias_correction
 from jaxdeep.optimizers.moments import first_moment as first_moment
 from jaxdeep.optimizers.moments import second_moment as second_moment
+from jaxdeep.optimizers.plateau import reduce_on_plateau as reduce_on_plateau

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdeep import _checks
 from jaxdeep.optimizers.transform import Hyper, Numeric, Rule, Transform, transform
 
 POSITIVE = "(0, inf)"
@@ -79,14 +80,14 @@ def clip_by_global_norm(max_norm: Numeric, *, eps: float = 0.0) -> Transform:
     >>> round(float(updates["a"]), 6), round(float(updates["b"]), 6)
     (0.6, 0.8)
     """
+    _checks.check_scalar("eps", eps, "[0, inf)")
 
     def reduce(leaves: list[Any]) -> dict[str, Any]:
         wide = (leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves)
         return {"norm": jnp.sqrt(sum((jnp.sum(leaf * leaf) for leaf in wide), jnp.zeros(())))}
 
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        clipped = g / (s["norm"] + s["eps"]) * s["max_norm"]
+        clipped = g / (s["norm"] + eps) * s["max_norm"]
         return jax.lax.select(jnp.broadcast_to(s["norm"] < s["max_norm"], g.shape), g, clipped), {}
 
-    hyperparams = {"max_norm": Hyper(max_norm, POSITIVE), "eps": Hyper(eps, "[0, inf)")}
-    return transform(Rule(hyperparams, update, reduce=reduce))
+    return transform(Rule({"max_norm": Hyper(max_norm, POSITIVE)}, update, reduce=reduce))

@@ -1,0 +1,88 @@
+"""Constraints on the parameters after an update, and multipliers of the update, by `where`."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxdeep import _checks
+from jaxdeep.optimizers.transform import Hyper, Numeric, Rule, Transform, transform
+from jaxdeep.tree import Where
+
+
+def max_norm(
+    max_norm: Numeric = 1.0,
+    *,
+    axis: int | tuple[int, ...] | None = 0,
+    where: Where | None = None,
+    eps: float = 0.0,
+) -> Transform:
+    """Keep the norm of incoming weights within a ball after the update: ``w ← w · min(1, r / ‖w‖)``.
+
+    The projection is of ``θ + u``, so it belongs at the end of the chain: the update becomes the
+    projected parameters minus θ. Norms are over `axis`, one for each of the remaining indices: 0 is
+    one norm a unit for a dense ``(in, out)`` kernel, ``(0, 1, 2)`` one a filter for a convolution
+    ``(height, width, in, out)``, None one for the whole leaf.
+
+    Keras' `MaxNorm` is ``eps=1e-7``, ``w · min(‖w‖, r) / (‖w‖ + ε)``, which shrinks a little inside the
+    ball; `torch.renorm` is this.
+
+    Args:
+      max_norm: r > 0; a number, a schedule or a scalar array.
+      axis: the axis or axes of the norm; None for all.
+      where: the leaves it applies to, ``"hidden*/kernel"`` for example; all by default.
+      eps: ε ≥ 0.
+
+    Raises:
+      ValueError: r ≤ 0; at the update, parameters not passed, an `axis` that a leaf lacks, or a
+        `where` that matches no leaf.
+
+    Source: Srivastava et al., "Dropout" (JMLR 2014), section 5.1.
+
+    >>> tx = max_norm(1.0)
+    >>> kernel = jnp.array([[3.0, 0.1], [4.0, 0.2]])
+    >>> updates, _ = tx.update(jnp.zeros((2, 2)), tx.init(kernel), kernel)
+    >>> [[round(float(w), 4) for w in row] for row in kernel + updates]
+    [[0.6, 0.1], [0.8, 0.2]]
+    """
+    _checks.check_scalar("eps", eps, "[0, inf)")
+
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+        w = p + g
+        axes = None if w.ndim == 0 else axis  # a scalar is its own norm
+        for a in () if axes is None else (axes,) if isinstance(axes, int) else axes:
+            if not -w.ndim <= a < w.ndim:
+                raise ValueError(f"max_norm: axis={axis} is not one of a leaf of shape {w.shape}")
+        size = jnp.sqrt(jnp.sum(w * w, axis=axes, keepdims=True))
+        untouched = (size <= s["max_norm"]) & (eps == 0)
+        scale = jnp.minimum(size, s["max_norm"]) / jnp.where(untouched, 1, size + eps)
+        return jnp.where(untouched, g, w * scale - p), {}
+
+    return transform(
+        Rule({"max_norm": Hyper(max_norm, "(0, inf)")}, update, where=where, needs_params="max_norm")
+    )
+
+
+def multiply(factor: Numeric, *, where: Where | None = None) -> Transform:
+    """Multiply the updates of some leaves: ``u ← factor · u``; others pass unchanged.
+
+    At the end of a chain it is a learning-rate multiplier: 0.1 on pretrained layers, 0 to stop them.
+
+    Args:
+      factor: ≥ 0; a number, a schedule or a scalar array.
+      where: the leaves, ``"block1/*"`` for example (`jaxdeep.tree.mask`); all by default.
+
+    Raises:
+      ValueError: a negative factor; at the update, a `where` that matches no leaf.
+
+    >>> import optax, jaxdeep as jd
+    >>> tx = optax.chain(jd.optimizers.sgd(1.0), multiply(0.1, where="body"))
+    >>> params = {"body": jnp.array(0.0), "head": jnp.array(0.0)}
+    >>> updates, _ = tx.update({"body": 1.0, "head": 1.0}, tx.init(params), params)
+    >>> round(float(updates["body"]), 6), float(updates["head"])
+    (-0.1, -1.0)
+    """
+
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+        return g * s["factor"], {}
+
+    return transform(Rule({"factor": Hyper(factor, "[0, inf)")}, update, where=where))

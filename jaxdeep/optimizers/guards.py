@@ -1,0 +1,141 @@
+"""Transformations around an update: skipping what is not finite, averaging what comes out."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdeep import _checks
+from jaxdeep.optimizers.transform import (
+    DECAY,
+    Hyper,
+    Numeric,
+    PyTree,
+    Transform,
+    drive,
+    initial_scalars,
+)
+
+
+class SkipState(NamedTuple):
+    """State of `skip_nonfinite`.
+
+    Attributes:
+      inner: the state of the optimizer inside, as the last finite gradients left it.
+      skipped: updates skipped so far, int32.
+      in_a_row: updates skipped since the last finite one, int32.
+    """
+
+    inner: PyTree
+    skipped: jax.Array
+    in_a_row: jax.Array
+
+
+def skip_nonfinite(optimizer: optax.GradientTransformation) -> Transform:
+    """Do nothing when a gradient is not finite: no update, no change of the optimizer's state.
+
+    `optax.apply_if_finite` without giving up: a run that should stop looks at the counts.
+
+    Args:
+      optimizer: any optax transformation, usually the whole chain.
+
+    Raises:
+      TypeError: `optimizer` is not an optax transformation.
+
+    >>> import jaxdeep as jd
+    >>> tx = skip_nonfinite(jd.optimizers.sgd(1.0))
+    >>> state = tx.init(jnp.array(0.0))
+    >>> updates, state = tx.update(jnp.array(jnp.nan), state)
+    >>> float(updates), int(state.skipped)
+    (0.0, 1)
+    """
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise TypeError(f"optimizer must be an optax transformation, got {optimizer!r}")
+    inner = optax.with_extra_args_support(optimizer)
+
+    def init(params: PyTree) -> SkipState:
+        return SkipState(inner.init(params), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+
+    def update(
+        updates: PyTree, state: SkipState, params: PyTree | None = None, **extra: Any
+    ) -> tuple[PyTree, SkipState]:
+        finite = jnp.array(True)
+        for leaf in jax.tree.leaves(updates):
+            finite &= jnp.all(jnp.isfinite(leaf))
+        found, after = inner.update(updates, state.inner, params, **extra)
+        return (
+            jax.tree.map(lambda u: jnp.where(finite, u, jnp.zeros_like(u)), found),
+            SkipState(
+                jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state.inner),
+                state.skipped + jnp.where(finite, 0, 1).astype(jnp.int32),
+                jnp.where(finite, 0, state.in_a_row + 1).astype(jnp.int32),
+            ),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+class EmaState(NamedTuple):
+    """State of `ema_params`.
+
+    Attributes:
+      count: updates done, int32.
+      hyperparams, driven, rounding: as in `TransformState`.
+      ema: the averaged parameters, in at least float32.
+    """
+
+    count: jax.Array  # type: ignore[assignment]
+    hyperparams: dict[str, jax.Array]
+    driven: dict[str, jax.Array]
+    rounding: dict[str, jax.Array]
+    ema: PyTree
+
+
+def ema_params(decay: Numeric = 0.999) -> Transform:
+    """Keep a moving average of the parameters, ``ē ← β ē + (1 − β) (θ + u)``; updates pass unchanged.
+
+    At the end of the chain, where u is the final update. The average begins at the initial parameters
+    and is kept in at least float32; read it as ``state.ema``, or anywhere in a chain by
+    ``optax.tree_utils.tree_get(opt_state, "ema")``.
+
+    Args:
+      decay: β in [0, 1); a number, a schedule or a scalar array.
+
+    Raises:
+      ValueError: β outside [0, 1); at the update, parameters not passed.
+
+    Source: Polyak & Juditsky (1992), in the exponential form.
+
+    >>> tx = ema_params(0.5)
+    >>> params = jnp.array(1.0); state = tx.init(params)
+    >>> updates, state = tx.update(jnp.array(1.0), state, params)
+    >>> float(updates), float(state.ema)
+    (1.0, 1.5)
+    """
+    hypers = {"decay": Hyper(decay, DECAY)}
+    _checks.check_scalar("decay", decay, DECAY, schedule=True)
+
+    def wide(p: Any) -> Any:
+        return jnp.array(p, jnp.promote_types(jnp.result_type(p), jnp.float32))
+
+    def init(params: PyTree) -> EmaState:
+        return EmaState(jnp.zeros((), jnp.int32), *initial_scalars(hypers), jax.tree.map(wide, params))
+
+    def update(
+        updates: PyTree, state: EmaState, params: PyTree | None = None, **extra: Any
+    ) -> tuple[PyTree, EmaState]:
+        if params is None:
+            raise ValueError("ema_params needs the parameters: update(updates, state, params)")
+        driven = drive(hypers, state.count)
+        complement = 1 - (driven | state.hyperparams)["decay"] - state.rounding.get("decay", 0)
+
+        def average(u: Any, p: Any, e: Any) -> Any:
+            new = (jnp.asarray(p) + u).astype(jnp.result_type(p)).astype(e.dtype)
+            return e + complement.astype(e.dtype) * (new - e)
+
+        ema = jax.tree.map(average, updates, params, state.ema)
+        count = optax.safe_increment(state.count)
+        return updates, EmaState(count, state.hyperparams, driven, state.rounding, ema)
+
+    return optax.GradientTransformationExtraArgs(init, update)

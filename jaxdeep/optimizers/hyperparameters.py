@@ -1,0 +1,117 @@
+"""Reading and editing the hyperparameters of an optimizer's state."""
+
+import collections
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep import _checks
+from jaxdeep.optimizers.guards import EmaState
+from jaxdeep.optimizers.transform import DECAY, PyTree, TransformState
+from jaxdeep.tree import path_name
+
+
+def hyperparams(opt_state: PyTree) -> dict[str, jax.Array]:
+    """The hyperparameters in force, by name, of every jaxdeep transformation in a state.
+
+    Those that a schedule or an array drives are as the last update used them (before the first: as it
+    will). States are found inside `optax.chain`, masks and other wrappers. A name that occurs more than
+    once is told apart by the place of its transformation: ``"0/learning_rate"``, ``"1/learning_rate"``.
+    Other optax transformations keep theirs to themselves.
+
+    Args:
+      opt_state: the state of any optax optimizer.
+
+    Returns:
+      Scalar arrays by name.
+
+    >>> import optax, jaxdeep as jd
+    >>> tx = optax.chain(jd.optimizers.clip_by_global_norm(1.0), jd.optimizers.sgd(0.1, momentum=0.9))
+    >>> {name: round(float(value), 4) for name, value in hyperparams(tx.init(0.0)).items()}
+    {'learning_rate': 0.1, 'max_norm': 1.0, 'momentum': 0.9}
+    """
+    named = sorted(_named(opt_state).items())
+    return {name: (node.driven | node.hyperparams)[own] for name, (_, own, node) in named}
+
+
+def set_hyperparams(opt_state: PyTree, **values: Any) -> PyTree:
+    """The same state with other hyperparameters; nothing retraces.
+
+    Args:
+      opt_state: the state of any optax optimizer.
+      **values: new values by name, as `hyperparams` gives them:
+        ``set_hyperparams(state, learning_rate=0.01)``, or ``**{"1/learning_rate": 0.01}``.
+
+    Returns:
+      A new state of the same structure, shapes and dtypes.
+
+    Raises:
+      ValueError: an unknown or ambiguous name, a value out of range, or a hyperparameter that a
+        schedule or an array drives.
+
+    >>> import jaxdeep as jd
+    >>> state = jd.optimizers.adam(0.1).init(0.0)
+    >>> round(float(hyperparams(set_hyperparams(state, learning_rate=0.01))["learning_rate"]), 4)
+    0.01
+    >>> set_hyperparams(state, lr=0.01)
+    Traceback (most recent call last):
+        ...
+    ValueError: no hyperparameter 'lr'; there are b1, b2, eps, eps_root, learning_rate
+    """
+    known = _named(opt_state)
+    edits: dict[str, dict[str, Any]] = collections.defaultdict(dict)
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(
+                f"no hyperparameter {name!r}; there are {', '.join(sorted(known)) or 'none'}"
+            )
+        place, own, node = known[name]
+        if own in node.driven:
+            raise ValueError(
+                f"{name} is driven by a schedule or an array and would be overwritten; make the "
+                "optimizer with a number to set it"
+            )
+        if np.ndim(value) == 0:
+            _checks.check_scalar(name, value, DECAY if own in node.rounding else "[0, inf)")
+        elif np.shape(value) != node.hyperparams[own].shape:
+            raise ValueError(
+                f"{name} must be a scalar or have shape {node.hyperparams[own].shape}, got shape "
+                f"{np.shape(value)}"
+            )
+        edits[place][own] = value
+
+    def edit(path: tuple[Any, ...], node: Any) -> Any:
+        if not _is_ours(node):
+            return node
+        for own, value in edits.get(path_name(path), {}).items():
+            old = node.hyperparams[own]
+            new = jnp.broadcast_to(jnp.asarray(value, old.dtype), old.shape)
+            node = node._replace(hyperparams=node.hyperparams | {own: new})
+            if own in node.rounding:
+                lost = 0.0 if isinstance(value, jax.Array) else value - np.asarray(value, old.dtype)
+                rounding = jnp.broadcast_to(jnp.asarray(lost, old.dtype), old.shape)
+                node = node._replace(rounding=node.rounding | {own: rounding})
+        return node
+
+    return jax.tree_util.tree_map_with_path(edit, opt_state, is_leaf=_is_ours)
+
+
+def _is_ours(node: Any) -> bool:
+    return isinstance(node, (TransformState, EmaState))
+
+
+def _named(opt_state: PyTree) -> dict[str, tuple[str, str, Any]]:
+    """By reported name: the place of the transformation, its own name for it, and its state."""
+    found = [
+        (path_name(path), name, node)
+        for path, node in jax.tree_util.tree_leaves_with_path(opt_state, is_leaf=_is_ours)
+        if _is_ours(node)
+        for name in (*node.driven, *node.hyperparams)
+    ]
+    times = collections.Counter(name for _, name, _ in found)
+    return {
+        (name if times[name] == 1 else f"{place}/{name}"): (place, name, node)
+        for place, name, node in found
+    }
