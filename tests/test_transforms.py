@@ -103,8 +103,8 @@ def test_penalties_are_the_gradients_of_their_losses():
         ),
     ):
         found, expected = apply(tx, ZEROS, PARAMS), jax.grad(loss)(PARAMS)
-        for name in PARAMS:
-            nonzero = PARAMS[name] != 0  # jax.grad takes 1 for the slope of |0|
+        for name, values in PARAMS.items():
+            nonzero = values != 0  # jax.grad takes 1 for the slope of |0|
             np.testing.assert_allclose(found[name][nonzero], expected[name][nonzero], rtol=1e-6)
 
 
@@ -366,9 +366,8 @@ def test_reading_through_chains_masks_and_wrappers():
         o.skip_nonfinite(o.multiply(0.5)),
     )
     state = tx.init(PARAMS)
-    assert floats(o.hyperparams(state)) == {
-        "b1": 0.9, "b2": 0.999, "eps": 1e-8, "eps_root": 0.0, "factor": 0.5, "learning_rate": 0.1, "max_norm": 1.0
-    }  # fmt: skip
+    adam = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "eps_root": 0.0, "learning_rate": 0.1}
+    assert floats(o.hyperparams(state)) == adam | {"factor": 0.5, "max_norm": 1.0}
     for expected in (0.1, 0.05, 0.025):
         _, state = tx.update(PARAMS, state, PARAMS)
         assert float(o.hyperparams(state)["learning_rate"]) == pytest.approx(
