@@ -106,6 +106,7 @@ def test_a_download_is_checked_against_its_sha256(tmp_path, monkeypatch):
         (gzip.compress(b"\x00\x00\x08\x03\x00"), "damaged"),
         (gzip.compress(b"x" * 1000)[:-20], "damaged or not a gzip file"),
     ],
+    ids=["not gzip", "not idx", "short body", "short header", "cut off"],
 )
 def test_damaged_files(folder, content, message):
     (folder / "train-labels-idx1-ubyte.gz").write_bytes(content)
