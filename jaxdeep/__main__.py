@@ -4,6 +4,7 @@ import argparse
 import csv
 import json
 import math
+import os
 import pathlib
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 PROG = "jaxdeep"
+_FILES = ("curves.png", "results.csv", "results.json")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{PROG}: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _add_compare(commands: Any) -> None:
@@ -157,6 +162,9 @@ def _compare(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"argument --out: cannot make the folder {args.out}: {error.strerror}")
+    for path in (args.out, *(args.out / name for name in _FILES)):
+        if (path.exists() and not os.access(path, os.W_OK)) or (path != args.out and path.is_dir()):
+            parser.error(f"argument --out: cannot write {path}")
     results = {
         label: _train(name, rate or args.learning_rate, data, args, label)
         for label, (name, rate) in args.optimizers.items()
@@ -306,17 +314,13 @@ def _write(results: dict[str, dict[str, Any]], args: argparse.Namespace) -> None
         "jaxdeep": jaxdeep.__version__,
         "jax": jax.__version__,
     }
-    written = []
-    path = args.out / "results.json"
-    path.write_text(json.dumps(_plain({**about, "optimizers": results}), indent=1) + "\n")
-    written.append(path)
-    path = args.out / "results.csv"
-    with path.open("w", newline="") as file:
+    picture, table, everything = (args.out / name for name in _FILES)
+    everything.write_text(json.dumps(_plain({**about, "optimizers": results}), indent=1) + "\n")
+    with table.open("w", newline="") as file:
         columns = [name for name in next(iter(results.values())) if name != "history"]
         writer = csv.writer(file)
         writer.writerow(["optimizer", *columns])
         writer.writerows([label, *(row[name] for name in columns)] for label, row in results.items())
-    written.append(path)
     try:
         from jaxdeep import plotting
 
@@ -326,11 +330,10 @@ def _write(results: dict[str, dict[str, Any]], args: argparse.Namespace) -> None
         )
     except ImportError as error:
         print(f"no picture: {error}", file=sys.stderr)
+        print(f"\nwrote {table}, {everything}")
     else:
-        path = args.out / "curves.png"
-        figure.savefig(path, dpi=150)
-        written.append(path)
-    print("\nwrote " + ", ".join(str(path) for path in reversed(written)))
+        figure.savefig(picture, dpi=150)
+        print(f"\nwrote {picture}, {table}, {everything}")
 
 
 if __name__ == "__main__":

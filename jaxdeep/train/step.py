@@ -41,6 +41,8 @@ def make_step(objective: Objective, optimizer: optax.GradientTransformation) -> 
     (200, True)
     """
     check_optimizer(optimizer)
+    if not isinstance(optimizer, optax.GradientTransformation):
+        optimizer = optax.GradientTransformationExtraArgs(optimizer.init, optimizer.update)
     optimizer = optax.with_extra_args_support(optimizer)
 
     def step(ts: TrainState, batch: PyTree) -> tuple[TrainState, dict[str, Any]]:
@@ -58,7 +60,8 @@ def make_step(objective: Objective, optimizer: optax.GradientTransformation) -> 
 
 def check_optimizer(optimizer: Any) -> None:
     """Refuse anything that is not an optax transformation."""
-    if not isinstance(optimizer, optax.GradientTransformation):
+    pair = all(callable(getattr(optimizer, name, None)) for name in ("init", "update"))
+    if not pair:  # optax.MultiSteps is such a pair without being a GradientTransformation
         hint = "; call it with a learning rate" if callable(optimizer) else ""
         raise TypeError(
             "optimizer must be an optax transformation such as jaxdeep.optimizers.adam(1e-3), got "
