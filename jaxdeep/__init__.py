@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Loaded when first used, so that importing jaxdeep (and `python -m jaxdeep --help`) costs nothing.
+# Loaded when first used, so that importing jaxdeep costs nothing.
 _NAMESPACES = ("datasets", "losses", "metrics", "nn", "optimizers", "schedules", "train", "tree")
 _FUNCTIONS = {"fit": "jaxdeep.train.fit"}
 

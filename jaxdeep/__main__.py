@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import io
 import json
 import math
 import os
@@ -26,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_compare(commands)
     args = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an ASCII terminal still gets its table
     try:
         return args.run(args)
     except KeyboardInterrupt:
@@ -136,6 +139,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"must be a whole number in [0, 2**32), got {text!r}")
+    return int(text)
+
+
 def _positive(text: str) -> float:
     try:
         value = float(text)
@@ -169,8 +178,9 @@ def _compare(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         label: _train(name, rate or args.learning_rate, data, args, label)
         for label, (name, rate) in args.optimizers.items()
     }
+    written = _write(results, args)
     _print_table(results, args)
-    _write(results, args)
+    print(f"\nwrote {', '.join(str(path) for path in written)}")
     return 0
 
 
@@ -285,8 +295,9 @@ def _print_table(results: dict[str, dict[str, Any]], args: argparse.Namespace) -
             f"{row['us_per_step']:.0f}",
             style="bold" if label == winner else None,
         )
-    console = rich.console.Console()
-    rich.console.Console(width=None if console.is_terminal else 100).print(table)
+    console = rich.console.Console(markup=False, emoji=False)
+    console.width = max(console.width, 80) if console.is_terminal else 100
+    console.print(table)
 
 
 def _plain(value: Any) -> Any:
@@ -298,7 +309,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _write(results: dict[str, dict[str, Any]], args: argparse.Namespace) -> None:
+def _write(results: dict[str, dict[str, Any]], args: argparse.Namespace) -> list[pathlib.Path]:
     import jax
 
     import jaxdeep
@@ -330,10 +341,9 @@ def _write(results: dict[str, dict[str, Any]], args: argparse.Namespace) -> None
         )
     except ImportError as error:
         print(f"no picture: {error}", file=sys.stderr)
-        print(f"\nwrote {table}, {everything}")
-    else:
-        figure.savefig(picture, dpi=150)
-        print(f"\nwrote {picture}, {table}, {everything}")
+        return [table, everything]
+    figure.savefig(picture, dpi=150)
+    return [picture, table, everything]
 
 
 if __name__ == "__main__":

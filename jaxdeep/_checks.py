@@ -72,7 +72,7 @@ def check_key(key: Any, *, optional: bool = False) -> None:
                 f"key must be a single random key, got {np.shape(key)} of them; "
                 "use jax.vmap to run once for each"
             )
-        if dtype == jnp.uint32 and np.ndim(key) == 1:
+        if dtype == jnp.uint32 and np.shape(key) in ((2,), (4,)):
             return
     got = repr(key) if dtype is None else f"an array of dtype {dtype} and shape {np.shape(key)}"
     raise TypeError(f"key must be a random key such as jax.random.key(0), got {got}")

@@ -127,9 +127,17 @@ def npz(path: str | os.PathLike[str]) -> Dataset:
         order = np.random.default_rng(0).permutation(len(x))
         rows, out = np.sort(order[held_out:]), np.sort(order[:held_out])
         train, validation = (x[rows], y[rows]), (x[out], y[out])
-    return Dataset(train, validation, _pair(path, arrays, "_test"))
+    test = _pair(path, arrays, "_test")
+    for name, pair in (("validation", validation), ("test", test)):
+        if pair is not None and pair[0].shape[1:] != train[0].shape[1:]:
+            raise ValueError(
+                f"{path}: rows of the {name} inputs have shape {pair[0].shape[1:]}, those of the "
+                f"training inputs {train[0].shape[1:]}"
+            )
+    return Dataset(train, validation, test)
 
 
+_MOST_CLASSES = 1_000_000
 _KINDS = ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz")
 
 
@@ -195,7 +203,7 @@ def _pair(path: pathlib.Path, arrays: Mapping[str, np.ndarray], *suffixes: str) 
         if not present:
             continue
         x, y = (arrays[name] for name in names)
-        if x.ndim < 2 or y.shape != x.shape[:1] or not len(x):
+        if x.ndim < 2 or y.shape != x.shape[:1] or not x.size:
             raise ValueError(
                 f"{path}: {names[0]} must be (rows, …) and {names[1]} (rows,), with at least one row; "
                 f"got {x.shape} and {y.shape}"
@@ -207,6 +215,11 @@ def _pair(path: pathlib.Path, arrays: Mapping[str, np.ndarray], *suffixes: str) 
             )
         if y.min() < 0:
             raise ValueError(f"{path}: classes in {names[1]} must not be negative, got {y.min()}")
+        if y.max() >= _MOST_CLASSES:
+            raise ValueError(
+                f"{path}: classes in {names[1]} must be numbered from 0 and below {_MOST_CLASSES:,}, "
+                f"got {y.max()}"
+            )
         return _scaled(x) if x.dtype == np.uint8 else x.astype(np.float32), y.astype(np.int32)
     return None
 

@@ -30,8 +30,9 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
     >>> softmax_cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3])).round(3).tolist()  # log 4
     [1.3860000371932983, 1.3860000371932983]
     """
-    if jnp.ndim(logits) < 1:
-        raise ValueError("logits need an axis of classes, got a scalar")
+    logits = jnp.asarray(logits)
+    if logits.ndim < 1 or logits.shape[-1] < 2:
+        raise ValueError(f"logits need an axis of at least 2 classes, got shape {logits.shape}")
     if jnp.shape(labels) == jnp.shape(logits):
         return optax.losses.softmax_cross_entropy(logits, jnp.asarray(labels, logits.dtype))
     _checks.check_classes(logits, labels)

@@ -24,6 +24,8 @@ def accuracy(outputs: Any, labels: Any) -> Any:
     >>> accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1])).tolist()
     [1.0, 0.0]
     """
+    if jnp.ndim(outputs) < 1 or jnp.shape(outputs)[-1] < 2:
+        raise ValueError(f"outputs need an axis of at least 2 classes, got shape {jnp.shape(outputs)}")
     if jnp.shape(labels) == jnp.shape(outputs):
         labels = jnp.argmax(labels, axis=-1)
     else:

@@ -50,5 +50,5 @@ def curves(histories: Mapping[str, Mapping[str, Any]], *, title: str = "") -> An
         for which in (axes[0].yaxis.set_major_formatter, axes[0].yaxis.set_minor_formatter):
             which(LogFormatter(minor_thresholds=(1.5, 0.5)))
     axes[1].legend()
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     return figure

@@ -117,6 +117,7 @@ def test_a_diverged_run_is_still_valid_json(small, tmp_path):
             "--batch-size: must be at most the 1257 training rows, got 1258",
         ),
         (["compare", "--learning-rate", "nan"], "must be a positive number, got 'nan'"),
+        (["compare", "--seed", "99999999999999999999"], "--seed: must be a whole number in [0, 2**32)"),
         (
             ["compare", "--data", "mnist"],
             "must be digits, fashion-mnist or a file ending in .npz, got 'mnist'",

@@ -342,6 +342,8 @@ def foreign_parameters():
         (lambda: serial(dense, dense(2)), "layer 0 must be a Model, .*; call it"),
         (lambda: serial(a=3), "layer a must be a Model, got 3"),
         (lambda: serial(dense(2), b=dense(2)), "either by position or by name"),
+        (lambda: serial(**{"a/b": dense(2)}), "a layer's name must not contain '/', got 'a/b'"),
+        (lambda: batch_norm(axis="last"), "axis must be a whole number or a tuple of them, got 'last'"),
         (lambda: dense(0), "units must be at least 1, got 0"),
         (lambda: dense(2.5), "units must be a whole number, got 2.5"),
         (lambda: dense(2, activation="relu"), "activation must be a function, got 'relu'"),
@@ -382,6 +384,16 @@ def test_a_batch_norm_input_of_another_width():
         ValueError, match=r"bn: batch_norm was initialised for axes of \(4,\), got .* \(2, 5\)"
     ):
         layer.apply(params, state, jnp.ones((2, 5)))
+
+
+def test_a_layer_error_survives_a_process_boundary():
+    import pickle
+
+    with pytest.raises(ValueError, match="block/dense0") as info:
+        broken_input()
+    again = pickle.loads(pickle.dumps(info.value))
+    assert str(again) == str(info.value)
+    assert again.path == "block/dense0"
 
 
 # --- summary ------------------------------------------------------------------------------------

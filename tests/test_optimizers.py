@@ -302,6 +302,26 @@ def test_state_and_update_keep_structure_dtype_and_weak_type(make, dtype):
     assert update._cache_size() == 1
 
 
+@pytest.mark.parametrize("make", [adam, optimizers.rmsprop, optimizers.adamax, optimizers.adagrad])
+def test_averages_of_squares_keep_moving_for_bfloat16_parameters(make):
+    """In bfloat16 itself 0.001 of a new square would be lost and the average would stand still."""
+    x = {dtype: jnp.zeros(3, dtype) for dtype in ("float32", "bfloat16")}
+    tx = make(1.0)
+
+    def last(x):
+        def body(state, _):
+            u, state = tx.update(jnp.ones_like(x), state, x)
+            return state, u
+
+        state, us = jax.lax.scan(body, tx.init(x), None, length=2000)
+        return state, us[-1]
+
+    (state, u), (_, v) = last(x["bfloat16"]), last(x["float32"])
+    assert u.dtype == jnp.bfloat16
+    assert {leaf.dtype for name, leaf in state.slots.items() if name != "mu"} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(u.astype(jnp.float32), v, rtol=0.02)
+
+
 @each
 def test_float64_parameters_with_x64_and_float32_ones_stay_what_they_are(make, x64):
     for dtype in (jnp.float32, jnp.float64):
@@ -512,6 +532,15 @@ def test_state_memory_is_what_the_algorithm_needs():
 def test_wrong_arguments_are_refused_in_the_factory(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+def test_what_nag_and_complex_numbers_do_not_allow():
+    x = {"a": jnp.ones(2), "b": jnp.ones(3)}
+    with pytest.raises(ValueError, match=r"lookahead: the trace of nag .* optax.flatten"):
+        lookahead(optax.flatten(nag(0.1)).init(x), x)
+    z = jnp.ones(2, jnp.complex64)
+    with pytest.raises(TypeError, match="complex parameters or gradients are not supported"):
+        adam(0.1).update(z, adam(0.1).init(z), z)
 
 
 def test_a_traced_value_is_not_checked():

@@ -321,11 +321,8 @@ def test_data_on_the_device_stays_valid_and_so_does_the_key():
 
 
 def test_any_optax_optimizer():
-    for tx in (
-        optax.adamw(1e-2),
-        optax.lion(1e-3),
-        optax.chain(optax.clip(1.0), jd.optimizers.nag(1e-2)),
-    ):
+    nag = jd.optimizers.nag(1e-2)
+    for tx in (optax.adamw(1e-2), optax.chain(optax.clip(1.0), nag), optax.MultiSteps(nag, 2)):
         history = fit(optimizer=tx, epochs=5).history
         assert history["loss"][-1] < history["loss"][0]
 
@@ -401,6 +398,90 @@ def test_an_unknown_compiler_option_is_done_without(monkeypatch):
     assert len(fit().history["loss"]) == 3
 
 
+def test_nothing_is_kept_after_a_run():
+    import gc
+    import weakref
+
+    model = network()
+    gone = weakref.ref(model)
+    fit(model=model, epochs=1)
+    fit(model=model, epochs=1, params=model.init(KEY, X[:1])[0], state=model.init(KEY, X[:1])[1])
+    del model
+    jax.clear_caches()  # what jax itself remembers of a trace
+    gc.collect()
+    assert gone() is None
+
+
+def test_init_under_vmap_over_hyperparameters_leaks_no_tracer():
+    def one(rate, key):
+        return jd.train.init(network(), jd.optimizers.adam(rate), X[:1], key=key).params["hidden"][
+            "bias"
+        ]
+
+    with jax.checking_leaks():
+        jax.vmap(one)(jnp.array([0.1, 0.2]), jax.random.split(KEY, 2))
+
+
+def test_parameters_that_end_up_not_finite_are_an_error_even_if_every_loss_was():
+    arguments = {
+        "model": jd.nn.dense(1, kernel_init=jd.nn.initializers.zeros),
+        "data": (X, np.zeros((70, 1), np.float32)),
+        "loss": lambda outputs, y: jnp.sqrt((outputs - y) ** 2),
+        "metrics": None,
+        "validation": None,
+        "epochs": 1,
+        "batch_size": 70,
+    }
+    with pytest.raises(
+        FloatingPointError, match=r"left params/(bias|kernel) not finite, though every loss was"
+    ):
+        fit(**arguments)
+    assert fit(**arguments, on_nonfinite="ignore").history["loss"] == [0.0]
+
+
+def test_a_loss_blown_up_by_broadcasting_is_refused():
+    with pytest.raises(ValueError, match=r"values of shape \(70, 70\) for outputs of shape \(70, 1\)"):
+        fit(
+            model=jd.nn.dense(1),
+            data=(X, X[:, 0]),
+            loss=lambda o, y: (o - y) ** 2,
+            metrics=None,
+            validation=None,
+        )
+
+
+def test_low_precision_losses_are_averaged_in_float32():
+    result = fit(data=(jnp.asarray(X, jnp.bfloat16), Y), validation=None, epochs=1)
+    assert result.history["loss"].dtype == np.float32
+
+
+def test_vector_metrics_are_kept_and_not_printed(capsys):
+    def objective(params, state, batch, *, key=None, train=False):
+        y, state = jd.nn.dense(3).apply(params, state, batch[0])
+        return (y**2).mean(), (state, {"each": (y**2).mean(0)})
+
+    arguments = {"model": jd.nn.dense(3), "loss": None, "metrics": None, "objective": objective}
+    assert fit(**arguments, progress=True).history["each"].shape == (3, 3)
+    assert "each" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["loss", "val_loss"])
+def test_a_metric_cannot_take_the_place_of_the_loss(name):
+    def objective(params, state, batch, *, key=None, train=False):
+        y, state = jd.nn.dense(3).apply(params, state, batch[0])
+        return (y**2).mean() + jnp.inf, (state, {name: jnp.float32(0)})
+
+    with pytest.raises(ValueError, match=f"metrics may not be called '{name}'"):
+        fit(model=jd.nn.dense(3), loss=None, metrics=None, objective=objective)
+
+
+def test_a_step_of_ones_own_must_report_its_loss():
+    step = lambda ts, batch: (ts, {"mse": jnp.float32(0)})  # noqa: E731
+    ts = TrainState(jnp.int32(0), {}, {}, {}, KEY)
+    with pytest.raises(ValueError, match=r"metrics with a 'loss', got \['mse'\]"):
+        make_epoch(step)(ts, (X, Y))
+
+
 # --- progress -----------------------------------------------------------------------------------
 
 
@@ -466,6 +547,8 @@ X, Y = problem()
         ({"metrics": {"accuracy": "accuracy"}}, r"metrics\['accuracy'\] must be a function"),
         ({"metrics": {"loss": jd.metrics.accuracy}}, "metrics may not be called 'loss'"),
         ({"metrics": {"val_x": jd.metrics.accuracy}}, "metrics may not be called 'val_x'"),
+        ({"metrics": [jd.metrics.accuracy]}, "metrics must be a dict of functions by name"),
+        ({"model": jd.nn.dense(1), "data": (X, Y[:, None])}, "at least 2 classes"),
         ({"penalty": 1e-4}, "penalty must be a function"),
         ({"data": X}, r"data must be a pair \(x, y\), got ndarray"),
         ({"data": ([[1.0]], [0])}, r"must be an array with a row per example"),

@@ -46,6 +46,9 @@ def serial(*layers: Model, **named: Model) -> Model:
         if not isinstance(layer, Model):
             hint = "; call it" if callable(layer) else ""
             raise TypeError(f"serial layer {name} must be a Model, got {layer!r}{hint}")
+    for name in named:
+        if "/" in name:
+            raise ValueError(f"a layer's name must not contain '/', got {name!r}")
     return _serial(named or _numbered(layers))
 
 

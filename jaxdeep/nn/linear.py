@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep.nn import initializers
-from jaxdeep.nn.model import Model, chosen, float_dtype, stateless
+from jaxdeep.nn.model import Model, chosen, float_dtype, need, stateless
 from jaxdeep.tree import shapes
 
 
@@ -88,7 +88,7 @@ def dense(
     def apply(
         params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None
     ) -> tuple[Any, Any]:
-        kernel = params["kernel"]
+        kernel = need(params, "kernel")
         if jnp.ndim(x) < 1 or jnp.shape(x)[-1] != kernel.shape[0]:
             raise ValueError(
                 f"dense was initialised for {kernel.shape[0]} features, got an input of shape "
@@ -96,7 +96,7 @@ def dense(
             )
         y = jnp.matmul(x, kernel)
         if use_bias:
-            y = y + params["bias"]
+            y = y + need(params, "bias")
         return (y if activation is None else activation(y)), state
 
     config = {"units": units} | chosen(

@@ -91,6 +91,13 @@ def stateless(function: Callable[[Any], Any], kind: str, /, **config: Any) -> Mo
     return Model(init, apply, kind, config, stochastic=False)
 
 
+def need(tree: Mapping[str, Any], name: str) -> Any:
+    """A layer's own parameter or statistic; refuses a tree that lacks it."""
+    if name not in tree:
+        raise ValueError(f"the parameters or the state lack {name!r}; there are {sorted(tree)}")
+    return tree[name]
+
+
 def chosen(**given: tuple[Any, Any]) -> dict[str, Any]:
     """The arguments that are not at their default, from ``name=(value, default)``."""
     return {name: value for name, (value, default) in given.items() if value is not default}
@@ -106,11 +113,9 @@ def located(name: str) -> Iterator[None]:
     """Put the layer's path in front of the error of a layer: ``block/dense0: …``."""
     try:
         yield
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError) as error:
         if isinstance(error, LayerError):
             raise LayerError(f"{name}/{error.path}", error.message) from error.__cause__
-        if type(error) is KeyError:
-            raise LayerError(name, f"the parameters or the state lack {error}") from error
         if type(error) is ValueError or type(error) is TypeError:
             raise LayerError(name, str(error)) from error
         raise  # JAX's own tracer errors carry more than a message
@@ -123,3 +128,6 @@ class LayerError(ValueError, TypeError):
         super().__init__(f"{path}: {message}")
         self.path = path
         self.message = message
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.path, self.message)

@@ -1,12 +1,13 @@
 """Batch normalisation."""
 
+import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.nn.model import Model, chosen, float_dtype
+from jaxdeep.nn.model import Model, chosen, float_dtype, need
 from jaxdeep.tree import shapes
 
 
@@ -53,7 +54,10 @@ def batch_norm(
     """
     _checks.check_scalar("momentum", momentum, "[0, 1)")
     _checks.check_scalar("epsilon", epsilon, "[0, inf)")
-    kept = (axis,) if isinstance(axis, int) else tuple(axis)
+    try:
+        kept = tuple(operator.index(a) for a in (axis if isinstance(axis, (tuple, list)) else (axis,)))
+    except TypeError:
+        raise TypeError(f"axis must be a whole number or a tuple of them, got {axis!r}") from None
 
     def axes(ndim: int) -> tuple[list[int], tuple[int, ...]]:
         if not all(-ndim <= a < ndim for a in kept) or len({a % ndim for a in kept}) < len(kept):
@@ -79,7 +83,7 @@ def batch_norm(
     ) -> tuple[Any, Any]:
         x = jnp.asarray(x)
         keep, reduced = axes(x.ndim)
-        mean, var = state["mean"], state["var"]
+        mean, var = need(state, "mean"), need(state, "var")
         if mean.shape != tuple(x.shape[a] for a in keep):
             raise ValueError(
                 f"batch_norm was initialised for axes of {mean.shape}, got an input of shape "
@@ -100,10 +104,10 @@ def batch_norm(
             }
         factor = jax.lax.rsqrt(var + epsilon)
         if use_scale:
-            factor = factor * params["scale"]
+            factor = factor * need(params, "scale")
         y = (wide - jnp.expand_dims(mean, reduced)) * jnp.expand_dims(factor, reduced)
         if use_bias:
-            y = y + jnp.expand_dims(params["bias"], reduced)
+            y = y + jnp.expand_dims(need(params, "bias"), reduced)
         return y.astype(dtype), state
 
     config = chosen(

@@ -54,7 +54,9 @@ def summary(model: Model, x: Any) -> str:
     table.add_section()
     table.add_row("total", model.kind, *_row(outputs[""], params, state))
 
-    console = rich.console.Console(width=200, color_system=None, force_terminal=False)
+    console = rich.console.Console(
+        width=200, color_system=None, force_terminal=False, markup=False, emoji=False
+    )
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip("\n")

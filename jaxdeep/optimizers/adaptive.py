@@ -185,7 +185,7 @@ def adam(
       b1, b2: β₁ and β₂ in [0, 1), likewise.
       eps, eps_root: ε, ε_root ≥ 0, likewise.
       eps_mode: "corrected" or "uncorrected".
-      mu_dtype: dtype of m; that of the parameters by default, as is v's.
+      mu_dtype: dtype of m; that of the parameters by default. v is kept in at least float32.
 
     Raises:
       ValueError: a value out of range, an unknown `eps_mode`.

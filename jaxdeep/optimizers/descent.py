@@ -157,6 +157,9 @@ def nag(
     parameters, which are the look-ahead points: ``θ + β m`` of this one, to rounding, if η is inside
     the trace or constant.)
 
+    A momentum that changes must be given as a schedule here, so that the coming one is known;
+    `optax.inject_hyperparams` tells it one step late.
+
     Args:
       learning_rate: η ≥ 0; a number, a schedule or a scalar array; it is inside m.
       momentum: β in [0, 1), likewise.
@@ -245,6 +248,12 @@ def lookahead(opt_state: PyTree, params: PyTree) -> PyTree:
 
     for node in jax.tree.leaves(opt_state, is_leaf=is_nag):
         if is_nag(node):
+            shapes = [m.shape for m in jax.tree.leaves(node.transform.slots["trace"])]
+            if any(shape not in map(jnp.shape, jax.tree.leaves(params)) for shape in shapes):
+                raise ValueError(
+                    "lookahead: the trace of nag does not have the parameters' shapes; a wrapper that "
+                    "changes them, such as optax.flatten, cannot be around it"
+                )
             params = jax.tree.map(
                 lambda m, p, beta=node.momentum: _ahead(p, m, beta),
                 node.transform.slots["trace"],

@@ -20,6 +20,7 @@ from jaxdeep.optimizers.transform import (
     Transform,
     slot,
     transform,
+    wide_slot,
 )
 
 NOT_NEGATIVE = "[0, inf)"
@@ -85,6 +86,8 @@ def second_moment(decay: Numeric = 0.999) -> Transform:
     Args:
       decay: β in [0, 1); a number, a schedule or a scalar array.
 
+    v is kept in at least float32, in which 0.001 of a new square still counts.
+
     Raises:
       ValueError: β outside [0, 1).
 
@@ -100,7 +103,7 @@ def second_moment(decay: Numeric = 0.999) -> Transform:
         nu = moving_average(slots["nu"], g * g, s["1-decay"])
         return nu, {"nu": nu}
 
-    return transform(Rule({"decay": Hyper(decay, DECAY)}, update, {"nu": slot()}, _complement))
+    return transform(Rule({"decay": Hyper(decay, DECAY)}, update, {"nu": wide_slot()}, _complement))
 
 
 def bias_correction(decay: Numeric) -> Transform:
@@ -148,7 +151,9 @@ def adagrad_rule(initial_accumulator_value: float, eps: Numeric, eps_in_sqrt: bo
         return jnp.where(total > 0, u, 0), {"sum_of_squares": total}
 
     return Rule(
-        {"eps": Hyper(eps, NOT_NEGATIVE)}, update, {"sum_of_squares": slot(initial_accumulator_value)}
+        {"eps": Hyper(eps, NOT_NEGATIVE)},
+        update,
+        {"sum_of_squares": wide_slot(initial_accumulator_value)},
     )
 
 
@@ -176,7 +181,7 @@ def rms_rule(
             spread = jnp.maximum(spread - (new["mu"] * s["scale"]) ** 2, 0)
         return over_root(g, spread, s["eps"], eps_in_sqrt), new
 
-    slots = {"nu": slot(initial_scale), **({"mu": slot()} if centered else {})}
+    slots = {"nu": wide_slot(initial_scale), **({"mu": wide_slot()} if centered else {})}
     hyperparams = {"decay": Hyper(decay, DECAY), "eps": Hyper(eps, NOT_NEGATIVE)}
     return Rule(hyperparams, update, slots, scalars)
 
@@ -293,7 +298,7 @@ def _moments(b1: Numeric, b2: Numeric, eps: Numeric, eps_root: Numeric) -> dict[
 
 
 def _two_slots(mu_dtype: Any) -> dict[str, Any]:
-    return {"mu": slot(dtype=mu_dtype), "nu": slot()}
+    return {"mu": slot(dtype=mu_dtype), "nu": wide_slot()}
 
 
 def _ratio(numerator: Any, denominator: Any) -> Any:

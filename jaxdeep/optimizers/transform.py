@@ -176,6 +176,8 @@ def _update_leaf(
     dtype = jnp.promote_types(jnp.result_type(g), jnp.float32)
     for array in (*slots.values(), *([] if p is None else [p])):
         dtype = jnp.promote_types(dtype, jnp.result_type(array))
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise TypeError(f"complex parameters or gradients are not supported, got {dtype}")
     u = jnp.asarray(g, dtype)
     wide = {name: old.astype(dtype) for name, old in slots.items()}
     wide_p = None if p is None else jnp.asarray(p, dtype)
@@ -258,3 +260,8 @@ def descend(learning_rate: Numeric) -> Rule:
 def slot(value: Any = 0.0, dtype: Any = None) -> Callable[[Any], Any]:
     """A slot that starts at `value`, in the parameter's dtype unless told, sharded as it is."""
     return lambda p: jnp.full_like(p, value, dtype=jnp.result_type(p) if dtype is None else dtype)
+
+
+def wide_slot(value: Any = 0.0) -> Callable[[Any], Any]:
+    """A slot in at least float32: a slow average in bfloat16 would never move again."""
+    return lambda p: slot(value, jnp.promote_types(jnp.result_type(p), jnp.float32))(p)

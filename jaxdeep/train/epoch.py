@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep.train.data import count_examples, take
-from jaxdeep.train.objective import Objective
+from jaxdeep.train.objective import Objective, check_metric_names
 from jaxdeep.train.state import TrainState
 from jaxdeep.train.step import Step
 
@@ -33,7 +33,7 @@ def make_epoch(
     ``in_axes=(0, None)`` trains stacked models on the same data, each in its own order.
 
     Args:
-      step: ``(ts, batch) -> (ts, metrics)``, from `make_step` or your own.
+      step: ``(ts, batch) -> (ts, metrics)``, from `make_step` or your own; the metrics hold a "loss".
       batch_size: rows of a batch.
       shuffle: False takes the rows in their order.
       drop_remainder: leave out the rows that do not fill a batch (others each epoch, if shuffled).
@@ -119,6 +119,7 @@ def make_evaluate(
 
         def step(nothing: tuple[()], batch: PyTree) -> tuple[tuple[()], Metrics]:
             loss, (_, metrics) = objective(params, state, batch)
+            check_metric_names(metrics)
             return nothing, {"loss": loss, **metrics}
 
         _, metrics, _ = over_batches(step, (), data, jnp.arange(n), min(batch_size, n))
@@ -143,6 +144,8 @@ def over_batches(
         return step(carry, take(data, rows))
 
     carry, each = jax.lax.scan(body, carry, order[: full * batch_size].reshape(full, batch_size))
+    if "loss" not in each:
+        raise ValueError(f"a step must return its metrics with a 'loss', got {sorted(each)}")
     average = jax.tree.map(lambda values: jnp.mean(values, axis=0), each)
     losses = each["loss"]
     if rest and not drop_remainder:

@@ -156,6 +156,12 @@ def fit(
                 raise FloatingPointError(_nonfinite(ts, int(bad_step), number))
             rows.append(ordered(values))
             report(values)
+    if on_nonfinite == "raise" and (leaf := _first_nonfinite(ts)):
+        raise FloatingPointError(
+            f"the last updates left {leaf} not finite, though every loss was; a gradient must not have "
+            "been: check the loss, or clip the gradients; on_nonfinite='ignore' returns the result all "
+            "the same"
+        )
     return FitResult(ts, {name: np.stack([row[name] for row in rows]) for name in rows[0]})
 
 
@@ -201,14 +207,16 @@ def _rehearse(objective: Objective, ts: TrainState, data: PyTree, name: str) -> 
         raise ValueError(f"the objective must return a scalar loss, got shape {out[0].shape}")
 
 
+def _first_nonfinite(ts: TrainState, *, optimizer: bool = False) -> str | None:
+    trees = {"opt_state": ts.opt_state} if optimizer else {"params": ts.params, "state": ts.state}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(trees):
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and not bool(jnp.isfinite(leaf).all()):
+            return path_name(path)
+    return None
+
+
 def _nonfinite(ts: TrainState, step: int, epoch: int) -> str:
-    trees = {"params": ts.params, "state": ts.state, "opt_state": ts.opt_state}
-    bad = (
-        path_name(path)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(trees)
-        if jnp.issubdtype(leaf.dtype, jnp.floating) and not bool(jnp.isfinite(leaf).all())
-    )
-    first = next(bad, None)
+    first = _first_nonfinite(ts) or _first_nonfinite(ts, optimizer=True)
     leaf = f"the first non-finite leaf is {first}" if first else "parameters and state are finite"
     return (
         f"the loss was not finite at step {step} (epoch {epoch}); at the end of that epoch {leaf}. "

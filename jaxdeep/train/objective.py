@@ -58,6 +58,8 @@ def supervised(
     >>> loss.shape, sorted(metrics)
     ((), ['accuracy'])
     """
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise TypeError(f"metrics must be a dict of functions by name, got {metrics!r}")
     metrics = dict(metrics or {})
     for name, function in {
         "loss": loss,
@@ -74,12 +76,27 @@ def supervised(
     ) -> tuple[Any, tuple[PyTree, dict[str, Any]]]:
         x, y = batch
         outputs, state = model.apply(params, state, x, train=train, key=key)
-        value = jnp.mean(loss(outputs, y))
+        value = _mean("loss", loss(outputs, y), outputs, y)
         if penalty is not None:
             value = value + penalty(params)
-        return value, (state, {name: jnp.mean(f(outputs, y)) for name, f in metrics.items()})
+        return value, (
+            state,
+            {name: _mean(name, f(outputs, y), outputs, y) for name, f in metrics.items()},
+        )
 
     return objective
+
+
+def _mean(name: str, values: Any, outputs: Any, y: Any) -> Any:
+    """The mean in at least float32; refuses values that broadcasting has blown up."""
+    values = jnp.asarray(values)
+    if hasattr(outputs, "shape") and values.shape != outputs.shape[: values.ndim]:
+        raise ValueError(
+            f"{name} gives values of shape {values.shape} for outputs of shape {outputs.shape} and y of "
+            f"shape {jnp.shape(y)}: one value an example was due; give y the shape of the outputs"
+        )
+    wide = jnp.promote_types(values.dtype, jnp.float32)
+    return jnp.mean(values, dtype=wide)
 
 
 def check_metric_names(metrics: Mapping[str, Any]) -> None:

@@ -93,7 +93,11 @@ def _bar(epochs: int, steps_per_epoch: int, title: str) -> Iterator[Report]:
 
 
 def _text(metrics: Mapping[str, Any]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in ordered(metrics).items())
+    return "  ".join(
+        f"{name} {value:.4g}"
+        for name, value in ordered(metrics).items()
+        if not getattr(value, "shape", ())
+    )
 
 
 def _clock(seconds: float) -> str:

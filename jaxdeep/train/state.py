@@ -1,6 +1,5 @@
 """`TrainState`: everything a run needs to go on."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -50,26 +49,26 @@ def init(model: Any, optimizer: optax.GradientTransformation, x: Any, *, key: ja
     (0, (3, 2))
     """
     _checks.check_key(key)
-    leaves, structure = jax.tree.flatten(shapes(x))
-    return _init(model, optimizer, tuple(leaves), structure, key)
+    shape = shapes(x)
+
+    def build(key: jax.Array) -> TrainState:
+        init_key, run_key = jax.random.split(key)
+        params, state = model.init(init_key, shape)
+        return _start(params, state, optimizer, run_key)
+
+    return jax.jit(build)(key)  # one program instead of one an operation
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))  # one program instead of one an operation
-def _init(
-    model: Any, optimizer: optax.GradientTransformation, leaves: Any, structure: Any, key: jax.Array
-) -> TrainState:
-    init_key, run_key = jax.random.split(key)
-    params, state = model.init(init_key, jax.tree.unflatten(structure, leaves))
-    return _start(params, state, optimizer, run_key)
-
-
-@functools.partial(jax.jit, static_argnums=0)
 def resume(
     optimizer: optax.GradientTransformation, params: PyTree, state: PyTree, key: jax.Array
 ) -> TrainState:
     """The state of a run that begins at copies of given parameters, with the key `init` would use."""
-    params, state = jax.tree.map(jnp.copy, (params, state))
-    return _start(params, state, optimizer, jax.random.split(key)[1])
+
+    def build(params: PyTree, state: PyTree, key: jax.Array) -> TrainState:
+        params, state = jax.tree.map(jnp.copy, (params, state))
+        return _start(params, state, optimizer, jax.random.split(key)[1])
+
+    return jax.jit(build)(params, state, key)
 
 
 def _start(

@@ -7,7 +7,7 @@ import jax
 import optax
 
 from jaxdeep.optimizers import lookahead
-from jaxdeep.train.objective import Objective
+from jaxdeep.train.objective import Objective, check_metric_names
 from jaxdeep.train.state import TrainState
 
 PyTree = Any
@@ -51,6 +51,7 @@ def make_step(objective: Objective, optimizer: optax.GradientTransformation) -> 
         (loss, (state, metrics)), grads = jax.value_and_grad(objective, has_aux=True)(
             point, ts.state, batch, key=key, train=True
         )
+        check_metric_names(metrics)
         updates, opt_state = optimizer.update(grads, ts.opt_state, ts.params, value=loss)
         params = optax.apply_updates(ts.params, updates)
         return TrainState(ts.step + 1, params, state, opt_state, ts.key), {"loss": loss, **metrics}
