@@ -87,7 +87,7 @@ def _add_compare(commands: Any) -> None:
     add(
         "--seed",
         default=0,
-        type=int,
+        type=_seed,
         metavar="K",
         help="what the seeds are drawn from (default: 0)",
     )
