@@ -99,7 +99,7 @@ TORCH = {
 def test_twenty_steps_with_batch_norm_like_pytorch(name):
     torch = pytest.importorskip("torch", reason="needs the extra `bench`")
     tx, make = TORCH[name]
-    hidden = [torch.nn.Linear(a, b) for a, b in itertools.pairwise(SIZES)]
+    hidden = [torch.nn.Linear(a, b) for a, b in itertools.pairwise(SIZES[:-1])]
     bn, logits = torch.nn.BatchNorm1d(SIZES[-2], eps=1e-3), torch.nn.Linear(*SIZES[-2:])
     model = torch.nn.Sequential(hidden[0], torch.nn.ReLU(), hidden[1], torch.nn.ReLU(), bn, logits)
     weights = initial()
