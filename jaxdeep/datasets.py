@@ -225,7 +225,7 @@ def _pair(path: pathlib.Path, arrays: Mapping[str, np.ndarray], *suffixes: str) 
 
 
 def _scaled(pixels: np.ndarray) -> np.ndarray:
-    return pixels.astype(np.float32) / np.float32(255)
+    return np.divide(pixels, np.float32(255), dtype=np.float32)
 
 
 def _missing(package: str, what: str) -> ImportError:
