@@ -98,7 +98,8 @@ def fit(
       ValueError, TypeError: before anything is compiled: arrays of different lengths, an empty data
         set, a batch larger than the data, labels outside the model's classes, shapes the model or the
         loss refuses, neither or both of `loss` and `objective`, a key that is not a random key.
-      FloatingPointError: the loss was not finite; names step, epoch and the first non-finite leaf.
+      FloatingPointError: the loss was not finite, naming step, epoch and the first non-finite leaf; or
+        every loss was and the final parameters are not.
 
     >>> import jaxdeep as jd
     >>> x = jax.random.normal(jax.random.key(1), (200, 2)); y = (x[:, 0] > x[:, 1]).astype(int)

@@ -51,18 +51,11 @@ def _is_live() -> bool:
 
 
 def _lines(epochs: int, steps_per_epoch: int, title: str) -> Report:
-    done, began = 0, time.perf_counter()
+    tick = _pace(epochs, steps_per_epoch)
 
     def report(metrics: Mapping[str, Any]) -> None:
-        nonlocal done
-        done += 1
-        passed = time.perf_counter() - began
-        speed, left = done * steps_per_epoch / passed, passed / done * (epochs - done)
-        print(
-            f"{title}epoch {done:>{len(str(epochs))}}/{epochs}  {_text(metrics)}  "
-            f"{speed:,.0f} steps/s  {_clock(left)} left",
-            flush=True,
-        )
+        done, pace = tick()
+        print(f"{title}epoch {done:>{len(str(epochs))}}/{epochs}  {_text(metrics)}  {pace}", flush=True)
 
     return report
 
@@ -78,18 +71,29 @@ def _bar(epochs: int, steps_per_epoch: int, title: str) -> Iterator[Report]:
     )
     bar, metrics_line = progress.Progress(*columns), text.Text()
     task = bar.add_task("", total=epochs, speed="")
-    done, began = 0, time.perf_counter()
+    tick = _pace(epochs, steps_per_epoch)
 
     def report(metrics: Mapping[str, Any]) -> None:
-        nonlocal done
-        done += 1
-        passed = time.perf_counter() - began
-        speed, left = done * steps_per_epoch / passed, passed / done * (epochs - done)
-        bar.update(task, advance=1, speed=f"{speed:,.0f} steps/s  {_clock(left)} left")
+        _, pace = tick()
+        bar.update(task, advance=1, speed=pace)
         metrics_line.plain = f"  {_text(metrics)}"
 
     with live.Live(console.Group(bar, metrics_line)):
         yield report
+
+
+def _pace(epochs: int, steps_per_epoch: int) -> Callable[[], tuple[int, str]]:
+    """A function to call at the end of each epoch: how many are done, speed and time left."""
+    done, began = 0, time.perf_counter()
+
+    def tick() -> tuple[int, str]:
+        nonlocal done
+        done += 1
+        passed = time.perf_counter() - began
+        speed, left = done * steps_per_epoch / passed, passed / done * (epochs - done)
+        return done, f"{speed:,.0f} steps/s  {_clock(left)} left"
+
+    return tick
 
 
 def _text(metrics: Mapping[str, Any]) -> str:
