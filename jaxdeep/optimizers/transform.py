@@ -5,6 +5,7 @@ sequence of rules over a pytree: one pass per leaf, whatever the number of rules
 hyperparameters as named scalar leaves of one `TransformState`.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -103,6 +104,13 @@ def transform(*rules: Rule) -> optax.GradientTransformationExtraArgs:
     for name, hyper in hypers.items():
         _checks.check_scalar(name, hyper.value, hyper.interval, schedule=True)
 
+    # traced once per shape and dtype, however many leaves there are
+    @functools.partial(jax.jit, static_argnums=0)
+    def update_leaf(
+        chosen: tuple[bool, ...], g: Any, slots: dict[str, Any], scalars: dict[str, Any], p: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        return _update_leaf([rule for rule, c in zip(rules, chosen) if c], g, slots, scalars, p)
+
     def init(params: PyTree) -> TransformState:
         slots = {name: jax.tree.map(make, params) for name, make in makers.items()}
         dtype = jnp.result_type(float)
@@ -131,10 +139,9 @@ def transform(*rules: Rule) -> optax.GradientTransformationExtraArgs:
         cast = _cast_by_dtype(scalars)
         new_leaves: list[Any] = []
         new_columns: list[list[Any]] = [[] for _ in columns]
-        for i, (g, p) in enumerate(zip(leaves, parameters)):
-            slots = {name: column[i] for name, column in zip(state.slots, columns)}
-            chosen = [rule for rule, mask in zip(rules, masks) if mask[i]]
-            u, new_slots = _update_leaf(chosen, g, slots, cast, p)
+        for g, p, chosen, row in zip(leaves, parameters, zip(*masks), _rows(columns, len(leaves))):
+            slots = dict(zip(state.slots, row))
+            u, new_slots = update_leaf(chosen, g, slots, cast(_arithmetic_dtype(g, p, *row)), p)
             new_leaves.append(u)
             for name, column in zip(state.slots, new_columns):
                 column.append(new_slots[name])
@@ -166,23 +173,27 @@ def _mask(rule: Rule, tree: PyTree, leaves: list[Any]) -> list[bool]:
     return [True] * len(leaves) if rule.where is None else jax.tree.leaves(mask(tree, rule.where))
 
 
-def _update_leaf(
-    rules: list[Rule],
-    g: Any,
-    slots: dict[str, Any],
-    cast: Callable[[Any], dict[str, Any]],
-    p: Any,
-) -> tuple[Any, dict[str, Any]]:
-    dtype = jnp.promote_types(jnp.result_type(g), jnp.float32)
-    for array in (*slots.values(), *([] if p is None else [p])):
-        dtype = jnp.promote_types(dtype, jnp.result_type(array))
+def _rows(columns: list[list[Any]], length: int) -> list[tuple[Any, ...]]:
+    return list(zip(*columns)) if columns else [()] * length
+
+
+def _arithmetic_dtype(*arrays: Any) -> Any:
+    dtypes = {jnp.result_type(array) for array in arrays if array is not None}
+    dtype = functools.reduce(jnp.promote_types, dtypes, jnp.dtype(jnp.float32))
     if jnp.issubdtype(dtype, jnp.complexfloating):
         raise TypeError(f"complex parameters or gradients are not supported, got {dtype}")
+    return dtype
+
+
+def _update_leaf(
+    rules: list[Rule], g: Any, slots: dict[str, Any], scalars: dict[str, Any], p: Any
+) -> tuple[Any, dict[str, Any]]:
+    dtype = _arithmetic_dtype(g, p, *slots.values())
     u = jnp.asarray(g, dtype)
     wide = {name: old.astype(dtype) for name, old in slots.items()}
     wide_p = None if p is None else jnp.asarray(p, dtype)
     for rule in rules:
-        u, changed = rule.update(u, wide, cast(dtype), wide_p)
+        u, changed = rule.update(u, wide, scalars, wide_p)
         wide = wide | changed
     kept = {name: wide[name].astype(old.dtype) for name, old in slots.items()}
     return u.astype(jnp.result_type(g if p is None else p)), kept
