@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python -m
 DEMO_OUT ?= runs/demo
 
-.PHONY: demo test test-slow lint types bench clean
+.PHONY: demo test test-slow lint types bench figures clean
 
 demo: $(VENV)/.with-demo
 	$(RUN) jaxdeep compare --data digits --epochs 20 --out $(DEMO_OUT)
@@ -24,6 +24,10 @@ types: $(VENV)/.with-dev
 
 bench: $(VENV)/.with-bench
 	$(RUN) benchmarks.throughput
+	$(RUN) benchmarks.update
+
+figures: $(VENV)/.with-demo
+	$(VENV)/bin/python docs/figures.py
 
 clean:
 	rm -rf $(VENV) runs build dist

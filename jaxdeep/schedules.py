@@ -24,6 +24,11 @@ def constant(value: ArrayLike) -> Schedule:
     Args:
       value: the value; a number or a scalar array.
 
+    Raises:
+      TypeError: not a number or a scalar.
+
+    Source: `optax.constant_schedule`.
+
     >>> float(constant(0.5)(100))
     0.5
     """
@@ -105,6 +110,8 @@ def exponential(
     Raises:
       ValueError: `transition_steps` below 1, `transition_begin` below 0, `decay_rate` ≤ 0.
 
+    Source: `optax.exponential_decay`.
+
     >>> schedule = exponential(0.01, transition_steps=10, decay_rate=0.1)
     >>> [round(float(schedule(t)), 6) for t in (0, 5, 10, 20)]
     [0.01, 0.003162, 0.001, 0.0001]
@@ -148,6 +155,8 @@ def piecewise_constant(
 
     Raises:
       ValueError: boundaries that do not increase, another number of values, an unknown side.
+
+    Source: Keras' `PiecewiseConstantDecay`.
 
     >>> schedule = piecewise_constant([5, 15], [0.01, 0.005, 0.001])
     >>> [round(float(schedule(t)), 4) for t in (4, 5, 14, 15)]
@@ -194,6 +203,8 @@ def polynomial(
 
     Raises:
       ValueError: a value out of range.
+
+    Source: `optax.polynomial_schedule`; `cycle` as in Keras' `PolynomialDecay`.
 
     >>> schedule = polynomial(0.1, 0.0, power=1, transition_steps=10)
     >>> [round(float(schedule(t)), 3) for t in (0, 5, 10, 20)]
@@ -386,6 +397,8 @@ def warmup(schedule: Schedule, steps: int, *, init_value: ArrayLike = 0.0) -> Sc
     Raises:
       TypeError: a `schedule` that is not a function. ValueError: `steps` below 1.
 
+    Source: Goyal et al. (arXiv:1706.02677), section 2.2; `optax.warmup_constant_schedule`.
+
     >>> schedule = warmup(constant(0.1), steps=10)
     >>> [round(float(schedule(t)), 3) for t in (0, 5, 10, 50)]
     [0.0, 0.05, 0.1, 0.1]
@@ -414,6 +427,8 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
     Raises:
       ValueError: another number of boundaries than one less than the schedules, or not increasing.
       TypeError: a schedule that is not a function.
+
+    Source: `optax.join_schedules`.
 
     >>> schedule = join([constant(0.1), constant(0.01)], [30])
     >>> [round(float(schedule(t)), 3) for t in (29, 30)]
@@ -449,6 +464,8 @@ def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
 
     Raises:
       TypeError: a `schedule` that is not a function. ValueError: `steps_per_epoch` below 1.
+
+    Source: Keras' and PyTorch's schedulers, which step by the epoch.
 
     >>> schedule = per_epoch(exponential(0.1, 1, 0.5), steps_per_epoch=100)
     >>> [round(float(schedule(t)), 3) for t in (0, 99, 100, 250)]

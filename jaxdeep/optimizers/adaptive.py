@@ -54,6 +54,14 @@ def scale_by_adagrad(
 ) -> Transform:
     """`adagrad` without its learning rate: ``u = g / √(s + ε)``.
 
+    Args:
+      initial_accumulator_value, eps, eps_in_sqrt: as for `adagrad`.
+
+    Raises:
+      ValueError: a value out of range.
+
+    Source: as `adagrad`; `optax.scale_by_rss`.
+
     >>> import jax.numpy as jnp
     >>> tx = scale_by_adagrad(initial_accumulator_value=0.0)
     >>> round(float(tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]), 4)
@@ -140,6 +148,14 @@ def scale_by_rms(
 ) -> Transform:
     """`rmsprop` without its learning rate and momentum: ``u = g / √(s + ε)``.
 
+    Args:
+      decay, eps, initial_scale, eps_in_sqrt, centered, bias_correction: as for `rmsprop`.
+
+    Raises:
+      ValueError: a value out of range.
+
+    Source: as `rmsprop`; `optax.scale_by_rms` and `scale_by_stddev`.
+
     >>> import jax.numpy as jnp
     >>> tx = scale_by_rms(decay=0.75)
     >>> round(float(tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]), 4)
@@ -215,6 +231,14 @@ def scale_by_adam(
     mu_dtype: Any = None,
 ) -> Transform:
     """`adam` without its learning rate: ``u = m̂ / (√(v̂ + ε_root) + ε)``.
+
+    Args:
+      b1, b2, eps, eps_root, eps_mode, mu_dtype: as for `adam`.
+
+    Raises:
+      ValueError: a value out of range, an unknown `eps_mode`.
+
+    Source: as `adam`; `optax.scale_by_adam`.
 
     >>> import jax.numpy as jnp
     >>> tx = scale_by_adam()
@@ -323,6 +347,14 @@ def scale_by_adamax(
 ) -> Transform:
     """`adamax` without its learning rate: ``m / ((1 − β₁ᵗ) u)``.
 
+    Args:
+      b1, b2, eps, eps_mode, mu_dtype: as for `adamax`.
+
+    Raises:
+      ValueError: a value out of range, an unknown `eps_mode`.
+
+    Source: as `adamax`; `optax.scale_by_adamax`.
+
     >>> import jax.numpy as jnp
     >>> tx = scale_by_adamax()
     >>> round(float(tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]), 4)
@@ -381,7 +413,15 @@ def scale_by_nadam(
     momentum_decay: Numeric | None = None,
     mu_dtype: Any = None,
 ) -> Transform:
-    """`nadam` without its learning rate.
+    """`nadam` without its learning rate: ``u = m̂ / (√(v̂ + ε_root) + ε)`` with the m̂ of `nadam`.
+
+    Args:
+      b1, b2, eps, eps_root, momentum_decay, mu_dtype: as for `nadam`.
+
+    Raises:
+      ValueError: a value out of range.
+
+    Source: as `nadam`; `optax.scale_by_adam` with ``nesterov=True``.
 
     >>> import jax.numpy as jnp
     >>> tx = scale_by_nadam()

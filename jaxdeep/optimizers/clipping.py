@@ -22,6 +22,8 @@ def clip_by_value(max_delta: Numeric) -> Transform:
     Raises:
       ValueError: v ≤ 0.
 
+    Source: `optax.clip`.
+
     >>> tx = clip_by_value(1.0)
     >>> updates, _ = tx.update(jnp.array([0.9, 100.0]), tx.init(jnp.zeros(2)))
     >>> [round(float(u), 4) for u in updates]
@@ -45,6 +47,8 @@ def clip_by_norm(max_norm: Numeric) -> Transform:
 
     Raises:
       ValueError: c ≤ 0.
+
+    Source: Pascanu, Mikolov & Bengio (arXiv:1211.5063), for one leaf; semantics of Keras.
 
     >>> tx = clip_by_norm(1.0)
     >>> updates, _ = tx.update(jnp.array([0.9, 100.0]), tx.init(jnp.zeros(2)))

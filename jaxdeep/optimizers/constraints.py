@@ -74,6 +74,8 @@ def multiply(factor: Numeric, *, where: Where | None = None) -> Transform:
     Raises:
       ValueError: a negative factor; at the update, a `where` that matches no leaf.
 
+    Source: learning rates by layer, Howard & Ruder (arXiv:1801.06146), section 3.2; `optax.scale`.
+
     >>> import optax, jaxdeep as jd
     >>> tx = optax.chain(jd.optimizers.sgd(1.0), multiply(0.1, where="body"))
     >>> params = {"body": jnp.array(0.0), "head": jnp.array(0.0)}

@@ -52,6 +52,8 @@ def add_l2_penalty(l2: Numeric, *, where: Where | None = None, half: bool = Fals
     Raises:
       ValueError: as `add_decayed_weights`.
 
+    Source: Krogh & Hertz (NIPS 1991); ridge regression.
+
     >>> tx = add_l2_penalty(0.1)
     >>> round(float(tx.update(jnp.array(1.0), tx.init(jnp.array(2.0)), jnp.array(2.0))[0]), 6)
     1.4
@@ -69,6 +71,8 @@ def add_l1_penalty(l1: Numeric, *, where: Where | None = None) -> Transform:
 
     Raises:
       ValueError: as `add_decayed_weights`.
+
+    Source: Tibshirani, the lasso (1996); sign(0) is 0, as in PyTorch.
 
     >>> tx = add_l1_penalty(0.5)
     >>> float(tx.update(jnp.array(1.0), tx.init(jnp.array(-2.0)), jnp.array(-2.0))[0])

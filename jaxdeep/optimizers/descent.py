@@ -95,6 +95,8 @@ def scale_by_learning_rate(learning_rate: Numeric) -> optax.GradientTransformati
     Raises:
       ValueError: η < 0.
 
+    Source: `optax.scale_by_learning_rate`.
+
     >>> tx = scale_by_learning_rate(0.5)
     >>> float(tx.update(jnp.array(3.0), tx.init(jnp.array(0.0)))[0])
     -1.5
@@ -114,6 +116,8 @@ def scale_by_momentum(
 
     Raises:
       ValueError: β outside [0, 1).
+
+    Source: Polyak (1964); semantics of `optax.trace`.
 
     >>> tx = scale_by_momentum(0.5)
     >>> state = tx.init(jnp.array(0.0))
@@ -213,6 +217,15 @@ def scale_by_nag(
 
     ``optax.chain(scale_by_learning_rate(η), scale_by_nag(β))`` is ``nag(η, momentum=β)``.
 
+    Args:
+      momentum: β in [0, 1); a number, a schedule or a scalar array.
+      accumulator_dtype: dtype of m; that of the parameters by default.
+
+    Raises:
+      ValueError: β outside [0, 1).
+
+    Source: as `nag`.
+
     >>> tx = optax.chain(scale_by_learning_rate(0.1), scale_by_nag(0.5))
     >>> state = tx.init(jnp.array(1.0))
     >>> u, state = tx.update(jnp.array(1.0), state)
@@ -234,6 +247,11 @@ def lookahead(opt_state: PyTree, params: PyTree) -> PyTree:
 
     Returns:
       A pytree like `params`, with their dtypes.
+
+    Raises:
+      ValueError: a trace that does not have the shapes of `params`, such as inside `optax.flatten`.
+
+    Source: Sutskever et al. (ICML 2013), equation 3.
 
     >>> import jax.numpy as jnp, optax
     >>> optimizer = optax.chain(optax.clip(1.0), nag(0.1, momentum=0.5))

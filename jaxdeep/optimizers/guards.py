@@ -43,6 +43,8 @@ def skip_nonfinite(optimizer: optax.GradientTransformation) -> Transform:
     Raises:
       TypeError: `optimizer` is not an optax transformation.
 
+    Source: `optax.apply_if_finite`.
+
     >>> import jaxdeep as jd
     >>> tx = skip_nonfinite(jd.optimizers.sgd(1.0))
     >>> state = tx.init(jnp.array(0.0))

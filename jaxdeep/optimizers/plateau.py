@@ -67,6 +67,9 @@ def reduce_on_plateau(
     Raises:
       ValueError: a value out of range; at the update, no ``value=``.
 
+    Source: performance scheduling, PyTorch's and Keras' `ReduceLROnPlateau`; semantics of optax 0.2 but
+    for the sign of the margin.
+
     >>> tx = reduce_on_plateau(factor=0.5, patience=2)
     >>> state = tx.init(jnp.array(0.0))
     >>> for loss in (1.0, 0.9, 0.9, 0.9):
