@@ -13,14 +13,8 @@ _INTERVAL = re.compile(r"([\[(])\s*(\S+)\s*,\s*(\S+)\s*([\])])")
 
 
 def known_value(value: Any) -> float | None:
-    """The number behind a Python, NumPy or concrete JAX scalar; None if only known at run time.
-
-    A low-precision array is left alone: rounding may have carried a good value onto a bound
-    (0.999 is 1 in bfloat16).
-    """
+    """The number behind a Python, NumPy or concrete JAX scalar; None if only known at run time."""
     if isinstance(value, jax.core.Tracer) or callable(value):
-        return None
-    if isinstance(value, jax.Array) and value.dtype.itemsize < 4:
         return None
     return float(value)
 
@@ -36,19 +30,32 @@ def check_scalar(name: str, value: Any, interval: str, *, schedule: bool = False
         value, (numbers.Real, np.ndarray, jax.Array)
     ):
         raise TypeError(f"{name} must be {kinds}, got {value!r}")
-    shape = getattr(value, "shape", ())
+    shape, dtype = getattr(value, "shape", ()), getattr(value, "dtype", None)
     if shape != ():
         raise ValueError(f"{name} must be {kinds}, got an array of shape {shape}")
+    if dtype is not None and not (
+        jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+    ):
+        raise TypeError(f"{name} must be {kinds}, got an array of {dtype}")
     number = known_value(value)
     if number is None:
         return
     match = _INTERVAL.fullmatch(interval)
     assert match is not None, interval
     low, high = float(match[2]), float(match[3])
-    above = number >= low if match[1] == "[" else number > low
-    below = number <= high if match[4] == "]" else number < high
+    # rounding may have carried a good value onto a bound: 0.999 is 1 in bfloat16
+    closed = isinstance(value, jax.Array) and value.dtype.itemsize < 4
+    above = number >= low if match[1] == "[" or closed else number > low
+    below = number <= high if match[4] == "]" or closed else number < high
     if math.isnan(number) or not (above and below):
         raise ValueError(f"{name} must be in {interval}, got {value!r}")
+
+
+def check_number(name: str, value: Any, interval: str) -> None:
+    """Refuse `value` unless it is a plain number inside `interval`, not an array."""
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    check_scalar(name, value, interval)
 
 
 def check_count(name: str, value: Any, low: int = 1) -> None:
@@ -57,6 +64,30 @@ def check_count(name: str, value: Any, low: int = 1) -> None:
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     if value < low:
         raise ValueError(f"{name} must be at least {low}, got {value}")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse anything but True and False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def check_float_dtype(name: str, dtype: Any) -> None:
+    """Refuse anything but None and a floating-point dtype."""
+    if dtype is None:
+        return
+    try:
+        floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        floating = False
+    if not floating:
+        raise TypeError(f"{name} must be a floating-point dtype or None, got {dtype!r}")
+
+
+def check_sequence(name: str, value: Any) -> None:
+    """Refuse anything but a list, a tuple or an array of one axis."""
+    if not isinstance(value, (list, tuple)) and getattr(value, "ndim", 0) != 1:
+        raise TypeError(f"{name} must be a list, got {value!r}")
 
 
 def check_key(key: Any, *, optional: bool = False) -> None:

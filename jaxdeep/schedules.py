@@ -73,6 +73,7 @@ def power(
     _checks.check_count("transition_steps", transition_steps)
     _checks.check_scalar("decay_rate", decay_rate, "[0, inf)")
     _checks.check_scalar("power", power, "[0, inf)")
+    _checks.check_flag("staircase", staircase)
 
     def schedule(step: ArrayLike) -> Any:
         dtype = _float_type(step)
@@ -122,10 +123,11 @@ def exponential(
     _checks.check_count("transition_begin", transition_begin, low=0)
     if end_value is not None:
         _checks.check_scalar("end_value", end_value, "(-inf, inf)")
+    _checks.check_flag("staircase", staircase)
 
     def schedule(step: ArrayLike) -> Any:
         dtype = _float_type(step)
-        elapsed = jnp.maximum(jnp.asarray(step, dtype) - transition_begin, 0)
+        elapsed = jnp.maximum(jnp.asarray(step) - transition_begin, 0).astype(dtype)
         times = elapsed / transition_steps
         if staircase:
             times = jnp.floor(times)
@@ -162,8 +164,10 @@ def piecewise_constant(
     >>> [round(float(schedule(t)), 4) for t in (4, 5, 14, 15)]
     [0.01, 0.005, 0.005, 0.001]
     """
-    for boundary in boundaries:
-        _checks.check_count("boundaries", boundary, low=0)
+    _check_boundaries(boundaries)
+    _checks.check_sequence("values", values)
+    for value in values:
+        _checks.check_scalar("values", value, "(-inf, inf)")
     if any(b <= a for a, b in itertools.pairwise(boundaries)):
         raise ValueError(f"boundaries must increase, got {list(boundaries)}")
     if len(values) != len(boundaries) + 1:
@@ -215,10 +219,11 @@ def polynomial(
     _checks.check_scalar("power", power, "(0, inf)")
     _checks.check_count("transition_steps", transition_steps)
     _checks.check_count("transition_begin", transition_begin, low=0)
+    _checks.check_flag("cycle", cycle)
 
     def schedule(step: ArrayLike) -> Any:
         dtype = _float_type(step)
-        elapsed = jnp.maximum(jnp.asarray(step, dtype) - transition_begin, 0)
+        elapsed = jnp.maximum(jnp.asarray(step) - transition_begin, 0).astype(dtype)
         length = jnp.asarray(transition_steps, dtype)
         if cycle:
             length = length * jnp.maximum(jnp.ceil(elapsed / length), 1)
@@ -303,8 +308,9 @@ def one_cycle(
       transition_steps: T, the length of the cycle; at least 3.
       form: a row of the table; "textbook" by default, "optax" if `anneal` is "cosine".
       anneal: "linear" or "cosine"; by default as the form has it.
-      pct_start, pct_final: shares of T in place of those in the table, for a and b.
-      three_phase: for "torch".
+      pct_start, pct_final: shares of T for a and for b, in (0, 1], rounded down, in place of what the
+        table has ("torch" does not round, and has no b of its own).
+      three_phase: for "torch" only.
       div_factor: peak over start, > 0.
       final_div_factor: start over last, > 0.
 
@@ -353,7 +359,8 @@ def one_cycle_momentum(
 ) -> Schedule:
     """The momentum of 1cycle: `high` to `low` while the rate rises, back while it falls.
 
-    It turns where `one_cycle` with the same arguments does, and stays `high` in the last phase.
+    Lines (or half cosines) through ``(0, high)``, ``(a, low)``, ``(b, high)``, with the a and b of
+    `one_cycle` with the same arguments (with two phases the end for b); then it stays `high`.
 
     Args:
       transition_steps: length of the cycle, as for `one_cycle`.
@@ -418,7 +425,9 @@ def warmup(schedule: Schedule, steps: int, *, init_value: ArrayLike = 0.0) -> Sc
 
 
 def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
-    """Schedules one after another, each counting from its own start, as `optax.join_schedules`.
+    """Schedules one after another, from their starts: ``f(t) = schedules[i](t − boundaries[i − 1])``.
+
+    i is the number of boundaries that are ≤ t, and the first schedule counts from 0.
 
     Args:
       schedules: at least one.
@@ -434,10 +443,10 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
     >>> [round(float(schedule(t)), 3) for t in (29, 30)]
     [0.1, 0.01]
     """
+    _checks.check_sequence("schedules", schedules)
     for schedule in schedules:
         _check_schedule("schedules", schedule)
-    for boundary in boundaries:
-        _checks.check_count("boundaries", boundary, low=0)
+    _check_boundaries(boundaries)
     if len(boundaries) != len(schedules) - 1 or any(b <= a for a, b in itertools.pairwise(boundaries)):
         raise ValueError(
             f"join needs increasing boundaries, one less than the {len(schedules)} schedules; got "
@@ -476,6 +485,14 @@ def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
     return lambda step: schedule(jnp.asarray(step) // steps_per_epoch)
 
 
+def _check_boundaries(boundaries: Any) -> None:
+    _checks.check_sequence("boundaries", boundaries)
+    for boundary in boundaries:
+        _checks.check_count("boundaries", boundary, low=0)
+        if boundary >= 2**31:
+            raise ValueError(f"boundaries must be steps below 2**31, got {boundary}")
+
+
 def _check_schedule(name: str, schedule: Any) -> None:
     if not callable(schedule):
         raise TypeError(f"{name} must be a function step -> value, got {schedule!r}")
@@ -503,27 +520,36 @@ def _cycle_steps(
 ) -> tuple[float, ...]:
     """The steps of the corners: four of them, or three if there are two phases."""
     _checks.check_count("transition_steps", total, low=3)
-    start = 0.3 if pct_start is None else pct_start
-    final = 0.85 if pct_final is None else pct_final
-    if not 0 < start < (final if pct_final is not None or form != "torch" else 1) <= 1:
+    _checks.check_flag("three_phase", three_phase)
+    for name, share in (("pct_start", pct_start), ("pct_final", pct_final)):
+        if share is not None:
+            _checks.check_number(name, share, "(0, 1]")
+    if form != "torch" and three_phase:
+        raise ValueError(f"three_phase is of form='torch', got form={form!r}")
+    if form == "torch" and pct_final is not None:
+        raise ValueError("pct_final is not of form='torch', whose phases follow from pct_start")
+    peak = int((0.3 if pct_start is None else pct_start) * total)
+    final = int((0.85 if pct_final is None else pct_final) * total)
+    steps: tuple[float, ...] = (0, peak, final, total)
+    if form == "torch":
+        peak_at = (0.3 if pct_start is None else pct_start) * total - 1
+        steps = (0, peak_at, 2 * peak_at, total - 1) if three_phase else (0, peak_at, total - 1)
+    elif form == "textbook":
+        if pct_start is None:
+            peak = (total - (total // 10 + 1)) // 2
+        steps = (0, peak, 2 * peak if pct_final is None else final, total)
+    elif anneal == "cosine" and pct_final is None:
+        steps = (0, peak, total)
+    if form != "torch" and (
+        steps[1] > steps[-2] or steps[-2] > total or (pct_start or 0) >= (pct_final or 1)
+    ):
         raise ValueError(
             f"one_cycle needs 0 < pct_start < pct_final <= 1, got pct_start={pct_start}, "
-            f"pct_final={pct_final}"
+            f"pct_final={pct_final}: phases of transition_steps={total} would end at {steps[1:]}"
         )
-    if form == "torch":
-        peak = start * total - 1
-        steps = (0, peak, 2 * peak, total - 1) if three_phase else (0, peak, total - 1)
-        if any(b <= a for a, b in itertools.pairwise(steps)):
-            raise ValueError(
-                f"transition_steps={total} leaves no room for phases that end at {steps[1:]}"
-            )
-        return steps
-    if form == "textbook" and pct_start is None and pct_final is None:
-        peak = (total - (total // 10 + 1)) // 2
-        return 0, peak, 2 * peak, total
-    if form == "optax" and anneal == "cosine" and pct_final is None:
-        return 0, int(start * total), total
-    return 0, int(start * total), int(final * total), total
+    if form == "torch" and any(b <= a for a, b in itertools.pairwise(steps)):
+        raise ValueError(f"transition_steps={total} leaves no room for phases that end at {steps[1:]}")
+    return steps
 
 
 def _join_corners(step: Any, steps: Sequence[float], values: Sequence[Any], anneal: str) -> Any:

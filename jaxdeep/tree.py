@@ -8,7 +8,7 @@ pytree of booleans, which is what `optax.masked` and every ``where=`` of jaxdeep
 import difflib
 import fnmatch
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import numpy as np
@@ -46,6 +46,8 @@ def shapes(tree: PyTree) -> PyTree:
 
     def shape(leaf: Any) -> jax.ShapeDtypeStruct:
         dtype = leaf.dtype if hasattr(leaf, "dtype") else np.result_type(leaf)
+        if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):  # random keys
+            return jax.ShapeDtypeStruct(np.shape(leaf), dtype)
         return jax.ShapeDtypeStruct(np.shape(leaf), jax.dtypes.canonicalize_dtype(dtype))
 
     return jax.tree.map(shape, tree)
@@ -81,9 +83,10 @@ def mask(tree: PyTree, where: Where) -> PyTree:
     ValueError: where='hiden1/kernel' matches no leaf; did you mean 'hidden1/kernel'? ...
     """
     paths = leaf_paths(tree)
+    check_where(where)
     if isinstance(where, str):
         chosen = _match([where], paths, where)
-    elif isinstance(where, (list, tuple)) and where and all(isinstance(g, str) for g in where):
+    elif _is_globs(where):
         chosen = _match(where, paths, where)
     elif callable(where):
         chosen = [_ask(where, path, leaf) for path, leaf in zip(paths, jax.tree.leaves(tree))]
@@ -94,30 +97,57 @@ def mask(tree: PyTree, where: Where) -> PyTree:
     return jax.tree.unflatten(jax.tree.structure(tree), chosen)
 
 
+def check_where(where: Where) -> None:
+    """Refuse what cannot be a selector, whatever the tree.
+
+    >>> check_where(["*/kernel", 3])
+    Traceback (most recent call last):
+        ...
+    TypeError: where must be a glob, a list of globs, a predicate (path, leaf) -> bool or a pytree ...
+    """
+    if isinstance(where, str) or callable(where) or _is_globs(where):
+        return
+    leaves = jax.tree.leaves(where)
+    if not leaves or not all(_is_bool(leaf) for leaf in leaves):
+        raise TypeError(
+            "where must be a glob, a list of globs, a predicate (path, leaf) -> bool or a pytree "
+            f"of booleans, got {where!r}"
+        )
+
+
+def _is_globs(where: Any) -> TypeGuard[Sequence[str]]:
+    return isinstance(where, (list, tuple)) and bool(where) and all(isinstance(g, str) for g in where)
+
+
+def _is_bool(value: Any) -> bool:
+    if isinstance(value, (bool, np.bool_)):
+        return True
+    known = not isinstance(value, jax.core.Tracer)
+    return known and getattr(value, "shape", None) == () and getattr(value, "dtype", None) == np.bool_
+
+
 def _match(globs: Sequence[str], paths: list[str], where: Where) -> list[bool]:
     for glob in globs:
-        if not any(fnmatch.fnmatchcase(path, glob) for path in paths):
+        if not any(_matches(path, glob) for path in paths):
             close = difflib.get_close_matches(glob, paths, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             within = "" if where == glob else f" (in where={where!r})"
             raise ValueError(f"where={glob!r}{within} matches no leaf; {hint}{_choices(paths)}")
-    return [any(fnmatch.fnmatchcase(path, glob) for glob in globs) for path in paths]
+    return [any(_matches(path, glob) for glob in globs) for path in paths]
+
+
+def _matches(path: str, glob: str) -> bool:
+    return path == glob or fnmatch.fnmatchcase(path, glob)  # a path may hold [ or ?
 
 
 def _ask(predicate: Callable[[str, Any], bool], path: str, leaf: Any) -> bool:
     answer = predicate(path, leaf)
-    if not isinstance(answer, (bool, np.bool_)):
+    if not _is_bool(answer):
         raise TypeError(f"where must return True or False, got {answer!r} for leaf {path!r}")
     return bool(answer)
 
 
 def _broadcast(where: PyTree, tree: PyTree) -> PyTree:
-    leaves = jax.tree.leaves(where)
-    if not leaves or not all(isinstance(leaf, (bool, np.bool_)) for leaf in leaves):
-        raise TypeError(
-            "where must be a glob, a list of globs, a predicate (path, leaf) -> bool or a pytree "
-            f"of booleans, got {where!r}"
-        )
     try:
         return jax.tree.map(
             lambda choice, below: jax.tree.map(lambda _: bool(choice), below), where, tree

@@ -223,6 +223,16 @@ def test_float64_with_x64_on(x64):
         (lambda: schedules.join([0.1, 0.2], [3]), "schedules must be a function"),
         (lambda: schedules.per_epoch(schedules.constant(1.0), 0), "steps_per_epoch must be at least 1"),
         (lambda: schedules.one_cycle(0.1, 100, pct_start=0.9, pct_final=0.3), "pct_start < pct_final"),
+        (lambda: schedules.one_cycle(0.1, 100, pct_start="x"), "pct_start must be a number, got 'x'"),
+        (lambda: schedules.one_cycle(0.1, 100, pct_final=True), "pct_final must be a number"),
+        (lambda: schedules.one_cycle(0.1, 100, form="torch", pct_final=0.9), "pct_final is not of"),
+        (lambda: schedules.one_cycle(0.1, 100, three_phase=True), "three_phase is of form='torch'"),
+        (lambda: schedules.piecewise_constant([5], ["a", 1]), "values must be a number"),
+        (lambda: schedules.piecewise_constant([5], "ab"), "values must be a list"),
+        (lambda: schedules.piecewise_constant(None, [1]), "boundaries must be a list, got None"),
+        (lambda: schedules.piecewise_constant([2**31], [1, 2]), "boundaries must be steps below"),
+        (lambda: schedules.join(None, []), "schedules must be a list, got None"),
+        (lambda: schedules.exponential(0.1, 10, 0.5, staircase="no"), "staircase must be True or"),
         (
             lambda: schedules.one_cycle(0.1, 100, div_factor=0),
             r"div_factor must be in \(0, inf\), got 0",
@@ -238,3 +248,21 @@ def test_float64_with_x64_on(x64):
 def test_wrong_arguments(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+def test_one_share_of_a_cycle_leaves_the_other_as_the_form_has_it():
+    def corners(**kwargs):
+        values = np.array([schedules.one_cycle(1.0, 100, **kwargs)(t) for t in range(101)])
+        return int(values.argmax()), int(np.flatnonzero(np.isclose(values, values[0], atol=1e-6))[-1])
+
+    assert corners() == (44, 88)
+    assert corners(pct_final=0.95) == (44, 95)
+    assert corners(pct_start=0.4) == (40, 80)
+    assert corners(form="optax", pct_start=0.4) == (40, 85)
+    assert corners(form="optax", pct_final=0.95) == (30, 95)
+
+
+def test_steps_beyond_the_precision_of_float32_are_subtracted_before_they_are_rounded():
+    begin = 2**24
+    schedule = schedules.polynomial(1.0, 0.0, 1, 100, begin)
+    assert float(schedule(jnp.int32(begin + 51))) == pytest.approx(0.49)

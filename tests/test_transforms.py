@@ -1,5 +1,7 @@
 """Transforms around optimizers, the state's hyperparameters, and the contract."""
 
+import itertools
+
 import hypothesis
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
@@ -470,6 +472,40 @@ def test_every_hyperparameter_takes_a_schedule_and_an_array():
             np.testing.assert_allclose(apply(array, x, x), apply(number, x, x), rtol=1e-5)
 
 
+def test_new_values_are_checked_like_the_first_ones():
+    clip, adam = o.clip_by_norm(1.0).init(PARAMS), o.adam(0.1)
+    with pytest.raises(ValueError, match=r"max_norm must be in \(0, inf\), got 0.0"):
+        o.set_hyperparams(clip, max_norm=0.0)
+    with pytest.raises(ValueError, match="learning_rate must be finite in float32, got 1e"):
+        o.set_hyperparams(adam.init(PARAMS), learning_rate=1e39)
+    stacked = jax.vmap(adam.init)(jnp.zeros((3, 2)))
+    with pytest.raises(ValueError, match=r"b1 must be in \[0, 1\), got"):
+        o.set_hyperparams(stacked, b1=jnp.array([0.5, 1.5, 0.9]))
+    with pytest.raises(ValueError, match="learning_rate must be in"):
+        o.set_hyperparams(stacked, learning_rate=np.array([0.1, np.nan, 0.1]))
+    for wrong in ("0.1", None, lambda t: 0.1):
+        with pytest.raises(TypeError, match="learning_rate must be a number"):
+            o.set_hyperparams(adam.init(PARAMS), learning_rate=wrong)
+
+
+def test_the_plateaus_factor_is_a_hyperparameter_like_any_other():
+    tx = o.reduce_on_plateau(0.5, patience=1)
+    state = o.set_hyperparams(tx.init(0.0), factor=0.1)
+    for value in (1.0, 1.0):
+        u, state = tx.update(jnp.float32(1.0), state, value=value)
+    assert float(u) == pytest.approx(0.1)
+    assert set(o.hyperparams(state)) == {"factor", "rtol", "atol", "min_scale"}
+    with pytest.raises(ValueError, match=r"factor must be in \(0, 1\), got 2.0"):
+        o.set_hyperparams(state, factor=2.0)
+    scheduled = o.reduce_on_plateau(jd.schedules.piecewise_constant([2], [0.5, 0.25]), patience=1)
+    state = scheduled.init(0.0)
+    for value in (1.0, 1.0, 1.0):
+        u, state = scheduled.update(jnp.float32(1.0), state, value=value)
+    assert float(u) == pytest.approx(0.125)
+    with pytest.raises(ValueError, match="value must be a scalar, got an array of shape"):
+        tx.update(jnp.float32(1.0), tx.init(0.0), value=jnp.ones(3))
+
+
 # --- the contract -------------------------------------------------------------------------------
 
 CONTRACT = {
@@ -501,6 +537,9 @@ def test_every_transform_of_ours_keeps_the_contract(name):
     o.check_transform(CONTRACT[name])
 
 
+ZERO, COUNT = jnp.zeros(()), itertools.count()
+
+
 def transform_of(init, update):
     return optax.GradientTransformation(init, update)
 
@@ -527,11 +566,48 @@ def transform_of(init, update):
             "update .* is not finite for zero gradients",
         ),
         (optax.contrib.reduce_on_plateau(), "scalar of bfloat16"),
+        (optax.trace(0.9), "accumulates in bfloat16 because the parameters are bfloat16"),
+        (
+            transform_of(lambda p: (ZERO, ZERO), lambda g, s, p=None: (g, s)),
+            "state 1 is the same buffer as 0",
+        ),
+        (transform_of(lambda p: 0, lambda g, s, p=None: (g, s)), "state  is 0; every leaf must be"),
+        (
+            transform_of(
+                lambda p: (), lambda g, s, p=None: (jax.tree.map(lambda u: jnp.log(1 - u**2), g), s)
+            ),
+            "update .* is not finite for random gradients",
+        ),
+        (
+            transform_of(
+                lambda p: (), lambda g, s, p=None: (g if float(g["bias"].sum()) == 0 else ZEROS, s)
+            ),
+            "cannot be traced",
+        ),
+        (
+            transform_of(
+                lambda p: (), lambda g, s, p=None: (jax.tree.map(lambda u: u + next(COUNT), g), s)
+            ),
+            "do not give the same result twice",
+        ),
     ],
 )
 def test_broken_transforms_are_found_out(tx, message):
     with pytest.raises(ValueError, match=message):
         o.check_transform(tx)
+
+
+def test_the_contract_on_parameters_of_your_own_and_with_further_arguments():
+    params = {"hidden1": {"kernel": jnp.ones((3, 3, 4, 5))}, "out": {"bias": jnp.ones(3)}}
+    o.check_transform(o.max_norm(1.0, axis=(0, 1, 2), where="hidden*/kernel"), params)
+    o.check_transform(o.adamw(0.1, where="*/kernel"), params)
+    o.check_transform(optax.MultiSteps(o.adam(0.1), 2))
+
+    def update(updates, state, params=None, *, scale, **extra):
+        return jax.tree.map(lambda u: u * scale, updates), state
+
+    tx = optax.GradientTransformationExtraArgs(lambda p: optax.EmptyState(), update)
+    o.check_transform(tx, scale=2)
 
 
 def test_only_transformations_are_checked():
@@ -563,6 +639,23 @@ def test_only_transformations_are_checked():
         (lambda: o.reduce_on_plateau(1.0), r"factor must be in \(0, 1\), got 1.0"),
         (lambda: o.reduce_on_plateau(patience=0), "patience must be at least 1"),
         (lambda: o.reduce_on_plateau(mode="auto"), "mode must be 'min' or 'max', got 'auto'"),
+        (lambda: o.adagrad(0.1, initial_accumulator_value=-1), "initial_accumulator_value must be in"),
+        (lambda: o.adagrad(0.1, eps_in_sqrt="no"), "eps_in_sqrt must be True or False, got 'no'"),
+        (lambda: o.rmsprop(0.1, initial_scale="x"), "initial_scale must be a number"),
+        (lambda: o.rmsprop(0.1, centered=None), "centered must be True or False, got None"),
+        (lambda: o.adam(0.1, mu_dtype="int32"), "mu_dtype must be a floating-point dtype"),
+        (lambda: o.sgd(0.1, momentum=0.9, accumulator_dtype="foo"), "accumulator_dtype must be"),
+        (lambda: o.sgd(0.1, nesterov="no"), "nesterov must be True or False"),
+        (lambda: o.adamw(0.1, couple_lr=2), "couple_lr must be True or False"),
+        (lambda: o.add_l2_penalty(0.1, half="no"), "half must be True or False"),
+        (lambda: o.max_norm(1.0, axis="0"), "axis must be a whole number, a tuple of them or None"),
+        (lambda: o.max_norm(1.0, axis=True), "axis must be a whole number"),
+        (lambda: o.max_norm(1.0, axis=(0, 0)), "axis must name at least one axis, each once"),
+        (lambda: o.adam(jnp.array(True)), "learning_rate must be a number.*got an array of bool"),
+        (lambda: o.adam(jnp.bfloat16(-1)), "learning_rate must be in"),
+        (lambda: o.adamw(0.1, where=3), "where must be a glob"),
+        (lambda: o.max_norm(1.0, where=[]), "where must be a glob"),
+        (lambda: o.adamw(0.1, where="kernl").init(PARAMS), "where='kernl' matches no leaf"),
     ],
 )
 def test_wrong_arguments(make, message):

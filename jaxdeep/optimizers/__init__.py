@@ -20,12 +20,15 @@ from jaxdeep.optimizers.contract import check_transform as check_transform
 from jaxdeep.optimizers.decay import add_decayed_weights as add_decayed_weights
 from jaxdeep.optimizers.decay import add_l1_penalty as add_l1_penalty
 from jaxdeep.optimizers.decay import add_l2_penalty as add_l2_penalty
+from jaxdeep.optimizers.descent import NagState as NagState
 from jaxdeep.optimizers.descent import lookahead as lookahead
 from jaxdeep.optimizers.descent import nag as nag
 from jaxdeep.optimizers.descent import scale_by_learning_rate as scale_by_learning_rate
 from jaxdeep.optimizers.descent import scale_by_momentum as scale_by_momentum
 from jaxdeep.optimizers.descent import scale_by_nag as scale_by_nag
 from jaxdeep.optimizers.descent import sgd as sgd
+from jaxdeep.optimizers.guards import EmaState as EmaState
+from jaxdeep.optimizers.guards import SkipState as SkipState
 from jaxdeep.optimizers.guards import ema_params as ema_params
 from jaxdeep.optimizers.guards import skip_nonfinite as skip_nonfinite
 from jaxdeep.optimizers.hyperparameters import hyperparams as hyperparams
@@ -33,4 +36,6 @@ from jaxdeep.optimizers.hyperparameters import set_hyperparams as set_hyperparam
 from jaxdeep.optimizers.moments import bias_correction as bias_correction
 from jaxdeep.optimizers.moments import first_moment as first_moment
 from jaxdeep.optimizers.moments import second_moment as second_moment
+from jaxdeep.optimizers.plateau import PlateauState as PlateauState
 from jaxdeep.optimizers.plateau import reduce_on_plateau as reduce_on_plateau
+from jaxdeep.optimizers.transform import TransformState as TransformState

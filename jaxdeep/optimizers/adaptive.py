@@ -6,6 +6,7 @@ alone, for chains of your own.
 
 from typing import Any
 
+from jaxdeep import _checks
 from jaxdeep.optimizers.decay import decay_rule
 from jaxdeep.optimizers.descent import trace_rule
 from jaxdeep.optimizers.moments import adagrad_rule, adam_rule, adamax_rule, nadam_rule, rms_rule
@@ -120,6 +121,8 @@ def rmsprop(
     >>> [round(float(u), 4) for u in updates]  # g / √(g² / 4) = ±2
     [-0.2, 0.2]
     """
+    _checks.check_flag("nesterov", nesterov)
+    _checks.check_flag("lr_in_trace", lr_in_trace)
     if momentum is None and nesterov:
         raise ValueError("nesterov needs a momentum, got momentum=None")
     scaled = rms_rule(
@@ -201,7 +204,7 @@ def adam(
       b1, b2: β₁ and β₂ in [0, 1), likewise.
       eps, eps_root: ε, ε_root ≥ 0, likewise.
       eps_mode: "corrected" or "uncorrected".
-      mu_dtype: dtype of m; that of the parameters by default. v is kept in at least float32.
+      mu_dtype: dtype of m; at least float32 by default, as v always is.
 
     Raises:
       ValueError: a value out of range, an unknown `eps_mode`.
@@ -290,6 +293,7 @@ def adamw(
     >>> round(float(tx.update(jnp.array(0.0), tx.init(x), x)[0]), 4)  # −0.1 · 0.5 · 2
     -0.1
     """
+    _checks.check_flag("couple_lr", couple_lr)
     rule = adam_rule(b1, b2, eps, eps_root, eps_mode=eps_mode, mu_dtype=mu_dtype)
     if couple_lr:
         return transform(rule, decay_rule(weight_decay, where), descend(learning_rate))
@@ -320,7 +324,7 @@ def adamax(
       b1, b2: β₁ and β₂ in [0, 1), likewise.
       eps: ε ≥ 0, likewise.
       eps_mode: "max" or "denominator".
-      mu_dtype: dtype of m; that of the parameters by default.
+      mu_dtype: dtype of m; at least float32 by default.
 
     Raises:
       ValueError: a value out of range, an unknown `eps_mode`.
@@ -388,7 +392,7 @@ def nadam(
       b1, b2: β₁ and β₂ in [0, 1), likewise.
       eps, eps_root: ε, ε_root ≥ 0, likewise.
       momentum_decay: ψ ≥ 0, likewise; None for a constant β₁.
-      mu_dtype: dtype of m; that of the parameters by default.
+      mu_dtype: dtype of m; at least float32 by default.
 
     Raises:
       ValueError: a value out of range.

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
@@ -57,8 +56,9 @@ def clip_by_norm(max_norm: Numeric) -> Transform:
     """
 
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        norm, limit = jnp.sqrt(jnp.sum(g * g)), s["max_norm"]
-        return jnp.where(norm < limit, g, g / norm * limit), {}
+        norm, limit = root(jnp.sum(g * g)), s["max_norm"]
+        inside = norm < limit
+        return jnp.where(inside, g, g / jnp.where(inside, 1, norm) * limit), {}
 
     return transform(Rule({"max_norm": Hyper(max_norm, POSITIVE)}, update))
 
@@ -72,7 +72,7 @@ def clip_by_global_norm(max_norm: Numeric, *, eps: float = 0.0) -> Transform:
 
     Args:
       max_norm: c > 0; a number, a schedule or a scalar array.
-      eps: ε ≥ 0.
+      eps: ε ≥ 0; a number or a scalar array.
 
     Raises:
       ValueError: c ≤ 0 or ε < 0.
@@ -88,10 +88,16 @@ def clip_by_global_norm(max_norm: Numeric, *, eps: float = 0.0) -> Transform:
 
     def reduce(leaves: list[Any]) -> dict[str, Any]:
         wide = (leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves)
-        return {"norm": jnp.sqrt(sum((jnp.sum(leaf * leaf) for leaf in wide), jnp.zeros(())))}
+        return {"norm": root(sum((jnp.sum(leaf * leaf) for leaf in wide), jnp.zeros(())))}
 
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        clipped = g / (s["norm"] + eps) * s["max_norm"]
-        return jax.lax.select(jnp.broadcast_to(s["norm"] < s["max_norm"], g.shape), g, clipped), {}
+        inside = s["norm"] < s["max_norm"]
+        clipped = g / jnp.where(inside, 1, s["norm"] + eps) * s["max_norm"]
+        return jnp.where(inside, g, clipped), {}
 
     return transform(Rule({"max_norm": Hyper(max_norm, POSITIVE)}, update, reduce=reduce))
+
+
+def root(x: Any) -> Any:
+    """The square root, whose derivative at 0 is 0."""
+    return jnp.where(x == 0, 0, jnp.sqrt(jnp.where(x == 0, 1, x)))

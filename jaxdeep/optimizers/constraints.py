@@ -3,8 +3,10 @@
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep.optimizers.clipping import root
 from jaxdeep.optimizers.transform import Hyper, Numeric, Rule, Transform, transform
 from jaxdeep.tree import Where
 
@@ -24,13 +26,14 @@ def max_norm(
     ``(height, width, in, out)``, None one for the whole leaf.
 
     Keras' `MaxNorm` is ``eps=1e-7``, ``w · min(‖w‖, r) / (‖w‖ + ε)``, which shrinks a little inside the
-    ball; `torch.renorm` is this.
+    ball; `torch.renorm` is this. In bfloat16 the sum θ + u is rounded once more, so that a norm may be a
+    few parts in a hundred above r.
 
     Args:
       max_norm: r > 0; a number, a schedule or a scalar array.
       axis: the axis or axes of the norm; None for all.
       where: the leaves it applies to, ``"hidden*/kernel"`` for example; all by default.
-      eps: ε ≥ 0.
+      eps: ε ≥ 0; a number or a scalar array.
 
     Raises:
       ValueError: r ≤ 0; at the update, parameters not passed, an `axis` that a leaf lacks, or a
@@ -45,21 +48,36 @@ def max_norm(
     [[0.6, 0.1], [0.8, 0.2]]
     """
     _checks.check_scalar("eps", eps, "[0, inf)")
+    axis = _check_axis(axis)
 
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
         w = p + g
         axes = None if w.ndim == 0 else axis  # a scalar is its own norm
-        for a in () if axes is None else (axes,) if isinstance(axes, int) else axes:
+        for a in axes or ():
             if not -w.ndim <= a < w.ndim:
                 raise ValueError(f"max_norm: axis={axis} is not one of a leaf of shape {w.shape}")
-        size = jnp.sqrt(jnp.sum(w * w, axis=axes, keepdims=True))
+        size = root(jnp.sum(w * w, axis=axes, keepdims=True))
         untouched = (size <= s["max_norm"]) & (eps == 0)
         scale = jnp.minimum(size, s["max_norm"]) / jnp.where(untouched, 1, size + eps)
         return jnp.where(untouched, g, w * scale - p), {}
 
-    return transform(
-        Rule({"max_norm": Hyper(max_norm, "(0, inf)")}, update, where=where, needs_params="max_norm")
-    )
+    hyperparams = {"max_norm": Hyper(max_norm, "(0, inf)")}
+    return transform(Rule(hyperparams, update, where=where, needs_params="max_norm"))
+
+
+def _check_axis(axis: Any) -> tuple[int, ...] | None:
+    if axis is None:
+        return None
+    given = axis if isinstance(axis, (tuple, list)) else (axis,)
+    if any(isinstance(a, (bool, np.bool_)) or not isinstance(a, (int, np.integer)) for a in given):
+        raise TypeError(
+            f"axis must be a whole number, a tuple of them or None, got {axis!r} (under "
+            "optax.inject_hyperparams it is a static argument: static_args='axis')"
+        )
+    axes = tuple(int(a) for a in given)
+    if not axes or len(set(axes)) < len(axes):
+        raise ValueError(f"axis must name at least one axis, each once, got {axis!r}")
+    return axes
 
 
 def multiply(factor: Numeric, *, where: Where | None = None) -> Transform:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jaxdeep import _checks
 from jaxdeep.optimizers.transform import Hyper, Numeric, Rule, Transform, transform
 from jaxdeep.tree import Where
 
@@ -58,6 +59,7 @@ def add_l2_penalty(l2: Numeric, *, where: Where | None = None, half: bool = Fals
     >>> round(float(tx.update(jnp.array(1.0), tx.init(jnp.array(2.0)), jnp.array(2.0))[0]), 6)
     1.4
     """
+    _checks.check_flag("half", half)
     factor = 1.0 if half else 2.0
     return transform(_penalty("l2", l2, where, "an l2 penalty", lambda p: factor * p))
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxdeep import _checks
 from jaxdeep.optimizers.transform import (
     DECAY,
     Hyper,
@@ -15,6 +16,7 @@ from jaxdeep.optimizers.transform import (
     TransformState,
     descend,
     drive,
+    driven_values,
     slot,
     stays,
     transform,
@@ -28,6 +30,8 @@ def trace_rule(momentum: Numeric, *, nesterov: bool = False, accumulator_dtype: 
         b = s["momentum"] * slots["trace"] + g
         return (g + s["momentum"] * b if nesterov else b), {"trace": b}
 
+    _checks.check_flag("nesterov", nesterov)
+    _checks.check_float_dtype("accumulator_dtype", accumulator_dtype)
     return Rule({"momentum": Hyper(momentum, DECAY)}, update, {"trace": slot(dtype=accumulator_dtype)})
 
 
@@ -58,7 +62,7 @@ def sgd(
       momentum: β in [0, 1), likewise; None keeps no trace at all.
       nesterov: use the reformulated look-ahead; needs `momentum`.
       lr_in_trace: accumulate ``−η g`` rather than ``g``; needs `momentum`.
-      accumulator_dtype: dtype of the trace; that of the parameters by default.
+      accumulator_dtype: dtype of the trace; at least float32 by default.
 
     Raises:
       ValueError: η < 0, β outside [0, 1), `nesterov` or `lr_in_trace` without momentum.
@@ -75,6 +79,8 @@ def sgd(
     True
     """
     step = descend(learning_rate)
+    _checks.check_flag("nesterov", nesterov)
+    _checks.check_flag("lr_in_trace", lr_in_trace)
     if momentum is None:
         if nesterov or lr_in_trace:
             raise ValueError(
@@ -112,7 +118,7 @@ def scale_by_momentum(
     Args:
       momentum: β in [0, 1); a number, a schedule or a scalar array.
       nesterov: pass on ``g + β b``.
-      accumulator_dtype: dtype of b; that of the parameters by default.
+      accumulator_dtype: dtype of b; at least float32 by default.
 
     Raises:
       ValueError: β outside [0, 1).
@@ -162,12 +168,15 @@ def nag(
     the trace or constant.)
 
     A momentum that changes must be given as a schedule here, so that the coming one is known;
-    `optax.inject_hyperparams` tells it one step late.
+    `optax.inject_hyperparams` tells it one step late. In a chain it belongs after clipping and last: the
+    look-ahead follows m, so what comes behind `nag` (`multiply`, `reduce_on_plateau`, `max_norm`)
+    changes the step but not the point of the gradient. To train some leaves only, put `optax.masked`
+    around it.
 
     Args:
       learning_rate: η ≥ 0; a number, a schedule or a scalar array; it is inside m.
       momentum: β in [0, 1), likewise.
-      accumulator_dtype: dtype of m; that of the parameters by default.
+      accumulator_dtype: dtype of m; at least float32 by default.
 
     Raises:
       ValueError: η < 0, β outside [0, 1).
@@ -195,7 +204,7 @@ def _looking_ahead(
     driven = {} if stays(momentum) else {"momentum": velocity.hyperparams["momentum"]}
 
     def coming(count: jax.Array) -> jax.Array | None:
-        return drive(driven, count).get("momentum")
+        return driven_values(drive(driven, count)).get("momentum")
 
     def init(params: PyTree) -> NagState:
         state = inner.init(params)
@@ -219,7 +228,7 @@ def scale_by_nag(
 
     Args:
       momentum: β in [0, 1); a number, a schedule or a scalar array.
-      accumulator_dtype: dtype of m; that of the parameters by default.
+      accumulator_dtype: dtype of m; at least float32 by default.
 
     Raises:
       ValueError: β outside [0, 1).
@@ -284,5 +293,6 @@ def lookahead(opt_state: PyTree, params: PyTree) -> PyTree:
 def _ahead(p: Any, m: Any, beta: jax.Array) -> Any:
     if isinstance(m, optax.MaskedNode):
         return p
-    dtype = jnp.promote_types(jnp.promote_types(jnp.result_type(p), m.dtype), jnp.float32)
-    return (p.astype(dtype) + beta.astype(dtype) * m.astype(dtype)).astype(jnp.result_type(p))
+    p = jnp.asarray(p)
+    dtype = jnp.promote_types(jnp.promote_types(p.dtype, m.dtype), jnp.float32)
+    return (p.astype(dtype) + beta.astype(dtype) * m.astype(dtype)).astype(p.dtype)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
+from jaxdeep.optimizers.moments import moving_average
 from jaxdeep.optimizers.transform import (
     DECAY,
     Hyper,
@@ -15,6 +16,7 @@ from jaxdeep.optimizers.transform import (
     Transform,
     drive,
     initial_scalars,
+    scalars_in_force,
 )
 
 
@@ -35,6 +37,8 @@ class SkipState(NamedTuple):
 def skip_nonfinite(optimizer: optax.GradientTransformation) -> Transform:
     """Do nothing when a gradient is not finite: no update, no change of the optimizer's state.
 
+    ``u, state = optimizer(g, state)`` if every element of g is finite, else ``u = 0`` and the state as
+    it was.
     `optax.apply_if_finite` without giving up: a run that should stop looks at the counts.
 
     Args:
@@ -130,11 +134,11 @@ def ema_params(decay: Numeric = 0.999) -> Transform:
         if params is None:
             raise ValueError("ema_params needs the parameters: update(updates, state, params)")
         driven = drive(hypers, state.count)
-        complement = 1 - (driven | state.hyperparams)["decay"] - state.rounding.get("decay", 0)
+        complement = scalars_in_force(state, driven)["decay"].complement
 
         def average(u: Any, p: Any, e: Any) -> Any:
             new = (jnp.asarray(p) + u).astype(jnp.result_type(p)).astype(e.dtype)
-            return e + complement.astype(e.dtype) * (new - e)
+            return moving_average(e, new, complement.astype(e.dtype))
 
         ema = jax.tree.map(average, updates, params, state.ema)
         count = optax.safe_increment(state.count)

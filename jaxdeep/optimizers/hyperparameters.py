@@ -8,8 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep.optimizers import clipping, plateau
 from jaxdeep.optimizers.guards import EmaState
-from jaxdeep.optimizers.transform import DECAY, PyTree, TransformState
+from jaxdeep.optimizers.plateau import PlateauState
+from jaxdeep.optimizers.transform import (
+    DECAY,
+    ROUNDING,
+    PyTree,
+    TransformState,
+    driven_values,
+    lost,
+)
 from jaxdeep.tree import path_name
 
 
@@ -33,7 +42,7 @@ def hyperparams(opt_state: PyTree) -> dict[str, jax.Array]:
     {'learning_rate': 0.1, 'max_norm': 1.0, 'momentum': 0.9}
     """
     named = sorted(_named(opt_state).items())
-    return {name: (node.driven | node.hyperparams)[own] for name, (_, own, node) in named}
+    return {name: (driven_values(node.driven) | node.hyperparams)[own] for name, (_, own, node) in named}
 
 
 def set_hyperparams(opt_state: PyTree, **values: Any) -> PyTree:
@@ -48,8 +57,9 @@ def set_hyperparams(opt_state: PyTree, **values: Any) -> PyTree:
       A new state of the same structure, shapes and dtypes.
 
     Raises:
-      ValueError: an unknown or ambiguous name, a value out of range, or a hyperparameter that a
-        schedule or an array drives.
+      ValueError: an unknown or ambiguous name, a value out of range or of another shape, or a
+        hyperparameter that a schedule or an array drives.
+      TypeError: a value that is not a number.
 
     >>> import jaxdeep as jd
     >>> state = jd.optimizers.adam(0.1).init(0.0)
@@ -68,18 +78,22 @@ def set_hyperparams(opt_state: PyTree, **values: Any) -> PyTree:
                 f"no hyperparameter {name!r}; there are {', '.join(sorted(known)) or 'none'}"
             )
         place, own, node = known[name]
-        if own in node.driven:
+        if own in driven_values(node.driven):
             raise ValueError(
                 f"{name} is driven by a schedule or an array and would be overwritten; make the "
                 "optimizer with a number to set it"
             )
-        if np.ndim(value) == 0:
-            _checks.check_scalar(name, value, DECAY if own in node.rounding else "[0, inf)")
-        elif np.shape(value) != node.hyperparams[own].shape:
+        old = node.hyperparams[own]
+        if np.ndim(value) and np.shape(value) != old.shape:
             raise ValueError(
-                f"{name} must be a scalar or have shape {node.hyperparams[own].shape}, got shape "
-                f"{np.shape(value)}"
+                f"{name} must be a scalar or have shape {old.shape}, got shape {np.shape(value)}"
             )
+        many = np.ndim(value) and not isinstance(value, jax.core.Tracer)
+        for each in np.ravel(np.asarray(value)) if many else [value]:
+            _checks.check_scalar(name, each, _interval(node, own))
+            number = _checks.known_value(each)
+            if number is not None and abs(number) > float(jnp.finfo(old.dtype).max):
+                raise ValueError(f"{name} must be finite in {old.dtype}, got {each!r}")
         edits[place][own] = value
 
     def edit(path: tuple[Any, ...], node: Any) -> Any:
@@ -89,17 +103,25 @@ def set_hyperparams(opt_state: PyTree, **values: Any) -> PyTree:
             old = node.hyperparams[own]
             new = jnp.broadcast_to(jnp.asarray(value, old.dtype), old.shape)
             node = node._replace(hyperparams=node.hyperparams | {own: new})
-            if own in node.rounding:
-                lost = 0.0 if isinstance(value, jax.Array) else value - np.asarray(value, old.dtype)
-                rounding = jnp.broadcast_to(jnp.asarray(lost, old.dtype), old.shape)
-                node = node._replace(rounding=node.rounding | {own: rounding})
+            if own + ROUNDING in node.rounding:
+                missing = 0.0 if isinstance(value, jax.Array) else lost(value, old.dtype)
+                rounding = jnp.broadcast_to(jnp.asarray(missing, old.dtype), old.shape)
+                node = node._replace(rounding=node.rounding | {own + ROUNDING: rounding})
         return node
 
     return jax.tree_util.tree_map_with_path(edit, opt_state, is_leaf=_is_ours)
 
 
 def _is_ours(node: Any) -> bool:
-    return isinstance(node, (TransformState, EmaState))
+    return isinstance(node, (TransformState, EmaState, PlateauState))
+
+
+def _interval(node: Any, name: str) -> str:
+    if isinstance(node, PlateauState):
+        return plateau.INTERVALS[name]
+    if name + ROUNDING in node.rounding:
+        return DECAY
+    return clipping.POSITIVE if name in ("max_norm", "max_delta") else "[0, inf)"
 
 
 def _named(opt_state: PyTree) -> dict[str, tuple[str, str, Any]]:
@@ -108,7 +130,7 @@ def _named(opt_state: PyTree) -> dict[str, tuple[str, str, Any]]:
         (path_name(path), name, node)
         for path, node in jax.tree_util.tree_leaves_with_path(opt_state, is_leaf=_is_ours)
         if _is_ours(node)
-        for name in (*node.driven, *node.hyperparams)
+        for name in (*driven_values(node.driven), *node.hyperparams)
     ]
     times = collections.Counter(name for _, name, _ in found)
     return {

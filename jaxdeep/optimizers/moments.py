@@ -11,6 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jaxdeep import _checks
 from jaxdeep.optimizers.transform import (
     DECAY,
     Hyper,
@@ -20,7 +21,6 @@ from jaxdeep.optimizers.transform import (
     Transform,
     slot,
     transform,
-    wide_slot,
 )
 
 NOT_NEGATIVE = "[0, inf)"
@@ -29,25 +29,36 @@ NOT_NEGATIVE = "[0, inf)"
 def moving_average(old: Any, new: Any, complement: Any) -> Any:
     """``β · old + (1 − β) · new``, from 1 − β alone, which float32 keeps precisely.
 
-    >>> moving_average(1.0, 2.0, 0.25)
+    β itself is exact from 1 − β only where that is at least ½. What has become infinite stays so.
+
+    >>> float(moving_average(1.0, 2.0, 0.25))
     1.25
     """
-    return old + complement * (new - old)
+    slow = old + (complement * new - complement * old)
+    fast = (1 - complement) * old + complement * new
+    return jnp.where(jnp.isinf(old), old + new, jnp.where(complement < 0.5, slow, fast))
 
 
 def correction(decay: Scalar, t: Any) -> Any:
     """``1 − βᵗ``, the share of the gradients seen so far in a moving average that began at zero.
 
     Computed as ``−expm1(t · log1p(−(1 − β)))``: in float32 about a hundred times closer to exact
-    arithmetic than ``1 − β**t``.
+    arithmetic than ``1 − β**t``, which is used where it is exact, for β ≤ ½ (and has a slope at β = 0).
     """
-    return -jnp.expm1(t * jnp.log1p(-decay.complement))
+    slow = decay.complement < 0.5
+    log = jnp.log1p(-jnp.where(slow, decay.complement, 0))
+    return jnp.where(slow, -jnp.expm1(t * log), 1 - (1 - decay.complement) ** t)
 
 
 def over_root(numerator: Any, nu: Any, eps: Any, eps_in_sqrt: bool) -> Any:
-    """``numerator / √(nu + ε)``, or ``/ (√nu + ε)``; 0 where the denominator is 0."""
-    root = jnp.sqrt(nu + eps) if eps_in_sqrt else jnp.sqrt(nu) + eps
-    return jnp.where(root > 0, numerator / jnp.where(root > 0, root, 1), 0)
+    """``numerator / √(nu + ε)``, or ``/ (√nu + ε)``; 0 where the denominator is 0. A NaN stays."""
+    return ratio(numerator, jnp.sqrt(nu + eps) if eps_in_sqrt else jnp.sqrt(nu) + eps)
+
+
+def ratio(numerator: Any, denominator: Any) -> Any:
+    """The quotient, 0 where the denominator is 0."""
+    nothing = denominator == 0
+    return jnp.where(nothing, 0, numerator / jnp.where(nothing, 1, denominator))
 
 
 # --- the parts ------------------------------------------------------------------------------------
@@ -58,7 +69,7 @@ def first_moment(decay: Numeric = 0.9, *, accumulator_dtype: Any = None) -> Tran
 
     Args:
       decay: β in [0, 1); a number, a schedule or a scalar array.
-      accumulator_dtype: dtype of m; that of the parameters by default.
+      accumulator_dtype: dtype of m; at least float32 by default.
 
     Raises:
       ValueError: β outside [0, 1).
@@ -70,6 +81,7 @@ def first_moment(decay: Numeric = 0.9, *, accumulator_dtype: Any = None) -> Tran
     >>> round(float(updates), 6)
     0.1
     """
+    _checks.check_float_dtype("accumulator_dtype", accumulator_dtype)
 
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
         mu = moving_average(slots["mu"], g, s["1-decay"])
@@ -103,7 +115,7 @@ def second_moment(decay: Numeric = 0.999) -> Transform:
         nu = moving_average(slots["nu"], g * g, s["1-decay"])
         return nu, {"nu": nu}
 
-    return transform(Rule({"decay": Hyper(decay, DECAY)}, update, {"nu": wide_slot()}, _complement))
+    return transform(Rule({"decay": Hyper(decay, DECAY)}, update, {"nu": slot()}, _complement))
 
 
 def bias_correction(decay: Numeric) -> Transform:
@@ -144,16 +156,17 @@ def _complement(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
 
 def adagrad_rule(initial_accumulator_value: float, eps: Numeric, eps_in_sqrt: bool) -> Rule:
     """The gradient over the root of the sum of all squares."""
+    _checks.check_scalar("initial_accumulator_value", initial_accumulator_value, NOT_NEGATIVE)
+    _checks.check_flag("eps_in_sqrt", eps_in_sqrt)
 
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
         total = slots["sum_of_squares"] + g * g
-        u = over_root(g, total, s["eps"], eps_in_sqrt)
-        return jnp.where(total > 0, u, 0), {"sum_of_squares": total}
+        return over_root(g, total, s["eps"], eps_in_sqrt), {"sum_of_squares": total}
 
     return Rule(
         {"eps": Hyper(eps, NOT_NEGATIVE)},
         update,
-        {"sum_of_squares": wide_slot(initial_accumulator_value)},
+        {"sum_of_squares": slot(initial_accumulator_value)},
     )
 
 
@@ -167,6 +180,10 @@ def rms_rule(
     bias_correction: bool,
 ) -> Rule:
     """The gradient over the root of the average square, or of the variance."""
+    _checks.check_scalar("initial_scale", initial_scale, NOT_NEGATIVE)
+    flags = {"eps_in_sqrt": eps_in_sqrt, "centered": centered, "bias_correction": bias_correction}
+    for name, flag in flags.items():
+        _checks.check_flag(name, flag)
 
     def scalars(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
         scale = 1 / correction(h["decay"], t) if bias_correction else 1.0
@@ -181,7 +198,7 @@ def rms_rule(
             spread = jnp.maximum(spread - (new["mu"] * s["scale"]) ** 2, 0)
         return over_root(g, spread, s["eps"], eps_in_sqrt), new
 
-    slots = {"nu": wide_slot(initial_scale), **({"mu": wide_slot()} if centered else {})}
+    slots = {"nu": slot(initial_scale), **({"mu": slot()} if centered else {})}
     hyperparams = {"decay": Hyper(decay, DECAY), "eps": Hyper(eps, NOT_NEGATIVE)}
     return Rule(hyperparams, update, slots, scalars)
 
@@ -275,7 +292,7 @@ def adamax_rule(b1: Numeric, b2: Numeric, eps: Numeric, *, eps_mode: str, mu_dty
         mu = moving_average(slots["mu"], g, s["1-b1"])
         size = jnp.abs(g) + (s["eps"] if eps_mode == "max" else 0)
         nu = jnp.maximum(s["b2"] * slots["nu"], size)
-        return _ratio(mu * s["mu_scale"], nu + (s["eps"] if eps_mode == "denominator" else 0)), {
+        return ratio(mu * s["mu_scale"], nu + (s["eps"] if eps_mode == "denominator" else 0)), {
             "mu": mu,
             "nu": nu,
         }
@@ -298,12 +315,8 @@ def _moments(b1: Numeric, b2: Numeric, eps: Numeric, eps_root: Numeric) -> dict[
 
 
 def _two_slots(mu_dtype: Any) -> dict[str, Any]:
-    return {"mu": slot(dtype=mu_dtype), "nu": wide_slot()}
-
-
-def _ratio(numerator: Any, denominator: Any) -> Any:
-    """The quotient, 0 where a denominator without any ε is 0."""
-    return jnp.where(denominator > 0, numerator / jnp.where(denominator > 0, denominator, 1), 0)
+    _checks.check_float_dtype("mu_dtype", mu_dtype)
+    return {"mu": slot(dtype=mu_dtype), "nu": slot()}
 
 
 def _check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:

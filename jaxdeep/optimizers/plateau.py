@@ -7,13 +7,25 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
-from jaxdeep.optimizers.transform import PyTree, Transform
+from jaxdeep.optimizers.transform import (
+    Hyper,
+    Numeric,
+    PyTree,
+    Transform,
+    drive,
+    driven_values,
+    initial_scalars,
+)
+
+INTERVALS = {"factor": "(0, 1)", "rtol": "[0, 1]", "atol": "[0, inf)", "min_scale": "[0, 1]"}
 
 
 class PlateauState(NamedTuple):
     """State of `reduce_on_plateau`; scalars, float32 (float64 with x64 on) and int32.
 
     Attributes:
+      step: updates done.
+      hyperparams, driven, rounding: as in `TransformState`.
       scale: what updates are multiplied by.
       best: the best value so far.
       bad: values since then that did not improve.
@@ -21,6 +33,10 @@ class PlateauState(NamedTuple):
       total, count: sum and number of the values being averaged.
     """
 
+    step: jax.Array
+    hyperparams: dict[str, jax.Array]
+    driven: dict[str, jax.Array]
+    rounding: dict[str, jax.Array]
     scale: jax.Array
     best: jax.Array
     bad: jax.Array
@@ -30,13 +46,13 @@ class PlateauState(NamedTuple):
 
 
 def reduce_on_plateau(
-    factor: float = 0.1,
+    factor: Numeric = 0.1,
     patience: int = 10,
-    rtol: float = 1e-4,
-    atol: float = 0.0,
+    rtol: Numeric = 1e-4,
+    atol: Numeric = 0.0,
     cooldown: int = 0,
     accumulation_size: int = 1,
-    min_scale: float = 0.0,
+    min_scale: Numeric = 0.0,
     *,
     mode: str = "min",
 ) -> Transform:
@@ -56,16 +72,16 @@ def reduce_on_plateau(
     ``rtol=0, atol=min_delta``; a floor of the rate is ``min_scale = min_lr / learning_rate``.
 
     Args:
-      factor: in (0, 1).
+      factor: in (0, 1); a number, a schedule or a scalar array.
       patience: values without improvement before the scale falls, at least 1.
-      rtol, atol: relative and absolute margin, ≥ 0.
+      rtol, atol: relative and absolute margin, ≥ 0, likewise.
       cooldown: values ignored after a fall, ≥ 0.
       accumulation_size: values averaged into one, at least 1: the steps of an epoch, for a loss a step.
-      min_scale: the scale never falls below, in [0, 1].
+      min_scale: the scale never falls below, in [0, 1], likewise.
       mode: "min" for a loss, "max" for an accuracy.
 
     Raises:
-      ValueError: a value out of range; at the update, no ``value=``.
+      ValueError: a value out of range; at the update, no ``value=``, or one that is not a scalar.
 
     Source: performance scheduling, PyTorch's and Keras' `ReduceLROnPlateau`; semantics of optax 0.2 but
     for the sign of the margin.
@@ -77,30 +93,42 @@ def reduce_on_plateau(
     >>> float(updates)
     0.5
     """
-    _checks.check_scalar("factor", factor, "(0, 1)")
+    given = {"factor": factor, "rtol": rtol, "atol": atol, "min_scale": min_scale}
+    hypers = {name: Hyper(value, INTERVALS[name]) for name, value in given.items()}
+    for name, hyper in hypers.items():
+        _checks.check_scalar(name, hyper.value, hyper.interval, schedule=True)
     _checks.check_count("patience", patience)
-    _checks.check_scalar("rtol", rtol, "[0, 1]")
-    _checks.check_scalar("atol", atol, "[0, inf)")
     _checks.check_count("cooldown", cooldown, low=0)
     _checks.check_count("accumulation_size", accumulation_size)
-    _checks.check_scalar("min_scale", min_scale, "[0, 1]")
     if mode not in ("min", "max"):
         raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
     sign = 1.0 if mode == "min" else -1.0
 
     def init(params: PyTree) -> PlateauState:
-        dtype, zero = jnp.result_type(float), jnp.zeros((), jnp.int32)
-        best = jnp.asarray(sign * jnp.inf, dtype)
-        return PlateauState(jnp.ones((), dtype), best, zero, zero, jnp.zeros((), dtype), zero)
+        def zero(dtype: Any = jnp.int32) -> jax.Array:
+            return jnp.zeros((), dtype)  # a buffer of its own, which a loop may donate
 
-    def judge(state: PlateauState, value: Any) -> PlateauState:
-        margin = jnp.where(jnp.isfinite(state.best), rtol * jnp.abs(state.best), 0) + atol
+        dtype = jnp.result_type(float)
+        best = jnp.asarray(sign * jnp.inf, dtype)
+        return PlateauState(
+            zero(),
+            *initial_scalars(hypers),
+            jnp.ones((), dtype),
+            best,
+            zero(),
+            zero(),
+            zero(dtype),
+            zero(),
+        )
+
+    def judge(state: PlateauState, value: Any, h: dict[str, Any]) -> PlateauState:
+        margin = jnp.where(jnp.isfinite(state.best), h["rtol"] * jnp.abs(state.best), 0) + h["atol"]
         improved = sign * (state.best - value) > margin
         bad = jnp.where(improved, 0, state.bad + 1)
         cooling = state.cooldown > 0
         falls = ~cooling & (bad >= patience)
         return state._replace(
-            scale=jnp.where(falls, jnp.maximum(state.scale * factor, min_scale), state.scale),
+            scale=jnp.where(falls, jnp.maximum(state.scale * h["factor"], h["min_scale"]), state.scale),
             best=jnp.where(improved, value, state.best),
             bad=jnp.where(cooling | falls, 0, bad),
             cooldown=jnp.where(cooling, state.cooldown - 1, jnp.where(falls, cooldown, 0)),
@@ -120,10 +148,19 @@ def reduce_on_plateau(
             raise ValueError(
                 "reduce_on_plateau needs the metric: update(updates, state, params, value=…)"
             )
+        if jnp.shape(value) != ():
+            raise ValueError(f"value must be a scalar, got an array of shape {jnp.shape(value)}")
+        driven = drive(hypers, state.step)
         total = state.total + jnp.asarray(value, state.total.dtype)
-        state = state._replace(total=total, count=optax.safe_increment(state.count))
+        state = state._replace(
+            step=optax.safe_increment(state.step),
+            driven=driven,
+            total=total,
+            count=optax.safe_increment(state.count),
+        )
         due = state.count >= accumulation_size
-        judged = judge(state, total / state.count.astype(total.dtype))
+        in_force = driven_values(driven) | state.hyperparams
+        judged = judge(state, total / state.count.astype(total.dtype), in_force)
         state = jax.tree.map(lambda new, old: jnp.where(due, new, old).astype(old.dtype), judged, state)
         return jax.tree.map(lambda u: _scaled(u, state.scale), updates), state
 

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.interpreters import partial_eval as pe
 
 from jaxdeep import _checks
-from jaxdeep.tree import Where, mask
+from jaxdeep.tree import Where, check_where, mask
 
 PyTree = Any
 Transform: TypeAlias = optax.GradientTransformationExtraArgs
@@ -77,8 +78,9 @@ class TransformState(NamedTuple):
     Attributes:
       count: updates done, int32.
       hyperparams: values that stay as set, float32 (float64 with x64 on), by name.
-      driven: values that a schedule or an array drives, as the last update used them, by name.
-      rounding: what `hyperparams` lost to rounding, by name, where precision needs it.
+      driven: values that a schedule drives, as the last update used them, by name, and those given as
+        an array, by name and "_given".
+      rounding: what `hyperparams` lost to rounding where precision needs it, by name and "_rounding".
       carried: further scalars of the algorithm, by name.
       slots: what the leaves accumulate: pytrees like the parameters, by name.
     """
@@ -103,15 +105,23 @@ def transform(*rules: Rule) -> optax.GradientTransformationExtraArgs:
     needs_params = ", ".join(rule.needs_params for rule in rules if rule.needs_params)
     for name, hyper in hypers.items():
         _checks.check_scalar(name, hyper.value, hyper.interval, schedule=True)
+    for rule in rules:
+        if rule.where is not None:
+            check_where(rule.where)
 
-    # traced once per shape and dtype, however many leaves there are
-    @functools.partial(jax.jit, static_argnums=0)
     def update_leaf(
         chosen: tuple[bool, ...], g: Any, slots: dict[str, Any], scalars: dict[str, Any], p: Any
     ) -> tuple[Any, dict[str, Any]]:
         return _update_leaf([rule for rule, c in zip(rules, chosen) if c], g, slots, scalars, p)
 
+    # Inside a jit, a leaf's update is traced once per shape and dtype, however many leaves there are.
+    # Outside it would be compiled for every transformation made.
+    jitted = jax.jit(update_leaf, static_argnums=0)
+
     def init(params: PyTree) -> TransformState:
+        for rule in rules:
+            if rule.where is not None:
+                mask(params, rule.where)  # a mistyped name is refused here
         slots = {name: jax.tree.map(make, params) for name, make in makers.items()}
         dtype = jnp.result_type(float)
         carried = {name: jnp.asarray(first, dtype) for name, first in carry.items()}
@@ -129,10 +139,12 @@ def transform(*rules: Rule) -> optax.GradientTransformationExtraArgs:
 
         leaves: list[Any]
         structure: Any
-        leaves, structure = jax.tree.flatten(updates)
-        leaves = [jnp.asarray(leaf) for leaf in leaves]
+        # None for a gradient that was not taken: its leaf stays as it is
+        leaves, structure = jax.tree.flatten(updates, is_leaf=lambda leaf: leaf is None)
+        leaves = [None if leaf is None else jnp.asarray(leaf) for leaf in leaves]
         for rule in rules[:1]:
-            scalars |= rule.reduce(leaves) if rule.reduce else {}
+            if rule.reduce:
+                scalars |= rule.reduce([leaf for leaf in leaves if leaf is not None])
         parameters = [None] * len(leaves) if params is None else structure.flatten_up_to(params)
         masks = [_mask(rule, updates if params is None else params, leaves) for rule in rules]
         columns = [structure.flatten_up_to(tree) for tree in state.slots.values()]
@@ -141,7 +153,12 @@ def transform(*rules: Rule) -> optax.GradientTransformationExtraArgs:
         new_columns: list[list[Any]] = [[] for _ in columns]
         for g, p, chosen, row in zip(leaves, parameters, zip(*masks), _rows(columns, len(leaves))):
             slots = dict(zip(state.slots, row))
-            u, new_slots = update_leaf(chosen, g, slots, cast(_arithmetic_dtype(g, p, *row)), p)
+            if g is None:
+                u, new_slots = g, slots
+            else:
+                scalars = cast(_arithmetic_dtype(g, p, *row))
+                update_one = jitted if isinstance(g, pe.DynamicJaxprTracer) else update_leaf
+                u, new_slots = update_one(chosen, g, slots, scalars, p)
             new_leaves.append(u)
             for name, column in zip(state.slots, new_columns):
                 column.append(new_slots[name])
@@ -224,7 +241,7 @@ def initial_scalars(
     set_ = {name: float(h.value) for name, h in hypers.items() if stays(h.value)}
     hyperparams = {name: jnp.asarray(value, dtype) for name, value in set_.items()}
     rounding = {
-        name: jnp.asarray(value - float(np.asarray(value, dtype)), dtype)
+        name + ROUNDING: jnp.asarray(lost(value, dtype), dtype)
         for name, value in set_.items()
         if hypers[name].interval == DECAY
     }
@@ -242,22 +259,37 @@ def drive(hypers: Mapping[str, Hyper], step: Any) -> dict[str, jax.Array]:
                 raise ValueError(
                     f"the schedule of {name} must return a scalar, got shape {jnp.shape(value)}"
                 )
-            values[name] = jnp.asarray(value, dtype)
+            # a copy: the state may be donated, the caller's array may not
+            values[name if callable(hyper.value) else name + GIVEN] = jnp.array(value, dtype)
     return values
 
 
-def scalars_in_force(state: TransformState, driven: Mapping[str, jax.Array]) -> dict[str, Scalar]:
+def lost(value: Any, dtype: Any) -> Any:
+    """What a number, or an array of them, loses when it is rounded to `dtype`."""
+    exact = np.asarray(value, np.float64)
+    return exact - exact.astype(dtype).astype(np.float64)
+
+
+def driven_values(driven: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """`TransformState.driven` by the names of the hyperparameters."""
+    return {name.removesuffix(GIVEN): value for name, value in driven.items()}
+
+
+def scalars_in_force(state: Any, driven: Mapping[str, jax.Array]) -> dict[str, Scalar]:
     """Every hyperparameter with its complement."""
-    scalars = {name: Scalar(value, 1 - value) for name, value in driven.items()}
+    scalars = {name: Scalar(value, 1 - value) for name, value in driven_values(driven).items()}
     for name, value in state.hyperparams.items():
         complement = 1 - value
-        if name in state.rounding:
-            complement = complement - state.rounding[name]
+        if name + ROUNDING in state.rounding:
+            complement = complement - state.rounding[name + ROUNDING]
         scalars[name] = Scalar(value, complement)
     return scalars
 
 
 DECAY = "[0, 1)"  # the interval of decay rates, whose complements matter
+# Suffixes of keys, so that a name is in a state once (`optax.tree_utils.tree_get` wants that): what
+# rounding lost, and the value of an array, which `optax.inject_hyperparams` keeps under the name itself.
+ROUNDING, GIVEN = "_rounding", "_given"
 
 
 def descend(learning_rate: Numeric) -> Rule:
@@ -269,10 +301,13 @@ def descend(learning_rate: Numeric) -> Rule:
 
 
 def slot(value: Any = 0.0, dtype: Any = None) -> Callable[[Any], Any]:
-    """A slot that starts at `value`, in the parameter's dtype unless told, sharded as it is."""
-    return lambda p: jnp.full_like(p, value, dtype=jnp.result_type(p) if dtype is None else dtype)
+    """A slot that starts at `value`, sharded as its parameter, in at least float32 unless told.
 
+    In bfloat16 a slow average would never move again: 0.001 of the new is lost.
+    """
 
-def wide_slot(value: Any = 0.0) -> Callable[[Any], Any]:
-    """A slot in at least float32: a slow average in bfloat16 would never move again."""
-    return lambda p: slot(value, jnp.promote_types(jnp.result_type(p), jnp.float32))(p)
+    def make(p: Any) -> Any:
+        wide = jnp.promote_types(jnp.result_type(p), jnp.float32)
+        return jnp.full_like(p, value, dtype=wide if dtype is None else dtype)
+
+    return make
