@@ -88,7 +88,8 @@ def clip_by_global_norm(max_norm: Numeric, *, eps: float = 0.0) -> Transform:
 
     def reduce(leaves: list[Any]) -> dict[str, Any]:
         wide = (leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves)
-        return {"norm": root(sum((jnp.sum(leaf * leaf) for leaf in wide), jnp.zeros(())))}
+        squares = [jnp.sum(leaf * leaf) for leaf in wide]
+        return {"norm": root(jnp.sum(jnp.stack(squares)) if squares else jnp.zeros(()))}
 
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
         inside = s["norm"] < s["max_norm"]
@@ -99,5 +100,8 @@ def clip_by_global_norm(max_norm: Numeric, *, eps: float = 0.0) -> Transform:
 
 
 def root(x: Any) -> Any:
-    """The square root, whose derivative at 0 is 0."""
-    return jnp.where(x == 0, 0, jnp.sqrt(jnp.where(x == 0, 1, x)))
+    """The square root, with a finite derivative at 0.
+
+    Its last operation is the root itself, which XLA does not repeat for every leaf that uses it.
+    """
+    return jnp.sqrt(jnp.maximum(x, jnp.finfo(jnp.result_type(x)).tiny))
