@@ -29,14 +29,16 @@ NOT_NEGATIVE = "[0, inf)"
 def moving_average(old: Any, new: Any, complement: Any) -> Any:
     """``β · old + (1 − β) · new``, from 1 − β alone, which float32 keeps precisely.
 
-    β itself is exact from 1 − β only where that is at least ½. What has become infinite stays so.
+    β itself is rounded, and what it lost is added apart. An average that is infinite stays so, and β = 0
+    forgets the old.
 
-    >>> float(moving_average(1.0, 2.0, 0.25))
-    1.25
+    >>> float(moving_average(1.0, 2.0, 0.25)), float(moving_average(1e8, 2.0, 1.0))
+    (1.25, 2.0)
     """
-    slow = old + (complement * new - complement * old)
-    fast = (1 - complement) * old + complement * new
-    return jnp.where(jnp.isinf(old), old + new, jnp.where(complement < 0.5, slow, fast))
+    beta = 1 - complement
+    lost = (1 - beta) - complement
+    largest = jnp.finfo(jnp.result_type(old)).max
+    return beta * old + (complement * new + lost * jnp.clip(old, -largest, largest))
 
 
 def correction(decay: Scalar, t: Any) -> Any:
