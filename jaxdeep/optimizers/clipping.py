@@ -56,15 +56,13 @@ def clip_by_norm(max_norm: Numeric) -> Transform:
     """
 
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        norm, limit = root(jnp.sum(g * g)), s["max_norm"]
-        inside = norm < limit
-        return jnp.where(inside, g, g / jnp.where(inside, 1, norm) * limit), {}
+        return g * _factor(root(jnp.sum(g * g)), s["max_norm"]), {}
 
     return transform(Rule({"max_norm": Hyper(max_norm, POSITIVE)}, update))
 
 
 def clip_by_global_norm(max_norm: Numeric, *, eps: float = 0.0) -> Transform:
-    """Clip the norm of all leaves together: ``g ← g · c / (G + ε)`` where ``G = ‖all leaves‖ ≥ c``.
+    """Clip the norm of all leaves together: ``g ← g · min(1, c / (G + ε))``, G their norm.
 
     Keras' ``global_clipnorm``, `optax.clip_by_global_norm`; PyTorch's `clip_grad_norm_` is
     ``eps=1e-6``. The norm is summed in at least float32. A NaN spreads over the whole tree; see
@@ -86,22 +84,26 @@ def clip_by_global_norm(max_norm: Numeric, *, eps: float = 0.0) -> Transform:
     """
     _checks.check_scalar("eps", eps, "[0, inf)")
 
-    def reduce(leaves: list[Any]) -> dict[str, Any]:
+    def reduce(leaves: list[Any], s: dict[str, Any]) -> dict[str, Any]:
         wide = (leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves)
         squares = [jnp.sum(leaf * leaf) for leaf in wide]
-        return {"norm": root(jnp.sum(jnp.stack(squares)) if squares else jnp.zeros(()))}
+        norm = root(jnp.sum(jnp.stack(squares)) if squares else jnp.zeros(()))
+        return {"clip": _factor(norm + eps, s["max_norm"])}
 
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        inside = s["norm"] < s["max_norm"]
-        clipped = g / jnp.where(inside, 1, s["norm"] + eps) * s["max_norm"]
-        return jnp.where(inside, g, clipped), {}
+        return g * s["clip"], {}
 
     return transform(Rule({"max_norm": Hyper(max_norm, POSITIVE)}, update, reduce=reduce))
 
 
-def root(x: Any) -> Any:
-    """The square root, with a finite derivative at 0.
+def _factor(norm: Any, limit: Any) -> Any:
+    """``min(1, limit / norm)``, exactly 1 up to the limit.
 
-    Its last operation is the root itself, which XLA does not repeat for every leaf that uses it.
+    Its last operation is a division, which XLA does not repeat for every leaf that uses it.
     """
+    return limit / jnp.maximum(norm, limit)
+
+
+def root(x: Any) -> Any:
+    """The square root, with a finite derivative at 0."""
     return jnp.sqrt(jnp.maximum(x, jnp.finfo(jnp.result_type(x)).tiny))

@@ -57,7 +57,8 @@ class Rule(NamedTuple):
         whole tree; t is 1 at the first update.
       carry: scalars kept from update to update, by name, with their first values; they come among the
         hyperparameters, and `scalars` returns the new ones under the same names.
-      reduce: further scalars, computed from all the leaves that come in; for the first rule.
+      reduce: ``(leaves, scalars) -> scalars``, further ones, from all the leaves that come in; for the
+        first rule.
       where: the leaves it applies to (`jaxdeep.tree.mask`); all by default.
       needs_params: what needs the parameters, for the error if they are not passed; empty if nothing.
     """
@@ -67,7 +68,7 @@ class Rule(NamedTuple):
     slots: Mapping[str, Callable[[Any], Any]] = {}
     scalars: Callable[[Mapping[str, Scalar], Any], dict[str, Any]] = _values
     carry: Mapping[str, float] = {}
-    reduce: Callable[[list[Any]], dict[str, Any]] | None = None
+    reduce: Callable[[list[Any], dict[str, Any]], dict[str, Any]] | None = None
     where: Where | None = None
     needs_params: str = ""
 
@@ -144,7 +145,7 @@ def transform(*rules: Rule) -> optax.GradientTransformationExtraArgs:
         leaves = [None if leaf is None else jnp.asarray(leaf) for leaf in leaves]
         for rule in rules[:1]:
             if rule.reduce:
-                scalars |= rule.reduce([leaf for leaf in leaves if leaf is not None])
+                scalars |= rule.reduce([leaf for leaf in leaves if leaf is not None], scalars)
         parameters = [None] * len(leaves) if params is None else structure.flatten_up_to(params)
         masks = [_mask(rule, updates if params is None else params, leaves) for rule in rules]
         columns = [structure.flatten_up_to(tree) for tree in state.slots.values()]
