@@ -4,11 +4,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxdeep import adapters as adapters
     from jaxdeep import datasets as datasets
     from jaxdeep import losses as losses
     from jaxdeep import metrics as metrics
     from jaxdeep import nn as nn
     from jaxdeep import optimizers as optimizers
+    from jaxdeep import regularizers as regularizers
     from jaxdeep import schedules as schedules
     from jaxdeep import train as train
     from jaxdeep import tree as tree
@@ -17,7 +19,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Loaded when first used, so that importing jaxdeep costs nothing.
-_NAMESPACES = ("datasets", "losses", "metrics", "nn", "optimizers", "schedules", "train", "tree")
+_NAMESPACES = (
+    "adapters",
+    "datasets",
+    "losses",
+    "metrics",
+    "nn",
+    "optimizers",
+    "regularizers",
+    "schedules",
+    "train",
+    "tree",
+)
 _FUNCTIONS = {"fit": "jaxdeep.train.fit"}
 
 

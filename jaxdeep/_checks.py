@@ -66,6 +66,13 @@ def check_count(name: str, value: Any, low: int = 1) -> None:
         raise ValueError(f"{name} must be at least {low}, got {value}")
 
 
+def check_functions(**functions: Any) -> None:
+    """Refuse what is neither None nor callable."""
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} must be a function, got {function!r}")
+
+
 def check_flag(name: str, value: Any) -> None:
     """Refuse anything but True and False."""
     if not isinstance(value, (bool, np.bool_)):

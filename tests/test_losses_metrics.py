@@ -1,8 +1,13 @@
+import functools
+
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxdeep as jd
 from jaxdeep.losses import softmax_cross_entropy
 from jaxdeep.metrics import accuracy
 
@@ -65,3 +70,243 @@ def test_labels_that_do_not_fit(function, labels, message):
 
 def test_traced_labels_are_not_checked():
     jax.jit(softmax_cross_entropy)(LOGITS, jnp.array([0, 7]))
+
+
+# --- losses ---------------------------------------------------------------------------------------
+
+ERRORS = np.array([-3.0, -1.0, -0.2, 0.0, 0.5, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("loss", "equation"),
+    [
+        (jd.losses.mse, lambda e: e**2),
+        (jd.losses.mae, np.abs),
+        (
+            functools.partial(jd.losses.huber, delta=0.7),
+            lambda e: np.where(np.abs(e) <= 0.7, e**2 / 2, 0.7 * (np.abs(e) - 0.35)),
+        ),
+        (jd.losses.log_cosh, lambda e: np.log(np.cosh(e))),
+    ],
+)
+def test_regression_losses_are_their_equations(loss, equation):
+    y = jnp.linspace(-1, 1, 6)
+    found = loss(y + jnp.asarray(ERRORS, jnp.float32), y)
+    np.testing.assert_allclose(found, equation(ERRORS), rtol=1e-4, atol=1e-6)
+    assert loss(jnp.ones(3, jnp.bfloat16), jnp.zeros(3)).dtype == jnp.bfloat16
+    with pytest.raises(
+        ValueError, match=r"targets must have the shape of the outputs, \(3, 1\), got \(3,\)"
+    ):
+        loss(jnp.ones((3, 1)), jnp.ones(3))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 1.0])
+def test_smoothed_labels_are_mixed_with_the_uniform_distribution(alpha):
+    logits = jax.random.normal(jax.random.key(0), (6, 4))
+    labels = jnp.arange(6) % 4
+    mixed = (1 - alpha) * jax.nn.one_hot(labels, 4) + alpha / 4
+    expected = jd.losses.softmax_cross_entropy(logits, mixed)
+    for given in (labels, jax.nn.one_hot(labels, 4)):
+        found = jd.losses.softmax_cross_entropy(logits, given, label_smoothing=alpha)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    x, y = logits[:, 0], labels % 2
+    p = (1 - alpha) * y + alpha / 2
+    s = 1 / (1 + np.exp(-np.asarray(x, np.float64)))
+    np.testing.assert_allclose(
+        jd.losses.sigmoid_cross_entropy(x, y, label_smoothing=alpha),
+        -p * np.log(s) - (1 - p) * np.log(1 - s),
+        rtol=1e-5,
+    )
+
+
+def test_weighted_losses_of_several_outputs():
+    loss = jd.losses.weighted([jd.losses.mse, jd.losses.softmax_cross_entropy], [2.0, 0.5])
+    outputs = (jnp.ones((3, 2)), jnp.zeros((3, 4)))
+    found = loss(outputs, (jnp.zeros((3, 2)), jnp.array([0, 1, 2])))
+    np.testing.assert_allclose(found, np.full(3, 2 + 0.5 * np.log(4)), rtol=1e-6)
+    with pytest.raises(ValueError, match="weights must be one for each of"):
+        jd.losses.weighted({"a": jd.losses.mse}, {"b": 1.0})
+    with pytest.raises(TypeError, match=r"losses\['a'\] must be a function"):
+        jd.losses.weighted({"a": "mse"})
+
+
+# --- metrics --------------------------------------------------------------------------------------
+
+
+def stream(metric, batches):
+    state = metric.init()
+    for batch in batches:
+        state = jax.jit(metric.update)(state, *batch)
+    return metric.compute(state)
+
+
+@hypothesis.settings(max_examples=8)
+@hypothesis.given(st.integers(0, 10_000))
+def test_streaming_metrics_are_those_of_scikit_learn_whatever_the_batches(seed):
+    from sklearn import metrics as sk
+
+    rng = np.random.default_rng(seed)
+    n, cut = 60, int(rng.integers(1, 59))
+    scores = rng.random(n).astype(np.float32)
+    labels = (rng.random(n) < 0.4).astype(int)
+    labels[:2] = 0, 1
+    weights = rng.integers(1, 4, n).astype(np.float32)
+    parts = [tuple(a[s] for a in (scores, labels, weights)) for s in (slice(0, cut), slice(cut, n))]
+    for metric, reference in (
+        (jd.metrics.precision(), sk.precision_score),
+        (jd.metrics.recall(), sk.recall_score),
+        (jd.metrics.f1(), sk.f1_score),
+    ):
+        expected = reference(labels, scores > 0.5, sample_weight=weights, zero_division=0)
+        np.testing.assert_allclose(stream(metric, parts), expected, rtol=1e-5)
+        merged = metric.merge(*(metric.update(metric.init(), *part) for part in parts))
+        np.testing.assert_allclose(metric.compute(merged), expected, rtol=1e-5)
+    exact = sk.roc_auc_score(labels, scores, sample_weight=weights)
+    np.testing.assert_allclose(stream(jd.metrics.auc(bins=2000), parts), exact, atol=5e-3)
+
+
+def test_confusion_matrix_and_classes_of_scikit_learn():
+    from sklearn import metrics as sk
+
+    rng = np.random.default_rng(0)
+    outputs, labels = rng.random((50, 4)).astype(np.float32), rng.integers(0, 4, 50)
+    predicted = outputs.argmax(-1)
+    batches = [(outputs[:20], labels[:20]), (outputs[20:], labels[20:])]
+    np.testing.assert_array_equal(
+        stream(jd.metrics.confusion_matrix(4), batches), sk.confusion_matrix(labels, predicted)
+    )
+    for c in range(4):
+        expected = sk.precision_score(labels == c, predicted == c)
+        np.testing.assert_allclose(
+            stream(jd.metrics.precision(class_id=c), batches), expected, rtol=1e-6
+        )
+    expected = sk.top_k_accuracy_score(labels, outputs, k=2)
+    assert float(jd.metrics.top_k_accuracy(outputs, labels, k=2).mean()) == pytest.approx(expected)
+
+
+def test_metrics_under_scan_vmap_and_across_devices():
+    metric = jd.metrics.precision()
+    scores = jax.random.uniform(jax.random.key(0), (8, 4, 10))
+    labels = jax.random.bernoulli(jax.random.key(1), 0.5, (8, 4, 10)).astype(int)
+    expected = [
+        metric.compute(metric.update(metric.init(), scores[:, i], labels[:, i])) for i in range(4)
+    ]
+
+    def run(scores, labels):
+        def body(state, batch):
+            return metric.update(state, *batch), None
+
+        return metric.compute(jax.lax.scan(body, metric.init(), (scores, labels))[0])
+
+    np.testing.assert_allclose(jax.vmap(run, in_axes=1)(scores, labels), expected, rtol=1e-6)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    counts = jax.shard_map(
+        lambda s, y: jax.lax.psum(metric.update(metric.init(), s, y), "data"),
+        mesh=mesh,
+        in_specs=jax.P("data"),
+        out_specs=jax.P(),
+    )(scores[:, 0], labels[:, 0])
+    np.testing.assert_allclose(metric.compute(counts), expected[0], rtol=1e-6)
+
+
+def test_a_streaming_metric_of_an_epoch_is_not_the_average_of_its_batches():
+    model = jd.nn.lambda_(lambda x: x)
+    book = [
+        ([1, 1, 0, 1, 0, 1, 0, 1], [0, 1, 1, 1, 0, 1, 0, 1]),
+        ([1, 0, 1, 0, 0, 1, 0, 0], [0, 1, 0, 1, 1, 0, 0, 0]),
+    ]
+    x, y = (jnp.array([*a, *b], jnp.float32) for a, b in zip(*book))
+    objective = jd.train.supervised(
+        model, jd.losses.mse, metrics={"precision": jd.metrics.precision(), "huber": jd.losses.huber}
+    )
+    for batch_size in (8, 5, 16):
+        found = jd.train.make_evaluate(objective, batch_size=batch_size)({}, {}, (x, y))
+        assert float(found["precision"]) == pytest.approx(0.5)
+    weights = jnp.where(jnp.arange(16) < 8, 1.0, 0.0)
+    found = jd.train.make_evaluate(objective, batch_size=4)({}, {}, (x, y, weights))
+    assert float(found["precision"]) == pytest.approx(0.8)
+    loss, (_, metrics) = objective({}, {}, (x, y, weights))
+    np.testing.assert_allclose(loss, (weights * (x - y) ** 2).mean(), rtol=1e-6)
+    assert float(metrics["precision"]) == pytest.approx(0.8)
+    result = jd.fit(
+        jd.nn.serial(jd.nn.dense(1)),
+        (jax.random.normal(jax.random.key(0), (40, 3)), jnp.arange(40)[:, None] % 2 * 1.0),
+        loss=jd.losses.sigmoid_cross_entropy,
+        metrics={"auc": jd.metrics.auc(from_logits=True), "recall": jd.metrics.recall(0.0)},
+        optimizer=jd.optimizers.adam(1e-2),
+        epochs=2,
+        batch_size=16,
+        key=jax.random.key(0),
+        progress=False,
+    )
+    assert result.history["auc"].shape == (2,)
+
+
+# --- regularisers ---------------------------------------------------------------------------------
+
+WEIGHTS = {
+    "a": {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([5.0])},
+    "b": {"kernel": jnp.array(3.0)},
+}
+
+
+def test_penalties_are_their_sums_where_told():
+    l1, l2 = jd.regularizers.l1(0.1, where="*/kernel"), jd.regularizers.l2(0.1, where="a/*")
+    assert float(l1(WEIGHTS)) == pytest.approx(0.6)
+    assert float(l2(WEIGHTS)) == pytest.approx(3.0)
+    assert float(jd.regularizers.l2(0.1, where="a/*", half=True)(WEIGHTS)) == pytest.approx(1.5)
+    assert float(jd.regularizers.total(l1, l2)(WEIGHTS)) == pytest.approx(3.6)
+    assert float(jd.regularizers.l1_l2(0.1, 0.2)(WEIGHTS)) == pytest.approx(0.1 * 11 + 0.2 * 39)
+    low = jax.tree.map(lambda w: w.astype(jnp.bfloat16), WEIGHTS)
+    assert l2(low).dtype == jnp.float32
+    with pytest.raises(ValueError, match="where='kernl' matches no leaf"):
+        jd.regularizers.l1(0.1, where="kernl")(WEIGHTS)
+    with pytest.raises(ValueError, match="factor must be in"):
+        jd.regularizers.l2(-1)
+    with pytest.raises(TypeError, match="where must be a glob"):
+        jd.regularizers.l2(0.1, where=3)
+
+
+def test_the_activity_of_hidden_layers_is_penalised():
+    model = jd.nn.serial(
+        hidden1=jd.nn.dense(4, activation=jax.nn.relu),
+        inner=jd.nn.serial(hidden2=jd.nn.dense(3)),
+        out=jd.nn.dense(1),
+    )
+    x, y = jax.random.normal(jax.random.key(0), (5, 2)), jnp.zeros((5, 1))
+    params, state = model.init(jax.random.key(1), x)
+    plain = jd.train.supervised(model, jd.losses.mse)
+    activity = jd.regularizers.activity(jd.regularizers.l1(0.1), where=["hidden1", "*/hidden2"])
+    found = jax.jit(jd.train.supervised(model, jd.losses.mse, activity=activity))(params, state, (x, y))[
+        0
+    ]
+    h1 = jax.nn.relu(x @ params["hidden1"]["kernel"] + params["hidden1"]["bias"])
+    p = params["inner"]["hidden2"]
+    h2 = h1 @ p["kernel"] + p["bias"]
+    expected = plain(params, state, (x, y))[0] + 0.1 * (jnp.abs(h1).sum() + jnp.abs(h2).sum()) / 5
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    missing = jd.regularizers.activity(jd.regularizers.l1(0.1), where="hiden*")
+    with pytest.raises(ValueError, match=r"where='hiden.*' matches no leaf"):
+        jd.train.supervised(model, jd.losses.mse, activity=missing)(params, state, (x, y))
+
+
+def test_the_activity_of_one_layer_among_others_with_several_outputs():
+    model = jd.nn.serial(
+        a=jd.nn.parallel(p=jd.nn.lambda_(lambda x: x), q=jd.nn.lambda_(lambda x: x)),
+        b=jd.nn.lambda_(lambda d: 10 * d["p"]),
+        c=jd.nn.lambda_(lambda x: 10 * x),
+        e=jd.nn.lambda_(lambda x: x[:, :1]),
+    )
+    batch = (jnp.ones((2, 1)), jnp.zeros((2, 1)))
+    for where, expected in (("b", 10.0), ("c", 100.0), ("e", 100.0), ("a", 2.0), ("a/q", 1.0)):
+        activity = jd.regularizers.activity(jd.regularizers.l1(1.0), where=where)
+        objective = jd.train.supervised(model, lambda o, y: jnp.zeros(2), activity=activity)
+        assert float(objective({}, {}, batch)[0]) == expected
+
+
+def test_metrics_do_not_take_what_is_not_a_number_for_right():
+    nan = jnp.full((2, 5), jnp.nan)
+    assert jd.metrics.top_k_accuracy(nan, jnp.array([1, 2]), k=1).sum() == 0
+    assert jd.metrics.accuracy(nan, jnp.array([0, 0])).sum() == 0
+    outside = jax.jit(functools.partial(jd.metrics.top_k_accuracy, k=1))
+    assert outside(jnp.arange(10.0).reshape(2, 5), jnp.array([9, -1])).sum() == 0

@@ -550,7 +550,7 @@ X, Y = problem()
         ({"metrics": [jd.metrics.accuracy]}, "metrics must be a dict of functions by name"),
         ({"model": jd.nn.dense(1), "data": (X, Y[:, None])}, "at least 2 classes"),
         ({"penalty": 1e-4}, "penalty must be a function"),
-        ({"data": X}, r"data must be a pair \(x, y\), got ndarray"),
+        ({"data": X}, r"data must be a pair \(x, y\) or .*, got ndarray"),
         ({"data": ([[1.0]], [0])}, r"must be an array with a row per example"),
         ({"data": (np.array([["a"]] * 70), Y)}, "must hold numbers"),
         ({"state": {}}, "state= is given without the params="),

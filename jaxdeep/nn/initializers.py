@@ -4,41 +4,85 @@ Variance 1 / fan_avg is Glorot's, 2 / fan_in is He's, 1 / fan_in is LeCun's; ``*
 normal distribution truncated at two standard deviations (with the standard deviation corrected for
 it) and ``*_uniform`` is uniform on ±√(3 · variance). Keras' are the same; PyTorch's ``xavier_normal_``
 and ``kaiming_normal_`` are not truncated.
+
+`variance_scaling` is the general form: ``variance_scaling(2, "fan_avg", "uniform")`` is He's for the
+mean of both fans. `zeros` and `ones` are initialisers; `constant(value)`, `normal(stddev)`,
+`uniform(scale)` (on [0, scale), JAX' one-sided form: Keras' is ±0.05), `truncated_normal(stddev)` (cut
+at two standard deviations and not corrected, as Keras'), `orthogonal(scale)` and `identity(gain)` make
+one.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 from jax.nn import initializers as _jax
 
+from jaxdeep import _checks
+
+zeros = _jax.zeros
+ones = _jax.ones
+constant = _jax.constant
+normal = _jax.normal
+uniform = _jax.uniform
+truncated_normal = _jax.truncated_normal
+variance_scaling = _jax.variance_scaling
+orthogonal = _jax.orthogonal
 glorot_normal = _jax.glorot_normal
 glorot_uniform = _jax.glorot_uniform
 he_normal = _jax.he_normal
 he_uniform = _jax.he_uniform
 lecun_normal = _jax.lecun_normal
 lecun_uniform = _jax.lecun_uniform
-zeros = _jax.zeros
-ones = _jax.ones
 
 Initializer = Callable[..., Any]
 
-_HE = {"relu", "leaky_relu", "elu", "gelu", "silu", "swish", "mish"}
+_HE = {"relu", "leaky_relu", "elu", "gelu", "silu", "swish", "mish", "prelu", "rrelu"}
 _LECUN = {"selu"}
+
+
+def identity(gain: float = 1.0) -> Initializer:
+    """An initialiser of matrices: `gain` on the diagonal, 0 elsewhere.
+
+    Args:
+      gain: the value on the diagonal.
+
+    Raises:
+      ValueError: from the initialiser, a shape of other than two axes.
+
+    Source: Keras' `Identity`.
+
+    >>> import jax
+    >>> identity(2.0)(jax.random.key(0), (2, 3)).tolist()
+    [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]]
+    """
+    _checks.check_scalar("gain", gain, "(-inf, inf)")
+
+    def init(key: Any, shape: tuple[int, ...], dtype: Any = None, out_sharding: Any = None) -> Any:
+        if len(shape) != 2:
+            raise ValueError(f"identity makes matrices, got shape {tuple(shape)}")
+        return gain * jnp.eye(*shape, dtype=jnp.result_type(float) if dtype is None else dtype)
+
+    return init
 
 
 def initializer_for(activation: Callable[[Any], Any] | None) -> Initializer:
     """The initialiser that suits an activation: Glorot, He or LeCun.
 
-    =============================================  =================
-    activation                                     initialiser
-    =============================================  =================
-    none, tanh, sigmoid, softmax, anything else    `glorot_uniform`
-    relu, leaky_relu, elu, gelu, silu/swish, mish  `he_normal`
-    selu                                           `lecun_normal`
-    =============================================  =================
+    ============================================================  =================
+    activation                                                    initialiser
+    ============================================================  =================
+    none, tanh, sigmoid, softmax, anything else                   `glorot_uniform`
+    relu, leaky_relu, prelu, rrelu, elu, gelu, silu/swish, mish   `he_normal`
+    selu                                                          `lecun_normal`
+    ============================================================  =================
 
     Args:
-      activation: the function, known by its ``__name__``, or None.
+      activation: the function, known by its ``__name__`` (also inside `functools.partial`), or None.
+
+    Raises:
+      TypeError: not a function (a name such as ``"relu"`` is not).
 
     Source: Géron, "Hands-On Machine Learning", chapter 11, table of initialisations; Glorot & Bengio
     (2010), He et al. (arXiv:1502.01852), Klambauer et al. (arXiv:1706.02515).
@@ -48,6 +92,10 @@ def initializer_for(activation: Callable[[Any], Any] | None) -> Initializer:
     >>> round(float(kernel.var()) * 1000, 1)  # 2 / fan_in
     2.0
     """
+    if activation is not None and not callable(activation):
+        raise TypeError(f"activation must be a function such as jax.nn.relu, got {activation!r}")
+    while isinstance(activation, functools.partial):
+        activation = activation.func
     name = getattr(activation, "__name__", "")
     if name in _HE:
         return he_normal()

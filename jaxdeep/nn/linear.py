@@ -16,6 +16,11 @@ from jaxdeep.tree import shapes
 def flatten() -> Model:
     """Every example as one row: ``(batch, …) -> (batch, product of the rest)``.
 
+    Raises:
+      ValueError: a scalar.
+
+    Source: Keras' `Flatten`.
+
     >>> import jax.numpy as jnp
     >>> flatten().apply({}, {}, jnp.ones((2, 28, 28)))[0].shape
     (2, 784)
@@ -27,6 +32,97 @@ def flatten() -> Model:
         return jnp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
 
     return stateless(rows, "flatten")
+
+
+def reshape(*sizes: int) -> Model:
+    """Every example in another shape: ``(batch, …) -> (batch, *sizes)``.
+
+    Args:
+      sizes: of the axes after the batch; one may be −1.
+
+    Raises:
+      ValueError: more than one −1; sizes that do not fit the input.
+
+    Source: Keras' `Reshape`.
+
+    >>> import jax.numpy as jnp
+    >>> reshape(28, -1, 1).apply({}, {}, jnp.ones((2, 784)))[0].shape
+    (2, 28, 28, 1)
+    """
+    for size in sizes:
+        _checks.check_count("sizes", size, low=-1)
+    if sizes.count(-1) > 1:
+        raise ValueError(f"one size may be -1, got {sizes}")
+
+    def rows(x: Any) -> Any:
+        size, known = math.prod(jnp.shape(x)[1:]), math.prod(s for s in sizes if s != -1)
+        full = tuple(size // max(known, 1) if s == -1 else s for s in sizes)
+        if math.prod(full) != size:
+            raise ValueError(f"reshape to {sizes} does not fit examples of shape {jnp.shape(x)[1:]}")
+        return jnp.reshape(x, (jnp.shape(x)[0], *full))
+
+    return stateless(rows, "reshape", sizes=sizes)
+
+
+def embedding(size: int, features: int, *, init: initializers.Initializer | None = None) -> Model:
+    """A vector for every whole number below `size`: ``y = table[x]``.
+
+    Integers of shape ``(…)`` become ``(…, features)``; parameter `table` is ``(size, features)``.
+
+    Args:
+      size: how many there are.
+      features: length of a vector.
+      init: ``(key, shape, dtype) -> array``; normal with standard deviation 0.05 (Keras: uniform on
+        ±0.05, flax: LeCun's for `features`).
+
+    Raises:
+      ValueError: numbers outside ``[0, size)``, as far as their values are known (not traced; traced,
+        they give NaN).
+      TypeError: inputs that are not integers.
+
+    Source: semantics of `flax.linen.Embed`.
+
+    >>> import jax, jax.numpy as jnp
+    >>> layer = embedding(10, 3)
+    >>> params, state = layer.init(jax.random.key(0), jnp.zeros(1, int))
+    >>> layer.apply(params, state, jnp.array([[1, 2]]))[0].shape
+    (1, 2, 3)
+    """
+    _checks.check_count("size", size)
+    _checks.check_count("features", features)
+    _checks.check_functions(init=init)
+    make = initializers.normal(0.05) if init is None else init
+
+    def init_table(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        _checks.check_key(key)
+        check_integers(shapes(x).dtype)
+        return {"table": make(key, (size, features), jnp.result_type(float))}, {}
+
+    def check_integers(dtype: Any) -> None:
+        if not jnp.issubdtype(dtype, jnp.integer):
+            raise TypeError(f"embedding needs integers, got an input of {dtype}")
+
+    def apply(
+        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
+    ) -> tuple[Any, Any]:
+        table = need(params, "table")
+        check_integers(jnp.result_type(x))
+        if not isinstance(x, jax.core.Tracer) and jnp.size(x):
+            low, high = int(jnp.min(x)), int(jnp.max(x))
+            if low < 0 or high >= table.shape[0]:
+                raise ValueError(
+                    f"embedding has {table.shape[0]} vectors, got numbers from {low} to {high}"
+                )
+        x = jnp.where(jnp.asarray(x) < 0, table.shape[0], x)  # not counted from the end
+        return jnp.take(table, x, axis=0, mode="fill", fill_value=jnp.nan), state
+
+    return Model(
+        init_table,
+        apply,
+        "embedding",
+        {"size": size, "features": features} | chosen(init=(init, None)),
+        stochastic=False,
+    )
 
 
 def dense(
@@ -54,6 +150,8 @@ def dense(
       ValueError: `units` below 1; an input whose last axis is not the one it was initialised for.
       TypeError: `activation` or an initialiser that is not callable.
 
+    Source: semantics of `flax.linen.Dense` and Keras' `Dense`.
+
     >>> import jax, jax.numpy as jnp
     >>> layer = dense(3, activation=jax.nn.relu)
     >>> params, state = layer.init(jax.random.key(0), jnp.ones((1, 4)))
@@ -63,13 +161,8 @@ def dense(
     (2, 3)
     """
     _checks.check_count("units", units)
-    for name, function in (
-        ("activation", activation),
-        ("kernel_init", kernel_init),
-        ("bias_init", bias_init),
-    ):
-        if function is not None and not callable(function):
-            raise TypeError(f"{name} must be a function, got {function!r}")
+    _checks.check_functions(activation=activation, kernel_init=kernel_init, bias_init=bias_init)
+    _checks.check_flag("use_bias", use_bias)
     make_kernel = initializers.initializer_for(activation) if kernel_init is None else kernel_init
 
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -86,7 +179,7 @@ def dense(
         return params, {}
 
     def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None
+        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
     ) -> tuple[Any, Any]:
         kernel = need(params, "kernel")
         if jnp.ndim(x) < 1 or jnp.shape(x)[-1] != kernel.shape[0]:

@@ -22,7 +22,15 @@ class Apply(Protocol):
     """``apply(params, state, x, *, train=False, key=None) -> (y, state)``."""
 
     def __call__(
-        self, params: Any, state: Any, x: Any, /, *, train: bool = False, key: Any = None
+        self,
+        params: Any,
+        state: Any,
+        x: Any,
+        /,
+        *,
+        train: bool = False,
+        key: Any = None,
+        mask: Any = None,
     ) -> tuple[Any, Any]:
         """Run the model."""
 
@@ -37,6 +45,8 @@ class Model:
     * ``y, state = model.apply(params, state, x, train=False, key=None)`` runs it. The two switches
       are independent: ``train=True`` uses and updates batch statistics; a `key` switches randomness
       on. Both is training, neither is inference, and a key without `train` is one MC dropout sample.
+      ``mask=`` (booleans of shape ``(batch,)``, or more leading axes) names the rows that batch
+      statistics are taken of; it is handed on only where it is given.
 
     Any pair of functions of these forms is a model: ``Model(init, apply)``. The other fields let
     tools look inside:
@@ -48,6 +58,7 @@ class Model:
       combine: for a combinator, the function from named layers to the model, so that a model can be
         made again with layers replaced.
       stochastic: whether a key makes a difference; if not, none is derived for it.
+      loops: whether its layers run inside a compiled loop, where their outputs cannot be taken out.
 
     >>> double = Model(lambda key, x: ({}, {}), lambda params, state, x, **_: (2 * x, state))
     >>> double.apply({}, {}, 21)
@@ -61,6 +72,27 @@ class Model:
     layers: Mapping[str, "Model"] = dataclasses.field(default_factory=dict)
     combine: Callable[[Mapping[str, "Model"]], "Model"] | None = None
     stochastic: bool = True
+    loops: bool = False
+
+    def watch(self, outputs: dict[str, Any], path: str = "") -> "Model":
+        """The same model, which puts the output of every layer into `outputs`, by path, when applied.
+
+        The model itself is at ``""``. What happens inside a loop (`repeat`) is seen as one layer.
+        """
+        inner = self
+        if self.combine is not None and not self.loops:
+            inner = self.combine(
+                {n: layer.watch(outputs, f"{path}/{n}".strip("/")) for n, layer in self.layers.items()}
+            )
+
+        def apply(
+            params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
+        ) -> tuple[Any, Any]:
+            y, state = inner.apply(params, state, x, **switches(train, key, mask))
+            outputs[path] = y
+            return y, state
+
+        return dataclasses.replace(inner, init=self.init, apply=apply)
 
     def __repr__(self) -> str:
         if not self.layers:
@@ -84,11 +116,16 @@ def stateless(function: Callable[[Any], Any], kind: str, /, **config: Any) -> Mo
         return {}, {}
 
     def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None
+        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
     ) -> tuple[Any, Any]:
         return function(x), state
 
     return Model(init, apply, kind, config, stochastic=False)
+
+
+def switches(train: bool, key: Any, mask: Any) -> dict[str, Any]:
+    """Keyword arguments for the `apply` of a layer inside; not every model knows a mask."""
+    return {"train": train, "key": key} | ({} if mask is None else {"mask": mask})
 
 
 def need(tree: Mapping[str, Any], name: str) -> Any:

@@ -1,5 +1,6 @@
-"""Batch normalisation."""
+"""Batch normalisation, and its statistics over a data set."""
 
+import math
 import operator
 from typing import Any
 
@@ -10,6 +11,8 @@ from jaxdeep import _checks
 from jaxdeep.nn.model import Model, chosen, float_dtype, need
 from jaxdeep.tree import shapes
 
+PyTree = Any
+
 
 def batch_norm(
     *,
@@ -18,6 +21,9 @@ def batch_norm(
     axis: int | tuple[int, ...] = -1,
     use_scale: bool = True,
     use_bias: bool = True,
+    unbiased_running_var: bool = False,
+    use_fast_variance: bool = False,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> Model:
     """Batch normalisation: ``y = scale · (x − mean) / √(var + epsilon) + bias``.
 
@@ -37,6 +43,16 @@ def batch_norm(
       axis: the axis, or axes, kept: features in the last axis by default; ``(1, 2)`` normalises
         each pixel of an NHWC image on its own.
       use_scale, use_bias: False leaves the parameter out.
+      unbiased_running_var: let the running variance be that of a sample, n / (n − 1) times larger, as
+        PyTorch's; the batch is normalised by the biased one in either case.
+      use_fast_variance: ``E[x²] − E[x]²`` in one pass, flax' default.
+      axis_name: names of mapped axes (of `jax.vmap`, `jax.shard_map`) over which statistics are taken
+        too, so that devices normalise by the whole batch. (Under `jax.jit` with sharded arrays they do
+        anyway.)
+
+    With ``mask=`` (booleans of shape ``(batch,)``, or more leading axes) rows that are False do not
+    count in the statistics; they are normalised like the others. If none counts, the running statistics
+    stay.
 
     Raises:
       ValueError: a momentum or epsilon out of range; an `axis` the input lacks or named twice; with
@@ -54,6 +70,13 @@ def batch_norm(
     """
     _checks.check_scalar("momentum", momentum, "[0, 1)")
     _checks.check_scalar("epsilon", epsilon, "[0, inf)")
+    for name, flag in (
+        ("use_scale", use_scale),
+        ("use_bias", use_bias),
+        ("unbiased_running_var", unbiased_running_var),
+        ("use_fast_variance", use_fast_variance),
+    ):
+        _checks.check_flag(name, flag)
     try:
         kept = tuple(operator.index(a) for a in (axis if isinstance(axis, (tuple, list)) else (axis,)))
     except TypeError:
@@ -64,6 +87,9 @@ def batch_norm(
             raise ValueError(f"axis must name different axes of the input, which has {ndim}; got {axis}")
         keep = sorted(a % ndim for a in kept)
         return keep, tuple(a for a in range(ndim) if a not in keep)
+
+    def moved(old: Any, new: Any) -> Any:
+        return new if momentum == 0 else momentum * old + (1 - momentum) * new  # 0 · ∞ is NaN
 
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         x = shapes(x)
@@ -79,7 +105,7 @@ def batch_norm(
         return params, {"mean": jnp.zeros(shape, wide), "var": jnp.ones(shape, wide)}
 
     def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None
+        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
     ) -> tuple[Any, Any]:
         x = jnp.asarray(x)
         keep, reduced = axes(x.ndim)
@@ -96,11 +122,13 @@ def batch_norm(
                 raise ValueError(
                     f"batch_norm has no rows to take statistics of: an input of shape {x.shape}"
                 )
-            mean = jnp.mean(wide, reduced)
-            var = jnp.mean(jnp.square(wide - jnp.expand_dims(mean, reduced)), reduced)
+            mean, var, n = _statistics(
+                wide, reduced, _weights(mask, x.shape), axis_name, use_fast_variance
+            )
+            running = var * n / jnp.maximum(n - 1, 1) if unbiased_running_var else var
             state = {
-                name: (momentum * state[name] + (1 - momentum) * batch).astype(state[name].dtype)
-                for name, batch in (("mean", mean), ("var", var))
+                name: jnp.where(n > 0, moved(state[name], batch), state[name]).astype(state[name].dtype)
+                for name, batch in (("mean", mean), ("var", running))
             }
         factor = jax.lax.rsqrt(var + epsilon)
         if use_scale:
@@ -116,5 +144,170 @@ def batch_norm(
         axis=(axis, -1),
         use_scale=(use_scale, True),
         use_bias=(use_bias, True),
+        unbiased_running_var=(unbiased_running_var, False),
+        use_fast_variance=(use_fast_variance, False),
+        axis_name=(axis_name, None),
     )
     return Model(init, apply, "batch_norm", config, stochastic=False)
+
+
+def _weights(mask: Any, shape: tuple[int, ...]) -> Any:
+    """1 for what counts, 0 for what does not; None if all does."""
+    if mask is None:
+        return None
+    if jnp.shape(mask) != shape[: jnp.ndim(mask)] or jnp.ndim(mask) < 1:
+        raise ValueError(
+            f"mask must have the leading axes of an input of shape {shape}, got shape {jnp.shape(mask)}"
+        )
+    if jnp.result_type(mask) != jnp.bool_:
+        raise TypeError(f"mask must be booleans, got {jnp.result_type(mask)}")
+    return jnp.reshape(mask, jnp.shape(mask) + (1,) * (len(shape) - jnp.ndim(mask)))
+
+
+def _statistics(
+    x: Any, reduced: tuple[int, ...], weights: Any, axis_name: Any, fast: bool
+) -> tuple[Any, Any, Any]:
+    """Mean, biased variance and number of what counts, over `reduced` and over devices."""
+
+    def total(values: Any) -> Any:
+        summed = jnp.sum(values, reduced)
+        return summed if axis_name is None else jax.lax.psum(summed, axis_name)
+
+    if weights is None:
+        n = jnp.asarray(math.prod(x.shape[a] for a in reduced), x.dtype)
+        n = n if axis_name is None else jax.lax.psum(n, axis_name)
+        counted = x
+    else:
+        weights = jnp.broadcast_to(weights, x.shape).astype(x.dtype)
+        n = total(weights)
+        counted = jnp.where(weights > 0, x, 0)  # what does not count may be NaN
+    at_least_one = jnp.maximum(n, 1)
+    mean = total(counted) / at_least_one
+    if fast:
+        var = jnp.maximum(total(counted**2) / at_least_one - mean**2, 0)
+    else:
+        off = x - jnp.expand_dims(mean, reduced)
+        off = off if weights is None else jnp.where(weights > 0, off, 0)
+        var = total(off**2) / at_least_one
+    return mean, var, n
+
+
+def recompute_batch_norm(
+    model: Model, params: PyTree, state: PyTree, x: Any, *, batch_size: int = 1024
+) -> PyTree:
+    """The state with the exact statistics of a data set in place of the moving averages.
+
+    The data runs through the model in batches with ``train=True``, and means and variances of all rows
+    are put together from those of the batches, whatever their sizes: ``mean = Σ nᵢ meanᵢ / n``,
+    ``var = Σ nᵢ (varᵢ + (meanᵢ − mean)²) / n`` (biased). For the first batch norm they are those of the
+    data as a whole; the inputs of later ones are normalised batch by batch on the way, so large batches
+    are best. No randomness, no change of parameters. Compile it with `jax.jit`.
+
+    Args:
+      model: a `Model` with at least one `batch_norm`, at any depth.
+      params, state: its parameters and state.
+      x: inputs, a pytree of arrays with a row per example.
+      batch_size: rows at a time; the last batch may be smaller.
+
+    Returns:
+      A state like `state`, with the other entries as they were.
+
+    Raises:
+      ValueError: no batch norm in the model; no rows.
+
+    Source: Ioffe & Szegedy (arXiv:1502.03167), algorithm 2; Wu & Johnson, "Rethinking 'Batch' in
+    BatchNorm" (arXiv:2105.07576), section 3.
+
+    >>> import jaxdeep as jd
+    >>> model = jd.nn.batch_norm()
+    >>> x = jnp.arange(10.0)[:, None]
+    >>> params, state = model.init(jax.random.key(0), x)
+    >>> state = recompute_batch_norm(model, params, state, x, batch_size=4)
+    >>> float(state["mean"][0]), float(state["var"][0])
+    (4.5, 8.25)
+    """
+    _checks.check_count("batch_size", batch_size)
+    immediate = _without_memory(model)
+    if immediate is model:
+        raise ValueError("recompute_batch_norm: the model has no batch_norm")
+    rows = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(x)}
+    if len(rows) != 1 or not min(rows):
+        raise ValueError(
+            f"x must have the same number of rows everywhere, at least 1; got {sorted(rows)}"
+        )
+    (n,) = rows
+
+    def of_batch(batch: Any) -> PyTree:
+        return immediate.apply(params, state, batch, train=True)[1]
+
+    full, rest = divmod(n, batch_size)
+    norms = _statistics_of(model, state)
+    found = None
+    if full:
+        head = jax.tree.map(
+            lambda a: jnp.reshape(a[: full * batch_size], (full, batch_size, *a.shape[1:])), x
+        )
+        each = jax.lax.map(of_batch, head)
+        found = jax.tree.map(lambda norm, s: _pool(s) if norm else s, norms, each, is_leaf=_is_flag)
+    if rest:
+        last = of_batch(jax.tree.map(lambda a: a[full * batch_size :], x))
+        found = (
+            last
+            if found is None
+            else jax.tree.map(
+                lambda norm, a, b: _merge(a, b, rest / n) if norm else a,
+                norms,
+                found,
+                last,
+                is_leaf=_is_flag,
+            )
+        )
+
+    def choose(norm: bool, old: Any, new: Any) -> Any:
+        return {name: new[name].astype(old[name].dtype) for name in old} if norm else old
+
+    return jax.tree.map(choose, norms, state, found, is_leaf=_is_flag)
+
+
+def _is_flag(node: Any) -> bool:
+    return isinstance(node, bool)
+
+
+def _statistics_of(model: Model, state: PyTree) -> PyTree:
+    """Like the state, with True in place of the statistics of each batch norm and False elsewhere."""
+    if model.kind == "batch_norm":
+        return True
+    if model.combine is None:
+        return False
+    if model.kind == "shared" or model.config.get("shared"):
+        raise ValueError(
+            f"recompute_batch_norm: a batch norm inside {model.kind} is used more than once, each time "
+            "with other statistics"
+        )
+    if list(model.layers) == [""]:
+        return _statistics_of(model.layers[""], state)
+    return {name: _statistics_of(model.layers[name], own) for name, own in state.items()}
+
+
+def _without_memory(model: Model) -> Model:
+    """The model with batch norms whose running statistics are those of the last batch."""
+    if model.kind == "batch_norm":
+        return batch_norm(**{**model.config, "momentum": 0.0, "unbiased_running_var": False})
+    if model.combine is None:
+        return model
+    layers = {name: _without_memory(layer) for name, layer in model.layers.items()}
+    changed = any(layers[name] is not layer for name, layer in model.layers.items())
+    return model.combine(layers) if changed else model
+
+
+def _pool(each: PyTree) -> PyTree:
+    """Statistics of all from those of equally large batches, along the first axis."""
+    mean = each["mean"].mean(0)
+    return {"mean": mean, "var": (each["var"] + (each["mean"] - mean) ** 2).mean(0)}
+
+
+def _merge(a: PyTree, b: PyTree, share: float) -> PyTree:
+    """With a last batch that is a `share` of all rows."""
+    off = b["mean"] - a["mean"]
+    var = (1 - share) * a["var"] + share * b["var"] + share * (1 - share) * off**2
+    return {"mean": a["mean"] + share * off, "var": var}

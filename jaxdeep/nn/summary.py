@@ -22,6 +22,8 @@ def summary(model: Model, x: Any) -> str:
       model: any `Model`; combinators are shown layer by layer.
       x: an example input, or its `jax.ShapeDtypeStruct`.
 
+    Source: Keras' ``Model.summary``.
+
     >>> import jax, jax.numpy as jnp, jaxdeep as jd
     >>> model = jd.nn.serial(hidden=jd.nn.dense(3), bn=jd.nn.batch_norm())
     >>> print(summary(model, jax.ShapeDtypeStruct((1, 2), jnp.float32)))
@@ -42,15 +44,22 @@ def summary(model: Model, x: Any) -> str:
     shape = shapes(x)
     params, state = jax.eval_shape(lambda key: model.init(key, shape), key)
     outputs: dict[str, Any] = {}
-    jax.eval_shape(_recording(model, "", outputs).apply, params, state, shape)
+
+    def run(params: PyTree, state: PyTree, x: Any) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        model.watch(found).apply(params, state, x)
+        return found
+
+    outputs = jax.eval_shape(run, params, state, shape)
 
     table = rich.table.Table(box=rich.box.HEAVY_HEAD)
     for name in ("layer", "kind", "output"):
         table.add_column(name, overflow="fold")
     for name in ("trainable", "non-trainable", "bytes"):
         table.add_column(name, justify="right")
-    for path, layer in _leaf_layers(model, ""):
-        table.add_row(path, layer.kind, *_row(outputs[path], _at(params, path), _at(state, path)))
+    for path, kind, own_params, own_state in _rows(model, "", params, state):
+        if path:
+            table.add_row(path, kind, *_row(outputs.get(path), own_params, own_state))
     table.add_section()
     table.add_row("total", model.kind, *_row(outputs[""], params, state))
 
@@ -62,38 +71,24 @@ def summary(model: Model, x: Any) -> str:
     return capture.get().rstrip("\n")
 
 
-def _recording(model: Model, path: str, outputs: dict[str, Any]) -> Model:
-    """The same model, which notes the output shape of every layer in `outputs` when traced."""
-    inner = model
-    if model.combine is not None:
-        inner = model.combine(
-            {n: _recording(layer, _join(path, n), outputs) for n, layer in model.layers.items()}
-        )
-
-    def apply(params: Any, state: Any, x: Any, **switches: Any) -> tuple[Any, Any]:
-        y, state = inner.apply(params, state, x, **switches)
-        outputs[path] = shapes(y)
-        return y, state
-
-    return Model(model.init, apply, model.kind)
-
-
-def _leaf_layers(model: Model, path: str) -> Iterator[tuple[str, Model]]:
+def _rows(model: Model, path: str, params: PyTree, state: PyTree) -> Iterator[tuple[str, str, Any, Any]]:
+    """Path, kind, parameters and state of what the table lists: layers, or a module's own parts."""
+    if model.combine is None or not model.layers:
+        parts = [name for name in {**params, **state} if isinstance(params.get(name), Mapping)]
+        if not path and parts:  # an adapted module: its parts by name
+            for name in parts:
+                collections = {c: state[c][name] for c in state if name in state[c]}  # Linen's
+                yield name, "", params[name], state.get(name, collections)
+            return
+        yield path, model.kind, params, state
+        return
     for name, layer in model.layers.items():
-        if layer.combine is not None and layer.layers:
-            yield from _leaf_layers(layer, _join(path, name))
+        inside = (tree.get(name, {}) if name else tree for tree in (params, state))
+        below = f"{path}/{name}".strip("/")
+        if model.loops and not layer.layers:
+            yield below, f"{layer.kind} × {model.config['times']}", *inside
         else:
-            yield _join(path, name), layer
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}/{name}" if path else name
-
-
-def _at(tree: Mapping[str, Any], path: str) -> PyTree:
-    for name in path.split("/"):
-        tree = tree.get(name, {})
-    return tree
+            yield from _rows(layer, below, *inside)
 
 
 def _row(output: Any, params: PyTree, state: PyTree) -> list[str]:

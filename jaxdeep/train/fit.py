@@ -71,8 +71,8 @@ def fit(
 
     Args:
       model: a `jaxdeep.nn.Model`.
-      data: arrays with a row per example: ``(x, y)`` with `loss`, any pytree with `objective`. NumPy
-        arrays are moved to the device once.
+      data: arrays with a row per example: ``(x, y)`` or ``(x, y, weights)`` with `loss`, any pytree with
+        `objective`. NumPy arrays are moved to the device once.
       optimizer: any optax transformation, jaxdeep's included.
       key: random key of initialisation, shuffling and dropout; there is no default.
       loss: ``(outputs, y) -> losses`` per example, as in `jaxdeep.losses`.
@@ -192,15 +192,15 @@ def _check(
 
 
 def _check_pair(data: PyTree, name: str) -> None:
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise TypeError(f"{name} must be a pair (x, y), got {type(data).__name__}")
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        raise TypeError(f"{name} must be a pair (x, y) or (x, y, weights), got {type(data).__name__}")
 
 
 def _rehearse(objective: Objective, ts: TrainState, data: PyTree, name: str) -> None:
     """Trace the objective on the shapes of x and the values of y, so that both can be refused."""
-    x, y = data
+    x, *rest = data
     try:
-        out = jax.eval_shape(lambda p, s, x: objective(p, s, (x, y)), ts.params, ts.state, shapes(x))
+        out = jax.eval_shape(lambda p, s, x: objective(p, s, (x, *rest)), ts.params, ts.state, shapes(x))
     except (ValueError, TypeError) as error:
         error.add_note(f"(found in {name}, before anything was compiled)")
         raise

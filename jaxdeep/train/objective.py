@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import jax.numpy as jnp
 
+from jaxdeep.metrics import Metric, Tally
+
 PyTree = Any
 PerExample = Callable[[Any, Any], Any]
 
@@ -34,16 +36,25 @@ def supervised(
     model: Any,
     loss: PerExample,
     *,
-    metrics: Mapping[str, PerExample] | None = None,
+    metrics: Mapping[str, PerExample | Metric] | None = None,
     penalty: Callable[[PyTree], Any] | None = None,
+    activity: Callable[[Mapping[str, Any]], Any] | None = None,
 ) -> Objective:
     """The objective of supervised learning: ``mean(loss(model(x), y)) + penalty(params)``.
 
+    Batches are pairs ``(x, y)``, or triples ``(x, y, weights)`` with a weight for every example: the
+    loss is then ``Σ w loss / n``, as Keras' (weights of mean 1 keep its size). Metrics that are
+    functions are means of examples without weights; streaming ones (``metrics.mean(f)``) count them.
+
     Args:
-      model: a `jaxdeep.nn.Model`; its batches are pairs ``(x, y)``.
+      model: a `jaxdeep.nn.Model`.
       loss: ``(outputs, y) -> losses``, one per example, as in `jaxdeep.losses`; any shape is averaged.
-      metrics: further functions of the same form by name; their means are reported.
-      penalty: ``params -> scalar`` added to the loss, in training and in evaluation.
+      metrics: further functions of the same form by name, whose means are reported, or streaming ones
+        (`jaxdeep.metrics.Metric`), reported as a `jaxdeep.metrics.Tally`.
+      penalty: ``params -> scalar`` added to the loss, in training and in evaluation
+        (`jaxdeep.regularizers`).
+      activity: ``outputs of layers by path -> scalar`` added likewise
+        (`jaxdeep.regularizers.activity`).
 
     Raises:
       TypeError: a loss, metric or penalty that is not a function.
@@ -65,29 +76,37 @@ def supervised(
         "loss": loss,
         **{f"metrics[{n!r}]": f for n, f in metrics.items()},
     }.items():
-        if not callable(function):
+        if not callable(function) and not (name != "loss" and isinstance(function, Metric)):
             raise TypeError(f"{name} must be a function (outputs, y) -> values, got {function!r}")
-    if penalty is not None and not callable(penalty):
-        raise TypeError(f"penalty must be a function of the parameters, got {penalty!r}")
+    for name, term in (("penalty", penalty), ("activity", activity)):
+        if term is not None and not callable(term):
+            raise TypeError(f"{name} must be a function, got {term!r}")
     check_metric_names(metrics)
 
     def objective(
         params: PyTree, state: PyTree, batch: PyTree, /, *, key: Any = None, train: bool = False
     ) -> tuple[Any, tuple[PyTree, dict[str, Any]]]:
-        x, y = batch
-        outputs, state = model.apply(params, state, x, train=train, key=key)
-        value = _mean("loss", loss(outputs, y), outputs, y)
+        x, y, weights = batch if len(batch) == 3 else (*batch, None)
+        inside: dict[str, Any] = {}
+        watched = model if activity is None else model.watch(inside)
+        outputs, state = watched.apply(params, state, x, train=train, key=key)
+        value = _mean("loss", loss(outputs, y), outputs, y, weights)
         if penalty is not None:
             value = value + penalty(params)
-        return value, (
-            state,
-            {name: _mean(name, f(outputs, y), outputs, y) for name, f in metrics.items()},
-        )
+        if activity is not None:
+            value = value + activity({path: out for path, out in inside.items() if path})
+
+        def report(name: str, metric: Any) -> Any:
+            if isinstance(metric, Metric):
+                return Tally(metric.update(metric.init(), outputs, y, weights), metric)
+            return _mean(name, metric(outputs, y), outputs, y, None)
+
+        return value, (state, {name: report(name, metric) for name, metric in metrics.items()})
 
     return objective
 
 
-def _mean(name: str, values: Any, outputs: Any, y: Any) -> Any:
+def _mean(name: str, values: Any, outputs: Any, y: Any, weights: Any) -> Any:
     """The mean in at least float32; refuses values that broadcasting has blown up."""
     values = jnp.asarray(values)
     if hasattr(outputs, "shape") and values.shape != outputs.shape[: values.ndim]:
@@ -96,6 +115,14 @@ def _mean(name: str, values: Any, outputs: Any, y: Any) -> Any:
             f"shape {jnp.shape(y)}: one value an example was due; give y the shape of the outputs"
         )
     wide = jnp.promote_types(values.dtype, jnp.float32)
+    if weights is not None:
+        if jnp.shape(weights) != values.shape[: jnp.ndim(weights)]:
+            raise ValueError(
+                f"weights must be one for each example, got shape {jnp.shape(weights)} for {name} of "
+                f"shape {values.shape}"
+            )
+        trailing = (1,) * (values.ndim - jnp.ndim(weights))
+        values = values * jnp.reshape(jnp.asarray(weights, wide), jnp.shape(weights) + trailing)
     return jnp.mean(values, dtype=wide)
 
 

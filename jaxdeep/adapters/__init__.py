@@ -1,0 +1,4 @@
+"""Models of other libraries as `jaxdeep.nn.Model`."""
+
+from jaxdeep.adapters.linen import from_linen as from_linen
+from jaxdeep.adapters.nnx import from_nnx as from_nnx

@@ -1,0 +1,135 @@
+"""Activations as layers: of any function, or with a slope that is learned or random."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdeep import _checks
+from jaxdeep.nn import activations
+from jaxdeep.nn.model import Model, chosen, float_dtype, need, stateless
+from jaxdeep.tree import shapes
+
+
+def activation(function: Callable[[Any], Any]) -> Model:
+    """Apply a function elementwise: ``y = function(x)``.
+
+    Args:
+      function: any function of one array; see `jaxdeep.nn.activations` and `jax.nn`.
+
+    Raises:
+      TypeError: `function` is not callable (a name such as ``"relu"`` is not).
+
+    Source: Keras' `Activation`.
+
+    >>> import jax, jax.numpy as jnp
+    >>> y, _ = activation(jax.nn.relu).apply({}, {}, jnp.array([-1.0, 2.0]))
+    >>> y.tolist()
+    [0.0, 2.0]
+    """
+    if not callable(function):
+        raise TypeError(f"activation must be a function such as jax.nn.relu, got {function!r}")
+    return stateless(function, "activation", function=function)
+
+
+def prelu(alpha: float = 0.01, *, shared_axes: Sequence[int] = ()) -> Model:
+    """Leaky ReLU with a learned slope: ``y = x`` where x ≥ 0, ``alpha · x`` below.
+
+    Parameter `alpha` has the shape of one example, ``x.shape[1:]``, with 1 on the shared axes: for
+    images ``(batch, height, width, channels)``, ``shared_axes=(1, 2)`` is a slope a channel.
+
+    Args:
+      alpha: its first value; flax' 0.01 (PyTorch: 0.25, Keras: 0).
+      shared_axes: axes of the input along which the slope is the same, from 1.
+
+    Raises:
+      ValueError: a shared axis that the input lacks, or axis 0.
+
+    Source: He et al. (arXiv:1502.01852); shapes of Keras' `PReLU`.
+
+    >>> layer = prelu(0.5)
+    >>> params, state = layer.init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> layer.apply(params, state, jnp.array([[-2.0, 0.0, 2.0]]))[0].tolist()
+    [[-1.0, 0.0, 2.0]]
+    """
+    _checks.check_scalar("alpha", alpha, "(-inf, inf)")
+    shared = (shared_axes,) if isinstance(shared_axes, int) else tuple(shared_axes)
+
+    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        x = shapes(x)
+        ndim = len(x.shape)
+        if not all(isinstance(a, int) and -ndim <= a < ndim and a % ndim > 0 for a in shared):
+            raise ValueError(
+                f"shared_axes must be axes of an input of shape {x.shape} other than 0, got {shared}"
+            )
+        ones = {a % ndim for a in shared}
+        shape = tuple(1 if a in ones else x.shape[a] for a in range(1, ndim))
+        return {"alpha": jnp.full(shape, alpha, float_dtype(x.dtype))}, {}
+
+    def apply(
+        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
+    ) -> tuple[Any, Any]:
+        slopes = need(params, "alpha")
+        expected = jnp.shape(x)[1:]
+        if len(expected) != slopes.ndim or any(s not in (1, e) for s, e in zip(slopes.shape, expected)):
+            raise ValueError(
+                f"prelu has slopes of shape {slopes.shape}, got an input of shape {jnp.shape(x)}"
+            )
+        return activations.prelu(x, slopes), state
+
+    config = chosen(alpha=(alpha, 0.01)) | ({"shared_axes": shared} if shared else {})
+    return Model(init, apply, "prelu", config, stochastic=False)
+
+
+def swish(beta: float = 1.0) -> Model:
+    """Swish with a trained β: ``y = x · σ(beta · x)``, one β for the layer.
+
+    Args:
+      beta: its first value.
+
+    Source: Ramachandran, Zoph & Le (arXiv:1710.05941), section 5.
+
+    >>> layer = swish()
+    >>> params, state = layer.init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> float(params["beta"]), layer.apply(params, state, jnp.zeros((1, 2)))[0].tolist()
+    (1.0, [[0.0, 0.0]])
+    """
+    _checks.check_scalar("beta", beta, "(-inf, inf)")
+
+    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {"beta": jnp.asarray(beta, float_dtype(shapes(x).dtype))}, {}
+
+    def apply(
+        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
+    ) -> tuple[Any, Any]:
+        return activations.swish(x, need(params, "beta")), state
+
+    return Model(init, apply, "swish", chosen(beta=(beta, 1.0)), stochastic=False)
+
+
+def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Model:
+    """Randomised leaky ReLU: with a key a slope from U(lower, upper) an element, their mean without.
+
+    Args:
+      lower, upper: bounds of the slope.
+
+    Raises:
+      ValueError: ``lower > upper``.
+
+    Source: Xu et al. (arXiv:1505.00853); defaults of PyTorch.
+
+    >>> rrelu().apply({}, {}, jnp.array([-48.0]))[0].tolist()
+    [-11.0]
+    """
+    activations.check_slopes(lower, upper)
+
+    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {}, {}
+
+    def apply(
+        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
+    ) -> tuple[Any, Any]:
+        return activations.rrelu(x, key=key, lower=lower, upper=upper), state
+
+    return Model(init, apply, "rrelu", chosen(lower=(lower, 1 / 8), upper=(upper, 1 / 3)))

@@ -1,0 +1,155 @@
+"""Penalties on parameters, and on what layers put out, to be added to a loss.
+
+A penalty is a function ``params -> scalar``: it goes into ``supervised(…, penalty=…)`` or is added by
+hand; sums of penalties are `total`. Keras' conventions: no ½ unless told, and the sum over all elements.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdeep import _checks
+from jaxdeep.tree import Where, check_where, leaf_paths, mask
+
+PyTree = Any
+Penalty = Callable[[PyTree], Any]
+
+
+def l2(factor: Any, *, where: Where | None = None, half: bool = False) -> Penalty:
+    """``factor · Σ w²`` over the selected leaves, ``½ · factor · Σ w²`` if `half`.
+
+    Args:
+      factor: ≥ 0; a number or a scalar array.
+      where: the leaves, ``"*/kernel"`` for example (`jaxdeep.tree.mask`); all by default.
+      half: with the ½ that makes its gradient ``factor · w``.
+
+    Returns:
+      A function of the parameters; the sum is taken in at least float32.
+
+    Raises:
+      ValueError: a negative factor; when called, a `where` that matches no leaf.
+
+    Source: ridge regression, Hoerl & Kennard (1970); Keras' `L2` has no ½.
+
+    >>> l2(0.1, where="*/kernel")({"a": {"kernel": jnp.array([1.0, 2.0]), "bias": jnp.ones(2)}})
+    Array(0.5, dtype=float32)
+    """
+    _checks.check_scalar("factor", factor, "[0, inf)")
+    _checks.check_flag("half", half)
+    scale = 0.5 if half else 1.0
+    return _penalty(lambda w: factor * scale * jnp.sum(w * w), where)
+
+
+def l1(factor: Any, *, where: Where | None = None) -> Penalty:
+    """``factor · Σ |w|`` over the selected leaves, which makes weights exactly small or zero.
+
+    Args:
+      factor: ≥ 0; a number or a scalar array.
+      where: the leaves; all by default.
+
+    Raises:
+      ValueError: as `l2`.
+
+    Source: Tibshirani, the lasso (1996); Keras' `L1`.
+
+    >>> l1(0.1)({"kernel": jnp.array([1.0, -2.0])}).round(3)
+    Array(0.3, dtype=float32)
+    """
+    _checks.check_scalar("factor", factor, "[0, inf)")
+    return _penalty(lambda w: factor * jnp.sum(jnp.abs(w)), where)
+
+
+def l1_l2(l1: Any = 0.01, l2: Any = 0.01, *, where: Where | None = None, half: bool = False) -> Penalty:
+    """``l1 · Σ |w| + l2 · Σ w²`` over the selected leaves.
+
+    Args:
+      l1, l2: factors, ≥ 0; numbers or scalar arrays. 0.01 each, as Keras' `L1` and `L2` alone.
+      where: the leaves; all by default.
+      half: ``½ · l2`` instead of `l2`.
+
+    Raises:
+      ValueError: as `l2`.
+
+    Source: the elastic net, Zou & Hastie (2005); Keras' `L1L2`.
+
+    >>> l1_l2(0.1, 0.1)({"kernel": jnp.array([1.0, -2.0])}).round(3)
+    Array(0.8, dtype=float32)
+    """
+    _checks.check_scalar("l1", l1, "[0, inf)")
+    _checks.check_scalar("l2", l2, "[0, inf)")
+    _checks.check_flag("half", half)
+    scale = 0.5 if half else 1.0
+    return _penalty(lambda w: l1 * jnp.sum(jnp.abs(w)) + l2 * scale * jnp.sum(w * w), where)
+
+
+def total(*penalties: Penalty) -> Penalty:
+    """The sum of penalties, as one.
+
+    Args:
+      penalties: functions of the parameters.
+
+    Raises:
+      TypeError: not a function.
+
+    Source: the sum of penalties of any objective.
+
+    >>> both = total(l1(0.1, where="a"), l2(0.1, where="b"))
+    >>> both({"a": jnp.array(1.0), "b": jnp.array(2.0)}).round(3)
+    Array(0.5, dtype=float32)
+    """
+    for penalty in penalties:
+        if not callable(penalty):
+            raise TypeError(f"a penalty must be a function of the parameters, got {penalty!r}")
+    return lambda params: sum((penalty(params) for penalty in penalties), jnp.zeros(()))
+
+
+def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, Any]], Any]:
+    """A penalty on what layers put out, a mean over the batch: for ``supervised(…, activity=…)``.
+
+    ``penalty(outputs) / batch size``, where the outputs of layers are known by their paths, ``hidden1``,
+    ``block/dense0``.
+
+    Args:
+      penalty: of this module, or any function of a dict of arrays by path; of the outputs, without a
+        `where` of its own.
+      where: the layers, as a glob over their paths or a list of globs.
+
+    Raises:
+      TypeError: not a function, not a glob. ValueError: when called, a `where` that matches no layer.
+
+    Source: Keras' ``activity_regularizer``.
+
+    >>> sparse = activity(l1(0.1), where="hidden*")
+    >>> sparse({"hidden1": jnp.ones((4, 3)), "logits": jnp.ones((4, 2))}).round(3)
+    Array(0.3, dtype=float32)
+    """
+    if not callable(penalty):
+        raise TypeError(f"penalty must be a function of outputs by path, got {penalty!r}")
+    check_where(where)
+
+    def of_outputs(outputs: Mapping[str, Any]) -> Any:
+        chosen = mask(dict.fromkeys(outputs, 0), where)
+        found = {name: y for name, y in outputs.items() if chosen[name]}
+        rows = jax.tree.leaves(found)[0].shape[0]
+        return penalty(found) / rows
+
+    return of_outputs
+
+
+def _penalty(of_leaf: Callable[[Any], Any], where: Where | None) -> Penalty:
+    if where is not None:
+        check_where(where)
+
+    def penalty(params: PyTree) -> Any:
+        chosen = (
+            [True] * len(leaf_paths(params)) if where is None else jax.tree.leaves(mask(params, where))
+        )
+        leaves = [w for w, c in zip(jax.tree.leaves(params), chosen) if c]
+        wide = [
+            jnp.asarray(w).astype(jnp.promote_types(jnp.result_type(w), jnp.float32)) for w in leaves
+        ]
+        return sum((of_leaf(w) for w in wide), jnp.zeros(()))
+
+    return penalty

@@ -1,0 +1,258 @@
+"""Flax networks as models: the framework's own numbers in every mode, and trained by our loops."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import jaxdeep as jd
+from jaxdeep.adapters import from_linen, from_nnx
+
+KEY = jax.random.key(7)
+X = jax.random.normal(jax.random.key(1), (16, 8, 8, 1))
+Y = jnp.arange(16) % 3
+
+
+class Linen(nn.Module):
+    """Convolution, batch norm, dropout, dense, with the one flag of most examples."""
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        x = nn.Conv(4, (3, 3))(x)
+        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
+        x = nn.Dropout(0.5, deterministic=not train)(x.reshape(x.shape[0], -1))
+        return nn.Dense(3)(x)
+
+
+class Nnx(nnx.Module):
+    """The same in NNX."""
+
+    def __init__(self, rngs):
+        self.conv = nnx.Conv(1, 4, (3, 3), rngs=rngs)
+        self.norm = nnx.BatchNorm(4, momentum=0.9, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+        self.out = nnx.Linear(256, 3, rngs=rngs)
+
+    def __call__(self, x):
+        x = nnx.relu(self.norm(self.conv(x)))
+        return self.out(self.drop(x.reshape(x.shape[0], -1)))
+
+
+def close(a, b, **kwargs):
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, **{"rtol": 1e-5, "atol": 1e-6} | kwargs), a, b
+    )
+
+
+# --- Linen ----------------------------------------------------------------------------------------
+
+
+def test_a_linen_network_in_every_mode():
+    model, module = from_linen(Linen()), Linen()
+    params, state = model.init(KEY, X)
+    close((params, state["batch_stats"]), tuple(module.init(KEY, X).values()))
+    variables = {"params": params, **state}
+    apply = jax.jit(model.apply, static_argnames="train")
+    y, same = apply(params, state, X)
+    close(y, module.apply(variables, X))
+    close(same, state)
+    y, new = apply(params, state, X, train=True, key=KEY)
+    expected, stats = module.apply(
+        variables, X, train=True, rngs={"dropout": KEY}, mutable=["batch_stats"]
+    )
+    close((y, new["batch_stats"]), (expected, stats["batch_stats"]))
+
+
+def test_the_two_switches_of_a_linen_network_are_separate():
+    model = from_linen(Linen())
+    params, state = model.init(KEY, X)
+    inference, _ = model.apply(params, state, X)
+    sample, same = model.apply(params, state, X, key=KEY)  # MC dropout: batch norm stays
+    assert same is state
+    assert not np.allclose(sample, inference)
+    samples = jax.vmap(lambda k: model.apply(params, state, X, key=k)[0])(jax.random.split(KEY, 500))
+    np.testing.assert_allclose(samples.mean(0), inference, atol=0.5)
+    train, new = model.apply(params, state, X, train=True)  # batch statistics without dropout
+    again, _ = model.apply(params, state, X, train=True)
+    np.testing.assert_array_equal(train, again)
+    assert not np.allclose(new["batch_stats"]["BatchNorm_0"]["mean"], 0)
+
+    class Fixed(nn.Module):  # attributes set where the layers are made, and no flag at all
+        @nn.compact
+        def __call__(self, x):
+            x = nn.Dropout(0.5, deterministic=True)(x.reshape(x.shape[0], -1))
+            return nn.BatchNorm(use_running_average=True)(nn.Dense(3)(x))
+
+    model = from_linen(Fixed())
+    params, state = model.init(KEY, X)
+    assert not np.allclose(model.apply(params, state, X, key=KEY)[0], model.apply(params, state, X)[0])
+    assert model.apply(params, state, X, train=True)[1] is not state
+
+
+def test_twenty_steps_of_a_linen_network_equal_its_own_loop():
+    model, module, optimizer = from_linen(Linen()), Linen(), optax.adam(1e-2)
+    objective = jd.train.supervised(model, jd.losses.softmax_cross_entropy)
+    ts = jd.train.init(model, optimizer, X, key=KEY)
+    step = jax.jit(jd.train.make_step(objective, optimizer))
+    variables, opt_state = {"params": ts.params, **ts.state}, optimizer.init(ts.params)
+
+    @jax.jit
+    def own(variables, opt_state, key):
+        def loss(params):
+            logits, new = module.apply(
+                {**variables, "params": params},
+                X,
+                train=True,
+                rngs={"dropout": key},
+                mutable=["batch_stats"],
+            )
+            losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, Y)
+            return losses.mean(), new
+
+        grads, new = jax.grad(loss, has_aux=True)(variables["params"])
+        updates, opt_state = optimizer.update(grads, opt_state)
+        return {"params": optax.apply_updates(variables["params"], updates), **new}, opt_state
+
+    for t in range(20):
+        variables, opt_state = own(variables, opt_state, jax.random.fold_in(ts.key, t))
+        ts, _ = step(ts, (X, Y))
+    close({"params": ts.params, **ts.state}, variables, rtol=1e-4, atol=1e-5)
+
+
+# --- NNX ------------------------------------------------------------------------------------------
+
+
+def test_an_nnx_network_in_every_mode():
+    module = Nnx(nnx.Rngs(0))
+    model = from_nnx(Nnx(nnx.Rngs(0)))
+    params, state = model.init(KEY, X)
+    apply = jax.jit(model.apply, static_argnames="train")
+    module.eval()
+    close(apply(params, state, X)[0], module(X))
+    module.train()
+    nnx.reseed(module, default=KEY)
+    y, new = apply(params, state, X, train=True, key=KEY)
+    close(y, module(X))
+    close(new["norm"]["mean"], module.norm.mean[...])
+    sample, same = model.apply(params, state, X, key=KEY)
+    assert same is state
+    assert not np.allclose(sample, apply(params, state, X)[0])
+    module = Nnx(nnx.Rngs(0))
+    module.eval()
+    module.drop.deterministic = False
+    nnx.reseed(module, default=KEY)
+    close(sample, module(X))
+
+
+def test_twenty_steps_of_an_nnx_network_equal_its_own_loop():
+    module, model = Nnx(nnx.Rngs(0)), from_nnx(Nnx(nnx.Rngs(0)))
+    optimizer = optax.sgd(1e-2, momentum=0.9)  # Adam would make steps of the rounding of the bias
+    objective = jd.train.supervised(model, jd.losses.softmax_cross_entropy)
+    ts = jd.train.init(model, optimizer, X, key=KEY)
+    step = jax.jit(jd.train.make_step(objective, optimizer))
+    tx = nnx.Optimizer(module, optimizer, wrt=nnx.Param)
+    module.train()
+
+    def loss(module):
+        losses = optax.losses.softmax_cross_entropy_with_integer_labels(module(X), Y)
+        return losses.mean()
+
+    for t in range(20):
+        nnx.reseed(module, default=jax.random.fold_in(ts.key, t))
+        tx.update(module, nnx.grad(loss)(module))
+        ts, _ = step(ts, (X, Y))
+    close(ts.params, nnx.to_pure_dict(nnx.state(module, nnx.Param)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [lambda: from_linen(Linen()), lambda: from_nnx(Nnx)])
+def test_fit_summary_and_stacked_models(make):
+    model = make()
+    result = jd.fit(
+        model,
+        (X, Y),
+        loss=jd.losses.softmax_cross_entropy,
+        optimizer=jd.optimizers.adam(1e-2),
+        epochs=30,
+        batch_size=8,
+        key=KEY,
+        progress=False,
+    )
+    assert result.history["loss"][-1] < 0.5 * result.history["loss"][0]
+    keys = jax.random.split(KEY, 4)
+    params, state = jax.vmap(lambda k: model.init(k, X))(keys)
+    ys = jax.vmap(lambda p, s, k: model.apply(p, s, X, train=True, key=k)[0])(params, state, keys)
+    assert ys.shape == (4, 16, 3)
+    assert not np.allclose(ys[0], ys[1])
+    table = jd.nn.summary(model, X[:1])
+    assert "811" in table or "819" in table
+
+
+def test_only_modules_are_adapted():
+    with pytest.raises(TypeError, match=r"module must be a flax.linen.Module, got"):
+        from_linen(Linen)
+    with pytest.raises(TypeError, match=r"module must be a flax.nnx.Module or a function"):
+        from_nnx(3)
+
+
+class Called(nnx.Module):
+    """Flags in the call, as many examples have them."""
+
+    def __init__(self, rngs):
+        self.norm = nnx.BatchNorm(4, momentum=0.5, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x, *, deterministic):
+        return self.drop(self.norm(x, use_running_average=deterministic), deterministic=deterministic)
+
+
+@pytest.mark.parametrize("make", [lambda: Called(nnx.Rngs(0)), lambda: Called])
+def test_flags_in_the_call_of_an_nnx_module_follow_the_switches(make):
+    model = from_nnx(make())
+    x = jax.random.normal(KEY, (6, 4)) + 3
+    params, state = model.init(KEY, x)
+    inference, same = model.apply(params, state, x)
+    assert same is state
+    sample, same = model.apply(params, state, x, key=KEY)
+    assert same is state
+    assert not np.allclose(sample, inference)
+    train, new = model.apply(params, state, x, train=True)
+    np.testing.assert_array_equal(train, model.apply(params, state, x, train=True)[0])
+    np.testing.assert_allclose(new["norm"]["mean"], x.mean(0) / 2, rtol=1e-5)
+    _, new = model.apply(params, state, x.at[3:].set(1e6), train=True, mask=jnp.arange(6) < 3)
+    np.testing.assert_allclose(new["norm"]["mean"], x[:3].mean(0) / 2, rtol=1e-5)
+    with pytest.raises(ValueError, match="do not have the module's names: norm/zz"):
+        model.apply({"norm": {"zz": jnp.ones(4), **params["norm"]}}, state, x)
+    jax.jit(lambda p: jax.tree.map(lambda a: a + 1, p), donate_argnums=0)(params)
+    again, _ = model.init(KEY, x)
+    np.testing.assert_array_equal(again["norm"]["scale"], 1)
+
+
+def test_linen_modules_with_attention_statistics_of_their_own_and_masks():
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x, train: bool = False):
+            x = nn.SpectralNorm(nn.Dense(4))(x, update_stats=train)
+            x = nn.MultiHeadDotProductAttention(2, dropout_rate=0.5, deterministic=not train)(x)
+            seen = self.variable("batch_stats", "seen", lambda: x.mean((0, 1)))
+            return x + 0 * seen.value
+
+    model = from_linen(Net())
+    x = jax.random.normal(KEY, (2, 3, 4))
+    params, state = model.init(KEY, x)
+    inference, _ = model.apply(params, state, x)
+    sample, same = model.apply(params, state, x, key=KEY)
+    assert same is state
+    assert not np.allclose(sample, inference)
+    again, new = model.apply(params, state, x, train=True)
+    np.testing.assert_array_equal(again, model.apply(params, state, x, train=True)[0])
+    assert new is not state
+    norm = from_linen(nn.BatchNorm(momentum=0.0))
+    params, state = norm.init(KEY, jnp.ones((2, 1)))
+    x, mask = jnp.array([[1.0], [100.0]]), jnp.array([True, False])
+    new = norm.apply(params, state, x, train=True, mask=mask)[1]
+    np.testing.assert_allclose(new["batch_stats"]["mean"], 1.0, rtol=1e-6)
+    with pytest.raises(TypeError, match="rngs must be a list of names, got 'dropout'"):
+        from_linen(nn.Dense(3), rngs="dropout")
