@@ -25,6 +25,7 @@ types: $(VENV)/.with-dev
 bench: $(VENV)/.with-bench
 	$(RUN) benchmarks.throughput
 	$(RUN) benchmarks.update
+	$(RUN) benchmarks.layers
 
 figures: $(VENV)/.with-demo
 	$(VENV)/bin/python docs/figures.py
