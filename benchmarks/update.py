@@ -224,7 +224,10 @@ def main():
         print(json.dumps(measure(leaves, size, bool(args.worker), args.rounds, args.repeats)))
         return
     command = f"python -m benchmarks.update --rounds {args.rounds} --repeats {args.repeats}"
+    command += "".join(f" --only '{label}'" for label in args.only or ())
     about = versions()
+    heading = f"# One AdamW update\n\n`{command}`\n\n{', '.join(f'{k} {v}' for k, v in about.items())}\n"
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     sections, results = [], {}
     for label in args.only or SIZES:
         for clipped in (False, True):
@@ -232,12 +235,11 @@ def main():
             results[title] = section(label, clipped, args.rounds, args.repeats)
             sections.append(f"## {title}\n\n{table(results[title])}\n")
             print(sections[-1], flush=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    heading = f"# One AdamW update\n\n`{command}`\n\n{', '.join(f'{k} {v}' for k, v in about.items())}\n"
-    args.out.with_suffix(".md").write_text("\n".join([heading, *sections]))
-    args.out.with_suffix(".json").write_text(
-        json.dumps({**about, "command": command, **results}, indent=1) + "\n"
-    )
+            # after every tree: thousands of leaves take minutes to compile
+            args.out.with_suffix(".md").write_text("\n".join([heading, *sections]))
+            args.out.with_suffix(".json").write_text(
+                json.dumps({**about, "command": command, **results}, indent=1) + "\n"
+            )
 
 
 if __name__ == "__main__":
