@@ -107,7 +107,7 @@ def as_type(tree, dtype):
     return jax.tree.map(lambda a: a.astype(dtype), tree)
 
 
-several = hypothesis.settings(max_examples=5)
+several = hypothesis.settings(max_examples=3)
 
 
 @pytest.mark.parametrize("name", PAIRS)
