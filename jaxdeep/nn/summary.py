@@ -43,7 +43,6 @@ def summary(model: Model, x: Any) -> str:
     key = jax.eval_shape(lambda: jax.random.key(0))
     shape = shapes(x)
     params, state = jax.eval_shape(lambda key: model.init(key, shape), key)
-    outputs: dict[str, Any] = {}
 
     def run(params: PyTree, state: PyTree, x: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}

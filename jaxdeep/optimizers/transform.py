@@ -157,9 +157,9 @@ def transform(*rules: Rule) -> optax.GradientTransformationExtraArgs:
             if g is None:
                 u, new_slots = g, slots
             else:
-                scalars = cast(_arithmetic_dtype(g, p, *row))
+                own_scalars = cast(_arithmetic_dtype(g, p, *row))
                 update_one = jitted if isinstance(g, pe.DynamicJaxprTracer) else update_leaf
-                u, new_slots = update_one(chosen, g, slots, scalars, p)
+                u, new_slots = update_one(chosen, g, slots, own_scalars, p)
             new_leaves.append(u)
             for name, column in zip(state.slots, new_columns):
                 column.append(new_slots[name])
