@@ -58,8 +58,11 @@ def check_number(name: str, value: Any, interval: str) -> None:
     check_scalar(name, value, interval)
 
 
-def check_count(name: str, value: Any, low: int = 1) -> None:
-    """Refuse `value` unless it is a whole number of at least `low`."""
+def check_count(name: str, value: Any, low: int = 1, *, array: bool = False) -> None:
+    """Refuse `value` unless it is a whole number of at least `low`, or a scalar array of one."""
+    if array and isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.integer):
+        check_scalar(name, value, f"[{low}, inf)")
+        return
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     if value < low:

@@ -269,6 +269,15 @@ def test_plateau_in_a_compiled_loop_fed_by_make_step():
     assert float(ts.opt_state[1].scale) == 0.125
 
 
+def test_plateau_under_inject_hyperparams_takes_its_counts_as_arrays():
+    injected = optax.inject_hyperparams(o.reduce_on_plateau)(0.5, patience=2)
+    plain = o.reduce_on_plateau(0.5, patience=2)
+    values = [1.0, 1.0, 1.0, 0.5, 0.6, 0.7]
+    assert scales(injected, values) == scales(plain, values) == [1.0, 1.0, 0.5, 0.5, 0.5, 0.25]
+    with pytest.raises(ValueError, match=r"patience must be in \[1, inf\)"):
+        o.reduce_on_plateau(patience=jnp.array(0))
+
+
 def test_plateau_needs_its_value():
     with pytest.raises(ValueError, match="needs the metric"):
         apply(o.reduce_on_plateau(), jnp.ones(2))

@@ -39,7 +39,8 @@ def clip_by_norm(max_norm: Numeric) -> Transform:
     """Clip the norm of every leaf on its own: ``g ← g · c / max(‖g‖, c)``, which keeps its direction.
 
     Keras' ``clipnorm``; PyTorch's `clip_grad_norm_` called for each tensor; not in optax. A NaN or an
-    infinity spreads over its leaf.
+    infinity spreads over its leaf; a norm whose square overflows (1.8e19 in float32) counts as
+    infinite, and the update is 0.
 
     Args:
       max_norm: c > 0; a number, a schedule or a scalar array.
@@ -65,8 +66,8 @@ def clip_by_global_norm(max_norm: Numeric, *, eps: float = 0.0) -> Transform:
     """Clip the norm of all leaves together: ``g ← g · min(1, c / (G + ε))``, G their norm.
 
     Keras' ``global_clipnorm``, `optax.clip_by_global_norm`; PyTorch's `clip_grad_norm_` is
-    ``eps=1e-6``. The norm is summed in at least float32. A NaN spreads over the whole tree; see
-    `skip_nonfinite`.
+    ``eps=1e-6``. The norm is summed in at least float32; one whose square overflows counts as infinite,
+    and the updates are 0, as in optax. A NaN spreads over the whole tree; see `skip_nonfinite`.
 
     Args:
       max_norm: c > 0; a number, a schedule or a scalar array.

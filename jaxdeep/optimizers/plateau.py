@@ -97,9 +97,10 @@ def reduce_on_plateau(
     hypers = {name: Hyper(value, INTERVALS[name]) for name, value in given.items()}
     for name, hyper in hypers.items():
         _checks.check_scalar(name, hyper.value, hyper.interval, schedule=True)
-    _checks.check_count("patience", patience)
-    _checks.check_count("cooldown", cooldown, low=0)
-    _checks.check_count("accumulation_size", accumulation_size)
+    # arrays, and traced, under optax.inject_hyperparams
+    _checks.check_count("patience", patience, array=True)
+    _checks.check_count("cooldown", cooldown, low=0, array=True)
+    _checks.check_count("accumulation_size", accumulation_size, array=True)
     if mode not in ("min", "max"):
         raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
     sign = 1.0 if mode == "min" else -1.0
