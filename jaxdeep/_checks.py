@@ -58,7 +58,7 @@ def check_number(name: str, value: Any, interval: str) -> None:
     check_scalar(name, value, interval)
 
 
-def check_count(name: str, value: Any, low: int = 1, *, array: bool = False) -> None:
+def check_count(name: str, value: Any, low: float = 1, *, array: bool = False) -> None:
     """Refuse `value` unless it is a whole number of at least `low`, or a scalar array of one."""
     if array and isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.integer):
         check_scalar(name, value, f"[{low}, inf)")
@@ -69,10 +69,10 @@ def check_count(name: str, value: Any, low: int = 1, *, array: bool = False) -> 
         raise ValueError(f"{name} must be at least {low}, got {value}")
 
 
-def check_functions(**functions: Any) -> None:
-    """Refuse what is neither None nor callable."""
+def check_functions(*, optional: bool = True, **functions: Any) -> None:
+    """Refuse what is not callable, but for None if they are optional."""
     for name, function in functions.items():
-        if function is not None and not callable(function):
+        if not (callable(function) or (optional and function is None)):
             raise TypeError(f"{name} must be a function, got {function!r}")
 
 
@@ -82,16 +82,17 @@ def check_flag(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
-def check_float_dtype(name: str, dtype: Any) -> None:
-    """Refuse anything but None and a floating-point dtype."""
-    if dtype is None:
+def check_float_dtype(name: str, dtype: Any, *, optional: bool = True) -> None:
+    """Refuse anything but a floating-point dtype, and None if it is optional."""
+    if optional and dtype is None:
         return
     try:
-        floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+        floating = dtype is not None and jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
     except TypeError:
         floating = False
     if not floating:
-        raise TypeError(f"{name} must be a floating-point dtype or None, got {dtype!r}")
+        kinds = "a floating-point dtype" + (" or None" if optional else "")
+        raise TypeError(f"{name} must be {kinds}, got {dtype!r}")
 
 
 def check_sequence(name: str, value: Any) -> None:

@@ -41,11 +41,13 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, label_smoothing: Any = 0.
     [1.3860000371932983, 1.3860000371932983]
     """
     _checks.check_scalar("label_smoothing", label_smoothing, "[0, 1]")
-    logits = jnp.asarray(logits)
+    logits = _float(logits)
     if logits.ndim < 1 or logits.shape[-1] < 2:
         raise ValueError(f"logits need an axis of at least 2 classes, got shape {logits.shape}")
     if jnp.shape(labels) == jnp.shape(logits):
-        loss = optax.losses.softmax_cross_entropy(logits, jnp.asarray(labels, logits.dtype))
+        p = jnp.asarray(labels, logits.dtype)
+        # 0 for a class that cannot be, even with a logit of −∞
+        loss = -jnp.sum(jnp.where(p == 0, 0, p * jax.nn.log_softmax(logits)), axis=-1)
     else:
         _checks.check_classes(logits, labels)
         loss = optax.losses.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(labels))
@@ -171,8 +173,9 @@ def weighted(
       A loss ``(outputs, y) -> values`` of shape ``(batch,)``.
 
     Raises:
-      TypeError: a loss that is not a function.
-      ValueError: names or numbers that do not match, a negative weight.
+      TypeError: neither a dict nor a list, a loss that is not a function.
+      ValueError: no loss, names or numbers that do not match, a negative weight; when called, outputs or
+        targets without one of the names, or a loss of a scalar.
 
     Source: Keras' ``loss_weights``.
 
@@ -181,6 +184,11 @@ def weighted(
     >>> loss(outputs, jax.tree.map(jnp.zeros_like, outputs)).round(3).tolist()
     [1.0, 1.0]
     """
+    for what, many in (("losses", losses), ("weights", weights)):
+        if many is not None and not isinstance(many, (Mapping, list, tuple)):
+            raise TypeError(f"{what} must be a dict by name or a list, got {many!r}")
+    if not losses:
+        raise ValueError("weighted needs at least one loss")
     names = list(losses) if isinstance(losses, Mapping) else list(range(len(losses)))
     functions: dict[Any, Loss] = {name: losses[name] for name in names}  # type: ignore[index]
     for name, function in functions.items():
@@ -195,7 +203,13 @@ def weighted(
 
     def loss(outputs: Any, y: Any) -> Any:
         def one(name: Any) -> Any:
-            values = functions[name](outputs[name], y[name])
+            for what, tree in (("outputs", outputs), ("targets", y)):
+                known = list(tree) if isinstance(tree, Mapping) else list(range(len(tree)))
+                if name not in known:
+                    raise ValueError(f"the {what} lack {name!r}, for which there is a loss; got {known}")
+            values = jnp.asarray(functions[name](outputs[name], y[name]))
+            if values.ndim < 1:
+                raise ValueError(f"losses[{name!r}] must give a value an example, got a scalar")
             return given[name] * values.mean(axis=tuple(range(1, values.ndim)))
 
         return functools.reduce(jnp.add, [one(name) for name in names])
@@ -209,5 +223,11 @@ def _pair(name: str, outputs: Any, targets: Any) -> tuple[Any, Any]:
         raise ValueError(
             f"{name} must have the shape of the outputs, {outputs.shape}, got {jnp.shape(targets)}"
         )
-    dtype = outputs.dtype if jnp.issubdtype(outputs.dtype, jnp.floating) else jnp.result_type(float)
-    return outputs.astype(dtype), jnp.asarray(targets).astype(dtype)
+    outputs = _float(outputs)
+    return outputs, jnp.asarray(targets).astype(outputs.dtype)
+
+
+def _float(outputs: Any) -> Any:
+    outputs = jnp.asarray(outputs)
+    floating = jnp.issubdtype(outputs.dtype, jnp.floating)
+    return outputs if floating else outputs.astype(jnp.result_type(float))

@@ -309,6 +309,9 @@ def _binary(threshold: Any, class_id: int | None, compute: Callable[..., Any]) -
             scores, positive, w = _flat(outputs, y, weights)
             called = scores > threshold
         else:
+            if class_id >= jnp.shape(outputs)[-1]:
+                classes = jnp.shape(outputs)[-1]
+                raise ValueError(f"class_id must be below the {classes} classes, got {class_id}")
             positive = jnp.ravel(_classes(outputs, y) == class_id)
             called = jnp.ravel(jnp.argmax(outputs, axis=-1) == class_id)
             w = jnp.ravel(_spread(weights, jnp.shape(outputs)[:-1]))
@@ -333,7 +336,8 @@ def _classes(outputs: Any, labels: Any) -> Any:
 
 def _flat(outputs: Any, y: Any, weights: Any) -> tuple[Any, Any, Any]:
     """Scores, whether they belong to positives, and weights, in one axis each."""
-    if jnp.size(outputs) != jnp.size(y):
+    one, other = ([n for n in jnp.shape(array) if n != 1] for array in (outputs, y))
+    if one != other:  # (n, 1) and (n,) are the same here
         raise ValueError(
             f"a binary metric needs one output for each label, got shapes {jnp.shape(outputs)} and "
             f"{jnp.shape(y)}"

@@ -256,3 +256,42 @@ def test_linen_modules_with_attention_statistics_of_their_own_and_masks():
     np.testing.assert_allclose(new["batch_stats"]["mean"], 1.0, rtol=1e-6)
     with pytest.raises(TypeError, match="rngs must be a list of names, got 'dropout'"):
         from_linen(nn.Dense(3), rngs="dropout")
+
+
+class Sows(nn.Module):
+    """A penalty put out by `sow`, beside a parameter of the module's own."""
+
+    @nn.compact
+    def __call__(self, x):
+        y = nn.Dense(3)(x) + self.param("shift", nn.initializers.zeros, (3,))
+        self.sow("losses", "size", jnp.mean(y**2))
+        return y
+
+
+def test_what_a_linen_module_sows_does_not_grow_and_its_own_parameters_are_in_the_summary():
+    model = from_linen(Sows())
+    params, state = model.init(KEY, X.reshape(16, -1))
+    y, after = model.apply(params, state, X.reshape(16, -1), train=True)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    np.testing.assert_allclose(after["losses"]["size"][0], jnp.mean(y**2), rtol=1e-6)
+    rows = jd.nn.summary(model, X.reshape(16, -1)).splitlines()
+    assert any("shift" in row and " 3 " in row for row in rows)
+    result = jd.fit(
+        model,
+        (X.reshape(16, -1), Y),
+        loss=jd.losses.softmax_cross_entropy,
+        optimizer=jd.optimizers.sgd(0.1),
+        batch_size=8,
+        epochs=2,
+        key=KEY,
+        progress=False,
+    )
+    assert result.history["loss"][1] < result.history["loss"][0]
+
+
+def test_the_errors_of_flax_name_the_layer_too():
+    model = jd.nn.serial(net=from_linen(nn.Dense(3)))
+    params, state = model.init(KEY, jnp.ones((1, 4)))
+    with pytest.raises(Exception, match="shape") as caught:
+        model.apply(params, state, jnp.ones((1, 5)))
+    assert "net" in "".join(getattr(caught.value, "__notes__", [])) + str(caught.value)

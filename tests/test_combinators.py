@@ -229,6 +229,47 @@ def test_summary_of_every_combinator():
         assert text in table
 
 
+def test_summary_of_layers_in_a_repeated_network():
+    block = jd.nn.serial(one=jd.nn.dense(8), two=jd.nn.dense(8, use_bias=False))
+    table = jd.nn.summary(jd.nn.repeat(block, 10), X[:1])
+    rows = [row for row in table.splitlines() if "dense × 10" in row]
+    assert [text in row for text, row in zip(("layer/one", "layer/two"), rows)] == [True, True]
+    assert [text in row for text, row in zip(("720", "640"), rows)] == [True, True]
+
+
+def test_names_by_position_never_meet():
+    odd = jd.nn.Model(lambda key, x: ({}, {}), lambda p, s, x, **_: (x, s), kind="dense1")
+    model = jd.nn.serial(odd, *(jd.nn.dense(2) for _ in range(11)))
+    assert len(model.layers) == 12
+    assert list(model.layers)[:2] == ["dense10", "dense0"]
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.int32])
+def test_repeat_of_inputs_narrower_than_its_parameters(dtype):
+    model = jd.nn.repeat(jd.nn.dense(8), 3)
+    params, state = model.init(KEY, X)
+    x = (10 * X).astype(dtype)
+    y, _ = model.apply(params, state, x)
+    assert y.dtype == jnp.float32
+    close(y, model.apply(params, state, x.astype(jnp.float32))[0])
+
+
+def test_repeat_inside_shard_map_equals_the_whole_batch():
+    mesh = jax.make_mesh((8,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+    x = jax.random.normal(KEY, (16, 8))
+    block = jd.nn.serial(jd.nn.dense(8), jd.nn.batch_norm(axis_name="rows"), jd.nn.dropout(0.1))
+    whole = jd.nn.serial(jd.nn.dense(8), jd.nn.batch_norm(), jd.nn.dropout(0.1))
+    params, state = jd.nn.repeat(block, 3).init(KEY, x)
+    spec = jax.sharding.PartitionSpec
+    split = jax.shard_map(
+        lambda p, s, x: jd.nn.repeat(block, 3).apply(p, s, x, train=True),
+        mesh=mesh,
+        in_specs=(spec(), spec(), spec("rows")),
+        out_specs=(spec("rows"), spec()),
+    )
+    close(split(params, state, x), jd.nn.repeat(whole, 3).apply(params, state, x, train=True))
+
+
 # --- errors ---------------------------------------------------------------------------------------
 
 
@@ -241,6 +282,17 @@ def test_summary_of_every_combinator():
         (lambda: jd.nn.residual(jd.nn.dense(3)).init(KEY, X), "residual adds outputs of the same shape"),
         (lambda: jd.nn.residual(3), "residual layer layer must be a Model, got 3"),
         (lambda: jd.nn.parallel(jd.nn.dense(1), b=jd.nn.dense(1)), "either by position or by name"),
+        (jd.nn.concatenate, "concatenate needs at least one branch"),
+        (lambda: jd.nn.concatenate(jd.nn.dense(1), axis="x"), "axis must be a whole number, got 'x'"),
+        (
+            lambda: jd.nn.concatenate(a=jd.nn.dense(2), b=jd.nn.lambda_(jnp.sum)).init(KEY, X),
+            r"differ along axis -1 only, got shapes \{'a': \(6, 2\), 'b': \(\)\}",
+        ),
+        (lambda: jd.nn.serial(**{"": jd.nn.dense(1)}), "name must not be empty"),
+        (
+            lambda: jd.nn.mixed_precision(jd.nn.dense(1), None),
+            "must be a floating-point dtype, got None",
+        ),
         (lambda: jd.nn.concatenate(a=3), "concatenate layer a must be a Model"),
         (lambda: jd.nn.select("x").apply({}, {}, {"y": 1}), r"select\('x'\): the inputs are \['y'\]"),
         (lambda: jd.nn.select(3).apply({}, {}, (1, 2)), "the inputs are 2 of them"),

@@ -177,6 +177,13 @@ def test_pooling_is_that_of_flax(shape, padding):
     np.testing.assert_allclose(run(jd.nn.global_average_pool(), x), x.mean(axes), rtol=1e-5, atol=1e-6)
 
 
+def test_max_pooling_of_booleans_and_explicit_padding():
+    x = jnp.array([[False, False, True, False]])[..., None]
+    np.testing.assert_array_equal(run(jd.nn.max_pool(2), x)[0, :, 0], [False, True])
+    y = run(jd.nn.average_pool(2, padding=[(1, 1)]), jnp.arange(4.0).reshape(1, 4, 1))
+    np.testing.assert_array_equal(y[0, :, 0], [0.0, 1.5, 3.0])  # padding does not count
+
+
 def test_embedding_and_reshape():
     layer = jd.nn.embedding(5, 3)
     params, state = layer.init(KEY, jnp.zeros((1,), int))
@@ -198,6 +205,15 @@ def test_dropout_keeps_its_rate_and_the_mean(rate):
     kept = (y != 0).mean()
     assert abs(kept - (1 - rate)) < 4 * (rate * (1 - rate) / y.size) ** 0.5
     np.testing.assert_allclose(y[y != 0], 1 / (1 - rate), rtol=2e-6)
+
+
+def test_dropout_in_bfloat16_keeps_the_mean_too():
+    x = jnp.linspace(0.5, 2.0, 200_000).astype(jnp.bfloat16)
+    y = run(jd.nn.dropout(0.1), x, key=KEY)
+    kept = y != 0
+    assert y.dtype == jnp.bfloat16
+    ratio = jnp.sum(y, dtype=jnp.float32) / jnp.sum(jnp.where(kept, x, 0), dtype=jnp.float32)
+    np.testing.assert_allclose(ratio, 1 / 0.9, rtol=3e-4)  # bfloat16 itself rounds by 4e-3
 
 
 def test_the_words_behind_masks_are_random():
@@ -374,6 +390,13 @@ def test_recomputed_statistics_are_those_of_the_data(batch_size):
         (lambda: jd.nn.gaussian_noise(-1), "stddev must be in"),
         (lambda: jd.nn.rrelu(0.5, 0.1), "lower must be at most upper, got lower=0.5, upper=0.1"),
         (lambda: run(jd.nn.prelu(shared_axes=(0,)), jnp.ones((1, 3))), "other than 0"),
+        (lambda: jd.nn.prelu(shared_axes="ab"), "shared_axes must be whole numbers, got 'ab'"),
+        (lambda: jd.nn.dense(3, bias_init=None), "bias_init must be a function, got None"),
+        (lambda: jd.nn.conv(3, 3, bias_init=None), "bias_init must be a function, got None"),
+        (
+            lambda: run(jd.nn.average_pool(2, padding=[(2, 0)]), jnp.ones((1, 4, 1))),
+            "padding must be smaller than the window",
+        ),
         (lambda: jd.nn.embedding(0, 3), "size must be at least 1"),
         (lambda: run(jd.nn.embedding(4, 3), jnp.ones(2)), "embedding needs integers, got"),
         (lambda: run(jd.nn.embedding(4, 3), jnp.array([4])), "4 vectors, got numbers from 4 to 4"),

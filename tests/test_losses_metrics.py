@@ -310,3 +310,63 @@ def test_metrics_do_not_take_what_is_not_a_number_for_right():
     assert jd.metrics.accuracy(nan, jnp.array([0, 0])).sum() == 0
     outside = jax.jit(functools.partial(jd.metrics.top_k_accuracy, k=1))
     assert outside(jnp.arange(10.0).reshape(2, 5), jnp.array([9, -1])).sum() == 0
+
+
+def test_an_impossible_class_has_no_part_in_the_cross_entropy():
+    logits, one_hot = jnp.array([[0.0, 1.0, -jnp.inf]]), jnp.array([[1.0, 0.0, 0.0]])
+    value, slope = jax.value_and_grad(lambda x: softmax_cross_entropy(x, one_hot).sum())(logits)
+    np.testing.assert_allclose(value, np.log1p(np.e), rtol=1e-6)
+    np.testing.assert_allclose(slope[0, 2], 0.0)
+    assert np.isfinite(slope).all()
+    whole = softmax_cross_entropy(jnp.array([[1, 2]]), jnp.array([0]))  # whole numbers are logits too
+    np.testing.assert_allclose(whole, np.log1p(np.e), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: jd.losses.weighted({}), ValueError, "at least one loss"),
+        (lambda: jd.losses.weighted(jd.losses.mse), TypeError, "losses must be a dict"),
+        (lambda: jd.losses.weighted([jd.losses.mse], 2.0), TypeError, "weights must be a dict"),
+        (
+            lambda: jd.losses.weighted({"a": jd.losses.mse})({"b": jnp.ones(2)}, {"a": jnp.ones(2)}),
+            ValueError,
+            "outputs lack 'a'",
+        ),
+        (
+            lambda: jd.metrics.precision().update(
+                jd.metrics.precision().init(), jnp.ones((2, 3)), jnp.ones((3, 2))
+            ),
+            ValueError,
+            "one output for each label",
+        ),
+        (
+            lambda: jd.metrics.recall(class_id=3).update(
+                jd.metrics.recall().init(), jnp.ones((2, 3)), jnp.zeros(2, int)
+            ),
+            ValueError,
+            "class_id must be below the 3 classes, got 3",
+        ),
+        (
+            lambda: jd.train.supervised(jd.nn.dense(1), jd.losses.mse, metrics={1: jd.losses.mae}),
+            TypeError,
+            "names of metrics must be strings",
+        ),
+    ],
+)
+def test_wrong_arguments(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_fit_takes_an_activity_penalty():
+    x, y = jnp.ones((8, 2)), jnp.zeros((8, 1))
+    model = jd.nn.serial(hidden=jd.nn.dense(3), out=jd.nn.dense(1))
+    shared = {"loss": jd.losses.mse, "optimizer": jd.optimizers.sgd(0.0), "batch_size": 8}
+    shared |= {"key": jax.random.key(0), "progress": False}
+    plain = jd.fit(model, (x, y), **shared)
+    penalty = jd.regularizers.activity(jd.regularizers.l1(0.1), where="hidden")
+    fined = jd.fit(model, (x, y), activity=penalty, **shared)
+    hidden = x @ plain.params["hidden"]["kernel"]
+    expected = plain.history["loss"] + 0.1 * jnp.abs(hidden).sum() / 8
+    np.testing.assert_allclose(fined.history["loss"], expected, rtol=1e-5)

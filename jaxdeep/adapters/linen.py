@@ -1,7 +1,7 @@
 """Flax Linen modules as models."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -104,7 +104,7 @@ def from_linen(module: Any, *, rngs: Sequence[str] = ("dropout",)) -> Model:
         params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
     ) -> tuple[Any, Any]:
         _checks.check_key(key, optional=True)
-        variables = {"params": params, **state}
+        variables = {"params": params, **{name: _unsown(tree) for name, tree in state.items()}}
         random = {} if key is None else streams(key)
         with switched(train, key, mask):
             if not state or not (train or key is not None):
@@ -120,6 +120,13 @@ def call_flags(train: bool, key: Any) -> dict[str, bool]:
     """The flags a module may take, by the names in use, as the two switches say."""
     values = dict.fromkeys(_ON, train or key is not None)
     return values | dict.fromkeys(_OFF, key is None) | dict.fromkeys(_RUNNING, not train)
+
+
+def _unsown(tree: Any) -> Any:
+    """A collection without what `sow` appended, in tuples, which would grow with every update."""
+    if not isinstance(tree, Mapping):
+        return tree
+    return {name: _unsown(node) for name, node in tree.items() if not isinstance(node, tuple)}
 
 
 def trailing(mask: Any, x: Any) -> Any:

@@ -8,13 +8,10 @@ from jaxdeep.nn.activation_layers import rrelu as rrelu
 from jaxdeep.nn.activation_layers import swish as swish
 from jaxdeep.nn.combinators import concatenate as concatenate
 from jaxdeep.nn.combinators import lambda_ as lambda_
-from jaxdeep.nn.combinators import mixed_precision as mixed_precision
 from jaxdeep.nn.combinators import parallel as parallel
-from jaxdeep.nn.combinators import repeat as repeat
 from jaxdeep.nn.combinators import residual as residual
 from jaxdeep.nn.combinators import select as select
 from jaxdeep.nn.combinators import serial as serial
-from jaxdeep.nn.combinators import shared as shared
 from jaxdeep.nn.conv import average_pool as average_pool
 from jaxdeep.nn.conv import conv as conv
 from jaxdeep.nn.conv import global_average_pool as global_average_pool
@@ -27,6 +24,9 @@ from jaxdeep.nn.linear import reshape as reshape
 from jaxdeep.nn.model import Model as Model
 from jaxdeep.nn.normalization import batch_norm as batch_norm
 from jaxdeep.nn.normalization import recompute_batch_norm as recompute_batch_norm
+from jaxdeep.nn.precision import mixed_precision as mixed_precision
+from jaxdeep.nn.repetition import repeat as repeat
+from jaxdeep.nn.repetition import shared as shared
 from jaxdeep.nn.stochastic import alpha_dropout as alpha_dropout
 from jaxdeep.nn.stochastic import dropout as dropout
 from jaxdeep.nn.stochastic import gaussian_noise as gaussian_noise

@@ -1,5 +1,6 @@
 """Activations as layers: of any function, or with a slope that is learned or random."""
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ def prelu(alpha: float = 0.01, *, shared_axes: Sequence[int] = ()) -> Model:
       shared_axes: axes of the input along which the slope is the same, from 1.
 
     Raises:
-      ValueError: a shared axis that the input lacks, or axis 0.
+      ValueError: a shared axis that the input lacks, or axis 0. TypeError: axes that are not numbers.
 
     Source: He et al. (arXiv:1502.01852); shapes of Keras' `PReLU`.
 
@@ -54,12 +55,16 @@ def prelu(alpha: float = 0.01, *, shared_axes: Sequence[int] = ()) -> Model:
     [[-1.0, 0.0, 2.0]]
     """
     _checks.check_scalar("alpha", alpha, "(-inf, inf)")
-    shared = (shared_axes,) if isinstance(shared_axes, int) else tuple(shared_axes)
+    try:
+        given = shared_axes if isinstance(shared_axes, Sequence) else (shared_axes,)
+        shared = tuple(operator.index(a) for a in given)
+    except TypeError:
+        raise TypeError(f"shared_axes must be whole numbers, got {shared_axes!r}") from None
 
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         x = shapes(x)
         ndim = len(x.shape)
-        if not all(isinstance(a, int) and -ndim <= a < ndim and a % ndim > 0 for a in shared):
+        if not all(-ndim <= a < ndim and a % ndim > 0 for a in shared):
             raise ValueError(
                 f"shared_axes must be axes of an input of shape {x.shape} other than 0, got {shared}"
             )

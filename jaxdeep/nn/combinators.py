@@ -1,6 +1,7 @@
 """Models made of models."""
 
 import collections
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,10 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.nn.model import Model, located, stateless, switches
+from jaxdeep.nn.model import Model, check_models, chosen, located, stateless, switches, under
 from jaxdeep.tree import shapes
-
-PyTree = Any
 
 
 def serial(*layers: Model, **named: Model) -> Model:
@@ -41,7 +40,7 @@ def serial(*layers: Model, **named: Model) -> Model:
     >>> list(serial(jd.nn.dense(4), jd.nn.dropout(0.5), jd.nn.dense(2)).layers)
     ['dense0', 'dropout0', 'dense1']
     """
-    return _serial(_named("serial", layers, named))
+    return _combined("serial", _named("serial", layers, named), lambda outputs, y: y, chained=True)
 
 
 def parallel(*branches: Model, **named: Model) -> Model:
@@ -64,8 +63,10 @@ def parallel(*branches: Model, **named: Model) -> Model:
     >>> {name: y.shape for name, y in model.apply(params, state, jnp.ones((5, 3)))[0].items()}
     {'main': (5, 1), 'auxiliary': (5, 2)}
     """
-    given = _named("parallel", branches, named)
-    return _fan("parallel", given, dict if named else (lambda ys: tuple(ys.values())))
+    together: Callable[[Any], Any] = dict if named else lambda outputs: tuple(outputs.values())
+    return _combined(
+        "parallel", _named("parallel", branches, named), lambda outputs, x: together(outputs)
+    )
 
 
 def concatenate(*branches: Model, axis: int = -1, **named: Model) -> Model:
@@ -88,12 +89,21 @@ def concatenate(*branches: Model, axis: int = -1, **named: Model) -> Model:
     >>> params["output"]["kernel"].shape, model.apply(params, state, x)[0].shape
     ((34, 1), (5, 1))
     """
+    _checks.check_count("axis", axis, low=-math.inf)
     given = _named("concatenate", branches, named)
+    if not given:
+        raise ValueError("concatenate needs at least one branch")
 
-    def join(outputs: Mapping[str, Any]) -> Any:
-        return jnp.concatenate(list(outputs.values()), axis=axis)
+    def join(outputs: Mapping[str, Any], x: Any) -> Any:
+        try:
+            return jnp.concatenate(list(outputs.values()), axis=axis)
+        except (TypeError, ValueError):
+            found = {name: jax.tree.map(jnp.shape, y) for name, y in outputs.items()}
+            raise ValueError(
+                f"concatenate needs arrays that differ along axis {axis} only, got shapes {found}"
+            ) from None
 
-    return _fan("concatenate", given, join, {} if axis == -1 else {"axis": axis})
+    return _combined("concatenate", given, join, chosen(axis=(axis, -1)))
 
 
 def select(name: str | int) -> Model:
@@ -145,7 +155,7 @@ def residual(layer: Model, *, shortcut: Model | None = None) -> Model:
     [[1.0, 2.0, 3.0]]
     """
     layers = {"layer": layer} | ({} if shortcut is None else {"shortcut": shortcut})
-    _check_models("residual", layers)
+    check_models("residual", layers)
 
     def add(outputs: Mapping[str, Any], x: Any) -> Any:
         y, around = outputs["layer"], outputs.get("shortcut", x)
@@ -156,149 +166,7 @@ def residual(layer: Model, *, shortcut: Model | None = None) -> Model:
             )
         return y + around
 
-    return _fan("residual", layers, add, needs_input=True)
-
-
-def repeat(layer: Model, times: int, *, shared: bool = False) -> Model:
-    """A layer `times` times in a row, compiled once: a `jax.lax.scan` over stacked parameters.
-
-    Every parameter and statistic has a leading axis of length `times`, under ``layer``; a network of
-    100 layers compiles in about the time of one. Layer i draws from ``jax.random.fold_in(key, i)``.
-    With ``shared=True`` it is one layer, with one set of parameters, applied `times` times.
-
-    Args:
-      layer: any `Model` whose output has the shape and dtype of its input.
-      times: at least 1.
-      shared: use the same parameters every time; their statistics pass from one to the next.
-
-    Raises:
-      TypeError: not a `Model`. ValueError: `times` below 1, an output unlike the input.
-
-    Source: `jax.lax.scan`; `flax.linen.scan`.
-
-    >>> import jax, jax.numpy as jnp, jaxdeep as jd
-    >>> model = repeat(jd.nn.dense(8, activation=jax.nn.selu), 100)
-    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 8)))
-    >>> params["layer"]["kernel"].shape, model.apply(params, state, jnp.ones((5, 8)))[0].shape
-    ((100, 8, 8), (5, 8))
-    """
-    _check_models("repeat", {"layer": layer})
-    _checks.check_count("times", times)
-    _checks.check_flag("shared", shared)
-
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        _checks.check_key(key)
-        x = shapes(x)
-        with located("layer"):
-            params, state = jax.eval_shape(lambda key: layer.init(key, x), key)
-            y, _ = jax.eval_shape(layer.apply, params, state, x)
-        if jax.tree.map(lambda a: (a.shape, a.dtype), y) != jax.tree.map(
-            lambda a: (a.shape, a.dtype), x
-        ):
-            raise ValueError(f"repeat needs an output like the input, got {y} for {x}")
-        if shared:
-            params, state = layer.init(key, x)
-        else:
-            keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(times))
-            params, state = jax.vmap(lambda key: layer.init(key, x))(keys)
-        return _under("layer", params), _under("layer", state)
-
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        _checks.check_key(key, optional=True)
-        own_params, own_state = params.get("layer", {}), state.get("layer", {})
-
-        def once(x: Any, own_params: Any, own_state: Any, i: Any) -> tuple[Any, Any]:
-            own_key = None if key is None or not layer.stochastic else jax.random.fold_in(key, i)
-            with located("layer"):
-                return layer.apply(own_params, own_state, x, **switches(train, own_key, mask))
-
-        if shared:
-
-            def body(carry: Any, i: Any) -> tuple[Any, None]:
-                return once(carry[0], own_params, carry[1], i), None
-
-            (x, own_state), _ = jax.lax.scan(body, (x, own_state), jnp.arange(times))
-        else:
-
-            def step(x: Any, each: Any) -> tuple[Any, Any]:
-                return once(x, *each)
-
-            x, own_state = jax.lax.scan(step, x, (own_params, own_state, jnp.arange(times)))
-        return x, _under("layer", own_state)
-
-    return Model(
-        init,
-        apply,
-        "repeat",
-        {"times": times} | ({"shared": True} if shared else {}),
-        layers={"layer": layer},
-        combine=lambda layers: repeat(layers["layer"], times, shared=shared),
-        stochastic=layer.stochastic,
-        loops=True,
-    )
-
-
-def shared(layer: Model) -> Model:
-    """One layer, with one set of parameters, on each of several inputs: twins in a Siamese network.
-
-    The input is a tuple, list or dict of inputs of the same shape, and so is the output. Statistics
-    pass from one to the next; input i draws from ``jax.random.fold_in(key, i)``.
-
-    Args:
-      layer: any `Model`.
-
-    Raises:
-      TypeError: not a `Model`. ValueError: an input that is not a tuple, list or dict.
-
-    Source: Bromley et al., "Signature verification using a 'Siamese' time delay network" (NIPS 1993).
-
-    >>> import jax, jax.numpy as jnp, jaxdeep as jd
-    >>> model = shared(jd.nn.dense(2))
-    >>> a, b = jnp.ones((1, 3)), jnp.zeros((1, 3))
-    >>> params, state = model.init(jax.random.key(0), (a, b))
-    >>> [y.shape for y in model.apply(params, state, (a, b))[0]], params["layer"]["kernel"].shape
-    ([(1, 2), (1, 2)], (3, 2))
-    """
-    _check_models("shared", {"layer": layer})
-
-    def items(x: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-        if isinstance(x, Mapping):
-            names = sorted(x)  # as jit passes them
-            return [x[name] for name in names], lambda ys: dict(zip(names, ys))
-        if isinstance(x, (tuple, list)) and x:
-            return list(x), type(x)
-        raise ValueError(f"shared needs a tuple, list or dict of inputs, got {x!r}")
-
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        with located("layer"):
-            params, state = layer.init(key, items(x)[0][0])
-        return _under("layer", params), _under("layer", state)
-
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        _checks.check_key(key, optional=True)
-        own, ys = state.get("layer", {}), []
-        inputs, again = items(x)
-        for i, each in enumerate(inputs):
-            own_key = None if key is None or not layer.stochastic else jax.random.fold_in(key, i)
-            with located("layer"):
-                y, own = layer.apply(
-                    params.get("layer", {}), own, each, **switches(train, own_key, mask)
-                )
-            ys.append(y)
-        return again(ys), _under("layer", own)
-
-    return Model(
-        init,
-        apply,
-        "shared",
-        layers={"layer": layer},
-        combine=lambda layers: shared(layers["layer"]),
-        stochastic=layer.stochastic,
-    )
+    return _combined("residual", layers, add)
 
 
 def lambda_(function: Callable[[Any], Any]) -> Model:
@@ -321,149 +189,21 @@ def lambda_(function: Callable[[Any], Any]) -> Model:
     return stateless(function, "lambda", function=function)
 
 
-def mixed_precision(model: Model, compute_dtype: Any = jnp.bfloat16) -> Model:
-    """The same model computing in a lower precision: parameters and statistics stay as they are.
-
-    Floating-point parameters and inputs are rounded to `compute_dtype` on the way in, the outputs are
-    cast back to the dtype of the inputs; gradients arrive in the parameters' dtype. Batch-norm
-    statistics are taken and kept in float32. Parameters and state have the structure of `model`'s.
-
-    Args:
-      model: any `Model`.
-      compute_dtype: a floating-point dtype.
-
-    Raises:
-      TypeError: not a `Model`, not a floating-point dtype.
-
-    Source: Micikevicius et al., "Mixed Precision Training" (arXiv:1710.03740), with bfloat16.
-
-    >>> import jax, jax.numpy as jnp, jaxdeep as jd
-    >>> model = mixed_precision(jd.nn.dense(2))
-    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 3)))
-    >>> params["kernel"].dtype, model.apply(params, state, jnp.ones((1, 3)))[0].dtype
-    (dtype('float32'), dtype('float32'))
-    """
-    _check_models("mixed_precision", {"model": model})
-    _checks.check_float_dtype("compute_dtype", compute_dtype)
-
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(x)]
-        back = next((d for d in dtypes if jnp.issubdtype(d, jnp.floating)), jnp.result_type(float))
-        low_params, low_x = _cast(params, compute_dtype), _cast(x, compute_dtype)
-        y, state = model.apply(low_params, state, low_x, **switches(train, key, mask))
-        return _cast(y, back), state
-
-    return Model(
-        model.init,
-        apply,
-        "mixed_precision",
-        {"compute_dtype": jnp.dtype(compute_dtype).name},
-        layers={"": model},
-        combine=lambda layers: mixed_precision(layers[""], compute_dtype),
-        stochastic=model.stochastic,
-    )
-
-
 # --- what they share ------------------------------------------------------------------------------
 
 
-def _named(kind: str, layers: tuple[Model, ...], named: Mapping[str, Model]) -> dict[str, Model]:
-    if layers and named:
-        raise TypeError(
-            f"{kind} takes its layers either by position or by name, not both: got "
-            f"{len(layers)} by position and {', '.join(named)} by name"
-        )
-    _check_models(kind, dict(enumerate(layers)) | dict(named))
-    return dict(named) or _numbered(layers)
-
-
-def _check_models(kind: str, layers: Mapping[Any, Any]) -> None:
-    for name, layer in layers.items():
-        if not isinstance(layer, Model):
-            hint = "; call it" if callable(layer) else ""
-            raise TypeError(f"{kind} layer {name} must be a Model, got {layer!r}{hint}")
-        if isinstance(name, str) and "/" in name:
-            raise ValueError(f"a layer's name must not contain '/', got {name!r}")
-
-
-def _numbered(layers: tuple[Model, ...]) -> dict[str, Model]:
-    seen: collections.Counter[str] = collections.Counter()
-    names = {}
-    for layer in layers:
-        names[f"{layer.kind}{seen[layer.kind]}"] = layer
-        seen[layer.kind] += 1
-    return names
-
-
-def _under(name: str, tree: Any) -> dict[str, Any]:
-    return {name: tree} if tree else {}
-
-
-def _is_many(x: Any) -> bool:
-    return isinstance(x, (tuple, list, Mapping))
-
-
-def _cast(tree: PyTree, dtype: Any) -> PyTree:
-    def cast(leaf: Any) -> Any:
-        return leaf.astype(dtype) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf
-
-    return jax.tree.map(cast, tree)
-
-
-def _check_known(layers: Mapping[str, Model], *trees: Mapping[str, Any]) -> None:
-    unknown = [name for tree in trees for name in tree if name not in layers]
-    if unknown:
-        raise ValueError(
-            f"parameters or state of an unknown layer {unknown[0]!r}; the layers are {', '.join(layers)}"
-        )
-
-
-def _serial(layers: Mapping[str, Model]) -> Model:
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        _checks.check_key(key)
-        params: dict[str, Any] = {}
-        state: dict[str, Any] = {}
-        y = shapes(x)
-        for i, (name, layer) in enumerate(layers.items()):
-            with located(name):
-                own_params, own_state = layer.init(jax.random.fold_in(key, i), y)
-                y, _ = jax.eval_shape(layer.apply, own_params, own_state, y)
-            params |= _under(name, own_params)
-            state |= _under(name, own_state)
-        return params, state
-
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        _checks.check_key(key, optional=True)
-        _check_known(layers, params, state)
-        new_state: dict[str, Any] = {}
-        for i, (name, layer) in enumerate(layers.items()):
-            x, own_state = _run(layer, name, i, params, state, x, train, key, mask)
-            new_state |= _under(name, own_state)
-        return x, new_state
-
-    return Model(
-        init,
-        apply,
-        "serial",
-        layers=dict(layers),
-        combine=_serial,
-        stochastic=any(layer.stochastic for layer in layers.values()),
-    )
-
-
-def _fan(
+def _combined(
     kind: str,
     layers: Mapping[str, Model],
-    join: Callable[..., Any],
+    join: Callable[[Mapping[str, Any], Any], Any],
     config: Mapping[str, Any] | None = None,
     *,
-    needs_input: bool = False,
+    chained: bool = False,
 ) -> Model:
-    """Layers on the same input, whose outputs, by name, `join` makes one."""
+    """Layers on the same input, or each on the output of the one before (`chained`).
+
+    The result is ``join(outputs by name, x)``, where x is the input, or the last output if chained.
+    """
 
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         _checks.check_key(key)
@@ -475,9 +215,10 @@ def _fan(
             with located(name):
                 own_params, own_state = layer.init(jax.random.fold_in(key, i), x)
                 outputs[name], _ = jax.eval_shape(layer.apply, own_params, own_state, x)
-            params |= _under(name, own_params)
-            state |= _under(name, own_state)
-        jax.eval_shape(join, outputs, *([x] if needs_input else []))
+            x = outputs[name] if chained else x
+            params |= under(name, own_params)
+            state |= under(name, own_state)
+        jax.eval_shape(join, outputs, x)
         return params, state
 
     def apply(
@@ -488,9 +229,13 @@ def _fan(
         outputs: dict[str, Any] = {}
         new_state: dict[str, Any] = {}
         for i, (name, layer) in enumerate(layers.items()):
-            outputs[name], own_state = _run(layer, name, i, params, state, x, train, key, mask)
-            new_state |= _under(name, own_state)
-        return join(outputs, *([x] if needs_input else [])), new_state
+            own_key = None if key is None or not layer.stochastic else jax.random.fold_in(key, i)
+            own = params.get(name, {}), state.get(name, {})
+            with located(name):
+                outputs[name], own_state = layer.apply(*own, x, **switches(train, own_key, mask))
+            x = outputs[name] if chained else x
+            new_state |= under(name, own_state)
+        return join(outputs, x), new_state
 
     return Model(
         init,
@@ -498,16 +243,39 @@ def _fan(
         kind,
         config or {},
         layers=dict(layers),
-        combine=lambda layers: _fan(kind, layers, join, config, needs_input=needs_input),
+        combine=lambda layers: _combined(kind, layers, join, config, chained=chained),
         stochastic=any(layer.stochastic for layer in layers.values()),
     )
 
 
-def _run(
-    layer: Model, name: str, i: int, params: Any, state: Any, x: Any, train: bool, key: Any, mask: Any
-) -> tuple[Any, Any]:
-    own_key = None if key is None or not layer.stochastic else jax.random.fold_in(key, i)
-    with located(name):
-        return layer.apply(
-            params.get(name, {}), state.get(name, {}), x, **switches(train, own_key, mask)
+def _named(kind: str, layers: tuple[Model, ...], named: Mapping[str, Model]) -> dict[str, Model]:
+    if layers and named:
+        raise TypeError(
+            f"{kind} takes its layers either by position or by name, not both: got "
+            f"{len(layers)} by position and {', '.join(named)} by name"
+        )
+    check_models(kind, dict(enumerate(layers)) | dict(named))
+    return dict(named) or _numbered(layers)
+
+
+def _numbered(layers: tuple[Model, ...]) -> dict[str, Model]:
+    seen: collections.Counter[str] = collections.Counter()
+    names: dict[str, Model] = {}
+    for layer in layers:
+        while (name := f"{layer.kind}{seen[layer.kind]}") in names:
+            seen[layer.kind] += 1
+        names[name] = layer
+        seen[layer.kind] += 1
+    return names
+
+
+def _is_many(x: Any) -> bool:
+    return isinstance(x, (tuple, list, Mapping))
+
+
+def _check_known(layers: Mapping[str, Model], *trees: Mapping[str, Any]) -> None:
+    unknown = [name for tree in trees for name in tree if name not in layers]
+    if unknown:
+        raise ValueError(
+            f"parameters or state of an unknown layer {unknown[0]!r}; the layers are {', '.join(layers)}"
         )

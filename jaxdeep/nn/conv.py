@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep.nn import initializers
+from jaxdeep.nn.linear import affine_config, check_affine, finished
 from jaxdeep.nn.model import Model, chosen, float_dtype, need, stateless
 from jaxdeep.tree import shapes
 
@@ -66,9 +67,7 @@ def conv(
     padding = _check_padding(padding)
     if filters % groups:
         raise ValueError(f"groups must divide filters={filters}, got groups={groups}")
-    _checks.check_functions(activation=activation, kernel_init=kernel_init, bias_init=bias_init)
-    _checks.check_flag("use_bias", use_bias)
-    make_kernel = initializers.initializer_for(activation) if kernel_init is None else kernel_init
+    make_kernel = check_affine(activation, use_bias, kernel_init, bias_init)
 
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         _checks.check_key(key)
@@ -105,20 +104,15 @@ def conv(
             dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
             feature_group_count=groups,
         )
-        if use_bias:
-            y = y + need(params, "bias")
-        return (y if activation is None else activation(y)), state
+        return finished(y, params, use_bias, activation), state
 
     config = {"filters": filters, "kernel_size": kernel_size} | chosen(
         strides=(strides, 1),
         padding=(padding, "SAME"),
         dilation=(dilation, 1),
         groups=(groups, 1),
-        activation=(activation, None),
-        use_bias=(use_bias, True),
-        kernel_init=(kernel_init, None),
-        bias_init=(bias_init, initializers.zeros),
     )
+    config |= affine_config(activation, use_bias, kernel_init, bias_init)
     return Model(init, apply, "conv", config, stochastic=False)
 
 
@@ -143,8 +137,9 @@ def max_pool(window: Sizes = 2, *, strides: Sizes | None = None, padding: Paddin
     """
 
     def pool(x: Any, window: Any, strides: Any, padding: Any) -> Any:
-        floating = jnp.issubdtype(x.dtype, jnp.floating)
-        lowest = -np.inf if floating else np.iinfo(x.dtype).min
+        lowest: Any = -np.inf
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            lowest = False if x.dtype == jnp.bool_ else np.iinfo(x.dtype).min
         # a constant of NumPy: as a traced one it would hide from JAX that this is a maximum
         return jax.lax.reduce_window(
             x, np.asarray(lowest, x.dtype), jax.lax.max, window, strides, padding
@@ -227,6 +222,11 @@ def _pool(
         sizes = (1, *_each("window", window, space), 1)
         moves = (1, *_each("strides", step, space), 1)
         pads = padding if isinstance(padding, str) else [(0, 0), *_pairs(padding, space), (0, 0)]
+        if not isinstance(pads, str) and any(max(p) >= s for p, s in zip(pads, sizes) if max(p)):
+            raise ValueError(
+                f"padding must be smaller than the window, {sizes[1:-1]}, so that every window has "
+                f"something in it; got {padding}"
+            )
         return pool(x, sizes, moves, pads)
 
     config = chosen(window=(window, 2), strides=(strides, None), padding=(padding, "VALID"))

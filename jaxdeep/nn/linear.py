@@ -161,9 +161,7 @@ def dense(
     (2, 3)
     """
     _checks.check_count("units", units)
-    _checks.check_functions(activation=activation, kernel_init=kernel_init, bias_init=bias_init)
-    _checks.check_flag("use_bias", use_bias)
-    make_kernel = initializers.initializer_for(activation) if kernel_init is None else kernel_init
+    make_kernel = check_affine(activation, use_bias, kernel_init, bias_init)
 
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         _checks.check_key(key)
@@ -187,15 +185,37 @@ def dense(
                 f"dense was initialised for {kernel.shape[0]} features, got an input of shape "
                 f"{jnp.shape(x)}"
             )
-        y = jnp.matmul(x, kernel)
-        if use_bias:
-            y = y + need(params, "bias")
-        return (y if activation is None else activation(y)), state
+        return finished(jnp.matmul(x, kernel), params, use_bias, activation), state
 
-    config = {"units": units} | chosen(
+    config = {"units": units} | affine_config(activation, use_bias, kernel_init, bias_init)
+    return Model(init, apply, "dense", config, stochastic=False)
+
+
+# --- what `dense` and `conv` share ------------------------------------------------------------------
+
+
+def check_affine(
+    activation: Any, use_bias: Any, kernel_init: Any, bias_init: Any
+) -> initializers.Initializer:
+    """Check the arguments around a kernel; gives its initialiser."""
+    _checks.check_functions(activation=activation, kernel_init=kernel_init)
+    _checks.check_functions(optional=False, bias_init=bias_init)
+    _checks.check_flag("use_bias", use_bias)
+    return initializers.initializer_for(activation) if kernel_init is None else kernel_init
+
+
+def finished(y: Any, params: Any, use_bias: bool, activation: Callable[[Any], Any] | None) -> Any:
+    """The bias and the activation, behind the kernel."""
+    if use_bias:
+        y = y + need(params, "bias")
+    return y if activation is None else activation(y)
+
+
+def affine_config(activation: Any, use_bias: Any, kernel_init: Any, bias_init: Any) -> dict[str, Any]:
+    """Those of the arguments that are not at their defaults."""
+    return chosen(
         activation=(activation, None),
         use_bias=(use_bias, True),
         kernel_init=(kernel_init, None),
         bias_init=(bias_init, initializers.zeros),
     )
-    return Model(init, apply, "dense", config, stochastic=False)

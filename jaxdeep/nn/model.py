@@ -135,6 +135,21 @@ def need(tree: Mapping[str, Any], name: str) -> Any:
     return tree[name]
 
 
+def under(name: str, tree: Any) -> dict[str, Any]:
+    """A layer's own parameters or state under its name; nothing if there are none."""
+    return {name: tree} if tree else {}
+
+
+def check_models(kind: str, layers: Mapping[Any, Any]) -> None:
+    """Refuse layers that are not a `Model`, and names that cannot be part of a path."""
+    for name, layer in layers.items():
+        if not isinstance(layer, Model):
+            hint = "; call it" if callable(layer) else ""
+            raise TypeError(f"{kind} layer {name} must be a Model, got {layer!r}{hint}")
+        if isinstance(name, str) and (not name or "/" in name):
+            raise ValueError(f"a layer's name must not be empty or contain '/', got {name!r}")
+
+
 def chosen(**given: tuple[Any, Any]) -> dict[str, Any]:
     """The arguments that are not at their default, from ``name=(value, default)``."""
     return {name: value for name, (value, default) in given.items() if value is not default}
@@ -155,7 +170,11 @@ def located(name: str) -> Iterator[None]:
             raise LayerError(f"{name}/{error.path}", error.message) from error.__cause__
         if type(error) is ValueError or type(error) is TypeError:
             raise LayerError(name, str(error)) from error
-        raise  # JAX's own tracer errors carry more than a message
+        error.add_note(f"(in layer {name})")  # JAX's own tracer errors carry more than a message
+        raise
+    except Exception as error:  # Flax' own
+        error.add_note(f"(in layer {name})")
+        raise
 
 
 class LayerError(ValueError, TypeError):

@@ -48,7 +48,8 @@ def dropout(rate: float, *, noise_shape: Sequence[int | None] | None = None) -> 
     def drop(x: Any, key: Any) -> Any:
         keep, share = _mask(key, rate, _noise_shape(noise_shape, x.shape))
         scale = 1 / jnp.where(share > 0, share, 1)
-        return jnp.where(keep, x * scale.astype(x.dtype), jnp.zeros_like(x))
+        wide = jnp.promote_types(x.dtype, jnp.float32)  # rounded once, so that bfloat16 has no bias
+        return jnp.where(keep, (x.astype(wide) * scale).astype(x.dtype), jnp.zeros_like(x))
 
     config = {"rate": rate} | chosen(noise_shape=(noise_shape, None))
     return _random(drop, "dropout", config)

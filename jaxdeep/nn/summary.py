@@ -70,7 +70,9 @@ def summary(model: Model, x: Any) -> str:
     return capture.get().rstrip("\n")
 
 
-def _rows(model: Model, path: str, params: PyTree, state: PyTree) -> Iterator[tuple[str, str, Any, Any]]:
+def _rows(
+    model: Model, path: str, params: PyTree, state: PyTree, times: str = ""
+) -> Iterator[tuple[str, str, Any, Any]]:
     """Path, kind, parameters and state of what the table lists: layers, or a module's own parts."""
     if model.combine is None or not model.layers:
         parts = [name for name in {**params, **state} if isinstance(params.get(name), Mapping)]
@@ -78,16 +80,17 @@ def _rows(model: Model, path: str, params: PyTree, state: PyTree) -> Iterator[tu
             for name in parts:
                 collections = {c: state[c][name] for c in state if name in state[c]}  # Linen's
                 yield name, "", params[name], state.get(name, collections)
+            own = {name: leaf for name, leaf in params.items() if name not in parts}
+            if own:
+                yield ", ".join(own), "", own, {}
             return
-        yield path, model.kind, params, state
+        yield path, f"{model.kind}{times}", params, state
         return
+    if model.loops:
+        times += f" × {model.config['times']}"
     for name, layer in model.layers.items():
-        inside = (tree.get(name, {}) if name else tree for tree in (params, state))
-        below = f"{path}/{name}".strip("/")
-        if model.loops and not layer.layers:
-            yield below, f"{layer.kind} × {model.config['times']}", *inside
-        else:
-            yield from _rows(layer, below, *inside)
+        own_params, own_state = (tree.get(name, {}) if name else tree for tree in (params, state))
+        yield from _rows(layer, f"{path}/{name}".strip("/"), own_params, own_state, times)
 
 
 def _row(output: Any, params: PyTree, state: PyTree) -> list[str]:

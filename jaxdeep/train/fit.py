@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
+from jaxdeep.metrics import Metric
 from jaxdeep.train.compiled import compiled
 from jaxdeep.train.data import count_examples
 from jaxdeep.train.epoch import check_batch_size, guarded_epoch, make_evaluate
@@ -51,8 +52,9 @@ def fit(
     optimizer: optax.GradientTransformation,
     key: jax.Array,
     loss: PerExample | None = None,
-    metrics: Mapping[str, PerExample] | None = None,
+    metrics: Mapping[str, PerExample | Metric] | None = None,
     penalty: Callable[[PyTree], Any] | None = None,
+    activity: Callable[[Mapping[str, Any]], Any] | None = None,
     objective: Objective | None = None,
     epochs: int = 1,
     batch_size: int = 32,
@@ -76,9 +78,10 @@ def fit(
       optimizer: any optax transformation, jaxdeep's included.
       key: random key of initialisation, shuffling and dropout; there is no default.
       loss: ``(outputs, y) -> losses`` per example, as in `jaxdeep.losses`.
-      metrics: further functions of that form, by name.
-      penalty: ``params -> scalar``, added to the loss.
-      objective: instead of `loss`, `metrics` and `penalty`, for anything that is not supervised; see
+      metrics: further functions of that form, or streaming metrics (`jaxdeep.metrics.Metric`), by name.
+      penalty: ``params -> scalar``, added to the loss (`jaxdeep.regularizers`).
+      activity: ``outputs of layers by path -> scalar``, likewise (`jaxdeep.regularizers.activity`).
+      objective: instead of these four, for anything that is not supervised; see
         `jaxdeep.train.supervised` for its form. The model is initialised on the first array of
         `data`; pass `params` where that is not its input.
       epochs: passes over the data.
@@ -113,9 +116,11 @@ def fit(
     if objective is None:
         if loss is None:
             raise ValueError("fit needs a loss=, or an objective= for anything not supervised")
-        objective = supervised(model, loss, metrics=metrics, penalty=penalty)
-    elif loss is not None or metrics is not None or penalty is not None:
-        raise ValueError("objective= already says what is minimised: drop loss, metrics and penalty")
+        objective = supervised(model, loss, metrics=metrics, penalty=penalty, activity=activity)
+    elif any(given is not None for given in (loss, metrics, penalty, activity)):
+        raise ValueError(
+            "objective= already says what is minimised: drop loss, metrics, penalty and activity"
+        )
 
     pairs = loss is not None
     if pairs:

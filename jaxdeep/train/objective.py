@@ -127,8 +127,10 @@ def _mean(name: str, values: Any, outputs: Any, y: Any, weights: Any) -> Any:
 
 
 def check_metric_names(metrics: Mapping[str, Any]) -> None:
-    """Refuse names that the reports use for something else."""
+    """Refuse names that are not text, or that the reports use for something else."""
     for name in metrics:
+        if not isinstance(name, str):
+            raise TypeError(f"the names of metrics must be strings, got {name!r}")
         if name == "loss" or name.startswith("val_"):
             raise ValueError(
                 f"metrics may not be called {name!r}: 'loss' is the loss and 'val_…' are the values "

@@ -1,0 +1,162 @@
+"""One layer many times: in a loop over stacked parameters, or on several inputs."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdeep import _checks
+from jaxdeep.nn.model import Model, check_models, located, switches, under
+from jaxdeep.tree import shapes
+
+
+def repeat(layer: Model, times: int, *, shared: bool = False) -> Model:
+    """A layer `times` times in a row, compiled once: a `jax.lax.scan` over stacked parameters.
+
+    Every parameter and statistic has a leading axis of length `times`, under ``layer``; a network of
+    100 layers compiles in about the time of one. Layer i draws from ``jax.random.fold_in(key, i)``.
+    With ``shared=True`` it is one layer, with one set of parameters, applied `times` times.
+
+    Args:
+      layer: any `Model` whose output has the shape and dtype of its input.
+      times: at least 1.
+      shared: use the same parameters every time; their statistics pass from one to the next.
+
+    Raises:
+      TypeError: not a `Model`. ValueError: `times` below 1, an output unlike the input.
+
+    Source: `jax.lax.scan`; `flax.linen.scan`.
+
+    >>> import jax, jax.numpy as jnp, jaxdeep as jd
+    >>> model = repeat(jd.nn.dense(8, activation=jax.nn.selu), 100)
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 8)))
+    >>> params["layer"]["kernel"].shape, model.apply(params, state, jnp.ones((5, 8)))[0].shape
+    ((100, 8, 8), (5, 8))
+    """
+    check_models("repeat", {"layer": layer})
+    _checks.check_count("times", times)
+    _checks.check_flag("shared", shared)
+
+    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        _checks.check_key(key)
+        x = shapes(x)
+        with located("layer"):
+            params, state = jax.eval_shape(lambda key: layer.init(key, x), key)
+            y, _ = jax.eval_shape(layer.apply, params, state, x)
+        if jax.tree.map(lambda a: (a.shape, a.dtype), y) != jax.tree.map(
+            lambda a: (a.shape, a.dtype), x
+        ):
+            raise ValueError(f"repeat needs an output like the input, got {y} for {x}")
+        if shared:
+            params, state = layer.init(key, x)
+        else:
+            keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(times))
+            params, state = jax.vmap(lambda key: layer.init(key, x))(keys)
+        return under("layer", params), under("layer", state)
+
+    def apply(
+        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
+    ) -> tuple[Any, Any]:
+        _checks.check_key(key, optional=True)
+        own_params, own_state = params.get("layer", {}), state.get("layer", {})
+
+        def once(x: Any, own_params: Any, own_state: Any, i: Any) -> tuple[Any, Any]:
+            own_key = None if key is None or not layer.stochastic else jax.random.fold_in(key, i)
+            with located("layer"):
+                return layer.apply(own_params, own_state, x, **switches(train, own_key, mask))
+
+        if shared:
+
+            def body(carry: Any, i: Any) -> tuple[Any, None]:
+                return once(carry[0], own_params, carry[1], i), None
+
+            (x, own_state), _ = jax.lax.scan(body, (x, own_state), jnp.arange(times))
+        else:
+            if _float_dtypes(x) != _float_dtypes(own_params):  # a loop keeps its dtypes
+                first = jax.tree.map(lambda leaf: leaf[0], (own_params, own_state))
+                y, _ = jax.eval_shape(lambda x, own: once(x, own[0], own[1], 0), x, first)
+                x = jax.tree.map(lambda a, like: jnp.asarray(a).astype(like.dtype), x, y)
+
+            def step(x: Any, each: Any) -> tuple[Any, Any]:
+                return once(x, *each)
+
+            x, own_state = jax.lax.scan(step, x, (own_params, own_state, jnp.arange(times)))
+        return x, under("layer", own_state)
+
+    return Model(
+        init,
+        apply,
+        "repeat",
+        {"times": times} | ({"shared": True} if shared else {}),
+        layers={"layer": layer},
+        combine=lambda layers: repeat(layers["layer"], times, shared=shared),
+        stochastic=layer.stochastic,
+        loops=True,
+    )
+
+
+def shared(layer: Model) -> Model:
+    """One layer, with one set of parameters, on each of several inputs: twins in a Siamese network.
+
+    The input is a tuple, list or dict of inputs of the same shape, and so is the output. Statistics
+    pass from one to the next; input i draws from ``jax.random.fold_in(key, i)``.
+
+    Args:
+      layer: any `Model`.
+
+    Raises:
+      TypeError: not a `Model`. ValueError: an input that is not a tuple, list or dict.
+
+    Source: Bromley et al., "Signature verification using a 'Siamese' time delay network" (NIPS 1993).
+
+    >>> import jax, jax.numpy as jnp, jaxdeep as jd
+    >>> model = shared(jd.nn.dense(2))
+    >>> a, b = jnp.ones((1, 3)), jnp.zeros((1, 3))
+    >>> params, state = model.init(jax.random.key(0), (a, b))
+    >>> [y.shape for y in model.apply(params, state, (a, b))[0]], params["layer"]["kernel"].shape
+    ([(1, 2), (1, 2)], (3, 2))
+    """
+    check_models("shared", {"layer": layer})
+
+    def items(x: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+        if isinstance(x, Mapping):
+            names = sorted(x)  # as jit passes them
+            return [x[name] for name in names], lambda ys: dict(zip(names, ys))
+        if isinstance(x, (tuple, list)) and x:
+            return list(x), type(x)
+        raise ValueError(f"shared needs a tuple, list or dict of inputs, got {x!r}")
+
+    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        with located("layer"):
+            params, state = layer.init(key, items(x)[0][0])
+        return under("layer", params), under("layer", state)
+
+    def apply(
+        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
+    ) -> tuple[Any, Any]:
+        _checks.check_key(key, optional=True)
+        own, ys = state.get("layer", {}), []
+        inputs, again = items(x)
+        for i, each in enumerate(inputs):
+            own_key = None if key is None or not layer.stochastic else jax.random.fold_in(key, i)
+            with located("layer"):
+                y, own = layer.apply(
+                    params.get("layer", {}), own, each, **switches(train, own_key, mask)
+                )
+            ys.append(y)
+        return again(ys), under("layer", own)
+
+    return Model(
+        init,
+        apply,
+        "shared",
+        layers={"layer": layer},
+        combine=lambda layers: shared(layers["layer"]),
+        stochastic=layer.stochastic,
+    )
+
+
+def _float_dtypes(tree: Any) -> set[Any]:
+    found = {jnp.result_type(leaf) for leaf in jax.tree.leaves(tree)}
+    return {dtype for dtype in found if jnp.issubdtype(dtype, jnp.floating)}
