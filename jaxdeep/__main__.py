@@ -235,14 +235,14 @@ def _train(name: str, rate: float, data: Any, args: argparse.Namespace, label: s
     steps = -(-len(training[1]) // args.batch_size)
     rows, epoch_seconds = [], []
     with reporting(args.epochs, steps, show=True, title=label) as report:
-        for _ in range(args.epochs):
+        for done in range(1, args.epochs + 1):
             epoch_began = time.perf_counter()
             ts, values = jax.block_until_ready(run_epoch(ts, training))
             epoch_seconds.append(time.perf_counter() - epoch_began)
             found = run_evaluate(ts.params, ts.state, validation)
             values = jax.device_get(values | {f"val_{key}": value for key, value in found.items()})
             rows.append(ordered(values))
-            report({key: float(np.mean(value)) for key, value in values.items()})
+            report(done, {key: float(np.mean(value)) for key, value in values.items()})
     history = {key: np.stack([row[key] for row in rows], axis=1) for key in rows[0]}
     accuracy = history["val_accuracy"]
     return {

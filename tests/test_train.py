@@ -282,6 +282,7 @@ def test_history_holds_one_numpy_value_an_epoch():
         "accuracy",
         "val_loss",
         "val_accuracy",
+        "learning_rate",
     }
     for values in result.history.values():
         assert isinstance(values, np.ndarray)

@@ -1,6 +1,7 @@
 """`fit`: a whole run, with checks, progress and history."""
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,16 +11,36 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep.metrics import Metric
+from jaxdeep.train.checkpoint import describe, opened
 from jaxdeep.train.compiled import compiled
 from jaxdeep.train.data import count_examples
-from jaxdeep.train.epoch import check_batch_size, guarded_epoch, make_evaluate
+from jaxdeep.train.epoch import check_batch_size
 from jaxdeep.train.objective import Objective, PerExample, supervised
 from jaxdeep.train.progress import compiling, ordered, reporting
+from jaxdeep.train.run import RunState, make_program
 from jaxdeep.train.state import TrainState, init, resume
-from jaxdeep.train.step import check_optimizer, make_step
+from jaxdeep.train.step import check_optimizer
+from jaxdeep.train.stopping import EarlyStopping, Plateau
 from jaxdeep.tree import path_name, shapes
 
 PyTree = Any
+
+
+class Epochs(NamedTuple):
+    """What a callback of `fit` is given after a segment.
+
+    Attributes:
+      epoch: epochs done.
+      history: values so far, as `FitResult.history`.
+      train_state: as it is; the next segment overwrites its arrays, so copy what is to stay.
+    """
+
+    epoch: int
+    history: dict[str, np.ndarray]
+    train_state: TrainState
+
+
+Callback = Callable[[Epochs], Any]
 
 
 class FitResult(NamedTuple):
@@ -28,11 +49,13 @@ class FitResult(NamedTuple):
     Attributes:
       train_state: the whole state, to go on from.
       history: ``"loss"``, each metric, ``"val_loss"`` and each validation metric as NumPy arrays, one
-        value an epoch.
+        value an epoch; ``learning_rate`` and ``momentum`` are those in force at its end.
+      best_epoch: with early stopping, the index of the best epoch in the history, −1 if there was none.
     """
 
     train_state: TrainState
     history: dict[str, np.ndarray]
+    best_epoch: int | None = None
 
     @property
     def params(self) -> PyTree:
@@ -63,13 +86,21 @@ def fit(
     state: PyTree | None = None,
     shuffle: bool = True,
     drop_remainder: bool = False,
+    accumulate: int = 1,
+    early_stopping: EarlyStopping | None = None,
+    plateau: Plateau | None = None,
+    validate_every: int = 1,
+    segment: int = 1,
+    checkpoint: str | os.PathLike[str] | None = None,
+    keep_checkpoints: int = 3,
+    callbacks: Sequence[Callback] = (),
     on_nonfinite: str = "raise",
     progress: bool = True,
 ) -> FitResult:
-    """Train `model` on `data`: each epoch is one call of one compiled program.
+    """Train `model` on `data`: epochs are run in segments by one compiled program.
 
-    The same key gives the same result, bit for bit, on the same machine. It is
-    ``jd.train.init(…, key=key)`` followed by `jd.train.make_epoch` over ``jd.train.make_step(…)``.
+    The same key gives the same result, bit for bit, on the same machine and whatever the segments. It
+    is ``jd.train.init(…, key=key)`` followed by what `jd.train.make_run` does.
 
     Args:
       model: a `jaxdeep.nn.Model`.
@@ -90,9 +121,19 @@ def fit(
       params, state: where to begin; freshly initialised by default. They are copied, not consumed.
       shuffle: draw a new order every epoch.
       drop_remainder: leave out the rows that do not fill a batch.
+      accumulate: micro-batches a step (`jaxdeep.train.make_step`).
+      early_stopping: a `jaxdeep.train.EarlyStopping`: when to stop, and whether to end with the
+        parameters of the best epoch.
+      plateau: a `jaxdeep.train.Plateau`: when to lower the learning rate.
+      validate_every: epochs from one evaluation to the next; NaN in the history in between.
+      segment: epochs a dispatch: the host looks at the run, reports and calls back after each segment.
+      checkpoint: a directory; the whole run is saved there after each segment, and a run that is found
+        there is continued, to the same bits as without the interruption. `epochs` may have grown.
+      keep_checkpoints: how many of the newest stay; with early stopping, the best stays too.
+      callbacks: functions of an `Epochs` called after each segment; one that returns True ends the run.
       on_nonfinite: "raise" stops at the end of an epoch in which the loss was not finite; "ignore"
         goes on.
-      progress: a progress bar, or a line an epoch where there is no terminal; False is silent.
+      progress: a progress bar, or a line a segment where there is no terminal; False is silent.
 
     Returns:
       A `FitResult`: ``result.params``, ``result.state``, ``result.history["val_accuracy"]``.
@@ -100,7 +141,8 @@ def fit(
     Raises:
       ValueError, TypeError: before anything is compiled: arrays of different lengths, an empty data
         set, a batch larger than the data, labels outside the model's classes, shapes the model or the
-        loss refuses, neither or both of `loss` and `objective`, a key that is not a random key.
+        loss refuses, neither or both of `loss` and `objective`, a key that is not a random key; a
+        checkpoint directory with another run in it, and what differs.
       FloatingPointError: the loss was not finite, naming step, epoch and the first non-finite leaf; or
         every loss was and the final parameters are not.
 
@@ -113,6 +155,7 @@ def fit(
     True
     """
     n = _check(model, data, validation, optimizer, key, epochs, batch_size, on_nonfinite)
+    _check_driving(segment, keep_checkpoints, callbacks)
     if objective is None:
         if loss is None:
             raise ValueError("fit needs a loss=, or an objective= for anything not supervised")
@@ -139,36 +182,55 @@ def fit(
             _rehearse(objective, ts, validation, "validation")
 
     data, validation = jax.tree.map(jnp.asarray, (data, validation))
-    step = make_step(objective, optimizer)
-    pass_over = guarded_epoch(
-        step, batch_size=batch_size, shuffle=shuffle, drop_remainder=drop_remainder
-    )
-    evaluate = make_evaluate(objective, batch_size=batch_size)
-    with compiling(show=progress):
-        epoch = compiled(pass_over, ts, data, donate_argnums=0)
-        if validation is not None:
-            validate = compiled(evaluate, ts.params, ts.state, validation)
-
-    rows: list[dict[str, Any]] = []
+    arguments: dict[str, Any] = {
+        "batch_size": batch_size,
+        "shuffle": shuffle,
+        "drop_remainder": drop_remainder,
+        "accumulate": accumulate,
+        "early_stopping": early_stopping,
+        "plateau": plateau,
+        "validate_every": validate_every,
+        "on_nonfinite": "stop" if on_nonfinite == "raise" else on_nonfinite,
+    }
+    program = make_program(objective, optimizer, epochs=epochs, **arguments)
+    run = jax.jit(program.start)(ts, data, validation)
+    about = describe(model, run, data, validation, {"loss": loss, **arguments})
     steps = n // batch_size if drop_remainder else -(-n // batch_size)
-    with reporting(epochs, steps, show=progress) as report:
-        for number in range(1, epochs + 1):
-            ts, values, bad_step = epoch(ts, data)
-            if validation is not None:
-                found = validate(ts.params, ts.state, validation)
-                values = values | {f"val_{name}": value for name, value in found.items()}
-            values, bad_step = jax.device_get((values, bad_step))
-            if bad_step >= 0 and on_nonfinite == "raise":
-                raise FloatingPointError(_nonfinite(ts, int(bad_step), number))
-            rows.append(ordered(values))
-            report(values)
-    if on_nonfinite == "raise" and (leaf := _first_nonfinite(ts)):
-        raise FloatingPointError(
-            f"the last updates left {leaf} not finite, though every loss was; a gradient must not have "
-            "been: check the loss, or clip the gradients; on_nonfinite='ignore' returns the result all "
-            "the same"
-        )
-    return FitResult(ts, {name: np.stack([row[name] for row in rows]) for name in rows[0]})
+    with opened(checkpoint, about, keep=keep_checkpoints, watched=early_stopping) as store:
+        run = store.restore(run, epochs) or run
+        with compiling(show=progress):
+            go_on = compiled(program.segment, run, data, validation, np.int32(0), donate_argnums=0)
+        done, stopped, _, history = _look(run)
+        with reporting(epochs, steps, show=progress, begun=done) as report:
+            while done < epochs and not stopped:
+                run = go_on(run, data, validation, np.int32(done + segment))
+                done, stopped, bad_step, history = _look(run)
+                if bad_step >= 0 and on_nonfinite == "raise":
+                    raise FloatingPointError(_nonfinite(run.train_state, bad_step, done))
+                last = {name: values[-1] for name, values in history.items()}
+                store.save(run, last)
+                report(done, last)
+                now = Epochs(done, history, run.train_state)
+                for callback in callbacks:
+                    stopped |= callback(now) is True
+    ts, _ = jax.jit(program.finish)(run)
+    if on_nonfinite == "raise":
+        _check_finite(ts)
+    return FitResult(ts, history, int(run.decisions.best_epoch) if early_stopping else None)
+
+
+def _look(run: RunState) -> tuple[int, bool, int, dict[str, np.ndarray]]:
+    """Epochs done, whether the run has stopped, the first bad step and the history, on the host."""
+    done, stopped, bad_step, history = jax.device_get(
+        (run.epoch, run.stopped, run.bad_step, run.history)
+    )
+    done = int(done)
+    return (
+        done,
+        bool(stopped),
+        int(bad_step),
+        {name: history[name][:done] for name in ordered(history)},
+    )
 
 
 def _check(
@@ -196,6 +258,15 @@ def _check(
     return n
 
 
+def _check_driving(segment: Any, keep_checkpoints: Any, callbacks: Any) -> None:
+    _checks.check_count("segment", segment)
+    _checks.check_count("keep_checkpoints", keep_checkpoints)
+    if not isinstance(callbacks, Sequence):
+        raise TypeError(f"callbacks must be a list of functions, got {callbacks!r}")
+    for callback in callbacks:
+        _checks.check_functions(optional=False, callbacks=callback)
+
+
 def _check_pair(data: PyTree, name: str) -> None:
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         raise TypeError(f"{name} must be a pair (x, y) or (x, y, weights), got {type(data).__name__}")
@@ -211,6 +282,15 @@ def _rehearse(objective: Objective, ts: TrainState, data: PyTree, name: str) -> 
         raise
     if out[0].shape != ():
         raise ValueError(f"the objective must return a scalar loss, got shape {out[0].shape}")
+
+
+def _check_finite(ts: TrainState) -> None:
+    if leaf := _first_nonfinite(ts):
+        raise FloatingPointError(
+            f"the last updates left {leaf} not finite, though every loss was; a gradient must not have "
+            "been: check the loss, or clip the gradients; on_nonfinite='ignore' returns the result all "
+            "the same"
+        )
 
 
 def _first_nonfinite(ts: TrainState, *, optimizer: bool = False) -> str | None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-Report = Callable[[Mapping[str, Any]], None]
+Report = Callable[[int, Mapping[str, Any]], None]
 
 
 def ordered(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,16 +31,18 @@ def compiling(*, show: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reporting(epochs: int, steps_per_epoch: int, *, show: bool, title: str = "") -> Iterator[Report]:
-    """A function to call with the metrics at the end of each epoch."""
+def reporting(
+    epochs: int, steps_per_epoch: int, *, show: bool, title: str = "", begun: int = 0
+) -> Iterator[Report]:
+    """A function to call after each segment, with the epochs done and the last epoch's metrics."""
     title = f"{title}: " if title else ""
     if not show:
-        yield lambda metrics: None
+        yield lambda done, metrics: None
     elif _is_live():
-        with _bar(epochs, steps_per_epoch, title) as report:
+        with _bar(epochs, steps_per_epoch, title, begun) as report:
             yield report
     else:
-        yield _lines(epochs, steps_per_epoch, title)
+        yield _lines(epochs, steps_per_epoch, title, begun)
 
 
 def _is_live() -> bool:
@@ -50,18 +52,18 @@ def _is_live() -> bool:
     return console.is_terminal or console.is_jupyter
 
 
-def _lines(epochs: int, steps_per_epoch: int, title: str) -> Report:
-    tick = _pace(epochs, steps_per_epoch)
+def _lines(epochs: int, steps_per_epoch: int, title: str, begun: int) -> Report:
+    tick = _pace(epochs, steps_per_epoch, begun)
 
-    def report(metrics: Mapping[str, Any]) -> None:
-        done, pace = tick()
+    def report(done: int, metrics: Mapping[str, Any]) -> None:
+        pace = tick(done)
         print(f"{title}epoch {done:>{len(str(epochs))}}/{epochs}  {_text(metrics)}  {pace}", flush=True)
 
     return report
 
 
 @contextlib.contextmanager
-def _bar(epochs: int, steps_per_epoch: int, title: str) -> Iterator[Report]:
+def _bar(epochs: int, steps_per_epoch: int, title: str, begun: int) -> Iterator[Report]:
     from rich import console, live, progress, text
 
     columns = (
@@ -70,28 +72,25 @@ def _bar(epochs: int, steps_per_epoch: int, title: str) -> Iterator[Report]:
         progress.TextColumn("{task.fields[speed]}"),
     )
     bar, metrics_line = progress.Progress(*columns), text.Text()
-    task = bar.add_task("", total=epochs, speed="")
-    tick = _pace(epochs, steps_per_epoch)
+    task = bar.add_task("", total=epochs, completed=begun, speed="")
+    tick = _pace(epochs, steps_per_epoch, begun)
 
-    def report(metrics: Mapping[str, Any]) -> None:
-        _, pace = tick()
-        bar.update(task, advance=1, speed=pace)
+    def report(done: int, metrics: Mapping[str, Any]) -> None:
+        bar.update(task, completed=done, speed=tick(done))
         metrics_line.plain = f"  {_text(metrics)}"
 
     with live.Live(console.Group(bar, metrics_line)):
         yield report
 
 
-def _pace(epochs: int, steps_per_epoch: int) -> Callable[[], tuple[int, str]]:
-    """A function to call at the end of each epoch: how many are done, speed and time left."""
-    done, began = 0, time.perf_counter()
+def _pace(epochs: int, steps_per_epoch: int, begun: int) -> Callable[[int], str]:
+    """A function of the epochs done: speed and time left, since the clock began at `begun` epochs."""
+    began = time.perf_counter()
 
-    def tick() -> tuple[int, str]:
-        nonlocal done
-        done += 1
-        passed = time.perf_counter() - began
-        speed, left = done * steps_per_epoch / passed, passed / done * (epochs - done)
-        return done, f"{speed:,.0f} steps/s  {_clock(left)} left"
+    def tick(done: int) -> str:
+        passed, share = time.perf_counter() - began, max(done - begun, 1)
+        speed, left = share * steps_per_epoch / passed, passed / share * (epochs - done)
+        return f"{speed:,.0f} steps/s  {_clock(left)} left"
 
     return tick
 

@@ -4,9 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
+from jaxdeep import _checks
 from jaxdeep.optimizers import lookahead
+from jaxdeep.train.batches import over_batches
+from jaxdeep.train.data import count_examples
 from jaxdeep.train.objective import Objective, check_metric_names
 from jaxdeep.train.state import TrainState
 
@@ -14,7 +18,9 @@ PyTree = Any
 Step = Callable[[TrainState, PyTree], tuple[TrainState, dict[str, Any]]]
 
 
-def make_step(objective: Objective, optimizer: optax.GradientTransformation) -> Step:
+def make_step(
+    objective: Objective, optimizer: optax.GradientTransformation, *, accumulate: int = 1
+) -> Step:
     """The update of `objective` by `optimizer`: ``step(ts, batch) -> (ts, metrics)``, pure.
 
     The gradient is taken at ``lookahead(opt_state, params)``: at the parameters for every optimizer
@@ -28,6 +34,21 @@ def make_step(objective: Objective, optimizer: optax.GradientTransformation) -> 
     Args:
       objective: see `jaxdeep.train.supervised`.
       optimizer: any optax transformation.
+      accumulate: gradients are taken over this many micro-batches, one after another, and averaged: the
+        update of the whole batch in the memory of a part. Batch statistics and random masks are those
+        of the micro-batches. A batch that it does not divide has a smaller micro-batch at the end.
+
+    Raises:
+      TypeError: not an optax transformation. ValueError: `accumulate` below 1.
+
+    Source: `optax.MultiSteps`, but within a step: nothing is accumulated in the state.
+
+    Several losses, each with a gradient of its own: write the step yourself, with `jax.jacobian`.
+
+    >>> import jax, jax.numpy as jnp
+    >>> losses = lambda params: jnp.array([params["w"] ** 2, 3 * params["w"]])
+    >>> jax.jacobian(losses)({"w": jnp.array(2.0)})["w"].tolist()  # one gradient a loss
+    [4.0, 3.0]
 
     >>> import jax.numpy as jnp, jaxdeep as jd
     >>> model, optimizer = jd.nn.dense(1), jd.optimizers.sgd(0.1)
@@ -44,19 +65,61 @@ def make_step(objective: Objective, optimizer: optax.GradientTransformation) -> 
     if not isinstance(optimizer, optax.GradientTransformation):
         optimizer = optax.GradientTransformationExtraArgs(optimizer.init, optimizer.update)
     optimizer = optax.with_extra_args_support(optimizer)
+    _checks.check_count("accumulate", accumulate)
+    gradients = _of_batch(objective) if accumulate == 1 else _of_parts(objective, accumulate)
 
     def step(ts: TrainState, batch: PyTree) -> tuple[TrainState, dict[str, Any]]:
         key = jax.random.fold_in(ts.key, ts.step)
         point = lookahead(ts.opt_state, ts.params)
-        (loss, (state, metrics)), grads = jax.value_and_grad(objective, has_aux=True)(
-            point, ts.state, batch, key=key, train=True
-        )
+        loss, state, metrics, grads = gradients(point, ts.state, batch, key)
         check_metric_names(metrics)
         updates, opt_state = optimizer.update(grads, ts.opt_state, ts.params, value=loss)
         params = optax.apply_updates(ts.params, updates)
         return TrainState(ts.step + 1, params, state, opt_state, ts.key), {"loss": loss, **metrics}
 
     return step
+
+
+def _of_batch(objective: Objective) -> Callable[..., tuple[Any, PyTree, dict[str, Any], PyTree]]:
+    """Loss, new state, metrics and gradients of a batch."""
+
+    def gradients(params: PyTree, state: PyTree, batch: PyTree, key: Any) -> Any:
+        (loss, (state, metrics)), grads = jax.value_and_grad(objective, has_aux=True)(
+            params, state, batch, key=key, train=True
+        )
+        return loss, state, metrics, grads
+
+    return gradients
+
+
+def _of_parts(
+    objective: Objective, parts: int
+) -> Callable[..., tuple[Any, PyTree, dict[str, Any], PyTree]]:
+    """The same over micro-batches, averaged over examples."""
+    of_batch = _of_batch(objective)
+
+    def gradients(params: PyTree, state: PyTree, batch: PyTree, key: Any) -> Any:
+        rows = count_examples(batch, "batch")
+
+        def one(carry: PyTree, part: PyTree) -> tuple[PyTree, dict[str, Any]]:
+            i, state, total = carry
+            share = count_examples(part) / rows
+            loss, state, metrics, grads = of_batch(params, state, part, jax.random.fold_in(key, i))
+            total = jax.tree.map(lambda sum_, g: sum_ + g.astype(sum_.dtype) * share, total, grads)
+            return (i + 1, state, total), {"loss": loss, **metrics}
+
+        zeros = jax.tree.map(
+            lambda p: jnp.zeros_like(p, jnp.promote_types(p.dtype, jnp.float32)), params
+        )
+        carry = (jnp.zeros((), jnp.int32), state, zeros)
+        size = -(-rows // parts)
+        (_, state, total), values, _ = over_batches(
+            one, carry, batch, jnp.arange(rows), size, compute=False
+        )
+        grads = jax.tree.map(lambda sum_, p: sum_.astype(p.dtype), total, params)
+        return values.pop("loss"), state, values, grads
+
+    return gradients
 
 
 def check_optimizer(optimizer: Any) -> None:

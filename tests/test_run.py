@@ -1,0 +1,230 @@
+"""Whole runs: the same numbers however they are driven, early stopping, plateau, accumulation."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxdeep as jd
+
+KEY = jax.random.key(0)
+X = jax.random.normal(jax.random.key(1), (100, 4))
+Y = (X[:, 0] > X[:, 1]).astype(int)
+MODEL = jd.nn.serial(
+    hidden=jd.nn.dense(8, activation=jax.nn.relu),
+    bn=jd.nn.batch_norm(momentum=0.9),
+    drop=jd.nn.dropout(0.2),
+    out=jd.nn.dense(2),
+)
+OBJECTIVE = jd.train.supervised(
+    MODEL, jd.losses.softmax_cross_entropy, metrics={"accuracy": jd.metrics.accuracy}
+)
+
+
+def plain(tree):
+    def words(leaf):
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+    return jax.tree.map(words, tree)
+
+
+def identical(a, b):
+    jax.tree.map(np.testing.assert_array_equal, plain(a), plain(b))
+
+
+def close(a, b, rtol=1e-5):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=1e-6), plain(a), plain(b))
+
+
+def fit(**changes):
+    arguments = {
+        "model": MODEL,
+        "data": (X, Y),
+        "validation": (X, Y),
+        "loss": jd.losses.softmax_cross_entropy,
+        "metrics": {"accuracy": jd.metrics.accuracy},
+        "optimizer": jd.optimizers.adam(0.01),
+        "epochs": 5,
+        "batch_size": 16,
+        "key": KEY,
+        "progress": False,
+    } | changes
+    return jd.fit(arguments.pop("model"), arguments.pop("data"), **arguments)
+
+
+def scripted(values):
+    """A model and an objective whose loss in epoch i is ``values[i]``: one step an epoch."""
+    values = jnp.asarray(values)
+
+    def objective(params, state, batch, *, key=None, train=False):
+        now = state["epoch"]
+        loss = values[jnp.minimum(now, len(values) - 1)] + 0 * params["w"].sum()
+        return loss, ({"epoch": now + 1} if train else state, {})
+
+    start = {"w": jnp.zeros(2)}, {"epoch": jnp.zeros((), jnp.int32)}
+    return functools.partial(
+        jd.fit,
+        jd.nn.lambda_(lambda x: x),
+        jnp.zeros((4, 1)),
+        objective=objective,
+        params=start[0],
+        state=start[1],
+        batch_size=4,
+        epochs=len(values),
+        key=KEY,
+        progress=False,
+    )
+
+
+@pytest.mark.parametrize("segment", [2, 3, 100])
+def test_segments_of_any_length_give_the_same_bits(segment):
+    stopping = jd.train.EarlyStopping(patience=2)
+    a, b = (fit(segment=n, early_stopping=stopping) for n in (1, segment))
+    identical(a.train_state, b.train_state)
+    identical(a.history, b.history)
+
+
+def test_a_run_under_one_jit_equals_fit_and_a_loop_over_steps():
+    optimizer = jd.optimizers.nag(0.05, momentum=0.9)
+    run = jax.jit(jd.train.make_run(OBJECTIVE, optimizer, epochs=3, batch_size=16))
+    start = jd.train.init(MODEL, optimizer, X[:1], key=KEY)
+    ts, history = run(start, (X, Y), (X, Y))
+    result = fit(optimizer=optimizer, epochs=3)
+    close(ts, result.train_state)
+    close(history, result.history)
+
+    step = jax.jit(jd.train.make_step(OBJECTIVE, optimizer))
+    by_hand = jd.train.init(MODEL, optimizer, X[:1], key=KEY)
+    for _ in range(3):
+        order = jd.train.epoch.shuffled(by_hand.key, by_hand.step, len(X))
+        for rows in jnp.split(order, list(range(16, len(X), 16))):
+            by_hand, _ = step(by_hand, (X[rows], Y[rows]))
+    close(by_hand, ts)
+
+
+def test_stacked_runs_that_stop_leave_the_others_alone():
+    optimizer = jd.optimizers.sgd(0.1)
+    stopping = jd.train.EarlyStopping(patience=1, monitor="val_accuracy")
+    run = jd.train.make_run(OBJECTIVE, optimizer, epochs=6, batch_size=16, early_stopping=stopping)
+    starts = [jd.train.init(MODEL, optimizer, X[:1], key=jax.random.key(i)) for i in range(4)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
+    ts, history = jax.jit(jax.vmap(run, in_axes=(0, None, None)))(stacked, (X, Y), (X, Y))
+    done = np.isfinite(history["loss"]).sum(axis=1)
+    assert len(set(done.tolist())) > 1
+    for i, start in enumerate(starts):
+        alone = jax.jit(run)(start, (X, Y), (X, Y))
+        close(jax.tree.map(lambda leaf, i=i: leaf[i], (ts, history)), alone, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "delta", "epochs", "best"),
+    [
+        ([3.0, 2.0, 2.5, 2.6, 1.0], 2, 0.0, 4, 1),
+        ([3.0, 2.0, 2.5, 1.5, 1.0], 2, 0.0, 5, 4),
+        ([3.0, 2.0, 1.9, 1.8, 1.7], 2, 0.5, 4, 1),
+        ([-1.0, -2.0, -1.5, -3.0, -4.0], 1, 0.0, 3, 1),
+        ([3.0, 3.0, 1.0], 0, 0.0, 2, 0),
+        ([5.0, 4.0, 3.0], 1, 0.0, 3, 2),
+    ],
+)
+def test_early_stopping_counts_as_keras_does(values, patience, delta, epochs, best):
+    stopping = jd.train.EarlyStopping(patience=patience, min_delta=delta)
+    result = scripted(values)(optimizer=jd.optimizers.sgd(0.1), early_stopping=stopping)
+    assert len(result.history["loss"]) == epochs
+    assert result.best_epoch == best
+    assert int(result.state["epoch"]) == best + 1  # restored
+    kept = scripted(values)(
+        optimizer=jd.optimizers.sgd(0.1), early_stopping=stopping._replace(restore_best=False)
+    )
+    assert int(kept.state["epoch"]) == epochs
+
+
+def test_a_plateau_lowers_the_rate_in_the_state_and_the_history_shows_it():
+    values = [3.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
+    plateau = jd.train.Plateau(factor=0.5, patience=2, min_learning_rate=0.3)
+    result = scripted(values)(optimizer=jd.optimizers.sgd(1.0, momentum=0.9), plateau=plateau)
+    # the rate an epoch was run with
+    np.testing.assert_allclose(result.history["learning_rate"], [1, 1, 1, 1, 0.5, 0.5, 0.3])
+    np.testing.assert_allclose(result.history["momentum"], 0.9)
+    with pytest.raises(ValueError, match="learning_rate is driven by a schedule"):
+        scripted(values)(optimizer=jd.optimizers.sgd(lambda step: 1.0), plateau=plateau)
+    with pytest.raises(ValueError, match="plateau needs an optimizer of jaxdeep"):
+        scripted(values)(optimizer=optax.sgd(1.0), plateau=plateau)
+
+
+def test_validation_every_other_epoch():
+    result = fit(validate_every=2, early_stopping=jd.train.EarlyStopping(patience=5))
+    assert np.isnan(result.history["val_loss"]).tolist() == [True, False, True, False, False]
+    assert np.isfinite(result.history["loss"]).all()
+    every = fit(early_stopping=jd.train.EarlyStopping(patience=5))
+    np.testing.assert_allclose(result.history["loss"], every.history["loss"], rtol=1e-5)
+    seen = [1, 3, 4]
+    np.testing.assert_allclose(
+        result.history["val_loss"][seen], every.history["val_loss"][seen], rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 16])
+def test_accumulated_gradients_are_those_of_the_batch(accumulate):
+    model = jd.nn.serial(hidden=jd.nn.dense(8, activation=jax.nn.tanh), out=jd.nn.dense(2))
+    metrics = {"accuracy": jd.metrics.accuracy, "f1": jd.metrics.f1(class_id=1)}
+    a, b = (fit(model=model, metrics=metrics, accumulate=n) for n in (1, accumulate))
+    close(a.train_state, b.train_state, rtol=1e-4)
+    close(a.history, b.history, rtol=1e-4)
+
+
+def test_callbacks_see_every_segment_and_may_end_the_run():
+    seen = []
+
+    def watch(epochs):
+        seen.append((epochs.epoch, len(epochs.history["loss"]), int(epochs.train_state.step)))
+        return epochs.epoch >= 4
+
+    result = fit(epochs=10, segment=2, callbacks=[watch])
+    assert seen == [(2, 2, 14), (4, 4, 28)]
+    assert len(result.history["loss"]) == 4
+
+
+def test_segments_compile_once_and_sync_once(monkeypatch):
+    looks = []
+    get = jax.device_get
+    monkeypatch.setattr(jax, "device_get", lambda tree: looks.append(1) or get(tree))
+    with jax.log_compiles(False):
+        fit(epochs=6, segment=2)
+    assert len(looks) == 1 + 3  # where it begins, and each segment
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"early_stopping": 5}, "early_stopping must be a jaxdeep.train.EarlyStopping, got 5"),
+        ({"early_stopping": jd.train.EarlyStopping(patience=-1)}, "patience must be at least 0"),
+        ({"early_stopping": jd.train.EarlyStopping(mode="up")}, "mode must be 'min', 'max' or None"),
+        ({"early_stopping": jd.train.EarlyStopping(monitor="acc")}, "monitor must be one of accuracy"),
+        (
+            {"early_stopping": jd.train.EarlyStopping(monitor="val_loss"), "validation": None},
+            "there is no validation data",
+        ),
+        (
+            {
+                "metrics": {"score": jd.metrics.accuracy},
+                "early_stopping": jd.train.EarlyStopping(monitor="val_score"),
+            },
+            "mode must be 'min' or 'max' for 'val_score'",
+        ),
+        ({"plateau": jd.train.Plateau(factor=1.5)}, r"plateau.factor must be in \(0, 1\), got 1.5"),
+        ({"plateau": jd.train.Plateau(patience=0)}, "plateau.patience must be at least 1"),
+        ({"segment": 0}, "segment must be at least 1"),
+        ({"accumulate": 0}, "accumulate must be at least 1"),
+        ({"validate_every": 0}, "validate_every must be at least 1"),
+        ({"callbacks": [3]}, "callbacks must be a function, got 3"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints must be at least 1"),
+    ],
+)
+def test_wrong_arguments(changes, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        fit(**changes)
