@@ -42,6 +42,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, label_smoothing: Any = 0.
     """
     _checks.check_scalar("label_smoothing", label_smoothing, "[0, 1]")
     logits = _float(logits)
+    labels = labels if hasattr(labels, "dtype") else jnp.asarray(labels)
     if logits.ndim < 1 or logits.shape[-1] < 2:
         raise ValueError(f"logits need an axis of at least 2 classes, got shape {logits.shape}")
     if jnp.shape(labels) == jnp.shape(logits):
@@ -50,12 +51,13 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, label_smoothing: Any = 0.
         loss = -jnp.sum(jnp.where(p == 0, 0, p * jax.nn.log_softmax(logits)), axis=-1)
     else:
         _checks.check_classes(logits, labels)
-        loss = optax.losses.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(labels))
+        labels = jnp.where(labels < 0, logits.shape[-1], labels)  # traced: NaN, not the last class
+        loss = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
     if isinstance(label_smoothing, (int, float)) and label_smoothing == 0:
         return loss
     alpha = jnp.asarray(label_smoothing, logits.dtype)
     uniform = -jnp.mean(jax.nn.log_softmax(logits), axis=-1)
-    return (1 - alpha) * loss + alpha * uniform
+    return jnp.where(alpha == 0, loss, (1 - alpha) * loss + alpha * uniform)
 
 
 def sigmoid_cross_entropy(logits: Any, labels: Any, *, label_smoothing: Any = 0.0) -> Any:

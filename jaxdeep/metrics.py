@@ -112,8 +112,9 @@ def top_k_accuracy(outputs: Any, labels: Any, *, k: int = 5) -> Any:
     labels = _classes(outputs, labels)
     outputs = jnp.asarray(outputs)
     own = jnp.take_along_axis(outputs, labels[..., None], axis=-1, mode="fill", fill_value=jnp.nan)
-    within = jnp.sum(~(outputs <= own), axis=-1) < k  # a NaN is never within
-    return (within & (labels >= 0)).astype(jnp.result_type(float))
+    within = jnp.sum(~(outputs <= own), axis=-1) < k
+    known = ~jnp.isnan(own[..., 0]) & (labels >= 0)  # a NaN is never within
+    return (within & known).astype(jnp.result_type(float))
 
 
 def mean(function: Callable[[Any, Any], Any]) -> Metric:
@@ -140,7 +141,7 @@ def mean(function: Callable[[Any, Any], Any]) -> Metric:
     def counts(outputs: Any, y: Any, weights: Any) -> dict[str, Any]:
         values = jnp.asarray(function(outputs, y))
         w = _spread(weights, values.shape)
-        return {"total": jnp.sum(w * values), "weight": jnp.sum(w)}
+        return {"total": jnp.sum(jnp.where(w == 0, 0, w * values)), "weight": jnp.sum(w)}
 
     return _of_sums({"total": (), "weight": ()}, counts, lambda s: _share(s["total"], s["weight"]))
 
@@ -232,6 +233,7 @@ def auc(bins: int = 200, *, from_logits: bool = False) -> Metric:
     def counts(outputs: Any, y: Any, weights: Any) -> dict[str, Any]:
         scores, positive, w = _flat(outputs, y, weights)
         scores = jax.nn.sigmoid(scores) if from_logits else scores
+        w = jnp.where(jnp.isnan(scores) & (w != 0), jnp.nan, w)  # has no place in the order
         place = jnp.clip((scores * bins).astype(jnp.int32), 0, bins - 1)
         zeros = jnp.zeros(bins, w.dtype)
         return {
@@ -272,6 +274,7 @@ def confusion_matrix(classes: int) -> Metric:
                 f"confusion_matrix({classes}) needs outputs (…, {classes}), got {jnp.shape(outputs)}"
             )
         labels = jnp.ravel(_classes(outputs, y))
+        labels = jnp.where(labels < 0, classes, labels)  # traced: dropped, not the last class
         predicted = jnp.ravel(jnp.argmax(outputs, axis=-1))
         w = jnp.ravel(_spread(weights, jnp.shape(outputs)[:-1]))
         return {"matrix": jnp.zeros((classes, classes), w.dtype).at[labels, predicted].add(w)}
@@ -330,6 +333,7 @@ def _classes(outputs: Any, labels: Any) -> Any:
         raise ValueError(f"outputs need an axis of at least 2 classes, got shape {jnp.shape(outputs)}")
     if jnp.shape(labels) == jnp.shape(outputs):
         return jnp.argmax(labels, axis=-1)
+    labels = labels if hasattr(labels, "dtype") else jnp.asarray(labels)
     _checks.check_classes(outputs, labels)
     return jnp.asarray(labels)
 

@@ -133,7 +133,7 @@ def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, Any]],
         chosen = mask(dict.fromkeys(outputs, 0), where)
         found = {name: y for name, y in outputs.items() if chosen[name]}
         rows = jax.tree.leaves(found)[0].shape[0]
-        return penalty(found) / rows
+        return penalty(found) / max(rows, 1)
 
     return of_outputs
 

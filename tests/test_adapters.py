@@ -295,3 +295,81 @@ def test_the_errors_of_flax_name_the_layer_too():
     with pytest.raises(Exception, match="shape") as caught:
         model.apply(params, state, jnp.ones((1, 5)))
     assert "net" in "".join(getattr(caught.value, "__notes__", [])) + str(caught.value)
+
+
+class OurDropout(nn.Dropout):
+    pass
+
+
+class OurNorm(nn.BatchNorm):
+    def __call__(self, x):
+        return super().__call__(x)
+
+
+class Positional(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.BatchNorm(momentum=0.9)(x, not train)
+        return nn.Dropout(0.5)(x, not train)
+
+
+class Subclassed(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = OurNorm(use_running_average=not train, momentum=0.9)(x)
+        return OurDropout(0.5, deterministic=not train)(x)
+
+
+@pytest.mark.parametrize("module", [Positional(), Subclassed()])
+def test_the_switches_reach_positional_flags_and_subclasses(module):
+    model, x = from_linen(module), jax.random.normal(KEY, (16, 4))
+    params, state = model.init(KEY, x)
+    y, after = model.apply(params, state, x, train=True)
+    assert not np.array_equal(y, model.apply(params, state, x)[0])  # batch statistics, no dropout
+    assert np.all(np.asarray(y) != 0)
+    mean = jax.tree.leaves(after)[0]
+    np.testing.assert_allclose(mean, 0.1 * x.mean(0), rtol=1e-5, atol=1e-7)
+    y, same = model.apply(params, state, x, key=KEY)
+    kept = np.asarray(y) != 0
+    np.testing.assert_allclose(
+        np.asarray(y)[kept], 2 * np.asarray(model.apply(params, state, x)[0])[kept], rtol=1e-5
+    )
+    assert 0 < kept.mean() < 1
+    assert same is state
+
+
+@pytest.mark.filterwarnings("ignore:SelfAttention will be deprecated:DeprecationWarning")
+def test_attention_with_itself_follows_the_key():
+    model = from_linen(nn.SelfAttention(2, dropout_rate=0.5, deterministic=True))
+    x = jax.random.normal(KEY, (2, 5, 4))
+    params, state = model.init(KEY, x)
+    assert not np.array_equal(
+        model.apply(params, state, x, key=KEY)[0], model.apply(params, state, x)[0]
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Using 'Module.sow:DeprecationWarning")
+def test_an_nnx_module_that_sows_is_trained():
+    class Sowing(nnx.Module):
+        def __init__(self, rngs):
+            self.layer = nnx.Linear(4, 3, rngs=rngs)
+
+        def __call__(self, x):
+            y = self.layer(x)
+            self.sow(nnx.Intermediate, "h", y)
+            return y
+
+    model, x = from_nnx(Sowing), jax.random.normal(KEY, (16, 4))
+    result = jd.fit(
+        model,
+        (x, Y),
+        loss=jd.losses.softmax_cross_entropy,
+        optimizer=jd.optimizers.sgd(0.1),
+        batch_size=8,
+        epochs=2,
+        key=KEY,
+        progress=False,
+    )
+    assert result.history["loss"][1] < result.history["loss"][0]
+    with pytest.raises(TypeError, match=r"must return a flax.nnx.Module, got 3"):
+        from_nnx(lambda rngs: 3).init(KEY, x)

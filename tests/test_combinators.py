@@ -244,9 +244,10 @@ def test_names_by_position_never_meet():
     assert list(model.layers)[:2] == ["dense10", "dense0"]
 
 
+@pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.int32])
-def test_repeat_of_inputs_narrower_than_its_parameters(dtype):
-    model = jd.nn.repeat(jd.nn.dense(8), 3)
+def test_repeat_of_inputs_narrower_than_its_parameters(dtype, shared):
+    model = jd.nn.repeat(jd.nn.dense(8), 3, shared=shared)
     params, state = model.init(KEY, X)
     x = (10 * X).astype(dtype)
     y, _ = model.apply(params, state, x)

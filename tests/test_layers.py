@@ -390,6 +390,19 @@ def test_recomputed_statistics_are_those_of_the_data(batch_size):
         (lambda: jd.nn.gaussian_noise(-1), "stddev must be in"),
         (lambda: jd.nn.rrelu(0.5, 0.1), "lower must be at most upper, got lower=0.5, upper=0.1"),
         (lambda: run(jd.nn.prelu(shared_axes=(0,)), jnp.ones((1, 3))), "other than 0"),
+        (
+            lambda: jd.nn.batch_norm(axis_name=3),
+            "axis_name must be a name, a tuple of names or None, got 3",
+        ),
+        (
+            lambda: jd.nn.serial(d=jd.nn.dropout(0.5, noise_shape=(2,))).init(KEY, jnp.ones((3, 4))),
+            r"d: noise_shape=\(2,\) does not broadcast",
+        ),
+        (
+            lambda: run(jd.nn.conv(3, 5, padding="VALID"), jnp.ones((1, 3, 3, 1))),
+            r"kernel_size must fit into the input, got \(5, 5\)",
+        ),
+        (lambda: run(jd.nn.max_pool(5), jnp.ones((1, 3, 3, 1))), "window must fit into the input"),
         (lambda: jd.nn.prelu(shared_axes="ab"), "shared_axes must be whole numbers, got 'ab'"),
         (lambda: jd.nn.dense(3, bias_init=None), "bias_init must be a function, got None"),
         (lambda: jd.nn.conv(3, 3, bias_init=None), "bias_init must be a function, got None"),
@@ -466,3 +479,23 @@ def test_empty_batches_and_whole_numbers():
     assert np.isfinite(run(jd.nn.alpha_dropout(0.99999999), jnp.ones(4), key=KEY)).all()
     with pytest.raises(ValueError, match=r"select\(0\): the inputs are"):
         run(jd.nn.select(0), jnp.ones((3, 2)))
+
+
+def test_a_batch_of_which_nothing_counts_is_normalised_as_at_inference():
+    layer, x = jd.nn.batch_norm(), jax.random.normal(KEY, (6, 4))
+    params, state = layer.init(KEY, x)
+    state = jax.tree.map(lambda leaf: leaf + 0.5, state)
+    y, after = layer.apply(params, state, x, train=True, mask=jnp.zeros(6, bool))
+    np.testing.assert_allclose(y, layer.apply(params, state, x)[0], rtol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, after, state)
+
+
+def test_the_momentum_of_batch_norm_may_be_traced():
+    x = jax.random.normal(KEY, (6, 4))
+
+    def mean(momentum):
+        layer = jd.nn.batch_norm(momentum=momentum)
+        return layer.apply(*layer.init(KEY, x), x, train=True)[1]["mean"]
+
+    found = jax.jit(jax.vmap(mean))(jnp.array([0.0, 0.9]))
+    np.testing.assert_allclose(found, [x.mean(0), 0.1 * x.mean(0)], rtol=1e-5, atol=1e-7)

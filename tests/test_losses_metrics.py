@@ -370,3 +370,22 @@ def test_fit_takes_an_activity_penalty():
     hidden = x @ plain.params["hidden"]["kernel"]
     expected = plain.history["loss"] + 0.1 * jnp.abs(hidden).sum() / 8
     np.testing.assert_allclose(fined.history["loss"], expected, rtol=1e-5)
+
+
+def test_traced_labels_below_zero_are_no_class():
+    outputs, labels = jnp.zeros((1, 3)).at[:, 2].set(5.0), jnp.array([-1])
+    metric = jd.metrics.confusion_matrix(3)
+    count = jax.jit(lambda o, y: metric.update(metric.init(), o, y))
+    assert float(metric.compute(count(outputs, labels)).sum()) == 0
+    assert np.isnan(jax.jit(softmax_cross_entropy)(outputs, labels)).all()
+
+
+def test_nan_scores_are_not_hidden_and_weight_0_hides():
+    metric = jd.metrics.auc()
+    scores, labels = jnp.array([jnp.nan, 0.2, 0.9]), jnp.array([0, 0, 1])
+    assert np.isnan(metric.compute(metric.update(metric.init(), scores, labels)))
+    top = jd.metrics.top_k_accuracy(jnp.array([[jnp.nan, 1.0, 2.0]]), jnp.array([0]), k=5)
+    assert float(top[0]) == 0
+    mean = jd.metrics.mean(jd.losses.mse)
+    state = mean.update(mean.init(), jnp.array([1.0, jnp.nan]), jnp.zeros(2), jnp.array([1.0, 0.0]))
+    assert float(mean.compute(state)) == 1

@@ -344,7 +344,7 @@ def test_an_objective_of_ones_own():
         params=initial[0],
         state=initial[1],
     )
-    assert set(result.history) == {"loss", "largest", "val_loss", "val_largest"}
+    assert set(result.history) == {"loss", "largest", "val_loss", "val_largest", "learning_rate"}
     assert result.history["loss"][-1] < result.history["loss"][0]
 
 
@@ -562,7 +562,7 @@ def test_wrong_input_is_refused_before_anything_is_compiled(changes, message, mo
     def compiled(*args, **kwargs):
         raise AssertionError("compiled")
 
-    monkeypatch.setattr("jaxdeep.train.fit.guarded_epoch", compiled)
+    monkeypatch.setattr("jaxdeep.train.fit.make_program", compiled)
     with pytest.raises((ValueError, TypeError), match=message) as info:
         fit(**changes)
     assert not isinstance(info.value, AssertionError)

@@ -78,14 +78,20 @@ def from_linen(module: Any, *, rngs: Sequence[str] = ("dropout",)) -> Model:
         }
 
         def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            name, value = set_to.get(type(context.module), ("", None))
-            if name and context.method_name == "__call__":
-                # either the attribute or the argument may be given, not both
-                object.__setattr__(context.module, name, None)
-                kwargs = {**kwargs, name: value}
-                if mask is not None and name == "use_running_average":
-                    kwargs["mask"] = trailing(mask, args[0] if args else kwargs["x"])
-            return call(*args, **kwargs)
+            kinds = (found for kind, found in set_to.items() if isinstance(context.module, kind))
+            name, value = next(kinds, ("", None))
+            if not name or context.method_name != "__call__":
+                return call(*args, **kwargs)
+            given = inspect.signature(context.orig_method)
+            own = name in given.parameters
+            # either the attribute or the argument may be given, not both; a subclass may take none
+            object.__setattr__(context.module, name, None if own else value)
+            bound = given.bind(*args, **kwargs)
+            if own:
+                bound.arguments[name] = value
+            if own and mask is not None and name == "use_running_average":
+                bound.arguments["mask"] = trailing(mask, next(iter(bound.arguments.values())))
+            return call(*bound.args, **bound.kwargs)
 
         return nn.intercept_methods(intercept)
 

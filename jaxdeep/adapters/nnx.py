@@ -88,7 +88,7 @@ def from_nnx(module: Any) -> Model:
                 node.__class__ = obedient[type(node)]
         takes = inspect.signature(type(net).__call__).parameters
         y = net(x, **{n: v for n, v in call_flags(train, key).items() if n in takes})
-        return y, nnx.to_pure_dict(_split(net)[3]) if train else state
+        return y, _only(nnx.to_pure_dict(_split(net)[3]), state) if train else state
 
     return Model(init, apply, type(module).__name__ if given is not None else "nnx")
 
@@ -97,6 +97,8 @@ def _split(module: Any) -> tuple[Any, Any, Any, Any]:
     """Graph, parameters, random streams and the rest."""
     from flax import nnx
 
+    if not isinstance(module, nnx.Module):
+        raise TypeError(f"the function of from_nnx must return a flax.nnx.Module, got {module!r}")
     found: Any = nnx.split(module, nnx.Param, nnx.RngState, ...)
     return found
 
@@ -127,6 +129,11 @@ def _filled(like: Any, values: Any) -> Any:
         odd = sorted(set(known) ^ set(given))
         raise ValueError(f"parameters or state do not have the module's names: {', '.join(odd[:6])}")
     return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(values))
+
+
+def _only(tree: Any, like: Any) -> Any:
+    """The part of a pure dict that has names in another: not what `sow` has added."""
+    return {n: _only(tree[n], like[n]) for n in like} if isinstance(like, dict) else tree
 
 
 def _streams(like: Any, key: Any) -> Any:

@@ -104,6 +104,7 @@ def conv(
             dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
             feature_group_count=groups,
         )
+        _check_room("kernel_size", kernel.shape[:-2], x, y)
         return finished(y, params, use_bias, activation), state
 
     config = {"filters": filters, "kernel_size": kernel_size} | chosen(
@@ -227,10 +228,17 @@ def _pool(
                 f"padding must be smaller than the window, {sizes[1:-1]}, so that every window has "
                 f"something in it; got {padding}"
             )
-        return pool(x, sizes, moves, pads)
+        y = pool(x, sizes, moves, pads)
+        _check_room("window", sizes[1:-1], x, y)
+        return y
 
     config = chosen(window=(window, 2), strides=(strides, None), padding=(padding, "VALID"))
     return stateless(function, kind, **config)
+
+
+def _check_room(name: str, sizes: tuple[int, ...], x: Any, y: Any) -> None:
+    if 0 in y.shape[1:-1]:
+        raise ValueError(f"{name} must fit into the input, got {sizes} for an input of shape {x.shape}")
 
 
 def _space_axes(x: Any) -> tuple[int, ...]:

@@ -77,10 +77,7 @@ def batch_norm(
         ("use_fast_variance", use_fast_variance),
     ):
         _checks.check_flag(name, flag)
-    try:
-        kept = tuple(operator.index(a) for a in (axis if isinstance(axis, (tuple, list)) else (axis,)))
-    except TypeError:
-        raise TypeError(f"axis must be a whole number or a tuple of them, got {axis!r}") from None
+    kept = _check_axes(axis, axis_name)
 
     def axes(ndim: int) -> tuple[list[int], tuple[int, ...]]:
         if not all(-ndim <= a < ndim for a in kept) or len({a % ndim for a in kept}) < len(kept):
@@ -89,7 +86,9 @@ def batch_norm(
         return keep, tuple(a for a in range(ndim) if a not in keep)
 
     def moved(old: Any, new: Any) -> Any:
-        return new if momentum == 0 else momentum * old + (1 - momentum) * new  # 0 · ∞ is NaN
+        if isinstance(momentum, (int, float)) and momentum == 0:
+            return new  # 0 · ∞ is NaN
+        return momentum * old + (1 - momentum) * new
 
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         x = shapes(x)
@@ -125,6 +124,9 @@ def batch_norm(
             mean, var, n = _statistics(
                 wide, reduced, _weights(mask, x.shape), axis_name, use_fast_variance
             )
+            if mask is not None:  # nothing to normalise by: as at inference
+                mean = jnp.where(n > 0, mean, state["mean"])
+                var = jnp.where(n > 0, var, state["var"])
             running = var * n / jnp.maximum(n - 1, 1) if unbiased_running_var else var
             state = {
                 name: jnp.where(n > 0, moved(state[name], batch), state[name]).astype(state[name].dtype)
@@ -149,6 +151,17 @@ def batch_norm(
         axis_name=(axis_name, None),
     )
     return Model(init, apply, "batch_norm", config, stochastic=False)
+
+
+def _check_axes(axis: Any, axis_name: Any) -> tuple[int, ...]:
+    """The kept axes as a tuple; refuses what cannot be one, or the name of a mapped axis."""
+    names = axis_name if isinstance(axis_name, (tuple, list)) else (axis_name,)
+    if axis_name is not None and not all(isinstance(name, str) for name in names):
+        raise TypeError(f"axis_name must be a name, a tuple of names or None, got {axis_name!r}")
+    try:
+        return tuple(operator.index(a) for a in (axis if isinstance(axis, (tuple, list)) else (axis,)))
+    except TypeError:
+        raise TypeError(f"axis must be a whole number or a tuple of them, got {axis!r}") from None
 
 
 def _weights(mask: Any, shape: tuple[int, ...]) -> Any:

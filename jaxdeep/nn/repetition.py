@@ -66,6 +66,13 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Model:
             with located("layer"):
                 return layer.apply(own_params, own_state, x, **switches(train, own_key, mask))
 
+        if _float_dtypes(x) != _float_dtypes(own_params):  # a loop keeps its dtypes
+            first = own_params, own_state
+            if not shared:
+                first = jax.tree.map(lambda leaf: leaf[0], first)
+            y, _ = jax.eval_shape(lambda x, own: once(x, own[0], own[1], 0), x, first)
+            x = jax.tree.map(lambda a, like: jnp.asarray(a).astype(like.dtype), x, y)
+
         if shared:
 
             def body(carry: Any, i: Any) -> tuple[Any, None]:
@@ -73,10 +80,6 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Model:
 
             (x, own_state), _ = jax.lax.scan(body, (x, own_state), jnp.arange(times))
         else:
-            if _float_dtypes(x) != _float_dtypes(own_params):  # a loop keeps its dtypes
-                first = jax.tree.map(lambda leaf: leaf[0], (own_params, own_state))
-                y, _ = jax.eval_shape(lambda x, own: once(x, own[0], own[1], 0), x, first)
-                x = jax.tree.map(lambda a, like: jnp.asarray(a).astype(like.dtype), x, y)
 
             def step(x: Any, each: Any) -> tuple[Any, Any]:
                 return once(x, *each)
@@ -120,11 +123,11 @@ def shared(layer: Model) -> Model:
     check_models("shared", {"layer": layer})
 
     def items(x: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-        if isinstance(x, Mapping):
+        if isinstance(x, Mapping) and x:
             names = sorted(x)  # as jit passes them
             return [x[name] for name in names], lambda ys: dict(zip(names, ys))
         if isinstance(x, (tuple, list)) and x:
-            return list(x), type(x)
+            return list(x), (lambda ys: type(x)(*ys)) if hasattr(x, "_fields") else type(x)
         raise ValueError(f"shared needs a tuple, list or dict of inputs, got {x!r}")
 
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:

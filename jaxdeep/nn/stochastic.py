@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep.nn.model import Model, chosen, float_dtype
+from jaxdeep.tree import shapes
 
 _SELU_FLOOR = -1.7580993408473766  # −λα of SELU, its value far below zero
 
@@ -52,7 +53,7 @@ def dropout(rate: float, *, noise_shape: Sequence[int | None] | None = None) -> 
         return jnp.where(keep, (x.astype(wide) * scale).astype(x.dtype), jnp.zeros_like(x))
 
     config = {"rate": rate} | chosen(noise_shape=(noise_shape, None))
-    return _random(drop, "dropout", config)
+    return _random(drop, "dropout", config, lambda shape: _noise_shape(noise_shape, shape))
 
 
 def alpha_dropout(rate: float) -> Model:
@@ -82,7 +83,8 @@ def alpha_dropout(rate: float) -> Model:
         p = 1 - share
         a = jax.lax.rsqrt(jnp.maximum(share, 2.0**-24) * (1 + p * _SELU_FLOOR**2))
         b = -a * _SELU_FLOOR * p
-        return a.astype(x.dtype) * jnp.where(keep, x, _SELU_FLOOR) + b.astype(x.dtype)
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        return (a * jnp.where(keep, wide, _SELU_FLOOR) + b).astype(x.dtype)
 
     return _random(drop, "alpha_dropout", {"rate": rate})
 
@@ -112,10 +114,15 @@ def gaussian_noise(stddev: float) -> Model:
     return _random(add, "gaussian_noise", {"stddev": stddev})
 
 
-def _random(function: Any, kind: str, config: dict[str, Any]) -> Model:
-    """A layer without parameters that is ``function(x, key)`` with a key and ``x`` without."""
+def _random(function: Any, kind: str, config: dict[str, Any], check: Any = None) -> Model:
+    """A layer without parameters that is ``function(x, key)`` with a key and ``x`` without.
+
+    ``check(shape)`` refuses shapes of inputs when it is initialised.
+    """
 
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        if check is not None:
+            check(shapes(x).shape)
         return {}, {}
 
     def apply(
