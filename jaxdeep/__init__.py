@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jaxdeep import train as train
     from jaxdeep import tree as tree
     from jaxdeep.train.fit import fit as fit
+    from jaxdeep.train.sweep import sweep as sweep
 
 __version__ = "0.1.0"
 
@@ -31,7 +32,7 @@ _NAMESPACES = (
     "train",
     "tree",
 )
-_FUNCTIONS = {"fit": "jaxdeep.train.fit"}
+_FUNCTIONS = {"fit": "jaxdeep.train.fit", "sweep": "jaxdeep.train.sweep"}
 
 
 def __getattr__(name: str) -> Any:

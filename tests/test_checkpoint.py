@@ -11,9 +11,9 @@ import time
 import jax
 import numpy as np
 import pytest
+from test_run import fit, identical
 
 import jaxdeep as jd
-from tests.test_run import fit, identical
 
 pytest.importorskip("orbax.checkpoint")
 
@@ -90,7 +90,7 @@ def test_a_run_that_diverges_leaves_the_last_finite_checkpoint(tmp_path):
 
 RUN = """
 import sys, warnings
-from tests.test_checkpoint import STOPPING, fit
+from test_checkpoint import STOPPING, fit
 warnings.simplefilter("ignore")
 print("begun", flush=True)
 fit(epochs=40, early_stopping=STOPPING._replace(patience=100), checkpoint=sys.argv[1])
@@ -102,8 +102,7 @@ print("ended", flush=True)
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
     patient = STOPPING._replace(patience=100)
     whole, draw = fit(epochs=40, early_stopping=patient), random.Random(0)
-    root = pathlib.Path(__file__).parent.parent
-    environment = os.environ | {"PYTHONPATH": str(root)}
+    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parent)}
     kills = 0
     while kills < 30:
         place = tmp_path / str(kills // 10)  # each directory is interrupted ten times

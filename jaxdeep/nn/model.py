@@ -147,7 +147,8 @@ def check_models(kind: str, layers: Mapping[Any, Any]) -> None:
             hint = "; call it" if callable(layer) else ""
             raise TypeError(f"{kind} layer {name} must be a Model, got {layer!r}{hint}")
         if isinstance(name, str) and (not name or "/" in name):
-            raise ValueError(f"a layer's name must not be empty or contain '/', got {name!r}")
+            fault = "contain '/'" if name else "be empty"
+            raise ValueError(f"a layer's name must not {fault}, got {name!r}")
 
 
 def chosen(**given: tuple[Any, Any]) -> dict[str, Any]:

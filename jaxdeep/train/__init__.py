@@ -12,3 +12,5 @@ from jaxdeep.train.state import init as init
 from jaxdeep.train.step import make_step as make_step
 from jaxdeep.train.stopping import EarlyStopping as EarlyStopping
 from jaxdeep.train.stopping import Plateau as Plateau
+from jaxdeep.train.sweep import Table as Table
+from jaxdeep.train.sweep import random_points as random_points

@@ -162,7 +162,7 @@ def fit(
         objective = supervised(model, loss, metrics=metrics, penalty=penalty, activity=activity)
     elif any(given is not None for given in (loss, metrics, penalty, activity)):
         raise ValueError(
-            "objective= already says what is minimised: drop loss, metrics, penalty and activity"
+            "objective= already says what is minimised: drop loss, metrics and penalty (and activity)"
         )
 
     pairs = loss is not None
