@@ -213,7 +213,7 @@ def fit(
                 now = Epochs(done, history, run.train_state)
                 for callback in callbacks:
                     stopped |= callback(now) is True
-    ts, _ = jax.jit(program.finish)(run)
+    ts, _ = (jax.jit(program.finish) if early_stopping else program.finish)(run)
     if on_nonfinite == "raise":
         _check_finite(ts)
     return FitResult(ts, history, int(run.decisions.best_epoch) if early_stopping else None)

@@ -153,6 +153,7 @@ def make_program(
     )
     evaluate = _evaluated(make_evaluate(objective, batch_size=batch_size), validate_every, epochs)
 
+    @jax.jit  # traced once, for the shapes and for the loop
     def one(ts: TrainState, epoch: Any, data: PyTree, validation: PyTree) -> tuple[Any, Any, Any, Any]:
         """An epoch: the train state, the values, the first bad step, whether it was evaluated."""
         ts, values, bad_step = pass_over(ts, data)
@@ -162,7 +163,7 @@ def make_program(
         return ts, rates | values | found, bad_step, due
 
     def start(ts: TrainState, data: PyTree, validation: PyTree = None) -> RunState:
-        after, values, _, due = jax.eval_shape(one, ts, 0, data, validation)
+        after, values, _, due = jax.eval_shape(one, ts, jnp.zeros((), jnp.int32), data, validation)
         history = {
             name: jnp.full((epochs, *v.shape), jnp.nan, jnp.promote_types(v.dtype, jnp.float32))
             for name, v in values.items()
