@@ -46,9 +46,8 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, label_smoothing: Any = 0.
     if logits.ndim < 1 or logits.shape[-1] < 2:
         raise ValueError(f"logits need an axis of at least 2 classes, got shape {logits.shape}")
     if jnp.shape(labels) == jnp.shape(logits):
-        p = jnp.asarray(labels, logits.dtype)
-        # 0 for a class that cannot be, even with a logit of −∞
-        loss = -jnp.sum(jnp.where(p == 0, 0, p * jax.nn.log_softmax(logits)), axis=-1)
+        # "safe": 0 for a class that cannot be, even with a logit of −∞
+        loss = optax.losses.safe_softmax_cross_entropy(logits, jnp.asarray(labels, logits.dtype))
     else:
         _checks.check_classes(logits, labels)
         labels = jnp.where(labels < 0, logits.shape[-1], labels)  # traced: NaN, not the last class

@@ -258,6 +258,20 @@ def test_linen_modules_with_attention_statistics_of_their_own_and_masks():
         from_linen(nn.Dense(3), rngs="dropout")
 
 
+def learns(model, x):
+    result = jd.fit(
+        model,
+        (x, Y),
+        loss=jd.losses.softmax_cross_entropy,
+        optimizer=jd.optimizers.sgd(0.1),
+        batch_size=8,
+        epochs=2,
+        key=KEY,
+        progress=False,
+    )
+    assert result.history["loss"][1] < result.history["loss"][0]
+
+
 class Sows(nn.Module):
     """A penalty put out by `sow`, beside a parameter of the module's own."""
 
@@ -276,17 +290,7 @@ def test_what_a_linen_module_sows_does_not_grow_and_its_own_parameters_are_in_th
     np.testing.assert_allclose(after["losses"]["size"][0], jnp.mean(y**2), rtol=1e-6)
     rows = jd.nn.summary(model, X.reshape(16, -1)).splitlines()
     assert any("shift" in row and " 3 " in row for row in rows)
-    result = jd.fit(
-        model,
-        (X.reshape(16, -1), Y),
-        loss=jd.losses.softmax_cross_entropy,
-        optimizer=jd.optimizers.sgd(0.1),
-        batch_size=8,
-        epochs=2,
-        key=KEY,
-        progress=False,
-    )
-    assert result.history["loss"][1] < result.history["loss"][0]
+    learns(model, X.reshape(16, -1))
 
 
 def test_the_errors_of_flax_name_the_layer_too():
@@ -360,16 +364,6 @@ def test_an_nnx_module_that_sows_is_trained():
             return y
 
     model, x = from_nnx(Sowing), jax.random.normal(KEY, (16, 4))
-    result = jd.fit(
-        model,
-        (x, Y),
-        loss=jd.losses.softmax_cross_entropy,
-        optimizer=jd.optimizers.sgd(0.1),
-        batch_size=8,
-        epochs=2,
-        key=KEY,
-        progress=False,
-    )
-    assert result.history["loss"][1] < result.history["loss"][0]
+    learns(model, x)
     with pytest.raises(TypeError, match=r"must return a flax.nnx.Module, got 3"):
         from_nnx(lambda rngs: 3).init(KEY, x)

@@ -40,19 +40,19 @@ def close(a, b, rtol=1e-5):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=1e-6), plain(a), plain(b))
 
 
+ARGUMENTS = {
+    "model": MODEL,
+    "data": (X, Y),
+    "validation": (X, Y),
+    "loss": jd.losses.softmax_cross_entropy,
+    "metrics": {"accuracy": jd.metrics.accuracy},
+    "batch_size": 16,
+}
+
+
 def fit(**changes):
-    arguments = {
-        "model": MODEL,
-        "data": (X, Y),
-        "validation": (X, Y),
-        "loss": jd.losses.softmax_cross_entropy,
-        "metrics": {"accuracy": jd.metrics.accuracy},
-        "optimizer": jd.optimizers.adam(0.01),
-        "epochs": 5,
-        "batch_size": 16,
-        "key": KEY,
-        "progress": False,
-    } | changes
+    usual = {"optimizer": jd.optimizers.adam(0.01), "epochs": 5, "key": KEY, "progress": False}
+    arguments = ARGUMENTS | usual | changes
     return jd.fit(arguments.pop("model"), arguments.pop("data"), **arguments)
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_run import MODEL, X, Y, close, fit, identical
+from test_run import ARGUMENTS, X, Y, close, fit, identical
 
 import jaxdeep as jd
 
@@ -12,15 +12,7 @@ SPACE = {"learning_rate": jnp.array([1e-3, 1e-2, 1e-1]), "b1": [0.8, 0.9]}
 
 
 def sweep(builder=None, space=None, **changes):
-    arguments = {
-        "model": MODEL,
-        "data": (X, Y),
-        "validation": (X, Y),
-        "loss": jd.losses.softmax_cross_entropy,
-        "metrics": {"accuracy": jd.metrics.accuracy},
-        "epochs": 2,
-        "batch_size": 16,
-    } | changes
+    arguments = ARGUMENTS | {"epochs": 2} | changes
     return jd.sweep(builder or adam, SPACE if space is None else space, **arguments)
 
 
@@ -138,6 +130,9 @@ def test_random_points():
         (lambda: sweep(epoch=3), r"unknown arguments \['epoch'\]"),
         (lambda: sweep(model=None), "sweep needs a model="),
         (lambda: sweep(loss=None), "sweep needs a loss="),
+        (lambda: sweep(data=(X, Y + 5)), r"labels must be in \[0, 2\) .* got labels from 5 to 6"),
+        (lambda: sweep(validation=(X, Y - 5)), "got labels from -5 to -4"),
+        (lambda: sweep(data=X), "data must be a pair"),
         (lambda: sweep(batch_size=1000), "batch_size must be at most the number of examples, 100"),
         (lambda: sweep(epochs=1).best("score"), "monitor must be one of accuracy"),
         (

@@ -7,10 +7,10 @@ from jaxdeep.train.fit import FitResult as FitResult
 from jaxdeep.train.objective import supervised as supervised
 from jaxdeep.train.run import RunState as RunState
 from jaxdeep.train.run import make_run as make_run
+from jaxdeep.train.space import random_points as random_points
 from jaxdeep.train.state import TrainState as TrainState
 from jaxdeep.train.state import init as init
 from jaxdeep.train.step import make_step as make_step
 from jaxdeep.train.stopping import EarlyStopping as EarlyStopping
 from jaxdeep.train.stopping import Plateau as Plateau
 from jaxdeep.train.sweep import Table as Table
-from jaxdeep.train.sweep import random_points as random_points

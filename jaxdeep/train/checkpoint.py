@@ -5,7 +5,7 @@ import hashlib
 import pathlib
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -176,13 +176,13 @@ class _OtherRun(Exception):
 
 @contextlib.contextmanager
 def opened(
-    directory: Any, about: About, *, keep: int, watched: EarlyStopping | None
+    directory: Any, about: Callable[[], About], *, keep: int, watched: EarlyStopping | None
 ) -> Iterator["Checkpoints | _Nowhere"]:
-    """The checkpoints in a directory; nothing for None."""
+    """The checkpoints in a directory, of the run that `about` describes; nothing for None."""
     if directory is None:
         yield _Nowhere()
         return
-    checkpoints = Checkpoints(directory, about, keep=keep, watched=watched)
+    checkpoints = Checkpoints(directory, about(), keep=keep, watched=watched)
     try:
         yield checkpoints
     finally:

@@ -1,5 +1,6 @@
 """`fit`: a whole run, with checks, progress and history."""
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,13 +16,13 @@ from jaxdeep.train.checkpoint import describe, opened
 from jaxdeep.train.compiled import compiled
 from jaxdeep.train.data import count_examples
 from jaxdeep.train.epoch import check_batch_size
-from jaxdeep.train.objective import Objective, PerExample, supervised
+from jaxdeep.train.objective import Objective, PerExample, check_pair, rehearse, supervised
 from jaxdeep.train.progress import compiling, ordered, reporting
 from jaxdeep.train.run import RunState, make_program
 from jaxdeep.train.state import TrainState, init, resume
 from jaxdeep.train.step import check_optimizer
 from jaxdeep.train.stopping import EarlyStopping, Plateau
-from jaxdeep.tree import path_name, shapes
+from jaxdeep.tree import path_name
 
 PyTree = Any
 
@@ -167,7 +168,7 @@ def fit(
 
     pairs = loss is not None
     if pairs:
-        _check_pair(data, "data")
+        check_pair(data, "data")
     if params is None:
         if state is not None:
             raise ValueError("state= is given without the params= it belongs to")
@@ -176,10 +177,10 @@ def fit(
     else:
         ts = resume(optimizer, params, {} if state is None else state, key)
     if pairs:
-        _rehearse(objective, ts, data, "data")
+        rehearse(objective, ts, data, "data")
         if validation is not None:
-            _check_pair(validation, "validation")
-            _rehearse(objective, ts, validation, "validation")
+            check_pair(validation, "validation")
+            rehearse(objective, ts, validation, "validation")
 
     data, validation = jax.tree.map(jnp.asarray, (data, validation))
     arguments: dict[str, Any] = {
@@ -194,7 +195,8 @@ def fit(
     }
     program = make_program(objective, optimizer, epochs=epochs, **arguments)
     run = jax.jit(program.start)(ts, data, validation)
-    about = describe(model, run, data, validation, {"loss": loss, **arguments})
+    minimised = {"objective": objective, "loss": loss, "penalty": penalty, "activity": activity}
+    about = functools.partial(describe, model, run, data, validation, minimised | arguments)
     steps = n // batch_size if drop_remainder else -(-n // batch_size)
     with opened(checkpoint, about, keep=keep_checkpoints, watched=early_stopping) as store:
         run = store.restore(run, epochs) or run
@@ -265,23 +267,6 @@ def _check_driving(segment: Any, keep_checkpoints: Any, callbacks: Any) -> None:
         raise TypeError(f"callbacks must be a list of functions, got {callbacks!r}")
     for callback in callbacks:
         _checks.check_functions(optional=False, callbacks=callback)
-
-
-def _check_pair(data: PyTree, name: str) -> None:
-    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        raise TypeError(f"{name} must be a pair (x, y) or (x, y, weights), got {type(data).__name__}")
-
-
-def _rehearse(objective: Objective, ts: TrainState, data: PyTree, name: str) -> None:
-    """Trace the objective on the shapes of x and the values of y, so that both can be refused."""
-    x, *rest = data
-    try:
-        out = jax.eval_shape(lambda p, s, x: objective(p, s, (x, *rest)), ts.params, ts.state, shapes(x))
-    except (ValueError, TypeError) as error:
-        error.add_note(f"(found in {name}, before anything was compiled)")
-        raise
-    if out[0].shape != ():
-        raise ValueError(f"the objective must return a scalar loss, got shape {out[0].shape}")
 
 
 def _check_finite(ts: TrainState) -> None:

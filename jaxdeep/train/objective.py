@@ -8,9 +8,11 @@ over the examples of the batch. `supervised` makes the usual one.
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 
 from jaxdeep.metrics import Metric, Tally
+from jaxdeep.tree import shapes
 
 PyTree = Any
 PerExample = Callable[[Any, Any], Any]
@@ -136,3 +138,21 @@ def check_metric_names(metrics: Mapping[str, Any]) -> None:
                 f"metrics may not be called {name!r}: 'loss' is the loss and 'val_…' are the values "
                 "on the validation data"
             )
+
+
+def check_pair(data: PyTree, name: str) -> None:
+    """Refuse data that is not what `supervised` takes."""
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        raise TypeError(f"{name} must be a pair (x, y) or (x, y, weights), got {type(data).__name__}")
+
+
+def rehearse(objective: Objective, ts: Any, data: PyTree, name: str) -> None:
+    """Trace the objective on the shapes of x and the values of y, so that both can be refused."""
+    x, *rest = data
+    try:
+        out = jax.eval_shape(lambda p, s, x: objective(p, s, (x, *rest)), ts.params, ts.state, shapes(x))
+    except (ValueError, TypeError) as error:
+        error.add_note(f"(found in {name}, before anything was compiled)")
+        raise
+    if out[0].shape != ():
+        raise ValueError(f"the objective must return a scalar loss, got shape {out[0].shape}")

@@ -2,10 +2,9 @@
 
 import concurrent.futures
 import dataclasses
-import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +15,13 @@ from jaxdeep.train import stopping
 from jaxdeep.train.compiled import compiled
 from jaxdeep.train.data import count_examples
 from jaxdeep.train.epoch import check_batch_size
-from jaxdeep.train.objective import supervised
+from jaxdeep.train.objective import check_pair, rehearse, supervised
 from jaxdeep.train.run import make_program
-from jaxdeep.train.state import init
+from jaxdeep.train.space import Point, groups, points_of
+from jaxdeep.train.state import TrainState, init
 from jaxdeep.train.step import check_optimizer
 
 PyTree = Any
-Point = Mapping[str, Any]
 
 
 def sweep(
@@ -83,12 +82,10 @@ def sweep(
         raise ValueError(f"strategy must be 'vmap', 'threads' or None, got {strategy!r}")
     if key is not None:
         _checks.check_key(key)
-    points = _points(space)
-    unknown = set(arguments) - {"validation", *_FIT}
-    if unknown:
-        raise TypeError(f"unknown arguments {sorted(unknown)}; there are {', '.join(_FIT)}")
+    points = points_of(space)
     count_examples(data)
     validation = arguments.pop("validation", None)
+    _check_names(arguments)
     if validation is not None:
         count_examples(validation, "validation")
     data, validation = jax.tree.map(jnp.asarray, (data, validation))
@@ -98,14 +95,18 @@ def sweep(
     seed_keys = [jax.random.key(s) if key is None else jax.random.fold_in(key, s) for s in range(seeds)]
     rows = [(point, s) for point in points for s in range(seeds)]
     found: list[Any] = [None] * len(rows)
-    for fixed, members in _groups(rows):
-        one = _one_row(builder, fixed, arguments, data, validation)
+    for fixed, members in groups(rows):
+        _rehearsed(_assembled(builder, rows[members[0]][0], arguments), data, validation)
+        one = _one_row(builder, fixed, arguments)
         inputs = [
             ({n: np.float64(v) for n, v in rows[i][0].items() if n not in fixed}, seed_keys[rows[i][1]])
             for i in members
         ]
-        each = _threads if strategy == "threads" else _stacked
-        for i, result in zip(members, each(one, inputs, data, validation, rows_at_once)):
+        if strategy == "threads":
+            results = _threads(one, inputs, data, validation)
+        else:
+            results = _stacked(one, inputs, data, validation, rows_at_once)
+        for i, result in zip(members, results):
             found[i] = result
     return Table(tuple({**point, "seed": s} for point, s in rows), tuple(found))
 
@@ -140,7 +141,10 @@ class Table:
         """
         rows = self.rows()
         config = stopping.EarlyStopping(monitor=metric, mode=mode)
-        _, sign = stopping.resolve(config, self.results[0]["history_of_one"])
+        if not self.results:
+            raise ValueError("the table has no rows")
+        first = {name: values[0] for name, values in self.results[0]["history"].items()}
+        _, sign = stopping.resolve(config, first)
         finite = [row for row in rows if not row["diverged"] and np.isfinite(row[metric])]
         if not finite:
             raise ValueError(f"no row has a finite {metric}")
@@ -187,53 +191,6 @@ class Table:
         return [n for n, v in self.results[0]["history"].items() if v.ndim == 1]
 
 
-def random_points(n: int, *, key: Any, **distributions: Any) -> list[dict[str, Any]]:
-    """`n` points drawn at random.
-
-    Args:
-      n: their number.
-      key: a random key.
-      distributions: for each name ``("uniform", low, high)``, ``("log_uniform", low, high)`` or
-        ``("choice", values)``.
-
-    Raises:
-      ValueError, TypeError: an unknown distribution, bounds out of order.
-
-    Source: Bergstra & Bengio, "Random Search for Hyper-Parameter Optimization" (2012).
-
-    >>> points = random_points(2, key=jax.random.key(0), learning_rate=("log_uniform", 1e-4, 1e-1))
-    >>> [1e-4 <= point["learning_rate"] <= 1e-1 for point in points]
-    [True, True]
-    """
-    _checks.check_count("n", n)
-    _checks.check_key(key)
-    columns = {}
-    for i, (name, given) in enumerate(sorted(distributions.items())):
-        columns[name] = _drawn(name, given, n, jax.random.fold_in(key, i))
-    return [{name: columns[name][i] for name in distributions} for i in range(n)]
-
-
-def _drawn(name: str, given: Any, n: int, key: Any) -> list[Any]:
-    kind, *rest = given if isinstance(given, (tuple, list)) and given else (given,)
-    if kind == "choice" and len(rest) == 1 and len(rest[0]):
-        return [rest[0][int(i)] for i in jax.random.randint(key, (n,), 0, len(rest[0]))]
-    if kind in ("uniform", "log_uniform") and len(rest) == 2:
-        low, high = rest
-        interval = "(0, inf)" if kind == "log_uniform" else "(-inf, inf)"
-        for bound in rest:
-            _checks.check_number(name, bound, interval)
-        if low >= high:
-            raise ValueError(f"{name} must have low < high, got {low} and {high}")
-        share = np.asarray(jax.random.uniform(key, (n,)), np.float64)
-        if kind == "uniform":
-            return [float(v) for v in low + share * (high - low)]
-        return [float(v) for v in low * (high / low) ** share]
-    raise ValueError(
-        f"{name} must be ('uniform', low, high), ('log_uniform', low, high) or ('choice', values), got "
-        f"{given!r}"
-    )
-
-
 _SUPERVISED = ("loss", "metrics", "penalty", "activity")
 _DEFAULTS: dict[str, Any] = {
     "epochs": 1,
@@ -248,88 +205,70 @@ _DEFAULTS: dict[str, Any] = {
 _FIT = ("model", "optimizer", "objective", *_SUPERVISED, *_DEFAULTS)
 
 
-def _points(space: Any) -> list[Point]:
-    points: list[Point]
-    if isinstance(space, Mapping):
-        columns = {name: _values(name, values) for name, values in space.items()}
-        points = [dict(zip(columns, values)) for values in itertools.product(*columns.values())]
-    elif isinstance(space, Sequence) and all(isinstance(point, Mapping) for point in space):
-        points = [{name: _plain(value) for name, value in point.items()} for point in space]
-    else:
-        raise TypeError(f"space must be a dict of values by name or a list of points, got {space!r}")
-    if not points:
-        raise ValueError("space holds no points")
-    for point in points:
-        if set(point) != set(points[0]) or "seed" in point:
-            raise ValueError(
-                f"points must have the same names, none called 'seed'; got {sorted(point)} beside "
-                f"{sorted(points[0])}"
-            )
-    return points
+def _check_names(arguments: Point) -> None:
+    unknown = set(arguments) - set(_FIT)
+    if unknown:
+        raise TypeError(f"unknown arguments {sorted(unknown)}; there are {', '.join(_FIT)}")
 
 
-def _values(name: str, values: Any) -> list[Any]:
-    if isinstance(values, str) or not hasattr(values, "__len__") or np.ndim(values) != 1:
-        raise TypeError(f"space[{name!r}] must be a list or an array of one axis, got {values!r}")
-    return [_plain(value) for value in values]
+class _Run(NamedTuple):
+    """What a point is trained with."""
+
+    model: Any
+    optimizer: Any
+    objective: Any
+    pairs: bool
+    options: dict[str, Any]
+
+    def start(self, data: PyTree, key: Any) -> TrainState:
+        """A fresh train state, for data of these shapes."""
+        inputs = data[0] if self.pairs else jax.tree.leaves(data)[0]
+        return init(self.model, self.optimizer, jax.tree.map(lambda a: a[:1], inputs), key=key)
 
 
-def _plain(value: Any) -> Any:
-    """Numbers of arrays as Python's."""
-    return np.asarray(value).item() if isinstance(value, (np.generic, np.ndarray, jax.Array)) else value
+def _assembled(builder: Callable[[dict[str, Any]], Any], point: Point, arguments: Point) -> _Run:
+    built = builder(dict(point))
+    given = dict(arguments) | (dict(built) if isinstance(built, Mapping) else {"optimizer": built})
+    _check_names(given)
+    model, optimizer, objective = (given.get(n) for n in ("model", "optimizer", "objective"))
+    if model is None or optimizer is None:
+        raise ValueError("sweep needs a model= and an optimizer from the builder")
+    check_optimizer(optimizer)
+    if (objective is None) == (given.get("loss") is None):
+        raise ValueError("sweep needs a loss=, or an objective= for anything not supervised, not both")
+    options = _DEFAULTS | {n: given[n] for n in _DEFAULTS if n in given}
+    if objective is not None:
+        return _Run(model, optimizer, objective, False, options)
+    supervised_by = {n: given[n] for n in _SUPERVISED if n in given}
+    return _Run(model, optimizer, supervised(model, **supervised_by), True, options)
 
 
-def _groups(rows: list[tuple[Point, int]]) -> Iterator[tuple[dict[str, Any], list[int]]]:
-    """Rows that one program serves: those with the same values of what is not a float."""
-    grouped: dict[Any, list[int]] = {}
-    for i, (point, _) in enumerate(rows):
-        fixed = tuple((n, v if v.__hash__ else repr(v)) for n, v in point.items() if not _is_float(v))
-        grouped.setdefault(fixed, []).append(i)
-    for members in grouped.values():
-        point = rows[members[0]][0]
-        yield {n: v for n, v in point.items() if not _is_float(v)}, members
-
-
-def _is_float(value: Any) -> bool:
-    return isinstance(value, float)
+def _rehearsed(run: _Run, data: PyTree, validation: PyTree) -> None:
+    """Refuse what `jaxdeep.fit` refuses of data, whose values are known here and not in a trace."""
+    check_batch_size(run.options["batch_size"], count_examples(data))
+    if not run.pairs:
+        return
+    ts = None
+    for name, given in (("data", data), ("validation", validation)):
+        if given is not None:
+            check_pair(given, name)
+            ts = ts or jax.eval_shape(lambda key: run.start(data, key), jax.random.key(0))
+            rehearse(run.objective, ts, given, name)
 
 
 def _one_row(
-    builder: Callable[[dict[str, Any]], Any],
-    fixed: Mapping[str, Any],
-    arguments: Mapping[str, Any],
-    data: PyTree,
-    validation: PyTree,
+    builder: Callable[[dict[str, Any]], Any], fixed: Point, arguments: Point
 ) -> Callable[..., dict[str, Any]]:
     """The whole run of a row as a pure function ``(floats, key, data, validation) -> result``."""
 
     def one(floats: dict[str, Any], key: Any, data: PyTree, validation: PyTree) -> dict[str, Any]:
-        built = builder({**fixed, **floats})
-        given = dict(arguments) | (dict(built) if isinstance(built, Mapping) else {"optimizer": built})
-        unknown = set(given) - set(_FIT)
-        if unknown:
-            raise TypeError(f"unknown arguments {sorted(unknown)}; there are {', '.join(_FIT)}")
-        model, optimizer, objective = (given.get(n) for n in ("model", "optimizer", "objective"))
-        if model is None or optimizer is None:
-            raise ValueError("sweep needs a model= and an optimizer from the builder")
-        check_optimizer(optimizer)
-        options = _DEFAULTS | {n: given[n] for n in _DEFAULTS if n in given}
-        check_batch_size(options["batch_size"], count_examples(data))
-        if objective is None:
-            if given.get("loss") is None:
-                raise ValueError("sweep needs a loss=, or an objective= for anything not supervised")
-            objective = supervised(model, **{n: given[n] for n in _SUPERVISED if n in given})
-            inputs = data[0]
-        else:
-            inputs = jax.tree.leaves(data)[0]
-        program = make_program(objective, optimizer, on_nonfinite="stop", **options)
-        ts = init(model, optimizer, jax.tree.map(lambda a: a[:1], inputs), key=key)
-        run = program.start(ts, data, validation)
-        run = program.segment(run, data, validation, options["epochs"])
+        row = _assembled(builder, {**fixed, **floats}, arguments)
+        program = make_program(row.objective, row.optimizer, on_nonfinite="stop", **row.options)
+        run = program.start(row.start(data, key), data, validation)
+        run = program.segment(run, data, validation, row.options["epochs"])
         ts, history = program.finish(run)
-        best = run.decisions.best_epoch
-        restored = options["early_stopping"] is not None and options["early_stopping"].restore_best
-        end = best if restored else run.epoch - 1
+        early = row.options["early_stopping"]
+        end = run.decisions.best_epoch if early and early.restore_best else run.epoch - 1
         return {
             "params": ts.params,
             "state": ts.state,
@@ -347,7 +286,6 @@ def _threads(
     inputs: list[tuple[dict[str, Any], Any]],
     data: PyTree,
     validation: PyTree,
-    rows_at_once: int | None,
 ) -> list[dict[str, Any]]:
     """Rows in threads, each on a core of its own."""
     inputs = [(_arrays(floats), key) for floats, key in inputs]
@@ -388,12 +326,7 @@ def _arrays(floats: Mapping[str, Any]) -> dict[str, Any]:
 
 def _on_host(result: dict[str, Any]) -> dict[str, Any]:
     numbers = {"epochs": int(result["epochs"]), "end": int(result["end"])}
-    return {
-        **result,
-        **numbers,
-        "diverged": bool(result["diverged"]),
-        "history_of_one": {name: values[0] for name, values in result["history"].items()},
-    }
+    return {**result, **numbers, "diverged": bool(result["diverged"])}
 
 
 def _row(point: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:

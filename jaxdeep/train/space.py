@@ -1,0 +1,106 @@
+"""The points of a sweep: grids, lists and random draws."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdeep import _checks
+
+Point = Mapping[str, Any]
+
+
+def random_points(n: int, *, key: Any, **distributions: Any) -> list[dict[str, Any]]:
+    """`n` points drawn at random.
+
+    Args:
+      n: their number.
+      key: a random key.
+      distributions: for each name ``("uniform", low, high)``, ``("log_uniform", low, high)`` or
+        ``("choice", values)``.
+
+    Raises:
+      ValueError, TypeError: an unknown distribution, bounds out of order.
+
+    Source: Bergstra & Bengio, "Random Search for Hyper-Parameter Optimization" (2012).
+
+    >>> points = random_points(2, key=jax.random.key(0), learning_rate=("log_uniform", 1e-4, 1e-1))
+    >>> [1e-4 <= point["learning_rate"] <= 1e-1 for point in points]
+    [True, True]
+    """
+    _checks.check_count("n", n)
+    _checks.check_key(key)
+    columns = {}
+    for i, (name, given) in enumerate(sorted(distributions.items())):
+        columns[name] = _drawn(name, given, n, jax.random.fold_in(key, i))
+    return [{name: columns[name][i] for name in distributions} for i in range(n)]
+
+
+def _drawn(name: str, given: Any, n: int, key: Any) -> list[Any]:
+    kind, *rest = given if isinstance(given, (tuple, list)) and given else (given,)
+    if kind == "choice" and len(rest) == 1 and len(rest[0]):
+        return [rest[0][int(i)] for i in jax.random.randint(key, (n,), 0, len(rest[0]))]
+    if kind in ("uniform", "log_uniform") and len(rest) == 2:
+        low, high = rest
+        interval = "(0, inf)" if kind == "log_uniform" else "(-inf, inf)"
+        for bound in rest:
+            _checks.check_number(name, bound, interval)
+        if low >= high:
+            raise ValueError(f"{name} must have low < high, got {low} and {high}")
+        share = np.asarray(jax.random.uniform(key, (n,)), np.float64)
+        if kind == "uniform":
+            return [float(v) for v in low + share * (high - low)]
+        return [float(v) for v in low * (high / low) ** share]
+    raise ValueError(
+        f"{name} must be ('uniform', low, high), ('log_uniform', low, high) or ('choice', values), got "
+        f"{given!r}"
+    )
+
+
+def points_of(space: Any) -> list[Point]:
+    """The points of a grid or a list, with numbers as Python's."""
+    points: list[Point]
+    if isinstance(space, Mapping):
+        columns = {name: _values(name, values) for name, values in space.items()}
+        points = [dict(zip(columns, values)) for values in itertools.product(*columns.values())]
+    elif isinstance(space, Sequence) and all(isinstance(point, Mapping) for point in space):
+        points = [{name: _plain(value) for name, value in point.items()} for point in space]
+    else:
+        raise TypeError(f"space must be a dict of values by name or a list of points, got {space!r}")
+    if not points:
+        raise ValueError("space holds no points")
+    for point in points:
+        if set(point) != set(points[0]) or "seed" in point:
+            raise ValueError(
+                f"points must have the same names, none called 'seed'; got {sorted(point)} beside "
+                f"{sorted(points[0])}"
+            )
+    return points
+
+
+def _values(name: str, values: Any) -> list[Any]:
+    if isinstance(values, str) or not hasattr(values, "__len__") or np.ndim(values) != 1:
+        raise TypeError(f"space[{name!r}] must be a list or an array of one axis, got {values!r}")
+    return [_plain(value) for value in values]
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of arrays as Python's."""
+    return np.asarray(value).item() if isinstance(value, (np.generic, np.ndarray, jax.Array)) else value
+
+
+def groups(rows: list[tuple[Point, int]]) -> Iterator[tuple[dict[str, Any], list[int]]]:
+    """Rows that one program serves: those with the same values of what is not a float."""
+    grouped: dict[Any, list[int]] = {}
+    for i, (point, _) in enumerate(rows):
+        fixed = tuple((n, v if v.__hash__ else repr(v)) for n, v in point.items() if not _is_float(v))
+        grouped.setdefault(fixed, []).append(i)
+    for members in grouped.values():
+        point = rows[members[0]][0]
+        yield {n: v for n, v in point.items() if not _is_float(v)}, members
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, float)
