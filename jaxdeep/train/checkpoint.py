@@ -5,7 +5,7 @@ import hashlib
 import pathlib
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep.optimizers import hyperparams
+from jaxdeep.train.parallel import fetched
 from jaxdeep.train.run import RunState
 from jaxdeep.train.stopping import EarlyStopping, resolve
 from jaxdeep.tree import path_name
@@ -57,11 +58,15 @@ class Checkpoints:
         """Give up the directory."""
         self._manager.close()
 
-    def save(self, run: RunState, values: Mapping[str, Any]) -> None:
-        """Add a checkpoint, of an epoch with these values."""
+    def save(self, run: RunState, values: Mapping[str, Any], position: Any) -> None:
+        """Add a checkpoint, of an epoch with these values that left the data at this position."""
         ocp = _orbax()
         arrays = _arrays(run)
-        about = self.about | {"epochs": _epochs(run), "sha256": _digest(arrays)}
+        about = self.about | {
+            "epochs": _epochs(run),
+            "sha256": _digest(arrays),
+            "position": position,
+        }
         metrics = None
         if self._watched is not None:
             monitor, sign = resolve(self._watched, values)
@@ -78,8 +83,10 @@ class Checkpoints:
         )
         self._manager.wait_until_finished()
 
-    def restore(self, like: RunState, epochs: int) -> RunState | None:
-        """The newest sound checkpoint as a state like `like`; None if there is none.
+    def restore(self, like: RunState, epochs: int) -> tuple[RunState, Any]:
+        """The newest sound checkpoint as a state like `like`, and the position of its data.
+
+        `like` itself, and None, if there is no checkpoint.
 
         Raises:
           ValueError: a checkpoint of another run, with what differs, or of a run of more epochs.
@@ -109,13 +116,13 @@ class Checkpoints:
                     f"{str(self.directory)!r} has done; got {epochs}"
                 )
             history = {n: jnp.asarray(_longer(v, epochs)) for n, v in found.history.items()}
-            return found._replace(history=history)
+            return found._replace(history=history), about["position"]
         if damaged:
             raise ValueError(
                 f"none of the checkpoints in {self.directory} can be read; delete the directory to "
                 "begin anew"
             )
-        return None
+        return like, None
 
     def _read_about(self, epoch: int) -> About:
         ocp = _orbax()
@@ -163,11 +170,11 @@ class Checkpoints:
 class _Nowhere:
     """Checkpoints that are not wanted."""
 
-    def save(self, run: RunState, values: Mapping[str, Any]) -> None:
+    def save(self, run: RunState, values: Mapping[str, Any], position: Any) -> None:
         pass
 
-    def restore(self, like: RunState, epochs: int) -> None:
-        pass
+    def restore(self, like: RunState, epochs: int) -> tuple[RunState, Any]:
+        return like, None
 
 
 class _OtherRun(Exception):
@@ -189,10 +196,11 @@ def opened(
         checkpoints.close()
 
 
-def describe(
-    model: Any, run: RunState, data: PyTree, validation: PyTree, arguments: Mapping[str, Any]
-) -> About:
-    """What makes a run this run and not another: names, shapes, first hyperparameters, arguments."""
+def describe(model: Any, run: RunState, likes: Sequence[PyTree], arguments: Mapping[str, Any]) -> About:
+    """What makes a run this run and not another: names, shapes, first hyperparameters, arguments.
+
+    `likes` are the shapes of the data, and of the validation data if there are any.
+    """
     ts = run.train_state
     rates = {name: np.asarray(v, np.float64).tolist() for name, v in hyperparams(ts.opt_state).items()}
     return {
@@ -201,8 +209,7 @@ def describe(
         "state": _shapes(ts.state),
         "optimizer": _shapes(ts.opt_state),
         "hyperparameters": rates,
-        "data": _shapes(data),
-        "validation": _shapes(validation),
+        **{name: _shapes(like) for name, like in zip(("data", "validation"), likes)},
         "metrics": sorted(run.history),
         "key": np.asarray(jax.random.key_data(_typed(ts.key))).tolist(),
         "arguments": {name: _without_addresses(repr(value)) for name, value in arguments.items()},
@@ -225,7 +232,7 @@ def _arrays(run: PyTree) -> dict[str, np.ndarray]:
     named = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(run):
         words = jax.random.key_data(leaf) if _is_key(leaf) else leaf
-        named[path_name(path).replace("/", ".")] = np.asarray(words)
+        named[path_name(path).replace("/", ".")] = fetched(words)
     if len(named) < len(jax.tree.leaves(run)):
         raise ValueError("two leaves of the run have the same path; rename a layer with a '.' in it")
     return named

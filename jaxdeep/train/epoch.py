@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.train.batches import over_batches
+from jaxdeep.train.batches import Advance, Metrics, Totals, averages, over_batches, values_of
 from jaxdeep.train.data import count_examples
 from jaxdeep.train.objective import Objective, check_metric_names
 from jaxdeep.train.state import TrainState
 from jaxdeep.train.step import Step
 
 PyTree = Any
-Metrics = dict[str, Any]
 Epoch = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
 
 _SHUFFLE = 0xFFFF_FFFF  # a stream of the run's key that no step uses: steps are int32
@@ -52,33 +51,26 @@ def make_epoch(
     >>> int(ts.step)  # three batches of 16 and one of 2
     4
     """
-    pass_over = guarded_epoch(
-        step, batch_size=batch_size, shuffle=shuffle, drop_remainder=drop_remainder
-    )
+    pass_over = one_pass(step, batch_size=batch_size, shuffle=shuffle, drop_remainder=drop_remainder)
 
     def epoch(ts: TrainState, data: PyTree) -> tuple[TrainState, Metrics]:
-        ts, metrics, _ = pass_over(ts, data)
-        return ts, metrics
+        ts, totals = pass_over(ts, data)
+        return ts, values_of(averages(totals))
 
     return epoch
 
 
-def guarded_epoch(
-    step: Step, *, batch_size: int, shuffle: bool, drop_remainder: bool
-) -> Callable[[TrainState, PyTree], tuple[TrainState, Metrics, jax.Array]]:
-    """`make_epoch` that also returns the first step with a non-finite loss, or −1."""
+def one_pass(
+    step: Step, *, batch_size: int, shuffle: bool, drop_remainder: bool, skip: bool = False
+) -> Callable[[TrainState, PyTree], tuple[TrainState, Totals]]:
+    """`make_epoch` that returns the totals; with `skip`, batches without a finite loss do not count."""
     _checks.check_count("batch_size", batch_size)
 
-    def epoch(ts: TrainState, data: PyTree) -> tuple[TrainState, Metrics, jax.Array]:
+    def epoch(ts: TrainState, data: PyTree) -> tuple[TrainState, Totals]:
         n = count_examples(data)
         check_batch_size(batch_size, n)
-        first = ts.step
-        order = shuffled(ts.key, first, n) if shuffle else jnp.arange(n)
-        ts, metrics, losses = over_batches(
-            step, ts, data, order, batch_size, drop_remainder=drop_remainder
-        )
-        bad = ~jnp.isfinite(losses)
-        return ts, metrics, jnp.where(bad.any(), first + jnp.argmax(bad), -1)
+        order = shuffled(ts.key, ts.step, n) if shuffle else jnp.arange(n)
+        return over_batches(step, ts, data, order, batch_size, drop_remainder=drop_remainder, skip=skip)
 
     return epoch
 
@@ -117,16 +109,22 @@ def make_evaluate(
 
     def evaluate(params: PyTree, state: PyTree, data: PyTree) -> Metrics:
         n = count_examples(data)
-
-        def step(nothing: tuple[()], batch: PyTree) -> tuple[tuple[()], Metrics]:
-            loss, (_, metrics) = objective(params, state, batch)
-            check_metric_names(metrics)
-            return nothing, {"loss": loss, **metrics}
-
-        _, metrics, _ = over_batches(step, (), data, jnp.arange(n), min(batch_size, n))
-        return metrics
+        step = evaluation_of(objective, params, state)
+        _, totals = over_batches(step, (), data, jnp.arange(n), min(batch_size, n))
+        return values_of(averages(totals))
 
     return evaluate
+
+
+def evaluation_of(objective: Objective, params: PyTree, state: PyTree) -> Advance:
+    """The evaluation of a batch as a step that carries nothing."""
+
+    def step(nothing: tuple[()], batch: PyTree) -> tuple[tuple[()], Metrics]:
+        loss, (_, metrics) = objective(params, state, batch)
+        check_metric_names(metrics)
+        return nothing, {"loss": loss, **metrics}
+
+    return step
 
 
 def check_batch_size(batch_size: int, examples: int) -> None:

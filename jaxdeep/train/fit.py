@@ -13,16 +13,25 @@ import optax
 from jaxdeep import _checks
 from jaxdeep.metrics import Metric
 from jaxdeep.train.checkpoint import describe, opened
-from jaxdeep.train.compiled import compiled
-from jaxdeep.train.data import count_examples
+from jaxdeep.train.drive import driver
 from jaxdeep.train.epoch import check_batch_size
-from jaxdeep.train.objective import Objective, PerExample, check_pair, rehearse, supervised
+from jaxdeep.train.objective import (
+    Objective,
+    PerExample,
+    check_pair,
+    has_convolution,
+    plan,
+    rehearse,
+    supervised,
+)
+from jaxdeep.train.parallel import check_mesh, placed
 from jaxdeep.train.progress import compiling, ordered, reporting
 from jaxdeep.train.run import RunState, make_program
 from jaxdeep.train.state import TrainState, init, resume
-from jaxdeep.train.step import check_optimizer
+from jaxdeep.train.step import Augment, check_optimizer
 from jaxdeep.train.stopping import EarlyStopping, Plateau
-from jaxdeep.tree import path_name
+from jaxdeep.train.stream import Rows, source_of
+from jaxdeep.tree import Where, path_name
 
 PyTree = Any
 
@@ -79,6 +88,7 @@ def fit(
     metrics: Mapping[str, PerExample | Metric] | None = None,
     penalty: Callable[[PyTree], Any] | None = None,
     activity: Callable[[Mapping[str, Any]], Any] | None = None,
+    class_weight: Mapping[int, float] | Any = None,
     objective: Objective | None = None,
     epochs: int = 1,
     batch_size: int = 32,
@@ -88,9 +98,16 @@ def fit(
     shuffle: bool = True,
     drop_remainder: bool = False,
     accumulate: int = 1,
+    augment: Augment | None = None,
+    ema: bool = False,
     early_stopping: EarlyStopping | None = None,
     plateau: Plateau | None = None,
     validate_every: int = 1,
+    steps_per_epoch: int | None = None,
+    stream: bool | None = None,
+    block_bytes: int = 2**26,
+    mesh: jax.sharding.Mesh | None = None,
+    shard: Where | None = None,
     segment: int = 1,
     checkpoint: str | os.PathLike[str] | None = None,
     keep_checkpoints: int = 3,
@@ -106,14 +123,18 @@ def fit(
     Args:
       model: a `jaxdeep.nn.Model`.
       data: arrays with a row per example: ``(x, y)`` or ``(x, y, weights)`` with `loss`, any pytree with
-        `objective`. NumPy arrays are moved to the device once.
+        `objective`. NumPy arrays are moved to the device once; memory maps are streamed. Or batches of
+        that form: something to iterate over once an epoch (a Grain or PyTorch loader), a function from
+        the epoch, 0, 1, …, to it, or with `steps_per_epoch` an iterator that goes on; `batch_size`,
+        `shuffle` and `drop_remainder` are theirs then.
       optimizer: any optax transformation, jaxdeep's included.
       key: random key of initialisation, shuffling and dropout; there is no default.
       loss: ``(outputs, y) -> losses`` per example, as in `jaxdeep.losses`.
       metrics: further functions of that form, or streaming metrics (`jaxdeep.metrics.Metric`), by name.
       penalty: ``params -> scalar``, added to the loss (`jaxdeep.regularizers`).
       activity: ``outputs of layers by path -> scalar``, likewise (`jaxdeep.regularizers.activity`).
-      objective: instead of these four, for anything that is not supervised; see
+      class_weight: a weight for each class in training, as in `jaxdeep.train.supervised`.
+      objective: instead of these five, for anything that is not supervised; see
         `jaxdeep.train.supervised` for its form. The model is initialised on the first array of
         `data`; pass `params` where that is not its input.
       epochs: passes over the data.
@@ -123,21 +144,39 @@ def fit(
       shuffle: draw a new order every epoch.
       drop_remainder: leave out the rows that do not fill a batch.
       accumulate: micro-batches a step (`jaxdeep.train.make_step`).
+      augment: ``(key, batch) -> batch`` for every training batch, compiled into the step.
+      ema: evaluate, keep and end with the average that `jaxdeep.optimizers.ema_params` in the
+        optimizer's chain makes of the parameters.
       early_stopping: a `jaxdeep.train.EarlyStopping`: when to stop, and whether to end with the
         parameters of the best epoch.
       plateau: a `jaxdeep.train.Plateau`: when to lower the learning rate.
       validate_every: epochs from one evaluation to the next; NaN in the history in between.
+      steps_per_epoch: batches that an epoch takes of an iterable.
+      stream: whether arrays stay on the host, and rows go to the device in blocks, one being read while
+        another is computed; the same batches as from the device. By default memory maps do, and what
+        does not fit into an accelerator's memory.
+      block_bytes: size of a block; two are held at most.
+      mesh: devices to compute on, ``jax.make_mesh((8,), ("data",))``: every batch is split over its
+        ``data`` axis, parameters are copied, and the numbers are those of one device, to rounding. In
+        several processes (`jax.distributed`), arrays must be the same in all of them, and each reads its
+        part; batches that are iterated over are each process's own share of them.
+      shard: parameters to split over the mesh's ``model`` axis, with what the optimizer keeps for them
+        (`jaxdeep.tree.mask`): each along its longest axis that the devices divide.
       segment: epochs a dispatch: the host looks at the run, reports and calls back after each segment.
       checkpoint: a directory; the whole run is saved there after each segment, and a run that is found
         there is continued, to the same bits as without the interruption. `epochs` may have grown.
+        Iterators are put back by their ``get_state``, or read again up to where they were.
       keep_checkpoints: how many of the newest stay; with early stopping, the best stays too.
       callbacks: functions of an `Epochs` called after each segment; one that returns True ends the run.
-      on_nonfinite: "raise" stops at the end of an epoch in which the loss was not finite; "ignore"
-        goes on.
+      on_nonfinite: "raise" stops at the end of an epoch in which the loss was not finite; "skip" undoes
+        such steps, and counts them as "skipped" in the history; "ignore" goes on.
       progress: a progress bar, or a line a segment where there is no terminal; False is silent.
 
     Returns:
       A `FitResult`: ``result.params``, ``result.state``, ``result.history["val_accuracy"]``.
+
+    Convolutions run slowly inside a compiled loop on a CPU, so that there the host dispatches step after
+    step, with the same numbers to rounding.
 
     Raises:
       ValueError, TypeError: before anything is compiled: arrays of different lengths, an empty data
@@ -155,70 +194,122 @@ def fit(
     >>> bool(result.history["accuracy"][-1] > 0.95)
     True
     """
-    n = _check(model, data, validation, optimizer, key, epochs, batch_size, on_nonfinite)
-    _check_driving(segment, keep_checkpoints, callbacks)
-    if objective is None:
-        if loss is None:
-            raise ValueError("fit needs a loss=, or an objective= for anything not supervised")
-        objective = supervised(model, loss, metrics=metrics, penalty=penalty, activity=activity)
-    elif any(given is not None for given in (loss, metrics, penalty, activity)):
-        raise ValueError(
-            "objective= already says what is minimised: drop loss, metrics and penalty (and activity)"
+    _check(model, optimizer, key, epochs, batch_size, on_nonfinite)
+    _check_driving(segment, keep_checkpoints, callbacks, stream, block_bytes)
+    minimised: dict[str, Any] = {
+        "loss": loss,
+        "metrics": metrics,
+        "penalty": penalty,
+        "activity": activity,
+        "class_weight": class_weight,
+    }
+    pairs = objective is None
+    objective = _objective(model, objective, minimised)
+    training = source_of(
+        data,
+        "data",
+        batch_size=batch_size,
+        block_bytes=block_bytes,
+        shuffle=shuffle,
+        drop_remainder=drop_remainder,
+        steps_per_epoch=steps_per_epoch,
+    )
+    sources = [training]
+    if validation is not None:
+        sources.append(
+            source_of(validation, "validation", batch_size=batch_size, block_bytes=block_bytes)
         )
-
-    pairs = loss is not None
+    if isinstance(training, Rows):
+        check_batch_size(batch_size, training.examples)
+    check_mesh(mesh, shard, training.example)
     if pairs:
-        check_pair(data, "data")
-    if params is None:
-        if state is not None:
-            raise ValueError("state= is given without the params= it belongs to")
-        inputs = data[0] if pairs else jax.tree.leaves(data)[0]
-        ts = init(model, optimizer, jax.tree.map(lambda a: a[:1], inputs), key=key)
+        for source in sources:
+            check_pair(source.sample, source.name)
+    ts = _beginning(model, optimizer, training.like, params, state, key, pairs)
+    if pairs:
+        jaxprs = [rehearse(objective, ts, source.sample, source.name) for source in sources]
     else:
-        ts = resume(optimizer, params, {} if state is None else state, key)
-    if pairs:
-        rehearse(objective, ts, data, "data")
-        if validation is not None:
-            check_pair(validation, "validation")
-            rehearse(objective, ts, validation, "validation")
+        jaxprs = [plan(objective, ts, training.like)]
 
-    data, validation = jax.tree.map(jnp.asarray, (data, validation))
     arguments: dict[str, Any] = {
         "batch_size": batch_size,
         "shuffle": shuffle,
         "drop_remainder": drop_remainder,
         "accumulate": accumulate,
+        "augment": augment,
+        "ema": ema,
         "early_stopping": early_stopping,
         "plateau": plateau,
         "validate_every": validate_every,
         "on_nonfinite": "stop" if on_nonfinite == "raise" else on_nonfinite,
     }
-    program = make_program(objective, optimizer, epochs=epochs, **arguments)
-    run = jax.jit(program.start)(ts, data, validation)
-    minimised = {"objective": objective, "loss": loss, "penalty": penalty, "activity": activity}
-    about = functools.partial(describe, model, run, data, validation, minimised | arguments)
-    steps = n // batch_size if drop_remainder else -(-n // batch_size)
+    program = make_program(objective, optimizer, epochs=epochs, mesh=mesh, **arguments)
+    likes = [source.like for source in sources]
+    run = jax.jit(lambda ts: program.start(ts, *likes))(ts)
+    placement = placed(mesh, run, ts.params, shard)
+    run = placement.put(run)
+    about = functools.partial(
+        describe, model, run, likes, {"objective": objective, **minimised, **arguments}
+    )
     with opened(checkpoint, about, keep=keep_checkpoints, watched=early_stopping) as store:
-        run = store.restore(run, epochs) or run
+        run, position = store.restore(run, epochs)
+        run = placement.put(run)
+        training.go_to(position)
         with compiling(show=progress):
-            go_on = compiled(program.segment, run, data, validation, np.int32(0), donate_argnums=0)
+            drive = driver(
+                program,
+                run,
+                sources,
+                placement,
+                epochs=epochs,
+                every=validate_every,
+                stream=stream,
+                looped=not (jax.default_backend() == "cpu" and any(map(has_convolution, jaxprs))),
+            )
         done, stopped, _, history = _look(run)
-        with reporting(epochs, steps, show=progress, begun=done) as report:
+        with reporting(epochs, training.steps, show=progress, begun=done) as report:
             while done < epochs and not stopped:
-                run = go_on(run, data, validation, np.int32(done + segment))
+                run = drive(run, done + segment)
                 done, stopped, bad_step, history = _look(run)
                 if bad_step >= 0 and on_nonfinite == "raise":
                     raise FloatingPointError(_nonfinite(run.train_state, bad_step, done))
                 last = {name: values[-1] for name, values in history.items()}
-                store.save(run, last)
+                store.save(run, last, training.position())
                 report(done, last)
                 now = Epochs(done, history, run.train_state)
                 for callback in callbacks:
                     stopped |= callback(now) is True
-    ts, _ = (jax.jit(program.finish) if early_stopping else program.finish)(run)
+    ts, _ = (jax.jit(program.finish) if early_stopping or ema else program.finish)(run)
     if on_nonfinite == "raise":
         _check_finite(ts)
     return FitResult(ts, history, int(run.decisions.best_epoch) if early_stopping else None)
+
+
+def _objective(model: Any, objective: Objective | None, minimised: Mapping[str, Any]) -> Objective:
+    """What is minimised: an objective, or what makes a supervised one."""
+    if objective is None:
+        if minimised["loss"] is None:
+            raise ValueError("fit needs a loss=, or an objective= for anything not supervised")
+        return supervised(model, **minimised)
+    if any(given is not None for given in minimised.values()):
+        raise ValueError(
+            "objective= already says what is minimised: drop loss, metrics and penalty (and activity "
+            "and class_weight)"
+        )
+    return objective
+
+
+def _beginning(
+    model: Any, optimizer: Any, like: PyTree, params: PyTree, state: PyTree, key: Any, pairs: bool
+) -> TrainState:
+    """The first train state, for data of these shapes."""
+    if params is not None:
+        return resume(optimizer, params, {} if state is None else state, key)
+    if state is not None:
+        raise ValueError("state= is given without the params= it belongs to")
+    inputs = like[0] if pairs else jax.tree.leaves(like)[0]
+    one = jax.tree.map(lambda s: jax.ShapeDtypeStruct((1, *s.shape[1:]), s.dtype), inputs)
+    return init(model, optimizer, one, key=key)
 
 
 def _look(run: RunState) -> tuple[int, bool, int, dict[str, np.ndarray]]:
@@ -236,33 +327,26 @@ def _look(run: RunState) -> tuple[int, bool, int, dict[str, np.ndarray]]:
 
 
 def _check(
-    model: Any,
-    data: PyTree,
-    validation: PyTree,
-    optimizer: Any,
-    key: Any,
-    epochs: Any,
-    batch_size: Any,
-    on_nonfinite: Any,
-) -> int:
+    model: Any, optimizer: Any, key: Any, epochs: Any, batch_size: Any, on_nonfinite: Any
+) -> None:
     if not (callable(getattr(model, "init", None)) and callable(getattr(model, "apply", None))):
         raise TypeError(f"model must be a jaxdeep.nn.Model, got {model!r}")
     check_optimizer(optimizer)
     _checks.check_key(key)
     _checks.check_count("epochs", epochs)
     _checks.check_count("batch_size", batch_size)
-    if on_nonfinite not in ("raise", "ignore"):
-        raise ValueError(f"on_nonfinite must be 'raise' or 'ignore', got {on_nonfinite!r}")
-    n = count_examples(data)
-    check_batch_size(batch_size, n)
-    if validation is not None:
-        count_examples(validation, "validation")
-    return n
+    if on_nonfinite not in ("raise", "skip", "ignore"):
+        raise ValueError(f"on_nonfinite must be 'raise', 'skip' or 'ignore', got {on_nonfinite!r}")
 
 
-def _check_driving(segment: Any, keep_checkpoints: Any, callbacks: Any) -> None:
+def _check_driving(
+    segment: Any, keep_checkpoints: Any, callbacks: Any, stream: Any, block_bytes: Any
+) -> None:
     _checks.check_count("segment", segment)
     _checks.check_count("keep_checkpoints", keep_checkpoints)
+    _checks.check_count("block_bytes", block_bytes)
+    if stream is not None:
+        _checks.check_flag("stream", stream)
     if not isinstance(callbacks, Sequence):
         raise TypeError(f"callbacks must be a list of functions, got {callbacks!r}")
     for callback in callbacks:

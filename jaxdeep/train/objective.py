@@ -10,7 +10,9 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxdeep import _checks
 from jaxdeep.metrics import Metric, Tally
 from jaxdeep.tree import shapes
 
@@ -41,6 +43,7 @@ def supervised(
     metrics: Mapping[str, PerExample | Metric] | None = None,
     penalty: Callable[[PyTree], Any] | None = None,
     activity: Callable[[Mapping[str, Any]], Any] | None = None,
+    class_weight: Mapping[int, float] | Any = None,
 ) -> Objective:
     """The objective of supervised learning: ``mean(loss(model(x), y)) + penalty(params)``.
 
@@ -57,10 +60,14 @@ def supervised(
         (`jaxdeep.regularizers`).
       activity: ``outputs of layers by path -> scalar`` added likewise
         (`jaxdeep.regularizers.activity`).
+      class_weight: a weight for each class, ``{0: 1.0, 1: 5.0}`` (1 for those that are absent) or an
+        array: in training, losses are multiplied by that of their label, which is an integer or
+        one-hot. Keras' ``class_weight``: the mean stays one over examples, where PyTorch's ``weight=``
+        divides by the sum of the weights.
 
     Raises:
       TypeError: a loss, metric or penalty that is not a function.
-      ValueError: a metric called "loss", which is the name of the loss itself.
+      ValueError: a metric called "loss", which is the name of the loss itself; a negative weight.
 
     >>> import jax, jaxdeep as jd
     >>> model = jd.nn.dense(2)
@@ -84,6 +91,7 @@ def supervised(
         if term is not None and not callable(term):
             raise TypeError(f"{name} must be a function, got {term!r}")
     check_metric_names(metrics)
+    of_classes = None if class_weight is None else _table(class_weight)
 
     def objective(
         params: PyTree, state: PyTree, batch: PyTree, /, *, key: Any = None, train: bool = False
@@ -92,7 +100,10 @@ def supervised(
         inside: dict[str, Any] = {}
         watched = model if activity is None else model.watch(inside)
         outputs, state = watched.apply(params, state, x, train=train, key=key)
-        value = _mean("loss", loss(outputs, y), outputs, y, weights)
+        losses = loss(outputs, y)
+        if train and of_classes is not None:
+            losses = losses * _weights(of_classes, losses, y)
+        value = _mean("loss", losses, outputs, y, weights)
         if penalty is not None:
             value = value + penalty(params)
         if activity is not None:
@@ -106,6 +117,37 @@ def supervised(
         return value, (state, {name: report(name, metric) for name, metric in metrics.items()})
 
     return objective
+
+
+def _table(class_weight: Any) -> np.ndarray:
+    """Weights by class as an array."""
+    if isinstance(class_weight, Mapping):
+        for label in class_weight:
+            _checks.check_count("the classes of class_weight", label, low=0)
+        weights = np.ones(max(class_weight, default=-1) + 1)
+        for label, weight in class_weight.items():
+            weights[label] = weight
+    else:
+        weights = np.asarray(class_weight)
+    if weights.ndim != 1 or not weights.size or not np.issubdtype(weights.dtype, np.number):
+        raise TypeError(f"class_weight must be a dict or an array of numbers, got {class_weight!r}")
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError(f"class_weight must hold weights of at least 0, got {class_weight!r}")
+    return weights
+
+
+def _weights(table: np.ndarray, losses: Any, y: Any) -> Any:
+    """The weight of each label, for labels of the shape of the losses or one axis more."""
+    labels = jnp.asarray(y)
+    if labels.ndim == jnp.ndim(losses) + 1:
+        labels = labels[..., 0] if labels.shape[-1] == 1 else jnp.argmax(labels, axis=-1)
+    if labels.shape != jnp.shape(losses):
+        raise ValueError(
+            f"class_weight needs a label for each loss, got y of shape {jnp.shape(y)} for losses of "
+            f"shape {jnp.shape(losses)}"
+        )
+    weights = jnp.asarray(table, jnp.promote_types(jnp.result_type(losses), jnp.float32))
+    return weights.at[labels.astype(jnp.int32)].get(mode="fill", fill_value=1)
 
 
 def _mean(name: str, values: Any, outputs: Any, y: Any, weights: Any) -> Any:
@@ -143,16 +185,51 @@ def check_metric_names(metrics: Mapping[str, Any]) -> None:
 def check_pair(data: PyTree, name: str) -> None:
     """Refuse data that is not what `supervised` takes."""
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        raise TypeError(f"{name} must be a pair (x, y) or (x, y, weights), got {type(data).__name__}")
+        many = isinstance(data, list) and len(data) > 3
+        hint = "; give batches as an iterator, or a function from the epoch to them" if many else ""
+        raise TypeError(
+            f"{name} must be a pair (x, y) or (x, y, weights), got {type(data).__name__}{hint}"
+        )
 
 
-def rehearse(objective: Objective, ts: Any, data: PyTree, name: str) -> None:
-    """Trace the objective on the shapes of x and the values of y, so that both can be refused."""
+def rehearse(objective: Objective, ts: Any, data: PyTree, name: str) -> Any:
+    """Trace the objective on the shapes of x and the values of y, so that both can be refused.
+
+    Returns its jaxpr.
+    """
     x, *rest = data
     try:
-        out = jax.eval_shape(lambda p, s, x: objective(p, s, (x, *rest)), ts.params, ts.state, shapes(x))
+        jaxpr, out = jax.make_jaxpr(
+            lambda params, state, x: objective(params, state, (x, *rest)), return_shape=True
+        )(shapes(ts.params), shapes(ts.state), shapes(x))
     except (ValueError, TypeError) as error:
         error.add_note(f"(found in {name}, before anything was compiled)")
         raise
     if out[0].shape != ():
         raise ValueError(f"the objective must return a scalar loss, got shape {out[0].shape}")
+    return jaxpr
+
+
+def plan(objective: Objective, ts: Any, data: PyTree) -> Any:
+    """The jaxpr of an objective in training on data of these shapes."""
+
+    def loss(params: PyTree, state: PyTree, batch: PyTree, key: Any) -> Any:
+        return objective(params, state, batch, key=key, train=True)
+
+    return jax.make_jaxpr(loss)(*shapes((ts.params, ts.state, data, ts.key)))
+
+
+def has_convolution(jaxpr: Any) -> bool:
+    """Whether there is a convolution in a jaxpr or in one inside it."""
+    inside = getattr(jaxpr, "jaxpr", jaxpr)
+    for equation in inside.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            return True
+        for value in jax.tree.leaves(tuple(equation.params.values()), is_leaf=_is_jaxpr):
+            if _is_jaxpr(value) and has_convolution(value):
+                return True
+    return False
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return hasattr(getattr(value, "jaxpr", value), "eqns")

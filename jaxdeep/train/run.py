@@ -10,11 +10,13 @@ import optax
 from jaxdeep import _checks
 from jaxdeep.optimizers import hyperparams
 from jaxdeep.train import stopping
-from jaxdeep.train.epoch import guarded_epoch, make_evaluate
+from jaxdeep.train.batches import Advance, Metrics, Totals, averages, values_of
+from jaxdeep.train.epoch import evaluation_of, make_evaluate, one_pass
 from jaxdeep.train.objective import Objective
+from jaxdeep.train.parallel import split
 from jaxdeep.train.state import TrainState
-from jaxdeep.train.step import make_step
-from jaxdeep.train.stopping import Decisions, EarlyStopping, Plateau
+from jaxdeep.train.step import Augment, Step, make_step
+from jaxdeep.train.stopping import Decisions, EarlyStopping, Plateau, choose
 
 PyTree = Any
 History = dict[str, Any]
@@ -43,11 +45,27 @@ class RunState(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A run in three pure functions, for those who drive it in segments."""
+    """A run in pure functions, for those who drive it: in segments of epochs, or batch by batch.
+
+    Attributes:
+      start: ``(ts, data, validation) -> run``, of data of these shapes.
+      segment: ``(run, data, validation, until) -> run``: epochs up to `until`, an array, so that one
+        compiled program serves every length.
+      finish: ``run -> (ts, history)``.
+      step: ``(ts, batch) -> (ts, metrics)``.
+      evaluation: ``ts -> step`` that evaluates a batch.
+      close: ``(run, totals, evaluated) -> run``: the end of an epoch that left `run.train_state`, with
+        the validation metrics.
+      skip: whether batches whose loss is not finite do not count.
+    """
 
     start: Callable[..., RunState]
     segment: Callable[..., RunState]
     finish: Callable[[RunState], tuple[TrainState, History]]
+    step: Step
+    evaluation: Callable[[TrainState], Advance]
+    close: Callable[[RunState, Totals, Metrics], RunState]
+    skip: bool
 
 
 def make_run(
@@ -59,6 +77,8 @@ def make_run(
     shuffle: bool = True,
     drop_remainder: bool = False,
     accumulate: int = 1,
+    augment: Augment | None = None,
+    ema: bool = False,
     early_stopping: EarlyStopping | None = None,
     plateau: Plateau | None = None,
     validate_every: int = 1,
@@ -75,12 +95,16 @@ def make_run(
       optimizer: any optax transformation.
       epochs: passes over the data, at most.
       batch_size, shuffle, drop_remainder: as for `make_epoch`.
-      accumulate: micro-batches a step, as for `make_step`.
+      accumulate, augment: micro-batches a step, and what is done to its batch, as for `make_step`.
+      ema: evaluate with the moving average of the parameters that `jaxdeep.optimizers.ema_params` keeps
+        in the optimizer's chain, and end with it.
       early_stopping: when to stop, and whether to return to the best epoch.
       plateau: when to lower the learning rate.
       validate_every: epochs from one evaluation to the next; the last is evaluated too. In between,
         validation metrics are NaN, and what watches them waits.
-      on_nonfinite: "stop" ends the run after an epoch whose loss was not finite; "ignore" goes on.
+      on_nonfinite: "stop" ends the run after an epoch whose loss was not finite; "skip" undoes a step
+        whose loss, parameters or state are not finite, leaves its batch out of the epoch's metrics and
+        counts it as "skipped" in the history; "ignore" goes on.
 
     Returns:
       A function ``(ts, data, validation=None) -> (ts, history)``. The history holds ``(epochs,)`` arrays
@@ -109,6 +133,8 @@ def make_run(
         shuffle=shuffle,
         drop_remainder=drop_remainder,
         accumulate=accumulate,
+        augment=augment,
+        ema=ema,
         early_stopping=early_stopping,
         plateau=plateau,
         validate_every=validate_every,
@@ -131,102 +157,165 @@ def make_program(
     shuffle: bool,
     drop_remainder: bool,
     accumulate: int,
+    augment: Augment | None,
+    ema: bool,
     early_stopping: EarlyStopping | None,
     plateau: Plateau | None,
     validate_every: int,
     on_nonfinite: str,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Program:
-    """The parts of `make_run`: ``start(ts, data, validation)``, ``segment(…, until)``, ``finish``.
-
-    A segment goes on to epoch `until`, an array, so that one compiled program serves every length.
-    """
+    """The parts of `make_run`; every batch is split over a `mesh`."""
     _checks.check_count("epochs", epochs)
     _checks.check_count("validate_every", validate_every)
+    _checks.check_flag("ema", ema)
     stopping.check(early_stopping, plateau)
-    if on_nonfinite not in ("stop", "ignore"):
-        raise ValueError(f"on_nonfinite must be 'stop' or 'ignore', got {on_nonfinite!r}")
-    pass_over = guarded_epoch(
-        make_step(objective, optimizer, accumulate=accumulate),
-        batch_size=batch_size,
-        shuffle=shuffle,
-        drop_remainder=drop_remainder,
+    if on_nonfinite not in ("stop", "skip", "ignore"):
+        raise ValueError(f"on_nonfinite must be 'stop', 'skip' or 'ignore', got {on_nonfinite!r}")
+    skip = on_nonfinite == "skip"
+    step = make_step(objective, optimizer, accumulate=accumulate, augment=augment)
+    step = _split_step(_undoing(step) if skip else step, mesh)
+    objective = _split_objective(objective, mesh)
+    pass_over = one_pass(
+        step, batch_size=batch_size, shuffle=shuffle, drop_remainder=drop_remainder, skip=skip
     )
-    evaluate = _evaluated(make_evaluate(objective, batch_size=batch_size), validate_every, epochs)
+    evaluate = make_evaluate(objective, batch_size=batch_size)
+
+    def shown(ts: TrainState) -> tuple[PyTree, PyTree]:
+        """Parameters and state to evaluate with, to keep and to end with."""
+        return (_average(ts) if ema else ts.params), ts.state
+
+    def evaluation(ts: TrainState) -> Advance:
+        return evaluation_of(objective, *shown(ts))
+
+    def is_due(epoch: Any) -> Any:
+        return ((epoch + 1) % validate_every == 0) | (epoch + 1 >= epochs)
+
+    def report(ts: TrainState, epoch: Any, totals: Totals, found: Metrics) -> Metrics:
+        """What the history holds of an epoch."""
+        if validate_every > 1:
+            found = jax.tree.map(lambda v: jnp.where(is_due(epoch), v, jnp.nan), found)
+        skipped = {"skipped": totals.skipped} if skip else {}
+        found = {f"val_{name}": value for name, value in found.items()}
+        return _in_force(ts.opt_state) | skipped | values_of(averages(totals)) | found
 
     @jax.jit  # traced once, for the shapes and for the loop
-    def one(ts: TrainState, epoch: Any, data: PyTree, validation: PyTree) -> tuple[Any, Any, Any, Any]:
-        """An epoch: the train state, the values, the first bad step, whether it was evaluated."""
-        ts, values, bad_step = pass_over(ts, data)
-        found, due = evaluate(ts, epoch, validation)
-        in_force = hyperparams(ts.opt_state)
-        rates = {n: v for n, v in in_force.items() if n.split("/")[-1] in IN_FORCE}
-        return ts, rates | values | found, bad_step, due
+    def one(ts: TrainState, epoch: Any, data: PyTree, validation: PyTree) -> tuple[Any, Any, Any]:
+        """An epoch: the train state, what it reports, and its first bad step."""
+        ts, totals = pass_over(ts, data)
+        due = True if validate_every == 1 else is_due(epoch)
+        found = {} if validation is None else _where_due(due, evaluate, *shown(ts), validation)
+        return ts, report(ts, epoch, totals, found), _first_bad(ts, totals)
 
     def start(ts: TrainState, data: PyTree, validation: PyTree = None) -> RunState:
-        after, values, _, due = jax.eval_shape(one, ts, jnp.zeros((), jnp.int32), data, validation)
+        after, values, _ = jax.eval_shape(one, ts, jnp.zeros((), jnp.int32), data, validation)
         history = {
             name: jnp.full((epochs, *v.shape), jnp.nan, jnp.promote_types(v.dtype, jnp.float32))
             for name, v in values.items()
         }
-        decisions = stopping.first(early_stopping, plateau, (ts.params, ts.state), values)
+        decisions = stopping.first(early_stopping, plateau, shown(ts), values)
         # an optimizer whose rate cannot be lowered is refused here
         jax.eval_shape(
-            lambda *args: stopping.lower(plateau, *args), decisions, after.opt_state, values, due
+            lambda *args: stopping.lower(plateau, *args), decisions, after.opt_state, values, True
         )
         zero = jnp.zeros((), jnp.int32)
         return RunState(ts, zero, jnp.zeros((), bool), zero - 1, decisions, history)
 
-    def body(run: RunState, data: PyTree, validation: PyTree) -> RunState:
-        ts, values, bad_step, due = one(run.train_state, run.epoch, data, validation)
-        history = {
-            name: run.history[name].at[run.epoch].set(value.astype(run.history[name].dtype))
-            for name, value in values.items()
-        }
-        model = ts.params, ts.state
-        decisions, stop = stopping.decide(early_stopping, run.decisions, model, values, run.epoch, due)
+    def ended(run: RunState, ts: TrainState, values: Metrics, bad_step: Any) -> RunState:
+        """The run after an epoch that left this state and these values."""
+        due = is_due(run.epoch)
+        decisions, stop = stopping.decide(
+            early_stopping, run.decisions, shown(ts), values, run.epoch, due
+        )
         decisions, opt_state = stopping.lower(plateau, decisions, ts.opt_state, values, due)
         bad_step = jnp.where(run.bad_step >= 0, run.bad_step, bad_step)
-        stopped = run.stopped | stop
-        if on_nonfinite == "stop":
-            stopped |= bad_step >= 0
+        stopped = run.stopped | stop | ((bad_step >= 0) & (on_nonfinite == "stop"))
+        history = {
+            name: old.at[run.epoch].set(values[name].astype(old.dtype))
+            for name, old in run.history.items()
+        }
         ts = ts._replace(opt_state=opt_state)
         return RunState(ts, run.epoch + 1, stopped, bad_step, decisions, history)
 
     def segment(run: RunState, data: PyTree, validation: PyTree, until: Any) -> RunState:
         last = jnp.minimum(until, epochs)
-        result: RunState = jax.lax.while_loop(
+        return jax.lax.while_loop(
             lambda run: (run.epoch < last) & ~run.stopped,
-            lambda run: body(run, data, validation),
+            lambda run: ended(run, *one(run.train_state, run.epoch, data, validation)),
             run,
         )
-        return result
+
+    def close(run: RunState, totals: Totals, found: Metrics) -> RunState:
+        ts = run.train_state
+        return ended(run, ts, report(ts, run.epoch, totals, found), _first_bad(ts, totals))
 
     def finish(run: RunState) -> tuple[TrainState, History]:
         ts = run.train_state
-        params, state = stopping.restored(early_stopping, run.decisions, (ts.params, ts.state))
+        params, state = stopping.restored(early_stopping, run.decisions, shown(ts))
         return ts._replace(params=params, state=state), run.history
 
-    return Program(start, segment, finish)
+    return Program(start, segment, finish, step, evaluation, close, skip)
 
 
-def _evaluated(
-    evaluate: Callable[..., dict[str, Any]], every: int, epochs: int
-) -> Callable[[TrainState, Any, PyTree], tuple[dict[str, Any], Any]]:
-    """Validation metrics after an epoch, NaN where it is not due, and whether it was."""
+def _where_due(due: Any, evaluate: Callable[..., Metrics], *args: Any) -> Metrics:
+    """Metrics where they are due, zeros elsewhere."""
+    if due is True:
+        return evaluate(*args)
+    shape = jax.eval_shape(evaluate, *args)
+    found: Metrics = jax.lax.cond(
+        due,
+        lambda: evaluate(*args),
+        lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape),
+    )
+    return found
 
-    def of_epoch(ts: TrainState, epoch: Any, validation: PyTree) -> tuple[dict[str, Any], Any]:
-        due = jnp.asarray(((epoch + 1) % every == 0) | (epoch + 1 >= epochs))
-        if validation is None:
-            return {}, due
-        if every == 1:
-            found = evaluate(ts.params, ts.state, validation)
-        else:
-            shape = jax.eval_shape(evaluate, ts.params, ts.state, validation)
-            found = jax.lax.cond(
-                due,
-                lambda: evaluate(ts.params, ts.state, validation),
-                lambda: jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shape),
-            )
-        return {f"val_{name}": value for name, value in found.items()}, due
 
-    return of_epoch
+def _in_force(opt_state: PyTree) -> Metrics:
+    """The hyperparameters that the history holds."""
+    found = hyperparams(opt_state)
+    return {name: value for name, value in found.items() if name.split("/")[-1] in IN_FORCE}
+
+
+def _first_bad(ts: TrainState, totals: Totals) -> Any:
+    """The step of the first batch with a loss that was not finite, or −1, at the end of an epoch."""
+    return jnp.where(totals.bad >= 0, ts.step - totals.batches + totals.bad, -1)
+
+
+def _undoing(step: Step) -> Step:
+    """A step that leaves everything as it was, but for the count, where what came out is not finite."""
+
+    def guarded(ts: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
+        new, values = step(ts, batch)
+        fine = jnp.isfinite(values["loss"])
+        for leaf in jax.tree.leaves((new.params, new.state)):
+            if jnp.issubdtype(leaf.dtype, jnp.inexact):
+                fine &= jnp.isfinite(leaf).all()
+        params, state, opt_state = choose(fine, new[1:4], ts[1:4])
+        loss = jnp.where(fine, values["loss"], jnp.nan)
+        return TrainState(new.step, params, state, opt_state, ts.key), values | {"loss": loss}
+
+    return guarded
+
+
+def _split_step(step: Step, mesh: jax.sharding.Mesh | None) -> Step:
+    return step if mesh is None else (lambda ts, batch: step(ts, split(mesh, batch)))
+
+
+def _split_objective(objective: Objective, mesh: jax.sharding.Mesh | None) -> Objective:
+    if mesh is None:
+        return objective
+
+    def on_mesh(params: PyTree, state: PyTree, batch: PyTree, /, **switches: Any) -> Any:
+        return objective(params, state, split(mesh, batch), **switches)
+
+    return on_mesh
+
+
+def _average(ts: TrainState) -> PyTree:
+    """The moving average of the parameters, in their dtypes."""
+    found = optax.tree_utils.tree_get(ts.opt_state, "ema")
+    if found is None:
+        raise ValueError(
+            "ema=True needs jaxdeep.optimizers.ema_params at the end of the optimizer's chain"
+        )
+    return jax.tree.map(lambda average, p: average.astype(p.dtype), found, ts.params)

@@ -9,17 +9,24 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep.optimizers import lookahead
-from jaxdeep.train.batches import over_batches
+from jaxdeep.train.batches import averages, over_batches
 from jaxdeep.train.data import count_examples
 from jaxdeep.train.objective import Objective, check_metric_names
 from jaxdeep.train.state import TrainState
 
 PyTree = Any
 Step = Callable[[TrainState, PyTree], tuple[TrainState, dict[str, Any]]]
+Augment = Callable[[jax.Array, PyTree], PyTree]
+
+_AUGMENT = 0xFFFF_FFFF  # a stream of a step's key that no layer uses
 
 
 def make_step(
-    objective: Objective, optimizer: optax.GradientTransformation, *, accumulate: int = 1
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    accumulate: int = 1,
+    augment: Augment | None = None,
 ) -> Step:
     """The update of `objective` by `optimizer`: ``step(ts, batch) -> (ts, metrics)``, pure.
 
@@ -37,9 +44,11 @@ def make_step(
       accumulate: gradients are taken over this many micro-batches, one after another, and averaged: the
         update of the whole batch in the memory of a part. Batch statistics and random masks are those
         of the micro-batches. A batch that it does not divide has a smaller micro-batch at the end.
+      augment: ``(key, batch) -> batch``, applied to every batch first: random crops, flips, noise. It
+        keeps the number of rows; `jax.vmap` gives every example a key of its own.
 
     Raises:
-      TypeError: not an optax transformation. ValueError: `accumulate` below 1.
+      TypeError: not an optax transformation, `augment` not a function. ValueError: `accumulate` below 1.
 
     Source: `optax.MultiSteps`, but within a step: nothing is accumulated in the state.
 
@@ -66,10 +75,13 @@ def make_step(
         optimizer = optax.GradientTransformationExtraArgs(optimizer.init, optimizer.update)
     optimizer = optax.with_extra_args_support(optimizer)
     _checks.check_count("accumulate", accumulate)
+    _checks.check_functions(augment=augment)
     gradients = _of_batch(objective) if accumulate == 1 else _of_parts(objective, accumulate)
 
     def step(ts: TrainState, batch: PyTree) -> tuple[TrainState, dict[str, Any]]:
         key = jax.random.fold_in(ts.key, ts.step)
+        if augment is not None:
+            batch = augment(jax.random.fold_in(key, jnp.uint32(_AUGMENT)), batch)
         point = lookahead(ts.opt_state, ts.params)
         loss, state, metrics, grads = gradients(point, ts.state, batch, key)
         check_metric_names(metrics)
@@ -113,9 +125,8 @@ def _of_parts(
         )
         carry = (jnp.zeros((), jnp.int32), state, zeros)
         size = -(-rows // parts)
-        (_, state, total), values, _ = over_batches(
-            one, carry, batch, jnp.arange(rows), size, compute=False
-        )
+        (_, state, total), totals = over_batches(one, carry, batch, jnp.arange(rows), size)
+        values = averages(totals)
         grads = jax.tree.map(lambda sum_, p: sum_.astype(p.dtype), total, params)
         return values.pop("loss"), state, values, grads
 
