@@ -228,3 +228,78 @@ def test_segments_compile_once_and_sync_once(monkeypatch):
 def test_wrong_arguments(changes, message):
     with pytest.raises((ValueError, TypeError), match=message):
         fit(**changes)
+
+
+def test_steps_that_are_not_finite_are_skipped_and_counted():
+    x = X.at[7].set(jnp.nan)
+    clean = jnp.concatenate([X[:7], X[8:]])
+    labels = jnp.concatenate([Y[:7], Y[8:]])
+    shared = {"batch_size": 1, "validation": None, "shuffle": False, "epochs": 2}
+    result = fit(data=(x, Y), on_nonfinite="skip", **shared)
+    assert result.history["skipped"].tolist() == [1, 1]
+    assert np.isfinite(result.history["loss"]).all()
+    without = jd.nn.serial(jd.nn.dense(8, activation=jax.nn.relu), jd.nn.dense(2))  # not random
+    skipped = fit(model=without, data=(x, Y), on_nonfinite="skip", **shared)
+    close(skipped.params, fit(model=without, data=(clean, labels), **shared).params)
+    identical(
+        skipped.params,
+        fit(model=without, data=(x, Y), stream=True, on_nonfinite="skip", **shared).params,
+    )
+
+
+def test_class_weights_are_those_of_keras():
+    weights = jnp.where(Y == 1, 5.0, 1.0)
+    shared = {"validation": None, "epochs": 2}
+    a = fit(class_weight={1: 5.0}, **shared)
+    b = fit(data=(X, Y, weights), **shared)
+    close(a.params, b.params)
+    close(fit(class_weight=np.array([1.0, 5.0]), **shared).params, b.params)
+    one_hot = fit(class_weight={1: 5.0}, data=(X, jax.nn.one_hot(Y, 2)), **shared)
+    close(one_hot.params, b.params)
+    objective = jd.train.supervised(MODEL, jd.losses.softmax_cross_entropy, class_weight={1: 5.0})
+    evaluated, _ = objective(a.params, a.state, (X, Y))  # not weighted
+    close(evaluated, jd.losses.softmax_cross_entropy(MODEL.apply(a.params, a.state, X)[0], Y).mean())
+    for wrong, message in [
+        ({-1: 2.0}, "classes of class_weight must be at least 0"),
+        ({0: -2.0}, "weights of at least 0"),
+        ("balanced", "class_weight must be a dict or an array"),
+        ({}, "class_weight must be a dict or an array"),
+    ]:
+        with pytest.raises((ValueError, TypeError), match=message):
+            fit(class_weight=wrong)
+
+
+def test_the_average_of_the_parameters_is_evaluated_and_ended_with():
+    optimizer = optax.chain(jd.optimizers.adam(0.05), jd.optimizers.ema_params(0.9))
+    result = fit(optimizer=optimizer, ema=True, epochs=3)
+    plain_result = fit(optimizer=optimizer, epochs=3)
+    average = optax.tree_utils.tree_get(plain_result.train_state.opt_state, "ema")
+    identical(result.params, average)
+    outputs, _ = MODEL.apply(average, plain_result.state, X)
+    expected = jd.losses.softmax_cross_entropy(outputs, Y).mean()
+    np.testing.assert_allclose(result.history["val_loss"][-1], expected, rtol=1e-5)
+    np.testing.assert_array_equal(result.history["loss"], plain_result.history["loss"])
+    stopping = jd.train.EarlyStopping(patience=9, monitor="val_loss")
+    best = fit(optimizer=optimizer, ema=True, epochs=3, early_stopping=stopping)
+    assert best.best_epoch == 2
+    identical(best.params, average)
+    with pytest.raises(ValueError, match=r"ema=True needs jaxdeep\.optimizers\.ema_params"):
+        fit(ema=True)
+
+
+def test_augmentation_is_a_function_of_key_and_batch():
+    def noisy(key, batch):
+        x, y = batch
+        return x + jax.random.normal(key, x.shape), y
+
+    result = fit(augment=noisy, epochs=2)
+    identical(result.params, fit(augment=noisy, epochs=2, segment=2).params)
+    optimizer = jd.optimizers.adam(0.01)
+    ts = jd.train.init(MODEL, optimizer, X[:1], key=KEY)
+    step = jax.jit(jd.train.make_step(OBJECTIVE, optimizer, augment=noisy))
+    a, b = step(ts, (X[:16], Y[:16])), step(ts, (X[:16], Y[:16]))
+    identical(a, b)
+    plain_step = jax.jit(jd.train.make_step(OBJECTIVE, optimizer))
+    assert a[1]["loss"] != plain_step(ts, (X[:16], Y[:16]))[1]["loss"]
+    with pytest.raises(TypeError, match="augment must be a function, got 3"):
+        fit(augment=3)

@@ -20,7 +20,7 @@ class Totals(NamedTuple):
     Attributes:
       examples: rows that count, int32.
       sums: values times rows by name, and tallies merged.
-      lost: what rounding took from each of the sums.
+      lost: what rounding took from each of the sums at the last batch.
       batches: batches so far, int32.
       bad: number of the first batch whose loss was not finite, or −1.
       skipped: batches that do not count, int32.
@@ -61,12 +61,13 @@ def with_batch(totals: Totals, values: Metrics, rows: int, *, skip: bool = False
     structure = jax.tree.structure(totals.sums, is_leaf=_is_tally)
     for old, value, gone in zip(_nodes(totals.sums), _nodes(values), totals.lost):
         if _is_tally(old):
-            new, gone_too = old.merge(value), ()
+            new, gone_too = old.merge(value), gone
         else:
-            more = value.astype(old.dtype) * rows
+            more = value.astype(old.dtype) * rows + gone  # Kahan's sum: a million batches lose nothing
             new = old + more
-            part = new - old  # Knuth's two-sum: a million batches lose nothing
-            gone_too = gone + ((old - (new - part)) + (more - part))
+            part = new - old
+            gone_too = (old - (new - part)) + (more - part)
+            gone_too = jnp.where(jnp.isfinite(gone_too), gone_too, 0)  # of an infinite sum
         if skip:
             new, gone_too = _choose(bad, (old, gone), (new, gone_too))
         sums.append(new)
@@ -86,10 +87,7 @@ def averages(totals: Totals) -> Metrics:
     """The average over examples of each value, and the values of tallies."""
 
     def average(node: Any, gone: Any) -> Any:
-        if _is_tally(node):
-            return node
-        total = node + jnp.where(jnp.isfinite(gone), gone, 0)  # an infinite sum has lost itself
-        return total / totals.examples.astype(node.dtype)
+        return node if _is_tally(node) else (node + gone) / totals.examples.astype(node.dtype)
 
     nodes = [average(node, gone) for node, gone in zip(_nodes(totals.sums), totals.lost)]
     return jax.tree.unflatten(jax.tree.structure(totals.sums, is_leaf=_is_tally), nodes)

@@ -10,6 +10,7 @@ from jaxdeep import _checks
 from jaxdeep.train.batches import Advance, Metrics, Totals, averages, over_batches, values_of
 from jaxdeep.train.data import count_examples
 from jaxdeep.train.objective import Objective, check_metric_names
+from jaxdeep.train.parallel import copied
 from jaxdeep.train.state import TrainState
 from jaxdeep.train.step import Step
 
@@ -61,7 +62,13 @@ def make_epoch(
 
 
 def one_pass(
-    step: Step, *, batch_size: int, shuffle: bool, drop_remainder: bool, skip: bool = False
+    step: Step,
+    *,
+    batch_size: int,
+    shuffle: bool,
+    drop_remainder: bool,
+    skip: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Totals]]:
     """`make_epoch` that returns the totals; with `skip`, batches without a finite loss do not count."""
     _checks.check_count("batch_size", batch_size)
@@ -70,6 +77,8 @@ def one_pass(
         n = count_examples(data)
         check_batch_size(batch_size, n)
         order = shuffled(ts.key, ts.step, n) if shuffle else jnp.arange(n)
+        if mesh is not None:
+            order = copied(mesh, order)
         return over_batches(step, ts, data, order, batch_size, drop_remainder=drop_remainder, skip=skip)
 
     return epoch

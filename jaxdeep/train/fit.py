@@ -24,7 +24,7 @@ from jaxdeep.train.objective import (
     rehearse,
     supervised,
 )
-from jaxdeep.train.parallel import check_mesh, placed
+from jaxdeep.train.parallel import check_same_everywhere, placed, usable
 from jaxdeep.train.progress import compiling, ordered, reporting
 from jaxdeep.train.run import RunState, make_program
 from jaxdeep.train.state import TrainState, init, resume
@@ -221,7 +221,10 @@ def fit(
         )
     if isinstance(training, Rows):
         check_batch_size(batch_size, training.examples)
-    check_mesh(mesh, shard, training.example)
+    mesh = usable(mesh, shard, training.example)
+    for source in sources:
+        if mesh is not None and isinstance(source, Rows):
+            check_same_everywhere(source.data, source.name)
     if pairs:
         for source in sources:
             check_pair(source.sample, source.name)

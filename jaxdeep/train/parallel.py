@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxdeep.tree import Where, leaf_paths, mask, path_name, shapes
 
@@ -54,9 +54,15 @@ class Placement(NamedTuple):
 
 
 def split(mesh: Mesh, batch: PyTree) -> PyTree:
-    """In compiled code: a batch by rows over the mesh's data axis."""
-    rows = NamedSharding(mesh, PartitionSpec(DATA))
+    """In compiled code: a batch by rows over the data axis; whole where it does not divide them."""
+    even = jax.tree.leaves(batch)[0].shape[0] % mesh.shape[DATA] == 0
+    rows = NamedSharding(mesh, PartitionSpec(DATA) if even else PartitionSpec())
     return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, rows), batch)
+
+
+def copied(mesh: Mesh, array: jax.Array) -> jax.Array:
+    """In compiled code: an array on every device."""
+    return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, PartitionSpec()))
 
 
 def fetched(array: Any) -> np.ndarray:
@@ -115,12 +121,15 @@ def placed(mesh: Mesh | None, run: PyTree, params: PyTree, where: Where | None) 
     return Placement(mesh, jax.tree_util.tree_map_with_path(sharding, run))
 
 
-def check_mesh(mesh: Any, shard: Any, batch: PyTree) -> None:
-    """Refuse a mesh without the axes that are needed, and batches that it does not divide."""
+def usable(mesh: Any, shard: Any, batch: PyTree) -> Mesh | None:
+    """The mesh with axes whose sharding the compiler propagates.
+
+    Refuses one without the axes that are needed, and batches that it does not divide.
+    """
     if mesh is None:
         if shard is not None:
             raise ValueError(f"shard={shard!r} needs a mesh= with an axis called {MODEL!r}")
-        return
+        return None
     if not isinstance(mesh, Mesh):
         raise TypeError(f"mesh must be a jax.sharding.Mesh such as jax.make_mesh, got {mesh!r}")
     needed = (DATA,) if shard is None else (DATA, MODEL)
@@ -132,20 +141,23 @@ def check_mesh(mesh: Any, shard: Any, batch: PyTree) -> None:
         raise ValueError(
             f"batch_size must be a multiple of the mesh's data axis, {devices}, got {batch_size}"
         )
+    auto = (AxisType.Auto,) * len(mesh.axis_names)
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=auto)
 
 
-def check_same_everywhere(data: PyTree) -> None:
-    """Refuse arrays that are not the same in every process, by their sums."""
+def check_same_everywhere(data: PyTree, name: str) -> None:
+    """Refuse arrays that are not the same in every process, by a thousand of their rows."""
     if jax.process_count() == 1:
         return
     from jax.experimental import multihost_utils
 
-    sums = [np.float32(np.sum(leaf[:: max(len(leaf) // 1000, 1)])) for leaf in jax.tree.leaves(data)]
-    mine = np.array([*(len(leaf) for leaf in jax.tree.leaves(data)), *sums], np.float32)
+    leaves = jax.tree.leaves(data)
+    sums = [np.sum(leaf[:: max(len(leaf) // 1000, 1)], dtype=np.float64) for leaf in leaves]
+    mine = np.array([*map(len, leaves), *sums], np.float32)
     all_ = multihost_utils.process_allgather(mine)
     if not np.array_equal(all_, np.broadcast_to(mine, all_.shape), equal_nan=True):
         raise ValueError(
-            "data must hold the same arrays in every process, of which each reads its own part; to feed "
+            f"{name} must hold the same arrays in every process, of which each reads its part; to feed "
             "a share of its own, give every process an iterable of its part of each batch"
         )
 

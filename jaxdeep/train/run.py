@@ -177,7 +177,12 @@ def make_program(
     step = _split_step(_undoing(step) if skip else step, mesh)
     objective = _split_objective(objective, mesh)
     pass_over = one_pass(
-        step, batch_size=batch_size, shuffle=shuffle, drop_remainder=drop_remainder, skip=skip
+        step,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        drop_remainder=drop_remainder,
+        skip=skip,
+        mesh=mesh,
     )
     evaluate = make_evaluate(objective, batch_size=batch_size)
 

@@ -2,12 +2,13 @@
 
 import itertools
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from jaxdeep import _checks
 from jaxdeep.train.data import count_examples
 from jaxdeep.train.epoch import shuffled
 from jaxdeep.train.parallel import Placement
@@ -132,6 +133,8 @@ class Batches:
     """
 
     def __init__(self, data: Any, name: str, *, steps_per_epoch: int | None):
+        if steps_per_epoch is not None:
+            _checks.check_count("steps_per_epoch", steps_per_epoch)
         self.name, self.steps = name, steps_per_epoch
         self._data = data
         self._goes_on = steps_per_epoch is not None or (not callable(data) and iter(data) is data)
@@ -242,9 +245,9 @@ def source_of(
 
 def is_batches(data: Any) -> bool:
     """Whether data is something to iterate over, or a function that gives it, and not arrays."""
-    is_leaf = jax.tree.leaves(data) and jax.tree.leaves(data)[0] is data
-    has_rows = hasattr(data, "shape")
-    return bool(is_leaf) and not has_rows and (callable(data) or hasattr(data, "__iter__"))
+    if isinstance(data, (tuple, list, Mapping)) or hasattr(data, "shape"):
+        return False
+    return callable(data) or hasattr(data, "__iter__")
 
 
 def _read(leaf: np.ndarray, rows: np.ndarray, placement: Placement) -> jax.Array:
