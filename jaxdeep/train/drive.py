@@ -124,6 +124,7 @@ def _through(blocks: Iterable[Block], function: Callable[..., Any], *carry: Any)
         carry = function(*carry, *block)
         jax.block_until_ready(before)
         before = carry[-1].batches
+    jax.block_until_ready(before)
     return carry
 
 

@@ -38,9 +38,12 @@ class Placement(NamedTuple):
         return _put(tree, jax.tree.map(lambda _: copied, tree))
 
     def part(self, shape: tuple[int, ...], axis: int, read: Callable[[Any], np.ndarray]) -> jax.Array:
-        """An array split along `axis`, of which each process reads what its devices hold."""
+        """An array split along `axis`, of which each process reads what its devices hold.
+
+        `read` makes a new array for an index; a CPU takes it as it is.
+        """
         if self.mesh is None:
-            return jnp.asarray(read((slice(None),) * len(shape)))
+            return jax.device_put(read((slice(None),) * len(shape)))
         even = shape[axis] % self.mesh.shape[DATA] == 0
         spec = PartitionSpec(*(None,) * axis, DATA) if even else PartitionSpec()
         return jax.make_array_from_callback(shape, NamedSharding(self.mesh, spec), read)

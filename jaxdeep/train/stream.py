@@ -18,6 +18,7 @@ from jaxdeep.tree import shapes
 PyTree = Any
 
 _KNOWN_BYTES = 2**27  # of labels, all of which are looked at before the run
+_PAGES = 512  # rows of a file read at a time: the system maps some 64 KiB around each
 _LOOPED = 32  # batches of an iterable that are stacked: the host is called once for all of them
 
 
@@ -58,6 +59,7 @@ class Rows:
         batch_size = min(batch_size, self.examples)
         self._batch_size, self._shuffle = batch_size, shuffle
         self._drop_remainder, self._block_bytes = drop_remainder, block_bytes
+        self._turn, self._memory = 0, dict[Any, dict[Any, np.ndarray]]()
         self.like = shapes(data)
         sizes = sorted(leaf.nbytes for leaf in jax.tree.leaves(data))
         known = self.examples if sum(sizes[:-1]) < _KNOWN_BYTES else batch_size
@@ -85,7 +87,10 @@ class Rows:
         return free is not None and from_host > 0.8 * free
 
     def blocks(self, epoch: int, ts: TrainState, placement: Placement, looped: bool) -> Iterator[Block]:
-        """Full batches in blocks of one shape, and what is left as a batch of its own."""
+        """Full batches in blocks of one shape, and what is left as a batch of its own.
+
+        A block is written over by the next but one, which is read when it has been computed.
+        """
         rows, size = self._order(ts), self._batch_size
         full, rest = divmod(self.examples, size)
         batches = rows[: full * size].reshape(full, size)
@@ -93,7 +98,11 @@ class Rows:
         leaves = [leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf) for leaf in leaves]
 
         def read(rows: np.ndarray) -> PyTree:
-            return jax.tree.unflatten(structure, [_read(leaf, rows, placement) for leaf in leaves])
+            self._turn = 1 - self._turn
+            memory = [self._memory.setdefault((self._turn, i), {}) for i in range(len(leaves))]
+            return jax.tree.unflatten(
+                structure, [_read(leaf, rows, placement, own) for leaf, own in zip(leaves, memory)]
+            )
 
         if not looped:
             for batch in batches:
@@ -250,16 +259,26 @@ def is_batches(data: Any) -> bool:
     return callable(data) or hasattr(data, "__iter__")
 
 
-def _read(leaf: np.ndarray, rows: np.ndarray, placement: Placement) -> jax.Array:
-    """Rows of an array, on the device."""
+def _read(
+    leaf: np.ndarray, rows: np.ndarray, placement: Placement, memory: dict[Any, np.ndarray]
+) -> jax.Array:
+    """Rows of an array, on the device; on a CPU they stay where they were read into, in `memory`."""
     dtype, row = shapes(leaf).dtype, leaf.shape[1:]
 
     def read(index: tuple[slice, ...]) -> np.ndarray:
         wanted = rows[index[: rows.ndim]]
-        found = _aligned((wanted.size, *row), leaf.dtype)
-        np.take(leaf, wanted.ravel(), axis=0, out=found, mode="clip")
-        _release(leaf)
-        return found.astype(dtype, copy=False).reshape(*wanted.shape, *row)
+        place = (wanted.shape, str(index))
+        if place not in memory:
+            memory[place] = _aligned((wanted.size, *row), dtype)
+        found, flat = memory[place], wanted.ravel()
+        for part in range(0, wanted.size, _PAGES):
+            some = slice(part, part + _PAGES)
+            if leaf.dtype == dtype:
+                np.take(leaf, flat[some], axis=0, out=found[some], mode="clip")
+            else:
+                found[some] = leaf[flat[some]]
+            _release(leaf)
+        return found.reshape(*wanted.shape, *row)
 
     return placement.part((*rows.shape, *row), rows.ndim - 1, read)
 
