@@ -78,7 +78,7 @@ def guarded_epoch(
             step, ts, data, order, batch_size, drop_remainder=drop_remainder
         )
         bad = ~jnp.isfinite(losses)
-        return ts, metrics, jnp.where(bad.any(), first + jnp.argmax(bad), -1)
+        return ts, metrics, jnp.where(bad.any(), first + jnp.argmax(bad).astype(first.dtype), -1)
 
     return epoch
 
