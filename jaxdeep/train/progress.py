@@ -32,9 +32,12 @@ def compiling(*, show: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reporting(
-    epochs: int, steps_per_epoch: int, *, show: bool, title: str = "", begun: int = 0
+    epochs: int, steps_per_epoch: int | None, *, show: bool, title: str = "", begun: int = 0
 ) -> Iterator[Report]:
-    """A function to call after each segment, with the epochs done and the last epoch's metrics."""
+    """A function to call after each segment, with the epochs done and the last epoch's metrics.
+
+    Without `steps_per_epoch`, the speed is not shown.
+    """
     title = f"{title}: " if title else ""
     if not show:
         yield lambda done, metrics: None
@@ -52,18 +55,19 @@ def _is_live() -> bool:
     return console.is_terminal or console.is_jupyter
 
 
-def _lines(epochs: int, steps_per_epoch: int, title: str, begun: int) -> Report:
+def _lines(epochs: int, steps_per_epoch: int | None, title: str, begun: int) -> Report:
     tick = _pace(epochs, steps_per_epoch, begun)
 
     def report(done: int, metrics: Mapping[str, Any]) -> None:
         pace = tick(done)
-        print(f"{title}epoch {done:>{len(str(epochs))}}/{epochs}  {_text(metrics)}  {pace}", flush=True)
+        parts = [f"{title}epoch {done:>{len(str(epochs))}}/{epochs}", _text(metrics), pace]
+        print(*filter(None, parts), sep="  ", flush=True)
 
     return report
 
 
 @contextlib.contextmanager
-def _bar(epochs: int, steps_per_epoch: int, title: str, begun: int) -> Iterator[Report]:
+def _bar(epochs: int, steps_per_epoch: int | None, title: str, begun: int) -> Iterator[Report]:
     from rich import console, live, progress, text
 
     columns = (
@@ -83,14 +87,14 @@ def _bar(epochs: int, steps_per_epoch: int, title: str, begun: int) -> Iterator[
         yield report
 
 
-def _pace(epochs: int, steps_per_epoch: int, begun: int) -> Callable[[int], str]:
+def _pace(epochs: int, steps_per_epoch: int | None, begun: int) -> Callable[[int], str]:
     """A function of the epochs done: speed and time left, since the clock began at `begun` epochs."""
     began = time.perf_counter()
 
     def tick(done: int) -> str:
         passed, share = time.perf_counter() - began, max(done - begun, 1)
-        speed, left = share * steps_per_epoch / passed, passed / share * (epochs - done)
-        return f"{speed:,.0f} steps/s  {_clock(left)} left"
+        left = f"{_clock(passed / share * (epochs - done))} left"
+        return f"{share * steps_per_epoch / passed:,.0f} steps/s  {left}" if steps_per_epoch else left
 
     return tick
 
