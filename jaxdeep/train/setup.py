@@ -63,7 +63,9 @@ class Setup(NamedTuple):
     def start(self, data: PyTree, key: Any) -> TrainState:
         """A fresh train state, for data of these shapes."""
         inputs = data[0] if self.pairs else jax.tree.leaves(data)[0]
-        return init(self.model, self.optimizer, jax.tree.map(lambda a: a[:1], inputs), key=key)
+        # its shape alone: rows of the data would become a constant of the program
+        row = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), inputs)
+        return init(self.model, self.optimizer, row, key=key)
 
 
 class Builder:

@@ -75,7 +75,7 @@ class Driver:
     def __init__(self, group: Group, data: tuple[PyTree, ...], device: Any) -> None:
         first = group.rows[0]
         self.data, self.device = data, device
-        self.alike = alike([row.setup for row in group.rows], *data)
+        self.alike = alike(list({row.place[0]: row.setup for row in group.rows}.values()), *data)
 
         def setup(floats: PyTree) -> Any:
             return first.setup if self.alike else group.traced(floats)
@@ -91,13 +91,18 @@ class Driver:
             return setup(floats).program().segment(run, *data, until)
 
         floats = self._floats(first)
-        lowered = jax.jit(fresh).lower(floats, first.key)
-        with ThreadPoolExecutor(1) as pool:  # beside the other program
-            making = pool.submit(lowered.compile)
-            run = jax.eval_shape(lambda *args: start(floats, fresh(*args)), floats, first.key)
+        self.fresh, self.start = jax.jit(fresh), jax.jit(start)
+        run = jax.eval_shape(lambda *args: start(floats, fresh(*args)), floats, first.key)
+        here = _settings()
+
+        def begin() -> None:
+            with here(device):
+                self._begun(first, floats)
+
+        with ThreadPoolExecutor(1) as pool:
+            begun = pool.submit(begin)  # what beginning takes is compiled beside the other program
             self.segment = compiled(segment, floats, run, data, np.int32(0), donate_argnums=1)
-            self.fresh = making.result()
-        self.start = jax.jit(start)
+            begun.result()
 
     def drive(self, row: Row, until: int, moved: Moved) -> None:
         """Take a row to the end of epoch `until`, or to its own end."""
