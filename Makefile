@@ -26,6 +26,7 @@ bench: $(VENV)/.with-bench
 	$(RUN) benchmarks.throughput
 	$(RUN) benchmarks.update
 	$(RUN) benchmarks.layers
+	$(RUN) benchmarks.sweep
 
 figures: $(VENV)/.with-demo
 	$(VENV)/bin/python docs/figures.py

@@ -41,7 +41,8 @@ def tell():
     print("epoch", flush=True)
 
 
-def jaxdeep(epochs):
+def setting():
+    """The chapter's network and what it is trained with, in jaxdeep."""
     import jax
 
     import jaxdeep as jd
@@ -49,20 +50,30 @@ def jaxdeep(epochs):
     def hidden():
         return jd.nn.dense(100, activation=jax.nn.relu, kernel_init=jd.nn.initializers.he_normal())
 
-    model = jd.nn.serial(jd.nn.flatten(), hidden(), hidden(), hidden(), jd.nn.dense(10))
+    return {
+        "model": jd.nn.serial(jd.nn.flatten(), hidden(), hidden(), hidden(), jd.nn.dense(10)),
+        "loss": jd.losses.softmax_cross_entropy,
+        "metrics": {"accuracy": jd.metrics.accuracy},
+        "batch_size": BATCH,
+    }
+
+
+def jaxdeep(epochs, rate=RATE, examples=None, *, progress=True):
+    import jax
+
+    import jaxdeep as jd
+
     jd.fit(
-        model,
-        data(),
-        loss=jd.losses.softmax_cross_entropy,
-        metrics={"accuracy": jd.metrics.accuracy},
-        optimizer=jd.optimizers.adam(RATE),
+        data=data() if examples is None else examples,
+        **setting(),
+        optimizer=jd.optimizers.adam(rate),
         epochs=epochs,
-        batch_size=BATCH,
         key=jax.random.key(0),
+        progress=progress,
     )
 
 
-def keras(epochs):
+def keras(epochs, rate=RATE, examples=None, *, tell=tell):
     os.environ["KERAS_BACKEND"] = "jax"
     import keras
 
@@ -70,24 +81,25 @@ def keras(epochs):
     model = keras.Sequential([keras.layers.Flatten(), *layers, keras.layers.Dense(10)])
     model.compile(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        optimizer=keras.optimizers.Adam(RATE),
+        optimizer=keras.optimizers.Adam(rate),
         metrics=["accuracy"],
     )
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: tell())
-    model.fit(*data(), batch_size=BATCH, epochs=epochs, verbose=0, callbacks=[callback])
+    examples = data() if examples is None else examples
+    model.fit(*examples, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=[callback])
 
 
-def pytorch(epochs):
+def pytorch(epochs, rate=RATE, examples=None, *, tell=tell):
     import torch
     from torch import nn
 
-    x, y = (torch.from_numpy(array) for array in data())
+    x, y = (torch.from_numpy(array) for array in (data() if examples is None else examples))
     x, y = x.reshape(len(x), -1), y.long()
     layers = [nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU()]
     model = nn.Sequential(*layers, nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10))
     for layer in model[:-1:2]:
         nn.init.kaiming_normal_(layer.weight)
-    optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
     for _ in range(epochs):
         total, right = torch.zeros(()), torch.zeros(())
         for rows in torch.randperm(len(x)).split(BATCH):
@@ -149,24 +161,15 @@ CONTENDERS = {
 }
 
 
-def run(name, epochs):
-    """Arrival times of the epochs' ends, in seconds from the start of the process."""
-    command = [
-        sys.executable,
-        "-u",
-        "-m",
-        "benchmarks.throughput",
-        "--worker",
-        name,
-        "--epochs",
-        str(epochs),
-    ]
+def run(name, epochs, *, module="benchmarks.throughput", lines=None):
+    """Arrival times of the lines told, one an epoch, in seconds from the start of the process."""
+    command = [sys.executable, "-u", "-m", module, "--worker", name, "--epochs", str(epochs)]
     began = time.perf_counter()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         times = [time.perf_counter() - began for line in process.stdout if line.startswith("epoch")]
-    if process.returncode or len(times) != epochs:
+    if process.returncode or len(times) != (epochs if lines is None else lines):
         raise SystemExit(f"{name} failed: {' '.join(command)}")
     return times
 

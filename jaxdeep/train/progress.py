@@ -34,7 +34,10 @@ def compiling(*, show: bool) -> Iterator[None]:
 def reporting(
     epochs: int, steps_per_epoch: int | None, *, show: bool, title: str = "", begun: int = 0
 ) -> Iterator[Report]:
-    """A function to call after each segment, with the epochs done and the last epoch's metrics."""
+    """A function to call after each segment, with the epochs done and the last epoch's metrics.
+
+    Without `steps_per_epoch`, the speed is not shown.
+    """
     title = f"{title}: " if title else ""
     if not show:
         yield lambda done, metrics: None
@@ -57,7 +60,8 @@ def _lines(epochs: int, steps_per_epoch: int | None, title: str, begun: int) -> 
 
     def report(done: int, metrics: Mapping[str, Any]) -> None:
         pace = tick(done)
-        print(f"{title}epoch {done:>{len(str(epochs))}}/{epochs}  {_text(metrics)}  {pace}", flush=True)
+        parts = [f"{title}epoch {done:>{len(str(epochs))}}/{epochs}", _text(metrics), pace]
+        print(*filter(None, parts), sep="  ", flush=True)
 
     return report
 
@@ -90,9 +94,7 @@ def _pace(epochs: int, steps_per_epoch: int | None, begun: int) -> Callable[[int
     def tick(done: int) -> str:
         passed, share = time.perf_counter() - began, max(done - begun, 1)
         left = f"{_clock(passed / share * (epochs - done))} left"
-        if steps_per_epoch is None:
-            return left
-        return f"{share * steps_per_epoch / passed:,.0f} steps/s  {left}"
+        return f"{share * steps_per_epoch / passed:,.0f} steps/s  {left}" if steps_per_epoch else left
 
     return tick
 

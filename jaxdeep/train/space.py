@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
@@ -12,7 +13,7 @@ from jaxdeep import _checks
 Point = Mapping[str, Any]
 
 
-def random_points(n: int, *, key: Any, **distributions: Any) -> list[dict[str, Any]]:
+def random_points(n: int, /, *, key: Any, **distributions: Any) -> list[dict[str, Any]]:
     """`n` points drawn at random.
 
     Args:
@@ -41,7 +42,7 @@ def random_points(n: int, *, key: Any, **distributions: Any) -> list[dict[str, A
 def _drawn(name: str, given: Any, n: int, key: Any) -> list[Any]:
     kind, *rest = given if isinstance(given, (tuple, list)) and given else (given,)
     if kind == "choice" and len(rest) == 1 and len(rest[0]):
-        return [rest[0][int(i)] for i in jax.random.randint(key, (n,), 0, len(rest[0]))]
+        return [_plain(rest[0][int(i)]) for i in jax.random.randint(key, (n,), 0, len(rest[0]))]
     if kind in ("uniform", "log_uniform") and len(rest) == 2:
         low, high = rest
         interval = "(0, inf)" if kind == "log_uniform" else "(-inf, inf)"
@@ -81,26 +82,44 @@ def points_of(space: Any) -> list[Point]:
 
 
 def _values(name: str, values: Any) -> list[Any]:
-    if isinstance(values, str) or not hasattr(values, "__len__") or np.ndim(values) != 1:
+    if not isinstance(values, (list, tuple)) and getattr(values, "ndim", 0) != 1:
         raise TypeError(f"space[{name!r}] must be a list or an array of one axis, got {values!r}")
     return [_plain(value) for value in values]
 
 
 def _plain(value: Any) -> Any:
     """Numbers of arrays as Python's."""
-    return np.asarray(value).item() if isinstance(value, (np.generic, np.ndarray, jax.Array)) else value
+    number = isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.shape == ()
+    return value.item() if number and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key) else value
 
 
-def groups(rows: list[tuple[Point, int]]) -> Iterator[tuple[dict[str, Any], list[int]]]:
-    """Rows that one program serves: those with the same values of what is not a float."""
+def groups(points: list[Point]) -> Iterator[tuple[dict[str, Any], list[int]]]:
+    """Points that one program may serve: those with the same values of what is not a float.
+
+    >>> points = [{"rate": 0.1, "units": 8}, {"rate": 0.1, "units": 9}, {"rate": 0.2, "units": 8}]
+    >>> [members for _, members in groups(points)]
+    [[0, 2], [1]]
+    """
     grouped: dict[Any, list[int]] = {}
-    for i, (point, _) in enumerate(rows):
-        fixed = tuple((n, v if v.__hash__ else repr(v)) for n, v in point.items() if not _is_float(v))
+    for i, point in enumerate(points):
+        fixed = frozenset((name, _word(value)) for name, value in _fixed(point).items())
         grouped.setdefault(fixed, []).append(i)
     for members in grouped.values():
-        point = rows[members[0]][0]
-        yield {n: v for n, v in point.items() if not _is_float(v)}, members
+        yield _fixed(points[members[0]]), members
 
 
-def _is_float(value: Any) -> bool:
-    return isinstance(value, float)
+def _fixed(point: Point) -> dict[str, Any]:
+    return {name: value for name, value in point.items() if not isinstance(value, float)}
+
+
+def _word(value: Any) -> Any:
+    """Something hashable that is equal for equal values of the same type."""
+    if isinstance(value, (list, tuple)):
+        return type(value), tuple(_word(each) for each in value)
+    if isinstance(value, dict):
+        return dict, tuple((_word(name), _word(each)) for name, each in value.items())
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return type(value), value

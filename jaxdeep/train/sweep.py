@@ -1,27 +1,29 @@
-"""Many runs as one program: hyperparameters and seeds side by side, and the table of what came out."""
+"""Many runs at once: every point and seed of a space, and the table of what came out."""
 
-import concurrent.futures
-import dataclasses
-import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+import functools
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep.train import halving as successive
 from jaxdeep.train import stopping
-from jaxdeep.train.compiled import compiled
 from jaxdeep.train.data import count_examples
-from jaxdeep.train.epoch import check_batch_size
-from jaxdeep.train.objective import check_pair, rehearse, supervised
-from jaxdeep.train.run import make_program
+from jaxdeep.train.halving import Halving
+from jaxdeep.train.progress import Report, reporting
+from jaxdeep.train.rows import Group, Placed, Row
+from jaxdeep.train.setup import Builder, Setup, check_data
 from jaxdeep.train.space import Point, groups, points_of
-from jaxdeep.train.state import TrainState, init
-from jaxdeep.train.step import check_optimizer
+from jaxdeep.train.stacks import Stacks
+from jaxdeep.train.table import Table, scalars
+from jaxdeep.train.threads import Threads
 
 PyTree = Any
+
+_STRATEGIES: dict[str, Any] = {"vmap": Stacks, "threads": Threads}
 
 
 def sweep(
@@ -31,37 +33,50 @@ def sweep(
     data: PyTree,
     seeds: int = 1,
     key: Any = None,
+    halving: Halving | None = None,
     strategy: str | None = None,
     rows_at_once: int | None = None,
+    memory: int | None = None,
+    progress: bool = True,
     **arguments: Any,
-) -> "Table":
+) -> Table:
     """Train with every point of `space` and every seed, and tabulate what came out.
 
-    Values that are floats are arguments of one compiled program, whatever their number; all others
-    (whole numbers, names, functions) are fixed in it, so that it is compiled once for each of their
-    combinations. A row is the run ``jd.fit(…, key=jax.random.key(seed))`` of its point, to rounding.
-    Rows that stop early or diverge leave the others alone.
+    Values that are floats share one compiled program, whatever their number; all others (whole numbers,
+    names, functions, None) are fixed in it, so that it is compiled once for each of their combinations.
+    A row is the run ``jd.fit(…, key=jax.random.key(seed))`` of its point. Rows that stop early or
+    diverge leave the others alone.
+
+    In threads a row is that run bit for bit where floats are hyperparameters of jaxdeep's optimizers.
+    Where they go elsewhere (a loss, a layer, a schedule, another library's optimizer) they are arguments
+    of the program instead of constants: the row is the run to rounding, as always in a stack.
 
     Args:
       builder: ``hp -> optimizer``, or ``hp -> dict`` of arguments of `jaxdeep.fit` (``optimizer``,
-        ``model``, ``loss``, ``batch_size`` …), where `hp` is a point: a dict by name.
+        ``model``, ``loss``, ``batch_size`` …), where `hp` is a point: a dict by name. It is called with
+        Python's floats and with traced arrays in their place.
       space: a grid, as a dict of lists or arrays by name, or a list of points (`random_points`).
       data: as for `jaxdeep.fit`.
       seeds: runs of each point, with the keys of seeds 0, 1, …
       key: instead of ``jax.random.key(seed)``, seed s runs with ``fold_in(key, s)``.
-      strategy: "vmap" runs rows stacked, "threads" one after another in a thread for each core; by
-        default "threads" on a CPU, where stacking gains nothing, and "vmap" elsewhere.
-      rows_at_once: rows of a stack, to bound its memory; all by default.
-      arguments: further arguments of `jaxdeep.fit`: model, loss, metrics, penalty, activity, objective,
-        epochs, batch_size, validation, early_stopping, plateau, accumulate, validate_every, shuffle,
-        drop_remainder.
+      halving: a `jaxdeep.train.Halving`: points that do worst after a few epochs end there.
+      strategy: "vmap" runs rows stacked, spread over all local devices; "threads" one after another in
+        a thread for each core of a CPU or for each accelerator. By default "threads" on a CPU, where
+        stacking gains nothing, and "vmap" elsewhere.
+      rows_at_once: rows of a stack on each device, or threads, at most.
+      memory: bytes on each device that rows at once and the data may take; by default what is free,
+        where the device says (a CPU does not).
+      progress: a progress bar, or lines where there is no terminal; False is silent.
+      arguments: further arguments of `jaxdeep.fit`: model, loss, metrics, penalty, activity,
+        class_weight, objective, epochs, batch_size, validation, early_stopping, plateau, accumulate,
+        augment, ema, validate_every, shuffle, drop_remainder, on_nonfinite.
 
     Returns:
       A `Table`.
 
     Raises:
       ValueError, TypeError: before anything is compiled: an empty space, points of different names, an
-        unknown argument, and what `jaxdeep.fit` refuses.
+        unknown argument, and what `jaxdeep.fit` refuses. After it: a row that does not fit in `memory`.
 
     Source: grid and random search, Bergstra & Bengio (2012).
 
@@ -69,270 +84,108 @@ def sweep(
     >>> x = jnp.linspace(-1, 1, 64)[:, None]
     >>> table = sweep(lambda hp: jd.optimizers.sgd(hp["learning_rate"]),
     ...               {"learning_rate": jnp.array([1e-3, 1e-1])}, seeds=2, model=jd.nn.dense(1),
-    ...               data=(x, 3 * x), loss=jd.losses.mse, epochs=3, batch_size=16)
+    ...               data=(x, 3 * x), loss=jd.losses.mse, epochs=3, batch_size=16, progress=False)
     >>> len(table.rows()), round(table.best("loss")["learning_rate"], 3)
     (4, 0.1)
     """
     if not callable(builder):
         raise TypeError(f"builder must be a function of a point, got {builder!r}")
     _checks.check_count("seeds", seeds)
-    if rows_at_once is not None:
-        _checks.check_count("rows_at_once", rows_at_once)
-    if strategy not in (None, "vmap", "threads"):
+    for name, bound in (("rows_at_once", rows_at_once), ("memory", memory)):
+        if bound is not None:
+            _checks.check_count(name, bound)
+    if strategy not in (None, *_STRATEGIES):
         raise ValueError(f"strategy must be 'vmap', 'threads' or None, got {strategy!r}")
+    if halving is not None:
+        successive.check(halving)
+    _checks.check_flag("progress", progress)
     if key is not None:
         _checks.check_key(key)
     points = points_of(space)
     count_examples(data)
     validation = arguments.pop("validation", None)
-    _check_names(arguments)
+    build = Builder(builder, arguments)
     if validation is not None:
         count_examples(validation, "validation")
     data, validation = jax.tree.map(jnp.asarray, (data, validation))
+
+    keys = [jax.random.key(s) if key is None else jax.random.fold_in(key, s) for s in range(seeds)]
+    grouped = list(_grouped(build, points, keys))
+    for group in grouped:
+        run = check_data(group.rows[0].setup, data, validation)
+        if halving is not None:
+            every = group.rows[0].setup.options["validate_every"]
+            successive.check_metrics(halving, scalars(run.history), every)
     if strategy is None:
         strategy = "threads" if jax.default_backend() == "cpu" else "vmap"
-
-    seed_keys = [jax.random.key(s) if key is None else jax.random.fold_in(key, s) for s in range(seeds)]
-    rows = [(point, s) for point in points for s in range(seeds)]
-    found: list[Any] = [None] * len(rows)
-    for fixed, members in groups(rows):
-        _rehearsed(_assembled(builder, rows[members[0]][0], arguments), data, validation)
-        one = _one_row(builder, fixed, arguments)
-        inputs = [
-            ({n: np.float64(v) for n, v in rows[i][0].items() if n not in fixed}, seed_keys[rows[i][1]])
-            for i in members
-        ]
-        if strategy == "threads":
-            results = _threads(one, inputs, data, validation)
-        else:
-            results = _stacked(one, inputs, data, validation, rows_at_once)
-        for i, result in zip(members, results):
-            found[i] = result
-    return Table(tuple({**point, "seed": s} for point, s in rows), tuple(found))
+    placed = Placed(data, validation)
+    crew = _STRATEGIES[strategy]
+    crews = [(group, crew(group, placed, at_once=rows_at_once, memory=memory)) for group in grouped]
+    rows = sorted((row for group in grouped for row in group.rows), key=lambda row: row.place)
+    epochs = sum(row.setup.epochs for row in rows)
+    with reporting(epochs, None, show=progress, title=f"{len(rows)} rows") as report:
+        _run(crews, rows, halving, _Meter(report, epochs))
+    named = tuple({**points[row.place[0]], "seed": row.place[1]} for row in rows)
+    return Table(named, tuple(row.standing() for row in rows))
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """What a `sweep` found: a row for each run.
-
-    Attributes:
-      points: hyperparameters and seed of each row.
-      results: for each row, parameters, state, history, epochs done, whether it diverged.
-
-    >>> len(Table((), ()).rows())
-    0
-    """
-
-    points: tuple[dict[str, Any], ...]
-    results: tuple[dict[str, Any], ...] = dataclasses.field(repr=False)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Each run as a flat dict: its point, "epochs", "diverged", and its metrics at the end.
-
-        The end is the last epoch, or the best one where early stopping restored it.
-        """
-        return [_row(point, result) for point, result in zip(self.points, self.results)]
-
-    def best(self, metric: str, mode: str | None = None) -> dict[str, Any]:
-        """The row with the best `metric`; `mode` is "min" or "max", known for usual names.
-
-        Raises:
-          ValueError: an unknown metric, a name that does not say which is better, no row that is finite.
-        """
-        rows = self.rows()
-        config = stopping.EarlyStopping(monitor=metric, mode=mode)
-        if not self.results:
-            raise ValueError("the table has no rows")
-        first = {name: values[0] for name, values in self.results[0]["history"].items()}
-        _, sign = stopping.resolve(config, first)
-        finite = [row for row in rows if not row["diverged"] and np.isfinite(row[metric])]
-        if not finite:
-            raise ValueError(f"no row has a finite {metric}")
-        return min(finite, key=lambda row: sign * row[metric])
-
-    def over_seeds(self) -> list[dict[str, Any]]:
-        """For each point: "runs", and mean and standard deviation of every metric, over its seeds."""
-        grouped: dict[Any, list[dict[str, Any]]] = {}
-        for point, row in zip(self.points, self.rows()):
-            place = tuple((n, repr(v)) for n, v in point.items() if n != "seed")
-            grouped.setdefault(place, []).append(row)
-        found = []
-        for rows in grouped.values():
-            own = {n: v for n, v in rows[0].items() if n in self.points[0] and n != "seed"}
-            for name in self._metrics():
-                values = [row[name] for row in rows]
-                own[f"{name}_mean"] = float(np.mean(values))
-                own[f"{name}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-            found.append({**own, "runs": len(rows)})
-        return found
-
-    def history(self, row: int) -> dict[str, np.ndarray]:
-        """One value an epoch of every metric of a row."""
-        result = self.results[row]
-        return {name: values[: result["epochs"]] for name, values in result["history"].items()}
-
-    def params(self, row: int) -> tuple[PyTree, PyTree]:
-        """Parameters and state of a row."""
-        return self.results[row]["params"], self.results[row]["state"]
-
-    def to_pandas(self) -> Any:
-        """The rows as a `pandas.DataFrame`.
-
-        Raises:
-          ImportError: pandas is not installed.
-        """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("to_pandas needs pandas: pip install pandas") from error
-        return pandas.DataFrame(self.rows())
-
-    def _metrics(self) -> list[str]:
-        return [n for n, v in self.results[0]["history"].items() if v.ndim == 1]
+def _grouped(build: Builder, points: list[Point], keys: list[Any]) -> Iterator[Group]:
+    """The rows that one program may serve together."""
+    for fixed, members in groups(points):
+        rows = []
+        for i in members:
+            setup = build(points[i])  # with Python numbers; what it is wrong about is refused here
+            floats = {name: value for name, value in points[i].items() if name not in fixed}
+            rows += [Row((i, seed), setup, floats, key) for seed, key in enumerate(keys)]
+        yield Group(rows, functools.partial(_traced, build, fixed))
 
 
-_SUPERVISED = ("loss", "metrics", "penalty", "activity")
-_DEFAULTS: dict[str, Any] = {
-    "epochs": 1,
-    "batch_size": 32,
-    "shuffle": True,
-    "drop_remainder": False,
-    "accumulate": 1,
-    "early_stopping": None,
-    "plateau": None,
-    "validate_every": 1,
-}
-_FIT = ("model", "optimizer", "objective", *_SUPERVISED, *_DEFAULTS)
+def _traced(build: Builder, fixed: Point, floats: Point) -> Setup:
+    return build({**fixed, **floats})
 
 
-def _check_names(arguments: Point) -> None:
-    unknown = set(arguments) - set(_FIT)
-    if unknown:
-        raise TypeError(f"unknown arguments {sorted(unknown)}; there are {', '.join(_FIT)}")
+def _run(
+    crews: list[tuple[Group, Any]], rows: list[Row], halving: Halving | None, moved: "_Meter"
+) -> None:
+    """Take every row to its end, rung by rung."""
+    points: dict[int, list[Row]] = {}
+    for row in rows:
+        points.setdefault(row.place[0], []).append(row)
+    running = list(points.values())
+    *rungs, last = successive.rungs(halving, max(row.setup.epochs for row in rows))
+    for until in (*rungs, last):
+        for group, crew in crews:
+            if going := [row for row in group.rows if row.result is None]:
+                crew.advance(going, until, moved)
+        if halving is not None and until != last:
+            running = _halved(halving, running, moved)
 
 
-class _Run(NamedTuple):
-    """What a point is trained with."""
-
-    model: Any
-    optimizer: Any
-    objective: Any
-    pairs: bool
-    options: dict[str, Any]
-
-    def start(self, data: PyTree, key: Any) -> TrainState:
-        """A fresh train state, for data of these shapes."""
-        inputs = data[0] if self.pairs else jax.tree.leaves(data)[0]
-        return init(self.model, self.optimizer, jax.tree.map(lambda a: a[:1], inputs), key=key)
-
-
-def _assembled(builder: Callable[[dict[str, Any]], Any], point: Point, arguments: Point) -> _Run:
-    built = builder(dict(point))
-    given = dict(arguments) | (dict(built) if isinstance(built, Mapping) else {"optimizer": built})
-    _check_names(given)
-    model, optimizer, objective = (given.get(n) for n in ("model", "optimizer", "objective"))
-    if model is None or optimizer is None:
-        raise ValueError("sweep needs a model= and an optimizer from the builder")
-    check_optimizer(optimizer)
-    if (objective is None) == (given.get("loss") is None):
-        raise ValueError("sweep needs a loss=, or an objective= for anything not supervised, not both")
-    options = _DEFAULTS | {n: given[n] for n in _DEFAULTS if n in given}
-    if objective is not None:
-        return _Run(model, optimizer, objective, False, options)
-    supervised_by = {n: given[n] for n in _SUPERVISED if n in given}
-    return _Run(model, optimizer, supervised(model, **supervised_by), True, options)
+def _halved(halving: Halving, points: list[list[Row]], moved: "_Meter") -> list[list[Row]]:
+    """The points that go on; the others end."""
+    standings = [[row.standing() for row in rows] for rows in points]
+    metric, sign = stopping.resolve(halving, scalars(standings[0][0].history))
+    values = [[standing.value(metric) for standing in each] for each in standings]
+    best = set(successive.survivors(halving, values, sign))
+    for i, rows in enumerate(points):
+        for row in rows:
+            if i not in best and row.run is not None:
+                moved(row.setup.epochs - int(row.run.epoch))
+                row.end(halved=True)
+    return [rows for i, rows in enumerate(points) if i in best]
 
 
-def _rehearsed(run: _Run, data: PyTree, validation: PyTree) -> None:
-    """Refuse what `jaxdeep.fit` refuses of data, whose values are known here and not in a trace."""
-    check_batch_size(run.options["batch_size"], count_examples(data))
-    if not run.pairs:
-        return
-    ts = None
-    for name, given in (("data", data), ("validation", validation)):
-        if given is not None:
-            check_pair(given, name)
-            ts = ts or jax.eval_shape(lambda key: run.start(data, key), jax.random.key(0))
-            rehearse(run.objective, ts, given, name)
+class _Meter:
+    """Counts epochs from all threads, and reports a twentieth at a time."""
 
+    def __init__(self, report: Report, total: int) -> None:
+        self.report, self.total = report, total
+        self.done = self.told = 0
+        self.lock = threading.Lock()
 
-def _one_row(
-    builder: Callable[[dict[str, Any]], Any], fixed: Point, arguments: Point
-) -> Callable[..., dict[str, Any]]:
-    """The whole run of a row as a pure function ``(floats, key, data, validation) -> result``."""
-
-    def one(floats: dict[str, Any], key: Any, data: PyTree, validation: PyTree) -> dict[str, Any]:
-        row = _assembled(builder, {**fixed, **floats}, arguments)
-        program = make_program(row.objective, row.optimizer, on_nonfinite="stop", **row.options)
-        run = program.start(row.start(data, key), data, validation)
-        run = program.segment(run, data, validation, row.options["epochs"])
-        ts, history = program.finish(run)
-        early = row.options["early_stopping"]
-        end = run.decisions.best_epoch if early and early.restore_best else run.epoch - 1
-        return {
-            "params": ts.params,
-            "state": ts.state,
-            "history": history,
-            "epochs": run.epoch,
-            "end": jnp.maximum(end, 0),
-            "diverged": run.bad_step >= 0,
-        }
-
-    return one
-
-
-def _threads(
-    one: Callable[..., dict[str, Any]],
-    inputs: list[tuple[dict[str, Any], Any]],
-    data: PyTree,
-    validation: PyTree,
-) -> list[dict[str, Any]]:
-    """Rows in threads, each on a core of its own."""
-    inputs = [(_arrays(floats), key) for floats, key in inputs]
-    program = compiled(one, *inputs[0], data, validation)
-
-    def run(each: tuple[dict[str, Any], Any]) -> dict[str, Any]:
-        return _on_host(jax.device_get(program(*each, data, validation)))
-
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(run, inputs))
-
-
-def _stacked(
-    one: Callable[..., dict[str, Any]],
-    inputs: list[tuple[dict[str, Any], Any]],
-    data: PyTree,
-    validation: PyTree,
-    rows_at_once: int | None,
-) -> list[dict[str, Any]]:
-    """Rows stacked by `jax.vmap`; stacks have one size, the last is filled up."""
-    size = min(rows_at_once or len(inputs), len(inputs))
-    stacked = jax.vmap(one, in_axes=(0, 0, None, None))
-    program, found = None, []
-    for first in range(0, len(inputs), size):
-        part = inputs[first : first + size]
-        full = part + part[:1] * (size - len(part))
-        floats = _arrays({n: np.stack([f[n] for f, _ in full]) for n in full[0][0]})
-        keys = jnp.stack([key for _, key in full])
-        program = program or compiled(stacked, floats, keys, data, validation)
-        results = jax.device_get(program(floats, keys, data, validation))
-        found += [_on_host(jax.tree.map(lambda a, i=i: a[i], results)) for i in range(len(part))]
-    return found
-
-
-def _arrays(floats: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: jnp.asarray(value, jnp.result_type(float)) for name, value in floats.items()}
-
-
-def _on_host(result: dict[str, Any]) -> dict[str, Any]:
-    numbers = {"epochs": int(result["epochs"]), "end": int(result["end"])}
-    return {**result, **numbers, "diverged": bool(result["diverged"])}
-
-
-def _row(point: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    values = {
-        name: float(history[result["end"]])
-        for name, history in result["history"].items()
-        if history.ndim == 1 and name not in point
-    }
-    return {**point, "epochs": result["epochs"], "diverged": result["diverged"], **values}
+    def __call__(self, epochs: int) -> None:
+        with self.lock:
+            self.done += epochs
+            if self.done - self.told >= self.total / 20 or self.done == self.total > self.told:
+                self.told = self.done
+                self.report(self.done, {})

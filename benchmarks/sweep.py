@@ -1,0 +1,140 @@
+"""Sixteen learning rates: jaxdeep.sweep beside Keras, PyTorch and jaxdeep.fit one after another.
+
+    python -m benchmarks.sweep --rounds 5
+
+The chapter's network (784-100-100-100-10, ReLU, He initialisation), batch 32, Adam, 16 learning rates
+from 1e-4 to 1e-1, 500 steps of each, which are an epoch of 16,000 examples. Cold is the time from the
+start of the process to the end of the sweep, imports, data and compilation included. Warm is what a step
+of a model costs once all is compiled: the difference to a sweep of more epochs, over its further steps.
+Each contender and length runs in a process of its own, round by round. A ratio is the median over rounds
+of the ratio within a round.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+
+from benchmarks import throughput
+
+EXAMPLES = 500 * throughput.BATCH
+RATES = [10 ** (-4 + 3 * i / 15) for i in range(16)]
+
+
+def data():
+    return tuple(array[:EXAMPLES] for array in throughput.data())
+
+
+def one_after_another(train, **silent):
+    def sweep(epochs):
+        examples = data()
+        for rate in RATES:
+            train(epochs, rate, examples, **silent)
+
+    return sweep
+
+
+def at_once(strategy):
+    def sweep(epochs):
+        import jaxdeep as jd
+
+        jd.sweep(
+            lambda hp: jd.optimizers.adam(hp["learning_rate"]),
+            {"learning_rate": RATES},
+            data=data(),
+            epochs=epochs,
+            strategy=strategy,
+            progress=False,
+            **throughput.setting(),
+        )
+
+    return sweep
+
+
+def nothing():
+    pass
+
+
+CONTENDERS = {
+    "threads": (at_once("threads"), "jaxdeep.sweep, threads"),
+    "vmap": (at_once("vmap"), "jaxdeep.sweep, vmap"),
+    "fit": (one_after_another(throughput.jaxdeep, progress=False), "jaxdeep.fit, one after another"),
+    "keras": (one_after_another(throughput.keras, tell=nothing), "Keras on JAX, one after another"),
+    "pytorch": (
+        one_after_another(throughput.pytorch, tell=nothing),
+        "PyTorch eager, Adam(fused=True), one after another",
+    ),
+}
+
+
+def measure(rounds, epochs):
+    results = {name: {"us_per_model_step": [], "cold_seconds": []} for name in CONTENDERS}
+    steps = (epochs - 1) * len(RATES) * EXAMPLES // throughput.BATCH
+    for number in range(rounds):
+        for name, found in results.items():
+            cold, longer = (
+                throughput.run(name, n, module="benchmarks.sweep", lines=1)[0] for n in (1, epochs)
+            )
+            found["us_per_model_step"].append((longer - cold) / steps * 1e6)
+            found["cold_seconds"].append(cold)
+            print(
+                f"round {number + 1} {name:8} {found['us_per_model_step'][-1]:6.0f} µs a model's step, "
+                f"cold {cold:.2f} s",
+                flush=True,
+            )
+    return results
+
+
+def table(results):
+    rows = [
+        "| | µs a model's step, warm | it ÷ threads | goal | cold, s | it ÷ threads | goal |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    ours = results["threads"]
+    for name, found in results.items():
+        cells = [CONTENDERS[name][1]]
+        for key, goal, form in (("us_per_model_step", 3, ".0f"), ("cold_seconds", 4.5, ".2f")):
+            ratio = statistics.median(b / a for a, b in zip(ours[key], found[key]))
+            cells += [f"{statistics.median(found[key]):{form}}"]
+            cells += [
+                "" if name == "threads" else f"{ratio:.2f}",
+                f"≥ {goal}" if name == "keras" else "",
+            ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=5, help="of the longer sweep")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("benchmarks/results/sweep"))
+    parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        CONTENDERS[args.worker][0](args.epochs)
+        throughput.tell()
+        return
+    results = measure(args.rounds, args.epochs)
+    about = throughput.versions()
+    command = f"python -m benchmarks.sweep --rounds {args.rounds} --epochs {args.epochs}"
+    text = (
+        "# Sweep\n\n"
+        f"`{command}`\n\n"
+        f"{', '.join(f'{name} {value}' for name, value in about.items())}\n\n"
+        f"{table(results)}\n\n"
+        "Medians over rounds; 16 learning rates, 500 steps of 32 examples each. Cold is from the start\n"
+        "of the process to the end of the sweep, imports, data and compilation included.\n"
+    )
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.with_suffix(".json").write_text(
+        json.dumps({**about, "command": command, **results}, indent=1) + "\n"
+    )
+    args.out.with_suffix(".md").write_text(text)
+    print("\n" + text)
+
+
+if __name__ == "__main__":
+    main()
