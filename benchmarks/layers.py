@@ -3,12 +3,14 @@
     python -m benchmarks.layers --rounds 7
 
 Dropout: 10,000 × 784 float32 at rate 0.2, compiled, the key an argument. Deep network: 100 dense
-layers of 100 SELU units between an input and an output layer, batch 32: seconds to trace and lower, and
-to compile, a training step with Adam, each in a new process without a cache.
+layers of 100 SELU units between an input and an output layer, batch 32: seconds to trace, lower and
+compile the forward pass, loss and gradients, and a training step with Adam, and seconds of
+`jd.train.init`, each in a new process without a cache.
 A ratio is the median over rounds of the ratio within a round.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import statistics
@@ -17,6 +19,8 @@ import sys
 import time
 
 from benchmarks.throughput import versions
+
+DEPTH = 100
 
 
 def dropout_times(repeats=20):
@@ -41,10 +45,8 @@ def dropout_times(repeats=20):
     return {name: statistics.median(times) for name, times in found.items()}
 
 
-def build(kind, depth):
-    """Seconds to trace and lower, and to compile, a training step with Adam."""
+def network(kind):
     import jax
-    import jax.numpy as jnp
 
     import jaxdeep as jd
 
@@ -52,29 +54,76 @@ def build(kind, depth):
         return jd.nn.dense(100, activation=jax.nn.selu)
 
     deep = {
-        "repeat": lambda: jd.nn.repeat(layer(), depth),
-        "unrolled": lambda: jd.nn.serial(*(layer() for _ in range(depth))),
+        "repeat": lambda: jd.nn.repeat(layer(), DEPTH),
+        "scan": lambda: by_hand(layer()),
+        "one": layer,
+        "unrolled": lambda: jd.nn.serial(*(layer() for _ in range(DEPTH))),
     }[kind]()
-    model, optimizer = (
-        jd.nn.serial(first=layer(), deep=deep, logits=jd.nn.dense(10)),
-        jd.optimizers.adam(1e-3),
-    )
-    step = jd.train.make_step(jd.train.supervised(model, jd.losses.softmax_cross_entropy), optimizer)
+    return jd.nn.serial(first=layer(), deep=deep, logits=jd.nn.dense(10))
+
+
+def by_hand(layer):
+    """The same loop with nothing around it: what `repeat` could cost at least."""
+    import jax
+
+    import jaxdeep as jd
+
+    def init(key, x):
+        return jax.vmap(lambda key: layer.init(key, x)[0])(jax.random.split(key, DEPTH)), {}
+
+    def apply(params, state, x, **switches):
+        def body(x, own):
+            return jax.nn.selu(x @ own["kernel"] + own["bias"]), None
+
+        return jax.lax.scan(body, x, params)[0], state
+
+    return jd.nn.Model(init, apply, stochastic=False)
+
+
+def build(part, kind):
+    """Seconds to trace, lower and compile a part of the training of a network."""
+    import jax
+    import jax.numpy as jnp
+
+    import jaxdeep as jd
+
+    model, optimizer = network(kind), jd.optimizers.adam(1e-3)
+    objective = jd.train.supervised(model, jd.losses.softmax_cross_entropy)
     x, y = jax.ShapeDtypeStruct((32, 784), jnp.float32), jax.ShapeDtypeStruct((32,), jnp.int32)
-    ts = jax.eval_shape(lambda key: jd.train.init(model, optimizer, x, key=key), jax.random.key(0))
+    start = functools.partial(jd.train.init, model, optimizer, x)
+    key = jax.random.key(0)
+    ts = jax.eval_shape(lambda key: start(key=key), key)
+    gradients = jax.value_and_grad(objective, has_aux=True)
+    lower = {
+        "forward": lambda: jax.jit(lambda *args: model.apply(*args)[0]).lower(ts.params, ts.state, x),
+        "gradients": lambda: jax.jit(gradients).lower(ts.params, ts.state, (x, y)),
+        "step": lambda: jax.jit(jd.train.make_step(objective, optimizer), donate_argnums=0).lower(
+            ts, (x, y)
+        ),
+    }
     jax.jit(lambda x: x + 1).lower(x).compile()
     began = time.perf_counter()
-    lowered = jax.jit(step, donate_argnums=0).lower(ts, (x, y))
-    middle = time.perf_counter()
-    lowered.compile()
-    return {"lower_seconds": middle - began, "compile_seconds": time.perf_counter() - middle}
+    if part == "init":
+        jax.block_until_ready(start(key=key).params)
+    else:
+        lower[part]().compile()
+    return {"seconds": time.perf_counter() - began}
 
 
-TASKS = {
-    "dropout": dropout_times,
-    "repeat 100": lambda: build("repeat", 100),
-    "one layer": lambda: build("unrolled", 1),
-    "unrolled 100": lambda: build("unrolled", 100),
+PARTS = {
+    "forward": "forward pass",
+    "gradients": "loss and gradients",
+    "step": "training step with Adam",
+    "init": "`jd.train.init`, run too",
+}
+KINDS = {  # with the goals of repeat ÷ it
+    "repeat": ("`repeat`", ""),
+    "scan": ("`jax.lax.scan` by hand", ""),
+    "one": ("one layer", "≤ 2"),
+    "unrolled": ("unrolled", "≤ 0.1"),
+}
+TASKS = {"dropout": dropout_times} | {
+    f"{part} {kind}": functools.partial(build, part, kind) for part in PARTS for kind in KINDS
 }
 
 
@@ -84,8 +133,37 @@ def run(task):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def seconds(row):
-    return row["lower_seconds"] + row["compile_seconds"]
+def report(rounds):
+    def median(value):
+        return statistics.median(value(found) for found in rounds)
+
+    lines = [
+        "| dropout | ms | ratio | goal |",
+        "| --- | ---: | ---: | ---: |",
+        f"| jaxdeep | {median(lambda r: r['dropout']['jaxdeep']):.1f} | | |",
+        f"| flax | {median(lambda r: r['dropout']['flax']):.1f} | "
+        f"{median(lambda r: r['dropout']['jaxdeep'] / r['dropout']['flax']):.2f} | ≤ 0.40 |",
+        "",
+        f"{DEPTH} layers, seconds to trace, lower and compile, and `repeat` ÷ it:",
+        "",
+    ]
+    head, rule = ["| |"], ["| --- |"]
+    for name, goal in KINDS.values():
+        head.append(f" {name} |" + (f" {goal or '÷'} |" if name != KINDS["repeat"][0] else ""))
+        rule.append(" ---: |" + (" ---: |" if name != KINDS["repeat"][0] else ""))
+    lines += ["".join(head), "".join(rule)]
+    for part, label in PARTS.items():
+        cells = [label]
+        for kind in KINDS:
+            cells.append(f"{median(lambda r, t=f'{part} {kind}': r[t]['seconds']):.2f}")
+            if kind != "repeat":
+                cells.append(f"{median(lambda r, k=kind, p=part: ratio(r, p, k)):.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def ratio(found, part, kind):
+    return found[f"{part} repeat"]["seconds"] / found[f"{part} {kind}"]["seconds"]
 
 
 def main():
@@ -99,43 +177,19 @@ def main():
     if args.task:
         print(json.dumps(TASKS[args.task]()))
         return
-    rounds = [{task: run(task) for task in TASKS} for _ in range(args.rounds)]
-
-    def median(value):
-        return statistics.median(value(found) for found in rounds)
-
-    rows = [
-        "| | | ratio | goal |",
-        "| --- | ---: | ---: | ---: |",
-        f"| dropout, jaxdeep | {median(lambda r: r['dropout']['jaxdeep']):.1f} ms | | |",
-        f"| dropout, flax | {median(lambda r: r['dropout']['flax']):.1f} ms | "
-        f"{median(lambda r: r['dropout']['jaxdeep'] / r['dropout']['flax']):.2f} | ≤ 0.40 |",
-        f"| repeat of 100 layers | {median(lambda r: seconds(r['repeat 100'])):.2f} s | | |",
-    ]
-    for task, goal in (("one layer", "≤ 2"), ("unrolled 100", "≤ 0.1")):
-        ratio = median(lambda r, t=task: seconds(r["repeat 100"]) / seconds(r[t]))
-        rows.append(
-            f"| {task} | {median(lambda r, t=task: seconds(r[t])):.2f} s | {ratio:.2f} | {goal} |"
-        )
-    about, command = versions(), f"python -m benchmarks.layers --rounds {args.rounds}"
-    text = "\n".join(
-        [
-            "# Layers",
-            "",
-            f"`{command}`",
-            "",
-            ", ".join(f"{k} {v}" for k, v in about.items()),
-            "",
-            *rows,
-            "",
-        ]
-    )
-    text += "\nMedians over rounds; the ratio is jaxdeep's row over the one it stands in.\n"
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.with_suffix(".md").write_text(text)
-    args.out.with_suffix(".json").write_text(
-        json.dumps({**about, "command": command, "rounds": rounds}, indent=1) + "\n"
-    )
+    about, command = versions(), f"python -m benchmarks.layers --rounds {args.rounds}"
+    rounds = []
+    for _ in range(args.rounds):
+        rounds.append({task: run(task) for task in TASKS})
+        saved = {**about, "command": command, "rounds": rounds}
+        args.out.with_suffix(".json").write_text(json.dumps(saved, indent=1) + "\n")
+        text = (
+            f"# Layers\n\n`{command}`\n\n{', '.join(f'{k} {v}' for k, v in about.items())}\n\n"
+            f"{report(rounds)}\n\n"
+            "Medians over rounds; a ratio is jaxdeep's figure over the one it stands beside.\n"
+        )
+        args.out.with_suffix(".md").write_text(text)
     print(text)
 
 

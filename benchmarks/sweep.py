@@ -11,70 +11,80 @@ of the ratio within a round.
 """
 
 import argparse
+import dataclasses
+import functools
 import json
 import pathlib
 import statistics
+import subprocess
+import sys
+import time
 
-from benchmarks import throughput
+from benchmarks.contenders.variants import BATCH, VARIANTS, data
+from benchmarks.throughput import versions
 
-EXAMPLES = 500 * throughput.BATCH
+PLAIN = dataclasses.replace(VARIANTS["plain"], examples=500 * BATCH)
 RATES = [10 ** (-4 + 3 * i / 15) for i in range(16)]
 
 
-def data():
-    return tuple(array[:EXAMPLES] for array in throughput.data())
+def one_after_another(module, epochs, **arguments):
+    import importlib
+
+    train = importlib.import_module(f"benchmarks.contenders.{module}").train
+    examples = data(PLAIN)
+    for rate in RATES:
+        train(PLAIN, examples, epochs, rate=rate, **arguments)
 
 
-def one_after_another(train, **silent):
-    def sweep(epochs):
-        examples = data()
-        for rate in RATES:
-            train(epochs, rate, examples, **silent)
+def at_once(strategy, epochs):
+    import jaxdeep as jd
+    from benchmarks.contenders.ours import network
 
-    return sweep
-
-
-def at_once(strategy):
-    def sweep(epochs):
-        import jaxdeep as jd
-
-        jd.sweep(
-            lambda hp: jd.optimizers.adam(hp["learning_rate"]),
-            {"learning_rate": RATES},
-            data=data(),
-            epochs=epochs,
-            strategy=strategy,
-            progress=False,
-            **throughput.setting(),
-        )
-
-    return sweep
-
-
-def nothing():
-    pass
+    jd.sweep(
+        lambda hp: jd.optimizers.adam(hp["learning_rate"]),
+        {"learning_rate": RATES},
+        model=network("plain"),
+        data=data(PLAIN),
+        loss=jd.losses.softmax_cross_entropy,
+        metrics={"accuracy": jd.metrics.accuracy},
+        epochs=epochs,
+        batch_size=BATCH,
+        strategy=strategy,
+        progress=False,
+    )
 
 
 CONTENDERS = {
-    "threads": (at_once("threads"), "jaxdeep.sweep, threads"),
-    "vmap": (at_once("vmap"), "jaxdeep.sweep, vmap"),
-    "fit": (one_after_another(throughput.jaxdeep, progress=False), "jaxdeep.fit, one after another"),
-    "keras": (one_after_another(throughput.keras, tell=nothing), "Keras on JAX, one after another"),
+    "threads": (functools.partial(at_once, "threads"), "jaxdeep.sweep, threads"),
+    "vmap": (functools.partial(at_once, "vmap"), "jaxdeep.sweep, vmap"),
+    "fit": (functools.partial(one_after_another, "ours"), "jaxdeep.fit, one after another"),
+    "keras": (
+        functools.partial(one_after_another, "keras_fit", steps_per_execution=1),
+        "Keras on JAX, one after another",
+    ),
     "pytorch": (
-        one_after_another(throughput.pytorch, tell=nothing),
+        functools.partial(one_after_another, "torch_loop", fused=True),
         "PyTorch eager, Adam(fused=True), one after another",
     ),
 }
 
 
+def run(name, epochs):
+    """Seconds from the start of a process to the end of its sweep."""
+    own = ["--worker", name, "--epochs", str(epochs)]
+    began = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.sweep", *own], check=True, stdout=subprocess.DEVNULL
+    )
+    return time.perf_counter() - began
+
+
 def measure(rounds, epochs):
     results = {name: {"us_per_model_step": [], "cold_seconds": []} for name in CONTENDERS}
-    steps = (epochs - 1) * len(RATES) * EXAMPLES // throughput.BATCH
+    steps = (epochs - 1) * len(RATES) * PLAIN.steps
     for number in range(rounds):
         for name, found in results.items():
-            cold, longer = (
-                throughput.run(name, n, module="benchmarks.sweep", lines=1)[0] for n in (1, epochs)
-            )
+            cold, longer = run(name, 1), run(name, epochs)
             found["us_per_model_step"].append((longer - cold) / steps * 1e6)
             found["cold_seconds"].append(cold)
             print(
@@ -115,10 +125,9 @@ def main():
     args = parser.parse_args()
     if args.worker:
         CONTENDERS[args.worker][0](args.epochs)
-        throughput.tell()
         return
     results = measure(args.rounds, args.epochs)
-    about = throughput.versions()
+    about = versions()
     command = f"python -m benchmarks.sweep --rounds {args.rounds} --epochs {args.epochs}"
     text = (
         "# Sweep\n\n"

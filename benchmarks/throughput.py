@@ -1,16 +1,21 @@
-"""µs a step and time to the first epoch: jaxdeep beside Keras, PyTorch and a hand-written loop.
+"""µs a step and time to the first epoch: jaxdeep beside Keras, PyTorch, Flax, Equinox and optax.
 
     make bench                                     # or
-    python -m benchmarks.throughput --rounds 5 --epochs 5
+    python -m benchmarks.throughput --rounds 5 --variants plain bn --contenders jaxdeep keras1
 
-The chapter's network (784-100-100-100-10, ReLU, He initialisation), batch 32, Adam at 1e-3, 55,000
-examples: Fashion-MNIST if it is at hand, noise of that shape otherwise. Every side shuffles each
-epoch and computes the mean loss and accuracy of the epoch. Each contender runs in a process of its
-own, one after another, round by round; it prints a line at the end of an epoch and the time of the
-line's arrival is what counts. A ratio is the median over rounds of the ratio within a round.
+Batch 32, Adam at 1e-3, Fashion-MNIST if it is at hand and noise of that shape otherwise; the networks
+are in `benchmarks.contenders.variants`. Every side shuffles each epoch and computes the mean loss and
+accuracy of the epoch. Each contender runs in a process of its own, one after another, round by round;
+it prints a line when imports and data are there and at the end of each epoch, and the times the lines
+arrive are what counts. A step is the median over the epochs after the first; the time to the first step
+is that of the first epoch less its other steps. A ratio is the median over rounds of the ratio within a
+round.
+
+The results of a variant are written after each of its rounds: a JSON file, and a table of all there are.
 """
 
 import argparse
+import compileall
 import itertools
 import json
 import os
@@ -19,207 +24,192 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 
-BATCH, RATE = 32, 1e-3
+from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders.variants import VARIANTS, data
+
+LIMIT = 300  # seconds a process may take
+US = "us_per_step"
+FIRST_EPOCH, FIRST_STEP = "first_epoch_seconds", "first_step_seconds"
+KERAS, KERAS_BEST = ("keras1", "keras32"), "keras-best"
 
 
-def data():
-    import numpy as np
-
-    from jaxdeep import datasets
-
-    try:
-        return datasets.fashion_mnist().train
-    except (FileNotFoundError, ImportError):
-        rng = np.random.default_rng(0)
-        x = rng.random((55_000, 28, 28), dtype=np.float32)
-        return x, rng.integers(0, 10, 55_000).astype(np.int32)
+def work(name, variant, epochs):
+    """What the process of a contender does."""
+    CONTENDERS[name].load()
+    loaded = data(variant)
+    print("ready", flush=True)
+    CONTENDERS[name].train(variant, loaded, epochs)
 
 
-def tell():
-    print("epoch", flush=True)
-
-
-def setting():
-    """The chapter's network and what it is trained with, in jaxdeep."""
-    import jax
-
-    import jaxdeep as jd
-
-    def hidden():
-        return jd.nn.dense(100, activation=jax.nn.relu, kernel_init=jd.nn.initializers.he_normal())
-
+def run(name, variant, epochs):
+    """Times of one process: µs a step, seconds from its start, loss and accuracy of the last epoch."""
+    own = ["--worker", name, "--variants", variant.name, "--epochs", str(epochs)]
+    command = [sys.executable, "-u", "-m", "benchmarks.throughput", *own]
+    environment = os.environ | {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    ready, ends, said = None, [], []
+    with tempfile.TemporaryFile("w+") as errors:
+        began = time.perf_counter()
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+        ) as process:
+            clock = threading.Timer(LIMIT, process.kill)
+            clock.start()
+            for line in process.stdout:
+                now = time.perf_counter() - began
+                if line.startswith("ready"):
+                    ready = now
+                elif line.startswith("epoch"):
+                    ends.append(now)
+                    said.append([float(value) for value in line.split()[1:]])
+        clock.cancel()
+        errors.seek(0)
+        complaint = errors.read()
+    if process.returncode or len(ends) != epochs:
+        raise RuntimeError(
+            "\n".join(complaint.strip().splitlines()[-3:]) or f"it took more than {LIMIT} s"
+        )
+    step = statistics.median(b - a for a, b in itertools.pairwise(ends)) / variant.steps
     return {
-        "model": jd.nn.serial(jd.nn.flatten(), hidden(), hidden(), hidden(), jd.nn.dense(10)),
-        "loss": jd.losses.softmax_cross_entropy,
-        "metrics": {"accuracy": jd.metrics.accuracy},
-        "batch_size": BATCH,
+        US: step * 1e6,
+        FIRST_EPOCH: ends[0],
+        FIRST_STEP: ends[0] - ready - step * (variant.steps - 1),
+        "ready_seconds": ready,
+        "loss": said[-1][0],
+        "accuracy": said[-1][1],
     }
 
 
-def jaxdeep(epochs, rate=RATE, examples=None, *, progress=True):
-    import jax
-
-    import jaxdeep as jd
-
-    jd.fit(
-        data=data() if examples is None else examples,
-        **setting(),
-        optimizer=jd.optimizers.adam(rate),
-        epochs=epochs,
-        key=jax.random.key(0),
-        progress=progress,
-    )
-
-
-def keras(epochs, rate=RATE, examples=None, *, tell=tell):
-    os.environ["KERAS_BACKEND"] = "jax"
-    import keras
-
-    layers = [keras.layers.Dense(100, "relu", kernel_initializer="he_normal") for _ in range(3)]
-    model = keras.Sequential([keras.layers.Flatten(), *layers, keras.layers.Dense(10)])
-    model.compile(
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        optimizer=keras.optimizers.Adam(rate),
-        metrics=["accuracy"],
-    )
-    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: tell())
-    examples = data() if examples is None else examples
-    model.fit(*examples, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=[callback])
-
-
-def pytorch(epochs, rate=RATE, examples=None, *, tell=tell):
-    import torch
-    from torch import nn
-
-    x, y = (torch.from_numpy(array) for array in (data() if examples is None else examples))
-    x, y = x.reshape(len(x), -1), y.long()
-    layers = [nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU()]
-    model = nn.Sequential(*layers, nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10))
-    for layer in model[:-1:2]:
-        nn.init.kaiming_normal_(layer.weight)
-    optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
-    for _ in range(epochs):
-        total, right = torch.zeros(()), torch.zeros(())
-        for rows in torch.randperm(len(x)).split(BATCH):
-            optimizer.zero_grad(set_to_none=True)
-            outputs, labels = model(x[rows]), y[rows]
-            loss = nn.functional.cross_entropy(outputs, labels)
-            loss.backward()
-            optimizer.step()
-            total += loss.detach() * len(rows)
-            right += (outputs.argmax(-1) == labels).sum()
-        float(total / len(x)), float(right / len(x))
-        tell()
-
-
-def optax_loop(epochs):
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-    import optax
-
-    x, y = data()
-    x = x.reshape(len(x), -1)
-    sizes = [784, 100, 100, 100, 10]
-    keys = jax.random.split(jax.random.key(0), 4)
-    he = jax.nn.initializers.he_normal()
-    params = [{"kernel": he(k, (m, n)), "bias": jnp.zeros(n)} for k, m, n in zip(keys, sizes, sizes[1:])]
-    tx = optax.adam(RATE)
-
-    def loss_fn(params, x, y):
-        for layer in params[:-1]:
-            x = jax.nn.relu(x @ layer["kernel"] + layer["bias"])
-        logits = x @ params[-1]["kernel"] + params[-1]["bias"]
-        loss = optax.losses.softmax_cross_entropy_with_integer_labels(logits, y).mean()
-        return loss, (logits.argmax(-1) == y).sum()
-
-    def step(params, state, totals, x, y):
-        (loss, right), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, x, y)
-        updates, state = tx.update(grads, state, params)
-        params = optax.apply_updates(params, updates)
-        return params, state, (totals[0] + loss * len(x), totals[1] + right)
-
-    step = jax.jit(step, donate_argnums=(0, 1, 2))
-    state, rng = tx.init(params), np.random.default_rng(0)
-    for _ in range(epochs):
-        totals = (jnp.zeros(()), jnp.zeros((), jnp.int32))
-        order = rng.permutation(len(x))
-        for i in range(0, len(x), BATCH):
-            rows = order[i : i + BATCH]
-            params, state, totals = step(params, state, totals, x[rows], y[rows])
-        jax.device_get(totals)
-        tell()
-
-
-CONTENDERS = {
-    "jaxdeep": (jaxdeep, "jaxdeep.fit", None, None),
-    "keras": (keras, "Keras on JAX, model.fit", 0.70, 0.75),
-    "pytorch": (pytorch, "PyTorch eager, Adam(fused=True)", 0.50, None),
-    "optax": (optax_loop, "jitted step with optax, donated, in a Python loop", 0.80, None),
-}
-
-
-def run(name, epochs, *, module="benchmarks.throughput", lines=None):
-    """Arrival times of the lines told, one an epoch, in seconds from the start of the process."""
-    command = [sys.executable, "-u", "-m", module, "--worker", name, "--epochs", str(epochs)]
-    began = time.perf_counter()
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        times = [time.perf_counter() - began for line in process.stdout if line.startswith("epoch")]
-    if process.returncode or len(times) != (epochs if lines is None else lines):
-        raise SystemExit(f"{name} failed: {' '.join(command)}")
-    return times
-
-
-def measure(rounds, epochs):
-    steps = -(-55_000 // BATCH)
-    results = {name: {"us_per_step": [], "first_epoch_seconds": []} for name in CONTENDERS}
+def measure(variant, names, rounds, epochs, written):
+    """Rounds of results by contender; `written` is called with them after each."""
+    results, failed = [], {}
     for number in range(rounds):
-        for name, found in results.items():
-            times = run(name, epochs)
-            each = [(b - a) / steps * 1e6 for a, b in itertools.pairwise(times)]
-            found["us_per_step"].append(statistics.median(each))
-            found["first_epoch_seconds"].append(times[0])
+        found = {"load": round(os.getloadavg()[0], 2)}
+        for name in names:
+            if name in failed:
+                continue
+            try:
+                found[name] = run(name, variant, epochs)
+            except RuntimeError as error:
+                failed[name] = str(error)
+                print(f"{variant.name} {name} failed: {error}", flush=True)
+                continue
+            us, epoch, first = (found[name][key] for key in (US, FIRST_EPOCH, FIRST_STEP))
             print(
-                f"round {number + 1} {name:8} {found['us_per_step'][-1]:6.0f} µs/step, "
-                f"first epoch after {times[0]:.2f} s",
+                f"{variant.name} round {number + 1} {name:14} {us:7.0f} µs/step, first step after "
+                f"{first:.2f} s, first epoch at {epoch:.2f} s, accuracy {found[name]['accuracy']:.3f}",
                 flush=True,
             )
-    return results
+        results.append(found)
+        written(results, failed)
 
 
-def table(results):
-    rows = [
-        "| | µs a step | jaxdeep ÷ it | goal | first epoch, s | jaxdeep ÷ it | goal |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+def with_best_keras(results):
+    """Rounds with another contender: of Keras' settings, the faster one of the round."""
+    return [
+        found
+        | ({KERAS_BEST: {US: min(found[k][US] for k in KERAS)}} if found.keys() >= {*KERAS} else {})
+        for found in results
     ]
-    ours = results["jaxdeep"]
-    for name, found in results.items():
-        _, label, step_goal, first_goal = CONTENDERS[name]
+
+
+def values(results, name, key):
+    return [found[name][key] for found in results if key in found.get(name, {})]
+
+
+def ratio(results, name, key):
+    """The median ratio of jaxdeep to a contender within a round; None if it has none."""
+    pairs = [(found.get("jaxdeep", {}), found.get(name, {})) for found in results]
+    ratios = [ours[key] / theirs[key] for ours, theirs in pairs if key in ours and key in theirs]
+    return statistics.median(ratios) if ratios else None
+
+
+def table(variant, results):
+    results = with_best_keras(results)
+    rows = [
+        "| | µs a step | jaxdeep ÷ it | goal | first epoch, s | jaxdeep ÷ it | goal | first step, s | "
+        "accuracy |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    labels = {}
+    for name, contender in CONTENDERS.items():
+        labels[name] = contender.label + (" (apart)" if contender.apart else "")
+        if name == KERAS[-1]:
+            labels[KERAS_BEST] = "the faster of the two"
+    for name, label in labels.items():
+        if not values(results, name, US):
+            continue
         cells = [label]
-        for key, goal, form in (
-            ("us_per_step", step_goal, ".0f"),
-            ("first_epoch_seconds", first_goal, ".2f"),
+        for key, form, goals in (
+            (US, ".0f", variant.step_goals),
+            (FIRST_EPOCH, ".2f", variant.epoch_goals),
         ):
-            ratio = statistics.median(a / b for a, b in zip(ours[key], found[key]))
-            cells += [f"{statistics.median(found[key]):{form}}"]
-            cells += ["" if name == "jaxdeep" else f"{ratio:.2f}", f"≤ {goal:.2f}" if goal else ""]
+            found, share = values(results, name, key), ratio(results, name, key)
+            cells.append(f"{statistics.median(found):{form}}" if found else "")
+            cells.append(f"{share:.2f}" if share and name != "jaxdeep" else "")
+            cells.append(f"≤ {goals[name]:.2f}" if name in goals else "")
+        for key, form in ((FIRST_STEP, ".2f"), ("accuracy", ".3f")):
+            found = values(results, name, key)
+            cells.append(f"{statistics.median(found):{form}}" if found else "")
+        if name == "jaxdeep" and variant.first_step:
+            cells[-2] += f" (goal ≤ {variant.first_step:.1f})"
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
-def versions():
-    from importlib.metadata import version
+def section(saved):
+    variant = VARIANTS[saved["variant"]]
+    about = ", ".join(f"{name} {value}" for name, value in saved["about"].items())
+    failed = "".join(
+        f"\n{CONTENDERS[name].label} failed: `{error.splitlines()[-1]}`\n"
+        for name, error in saved["failed"].items()
+    )
+    load = ", ".join(f"{found['load']}" for found in saved["rounds"])
+    return (
+        f"## {variant.name}\n\n{variant.about}; {variant.steps:,} steps an epoch\n\n"
+        f"{table(variant, saved['rounds'])}\n{failed}\n"
+        f"`{saved['command']}`; {about}; load at the beginning of a round {load}\n"
+    )
 
-    names = ("jax", "jaxlib", "optax", "keras", "torch", "numpy")
-    return {
+
+def written(folder, saved):
+    """Save the results of a variant, and the table of all variants that there are results of."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"throughput-{saved['variant']}.json"
+    path.write_text(json.dumps(saved, indent=1) + "\n")
+    there = [path for name in VARIANTS if (path := folder / f"throughput-{name}.json").exists()]
+    text = "\n".join(
+        ["# Throughput\n", *(section(json.loads(path.read_text())) for path in there), NOTE]
+    )
+    (folder / "throughput.md").write_text(text)
+    return text
+
+
+NOTE = """\
+Medians over rounds; ratios are taken within a round. A step trains on 32 examples and computes loss and
+accuracy. The first epoch is timed from the start of the process, imports, data and compilation included;
+the first step from when imports and data are there, as the time of the first epoch less its other steps.
+The accuracy is that of the last epoch on the training data.
+"""
+
+
+def versions():
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-        **{name: version(name) for name in names},
     }
+    for name in ("jax", "jaxlib", "optax", "keras", "torch", "flax", "equinox", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def main():
@@ -228,31 +218,29 @@ def main():
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=5, help="of a process; the first is timed apart")
-    parser.add_argument(
-        "--out", type=pathlib.Path, default=pathlib.Path("benchmarks/results/throughput")
-    )
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=[*VARIANTS])
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=[*CONTENDERS])
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("benchmarks/results"))
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.epochs < 2:
+        parser.error("--epochs must be at least 2: steps are timed after the first")
     if args.worker:
-        CONTENDERS[args.worker][0](args.epochs)
+        work(args.worker, VARIANTS[args.variants[0]], args.epochs)
         return
-    results = measure(args.rounds, args.epochs)
-    about = versions()
+    # as installing does: the peers are installed, and jaxdeep may be run from its sources
+    compileall.compile_dir(pathlib.Path(__file__).parents[1] / "jaxdeep", quiet=2)
     command = f"python -m benchmarks.throughput --rounds {args.rounds} --epochs {args.epochs}"
-    text = (
-        "# Throughput\n\n"
-        f"`{command}`\n\n"
-        f"{', '.join(f'{name} {value}' for name, value in about.items())}\n\n"
-        f"{table(results)}\n\n"
-        "Medians over rounds. A step trains on 32 examples and computes loss and accuracy; the first\n"
-        "epoch is timed from the start of the process, imports, data and compilation included.\n"
-    )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.with_suffix(".json").write_text(
-        json.dumps({**about, "command": command, **results}, indent=1) + "\n"
-    )
-    args.out.with_suffix(".md").write_text(text)
-    print("\n" + text)
+    if len(args.contenders) < len(CONTENDERS):
+        command += f" --contenders {' '.join(args.contenders)}"
+    for name in args.variants:
+        saved = {"variant": name, "command": f"{command} --variants {name}", "about": versions()}
+
+        def save(rounds, failed, saved=saved):
+            return written(args.out, {**saved, "failed": failed, "rounds": rounds})
+
+        measure(VARIANTS[name], args.contenders, args.rounds, args.epochs, save)
+    print("\n" + (args.out / "throughput.md").read_text())
 
 
 if __name__ == "__main__":

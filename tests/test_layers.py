@@ -177,6 +177,73 @@ def test_pooling_is_that_of_flax(shape, padding):
     np.testing.assert_allclose(run(jd.nn.global_average_pool(), x), x.mean(axes), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("space", [1, 2, 3])
+@pytest.mark.parametrize("how", [(1, "SAME", 1), (2, "VALID", 1), (3, "SAME", 1), (1, "VALID", 2)])
+def test_gradients_of_a_convolution_are_in_the_order_that_is_fast_in_a_loop(space, how):
+    strides, padding, dilation = how
+    x = jax.random.normal(jax.random.key(0), (3, *(7, 8, 6)[:space], 4))
+    layer = jd.nn.conv(5, (3, 2, 3)[:space], strides=strides, padding=padding, dilation=dilation)
+    params, state = layer.init(jax.random.key(1), x)
+    letters = "DHW"[-space:]
+
+    def ours(x, kernel):
+        return layer.apply({**params, "kernel": kernel}, state, x)[0]
+
+    def theirs(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            (strides,) * space,
+            padding,
+            rhs_dilation=(dilation,) * space,
+            dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+        )
+
+    y, pull = jax.vjp(ours, x, params["kernel"])
+    cotangent = jax.random.normal(jax.random.key(2), y.shape)
+    expected = jax.vjp(theirs, x, params["kernel"])[1](cotangent)
+    for got, want in zip(pull(cotangent), expected):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+    tangents = jnp.cos(x), jnp.sin(params["kernel"])
+    forward = [jax.jvp(f, (x, params["kernel"]), tangents)[1] for f in (ours, theirs)]
+    np.testing.assert_allclose(*forward, rtol=1e-4, atol=1e-4)
+
+    rows = (0, space + 1, *range(1, space + 1))  # batch and channels first, then space
+    kernel = (space + 1, space, *range(space))
+    backward = jax.make_jaxpr(pull)(cotangent)
+    orders = [
+        eqn.params["dimension_numbers"]
+        for eqn in jax.tree.leaves(backward.eqns, is_leaf=lambda e: hasattr(e, "primitive"))
+        if eqn.primitive.name == "conv_general_dilated"
+    ]
+    assert len(orders) == 2
+    for order in orders:
+        assert (order.lhs_spec, order.rhs_spec, order.out_spec) == (rows, kernel, rows)
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "padding"), [(6, 2, "VALID"), (7, 3, "VALID"), (6, 2, "SAME")]
+)
+def test_gradient_of_a_maximum_goes_to_its_first_place(size, window, padding):
+    x = jax.random.randint(jax.random.key(0), (3, size, size, 2), 0, 3).astype(float)  # with ties
+    layer = jd.nn.max_pool(window, padding=padding)
+    sizes = (1, window, window, 1)
+
+    def ours(x):
+        return layer.apply({}, {}, x)[0]
+
+    def theirs(x):
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, sizes, sizes, padding)
+
+    (y, pull), (expected, pull_theirs) = jax.vjp(ours, x), jax.vjp(theirs, x)
+    cotangent = jax.random.normal(jax.random.key(1), y.shape)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(*(p(cotangent)[0] for p in (pull, pull_theirs)))
+    np.testing.assert_array_equal(*(jax.jvp(f, (x,), (jnp.cos(x),))[1] for f in (ours, theirs)))
+    nan = jax.grad(lambda x: ours(x).sum())(x.at[0, 0, 1, 0].set(jnp.nan) * 1.0)
+    assert nan[0, 0, 1, 0] == 1
+
+
 def test_max_pooling_of_booleans_and_explicit_padding():
     x = jnp.array([[False, False, True, False]])[..., None]
     np.testing.assert_array_equal(run(jd.nn.max_pool(2), x)[0, :, 0], [False, True])

@@ -107,9 +107,11 @@ def test_grain_loaders_go_on_where_they_were(tmp_path):
     same(fit(data=loader(), steps_per_epoch=7, checkpoint=tmp_path), whole)
 
 
-def test_convolutions_on_a_cpu_are_dispatched_with_the_same_numbers():
-    x = X.reshape(100, 2, 2, 1)
-    model = jd.nn.serial(jd.nn.conv(3, 2, activation=jax.nn.relu), jd.nn.flatten(), jd.nn.dense(2))
+def test_convolutions_that_are_slow_in_loops_are_dispatched_with_the_same_numbers(monkeypatch):
+    x = X.reshape(100, 2, 1, 2)
+    conv = jd.nn.conv(4, (2, 1), groups=2, activation=jax.nn.relu)
+    model = jd.nn.serial(conv, jd.nn.flatten(), jd.nn.dense(2))
+    monkeypatch.setattr("jaxdeep.train.drive._on_device", None)
     result = fit(model=model, data=(x, Y), validation=(x, Y), epochs=2)
     optimizer = jd.optimizers.adam(0.01)
     run = jd.train.make_run(

@@ -10,14 +10,14 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep.nn import initializers
+from jaxdeep.nn.convolution import convolve
 from jaxdeep.nn.linear import affine_config, check_affine, finished
+from jaxdeep.nn.maximum import max_of_windows
 from jaxdeep.nn.model import Model, chosen, float_dtype, need, stateless
 from jaxdeep.tree import shapes
 
 Sizes = int | Sequence[int]
 Padding = str | Sequence[tuple[int, int]]
-
-_SPACE = "DHW"
 
 
 def conv(
@@ -94,15 +94,13 @@ def conv(
                 f"conv was initialised for (batch, {space} axes of space, {channels} channels), got an "
                 f"input of shape {x.shape}"
             )
-        letters = _SPACE[-space:]
-        y = jax.lax.conv_general_dilated(
+        y = convolve(
             x,
             kernel.astype(x.dtype),
-            window_strides=_each("strides", strides, space),
+            strides=_each("strides", strides, space),
             padding=_pairs(padding, space),
-            rhs_dilation=_each("dilation", dilation, space),
-            dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
-            feature_group_count=groups,
+            dilation=_each("dilation", dilation, space),
+            groups=groups,
         )
         _check_room("kernel_size", kernel.shape[:-2], x, y)
         return finished(y, params, use_bias, activation), state
@@ -141,10 +139,17 @@ def max_pool(window: Sizes = 2, *, strides: Sizes | None = None, padding: Paddin
         lowest: Any = -np.inf
         if not jnp.issubdtype(x.dtype, jnp.floating):
             lowest = False if x.dtype == jnp.bool_ else np.iinfo(x.dtype).min
-        # a constant of NumPy: as a traced one it would hide from JAX that this is a maximum
-        return jax.lax.reduce_window(
-            x, np.asarray(lowest, x.dtype), jax.lax.max, window, strides, padding
-        )
+
+        def largest(x: Any) -> Any:
+            # a constant of NumPy: as a traced one it would hide from JAX that this is a maximum
+            return jax.lax.reduce_window(
+                x, np.asarray(lowest, x.dtype), jax.lax.max, window, strides, padding
+            )
+
+        covered = all(s % w == 0 for s, w in zip(x.shape, window)) or padding == "VALID"
+        whole = window == strides and isinstance(padding, str) and covered
+        apart = whole and jnp.issubdtype(x.dtype, jnp.floating) and jax.default_backend() == "cpu"
+        return max_of_windows(x, window, largest) if apart else largest(x)
 
     return _pool("max_pool", pool, window, strides, padding)
 

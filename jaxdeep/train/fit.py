@@ -13,6 +13,7 @@ import optax
 from jaxdeep import _checks
 from jaxdeep.metrics import Metric
 from jaxdeep.train.checkpoint import describe, opened
+from jaxdeep.train.compiled import run_once
 from jaxdeep.train.drive import driver
 from jaxdeep.train.epoch import check_batch_size
 from jaxdeep.train.objective import (
@@ -248,7 +249,7 @@ def fit(
     }
     program = make_program(objective, optimizer, epochs=epochs, mesh=mesh, **arguments)
     likes = [source.like for source in sources]
-    run = jax.jit(lambda ts: program.start(ts, *likes))(ts)
+    run = run_once(lambda ts: program.start(ts, *likes), ts)
     placement = placed(mesh, run, ts.params, shard)
     run = placement.put(run)
     about = functools.partial(
@@ -282,7 +283,7 @@ def fit(
                 now = Epochs(done, history, run.train_state)
                 for callback in callbacks:
                     stopped |= callback(now) is True
-    ts, _ = (jax.jit(program.finish) if early_stopping or ema else program.finish)(run)
+    ts, _ = run_once(program.finish, run) if early_stopping or ema else program.finish(run)
     if on_nonfinite == "raise":
         _check_finite(ts)
     return FitResult(ts, history, int(run.decisions.best_epoch) if early_stopping else None)
@@ -367,10 +368,18 @@ def _check_finite(ts: TrainState) -> None:
 
 def _first_nonfinite(ts: TrainState, *, optimizer: bool = False) -> str | None:
     trees = {"opt_state": ts.opt_state} if optimizer else {"params": ts.params, "state": ts.state}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(trees):
-        if jnp.issubdtype(leaf.dtype, jnp.floating) and not bool(jnp.isfinite(leaf).all()):
-            return path_name(path)
-    return None
+    named = [
+        (path_name(path), leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(trees)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+    if jax.default_backend() == "cpu" and jax.process_count() == 1:
+        finite = [np.isfinite(leaf).all() for _, leaf in named]  # where they are, nothing compiled
+    else:
+        finite = jax.device_get(
+            run_once(lambda leaves: [jnp.isfinite(leaf).all() for leaf in leaves], [a for _, a in named])
+        )
+    return next((name for (name, _), fine in zip(named, finite) if not fine), None)
 
 
 def _nonfinite(ts: TrainState, step: int, epoch: int) -> str:

@@ -220,11 +220,16 @@ def plan(objective: Objective, ts: Any, data: PyTree) -> Any:
 
 
 def has_convolution(jaxpr: Any) -> bool:
-    """Whether there is a convolution in a jaxpr or in one inside it."""
+    """Whether there is a convolution in a jaxpr or in one inside it, but with gradients of its own.
+
+    Those that JAX derives are slow in a compiled loop on a CPU; `jaxdeep.nn.conv` has others.
+    """
     inside = getattr(jaxpr, "jaxpr", jaxpr)
     for equation in inside.eqns:
         if equation.primitive.name == "conv_general_dilated":
             return True
+        if equation.primitive.name == "custom_jvp_call":
+            continue
         for value in jax.tree.leaves(tuple(equation.params.values()), is_leaf=_is_jaxpr):
             if _is_jaxpr(value) and has_convolution(value):
                 return True

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
+from jaxdeep.train.compiled import run_once
 from jaxdeep.tree import shapes
 
 PyTree = Any
@@ -56,7 +57,8 @@ def init(model: Any, optimizer: optax.GradientTransformation, x: Any, *, key: ja
         params, state = model.init(init_key, shape)
         return _start(params, state, optimizer, run_key)
 
-    return jax.jit(build)(key)  # one program instead of one an operation
+    started: TrainState = run_once(build, key)
+    return started
 
 
 def resume(
@@ -68,7 +70,8 @@ def resume(
         params, state = jax.tree.map(jnp.copy, (params, state))
         return _start(params, state, optimizer, jax.random.split(key)[1])
 
-    return jax.jit(build)(params, state, key)
+    started: TrainState = run_once(build, params, state, key)
+    return started
 
 
 def _start(
