@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxdeep import train as train
     from jaxdeep import tree as tree
     from jaxdeep.train.fit import fit as fit
-    from jaxdeep.train.sweep import sweep as sweep
+    from jaxdeep.train.sweeps.sweep import sweep as sweep
 
 __version__ = "0.1.0"
 
@@ -32,7 +32,7 @@ _NAMESPACES = (
     "train",
     "tree",
 )
-_FUNCTIONS = {"fit": "jaxdeep.train.fit", "sweep": "jaxdeep.train.sweep"}
+_FUNCTIONS = {"fit": "jaxdeep.train.fit", "sweep": "jaxdeep.train.sweeps.sweep"}
 
 
 def __getattr__(name: str) -> Any:

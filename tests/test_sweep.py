@@ -11,10 +11,10 @@ import pytest
 from test_run import ARGUMENTS, MODEL, OBJECTIVE, X, Y, close, fit, identical
 
 import jaxdeep as jd
-from jaxdeep.train import halving as successive
-from jaxdeep.train import memory, space, stacks
 from jaxdeep.train.compiled import compiled
-from jaxdeep.train.table import Result, Table
+from jaxdeep.train.sweeps import halving as successive
+from jaxdeep.train.sweeps import memory, space, stacks
+from jaxdeep.train.sweeps.table import Result, Table
 
 SPACE = {"learning_rate": jnp.array([1e-3, 1e-2, 1e-1]), "b1": [0.8, 0.9]}
 STRATEGIES = pytest.mark.parametrize("strategy", ["vmap", "threads"])

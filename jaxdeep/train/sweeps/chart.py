@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdeep.train.table import scalars
+from jaxdeep.train.sweeps.table import scalars
 
 _MANY = 12  # combinations of the other hyperparameters that still get a line each
 
@@ -15,7 +15,7 @@ _MANY = 12  # combinations of the other hyperparameters that still get a line ea
 def plot(table: Any, metric: str, x: str, y: str | None, *, ax: Any = None, path: Any = None) -> Any:
     """See `jaxdeep.train.Table.plot`.
 
-    >>> from jaxdeep.train.table import Result, Table
+    >>> from jaxdeep.train.sweeps.table import Result, Table
     >>> result = Result({}, {}, {"loss": np.array([2.0, 1.0])}, 1, "finished")
     >>> plot(Table([{"rate": 0.1, "seed": 0}], [result]), "loss", "rate", None).axes[0].get_xlabel()
     'rate'

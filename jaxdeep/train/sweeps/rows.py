@@ -10,9 +10,9 @@ import numpy as np
 
 from jaxdeep.train.progress import ordered
 from jaxdeep.train.run import RunState
-from jaxdeep.train.setup import Setup
 from jaxdeep.train.state import TrainState
-from jaxdeep.train.table import Result
+from jaxdeep.train.sweeps.setup import Setup
+from jaxdeep.train.sweeps.table import Result
 
 PyTree = Any
 Moved = Callable[[int], None]  # told of epochs done

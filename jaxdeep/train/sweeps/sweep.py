@@ -9,17 +9,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.train import halving as successive
 from jaxdeep.train import stopping
 from jaxdeep.train.data import count_examples
-from jaxdeep.train.halving import Halving
 from jaxdeep.train.progress import Report, reporting
-from jaxdeep.train.rows import Group, Placed, Row
-from jaxdeep.train.setup import Builder, Setup, check_data
-from jaxdeep.train.space import Point, groups, points_of
-from jaxdeep.train.stacks import Stacks
-from jaxdeep.train.table import Table, scalars
-from jaxdeep.train.threads import Threads
+from jaxdeep.train.sweeps import halving as successive
+from jaxdeep.train.sweeps.halving import Halving
+from jaxdeep.train.sweeps.rows import Group, Placed, Row
+from jaxdeep.train.sweeps.setup import Builder, Setup, check_data
+from jaxdeep.train.sweeps.space import Point, groups, points_of
+from jaxdeep.train.sweeps.stacks import Stacks
+from jaxdeep.train.sweeps.table import Table, scalars
+from jaxdeep.train.sweeps.threads import Threads
 
 PyTree = Any
 

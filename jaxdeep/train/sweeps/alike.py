@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdeep.train.setup import Setup
 from jaxdeep.train.state import TrainState
+from jaxdeep.train.sweeps.setup import Setup
 
 PyTree = Any
 
@@ -21,7 +21,7 @@ def alike(setups: list[Setup], data: PyTree, validation: PyTree) -> bool:
     schedule is a constant of the program. They are traced, not compiled.
 
     >>> import jaxdeep as jd
-    >>> from jaxdeep.train.setup import Builder
+    >>> from jaxdeep.train.sweeps.setup import Builder
     >>> build = Builder(lambda hp: jd.optimizers.sgd(hp["rate"]),
     ...                 {"model": jd.nn.dense(1), "loss": jd.losses.mse})
     >>> data = jnp.ones((32, 2)), jnp.ones((32, 1))

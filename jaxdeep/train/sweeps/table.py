@@ -165,7 +165,7 @@ class Table:
           ValueError: an unknown metric or hyperparameter, a table without rows.
           ImportError: matplotlib is not installed (``pip install 'jaxdeep[plot]'``).
         """
-        from jaxdeep.train import chart  # so that what it needs is loaded when it is
+        from jaxdeep.train.sweeps import chart  # so that what it needs is loaded when it is
 
         return chart.plot(self, metric, x, y, ax=ax, path=path)
 

@@ -9,9 +9,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdeep.train.compiled import compiled
-from jaxdeep.train.memory import fitting, free, size
-from jaxdeep.train.rows import Group, Moved, Placed, Row, arrays, light
 from jaxdeep.train.run import RunState
+from jaxdeep.train.sweeps.memory import fitting, free, size
+from jaxdeep.train.sweeps.rows import Group, Moved, Placed, Row, arrays, light
 
 PyTree = Any
 

@@ -9,9 +9,9 @@ from jaxdeep.train.data import count_examples
 from jaxdeep.train.epoch import check_batch_size
 from jaxdeep.train.objective import check_pair, rehearse, supervised
 from jaxdeep.train.run import Program, RunState, make_program
-from jaxdeep.train.space import Point
 from jaxdeep.train.state import TrainState, init
 from jaxdeep.train.step import check_optimizer
+from jaxdeep.train.sweeps.space import Point
 
 PyTree = Any
 

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep.train.alike import alike
 from jaxdeep.train.compiled import compiled
-from jaxdeep.train.memory import check_fits, needed, size
-from jaxdeep.train.rows import Group, Moved, Placed, Row, arrays
 from jaxdeep.train.run import RunState
+from jaxdeep.train.sweeps.alike import alike
+from jaxdeep.train.sweeps.memory import check_fits, needed, size
+from jaxdeep.train.sweeps.rows import Group, Moved, Placed, Row, arrays
 
 PyTree = Any
 
