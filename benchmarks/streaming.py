@@ -104,8 +104,8 @@ def main():
         "| file, GiB | peak above blocks of one batch, MiB | ÷ two blocks | goal | steps/s |",
         "| ---: | ---: | ---: | ---: | ---: |",
         *(
-            f"| {f['gib']:g} | {f['blocks_mib']:.0f} | {f['blocks_mib'] / 2 / args.block_mib:.2f} | ≤ 1.20 "
-            f"| {f['blocks']['steps_per_second']:,.0f} |"
+            f"| {f['gib']:g} | {f['blocks_mib']:.0f} | {f['blocks_mib'] / 2 / args.block_mib:.2f} "
+            f"| ≤ 1.20 | {f['blocks']['steps_per_second']:,.0f} |"
             for f in found
         ),
     ]

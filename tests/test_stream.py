@@ -158,3 +158,21 @@ def test_totals_of_a_million_batches_lose_nothing():
     _, totals = jax.jit(lambda x: over_batches(step, (), x, jnp.arange(len(x)), 1))(x)
     np.testing.assert_allclose(averages(totals)["loss"], np.float32(0.1), rtol=1e-7)
     assert np.isnan(averages(none_yet(step, (), x[:1]))["loss"])
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"stream": True, "block_bytes": 700}, {"data": shuffled_batches}]
+)
+def test_nothing_is_traced_or_compiled_after_the_first_segment(changes):
+    seen, at = [], []
+
+    def listen(name, *args, **kwargs):
+        seen.append(name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        fit(epochs=4, callbacks=[lambda now: at.append(len(seen))], **changes)
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert at[0] > 0
+    assert at == [at[0]] * 4
