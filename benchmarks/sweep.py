@@ -79,8 +79,8 @@ def run(name, epochs):
     return time.perf_counter() - began
 
 
-def measure(rounds, epochs):
-    results = {name: {"us_per_model_step": [], "cold_seconds": []} for name in CONTENDERS}
+def measure(names, rounds, epochs):
+    results = {name: {"us_per_model_step": [], "cold_seconds": []} for name in names}
     steps = (epochs - 1) * len(RATES) * PLAIN.steps
     for number in range(rounds):
         for name, found in results.items():
@@ -120,15 +120,18 @@ def main():
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=5, help="of the longer sweep")
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=[*CONTENDERS])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("benchmarks/results/sweep"))
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         CONTENDERS[args.worker][0](args.epochs)
         return
-    results = measure(args.rounds, args.epochs)
+    results = measure(args.contenders, args.rounds, args.epochs)
     about = versions()
     command = f"python -m benchmarks.sweep --rounds {args.rounds} --epochs {args.epochs}"
+    if len(args.contenders) < len(CONTENDERS):
+        command += f" --contenders {' '.join(args.contenders)}"
     text = (
         "# Sweep\n\n"
         f"`{command}`\n\n"
