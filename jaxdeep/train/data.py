@@ -37,3 +37,11 @@ def count_examples(data: PyTree, name: str = "data") -> int:
 def take(data: PyTree, rows: jax.Array) -> PyTree:
     """The given rows of every array; they must exist."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf).at[rows].get(mode="promise_in_bounds"), data)
+
+
+def moved(tree: PyTree) -> PyTree:
+    """Arrays on the device: copies of those on the host, which may change afterwards."""
+    # jnp.asarray compiles a program for each shape
+    return jax.tree.map(
+        lambda a: a if isinstance(a, jax.Array) else jax.device_put(a, may_alias=False), tree
+    )

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep.train import stopping
-from jaxdeep.train.data import count_examples
+from jaxdeep.train.data import count_examples, moved
 from jaxdeep.train.progress import Report, reporting
 from jaxdeep.train.sweeps import halving as successive
 from jaxdeep.train.sweeps.halving import Halving
@@ -107,7 +106,7 @@ def sweep(
     build = Builder(builder, arguments)
     if validation is not None:
         count_examples(validation, "validation")
-    data, validation = jax.tree.map(jnp.asarray, (data, validation))
+    data, validation = moved((data, validation))
 
     keys = [jax.random.key(s) if key is None else jax.random.fold_in(key, s) for s in range(seeds)]
     grouped = list(_grouped(build, points, keys))

@@ -91,13 +91,14 @@ class Driver:
             return setup(floats).program().segment(run, *data, until)
 
         floats = self._floats(first)
-        self.fresh, self.start = jax.jit(fresh), jax.jit(start)
-        run = jax.eval_shape(lambda *args: start(floats, fresh(*args)), floats, first.key)
+        ts = jax.eval_shape(fresh, floats, first.key)
+        run = jax.eval_shape(start, floats, ts)
         here = _settings()
 
         def begin() -> None:
             with here(device):
-                self._begun(first, floats)
+                self.fresh = compiled(fresh, floats, first.key, once=True)
+                self.start = compiled(start, floats, ts, once=True)
 
         with ThreadPoolExecutor(1) as pool:
             begun = pool.submit(begin)  # what beginning takes is compiled beside the other program
