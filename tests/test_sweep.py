@@ -438,6 +438,7 @@ def test_random_points():
         (lambda: sweep(data=(X, Y + 5)), r"labels must be in \[0, 2\) .* got labels from 5 to 6"),
         (lambda: sweep(validation=(X, Y - 5)), "got labels from -5 to -4"),
         (lambda: sweep(data=X), "data must be a pair"),
+        (lambda: sweep(data=iter([(X, Y)])), "sweep needs arrays as data"),
         (lambda: sweep(batch_size=1000), "batch_size must be at most the number of examples, 100"),
         (
             lambda: table_of([{"seed": 0}], [1.0]).best("score"),

@@ -1,7 +1,7 @@
 """Dense layers and the reshaping in front of them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -34,11 +34,11 @@ def flatten() -> Model:
     return stateless(rows, "flatten")
 
 
-def reshape(*sizes: int) -> Model:
+def reshape(*sizes: int | Sequence[int]) -> Model:
     """Every example in another shape: ``(batch, …) -> (batch, *sizes)``.
 
     Args:
-      sizes: of the axes after the batch; one may be −1.
+      sizes: of the axes after the batch, one by one or as one tuple; one may be −1.
 
     Raises:
       ValueError: more than one −1; sizes that do not fit the input.
@@ -48,20 +48,24 @@ def reshape(*sizes: int) -> Model:
     >>> import jax.numpy as jnp
     >>> reshape(28, -1, 1).apply({}, {}, jnp.ones((2, 784)))[0].shape
     (2, 28, 28, 1)
+    >>> reshape((28, 28)).apply({}, {}, jnp.ones((2, 784)))[0].shape
+    (2, 28, 28)
     """
-    for size in sizes:
+    given = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes
+    for size in given:
         _checks.check_count("sizes", size, low=-1)
-    if sizes.count(-1) > 1:
-        raise ValueError(f"one size may be -1, got {sizes}")
+    wanted: tuple[int, ...] = tuple(given)  # type: ignore[arg-type]
+    if wanted.count(-1) > 1:
+        raise ValueError(f"one size may be -1, got {wanted}")
 
     def rows(x: Any) -> Any:
-        size, known = math.prod(jnp.shape(x)[1:]), math.prod(s for s in sizes if s != -1)
-        full = tuple(size // max(known, 1) if s == -1 else s for s in sizes)
+        size, known = math.prod(jnp.shape(x)[1:]), math.prod(s for s in wanted if s != -1)
+        full = tuple(size // max(known, 1) if s == -1 else s for s in wanted)
         if math.prod(full) != size:
-            raise ValueError(f"reshape to {sizes} does not fit examples of shape {jnp.shape(x)[1:]}")
+            raise ValueError(f"reshape to {wanted} does not fit examples of shape {jnp.shape(x)[1:]}")
         return jnp.reshape(x, (jnp.shape(x)[0], *full))
 
-    return stateless(rows, "reshape", sizes=sizes)
+    return stateless(rows, "reshape", sizes=wanted)
 
 
 def embedding(size: int, features: int, *, init: initializers.Initializer | None = None) -> Model:

@@ -52,12 +52,20 @@ def make_step(
 
     Source: `optax.MultiSteps`, but within a step: nothing is accumulated in the state.
 
-    Several losses, each with a gradient of its own: write the step yourself, with `jax.jacobian`.
+    What is done to gradients goes into the optimizer's chain. Several losses, each with a gradient of
+    its own: write the step yourself, with `jax.jacobian`; here they are added up at the same length.
 
-    >>> import jax, jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp, optax, jaxdeep as jd
+    >>> tx = optax.chain(jd.optimizers.clip_by_global_norm(1.0), jd.optimizers.sgd(0.1))
     >>> losses = lambda params: jnp.array([params["w"] ** 2, 3 * params["w"]])
-    >>> jax.jacobian(losses)({"w": jnp.array(2.0)})["w"].tolist()  # one gradient a loss
+    >>> params = {"w": jnp.array(2.0)}
+    >>> each = jax.jacobian(losses)(params)
+    >>> each["w"].tolist()  # one gradient a loss
     [4.0, 3.0]
+    >>> grads = jax.tree.map(lambda g: (g / jnp.abs(g)).sum(), each)
+    >>> updates, _ = tx.update(grads, tx.init(params), params)
+    >>> round(float(updates["w"]), 3)  # 2, clipped to 1, times the learning rate
+    -0.1
 
     >>> import jax.numpy as jnp, jaxdeep as jd
     >>> model, optimizer = jd.nn.dense(1), jd.optimizers.sgd(0.1)

@@ -11,6 +11,7 @@ from jaxdeep import _checks
 from jaxdeep.train import stopping
 from jaxdeep.train.data import count_examples, moved
 from jaxdeep.train.progress import Report, reporting
+from jaxdeep.train.stream import is_batches
 from jaxdeep.train.sweeps import halving as successive
 from jaxdeep.train.sweeps.halving import Halving
 from jaxdeep.train.sweeps.rows import Group, Placed, Row
@@ -101,8 +102,11 @@ def sweep(
     if key is not None:
         _checks.check_key(key)
     points = points_of(space)
-    count_examples(data)
     validation = arguments.pop("validation", None)
+    for name, given in (("data", data), ("validation", validation)):
+        if is_batches(given):
+            raise TypeError(f"sweep needs arrays as {name}: every row passes over them; got {given!r}")
+    count_examples(data)
     build = Builder(builder, arguments)
     if validation is not None:
         count_examples(validation, "validation")
