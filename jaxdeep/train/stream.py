@@ -18,7 +18,7 @@ from jaxdeep.tree import shapes
 PyTree = Any
 
 _KNOWN_BYTES = 2**27  # of labels, all of which are looked at before the run
-_PAGES = 512  # rows of a file read at a time: the system maps some 64 KiB around each
+_PAGES = 32  # rows of a file read at a time: the system maps much around each of them
 _LOOPED = 32  # batches of an iterable that are stacked: the host is called once for all of them
 
 
