@@ -62,8 +62,8 @@ class Rows:
         self._turn, self._memory = 0, dict[Any, dict[Any, np.ndarray]]()
         self.like = shapes(data)
         sizes = sorted(leaf.nbytes for leaf in jax.tree.leaves(data))
-        known = self.examples if sum(sizes[:-1]) < _KNOWN_BYTES else batch_size
-        self.sample = jax.tree.map(lambda leaf: leaf[:known], data)
+        few = sum(sizes[:-1]) < _KNOWN_BYTES
+        self.sample = data if few else jax.tree.map(lambda leaf: leaf[:batch_size], data)
         self.example = jax.tree.map(
             lambda s: jax.ShapeDtypeStruct((batch_size, *s.shape[1:]), s.dtype), self.like
         )
