@@ -15,26 +15,20 @@ import hypothesis
 import jax
 import pytest
 
-# Many tests compile the same programs: a cache that lives as long as the session, for all its processes.
-_CACHE = None
-if not jax.config.jax_compilation_cache_dir:
-    _CACHE = tempfile.mkdtemp(prefix="jaxdeep-tests-")
-    for _name, _value in {
-        "jax_compilation_cache_dir": _CACHE,
-        "jax_persistent_cache_min_compile_time_secs": 0.05,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }.items():
-        jax.config.update(_name, _value)
-        os.environ[_name.upper()] = str(_value)
+# Many tests compile the same programs. A cache for each process of a session: JAX does not write to it
+# in a way that others may read meanwhile.
+_CACHE = tempfile.mkdtemp(prefix="jaxdeep-tests-")
+jax.config.update("jax_compilation_cache_dir", _CACHE)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=25, derandomize=True)
 hypothesis.settings.load_profile("ci")
 
 
 def pytest_unconfigure(config):
-    """The process that made the cache removes it."""
-    if _CACHE is not None:
-        shutil.rmtree(_CACHE, ignore_errors=True)
+    """The cache goes with the session."""
+    shutil.rmtree(_CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
