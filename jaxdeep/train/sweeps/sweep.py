@@ -80,7 +80,7 @@ def sweep(
 
     Source: grid and random search, Bergstra & Bengio (2012).
 
-    >>> import jaxdeep as jd
+    >>> import jax.numpy as jnp, jaxdeep as jd
     >>> x = jnp.linspace(-1, 1, 64)[:, None]
     >>> table = sweep(lambda hp: jd.optimizers.sgd(hp["learning_rate"]),
     ...               {"learning_rate": jnp.array([1e-3, 1e-1])}, seeds=2, model=jd.nn.dense(1),
