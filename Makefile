@@ -27,6 +27,7 @@ bench: $(VENV)/.with-bench
 	$(RUN) benchmarks.update
 	$(RUN) benchmarks.layers
 	$(RUN) benchmarks.sweep
+	$(RUN) benchmarks.streaming
 
 figures: $(VENV)/.with-demo
 	$(VENV)/bin/python docs/figures.py

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxdeep.metrics import Tally
 from jaxdeep.train.data import take
+from jaxdeep.train.stopping import choose
 
 PyTree = Any
 Metrics = dict[str, Any]
@@ -69,7 +70,7 @@ def with_batch(totals: Totals, values: Metrics, rows: int, *, skip: bool = False
             gone_too = (old - (new - part)) + (more - part)
             gone_too = jnp.where(jnp.isfinite(gone_too), gone_too, 0)  # of an infinite sum
         if skip:
-            new, gone_too = _choose(bad, (old, gone), (new, gone_too))
+            new, gone_too = choose(bad, (old, gone), (new, gone_too))
         sums.append(new)
         lost.append(gone_too)
     counts = jnp.where(bad, 0, 1) if skip else 1
@@ -142,10 +143,6 @@ def over_block(
 
     found: tuple[Any, Totals] = jax.lax.fori_loop(0, count, body, (carry, totals))
     return found
-
-
-def _choose(condition: Any, a: PyTree, b: PyTree) -> PyTree:
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
 
 
 def _nodes(values: PyTree) -> list[Any]:

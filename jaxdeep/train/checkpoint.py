@@ -5,7 +5,7 @@ import hashlib
 import pathlib
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -183,13 +183,13 @@ class _OtherRun(Exception):
 
 @contextlib.contextmanager
 def opened(
-    directory: Any, about: Callable[[], About], *, keep: int, watched: EarlyStopping | None
+    directory: Any, about: About | None, *, keep: int, watched: EarlyStopping | None
 ) -> Iterator["Checkpoints | _Nowhere"]:
-    """The checkpoints in a directory, of the run that `about` describes; nothing for None."""
-    if directory is None:
+    """The checkpoints in a directory, of the run that `about` describes; none without a directory."""
+    if directory is None or about is None:
         yield _Nowhere()
         return
-    checkpoints = Checkpoints(directory, about(), keep=keep, watched=watched)
+    checkpoints = Checkpoints(directory, about, keep=keep, watched=watched)
     try:
         yield checkpoints
     finally:

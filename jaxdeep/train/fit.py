@@ -1,6 +1,5 @@
 """`fit`: a whole run, with checks, progress and history."""
 
-import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ import optax
 from jaxdeep import _checks
 from jaxdeep.metrics import Metric
 from jaxdeep.train.checkpoint import describe, opened
-from jaxdeep.train.compiled import run_once
+from jaxdeep.train.compiled import compiled, run_once
 from jaxdeep.train.drive import driver
 from jaxdeep.train.epoch import check_batch_size
 from jaxdeep.train.objective import (
@@ -249,12 +248,11 @@ def fit(
     }
     program = make_program(objective, optimizer, epochs=epochs, mesh=mesh, **arguments)
     likes = [source.like for source in sources]
-    run = run_once(lambda ts: program.start(ts, *likes), ts)
+    # ts becomes a part of the run, not a second copy of it
+    run = compiled(lambda ts: program.start(ts, *likes), ts, donate_argnums=0, once=True)(ts)
     placement = placed(mesh, run, ts.params, shard)
-    run = placement.put(run)
-    about = functools.partial(
-        describe, model, run, likes, {"objective": objective, **minimised, **arguments}
-    )
+    what = {"objective": objective, **minimised, **arguments}
+    about = None if checkpoint is None else describe(model, run, likes, what)
     with opened(checkpoint, about, keep=keep_checkpoints, watched=early_stopping) as store:
         run, position = store.restore(run, epochs)
         run = placement.put(run)

@@ -41,7 +41,8 @@ class Placement(NamedTuple):
     def part(self, shape: tuple[int, ...], axis: int, read: Callable[[Any], np.ndarray]) -> jax.Array:
         """An array split along `axis`, of which each process reads what its devices hold.
 
-        `read` makes a new array for an index; a CPU takes it as it is.
+        `read` gives the part at an index, which nobody changes before it has been used: a CPU takes it
+        as it is.
         """
         if self.mesh is None:
             return jax.device_put(read((slice(None),) * len(shape)))
