@@ -1,12 +1,13 @@
-"""The textbook's results on Fashion-MNIST, each with seeds and an interval, and a recipe that beats them.
+"""The textbook's results on Fashion-MNIST, with seeds and intervals, and a recipe that beats them.
 
     JAXDEEP_DATA=... python -m benchmarks.headline            # all of it; goes on where it was stopped
     JAXDEEP_DATA=... python -m benchmarks.headline --rows adam nadam --seeds 3 --out /tmp/headline
 
-Every row is one `jaxdeep.sweep` over seeds (initial parameters, order of the batches, masks) on the 55,000
-training images; accuracies are those of the last epoch on the 5,000 validation images, or on the 10,000 test
-images where the textbook gives those. The textbook's figures are single runs of Keras (Géron, "Hands-On
-Machine Learning", chapter 11). Rows are written to the JSON file as they are done, and not run again.
+Every row is one `jaxdeep.sweep` over seeds (initial parameters, order of the batches, masks) on the
+55,000 training images; accuracies are those of the last epoch on the 5,000 validation images, or on the
+10,000 test images where the textbook gives those. The textbook's figures are single runs of Keras
+(Géron, "Hands-On Machine Learning", chapter 11). Rows are written to the JSON file as they are done, and
+not run again.
 """
 
 import argparse
@@ -33,14 +34,12 @@ class Row:
       about: what is trained.
       textbook: accuracies there, by name; a name that begins with "test" is of the test images.
       run: ``seeds -> {name: [accuracy of each seed]}``.
-      note: why it differs, if it does.
     """
 
     about: str
     textbook: dict[str, float]
     run: Callable[[int], dict[str, list[float]]]
     epochs: int
-    note: str = ""
 
 
 # --- data and networks ----------------------------------------------------------------------------
@@ -63,7 +62,7 @@ def dense(units, activation=None, **arguments):
     return jd.nn.dense(units, activation=activation, **arguments)
 
 
-def three_hundreds(**between):
+def three_hundreds():
     """Three hidden layers of 100 ReLU units, He initialisation."""
     import jax
 
@@ -195,7 +194,9 @@ def rows():
     o, s = jd.optimizers, jd.schedules
 
     def ten(about, textbook, optimizer):
-        return Row(f"{about}, rate 0.001", {"validation": textbook}, trained(three_hundreds, optimizer, 10), 10)
+        return Row(
+            f"{about}, rate 0.001", {"validation": textbook}, trained(three_hundreds, optimizer, 10), 10
+        )
 
     def scheduled(about, textbook, schedule):
         run = trained(three_hundreds, lambda: o.sgd(schedule), 10)
@@ -281,29 +282,11 @@ def normalized_hundreds(rate):
 
     layers = {"flatten": jd.nn.flatten()}
     for i in (1, 2, 3):
-        layers[f"hidden{i}"] = dense(
-            100, use_bias=False, kernel_init=jd.nn.initializers.he_normal()
-        )
+        layers[f"hidden{i}"] = dense(100, use_bias=False, kernel_init=jd.nn.initializers.he_normal())
         layers[f"bn{i}"] = jd.nn.batch_norm()
         layers[f"act{i}"] = jd.nn.activation(jax.nn.relu)
         layers[f"drop{i}"] = jd.nn.dropout(rate)
     return jd.nn.serial(**layers, logits=dense(10))
-
-
-def shifted(key, batch):
-    """Each image moved by up to a pixel and turned over or not, at random."""
-    import jax
-    import jax.numpy as jnp
-
-    x, y = batch
-
-    def one(key, image):
-        move, flip = jax.random.split(key)
-        start = jax.random.randint(move, (2,), 0, 3)
-        image = jax.lax.dynamic_slice(jnp.pad(image, 1), start, image.shape)
-        return jnp.where(jax.random.bernoulli(flip), image[:, ::-1], image)
-
-    return jax.vmap(one)(jax.random.split(key, x.shape[0]), x), y
 
 
 def of_recipe(hp):
@@ -314,10 +297,7 @@ def of_recipe(hp):
     schedule = jd.schedules.one_cycle(hp["learning_rate"], steps, anneal="cosine")
     return {
         "model": normalized_hundreds(hp["rate"]),
-        "optimizer": jd.optimizers.adamw(
-            schedule, weight_decay=hp["weight_decay"], where="*/kernel"
-        ),
-        "augment": shifted,
+        "optimizer": jd.optimizers.adamw(schedule, weight_decay=hp["weight_decay"], where="*/kernel"),
         "batch_size": hp["batch_size"],
         "epochs": hp["epochs"],
     }
@@ -352,7 +332,8 @@ def search(points, epochs, first):
     )  # fmt: skip
     train, validation, _ = images(RECIPE["standardized"])
     found = jd.sweep(
-        lambda hp: of_recipe({**RECIPE, **hp, "epochs": epochs}), space, data=train, validation=validation,
+        lambda hp: of_recipe({**RECIPE, **hp, "epochs": epochs}), space, data=train,
+        validation=validation,
         loss=jd.losses.softmax_cross_entropy, metrics={"accuracy": jd.metrics.accuracy},
         halving=jd.train.Halving(first=first, factor=3, monitor="val_accuracy"),
     )  # fmt: skip
@@ -363,7 +344,7 @@ def search(points, epochs, first):
 # --- the table ------------------------------------------------------------------------------------
 
 
-def rendered(results, seconds, about, command):
+def rendered(results, about, command):
     lines = [
         "| | accuracy of | mean ± 95 % interval | seeds: lowest – highest | textbook | s a run |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
@@ -376,20 +357,18 @@ def rendered(results, seconds, about, command):
         total += found["seconds"]
         for i, (what, values) in enumerate(found["accuracies"].items()):
             mean, half = interval(values)
-            textbook = row.textbook.get(what)
+            cells = [f"{row.about}, {row.epochs} epochs" if not i else "", what]
+            cells += [f"{mean:.4f} ± {half:.4f}", f"{min(values):.4f} – {max(values):.4f}"]
+            cells += [f"{row.textbook[what]:.4f}" if what in row.textbook else ""]
             runs = len(values) * (2 if name == "transfer" else 1)
-            lines.append(
-                f"| {row.about + f', {row.epochs} epochs' if not i else ''} | {what} | {mean:.4f} ± {half:.4f} | "
-                f"{min(values):.4f} – {max(values):.4f} | {'' if textbook is None else f'{textbook:.4f}'} | "
-                f"{found['seconds'] / runs:.1f} |" if not i else
-                f"| | {what} | {mean:.4f} ± {half:.4f} | {min(values):.4f} – {max(values):.4f} | "
-                f"{'' if textbook is None else f'{textbook:.4f}'} | |"
-            )  # fmt: skip
+            cells += [f"{found['seconds'] / runs:.1f}" if not i else ""]
+            lines.append("| " + " | ".join(cells) + " |")
+    versions_ = ", ".join(f"{name} {version}" for name, version in about.items())
     return (
-        f"# The chapter's results\n\n`{command}`\n\n{', '.join(f'{n} {v}' for n, v in about.items())}\n\n"
+        f"# The chapter's results\n\n`{command}`\n\n{versions_}\n\n"
         + "\n".join(lines)
-        + f"\n\n{total:.0f} s for all rows and seeds, data, compilation and evaluation included. Seconds a\n"
-        "run are those of the row's sweep over its runs, two of which are trained side by side. The\n"
+        + f"\n\n{total:.0f} s for all rows and seeds, data, compilation and evaluation included.\n"
+        "Seconds a run are those of the row's sweep over its runs, trained two at a time. The\n"
         "textbook's figures are single runs of Keras.\n"
     )
 
@@ -422,7 +401,7 @@ def main():
         print(f"{name:12} {means}  {results[name]['seconds']:.0f} s", flush=True)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({**about, "command": command, "rows": results}, indent=1) + "\n")
-    text = rendered(results, 0.0, about, command)
+    text = rendered(results, about, command)
     args.out.with_suffix(".md").write_text(text)
     print("\n" + text)
 
