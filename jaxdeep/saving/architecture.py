@@ -35,7 +35,7 @@ def to_config(model: Model) -> Config:
     {'drop': {'kind': 'dropout', 'config': {'rate': 0.5}}, 'flat': {'kind': 'flatten'}}
     """
     if not isinstance(model, Model):
-        raise TypeError(f"model must be a Model, got {model!r}")
+        raise TypeError(f"model must be a Model, got {type(model).__name__}")
     config = _described(model, "")
     _check_same(model, from_config(config), "")
     return config

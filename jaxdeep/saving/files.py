@@ -68,6 +68,8 @@ def save(path: Any, model: Model, params: PyTree, state: PyTree) -> None:
     """
     _safetensors()
     directory = _directory(path)
+    if jax.process_index() == 0:
+        _check_free(directory)
     architecture = to_config(model)
     document = {
         "format": FORMAT,
@@ -81,7 +83,6 @@ def save(path: Any, model: Model, params: PyTree, state: PyTree) -> None:
     named = trees.flat({"params": params, "state": state})
     arrays = {name: trees.stored(fetched(array)) for name, array in named.items()}
     if jax.process_index() == 0:
-        _check_free(directory)
         _write(directory, document, arrays)
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
@@ -114,7 +115,7 @@ def load(path: Any) -> tuple[Model, PyTree, PyTree]:
     _safetensors()
     directory = _directory(path)
     if not directory.exists():
-        raise FileNotFoundError(f"there is no saved model at {str(directory)!r}")
+        raise FileNotFoundError(f"there is no saved model at {str(directory)!r}; jd.save writes one")
     if not directory.is_dir():
         raise ValueError(f"{str(directory)!r} is a file; a saved model is a directory with a {MODEL}")
     with _locked(directory, exclusive=False):
@@ -139,10 +140,12 @@ def _write(directory: pathlib.Path, document: dict[str, Any], arrays: dict[str, 
         temporary.mkdir()
         try:
             _write_into(temporary, document, arrays)
-            with contextlib.suppress(OSError):  # there now is something of that name
-                os.rename(temporary, directory)
-                _sync(directory.parent)
-                return
+            os.rename(temporary, directory)
+            _sync(directory.parent)
+            return
+        except OSError:
+            if not directory.exists():  # else another process was faster
+                raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         _check_free(directory)
@@ -263,7 +266,7 @@ def _read(file: pathlib.Path) -> dict[str, Any]:
     return document
 
 
-_AGAIN = "copy the directory again from where it is sound, or save the model again"
+_AGAIN = "use a sound copy of the directory, or save the model again"
 _FIELDS = {
     "format": str,
     "format_version": int,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxdeep.nn.model import Model
-from jaxdeep.saving.sameness import difference
+from jaxdeep.saving.sameness import difference, remembered
 
 Function = Callable[..., Any]
 
@@ -252,13 +252,12 @@ def factory_of(function: Any) -> tuple[dict[str, str], dict[str, Any]] | None:
 
 def _arguments(factory: Function, made: types.FunctionType) -> dict[str, Any]:
     """The arguments of the factory that are not at their defaults, as far as the closure knows them."""
-    remembered = inspect.getclosurevars(made).nonlocals
+    known = remembered(made)
     own = inspect.signature(made).parameters  # ``def init(key, shape, dtype=dtype)`` remembers too
     arguments = {}
     for name, parameter in inspect.signature(factory).parameters.items():
         default = own[name].default if name in own else inspect.Parameter.empty
-        value = remembered.get(name, default)
-        known = value is not inspect.Parameter.empty
-        if known and difference(value, parameter.default) is not None:
+        value = known.get(name, default)
+        if value is not inspect.Parameter.empty and difference(value, parameter.default) is not None:
             arguments[name] = value
     return arguments

@@ -1,8 +1,8 @@
 """Whether two models, functions or values do the same, as far as can be told without running them."""
 
+import contextlib
 import dataclasses
 import functools
-import inspect
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -64,6 +64,8 @@ def _of_models(a: Model, b: Model) -> list[tuple[str, Any, Any]]:
     return [
         ("the kind", a.kind, b.kind),
         ("layers", tuple(a.layers), tuple(b.layers)),
+        ("stochastic", a.stochastic, b.stochastic),
+        ("loops", a.loops, b.loops),
         *layers,
         ("the code of init", a.init, b.init),
         ("the code of apply", a.apply, b.apply),
@@ -73,13 +75,21 @@ def _of_models(a: Model, b: Model) -> list[tuple[str, Any, Any]]:
 def _of_functions(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
     if a.__code__ != b.__code__:
         return [("", _origin(a), _origin(b))]
-    mine, other = inspect.getclosurevars(a).nonlocals, inspect.getclosurevars(b).nonlocals
-    remembered = [(name, mine[name], other[name]) for name in mine if name in other]
+    mine, other = remembered(a), remembered(b)
     return [
         ("defaults", a.__defaults__, b.__defaults__),
         ("defaults", a.__kwdefaults__, b.__kwdefaults__),
-        *remembered,
+        *((name, mine[name], other[name]) for name in mine if name in other),
     ]
+
+
+def remembered(function: types.FunctionType) -> dict[str, Any]:
+    """The variables that a function closes over, by name."""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+        with contextlib.suppress(ValueError):  # not filled yet
+            found[name] = cell.cell_contents
+    return found
 
 
 def _origin(function: Any) -> str:

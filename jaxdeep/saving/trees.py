@@ -48,7 +48,7 @@ def skeleton(node: PyTree, path: str = "") -> Any:
         return _leaf(jnp.asarray(node), path)
     raise ValueError(
         f"{path} is {type(node).__name__}, which cannot be saved; parameters and state are "
-        "dicts, lists and tuples of arrays"
+        "plain dicts, lists and tuples of arrays"
     )
 
 
@@ -66,16 +66,16 @@ def _leaf(array: Any, path: str) -> str:
         raise ValueError(f"{path} is an array of {dtype}, which cannot be saved")
     if dtype.name not in _STORED and dtype.itemsize != 1:
         raise ValueError(f"{path} is {dtype.name}, which safetensors cannot hold; cast it")
-    _check_width(dtype, path)
+    _check_width(dtype, path, "cast it, or")
     return f"{dtype.name}{shape}"
 
 
-def _check_width(dtype: Any, path: str) -> None:
+def _check_width(dtype: Any, path: str, remedy: str) -> None:
     known = jax.dtypes.canonicalize_dtype(dtype)
     if known != dtype:
         raise ValueError(
-            f"{path} is {dtype.name}, which JAX makes {known.name} as long "
-            'as x64 is off; cast it, or jax.config.update("jax_enable_x64", True)'
+            f"{path} is {dtype.name}, which JAX makes {known.name} as long as x64 is off; {remedy} "
+            'jax.config.update("jax_enable_x64", True)'
         )
 
 
@@ -98,7 +98,7 @@ def flat(tree: PyTree) -> dict[str, Any]:
 
 def stored(array: Any) -> np.ndarray:
     """An array as it goes into the file: in C order, in a dtype that safetensors knows."""
-    array = np.array(array, order="C")  # the library would write the memory of others as it lies
+    array = np.asarray(array, order="C")  # the library would write the memory of others as it lies
     return array if array.dtype.name in _STORED else array.view(np.uint8)
 
 
@@ -138,7 +138,7 @@ def _like_leaf(text: str, path: str) -> jax.ShapeDtypeStruct:
         dtype = jnp.dtype(match[1])
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is {text!r}, which does not describe an array") from error
-    _check_width(dtype, path)
+    _check_width(dtype, path, "before loading it,")
     return jax.ShapeDtypeStruct(shape, dtype)
 
 

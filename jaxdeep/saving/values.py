@@ -120,7 +120,11 @@ def _made_by(made_by: Any, keywords: Any = None) -> Any:
     name = str(made_by.get("function", ""))
     if name and not name.startswith(registry.INITIALIZERS):
         raise ValueError(f"{name} makes no initialisers")
-    return registry.named(made_by)(**_decoded(keywords))
+    factory, arguments = registry.named(made_by), _decoded(keywords)
+    try:
+        return factory(**arguments)
+    except Exception as error:  # whatever a user's factory may raise
+        raise ValueError(f"{_short(factory)} does not take {_short(arguments)}: {error}") from error
 
 
 def _decoded(keywords: Any) -> dict[str, Any]:
