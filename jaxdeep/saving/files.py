@@ -289,10 +289,11 @@ def _check_document(document: dict[str, Any]) -> None:
         and re.fullmatch("[0-9a-f]{64}", str(about["sha256"]))
     ):
         odd.append("arrays")
-    if odd or document["format_version"] != VERSION:
-        raise ValueError(
-            f"it does not have the fields of this format; look at {(odd or ['format_version'])[0]!r}"
-        )
+    version = document.get("format_version")
+    if type(version) is not int or version != VERSION:
+        odd.append("format_version")
+    if odd:
+        raise ValueError(f"it does not have the fields of this format; look at {odd[0]!r}")
 
 
 def _arrays_file(directory: pathlib.Path, about: dict[str, Any]) -> pathlib.Path:
