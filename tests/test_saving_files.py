@@ -466,7 +466,7 @@ def test_without_safetensors_the_error_names_the_extra(monkeypatch, tmp_path):
 
 
 def test_saving_is_documented_with_examples():
-    for function in (jd.save, jd.saving.register, jd.saving.to_config, jd.saving.from_config):
+    for function in (jd.save, jd.load, jd.saving.register, jd.saving.to_config, jd.saving.from_config):
         assert ">>>" in function.__doc__
         for part in ("Args:", "Raises:", "Source:"):
             assert part in function.__doc__

@@ -110,7 +110,12 @@ def load(path: Any) -> tuple[Model, PyTree, PyTree]:
 
     Source: Keras' `load_model`.
 
-    See `save` for an example.
+    >>> import tempfile, jaxdeep as jd
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/model_a", jd.nn.swish(), {"beta": 2.0}, {})
+    ...     model, params, state = load(f"{folder}/model_a")
+    >>> model, params
+    (swish(), {'beta': Array(2., dtype=float32)})
     """
     _safetensors()
     directory = _directory(path)
