@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python -m
 DEMO_OUT ?= runs/demo
 
-.PHONY: demo test test-slow lint types bench figures clean
+.PHONY: demo test test-slow lint types bench figures notebooks clean
 
 demo: $(VENV)/.with-demo
 	$(RUN) jaxdeep compare --data digits --epochs 20 --out $(DEMO_OUT)
@@ -32,6 +32,9 @@ bench: $(VENV)/.with-bench
 figures: $(VENV)/.with-demo
 	$(VENV)/bin/python docs/figures.py
 
+notebooks: $(VENV)/.with-notebooks
+	$(VENV)/bin/python notebooks/build.py
+
 clean:
 	rm -rf $(VENV) runs build dist
 
@@ -46,6 +49,7 @@ $(VENV)/.with-demo: EXTRA = datasets,plot
 $(VENV)/.with-test: EXTRA = test
 $(VENV)/.with-dev: EXTRA = dev
 $(VENV)/.with-bench: EXTRA = bench
+$(VENV)/.with-notebooks: EXTRA = notebooks
 $(VENV)/.with-%: $(VENV)/.made pyproject.toml
 	$(RUN) pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA)]'
 	@touch $@

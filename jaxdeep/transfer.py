@@ -62,7 +62,14 @@ def pretrained(model: Model, params: PyTree, state: PyTree, *, where: Where | No
         chosen = None if where is None or not fresh_state else _loosely(fresh_state, where)
         return new, _filled(fresh_state, state, chosen, strict=False)[0]
 
-    return dataclasses.replace(model, init=init)
+    return dataclasses.replace(
+        model,
+        init=init,
+        kind="pretrained",
+        config={},
+        layers={"": model},
+        combine=lambda layers: layers[""],
+    )
 
 
 def replace_head(

@@ -4,7 +4,7 @@
     python notebooks/build.py 05 07        # some
     python notebooks/build.py --check      # only say whether text and notebook belong together
 
-A notebook is written as a text, ``01_….py``, in Jupytext's percent format, which a diff can be read of; the
+A notebook is written as a text, ``01_….py``, in Jupytext's percent format, of which a diff can be read; the
 ``.ipynb`` beside it has the same cells and what they put out. Edit the text.
 """
 
@@ -23,7 +23,9 @@ def texts(chosen=()):
     found = sorted(HERE.glob("[0-9][0-9]_*.py"))
     unknown = set(chosen) - {path.name[:2] for path in found}
     if unknown:
-        sys.exit(f"no notebook {', '.join(sorted(unknown))}; there are {', '.join(p.name for p in found)}")
+        sys.exit(
+            f"no notebook {', '.join(sorted(unknown))}; there are {', '.join(p.name for p in found)}"
+        )
     return [path for path in found if not chosen or path.name[:2] in chosen]
 
 
@@ -32,7 +34,11 @@ def read(path):
     import jupytext
 
     notebook = jupytext.read(path)
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     for i, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{i}"  # the same in every build
     return notebook
@@ -62,6 +68,7 @@ def belongs(path):
 
 
 def main():
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -48,6 +48,7 @@ CASES = {
     "embedding": (nn.embedding(9, 4, init=init.truncated_normal(0.5)), jnp.arange(6).reshape(2, 3)),
     "flatten": (nn.flatten(), IMAGES),
     "reshape": (nn.reshape(2, -1), X),
+    "resize": (nn.resize(5, 4, method="bicubic"), jnp.ones((2, 3, 3, 1))),
     "conv": (nn.conv(4, (3, 2), strides=(1, 2), dilation=(2, 1), groups=2), IMAGES),
     "conv, padding": (nn.conv(3, 3, padding=((1, 0), (2, 1)), activation=jax.nn.mish), IMAGES),
     "max_pool": (nn.max_pool(2, strides=1, padding="SAME"), IMAGES),

@@ -431,6 +431,19 @@ def test_a_pretrained_model_begins_where_another_ended(trained):
     assert np.ptp(many["logits"]["kernel"], axis=0).min() > 0
 
 
+def test_a_model_that_began_elsewhere_is_saved_as_what_it_is(trained, tmp_path):
+    params, state = trained
+    model = jd.transfer.pretrained(network(), params, state)
+    result = fit(model=model)
+    jd.save(tmp_path / "m", jd.nn.serial(body=model), {"body": result.params}, {"body": result.state})
+    again, again_params, again_state = jd.load(tmp_path / "m")
+    x = problem()[0]
+    np.testing.assert_array_equal(
+        again.apply(again_params, again_state, x)[0], network().apply(result.params, result.state, x)[0]
+    )
+    assert "hidden1" in jd.nn.summary(model, x)
+
+
 def test_rates_fall_with_depth():
     model = network()
     params, _ = model.init(KEY, jnp.ones((1, 8)))

@@ -1,5 +1,6 @@
 """Images of another size in front of a network that was made for its own."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,14 +12,14 @@ from jaxdeep.nn.model import Model, chosen, float_dtype, stateless
 _METHODS = ("nearest", "linear", "bilinear", "trilinear", "cubic", "bicubic", "lanczos3", "lanczos5")
 
 
-def resize(*sizes: int, method: str = "bilinear", antialias: bool = True) -> Model:
+def resize(*sizes: int | Sequence[int], method: str = "bilinear", antialias: bool = True) -> Model:
     """Images in another size: ``(batch, *space, channels) -> (batch, *sizes, channels)``.
 
     In front of a trained network it takes inputs of the size that network knows, in one program with
     it. Inputs without channels, ``(batch, *space)``, stay without.
 
     Args:
-      sizes: of the axes of space, one by one.
+      sizes: of the axes of space, one by one or as one tuple.
       method: of `jax.image.resize`: "nearest", "bilinear", "bicubic", "lanczos3" …
       antialias: whether to smooth before making smaller.
 
@@ -30,9 +31,11 @@ def resize(*sizes: int, method: str = "bilinear", antialias: bool = True) -> Mod
     >>> resize(28, 28).apply({}, {}, jnp.ones((2, 8, 8, 1)))[0].shape
     (2, 28, 28, 1)
     """
-    for size in sizes:
+    given = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes
+    for size in given:
         _checks.check_count("sizes", size)
-    if not sizes:
+    wanted: tuple[int, ...] = tuple(given)  # type: ignore[arg-type]
+    if not wanted:
         raise ValueError("resize needs the sizes of the axes of space, such as resize(28, 28)")
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
@@ -40,13 +43,13 @@ def resize(*sizes: int, method: str = "bilinear", antialias: bool = True) -> Mod
 
     def images(x: Any) -> Any:
         x = jnp.asarray(x)
-        if x.ndim - len(sizes) not in (1, 2):
+        if x.ndim - len(wanted) not in (1, 2):
             raise ValueError(
-                f"resize to {sizes} needs an input (batch, {len(sizes)} axes of space, channels), got "
+                f"resize to {wanted} needs an input (batch, {len(wanted)} axes of space, channels), got "
                 f"shape {x.shape}"
             )
-        shape = (x.shape[0], *sizes, *x.shape[len(sizes) + 1 :])
+        shape = (x.shape[0], *wanted, *x.shape[len(wanted) + 1 :])
         return jax.image.resize(x.astype(float_dtype(x.dtype)), shape, method, antialias=antialias)
 
     options = chosen(method=(method, "bilinear"), antialias=(antialias, True))
-    return stateless(images, "resize", sizes=sizes, **options)
+    return stateless(images, "resize", sizes=wanted, **options)

@@ -36,6 +36,7 @@ def to_config(model: Model) -> Config:
     """
     if not isinstance(model, Model):
         raise TypeError(f"model must be a Model, got {type(model).__name__}")
+    model = _begun(model)
     config = _described(model, "")
     _check_same(model, from_config(config), "")
     return config
@@ -62,6 +63,16 @@ def from_config(config: Mapping[str, Any]) -> Model:
     )
     """
     return _built(config, "")
+
+
+def _begun(model: Model) -> Model:
+    """The model without what `jaxdeep.transfer.pretrained` begins it with: those are arrays by now."""
+    if model.kind == "pretrained":
+        return _begun(model.layers[""])
+    layers = {name: _begun(layer) for name, layer in model.layers.items()}
+    if model.combine is None or all(layers[name] is layer for name, layer in model.layers.items()):
+        return model
+    return model.combine(layers)
 
 
 def _described(model: Model, path: str) -> Config:

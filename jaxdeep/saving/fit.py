@@ -16,7 +16,8 @@ PyTree = Any
 _BY_NAME = ("serial", "parallel", "concatenate", "residual", "shared")
 _WITHOUT = {
     "activation", "alpha_dropout", "average_pool", "dropout", "flatten", "gaussian_noise",
-    "global_average_pool", "global_max_pool", "lambda", "max_pool", "reshape", "rrelu", "select",
+    "global_average_pool", "global_max_pool", "lambda", "max_pool", "reshape", "resize", "rrelu",
+    "select",
 }  # fmt: skip
 
 

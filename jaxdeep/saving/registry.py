@@ -37,6 +37,7 @@ KINDS = {
     "repeat": "jaxdeep.nn.repeat",
     "reshape": "jaxdeep.nn.reshape",
     "residual": "jaxdeep.nn.residual",
+    "resize": "jaxdeep.nn.resize",
     "rrelu": "jaxdeep.nn.rrelu",
     "select": "jaxdeep.nn.select",
     "serial": "jaxdeep.nn.serial",
@@ -181,7 +182,20 @@ def _reshape(config: Mapping[str, Any], layers: Mapping[str, Model]) -> Model:
     return nn.reshape(config["sizes"])
 
 
-_SPECIAL = {"parallel": _parallel, "mixed_precision": _mixed_precision, "reshape": _reshape}
+def _resize(config: Mapping[str, Any], layers: Mapping[str, Model]) -> Model:
+    from jaxdeep import nn
+
+    if layers or "sizes" not in config:
+        raise ValueError(f"resize has sizes, got {[*config, *layers]}")
+    return nn.resize(config["sizes"], **{n: v for n, v in config.items() if n != "sizes"})
+
+
+_SPECIAL = {
+    "parallel": _parallel,
+    "mixed_precision": _mixed_precision,
+    "reshape": _reshape,
+    "resize": _resize,
+}
 
 
 # --- functions ------------------------------------------------------------------------------------
