@@ -4,8 +4,8 @@
     python notebooks/build.py 05 07        # some
     python notebooks/build.py --check      # only say whether text and notebook belong together
 
-A notebook is written as a text, ``01_….py``, in Jupytext's percent format, of which a diff can be read; the
-``.ipynb`` beside it has the same cells and what they put out. Edit the text.
+A notebook is written as a text, ``01_….py``, in Jupytext's percent format, of which a diff can be read;
+the ``.ipynb`` beside it has the same cells and what they put out. Edit the text.
 """
 
 import argparse
