@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jaxdeep import regularizers as regularizers
     from jaxdeep import schedules as schedules
     from jaxdeep import train as train
+    from jaxdeep import transfer as transfer
     from jaxdeep import tree as tree
     from jaxdeep.train.fit import fit as fit
     from jaxdeep.train.sweeps.sweep import sweep as sweep
@@ -32,6 +33,7 @@ _NAMESPACES = (
     "regularizers",
     "schedules",
     "train",
+    "transfer",
     "tree",
 )
 _FUNCTIONS = {"fit": "jaxdeep.train.fit", "sweep": "jaxdeep.train.sweeps.sweep"}
