@@ -89,7 +89,8 @@ def gradient_flow(flows: Mapping[str, Any], *, title: str = "") -> Any:
         for field, ax in zip(panels, axes):
             values = np.array([getattr(row, field) for row in rows.values()])
             there = np.flatnonzero(values > 0)
-            ax.plot(there, values[there], ".-", color=f"C{i}", linestyle=_LINES[i % 4], label=name)
+            style = {"color": f"C{i}", "linestyle": _LINES[i % 4], "marker": "."}
+            ax.plot(there, values[there], label=name, **style)
             if len(rows) <= 20:
                 ax.set_xticks(range(len(rows)), list(rows), rotation=90)
     for label, ax in zip(panels.values(), axes):
@@ -119,16 +120,16 @@ def learning_rate(found: Any, *, title: str = "") -> Any:
     figure = _figure("learning_rate", (6, 4))
     ax = figure.subplots()
     rates, smoothed = np.asarray(found.learning_rates), np.asarray(found.smoothed, float)
-    first, lowest = smoothed[0], np.nanmin(smoothed)
+    known = smoothed[np.isfinite(smoothed)]
     ax.plot(rates, found.losses, ".", color="C0", alpha=0.25, markersize=4, label="loss of a batch")
     ax.plot(rates, smoothed, color="C0", label="smoothed")
     if np.isfinite(found.suggestion):
         label = f"suggestion {float(found.suggestion):.2g}"
         ax.axvline(float(found.suggestion), color="C1", linestyle="--", label=label)
-    room = 0.2 * abs(first - lowest) or 1.0
     ax.set(xscale="log", xlabel="learning rate", ylabel="loss")
-    if np.isfinite(room):
-        ax.set_ylim(lowest - room, first + 2 * room)
+    if known.size:
+        room = 0.2 * float(known[0] - known.min()) or 1.0
+        ax.set_ylim(float(known.min()) - room, float(known[0]) + 2 * room)
     ax.grid(alpha=0.3)
     ax.legend()
     figure.suptitle(title, parse_math=False)

@@ -5,15 +5,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
 from jaxdeep.nn.model import Model
 from jaxdeep.optimizers import lookahead
+from jaxdeep.train.compiled import run_once
 from jaxdeep.train.flow import Flow, flow_of, probed, with_taps
-from jaxdeep.train.objective import Objective, PerExample, check_pair
+from jaxdeep.train.objective import Objective, PerExample, check_pair, rehearse, supervised
+from jaxdeep.train.state import TrainState, only
 from jaxdeep.train.step import check_optimizer
-from jaxdeep.tree import Where, mask
+from jaxdeep.tree import Where, combine, mask, partition
 
 PyTree = Any
 
@@ -31,6 +34,7 @@ def gradient_flow(
     objective: Objective | None = None,
     optimizer: optax.GradientTransformation | None = None,
     opt_state: PyTree | None = None,
+    trainable: Where | None = None,
     key: jax.Array | None = None,
     train: bool = True,
     where: Where | None = None,
@@ -42,9 +46,10 @@ def gradient_flow(
     learning. `report` shows the result as a table with a verdict, `diagnose` gives it as data,
     `jaxdeep.plotting.gradient_flow` draws it.
 
-    It is a pure function: `jax.jit` compiles it, and `jax.vmap` over parameters measures many networks
-    (``jax.tree.map(lambda a: a[i], flow)`` is then that of one). A layer in `repeat` is measured at
-    each of its repetitions. A hundred examples or more make `dead` meaningful.
+    It is a pure function, compiled at each call; `jax.jit` around it compiles once, and `jax.vmap` over
+    parameters measures many networks (``jax.tree.map(lambda a: a[i], flow)`` is then that of one). A
+    layer in `repeat` is measured at each of its repetitions. A hundred examples or more make `dead`
+    meaningful.
 
     Args:
       model: any `Model`. Of an adapted Flax or Equinox module only the parameters are seen inside, by
@@ -56,6 +61,8 @@ def gradient_flow(
       optimizer: for the ratio of updates to weights, which is NaN without. Gradients are taken where
         it takes them (`jaxdeep.optimizers.lookahead`).
       opt_state: its state; that of a first step by default.
+      trainable: the parameters that are trained, as for `jaxdeep.fit`; the others have no gradient, and
+        their batch norms are frozen.
       key: random key of dropout; none is drawn without.
       train: whether batch norms use the batch's statistics.
       where: the layers, as a glob over their paths or a list of globs; all by default.
@@ -83,7 +90,7 @@ def gradient_flow(
         raise TypeError(f"model must be a jaxdeep.nn.Model, got {model!r}")
     _checks.check_key(key, optional=True)
     _checks.check_flag("train", train)
-    minimised = {
+    minimised: dict[str, Any] = {
         "loss": loss,
         "penalty": penalty,
         "activity": activity,
@@ -93,29 +100,41 @@ def gradient_flow(
     if optimizer is not None:
         check_optimizer(optimizer)
         optimizer = optax.with_extra_args_support(
-            optax.GradientTransformationExtraArgs(optimizer.init, optimizer.update)
+            only(optax.GradientTransformationExtraArgs(optimizer.init, optimizer.update), trainable)
         )
         opt_state = optimizer.init(params) if opt_state is None else opt_state
     elif opt_state is not None:
         raise ValueError("opt_state= is given without the optimizer= it belongs to")
-    point = params if optimizer is None else lookahead(opt_state, params)
-
-    taps, readings = None, None
-    if objective is None:
+    measured = objective
+    if measured is None:
         check_pair(batch, "batch")
-        measured = jax.value_and_grad(probed(model, minimised), has_aux=True)
-        (value, (_, metrics)), found = measured(
-            with_taps(model, point), state, batch, key=key, train=train
-        )
-        grads, taps, readings = found.params, found.taps, metrics["readings"]
-    else:
-        (value, _), grads = jax.value_and_grad(objective, has_aux=True)(
-            point, state, batch, key=key, train=train
-        )
-    updates = None
-    if optimizer is not None:
-        updates, _ = optimizer.update(grads, opt_state, params, value=value)
-    flow = flow_of(model, params, grads, updates, taps, readings)
+        frozen = {} if trainable is None else {"trainable": trainable}
+        measured = probed(model, minimised | frozen)
+        if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(batch)):
+            # labels are looked at before they are traced
+            ts = TrainState(jnp.zeros((), jnp.int32), params, state, (), jax.random.key(0))
+            rehearse(supervised(model, **minimised), ts, batch, "batch")
+
+    def measure(params: PyTree, state: PyTree, opt_state: PyTree, batch: PyTree, key: Any) -> Flow:
+        moving, held = partition(params, trainable)
+        point = moving if optimizer is None else lookahead(opt_state, moving)
+        if objective is None:
+            point, held = with_taps(model, point, held)
+
+        def value(point: PyTree) -> tuple[Any, tuple[PyTree, dict[str, Any]]]:
+            return measured(combine(point, held), state, batch, key=key, train=train)
+
+        (loss_value, (_, metrics)), grads = jax.value_and_grad(value, has_aux=True)(point)
+        found: dict[str, Any] = {}
+        if objective is None:
+            found = {"taps": grads.taps, "readings": metrics["readings"]}
+            grads = grads.params
+        updates = None
+        if optimizer is not None:
+            updates, _ = optimizer.update(grads, opt_state, moving, value=loss_value)
+        return flow_of(model, moving, grads, updates, **found)
+
+    flow: Flow = run_once(measure, params, state, opt_state, batch, key)
     if where is None:
         return flow
     chosen = mask(dict.fromkeys(flow, 0), where)

@@ -23,6 +23,7 @@ PyTree = Any
 
 DESCENT = 0.9  # the share of the way down that the suggested rate has made
 _WINDOW = 0.05  # share of the steps that the smoothing looks back
+_HELPED = 0.01  # share of the first level that the loss must fall by for a rate to be suggested
 _RISEN = 2.0  # how many times its first level the loss ends the test at
 
 
@@ -33,7 +34,7 @@ class RateTest(NamedTuple):
       learning_rates: of each step, evenly spaced in their logarithm.
       losses: of each step's batch, before the step.
       smoothed: their exponential average over about 5 % of the steps, without its bias to 0.
-      suggestion: the rate to train with, NaN where no rate lowered the loss.
+      suggestion: the rate to train with, NaN where no rate lowered the loss by 1 %.
       steps: steps done, int32.
     """
 
@@ -225,7 +226,7 @@ def _test(
         first, lowest = smoothed[window - 1], jnp.nanmin(smoothed)
         reached = smoothed <= first - DESCENT * (first - lowest)
         place = jnp.argmax(reached & (jnp.arange(steps) >= window))
-        helped = lowest < first
+        helped = lowest < first - _HELPED * jnp.abs(first)
         return RateTest(rates, losses, smoothed, jnp.where(helped, rates[place], jnp.nan), t)
 
     return test

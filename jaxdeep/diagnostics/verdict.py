@@ -92,8 +92,9 @@ def diagnose(flow: Mapping[str, LayerFlow]) -> list[Finding]:
     findings = []
     for path, row in rows.items():
         learns = path in learning
-        if any(map(np.isinf, row)) or (learns and not np.isfinite(row.gradient_norm)):
-            findings.append(Finding(path, "not finite", row.gradient_norm))
+        tells = row.gradient_norm if learns else row.output_gradient
+        if any(map(np.isinf, row)) or (np.isnan(tells) and not all(map(np.isnan, row))):
+            findings.append(Finding(path, "not finite", tells))
             continue
         if learns and last is not None:
             kind, value = _of_gradient(row, last, largest, spread)

@@ -7,6 +7,7 @@ gradient with respect to that output. State passes through every combinator, so 
 """
 
 import dataclasses
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -154,6 +155,19 @@ def size(tree: PyTree, axes: int = 0) -> Any:
     return scale * jnp.sqrt(sum(((part / scale[..., None]) ** 2).sum(-1) for part in parts))
 
 
+def has_slopes(layer: Model) -> bool:
+    """Whether the activation of a layer is known, so that its saturation is."""
+    function = layer.config.get({"activation": "function"}.get(layer.kind, "activation"))
+    if layer.kind in _FUSED or layer.kind == "activation":
+        return function is not None and _kind_of(function)[0]
+    return layer.kind in _ELEMENTWISE
+
+
+def may_die(layer: Model, learns: bool) -> bool:
+    """Whether a layer, one with parameters or not, has units that may be dead."""
+    return has_slopes(layer) or (learns and layer.kind not in _FUSED)
+
+
 # --- one layer ------------------------------------------------------------------------------------
 
 
@@ -185,7 +199,9 @@ def _measured(layer: Model) -> Model:
         total = jax.tree.map(lambda old, more: old + more.astype(old.dtype), state["reading"], new)
         return _tap(y, state["tap"]), {"own": own, "tap": state["tap"], "reading": total}
 
-    return dataclasses.replace(layer, apply=apply)
+    freeze = layer.freeze
+    held = None if freeze is None else lambda trainable: _measured(freeze(trainable))
+    return dataclasses.replace(layer, apply=apply, freeze=held)
 
 
 def _reading(y: Any, passing: tuple[Any, Any] | None, unknown: bool) -> Reading:
@@ -223,6 +239,7 @@ def _slopes(function: Callable[[Any], Any], z: Any) -> Any:
     return jnp.abs(jax.lax.stop_gradient(back(jnp.ones_like(y))[0]))
 
 
+@functools.lru_cache(maxsize=32)  # layers share a few
 def _kind_of(function: Callable[[Any], Any]) -> tuple[bool, bool]:
     """Whether a function works element by element (a softmax does not), and is flat just below 0.
 

@@ -1,5 +1,6 @@
 """What flows through a network in a step: gradients, updates and activations, layer by layer."""
 
+import functools
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -7,7 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdeep import _checks
+from jaxdeep.metrics import Metric, Tally
 from jaxdeep.train.objective import Objective, supervised
+from jaxdeep.train.step import Measure, gradients_of
 
 PyTree = Any
 
@@ -58,7 +62,7 @@ def probed(model: Any, minimised: Mapping[str, Any]) -> Objective:
 
     Its parameters are `Probed`; the loss, and the gradient for the parameters, are those of the model.
     """
-    from jaxdeep.nn import probe  # train knows models by protocol; only this looks into them
+    from jaxdeep.nn import probe  # train knows models by protocol; only this module looks into them
 
     objective = supervised(probe.probe(model), **minimised)
 
@@ -73,11 +77,71 @@ def probed(model: Any, minimised: Mapping[str, Any]) -> Objective:
     return measured
 
 
-def with_taps(model: Any, params: PyTree) -> Probed:
-    """The parameters of an objective made by `probed`."""
+def with_taps(model: Any, moving: PyTree, held: PyTree) -> tuple[Probed, Probed]:
+    """Parameters that move and that are held (`jaxdeep.tree.partition`), for what `probed` makes."""
     from jaxdeep.nn import probe
 
-    return Probed(params, probe.taps(model))
+    taps = probe.taps(model)
+    return Probed(moving, taps), Probed(held, OrderedDict.fromkeys(taps))
+
+
+def make_measure(model: Any, minimised: Mapping[str, Any], *, every: int, accumulate: int) -> Measure:
+    """What `make_step` calls to measure every so many steps, the first included.
+
+    The values of a layer are metrics: ``gradient_norm/hidden1``. A step that is not measured costs
+    nothing, one that is a second pass over its batch, for what the layers put out.
+    """
+    _checks.check_count("diagnostics", every)
+    gradients = gradients_of(probed(model, minimised), accumulate)
+
+    def measure(
+        step: Any,
+        params: tuple[PyTree, PyTree, PyTree],
+        state: PyTree,
+        batch: PyTree,
+        key: Any,
+        changes: tuple[PyTree, PyTree],
+    ) -> dict[str, Any]:
+        point, moving, held = params
+
+        def now() -> Flow:
+            given = with_taps(model, point, held)
+            _, _, metrics, found = gradients(*given, state, batch, key)
+            return flow_of(model, moving, *changes, taps=found.taps, readings=metrics["readings"])
+
+        shape = jax.eval_shape(now)
+        due = step % every == 0
+        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shape)
+        flow = jax.lax.cond(due, now, lambda: nothing)
+        return {
+            f"{field}/{path}": _tally(getattr(flow[path], field), due)
+            for path, fields in applying(model, moving, held).items()
+            for field in fields
+        }
+
+    return measure
+
+
+def applying(model: Any, moving: PyTree, held: PyTree) -> OrderedDict[str, list[str]]:
+    """By path, which fields of a layer's flow are not always NaN."""
+    from jaxdeep.nn import probe
+
+    fields: OrderedDict[str, list[str]] = OrderedDict()
+    for leaf in probe.leaves(model):
+        own, fixed = probe.at(moving, leaf.keys), probe.at(held, leaf.keys)
+        for path, parts in _groups("/".join(leaf.keys), own, own, own):
+            if jax.tree.leaves(parts):
+                fields[path or leaf.path] = ["gradient_norm", "parameter_norm", "update_ratio"]
+        inside = fields.setdefault(leaf.path, [])
+        inside += ["output_gradient", "activation_mean", "activation_std"]
+        inside += ["saturation"] * probe.has_slopes(leaf.layer)
+        inside += ["dead"] * probe.may_die(leaf.layer, bool(jax.tree.leaves((own, fixed))))
+    return fields
+
+
+def is_flow(name: str) -> bool:
+    """Whether a metric is one that `make_measure` makes."""
+    return name.split("/", maxsplit=1)[0] in LayerFlow._fields and "/" in name
 
 
 def flow_of(
@@ -85,10 +149,14 @@ def flow_of(
     params: PyTree,
     grads: PyTree,
     updates: PyTree | None = None,
+    *,
     taps: Mapping[str, Any] | None = None,
     readings: Mapping[str, Any] | None = None,
 ) -> Flow:
-    """The flow by layer, from the gradients of a step, its updates, and what was probed."""
+    """The flow by layer, from the gradients of a step, its updates, and what was probed.
+
+    `params` are those that move: a layer that is held has neither a gradient nor a norm.
+    """
     from jaxdeep.nn import probe
 
     flow: Flow = OrderedDict()
@@ -98,10 +166,10 @@ def flow_of(
             flow[path or leaf.path] = _of_group(parts, len(leaf.times))
         if readings is None or taps is None:
             continue
-        reading, tap = readings[leaf.path], taps[leaf.path]
+        reading = readings[leaf.path]
         usual = flow.get(leaf.path, _of_group(({}, {}, {}), 0))
         flow[leaf.path] = usual._replace(
-            output_gradient=tap,
+            output_gradient=taps[leaf.path],
             activation_mean=reading.mean,
             activation_std=reading.std,
             saturation=reading.saturation,
@@ -136,3 +204,23 @@ def _of_group(parts: tuple[PyTree, ...], axes: int) -> LayerFlow:
 
     length, gradient, update = map(norm, parts)
     return LayerFlow(gradient, length, update / length, none, none, none, none, none)
+
+
+def _tally(value: Any, due: Any) -> Tally:
+    """A value of this step, which counts if the step was measured."""
+    return Tally({"sum": value, "count": due.astype(value.dtype)}, _mean_of(jnp.shape(value)))
+
+
+@functools.cache  # a metric is compared by its functions
+def _mean_of(shape: tuple[int, ...]) -> Metric:
+    """The mean over the measured steps of values of this shape; NaN of none."""
+
+    def update(state: PyTree, outputs: Any, y: Any, weights: Any = None) -> PyTree:
+        raise TypeError("the flow of a step does not follow from outputs and labels")
+
+    return Metric(
+        lambda: {"sum": jnp.zeros(shape), "count": jnp.zeros(())},
+        update,
+        lambda a, b: jax.tree.map(jnp.add, a, b),
+        lambda state: state["sum"] / state["count"],
+    )
