@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jaxdeep import schedules as schedules
     from jaxdeep import train as train
     from jaxdeep import tree as tree
+    from jaxdeep import uncertainty as uncertainty
     from jaxdeep.train.fit import fit as fit
     from jaxdeep.train.sweeps.sweep import sweep as sweep
 
@@ -31,6 +32,7 @@ _NAMESPACES = (
     "schedules",
     "train",
     "tree",
+    "uncertainty",
 )
 _FUNCTIONS = {"fit": "jaxdeep.train.fit", "sweep": "jaxdeep.train.sweeps.sweep"}
 
