@@ -1,4 +1,5 @@
 """Models of other libraries as `jaxdeep.nn.Model`."""
 
+from jaxdeep.adapters.equinox import from_equinox as from_equinox
 from jaxdeep.adapters.linen import from_linen as from_linen
 from jaxdeep.adapters.nnx import from_nnx as from_nnx
