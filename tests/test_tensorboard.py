@@ -188,6 +188,6 @@ def test_wrong_arguments(tmp_path, monkeypatch):
         to_tensorboard(tmp_path / "file")
     with pytest.raises(ValueError, match="matches no leaf"):
         fit(tmp_path, 1, callbacks=[to_tensorboard(tmp_path, histograms="nothing")])
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    monkeypatch.setitem(sys.modules, "tensorboardX.proto.event_pb2", None)
     with pytest.raises(ImportError, match=r"pip install 'jaxdeep\[tensorboard\]'"):
         to_tensorboard(tmp_path)
