@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from jaxdeep import nn as nn
     from jaxdeep import optimizers as optimizers
     from jaxdeep import regularizers as regularizers
+    from jaxdeep import saving as saving
     from jaxdeep import schedules as schedules
     from jaxdeep import train as train
     from jaxdeep import tree as tree
+    from jaxdeep.saving.files import load as load
+    from jaxdeep.saving.files import save as save
     from jaxdeep.train.fit import fit as fit
     from jaxdeep.train.sweeps.sweep import sweep as sweep
 
@@ -28,11 +31,17 @@ _NAMESPACES = (
     "nn",
     "optimizers",
     "regularizers",
+    "saving",
     "schedules",
     "train",
     "tree",
 )
-_FUNCTIONS = {"fit": "jaxdeep.train.fit", "sweep": "jaxdeep.train.sweeps.sweep"}
+_FUNCTIONS = {
+    "fit": "jaxdeep.train.fit",
+    "load": "jaxdeep.saving.files",
+    "save": "jaxdeep.saving.files",
+    "sweep": "jaxdeep.train.sweeps.sweep",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -65,7 +65,10 @@ def parallel(*branches: Model, **named: Model) -> Model:
     """
     together: Callable[[Any], Any] = dict if named else lambda outputs: tuple(outputs.values())
     return _combined(
-        "parallel", _named("parallel", branches, named), lambda outputs, x: together(outputs)
+        "parallel",
+        _named("parallel", branches, named),
+        lambda outputs, x: together(outputs),
+        {} if named else {"by_position": True},
     )
 
 

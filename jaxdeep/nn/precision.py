@@ -35,6 +35,7 @@ def mixed_precision(model: Model, compute_dtype: Any = jnp.bfloat16) -> Model:
     """
     check_models("mixed_precision", {"model": model})
     _checks.check_float_dtype("compute_dtype", compute_dtype, optional=False)
+    compute_dtype = jnp.dtype(compute_dtype)
 
     def apply(
         params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
@@ -49,7 +50,7 @@ def mixed_precision(model: Model, compute_dtype: Any = jnp.bfloat16) -> Model:
         model.init,
         apply,
         "mixed_precision",
-        {"compute_dtype": jnp.dtype(compute_dtype).name},
+        {"compute_dtype": compute_dtype.name},
         layers={"": model},
         combine=lambda layers: mixed_precision(layers[""], compute_dtype),
         stochastic=model.stochastic,

@@ -1,0 +1,396 @@
+"""A model on disk: a directory of ``model.json`` and ``arrays.safetensors``."""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdeep.nn.model import Model
+from jaxdeep.saving import trees
+from jaxdeep.saving.architecture import from_config, to_config
+from jaxdeep.saving.fit import check_fit
+from jaxdeep.train.parallel import fetched
+
+PyTree = Any
+
+MODEL, ARRAYS = "model.json", "arrays.safetensors"
+FORMAT, VERSION = "jaxdeep-model", 1
+_BEGINNING = f'{{\n  "format": "{FORMAT}"'.encode()
+_SEALED = re.compile(rb'(.*),\n  "sha256": "([0-9a-f]{64})"\n}\n', re.DOTALL)
+_OWN = re.compile(r"arrays\.[0-9a-f]{16}\.safetensors|\.[0-9a-f]{8}\.tmp")
+
+
+def save(path: Any, model: Model, params: PyTree, state: PyTree) -> None:
+    """Save a model: its architecture as a readable config, its arrays as safetensors.
+
+    `path` becomes a directory of ``model.json`` and ``arrays.safetensors``. A model saved there before
+    is replaced; at every moment, and after a crash, `load` finds the old one or the new one. Nothing is
+    pickled: functions and layers that are not jaxdeep's go by the name they were given with
+    `jaxdeep.saving.register`.
+
+    Args:
+      path: the directory, made with those above it. One that holds something else is left alone.
+      model: a `Model`.
+      params, state: dicts (lists, tuples) of arrays. Arrays on several devices are gathered; Python
+        numbers become arrays, weak types are not kept.
+
+    With several processes all of them call it, and the first writes.
+
+    Raises:
+      ValueError: a function or layer without a name, arrays that are not those of the model or that
+        could not be loaded again. FileExistsError: `path` is something else than a saved model.
+      ImportError: safetensors is not installed.
+
+    Source: Keras' `save_model`; arrays in the format of safetensors.
+
+    >>> import tempfile, jax, jax.numpy as jnp, jaxdeep as jd
+    >>> model = jd.nn.serial(hidden=jd.nn.dense(3, activation=jax.nn.relu), out=jd.nn.dense(1))
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 2)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/model_a", model, params, state)
+    ...     again, params_a, state_a = load(f"{folder}/model_a")
+    >>> again
+    serial(
+        hidden=dense(units=3, activation=relu),
+        out=dense(units=1),
+    )
+    >>> jax.tree.map(lambda a, b: bool((a == b).all()), params, params_a)["out"]
+    {'bias': True, 'kernel': True}
+    """
+    _safetensors()
+    directory = _directory(path)
+    if jax.process_index() == 0:
+        _check_free(directory)
+    architecture = to_config(model)
+    document = {
+        "format": FORMAT,
+        "format_version": VERSION,
+        "jaxdeep_version": _version(),
+        "architecture": architecture,
+        "params": trees.skeleton(params, "params"),
+        "state": trees.skeleton(state, "state"),
+    }
+    check_fit(model, *(trees.like(document[root], root) for root in ("params", "state")))
+    named = trees.flat({"params": params, "state": state})
+    arrays = {name: trees.stored(fetched(array)) for name, array in named.items()}
+    if jax.process_index() == 0:
+        _write(directory, document, arrays)
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(f"jaxdeep.save {directory}")
+
+
+def load(path: Any) -> tuple[Model, PyTree, PyTree]:
+    """The model, parameters and state that `save` wrote.
+
+    Checksums are compared before anything is made, the constructors check their arguments, and only
+    layers of jaxdeep and what was registered by name (`jaxdeep.saving.register`) are made. Arrays come
+    back as jax arrays of the dtypes they had, on the default device.
+
+    Args:
+      path: the directory.
+
+    Returns:
+      The model, its parameters and its state.
+
+    Raises:
+      FileNotFoundError: no saved model there, or half of one. ValueError: a file that is damaged, was
+        changed, is of a newer version or names something that is not registered in this process; float64
+        arrays as long as x64 is off. ImportError: safetensors is not installed.
+
+    Source: Keras' `load_model`.
+
+    See `save` for an example.
+    """
+    _safetensors()
+    directory = _directory(path)
+    if not directory.exists():
+        raise FileNotFoundError(f"there is no saved model at {str(directory)!r}; jd.save writes one")
+    if not directory.is_dir():
+        raise ValueError(f"{str(directory)!r} is a file; a saved model is a directory with a {MODEL}")
+    with _locked(directory, exclusive=False):
+        document = _read(directory / MODEL)
+        file = _arrays_file(directory, document["arrays"])
+        with _located(directory / MODEL):
+            model = from_config(document["architecture"])
+            like = {root: trees.like(document[root], root) for root in ("params", "state")}
+        with _located(file):
+            check_fit(model, like["params"], like["state"])
+            filled = trees.filled(like, _arrays(file))
+    return model, filled["params"], filled["state"]
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def _write(directory: pathlib.Path, document: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    if not directory.exists():  # complete before it has its name
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.tmp")
+        temporary.mkdir()
+        try:
+            _write_into(temporary, document, arrays)
+            os.rename(temporary, directory)
+            _sync(directory.parent)
+            return
+        except OSError:
+            if not directory.exists():  # else another process was faster
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        _check_free(directory)
+    with _locked(directory, exclusive=True):
+        _write_into(directory, document, arrays)
+
+
+def _write_into(directory: pathlib.Path, document: dict[str, Any], arrays: dict[str, Any]) -> None:
+    """Write both files; the moment when ``model.json`` gets its name decides between old and new.
+
+    Until then the old arrays stay, and the new ones lie beside them under a name with their checksum,
+    where `load` finds them too.
+    """
+    from safetensors.numpy import save_file
+
+    def put(temporary: pathlib.Path, name: str) -> None:
+        _sync(temporary)
+        os.replace(temporary, directory / name)
+        _sync(directory)
+
+    temporary = directory / f".{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the user wants it; the library makes a file private
+        save_file(arrays, temporary)
+        temporary.chmod(mode)
+        digest = _digest(temporary)
+        about, beside = {"bytes": temporary.stat().st_size, "sha256": digest}, _beside(digest)
+        put(temporary, beside)
+        temporary.write_bytes(_sealed(document | {"arrays": about}))
+        put(temporary, MODEL)
+        put(directory / beside, ARRAYS)
+    finally:
+        temporary.unlink(missing_ok=True)
+    for left in directory.iterdir():  # by a process that was killed
+        if _OWN.fullmatch(left.name):
+            left.unlink(missing_ok=True)
+
+
+def _sealed(document: dict[str, Any]) -> bytes:
+    """The document, and at its end a checksum of all that comes before."""
+    lines = [f"  {json.dumps(name)}: {_text(value, 2)}" for name, value in document.items()]
+    head = ("{\n" + ",\n".join(lines)).encode()
+    return head + f',\n  "sha256": "{hashlib.sha256(head).hexdigest()}"\n}}\n'.encode()
+
+
+def _text(node: Any, indent: int) -> str:
+    """JSON with a line for each entry, but for what fits on one."""
+    flat = json.dumps(node, allow_nan=False)
+    if not isinstance(node, (dict, list)) or not node or len(flat) + indent <= 100:
+        return flat
+    if isinstance(node, dict):
+        inside = [f"{json.dumps(name)}: {_text(value, indent + 2)}" for name, value in node.items()]
+    else:
+        inside = [_text(value, indent + 2) for value in node]
+    first, last = ("{", "}") if isinstance(node, dict) else ("[", "]")
+    gap = "\n" + " " * (indent + 2)
+    return first + gap + f",{gap}".join(inside) + "\n" + " " * indent + last
+
+
+def _check_free(directory: pathlib.Path) -> None:
+    """Refuse a path where there is something else than a saved model."""
+    if not os.path.lexists(directory):
+        return
+    shown = str(directory)
+    if not directory.is_dir():
+        raise FileExistsError(f"{shown!r} is a file; a model is saved as a directory: give another path")
+    names = {entry.name for entry in directory.iterdir()}
+    if MODEL in names:
+        file = directory / MODEL
+        if not file.is_file() or not file.read_bytes().startswith(_BEGINNING):
+            raise FileExistsError(
+                f"{str(file)!r} is not of a model that jaxdeep saved: give another path"
+            )
+    elif any(name != ARRAYS and not _OWN.fullmatch(name) for name in names):
+        raise FileExistsError(
+            f"{shown!r} is a directory of other files, not of a model that jaxdeep saved: give another "
+            "path"
+        )
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def _read(file: pathlib.Path) -> dict[str, Any]:
+    """The document in ``model.json``, of this format and unchanged since it was written."""
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"there is no {str(file)!r}: the directory is no saved model, or its saving was cut off"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"{str(file)!r} cannot be read: {error}") from error
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{str(file)!r} is damaged: it is not JSON ({error}); {_AGAIN}") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ValueError(
+            f"{str(file)!r} is not of a model that jaxdeep saved: its format is not {FORMAT!r}"
+        )
+    version = document.get("format_version")
+    if type(version) is int and version > VERSION:
+        raise ValueError(
+            f"{str(file)!r} is of format version {version}, written by jaxdeep "
+            f"{document.get('jaxdeep_version')}; this is jaxdeep {_version()}, which reads versions up "
+            f"to {VERSION}: install a newer one"
+        )
+    sealed = _SEALED.fullmatch(data)
+    if sealed is None or hashlib.sha256(sealed[1]).hexdigest().encode() != sealed[2]:
+        raise ValueError(
+            f"{str(file)!r} was damaged or changed since it was written: it does not have its checksum; "
+            f"{_AGAIN}"
+        )
+    with _located(file):
+        _check_document(document)
+    return document
+
+
+_AGAIN = "use a sound copy of the directory, or save the model again"
+_FIELDS = {
+    "format": str,
+    "format_version": int,
+    "jaxdeep_version": str,
+    "architecture": dict,
+    "params": object,
+    "state": object,
+    "arrays": dict,
+    "sha256": str,
+}
+
+
+def _check_document(document: dict[str, Any]) -> None:
+    odd = sorted(set(document) ^ set(_FIELDS))
+    odd += [name for name, kind in _FIELDS.items() if not isinstance(document.get(name), kind)]
+    about = document.get("arrays")
+    if isinstance(about, dict) and not (
+        set(about) == {"bytes", "sha256"}
+        and type(about["bytes"]) is int
+        and re.fullmatch("[0-9a-f]{64}", str(about["sha256"]))
+    ):
+        odd.append("arrays")
+    if odd or document["format_version"] != VERSION:
+        raise ValueError(
+            f"it does not have the fields of this format; look at {(odd or ['format_version'])[0]!r}"
+        )
+
+
+def _arrays_file(directory: pathlib.Path, about: dict[str, Any]) -> pathlib.Path:
+    """The file with the arrays that belong to ``model.json``."""
+    file = directory / ARRAYS
+    beside = directory / _beside(about["sha256"])
+    for candidate in (beside, file):  # beside: saving was cut off before the old arrays went
+        if candidate.is_file() and _digest(candidate) == about["sha256"]:
+            return candidate
+    if not file.exists():
+        raise FileNotFoundError(f"there is no {str(file)!r}, which belongs to {MODEL} there; {_AGAIN}")
+    size = file.stat().st_size
+    if size != about["bytes"]:
+        raise ValueError(
+            f"{str(file)!r} has {size} bytes and should have {about['bytes']}: it was cut off, changed, "
+            f"or belongs to another {MODEL}; {_AGAIN}"
+        )
+    raise ValueError(
+        f"{str(file)!r} was damaged or changed, or belongs to another {MODEL}: it does not have the "
+        f"checksum it was written with; {_AGAIN}"
+    )
+
+
+def _arrays(file: pathlib.Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"it cannot be read as safetensors: {error}") from error
+
+
+# --- both -----------------------------------------------------------------------------------------
+
+
+def _directory(path: Any) -> pathlib.Path:
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
+        raise TypeError(f"path must be the path of a directory, got {path!r}")
+    return pathlib.Path(os.path.realpath(pathlib.Path(path).expanduser()))
+
+
+def _beside(digest: str) -> str:
+    return f"arrays.{digest[:16]}.safetensors"
+
+
+def _digest(file: pathlib.Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _sync(path: pathlib.Path) -> None:
+    """Wait until a file, or the names in a directory, are on the disk."""
+    if os.name == "nt" and path.is_dir():  # which Windows does by itself
+        return
+    descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(directory: pathlib.Path, *, exclusive: bool) -> Iterator[None]:
+    """One writer at a time, and no reader meanwhile, where the system can do that."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _located(file: pathlib.Path) -> Iterator[None]:
+    """Put the file in front of an error."""
+    try:
+        yield
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{str(file)!r}: {error}") from error.__cause__
+
+
+def _version() -> str:
+    import jaxdeep
+
+    return jaxdeep.__version__
+
+
+def _safetensors() -> None:
+    try:
+        import safetensors  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "saving models needs safetensors: pip install 'jaxdeep[checkpoint]'"
+        ) from error

@@ -1,0 +1,263 @@
+"""What goes by a name in a saved model: kinds of layers, functions, and a user's own things."""
+
+import difflib
+import functools
+import importlib
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxdeep.nn.model import Model
+from jaxdeep.saving.sameness import difference, remembered
+
+Function = Callable[..., Any]
+
+# A layer's kind, and the function that makes one from its config and, by name, its layers.
+# Looked up when needed.
+KINDS = {
+    "activation": "jaxdeep.nn.activation",
+    "alpha_dropout": "jaxdeep.nn.alpha_dropout",
+    "average_pool": "jaxdeep.nn.average_pool",
+    "batch_norm": "jaxdeep.nn.batch_norm",
+    "concatenate": "jaxdeep.nn.concatenate",
+    "conv": "jaxdeep.nn.conv",
+    "dense": "jaxdeep.nn.dense",
+    "dropout": "jaxdeep.nn.dropout",
+    "embedding": "jaxdeep.nn.embedding",
+    "flatten": "jaxdeep.nn.flatten",
+    "gaussian_noise": "jaxdeep.nn.gaussian_noise",
+    "global_average_pool": "jaxdeep.nn.global_average_pool",
+    "global_max_pool": "jaxdeep.nn.global_max_pool",
+    "lambda": "jaxdeep.nn.lambda_",
+    "max_pool": "jaxdeep.nn.max_pool",
+    "mixed_precision": "jaxdeep.nn.mixed_precision",
+    "parallel": "jaxdeep.nn.parallel",
+    "prelu": "jaxdeep.nn.prelu",
+    "repeat": "jaxdeep.nn.repeat",
+    "reshape": "jaxdeep.nn.reshape",
+    "residual": "jaxdeep.nn.residual",
+    "rrelu": "jaxdeep.nn.rrelu",
+    "select": "jaxdeep.nn.select",
+    "serial": "jaxdeep.nn.serial",
+    "shared": "jaxdeep.nn.shared",
+    "swish": "jaxdeep.nn.swish",
+}
+UNNAMED = "model"  # the kind of ``Model(init, apply)``
+
+# Where functions may come from, first come first served, and those that are not functions of arrays.
+_FUNCTIONS = ("jax.nn", "jaxdeep.nn.activations", "jax.numpy", "jax.lax", "jax.scipy.special")
+INITIALIZERS = ("jax.nn.initializers", "jaxdeep.nn.initializers")
+_NOT_OF_ARRAYS = {
+    "load", "save", "savez", "fromfile", "frombuffer", "fromfunction", "fromiter", "fromstring",
+    "from_dlpack", "frompyfunc", "vectorize", "apply_along_axis", "apply_over_axes", "piecewise",
+    "set_printoptions", "get_printoptions", "printoptions", "infeed", "outfeed",
+}  # fmt: skip
+
+_registered: dict[str, Function] = {}
+
+
+def register(name: str, thing: Any = None, *, replace: bool = False) -> Any:
+    """Give a function, or what makes a layer, the name by which it is saved and loaded.
+
+    Register the same in the process that saves and in the one that loads; a module that both import is
+    the place. Three things have names:
+
+    * **A function** used as activation, as function of `lambda_` or as initialiser. A function that a
+      registered function *made* (``leaky(0.1)``) is saved with the arguments it closes over.
+    * **A layer of one's own**: the name is the `kind` of its `Model`, and what is registered is called
+      with its `config` and, by name, its `layers`, ``make(**config, **layers)``, and must give the
+      same model again.
+    * **An adapted module**: its kind is the name of its class. ``register("MyNet", lambda:
+      jd.adapters.from_linen(MyNet()))``. For arguments give it a kind and a config:
+      ``dataclasses.replace(jd.adapters.from_linen(MyNet(size)), kind="my_net", config={"size": size})``.
+
+    Args:
+      name: not that of one of jaxdeep's own layers.
+      thing: what it names; without it the result is a decorator.
+      replace: let the name stand for something else from now on (a cell of a notebook run again).
+
+    Returns:
+      `thing` itself.
+
+    Raises:
+      ValueError: a name that is taken. TypeError: something that cannot be called.
+
+    Source: Keras' `register_keras_serializable`.
+
+    >>> import jax, jax.numpy as jnp, jaxdeep as jd
+    >>> @register("squared_relu")
+    ... def squared_relu(x):
+    ...     return jax.nn.relu(x) ** 2
+    >>> jd.saving.to_config(jd.nn.activation(squared_relu))["config"]
+    {'function': {'registered': 'squared_relu'}}
+    >>> @register("scale")
+    ... def scale(factor):
+    ...     def init(key, x):
+    ...         return {}, {}
+    ...     def apply(params, state, x, **switches):
+    ...         return factor * x, state
+    ...     return jd.nn.model.Model(init, apply, "scale", {"factor": factor})
+    >>> jd.saving.to_config(scale(3.0))
+    {'kind': 'scale', 'config': {'factor': 3.0}}
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string, got {name!r}; as a decorator: @register('name')")
+    if not name or "/" in name:
+        raise ValueError(f"name must not be empty or contain '/', got {name!r}")
+    if name in KINDS or name == UNNAMED:
+        raise ValueError(f"name={name!r} is the kind of a layer of jaxdeep itself; choose another")
+    if thing is None:
+        return lambda thing: register(name, thing, replace=replace)
+    if isinstance(thing, Model):
+        raise TypeError(f"{name!r} must be a function that makes the model, got a Model; use a lambda")
+    if not callable(thing):
+        raise TypeError(f"{name!r} must be a function, got {thing!r}")
+    if not replace and _registered.get(name, thing) is not thing:
+        raise ValueError(
+            f"{name!r} is registered already, as {_registered[name]!r}; choose another name, or say "
+            "replace=True if it should stand for something else from now on"
+        )
+    _registered[name] = thing
+    return thing
+
+
+def registered(name: Any) -> Function:
+    """What a name stands for."""
+    if name not in _registered:
+        close = difflib.get_close_matches(str(name), _registered, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(
+            f"{name!r} is not registered in this process{hint}; call jd.saving.register({name!r}, …) "
+            "with what it stood for when the model was saved"
+        )
+    return _registered[name]
+
+
+def constructor(kind: str) -> Callable[[Mapping[str, Any], Mapping[str, Model]], Model]:
+    """The function ``(config, layers) -> Model`` for a kind of layer."""
+    if kind in _SPECIAL:
+        return _SPECIAL[kind]
+    if kind in KINDS:
+        module, _, name = KINDS[kind].rpartition(".")
+        make = getattr(importlib.import_module(module), name)
+    else:
+        make = registered(kind)
+
+    def of(config: Mapping[str, Any], layers: Mapping[str, Model]) -> Model:
+        both = sorted(set(config) & set(layers))
+        if both:
+            raise ValueError(f"{both[0]!r} is the name of an argument and of a layer")
+        made: Model = make(**config, **layers)
+        return made
+
+    return of
+
+
+def _parallel(config: Mapping[str, Any], layers: Mapping[str, Model]) -> Model:
+    """By position the outputs are a tuple, whatever the names."""
+    from jaxdeep import nn
+
+    if config.get("by_position") is not True:
+        return nn.parallel(**config, **layers)
+    made = nn.parallel(*layers.values())
+    assert made.combine is not None
+    return made.combine(layers)
+
+
+def _mixed_precision(config: Mapping[str, Any], layers: Mapping[str, Model]) -> Model:
+    from jaxdeep import nn
+
+    if list(layers) != [""]:
+        raise ValueError(f"mixed_precision has one layer, named '', got {list(layers)}")
+    return nn.mixed_precision(layers[""], **config)
+
+
+def _reshape(config: Mapping[str, Any], layers: Mapping[str, Model]) -> Model:
+    from jaxdeep import nn
+
+    if list(config) != ["sizes"] or layers:
+        raise ValueError(f"reshape has sizes, got {[*config, *layers]}")
+    return nn.reshape(config["sizes"])
+
+
+_SPECIAL = {"parallel": _parallel, "mixed_precision": _mixed_precision, "reshape": _reshape}
+
+
+# --- functions ------------------------------------------------------------------------------------
+
+
+def name_of(function: Any) -> dict[str, str] | None:
+    """How a function goes into a config: by a name under which the very same object is found."""
+    for name, thing in _registered.items():
+        if thing is function:
+            return {"registered": name}
+    for place in (*_FUNCTIONS, *INITIALIZERS):
+        found = _public(place)
+        own = getattr(function, "__name__", "")
+        names = [own] if found.get(own) is function else [n for n, f in found.items() if f is function]
+        if names:
+            return {"function": f"{place}.{names[0]}"}
+    return None
+
+
+def named(node: Mapping[str, Any]) -> Function:
+    """The function that goes by a name."""
+    if list(node) == ["registered"]:
+        return registered(node["registered"])
+    place, _, name = str(node.get("function")).rpartition(".")
+    if list(node) != ["function"] or place not in (*_FUNCTIONS, *INITIALIZERS):
+        raise ValueError(f"{dict(node)} is not the name of a function")
+    if name not in _public(place):
+        raise ValueError(f"{place} has no function {name!r}; the model needs another version of it")
+    return _public(place)[name]
+
+
+@functools.cache
+def _public(place: str) -> dict[str, Function]:
+    """The functions of a module by name."""
+    return {
+        name: thing
+        for name, thing in vars(importlib.import_module(place)).items()
+        if callable(thing)
+        and not isinstance(thing, (type, types.ModuleType))
+        and not name.startswith("_")
+        and name not in _NOT_OF_ARRAYS
+    }
+
+
+def factory_of(function: Any) -> tuple[dict[str, str], dict[str, Any]] | None:
+    """The initialiser's factory, or the registered function, that made a closure, and its arguments.
+
+    ``he_normal()`` is a function inside `variance_scaling` that remembers its arguments; they are taken
+    from there, and what they make again must be the same code over the same values.
+    """
+    if not isinstance(function, types.FunctionType):
+        return None
+    initializers = [f for place in INITIALIZERS for f in _public(place).values()]
+    for factory in (*initializers, *_registered.values()):
+        inside = getattr(getattr(factory, "__code__", None), "co_consts", ())
+        if not any(code is function.__code__ for code in inside):
+            continue
+        arguments = _arguments(factory, function)
+        try:
+            again = factory(**arguments)
+        except Exception:  # whatever a factory says to arguments that are not its own
+            continue
+        name = name_of(factory)
+        if name is not None and difference(function, again) is None:
+            return name, arguments
+    return None
+
+
+def _arguments(factory: Function, made: types.FunctionType) -> dict[str, Any]:
+    """The arguments of the factory that are not at their defaults, as far as the closure knows them."""
+    known = remembered(made)
+    own = inspect.signature(made).parameters  # ``def init(key, shape, dtype=dtype)`` remembers too
+    arguments = {}
+    for name, parameter in inspect.signature(factory).parameters.items():
+        default = own[name].default if name in own else inspect.Parameter.empty
+        value = known.get(name, default)
+        if value is not inspect.Parameter.empty and difference(value, parameter.default) is not None:
+            arguments[name] = value
+    return arguments

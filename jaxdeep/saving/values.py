@@ -1,0 +1,180 @@
+"""Arguments of layers as JSON, and back."""
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep.nn.model import Model
+from jaxdeep.saving import registry
+
+_LARGEST = 4096  # elements of an array among the arguments
+
+
+def encode(value: Any) -> Any:
+    """An argument as JSON: itself, if JSON has it, or an object that says what it is.
+
+    Arrays of JSON are tuples. Raises ValueError, with words that go behind ``name=``.
+
+    >>> encode((3, None, float("inf"))), encode(jax.nn.relu), encode(jax.nn.initializers.he_normal())
+    ([3, None, {'float': 'inf'}], {'function': 'jax.nn.relu'}, {'made_by': {'function': ...
+    """
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)):
+        return _encode_array(value)
+    if type(value) is tuple:
+        return [encode(item) for item in value]
+    if type(value) is list:
+        return {"list": [encode(item) for item in value]}
+    if isinstance(value, Mapping):
+        if not all(isinstance(name, str) for name in value):
+            raise ValueError(f"{_short(value)} has names that are not strings")
+        return {"dict": {name: encode(item) for name, item in value.items()}}
+    if isinstance(value, np.dtype) or (isinstance(value, type) and hasattr(value, "dtype")):
+        return {"dtype": jnp.dtype(value).name}
+    if callable(value):
+        return _encode_function(value)
+    if isinstance(value, Model):
+        raise ValueError("a Model, which belongs among the layers of the model, not into its config")
+    raise ValueError(
+        f"{_short(value)} cannot be saved; a config holds numbers, strings, tuples, lists, dicts, "
+        "dtypes, small arrays and functions that have a name"
+    )
+
+
+def decode(node: Any) -> Any:
+    """What `encode` was given.
+
+    >>> decode([3, None, {"float": "inf"}]), decode({"function": "jax.nn.relu"}) is jax.nn.relu
+    ((3, None, inf), True)
+    """
+    if isinstance(node, list):
+        return tuple(decode(item) for item in node)
+    if not isinstance(node, dict):
+        return node
+    tag = next(iter(node), None)
+    try:
+        if tag in ("function", "registered"):
+            return registry.named(node)
+        return _DECODERS[tag](**node)
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"{_short(node)} is not a value that jaxdeep writes") from error
+
+
+def _encode_array(value: Any) -> dict[str, Any]:
+    if isinstance(value, jax.core.Tracer):
+        raise ValueError("a traced value, which is known only inside the compiled function")
+    dtype = value.dtype
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype.kind not in "biufV":
+        raise ValueError(f"an array of {dtype}, which cannot be part of a config")
+    if value.size > _LARGEST:
+        raise ValueError(
+            f"an array of {value.size} numbers, where a config may have {_LARGEST}; make it a "
+            "parameter or part of the state"
+        )
+    flat = [x if not isinstance(x, float) else encode(x) for x in np.asarray(value).ravel().tolist()]
+    if isinstance(value, np.generic):
+        return {"number": flat[0], "dtype": dtype.name}
+    if getattr(value, "weak_type", False) and not value.shape:
+        return {"weak": flat[0]}
+    kind = "jax" if isinstance(value, jax.Array) else "numpy"
+    return {kind: flat, "shape": list(value.shape), "dtype": dtype.name}
+
+
+def _encode_function(function: Any) -> dict[str, Any]:
+    name: dict[str, Any] | None = registry.name_of(function)
+    if name is not None:
+        return name
+    if isinstance(function, functools.partial):
+        given: dict[str, Any] = {"partial": _encode_function(function.func)}
+        if function.args:
+            given["positional"] = encode(function.args)
+        return given | _keywords(function.keywords)
+    made = registry.factory_of(function)
+    if made is not None:
+        return {"made_by": made[0]} | _keywords(made[1])
+    own = getattr(function, "__name__", "name")
+    own = "name" if own in ("<lambda>", "init", "apply") else own
+    raise ValueError(
+        f"{_short(function)} has no name to be saved by; give it one, here and where the model is "
+        f"loaded: jd.saving.register({own!r}, function)"
+    )
+
+
+def _keywords(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"keywords": {name: encode(value) for name, value in given.items()}} if given else {}
+
+
+def _partial(partial: Any, positional: Any = (), keywords: Any = None) -> Any:
+    return functools.partial(decode(partial), *decode(positional), **_decoded(keywords))
+
+
+def _made_by(made_by: Any, keywords: Any = None) -> Any:
+    name = str(made_by.get("function", ""))
+    if name and not name.startswith(registry.INITIALIZERS):
+        raise ValueError(f"{name} makes no initialisers")
+    factory, arguments = registry.named(made_by), _decoded(keywords)
+    try:
+        return factory(**arguments)
+    except Exception as error:  # whatever a user's factory may raise
+        raise ValueError(f"{_short(factory)} does not take {_short(arguments)}: {error}") from error
+
+
+def _decoded(keywords: Any) -> dict[str, Any]:
+    return {name: decode(value) for name, value in (keywords or {}).items()}
+
+
+def _number(number: Any, dtype: str) -> Any:
+    return _plain_dtype(dtype).type(decode(number))
+
+
+def _array(dtype: str, shape: Any, **of: Any) -> Any:
+    ((kind, flat),) = of.items()
+    array = np.asarray([decode(x) for x in flat], _plain_dtype(dtype)).reshape(shape)
+    if kind == "numpy":
+        return array
+    if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
+        raise ValueError(
+            f"an array of {dtype}, which JAX rounds as long as x64 is off: "
+            'jax.config.update("jax_enable_x64", True)'
+        )
+    return jnp.asarray(array)
+
+
+def _plain_dtype(name: str) -> Any:
+    dtype = jnp.dtype(name)
+    if dtype.kind not in "biufV":
+        raise TypeError(name)
+    return dtype
+
+
+def _float(float: str) -> Any:
+    if float not in ("inf", "-inf", "nan"):
+        raise TypeError(float)
+    return np.float64(float).item()
+
+
+_DECODERS: dict[Any, Any] = {
+    "float": _float,
+    "list": lambda list: [decode(item) for item in list],
+    "dict": lambda dict: {name: decode(item) for name, item in dict.items()},
+    "dtype": jnp.dtype,
+    "number": _number,
+    "weak": lambda weak: jnp.asarray(decode(weak)),
+    "jax": _array,
+    "numpy": _array,
+    "partial": _partial,
+    "made_by": _made_by,
+}
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else text[:77] + "…"
