@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxdeep import adapters as adapters
     from jaxdeep import datasets as datasets
+    from jaxdeep import diagnostics as diagnostics
     from jaxdeep import losses as losses
     from jaxdeep import metrics as metrics
     from jaxdeep import nn as nn
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from jaxdeep import saving as saving
     from jaxdeep import schedules as schedules
     from jaxdeep import train as train
+    from jaxdeep import transfer as transfer
     from jaxdeep import tree as tree
     from jaxdeep.saving.files import load as load
     from jaxdeep.saving.files import save as save
@@ -26,6 +28,7 @@ __version__ = "0.1.0"
 _NAMESPACES = (
     "adapters",
     "datasets",
+    "diagnostics",
     "losses",
     "metrics",
     "nn",
@@ -34,6 +37,7 @@ _NAMESPACES = (
     "saving",
     "schedules",
     "train",
+    "transfer",
     "tree",
 )
 _FUNCTIONS = {

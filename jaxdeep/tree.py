@@ -67,6 +67,8 @@ def mask(tree: PyTree, where: Where) -> PyTree:
         * a predicate ``(path, leaf) -> bool``;
         * a pytree of booleans like `tree`, or a prefix of it (``{"hidden1": True, ...}``).
 
+    A leaf that `partition` has taken out is None: it may be named, and stays None.
+
     Raises:
       ValueError: a glob, or the whole selector, that matches no leaf (a mistyped name must not
         pass for "nothing"), or a boolean pytree of another structure.
@@ -82,19 +84,66 @@ def mask(tree: PyTree, where: Where) -> PyTree:
         ...
     ValueError: where='hiden1/kernel' matches no leaf; did you mean 'hidden1/kernel'? ...
     """
-    paths = leaf_paths(tree)
     check_where(where)
+    structure: Any
+    named, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_none)
+    paths, leaves = [path_name(path) for path, _ in named], [leaf for _, leaf in named]
+    chosen: list[Any]
     if isinstance(where, str):
         chosen = _match([where], paths, where)
     elif _is_globs(where):
         chosen = _match(where, paths, where)
     elif callable(where):
-        chosen = [_ask(where, path, leaf) for path, leaf in zip(paths, jax.tree.leaves(tree))]
+        chosen = [None if a is None else _ask(where, path, a) for path, a in zip(paths, leaves)]
     else:
-        chosen = jax.tree.leaves(_broadcast(where, tree))
-    if not any(chosen):
+        chosen = structure.flatten_up_to(_broadcast(where, tree))
+    if not any(chosen) and None not in chosen:
         raise ValueError(f"where={where!r} matches no leaf; {_choices(paths)}")
-    return jax.tree.unflatten(jax.tree.structure(tree), chosen)
+    there = [None if leaf is None else choice for leaf, choice in zip(leaves, chosen)]
+    return jax.tree.unflatten(structure, there)
+
+
+def partition(tree: PyTree, where: Where | None) -> tuple[PyTree, PyTree]:
+    """The leaves that `where` selects and the others, as two trees with None in place of what they lack.
+
+    None is no leaf for JAX, so that a gradient, an optimizer's state or a norm of one part knows nothing
+    of the other. `combine` puts them together again.
+
+    Args:
+      tree: any pytree.
+      where: as for `mask`; None selects everything.
+
+    Raises:
+      ValueError, TypeError: as `mask`.
+
+    Source: `equinox.partition`.
+
+    >>> moving, held = partition({"hidden": {"kernel": 1.0}, "logits": {"kernel": 3.0}}, "logits/*")
+    >>> moving
+    {'hidden': {'kernel': None}, 'logits': {'kernel': 3.0}}
+    >>> combine(moving, held)
+    {'hidden': {'kernel': 1.0}, 'logits': {'kernel': 3.0}}
+    """
+    chosen = jax.tree.map(lambda _: True, tree) if where is None else mask(tree, where)
+    return (
+        jax.tree.map(lambda choice, leaf: leaf if choice else None, chosen, tree),
+        jax.tree.map(lambda choice, leaf: None if choice else leaf, chosen, tree),
+    )
+
+
+def combine(*trees: PyTree) -> PyTree:
+    """Trees of the same structure put together: of each leaf the first that is not None.
+
+    Source: `equinox.combine`.
+
+    >>> combine({"a": None, "b": 2}, {"a": 1, "b": None})
+    {'a': 1, 'b': 2}
+    """
+    return jax.tree.map(
+        lambda *leaves: next((leaf for leaf in leaves if leaf is not None), None),
+        *trees,
+        is_leaf=_is_none,
+    )
 
 
 def check_where(where: Where) -> None:
@@ -113,6 +162,10 @@ def check_where(where: Where) -> None:
             "where must be a glob, a list of globs, a predicate (path, leaf) -> bool or a pytree "
             f"of booleans, got {where!r}"
         )
+
+
+def _is_none(node: Any) -> bool:
+    return node is None
 
 
 def _is_globs(where: Any) -> TypeGuard[Sequence[str]]:

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.nn.model import Model
+from jaxdeep.nn.model import Model, learns
 from jaxdeep.tree import shapes
+
+PyTree = Any
 
 _ON = ("train", "training", "is_training")
 _OFF = ("deterministic",)
@@ -53,13 +55,20 @@ def from_linen(module: Any, *, rngs: Sequence[str] = ("dropout",)) -> Model:
     >>> y.shape, same is state
     ((2, 2), True)
     """
-    import flax.errors
     import flax.linen as nn
 
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a flax.linen.Module, got {module!r}")
     if isinstance(rngs, str) or not all(isinstance(name, str) for name in rngs):
         raise TypeError(f"rngs must be a list of names, got {rngs!r}")
+    return _model(module, rngs, None)
+
+
+def _model(module: Any, rngs: Sequence[str], trainable: PyTree) -> Model:
+    """The model, with batch norms whose parameters are not `trainable` in inference mode."""
+    import flax.errors
+    import flax.linen as nn
+
     takes = inspect.signature(type(module).__call__).parameters
 
     def flags(train: bool, key: Any) -> dict[str, Any]:
@@ -82,6 +91,8 @@ def from_linen(module: Any, *, rngs: Sequence[str] = ("dropout",)) -> Model:
             name, value = next(kinds, ("", None))
             if not name or context.method_name != "__call__":
                 return call(*args, **kwargs)
+            if name == "use_running_average" and trainable is not None:
+                value = value or not learns(trainable, context.module.path)
             given = inspect.signature(context.orig_method)
             own = name in given.parameters
             # either the attribute or the argument may be given, not both; a subclass may take none
@@ -119,7 +130,10 @@ def from_linen(module: Any, *, rngs: Sequence[str] = ("dropout",)) -> Model:
             y, new = module.apply(variables, x, rngs=random, mutable=list(state), **flags(train, key))
         return y, {**state, **new} if train else state
 
-    return Model(init, apply, type(module).__name__)
+    def freeze(trainable: PyTree) -> Model:
+        return _model(module, rngs, trainable)
+
+    return Model(init, apply, type(module).__name__, freeze=freeze)
 
 
 def call_flags(train: bool, key: Any) -> dict[str, bool]:

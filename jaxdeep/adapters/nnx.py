@@ -9,8 +9,10 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep.adapters.linen import call_flags, trailing
-from jaxdeep.nn.model import Model
+from jaxdeep.nn.model import Model, learns
 from jaxdeep.tree import leaf_paths
+
+PyTree = Any
 
 
 def from_nnx(module: Any) -> Model:
@@ -44,6 +46,13 @@ def from_nnx(module: Any) -> Model:
 
     if not (isinstance(module, nnx.Module) or callable(module)):
         raise TypeError(f"module must be a flax.nnx.Module or a function rngs -> module, got {module!r}")
+    return _model(module, None)
+
+
+def _model(module: Any, trainable: PyTree) -> Model:
+    """The model, with batch norms whose parameters are not `trainable` in inference mode."""
+    from flax import nnx
+
     given = _split(module) if isinstance(module, nnx.Module) else None
 
     def make(key: Any) -> Any:
@@ -83,14 +92,19 @@ def from_nnx(module: Any) -> Model:
         for switch in ({"use_running_average": not train}, {"deterministic": key is None}):
             net.set_attributes(**switch, raise_if_not_found=False)
         obedient = _obedient(mask)
-        for _, node in nnx.iter_graph(net):
+        for path, node in nnx.iter_graph(net):
+            if trainable is not None and isinstance(node, nnx.BatchNorm):
+                node.use_running_average = not train or not learns(trainable, path)
             if type(node) in obedient:  # the copy's own class: what its caller passes does not count
                 node.__class__ = obedient[type(node)]
         takes = inspect.signature(type(net).__call__).parameters
         y = net(x, **{n: v for n, v in call_flags(train, key).items() if n in takes})
         return y, _only(nnx.to_pure_dict(_split(net)[3]), state) if train else state
 
-    return Model(init, apply, type(module).__name__ if given is not None else "nnx")
+    def freeze(trainable: PyTree) -> Model:
+        return _model(module, trainable)
+
+    return Model(init, apply, type(module).__name__ if given is not None else "nnx", freeze=freeze)
 
 
 def _split(module: Any) -> tuple[Any, Any, Any, Any]:

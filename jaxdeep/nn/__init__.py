@@ -27,6 +27,7 @@ from jaxdeep.nn.normalization import recompute_batch_norm as recompute_batch_nor
 from jaxdeep.nn.precision import mixed_precision as mixed_precision
 from jaxdeep.nn.repetition import repeat as repeat
 from jaxdeep.nn.repetition import shared as shared
+from jaxdeep.nn.resizing import resize as resize
 from jaxdeep.nn.stochastic import alpha_dropout as alpha_dropout
 from jaxdeep.nn.stochastic import dropout as dropout
 from jaxdeep.nn.stochastic import gaussian_noise as gaussian_noise

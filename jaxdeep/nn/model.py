@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -59,6 +59,7 @@ class Model:
         made again with layers replaced.
       stochastic: whether a key makes a difference; if not, none is derived for it.
       loops: whether its layers run inside a compiled loop, where their outputs cannot be taken out.
+      freeze: for a model whose layers are not known here (an adapted module), what `frozen` does.
 
     >>> double = Model(lambda key, x: ({}, {}), lambda params, state, x, **_: (2 * x, state))
     >>> double.apply({}, {}, 21)
@@ -73,6 +74,7 @@ class Model:
     combine: Callable[[Mapping[str, "Model"]], "Model"] | None = None
     stochastic: bool = True
     loops: bool = False
+    freeze: Callable[[PyTree], "Model"] | None = None
 
     def watch(self, outputs: dict[str, Any], path: str = "") -> "Model":
         """The same model, which puts the output of every layer into `outputs`, by path, when applied.
@@ -94,6 +96,29 @@ class Model:
 
         return dataclasses.replace(inner, init=self.init, apply=apply)
 
+    def frozen(self, trainable: PyTree) -> "Model":
+        """The same model with the layers that do not learn in inference mode, whatever `train` says.
+
+        Their batch norms normalise by the running statistics and keep them. A layer without parameters
+        goes with the one in front of it, or, if there is none, behind it. Dropout stays as it is: a key
+        switches it.
+
+        Args:
+          trainable: booleans in the structure of the parameters, as `jaxdeep.tree.mask` makes them.
+
+        Source: ``layer.trainable = False`` of Keras, where a frozen batch norm is in inference mode too.
+
+        >>> import jax, jax.numpy as jnp, jaxdeep as jd
+        >>> model = jd.nn.serial(bn=jd.nn.batch_norm(), out=jd.nn.dense(1))
+        >>> x = jnp.array([[1.0], [3.0]])
+        >>> params, state = model.init(jax.random.key(0), x)
+        >>> held = model.frozen(jd.tree.mask(params, "out/*"))
+        >>> held.apply(params, state, x, train=True)[1]["bn"]["mean"].tolist()
+        [0.0]
+        """
+        known = [moves for moves in _learning(self, trainable) if moves is not None]
+        return _frozen(self, trainable, known[0] if known else False)[0]
+
     def __repr__(self) -> str:
         if not self.layers:
             given = ", ".join(f"{name}={_show(value)}" for name, value in self.config.items())
@@ -107,6 +132,55 @@ class Model:
 
 def _show(value: Any) -> str:
     return getattr(value, "__name__", None) or repr(value)
+
+
+def _learning(model: Model, trainable: PyTree) -> Iterator[bool | None]:
+    """For each layer, in order, whether a parameter of its own learns; None if it has none."""
+    if model.combine is not None and model.layers:
+        for name, layer in model.layers.items():
+            yield from _learning(layer, _below(trainable, name))
+    else:
+        own = jax.tree.leaves(trainable)
+        yield any(own) if own else None
+
+
+def _frozen(model: Model, trainable: PyTree, before: bool) -> tuple[Model, bool]:
+    """The model with what does not learn held, and whether its last layer with parameters learns."""
+    if model.combine is not None and model.layers:
+        layers = {}
+        for name, layer in model.layers.items():
+            layers[name], before = _frozen(layer, _below(trainable, name), before)
+        changed = any(layers[name] is not layer for name, layer in model.layers.items())
+        return model.combine(layers) if changed else model, before
+    own = jax.tree.leaves(trainable)
+    moves = any(own) if own else before
+    if not moves:
+        return _at_inference(model), moves
+    return model.freeze(trainable) if model.freeze is not None and not all(own) else model, moves
+
+
+def learns(trainable: PyTree, path: Sequence[Any]) -> bool:
+    """Whether a module at `path` of an adapted network learns; without parameters, the one around it."""
+    found = any(jax.tree.leaves(trainable))
+    for name in path:
+        trainable = trainable.get(name, {}) if isinstance(trainable, Mapping) else {}
+        if own := jax.tree.leaves(trainable):
+            found = any(own)
+    return found
+
+
+def _below(tree: PyTree, name: str) -> PyTree:
+    """What belongs to a layer: parameters of a wrapper's only layer, called "", are its own."""
+    return (tree or {}).get(name, {}) if name else tree
+
+
+def _at_inference(model: Model) -> Model:
+    def apply(
+        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
+    ) -> tuple[Any, Any]:
+        return model.apply(params, state, x, **switches(False, key, mask))
+
+    return dataclasses.replace(model, apply=apply)
 
 
 def stateless(function: Callable[[Any], Any], kind: str, /, **config: Any) -> Model:

@@ -147,7 +147,7 @@ def transform(*rules: Rule) -> optax.GradientTransformationExtraArgs:
             if rule.reduce:
                 scalars |= rule.reduce([leaf for leaf in leaves if leaf is not None], scalars)
         parameters = [None] * len(leaves) if params is None else structure.flatten_up_to(params)
-        masks = [_mask(rule, updates if params is None else params, leaves) for rule in rules]
+        masks = [_mask(rule, updates if params is None else params, structure) for rule in rules]
         columns = [structure.flatten_up_to(tree) for tree in state.slots.values()]
         cast = _cast_by_dtype(scalars)
         new_leaves: list[Any] = []
@@ -187,8 +187,11 @@ def _scalars(
     return scalars
 
 
-def _mask(rule: Rule, tree: PyTree, leaves: list[Any]) -> list[bool]:
-    return [True] * len(leaves) if rule.where is None else jax.tree.leaves(mask(tree, rule.where))
+def _mask(rule: Rule, tree: PyTree, structure: Any) -> list[bool]:
+    if rule.where is None:
+        return [True] * structure.num_leaves
+    chosen: list[bool] = structure.flatten_up_to(mask(tree, rule.where))
+    return chosen
 
 
 def _rows(columns: list[list[Any]], length: int) -> list[tuple[Any, ...]]:

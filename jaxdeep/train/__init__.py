@@ -5,6 +5,7 @@ from jaxdeep.train.epoch import make_evaluate as make_evaluate
 from jaxdeep.train.fit import Epochs as Epochs
 from jaxdeep.train.fit import FitResult as FitResult
 from jaxdeep.train.objective import supervised as supervised
+from jaxdeep.train.phases import Phase as Phase
 from jaxdeep.train.run import RunState as RunState
 from jaxdeep.train.run import make_run as make_run
 from jaxdeep.train.state import TrainState as TrainState

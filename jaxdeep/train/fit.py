@@ -25,12 +25,13 @@ from jaxdeep.train.objective import (
     supervised,
 )
 from jaxdeep.train.parallel import check_same_everywhere, placed, usable
+from jaxdeep.train.phases import Phase, in_phases
 from jaxdeep.train.progress import compiling, ordered, reporting
 from jaxdeep.train.run import RunState, make_program
-from jaxdeep.train.state import TrainState, init, resume
+from jaxdeep.train.state import TrainState, init, only, resume
 from jaxdeep.train.step import Augment, check_optimizer
 from jaxdeep.train.stopping import EarlyStopping, Plateau
-from jaxdeep.train.stream import Rows, source_of
+from jaxdeep.train.stream import Batches, Rows, source_of
 from jaxdeep.tree import Where, path_name
 
 PyTree = Any
@@ -100,6 +101,9 @@ def fit(
     accumulate: int = 1,
     augment: Augment | None = None,
     ema: bool = False,
+    trainable: Where | None = None,
+    freeze_batch_norm: bool = True,
+    phases: Sequence[Phase] | None = None,
     early_stopping: EarlyStopping | None = None,
     plateau: Plateau | None = None,
     validate_every: int = 1,
@@ -147,6 +151,15 @@ def fit(
       augment: ``(key, batch) -> batch`` for every training batch, compiled into the step.
       ema: evaluate, keep and end with the average that `jaxdeep.optimizers.ema_params` in the
         optimizer's chain makes of the parameters.
+      trainable: the parameters that are trained, ``"logits/*"`` (`jaxdeep.tree.mask`); all by default.
+        The others have no gradient, no share of a clipped norm and nothing in the optimizer's state.
+      freeze_batch_norm: batch norms whose parameters are not trained normalise by their running
+        statistics and keep them, as Keras' do; False lets them follow the data. An `objective` decides
+        that itself.
+      phases: instead of `epochs` and `trainable`, a list of `jaxdeep.train.Phase`, ``(epochs, trainable,
+        learning_rate)``, run one after another: the head first, then more at a lower rate. Each has a
+        fresh optimizer, early stopping and a plateau of its own; `optimizer` may be a function from the
+        rate to it. The history is that of all.
       early_stopping: a `jaxdeep.train.EarlyStopping`: when to stop, and whether to end with the
         parameters of the best epoch.
       plateau: a `jaxdeep.train.Plateau`: when to lower the learning rate.
@@ -194,6 +207,9 @@ def fit(
     >>> bool(result.history["accuracy"][-1] > 0.95)
     True
     """
+    if phases is not None:
+        given = dict(locals())
+        return in_phases(fit, given.pop("phases"), given)
     _check(model, optimizer, key, epochs, batch_size, on_nonfinite)
     _check_driving(segment, keep_checkpoints, callbacks, stream, block_bytes)
     minimised: dict[str, Any] = {
@@ -203,37 +219,26 @@ def fit(
         "activity": activity,
         "class_weight": class_weight,
     }
+    frozen = {"trainable": trainable} if freeze_batch_norm and trainable is not None else {}
     pairs = objective is None
-    objective = _objective(model, objective, minimised)
-    training = source_of(
+    objective = _objective(model, objective, minimised, frozen)
+    sources = _sources(
         data,
-        "data",
-        batch_size=batch_size,
-        block_bytes=block_bytes,
-        shuffle=shuffle,
-        drop_remainder=drop_remainder,
-        steps_per_epoch=steps_per_epoch,
+        validation,
+        {"batch_size": batch_size, "block_bytes": block_bytes},
+        {"shuffle": shuffle, "drop_remainder": drop_remainder, "steps_per_epoch": steps_per_epoch},
+        pairs=pairs,
     )
-    sources = [training]
-    if validation is not None:
-        sources.append(
-            source_of(validation, "validation", batch_size=batch_size, block_bytes=block_bytes)
-        )
+    training = sources[0]
     if isinstance(training, Rows):
         check_batch_size(batch_size, training.examples)
     mesh = usable(mesh, shard, training.example)
     for source in sources:
         if mesh is not None and isinstance(source, Rows):
             check_same_everywhere(source.data, source.name)
-    if pairs:
-        for source in sources:
-            check_pair(source.sample, source.name)
-    ts = _beginning(model, optimizer, training.like, params, state, key, pairs)
-    if pairs:
-        jaxprs = [rehearse(objective, ts, source.sample, source.name) for source in sources]
-    else:
-        jaxprs = [plan(objective, ts, training.like)]
-
+    ts = _beginning(model, optimizer, training.like, params, state, key, pairs, trainable)
+    jaxprs = [rehearse(objective, ts, source.sample, source.name) for source in sources if pairs]
+    jaxprs = jaxprs or [plan(objective, ts, training.like)]
     arguments: dict[str, Any] = {
         "batch_size": batch_size,
         "shuffle": shuffle,
@@ -245,13 +250,14 @@ def fit(
         "plateau": plateau,
         "validate_every": validate_every,
         "on_nonfinite": "stop" if on_nonfinite == "raise" else on_nonfinite,
+        "trainable": trainable,
     }
     program = make_program(objective, optimizer, epochs=epochs, mesh=mesh, **arguments)
     likes = [source.like for source in sources]
     # ts becomes a part of the run, not a second copy of it
     run = compiled(lambda ts: program.start(ts, *likes), ts, donate_argnums=0, once=True)(ts)
     placement = placed(mesh, run, ts.params, shard)
-    what = {"objective": objective, **minimised, **arguments}
+    what = {"objective": objective, **minimised, **arguments, "freeze_batch_norm": freeze_batch_norm}
     about = None if checkpoint is None else describe(model, run, likes, what)
     with opened(checkpoint, about, keep=keep_checkpoints, watched=early_stopping) as store:
         run, position = store.restore(run, epochs)
@@ -287,12 +293,34 @@ def fit(
     return FitResult(ts, history, int(run.decisions.best_epoch) if early_stopping else None)
 
 
-def _objective(model: Any, objective: Objective | None, minimised: Mapping[str, Any]) -> Objective:
+def _sources(
+    data: PyTree,
+    validation: PyTree,
+    reading: Mapping[str, Any],
+    order: Mapping[str, Any],
+    *,
+    pairs: bool,
+) -> list[Rows | Batches]:
+    """The data, and the validation data if there are any."""
+    found = [source_of(data, "data", **reading, **order)]
+    if validation is not None:
+        found.append(source_of(validation, "validation", **reading))
+    for source in found if pairs else ():
+        check_pair(source.sample, source.name)
+    return found
+
+
+def _objective(
+    model: Any,
+    objective: Objective | None,
+    minimised: Mapping[str, Any],
+    frozen: Mapping[str, Any],
+) -> Objective:
     """What is minimised: an objective, or what makes a supervised one."""
     if objective is None:
         if minimised["loss"] is None:
             raise ValueError("fit needs a loss=, or an objective= for anything not supervised")
-        return supervised(model, **minimised)
+        return supervised(model, **minimised, **frozen)
     if any(given is not None for given in minimised.values()):
         raise ValueError(
             "objective= already says what is minimised: drop loss, metrics and penalty (and activity "
@@ -302,16 +330,23 @@ def _objective(model: Any, objective: Objective | None, minimised: Mapping[str, 
 
 
 def _beginning(
-    model: Any, optimizer: Any, like: PyTree, params: PyTree, state: PyTree, key: Any, pairs: bool
+    model: Any,
+    optimizer: Any,
+    like: PyTree,
+    params: PyTree,
+    state: PyTree,
+    key: Any,
+    pairs: bool,
+    trainable: Where | None,
 ) -> TrainState:
     """The first train state, for data of these shapes."""
     if params is not None:
-        return resume(optimizer, params, {} if state is None else state, key)
+        return resume(only(optimizer, trainable), params, {} if state is None else state, key)
     if state is not None:
         raise ValueError("state= is given without the params= it belongs to")
     inputs = like[0] if pairs else jax.tree.leaves(like)[0]
     one = jax.tree.map(lambda s: jax.ShapeDtypeStruct((1, *s.shape[1:]), s.dtype), inputs)
-    return init(model, optimizer, one, key=key)
+    return init(model, optimizer, one, key=key, trainable=trainable)
 
 
 def _look(run: RunState) -> tuple[int, bool, int, dict[str, np.ndarray]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep.metrics import Metric, Tally
-from jaxdeep.tree import shapes
+from jaxdeep.tree import Where, mask, shapes
 
 PyTree = Any
 PerExample = Callable[[Any, Any], Any]
@@ -44,6 +44,7 @@ def supervised(
     penalty: Callable[[PyTree], Any] | None = None,
     activity: Callable[[Mapping[str, Any]], Any] | None = None,
     class_weight: Mapping[int, float] | Any = None,
+    trainable: Where | None = None,
 ) -> Objective:
     """The objective of supervised learning: ``mean(loss(model(x), y)) + penalty(params)``.
 
@@ -64,6 +65,8 @@ def supervised(
         array: in training, losses are multiplied by that of their label, which is an integer or
         one-hot. Keras' ``class_weight``: the mean stays one over examples, where PyTorch's ``weight=``
         divides by the sum of the weights.
+      trainable: the parameters that are trained, as for `make_step`: in training, batch norms that are
+        not among them normalise by their running statistics, and keep them (`Model.frozen`).
 
     Raises:
       TypeError: a loss, metric or penalty that is not a function.
@@ -98,7 +101,10 @@ def supervised(
     ) -> tuple[Any, tuple[PyTree, dict[str, Any]]]:
         x, y, weights = batch if len(batch) == 3 else (*batch, None)
         inside: dict[str, Any] = {}
-        watched = model if activity is None else model.watch(inside)
+        used = model
+        if train and trainable is not None:
+            used = model.frozen(mask(params, trainable))
+        watched = used if activity is None else used.watch(inside)
         outputs, state = watched.apply(params, state, x, train=train, key=key)
         losses = loss(outputs, y)
         if train and of_classes is not None:

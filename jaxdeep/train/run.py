@@ -17,6 +17,7 @@ from jaxdeep.train.parallel import split
 from jaxdeep.train.state import TrainState
 from jaxdeep.train.step import Augment, Step, make_step
 from jaxdeep.train.stopping import Decisions, EarlyStopping, Plateau, choose
+from jaxdeep.tree import Where, combine, partition
 
 PyTree = Any
 History = dict[str, Any]
@@ -83,6 +84,7 @@ def make_run(
     plateau: Plateau | None = None,
     validate_every: int = 1,
     on_nonfinite: str = "stop",
+    trainable: Where | None = None,
 ) -> Callable[..., tuple[TrainState, History]]:
     """A whole run: ``run(ts, data, validation=None) -> (ts, history)``, pure.
 
@@ -105,6 +107,7 @@ def make_run(
       on_nonfinite: "stop" ends the run after an epoch whose loss was not finite; "skip" undoes a step
         whose loss, parameters or state are not finite, leaves its batch out of the epoch's metrics and
         counts it as "skipped" in the history; "ignore" goes on.
+      trainable: the parameters that are trained, as for `make_step` and `jaxdeep.train.init`.
 
     Returns:
       A function ``(ts, data, validation=None) -> (ts, history)``. The history holds ``(epochs,)`` arrays
@@ -139,6 +142,7 @@ def make_run(
         plateau=plateau,
         validate_every=validate_every,
         on_nonfinite=on_nonfinite,
+        trainable=trainable,
     )
 
     def run(ts: TrainState, data: PyTree, validation: PyTree = None) -> tuple[TrainState, History]:
@@ -163,6 +167,7 @@ def make_program(
     plateau: Plateau | None,
     validate_every: int,
     on_nonfinite: str,
+    trainable: Where | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Program:
     """The parts of `make_run`; every batch is split over a `mesh`."""
@@ -173,7 +178,7 @@ def make_program(
     if on_nonfinite not in ("stop", "skip", "ignore"):
         raise ValueError(f"on_nonfinite must be 'stop', 'skip' or 'ignore', got {on_nonfinite!r}")
     skip = on_nonfinite == "skip"
-    step = make_step(objective, optimizer, accumulate=accumulate, augment=augment)
+    step = make_step(objective, optimizer, accumulate=accumulate, augment=augment, trainable=trainable)
     step = _split_step(_undoing(step) if skip else step, mesh)
     objective = _split_objective(objective, mesh)
     pass_over = one_pass(
@@ -188,7 +193,7 @@ def make_program(
 
     def shown(ts: TrainState) -> tuple[PyTree, PyTree]:
         """Parameters and state to evaluate with, to keep and to end with."""
-        return (_average(ts) if ema else ts.params), ts.state
+        return (_average(ts, trainable) if ema else ts.params), ts.state
 
     def evaluation(ts: TrainState) -> Advance:
         return evaluation_of(objective, *shown(ts))
@@ -316,11 +321,12 @@ def _split_objective(objective: Objective, mesh: jax.sharding.Mesh | None) -> Ob
     return on_mesh
 
 
-def _average(ts: TrainState) -> PyTree:
+def _average(ts: TrainState, trainable: Where | None) -> PyTree:
     """The moving average of the parameters, in their dtypes."""
     found = optax.tree_utils.tree_get(ts.opt_state, "ema")
     if found is None:
         raise ValueError(
             "ema=True needs jaxdeep.optimizers.ema_params at the end of the optimizer's chain"
         )
-    return jax.tree.map(lambda average, p: average.astype(p.dtype), found, ts.params)
+    moving, held = partition(ts.params, trainable)
+    return combine(jax.tree.map(lambda average, p: average.astype(p.dtype), found, moving), held)

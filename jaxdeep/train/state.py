@@ -8,7 +8,7 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep.train.compiled import run_once
-from jaxdeep.tree import shapes
+from jaxdeep.tree import Where, partition, shapes
 
 PyTree = Any
 
@@ -31,7 +31,14 @@ class TrainState(NamedTuple):
     key: jax.Array
 
 
-def init(model: Any, optimizer: optax.GradientTransformation, x: Any, *, key: jax.Array) -> TrainState:
+def init(
+    model: Any,
+    optimizer: optax.GradientTransformation,
+    x: Any,
+    *,
+    key: jax.Array,
+    trainable: Where | None = None,
+) -> TrainState:
     """A fresh `TrainState` for `model` on inputs like `x`.
 
     Args:
@@ -40,9 +47,10 @@ def init(model: Any, optimizer: optax.GradientTransformation, x: Any, *, key: ja
       x: an example input, ``x[:1]``, or its `jax.ShapeDtypeStruct`.
       key: one half of its split makes the parameters, the other is the run's key. Under `jax.vmap`
         over keys this makes stacked states, one model each.
+      trainable: the parameters that the optimizer knows of, as for `make_step`; all by default.
 
     Raises:
-      TypeError: a key that is not a random key.
+      TypeError: a key that is not a random key. ValueError: a `trainable` that matches no leaf.
 
     >>> import jaxdeep as jd
     >>> ts = init(jd.nn.dense(2), jd.optimizers.sgd(0.1), jnp.ones((1, 3)), key=jax.random.key(0))
@@ -50,6 +58,7 @@ def init(model: Any, optimizer: optax.GradientTransformation, x: Any, *, key: ja
     (0, (3, 2))
     """
     _checks.check_key(key)
+    optimizer = only(optimizer, trainable)
     shape = shapes(x)
 
     def build(key: jax.Array) -> TrainState:
@@ -72,6 +81,35 @@ def resume(
 
     started: TrainState = run_once(build, params, state, key)
     return started
+
+
+def only(
+    optimizer: optax.GradientTransformation, trainable: Where | None
+) -> optax.GradientTransformation:
+    """The optimizer of the parameters that `trainable` selects: the others are None to it.
+
+    >>> import jaxdeep as jd
+    >>> tx = only(jd.optimizers.sgd(0.1, momentum=0.9), "b")
+    >>> jax.tree.leaves(tx.init({"a": jnp.ones(3), "b": jnp.ones(2)}).slots)[0].shape
+    (2,)
+    """
+    if trainable is None:
+        return optimizer
+
+    def moving(tree: PyTree) -> PyTree:
+        return None if tree is None else partition(tree, trainable)[0]
+
+    def init(params: PyTree) -> Any:
+        try:
+            chosen = moving(params)
+        except ValueError as error:
+            raise ValueError(str(error).replace("where=", "trainable=", 1)) from None
+        return optimizer.init(chosen)
+
+    def update(updates: PyTree, state: Any, params: PyTree | None = None, **extra: Any) -> Any:
+        return optimizer.update(moving(updates), state, moving(params), **extra)
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _start(

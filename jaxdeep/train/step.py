@@ -12,7 +12,8 @@ from jaxdeep.optimizers import lookahead
 from jaxdeep.train.batches import averages, over_batches
 from jaxdeep.train.data import count_examples
 from jaxdeep.train.objective import Objective, check_metric_names
-from jaxdeep.train.state import TrainState
+from jaxdeep.train.state import TrainState, only
+from jaxdeep.tree import Where, check_where, combine, partition
 
 PyTree = Any
 Step = Callable[[TrainState, PyTree], tuple[TrainState, dict[str, Any]]]
@@ -27,6 +28,7 @@ def make_step(
     *,
     accumulate: int = 1,
     augment: Augment | None = None,
+    trainable: Where | None = None,
 ) -> Step:
     """The update of `objective` by `optimizer`: ``step(ts, batch) -> (ts, metrics)``, pure.
 
@@ -46,9 +48,14 @@ def make_step(
         of the micro-batches. A batch that it does not divide has a smaller micro-batch at the end.
       augment: ``(key, batch) -> batch``, applied to every batch first: random crops, flips, noise. It
         keeps the number of rows; `jax.vmap` gives every example a key of its own.
+      trainable: the parameters that are trained, as a selector (`jaxdeep.tree.mask`): the others are
+        split off before differentiation, so that they have no gradient, no share of a norm and nothing
+        in the optimizer's state. Make the train state with the same. Batch norms among the others stay
+        in inference mode if the objective is told too (`supervised`).
 
     Raises:
-      TypeError: not an optax transformation, `augment` not a function. ValueError: `accumulate` below 1.
+      TypeError: not an optax transformation, `augment` not a function. ValueError: `accumulate` below 1;
+        at the first step, a `trainable` that matches no leaf.
 
     Source: `optax.MultiSteps`, but within a step: nothing is accumulated in the state.
 
@@ -82,6 +89,9 @@ def make_step(
     if not isinstance(optimizer, optax.GradientTransformation):
         optimizer = optax.GradientTransformationExtraArgs(optimizer.init, optimizer.update)
     optimizer = optax.with_extra_args_support(optimizer)
+    if trainable is not None:
+        check_where(trainable)
+        optimizer = optax.with_extra_args_support(only(optimizer, trainable))
     _checks.check_count("accumulate", accumulate)
     _checks.check_functions(augment=augment)
     gradients = _of_batch(objective) if accumulate == 1 else _of_parts(objective, accumulate)
@@ -90,23 +100,25 @@ def make_step(
         key = jax.random.fold_in(ts.key, ts.step)
         if augment is not None:
             batch = augment(jax.random.fold_in(key, jnp.uint32(_AUGMENT)), batch)
-        point = lookahead(ts.opt_state, ts.params)
-        loss, state, metrics, grads = gradients(point, ts.state, batch, key)
+        moving, held = partition(ts.params, trainable)
+        point = lookahead(ts.opt_state, moving)
+        loss, state, metrics, grads = gradients(point, held, ts.state, batch, key)
         check_metric_names(metrics)
-        updates, opt_state = optimizer.update(grads, ts.opt_state, ts.params, value=loss)
-        params = optax.apply_updates(ts.params, updates)
+        updates, opt_state = optimizer.update(grads, ts.opt_state, moving, value=loss)
+        params = combine(optax.apply_updates(moving, updates), held)
         return TrainState(ts.step + 1, params, state, opt_state, ts.key), {"loss": loss, **metrics}
 
     return step
 
 
 def _of_batch(objective: Objective) -> Callable[..., tuple[Any, PyTree, dict[str, Any], PyTree]]:
-    """Loss, new state, metrics and gradients of a batch."""
+    """Loss, new state, metrics and gradients of a batch, with respect to the parameters that move."""
 
-    def gradients(params: PyTree, state: PyTree, batch: PyTree, key: Any) -> Any:
-        (loss, (state, metrics)), grads = jax.value_and_grad(objective, has_aux=True)(
-            params, state, batch, key=key, train=True
-        )
+    def gradients(moving: PyTree, held: PyTree, state: PyTree, batch: PyTree, key: Any) -> Any:
+        def value(moving: PyTree) -> tuple[Any, tuple[PyTree, dict[str, Any]]]:
+            return objective(combine(moving, held), state, batch, key=key, train=True)
+
+        (loss, (state, metrics)), grads = jax.value_and_grad(value, has_aux=True)(moving)
         return loss, state, metrics, grads
 
     return gradients
@@ -118,24 +130,24 @@ def _of_parts(
     """The same over micro-batches, averaged over examples."""
     of_batch = _of_batch(objective)
 
-    def gradients(params: PyTree, state: PyTree, batch: PyTree, key: Any) -> Any:
+    def gradients(moving: PyTree, held: PyTree, state: PyTree, batch: PyTree, key: Any) -> Any:
         rows = count_examples(batch, "batch")
 
         def one(carry: PyTree, part: PyTree) -> tuple[PyTree, dict[str, Any]]:
             i, state, total = carry
             share = count_examples(part) / rows
-            loss, state, metrics, grads = of_batch(params, state, part, jax.random.fold_in(key, i))
+            loss, state, metrics, grads = of_batch(moving, held, state, part, jax.random.fold_in(key, i))
             total = jax.tree.map(lambda sum_, g: sum_ + g.astype(sum_.dtype) * share, total, grads)
             return (i + 1, state, total), {"loss": loss, **metrics}
 
         zeros = jax.tree.map(
-            lambda p: jnp.zeros_like(p, jnp.promote_types(p.dtype, jnp.float32)), params
+            lambda p: jnp.zeros_like(p, jnp.promote_types(p.dtype, jnp.float32)), moving
         )
         carry = (jnp.zeros((), jnp.int32), state, zeros)
         size = -(-rows // parts)
         (_, state, total), totals = over_batches(one, carry, batch, jnp.arange(rows), size)
         values = averages(totals)
-        grads = jax.tree.map(lambda sum_, p: sum_.astype(p.dtype), total, params)
+        grads = jax.tree.map(lambda sum_, p: sum_.astype(p.dtype), total, moving)
         return values.pop("loss"), state, values, grads
 
     return gradients

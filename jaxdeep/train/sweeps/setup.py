@@ -9,7 +9,7 @@ from jaxdeep.train.data import count_examples
 from jaxdeep.train.epoch import check_batch_size
 from jaxdeep.train.objective import check_pair, rehearse, supervised
 from jaxdeep.train.run import Program, RunState, make_program
-from jaxdeep.train.state import TrainState, init
+from jaxdeep.train.state import TrainState, init, only
 from jaxdeep.train.step import check_optimizer
 from jaxdeep.train.sweeps.space import Point
 
@@ -28,8 +28,9 @@ _DEFAULTS: dict[str, Any] = {
     "plateau": None,
     "validate_every": 1,
     "on_nonfinite": "raise",
+    "trainable": None,
 }
-_FIT = ("model", "optimizer", "objective", *_SUPERVISED, *_DEFAULTS)
+_FIT = ("model", "optimizer", "objective", *_SUPERVISED, *_DEFAULTS, "freeze_batch_norm")
 
 
 class Setup(NamedTuple):
@@ -118,12 +119,14 @@ class Builder:
             )
         if objective is not None and minimised:
             raise ValueError(f"objective= already says what is minimised: drop {', '.join(minimised)}")
-        if pairs := objective is None:
-            objective = supervised(model, **minimised)
-            if not set(built) & {"model", *_SUPERVISED}:
-                objective = self._objective = self._objective or objective
         options = _DEFAULTS | {n: given[n] for n in _DEFAULTS if n in given}
-        return Setup(model, optimizer, objective, pairs, options)
+        trainable = options["trainable"]
+        if pairs := objective is None:
+            frozen = {"trainable": trainable} if given.get("freeze_batch_norm", True) else {}
+            objective = supervised(model, **minimised, **frozen)
+            if not set(built) & {"model", *_SUPERVISED, "trainable", "freeze_batch_norm"}:
+                objective = self._objective = self._objective or objective
+        return Setup(model, only(optimizer, trainable), objective, pairs, options)
 
 
 def _check_names(arguments: Mapping[str, Any]) -> None:

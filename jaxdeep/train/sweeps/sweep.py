@@ -69,7 +69,8 @@ def sweep(
       progress: a progress bar, or lines where there is no terminal; False is silent.
       arguments: further arguments of `jaxdeep.fit`: model, loss, metrics, penalty, activity,
         class_weight, objective, epochs, batch_size, validation, early_stopping, plateau, accumulate,
-        augment, ema, validate_every, shuffle, drop_remainder, on_nonfinite.
+        augment, ema, validate_every, shuffle, drop_remainder, on_nonfinite, trainable,
+        freeze_batch_norm.
 
     Returns:
       A `Table`.

@@ -1,0 +1,150 @@
+"""A run in phases: the head first, then more of the network at a lower rate."""
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from jaxdeep import _checks
+from jaxdeep.optimizers import hyperparams, set_hyperparams
+from jaxdeep.train.state import only
+from jaxdeep.train.step import check_optimizer
+from jaxdeep.tree import Where, check_where
+
+PyTree = Any
+
+
+class Phase(NamedTuple):
+    """A phase of `jaxdeep.fit`.
+
+    Attributes:
+      epochs: passes over the data, at most.
+      trainable: the parameters that are trained (`jaxdeep.tree.mask`); all of them by default.
+      learning_rate: the rate; by default the optimizer's own.
+
+    >>> Phase(3, "logits/*", 1e-2).learning_rate
+    0.01
+    """
+
+    epochs: int
+    trainable: Where | None = None
+    learning_rate: float | None = None
+
+
+def checked(phases: Any, arguments: Mapping[str, Any]) -> list[Phase]:
+    """The phases; refuses what cannot be one, and arguments that a phase gives itself."""
+    if not isinstance(phases, Sequence) or isinstance(phases, (str, Phase)) or not phases:
+        raise TypeError(
+            "phases must be a list of jaxdeep.train.Phase(epochs, trainable, learning_rate), got "
+            f"{phases!r}"
+        )
+    for name, default in (("epochs", 1), ("trainable", None)):
+        if arguments[name] != default:
+            raise ValueError(f"phases say {name} themselves: drop {name}={arguments[name]!r}")
+    found = []
+    for i, given in enumerate(phases):
+        if not isinstance(given, (tuple, list)) or not 1 <= len(given) <= len(Phase._fields):
+            raise TypeError(f"phases[{i}] must be (epochs, trainable, learning_rate), got {given!r}")
+        phase = Phase(*given)
+        _checks.check_count(f"phases[{i}].epochs", phase.epochs)
+        if phase.trainable is not None:
+            check_where(phase.trainable)
+        if phase.learning_rate is not None:
+            _checks.check_scalar(f"phases[{i}].learning_rate", phase.learning_rate, "[0, inf)")
+        found.append(phase)
+    return found
+
+
+def in_phases(fit: Callable[..., Any], phases: Any, arguments: Mapping[str, Any]) -> Any:
+    """`fit` with these arguments, phase by phase: each begins where the one before ended.
+
+    Phase i has a fresh optimizer, the key ``fold_in(key, i)`` (the first the key itself), early stopping
+    and a plateau of its own, and the checkpoint directory ``phase<i>``. A mistyped selector in any phase
+    is refused before the first begins.
+    """
+    plan = checked(phases, arguments)
+    optimizers = [_at_rate(arguments["optimizer"], phase, i) for i, phase in enumerate(plan)]
+    ahead = [only(tx, phase.trainable) for tx, phase in zip(optimizers, plan)]
+    optimizers[0] = _looking_at(optimizers[0], ahead)
+    histories: list[dict[str, np.ndarray]] = []
+    result, params, state = None, arguments["params"], arguments["state"]
+    for i, (phase, optimizer) in enumerate(zip(plan, optimizers)):
+        own: dict[str, Any] = {"epochs": phase.epochs, "trainable": phase.trainable}
+        own |= {"optimizer": optimizer, "params": params, "state": state}
+        own["key"] = jax.random.fold_in(arguments["key"], i) if i else arguments["key"]
+        if arguments["checkpoint"] is not None:
+            own["checkpoint"] = pathlib.Path(arguments["checkpoint"]) / f"phase{i}"
+        own["callbacks"] = [_after(histories, call) for call in arguments["callbacks"]]
+        result = fit(**{**arguments, **own})
+        params, state = result.params, result.state
+        histories = [*histories, result.history]
+    assert result is not None
+    before = sum(map(_epochs, histories[:-1]))
+    best = result.best_epoch
+    if best is not None and best >= 0:
+        best += before
+    return result._replace(history=_joined(histories), best_epoch=best)
+
+
+def _at_rate(optimizer: Any, phase: Phase, i: int) -> Any:
+    """The optimizer of a phase: made with its rate, or with its rate set in the state."""
+    if not hasattr(optimizer, "update") and callable(optimizer):
+        if phase.learning_rate is None:
+            raise ValueError(f"phases[{i}] needs a learning_rate: optimizer is a function of it")
+        optimizer = optimizer(phase.learning_rate)
+        check_optimizer(optimizer)
+        return optimizer
+    check_optimizer(optimizer)
+    if phase.learning_rate is None:
+        return optimizer
+
+    def init(params: PyTree) -> PyTree:
+        state = optimizer.init(params)
+        names = [name for name in hyperparams(state) if name.split("/")[-1] == "learning_rate"]
+        if not names:
+            raise ValueError(
+                f"phases[{i}].learning_rate needs an optimizer of jaxdeep, with a learning_rate in its "
+                "state, or a function from the rate to an optimizer"
+            )
+        return set_hyperparams(state, **dict.fromkeys(names, phase.learning_rate))
+
+    return optax.GradientTransformationExtraArgs(init, optax.with_extra_args_support(optimizer).update)
+
+
+def _looking_at(optimizer: Any, others: Sequence[Any]) -> Any:
+    """The optimizer, which begins by beginning the others, so that what they refuse is refused now."""
+
+    def init(params: PyTree) -> PyTree:
+        for other in others:
+            jax.eval_shape(other.init, params)
+        return optimizer.init(params)
+
+    return optax.GradientTransformationExtraArgs(init, optax.with_extra_args_support(optimizer).update)
+
+
+def _after(histories: Sequence[Mapping[str, np.ndarray]], callback: Callable[..., Any]) -> Any:
+    """A callback that counts the epochs of the phases before."""
+    before = sum(map(_epochs, histories))
+    return lambda now: callback(
+        now._replace(epoch=before + now.epoch, history=_joined([*histories, now.history]))
+    )
+
+
+def _joined(histories: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """One history after another; NaN where one lacks a name."""
+    names = dict.fromkeys(name for history in histories for name in history)
+    like = {name: history[name] for history in histories for name in history}
+
+    def values(history: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+        if name in history:
+            return history[name]
+        return np.full((_epochs(history), *like[name].shape[1:]), np.nan, like[name].dtype)
+
+    return {name: np.concatenate([values(history, name) for history in histories]) for name in names}
+
+
+def _epochs(history: Mapping[str, np.ndarray]) -> int:
+    return min((len(values) for values in history.values()), default=0)

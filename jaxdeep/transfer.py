@@ -1,0 +1,323 @@
+"""Using what one network has learned in another: its layers, frozen, fine-tuned or with a new head.
+
+Arrays do not change, so that a network and its clone may share them: ``clone = params`` is a clone by
+value, and training the one leaves the other as it was. What is trained, in which order and at which
+rate, `jaxdeep.fit` is told by ``trainable=`` and ``phases=``.
+"""
+
+import dataclasses
+import fnmatch
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import optax
+
+from jaxdeep import _checks
+from jaxdeep.nn.model import Model, check_models, located
+from jaxdeep.optimizers import multiply
+from jaxdeep.tree import Where, mask, path_name
+
+PyTree = Any
+
+
+def pretrained(model: Model, params: PyTree, state: PyTree, *, where: Where | None = None) -> Model:
+    """The same model, whose `init` begins with given parameters and statistics where they fit.
+
+    A leaf fits if one of the same path and shape is given; the others are drawn as ever. In
+    `jaxdeep.fit` and `jaxdeep.sweep` it needs no ``params=``: every run, seed and row begins there.
+
+    Args:
+      model: any `Model`: layers of the same names as those of the network that was trained.
+      params, state: what that network has learned.
+      where: the parameters that must come from there (`jaxdeep.tree.mask`), and the statistics of the
+        same names; by default all that fit.
+
+    Raises:
+      TypeError: not a `Model`.
+      ValueError: from `init`, a leaf that `where` selects and that is not given or has another shape, or
+        nothing that fits.
+
+    Source: Yosinski et al., "How transferable are features in deep neural networks?" (arXiv:1411.1792).
+
+    >>> import jax.numpy as jnp, jaxdeep as jd
+    >>> a = jd.nn.serial(hidden=jd.nn.dense(3), logits=jd.nn.dense(10))
+    >>> params_a, state_a = a.init(jax.random.key(0), jnp.ones((1, 2)))
+    >>> b = pretrained(jd.nn.serial(hidden=jd.nn.dense(3), logits=jd.nn.dense(1)), params_a, state_a)
+    >>> params_b, _ = b.init(jax.random.key(1), jnp.ones((1, 2)))
+    >>> params_b["hidden"]["kernel"] is params_a["hidden"]["kernel"], params_b["logits"]["kernel"].shape
+    (True, (3, 1))
+    """
+    check_models("pretrained", {"model": model})
+
+    def init(key: jax.Array, x: Any) -> tuple[Any, Any]:
+        fresh, fresh_state = model.init(key, x)
+        wanted = None if where is None else mask(fresh, where)
+        new, found = _filled(fresh, params, wanted)
+        if not found:
+            raise ValueError(
+                "pretrained: no parameter of the model has the path and shape of one that is given: "
+                f"{_named(fresh)} here, {_named(params)} given"
+            )
+        chosen = None if where is None or not fresh_state else _loosely(fresh_state, where)
+        return new, _filled(fresh_state, state, chosen, strict=False)[0]
+
+    return dataclasses.replace(model, init=init)
+
+
+def replace_head(
+    model: Model,
+    params: PyTree,
+    state: PyTree,
+    head: Model,
+    x: Any,
+    *,
+    key: jax.Array,
+    layer: str | None = None,
+) -> tuple[Model, PyTree, PyTree]:
+    """The network with another head, freshly drawn, and everything below it as it was.
+
+    The head is the last layer that has parameters, with whatever is behind it (a softmax, say); the new
+    one takes its name, so that ``trainable="logits/*"`` trains the new head alone.
+
+    Args:
+      model: a `jaxdeep.nn.serial`.
+      params, state: its parameters and state.
+      head: the new head, any `Model`.
+      x: an example input, ``x[:1]``, or its `jax.ShapeDtypeStruct`.
+      key: draws the new head.
+      layer: name of the first layer to go, if it is not the last with parameters.
+
+    Returns:
+      The model, its parameters and its state; those of other layers are the same arrays.
+
+    Raises:
+      TypeError: not a `Model`, a key that is not a random key. ValueError: a model whose layers are not
+        one after another, an unknown `layer`, a head that does not take what the layers below give.
+
+    Source: Géron, "Hands-On Machine Learning", chapter 11, "Transfer Learning with Keras".
+
+    >>> import jax.numpy as jnp, jaxdeep as jd
+    >>> a = jd.nn.serial(hidden=jd.nn.dense(3, activation=jax.nn.relu), logits=jd.nn.dense(10))
+    >>> x = jnp.ones((1, 2))
+    >>> params, state = a.init(jax.random.key(0), x)
+    >>> b, params_b, _ = replace_head(a, params, state, jd.nn.dense(1), x, key=jax.random.key(1))
+    >>> list(b.layers), params_b["logits"]["kernel"].shape
+    (['hidden', 'logits'], (3, 1))
+    """
+    check_models("replace_head", {"model": model, "head": head})
+    _checks.check_key(key)
+    names = list(_chain("replace_head", model).layers)
+    if layer is None:
+        learned = [name for name in names if jax.tree.leaves(params.get(name, {}))]
+        if not learned:
+            raise ValueError(
+                "replace_head: no layer of the model has parameters; name the head by layer="
+            )
+        layer = learned[-1]
+    _check_name("layer", layer, names)
+    below = names[: names.index(layer)]
+    layers = {name: _chain("replace_head", model).layers[name] for name in below}
+    new = _rebuilt(model, layers | {layer: head})
+    lower_params, lower_state = (_only(tree, below) for tree in (params, state))
+    outputs = x
+    if below:
+        lower = _rebuilt(model, layers)
+        outputs, _ = jax.eval_shape(lower.apply, lower_params, lower_state, x)
+    with located(layer):
+        head_params, head_state = head.init(key, outputs)
+        jax.eval_shape(head.apply, head_params, head_state, outputs)
+    own_params = {layer: head_params} if head_params else {}
+    own_state = {layer: head_state} if head_state else {}
+    return new, {**lower_params, **own_params}, {**lower_state, **own_state}
+
+
+def take_layers(
+    model: Model, params: PyTree, state: PyTree, layers: int | str | Sequence[str]
+) -> tuple[Model, PyTree, PyTree]:
+    """The network of some of the layers: the first few, or those named.
+
+    More layers go on top with ``serial(**lower.layers, new=…)`` and `pretrained`.
+
+    Args:
+      model: a `jaxdeep.nn.serial`.
+      params, state: its parameters and state.
+      layers: how many from the input on, or names, or globs over names (``"hidden*"``).
+
+    Returns:
+      The model, its parameters and its state; the arrays are the same.
+
+    Raises:
+      ValueError: a model whose layers are not one after another, more layers than there are, an unknown
+        name.
+
+    Source: the reuse of lower layers, Géron, "Hands-On Machine Learning", chapter 11.
+
+    >>> import jax.numpy as jnp, jaxdeep as jd
+    >>> model = jd.nn.serial(hidden1=jd.nn.dense(3), hidden2=jd.nn.dense(4), logits=jd.nn.dense(10))
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 2)))
+    >>> lower, lower_params, _ = take_layers(model, params, state, "hidden*")
+    >>> list(lower_params), lower.apply(lower_params, {}, jnp.ones((5, 2)))[0].shape
+    (['hidden1', 'hidden2'], (5, 4))
+    """
+    names = list(_chain("take_layers", model).layers)
+    return _with(model, params, state, _chosen(layers, names, "first"))
+
+
+def drop_layers(
+    model: Model, params: PyTree, state: PyTree, layers: int | str | Sequence[str]
+) -> tuple[Model, PyTree, PyTree]:
+    """The network without some of the layers: without the last few, or those named.
+
+    Args:
+      model: a `jaxdeep.nn.serial`.
+      params, state: its parameters and state.
+      layers: how many from the output down, or names, or globs over names.
+
+    Returns:
+      The model, its parameters and its state; the arrays are the same.
+
+    Raises:
+      ValueError: as `take_layers`.
+
+    Source: as `take_layers`.
+
+    >>> import jax.numpy as jnp, jaxdeep as jd
+    >>> model = jd.nn.serial(hidden1=jd.nn.dense(3), hidden2=jd.nn.dense(4), logits=jd.nn.dense(10))
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 2)))
+    >>> list(drop_layers(model, params, state, 1)[1])
+    ['hidden1', 'hidden2']
+    """
+    names = list(_chain("drop_layers", model).layers)
+    gone = _chosen(layers, names, "last")
+    return _with(model, params, state, [name for name in names if name not in gone])
+
+
+def layerwise_decay(model: Model, params: PyTree, decay: float) -> optax.GradientTransformation:
+    """Learning rates that fall with depth: updates of the layer k below the last times ``decay**k``.
+
+    At the end of an optimizer's chain: lower layers, which know more general things, change less. Only
+    layers with parameters count.
+
+    Args:
+      model: a `Model` whose layers are known, in their order from the input.
+      params: its parameters.
+      decay: the factor from one layer to the one below, in (0, 1].
+
+    Returns:
+      An optax transformation, a chain of `jaxdeep.optimizers.multiply`.
+
+    Raises:
+      ValueError: a decay outside (0, 1], a model whose layers are not known.
+
+    Source: discriminative fine-tuning, Howard & Ruder (arXiv:1801.06146), section 3.2.
+
+    >>> import jax.numpy as jnp, jaxdeep as jd
+    >>> model = jd.nn.serial(
+    ...     hidden=jd.nn.dense(1, use_bias=False), logits=jd.nn.dense(1, use_bias=False))
+    >>> params, _ = model.init(jax.random.key(0), jnp.ones((1, 1)))
+    >>> tx = optax.chain(jd.optimizers.sgd(1.0), layerwise_decay(model, params, 0.5))
+    >>> updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), tx.init(params), params)
+    >>> updates["hidden"]["kernel"].tolist(), updates["logits"]["kernel"].tolist()
+    ([[-0.5]], [[-1.0]])
+    """
+    check_models("layerwise_decay", {"model": model})
+    _checks.check_scalar("decay", decay, "(0, 1]")
+    names = [n for n in _chain("layerwise_decay", model).layers if jax.tree.leaves(params.get(n, {}))]
+    depths = [(name, k) for k, name in enumerate(reversed(names)) if k]
+
+    def within(name: str) -> Any:
+        return lambda path, leaf: path.startswith(f"{name}/")
+
+    return optax.chain(*(multiply(decay**k, where=within(name)) for name, k in depths))
+
+
+# --- what they share ------------------------------------------------------------------------------
+
+
+def _chain(caller: str, model: Model) -> Model:
+    """The serial model itself, or the one inside a wrapper such as `mixed_precision`."""
+    if list(model.layers) == [""]:
+        return _chain(caller, model.layers[""])
+    if model.kind != "serial":
+        hint = (
+            "; for an adapted module, make it anew with what you want and give it to "
+            "jaxdeep.transfer.pretrained"
+        )
+        raise ValueError(
+            f"{caller} needs layers one after another (jaxdeep.nn.serial), got {model.kind}"
+            f"{hint if not model.layers else ''}"
+        )
+    return model
+
+
+def _rebuilt(model: Model, layers: dict[str, Model]) -> Model:
+    """The serial model with other layers, in its wrappers."""
+    assert model.combine is not None
+    if list(model.layers) == [""]:
+        return model.combine({"": _rebuilt(model.layers[""], layers)})
+    return model.combine(layers)
+
+
+def _with(model: Model, params: PyTree, state: PyTree, names: Sequence[str]) -> tuple[Model, Any, Any]:
+    layers = _chain("", model).layers
+    kept = {name: layers[name] for name in names}
+    return _rebuilt(model, kept), _only(params, names), _only(state, names)
+
+
+def _only(tree: PyTree, names: Sequence[str]) -> PyTree:
+    return {name: tree[name] for name in names if name in tree}
+
+
+def _chosen(layers: Any, names: list[str], which: str) -> list[str]:
+    """Names of layers, from a count, a name, or globs."""
+    if isinstance(layers, (str, list, tuple)):
+        globs = [layers] if isinstance(layers, str) else list(layers)
+        for glob in globs:
+            if not any(fnmatch.fnmatchcase(name, glob) for name in names):
+                raise ValueError(f"layers={glob!r} is no layer; they are {', '.join(names)}")
+        return [name for name in names if any(fnmatch.fnmatchcase(name, g) for g in globs)]
+    _checks.check_count("layers", layers)
+    if layers > len(names):
+        raise ValueError(f"layers={layers}: the {which} {layers} of {len(names)} ({', '.join(names)})")
+    return names[:layers] if which == "first" else names[len(names) - layers :]
+
+
+def _check_name(argument: str, name: str, names: list[str]) -> None:
+    if name not in names:
+        raise ValueError(f"{argument}={name!r} is no layer; they are {', '.join(names)}")
+
+
+def _filled(fresh: PyTree, given: PyTree, wanted: PyTree, *, strict: bool = True) -> tuple[PyTree, int]:
+    """A tree with the leaves that are given in place of its own, and how many there were."""
+    known = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(given)}
+    flat, structure = jax.tree_util.tree_flatten_with_path(fresh)
+    choices = [None] * len(flat) if wanted is None else jax.tree.leaves(wanted)
+    leaves, found = [], 0
+    for (path, leaf), choice in zip(flat, choices):
+        name = path_name(path)
+        old = known.get(name)
+        fits = old is not None and old.shape == leaf.shape
+        if choice and strict and not fits:
+            has = "is not given" if old is None else f"is given with shape {old.shape}"
+            raise ValueError(f"pretrained: {name}, {leaf.shape} in the model, {has}")
+        if old is None or not fits or choice is False:
+            leaves.append(leaf)
+            continue
+        leaves.append(old if old.dtype == leaf.dtype else old.astype(leaf.dtype))
+        found += 1
+    return jax.tree.unflatten(structure, leaves), found
+
+
+def _loosely(tree: PyTree, where: Where) -> PyTree:
+    """What `where` selects of the statistics, if anything."""
+    try:
+        return mask(tree, where)
+    except ValueError:
+        return jax.tree.map(lambda _: False, tree)
+
+
+def _named(tree: PyTree) -> str:
+    flat = jax.tree_util.tree_leaves_with_path(tree)
+    shown = ", ".join(f"{path_name(path)} {leaf.shape}" for path, leaf in flat[:4])
+    return shown + (" …" if len(flat) > 4 else "")
