@@ -44,28 +44,33 @@ def command(
 # --- arguments of several commands ----------------------------------------------------------------
 
 
-def add_data(parser: Parser) -> None:
+def add_data(parser: Parser, what: str = "") -> None:
     """``--data``."""
     parser.add_argument(
         "--data",
         default="digits",
         metavar="NAME",
-        help="digits (comes with scikit-learn), fashion-mnist (from $JAXDEEP_DATA or downloaded), or "
-        "FILE.npz with arrays x and y (default: digits)",
+        help=f"{what}digits (comes with scikit-learn), fashion-mnist (from $JAXDEEP_DATA or "
+        "downloaded), or FILE.npz with arrays x and y (default: digits)",
     )
 
 
-def add_training(parser: Parser, *, epochs: int) -> None:
-    """``--epochs``, ``--batch-size``."""
-    add = parser.add_argument
-    add(
+def add_epochs(parser: Parser, epochs: int) -> None:
+    """``--epochs``."""
+    parser.add_argument(
         "--epochs",
         default=epochs,
         type=count,
         metavar="N",
         help=f"passes over the data (default: {epochs})",
     )
-    add("--batch-size", default=32, type=count, metavar="B", help="rows of a batch (default: 32)")
+
+
+def add_batch_size(parser: Parser) -> None:
+    """``--batch-size``."""
+    parser.add_argument(
+        "--batch-size", default=32, type=count, metavar="B", help="rows of a batch (default: 32)"
+    )
 
 
 def add_seeds(parser: Parser, what: str) -> None:
@@ -156,6 +161,11 @@ def make_out(args: argparse.Namespace, parser: Parser, files: Sequence[str]) -> 
     for path in (args.out, *(args.out / name for name in files)):
         if (path.exists() and not os.access(path, os.W_OK)) or (path != args.out and path.is_dir()):
             parser.error(f"argument --out: cannot write {path}")
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error on one line."""
+    return " ".join(str(error).split())
 
 
 # --- what is written ------------------------------------------------------------------------------

@@ -49,7 +49,8 @@ def add(commands: Any) -> None:
         metavar="RATE",
         help="learning rate of those without their own (default: 0.001)",
     )
-    arguments.add_training(parser, epochs=10)
+    arguments.add_epochs(parser, 10)
+    arguments.add_batch_size(parser)
     arguments.add_seeds(parser, "networks an optimizer")
     arguments.add_out(parser, "compare")
 
