@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jaxdeep import train as train
     from jaxdeep import transfer as transfer
     from jaxdeep import tree as tree
+    from jaxdeep import uncertainty as uncertainty
     from jaxdeep.saving.files import load as load
     from jaxdeep.saving.files import save as save
     from jaxdeep.train.fit import fit as fit
@@ -39,6 +40,7 @@ _NAMESPACES = (
     "train",
     "transfer",
     "tree",
+    "uncertainty",
 )
 _FUNCTIONS = {
     "fit": "jaxdeep.train.fit",

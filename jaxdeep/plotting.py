@@ -135,6 +135,48 @@ def learning_rate(found: Any, *, title: str = "") -> Any:
     return figure
 
 
+def reliability(diagrams: Mapping[str, Any], *, title: str = "") -> Any:
+    """Reliability diagrams of several models, as a matplotlib figure.
+
+    Above, accuracy against confidence, with the diagonal of perfect calibration: a line below it is
+    overconfident. Below, how many predictions there are of each confidence.
+
+    Args:
+      diagrams: by name, what `jaxdeep.uncertainty.reliability` gives.
+      title: above the figure.
+
+    Raises:
+      ImportError: matplotlib is not installed (``pip install 'jaxdeep[plot]'``).
+
+    >>> import jax.numpy as jnp, jaxdeep as jd
+    >>> p, labels = jnp.array([[0.9, 0.1], [0.4, 0.6]]), jnp.array([0, 0])
+    >>> figure = reliability({"network": jd.uncertainty.reliability(p, labels)})
+    >>> len(figure.axes)
+    2
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("reliability needs matplotlib: pip install 'jaxdeep[plot]'") from error
+    figure = Figure(figsize=(5, 6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above.plot([0, 1], [0, 1], color="gray", linestyle="--", linewidth=1)
+    for i, (name, found) in enumerate(diagrams.items()):
+        confidence, accuracy, count, edges = (np.asarray(part, float) for part in found)
+        known = count > 0
+        gap = float(np.sum(np.abs(accuracy - confidence)[known] * count[known]) / count.sum())
+        label = f"{name} (calibration error {gap:.3f})"
+        above.plot(confidence[known], accuracy[known], marker="o", color=f"C{i}", label=label)
+        below.stairs(count / count.sum(), edges, color=f"C{i}", fill=True, alpha=0.4)
+    above.set(ylabel="accuracy", ylim=(0, 1), xlim=(0, 1))
+    below.set(xlabel="confidence", ylabel="share of predictions")
+    above.legend()
+    for ax in (above, below):
+        ax.grid(alpha=0.3)
+    figure.suptitle(title, parse_math=False)
+    return figure
+
+
 _LINES = ("-", "--", "-.", ":")
 
 

@@ -1,5 +1,6 @@
 """Activations as layers: of any function, or with a slope that is learned or random."""
 
+import functools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from jaxdeep import _checks
 from jaxdeep.nn import activations
 from jaxdeep.nn.model import Model, chosen, float_dtype, need, stateless
+from jaxdeep.nn.stochastic import random_layer, random_words
 from jaxdeep.tree import shapes
 
 
@@ -117,7 +119,7 @@ def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Model:
     """Randomised leaky ReLU: with a key a slope from U(lower, upper) an element, their mean without.
 
     Args:
-      lower, upper: bounds of the slope.
+      lower, upper: bounds of the slope; drawn with `jaxdeep.nn.stochastic.random_words`.
 
     Raises:
       ValueError: ``lower > upper``.
@@ -129,12 +131,12 @@ def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Model:
     """
     activations.check_slopes(lower, upper)
 
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {}, {}
+    def sloped(x: Any, key: Any, start: Any) -> Any:
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        u = (random_words(key, x.shape, start) >> 8).astype(wide) * 2.0**-24
+        slopes = lower + jnp.asarray(upper - lower, wide) * u
+        return activations.prelu(x, slopes.astype(x.dtype))
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        return activations.rrelu(x, key=key, lower=lower, upper=upper), state
-
-    return Model(init, apply, "rrelu", chosen(lower=(lower, 1 / 8), upper=(upper, 1 / 3)))
+    config = chosen(lower=(lower, 1 / 8), upper=(upper, 1 / 3))
+    mean = functools.partial(activations.rrelu, lower=lower, upper=upper)
+    return random_layer(sloped, "rrelu", config, without=mean)

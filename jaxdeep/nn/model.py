@@ -60,6 +60,9 @@ class Model:
       stochastic: whether a key makes a difference; if not, none is derived for it.
       loops: whether its layers run inside a compiled loop, where their outputs cannot be taken out.
       freeze: for a model whose layers are not known here (an adapted module), what `frozen` does.
+      rows_from: for a random layer, ``rows_from(first, rows)`` is the layer for the `rows` rows of a
+        longer batch that begin at `first`, a number or an array: it draws for each of them what the
+        layer draws for it in the whole batch. None if that cannot be had.
 
     >>> double = Model(lambda key, x: ({}, {}), lambda params, state, x, **_: (2 * x, state))
     >>> double.apply({}, {}, 21)
@@ -75,6 +78,7 @@ class Model:
     stochastic: bool = True
     loops: bool = False
     freeze: Callable[[PyTree], "Model"] | None = None
+    rows_from: Callable[[Any, int], "Model"] | None = None
 
     def watch(self, outputs: dict[str, Any], path: str = "") -> "Model":
         """The same model, which puts the output of every layer into `outputs`, by path, when applied.

@@ -1,0 +1,169 @@
+"""Deep ensembles."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdeep.nn.model import Model, check_models
+from jaxdeep.train.data import count_examples
+from jaxdeep.train.sweeps.table import Table
+from jaxdeep.tree import leaf_paths, shapes
+from jaxdeep.uncertainty.prediction import Prediction, gather
+from jaxdeep.uncertainty.rows import (
+    divisor,
+    in_parts,
+    limits,
+    on_devices,
+    part_rows,
+    placed,
+    row_bytes,
+    usable,
+)
+from jaxdeep.uncertainty.sampling import check_options
+
+PyTree = Any
+
+
+def ensemble(
+    model: Model,
+    members: Table | Sequence[Any] | tuple[PyTree, PyTree],
+    x: PyTree,
+    *,
+    batch_size: int | None = None,
+    return_samples: bool = False,
+    outputs: str = "logits",
+    mesh: Any = None,
+) -> Prediction:
+    """A deep ensemble: the predictions of several models of the same kind, trained from other seeds.
+
+    Member s predicts ``softmax(model.apply(params_s, state_s, x)[0])``; `Prediction` has their mean,
+    standard deviation, entropy and mutual information. As for `mc_dropout`, rows are taken in chunks and
+    sums are kept of the members.
+
+    Args:
+      model: a `Model`, the same for all.
+      members: a `jaxdeep.train.Table` from a sweep, of which the runs that diverged or were halved are
+        left out; a list of ``(params, state)``, or of results of `jaxdeep.fit`; or a tuple ``(params,
+        state)`` of trees whose leaves have a leading axis of members, as `jax.vmap` makes.
+      x: inputs, an array or a pytree of arrays with N rows each.
+      batch_size, return_samples, outputs, mesh: as for `mc_dropout`.
+
+    Raises:
+      TypeError: something of the wrong kind.
+      ValueError: no members, members of different shapes; what `mc_dropout` refuses.
+
+    Source: Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using Deep
+    Ensembles" (arXiv:1612.01474).
+
+    >>> import jaxdeep as jd
+    >>> model, x = jd.nn.dense(3), jnp.ones((5, 4))
+    >>> stacked = jax.vmap(lambda key: model.init(key, x))(jax.random.split(jax.random.key(0), 4))
+    >>> pred = ensemble(model, stacked, x)
+    >>> pred.mean.shape, bool((pred.mutual_information > 0).all())
+    ((5, 3), True)
+    """
+    check_models("ensemble", {"model": model})
+    count_examples(x, "x")
+    check_options(batch_size, return_samples, outputs)
+    stacked = _stacked(members)
+    mesh = usable(mesh)
+    stacked, x = placed(mesh, stacked, x)
+    return _ensemble(
+        stacked,
+        x,
+        model=model,
+        batch_size=batch_size,
+        return_samples=bool(return_samples),
+        outputs=outputs,
+        mesh=mesh,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("model", "batch_size", "return_samples", "outputs", "mesh"))
+def _ensemble(
+    stacked: tuple[PyTree, PyTree],
+    x: PyTree,
+    *,
+    model: Model,
+    batch_size: int | None,
+    return_samples: bool,
+    outputs: str,
+    mesh: Any,
+) -> Prediction:
+    count = jax.tree.leaves(stacked)[0].shape[0]
+    total = jax.tree.leaves(x)[0].shape[0]
+    every_time, _ = limits(mesh)
+    first = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), shapes(stacked))
+    each = row_bytes(model, first, shapes(x))
+    rows = batch_size or part_rows(total, (each, every_time))
+    together = divisor(count, every_time // (each * min(rows, total)))
+
+    def predict(stacked: PyTree, x: PyTree, before: Any) -> Prediction:
+        def part(x: PyTree, first: Any, number: Any) -> Prediction:
+            def one(member: Any) -> Any:
+                params, state = member
+                return model.apply(params, state, x)[0]
+
+            return gather(one, stacked, outputs, together=together, keep=return_samples)
+
+        return in_parts(part, x, rows)
+
+    return predict(stacked, x, 0) if mesh is None else on_devices(predict, stacked, x, mesh)
+
+
+def _stacked(members: Any) -> tuple[PyTree, PyTree]:
+    """Parameters and state of all members, with a leading axis of them."""
+    if isinstance(members, Table):
+        whole = [r for r in members.results if r.ended in ("finished", "stopped")]
+        if not whole:
+            raise ValueError("the table has no run that went to its end without diverging")
+        return _stack([(r.params, r.state) for r in whole])
+    if isinstance(members, tuple) and len(members) == 2 and not hasattr(members, "_fields"):
+        return _check_stacked(members)
+    if not isinstance(members, list):
+        raise TypeError(
+            "members must be a Table, a list of (params, state), or a tuple (params, state) with a "
+            f"leading axis of members, got {members!r}"
+        )
+    if not members:
+        raise ValueError("members must not be an empty list")
+    pairs = []
+    for i, member in enumerate(members):
+        if hasattr(member, "params") and hasattr(member, "state"):
+            pairs.append((member.params, member.state))
+        elif isinstance(member, (tuple, list)) and len(member) == 2:
+            pairs.append(tuple(member))
+        else:
+            raise TypeError(f"members[{i}] must be (params, state), got {member!r}")
+    return _stack(pairs)
+
+
+def _stack(pairs: list[Any]) -> tuple[PyTree, PyTree]:
+    known = jax.tree.structure(pairs[0]), [jnp.shape(a) for a in jax.tree.leaves(pairs[0])]
+    for i, pair in enumerate(pairs):
+        found = jax.tree.structure(pair), [jnp.shape(a) for a in jax.tree.leaves(pair)]
+        if found != known:
+            raise ValueError(
+                "members must have the same leaves with the same shapes; member "
+                f"{i} has {_layout(pair)}, member 0 has {_layout(pairs[0])}"
+            )
+    stacked: tuple[PyTree, PyTree] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *pairs)
+    return stacked
+
+
+def _check_stacked(pair: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+    counts = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(pair)}
+    if len(counts) != 1 or counts in ({()}, {(0,)}):
+        raise ValueError(
+            "members=(params, state) must have a leading axis of members on every leaf, at least one of "
+            f"them, got {_layout(pair)}; a list has a pair for each member"
+        )
+    return pair
+
+
+def _layout(pair: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree.leaves(pair[0])
+    return dict(zip(leaf_paths(pair[0]), map(jnp.shape, leaves)))

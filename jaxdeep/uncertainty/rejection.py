@@ -1,0 +1,67 @@
+"""Accuracy of what is left when the most uncertain predictions are rejected."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdeep.uncertainty.calibration import classified
+from jaxdeep.uncertainty.prediction import entropy
+
+
+class Rejection(NamedTuple):
+    """Accuracy against the share of predictions that are rejected.
+
+    Attributes:
+      rejected: share that is rejected, ``(N,)``: 0, 1/N, …, (N − 1)/N.
+      accuracy: of those that are left, ``(N,)``; its mean is the area under the curve.
+    """
+
+    rejected: Any
+    accuracy: Any
+
+
+def rejection_curve(probabilities: Any, labels: Any, uncertainty: Any = None) -> Rejection:
+    """How accurate predictions are if the most uncertain ones are rejected, for every number of them.
+
+    Where uncertainty says which predictions are wrong the curve rises to 1; where it says nothing it
+    stays level. Of predictions that are equally uncertain, any may go first: the accuracy is the one to
+    be expected.
+
+    Args:
+      probabilities: ``(N, classes)``, as in ``Prediction.mean``, or of one of two classes.
+      labels: classes as whole numbers, or one-hot.
+      uncertainty: ``(N,)``, such as ``Prediction.entropy`` or ``mutual_information``; the entropy of the
+        probabilities by default.
+
+    Raises:
+      ValueError: shapes that do not fit, known values outside [0, 1], labels that are no class.
+
+    Source: Nadeem et al., "Accuracy-Rejection Curves" (MLSB 2009).
+
+    >>> p = jnp.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]])
+    >>> curve = rejection_curve(p, jnp.array([0, 0, 0, 1]))
+    >>> curve.rejected.tolist(), curve.accuracy.tolist()
+    ([0.0, 0.25, 0.5, 0.75], [0.75, 1.0, 1.0, 1.0])
+    """
+    p, y = classified(probabilities, labels)
+    uncertain = entropy(p) if uncertainty is None else jnp.asarray(uncertainty).reshape(-1)
+    if uncertain.shape != y.shape:
+        raise ValueError(
+            f"uncertainty must be one number for each of {len(y)} predictions, got shape "
+            f"{jnp.shape(uncertainty)}"
+        )
+    return _curve(p, y, uncertain)
+
+
+@jax.jit
+def _curve(p: Any, labels: Any, uncertain: Any) -> Rejection:
+    n = len(labels)
+    order = jnp.argsort(uncertain)
+    right = (jnp.argmax(p, axis=-1) == labels)[order].astype(p.dtype)
+    new = jnp.diff(uncertain[order], prepend=uncertain[order][:1]) != 0
+    group = jnp.cumsum(new)  # of equal uncertainty
+    size = jax.ops.segment_sum(jnp.ones_like(right), group, n)
+    expected = (jax.ops.segment_sum(right, group, n) / jnp.maximum(size, 1))[group]
+    accuracy = jnp.cumsum(expected) / jnp.arange(1, n + 1, dtype=p.dtype)
+    return Rejection(jnp.arange(n, dtype=p.dtype) / n, accuracy[::-1])

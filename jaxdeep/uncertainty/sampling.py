@@ -1,0 +1,266 @@
+"""Monte Carlo dropout."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdeep import _checks
+from jaxdeep.nn.model import Model, check_models, stateless, switches
+from jaxdeep.train import parallel
+from jaxdeep.train.data import count_examples
+from jaxdeep.tree import shapes
+from jaxdeep.uncertainty.prediction import OUTPUTS, Prediction, gather
+from jaxdeep.uncertainty.rows import (
+    divisor,
+    in_parts,
+    limits,
+    on_devices,
+    part_rows,
+    placed,
+    row_bytes,
+    usable,
+)
+
+PyTree = Any
+
+
+def mc_dropout(
+    model: Model,
+    params: PyTree,
+    state: PyTree,
+    x: PyTree,
+    key: jax.Array,
+    *,
+    samples: int = 100,
+    batch_size: int | None = None,
+    return_samples: bool = False,
+    outputs: str = "logits",
+    mesh: Any = None,
+) -> Prediction:
+    """Monte Carlo dropout: many predictions of the same rows, each with other units dropped.
+
+    Sample s is ``softmax(model.apply(params, state, x, key=keys[s])[0])`` with ``keys =
+    jax.random.split(key, samples)``: a key without `train`, so that batch norm uses its statistics and
+    does not move them. All random layers take part (`alpha_dropout`, `gaussian_noise`, `rrelu`, those of
+    adapted modules). `Prediction` has the mean, the standard deviation, the entropy and the mutual
+    information over samples.
+
+    It is one compiled program, of which nothing grows with `samples`: rows are taken in chunks that fit
+    the cache, what comes before the first random layer is computed once, and sums are kept of the
+    samples. The masks of a chunk are those that the whole array has. That cannot be had of layers
+    without `Model.rows_from`: of adapted modules, of models of your own, with ``generator="threefry"``,
+    or where rows do not stay on the first axis. Then all rows are one chunk, unless there is a
+    `batch_size`, with which chunk i draws from ``jax.random.fold_in(keys[s], i)``. A model whose rows
+    see each other in another way needs ``batch_size=len(x)``.
+
+    It may be called inside `jax.jit` and `jax.vmap`. A call is compiled once for each `model` (the same
+    object) and each shape.
+
+    Args:
+      model: a `Model` with a random layer.
+      params, state: its parameters and state.
+      x: inputs, an array or a pytree of arrays with N rows each.
+      key: a random key.
+      samples: how many, at least 1.
+      batch_size: rows of a chunk at most; by default as many as fit the cache (a CPU), or more.
+      return_samples: whether to return all of them too: memory for ``samples · N · C`` numbers.
+      outputs: what the model gives: "logits" (softmax is taken of them over the last axis; of a single
+        one, σ, the probability of one of two classes), "probabilities", or "values" for a regression,
+        which have no entropy.
+      mesh: devices to split the rows over, as for `jaxdeep.fit`.
+
+    Raises:
+      TypeError: something of the wrong kind, such as a float for the key.
+      ValueError: a model without a random layer, no rows, fewer than 1 sample, another kind of outputs,
+        a mesh without an axis called "data".
+
+    Source: Gal & Ghahramani, "Dropout as a Bayesian Approximation" (arXiv:1506.02142); mutual
+    information of Houlsby et al. (arXiv:1112.5745).
+
+    >>> import jaxdeep as jd
+    >>> model = jd.nn.serial(jd.nn.dense(8, activation=jax.nn.relu), jd.nn.dropout(0.5), jd.nn.dense(3))
+    >>> x = jnp.ones((5, 4))
+    >>> params, state = model.init(jax.random.key(0), x)
+    >>> pred = mc_dropout(model, params, state, x, key=jax.random.key(1), samples=20)
+    >>> pred.mean.shape, pred.std.shape, pred.entropy.shape, pred.mutual_information.shape
+    ((5, 3), (5, 3), (5,), (5,))
+    """
+    check_models("mc_dropout", {"model": model})
+    if not model.stochastic:
+        raise ValueError(f"mc_dropout needs a model with a random layer such as dropout, got {model!r}")
+    count_examples(x, "x")
+    _checks.check_key(key)
+    _checks.check_count("samples", samples)
+    check_options(batch_size, return_samples, outputs)
+    mesh = usable(mesh)
+    (params, state, key), x = placed(mesh, (params, state, key), x)
+    return _mc_dropout(
+        params,
+        state,
+        x,
+        key,
+        model=model,
+        samples=int(samples),
+        batch_size=batch_size,
+        return_samples=bool(return_samples),
+        outputs=outputs,
+        mesh=mesh,
+    )
+
+
+def check_options(batch_size: Any, return_samples: Any, outputs: Any) -> None:
+    """Refuse options that make no sense."""
+    if batch_size is not None:
+        _checks.check_count("batch_size", batch_size)
+    _checks.check_flag("return_samples", return_samples)
+    if outputs not in OUTPUTS:
+        raise ValueError(f"outputs must be one of {', '.join(map(repr, OUTPUTS))}, got {outputs!r}")
+
+
+@functools.partial(
+    jax.jit, static_argnames=("model", "samples", "batch_size", "return_samples", "outputs", "mesh")
+)
+def _mc_dropout(
+    params: PyTree,
+    state: PyTree,
+    x: PyTree,
+    key: jax.Array,
+    *,
+    model: Model,
+    samples: int,
+    batch_size: int | None,
+    return_samples: bool,
+    outputs: str,
+    mesh: Any,
+) -> Prediction:
+    keys = jax.random.split(key, samples)
+    head, tail = split(model)
+    total = jax.tree.leaves(x)[0].shape[0]
+    devices = 1 if mesh is None else mesh.shape[parallel.DATA]
+    here = -(-total // devices)  # rows of a device
+
+    every_time, once = limits(mesh)
+    fixed = shapes((params, state))
+    x_like = shapes(x)
+    h_like = jax.eval_shape(lambda p, s, x: head.apply(p, s, x)[0], *fixed, x_like)
+    sample_bytes = row_bytes(tail, fixed, h_like)
+    head_bytes = row_bytes(head, fixed, x_like)
+    rows = batch_size or part_rows(here, (sample_bytes, every_time), (head_bytes, once))
+    rows = -(-here // -(-here // rows))  # as `in_parts` takes them
+    whole = rows >= here and devices == 1
+    shifts = not whole and _shifts(tail, fixed, h_like, rows)
+    if not shifts and batch_size is None:
+        rows = total
+    # vmapped bits of other generators than threefry, with keys of two words, are not those of a loop
+    few = jax.random.key_data(key).shape == (2,)
+    together = divisor(samples, every_time // (sample_bytes * rows)) if few else 1
+
+    def predict(own: PyTree, x: PyTree, before: Any) -> Prediction:
+        params, state, keys = own
+
+        def part(x: PyTree, first: Any, number: Any) -> Prediction:
+            h, _ = head.apply(params, state, x)
+            size = jax.tree.leaves(x)[0].shape[0]
+            net = shifted(tail, before + first, size) if shifts else tail
+
+            def one(key: Any) -> Any:
+                if not shifts and number is not None:
+                    key = jax.random.fold_in(key, number)
+                return net.apply(params, state, h, key=key)[0]
+
+            return gather(one, keys, outputs, together=together, keep=return_samples)
+
+        return in_parts(part, x, rows)
+
+    own = params, state, keys
+    if mesh is None:
+        return predict(own, x, 0)
+    if shifts:
+        return on_devices(predict, own, x, mesh)
+    return predict(own, parallel.split(mesh, x), 0)
+
+
+def split(model: Model) -> tuple[Model, Model]:
+    """A model as what comes before its first random layer, and the rest: two of the same structure.
+
+    >>> import jaxdeep as jd
+    >>> head, tail = split(jd.nn.serial(jd.nn.dense(4), jd.nn.dropout(0.5), jd.nn.dense(2)))
+    >>> [layer.kind for layer in head.layers.values()], [layer.kind for layer in tail.layers.values()]
+    (['dense', 'same', 'same'], ['same', 'dropout', 'dense'])
+    """
+    same = stateless(lambda x: x, "same")
+    if not model.stochastic:
+        return model, same
+    if model.kind != "serial" or model.combine is None:
+        return same, model
+    before: dict[str, Model] = {}
+    after: dict[str, Model] = {}
+    for name, layer in model.layers.items():
+        done = any(own.stochastic for own in after.values())
+        before[name], after[name] = (same, layer) if done else split(layer)
+    return model.combine(before), model.combine(after)
+
+
+def shifted(model: Model, first: Any, rows: int) -> Model:
+    """The model for the `rows` rows from `first` of a longer batch; random layers can be had so."""
+
+    def place(layer: Model) -> Model:
+        assert layer.rows_from is not None
+        return layer.rows_from(first, rows)
+
+    return _replaced(model, place)
+
+
+def _replaced(model: Model, change: Callable[[Model], Model]) -> Model:
+    """The model with its random layers changed."""
+    if not model.stochastic:
+        return model
+    if model.combine is None:
+        return change(model)
+    return model.combine({name: _replaced(layer, change) for name, layer in model.layers.items()})
+
+
+def _shifts(model: Model, fixed: PyTree, x: PyTree, rows: int) -> bool:
+    """Whether all random layers can be had for a part of the rows, and have these on their first axis.
+
+    The latter shows in the inputs they get for all rows and for some: the first axis, and no other, is
+    longer in proportion.
+    """
+    if not all(layer.rows_from is not None for layer in _random(model)):
+        return False
+    total = jax.tree.leaves(x)[0].shape[0]
+    some = rows if rows < total else 2 * total
+    part = jax.tree.map(lambda a: jax.ShapeDtypeStruct((some, *a.shape[1:]), a.dtype), x)
+    ours, theirs = _seen(model, fixed, x), _seen(model, fixed, part)
+    return len(ours) == len(theirs) and all(
+        a[:1] and a[1:] == b[1:] and a[0] % total == 0 and a[0] * some == b[0] * total
+        for a, b in zip(ours, theirs)
+    )
+
+
+def _random(model: Model) -> list[Model]:
+    """The random layers inside."""
+    if model.combine is None or not model.stochastic:
+        return [model] if model.stochastic else []
+    return [found for layer in model.layers.values() for found in _random(layer)]
+
+
+def _seen(model: Model, fixed: PyTree, x: PyTree) -> list[tuple[int, ...]]:
+    """Shapes of what the random layers of a model get, in order."""
+    found: list[tuple[int, ...]] = []
+
+    def spy(layer: Model) -> Model:
+        def apply(
+            params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
+        ) -> tuple[Any, Any]:
+            found.append(jnp.shape(x))
+            return layer.apply(params, state, x, **switches(train, key, mask))
+
+        return dataclasses.replace(layer, apply=apply)
+
+    jax.eval_shape(lambda p, s, x: _replaced(model, spy).apply(p, s, x)[0], *fixed, x)
+    return found
