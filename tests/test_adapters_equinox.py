@@ -439,3 +439,41 @@ def test_statistics_over_the_batch_and_a_mapped_axis():
     whole, expected = jitted(from_equinox(Net))(params, state, X, train=True)
     close(y.reshape(whole.shape), whole, atol=1e-5)
     close(new, expected)
+
+
+def test_frozen_layers_keep_their_statistics():
+    class Two(eqx.Module):
+        lower: eqx.nn.Linear
+        norms: list
+        out: eqx.nn.Linear
+
+        def __init__(self, key):
+            lower, out = jax.random.split(key)
+            self.lower = eqx.nn.Linear(64, 8, key=lower)
+            self.norms = [eqx.nn.BatchNorm(8, "batch", mode="batch") for _ in range(2)]
+            self.out = eqx.nn.Linear(8, 3, key=out)
+
+        def __call__(self, x, state):
+            x, state = self.norms[0](self.lower(x.ravel()), state)
+            x, state = self.norms[1](x, state)
+            return self.out(x), state
+
+    model = from_equinox(Two)
+    params, state = model.init(KEY, X)
+    result = jd.fit(
+        model, (X, Y), **WHAT, params=params, state=state, epochs=1, key=KEY,
+        optimizer=jd.optimizers.sgd(0.1), trainable=["norms/1/*", "out/*"],
+    )  # fmt: skip
+    close(result.state["norms"]["0"], state["norms"]["0"], rtol=0, atol=0)
+    assert int(result.state["norms"]["1"]["batch_counter"]) == 3
+    assert not np.array_equal(result.params["out"]["weight"], params["out"]["weight"])
+    np.testing.assert_array_equal(result.params["lower"]["weight"], params["lower"]["weight"])
+
+
+def test_the_samples_of_mc_dropout_are_those_of_the_module():
+    model, x = from_equinox(Dense), X[:4]
+    params, state = model.init(KEY, x)
+    found = jd.uncertainty.mc_dropout(model, params, state, x, KEY, samples=3, return_samples=True)
+    expected = [model.apply(params, state, x, key=key)[0] for key in jax.random.split(KEY, 3)]
+    close(found.samples, jax.nn.softmax(jnp.stack(expected)))
+    assert np.ptp(np.asarray(found.samples), axis=0).max() > 1e-3

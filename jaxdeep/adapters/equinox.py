@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep.adapters.linen import call_flags
-from jaxdeep.nn.model import Model
+from jaxdeep.nn.model import Model, learns
 from jaxdeep.tree import leaf_paths, path_name
 
 PyTree = Any
@@ -86,6 +86,14 @@ def from_equinox(module: Any, state: Any = None, *, axis_name: Hashable | None =
             return form_of_given
         return _form(eqx.filter_eval_shape(make, jax.random.key(0)), axis_name)
 
+    return _model(make, form, type(module).__name__ if given is not None else "equinox", None)
+
+
+def _model(
+    make: Callable[[Any], Any], form: Callable[[], "_Form"], kind: str, trainable: PyTree
+) -> Model:
+    """The model, with layers whose parameters are not `trainable` keeping their statistics."""
+
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         _checks.check_key(key)
         leaves = jax.tree.leaves(make(key))
@@ -104,19 +112,29 @@ def from_equinox(module: Any, state: Any = None, *, axis_name: Hashable | None =
         leaves = list(own.leaves)
         for index, values in ((own.params, params), (own.rest, state)):
             _fill(leaves, index, values)
+
+        def run(usable: Any) -> tuple[PyTree, PyTree]:
+            """With the key that the module is given."""
+            module, before = jax.tree.unflatten(own.structure, leaves)
+            _switch(module, train, key, trainable)
+            return _mapped(own, module, before, x, _flags(train, key), usable)
+
         outputs = None
         if key is None and "key" in own.takes:
             with contextlib.suppress(Exception):
-                outputs = _run(own, leaves, x, train, None, None)
+                outputs = run(None)
             # a module may refuse None that divides its key among dropouts, which are off
-            outputs = outputs or _run(own, leaves, x, train, None, _null())
-        y, after = outputs or _run(own, leaves, x, train, key, key)
+            outputs = outputs or run(_null())
+        y, after = outputs or run(key)
         if not train or own.first_state == len(own.leaves):
             return y, state
         new = leaves[: own.first_state] + jax.tree.leaves(after)
         return y, jax.tree.map(lambda i: _strong(new[i]), own.rest)
 
-    return Model(init, apply, type(module).__name__ if given is not None else "equinox")
+    def freeze(trainable: PyTree) -> Model:
+        return _model(make, form, kind, trainable)
+
+    return Model(init, apply, kind, freeze=freeze)
 
 
 class _Form(NamedTuple):
@@ -205,7 +223,8 @@ def _form(whole: tuple[Any, Any], axis_name: Hashable | None) -> _Form:
         raise ValueError("the state is of another module: the module has no place for some of it")
     rest += [(path, i) for i, path in found.items()]
     takes, passes_state = _call_of(module, bool(found))
-    names = {_hashable(n.axis_name) for n in _modules(module) if isinstance(n, eqx.nn.BatchNorm)}
+    norms = [node for _, node in _modules(module) if isinstance(node, eqx.nn.BatchNorm)]
+    names = {_hashable(norm.axis_name) for norm in norms}
     if axis_name is None and (len(names) > 1 or any(isinstance(name, tuple) for name in names)):
         raise ValueError(
             f"the batch norms take statistics over axes of several names, {sorted(map(str, names))}: "
@@ -229,14 +248,21 @@ def _state_indices(module: Any) -> list[tuple[Any, Any]]:
     return [(path, node) for path, node in found if is_index(node)]
 
 
-def _modules(module: Any) -> Iterator[Any]:
-    """The module and all modules inside."""
+def _modules(module: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The module and all modules inside, with the names that lead to them."""
     eqx = _equinox()
-    yield module
-    inside = jax.tree.leaves(module, is_leaf=lambda n: n is not module and isinstance(n, eqx.Module))
-    for node in inside:
+    yield path, module
+    inside = jax.tree_util.tree_leaves_with_path(
+        module, is_leaf=lambda node: node is not module and isinstance(node, eqx.Module)
+    )
+    for below, node in inside:
         if isinstance(node, eqx.Module):
-            yield from _modules(node)
+            yield from _modules(node, (*path, *_names(below)))
+
+
+def _names(path: tuple[Any, ...]) -> list[str]:
+    """A key path as names."""
+    return [path_name((entry,)) for entry in path]
 
 
 def _call_of(module: Any, has_state: bool) -> tuple[tuple[str, ...], bool]:
@@ -276,7 +302,7 @@ def _nested(pairs: list[tuple[Any, int]]) -> dict[str, Any]:
     """Nested dicts of what is at these key paths."""
     tree: dict[str, Any] = {}
     for path, value in pairs:
-        *outer, last = [path_name((entry,)) for entry in path]
+        *outer, last = _names(path)
         node = tree
         for name in outer:
             node = node.setdefault(name, {})
@@ -300,17 +326,15 @@ def _strong(leaf: Any) -> Any:
     return jax.lax.convert_element_type(leaf, leaf.dtype) if weak else leaf
 
 
-def _run(
-    form: _Form, leaves: list[Any], x: Any, train: bool, key: Any, usable: Any
+def _mapped(
+    form: _Form, module: Any, state: Any, x: Any, flags: dict[str, bool], key: Any
 ) -> tuple[PyTree, PyTree]:
-    """The outputs of a batch and the state after it; `usable` is the key that the module is given."""
-    module, state = jax.tree.unflatten(form.structure, leaves)
-    _switch(module, train, key)
-    flags = {name: value for name, value in _flags(train, key).items() if name in form.takes}
+    """The outputs of the module for a batch, and its state after it."""
+    flags = {name: value for name, value in flags.items() if name in form.takes}
     rows = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(x)}
     if len(rows) != 1 or not (n := next(iter(rows))):
         raise ValueError(f"x must have the same rows everywhere, got lengths {sorted(rows)}")
-    keys = None if usable is None else jax.random.split(usable, n[0])
+    keys = None if key is None else jax.random.split(key, n[0])
 
     def one(x: Any, key: Any) -> tuple[Any, Any]:
         kwargs: dict[str, Any] = flags | ({"key": key} if "key" in form.takes else {})
@@ -325,15 +349,16 @@ def _run(
     return outputs
 
 
-def _switch(module: Any, train: bool, key: Any) -> None:
+def _switch(module: Any, train: bool, key: Any, trainable: PyTree) -> None:
     """Set the ``inference`` flags of a module that is ours alone, whatever it passes to its layers."""
     eqx = _equinox()
-    for node in _modules(module):
+    for path, node in _modules(module):
         fields = vars(node)
         if "inference" not in fields:
             continue
         counts = any(isinstance(value, eqx.nn.StateIndex) for value in fields.values())
-        object.__setattr__(node, "inference", not train if counts else key is None)
+        moves = train and (trainable is None or learns(trainable, path))
+        object.__setattr__(node, "inference", not moves if counts else key is None)
         kind: Any = type(node)
         if issubclass(kind, (eqx.nn.BatchNorm, eqx.nn.SpectralNorm, eqx.nn.Dropout)):
             object.__setattr__(node, "__class__", _obedient(kind))
