@@ -1,0 +1,208 @@
+"""Runs for TensorBoard."""
+
+import importlib
+import os
+import pathlib
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep.tree import Where, check_where, leaf_paths, mask
+
+if TYPE_CHECKING:
+    from jaxdeep.train.fit import Epochs
+
+_RUNS = ("train", "validation")
+Scalars = dict[str, np.float32]  # of an epoch, by tag
+
+
+def to_tensorboard(
+    logdir: str | os.PathLike[str], *, histograms: bool | Where = False
+) -> Callable[["Epochs"], None]:
+    """A callback for `jaxdeep.fit` that writes what TensorBoard shows: ``tensorboard --logdir runs``.
+
+    Two runs as Keras makes them, ``logdir/train`` and ``logdir/validation``, so that the curves of a
+    metric and of its ``val_…`` are in one chart: "loss" is `loss` of the one and `val_loss` of the
+    other. The step is the epoch, 1, 2, …. Names with ``/`` are groups; an entry with several values has
+    charts ``name/0``, ``name/1``, …; NaN, as between two evaluations, is left out.
+
+    A run that is resumed from a checkpoint goes on where the files end: what is there already, to the
+    bit, is not written again. What another run has left in the folder from the first different epoch on
+    is hidden by TensorBoard once this one writes; give every run a folder of its own to see both.
+
+    Args:
+      logdir: the run's folder, made if missing.
+      histograms: also the distribution of every parameter at the end of each segment, by its path: True,
+        or which of them (`jaxdeep.tree.mask`).
+
+    Raises:
+      ImportError: tensorboardX is not installed (``pip install 'jaxdeep[tensorboard]'``).
+      TypeError: a `logdir` that is not a path. OSError: it cannot be made.
+
+    Source: Keras' `TensorBoard` callback; TensorFlow's event files, written by tensorboardX.
+
+    >>> import jaxdeep as jd, tempfile
+    >>> x = jnp.linspace(-1, 1, 64)[:, None]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = jd.fit(jd.nn.dense(1), (x, 3 * x), loss=jd.losses.mse, validation=(x, 3 * x),
+    ...                     optimizer=jd.optimizers.sgd(0.1), epochs=3, key=jax.random.key(0),
+    ...                     callbacks=[to_tensorboard(folder)], progress=False)
+    ...     sorted(path.name for path in pathlib.Path(folder).iterdir())
+    ['train', 'validation']
+    """
+    _protocol()
+    if not isinstance(logdir, (str, os.PathLike)):
+        raise TypeError(f"logdir must be a path, got {logdir!r}")
+    folder = pathlib.Path(logdir).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    if not isinstance(histograms, bool):
+        check_where(histograms)
+    files: dict[str, pathlib.Path] = {}
+    written = 0
+
+    def begin(now: "Epochs") -> int:
+        """New files; returns how many epochs there are already, and what follows them is forgotten."""
+        files.clear()
+        known = {run: _on_file(folder / run) for run in _RUNS}
+        same = 0
+        while same < now.epoch and _values(now.history, same) == _held(known, same):
+            same += 1
+        for run in _RUNS:
+            if run == "train" or known[run] or any(name.startswith("val_") for name in now.history):
+                purged = same + 1 if max(known[run], default=0) > same else None
+                files[run] = _new_file(folder / run, purged)
+        return same
+
+    def write(now: "Epochs") -> None:
+        nonlocal written
+        chosen = _chosen(now.train_state.params, histograms)
+        if jax.process_index():
+            return
+        if not files or now.epoch <= written:  # another run
+            written = begin(now)
+        found = [(epoch + 1, _values(now.history, epoch)) for epoch in range(written, now.epoch)]
+        for run, file in files.items():
+            events = [_scalars(step, values[run]) for step, values in found if values[run]]
+            events += [_histogram(now.epoch, *named) for named in chosen if run == "train"]
+            _append(file, events)
+        written = now.epoch
+
+    return write
+
+
+def _part(name: str) -> Any:
+    """A module of tensorboardX, which has no types."""
+    try:
+        return importlib.import_module(f"tensorboardX.{name}")
+    except ImportError as error:
+        raise ImportError(
+            "to_tensorboard needs tensorboardX: pip install 'jaxdeep[tensorboard]'"
+        ) from error
+
+
+def _protocol() -> Any:
+    return _part("proto.event_pb2")
+
+
+def _values(history: Mapping[str, np.ndarray], epoch: int) -> dict[str, Scalars]:
+    """What is written of an epoch, counted from 0, by run."""
+    found: dict[str, Scalars] = {run: {} for run in _RUNS}
+    for name, values in history.items():
+        run = "validation" if name.startswith("val_") else "train"
+        tag, value = name.removeprefix("val_"), np.asarray(values[epoch], np.float32)
+        for index in np.ndindex(value.shape):
+            if not np.isnan(value[index]):
+                found[run]["/".join([tag, *map(str, index)])] = np.float32(value[index])
+    return found
+
+
+def _held(known: Mapping[str, Mapping[int, Scalars]], epoch: int) -> dict[str, Scalars]:
+    """What the files hold of an epoch, in the same form."""
+    return {run: steps.get(epoch + 1, {}) for run, steps in known.items()}
+
+
+def _chosen(params: Any, histograms: bool | Where) -> list[tuple[str, np.ndarray]]:
+    """The finite values of parameters by path."""
+    from jaxdeep.train.parallel import fetched
+
+    if histograms is False:
+        return []
+    leaves = jax.tree.leaves(params)
+    wanted = [True] * len(leaves) if histograms is True else jax.tree.leaves(mask(params, histograms))
+    found = []
+    for path, leaf, is_wanted in zip(leaf_paths(params), leaves, wanted):
+        if is_wanted and jnp.issubdtype(leaf.dtype, jnp.floating):
+            values = fetched(leaf).astype(np.float32).ravel()
+            values = values[np.isfinite(values)]
+            if values.size:
+                found.append((path, values))
+    return found
+
+
+def _scalars(step: int, values: Scalars) -> Any:
+    event = _protocol().Event(step=step, wall_time=time.time())
+    for tag, value in values.items():
+        event.summary.value.add(tag=tag, simple_value=float(value))
+    return event
+
+
+def _histogram(step: int, tag: str, values: np.ndarray) -> Any:
+    event = _protocol().Event(step=step, wall_time=time.time())
+    event.summary.value.add(tag=tag, histo=_part("summary").make_histogram(values.astype(float), 64))
+    return event
+
+
+def _new_file(folder: pathlib.Path, purged: int | None) -> pathlib.Path:
+    """A file after all others in the folder, which says from which step on they do not count."""
+    folder.mkdir(exist_ok=True)
+    now = time.time_ns()
+    name = f"events.out.tfevents.{now // 10**9:010}.{now % 10**9:09}.{socket.gethostname()}"
+    protocol = _protocol()
+    events = [protocol.Event(wall_time=now / 1e9, file_version="brain.Event:2")]
+    if purged is not None:
+        start = protocol.SessionLog(status=protocol.SessionLog.START)
+        events.append(protocol.Event(wall_time=now / 1e9, step=purged, session_log=start))
+    _append(folder / name, events)
+    return folder / name
+
+
+def _append(file: pathlib.Path, events: list[Any]) -> None:
+    """Write events as TensorFlow's records: the file is open no longer than that."""
+    checksum = _part("record_writer").masked_crc32c
+    with file.open("ab") as records:
+        for body in (event.SerializeToString() for event in events):
+            size = struct.pack("<Q", len(body))
+            for part in (size, body):
+                records.write(part + struct.pack("<I", checksum(part)))
+
+
+def _on_file(folder: pathlib.Path) -> dict[int, Scalars]:
+    """Scalars in a folder's event files by step, as TensorBoard would show them."""
+    protocol = _protocol()
+    steps: dict[int, Scalars] = {}
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        for record in _records(path.read_bytes()):
+            event: Any = protocol.Event.FromString(record)
+            if event.session_log.status == protocol.SessionLog.START:
+                steps = {step: values for step, values in steps.items() if step < event.step}
+            for value in event.summary.value:
+                if value.HasField("simple_value"):
+                    steps.setdefault(event.step, {})[value.tag] = np.float32(value.simple_value)
+    return steps
+
+
+def _records(data: bytes) -> Iterator[bytes]:
+    """The records of a file: length, checksum, bytes, checksum; an unfinished last one is left out."""
+    at = 0
+    while at + 12 <= len(data):
+        (size,) = struct.unpack_from("<Q", data, at)
+        if at + 16 + size > len(data):
+            return
+        yield data[at + 12 : at + 12 + size]
+        at += 16 + size

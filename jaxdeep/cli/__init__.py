@@ -1,0 +1,28 @@
+"""The command line, a file for each command."""
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from jaxdeep.cli import compare, find_lr, summary
+from jaxdeep.cli.arguments import PROG, Parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status, 2 for wrong arguments."""
+    parser = Parser(prog=PROG, description="Deep-network training in JAX, from the command line.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in (compare, find_lr, summary):
+        command.add(commands)
+    args = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an ASCII terminal still gets its table
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        print(f"{PROG}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

@@ -1,0 +1,148 @@
+"""``python -m jaxdeep find-lr``: the learning-rate range test."""
+
+import argparse
+from typing import Any
+
+from jaxdeep.cli import arguments
+from jaxdeep.cli.networks import classes_of, network
+
+_FILES = ("learning_rate.png", "learning_rate.json")
+_FEWEST_STEPS = 20
+
+
+def add(commands: Any) -> None:
+    """Make the command known."""
+    parser = arguments.command(
+        commands,
+        "find-lr",
+        _find,
+        help="find a learning rate by the range test",
+        description=(
+            "Train three hidden layers of 100 ReLU units (He initialisation) while the learning rate\n"
+            "grows from --low to --high, a factor at every step, and suggest the rate at which the\n"
+            "smoothed loss has come 90 % of the way down. The seeds run side by side in one compiled\n"
+            "program; the suggestion is their median. Writes learning_rate.png (the run of the median)\n"
+            "and learning_rate.json (every step of every run)."
+        ),
+        examples=(
+            "python -m jaxdeep find-lr",
+            "python -m jaxdeep find-lr --optimizer sgd --seeds 5",
+            "JAXDEEP_DATA=~/data python -m jaxdeep find-lr --data fashion-mnist --batch-size 128",
+            "python -m jaxdeep find-lr --data mine.npz --low 1e-5 --high 1 --out runs/mine",
+        ),
+    )
+    known = arguments.optimizers()
+    arguments.add_data(parser)
+    parser.add_argument(
+        "--optimizer",
+        default="adam",
+        type=_optimizer,
+        metavar="NAME",
+        help=f"one of {', '.join(known)} (default: adam)",
+    )
+    for name, rate in (("low", 1e-6), ("high", 10.0)):
+        parser.add_argument(
+            f"--{name}",
+            default=rate,
+            type=arguments.positive,
+            metavar="RATE",
+            help=f"{'first' if name == 'low' else 'last'} learning rate (default: {rate:g})",
+        )
+    parser.add_argument(
+        "--steps",
+        default=400,
+        type=arguments.count,
+        metavar="N",
+        help=f"steps from the one to the other, at least {_FEWEST_STEPS} (default: 400)",
+    )
+    arguments.add_batch_size(parser)
+    arguments.add_seeds(parser, "networks")
+    arguments.add_out(parser, "find-lr")
+
+
+def _optimizer(text: str) -> str:
+    known = arguments.optimizers()
+    if text not in known:
+        raise argparse.ArgumentTypeError(f"unknown optimizer {text!r}, choose from {', '.join(known)}")
+    return text
+
+
+def _find(args: argparse.Namespace, parser: arguments.Parser) -> int:
+    import numpy as np
+
+    if args.low >= args.high:
+        parser.error(f"argument --low: must be below --high {args.high:g}, got {args.low:g}")
+    if args.steps < _FEWEST_STEPS:
+        parser.error(f"argument --steps: must be at least {_FEWEST_STEPS}, got {args.steps}")
+    data = arguments.load_data(args, parser)
+    arguments.make_out(args, parser, _FILES)
+    found = _tests(data, args)
+    suggestions = np.asarray(found.suggestion, float)
+    order = np.argsort(suggestions)  # NaN last
+    usable = int(np.isfinite(suggestions).sum())
+    middle = int(order[(max(usable, 1) - 1) // 2])  # a run of its own, for an even number too
+    one = found._replace(**{name: values[middle] for name, values in found._asdict().items()})
+    suggestion = float(suggestions[middle])
+
+    picture, everything = (args.out / name for name in _FILES)
+    about = arguments.about(
+        args, "data", "optimizer", "low", "high", "steps", "batch_size", "seeds", "seed"
+    )
+    curves = {name: getattr(found, name).tolist() for name in ("losses", "smoothed")}
+    arguments.write_json(
+        everything,
+        {
+            **about,
+            "suggestion": suggestion,
+            "suggestions": suggestions.tolist(),
+            "steps_done": found.steps.tolist(),
+            "learning_rates": found.learning_rates[0].tolist(),
+            **curves,
+        },
+    )
+    drawn = arguments.write_picture(
+        picture,
+        lambda plotting: plotting.learning_rate(one, title=f"{args.data}, {args.optimizer}"),
+    )
+    if usable:
+        each = ", ".join(f"{suggestions[i]:.2g}" for i in order[:usable])
+        print(f"suggested learning rate: {suggestion:.2g}")
+        print(
+            f"{args.data}, {args.optimizer}, batch {args.batch_size}, "
+            f"{arguments.several(args.seeds, 'seed')}: {each}"
+        )
+        print(
+            f"try it: python -m jaxdeep compare --data {args.data} --batch-size {args.batch_size} "
+            f"--optimizers {args.optimizer}:{suggestion:.2g}"
+        )
+    else:
+        print(f"no rate from {args.low:g} to {args.high:g} lowered the loss")
+    print(f"\nwrote {', '.join(str(path) for path in [*drawn, everything])}")
+    return 0 if usable else 1
+
+
+def _tests(data: Any, args: argparse.Namespace) -> Any:
+    """The range test of every seed, as NumPy arrays with a row for each."""
+    import jax
+
+    from jaxdeep import diagnostics, losses
+    from jaxdeep.train.progress import compiling
+
+    model, optimizer = network(classes_of(data)), arguments.optimizers()[args.optimizer]
+
+    def test(key: Any) -> Any:
+        return diagnostics.find_learning_rate(
+            model,
+            data.train,
+            loss=losses.softmax_cross_entropy,
+            optimizer=optimizer,
+            key=key,
+            low=args.low,
+            high=args.high,
+            steps=args.steps,
+            batch_size=args.batch_size,
+        )
+
+    keys = jax.random.split(jax.random.key(args.seed), args.seeds)
+    with compiling(show=True):
+        return jax.device_get(jax.vmap(test)(keys))

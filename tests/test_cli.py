@@ -1,0 +1,178 @@
+"""The commands summary, find-lr and uncertainty, as a user meets them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdeep as jd
+from jaxdeep.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A data set of three classes that overlap a little, with test rows."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for name, rows in (("", 300), ("_validation", 100), ("_test", 100)):
+        y = rng.integers(0, 3, rows)
+        arrays |= {f"x{name}": rng.normal(size=(rows, 4)) + 2 * np.eye(4)[y], f"y{name}": y}
+    np.savez(folder / "small.npz", **arrays)
+    return str(folder / "small.npz")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A saved model of images."""
+    path = tmp_path_factory.mktemp("models") / "mine"
+    model = jd.nn.serial(
+        conv=jd.nn.conv(4, (3, 3)), bn=jd.nn.batch_norm(), flatten=jd.nn.flatten(), out=jd.nn.dense(2)
+    )
+    jd.save(path, model, *model.init(jax.random.key(0), jnp.ones((1, 6, 6, 1))))
+    return str(path)
+
+
+def refused(args, capsys):
+    """The one line that wrong arguments get."""
+    with pytest.raises(SystemExit) as info:
+        main(args)
+    assert info.value.code == 2
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert err.startswith(f"jaxdeep {args[0]}: ")
+    return err
+
+
+def test_summary_of_the_network_that_is_trained(small, capsys):
+    assert main(["summary", "--data", small]) == 0
+    text = capsys.readouterr().out
+    assert "hidden3" in text
+    assert f"{4 * 100 + 100 + 2 * (100 * 100 + 100) + 100 * 3 + 3:,}" in text
+    assert main(["summary"]) == 0
+    assert "(1, 64)" in capsys.readouterr().out
+
+
+def test_summary_of_a_saved_model(saved, capsys):
+    assert main(["summary", "--model", saved, "--input", "6,6,1", "--dtype", "bfloat16"]) == 0
+    text = capsys.readouterr().out
+    assert "batch_norm" in text
+    assert "(1, 6, 6, 4)" in text
+
+
+def test_summary_on_a_terminal_that_knows_ascii_only(small):
+    command = [sys.executable, "-m", "jaxdeep", "summary", "--data", small]
+    found = subprocess.run(
+        command, capture_output=True, check=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}
+    )
+    lines = found.stdout.decode("ascii").splitlines()
+    assert lines[0].startswith("+--")
+    assert not any("?" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--input", "3,0"], "--input: must be whole numbers of at least 1 with commas between them"),
+        (["--input", "3"], "--input: goes with --model"),
+        (["--dtype", "float32"], "--dtype: goes with --input"),
+        (["--model", "SAVED"], "--model: say what its inputs are with --input SHAPE"),
+        (["--model", "SAVED", "--input", "6,6,1", "--data", "digits"], "leave out one of them"),
+        (
+            ["--model", "SAVED", "--input", "5,5,1"],
+            "(1, 5, 5, 1): out/kernel would be (100, 2), but was saved as (144, 2)",
+        ),
+        (
+            ["--model", "SAVED", "--data", "digits"],
+            "--data: the model refuses an input of shape (1, 8, 8",
+        ),
+        (["--model", "/absent", "--input", "3"], "--model: there is no saved model at '/absent'"),
+        (["--model", "/dev/null", "--input", "3"], "--model: "),
+        (["--data", "mnist"], "must be digits, fashion-mnist or a file ending in .npz, got 'mnist'"),
+    ],
+)
+def test_summary_refuses(args, message, saved, capsys):
+    args = [saved if arg == "SAVED" else arg for arg in args]
+    assert message in refused(["summary", *args], capsys)
+
+
+def test_find_lr_writes_what_it_found(small, tmp_path, capsys):
+    out = tmp_path / "deep" / "out"
+    args = ["find-lr", "--data", small, "--optimizer", "sgd", "--batch-size", "16", "--seeds", "3"]
+    assert main([*args, "--low", "1e-4", "--steps", "150", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[0].startswith("suggested learning rate: ")
+    assert f"wrote {out}/learning_rate.png, {out}/learning_rate.json" in text.splitlines()[-1]
+    assert (out / "learning_rate.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads((out / "learning_rate.json").read_text())
+    assert found["optimizer"] == "sgd"
+    np.testing.assert_allclose(found["learning_rates"], np.geomspace(1e-4, 10, 150), rtol=1e-5)
+    assert np.shape(found["losses"]) == (3, 150)
+    assert found["suggestion"] == sorted(found["suggestions"])[1]
+    assert f"{found['suggestion']:.2g}" in text
+    # the same as by the function, for the same keys
+    model = jd.nn.serial(
+        flatten=jd.nn.flatten(),
+        **{
+            f"hidden{i}": jd.nn.dense(
+                100, activation=jax.nn.relu, kernel_init=jd.nn.initializers.he_normal()
+            )
+            for i in (1, 2, 3)
+        },
+        logits=jd.nn.dense(3),
+    )
+    by_hand = jd.diagnostics.find_learning_rate(
+        model,
+        jd.datasets.load(small).train,
+        loss=jd.losses.softmax_cross_entropy,
+        optimizer=jd.optimizers.sgd,
+        key=jax.random.split(jax.random.key(0), 3)[0],
+        low=1e-4,
+        steps=150,
+        batch_size=16,
+    )
+    early = slice(0, 60)  # before the rates that amplify rounding
+    np.testing.assert_allclose(
+        np.array(found["losses"][0][early], float), by_hand.losses[early], rtol=1e-3
+    )
+
+
+def test_find_lr_says_so_when_no_rate_helps(small, tmp_path, capsys):
+    args = ["find-lr", "--data", small, "--low", "1e5", "--high", "1e6", "--optimizer", "sgd"]
+    assert main([*args, "--steps", "20", "--seeds", "2", "--out", str(tmp_path)]) == 1
+    assert "no rate from 100000 to 1e+06 lowered the loss" in capsys.readouterr().out
+    found = json.loads((tmp_path / "learning_rate.json").read_text())
+    assert found["suggestion"] is None
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--optimizer", "adm"], "unknown optimizer 'adm', choose from sgd, momentum, nag, adam"),
+        (["--low", "1", "--high", "0.1"], "--low: must be below --high 0.1, got 1"),
+        (["--low", "0"], "--low: must be a positive number, got '0'"),
+        (["--steps", "19"], "--steps: must be at least 20, got 19"),
+        (["--batch-size", "1258"], "--batch-size: must be at most the 1257 training rows, got 1258"),
+        (["--out", "/dev/null/x"], "cannot make the folder /dev/null/x"),
+        (["--data", "absent.npz"], "no such file: absent.npz"),
+    ],
+)
+def test_find_lr_refuses(args, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(["find-lr", *args], capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["summary", "find-lr"])
+def test_help_has_examples(command, capsys):
+    with pytest.raises(SystemExit) as info:
+        main([command, "--help"])
+    assert info.value.code == 0
+    text = capsys.readouterr().out
+    assert f"examples:\n  python -m jaxdeep {command}\n" in text
+    assert "JAXDEEP_DATA" in text
