@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from jaxdeep import metrics as metrics
     from jaxdeep import nn as nn
     from jaxdeep import optimizers as optimizers
+    from jaxdeep import preprocessing as preprocessing
     from jaxdeep import regularizers as regularizers
     from jaxdeep import schedules as schedules
     from jaxdeep import train as train
@@ -27,6 +28,7 @@ _NAMESPACES = (
     "metrics",
     "nn",
     "optimizers",
+    "preprocessing",
     "regularizers",
     "schedules",
     "train",
