@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jaxdeep import metrics as metrics
     from jaxdeep import nn as nn
     from jaxdeep import optimizers as optimizers
+    from jaxdeep import preprocessing as preprocessing
     from jaxdeep import regularizers as regularizers
     from jaxdeep import saving as saving
     from jaxdeep import schedules as schedules
@@ -34,6 +35,7 @@ _NAMESPACES = (
     "metrics",
     "nn",
     "optimizers",
+    "preprocessing",
     "regularizers",
     "saving",
     "schedules",

@@ -1,0 +1,212 @@
+"""Power transforms of single values: Box-Cox, Yeo-Johnson and their inverses, right at every λ.
+
+Both are one function of a logarithm, ``power(l, λ) = (e^(λ l) − 1) / λ``, which is l at λ = 0: Box-Cox
+is ``power(log x, λ)``, and Yeo-Johnson ``±power(log(1 + |x|), λ or 2 − λ)`` by the sign of x.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdeep import _checks
+from jaxdeep.preprocessing.scaling import check_axis, kept_shape, reduced_axes, widened
+
+# (e^t − 1) / t = Σ t^k / (k + 1)! below |t| = 1/2, and log(1 + s) / s = Σ (−s)^k / (k + 1) below
+# |s| = 1/10: to float64's precision, so that derivatives of any order are right too, at 0 and near it.
+_EXPM1 = [1 / math.factorial(k + 1) for k in range(16)]
+_LOG1P = [(-1) ** k / (k + 1) for k in range(18)]
+
+
+def box_cox(
+    x: Any,
+    lmbda: Any,
+    geometric_mean: Any = False,
+    *,
+    axis: int | tuple[int, ...] | None = 0,
+) -> jax.Array:
+    """Box-Cox: ``y = (x^λ − 1) / λ``, and ``log x`` for λ = 0.
+
+    Computed as ``expm1(λ log x) / λ``, with a series near λ = 0: value and derivatives by x and λ are
+    right there too. With `geometric_mean` g, ``y = (x^λ − 1) / (λ g^(λ−1))``: results of all λ are then
+    on the scale of x, and the best λ has the smallest variance.
+
+    Args:
+      x: positive; others give NaN.
+      lmbda: λ, a number or an array that broadcasts against `x` (one for each column).
+      geometric_mean: True for that of `x` over `axis` (of the positive ones), or its value, which is what
+        new data needs.
+      axis: the axis, or axes, of the geometric mean; None for all of `x`.
+
+    Returns:
+      An array like `x`, computed in at least float32.
+
+    Raises:
+      ValueError: shapes that do not broadcast to that of `x`; a geometric mean that is not positive.
+      TypeError: an `x` that is not of real numbers.
+
+    Source: Box & Cox, "An Analysis of Transformations" (1964); `scipy.stats.boxcox`.
+
+    >>> box_cox(jnp.array([1.0, 4.0, 9.0]), 0.5).tolist()
+    [0.0, 2.0, 4.0]
+    >>> round(float(box_cox(5.0, 1e-7)), 4), round(math.log(5), 4)
+    (1.6094, 1.6094)
+    """
+    wide, dtype = widened(x)
+    lmbda = _lmbda(lmbda, wide)
+    good = wide > 0
+    log = jnp.log(jnp.where(good, wide, 1))
+    y = power(log, lmbda)
+    if geometric_mean is not False:
+        check_axis(axis)
+        y = y * jnp.exp((1 - lmbda) * _log_mean(log, good, geometric_mean, axis))
+    return jnp.where(good, y, jnp.nan).astype(dtype)
+
+
+def inverse_box_cox(y: Any, lmbda: Any) -> jax.Array:
+    """The x of which `box_cox` makes `y`: ``x = (1 + λ y)^(1/λ)``, and ``e^y`` for λ = 0.
+
+    Args:
+      y: with λ y ≥ −1; others give NaN.
+      lmbda: as for `box_cox`.
+
+    Raises:
+      ValueError, TypeError: as `box_cox`.
+
+    Source: `scipy.special.inv_boxcox`.
+
+    >>> inverse_box_cox(jnp.array([0.0, 2.0, 4.0]), 0.5).round(4).tolist()
+    [1.0, 4.0, 9.0]
+    """
+    wide, dtype = widened(y)
+    return jnp.exp(inverse_power(wide, _lmbda(lmbda, wide))).astype(dtype)
+
+
+def yeo_johnson(x: Any, lmbda: Any) -> jax.Array:
+    """Yeo-Johnson: Box-Cox of 1 + x, and mirrored, with 2 − λ, below 0.
+
+    ``((1 + x)^λ − 1) / λ`` for x ≥ 0, ``log(1 + x)`` if λ = 0; for x < 0
+    ``−((1 − x)^(2−λ) − 1) / (2 − λ)``, ``−log(1 − x)`` if λ = 2. λ = 1 changes nothing. Right at
+    and near λ = 0 and λ = 2, as `box_cox` is.
+
+    Args:
+      x: real numbers.
+      lmbda: λ, a number or an array that broadcasts against `x`.
+
+    Returns:
+      An array like `x`, computed in at least float32.
+
+    Raises:
+      ValueError, TypeError: as `box_cox`.
+
+    Source: Yeo & Johnson, "A New Family of Power Transformations" (2000); `scipy.stats.yeojohnson`.
+
+    >>> yeo_johnson(jnp.array([-3.0, 0.0, 3.0]), 1.0).tolist()
+    [-3.0, 0.0, 3.0]
+    """
+    wide, dtype = widened(x)
+    missing, negative = jnp.isnan(wide), wide < 0
+    wide = jnp.where(missing, 0, wide)  # NaN stay out of the derivative by λ
+    y = power(jnp.log1p(_sign(wide, negative)), _sided(_lmbda(lmbda, wide), negative))
+    return jnp.where(missing, jnp.nan, _sign(y, negative)).astype(dtype)
+
+
+def inverse_yeo_johnson(y: Any, lmbda: Any) -> jax.Array:
+    """The x of which `yeo_johnson` makes `y`.
+
+    Args:
+      y: a value `yeo_johnson` takes: λ y > −1 for y ≥ 0 and (2 − λ) y < 1 below; others give NaN.
+      lmbda: as for `yeo_johnson`.
+
+    Raises:
+      ValueError, TypeError: as `box_cox`.
+
+    Source: Yeo & Johnson (2000).
+
+    >>> x = jnp.array([-3.0, 0.0, 3.0])
+    >>> bool(jnp.allclose(inverse_yeo_johnson(yeo_johnson(x, 0.5), 0.5), x))
+    True
+    """
+    wide, dtype = widened(y)
+    negative = wide < 0
+    log = inverse_power(_sign(wide, negative), _sided(_lmbda(lmbda, wide), negative))
+    return _sign(jnp.expm1(log), negative).astype(dtype)
+
+
+@jax.jit
+def power(log: Any, lmbda: Any) -> Any:
+    """``(e^(λ log) − 1) / λ``."""
+    t = lmbda * log
+    small = jnp.abs(t) < 0.5
+    near = log * _horner(_EXPM1, jnp.where(small, t, 0))
+    return jnp.where(small, near, jnp.expm1(jnp.where(small, 1, t)) / jnp.where(small, 1, lmbda))
+
+
+def powers(log: Any, lmbda: Any, shift: Any) -> tuple[Any, Any, Any]:
+    """`power` and two derivatives by λ, divided by ``e^shift``, which keeps them from overflowing."""
+    t = lmbda * log
+    small = jnp.abs(t) < 0.5
+    t, root = jnp.where(small, t, 0), jnp.exp(-shift)
+    near, coefficients = [], _EXPM1
+    for order in range(3):
+        near.append(root * log ** (order + 1) * _horner(coefficients, t))
+        coefficients = [k * c for k, c in enumerate(coefficients)][1:]
+    log, lmbda = jnp.where(small, 1, log), jnp.where(small, 1, lmbda)
+    grown = jnp.exp(lmbda * log - shift)
+    far = [(grown - root) / lmbda]
+    far.append((log * grown - far[0]) / lmbda)
+    far.append((log * log * grown - 2 * far[1]) / lmbda)
+    y, first, second = (jnp.where(small, a, b) for a, b in zip(near, far))
+    return y, first, second
+
+
+@jax.jit
+def inverse_power(y: Any, lmbda: Any) -> Any:
+    """``log(1 + λ y) / λ``."""
+    s = lmbda * y
+    small = jnp.abs(s) < 0.1
+    near = y * _horner(_LOG1P, jnp.where(small, s, 0))
+    return jnp.where(small, near, jnp.log1p(jnp.where(small, 1, s)) / jnp.where(small, 1, lmbda))
+
+
+def _horner(coefficients: list[float], t: Any) -> Any:
+    """``Σ c_k t^k``, as far as the dtype can tell."""
+    kept = coefficients if t.dtype == jnp.float64 else coefficients[:9]
+    total = jnp.full_like(t, kept[-1])
+    for coefficient in reversed(kept[:-1]):
+        total = total * t + coefficient
+    return total
+
+
+def _sign(values: Any, negative: Any) -> Any:
+    """Negated where `negative`; unlike `jnp.abs`, with derivative 1 at 0."""
+    return jnp.where(negative, -values, values)
+
+
+def _sided(lmbda: Any, negative: Any) -> Any:
+    return jnp.where(negative, 2 - lmbda, lmbda)
+
+
+def _lmbda(lmbda: Any, x: Any) -> Any:
+    lmbda = jnp.asarray(lmbda).astype(x.dtype)
+    _check_broadcast("lmbda", lmbda.shape, x.shape)
+    return lmbda
+
+
+def _log_mean(log: Any, counted: Any, geometric_mean: Any, axis: Any) -> Any:
+    if geometric_mean is True:
+        axes = reduced_axes(axis, log.ndim)
+        mean = jnp.mean(log, axis=axes, where=counted)
+        return mean.reshape(kept_shape(log.shape, axes))
+    if jnp.ndim(geometric_mean) == 0:
+        _checks.check_scalar("geometric_mean", geometric_mean, "(0, inf)")
+    mean = jnp.asarray(geometric_mean).astype(log.dtype)
+    _check_broadcast("geometric_mean", mean.shape, log.shape)
+    return jnp.log(mean)
+
+
+def _check_broadcast(name: str, shape: tuple[int, ...], target: tuple[int, ...]) -> None:
+    trailing = target[len(target) - len(shape) :]
+    if len(shape) > len(target) or any(s not in (1, n) for s, n in zip(shape, trailing)):
+        raise ValueError(f"{name} must broadcast to the shape {target} of x, got shape {shape}")

@@ -1,0 +1,297 @@
+"""Target encoding: categories as what the target is on average where they occur."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep import _checks
+from jaxdeep.preprocessing.scaling import moments
+
+_NAN = math.nan  # one object for all of them: as a key it is found by identity
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """The categories of each feature, found when fitting; no array, so static under `jax.jit`."""
+
+    categories: tuple[tuple[Hashable, ...], ...]
+
+
+class TargetState(NamedTuple):
+    """What `target_encoder` learns, in at least float32.
+
+    Attributes:
+      encodings: ``(categories,)`` for `x` of one axis, ``(features, categories)`` for two; and a last
+        axis of classes if there are any.
+      mean: of the target, ``()`` or ``(classes,)``: what an unseen category becomes.
+      vocabulary: the categories, None if they are integers known beforehand.
+    """
+
+    encodings: jax.Array
+    mean: jax.Array
+    vocabulary: Vocabulary | None
+
+
+class TargetEncoder(NamedTuple):
+    """A target encoder: three pure functions.
+
+    Attributes:
+      fit: ``(x, y) -> state``.
+      transform: ``(state, x) -> encoded``, for data other than that of `fit`.
+      fit_transform: ``(key, x, y, *, cv=5) -> (encoded, state)``, for the training data: each of `cv`
+        random parts is encoded by what the others say, so that no example sees its own target.
+    """
+
+    fit: Callable[[Any, Any], TargetState]
+    transform: Callable[[TargetState, Any], jax.Array]
+    fit_transform: Callable[..., tuple[jax.Array, TargetState]]
+
+
+def target_encoder(
+    smooth: float | Literal["auto"] = "auto",
+    *,
+    classes: int | None = None,
+    categories: int | None = None,
+) -> TargetEncoder:
+    """Each category becomes its mean target, shrunk to the mean of all: ``S = λ mean_i + (1 − λ) mean``.
+
+    ``λ = n_i / (m + n_i)``, with n_i the number of examples of the category. ``smooth="auto"`` is
+    ``m = σ_i² / σ_y²`` (biased variances): empirical Bayes. A category never seen, and every one if all
+    targets are equal, becomes the mean; a category seen once keeps its own target under ``"auto"``. None
+    and NaN are categories like others.
+
+    The training data is encoded by ``encoded, state = encoder.fit_transform(key, x, y)``, which is not
+    ``transform(fit(x, y), x)``: the latter lets examples see their own targets. The parts are random, of
+    equal size, and alike in their targets (scikit-learn's stratified folds, for numbers too).
+
+    Args:
+      smooth: ``"auto"``, or m ≥ 0, a number or a scalar array.
+      classes: how many, if the targets are classes, ``[0, classes)``: each feature gives a column for
+        every class. None: targets are numbers, or 0 and 1.
+      categories: None finds the categories, of any kind (strings, numbers, None), outside of `jax.jit`.
+        If they are integers in ``[0, categories)``, say how many: then everything runs inside `jax.jit`
+        and `jax.vmap`. Other integers are unseen.
+
+    The functions take `x` ``(n,)`` or ``(n, features)`` and `y` ``(n,)``; encoded are ``(n,)`` or
+    ``(n, features)``; with classes ``(n, classes)`` or ``(n, features · classes)``, feature by feature.
+
+    Raises:
+      ValueError: arguments out of range; when fitting, shapes that do not fit, targets that are not
+        finite or not classes, categories beyond those declared, a `cv` below 2 or above n.
+      TypeError: arguments of another kind; traced data without `categories`.
+
+    Source: Micci-Barreca (2001); scikit-learn's `TargetEncoder`.
+
+    >>> x = np.array(["a", "a", "b", "b"])
+    >>> y = np.array([1.0, 3.0, 6.0, 6.0])
+    >>> encoder = target_encoder(smooth=2.0)
+    >>> state = encoder.fit(x, y)
+    >>> encoder.transform(state, np.array(["a", "b", "?"])).tolist()
+    [3.0, 5.0, 4.0]
+    >>> encoded, state = encoder.fit_transform(jax.random.key(0), x, y, cv=2)
+    >>> encoded.shape
+    (4,)
+    """
+    if isinstance(smooth, str):
+        if smooth != "auto":
+            raise ValueError(f"smooth must be 'auto' or a number ≥ 0, got {smooth!r}")
+    else:
+        _checks.check_scalar("smooth", smooth, "[0, inf)")
+    if classes is not None:
+        _checks.check_count("classes", classes, low=2)
+    if categories is not None:
+        _checks.check_count("categories", categories)
+    auto = isinstance(smooth, str)
+    shrink = 0.0 if auto else smooth
+
+    def prepared(x: Any, y: Any) -> tuple[Any, Any, int, Vocabulary | None]:
+        if categories is None:
+            x = _on_host(x)
+            vocabulary = _vocabulary(x)
+            codes, size = _codes(vocabulary, x), max(map(len, vocabulary.categories), default=1)
+        else:
+            vocabulary, codes, size = None, _integers(x), categories
+            _check_codes(codes, size)
+        if codes.ndim not in (1, 2):
+            raise ValueError(f"x must be of shape (n,) or (n, features), got {codes.shape}")
+        return codes, _targets(y, codes.shape[0], classes), size, vocabulary
+
+    def fit(x: Any, y: Any) -> TargetState:
+        codes, targets, size, vocabulary = prepared(x, y)
+        weights = jnp.ones(codes.shape[:1], targets.dtype)
+        encodings, mean = _fit(codes, targets, weights, shrink, auto, size)
+        return TargetState(encodings, mean, vocabulary)
+
+    def transform(state: TargetState, x: Any) -> jax.Array:
+        words = state.vocabulary
+        codes = _integers(x) if words is None else _codes(words, _on_host(x))
+        single = state.encodings.ndim == 1 + state.mean.ndim
+        if not single and (codes.ndim < 1 or codes.shape[-1] != state.encodings.shape[0]):
+            raise ValueError(
+                f"the state is of {state.encodings.shape[0]} features, got x of shape {codes.shape}"
+            )
+        return _encode(state.encodings, state.mean, codes)
+
+    def fit_transform(key: Any, x: Any, y: Any, *, cv: int = 5) -> tuple[jax.Array, TargetState]:
+        _checks.check_key(key)
+        _checks.check_count("cv", cv, low=2)
+        codes, targets, size, vocabulary = prepared(x, y)
+        if cv > codes.shape[0]:
+            raise ValueError(f"cv must be at most the number of examples, {codes.shape[0]}; got {cv}")
+        part = folds(key, jnp.asarray(y), cv)
+        encoded, *learnt = _cross_fit(part, codes, targets, shrink, auto, size, cv)
+        return encoded, TargetState(learnt[0], learnt[1], vocabulary)
+
+    return TargetEncoder(fit, transform, fit_transform)
+
+
+@partial(jax.jit, static_argnums=2)
+def folds(key: jax.Array, y: Any, cv: int) -> Any:
+    """A random part in [0, cv) for each example; `cv` neighbours in `y` are in different parts."""
+    n = y.shape[0]
+    of_ties, of_blocks = jax.random.split(key)
+    order = jnp.lexsort((jax.random.uniform(of_ties, (n,)), y))
+    parts = jnp.argsort(jax.random.uniform(of_blocks, (-(-n // cv), cv)), axis=1)
+    return jnp.zeros(n, parts.dtype).at[order].set(parts.reshape(-1)[:n])
+
+
+@partial(jax.jit, static_argnums=(4, 5))
+def _fit(codes: Any, y: Any, weights: Any, smooth: Any, auto: bool, size: int) -> tuple[Any, Any]:
+    """Encodings and mean, of the examples with weight 1."""
+    columns, weights = y.reshape(len(y), -1), weights[:, None]
+    seen = moments(columns, weights, (0,), False)
+    mean, variance = seen.mean, seen.variance
+    off = weights * (columns - mean)  # about the mean: small differences of large targets are kept
+
+    def feature(codes: Any) -> Any:
+        codes = jnp.where(codes < 0, size, codes)  # no category: dropped
+        add = partial(jax.ops.segment_sum, segment_ids=codes, num_segments=size)
+        count = add(weights)
+        own = add(off) / jnp.maximum(count, 1)
+        share = count / (smooth + jnp.where(count > 0, count, 1))
+        if auto:
+            apart = weights * (columns - mean - own[jnp.clip(codes, 0, size - 1)])
+            spread = add(apart * apart) / jnp.maximum(count, 1)
+            below = variance * count + spread
+            share = variance * count / jnp.where(below > 0, below, 1)
+        return mean + share * own
+
+    encodings = feature(codes) if codes.ndim == 1 else jax.vmap(feature, in_axes=1)(codes)
+    return encodings.reshape(encodings.shape[:-1] + y.shape[1:]), mean.reshape(y.shape[1:])
+
+
+@jax.jit
+def _encode(encodings: Any, mean: Any, codes: Any) -> Any:
+    size = encodings.shape[-1 - mean.ndim]
+    inside = jnp.clip(codes, 0, size - 1)
+    single = encodings.ndim == 1 + mean.ndim
+    found = encodings[inside] if single else encodings[jnp.arange(codes.shape[-1]), inside]
+    unseen = ((codes < 0) | (codes >= size)).reshape(codes.shape + (1,) * mean.ndim)
+    found = jnp.where(unseen, mean, found)
+    if single or not mean.ndim:
+        return found
+    return found.reshape(*codes.shape[:-1], -1)
+
+
+@partial(jax.jit, static_argnums=(4, 5, 6))
+def _cross_fit(part: Any, codes: Any, y: Any, smooth: Any, auto: bool, size: int, cv: int) -> Any:
+    def one(fold: Any) -> Any:
+        weights = (part != fold).astype(y.dtype)
+        return _encode(*_fit(codes, y, weights, smooth, auto, size), codes)
+
+    def add(encoded: Any, fold: Any) -> Any:  # fold by fold: needs no room for all of them
+        mine = (part == fold).reshape((-1,) + (1,) * (encoded.ndim - 1))
+        return jnp.where(mine, one(fold), encoded), None
+
+    state = _fit(codes, y, jnp.ones(len(y), y.dtype), smooth, auto, size)
+    encoded, _ = jax.lax.scan(add, _encode(*state, codes), jnp.arange(cv))
+    return encoded, *state
+
+
+def _on_host(x: Any) -> np.ndarray:
+    if isinstance(x, jax.core.Tracer):
+        raise TypeError(
+            "categories cannot be found in traced data; encode x as integers and give categories=…"
+        )
+    array = (
+        np.asarray(x) if hasattr(x, "dtype") or hasattr(x, "__array__") else np.array(x, dtype=object)
+    )
+    if array.ndim not in (1, 2):
+        raise ValueError(f"x must be of shape (n,) or (n, features), got {array.shape}")
+    return array
+
+
+def _columns(x: np.ndarray) -> list[np.ndarray]:
+    return [x] if x.ndim == 1 else list(x.T)
+
+
+def _uniques(column: np.ndarray) -> tuple[list[Hashable], np.ndarray]:
+    """The distinct values, and which of them each is."""
+    if column.dtype != object:
+        found, where = np.unique(column, return_inverse=True)
+        return [_key(value) for value in found.tolist()], where
+    places: dict[Hashable, int] = {}
+    codes = [places.setdefault(_key(value), len(places)) for value in column.tolist()]
+    return list(places), np.array(codes, int)
+
+
+def _key(value: Any) -> Hashable:
+    return _NAN if isinstance(value, (float, np.floating)) and math.isnan(value) else value
+
+
+def _vocabulary(x: np.ndarray) -> Vocabulary:
+    return Vocabulary(tuple(tuple(_uniques(column)[0]) for column in _columns(x)))
+
+
+def _codes(vocabulary: Vocabulary, x: np.ndarray) -> Any:
+    """Integers for categories, −1 for those unseen."""
+    columns = _columns(x)
+    if len(columns) != len(vocabulary.categories):
+        raise ValueError(f"the state is of {len(vocabulary.categories)} features, got {len(columns)}")
+    codes = []
+    for column, categories in zip(columns, vocabulary.categories):
+        places = {category: place for place, category in enumerate(categories)}
+        values, where = _uniques(column)
+        known = np.array([places.get(value, -1) for value in values], np.int32)
+        codes.append(known[where] if len(values) else np.zeros(0, np.int32))
+    return jnp.asarray(codes[0] if x.ndim == 1 else np.stack(codes, axis=1))
+
+
+def _integers(x: Any) -> Any:
+    x = x if hasattr(x, "dtype") else np.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        raise TypeError(f"with categories=…, x must hold integers, got {x.dtype}")
+    return jnp.asarray(x)
+
+
+def _check_codes(codes: Any, size: int) -> None:
+    if isinstance(codes, jax.core.Tracer) or codes.size == 0:
+        return
+    low, high = int(codes.min()), int(codes.max())
+    if low < 0 or high >= size:
+        raise ValueError(f"x must hold integers in [0, {size}), got some from {low} to {high}")
+
+
+def _targets(y: Any, n: int, classes: int | None) -> Any:
+    """Targets in at least float32; for classes one-hot."""
+    y = y if hasattr(y, "dtype") else np.asarray(y)
+    if tuple(y.shape) != (n,):
+        raise ValueError(f"y must have one target for each of {n} examples, got shape {tuple(y.shape)}")
+    if not n:
+        raise ValueError("there are no examples to learn encodings from")
+    if classes is not None:
+        _checks.check_classes(jax.ShapeDtypeStruct((n, classes), jnp.float32), y)
+        return jax.nn.one_hot(jnp.asarray(y), classes, dtype=jnp.result_type(float))
+    y = jnp.asarray(y)
+    floating = jnp.issubdtype(y.dtype, jnp.floating)
+    y = y.astype(jnp.promote_types(y.dtype, jnp.float32) if floating else jnp.result_type(float))
+    if not isinstance(y, jax.core.Tracer) and not bool(jnp.isfinite(y).all()):
+        raise ValueError("y must be finite")
+    return y
