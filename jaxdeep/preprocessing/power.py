@@ -35,8 +35,8 @@ def box_cox(
     Args:
       x: positive; others give NaN.
       lmbda: λ, a number or an array that broadcasts against `x` (one for each column).
-      geometric_mean: True for that of `x` over `axis` (of the positive ones), or its value, which is what
-        new data needs.
+      geometric_mean: True for that of `x` over `axis` (of the positive ones), or its value, which is
+        what new data needs.
       axis: the axis, or axes, of the geometric mean; None for all of `x`.
 
     Returns:
