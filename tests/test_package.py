@@ -49,6 +49,14 @@ def test_every_public_function_and_class_is_documented_with_an_example():
         jd.metrics,
         jd.train,
         jd.tree,
+        jd.uncertainty,
+        jd.transfer,
+        jd.saving,
+        jd.compress,
+        jd.diagnostics,
+        jd.preprocessing,
+        jd.adapters,
+        jd.regularizers,
     )
     for namespace in (*namespaces, jd.datasets):
         for name, thing in vars(namespace).items():

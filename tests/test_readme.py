@@ -1,4 +1,4 @@
-"""The README is true: its Python runs, top to bottom, and its commands exist."""
+"""The README and the guide are true: their Python runs, top to bottom, and their commands exist."""
 
 import pathlib
 import re
@@ -7,25 +7,47 @@ ROOT = pathlib.Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 
 
-def test_the_python_of_the_readme_runs(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) >= 5
+GUIDE = (ROOT / "docs" / "guide.md").read_text()
+
+
+def run(text, name):
     names: dict = {}
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert blocks
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
+        exec(compile(block, name, "exec"), names)
+    return names
+
+
+def test_the_python_of_the_readme_runs_and_prints_what_it_says(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run(TEXT, "README.md")
     assert names["result"].history["val_accuracy"][-1] > 0.95
+    printed = capsys.readouterr().out.split("\n")
+    said = re.search(r"```text\n(.*?)```", TEXT, re.DOTALL)[1].split("\n")
+    # words, not digits: another processor may round otherwise
+    assert [re.sub(r"[\d.]+", "", line) for line in printed] == [
+        re.sub(r"[\d.]+", "", line) for line in said
+    ]
+
+
+def test_the_python_of_the_guide_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    names = run(GUIDE, "guide.md")
+    assert names["prediction"].mean.shape[1] == 10
     assert "(10,)" in capsys.readouterr().out
 
 
 def test_the_make_targets_of_the_readme_exist():
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"(?:`|^)make ([a-z-]+)", TEXT, re.MULTILINE))
-    assert targets >= {"demo", "test", "lint", "types", "test-slow", "bench"}
+    assert targets >= {"demo", "test", "lint", "types", "test-slow", "bench", "notebooks"}
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_the_files_the_readme_links_to_exist():
-    for link in re.findall(r"\]\(([^)#:]+)\)", TEXT):
-        assert (ROOT / link).exists(), link
+def test_the_files_that_are_linked_to_exist():
+    for folder, text in ((ROOT, TEXT), (ROOT / "docs", GUIDE)):
+        for link in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (folder / link).exists(), link
