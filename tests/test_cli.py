@@ -1,5 +1,6 @@
 """The commands summary, find-lr and uncertainty, as a user meets them."""
 
+import csv
 import json
 import os
 import subprocess
@@ -168,7 +169,93 @@ def test_find_lr_refuses(args, message, capsys, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["summary", "find-lr"])
+def test_uncertainty_writes_what_it_measured(small, tmp_path, capsys):
+    out = tmp_path / "out"
+    args = ["uncertainty", "--data", small, "--epochs", "8", "--samples", "40", "--show", "4"]
+    assert main([*args, "--learning-rate", "0.01", "--dropout", "0.3", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    for word in (
+        "one pass",
+        "mean of 40",
+        "calibrated",
+        "Brier",
+        "mutual",
+        "without the most uncertain",
+    ):
+        assert word in text
+    names = ("reliability.png", "reliability_calibrated.png", "rows.csv", "results.json")
+    assert f"wrote {', '.join(str(out / name) for name in names)}" in text.splitlines()[-1]
+    for name in names[:2]:
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+
+    results = json.loads((out / "results.json").read_text())
+    methods = results["methods"]
+    assert list(methods) == [
+        "one pass",
+        "one pass, calibrated",
+        "mean of 40",
+        "mean of 40, calibrated",
+    ]
+    assert all(0.7 < row["accuracy"] <= 1 for row in methods.values())
+    for name in ("one pass", "mean of 40"):  # a temperature changes no prediction
+        assert methods[name]["accuracy"] == methods[f"{name}, calibrated"]["accuracy"]
+        assert results["temperatures"][name] > 0
+    with (out / "rows.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    labels = jd.datasets.load(small).test[1]
+    assert sorted(int(row["row"]) for row in rows) == list(range(100))
+    assert all(labels[int(row["row"])] == int(row["label"]) for row in rows)
+    right = np.array([row["label"] == row["predicted"] for row in rows])
+    assert right.mean() == pytest.approx(methods["mean of 40"]["accuracy"])
+    entropy = [float(row["entropy"]) for row in rows]
+    assert entropy == sorted(entropy, reverse=True)
+    assert all(0 <= float(row["mutual_information"]) <= float(row["entropy"]) for row in rows)
+    assert len(results["most_uncertain"]) == 4
+    assert results["most_uncertain"][0]["row"] == int(rows[0]["row"])
+    np.testing.assert_allclose(
+        [results["rejection"]["accuracy"][i] for i in (0, 50)], [right.mean(), right[50:].mean()]
+    )
+
+
+def test_uncertainty_without_test_rows_halves_the_validation_rows(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 100)
+    arrays = {"x": rng.normal(size=(100, 3)) + y[:, None], "y": y}
+    np.savez(tmp_path / "a.npz", **arrays, x_validation=arrays["x"][:21], y_validation=y[:21])
+    args = ["uncertainty", "--data", str(tmp_path / "a.npz"), "--epochs", "1", "--samples", "2"]
+    assert main([*args, "--out", str(tmp_path / "out")]) == 0
+    assert "mean of 2" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["rows"] == 10
+
+
+def test_a_run_that_diverges_says_so(small, tmp_path, capsys):
+    args = ["uncertainty", "--data", small, "--optimizer", "sgd", "--learning-rate", "1e30"]
+    assert main([*args, "--epochs", "2", "--out", str(tmp_path)]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("jaxdeep uncertainty: the loss was not finite at step")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--dropout", "1"], "--dropout: must be above 0 and below 1, got '1'"),
+        (["--dropout", "0"], "--dropout: must be a positive number, got '0'"),
+        (["--samples", "0"], "--samples: must be a whole number of at least 1, got '0'"),
+        (["--show", "many"], "--show: must be a whole number"),
+        (["--optimizer", "adm"], "unknown optimizer 'adm', choose from sgd, momentum, nag, adam"),
+        (["--learning-rate", "nan"], "must be a positive number, got 'nan'"),
+        (["--batch-size", "1258"], "--batch-size: must be at most the 1257 training rows, got 1258"),
+        (["--out", "/dev/null/x"], "cannot make the folder /dev/null/x"),
+    ],
+)
+def test_uncertainty_refuses(args, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(["uncertainty", *args], capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["summary", "find-lr", "uncertainty"])
 def test_help_has_examples(command, capsys):
     with pytest.raises(SystemExit) as info:
         main([command, "--help"])

@@ -66,6 +66,8 @@ def from_equinox(module: Any, state: Any = None, *, axis_name: Hashable | None =
     eqx = _equinox()
     if state is not None and not isinstance(state, eqx.nn.State):
         raise TypeError(f"state must be an equinox.nn.State, got {state!r}")
+    if isinstance(module, eqx.Module):  # equinox.filter_jit of a function is one too
+        module = inspect.unwrap(module)
     is_module = isinstance(module, eqx.Module)
     if not (is_module or callable(module)):
         raise TypeError(f"module must be an equinox.Module or a function key -> module, got {module!r}")
@@ -261,7 +263,6 @@ def _modules(module: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 
 
 def _names(path: tuple[Any, ...]) -> list[str]:
-    """A key path as names."""
     return [path_name((entry,)) for entry in path]
 
 
@@ -338,10 +339,10 @@ def _mapped(
 
     def one(x: Any, key: Any) -> tuple[Any, Any]:
         kwargs: dict[str, Any] = flags | ({"key": key} if "key" in form.takes else {})
-        if form.passes_state:
-            y, after = module(x, state=state, **kwargs)
-            return y, after
-        return module(x, **kwargs), state
+        if not form.passes_state:
+            return module(x, **kwargs), state
+        found: tuple[Any, Any] = module(x, state=state, **kwargs)
+        return found
 
     outputs: tuple[Any, Any] = jax.vmap(
         one, in_axes=(0, None if keys is None else 0), out_axes=(0, None), axis_name=form.axis_name

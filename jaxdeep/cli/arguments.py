@@ -76,12 +76,31 @@ def add_batch_size(parser: Parser) -> None:
 def add_seeds(parser: Parser, what: str) -> None:
     """``--seeds``, ``--seed``."""
     parser.add_argument("--seeds", default=3, type=count, metavar="S", help=f"{what} (default: 3)")
+    add_seed(parser, "what the seeds are drawn from")
+
+
+def add_seed(parser: Parser, what: str) -> None:
+    """``--seed``."""
+    parser.add_argument("--seed", default=0, type=seed, metavar="K", help=f"{what} (default: 0)")
+
+
+def add_optimizer(parser: Parser) -> None:
+    """``--optimizer``, one of those known by name."""
+    known = optimizers()
+
+    def name(text: str) -> str:
+        if text not in known:
+            raise argparse.ArgumentTypeError(
+                f"unknown optimizer {text!r}, choose from {', '.join(known)}"
+            )
+        return text
+
     parser.add_argument(
-        "--seed",
-        default=0,
-        type=seed,
-        metavar="K",
-        help="what the seeds are drawn from (default: 0)",
+        "--optimizer",
+        default="adam",
+        type=name,
+        metavar="NAME",
+        help=f"one of {', '.join(known)} (default: adam)",
     )
 
 
@@ -168,7 +187,16 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-# --- what is written ------------------------------------------------------------------------------
+# --- what is shown and written --------------------------------------------------------------------
+
+
+def console() -> Any:
+    """Where tables are printed: as wide as the terminal, but not too narrow for them."""
+    import rich.console
+
+    found = rich.console.Console(markup=False, emoji=False)
+    found.width = max(found.width, 80) if found.is_terminal else 100
+    return found
 
 
 def several(number: int, what: str) -> str:

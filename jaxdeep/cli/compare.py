@@ -146,7 +146,6 @@ def _train(name: str, rate: float, data: Any, args: argparse.Namespace, label: s
 
 
 def _print_table(results: dict[str, dict[str, Any]], args: argparse.Namespace) -> None:
-    import rich.console
     import rich.table
 
     table = rich.table.Table(
@@ -178,9 +177,7 @@ def _print_table(results: dict[str, dict[str, Any]], args: argparse.Namespace) -
             f"{row['us_per_step']:.0f}",
             style="bold" if label == winner else None,
         )
-    console = rich.console.Console(markup=False, emoji=False)
-    console.width = max(console.width, 80) if console.is_terminal else 100
-    console.print(table)
+    arguments.console().print(table)
 
 
 def _write(results: dict[str, dict[str, Any]], args: argparse.Namespace) -> list[pathlib.Path]:

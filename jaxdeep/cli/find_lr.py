@@ -31,15 +31,8 @@ def add(commands: Any) -> None:
             "python -m jaxdeep find-lr --data mine.npz --low 1e-5 --high 1 --out runs/mine",
         ),
     )
-    known = arguments.optimizers()
     arguments.add_data(parser)
-    parser.add_argument(
-        "--optimizer",
-        default="adam",
-        type=_optimizer,
-        metavar="NAME",
-        help=f"one of {', '.join(known)} (default: adam)",
-    )
+    arguments.add_optimizer(parser)
     for name, rate in (("low", 1e-6), ("high", 10.0)):
         parser.add_argument(
             f"--{name}",
@@ -58,13 +51,6 @@ def add(commands: Any) -> None:
     arguments.add_batch_size(parser)
     arguments.add_seeds(parser, "networks")
     arguments.add_out(parser, "find-lr")
-
-
-def _optimizer(text: str) -> str:
-    known = arguments.optimizers()
-    if text not in known:
-        raise argparse.ArgumentTypeError(f"unknown optimizer {text!r}, choose from {', '.join(known)}")
-    return text
 
 
 def _find(args: argparse.Namespace, parser: arguments.Parser) -> int:

@@ -8,19 +8,18 @@ def classes_of(data: Any) -> int:
     return 1 + int(max(data.train[1].max(), data.validation[1].max()))
 
 
-def network(classes: int) -> Any:
-    """Three hidden layers of 100 ReLU units, He initialisation."""
+def network(classes: int, *, dropout: float = 0.0) -> Any:
+    """Three hidden layers of 100 ReLU units, He initialisation; dropout is before each layer."""
     import jax
 
     from jaxdeep import nn
 
-    def hidden() -> Any:
-        return nn.dense(100, activation=jax.nn.relu, kernel_init=nn.initializers.he_normal())
-
-    return nn.serial(
-        flatten=nn.flatten(),
-        hidden1=hidden(),
-        hidden2=hidden(),
-        hidden3=hidden(),
-        logits=nn.dense(classes),
-    )
+    layers: dict[str, Any] = {"flatten": nn.flatten()}
+    for i in range(1, 5):
+        if dropout:
+            layers[f"dropout{i}"] = nn.dropout(dropout)
+        if i < 4:
+            layers[f"hidden{i}"] = nn.dense(
+                100, activation=jax.nn.relu, kernel_init=nn.initializers.he_normal()
+            )
+    return nn.serial(**layers, logits=nn.dense(classes))

@@ -1,0 +1,278 @@
+"""``python -m jaxdeep uncertainty``: what a network knows it does not know."""
+
+import argparse
+import csv
+import functools
+import sys
+from typing import Any
+
+from jaxdeep.cli import arguments
+from jaxdeep.cli.networks import classes_of, network
+
+_FILES = ("reliability.png", "reliability_calibrated.png", "rows.csv", "results.json")
+_CALIBRATED = ", calibrated"
+_MEASURES = {
+    "accuracy": "accuracy",
+    "calibration_error": "calibration\nerror",
+    "negative_log_likelihood": "negative log-\nlikelihood",
+    "brier_score": "Brier\nscore",
+}
+
+
+def add(commands: Any) -> None:
+    """Make the command known."""
+    parser = arguments.command(
+        commands,
+        "uncertainty",
+        _uncertainty,
+        help="train with dropout and show what Monte Carlo dropout says of the test rows",
+        description=(
+            "Train three hidden layers of 100 ReLU units (He initialisation) with dropout before each\n"
+            "layer, and predict the test rows in one pass and as the mean of many passes with dropout\n"
+            "on (Monte Carlo dropout), both also at the temperature that calibrates the validation\n"
+            "rows. Data without test rows are tested on half of their validation rows, calibrated on\n"
+            "the rest. Prints accuracy, calibration error (15 bins), negative log-likelihood and Brier\n"
+            "score, and the rows with the highest entropy. Writes reliability.png and\n"
+            "reliability_calibrated.png, rows.csv (every test row, the most uncertain first) and\n"
+            "results.json."
+        ),
+        examples=(
+            "python -m jaxdeep uncertainty",
+            "python -m jaxdeep uncertainty --dropout 0.5 --samples 500 --epochs 40",
+            "JAXDEEP_DATA=~/data python -m jaxdeep uncertainty --data fashion-mnist --epochs 10",
+            "python -m jaxdeep uncertainty --data mine.npz --show 20 --out runs/mine",
+        ),
+    )
+    arguments.add_data(parser)
+    arguments.add_optimizer(parser)
+    add = parser.add_argument
+    add(
+        "--learning-rate",
+        default=1e-3,
+        type=arguments.positive,
+        metavar="RATE",
+        help="learning rate (default: 0.001)",
+    )
+    add(
+        "--dropout",
+        default=0.2,
+        type=_share,
+        metavar="P",
+        help="share of the units that is dropped (default: 0.2)",
+    )
+    add(
+        "--samples",
+        default=100,
+        type=arguments.count,
+        metavar="S",
+        help="passes of Monte Carlo dropout (default: 100)",
+    )
+    add(
+        "--show",
+        default=10,
+        type=arguments.count,
+        metavar="N",
+        help="how many of the most uncertain rows are printed (default: 10)",
+    )
+    arguments.add_epochs(parser, 20)
+    arguments.add_batch_size(parser)
+    arguments.add_seed(parser, "what the random numbers are drawn from")
+    arguments.add_out(parser, "uncertainty")
+
+
+def _share(text: str) -> float:
+    value = arguments.positive(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"must be above 0 and below 1, got {text!r}")
+    return value
+
+
+def _uncertainty(args: argparse.Namespace, parser: arguments.Parser) -> int:
+    import jax
+    import numpy as np
+
+    from jaxdeep import fit, losses, metrics
+
+    data = arguments.load_data(args, parser)
+    if data.test is None:
+        if len(data.validation[1]) < 2:
+            parser.error("argument --data: has no test rows, and too few validation rows to split")
+        data = data._replace(
+            validation=tuple(a[::2] for a in data.validation),
+            test=tuple(a[1::2] for a in data.validation),
+        )
+    arguments.make_out(args, parser, _FILES)
+    model = network(max(classes_of(data), 1 + int(np.max(data.test[1]))), dropout=args.dropout)
+    training_key, *keys = jax.random.split(jax.random.key(args.seed), 3)
+    try:
+        result = fit(
+            model,
+            data.train,
+            validation=data.validation,
+            loss=losses.softmax_cross_entropy,
+            metrics={"accuracy": metrics.accuracy},
+            optimizer=arguments.optimizers()[args.optimizer](args.learning_rate),
+            epochs=args.epochs,
+            batch_size=args.batch_size,
+            key=training_key,
+        )
+    except FloatingPointError as error:
+        print(f"{arguments.PROG} uncertainty: {arguments.one_line(error)}", file=sys.stderr)
+        return 1
+    predicted, temperatures, sampled = _predictions(model, result, data, args.samples, keys)
+    _report(predicted, temperatures, sampled, data.test[1], args)
+    return 0
+
+
+def _predictions(
+    model: Any, result: Any, data: Any, samples: int, keys: Any
+) -> tuple[dict[str, Any], dict[str, float], Any]:
+    """Probabilities of the test rows by method, temperatures, and what the samples say of them."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxdeep import uncertainty
+
+    params, state = result.params, result.state
+    apply = jax.jit(lambda x: model.apply(params, state, x)[0])
+    (x, labels), (x_test, _) = data.validation, data.test
+    held_out, sampled = (
+        uncertainty.mc_dropout(model, params, state, rows, key, samples=samples)
+        for rows, key in zip((x, x_test), keys)
+    )
+
+    def logs(probabilities: Any) -> Any:
+        return jnp.log(jnp.maximum(probabilities, jnp.finfo(probabilities.dtype).tiny))
+
+    probabilities, temperatures = {}, {}
+    for name, known, logits in (
+        ("one pass", apply(x), apply(x_test)),
+        (f"mean of {samples}", logs(held_out.mean), logs(sampled.mean)),
+    ):
+        temperature = uncertainty.fit_temperature(known, labels)
+        scaled = uncertainty.temperature_scale(logits, temperature)
+        temperatures[name] = float(temperature)
+        probabilities[name] = jax.nn.softmax(logits)
+        probabilities[name + _CALIBRATED] = jax.nn.softmax(scaled)
+    found = dict(zip(probabilities, jax.device_get(list(probabilities.values()))))  # in this order
+    return found, temperatures, jax.device_get(sampled)
+
+
+def _report(
+    predicted: dict[str, Any],
+    temperatures: dict[str, float],
+    sampled: Any,
+    labels: Any,
+    args: argparse.Namespace,
+) -> None:
+    """Measure, write and print."""
+    import numpy as np
+
+    from jaxdeep import uncertainty
+
+    measured = {
+        name: {
+            "accuracy": float(np.mean(np.argmax(p, -1) == labels)),
+            "calibration_error": float(uncertainty.expected_calibration_error(p, labels)),
+            "negative_log_likelihood": float(uncertainty.negative_log_likelihood(p, labels)),
+            "brier_score": float(uncertainty.brier_score(p, labels)),
+        }
+        for name, p in predicted.items()
+    }
+    curve = uncertainty.rejection_curve(sampled.mean, labels, sampled.entropy)
+    rows = _rows(sampled, labels)
+    names = ("data", "optimizer", "learning_rate", "dropout", "samples", "epochs", "batch_size", "seed")
+    *pictures, table, everything = (args.out / name for name in _FILES)
+    arguments.write_json(
+        everything,
+        {
+            **arguments.about(args, *names),
+            "rows": len(labels),
+            "methods": measured,
+            "temperatures": temperatures,
+            "rejection": {name: np.asarray(values).tolist() for name, values in curve._asdict().items()},
+            "most_uncertain": rows[: args.show],
+        },
+    )
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    drawn = []
+    for picture, is_calibrated in zip(pictures, (False, True)):
+        diagrams = {
+            name: uncertainty.reliability(p, labels)
+            for name, p in predicted.items()
+            if name.endswith(_CALIBRATED) == is_calibrated
+        }
+        drawn += arguments.write_picture(
+            picture, functools.partial(_reliability, diagrams=diagrams, title=args.data)
+        )
+    _print(measured, temperatures, rows, curve, args)
+    print(f"\nwrote {', '.join(str(path) for path in [*drawn, table, everything])}")
+
+
+def _reliability(plotting: Any, *, diagrams: Any, title: str) -> Any:
+    return plotting.reliability(diagrams, title=title)
+
+
+def _rows(sampled: Any, labels: Any) -> list[dict[str, Any]]:
+    """Every row, the most uncertain first."""
+    import numpy as np
+
+    best = np.argmax(sampled.mean, -1)
+    return [
+        {
+            "row": int(i),
+            "label": int(labels[i]),
+            "predicted": int(best[i]),
+            "probability": _short(sampled.mean[i, best[i]]),
+            "std": _short(sampled.std[i, best[i]]),
+            "entropy": _short(sampled.entropy[i]),
+            "mutual_information": _short(sampled.mutual_information[i]),
+        }
+        for i in np.argsort(-sampled.entropy, kind="stable")
+    ]
+
+
+def _short(value: Any) -> float:
+    return float(f"{value:.6g}")
+
+
+def _print(
+    measured: dict[str, dict[str, float]],
+    temperatures: dict[str, float],
+    rows: list[dict[str, Any]],
+    curve: Any,
+    args: argparse.Namespace,
+) -> None:
+    import numpy as np
+    import rich.table
+
+    tempered = ", ".join(f"{name}: {value:.2f}" for name, value in temperatures.items())
+    table = rich.table.Table(
+        title=f"{args.data}: {len(rows):,} test rows, dropout {args.dropout:g}",
+        caption=f"calibrated at the temperatures {tempered}",
+    )
+    table.add_column("prediction")
+    for column in _MEASURES.values():
+        table.add_column(column, justify="right")
+    for name, row in measured.items():
+        table.add_row(name, *(f"{row[measure]:.4f}" for measure in _MEASURES))
+    shown = rows[: args.show]
+    below = rich.table.Table(title=f"the most uncertain of {len(rows):,}")
+    for column in shown[0]:
+        below.add_column(column.replace("_", "\n"), justify="right")
+    for row in shown:
+        below.add_row(
+            *(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()),
+            style=None if row["label"] == row["predicted"] else "bold",
+        )
+    console = arguments.console()
+    console.print(table)
+    console.print(below)
+    accuracy = np.asarray(curve.accuracy)
+    tenth = len(rows) // 10
+    print(
+        f"accuracy of all rows {accuracy[0]:.4f}, without the most uncertain tenth {accuracy[tenth]:.4f}"
+    )
