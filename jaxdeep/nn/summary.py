@@ -78,7 +78,9 @@ def _rows(
         parts = [name for name in {**params, **state} if isinstance(params.get(name), Mapping)]
         if not path and parts:  # an adapted module: its parts by name
             for name in parts:
-                collections = {c: state[c][name] for c in state if name in state[c]}  # Linen's
+                collections = {
+                    c: own[name] for c, own in state.items() if isinstance(own, Mapping) and name in own
+                }  # Linen's
                 yield name, "", params[name], state.get(name, collections)
             own = {name: leaf for name, leaf in params.items() if name not in parts}
             if own:
