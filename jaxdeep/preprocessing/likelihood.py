@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep.preprocessing.power import powers
-from jaxdeep.preprocessing.scaling import check_axis, kept_shape, moments, reduced_axes, widened
+from jaxdeep.preprocessing.scaling import check_axis, kept_shape, reduced_axes, widened
 
 Axis = int | tuple[int, ...] | None
 Method = Literal["box-cox", "yeo-johnson"]
@@ -225,29 +225,42 @@ def _mean(logs: _Logs, axes: tuple[int, ...], values: Any) -> Any:
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _mle(x: Any, axes: tuple[int, ...], method: Method) -> Any:
-    constant = moments(x, jnp.ones((1,) * x.ndim, x.dtype), axes, True).constant
-    constant = constant.reshape([1 if a in axes else n for a, n in enumerate(x.shape)])
-    x = jnp.where(constant, jnp.nan, x)  # keeps the search of the others clear of log 0
-    fixed = _logs(jax.lax.stop_gradient(x), axes, method)
-    low, high = _bounds(fixed, axes)
-    lmbda, curvature = _search(lambda at: _slopes(fixed, at, axes), jnp.ones_like(fixed.n))
-    inside = (low < lmbda) & (lmbda < high)
-    # A step of length 0 whose derivative by x is that of the zero of the slope.
-    slope, _ = _slopes(_logs(x, axes, method), lmbda, axes)
-    step = (slope - jax.lax.stop_gradient(slope)) / curvature
-    lmbda = jnp.where(
-        inside, lmbda - step, jnp.where(jnp.isnan(lmbda), lmbda, jnp.clip(lmbda, low, high))
-    )
+    constant = _constant(x, axes)
+    logs = _logs(jnp.where(constant, jnp.nan, x), axes, method)  # clear of log 0
+    lmbda = _zero_of_slope(logs, axes)
+    low, high = _bounds(jax.lax.stop_gradient(logs), axes)
+    lmbda = jnp.where(jnp.isnan(lmbda), lmbda, jnp.clip(lmbda, low, high))
     lmbda = jnp.where(constant, 1 if method == "yeo-johnson" else jnp.nan, lmbda)
     return lmbda.reshape(kept_shape(x.shape, axes))
 
 
-def _search(slopes: Callable[[Any], tuple[Any, Any]], start: Any) -> tuple[Any, Any]:
-    """Zeros of decreasing functions, and slopes there, by Newton's steps or, if better, halving."""
+def _constant(x: Any, axes: tuple[int, ...]) -> Any:
+    """Whether all values are one, up to rounding, or there are none."""
+    valid = ~jnp.isnan(x)
+    low = jnp.min(x, axis=axes, keepdims=True, initial=jnp.inf, where=valid)
+    high = jnp.max(x, axis=axes, keepdims=True, initial=-jnp.inf, where=valid)
+    return (high - low <= 2 * jnp.finfo(x.dtype).eps * jnp.abs(high)) & (high < jnp.inf)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _zero_of_slope(logs: _Logs, axes: tuple[int, ...]) -> Any:
+    return _search(lambda at: _slopes(logs, at, axes), jnp.ones_like(logs.n))
+
+
+@_zero_of_slope.defjvp
+def _derivative_of_zero(axes: tuple[int, ...], primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """The implicit function theorem: the slope stays 0."""
+    lmbda = _zero_of_slope(primals[0], axes)
+    (_, curvature), (change, _) = jax.jvp(lambda logs: _slopes(logs, lmbda, axes), primals, tangents)
+    return lmbda, -change / curvature
+
+
+def _search(slopes: Callable[[Any], tuple[Any, Any]], start: Any) -> Any:
+    """The zeros of decreasing functions, by Newton's steps or, where better, halving."""
     precision = 4 * jnp.finfo(start.dtype).eps
 
     def body(carry: Any) -> Any:
-        at, low, high, last, done, count, _ = carry
+        at, low, high, last, done, count = carry
         slope, curvature = slopes(at)
         low, high = jnp.where(slope > 0, at, low), jnp.where(slope < 0, at, high)
         limit = 2 + 2 * jnp.abs(at)
@@ -260,12 +273,11 @@ def _search(slopes: Callable[[Any], tuple[Any, Any]], start: Any) -> tuple[Any, 
         found = (slope == 0) | jnp.isnan(slope)
         step = jnp.where(done | found, jnp.where(jnp.isnan(slope), slope, 0), step)
         done |= found | (jnp.abs(step) <= precision * (1 + jnp.abs(at)))
-        return at + step, low, high, jnp.abs(step), done, count + 1, curvature
+        return at + step, low, high, jnp.abs(step), done, count + 1
 
     infinite = jnp.full_like(start, jnp.inf)
-    carry = (start, -infinite, infinite, infinite, jnp.zeros(start.shape, bool), 0, start)
-    found = jax.lax.while_loop(lambda c: ~jnp.all(c[4]) & (c[5] < 100), body, carry)
-    return found[0], found[-1]
+    carry = (start, -infinite, infinite, infinite, jnp.zeros(start.shape, bool), 0)
+    return jax.lax.while_loop(lambda c: ~jnp.all(c[4]) & (c[5] < 100), body, carry)[0]
 
 
 def _bounds(logs: _Logs, axes: tuple[int, ...]) -> tuple[Any, Any]:
@@ -365,8 +377,7 @@ def _lmbdas(lmbda: Any, x: Any, axes: tuple[int, ...]) -> Any:
 
 @partial(jax.jit, static_argnums=1)
 def _faults(x: Any, axes: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    constant = moments(x, jnp.ones((1,) * x.ndim, x.dtype), axes, True).constant
-    return jnp.isinf(x).any(axis=axes), (x <= 0).any(axis=axes), constant
+    return jnp.isinf(x).any(axis=axes), (x <= 0).any(axis=axes), _constant(x, axes)
 
 
 def _check_data(x: Any, axes: tuple[int, ...], method: Method) -> None:

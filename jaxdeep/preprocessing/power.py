@@ -35,8 +35,8 @@ def box_cox(
     Args:
       x: positive; others give NaN.
       lmbda: λ, a number or an array that broadcasts against `x` (one for each column).
-      geometric_mean: True for that of `x` over `axis` (of the positive ones), or its value, which is
-        what new data needs.
+      geometric_mean: True for that of `x` over `axis` (of the positive ones); or its value, which
+        new data needs.
       axis: the axis, or axes, of the geometric mean; None for all of `x`.
 
     Returns:
@@ -55,13 +55,10 @@ def box_cox(
     """
     wide, dtype = widened(x)
     lmbda = _lmbda(lmbda, wide)
-    good = wide > 0
-    log = jnp.log(jnp.where(good, wide, 1))
-    y = power(log, lmbda)
-    if geometric_mean is not False:
-        check_axis(axis)
-        y = y * jnp.exp((1 - lmbda) * _log_mean(log, good, geometric_mean, axis))
-    return jnp.where(good, y, jnp.nan).astype(dtype)
+    if geometric_mean is False:
+        return _box_cox(wide, lmbda).astype(dtype)
+    check_axis(axis)
+    return _scaled_box_cox(wide, lmbda, _log_mean(wide, geometric_mean, axis)).astype(dtype)
 
 
 def inverse_box_cox(y: Any, lmbda: Any) -> jax.Array:
@@ -80,7 +77,7 @@ def inverse_box_cox(y: Any, lmbda: Any) -> jax.Array:
     [1.0, 4.0, 9.0]
     """
     wide, dtype = widened(y)
-    return jnp.exp(inverse_power(wide, _lmbda(lmbda, wide))).astype(dtype)
+    return _inverse_box_cox(wide, _lmbda(lmbda, wide)).astype(dtype)
 
 
 def yeo_johnson(x: Any, lmbda: Any) -> jax.Array:
@@ -106,10 +103,7 @@ def yeo_johnson(x: Any, lmbda: Any) -> jax.Array:
     [-3.0, 0.0, 3.0]
     """
     wide, dtype = widened(x)
-    missing, negative = jnp.isnan(wide), wide < 0
-    wide = jnp.where(missing, 0, wide)  # NaN stay out of the derivative by λ
-    y = power(jnp.log1p(_sign(wide, negative)), _sided(_lmbda(lmbda, wide), negative))
-    return jnp.where(missing, jnp.nan, _sign(y, negative)).astype(dtype)
+    return _yeo_johnson(wide, _lmbda(lmbda, wide)).astype(dtype)
 
 
 def inverse_yeo_johnson(y: Any, lmbda: Any) -> jax.Array:
@@ -129,12 +123,39 @@ def inverse_yeo_johnson(y: Any, lmbda: Any) -> jax.Array:
     True
     """
     wide, dtype = widened(y)
-    negative = wide < 0
-    log = inverse_power(_sign(wide, negative), _sided(_lmbda(lmbda, wide), negative))
-    return _sign(jnp.expm1(log), negative).astype(dtype)
+    return _inverse_yeo_johnson(wide, _lmbda(lmbda, wide)).astype(dtype)
 
 
 @jax.jit
+def _box_cox(x: Any, lmbda: Any) -> Any:
+    good = x > 0  # others stay out of the derivative by λ
+    return jnp.where(good, power(jnp.log(jnp.where(good, x, 1)), lmbda), jnp.nan)
+
+
+@jax.jit
+def _scaled_box_cox(x: Any, lmbda: Any, log_mean: Any) -> Any:
+    return _box_cox(x, lmbda) * jnp.exp((1 - lmbda) * log_mean)
+
+
+@jax.jit
+def _inverse_box_cox(y: Any, lmbda: Any) -> Any:
+    return jnp.exp(inverse_power(y, lmbda))
+
+
+@jax.jit
+def _yeo_johnson(x: Any, lmbda: Any) -> Any:
+    missing, negative = jnp.isnan(x), x < 0
+    log = jnp.log1p(_sign(jnp.where(missing, 0, x), negative))
+    return jnp.where(missing, jnp.nan, _sign(power(log, _sided(lmbda, negative)), negative))
+
+
+@jax.jit
+def _inverse_yeo_johnson(y: Any, lmbda: Any) -> Any:
+    negative = y < 0
+    log = inverse_power(_sign(y, negative), _sided(lmbda, negative))
+    return _sign(jnp.expm1(log), negative)
+
+
 def power(log: Any, lmbda: Any) -> Any:
     """``(e^(λ log) − 1) / λ``."""
     t = lmbda * log
@@ -161,7 +182,6 @@ def powers(log: Any, lmbda: Any, shift: Any) -> tuple[Any, Any, Any]:
     return y, first, second
 
 
-@jax.jit
 def inverse_power(y: Any, lmbda: Any) -> Any:
     """``log(1 + λ y) / λ``."""
     s = lmbda * y
@@ -194,15 +214,15 @@ def _lmbda(lmbda: Any, x: Any) -> Any:
     return lmbda
 
 
-def _log_mean(log: Any, counted: Any, geometric_mean: Any, axis: Any) -> Any:
+def _log_mean(x: Any, geometric_mean: Any, axis: Any) -> Any:
     if geometric_mean is True:
-        axes = reduced_axes(axis, log.ndim)
-        mean = jnp.mean(log, axis=axes, where=counted)
-        return mean.reshape(kept_shape(log.shape, axes))
+        axes, good = reduced_axes(axis, x.ndim), x > 0
+        mean = jnp.mean(jnp.log(jnp.where(good, x, 1)), axis=axes, where=good)
+        return mean.reshape(kept_shape(x.shape, axes))
     if jnp.ndim(geometric_mean) == 0:
         _checks.check_scalar("geometric_mean", geometric_mean, "(0, inf)")
-    mean = jnp.asarray(geometric_mean).astype(log.dtype)
-    _check_broadcast("geometric_mean", mean.shape, log.shape)
+    mean = jnp.asarray(geometric_mean).astype(x.dtype)
+    _check_broadcast("geometric_mean", mean.shape, x.shape)
     return jnp.log(mean)
 
 

@@ -57,6 +57,7 @@ def power_transform(
 
     Source: scikit-learn's `PowerTransformer`.
 
+    >>> import jax.numpy as jnp
     >>> x = jnp.exp(jnp.linspace(-1.0, 1.0, 5))
     >>> transform = power_transform("box-cox", standardize=True)
     >>> state = transform.fit(x)

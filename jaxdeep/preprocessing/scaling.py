@@ -141,13 +141,13 @@ def standard_scaler(
 
     def transform(state: Moments, x: Any) -> jax.Array:
         wide, dtype = _prepare(x, state.mean)
-        wide = wide - state.mean if with_mean else wide
-        return (wide / state.scale if with_std else wide).astype(dtype)
+        shift, scale = _shift_and_scale(state, with_mean, with_std)
+        return _forward(wide, shift, scale).astype(dtype)
 
     def inverse_transform(state: Moments, y: Any) -> jax.Array:
         wide, dtype = _prepare(y, state.mean)
-        wide = wide * state.scale if with_std else wide
-        return (wide + state.mean if with_mean else wide).astype(dtype)
+        shift, scale = _shift_and_scale(state, with_mean, with_std)
+        return _backward(wide, shift, scale).astype(dtype)
 
     return _scaler(init, update, _merge_moments, transform, inverse_transform)
 
@@ -201,20 +201,14 @@ def min_max_scaler(
     def merge(one: Range, other: Range) -> Range:
         return Range(jnp.minimum(one.low, other.low), jnp.maximum(one.high, other.high))
 
-    def shift_and_scale(state: Range) -> tuple[Any, Any]:
-        seen = ~(state.low > state.high)  # otherwise as if [0, 1] had been
-        return jnp.where(seen, state.low, 0), jnp.where(seen, state.scale, 1)
-
     def transform(state: Range, x: Any) -> jax.Array:
         wide, dtype = _prepare(x, state.low)
-        low, scale = shift_and_scale(state)
-        y = a + (b - a) * ((wide - low) / scale)
+        y = _into_range(wide, state, a, b)
         return (jnp.clip(y, a, b) if clip else y).astype(dtype)
 
     def inverse_transform(state: Range, y: Any) -> jax.Array:
         wide, dtype = _prepare(y, state.low)
-        low, scale = shift_and_scale(state)
-        return ((wide - a) / (b - a) * scale + low).astype(dtype)
+        return _out_of_range(wide, state, a, b).astype(dtype)
 
     return _scaler(init, update, merge, transform, inverse_transform)
 
@@ -263,6 +257,37 @@ def _merge_moments(one: Moments, other: Moments) -> Moments:
     apart = other.mean - one.mean
     between = (apart * (share * one.n)) * apart  # in this order 0 · ∞ does not occur
     return Moments(n, one.mean + apart * share, one.m2 + other.m2 + between)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _shift_and_scale(state: Moments, with_mean: bool, with_std: bool) -> tuple[Any, Any]:
+    zeros = jnp.zeros_like(state.mean)
+    return state.mean if with_mean else zeros, state.scale if with_std else zeros + 1
+
+
+@jax.jit
+def _forward(x: Any, shift: Any, scale: Any) -> Any:
+    return (x - shift) / scale
+
+
+@jax.jit
+def _backward(y: Any, shift: Any, scale: Any) -> Any:
+    return y * scale + shift
+
+
+@jax.jit
+def _into_range(x: Any, state: Range, a: Any, b: Any) -> Any:
+    return a + (b - a) * _forward(x, *_start_and_width(state))
+
+
+@jax.jit
+def _out_of_range(y: Any, state: Range, a: Any, b: Any) -> Any:
+    return _backward((y - a) / (b - a), *_start_and_width(state))
+
+
+def _start_and_width(state: Range) -> tuple[Any, Any]:
+    seen = ~(state.low > state.high)  # otherwise as if [0, 1] had been
+    return jnp.where(seen, state.low, 0), jnp.where(seen, state.scale, 1)
 
 
 def _scaler(init: Any, update: Any, merge: Any, transform: Any, inverse_transform: Any) -> Scaler:

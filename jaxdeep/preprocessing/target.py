@@ -157,9 +157,11 @@ def folds(key: jax.Array, y: Any, cv: int) -> Any:
     """A random part in [0, cv) for each example; `cv` neighbours in `y` are in different parts."""
     n = y.shape[0]
     of_ties, of_blocks = jax.random.split(key)
-    order = jnp.lexsort((jax.random.uniform(of_ties, (n,)), y))
-    parts = jnp.argsort(jax.random.uniform(of_blocks, (-(-n // cv), cv)), axis=1)
-    return jnp.zeros(n, parts.dtype).at[order].set(parts.reshape(-1)[:n])
+    order = jnp.argsort(jax.random.uniform(of_ties, (n,)))
+    order = order[jnp.argsort(y[order], stable=True)]
+    starts = jax.random.randint(of_blocks, (-(-n // cv),), 0, cv)
+    place = jnp.arange(n)
+    return jnp.zeros(n, place.dtype).at[order].set((place + starts[place // cv]) % cv)
 
 
 @partial(jax.jit, static_argnums=(4, 5))
