@@ -97,7 +97,7 @@ def _ensemble(
     total = jax.tree.leaves(x)[0].shape[0]
     every_time, _ = limits(mesh)
     first = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), shapes(stacked))
-    each = row_bytes(model, first, shapes(x))
+    each = row_bytes(model, first, shapes(x), total)
     rows = batch_size or part_rows(total, (each, every_time))
     together = divisor(count, every_time // (each * min(rows, total)))
 

@@ -29,7 +29,7 @@ def limits(mesh: Mesh | None) -> tuple[int, int]:
     return _EVERY_TIME.get(platform, _ELSEWHERE), _ONCE.get(platform, _ELSEWHERE)
 
 
-def row_bytes(model: Model, fixed: PyTree, x: PyTree) -> int:
+def row_bytes(model: Model, fixed: PyTree, x: PyTree, rows: int) -> int:
     """Bytes a row of the widest of inputs and outputs of layers, from shapes of all arguments."""
 
     def outputs(params: PyTree, state: PyTree, x: PyTree) -> dict[str, Any]:
@@ -38,7 +38,6 @@ def row_bytes(model: Model, fixed: PyTree, x: PyTree) -> int:
         return found
 
     found = jax.eval_shape(outputs, *fixed, x)
-    rows = jax.tree.leaves(x)[0].shape[0]
     sizes = [_bytes(tree) for tree in found.values()]
     return max(1, max(sizes) // rows)
 

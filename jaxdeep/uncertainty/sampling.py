@@ -139,25 +139,7 @@ def _mc_dropout(
 ) -> Prediction:
     keys = jax.random.split(key, samples)
     head, tail = split(model)
-    total = jax.tree.leaves(x)[0].shape[0]
-    devices = 1 if mesh is None else mesh.shape[parallel.DATA]
-    here = -(-total // devices)  # rows of a device
-
-    every_time, once = limits(mesh)
-    fixed = shapes((params, state))
-    x_like = shapes(x)
-    h_like = jax.eval_shape(lambda p, s, x: head.apply(p, s, x)[0], *fixed, x_like)
-    sample_bytes = row_bytes(tail, fixed, h_like)
-    head_bytes = row_bytes(head, fixed, x_like)
-    rows = batch_size or part_rows(here, (sample_bytes, every_time), (head_bytes, once))
-    rows = -(-here // -(-here // rows))  # as `in_parts` takes them
-    whole = rows >= here and devices == 1
-    shifts = not whole and _shifts(tail, fixed, h_like, rows)
-    if not shifts and batch_size is None:
-        rows = total
-    # vmapped bits of other generators than threefry, with keys of two words, are not those of a loop
-    few = jax.random.key_data(key).shape == (2,)
-    together = divisor(samples, every_time // (sample_bytes * rows)) if few else 1
+    rows, shifts, together = _plan(params, state, x, key, model, samples, batch_size, mesh)
 
     def predict(own: PyTree, x: PyTree, before: Any) -> Prediction:
         params, state, keys = own
@@ -182,6 +164,37 @@ def _mc_dropout(
     if shifts:
         return on_devices(predict, own, x, mesh)
     return predict(own, parallel.split(mesh, x), 0)
+
+
+def _plan(
+    params: PyTree,
+    state: PyTree,
+    x: PyTree,
+    key: Any,
+    model: Model,
+    samples: int,
+    batch_size: int | None,
+    mesh: Any,
+) -> tuple[int, bool, int]:
+    """Rows of a chunk, whether layers are shifted to it, and samples computed together."""
+    head, tail = split(model)
+    fixed, x = shapes((params, state)), shapes(x)
+    h = jax.eval_shape(lambda params, state, x: head.apply(params, state, x)[0], *fixed, x)
+    total = jax.tree.leaves(x)[0].shape[0]
+    devices = 1 if mesh is None else mesh.shape[parallel.DATA]
+    here = -(-total // devices)  # rows of a device
+
+    every_time, once = limits(mesh)
+    each = row_bytes(tail, fixed, h, total)
+    before = row_bytes(head, fixed, x, total)
+    rows = batch_size or part_rows(here, (each, every_time), (before, once))
+    rows = -(-here // -(-here // rows))  # as `in_parts` takes them
+    shifts = (rows < here or devices > 1) and _shifts(model, fixed, x, rows)
+    if not shifts and batch_size is None:
+        rows = total
+    # vmapped bits of other generators than threefry, with keys of two words, are not those of a loop
+    alike = jax.random.key_data(key).shape == (2,)
+    return rows, shifts, divisor(samples, every_time // (each * rows)) if alike else 1
 
 
 def split(model: Model) -> tuple[Model, Model]:
@@ -228,14 +241,18 @@ def _shifts(model: Model, fixed: PyTree, x: PyTree, rows: int) -> bool:
     """Whether all random layers can be had for a part of the rows, and have these on their first axis.
 
     The latter shows in the inputs they get for all rows and for some: the first axis, and no other, is
-    longer in proportion.
+    longer in proportion. A model that is made for just so many rows has no parts.
     """
     if not all(layer.rows_from is not None for layer in _random(model)):
         return False
     total = jax.tree.leaves(x)[0].shape[0]
     some = rows if rows < total else 2 * total
     part = jax.tree.map(lambda a: jax.ShapeDtypeStruct((some, *a.shape[1:]), a.dtype), x)
-    ours, theirs = _seen(model, fixed, x), _seen(model, fixed, part)
+    ours = _seen(model, fixed, x)
+    try:
+        theirs = _seen(model, fixed, part)
+    except (ValueError, TypeError):
+        return False
     return len(ours) == len(theirs) and all(
         a[:1] and a[1:] == b[1:] and a[0] % total == 0 and a[0] * some == b[0] * total
         for a, b in zip(ours, theirs)
