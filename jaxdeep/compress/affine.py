@@ -61,22 +61,42 @@ class Affine(NamedTuple):
 
 def stacked(function: Callable[..., Any], stack: int) -> Callable[..., Any]:
     """A function of a layer's arrays for those of stacked layers."""
-    for _ in range(stack):
-        function = jax.vmap(function)
-    return function
+    if not stack:
+        return function
+    deeper = stacked(function, stack - 1)
+
+    def each(*arrays: Any) -> Any:
+        if library(*arrays) is jnp:
+            return jax.vmap(deeper)(*arrays)
+        results = [deeper(*(a[i] for a in arrays)) for i in range(len(arrays[0]))]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *results)
+
+    return each
+
+
+def library(*arrays: Any) -> Any:
+    """What to compute with: NumPy, which compiles nothing, unless something is traced."""
+    return jnp if any(isinstance(a, jax.core.Tracer) for a in arrays) else np
+
+
+def wide(a: Any) -> Any:
+    """An array in the precision to compute in: float64 where values are known, float32 or wider traced."""
+    if library(a) is np:
+        return np.asarray(a).astype(np.float64)
+    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
 
 
 def of_batch_norm(
     config: Mapping[str, Any], params: Mapping[str, Any], state: Mapping[str, Any], rank: Any, stack: int
 ) -> Affine:
     """What a batch norm does at inference. `rank` is the number of axes of its input, if known."""
-    mean, var = jnp.asarray(state["mean"]), jnp.asarray(state["var"])
-    scale = jax.lax.rsqrt(var + config.get("epsilon", 1e-5))
+    var = wide(state["var"]) + config.get("epsilon", 1e-5)
+    scale = var**-0.5
     if config.get("use_scale", True):
-        scale = scale * params["scale"]
-    shift = -mean * scale
+        scale = scale * wide(params["scale"])
+    shift = -wide(state["mean"]) * scale
     if config.get("use_bias", True):
-        shift = shift + params["bias"]
+        shift = shift + wide(params["bias"])
     axis = config.get("axis", -1)
     kept = sorted(axis if isinstance(axis, (tuple, list)) else (axis,))
     if rank is not None:
@@ -94,7 +114,7 @@ def of_batch_norm(
     else:
         places, more = range(kept[0], 0), "before"
     inserted = tuple(i for i, a in enumerate(places) if a not in kept)
-    return Affine(scale, shift, stack, more).map(lambda a: jnp.expand_dims(a, inserted))
+    return Affine(scale, shift, stack, more).map(lambda a: library(a).expand_dims(a, inserted))
 
 
 def vector(a: Affine, n: int) -> tuple[Any, Any]:
@@ -105,7 +125,7 @@ def vector(a: Affine, n: int) -> tuple[Any, Any]:
         raise Refused(_UNEVEN)
     if a.sizes[-1] not in (1, n):
         raise Refused(f"its {a.sizes[-1]} scales are not one for each of {n} features")
-    both = a.map(lambda v: jnp.broadcast_to(jnp.reshape(v, -1), (n,)))
+    both = a.map(lambda v: library(v).broadcast_to(v.reshape(-1), (n,)))
     return both.scale, both.shift
 
 
@@ -119,7 +139,7 @@ def _along_last(a: Affine) -> bool:
 
 def _last_alone(a: Affine) -> Affine:
     """One that scales along the last axis, for examples of any number of axes."""
-    return a.map(lambda v: jnp.reshape(v, -1), more="before")
+    return a.map(lambda v: v.reshape(-1), more="before")
 
 
 def _resolved(a: Affine, n: int) -> Affine:
@@ -129,7 +149,7 @@ def _resolved(a: Affine, n: int) -> Affine:
     if n % known or (n != known and sizes.count(1) != 1):
         raise Refused(f"its {known} scales cannot be laid out over rows of {n} numbers")
     full = tuple(n // known if s == 1 else s for s in sizes) if n != known else tuple(sizes)
-    return a.map(lambda v: jnp.reshape(jnp.broadcast_to(jnp.reshape(v, sizes), full), (n,)), flat=False)
+    return a.map(lambda v: library(v).broadcast_to(v.reshape(sizes), full).reshape(n), flat=False)
 
 
 # --- through layers without parameters ----------------------------------------------------------------
@@ -196,7 +216,7 @@ def _flattened(a: Affine, *, backwards: bool) -> Affine:
     if backwards:  # one row an example, all of it known
         return a._replace(flat=True)
     before, behind = ((1,) if a.more == where else () for where in ("before", "behind"))
-    return a.map(lambda v: jnp.reshape(v, (*before, *a.sizes, *behind)), flat=True, more="")
+    return a.map(lambda v: v.reshape(*before, *a.sizes, *behind), flat=True, more="")
 
 
 def _reshaped(a: Affine, wanted: Sequence[int]) -> Affine:
@@ -206,7 +226,7 @@ def _reshaped(a: Affine, wanted: Sequence[int]) -> Affine:
     if -1 in wanted:
         raise Refused("the sizes of a reshape in between are not all known")
     rows = a if a.flat else _flattened(a, backwards=False)
-    return _resolved(rows, math.prod(wanted)).map(lambda v: jnp.reshape(v, wanted), more="")
+    return _resolved(rows, math.prod(wanted)).map(lambda v: v.reshape(wanted), more="")
 
 
 def _unshaped(a: Affine, wanted: Sequence[int]) -> Affine:
@@ -214,10 +234,10 @@ def _unshaped(a: Affine, wanted: Sequence[int]) -> Affine:
     if a.flat:
         return a
     if _along_last(a):  # with a period that divides the features in front
-        return a.map(lambda v: jnp.reshape(v, (1, -1)), flat=True)
+        return a.map(lambda v: v.reshape(1, -1), flat=True)
     if -1 in wanted:
         raise Refused("the sizes of a reshape in between are not all known")
-    return a.map(lambda v: jnp.reshape(jnp.broadcast_to(v, wanted), -1), flat=True)
+    return a.map(lambda v: library(v).broadcast_to(v, wanted).reshape(-1), flat=True)
 
 
 def _article(kind: str) -> str:

@@ -16,6 +16,7 @@ from jaxdeep.compress.affine import (
     passed,
     stacked,
     vector,
+    wide,
 )
 from jaxdeep.compress.parts import deeper, inner, outer, own, path_of
 from jaxdeep.nn.combinators import serial
@@ -43,7 +44,7 @@ def fold_batch_norm(
 
     The result is for inference, with or without a key (the same masks for the same key: in front of a
     random layer an empty `serial` keeps the place); with ``train=True`` it is another model. The
-    arithmetic is done in at least float32; parameters keep their dtype. Under `jax.jit` it works as far
+    arithmetic is done in at least float32 (float64 unless traced); parameters keep their dtype. Under `jax.jit` it works as far
     as nothing has to be decided from values.
 
     Args:
@@ -234,9 +235,8 @@ def _absorbed_behind(part: Part, a: Affine, stack: int) -> Part | None:
                 return _affine_layer(part, stack, lambda w, b, k, c: (w * k, b * k + c), scale, shift)
             case "embedding":
                 table = part.params["table"]
-                scale, shift = (jnp.expand_dims(v, -2) for v in vector(a, table.shape[-1]))
-                new = (_wide(table) * scale + shift).astype(table.dtype)
-                return part._replace(params={"table": new})
+                scale, shift = (v[..., None, :] for v in vector(a, table.shape[-1]))
+                return part._replace(params={"table": _like(table, wide(table) * scale + shift)})
             case "residual":
                 return _made(part, _both_ways(part, a, stack))
             case "concatenate":
@@ -269,7 +269,7 @@ def _both_ways(part: Part, a: Affine, stack: int) -> Chain:
     """``k · (layer + shortcut) + c``."""
     if "shortcut" not in part.layer.layers:
         raise Refused("its input goes around the layer, unscaled")
-    scaling = a._replace(shift=jnp.zeros_like(a.shift))
+    scaling = a._replace(shift=0 * a.shift)
     return [
         _joined_chain(p, _pull(_links(p), each, stack)) for p, each in zip(_parts(part), (a, scaling))
     ]
@@ -310,9 +310,10 @@ def _width(branch: Part) -> int | None:
 def _affine_layer(part: Part, stack: int, formula: Any, scale: Any, shift: Any) -> Part:
     """A dense layer or convolution with ``formula(kernel, bias, scale, shift)`` as kernel and bias."""
     kernel = part.params["kernel"]
-    bias = part.params.get("bias", jnp.zeros((*kernel.shape[:stack], kernel.shape[-1]), kernel.dtype))
-    new = stacked(formula, stack)(_wide(kernel), _wide(bias), scale, shift)
-    params = {"kernel": new[0].astype(kernel.dtype), "bias": new[1].astype(bias.dtype)}
+    none = np.zeros((*kernel.shape[:stack], kernel.shape[-1]), kernel.dtype)
+    bias = part.params.get("bias", none)
+    new = stacked(formula, stack)(wide(kernel), wide(bias), scale, shift)
+    params = {"kernel": _like(kernel, new[0]), "bias": _like(bias, new[1])}
     layer = part.layer
     if not layer.config.get("use_bias", True):
         make: Any = dense if layer.kind == "dense" else conv
@@ -323,7 +324,7 @@ def _affine_layer(part: Part, stack: int, formula: Any, scale: Any, shift: Any) 
 def _in_front(w: Any, b: Any, k: Any, c: Any) -> tuple[Any, Any]:
     """Of a kernel ``(*taps, inputs, outputs)``, scale and shift being ``(inputs, 1 or outputs)``."""
     k, c = (v[:, None] if v.ndim == 1 else v for v in (k, c))
-    return w * k, b + jnp.sum(w * c, axis=tuple(range(w.ndim - 1)))
+    return w * k, b + (w * c).sum(axis=tuple(range(w.ndim - 1)))
 
 
 def _before_convolution(part: Part, a: Affine, stack: int) -> Part:
@@ -334,7 +335,7 @@ def _before_convolution(part: Part, a: Affine, stack: int) -> Part:
         raise Refused("zeros are padded in front of the convolution, which a shift would have to change")
 
     def by_filter(v: Any) -> Any:  # each filter sees the channels of its group
-        return jnp.repeat(jnp.reshape(v, (groups, -1)).T, kernel.shape[-1] // groups, axis=1)
+        return v.reshape(groups, -1).T.repeat(kernel.shape[-1] // groups, axis=1)
 
     spread = stacked(by_filter, stack)
     return _affine_layer(part, stack, _in_front, spread(scale), spread(shift))
@@ -346,8 +347,8 @@ def _pads(taps: tuple[int, ...], padding: Any) -> bool:
     return any(max(pair) > 0 for pair in padding)
 
 
-def _wide(a: Any) -> Any:
-    return jnp.asarray(a).astype(jnp.promote_types(a.dtype, jnp.float32))
+def _like(old: Any, new: Any) -> Any:
+    return jnp.asarray(new.astype(old.dtype))
 
 
 # --- how many axes -------------------------------------------------------------------------------------

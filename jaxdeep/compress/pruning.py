@@ -91,6 +91,7 @@ def _sizes(params: PyTree, groups: tuple[int, ...]) -> list[int]:
     return sizes
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def _ranks(params: PyTree, groups: tuple[int, ...]) -> list[Any]:
     """For each selected leaf the places of its weights in the order of magnitude of their group."""
     leaves = jax.tree.leaves(params)

@@ -161,16 +161,20 @@ def quantization_error(params: PyTree, qparams: PyTree) -> dict[str, Quantizatio
     after = dict(zip(leaf_paths(qparams), jax.tree.leaves(qparams)))
     restored = dequantize(qparams)
     back = dict(zip(leaf_paths(restored), jax.tree.leaves(restored)))
+    missing = [p for p, leaf in after.items() if np.shape(before.get(p, leaf)) != np.shape(leaf)]
+    ints = [path for path, leaf in after.items() if leaf.dtype == jnp.int8]
+    missing += [path for path in ints if path not in before]
+    if missing:
+        raise ValueError(
+            f"params have no {missing[0]} of shape {after[missing[0]].shape}, as qparams have"
+        )
     errors = {}
-    for path, leaf in after.items():
-        if leaf.dtype != jnp.int8 or before.get(path, leaf).dtype == jnp.int8:
-            continue
-        if path not in before or before[path].shape != leaf.shape:
-            raise ValueError(f"the parameters as they were have no {path} of shape {leaf.shape}")
-        w = jnp.asarray(before[path]).astype(back[path].dtype)
-        off, size = jnp.abs(w - back[path]), jnp.sqrt(jnp.sum(w * w))
-        relative = jnp.sqrt(jnp.sum(off * off)) / jnp.where(size > 0, size, 1)
-        errors[path] = QuantizationError(jnp.max(off), relative)
+    for path in ints:
+        if before[path].dtype != jnp.int8:
+            w = jnp.asarray(before[path]).astype(back[path].dtype)
+            off, size = jnp.abs(w - back[path]), jnp.sqrt(jnp.sum(w * w))
+            relative = jnp.sqrt(jnp.sum(off * off)) / jnp.where(size > 0, size, 1)
+            errors[path] = QuantizationError(jnp.max(off), relative)
     return errors
 
 

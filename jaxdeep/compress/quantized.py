@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep.nn.conv import conv
 from jaxdeep.nn.linear import dense, embedding, finished
@@ -117,11 +118,13 @@ def quantized_embedding(size: int, features: int) -> Model:
 
 def rounded(w: Any, axis: int | tuple[int, ...]) -> tuple[Any, Any]:
     """Whole numbers from −127 to 127 and a scale for what shares `axis`: ``w ≈ scale · number``."""
-    wide = jnp.asarray(w).astype(jnp.promote_types(w.dtype, jnp.float32))
-    largest = jnp.max(jnp.abs(wide), axis=axis)
-    scale = jnp.where(largest > 0, largest / 127, 1)
-    numbers = jnp.round(wide / jnp.expand_dims(scale, axis))
-    return jnp.clip(numbers, -127, 127).astype(jnp.int8), scale
+    known = not isinstance(w, jax.core.Tracer)
+    xp: Any = np if known else jnp  # NumPy compiles nothing
+    wide = xp.asarray(w).astype(jnp.promote_types(w.dtype, jnp.float32))
+    largest = xp.max(xp.abs(wide), axis=axis)
+    scale = xp.where(largest > 0, largest / 127, xp.ones_like(largest))
+    numbers = xp.clip(xp.round(wide / xp.expand_dims(scale, axis)), -127, 127).astype(jnp.int8)
+    return jnp.asarray(numbers), jnp.asarray(scale)
 
 
 def _quantized(whole: Model, full: Model, kind: str, config: dict[str, Any]) -> Model:
