@@ -165,9 +165,8 @@ def quantization_error(params: PyTree, qparams: PyTree) -> dict[str, Quantizatio
     ints = [path for path, leaf in after.items() if leaf.dtype == jnp.int8]
     missing += [path for path in ints if path not in before]
     if missing:
-        raise ValueError(
-            f"params have no {missing[0]} of shape {after[missing[0]].shape}, as qparams have"
-        )
+        shape = after[missing[0]].shape
+        raise ValueError(f"params have no {missing[0]} of shape {shape}, as qparams have")
     errors = {}
     for path in ints:
         if before[path].dtype != jnp.int8:
