@@ -2,6 +2,7 @@
 
 import functools
 import os
+import random
 import subprocess
 import sys
 
@@ -404,6 +405,82 @@ def test_a_model_without_batch_norms_stays_as_it_is():
     again = nn.serial(dense(4), norm())
     once = fold(again, *trained(again, draw(5, 3)))
     assert fold(*once)[0] is once[0]
+
+
+# --- folding: any network -----------------------------------------------------------------------------
+
+
+def any_layer(r):
+    """A random layer, or block of layers, for images of 4 channels; often a batch norm."""
+    act = r.choice([jax.nn.relu, jnp.tanh, leaky])
+    how = {"activation": r.choice([None, None, act]), "use_bias": r.random() < 0.5}
+    some = {"use_bias": r.random() < 0.5, "use_scale": r.random() < 0.5}
+    return r.choice(
+        [
+            lambda: norm(axis=r.choice([(1, 2), (1, 2, 3), (-2, -1), 3, (1, 3), (2,), 1]), **some),
+            lambda: norm(**some),
+            norm,
+            lambda: nn.conv(
+                4,
+                r.choice([1, 2, 3]),
+                padding=r.choice(["SAME", "VALID"]),
+                groups=r.choice([1, 2]),
+                **how,
+            ),
+            lambda: dense(4, **how),
+            lambda: nn.activation(act),
+            lambda: nn.dropout(0.5),
+            lambda: r.choice([nn.max_pool(2), nn.average_pool(3, strides=1, padding="SAME")]),
+            lambda: nn.serial(*(any_layer(r) for _ in range(r.randint(0, 3)))),
+            lambda: nn.residual(nn.serial(dense(4), norm()), shortcut=r.choice([None, dense(4)])),
+            lambda: nn.concatenate(
+                nn.serial(dense(2), r.choice([norm(), relu])), nn.serial(norm(), dense(2))
+            ),
+            lambda: nn.repeat(nn.serial(dense(4), norm(), r.choice([relu, norm()])), 2),
+        ]
+    )()
+
+
+def any_head(r):
+    axis = r.choice([-1, 1, (1, 2)])
+    sizes = r.choice([(3, 4), (2, 6), (-1, 4), (2, 2, 3)])
+    return r.choice(
+        [
+            lambda: [
+                nn.flatten(),
+                norm(axis=r.choice([1, -1])),
+                dense(12),
+                nn.reshape(*sizes),
+                norm(axis=axis),
+                nn.flatten(),
+                r.choice([norm(), relu]),
+                dense(2),
+            ],
+            lambda: [nn.global_average_pool(), norm(), dense(3), norm()],
+            lambda: [nn.global_max_pool(), norm(), dense(3)],
+            lambda: [nn.reshape(-1, r.choice([2, 4])), norm(axis=axis), nn.flatten(), norm(), dense(2)],
+        ]
+    )()
+
+
+@pytest.mark.slow
+def test_folding_any_network_changes_nothing():
+    before = after = 0
+    for seed in range(100):
+        r, x = random.Random(seed), draw(3, 6, 6, 4)
+        model = nn.serial(*(any_layer(r) for _ in range(r.randint(1, 5))), *any_head(r))
+        shift, positive = r.random() < 0.6, r.random() < 0.6
+        try:
+            params, state = trained(model, x, shift=shift, positive=positive, seed=seed)
+        except ValueError:  # windows that do not fit any more
+            continue
+        folded, fparams, fstate = fold(model, params, state, partial=True)
+        key = jax.random.key(seed)
+        y, _ = folded.apply(fparams, fstate, x, key=key)
+        assert relative(y, model.apply(params, state, x, key=key)[0]) < 1e-4, model
+        before, after = before + norms(model), after + norms(folded)
+    assert before > 300
+    assert 0 < after < before / 4
 
 
 # --- folding: precision and transformations -----------------------------------------------------------

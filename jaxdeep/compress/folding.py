@@ -38,9 +38,10 @@ def fold_batch_norm(
     its table. It goes on through flatten, reshape and pooling, and into every branch of a `parallel`
     or `concatenate`, wherever the result is the same for every input and every key:
 
-    * through ReLU, leaky ReLU and a maximum if all ``k ≥ 0``, through the former and dropout if there is
-      no shift besides: this is decided from the values;
-    * into a convolution in front of which zeros are padded only if there is no shift.
+    * through a maximum if all ``k ≥ 0``, and through ReLU or leaky ReLU if there is no shift besides;
+    * through dropout, and into a convolution in front of which zeros are padded, if there is no shift.
+
+    These are decided from the values.
 
     The result is for inference, with or without a key (the same masks for the same key: in front of a
     random layer an empty `serial` keeps the place); with ``train=True`` it is another model. Parameters
