@@ -428,6 +428,14 @@ def test_dying_units_are_named():
     assert "no gradient reaches hidden1, hidden2" in report(found)
 
 
+def test_a_head_of_zeros_blocks_what_is_in_front_of_it():
+    model = network(2, 20, jax.nn.relu, INIT.he_normal(), head=INIT.zeros)
+    found = flow(model, (DIGITS[0][:64], DIGITS[1][:64]), optimizer=jd.optimizers.adam(1e-3))
+    expected = [("hidden1", "blocked", 0.0), ("hidden2", "blocked", 0.0)]
+    assert diagnose(found) == expected
+    assert "no gradient reaches hidden1, hidden2; the weights behind are zero" in report(found)
+
+
 def test_a_hundred_selu_layers_are_healthy_and_thirty_sigmoid_layers_are_not():
     def deep(activation, times):
         return jd.nn.serial(
@@ -679,9 +687,10 @@ def test_the_curve_is_that_of_steps_taken_by_hand():
         average = (1 - 1 / 3) * average + loss / 3
         smoothed.append(average / (1 - (1 - 1 / 3) ** (t + 1)))
     np.testing.assert_allclose(found.smoothed[: len(losses)], smoothed, rtol=1e-2)
-    level = smoothed[2] - 0.9 * (smoothed[2] - min(smoothed))
+    level = smoothed[2] - 0.7 * (smoothed[2] - min(smoothed))
     place = next(t for t in range(3, len(smoothed)) if smoothed[t] <= level)
-    np.testing.assert_allclose(found.suggestion, rates[place], rtol=0.2)
+    expected = min(3 * rates[place], rates[int(np.argmin(smoothed))])
+    np.testing.assert_allclose(found.suggestion, expected, rtol=0.2)
 
 
 def test_an_optimizer_and_a_function_of_its_rate_are_the_same():

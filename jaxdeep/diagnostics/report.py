@@ -67,9 +67,10 @@ def verdict(flow: Mapping[str, LayerFlow]) -> str:
     found = diagnose(flow)
     if not found:
         return "healthy: gradients reach every layer, no layer is saturated or dead"
-    learning = {path: row for path, row in by_repetition(flow).items() if row.parameter_norm > 0}
-    last, row = list(learning.items())[-1]
-    last = "the largest" if np.isnan(row.output_gradient) else last
+    rows = by_repetition(flow).items()
+    learning = [(path, row) for path, row in rows if not np.isnan(row.parameter_norm)]
+    last = learning[-1][0] if learning else ""
+    last = "the largest" if learning and np.isnan(learning[-1][1].output_gradient) else last
     lines = []
     for kind, advice in _ADVICE.items():
         of_kind = [finding for finding in found if finding.kind == kind]

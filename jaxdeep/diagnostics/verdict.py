@@ -85,7 +85,7 @@ def diagnose(flow: Mapping[str, LayerFlow]) -> list[Finding]:
     learning = {path: row for path, row in rows.items() if not np.isnan(row.parameter_norm)}
     last = list(learning.values())[-1] if learning else None
     first = next((row for row in learning.values() if row.activation_std > 0), None)
-    largest = max((row.gradient_norm / row.parameter_norm for row in learning.values()), default=0.0)
+    largest = max((_relative(row) for row in learning.values()), default=0.0)
     inside = [row for row in learning.values() if row is not last]
     growths = [row.activation_std / first.activation_std for row in inside] if first else []
     spread = min(growths, default=1.0), max(growths, default=1.0)
@@ -93,7 +93,9 @@ def diagnose(flow: Mapping[str, LayerFlow]) -> list[Finding]:
     for path, row in rows.items():
         learns = path in learning
         tells = row.gradient_norm if learns else row.output_gradient
-        if any(map(np.isinf, row)) or (np.isnan(tells) and not all(map(np.isnan, row))):
+        if any(map(np.isinf, row._replace(update_ratio=0.0))) or (
+            np.isnan(tells) and not all(map(np.isnan, row))
+        ):
             findings.append(Finding(path, "not finite", tells))
             continue
         if learns and last is not None:
@@ -110,7 +112,7 @@ def diagnose(flow: Mapping[str, LayerFlow]) -> list[Finding]:
             findings.append(Finding(path, "saturated", row.saturation))
         elif row.dead >= DEAD:
             findings.append(Finding(path, "dead", row.dead))
-        if row.update_ratio >= LARGE_UPDATE:
+        if row.update_ratio >= LARGE_UPDATE and row.parameter_norm > 0:
             findings.append(Finding(path, "large update", row.update_ratio))
     return findings
 
@@ -119,19 +121,29 @@ def _of_gradient(
     row: LayerFlow, last: LayerFlow, largest: float, spread: tuple[float, float]
 ) -> tuple[str, float]:
     """What is wrong with the gradient of a layer with parameters, if anything, and its share."""
-    relative = row.gradient_norm / row.parameter_norm
+    relative = _relative(row)
     if np.isnan(row.output_gradient) or np.isnan(last.output_gradient):
-        share = relative / largest
+        share = _ratio(relative, largest)
         return ("vanishing gradient" if share < VANISHED / 10 else "", share)
     if row.output_gradient == 0 and row.gradient_norm == 0:
         return "blocked", 0.0
-    share = row.output_gradient / last.output_gradient
-    relative /= last.gradient_norm / last.parameter_norm
+    share = _ratio(row.output_gradient, last.output_gradient)
+    relative = _ratio(relative, _relative(last))
     if share < VANISHED and (relative < VANISHED or spread[0] < VANISHED):
         return "vanishing gradient", share
     if share > EXPLODED and (relative > EXPLODED or spread[1] > EXPLODED):
         return "exploding gradient", share
     return "", share
+
+
+def _relative(row: LayerFlow) -> float:
+    """The gradient relative to the parameters."""
+    return _ratio(row.gradient_norm, row.parameter_norm)
+
+
+def _ratio(part: float, whole: float) -> float:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.divide(part, whole))
 
 
 def by_repetition(flow: Mapping[str, LayerFlow]) -> dict[str, LayerFlow]:
