@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxdeep import adapters as adapters
     from jaxdeep import datasets as datasets
+    from jaxdeep import diagnostics as diagnostics
     from jaxdeep import losses as losses
     from jaxdeep import metrics as metrics
     from jaxdeep import nn as nn
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 _NAMESPACES = (
     "adapters",
     "datasets",
+    "diagnostics",
     "losses",
     "metrics",
     "nn",

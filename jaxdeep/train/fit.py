@@ -15,6 +15,7 @@ from jaxdeep.train.checkpoint import describe, opened
 from jaxdeep.train.compiled import compiled, run_once
 from jaxdeep.train.drive import driver
 from jaxdeep.train.epoch import check_batch_size
+from jaxdeep.train.flow import is_flow, make_measure
 from jaxdeep.train.objective import (
     Objective,
     PerExample,
@@ -29,7 +30,7 @@ from jaxdeep.train.phases import Phase, in_phases
 from jaxdeep.train.progress import compiling, ordered, reporting
 from jaxdeep.train.run import RunState, make_program
 from jaxdeep.train.state import TrainState, init, only, resume
-from jaxdeep.train.step import Augment, check_optimizer
+from jaxdeep.train.step import Augment, Measure, check_optimizer
 from jaxdeep.train.stopping import EarlyStopping, Plateau
 from jaxdeep.train.stream import Batches, Rows, source_of
 from jaxdeep.tree import Where, path_name
@@ -104,6 +105,7 @@ def fit(
     trainable: Where | None = None,
     freeze_batch_norm: bool = True,
     phases: Sequence[Phase] | None = None,
+    diagnostics: int | None = None,
     early_stopping: EarlyStopping | None = None,
     plateau: Plateau | None = None,
     validate_every: int = 1,
@@ -160,6 +162,11 @@ def fit(
         learning_rate)``, run one after another: the head first, then more at a lower rate. Each has a
         fresh optimizer, early stopping and a plateau of its own; `optimizer` may be a function from the
         rate to it. The history is that of all.
+      diagnostics: measure how gradients, updates and activations go through the layers at every so
+        many steps, the first included: the history holds their means over an epoch's measured steps,
+        ``gradient_norm/hidden1``, ``update_ratio/hidden1``, ``output_gradient/…``, ``activation_std/…``,
+        ``saturation/…``, ``dead/…`` and so on (`jaxdeep.train.flow.LayerFlow`), one value for each
+        repetition of a repeated layer. A measured step costs twice as much, the others nothing.
       early_stopping: a `jaxdeep.train.EarlyStopping`: when to stop, and whether to end with the
         parameters of the best epoch.
       plateau: a `jaxdeep.train.Plateau`: when to lower the learning rate.
@@ -222,6 +229,7 @@ def fit(
     frozen = {"trainable": trainable} if freeze_batch_norm and trainable is not None else {}
     pairs = objective is None
     objective = _objective(model, objective, minimised, frozen)
+    measure = _measure(model, pairs, {**minimised, **frozen}, diagnostics, accumulate)
     sources = _sources(
         data,
         validation,
@@ -252,12 +260,13 @@ def fit(
         "on_nonfinite": "stop" if on_nonfinite == "raise" else on_nonfinite,
         "trainable": trainable,
     }
-    program = make_program(objective, optimizer, epochs=epochs, mesh=mesh, **arguments)
+    program = make_program(objective, optimizer, epochs=epochs, mesh=mesh, measure=measure, **arguments)
     likes = [source.like for source in sources]
     # ts becomes a part of the run, not a second copy of it
     run = compiled(lambda ts: program.start(ts, *likes), ts, donate_argnums=0, once=True)(ts)
     placement = placed(mesh, run, ts.params, shard)
     what = {"objective": objective, **minimised, **arguments, "freeze_batch_norm": freeze_batch_norm}
+    what |= {} if diagnostics is None else {"diagnostics": diagnostics}
     about = None if checkpoint is None else describe(model, run, likes, what)
     with opened(checkpoint, about, keep=keep_checkpoints, watched=early_stopping) as store:
         run, position = store.restore(run, epochs)
@@ -283,7 +292,7 @@ def fit(
                     raise FloatingPointError(_nonfinite(run.train_state, bad_step, done))
                 last = {name: values[-1] for name, values in history.items()}
                 store.save(run, last, training.position())
-                report(done, last)
+                report(done, {name: value for name, value in last.items() if not is_flow(name)})
                 now = Epochs(done, history, run.train_state)
                 for callback in callbacks:
                     stopped |= callback(now) is True
@@ -327,6 +336,20 @@ def _objective(
             "and class_weight)"
         )
     return objective
+
+
+def _measure(
+    model: Any, pairs: bool, minimised: Mapping[str, Any], every: Any, accumulate: int
+) -> Measure | None:
+    """What measures the layers at every so many steps, if they are to be."""
+    if every is None:
+        return None
+    if not pairs:
+        raise ValueError(
+            "diagnostics= needs a loss=: with an objective= of your own it is not known where the model "
+            "is applied; jaxdeep.diagnostics.gradient_flow takes an objective"
+        )
+    return make_measure(model, minimised, every=every, accumulate=accumulate)
 
 
 def _beginning(

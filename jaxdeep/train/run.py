@@ -15,7 +15,7 @@ from jaxdeep.train.epoch import evaluation_of, make_evaluate, one_pass
 from jaxdeep.train.objective import Objective
 from jaxdeep.train.parallel import split
 from jaxdeep.train.state import TrainState
-from jaxdeep.train.step import Augment, Step, make_step
+from jaxdeep.train.step import Augment, Measure, Step, make_step
 from jaxdeep.train.stopping import Decisions, EarlyStopping, Plateau, choose
 from jaxdeep.tree import Where, combine, partition
 
@@ -168,6 +168,7 @@ def make_program(
     validate_every: int,
     on_nonfinite: str,
     trainable: Where | None = None,
+    measure: Measure | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Program:
     """The parts of `make_run`; every batch is split over a `mesh`."""
@@ -178,7 +179,14 @@ def make_program(
     if on_nonfinite not in ("stop", "skip", "ignore"):
         raise ValueError(f"on_nonfinite must be 'stop', 'skip' or 'ignore', got {on_nonfinite!r}")
     skip = on_nonfinite == "skip"
-    step = make_step(objective, optimizer, accumulate=accumulate, augment=augment, trainable=trainable)
+    step = make_step(
+        objective,
+        optimizer,
+        accumulate=accumulate,
+        augment=augment,
+        trainable=trainable,
+        measure=measure,
+    )
     step = _split_step(_undoing(step) if skip else step, mesh)
     objective = _split_objective(objective, mesh)
     pass_over = one_pass(

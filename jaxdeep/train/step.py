@@ -1,7 +1,7 @@
 """One update as a pure function."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,24 @@ from jaxdeep.tree import Where, check_where, combine, partition
 PyTree = Any
 Step = Callable[[TrainState, PyTree], tuple[TrainState, dict[str, Any]]]
 Augment = Callable[[jax.Array, PyTree], PyTree]
+Gradients = Callable[..., tuple[Any, PyTree, dict[str, Any], PyTree]]
+
+
+class Measure(Protocol):
+    """What a step reports of itself beyond its objective (`jaxdeep.train.flow`)."""
+
+    def __call__(
+        self,
+        step: Any,
+        params: tuple[PyTree, PyTree, PyTree],
+        state: PyTree,
+        batch: PyTree,
+        key: Any,
+        changes: tuple[PyTree, PyTree],
+        /,
+    ) -> dict[str, Any]:
+        """Metrics; of where the gradient is taken, what moves and what is held; gradient, update."""
+
 
 _AUGMENT = 0xFFFF_FFFF  # a stream of a step's key that no layer uses
 
@@ -29,6 +47,7 @@ def make_step(
     accumulate: int = 1,
     augment: Augment | None = None,
     trainable: Where | None = None,
+    measure: Measure | None = None,
 ) -> Step:
     """The update of `objective` by `optimizer`: ``step(ts, batch) -> (ts, metrics)``, pure.
 
@@ -52,6 +71,7 @@ def make_step(
         split off before differentiation, so that they have no gradient, no share of a norm and nothing
         in the optimizer's state. Make the train state with the same. Batch norms among the others stay
         in inference mode if the objective is told too (`supervised`).
+      measure: further metrics of the step itself, as ``fit(diagnostics=…)`` takes them.
 
     Raises:
       TypeError: not an optax transformation, `augment` not a function. ValueError: `accumulate` below 1;
@@ -94,7 +114,7 @@ def make_step(
         optimizer = optax.with_extra_args_support(only(optimizer, trainable))
     _checks.check_count("accumulate", accumulate)
     _checks.check_functions(augment=augment)
-    gradients = _of_batch(objective) if accumulate == 1 else _of_parts(objective, accumulate)
+    gradients = gradients_of(objective, accumulate)
 
     def step(ts: TrainState, batch: PyTree) -> tuple[TrainState, dict[str, Any]]:
         key = jax.random.fold_in(ts.key, ts.step)
@@ -105,13 +125,24 @@ def make_step(
         loss, state, metrics, grads = gradients(point, held, ts.state, batch, key)
         check_metric_names(metrics)
         updates, opt_state = optimizer.update(grads, ts.opt_state, moving, value=loss)
+        if measure is not None:
+            given = (point, moving, held), ts.state, batch, key
+            metrics = metrics | measure(ts.step, *given, (grads, updates))
         params = combine(optax.apply_updates(moving, updates), held)
         return TrainState(ts.step + 1, params, state, opt_state, ts.key), {"loss": loss, **metrics}
 
     return step
 
 
-def _of_batch(objective: Objective) -> Callable[..., tuple[Any, PyTree, dict[str, Any], PyTree]]:
+def gradients_of(objective: Objective, accumulate: int = 1) -> Gradients:
+    """Loss, state, metrics and gradients: ``(moving, held, state, batch, key) -> all of them``.
+
+    With respect to the parameters that move, over the whole batch or over so many micro-batches.
+    """
+    return _of_batch(objective) if accumulate == 1 else _of_parts(objective, accumulate)
+
+
+def _of_batch(objective: Objective) -> Gradients:
     """Loss, new state, metrics and gradients of a batch, with respect to the parameters that move."""
 
     def gradients(moving: PyTree, held: PyTree, state: PyTree, batch: PyTree, key: Any) -> Any:
@@ -124,9 +155,7 @@ def _of_batch(objective: Objective) -> Callable[..., tuple[Any, PyTree, dict[str
     return gradients
 
 
-def _of_parts(
-    objective: Objective, parts: int
-) -> Callable[..., tuple[Any, PyTree, dict[str, Any], PyTree]]:
+def _of_parts(objective: Objective, parts: int) -> Gradients:
     """The same over micro-batches, averaged over examples."""
     of_batch = _of_batch(objective)
 

@@ -1,0 +1,150 @@
+"""Gradients, updates and activations of every layer, on one batch."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdeep import _checks
+from jaxdeep.nn.model import Model
+from jaxdeep.optimizers import lookahead
+from jaxdeep.train.compiled import run_once
+from jaxdeep.train.flow import Flow, flow_of, probed, with_taps
+from jaxdeep.train.objective import Objective, PerExample, check_pair, rehearse, supervised
+from jaxdeep.train.state import TrainState, only
+from jaxdeep.train.step import check_optimizer
+from jaxdeep.tree import Where, combine, mask, partition
+
+PyTree = Any
+
+
+def gradient_flow(
+    model: Model,
+    params: PyTree,
+    state: PyTree,
+    batch: PyTree,
+    *,
+    loss: PerExample | None = None,
+    penalty: Callable[[PyTree], Any] | None = None,
+    activity: Callable[[Mapping[str, Any]], Any] | None = None,
+    class_weight: Mapping[int, float] | Any = None,
+    objective: Objective | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    opt_state: PyTree | None = None,
+    trainable: Where | None = None,
+    key: jax.Array | None = None,
+    train: bool = True,
+    where: Where | None = None,
+) -> Flow:
+    """How gradients, updates and activations go through a network, layer by layer, on one batch.
+
+    Gradients that shrink or grow from layer to layer on their way back, activations that sit where
+    their function is flat, and units that no example switches on are what keeps deep networks from
+    learning. `report` shows the result as a table with a verdict, `diagnose` gives it as data,
+    `jaxdeep.plotting.gradient_flow` draws it.
+
+    It is a pure function, compiled at each call; `jax.jit` around it compiles once, and `jax.vmap` over
+    parameters measures many networks (``jax.tree.map(lambda a: a[i], flow)`` is then that of one). A
+    layer in `repeat` is measured at each of its repetitions. A hundred examples or more make `dead`
+    meaningful.
+
+    Args:
+      model: any `Model`. Of an adapted Flax or Equinox module only the parameters are seen inside, by
+        their uppermost names; its output is measured.
+      params, state: the model's.
+      batch: ``(x, y)`` or ``(x, y, weights)``; with `objective`, what it takes.
+      loss, penalty, activity, class_weight: as for `jaxdeep.fit`.
+      objective: instead of these; then only what concerns parameters is measured, the rest is NaN.
+      optimizer: for the ratio of updates to weights, which is NaN without. Gradients are taken where
+        it takes them (`jaxdeep.optimizers.lookahead`).
+      opt_state: its state; that of a first step by default.
+      trainable: the parameters that are trained, as for `jaxdeep.fit`; the others have no gradient, and
+        their batch norms are frozen.
+      key: random key of dropout; none is drawn without.
+      train: whether batch norms use the batch's statistics.
+      where: the layers, as a glob over their paths or a list of globs; all by default.
+
+    Returns:
+      An ordered dict of a `LayerFlow` for each layer, by path, in the order of application.
+
+    Raises:
+      ValueError: neither or both of `loss` and `objective`; `opt_state` without `optimizer`; a `where`
+        that matches no layer. TypeError: not a `Model`, not an optimizer.
+
+    Source: Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks" (2010).
+
+    >>> import jax.numpy as jnp, jaxdeep as jd
+    >>> model = jd.nn.serial(hidden=jd.nn.dense(50, activation=jax.nn.relu), logits=jd.nn.dense(3))
+    >>> x, y = jax.random.normal(jax.random.key(1), (64, 20)), jnp.zeros(64, int)
+    >>> params, state = model.init(jax.random.key(0), x)
+    >>> flow = gradient_flow(model, params, state, (x, y), loss=jd.losses.softmax_cross_entropy,
+    ...                      optimizer=jd.optimizers.adam(1e-3))
+    >>> list(flow), flow["hidden"].gradient_norm.shape, bool(flow["hidden"].update_ratio < 0.1)
+    (['hidden', 'logits'], (), True)
+    """
+    if not isinstance(model, Model):
+        raise TypeError(f"model must be a jaxdeep.nn.Model, got {model!r}")
+    _checks.check_key(key, optional=True)
+    _checks.check_flag("train", train)
+    minimised: dict[str, Any] = {
+        "loss": loss,
+        "penalty": penalty,
+        "activity": activity,
+        "class_weight": class_weight,
+    }
+    check_minimised("gradient_flow", objective, minimised)
+    if optimizer is not None:
+        check_optimizer(optimizer)
+        optimizer = optax.with_extra_args_support(
+            only(optax.GradientTransformationExtraArgs(optimizer.init, optimizer.update), trainable)
+        )
+        opt_state = optimizer.init(params) if opt_state is None else opt_state
+    elif opt_state is not None:
+        raise ValueError("opt_state= is given without the optimizer= it belongs to")
+    measured = objective
+    if measured is None:
+        check_pair(batch, "batch")
+        frozen = {} if trainable is None else {"trainable": trainable}
+        measured = probed(model, minimised | frozen)
+        if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(batch)):
+            # labels are looked at before they are traced
+            ts = TrainState(jnp.zeros((), jnp.int32), params, state, (), jax.random.key(0))
+            rehearse(supervised(model, **minimised), ts, batch, "batch")
+
+    def measure(params: PyTree, state: PyTree, opt_state: PyTree, batch: PyTree, key: Any) -> Flow:
+        moving, held = partition(params, trainable)
+        point = moving if optimizer is None else lookahead(opt_state, moving)
+        if objective is None:
+            point, held = with_taps(model, point, held)
+
+        def value(point: PyTree) -> tuple[Any, tuple[PyTree, dict[str, Any]]]:
+            return measured(combine(point, held), state, batch, key=key, train=train)
+
+        (loss_value, (_, metrics)), grads = jax.value_and_grad(value, has_aux=True)(point)
+        found: dict[str, Any] = {}
+        if objective is None:
+            found = {"taps": grads.taps, "readings": metrics["readings"]}
+            grads = grads.params
+        updates = None
+        if optimizer is not None:
+            updates, _ = optimizer.update(grads, opt_state, moving, value=loss_value)
+        return flow_of(model, moving, grads, updates, **found)
+
+    flow: Flow = run_once(measure, params, state, opt_state, batch, key)
+    if where is None:
+        return flow
+    chosen = mask(dict.fromkeys(flow, 0), where)
+    return OrderedDict((path, layer) for path, layer in flow.items() if chosen[path])
+
+
+def check_minimised(name: str, objective: Objective | None, minimised: Mapping[str, Any]) -> None:
+    """Refuse neither or both of an objective and what makes a supervised one."""
+    if objective is None and minimised["loss"] is None:
+        raise ValueError(f"{name} needs a loss=, or an objective= for anything not supervised")
+    given = [argument for argument, value in minimised.items() if value is not None]
+    if objective is not None and given:
+        raise ValueError(f"objective= already says what is minimised: drop {', '.join(given)}")

@@ -1,0 +1,150 @@
+"""What a gradient flow says: findings by layer, and a report to read."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxdeep.train.flow import LayerFlow
+
+# In a network that was initialised for its activations, what comes back to a layer is within a factor 3
+# of what comes back to the last, for a hundred layers as for three, since its variance is what
+# initialisers keep; pooling and the randomness of narrow layers make it 10. Glorot's sigmoid network
+# loses a factor 4 in every layer.
+VANISHED = 1e-2
+EXPLODED = 1e2
+# A layer whose units sit in the flat part for a third of the examples passes on less than 2/3 of what it
+# could; initialised for its activation, 5 % do (tanh) or none (sigmoid, SELU). Weights of standard
+# deviation 1 make it two thirds.
+SATURATED = 1 / 3
+# Half of the rectifiers of a deep network are off for all examples when it begins, since its upper
+# layers see much the same in all of them; a network that can still learn has more than a few left.
+DEAD = 0.9
+# A step as long as a third of the weights leaves little of what they were.
+LARGE_UPDATE = 1 / 3
+
+
+class Finding(NamedTuple):
+    """Something that keeps a layer from learning.
+
+    Attributes:
+      layer: its path; of a repeated layer with the repetition, ``deep/layer[17]``.
+      kind: one of the keys below.
+      value: by how much.
+
+    The kinds are "not finite" (value NaN or inf), "vanishing gradient" and "exploding gradient" (what
+    comes back to the layer as a share of what comes back to the last), "blocked" (nothing does: 0),
+    "vanishing activations" and "exploding activations" (standard deviation, as a multiple of the first
+    layer's), "saturated" and "dead" (shares), "large update" (its ratio to the weights).
+    """
+
+    layer: str
+    kind: str
+    value: float
+
+
+def diagnose(flow: Mapping[str, LayerFlow]) -> list[Finding]:
+    """What is wrong with a flow, from the input to the output; an empty list if it is healthy.
+
+    * not finite: a gradient or an activation is infinite or NaN.
+    * vanishing or exploding gradient: ``output_gradient`` is below `VANISHED` or above `EXPLODED` times
+      that of the last layer with parameters, and so is the gradient relative to the parameters,
+      ``gradient_norm / parameter_norm``, or activations vanish or explode as well. The first alone
+      follows scales that a batch norm behind the layer takes out, the second the widths of layers.
+    * blocked: both are exactly 0.
+    * vanishing or exploding activations: the standard deviation of a layer with parameters is below
+      `VANISHED` or above `EXPLODED` times the first one's; the last layer may have any scale.
+    * saturated: a share of at least `SATURATED` of units and examples; dead: of at least `DEAD` of the
+      units.
+    * large update: an update of at least `LARGE_UPDATE` of the parameters' length.
+
+    Where only groups of parameters are known (an adapted module, an `objective`), gradients vanish in
+    those whose relative gradient is below ``VANISHED / 10`` times the largest.
+
+    Args:
+      flow: of one network, from `gradient_flow`; of many by `jax.vmap`, take one first.
+
+    Raises:
+      TypeError: not a flow, or one that is traced.
+
+    Source: the limits are this module's constants, with the reasons.
+
+    >>> import jax, jax.numpy as jnp, jaxdeep as jd
+    >>> tall = jd.nn.initializers.normal(1.0)
+    >>> model = jd.nn.serial(hidden=jd.nn.dense(99, activation=jax.nn.sigmoid, kernel_init=tall),
+    ...                      logits=jd.nn.dense(3))
+    >>> x, y = jax.random.normal(jax.random.key(1), (64, 200)), jnp.zeros(64, int)
+    >>> params, state = model.init(jax.random.key(0), x)
+    >>> flow = jd.diagnostics.gradient_flow(
+    ...     model, params, state, (x, y), loss=jd.losses.softmax_cross_entropy)
+    >>> [(found.layer, found.kind) for found in diagnose(flow)]
+    [('hidden', 'saturated')]
+    """
+    rows = by_repetition(flow)
+    learning = {path: row for path, row in rows.items() if not np.isnan(row.parameter_norm)}
+    last = list(learning.values())[-1] if learning else None
+    first = next((row for row in learning.values() if row.activation_std > 0), None)
+    largest = max((row.gradient_norm / row.parameter_norm for row in learning.values()), default=0.0)
+    inside = [row for row in learning.values() if row is not last]
+    growths = [row.activation_std / first.activation_std for row in inside] if first else []
+    spread = min(growths, default=1.0), max(growths, default=1.0)
+    findings = []
+    for path, row in rows.items():
+        learns = path in learning
+        tells = row.gradient_norm if learns else row.output_gradient
+        if any(map(np.isinf, row)) or (np.isnan(tells) and not all(map(np.isnan, row))):
+            findings.append(Finding(path, "not finite", tells))
+            continue
+        if learns and last is not None:
+            kind, value = _of_gradient(row, last, largest, spread)
+            if kind:
+                findings.append(Finding(path, kind, value))
+        if learns and first is not None and row is not last:
+            growth = row.activation_std / first.activation_std
+            kind = "vanishing activations" if growth < VANISHED else ""
+            kind = "exploding activations" if growth > EXPLODED else kind
+            if kind:
+                findings.append(Finding(path, kind, growth))
+        if row.saturation >= SATURATED:
+            findings.append(Finding(path, "saturated", row.saturation))
+        elif row.dead >= DEAD:
+            findings.append(Finding(path, "dead", row.dead))
+        if row.update_ratio >= LARGE_UPDATE:
+            findings.append(Finding(path, "large update", row.update_ratio))
+    return findings
+
+
+def _of_gradient(
+    row: LayerFlow, last: LayerFlow, largest: float, spread: tuple[float, float]
+) -> tuple[str, float]:
+    """What is wrong with the gradient of a layer with parameters, if anything, and its share."""
+    relative = row.gradient_norm / row.parameter_norm
+    if np.isnan(row.output_gradient) or np.isnan(last.output_gradient):
+        share = relative / largest
+        return ("vanishing gradient" if share < VANISHED / 10 else "", share)
+    if row.output_gradient == 0 and row.gradient_norm == 0:
+        return "blocked", 0.0
+    share = row.output_gradient / last.output_gradient
+    relative /= last.gradient_norm / last.parameter_norm
+    if share < VANISHED and (relative < VANISHED or spread[0] < VANISHED):
+        return "vanishing gradient", share
+    if share > EXPLODED and (relative > EXPLODED or spread[1] > EXPLODED):
+        return "exploding gradient", share
+    return "", share
+
+
+def by_repetition(flow: Mapping[str, LayerFlow]) -> dict[str, LayerFlow]:
+    """A flow in Python floats, with ``deep/layer[17]`` for the repetitions of a layer."""
+    if not (isinstance(flow, Mapping) and all(isinstance(v, LayerFlow) for v in flow.values())):
+        raise TypeError(f"flow must be what gradient_flow returns, got {flow!r}")
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(flow)):
+        raise TypeError("a flow is read outside of jax.jit and jax.vmap: return it from there")
+    rows = {}
+    for path, layer in flow.items():
+        values = [np.asarray(value, float) for value in jax.device_get(layer)]
+        shape = np.broadcast_shapes(*(value.shape for value in values))
+        for place in np.ndindex(shape):
+            name = path + "".join(f"[{i}]" for i in place)
+            rows[name] = LayerFlow(*[float(np.broadcast_to(v, shape)[place]) for v in values])
+    return rows

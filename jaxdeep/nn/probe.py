@@ -1,0 +1,280 @@
+"""A model that also measures what its layers put out, and the gradient that comes back to them.
+
+`gradient_flow` and ``fit(diagnostics=…)`` stand on it. Every layer at the bottom is wrapped: its state
+carries, next to its own, a *reading* of its output and a *tap*, a zero whose gradient is the size of the
+gradient with respect to that output. State passes through every combinator, so both come out of loops
+(`repeat`) once for each repetition, and out of `jax.vmap`, `jax.jit` and a mesh as any array does.
+"""
+
+import dataclasses
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep.nn.conv import conv
+from jaxdeep.nn.linear import dense
+from jaxdeep.nn.model import Model, switches, under
+
+PyTree = Any
+
+SATURATED_SLOPE = 0.05  # an activation that lets less of the gradient through is saturated there
+DEAD_SLOPE = 1e-3  # below the 0.01 of a leaky ReLU, which never dies
+
+_FUSED: dict[str, Callable[..., Model]] = {"dense": dense, "conv": conv}
+_ELEMENTWISE = ("prelu", "swish", "rrelu")  # activations with parameters or a key of their own
+
+
+class Reading(NamedTuple):
+    """What a layer put out, summed over the times it was applied.
+
+    Attributes:
+      count: applications.
+      mean, std: of all elements of the output.
+      saturation: share of elements at which the activation lets less than `SATURATED_SLOPE` of the
+        gradient through; a rectifier that is off is not saturated. NaN without a known activation.
+      dead: share of units (the last axis) at which it lets less than `DEAD_SLOPE` through, for every
+        example and position. In a layer with parameters of which it is not known whether it has an
+        activation, of units that are always exactly 0; NaN in one that has none.
+    """
+
+    count: Any
+    mean: Any
+    std: Any
+    saturation: Any
+    dead: Any
+
+
+class Leaf(NamedTuple):
+    """A layer at the bottom of a model.
+
+    Attributes:
+      path: as `Model.watch` names it; its kind where the model is this one layer.
+      keys: where its parameters and state are in the model's.
+      times: leading axes of its parameters: the repetitions around it.
+      layer: the model.
+    """
+
+    path: str
+    keys: tuple[str, ...]
+    times: tuple[int, ...]
+    layer: Model
+
+
+def leaves(
+    model: Model, path: str = "", keys: tuple[str, ...] = (), times: tuple[int, ...] = ()
+) -> Iterator[Leaf]:
+    """The layers at the bottom, in the order in which they are applied."""
+    if not _is_inside(model):
+        yield Leaf(path or model.kind, keys, times, model)
+        return
+    if model.loops and not model.config.get("shared"):
+        times = (*times, model.config["times"])
+    for name, layer in model.layers.items():
+        yield from leaves(layer, f"{path}/{name}".strip("/"), (*keys, name) if name else keys, times)
+
+
+def at(tree: PyTree, keys: tuple[str, ...]) -> Any:
+    """What a tree holds at a layer; an empty dict where it holds nothing."""
+    for key in keys:
+        tree = tree.get(key, {})
+    return tree
+
+
+def taps(model: Model) -> OrderedDict[str, Any]:
+    """Zeros by path: the gradient with respect to one is the size of its layer's output gradient.
+
+    ``√rows · ‖∂ loss / ∂ output‖``, which for a mean over the batch is the root of the mean of the
+    squared norms of the gradients of the examples' own losses.
+    """
+    return OrderedDict((leaf.path, jnp.zeros(leaf.times)) for leaf in leaves(model))
+
+
+def probe(model: Model) -> Model:
+    """The model that takes a state made by `tapped`, and returns one that `readings` reads."""
+    if not _is_inside(model):
+        return _measured(model)
+    assert model.combine is not None
+    return model.combine({name: probe(layer) for name, layer in model.layers.items()})
+
+
+def tapped(model: Model, state: PyTree, of: Mapping[str, Any]) -> PyTree:
+    """The state of `probe`: the model's own, taps `of` every layer, and readings of nothing yet."""
+    given: dict[str, Any] = {}
+    for leaf in leaves(model):
+        nothing = Reading(*[jnp.zeros(leaf.times)] * len(Reading._fields))
+        node = {"own": at(state, leaf.keys), "tap": of[leaf.path], "reading": nothing}
+        if not leaf.keys:
+            return node
+        inside = given
+        for key in leaf.keys[:-1]:
+            inside = inside.setdefault(key, {})
+        inside[leaf.keys[-1]] = node
+    return given
+
+
+def readings(model: Model, state: PyTree) -> OrderedDict[str, Reading]:
+    """What `probe` measured: means over the applications of each layer, by path."""
+    found = OrderedDict()
+    for leaf in leaves(model):
+        reading = at(state, leaf.keys)["reading"]
+        found[leaf.path] = Reading(reading.count, *[total / reading.count for total in reading[1:]])
+    return found
+
+
+def own_state(model: Model, state: PyTree) -> PyTree:
+    """The state that the model itself would have returned."""
+    if not _is_inside(model):
+        return state["own"]
+    own: dict[str, Any] = {}
+    for name, layer in model.layers.items():
+        if not name:
+            return own_state(layer, state)
+        own |= under(name, own_state(layer, state[name]))
+    return own
+
+
+def size(tree: PyTree, axes: int = 0) -> Any:
+    """The norm of all elements of a tree together, but for so many leading axes; 0 of none.
+
+    Scaled by the largest, since the squares of gradients that vanish would be 0.
+    """
+    wide = [
+        jnp.asarray(leaf).astype(jnp.promote_types(jnp.result_type(leaf), jnp.float32))
+        for leaf in jax.tree.leaves(tree)
+    ]
+    parts = [jnp.abs(a).reshape(*a.shape[:axes], -1) for a in wide if a.size]
+    if not parts:
+        return jnp.zeros(())
+    largest = jnp.max(jnp.stack([part.max(-1) for part in parts]), axis=0)
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return scale * jnp.sqrt(sum(((part / scale[..., None]) ** 2).sum(-1) for part in parts))
+
+
+def has_slopes(layer: Model) -> bool:
+    """Whether the activation of a layer is known, so that its saturation is."""
+    function = layer.config.get({"activation": "function"}.get(layer.kind, "activation"))
+    if layer.kind in _FUSED or layer.kind == "activation":
+        return function is not None and _kind_of(function)[0]
+    return layer.kind in _ELEMENTWISE
+
+
+def may_die(layer: Model, learns: bool) -> bool:
+    """Whether a layer, one with parameters or not, has units that may be dead."""
+    return has_slopes(layer) or (learns and layer.kind not in _FUSED)
+
+
+# --- one layer ------------------------------------------------------------------------------------
+
+
+def _is_inside(model: Model) -> bool:
+    return model.combine is not None and bool(model.layers)
+
+
+def _measured(layer: Model) -> Model:
+    """A layer with a tap behind it and a reading of its output in its state."""
+    fused = layer.config.get("activation") if layer.kind in _FUSED else None
+    affine = layer
+    if fused is not None:  # what goes into the activation is wanted too
+        plain = {name: value for name, value in layer.config.items() if name != "activation"}
+        affine = _FUSED[layer.kind](**plain)
+
+    def apply(
+        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
+    ) -> tuple[Any, Any]:
+        y, own = affine.apply(params, state["own"], x, **switches(train, key, mask))
+        passing = None
+        if fused is not None:
+            passing, y = _passing(fused, y), fused(y)
+        elif layer.kind == "activation":
+            passing = _passing(layer.config["function"], x)
+        elif layer.kind in _ELEMENTWISE:
+            passing = _slopes(lambda x: layer.apply(params, {}, x, key=key)[0], x), False
+        unknown = bool(jax.tree.leaves(params)) and layer.kind not in _FUSED
+        new = _reading(y, passing, unknown)
+        total = jax.tree.map(lambda old, more: old + more.astype(old.dtype), state["reading"], new)
+        return _tap(y, state["tap"]), {"own": own, "tap": state["tap"], "reading": total}
+
+    freeze = layer.freeze
+    held = None if freeze is None else lambda trainable: _measured(freeze(trainable))
+    return dataclasses.replace(layer, apply=apply, freeze=held)
+
+
+def _reading(y: Any, passing: tuple[Any, Any] | None, unknown: bool) -> Reading:
+    """The reading of one application: of arrays of floats, NaN of anything else.
+
+    An `unknown` layer may have any activation inside.
+    """
+    none = jnp.full((), jnp.nan)
+    if not (hasattr(y, "dtype") and jnp.issubdtype(y.dtype, jnp.floating) and y.size):
+        return Reading(jnp.ones(()), none, none, none, none)
+    y = jax.lax.stop_gradient(y)
+    wide = y.astype(jnp.promote_types(y.dtype, jnp.float32))
+    others = tuple(range(y.ndim - 1))
+    saturation, dead = none, none
+    if passing is not None:
+        slopes, off = passing
+        saturation = jnp.mean((slopes < SATURATED_SLOPE) & ~off)
+        dead = jnp.mean((slopes < DEAD_SLOPE).all(others))
+    elif unknown:
+        dead = jnp.mean((y == 0).all(others))
+    return Reading(jnp.ones(()), jnp.mean(wide), jnp.std(wide), saturation, dead)
+
+
+def _passing(function: Callable[[Any], Any], z: Any) -> tuple[Any, Any] | None:
+    """How much of the gradient an activation lets through, and where it is a rectifier that is off."""
+    elementwise, rectifies = _kind_of(function)
+    if not elementwise:
+        return None
+    return _slopes(function, z), (jax.lax.stop_gradient(z) < 0) & rectifies
+
+
+def _slopes(function: Callable[[Any], Any], z: Any) -> Any:
+    """``|f'(z)|`` of an elementwise function."""
+    y, back = jax.vjp(function, jax.lax.stop_gradient(z))
+    return jnp.abs(jax.lax.stop_gradient(back(jnp.ones_like(y))[0]))
+
+
+@functools.lru_cache(maxsize=32)  # layers share a few
+def _kind_of(function: Callable[[Any], Any]) -> tuple[bool, bool]:
+    """Whether a function works element by element (a softmax does not), and is flat just below 0.
+
+    Its values are needed while a program is traced, so that it is compiled apart.
+    """
+    points = np.array([[-1.5, -1e-3], [0.3, 2.0]], np.float32)
+
+    def values(points: Any) -> Any:
+        alone = [function(point.reshape(1, 1)) for point in points.ravel()]
+        return function(points), alone, _slopes(function, points)
+
+    try:
+        together, alone, slopes = jax.device_get(jax.jit(values).lower(points).compile()(points))
+    except Exception:  # it wants another shape, or closes over what is only known at run time
+        return False, False
+    if together.shape != points.shape or any(y.shape != (1, 1) for y in alone):
+        return False, False
+    same = np.allclose(np.ravel(together), np.ravel(alone), rtol=1e-3)
+    return same, bool(slopes[0, 1] < SATURATED_SLOPE)
+
+
+@jax.custom_vjp
+def _tap(y: PyTree, tap: Any) -> PyTree:
+    """`y` itself; the gradient with respect to `tap` is the size of the gradient with respect to `y`."""
+    return y
+
+
+def _tap_forward(y: PyTree, tap: Any) -> tuple[PyTree, Any]:
+    return y, tap
+
+
+def _tap_backward(tap: Any, gradient: PyTree) -> tuple[PyTree, Any]:
+    floats = [g for g in jax.tree.leaves(gradient) if jnp.issubdtype(g.dtype, jnp.floating)]
+    rows = floats[0].shape[0] if floats and floats[0].ndim else 1
+    return gradient, (size(floats) * jnp.sqrt(rows)).astype(tap.dtype)
+
+
+_tap.defvjp(_tap_forward, _tap_backward)
