@@ -132,8 +132,8 @@ plt.show()
 # %% [markdown]
 # Gradient descent zigzags across the valley: the curvature across, 30, bounds its rate by $2 / 30$, and
 # at that rate it is slow along it. Momentum averages the zigzag away but swings; nag looks where it is
-# going, hardly swings across, and bears a larger rate. RMSProp and AdaGrad divide each *coordinate* by
-# its own gradients: along an axis they undo the stretching, and nothing is left of the valley.
+# going, hardly swings across, and is best at a larger rate. RMSProp and AdaGrad divide each *coordinate*
+# by its own gradients: along an axis they undo the stretching, and nothing is left of the valley.
 #
 # Turned by 45°, the first three do exactly the same as before, only turned: they know no axes. The
 # adaptive ones lose most of their advantage, since both coordinates now see the same steepness.
@@ -161,9 +161,9 @@ plt.show()
 # %% [markdown]
 # ## What nag's look-ahead is
 #
-# Most frameworks' Nesterov momentum is a reformulation: it keeps the look-ahead points $\theta + \beta
-# m$ as "the parameters". `jd.optimizers.nag` keeps Nesterov's own $\theta$ and takes the gradient ahead
-# of it; `make_step` and `fit` do that for you. Below is the coordinate across the valley.
+# Most frameworks' Nesterov momentum is a reformulation: it keeps the look-ahead points
+# $\theta + \beta m$ as "the parameters". `jd.optimizers.nag` keeps Nesterov's own $\theta$ and takes the
+# gradient ahead of it; `make_step` and `fit` do that for you. Below is the coordinate across the valley.
 
 # %%
 rate, valley = 0.02, stretch
@@ -186,8 +186,8 @@ print(f"largest difference between dots and θ + βm: {jnp.abs(nesterov[1:] - ah
 # %% [markdown]
 # The dots lie on the red line: the two are one method, read at two places. They stay so while the rate
 # is constant (or inside the trace, `lr_in_trace=True`). Both damp the swing that plain momentum keeps
-# up. *When to use which*: nag wherever you would use momentum, the gradient costs the same; `sgd(…,
-# nesterov=True)` where the iterates must match another framework's.
+# up. *When to use which*: nag wherever you would use momentum, the gradient costs the same;
+# `sgd(…, nesterov=True)` where the iterates must match another framework's.
 
 # %% [markdown]
 # ## Curves on data
@@ -248,10 +248,10 @@ for name, rows in means.items():
 # At their best rates momentum, nag, adam, adamax and nadam lie within each other's spread; sgd, adagrad
 # and rmsprop come out behind in these 8 epochs. (Among 270 validation images 0.01 is three images: do
 # not read more into the third digit.) The range of good rates is about a factor 10 for all of them. What
-# differs is where it lies: sgd needs ten times the rate of momentum, which adds up $1 / (1 - \beta) =
-# 10$ gradients, and the adaptive ones want 0.001 to 0.03. The forgiving of large rates did not carry
-# over: a network whose steps are too large is ruined early, whoever takes them. **Comparing optimizers
-# at one learning rate compares rates.**
+# differs is where it lies: sgd needs ten times the rate of momentum, which adds up
+# $1 / (1 - \beta) = 10$ gradients, and the adaptive ones want 0.001 to 0.03. The forgiving of large
+# rates did not carry over: a network whose steps are too large is ruined early, whoever takes them.
+# **Comparing optimizers at one learning rate compares rates.**
 
 # %%
 best_rate = {
@@ -375,8 +375,8 @@ plt.show()
 
 # %% [markdown]
 # Under Adam with L2 the weights with gradients of 0.01 have halved after 1,000 steps; those with
-# gradients of 1 have lost one part in a hundred. AdamW has taken all of them to $e^{-\eta\lambda t} =
-# e^{-1}$.
+# gradients of 1 have lost one part in a hundred. AdamW has taken all of them to
+# $e^{-\eta\lambda t} = e^{-1}$.
 #
 # What does it mean for a result? Here are 300 images, of which a fifth have a random label, so that a
 # network that learns them by heart does badly on others; λ from almost nothing to too much.
@@ -408,11 +408,11 @@ for method in DECAYS:
 
 # %% [markdown]
 # Both help, by about as much, each at its own λ, and each is ruinous a factor 10 above it. So AdamW is
-# not the better regulariser here; it is the one whose λ has a meaning: weights forget within $1 /
-# (\eta\lambda)$ steps, in every layer, whatever the size of the gradients. The L2 factor has to be found
-# anew when the loss, the batch or the layer changes. *When to use which*: with sgd, momentum and nag
-# either (they are the same), with an adaptive optimizer `adamw`; and `where="*/kernel"` leaves biases
-# and normalisation alone.
+# not the better regulariser here; it is the one whose λ has a meaning: weights forget within
+# $1 / (\eta\lambda)$ steps, in every layer, whatever the size of the gradients. The L2 factor has to be
+# found anew when the loss, the batch or the layer changes. *When to use which*: with sgd, momentum and
+# nag either (they are the same), with an adaptive optimizer `adamw`; and `where="*/kernel"` leaves
+# biases and normalisation alone.
 #
 # ## In short
 #
