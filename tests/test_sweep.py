@@ -335,6 +335,16 @@ def test_an_empty_table():
             call("loss")
 
 
+def test_accuracies_are_drawn_on_linear_axes_and_losses_over_decades_on_logarithmic_ones():
+    points = [{"rate": r, "kind": k, "seed": 0} for r in (0.1, 0.2) for k in ("a", "b")]
+    values = [0.01, 0.09, 0.95, 0.99]
+    for metric, axis, norm in (("loss", "log", "LogNorm"), ("accuracy", "linear", "Normalize")):
+        results = [Result({}, {}, {metric: np.array([value])}, 0, "finished") for value in values]
+        table = Table(points, results)
+        assert table.plot(metric, "rate").axes[0].get_yscale() == axis
+        assert type(table.plot(metric, "rate", "kind").axes[0].images[0].norm).__name__ == norm
+
+
 def test_plots(tmp_path, monkeypatch):
     rates, kinds = np.logspace(-3, 0, 4).tolist(), ["b", "a"]
     points = [{"rate": r, "kind": k, "seed": s} for r in rates for k in kinds for s in (0, 1)]

@@ -118,6 +118,15 @@ def check(early_stopping: Any, plateau: Any) -> None:
         _checks.check_scalar("plateau.min_learning_rate", plateau.min_learning_rate, "[0, inf)")
 
 
+def rises(metric: str) -> bool:
+    """Whether a metric is known by its name to be better where it is larger.
+
+    >>> rises("val_accuracy"), rises("loss")
+    (True, False)
+    """
+    return any(word in metric for word in _LARGER_IS_BETTER)
+
+
 def resolve(config: Any, values: Mapping[str, Any]) -> tuple[str, float]:
     """The metric that is watched, and the sign that makes smaller better."""
     names = sorted(name for name, value in values.items() if jnp.shape(value) == ())
@@ -130,7 +139,7 @@ def resolve(config: Any, values: Mapping[str, Any]) -> tuple[str, float]:
     mode = config.mode
     if mode is None:
         base = monitor.removeprefix("val_")
-        if any(word in base for word in _LARGER_IS_BETTER):
+        if rises(base):
             mode = "max"
         elif any(word in base for word in ("loss", "error", "mse", "mae", "huber")):
             mode = "min"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdeep.train import stopping
 from jaxdeep.train.sweeps.table import scalars
 
 _MANY = 12  # combinations of the other hyperparameters that still get a line each
@@ -42,7 +43,8 @@ def plot(table: Any, metric: str, x: str, y: str | None, *, ax: Any = None, path
     if y is None:
         _lines(ax, rows, column, f"{metric}_sd", x, [name for name in names if name != x])
         ax.set_ylabel(metric)
-        _scale(ax, "y", [v for v in (row.get(column, np.nan) for row in rows) if np.isfinite(v)])
+        values = [v for v in (row.get(column, np.nan) for row in rows) if np.isfinite(v)]
+        _scale(ax, "y", [] if stopping.rises(metric) else values)  # accuracies differ near 1
         ax.grid(alpha=0.3)
     else:
         _surface(ax, rows, column, metric, x, y)
@@ -87,7 +89,8 @@ def _surface(
 
     good = [row for row in rows if np.isfinite(row.get(column, np.nan)) and not row["diverged"]]
     bad = [row for row in rows if row not in good]
-    norm = LogNorm() if _decades([row[column] for row in good]) else None
+    decades = _decades([row[column] for row in good]) and not stopping.rises(metric)
+    norm = LogNorm() if decades else None
     columns, lines = _distinct(rows, x), _distinct(rows, y)
     if len(columns) * len(lines) > 1.5 * len(rows):
         on_x, on_y = (_axis(ax, axis, [row[n] for row in rows]) for axis, n in (("x", x), ("y", y)))

@@ -150,7 +150,8 @@ class Table:
         Against one: means over seeds with a standard deviation either side, a line for each combination
         of the other hyperparameters. Against two: a map of means over all other runs, or a coloured
         scatter where the points are no grid. An axis whose values span more than a decade is
-        logarithmic; a run that diverged is a cross.
+        logarithmic, unless it is of an accuracy or another metric of which more is better; a run that
+        diverged is a cross.
 
         Args:
           metric: its name in the rows.
