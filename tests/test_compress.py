@@ -1,10 +1,14 @@
 """Folding, casting, quantising, pruning and exporting: against the models they are made from."""
 
 import functools
+import subprocess
+import sys
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxdeep as jd
@@ -451,3 +455,495 @@ def test_gradients_pass_the_folding():
 
     plain, through = jax.grad(loss)(params, False), jax.grad(loss)(params, True)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), through, plain)
+
+
+# --- casting ------------------------------------------------------------------------------------------
+
+
+def network(**how):
+    """A small one of the chapter's kind, from 6 numbers to 3 classes."""
+    return nn.serial(
+        flatten=nn.flatten(),
+        hidden0=dense(16, activation=jax.nn.relu),
+        hidden1=dense(8, activation=jax.nn.relu),
+        logits=dense(3, **how),
+    )
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.03), ("float16", 0.004)])
+def test_casting_computes_in_half_precision(dtype, tolerance):
+    model, x = nn.serial(norm(), network()), draw(20, 6)
+    params, state = trained(model, x)
+    half, hparams, hstate = jd.compress.cast(model, params, state, dtype)
+    assert {leaf.dtype for leaf in jax.tree.leaves(hparams)} == {jnp.dtype(dtype)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(hstate)} == {jnp.dtype("float32")}
+    assert jd.compress.size_bytes(hparams) * 2 == jd.compress.size_bytes(params)
+    y, _ = half.apply(hparams, hstate, x)
+    assert y.dtype == jnp.float32
+    assert 0 < relative(y, model.apply(params, state, x)[0]) < tolerance
+    text = jax.jit(half.apply).lower(hparams, hstate, x).as_text()
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    short = {"bfloat16": "xbf16>", "float16": "xf16>"}[dtype]
+    assert len(products) == 3
+    assert all(short in line and "xf32>" not in line for line in products)
+    again, *_ = jd.compress.cast(half, hparams, hstate, dtype)
+    assert again.layers[""] is model  # not wrapped twice
+
+
+def test_casting_refuses_what_has_no_place_in_the_dtype():
+    model, params = nn.serial(out=dense(2)), {"out": {"kernel": np.ones((3, 2)), "bias": np.ones(2)}}
+    params["out"]["bias"][0] = 1e5
+    with pytest.raises(ValueError, match=r"out/bias has values up to 1e\+05, and float16 ends"):
+        jd.compress.cast(model, params, {}, jnp.float16)
+    with pytest.raises(TypeError, match="dtype"):
+        jd.compress.cast(model, params, {}, jnp.int8)
+    with pytest.raises(TypeError, match="Model"):
+        jd.compress.cast(jnp.tanh, params, {})
+    traced = jax.eval_shape(lambda p: jd.compress.cast(model, p, {}, jnp.float16)[1], params)
+    assert traced["out"]["bias"].dtype == jnp.float16
+
+
+def test_sizes_of_arrays_and_of_their_shapes():
+    shape = jax.ShapeDtypeStruct((3, 4), jnp.bfloat16)
+    assert jd.compress.size_bytes({"a": shape, "b": np.zeros(5, np.int8)}, jnp.zeros(())) == 24 + 5 + 4
+
+
+# --- quantising ---------------------------------------------------------------------------------------
+
+QUANTIZED = {
+    "dense": (network(), (20, 6)),
+    "without bias": (network(use_bias=False), (20, 6)),
+    "convolutions": (
+        nn.serial(
+            nn.conv(6, 3, strides=2, activation=jax.nn.relu),
+            nn.conv(6, 3, groups=3, dilation=2),
+            nn.conv(4, (1, 2), padding=((0, 0), (1, 0)), use_bias=False),
+            nn.flatten(),
+            dense(3),
+        ),
+        IMAGE,
+    ),
+    "nested": (
+        nn.concatenate(nn.residual(dense(6)), nn.serial(nn.repeat(dense(6, activation=jnp.tanh), 3))),
+        (20, 6),
+    ),
+    "mixed precision": (nn.mixed_precision(network()), (20, 6)),
+}
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_int8_weights_are_within_half_a_step(name):
+    model, shape = QUANTIZED[name]
+    x = draw(*shape)
+    params, state = trained(model, x)
+    small, qparams, qstate = jd.compress.quantize(model, params, state)
+    errors, restored = jd.compress.quantization_error(params, qparams), jd.compress.dequantize(qparams)
+    assert jax.tree.map(jnp.shape, restored) == jax.tree.map(jnp.shape, params)
+    ints = jax.tree.map(lambda a: a.dtype == jnp.int8, qparams)
+    assert {p for p, i in zip(jd.tree.leaf_paths(ints), jax.tree.leaves(ints)) if i} == set(errors)
+    assert set(errors) == {p for p in jd.tree.leaf_paths(params) if p.endswith("kernel")}
+    for path, *pair in zip(jd.tree.leaf_paths(params), jax.tree.leaves(params), jax.tree.leaves(restored)):
+        w, back = (np.asarray(leaf, np.float64) for leaf in pair)
+        if path not in errors:
+            np.testing.assert_array_equal(w, back)
+            continue
+        step = np.abs(w).max(tuple(range("repeat" in path, w.ndim - 1)), keepdims=True) / 127
+        assert (np.abs(w - back) <= step / 2 * 1.001).all()
+        assert float(errors[path].maximum) == pytest.approx(np.abs(w - back).max(), rel=1e-3)
+        share = np.linalg.norm(w - back) / np.linalg.norm(w)
+        assert float(errors[path].relative) == pytest.approx(share, rel=1e-3)
+        assert 0 < share < 0.01
+    # the function of the restored weights, and about that of the weights as they were
+    y, _ = jax.jit(small.apply)(qparams, qstate, x)
+    assert relative(y, model.apply(restored, state, x)[0]) < (0.05 if "mixed" in name else 2e-6)
+    assert 0 < relative(y, model.apply(params, state, x)[0]) < 0.05
+    fresh, _ = jax.eval_shape(lambda x: small.init(jax.random.key(0), x), x)
+    shapes = jax.tree.map(lambda a: (a.shape, a.dtype), (fresh, qparams))
+    assert shapes[0] == shapes[1]
+
+
+def test_embeddings_have_a_scale_a_vector():
+    model, x = nn.serial(nn.embedding(7, 5), nn.flatten(), dense(2)), jnp.arange(6).reshape(2, 3)
+    params, state = trained(model, x)
+    small, qparams, _ = jd.compress.quantize(model, params, state, where="*/table")
+    own = qparams["embedding0"]
+    assert own["table"].dtype == jnp.int8
+    table = np.asarray(params["embedding0"]["table"])
+    np.testing.assert_allclose(own["scale"], np.abs(table).max(1) / 127, rtol=1e-6)
+    assert relative(small.apply(qparams, state, x)[0], model.apply(params, state, x)[0]) < 0.02
+    lookup = small.layers["embedding0"]
+    assert jnp.isnan(jax.jit(lookup.apply)(own, {}, jnp.array([7, -1]))[0]).all()
+    with pytest.raises(ValueError, match="numbers from 7 to 7"):
+        lookup.apply(own, {}, jnp.array([7]))
+
+
+def test_layers_are_made_again_from_their_config():
+    model, x = QUANTIZED["convolutions"][0], draw(*IMAGE)
+    params, state = trained(model, x)
+    small, qparams, _ = jd.compress.quantize(model, params, state)
+    again = small.combine(
+        {
+            name: getattr(jd.compress, layer.kind)(**layer.config) if "quantized" in layer.kind else layer
+            for name, layer in small.layers.items()
+        }
+    )
+    np.testing.assert_array_equal(again.apply(qparams, state, x)[0], small.apply(qparams, state, x)[0])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_int8_beside_other_dtypes(x64, dtype):
+    model, x = nn.serial(out=dense(3, activation=jnp.tanh)), draw(20, 6, dtype=dtype)
+    params, state = trained(model, x)
+    small, qparams, _ = jd.compress.quantize(model, params, state)
+    y, _ = small.apply(qparams, state, x)
+    assert y.dtype == jnp.dtype(dtype)
+    assert relative(y.astype("float64"), model.apply(params, state, x)[0].astype("float64")) < 0.03
+    assert qparams["out"]["scale"].dtype == jnp.promote_types(dtype, jnp.float32)
+    assert jd.compress.dequantize(qparams, dtype)["out"]["kernel"].dtype == jnp.dtype(dtype)
+
+
+def test_quantising_under_jit_and_vmap():
+    model, x = nn.serial(out=dense(3)), draw(20, 6)
+    params, state = trained(model, x)
+    _, expected, _ = jd.compress.quantize(model, params, state)
+    many = jax.tree.map(lambda a: jnp.stack([a, 2 * a]), params)
+    both = jax.jit(jax.vmap(lambda p: jd.compress.quantize(model, p, state)[1]))(many)["out"]
+    for i in (0, 1):
+        np.testing.assert_allclose(both["scale"][i], (i + 1) * expected["out"]["scale"], rtol=1e-6)
+        off = both["kernel"][i].astype(int) - expected["out"]["kernel"].astype(int)
+        assert abs(np.asarray(off)).max() <= 1  # what lies between two numbers may go either way
+
+
+def test_what_is_not_quantised():
+    model = network()
+    params, state = trained(model, draw(1, 6))
+    small, qparams, _ = jd.compress.quantize(model, params, state, where="hidden*/kernel")
+    assert small.layers["logits"] is model.layers["logits"]
+    assert set(jd.compress.quantization_error(params, qparams)) == {"hidden0/kernel", "hidden1/kernel"}
+    rest, rparams, _ = jd.compress.quantize(small, qparams, state)  # the rest, later
+    assert set(jd.compress.quantization_error(qparams, rparams)) == {"logits/kernel"}
+    with pytest.raises(ValueError, match="no dense, conv or embedding"):
+        jd.compress.quantize(rest, rparams, state)
+    with pytest.raises(ValueError, match="selects logits/bias"):
+        jd.compress.quantize(model, params, state, where="logits/*")
+    with pytest.raises(ValueError, match="no leaf"):
+        jd.compress.quantize(model, params, state, where="nothing")
+    with pytest.raises(TypeError, match="Model"):
+        jd.compress.quantize(None, params, state)
+    params["logits"]["kernel"] = np.full((8, 3), np.nan)
+    with pytest.raises(ValueError, match="logits/kernel must be finite"):
+        jd.compress.quantize(model, params, state)
+    with pytest.raises(ValueError, match="lack 'scale'"):
+        jd.compress.dequantize({"kernel": jnp.zeros((2, 2), jnp.int8)})
+    with pytest.raises(ValueError, match=r"params have no hidden\d/kernel of shape"):
+        jd.compress.quantization_error({}, qparams)
+
+
+def test_a_column_of_zeros_stays_one():
+    params = {"kernel": jnp.array([[0.0, 1.0], [0.0, -2.0]]), "bias": jnp.zeros(2)}
+    small, qparams, _ = jd.compress.quantize(dense(2), params, {})
+    assert qparams["kernel"].tolist() == [[0, 64], [0, -127]]  # 63.5 goes to the even number
+    assert small.apply(qparams, {}, jnp.ones((1, 2)))[0][0, 0] == 0
+
+
+# --- pruning ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", ["global", "leaf"])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.9, 1.0])
+def test_exactly_the_smallest_weights_go(scope, share):
+    params, _ = trained(network(), draw(1, 6))
+    pruned = jd.compress.prune(params, share, scope=scope)
+    kept = jd.compress.pruning_mask(params, share, scope=scope)
+    weights = {name: np.abs(own["kernel"]) for name, own in params.items()}
+    everything = np.concatenate([w.ravel() for w in weights.values()])
+    for name, w in weights.items():
+        sizes = np.sort(everything if scope == "global" else w.ravel())
+        count = round(share * sizes.size)
+        expected = w >= (sizes[count] if count < sizes.size else np.inf)
+        np.testing.assert_array_equal(kept[name]["kernel"], expected)
+        np.testing.assert_array_equal(pruned[name]["kernel"], params[name]["kernel"] * expected)
+        np.testing.assert_array_equal(pruned[name]["bias"], params[name]["bias"])
+        assert kept[name]["bias"].all()
+
+
+def test_ties_are_cut_in_order():
+    params = {"a": {"kernel": jnp.ones((2, 2))}, "b": {"kernel": -jnp.ones(3)}}
+    kept = jd.compress.pruning_mask(params, 5 / 7)
+    assert kept["a"]["kernel"].tolist() == [[False, False], [False, False]]
+    assert kept["b"]["kernel"].tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_pruning_keeps_dtypes(x64, dtype):
+    params = {"a": {"kernel": jnp.arange(1, 9, dtype=dtype)}, "b": {"kernel": jnp.ones(2, jnp.float32)}}
+    pruned = jd.compress.prune(params, 0.3)
+    assert pruned["a"]["kernel"].dtype == jnp.dtype(dtype)
+    assert pruned["a"]["kernel"].tolist() == [0, *range(2, 9)]
+    assert pruned["b"]["kernel"].tolist() == [0, 0]
+
+
+def test_pruning_under_jit_and_vmap():
+    params, _ = trained(network(), draw(1, 6))
+    many = jax.jit(jax.vmap(lambda s: jd.compress.prune(params, s)))(jnp.array([0.25, 0.5]))
+    for i, share in enumerate((0.25, 0.5)):
+        expected = jd.compress.prune(params, share)
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_array_equal(a[i], b), many, expected)
+
+
+def test_arguments_of_pruning():
+    params = {"a": {"kernel": np.ones(3), "steps": np.ones(3, np.int32)}}
+    with pytest.raises(ValueError, match="sparsity"):
+        jd.compress.prune(params, 1.5)
+    with pytest.raises(ValueError, match="scope"):
+        jd.compress.prune(params, 0.5, scope="layer")
+    with pytest.raises(ValueError, match="no leaf"):
+        jd.compress.prune(params, 0.5, where="*/kernal")
+    with pytest.raises(ValueError, match="a/steps is int32"):
+        jd.compress.prune(params, 0.5, where="a/*")
+
+
+def test_sparsity_counts_zeros():
+    a, b = {"kernel": jnp.array([0.0, -0.0, 3.0]), "bias": jnp.zeros(1)}, {"kernel": jnp.ones(1)}
+    report = jax.jit(jd.compress.sparsity)({"a": a, "b": b})
+    assert float(report.share) == 0.5
+    shares = {path: round(float(share), 3) for path, share in report.leaves.items()}
+    assert shares == {"a/kernel": 0.667, "b/kernel": 0}
+    assert float(jd.compress.sparsity({"a": a, "b": b}, where="*").share) == pytest.approx(0.6)
+
+
+def test_zeros_stay_zero_in_training():
+    x, y = draw(64, 6), np.arange(64) % 3
+    model = network()
+    params, state = trained(model, x)
+    pruned = jd.compress.prune(params, 0.8)
+    optimizer = optax.chain(jd.optimizers.adamw(0.01), jd.compress.keep_zeros())
+    loss = jd.losses.softmax_cross_entropy
+    how = {"params": pruned, "state": state, "epochs": 3, "key": jax.random.key(0), "progress": False}
+    after = jd.fit(model, (x, y), optimizer=optimizer, loss=loss, **how).params
+    for name, own in pruned.items():
+        np.testing.assert_array_equal(own["kernel"] == 0, after[name]["kernel"] == 0)
+        assert (own["bias"] != after[name]["bias"]).any()
+    assert (after["logits"]["kernel"] != pruned["logits"]["kernel"]).any()
+
+
+def test_keep_zeros_is_a_transformation():
+    jd.optimizers.check_transform(jd.compress.keep_zeros("kernel"))
+    tx = jd.compress.keep_zeros(["*/kernel"])
+    params = {"a": {"kernel": jnp.array([0.0, 1.0], jnp.bfloat16), "bias": jnp.zeros(1)}}
+    bad = {"a": {"kernel": jnp.array([jnp.nan, 1.0], jnp.bfloat16), "bias": jnp.ones(1)}}
+    updates, _ = jax.jit(tx.update)(bad, tx.init(params), params)
+    assert updates["a"]["kernel"].tolist() == [0, 1]
+    assert updates["a"]["kernel"].dtype == jnp.bfloat16
+    assert updates["a"]["bias"].tolist() == [1]
+    many = jax.vmap(tx.init)(jax.tree.map(lambda a: jnp.stack([a, a + 1]), params))
+    assert many.moving["a/kernel"].tolist() == [[False, True], [True, True]]
+    with pytest.raises(ValueError, match="no leaf"):
+        jd.compress.keep_zeros("nothing").init(params)
+    with pytest.raises(TypeError, match="where"):
+        jd.compress.keep_zeros(3)
+
+
+@pytest.mark.parametrize("scope", ["global", "leaf"])
+def test_the_curve_is_pruning_level_by_level(scope):
+    model, x = network(), draw(70, 6)
+    params, state = trained(model, x)
+    apply = jax.jit(lambda params: model.apply(params, state, x)[0])
+    y = jnp.argmax(apply(params), axis=-1)
+    levels = [0.0, 0.3, 0.77, 1.0]
+    curve = jd.compress.sparsity_curve(model, params, state, (x, y), levels, scope=scope, batch_size=32)
+    expected = [
+        np.mean(jd.metrics.accuracy(apply(jd.compress.prune(params, level, scope=scope)), y))
+        for level in levels
+    ]
+    assert curve.sparsity.tolist() == levels
+    np.testing.assert_allclose(curve.value, expected, rtol=1e-6)
+    assert curve.value[0] == 1 > curve.value[1]
+
+
+def test_the_curve_of_a_streaming_metric():
+    model, x = nn.serial(dense(1), nn.lambda_(lambda y: jax.nn.sigmoid(y[:, 0]))), draw(70, 6)
+    params, state = trained(model, x)
+    y = (model.apply(params, state, x)[0] > 0.6).astype(int)
+    metric = jd.metrics.precision()
+    curve = jd.compress.sparsity_curve(model, params, state, (x, y), [0.0, 0.5], metric, batch_size=32)
+    for level, value in zip(*curve):
+        outputs, _ = model.apply(jd.compress.prune(params, level), state, x)
+        expected = metric.compute(metric.update(metric.init(), outputs, y))
+        assert value == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_the_curve_compiles_once():
+    model, x = nn.serial(out=dense(3)), draw(70, 6)
+    (params, state), traced = trained(model, x), []
+
+    def counted(outputs, labels):
+        traced.append(1)
+        return jd.metrics.accuracy(outputs, labels)
+
+    for levels, again in (([0.1, 0.2], params), ([0.3, 0.4], trained(model, x, seed=3)[0])):
+        jd.compress.sparsity_curve(model, again, state, (x, np.zeros(70, int)), levels, counted)
+        first = len(traced) if levels[0] == 0.1 else first
+    assert len(traced) == first
+
+
+def test_arguments_of_the_curve():
+    model, x = network(), draw(70, 6)
+    curve = functools.partial(jd.compress.sparsity_curve, model, *trained(model, x))
+    data = (x, np.zeros(70, int))
+    with pytest.raises(ValueError, match="number of rows"):
+        curve((x, np.zeros(3, int)))
+    with pytest.raises(ValueError, match="at least one"):
+        curve(data, [])
+    with pytest.raises(ValueError, match="levels"):
+        curve(data, [2.0])
+    with pytest.raises(TypeError, match="metric"):
+        curve(data, [0.5], "accuracy")
+
+
+# --- exporting ----------------------------------------------------------------------------------------
+
+EXPORTED = {
+    "dense": (nn.serial(norm(), nn.dropout(0.5), network()), (5, 6)),
+    "convolutions": (
+        nn.serial(
+            nn.conv(4, 3, activation=jax.nn.relu),
+            nn.max_pool(2),
+            nn.conv(4, 3, groups=2),
+            nn.average_pool(2, padding="SAME"),
+            nn.reshape(-1, 4),
+            nn.flatten(),
+            dense(3),
+        ),
+        (3, 8, 8, 1),
+    ),
+    "loops": (nn.serial(nn.repeat(nn.serial(dense(6), norm(), relu), 3), nn.residual(dense(6))), (5, 6)),
+    "bfloat16": (nn.mixed_precision(network()), (5, 6)),
+}
+
+
+@pytest.fixture
+def flatbuffers():
+    return pytest.importorskip("flatbuffers")
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_an_exported_model_takes_any_number_of_rows(flatbuffers, tmp_path, name):
+    model, shape = EXPORTED[name]
+    params, state = trained(model, draw(*shape))
+    path = tmp_path / "model.jax"
+    like = jax.ShapeDtypeStruct(shape, jnp.float32)
+    exported = jd.compress.export(path, model, params, state, like, platforms=("cpu", "cuda", "tpu"))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    predict = jd.compress.load_exported(path)
+    for rows in (1, 7):
+        x = draw(rows, *shape[1:])
+        assert relative(predict(x), jax.jit(model.apply)(params, state, x)[0]) < 1e-6
+    plain = jax.export.deserialize(bytearray(path.read_bytes()))
+    np.testing.assert_array_equal(plain.call(x), predict(x))
+    assert path.stat().st_size > jd.compress.size_bytes(params, state)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_other_platforms_are_lowered_without_the_device(flatbuffers, tmp_path):
+    model, x = network(), draw(5, 6)
+    params, state = trained(model, x)
+    for platform in ("cuda", "tpu"):
+        jd.compress.export(tmp_path / platform, model, params, state, x, platforms=(platform,))
+        again = jax.export.deserialize(bytearray((tmp_path / platform).read_bytes()))
+        assert again.platforms == (platform,)
+        assert "stablehlo.dot_general" in again.mlir_module()
+        with pytest.raises(ValueError, match=f"(?i){platform}"):
+            jd.compress.load_exported(tmp_path / platform)(x)
+
+
+def test_an_exported_file_runs_without_jaxdeep(flatbuffers, tmp_path):
+    model, x = nn.serial(nn.conv(4, 3), norm(), nn.max_pool(), nn.flatten(), dense(3)), draw(6, 8, 8, 1)
+    params, state = trained(model, x)
+    jd.compress.export(tmp_path / "model", model, params, state, x[:1])
+    np.save(tmp_path / "x.npy", x)
+    code = (
+        "import sys, numpy, jax.export\n"
+        "with open('model', 'rb') as file:\n"
+        "    y = jax.export.deserialize(bytearray(file.read())).call(numpy.load('x.npy'))\n"
+        "numpy.save('y.npy', y)\n"
+        "print('jaxdeep' in sys.modules, 'optax' in sys.modules)"
+    )
+    command = [sys.executable, "-I", "-c", code]
+    out = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["False", "False"]
+    assert relative(np.load(tmp_path / "y.npy"), model.apply(params, state, x)[0]) < 1e-6
+
+
+def test_int8_weights_stay_small_in_the_file(flatbuffers, tmp_path):
+    model, x = nn.serial(out=dense(100)), draw(5, 64)
+    params, state = trained(model, x)
+    small = jd.compress.quantize(model, params, state)
+    for name, values in (("whole", (model, params, state)), ("small", small)):
+        jd.compress.export(tmp_path / name, *values, x)
+    sizes = {p.name: p.stat().st_size for p in tmp_path.iterdir()}
+    saved = jd.compress.size_bytes(params) - jd.compress.size_bytes(small[1])
+    assert sizes["whole"] - sizes["small"] > 0.8 * saved > 10_000
+    y = jd.compress.load_exported(tmp_path / "small")(x)
+    assert relative(y, small[0].apply(small[1], state, x)[0]) < 1e-5
+
+
+def test_dicts_of_inputs_and_a_fixed_number_of_rows(flatbuffers, tmp_path):
+    model = nn.concatenate(a=nn.select("a"), b=nn.serial(nn.select("b"), dense(2)))
+    x = {"a": draw(4, 3), "b": draw(4, 5)}
+    params, state = trained(model, x)
+    jd.compress.export(tmp_path / "model", model, params, state, x)
+    predict = jd.compress.load_exported(tmp_path / "model")
+    assert predict(jax.tree.map(lambda a: a[:3], x)).shape == (3, 5)
+    total = nn.lambda_(lambda x: x / x.shape[0] if x.shape[0] > 3 else x)
+    with pytest.raises(ValueError, match="batch="):
+        jd.compress.export(tmp_path / "total", total, {}, {}, draw(4, 3))
+    jd.compress.export(tmp_path / "total", total, {}, {}, draw(4, 3), batch=4)
+    fixed = jd.compress.load_exported(tmp_path / "total")
+    np.testing.assert_allclose(fixed(x["a"]), x["a"] / 4)
+    with pytest.raises(ValueError, match="shape"):
+        fixed(x["a"][:2])
+
+
+def test_files_that_are_not_whole_are_refused(flatbuffers, tmp_path):
+    model, x = nn.serial(out=dense(3)), draw(5, 6)
+    path, load = tmp_path / "model", jd.compress.load_exported
+    jd.compress.export(path, model, *trained(model, x), x)
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    for content, reason in {
+        b"": "truncated, or not a file",
+        b"PK\x03\x04 something else" * 50: "truncated, or not a file",
+        whole[:-1]: "truncated, or not a file",
+        whole[:middle]: "truncated, or not a file",
+        flipped: "damaged",
+        whole[1:]: "damaged",
+        whole[-48:]: "damaged",
+    }.items():
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=reason):
+            load(path)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        load(tmp_path / "other")
+
+
+def test_arguments_of_export(flatbuffers, tmp_path, monkeypatch):
+    model, x = network(), draw(5, 6)
+    params, state = trained(model, x)
+    export = functools.partial(jd.compress.export, tmp_path / "model", model, params, state)
+    for platforms in ("cpu", (), ("gpu",)):
+        with pytest.raises(ValueError, match="platforms"):
+            export(x, platforms=platforms)
+    with pytest.raises(ValueError, match="rows first"):
+        export(jnp.float32(1))
+    with pytest.raises(ValueError, match="batch"):
+        export(x, batch=0)
+    with pytest.raises(ValueError, match="traced"):
+        jax.jit(lambda p: jd.compress.export(tmp_path / "m", model, p, state, x))(params)
+    with pytest.raises(ValueError, match="6 features"):
+        export(draw(5, 7))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"jaxdeep\[export\]"):
+        export(x)
+    assert not list(tmp_path.iterdir())

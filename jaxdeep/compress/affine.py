@@ -80,7 +80,7 @@ def library(*arrays: Any) -> Any:
 
 
 def wide(a: Any) -> Any:
-    """An array in the precision to compute in: float64 where values are known, float32 or wider traced."""
+    """An array in the precision to compute in: float64, or float32 or wider if it is traced."""
     if library(a) is np:
         return np.asarray(a).astype(np.float64)
     return a.astype(jnp.promote_types(a.dtype, jnp.float32))

@@ -43,9 +43,9 @@ def fold_batch_norm(
     * into a convolution in front of which zeros are padded only if there is no shift.
 
     The result is for inference, with or without a key (the same masks for the same key: in front of a
-    random layer an empty `serial` keeps the place); with ``train=True`` it is another model. The
-    arithmetic is done in at least float32 (float64 unless traced); parameters keep their dtype. Under `jax.jit` it works as far
-    as nothing has to be decided from values.
+    random layer an empty `serial` keeps the place); with ``train=True`` it is another model. Parameters
+    keep their dtype; the arithmetic is done on the host in float64, or in float32 and wider under
+    `jax.jit`, where it works as far as nothing has to be decided from values.
 
     Args:
       model: any `Model`; batch norms are found at any depth of combinators, in loops of `repeat` too.
