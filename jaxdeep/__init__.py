@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxdeep import adapters as adapters
+    from jaxdeep import compress as compress
     from jaxdeep import datasets as datasets
     from jaxdeep import diagnostics as diagnostics
     from jaxdeep import losses as losses
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 # Loaded when first used, so that importing jaxdeep costs nothing.
 _NAMESPACES = (
     "adapters",
+    "compress",
     "datasets",
     "diagnostics",
     "losses",

@@ -1,0 +1,244 @@
+"""A scale and a shift of every example, and how they pass through layers that learn nothing."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep import _checks
+from jaxdeep.nn.model import Model
+
+
+class Refused(Exception):
+    """Why something cannot be folded; the message is put into the error for the user."""
+
+    located = False
+
+    @classmethod
+    @contextlib.contextmanager
+    def by(cls, path: str) -> Iterator[None]:
+        """Put the path of the innermost layer that refuses in front of the reason."""
+        try:
+            yield
+        except cls as refused:
+            if refused.located:
+                raise
+            named = cls(f"{path}: {refused}")
+            named.located = True
+            raise named from None
+
+
+class Affine(NamedTuple):
+    """``x ↦ scale · x + shift``, example by example.
+
+    Attributes:
+      scale, shift: of shape ``(*stacked, *sizes)``; the sizes broadcast against the axes of an example.
+      stack: number of leading axes of layers stacked by `repeat`.
+      more: where an example may have further axes: "before" these, "behind" them, or nowhere ("").
+      flat: the example is one row, in the order of these sizes; a size of 1 is a run of any length.
+    """
+
+    scale: Any
+    shift: Any
+    stack: int = 0
+    more: str = ""
+    flat: bool = False
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The shape for one example."""
+        return tuple(self.scale.shape[self.stack :])
+
+    def map(self, function: Callable[[Any], Any], **changes: Any) -> "Affine":
+        """With a function of one example's array applied to both."""
+        each = stacked(function, self.stack)
+        return self._replace(scale=each(self.scale), shift=each(self.shift), **changes)
+
+
+def stacked(function: Callable[..., Any], stack: int) -> Callable[..., Any]:
+    """A function of a layer's arrays for those of stacked layers."""
+    if not stack:
+        return function
+    deeper = stacked(function, stack - 1)
+
+    def each(*arrays: Any) -> Any:
+        if library(*arrays) is jnp:
+            return jax.vmap(deeper)(*arrays)
+        results = [deeper(*(a[i] for a in arrays)) for i in range(len(arrays[0]))]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *results)
+
+    return each
+
+
+def library(*arrays: Any) -> Any:
+    """What to compute with: NumPy, which compiles nothing, unless something is traced."""
+    return jnp if any(isinstance(a, jax.core.Tracer) for a in arrays) else np
+
+
+def wide(a: Any) -> Any:
+    """An array in the precision to compute in: float64, or float32 or wider if it is traced."""
+    if library(a) is np:
+        return np.asarray(a).astype(np.float64)
+    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+
+
+def of_batch_norm(
+    config: Mapping[str, Any], params: Mapping[str, Any], state: Mapping[str, Any], rank: Any, stack: int
+) -> Affine:
+    """What a batch norm does at inference. `rank` is the number of axes of its input, if known."""
+    var = wide(state["var"]) + config.get("epsilon", 1e-5)
+    scale = var**-0.5
+    if config.get("use_scale", True):
+        scale = scale * wide(params["scale"])
+    shift = -wide(state["mean"]) * scale
+    if config.get("use_bias", True):
+        shift = shift + wide(params["bias"])
+    axis = config.get("axis", -1)
+    kept = sorted(axis if isinstance(axis, (tuple, list)) else (axis,))
+    if rank is not None:
+        kept = sorted(a % rank - rank for a in kept)
+    if 0 in kept or -(rank or math.inf) in kept:
+        raise Refused(f"axis={axis} keeps the rows of the batch apart")
+    if kept[0] < 0 < kept[-1]:
+        raise Refused(
+            f"axis={axis} counts from both ends, and how many axes its input has is not known here"
+        )
+    if rank is not None:
+        places, more = range(1 - rank, 0), ""
+    elif kept[0] > 0:
+        places, more = range(1, kept[-1] + 1), "behind"
+    else:
+        places, more = range(kept[0], 0), "before"
+    inserted = tuple(i for i, a in enumerate(places) if a not in kept)
+    return Affine(scale, shift, stack, more).map(lambda a: library(a).expand_dims(a, inserted))
+
+
+def vector(a: Affine, n: int) -> tuple[Any, Any]:
+    """Scale and shift of each of `n` features in the last axis."""
+    if a.flat:
+        a = _resolved(a, n)
+    elif not _along_last(a):
+        raise Refused(_UNEVEN)
+    if a.sizes[-1] not in (1, n):
+        raise Refused(f"its {a.sizes[-1]} scales are not one for each of {n} features")
+    both = a.map(lambda v: library(v).broadcast_to(v.reshape(-1), (n,)))
+    return both.scale, both.shift
+
+
+_UNEVEN = "its scale differs between places that share their weights"
+
+
+def _along_last(a: Affine) -> bool:
+    """Whether an example is scaled by its last axis alone."""
+    return math.prod(a.sizes) == (1 if a.more == "behind" else a.sizes[-1])
+
+
+def _last_alone(a: Affine) -> Affine:
+    """One that scales along the last axis, for examples of any number of axes."""
+    return a.map(lambda v: v.reshape(-1), more="before")
+
+
+def _resolved(a: Affine, n: int) -> Affine:
+    """A flat one for rows of `n` numbers: the runs of unknown length filled in."""
+    sizes = [s for i, s in enumerate(a.sizes) if s != 1 or a.sizes[i - 1 : i] != (1,)]  # 1, 1 is one run
+    known = math.prod(sizes)
+    if n % known or (n != known and sizes.count(1) != 1):
+        raise Refused(f"its {known} scales cannot be laid out over rows of {n} numbers")
+    full = tuple(n // known if s == 1 else s for s in sizes) if n != known else tuple(sizes)
+    return a.map(lambda v: library(v).broadcast_to(v.reshape(sizes), full).reshape(n), flat=False)
+
+
+# --- through layers without parameters ----------------------------------------------------------------
+
+
+def passed(a: Affine, layer: Model, *, backwards: bool) -> Affine:
+    """The affine map on the other side of a layer: ``layer ∘ a = result ∘ layer``.
+
+    `backwards` it is behind the layer and goes in front: ``a ∘ layer = layer ∘ result``.
+
+    Raises `Refused` where none makes the two equal for every input and every key.
+    """
+    kind, config = layer.kind, layer.config
+    if kind == "flatten":
+        return _flattened(a, backwards=backwards)
+    if kind == "reshape":
+        return _unshaped(a, config["sizes"]) if backwards else _reshaped(a, config["sizes"])
+    if kind in _OFF and _checks.known_value(config[_OFF[kind]]) == 0:
+        return a
+    if kind in ("activation", "prelu", "rrelu"):
+        check_bends(config.get("function", kind), a)
+        return a
+    if kind == "dropout":
+        if not always(a.shift, np.equal):
+            raise Refused(
+                "it shifts, and with dropout in between that is another function of a key; a model that "
+                "is never given one can be made without the dropout"
+            )
+        return a
+    if kind in ("average_pool", "global_average_pool", "max_pool", "global_max_pool"):
+        if not (a.flat or _along_last(a)):
+            raise Refused("its scale differs within the windows that are pooled")
+        if "max" in kind and not always(a.scale, np.greater_equal):
+            raise Refused("a maximum is taken in between, and not all its scales are known to be ≥ 0")
+        return a if a.flat else _last_alone(a)
+    raise Refused(f"{_article(kind)} is in between")
+
+
+_OFF = {"dropout": "rate", "alpha_dropout": "rate", "gaussian_noise": "stddev"}
+_HOMOGENEOUS = (jax.nn.relu, jax.nn.leaky_relu, "prelu", "rrelu")  # f(k · x) = k · f(x) for k ≥ 0
+
+
+def check_bends(function: Any, a: Affine) -> None:
+    """Refuse an activation that the affine map does not pass."""
+    named = getattr(function, "func", function)  # of a functools.partial
+    name = getattr(named, "__name__", str(named))
+    if named not in _HOMOGENEOUS:
+        raise Refused(f"the activation {name} is in between")
+    if not (always(a.shift, np.equal) and always(a.scale, np.greater_equal)):
+        raise Refused(
+            f"the activation {name} is in between, which only scales that are known to be ≥ 0, without "
+            "any shift, pass"
+        )
+
+
+def always(values: Any, compare: Callable[[Any, int], Any]) -> bool:
+    """Whether a comparison with 0 is known to hold for all values; traced ones are not known."""
+    return not isinstance(values, jax.core.Tracer) and bool(np.all(compare(np.asarray(values), 0)))
+
+
+def _flattened(a: Affine, *, backwards: bool) -> Affine:
+    if a.flat:
+        return a
+    if backwards:  # one row an example, all of it known
+        return a._replace(flat=True)
+    before, behind = ((1,) if a.more == where else () for where in ("before", "behind"))
+    return a.map(lambda v: v.reshape(*before, *a.sizes, *behind), flat=True, more="")
+
+
+def _reshaped(a: Affine, wanted: Sequence[int]) -> Affine:
+    """Behind a reshape, what was in front of it."""
+    if not a.flat and _along_last(a) and a.sizes[-1] in (1, *wanted[-1:]):
+        return _last_alone(a)
+    if -1 in wanted:
+        raise Refused("the sizes of a reshape in between are not all known")
+    rows = a if a.flat else _flattened(a, backwards=False)
+    return _resolved(rows, math.prod(wanted)).map(lambda v: v.reshape(wanted), more="")
+
+
+def _unshaped(a: Affine, wanted: Sequence[int]) -> Affine:
+    """In front of a reshape, what was behind it: as a row of numbers."""
+    if a.flat:
+        return a
+    if _along_last(a):  # with a period that divides the features in front
+        return a.map(lambda v: v.reshape(1, -1), flat=True)
+    if -1 in wanted:
+        raise Refused("the sizes of a reshape in between are not all known")
+    return a.map(lambda v: library(v).broadcast_to(v, wanted).reshape(-1), flat=True)
+
+
+def _article(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

@@ -1,0 +1,153 @@
+"""A model as one file that runs without the code that trained it."""
+
+import hashlib
+import importlib.util
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.export
+
+from jaxdeep import _checks
+from jaxdeep.nn.model import Model, check_models
+from jaxdeep.tree import shapes
+
+PyTree = Any
+
+_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+_MARK = b"jaxdeep.export.1"  # with the checksum before it, behind what JAX reads
+
+
+def export(
+    path: str | os.PathLike[str],
+    model: Model,
+    params: PyTree,
+    state: PyTree,
+    x_like: Any,
+    *,
+    platforms: Sequence[str] = ("cpu",),
+    batch: int | None = None,
+) -> jax.export.Exported:
+    """Write the model at inference, with its weights, to one file that needs only JAX to run.
+
+    The function ``x ↦ model.apply(params, state, x)[0]`` is lowered to StableHLO with the weights in it,
+    for any number of rows. `load_exported` reads it, and so does JAX alone, anywhere::
+
+        y = jax.export.deserialize(open(path, "rb").read()).call(x)
+
+    The other platforms' code is made without their devices. JAX promises to read such a file for six
+    months of releases and more. Behind what JAX reads there is a checksum for `load_exported`. Sizes:
+    the weights as they are (int8 from `quantize` stays int8), at most 2 GiB.
+
+    Args:
+      path: the file; one that exists is replaced once the new one is complete.
+      model, params, state: any `Model` with its parameters and state.
+      x_like: an example batch, or `jax.ShapeDtypeStruct` of one; a pytree if the input is one. All
+        arrays have the rows first.
+      platforms: of "cpu", "cuda", "rocm" and "tpu".
+      batch: a number of rows to fix; any number by default.
+
+    Returns:
+      What was written, as `jax.export.Exported`.
+
+    Raises:
+      ValueError: an unknown platform, an input without rows, traced parameters, a model whose shapes
+        depend on the number of rows (give `batch`).
+      ImportError: flatbuffers is not installed (``pip install 'jaxdeep[export]'``).
+
+    Source: `jax.export`; StableHLO.
+
+    >>> import tempfile, jax.numpy as jnp, jaxdeep as jd
+    >>> model = jd.nn.dense(2)
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     exported = export(f"{folder}/model", model, params, state, jnp.ones((1, 3)),
+    ...                       platforms=("cpu", "cuda", "tpu"))
+    ...     predict = load_exported(f"{folder}/model")
+    >>> exported.platforms, predict(jnp.ones((5, 3))).shape
+    (('cpu', 'cuda', 'tpu'), (5, 2))
+    """
+    check_models("export", {"model": model})
+    _need_flatbuffers("export")
+    if isinstance(platforms, str) or not platforms or any(p not in _PLATFORMS for p in platforms):
+        raise ValueError(f"platforms must be some of {', '.join(_PLATFORMS)}, got {platforms!r}")
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, state))):
+        raise ValueError("params and state must be arrays, not traced: export outside of jit")
+    like = _of_any_rows(shapes(x_like), batch)
+    function = jax.jit(lambda x: model.apply(params, state, x)[0])
+    try:
+        exported = jax.export.export(function, platforms=tuple(platforms))(like)
+    except jax.errors.InconclusiveDimensionOperation as error:
+        raise ValueError(
+            f"the model's shapes depend on the number of rows: fix it with batch= ({error})"
+        ) from error
+    body = bytes(exported.serialize())
+    _write(pathlib.Path(path), body + hashlib.sha256(body).digest() + _MARK)
+    return exported
+
+
+def load_exported(path: str | os.PathLike[str]) -> Callable[[Any], Any]:
+    """The function in a file of `export`: ``predict(x)`` gives the outputs for a batch.
+
+    It is compiled when first called, and once for every shape.
+
+    Args:
+      path: the file.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: not a file of `export`, or one that is truncated or damaged. When called: inputs of
+        another shape or dtype, a platform that it was not exported for.
+      ImportError: flatbuffers is not installed (``pip install 'jaxdeep[export]'``).
+
+    Source: `jax.export.deserialize`.
+
+    >>> load_exported("nowhere")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: no such file: nowhere
+    """
+    _need_flatbuffers("load_exported")
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    whole = path.read_bytes()
+    body, checksum, mark = whole[:-48], whole[-48:-16], whole[-16:]
+    if mark != _MARK:
+        raise ValueError(f"{path} is truncated, or not a file of jaxdeep.compress.export")
+    if hashlib.sha256(body).digest() != checksum:
+        raise ValueError(f"{path} is damaged: its checksum does not fit")
+    return jax.jit(jax.export.deserialize(bytearray(body)).call)
+
+
+def _of_any_rows(like: PyTree, batch: int | None) -> PyTree:
+    """Shapes with a symbol, or the number given, for the number of rows."""
+    if not jax.tree.leaves(like) or any(not leaf.shape for leaf in jax.tree.leaves(like)):
+        raise ValueError("x_like must be arrays with the rows first, got a scalar or nothing")
+    if batch is None:
+        (rows,) = jax.export.symbolic_shape("batch")
+    else:
+        _checks.check_count("batch", batch)
+        rows = batch
+    return jax.tree.map(lambda s: jax.ShapeDtypeStruct((rows, *s.shape[1:]), s.dtype), like)
+
+
+def _write(path: pathlib.Path, content: bytes) -> None:
+    """A whole file or none."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def _need_flatbuffers(what: str) -> None:
+    if importlib.util.find_spec("flatbuffers") is None:  # JAX takes it in when it writes or reads
+        raise ImportError(f"{what} needs flatbuffers: pip install 'jaxdeep[export]'")

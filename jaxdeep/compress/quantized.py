@@ -1,0 +1,152 @@
+"""Layers whose weights are whole numbers of 8 bits with a scale for each output."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep.nn.conv import conv
+from jaxdeep.nn.linear import dense, embedding, finished
+from jaxdeep.nn.model import Model, chosen, float_dtype, need
+
+
+def quantized_dense(
+    units: int, *, activation: Callable[[Any], Any] | None = None, use_bias: bool = True
+) -> Model:
+    """A dense layer with int8 weights: ``y = activation(scale · (x @ kernel) + bias)``.
+
+    `kernel` is int8 of ``(features, units)``, `scale` float32 of ``(units,)``. Activations stay in
+    floating point. `jaxdeep.compress.quantize` makes it of a trained `jaxdeep.nn.dense`; a fresh one is
+    a fresh dense layer, rounded.
+
+    Args:
+      units, activation, use_bias: as for `jaxdeep.nn.dense`.
+
+    Raises:
+      ValueError, TypeError: as `jaxdeep.nn.dense`.
+
+    Source: weight-only quantisation; Jacob et al. (arXiv:1712.05877), symmetric and per channel.
+
+    >>> layer = quantized_dense(2)
+    >>> params, state = layer.init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> params["kernel"].dtype, layer.apply(params, state, jnp.ones((5, 3)))[0].shape
+    (dtype('int8'), (5, 2))
+    """
+    config = {"units": units} | chosen(activation=(activation, None), use_bias=(use_bias, True))
+    return _quantized(dense(units, use_bias=False), dense(**config), "quantized_dense", config)
+
+
+def quantized_conv(
+    filters: int,
+    kernel_size: int | Sequence[int],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: str | Sequence[tuple[int, int]] = "SAME",
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    activation: Callable[[Any], Any] | None = None,
+    use_bias: bool = True,
+) -> Model:
+    """A convolution with int8 weights: ``y = activation(scale · (x ⋆ kernel) + bias)``.
+
+    `kernel` is int8, `scale` float32 of ``(filters,)``; see `quantized_dense`.
+
+    Args:
+      filters, kernel_size, strides, padding, dilation, groups, activation, use_bias: as for
+        `jaxdeep.nn.conv`.
+
+    Raises:
+      ValueError, TypeError: as `jaxdeep.nn.conv`.
+
+    Source: as `quantized_dense`.
+
+    >>> layer = quantized_conv(8, 3)
+    >>> params, state = layer.init(jax.random.key(0), jnp.ones((1, 9, 9, 1)))
+    >>> params["scale"].shape, layer.apply(params, state, jnp.ones((5, 9, 9, 1)))[0].shape
+    ((8,), (5, 9, 9, 8))
+    """
+    config: dict[str, Any] = {"filters": filters, "kernel_size": kernel_size}
+    config |= chosen(
+        strides=(strides, 1), padding=(padding, "SAME"), dilation=(dilation, 1), groups=(groups, 1)
+    )
+    how = chosen(activation=(activation, None), use_bias=(use_bias, True))
+    return _quantized(
+        conv(**config, use_bias=False), conv(**config, **how), "quantized_conv", config | how
+    )
+
+
+def quantized_embedding(size: int, features: int) -> Model:
+    """An embedding with int8 vectors, each with a scale of its own: ``y = scale[x] · table[x]``.
+
+    `table` is int8 of ``(size, features)``, `scale` float32 of ``(size,)``.
+
+    Args:
+      size, features: as for `jaxdeep.nn.embedding`.
+
+    Raises:
+      ValueError, TypeError: as `jaxdeep.nn.embedding`.
+
+    Source: as `quantized_dense`; a scale a row, as in PyTorch's quantised embeddings.
+
+    >>> layer = quantized_embedding(10, 3)
+    >>> params, state = layer.init(jax.random.key(0), jnp.zeros(1, int))
+    >>> params["table"].dtype, layer.apply(params, state, jnp.array([[1, 2]]))[0].shape
+    (dtype('int8'), (1, 2, 3))
+    """
+    lookup = embedding(size, features)
+
+    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        params, state = lookup.init(key, x)
+        table, scale = rounded(params["table"], axis=-1)
+        return {"table": table, "scale": scale}, state
+
+    def apply(
+        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
+    ) -> tuple[Any, Any]:
+        table, scale = need(params, "table"), need(params, "scale")
+        # the scales are looked up as vectors of one number, whose absence is NaN
+        factors, _ = lookup.apply({"table": scale[:, None]}, state, x)
+        vectors = jnp.take(table, jnp.clip(jnp.asarray(x), 0, table.shape[0] - 1), axis=0)
+        return vectors.astype(scale.dtype) * factors, state
+
+    return Model(
+        init, apply, "quantized_embedding", {"size": size, "features": features}, stochastic=False
+    )
+
+
+def rounded(w: Any, axis: int | tuple[int, ...]) -> tuple[Any, Any]:
+    """Whole numbers from −127 to 127 and a scale for what shares `axis`: ``w ≈ scale · number``."""
+    known = not isinstance(w, jax.core.Tracer)
+    xp: Any = np if known else jnp  # NumPy compiles nothing
+    wide = xp.asarray(w).astype(jnp.promote_types(w.dtype, jnp.float32))
+    largest = xp.max(xp.abs(wide), axis=axis)
+    scale = xp.where(largest > 0, largest / 127, xp.ones_like(largest))
+    numbers = xp.clip(xp.round(wide / xp.expand_dims(scale, axis)), -127, 127).astype(jnp.int8)
+    return jnp.asarray(numbers), jnp.asarray(scale)
+
+
+def _quantized(whole: Model, full: Model, kind: str, config: dict[str, Any]) -> Model:
+    """A layer with int8 weights: `whole` applies the kernel, `full` makes the parameters."""
+    activation, use_bias = config.get("activation"), config.get("use_bias", True)
+
+    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        params, state = full.init(key, x)
+        kernel, scale = rounded(params["kernel"], tuple(range(params["kernel"].ndim - 1)))
+        return {**params, "kernel": kernel, "scale": scale}, state
+
+    def apply(
+        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
+    ) -> tuple[Any, Any]:
+        kernel, scale = need(params, "kernel"), need(params, "scale")
+        dtype = float_dtype(jnp.result_type(x))
+        if scale.dtype == jnp.float64:
+            dtype = scale.dtype
+        # numbers up to 127 are exact in every dtype, and the scales go behind the sum: one for each
+        # output costs less than one for each weight
+        y, _ = whole.apply({"kernel": kernel.astype(dtype)}, {}, jnp.asarray(x).astype(dtype))
+        y = (y * scale).astype(dtype)
+        return finished(y, params, use_bias, activation), state
+
+    return Model(init, apply, kind, config, stochastic=False)
