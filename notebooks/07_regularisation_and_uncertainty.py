@@ -359,5 +359,5 @@ for how, p in probabilities.items():
 # | inputs may be foreign | mutual information of `jd.uncertainty.ensemble`; `mc_dropout` if training 5–10 is too much |
 # | probabilities are used as such | `jd.uncertainty.fit_temperature` on validation data, last |
 #
-# Next: [08](08_a_thousand_runs.ipynb), sweeps with seeds and intervals. Docstrings of `jd.regularizers`,
+# Next: [08](08_sweeps.ipynb), sweeps with seeds and intervals. Docstrings of `jd.regularizers`,
 # `jd.uncertainty` and `jd.plotting.reliability` say more.
