@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jaxdeep import metrics as metrics
     from jaxdeep import nn as nn
     from jaxdeep import optimizers as optimizers
+    from jaxdeep import plotting as plotting
     from jaxdeep import preprocessing as preprocessing
     from jaxdeep import regularizers as regularizers
     from jaxdeep import saving as saving
@@ -37,6 +38,7 @@ _NAMESPACES = (
     "metrics",
     "nn",
     "optimizers",
+    "plotting",
     "preprocessing",
     "regularizers",
     "saving",
