@@ -51,11 +51,16 @@ def check(pred, samples, tol=1e-6):
 
 RANDOM = {
     "dropout": network,
-    "alpha dropout": lambda: network(nn.alpha_dropout),
-    "noise": lambda: network(nn.gaussian_noise),
-    "rrelu": lambda: nn.serial(nn.dense(8), nn.rrelu(), nn.dense(3)),
+    "other layers": lambda: nn.serial(
+        nn.gaussian_noise(0.3),
+        nn.dense(8),
+        nn.alpha_dropout(0.3),
+        nn.dense(8),
+        nn.rrelu(),
+        nn.dropout(0.3, noise_shape=(1, None)),
+        nn.dense(3),
+    ),
     "threefry": lambda: network(lambda rate: nn.dropout(rate, generator="threefry")),
-    "one mask": lambda: nn.serial(nn.dropout(0.3, noise_shape=(1, None)), nn.dense(3)),
     "nested": lambda: nn.serial(
         first=nn.serial(a=relu_dense(8), b=nn.serial(c=relu_dense(8), d=nn.dropout(0.5))),
         then=nn.residual(nn.serial(nn.dropout(0.5), nn.dense(8))),
@@ -91,27 +96,30 @@ RANDOM = {
 
 
 @pytest.mark.parametrize("name", RANDOM)
-def test_it_is_the_loop_over_keys(name, monkeypatch):
-    """For all rows at once and for parts that do not come out even, as they are chosen for the cache."""
+def test_it_is_the_loop_over_keys_in_parts(name, monkeypatch):
+    """For parts that do not come out even, where they are chosen by themselves."""
+    monkeypatch.setattr(sampling, "part_rows", lambda *_: 8)
     model, params, state = ready(RANDOM[name]())
     expected = brute(model, params, state, X, 6)
     tol = 2e-2 if name == "mixed" else 1e-6  # products of bfloat16 are summed in another order
     check(mc_dropout(model, params, state, X, KEY, samples=6), expected, tol)
-    monkeypatch.setattr(sampling, "part_rows", lambda *_: 8)
-    again = RANDOM[name]()  # another object, another program
-    check(mc_dropout(again, params, state, X, KEY, samples=6), expected, tol)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 10, 36, 37, 1000])
-@pytest.mark.parametrize("samples", [1, 5])
+@pytest.mark.parametrize("name", ["nested", "threefry"])
+def test_it_is_the_loop_over_keys_in_one_part(name):
+    model, params, state = ready(RANDOM[name]())
+    expected = brute(model, params, state, X, 6)
+    check(mc_dropout(model, params, state, X, KEY, samples=6), expected)
+
+
+@pytest.mark.parametrize(("batch_size", "samples"), [(1, 5), (36, 1), (1000, 5)])
 def test_any_number_of_rows_in_a_chunk(batch_size, samples):
     model, params, state = ready(network())
     pred = mc_dropout(model, params, state, X, key=KEY, samples=samples, batch_size=batch_size)
     check(pred, brute(model, params, state, X, samples))
 
 
-@pytest.mark.parametrize("rows", [1, 2, 37])
-@pytest.mark.parametrize("batch_size", [None, 5])
+@pytest.mark.parametrize(("rows", "batch_size"), [(1, None), (37, None), (37, 5)])
 def test_samples_in_their_order(rows, batch_size):
     model, params, state = ready(network())
     pred = mc_dropout(
@@ -244,8 +252,10 @@ def test_gradients_pass_through():
     )
 
 
-@pytest.mark.parametrize("rows", [37, 32, 5])
-@pytest.mark.parametrize("name", ["dropout", "threefry", "nested"])
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [("nested", 37), ("dropout", 32), ("dropout", 5), ("threefry", 37)],
+)
 def test_eight_devices(rows, name):
     mesh = jax.make_mesh((8,), ("data",))
     x = X[:rows]
@@ -262,8 +272,8 @@ def test_eight_devices(rows, name):
         check(run(np.asarray(x)), expected)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_low_precision_is_summed_in_float32(dtype):
+def test_low_precision_is_summed_in_float32():
+    dtype = jnp.bfloat16
     model, params, state = ready(network())
     params, x = jax.tree.map(lambda a: a.astype(dtype), (params, X))
     wide = lambda y: jax.nn.softmax(y.astype(jnp.float32))  # noqa: E731
@@ -281,7 +291,8 @@ def test_float64_stays(x64):
     check(pred, brute(model, params, state, x, 8), 1e-13)
 
 
-def test_memory_does_not_grow_with_samples():
+def test_memory_does_not_grow_with_samples(monkeypatch):
+    monkeypatch.setattr(sampling, "divisor", lambda *_: 10)  # of any number
     model, params, state = ready(network())
     x = jnp.zeros((1000, 6))
 
@@ -625,7 +636,7 @@ def nll(logits, y):
     return float(jd.losses.softmax_cross_entropy(logits, y).mean())
 
 
-@pytest.mark.parametrize("scale", [0.2, 1.0, 3.0, 50.0])
+@pytest.mark.parametrize("scale", [0.2, 1.0, 50.0])
 def test_the_temperature_that_made_the_labels_is_found(scale):
     logits, y = noisy(scale=scale)
     t = jd.uncertainty.fit_temperature(logits, y)
