@@ -74,7 +74,10 @@ grid.plot("val_loss", "learning_rate", ax=axes[0])
 grid.plot("val_accuracy", "learning_rate", "units", ax=axes[1])
 plt.show()
 best = grid.best("val_accuracy", over_seeds=True)
-print({name: best[name] for name in ("learning_rate", "units", "val_accuracy_mean", "val_accuracy_sd")})
+print(
+    "best mean:",
+    {name: round(best[name], 4) for name in ("learning_rate", "units", "val_accuracy_mean")},
+)
 
 # %% [markdown]
 # `table.plot` shows means over seeds, with a standard deviation either side, against one hyperparameter,
@@ -267,7 +270,8 @@ for ax, (title, results) in zip(axes, {"all to the end": whole, "halving": halve
         history = results.history(i)["val_accuracy"]
         last = row["ended"] == "finished" and title == "halving"
         style = {"color": "C0" if last else "C7", "alpha": 1 if last else 0.35, "zorder": 2 + last}
-        ax.plot(range(1, len(history) + 1), history, linewidth=1, **style)
+        marker = "." if len(history) == 1 else None
+        ax.plot(range(1, len(history) + 1), history, linewidth=1, marker=marker, **style)
     total = sum(row["epochs"] for row in results.rows())
     ax.set(title=f"{title}: {total} epochs", xlabel="epoch", xscale="log")
     ax.set_xticks([1, 3, 9, 27], [1, 3, 9, 27])
