@@ -264,11 +264,12 @@ def rows():
 
 # --- the recipe, and how it was found -------------------------------------------------------------
 
+# The winner of `--search 18 --epochs 27`, rounded.
 RECIPE = {
-    "learning_rate": 3e-3,
-    "weight_decay": 0.02,
-    "rate": 0.1,
-    "epochs": 60,
+    "learning_rate": 4.7e-3,
+    "weight_decay": 0.016,
+    "rate": 0.19,
+    "epochs": 27,
     "batch_size": 256,
     "standardized": True,
 }
@@ -378,7 +379,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", nargs="+", help="some of the rows")
-    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("benchmarks/results/headline"))
     parser.add_argument("--search", type=int, metavar="POINTS", help="search for the recipe instead")
     parser.add_argument("--epochs", type=int, default=30, help="of the search")
