@@ -28,6 +28,8 @@ bench: $(VENV)/.with-bench
 	$(RUN) benchmarks.layers
 	$(RUN) benchmarks.sweep
 	$(RUN) benchmarks.streaming
+	$(RUN) benchmarks.mc_dropout
+	$(RUN) benchmarks.compress
 
 figures: $(VENV)/.with-demo
 	$(VENV)/bin/python docs/figures.py
