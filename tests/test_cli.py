@@ -143,6 +143,7 @@ def test_find_lr_writes_what_it_found(small, tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_find_lr_says_so_when_no_rate_helps(small, tmp_path, capsys):
     args = ["find-lr", "--data", small, "--low", "1e5", "--high", "1e6", "--optimizer", "sgd"]
     assert main([*args, "--steps", "20", "--seeds", "2", "--out", str(tmp_path)]) == 1
@@ -217,6 +218,7 @@ def test_uncertainty_writes_what_it_measured(small, tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_uncertainty_without_test_rows_halves_the_validation_rows(tmp_path, capsys):
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 100)

@@ -1070,6 +1070,7 @@ def small_networks(train, test, *, l1, epochs, tuning, batch_size, learning_rate
     }
 
 
+@pytest.mark.slow
 def test_small_networks_are_as_accurate_on_digits():
     train, *others = jd.datasets.digits()
     test = tuple(np.concatenate(pair) for pair in zip(*others))

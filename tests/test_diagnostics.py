@@ -539,6 +539,7 @@ def same_run(a, b, rtol=1e-5, atol=1e-6):
         np.testing.assert_allclose(one, other, rtol=rtol, atol=atol)
 
 
+@pytest.mark.slow
 def test_the_history_holds_the_flow_and_training_is_the_same():
     plain, measured = fit(), fit(diagnostics=2)
     same_run(plain, fit(diagnostics=2))
@@ -621,6 +622,7 @@ def test_an_epoch_without_a_measured_step_has_none():
     np.testing.assert_array_equal(np.isnan(history["gradient_norm/hidden"]), [False, False, True])
 
 
+@pytest.mark.slow
 def test_a_streamed_run_reports_the_same():
     same_run(fit(diagnostics=2), fit(diagnostics=2, stream=True))
 

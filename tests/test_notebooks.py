@@ -37,7 +37,15 @@ def test_a_notebook_shows_figures_and_no_complaints(path):
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
+# The others take minutes together: they run with the slow tests.
+QUICK = ("02", "06", "10", "11")
+RUNS = [
+    pytest.param(path, marks=[] if path.name[:2] in QUICK else pytest.mark.slow, id=path.stem)
+    for path in TEXTS
+]
+
+
+@pytest.mark.parametrize("path", RUNS)
 def test_a_notebook_runs(path, monkeypatch, tmp_path):
     monkeypatch.delenv("JAXDEEP_DATA", raising=False)
     monkeypatch.chdir(tmp_path)

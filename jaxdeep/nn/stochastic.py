@@ -60,7 +60,7 @@ def dropout(
         return jnp.where(keep, (x.astype(wide) * scale).astype(x.dtype), jnp.zeros_like(x))
 
     config = {"rate": rate} | chosen(noise_shape=(noise_shape, None), generator=(generator, "hash"))
-    rows = noise_shape[0] if noise_shape else None
+    rows = None if noise_shape is None or not len(noise_shape) else noise_shape[0]
     return random_layer(
         drop,
         "dropout",
