@@ -1,7 +1,7 @@
 """The textbook's results on Fashion-MNIST, with seeds and intervals, and a recipe that beats them.
 
     JAXDEEP_DATA=... python -m benchmarks.headline            # all of it; goes on where it was stopped
-    JAXDEEP_DATA=... python -m benchmarks.headline --rows adam nadam --seeds 3 --out /tmp/headline
+    JAXDEEP_DATA=... python -m benchmarks.headline --rows adam nadam --seeds 3 --out runs/headline
 
 Every row is one `jaxdeep.sweep` over seeds (initial parameters, order of the batches, masks) on the
 55,000 training images; accuracies are those of the last epoch on the 5,000 validation images, or on the
