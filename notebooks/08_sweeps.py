@@ -347,4 +347,5 @@ print(f"{used} epochs of {40 * len(stopping)}")
 # * `table.rows()` and `table.to_pandas()` hold every run, `table.history(i)` its epochs,
 #   `table.params(i)` its network.
 #
-# Before: [07 Regularisation](07_regularisation.ipynb). Next: [09 Your own loop](09_your_own_loop.ipynb).
+# Before: [07 Regularisation](07_regularisation_and_uncertainty.ipynb). Next: [09 Your own
+# loop](09_your_own_loop.ipynb).
