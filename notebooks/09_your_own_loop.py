@@ -519,4 +519,4 @@ print(chosen.mean(0).round(3), "±", chosen.std(0).round(3))
 # | a layer | `jd.nn.Model(init, apply)` | all else |
 # | a Flax module | `jd.adapters.from_linen`, `from_nnx` | all else |
 #
-# Before: [08 A thousand runs](08_sweeps.ipynb). Next: [10 Devices](10_devices.ipynb).
+# Before: [08 A thousand runs](08_sweeps.ipynb). Next: [10 Devices](10_devices_tpu_and_colab.ipynb).
