@@ -526,12 +526,13 @@ def test_power_transforms_keep_a_narrow_dtype(method, dtype):
 KINDS = {"continuous": None, "binary": None, "multiclass": 3}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("smooth", ["auto", 2.0, 0.0])
+@pytest.mark.parametrize(
+    ("kind", "smooth"),
+    [(kind, smooth) for kind in ("continuous", "binary") for smooth in ("auto", 2.0, 0.0)]
+    + [("multiclass", "auto")],
+)
 def test_target_encodings_are_the_recorded_ones(x64, golden, kind, smooth):
     data = golden["target_encoder"]
-    if f"{kind} smooth={smooth}" not in data:
-        pytest.skip("not recorded")
     encoder = pp.target_encoder(smooth, classes=KINDS[kind])
     state = encoder.fit(data["category"], np.array(data[f"y_{kind}"]))
     found = encoder.transform(state, data["query (last is unseen)"])

@@ -543,7 +543,7 @@ X, Y = problem()
         ({"optimizer": "adam"}, "optimizer must be an optax transformation"),
         ({"model": jd.nn.dense}, "model must be a jaxdeep.nn.Model"),
         ({"loss": None, "metrics": None}, "fit needs a loss=, or an objective="),
-        ({"objective": lambda *a, **k: None}, "drop loss, metrics and penalty"),
+        ({"objective": lambda *a, **k: None}, "drop loss, metrics$"),
         ({"loss": "mse"}, "loss must be a function"),
         ({"metrics": {"accuracy": "accuracy"}}, r"metrics\['accuracy'\] must be a function"),
         ({"metrics": {"loss": jd.metrics.accuracy}}, "metrics may not be called 'loss'"),

@@ -13,7 +13,14 @@ from jaxdeep.nn.model import Model
 from jaxdeep.optimizers import lookahead
 from jaxdeep.train.compiled import run_once
 from jaxdeep.train.flow import Flow, flow_of, probed, with_taps
-from jaxdeep.train.objective import Objective, PerExample, check_pair, rehearse, supervised
+from jaxdeep.train.objective import (
+    Objective,
+    PerExample,
+    check_minimised,
+    check_pair,
+    rehearse,
+    supervised,
+)
 from jaxdeep.train.state import TrainState, only
 from jaxdeep.train.step import check_optimizer
 from jaxdeep.tree import Where, combine, mask, partition
@@ -139,12 +146,3 @@ def gradient_flow(
         return flow
     chosen = mask(dict.fromkeys(flow, 0), where)
     return OrderedDict((path, layer) for path, layer in flow.items() if chosen[path])
-
-
-def check_minimised(name: str, objective: Objective | None, minimised: Mapping[str, Any]) -> None:
-    """Refuse neither or both of an objective and what makes a supervised one."""
-    if objective is None and minimised["loss"] is None:
-        raise ValueError(f"{name} needs a loss=, or an objective= for anything not supervised")
-    given = [argument for argument, value in minimised.items() if value is not None]
-    if objective is not None and given:
-        raise ValueError(f"objective= already says what is minimised: drop {', '.join(given)}")

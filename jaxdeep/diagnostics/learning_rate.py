@@ -9,12 +9,11 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
-from jaxdeep.diagnostics.gradient_flow import check_minimised
 from jaxdeep.optimizers import set_hyperparams
 from jaxdeep.train.compiled import compiled, run_once
 from jaxdeep.train.data import count_examples, moved, take
 from jaxdeep.train.epoch import check_batch_size, shuffled
-from jaxdeep.train.objective import Objective, PerExample, check_pair, supervised
+from jaxdeep.train.objective import Objective, PerExample, check_minimised, check_pair, supervised
 from jaxdeep.train.state import TrainState, init, resume
 from jaxdeep.train.step import check_optimizer, make_step
 from jaxdeep.tree import shapes

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -15,10 +14,12 @@ from jaxdeep.train.checkpoint import describe, opened
 from jaxdeep.train.compiled import compiled, run_once
 from jaxdeep.train.drive import driver
 from jaxdeep.train.epoch import check_batch_size
+from jaxdeep.train.finite import check_finite, described
 from jaxdeep.train.flow import is_flow, make_measure
 from jaxdeep.train.objective import (
     Objective,
     PerExample,
+    check_minimised,
     check_pair,
     has_convolution,
     plan,
@@ -33,7 +34,7 @@ from jaxdeep.train.state import TrainState, init, only, resume
 from jaxdeep.train.step import Augment, Measure, check_optimizer
 from jaxdeep.train.stopping import EarlyStopping, Plateau
 from jaxdeep.train.stream import Batches, Rows, source_of
-from jaxdeep.tree import Where, path_name
+from jaxdeep.tree import Where
 
 PyTree = Any
 
@@ -289,7 +290,7 @@ def fit(
                 run = drive(run, done + segment)
                 done, stopped, bad_step, history = _look(run)
                 if bad_step >= 0 and on_nonfinite == "raise":
-                    raise FloatingPointError(_nonfinite(run.train_state, bad_step, done))
+                    raise FloatingPointError(described(run.train_state, bad_step, done))
                 last = {name: values[-1] for name, values in history.items()}
                 store.save(run, last, training.position())
                 report(done, {name: value for name, value in last.items() if not is_flow(name)})
@@ -298,7 +299,7 @@ def fit(
                     stopped |= callback(now) is True
     ts, _ = run_once(program.finish, run) if early_stopping or ema else program.finish(run)
     if on_nonfinite == "raise":
-        _check_finite(ts)
+        check_finite(ts)
     return FitResult(ts, history, int(run.decisions.best_epoch) if early_stopping else None)
 
 
@@ -326,16 +327,8 @@ def _objective(
     frozen: Mapping[str, Any],
 ) -> Objective:
     """What is minimised: an objective, or what makes a supervised one."""
-    if objective is None:
-        if minimised["loss"] is None:
-            raise ValueError("fit needs a loss=, or an objective= for anything not supervised")
-        return supervised(model, **minimised, **frozen)
-    if any(given is not None for given in minimised.values()):
-        raise ValueError(
-            "objective= already says what is minimised: drop loss, metrics and penalty (and activity "
-            "and class_weight)"
-        )
-    return objective
+    check_minimised("fit", objective, minimised)
+    return supervised(model, **minimised, **frozen) if objective is None else objective
 
 
 def _measure(
@@ -411,38 +404,3 @@ def _check_driving(
         raise TypeError(f"callbacks must be a list of functions, got {callbacks!r}")
     for callback in callbacks:
         _checks.check_functions(optional=False, callbacks=callback)
-
-
-def _check_finite(ts: TrainState) -> None:
-    if leaf := _first_nonfinite(ts):
-        raise FloatingPointError(
-            f"the last updates left {leaf} not finite, though every loss was; a gradient must not have "
-            "been: check the loss, or clip the gradients; on_nonfinite='ignore' returns the result all "
-            "the same"
-        )
-
-
-def _first_nonfinite(ts: TrainState, *, optimizer: bool = False) -> str | None:
-    trees = {"opt_state": ts.opt_state} if optimizer else {"params": ts.params, "state": ts.state}
-    named = [
-        (path_name(path), leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(trees)
-        if jnp.issubdtype(leaf.dtype, jnp.floating)
-    ]
-    if jax.default_backend() == "cpu" and jax.process_count() == 1:
-        finite = [np.isfinite(leaf).all() for _, leaf in named]  # where they are, nothing compiled
-    else:
-        finite = jax.device_get(
-            run_once(lambda leaves: [jnp.isfinite(leaf).all() for leaf in leaves], [a for _, a in named])
-        )
-    return next((name for (name, _), fine in zip(named, finite) if not fine), None)
-
-
-def _nonfinite(ts: TrainState, step: int, epoch: int) -> str:
-    first = _first_nonfinite(ts) or _first_nonfinite(ts, optimizer=True)
-    leaf = f"the first non-finite leaf is {first}" if first else "parameters and state are finite"
-    return (
-        f"the loss was not finite at step {step} (epoch {epoch}); at the end of that epoch {leaf}. "
-        "Lower the learning rate, clip the gradients or check the data; "
-        "on_nonfinite='ignore' goes on regardless"
-    )

@@ -188,6 +188,15 @@ def check_metric_names(metrics: Mapping[str, Any]) -> None:
             )
 
 
+def check_minimised(caller: str, objective: Objective | None, minimised: Mapping[str, Any]) -> None:
+    """Refuse neither or both of an objective and what makes a supervised one."""
+    if objective is None and minimised.get("loss") is None:
+        raise ValueError(f"{caller} needs a loss=, or an objective= for anything not supervised")
+    given = [argument for argument, value in minimised.items() if value is not None]
+    if objective is not None and given:
+        raise ValueError(f"objective= already says what is minimised: drop {', '.join(given)}")
+
+
 def check_pair(data: PyTree, name: str) -> None:
     """Refuse data that is not what `supervised` takes."""
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):

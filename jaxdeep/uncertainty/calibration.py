@@ -81,8 +81,7 @@ def expected_calibration_error(
     0.25
     """
     found = reliability(probabilities, labels, bins=bins, strategy=strategy)
-    gaps = jnp.where(found.count > 0, jnp.abs(found.accuracy - found.confidence), 0)
-    return jnp.sum(gaps * found.count) / jnp.sum(found.count)
+    return jnp.sum(_gaps(found) * found.count) / jnp.sum(found.count)
 
 
 def maximum_calibration_error(
@@ -101,8 +100,7 @@ def maximum_calibration_error(
     >>> float(maximum_calibration_error(jnp.array([[0.75, 0.25]] * 4), jnp.array([0, 0, 1, 1])))
     0.25
     """
-    found = reliability(probabilities, labels, bins=bins, strategy=strategy)
-    return jnp.max(jnp.where(found.count > 0, jnp.abs(found.accuracy - found.confidence), 0))
+    return jnp.max(_gaps(reliability(probabilities, labels, bins=bins, strategy=strategy)))
 
 
 def negative_log_likelihood(probabilities: Any, labels: Any) -> Any:
@@ -161,6 +159,11 @@ def _reliability(p: Any, labels: Any, *, bins: int, strategy: str) -> Reliabilit
     count = total(jnp.ones_like(confidence))
     known = jnp.where(count > 0, count, jnp.nan)
     return Reliability(total(confidence) / known, total(right) / known, count, edges)
+
+
+def _gaps(found: Reliability) -> Any:
+    """Distances of accuracy from confidence, 0 for bins without predictions."""
+    return jnp.where(found.count > 0, jnp.abs(found.accuracy - found.confidence), 0)
 
 
 def classified(probabilities: Any, labels: Any) -> tuple[Any, Any]:

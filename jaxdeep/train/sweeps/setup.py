@@ -7,7 +7,7 @@ import jax
 
 from jaxdeep.train.data import count_examples
 from jaxdeep.train.epoch import check_batch_size
-from jaxdeep.train.objective import check_pair, rehearse, supervised
+from jaxdeep.train.objective import check_minimised, check_pair, rehearse, supervised
 from jaxdeep.train.run import Program, RunState, make_program
 from jaxdeep.train.state import TrainState, init, only
 from jaxdeep.train.step import check_optimizer
@@ -113,12 +113,7 @@ class Builder:
             raise ValueError("sweep needs a model= and an optimizer from the builder")
         check_optimizer(optimizer)
         minimised = {n: given[n] for n in _SUPERVISED if given.get(n) is not None}
-        if (objective is None) == ("loss" not in minimised):
-            raise ValueError(
-                "sweep needs a loss=, or an objective= for anything not supervised, not both"
-            )
-        if objective is not None and minimised:
-            raise ValueError(f"objective= already says what is minimised: drop {', '.join(minimised)}")
+        check_minimised("sweep", objective, minimised)
         options = _DEFAULTS | {n: given[n] for n in _DEFAULTS if n in given}
         trainable = options["trainable"]
         if pairs := objective is None:
