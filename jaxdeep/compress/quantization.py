@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxdeep.compress.parts import replaced
 from jaxdeep.compress.quantized import (
+    doubly_rounded,
     quantized_conv,
     quantized_dense,
     quantized_embedding,
@@ -24,6 +25,8 @@ _MAKERS: dict[str, Any] = {
     "embedding": quantized_embedding,
 }
 _WEIGHTS = {"dense": "kernel", "conv": "kernel", "embedding": "table"}
+# the axis of the weights that each of their scales belongs to; stacks of layers lie in front
+_SCALES = {"kernel": {"input_scale": -2, "scale": -1}, "table": {"scale": -2}}
 _INITIALISERS = ("kernel_init", "bias_init", "init")
 
 
@@ -31,7 +34,7 @@ class QuantizationError(NamedTuple):
     """How far the weights of a layer have moved.
 
     Attributes:
-      maximum: the largest ``|w − ŵ|``; at most half a step, max |w| / 254, of its output's scale.
+      maximum: the largest ``|w − ŵ|``; none is more than half a step, the product of its scales.
       relative: ``‖w − ŵ‖ / ‖w‖``.
     """
 
@@ -42,13 +45,16 @@ class QuantizationError(NamedTuple):
 def quantize(
     model: Model, params: PyTree, state: PyTree, *, where: Where | None = None
 ) -> tuple[Model, PyTree, PyTree]:
-    """The model with int8 weights: ``ŵ = scale · round(w / scale)``, ``scale = max |w| / 127``.
+    """The model with int8 weights: ``ŵ_io = r_i c_o q_io``, whole numbers q from −127 to 127.
 
-    Symmetric, with a scale for each output of a dense layer or convolution, and for each vector of an
-    embedding. Parameters become ``{"kernel": int8, "scale": float32, "bias"}``, a quarter of the bytes;
-    biases and everything else stay as they are, and so do activations: a matrix product is one of
-    floating-point numbers, scaled behind. Fold batch norms first (`fold_batch_norm`), so that the scales
-    are those of the weights that are used. The result is for inference: int8 has no gradients.
+    ``r_i = max_o |w_io|``, ``c_o = max_i |w_io / r_i| / 127`` and ``q_io = round(w_io / (r_i c_o))``:
+    symmetric, with a scale for each input and each output channel of a dense layer or convolution. A
+    scale for outputs alone would round the weights of all inputs in the steps of the largest, and
+    behind a folded batch norm those differ by orders of magnitude. An embedding has a scale for each
+    vector. Parameters become ``{"kernel": int8, "input_scale": float32, "scale": float32, "bias"}``, a
+    quarter of the bytes; biases and everything else stay as they are, and so do activations: a matrix
+    product is one of floating-point numbers. Fold batch norms first (`fold_batch_norm`), so that the
+    scales are those of the weights that are used. The result is for inference: int8 has no gradients.
 
     Args:
       model, params, state: any `Model`, layers at any depth, with its parameters and state.
@@ -64,7 +70,7 @@ def quantize(
       TypeError: not a `Model`.
 
     Source: Jacob et al. (arXiv:1712.05877); Krishnamoorthi, "Quantizing deep convolutional networks"
-    (arXiv:1806.08342), section 3: per channel, symmetric.
+    (arXiv:1806.08342), section 3: per channel, symmetric; here for the inputs' channels, too.
 
     >>> import jaxdeep as jd
     >>> model = jd.nn.serial(hidden=jd.nn.dense(4, activation=jax.nn.relu), out=jd.nn.dense(2))
@@ -79,7 +85,7 @@ def quantize(
         chosen = {path for path, c in zip(leaf_paths(params), jax.tree.leaves(mask(params, where))) if c}
     done = set()
 
-    def small(layer: Model, own: Any, path: str, stack: int) -> tuple[Model, Any]:
+    def quantized(layer: Model, own: Any, path: str, stack: int) -> tuple[Model, Any]:
         name = _WEIGHTS.get(layer.kind)
         leaf = f"{path}/{name}".strip("/")
         if name is None or (chosen is not None and leaf not in chosen):
@@ -88,11 +94,14 @@ def quantize(
         w = own[name]
         if not isinstance(w, jax.core.Tracer) and not np.isfinite(np.asarray(w, np.float64)).all():
             raise ValueError(f"{leaf} must be finite to be quantised")
-        numbers, scale = rounded(w, _axes(name, w.ndim, stack))
+        if name == "table":
+            small = dict(zip((name, "scale"), rounded(w, -1)))
+        else:
+            small = doubly_rounded(w, stack)
         config = {n: value for n, value in layer.config.items() if n not in _INITIALISERS}
-        return _MAKERS[layer.kind](**config), {**own, name: numbers, "scale": scale}
+        return _MAKERS[layer.kind](**config), {**own, **small}
 
-    small_model, qparams = replaced(model, params, small)
+    small_model, qparams = replaced(model, params, quantized)
     if chosen is not None and chosen - done:
         raise ValueError(
             f"where={where!r} selects {', '.join(sorted(chosen - done))}; what can be quantised are "
@@ -104,7 +113,7 @@ def quantize(
 
 
 def dequantize(qparams: PyTree, dtype: Any = None) -> PyTree:
-    """Parameters for the model as it was: ``scale · number`` in place of the int8 weights.
+    """Parameters for the model as it was: products of numbers and scales in place of the int8 weights.
 
     Args:
       qparams: parameters from `quantize`.
@@ -115,23 +124,26 @@ def dequantize(qparams: PyTree, dtype: Any = None) -> PyTree:
 
     Source: the inverse of `quantize`, up to rounding.
 
-    >>> dequantize({"kernel": jnp.array([[127], [-1]], jnp.int8), "scale": jnp.array([2.0])})
+    >>> scales = {"input_scale": jnp.array([1.0, 0.5]), "scale": jnp.array([2.0])}
+    >>> dequantize({"kernel": jnp.array([[127], [-1]], jnp.int8), **scales})
     {'kernel': Array([[254.],
-           [ -2.]], dtype=float32)}
+           [ -1.]], dtype=float32)}
     """
     if not isinstance(qparams, dict):
         return qparams
-    found = {}
-    for name, leaf in qparams.items():
-        if getattr(leaf, "dtype", None) == jnp.int8 and name in ("kernel", "table"):
-            if "scale" not in qparams:
-                raise ValueError(f"the parameters lack 'scale' beside an int8 {name!r}")
-            scale = qparams["scale"]
-            stack = scale.ndim - 1
-            wide = leaf.astype(scale.dtype) * jnp.expand_dims(scale, _axes(name, leaf.ndim, stack))
-            found[name] = wide if dtype is None else wide.astype(dtype)
-    kept = {n: dequantize(tree, dtype) for n, tree in qparams.items() if not (found and n == "scale")}
-    return {name: found.get(name, tree) for name, tree in kept.items()}
+    name = next((n for n in _SCALES if getattr(qparams.get(n), "dtype", None) == jnp.int8), None)
+    if name is None:
+        return {n: dequantize(tree, dtype) for n, tree in qparams.items()}
+    lacking = [f"{scale!r}" for scale in _SCALES[name] if scale not in qparams]
+    if lacking:
+        raise ValueError(f"the parameters lack {' and '.join(lacking)} beside an int8 {name!r}")
+    wide = qparams[name].astype(qparams["scale"].dtype)
+    for scale, axis in _SCALES[name].items():
+        factors, shape = qparams[scale], [1] * wide.ndim
+        shape[: factors.ndim - 1], shape[axis] = factors.shape[:-1], factors.shape[-1]
+        wide = wide * jnp.reshape(factors, shape)
+    kept = {n: own for n, own in qparams.items() if n not in _SCALES[name]}
+    return {**kept, name: wide if dtype is None else wide.astype(dtype)}
 
 
 def quantization_error(params: PyTree, qparams: PyTree) -> dict[str, QuantizationError]:
@@ -175,8 +187,3 @@ def quantization_error(params: PyTree, qparams: PyTree) -> dict[str, Quantizatio
             relative = jnp.sqrt(jnp.sum(off * off)) / jnp.where(size > 0, size, 1)
             errors[path] = QuantizationError(jnp.max(off), relative)
     return errors
-
-
-def _axes(name: str, ndim: int, stack: int) -> tuple[int, ...]:
-    """The axes of weights that share a scale."""
-    return (ndim - 1,) if name == "table" else tuple(range(stack, ndim - 1))

@@ -1,4 +1,4 @@
-"""Layers whose weights are whole numbers of 8 bits with a scale for each output."""
+"""Layers whose weights are whole numbers of 8 bits with a scale for each input and each output."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,11 +15,11 @@ from jaxdeep.nn.model import Model, chosen, float_dtype, need
 def quantized_dense(
     units: int, *, activation: Callable[[Any], Any] | None = None, use_bias: bool = True
 ) -> Model:
-    """A dense layer with int8 weights: ``y = activation(scale · (x @ kernel) + bias)``.
+    """A dense layer with int8 weights: ``y = activation(scale · (x @ (input_scale · kernel)) + bias)``.
 
-    `kernel` is int8 of ``(features, units)``, `scale` float32 of ``(units,)``. Activations stay in
-    floating point. `jaxdeep.compress.quantize` makes it of a trained `jaxdeep.nn.dense`; a fresh one is
-    a fresh dense layer, rounded.
+    `kernel` is int8 of ``(features, units)``, `input_scale` float32 of ``(features,)``, `scale` float32
+    of ``(units,)``. Activations stay in floating point. `jaxdeep.compress.quantize` makes it of a
+    trained `jaxdeep.nn.dense`; a fresh one is a fresh dense layer, rounded.
 
     Args:
       units, activation, use_bias: as for `jaxdeep.nn.dense`.
@@ -49,9 +49,10 @@ def quantized_conv(
     activation: Callable[[Any], Any] | None = None,
     use_bias: bool = True,
 ) -> Model:
-    """A convolution with int8 weights: ``y = activation(scale · (x ⋆ kernel) + bias)``.
+    """A convolution with int8 weights: ``y = activation(scale · (x ⋆ (input_scale · kernel)) + bias)``.
 
-    `kernel` is int8, `scale` float32 of ``(filters,)``; see `quantized_dense`.
+    `kernel` is int8, `input_scale` float32 of its channels ``(channels / groups,)``, `scale` float32 of
+    ``(filters,)``; see `quantized_dense`.
 
     Args:
       filters, kernel_size, strides, padding, dilation, groups, activation, use_bias: as for
@@ -118,11 +119,40 @@ def quantized_embedding(size: int, features: int) -> Model:
 
 def rounded(w: Any, axis: int | tuple[int, ...]) -> tuple[Any, Any]:
     """Whole numbers from −127 to 127 and a scale for what shares `axis`: ``w ≈ scale · number``."""
+    xp, wide = _wide(w)
+    return _rounded(xp, wide, axis)
+
+
+def doubly_rounded(w: Any, stack: int = 0) -> dict[str, Any]:
+    """The weights of a linear map as whole numbers with a scale for each input and each output.
+
+    An input's scale is its largest weight: with it in front, inputs of very different sizes, such as
+    pixels behind a folded batch norm, are all rounded as finely, for themselves.
+    """
+    xp, wide = _wide(w)
+    channel = wide.ndim - 2
+    others = tuple(a for a in range(stack, wide.ndim) if a != channel)
+    largest = xp.max(xp.abs(wide), axis=others)
+    inputs = xp.where(largest >= _tiny(wide), largest, xp.ones_like(largest))
+    numbers, scale = _rounded(
+        xp, wide / xp.expand_dims(inputs, others), tuple(range(stack, channel + 1))
+    )
+    return {"kernel": numbers, "input_scale": jnp.asarray(inputs), "scale": scale}
+
+
+def _wide(w: Any) -> tuple[Any, Any]:
     known = not isinstance(w, jax.core.Tracer)
     xp: Any = np if known else jnp  # NumPy compiles nothing
-    wide = xp.asarray(w).astype(jnp.promote_types(w.dtype, jnp.float32))
+    return xp, xp.asarray(w).astype(jnp.promote_types(w.dtype, jnp.float32))
+
+
+def _tiny(wide: Any) -> float:
+    return float(jnp.finfo(wide.dtype).tiny)
+
+
+def _rounded(xp: Any, wide: Any, axis: int | tuple[int, ...]) -> tuple[Any, Any]:
     largest = xp.max(xp.abs(wide), axis=axis)
-    scale = xp.where(largest > 0, largest / 127, xp.ones_like(largest))
+    scale = xp.where(largest >= 127 * _tiny(wide), largest / 127, xp.ones_like(largest))
     numbers = xp.clip(xp.round(wide / xp.expand_dims(scale, axis)), -127, 127).astype(jnp.int8)
     return jnp.asarray(numbers), jnp.asarray(scale)
 
@@ -133,19 +163,19 @@ def _quantized(whole: Model, full: Model, kind: str, config: dict[str, Any]) -> 
 
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         params, state = full.init(key, x)
-        kernel, scale = rounded(params["kernel"], tuple(range(params["kernel"].ndim - 1)))
-        return {**params, "kernel": kernel, "scale": scale}, state
+        return {**params, **doubly_rounded(params["kernel"])}, state
 
     def apply(
         params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
     ) -> tuple[Any, Any]:
-        kernel, scale = need(params, "kernel"), need(params, "scale")
+        numbers, inputs, scale = (need(params, name) for name in ("kernel", "input_scale", "scale"))
         dtype = float_dtype(jnp.result_type(x))
         if scale.dtype == jnp.float64:
             dtype = scale.dtype
-        # numbers up to 127 are exact in every dtype, and the scales go behind the sum: one for each
-        # output costs less than one for each weight
-        y, _ = whole.apply({"kernel": kernel.astype(dtype)}, {}, jnp.asarray(x).astype(dtype))
+        # the scales of inputs go with the cast of the numbers, which is made in any case; those of
+        # outputs behind the sum: one for each output costs less than one for each weight
+        kernel = (numbers.astype(inputs.dtype) * inputs[:, None]).astype(dtype)
+        y, _ = whole.apply({"kernel": kernel}, {}, jnp.asarray(x).astype(dtype))
         y = (y * scale).astype(dtype)
         return finished(y, params, use_bias, activation), state
 
