@@ -146,16 +146,23 @@ def mean(function: Callable[[Any, Any], Any]) -> Metric:
     return _of_sums({"total": (), "weight": ()}, counts, lambda s: _share(s["total"], s["weight"]))
 
 
-def precision(threshold: Any = 0.5, *, class_id: int | None = None) -> Metric:
+def precision(threshold: Any = 0.5, *, class_id: int | None = None, from_logits: bool = False) -> Metric:
     """``TP / (TP + FP)`` over all examples; 0 if nothing was called positive.
 
+    A model trained with `jaxdeep.losses.sigmoid_cross_entropy` gives logits: ``from_logits=True``.
+
     Args:
-      threshold: an output above it is called positive (0 for logits).
+      threshold: an output above it is called positive.
       class_id: for outputs ``(n, classes)`` and integer labels: positive is this class, called where its
-        output is the largest.
+        output is the largest, whatever `threshold` and `from_logits`.
+      from_logits: compare σ(outputs) with the threshold, which is in [0, 1] then.
+
+    Returns:
+      A streaming `Metric`.
 
     Raises:
-      ValueError, TypeError: outputs and labels that do not fit; a threshold that is not a number.
+      ValueError, TypeError: outputs and labels that do not fit; a threshold that is not a number, or
+        not in [0, 1] with `from_logits`.
 
     Source: Keras' `Precision`.
 
@@ -168,14 +175,19 @@ def precision(threshold: Any = 0.5, *, class_id: int | None = None) -> Metric:
     0.8
     0.5
     """
-    return _binary(threshold, class_id, lambda s: _share(s["tp"], s["tp"] + s["fp"]))
+    return _binary(threshold, class_id, from_logits, lambda s: _share(s["tp"], s["tp"] + s["fp"]))
 
 
-def recall(threshold: Any = 0.5, *, class_id: int | None = None) -> Metric:
+def recall(threshold: Any = 0.5, *, class_id: int | None = None, from_logits: bool = False) -> Metric:
     """``TP / (TP + FN)`` over all examples; 0 if nothing is positive.
 
+    A model trained with `jaxdeep.losses.sigmoid_cross_entropy` gives logits: ``from_logits=True``.
+
     Args:
-      threshold, class_id: as for `precision`.
+      threshold, class_id, from_logits: as for `precision`.
+
+    Returns:
+      A streaming `Metric`.
 
     Raises:
       ValueError, TypeError: as `precision`.
@@ -185,15 +197,23 @@ def recall(threshold: Any = 0.5, *, class_id: int | None = None) -> Metric:
     >>> metric = recall()
     >>> float(metric.compute(metric.update(metric.init(), jnp.array([0.9, 0.2]), jnp.array([1, 1]))))
     0.5
+    >>> metric = recall(from_logits=True)
+    >>> float(metric.compute(metric.update(metric.init(), jnp.array([0.2, -0.2]), jnp.array([1, 1]))))
+    0.5
     """
-    return _binary(threshold, class_id, lambda s: _share(s["tp"], s["tp"] + s["fn"]))
+    return _binary(threshold, class_id, from_logits, lambda s: _share(s["tp"], s["tp"] + s["fn"]))
 
 
-def f1(threshold: Any = 0.5, *, class_id: int | None = None) -> Metric:
+def f1(threshold: Any = 0.5, *, class_id: int | None = None, from_logits: bool = False) -> Metric:
     """``2 TP / (2 TP + FP + FN)``, the harmonic mean of precision and recall; 0 if there is nothing.
 
+    A model trained with `jaxdeep.losses.sigmoid_cross_entropy` gives logits: ``from_logits=True``.
+
     Args:
-      threshold, class_id: as for `precision`.
+      threshold, class_id, from_logits: as for `precision`.
+
+    Returns:
+      A streaming `Metric`.
 
     Raises:
       ValueError, TypeError: as `precision`.
@@ -204,7 +224,9 @@ def f1(threshold: Any = 0.5, *, class_id: int | None = None) -> Metric:
     >>> float(metric.compute(metric.update(metric.init(), jnp.array([0.9, 0.2]), jnp.array([1, 0]))))
     1.0
     """
-    return _binary(threshold, class_id, lambda s: _share(2 * s["tp"], 2 * s["tp"] + s["fp"] + s["fn"]))
+    return _binary(
+        threshold, class_id, from_logits, lambda s: _share(2 * s["tp"], 2 * s["tp"] + s["fp"] + s["fn"])
+    )
 
 
 def auc(bins: int = 200, *, from_logits: bool = False) -> Metric:
@@ -212,6 +234,8 @@ def auc(bins: int = 200, *, from_logits: bool = False) -> Metric:
 
     The trapezoid rule over `bins` thresholds; scores in one bin count as equal, so the error is at most
     the share of pairs that fall into one bin. NaN until both classes have been seen.
+
+    A model trained with `jaxdeep.losses.sigmoid_cross_entropy` gives logits: ``from_logits=True``.
 
     Args:
       bins: of [0, 1], at least 2.
@@ -232,7 +256,7 @@ def auc(bins: int = 200, *, from_logits: bool = False) -> Metric:
 
     def counts(outputs: Any, y: Any, weights: Any) -> dict[str, Any]:
         scores, positive, w = _flat(outputs, y, weights)
-        scores = jax.nn.sigmoid(scores) if from_logits else scores
+        scores = _sigmoid(scores) if from_logits else scores
         w = jnp.where(jnp.isnan(scores) & (w != 0), jnp.nan, w)  # has no place in the order
         place = jnp.clip((scores * bins).astype(jnp.int32), 0, bins - 1)
         zeros = jnp.zeros(bins, w.dtype)
@@ -302,15 +326,18 @@ def _of_sums(
     return Metric(init, update, merge, compute)
 
 
-def _binary(threshold: Any, class_id: int | None, compute: Callable[..., Any]) -> Metric:
-    _checks.check_scalar("threshold", threshold, "(-inf, inf)")
+def _binary(
+    threshold: Any, class_id: int | None, from_logits: bool, compute: Callable[..., Any]
+) -> Metric:
+    _checks.check_flag("from_logits", from_logits)
+    _checks.check_scalar("threshold", threshold, "[0, 1]" if from_logits else "(-inf, inf)")
     if class_id is not None:
         _checks.check_count("class_id", class_id, low=0)
 
     def counts(outputs: Any, y: Any, weights: Any) -> dict[str, Any]:
         if class_id is None:
             scores, positive, w = _flat(outputs, y, weights)
-            called = scores > threshold
+            called = (_sigmoid(scores) if from_logits else scores) > threshold
         else:
             if class_id >= jnp.shape(outputs)[-1]:
                 classes = jnp.shape(outputs)[-1]
@@ -358,6 +385,11 @@ def _spread(weights: Any, shape: tuple[int, ...]) -> Any:
     if weights.shape != shape[: weights.ndim]:
         raise ValueError(f"weights must have the leading axes of {shape}, got shape {weights.shape}")
     return jnp.broadcast_to(weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
+
+
+def _sigmoid(logits: Any) -> Any:
+    """In at least float32: in bfloat16, σ of a small logit is 0.5."""
+    return jax.nn.sigmoid(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
 
 
 def _share(part: Any, whole: Any) -> Any:

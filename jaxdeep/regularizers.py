@@ -31,6 +31,9 @@ def l2(factor: Any, *, where: Where | None = None, half: bool = False) -> Penalt
     Raises:
       ValueError: a negative factor; when called, a `where` that matches no leaf.
 
+    In the loss, so that the reported one holds it; `jaxdeep.optimizers.add_l2_penalty` adds the gradient
+    alone.
+
     Source: ridge regression, Hoerl & Kennard (1970); Keras' `L2` has no ½.
 
     >>> l2(0.1, where="*/kernel")({"a": {"kernel": jnp.array([1.0, 2.0]), "bias": jnp.ones(2)}})
@@ -61,18 +64,18 @@ def l1(factor: Any, *, where: Where | None = None) -> Penalty:
     return _penalty(lambda w: factor * jnp.sum(jnp.abs(w)), where)
 
 
-def l1_l2(l1: Any = 0.01, l2: Any = 0.01, *, where: Where | None = None, half: bool = False) -> Penalty:
+def l1_l2(l1: Any = 0.0, l2: Any = 0.0, *, where: Where | None = None, half: bool = False) -> Penalty:
     """``l1 · Σ |w| + l2 · Σ w²`` over the selected leaves.
 
     Args:
-      l1, l2: factors, ≥ 0; numbers or scalar arrays. 0.01 each, as Keras' `L1` and `L2` alone.
+      l1, l2: factors, ≥ 0; numbers or scalar arrays. 0 each, so that one alone is that penalty.
       where: the leaves; all by default.
       half: ``½ · l2`` instead of `l2`.
 
     Raises:
       ValueError: as `l2`.
 
-    Source: the elastic net, Zou & Hastie (2005); Keras' `L1L2`.
+    Source: the elastic net, Zou & Hastie (2005); Keras' `L1L2`, its defaults.
 
     >>> l1_l2(0.1, 0.1)({"kernel": jnp.array([1.0, -2.0])}).round(3)
     Array(0.8, dtype=float32)

@@ -152,13 +152,18 @@ def test_streaming_metrics_are_those_of_scikit_learn_whatever_the_batches(seed):
     labels[:2] = 0, 1
     weights = rng.integers(1, 4, n).astype(np.float32)
     parts = [tuple(a[s] for a in (scores, labels, weights)) for s in (slice(0, cut), slice(cut, n))]
-    for metric, reference in (
-        (jd.metrics.precision(), sk.precision_score),
-        (jd.metrics.recall(), sk.recall_score),
-        (jd.metrics.f1(), sk.f1_score),
+    logits = np.log(scores / (1 - scores)).astype(np.float64)
+    of_logits = [(logits[s], *part[1:]) for s, part in zip((slice(0, cut), slice(cut, n)), parts)]
+    for make, reference in (
+        (jd.metrics.precision, sk.precision_score),
+        (jd.metrics.recall, sk.recall_score),
+        (jd.metrics.f1, sk.f1_score),
     ):
+        metric = make()
         expected = reference(labels, scores > 0.5, sample_weight=weights, zero_division=0)
         np.testing.assert_allclose(stream(metric, parts), expected, rtol=1e-5)
+        found = stream(make(from_logits=True), of_logits)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
         merged = metric.merge(*(metric.update(metric.init(), *part) for part in parts))
         np.testing.assert_allclose(metric.compute(merged), expected, rtol=1e-5)
     exact = sk.roc_auc_score(labels, scores, sample_weight=weights)
@@ -182,6 +187,29 @@ def test_confusion_matrix_and_classes_of_scikit_learn():
         )
     expected = sk.top_k_accuracy_score(labels, outputs, k=2)
     assert float(jd.metrics.top_k_accuracy(outputs, labels, k=2).mean()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("make", [jd.metrics.precision, jd.metrics.recall, jd.metrics.f1])
+def test_a_threshold_of_probabilities_on_logits(make):
+    logits = jnp.array([-1e30, -200.0, -1.0, -1e-3, 1e-3, 1.0, 200.0, 1e30])
+    labels = jnp.array([1, 0, 0, 1, 0, 1, 0, 1])
+
+    def value(threshold, outputs=logits, **how):
+        metric = make(threshold, **how)
+        return metric.compute(metric.update(metric.init(), outputs, labels))
+
+    thresholds = jnp.array([0.0, 0.3, 0.5, 0.9, 1.0])
+    found = jax.vmap(lambda t: value(t, from_logits=True))(thresholds)
+    with np.errstate(divide="ignore"):
+        expected = [value(np.log(t) - np.log(1 - t)) for t in np.array([0.3, 0.5, 0.9])]
+    np.testing.assert_allclose(found[1:4], expected)
+    assert np.isfinite(found).all()
+    low = value(0.5, logits.astype(jnp.bfloat16), from_logits=True)
+    np.testing.assert_allclose(low, expected[1])  # σ(0.001) is above a half
+    with pytest.raises(ValueError, match=r"threshold must be in \[0, 1\], got -0.5"):
+        make(-0.5, from_logits=True)
+    with pytest.raises(TypeError, match="from_logits must be True or False"):
+        make(from_logits=1)
 
 
 def test_metrics_under_scan_vmap_and_across_devices():
@@ -232,7 +260,7 @@ def test_a_streaming_metric_of_an_epoch_is_not_the_average_of_its_batches():
         jd.nn.serial(jd.nn.dense(1)),
         (jax.random.normal(jax.random.key(0), (40, 3)), jnp.arange(40)[:, None] % 2 * 1.0),
         loss=jd.losses.sigmoid_cross_entropy,
-        metrics={"auc": jd.metrics.auc(from_logits=True), "recall": jd.metrics.recall(0.0)},
+        metrics={"auc": jd.metrics.auc(from_logits=True), "recall": jd.metrics.recall(from_logits=True)},
         optimizer=jd.optimizers.adam(1e-2),
         epochs=2,
         batch_size=16,
@@ -257,6 +285,9 @@ def test_penalties_are_their_sums_where_told():
     assert float(jd.regularizers.l2(0.1, where="a/*", half=True)(WEIGHTS)) == pytest.approx(1.5)
     assert float(jd.regularizers.total(l1, l2)(WEIGHTS)) == pytest.approx(3.6)
     assert float(jd.regularizers.l1_l2(0.1, 0.2)(WEIGHTS)) == pytest.approx(0.1 * 11 + 0.2 * 39)
+    assert float(jd.regularizers.l1_l2(l1=0.1)(WEIGHTS)) == pytest.approx(0.1 * 11)
+    assert float(jd.regularizers.l1_l2(l2=0.2)(WEIGHTS)) == pytest.approx(0.2 * 39)
+    assert float(jd.regularizers.l1_l2()(WEIGHTS)) == 0
     low = jax.tree.map(lambda w: w.astype(jnp.bfloat16), WEIGHTS)
     assert l2(low).dtype == jnp.float32
     with pytest.raises(ValueError, match="where='kernl' matches no leaf"):
