@@ -1,5 +1,7 @@
 """Layers against flax, closed forms and invariants."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -442,7 +444,26 @@ def test_recomputed_statistics_are_those_of_the_data(batch_size):
         (lambda: jd.nn.conv(4, 3, padding="FULL"), "padding must be 'SAME', 'VALID' or"),
         (lambda: jd.nn.conv(4, 3, padding=[(1, -1)]), "padding must be pairs that are not negative"),
         (lambda: jd.nn.conv(4, 3, groups=3), "groups must divide filters=4, got groups=3"),
-        (lambda: jd.nn.conv(4, 3, activation="relu"), "activation must be a function, got 'relu'"),
+        (
+            lambda: jd.nn.conv(4, 3, activation="relu"),
+            "activation must be a function such as jax.nn.relu, got 'relu'",
+        ),
+        (
+            lambda: jd.nn.conv(4, 3, activation=jd.nn.prelu),
+            r"jd\.nn\.prelu makes a layer; the function is jd\.nn\.activations\.prelu",
+        ),
+        (
+            lambda: jd.nn.dense(4, activation=functools.partial(jd.nn.swish, 2.0)),
+            r"jd\.nn\.swish makes a layer; the function is jd\.nn\.activations\.swish",
+        ),
+        (
+            lambda: jd.nn.dense(4, activation=jd.nn.rrelu()),
+            "activation must be a function, got the layer rrelu",
+        ),
+        (
+            lambda: jd.nn.activation(jd.nn.rrelu),
+            r"function must be .* jd\.nn\.rrelu makes a layer",
+        ),
         (lambda: run(jd.nn.conv(4, 3, groups=2), jnp.ones((1, 8, 8, 3))), "must divide the 3 channels"),
         (lambda: run(jd.nn.conv(4, (3, 3)), jnp.ones((1, 8, 3))), "kernel_size must be one number or 1"),
         (lambda: run(jd.nn.conv(4, 3), jnp.ones((8, 3))), "1 to 3 axes of space, got shape"),

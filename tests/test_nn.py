@@ -346,8 +346,11 @@ def foreign_parameters():
         (lambda: batch_norm(axis="last"), "axis must be a whole number or a tuple of them, got 'last'"),
         (lambda: dense(0), "units must be at least 1, got 0"),
         (lambda: dense(2.5), "units must be a whole number, got 2.5"),
-        (lambda: dense(2, activation="relu"), "activation must be a function, got 'relu'"),
-        (lambda: activation("relu"), "activation must be a function such as jax.nn.relu, got 'relu'"),
+        (
+            lambda: dense(2, activation="relu"),
+            "activation must be a function such as jax.nn.relu, got 'relu'",
+        ),
+        (lambda: activation("relu"), "function must be a function such as jax.nn.relu, got 'relu'"),
         (lambda: dense(2).init(KEY, jnp.float32(1)), "got a scalar"),
         (lambda: dense(2).init(0, jnp.ones((1, 2))), "key must be a random key such as .* got 0"),
         (lambda: dropout(-0.1), r"rate must be in \[0, 1\], got -0.1"),

@@ -18,11 +18,14 @@ from jaxdeep.tree import shapes
 def activation(function: Callable[[Any], Any]) -> Model:
     """Apply a function elementwise: ``y = function(x)``.
 
+    For functions that keep the shape; `lambda_` is for every other function of an input.
+
     Args:
       function: any function of one array; see `jaxdeep.nn.activations` and `jax.nn`.
 
     Raises:
-      TypeError: `function` is not callable (a name such as ``"relu"`` is not).
+      TypeError: `function` is not callable (a name such as ``"relu"`` is not), or makes a layer, as
+        `swish` of this module does.
 
     Source: Keras' `Activation`.
 
@@ -31,8 +34,7 @@ def activation(function: Callable[[Any], Any]) -> Model:
     >>> y.tolist()
     [0.0, 2.0]
     """
-    if not callable(function):
-        raise TypeError(f"activation must be a function such as jax.nn.relu, got {function!r}")
+    check_activation("function", function)
     return stateless(function, "activation", function=function)
 
 
@@ -140,3 +142,22 @@ def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Model:
     config = chosen(lower=(lower, 1 / 8), upper=(upper, 1 / 3))
     mean = functools.partial(activations.rrelu, lower=lower, upper=upper)
     return random_layer(sloped, "rrelu", config, without=mean)
+
+
+def check_activation(name: str, function: Any) -> None:
+    """Refuse what is not a function of one array, a layer or its maker among them."""
+    inside = function
+    while isinstance(inside, functools.partial):
+        inside = inside.func
+    if isinstance(function, Model):
+        raise TypeError(
+            f"{name} must be a function, got the layer {function!r}: put it behind this one, in serial"
+        )
+    if not callable(function):
+        raise TypeError(f"{name} must be a function such as jax.nn.relu, got {function!r}")
+    if inside in (prelu, rrelu, swish):
+        maker = inside.__name__
+        raise TypeError(
+            f"{name} must be a function of an array, got {function!r}: jd.nn.{maker} makes a layer; the "
+            f"function is jd.nn.activations.{maker}"
+        )

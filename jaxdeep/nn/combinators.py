@@ -175,6 +175,8 @@ def residual(layer: Model, *, shortcut: Model | None = None) -> Model:
 def lambda_(function: Callable[[Any], Any]) -> Model:
     """Any function of the input as a layer: ``y = function(x)``.
 
+    For what changes the shape or takes a pytree; `activation` is for functions that keep the shape.
+
     Args:
       function: a pure function; of a pytree if the input is one.
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep.nn import initializers
+from jaxdeep.nn.activation_layers import check_activation
 from jaxdeep.nn.model import Model, chosen, float_dtype, need, stateless
 from jaxdeep.tree import shapes
 
@@ -152,7 +153,8 @@ def dense(
 
     Raises:
       ValueError: `units` below 1; an input whose last axis is not the one it was initialised for.
-      TypeError: `activation` or an initialiser that is not callable.
+      TypeError: `activation` or an initialiser that is not callable; an `activation` that is a layer or
+        makes one, as `swish` does, whose function is `jaxdeep.nn.activations.swish`.
 
     Source: semantics of `flax.linen.Dense` and Keras' `Dense`.
 
@@ -202,7 +204,9 @@ def check_affine(
     activation: Any, use_bias: Any, kernel_init: Any, bias_init: Any
 ) -> initializers.Initializer:
     """Check the arguments around a kernel; gives its initialiser."""
-    _checks.check_functions(activation=activation, kernel_init=kernel_init)
+    if activation is not None:
+        check_activation("activation", activation)
+    _checks.check_functions(kernel_init=kernel_init)
     _checks.check_functions(optional=False, bias_init=bias_init)
     _checks.check_flag("use_bias", use_bias)
     return initializers.initializer_for(activation) if kernel_init is None else kernel_init
