@@ -101,7 +101,8 @@ def make_evaluate(
     over examples.
 
     Args:
-      objective: see `jaxdeep.train.supervised`.
+      objective: what is minimised, of `jaxdeep.train.supervised` or any function of the form that it
+        returns.
       batch_size: rows computed at a time; data of fewer rows are one batch.
 
     Raises:

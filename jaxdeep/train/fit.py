@@ -141,9 +141,9 @@ def fit(
       penalty: ``params -> scalar``, added to the loss (`jaxdeep.regularizers`).
       activity: ``outputs of layers by path -> scalar``, likewise (`jaxdeep.regularizers.activity`).
       class_weight: a weight for each class in training, as in `jaxdeep.train.supervised`.
-      objective: instead of these five, for anything that is not supervised; see
-        `jaxdeep.train.supervised` for its form. The model is initialised on the first array of
-        `data`; pass `params` where that is not its input.
+      objective: instead of these five, for anything that is not supervised: a function of the form
+        that `jaxdeep.train.supervised` returns. The model is initialised on the first array of `data`;
+        pass `params` where that is not its input.
       epochs: passes over the data.
       batch_size: rows of a batch; the last batch of an epoch holds what is left.
       validation: data as above, evaluated whole after every epoch.
@@ -166,7 +166,7 @@ def fit(
       diagnostics: measure how gradients, updates and activations go through the layers at every so
         many steps, the first included: the history holds their means over an epoch's measured steps,
         ``gradient_norm/hidden1``, ``update_ratio/hidden1``, ``output_gradient/…``, ``activation_std/…``,
-        ``saturation/…``, ``dead/…`` and so on (`jaxdeep.train.flow.LayerFlow`), one value for each
+        ``saturation/…``, ``dead/…`` and so on (`jaxdeep.diagnostics.LayerFlow`), one value for each
         repetition of a repeated layer. A measured step costs twice as much, the others nothing.
       early_stopping: a `jaxdeep.train.EarlyStopping`: when to stop, and whether to end with the
         parameters of the best epoch.

@@ -86,7 +86,7 @@ def with_taps(model: Any, moving: PyTree, held: PyTree) -> tuple[Probed, Probed]
 
 
 def make_measure(model: Any, minimised: Mapping[str, Any], *, every: int, accumulate: int) -> Measure:
-    """What `make_step` calls to measure every so many steps, the first included.
+    """What a step calls to measure every so many steps, the first included.
 
     The values of a layer are metrics: ``gradient_norm/hidden1``. A step that is not measured costs
     nothing, one that is a second pass over its batch, for what the layers put out.

@@ -68,6 +68,14 @@ def supervised(
       trainable: the parameters that are trained, as for `make_step`: in training, batch norms that are
         not among them normalise by their running statistics, and keep them (`Model.frozen`).
 
+    Returns:
+      An `Objective`, ``objective(params, state, batch, *, key=None, train=False) -> (loss, (state,
+      metrics))``. Any function of this form can take its place. The loss is a scalar, of which the
+      gradient by `params` is taken; the state is the model's new one, in the structure it had, ``{}``
+      if there is none; metrics is a dict by name, without the loss, of means over the batch's examples
+      or `jaxdeep.metrics.Tally`, ``{}`` if there are none. `key` is None where nothing is random,
+      `train` is True in training only. `jaxdeep.train.make_evaluate` calls it without both.
+
     Raises:
       TypeError: a loss, metric or penalty that is not a function.
       ValueError: a metric called "loss", which is the name of the loss itself; a negative weight.

@@ -15,7 +15,7 @@ from jaxdeep.train.epoch import evaluation_of, make_evaluate, one_pass
 from jaxdeep.train.objective import Objective
 from jaxdeep.train.parallel import split
 from jaxdeep.train.state import TrainState
-from jaxdeep.train.step import Augment, Measure, Step, make_step
+from jaxdeep.train.step import Augment, Measure, Step, measured_step
 from jaxdeep.train.stopping import Decisions, EarlyStopping, Plateau, choose
 from jaxdeep.tree import Where, combine, partition
 
@@ -93,7 +93,8 @@ def make_run(
     in segments.
 
     Args:
-      objective: see `jaxdeep.train.supervised`.
+      objective: what is minimised, of `jaxdeep.train.supervised` or any function of the form that it
+        returns.
       optimizer: any optax transformation.
       epochs: passes over the data, at most.
       batch_size, shuffle, drop_remainder: as for `make_epoch`.
@@ -179,7 +180,7 @@ def make_program(
     if on_nonfinite not in ("stop", "skip", "ignore"):
         raise ValueError(f"on_nonfinite must be 'stop', 'skip' or 'ignore', got {on_nonfinite!r}")
     skip = on_nonfinite == "skip"
-    step = make_step(
+    step = measured_step(
         objective,
         optimizer,
         accumulate=accumulate,

@@ -47,7 +47,6 @@ def make_step(
     accumulate: int = 1,
     augment: Augment | None = None,
     trainable: Where | None = None,
-    measure: Measure | None = None,
 ) -> Step:
     """The update of `objective` by `optimizer`: ``step(ts, batch) -> (ts, metrics)``, pure.
 
@@ -60,7 +59,8 @@ def make_step(
     ``jax.jit(step, donate_argnums=0)``.
 
     Args:
-      objective: see `jaxdeep.train.supervised`.
+      objective: what is minimised, of `jaxdeep.train.supervised` or any function of the form that it
+        returns.
       optimizer: any optax transformation.
       accumulate: gradients are taken over this many micro-batches, one after another, and averaged: the
         update of the whole batch in the memory of a part. Batch statistics and random masks are those
@@ -71,7 +71,6 @@ def make_step(
         split off before differentiation, so that they have no gradient, no share of a norm and nothing
         in the optimizer's state. Make the train state with the same. Batch norms among the others stay
         in inference mode if the objective is told too (`supervised`).
-      measure: further metrics of the step itself, as ``fit(diagnostics=…)`` takes them.
 
     Raises:
       TypeError: not an optax transformation, `augment` not a function. ValueError: `accumulate` below 1;
@@ -105,6 +104,21 @@ def make_step(
     >>> int(ts.step), bool(metrics["loss"] < 0.01)
     (200, True)
     """
+    return measured_step(
+        objective, optimizer, accumulate=accumulate, augment=augment, trainable=trainable, measure=None
+    )
+
+
+def measured_step(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    accumulate: int,
+    augment: Augment | None,
+    trainable: Where | None,
+    measure: Measure | None,
+) -> Step:
+    """`make_step` with further metrics, of the step itself (`Measure`)."""
     check_optimizer(optimizer)
     if not isinstance(optimizer, optax.GradientTransformation):
         optimizer = optax.GradientTransformationExtraArgs(optimizer.init, optimizer.update)
