@@ -48,7 +48,7 @@ def test_the_table_the_picture_and_the_results(small, tmp_path, capsys):
     accuracy = np.array(row["history"]["val_accuracy"])
     assert accuracy.shape == (2, 3)
     assert row["val_accuracy"] == pytest.approx(accuracy[:, -1].mean())
-    assert row["val_accuracy_sd"] == pytest.approx(accuracy[:, -1].std(ddof=1))
+    assert row["val_accuracy_std"] == pytest.approx(accuracy[:, -1].std(ddof=1))
     assert row["final_loss"] == pytest.approx(np.array(row["history"]["loss"])[:, -1].mean())
     assert row["best_epoch"] == accuracy.mean(0).argmax() + 1
 

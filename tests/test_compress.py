@@ -1011,9 +1011,9 @@ def test_dicts_of_inputs_and_a_fixed_number_of_rows(flatbuffers, tmp_path):
     predict = jd.compress.load_exported(tmp_path / "model")
     assert predict(jax.tree.map(lambda a: a[:3], x)).shape == (3, 5)
     total = nn.lambda_(lambda x: x / x.shape[0] if x.shape[0] > 3 else x)
-    with pytest.raises(ValueError, match="batch="):
+    with pytest.raises(ValueError, match="batch_size="):
         jd.compress.export(tmp_path / "total", total, {}, {}, draw(4, 3))
-    jd.compress.export(tmp_path / "total", total, {}, {}, draw(4, 3), batch=4)
+    jd.compress.export(tmp_path / "total", total, {}, {}, draw(4, 3), batch_size=4)
     fixed = jd.compress.load_exported(tmp_path / "total")
     np.testing.assert_allclose(fixed(x["a"]), x["a"] / 4)
     with pytest.raises(ValueError, match="shape"):
@@ -1052,8 +1052,8 @@ def test_arguments_of_export(flatbuffers, tmp_path, monkeypatch):
             export(x, platforms=platforms)
     with pytest.raises(ValueError, match="rows first"):
         export(jnp.float32(1))
-    with pytest.raises(ValueError, match="batch"):
-        export(x, batch=0)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        export(x, batch_size=0)
     with pytest.raises(ValueError, match="traced"):
         jax.jit(lambda p: jd.compress.export(tmp_path / "m", model, p, state, x))(params)
     with pytest.raises(ValueError, match="6 features"):

@@ -80,11 +80,11 @@ def test_every_row_of_24_is_the_run_alone(alone, strategy):
     rows = table.rows()
     assert [{name: row[name] for name in expected[0]} for row in rows] == expected
     same = identical if strategy == "threads" else lambda a, b: close(a, b, rtol=1e-4)
-    same(table.params(13), (fitted.params, fitted.state))
+    same(table.trained(13), (fitted.params, fitted.state))
     same(table.history(13), fitted.history)
     assert rows[13]["val_loss"] == pytest.approx(float(fitted.history["val_loss"][-1]), rel=1e-4)
     for i, (ts, history) in enumerate(runs):
-        close(table.params(i), (ts.params, ts.state), rtol=1e-4)
+        close(table.trained(i), (ts.params, ts.state), rtol=1e-4)
         close(table.history(i), history, rtol=1e-4)
 
 
@@ -100,7 +100,7 @@ def test_floats_anywhere_are_the_run_alone_to_rounding():
     points = [{"rate": 0.1, "drop": 0.2, "l2": 1e-3}, {"rate": 0.01, "drop": 0.5, "l2": 0.1}]
     table = sweep(build, points, strategy="threads", validation=None)
     result = fit(**build(points[1]), key=jax.random.key(0), epochs=2, validation=None)
-    close(table.params(1)[0], result.params, rtol=1e-4)
+    close(table.trained(1)[0], result.params, rtol=1e-4)
     close(table.history(1), result.history, rtol=1e-4)
 
 
@@ -109,7 +109,7 @@ def test_stacks_of_any_size_agree():
     whole = sweep(sgd, **how)  # 8 devices with 3 rows each
     parts = sweep(sgd, **how, memory=12_000)
     for i in range(20):
-        close(parts.params(i), whole.params(i), rtol=1e-4)
+        close(parts.trained(i), whole.trained(i), rtol=1e-4)
     with pytest.raises(ValueError, match="what a single row takes, got 1,000"):
         sweep(sgd, **(how | {"strategy": "threads"}), memory=1000)
 
@@ -148,7 +148,7 @@ def test_rows_that_diverge_or_stop_leave_the_others_alone(strategy):
     assert rows[2]["epochs"] < 8
     calm = sweep(sgd, {"learning_rate": [0.01, 0.05, 0.1]}, **shared)
     for i in (0, 2):
-        identical(table.params(i), calm.params(i))
+        identical(table.trained(i), calm.trained(i))
         identical(table.history(i), calm.history(i))
     assert table.best("val_loss")["learning_rate"] == 0.1
 
@@ -206,7 +206,7 @@ def test_halving_goes_on_with_the_best_from_where_they_are(strategy):
     for i, row in enumerate(rows):
         same(table.history(i), {n: v[: row["epochs"]] for n, v in full.history(i).items()})
         if row["ended"] == "finished":
-            same(table.params(i), full.params(i))
+            same(table.trained(i), full.trained(i))
 
 
 def test_rungs_and_survivors():
@@ -235,7 +235,7 @@ def test_what_is_not_a_float_is_compiled_for_itself():
         {"units": 4, "optimizer": "adam", "learning_rate": 0.02, "batch_size": 16},
     ]
     table = sweep(build, points)
-    assert [table.params(i)[0]["dense0"]["kernel"].shape for i in range(3)] == [(4, 4), (4, 8), (4, 4)]
+    assert [table.trained(i)[0]["dense0"]["kernel"].shape for i in range(3)] == [(4, 4), (4, 8), (4, 4)]
     assert [row["units"] for row in table.rows()] == [4, 8, 4]
 
 
@@ -277,9 +277,11 @@ def test_points_with_none_and_whole_numbers_of_arrays():
 def test_float64(x64, strategy):
     how = LINEAR | {"data": (np.array(X, float), np.array(X[:, :1], float)), "validation": None}
     table = sweep(sgd, {"learning_rate": [0.1]}, **how, strategy=strategy)
-    assert table.params(0)[0]["kernel"].dtype == np.float64
+    assert table.trained(0)[0]["kernel"].dtype == np.float64
     result = fit(**how, optimizer=jd.optimizers.sgd(0.1), key=jax.random.key(0), epochs=2)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-12), table.params(0)[0], result.params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, 1e-12), table.trained(0)[0], result.params
+    )
 
 
 def test_a_table_over_seeds():
@@ -294,15 +296,15 @@ def test_a_table_over_seeds():
         "runs": 3,
         "diverged": 0,
         "loss_mean": pytest.approx(0.6),
-        "loss_sd": pytest.approx(0.1),
+        "loss_std": pytest.approx(0.1),
     }
     assert third["diverged"] == 1
     assert np.isnan(third["loss_mean"])
-    assert np.isnan(third["loss_sd"])
+    assert np.isnan(third["loss_std"])
     assert table.best("loss") == table.rows()[1]
     assert table.best("loss", over_seeds=True) == second
     assert table.best("loss", "max", over_seeds=True) == first
-    assert np.isnan(table_of(points[:1], [1.0]).over_seeds()[0]["loss_sd"])
+    assert np.isnan(table_of(points[:1], [1.0]).over_seeds()[0]["loss_std"])
     frame = table.to_pandas() if importlib.util.find_spec("pandas") else None
     assert frame is None or frame.groupby("rate").loss.mean()[0.2] == pytest.approx(0.6)
 
@@ -312,18 +314,18 @@ def test_a_table_does_not_change():
     before = table.rows()
     table.rows()[0]["loss"] = 0.0
     table.history(0).pop("loss")
-    params, _ = table.params(0)
+    params, _ = table.trained(0)
     params.pop("kernel")
     for change in (
         lambda: table.points[0].update(seed=3),
         lambda: table.history(0)["loss"].fill(0.0),
-        lambda: table.params(0)[0]["kernel"].fill(0.0),
+        lambda: table.trained(0)[0]["kernel"].fill(0.0),
         lambda: setattr(table, "points", ()),
     ):
         with pytest.raises((AttributeError, ValueError)):
             change()
     assert table.rows() == before
-    assert "kernel" in table.params(0)[0]
+    assert "kernel" in table.trained(0)[0]
 
 
 def test_an_empty_table():
@@ -480,6 +482,6 @@ def test_rows_know_the_other_arguments_of_fit(strategy):
     x = X.at[3].set(jnp.nan)
     table = sweep(build, {"learning_rate": [0.01, 0.02]}, data=(x, Y), strategy=strategy, **shared)
     alone = fit(optimizer=build({"learning_rate": 0.02}), data=(x, Y), key=jax.random.key(0), **shared)
-    close(table.params(1), (alone.params, alone.state), rtol=1e-4)
+    close(table.trained(1), (alone.params, alone.state), rtol=1e-4)
     assert table.rows()[1]["ended"] == "finished"
     assert table.rows()[1]["skipped"] == 1

@@ -461,7 +461,7 @@ def test_an_ensemble_of_a_sweep_over_seeds():
         batch_size=8,
         progress=False,
     )
-    each = [jax.nn.softmax(model.apply(*table.params(i), X)[0]) for i in range(3)]
+    each = [jax.nn.softmax(model.apply(*table.trained(i), X)[0]) for i in range(3)]
     check(jd.uncertainty.ensemble(model, table, X), np.stack(each))
 
 

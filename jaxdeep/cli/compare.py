@@ -136,7 +136,7 @@ def _train(name: str, rate: float, data: Any, args: argparse.Namespace, label: s
         "learning_rate": rate,
         "final_loss": float(history["loss"][:, -1].mean()),
         "val_accuracy": float(accuracy[:, -1].mean()),
-        "val_accuracy_sd": float(accuracy[:, -1].std(ddof=1)) if args.seeds > 1 else None,
+        "val_accuracy_std": float(accuracy[:, -1].std(ddof=1)) if args.seeds > 1 else None,
         "best_epoch": int(accuracy.mean(axis=0).argmax()) + 1,
         "seconds": time.perf_counter() - ready,
         "compile_seconds": ready - began,
@@ -171,7 +171,7 @@ def _print_table(results: dict[str, dict[str, Any]], args: argparse.Namespace) -
             f"{row['learning_rate']:g}",
             f"{row['final_loss']:.4f}",
             f"{row['val_accuracy']:.4f}"
-            + (f" ± {row['val_accuracy_sd']:.4f}" if args.seeds > 1 else ""),
+            + (f" ± {row['val_accuracy_std']:.4f}" if args.seeds > 1 else ""),
             str(row["best_epoch"]),
             f"{row['seconds']:.1f}",
             f"{row['us_per_step']:.0f}",

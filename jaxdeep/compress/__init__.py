@@ -12,7 +12,7 @@ from jaxdeep.compress.pruning import prune as prune
 from jaxdeep.compress.pruning import pruning_mask as pruning_mask
 from jaxdeep.compress.pruning import sparsity as sparsity
 from jaxdeep.compress.pruning import sparsity_curve as sparsity_curve
-from jaxdeep.compress.quantization import QuantizationError as QuantizationError
+from jaxdeep.compress.quantization import WeightDeviation as WeightDeviation
 from jaxdeep.compress.quantization import dequantize as dequantize
 from jaxdeep.compress.quantization import quantization_error as quantization_error
 from jaxdeep.compress.quantization import quantize as quantize

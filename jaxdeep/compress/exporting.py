@@ -26,10 +26,10 @@ def export(
     model: Model,
     params: PyTree,
     state: PyTree,
-    x_like: Any,
+    x: Any,
     *,
     platforms: Sequence[str] = ("cpu",),
-    batch: int | None = None,
+    batch_size: int | None = None,
 ) -> jax.export.Exported:
     """Write the model at inference, with its weights, to one file that needs only JAX to run.
 
@@ -45,17 +45,17 @@ def export(
     Args:
       path: the file; one that exists is replaced once the new one is complete.
       model, params, state: any `Model` with its parameters and state.
-      x_like: an example batch, or `jax.ShapeDtypeStruct` of one; a pytree if the input is one. All
+      x: an example batch, or `jax.ShapeDtypeStruct` of one; a pytree if the input is one. All
         arrays have the rows first.
       platforms: of "cpu", "cuda", "rocm" and "tpu".
-      batch: a number of rows to fix; any number by default.
+      batch_size: a number of rows to fix; any number by default.
 
     Returns:
       What was written, as `jax.export.Exported`.
 
     Raises:
       ValueError: an unknown platform, an input without rows, traced parameters, a model whose shapes
-        depend on the number of rows (give `batch`).
+        depend on the number of rows (give `batch_size`).
       ImportError: flatbuffers is not installed (``pip install 'jaxdeep[export]'``).
 
     Source: `jax.export`; StableHLO.
@@ -76,13 +76,13 @@ def export(
         raise ValueError(f"platforms must be some of {', '.join(_PLATFORMS)}, got {platforms!r}")
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, state))):
         raise ValueError("params and state must be arrays, not traced: export outside of jit")
-    like = _of_any_rows(shapes(x_like), batch)
+    like = _of_any_rows(shapes(x), batch_size)
     function = jax.jit(lambda x: model.apply(params, state, x)[0])
     try:
         exported = jax.export.export(function, platforms=tuple(platforms))(like)
     except jax.errors.InconclusiveDimensionOperation as error:
         raise ValueError(
-            f"the model's shapes depend on the number of rows: fix it with batch= ({error})"
+            f"the model's shapes depend on the number of rows: fix it with batch_size= ({error})"
         ) from error
     body = bytes(exported.serialize())
     _write(pathlib.Path(path), body + hashlib.sha256(body).digest() + _MARK)
@@ -123,15 +123,15 @@ def load_exported(path: str | os.PathLike[str]) -> Callable[[Any], Any]:
     return jax.jit(jax.export.deserialize(bytearray(body)).call)
 
 
-def _of_any_rows(like: PyTree, batch: int | None) -> PyTree:
+def _of_any_rows(like: PyTree, batch_size: int | None) -> PyTree:
     """Shapes with a symbol, or the number given, for the number of rows."""
     if not jax.tree.leaves(like) or any(not leaf.shape for leaf in jax.tree.leaves(like)):
-        raise ValueError("x_like must be arrays with the rows first, got a scalar or nothing")
-    if batch is None:
+        raise ValueError("x must be arrays with the rows first, got a scalar or nothing")
+    if batch_size is None:
         (rows,) = jax.export.symbolic_shape("batch")
     else:
-        _checks.check_count("batch", batch)
-        rows = batch
+        _checks.check_count("batch_size", batch_size)
+        rows = batch_size
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct((rows, *s.shape[1:]), s.dtype), like)
 
 

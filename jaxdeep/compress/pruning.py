@@ -238,7 +238,7 @@ def sparsity_curve(
     *,
     where: Where = "*/kernel",
     scope: str = "global",
-    batch_size: int = 1000,
+    batch_size: int = 1024,
 ) -> SparsityCurve:
     """A metric on `data` at several levels of pruning, in one compiled program.
 

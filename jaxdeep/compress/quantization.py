@@ -30,7 +30,7 @@ _SCALES = {"kernel": {"input_scale": -2, "scale": -1}, "table": {"scale": -2}}
 _INITIALISERS = ("kernel_init", "bias_init", "init")
 
 
-class QuantizationError(NamedTuple):
+class WeightDeviation(NamedTuple):
     """How far the weights of a layer have moved.
 
     Attributes:
@@ -146,7 +146,7 @@ def dequantize(qparams: PyTree, dtype: Any = None) -> PyTree:
     return {**kept, name: wide if dtype is None else wide.astype(dtype)}
 
 
-def quantization_error(params: PyTree, qparams: PyTree) -> dict[str, QuantizationError]:
+def quantization_error(params: PyTree, qparams: PyTree) -> dict[str, WeightDeviation]:
     """What quantisation did to the weights, by path.
 
     Args:
@@ -154,7 +154,7 @@ def quantization_error(params: PyTree, qparams: PyTree) -> dict[str, Quantizatio
       qparams: what `quantize` made of them.
 
     Returns:
-      A `QuantizationError` for each leaf that is int8 now.
+      A `WeightDeviation` for each leaf that is int8 now.
 
     Raises:
       ValueError: parameters that are not of the same model.
@@ -185,5 +185,5 @@ def quantization_error(params: PyTree, qparams: PyTree) -> dict[str, Quantizatio
             w = jnp.asarray(before[path]).astype(back[path].dtype)
             off, size = jnp.abs(w - back[path]), jnp.sqrt(jnp.sum(w * w))
             relative = jnp.sqrt(jnp.sum(off * off)) / jnp.where(size > 0, size, 1)
-            errors[path] = QuantizationError(jnp.max(off), relative)
+            errors[path] = WeightDeviation(jnp.max(off), relative)
     return errors

@@ -84,6 +84,13 @@ class Model:
         """The same model, which puts the output of every layer into `outputs`, by path, when applied.
 
         The model itself is at ``""``. What happens inside a loop (`repeat`) is seen as one layer.
+
+        >>> import jaxdeep as jd
+        >>> model, x = jd.nn.serial(hidden=jd.nn.dense(3), out=jd.nn.dense(2)), jnp.ones((4, 5))
+        >>> params, state = model.init(jax.random.key(0), x)
+        >>> y, state = model.watch(outputs := {}).apply(params, state, x)
+        >>> {path: out.shape for path, out in outputs.items()}
+        {'hidden': (4, 3), 'out': (4, 2), '': (4, 2)}
         """
         inner = self
         if self.combine is not None and not self.loops:

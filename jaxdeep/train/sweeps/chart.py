@@ -41,7 +41,7 @@ def plot(table: Any, metric: str, x: str, y: str | None, *, ax: Any = None, path
     if ax is None:
         ax = Figure(figsize=(6, 4), layout="constrained").subplots()
     if y is None:
-        _lines(ax, rows, column, f"{metric}_sd", x, [name for name in names if name != x])
+        _lines(ax, rows, column, f"{metric}_std", x, [name for name in names if name != x])
         ax.set_ylabel(metric)
         values = [v for v in (row.get(column, np.nan) for row in rows) if np.isfinite(v)]
         _scale(ax, "y", [] if stopping.rises(metric) else values)  # accuracies differ near 1

@@ -55,8 +55,10 @@ class Table:
       points: hyperparameters and "seed" of each row.
       results: for each row, a `Result`.
 
-    >>> Table((), ()).rows(), Table((), ()).over_seeds()
-    ([], [])
+    >>> result = Result({"w": np.ones(2)}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
+    >>> table = Table([{"rate": 0.1, "seed": 0}, {"rate": 0.1, "seed": 1}], [result, result])
+    >>> len(table), table.points[1]["seed"], table.results[1].ended
+    (2, 1, 'finished')
     """
 
     points: Sequence[Mapping[str, Any]]
@@ -75,7 +77,12 @@ class Table:
         """Each run as a flat dict: its point, "epochs", "ended", "diverged", and its metrics at the end.
 
         Epochs are those done; the end is the last one, or the best where early stopping restored it. How
-        a run ended is "finished", "stopped" (early), "halved" or "diverged".
+        a run ended is "finished", "stopped" (early), "halved" or "diverged"; "diverged" is True or False
+        here, and in `over_seeds` a number of runs.
+
+        >>> result = Result({}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
+        >>> Table([{"rate": 0.1, "seed": 0}], [result]).rows()[0]["loss"]
+        1.0
         """
         return [_row(point, result) for point, result in zip(self.points, self.results)]
 
@@ -90,6 +97,10 @@ class Table:
 
         Raises:
           ValueError: an unknown metric, a name that does not say which is better, no row that is finite.
+
+        >>> ends = [Result({}, {}, {"loss": np.array([v])}, end=0, ended="finished") for v in (2.0, 1.0)]
+        >>> Table([{"rate": 0.1, "seed": 0}, {"rate": 0.2, "seed": 0}], ends).best("loss")["rate"]
+        0.2
         """
         if not self.results:
             raise ValueError("the table has no rows")
@@ -104,9 +115,15 @@ class Table:
         return min(finite, key=lambda row: sign * row[column])
 
     def over_seeds(self) -> list[dict[str, Any]]:
-        """For each point: "runs", how many "diverged", and "…_mean" and "…_sd" of every metric.
+        """For each point: "runs", how many "diverged", and "…_mean" and "…_std" of every metric.
 
-        The standard deviation is the sample's (n − 1), NaN for a single seed.
+        The standard deviation is the sample's (divided by n − 1), NaN for a single seed. "diverged" is
+        the number of the point's runs that did, where in `rows` it is True or False.
+
+        >>> ends = [Result({}, {}, {"loss": np.array([v])}, end=0, ended="finished") for v in (2.0, 1.0)]
+        >>> table = Table([{"rate": 0.1, "seed": 0}, {"rate": 0.1, "seed": 1}], ends)
+        >>> table.over_seeds()[0]["loss_mean"], round(table.over_seeds()[0]["loss_std"], 3)
+        (1.5, 0.707)
         """
         found = []
         for members in self._seeds():
@@ -117,16 +134,27 @@ class Table:
                 values = np.array([row.get(name, np.nan) for row in rows], float)
                 own[f"{name}_mean"] = float(np.mean(values))
                 known = len(values) > 1 and bool(np.isfinite(values).all())
-                own[f"{name}_sd"] = float(np.std(values, ddof=1)) if known else float("nan")
+                own[f"{name}_std"] = float(np.std(values, ddof=1)) if known else float("nan")
             found.append(own)
         return found
 
     def history(self, row: int) -> dict[str, np.ndarray]:
-        """One value an epoch of every metric of a row."""
+        """One value an epoch of every metric of a row.
+
+        >>> result = Result({}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
+        >>> Table([{"rate": 0.1, "seed": 0}], [result]).history(0)["loss"].tolist()
+        [3.0, 1.0]
+        """
         return dict(self.results[row].history)
 
-    def params(self, row: int) -> tuple[PyTree, PyTree]:
-        """Parameters and state of a row, as NumPy arrays."""
+    def trained(self, row: int) -> tuple[PyTree, PyTree]:
+        """Parameters and state of a row, as NumPy arrays: ``model.apply(*table.trained(0), x)``.
+
+        >>> result = Result({"w": np.ones(2)}, {}, {"loss": np.array([1.0])}, end=0, ended="finished")
+        >>> params, state = Table([{"rate": 0.1, "seed": 0}], [result]).trained(0)
+        >>> params["w"].tolist(), state
+        ([1.0, 1.0], {})
+        """
         result = self.results[row]
         return jax.tree.map(lambda leaf: leaf, (result.params, result.state))
 
@@ -135,6 +163,13 @@ class Table:
 
         Raises:
           ImportError: pandas is not installed.
+
+        >>> try:
+        ...     columns = list(Table([], []).to_pandas())
+        ... except ImportError:
+        ...     columns = []
+        >>> columns
+        []
         """
         try:
             import pandas
@@ -165,6 +200,11 @@ class Table:
         Raises:
           ValueError: an unknown metric or hyperparameter, a table without rows.
           ImportError: matplotlib is not installed (``pip install 'jaxdeep[plot]'``).
+
+        >>> result = Result({}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
+        >>> table = Table([{"rate": 0.1, "seed": 0}, {"rate": 0.2, "seed": 0}], [result, result])
+        >>> table.plot("loss", "rate").axes[0].get_xlabel()
+        'rate'
         """
         from jaxdeep.train.sweeps import chart  # so that what it needs is loaded when it is
 
