@@ -1,55 +1,79 @@
 """Plots of runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxdeep import _checks
 
-def curves(histories: Mapping[str, Mapping[str, Any]], *, title: str = "") -> Any:
-    """Training and validation curves of several runs, as a matplotlib figure.
+__all__ = [
+    "curves",
+    "gradient_flow",
+    "learning_rate",
+    "reliability",
+]
 
-    Left the training loss (logarithmic), right the validation accuracy; a run with several seeds is
-    drawn as its mean with a band from the lowest to the highest seed.
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def curves(
+    histories: Mapping[str, Mapping[str, Any]],
+    *,
+    metrics: Sequence[str] | None = None,
+    title: str = "",
+) -> Any:
+    """Curves of several runs, epoch by epoch, a panel for each metric, as a matplotlib figure.
+
+    A run with several seeds is drawn as its mean with a band from the lowest to the highest seed. The
+    axis of a loss is logarithmic.
 
     Args:
-      histories: by name, ``{"loss": …, "val_accuracy": …}`` with arrays of shape ``(epochs,)`` or
-        ``(seeds, epochs)``.
+      histories: by name, as `jaxdeep.fit` gives them: ``{"loss": …, "val_accuracy": …}`` with arrays of
+        shape ``(epochs,)`` or ``(seeds, epochs)``. One that lacks a metric is left out of its panel.
+      metrics: names of the panels; by default "loss" and "val_accuracy", or "val_loss" where there are
+        no accuracies, of those that a history holds.
       title: above the figure.
 
+    Returns:
+      The matplotlib figure.
+
     Raises:
+      ValueError: a metric that no history holds. TypeError: `metrics` that are not a list.
       ImportError: matplotlib is not installed (``pip install 'jaxdeep[plot]'``).
 
     >>> figure = curves({"adam": {"loss": [[1.0, 0.5], [0.9, 0.6]], "val_accuracy": [0.7, 0.8]}})
     >>> len(figure.axes)
     2
+    >>> [ax.get_ylabel() for ax in curves({"line": {"loss": [1.0, 0.5], "val_loss": [2.0, 1.0]}}).axes]
+    ['training loss', 'validation loss']
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import LogFormatter
-    except ImportError as error:
-        raise ImportError("curves needs matplotlib: pip install 'jaxdeep[plot]'") from error
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    panels = (("loss", "training loss"), ("val_accuracy", "validation accuracy"))
-    axes = figure.subplots(1, len(panels))
+    panels = _panels(histories, metrics)
+    figure = _figure("curves", (5 * len(panels), 4))
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    lines: dict[str, Any] = {}
     for i, (name, history) in enumerate(histories.items()):
-        for (metric, _), ax in zip(panels, axes):
+        for metric, ax in zip(panels, axes):
+            if metric not in history:
+                continue
             values = np.atleast_2d(np.asarray(history[metric], float))
             epochs = np.arange(1, values.shape[1] + 1)
             marker = "o" if len(epochs) == 1 else None
-            style = {"color": f"C{i}", "linestyle": ("-", "--", "-.", ":")[i % 4], "marker": marker}
-            ax.plot(epochs, values.mean(0), label=name, **style)
+            style = {"color": f"C{i}", "linestyle": _LINES[i % 4], "marker": marker}
+            lines[name] = ax.plot(epochs, values.mean(0), label=name, **style)[0]
             ax.fill_between(epochs, values.min(0), values.max(0), color=f"C{i}", alpha=0.2, linewidth=0)
-    for (_, label), ax in zip(panels, axes):
-        ax.set(xlabel="epoch", ylabel=label)
+    for metric, ax in zip(panels, axes):
+        ax.set(xlabel="epoch", ylabel=_words(metric))
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(alpha=0.3)
-    losses = [np.ravel(np.asarray(history["loss"], float)) for history in histories.values()]
-    if any((values > 0).any() for values in losses):  # not if all diverged
-        axes[0].set_yscale("log")
-        for which in (axes[0].yaxis.set_major_formatter, axes[0].yaxis.set_minor_formatter):
-            which(LogFormatter(minor_thresholds=(1.5, 0.5)))
-    axes[1].legend()
+        held = [
+            np.asarray(history[metric], float) for history in histories.values() if metric in history
+        ]
+        if metric.split("_")[-1] == "loss" and any((v > 0).any() for v in held):  # not if all diverged
+            _logarithmic(ax)
+    axes[-1].legend(handles=list(lines.values()))
     figure.suptitle(title, parse_math=False)
     return figure
 
@@ -64,6 +88,9 @@ def gradient_flow(flows: Mapping[str, Any], *, title: str = "") -> Any:
     Args:
       flows: by name, what `jaxdeep.diagnostics.gradient_flow` returns.
       title: above the figure.
+
+    Returns:
+      The matplotlib figure.
 
     Raises:
       ImportError: matplotlib is not installed (``pip install 'jaxdeep[plot]'``).
@@ -102,11 +129,14 @@ def gradient_flow(flows: Mapping[str, Any], *, title: str = "") -> Any:
 
 
 def learning_rate(found: Any, *, title: str = "") -> Any:
-    """The loss of a range test by learning rate, with the suggested rate, as a matplotlib figure.
+    """The loss of range tests by learning rate, with the suggested rates, as a matplotlib figure.
 
     Args:
-      found: what `jaxdeep.diagnostics.find_learning_rate` returns.
+      found: what `jaxdeep.diagnostics.find_learning_rate` returns, or several of them by name.
       title: above the figure.
+
+    Returns:
+      The matplotlib figure.
 
     Raises:
       ImportError: matplotlib is not installed (``pip install 'jaxdeep[plot]'``).
@@ -116,20 +146,31 @@ def learning_rate(found: Any, *, title: str = "") -> Any:
     >>> test = RateTest(rates, np.ones(4), np.array([1.0, 0.5, 0.2, 2.0]), np.array(0.1), np.array(4))
     >>> [ax.get_xscale() for ax in learning_rate(test).axes]
     ['log']
+    >>> _, labels = learning_rate({"sgd": test, "adam": test}).axes[0].get_legend_handles_labels()
+    >>> labels
+    ['sgd', 'sgd: suggestion 0.1', 'adam', 'adam: suggestion 0.1']
     """
     figure = _figure("learning_rate", (6, 4))
     ax = figure.subplots()
-    rates, smoothed = np.asarray(found.learning_rates), np.asarray(found.smoothed, float)
-    known = smoothed[np.isfinite(smoothed)]
-    ax.plot(rates, found.losses, ".", color="C0", alpha=0.25, markersize=4, label="loss of a batch")
-    ax.plot(rates, smoothed, color="C0", label="smoothed")
-    if np.isfinite(found.suggestion):
-        label = f"suggestion {float(found.suggestion):.2g}"
-        ax.axvline(float(found.suggestion), color="C1", linestyle="--", label=label)
+    several = isinstance(found, Mapping)
+    first, lowest = [], []
+    for i, (name, one) in enumerate((found if several else {"": found}).items()):
+        color, suggested = (f"C{i}", f"C{i}") if several else ("C0", "C1")
+        rates, smoothed = np.asarray(one.learning_rates), np.asarray(one.smoothed, float)
+        batch = None if several else "loss of a batch"
+        ax.plot(rates, one.losses, ".", color=color, alpha=0.25, markersize=4, label=batch)
+        ax.plot(rates, smoothed, color=color, label=name or "smoothed")
+        if np.isfinite(one.suggestion):
+            label = f"{name}: " * several + f"suggestion {float(one.suggestion):.2g}"
+            ax.axvline(float(one.suggestion), color=suggested, linestyle="--", label=label)
+        known = smoothed[np.isfinite(smoothed)]
+        if known.size:
+            first.append(float(known[0]))
+            lowest.append(float(known.min()))
     ax.set(xscale="log", xlabel="learning rate", ylabel="loss")
-    if known.size:
-        room = 0.2 * float(known[0] - known.min()) or 1.0
-        ax.set_ylim(float(known.min()) - room, float(known[0]) + 2 * room)
+    if first:
+        room = 0.2 * (max(first) - min(lowest)) or 1.0
+        ax.set_ylim(min(lowest) - room, max(first) + 2 * room)
     ax.grid(alpha=0.3)
     ax.legend()
     figure.suptitle(title, parse_math=False)
@@ -145,6 +186,9 @@ def reliability(diagrams: Mapping[str, Any], *, title: str = "") -> Any:
     Args:
       diagrams: by name, what `jaxdeep.uncertainty.reliability` gives.
       title: above the figure.
+
+    Returns:
+      The matplotlib figure.
 
     Raises:
       ImportError: matplotlib is not installed (``pip install 'jaxdeep[plot]'``).
@@ -183,3 +227,37 @@ def _figure(name: str, size: tuple[float, float]) -> Any:
     except ImportError as error:
         raise ImportError(f"{name} needs matplotlib: pip install 'jaxdeep[plot]'") from error
     return Figure(figsize=size, layout="constrained")
+
+
+def _panels(histories: Mapping[str, Mapping[str, Any]], metrics: Sequence[str] | None) -> Sequence[str]:
+    """The metrics to draw; refuses those that no history holds."""
+    held = sorted({name for history in histories.values() for name in history})
+    if metrics is None:
+        second = "val_accuracy" if "val_accuracy" in held else "val_loss"
+        metrics = [name for name in ("loss", second) if name in held]
+    else:
+        _checks.check_sequence("metrics", metrics)
+        for name in metrics:
+            if name not in held:
+                raise ValueError(f"metrics must be of {', '.join(held)}; got {name!r}")
+    if not metrics:
+        raise ValueError(
+            f"metrics must name at least one of {', '.join(held) or 'no metrics'}; got none"
+        )
+    return metrics
+
+
+def _words(metric: str) -> str:
+    """A metric's name as the label of an axis."""
+    if metric == "loss":
+        return "training loss"
+    words = metric.replace("_", " ")
+    return f"validation {words[4:]}" if metric.startswith("val_") else words
+
+
+def _logarithmic(ax: Any) -> None:
+    from matplotlib.ticker import LogFormatter
+
+    ax.set_yscale("log")
+    for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+        which(LogFormatter(minor_thresholds=(1.5, 0.5)))
