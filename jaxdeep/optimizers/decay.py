@@ -43,7 +43,8 @@ def add_l2_penalty(l2: Numeric, *, where: Where | None = None, half: bool = Fals
     """The gradient of ``l2 · Σ θ²``: ``g ← g + 2 · l2 · θ`` (without the 2 if `half`).
 
     In front of the optimizer it is the penalty in the loss; Keras' regulariser has no ½, and
-    ``weight_decay`` of PyTorch's SGD and Adam is this with ``half=True``.
+    ``weight_decay`` of PyTorch's SGD and Adam is this with ``half=True``. The reported loss stays as it
+    is; `jaxdeep.regularizers.l2` adds the penalty to the loss, with the same gradient.
 
     Args:
       l2: the factor, ≥ 0; a number, a schedule or a scalar array.

@@ -39,7 +39,9 @@ def skip_nonfinite(optimizer: optax.GradientTransformation) -> Transform:
 
     ``u, state = optimizer(g, state)`` if every element of g is finite, else ``u = 0`` and the state as
     it was.
-    `optax.apply_if_finite` without giving up: a run that should stop looks at the counts.
+    `optax.apply_if_finite` without giving up: a run that should stop looks at the counts. It judges
+    gradients alone; ``jaxdeep.fit(on_nonfinite="skip")`` undoes the whole step, the model's state
+    included, and leaves its batch out of the metrics.
 
     Args:
       optimizer: any optax transformation, usually the whole chain.

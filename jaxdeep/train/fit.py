@@ -190,7 +190,8 @@ def fit(
       keep_checkpoints: how many of the newest stay; with early stopping, the best stays too.
       callbacks: functions of an `Epochs` called after each segment; one that returns True ends the run.
       on_nonfinite: "raise" stops at the end of an epoch in which the loss was not finite; "skip" undoes
-        such steps, and counts them as "skipped" in the history; "ignore" goes on.
+        such steps, and counts them as "skipped" in the history (`jaxdeep.optimizers.skip_nonfinite`
+        does so for gradients, in any loop); "ignore" goes on.
       progress: a progress bar, or a line a segment where there is no terminal; False is silent.
 
     Returns:

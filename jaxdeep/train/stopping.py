@@ -51,7 +51,8 @@ class Plateau(NamedTuple):
 
     `jaxdeep.optimizers.reduce_on_plateau`, fed once an epoch, but it is the ``learning_rate`` in the
     optimizer's state that is multiplied by `factor`, where `jaxdeep.optimizers.hyperparams` shows it. It
-    must be a number: a schedule would overwrite it.
+    must be a number: a schedule would overwrite it. In a loop of your own, and for losses of steps, take
+    `jaxdeep.optimizers.reduce_on_plateau` itself.
 
     Attributes:
       factor: in (0, 1).

@@ -67,10 +67,13 @@ def sweep(
       memory: bytes on each device that rows at once and the data may take; by default what is free,
         where the device says (a CPU does not).
       progress: a progress bar, or lines where there is no terminal; False is silent.
-      arguments: further arguments of `jaxdeep.fit`: model, loss, metrics, penalty, activity,
-        class_weight, objective, epochs, batch_size, validation, early_stopping, plateau, accumulate,
-        augment, ema, validate_every, shuffle, drop_remainder, on_nonfinite, trainable,
-        freeze_batch_norm.
+      arguments: further arguments of `jaxdeep.fit`, of every row: model, optimizer (where the builder
+        gives none), loss, metrics, penalty, activity, class_weight, objective, epochs, batch_size,
+        validation, early_stopping, plateau, accumulate, augment, ema, validate_every, shuffle,
+        drop_remainder, trainable, freeze_batch_norm, on_nonfinite. Nothing is raised for a loss that is
+        not finite: with ``on_nonfinite="raise"`` its row ends after that epoch, as "diverged"; "skip"
+        and "ignore" are as in `jaxdeep.fit`. Whatever it says, a row that ends with parameters that are
+        not finite is "diverged".
 
     Returns:
       A `Table`.
