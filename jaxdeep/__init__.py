@@ -4,36 +4,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxdeep import adapters as adapters
-    from jaxdeep import compress as compress
-    from jaxdeep import datasets as datasets
-    from jaxdeep import diagnostics as diagnostics
-    from jaxdeep import losses as losses
-    from jaxdeep import metrics as metrics
-    from jaxdeep import nn as nn
-    from jaxdeep import optimizers as optimizers
-    from jaxdeep import plotting as plotting
-    from jaxdeep import preprocessing as preprocessing
-    from jaxdeep import regularizers as regularizers
-    from jaxdeep import saving as saving
-    from jaxdeep import schedules as schedules
-    from jaxdeep import train as train
-    from jaxdeep import transfer as transfer
-    from jaxdeep import tree as tree
-    from jaxdeep import uncertainty as uncertainty
-    from jaxdeep.saving.files import load as load
-    from jaxdeep.saving.files import save as save
-    from jaxdeep.train.fit import fit as fit
-    from jaxdeep.train.sweeps.sweep import sweep as sweep
+    from jaxdeep import (
+        adapters,
+        compress,
+        datasets,
+        diagnostics,
+        losses,
+        metrics,
+        nn,
+        optimizers,
+        plotting,
+        preprocessing,
+        regularizers,
+        saving,
+        schedules,
+        train,
+        transfer,
+        tree,
+        uncertainty,
+    )
+    from jaxdeep.saving.files import load, save
+    from jaxdeep.train.fit import fit
+    from jaxdeep.train.sweeps.sweep import sweep
 
-__version__ = "0.1.0"
-
-# Loaded when first used, so that importing jaxdeep costs nothing.
-_NAMESPACES = (
+__all__ = [
     "adapters",
     "compress",
     "datasets",
     "diagnostics",
+    "fit",
+    "load",
     "losses",
     "metrics",
     "nn",
@@ -41,13 +41,18 @@ _NAMESPACES = (
     "plotting",
     "preprocessing",
     "regularizers",
+    "save",
     "saving",
     "schedules",
+    "sweep",
     "train",
     "transfer",
     "tree",
     "uncertainty",
-)
+]
+__version__ = "0.1.0"
+
+# All of it is loaded when first used, so that importing jaxdeep costs nothing.
 _FUNCTIONS = {
     "fit": "jaxdeep.train.fit",
     "load": "jaxdeep.saving.files",
@@ -57,12 +62,12 @@ _FUNCTIONS = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NAMESPACES:
-        return importlib.import_module(f"jaxdeep.{name}")
     if name in _FUNCTIONS:
         return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+    if name in __all__:
+        return importlib.import_module(f"jaxdeep.{name}")
     raise AttributeError(f"module 'jaxdeep' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_NAMESPACES, *_FUNCTIONS])
+    return __all__

@@ -11,6 +11,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+__all__ = [
+    "Dataset",
+    "digits",
+    "fashion_mnist",
+    "load",
+    "npz",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Pair = tuple[np.ndarray, np.ndarray]
 
 _FASHION_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"

@@ -14,6 +14,21 @@ import optax
 
 from jaxdeep import _checks
 
+__all__ = [
+    "huber",
+    "log_cosh",
+    "mae",
+    "mse",
+    "sigmoid_cross_entropy",
+    "softmax_cross_entropy",
+    "weighted",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Loss = Callable[[Any, Any], Any]
 
 

@@ -14,6 +14,24 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 
+__all__ = [
+    "Metric",
+    "Tally",
+    "accuracy",
+    "auc",
+    "confusion_matrix",
+    "f1",
+    "mean",
+    "precision",
+    "recall",
+    "top_k_accuracy",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 PyTree = Any
 
 

@@ -13,6 +13,19 @@ import jax.numpy as jnp
 from jaxdeep import _checks
 from jaxdeep.tree import Where, check_where, leaf_paths, mask
 
+__all__ = [
+    "activity",
+    "l1",
+    "l1_l2",
+    "l2",
+    "total",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 PyTree = Any
 Penalty = Callable[[PyTree], Any]
 

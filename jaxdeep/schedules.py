@@ -15,6 +15,25 @@ from jax.typing import ArrayLike
 
 from jaxdeep import _checks
 
+__all__ = [
+    "constant",
+    "cosine",
+    "exponential",
+    "join",
+    "one_cycle",
+    "one_cycle_momentum",
+    "per_epoch",
+    "piecewise_constant",
+    "polynomial",
+    "power",
+    "warmup",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Schedule = Callable[[Any], Any]
 
 

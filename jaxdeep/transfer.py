@@ -18,6 +18,19 @@ from jaxdeep.nn.model import Model, check_models, located
 from jaxdeep.optimizers import multiply
 from jaxdeep.tree import Where, mask, path_name
 
+__all__ = [
+    "drop_layers",
+    "layerwise_decay",
+    "pretrained",
+    "replace_head",
+    "take_layers",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 PyTree = Any
 
 

@@ -13,6 +13,20 @@ from typing import Any, TypeGuard
 import jax
 import numpy as np
 
+__all__ = [
+    "combine",
+    "leaf_paths",
+    "mask",
+    "partition",
+    "path_name",
+    "shapes",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 PyTree = Any
 Where = str | Sequence[str] | Callable[[str, Any], bool] | PyTree
 

@@ -38,38 +38,56 @@ def modules():
             yield importlib.import_module(info.name)
 
 
+NAMESPACES = [
+    "jaxdeep",
+    *(f"jaxdeep.{name}" for name in jd.__all__ if inspect.ismodule(getattr(jd, name))),
+    "jaxdeep.nn.activations",
+    "jaxdeep.nn.initializers",
+]
+
+
+@pytest.mark.parametrize("name", NAMESPACES)
+def test_a_namespace_shows_its_public_names_and_no_others(name):
+    module = importlib.import_module(name)
+    assert dir(module) == sorted(module.__all__)
+    for public in module.__all__:
+        thing = getattr(module, public)
+        assert not public.startswith("_")
+        assert not inspect.ismodule(thing) or thing.__name__ in NAMESPACES, public
+    given: dict = {}
+    exec(f"from {name} import *", given)
+    assert {public: given[public] for public in module.__all__} == {
+        public: getattr(module, public) for public in module.__all__
+    }
+    assert set(given) - set(module.__all__) == {"__builtins__"}
+
+
+def test_parts_of_a_namespace_that_it_does_not_show_are_still_modules():
+    assert inspect.ismodule(jd.train.fit)
+    assert inspect.ismodule(importlib.import_module("jaxdeep.saving.files"))
+    assert not hasattr(jd.train, "RunState")
+    assert not hasattr(jd.saving, "save")
+
+
 def test_every_public_function_and_class_is_documented_with_an_example():
-    namespaces = (
-        jd,
-        jd.nn,
-        jd.nn.initializers,
-        jd.optimizers,
-        jd.schedules,
-        jd.losses,
-        jd.metrics,
-        jd.train,
-        jd.tree,
-        jd.uncertainty,
-        jd.transfer,
-        jd.saving,
-        jd.compress,
-        jd.diagnostics,
-        jd.preprocessing,
-        jd.adapters,
-        jd.regularizers,
-    )
-    for namespace in (*namespaces, jd.datasets):
-        for name, thing in vars(namespace).items():
-            if name.startswith("_") or not getattr(thing, "__module__", "").startswith(
-                namespace.__name__
-            ):
-                continue
+    for namespace in map(importlib.import_module, NAMESPACES):
+        for name in namespace.__all__:
+            thing = getattr(namespace, name)
+            if not getattr(thing, "__module__", "").startswith("jaxdeep"):
+                continue  # JAX' own
+            doc = inspect.getdoc(thing) or ""
             if inspect.isfunction(thing):
-                doc = inspect.getdoc(thing) or ""
                 downloads = name == "fashion_mnist"
                 assert ">>>" in doc or downloads, f"{namespace.__name__}.{name} has no example"
             elif inspect.isclass(thing):
-                assert inspect.getdoc(thing), name
+                assert doc, name
+
+
+@pytest.mark.parametrize("kind", [jd.train.Table, jd.nn.Model])
+def test_every_method_is_documented_with_an_example(kind):
+    for name, method in vars(kind).items():
+        if inspect.isfunction(method) and not name.startswith("_"):
+            assert ">>>" in (inspect.getdoc(method) or ""), f"{kind.__name__}.{name} has no example"
 
 
 def test_who_imports_whom():
@@ -95,18 +113,7 @@ def test_who_imports_whom():
             assert not any(f.startswith(leaves) for f in found), name
 
 
-def test_the_face_shows_its_namespaces_and_refuses_others():
-    assert {
-        "nn",
-        "optimizers",
-        "schedules",
-        "train",
-        "tree",
-        "losses",
-        "metrics",
-        "datasets",
-        "fit",
-    } <= set(dir(jd))
+def test_the_face_refuses_other_names():
     with pytest.raises(AttributeError, match="module 'jaxdeep' has no attribute 'optimisers'"):
         jd.optimisers  # noqa: B018
     assert jd.fit is jd.train.fit.fit

@@ -1,7 +1,11 @@
 """The README and the guide are true: their Python runs, top to bottom, and their commands exist."""
 
+import fnmatch
+import inspect
 import pathlib
 import re
+
+import jaxdeep as jd
 
 ROOT = pathlib.Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -37,6 +41,20 @@ def test_the_python_of_the_guide_runs(capsys, tmp_path, monkeypatch):
     names = run(GUIDE, "guide.md")
     assert names["prediction"].mean.shape[1] == 10
     assert "(10,)" in capsys.readouterr().out
+
+
+def test_every_public_function_is_in_the_guide():
+    rows = re.findall(r"^\| (`jd\.[^|]*) \| (.*) \|$", GUIDE, re.MULTILINE)
+    listed = {space: text for spaces, text in rows for space in re.findall(r"`jd\.(\w+)`", spaces)}
+    for space in jd.__all__:
+        if not inspect.ismodule(namespace := getattr(jd, space)):
+            assert f"`jd.{space}`" in GUIDE, space
+            continue
+        words = [word.replace("…", "*") for word in re.findall(r"`([\w…]+)`", listed[space])]
+        for name in namespace.__all__:
+            if inspect.isfunction(getattr(namespace, name)):
+                found = any(fnmatch.fnmatchcase(name, word) for word in words)
+                assert found, f"{space}.{name}"
 
 
 def test_the_make_targets_of_the_readme_exist():

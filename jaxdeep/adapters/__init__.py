@@ -1,6 +1,17 @@
 """Models of other libraries as `jaxdeep.nn.Model`, and runs for TensorBoard."""
 
-from jaxdeep.adapters.equinox import from_equinox as from_equinox
-from jaxdeep.adapters.linen import from_linen as from_linen
-from jaxdeep.adapters.nnx import from_nnx as from_nnx
-from jaxdeep.adapters.tensorboard import to_tensorboard as to_tensorboard
+from jaxdeep.adapters.equinox import from_equinox
+from jaxdeep.adapters.linen import from_linen
+from jaxdeep.adapters.nnx import from_nnx
+from jaxdeep.adapters.tensorboard import to_tensorboard
+
+__all__ = [
+    "from_equinox",
+    "from_linen",
+    "from_nnx",
+    "to_tensorboard",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

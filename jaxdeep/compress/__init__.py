@@ -1,21 +1,44 @@
 """Smaller and faster models for inference: folding, casting, quantising, pruning, exporting."""
 
-from jaxdeep.compress.casting import cast as cast
-from jaxdeep.compress.casting import size_bytes as size_bytes
-from jaxdeep.compress.exporting import export as export
-from jaxdeep.compress.exporting import load_exported as load_exported
-from jaxdeep.compress.folding import fold_batch_norm as fold_batch_norm
-from jaxdeep.compress.pruning import Sparsity as Sparsity
-from jaxdeep.compress.pruning import SparsityCurve as SparsityCurve
-from jaxdeep.compress.pruning import keep_zeros as keep_zeros
-from jaxdeep.compress.pruning import prune as prune
-from jaxdeep.compress.pruning import pruning_mask as pruning_mask
-from jaxdeep.compress.pruning import sparsity as sparsity
-from jaxdeep.compress.pruning import sparsity_curve as sparsity_curve
-from jaxdeep.compress.quantization import WeightDeviation as WeightDeviation
-from jaxdeep.compress.quantization import dequantize as dequantize
-from jaxdeep.compress.quantization import quantization_error as quantization_error
-from jaxdeep.compress.quantization import quantize as quantize
-from jaxdeep.compress.quantized import quantized_conv as quantized_conv
-from jaxdeep.compress.quantized import quantized_dense as quantized_dense
-from jaxdeep.compress.quantized import quantized_embedding as quantized_embedding
+from jaxdeep.compress.casting import cast, size_bytes
+from jaxdeep.compress.exporting import export, load_exported
+from jaxdeep.compress.folding import fold_batch_norm
+from jaxdeep.compress.pruning import (
+    KeepZerosState,
+    Sparsity,
+    SparsityCurve,
+    keep_zeros,
+    prune,
+    pruning_mask,
+    sparsity,
+    sparsity_curve,
+)
+from jaxdeep.compress.quantization import WeightDeviation, dequantize, quantization_error, quantize
+from jaxdeep.compress.quantized import quantized_conv, quantized_dense, quantized_embedding
+
+__all__ = [
+    "KeepZerosState",
+    "Sparsity",
+    "SparsityCurve",
+    "WeightDeviation",
+    "cast",
+    "dequantize",
+    "export",
+    "fold_batch_norm",
+    "keep_zeros",
+    "load_exported",
+    "prune",
+    "pruning_mask",
+    "quantization_error",
+    "quantize",
+    "quantized_conv",
+    "quantized_dense",
+    "quantized_embedding",
+    "size_bytes",
+    "sparsity",
+    "sparsity_curve",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,34 +1,53 @@
 """Models as pairs of pure functions: layers, combinators and initialisers."""
 
-from jaxdeep.nn import activations as activations
-from jaxdeep.nn import initializers as initializers
-from jaxdeep.nn.activation_layers import activation as activation
-from jaxdeep.nn.activation_layers import prelu as prelu
-from jaxdeep.nn.activation_layers import rrelu as rrelu
-from jaxdeep.nn.activation_layers import swish as swish
-from jaxdeep.nn.combinators import concatenate as concatenate
-from jaxdeep.nn.combinators import lambda_ as lambda_
-from jaxdeep.nn.combinators import parallel as parallel
-from jaxdeep.nn.combinators import residual as residual
-from jaxdeep.nn.combinators import select as select
-from jaxdeep.nn.combinators import serial as serial
-from jaxdeep.nn.conv import average_pool as average_pool
-from jaxdeep.nn.conv import conv as conv
-from jaxdeep.nn.conv import global_average_pool as global_average_pool
-from jaxdeep.nn.conv import global_max_pool as global_max_pool
-from jaxdeep.nn.conv import max_pool as max_pool
-from jaxdeep.nn.linear import dense as dense
-from jaxdeep.nn.linear import embedding as embedding
-from jaxdeep.nn.linear import flatten as flatten
-from jaxdeep.nn.linear import reshape as reshape
-from jaxdeep.nn.model import Model as Model
-from jaxdeep.nn.normalization import batch_norm as batch_norm
-from jaxdeep.nn.normalization import recompute_batch_norm as recompute_batch_norm
-from jaxdeep.nn.precision import mixed_precision as mixed_precision
-from jaxdeep.nn.repetition import repeat as repeat
-from jaxdeep.nn.repetition import shared as shared
-from jaxdeep.nn.resizing import resize as resize
-from jaxdeep.nn.stochastic import alpha_dropout as alpha_dropout
-from jaxdeep.nn.stochastic import dropout as dropout
-from jaxdeep.nn.stochastic import gaussian_noise as gaussian_noise
-from jaxdeep.nn.summary import summary as summary
+from jaxdeep.nn import activations, initializers
+from jaxdeep.nn.activation_layers import activation, prelu, rrelu, swish
+from jaxdeep.nn.combinators import concatenate, lambda_, parallel, residual, select, serial
+from jaxdeep.nn.conv import average_pool, conv, global_average_pool, global_max_pool, max_pool
+from jaxdeep.nn.linear import dense, embedding, flatten, reshape
+from jaxdeep.nn.model import Model
+from jaxdeep.nn.normalization import batch_norm, recompute_batch_norm
+from jaxdeep.nn.precision import mixed_precision
+from jaxdeep.nn.repetition import repeat, shared
+from jaxdeep.nn.resizing import resize
+from jaxdeep.nn.stochastic import alpha_dropout, dropout, gaussian_noise
+from jaxdeep.nn.summary import summary
+
+__all__ = [
+    "Model",
+    "activation",
+    "activations",
+    "alpha_dropout",
+    "average_pool",
+    "batch_norm",
+    "concatenate",
+    "conv",
+    "dense",
+    "dropout",
+    "embedding",
+    "flatten",
+    "gaussian_noise",
+    "global_average_pool",
+    "global_max_pool",
+    "initializers",
+    "lambda_",
+    "max_pool",
+    "mixed_precision",
+    "parallel",
+    "prelu",
+    "recompute_batch_norm",
+    "repeat",
+    "reshape",
+    "residual",
+    "resize",
+    "rrelu",
+    "select",
+    "serial",
+    "shared",
+    "summary",
+    "swish",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

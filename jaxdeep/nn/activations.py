@@ -12,6 +12,28 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 
+__all__ = [
+    "elu",
+    "gelu",
+    "leaky_relu",
+    "mish",
+    "prelu",
+    "relu",
+    "rrelu",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "swish",
+    "tanh",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 sigmoid = jax.nn.sigmoid
 tanh = jnp.tanh
 softplus = jax.nn.softplus

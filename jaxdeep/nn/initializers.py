@@ -21,6 +21,30 @@ from jax.nn import initializers as _jax
 
 from jaxdeep import _checks
 
+__all__ = [
+    "constant",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "identity",
+    "initializer_for",
+    "lecun_normal",
+    "lecun_uniform",
+    "normal",
+    "ones",
+    "orthogonal",
+    "truncated_normal",
+    "uniform",
+    "variance_scaling",
+    "zeros",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 zeros = _jax.zeros
 ones = _jax.ones
 constant = _jax.constant

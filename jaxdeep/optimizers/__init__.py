@@ -1,41 +1,79 @@
 """Optimizers in optax's protocol, with their hyperparameters as named leaves of the state."""
 
-from jaxdeep.optimizers.adaptive import adagrad as adagrad
-from jaxdeep.optimizers.adaptive import adam as adam
-from jaxdeep.optimizers.adaptive import adamax as adamax
-from jaxdeep.optimizers.adaptive import adamw as adamw
-from jaxdeep.optimizers.adaptive import nadam as nadam
-from jaxdeep.optimizers.adaptive import rmsprop as rmsprop
-from jaxdeep.optimizers.adaptive import scale_by_adagrad as scale_by_adagrad
-from jaxdeep.optimizers.adaptive import scale_by_adam as scale_by_adam
-from jaxdeep.optimizers.adaptive import scale_by_adamax as scale_by_adamax
-from jaxdeep.optimizers.adaptive import scale_by_nadam as scale_by_nadam
-from jaxdeep.optimizers.adaptive import scale_by_rms as scale_by_rms
-from jaxdeep.optimizers.clipping import clip_by_global_norm as clip_by_global_norm
-from jaxdeep.optimizers.clipping import clip_by_norm as clip_by_norm
-from jaxdeep.optimizers.clipping import clip_by_value as clip_by_value
-from jaxdeep.optimizers.constraints import max_norm as max_norm
-from jaxdeep.optimizers.constraints import multiply as multiply
-from jaxdeep.optimizers.contract import check_transform as check_transform
-from jaxdeep.optimizers.decay import add_decayed_weights as add_decayed_weights
-from jaxdeep.optimizers.decay import add_l1_penalty as add_l1_penalty
-from jaxdeep.optimizers.decay import add_l2_penalty as add_l2_penalty
-from jaxdeep.optimizers.descent import NagState as NagState
-from jaxdeep.optimizers.descent import lookahead as lookahead
-from jaxdeep.optimizers.descent import nag as nag
-from jaxdeep.optimizers.descent import scale_by_learning_rate as scale_by_learning_rate
-from jaxdeep.optimizers.descent import scale_by_momentum as scale_by_momentum
-from jaxdeep.optimizers.descent import scale_by_nag as scale_by_nag
-from jaxdeep.optimizers.descent import sgd as sgd
-from jaxdeep.optimizers.guards import EmaState as EmaState
-from jaxdeep.optimizers.guards import SkipState as SkipState
-from jaxdeep.optimizers.guards import ema_params as ema_params
-from jaxdeep.optimizers.guards import skip_nonfinite as skip_nonfinite
-from jaxdeep.optimizers.hyperparameters import hyperparams as hyperparams
-from jaxdeep.optimizers.hyperparameters import set_hyperparams as set_hyperparams
-from jaxdeep.optimizers.moments import bias_correction as bias_correction
-from jaxdeep.optimizers.moments import first_moment as first_moment
-from jaxdeep.optimizers.moments import second_moment as second_moment
-from jaxdeep.optimizers.plateau import PlateauState as PlateauState
-from jaxdeep.optimizers.plateau import reduce_on_plateau as reduce_on_plateau
-from jaxdeep.optimizers.transform import TransformState as TransformState
+from jaxdeep.optimizers.adaptive import (
+    adagrad,
+    adam,
+    adamax,
+    adamw,
+    nadam,
+    rmsprop,
+    scale_by_adagrad,
+    scale_by_adam,
+    scale_by_adamax,
+    scale_by_nadam,
+    scale_by_rms,
+)
+from jaxdeep.optimizers.clipping import clip_by_global_norm, clip_by_norm, clip_by_value
+from jaxdeep.optimizers.constraints import max_norm, multiply
+from jaxdeep.optimizers.contract import check_transform
+from jaxdeep.optimizers.decay import add_decayed_weights, add_l1_penalty, add_l2_penalty
+from jaxdeep.optimizers.descent import (
+    NagState,
+    lookahead,
+    nag,
+    scale_by_learning_rate,
+    scale_by_momentum,
+    scale_by_nag,
+    sgd,
+)
+from jaxdeep.optimizers.guards import EmaState, SkipState, ema_params, skip_nonfinite
+from jaxdeep.optimizers.hyperparameters import hyperparams, set_hyperparams
+from jaxdeep.optimizers.moments import bias_correction, first_moment, second_moment
+from jaxdeep.optimizers.plateau import PlateauState, reduce_on_plateau
+from jaxdeep.optimizers.transform import TransformState
+
+__all__ = [
+    "EmaState",
+    "NagState",
+    "PlateauState",
+    "SkipState",
+    "TransformState",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "add_decayed_weights",
+    "add_l1_penalty",
+    "add_l2_penalty",
+    "bias_correction",
+    "check_transform",
+    "clip_by_global_norm",
+    "clip_by_norm",
+    "clip_by_value",
+    "ema_params",
+    "first_moment",
+    "hyperparams",
+    "lookahead",
+    "max_norm",
+    "multiply",
+    "nadam",
+    "nag",
+    "reduce_on_plateau",
+    "rmsprop",
+    "scale_by_adagrad",
+    "scale_by_adam",
+    "scale_by_adamax",
+    "scale_by_learning_rate",
+    "scale_by_momentum",
+    "scale_by_nadam",
+    "scale_by_nag",
+    "scale_by_rms",
+    "second_moment",
+    "set_hyperparams",
+    "sgd",
+    "skip_nonfinite",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,8 +10,15 @@ makes. Everything else, a user's functions, layers and adapted modules, goes by 
 with `register`, in the process that saves and in the one that loads.
 """
 
-from jaxdeep.saving.architecture import from_config as from_config
-from jaxdeep.saving.architecture import to_config as to_config
-from jaxdeep.saving.files import load as load
-from jaxdeep.saving.files import save as save
-from jaxdeep.saving.registry import register as register
+from jaxdeep.saving.architecture import from_config, to_config
+from jaxdeep.saving.registry import register
+
+__all__ = [
+    "from_config",
+    "register",
+    "to_config",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

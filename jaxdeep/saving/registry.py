@@ -101,7 +101,7 @@ def register(name: str, thing: Any = None, *, replace: bool = False) -> Any:
     ...         return {}, {}
     ...     def apply(params, state, x, **switches):
     ...         return factor * x, state
-    ...     return jd.nn.model.Model(init, apply, "scale", {"factor": factor})
+    ...     return jd.nn.Model(init, apply, "scale", {"factor": factor})
     >>> jd.saving.to_config(scale(3.0))
     {'kind': 'scale', 'config': {'factor': 3.0}}
     """
