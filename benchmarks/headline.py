@@ -6,8 +6,8 @@
 Every row is one `jaxdeep.sweep` over seeds (initial parameters, order of the batches, masks) on the
 55,000 training images; accuracies are those of the last epoch on the 5,000 validation images, or on the
 10,000 test images where the textbook gives those. The textbook's figures are single runs of Keras
-(Géron, "Hands-On Machine Learning", chapter 11). Rows are written to the JSON file as they are done, and
-not run again.
+(Géron, "Hands-On Machine Learning", chapter 11); `--keras` times its calls of Keras on this machine.
+Rows are written to the JSON file as they are done, and not run again.
 """
 
 import argparse
@@ -357,31 +357,101 @@ def search(points, epochs, first):
 
 def rendered(results, about, command):
     lines = [
-        "| | accuracy of | mean ± 95 % interval | seeds: lowest – highest | textbook | s a run |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| | accuracy of | mean ± 95 % interval | seeds: lowest – highest | textbook | Keras, one run |"
+        " s a run | Keras, s |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    known, total = rows(), 0.0
+    known, total = rows(), {"ours": 0.0, "shared": 0.0, "keras": 0.0}
     for name, row in known.items():
         if name not in results:
             continue
         found = results[name]
-        total += found["seconds"]
+        keras = found.get("keras", {"accuracies": {}, "seconds": None})
+        runs = max(map(len, found["accuracies"].values()))
+        each = found["seconds"] / runs
+        total["ours"] += found["seconds"]
+        if keras["seconds"] is not None:
+            total["shared"] += each
+            total["keras"] += keras["seconds"]
         for i, (what, values) in enumerate(found["accuracies"].items()):
             mean, half = interval(values)
             cells = [f"{row.about}, {row.epochs} epochs" if not i else "", what]
-            cells += [f"{mean:.4f} ± {half:.4f}", f"{min(values):.4f} – {max(values):.4f}"]
-            cells += [f"{row.textbook[what]:.4f}" if what in row.textbook else ""]
-            runs = len(values) * (2 if name == "transfer" else 1)
-            cells += [f"{found['seconds'] / runs:.1f}" if not i else ""]
+            cells += [
+                f"{mean:.4f} ± {half:.4f}",
+                f"{len(values)}: {min(values):.4f} – {max(values):.4f}",
+            ]
+            for known_, name_ in ((row.textbook, what), (keras["accuracies"], what)):
+                cells += [f"{known_[name_]:.4f}" if name_ in known_ else ""]
+            cells += [f"{each:.1f}" if not i else ""]
+            cells += [f"{keras['seconds']:.1f}" if keras["seconds"] is not None and not i else ""]
             lines.append("| " + " | ".join(cells) + " |")
     versions_ = ", ".join(f"{name} {version}" for name, version in about.items())
     return (
         f"# The chapter's results\n\n`{command}`\n\n{versions_}\n\n"
         + "\n".join(lines)
-        + f"\n\n{total:.0f} s for all rows and seeds, data, compilation and evaluation included.\n"
-        "Seconds a run are those of the row's sweep over its runs, trained two at a time. The\n"
-        "textbook's figures are single runs of Keras.\n\n" + HOW_FOUND
+        + f"\n\n{total['ours']:.0f} s for all rows and seeds, evaluation and compilation included.\n"
+        + f"One run of each row that Keras has too: {total['shared']:.0f} s; with Keras"
+        f" {total['keras']:.0f} s.\n\n"
+        "Seconds a run are those of the row's sweep over its seeds, trained two at a time. The\n"
+        "textbook's accuracies are single runs, and it gives no times; the columns of Keras are its\n"
+        "code, on JAX as the backend, on the same machine (`python -m benchmarks.headline --keras`).\n"
+        "The row of the transfer is a network A and both networks B.\n\n" + compared(results) + HOW_FOUND
     )
+
+
+def compared(results):
+    """The recipe beside the best of the other rows of three layers or fewer, by Welch's test."""
+    from scipy import stats
+
+    if "recipe" not in results:
+        return ""
+    own = results["recipe"]["accuracies"]["validation"]
+    others = {n: r["accuracies"]["validation"] for n, r in results.items()
+              if n != "recipe" and "validation" in r["accuracies"]}  # fmt: skip
+    best = max(others, key=lambda name: np.mean(others[name]))
+    p = stats.ttest_ind(own, others[best], equal_var=False).pvalue
+    gain, known = np.mean(own) - np.mean(others[best]), rows()
+    top = max(row.textbook.get("validation", 0.0) for row in known.values())
+    return (
+        f"The recipe's {len(own)} runs: {np.mean(own):.4f}, the worst {min(own):.4f}; the textbook's\n"
+        f"best is {top:.4f}, the best other row here {np.mean(others[best]):.4f} ({known[best].about}, "
+        f"{len(others[best])} runs).\nThe difference to that, {gain:+.4f}, has p = {p:.1g} by Welch's "
+        "test.\n\n"
+    )
+
+
+def by_keras(chosen, results, save):
+    """One run of every row that Keras has, beside what is there."""
+    from benchmarks.contenders import chapter_keras
+
+    for name in chosen or chapter_keras.ROWS:
+        if name not in results or name not in chapter_keras.ROWS or "keras" in results[name]:
+            continue
+        chapter_keras.keras.utils.set_random_seed(0)
+        began = time.perf_counter()
+        found = {what: float(value) for what, value in chapter_keras.ROWS[name]().items()}
+        results[name]["keras"] = {"accuracies": found, "seconds": time.perf_counter() - began}
+        print(f"{name:12} Keras {found}  {results[name]['keras']['seconds']:.0f} s", flush=True)
+        save()
+
+
+def by_us(chosen, seeds, results, save):
+    """The sweep of every row that has not as many seeds."""
+    known = rows()
+    for name in chosen or known:
+        done = results.get(name)
+        if done and len(next(iter(done["accuracies"].values()))) >= seeds:
+            continue
+        began = time.perf_counter()
+        accuracies = known[name].run(seeds)
+        results[name] = {
+            **(done or {}),
+            "accuracies": accuracies,
+            "seconds": time.perf_counter() - began,
+        }
+        means = ", ".join(f"{what} {np.mean(values):.4f}" for what, values in accuracies.items())
+        print(f"{name:12} {means}  {results[name]['seconds']:.0f} s", flush=True)
+        save()
 
 
 def main():
@@ -390,6 +460,7 @@ def main():
     )
     parser.add_argument("--rows", nargs="+", help="some of the rows")
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--keras", action="store_true", help="one run of each with Keras instead")
     parser.add_argument("--out", type=pathlib.Path, default=DEFAULT)
     parser.add_argument("--search", type=int, metavar="POINTS", help="search for the recipe instead")
     parser.add_argument("--epochs", type=int, default=30, help="of the search")
@@ -398,20 +469,18 @@ def main():
         search(args.search, args.epochs, max(args.epochs // 9, 1))
         return
     file = args.out.with_suffix(".json")
-    saved = json.loads(file.read_text()) if file.exists() else {"rows": {}}
-    results = saved["rows"]
-    about, known = versions(), rows()
-    command = f"python -m benchmarks.headline --seeds {args.seeds}"
-    for name in args.rows or known:
-        if name in results and len(next(iter(results[name]["accuracies"].values()))) >= args.seeds:
-            continue
-        began = time.perf_counter()
-        accuracies = known[name].run(args.seeds)
-        results[name] = {"accuracies": accuracies, "seconds": time.perf_counter() - began}
-        means = ", ".join(f"{what} {np.mean(values):.4f}" for what, values in accuracies.items())
-        print(f"{name:12} {means}  {results[name]['seconds']:.0f} s", flush=True)
+    results = json.loads(file.read_text())["rows"] if file.exists() else {}
+    about, command = versions(), f"python -m benchmarks.headline --seeds {args.seeds}"
+
+    def save():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({**about, "command": command, "rows": results}, indent=1) + "\n")
+
+    images(), images(True)  # read before the first row is timed
+    if args.keras:
+        by_keras(args.rows, results, save)
+    else:
+        by_us(args.rows, args.seeds, results, save)
     text = rendered(results, about, command)
     table_ = pathlib.Path("docs/headline.md") if args.out == DEFAULT else args.out.with_suffix(".md")
     table_.write_text(text)

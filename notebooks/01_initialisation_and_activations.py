@@ -155,10 +155,16 @@ print(jd.diagnostics.report(flows["ReLU, He"]).splitlines()[-1])
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(7, 3.2), dpi=80, layout="constrained")
-for color, scale in (("C0", 1.0), ("C2", 2.0), ("C3", 4.0)):
+
+
+@jax.jit
+def scaled(scale):  # a number, so that one program does for all
     kernel_init = init.variance_scaling(scale, "fan_in", "truncated_normal")
-    model = network(jax.nn.relu, kernel_init, depth=51)
-    deep = flows_of(model)["deep/layer"]
+    return flows_of(network(jax.nn.relu, kernel_init, depth=51))["deep/layer"]
+
+
+for color, scale in (("C0", 1.0), ("C2", 2.0), ("C3", 4.0)):
+    deep = scaled(scale)
     layers = np.arange(2, 52)
     axes[0].plot(
         layers, deep.activation_std.T, color=color, alpha=0.7, label=[f"c = {scale:g}", None, None]

@@ -138,7 +138,7 @@ for i, momentum in enumerate(momenta):
     curves = np.array([table.history(k)["val_accuracy"] for k in rows])
     ax.plot(range(1, 7), curves.mean(0), "o-", color=f"C{i}", label=f"m = {momentum}")
     ax.fill_between(range(1, 7), curves.min(0), curves.max(0), color=f"C{i}", alpha=0.15)
-    again = [float(accuracy(p, exact(p, s))) for p, s in map(table.params, rows)]
+    again = [float(accuracy(p, exact(p, s))) for p, s in map(table.trained, rows)]
     print(f"m = {momentum}: {curves[:, -1].mean():.3f}, with recomputed statistics {np.mean(again):.3f}")
 steps = -(-len(x) // 32)
 ax.set(xlabel=f"epoch of {steps} steps", ylabel="validation accuracy", ylim=(0, 1))

@@ -151,7 +151,7 @@ for line in range(0, len(rows), len(rates)):
     own = rows[line : line + len(rates)]
     kind, c = own[0]["kind"], own[0]["c"]
     accuracy = [0 if row["diverged"] else row["val_accuracy_mean"] for row in own]
-    sd = [0 if row["diverged"] else row["val_accuracy_sd"] for row in own]
+    sd = [0 if row["diverged"] else row["val_accuracy_std"] for row in own]
     label = f"{kind}, c = {c:g}" if kind in limits else kind
     style = {"color": f"C{list(kinds).index(kind)}", "marker": "o", "capsize": 3, "label": label}
     ax.errorbar(rates, accuracy, sd, linestyle="--" if c == limits.get(kind, (0,))[0] else "-", **style)

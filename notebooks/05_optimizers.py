@@ -228,7 +228,7 @@ for ax, (title, names) in zip(axes, panels.items()):
     for name in names:
         rates, accuracy, sd = (
             np.array([row[column] for row in means[name]])
-            for column in ("learning_rate", "val_accuracy_mean", "val_accuracy_sd")
+            for column in ("learning_rate", "val_accuracy_mean", "val_accuracy_std")
         )
         ax.errorbar(rates, accuracy, sd, fmt="o-", markersize=3, capsize=2, label=name)
     ax.set(xscale="log", xlabel="learning rate", title=title)
@@ -240,7 +240,7 @@ plt.show()
 print("optimizer   best rate   validation accuracy   rates within 0.02 of it")
 for name, rows in means.items():
     best = max(rows, key=lambda row: row["val_accuracy_mean"])
-    mean, sd = best["val_accuracy_mean"], best["val_accuracy_sd"]
+    mean, sd = best["val_accuracy_mean"], best["val_accuracy_std"]
     near = sum(row["val_accuracy_mean"] >= mean - 0.02 for row in rows)
     print(f"{name:10}  {best['learning_rate']:9.4f}   {mean:.3f} ± {sd:.3f}{near:>17} of {len(rows)}")
 
@@ -281,21 +281,25 @@ plotting.curves(histories, title="each at its best rate; bands from the lowest t
 #
 # On the surface, adaptive steps cured differences of scale along the axes. In a network these come, for
 # example, from inputs in different units. Here each pixel is multiplied by a factor of its own, from
-# 0.03 to 30; the information is the same.
+# 0.03 to 30; the information is the same. (The factor to the power of 0 leaves them as they are: with a
+# float in place of a choice, both are one program.)
 
 # %%
 factors = 10 ** jax.random.uniform(jax.random.key(1), train[0].shape[1:], minval=-1.5, maxval=1.5)
-MODELS = {
-    "inputs as they are": model,
-    "inputs in mixed units": jd.nn.serial(units=jd.nn.lambda_(lambda x: x * factors), network=model),
-}
+SPREADS = {"inputs as they are": 0.0, "inputs in mixed units": 1.0}
+
+
+def in_units(spread):
+    return jd.nn.serial(units=jd.nn.lambda_(lambda x: x * factors**spread), network=model)
+
+
 units = jd.sweep(
     lambda hp: {
-        "model": MODELS[hp["inputs"]],
+        "model": in_units(hp["spread"]),
         "optimizer": OPTIMIZERS[hp["optimizer"]](hp["learning_rate"]),
     },
     {
-        "inputs": list(MODELS),
+        "spread": list(SPREADS.values()),
         "optimizer": ["momentum", "adam"],
         "learning_rate": np.logspace(-5, 0, 11),
     },
@@ -305,12 +309,12 @@ units = jd.sweep(
 )
 
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True)
-for ax, inputs in zip(axes, MODELS):
+for ax, (inputs, spread) in zip(axes, SPREADS.items()):
     for name in ("momentum", "adam"):
-        rows = [r for r in units.over_seeds() if (r["inputs"], r["optimizer"]) == (inputs, name)]
+        rows = [r for r in units.over_seeds() if (r["spread"], r["optimizer"]) == (spread, name)]
         rates, accuracy, sd = (
             np.array([row[column] for row in rows])
-            for column in ("learning_rate", "val_accuracy_mean", "val_accuracy_sd")
+            for column in ("learning_rate", "val_accuracy_mean", "val_accuracy_std")
         )
         ax.errorbar(rates, accuracy, sd, fmt="o-", markersize=3, capsize=2, label=name)
     ax.set(xscale="log", xlabel="learning rate", title=inputs)
@@ -319,10 +323,10 @@ axes[0].set_ylabel("validation accuracy, 3 seeds")
 axes[1].legend()
 plt.show()
 for name in ("momentum", "adam"):
-    for inputs in MODELS:
-        rows = [r for r in units.over_seeds() if (r["inputs"], r["optimizer"]) == (inputs, name)]
+    for inputs, spread in SPREADS.items():
+        rows = [r for r in units.over_seeds() if (r["spread"], r["optimizer"]) == (spread, name)]
         best = max(rows, key=lambda row: row["val_accuracy_mean"])
-        print(f"{name:10}{inputs:24}{best['val_accuracy_mean']:.3f} ± {best['val_accuracy_sd']:.3f}")
+        print(f"{name:10}{inputs:24}{best['val_accuracy_mean']:.3f} ± {best['val_accuracy_std']:.3f}")
 
 # %% [markdown]
 # As they are, the inputs suit both. In mixed units momentum loses a tenth of its accuracy at every rate:
@@ -403,7 +407,7 @@ for method in DECAYS:
     rows = [row for row in decays.over_seeds() if row["method"] == method]
     best = max(rows, key=lambda row: row["val_accuracy_mean"])
     for what, row in (("almost none", rows[0]), ("best", best)):
-        mean, sd = row["val_accuracy_mean"], row["val_accuracy_sd"]
+        mean, sd = row["val_accuracy_mean"], row["val_accuracy_std"]
         print(f"{method:14}{what:14}λ = {row['decay']:<8.2g}{mean:.3f} ± {sd:.3f}")
 
 # %% [markdown]

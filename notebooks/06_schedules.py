@@ -218,7 +218,7 @@ print("schedule               peak   training loss   validation loss   validatio
 for name in SCHEDULES:
     rows = [row for row in table.over_seeds() if row["schedule"] == name]
     best = min(rows, key=lambda row: row["val_loss_mean"])
-    spread = [f"{best[f'{m}_mean']:.3f} ± {best[f'{m}_sd']:.3f}" for m in ("val_loss", "val_accuracy")]
+    spread = [f"{best[f'{m}_mean']:.3f} ± {best[f'{m}_std']:.3f}" for m in ("val_loss", "val_accuracy")]
     print(f"{name:22} {best['peak']:<6.2g} {best['loss_mean']:.4f}          {'     '.join(spread)}")
 
 # %% [markdown]
@@ -281,7 +281,7 @@ for ax, label in zip(axes, ("learning rate", "training loss", "validation loss")
 axes[0].legend()
 plt.show()
 for row in watched.over_seeds():
-    mean, sd = row["val_accuracy_mean"], row["val_accuracy_sd"]
+    mean, sd = row["val_accuracy_mean"], row["val_accuracy_std"]
     print(f"{row['rate']:12} validation accuracy {mean:.3f} ± {sd:.3f}")
 
 # %% [markdown]

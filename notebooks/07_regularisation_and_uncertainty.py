@@ -143,7 +143,7 @@ for ax, (title, data) in zip(axes, labels.items()):
             key=lambda i: points[i]["val_accuracy_mean"],
         )
         rows = range(SEEDS * best, SEEDS * (best + 1))
-        found = [float(accuracy(*table.params(row), *test)) for row in rows]
+        found = [float(accuracy(*table.trained(row), *test)) for row in rows]
         chosen = [f"{v:g}" for k, v in space[best].items() if v != off[k] and k != "stop"]
         ax.plot(found, [place] * SEEDS, "o", color=f"C{place}", alpha=0.5)
         ax.plot(np.mean(found), place, "|", color="black", markersize=14)
@@ -205,8 +205,8 @@ plt.show()
 # %%
 dropped = network(0.5)
 table = plain["clean labels"]
-singles = [table.params(row) for row in range(8)]  # 8 seeds without dropout
-droppers = [table.params(row) for row in range(8, 16)]  # 8 seeds with dropout 0.5
+singles = [table.trained(row) for row in range(8)]  # 8 seeds without dropout
+droppers = [table.trained(row) for row in range(8, 16)]  # 8 seeds with dropout 0.5
 
 
 def predictions(images, seed):
@@ -276,8 +276,8 @@ for (how, field), values in scores.items():
 
 # %%
 table = plain["30 % of labels at random"]
-singles = [table.params(row) for row in range(8)]
-droppers = [table.params(row) for row in range(8, 16)]
+singles = [table.trained(row) for row in range(8)]
+droppers = [table.trained(row) for row in range(8, 16)]
 curves = {}
 for seed in range(8):
     for how, prediction in predictions(x, seed).items():

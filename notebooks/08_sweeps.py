@@ -170,7 +170,7 @@ again = jd.sweep(
 figure, ax = plt.subplots(figsize=(6, 3.4))
 for k, (which, label) in enumerate(zip(chosen, "os")):
     kept = again[10 * k : 10 * k + 10]
-    sd = np.array([row["val_accuracy_sd"] for row in kept])
+    sd = np.array([row["val_accuracy_std"] for row in kept])
     got = np.array([row["val_accuracy_mean"] for row in kept])
     ax.errorbar(promised[which], got, 2.26 * sd / np.sqrt(10), fmt=label, capsize=2, label=which)
     print(f"{which:18} promised {np.mean(promised[which]):.3f}, kept {got.mean():.3f}")
@@ -345,7 +345,7 @@ print(f"{used} epochs of {40 * len(stopping)}")
 #
 # * Floats share a program; keep whole numbers and names few, or give each its own sweep.
 # * `table.rows()` and `table.to_pandas()` hold every run, `table.history(i)` its epochs,
-#   `table.params(i)` its network.
+#   `table.trained(i)` its network.
 #
 # Before: [07 Regularisation](07_regularisation_and_uncertainty.ipynb). Next: [09 Your own
 # loop](09_your_own_loop.ipynb).

@@ -489,8 +489,8 @@ adapted = jd.sweep(
     progress=False,
 )
 for row in adapted.over_seeds():
-    print(f"{row['model']:11}{row['val_accuracy_mean']:.3f} ± {row['val_accuracy_sd']:.3f}")
-params, state = adapted.params(0)  # the first run of the Linen module
+    print(f"{row['model']:11}{row['val_accuracy_mean']:.3f} ± {row['val_accuracy_std']:.3f}")
+params, state = adapted.trained(0)  # the first run of the Linen module
 print(jax.tree.map(jnp.shape, params))
 
 samples = jax.vmap(

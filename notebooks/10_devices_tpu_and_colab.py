@@ -210,7 +210,7 @@ table = jd.sweep(
     strategy="threads",
 )  # fmt: skip
 for row in table.over_seeds():
-    mean, sd = row["val_accuracy_mean"], row["val_accuracy_sd"]
+    mean, sd = row["val_accuracy_mean"], row["val_accuracy_std"]
     print(f"{row['precision']}: validation accuracy {mean:.3f}, standard deviation over seeds {sd:.3f}")
 
 folder.cleanup()

@@ -37,22 +37,17 @@ def test_a_notebook_shows_figures_and_no_complaints(path):
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
 
 
-# The others take minutes together: they run with the slow tests.
-QUICK = ("02", "06", "10", "11")
-RUNS = [
-    pytest.param(path, marks=[] if path.name[:2] in QUICK else pytest.mark.slow, id=path.stem)
-    for path in TEXTS
-]
-
-
-@pytest.mark.parametrize("path", RUNS)
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path, monkeypatch, tmp_path):
     monkeypatch.delenv("JAXDEEP_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    # what runs once spends its time in the compiler: with fewer passes a third of it
+    # what runs once spends its time in the compiler: with fewer passes a third of it, and once for
+    # sweeps of the same program
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=1")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
     build.execute(build.read(path))
 
 
