@@ -52,9 +52,10 @@ def quantize(
     scale for outputs alone would round the weights of all inputs in the steps of the largest, and
     behind a folded batch norm those differ by orders of magnitude. An embedding has a scale for each
     vector. Parameters become ``{"kernel": int8, "input_scale": float32, "scale": float32, "bias"}``, a
-    quarter of the bytes; biases and everything else stay as they are, and so do activations: a matrix
-    product is one of floating-point numbers. Fold batch norms first (`fold_batch_norm`), so that the
-    scales are those of the weights that are used. The result is for inference: int8 has no gradients.
+    byte a weight and four for each input and output; biases and everything else stay as they are, and so
+    do activations: a matrix product is one of floating-point numbers. Fold batch norms first
+    (`fold_batch_norm`), so that the scales are those of the weights that are used. The result is for
+    inference: int8 has no gradients.
 
     Args:
       model, params, state: any `Model`, layers at any depth, with its parameters and state.
