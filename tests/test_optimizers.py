@@ -249,3 +249,23 @@ def test_what_nag_and_complex_numbers_do_not_allow():
 
 def test_a_traced_value_is_not_checked():
     jax.jit(lambda lr: adam(lr).init(jnp.ones(2)))(-1.0)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("corrected", [False, True])
+def test_the_variance_of_gradients_that_hardly_vary_is_not_rounding(corrected, jit):
+    """Averages of squares in float64 beside float32; optax' difference of them there is all rounding."""
+    rho, eps, start = 0.9, 1e-6, 1e-3
+    grads = 10 + 1e-3 * np.cos(np.arange(200.0))
+    tx = optimizers.scale_by_rms(
+        decay=rho, eps=eps, initial_scale=start, centered=True, bias_correction=corrected
+    )
+    update = jax.jit(tx.update) if jit else tx.update
+    state = tx.init(jnp.zeros(()))
+    nu, mu = start, 0.0
+    for t, g in enumerate(np.float64(np.float32(grads)), 1):
+        nu, mu = rho * nu + (1 - rho) * g * g, rho * mu + (1 - rho) * g
+        scale = 1 / (1 - rho**t) if corrected else 1.0
+        expected = g / np.sqrt(max(nu * scale - (mu * scale) ** 2, 0) + eps)
+        found, state = update(jnp.float32(g), state)
+        np.testing.assert_allclose(found, expected, rtol=3e-3 if t > 1 else 1e-5)

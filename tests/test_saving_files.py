@@ -278,7 +278,8 @@ def test_json_as_deep_as_one_likes_is_refused(saved):
         first, _, rest = sound.partition(b'"architecture": ')
         rest = rest[rest.index(b',\n  "params"') :]
         file.write_bytes(resealed(first + b'"architecture": ' + deep + rest))
-        with pytest.raises(ValueError, match=r"model.json"):
+        # Pythons differ in how deep they read: what is read has other layers than the arrays
+        with pytest.raises(ValueError, match=r"model.json|of no layer of the model"):
             jd.load(saved)
 
 

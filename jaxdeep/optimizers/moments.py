@@ -188,17 +188,25 @@ def rms_rule(
         _checks.check_flag(name, flag)
 
     def scalars(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
-        scale = 1 / correction(h["decay"], t) if bias_correction else 1.0
-        return {"1-decay": h["decay"].complement, "eps": h["eps"].value, "scale": scale}
+        share = correction(h["decay"], t) if bias_correction else 1.0
+        found = {"1-decay": h["decay"].complement, "eps": h["eps"].value, "scale": 1 / share}
+        if centered:
+            new = h["decay"].complement / share
+            found["new"] = jnp.where(t > 1, new, 1.0) if bias_correction else new
+            # what is left of where the average of squares began
+            found["initial"] = initial_scale * (1 / share - 1)
+        return found
 
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        new = {"nu": moving_average(slots["nu"], g * g, s["1-decay"])}
-        spread = new["nu"] * s["scale"]
         if centered:
-            new["mu"] = moving_average(slots["mu"], g, s["1-decay"])
-            # rounding may leave the variance just below zero
-            spread = jnp.maximum(spread - (new["mu"] * s["scale"]) ** 2, 0)
-        return over_root(g, spread, s["eps"], eps_in_sqrt), new
+            new, off = s["new"], g - slots["mu"]
+            mu = slots["mu"] + new * off
+            # the variance itself: as a difference of averages of squares it would be all rounding where
+            # gradients hardly vary (Welford, Technometrics 4, 1962)
+            nu = jnp.maximum(slots["nu"] + new * ((1 - new) * (off * off) - slots["nu"]), 0)
+            return over_root(g, nu + s["initial"], s["eps"], eps_in_sqrt), {"nu": nu, "mu": mu}
+        nu = moving_average(slots["nu"], g * g, s["1-decay"])
+        return over_root(g, nu * s["scale"], s["eps"], eps_in_sqrt), {"nu": nu}
 
     slots = {"nu": slot(initial_scale), **({"mu": slot()} if centered else {})}
     hyperparams = {"decay": Hyper(decay, DECAY), "eps": Hyper(eps, NOT_NEGATIVE)}
