@@ -103,10 +103,12 @@ def rmsprop(
       eps: ε ≥ 0, likewise.
       initial_scale: s at the start, ≥ 0.
       eps_in_sqrt: whether ε is inside the root.
-      centered: subtract the square of the moving average ḡ of the gradients.
+      centered: divide by the root of the variance s − ḡ² instead, ḡ the moving average of the gradients.
+        The state's `nu` is then this variance, not s, which loses no digits where gradients hardly vary.
       momentum: β in [0, 1), likewise; None keeps no trace.
       nesterov: use the reformulated look-ahead; needs `momentum`.
-      bias_correction: divide the averages by 1 − ρᵗ.
+      bias_correction: divide the averages by 1 − ρᵗ. Centred, with a schedule for ρ, gradient t enters
+        with (1 − ρₜ) / (1 − ρₜᵗ), so that all weights sum to 1; those of optax do not.
       lr_in_trace: whether the trace accumulates η u or u.
 
     Raises:
