@@ -38,7 +38,8 @@ def batch_norm(
 
     Args:
       momentum: share of the old running statistics that is kept, in [0, 1). As in flax and Keras;
-        PyTorch's ``momentum`` is one minus this.
+        PyTorch's ``momentum`` is one minus this. After n steps the start (0 and 1) still weighs
+        ``momentum**n``: a run of a few hundred steps wants 0.9, or `recompute_batch_norm` at its end.
       epsilon: added to the variance, ≥ 0; flax' and PyTorch's 1e-5 (Keras: 1e-3).
       axis: the axis, or axes, kept: features in the last axis by default; ``(1, 2)`` normalises
         each pixel of an NHWC image on its own.
