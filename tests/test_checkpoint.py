@@ -31,6 +31,7 @@ def data_files(directory):
     return [path for path in directory.rglob("*") if path.is_file() and path.parent.name == "d"]
 
 
+@pytest.mark.optimized
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
     whole = fit(epochs=5, early_stopping=STOPPING)
     fit(epochs=2, early_stopping=STOPPING, checkpoint=tmp_path)

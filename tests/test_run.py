@@ -80,6 +80,7 @@ def scripted(values):
     )
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("segment", [2, 3, 100])
 def test_segments_of_any_length_give_the_same_bits(segment):
     stopping = jd.train.EarlyStopping(patience=2)

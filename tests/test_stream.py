@@ -41,6 +41,7 @@ class Numbered:
         self.at = state["at"]
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("block_bytes", [1, 700, 2**20])
 def test_streamed_rows_give_the_bits_of_rows_on_the_device(block_bytes):
     stopping = jd.train.EarlyStopping(patience=2)

@@ -267,6 +267,7 @@ def fit(**changes):
     return jd.fit(arguments.pop("model"), arguments.pop("data"), **arguments)
 
 
+@pytest.mark.optimized
 def test_the_same_key_gives_bit_identical_results():
     a, b, c = fit(), fit(), fit(key=jax.random.key(1))
     identical(a.train_state, b.train_state)
