@@ -10,15 +10,10 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# What a test runs once or twice spends its time in the compiler: without most of LLVM's passes it takes
-# 0.7 of the time. XLA's own passes, which decide what is computed, stay. Subprocesses inherit it.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import hypothesis
 import jax
 import pytest
-
-_HURRIED = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] != "0"
 
 # Many tests compile the same programs. A cache for each process of a session: JAX does not write to it
 # in a way that others may read meanwhile.
@@ -30,19 +25,31 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=25, derandomize=True)
 hypothesis.settings.load_profile("ci")
 
+_HURRY = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+
+
+def pytest_configure(config):
+    """The fast tests compile in a hurry, unless told otherwise.
+
+    What runs once or twice spends its time in the compiler: without most of LLVM's passes it takes 0.7
+    of the time. XLA's own passes, which decide what is computed, stay. Subprocesses inherit it.
+    """
+    os.environ.setdefault(_HURRY, "1" if config.option.markexpr == "not slow" else "0")
+    jax.config.update("jax_disable_most_optimizations", os.environ[_HURRY] != "0")
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Slow tests, and those that promise equal bits, compile as users do."""
-    if not any(map(item.get_closest_marker, ("slow", "optimized"))):
+    """What promises equal bits compiles as users do."""
+    if os.environ[_HURRY] == "0" or not item.get_closest_marker("optimized"):
         return (yield)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+        patch.setenv(_HURRY, "0")
         jax.config.update("jax_disable_most_optimizations", False)
         try:
             return (yield)
         finally:
-            jax.config.update("jax_disable_most_optimizations", _HURRIED)
+            jax.config.update("jax_disable_most_optimizations", True)
 
 
 def pytest_unconfigure(config):
