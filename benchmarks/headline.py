@@ -240,7 +240,7 @@ def rows():
             "performance scheduling, SGD 0.02 and momentum 0.9, 300-100 SELU, standardised input",
             {"validation": 0.887},
             trained(three_hundred_one_hundred, lambda: o.sgd(0.02, momentum=0.9), 25, standardized=True,
-                    plateau=jd.train.Plateau(factor=0.5, patience=5)), 25,
+                    plateau=jd.train.ReduceOnPlateau(factor=0.5, patience=5)), 25,
         ),
         "onecycle": Row(
             "1cycle to 0.05, batch 128, SGD, 300-100 SELU, standardised input", {"validation": 0.892},
@@ -354,7 +354,7 @@ def search(points, epochs, first):
         lambda hp: of_recipe({**RECIPE, **hp, "epochs": epochs}), space, data=train,
         validation=validation,
         loss=jd.losses.softmax_cross_entropy, metrics={"accuracy": jd.metrics.accuracy},
-        halving=jd.train.Halving(first=first, factor=3, monitor="val_accuracy"),
+        halving=jd.train.SuccessiveHalving(first=first, factor=3, monitor="val_accuracy"),
     )  # fmt: skip
     for row in sorted(found.rows(), key=lambda row: -row["val_accuracy"])[:10]:
         print({k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()})

@@ -45,7 +45,7 @@ def path(tx, problem, start, steps):
 
     def body(carry, _):
         x, state = carry
-        updates, state = tx.update(jax.grad(problem)(o.lookahead(state, x)), state, x)
+        updates, state = tx.update(jax.grad(problem)(o.gradient_point(state, x)), state, x)
         x = optax.apply_updates(x, updates)
         return (x, state), x
 

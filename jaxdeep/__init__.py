@@ -23,9 +23,9 @@ if TYPE_CHECKING:
         tree,
         uncertainty,
     )
+    from jaxdeep.fitting.fit import fit
     from jaxdeep.saving.files import load, save
-    from jaxdeep.train.fit import fit
-    from jaxdeep.train.sweeps.sweep import sweep
+    from jaxdeep.search.sweep import sweep
 
 __all__ = [
     "adapters",
@@ -54,10 +54,10 @@ __version__ = "0.1.0"
 
 # All of it is loaded when first used, so that importing jaxdeep costs nothing.
 _FUNCTIONS = {
-    "fit": "jaxdeep.train.fit",
+    "fit": "jaxdeep.fitting.fit",
     "load": "jaxdeep.saving.files",
     "save": "jaxdeep.saving.files",
-    "sweep": "jaxdeep.train.sweeps.sweep",
+    "sweep": "jaxdeep.search.sweep",
 }
 
 

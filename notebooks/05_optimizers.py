@@ -72,7 +72,7 @@ OPTIMIZERS = {
 # it lies along an axis; in the second the same valley is turned by 45°. A learning rate may be a traced
 # array, so one compiled program takes 81 of them under `vmap`. Every panel has its optimizer's best of
 # these, judged by the mean of $f$ over the last 10 of 60 steps. The gradient is taken at
-# `jd.optimizers.lookahead(state, x)`: that is `x` itself for all but nag.
+# `jd.optimizers.gradient_point(state, x)`: that is `x` itself for all but nag.
 
 # %%
 turn = jnp.array([[1.0, -1.0], [1.0, 1.0]]) / jnp.sqrt(2)
@@ -90,7 +90,7 @@ def path(optimizer, valley, start, steps=60):
 
     def step(carry, _):
         x, state = carry
-        gradient = jax.grad(height)(jd.optimizers.lookahead(state, x), valley)
+        gradient = jax.grad(height)(jd.optimizers.gradient_point(state, x), valley)
         updates, state = optimizer.update(gradient, state, x)
         x = optax.apply_updates(x, updates)
         return (x, state), x

@@ -252,13 +252,13 @@ plotting.curves(histories, title="peak at the suggestion; bands from the lowest 
 # %% [markdown]
 # ## Performance scheduling
 #
-# A schedule must be told when to fall. `plateau=jd.train.Plateau(…)` watches instead: after `patience`
+# A schedule must be told when to fall. `plateau=jd.train.ReduceOnPlateau(…)` watches instead: after `patience`
 # epochs in which the validation loss did not improve, the rate is multiplied by `factor`. The
 # optimizer's rate must be a number then, not a schedule. Here are five seeds of 25 epochs, with and
 # without.
 
 # %%
-plateau = jd.train.Plateau(factor=0.5, patience=2)
+plateau = jd.train.ReduceOnPlateau(factor=0.5, patience=2)
 watched = jd.sweep(
     lambda hp: {
         "optimizer": jd.optimizers.sgd(rate, momentum=0.9),
@@ -302,7 +302,7 @@ for row in watched.over_seeds():
 # | --- | --- | --- |
 # | the length is known | `one_cycle`, `one_cycle_momentum` for a high peak | 1 to 2 × suggestion |
 # | the same, with Adam or a long run | `warmup(cosine(…), …)` | suggestion |
-# | the length is open | constant with `jd.train.Plateau`, or `power` | suggestion |
+# | the length is open | constant with `jd.train.ReduceOnPlateau`, or `power` | suggestion |
 # | the peak is a guess | `exponential` or `power`, least sensitive to it | 1 to 2 × suggestion |
 # | a recipe from a paper | `piecewise_constant`, `join`, `per_epoch` | as there |
 # | a first look | a number | a third to a half of the suggestion |

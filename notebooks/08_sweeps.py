@@ -238,9 +238,9 @@ plt.show()
 # the spread.
 
 # %% [markdown]
-# ## Halving: fewer epochs for the hopeless
+# ## SuccessiveHalving: fewer epochs for the hopeless
 #
-# With `halving=jd.train.Halving(factor=3)` all points run one epoch, the best third goes on to three,
+# With `halving=jd.train.SuccessiveHalving(factor=3)` all points run one epoch, the best third goes on to three,
 # the best of those to nine, and so on. Here 81 random points are run both ways, up to 27 epochs.
 
 # %%
@@ -260,7 +260,7 @@ def long_run(hp):
 
 whole = jd.sweep(long_run, candidates, **common)
 halved = jd.sweep(
-    long_run, candidates, halving=jd.train.Halving(factor=3, monitor="val_accuracy"), **common
+    long_run, candidates, halving=jd.train.SuccessiveHalving(factor=3, monitor="val_accuracy"), **common
 )
 
 # %%
@@ -289,7 +289,7 @@ lost = [i for i in order[:10] if halved.rows()[i]["epochs"] < 27]
 print("of the ten best, ended by halving after epochs", [halved.rows()[i]["epochs"] for i in lost])
 
 # %% [markdown]
-# Halving took a ninth of the epochs, and its choice is the one that is best after 27 epochs, too. But of
+# SuccessiveHalving took a ninth of the epochs, and its choice is the one that is best after 27 epochs, too. But of
 # the ten best it had ended eight, three of them after one epoch: points with a slow start, such as small
 # rates or much dropout, are never seen to finish. *When to use which*: halving where there are many
 # points and most are hopeless; with a larger `first=` where the order changes late; not to compare
@@ -338,7 +338,7 @@ print(f"{used} epochs of {40 * len(stopping)}")
 # | --- | --- |
 # | one or two hyperparameters, and their shape | a grid of floats, three seeds, `table.plot` |
 # | three or more | `jd.train.random_points`, logarithmic where a factor is what counts |
-# | many points, long runs | `halving=jd.train.Halving(factor=3)` |
+# | many points, long runs | `halving=jd.train.SuccessiveHalving(factor=3)` |
 # | which point to keep | `table.best(metric, over_seeds=True)`, three to five seeds |
 # | is a better than b? | $n = 8 (\sigma / \Delta)^2$ new seeds of each |
 # | what to report | new seeds (`key=`), test images, mean and interval |

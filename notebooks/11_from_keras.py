@@ -73,7 +73,7 @@ print(jd.nn.summary(model, x[:1]))
 # | `kernel_regularizer=l2(1e-4)` | `penalty=jd.regularizers.l2(1e-4, where="*/kernel")` |
 # | `kernel_constraint=max_norm(1.)` | `jd.optimizers.max_norm(1.0, where="hidden*/kernel")`, last in the chain |
 # | `LearningRateScheduler`, `ExponentialDecay` | the rate is a function of the step: `jd.schedules.exponential(…)` |
-# | `ReduceLROnPlateau(factor=0.5, patience=5)` | `plateau=jd.train.Plateau(factor=0.5, patience=5)` |
+# | `ReduceLROnPlateau(factor=0.5, patience=5)` | `plateau=jd.train.ReduceOnPlateau(factor=0.5, patience=5)` |
 # | `EarlyStopping(patience=5, restore_best_weights=True)` | `early_stopping=jd.train.EarlyStopping(patience=5)` |
 # | `ModelCheckpoint`, `BackupAndRestore` | `checkpoint="runs/a"`: run it again and it goes on, to the same bits |
 # | `TensorBoard(logdir)` | `callbacks=[jd.adapters.to_tensorboard(logdir)]` |
@@ -94,7 +94,7 @@ result = jd.fit(
         jd.optimizers.max_norm(3.0, where="hidden*/kernel"),
     ),
     penalty=jd.regularizers.l2(1e-4, where="*/kernel"),
-    plateau=jd.train.Plateau(factor=0.5, patience=3),
+    plateau=jd.train.ReduceOnPlateau(factor=0.5, patience=3),
     early_stopping=jd.train.EarlyStopping(patience=8),
     epochs=30,
     key=jax.random.key(42),

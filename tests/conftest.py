@@ -17,7 +17,8 @@ import pytest
 
 # Many tests compile the same programs. A cache for each process of a session: JAX does not write to it
 # in a way that others may read meanwhile.
-_CACHE = tempfile.mkdtemp(prefix="jaxdeep-tests-")
+_OWN = not os.environ.get("JAX_COMPILATION_CACHE_DIR")
+_CACHE = tempfile.mkdtemp(prefix="jaxdeep-tests-") if _OWN else os.environ["JAX_COMPILATION_CACHE_DIR"]
 jax.config.update("jax_compilation_cache_dir", _CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -54,7 +55,8 @@ def pytest_runtest_protocol(item):
 
 def pytest_unconfigure(config):
     """The cache goes with the session."""
-    shutil.rmtree(_CACHE, ignore_errors=True)
+    if _OWN:
+        shutil.rmtree(_CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import re
 
 import jaxdeep as jd
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 
 

@@ -156,7 +156,7 @@ def test_a_step_is_the_step_of_the_head_alone(optimizer):
     @jax.jit
     def by_hand(head, opt_state, t):
         features, _ = lower.apply(lower_params, lower_state, data[0], key=jax.random.fold_in(ts.key, t))
-        point = jd.optimizers.lookahead(opt_state, head)
+        point = jd.optimizers.gradient_point(opt_state, head)
         grads = jax.grad(lambda h: LOSS(features @ h["kernel"] + h["bias"], data[1]).mean())(point)
         updates, opt_state = optimizer.update(grads, opt_state, head)
         return optax.apply_updates(head, updates), opt_state
@@ -195,7 +195,9 @@ def test_freezing_the_lower_layers_saves_their_backward_pass():
     assert whole - upper == pytest.approx(a + b + 2 * sizes[0], rel=0.03)
 
 
-@pytest.mark.parametrize("arguments", [{"accumulate": 3}, {"on_nonfinite": "skip"}, {"stream": True}])
+@pytest.mark.parametrize(
+    "arguments", [{"accumulation_steps": 3}, {"on_nonfinite": "skip"}, {"stream": True}]
+)
 def test_other_arguments_hold_with_frozen_layers(trained, arguments):
     params, state = trained
     result = fit(params=params, state=state, trainable=["logits/*", "hidden2/*"], **arguments)

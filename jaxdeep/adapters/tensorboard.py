@@ -16,7 +16,7 @@ import numpy as np
 from jaxdeep.tree import Where, check_where, leaf_paths, mask
 
 if TYPE_CHECKING:
-    from jaxdeep.train.fit import Epochs
+    from jaxdeep.fitting.fit import Epochs
 
 _RUNS = ("train", "validation")
 Scalars = dict[str, np.float32]  # of an epoch, by tag
@@ -129,7 +129,7 @@ def _held(known: Mapping[str, Mapping[int, Scalars]], epoch: int) -> dict[str, S
 
 def _chosen(params: Any, histograms: bool | Where) -> list[tuple[str, np.ndarray]]:
     """The finite values of parameters by path."""
-    from jaxdeep.train.parallel import fetched
+    from jaxdeep.fitting.placement import fetched
 
     if histograms is False:
         return []

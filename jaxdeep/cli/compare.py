@@ -96,8 +96,8 @@ def _train(name: str, rate: float, data: Any, args: argparse.Namespace, label: s
     import numpy as np
 
     from jaxdeep import losses, metrics, train
-    from jaxdeep.train.compiled import compiled
-    from jaxdeep.train.progress import compiling, ordered, reporting
+    from jaxdeep._compilation import compiled
+    from jaxdeep.fitting.progress import compiling, ordered, reporting
 
     model = network(classes_of(data))
     optimizer = arguments.optimizers()[name](rate)

@@ -112,7 +112,7 @@ def _tests(data: Any, args: argparse.Namespace) -> Any:
     import jax
 
     from jaxdeep import diagnostics, losses
-    from jaxdeep.train.progress import compiling
+    from jaxdeep.fitting.progress import compiling
 
     model, optimizer = network(classes_of(data)), arguments.optimizers()[args.optimizer]
 

@@ -27,7 +27,7 @@ _MAKERS: dict[str, Any] = {
 _WEIGHTS = {"dense": "kernel", "conv": "kernel", "embedding": "table"}
 # the axis of the weights that each of their scales belongs to; stacks of layers lie in front
 _SCALES = {"kernel": {"input_scale": -2, "scale": -1}, "table": {"scale": -2}}
-_INITIALISERS = ("kernel_init", "bias_init", "init")
+_INITIALISERS = ("kernel_init", "bias_init", "embedding_init")
 
 
 class WeightDeviation(NamedTuple):

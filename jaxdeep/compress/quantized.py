@@ -13,16 +13,16 @@ from jaxdeep.nn.model import Model, chosen, float_dtype, need
 
 
 def quantized_dense(
-    units: int, *, activation: Callable[[Any], Any] | None = None, use_bias: bool = True
+    features: int, *, activation: Callable[[Any], Any] | None = None, use_bias: bool = True
 ) -> Model:
     """A dense layer with int8 weights: ``y = activation(scale · (x @ (input_scale · kernel)) + bias)``.
 
-    `kernel` is int8 of ``(features, units)``, `input_scale` float32 of ``(features,)``, `scale` float32
-    of ``(units,)``. Activations stay in floating point. `jaxdeep.compress.quantize` makes it of a
+    `kernel` is int8 of ``(inputs, features)``, `input_scale` float32 of ``(inputs,)``, `scale` float32
+    of ``(features,)``. Activations stay in floating point. `jaxdeep.compress.quantize` makes it of a
     trained `jaxdeep.nn.dense`; a fresh one is a fresh dense layer, rounded.
 
     Args:
-      units, activation, use_bias: as for `jaxdeep.nn.dense`.
+      features, activation, use_bias: as for `jaxdeep.nn.dense`.
 
     Raises:
       ValueError, TypeError: as `jaxdeep.nn.dense`.
@@ -34,8 +34,8 @@ def quantized_dense(
     >>> params["kernel"].dtype, layer.apply(params, state, jnp.ones((5, 3)))[0].shape
     (dtype('int8'), (5, 2))
     """
-    config = {"units": units} | chosen(activation=(activation, None), use_bias=(use_bias, True))
-    return _quantized(dense(units, use_bias=False), dense(**config), "quantized_dense", config)
+    config = {"features": features} | chosen(activation=(activation, None), use_bias=(use_bias, True))
+    return _quantized(dense(features, use_bias=False), dense(**config), "quantized_dense", config)
 
 
 def quantized_conv(
@@ -78,13 +78,13 @@ def quantized_conv(
     )
 
 
-def quantized_embedding(size: int, features: int) -> Model:
+def quantized_embedding(num_embeddings: int, features: int) -> Model:
     """An embedding with int8 vectors, each with a scale of its own: ``y = scale[x] · table[x]``.
 
-    `table` is int8 of ``(size, features)``, `scale` float32 of ``(size,)``.
+    `table` is int8 of ``(num_embeddings, features)``, `scale` float32 of ``(num_embeddings,)``.
 
     Args:
-      size, features: as for `jaxdeep.nn.embedding`.
+      num_embeddings, features: as for `jaxdeep.nn.embedding`.
 
     Raises:
       ValueError, TypeError: as `jaxdeep.nn.embedding`.
@@ -96,7 +96,7 @@ def quantized_embedding(size: int, features: int) -> Model:
     >>> params["table"].dtype, layer.apply(params, state, jnp.array([[1, 2]]))[0].shape
     (dtype('int8'), (1, 2, 3))
     """
-    lookup = embedding(size, features)
+    lookup = embedding(num_embeddings, features)
 
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         params, state = lookup.init(key, x)
@@ -113,7 +113,11 @@ def quantized_embedding(size: int, features: int) -> Model:
         return vectors.astype(scale.dtype) * factors, state
 
     return Model(
-        init, apply, "quantized_embedding", {"size": size, "features": features}, stochastic=False
+        init,
+        apply,
+        "quantized_embedding",
+        {"num_embeddings": num_embeddings, "features": features},
+        stochastic=False,
     )
 
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._compilation import run_once
+from jaxdeep.diagnostics.layer_flow import Flow, flow_of, probed, with_taps
 from jaxdeep.nn.model import Model
-from jaxdeep.optimizers import lookahead
-from jaxdeep.train.compiled import run_once
-from jaxdeep.train.flow import Flow, flow_of, probed, with_taps
+from jaxdeep.optimizers import gradient_point
 from jaxdeep.train.objective import (
     Objective,
     PerExample,
@@ -66,7 +66,7 @@ def gradient_flow(
       loss, penalty, activity, class_weight: as for `jaxdeep.fit`.
       objective: instead of these; then only what concerns parameters is measured, the rest is NaN.
       optimizer: for the ratio of updates to weights, which is NaN without. Gradients are taken where
-        it takes them (`jaxdeep.optimizers.lookahead`).
+        it takes them (`jaxdeep.optimizers.gradient_point`).
       opt_state: its state; that of a first step by default.
       trainable: the parameters that are trained, as for `jaxdeep.fit`; the others have no gradient, and
         their batch norms are frozen.
@@ -124,7 +124,7 @@ def gradient_flow(
 
     def measure(params: PyTree, state: PyTree, opt_state: PyTree, batch: PyTree, key: Any) -> Flow:
         moving, held = partition(params, trainable)
-        point = moving if optimizer is None else lookahead(opt_state, moving)
+        point = moving if optimizer is None else gradient_point(opt_state, moving)
         if objective is None:
             point, held = with_taps(model, point, held)
 

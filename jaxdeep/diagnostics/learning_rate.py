@@ -9,8 +9,8 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._compilation import compiled, run_once
 from jaxdeep.optimizers import set_hyperparams
-from jaxdeep.train.compiled import compiled, run_once
 from jaxdeep.train.data import count_examples, moved, take
 from jaxdeep.train.epoch import check_batch_size, shuffled
 from jaxdeep.train.objective import Objective, PerExample, check_minimised, check_pair, supervised

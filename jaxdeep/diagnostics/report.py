@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from jaxdeep.diagnostics.layer_flow import LayerFlow
 from jaxdeep.diagnostics.verdict import Finding, by_repetition, diagnose
-from jaxdeep.train.flow import LayerFlow
 
 _COLUMNS = (
     ("gradient_norm", "‖gradient‖"),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxdeep.train.flow import LayerFlow
+from jaxdeep.diagnostics.layer_flow import LayerFlow
 
 # In a network that was initialised for its activations, what comes back to a layer is within a factor 3
 # of what comes back to the last, for a hundred layers as for three, since its variance is what

@@ -69,20 +69,26 @@ def reshape(*sizes: int | Sequence[int]) -> Model:
     return stateless(rows, "reshape", sizes=wanted)
 
 
-def embedding(size: int, features: int, *, init: initializers.Initializer | None = None) -> Model:
-    """A vector for every whole number below `size`: ``y = table[x]``.
+def embedding(
+    num_embeddings: int,
+    features: int,
+    *,
+    embedding_init: initializers.Initializer | None = None,
+) -> Model:
+    """A vector for every whole number below `num_embeddings`: ``y = table[x]``.
 
-    Integers of shape ``(…)`` become ``(…, features)``; parameter `table` is ``(size, features)``.
+    Integers of shape ``(…)`` become ``(…, features)``; parameter `table` is ``(num_embeddings,
+    features)``.
 
     Args:
-      size: how many there are.
+      num_embeddings: how many there are.
       features: length of a vector.
-      init: ``(key, shape, dtype) -> array``; normal with standard deviation 0.05 (Keras: uniform on
-        ±0.05, flax: LeCun's for `features`).
+      embedding_init: ``(key, shape, dtype) -> array``; normal with standard deviation 0.05 (Keras:
+        uniform on ±0.05, flax: LeCun's for `features`).
 
     Raises:
-      ValueError: numbers outside ``[0, size)``, as far as their values are known (not traced; traced,
-        they give NaN).
+      ValueError: numbers outside ``[0, num_embeddings)``, as far as their values are known (traced
+        ones give NaN).
       TypeError: inputs that are not integers.
 
     Source: semantics of `flax.linen.Embed`.
@@ -93,15 +99,15 @@ def embedding(size: int, features: int, *, init: initializers.Initializer | None
     >>> layer.apply(params, state, jnp.array([[1, 2]]))[0].shape
     (1, 2, 3)
     """
-    _checks.check_count("size", size)
+    _checks.check_count("num_embeddings", num_embeddings)
     _checks.check_count("features", features)
-    _checks.check_functions(init=init)
-    make = initializers.normal(0.05) if init is None else init
+    _checks.check_functions(embedding_init=embedding_init)
+    make = initializers.normal(0.05) if embedding_init is None else embedding_init
 
     def init_table(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         _checks.check_key(key)
         check_integers(shapes(x).dtype)
-        return {"table": make(key, (size, features), jnp.result_type(float))}, {}
+        return {"table": make(key, (num_embeddings, features), jnp.result_type(float))}, {}
 
     def check_integers(dtype: Any) -> None:
         if not jnp.issubdtype(dtype, jnp.integer):
@@ -125,13 +131,14 @@ def embedding(size: int, features: int, *, init: initializers.Initializer | None
         init_table,
         apply,
         "embedding",
-        {"size": size, "features": features} | chosen(init=(init, None)),
+        {"num_embeddings": num_embeddings, "features": features}
+        | chosen(embedding_init=(embedding_init, None)),
         stochastic=False,
     )
 
 
 def dense(
-    units: int,
+    features: int,
     *,
     activation: Callable[[Any], Any] | None = None,
     use_bias: bool = True,
@@ -140,11 +147,11 @@ def dense(
 ) -> Model:
     """A fully connected layer on the last axis: ``y = activation(x @ kernel + bias)``.
 
-    ``(…, features) -> (…, units)``; `kernel` is ``(features, units)``, `bias` is ``(units,)``. The
+    ``(…, inputs) -> (…, features)``; `kernel` is ``(inputs, features)``, `bias` is ``(features,)``. The
     parameters take the dtype of the input it is initialised with (float32 for integers).
 
     Args:
-      units: number of outputs.
+      features: number of outputs.
       activation: function applied to the result; None for none.
       use_bias: False leaves the bias out (in front of a batch norm it has no effect).
       kernel_init: ``(key, shape, dtype) -> array``; by default the initialiser that suits
@@ -152,7 +159,7 @@ def dense(
       bias_init: likewise; zeros.
 
     Raises:
-      ValueError: `units` below 1; an input whose last axis is not the one it was initialised for.
+      ValueError: `features` below 1; an input whose last axis is not the one it was initialised for.
       TypeError: `activation` or an initialiser that is not callable; an `activation` that is a layer or
         makes one, as `swish` does, whose function is `jaxdeep.nn.activations.swish`.
 
@@ -166,7 +173,7 @@ def dense(
     >>> layer.apply(params, state, jnp.ones((2, 4)))[0].shape
     (2, 3)
     """
-    _checks.check_count("units", units)
+    _checks.check_count("features", features)
     make_kernel = check_affine(activation, use_bias, kernel_init, bias_init)
 
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -174,12 +181,12 @@ def dense(
         x = shapes(x)
         if len(x.shape) < 1:
             raise ValueError("dense needs an axis of features, got a scalar")
-        features, dtype = x.shape[-1], float_dtype(x.dtype)
-        if features < 1:
+        inputs, dtype = x.shape[-1], float_dtype(x.dtype)
+        if inputs < 1:
             raise ValueError(f"dense needs at least one feature, got an input of shape {x.shape}")
-        params = {"kernel": make_kernel(key, (features, units), dtype)}
+        params = {"kernel": make_kernel(key, (inputs, features), dtype)}
         if use_bias:
-            params["bias"] = bias_init(jax.random.fold_in(key, 0), (units,), dtype)
+            params["bias"] = bias_init(jax.random.fold_in(key, 0), (features,), dtype)
         return params, {}
 
     def apply(
@@ -193,7 +200,7 @@ def dense(
             )
         return finished(jnp.matmul(x, kernel), params, use_bias, activation), state
 
-    config = {"units": units} | affine_config(activation, use_bias, kernel_init, bias_init)
+    config = {"features": features} | affine_config(activation, use_bias, kernel_init, bias_init)
     return Model(init, apply, "dense", config, stochastic=False)
 
 

@@ -19,7 +19,7 @@ from jaxdeep.optimizers.contract import check_transform
 from jaxdeep.optimizers.decay import add_decayed_weights, add_l1_penalty, add_l2_penalty
 from jaxdeep.optimizers.descent import (
     NagState,
-    lookahead,
+    gradient_point,
     nag,
     scale_by_learning_rate,
     scale_by_momentum,
@@ -52,8 +52,8 @@ __all__ = [
     "clip_by_value",
     "ema_params",
     "first_moment",
+    "gradient_point",
     "hyperparams",
-    "lookahead",
     "max_norm",
     "multiply",
     "nadam",

@@ -161,7 +161,7 @@ def nag(
 
         m ← β m − η ∇J(θ + β m);    θ ← θ + m
 
-    The gradient must be taken at ``θ + β m``, which is ``lookahead(opt_state, params)``;
+    The gradient must be taken at ``θ + β m``, which is ``gradient_point(opt_state, params)``;
     `jaxdeep.train.make_step` and `jaxdeep.fit` do so. The parameters stay θ. (The reformulation in
     optax, Keras and PyTorch, ``sgd(…, nesterov=True)`` here, takes the gradient at its own
     parameters, which are the look-ahead points: ``θ + β m`` of this one, to rounding, if η is inside
@@ -187,7 +187,7 @@ def nag(
     >>> optimizer = nag(0.1, momentum=0.5)
     >>> x = jnp.array(1.0); state = optimizer.init(x)
     >>> for _ in range(2):
-    ...     grads = jax.grad(lambda x: x**2 / 2)(lookahead(state, x))
+    ...     grads = jax.grad(lambda x: x**2 / 2)(gradient_point(state, x))
     ...     updates, state = optimizer.update(grads, state, x)
     ...     x = optax.apply_updates(x, updates)
     >>> round(float(x), 6)  # m = -0.1, x = 0.9; m = -0.05 - 0.1 * 0.85 = -0.135, x = 0.765
@@ -238,13 +238,13 @@ def scale_by_nag(
     >>> tx = optax.chain(scale_by_learning_rate(0.1), scale_by_nag(0.5))
     >>> state = tx.init(jnp.array(1.0))
     >>> u, state = tx.update(jnp.array(1.0), state)
-    >>> round(float(lookahead(state, jnp.array(0.9))), 6)
+    >>> round(float(gradient_point(state, jnp.array(0.9))), 6)
     0.85
     """
     return _looking_ahead(momentum, accumulator_dtype)
 
 
-def lookahead(opt_state: PyTree, params: PyTree) -> PyTree:
+def gradient_point(opt_state: PyTree, params: PyTree) -> PyTree:
     """Where the next gradient is to be taken: ``θ + β m`` under `nag`, else `params` themselves.
 
     The state of `nag` is found inside `optax.chain`, `optax.masked` and other wrappers; a leaf that a
@@ -266,7 +266,7 @@ def lookahead(opt_state: PyTree, params: PyTree) -> PyTree:
     >>> optimizer = optax.chain(optax.clip(1.0), nag(0.1, momentum=0.5))
     >>> x = jnp.array(1.0); state = optimizer.init(x)
     >>> updates, state = optimizer.update(jnp.array(1.0), state, x)  # m = -0.1
-    >>> round(float(lookahead(state, x + updates)), 6)  # 0.9 + 0.5 * -0.1
+    >>> round(float(gradient_point(state, x + updates)), 6)  # 0.9 + 0.5 * -0.1
     0.85
     """
 
@@ -278,8 +278,8 @@ def lookahead(opt_state: PyTree, params: PyTree) -> PyTree:
             shapes = [m.shape for m in jax.tree.leaves(node.transform.slots["trace"])]
             if any(shape not in map(jnp.shape, jax.tree.leaves(params)) for shape in shapes):
                 raise ValueError(
-                    "lookahead: the trace of nag does not have the parameters' shapes; a wrapper that "
-                    "changes them, such as optax.flatten, cannot be around it"
+                    "gradient_point: the trace of nag does not have the parameters' shapes; a wrapper "
+                    "that changes them, such as optax.flatten, cannot be around it"
                 )
             params = jax.tree.map(
                 lambda m, p, beta=node.momentum: _ahead(p, m, beta),

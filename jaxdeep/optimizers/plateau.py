@@ -71,8 +71,8 @@ def reduce_on_plateau(
     map onto it: PyTorch's (P, C) is ``patience=P + 1``; Keras' (P, C) is ``cooldown=max(C − 1, 0)``,
     ``rtol=0, atol=min_delta``; a floor of the rate is ``min_scale = min_lr / learning_rate``.
 
-    It sees what each step is given; `jaxdeep.train.Plateau` lowers the rate of `jaxdeep.fit` by a metric
-    of whole epochs, of the validation data, too.
+    It sees what each step is given; `jaxdeep.train.ReduceOnPlateau` lowers the rate of `jaxdeep.fit`
+    by a metric of whole epochs, of the validation data, too.
 
     Args:
       factor: in (0, 1); a number, a schedule or a scalar array.

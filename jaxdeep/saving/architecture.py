@@ -30,7 +30,7 @@ def to_config(model: Model) -> Config:
 
     >>> import jax, jaxdeep as jd
     >>> to_config(jd.nn.dense(3, activation=jax.nn.relu))
-    {'kind': 'dense', 'config': {'units': 3, 'activation': {'function': 'jax.nn.relu'}}}
+    {'kind': 'dense', 'config': {'features': 3, 'activation': {'function': 'jax.nn.relu'}}}
     >>> to_config(jd.nn.serial(drop=jd.nn.dropout(0.5), flat=jd.nn.flatten()))["layers"]
     {'drop': {'kind': 'dropout', 'config': {'rate': 0.5}}, 'flat': {'kind': 'flatten'}}
     """
@@ -57,9 +57,9 @@ def from_config(config: Mapping[str, Any]) -> Model:
     Source: Keras' `from_config`.
 
     >>> import jaxdeep as jd
-    >>> from_config({"kind": "serial", "layers": {"out": {"kind": "dense", "config": {"units": 2}}}})
+    >>> from_config({"kind": "serial", "layers": {"out": {"kind": "dense", "config": {"features": 2}}}})
     serial(
-        out=dense(units=2),
+        out=dense(features=2),
     )
     """
     return _built(config, "")

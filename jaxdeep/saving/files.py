@@ -14,11 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdeep.fitting.placement import fetched
 from jaxdeep.nn.model import Model
 from jaxdeep.saving import trees
 from jaxdeep.saving.architecture import from_config, to_config
 from jaxdeep.saving.fit import check_fit
-from jaxdeep.train.parallel import fetched
 
 PyTree = Any
 
@@ -60,8 +60,8 @@ def save(path: Any, model: Model, params: PyTree, state: PyTree) -> None:
     ...     again, params_a, state_a = load(f"{folder}/model_a")
     >>> again
     serial(
-        hidden=dense(units=3, activation=relu),
-        out=dense(units=1),
+        hidden=dense(features=3, activation=relu),
+        out=dense(features=1),
     )
     >>> jax.tree.map(lambda a, b: bool((a == b).all()), params, params_a)["out"]
     {'bias': True, 'kernel': True}

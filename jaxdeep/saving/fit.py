@@ -34,7 +34,7 @@ def check_fit(model: Model, params: PyTree, state: PyTree) -> None:
     >>> check_fit(jd.nn.dense(3), {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(4)}, {})
     Traceback (most recent call last):
         ...
-    ValueError: params/bias has shape (4,), but dense(units=3) needs (3,)
+    ValueError: params/bias has shape (4,), but dense(features=3) needs (3,)
     """
     try:
         _check(model, params, state, "")
@@ -109,7 +109,11 @@ def _check_layer(model: Model, trees: dict[str, PyTree], path: str) -> None:
     own = {name.rpartition("/")[2]: shape for name, shape in found.items()}
     try:
         x = jax.ShapeDtypeStruct(*_INPUTS[model.kind](model.config, own))
-        plain = {n: v for n, v in model.config.items() if n not in ("kernel_init", "bias_init", "init")}
+        plain = {
+            n: v
+            for n, v in model.config.items()
+            if n not in ("kernel_init", "bias_init", "embedding_init")
+        }
         zeros = dict.fromkeys(_INITIALIZERS.get(model.kind, ()), initializers.zeros)
         layer = registry.constructor(model.kind)(plain | zeros, {})
         made = jax.eval_shape(lambda key: layer.init(key, x), jax.random.key(0))
@@ -154,7 +158,7 @@ def _batch_norm_input(config: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
 _INITIALIZERS = {
     "dense": ("kernel_init", "bias_init"),
     "conv": ("kernel_init", "bias_init"),
-    "embedding": ("init",),
+    "embedding": ("embedding_init",),
 }
 _INPUTS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Any]] = {
     "dense": lambda config, own: ((1, own["kernel"][0]), jnp.float32),

@@ -1,25 +1,30 @@
-"""Training: pure steps and epochs, and `jaxdeep.fit` which drives them."""
+"""Training: pure steps, epochs and runs, and the records of what drives them."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from jaxdeep.train.epoch import make_epoch, make_evaluate
-from jaxdeep.train.fit import Epochs, FitResult
+from jaxdeep.train.monitors import EarlyStopping, ReduceOnPlateau
 from jaxdeep.train.objective import Objective, supervised
-from jaxdeep.train.phases import Phase
 from jaxdeep.train.run import make_run
 from jaxdeep.train.state import TrainState, init
 from jaxdeep.train.step import make_step
-from jaxdeep.train.stopping import EarlyStopping, Plateau
-from jaxdeep.train.sweeps.halving import Halving
-from jaxdeep.train.sweeps.space import random_points
-from jaxdeep.train.sweeps.table import Table
+
+if TYPE_CHECKING:
+    from jaxdeep.fitting.fit import Epochs, FitResult
+    from jaxdeep.fitting.phases import Phase
+    from jaxdeep.search.halving import SuccessiveHalving
+    from jaxdeep.search.space import random_points
+    from jaxdeep.search.table import Table
 
 __all__ = [
     "EarlyStopping",
     "Epochs",
     "FitResult",
-    "Halving",
     "Objective",
     "Phase",
-    "Plateau",
+    "ReduceOnPlateau",
+    "SuccessiveHalving",
     "Table",
     "TrainState",
     "init",
@@ -30,6 +35,22 @@ __all__ = [
     "random_points",
     "supervised",
 ]
+
+# Records of `jaxdeep.fit` and `jaxdeep.sweep`, whose rooms stand on this one: looked up when asked for.
+_ABOVE = {
+    "Epochs": "jaxdeep.fitting.fit",
+    "FitResult": "jaxdeep.fitting.fit",
+    "Phase": "jaxdeep.fitting.phases",
+    "SuccessiveHalving": "jaxdeep.search.halving",
+    "Table": "jaxdeep.search.table",
+    "random_points": "jaxdeep.search.space",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ABOVE:
+        return getattr(importlib.import_module(_ABOVE[name]), name)
+    raise AttributeError(f"module 'jaxdeep.train' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

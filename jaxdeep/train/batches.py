@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxdeep.metrics import Tally
 from jaxdeep.train.data import take
-from jaxdeep.train.stopping import choose
+from jaxdeep.train.monitors import choose
 
 PyTree = Any
 Metrics = dict[str, Any]

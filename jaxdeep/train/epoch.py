@@ -10,7 +10,7 @@ from jaxdeep import _checks
 from jaxdeep.train.batches import Advance, Metrics, Totals, averages, over_batches, values_of
 from jaxdeep.train.data import count_examples
 from jaxdeep.train.objective import Objective, check_metric_names
-from jaxdeep.train.parallel import copied
+from jaxdeep.train.sharding import copied
 from jaxdeep.train.state import TrainState
 from jaxdeep.train.step import Step
 

@@ -9,14 +9,14 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep.optimizers import hyperparams
-from jaxdeep.train import stopping
+from jaxdeep.train import monitors
 from jaxdeep.train.batches import Advance, Metrics, Totals, averages, values_of
 from jaxdeep.train.epoch import evaluation_of, make_evaluate, one_pass
+from jaxdeep.train.monitors import Decisions, EarlyStopping, ReduceOnPlateau, choose
 from jaxdeep.train.objective import Objective
-from jaxdeep.train.parallel import split
+from jaxdeep.train.sharding import split
 from jaxdeep.train.state import TrainState
 from jaxdeep.train.step import Augment, Measure, Step, measured_step
-from jaxdeep.train.stopping import Decisions, EarlyStopping, Plateau, choose
 from jaxdeep.tree import Where, combine, partition
 
 PyTree = Any
@@ -77,11 +77,11 @@ def make_run(
     batch_size: int = 32,
     shuffle: bool = True,
     drop_remainder: bool = False,
-    accumulate: int = 1,
+    accumulation_steps: int = 1,
     augment: Augment | None = None,
     ema: bool = False,
     early_stopping: EarlyStopping | None = None,
-    plateau: Plateau | None = None,
+    plateau: ReduceOnPlateau | None = None,
     validate_every: int = 1,
     on_nonfinite: str = "stop",
     trainable: Where | None = None,
@@ -98,7 +98,8 @@ def make_run(
       optimizer: any optax transformation.
       epochs: passes over the data, at most.
       batch_size, shuffle, drop_remainder: as for `make_epoch`.
-      accumulate, augment: micro-batches a step, and what is done to its batch, as for `make_step`.
+      accumulation_steps, augment: micro-batches of a step, and what is done to its batch, as for
+        `make_step`.
       ema: evaluate with the moving average of the parameters that `jaxdeep.optimizers.ema_params` keeps
         in the optimizer's chain, and end with it.
       early_stopping: when to stop, and whether to return to the best epoch.
@@ -136,7 +137,7 @@ def make_run(
         batch_size=batch_size,
         shuffle=shuffle,
         drop_remainder=drop_remainder,
-        accumulate=accumulate,
+        accumulation_steps=accumulation_steps,
         augment=augment,
         ema=ema,
         early_stopping=early_stopping,
@@ -161,11 +162,11 @@ def make_program(
     batch_size: int,
     shuffle: bool,
     drop_remainder: bool,
-    accumulate: int,
+    accumulation_steps: int,
     augment: Augment | None,
     ema: bool,
     early_stopping: EarlyStopping | None,
-    plateau: Plateau | None,
+    plateau: ReduceOnPlateau | None,
     validate_every: int,
     on_nonfinite: str,
     trainable: Where | None = None,
@@ -176,14 +177,14 @@ def make_program(
     _checks.check_count("epochs", epochs)
     _checks.check_count("validate_every", validate_every)
     _checks.check_flag("ema", ema)
-    stopping.check(early_stopping, plateau)
+    monitors.check(early_stopping, plateau)
     if on_nonfinite not in ("stop", "skip", "ignore"):
         raise ValueError(f"on_nonfinite must be 'stop', 'skip' or 'ignore', got {on_nonfinite!r}")
     skip = on_nonfinite == "skip"
     step = measured_step(
         objective,
         optimizer,
-        accumulate=accumulate,
+        accumulation_steps=accumulation_steps,
         augment=augment,
         trainable=trainable,
         measure=measure,
@@ -232,10 +233,10 @@ def make_program(
             name: jnp.full((epochs, *v.shape), jnp.nan, jnp.promote_types(v.dtype, jnp.float32))
             for name, v in values.items()
         }
-        decisions = stopping.first(early_stopping, plateau, shown(ts), values)
+        decisions = monitors.first(early_stopping, plateau, shown(ts), values)
         # an optimizer whose rate cannot be lowered is refused here
         jax.eval_shape(
-            lambda *args: stopping.lower(plateau, *args), decisions, after.opt_state, values, True
+            lambda *args: monitors.lower(plateau, *args), decisions, after.opt_state, values, True
         )
         zero = jnp.zeros((), jnp.int32)
         return RunState(ts, zero, jnp.zeros((), bool), zero - 1, decisions, history)
@@ -243,10 +244,10 @@ def make_program(
     def ended(run: RunState, ts: TrainState, values: Metrics, bad_step: Any) -> RunState:
         """The run after an epoch that left this state and these values."""
         due = is_due(run.epoch)
-        decisions, stop = stopping.decide(
+        decisions, stop = monitors.decide(
             early_stopping, run.decisions, shown(ts), values, run.epoch, due
         )
-        decisions, opt_state = stopping.lower(plateau, decisions, ts.opt_state, values, due)
+        decisions, opt_state = monitors.lower(plateau, decisions, ts.opt_state, values, due)
         bad_step = jnp.where(run.bad_step >= 0, run.bad_step, bad_step)
         stopped = run.stopped | stop | ((bad_step >= 0) & (on_nonfinite == "stop"))
         history = {
@@ -270,7 +271,7 @@ def make_program(
 
     def finish(run: RunState) -> tuple[TrainState, History]:
         ts = run.train_state
-        params, state = stopping.restored(early_stopping, run.decisions, shown(ts))
+        params, state = monitors.restored(early_stopping, run.decisions, shown(ts))
         return ts._replace(params=params, state=state), run.history
 
     return Program(start, segment, finish, step, evaluation, close, skip)

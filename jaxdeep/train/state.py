@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
-from jaxdeep.train.compiled import run_once
+from jaxdeep._compilation import run_once
 from jaxdeep.tree import Where, partition, shapes
 
 PyTree = Any

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
-from jaxdeep.optimizers import lookahead
+from jaxdeep.optimizers import gradient_point
 from jaxdeep.train.batches import averages, over_batches
 from jaxdeep.train.data import count_examples
 from jaxdeep.train.objective import Objective, check_metric_names
@@ -22,7 +22,7 @@ Gradients = Callable[..., tuple[Any, PyTree, dict[str, Any], PyTree]]
 
 
 class Measure(Protocol):
-    """What a step reports of itself beyond its objective (`jaxdeep.train.flow`)."""
+    """What a step reports of itself beyond its objective (`jaxdeep.diagnostics.layer_flow`)."""
 
     def __call__(
         self,
@@ -44,13 +44,13 @@ def make_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     *,
-    accumulate: int = 1,
+    accumulation_steps: int = 1,
     augment: Augment | None = None,
     trainable: Where | None = None,
 ) -> Step:
     """The update of `objective` by `optimizer`: ``step(ts, batch) -> (ts, metrics)``, pure.
 
-    The gradient is taken at ``lookahead(opt_state, params)``: at the parameters for every optimizer
+    The gradient is taken at ``gradient_point(opt_state, params)``: at the parameters for every optimizer
     but `nag`. Randomness of step t comes from ``fold_in(ts.key, t)``. The optimizer is passed
     `params` and ``value=loss``. Metrics are ``{"loss": …}`` and those of the objective, on the batch,
     before the update.
@@ -62,9 +62,10 @@ def make_step(
       objective: what is minimised, of `jaxdeep.train.supervised` or any function of the form that it
         returns.
       optimizer: any optax transformation.
-      accumulate: gradients are taken over this many micro-batches, one after another, and averaged: the
-        update of the whole batch in the memory of a part. Batch statistics and random masks are those
-        of the micro-batches. A batch that it does not divide has a smaller micro-batch at the end.
+      accumulation_steps: gradients are taken over this many micro-batches, one after another, and
+        averaged: the update of the whole batch in the memory of a part. Batch statistics and random
+        masks are those of the micro-batches. A batch that it does not divide has a smaller micro-batch
+        at the end.
       augment: ``(key, batch) -> batch``, applied to every batch first: random crops, flips, noise. It
         keeps the number of rows; `jax.vmap` gives every example a key of its own.
       trainable: the parameters that are trained, as a selector (`jaxdeep.tree.mask`): the others are
@@ -73,8 +74,8 @@ def make_step(
         in inference mode if the objective is told too (`supervised`).
 
     Raises:
-      TypeError: not an optax transformation, `augment` not a function. ValueError: `accumulate` below 1;
-        at the first step, a `trainable` that matches no leaf.
+      TypeError: not an optax transformation, `augment` not a function. ValueError:
+        `accumulation_steps` below 1; at the first step, a `trainable` that matches no leaf.
 
     Source: `optax.MultiSteps`, but within a step: nothing is accumulated in the state.
 
@@ -105,7 +106,12 @@ def make_step(
     (200, True)
     """
     return measured_step(
-        objective, optimizer, accumulate=accumulate, augment=augment, trainable=trainable, measure=None
+        objective,
+        optimizer,
+        accumulation_steps=accumulation_steps,
+        augment=augment,
+        trainable=trainable,
+        measure=None,
     )
 
 
@@ -113,7 +119,7 @@ def measured_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     *,
-    accumulate: int,
+    accumulation_steps: int,
     augment: Augment | None,
     trainable: Where | None,
     measure: Measure | None,
@@ -126,16 +132,16 @@ def measured_step(
     if trainable is not None:
         check_where(trainable)
         optimizer = optax.with_extra_args_support(only(optimizer, trainable))
-    _checks.check_count("accumulate", accumulate)
+    _checks.check_count("accumulation_steps", accumulation_steps)
     _checks.check_functions(augment=augment)
-    gradients = gradients_of(objective, accumulate)
+    gradients = gradients_of(objective, accumulation_steps)
 
     def step(ts: TrainState, batch: PyTree) -> tuple[TrainState, dict[str, Any]]:
         key = jax.random.fold_in(ts.key, ts.step)
         if augment is not None:
             batch = augment(jax.random.fold_in(key, jnp.uint32(_AUGMENT)), batch)
         moving, held = partition(ts.params, trainable)
-        point = lookahead(ts.opt_state, moving)
+        point = gradient_point(ts.opt_state, moving)
         loss, state, metrics, grads = gradients(point, held, ts.state, batch, key)
         check_metric_names(metrics)
         updates, opt_state = optimizer.update(grads, ts.opt_state, moving, value=loss)
@@ -148,12 +154,12 @@ def measured_step(
     return step
 
 
-def gradients_of(objective: Objective, accumulate: int = 1) -> Gradients:
+def gradients_of(objective: Objective, accumulation_steps: int = 1) -> Gradients:
     """Loss, state, metrics and gradients: ``(moving, held, state, batch, key) -> all of them``.
 
     With respect to the parameters that move, over the whole batch or over so many micro-batches.
     """
-    return _of_batch(objective) if accumulate == 1 else _of_parts(objective, accumulate)
+    return _of_batch(objective) if accumulation_steps == 1 else _of_parts(objective, accumulation_steps)
 
 
 def _of_batch(objective: Objective) -> Gradients:

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep.nn.model import Model, check_models
+from jaxdeep.search.table import Table
 from jaxdeep.train.data import count_examples
-from jaxdeep.train.sweeps.table import Table
 from jaxdeep.tree import leaf_paths, shapes
 from jaxdeep.uncertainty.prediction import Prediction, gather
 from jaxdeep.uncertainty.rows import (

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxdeep.fitting import placement
 from jaxdeep.nn.model import Model
-from jaxdeep.train import parallel
 from jaxdeep.tree import shapes
 from jaxdeep.uncertainty.prediction import Prediction
 
@@ -86,17 +86,17 @@ def on_devices(
     function: Callable[[PyTree, PyTree, Any], Prediction], own: PyTree, x: PyTree, mesh: Mesh
 ) -> Prediction:
     """``function(own, rows, first row)`` with the rows of `x` split over the data axis of a mesh."""
-    total, devices = jax.tree.leaves(x)[0].shape[0], mesh.shape[parallel.DATA]
+    total, devices = jax.tree.leaves(x)[0].shape[0], mesh.shape[placement.DATA]
     rows = -(-total // devices)
     fill = rows * devices - total
     if fill:  # what is computed for these rows is dropped
         x = jax.tree.map(lambda a: jnp.concatenate([a, jnp.repeat(a[-1:], fill, axis=0)]), x)
 
     def local(own: PyTree, x: PyTree) -> Prediction:
-        return function(own, x, jax.lax.axis_index(parallel.DATA) * rows)
+        return function(own, x, jax.lax.axis_index(placement.DATA) * rows)
 
-    everywhere, by_rows = PartitionSpec(), PartitionSpec(parallel.DATA)
-    split = Prediction(by_rows, by_rows, by_rows, by_rows, PartitionSpec(None, parallel.DATA))
+    everywhere, by_rows = PartitionSpec(), PartitionSpec(placement.DATA)
+    split = Prediction(by_rows, by_rows, by_rows, by_rows, PartitionSpec(None, placement.DATA))
     found = jax.shard_map(
         local, mesh=mesh, in_specs=(everywhere, by_rows), out_specs=split, check_vma=False
     )(own, x)
@@ -108,19 +108,19 @@ def on_devices(
 def usable(mesh: Any) -> Mesh | None:
     """The mesh with axes whose sharding the compiler propagates; refuses one without a data axis."""
     no_rows = jax.ShapeDtypeStruct((0,), jnp.float32)  # which every number of devices divides
-    return parallel.usable(mesh, None, no_rows)
+    return placement.usable(mesh, None, no_rows)
 
 
 def placed(mesh: Mesh | None, own: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
     """Arguments on the devices of a mesh, rows split if they come out even; traced ones as they are."""
     if mesh is None or any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves((own, x))):
         return own, x
-    place = parallel.placed(mesh, None, None, None)
+    place = placement.placed(mesh, None, None, None)
 
     def rows(a: Any) -> Any:
         if isinstance(a, jax.Array) and jax.process_count() == 1:
-            even = a.shape[0] % mesh.shape[parallel.DATA] == 0
-            spec = PartitionSpec(parallel.DATA) if even else PartitionSpec()
+            even = a.shape[0] % mesh.shape[placement.DATA] == 0
+            spec = PartitionSpec(placement.DATA) if even else PartitionSpec()
             return jax.device_put(a, NamedSharding(mesh, spec))
         host = np.asarray(a, shapes(a).dtype)
         return place.part(host.shape, 0, lambda index: host[index])

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep.nn.model import Model, check_models, stateless, switches
-from jaxdeep.train import parallel
+from jaxdeep.train import sharding
 from jaxdeep.train.data import count_examples
 from jaxdeep.tree import shapes
 from jaxdeep.uncertainty.prediction import OUTPUTS, Prediction, gather
@@ -163,7 +163,7 @@ def _mc_dropout(
         return predict(own, x, 0)
     if shifts:
         return on_devices(predict, own, x, mesh)
-    return predict(own, parallel.split(mesh, x), 0)
+    return predict(own, sharding.split(mesh, x), 0)
 
 
 def _plan(
@@ -181,7 +181,7 @@ def _plan(
     fixed, x = shapes((params, state)), shapes(x)
     h = jax.eval_shape(lambda params, state, x: head.apply(params, state, x)[0], *fixed, x)
     total = jax.tree.leaves(x)[0].shape[0]
-    devices = 1 if mesh is None else mesh.shape[parallel.DATA]
+    devices = 1 if mesh is None else mesh.shape[sharding.DATA]
     here = -(-total // devices)  # rows of a device
 
     every_time, once = limits(mesh)

@@ -1,0 +1,230 @@
+"""What flows through a network in a step: gradients, updates and activations, layer by layer."""
+
+import functools
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdeep import _checks
+from jaxdeep.metrics import Metric, Tally
+from jaxdeep.train.objective import Objective, supervised
+from jaxdeep.train.step import Measure, gradients_of
+
+PyTree = Any
+
+
+class LayerFlow(NamedTuple):
+    """What one layer does in a step; arrays ``()``, or ``(times,)`` of a layer that is repeated.
+
+    What does not apply (the parameters of a dropout, the activation of a layer without one) is NaN.
+
+    Attributes:
+      gradient_norm: ‖g‖ of the layer's parameters together.
+      parameter_norm: ‖θ‖ of them.
+      update_ratio: ‖update‖ / ‖θ‖, by how much of their length the step changes them; 1e-3 is usual.
+      output_gradient: √rows · ‖∂ loss / ∂ output‖: of a loss that is a mean over the batch, the root
+        mean square over the examples of the norm of the gradient that comes back to the layer. In a
+        network where it flows well, this is about the same everywhere, whatever the layers' widths.
+      activation_mean, activation_std: of all elements of the output.
+      saturation: share of units × examples at which the activation lets less than 5 % of the gradient
+        through, ``|f'(z)| < 0.05``: 2.9 from the middle of a sigmoid, 2.2 from that of a tanh. A
+        rectifier (flat just below 0) that is off is not counted.
+      dead: share of units at which it lets nothing through, ``|f'(z)| < 0.001``, for all examples of
+        the batch; in a layer with parameters that may have an activation inside (your own, an adapted
+        module), of those that are always 0. Units are the last axis.
+    """
+
+    gradient_norm: Any
+    parameter_norm: Any
+    update_ratio: Any
+    output_gradient: Any
+    activation_mean: Any
+    activation_std: Any
+    saturation: Any
+    dead: Any
+
+
+Flow = OrderedDict[str, LayerFlow]
+
+
+class Probed(NamedTuple):
+    """Parameters and taps: what an objective made by `probed` is differentiated for."""
+
+    params: PyTree
+    taps: Mapping[str, Any]
+
+
+def probed(model: Any, minimised: Mapping[str, Any]) -> Objective:
+    """The supervised objective that reports what the layers put out, as a metric called ``readings``.
+
+    Its parameters are `Probed`; the loss, and the gradient for the parameters, are those of the model.
+    """
+    from jaxdeep.diagnostics import (
+        probe,  # train knows models by protocol; only this module looks into them
+    )
+
+    objective = supervised(probe.probe(model), **minimised)
+
+    def measured(
+        given: Probed, state: PyTree, batch: PyTree, /, *, key: Any = None, train: bool = False
+    ) -> tuple[Any, tuple[PyTree, dict[str, Any]]]:
+        state = probe.tapped(model, state, given.taps)
+        loss, (state, metrics) = objective(given.params, state, batch, key=key, train=train)
+        found = probe.readings(model, state)
+        return loss, (probe.own_state(model, state), metrics | {"readings": found})
+
+    return measured
+
+
+def with_taps(model: Any, moving: PyTree, held: PyTree) -> tuple[Probed, Probed]:
+    """Parameters that move and that are held (`jaxdeep.tree.partition`), for what `probed` makes."""
+    from jaxdeep.diagnostics import probe
+
+    taps = probe.taps(model)
+    return Probed(moving, taps), Probed(held, OrderedDict.fromkeys(taps))
+
+
+def make_measure(
+    model: Any, minimised: Mapping[str, Any], *, every: int, accumulation_steps: int
+) -> Measure:
+    """What a step calls to measure every so many steps, the first included.
+
+    The values of a layer are metrics: ``gradient_norm/hidden1``. A step that is not measured costs
+    nothing, one that is a second pass over its batch, for what the layers put out.
+    """
+    _checks.check_count("diagnostics", every)
+    gradients = gradients_of(probed(model, minimised), accumulation_steps)
+
+    def measure(
+        step: Any,
+        params: tuple[PyTree, PyTree, PyTree],
+        state: PyTree,
+        batch: PyTree,
+        key: Any,
+        changes: tuple[PyTree, PyTree],
+    ) -> dict[str, Any]:
+        point, moving, held = params
+
+        def now() -> Flow:
+            given = with_taps(model, point, held)
+            _, _, metrics, found = gradients(*given, state, batch, key)
+            return flow_of(model, moving, *changes, taps=found.taps, readings=metrics["readings"])
+
+        shape = jax.eval_shape(now)
+        due = step % every == 0
+        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shape)
+        flow = jax.lax.cond(due, now, lambda: nothing)
+        return {
+            f"{field}/{path}": _tally(getattr(flow[path], field), due)
+            for path, fields in applying(model, moving, held).items()
+            for field in fields
+        }
+
+    return measure
+
+
+def applying(model: Any, moving: PyTree, held: PyTree) -> OrderedDict[str, list[str]]:
+    """By path, which fields of a layer's flow are not always NaN."""
+    from jaxdeep.diagnostics import probe
+
+    fields: OrderedDict[str, list[str]] = OrderedDict()
+    for leaf in probe.leaves(model):
+        own, fixed = probe.at(moving, leaf.keys), probe.at(held, leaf.keys)
+        for path, parts in _groups("/".join(leaf.keys), own, own, own):
+            if jax.tree.leaves(parts):
+                fields[path or leaf.path] = ["gradient_norm", "parameter_norm", "update_ratio"]
+        inside = fields.setdefault(leaf.path, [])
+        inside += ["output_gradient", "activation_mean", "activation_std"]
+        inside += ["saturation"] * probe.has_slopes(leaf.layer)
+        inside += ["dead"] * probe.may_die(leaf.layer, bool(jax.tree.leaves((own, fixed))))
+    return fields
+
+
+def is_flow(name: str) -> bool:
+    """Whether a metric is one that `make_measure` makes."""
+    return name.split("/", maxsplit=1)[0] in LayerFlow._fields and "/" in name
+
+
+def flow_of(
+    model: Any,
+    params: PyTree,
+    grads: PyTree,
+    updates: PyTree | None = None,
+    *,
+    taps: Mapping[str, Any] | None = None,
+    readings: Mapping[str, Any] | None = None,
+) -> Flow:
+    """The flow by layer, from the gradients of a step, its updates, and what was probed.
+
+    `params` are those that move: a layer that is held has neither a gradient nor a norm.
+    """
+    from jaxdeep.diagnostics import probe
+
+    flow: Flow = OrderedDict()
+    for leaf in probe.leaves(model):
+        own = (probe.at(tree, leaf.keys) for tree in (params, grads, updates or {}))
+        for path, parts in _groups("/".join(leaf.keys), *own):
+            flow[path or leaf.path] = _of_group(parts, len(leaf.times))
+        if readings is None or taps is None:
+            continue
+        reading = readings[leaf.path]
+        usual = flow.get(leaf.path, _of_group(({}, {}, {}), 0))
+        flow[leaf.path] = usual._replace(
+            output_gradient=taps[leaf.path],
+            activation_mean=reading.mean,
+            activation_std=reading.std,
+            saturation=reading.saturation,
+            dead=reading.dead,
+        )
+    return flow
+
+
+def _groups(path: str, params: Any, grads: Any, updates: Any) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Parameters that are told apart: a layer's own, and those of each part of an adapted module."""
+    trees = (params, grads, updates)
+    parts = [name for name, node in params.items() if isinstance(node, Mapping)]
+    if parts == list(params) and len(parts) == 1:  # all of them below one name
+        (name,) = parts
+        yield from _groups(f"{path}/{name}".strip("/"), *(tree.get(name, {}) for tree in trees))
+        return
+    for name in parts:
+        yield f"{path}/{name}".strip("/"), tuple(tree.get(name, {}) for tree in trees)
+    own = tuple({n: leaf for n, leaf in tree.items() if n not in parts} for tree in trees)
+    if own[0]:
+        yield path, own
+
+
+def _of_group(parts: tuple[PyTree, ...], axes: int) -> LayerFlow:
+    """The flow of parameters, gradients and updates with so many leading axes of repetitions."""
+    from jaxdeep.diagnostics.probe import size
+
+    none = jnp.full((), jnp.nan)
+
+    def norm(tree: PyTree) -> Any:
+        return size(tree, axes) if jax.tree.leaves(tree) else none
+
+    length, gradient, update = map(norm, parts)
+    return LayerFlow(gradient, length, update / length, none, none, none, none, none)
+
+
+def _tally(value: Any, due: Any) -> Tally:
+    """A value of this step, which counts if the step was measured."""
+    return Tally({"sum": value, "count": due.astype(value.dtype)}, _mean_of(jnp.shape(value)))
+
+
+@functools.cache  # a metric is compared by its functions
+def _mean_of(shape: tuple[int, ...]) -> Metric:
+    """The mean over the measured steps of values of this shape; NaN of none."""
+
+    def update(state: PyTree, outputs: Any, y: Any, weights: Any = None) -> PyTree:
+        raise TypeError("the flow of a step does not follow from outputs and labels")
+
+    return Metric(
+        lambda: {"sum": jnp.zeros(shape), "count": jnp.zeros(())},
+        update,
+        lambda a, b: jax.tree.map(jnp.add, a, b),
+        lambda state: state["sum"] / state["count"],
+    )

@@ -1,0 +1,313 @@
+"""Checkpoints of a run: atomic, checked, and refused where they belong to another run."""
+
+import contextlib
+import hashlib
+import pathlib
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep.fitting.placement import fetched
+from jaxdeep.optimizers import hyperparams
+from jaxdeep.train.monitors import EarlyStopping, resolve
+from jaxdeep.train.run import RunState
+from jaxdeep.tree import path_name
+
+PyTree = Any
+About = dict[str, Any]
+
+
+class Checkpoints:
+    """A directory of checkpoints of one run, one for each epoch saved, kept by Orbax.
+
+    A checkpoint holds every array of a `RunState` by its path, with a SHA-256 of them all and a
+    description of the run. It appears under its name only when it is complete. A directory is an open
+    file of sorts, hence a class; see `opened`.
+    """
+
+    def __init__(self, directory: Any, about: About, *, keep: int, watched: EarlyStopping | None):
+        ocp = _orbax()
+        from orbax.checkpoint import checkpoint_managers as policies
+
+        self.directory = pathlib.Path(directory).expanduser().resolve()
+        self.about = about
+        retained: list[Any] = [policies.LatestN(keep)]
+        self._watched = watched
+        if watched is not None:  # the smallest is the last of a falling order
+            retained.append(
+                policies.BestN(
+                    get_metric_fn=lambda metrics: metrics["value"],
+                    reverse=True,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy(retained),
+            enable_async_checkpointing=False,  # the next segment overwrites the arrays
+            cleanup_tmp_directories=True,
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def close(self) -> None:
+        """Give up the directory."""
+        self._manager.close()
+
+    def save(self, run: RunState, values: Mapping[str, Any], position: Any) -> None:
+        """Add a checkpoint, of an epoch with these values that left the data at this position."""
+        ocp = _orbax()
+        arrays = _arrays(run)
+        about = self.about | {
+            "epochs": _epochs(run),
+            "sha256": _digest(arrays),
+            "position": position,
+        }
+        metrics = None
+        if self._watched is not None:
+            monitor, sign = resolve(self._watched, values)
+            if not np.isnan(values[monitor]):
+                metrics = {"value": sign * float(values[monitor])}
+        self._manager.save(
+            int(run.epoch),
+            args=ocp.args.Composite(
+                run=ocp.args.StandardSave({n: a for n, a in arrays.items() if a.size}),
+                about=ocp.args.JsonSave(about),
+            ),
+            metrics=metrics,
+            force=True,
+        )
+        self._manager.wait_until_finished()
+
+    def restore(self, like: RunState, epochs: int) -> tuple[RunState, Any]:
+        """The newest sound checkpoint as a state like `like`, and the position of its data.
+
+        `like` itself, and None, if there is no checkpoint.
+
+        Raises:
+          ValueError: a checkpoint of another run, with what differs, or of a run of more epochs.
+        """
+        damaged: list[int] = []
+        for epoch in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                about = self._read_about(epoch)
+                self._check_run(about)
+                found = self._read(epoch, about, like)
+            except _OtherRun as other:
+                raise ValueError(str(other)) from None
+            except Exception as error:  # whatever a damaged file makes Orbax raise
+                damaged.append(epoch)
+                text = str(error).strip() or type(error).__name__
+                reason = text.splitlines()[0][:200]
+                warnings.warn(
+                    f"the checkpoint of epoch {epoch} in {self.directory} is damaged ({reason}); "
+                    "trying the one before",
+                    stacklevel=3,
+                )
+                continue
+            self._set_aside(damaged)
+            if int(found.epoch) > epochs:
+                raise ValueError(
+                    f"epochs must be at least {int(found.epoch)}, as many as the run in "
+                    f"{str(self.directory)!r} has done; got {epochs}"
+                )
+            history = {n: jnp.asarray(_longer(v, epochs)) for n, v in found.history.items()}
+            return found._replace(history=history), about["position"]
+        if damaged:
+            raise ValueError(
+                f"none of the checkpoints in {self.directory} can be read; delete the directory to "
+                "begin anew"
+            )
+        return like, None
+
+    def _read_about(self, epoch: int) -> About:
+        ocp = _orbax()
+        restored = self._manager.restore(epoch, args=ocp.args.Composite(about=ocp.args.JsonRestore()))
+        about: About = restored["about"]
+        return about
+
+    def _read(self, epoch: int, about: About, like: RunState) -> RunState:
+        ocp = _orbax()
+        epochs = about["epochs"]
+        like = like._replace(history={n: _longer(v, epochs) for n, v in like.history.items()})
+        expected = _arrays(like)
+        template = {n: a for n, a in expected.items() if a.size}
+        restored = self._manager.restore(
+            epoch, args=ocp.args.Composite(run=ocp.args.StandardRestore(template))
+        )
+        arrays = expected | {n: np.asarray(a) for n, a in restored["run"].items()}
+        if _digest(arrays) != about["sha256"]:
+            raise ValueError("its arrays do not have the checksum they were written with")
+        return _filled(like, arrays)
+
+    def _check_run(self, about: About) -> None:
+        differences = [
+            f"{name}: {_difference(about.get(name), value)}"
+            for name, value in self.about.items()
+            if about.get(name) != value
+        ]
+        if differences:
+            raise _OtherRun(
+                f"checkpoint={str(self.directory)!r} holds another run; it differs in "
+                + "; ".join(differences)
+                + ". Give a new directory, or delete that one"
+            )
+
+    def _set_aside(self, damaged: list[int]) -> None:
+        """Move damaged checkpoints out of the way of those to come."""
+        for epoch in damaged:
+            place = self.directory / str(epoch)
+            if place.exists():
+                place.rename(self.directory / f"damaged-{epoch}-{_first_free(self.directory, epoch)}")
+        if damaged:
+            self._manager.reload()
+
+
+class _Nowhere:
+    """Checkpoints that are not wanted."""
+
+    def save(self, run: RunState, values: Mapping[str, Any], position: Any) -> None:
+        pass
+
+    def restore(self, like: RunState, epochs: int) -> tuple[RunState, Any]:
+        return like, None
+
+
+class _OtherRun(Exception):
+    pass
+
+
+@contextlib.contextmanager
+def opened(
+    directory: Any, about: About | None, *, keep: int, watched: EarlyStopping | None
+) -> Iterator["Checkpoints | _Nowhere"]:
+    """The checkpoints in a directory, of the run that `about` describes; none without a directory."""
+    if directory is None or about is None:
+        yield _Nowhere()
+        return
+    checkpoints = Checkpoints(directory, about, keep=keep, watched=watched)
+    try:
+        yield checkpoints
+    finally:
+        checkpoints.close()
+
+
+def describe(model: Any, run: RunState, likes: Sequence[PyTree], arguments: Mapping[str, Any]) -> About:
+    """What makes a run this run and not another: names, shapes, first hyperparameters, arguments.
+
+    `likes` are the shapes of the data, and of the validation data if there are any.
+    """
+    ts = run.train_state
+    rates = {name: np.asarray(v, np.float64).tolist() for name, v in hyperparams(ts.opt_state).items()}
+    return {
+        "model": _without_addresses(repr(model)),
+        "parameters": _shapes(ts.params),
+        "state": _shapes(ts.state),
+        "optimizer": _shapes(ts.opt_state),
+        "hyperparameters": rates,
+        **{name: _shapes(like) for name, like in zip(("data", "validation"), likes)},
+        "metrics": sorted(run.history),
+        "key": np.asarray(jax.random.key_data(_typed(ts.key))).tolist(),
+        "arguments": {name: _without_addresses(repr(value)) for name, value in arguments.items()},
+    }
+
+
+def _longer(values: Any, epochs: int) -> Any:
+    """Room for `epochs` values, NaN where there are none yet."""
+    values = np.asarray(values)
+    more = np.full((max(epochs - len(values), 0), *values.shape[1:]), np.nan, values.dtype)
+    return np.concatenate([values[:epochs], more])
+
+
+def _epochs(run: RunState) -> int:
+    return len(next(iter(run.history.values())))
+
+
+def _arrays(run: PyTree) -> dict[str, np.ndarray]:
+    """Every array by its path; random keys as the words they are made of."""
+    named = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(run):
+        words = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        named[path_name(path).replace("/", ".")] = fetched(words)
+    if len(named) < len(jax.tree.leaves(run)):
+        raise ValueError("two leaves of the run have the same path; rename a layer with a '.' in it")
+    return named
+
+
+def _filled(like: PyTree, arrays: Mapping[str, np.ndarray]) -> Any:
+    def fill(path: tuple[Any, ...], leaf: Any) -> Any:
+        array = arrays[path_name(path).replace("/", ".")]
+        if _is_key(leaf):
+            return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
+        if array.shape != np.shape(leaf) or array.dtype != leaf.dtype:
+            raise ValueError(f"{path_name(path)} has shape {array.shape} and dtype {array.dtype}")
+        # a copy, which donation may overwrite
+        return jnp.array(array) if isinstance(leaf, jax.Array) else np.array(array)
+
+    return jax.tree_util.tree_map_with_path(fill, like)
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        found.update(f"{name} {arrays[name].dtype} {arrays[name].shape};".encode())
+        found.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return found.hexdigest()
+
+
+def _shapes(tree: PyTree) -> dict[str, str]:
+    return {
+        path_name(path): f"{leaf.dtype}{list(np.shape(leaf))}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _difference(old: Any, new: Any) -> str:
+    """The first few entries in which two descriptions differ."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return f"{_short(old)} there, {_short(new)} here"
+    odd = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    shown = [
+        f"{name} is {_short(old.get(name, 'absent'))} there, {_short(new.get(name, 'absent'))} here"
+        for name in odd[:3]
+    ]
+    return ", ".join(shown) + (f" and {len(odd) - 3} more" if len(odd) > 3 else "")
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _without_addresses(text: str) -> str:
+    """A repr that is the same in another process."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+
+
+def _first_free(directory: pathlib.Path, epoch: int) -> int:
+    number = 1
+    while (directory / f"damaged-{epoch}-{number}").exists():
+        number += 1
+    return number
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
+
+
+def _typed(key: Any) -> Any:
+    return key if _is_key(key) else jax.random.wrap_key_data(key)
+
+
+def _orbax() -> Any:
+    try:
+        import orbax.checkpoint as ocp
+    except ImportError as error:
+        raise ImportError(
+            "checkpoint= needs orbax-checkpoint: pip install 'jaxdeep[checkpoint]'"
+        ) from error
+    return ocp

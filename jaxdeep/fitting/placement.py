@@ -1,0 +1,162 @@
+"""Where a run lives on several devices: batches split, parameters copied or split, one program."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxdeep.train.data import moved
+from jaxdeep.train.sharding import DATA, MODEL
+from jaxdeep.tree import Where, leaf_paths, mask, path_name, shapes
+
+PyTree = Any
+
+
+class Placement(NamedTuple):
+    """Where a run is: on one device, or on a mesh of them.
+
+    Attributes:
+      mesh: the devices; None for the one that JAX computes on by itself.
+      run: shardings of the leaves of the run; None likewise.
+    """
+
+    mesh: Mesh | None = None
+    run: PyTree = None
+
+    def put(self, run: PyTree) -> PyTree:
+        """The run in its place."""
+        return run if self.mesh is None else _put(run, self.run)
+
+    def everywhere(self, tree: PyTree) -> PyTree:
+        """Arrays that every process has, on each device."""
+        if self.mesh is None:
+            return moved(tree)
+        copied = NamedSharding(self.mesh, PartitionSpec())
+        return _put(tree, jax.tree.map(lambda _: copied, tree))
+
+    def part(self, shape: tuple[int, ...], axis: int, read: Callable[[Any], np.ndarray]) -> jax.Array:
+        """An array split along `axis`, of which each process reads what its devices hold.
+
+        `read` gives the part at an index, which nobody changes before it has been used: a CPU takes it
+        as it is.
+        """
+        if self.mesh is None:
+            return jax.device_put(read((slice(None),) * len(shape)))
+        even = shape[axis] % self.mesh.shape[DATA] == 0
+        spec = PartitionSpec(*(None,) * axis, DATA) if even else PartitionSpec()
+        return jax.make_array_from_callback(shape, NamedSharding(self.mesh, spec), read)
+
+    def share(self, share: np.ndarray, axis: int) -> jax.Array:
+        """An array split along `axis`, of which each process has its own share."""
+        if self.mesh is None:
+            return moved(share)
+        spec = PartitionSpec(*(None,) * axis, DATA)
+        return jax.make_array_from_process_local_data(NamedSharding(self.mesh, spec), share)
+
+
+def fetched(array: Any) -> np.ndarray:
+    """An array of any sharding on this host."""
+    if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
+        from jax.experimental import multihost_utils
+
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    return np.asarray(array)
+
+
+def _put(tree: PyTree, shardings: PyTree) -> PyTree:
+    """Arrays that every process has, as global arrays with these shardings."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+
+    def leaf(array: Any, sharding: NamedSharding) -> Any:
+        if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+            words = leaf(jax.random.key_data(array), sharding)
+            return jax.random.wrap_key_data(words, impl=jax.random.key_impl(array))
+        known = np.asarray(array, shapes(array).dtype)
+        return jax.make_array_from_callback(known.shape, sharding, lambda index: known[index])
+
+    return jax.tree.map(leaf, tree, shardings)
+
+
+def placed(mesh: Mesh | None, run: PyTree, params: PyTree, where: Where | None) -> Placement:
+    """Where the leaves of a run go: copied, but for the parameters that `where` selects.
+
+    Those are split over the mesh's model axis along the longest of their axes that it divides, and so is
+    what the optimizer and the run keep for them: leaves of the same shape whose path ends in theirs.
+    """
+    if mesh is None:
+        return Placement()
+    specs: dict[str, PartitionSpec] = {}
+    if where is not None:
+        chosen = jax.tree.leaves(mask(params, where))
+        for path, leaf, is_chosen in zip(leaf_paths(params), jax.tree.leaves(params), chosen):
+            if is_chosen and (spec := _split(leaf.shape, mesh.shape[MODEL])):
+                specs[path] = spec
+        if not specs:
+            raise ValueError(
+                f"shard={where!r} selects no leaf with an axis that the {mesh.shape[MODEL]} devices of "
+                "the mesh's model axis divide"
+            )
+    sizes = dict(zip(leaf_paths(params), (leaf.shape for leaf in jax.tree.leaves(params))))
+
+    def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        parts = path_name(path).split("/")
+        for i in range(len(parts)):
+            end = "/".join(parts[i:])
+            if end in specs and sizes[end] == leaf.shape:
+                return NamedSharding(mesh, specs[end])
+        return NamedSharding(mesh, PartitionSpec())
+
+    return Placement(mesh, jax.tree_util.tree_map_with_path(sharding, run))
+
+
+def usable(mesh: Any, shard: Any, batch: PyTree) -> Mesh | None:
+    """The mesh with axes whose sharding the compiler propagates.
+
+    Refuses one without the axes that are needed, and batches that it does not divide.
+    """
+    if mesh is None:
+        if shard is not None:
+            raise ValueError(f"shard={shard!r} needs a mesh= with an axis called {MODEL!r}")
+        return None
+    if not isinstance(mesh, Mesh):
+        raise TypeError(f"mesh must be a jax.sharding.Mesh such as jax.make_mesh, got {mesh!r}")
+    needed = (DATA,) if shard is None else (DATA, MODEL)
+    for axis in needed:
+        if axis not in mesh.shape:
+            raise ValueError(f"mesh needs an axis called {axis!r}, it has {tuple(mesh.axis_names)}")
+    batch_size, devices = jax.tree.leaves(batch)[0].shape[0], mesh.shape[DATA]
+    if batch_size % devices:
+        raise ValueError(
+            f"batch_size must be a multiple of the mesh's data axis, {devices}, got {batch_size}"
+        )
+    auto = (AxisType.Auto,) * len(mesh.axis_names)
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=auto)
+
+
+def check_same_everywhere(data: PyTree, name: str) -> None:
+    """Refuse arrays that are not the same in every process, by a thousand of their rows."""
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    leaves = jax.tree.leaves(data)
+    sums = [np.sum(leaf[:: max(len(leaf) // 1000, 1)], dtype=np.float64) for leaf in leaves]
+    mine = np.array([*map(len, leaves), *sums], np.float32)
+    all_ = multihost_utils.process_allgather(mine)
+    if not np.array_equal(all_, np.broadcast_to(mine, all_.shape), equal_nan=True):
+        raise ValueError(
+            f"{name} must hold the same arrays in every process, of which each reads its part; to feed "
+            "a share of its own, give every process an iterable of its part of each batch"
+        )
+
+
+def _split(shape: tuple[int, ...], devices: int) -> PartitionSpec | None:
+    fitting = [axis for axis, size in enumerate(shape) if size and size % devices == 0]
+    if not fitting:
+        return None
+    longest = max(fitting, key=lambda axis: shape[axis])
+    return PartitionSpec(*(None,) * longest, MODEL)

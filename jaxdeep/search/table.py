@@ -1,0 +1,248 @@
+"""What a sweep found: a row for each run."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep.train import monitors
+
+PyTree = Any
+
+
+class Result(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+      params, state: of the last epoch, or the best one where early stopping restored it.
+      history: ``(epochs,)`` values of each metric.
+      end: the epoch they are of, from 0.
+      ended: "finished", "stopped" (early), "halved" (by successive halving) or "diverged": a loss, or a
+        parameter at the end, was not finite.
+    """
+
+    params: PyTree
+    state: PyTree
+    history: Mapping[str, np.ndarray]
+    end: int
+    ended: str
+
+    @property
+    def epochs(self) -> int:
+        """Epochs done."""
+        return min((len(values) for values in self.history.values()), default=0)
+
+    def value(self, metric: str) -> float:
+        """A metric at the end, or when it was last evaluated before; NaN for a run that diverged."""
+        if self.ended == "diverged":
+            return float("nan")
+        values = self.history[metric][: self.end + 1]
+        known = values[~np.isnan(values)]
+        return float(known[-1]) if len(known) else float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """What a `jaxdeep.sweep` found: a row for each run, in the order of its points and, within, seeds.
+
+    It does not change: arrays are read-only, and what methods return are copies.
+
+    Attributes:
+      points: hyperparameters and "seed" of each row.
+      results: for each row, a `Result`.
+
+    >>> result = Result({"w": np.ones(2)}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
+    >>> table = Table([{"rate": 0.1, "seed": 0}, {"rate": 0.1, "seed": 1}], [result, result])
+    >>> len(table), table.points[1]["seed"], table.results[1].ended
+    (2, 1, 'finished')
+    """
+
+    points: Sequence[Mapping[str, Any]]
+    results: Sequence[Result] = dataclasses.field(repr=False)
+
+    def __post_init__(self) -> None:
+        points = tuple(MappingProxyType(dict(point)) for point in self.points)
+        results = tuple(_frozen(result) for result in self.results)
+        object.__setattr__(self, "points", points)
+        object.__setattr__(self, "results", results)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Each run as a flat dict: its point, "epochs", "ended", "diverged", and its metrics at the end.
+
+        Epochs are those done; the end is the last one, or the best where early stopping restored it. How
+        a run ended is "finished", "stopped" (early), "halved" or "diverged"; "diverged" is True or False
+        here, and in `over_seeds` a number of runs.
+
+        >>> result = Result({}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
+        >>> Table([{"rate": 0.1, "seed": 0}], [result]).rows()[0]["loss"]
+        1.0
+        """
+        return [_row(point, result) for point, result in zip(self.points, self.results)]
+
+    def best(self, metric: str, mode: str | None = None, *, over_seeds: bool = False) -> dict[str, Any]:
+        """The row with the best `metric`, of those that did not diverge.
+
+        Args:
+          metric: its name in the rows.
+          mode: "min" or "max", known for usual names.
+          over_seeds: the row of `over_seeds` with the best mean instead, of the points of which no run
+            diverged: a better choice than the luckiest run.
+
+        Raises:
+          ValueError: an unknown metric, a name that does not say which is better, no row that is finite.
+
+        >>> ends = [Result({}, {}, {"loss": np.array([v])}, end=0, ended="finished") for v in (2.0, 1.0)]
+        >>> Table([{"rate": 0.1, "seed": 0}, {"rate": 0.2, "seed": 0}], ends).best("loss")["rate"]
+        0.2
+        """
+        if not self.results:
+            raise ValueError("the table has no rows")
+        names = {name: 0.0 for result in self.results for name in scalars(result.history)}
+        config = monitors.EarlyStopping(monitor=metric, mode=mode)
+        _, sign = monitors.resolve(config, names)
+        column = f"{metric}_mean" if over_seeds else metric
+        rows = self.over_seeds() if over_seeds else self.rows()
+        finite = [row for row in rows if not row["diverged"] and np.isfinite(row.get(column, np.nan))]
+        if not finite:
+            raise ValueError(f"no row has a finite {metric}")
+        return min(finite, key=lambda row: sign * row[column])
+
+    def over_seeds(self) -> list[dict[str, Any]]:
+        """For each point: "runs", how many "diverged", and "…_mean" and "…_std" of every metric.
+
+        The standard deviation is the sample's (divided by n − 1), NaN for a single seed. "diverged" is
+        the number of the point's runs that did, where in `rows` it is True or False.
+
+        >>> ends = [Result({}, {}, {"loss": np.array([v])}, end=0, ended="finished") for v in (2.0, 1.0)]
+        >>> table = Table([{"rate": 0.1, "seed": 0}, {"rate": 0.1, "seed": 1}], ends)
+        >>> table.over_seeds()[0]["loss_mean"], round(table.over_seeds()[0]["loss_std"], 3)
+        (1.5, 0.707)
+        """
+        found = []
+        for members in self._seeds():
+            rows = [_row(self.points[i], self.results[i]) for i in members]
+            own = {n: v for n, v in self.points[members[0]].items() if n != "seed"}
+            own |= {"runs": len(rows), "diverged": sum(row["diverged"] for row in rows)}
+            for name in _named(self.points[members[0]], self.results[members[0]]):
+                values = np.array([row.get(name, np.nan) for row in rows], float)
+                own[f"{name}_mean"] = float(np.mean(values))
+                known = len(values) > 1 and bool(np.isfinite(values).all())
+                own[f"{name}_std"] = float(np.std(values, ddof=1)) if known else float("nan")
+            found.append(own)
+        return found
+
+    def history(self, row: int) -> dict[str, np.ndarray]:
+        """One value an epoch of every metric of a row.
+
+        >>> result = Result({}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
+        >>> Table([{"rate": 0.1, "seed": 0}], [result]).history(0)["loss"].tolist()
+        [3.0, 1.0]
+        """
+        return dict(self.results[row].history)
+
+    def trained(self, row: int) -> tuple[PyTree, PyTree]:
+        """Parameters and state of a row, as NumPy arrays: ``model.apply(*table.trained(0), x)``.
+
+        >>> result = Result({"w": np.ones(2)}, {}, {"loss": np.array([1.0])}, end=0, ended="finished")
+        >>> params, state = Table([{"rate": 0.1, "seed": 0}], [result]).trained(0)
+        >>> params["w"].tolist(), state
+        ([1.0, 1.0], {})
+        """
+        result = self.results[row]
+        return jax.tree.map(lambda leaf: leaf, (result.params, result.state))
+
+    def to_pandas(self) -> Any:
+        """The rows as a `pandas.DataFrame`.
+
+        Raises:
+          ImportError: pandas is not installed.
+
+        >>> try:
+        ...     columns = list(Table([], []).to_pandas())
+        ... except ImportError:
+        ...     columns = []
+        >>> columns
+        []
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_pandas needs pandas: pip install pandas") from error
+        return pandas.DataFrame(self.rows())
+
+    def plot(
+        self, metric: str, x: str, y: str | None = None, *, ax: Any = None, path: Any = None
+    ) -> Any:
+        """A metric at the end against one hyperparameter, or two.
+
+        Against one: means over seeds with a standard deviation either side, a line for each combination
+        of the other hyperparameters. Against two: a map of means over all other runs, or a coloured
+        scatter where the points are no grid. An axis whose values span more than a decade is
+        logarithmic, unless it is of an accuracy or another metric of which more is better; a run that
+        diverged is a cross.
+
+        Args:
+          metric: its name in the rows.
+          x, y: names of hyperparameters.
+          ax: a matplotlib axes to draw on; a new figure by default.
+          path: where to save the figure as well.
+
+        Returns:
+          The matplotlib figure.
+
+        Raises:
+          ValueError: an unknown metric or hyperparameter, a table without rows.
+          ImportError: matplotlib is not installed (``pip install 'jaxdeep[plot]'``).
+
+        >>> result = Result({}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
+        >>> table = Table([{"rate": 0.1, "seed": 0}, {"rate": 0.2, "seed": 0}], [result, result])
+        >>> table.plot("loss", "rate").axes[0].get_xlabel()
+        'rate'
+        """
+        from jaxdeep.search import chart  # so that what it needs is loaded when it is
+
+        return chart.plot(self, metric, x, y, ax=ax, path=path)
+
+    def _seeds(self) -> list[list[int]]:
+        """The rows of each point: they are together, its first seed first."""
+        found: list[list[int]] = []
+        for i, point in enumerate(self.points):
+            if point["seed"] == 0 or not found:
+                found.append([])
+            found[-1].append(i)
+        return found
+
+
+def scalars(history: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics that are a number an epoch, as one number each: for their names."""
+    return {name: 0.0 for name, values in history.items() if len(values.shape) == 1}
+
+
+def _named(point: Mapping[str, Any], result: Result) -> list[str]:
+    """The metrics of a row; a learning rate that is swept is in the point."""
+    return [name for name in scalars(result.history) if name not in point]
+
+
+def _row(point: Mapping[str, Any], result: Result) -> dict[str, Any]:
+    at_end = {name: float(result.history[name][result.end]) for name in _named(point, result)}
+    how = {"epochs": result.epochs, "ended": result.ended, "diverged": result.ended == "diverged"}
+    return {**point, **how, **at_end}
+
+
+def _frozen(result: Result) -> Result:
+    def read_only(leaf: Any) -> Any:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return leaf
+        array = np.asarray(leaf).view()
+        array.flags.writeable = False
+        return array
+
+    params, state, history = jax.tree.map(read_only, (result.params, result.state, dict(result.history)))
+    return result._replace(params=params, state=state, history=MappingProxyType(history))

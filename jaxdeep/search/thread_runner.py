@@ -1,0 +1,159 @@
+"""Rows of a sweep in threads: each by itself, as `jaxdeep.fit` would run it."""
+
+import contextlib
+import os
+import queue
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep._compilation import compiled
+from jaxdeep.search.memory import check_fits, needed, size
+from jaxdeep.search.same_program import same_program
+from jaxdeep.search.trial import Group, Moved, Placed, Trial, arrays
+from jaxdeep.train.run import RunState
+
+PyTree = Any
+
+
+class ThreadRunner:
+    """A group of rows, one at a time on each core of a CPU or on each accelerator.
+
+    Where its rows are the `same_program`, it is that of `jaxdeep.fit`, compiled once, and they start
+    from the states that fit starts from: the same bits. Otherwise the floats are arguments of the
+    program, and constants in fit's: the same to rounding.
+
+    Args:
+      group: the rows.
+      placed: the data.
+      at_once: threads, at most.
+      memory: bytes on a device for all its threads, None for no bound.
+    """
+
+    def __init__(self, group: Group, placed: Placed, *, at_once: int | None, memory: int | None) -> None:
+        self.group, self.placed, self.memory = group, placed, memory
+        # The devices of a CPU are the same cores: the default one will do.
+        devices = [None] * _cores() if jax.default_backend() == "cpu" else jax.local_devices()
+        self.devices = devices[:at_once]
+        self.drivers: dict[Any, Driver] = {}
+
+    def advance(self, rows: list[Trial], until: int, moved: Moved) -> None:
+        """Take rows to the end of epoch `until`."""
+        first = self._driver(self.devices[0])  # compiled here, with the settings of this thread
+        free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for device in self.devices[: first.at_once(self.memory)]:
+            free.put(device)
+        here = _settings()
+
+        def drive(row: Trial) -> None:
+            device = free.get()
+            try:
+                with here(device):
+                    self._driver(device).drive(row, until, moved)
+            finally:
+                free.put(device)
+
+        pool = ThreadPoolExecutor(free.qsize())
+        try:
+            list(pool.map(drive, rows))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _driver(self, device: Any) -> "Driver":
+        if device not in self.drivers:  # each device is in the hands of one thread
+            self.drivers[device] = Driver(self.group, self.placed.on(device), device)
+        return self.drivers[device]
+
+
+class Driver:
+    """Takes rows of a group through their epochs on a device, one program call an epoch."""
+
+    def __init__(self, group: Group, data: tuple[PyTree, ...], device: Any) -> None:
+        first = group.rows[0]
+        self.data, self.device = data, device
+        self.alike = same_program(list({row.place[0]: row.setup for row in group.rows}.values()), *data)
+
+        def setup(floats: PyTree) -> Any:
+            return first.setup if self.alike else group.traced(floats)
+
+        def fresh(floats: PyTree, key: Any) -> Any:
+            return setup(floats).start(data[0], key)
+
+        def start(floats: PyTree, ts: Any) -> RunState:
+            run: RunState = setup(floats).program().start(ts, *data)
+            return run
+
+        def segment(floats: PyTree, run: RunState, data: PyTree, until: Any) -> Any:
+            return setup(floats).program().segment(run, *data, until)
+
+        floats = self._floats(first)
+        ts = jax.eval_shape(fresh, floats, first.key)
+        run = jax.eval_shape(start, floats, ts)
+        here = _settings()
+
+        def begin() -> None:
+            with here(device):
+                self.fresh = compiled(fresh, floats, first.key, once=True)
+                self.start = compiled(start, floats, ts, once=True)
+
+        with ThreadPoolExecutor(1) as pool:
+            begun = pool.submit(begin)  # what beginning takes is compiled beside the other program
+            self.segment = compiled(segment, floats, run, data, np.int32(0), donate_argnums=1)
+            begun.result()
+
+    def drive(self, row: Trial, until: int, moved: Moved) -> None:
+        """Take a row to the end of epoch `until`, or to its own end."""
+        floats = self._floats(row)
+        run = self._begun(row, floats) if row.run is None else jax.device_put(row.run, self.device)
+        last, begun = min(until, row.setup.epochs), int(run.epoch)
+        epoch, stopped = begun, False
+        while epoch < last and not stopped:
+            run = self.segment(floats, run, self.data, np.int32(epoch + 1))
+            epoch += 1
+            stopped = bool(run.stopped)
+            moved(1)
+        row.run = run
+        if stopped or epoch == row.setup.epochs:
+            row.end()
+            moved(row.setup.epochs - epoch)
+
+    def at_once(self, memory: int | None) -> int | None:
+        """How many rows fit into `memory` beside each other; None for no bound."""
+        if memory is None:
+            return None
+        check_fits(self.segment, memory)
+        shared = size(self.data)
+        return int((memory - shared) // max(needed(self.segment) - shared, 1))
+
+    def _begun(self, row: Trial, floats: PyTree) -> RunState:
+        ts = self.fresh(floats, row.key)
+        if self.alike:  # the row's own numbers; copies, as the state is donated
+            ts = ts._replace(opt_state=jax.tree.map(jnp.copy, row.setup.optimizer.init(ts.params)))
+        run: RunState = self.start(floats, ts)
+        return run
+
+    def _floats(self, row: Trial) -> dict[str, Any]:
+        return {} if self.alike else arrays(row.floats)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _settings() -> Callable[[Any], contextlib.ExitStack]:
+    """A context with this thread's settings, for other threads, on a device."""
+    config: Any = jax.config
+    x64, default = config.jax_enable_x64, config.jax_default_device
+
+    def here(device: Any) -> contextlib.ExitStack:
+        stack = contextlib.ExitStack()
+        stack.enter_context(jax.enable_x64(x64))
+        stack.enter_context(jax.default_device(device or default))
+        return stack
+
+    return here

@@ -1,0 +1,136 @@
+"""Rows of a sweep in stacks: side by side in one program, spread over the devices."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxdeep._compilation import compiled
+from jaxdeep.search.memory import fitting, free, size
+from jaxdeep.search.trial import Group, Moved, Placed, Trial, arrays, light
+from jaxdeep.train.run import RunState
+
+PyTree = Any
+
+_ROWS, _SAME = PartitionSpec("rows"), PartitionSpec()
+
+
+class VmapRunner:
+    """A group of rows under `jax.vmap`, floats as arguments, in stacks that fit into memory.
+
+    A stack is spread over the local devices by `jax.shard_map`: each has the data and rows of its own,
+    and none waits for another. Stacks are of one size, the last filled up with copies of its first row.
+
+    Args:
+      group: the rows.
+      placed: the data.
+      at_once: rows of a stack on each device, at most.
+      memory: bytes on each device; by default nine tenths of what is free, where the device says.
+    """
+
+    def __init__(self, group: Group, placed: Placed, *, at_once: int | None, memory: int | None) -> None:
+        self.group, self.placed, self.at_once = group, placed, at_once
+        self.devices = jax.local_devices()
+        known = [bytes_ for device in self.devices if (bytes_ := free(device)) is not None]
+        self.memory = int(0.9 * min(known)) if memory is None and known else memory
+        self.stacks: dict[tuple[int, int], Stack] = {}
+
+    def advance(self, rows: list[Trial], until: int, moved: Moved) -> None:
+        """Take rows to the end of epoch `until`."""
+        devices = min(len(self.devices), len(rows))
+
+        def of(each: int) -> Any:
+            if (devices, each) not in self.stacks:
+                mesh = Mesh(np.array(self.devices[:devices]), ("rows",))
+                self.stacks[devices, each] = Stack(self.group, self.placed, mesh, each * devices)
+            return self.stacks[devices, each].segment
+
+        on_a_device = -(-len(rows) // devices)
+        each, _ = fitting(
+            of, on_a_device, at_most=self.at_once, memory=self.memory, shared=size(self.placed.data)
+        )
+        if each < on_a_device:
+            self.at_once = each  # in later rungs as well
+        stack = self.stacks[devices, each]
+        for first in range(0, len(rows), stack.size):
+            stack.drive(rows[first : first + stack.size], until, moved)
+
+
+class Stack:
+    """The program of so many rows of a group, over the devices of a mesh."""
+
+    def __init__(self, group: Group, placed: Placed, mesh: Mesh, size: int) -> None:
+        self.size, self.over = size, NamedSharding(mesh, _ROWS)
+        self.data = placed.on(NamedSharding(mesh, _SAME))
+        first = group.rows[0]
+
+        def start(floats: PyTree, key: Any, data: PyTree) -> RunState:
+            setup = group.traced(floats)
+            run: RunState = setup.program().start(setup.start(data[0], key), *data)
+            return run
+
+        def segment(floats: PyTree, run: RunState, data: PyTree, until: Any) -> RunState:
+            return group.traced(floats).program().segment(run, *data, until)
+
+        def spread(one: Callable[..., RunState], *specs: PartitionSpec) -> Callable[..., RunState]:
+            axes = tuple(0 if spec is _ROWS else None for spec in specs)
+            # Rows have nothing to do with each other, so that there is nothing to check.
+            return jax.shard_map(
+                jax.vmap(one, axes), mesh=mesh, in_specs=specs, out_specs=_ROWS, check_vma=False
+            )
+
+        floats, keys = self._inputs([first])
+        self.start = jax.jit(spread(start, _ROWS, _ROWS, _SAME))
+        runs = jax.tree.map(
+            lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=self.over, weak_type=s.weak_type),
+            jax.eval_shape(self.start, floats, keys, self.data),
+        )
+        self.segment = compiled(
+            spread(segment, _ROWS, _ROWS, _SAME, _SAME),
+            *(floats, runs, self.data, np.int32(0)),
+            donate_argnums=1,
+        )
+
+    def drive(self, rows: list[Trial], until: int, moved: Moved) -> None:
+        """Take rows to the end of epoch `until`, or to their own ends; all have begun or none has."""
+        floats, keys = self._inputs(rows)
+        if rows[0].run is None:
+            epoch, runs = 0, self.start(floats, keys, self.data)
+        else:
+            epoch, runs = int(rows[0].run.epoch), self._stacked([row.run for row in rows])
+        last = min(until, rows[0].setup.epochs)
+        going = len(rows)
+        while epoch < last and going:
+            runs = self.segment(floats, runs, self.data, np.int32(epoch + 1))
+            epoch += 1
+            moved(going)
+            going = int(np.sum(~jax.device_get(runs.stopped)[: len(rows)]))
+        final = epoch == rows[0].setup.epochs or not going
+        runs = jax.device_get(light(runs) if final and not rows[0].setup.averages else runs)
+        for i, row in enumerate(rows):
+            row.run = jax.tree.map(lambda leaf, i=i: leaf[i], runs)
+            if final or row.run.stopped:
+                moved(row.setup.epochs - int(row.run.epoch))
+                row.end()
+
+    def _inputs(self, rows: list[Trial]) -> tuple[dict[str, Any], Any]:
+        """Floats and keys, stacked."""
+        floats = {name: np.array([row.floats[name] for row in rows]) for name in rows[0].floats}
+        floats = arrays({name: self._filled(values) for name, values in floats.items()})
+        keys = jnp.stack([row.key for row in rows])
+        return jax.device_put((floats, self._filled(keys)), self.over)
+
+    def _stacked(self, runs: list[Any]) -> RunState:
+        def stack(*leaves: Any) -> Any:
+            host = all(isinstance(leaf, (np.ndarray, np.generic)) for leaf in leaves)
+            return self._filled((np if host else jnp).stack(leaves))
+
+        stacked: RunState = jax.device_put(jax.tree.map(stack, *runs), self.over)
+        return stacked
+
+    def _filled(self, values: Any) -> Any:
+        """With copies of the first, to the size of the stack."""
+        return values[np.r_[: len(values), np.zeros(self.size - len(values), int)]]

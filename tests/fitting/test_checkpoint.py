@@ -1,0 +1,114 @@
+"""Runs that are interrupted end with the bits of those that are not."""
+
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from helpers.runs import STOPPING, fit, same
+
+import jaxdeep as jd
+
+pytest.importorskip("orbax.checkpoint")
+
+
+def data_files(directory):
+    """All files with arrays; some are copies of others."""
+    return [path for path in directory.rglob("*") if path.is_file() and path.parent.name == "d"]
+
+
+@pytest.mark.optimized
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
+    whole = fit(epochs=5, early_stopping=STOPPING)
+    fit(epochs=2, early_stopping=STOPPING, checkpoint=tmp_path)
+    same(fit(epochs=5, early_stopping=STOPPING, checkpoint=tmp_path, epochs_per_call=2), whole)
+    same(fit(epochs=5, early_stopping=STOPPING, checkpoint=tmp_path), whole)  # nothing left to do
+    with pytest.raises(ValueError, match="epochs must be at least 5"):
+        fit(epochs=3, early_stopping=STOPPING, checkpoint=tmp_path)
+
+
+def test_the_newest_checkpoints_and_the_best_are_kept(tmp_path):
+    fit(epochs=5, checkpoint=tmp_path, keep_checkpoints=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "5"]
+
+
+def test_another_run_is_refused_with_what_differs(tmp_path):
+    fit(epochs=1, checkpoint=tmp_path)
+    for changes, message in [
+        ({"optimizer": jd.optimizers.adam(0.02)}, "hyperparameters: learning_rate is 0.00999.* there"),
+        ({"optimizer": jd.optimizers.sgd(0.01)}, "optimizer: .* absent here"),
+        ({"model": jd.nn.dense(2)}, "model: .*; parameters: .*hidden/bias is float32"),
+        ({"data": (np.ones((50, 4), np.float32), np.zeros(50, int))}, r"data: 0 is float32\[100, 4\]"),
+        ({"batch_size": 8}, "arguments: batch_size is 16 there, 8 here"),
+        ({"key": jax.random.key(5)}, "key: "),
+        ({"metrics": None}, "metrics: "),
+    ]:
+        with pytest.raises(ValueError, match=f"holds another run; it differs in .*{message}"):
+            fit(epochs=2, checkpoint=tmp_path, **changes)
+
+
+# of a future of the array store that nobody waits for once another has failed
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
+    whole = fit(epochs=4)
+    fit(epochs=3, checkpoint=tmp_path)
+    for file in data_files(tmp_path / "3"):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        if damage == "missing":
+            file.unlink()
+        else:
+            file.write_bytes(content[: -len(content) // 3] if damage == "truncated" else content)
+    with pytest.warns(UserWarning, match=r"the checkpoint of epoch 3 in .* is damaged"):
+        same(fit(epochs=4, checkpoint=tmp_path), whole)
+    assert any(path.name.startswith("damaged-3") for path in tmp_path.iterdir())
+
+
+def test_a_run_that_diverges_leaves_the_last_finite_checkpoint(tmp_path):
+    with pytest.raises(FloatingPointError, match="the loss was not finite"):
+        fit(
+            epochs=50,
+            optimizer=jd.optimizers.sgd(lambda step: 0.1 * 10.0 ** (step // 7)),
+            checkpoint=tmp_path,
+        )
+    assert 0 < max(int(path.name) for path in tmp_path.iterdir()) < 50
+
+
+RUN = """
+import sys, warnings
+from helpers.runs import STOPPING, fit
+warnings.simplefilter("ignore")
+print("begun", flush=True)
+fit(epochs=40, early_stopping=STOPPING._replace(patience=100), checkpoint=sys.argv[1])
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
+    patient = STOPPING._replace(patience=100)
+    whole, draw = fit(epochs=40, early_stopping=patient), random.Random(0)
+    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
+    kills = 0
+    while kills < 30:
+        place = tmp_path / str(kills // 10)  # each directory is interrupted ten times
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUN, str(place)], stdout=subprocess.PIPE, text=True, env=environment
+        )
+        assert process.stdout.readline() == "begun\n"
+        before = {path.name for path in place.glob("*")} if place.exists() else set()
+        while process.poll() is None and {p.name for p in place.glob("*")} <= before:
+            time.sleep(0.005)  # until it writes something: the kill often falls into a write
+        time.sleep(draw.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += 1
+        if kills % 10 == 0:
+            same(fit(epochs=40, early_stopping=patient, checkpoint=place), whole)

@@ -1,0 +1,178 @@
+"""Data from the host: the same numbers as from the device, whatever the blocks; iterables of batches."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.runs import KEY, MODEL, X, Y, close, fit, identical, same
+
+import jaxdeep as jd
+
+ROWS = np.asarray(X), np.asarray(Y)
+
+
+def shuffled_batches(epoch, size=16):
+    order = np.random.default_rng(epoch).permutation(len(X))
+    for rows in np.split(order, range(size, len(X), size)):
+        yield tuple(a[rows] for a in ROWS)
+
+
+class Numbered:
+    """An endless iterator that can say where it is and be put back, as Grain's."""
+
+    def __init__(self):
+        self.at = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.at += 1
+        rows = np.random.default_rng(self.at).integers(0, len(X), 16)
+        return tuple(a[rows] for a in ROWS)
+
+    def get_state(self):
+        return {"at": self.at}
+
+    def set_state(self, state):
+        self.at = state["at"]
+
+
+@pytest.mark.optimized
+@pytest.mark.parametrize("block_bytes", [1, 700, 2**20])
+def test_streamed_rows_give_the_bits_of_rows_on_the_device(block_bytes):
+    stopping = jd.train.EarlyStopping(patience=2)
+    shared = {"early_stopping": stopping, "validate_every": 2, "epochs": 4}
+    same(fit(stream=True, block_bytes=block_bytes, **shared), fit(**shared))
+
+
+def test_memory_maps_are_streamed(tmp_path, monkeypatch):
+    for name, array in zip("xy", ROWS):
+        np.save(tmp_path / name, array)
+    maps = tuple(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "xy")
+    same(fit(data=maps, validation=maps, drop_remainder=True), fit(drop_remainder=True))
+    monkeypatch.setattr("jaxdeep.fitting.drive._on_device", None)
+    fit(data=maps, epochs=1)
+    with pytest.raises(TypeError, match="NoneType"):
+        fit(epochs=1)
+
+
+def test_a_function_of_the_epoch_gives_its_batches(tmp_path):
+    whole = fit(data=shuffled_batches)
+    step = jax.jit(jd.train.make_step(objective(), jd.optimizers.adam(0.01)))
+    ts = jd.train.init(MODEL, jd.optimizers.adam(0.01), X[:1], key=KEY)
+    for epoch in range(5):
+        for batch in shuffled_batches(epoch):
+            ts, _ = step(ts, batch)
+    close(whole.train_state, ts)
+    fit(data=shuffled_batches, epochs=2, checkpoint=tmp_path)
+    same(fit(data=shuffled_batches, checkpoint=tmp_path), whole)
+
+
+def objective():
+    return jd.train.supervised(MODEL, jd.losses.softmax_cross_entropy)
+
+
+def test_batches_may_be_iterated_over_again_or_go_on(tmp_path):
+    batches = list(shuffled_batches(0))
+
+    class Loader:
+        def __iter__(self):
+            return iter(batches)
+
+    again = fit(data=Loader(), validation=Loader(), epochs=3)
+    endless = fit(data=itertools.cycle(batches), epochs=3, steps_per_epoch=7)
+    identical(again.params, endless.params)
+    fit(data=itertools.cycle(batches), epochs=2, steps_per_epoch=7, checkpoint=tmp_path)
+    same(fit(data=Loader(), epochs=3, steps_per_epoch=7, checkpoint=tmp_path), endless)
+
+
+def test_an_iterator_with_a_state_is_put_back(tmp_path):
+    whole = fit(data=Numbered(), steps_per_epoch=4)
+    fit(data=Numbered(), steps_per_epoch=4, epochs=2, checkpoint=tmp_path)
+    same(fit(data=Numbered(), steps_per_epoch=4, checkpoint=tmp_path), whole)
+
+
+def test_grain_loaders_go_on_where_they_were(tmp_path):
+    grain = pytest.importorskip("grain")
+
+    def loader():
+        rows = grain.MapDataset.source(list(zip(*ROWS))).seed(0).shuffle().repeat()
+        return rows.to_iter_dataset().batch(16)
+
+    whole = fit(data=loader(), steps_per_epoch=7)
+    fit(data=loader(), steps_per_epoch=7, epochs=3, checkpoint=tmp_path)
+    same(fit(data=loader(), steps_per_epoch=7, checkpoint=tmp_path), whole)
+
+
+def test_convolutions_that_are_slow_in_loops_are_dispatched_with_the_same_numbers(monkeypatch):
+    x = X.reshape(100, 2, 1, 2)
+    conv = jd.nn.conv(4, (2, 1), groups=2, activation=jax.nn.relu)
+    model = jd.nn.serial(conv, jd.nn.flatten(), jd.nn.dense(2))
+    monkeypatch.setattr("jaxdeep.fitting.drive._on_device", None)
+    result = fit(model=model, data=(x, Y), validation=(x, Y), epochs=2)
+    optimizer = jd.optimizers.adam(0.01)
+    run = jd.train.make_run(
+        jd.train.supervised(
+            model, jd.losses.softmax_cross_entropy, metrics={"accuracy": jd.metrics.accuracy}
+        ),
+        optimizer,
+        epochs=2,
+        batch_size=16,
+    )
+    ts, history = jax.jit(run)(jd.train.init(model, optimizer, x[:1], key=KEY), (x, Y), (x, Y))
+    close(result.train_state, ts)
+    close(result.history, history)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": iter([])}, "data holds no batches"),
+        ({"data": iter([ROWS])}, "data has no batch 0 for epoch 1: an iterator ends once"),
+        ({"data": [ROWS] * 4}, "data must be a pair .* give batches as an iterator"),
+        ({"data": iter([ROWS[0]])}, "data must be a pair"),
+        ({"data": iter([(ROWS[0], ROWS[1][:5])])}, "a batch of data must have the same number of rows"),
+        ({"data": iter([(ROWS[0], ROWS[1] + 7)])}, r"labels must be in \[0, 2\)"),
+        ({"steps_per_epoch": 3}, "steps_per_epoch is for iterables of batches"),
+        ({"data": shuffled_batches, "steps_per_epoch": 0}, "steps_per_epoch must be at least 1"),
+        ({"stream": 3}, "stream must be True or False, got 3"),
+        ({"block_bytes": 0}, "block_bytes must be at least 1"),
+    ],
+)
+def test_wrong_data(changes, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        fit(**changes)
+
+
+def test_totals_of_a_million_batches_lose_nothing():
+    from jaxdeep.train.batches import averages, none_yet, over_batches
+
+    x = jnp.full((1_000_000, 1), 0.1)
+
+    def step(carry, batch):
+        return carry, {"loss": batch.mean()}
+
+    _, totals = jax.jit(lambda x: over_batches(step, (), x, jnp.arange(len(x)), 1))(x)
+    np.testing.assert_allclose(averages(totals)["loss"], np.float32(0.1), rtol=1e-7)
+    assert np.isnan(averages(none_yet(step, (), x[:1]))["loss"])
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"stream": True, "block_bytes": 700}, {"data": shuffled_batches}]
+)
+def test_nothing_is_traced_or_compiled_after_the_first_segment(changes):
+    seen, at = [], []
+
+    def listen(name, *args, **kwargs):
+        seen.append(name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        fit(epochs=4, callbacks=[lambda now: at.append(len(seen))], **changes)
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert at[0] > 0
+    assert at == [at[0]] * 4
