@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep.nn import walk
-from jaxdeep.nn.layer import remake
+from jaxdeep.nn.layer import KINDS, remake
 from jaxdeep.nn.model import Model, described_as, switches
 
 PyTree = Any
@@ -120,7 +120,8 @@ def may_die(layer: Model, learns: bool) -> bool:
 
 def _multiplies(layer: Model) -> bool:
     """Whether it is known that a layer is linear but for the activation it names."""
-    return layer.traits.linear is not None and not layer.traits.linear.looks_up
+    linear = layer.traits.linear
+    return layer.kind in KINDS and linear is not None and not linear.looks_up
 
 
 def _measured(layer: Model) -> Model:

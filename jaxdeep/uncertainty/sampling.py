@@ -39,7 +39,7 @@ def mc_dropout(
     samples: int = 100,
     batch_size: int | None = None,
     return_samples: bool = False,
-    outputs: str = "logits",
+    outputs: str | None = None,
     mesh: Any = None,
 ) -> Prediction:
     """Monte Carlo dropout: many predictions of the same rows, each with other units dropped.
@@ -71,7 +71,8 @@ def mc_dropout(
       return_samples: whether to return all of them too: memory for ``samples · N · C`` numbers.
       outputs: what the model gives: "logits" (softmax is taken of them over the last axis; of a single
         one, σ, the probability of one of two classes), "probabilities", or "values" for a regression,
-        which have no entropy.
+        which have no entropy. By default "probabilities" for a model that ends in a softmax or sigmoid,
+        and "logits" for every other.
       mesh: devices to split the rows over, as for `jaxdeep.fit`.
 
     Raises:
@@ -96,7 +97,7 @@ def mc_dropout(
     count_examples(x, "x")
     _checks.check_key(key)
     _checks.check_count("samples", samples)
-    check_options(batch_size, return_samples, outputs)
+    outputs = check_options(model, batch_size, return_samples, outputs)
     mesh = usable(mesh)
     (params, state, key), x = placed(mesh, (params, state, key), x)
     return _mc_dropout(
@@ -113,13 +114,16 @@ def mc_dropout(
     )
 
 
-def check_options(batch_size: Any, return_samples: Any, outputs: Any) -> None:
-    """Refuse options that make no sense."""
+def check_options(model: Model, batch_size: Any, return_samples: Any, outputs: Any) -> str:
+    """Refuse options that make no sense; gives the kind of outputs that the model says it has."""
     if batch_size is not None:
         _checks.check_count("batch_size", batch_size)
     _checks.check_flag("return_samples", return_samples)
+    if outputs is None:
+        return walk.meaning(model) or "logits"
     if outputs not in OUTPUTS:
         raise ValueError(f"outputs must be one of {', '.join(map(repr, OUTPUTS))}, got {outputs!r}")
+    return str(outputs)
 
 
 @functools.partial(
