@@ -1,5 +1,8 @@
 """Optimizers in optax's protocol, with their hyperparameters as named leaves of the state."""
 
+import inspect
+from collections.abc import Callable
+
 from jaxdeep.optimizers.adaptive import (
     adagrad,
     adam,
@@ -30,7 +33,7 @@ from jaxdeep.optimizers.guards import EmaState, SkipState, ema_params, skip_nonf
 from jaxdeep.optimizers.hyperparameters import hyperparams, set_hyperparams
 from jaxdeep.optimizers.moments import bias_correction, first_moment, second_moment
 from jaxdeep.optimizers.plateau import PlateauState, reduce_on_plateau
-from jaxdeep.optimizers.transform import TransformState
+from jaxdeep.optimizers.transform import Transform, TransformState
 
 __all__ = [
     "EmaState",
@@ -51,6 +54,7 @@ __all__ = [
     "clip_by_norm",
     "clip_by_value",
     "ema_params",
+    "factories",
     "first_moment",
     "gradient_point",
     "hyperparams",
@@ -77,3 +81,20 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def factories() -> dict[str, Callable[..., Transform]]:
+    """Every function of this namespace that makes a transformation, by its name.
+
+    The tests run over them all, and the command line takes those that train by themselves.
+
+    >>> optimizer = factories()["adam"](1e-3)
+    >>> list(factories())[:2]
+    ['adagrad', 'adam']
+    """
+    named = {name: globals()[name] for name in __all__}
+    return {
+        name: thing
+        for name, thing in named.items()
+        if inspect.isfunction(thing) and inspect.signature(thing).return_annotation is Transform
+    }

@@ -10,7 +10,8 @@ from jaxdeep import _checks
 from jaxdeep.optimizers.decay import decay_rule
 from jaxdeep.optimizers.descent import trace_rule
 from jaxdeep.optimizers.moments import adagrad_rule, adam_rule, adamax_rule, nadam_rule, rms_rule
-from jaxdeep.optimizers.transform import Numeric, Transform, descend, transform
+from jaxdeep.optimizers.scalars import Numeric
+from jaxdeep.optimizers.transform import Transform, descend, transform
 from jaxdeep.tree import Where
 
 
