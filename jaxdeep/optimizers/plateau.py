@@ -41,10 +41,10 @@ class PlateauState(NamedTuple):
 
 def reduce_on_plateau(
     factor: Numeric = 0.1,
-    patience: int = 10,
+    patience: int | jax.Array = 10,
     rtol: Numeric = 1e-4,
     atol: Numeric = 0.0,
-    cooldown: int = 0,
+    cooldown: int | jax.Array = 0,
     accumulation_size: int = 1,
     min_scale: Numeric = 0.0,
     *,
@@ -110,8 +110,8 @@ class _Plateau(NamedTuple):
     """What `reduce_on_plateau` was made with; `sign` is 1 for a loss and −1 for an accuracy."""
 
     hypers: dict[str, Hyper]
-    patience: int
-    cooldown: int
+    patience: int | jax.Array
+    cooldown: int | jax.Array
     accumulation_size: int
     sign: float
 
