@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxdeep import optimizers
 
 FACTORIES = optimizers.factories()
+OPTIMIZERS = optimizers.factories(with_learning_rate=True)
 PARAMS = {"kernel": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "bias": jnp.array([0.1, -0.2])}
 
 # Values for arguments without a default, by name. A factory with another such argument needs one here.
@@ -25,6 +26,7 @@ REQUIRED = {
 # Arguments that are left out by default, given so that all of an optimizer is tested.
 OPTIONAL = {
     "nadam": {"momentum_decay": 0.004},
+    "nadamw": {"momentum_decay": 0.004},
     "rmsprop": {"momentum": 0.9},
     "scale_by_nadam": {"momentum_decay": 0.004},
     "sgd": {"momentum": 0.9},
