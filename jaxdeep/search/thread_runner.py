@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._compat import enable_x64
 from jaxdeep._compilation import compiled
 from jaxdeep.search.memory import check_fits, needed, size
 from jaxdeep.search.same_program import same_program
@@ -152,7 +153,7 @@ def _settings() -> Callable[[Any], contextlib.ExitStack]:
 
     def here(device: Any) -> contextlib.ExitStack:
         stack = contextlib.ExitStack()
-        stack.enter_context(jax.enable_x64(x64))
+        stack.enter_context(enable_x64(x64))
         stack.enter_context(jax.default_device(device or default))
         return stack
 
