@@ -15,6 +15,8 @@ import hypothesis
 import jax
 import pytest
 
+from jaxdeep._compat import enable_x64
+
 # Many tests compile the same programs. A cache for each process of a session: JAX does not write to it
 # in a way that others may read meanwhile.
 _OWN = not os.environ.get("JAX_COMPILATION_CACHE_DIR")
@@ -68,5 +70,5 @@ def golden():
 @pytest.fixture
 def x64():
     """Run the test with float64 on."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield

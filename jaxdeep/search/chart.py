@@ -7,27 +7,35 @@ from typing import Any
 
 import numpy as np
 
-from jaxdeep.search.table import scalars
 from jaxdeep.train import monitors
 
 _MANY = 12  # combinations of the other hyperparameters that still get a line each
 
 
-def plot(table: Any, metric: str, x: str, y: str | None, *, ax: Any = None, path: Any = None) -> Any:
-    """See `jaxdeep.train.Table.plot`.
+def plot(
+    table: Any,
+    metric: str,
+    x: str,
+    y: str | None,
+    *,
+    metrics: Sequence[str],
+    ax: Any = None,
+    path: Any = None,
+) -> Any:
+    """See `jaxdeep.train.Table.plot`; `metrics` are those of the table.
 
     >>> from jaxdeep.search.table import Result, Table
     >>> result = Result({}, {}, {"loss": np.array([2.0, 1.0])}, 1, "finished")
-    >>> plot(Table([{"rate": 0.1, "seed": 0}], [result]), "loss", "rate", None).axes[0].get_xlabel()
+    >>> table = Table([{"rate": 0.1, "seed": 0}], [result])
+    >>> plot(table, "loss", "rate", None, metrics=["loss"]).axes[0].get_xlabel()
     'rate'
     """
     rows = table.over_seeds()
     column = f"{metric}_mean"
     if not rows:
         raise ValueError("the table has no rows to plot")
-    known = sorted({name for result in table.results for name in scalars(result.history)})
-    if metric not in known:
-        raise ValueError(f"metric must be one of {', '.join(known)}; got {metric!r}")
+    if metric not in metrics:
+        raise ValueError(f"metric must be one of {', '.join(metrics)}; got {metric!r}")
     names = [name for name in table.points[0] if name != "seed"]
     for argument, name in (("x", x), ("y", y)):
         if name not in (*names, None) or (name is None and argument == "x"):

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdeep._compat import enable_x64
 from jaxdeep._compilation import compiled
 from jaxdeep._identity import key_of
 from jaxdeep.search.memory import check_fits, needed, size
@@ -163,7 +164,7 @@ def _settings() -> Callable[[Any], contextlib.ExitStack]:
 
     def here(device: Any) -> contextlib.ExitStack:
         stack = contextlib.ExitStack()
-        stack.enter_context(jax.enable_x64(x64))
+        stack.enter_context(enable_x64(x64))
         stack.enter_context(jax.default_device(device or default))
         return stack
 

@@ -11,6 +11,7 @@ import pytest
 
 import jaxdeep as jd
 from jaxdeep import plotting
+from jaxdeep._compat import enable_x64
 from jaxdeep.diagnostics import LayerFlow, diagnose, find_learning_rate, gradient_flow, report
 from jaxdeep.diagnostics.layer_flow import LayerMeasure
 from jaxdeep.diagnostics.verdict import by_repetition
@@ -166,7 +167,7 @@ def test_values_may_change_without_tracing_again():
 @SLOW
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_other_dtypes(dtype):
-    with jax.enable_x64(dtype == "float64"):
+    with enable_x64(dtype == "float64"):
         model, x = small(), jnp.asarray(X, dtype)
         params, state = jax.tree.map(lambda a: jnp.asarray(a, dtype), model.init(KEY, X[:1]))
         found = gradient_flow(model, params, state, (x, jnp.asarray(Y)), loss=CE)
