@@ -38,7 +38,7 @@ notebooks: $(VENV)/.with-notebooks
 	$(VENV)/bin/python notebooks/build.py
 
 clean:
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) .cache runs build dist
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
