@@ -8,12 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.nn.model import Model, chosen, float_dtype, need
-from jaxdeep.tree import shapes
+from jaxdeep.nn import walk
+from jaxdeep.nn.layer import Layer, layer, remake
+from jaxdeep.nn.model import Model, float_dtype
+from jaxdeep.nn.traits import Norm, Traits, same_axes
 
 PyTree = Any
 
 
+@layer
 def batch_norm(
     *,
     momentum: float = 0.99,
@@ -24,7 +27,7 @@ def batch_norm(
     unbiased_running_var: bool = False,
     use_fast_variance: bool = False,
     axis_name: str | tuple[str, ...] | None = None,
-) -> Model:
+) -> Layer:
     """Batch normalisation: ``y = scale · (x − mean) / √(var + epsilon) + bias``.
 
     With ``train=True`` mean and (biased) variance are those of the batch, over every axis but
@@ -91,8 +94,7 @@ def batch_norm(
             return new  # 0 · ∞ is NaN
         return momentum * old + (1 - momentum) * new
 
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        x = shapes(x)
+    def init(x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         keep, _ = axes(len(x.shape))
         shape = tuple(x.shape[a] for a in keep)
         dtype = float_dtype(x.dtype)
@@ -104,12 +106,10 @@ def batch_norm(
         wide = jnp.promote_types(dtype, jnp.float32)
         return params, {"mean": jnp.zeros(shape, wide), "var": jnp.ones(shape, wide)}
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
+    def apply(params: Any, state: Any, x: Any, train: bool, mask: Any) -> tuple[Any, Any]:
         x = jnp.asarray(x)
         keep, reduced = axes(x.ndim)
-        mean, var = need(state, "mean"), need(state, "var")
+        mean, var = state["mean"], state["var"]
         if mean.shape != tuple(x.shape[a] for a in keep):
             raise ValueError(
                 f"batch_norm was initialised for axes of {mean.shape}, got an input of shape "
@@ -135,23 +135,22 @@ def batch_norm(
             }
         factor = jax.lax.rsqrt(var + epsilon)
         if use_scale:
-            factor = factor * need(params, "scale")
+            factor = factor * params["scale"]
         y = (wide - jnp.expand_dims(mean, reduced)) * jnp.expand_dims(factor, reduced)
         if use_bias:
-            y = y + jnp.expand_dims(need(params, "bias"), reduced)
+            y = y + jnp.expand_dims(params["bias"], reduced)
         return y.astype(dtype), state
 
-    config = chosen(
-        momentum=(momentum, 0.99),
-        epsilon=(epsilon, 1e-5),
-        axis=(axis, -1),
-        use_scale=(use_scale, True),
-        use_bias=(use_bias, True),
-        unbiased_running_var=(unbiased_running_var, False),
-        use_fast_variance=(use_fast_variance, False),
-        axis_name=(axis_name, None),
-    )
-    return Model(init, apply, "batch_norm", config, stochastic=False)
+    def example(own: Any) -> Any:
+        """An input of so many axes that those counted from the end come after those from the start."""
+        ndim = 1 + 2 * max(*(abs(a) for a in kept), len(own["mean"]))
+        shape = [1] * ndim
+        for a, size in zip(sorted(a % ndim for a in kept), own["mean"]):
+            shape[a] = size
+        return tuple(shape), jnp.float32
+
+    traits = Traits(norm=Norm(epsilon, kept, use_scale, use_bias), axes=same_axes, example=example)
+    return Layer(apply, init, traits=traits)
 
 
 def _check_axes(axis: Any, axis_name: Any) -> tuple[int, ...]:
@@ -241,77 +240,49 @@ def recompute_batch_norm(
     (4.5, 8.25)
     """
     _checks.check_count("batch_size", batch_size)
-    immediate = _without_memory(model)
-    if immediate is model:
+    norms = [place for place in walk.leaves(model) if place.layer.traits.norm is not None]
+    if not norms:
         raise ValueError("recompute_batch_norm: the model has no batch_norm")
+    for place in norms:
+        for around in place.above:
+            if around.traits.reuses:
+                raise ValueError(
+                    f"recompute_batch_norm: a batch norm inside {around.kind} is used more than once, "
+                    "each time with other statistics"
+                )
     rows = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(x)}
     if len(rows) != 1 or not min(rows):
         raise ValueError(
             f"x must have the same number of rows everywhere, at least 1; got {sorted(rows)}"
         )
     (n,) = rows
+    immediate = walk.rebuild(model, _without_memory)
 
-    def of_batch(batch: Any) -> PyTree:
-        return immediate.apply(params, state, batch, train=True)[1]
+    def of_batch(batch: Any) -> list[PyTree]:
+        after = immediate.apply(params, state, batch, train=True)[1]
+        return [walk.at(after, place.keys) for place in norms]
 
     full, rest = divmod(n, batch_size)
-    norms = _statistics_of(model, state)
     found = None
     if full:
         head = jax.tree.map(
             lambda a: jnp.reshape(a[: full * batch_size], (full, batch_size, *a.shape[1:])), x
         )
-        each = jax.lax.map(of_batch, head)
-        found = jax.tree.map(lambda norm, s: _pool(s) if norm else s, norms, each, is_leaf=_is_flag)
+        found = [_pool(each) for each in jax.lax.map(of_batch, head)]
     if rest:
         last = of_batch(jax.tree.map(lambda a: a[full * batch_size :], x))
-        found = (
-            last
-            if found is None
-            else jax.tree.map(
-                lambda norm, a, b: _merge(a, b, rest / n) if norm else a,
-                norms,
-                found,
-                last,
-                is_leaf=_is_flag,
-            )
-        )
-
-    def choose(norm: bool, old: Any, new: Any) -> Any:
-        return {name: new[name].astype(old[name].dtype) for name in old} if norm else old
-
-    return jax.tree.map(choose, norms, state, found, is_leaf=_is_flag)
+        found = last if found is None else [_merge(a, b, rest / n) for a, b in zip(found, last)]
+    for place, new in zip(norms, found or ()):
+        old = walk.at(state, place.keys)
+        state = walk.put(state, place.keys, {name: new[name].astype(old[name].dtype) for name in old})
+    return state
 
 
-def _is_flag(node: Any) -> bool:
-    return isinstance(node, bool)
-
-
-def _statistics_of(model: Model, state: PyTree) -> PyTree:
-    """Like the state, with True in place of the statistics of each batch norm and False elsewhere."""
-    if model.kind == "batch_norm":
-        return True
-    if model.combine is None:
-        return False
-    if model.kind == "shared" or model.config.get("shared"):
-        raise ValueError(
-            f"recompute_batch_norm: a batch norm inside {model.kind} is used more than once, each time "
-            "with other statistics"
-        )
-    if list(model.layers) == [""]:
-        return _statistics_of(model.layers[""], state)
-    return {name: _statistics_of(model.layers[name], own) for name, own in state.items()}
-
-
-def _without_memory(model: Model) -> Model:
-    """The model with batch norms whose running statistics are those of the last batch."""
-    if model.kind == "batch_norm":
-        return batch_norm(**{**model.config, "momentum": 0.0, "unbiased_running_var": False})
-    if model.combine is None:
-        return model
-    layers = {name: _without_memory(layer) for name, layer in model.layers.items()}
-    changed = any(layers[name] is not layer for name, layer in model.layers.items())
-    return model.combine(layers) if changed else model
+def _without_memory(place: walk.Place) -> Model:
+    """A batch norm whose running statistics are those of the last batch; other layers as they are."""
+    if place.layer.traits.norm is None:
+        return place.layer
+    return remake(place.layer, momentum=0.0, unbiased_running_var=False)
 
 
 def _pool(each: PyTree) -> PyTree:
