@@ -48,7 +48,7 @@ constraints: $(VENV)/.made
 	PATH="$(abspath $(VENV))/bin:$$PATH" .ci/constraints
 
 clean:
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) .cache runs build dist
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -28,9 +28,13 @@ HOUSE = "jaxdeep"
 FLOORS = {
     "the door": (("__main__",), ("cli",), (HOUSE,)),
     "leaves": (("adapters", "datasets", "plotting"),),
-    "tools": (("uncertainty", "saving"), ("search", "diagnostics", "compress", "transfer")),
+    "tools": (("uncertainty", "saving"), ("search", "compress", "transfer")),
     "the host": (("fitting",),),
-    "pure": (("train",), ("nn", "optimizers", "losses", "metrics", "regularizers", "preprocessing")),
+    "pure": (
+        ("diagnostics",),
+        ("train",),
+        ("nn", "optimizers", "losses", "metrics", "regularizers", "preprocessing"),
+    ),
     "ground": (
         ("schedules", "tree"),
         ("_compilation",),

@@ -41,14 +41,10 @@ def test_a_notebook_shows_figures_and_no_complaints(path):
 def test_a_notebook_runs(path, monkeypatch, tmp_path):
     monkeypatch.delenv("JAXDEEP_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     # on as many devices as a reader has; they train long enough for some of LLVM's passes to pay
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=1")
-    # sweeps of the same program compile it once
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
     build.execute(build.read(path))
 
 

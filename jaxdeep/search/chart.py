@@ -52,7 +52,8 @@ def plot(
         _lines(ax, rows, column, f"{metric}_std", x, [name for name in names if name != x])
         ax.set_ylabel(metric)
         values = [v for v in (row.get(column, np.nan) for row in rows) if np.isfinite(v)]
-        _scale(ax, "y", [] if monitors.rises(metric) else values)  # accuracies differ near 1
+        # accuracies differ near 1
+        _scale(ax, "y", [] if monitors.mode_of(metric) == "max" else values)
         ax.grid(alpha=0.3)
     else:
         _surface(ax, rows, column, metric, x, y)
@@ -97,7 +98,7 @@ def _surface(
 
     good = [row for row in rows if np.isfinite(row.get(column, np.nan)) and not row["diverged"]]
     bad = [row for row in rows if row not in good]
-    decades = _decades([row[column] for row in good]) and not monitors.rises(metric)
+    decades = monitors.mode_of(metric) != "max" and _decades([row[column] for row in good])
     norm = LogNorm() if decades else None
     columns, lines = _distinct(rows, x), _distinct(rows, y)
     if len(columns) * len(lines) > 1.5 * len(rows):

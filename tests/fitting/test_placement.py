@@ -1,7 +1,6 @@
 """Eight devices, and two processes, compute what one does."""
 
 import os
-import pathlib
 import re
 import socket
 import subprocess
@@ -141,7 +140,7 @@ def losses(count, mode, place):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[1]), "XLA_FLAGS": ""}
+    environment = os.environ | {"XLA_FLAGS": ""}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", WORKER, str(count), str(i), address, mode, str(place / str(count))],
