@@ -29,6 +29,8 @@ import hypothesis
 import jax
 import pytest
 
+from jaxdeep._compat import enable_x64
+
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=25, derandomize=True)
 hypothesis.settings.load_profile("ci")
 
@@ -83,5 +85,5 @@ def golden():
 @pytest.fixture
 def x64():
     """Run the test with float64 on."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield

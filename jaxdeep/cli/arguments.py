@@ -119,12 +119,13 @@ def optimizers() -> dict[str, Callable[[float], Any]]:
     """The optimizers that are known by name, as functions of their learning rate."""
     from jaxdeep import optimizers
 
-    return {
+    first = {
         "sgd": optimizers.sgd,
         "momentum": lambda rate: optimizers.sgd(rate, momentum=0.9),
-        "nag": lambda rate: optimizers.nag(rate, momentum=0.9),
+        "nag": optimizers.nag,
         "adam": optimizers.adam,
     }
+    return first | optimizers.factories(with_learning_rate=True)
 
 
 def count(text: str) -> int:
