@@ -37,6 +37,7 @@ def test_a_notebook_shows_figures_and_no_complaints(path):
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path, monkeypatch, tmp_path):
     monkeypatch.delenv("JAXDEEP_DATA", raising=False)

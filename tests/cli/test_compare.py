@@ -69,6 +69,7 @@ def test_the_same_command_gives_the_same_accuracies(small, tmp_path):
     assert found[0]["loss"][0] != found[0]["loss"][1]  # two seeds, two networks
 
 
+@pytest.mark.heavy
 def test_optimizers_start_from_the_same_networks(small, tmp_path):
     args = [
         "compare",

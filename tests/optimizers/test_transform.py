@@ -50,6 +50,7 @@ arrays = hnp.arrays(
 )
 
 
+@pytest.mark.heavy
 @hypothesis.given(a=arrays, b=arrays, limit=st.floats(0.1, 50))
 def test_clipping_bounds_and_keeps_directions(a, b, limit):
     grads = {"a": jnp.asarray(a), "b": jnp.asarray(b)}
@@ -239,6 +240,7 @@ def test_plateau_reproduces_every_recorded_framework(golden):
             np.testing.assert_allclose(found, run[name], rtol=1e-6, err_msg=f"{name} {run}")
 
 
+@pytest.mark.heavy
 @hypothesis.given(
     values=st.lists(st.floats(0.015625, 10, width=32), min_size=5, max_size=40),
     patience=st.integers(1, 4),
@@ -598,6 +600,7 @@ def test_broken_transforms_are_found_out(tx, message):
         o.check_transform(tx)
 
 
+@pytest.mark.heavy
 def test_the_contract_on_parameters_of_your_own_and_with_further_arguments():
     params = {"hidden1": {"kernel": jnp.ones((3, 3, 4, 5))}, "out": {"bias": jnp.ones(3)}}
     o.check_transform(o.max_norm(1.0, axis=(0, 1, 2), where="hidden*/kernel"), params)

@@ -162,6 +162,7 @@ def test_a_config_makes_the_same_model_again(model, x):
     assert train[0] == train[1]
 
 
+@pytest.mark.heavy
 @pytest.mark.optimized
 def test_every_kind_of_layer_is_the_same_bit_for_bit_in_a_new_process(tmp_path):
     for name, (model, x) in CASES.items():
