@@ -7,7 +7,7 @@ from jaxdeep.nn.combinators import concatenate, lambda_, parallel, residual, sel
 from jaxdeep.nn.conv import conv
 from jaxdeep.nn.linear import dense, embedding, flatten, reshape
 from jaxdeep.nn.model import Model
-from jaxdeep.nn.normalization import batch_norm, recompute_batch_norm
+from jaxdeep.nn.normalization import batch_norm, group_norm, layer_norm, recompute_batch_norm
 from jaxdeep.nn.pooling import average_pool, global_average_pool, global_max_pool, max_pool
 from jaxdeep.nn.precision import mixed_precision
 from jaxdeep.nn.repetition import repeat, shared
@@ -31,8 +31,10 @@ __all__ = [
     "gaussian_noise",
     "global_average_pool",
     "global_max_pool",
+    "group_norm",
     "initializers",
     "lambda_",
+    "layer_norm",
     "max_pool",
     "mixed_precision",
     "parallel",

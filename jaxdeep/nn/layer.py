@@ -49,7 +49,8 @@ def layer(make: Callable[P, Layer]) -> Callable[P, Model]:
     """Make a function that returns a `Layer` one that returns a `Model`.
 
     The function's name, without a trailing underscore, is the model's `kind`. Its arguments that are not
-    at their defaults are the model's `config`, read off the signature, where a default is written once.
+    at their defaults are the model's `config`, read off the signature, where a default is written once
+    (a number that is given and equal to its default is among them, but makes no difference otherwise).
     Arguments of the type `Model` are checked to be models and are not part of the config: they are
     among the model's layers. From kind, config and layers the model can be made again, so that it can be
     saved, combined anew and compared: models made by the same function of the same arguments are equal.
@@ -89,9 +90,14 @@ def layer(make: Callable[P, Layer]) -> Callable[P, Model]:
         config = {
             name: given[name]
             for name, parameter in signature.parameters.items()
-            if name in given and not _is_model(parameter) and not _same(given[name], parameter.default)
+            if name in given and not _is_model(parameter) and given[name] is not parameter.default
         }
-        return _model(kind, config, parts, takes_layers)
+        chosen = {
+            name: value
+            for name, value in config.items()
+            if described(value) != described(signature.parameters[name].default)
+        }
+        return described_as(_model(kind, config, parts, takes_layers), kind, chosen, parts.layers)
 
     made.__signature__ = signature.replace(return_annotation=Model)  # type: ignore[attr-defined]
     KINDS[kind] = made
@@ -158,10 +164,6 @@ def _is_model(parameter: inspect.Parameter) -> bool:
     return parameter.annotation is Model or parameter.annotation == (Model | None)
 
 
-def _same(value: Any, default: Any) -> bool:
-    return value is default or bool(described(value) == described(default))
-
-
 def _model(kind: str, config: dict[str, Any], parts: Layer, takes_layers: bool) -> Model:
     layers = dict(parts.layers)
 
@@ -177,7 +179,7 @@ def _model(kind: str, config: dict[str, Any], parts: Layer, takes_layers: bool) 
     traits = parts.traits
     if parts.init is None and not takes_layers:
         traits = dataclasses.replace(traits, empty=True)
-    model = Model(
+    return Model(
         _init(parts.init, parts.check, whole=takes_layers),
         _apply(parts.apply, takes, whole=takes_layers),
         kind,
@@ -189,7 +191,6 @@ def _model(kind: str, config: dict[str, Any], parts: Layer, takes_layers: bool) 
         rows_from=None if parts.rows_from is None else rows_from,
         traits=traits,
     )
-    return described_as(model, kind, config, layers)
 
 
 def _init(make: Callable[..., Any] | None, check: Callable[[Any], Any] | None, *, whole: bool) -> Any:

@@ -80,8 +80,7 @@ def quantized_conv(
     }
     whole = conv(filters, kernel_size, use_bias=False, **how)
     full = conv(filters, kernel_size, use_bias=use_bias, activation=activation, **how)
-    parts = _quantized(whole, full, activation, use_bias)
-    return parts._replace(arguments={"padding": whole.config.get("padding", "SAME")})
+    return _quantized(whole, full, activation, use_bias)
 
 
 @layer

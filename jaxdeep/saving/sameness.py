@@ -63,11 +63,9 @@ def _difference(a: Any, b: Any, where: str, seen: dict[tuple[int, int], Any]) ->
 def _of_models(a: Model, b: Model) -> list[tuple[str, Any, Any]]:
     if a == b:
         return []
-    layers = [(f"layer {n!r}", a.layers[n], b.layers[n]) for n in a.layers if n in b.layers]
     return [
         ("the kind", a.kind, b.kind),
         ("layers", tuple(a.layers), tuple(b.layers)),
-        *layers,
         ("init", a.init, b.init),
         ("apply", a.apply, b.apply),
         ("stochastic", a.stochastic, b.stochastic),

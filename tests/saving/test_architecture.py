@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import json
 import pathlib
 import re
@@ -82,6 +83,23 @@ CASES = {
     "shared": (nn.shared(nn.dense(2)), (X, 2 * X)),
     "mixed_precision": (nn.mixed_precision(nn.serial(a=block(), b=nn.prelu()), jnp.float16), X),
 }
+MANY = jax.random.normal(jax.random.key(3), (2, 4, 4, 32))
+
+
+def kinds(model):
+    return {model.kind}.union(*(kinds(layer) for layer in model.layers.values()))
+
+
+def usual():
+    """Layers without a case, made with their defaults: a new one is tested by existing."""
+    covered = set().union(*(kinds(model) for model, _ in CASES.values()))
+    for kind, make in KINDS.items():
+        required = [p for p in inspect.signature(make).parameters.values() if p.default is p.empty]
+        if kind not in covered and make.__module__.startswith("jaxdeep.nn.") and not required:
+            yield kind, (make(), MANY)
+
+
+CASES |= dict(usual())
 each = pytest.mark.parametrize(("model", "x"), CASES.values(), ids=CASES)
 
 # How a model is used, the same in this process and another.
@@ -131,10 +149,6 @@ def trained(model, x):
 
 
 # --- round trips ----------------------------------------------------------------------------------
-
-
-def kinds(model):
-    return {model.kind}.union(*(kinds(layer) for layer in model.layers.values()))
 
 
 def test_the_cases_cover_every_layer_of_jaxdeep_and_every_layer_has_a_kind():
