@@ -1,16 +1,27 @@
 # The commands of the README. Everything is installed into $(VENV), made if missing.
 PYTHON ?= python3
 VENV ?= .venv
+# The versions that are taken; CONSTRAINTS= takes the newest of everything.
+CONSTRAINTS ?= constraints.txt
 RUN = $(VENV)/bin/python -m
 DEMO_OUT ?= runs/demo
 
-.PHONY: demo test test-slow lint types bench figures notebooks clean
+.PHONY: demo test test-file test-heavy test-all test-slow lint types bench figures house notebooks constraints clean
 
 demo: $(VENV)/.with-demo
 	$(RUN) jaxdeep compare --data digits --epochs 20 --out $(DEMO_OUT)
 
 test: $(VENV)/.with-test
 	$(RUN) pytest -q -n auto
+
+test-file: $(VENV)/.with-test
+	$(if $(F),,$(error name a file: make test-file F=jaxdeep/nn/conv.py))
+	$(VENV)/bin/python tests/helpers/mirror.py $(F) $(ARGS)
+
+test-heavy: $(VENV)/.with-test
+	$(RUN) pytest -q -n auto -m heavy
+
+test-all: test test-heavy
 
 test-slow: $(VENV)/.with-bench $(VENV)/.with-test
 	$(RUN) pytest -q -m slow
@@ -34,11 +45,19 @@ bench: $(VENV)/.with-bench
 figures: $(VENV)/.with-demo
 	$(VENV)/bin/python docs/figures.py
 
+house: $(VENV)/.with-demo
+	$(VENV)/bin/python docs/house.py
+
 notebooks: $(VENV)/.with-notebooks
 	$(VENV)/bin/python notebooks/build.py
 
+# Newer versions for everyone, to be tested and committed.
+constraints: $(VENV)/.made
+	$(RUN) pip install --quiet --disable-pip-version-check uv
+	PATH="$(abspath $(VENV))/bin:$$PATH" .ci/constraints
+
 clean:
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) .cache runs build dist
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -46,12 +65,12 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# An extra is installed again when the dependencies change, and only then.
+# An extra is installed again when the dependencies or their versions change, and only then.
 $(VENV)/.with-demo: EXTRA = datasets,plot
 $(VENV)/.with-test: EXTRA = test
 $(VENV)/.with-dev: EXTRA = dev
 $(VENV)/.with-bench: EXTRA = bench
 $(VENV)/.with-notebooks: EXTRA = notebooks
-$(VENV)/.with-%: $(VENV)/.made pyproject.toml
-	$(RUN) pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA)]'
+$(VENV)/.with-%: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
+	$(RUN) pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS)) --editable '.[$(EXTRA)]'
 	@touch $@

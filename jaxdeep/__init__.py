@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from jaxdeep._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from jaxdeep import (
         adapters,
@@ -50,7 +52,6 @@ __all__ = [
     "tree",
     "uncertainty",
 ]
-__version__ = "0.1.0"
 
 # All of it is loaded when first used, so that importing jaxdeep costs nothing.
 _FUNCTIONS = {

@@ -1,27 +1,35 @@
-"""Settings of the whole suite: eight CPU devices, recorded reference values, float64 on request."""
+"""Settings of the whole suite: eight CPU devices, kept programs, reference values, float64 at wish."""
 
+import importlib.metadata
 import json
 import os
 import pathlib
 import shutil
-import tempfile
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Subprocesses import this checkout and these helpers.
+_PATHS = [str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
+os.environ["PYTHONPATH"] = os.pathsep.join(_PATHS)
+
+# Compiled programs are kept from one session to the next, and shared by workers and subprocesses. JAX
+# neither locks the folder nor writes beside and renames, so a worker may meet half an entry: then JAX
+# warns, which pyproject.toml lets pass, and compiles. Its locking cache (a maximal size) takes 80 ms a
+# write at 2,000 entries, as it looks at all of them.
+_KEPT = ROOT / ".cache" / "jax" / importlib.metadata.version("jaxlib")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_KEPT))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import hypothesis
 import jax
 import pytest
 
-# Many tests compile the same programs. A cache for each process of a session: JAX does not write to it
-# in a way that others may read meanwhile.
-_OWN = not os.environ.get("JAX_COMPILATION_CACHE_DIR")
-_CACHE = tempfile.mkdtemp(prefix="jaxdeep-tests-") if _OWN else os.environ["JAX_COMPILATION_CACHE_DIR"]
-jax.config.update("jax_compilation_cache_dir", _CACHE)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+from jaxdeep._compat import enable_x64
 
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=25, derandomize=True)
 hypothesis.settings.load_profile("ci")
@@ -30,13 +38,21 @@ _HURRY = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 
 
 def pytest_configure(config):
-    """The fast tests compile in a hurry, unless told otherwise.
+    """What is not slow compiles in a hurry, unless told otherwise.
 
     What runs once or twice spends its time in the compiler: without most of LLVM's passes it takes 0.7
     of the time. XLA's own passes, which decide what is computed, stay. Subprocesses inherit it.
     """
-    os.environ.setdefault(_HURRY, "1" if config.option.markexpr == "not slow" else "0")
+    hurry = config.option.markexpr == "heavy" or "not slow" in config.option.markexpr
+    os.environ.setdefault(_HURRY, "1" if hurry else "0")
     jax.config.update("jax_disable_most_optimizations", os.environ[_HURRY] != "0")
+
+
+def pytest_collection_modifyitems(items):
+    """A test is fast, heavy or slow."""
+    for item in items:
+        if item.get_closest_marker("slow") and item.get_closest_marker("heavy"):
+            raise pytest.UsageError(f"{item.nodeid} is marked both heavy and slow")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -53,20 +69,21 @@ def pytest_runtest_protocol(item):
             jax.config.update("jax_disable_most_optimizations", True)
 
 
-def pytest_unconfigure(config):
-    """The cache goes with the session."""
-    if _OWN:
-        shutil.rmtree(_CACHE, ignore_errors=True)
+def pytest_sessionstart(session):
+    """Programs of code that is gone are never read again: a folder that has grown is begun anew."""
+    worker = hasattr(session.config, "workerinput")
+    if not worker and sum(file.stat().st_size for file in _KEPT.glob("*")) > 2**30:
+        shutil.rmtree(_KEPT, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def golden():
     """Values computed by optax, Keras, PyTorch, flax and scikit-learn, and from the textbook."""
-    return json.loads((pathlib.Path(__file__).parent / "golden.json").read_text())
+    return json.loads((ROOT / "tests" / "golden.json").read_text())
 
 
 @pytest.fixture
 def x64():
     """Run the test with float64 on."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield

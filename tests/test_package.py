@@ -1,13 +1,16 @@
 """The package as a whole: what importing it costs, and what it promises."""
 
 import importlib
+import importlib.util
 import inspect
+import itertools
 import pathlib
-import pkgutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
+from packaging import requirements, version
 
 import jaxdeep as jd
 
@@ -32,10 +35,14 @@ def test_importing_starts_no_backend():
     assert out.stdout.strip() == "0"
 
 
-def modules():
-    for info in pkgutil.walk_packages(jd.__path__, "jaxdeep."):
-        if not info.name.endswith("__main__"):
-            yield importlib.import_module(info.name)
+def _house():
+    spec = importlib.util.spec_from_file_location("house", ROOT / "docs" / "house.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+house = _house()
 
 
 NAMESPACES = [
@@ -90,27 +97,110 @@ def test_every_method_is_documented_with_an_example(kind):
             assert ">>>" in (inspect.getdoc(method) or ""), f"{kind.__name__}.{name} has no example"
 
 
-def test_who_imports_whom():
-    """Floors: tree and schedules below, optimizers and nn strangers, leaves imported by none."""
-    imports = {}
-    for module in modules():
-        source = pathlib.Path(module.__file__).read_text()
-        lines = [line.split() for line in source.splitlines() if line.startswith("from jaxdeep")]
-        found = {f"{words[1]}.{words[3]}" if words[1] == "jaxdeep" else words[1] for words in lines}
-        imports[module.__name__] = found
-    imports.pop("jaxdeep", None)
-    for name, found in imports.items():
-        if name in ("jaxdeep.tree", "jaxdeep.schedules"):
-            assert found <= {"jaxdeep._checks"}, name
-        if name.startswith("jaxdeep.optimizers"):
-            assert not any(f.startswith(("jaxdeep.nn", "jaxdeep.train")) for f in found), name
-        if name.startswith("jaxdeep.nn"):
-            assert not any(f.startswith(("jaxdeep.optimizers", "jaxdeep.train")) for f in found), name
-        if name.startswith("jaxdeep.train"):
-            assert not any(f.startswith("jaxdeep.nn") for f in found), name
-        if not name.startswith(("jaxdeep.cli", "jaxdeep.__main__")):
-            leaves = ("jaxdeep.datasets", "jaxdeep.plotting", "jaxdeep.__main__", "jaxdeep.cli")
-            assert not any(f.startswith(leaves) for f in found), name
+def test_every_import_runs_down_and_none_in_a_circle():
+    assert house.faults(house.imports()) == []
+
+
+def test_the_picture_of_the_house_is_that_of_its_imports():
+    """If not: `make house`, and look at it."""
+    assert house.drawn() == house.arrows(house.imports())
+
+
+def test_the_picture_is_drawn_with_every_room(tmp_path):
+    pairs = house.arrows(house.imports())
+    house.draw(pairs, tmp_path / "house.svg")
+    assert house.drawn(tmp_path / "house.svg") == pairs
+    text = (tmp_path / "house.svg").read_text()
+    assert all(f">{name}</text>" in text for pair in pairs for name in pair)
+
+
+ABOVE = {
+    "at the top": "from jaxdeep.fitting import fit",
+    "as a module": "import jaxdeep.fitting.fit as f",
+    "in a function": "def g():\n    from jaxdeep import fitting",
+    "in a method": "class A:\n    def g(self):\n        import jaxdeep.fitting",
+    "for type checkers": "import typing\nif typing.TYPE_CHECKING:\n    from jaxdeep.fitting import fit",
+    "relatively": "from ..fitting import fit",
+    "relatively, as a module": "from .. import fitting",
+    "by a name in quotes": "import importlib\nA = 'jaxdeep.fitting.fit'\nimportlib.import_module(A)",
+    "through the face": "import jaxdeep as jd",
+    "from its own row": "from jaxdeep.optimizers import adam",
+    "from a new room": "from jaxdeep.cellar import wine",
+}
+
+
+@pytest.mark.parametrize("text", ABOVE.values(), ids=ABOVE)
+def test_an_arrow_that_runs_up_is_seen(text, tmp_path):
+    files = {
+        "__init__.py": "",
+        "tree.py": '"""Says jaxdeep.fitting, and imports nothing."""',
+        "nn/__init__.py": "from jaxdeep.nn.linear import dense",
+        "nn/linear.py": "from jaxdeep import tree",
+        "optimizers/__init__.py": "",
+        "fitting/__init__.py": "",
+        "fitting/fit.py": "import jax\nfrom jaxdeep.nn import dense",
+    }
+    if "cellar" in text:
+        files["cellar.py"] = ""
+    package = tmp_path / "jaxdeep"
+    for name, content in files.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(content)
+    if "cellar" not in text:
+        assert house.faults(house.imports(tmp_path)) == []
+    with (package / "nn/linear.py").open("a") as file:
+        file.write(f"\n{text}\n")
+    assert house.faults(house.imports(tmp_path))
+
+
+def test_a_circle_within_a_room_is_seen(tmp_path):
+    (tmp_path / "jaxdeep/nn").mkdir(parents=True)
+    (tmp_path / "jaxdeep/nn/conv.py").write_text("from jaxdeep.nn.linear import dense")
+    (tmp_path / "jaxdeep/nn/linear.py").write_text("def f():\n    from jaxdeep.nn import conv")
+    (fault,) = house.faults(house.imports(tmp_path))
+    assert fault.startswith("circle: jaxdeep.nn.")
+
+
+def pinned(name):
+    lines = (ROOT / name).read_text().splitlines()
+    return [requirements.Requirement(line) for line in lines]
+
+
+def wanted():
+    """What the package and its extras ask for, without `bench`, which fixes its versions itself."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name != "bench"}
+    for line in [*project["dependencies"], *itertools.chain(*extras.values())]:
+        requirement = requirements.Requirement(line)
+        if requirement.name != "jaxdeep":
+            yield requirement
+
+
+def test_recorded_versions_are_allowed_and_complete():
+    found = {}
+    for pin in pinned("constraints.txt"):
+        found.setdefault(pin.name.lower(), []).append(next(iter(pin.specifier)).version)
+    for requirement in wanted():
+        versions = found[requirement.name.lower()]  # else: make constraints
+        assert all(requirement.specifier.contains(version) for version in versions), requirement
+    assert not {"torch", "keras"} & set(found)
+
+
+def test_the_oldest_versions_are_the_lower_bounds():
+    found = {pin.name.lower(): pin.specifier for pin in pinned("constraints-oldest.txt")}
+    tools = {"ruff", "mypy", "pre-commit"}  # of the extra `dev`, which the oldest set is without
+    for requirement in wanted():
+        if requirement.name not in tools:
+            (bound,) = requirement.specifier
+            pin = version.Version(
+                next(iter(found[requirement.name.lower()])).version
+            )  # else: make constraints
+            assert (
+                pin.release[: len(version.Version(bound.version).release)]
+                == version.Version(bound.version).release
+            )
+    assert str(found["jax"]) == "==0.7.2"
+    assert str(found["flax"]) == "==0.11.2"
 
 
 def test_the_face_refuses_other_names():

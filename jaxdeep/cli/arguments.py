@@ -37,6 +37,12 @@ def command(
         description=description,
         epilog="\n".join(["examples:", *(f"  {example}" for example in examples)]),
     )
+    parser.add_argument(
+        "--no-cache",
+        dest="cache",
+        action="store_false",
+        help="compile everything anew, and do not keep it in the user's cache for the next time",
+    )
     parser.set_defaults(run=lambda args: run(args, parser))
     return parser
 
@@ -119,12 +125,13 @@ def optimizers() -> dict[str, Callable[[float], Any]]:
     """The optimizers that are known by name, as functions of their learning rate."""
     from jaxdeep import optimizers
 
-    return {
+    first = {
         "sgd": optimizers.sgd,
         "momentum": lambda rate: optimizers.sgd(rate, momentum=0.9),
-        "nag": lambda rate: optimizers.nag(rate, momentum=0.9),
+        "nag": optimizers.nag,
         "adam": optimizers.adam,
     }
+    return first | optimizers.factories(with_learning_rate=True)
 
 
 def count(text: str) -> int:

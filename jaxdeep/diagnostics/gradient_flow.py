@@ -10,14 +10,15 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._compilation import run_once
+from jaxdeep._identity import key_of
 from jaxdeep.diagnostics.layer_flow import Flow, flow_of, probed, with_taps
 from jaxdeep.nn.model import Model
 from jaxdeep.optimizers import gradient_point
+from jaxdeep.train.data import check_pair
 from jaxdeep.train.objective import (
     Objective,
     PerExample,
     check_minimised,
-    check_pair,
     rehearse,
     supervised,
 )
@@ -141,7 +142,9 @@ def gradient_flow(
             updates, _ = optimizer.update(grads, opt_state, moving, value=loss_value)
         return flow_of(model, moving, grads, updates, **found)
 
-    flow: Flow = run_once(measure, params, state, opt_state, batch, key)
+    update = None if optimizer is None else optimizer.update
+    program = key_of("flow", model, measured, update, trainable, train)
+    flow: Flow = run_once(measure, params, state, opt_state, batch, key, key=program)
     if where is None:
         return flow
     chosen = mask(dict.fromkeys(flow, 0), where)

@@ -1,5 +1,6 @@
 """What flows through a network in a step: gradients, updates and activations, layer by layer."""
 
+import dataclasses
 import functools
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -8,12 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdeep import _checks
 from jaxdeep.diagnostics import probe
 from jaxdeep.metrics import Metric, Tally
 from jaxdeep.nn import walk
 from jaxdeep.train.objective import Objective, supervised
-from jaxdeep.train.step import Measure, gradients_of
+from jaxdeep.train.step import gradients_of
 
 PyTree = Any
 
@@ -83,18 +83,32 @@ def with_taps(model: Any, moving: PyTree, held: PyTree) -> tuple[Probed, Probed]
     return Probed(moving, taps), Probed(held, OrderedDict.fromkeys(taps))
 
 
-def make_measure(
-    model: Any, minimised: Mapping[str, Any], *, every: int, accumulation_steps: int
-) -> Measure:
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayerMeasure:
     """What a step calls to measure every so many steps, the first included.
 
     The values of a layer are metrics: ``gradient_norm/hidden1``. A step that is not measured costs
     nothing, one that is a second pass over its batch, for what the layers put out.
-    """
-    _checks.check_count("diagnostics", every)
-    gradients = gradients_of(probed(model, minimised), accumulation_steps)
 
-    def measure(
+    Attributes:
+      model: the model.
+      minimised: what `jaxdeep.train.supervised` takes besides it.
+      every: steps from one measurement to the next.
+      accumulation_steps: micro-batches of a step.
+    """
+
+    model: Any
+    minimised: Mapping[str, Any]
+    every: int
+    accumulation_steps: int
+
+    fields = LayerFlow._fields  # the names of its metrics begin with one of them
+
+    def _identity_(self) -> Any:
+        return self.model, self.minimised, self.every, self.accumulation_steps
+
+    def __call__(
+        self,
         step: Any,
         params: tuple[PyTree, PyTree, PyTree],
         state: PyTree,
@@ -102,24 +116,24 @@ def make_measure(
         key: Any,
         changes: tuple[PyTree, PyTree],
     ) -> dict[str, Any]:
+        """The metrics of a step; see `jaxdeep.train.step.Measure`."""
         point, moving, held = params
+        gradients = gradients_of(probed(self.model, self.minimised), self.accumulation_steps)
 
         def now() -> Flow:
-            given = with_taps(model, point, held)
-            _, _, metrics, found = gradients(*given, state, batch, key)
-            return flow_of(model, moving, *changes, taps=found.taps, readings=metrics["readings"])
+            tapped = with_taps(self.model, point, held)
+            _, _, metrics, grads = gradients(*tapped, state, batch, key)
+            return flow_of(self.model, moving, *changes, taps=grads.taps, readings=metrics["readings"])
 
         shape = jax.eval_shape(now)
-        due = step % every == 0
+        due = step % self.every == 0
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shape)
         flow = jax.lax.cond(due, now, lambda: nothing)
         return {
             f"{field}/{path}": _tally(getattr(flow[path], field), due)
-            for path, fields in applying(model, moving, held).items()
+            for path, fields in applying(self.model, moving, held).items()
             for field in fields
         }
-
-    return measure
 
 
 def applying(model: Any, moving: PyTree, held: PyTree) -> OrderedDict[str, list[str]]:
@@ -135,11 +149,6 @@ def applying(model: Any, moving: PyTree, held: PyTree) -> OrderedDict[str, list[
         inside += ["saturation"] * probe.has_slopes(leaf.layer)
         inside += ["dead"] * probe.may_die(leaf.layer, bool(jax.tree.leaves((own, fixed))))
     return fields
-
-
-def is_flow(name: str) -> bool:
-    """Whether a metric is one that `make_measure` makes."""
-    return name.split("/", maxsplit=1)[0] in LayerFlow._fields and "/" in name
 
 
 def flow_of(

@@ -10,10 +10,12 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._compilation import compiled, run_once
+from jaxdeep._identity import key_of
 from jaxdeep.optimizers import set_hyperparams
-from jaxdeep.train.data import count_examples, moved, take
-from jaxdeep.train.epoch import check_batch_size, shuffled
-from jaxdeep.train.objective import Objective, PerExample, check_minimised, check_pair, supervised
+from jaxdeep.optimizers.identity import numbers_of
+from jaxdeep.train.data import check_batch_size, check_pair, count_examples, moved, take
+from jaxdeep.train.epoch import shuffled
+from jaxdeep.train.objective import Objective, PerExample, check_minimised, supervised
 from jaxdeep.train.state import TrainState, init, resume
 from jaxdeep.train.step import check_optimizer, make_step
 from jaxdeep.tree import shapes
@@ -146,7 +148,8 @@ def find_learning_rate(
     def run(given: PyTree, key: jax.Array, data: PyTree, order: jax.Array) -> RateTest:
         return test(begin(given, key), data, order)
 
-    order = run_once(lambda key: _order(key, n, steps, batch_size), key)
+    sizes = n, steps, batch_size
+    order = run_once(lambda key: _order(key, *sizes), key, key=key_of("order", sizes))
     if isinstance(order, jax.core.Tracer) or any(
         isinstance(a, jax.Array) for a in jax.tree.leaves(data)
     ):
@@ -158,7 +161,9 @@ def find_learning_rate(
     args = given, key, data, jnp.asarray(order)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
         return jax.jit(run)(*args)
-    found: RateTest = compiled(run, *args)(*args)
+    numbers = numbers_of(optimizer) if hasattr(optimizer, "init") else {}  # constants of the program
+    program = key_of("range test", model, objective, optimizer, numbers, low, high, sizes, example)
+    found: RateTest = compiled(run, *args, key=program)(*args)
     return found
 
 

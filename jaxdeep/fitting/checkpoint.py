@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep.fitting.placement import fetched
+from jaxdeep.fitting.setup import Setup
 from jaxdeep.optimizers import hyperparams
-from jaxdeep.train.monitors import EarlyStopping, resolve
+from jaxdeep.train.monitors import resolve
+from jaxdeep.train.options import FitOptions, TrialOptions, options_of
 from jaxdeep.train.run import RunState
 from jaxdeep.tree import path_name
 
@@ -30,15 +32,15 @@ class Checkpoints:
     file of sorts, hence a class; see `opened`.
     """
 
-    def __init__(self, directory: Any, about: About, *, keep: int, watched: EarlyStopping | None):
+    def __init__(self, about: About, options: FitOptions):
         ocp = _orbax()
         from orbax.checkpoint import checkpoint_managers as policies
 
-        self.directory = pathlib.Path(directory).expanduser().resolve()
-        self.about = about
-        retained: list[Any] = [policies.LatestN(keep)]
-        self._watched = watched
-        if watched is not None:  # the smallest is the last of a falling order
+        self.directory = pathlib.Path(options["checkpoint"] or "").expanduser().resolve()
+        self.about, self._epochs = about, options["epochs"]
+        self._watched = options["early_stopping"]
+        retained: list[Any] = [policies.LatestN(options["keep_checkpoints"])]
+        if self._watched is not None:  # the smallest is the last of a falling order
             retained.append(
                 policies.BestN(
                     get_metric_fn=lambda metrics: metrics["value"],
@@ -47,12 +49,12 @@ class Checkpoints:
                     keep_checkpoints_without_metrics=False,
                 )
             )
-        options = ocp.CheckpointManagerOptions(
+        managed = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(retained),
             enable_async_checkpointing=False,  # the next segment overwrites the arrays
             cleanup_tmp_directories=True,
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._manager = ocp.CheckpointManager(self.directory, options=managed)
 
     def close(self) -> None:
         """Give up the directory."""
@@ -61,9 +63,9 @@ class Checkpoints:
     def save(self, run: RunState, values: Mapping[str, Any], position: Any) -> None:
         """Add a checkpoint, of an epoch with these values that left the data at this position."""
         ocp = _orbax()
-        arrays = _arrays(run)
+        arrays = _arrays(_with_room(run, self._epochs))
         about = self.about | {
-            "epochs": _epochs(run),
+            "epochs": self._epochs,
             "sha256": _digest(arrays),
             "position": position,
         }
@@ -115,8 +117,9 @@ class Checkpoints:
                     f"epochs must be at least {int(found.epoch)}, as many as the run in "
                     f"{str(self.directory)!r} has done; got {epochs}"
                 )
-            history = {n: jnp.asarray(_longer(v, epochs)) for n, v in found.history.items()}
-            return found._replace(history=history), about["position"]
+            room = len(next(iter(like.history.values())))
+            found = _with_room(found._replace(history=dict(found.history)), room)
+            return found._replace(history=jax.tree.map(jnp.asarray, found.history)), about["position"]
         if damaged:
             raise ValueError(
                 f"none of the checkpoints in {self.directory} can be read; delete the directory to "
@@ -127,13 +130,11 @@ class Checkpoints:
     def _read_about(self, epoch: int) -> About:
         ocp = _orbax()
         restored = self._manager.restore(epoch, args=ocp.args.Composite(about=ocp.args.JsonRestore()))
-        about: About = restored["about"]
-        return about
+        return _in_words_of_today(restored["about"])
 
     def _read(self, epoch: int, about: About, like: RunState) -> RunState:
         ocp = _orbax()
-        epochs = about["epochs"]
-        like = like._replace(history={n: _longer(v, epochs) for n, v in like.history.items()})
+        like = _with_room(like, about["epochs"])
         expected = _arrays(like)
         template = {n: a for n, a in expected.items() if a.size}
         restored = self._manager.restore(
@@ -182,29 +183,32 @@ class _OtherRun(Exception):
 
 
 @contextlib.contextmanager
-def opened(
-    directory: Any, about: About | None, *, keep: int, watched: EarlyStopping | None
-) -> Iterator["Checkpoints | _Nowhere"]:
-    """The checkpoints in a directory, of the run that `about` describes; none without a directory."""
-    if directory is None or about is None:
+def opened(about: About | None, options: FitOptions) -> Iterator["Checkpoints | _Nowhere"]:
+    """The checkpoints of the run that `about` describes; none without a description."""
+    if about is None:
         yield _Nowhere()
         return
-    checkpoints = Checkpoints(directory, about, keep=keep, watched=watched)
+    checkpoints = Checkpoints(about, options)
     try:
         yield checkpoints
     finally:
         checkpoints.close()
 
 
-def describe(model: Any, run: RunState, likes: Sequence[PyTree], arguments: Mapping[str, Any]) -> About:
-    """What makes a run this run and not another: names, shapes, first hyperparameters, arguments.
+def describe(setup: Setup, run: RunState, likes: Sequence[PyTree]) -> About:
+    """What makes a run this run and not another: names, shapes, first hyperparameters, options.
 
     `likes` are the shapes of the data, and of the validation data if there are any.
     """
     ts = run.train_state
     rates = {name: np.asarray(v, np.float64).tolist() for name, v in hyperparams(ts.opt_state).items()}
+    options = {name: setup.options[name] for name in _DESCRIBED}  # type: ignore[literal-required]
+    options |= {"objective": setup.objective}
+    if (every := setup.options.get("diagnostics")) is not None:
+        options |= {"diagnostics": every}
     return {
-        "model": _without_addresses(repr(model)),
+        "version": _VERSION,
+        "model": _without_addresses(repr(setup.model)),
         "parameters": _shapes(ts.params),
         "state": _shapes(ts.state),
         "optimizer": _shapes(ts.opt_state),
@@ -212,8 +216,46 @@ def describe(model: Any, run: RunState, likes: Sequence[PyTree], arguments: Mapp
         **{name: _shapes(like) for name, like in zip(("data", "validation"), likes)},
         "metrics": sorted(run.history),
         "key": np.asarray(jax.random.key_data(_typed(ts.key))).tolist(),
-        "arguments": {name: _without_addresses(repr(value)) for name, value in arguments.items()},
+        "arguments": {name: _without_addresses(repr(value)) for name, value in options.items()},
     }
+
+
+_DESCRIBED = [name for name in options_of(TrialOptions) if name not in ("epochs", "validation")]
+_VERSION = 2
+# What a description of version 1 calls otherwise: options, layers' arguments, records.
+_OPTIONS = {"accumulate": "accumulation_steps"}
+_WORDS = (
+    (r"\bPlateau\(", "ReduceOnPlateau("),
+    (r"\b((?:quantized_)?dense)\(units=", r"\1(features="),
+    (r"\b((?:quantized_)?embedding)\(size=", r"\1(num_embeddings="),
+    (r"(\bembedding\(num_embeddings=[^()]*, )init=", r"\1embedding_init="),
+)
+
+
+def _in_words_of_today(about: About) -> About:
+    """A description, whichever version wrote it."""
+    if about.get("version") == _VERSION:
+        return about
+
+    def renewed(text: str) -> str:
+        for old, new in _WORDS:
+            text = re.sub(old, new, text)
+        return text
+
+    arguments = {_OPTIONS.get(name, name): renewed(value) for name, value in about["arguments"].items()}
+    if arguments.get("on_nonfinite") == "'stop'":  # what fit's "raise" was called inside
+        arguments["on_nonfinite"] = "'raise'"
+    return {
+        **about,
+        "version": _VERSION,
+        "model": renewed(about["model"]),
+        "arguments": arguments,
+    }
+
+
+def _with_room(run: RunState, epochs: int) -> RunState:
+    """The run with a history of so many epochs: cut, or filled up with NaN."""
+    return run._replace(history={name: _longer(v, epochs) for name, v in run.history.items()})
 
 
 def _longer(values: Any, epochs: int) -> Any:
@@ -221,10 +263,6 @@ def _longer(values: Any, epochs: int) -> Any:
     values = np.asarray(values)
     more = np.full((max(epochs - len(values), 0), *values.shape[1:]), np.nan, values.dtype)
     return np.concatenate([values[:epochs], more])
-
-
-def _epochs(run: RunState) -> int:
-    return len(next(iter(run.history.values())))
 
 
 def _arrays(run: PyTree) -> dict[str, np.ndarray]:

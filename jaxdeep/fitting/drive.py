@@ -7,11 +7,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdeep._compilation import compiled
+from jaxdeep._compilation import compiled, kept
+from jaxdeep._identity import key_of
 from jaxdeep.fitting.placement import Placement
+from jaxdeep.fitting.setup import Setup
 from jaxdeep.fitting.sources import ArraySource, Block, LoaderSource
 from jaxdeep.train.batches import Totals, averages, none_yet, over_block, values_of
-from jaxdeep.train.run import Program, RunState
+from jaxdeep.train.run import RunState
 from jaxdeep.tree import shapes
 
 PyTree = Any
@@ -19,63 +21,72 @@ Drive = Callable[[RunState, int], RunState]
 
 
 def driver(
-    program: Program,
+    setup: Setup,
     run: RunState,
     sources: Sequence[ArraySource | LoaderSource],
     placement: Placement,
     *,
-    epochs: int,
-    every: int,
     stream: bool | None,
     looped: bool,
 ) -> Drive:
     """``(run, until) -> run`` for data, and the validation data if there are any.
 
     Args:
-      every: validation data are evaluated after so many epochs.
+      setup: what is trained.
+      run: where it begins.
+      sources: training and validation data.
+      placement: where the run is.
       stream: whether arrays stay on the host.
       looped: whether batches are computed in a compiled loop.
     """
     arrays = [s for s in sources if isinstance(s, ArraySource) and not s.is_streamed(stream)]
     if looped and len(arrays) == len(sources):
-        return _on_device(program, run, [rows.on_device(placement) for rows in arrays], placement)
-    return _from_host(program, run, sources, placement, epochs=epochs, every=every, looped=looped)
+        return _on_device(setup, run, [source.on_device(placement) for source in arrays], placement)
+    return _from_host(setup, run, sources, placement, looped=looped)
 
 
-def _on_device(program: Program, run: RunState, arrays: Sequence[PyTree], placement: Placement) -> Drive:
+def _on_device(setup: Setup, run: RunState, arrays: Sequence[PyTree], placement: Placement) -> Drive:
     """One program, in which nothing waits for the host."""
     data, validation = arrays if len(arrays) == 2 else (arrays[0], None)
+    limits = setup.limits
     segment = compiled(
-        program.segment,
-        run,
-        data,
-        validation,
-        np.int32(0),
+        setup.program().segment,
+        *(run, data, validation, np.int32(0), limits),
+        key=key_of("segment", setup.key),
         donate_argnums=0,
         out_shardings=placement.run,
     )
-    return lambda run, until: segment(run, data, validation, np.int32(until))
+    return lambda run, until: segment(run, data, validation, np.int32(until), limits)
 
 
 def _from_host(
-    program: Program,
+    setup: Setup,
     run: RunState,
     sources: Sequence[ArraySource | LoaderSource],
     placement: Placement,
     *,
-    epochs: int,
-    every: int,
     looped: bool,
 ) -> Drive:
     """Block by block: one is read while another is computed."""
+    program, key, limits = setup.program(), setup.key, setup.limits
     data, validation = sources if len(sources) == 2 else (sources[0], None)
     like = shapes(run.train_state)
-    nothing, not_evaluated = none_yet(program.step, like, data.example), None
-    if validation is not None:
-        not_evaluated = none_yet(
-            lambda ts, batch: program.evaluation(ts)((), batch), like, validation.example
+
+    def evaluation(ts: Any, batch: PyTree) -> Any:
+        return program.evaluation(ts)((), batch)
+
+    def nothing_of(name: str, step: Any, batch: PyTree) -> Totals:
+        # zeros of NumPy, which the programs copy
+        totals: Totals = kept(
+            key_of("totals", name, key),
+            lambda: jax.tree.map(np.asarray, none_yet(step, like, batch)),
+            (like, batch),
         )
-    nothing, not_evaluated = placement.everywhere((nothing, not_evaluated))
+        return placement.everywhere(totals)
+
+    nothing, not_evaluated = nothing_of("train", program.step, data.example), None
+    if validation is not None:
+        not_evaluated = nothing_of("validation", evaluation, validation.example)
 
     def advance(run: RunState, totals: Totals, block: PyTree, filled: Any) -> tuple[RunState, Totals]:
         ts, totals = over_block(program.step, run.train_state, totals, block, filled, skip=program.skip)
@@ -84,29 +95,31 @@ def _from_host(
     def evaluate(run: RunState, totals: Totals, block: PyTree, filled: Any) -> tuple[Totals]:
         return (over_block(program.evaluation(run.train_state), (), totals, block, filled)[1],)
 
-    def close(run: RunState, totals: Totals, evaluated: Totals | None) -> RunState:
+    def close(run: RunState, totals: Totals, evaluated: Totals | None, limits: Any) -> RunState:
         found = {} if evaluated is None else values_of(averages(evaluated))
-        return program.close(run, totals, found)
+        return program.close(run, totals, found, limits)
 
     out, out_totals, out_evaluated = placement.run, None, None
     if out is not None:
         out_totals, out_evaluated = jax.tree.map(lambda a: a.sharding, (nothing, not_evaluated))
-    go = _by_shape(advance, 2, donate_argnums=0, out_shardings=out and (out, out_totals))
-    look = _by_shape(evaluate, 2, out_shardings=out and (out_evaluated,))
-    end = _by_shape(close, None, donate_argnums=0, out_shardings=out)
+    how = functools.partial(_by_shape, key=key)
+    go = how("advance", advance, 2, donate_argnums=0, out_shardings=out and (out, out_totals))
+    look = how("evaluate", evaluate, 2, out_shardings=out and (out_evaluated,))
+    end = how("close", close, None, donate_argnums=0, out_shardings=out)
 
     def one_epoch(run: RunState, epoch: int) -> RunState:
         blocks = data.blocks(epoch, run.train_state, placement, looped)
         run, totals = _through(blocks, go, run, nothing)
         evaluated = not_evaluated
-        if validation is not None and ((epoch + 1) % every == 0 or epoch + 1 == epochs):
+        every = setup.options["validate_every"]
+        if validation is not None and ((epoch + 1) % every == 0 or epoch + 1 == setup.epochs):
             blocks = validation.blocks(0, run.train_state, placement, looped)
             (evaluated,) = _through(blocks, functools.partial(look, run), not_evaluated)
-        return end(run, totals, evaluated)
+        return end(run, totals, evaluated, limits)
 
     def go_on(run: RunState, until: int) -> RunState:
         epoch = int(run.epoch)
-        while epoch < min(until, epochs) and not bool(run.stopped):
+        while epoch < min(until, setup.epochs) and not bool(run.stopped):
             run = one_epoch(run, epoch)
             epoch += 1
         return run
@@ -129,7 +142,7 @@ def _through(blocks: Iterable[Block], function: Callable[..., Any], *carry: Any)
 
 
 def _by_shape(
-    function: Callable[..., Any], place: int | None, *, out_shardings: Any, donate_argnums: Any = ()
+    name: str, function: Callable[..., Any], place: int | None, *, key: Any, **how: Any
 ) -> Callable[..., Any]:
     """A function compiled once for each shape of the argument at `place`."""
     programs: dict[Any, Callable[..., Any]] = {}
@@ -137,9 +150,7 @@ def _by_shape(
     def call(*args: Any) -> Any:
         shape = () if place is None else tuple((a.shape, a.dtype) for a in jax.tree.leaves(args[place:]))
         if shape not in programs:
-            programs[shape] = compiled(
-                function, *args, donate_argnums=donate_argnums, out_shardings=out_shardings
-            )
+            programs[shape] = compiled(function, *args, key=key_of(name, key), **how)
         return programs[shape](*args)
 
     return call

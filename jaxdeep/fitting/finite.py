@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep._compilation import run_once
+from jaxdeep._identity import key_of
 from jaxdeep.train.state import TrainState
 from jaxdeep.tree import path_name
 
@@ -41,6 +42,10 @@ def _first_nonfinite(ts: TrainState, *, optimizer: bool = False) -> str | None:
         finite = [np.isfinite(leaf).all() for _, leaf in named]  # where they are, nothing compiled
     else:
         finite = jax.device_get(
-            run_once(lambda leaves: [jnp.isfinite(leaf).all() for leaf in leaves], [a for _, a in named])
+            run_once(
+                lambda leaves: [jnp.isfinite(leaf).all() for leaf in leaves],
+                [leaf for _, leaf in named],
+                key=key_of("finite"),
+            )
         )
     return next((name for (name, _), fine in zip(named, finite) if not fine), None)

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,40 +10,27 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep.optimizers import hyperparams, set_hyperparams
+from jaxdeep.train.options import FitOptions, Phase, options_of
+from jaxdeep.train.records import FitResult
 from jaxdeep.train.state import only
 from jaxdeep.train.step import check_optimizer
-from jaxdeep.tree import Where, check_where
+from jaxdeep.tree import check_where
 
 PyTree = Any
 
 
-class Phase(NamedTuple):
-    """A phase of `jaxdeep.fit`.
-
-    Attributes:
-      epochs: passes over the data, at most.
-      trainable: the parameters that are trained (`jaxdeep.tree.mask`); all of them by default.
-      learning_rate: the rate; by default the optimizer's own.
-
-    >>> Phase(3, "logits/*", 1e-2).learning_rate
-    0.01
-    """
-
-    epochs: int
-    trainable: Where | None = None
-    learning_rate: float | None = None
-
-
-def checked(phases: Any, arguments: Mapping[str, Any]) -> list[Phase]:
-    """The phases; refuses what cannot be one, and arguments that a phase gives itself."""
+def checked(options: FitOptions) -> list[Phase]:
+    """The phases; refuses what cannot be one, and options that a phase gives itself."""
+    phases: Any = options["phases"]
     if not isinstance(phases, Sequence) or isinstance(phases, (str, Phase)) or not phases:
         raise TypeError(
             "phases must be a list of jaxdeep.train.Phase(epochs, trainable, learning_rate), got "
             f"{phases!r}"
         )
-    for name, default in (("epochs", 1), ("trainable", None)):
-        if arguments[name] != default:
-            raise ValueError(f"phases say {name} themselves: drop {name}={arguments[name]!r}")
+    for name in ("epochs", "trainable"):
+        value: Any = options[name]
+        if value != options_of(FitOptions)[name].default:
+            raise ValueError(f"phases say {name} themselves: drop {name}={value!r}")
     found = []
     for i, given in enumerate(phases):
         if not isinstance(given, (tuple, list)) or not 1 <= len(given) <= len(Phase._fields):
@@ -58,28 +45,34 @@ def checked(phases: Any, arguments: Mapping[str, Any]) -> list[Phase]:
     return found
 
 
-def in_phases(fit: Callable[..., Any], phases: Any, arguments: Mapping[str, Any]) -> Any:
-    """`fit` with these arguments, phase by phase: each begins where the one before ended.
+def in_phases(
+    fit: Callable[..., FitResult],
+    model: Any,
+    data: PyTree,
+    optimizer: Any,
+    key: jax.Array,
+    options: FitOptions,
+) -> FitResult:
+    """`fit` with these options, phase by phase: each begins where the one before ended.
 
     Phase i has a fresh optimizer, the key ``fold_in(key, i)`` (the first the key itself), early stopping
     and a plateau of its own, and the checkpoint directory ``phase<i>``. A mistyped selector in any phase
     is refused before the first begins.
     """
-    plan = checked(phases, arguments)
-    optimizers = [_at_rate(arguments["optimizer"], phase, i) for i, phase in enumerate(plan)]
+    plan = checked(options)
+    optimizers = [_at_rate(optimizer, phase, i) for i, phase in enumerate(plan)]
     ahead = [only(tx, phase.trainable) for tx, phase in zip(optimizers, plan)]
     optimizers[0] = _looking_at(optimizers[0], ahead)
     histories: list[dict[str, np.ndarray]] = []
-    result, params, state = None, arguments["params"], arguments["state"]
-    for i, (phase, optimizer) in enumerate(zip(plan, optimizers)):
-        own: dict[str, Any] = {"epochs": phase.epochs, "trainable": phase.trainable}
-        own |= {"optimizer": optimizer, "params": params, "state": state}
-        own["key"] = jax.random.fold_in(arguments["key"], i) if i else arguments["key"]
-        if arguments["checkpoint"] is not None:
-            own["checkpoint"] = pathlib.Path(arguments["checkpoint"]) / f"phase{i}"
-        own["callbacks"] = [_after(histories, call) for call in arguments["callbacks"]]
-        result = fit(**{**arguments, **own})
-        params, state = result.params, result.state
+    result, changes = None, FitOptions(phases=None)
+    for i, (phase, phase_optimizer) in enumerate(zip(plan, optimizers)):
+        changes |= FitOptions(epochs=phase.epochs, trainable=phase.trainable)
+        if options["checkpoint"] is not None:
+            changes["checkpoint"] = pathlib.Path(options["checkpoint"]) / f"phase{i}"
+        changes["callbacks"] = [_after(histories, call) for call in options["callbacks"]]
+        phase_key = jax.random.fold_in(key, i) if i else key
+        result = fit(model, data, optimizer=phase_optimizer, key=phase_key, **{**options, **changes})
+        changes |= FitOptions(params=result.params, state=result.state)
         histories = [*histories, result.history]
     assert result is not None
     before = sum(map(_epochs, histories[:-1]))

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
-from jaxdeep import _checks
-from jaxdeep.fitting.placement import Placement
-from jaxdeep.train.data import count_examples
+from jaxdeep.fitting.placement import Placement, check_same_everywhere, usable
+from jaxdeep.train.data import check_batch_size, check_pair, count_examples
 from jaxdeep.train.epoch import shuffled
+from jaxdeep.train.options import FitOptions
 from jaxdeep.train.state import TrainState
 from jaxdeep.tree import shapes
 
@@ -142,8 +143,6 @@ class LoaderSource:
     """
 
     def __init__(self, data: Any, name: str, *, steps_per_epoch: int | None):
-        if steps_per_epoch is not None:
-            _checks.check_count("steps_per_epoch", steps_per_epoch)
         self.name, self.steps = name, steps_per_epoch
         self._data = data
         self._goes_on = steps_per_epoch is not None or (not callable(data) and iter(data) is data)
@@ -227,28 +226,49 @@ class LoaderSource:
         return None if batch is None else jax.tree.map(_array, batch)
 
 
-def source_of(
-    data: Any,
-    name: str,
-    *,
-    batch_size: int,
-    block_bytes: int,
-    shuffle: bool = False,
-    drop_remainder: bool = False,
-    steps_per_epoch: int | None = None,
-) -> ArraySource | LoaderSource:
+def sources_of(
+    data: PyTree, options: FitOptions, *, pairs: bool
+) -> tuple[list[ArraySource | LoaderSource], Mesh | None]:
+    """The data, and the validation data if there are any, as sources; and the devices to compute on.
+
+    Args:
+      data: as `jaxdeep.fit` takes them.
+      options: of the run.
+      pairs: whether data must be ``(x, y)`` or ``(x, y, weights)``.
+
+    Raises:
+      ValueError, TypeError: data that are not what they must be, a batch larger than the data, devices
+        that do not divide it.
+    """
+    sources = [source_of(data, "data", options)]
+    if options["validation"] is not None:
+        evaluated: FitOptions = {"shuffle": False, "drop_remainder": False, "steps_per_epoch": None}
+        sources.append(source_of(options["validation"], "validation", {**options, **evaluated}))
+    for source in sources if pairs else ():
+        check_pair(source.sample, source.name)
+    training = sources[0]
+    if isinstance(training, ArraySource):
+        check_batch_size(options["batch_size"], training.examples)
+    mesh = usable(options["mesh"], options["shard"], training.example)
+    for source in sources:
+        if mesh is not None and isinstance(source, ArraySource):
+            check_same_everywhere(source.data, source.name)
+    return sources, mesh
+
+
+def source_of(data: Any, name: str, options: FitOptions) -> ArraySource | LoaderSource:
     """Data as a source of batches."""
     if is_batches(data):
-        return LoaderSource(data, name, steps_per_epoch=steps_per_epoch)
-    if steps_per_epoch is not None:
+        return LoaderSource(data, name, steps_per_epoch=options["steps_per_epoch"])
+    if options["steps_per_epoch"] is not None:
         raise ValueError("steps_per_epoch is for iterables of batches; arrays are passed over once")
     return ArraySource(
         data,
         name,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        drop_remainder=drop_remainder,
-        block_bytes=block_bytes,
+        batch_size=options["batch_size"],
+        shuffle=options["shuffle"],
+        drop_remainder=options["drop_remainder"],
+        block_bytes=options["block_bytes"],
     )
 
 

@@ -23,6 +23,9 @@ class Same:
     def __hash__(self) -> int:
         return id(self.thing)
 
+    def _identity_(self) -> Any:
+        return (self.thing,)
+
 
 def described(value: Any) -> Any:
     """A value as something that can be hashed, and is equal for equal values only.

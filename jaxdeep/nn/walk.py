@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-
-if TYPE_CHECKING:
-    from jaxdeep.nn.model import Model
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 PyTree = Any
+Model: TypeAlias = Any  # a `jaxdeep.nn.model.Model`, whose methods stand on this walk
 Result = TypeVar("Result")
 
 
@@ -58,7 +56,7 @@ class Place(NamedTuple):
         return Place(self.layer.layers[name], (*self.names, name), (*self.above, self.layer))
 
 
-Opens = Callable[["Model"], bool]
+Opens = Callable[[Model], bool]
 
 
 def any_layers(model: Model) -> bool:

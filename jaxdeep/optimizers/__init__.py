@@ -1,11 +1,15 @@
 """Optimizers in optax's protocol, with their hyperparameters as named leaves of the state."""
 
+import inspect
+from collections.abc import Callable
+
 from jaxdeep.optimizers.adaptive import (
     adagrad,
     adam,
     adamax,
     adamw,
     nadam,
+    nadamw,
     rmsprop,
     scale_by_adagrad,
     scale_by_adam,
@@ -28,9 +32,10 @@ from jaxdeep.optimizers.descent import (
 )
 from jaxdeep.optimizers.guards import EmaState, SkipState, ema_params, skip_nonfinite
 from jaxdeep.optimizers.hyperparameters import hyperparams, set_hyperparams
+from jaxdeep.optimizers.lion import lion, scale_by_lion
 from jaxdeep.optimizers.moments import bias_correction, first_moment, second_moment
 from jaxdeep.optimizers.plateau import PlateauState, reduce_on_plateau
-from jaxdeep.optimizers.transform import TransformState
+from jaxdeep.optimizers.transform import Transform, TransformState
 
 __all__ = [
     "EmaState",
@@ -51,12 +56,15 @@ __all__ = [
     "clip_by_norm",
     "clip_by_value",
     "ema_params",
+    "factories",
     "first_moment",
     "gradient_point",
     "hyperparams",
+    "lion",
     "max_norm",
     "multiply",
     "nadam",
+    "nadamw",
     "nag",
     "reduce_on_plateau",
     "rmsprop",
@@ -64,6 +72,7 @@ __all__ = [
     "scale_by_adam",
     "scale_by_adamax",
     "scale_by_learning_rate",
+    "scale_by_lion",
     "scale_by_momentum",
     "scale_by_nadam",
     "scale_by_nag",
@@ -77,3 +86,29 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def factories(*, with_learning_rate: bool = False) -> dict[str, Callable[..., Transform]]:
+    """Every function of this namespace that makes a transformation, by its name.
+
+    Args:
+      with_learning_rate: optimizers only, which train by themselves: their first argument is the
+        learning rate, and the others have defaults.
+
+    >>> list(factories(with_learning_rate=True))[:3]
+    ['adagrad', 'adam', 'adamax']
+    >>> "clip_by_norm" in factories(), "clip_by_norm" in factories(with_learning_rate=True)
+    (True, False)
+    """
+    named = {name: globals()[name] for name in __all__}
+    signatures = {name: inspect.signature(f) for name, f in named.items() if inspect.isfunction(f)}
+    return {
+        name: named[name]
+        for name, signature in signatures.items()
+        if signature.return_annotation is Transform
+        and (not with_learning_rate or (_is_optimizer(signature) and not name.startswith("scale_by_")))
+    }
+
+
+def _is_optimizer(signature: inspect.Signature) -> bool:
+    return next(iter(signature.parameters), None) == "learning_rate"

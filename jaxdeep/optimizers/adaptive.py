@@ -10,7 +10,8 @@ from jaxdeep import _checks
 from jaxdeep.optimizers.decay import decay_rule
 from jaxdeep.optimizers.descent import trace_rule
 from jaxdeep.optimizers.moments import adagrad_rule, adam_rule, adamax_rule, nadam_rule, rms_rule
-from jaxdeep.optimizers.transform import Numeric, Transform, descend, transform
+from jaxdeep.optimizers.scalars import Numeric
+from jaxdeep.optimizers.transform import Rule, Transform, descend, transform
 from jaxdeep.tree import Where
 
 
@@ -295,11 +296,8 @@ def adamw(
     >>> round(float(tx.update(jnp.array(0.0), tx.init(x), x)[0]), 4)  # −0.1 · 0.5 · 2
     -0.1
     """
-    _checks.check_flag("couple_lr", couple_lr)
     rule = adam_rule(b1, b2, eps, eps_root, eps_mode=eps_mode, mu_dtype=mu_dtype)
-    if couple_lr:
-        return transform(rule, decay_rule(weight_decay, where), descend(learning_rate))
-    return transform(rule, descend(learning_rate), decay_rule(weight_decay, where, sign=-1))
+    return _decayed(rule, learning_rate, weight_decay, where, couple_lr)
 
 
 def adamax(
@@ -435,3 +433,57 @@ def scale_by_nadam(
     1.4737
     """
     return transform(nadam_rule(b1, b2, eps, eps_root, momentum_decay=momentum_decay, mu_dtype=mu_dtype))
+
+
+def nadamw(
+    learning_rate: Numeric,
+    *,
+    b1: Numeric = 0.9,
+    b2: Numeric = 0.999,
+    eps: Numeric = 1e-8,
+    eps_root: Numeric = 0.0,
+    momentum_decay: Numeric | None = None,
+    mu_dtype: Any = None,
+    weight_decay: Numeric = 1e-4,
+    where: Where | None = None,
+    couple_lr: bool = True,
+) -> Transform:
+    """Nadam with decoupled weight decay.
+
+    ::
+
+        θ ← θ − η (m̂ / (√(v̂ + ε_root) + ε) + λ θ)      with the m̂ of `nadam`
+        not couple_lr    θ ← (1 − λ) θ − η m̂ / (√(v̂ + ε_root) + ε)
+
+    The equation and defaults are those of `optax.nadamw`; PyTorch's `NAdam` with
+    ``decoupled_weight_decay=True`` is this with ``momentum_decay=0.004``.
+
+    Args:
+      learning_rate, b1, b2, eps, eps_root, momentum_decay, mu_dtype: as for `nadam`.
+      weight_decay, where, couple_lr: as for `adamw`.
+
+    Raises:
+      ValueError: a value out of range; at the update, parameters not passed or a `where` that
+        matches no leaf.
+
+    Source: Dozat, "Incorporating Nesterov momentum into Adam" (2016); Loshchilov & Hutter
+    (arXiv:1711.05101); semantics of optax 0.2.
+
+    >>> import jax.numpy as jnp
+    >>> tx = nadamw(0.1, weight_decay=0.5)
+    >>> x = jnp.array(2.0)
+    >>> round(float(tx.update(jnp.array(0.0), tx.init(x), x)[0]), 4)  # −0.1 · 0.5 · 2
+    -0.1
+    """
+    rule = nadam_rule(b1, b2, eps, eps_root, momentum_decay=momentum_decay, mu_dtype=mu_dtype)
+    return _decayed(rule, learning_rate, weight_decay, where, couple_lr)
+
+
+def _decayed(
+    rule: Rule, learning_rate: Numeric, weight_decay: Numeric, where: Where | None, couple_lr: bool
+) -> Transform:
+    """A rule with decoupled weight decay, multiplied by the learning rate or not."""
+    _checks.check_flag("couple_lr", couple_lr)
+    if couple_lr:
+        return transform(rule, decay_rule(weight_decay, where), descend(learning_rate))
+    return transform(rule, descend(learning_rate), decay_rule(weight_decay, where, sign=-1))

@@ -5,9 +5,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.optimizers.transform import Hyper, Numeric, Rule, Transform, transform
-
-POSITIVE = "(0, inf)"
+from jaxdeep.optimizers.scalars import NOT_NEGATIVE, POSITIVE, Hyper, Numeric
+from jaxdeep.optimizers.transform import Rule, Transform, rule_factory, transform
 
 
 def clip_by_value(max_delta: Numeric) -> Transform:
@@ -28,11 +27,7 @@ def clip_by_value(max_delta: Numeric) -> Transform:
     >>> [round(float(u), 4) for u in updates]
     [0.9, 1.0]
     """
-
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        return jnp.clip(g, -s["max_delta"], s["max_delta"]), {}
-
-    return transform(Rule({"max_delta": Hyper(max_delta, POSITIVE)}, update))
+    return transform(value_rule(max_delta))
 
 
 def clip_by_norm(max_norm: Numeric) -> Transform:
@@ -55,11 +50,7 @@ def clip_by_norm(max_norm: Numeric) -> Transform:
     >>> [round(float(u), 7) for u in updates]
     [0.0089996, 0.9999595]
     """
-
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        return g * _factor(root(jnp.sum(g * g)), s["max_norm"]), {}
-
-    return transform(Rule({"max_norm": Hyper(max_norm, POSITIVE)}, update))
+    return transform(norm_rule(max_norm))
 
 
 def clip_by_global_norm(max_norm: Numeric, *, eps: float = 0.0) -> Transform:
@@ -83,7 +74,33 @@ def clip_by_global_norm(max_norm: Numeric, *, eps: float = 0.0) -> Transform:
     >>> round(float(updates["a"]), 6), round(float(updates["b"]), 6)
     (0.6, 0.8)
     """
-    _checks.check_scalar("eps", eps, "[0, inf)")
+    return transform(global_norm_rule(max_norm, eps))
+
+
+@rule_factory
+def value_rule(max_delta: Numeric) -> Rule:
+    """``g ← clip(g, −max_delta, max_delta)``."""
+
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+        return jnp.clip(g, -s["max_delta"], s["max_delta"]), {}
+
+    return Rule({"max_delta": Hyper(max_delta, POSITIVE)}, update)
+
+
+@rule_factory
+def norm_rule(max_norm: Numeric) -> Rule:
+    """The gradient of a leaf, shortened to `max_norm` if it is longer."""
+
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+        return g * _factor(root(jnp.sum(g * g)), s["max_norm"]), {}
+
+    return Rule({"max_norm": Hyper(max_norm, POSITIVE)}, update)
+
+
+@rule_factory
+def global_norm_rule(max_norm: Numeric, eps: float) -> Rule:
+    """All gradients, shortened by one factor if their norm together is above `max_norm`."""
+    _checks.check_scalar("eps", eps, NOT_NEGATIVE)
 
     def reduce(leaves: list[Any], s: dict[str, Any]) -> dict[str, Any]:
         wide = (leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves)
@@ -94,7 +111,7 @@ def clip_by_global_norm(max_norm: Numeric, *, eps: float = 0.0) -> Transform:
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
         return g * s["clip"], {}
 
-    return transform(Rule({"max_norm": Hyper(max_norm, POSITIVE)}, update, reduce=reduce))
+    return Rule({"max_norm": Hyper(max_norm, POSITIVE)}, update, reduce=reduce)
 
 
 def _factor(norm: Any, limit: Any) -> Any:

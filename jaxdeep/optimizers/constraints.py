@@ -7,7 +7,8 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep.optimizers.clipping import root
-from jaxdeep.optimizers.transform import Hyper, Numeric, Rule, Transform, transform
+from jaxdeep.optimizers.scalars import NOT_NEGATIVE, POSITIVE, Hyper, Numeric
+from jaxdeep.optimizers.transform import Rule, Transform, rule_factory, transform
 from jaxdeep.tree import Where
 
 
@@ -47,34 +48,42 @@ def max_norm(
     >>> [[round(float(w), 4) for w in row] for row in kernel + updates]
     [[0.6, 0.1], [0.8, 0.2]]
     """
-    _checks.check_scalar("eps", eps, "[0, inf)")
-    axis = _check_axis(axis)
+    return transform(max_norm_rule(max_norm, axis, where, eps))
+
+
+@rule_factory
+def max_norm_rule(
+    max_norm: Numeric, axis: int | tuple[int, ...] | None, where: Where | None, eps: float
+) -> Rule:
+    """Projection of the updated weights onto a ball."""
+    _checks.check_scalar("eps", eps, NOT_NEGATIVE)
+    norm_axes = _check_axis(axis)
 
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
         w = p + g
-        axes = None if w.ndim == 0 else axis  # a scalar is its own norm
+        axes = None if w.ndim == 0 else norm_axes  # a scalar is its own norm
         for a in axes or ():
             if not -w.ndim <= a < w.ndim:
-                raise ValueError(f"max_norm: axis={axis} is not one of a leaf of shape {w.shape}")
+                raise ValueError(f"max_norm: axis={norm_axes} is not one of a leaf of shape {w.shape}")
         size = root(jnp.sum(w * w, axis=axes, keepdims=True))
         untouched = (size <= s["max_norm"]) & (eps == 0)
         scale = jnp.minimum(size, s["max_norm"]) / jnp.where(untouched, 1, size + eps)
         return jnp.where(untouched, g, w * scale - p), {}
 
-    hyperparams = {"max_norm": Hyper(max_norm, "(0, inf)")}
-    return transform(Rule(hyperparams, update, where=where, needs_params="max_norm"))
+    hyperparams = {"max_norm": Hyper(max_norm, POSITIVE)}
+    return Rule(hyperparams, update, where=where, needs_params="max_norm")
 
 
 def _check_axis(axis: Any) -> tuple[int, ...] | None:
     if axis is None:
         return None
-    given = axis if isinstance(axis, (tuple, list)) else (axis,)
-    if any(isinstance(a, (bool, np.bool_)) or not isinstance(a, (int, np.integer)) for a in given):
+    numbers = axis if isinstance(axis, (tuple, list)) else (axis,)
+    if any(isinstance(a, (bool, np.bool_)) or not isinstance(a, (int, np.integer)) for a in numbers):
         raise TypeError(
             f"axis must be a whole number, a tuple of them or None, got {axis!r} (under "
             "optax.inject_hyperparams it is a static argument: static_args='axis')"
         )
-    axes = tuple(int(a) for a in given)
+    axes = tuple(int(a) for a in numbers)
     if not axes or len(set(axes)) < len(axes):
         raise ValueError(f"axis must name at least one axis, each once, got {axis!r}")
     return axes
@@ -101,8 +110,14 @@ def multiply(factor: Numeric, *, where: Where | None = None) -> Transform:
     >>> round(float(updates["body"]), 6), float(updates["head"])
     (-0.1, -1.0)
     """
+    return transform(multiply_rule(factor, where))
+
+
+@rule_factory
+def multiply_rule(factor: Numeric, where: Where | None) -> Rule:
+    """``u ← factor · u`` on the selected leaves."""
 
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
         return g * s["factor"], {}
 
-    return transform(Rule({"factor": Hyper(factor, "[0, inf)")}, update, where=where))
+    return Rule({"factor": Hyper(factor, NOT_NEGATIVE)}, update, where=where)

@@ -6,10 +6,12 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.optimizers.transform import Hyper, Numeric, Rule, Transform, transform
+from jaxdeep.optimizers.scalars import NOT_NEGATIVE, Hyper, Numeric
+from jaxdeep.optimizers.transform import Rule, Transform, rule_factory, transform
 from jaxdeep.tree import Where
 
 
+@rule_factory
 def decay_rule(weight_decay: Numeric, where: Where | None, sign: int = 1) -> Rule:
     """``u ← u ± weight_decay · θ`` on the selected leaves."""
     return _penalty("weight_decay", weight_decay, where, "weight decay", lambda p: sign * p)
@@ -60,9 +62,7 @@ def add_l2_penalty(l2: Numeric, *, where: Where | None = None, half: bool = Fals
     >>> round(float(tx.update(jnp.array(1.0), tx.init(jnp.array(2.0)), jnp.array(2.0))[0]), 6)
     1.4
     """
-    _checks.check_flag("half", half)
-    factor = 1.0 if half else 2.0
-    return transform(_penalty("l2", l2, where, "an l2 penalty", lambda p: factor * p))
+    return transform(l2_rule(l2, where, half))
 
 
 def add_l1_penalty(l1: Numeric, *, where: Where | None = None) -> Transform:
@@ -81,13 +81,27 @@ def add_l1_penalty(l1: Numeric, *, where: Where | None = None) -> Transform:
     >>> float(tx.update(jnp.array(1.0), tx.init(jnp.array(-2.0)), jnp.array(-2.0))[0])
     0.5
     """
-    return transform(_penalty("l1", l1, where, "an l1 penalty", jnp.sign))
+    return transform(l1_rule(l1, where))
+
+
+@rule_factory
+def l2_rule(l2: Numeric, where: Where | None, half: bool) -> Rule:
+    """``g ← g + 2 · l2 · θ`` on the selected leaves."""
+    _checks.check_flag("half", half)
+    factor = 1.0 if half else 2.0
+    return _penalty("l2", l2, where, "an l2 penalty", lambda p: factor * p)
+
+
+@rule_factory
+def l1_rule(l1: Numeric, where: Where | None) -> Rule:
+    """``g ← g + l1 · sign(θ)`` on the selected leaves."""
+    return _penalty("l1", l1, where, "an l1 penalty", jnp.sign)
 
 
 def _penalty(
-    name: str, value: Numeric, where: Where | None, what: str, gradient: Callable[[Any], Any]
+    name: str, value: Numeric, where: Where | None, label: str, gradient: Callable[[Any], Any]
 ) -> Rule:
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
         return g + s[name] * gradient(p), {}
 
-    return Rule({name: Hyper(value, "[0, inf)")}, update, where=where, needs_params=what)
+    return Rule({name: Hyper(value, NOT_NEGATIVE)}, update, where=where, needs_params=label)

@@ -7,22 +7,21 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
+from jaxdeep.optimizers.identity import Described
+from jaxdeep.optimizers.scalars import DECAY, Hyper, Numeric, drive, driven_values
 from jaxdeep.optimizers.transform import (
-    DECAY,
-    Hyper,
-    Numeric,
     PyTree,
     Rule,
+    Transform,
     TransformState,
     descend,
-    drive,
-    driven_values,
+    rule_factory,
     slot,
-    stays,
     transform,
 )
 
 
+@rule_factory
 def trace_rule(momentum: Numeric, *, nesterov: bool = False, accumulator_dtype: Any = None) -> Rule:
     """The rule of momentum: ``b ← momentum · b + g``, passing on b, or ``g + momentum · b``."""
 
@@ -42,7 +41,7 @@ def sgd(
     nesterov: bool = False,
     lr_in_trace: bool = False,
     accumulator_dtype: Any = None,
-) -> optax.GradientTransformationExtraArgs:
+) -> Transform:
     """Stochastic gradient descent, with momentum and Nesterov's reformulated momentum.
 
     ::
@@ -92,7 +91,7 @@ def sgd(
     return transform(step, momentum_rule) if lr_in_trace else transform(momentum_rule, step)
 
 
-def scale_by_learning_rate(learning_rate: Numeric) -> optax.GradientTransformationExtraArgs:
+def scale_by_learning_rate(learning_rate: Numeric) -> Transform:
     """The last link of a chain: ``u ← −η u``, since updates are added to the parameters.
 
     Args:
@@ -112,7 +111,7 @@ def scale_by_learning_rate(learning_rate: Numeric) -> optax.GradientTransformati
 
 def scale_by_momentum(
     momentum: Numeric, *, nesterov: bool = False, accumulator_dtype: Any = None
-) -> optax.GradientTransformationExtraArgs:
+) -> Transform:
     """Momentum without a learning rate: ``b ← β b + g``, passing on b, or ``g + β b``: `optax.trace`.
 
     Args:
@@ -152,9 +151,7 @@ class NagState(NamedTuple):
         return self.transform.hyperparams["momentum"] if self.lookahead is None else self.lookahead
 
 
-def nag(
-    learning_rate: Numeric, *, momentum: Numeric = 0.9, accumulator_dtype: Any = None
-) -> optax.GradientTransformationExtraArgs:
+def nag(learning_rate: Numeric, *, momentum: Numeric = 0.9, accumulator_dtype: Any = None) -> Transform:
     """Nesterov accelerated gradient with the true look-ahead.
 
     ::
@@ -196,32 +193,38 @@ def nag(
     return _looking_ahead(momentum, accumulator_dtype, descend(learning_rate))
 
 
-def _looking_ahead(
-    momentum: Numeric, accumulator_dtype: Any, *first: Rule
-) -> optax.GradientTransformationExtraArgs:
+def _looking_ahead(momentum: Numeric, accumulator_dtype: Any, *first: Rule) -> Transform:
     velocity = trace_rule(momentum, accumulator_dtype=accumulator_dtype)
     inner = transform(*first, velocity)
-    driven = {} if stays(momentum) else {"momentum": velocity.hyperparams["momentum"]}
-
-    def coming(count: jax.Array) -> jax.Array | None:
-        return driven_values(drive(driven, count)).get("momentum")
-
-    def init(params: PyTree) -> NagState:
-        state = inner.init(params)
-        return NagState(state, coming(state.count))
-
-    def update(
-        updates: PyTree, state: NagState, params: PyTree | None = None, **extra: Any
-    ) -> tuple[PyTree, NagState]:
-        updates, new = inner.update(updates, state.transform, params)
-        return updates, NagState(new, coming(new.count))
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    hyper = velocity.hyperparams["momentum"]
+    driven = {} if hyper.stays else {"momentum": hyper}
+    return optax.GradientTransformationExtraArgs(
+        Described(_nag_init, (inner.init, driven)), Described(_nag_update, (inner.update, driven))
+    )
 
 
-def scale_by_nag(
-    momentum: Numeric = 0.9, *, accumulator_dtype: Any = None
-) -> optax.GradientTransformationExtraArgs:
+def _nag_init(inner_init: Any, driven: dict[str, Hyper], params: PyTree) -> NagState:
+    state = inner_init(params)
+    return NagState(state, _coming_momentum(driven, state.count))
+
+
+def _nag_update(
+    inner_update: Any,
+    driven: dict[str, Hyper],
+    updates: PyTree,
+    state: NagState,
+    params: PyTree | None = None,
+    **extra: Any,
+) -> tuple[PyTree, NagState]:
+    updates, new = inner_update(updates, state.transform, params)
+    return updates, NagState(new, _coming_momentum(driven, new.count))
+
+
+def _coming_momentum(driven: dict[str, Hyper], count: jax.Array) -> jax.Array | None:
+    return driven_values(drive(driven, count)).get("momentum")
+
+
+def scale_by_nag(momentum: Numeric = 0.9, *, accumulator_dtype: Any = None) -> Transform:
     """`nag` without its learning rate: ``m ← β m + u``, for a u that holds ``−η ∇J(θ + β m)`` already.
 
     ``optax.chain(scale_by_learning_rate(η), scale_by_nag(β))`` is ``nag(η, momentum=β)``.

@@ -7,17 +7,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
+from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.moments import moving_average
-from jaxdeep.optimizers.transform import (
-    DECAY,
-    Hyper,
-    Numeric,
-    PyTree,
-    Transform,
-    drive,
-    initial_scalars,
-    scalars_in_force,
-)
+from jaxdeep.optimizers.scalars import DECAY, Hyper, Numeric, Scalars, drive, scalars_in_force
+from jaxdeep.optimizers.transform import PyTree, Transform
 
 
 class SkipState(NamedTuple):
@@ -61,27 +54,30 @@ def skip_nonfinite(optimizer: optax.GradientTransformation) -> Transform:
     if not isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(f"optimizer must be an optax transformation, got {optimizer!r}")
     inner = optax.with_extra_args_support(optimizer)
+    return optax.GradientTransformationExtraArgs(
+        Described(_skip_init, (inner.init,)), Described(_skip_update, (inner.update,))
+    )
 
-    def init(params: PyTree) -> SkipState:
-        return SkipState(inner.init(params), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
-    def update(
-        updates: PyTree, state: SkipState, params: PyTree | None = None, **extra: Any
-    ) -> tuple[PyTree, SkipState]:
-        finite = jnp.array(True)
-        for leaf in jax.tree.leaves(updates):
-            finite &= jnp.all(jnp.isfinite(leaf))
-        found, after = inner.update(updates, state.inner, params, **extra)
-        return (
-            jax.tree.map(lambda u: jnp.where(finite, u, jnp.zeros_like(u)), found),
-            SkipState(
-                jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state.inner),
-                state.skipped + jnp.where(finite, 0, 1).astype(jnp.int32),
-                jnp.where(finite, 0, state.in_a_row + 1).astype(jnp.int32),
-            ),
-        )
+def _skip_init(inner_init: Any, params: PyTree) -> SkipState:
+    return SkipState(inner_init(params), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
-    return optax.GradientTransformationExtraArgs(init, update)
+
+def _skip_update(
+    inner_update: Any, updates: PyTree, state: SkipState, params: PyTree | None = None, **extra: Any
+) -> tuple[PyTree, SkipState]:
+    finite = jnp.array(True)
+    for leaf in jax.tree.leaves(updates):
+        finite &= jnp.all(jnp.isfinite(leaf))
+    new_updates, new_inner = inner_update(updates, state.inner, params, **extra)
+    return (
+        jax.tree.map(lambda u: jnp.where(finite, u, jnp.zeros_like(u)), new_updates),
+        SkipState(
+            jax.tree.map(lambda new, old: jnp.where(finite, new, old), new_inner, state.inner),
+            state.skipped + jnp.where(finite, 0, 1).astype(jnp.int32),
+            jnp.where(finite, 0, state.in_a_row + 1).astype(jnp.int32),
+        ),
+    )
 
 
 class EmaState(NamedTuple):
@@ -123,27 +119,34 @@ def ema_params(decay: Numeric = 0.999) -> Transform:
     """
     hypers = {"decay": Hyper(decay, DECAY)}
     _checks.check_scalar("decay", decay, DECAY, schedule=True)
+    return optax.GradientTransformationExtraArgs(
+        Init(_ema_init, (), hypers), Described(_ema_update, (hypers,))
+    )
 
+
+def _ema_init(scalars: Scalars, params: PyTree) -> EmaState:
     def wide(p: Any) -> Any:
         return jnp.array(p, jnp.promote_types(jnp.result_type(p), jnp.float32))
 
-    def init(params: PyTree) -> EmaState:
-        return EmaState(jnp.zeros((), jnp.int32), *initial_scalars(hypers), jax.tree.map(wide, params))
+    return EmaState(jnp.zeros((), jnp.int32), *scalars, jax.tree.map(wide, params))
 
-    def update(
-        updates: PyTree, state: EmaState, params: PyTree | None = None, **extra: Any
-    ) -> tuple[PyTree, EmaState]:
-        if params is None:
-            raise ValueError("ema_params needs the parameters: update(updates, state, params)")
-        driven = drive(hypers, state.count)
-        complement = scalars_in_force(state, driven)["decay"].complement
 
-        def average(u: Any, p: Any, e: Any) -> Any:
-            new = (jnp.asarray(p) + u).astype(jnp.result_type(p)).astype(e.dtype)
-            return moving_average(e, new, complement.astype(e.dtype))
+def _ema_update(
+    hypers: dict[str, Hyper],
+    updates: PyTree,
+    state: EmaState,
+    params: PyTree | None = None,
+    **extra: Any,
+) -> tuple[PyTree, EmaState]:
+    if params is None:
+        raise ValueError("ema_params needs the parameters: update(updates, state, params)")
+    driven = drive(hypers, state.count)
+    complement = scalars_in_force(state, driven)["decay"].complement
 
-        ema = jax.tree.map(average, updates, params, state.ema)
-        count = optax.safe_increment(state.count)
-        return updates, EmaState(count, state.hyperparams, driven, state.rounding, ema)
+    def average(u: Any, p: Any, e: Any) -> Any:
+        new = (jnp.asarray(p) + u).astype(jnp.result_type(p)).astype(e.dtype)
+        return moving_average(e, new, complement.astype(e.dtype))
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    ema = jax.tree.map(average, updates, params, state.ema)
+    count = optax.safe_increment(state.count)
+    return updates, EmaState(count, state.hyperparams, driven, state.rounding, ema)

@@ -8,17 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep.optimizers import clipping, plateau
+from jaxdeep.optimizers import plateau
 from jaxdeep.optimizers.guards import EmaState
 from jaxdeep.optimizers.plateau import PlateauState
-from jaxdeep.optimizers.transform import (
+from jaxdeep.optimizers.scalars import (
     DECAY,
+    NOT_NEGATIVE,
+    POSITIVE,
     ROUNDING,
-    PyTree,
-    TransformState,
     driven_values,
     lost,
 )
+from jaxdeep.optimizers.transform import PyTree, TransformState
 from jaxdeep.tree import path_name
 
 
@@ -121,7 +122,7 @@ def _interval(node: Any, name: str) -> str:
         return plateau.INTERVALS[name]
     if name + ROUNDING in node.rounding:
         return DECAY
-    return clipping.POSITIVE if name in ("max_norm", "max_delta") else "[0, inf)"
+    return POSITIVE if name in ("max_norm", "max_delta") else NOT_NEGATIVE
 
 
 def _named(opt_state: PyTree) -> dict[str, tuple[str, str, Any]]:

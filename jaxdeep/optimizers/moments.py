@@ -12,18 +12,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.optimizers.transform import (
-    DECAY,
-    Hyper,
-    Numeric,
-    Rule,
-    Scalar,
-    Transform,
-    slot,
-    transform,
-)
-
-NOT_NEGATIVE = "[0, inf)"
+from jaxdeep.optimizers.scalars import DECAY, NOT_NEGATIVE, Hyper, Numeric, Scalar
+from jaxdeep.optimizers.transform import Rule, Transform, rule_factory, slot, transform
 
 
 def moving_average(old: Any, new: Any, complement: Any) -> Any:
@@ -83,15 +73,7 @@ def first_moment(decay: Numeric = 0.9, *, accumulator_dtype: Any = None) -> Tran
     >>> round(float(updates), 6)
     0.1
     """
-    _checks.check_float_dtype("accumulator_dtype", accumulator_dtype)
-
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        mu = moving_average(slots["mu"], g, s["1-decay"])
-        return mu, {"mu": mu}
-
-    return transform(
-        Rule({"decay": Hyper(decay, DECAY)}, update, {"mu": slot(dtype=accumulator_dtype)}, _complement)
-    )
+    return transform(first_moment_rule(decay, accumulator_dtype))
 
 
 def second_moment(decay: Numeric = 0.999) -> Transform:
@@ -112,12 +94,7 @@ def second_moment(decay: Numeric = 0.999) -> Transform:
     >>> round(float(updates), 6)
     0.4
     """
-
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        nu = moving_average(slots["nu"], g * g, s["1-decay"])
-        return nu, {"nu": nu}
-
-    return transform(Rule({"decay": Hyper(decay, DECAY)}, update, {"nu": slot()}, _complement))
+    return transform(second_moment_rule(decay))
 
 
 def bias_correction(decay: Numeric) -> Transform:
@@ -139,6 +116,44 @@ def bias_correction(decay: Numeric) -> Transform:
     >>> round(float(updates), 5)
     3.0
     """
+    return transform(bias_correction_rule(decay))
+
+
+# --- the rules ------------------------------------------------------------------------------------
+
+
+@rule_factory
+def first_moment_rule(decay: Numeric, accumulator_dtype: Any) -> Rule:
+    """The moving average of the gradients."""
+    _checks.check_float_dtype("accumulator_dtype", accumulator_dtype)
+
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+        mu = moving_average(slots["mu"], g, s["1-decay"])
+        return mu, {"mu": mu}
+
+    return Rule(
+        {"decay": Hyper(decay, DECAY)}, update, {"mu": slot(dtype=accumulator_dtype)}, _complement
+    )
+
+
+@rule_factory
+def second_moment_rule(decay: Numeric) -> Rule:
+    """The moving average of the squared gradients."""
+
+    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+        nu = moving_average(slots["nu"], g * g, s["1-decay"])
+        return nu, {"nu": nu}
+
+    return Rule({"decay": Hyper(decay, DECAY)}, update, {"nu": slot()}, _complement)
+
+
+def _complement(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
+    return {"1-decay": h["decay"].complement}
+
+
+@rule_factory
+def bias_correction_rule(decay: Numeric) -> Rule:
+    """Division by the share of the gradients that a moving average has seen."""
 
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
         return g * s["scale"], {}
@@ -146,16 +161,10 @@ def bias_correction(decay: Numeric) -> Transform:
     def scalars(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
         return {"scale": 1 / correction(h["decay"], t)}
 
-    return transform(Rule({"decay": Hyper(decay, DECAY)}, update, scalars=scalars))
+    return Rule({"decay": Hyper(decay, DECAY)}, update, scalars=scalars)
 
 
-def _complement(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
-    return {"1-decay": h["decay"].complement}
-
-
-# --- the rules ------------------------------------------------------------------------------------
-
-
+@rule_factory
 def adagrad_rule(initial_accumulator_value: float, eps: Numeric, eps_in_sqrt: bool) -> Rule:
     """The gradient over the root of the sum of all squares."""
     _checks.check_scalar("initial_accumulator_value", initial_accumulator_value, NOT_NEGATIVE)
@@ -172,6 +181,7 @@ def adagrad_rule(initial_accumulator_value: float, eps: Numeric, eps_in_sqrt: bo
     )
 
 
+@rule_factory
 def rms_rule(
     decay: Numeric,
     eps: Numeric,
@@ -189,13 +199,13 @@ def rms_rule(
 
     def scalars(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
         share = correction(h["decay"], t) if bias_correction else 1.0
-        found = {"1-decay": h["decay"].complement, "eps": h["eps"].value, "scale": 1 / share}
+        values = {"1-decay": h["decay"].complement, "eps": h["eps"].value, "scale": 1 / share}
         if centered:
             new = h["decay"].complement / share
-            found["new"] = jnp.where(t > 1, new, 1.0) if bias_correction else new
+            values["new"] = jnp.where(t > 1, new, 1.0) if bias_correction else new
             # what is left of where the average of squares began
-            found["initial"] = initial_scale * (1 / share - 1)
-        return found
+            values["initial"] = initial_scale * (1 / share - 1)
+        return values
 
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
         if centered:
@@ -213,6 +223,7 @@ def rms_rule(
     return Rule(hyperparams, update, slots, scalars)
 
 
+@rule_factory
 def adam_rule(
     b1: Numeric, b2: Numeric, eps: Numeric, eps_root: Numeric, *, eps_mode: str, mu_dtype: Any
 ) -> Rule:
@@ -242,6 +253,7 @@ def adam_rule(
     return Rule(_moments(b1, b2, eps, eps_root), update, _two_slots(mu_dtype), scalars)
 
 
+@rule_factory
 def nadam_rule(
     b1: Numeric,
     b2: Numeric,
@@ -254,7 +266,7 @@ def nadam_rule(
     """Adam with the first moment of the step to come: the gradient counts once more."""
 
     def scalars(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
-        found = {
+        values = {
             "1-b1": h["b1"].complement,
             "1-b2": h["b2"].complement,
             "nu_scale": 1 / correction(h["b2"], t),
@@ -262,16 +274,16 @@ def nadam_rule(
             "eps_root": h["eps_root"].value,
         }
         if momentum_decay is None:
-            found["g_scale"] = h["b1"].complement / correction(h["b1"], t)
-            found["mu_scale"] = h["b1"].value / correction(h["b1"], t + 1)
-            return found
+            values["g_scale"] = h["b1"].complement / correction(h["b1"], t)
+            values["mu_scale"] = h["b1"].value / correction(h["b1"], t + 1)
+            return values
         psi, beta = h["momentum_decay"].value, h["b1"].value
         now, after = (beta * (1 - 0.5 * 0.96 ** (psi * step)) for step in (t, t + 1))
         product = h["mu_product"].value * now
-        found["g_scale"] = (1 - now) / (1 - product)
-        found["mu_scale"] = after / (1 - product * after)
-        found["mu_product"] = product
-        return found
+        values["g_scale"] = (1 - now) / (1 - product)
+        values["mu_scale"] = after / (1 - product * after)
+        values["mu_product"] = product
+        return values
 
     def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
         mu = moving_average(slots["mu"], g, s["1-b1"])
@@ -286,6 +298,7 @@ def nadam_rule(
     return Rule(hyperparams, update, _two_slots(mu_dtype), scalars, carry)
 
 
+@rule_factory
 def adamax_rule(b1: Numeric, b2: Numeric, eps: Numeric, *, eps_mode: str, mu_dtype: Any) -> Rule:
     """The corrected first moment over the largest of the decayed gradients."""
     _check_choice("eps_mode", eps_mode, ("max", "denominator"))

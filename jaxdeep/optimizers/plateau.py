@@ -7,15 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
-from jaxdeep.optimizers.transform import (
-    Hyper,
-    Numeric,
-    PyTree,
-    Transform,
-    drive,
-    driven_values,
-    initial_scalars,
-)
+from jaxdeep.optimizers.identity import Described, Init
+from jaxdeep.optimizers.scalars import Hyper, Numeric, Scalars, drive, driven_values
+from jaxdeep.optimizers.transform import PyTree, Transform
 
 INTERVALS = {"factor": "(0, 1)", "rtol": "[0, 1]", "atol": "[0, inf)", "min_scale": "[0, 1]"}
 
@@ -47,10 +41,10 @@ class PlateauState(NamedTuple):
 
 def reduce_on_plateau(
     factor: Numeric = 0.1,
-    patience: int = 10,
+    patience: int | jax.Array = 10,
     rtol: Numeric = 1e-4,
     atol: Numeric = 0.0,
-    cooldown: int = 0,
+    cooldown: int | jax.Array = 0,
     accumulation_size: int = 1,
     min_scale: Numeric = 0.0,
     *,
@@ -96,8 +90,8 @@ def reduce_on_plateau(
     >>> float(updates)
     0.5
     """
-    given = {"factor": factor, "rtol": rtol, "atol": atol, "min_scale": min_scale}
-    hypers = {name: Hyper(value, INTERVALS[name]) for name, value in given.items()}
+    values = {"factor": factor, "rtol": rtol, "atol": atol, "min_scale": min_scale}
+    hypers = {name: Hyper(value, INTERVALS[name]) for name, value in values.items()}
     for name, hyper in hypers.items():
         _checks.check_scalar(name, hyper.value, hyper.interval, schedule=True)
     # arrays, and traced, under optax.inject_hyperparams
@@ -106,69 +100,85 @@ def reduce_on_plateau(
     _checks.check_count("accumulation_size", accumulation_size, array=True)
     if mode not in ("min", "max"):
         raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
-    sign = 1.0 if mode == "min" else -1.0
+    plateau = _Plateau(hypers, patience, cooldown, accumulation_size, 1.0 if mode == "min" else -1.0)
+    return optax.GradientTransformationExtraArgs(
+        Init(_init, (plateau,), hypers), Described(_update, (plateau,))
+    )
 
-    def init(params: PyTree) -> PlateauState:
-        def zero(dtype: Any = jnp.int32) -> jax.Array:
-            return jnp.zeros((), dtype)  # a buffer of its own, which a loop may donate
 
-        dtype = jnp.result_type(float)
-        best = jnp.asarray(sign * jnp.inf, dtype)
-        return PlateauState(
-            zero(),
-            *initial_scalars(hypers),
-            jnp.ones((), dtype),
-            best,
-            zero(),
-            zero(),
-            zero(dtype),
-            zero(),
-        )
+class _Plateau(NamedTuple):
+    """What `reduce_on_plateau` was made with; `sign` is 1 for a loss and −1 for an accuracy."""
 
-    def judge(state: PlateauState, value: Any, h: dict[str, Any]) -> PlateauState:
-        margin = jnp.where(jnp.isfinite(state.best), h["rtol"] * jnp.abs(state.best), 0) + h["atol"]
-        improved = sign * (state.best - value) > margin
-        bad = jnp.where(improved, 0, state.bad + 1)
-        cooling = state.cooldown > 0
-        falls = ~cooling & (bad >= patience)
-        return state._replace(
-            scale=jnp.where(falls, jnp.maximum(state.scale * h["factor"], h["min_scale"]), state.scale),
-            best=jnp.where(improved, value, state.best),
-            bad=jnp.where(cooling | falls, 0, bad),
-            cooldown=jnp.where(cooling, state.cooldown - 1, jnp.where(falls, cooldown, 0)),
-            total=jnp.zeros_like(state.total),
-            count=jnp.zeros_like(state.count),
-        )
+    hypers: dict[str, Hyper]
+    patience: int | jax.Array
+    cooldown: int | jax.Array
+    accumulation_size: int
+    sign: float
 
-    def update(
-        updates: PyTree,
-        state: PlateauState,
-        params: PyTree | None = None,
-        *,
-        value: Any = None,
-        **extra: Any,
-    ) -> tuple[PyTree, PlateauState]:
-        if value is None:
-            raise ValueError(
-                "reduce_on_plateau needs the metric: update(updates, state, params, value=…)"
-            )
-        if jnp.shape(value) != ():
-            raise ValueError(f"value must be a scalar, got an array of shape {jnp.shape(value)}")
-        driven = drive(hypers, state.step)
-        total = state.total + jnp.asarray(value, state.total.dtype)
-        state = state._replace(
-            step=optax.safe_increment(state.step),
-            driven=driven,
-            total=total,
-            count=optax.safe_increment(state.count),
-        )
-        due = state.count >= accumulation_size
-        in_force = driven_values(driven) | state.hyperparams
-        judged = judge(state, total / state.count.astype(total.dtype), in_force)
-        state = jax.tree.map(lambda new, old: jnp.where(due, new, old).astype(old.dtype), judged, state)
-        return jax.tree.map(lambda u: _scaled(u, state.scale), updates), state
 
-    return optax.GradientTransformationExtraArgs(init, update)
+def _init(plateau: _Plateau, scalars: Scalars, params: PyTree) -> PlateauState:
+    def zero(dtype: Any = jnp.int32) -> jax.Array:
+        return jnp.zeros((), dtype)  # a buffer of its own, which a loop may donate
+
+    dtype = jnp.result_type(float)
+    return PlateauState(
+        step=zero(),
+        hyperparams=scalars.hyperparams,
+        driven=scalars.driven,
+        rounding=scalars.rounding,
+        scale=jnp.ones((), dtype),
+        best=jnp.asarray(plateau.sign * jnp.inf, dtype),
+        bad=zero(),
+        cooldown=zero(),
+        total=zero(dtype),
+        count=zero(),
+    )
+
+
+def _judge(plateau: _Plateau, state: PlateauState, value: Any, h: dict[str, Any]) -> PlateauState:
+    """The state after one value, the mean of as many as are averaged."""
+    margin = jnp.where(jnp.isfinite(state.best), h["rtol"] * jnp.abs(state.best), 0) + h["atol"]
+    improved = plateau.sign * (state.best - value) > margin
+    bad = jnp.where(improved, 0, state.bad + 1)
+    cooling = state.cooldown > 0
+    falls = ~cooling & (bad >= plateau.patience)
+    lower = jnp.maximum(state.scale * h["factor"], h["min_scale"])
+    return state._replace(
+        scale=jnp.where(falls, lower, state.scale),
+        best=jnp.where(improved, value, state.best),
+        bad=jnp.where(cooling | falls, 0, bad),
+        cooldown=jnp.where(cooling, state.cooldown - 1, jnp.where(falls, plateau.cooldown, 0)),
+        total=jnp.zeros_like(state.total),
+        count=jnp.zeros_like(state.count),
+    )
+
+
+def _update(
+    plateau: _Plateau,
+    updates: PyTree,
+    state: PlateauState,
+    params: PyTree | None = None,
+    *,
+    value: Any = None,
+    **extra: Any,
+) -> tuple[PyTree, PlateauState]:
+    if value is None:
+        raise ValueError("reduce_on_plateau needs the metric: update(updates, state, params, value=…)")
+    if jnp.shape(value) != ():
+        raise ValueError(f"value must be a scalar, got an array of shape {jnp.shape(value)}")
+    driven = drive(plateau.hypers, state.step)
+    total = state.total + jnp.asarray(value, state.total.dtype)
+    state = state._replace(
+        step=optax.safe_increment(state.step),
+        driven=driven,
+        total=total,
+        count=optax.safe_increment(state.count),
+    )
+    due = state.count >= plateau.accumulation_size
+    in_force = driven_values(driven) | state.hyperparams
+    judged = _judge(plateau, state, total / state.count.astype(total.dtype), in_force)
+    state = jax.tree.map(lambda new, old: jnp.where(due, new, old).astype(old.dtype), judged, state)
+    return jax.tree.map(lambda u: _scaled(u, state.scale), updates), state
 
 
 def _scaled(u: Any, scale: jax.Array) -> Any:

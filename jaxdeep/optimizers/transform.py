@@ -6,39 +6,31 @@ hyperparameters as named scalar leaves of one `TransformState`.
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, ParamSpec, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.interpreters import partial_eval as pe
 
 from jaxdeep import _checks
+from jaxdeep.optimizers.identity import Described, Init, described
+from jaxdeep.optimizers.scalars import (
+    NOT_NEGATIVE,
+    Hyper,
+    Numeric,
+    Scalar,
+    Scalars,
+    drive,
+    scalars_in_force,
+)
 from jaxdeep.tree import Where, check_where, mask
 
 PyTree = Any
 Transform: TypeAlias = optax.GradientTransformationExtraArgs
-Numeric = Any  # a number, a scalar array, or a schedule step -> value
-
-
-class Hyper(NamedTuple):
-    """A hyperparameter: what it was given as, and the interval it must lie in."""
-
-    value: Numeric
-    interval: str
-
-
-class Scalar(NamedTuple):
-    """A hyperparameter in force, and its complement 1 − value.
-
-    float32 keeps 0.999 to 6e-8, which would leave 1 − 0.999 with a relative error of 1e-5; a
-    complement taken from the Python float has none.
-    """
-
-    value: Any
-    complement: Any
+Arguments = ParamSpec("Arguments")
 
 
 def _values(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
@@ -61,6 +53,8 @@ class Rule(NamedTuple):
         first rule.
       where: the leaves it applies to (`jaxdeep.tree.mask`); all by default.
       needs_params: what needs the parameters, for the error if they are not passed; empty if nothing.
+      made_by: the factory and its static arguments, by which rules are equal (`rule_factory` fills it
+        in). A rule without it is equal to those with the same functions.
     """
 
     hyperparams: Mapping[str, Hyper]
@@ -71,6 +65,36 @@ class Rule(NamedTuple):
     reduce: Callable[[list[Any], dict[str, Any]], dict[str, Any]] | None = None
     where: Where | None = None
     needs_params: str = ""
+    made_by: tuple[Callable[..., Any], dict[str, Any]] | None = None
+
+    def _identity_(self) -> tuple[Any, ...]:
+        static = tuple(self[1:-1]) if self.made_by is None else self.made_by
+        return described(dict(self.hyperparams)), described(static)
+
+
+def rule_factory(factory: Callable[Arguments, Rule]) -> Callable[Arguments, Rule]:
+    """Have the rules of a factory be equal if they are made with the same static arguments.
+
+    Static is every argument that is not the value of one of the rule's hyperparameters.
+
+    >>> descend(0.1)._identity_() == descend(0.2)._identity_()
+    True
+    >>> descend(0.1)._identity_() == descend(lambda step: 0.1)._identity_()
+    False
+    """
+    signature = inspect.signature(factory)
+
+    @functools.wraps(factory)
+    def make(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Rule:
+        made = factory(*args, **kwargs)
+        arguments = signature.bind(*args, **kwargs)
+        arguments.apply_defaults()
+        static = {
+            name: value for name, value in arguments.arguments.items() if name not in made.hyperparams
+        }
+        return made._replace(made_by=(factory, static))
+
+    return make
 
 
 class TransformState(NamedTuple):
@@ -100,78 +124,102 @@ def transform(*rules: Rule) -> optax.GradientTransformationExtraArgs:
     Arithmetic is done in at least float32; slots keep their own dtype and updates get the dtype of
     the parameters (of the gradients if no parameters are passed).
     """
-    hypers = {name: hyper for rule in rules for name, hyper in rule.hyperparams.items()}
-    makers = {name: make for rule in rules for name, make in rule.slots.items()}
-    carry = {name: first for rule in rules for name, first in rule.carry.items()}
-    needs_params = ", ".join(rule.needs_params for rule in rules if rule.needs_params)
-    for name, hyper in hypers.items():
-        _checks.check_scalar(name, hyper.value, hyper.interval, schedule=True)
-    for rule in rules:
-        if rule.where is not None:
-            check_where(rule.where)
+    together = _Rules(rules)
+    init = Init(_init, (together,), together.hypers)
+    return optax.GradientTransformationExtraArgs(init, Described(_update, (together,)))
 
+
+class _Rules:
+    """Rules one after another, and what they have together."""
+
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self.rules = rules
+        self.hypers = {name: hyper for rule in rules for name, hyper in rule.hyperparams.items()}
+        self.makers = {name: make for rule in rules for name, make in rule.slots.items()}
+        self.carry = {name: first for rule in rules for name, first in rule.carry.items()}
+        self.needs_params = ", ".join(rule.needs_params for rule in rules if rule.needs_params)
+        for name, hyper in self.hypers.items():
+            _checks.check_scalar(name, hyper.value, hyper.interval, schedule=True)
+        for rule in rules:
+            if rule.where is not None:
+                check_where(rule.where)
+        # Inside a jit, a leaf's update is traced once per shape and dtype, however many leaves there
+        # are. Outside it would be compiled for every transformation made.
+        self.update_leaf = _leaf_updater(rules)
+        self.jitted = jax.jit(self.update_leaf, static_argnums=0)
+
+    def _identity_(self) -> tuple[Any, ...]:
+        return tuple(rule._identity_() for rule in self.rules)
+
+
+def _leaf_updater(rules: tuple[Rule, ...]) -> Callable[..., tuple[Any, dict[str, Any]]]:
     def update_leaf(
         chosen: tuple[bool, ...], g: Any, slots: dict[str, Any], scalars: dict[str, Any], p: Any
     ) -> tuple[Any, dict[str, Any]]:
-        return _update_leaf([rule for rule, c in zip(rules, chosen) if c], g, slots, scalars, p)
+        applied = [rule for rule, is_chosen in zip(rules, chosen) if is_chosen]
+        return _update_leaf(applied, g, slots, scalars, p)
 
-    # Inside a jit, a leaf's update is traced once per shape and dtype, however many leaves there are.
-    # Outside it would be compiled for every transformation made.
-    jitted = jax.jit(update_leaf, static_argnums=0)
+    return update_leaf
 
-    def init(params: PyTree) -> TransformState:
-        for rule in rules:
-            if rule.where is not None:
-                mask(params, rule.where)  # a mistyped name is refused here
-        slots = {name: jax.tree.map(make, params) for name, make in makers.items()}
-        dtype = jnp.result_type(float)
-        carried = {name: jnp.asarray(first, dtype) for name, first in carry.items()}
-        return TransformState(jnp.zeros((), jnp.int32), *initial_scalars(hypers), carried, slots)
 
-    def update(
-        updates: PyTree, state: TransformState, params: PyTree | None = None, **extra: Any
-    ) -> tuple[PyTree, TransformState]:
-        if params is None and needs_params:
-            raise ValueError(f"{needs_params} needs the parameters: update(updates, state, params)")
-        count = optax.safe_increment(state.count)
-        driven = drive(hypers, state.count)
-        scalars = _scalars(rules, state, driven, count)
-        carried = {name: scalars[name] for name in carry}
+def _init(together: _Rules, scalars: Scalars, params: PyTree) -> TransformState:
+    for rule in together.rules:
+        if rule.where is not None:
+            mask(params, rule.where)  # a mistyped name is refused here
+    slots = {name: jax.tree.map(make, params) for name, make in together.makers.items()}
+    dtype = jnp.result_type(float)
+    carried = {name: jnp.asarray(first, dtype) for name, first in together.carry.items()}
+    return TransformState(jnp.zeros((), jnp.int32), *scalars, carried, slots)
 
-        leaves: list[Any]
-        structure: Any
-        # None for a gradient that was not taken: its leaf stays as it is
-        leaves, structure = jax.tree.flatten(updates, is_leaf=lambda leaf: leaf is None)
-        leaves = [None if leaf is None else jnp.asarray(leaf) for leaf in leaves]
-        for rule in rules[:1]:
-            if rule.reduce:
-                scalars |= rule.reduce([leaf for leaf in leaves if leaf is not None], scalars)
-        parameters = [None] * len(leaves) if params is None else structure.flatten_up_to(params)
-        masks = [_mask(rule, updates if params is None else params, structure) for rule in rules]
-        columns = [structure.flatten_up_to(tree) for tree in state.slots.values()]
-        cast = _cast_by_dtype(scalars)
-        new_leaves: list[Any] = []
-        new_columns: list[list[Any]] = [[] for _ in columns]
-        for g, p, chosen, row in zip(leaves, parameters, zip(*masks), _rows(columns, len(leaves))):
-            slots = dict(zip(state.slots, row))
-            if g is None:
-                u, new_slots = g, slots
-            else:
-                own_scalars = cast(_arithmetic_dtype(g, p, *row))
-                update_one = jitted if isinstance(g, pe.DynamicJaxprTracer) else update_leaf
-                u, new_slots = update_one(chosen, g, slots, own_scalars, p)
-            new_leaves.append(u)
-            for name, column in zip(state.slots, new_columns):
-                column.append(new_slots[name])
-        slots = {
-            name: jax.tree.unflatten(structure, column) for name, column in zip(state.slots, new_columns)
-        }
-        return (
-            jax.tree.unflatten(structure, new_leaves),
-            TransformState(count, state.hyperparams, driven, state.rounding, carried, slots),
-        )
 
-    return optax.GradientTransformationExtraArgs(init, update)
+def _update(
+    together: _Rules,
+    updates: PyTree,
+    state: TransformState,
+    params: PyTree | None = None,
+    **extra: Any,
+) -> tuple[PyTree, TransformState]:
+    if params is None and together.needs_params:
+        raise ValueError(f"{together.needs_params} needs the parameters: update(updates, state, params)")
+    count = optax.safe_increment(state.count)
+    driven = drive(together.hypers, state.count)
+    scalars = _scalars(together.rules, state, driven, count)
+    carried = {name: scalars[name] for name in together.carry}
+
+    leaves: list[Any]
+    structure: Any
+    # None for a gradient that was not taken: its leaf stays as it is
+    leaves, structure = jax.tree.flatten(updates, is_leaf=lambda leaf: leaf is None)
+    leaves = [None if leaf is None else jnp.asarray(leaf) for leaf in leaves]
+    for rule in together.rules[:1]:
+        if rule.reduce:
+            scalars |= rule.reduce([leaf for leaf in leaves if leaf is not None], scalars)
+    parameters = [None] * len(leaves) if params is None else structure.flatten_up_to(params)
+    selected = updates if params is None else params
+    masks = [_mask(rule, selected, structure) for rule in together.rules]
+    columns = [structure.flatten_up_to(tree) for tree in state.slots.values()]
+    cast = _cast_by_dtype(scalars)
+    new_leaves: list[Any] = []
+    new_columns: list[list[Any]] = [[] for _ in columns]
+    for g, p, chosen, row in zip(leaves, parameters, zip(*masks), _rows(columns, len(leaves))):
+        slots = dict(zip(state.slots, row))
+        if g is None:
+            u, new_slots = g, slots
+        else:
+            leaf_scalars = cast(_arithmetic_dtype(g, p, *row))
+            is_traced = isinstance(g, pe.DynamicJaxprTracer)
+            update_leaf = together.jitted if is_traced else together.update_leaf
+            u, new_slots = update_leaf(chosen, g, slots, leaf_scalars, p)
+        new_leaves.append(u)
+        for name, column in zip(state.slots, new_columns):
+            column.append(new_slots[name])
+    slots = {
+        name: jax.tree.unflatten(structure, column) for name, column in zip(state.slots, new_columns)
+    }
+    return (
+        jax.tree.unflatten(structure, new_leaves),
+        TransformState(count, state.hyperparams, driven, state.rounding, carried, slots),
+    )
 
 
 def _scalars(
@@ -182,8 +230,9 @@ def _scalars(
         in_force[name] = Scalar(value, 1 - value)
     scalars: dict[str, Any] = {}
     for rule in rules:
-        own = {name: in_force[name] for name in (*rule.hyperparams, *rule.carry)}
-        scalars |= rule.scalars(own, count.astype(jnp.result_type(float)))
+        names = (*rule.hyperparams, *rule.carry)
+        values = {name: in_force[name] for name in names}
+        scalars |= rule.scalars(values, count.astype(jnp.result_type(float)))
     return scalars
 
 
@@ -232,74 +281,11 @@ def _cast_by_dtype(scalars: dict[str, Any]) -> Callable[[Any], dict[str, Any]]:
     return cast
 
 
-def stays(value: Numeric) -> bool:
-    """Whether a hyperparameter keeps the value in the state (a number) or is driven from outside."""
-    return not callable(value) and not isinstance(value, jax.Array)
-
-
-def initial_scalars(
-    hypers: Mapping[str, Hyper],
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array], dict[str, jax.Array]]:
-    """The fields `hyperparams`, `driven` and `rounding` of a new state."""
-    dtype = jnp.result_type(float)
-    set_ = {name: float(h.value) for name, h in hypers.items() if stays(h.value)}
-    hyperparams = {name: jnp.asarray(value, dtype) for name, value in set_.items()}
-    rounding = {
-        name + ROUNDING: jnp.asarray(lost(value, dtype), dtype)
-        for name, value in set_.items()
-        if hypers[name].interval == DECAY
-    }
-    return hyperparams, drive(hypers, jnp.zeros((), jnp.int32)), rounding
-
-
-def drive(hypers: Mapping[str, Hyper], step: Any) -> dict[str, jax.Array]:
-    """Values of the driven hyperparameters at `step`."""
-    dtype = jnp.result_type(float)
-    values = {}
-    for name, hyper in hypers.items():
-        if not stays(hyper.value):
-            value = hyper.value(step) if callable(hyper.value) else hyper.value
-            if jnp.shape(value) != ():
-                raise ValueError(
-                    f"the schedule of {name} must return a scalar, got shape {jnp.shape(value)}"
-                )
-            # a copy: the state may be donated, the caller's array may not
-            values[name if callable(hyper.value) else name + GIVEN] = jnp.array(value, dtype)
-    return values
-
-
-def lost(value: Any, dtype: Any) -> Any:
-    """What a number, or an array of them, loses when it is rounded to `dtype`."""
-    exact = np.asarray(value, np.float64)
-    return exact - exact.astype(dtype).astype(np.float64)
-
-
-def driven_values(driven: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """`TransformState.driven` by the names of the hyperparameters."""
-    return {name.removesuffix(GIVEN): value for name, value in driven.items()}
-
-
-def scalars_in_force(state: Any, driven: Mapping[str, jax.Array]) -> dict[str, Scalar]:
-    """Every hyperparameter with its complement."""
-    scalars = {name: Scalar(value, 1 - value) for name, value in driven_values(driven).items()}
-    for name, value in state.hyperparams.items():
-        complement = 1 - value
-        if name + ROUNDING in state.rounding:
-            complement = complement - state.rounding[name + ROUNDING]
-        scalars[name] = Scalar(value, complement)
-    return scalars
-
-
-DECAY = "[0, 1)"  # the interval of decay rates, whose complements matter
-# Suffixes of keys, so that a name is in a state once (`optax.tree_utils.tree_get` wants that): what
-# rounding lost, and the value of an array, which `optax.inject_hyperparams` keeps under the name itself.
-ROUNDING, GIVEN = "_rounding", "_given"
-
-
+@rule_factory
 def descend(learning_rate: Numeric) -> Rule:
     """The last rule of an optimizer: ``u ← −learning_rate · u``."""
     return Rule(
-        {"learning_rate": Hyper(learning_rate, "[0, inf)")},
+        {"learning_rate": Hyper(learning_rate, NOT_NEGATIVE)},
         lambda u, slots, s, p: (-s["learning_rate"] * u, {}),
     )
 

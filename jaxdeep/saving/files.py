@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdeep._version import __version__
 from jaxdeep.fitting.placement import fetched
 from jaxdeep.nn.model import Model
 from jaxdeep.saving import trees
@@ -74,7 +75,7 @@ def save(path: Any, model: Model, params: PyTree, state: PyTree) -> None:
     document = {
         "format": FORMAT,
         "format_version": VERSION,
-        "jaxdeep_version": _version(),
+        "jaxdeep_version": __version__,
         "architecture": architecture,
         "params": trees.skeleton(params, "params"),
         "state": trees.skeleton(state, "state"),
@@ -257,7 +258,7 @@ def _read(file: pathlib.Path) -> dict[str, Any]:
     if type(version) is int and version > VERSION:
         raise ValueError(
             f"{str(file)!r} is of format version {version}, written by jaxdeep "
-            f"{document.get('jaxdeep_version')}; this is jaxdeep {_version()}, which reads versions up "
+            f"{document.get('jaxdeep_version')}; this is jaxdeep {__version__}, which reads versions up "
             f"to {VERSION}: install a newer one"
         )
     sealed = _SEALED.fullmatch(data)
@@ -385,12 +386,6 @@ def _located(file: pathlib.Path) -> Iterator[None]:
         yield
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{str(file)!r}: {error}") from error.__cause__
-
-
-def _version() -> str:
-    import jaxdeep
-
-    return jaxdeep.__version__
 
 
 def _safetensors() -> None:

@@ -7,27 +7,35 @@ from typing import Any
 
 import numpy as np
 
-from jaxdeep.search.table import scalars
 from jaxdeep.train import monitors
 
 _MANY = 12  # combinations of the other hyperparameters that still get a line each
 
 
-def plot(table: Any, metric: str, x: str, y: str | None, *, ax: Any = None, path: Any = None) -> Any:
-    """See `jaxdeep.train.Table.plot`.
+def plot(
+    table: Any,
+    metric: str,
+    x: str,
+    y: str | None,
+    *,
+    metrics: Sequence[str],
+    ax: Any = None,
+    path: Any = None,
+) -> Any:
+    """See `jaxdeep.train.Table.plot`; `metrics` are those of the table.
 
     >>> from jaxdeep.search.table import Result, Table
     >>> result = Result({}, {}, {"loss": np.array([2.0, 1.0])}, 1, "finished")
-    >>> plot(Table([{"rate": 0.1, "seed": 0}], [result]), "loss", "rate", None).axes[0].get_xlabel()
+    >>> table = Table([{"rate": 0.1, "seed": 0}], [result])
+    >>> plot(table, "loss", "rate", None, metrics=["loss"]).axes[0].get_xlabel()
     'rate'
     """
     rows = table.over_seeds()
     column = f"{metric}_mean"
     if not rows:
         raise ValueError("the table has no rows to plot")
-    known = sorted({name for result in table.results for name in scalars(result.history)})
-    if metric not in known:
-        raise ValueError(f"metric must be one of {', '.join(known)}; got {metric!r}")
+    if metric not in metrics:
+        raise ValueError(f"metric must be one of {', '.join(metrics)}; got {metric!r}")
     names = [name for name in table.points[0] if name != "seed"]
     for argument, name in (("x", x), ("y", y)):
         if name not in (*names, None) or (name is None and argument == "x"):
@@ -44,7 +52,8 @@ def plot(table: Any, metric: str, x: str, y: str | None, *, ax: Any = None, path
         _lines(ax, rows, column, f"{metric}_std", x, [name for name in names if name != x])
         ax.set_ylabel(metric)
         values = [v for v in (row.get(column, np.nan) for row in rows) if np.isfinite(v)]
-        _scale(ax, "y", [] if monitors.rises(metric) else values)  # accuracies differ near 1
+        # accuracies differ near 1
+        _scale(ax, "y", [] if monitors.mode_of(metric) == "max" else values)
         ax.grid(alpha=0.3)
     else:
         _surface(ax, rows, column, metric, x, y)
@@ -89,7 +98,7 @@ def _surface(
 
     good = [row for row in rows if np.isfinite(row.get(column, np.nan)) and not row["diverged"]]
     bad = [row for row in rows if row not in good]
-    decades = _decades([row[column] for row in good]) and not monitors.rises(metric)
+    decades = monitors.mode_of(metric) != "max" and _decades([row[column] for row in good])
     norm = LogNorm() if decades else None
     columns, lines = _distinct(rows, x), _distinct(rows, y)
     if len(columns) * len(lines) > 1.5 * len(rows):

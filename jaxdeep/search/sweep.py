@@ -9,10 +9,11 @@ import jax
 
 from jaxdeep import _checks
 from jaxdeep.fitting.progress import Report, reporting
+from jaxdeep.fitting.setup import Setup
 from jaxdeep.fitting.sources import is_batches
 from jaxdeep.search import halving as successive
+from jaxdeep.search.builder import Builder, check_data
 from jaxdeep.search.halving import SuccessiveHalving
-from jaxdeep.search.setup import Builder, Setup, check_data
 from jaxdeep.search.space import Point, groups, points_of
 from jaxdeep.search.table import Table, scalars
 from jaxdeep.search.thread_runner import ThreadRunner

@@ -208,7 +208,8 @@ class Table:
         """
         from jaxdeep.search import chart  # so that what it needs is loaded when it is
 
-        return chart.plot(self, metric, x, y, ax=ax, path=path)
+        metrics = sorted({name for result in self.results for name in scalars(result.history)})
+        return chart.plot(self, metric, x, y, metrics=metrics, ax=ax, path=path)
 
     def _seeds(self) -> list[list[int]]:
         """The rows of each point: they are together, its first seed first."""

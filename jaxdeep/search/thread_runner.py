@@ -8,14 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._compat import enable_x64
 from jaxdeep._compilation import compiled
+from jaxdeep._identity import key_of
 from jaxdeep.search.memory import check_fits, needed, size
 from jaxdeep.search.same_program import same_program
 from jaxdeep.search.trial import Group, Moved, Placed, Trial, arrays
+from jaxdeep.train.monitors import Limits
 from jaxdeep.train.run import RunState
+from jaxdeep.tree import shapes
 
 PyTree = Any
 
@@ -75,44 +78,53 @@ class Driver:
     def __init__(self, group: Group, data: tuple[PyTree, ...], device: Any) -> None:
         first = group.rows[0]
         self.data, self.device = data, device
-        self.alike = same_program(list({row.place[0]: row.setup for row in group.rows}.values()), *data)
+        self._likes = [like for like in shapes(data) if like is not None]
+        self.is_same = same_program([row.setup for row in group.rows])
 
-        def setup(floats: PyTree) -> Any:
-            return first.setup if self.alike else group.traced(floats)
-
-        def fresh(floats: PyTree, key: Any) -> Any:
-            return setup(floats).start(data[0], key)
-
-        def start(floats: PyTree, ts: Any) -> RunState:
-            run: RunState = setup(floats).program().start(ts, *data)
+        def start(floats: PyTree, key: Any) -> RunState:
+            setup = group.traced(floats)
+            ts = setup.begin(data[0], key)
+            run: RunState = setup.program().start(ts, *data, setup.limits)
             return run
 
-        def segment(floats: PyTree, run: RunState, data: PyTree, until: Any) -> Any:
-            return setup(floats).program().segment(run, *data, until)
+        def segment(
+            floats: PyTree, run: RunState, data: PyTree, until: Any, limits: Limits | None
+        ) -> RunState:
+            if limits is not None:
+                return first.setup.program().segment(run, *data, until, limits)
+            setup = group.traced(floats)
+            return setup.program().segment(run, *data, until, setup.limits)
 
-        floats = self._floats(first)
-        ts = jax.eval_shape(fresh, floats, first.key)
-        run = jax.eval_shape(start, floats, ts)
+        floats, limits = self._arguments(first)
+        if self.is_same:
+            run = first.setup.started_like(self._likes, first.key)
+        else:
+            run = jax.eval_shape(start, floats, first.key)
         here = _settings()
 
-        def begin() -> None:
+        def begin() -> Any:
             with here(device):
-                self.fresh = compiled(fresh, floats, first.key, once=True)
-                self.start = compiled(start, floats, ts, once=True)
+                return compiled(start, floats, first.key, once=True)
 
         with ThreadPoolExecutor(1) as pool:
-            begun = pool.submit(begin)  # what beginning takes is compiled beside the other program
-            self.segment = compiled(segment, floats, run, data, np.int32(0), donate_argnums=1)
-            begun.result()
+            # what beginning takes is compiled beside the other program
+            begun = None if self.is_same else pool.submit(begin)
+            self.segment = compiled(
+                segment,
+                *(floats, run, data, np.int32(0), limits),
+                key=key_of("row", first.setup.key) if self.is_same else None,
+                donate_argnums=1,
+            )
+            self.start = None if begun is None else begun.result()
 
     def drive(self, row: Trial, until: int, moved: Moved) -> None:
         """Take a row to the end of epoch `until`, or to its own end."""
-        floats = self._floats(row)
+        floats, limits = self._arguments(row)
         run = self._begun(row, floats) if row.run is None else jax.device_put(row.run, self.device)
         last, begun = min(until, row.setup.epochs), int(run.epoch)
         epoch, stopped = begun, False
         while epoch < last and not stopped:
-            run = self.segment(floats, run, self.data, np.int32(epoch + 1))
+            run = self.segment(floats, run, self.data, np.int32(epoch + 1), limits)
             epoch += 1
             stopped = bool(run.stopped)
             moved(1)
@@ -130,14 +142,14 @@ class Driver:
         return int((memory - shared) // max(needed(self.segment) - shared, 1))
 
     def _begun(self, row: Trial, floats: PyTree) -> RunState:
-        ts = self.fresh(floats, row.key)
-        if self.alike:  # the row's own numbers; copies, as the state is donated
-            ts = ts._replace(opt_state=jax.tree.map(jnp.copy, row.setup.optimizer.init(ts.params)))
-        run: RunState = self.start(floats, ts)
+        if self.start is None:
+            return row.setup.start(self._likes, row.key)
+        run: RunState = self.start(floats, row.key)
         return run
 
-    def _floats(self, row: Trial) -> dict[str, Any]:
-        return {} if self.alike else arrays(row.floats)
+    def _arguments(self, row: Trial) -> tuple[dict[str, Any], Limits | None]:
+        """What of a row is an argument of the program: its limits, or floats that go anywhere."""
+        return ({}, row.setup.limits) if self.is_same else (arrays(row.floats), None)
 
 
 def _cores() -> int:
@@ -152,7 +164,7 @@ def _settings() -> Callable[[Any], contextlib.ExitStack]:
 
     def here(device: Any) -> contextlib.ExitStack:
         stack = contextlib.ExitStack()
-        stack.enter_context(jax.enable_x64(x64))
+        stack.enter_context(enable_x64(x64))
         stack.enter_context(jax.default_device(device or default))
         return stack
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep.fitting.progress import ordered
-from jaxdeep.search.setup import Setup
+from jaxdeep.fitting.setup import Setup
 from jaxdeep.search.table import Result
 from jaxdeep.train.run import RunState
 from jaxdeep.train.state import TrainState
@@ -42,7 +42,7 @@ class Trial:
         """End the run, and keep what is to be kept."""
         run = self.run
         assert run is not None
-        same = not (self.setup.restores or self.setup.averages)
+        same = not (self.setup.restores or self.setup.options["ema"])
         ts = run.train_state if same else self.setup.program().finish(run)[0]
         result = self.standing()
         params, state = jax.tree.map(_own, jax.device_get((ts.params, ts.state)))

@@ -69,11 +69,13 @@ class Stack:
 
         def start(floats: PyTree, key: Any, data: PyTree) -> RunState:
             setup = group.traced(floats)
-            run: RunState = setup.program().start(setup.start(data[0], key), *data)
+            ts = setup.begin(data[0], key)
+            run: RunState = setup.program().start(ts, *data, setup.limits)
             return run
 
         def segment(floats: PyTree, run: RunState, data: PyTree, until: Any) -> RunState:
-            return group.traced(floats).program().segment(run, *data, until)
+            setup = group.traced(floats)
+            return setup.program().segment(run, *data, until, setup.limits)
 
         def spread(one: Callable[..., RunState], *specs: PartitionSpec) -> Callable[..., RunState]:
             axes = tuple(0 if spec is _ROWS else None for spec in specs)
@@ -109,7 +111,7 @@ class Stack:
             moved(going)
             going = int(np.sum(~jax.device_get(runs.stopped)[: len(rows)]))
         final = epoch == rows[0].setup.epochs or not going
-        runs = jax.device_get(light(runs) if final and not rows[0].setup.averages else runs)
+        runs = jax.device_get(light(runs) if final and not rows[0].setup.options["ema"] else runs)
         for i, row in enumerate(rows):
             row.run = jax.tree.map(lambda leaf, i=i: leaf[i], runs)
             if final or row.run.stopped:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 from jaxdeep.train.epoch import make_epoch, make_evaluate
 from jaxdeep.train.monitors import EarlyStopping, ReduceOnPlateau
 from jaxdeep.train.objective import Objective, supervised
+from jaxdeep.train.options import Phase
+from jaxdeep.train.records import Epochs, FitResult
 from jaxdeep.train.run import make_run
 from jaxdeep.train.state import TrainState, init
 from jaxdeep.train.step import make_step
 
 if TYPE_CHECKING:
-    from jaxdeep.fitting.fit import Epochs, FitResult
-    from jaxdeep.fitting.phases import Phase
     from jaxdeep.search.halving import SuccessiveHalving
     from jaxdeep.search.space import random_points
     from jaxdeep.search.table import Table
@@ -36,11 +36,8 @@ __all__ = [
     "supervised",
 ]
 
-# Records of `jaxdeep.fit` and `jaxdeep.sweep`, whose rooms stand on this one: looked up when asked for.
+# What belongs to `jaxdeep.sweep`, whose room stands on this one, is looked up when it is asked for.
 _ABOVE = {
-    "Epochs": "jaxdeep.fitting.fit",
-    "FitResult": "jaxdeep.fitting.fit",
-    "Phase": "jaxdeep.fitting.phases",
     "SuccessiveHalving": "jaxdeep.search.halving",
     "Table": "jaxdeep.search.table",
     "random_points": "jaxdeep.search.space",

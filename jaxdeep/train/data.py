@@ -34,6 +34,24 @@ def count_examples(data: PyTree, name: str = "data") -> int:
     return n
 
 
+def check_pair(data: PyTree, name: str) -> None:
+    """Refuse data that is not what `supervised` takes."""
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        many = isinstance(data, list) and len(data) > 3
+        hint = "; give batches as an iterator, or a function from the epoch to them" if many else ""
+        raise TypeError(
+            f"{name} must be a pair (x, y) or (x, y, weights), got {type(data).__name__}{hint}"
+        )
+
+
+def check_batch_size(batch_size: int, examples: int) -> None:
+    """Refuse a batch larger than the data."""
+    if batch_size > examples:
+        raise ValueError(
+            f"batch_size must be at most the number of examples, {examples}, got {batch_size}"
+        )
+
+
 def take(data: PyTree, rows: jax.Array) -> PyTree:
     """The given rows of every array; they must exist."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf).at[rows].get(mode="promise_in_bounds"), data)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep.train.batches import Advance, Metrics, Totals, averages, over_batches, values_of
-from jaxdeep.train.data import count_examples
+from jaxdeep.train.data import check_batch_size, count_examples
 from jaxdeep.train.objective import Objective, check_metric_names
 from jaxdeep.train.sharding import copied
 from jaxdeep.train.state import TrainState
@@ -135,11 +135,3 @@ def evaluation_of(objective: Objective, params: PyTree, state: PyTree) -> Advanc
         return nothing, {"loss": loss, **metrics}
 
     return step
-
-
-def check_batch_size(batch_size: int, examples: int) -> None:
-    """Refuse a batch larger than the data."""
-    if batch_size > examples:
-        raise ValueError(
-            f"batch_size must be at most the number of examples, {examples}, got {batch_size}"
-        )

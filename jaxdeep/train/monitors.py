@@ -2,20 +2,27 @@
 
 Each is a small state machine of arrays, so that a run that holds it can be compiled whole, vmapped and
 resumed. `EarlyStopping` and `ReduceOnPlateau` say what is wanted; the rest is for `jaxdeep.train.run`.
+Their numbers are `Limits`, arguments of a compiled run: another patience is no other program.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep.optimizers import hyperparams, reduce_on_plateau, set_hyperparams
 
 PyTree = Any
 
-_LARGER_IS_BETTER = ("accuracy", "precision", "recall", "f1", "auc")
+# Whether smaller or larger is better, by the last word of a metric's name.
+_MODES = {
+    **dict.fromkeys(("loss", "error", "mse", "rmse", "mae", "msle", "huber"), "min"),
+    **dict.fromkeys(("accuracy", "precision", "recall", "f1", "auc"), "max"),
+}
 
 
 class EarlyStopping(NamedTuple):
@@ -27,8 +34,8 @@ class EarlyStopping(NamedTuple):
     Attributes:
       patience: epochs to wait, ≥ 0; Keras' and flax' default of 0 stops at the first that is no better.
       monitor: name in the history; by default "val_loss", or "loss" without validation data.
-      mode: "min" or "max"; by default "max" for names of accuracy, precision, recall, F1 and AUC, "min"
-        for names of losses and errors; other names want it.
+      mode: "min" or "max"; by default "max" for names that end in accuracy, precision, recall, f1 or
+        auc, "min" for those that end in loss, error, mse, rmse, mae, msle or huber. Other names need it.
       min_delta: ≥ 0.
       restore_best: end with parameters and state of the best epoch (Keras' ``restore_best_weights``,
         there off by default); the optimizer's state stays that of the last.
@@ -77,6 +84,56 @@ class ReduceOnPlateau(NamedTuple):
     min_learning_rate: float = 0.0
 
 
+class Limits(NamedTuple):
+    """The numbers that a run ends by, by name, as arguments of its program; () where nothing needs them.
+
+    Attributes:
+      epochs: of the whole run.
+      early_stopping: patience and min_delta of `EarlyStopping`.
+      plateau: the numbers of `ReduceOnPlateau`.
+    """
+
+    epochs: Any
+    early_stopping: Any = ()
+    plateau: Any = ()
+
+
+_COUNTS = ("patience", "cooldown")
+_NUMBERS = {
+    "early_stopping": ("patience", "min_delta"),
+    "plateau": ("factor", "patience", "min_delta", "cooldown", "min_learning_rate"),
+}
+
+
+def limits_of(
+    epochs: Any, early_stopping: EarlyStopping | None, plateau: ReduceOnPlateau | None
+) -> Limits:
+    """The numbers of a run's monitors as arrays."""
+
+    def number(name: str, value: Any) -> Any:
+        dtype = np.int32 if name in _COUNTS else jnp.result_type(float)
+        return value if isinstance(value, jax.Array) else np.asarray(value, dtype)
+
+    def numbers(field: str, config: Any) -> Any:
+        if config is None:
+            return ()
+        return {name: number(name, getattr(config, name)) for name in _NUMBERS[field]}
+
+    return Limits(
+        np.int32(epochs), numbers("early_stopping", early_stopping), numbers("plateau", plateau)
+    )
+
+
+def kind_of(config: EarlyStopping | ReduceOnPlateau | None) -> Any:
+    """What of a monitor decides the program: everything but its numbers."""
+    if config is None:
+        return None
+    field = "early_stopping" if isinstance(config, EarlyStopping) else "plateau"
+    return type(config).__name__, {
+        name: value for name, value in config._asdict().items() if name not in _NUMBERS[field]
+    }
+
+
 class Decisions(NamedTuple):
     """What a run has seen of its metrics; a field is () where nothing needs it.
 
@@ -95,37 +152,33 @@ class Decisions(NamedTuple):
     plateau: PyTree = ()
 
 
-def check(early_stopping: Any, plateau: Any) -> None:
-    """Refuse arguments that are not what they must be."""
-    for name, value, kind in (
-        ("early_stopping", early_stopping, EarlyStopping),
-        ("plateau", plateau, ReduceOnPlateau),
-    ):
-        if value is None:
-            continue
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} must be a jaxdeep.train.{kind.__name__}, got {value!r}")
-        _checks.check_scalar(f"{name}.min_delta", value.min_delta, "[0, inf)")
-        _checks.check_count(f"{name}.patience", value.patience, low=0 if kind is EarlyStopping else 1)
-        if value.mode not in (None, "min", "max"):
-            raise ValueError(f"{name}.mode must be 'min', 'max' or None, got {value.mode!r}")
-        if value.monitor is not None and not isinstance(value.monitor, str):
-            raise TypeError(f"{name}.monitor must be the name of a metric, got {value.monitor!r}")
-    if early_stopping is not None:
-        _checks.check_flag("early_stopping.restore_best", early_stopping.restore_best)
-    if plateau is not None:
-        _checks.check_scalar("plateau.factor", plateau.factor, "(0, 1)")
-        _checks.check_count("plateau.cooldown", plateau.cooldown, low=0)
-        _checks.check_scalar("plateau.min_learning_rate", plateau.min_learning_rate, "[0, inf)")
+def check_one(name: str, value: Any, kind: type) -> None:
+    """Refuse a monitor that is not what it must be."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a jaxdeep.train.{kind.__name__}, got {value!r}")
+    monitor: Any = value
+    _checks.check_scalar(f"{name}.min_delta", monitor.min_delta, "[0, inf)")
+    _checks.check_count(f"{name}.patience", monitor.patience, low=0 if kind is EarlyStopping else 1)
+    if monitor.mode not in (None, "min", "max"):
+        raise ValueError(f"{name}.mode must be 'min', 'max' or None, got {monitor.mode!r}")
+    if monitor.monitor is not None and not isinstance(monitor.monitor, str):
+        raise TypeError(f"{name}.monitor must be the name of a metric, got {monitor.monitor!r}")
+    if isinstance(value, EarlyStopping):
+        _checks.check_flag(f"{name}.restore_best", value.restore_best)
+    else:
+        _checks.check_scalar(f"{name}.factor", monitor.factor, "(0, 1)")
+        _checks.check_count(f"{name}.cooldown", monitor.cooldown, low=0)
+        _checks.check_scalar(f"{name}.min_learning_rate", monitor.min_learning_rate, "[0, inf)")
 
 
-def rises(metric: str) -> bool:
-    """Whether a metric is known by its name to be better where it is larger.
+def mode_of(metric: str) -> str | None:
+    """Whether a metric is better where it is smaller or larger, as far as the end of its name says so.
 
-    >>> rises("val_accuracy"), rises("loss")
-    (True, False)
+    >>> mode_of("val_accuracy"), mode_of("top5_error"), mode_of("inaccuracy")
+    ('max', 'min', None)
     """
-    return any(word in metric for word in _LARGER_IS_BETTER)
+    words = re.findall("[a-z0-9]+", metric.lower())
+    return _MODES.get(words[-1]) if words else None
 
 
 def resolve(config: Any, values: Mapping[str, Any]) -> tuple[str, float]:
@@ -137,23 +190,18 @@ def resolve(config: Any, values: Mapping[str, Any]) -> tuple[str, float]:
     if monitor not in names:
         hint = "" if validation or not monitor.startswith("val_") else "; there is no validation data"
         raise ValueError(f"monitor must be one of {', '.join(names)}; got {config.monitor!r}{hint}")
-    mode = config.mode
+    mode = config.mode or mode_of(monitor)
     if mode is None:
-        base = monitor.removeprefix("val_")
-        if rises(base):
-            mode = "max"
-        elif any(word in base for word in ("loss", "error", "mse", "mae", "huber")):
-            mode = "min"
-        else:
-            raise ValueError(
-                f"mode must be 'min' or 'max' for {monitor!r}: its name does not say which is better"
-            )
+        raise ValueError(
+            f"mode must be 'min' or 'max' for {monitor!r}: its name does not say which is better"
+        )
     return monitor, 1.0 if mode == "min" else -1.0
 
 
 def first(
     early_stopping: EarlyStopping | None,
     plateau: ReduceOnPlateau | None,
+    limits: Limits,
     model: PyTree,
     values: Mapping[str, Any],
 ) -> Decisions:
@@ -169,12 +217,18 @@ def first(
         )
     if plateau is not None:
         _, sign = resolve(plateau, values)
-        found = found._replace(plateau=_machine(plateau, sign).init(jnp.zeros(())))
+        machine = _machine(plateau, limits, sign).init(jnp.zeros(()))
+        dtype = jnp.result_type(float)
+        numbers = {"factor": limits.plateau["factor"], "atol": limits.plateau["min_delta"]}
+        numbers = {name: jnp.array(value, dtype) for name, value in numbers.items()}
+        machine = machine._replace(hyperparams=machine.hyperparams | numbers)
+        found = found._replace(plateau=machine)
     return found
 
 
 def decide(
     early_stopping: EarlyStopping | None,
+    limits: Limits,
     decisions: Decisions,
     model: PyTree,
     values: Mapping[str, Any],
@@ -187,7 +241,7 @@ def decide(
     name, sign = resolve(early_stopping, values)
     due = due if name.startswith("val_") else True
     value = values[name].astype(decisions.best.dtype)
-    improved = due & (sign * (decisions.best - value) > early_stopping.min_delta)
+    improved = due & (sign * (decisions.best - value) > limits.early_stopping["min_delta"])
     wait = jnp.where(improved, 0, decisions.wait + jnp.where(due, 1, 0))
     decisions = decisions._replace(
         best=jnp.where(improved, value, decisions.best),
@@ -195,11 +249,12 @@ def decide(
         wait=wait,
         kept=choose(improved, model, decisions.kept) if early_stopping.restore_best else (),
     )
-    return decisions, due & (wait >= max(early_stopping.patience, 1))
+    return decisions, due & (wait >= jnp.maximum(limits.early_stopping["patience"], 1))
 
 
 def lower(
     plateau: ReduceOnPlateau | None,
+    limits: Limits,
     decisions: Decisions,
     opt_state: PyTree,
     values: Mapping[str, Any],
@@ -213,13 +268,14 @@ def lower(
     if not rates:
         raise ValueError("plateau needs an optimizer of jaxdeep with a learning_rate in its state")
     old = decisions.plateau
-    _, new = _machine(plateau, sign).update(jnp.zeros(()), old, value=values[name])
+    _, new = _machine(plateau, limits, sign).update(jnp.zeros(()), old, value=values[name])
     if name.startswith("val_"):
         new = choose(due, new, old)
     fell = new.scale < old.scale
 
     def reduced(rate: Any) -> Any:
-        return jnp.minimum(rate, jnp.maximum(rate * plateau.factor, plateau.min_learning_rate))
+        lowered = rate * limits.plateau["factor"].astype(rate.dtype)
+        return jnp.minimum(rate, jnp.maximum(lowered, limits.plateau["min_learning_rate"]))
 
     rates = {name: jnp.where(fell, reduced(rate), rate) for name, rate in rates.items()}
     return decisions._replace(plateau=new), set_hyperparams(opt_state, **rates)
@@ -237,12 +293,13 @@ def choose(condition: Any, a: PyTree, b: PyTree) -> PyTree:
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
 
 
-def _machine(plateau: ReduceOnPlateau, sign: float) -> Any:
+def _machine(plateau: ReduceOnPlateau, limits: Limits, sign: float) -> Any:
+    """`reduce_on_plateau`, whose factor and margin are leaves of its state; see `first`."""
     return reduce_on_plateau(
         plateau.factor,
-        plateau.patience,
+        jnp.asarray(limits.plateau["patience"]),
         rtol=0.0,
         atol=plateau.min_delta,
-        cooldown=plateau.cooldown,
+        cooldown=jnp.asarray(limits.plateau["cooldown"]),
         mode="min" if sign > 0 else "max",
     )

@@ -205,16 +205,6 @@ def check_minimised(caller: str, objective: Objective | None, minimised: Mapping
         raise ValueError(f"objective= already says what is minimised: drop {', '.join(given)}")
 
 
-def check_pair(data: PyTree, name: str) -> None:
-    """Refuse data that is not what `supervised` takes."""
-    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        many = isinstance(data, list) and len(data) > 3
-        hint = "; give batches as an iterator, or a function from the epoch to them" if many else ""
-        raise TypeError(
-            f"{name} must be a pair (x, y) or (x, y, weights), got {type(data).__name__}{hint}"
-        )
-
-
 def rehearse(objective: Objective, ts: Any, data: PyTree, name: str) -> Any:
     """Trace the objective on the shapes of x and the values of y, so that both can be refused.
 

@@ -1,22 +1,22 @@
 """A whole run as a pure function: epochs, evaluation, early stopping, the best parameters, history."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdeep import _checks
 from jaxdeep.optimizers import hyperparams
 from jaxdeep.train import monitors
 from jaxdeep.train.batches import Advance, Metrics, Totals, averages, values_of
 from jaxdeep.train.epoch import evaluation_of, make_evaluate, one_pass
-from jaxdeep.train.monitors import Decisions, EarlyStopping, ReduceOnPlateau, choose
+from jaxdeep.train.monitors import Decisions, Limits, choose, limits_of
 from jaxdeep.train.objective import Objective
+from jaxdeep.train.options import RunOptions, filled, takes
 from jaxdeep.train.sharding import split
 from jaxdeep.train.state import TrainState
-from jaxdeep.train.step import Augment, Measure, Step, measured_step
+from jaxdeep.train.step import Measure, Step, measured_step
 from jaxdeep.tree import Where, combine, partition
 
 PyTree = Any
@@ -34,7 +34,8 @@ class RunState(NamedTuple):
       stopped: whether it has ended before its last epoch.
       bad_step: the first step with a non-finite loss, or −1.
       decisions: what early stopping and the plateau have seen.
-      history: ``(epochs,)`` values of each metric; NaN for epochs not run.
+      history: values of each metric, with room for at least the epochs of the run; NaN for epochs not
+        run.
     """
 
     train_state: TrainState
@@ -49,14 +50,14 @@ class Program(NamedTuple):
     """A run in pure functions, for those who drive it: in segments of epochs, or batch by batch.
 
     Attributes:
-      start: ``(ts, data, validation) -> run``, of data of these shapes.
-      segment: ``(run, data, validation, until) -> run``: epochs up to `until`, an array, so that one
-        compiled program serves every length.
+      start: ``(ts, data, validation, limits) -> run``, of data of these shapes.
+      segment: ``(run, data, validation, until, limits) -> run``: epochs up to `until`, an array as the
+        limits are, so that one compiled program serves every length.
       finish: ``run -> (ts, history)``.
       step: ``(ts, batch) -> (ts, metrics)``.
       evaluation: ``ts -> step`` that evaluates a batch.
-      close: ``(run, totals, evaluated) -> run``: the end of an epoch that left `run.train_state`, with
-        the validation metrics.
+      close: ``(run, totals, evaluated, limits) -> run``: the end of an epoch that left
+        `run.train_state`, with the validation metrics.
       skip: whether batches whose loss is not finite do not count.
     """
 
@@ -65,51 +66,25 @@ class Program(NamedTuple):
     finish: Callable[[RunState], tuple[TrainState, History]]
     step: Step
     evaluation: Callable[[TrainState], Advance]
-    close: Callable[[RunState, Totals, Metrics], RunState]
+    close: Callable[[RunState, Totals, Metrics, Limits], RunState]
     skip: bool
 
 
+@takes(RunOptions)
 def make_run(
-    objective: Objective,
-    optimizer: optax.GradientTransformation,
-    *,
-    epochs: int,
-    batch_size: int = 32,
-    shuffle: bool = True,
-    drop_remainder: bool = False,
-    accumulation_steps: int = 1,
-    augment: Augment | None = None,
-    ema: bool = False,
-    early_stopping: EarlyStopping | None = None,
-    plateau: ReduceOnPlateau | None = None,
-    validate_every: int = 1,
-    on_nonfinite: str = "stop",
-    trainable: Where | None = None,
+    objective: Objective, optimizer: optax.GradientTransformation, **options: Unpack[RunOptions]
 ) -> Callable[..., tuple[TrainState, History]]:
     """A whole run: ``run(ts, data, validation=None) -> (ts, history)``, pure.
 
     One `jax.jit` compiles it, `jax.vmap` runs it for many train states side by side; a run that has
-    stopped keeps what it has while others go on. The same epochs as `jaxdeep.fit`'s, which drives them
-    in segments.
+    stopped keeps what it has while others go on. Its epochs are those of `jaxdeep.fit`, which drives
+    them from the host.
 
     Args:
       objective: what is minimised, of `jaxdeep.train.supervised` or any function of the form that it
         returns.
       optimizer: any optax transformation.
-      epochs: passes over the data, at most.
-      batch_size, shuffle, drop_remainder: as for `make_epoch`.
-      accumulation_steps, augment: micro-batches of a step, and what is done to its batch, as for
-        `make_step`.
-      ema: evaluate with the moving average of the parameters that `jaxdeep.optimizers.ema_params` keeps
-        in the optimizer's chain, and end with it.
-      early_stopping: when to stop, and whether to return to the best epoch.
-      plateau: when to lower the learning rate.
-      validate_every: epochs from one evaluation to the next; the last is evaluated too. In between,
-        validation metrics are NaN, and what watches them waits.
-      on_nonfinite: "stop" ends the run after an epoch whose loss was not finite; "skip" undoes a step
-        whose loss, parameters or state are not finite, leaves its batch out of the epoch's metrics and
-        counts it as "skipped" in the history; "ignore" goes on.
-      trainable: the parameters that are trained, as for `make_step` and `jaxdeep.train.init`.
+      {options}
 
     Returns:
       A function ``(ts, data, validation=None) -> (ts, history)``. The history holds ``(epochs,)`` arrays
@@ -130,26 +105,13 @@ def make_run(
     >>> int(ts.step), history["loss"].shape, bool(history["loss"][2] < history["loss"][0])
     (12, (3,), True)
     """
-    program = make_program(
-        objective,
-        optimizer,
-        epochs=epochs,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        drop_remainder=drop_remainder,
-        accumulation_steps=accumulation_steps,
-        augment=augment,
-        ema=ema,
-        early_stopping=early_stopping,
-        plateau=plateau,
-        validate_every=validate_every,
-        on_nonfinite=on_nonfinite,
-        trainable=trainable,
-    )
+    chosen: RunOptions = filled("make_run", RunOptions, options)
+    program = make_program(objective, optimizer, chosen)
+    limits = limits_of(chosen["epochs"], chosen["early_stopping"], chosen["plateau"])
 
     def run(ts: TrainState, data: PyTree, validation: PyTree = None) -> tuple[TrainState, History]:
-        state = program.start(ts, data, validation)
-        return program.finish(program.segment(state, data, validation, epochs))
+        state = program.start(ts, data, validation, limits)
+        return program.finish(program.segment(state, data, validation, limits.epochs, limits))
 
     return run
 
@@ -157,35 +119,30 @@ def make_run(
 def make_program(
     objective: Objective,
     optimizer: optax.GradientTransformation,
+    options: RunOptions,
     *,
-    epochs: int,
-    batch_size: int,
-    shuffle: bool,
-    drop_remainder: bool,
-    accumulation_steps: int,
-    augment: Augment | None,
-    ema: bool,
-    early_stopping: EarlyStopping | None,
-    plateau: ReduceOnPlateau | None,
-    validate_every: int,
-    on_nonfinite: str,
-    trainable: Where | None = None,
     measure: Measure | None = None,
     mesh: jax.sharding.Mesh | None = None,
+    room: int | None = None,
 ) -> Program:
-    """The parts of `make_run`; every batch is split over a `mesh`."""
-    _checks.check_count("epochs", epochs)
-    _checks.check_count("validate_every", validate_every)
-    _checks.check_flag("ema", ema)
-    monitors.check(early_stopping, plateau)
-    if on_nonfinite not in ("stop", "skip", "ignore"):
-        raise ValueError(f"on_nonfinite must be 'stop', 'skip' or 'ignore', got {on_nonfinite!r}")
-    skip = on_nonfinite == "skip"
+    """The parts of a run with these options, all of them.
+
+    Args:
+      objective, optimizer, options: as for `make_run`.
+      measure: what a step reports of itself besides.
+      mesh: devices that every batch is split over.
+      room: epochs that the history has room for; those of the run by default.
+    """
+    ema, validate_every = options["ema"], options["validate_every"]
+    early_stopping, plateau = options["early_stopping"], options["plateau"]
+    trainable, batch_size = options["trainable"], options["batch_size"]
+    skip, stops = options["on_nonfinite"] == "skip", options["on_nonfinite"] in ("raise", "stop")
+    room = options["epochs"] if room is None else room
     step = measured_step(
         objective,
         optimizer,
-        accumulation_steps=accumulation_steps,
-        augment=augment,
+        accumulation_steps=options["accumulation_steps"],
+        augment=options["augment"],
         trainable=trainable,
         measure=measure,
     )
@@ -194,8 +151,8 @@ def make_program(
     pass_over = one_pass(
         step,
         batch_size=batch_size,
-        shuffle=shuffle,
-        drop_remainder=drop_remainder,
+        shuffle=options["shuffle"],
+        drop_remainder=options["drop_remainder"],
         skip=skip,
         mesh=mesh,
     )
@@ -208,48 +165,51 @@ def make_program(
     def evaluation(ts: TrainState) -> Advance:
         return evaluation_of(objective, *shown(ts))
 
-    def is_due(epoch: Any) -> Any:
-        return ((epoch + 1) % validate_every == 0) | (epoch + 1 >= epochs)
+    def is_due(epoch: Any, limits: Limits) -> Any:
+        return ((epoch + 1) % validate_every == 0) | (epoch + 1 >= limits.epochs)
 
-    def report(ts: TrainState, epoch: Any, totals: Totals, found: Metrics) -> Metrics:
+    def report(ts: TrainState, totals: Totals, evaluated: Metrics, due: Any) -> Metrics:
         """What the history holds of an epoch."""
         if validate_every > 1:
-            found = jax.tree.map(lambda v: jnp.where(is_due(epoch), v, jnp.nan), found)
+            evaluated = jax.tree.map(lambda v: jnp.where(due, v, jnp.nan), evaluated)
         skipped = {"skipped": totals.skipped} if skip else {}
-        found = {f"val_{name}": value for name, value in found.items()}
-        return _in_force(ts.opt_state) | skipped | values_of(averages(totals)) | found
+        evaluated = {f"val_{name}": value for name, value in evaluated.items()}
+        return _in_force(ts.opt_state) | skipped | values_of(averages(totals)) | evaluated
 
     @jax.jit  # traced once, for the shapes and for the loop
-    def one(ts: TrainState, epoch: Any, data: PyTree, validation: PyTree) -> tuple[Any, Any, Any]:
+    def one(
+        ts: TrainState, epoch: Any, data: PyTree, validation: PyTree, limits: Limits
+    ) -> tuple[Any, Any, Any]:
         """An epoch: the train state, what it reports, and its first bad step."""
         ts, totals = pass_over(ts, data)
-        due = True if validate_every == 1 else is_due(epoch)
-        found = {} if validation is None else _where_due(due, evaluate, *shown(ts), validation)
-        return ts, report(ts, epoch, totals, found), _first_bad(ts, totals)
+        due = True if validate_every == 1 else is_due(epoch, limits)
+        evaluated = {} if validation is None else _where_due(due, evaluate, *shown(ts), validation)
+        return ts, report(ts, totals, evaluated, due), _first_bad(ts, totals)
 
-    def start(ts: TrainState, data: PyTree, validation: PyTree = None) -> RunState:
-        after, values, _ = jax.eval_shape(one, ts, jnp.zeros((), jnp.int32), data, validation)
+    def start(ts: TrainState, data: PyTree, validation: PyTree, limits: Limits) -> RunState:
+        after, values, _ = jax.eval_shape(one, ts, jnp.zeros((), jnp.int32), data, validation, limits)
         history = {
-            name: jnp.full((epochs, *v.shape), jnp.nan, jnp.promote_types(v.dtype, jnp.float32))
+            name: jnp.full((room, *v.shape), jnp.nan, jnp.promote_types(v.dtype, jnp.float32))
             for name, v in values.items()
         }
-        decisions = monitors.first(early_stopping, plateau, shown(ts), values)
+        decisions = monitors.first(early_stopping, plateau, limits, shown(ts), values)
         # an optimizer whose rate cannot be lowered is refused here
         jax.eval_shape(
-            lambda *args: monitors.lower(plateau, *args), decisions, after.opt_state, values, True
+            lambda *args: monitors.lower(plateau, limits, *args),
+            *(decisions, after.opt_state, values, True),
         )
         zero = jnp.zeros((), jnp.int32)
         return RunState(ts, zero, jnp.zeros((), bool), zero - 1, decisions, history)
 
-    def ended(run: RunState, ts: TrainState, values: Metrics, bad_step: Any) -> RunState:
+    def ended(run: RunState, limits: Limits, ts: TrainState, values: Metrics, bad_step: Any) -> RunState:
         """The run after an epoch that left this state and these values."""
-        due = is_due(run.epoch)
+        due = is_due(run.epoch, limits)
         decisions, stop = monitors.decide(
-            early_stopping, run.decisions, shown(ts), values, run.epoch, due
+            early_stopping, limits, run.decisions, shown(ts), values, run.epoch, due
         )
-        decisions, opt_state = monitors.lower(plateau, decisions, ts.opt_state, values, due)
+        decisions, opt_state = monitors.lower(plateau, limits, decisions, ts.opt_state, values, due)
         bad_step = jnp.where(run.bad_step >= 0, run.bad_step, bad_step)
-        stopped = run.stopped | stop | ((bad_step >= 0) & (on_nonfinite == "stop"))
+        stopped = run.stopped | stop | ((bad_step >= 0) & stops)
         history = {
             name: old.at[run.epoch].set(values[name].astype(old.dtype))
             for name, old in run.history.items()
@@ -257,17 +217,18 @@ def make_program(
         ts = ts._replace(opt_state=opt_state)
         return RunState(ts, run.epoch + 1, stopped, bad_step, decisions, history)
 
-    def segment(run: RunState, data: PyTree, validation: PyTree, until: Any) -> RunState:
-        last = jnp.minimum(until, epochs)
+    def segment(run: RunState, data: PyTree, validation: PyTree, until: Any, limits: Limits) -> RunState:
+        last = jnp.minimum(until, limits.epochs)
         return jax.lax.while_loop(
             lambda run: (run.epoch < last) & ~run.stopped,
-            lambda run: ended(run, *one(run.train_state, run.epoch, data, validation)),
+            lambda run: ended(run, limits, *one(run.train_state, run.epoch, data, validation, limits)),
             run,
         )
 
-    def close(run: RunState, totals: Totals, found: Metrics) -> RunState:
+    def close(run: RunState, totals: Totals, evaluated: Metrics, limits: Limits) -> RunState:
         ts = run.train_state
-        return ended(run, ts, report(ts, run.epoch, totals, found), _first_bad(ts, totals))
+        values = report(ts, totals, evaluated, is_due(run.epoch, limits))
+        return ended(run, limits, ts, values, _first_bad(ts, totals))
 
     def finish(run: RunState) -> tuple[TrainState, History]:
         ts = run.train_state

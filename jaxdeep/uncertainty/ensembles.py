@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdeep._compilation import run_once
+from jaxdeep._identity import key_of
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.search.table import Table
 from jaxdeep.train.data import count_examples
@@ -71,18 +73,19 @@ def ensemble(
     stacked = _stacked(members)
     mesh = usable(mesh)
     stacked, x = placed(mesh, stacked, x)
-    return _ensemble(
-        stacked,
-        x,
-        model=model,
-        batch_size=batch_size,
-        return_samples=bool(return_samples),
-        outputs=outputs,
-        mesh=mesh,
+    how: dict[str, Any] = {
+        "model": model,
+        "batch_size": batch_size,
+        "return_samples": bool(return_samples),
+        "outputs": outputs,
+        "mesh": mesh,
+    }
+    prediction: Prediction = run_once(
+        functools.partial(_ensemble, **how), stacked, x, key=key_of("ensemble", how), once=None
     )
+    return prediction
 
 
-@functools.partial(jax.jit, static_argnames=("model", "batch_size", "return_samples", "outputs", "mesh"))
 def _ensemble(
     stacked: tuple[PyTree, PyTree],
     x: PyTree,

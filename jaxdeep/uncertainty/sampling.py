@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
+from jaxdeep._compilation import run_once
+from jaxdeep._identity import key_of
 from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model, check_models, switches
 from jaxdeep.train import sharding
@@ -58,8 +60,8 @@ def mc_dropout(
     `batch_size`, with which chunk i draws from ``jax.random.fold_in(keys[s], i)``. A model whose rows
     see each other in another way needs ``batch_size=len(x)``.
 
-    It may be called inside `jax.jit` and `jax.vmap`. A call is compiled once for each `model` (the same
-    object) and each shape.
+    It may be called inside `jax.jit` and `jax.vmap`. It is compiled once for each `model` (of
+    jaxdeep's layers, all that were made alike) and each shape.
 
     Args:
       model: a `Model` with a random layer.
@@ -100,18 +102,18 @@ def mc_dropout(
     outputs = check_options(model, batch_size, return_samples, outputs)
     mesh = usable(mesh)
     (params, state, key), x = placed(mesh, (params, state, key), x)
-    return _mc_dropout(
-        params,
-        state,
-        x,
-        key,
-        model=model,
-        samples=int(samples),
-        batch_size=batch_size,
-        return_samples=bool(return_samples),
-        outputs=outputs,
-        mesh=mesh,
+    how: dict[str, Any] = {
+        "model": model,
+        "samples": int(samples),
+        "batch_size": batch_size,
+        "return_samples": bool(return_samples),
+        "outputs": outputs,
+        "mesh": mesh,
+    }
+    prediction: Prediction = run_once(
+        functools.partial(_mc_dropout, **how), params, state, x, key, key=key_of("mc", how), once=None
     )
+    return prediction
 
 
 def check_options(model: Model, batch_size: Any, return_samples: Any, outputs: Any) -> str:
@@ -126,9 +128,6 @@ def check_options(model: Model, batch_size: Any, return_samples: Any, outputs: A
     return str(outputs)
 
 
-@functools.partial(
-    jax.jit, static_argnames=("model", "samples", "batch_size", "return_samples", "outputs", "mesh")
-)
 def _mc_dropout(
     params: PyTree,
     state: PyTree,

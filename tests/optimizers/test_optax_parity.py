@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 from jaxdeep import optimizers as o
@@ -123,7 +124,7 @@ def test_fifty_steps_in_float32(name, draw):
         np.testing.assert_allclose(a, b, rtol=0, atol=5e-5 * scale)
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", mostly_heavy(PAIRS, ["adam"]))
 @several
 @hypothesis.given(st.data())
 def test_fifty_steps_in_bfloat16_are_those_of_float32_rounded(name, draw):

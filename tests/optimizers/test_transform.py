@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import transformations
 
 import jaxdeep as jd
 from jaxdeep import optimizers as o
@@ -49,6 +50,7 @@ arrays = hnp.arrays(
 )
 
 
+@pytest.mark.heavy
 @hypothesis.given(a=arrays, b=arrays, limit=st.floats(0.1, 50))
 def test_clipping_bounds_and_keeps_directions(a, b, limit):
     grads = {"a": jnp.asarray(a), "b": jnp.asarray(b)}
@@ -238,6 +240,7 @@ def test_plateau_reproduces_every_recorded_framework(golden):
             np.testing.assert_allclose(found, run[name], rtol=1e-6, err_msg=f"{name} {run}")
 
 
+@pytest.mark.heavy
 @hypothesis.given(
     values=st.lists(st.floats(0.015625, 10, width=32), min_size=5, max_size=40),
     patience=st.integers(1, 4),
@@ -517,28 +520,19 @@ def test_the_plateaus_factor_is_a_hyperparameter_like_any_other():
 
 # --- the contract -------------------------------------------------------------------------------
 
-CONTRACT = {
-    "sgd": o.sgd(0.1, momentum=0.9),
-    "nag": o.nag(jd.schedules.constant(0.1), momentum=jd.schedules.constant(0.9)),
-    "adagrad": o.adagrad(0.1),
-    "rmsprop": o.rmsprop(0.1, centered=True, momentum=0.9, bias_correction=True),
-    "adam": o.adam(0.1, mu_dtype="bfloat16"),
-    "adamax": o.adamax(0.1),
-    "nadam": o.nadam(0.1, momentum_decay=0.004),
-    "adamw": o.adamw(jd.schedules.one_cycle(0.1, 10), where="kernel"),
-    "clip_by_value": o.clip_by_value(1.0),
-    "clip_by_norm": o.clip_by_norm(1.0),
-    "clip_by_global_norm": o.clip_by_global_norm(1.0),
-    "l1": o.add_l1_penalty(0.1),
-    "l2": o.add_l2_penalty(0.1),
-    "max_norm": o.max_norm(1.0),
-    "multiply": o.multiply(0.5, where=["kernel", "bias"]),
-    "plateau": o.reduce_on_plateau(),
-    "skip": o.skip_nonfinite(o.adam(0.1)),
-    "ema": o.ema_params(0.9),
-    "first_moment": o.first_moment(),
-    "second_moment": o.second_moment(),
+# Each with its defaults, and forms that keep other state.
+FORMS = {
+    "nag scheduled": o.nag(jd.schedules.constant(0.1), momentum=jd.schedules.constant(0.9)),
+    "nesterov": o.sgd(0.1, momentum=0.9, nesterov=True, lr_in_trace=True),
+    "without a trace": o.sgd(0.1),
+    "adam of Keras": o.adam(0.1, eps_mode="uncorrected", eps=1e-7),
+    "nadam of optax": o.nadam(0.1),
+    "rmsprop with all": o.rmsprop(0.1, centered=True, momentum=0.9, bias_correction=True),
+    "adam in bfloat16": o.adam(0.1, mu_dtype="bfloat16"),
+    "adamw scheduled": o.adamw(jd.schedules.one_cycle(0.1, 10), where="kernel"),
+    "multiply some": o.multiply(0.5, where=["kernel", "bias"]),
 }
+CONTRACT = {name: transformations.make(name) for name in transformations.FACTORIES} | FORMS
 
 
 @pytest.mark.parametrize("name", CONTRACT)
@@ -606,6 +600,7 @@ def test_broken_transforms_are_found_out(tx, message):
         o.check_transform(tx)
 
 
+@pytest.mark.heavy
 def test_the_contract_on_parameters_of_your_own_and_with_further_arguments():
     params = {"hidden1": {"kernel": jnp.ones((3, 3, 4, 5))}, "out": {"bias": jnp.ones(3)}}
     o.check_transform(o.max_norm(1.0, axis=(0, 1, 2), where="hidden*/kernel"), params)

@@ -15,6 +15,7 @@ import sklearn.preprocessing as sk
 
 import jaxdeep as jd
 from jaxdeep import preprocessing as pp
+from jaxdeep._compat import enable_x64
 from jaxdeep.preprocessing.target import folds
 
 RNG = np.random.default_rng(0)
@@ -122,7 +123,7 @@ scalers = pytest.mark.parametrize("scaler", SCALERS.values(), ids=SCALERS)
     hnp.arrays(int, 12, elements=st.integers(0, 3)),
 )
 def test_batches_of_any_rows_are_all_data_at_once(scaler, x, batch):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         state = scaler.init(x)
         for i in range(4):
             state = scaler.update(state, x, batch == i)
@@ -136,7 +137,7 @@ def test_batches_of_any_rows_are_all_data_at_once(scaler, x, batch):
 @scalers
 @hypothesis.given(hnp.arrays(float, (3, 4, 2), elements=st.floats(-1e3, 1e3)))
 def test_merging_is_associative_and_commutes(scaler, x):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         a, b, c = (scaler.fit(part) for part in x)
         left = scaler.merge(scaler.merge(a, b), c)
         close(left, scaler.merge(a, scaler.merge(b, c)), rtol=1e-9, atol=1e-9)
@@ -354,7 +355,7 @@ def test_the_interval_is_scipys(x64):
 def test_lambda_of_float32_data_is_that_of_float64(method):
     narrow = MLE[method](SKEWED.astype(np.float32))
     assert narrow.dtype == jnp.float32
-    with jax.enable_x64(True):
+    with enable_x64(True):
         close(narrow, MLE[method](SKEWED), atol=1e-4)
 
 
@@ -455,7 +456,7 @@ def test_values_outside_the_domain_are_nan_and_hurt_no_others():
     st.floats(-2, 4) | st.sampled_from([0.0, 2.0]),
 )
 def test_inverses_undo_and_order_is_kept(x, lmbda):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         y = pp.yeo_johnson(x, lmbda)
         # what the transform squeezes together comes back no better than it was
         squeezed = 1e-13 * (1 + np.abs(x)) ** (1 + np.abs(lmbda - 1))

@@ -17,6 +17,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import jaxdeep as jd
+from jaxdeep._compat import enable_x64
 from jaxdeep.nn.model import Model
 from jaxdeep.saving import files
 
@@ -90,7 +91,7 @@ def test_float64_arrays_need_x64_and_say_so(tmp_path):
         ValueError, match="params/kernel is float64, which JAX makes float32 as long as x64"
     ):
         jd.save(tmp_path / "m", model, wide, {})
-    with jax.enable_x64(True):
+    with enable_x64(True):
         params = jax.tree.map(jnp.asarray, wide)
         jd.save(tmp_path / "m", model, params, {})
         same(params, jd.load(tmp_path / "m")[1])
@@ -153,6 +154,7 @@ def test_arrays_that_are_not_those_of_the_model_are_refused(tmp_path, root, path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.heavy
 def test_a_loaded_model_goes_on_training(tmp_path):
     model = nn.serial(h=nn.dense(8, activation=jax.nn.relu), bn=nn.batch_norm(), out=nn.dense(3))
     params, state = model.init(KEY, X)

@@ -1,0 +1,243 @@
+"""Whether two descriptions of a computation are the same, told without running or tracing them.
+
+A compiled program may be used again for another model, loss or optimizer only if those do exactly what
+the first ones did. `key_of` makes a key of them that is equal only then:
+
+* values (numbers, names, arrays, containers of such) are compared by value and type;
+* what a layer or an optimizer of jaxdeep is made of is its description, ``_identity_()``;
+* a closure made by a function of JAX, optax, Flax or jaxdeep is the ``def`` it comes from and what it
+  remembers, so that ``optax.chain`` of equal transformations is equal;
+* a function or object of the user's is itself and nothing else. It must also remember, hold and refer to
+  the same values as before: a constant that was changed in a notebook is another function.
+
+A wrong match would be a silent wrong answer and a missed one only costs a compilation, so whatever is
+not understood matches nothing. Keys hold users' objects weakly: they keep neither data nor parameters
+alive.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import types
+import weakref
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+_LIBRARIES = frozenset({"jaxdeep", "jax", "optax", "flax", "chex", "numpy", "equinox"})
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), np.dtype)
+_BY_VALUE = (jax.sharding.Sharding, jax.sharding.Mesh, jax.ShapeDtypeStruct)
+_MOST = 20_000  # values that a key may be made of; a user's object may hold a whole data set
+
+
+class Key:
+    """A description that is hashable, and equal to another one only if both are of the same thing."""
+
+    __slots__ = ("_hash", "_objects", "_parts", "usable")
+
+    def __init__(self, parts: Hashable, objects: tuple[Any, ...], usable: bool) -> None:
+        self._parts, self._objects, self.usable = parts, objects, usable
+        self._hash = hash(parts)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: Any) -> bool:
+        return self is other or (
+            isinstance(other, Key)
+            and self.usable
+            and other.usable
+            and self._hash == other._hash
+            and self._parts == other._parts
+        )
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether every object of the user's in it still exists, so that it can be met again."""
+        return all(reference() is not None for reference in self._objects)
+
+
+class _Object:
+    """An object that is equal to itself alone, held weakly."""
+
+    __slots__ = ("_reference", "_word")
+
+    def __init__(self, thing: Any) -> None:
+        self._reference, self._word = weakref.ref(thing), id(thing)
+
+    def __call__(self) -> Any:
+        return self._reference()
+
+    def __hash__(self) -> int:
+        return self._word
+
+    def __eq__(self, other: Any) -> bool:
+        if not isinstance(other, _Object):
+            return False
+        mine = self._reference()
+        return mine is not None and mine is other._reference()
+
+
+class _NotUnderstood(Exception):
+    """A value of which it cannot be told whether another one is the same."""
+
+
+def key_of(*values: Any) -> Key:
+    """The key of a computation that is described by these values.
+
+    >>> import optax, jaxdeep as jd
+    >>> key_of(optax.adam(0.1)) == key_of(optax.adam(0.1)), key_of(1) == key_of(1.0)
+    (True, False)
+    >>> key_of(lambda x: x) == key_of(lambda x: x)
+    False
+    """
+    walk = _Walk()
+    try:
+        parts: Hashable = tuple(map(walk, values))
+        hash(parts)
+    except (_NotUnderstood, RecursionError, TypeError):
+        return Key((), (), usable=False)
+    return Key(parts, tuple(walk.objects), usable=True)
+
+
+class _Walk:
+    """One walk over values and what they hold; the second meeting with an object is a reference back."""
+
+    def __init__(self) -> None:
+        self.objects: list[_Object] = []
+        self._seen: dict[int, tuple[int, Any]] = {}
+        self._count = 0
+
+    def __call__(self, value: Any) -> Hashable:
+        self._count += 1
+        if self._count > _MOST:
+            raise _NotUnderstood
+        if isinstance(value, _PLAIN):
+            # 0.0 and -0.0, 1 and True, and NaN are told apart by their type and text
+            return type(value), repr(value) if isinstance(value, (float, complex)) else value
+        if isinstance(value, type):
+            return self._itself(value)
+        if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+            return _array(value)
+        if isinstance(value, Key):
+            if not value.usable:
+                raise _NotUnderstood
+            self.objects += value._objects
+            return value._parts
+        if id(value) in self._seen:
+            return "again", self._seen[id(value)][0]
+        self._seen[id(value)] = len(self._seen), value  # kept, so that an id stays what it is
+        return self._parts(value)
+
+    def _parts(self, value: Any) -> Hashable:
+        describe = getattr(type(value), "_program_identity_", None) or getattr(
+            type(value), "_identity_", None
+        )
+        if describe is not None and (parts := describe(value)) is not None:
+            return type(value).__qualname__, self(parts)
+        if isinstance(value, tuple):
+            return self._itself(type(value)), *map(self, value)
+        if isinstance(value, (list, types.MappingProxyType, dict)):
+            return self._container(value)
+        if isinstance(value, (set, frozenset)):
+            return type(value), frozenset(map(self, value))
+        if isinstance(value, _BY_VALUE):
+            return type(value), value
+        if isinstance(value, functools.partial):
+            return "partial", self(value.func), *map(self, value.args), self(value.keywords)
+        if isinstance(value, types.MethodType):
+            return "method", self(value.__func__), self(value.__self__)
+        if isinstance(value, (staticmethod, classmethod)):
+            return type(value), self(value.__func__)
+        if isinstance(value, property):
+            return property, self(value.fget)
+        if isinstance(value, types.FunctionType):
+            return self._function(value)
+        if isinstance(value, types.ModuleType):
+            return "module", value.__name__
+        return self._object(value)
+
+    def _container(self, value: Any) -> Hashable:
+        if isinstance(value, list):
+            return list, *map(self, value)
+        return "mapping", *((self(name), self(inside)) for name, inside in value.items())
+
+    def _function(self, function: types.FunctionType) -> Hashable:
+        remembered = self._remembered(function)
+        if _library(function.__globals__.get("__name__")):
+            return "made by", self._itself(function.__code__), *remembered
+        return self._itself(function), *remembered, *self._globals(function)
+
+    def _remembered(self, function: types.FunctionType) -> tuple[Hashable, ...]:
+        """What a function closes over, and its defaults."""
+        parts: list[Hashable] = []
+        for cell in function.__closure__ or ():
+            try:
+                contents = cell.cell_contents
+            except ValueError:  # an empty cell: a name that is not bound yet
+                parts.append("empty")
+            else:
+                parts.append(self(contents))
+        return *parts, self(function.__defaults__), self(function.__kwdefaults__)
+
+    def _globals(self, function: types.FunctionType) -> Iterator[Hashable]:
+        """The module's variables that a user's function, or one inside it, refers to."""
+        for name in sorted(_names(function.__code__)):
+            if name in function.__globals__:
+                yield name, self(function.__globals__[name])
+
+    def _object(self, value: Any) -> Hashable:
+        """An object of no kind that is known here: itself, and what it and its classes hold."""
+        wrapped = getattr(value, "__wrapped__", None)  # of jax.jit and jax.custom_jvp
+        if wrapped is not None:
+            inside = getattr(wrapped, "__globals__", {})
+            if _library(inside.get("__name__")) and not getattr(wrapped, "__closure__", None):
+                return self._itself(value)
+            return self._itself(value), self(wrapped)
+        if _library(type(value).__module__) and not dataclasses.is_dataclass(value):
+            return self._itself(value)
+        held = dict(getattr(value, "__dict__", {}))
+        for kind in type(value).__mro__:
+            if not _library(kind.__module__) and kind.__module__ not in ("builtins", "typing", "abc"):
+                shared = {n: v for n, v in vars(kind).items() if n == "__call__" or n[:2] != "__"}
+                held |= {f"{kind.__qualname__}.{name}": thing for name, thing in shared.items()}
+        return self._itself(value), self(held)
+
+    def _itself(self, thing: Any) -> Hashable:
+        try:
+            found = _Object(thing)
+        except TypeError:
+            if isinstance(thing, (types.BuiltinFunctionType, np.ufunc, types.CodeType)):
+                return id(thing)  # part of a module, which stays
+            raise _NotUnderstood from None
+        self.objects.append(found)
+        return found
+
+
+def _library(module: Any) -> bool:
+    return isinstance(module, str) and module.split(".", 1)[0] in _LIBRARIES
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """The global names that code, and the functions made inside it, refer to."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _names(constant)
+    return names
+
+
+def _array(array: Any) -> Hashable:
+    """An array by its values."""
+    if isinstance(array, jax.core.Tracer):
+        raise _NotUnderstood
+    dtype, weak = array.dtype, getattr(array, "weak_type", False)
+    if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+        array = jax.random.key_data(array)
+    values = np.ascontiguousarray(array)
+    if values.dtype.hasobject:
+        raise _NotUnderstood
+    kind = "jax" if isinstance(array, jax.Array) else "numpy"
+    return kind, str(dtype), weak, values.shape, hashlib.sha256(values.tobytes()).hexdigest()

@@ -1,0 +1,110 @@
+"""Hyperparameters: numbers that live in an optimizer's state, and values that drive it from outside."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Numeric = Any  # a number, a scalar array, or a schedule step -> value
+
+DECAY = "[0, 1)"  # the interval of decay rates, whose complements matter
+NOT_NEGATIVE = "[0, inf)"
+POSITIVE = "(0, inf)"
+# Suffixes of keys, so that a name is in a state once (`optax.tree_utils.tree_get` wants that): what
+# rounding lost, and the value of an array, which `optax.inject_hyperparams` keeps under the name itself.
+ROUNDING, GIVEN = "_rounding", "_given"
+
+
+class Hyper(NamedTuple):
+    """A hyperparameter: what it was given as, and the interval it must lie in."""
+
+    value: Numeric
+    interval: str
+
+    @property
+    def stays(self) -> bool:
+        """Whether the state keeps the value (a number), or it is driven from outside at every update."""
+        return not callable(self.value) and not isinstance(self.value, jax.Array)
+
+
+class Scalar(NamedTuple):
+    """A hyperparameter in force, and its complement 1 − value.
+
+    float32 keeps 0.999 to 6e-8, which would leave 1 − 0.999 with a relative error of 1e-5; a
+    complement taken from the Python float has none.
+    """
+
+    value: Any
+    complement: Any
+
+
+class Scalars(NamedTuple):
+    """The scalars of a state, as in `TransformState`."""
+
+    hyperparams: dict[str, jax.Array]
+    driven: dict[str, jax.Array]
+    rounding: dict[str, jax.Array]
+
+
+def initial_numbers(hypers: Mapping[str, Hyper]) -> dict[str, float]:
+    """The numbers that a new state starts from: hyperparameters, and what rounding takes off them.
+
+    >>> sorted(initial_numbers({"decay": Hyper(0.5, DECAY), "eps": Hyper(1, NOT_NEGATIVE)}).items())
+    [('decay', 0.5), ('decay_rounding', 0.0), ('eps', 1.0)]
+    """
+    dtype = jnp.result_type(float)
+    numbers = {name: float(hyper.value) for name, hyper in hypers.items() if hyper.stays}
+    rounding = {
+        name + ROUNDING: float(lost(number, dtype))
+        for name, number in numbers.items()
+        if hypers[name].interval == DECAY
+    }
+    return numbers | rounding
+
+
+def initial_scalars(hypers: Mapping[str, Hyper], numbers: Mapping[str, Any]) -> Scalars:
+    """The scalars of a new state, from its `initial_numbers` or traced values in their place."""
+    dtype = jnp.result_type(float)
+    hyperparams = {name: jnp.asarray(numbers[name], dtype) for name in hypers if name in numbers}
+    rounding = {name: jnp.asarray(value, dtype) for name, value in numbers.items() if name not in hypers}
+    return Scalars(hyperparams, drive(hypers, jnp.zeros((), jnp.int32)), rounding)
+
+
+def drive(hypers: Mapping[str, Hyper], step: Any) -> dict[str, jax.Array]:
+    """Values of the driven hyperparameters at `step`."""
+    dtype = jnp.result_type(float)
+    values = {}
+    for name, hyper in hypers.items():
+        if not hyper.stays:
+            value = hyper.value(step) if callable(hyper.value) else hyper.value
+            if jnp.shape(value) != ():
+                raise ValueError(
+                    f"the schedule of {name} must return a scalar, got shape {jnp.shape(value)}"
+                )
+            # a copy: the state may be donated, the caller's array may not
+            values[name if callable(hyper.value) else name + GIVEN] = jnp.array(value, dtype)
+    return values
+
+
+def lost(value: Any, dtype: Any) -> Any:
+    """What a number, or an array of them, loses when it is rounded to `dtype`."""
+    exact = np.asarray(value, np.float64)
+    return exact - exact.astype(dtype).astype(np.float64)
+
+
+def driven_values(driven: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """`TransformState.driven` by the names of the hyperparameters."""
+    return {name.removesuffix(GIVEN): value for name, value in driven.items()}
+
+
+def scalars_in_force(state: Any, driven: Mapping[str, jax.Array]) -> dict[str, Scalar]:
+    """Every hyperparameter with its complement."""
+    scalars = {name: Scalar(value, 1 - value) for name, value in driven_values(driven).items()}
+    for name, value in state.hyperparams.items():
+        complement = 1 - value
+        if name + ROUNDING in state.rounding:
+            complement = complement - state.rounding[name + ROUNDING]
+        scalars[name] = Scalar(value, complement)
+    return scalars

@@ -1,0 +1,71 @@
+"""What a point of a sweep is trained with: what its builder gives, and the options of all rows."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from jaxdeep.fitting.setup import Setup, make_setup, try_out
+from jaxdeep.search.space import Point
+from jaxdeep.train.data import check_batch_size, check_pair, count_examples
+from jaxdeep.train.options import Minimised, TrialOptions, check_names, filled, options_of
+from jaxdeep.train.run import RunState
+
+PyTree = Any
+
+_OPTIONS = options_of(TrialOptions)
+_ARGUMENTS = ("model", "optimizer", *_OPTIONS)
+_OF_THE_OBJECTIVE = {"model", *options_of(Minimised), "trainable", "freeze_batch_norm"}
+
+
+class Builder:
+    """Makes the `Setup` of a point.
+
+    An objective that does not depend on the point is the same object in each setup.
+
+    >>> import jaxdeep as jd
+    >>> build = Builder(lambda hp: jd.optimizers.sgd(hp["rate"]),
+    ...                 {"model": jd.nn.dense(1), "loss": jd.losses.mse})
+    >>> build({"rate": 0.1}).objective is build({"rate": 0.2}).objective
+    True
+    """
+
+    def __init__(self, function: Callable[[dict[str, Any]], Any], arguments: Mapping[str, Any]) -> None:
+        check_names("sweep", arguments, dict.fromkeys(_ARGUMENTS))
+        self.function, self.arguments = function, dict(arguments)
+        self._objective: Any = None
+
+    def __call__(self, point: Point) -> Setup:
+        """The setup of a point.
+
+        Raises:
+          TypeError, ValueError: an unknown argument, no model or optimizer, neither or both of loss and
+            objective.
+        """
+        built = self.function(dict(point))
+        built = dict(built) if isinstance(built, Mapping) else {"optimizer": built}
+        given = self.arguments | built
+        check_names("sweep", given, dict.fromkeys(_ARGUMENTS))
+        model, optimizer = given.pop("model", None), given.pop("optimizer", None)
+        if model is None or optimizer is None:
+            raise ValueError("sweep needs a model= and an optimizer from the builder")
+        options = filled("sweep", TrialOptions, given)
+        shared = not set(built) & _OF_THE_OBJECTIVE and given.get("objective") is None
+        setup = make_setup("sweep", model, optimizer, options, self._objective if shared else None)
+        if shared:
+            self._objective = setup.objective
+        return setup
+
+
+def check_data(setup: Setup, data: PyTree, validation: PyTree) -> RunState:
+    """Refuse what `jaxdeep.fit` refuses; the shapes of the run as it starts."""
+    check_batch_size(setup.options["batch_size"], count_examples(data))
+    samples = {"data": data} | ({} if validation is None else {"validation": validation})
+    for name, sample in samples.items() if setup.is_supervised else ():
+        check_pair(sample, name)
+    key = jax.random.key(0)
+    ts = jax.eval_shape(lambda key: setup.begin(data, key), key)
+    if setup.is_supervised:
+        try_out(setup, ts, samples, data)
+    run: RunState = jax.eval_shape(setup.program().start, ts, data, validation, setup.limits)
+    return run

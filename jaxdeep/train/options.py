@@ -1,0 +1,454 @@
+"""Every option of a run, written once: its name, type, default, check and a sentence.
+
+A function that takes options says so with ``**options: Unpack[RunOptions]``, which editors complete and
+type checkers check; `takes` puts them into its signature and its docstring, and `filled` checks what was
+given and adds the defaults. What decides the same thing stands together: what is minimised, what is
+trained, when a run stops, where the data are, and what the host does meanwhile.
+"""
+
+import difflib
+import functools
+import inspect
+import os
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar, get_type_hints
+
+import jax
+
+from jaxdeep import _checks
+from jaxdeep.metrics import Metric
+from jaxdeep.train import monitors
+from jaxdeep.train.monitors import EarlyStopping, ReduceOnPlateau
+from jaxdeep.train.objective import Objective, PerExample
+from jaxdeep.train.records import Epochs
+from jaxdeep.train.step import Augment
+from jaxdeep.tree import Where, check_where
+
+PyTree = Any
+Callback = Callable[[Epochs], Any]
+Check = Callable[[str, Any], None]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Option(NamedTuple):
+    """What there is to know about an option besides its name and type.
+
+    Attributes:
+      default: what it is if nothing is given.
+      text: what it does.
+      check: ``(name, value)``, which raises for a value that it cannot be; not called for the default.
+    """
+
+    default: Any
+    text: str
+    check: Check = lambda name, value: None
+
+
+class Phase(NamedTuple):
+    """A phase of `jaxdeep.fit`.
+
+    Attributes:
+      epochs: passes over the data, at most.
+      trainable: the parameters that are trained (`jaxdeep.tree.mask`); all of them by default.
+      learning_rate: the rate; by default the optimizer's own.
+
+    >>> Phase(3, "logits/*", 1e-2).learning_rate
+    0.01
+    """
+
+    epochs: int
+    trainable: Where | None = None
+    learning_rate: float | None = None
+
+
+# --- checks -------------------------------------------------------------------------------------------
+
+
+def _function(name: str, value: Any) -> None:
+    _checks.check_functions(**{name: value})
+
+
+def _selector(name: str, value: Any) -> None:
+    check_where(value)
+
+
+def _among(*choices: str) -> Check:
+    def check(name: str, value: Any) -> None:
+        if value not in choices:
+            known = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
+            raise ValueError(f"{name} must be {known}, got {value!r}")
+
+    return check
+
+
+def _monitor(kind: type) -> Check:
+    return lambda name, value: monitors.check_one(name, value, kind)
+
+
+def _functions(name: str, value: Any) -> None:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"{name} must be a list of functions, got {value!r}")
+    for function in value:
+        _checks.check_functions(optional=False, **{name: function})
+
+
+def _optional_flag(name: str, value: Any) -> None:
+    if value not in (None, True, False):
+        raise TypeError(f"{name} must be True, False or None, got {value!r}")
+
+
+# --- the options --------------------------------------------------------------------------------------
+
+
+class Minimised(TypedDict, total=False):
+    """What a supervised run minimises and reports."""
+
+    loss: Annotated[
+        PerExample | None,
+        Option(None, "``(outputs, y) -> losses`` per example, as in `jaxdeep.losses`."),
+    ]
+    metrics: Annotated[
+        Mapping[str, PerExample | Metric] | None,
+        Option(
+            None,
+            "further functions of that form, or streaming metrics (`jaxdeep.metrics.Metric`), by name.",
+        ),
+    ]
+    penalty: Annotated[
+        Callable[[PyTree], Any] | None,
+        Option(None, "``params -> scalar``, added to the loss (`jaxdeep.regularizers`)."),
+    ]
+    activity: Annotated[
+        Callable[[Mapping[str, Any]], Any] | None,
+        Option(
+            None,
+            "``outputs of layers by path -> scalar``, added likewise (`jaxdeep.regularizers.activity`).",
+        ),
+    ]
+    class_weight: Annotated[
+        Mapping[int, float] | Any,
+        Option(None, "a weight for each class in training, as in `jaxdeep.train.supervised`."),
+    ]
+
+
+class RunOptions(TypedDict, total=False):
+    """What a run in pure functions can be told: batches, steps, and when it stops."""
+
+    epochs: Annotated[int, Option(1, "passes over the data, at most.", _checks.check_count)]
+    batch_size: Annotated[
+        int,
+        Option(
+            32, "rows of a batch; the last batch of an epoch holds what is left.", _checks.check_count
+        ),
+    ]
+    shuffle: Annotated[bool, Option(True, "draw a new order every epoch.", _checks.check_flag)]
+    drop_remainder: Annotated[
+        bool, Option(False, "leave out the rows that do not fill a batch.", _checks.check_flag)
+    ]
+    accumulation_steps: Annotated[
+        int,
+        Option(
+            1,
+            "micro-batches of a step, whose gradients are averaged (`jaxdeep.train.make_step`).",
+            _checks.check_count,
+        ),
+    ]
+    augment: Annotated[
+        Augment | None,
+        Option(
+            None,
+            "``(key, batch) -> batch`` for every training batch, compiled into the step.",
+            _function,
+        ),
+    ]
+    ema: Annotated[
+        bool,
+        Option(
+            False,
+            "evaluate, keep and end with the average that `jaxdeep.optimizers.ema_params`, in the "
+            "optimizer's chain, makes of the parameters.",
+            _checks.check_flag,
+        ),
+    ]
+    trainable: Annotated[
+        Where | None,
+        Option(
+            None,
+            'the parameters that are trained, such as ``"logits/*"`` (`jaxdeep.tree.mask`); all by '
+            "default. The others have no gradient, no share of a clipped norm and nothing in the "
+            "optimizer's state.",
+            _selector,
+        ),
+    ]
+    early_stopping: Annotated[
+        EarlyStopping | None,
+        Option(
+            None,
+            "a `jaxdeep.train.EarlyStopping`: when to stop, and whether to end with the parameters of "
+            "the best epoch.",
+            _monitor(EarlyStopping),
+        ),
+    ]
+    plateau: Annotated[
+        ReduceOnPlateau | None,
+        Option(
+            None,
+            "a `jaxdeep.train.ReduceOnPlateau`: when to lower the learning rate.",
+            _monitor(ReduceOnPlateau),
+        ),
+    ]
+    validate_every: Annotated[
+        int,
+        Option(
+            1,
+            "epochs from one evaluation to the next; the last epoch is evaluated too. In between, "
+            "validation metrics are NaN in the history, and what watches them waits.",
+            _checks.check_count,
+        ),
+    ]
+    on_nonfinite: Annotated[
+        str,
+        Option(
+            "raise",
+            'what to do about a loss that is not finite. "stop" ends the run after that epoch; "raise" '
+            'does so with a `FloatingPointError` in `jaxdeep.fit`, and is "stop" in pure functions and '
+            'sweeps, which cannot raise. "skip" undoes a step whose loss, parameters or state are not '
+            'finite, leaves its batch out of the epoch\'s metrics and counts it as "skipped" in the '
+            "history (`jaxdeep.optimizers.skip_nonfinite` does so for gradients, in any loop). "
+            '"ignore" goes on.',
+            _among("raise", "stop", "skip", "ignore"),
+        ),
+    ]
+
+
+class TrialOptions(Minimised, RunOptions, total=False):
+    """What a run of `jaxdeep.fit`, or a row of `jaxdeep.sweep`, can be told."""
+
+    objective: Annotated[
+        Objective | None,
+        Option(
+            None,
+            "instead of loss, metrics, penalty, activity and class_weight, for anything that is not "
+            "supervised: a function of the form that `jaxdeep.train.supervised` returns. The model is "
+            "initialised on the first array of the data; pass `params` where that is not its input.",
+        ),
+    ]
+    validation: Annotated[
+        PyTree | None, Option(None, "data like the training data, evaluated whole after every epoch.")
+    ]
+    freeze_batch_norm: Annotated[
+        bool,
+        Option(
+            True,
+            "batch norms whose parameters are not trained normalise by their running statistics and "
+            "keep them, as Keras' do; with False they follow the data. An `objective` decides that "
+            "itself.",
+            _checks.check_flag,
+        ),
+    ]
+
+
+class FitOptions(TrialOptions, total=False):
+    """What `jaxdeep.fit` can be told: a run, where it begins, its data, and what the host does."""
+
+    params: Annotated[
+        PyTree | None,
+        Option(None, "parameters to begin with; freshly initialised by default. They are copied."),
+    ]
+    state: Annotated[
+        PyTree | None, Option(None, "the model's state to begin with, which goes with `params`.")
+    ]
+    phases: Annotated[
+        Sequence[Phase] | None,
+        Option(
+            None,
+            "instead of `epochs` and `trainable`, a list of `jaxdeep.train.Phase`, ``(epochs, "
+            "trainable, learning_rate)``, run one after another: the head first, then more at a lower "
+            "rate. Each has a fresh optimizer, early stopping and a plateau of its own; `optimizer` may "
+            "be a function from the rate to it. The history is that of all.",
+        ),
+    ]
+    diagnostics: Annotated[
+        int | None,
+        Option(
+            None,
+            "measure how gradients, updates and activations go through the layers at every so many "
+            "steps, the first included: the history holds their means over an epoch's measured steps, "
+            "``gradient_norm/hidden1``, ``update_ratio/hidden1``, ``output_gradient/…``, "
+            "``activation_std/…``, ``saturation/…``, ``dead/…`` and so on "
+            "(`jaxdeep.diagnostics.LayerFlow`), one value for each repetition of a repeated layer. A "
+            "measured step costs twice as much, the others nothing.",
+            _checks.check_count,
+        ),
+    ]
+    steps_per_epoch: Annotated[
+        int | None,
+        Option(None, "batches that an epoch takes of an iterable.", _checks.check_count),
+    ]
+    stream: Annotated[
+        bool | None,
+        Option(
+            None,
+            "whether arrays stay on the host, and rows go to the device in blocks, one being read while "
+            "another is computed; the batches are the same as from the device. By default memory maps "
+            "are streamed, and what does not fit into an accelerator's memory.",
+            _optional_flag,
+        ),
+    ]
+    block_bytes: Annotated[
+        int, Option(2**26, "size of a block; two are held at most.", _checks.check_count)
+    ]
+    mesh: Annotated[
+        jax.sharding.Mesh | None,
+        Option(
+            None,
+            'devices to compute on, ``jax.make_mesh((8,), ("data",))``: every batch is split over its '
+            "``data`` axis, parameters are copied, and the numbers are those of one device, to "
+            "rounding. In several processes (`jax.distributed`), arrays must be the same in all of "
+            "them, and each reads its part; batches that are iterated over are each process's own "
+            "share of them.",
+        ),
+    ]
+    shard: Annotated[
+        Where | None,
+        Option(
+            None,
+            "parameters to split over the mesh's ``model`` axis, with what the optimizer keeps for them "
+            "(`jaxdeep.tree.mask`): each along its longest axis that the devices divide.",
+        ),
+    ]
+    epochs_per_call: Annotated[
+        int,
+        Option(
+            1,
+            "epochs that one call of the compiled program runs. The host looks at the run, saves a "
+            "checkpoint, reports and calls back after each call.",
+            _checks.check_count,
+        ),
+    ]
+    checkpoint: Annotated[
+        str | os.PathLike[str] | None,
+        Option(
+            None,
+            "a directory; the whole run is saved there after each call, and a run that is found there "
+            "is continued, to the same bits as without the interruption. `epochs` may have grown. "
+            "Iterators are put back by their ``get_state``, or read again up to where they were.",
+        ),
+    ]
+    keep_checkpoints: Annotated[
+        int,
+        Option(
+            3,
+            "how many of the newest checkpoints stay; with early stopping, the best stays too.",
+            _checks.check_count,
+        ),
+    ]
+    callbacks: Annotated[
+        Sequence[Callback],
+        Option(
+            (),
+            "functions of a `jaxdeep.train.Epochs`, called after each call of the program; one that "
+            "returns True ends the run.",
+            _functions,
+        ),
+    ]
+    progress: Annotated[
+        bool,
+        Option(
+            True,
+            "show a progress bar, or print a line a call where there is no terminal.",
+            _checks.check_flag,
+        ),
+    ]
+
+
+# --- what is done with them ---------------------------------------------------------------------------
+
+
+@functools.cache
+def options_of(kind: Any) -> dict[str, Option]:
+    """The options of a class of options, by name, in the order they are written in.
+
+    >>> options_of(RunOptions)["batch_size"].default
+    32
+    """
+    return {name: hint.__metadata__[0] for name, hint in _hints(kind).items()}
+
+
+def filled(caller: str, kind: Any, given: Mapping[str, Any]) -> Any:
+    """What was given, checked, with the defaults of what was not.
+
+    Raises:
+      TypeError: a name that is no option, with the one that may have been meant.
+      ValueError, TypeError: what the checks of the options raise.
+
+    >>> filled("fit", RunOptions, {"epochs": 3})["batch_size"]
+    32
+    >>> filled("fit", RunOptions, {"epoch": 3})
+    Traceback (most recent call last):
+        ...
+    TypeError: fit() got an unexpected keyword argument 'epoch'; did you mean 'epochs'?
+    """
+    known = options_of(kind)
+    check_names(caller, given, known)
+    values = {name: given.get(name, option.default) for name, option in known.items()}
+    for name, option in known.items():
+        if values[name] is not option.default and values[name] is not None:
+            option.check(name, values[name])
+        elif values[name] is None and option.default is not None:
+            option.check(name, None)
+    return values
+
+
+def check_names(caller: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Refuse a name that is none of those known."""
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+            raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}; {hint}")
+
+
+def takes(kind: Any) -> Callable[[F], F]:
+    """Show options in the signature of a function that takes ``**options``, and in its docstring.
+
+    In the docstring they stand in place of a line ``{options}``.
+    """
+
+    def show(function: F) -> F:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        named = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=option.default,
+                annotation=_hints(kind)[name].__origin__,
+            )
+            for name, option in options_of(kind).items()
+        ]
+        function.__signature__ = signature.replace(parameters=[*own, *named])  # type: ignore[attr-defined]
+        lines = "\n".join(_line(name, option) for name, option in options_of(kind).items())
+        function.__doc__ = (function.__doc__ or "").replace("      {options}", lines)
+        return function
+
+    return show
+
+
+def _line(name: str, option: Option) -> str:
+    text = option.text if option.default is None else f"{option.text} By default {option.default!r}."
+    return textwrap.fill(
+        f"{name}: {text}", 105, initial_indent=" " * 6, subsequent_indent=" " * 8, break_on_hyphens=False
+    )
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """Types with what is annotated to them; those of bases first, as they are written."""
+    hints: dict[str, Any] = {}
+    for base in reversed(getattr(kind, "__orig_bases__", ())):
+        if base is not TypedDict:
+            hints |= _hints(base)
+    own = get_type_hints(kind, include_extras=True)
+    return {**{name: own[name] for name in hints}, **own}

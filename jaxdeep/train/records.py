@@ -1,0 +1,48 @@
+"""What a run tells those who drive it or wait for it."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdeep.train.state import TrainState
+
+PyTree = Any
+
+
+class Epochs(NamedTuple):
+    """What a callback of `jaxdeep.fit` is given after each call of the compiled program.
+
+    Attributes:
+      epoch: epochs done.
+      history: values so far, as `FitResult.history`.
+      train_state: as it is; the next call overwrites its arrays, so copy what is to stay.
+    """
+
+    epoch: int
+    history: dict[str, np.ndarray]
+    train_state: TrainState
+
+
+class FitResult(NamedTuple):
+    """What a run leaves behind.
+
+    Attributes:
+      train_state: the whole state, to go on from.
+      history: ``"loss"``, each metric, ``"val_loss"`` and each validation metric as NumPy arrays, one
+        value an epoch; ``learning_rate`` and ``momentum`` are those in force at its end.
+      best_epoch: with early stopping, the index of the best epoch in the history, −1 if there was none.
+    """
+
+    train_state: TrainState
+    history: dict[str, np.ndarray]
+    best_epoch: int | None = None
+
+    @property
+    def params(self) -> PyTree:
+        """The trained parameters."""
+        return self.train_state.params
+
+    @property
+    def state(self) -> PyTree:
+        """The model's state: batch-norm statistics."""
+        return self.train_state.state

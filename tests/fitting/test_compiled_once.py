@@ -1,0 +1,290 @@
+"""A process compiles a run once: what is the same is found again, and nothing else ever is."""
+
+import collections
+import contextlib
+import gc
+import weakref
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers.runs import KEY, X, Y, identical
+
+import jaxdeep as jd
+from jaxdeep import _compilation
+
+_events = collections.Counter()
+jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: _events.update([name]))
+
+
+def work(*kinds):
+    """Traces, lowerings and compilations so far."""
+    names = [name for name in _events if name.startswith("/jax/core/compile/")]
+    return sum(_events[name] for name in names if not kinds or any(kind in name for kind in kinds))
+
+
+@contextlib.contextmanager
+def nothing_compiled():
+    before = work()
+    yield
+    assert work() == before
+
+
+def network(rate=0.2, activation=jax.nn.relu, features=8):
+    return jd.nn.serial(
+        hidden=jd.nn.dense(features, activation=activation),
+        bn=jd.nn.batch_norm(momentum=0.9),
+        drop=jd.nn.dropout(rate),
+        out=jd.nn.dense(2),
+    )
+
+
+def fit(model=None, data=(X, Y), **changes):
+    usual = {
+        "loss": jd.losses.softmax_cross_entropy,
+        "optimizer": jd.optimizers.adam(0.01),
+        "metrics": {"accuracy": jd.metrics.accuracy},
+        "validation": data,
+        "epochs": 2,
+        "batch_size": 16,
+        "key": KEY,
+        "progress": False,
+    }
+    return jd.fit(model or network(), data, **usual | changes)
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    _compilation.forget()
+    yield
+    _compilation.forget()
+
+
+def chain(rate, decay):
+    return optax.chain(
+        jd.optimizers.clip_by_global_norm(1.0), jd.optimizers.adamw(rate, weight_decay=decay)
+    )
+
+
+ALIKE = {
+    "another learning rate": {"optimizer": jd.optimizers.adam(0.1)},
+    "another seed": {"key": jax.random.key(5)},
+    "another number of epochs": {"epochs": 5},
+    "a callback": {"callbacks": [lambda now: None]},
+    "other labels": {"data": (X, 1 - Y)},
+    "other inputs": {"data": (X + 1, Y)},
+    "the same again": {},
+}
+
+
+@pytest.mark.parametrize("changes", ALIKE.values(), ids=ALIKE)
+def test_what_differs_in_numbers_alone_is_not_compiled_again(changes):
+    fit()
+    expected = fit(**changes)
+    _compilation.forget()
+    fit()
+    with nothing_compiled():
+        result = fit(**changes)
+    identical(result.params, expected.params)
+    alone = fit(**changes)
+    identical(result.history, alone.history)
+
+
+def test_a_model_made_again_is_the_same_model():
+    fit(network())
+    with nothing_compiled():
+        fit(network())
+
+
+def test_weight_decay_inside_a_chain_of_optax_is_a_number_too():
+    fit(optimizer=chain(0.01, 1e-4))
+    with nothing_compiled():
+        fit(optimizer=chain(0.02, 1e-2))
+
+
+def test_patience_and_the_numbers_of_a_plateau_are_arguments():
+    def monitors(patience, factor):
+        return {
+            "early_stopping": jd.train.EarlyStopping(patience=patience),
+            "plateau": jd.train.ReduceOnPlateau(factor=factor, patience=patience),
+        }
+
+    fit(epochs=4, **monitors(1, 0.5))
+    with nothing_compiled():
+        result = fit(epochs=4, **monitors(3, 0.1))
+    _compilation.forget()
+    identical(result.history, fit(epochs=4, **monitors(3, 0.1)).history)
+
+
+def scaled(constant):
+    return lambda outputs, y: constant * jd.losses.softmax_cross_entropy(outputs, y)
+
+
+DIFFERENT = {
+    "rate of dropout": {"model": network(rate=0.3)},
+    "width": {"model": network(features=9)},
+    "activation": {"model": network(activation=jnp.tanh)},
+    "rule": {"optimizer": jd.optimizers.nadam(0.01)},
+    "static setting of a rule": {"optimizer": jd.optimizers.adam(0.01, eps_mode="uncorrected")},
+    "schedule": {"optimizer": jd.optimizers.adam(lambda step: 0.01 / (1 + step))},
+    "class weight": {"class_weight": {0: 1.0, 1: 5.0}},
+    "loss": {"loss": scaled(2.0)},
+    "penalty": {"penalty": jd.regularizers.l2(0.1)},
+    "metric": {"metrics": {"accuracy": jd.metrics.precision()}},
+    "batch size": {"batch_size": 20},
+    "order": {"shuffle": False},
+    "dtype": {"data": (X.astype(jnp.bfloat16), Y)},
+    "rows": {"data": (X[:90], Y[:90])},
+    "frozen": {"trainable": "out/*"},
+    "micro-batches": {"accumulation_steps": 2},
+    "augmentation": {"augment": lambda key, batch: (batch[0] + 1, batch[1])},
+    "restoring": {"early_stopping": jd.train.EarlyStopping(patience=1, restore_best=False)},
+}
+
+
+@pytest.mark.parametrize("changes", DIFFERENT.values(), ids=DIFFERENT)
+def test_what_differs_in_anything_else_is_compiled_anew(changes):
+    expected = fit(**changes)
+    _compilation.forget()
+    fit()
+    before = work("backend_compile")
+    result = fit(**changes)
+    assert work("backend_compile") > before
+    identical(result.params, expected.params)
+
+
+def test_a_constant_in_a_closure_is_part_of_the_function():
+    one, two = (fit(loss=scaled(constant)) for constant in (1.0, 2.0))
+    np.testing.assert_allclose(2 * one.history["loss"][0], two.history["loss"][0], rtol=0.05)
+
+
+CONSTANT = 1.0
+
+
+def rescaled(outputs, y):
+    return CONSTANT * jd.losses.softmax_cross_entropy(outputs, y)
+
+
+def test_a_variable_that_was_changed_makes_another_function(monkeypatch):
+    one = fit(loss=rescaled, epochs=1)
+    with nothing_compiled():
+        fit(loss=rescaled, epochs=1)
+    monkeypatch.setitem(globals(), "CONSTANT", 3.0)
+    three = fit(loss=rescaled, epochs=1)
+    np.testing.assert_allclose(3 * one.history["val_loss"], three.history["val_loss"], rtol=0.2)
+    assert three.history["loss"][0] > 2 * one.history["loss"][0]
+
+
+def test_an_object_that_holds_another_value_is_another_function(monkeypatch):
+    class Loss:
+        weight = 1.0
+
+        def __call__(self, outputs, y):
+            return self.weight * jd.losses.softmax_cross_entropy(outputs, y)
+
+    loss = Loss()
+    one = fit(loss=loss, epochs=1)
+    with nothing_compiled():
+        fit(loss=loss, epochs=1)
+    loss.weight = 3.0
+    assert fit(loss=loss, epochs=1).history["loss"][0] > 2 * one.history["loss"][0]
+    other = Loss()
+    one = fit(loss=other, epochs=1)
+    monkeypatch.setattr(Loss, "weight", 3.0)
+    assert fit(loss=other, epochs=1).history["loss"][0] > 2 * one.history["loss"][0]
+
+
+def test_labels_outside_the_classes_are_refused_by_the_second_run_too():
+    fit()
+    with pytest.raises(ValueError, match=r"labels must be in \[0, 2\)"):
+        fit(data=(X, Y + 1))
+
+
+def test_settings_of_jax_are_part_of_a_program():
+    fit()
+    before = work("backend_compile")
+    with jax.default_matmul_precision("bfloat16"):
+        fit()
+    assert work("backend_compile") > before
+
+
+@pytest.mark.parametrize("changes", [{"stream": True}, {"epochs_per_call": 2}, {"diagnostics": 3}])
+def test_every_way_to_drive_a_run_finds_its_programs_again(changes):
+    fit(**changes)
+    with nothing_compiled():
+        fit(optimizer=jd.optimizers.adam(0.1), **changes)
+
+
+def test_tools_find_their_programs_again():
+    result = fit()
+    model, x = network(), jnp.asarray(X)
+
+    def tools(rate, seed):
+        key = jax.random.key(seed)
+        jd.uncertainty.mc_dropout(network(), result.params, result.state, x, key=key, samples=3)
+        jd.diagnostics.gradient_flow(
+            model,
+            result.params,
+            result.state,
+            (x, Y),
+            loss=jd.losses.softmax_cross_entropy,
+            key=key,
+        )
+        jd.diagnostics.find_learning_rate(
+            model,
+            (x, Y),
+            loss=jd.losses.softmax_cross_entropy,
+            optimizer=jd.optimizers.adam(rate),
+            key=key,
+            steps=20,
+        )
+
+    tools(0.1, 0)
+    before = work("backend_compile")
+    tools(0.1, 1)
+    assert work("backend_compile") == before
+
+
+def test_a_range_test_with_another_hyperparameter_is_another_program():
+    def losses(b1):
+        optimizer = jd.optimizers.adam(0.1, b1=b1)
+        loss = jd.losses.softmax_cross_entropy
+        return jd.diagnostics.find_learning_rate(
+            network(), (X, Y), loss=loss, optimizer=optimizer, key=KEY, steps=40
+        ).losses
+
+    assert not np.array_equal(losses(0.9), losses(0.0), equal_nan=True)
+
+
+def test_nothing_of_a_run_is_kept_alive():
+    def leave():
+        big = jnp.ones((50_000,))
+        loss = lambda outputs, y: jd.losses.softmax_cross_entropy(outputs, y) + 0 * big[0]  # noqa: E731
+        data = np.asarray(X) + 1, np.asarray(Y)
+        result = fit(data=data, loss=loss, epochs=1)
+        params = jax.tree.leaves(result.params)[0]
+        return [weakref.ref(thing) for thing in (loss, data[0], params)]
+
+    gone = leave()
+    gc.collect()
+    assert [reference() for reference in gone] == [None] * 3
+
+
+def test_the_programs_that_are_kept_are_bounded():
+    x = jnp.ones(3)
+    for number in range(2 * _compilation._MOST):
+        _compilation.kept(_compilation.Key(("number", number), (), usable=True), object, x)
+    assert len(_compilation._kept) == _compilation._MOST
+
+
+def test_a_step_of_a_loop_of_your_own_is_traced_once():
+    model, optimizer = network(), jd.optimizers.adam(0.1)
+    objective = jd.train.supervised(model, jd.losses.softmax_cross_entropy)
+    step = jax.jit(chex.assert_max_traces(jd.train.make_step(objective, optimizer), n=1))
+    ts = jd.train.init(model, optimizer, X[:1], key=KEY)
+    for _ in range(3):
+        ts, _ = step(ts, (X, Y))
+    chex.assert_tree_all_finite(ts.params)
