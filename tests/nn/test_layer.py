@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxdeep as jd
+from jaxdeep._identity import key_of
 from jaxdeep.nn import walk
 from jaxdeep.nn.layer import KINDS, Layer, build, layer, remake
 from jaxdeep.nn.traits import Traits
@@ -154,6 +155,15 @@ def test_a_traced_argument_only_equals_itself():
         return rate
 
     jax.jit(trace)(0.5)
+
+
+def test_keys_of_programs_agree():
+    for make in EQUAL.values():
+        assert key_of(make()) == key_of(make())
+    for name, (a, b) in DIFFERENT.items():
+        assert key_of(a) != key_of(b), name
+    function = scaled(2.0)
+    assert key_of(nn.activation(function)) == key_of(nn.activation(function))
 
 
 def test_an_equal_model_compiles_nothing():
