@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxdeep import _checks
 from jaxdeep._compilation import run_once
 from jaxdeep._identity import key_of
-from jaxdeep.nn.model import Model, check_models, stateless, switches
+from jaxdeep.nn import walk
+from jaxdeep.nn.model import Model, check_models, switches
 from jaxdeep.train import sharding
 from jaxdeep.train.data import count_examples
 from jaxdeep.tree import shapes
@@ -204,17 +205,26 @@ def split(model: Model) -> tuple[Model, Model]:
     >>> [layer.kind for layer in head.layers.values()], [layer.kind for layer in tail.layers.values()]
     (['dense', 'same', 'same'], ['same', 'dropout', 'dense'])
     """
-    same = stateless(lambda x: x, "same")
-    if not model.stochastic:
-        return model, same
-    if model.kind != "serial" or model.combine is None:
-        return same, model
-    before: dict[str, Model] = {}
-    after: dict[str, Model] = {}
-    for name, layer in model.layers.items():
-        done = any(own.stochastic for own in after.values())
-        before[name], after[name] = (same, layer) if done else split(layer)
-    return model.combine(before), model.combine(after)
+
+    def halves(place: walk.Place, layers: dict[str, tuple[Model, Model]]) -> tuple[Model, Model]:
+        layer = place.layer
+        if not layer.stochastic:
+            return layer, _SAME
+        if layer.traits.joins != "chain" or walk.is_wrapper(layer) or not layers:
+            return _SAME, layer
+        before: dict[str, Model] = {}
+        after: dict[str, Model] = {}
+        for name, (head, tail) in layers.items():
+            done = any(own.stochastic for own in after.values())
+            before[name], after[name] = (_SAME, layer.layers[name]) if done else (head, tail)
+        return walk.combined(layer, before), walk.combined(layer, after)
+
+    return walk.fold(model, halves)
+
+
+_SAME = Model(
+    lambda key, x: ({}, {}), lambda params, state, x, **_: (x, state), "same", stochastic=False
+)
 
 
 def shifted(model: Model, first: Any, rows: int) -> Model:
@@ -229,11 +239,9 @@ def shifted(model: Model, first: Any, rows: int) -> Model:
 
 def _replaced(model: Model, change: Callable[[Model], Model]) -> Model:
     """The model with its random layers changed."""
-    if not model.stochastic:
-        return model
-    if model.combine is None:
-        return change(model)
-    return model.combine({name: _replaced(layer, change) for name, layer in model.layers.items()})
+    return walk.rebuild(
+        model, lambda place: change(place.layer) if place.layer.stochastic else place.layer
+    )
 
 
 def _shifts(model: Model, fixed: PyTree, x: PyTree, rows: int) -> bool:
@@ -260,9 +268,7 @@ def _shifts(model: Model, fixed: PyTree, x: PyTree, rows: int) -> bool:
 
 def _random(model: Model) -> list[Model]:
     """The random layers inside."""
-    if model.combine is None or not model.stochastic:
-        return [model] if model.stochastic else []
-    return [found for layer in model.layers.values() for found in _random(layer)]
+    return [place.layer for place in walk.leaves(model) if place.layer.stochastic]
 
 
 def _seen(model: Model, fixed: PyTree, x: PyTree) -> list[tuple[int, ...]]:

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxdeep._compat import enable_x64
+
 STEPS = 20
 
 
@@ -44,7 +46,7 @@ def trained(tx):
 
 def check_every_step(ours, theirs, dtype):
     """Refuse `ours` unless its parameters are those of `theirs` after every step, to rounding."""
-    with jax.enable_x64(dtype == "float64"):
+    with enable_x64(dtype == "float64"):
         params, noise = problem(dtype)
         tolerance = {"float32": 2e-6, "float64": 1e-12}[dtype]
         chex.assert_trees_all_close(

@@ -11,6 +11,7 @@ from helpers.transformations import FACTORIES, PARAMS, make, numbers
 
 import jaxdeep as jd
 from jaxdeep import optimizers as o
+from jaxdeep._compat import enable_x64
 from jaxdeep.optimizers.identity import init_with_numbers, numbers_of
 from jaxdeep.optimizers.scalars import Hyper
 from jaxdeep.optimizers.transform import Rule, transform
@@ -242,7 +243,7 @@ def check_round_trip(tx, other):
 @each
 @pytest.mark.parametrize("wide", [False, True])
 def test_an_init_takes_the_numbers_of_another(name, wide):
-    with jax.enable_x64(wide):
+    with enable_x64(wide):
         others = {key: 0.9 * number + 1e-3 for key, number in numbers(name).items()}
         check_round_trip(make(name), make(name, **others))
 
