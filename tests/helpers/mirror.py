@@ -7,7 +7,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def tests_of(file):
-    """The examples of `file`, and its tests: of its name, of a name that holds it, or of its folder.
+    """The examples of `file`, and its tests: by its name, else by a part of theirs, else its folder's.
 
     >>> [path.name for path in tests_of(ROOT / "jaxdeep" / "schedules.py")]
     ['schedules.py', 'test_schedules.py']
@@ -20,7 +20,7 @@ def tests_of(file):
     if not path.is_relative_to(ROOT / "jaxdeep"):
         raise SystemExit(f"{file} is no file of the package or of its tests")
     stem, folder = path.stem.strip("_"), ROOT / "tests" / path.parent.relative_to(ROOT / "jaxdeep")
-    for pattern in (f"test_{stem}.py", f"test_*{stem}*.py", "test_*.py"):
+    for pattern in (f"test_{stem}*.py", f"test_*{stem}*.py", "test_*.py"):
         if found := sorted(folder.glob(pattern)):
             return [path, *found]
     return [path]
