@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxdeep.train.data import moved
+from jaxdeep.train.data import to_device
 from jaxdeep.train.sharding import DATA, MODEL
 from jaxdeep.tree import Where, leaf_paths, mask, path_name, shapes
 
@@ -33,7 +33,7 @@ class Placement(NamedTuple):
     def everywhere(self, tree: PyTree) -> PyTree:
         """Arrays that every process has, on each device."""
         if self.mesh is None:
-            return moved(tree)
+            return to_device(tree)
         copied = NamedSharding(self.mesh, PartitionSpec())
         return _put(tree, jax.tree.map(lambda _: copied, tree))
 
@@ -52,7 +52,7 @@ class Placement(NamedTuple):
     def share(self, share: np.ndarray, axis: int) -> jax.Array:
         """An array split along `axis`, of which each process has its own share."""
         if self.mesh is None:
-            return moved(share)
+            return to_device(share)
         spec = PartitionSpec(*(None,) * axis, DATA)
         return jax.make_array_from_process_local_data(NamedSharding(self.mesh, spec), share)
 
