@@ -32,9 +32,9 @@ def skip_nonfinite(optimizer: optax.GradientTransformation) -> Transform:
 
     If every element of the gradients is finite, the update and the state are those of `optimizer`;
     otherwise the update is 0 and the state stays as it was. Unlike `optax.apply_if_finite` it never
-    gives up: a run that should stop after many skipped updates reads `SkipState.in_a_row`. Only gradients
-    are looked at. ``jaxdeep.fit(on_nonfinite="skip")`` undoes the whole step, the model's state included,
-    and leaves its batch out of the metrics.
+    gives up: a run that should stop after many skipped updates reads `SkipState.in_a_row`. Only
+    gradients are looked at. ``jaxdeep.fit(on_nonfinite="skip")`` undoes the whole step, the model's
+    state included, and leaves its batch out of the metrics.
 
     Args:
       optimizer: any optax transformation, usually the whole chain.

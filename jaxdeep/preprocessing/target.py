@@ -77,7 +77,8 @@ def target_encoder(
         becomes one column for every class. None if targets are numbers, or 0 and 1.
       categories: the number of categories, if they are integers in ``[0, categories)``; everything then
         runs inside `jax.jit` and `jax.vmap`, and other integers count as never seen. By default
-        categories of any kind (strings, numbers, None) are collected from the data, outside of `jax.jit`.
+        categories of any kind (strings, numbers, None) are collected from the data, outside of
+        `jax.jit`.
 
     The functions take `x` ``(n,)`` or ``(n, features)`` and `y` ``(n,)``; encoded are ``(n,)`` or
     ``(n, features)``; with classes ``(n, classes)`` or ``(n, features · classes)``, feature by feature.
