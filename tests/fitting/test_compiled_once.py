@@ -133,7 +133,7 @@ DIFFERENT = {
     "class weight": {"class_weight": {0: 1.0, 1: 5.0}},
     "loss": {"loss": scaled(2.0)},
     "penalty": {"penalty": jd.regularizers.l2(0.1)},
-    "metric": {"metrics": {"accuracy": jd.metrics.precision()}},
+    "metric": {"metrics": {"accuracy": jd.losses.softmax_cross_entropy}},
     "batch size": {"batch_size": 20},
     "order": {"shuffle": False},
     "dtype": {"data": (X.astype(jnp.bfloat16), Y)},
