@@ -6,13 +6,22 @@ CONSTRAINTS ?= constraints.txt
 RUN = $(VENV)/bin/python -m
 DEMO_OUT ?= runs/demo
 
-.PHONY: demo test test-slow lint types bench figures house notebooks constraints clean
+.PHONY: demo test test-file test-heavy test-all test-slow lint types bench figures house notebooks constraints clean
 
 demo: $(VENV)/.with-demo
 	$(RUN) jaxdeep compare --data digits --epochs 20 --out $(DEMO_OUT)
 
 test: $(VENV)/.with-test
 	$(RUN) pytest -q -n auto
+
+test-file: $(VENV)/.with-test
+	$(if $(F),,$(error name a file: make test-file F=jaxdeep/nn/conv.py))
+	$(VENV)/bin/python tests/helpers/mirror.py $(F) $(ARGS)
+
+test-heavy: $(VENV)/.with-test
+	$(RUN) pytest -q -n auto -m heavy
+
+test-all: test test-heavy
 
 test-slow: $(VENV)/.with-bench $(VENV)/.with-test
 	$(RUN) pytest -q -m slow

@@ -149,6 +149,10 @@ class _Walk:
             return "partial", self(value.func), *map(self, value.args), self(value.keywords)
         if isinstance(value, types.MethodType):
             return "method", self(value.__func__), self(value.__self__)
+        if isinstance(value, (staticmethod, classmethod)):
+            return type(value), self(value.__func__)
+        if isinstance(value, property):
+            return property, self(value.fget)
         if isinstance(value, types.FunctionType):
             return self._function(value)
         if isinstance(value, types.ModuleType):
@@ -163,23 +167,20 @@ class _Walk:
     def _function(self, function: types.FunctionType) -> Hashable:
         remembered = self._remembered(function)
         if _library(function.__globals__.get("__name__")):
-            if not remembered:
-                return self._itself(function)
             return "made by", self._itself(function.__code__), *remembered
         return self._itself(function), *remembered, *self._globals(function)
 
     def _remembered(self, function: types.FunctionType) -> tuple[Hashable, ...]:
         """What a function closes over, and its defaults."""
-        parts = []
+        parts: list[Hashable] = []
         for cell in function.__closure__ or ():
             try:
-                parts.append(self(cell.cell_contents))
+                contents = cell.cell_contents
             except ValueError:  # an empty cell: a name that is not bound yet
                 parts.append("empty")
-        defaults = function.__defaults__, function.__kwdefaults__
-        if any(defaults) and (parts or not _library(function.__globals__.get("__name__"))):
-            parts += map(self, defaults)
-        return tuple(parts)
+            else:
+                parts.append(self(contents))
+        return *parts, self(function.__defaults__), self(function.__kwdefaults__)
 
     def _globals(self, function: types.FunctionType) -> Iterator[Hashable]:
         """The module's variables that a user's function, or one inside it, refers to."""
@@ -188,7 +189,7 @@ class _Walk:
                 yield name, self(function.__globals__[name])
 
     def _object(self, value: Any) -> Hashable:
-        """An object of no kind that is known here: itself, and what it holds."""
+        """An object of no kind that is known here: itself, and what it and its classes hold."""
         wrapped = getattr(value, "__wrapped__", None)  # of jax.jit and jax.custom_jvp
         if wrapped is not None:
             inside = getattr(wrapped, "__globals__", {})
@@ -197,10 +198,12 @@ class _Walk:
             return self._itself(value), self(wrapped)
         if _library(type(value).__module__) and not dataclasses.is_dataclass(value):
             return self._itself(value)
-        held = getattr(value, "__dict__", None)
-        if held is None:
-            return self._itself(value)
-        return self._itself(value), self(dict(held))
+        held = dict(getattr(value, "__dict__", {}))
+        for kind in type(value).__mro__:
+            if not _library(kind.__module__) and kind.__module__ not in ("builtins", "typing", "abc"):
+                shared = {n: v for n, v in vars(kind).items() if n == "__call__" or n[:2] != "__"}
+                held |= {f"{kind.__qualname__}.{name}": thing for name, thing in shared.items()}
+        return self._itself(value), self(held)
 
     def _itself(self, thing: Any) -> Hashable:
         try:

@@ -14,7 +14,9 @@ import jax
 import optax
 
 from jaxdeep import _checks
+from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model, check_models, located
+from jaxdeep.nn.traits import Traits
 from jaxdeep.optimizers import multiply
 from jaxdeep.tree import Where, mask, path_name
 
@@ -82,6 +84,7 @@ def pretrained(model: Model, params: PyTree, state: PyTree, *, where: Where | No
         config={},
         layers={"": model},
         combine=lambda layers: layers[""],
+        traits=Traits(joins="chain", only_init=True),
     )
 
 
@@ -257,26 +260,22 @@ def layerwise_decay(model: Model, params: PyTree, decay: float) -> optax.Gradien
 
 def _chain(caller: str, model: Model) -> Model:
     """The serial model itself, or the one inside a wrapper such as `mixed_precision`."""
-    if list(model.layers) == [""]:
-        return _chain(caller, model.layers[""])
-    if model.kind != "serial":
+    inside = walk.unwrapped(model)
+    if inside.traits.joins != "chain":
         hint = (
             "; for an adapted module, make it anew with what you want and give it to "
             "jaxdeep.transfer.pretrained"
         )
         raise ValueError(
-            f"{caller} needs layers one after another (jaxdeep.nn.serial), got {model.kind}"
-            f"{hint if not model.layers else ''}"
+            f"{caller} needs layers one after another (jaxdeep.nn.serial), got {inside.kind}"
+            f"{hint if not inside.layers else ''}"
         )
-    return model
+    return inside
 
 
 def _rebuilt(model: Model, layers: dict[str, Model]) -> Model:
     """The serial model with other layers, in its wrappers."""
-    assert model.combine is not None
-    if list(model.layers) == [""]:
-        return model.combine({"": _rebuilt(model.layers[""], layers)})
-    return model.combine(layers)
+    return walk.rewrapped(model, walk.combined(walk.unwrapped(model), layers))
 
 
 def _with(model: Model, params: PyTree, state: PyTree, names: Sequence[str]) -> tuple[Model, Any, Any]:

@@ -8,6 +8,8 @@
 
 # %%
 import importlib.util
+import os
+import platform
 import subprocess
 import sys
 
@@ -15,9 +17,13 @@ if importlib.util.find_spec("jaxdeep") is None:  # in Colab: about half a minute
     source = "jaxdeep[datasets,plot] @ git+https://github.com/jaxdeep/jaxdeep"
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
 
-# %%
-import os
+# What is compiled is kept for the next start on this machine; JAX_ENABLE_COMPILATION_CACHE=0 turns it off.
+folder = os.path.expanduser(f"~/.cache/jaxdeep/compiled/notebooks-{platform.node()}")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+# %%
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt

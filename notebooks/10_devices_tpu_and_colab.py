@@ -9,12 +9,20 @@
 
 # %%
 import importlib.util
+import os
+import platform
 import subprocess
 import sys
 
 if importlib.util.find_spec("jaxdeep") is None:  # in Colab: about half a minute
     source = "jaxdeep[datasets,plot,checkpoint,data] @ git+https://github.com/jaxdeep/jaxdeep"
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
+
+# What is compiled is kept for the next start on this machine; JAX_ENABLE_COMPILATION_CACHE=0 turns it off.
+folder = os.path.expanduser(f"~/.cache/jaxdeep/compiled/notebooks-{platform.node()}")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 # %% [markdown]
 # ## What runs where
@@ -28,7 +36,6 @@ if importlib.util.find_spec("jaxdeep") is None:  # in Colab: about half a minute
 # cores, so they are for trying out and for tests, and nothing gets faster.
 
 # %%
-import os
 import pathlib
 import tempfile
 

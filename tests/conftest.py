@@ -48,6 +48,13 @@ def pytest_configure(config):
     jax.config.update("jax_disable_most_optimizations", os.environ[_HURRY] != "0")
 
 
+def pytest_collection_modifyitems(items):
+    """A test is fast, heavy or slow."""
+    for item in items:
+        if item.get_closest_marker("slow") and item.get_closest_marker("heavy"):
+            raise pytest.UsageError(f"{item.nodeid} is marked both heavy and slow")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """What promises equal bits compiles as users do."""

@@ -140,6 +140,7 @@ def stream(metric, batches):
     return metric.compute(state)
 
 
+@pytest.mark.heavy
 @hypothesis.settings(max_examples=8)
 @hypothesis.given(st.integers(0, 10_000))
 def test_streaming_metrics_are_those_of_scikit_learn_whatever_the_batches(seed):

@@ -5,6 +5,8 @@ import inspect
 import pathlib
 import re
 
+import pytest
+
 import jaxdeep as jd
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -23,6 +25,7 @@ def run(text, name):
     return names
 
 
+@pytest.mark.heavy
 def test_the_python_of_the_readme_runs_and_prints_what_it_says(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = run(TEXT, "README.md")
@@ -35,6 +38,7 @@ def test_the_python_of_the_readme_runs_and_prints_what_it_says(capsys, tmp_path,
     ]
 
 
+@pytest.mark.heavy
 def test_the_python_of_the_guide_runs(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()

@@ -266,3 +266,24 @@ def test_steps_beyond_the_precision_of_float32_are_subtracted_before_they_are_ro
     begin = 2**24
     schedule = schedules.polynomial(1.0, 0.0, 1, 100, begin)
     assert float(schedule(jnp.int32(begin + 51))) == pytest.approx(0.49)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("cycle", [False, True])
+def test_a_compiled_polynomial_ends_where_it_should(cycle):
+    """Multiplied by the reciprocal of 50, as XLA does, 50 is more than 1: its root would be NaN."""
+    schedule = jax.jit(schedules.polynomial(0.1, 0.01, 0.5, 50, cycle=cycle))
+    assert float(schedule(50)) == 0.01
+    assert bool(jnp.isfinite(jax.vmap(schedule)(jnp.arange(200))).all())
+
+
+def test_a_schedule_that_has_not_begun_is_asked_for_its_first_value():
+    asked = []
+
+    def record(step):
+        asked.append(int(step))
+        return 0.5
+
+    joined = schedules.join([schedules.constant(1.0), record], [10])
+    assert [float(joined(step)) for step in (0, 9, 10, 12)] == [1.0, 1.0, 0.5, 0.5]
+    assert asked == [0, 0, 0, 2]

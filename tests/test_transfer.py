@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 from jaxdeep.train import EarlyStopping, Phase, make_run, make_step, supervised
@@ -196,7 +197,11 @@ def test_freezing_the_lower_layers_saves_their_backward_pass():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"accumulation_steps": 3}, {"on_nonfinite": "skip"}, {"stream": True}]
+    "arguments",
+    mostly_heavy(
+        [{"accumulation_steps": 3}, {"on_nonfinite": "skip"}, {"stream": True}],
+        [{"accumulation_steps": 3}],
+    ),
 )
 def test_other_arguments_hold_with_frozen_layers(trained, arguments):
     params, state = trained
@@ -205,6 +210,7 @@ def test_other_arguments_hold_with_frozen_layers(trained, arguments):
     assert not same(result.params["hidden2"], params["hidden2"])
 
 
+@pytest.mark.heavy
 def test_an_average_early_stopping_and_checkpoints_with_frozen_layers(trained, tmp_path):
     params, state = trained
     tx = optax.chain(jd.optimizers.adam(1e-2), jd.optimizers.ema_params(0.9))
@@ -220,6 +226,7 @@ def test_an_average_early_stopping_and_checkpoints_with_frozen_layers(trained, t
         fit(epochs=4, checkpoint=tmp_path, **arguments | {"trainable": "hidden*"})
 
 
+@pytest.mark.heavy
 def test_run_and_sweep_train_the_same_leaves(trained):
     data, tx = problem(), jd.optimizers.adam(1e-2)
     whole = fit(epochs=2, trainable="logits/*")
@@ -258,6 +265,7 @@ def test_selectors_that_are_wrong(trainable, error, message):
         fit(trainable=trainable)
 
 
+@pytest.mark.heavy
 def test_adapted_modules_freeze_by_the_path_of_their_parts():
     import flax.linen as nn
     from flax import nnx
@@ -291,6 +299,7 @@ def test_adapted_modules_freeze_by_the_path_of_their_parts():
 # --- phases ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_phases_are_fits_one_after_another(trained, tmp_path):
     params, state = trained
     start = {"params": params, "state": state, "validation": problem()}

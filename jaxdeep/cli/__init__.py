@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from jaxdeep.cli import compare, find_lr, summary, uncertainty
+from jaxdeep.cli import cache, compare, find_lr, summary, uncertainty
 from jaxdeep.cli.arguments import PROG, Parser
 
 
@@ -19,7 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an ASCII terminal still gets its table
     try:
-        return args.run(args)
+        with cache.kept(keep=args.cache):
+            return args.run(args)
     except KeyboardInterrupt:
         print(f"{PROG}: interrupted", file=sys.stderr)
         return 130

@@ -37,6 +37,12 @@ def command(
         description=description,
         epilog="\n".join(["examples:", *(f"  {example}" for example in examples)]),
     )
+    parser.add_argument(
+        "--no-cache",
+        dest="cache",
+        action="store_false",
+        help="compile everything anew, and do not keep it in the user's cache for the next time",
+    )
     parser.set_defaults(run=lambda args: run(args, parser))
     return parser
 

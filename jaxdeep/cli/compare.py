@@ -10,6 +10,7 @@ from jaxdeep.cli import arguments
 from jaxdeep.cli.networks import classes_of, network
 
 _FILES = ("curves.png", "results.csv", "results.json")
+_HISTORY = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
 def add(commands: Any) -> None:
@@ -21,9 +22,9 @@ def add(commands: Any) -> None:
         help="train the same network with several optimizers and show which wins",
         description=(
             "Train three hidden layers of 100 ReLU units (He initialisation) with each optimizer.\n"
-            "The seeds of one optimizer train side by side in one compiled program, and every\n"
-            "optimizer starts from the same initial networks. Prints one table and writes\n"
-            "curves.png, results.csv (the table) and results.json (every epoch of every seed)."
+            "The seeds of one optimizer share one compiled program, and every optimizer starts from\n"
+            "the same initial networks. Prints one table and writes curves.png, results.csv (the\n"
+            "table) and results.json (every epoch of every seed)."
         ),
         examples=(
             "python -m jaxdeep compare",
@@ -90,47 +91,31 @@ def _compare(args: argparse.Namespace, parser: arguments.Parser) -> int:
 
 
 def _train(name: str, rate: float, data: Any, args: argparse.Namespace, label: str) -> dict[str, Any]:
-    """Train one optimizer's networks, stacked, and measure."""
+    """Train one optimizer's networks, and measure."""
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
-    from jaxdeep import losses, metrics, train
-    from jaxdeep._compilation import compiled
-    from jaxdeep.fitting.progress import compiling, ordered, reporting
+    from jaxdeep import losses, metrics, sweep
 
-    model = network(classes_of(data))
-    optimizer = arguments.optimizers()[name](rate)
-    objective = train.supervised(
-        model, losses.softmax_cross_entropy, metrics={"accuracy": metrics.accuracy}
-    )
-    epoch = train.make_epoch(train.make_step(objective, optimizer), batch_size=args.batch_size)
-    evaluate = train.make_evaluate(objective, batch_size=1_000)
-
-    training, validation = jax.tree.map(jnp.asarray, (data.train, data.validation))
-    keys = jax.random.split(jax.random.key(args.seed), args.seeds)
+    optimizer = arguments.optimizers()[name]
+    arguments.console().print(f"{label}: learning rate {rate:g}")
     began = time.perf_counter()
-    with compiling(show=True):
-        ts = jax.vmap(lambda key: train.init(model, optimizer, training[0][:1], key=key))(keys)
-        run_epoch = compiled(jax.vmap(epoch, in_axes=(0, None)), ts, training, donate_argnums=0)
-        run_evaluate = compiled(
-            jax.vmap(evaluate, in_axes=(0, 0, None)), ts.params, ts.state, validation
-        )
-        jax.block_until_ready(ts)
-    ready = time.perf_counter()
-
-    steps = -(-len(training[1]) // args.batch_size)
-    rows, epoch_seconds = [], []
-    with reporting(args.epochs, steps, show=True, title=label) as report:
-        for done in range(1, args.epochs + 1):
-            epoch_began = time.perf_counter()
-            ts, values = jax.block_until_ready(run_epoch(ts, training))
-            epoch_seconds.append(time.perf_counter() - epoch_began)
-            found = run_evaluate(ts.params, ts.state, validation)
-            values = jax.device_get(values | {f"val_{key}": value for key, value in found.items()})
-            rows.append(ordered(values))
-            report(done, {key: float(np.mean(value)) for key, value in values.items()})
-    history = {key: np.stack([row[key] for row in rows], axis=1) for key in rows[0]}
+    table = sweep(
+        lambda point: optimizer(point["learning_rate"]),
+        {"learning_rate": [rate]},
+        seeds=args.seeds,
+        key=jax.random.key(args.seed),
+        model=network(classes_of(data)),
+        data=data.train,
+        validation=data.validation,
+        loss=losses.softmax_cross_entropy,
+        metrics={"accuracy": metrics.accuracy},
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        on_nonfinite="ignore",  # a network that diverged has as many epochs as the others
+    )
+    seconds = time.perf_counter() - began
+    history = {name: np.stack([result.history[name] for result in table.results]) for name in _HISTORY}
     accuracy = history["val_accuracy"]
     return {
         "learning_rate": rate,
@@ -138,10 +123,8 @@ def _train(name: str, rate: float, data: Any, args: argparse.Namespace, label: s
         "val_accuracy": float(accuracy[:, -1].mean()),
         "val_accuracy_std": float(accuracy[:, -1].std(ddof=1)) if args.seeds > 1 else None,
         "best_epoch": int(accuracy.mean(axis=0).argmax()) + 1,
-        "seconds": time.perf_counter() - ready,
-        "compile_seconds": ready - began,
-        "us_per_step": 1e6 * float(np.median(epoch_seconds)) / (steps * args.seeds),
-        "history": {key: value.tolist() for key, value in history.items()},
+        "seconds": seconds,
+        "history": {name: values.tolist() for name, values in history.items()},
     }
 
 
@@ -152,17 +135,10 @@ def _print_table(results: dict[str, dict[str, Any]], args: argparse.Namespace) -
         title=f"{args.data}: {arguments.several(args.epochs, 'epoch')}, batch {args.batch_size}, "
         f"{arguments.several(args.seeds, 'seed')}",
         caption="accuracy: last epoch, mean ± standard deviation over the seeds\n"
-        "seconds: all seeds, after compiling; µs/step: training alone, one network, median epoch",
+        "seconds: all seeds, compiling included",
     )
     table.add_column("optimizer")
-    for column in (
-        "rate",
-        "training\nloss",
-        "validation\naccuracy",
-        "best\nepoch",
-        "seconds",
-        "µs/step",
-    ):
+    for column in ("rate", "training\nloss", "validation\naccuracy", "best\nepoch", "seconds"):
         table.add_column(column, justify="right")
     winner = max(results, key=lambda label: results[label]["val_accuracy"])
     for label, row in results.items():
@@ -174,7 +150,6 @@ def _print_table(results: dict[str, dict[str, Any]], args: argparse.Namespace) -
             + (f" ± {row['val_accuracy_std']:.4f}" if args.seeds > 1 else ""),
             str(row["best_epoch"]),
             f"{row['seconds']:.1f}",
-            f"{row['us_per_step']:.0f}",
             style="bold" if label == winner else None,
         )
     arguments.console().print(table)

@@ -14,7 +14,7 @@ from jaxdeep.compress.pruning import (
     sparsity_curve,
 )
 from jaxdeep.compress.quantization import WeightDeviation, dequantize, quantization_error, quantize
-from jaxdeep.compress.quantized import quantized_conv, quantized_dense, quantized_embedding
+from jaxdeep.nn.quantized import quantized_conv, quantized_dense, quantized_embedding
 
 __all__ = [
     "KeepZerosState",

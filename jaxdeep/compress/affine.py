@@ -2,15 +2,16 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep import _checks
+from jaxdeep.nn.activation_layers import homogeneous, unwrapped
 from jaxdeep.nn.model import Model
+from jaxdeep.nn.traits import Norm, Passes
 
 
 class Refused(Exception):
@@ -86,26 +87,24 @@ def wide(a: Any) -> Any:
     return a.astype(jnp.promote_types(a.dtype, jnp.float32))
 
 
-def of_batch_norm(
-    config: Mapping[str, Any], params: Mapping[str, Any], state: Mapping[str, Any], rank: Any, stack: int
-) -> Affine:
+def of_norm(norm: Norm, params: Any, state: Any, rank: int | None, stack: int) -> Affine:
     """What a batch norm does at inference. `rank` is the number of axes of its input, if known."""
-    var = wide(state["var"]) + config.get("epsilon", 1e-5)
+    var = wide(state["var"]) + norm.epsilon
     scale = var**-0.5
-    if config.get("use_scale", True):
+    if norm.use_scale:
         scale = scale * wide(params["scale"])
     shift = -wide(state["mean"]) * scale
-    if config.get("use_bias", True):
+    if norm.use_bias:
         shift = shift + wide(params["bias"])
-    axis = config.get("axis", -1)
-    kept = sorted(axis if isinstance(axis, (tuple, list)) else (axis,))
+    kept = sorted(norm.axes)
     if rank is not None:
         kept = sorted(a % rank - rank for a in kept)
     if 0 in kept or -(rank or math.inf) in kept:
-        raise Refused(f"axis={axis} keeps the rows of the batch apart")
+        raise Refused(f"axis={_shown(norm)} keeps the rows of the batch apart")
     if kept[0] < 0 < kept[-1]:
         raise Refused(
-            f"axis={axis} counts from both ends, and how many axes its input has is not known here"
+            f"axis={_shown(norm)} counts from both ends, and how many axes its input has is not known "
+            "here"
         )
     if rank is not None:
         places, more = range(1 - rank, 0), ""
@@ -162,47 +161,58 @@ def passed(a: Affine, layer: Model, *, backwards: bool) -> Affine:
 
     Raises `Refused` where none makes the two equal for every input and every key.
     """
-    kind, config = layer.kind, layer.config
-    if kind == "flatten":
-        return _flattened(a, backwards=backwards)
-    if kind == "reshape":
-        return _unshaped(a, config["sizes"]) if backwards else _reshaped(a, config["sizes"])
-    if kind in _OFF and _checks.known_value(config[_OFF[kind]]) == 0:
-        return a
-    if kind in ("activation", "prelu", "rrelu"):
-        check_bends(config.get("function", kind), a)
-        return a
-    if kind == "dropout":
-        if not always(a.shift, np.equal):
-            raise Refused(
-                "it shifts, and with dropout in between that is another function of a key; a model that "
-                "is never given one can be made without the dropout"
-            )
-        return a
-    if kind in ("average_pool", "global_average_pool", "max_pool", "global_max_pool"):
-        if not (a.flat or _along_last(a)):
-            raise Refused("its scale differs within the windows that are pooled")
-        if "max" in kind and not always(a.scale, np.greater_equal):
-            raise Refused("a maximum is taken in between, and not all its scales are known to be ≥ 0")
-        return a if a.flat else _last_alone(a)
-    raise Refused(f"{_article(kind)} is in between")
+    traits = layer.traits
+    if traits.shape is not None:
+        if tuple(traits.shape) == (-1,):
+            return _flattened(a, backwards=backwards)
+        return _unshaped(a, traits.shape) if backwards else _reshaped(a, traits.shape)
+    if traits.passes is None:
+        raise Refused(f"{_called(layer)} is in between")
+    check_passes(traits.passes, a, _called(layer))
+    return _last_alone(a) if traits.passes.windows and not a.flat else a
 
 
-_OFF = {"dropout": "rate", "alpha_dropout": "rate", "gaussian_noise": "stddev"}
-_HOMOGENEOUS = (jax.nn.relu, jax.nn.leaky_relu, "prelu", "rrelu")  # f(k · x) = k · f(x) for k ≥ 0
+def check_passes(passes: Passes, a: Affine, name: str) -> None:
+    """Refuse an affine map that does not pass a layer of that name."""
+    if passes.windows and not (a.flat or _along_last(a)):
+        raise Refused("its scale differs within the windows that are pooled")
+    shifts = not (passes.shift or always(a.shift, np.equal))
+    turns = not (passes.negative or always(a.scale, np.greater_equal))
+    if shifts and passes.negative:
+        raise Refused(
+            f"it shifts, and with {name} in between that is another function of a key; a model that is "
+            "never given one can be made without that layer"
+        )
+    if turns and passes.windows:
+        raise Refused("a maximum is taken in between, and not all its scales are known to be ≥ 0")
+    if shifts or turns:
+        raise Refused(
+            f"{name} is in between, which only scales that are known to be ≥ 0, without any shift, pass"
+        )
 
 
 def check_bends(function: Any, a: Affine) -> None:
     """Refuse an activation that the affine map does not pass."""
-    named = getattr(function, "func", function)  # of a functools.partial
-    name = getattr(named, "__name__", str(named))
-    if named not in _HOMOGENEOUS:
-        raise Refused(f"the activation {name} is in between")
-    if not (always(a.shift, np.equal) and always(a.scale, np.greater_equal)):
-        raise Refused(
-            f"the activation {name} is in between, which only scales that are known to be ≥ 0, without "
-            "any shift, pass"
-        )
+    passes, name = homogeneous(function), f"the activation {_name(function)}"
+    if passes is None:
+        raise Refused(f"{name} is in between")
+    check_passes(passes, a, name)
+
+
+def _called(layer: Model) -> str:
+    function = layer.traits.function
+    if function is not None:
+        return f"the activation {_name(function)}"
+    return f"{'an' if layer.kind[0] in 'aeiou' else 'a'} {layer.kind}"
+
+
+def _name(function: Any) -> str:
+    function = unwrapped(function)
+    return getattr(function, "__name__", str(function))
+
+
+def _shown(norm: Norm) -> Any:
+    return norm.axes if len(norm.axes) > 1 else norm.axes[0]
 
 
 def always(values: Any, compare: Callable[[Any, int], Any]) -> bool:
@@ -238,7 +248,3 @@ def _unshaped(a: Affine, wanted: Sequence[int]) -> Affine:
     if -1 in wanted:
         raise Refused("the sizes of a reshape in between are not all known")
     return a.map(lambda v: library(v).broadcast_to(v, wanted).reshape(-1), flat=True)
-
-
-def _article(kind: str) -> str:
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

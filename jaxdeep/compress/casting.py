@@ -62,7 +62,7 @@ def cast(
                 f"{path} has values up to {largest:.3g}, and {dtype.name} ends at "
                 f"{float(jnp.finfo(dtype).max):.3g}; bfloat16 has the range of float32"
             )
-    inside = model.layers[""] if model.kind == "mixed_precision" else model
+    inside = model if model.traits.compute_dtype is None else model.layers[""]
     return mixed_precision(inside, dtype), new, state
 
 

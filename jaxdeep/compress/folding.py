@@ -12,17 +12,17 @@ from jaxdeep.compress.affine import (
     Refused,
     always,
     check_bends,
-    of_batch_norm,
+    of_norm,
     passed,
     stacked,
     vector,
     wide,
 )
-from jaxdeep.compress.parts import deeper, inner, outer, own, path_of
+from jaxdeep.nn import walk
 from jaxdeep.nn.combinators import serial
-from jaxdeep.nn.conv import conv
-from jaxdeep.nn.linear import dense
+from jaxdeep.nn.layer import remake
 from jaxdeep.nn.model import Model, check_models
+from jaxdeep.nn.traits import same_axes
 
 PyTree = Any
 
@@ -82,10 +82,20 @@ def fold_batch_norm(
 class Part(NamedTuple):
     """A layer of a chain, with its own parameters and state, and the names that lead to it."""
 
-    path: tuple[str, ...]
+    names: tuple[str, ...]
     layer: Model
     params: Any
     state: Any
+
+    @property
+    def path(self) -> str:
+        """Where it is in the model; what wraps a model whole has no name of its own."""
+        return "/".join(name for name in self.names if name)
+
+    def inside(self, place: walk.Place) -> "Part":
+        """A part of it, found by a walk through it."""
+        params, state = (walk.at(tree, place.keys) for tree in (self.params, self.state))
+        return Part((*self.names, *place.names), place.layer, params, state)
 
 
 Chain = list[Part]
@@ -103,75 +113,80 @@ def _folded(whole: Part, stack: int, rank: int | None) -> tuple[Part, Reasons]:
     going = True
     while going:
         going, left = False, Reasons()
-        for path in [part.path for part in chain if part.layer.kind == "batch_norm"]:
-            i = [part.path for part in chain].index(path)
+        for norm in [part for part in chain if part.layer.traits.norm is not None]:
+            i = [part.names for part in chain].index(norm.names)
             try:
                 chain = _without(chain, i, stack, rank)
                 going = True
             except Refused as refused:
-                left[path_of(path)] = str(refused)
-    return _joined(whole, {part.path: part for part in chain}) or _emptied(whole), reasons | left
+                left[norm.path] = str(refused)
+    return _joined(whole, chain), reasons | left
 
 
 def _links(part: Part) -> Chain:
     """The layers that run one after another, through any nesting."""
-    if part.layer.kind not in ("serial", "mixed_precision"):
-        return [part]
-    return [link for p in _parts(part) for link in _links(p)]
+    return [part.inside(place) for place in walk.leaves(part.layer, walk.chained)]
 
 
 def _parts(whole: Part) -> Chain:
     """The layers of a combinator."""
-    return [
-        Part((*whole.path, name), layer, own(whole.params, name), own(whole.state, name))
-        for name, layer in whole.layer.layers.items()
-    ]
+    around = walk.Place(whole.layer)
+    return [whole.inside(around.below(name)) for name in whole.layer.layers]
 
 
-def _joined(whole: Part, chain: Mapping[tuple[str, ...], Part]) -> Part | None:
-    """A part of its links; None if it is gone."""
-    if whole.layer.kind not in ("serial", "mixed_precision"):
-        return chain.get(whole.path)
-    old = _parts(whole)
-    new = [_joined(part, chain) for part in old]
-    kept = []
-    for i, (before, after) in enumerate(zip(old, new)):
-        # a layer draws from its position: random ones behind must stay where they are
-        random = any(p is not None and p.layer.stochastic for p in new[i + 1 :])
-        if after is not None:
-            kept.append(after)
-        elif random or whole.layer.kind == "mixed_precision":
-            kept.append(_emptied(before))
-    return _made(whole, kept)
+def _joined(whole: Part, chain: Chain) -> Part:
+    """A part of its links: a layer that is gone leaves an empty `serial` where its place is needed."""
+    links = {part.names: part for part in chain}
+
+    def join(place: walk.Place, layers: dict[str, Part | None]) -> Part | None:
+        part = whole.inside(place)
+        if not walk.chained(place.layer):
+            return links.get(part.names)
+        kept = []
+        for i, (name, link) in enumerate(layers.items()):
+            # a layer draws from its position: random ones behind must stay where they are
+            behind = list(layers.values())[i + 1 :]
+            random = any(p is not None and p.layer.stochastic for p in behind)
+            if link is not None:
+                kept.append(link)
+            elif random or walk.is_wrapper(place.layer):
+                kept.append(_emptied((*part.names, name)))
+        return _made(part, kept)
+
+    return walk.fold(whole.layer, join, walk.chained) or _emptied(whole.names)
 
 
-def _emptied(part: Part) -> Part:
-    return part._replace(layer=serial(), params={}, state={})
+def _emptied(names: tuple[str, ...]) -> Part:
+    return Part(names, serial(), {}, {})
 
 
 def _made(whole: Part, parts: Chain) -> Part:
     """A combinator with other layers, in the same order."""
-    layers = {part.path[-1]: part.layer for part in parts}
-    if whole.layer.combine is not None and layers != whole.layer.layers:
-        whole = whole._replace(layer=whole.layer.combine(layers))
-    params = {name: tree for p in parts for name, tree in outer(p.path[-1], p.params).items()}
-    state = {name: tree for p in parts for name, tree in outer(p.path[-1], p.state).items()}
-    return whole._replace(params=params, state=state)
+    layer = walk.combined(whole.layer, {part.names[-1]: part.layer for part in parts})
+    params: PyTree = {}
+    state: PyTree = {}
+    for part in parts:
+        keys = tuple(name for name in part.names[-1:] if name)
+        params = walk.put(params, keys, part.params)
+        state = walk.put(state, keys, part.state)
+    return Part(whole.names, layer, params, state)
 
 
 def _inside(part: Part, stack: int, rank: int | None) -> tuple[Part, Reasons]:
     """A link of a chain folded inside."""
-    if part.layer.kind == "batch_norm":
+    traits = part.layer.traits
+    if traits.norm is not None:
         return part, {}
-    if not inner(part.layer):
+    if not walk.known(part.layer):
         if _hidden_statistics(part.state):
             reason = (
                 f"{part.layer.kind} keeps statistics of its own, inside of which jaxdeep cannot look"
             )
-            return part, {path_of(part.path): reason}
+            return part, {part.path: reason}
         return part, {}
-    rank = None if part.layer.kind == "shared" else rank
-    found = [_folded(p, deeper(part.layer, stack), rank) for p in _parts(part)]
+    if traits.reuses and traits.times is None:  # several inputs
+        rank = None
+    found = [_folded(p, stack + traits.stacked, rank) for p in _parts(part)]
     return _made(part, [p for p, _ in found]), {k: v for _, r in found for k, v in r.items()}
 
 
@@ -188,7 +203,8 @@ def _without(chain: Chain, i: int, stack: int, rank: int | None) -> Chain:
     """The chain without the batch norm at `i`, or `Refused`."""
     norm = chain[i]
     ahead = _rank(chain[:i], stack, rank) or _rank_behind(chain[i + 1 :], stack)
-    a = of_batch_norm(norm.layer.config, norm.params, norm.state, ahead, stack)
+    assert norm.layer.traits.norm is not None
+    a = of_norm(norm.layer.traits.norm, norm.params, norm.state, ahead, stack)
     try:
         return _pull(chain[:i], a, stack) + chain[i + 1 :]
     except Refused as refused:
@@ -221,64 +237,57 @@ def _push(chain: Chain, a: Affine, stack: int) -> Chain:
 
 
 def _through(part: Part, a: Affine, *, backwards: bool) -> Affine:
-    with Refused.by(path_of(part.path)):
+    with Refused.by(part.path):
         return passed(a, part.layer, backwards=backwards)
 
 
 def _absorbed_behind(part: Part, a: Affine, stack: int) -> Part | None:
     """The part with `a` behind it, None if it is not one that can take it in."""
-    with Refused.by(path_of(part.path)):
-        match part.layer.kind:
-            case "dense" | "conv":
-                if (function := part.layer.config.get("activation")) is not None:
-                    check_bends(function, a)
-                scale, shift = vector(a, part.params["kernel"].shape[-1])
-                return _affine_layer(part, stack, lambda w, b, k, c: (w * k, b * k + c), scale, shift)
-            case "embedding":
-                table = part.params["table"]
-                scale, shift = (v[..., None, :] for v in vector(a, table.shape[-1]))
-                return part._replace(params={"table": _like(table, wide(table) * scale + shift)})
-            case "residual":
-                return _made(part, _both_ways(part, a, stack))
-            case "concatenate":
-                return _made(part, _split(part, a, stack))
+    traits = part.layer.traits
+    with Refused.by(part.path):
+        if traits.linear is not None and traits.linear.looks_up:
+            table = part.params[traits.linear.weights]
+            scale, shift = (v[..., None, :] for v in vector(a, table.shape[-1]))
+            return part._replace(
+                params={traits.linear.weights: _like(table, wide(table) * scale + shift)}
+            )
+        if traits.linear is not None:
+            if traits.function is not None:
+                check_bends(traits.function, a)
+            scale, shift = vector(a, part.params[traits.linear.weights].shape[-1])
+            return _affine_layer(part, stack, lambda w, b, k, c: (w * k, b * k + c), scale, shift)
+        if traits.joins == "sum":
+            return _made(part, _both_ways(part, a, stack))
+        if traits.joins == "concatenate":
+            return _made(part, _split(part, a, stack))
     return None
 
 
 def _absorbed_before(part: Part, a: Affine, stack: int) -> Part | None:
     """The part with `a` in front of it, None if it is not one that can take it in."""
-    with Refused.by(path_of(part.path)):
-        match part.layer.kind:
-            case "dense":
-                scale, shift = vector(a, part.params["kernel"].shape[-2])
-                return _affine_layer(part, stack, _in_front, scale, shift)
-            case "conv":
-                return _before_convolution(part, a, stack)
-            case "residual" if "shortcut" not in part.layer.layers:
-                raise Refused("its input also goes around the layer")
-            case "residual" | "parallel" | "concatenate":
-                branches = [_joined_chain(p, _push(_links(p), a, stack)) for p in _parts(part)]
-                return _made(part, branches)
+    traits = part.layer.traits
+    with Refused.by(part.path):
+        if traits.linear is not None and not traits.linear.looks_up:
+            return _before_linear(part, a, stack)
+        if traits.joins == "sum" and len(part.layer.layers) == 1:
+            raise Refused("its input also goes around the layer")
+        if traits.joins in ("sum", "collect", "concatenate"):
+            branches = [_joined(p, _push(_links(p), a, stack)) for p in _parts(part)]
+            return _made(part, branches)
     return None
-
-
-def _joined_chain(whole: Part, chain: Chain) -> Part:
-    return _joined(whole, {part.path: part for part in chain}) or _emptied(whole)
 
 
 def _both_ways(part: Part, a: Affine, stack: int) -> Chain:
     """``k · (layer + shortcut) + c``."""
-    if "shortcut" not in part.layer.layers:
+    if len(part.layer.layers) == 1:
         raise Refused("its input goes around the layer, unscaled")
     scaling = a._replace(shift=0 * a.shift)
-    return [
-        _joined_chain(p, _pull(_links(p), each, stack)) for p, each in zip(_parts(part), (a, scaling))
-    ]
+    return [_joined(p, _pull(_links(p), each, stack)) for p, each in zip(_parts(part), (a, scaling))]
 
 
 def _split(part: Part, a: Affine, stack: int) -> Chain:
     """Of what is behind a concatenation, its share for each branch."""
-    if part.layer.config.get("axis", -1) != -1:
+    if part.layer.traits.join_axis != -1:
         raise Refused("outputs are joined along another axis than the last")
     branches = _parts(part)
     widths = [_width(p) for p in branches]
@@ -291,16 +300,17 @@ def _split(part: Part, a: Affine, stack: int) -> Chain:
         piece = slice(start, start + width)
         start += width
         share = Affine(scale[..., piece], shift[..., piece], stack, "before")
-        new.append(_joined_chain(branch, _pull(_links(branch), share, stack)))
+        new.append(_joined(branch, _pull(_links(branch), share, stack)))
     return new
 
 
 def _width(branch: Part) -> int | None:
     """Features in the last axis of what a branch puts out."""
     for part in reversed(_links(branch)):
-        if part.layer.kind in ("dense", "conv"):
-            return int(part.params["kernel"].shape[-1])
-        if part.layer.kind not in _SAME_RANK:
+        linear = part.layer.traits.linear
+        if linear is not None and not linear.looks_up:
+            return int(part.params[linear.weights].shape[-1])
+        if part.layer.traits.axes is not same_axes:
             return None
     return None
 
@@ -310,42 +320,36 @@ def _width(branch: Part) -> int | None:
 
 def _affine_layer(part: Part, stack: int, formula: Any, scale: Any, shift: Any) -> Part:
     """A dense layer or convolution with ``formula(kernel, bias, scale, shift)`` as kernel and bias."""
-    kernel = part.params["kernel"]
+    layer, linear = part.layer, part.layer.traits.linear
+    assert linear is not None
+    kernel = part.params[linear.weights]
     none = np.zeros((*kernel.shape[:stack], kernel.shape[-1]), kernel.dtype)
     bias = part.params.get("bias", none)
     new = stacked(formula, stack)(wide(kernel), wide(bias), scale, shift)
-    params = {"kernel": _like(kernel, new[0]), "bias": _like(bias, new[1])}
-    layer = part.layer
-    if not layer.config.get("use_bias", True):
-        make: Any = dense if layer.kind == "dense" else conv
-        layer = make(**{**layer.config, "use_bias": True})
+    params = {linear.weights: _like(kernel, new[0]), "bias": _like(bias, new[1])}
+    if "bias" not in part.params:
+        layer = remake(layer, use_bias=True)
     return part._replace(layer=layer, params=params)
 
 
 def _in_front(w: Any, b: Any, k: Any, c: Any) -> tuple[Any, Any]:
-    """Of a kernel ``(*taps, inputs, outputs)``, scale and shift being ``(inputs, 1 or outputs)``."""
-    k, c = (v[:, None] if v.ndim == 1 else v for v in (k, c))
+    """Of a kernel ``(*taps, inputs, outputs)``, scale and shift being ``(inputs, outputs)``."""
     return w * k, b + (w * c).sum(axis=tuple(range(w.ndim - 1)))
 
 
-def _before_convolution(part: Part, a: Affine, stack: int) -> Part:
-    kernel, config = part.params["kernel"], part.layer.config
-    groups = config.get("groups", 1)
+def _before_linear(part: Part, a: Affine, stack: int) -> Part:
+    linear = part.layer.traits.linear
+    assert linear is not None
+    kernel, groups = part.params[linear.weights], linear.groups
     scale, shift = vector(a, kernel.shape[-2] * groups)
-    if _pads(kernel.shape[stack:-2], config.get("padding", "SAME")) and not always(shift, np.equal):
+    if linear.pads and not always(shift, np.equal):
         raise Refused("zeros are padded in front of the convolution, which a shift would have to change")
 
-    def by_filter(v: Any) -> Any:  # each filter sees the channels of its group
+    def by_output(v: Any) -> Any:  # each output sees the inputs of its group
         return v.reshape(groups, -1).T.repeat(kernel.shape[-1] // groups, axis=1)
 
-    spread = stacked(by_filter, stack)
+    spread = stacked(by_output, stack)
     return _affine_layer(part, stack, _in_front, spread(scale), spread(shift))
-
-
-def _pads(taps: tuple[int, ...], padding: Any) -> bool:
-    if isinstance(padding, str):
-        return padding == "SAME" and max(taps) > 1
-    return any(max(pair) > 0 for pair in padding)
 
 
 def _like(old: Any, new: Any) -> Any:
@@ -354,34 +358,34 @@ def _like(old: Any, new: Any) -> Any:
 
 # --- how many axes -------------------------------------------------------------------------------------
 
-_SAME_RANK = {"activation", "prelu", "swish", "rrelu", "dropout", "alpha_dropout", "gaussian_noise"}
-_SAME_RANK |= {"batch_norm", "dense", "conv", "max_pool", "average_pool"}
-
 
 def _rank(chain: Chain, stack: int, rank: int | None) -> int | None:
     """Number of axes behind a chain, from that in front of it; None if not known."""
     for part in chain:
-        match part.layer.kind:
-            case "flatten" | "global_max_pool" | "global_average_pool":
-                rank = 2
-            case "reshape":
-                rank = 1 + len(part.layer.config["sizes"])
-            case "conv":
-                rank = len(part.params["kernel"].shape) - stack
-            case "embedding":
-                rank = None if rank is None else rank + 1
-            case "residual" | "repeat" | "concatenate":
-                rank = _rank(_links(_parts(part)[0]), deeper(part.layer, stack), rank)
-            case kind if kind not in _SAME_RANK:
-                rank = None
+        traits = part.layer.traits
+        if (own := _rank_of(part, stack)) is not None:
+            rank = own
+        elif traits.joins in ("sum", "concatenate") or traits.times is not None:
+            rank = _rank(_links(_parts(part)[0]), stack + traits.stacked, rank)
+        else:
+            rank = traits.axes(rank)
     return rank
 
 
 def _rank_behind(chain: Chain, stack: int) -> int | None:
     """Number of axes in front of a chain, from the first convolution in it."""
     for part in chain:
-        if part.layer.kind == "conv":
-            return len(part.params["kernel"].shape) - stack
-        if part.layer.kind not in _SAME_RANK:
+        if (own := _rank_of(part, stack)) is not None:
+            return own
+        if part.layer.traits.axes is not same_axes:
             return None
     return None
+
+
+def _rank_of(part: Part, stack: int) -> int | None:
+    """Number of axes of the input and output of a convolution."""
+    linear = part.layer.traits.linear
+    if linear is None or linear.looks_up:
+        return None
+    axes = len(part.params[linear.weights].shape) - stack
+    return axes if axes > 2 else None

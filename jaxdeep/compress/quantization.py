@@ -6,28 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep.compress.parts import replaced
-from jaxdeep.compress.quantized import (
-    doubly_rounded,
-    quantized_conv,
-    quantized_dense,
-    quantized_embedding,
-    rounded,
-)
+from jaxdeep.nn import walk
+from jaxdeep.nn.layer import KINDS, build, initialisers
 from jaxdeep.nn.model import Model, check_models
+from jaxdeep.nn.quantized import doubly_rounded, rounded
 from jaxdeep.tree import Where, leaf_paths, mask
 
 PyTree = Any
 
-_MAKERS: dict[str, Any] = {
-    "dense": quantized_dense,
-    "conv": quantized_conv,
-    "embedding": quantized_embedding,
-}
-_WEIGHTS = {"dense": "kernel", "conv": "kernel", "embedding": "table"}
 # the axis of the weights that each of their scales belongs to; stacks of layers lie in front
 _SCALES = {"kernel": {"input_scale": -2, "scale": -1}, "table": {"scale": -2}}
-_INITIALISERS = ("kernel_init", "bias_init", "embedding_init")
 
 
 class WeightDeviation(NamedTuple):
@@ -85,24 +73,31 @@ def quantize(
     if where is not None:
         chosen = {path for path, c in zip(leaf_paths(params), jax.tree.leaves(mask(params, where))) if c}
     done = set()
+    qparams = params
 
-    def quantized(layer: Model, own: Any, path: str, stack: int) -> tuple[Model, Any]:
-        name = _WEIGHTS.get(layer.kind)
-        leaf = f"{path}/{name}".strip("/")
-        if name is None or (chosen is not None and leaf not in chosen):
-            return layer, own
+    def quantized(place: walk.Place) -> Model:
+        nonlocal qparams
+        layer, linear = place.layer, place.layer.traits.linear
+        if linear is None or f"quantized_{layer.kind}" not in KINDS:
+            return layer
+        leaf = "/".join((*place.keys, linear.weights))
+        if chosen is not None and leaf not in chosen:
+            return layer
         done.add(leaf)
-        w = own[name]
+        own = walk.at(params, place.keys)
+        w = own[linear.weights]
         if not isinstance(w, jax.core.Tracer) and not np.isfinite(np.asarray(w, np.float64)).all():
             raise ValueError(f"{leaf} must be finite to be quantised")
-        if name == "table":
-            small = dict(zip((name, "scale"), rounded(w, -1)))
+        if linear.looks_up:
+            small = dict(zip((linear.weights, "scale"), rounded(w, -1)))
         else:
-            small = doubly_rounded(w, stack)
-        config = {n: value for n, value in layer.config.items() if n not in _INITIALISERS}
-        return _MAKERS[layer.kind](**config), {**own, **small}
+            small = doubly_rounded(w, len(place.stacked))
+        qparams = walk.put(qparams, place.keys, {**own, **small})
+        without = initialisers(layer.kind)
+        config = {name: value for name, value in layer.config.items() if name not in without}
+        return build(f"quantized_{layer.kind}", config)
 
-    small_model, qparams = replaced(model, params, quantized)
+    small_model = walk.rebuild(model, quantized, walk.known)
     if chosen is not None and chosen - done:
         raise ValueError(
             f"where={where!r} selects {', '.join(sorted(chosen - done))}; what can be quantised are "

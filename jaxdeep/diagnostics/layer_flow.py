@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdeep.diagnostics import probe
 from jaxdeep.metrics import Metric, Tally
+from jaxdeep.nn import walk
 from jaxdeep.train.objective import Objective, supervised
 from jaxdeep.train.step import gradients_of
 
@@ -62,10 +64,6 @@ def probed(model: Any, minimised: Mapping[str, Any]) -> Objective:
 
     Its parameters are `Probed`; the loss, and the gradient for the parameters, are those of the model.
     """
-    from jaxdeep.diagnostics import (
-        probe,  # train knows models by protocol; only this module looks into them
-    )
-
     objective = supervised(probe.probe(model), **minimised)
 
     def measured(
@@ -81,8 +79,6 @@ def probed(model: Any, minimised: Mapping[str, Any]) -> Objective:
 
 def with_taps(model: Any, moving: PyTree, held: PyTree) -> tuple[Probed, Probed]:
     """Parameters that move and that are held (`jaxdeep.tree.partition`), for what `probed` makes."""
-    from jaxdeep.diagnostics import probe
-
     taps = probe.taps(model)
     return Probed(moving, taps), Probed(held, OrderedDict.fromkeys(taps))
 
@@ -142,15 +138,13 @@ class LayerMeasure:
 
 def applying(model: Any, moving: PyTree, held: PyTree) -> OrderedDict[str, list[str]]:
     """By path, which fields of a layer's flow are not always NaN."""
-    from jaxdeep.diagnostics import probe
-
     fields: OrderedDict[str, list[str]] = OrderedDict()
-    for leaf in probe.leaves(model):
-        own, fixed = probe.at(moving, leaf.keys), probe.at(held, leaf.keys)
+    for leaf in walk.leaves(model):
+        own, fixed = walk.at(moving, leaf.keys), walk.at(held, leaf.keys)
         for path, parts in _groups("/".join(leaf.keys), own, own, own):
             if jax.tree.leaves(parts):
-                fields[path or leaf.path] = ["gradient_norm", "parameter_norm", "update_ratio"]
-        inside = fields.setdefault(leaf.path, [])
+                fields[path or leaf.name] = ["gradient_norm", "parameter_norm", "update_ratio"]
+        inside = fields.setdefault(leaf.name, [])
         inside += ["output_gradient", "activation_mean", "activation_std"]
         inside += ["saturation"] * probe.has_slopes(leaf.layer)
         inside += ["dead"] * probe.may_die(leaf.layer, bool(jax.tree.leaves((own, fixed))))
@@ -170,19 +164,17 @@ def flow_of(
 
     `params` are those that move: a layer that is held has neither a gradient nor a norm.
     """
-    from jaxdeep.diagnostics import probe
-
     flow: Flow = OrderedDict()
-    for leaf in probe.leaves(model):
-        own = (probe.at(tree, leaf.keys) for tree in (params, grads, updates or {}))
+    for leaf in walk.leaves(model):
+        own = (walk.at(tree, leaf.keys) for tree in (params, grads, updates or {}))
         for path, parts in _groups("/".join(leaf.keys), *own):
-            flow[path or leaf.path] = _of_group(parts, len(leaf.times))
+            flow[path or leaf.name] = _of_group(parts, len(leaf.stacked))
         if readings is None or taps is None:
             continue
-        reading = readings[leaf.path]
-        usual = flow.get(leaf.path, _of_group(({}, {}, {}), 0))
-        flow[leaf.path] = usual._replace(
-            output_gradient=taps[leaf.path],
+        reading = readings[leaf.name]
+        usual = flow.get(leaf.name, _of_group(({}, {}, {}), 0))
+        flow[leaf.name] = usual._replace(
+            output_gradient=taps[leaf.name],
             activation_mean=reading.mean,
             activation_std=reading.std,
             saturation=reading.saturation,
@@ -208,12 +200,10 @@ def _groups(path: str, params: Any, grads: Any, updates: Any) -> Iterator[tuple[
 
 def _of_group(parts: tuple[PyTree, ...], axes: int) -> LayerFlow:
     """The flow of parameters, gradients and updates with so many leading axes of repetitions."""
-    from jaxdeep.diagnostics.probe import size
-
     none = jnp.full((), jnp.nan)
 
     def norm(tree: PyTree) -> Any:
-        return size(tree, axes) if jax.tree.leaves(tree) else none
+        return probe.size(tree, axes) if jax.tree.leaves(tree) else none
 
     length, gradient, update = map(norm, parts)
     return LayerFlow(gradient, length, update / length, none, none, none, none, none)

@@ -9,24 +9,21 @@ gradient with respect to that output. State passes through every combinator, so 
 import dataclasses
 import functools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep.nn.conv import conv
-from jaxdeep.nn.linear import dense
-from jaxdeep.nn.model import Model, switches, under
+from jaxdeep.nn import walk
+from jaxdeep.nn.layer import KINDS, remake
+from jaxdeep.nn.model import Model, described_as, switches
 
 PyTree = Any
 
 SATURATED_SLOPE = 0.05  # an activation that lets less of the gradient through is saturated there
 DEAD_SLOPE = 1e-3  # below the 0.01 of a leaky ReLU, which never dies
-
-_FUSED: dict[str, Callable[..., Model]] = {"dense": dense, "conv": conv}
-_ELEMENTWISE = ("prelu", "swish", "rrelu")  # activations with parameters or a key of their own
 
 
 class Reading(NamedTuple):
@@ -49,92 +46,44 @@ class Reading(NamedTuple):
     dead: Any
 
 
-class Leaf(NamedTuple):
-    """A layer at the bottom of a model.
-
-    Attributes:
-      path: as `Model.watch` names it; its kind where the model is this one layer.
-      keys: where its parameters and state are in the model's.
-      times: leading axes of its parameters: the repetitions around it.
-      layer: the model.
-    """
-
-    path: str
-    keys: tuple[str, ...]
-    times: tuple[int, ...]
-    layer: Model
-
-
-def leaves(
-    model: Model, path: str = "", keys: tuple[str, ...] = (), times: tuple[int, ...] = ()
-) -> Iterator[Leaf]:
-    """The layers at the bottom, in the order in which they are applied."""
-    if not _is_inside(model):
-        yield Leaf(path or model.kind, keys, times, model)
-        return
-    if model.loops and not model.config.get("shared"):
-        times = (*times, model.config["times"])
-    for name, layer in model.layers.items():
-        yield from leaves(layer, f"{path}/{name}".strip("/"), (*keys, name) if name else keys, times)
-
-
-def at(tree: PyTree, keys: tuple[str, ...]) -> Any:
-    """What a tree holds at a layer; an empty dict where it holds nothing."""
-    for key in keys:
-        tree = tree.get(key, {})
-    return tree
-
-
 def taps(model: Model) -> OrderedDict[str, Any]:
     """Zeros by path: the gradient with respect to one is the size of its layer's output gradient.
 
     ``√rows · ‖∂ loss / ∂ output‖``, which for a mean over the batch is the root of the mean of the
     squared norms of the gradients of the examples' own losses.
     """
-    return OrderedDict((leaf.path, jnp.zeros(leaf.times)) for leaf in leaves(model))
+    return OrderedDict((leaf.name, jnp.zeros(leaf.stacked)) for leaf in walk.leaves(model))
 
 
 def probe(model: Model) -> Model:
     """The model that takes a state made by `tapped`, and returns one that `readings` reads."""
-    if not _is_inside(model):
-        return _measured(model)
-    assert model.combine is not None
-    return model.combine({name: probe(layer) for name, layer in model.layers.items()})
+    return walk.rebuild(model, lambda place: _measured(place.layer))
 
 
 def tapped(model: Model, state: PyTree, of: Mapping[str, Any]) -> PyTree:
     """The state of `probe`: the model's own, taps `of` every layer, and readings of nothing yet."""
-    given: dict[str, Any] = {}
-    for leaf in leaves(model):
-        nothing = Reading(*[jnp.zeros(leaf.times)] * len(Reading._fields))
-        node = {"own": at(state, leaf.keys), "tap": of[leaf.path], "reading": nothing}
-        if not leaf.keys:
-            return node
-        inside = given
-        for key in leaf.keys[:-1]:
-            inside = inside.setdefault(key, {})
-        inside[leaf.keys[-1]] = node
+    given: PyTree = {}
+    for leaf in walk.leaves(model):
+        nothing = Reading(*[jnp.zeros(leaf.stacked)] * len(Reading._fields))
+        node = {"own": walk.at(state, leaf.keys), "tap": of[leaf.name], "reading": nothing}
+        given = walk.put(given, leaf.keys, node)
     return given
 
 
 def readings(model: Model, state: PyTree) -> OrderedDict[str, Reading]:
     """What `probe` measured: means over the applications of each layer, by path."""
     found = OrderedDict()
-    for leaf in leaves(model):
-        reading = at(state, leaf.keys)["reading"]
-        found[leaf.path] = Reading(reading.count, *[total / reading.count for total in reading[1:]])
+    for leaf in walk.leaves(model):
+        reading = walk.at(state, leaf.keys)["reading"]
+        found[leaf.name] = Reading(reading.count, *[total / reading.count for total in reading[1:]])
     return found
 
 
 def own_state(model: Model, state: PyTree) -> PyTree:
     """The state that the model itself would have returned."""
-    if not _is_inside(model):
-        return state["own"]
-    own: dict[str, Any] = {}
-    for name, layer in model.layers.items():
-        if not name:
-            return own_state(layer, state)
-        own |= under(name, own_state(layer, state[name]))
+    own: PyTree = {}
+    for leaf in walk.leaves(model):
+        own = walk.put(own, leaf.keys, walk.at(state, leaf.keys)["own"])
     return own
 
 
@@ -157,51 +106,50 @@ def size(tree: PyTree, axes: int = 0) -> Any:
 
 def has_slopes(layer: Model) -> bool:
     """Whether the activation of a layer is known, so that its saturation is."""
-    function = layer.config.get({"activation": "function"}.get(layer.kind, "activation"))
-    if layer.kind in _FUSED or layer.kind == "activation":
-        return function is not None and _kind_of(function)[0]
-    return layer.kind in _ELEMENTWISE
+    function = layer.traits.function
+    return layer.traits.elementwise if function is None else _kind_of(function)[0]
 
 
 def may_die(layer: Model, learns: bool) -> bool:
     """Whether a layer, one with parameters or not, has units that may be dead."""
-    return has_slopes(layer) or (learns and layer.kind not in _FUSED)
+    return has_slopes(layer) or (learns and not _multiplies(layer))
 
 
 # --- one layer ------------------------------------------------------------------------------------
 
 
-def _is_inside(model: Model) -> bool:
-    return model.combine is not None and bool(model.layers)
+def _multiplies(layer: Model) -> bool:
+    """Whether it is known that a layer is linear but for the activation it names."""
+    linear = layer.traits.linear
+    return layer.kind in KINDS and linear is not None and not linear.looks_up
 
 
 def _measured(layer: Model) -> Model:
     """A layer with a tap behind it and a reading of its output in its state."""
-    fused = layer.config.get("activation") if layer.kind in _FUSED else None
+    function, multiplies = layer.traits.function, _multiplies(layer)
     affine = layer
-    if fused is not None:  # what goes into the activation is wanted too
-        plain = {name: value for name, value in layer.config.items() if name != "activation"}
-        affine = _FUSED[layer.kind](**plain)
+    if multiplies and function is not None:  # what goes into the activation is wanted too
+        affine = remake(layer, activation=None)
 
     def apply(
         params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
     ) -> tuple[Any, Any]:
         y, own = affine.apply(params, state["own"], x, **switches(train, key, mask))
         passing = None
-        if fused is not None:
-            passing, y = _passing(fused, y), fused(y)
-        elif layer.kind == "activation":
-            passing = _passing(layer.config["function"], x)
-        elif layer.kind in _ELEMENTWISE:
+        if multiplies and function is not None:
+            passing, y = _passing(function, y), function(y)
+        elif function is not None:
+            passing = _passing(function, x)
+        elif layer.traits.elementwise:
             passing = _slopes(lambda x: layer.apply(params, {}, x, key=key)[0], x), False
-        unknown = bool(jax.tree.leaves(params)) and layer.kind not in _FUSED
+        unknown = bool(jax.tree.leaves(params)) and not multiplies
         new = _reading(y, passing, unknown)
         total = jax.tree.map(lambda old, more: old + more.astype(old.dtype), state["reading"], new)
         return _tap(y, state["tap"]), {"own": own, "tap": state["tap"], "reading": total}
 
     freeze = layer.freeze
     held = None if freeze is None else lambda trainable: _measured(freeze(trainable))
-    return dataclasses.replace(layer, apply=apply, freeze=held)
+    return described_as(dataclasses.replace(layer, apply=apply, freeze=held), "probe", layer)
 
 
 def _reading(y: Any, passing: tuple[Any, Any] | None, unknown: bool) -> Reading:

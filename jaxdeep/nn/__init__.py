@@ -1,12 +1,14 @@
 """Models as pairs of pure functions: layers, combinators and initialisers."""
 
 from jaxdeep.nn import activations, initializers
+from jaxdeep.nn import quantized as _quantized  # noqa: F401  # so that their kinds are known
 from jaxdeep.nn.activation_layers import activation, prelu, rrelu, swish
 from jaxdeep.nn.combinators import concatenate, lambda_, parallel, residual, select, serial
-from jaxdeep.nn.conv import average_pool, conv, global_average_pool, global_max_pool, max_pool
+from jaxdeep.nn.conv import conv
 from jaxdeep.nn.linear import dense, embedding, flatten, reshape
 from jaxdeep.nn.model import Model
-from jaxdeep.nn.normalization import batch_norm, recompute_batch_norm
+from jaxdeep.nn.normalization import batch_norm, group_norm, layer_norm, recompute_batch_norm
+from jaxdeep.nn.pooling import average_pool, global_average_pool, global_max_pool, max_pool
 from jaxdeep.nn.precision import mixed_precision
 from jaxdeep.nn.repetition import repeat, shared
 from jaxdeep.nn.resizing import resize
@@ -29,8 +31,10 @@ __all__ = [
     "gaussian_noise",
     "global_average_pool",
     "global_max_pool",
+    "group_norm",
     "initializers",
     "lambda_",
+    "layer_norm",
     "max_pool",
     "mixed_precision",
     "parallel",

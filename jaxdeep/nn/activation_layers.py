@@ -10,12 +10,17 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep.nn import activations
-from jaxdeep.nn.model import Model, chosen, float_dtype, need, stateless
+from jaxdeep.nn.layer import KINDS, Layer, layer
+from jaxdeep.nn.model import Model, float_dtype
 from jaxdeep.nn.stochastic import random_layer, random_words
-from jaxdeep.tree import shapes
+from jaxdeep.nn.traits import Outputs, Passes, Traits, same_axes
+
+_POSITIVE = Passes()  # f(k · x) = k · f(x) for k ≥ 0
+_HOMOGENEOUS = (jax.nn.relu, jax.nn.leaky_relu)
 
 
-def activation(function: Callable[[Any], Any]) -> Model:
+@layer
+def activation(function: Callable[[Any], Any]) -> Layer:
     """Apply a function elementwise: ``y = function(x)``.
 
     For functions that keep the shape; `lambda_` is for every other function of an input.
@@ -35,10 +40,21 @@ def activation(function: Callable[[Any], Any]) -> Model:
     [0.0, 2.0]
     """
     check_activation("function", function)
-    return stateless(function, "activation", function=function)
+    traits = Traits(
+        function=function,
+        passes=homogeneous(function),
+        axes=same_axes,
+        outputs=meaning(function),
+    )
+
+    def apply(x: Any) -> Any:
+        return function(x)
+
+    return Layer(apply, traits=traits)
 
 
-def prelu(alpha: float = 0.01, *, shared_axes: Sequence[int] = ()) -> Model:
+@layer
+def prelu(alpha: float = 0.01, *, shared_axes: Sequence[int] = ()) -> Layer:
     """Leaky ReLU with a learned slope: ``y = x`` where x ≥ 0, ``alpha · x`` below.
 
     Parameter `alpha` has the shape of one example, ``x.shape[1:]``, with 1 on the shared axes: for
@@ -65,8 +81,7 @@ def prelu(alpha: float = 0.01, *, shared_axes: Sequence[int] = ()) -> Model:
     except TypeError:
         raise TypeError(f"shared_axes must be whole numbers, got {shared_axes!r}") from None
 
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        x = shapes(x)
+    def init(x: Any) -> dict[str, Any]:
         ndim = len(x.shape)
         if not all(-ndim <= a < ndim and a % ndim > 0 for a in shared):
             raise ValueError(
@@ -74,24 +89,28 @@ def prelu(alpha: float = 0.01, *, shared_axes: Sequence[int] = ()) -> Model:
             )
         ones = {a % ndim for a in shared}
         shape = tuple(1 if a in ones else x.shape[a] for a in range(1, ndim))
-        return {"alpha": jnp.full(shape, alpha, float_dtype(x.dtype))}, {}
+        return {"alpha": jnp.full(shape, alpha, float_dtype(x.dtype))}
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        slopes = need(params, "alpha")
+    def apply(params: Any, x: Any) -> Any:
+        slopes = params["alpha"]
         expected = jnp.shape(x)[1:]
         if len(expected) != slopes.ndim or any(s not in (1, e) for s, e in zip(slopes.shape, expected)):
             raise ValueError(
                 f"prelu has slopes of shape {slopes.shape}, got an input of shape {jnp.shape(x)}"
             )
-        return activations.prelu(x, slopes), state
+        return activations.prelu(x, slopes)
 
-    config = chosen(alpha=(alpha, 0.01)) | ({"shared_axes": shared} if shared else {})
-    return Model(init, apply, "prelu", config, stochastic=False)
+    traits = Traits(
+        elementwise=True,
+        passes=_POSITIVE,
+        axes=same_axes,
+        example=lambda own: ((1, *own["alpha"]), jnp.float32),
+    )
+    return Layer(apply, init, traits=traits, arguments={"shared_axes": shared})
 
 
-def swish(beta: float = 1.0) -> Model:
+@layer
+def swish(beta: float = 1.0) -> Layer:
     """Swish with a trained β: ``y = x · σ(beta · x)``, one β for the layer.
 
     Args:
@@ -106,18 +125,18 @@ def swish(beta: float = 1.0) -> Model:
     """
     _checks.check_scalar("beta", beta, "(-inf, inf)")
 
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {"beta": jnp.asarray(beta, float_dtype(shapes(x).dtype))}, {}
+    def init(x: Any) -> dict[str, Any]:
+        return {"beta": jnp.asarray(beta, float_dtype(x.dtype))}
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        return activations.swish(x, need(params, "beta")), state
+    def apply(params: Any, x: Any) -> Any:
+        return activations.swish(x, params["beta"])
 
-    return Model(init, apply, "swish", chosen(beta=(beta, 1.0)), stochastic=False)
+    traits = Traits(elementwise=True, axes=same_axes, example=lambda own: ((1,), jnp.float32))
+    return Layer(apply, init, traits=traits)
 
 
-def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Model:
+@layer
+def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
     """Randomised leaky ReLU: with a key a slope from U(lower, upper) an element, their mean without.
 
     Args:
@@ -139,25 +158,41 @@ def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Model:
         slopes = lower + jnp.asarray(upper - lower, wide) * u
         return activations.prelu(x, slopes.astype(x.dtype))
 
-    config = chosen(lower=(lower, 1 / 8), upper=(upper, 1 / 3))
     mean = functools.partial(activations.rrelu, lower=lower, upper=upper)
-    return random_layer(sloped, "rrelu", config, without=mean)
+    traits = Traits(elementwise=True, passes=_POSITIVE, axes=same_axes)
+    return random_layer(sloped, without=mean, traits=traits)
+
+
+def homogeneous(function: Callable[[Any], Any]) -> Passes | None:
+    """What passes an activation: scales of at least 0 if it is a ReLU or a leaky ReLU."""
+    return _POSITIVE if unwrapped(function) in _HOMOGENEOUS else None
+
+
+def meaning(function: Callable[[Any], Any] | None) -> Outputs | None:
+    """What the output of a layer with this activation means; without one that depends on the loss."""
+    known = (jax.nn.softmax, jax.nn.sigmoid)
+    return "probabilities" if unwrapped(function) in known else None
+
+
+def unwrapped(function: Any) -> Any:
+    """The function inside any `functools.partial`."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
 
 
 def check_activation(name: str, function: Any) -> None:
     """Refuse what is not a function of one array, a layer or its maker among them."""
-    inside = function
-    while isinstance(inside, functools.partial):
-        inside = inside.func
+    inside = unwrapped(function)
     if isinstance(function, Model):
         raise TypeError(
             f"{name} must be a function, got the layer {function!r}: put it behind this one, in serial"
         )
     if not callable(function):
         raise TypeError(f"{name} must be a function such as jax.nn.relu, got {function!r}")
-    if inside in (prelu, rrelu, swish):
+    if any(inside is maker for maker in KINDS.values()):
         maker = inside.__name__
         raise TypeError(
-            f"{name} must be a function of an array, got {function!r}: jd.nn.{maker} makes a layer; the "
-            f"function is jd.nn.activations.{maker}"
+            f"{name} must be a function of an array, got {function!r}: jd.nn.{maker} makes a layer"
+            + (f"; the function is jd.nn.activations.{maker}" if hasattr(activations, maker) else "")
         )

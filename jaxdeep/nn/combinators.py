@@ -9,11 +9,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.nn.model import Model, check_models, chosen, located, stateless, switches, under
+from jaxdeep.nn.layer import Layer
+from jaxdeep.nn.layer import layer as layer_function
+from jaxdeep.nn.model import Model, check_models, located, switches, under
+from jaxdeep.nn.traits import Traits
 from jaxdeep.tree import shapes
 
 
-def serial(*layers: Model, **named: Model) -> Model:
+@layer_function
+def serial(*layers: Model, **named: Model) -> Layer:
     """Layers one after another: the output of each is the input of the next.
 
     Parameters and state are dicts by layer name; a layer without any has no entry. Layers are
@@ -40,10 +44,12 @@ def serial(*layers: Model, **named: Model) -> Model:
     >>> list(serial(jd.nn.dense(4), jd.nn.dropout(0.5), jd.nn.dense(2)).layers)
     ['dense0', 'dropout0', 'dense1']
     """
-    return _combined("serial", _named("serial", layers, named), lambda outputs, y: y, chained=True)
+    given = _named("serial", layers, named)
+    return _combined(given, lambda outputs, y: y, Traits(joins="chain"))
 
 
-def parallel(*branches: Model, **named: Model) -> Model:
+@layer_function
+def parallel(*branches: Model, by_position: bool = False, **named: Model) -> Layer:
     """Branches side by side on the same input; the output is a dict by name, or a tuple by position.
 
     For several outputs, ``parallel(main=dense(1), auxiliary=dense(1))``; a branch that wants one of
@@ -51,6 +57,8 @@ def parallel(*branches: Model, **named: Model) -> Model:
 
     Args:
       branches, named: `Model` values; either all by position or all by name.
+      by_position: whether the output is a tuple in the order of the branches. It always is one where
+        they are given by position.
 
     Raises:
       TypeError, ValueError: as `serial`.
@@ -63,16 +71,16 @@ def parallel(*branches: Model, **named: Model) -> Model:
     >>> {name: y.shape for name, y in model.apply(params, state, jnp.ones((5, 3)))[0].items()}
     {'main': (5, 1), 'auxiliary': (5, 2)}
     """
-    together: Callable[[Any], Any] = dict if named else lambda outputs: tuple(outputs.values())
-    return _combined(
-        "parallel",
-        _named("parallel", branches, named),
-        lambda outputs, x: together(outputs),
-        {} if named else {"by_position": True},
-    )
+    _checks.check_flag("by_position", by_position)
+    by_position = by_position or not named
+    together: Callable[[Any], Any] = (lambda outputs: tuple(outputs.values())) if by_position else dict
+    given = _named("parallel", branches, named)
+    parts = _combined(given, lambda outputs, x: together(outputs), Traits(joins="collect"))
+    return parts._replace(arguments={"by_position": by_position})
 
 
-def concatenate(*branches: Model, axis: int = -1, **named: Model) -> Model:
+@layer_function
+def concatenate(*branches: Model, axis: int = -1, **named: Model) -> Layer:
     """Branches side by side on the same input, their outputs joined along `axis`: Wide & Deep.
 
     Args:
@@ -106,10 +114,11 @@ def concatenate(*branches: Model, axis: int = -1, **named: Model) -> Model:
                 f"concatenate needs arrays that differ along axis {axis} only, got shapes {found}"
             ) from None
 
-    return _combined("concatenate", given, join, chosen(axis=(axis, -1)))
+    return _combined(given, join, Traits(joins="concatenate", join_axis=axis))
 
 
-def select(name: str | int) -> Model:
+@layer_function
+def select(name: str | int) -> Layer:
     """One of several inputs: ``y = x[name]``.
 
     Args:
@@ -133,10 +142,11 @@ def select(name: str | int) -> Model:
             known = list(x) if isinstance(x, Mapping) else f"{len(x)} of them" if _is_many(x) else x
             raise ValueError(f"select({name!r}): the inputs are {known}") from None
 
-    return stateless(pick, "select", name=name)
+    return Layer(pick)
 
 
-def residual(layer: Model, *, shortcut: Model | None = None) -> Model:
+@layer_function
+def residual(layer: Model, *, shortcut: Model | None = None) -> Layer:
     """A layer with a way around it: ``y = layer(x) + x``, or ``+ shortcut(x)``.
 
     Parameters are under ``layer`` and ``shortcut``.
@@ -158,7 +168,6 @@ def residual(layer: Model, *, shortcut: Model | None = None) -> Model:
     [[1.0, 2.0, 3.0]]
     """
     layers = {"layer": layer} | ({} if shortcut is None else {"shortcut": shortcut})
-    check_models("residual", layers)
 
     def add(outputs: Mapping[str, Any], x: Any) -> Any:
         y, around = outputs["layer"], outputs.get("shortcut", x)
@@ -169,10 +178,11 @@ def residual(layer: Model, *, shortcut: Model | None = None) -> Model:
             )
         return y + around
 
-    return _combined("residual", layers, add)
+    return _combined(layers, add, Traits(joins="sum"))
 
 
-def lambda_(function: Callable[[Any], Any]) -> Model:
+@layer_function
+def lambda_(function: Callable[[Any], Any]) -> Layer:
     """Any function of the input as a layer: ``y = function(x)``.
 
     For what changes the shape or takes a pytree; `activation` is for functions that keep the shape.
@@ -191,27 +201,26 @@ def lambda_(function: Callable[[Any], Any]) -> Model:
     """
     if not callable(function):
         raise TypeError(f"function must be a function of the input, got {function!r}")
-    return stateless(function, "lambda", function=function)
+
+    def apply(x: Any) -> Any:
+        return function(x)
+
+    return Layer(apply)
 
 
 # --- what they share ------------------------------------------------------------------------------
 
 
 def _combined(
-    kind: str,
-    layers: Mapping[str, Model],
-    join: Callable[[Mapping[str, Any], Any], Any],
-    config: Mapping[str, Any] | None = None,
-    *,
-    chained: bool = False,
-) -> Model:
-    """Layers on the same input, or each on the output of the one before (`chained`).
+    layers: Mapping[str, Model], join: Callable[[Mapping[str, Any], Any], Any], traits: Traits
+) -> Layer:
+    """Layers on the same input, or each on the output of the one before (``joins="chain"``).
 
-    The result is ``join(outputs by name, x)``, where x is the input, or the last output if chained.
+    The result is ``join(outputs by name, x)``, where x is the input, or the last output of a chain.
     """
+    chained = traits.joins == "chain"
 
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        _checks.check_key(key)
         params: dict[str, Any] = {}
         state: dict[str, Any] = {}
         outputs: dict[str, Any] = {}
@@ -226,10 +235,7 @@ def _combined(
         jax.eval_shape(join, outputs, x)
         return params, state
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        _checks.check_key(key, optional=True)
+    def apply(params: Any, state: Any, x: Any, train: bool, key: Any, mask: Any) -> tuple[Any, Any]:
         _check_known(layers, params, state)
         outputs: dict[str, Any] = {}
         new_state: dict[str, Any] = {}
@@ -242,15 +248,7 @@ def _combined(
             new_state |= under(name, own_state)
         return join(outputs, x), new_state
 
-    return Model(
-        init,
-        apply,
-        kind,
-        config or {},
-        layers=dict(layers),
-        combine=lambda layers: _combined(kind, layers, join, config, chained=chained),
-        stochastic=any(layer.stochastic for layer in layers.values()),
-    )
+    return Layer(apply, init, traits=traits, layers=layers)
 
 
 def _named(kind: str, layers: tuple[Model, ...], named: Mapping[str, Model]) -> dict[str, Model]:

@@ -1,4 +1,4 @@
-"""Convolutions and pooling over channels-last arrays, ``(batch, *space, channels)``."""
+"""Convolutions over channels-last arrays, ``(batch, *space, channels)``."""
 
 import operator
 from collections.abc import Callable, Sequence
@@ -6,20 +6,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.custom_derivatives import SymbolicZero
 
 from jaxdeep import _checks
 from jaxdeep.nn import initializers
-from jaxdeep.nn.convolution import convolve
-from jaxdeep.nn.linear import affine_config, check_affine, finished
-from jaxdeep.nn.maximum import max_of_windows
-from jaxdeep.nn.model import Model, chosen, float_dtype, need, stateless
-from jaxdeep.tree import shapes
+from jaxdeep.nn.activation_layers import meaning
+from jaxdeep.nn.layer import Layer, layer
+from jaxdeep.nn.linear import check_affine, finished
+from jaxdeep.nn.model import float_dtype
+from jaxdeep.nn.traits import Linear, Traits, same_axes
 
 Sizes = int | Sequence[int]
 Padding = str | Sequence[tuple[int, int]]
+_SPACE = "DHW"
 
 
+@layer
 def conv(
     filters: int,
     kernel_size: Sizes,
@@ -32,7 +34,7 @@ def conv(
     use_bias: bool = True,
     kernel_init: initializers.Initializer | None = None,
     bias_init: initializers.Initializer = initializers.zeros,
-) -> Model:
+) -> Layer:
     """A convolution over 1, 2 or 3 axes of space: ``y = activation(x ⋆ kernel + bias)``.
 
     ``(batch, *space, channels) -> (batch, *smaller, filters)``; `kernel` is ``(*kernel_size, channels /
@@ -63,28 +65,24 @@ def conv(
     _checks.check_count("filters", filters)
     _checks.check_count("groups", groups)
     for name, sizes in (("kernel_size", kernel_size), ("strides", strides), ("dilation", dilation)):
-        _check_sizes(name, sizes)
-    padding = _check_padding(padding)
+        check_sizes(name, sizes)
+    padding = check_padding(padding)
     if filters % groups:
         raise ValueError(f"groups must divide filters={filters}, got groups={groups}")
     make_kernel = check_affine(activation, use_bias, kernel_init, bias_init)
 
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        _checks.check_key(key)
-        x = shapes(x)
-        kernel = _each("kernel_size", kernel_size, _space(x.shape, kernel_size))
+    def init(key: jax.Array, x: Any) -> dict[str, Any]:
+        kernel = each_axis("kernel_size", kernel_size, space_of(x.shape, kernel_size))
         channels, dtype = x.shape[-1], float_dtype(x.dtype)
         if channels % groups or channels < 1:
             raise ValueError(f"groups={groups} must divide the {channels} channels of the input")
         params = {"kernel": make_kernel(key, (*kernel, channels // groups, filters), dtype)}
         if use_bias:
             params["bias"] = bias_init(jax.random.fold_in(key, 0), (filters,), dtype)
-        return params, {}
+        return params
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        kernel = need(params, "kernel")
+    def apply(params: Any, x: Any) -> Any:
+        kernel = params["kernel"]
         x = jnp.asarray(x)
         x = x.astype(jnp.promote_types(float_dtype(x.dtype), kernel.dtype))
         space = kernel.ndim - 2
@@ -97,164 +95,108 @@ def conv(
         y = convolve(
             x,
             kernel.astype(x.dtype),
-            strides=_each("strides", strides, space),
-            padding=_pairs(padding, space),
-            dilation=_each("dilation", dilation, space),
+            strides=each_axis("strides", strides, space),
+            padding=pairs(padding, space),
+            dilation=each_axis("dilation", dilation, space),
             groups=groups,
         )
-        _check_room("kernel_size", kernel.shape[:-2], x, y)
-        return finished(y, params, use_bias, activation), state
+        check_room("kernel_size", kernel.shape[:-2], x, y)
+        return finished(y, params, use_bias, activation)
 
-    config = {"filters": filters, "kernel_size": kernel_size} | chosen(
-        strides=(strides, 1),
-        padding=(padding, "SAME"),
-        dilation=(dilation, 1),
-        groups=(groups, 1),
+    def example(own: Any) -> Any:
+        *space, channels, _ = own["kernel"]
+        return (1, *space, channels * groups), jnp.float32
+
+    traits = Traits(
+        linear=Linear("kernel", groups=groups, pads=_pads(kernel_size, padding)),
+        function=activation,
+        axes=same_axes,
+        outputs=meaning(activation),
+        example=example,
     )
-    config |= affine_config(activation, use_bias, kernel_init, bias_init)
-    return Model(init, apply, "conv", config, stochastic=False)
+    return Layer(apply, init, traits=traits, arguments={"padding": padding})
 
 
-def max_pool(window: Sizes = 2, *, strides: Sizes | None = None, padding: Padding = "VALID") -> Model:
-    """The largest value of every window of space, channel by channel.
+def _pads(kernel_size: Sizes, padding: Any) -> bool:
+    """Whether zeros are put around an input."""
+    if isinstance(padding, str):
+        taps = kernel_size if isinstance(kernel_size, Sequence) else (kernel_size,)
+        return padding == "SAME" and max(taps) > 1
+    return any(max(pair) > 0 for pair in padding)
 
-    ``(batch, *space, channels) -> (batch, *fewer, channels)``.
 
-    Args:
-      window: an int for every axis of space, or one for each.
-      strides: likewise; the window itself by default, so that windows do not overlap.
-      padding: "VALID", "SAME", or ``(low, high)`` for each axis; padding never wins.
+def convolve(x: Any, kernel: Any, *, strides: Any, padding: Any, dilation: Any, groups: int) -> Any:
+    """``x ⋆ kernel`` of ``(batch, *space, channels)`` and ``(*space, channels / groups, filters)``.
 
-    Raises:
-      ValueError, TypeError: as `conv`.
+    XLA's CPU compiler hands a convolution to a fast library if its axes are in this very order. Outside
+    loops it reorders the axes of others; in a loop it does not (jax-ml/jax#12868), and the gradients
+    that JAX derives, which are convolutions in another order, are 15 to 50 times slower there. Here the
+    arrays of the derivatives are put in order, so that their transposes are such as the library takes.
 
-    Source: Keras' `MaxPooling1D`, `2D`, `3D` (flax' has strides of 1 by default).
-
-    >>> x = jnp.arange(16.0).reshape(1, 4, 4, 1)
-    >>> max_pool().apply({}, {}, x)[0].ravel().tolist()
-    [5.0, 7.0, 13.0, 15.0]
+    >>> import jax.numpy as jnp
+    >>> how = {"strides": (1,), "padding": "VALID", "dilation": (1,), "groups": 1}
+    >>> convolve(jnp.arange(4.0).reshape(1, 4, 1), jnp.ones((2, 1, 1)), **how).ravel().tolist()
+    [1.0, 3.0, 5.0]
     """
+    letters = _SPACE[5 - x.ndim :]
 
-    def pool(x: Any, window: Any, strides: Any, padding: Any) -> Any:
-        lowest: Any = -np.inf
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            lowest = False if x.dtype == jnp.bool_ else np.iinfo(x.dtype).min
+    def plain(x: Any, kernel: Any, order_x: str, order_kernel: str, order_y: str) -> Any:
+        one, two, three = (o.replace("*", letters) for o in (order_x, order_kernel, order_y))
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            window_strides=strides,
+            padding=padding,
+            rhs_dilation=dilation,
+            dimension_numbers=(one, two, three),
+            feature_group_count=groups,
+        )
 
-        def largest(x: Any) -> Any:
-            # a constant of NumPy: as a traced one it would hide from JAX that this is a maximum
-            return jax.lax.reduce_window(
-                x, np.asarray(lowest, x.dtype), jax.lax.max, window, strides, padding
-            )
+    def in_order(x: Any, kernel: Any) -> Any:
+        return plain(x, kernel, "N*C", "*IO", "N*C")
 
-        covered = all(s % w == 0 for s, w in zip(x.shape, window)) or padding == "VALID"
-        whole = window == strides and isinstance(padding, str) and covered
-        apart = whole and jnp.issubdtype(x.dtype, jnp.floating) and jax.default_backend() == "cpu"
-        return max_of_windows(x, window, largest) if apart else largest(x)
+    if groups > 1 or jax.default_backend() != "cpu":  # the library does not take groups
+        return in_order(x, kernel)
 
-    return _pool("max_pool", pool, window, strides, padding)
+    space = tuple(range(1, x.ndim - 1))
 
+    def along_input(dx: Any, kernel: Any) -> Any:
+        """The transpose takes the output's gradient as ``N*C`` and this kernel as ``*IO``."""
+        return plain(dx, kernel.swapaxes(-1, -2), "N*C", "*OI", "N*C")
 
-def average_pool(
-    window: Sizes = 2, *, strides: Sizes | None = None, padding: Padding = "VALID"
-) -> Model:
-    """The mean of every window of space; padded places do not count, as in Keras.
+    def along_kernel(x: Any, dkernel: Any) -> Any:
+        """The transpose takes this x as ``N*C`` and the gradient as ``*IO``, and makes ``N*C``."""
+        x = x.transpose(x.ndim - 1, *space, 0)
+        dkernel = dkernel.transpose(x.ndim - 2, *(axis - 1 for axis in space), x.ndim - 1)
+        dy = plain(x, dkernel, "C*N", "I*O", "*NC")
+        return dy.transpose(x.ndim - 2, *(axis - 1 for axis in space), x.ndim - 1)
 
-    Args:
-      window, strides, padding: as for `max_pool`.
+    result = jax.custom_jvp(in_order)
 
-    Raises:
-      ValueError, TypeError: as `conv`.
+    def derivative(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+        (x, kernel), (dx, dkernel) = primals, tangents
+        y = result(x, kernel)
+        terms = []
+        if not isinstance(dx, SymbolicZero):
+            terms.append(along_input(dx, kernel))
+        if not isinstance(dkernel, SymbolicZero):
+            terms.append(along_kernel(x, dkernel))
+        return y, sum(terms[1:], start=terms[0]) if terms else SymbolicZero.from_primal_value(y)
 
-    Source: Keras' `AveragePooling1D`, `2D`, `3D` (flax' and PyTorch's count the padding).
-
-    >>> x = jnp.arange(16.0).reshape(1, 4, 4, 1)
-    >>> average_pool().apply({}, {}, x)[0].ravel().tolist()
-    [2.5, 4.5, 10.5, 12.5]
-    """
-
-    def pool(x: Any, window: Any, strides: Any, padding: Any) -> Any:
-        dtype = float_dtype(x.dtype)
-        wide = x.astype(jnp.promote_types(dtype, jnp.float32))
-
-        def total(x: Any) -> Any:
-            return jax.lax.reduce_window(x, np.zeros((), x.dtype), jax.lax.add, window, strides, padding)
-
-        counts = total(jnp.ones((1, *x.shape[1:-1], 1), wide.dtype))
-        return (total(wide) / counts).astype(dtype)
-
-    return _pool("average_pool", pool, window, strides, padding)
+    result.defjvp(derivative, symbolic_zeros=True)
+    return result(x, kernel)
 
 
-def global_max_pool() -> Model:
-    """The largest value of each channel: ``(batch, *space, channels) -> (batch, channels)``.
-
-    Raises:
-      ValueError: an input without axes of space.
-
-    Source: Keras' `GlobalMaxPooling2D`.
-
-    >>> global_max_pool().apply({}, {}, jnp.arange(8.0).reshape(1, 2, 2, 2))[0].tolist()
-    [[6.0, 7.0]]
-    """
-    return stateless(lambda x: jnp.max(x, axis=_space_axes(x)), "global_max_pool")
+# --- what `conv` and the pools share -----------------------------------------------------------------
 
 
-def global_average_pool() -> Model:
-    """The mean of each channel: ``(batch, *space, channels) -> (batch, channels)``.
-
-    Raises:
-      ValueError: an input without axes of space.
-
-    Source: Keras' `GlobalAveragePooling2D`.
-
-    >>> global_average_pool().apply({}, {}, jnp.arange(8.0).reshape(1, 2, 2, 2))[0].tolist()
-    [[3.0, 4.0]]
-    """
-    return stateless(lambda x: jnp.mean(x, axis=_space_axes(x)), "global_average_pool")
-
-
-def _pool(
-    kind: str, pool: Callable[..., Any], window: Sizes, strides: Sizes | None, padding: Padding
-) -> Model:
-    _check_sizes("window", window)
-    if strides is not None:
-        _check_sizes("strides", strides)
-    padding = _check_padding(padding)
-    step = window if strides is None else strides
-
-    def function(x: Any) -> Any:
-        x = jnp.asarray(x)
-        space = _space(x.shape, window)
-        sizes = (1, *_each("window", window, space), 1)
-        moves = (1, *_each("strides", step, space), 1)
-        pads = padding if isinstance(padding, str) else [(0, 0), *_pairs(padding, space), (0, 0)]
-        if not isinstance(pads, str) and any(max(p) >= s for p, s in zip(pads, sizes) if max(p)):
-            raise ValueError(
-                f"padding must be smaller than the window, {sizes[1:-1]}, so that every window has "
-                f"something in it; got {padding}"
-            )
-        y = pool(x, sizes, moves, pads)
-        _check_room("window", sizes[1:-1], x, y)
-        return y
-
-    config = chosen(window=(window, 2), strides=(strides, None), padding=(padding, "VALID"))
-    return stateless(function, kind, **config)
-
-
-def _check_room(name: str, sizes: tuple[int, ...], x: Any, y: Any) -> None:
+def check_room(name: str, sizes: tuple[int, ...], x: Any, y: Any) -> None:
+    """Refuse a window that does not fit into the input, so that the output is empty."""
     if 0 in y.shape[1:-1]:
         raise ValueError(f"{name} must fit into the input, got {sizes} for an input of shape {x.shape}")
 
 
-def _space_axes(x: Any) -> tuple[int, ...]:
-    if jnp.ndim(x) < 3:
-        raise ValueError(
-            f"pooling needs an input (batch, *space, channels), got one of shape {jnp.shape(x)}"
-        )
-    return tuple(range(1, jnp.ndim(x) - 1))
-
-
-def _space(shape: tuple[int, ...], sizes: Sizes) -> int:
+def space_of(shape: tuple[int, ...], sizes: Sizes) -> int:
     """The number of axes of space of an input."""
     space = len(shape) - 2
     if not 1 <= space <= 3:
@@ -264,7 +206,8 @@ def _space(shape: tuple[int, ...], sizes: Sizes) -> int:
     return space
 
 
-def _each(name: str, sizes: Sizes, space: int) -> tuple[int, ...]:
+def each_axis(name: str, sizes: Sizes, space: int) -> tuple[int, ...]:
+    """One size for each axis of space."""
     if isinstance(sizes, Sequence):
         if len(sizes) != space:
             raise ValueError(
@@ -274,7 +217,8 @@ def _each(name: str, sizes: Sizes, space: int) -> tuple[int, ...]:
     return (sizes,) * space
 
 
-def _check_sizes(name: str, sizes: Any) -> None:
+def check_sizes(name: str, sizes: Any) -> None:
+    """Refuse what is neither a size nor one for each of 1 to 3 axes."""
     many = isinstance(sizes, Sequence) and not isinstance(sizes, str)
     for size in sizes if many else (sizes,):
         _checks.check_count(name, size)
@@ -282,7 +226,8 @@ def _check_sizes(name: str, sizes: Any) -> None:
         raise ValueError(f"{name} must be one number or 1 to 3 of them, got {sizes}")
 
 
-def _check_padding(padding: Any) -> Any:
+def check_padding(padding: Any) -> Any:
+    """The padding in capital letters or as a tuple of pairs; refuses anything else."""
     if isinstance(padding, str):
         if padding.upper() not in ("SAME", "VALID"):
             raise ValueError(
@@ -300,7 +245,8 @@ def _check_padding(padding: Any) -> Any:
     return pairs
 
 
-def _pairs(padding: Any, space: int) -> Any:
+def pairs(padding: Any, space: int) -> Any:
+    """The padding, once it is known that pairs are one for each axis of space."""
     if not isinstance(padding, str) and len(padding) != space:
         raise ValueError(f"padding must be a pair for each of {space} axes of space, got {padding}")
     return padding

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep.nn import initializers
-from jaxdeep.nn.activation_layers import check_activation
-from jaxdeep.nn.model import Model, chosen, float_dtype, need, stateless
-from jaxdeep.tree import shapes
+from jaxdeep.nn.activation_layers import check_activation, meaning
+from jaxdeep.nn.layer import Layer, layer
+from jaxdeep.nn.model import float_dtype
+from jaxdeep.nn.traits import Linear, Traits, rows, same_axes
 
 
-def flatten() -> Model:
+@layer
+def flatten() -> Layer:
     """Every example as one row: ``(batch, …) -> (batch, product of the rest)``.
 
     Raises:
@@ -27,15 +29,16 @@ def flatten() -> Model:
     (2, 784)
     """
 
-    def rows(x: Any) -> Any:
+    def apply(x: Any) -> Any:
         if jnp.ndim(x) < 1:
             raise ValueError("flatten needs a batch axis, got a scalar")
         return jnp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
 
-    return stateless(rows, "flatten")
+    return Layer(apply, traits=Traits(shape=(-1,), axes=rows))
 
 
-def reshape(*sizes: int | Sequence[int]) -> Model:
+@layer
+def reshape(*sizes: int | Sequence[int]) -> Layer:
     """Every example in another shape: ``(batch, …) -> (batch, *sizes)``.
 
     Args:
@@ -52,29 +55,36 @@ def reshape(*sizes: int | Sequence[int]) -> Model:
     >>> reshape((28, 28)).apply({}, {}, jnp.ones((2, 784)))[0].shape
     (2, 28, 28)
     """
-    given = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes
-    for size in given:
-        _checks.check_count("sizes", size, low=-1)
-    wanted: tuple[int, ...] = tuple(given)  # type: ignore[arg-type]
+    wanted = one_by_one(sizes, low=-1)
     if wanted.count(-1) > 1:
         raise ValueError(f"one size may be -1, got {wanted}")
 
-    def rows(x: Any) -> Any:
+    def apply(x: Any) -> Any:
         size, known = math.prod(jnp.shape(x)[1:]), math.prod(s for s in wanted if s != -1)
         full = tuple(size // max(known, 1) if s == -1 else s for s in wanted)
         if math.prod(full) != size:
             raise ValueError(f"reshape to {wanted} does not fit examples of shape {jnp.shape(x)[1:]}")
         return jnp.reshape(x, (jnp.shape(x)[0], *full))
 
-    return stateless(rows, "reshape", sizes=wanted)
+    traits = Traits(shape=wanted, axes=lambda _: 1 + len(wanted))
+    return Layer(apply, traits=traits, arguments={"sizes": wanted})
 
 
+def one_by_one(sizes: Sequence[int | Sequence[int]], low: int = 1) -> tuple[int, ...]:
+    """Sizes that were given one by one or as one tuple, checked."""
+    given = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes
+    for size in given:
+        _checks.check_count("sizes", size, low=low)
+    return tuple(given)  # type: ignore[arg-type]
+
+
+@layer
 def embedding(
     num_embeddings: int,
     features: int,
     *,
     embedding_init: initializers.Initializer | None = None,
-) -> Model:
+) -> Layer:
     """A vector for every whole number below `num_embeddings`: ``y = table[x]``.
 
     Integers of shape ``(…)`` become ``(…, features)``; parameter `table` is ``(num_embeddings,
@@ -104,19 +114,16 @@ def embedding(
     _checks.check_functions(embedding_init=embedding_init)
     make = initializers.normal(0.05) if embedding_init is None else embedding_init
 
-    def init_table(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        _checks.check_key(key)
-        check_integers(shapes(x).dtype)
-        return {"table": make(key, (num_embeddings, features), jnp.result_type(float))}, {}
+    def init(key: jax.Array, x: Any) -> dict[str, Any]:
+        check_integers(x.dtype)
+        return {"table": make(key, (num_embeddings, features), jnp.result_type(float))}
 
     def check_integers(dtype: Any) -> None:
         if not jnp.issubdtype(dtype, jnp.integer):
             raise TypeError(f"embedding needs integers, got an input of {dtype}")
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        table = need(params, "table")
+    def apply(params: Any, x: Any) -> Any:
+        table = params["table"]
         check_integers(jnp.result_type(x))
         if not isinstance(x, jax.core.Tracer) and jnp.size(x):
             low, high = int(jnp.min(x)), int(jnp.max(x))
@@ -125,18 +132,17 @@ def embedding(
                     f"embedding has {table.shape[0]} vectors, got numbers from {low} to {high}"
                 )
         x = jnp.where(jnp.asarray(x) < 0, table.shape[0], x)  # not counted from the end
-        return jnp.take(table, x, axis=0, mode="fill", fill_value=jnp.nan), state
+        return jnp.take(table, x, axis=0, mode="fill", fill_value=jnp.nan)
 
-    return Model(
-        init_table,
-        apply,
-        "embedding",
-        {"num_embeddings": num_embeddings, "features": features}
-        | chosen(embedding_init=(embedding_init, None)),
-        stochastic=False,
+    traits = Traits(
+        linear=Linear("table", looks_up=True),
+        axes=lambda ndim: None if ndim is None else ndim + 1,
+        example=lambda own: ((1,), jnp.int32),
     )
+    return Layer(apply, init, traits=traits)
 
 
+@layer
 def dense(
     features: int,
     *,
@@ -144,7 +150,7 @@ def dense(
     use_bias: bool = True,
     kernel_init: initializers.Initializer | None = None,
     bias_init: initializers.Initializer = initializers.zeros,
-) -> Model:
+) -> Layer:
     """A fully connected layer on the last axis: ``y = activation(x @ kernel + bias)``.
 
     ``(…, inputs) -> (…, features)``; `kernel` is ``(inputs, features)``, `bias` is ``(features,)``. The
@@ -176,9 +182,7 @@ def dense(
     _checks.check_count("features", features)
     make_kernel = check_affine(activation, use_bias, kernel_init, bias_init)
 
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        _checks.check_key(key)
-        x = shapes(x)
+    def init(key: jax.Array, x: Any) -> dict[str, Any]:
         if len(x.shape) < 1:
             raise ValueError("dense needs an axis of features, got a scalar")
         inputs, dtype = x.shape[-1], float_dtype(x.dtype)
@@ -187,21 +191,25 @@ def dense(
         params = {"kernel": make_kernel(key, (inputs, features), dtype)}
         if use_bias:
             params["bias"] = bias_init(jax.random.fold_in(key, 0), (features,), dtype)
-        return params, {}
+        return params
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        kernel = need(params, "kernel")
+    def apply(params: Any, x: Any) -> Any:
+        kernel = params["kernel"]
         if jnp.ndim(x) < 1 or jnp.shape(x)[-1] != kernel.shape[0]:
             raise ValueError(
                 f"dense was initialised for {kernel.shape[0]} features, got an input of shape "
                 f"{jnp.shape(x)}"
             )
-        return finished(jnp.matmul(x, kernel), params, use_bias, activation), state
+        return finished(jnp.matmul(x, kernel), params, use_bias, activation)
 
-    config = {"features": features} | affine_config(activation, use_bias, kernel_init, bias_init)
-    return Model(init, apply, "dense", config, stochastic=False)
+    traits = Traits(
+        linear=Linear("kernel"),
+        function=activation,
+        axes=same_axes,
+        outputs=meaning(activation),
+        example=lambda own: ((1, own["kernel"][0]), jnp.float32),
+    )
+    return Layer(apply, init, traits=traits)
 
 
 # --- what `dense` and `conv` share ------------------------------------------------------------------
@@ -222,15 +230,5 @@ def check_affine(
 def finished(y: Any, params: Any, use_bias: bool, activation: Callable[[Any], Any] | None) -> Any:
     """The bias and the activation, behind the kernel."""
     if use_bias:
-        y = y + need(params, "bias")
+        y = y + params["bias"]
     return y if activation is None else activation(y)
-
-
-def affine_config(activation: Any, use_bias: Any, kernel_init: Any, bias_init: Any) -> dict[str, Any]:
-    """Those of the arguments that are not at their defaults."""
-    return chosen(
-        activation=(activation, None),
-        use_bias=(use_bias, True),
-        kernel_init=(kernel_init, None),
-        bias_init=(bias_init, initializers.zeros),
-    )

@@ -2,11 +2,17 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+
+from jaxdeep.nn import walk
+from jaxdeep.nn.identity import described
+from jaxdeep.nn.traits import Traits
+from jaxdeep.nn.walk import Place
 
 PyTree = Any
 
@@ -63,6 +69,11 @@ class Model:
       rows_from: for a random layer, ``rows_from(first, rows)`` is the layer for the `rows` rows of a
         longer batch that begin at `first`, a number or an array: it draws for each of them what the
         layer draws for it in the whole batch. None if that cannot be had.
+      traits: what a layer says of itself to tools; by default nothing.
+
+    Models that jaxdeep's functions make are equal, and hash alike, if they were made by the same
+    function with equal arguments, where a function among the arguments is only equal to itself. Every
+    other model, one that `dataclasses.replace` made among them, is equal to itself alone.
 
     >>> double = Model(lambda key, x: ({}, {}), lambda params, state, x, **_: (2 * x, state))
     >>> double.apply({}, {}, 21)
@@ -79,6 +90,26 @@ class Model:
     loops: bool = False
     freeze: Callable[[PyTree], "Model"] | None = None
     rows_from: Callable[[Any, int], "Model"] | None = None
+    traits: Traits = dataclasses.field(default_factory=Traits)
+    _description: Any = dataclasses.field(default=None, init=False)  # so `replace` does not copy it
+
+    def _identity_(self) -> Any:
+        """What the model is compared by: hashable, and None for a model that only equals itself."""
+        return self._identity
+
+    @functools.cached_property
+    def _identity(self) -> Any:
+        return None if self._description is None else ("model", described(self._description))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Model):
+            return NotImplemented
+        own = self._identity_()
+        return self is other or (own is not None and bool(own == other._identity_()))
+
+    def __hash__(self) -> int:
+        own = self._identity_()
+        return object.__hash__(self) if own is None else hash(own)
 
     def watch(self, outputs: dict[str, Any], path: str = "") -> "Model":
         """The same model, which puts the output of every layer into `outputs`, by path, when applied.
@@ -92,20 +123,26 @@ class Model:
         >>> {path: out.shape for path, out in outputs.items()}
         {'hidden': (4, 3), 'out': (4, 2), '': (4, 2)}
         """
-        inner = self
-        if self.combine is not None and not self.loops:
-            inner = self.combine(
-                {n: layer.watch(outputs, f"{path}/{n}".strip("/")) for n, layer in self.layers.items()}
-            )
 
-        def apply(
-            params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-        ) -> tuple[Any, Any]:
-            y, state = inner.apply(params, state, x, **switches(train, key, mask))
-            outputs[path] = y
-            return y, state
+        def watched(place: Place, layers: dict[str, Model]) -> Model:
+            inner = walk.combined(place.layer, layers) if layers else place.layer
 
-        return dataclasses.replace(inner, init=self.init, apply=apply)
+            def apply(
+                params: Any,
+                state: Any,
+                x: Any,
+                *,
+                train: bool = False,
+                key: Any = None,
+                mask: Any = None,
+            ) -> tuple[Any, Any]:
+                y, state = inner.apply(params, state, x, **switches(train, key, mask))
+                outputs["/".join((path, *place.keys)).strip("/")] = y
+                return y, state
+
+            return dataclasses.replace(inner, init=place.layer.init, apply=apply)
+
+        return walk.fold(self, watched, walk.outside_loops)
 
     def frozen(self, trainable: PyTree) -> "Model":
         """The same model with the layers that do not learn in inference mode, whatever `train` says.
@@ -127,47 +164,35 @@ class Model:
         >>> held.apply(params, state, x, train=True)[1]["bn"]["mean"].tolist()
         [0.0]
         """
-        known = [moves for moves in _learning(self, trainable) if moves is not None]
-        return _frozen(self, trainable, known[0] if known else False)[0]
+        parts = [jax.tree.leaves(walk.at(trainable, p.keys)) for p in walk.leaves(self)]
+        learning = [any(own) for own in parts if own]
+        before = learning[0] if learning else False
+
+        def held(place: Place) -> Model:
+            nonlocal before
+            given = walk.at(trainable, place.keys)
+            own = jax.tree.leaves(given)
+            before = any(own) if own else before
+            if not before:
+                return _at_inference(place.layer)
+            freeze = place.layer.freeze
+            return place.layer if freeze is None or all(own) else freeze(given)
+
+        return walk.rebuild(self, held)
 
     def __repr__(self) -> str:
-        if not self.layers:
-            given = ", ".join(f"{name}={_show(value)}" for name, value in self.config.items())
-            return f"{self.kind}({given})"
-        inside = "".join(
-            f"    {name}={layer!r},\n".replace("\n", "\n    ").rstrip(" ")
-            for name, layer in self.layers.items()
-        )
-        return f"{self.kind}(\n{inside})"
+        def text(place: Place, layers: dict[str, str]) -> str:
+            if not layers:
+                given = ", ".join(f"{n}={_show(value)}" for n, value in place.layer.config.items())
+                return f"{place.layer.kind}({given})"
+            lines = [f"{name}={own},\n".replace("\n", "\n    ") for name, own in layers.items()]
+            return f"{place.layer.kind}(\n    {''.join(lines).rstrip(' ')})"
+
+        return walk.fold(self, text, walk.any_layers)
 
 
 def _show(value: Any) -> str:
     return getattr(value, "__name__", None) or repr(value)
-
-
-def _learning(model: Model, trainable: PyTree) -> Iterator[bool | None]:
-    """For each layer, in order, whether a parameter of its own learns; None if it has none."""
-    if model.combine is not None and model.layers:
-        for name, layer in model.layers.items():
-            yield from _learning(layer, _below(trainable, name))
-    else:
-        own = jax.tree.leaves(trainable)
-        yield any(own) if own else None
-
-
-def _frozen(model: Model, trainable: PyTree, before: bool) -> tuple[Model, bool]:
-    """The model with what does not learn held, and whether its last layer with parameters learns."""
-    if model.combine is not None and model.layers:
-        layers = {}
-        for name, layer in model.layers.items():
-            layers[name], before = _frozen(layer, _below(trainable, name), before)
-        changed = any(layers[name] is not layer for name, layer in model.layers.items())
-        return model.combine(layers) if changed else model, before
-    own = jax.tree.leaves(trainable)
-    moves = any(own) if own else before
-    if not moves:
-        return _at_inference(model), moves
-    return model.freeze(trainable) if model.freeze is not None and not all(own) else model, moves
 
 
 def learns(trainable: PyTree, path: Sequence[Any]) -> bool:
@@ -180,44 +205,24 @@ def learns(trainable: PyTree, path: Sequence[Any]) -> bool:
     return found
 
 
-def _below(tree: PyTree, name: str) -> PyTree:
-    """What belongs to a layer: parameters of a wrapper's only layer, called "", are its own."""
-    return (tree or {}).get(name, {}) if name else tree
-
-
 def _at_inference(model: Model) -> Model:
     def apply(
         params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
     ) -> tuple[Any, Any]:
         return model.apply(params, state, x, **switches(False, key, mask))
 
-    return dataclasses.replace(model, apply=apply)
+    return described_as(dataclasses.replace(model, apply=apply), "at inference", model)
 
 
-def stateless(function: Callable[[Any], Any], kind: str, /, **config: Any) -> Model:
-    """A model that learns nothing, accumulates nothing and is not random: ``y = function(x)``."""
-
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {}, {}
-
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        return function(x), state
-
-    return Model(init, apply, kind, config, stochastic=False)
+def described_as(model: Model, *description: Any) -> Model:
+    """A new model that is equal to every other with the same description of how it was made."""
+    object.__setattr__(model, "_description", description)
+    return model
 
 
 def switches(train: bool, key: Any, mask: Any) -> dict[str, Any]:
     """Keyword arguments for the `apply` of a layer inside; not every model knows a mask."""
     return {"train": train, "key": key} | ({} if mask is None else {"mask": mask})
-
-
-def need(tree: Mapping[str, Any], name: str) -> Any:
-    """A layer's own parameter or statistic; refuses a tree that lacks it."""
-    if name not in tree:
-        raise ValueError(f"the parameters or the state lack {name!r}; there are {sorted(tree)}")
-    return tree[name]
 
 
 def under(name: str, tree: Any) -> dict[str, Any]:
@@ -234,11 +239,6 @@ def check_models(kind: str, layers: Mapping[Any, Any]) -> None:
         if isinstance(name, str) and (not name or "/" in name):
             fault = "contain '/'" if name else "be empty"
             raise ValueError(f"a layer's name must not {fault}, got {name!r}")
-
-
-def chosen(**given: tuple[Any, Any]) -> dict[str, Any]:
-    """The arguments that are not at their default, from ``name=(value, default)``."""
-    return {name: value for name, (value, default) in given.items() if value is not default}
 
 
 def float_dtype(dtype: Any) -> Any:

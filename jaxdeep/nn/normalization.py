@@ -1,19 +1,23 @@
-"""Batch normalisation, and its statistics over a data set."""
+"""Normalisation by statistics of the batch, which may be those of a data set, or of each example."""
 
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.nn.model import Model, chosen, float_dtype, need
-from jaxdeep.tree import shapes
+from jaxdeep.nn import initializers, walk
+from jaxdeep.nn.layer import Layer, layer, remake
+from jaxdeep.nn.model import Model, float_dtype
+from jaxdeep.nn.traits import Norm, Traits, same_axes
 
 PyTree = Any
 
 
+@layer
 def batch_norm(
     *,
     momentum: float = 0.99,
@@ -24,7 +28,7 @@ def batch_norm(
     unbiased_running_var: bool = False,
     use_fast_variance: bool = False,
     axis_name: str | tuple[str, ...] | None = None,
-) -> Model:
+) -> Layer:
     """Batch normalisation: ``y = scale · (x − mean) / √(var + epsilon) + bias``.
 
     With ``train=True`` mean and (biased) variance are those of the batch, over every axis but
@@ -91,8 +95,7 @@ def batch_norm(
             return new  # 0 · ∞ is NaN
         return momentum * old + (1 - momentum) * new
 
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        x = shapes(x)
+    def init(x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         keep, _ = axes(len(x.shape))
         shape = tuple(x.shape[a] for a in keep)
         dtype = float_dtype(x.dtype)
@@ -104,12 +107,10 @@ def batch_norm(
         wide = jnp.promote_types(dtype, jnp.float32)
         return params, {"mean": jnp.zeros(shape, wide), "var": jnp.ones(shape, wide)}
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
+    def apply(params: Any, state: Any, x: Any, train: bool, mask: Any) -> tuple[Any, Any]:
         x = jnp.asarray(x)
         keep, reduced = axes(x.ndim)
-        mean, var = need(state, "mean"), need(state, "var")
+        mean, var = state["mean"], state["var"]
         if mean.shape != tuple(x.shape[a] for a in keep):
             raise ValueError(
                 f"batch_norm was initialised for axes of {mean.shape}, got an input of shape "
@@ -135,23 +136,190 @@ def batch_norm(
             }
         factor = jax.lax.rsqrt(var + epsilon)
         if use_scale:
-            factor = factor * need(params, "scale")
+            factor = factor * params["scale"]
         y = (wide - jnp.expand_dims(mean, reduced)) * jnp.expand_dims(factor, reduced)
         if use_bias:
-            y = y + jnp.expand_dims(need(params, "bias"), reduced)
+            y = y + jnp.expand_dims(params["bias"], reduced)
         return y.astype(dtype), state
 
-    config = chosen(
-        momentum=(momentum, 0.99),
-        epsilon=(epsilon, 1e-5),
-        axis=(axis, -1),
-        use_scale=(use_scale, True),
-        use_bias=(use_bias, True),
-        unbiased_running_var=(unbiased_running_var, False),
-        use_fast_variance=(use_fast_variance, False),
-        axis_name=(axis_name, None),
+    traits = Traits(
+        norm=Norm(epsilon, kept, use_scale, use_bias),
+        axes=same_axes,
+        example=lambda own: _example(kept, own["mean"]),
     )
-    return Model(init, apply, "batch_norm", config, stochastic=False)
+    return Layer(apply, init, traits=traits)
+
+
+@layer
+def layer_norm(
+    *,
+    epsilon: float = 1e-6,
+    axis: int | tuple[int, ...] = -1,
+    use_scale: bool = True,
+    use_bias: bool = True,
+    scale_init: initializers.Initializer = initializers.ones,
+    bias_init: initializers.Initializer = initializers.zeros,
+) -> Layer:
+    """Layer normalisation: ``y = scale · (x − mean) / √(var + epsilon) + bias``, each example by itself.
+
+    Mean and (biased) variance are those of every example over `axis`, at each place of the other axes,
+    in training and at inference alike. Parameters: `scale` (ones) and `bias` (zeros), of the shape of
+    these axes. Statistics are computed in at least float32, the variance in two passes; the result has
+    the input's dtype.
+
+    Args:
+      epsilon: added to the variance, ≥ 0; flax' 1e-6 (PyTorch: 1e-5, Keras: 1e-3).
+      axis: the axis, or axes, that are normalised together: the features in the last one by default.
+      use_scale, use_bias: False leaves the parameter out.
+      scale_init, bias_init: ``(key, shape, dtype) -> array``.
+
+    Raises:
+      ValueError: a negative epsilon; an `axis` that the input lacks, named twice, or that is the batch.
+      TypeError: axes that are not whole numbers, initialisers that are not functions.
+
+    Source: Ba, Kiros & Hinton, "Layer Normalization" (arXiv:1607.06450); semantics of
+    `flax.linen.LayerNorm` and Keras' `LayerNormalization`.
+
+    >>> layer = layer_norm()
+    >>> params, state = layer.init(jax.random.key(0), jnp.ones((1, 2)))
+    >>> layer.apply(params, state, jnp.array([[1.0, 3.0], [10.0, 30.0]]))[0].round(3).tolist()
+    [[-1.0, 1.0], [-1.0, 1.0]]
+    """
+    make, finish = _own_parameters(epsilon, use_scale, use_bias, scale_init, bias_init)
+    given = _check_axes(axis, None)
+
+    def together(ndim: int) -> tuple[int, ...]:
+        axes = sorted({a % ndim for a in given}) if all(-ndim <= a < ndim for a in given) else []
+        if len(axes) < len(given) or axes[0] == 0:
+            raise ValueError(
+                f"axis must name different axes of the input, which has {ndim}, not 0; got {axis}"
+            )
+        return tuple(axes)
+
+    def init(key: jax.Array, x: Any) -> dict[str, Any]:
+        return make(key, tuple(x.shape[a] for a in together(len(x.shape))), float_dtype(x.dtype))
+
+    def apply(params: Any, x: Any) -> Any:
+        x = jnp.asarray(x)
+        axes = together(x.ndim)
+        y = _by_itself(x, x.shape, axes, epsilon)
+        return finish("layer_norm", params, x, y, axes)
+
+    traits = Traits(axes=same_axes, example=lambda own: _example(given, next(iter(own.values()))))
+    has_own = use_scale or use_bias
+    return Layer(apply, init if has_own else None, lambda x: together(len(x.shape)), traits)
+
+
+@layer
+def group_norm(
+    groups: int = 32,
+    *,
+    epsilon: float = 1e-6,
+    use_scale: bool = True,
+    use_bias: bool = True,
+    scale_init: initializers.Initializer = initializers.ones,
+    bias_init: initializers.Initializer = initializers.zeros,
+) -> Layer:
+    """Group normalisation: as `layer_norm`, over all places and the channels of one group at a time.
+
+    ``(batch, *space, channels)``: mean and (biased) variance of every example over its places and
+    ``channels / groups`` neighbouring channels. One group is layer normalisation of the whole example,
+    as many groups as channels is instance normalisation. Parameters: `scale` (ones) and `bias` (zeros),
+    one a channel. Statistics are computed in at least float32; the result has the input's dtype.
+
+    Args:
+      groups: their number, which divides that of the channels; 32 as in the paper.
+      epsilon: added to the variance, ≥ 0; flax' 1e-6 (PyTorch: 1e-5, Keras: 1e-3).
+      use_scale, use_bias, scale_init, bias_init: as for `layer_norm`.
+
+    Raises:
+      ValueError: `groups` below 1, or one that does not divide the channels; a negative epsilon.
+      TypeError: as `layer_norm`.
+
+    Source: Wu & He, "Group Normalization" (arXiv:1803.08494); semantics of `flax.linen.GroupNorm` and
+    `torch.nn.GroupNorm`, with the channels last.
+
+    >>> layer = group_norm(2)
+    >>> params, state = layer.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> layer.apply(params, state, jnp.array([[1.0, 3.0, 10.0, 30.0]]))[0].round(3).tolist()
+    [[-1.0, 1.0, -1.0, 1.0]]
+    """
+    make, finish = _own_parameters(epsilon, use_scale, use_bias, scale_init, bias_init)
+    _checks.check_count("groups", groups)
+
+    def check(x: Any) -> None:
+        if len(x.shape) < 2 or x.shape[-1] % groups or not x.shape[-1]:
+            raise ValueError(
+                f"groups={groups} must divide the channels of an input (batch, *space, channels), got "
+                f"shape {x.shape}"
+            )
+
+    def init(key: jax.Array, x: Any) -> dict[str, Any]:
+        return make(key, x.shape[-1:], float_dtype(x.dtype))
+
+    def apply(params: Any, x: Any) -> Any:
+        x = jnp.asarray(x)
+        check(x)
+        grouped = (*x.shape[:-1], groups, x.shape[-1] // groups)
+        y = _by_itself(x, grouped, (*range(1, x.ndim - 1), x.ndim), epsilon)
+        return finish("group_norm", params, x, y, (x.ndim - 1,))
+
+    traits = Traits(axes=same_axes, example=lambda own: ((1, *next(iter(own.values()))), jnp.float32))
+    return Layer(apply, init if use_scale or use_bias else None, check, traits)
+
+
+# --- what the norms of each example share -------------------------------------------------------------
+
+
+def _own_parameters(
+    epsilon: Any, use_scale: Any, use_bias: Any, scale_init: Any, bias_init: Any
+) -> tuple[Callable[..., dict[str, Any]], Callable[..., Any]]:
+    """Check the arguments around scale and bias; gives what makes these and what applies them."""
+    _checks.check_scalar("epsilon", epsilon, "[0, inf)")
+    _checks.check_flag("use_scale", use_scale)
+    _checks.check_flag("use_bias", use_bias)
+    _checks.check_functions(optional=False, scale_init=scale_init, bias_init=bias_init)
+
+    def make(key: Any, shape: tuple[int, ...], dtype: Any) -> dict[str, Any]:
+        params = {"scale": scale_init(key, shape, dtype)} if use_scale else {}
+        if use_bias:
+            params["bias"] = bias_init(jax.random.fold_in(key, 0), shape, dtype)
+        return params
+
+    def finish(kind: str, params: Any, x: Any, y: Any, axes: tuple[int, ...]) -> Any:
+        shape = tuple(x.shape[a] for a in axes)
+        others = [a for a in range(x.ndim) if a not in axes]
+
+        def own(name: str) -> Any:
+            if jnp.shape(params[name]) != shape:
+                raise ValueError(
+                    f"{kind} was initialised for {jnp.shape(params[name])}, got an input of shape "
+                    f"{x.shape}"
+                )
+            return jnp.expand_dims(params[name], others)
+
+        y = y * own("scale") if use_scale else y
+        y = y + own("bias") if use_bias else y
+        return y.astype(float_dtype(x.dtype))
+
+    return make, finish
+
+
+def _by_itself(x: Any, shape: tuple[int, ...], axes: tuple[int, ...], epsilon: Any) -> Any:
+    """``(x − mean) / √(var + epsilon)`` over some axes of `x` in another shape, in float32 or wider."""
+    wide = x.astype(jnp.promote_types(float_dtype(x.dtype), jnp.float32)).reshape(shape)
+    off = wide - jnp.mean(wide, axes, keepdims=True)
+    var = jnp.mean(off**2, axes, keepdims=True)
+    return (off * jax.lax.rsqrt(var + epsilon)).reshape(x.shape)
+
+
+def _example(axes: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
+    """An input of so many axes that those counted from the end come after those from the start."""
+    ndim = 1 + 2 * max(*(abs(a) for a in axes), len(sizes))
+    shape = [1] * ndim
+    for a, size in zip(sorted(a % ndim for a in axes), sizes):
+        shape[a] = size
+    return tuple(shape), jnp.float32
 
 
 def _check_axes(axis: Any, axis_name: Any) -> tuple[int, ...]:
@@ -241,77 +409,49 @@ def recompute_batch_norm(
     (4.5, 8.25)
     """
     _checks.check_count("batch_size", batch_size)
-    immediate = _without_memory(model)
-    if immediate is model:
+    norms = [place for place in walk.leaves(model) if place.layer.traits.norm is not None]
+    if not norms:
         raise ValueError("recompute_batch_norm: the model has no batch_norm")
+    for place in norms:
+        for around in place.above:
+            if around.traits.reuses:
+                raise ValueError(
+                    f"recompute_batch_norm: a batch norm inside {around.kind} is used more than once, "
+                    "each time with other statistics"
+                )
     rows = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(x)}
     if len(rows) != 1 or not min(rows):
         raise ValueError(
             f"x must have the same number of rows everywhere, at least 1; got {sorted(rows)}"
         )
     (n,) = rows
+    immediate = walk.rebuild(model, _without_memory)
 
-    def of_batch(batch: Any) -> PyTree:
-        return immediate.apply(params, state, batch, train=True)[1]
+    def of_batch(batch: Any) -> list[PyTree]:
+        after = immediate.apply(params, state, batch, train=True)[1]
+        return [walk.at(after, place.keys) for place in norms]
 
     full, rest = divmod(n, batch_size)
-    norms = _statistics_of(model, state)
     found = None
     if full:
         head = jax.tree.map(
             lambda a: jnp.reshape(a[: full * batch_size], (full, batch_size, *a.shape[1:])), x
         )
-        each = jax.lax.map(of_batch, head)
-        found = jax.tree.map(lambda norm, s: _pool(s) if norm else s, norms, each, is_leaf=_is_flag)
+        found = [_pool(each) for each in jax.lax.map(of_batch, head)]
     if rest:
         last = of_batch(jax.tree.map(lambda a: a[full * batch_size :], x))
-        found = (
-            last
-            if found is None
-            else jax.tree.map(
-                lambda norm, a, b: _merge(a, b, rest / n) if norm else a,
-                norms,
-                found,
-                last,
-                is_leaf=_is_flag,
-            )
-        )
-
-    def choose(norm: bool, old: Any, new: Any) -> Any:
-        return {name: new[name].astype(old[name].dtype) for name in old} if norm else old
-
-    return jax.tree.map(choose, norms, state, found, is_leaf=_is_flag)
+        found = last if found is None else [_merge(a, b, rest / n) for a, b in zip(found, last)]
+    for place, new in zip(norms, found or ()):
+        old = walk.at(state, place.keys)
+        state = walk.put(state, place.keys, {name: new[name].astype(old[name].dtype) for name in old})
+    return state
 
 
-def _is_flag(node: Any) -> bool:
-    return isinstance(node, bool)
-
-
-def _statistics_of(model: Model, state: PyTree) -> PyTree:
-    """Like the state, with True in place of the statistics of each batch norm and False elsewhere."""
-    if model.kind == "batch_norm":
-        return True
-    if model.combine is None:
-        return False
-    if model.kind == "shared" or model.config.get("shared"):
-        raise ValueError(
-            f"recompute_batch_norm: a batch norm inside {model.kind} is used more than once, each time "
-            "with other statistics"
-        )
-    if list(model.layers) == [""]:
-        return _statistics_of(model.layers[""], state)
-    return {name: _statistics_of(model.layers[name], own) for name, own in state.items()}
-
-
-def _without_memory(model: Model) -> Model:
-    """The model with batch norms whose running statistics are those of the last batch."""
-    if model.kind == "batch_norm":
-        return batch_norm(**{**model.config, "momentum": 0.0, "unbiased_running_var": False})
-    if model.combine is None:
-        return model
-    layers = {name: _without_memory(layer) for name, layer in model.layers.items()}
-    changed = any(layers[name] is not layer for name, layer in model.layers.items())
-    return model.combine(layers) if changed else model
+def _without_memory(place: walk.Place) -> Model:
+    """A batch norm whose running statistics are those of the last batch; other layers as they are."""
+    if place.layer.traits.norm is None:
+        return place.layer
+    return remake(place.layer, momentum=0.0, unbiased_running_var=False)
 
 
 def _pool(each: PyTree) -> PyTree:

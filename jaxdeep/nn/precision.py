@@ -6,12 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.nn.model import Model, check_models, switches
+from jaxdeep.nn.layer import Layer, layer
+from jaxdeep.nn.model import Model, switches
+from jaxdeep.nn.traits import Traits
 
 PyTree = Any
 
 
-def mixed_precision(model: Model, compute_dtype: Any = jnp.bfloat16) -> Model:
+@layer
+def mixed_precision(model: Model, compute_dtype: Any = jnp.bfloat16) -> Layer:
     """The same model computing in a lower precision: parameters and statistics stay as they are.
 
     Floating-point parameters and inputs are rounded to `compute_dtype` on the way in, the outputs are
@@ -33,27 +36,25 @@ def mixed_precision(model: Model, compute_dtype: Any = jnp.bfloat16) -> Model:
     >>> params["kernel"].dtype, model.apply(params, state, jnp.ones((1, 3)))[0].dtype
     (dtype('float32'), dtype('float32'))
     """
-    check_models("mixed_precision", {"model": model})
     _checks.check_float_dtype("compute_dtype", compute_dtype, optional=False)
     compute_dtype = jnp.dtype(compute_dtype)
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
+    def apply(params: Any, state: Any, x: Any, train: bool, key: Any, mask: Any) -> tuple[Any, Any]:
         dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(x)]
         back = next((d for d in dtypes if jnp.issubdtype(d, jnp.floating)), jnp.result_type(float))
         low_params, low_x = _cast(params, compute_dtype), _cast(x, compute_dtype)
         y, state = model.apply(low_params, state, low_x, **switches(train, key, mask))
         return _cast(y, back), state
 
-    return Model(
-        model.init,
+    def init(key: jax.Array, x: Any) -> tuple[Any, Any]:
+        return model.init(key, x)
+
+    return Layer(
         apply,
-        "mixed_precision",
-        {"compute_dtype": compute_dtype.name},
+        init,
+        traits=Traits(joins="chain", compute_dtype=compute_dtype),
         layers={"": model},
-        combine=lambda layers: mixed_precision(layers[""], compute_dtype),
-        stochastic=model.stochastic,
+        arguments={"compute_dtype": compute_dtype.name},
     )
 
 

@@ -7,11 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.nn.model import Model, check_models, located, switches, under
+from jaxdeep.nn.layer import Layer
+from jaxdeep.nn.layer import layer as layer_function
+from jaxdeep.nn.model import Model, located, switches, under
+from jaxdeep.nn.traits import Traits
 from jaxdeep.tree import shapes
 
 
-def repeat(layer: Model, times: int, *, shared: bool = False) -> Model:
+@layer_function
+def repeat(layer: Model, times: int, *, shared: bool = False) -> Layer:
     """A layer `times` times in a row, compiled once: a `jax.lax.scan` over stacked parameters.
 
     Every parameter and statistic has a leading axis of length `times`, under ``layer``; a network of
@@ -34,12 +38,10 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Model:
     >>> params["layer"]["kernel"].shape, model.apply(params, state, jnp.ones((5, 8)))[0].shape
     ((100, 8, 8), (5, 8))
     """
-    check_models("repeat", {"layer": layer})
     _checks.check_count("times", times)
     _checks.check_flag("shared", shared)
 
     def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        _checks.check_key(key)
         x = shapes(x)
         with located("layer"):
             params, state = jax.eval_shape(lambda key: layer.init(key, x), key)
@@ -55,10 +57,7 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Model:
             params, state = jax.vmap(lambda key: layer.init(key, x))(keys)
         return under("layer", params), under("layer", state)
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        _checks.check_key(key, optional=True)
+    def apply(params: Any, state: Any, x: Any, train: bool, key: Any, mask: Any) -> tuple[Any, Any]:
         own_params, own_state = params.get("layer", {}), state.get("layer", {})
 
         def once(x: Any, own_params: Any, own_state: Any, i: Any) -> tuple[Any, Any]:
@@ -87,19 +86,12 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Model:
             x, own_state = jax.lax.scan(step, x, (own_params, own_state, jnp.arange(times)))
         return x, under("layer", own_state)
 
-    return Model(
-        init,
-        apply,
-        "repeat",
-        {"times": times} | ({"shared": True} if shared else {}),
-        layers={"layer": layer},
-        combine=lambda layers: repeat(layers["layer"], times, shared=shared),
-        stochastic=layer.stochastic,
-        loops=True,
-    )
+    traits = Traits(times=times, stacked=not shared, reuses=shared)
+    return Layer(apply, init, traits=traits, layers={"layer": layer}, loops=True)
 
 
-def shared(layer: Model) -> Model:
+@layer_function
+def shared(layer: Model) -> Layer:
     """One layer, with one set of parameters, on each of several inputs: twins in a Siamese network.
 
     The input is a tuple, list or dict of inputs of the same shape, and so is the output. Statistics
@@ -120,7 +112,6 @@ def shared(layer: Model) -> Model:
     >>> [y.shape for y in model.apply(params, state, (a, b))[0]], params["layer"]["kernel"].shape
     ([(1, 2), (1, 2)], (3, 2))
     """
-    check_models("shared", {"layer": layer})
 
     def items(x: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
         if isinstance(x, Mapping) and x:
@@ -135,10 +126,7 @@ def shared(layer: Model) -> Model:
             params, state = layer.init(key, items(x)[0][0])
         return under("layer", params), under("layer", state)
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        _checks.check_key(key, optional=True)
+    def apply(params: Any, state: Any, x: Any, train: bool, key: Any, mask: Any) -> tuple[Any, Any]:
         own, ys = state.get("layer", {}), []
         inputs, again = items(x)
         for i, each in enumerate(inputs):
@@ -150,14 +138,7 @@ def shared(layer: Model) -> Model:
             ys.append(y)
         return again(ys), under("layer", own)
 
-    return Model(
-        init,
-        apply,
-        "shared",
-        layers={"layer": layer},
-        combine=lambda layers: shared(layers["layer"]),
-        stochastic=layer.stochastic,
-    )
+    return Layer(apply, init, traits=Traits(reuses=True), layers={"layer": layer})
 
 
 def _float_dtypes(tree: Any) -> set[Any]:

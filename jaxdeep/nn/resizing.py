@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.nn.model import Model, chosen, float_dtype, stateless
+from jaxdeep.nn.layer import Layer, layer
+from jaxdeep.nn.linear import one_by_one
+from jaxdeep.nn.model import float_dtype
 
 _METHODS = ("nearest", "linear", "bilinear", "trilinear", "cubic", "bicubic", "lanczos3", "lanczos5")
 
 
-def resize(*sizes: int | Sequence[int], method: str = "bilinear", antialias: bool = True) -> Model:
+@layer
+def resize(*sizes: int | Sequence[int], method: str = "bilinear", antialias: bool = True) -> Layer:
     """Images in another size: ``(batch, *space, channels) -> (batch, *sizes, channels)``.
 
     In front of a trained network it takes inputs of the size that network knows, in one program with
@@ -31,17 +34,14 @@ def resize(*sizes: int | Sequence[int], method: str = "bilinear", antialias: boo
     >>> resize(28, 28).apply({}, {}, jnp.ones((2, 8, 8, 1)))[0].shape
     (2, 28, 28, 1)
     """
-    given = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes
-    for size in given:
-        _checks.check_count("sizes", size)
-    wanted: tuple[int, ...] = tuple(given)  # type: ignore[arg-type]
+    wanted = one_by_one(sizes)
     if not wanted:
         raise ValueError("resize needs the sizes of the axes of space, such as resize(28, 28)")
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
     _checks.check_flag("antialias", antialias)
 
-    def images(x: Any) -> Any:
+    def apply(x: Any) -> Any:
         x = jnp.asarray(x)
         if x.ndim - len(wanted) not in (1, 2):
             raise ValueError(
@@ -51,5 +51,4 @@ def resize(*sizes: int | Sequence[int], method: str = "bilinear", antialias: boo
         shape = (x.shape[0], *wanted, *x.shape[len(wanted) + 1 :])
         return jax.image.resize(x.astype(float_dtype(x.dtype)), shape, method, antialias=antialias)
 
-    options = chosen(method=(method, "bilinear"), antialias=(antialias, True))
-    return stateless(images, "resize", sizes=wanted, **options)
+    return Layer(apply, arguments={"sizes": wanted})

@@ -8,15 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.nn.model import Model, chosen, float_dtype
-from jaxdeep.tree import shapes
+from jaxdeep.nn.layer import Layer, layer
+from jaxdeep.nn.model import float_dtype
+from jaxdeep.nn.traits import Passes, Traits, same_axes
 
 _SELU_FLOOR = -1.7580993408473766  # −λα of SELU, its value far below zero
 
 
+@layer
 def dropout(
     rate: float, *, noise_shape: Sequence[int | None] | None = None, generator: str = "hash"
-) -> Model:
+) -> Layer:
     """Dropout: with a key, each element is zeroed with probability `rate` and the rest are scaled up.
 
     ``y = x · keep / (1 − rate)`` with ``keep ~ Bernoulli(1 − rate)``; without a key ``y = x``. It is
@@ -59,19 +61,18 @@ def dropout(
         wide = jnp.promote_types(x.dtype, jnp.float32)  # rounded once, so that bfloat16 has no bias
         return jnp.where(keep, (x.astype(wide) * scale).astype(x.dtype), jnp.zeros_like(x))
 
-    config = {"rate": rate} | chosen(noise_shape=(noise_shape, None), generator=(generator, "hash"))
     rows = None if noise_shape is None or not len(noise_shape) else noise_shape[0]
     return random_layer(
         drop,
-        "dropout",
-        config,
+        traits=Traits(passes=_EVERYTHING if _never(rate) else Passes(negative=True), axes=same_axes),
         drawn=lambda shape: _noise_shape(noise_shape, shape),
         together=rows == 1,
         shifts=generator == "hash" and rows in (None, 1),
     )
 
 
-def alpha_dropout(rate: float, *, generator: str = "hash") -> Model:
+@layer
+def alpha_dropout(rate: float, *, generator: str = "hash") -> Layer:
     """Dropout for SELU networks: with a key, mean 0 and standard deviation 1 stay what they are.
 
     ``y = a · (x · keep + α′ · (1 − keep)) + b`` with ``α′ = −λα``, ``a = ((1 − p) (1 + p α′²))^−½``,
@@ -103,11 +104,11 @@ def alpha_dropout(rate: float, *, generator: str = "hash") -> Model:
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         return (a * jnp.where(keep, wide, _SELU_FLOOR) + b).astype(x.dtype)
 
-    config = {"rate": rate} | chosen(generator=(generator, "hash"))
-    return random_layer(drop, "alpha_dropout", config, shifts=generator == "hash")
+    return random_layer(drop, traits=_noisy(rate), shifts=generator == "hash")
 
 
-def gaussian_noise(stddev: float) -> Model:
+@layer
+def gaussian_noise(stddev: float) -> Layer:
     """Add noise: with a key ``y = x + stddev · ε``, ε standard normal; without, ``y = x``.
 
     ``ε = √2 erf⁻¹(u)`` with u uniform in (−1, 1) from the 32 bits of `random_words`; ``|ε| < 5.5`` in
@@ -137,55 +138,64 @@ def gaussian_noise(stddev: float) -> Model:
         noise = jnp.sqrt(jnp.asarray(2, wide)) * jax.lax.erf_inv(u)
         return (x.astype(wide) + jnp.asarray(stddev, wide) * noise).astype(x.dtype)
 
-    return random_layer(add, "gaussian_noise", {"stddev": stddev})
+    return random_layer(add, traits=_noisy(stddev))
+
+
+_EVERYTHING = Passes(shift=True, negative=True)
+
+
+def _never(amount: Any) -> bool:
+    """Whether it is known that nothing is drawn."""
+    return _checks.known_value(amount) == 0
+
+
+def _noisy(amount: Any) -> Traits:
+    return Traits(passes=_EVERYTHING if _never(amount) else None, axes=same_axes)
 
 
 def random_layer(
     function: Callable[[Any, Any, Any], Any],
-    kind: str,
-    config: dict[str, Any],
     *,
+    traits: Traits,
     without: Callable[[Any], Any] = lambda x: x,
     drawn: Callable[[tuple[int, ...]], tuple[int, ...]] = lambda shape: shape,
     together: bool = False,
     shifts: bool = True,
-) -> Model:
+) -> Layer:
     """A layer without parameters: ``function(x, key, start)`` with a key, ``without(x)`` without.
 
     Args:
       function: draws with ``random_words(key, drawn(x.shape), start)``.
-      kind, config: of the model.
+      traits: of the layer.
       without: what it is without a key.
       drawn: the shape of what is drawn for an input; refuses shapes when the layer is initialised.
       together: whether all rows share one draw.
       shifts: whether `start` is obeyed, so that `Model.rows_from` can be given.
     """
 
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        drawn(shapes(x).shape)
-        return {}, {}
-
-    def placed(first: Any = 0, rows: int | None = None) -> Model:
-        def apply(
-            params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-        ) -> tuple[Any, Any]:
-            _checks.check_key(key, optional=True)
+    def placed(first: Any = 0, rows: int | None = None) -> Callable[..., Any]:
+        def apply(x: Any, key: Any) -> Any:
             if key is None:
-                return without(x), state
+                return without(x)
             x = jnp.asarray(x)
             here = rows is None or together
-            start = 0 if here else _words_before(kind, first, rows, drawn(x.shape))
-            return function(x.astype(float_dtype(x.dtype)), key, start), state
+            start = 0 if here else _words_before(first, rows, drawn(x.shape))
+            return function(x.astype(float_dtype(x.dtype)), key, start)
 
-        return Model(init, apply, kind, config, rows_from=placed if shifts else None)
+        return apply
 
-    return placed()
+    return Layer(
+        placed(),
+        check=lambda x: drawn(x.shape),
+        traits=traits,
+        rows_from=placed if shifts else None,
+    )
 
 
-def _words_before(kind: str, first: Any, rows: Any, shape: tuple[int, ...]) -> Any:
+def _words_before(first: Any, rows: Any, shape: tuple[int, ...]) -> Any:
     """Words drawn for the rows before `first`, from those of shape `shape` for `rows` rows."""
     if not shape or shape[0] % rows:
-        raise ValueError(f"{kind} cannot tell {rows} rows apart in an input of shape {shape}")
+        raise ValueError(f"a random layer cannot tell {rows} rows apart in an input of shape {shape}")
     return jnp.asarray(first).astype(jnp.uint32) * jnp.uint32(math.prod(shape) // rows % 2**32)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model
 from jaxdeep.tree import shapes
 
@@ -56,9 +57,8 @@ def summary(model: Model, x: Any) -> str:
         table.add_column(name, overflow="fold")
     for name in ("trainable", "non-trainable", "bytes"):
         table.add_column(name, justify="right")
-    for path, kind, own_params, own_state in _rows(model, "", params, state):
-        if path:
-            table.add_row(path, kind, *_row(outputs.get(path), own_params, own_state))
+    for path, kind, own_params, own_state in _rows(model, params, state):
+        table.add_row(path, kind, *_row(outputs.get(path), own_params, own_state))
     table.add_section()
     table.add_row("total", model.kind, *_row(outputs[""], params, state))
 
@@ -70,29 +70,28 @@ def summary(model: Model, x: Any) -> str:
     return capture.get().rstrip("\n")
 
 
-def _rows(
-    model: Model, path: str, params: PyTree, state: PyTree, times: str = ""
-) -> Iterator[tuple[str, str, Any, Any]]:
+def _rows(model: Model, params: PyTree, state: PyTree) -> Iterator[tuple[str, str, Any, Any]]:
     """Path, kind, parameters and state of what the table lists: layers, or a module's own parts."""
-    if model.combine is None or not model.layers:
-        parts = [name for name in {**params, **state} if isinstance(params.get(name), Mapping)]
-        if not path and parts:  # an adapted module: its parts by name
-            for name in parts:
-                collections = {
-                    c: own[name] for c, own in state.items() if isinstance(own, Mapping) and name in own
-                }  # Linen's
-                yield name, "", params[name], state.get(name, collections)
-            own = {name: leaf for name, leaf in params.items() if name not in parts}
-            if own:
-                yield ", ".join(own), "", own, {}
-            return
-        yield path, f"{model.kind}{times}", params, state
-        return
-    if model.loops:
-        times += f" × {model.config['times']}"
-    for name, layer in model.layers.items():
-        own_params, own_state = (tree.get(name, {}) if name else tree for tree in (params, state))
-        yield from _rows(layer, f"{path}/{name}".strip("/"), own_params, own_state, times)
+    for place in walk.leaves(model):
+        own_params, own_state = (walk.at(tree, place.keys) for tree in (params, state))
+        if place.path:
+            times = "".join(f" × {n}" for n in place.times)
+            yield place.path, f"{place.layer.kind}{times}", own_params, own_state
+        else:
+            yield from _parts(own_params, own_state)
+
+
+def _parts(params: PyTree, state: PyTree) -> Iterator[tuple[str, str, Any, Any]]:
+    """The parts of an adapted module, by name."""
+    parts = [name for name in {**params, **state} if isinstance(params.get(name), Mapping)]
+    for name in parts:
+        collections = {
+            c: own[name] for c, own in state.items() if isinstance(own, Mapping) and name in own
+        }  # Linen's
+        yield name, "", params[name], state.get(name, collections)
+    own = {name: leaf for name, leaf in params.items() if name not in parts}
+    if parts and own:
+        yield ", ".join(own), "", own, {}
 
 
 def _row(output: Any, params: PyTree, state: PyTree) -> list[str]:

@@ -176,14 +176,14 @@ def _fit(codes: Any, y: Any, weights: Any, smooth: Any, auto: bool, size: int) -
         codes = jnp.where(codes < 0, size, codes)  # no category: dropped
         add = partial(jax.ops.segment_sum, segment_ids=codes, num_segments=size)
         count = add(weights)
-        own = add(off) / jnp.maximum(count, 1)
+        effect = add(off) / jnp.maximum(count, 1)
         share = count / (smooth + jnp.where(count > 0, count, 1))
         if auto:
-            apart = weights * (columns - mean - own[jnp.clip(codes, 0, size - 1)])
+            apart = weights * (columns - mean - effect[jnp.clip(codes, 0, size - 1)])
             spread = add(apart * apart) / jnp.maximum(count, 1)
             below = variance * count + spread
             share = variance * count / jnp.where(below > 0, below, 1)
-        return mean + share * own
+        return mean + share * effect
 
     encodings = feature(codes) if codes.ndim == 1 else jax.vmap(feature, in_axes=1)(codes)
     return encodings.reshape(encodings.shape[:-1] + y.shape[1:]), mean.reshape(y.shape[1:])
@@ -194,12 +194,12 @@ def _encode(encodings: Any, mean: Any, codes: Any) -> Any:
     size = encodings.shape[-1 - mean.ndim]
     inside = jnp.clip(codes, 0, size - 1)
     single = encodings.ndim == 1 + mean.ndim
-    found = encodings[inside] if single else encodings[jnp.arange(codes.shape[-1]), inside]
+    encoded = encodings[inside] if single else encodings[jnp.arange(codes.shape[-1]), inside]
     unseen = ((codes < 0) | (codes >= size)).reshape(codes.shape + (1,) * mean.ndim)
-    found = jnp.where(unseen, mean, found)
+    encoded = jnp.where(unseen, mean, encoded)
     if single or not mean.ndim:
-        return found
-    return found.reshape(*codes.shape[:-1], -1)
+        return encoded
+    return encoded.reshape(*codes.shape[:-1], -1)
 
 
 @partial(jax.jit, static_argnums=(4, 5, 6))
@@ -237,8 +237,8 @@ def _columns(x: np.ndarray) -> list[np.ndarray]:
 def _uniques(column: np.ndarray) -> tuple[list[Hashable], np.ndarray]:
     """The distinct values, and which of them each is."""
     if column.dtype != object:
-        found, where = np.unique(column, return_inverse=True)
-        return [_key(value) for value in found.tolist()], where
+        distinct, inverse = np.unique(column, return_inverse=True)
+        return [_key(value) for value in distinct.tolist()], inverse
     places: dict[Hashable, int] = {}
     codes = [places.setdefault(_key(value), len(places)) for value in column.tolist()]
     return list(places), np.array(codes, int)

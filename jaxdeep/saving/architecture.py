@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jaxdeep.nn import walk
+from jaxdeep.nn.layer import KINDS
 from jaxdeep.nn.model import Model
 from jaxdeep.saving import registry
 from jaxdeep.saving.sameness import difference
@@ -11,13 +13,20 @@ from jaxdeep.saving.values import decode, encode
 
 Config = dict[str, Any]
 
+# Arguments by the names that they had in files of earlier code.
+_RENAMED = {
+    "dense": {"units": "features"},
+    "quantized_dense": {"units": "features"},
+    "embedding": {"size": "num_embeddings", "init": "embedding_init"},
+    "quantized_embedding": {"size": "num_embeddings"},
+}
+
 
 def to_config(model: Model) -> Config:
     """The architecture of a model as nested dicts of plain values, that JSON can hold.
 
     ``{"kind": …, "config": {argument: value}, "layers": {name: …}}``, without what is empty. What
-    `from_config` makes of it is compared with the model, code and remembered values, before it is given
-    out.
+    `from_config` makes of it is compared with the model before it is given out.
 
     Args:
       model: any `Model` of jaxdeep's layers and of what `register` has given a name.
@@ -37,8 +46,10 @@ def to_config(model: Model) -> Config:
     if not isinstance(model, Model):
         raise TypeError(f"model must be a Model, got {type(model).__name__}")
     model = _begun(model)
-    config = _described(model, "")
-    _check_same(model, from_config(config), "")
+    config = walk.fold(model, _described, walk.any_layers)
+    again = {p.names: p.layer for p in walk.every(from_config(config))}
+    for place in reversed(walk.every(model)):
+        _check_same(place, again[place.names])
     return config
 
 
@@ -66,30 +77,29 @@ def from_config(config: Mapping[str, Any]) -> Model:
 
 
 def _begun(model: Model) -> Model:
-    """The model without what `jaxdeep.transfer.pretrained` begins it with: those are arrays by now."""
-    if model.kind == "pretrained":
-        return _begun(model.layers[""])
-    layers = {name: _begun(layer) for name, layer in model.layers.items()}
-    if model.combine is None or all(layers[name] is layer for name, layer in model.layers.items()):
-        return model
-    return model.combine(layers)
+    """The model without what only changes how it is initialised: its arrays are saved."""
+
+    def begun(place: walk.Place, layers: dict[str, Model]) -> Model:
+        if place.layer.traits.only_init:
+            return layers[""]
+        return walk.combined(place.layer, layers) if layers else place.layer
+
+    return walk.fold(model, begun)
 
 
-def _described(model: Model, path: str) -> Config:
-    kind = model.kind
-    if kind not in registry.KINDS:
-        with _at(path):
+def _described(place: walk.Place, layers: dict[Any, Config]) -> Config:
+    model, kind = place.layer, place.layer.kind
+    if kind not in KINDS:
+        with _at(place.path):
             _check_registered(model)
     config = {}
     for name, value in model.config.items():
-        with _at(path, f"{name}="):
+        with _at(place.path, f"{name}="):
             config[name] = encode(value)
-    layers = {}
-    for name, layer in model.layers.items():
-        with _at(path):
+    for name in layers:
+        with _at(place.path):
             if not isinstance(name, str):
                 raise ValueError(f"the name of a layer must be a string, got {name!r}")
-        layers[name] = _described(layer, f"{path}/{name}".strip("/"))
     return (
         {"kind": kind} | ({"config": config} if config else {}) | ({"layers": layers} if layers else {})
     )
@@ -109,14 +119,13 @@ def _check_registered(model: Model) -> None:
         ) from None
 
 
-def _check_same(model: Model, again: Model, path: str) -> None:
-    """Refuse a model that its own config does not make again, at the innermost layer that shows it."""
-    for name, layer in model.layers.items():
-        _check_same(layer, again.layers[name], f"{path}/{name}".strip("/"))
+def _check_same(place: walk.Place, again: Model) -> None:
+    """Refuse a model that its own config does not make again."""
+    model = place.layer
     found = difference(model, again)
     if found is not None:
-        whose = "jaxdeep" if model.kind in registry.KINDS else "what is registered"
-        with _at(path):
+        whose = f"jaxdeep's {model.kind!r}" if model.kind in KINDS else "what is registered"
+        with _at(place.path):
             raise ValueError(
                 f"{whose} makes another {model.kind!r} of its config {dict(model.config)}: {found}; "
                 "put all that it depends on into its config, or give it a kind of its own and register "
@@ -129,9 +138,10 @@ def _built(node: Any, path: str) -> Model:
         kind, config, layers = _fields(node)
         make = registry.constructor(kind)
     arguments = {}
+    renamed = _RENAMED.get(kind, {})
     for name, value in config.items():
         with _at(path, f"{name}: "):
-            arguments[name] = decode(value)
+            arguments[renamed.get(name, name)] = decode(value)
     inside = {name: _built(layer, f"{path}/{name}".strip("/")) for name, layer in layers.items()}
     with _at(path):
         try:

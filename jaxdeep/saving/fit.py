@@ -1,24 +1,17 @@
 """Whether parameters and state belong to a model, told from names and shapes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxdeep.nn import initializers
+from jaxdeep.nn import initializers, walk
+from jaxdeep.nn.layer import KINDS, initialisers, remake
 from jaxdeep.nn.model import Model
-from jaxdeep.saving import registry
 from jaxdeep.tree import path_name
 
 PyTree = Any
-
-_BY_NAME = ("serial", "parallel", "concatenate", "residual", "shared")
-_WITHOUT = {
-    "activation", "alpha_dropout", "average_pool", "dropout", "flatten", "gaussian_noise",
-    "global_average_pool", "global_max_pool", "lambda", "max_pool", "reshape", "resize", "rrelu",
-    "select",
-}  # fmt: skip
 
 
 def check_fit(model: Model, params: PyTree, state: PyTree) -> None:
@@ -37,15 +30,15 @@ def check_fit(model: Model, params: PyTree, state: PyTree) -> None:
     ValueError: params/bias has shape (4,), but dense(features=3) needs (3,)
     """
     try:
-        _check(model, params, state, "")
+        _check(model, params, state)
     except ValueError:
         leaves = jax.tree.leaves((params, state))
         sizes = {jnp.shape(leaf)[:1] for leaf in leaves}
         if len(sizes) != 1 or sizes == {()}:
             raise
-        one_params, one_state = _rows(params, state)
+        one_params, one_state = _rows((params, state))
         try:
-            _check(model, one_params, one_state, "")
+            _check(model, one_params, one_state)
         except ValueError:
             pass
         else:
@@ -53,33 +46,25 @@ def check_fit(model: Model, params: PyTree, state: PyTree) -> None:
         raise
 
 
-def _check(model: Model, params: PyTree, state: PyTree, path: str) -> None:
-    kind, layers = model.kind, model.layers
-    if kind not in registry.KINDS:
-        return
-    if kind == "mixed_precision":
-        _check(layers[""], params, state, path)
-        return
-    if kind == "repeat":
-        _check_names(path, params, state, layers)
-        own = params.get("layer", {}), state.get("layer", {})
-        if not model.config.get("shared"):
-            for name, tree in zip(("params", "state"), own):
-                _check_times(f"{name}{path}/layer", tree, model.config["times"])
-            own = _rows(*own)
-        _check(layers["layer"], *own, f"{path}/layer")
-    elif kind in _BY_NAME:
-        _check_names(path, params, state, layers)
-        for name, layer in layers.items():
-            _check(layer, params.get(name, {}), state.get(name, {}), f"{path}/{name}")
-    elif kind in _WITHOUT:
-        _check_names(path, params, state, {})
-    elif kind in _INPUTS:
-        _check_layer(model, {"params": params, "state": state}, path)
+def _check(model: Model, params: PyTree, state: PyTree) -> None:
+    """Refuse what does not fit: names at each combinator, then the arrays of each layer inside."""
+    for place in walk.every(model):
+        layer, path = place.layer, f"/{place.path}" if place.path else ""
+        if any(around.kind not in KINDS for around in (*place.above, layer)) or walk.is_wrapper(layer):
+            continue
+        trees = {"params": walk.at(params, place.keys), "state": walk.at(state, place.keys)}
+        for _ in place.stacked:
+            trees = _rows(trees)
+        if layer.combine is not None or layer.traits.empty:
+            _check_names(path, trees, layer.layers)
+            if layer.traits.stacked:
+                _check_times(path, trees, layer)
+        elif layer.traits.example is not None:
+            _check_layer(layer, trees, path)
 
 
-def _check_names(path: str, params: PyTree, state: PyTree, layers: Mapping[str, Any]) -> None:
-    for root, tree in (("params", params), ("state", state)):
+def _check_names(path: str, trees: Mapping[str, PyTree], layers: Mapping[str, Any]) -> None:
+    for root, tree in trees.items():
         if not isinstance(tree, Mapping):
             raise ValueError(f"{root}{path} must be a dict, got {type(tree).__name__}")
         unknown = [name for name in tree if name not in layers]
@@ -88,34 +73,28 @@ def _check_names(path: str, params: PyTree, state: PyTree, layers: Mapping[str, 
             raise ValueError(f"{root}{path}/{unknown[0]} is of no layer of the model; {there}")
 
 
-def _check_times(name: str, tree: PyTree, times: int) -> None:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if jnp.shape(leaf)[:1] != (times,):
+def _check_times(path: str, trees: Mapping[str, PyTree], loop: Model) -> None:
+    times = loop.traits.times
+    for leaf, shape in _shapes(trees, path).items():
+        if shape[:1] != (times,):
             raise ValueError(
-                f"{name}/{path_name(path)} has shape {jnp.shape(leaf)}, but repeat(times={times}) needs "
-                f"a first axis of {times}"
+                f"{leaf} has shape {shape}, but {loop.kind}(times={times}) needs a first axis of {times}"
             )
 
 
-def _rows(*trees: PyTree) -> tuple[PyTree, ...]:
-    """Trees of shapes, without the first axis."""
-    rows: tuple[PyTree, ...] = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), trees)
-    return rows
+def _rows(tree: PyTree) -> PyTree:
+    """The shapes of a tree without the first axis."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), tree)
 
 
 def _check_layer(model: Model, trees: dict[str, PyTree], path: str) -> None:
     """A layer that has arrays of its own: they are those of its `init`, for an input taken from them."""
     found = _shapes(trees, path)
     own = {name.rpartition("/")[2]: shape for name, shape in found.items()}
+    assert model.traits.example is not None
     try:
-        x = jax.ShapeDtypeStruct(*_INPUTS[model.kind](model.config, own))
-        plain = {
-            n: v
-            for n, v in model.config.items()
-            if n not in ("kernel_init", "bias_init", "embedding_init")
-        }
-        zeros = dict.fromkeys(_INITIALIZERS.get(model.kind, ()), initializers.zeros)
-        layer = registry.constructor(model.kind)(plain | zeros, {})
+        x = jax.ShapeDtypeStruct(*model.traits.example(own))
+        layer = remake(model, **dict.fromkeys(initialisers(model.kind), initializers.zeros))
         made = jax.eval_shape(lambda key: layer.init(key, x), jax.random.key(0))
     except KeyError as missing:
         raise ValueError(f"params or state{path} lack {missing}, which {model!r} needs") from None
@@ -131,40 +110,9 @@ def _check_layer(model: Model, trees: dict[str, PyTree], path: str) -> None:
             raise ValueError(f"{name} has shape {found[name]}, but {model!r} needs {expected[name]}")
 
 
-def _shapes(trees: dict[str, PyTree], path: str) -> dict[str, tuple[int, ...]]:
+def _shapes(trees: Mapping[str, PyTree], path: str) -> dict[str, tuple[int, ...]]:
     return {
         f"{root}{path}/{path_name(leaf_path)}": jnp.shape(leaf)
         for root, tree in trees.items()
         for leaf_path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
-
-
-def _conv_input(config: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
-    *space, channels, _ = own["kernel"]
-    return (1, *space, channels * config.get("groups", 1)), jnp.float32
-
-
-def _batch_norm_input(config: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
-    """An input of so many axes that those counted from the end come after those from the start."""
-    axis = config.get("axis", -1)
-    kept = axis if isinstance(axis, (tuple, list)) else (axis,)
-    ndim = 1 + 2 * max(*(abs(a) for a in kept), len(own["mean"]))
-    shape = [1] * ndim
-    for a, size in zip(sorted(a % ndim for a in kept), own["mean"]):
-        shape[a] = size
-    return tuple(shape), jnp.float32
-
-
-_INITIALIZERS = {
-    "dense": ("kernel_init", "bias_init"),
-    "conv": ("kernel_init", "bias_init"),
-    "embedding": ("embedding_init",),
-}
-_INPUTS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Any]] = {
-    "dense": lambda config, own: ((1, own["kernel"][0]), jnp.float32),
-    "conv": _conv_input,
-    "embedding": lambda config, own: ((1,), jnp.int32),
-    "batch_norm": _batch_norm_input,
-    "prelu": lambda config, own: ((1, *own["alpha"]), jnp.float32),
-    "swish": lambda config, own: ((1,), jnp.float32),
-}

@@ -8,45 +8,14 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jaxdeep.nn  # noqa: F401  # so that the kinds of its layers are known
+from jaxdeep.nn.identity import remembered
+from jaxdeep.nn.layer import KINDS, build
 from jaxdeep.nn.model import Model
-from jaxdeep.saving.sameness import difference, remembered
+from jaxdeep.saving.sameness import difference
 
 Function = Callable[..., Any]
 
-# A layer's kind, and the function that makes one from its config and, by name, its layers.
-# Looked up when needed.
-KINDS = {
-    "activation": "jaxdeep.nn.activation",
-    "alpha_dropout": "jaxdeep.nn.alpha_dropout",
-    "average_pool": "jaxdeep.nn.average_pool",
-    "batch_norm": "jaxdeep.nn.batch_norm",
-    "concatenate": "jaxdeep.nn.concatenate",
-    "conv": "jaxdeep.nn.conv",
-    "dense": "jaxdeep.nn.dense",
-    "dropout": "jaxdeep.nn.dropout",
-    "embedding": "jaxdeep.nn.embedding",
-    "flatten": "jaxdeep.nn.flatten",
-    "gaussian_noise": "jaxdeep.nn.gaussian_noise",
-    "global_average_pool": "jaxdeep.nn.global_average_pool",
-    "global_max_pool": "jaxdeep.nn.global_max_pool",
-    "lambda": "jaxdeep.nn.lambda_",
-    "max_pool": "jaxdeep.nn.max_pool",
-    "mixed_precision": "jaxdeep.nn.mixed_precision",
-    "parallel": "jaxdeep.nn.parallel",
-    "prelu": "jaxdeep.nn.prelu",
-    "quantized_conv": "jaxdeep.compress.quantized_conv",
-    "quantized_dense": "jaxdeep.compress.quantized_dense",
-    "quantized_embedding": "jaxdeep.compress.quantized_embedding",
-    "repeat": "jaxdeep.nn.repeat",
-    "reshape": "jaxdeep.nn.reshape",
-    "residual": "jaxdeep.nn.residual",
-    "resize": "jaxdeep.nn.resize",
-    "rrelu": "jaxdeep.nn.rrelu",
-    "select": "jaxdeep.nn.select",
-    "serial": "jaxdeep.nn.serial",
-    "shared": "jaxdeep.nn.shared",
-    "swish": "jaxdeep.nn.swish",
-}
 UNNAMED = "model"  # the kind of ``Model(init, apply)``
 
 # Where functions may come from, first come first served, and those that are not functions of arrays.
@@ -140,65 +109,10 @@ def registered(name: Any) -> Function:
 
 def constructor(kind: str) -> Callable[[Mapping[str, Any], Mapping[str, Model]], Model]:
     """The function ``(config, layers) -> Model`` for a kind of layer."""
-    if kind in _SPECIAL:
-        return _SPECIAL[kind]
     if kind in KINDS:
-        module, _, name = KINDS[kind].rpartition(".")
-        make = getattr(importlib.import_module(module), name)
-    else:
-        make = registered(kind)
-
-    def of(config: Mapping[str, Any], layers: Mapping[str, Model]) -> Model:
-        both = sorted(set(config) & set(layers))
-        if both:
-            raise ValueError(f"{both[0]!r} is the name of an argument and of a layer")
-        made: Model = make(**config, **layers)
-        return made
-
-    return of
-
-
-def _parallel(config: Mapping[str, Any], layers: Mapping[str, Model]) -> Model:
-    """By position the outputs are a tuple, whatever the names."""
-    from jaxdeep import nn
-
-    if config.get("by_position") is not True:
-        return nn.parallel(**config, **layers)
-    made = nn.parallel(*layers.values())
-    assert made.combine is not None
-    return made.combine(layers)
-
-
-def _mixed_precision(config: Mapping[str, Any], layers: Mapping[str, Model]) -> Model:
-    from jaxdeep import nn
-
-    if list(layers) != [""]:
-        raise ValueError(f"mixed_precision has one layer, named '', got {list(layers)}")
-    return nn.mixed_precision(layers[""], **config)
-
-
-def _reshape(config: Mapping[str, Any], layers: Mapping[str, Model]) -> Model:
-    from jaxdeep import nn
-
-    if list(config) != ["sizes"] or layers:
-        raise ValueError(f"reshape has sizes, got {[*config, *layers]}")
-    return nn.reshape(config["sizes"])
-
-
-def _resize(config: Mapping[str, Any], layers: Mapping[str, Model]) -> Model:
-    from jaxdeep import nn
-
-    if layers or "sizes" not in config:
-        raise ValueError(f"resize has sizes, got {[*config, *layers]}")
-    return nn.resize(config["sizes"], **{n: v for n, v in config.items() if n != "sizes"})
-
-
-_SPECIAL = {
-    "parallel": _parallel,
-    "mixed_precision": _mixed_precision,
-    "reshape": _reshape,
-    "resize": _resize,
-}
+        return functools.partial(build, kind)
+    make = registered(kind)
+    return lambda config, layers: make(**config, **layers)
 
 
 # --- functions ------------------------------------------------------------------------------------
@@ -246,15 +160,16 @@ def _public(place: str) -> dict[str, Function]:
 def factory_of(function: Any) -> tuple[dict[str, str], dict[str, Any]] | None:
     """The initialiser's factory, or the registered function, that made a closure, and its arguments.
 
-    ``he_normal()`` is a function inside `variance_scaling` that remembers its arguments; they are taken
-    from there, and what they make again must be the same code over the same values.
+    ``he_normal()`` is a function inside `variance_scaling` that remembers its arguments. Its name,
+    ``variance_scaling.<locals>.init``, tells the factory, and the arguments must make the same again.
     """
     if not isinstance(function, types.FunctionType):
         return None
+    maker = function.__qualname__.rpartition(".<locals>.")[0]
     initializers = [f for place in INITIALIZERS for f in _public(place).values()]
     for factory in (*initializers, *_registered.values()):
-        inside = getattr(getattr(factory, "__code__", None), "co_consts", ())
-        if not any(code is function.__code__ for code in inside):
+        module = getattr(factory, "__globals__", None)  # __module__ may be the public one
+        if module is not function.__globals__ or factory.__qualname__ != maker:
             continue
         arguments = _arguments(factory, function)
         try:

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxdeep import _checks
 from jaxdeep._compilation import run_once
 from jaxdeep._identity import key_of
-from jaxdeep.nn.model import Model, check_models, stateless, switches
+from jaxdeep.nn import walk
+from jaxdeep.nn.model import Model, check_models, switches
 from jaxdeep.train import sharding
 from jaxdeep.train.data import count_examples
 from jaxdeep.tree import shapes
@@ -40,7 +41,7 @@ def mc_dropout(
     samples: int = 100,
     batch_size: int | None = None,
     return_samples: bool = False,
-    outputs: str = "logits",
+    outputs: str | None = None,
     mesh: Any = None,
 ) -> Prediction:
     """Monte Carlo dropout: many predictions of the same rows, each with other units dropped.
@@ -72,7 +73,8 @@ def mc_dropout(
       return_samples: whether to return all of them too: memory for ``samples · N · C`` numbers.
       outputs: what the model gives: "logits" (softmax is taken of them over the last axis; of a single
         one, σ, the probability of one of two classes), "probabilities", or "values" for a regression,
-        which have no entropy.
+        which have no entropy. By default "probabilities" for a model that ends in a softmax or sigmoid,
+        and "logits" for every other.
       mesh: devices to split the rows over, as for `jaxdeep.fit`.
 
     Raises:
@@ -97,7 +99,7 @@ def mc_dropout(
     count_examples(x, "x")
     _checks.check_key(key)
     _checks.check_count("samples", samples)
-    check_options(batch_size, return_samples, outputs)
+    outputs = check_options(model, batch_size, return_samples, outputs)
     mesh = usable(mesh)
     (params, state, key), x = placed(mesh, (params, state, key), x)
     how: dict[str, Any] = {
@@ -114,13 +116,16 @@ def mc_dropout(
     return prediction
 
 
-def check_options(batch_size: Any, return_samples: Any, outputs: Any) -> None:
-    """Refuse options that make no sense."""
+def check_options(model: Model, batch_size: Any, return_samples: Any, outputs: Any) -> str:
+    """Refuse options that make no sense; gives the kind of outputs that the model says it has."""
     if batch_size is not None:
         _checks.check_count("batch_size", batch_size)
     _checks.check_flag("return_samples", return_samples)
+    if outputs is None:
+        return walk.meaning(model) or "logits"
     if outputs not in OUTPUTS:
         raise ValueError(f"outputs must be one of {', '.join(map(repr, OUTPUTS))}, got {outputs!r}")
+    return str(outputs)
 
 
 def _mc_dropout(
@@ -204,17 +209,26 @@ def split(model: Model) -> tuple[Model, Model]:
     >>> [layer.kind for layer in head.layers.values()], [layer.kind for layer in tail.layers.values()]
     (['dense', 'same', 'same'], ['same', 'dropout', 'dense'])
     """
-    same = stateless(lambda x: x, "same")
-    if not model.stochastic:
-        return model, same
-    if model.kind != "serial" or model.combine is None:
-        return same, model
-    before: dict[str, Model] = {}
-    after: dict[str, Model] = {}
-    for name, layer in model.layers.items():
-        done = any(own.stochastic for own in after.values())
-        before[name], after[name] = (same, layer) if done else split(layer)
-    return model.combine(before), model.combine(after)
+
+    def halves(place: walk.Place, layers: dict[str, tuple[Model, Model]]) -> tuple[Model, Model]:
+        layer = place.layer
+        if not layer.stochastic:
+            return layer, _SAME
+        if layer.traits.joins != "chain" or walk.is_wrapper(layer) or not layers:
+            return _SAME, layer
+        before: dict[str, Model] = {}
+        after: dict[str, Model] = {}
+        for name, (head, tail) in layers.items():
+            done = any(own.stochastic for own in after.values())
+            before[name], after[name] = (_SAME, layer.layers[name]) if done else (head, tail)
+        return walk.combined(layer, before), walk.combined(layer, after)
+
+    return walk.fold(model, halves)
+
+
+_SAME = Model(
+    lambda key, x: ({}, {}), lambda params, state, x, **_: (x, state), "same", stochastic=False
+)
 
 
 def shifted(model: Model, first: Any, rows: int) -> Model:
@@ -229,11 +243,9 @@ def shifted(model: Model, first: Any, rows: int) -> Model:
 
 def _replaced(model: Model, change: Callable[[Model], Model]) -> Model:
     """The model with its random layers changed."""
-    if not model.stochastic:
-        return model
-    if model.combine is None:
-        return change(model)
-    return model.combine({name: _replaced(layer, change) for name, layer in model.layers.items()})
+    return walk.rebuild(
+        model, lambda place: change(place.layer) if place.layer.stochastic else place.layer
+    )
 
 
 def _shifts(model: Model, fixed: PyTree, x: PyTree, rows: int) -> bool:
@@ -260,9 +272,7 @@ def _shifts(model: Model, fixed: PyTree, x: PyTree, rows: int) -> bool:
 
 def _random(model: Model) -> list[Model]:
     """The random layers inside."""
-    if model.combine is None or not model.stochastic:
-        return [model] if model.stochastic else []
-    return [found for layer in model.layers.values() for found in _random(layer)]
+    return [place.layer for place in walk.leaves(model) if place.layer.stochastic]
 
 
 def _seen(model: Model, fixed: PyTree, x: PyTree) -> list[tuple[int, ...]]:

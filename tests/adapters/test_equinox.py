@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 from jaxdeep.adapters import from_equinox
@@ -111,7 +112,7 @@ def trained_a_little(module, state):
     return state
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", mostly_heavy(MODES, ["batch"]))
 def test_a_stateful_network_in_every_mode(mode):
     module, state = eqx.nn.make_with_state(Net)(KEY, mode)
     state = trained_a_little(module, state)
@@ -141,7 +142,7 @@ def test_a_stateful_network_in_every_mode(mode):
     close(y, by_hand(no_statistics, state, X, KEY)[0])
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", mostly_heavy(MODES, ["batch"]))
 def test_twenty_steps_equal_equinox_own_loop(mode):
     module, state = eqx.nn.make_with_state(Net)(KEY, mode)
     model, optimizer = from_equinox(module, state), optax.sgd(1e-2, momentum=0.9)
@@ -198,6 +199,7 @@ def test_a_function_makes_other_parameters_for_other_keys_and_a_module_its_own()
         assert not np.array_equal(a, b)
 
 
+@pytest.mark.heavy
 def test_fit_and_monte_carlo_samples():
     model = from_equinox(lambda key: Dense(key, "ema"))
     result = jd.fit(model, (X, Y), **WHAT, epochs=15, optimizer=jd.optimizers.adam(1e-2), key=KEY)
@@ -217,6 +219,7 @@ def test_fit_and_monte_carlo_samples():
     assert "1,123" in shown  # 64·16 + 16 and 2·16 and 3·16 + 3
 
 
+@pytest.mark.heavy
 def test_rates_and_seeds_side_by_side():
     table = jd.sweep(
         lambda hp: jd.optimizers.adam(hp["learning_rate"]),

@@ -147,6 +147,7 @@ def test_an_nnx_network_in_every_mode():
     close(sample, module(X))
 
 
+@pytest.mark.heavy
 def test_twenty_steps_of_an_nnx_network_equal_its_own_loop():
     module, model = Nnx(nnx.Rngs(0)), from_nnx(Nnx(nnx.Rngs(0)))
     optimizer = optax.sgd(1e-2, momentum=0.9)  # Adam would make steps of the rounding of the bias
@@ -167,6 +168,7 @@ def test_twenty_steps_of_an_nnx_network_equal_its_own_loop():
     close(ts.params, nnx.to_pure_dict(nnx.state(module, nnx.Param)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("make", [lambda: from_linen(Linen()), lambda: from_nnx(Nnx)])
 def test_fit_summary_and_stacked_models(make):
     model = make()

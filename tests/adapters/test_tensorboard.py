@@ -100,6 +100,7 @@ def test_without_validation_there_is_one_run(tmp_path):
     assert [path.name for path in (tmp_path / "deep" / "er").iterdir()] == ["train"]
 
 
+@pytest.mark.heavy
 def test_a_resumed_run_writes_no_epoch_twice(tmp_path):
     fit(tmp_path / "a", 3, checkpoint=tmp_path / "c")
     history = fit(tmp_path / "a", 6, checkpoint=tmp_path / "c").history
@@ -114,6 +115,7 @@ def test_a_resumed_run_writes_no_epoch_twice(tmp_path):
     assert series(tmp_path / "b" / "train", "loss") == as_float32(history["loss"])
 
 
+@pytest.mark.heavy
 def test_another_run_in_the_folder_is_replaced(tmp_path):
     from tensorboardX.proto.event_pb2 import SessionLog
 
@@ -130,6 +132,7 @@ def test_another_run_in_the_folder_is_replaced(tmp_path):
     assert len(scalars(tmp_path / "train")) == before
 
 
+@pytest.mark.heavy
 def test_one_callback_serves_a_second_run(tmp_path):
     callback = to_tensorboard(tmp_path)
     for seed in (0, 1):

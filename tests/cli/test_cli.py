@@ -102,6 +102,7 @@ def test_summary_refuses(args, message, saved, capsys):
     assert message in refused(["summary", *args], capsys)
 
 
+@pytest.mark.heavy
 def test_find_lr_writes_what_it_found(small, tmp_path, capsys):
     out = tmp_path / "deep" / "out"
     args = ["find-lr", "--data", small, "--optimizer", "sgd", "--batch-size", "16", "--seeds", "3"]
@@ -170,6 +171,7 @@ def test_find_lr_refuses(args, message, capsys, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.heavy
 def test_uncertainty_writes_what_it_measured(small, tmp_path, capsys):
     out = tmp_path / "out"
     args = ["uncertainty", "--data", small, "--epochs", "8", "--samples", "40", "--show", "4"]

@@ -27,16 +27,7 @@ def test_the_table_the_picture_and_the_results(small, tmp_path, capsys):
     args = ["compare", "--data", small, "--optimizers", "sgd:0.1,nag,adam", "--epochs", "3"]
     assert main([*args, "--seeds", "2", "--batch-size", "16", "--out", str(out)]) == 0
     text = capsys.readouterr().out
-    for word in (
-        "sgd:0.1",
-        "nag",
-        "adam",
-        "training",
-        "validation",
-        "best",
-        "seconds",
-        "µs/step",
-    ):
+    for word in ("sgd:0.1", "nag", "adam", "training", "validation", "best", "seconds"):
         assert word in text
     assert f"wrote {out}/curves.png, {out}/results.csv, {out}/results.json" in text.splitlines()[-1]
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -51,6 +42,7 @@ def test_the_table_the_picture_and_the_results(small, tmp_path, capsys):
     assert row["val_accuracy_std"] == pytest.approx(accuracy[:, -1].std(ddof=1))
     assert row["final_loss"] == pytest.approx(np.array(row["history"]["loss"])[:, -1].mean())
     assert row["best_epoch"] == accuracy.mean(0).argmax() + 1
+    assert row["seconds"] > 0
 
     with (out / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -69,6 +61,7 @@ def test_the_same_command_gives_the_same_accuracies(small, tmp_path):
     assert found[0]["loss"][0] != found[0]["loss"][1]  # two seeds, two networks
 
 
+@pytest.mark.heavy
 def test_optimizers_start_from_the_same_networks(small, tmp_path):
     args = [
         "compare",

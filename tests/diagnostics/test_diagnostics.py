@@ -199,6 +199,7 @@ def unrolled(times, width=12):
     return jd.nn.serial(**{f"layer{i}": jd.nn.dense(width, activation=jnp.tanh) for i in range(times)})
 
 
+@pytest.mark.heavy
 def test_a_repeated_layer_is_measured_at_each_repetition():
     model = jd.nn.serial(
         deep=jd.nn.repeat(jd.nn.dense(12, activation=jnp.tanh), 5), logits=jd.nn.dense(4)
@@ -729,6 +730,7 @@ def test_an_optimizer_and_a_function_of_its_rate_are_the_same():
     assert np.isfinite(chained.suggestion)
 
 
+@pytest.mark.heavy
 def test_data_on_the_host_and_on_the_device_give_the_same():
     host = find()
     device = find(data=jax.tree.map(jnp.asarray, (X, Y)))

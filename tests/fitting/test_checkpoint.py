@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from helpers.runs import STOPPING, fit, same
+from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 
@@ -53,7 +54,7 @@ def test_another_run_is_refused_with_what_differs(tmp_path):
 
 # of a future of the array store that nobody waits for once another has failed
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
+@pytest.mark.parametrize("damage", mostly_heavy(["truncated", "changed", "missing"], ["truncated"]))
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
     whole = fit(epochs=4)
     fit(epochs=3, checkpoint=tmp_path)

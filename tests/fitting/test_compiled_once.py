@@ -161,7 +161,7 @@ def test_a_variable_that_was_changed_makes_another_function(monkeypatch):
     assert three.history["loss"][0] > 2 * one.history["loss"][0]
 
 
-def test_an_object_that_holds_another_value_is_another_function():
+def test_an_object_that_holds_another_value_is_another_function(monkeypatch):
     class Loss:
         weight = 1.0
 
@@ -170,8 +170,14 @@ def test_an_object_that_holds_another_value_is_another_function():
 
     loss = Loss()
     one = fit(loss=loss, epochs=1)
+    with nothing_compiled():
+        fit(loss=loss, epochs=1)
     loss.weight = 3.0
     assert fit(loss=loss, epochs=1).history["loss"][0] > 2 * one.history["loss"][0]
+    other = Loss()
+    one = fit(loss=other, epochs=1)
+    monkeypatch.setattr(Loss, "weight", 3.0)
+    assert fit(loss=other, epochs=1).history["loss"][0] > 2 * one.history["loss"][0]
 
 
 def test_labels_outside_the_classes_are_refused_by_the_second_run_too():

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from helpers.runs import KEY, MODEL, OBJECTIVE, X, Y, close, fit, identical
+from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 
@@ -37,7 +38,7 @@ def scripted(values):
 
 
 @pytest.mark.optimized
-@pytest.mark.parametrize("segment", [2, 3, 100])
+@pytest.mark.parametrize("segment", mostly_heavy([2, 3, 100], [3]))
 def test_segments_of_any_length_give_the_same_bits(segment):
     stopping = jd.train.EarlyStopping(patience=2)
     a, b = (fit(epochs_per_call=n, early_stopping=stopping) for n in (1, segment))
@@ -45,6 +46,7 @@ def test_segments_of_any_length_give_the_same_bits(segment):
     identical(a.history, b.history)
 
 
+@pytest.mark.heavy
 def test_a_run_under_one_jit_equals_fit_and_a_loop_over_steps():
     optimizer = jd.optimizers.nag(0.05, momentum=0.9)
     run = jax.jit(jd.train.make_run(OBJECTIVE, optimizer, epochs=3, batch_size=16))
@@ -125,7 +127,7 @@ def test_validation_every_other_epoch():
     )
 
 
-@pytest.mark.parametrize("accumulation_steps", [2, 3, 16])
+@pytest.mark.parametrize("accumulation_steps", mostly_heavy([2, 3, 16], [3]))
 def test_accumulated_gradients_are_those_of_the_batch(accumulation_steps):
     model = jd.nn.serial(hidden=jd.nn.dense(8, activation=jax.nn.tanh), out=jd.nn.dense(2))
     metrics = {"accuracy": jd.metrics.accuracy, "f1": jd.metrics.f1(class_id=1)}
@@ -206,6 +208,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted():
     )
 
 
+@pytest.mark.heavy
 def test_class_weights_are_those_of_keras():
     weights = jnp.where(Y == 1, 5.0, 1.0)
     shared = {"validation": None, "epochs": 2}

@@ -34,6 +34,7 @@ def test_eight_devices_compute_what_one_does(alone):
     assert all(leaf.sharding.num_devices == 8 for leaf in jax.tree.leaves(spread.params))
 
 
+@pytest.mark.heavy
 def test_streamed_to_eight_devices(alone):
     spread = fit(epochs=3, mesh=eight(), stream=True, block_bytes=700)
     close(spread.history, alone.history, rtol=1e-4)
@@ -69,6 +70,7 @@ def test_a_step_has_one_group_of_sums_and_gathers_nothing(monkeypatch):
     assert re.findall(COLLECTIVE, "\n".join(texts)) == ["all-reduce"]
 
 
+@pytest.mark.heavy
 def test_a_run_goes_on_with_other_devices(alone, tmp_path):
     fit(epochs=1, mesh=eight(), checkpoint=tmp_path)
     close(fit(epochs=2, checkpoint=tmp_path).history["loss"], alone.history["loss"][:2], rtol=1e-4)
@@ -156,6 +158,7 @@ def losses(count, mode, place):
     return [np.array(line[0].split(), float) if line else text for line, text in zip(found, texts)]
 
 
+@pytest.mark.heavy
 def test_two_processes_compute_what_one_does(tmp_path):
     (one,) = losses(1, "whole", tmp_path)
     for other in losses(2, "whole", tmp_path):

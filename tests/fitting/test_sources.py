@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.compilations import work
 from helpers.runs import KEY, MODEL, X, Y, close, fit, identical, same
+from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 from jaxdeep import _compilation
@@ -43,13 +44,14 @@ class Numbered:
 
 
 @pytest.mark.optimized
-@pytest.mark.parametrize("block_bytes", [1, 700, 2**20])
+@pytest.mark.parametrize("block_bytes", mostly_heavy([1, 700, 2**20], [700]))
 def test_streamed_rows_give_the_bits_of_rows_on_the_device(block_bytes):
     stopping = jd.train.EarlyStopping(patience=2)
     shared = {"early_stopping": stopping, "validate_every": 2, "epochs": 4}
     same(fit(stream=True, block_bytes=block_bytes, **shared), fit(**shared))
 
 
+@pytest.mark.heavy
 def test_memory_maps_are_streamed(tmp_path, monkeypatch):
     for name, array in zip("xy", ROWS):
         np.save(tmp_path / name, array)
@@ -77,6 +79,7 @@ def objective():
     return jd.train.supervised(MODEL, jd.losses.softmax_cross_entropy)
 
 
+@pytest.mark.heavy
 def test_batches_may_be_iterated_over_again_or_go_on(tmp_path):
     batches = list(shuffled_batches(0))
 
@@ -97,6 +100,7 @@ def test_an_iterator_with_a_state_is_put_back(tmp_path):
     same(fit(data=Numbered(), steps_per_epoch=4, checkpoint=tmp_path), whole)
 
 
+@pytest.mark.heavy
 def test_grain_loaders_go_on_where_they_were(tmp_path):
     grain = pytest.importorskip("grain")
 
@@ -109,6 +113,7 @@ def test_grain_loaders_go_on_where_they_were(tmp_path):
     same(fit(data=loader(), steps_per_epoch=7, checkpoint=tmp_path), whole)
 
 
+@pytest.mark.heavy
 def test_convolutions_that_are_slow_in_loops_are_dispatched_with_the_same_numbers(monkeypatch):
     x = X.reshape(100, 2, 1, 2)
     conv = jd.nn.conv(4, (2, 1), groups=2, activation=jax.nn.relu)
@@ -163,7 +168,8 @@ def test_totals_of_a_million_batches_lose_nothing():
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"stream": True, "block_bytes": 700}, {"data": shuffled_batches}]
+    "changes",
+    mostly_heavy([{}, {"stream": True, "block_bytes": 700}, {"data": shuffled_batches}], [{}]),
 )
 def test_nothing_is_traced_or_compiled_after_the_first_segment(changes):
     _compilation.forget()

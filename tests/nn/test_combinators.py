@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 
@@ -62,7 +63,7 @@ def test_repeat_with_shared_parameters():
     close(model.apply(params, state, X)[0], expected)
 
 
-@pytest.mark.parametrize("depth", [100, 1000])
+@pytest.mark.parametrize("depth", mostly_heavy([100, 1000], [100]))
 def test_selu_networks_of_any_depth_normalise_themselves(depth):
     x = jax.random.normal(jax.random.key(3), (500, 100))
     dense = jd.nn.dense(100, activation=jax.nn.selu, kernel_init=jd.nn.initializers.lecun_normal())

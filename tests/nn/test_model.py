@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 from jaxdeep.nn import (
@@ -147,7 +148,7 @@ def test_jit_vmap_over_stacked_parameters_and_grad():
     assert jax.tree.structure(grads) == jax.tree.structure(take(params))
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("dtype", mostly_heavy(["bfloat16", "float16", "float32"], ["bfloat16"]))
 def test_the_dtype_of_the_input_is_kept(dtype):
     model = chapter()
     x = jnp.ones((4, 3, 3), dtype)

@@ -16,7 +16,9 @@ import jaxdeep as jd
 from jaxdeep.nn.stochastic import random_words
 
 FEW, MANY = 2**20, 10**8
-COUNTS = [FEW, pytest.param(MANY, marks=pytest.mark.slow)]
+MILLIONS = pytest.param(MANY, marks=pytest.mark.slow)
+COUNTS = [FEW, MILLIONS]
+HEAVY_COUNTS = [pytest.param(FEW, marks=pytest.mark.heavy), MILLIONS]
 KEY = jax.random.key(2024)
 BOUND = 5.5  # deviations; the chance that any of the some thousand scores exceeds it is below 10⁻³
 PART = 2**22
@@ -125,7 +127,7 @@ def test_all_words_of_a_key_differ():
 # --- within a key ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", COUNTS)
+@pytest.mark.parametrize("n", HEAVY_COUNTS)
 def test_bytes_and_bits(n):
     """Every byte is uniform, every bit is as often 0 as 1, and no two bits of a word agree too often."""
     counts, ones = np.zeros((4, 256)), np.zeros(32)
@@ -142,7 +144,7 @@ def test_bytes_and_bits(n):
     assert max(np.abs(score(total, n, 0.5)).max() for total in pairs.values()) < BOUND
 
 
-@pytest.mark.parametrize("n", COUNTS)
+@pytest.mark.parametrize("n", HEAVY_COUNTS)
 def test_words_at_a_distance_have_nothing_in_common(n):
     """Serial correlation, by bits and by keep or drop, at the distances of rows and of units."""
     agree, kept = {lag: np.zeros(32) for lag in LAGS}, dict.fromkeys(LAGS, 0)

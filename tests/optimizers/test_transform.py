@@ -2,6 +2,7 @@
 
 import itertools
 
+import chex
 import hypothesis
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
@@ -11,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 from helpers import transformations
+from helpers.tracing import traced_once
 
 import jaxdeep as jd
 from jaxdeep import optimizers as o
@@ -50,6 +52,7 @@ arrays = hnp.arrays(
 )
 
 
+@pytest.mark.heavy
 @hypothesis.given(a=arrays, b=arrays, limit=st.floats(0.1, 50))
 def test_clipping_bounds_and_keeps_directions(a, b, limit):
     grads = {"a": jnp.asarray(a), "b": jnp.asarray(b)}
@@ -73,8 +76,7 @@ def test_global_norm_of_the_installed_optax():
     ours, theirs = (
         apply(tx, grads) for tx in (o.clip_by_global_norm(2.0), optax.clip_by_global_norm(2.0))
     )
-    for u, v in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs)):
-        np.testing.assert_allclose(u, v, rtol=1e-6)
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-6)
 
 
 def test_zero_gradients_and_nothing_at_all():
@@ -114,8 +116,7 @@ def test_penalties_are_the_gradients_of_their_losses():
 def test_decay_applies_where_told():
     ours = apply(o.add_decayed_weights(0.1, where="kernel"), ZEROS, PARAMS)
     theirs = apply(optax.add_decayed_weights(0.1, {"kernel": True, "bias": False}), ZEROS, PARAMS)
-    for name in PARAMS:
-        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-6)
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-6)
 
 
 def test_adamw_where_and_coupling():
@@ -125,10 +126,7 @@ def test_adamw_where_and_coupling():
         optax.adamw(0.1, weight_decay=0.2, mask=mask),
     )
     g = jax.tree.map(jnp.ones_like, PARAMS)
-    for name in PARAMS:
-        np.testing.assert_allclose(
-            apply(ours, g, PARAMS)[name], apply(theirs, g, PARAMS)[name], rtol=2e-5
-        )
+    chex.assert_trees_all_close(apply(ours, g, PARAMS), apply(theirs, g, PARAMS), rtol=2e-5)
     free = apply(o.adamw(0.0, weight_decay=0.2, couple_lr=False), g, PARAMS)
     np.testing.assert_allclose(free["kernel"], -0.2 * PARAMS["kernel"], rtol=1e-6)
 
@@ -239,6 +237,7 @@ def test_plateau_reproduces_every_recorded_framework(golden):
             np.testing.assert_allclose(found, run[name], rtol=1e-6, err_msg=f"{name} {run}")
 
 
+@pytest.mark.heavy
 @hypothesis.given(
     values=st.lists(st.floats(0.015625, 10, width=32), min_size=5, max_size=40),
     patience=st.integers(1, 4),
@@ -296,7 +295,7 @@ def test_skipping_leaves_everything_as_it_was_and_counts():
     _, state = update(good, tx.init(x), x)
     u, after = update(bad, state, x)
     assert all(not leaf.any() for leaf in jax.tree.leaves(u))
-    assert jax.tree.all(jax.tree.map(lambda p, q: bool((p == q).all()), after.inner, state.inner))
+    chex.assert_trees_all_equal(after.inner, state.inner)
     u, after = update({**good, "a": jnp.array([jnp.inf, 0])}, after, x)
     assert (int(after.skipped), int(after.in_a_row)) == (2, 2)
     u, after = update(good, after, x)
@@ -404,7 +403,7 @@ def test_setting_equals_having_made_it_so_and_does_not_retrace():
     x = jnp.array([1.0, -2.0])
     wrap = lambda tx: optax.chain(optax.clip(10.0), optax.masked(tx, True))  # noqa: E731
     tx, other = wrap(o.adam(0.1)), wrap(o.adam(0.01, b1=0.5, b2=0.99))
-    update = jax.jit(tx.update)
+    update = traced_once(tx.update)
     state = o.set_hyperparams(tx.init(x), learning_rate=0.01, b1=0.5, b2=0.99)
     assert jax.tree.map(jax.typeof, state) == jax.tree.map(jax.typeof, tx.init(x))
     update(x, tx.init(x), x)
@@ -413,7 +412,6 @@ def test_setting_equals_having_made_it_so_and_does_not_retrace():
         u, state = update(x, state, x)
         v, expected = other.update(x, expected, x)
         np.testing.assert_allclose(u, v, rtol=1e-6)
-    assert update._cache_size() == 1
 
 
 def test_nag_with_its_momentum_set_looks_ahead_with_it():
@@ -598,6 +596,7 @@ def test_broken_transforms_are_found_out(tx, message):
         o.check_transform(tx)
 
 
+@pytest.mark.heavy
 def test_the_contract_on_parameters_of_your_own_and_with_further_arguments():
     params = {"hidden1": {"kernel": jnp.ones((3, 3, 4, 5))}, "out": {"bias": jnp.ones(3)}}
     o.check_transform(o.max_norm(1.0, axis=(0, 1, 2), where="hidden*/kernel"), params)

@@ -154,6 +154,7 @@ def test_arrays_that_are_not_those_of_the_model_are_refused(tmp_path, root, path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.heavy
 def test_a_loaded_model_goes_on_training(tmp_path):
     model = nn.serial(h=nn.dense(8, activation=jax.nn.relu), bn=nn.batch_norm(), out=nn.dense(3))
     params, state = model.init(KEY, X)

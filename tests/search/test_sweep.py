@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from helpers.runs import ARGUMENTS, MODEL, OBJECTIVE, X, Y, close, fit, identical
+from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 from jaxdeep._compilation import compiled
@@ -18,6 +19,7 @@ from jaxdeep.search.table import Result, Table
 
 SPACE = {"learning_rate": jnp.array([1e-3, 1e-2, 1e-1]), "b1": [0.8, 0.9]}
 STRATEGIES = pytest.mark.parametrize("strategy", ["vmap", "threads"])
+THREADS_FAST = pytest.mark.parametrize("strategy", mostly_heavy(["vmap", "threads"], ["threads"]))
 
 
 def sweep(builder=None, space=None, **changes):
@@ -104,6 +106,7 @@ def test_floats_anywhere_are_the_run_alone_to_rounding():
     close(table.history(1), result.history, rtol=1e-4)
 
 
+@pytest.mark.heavy
 def test_stacks_of_any_size_agree():
     how = LINEAR | {"space": {"learning_rate": np.logspace(-3, -1, 20)}, "strategy": "vmap"}
     whole = sweep(sgd, **how)  # 8 devices with 3 rows each
@@ -133,7 +136,7 @@ def test_a_stack_is_compiled_for_all_rows_and_again_for_what_fits(monkeypatch):
         memory.fitting(compile_for, 24, memory=1099, shared=1000)
 
 
-@STRATEGIES
+@THREADS_FAST
 def test_rows_that_diverge_or_stop_leave_the_others_alone(strategy):
     shared = LINEAR | {
         "epochs": 8,
@@ -185,7 +188,7 @@ def test_devices_of_a_stack_do_not_wait_for_each_other(monkeypatch):
         assert word not in program.as_text()
 
 
-@STRATEGIES
+@THREADS_FAST
 def test_halving_goes_on_with_the_best_from_where_they_are(strategy):
     rates = {"learning_rate": [1e-3, 3e-3, 0.3, 3e-2, 1e-1, 1e-2]}
     how = LINEAR | {"space": rates, "seeds": 2, "strategy": strategy, "epochs": 5}
@@ -221,6 +224,7 @@ def test_rungs_and_survivors():
     assert successive.survivors(halving, [[np.nan], [np.nan]], 1.0) == [0]
 
 
+@pytest.mark.heavy
 def test_what_is_not_a_float_is_compiled_for_itself():
     def build(hp):
         return {
@@ -273,7 +277,7 @@ def test_points_with_none_and_whole_numbers_of_arrays():
     assert free["loss"] < clipped["loss"]
 
 
-@STRATEGIES
+@THREADS_FAST
 def test_float64(x64, strategy):
     how = LINEAR | {"data": (np.array(X, float), np.array(X[:, :1], float)), "validation": None}
     table = sweep(sgd, {"learning_rate": [0.1]}, **how, strategy=strategy)
@@ -398,6 +402,7 @@ def test_progress_is_told_a_few_times(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.heavy
 def test_random_points():
     points = jd.train.random_points(
         500,
@@ -481,7 +486,7 @@ def test_wrong_arguments(call, message):
         call()
 
 
-@pytest.mark.parametrize("strategy", ["vmap", "threads"])
+@THREADS_FAST
 def test_rows_know_the_other_arguments_of_fit(strategy):
     def build(hp):
         average = jd.optimizers.ema_params(0.9)

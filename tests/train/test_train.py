@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 from jaxdeep.train import TrainState, make_epoch, make_evaluate, make_step, supervised
@@ -178,6 +179,7 @@ def test_an_epoch_is_a_loop_over_the_step():
     np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-5)
 
 
+@pytest.mark.heavy
 def test_stacked_models_train_as_they_would_alone():
     model, tx = network(), jd.optimizers.nag(1e-2)
     _, step, _ = setup(tx, model=model)
@@ -225,6 +227,7 @@ def test_the_data_is_an_argument_of_the_program_not_a_constant():
     assert 'stablehlo.constant dense<"0x' not in text
 
 
+@pytest.mark.heavy
 def test_on_eight_devices_the_numbers_are_the_same():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     _objective, step, ts = setup()
@@ -238,7 +241,7 @@ def test_on_eight_devices_the_numbers_are_the_same():
 # --- evaluate -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch_size", [1, 16, 70, 1000])
+@pytest.mark.parametrize("batch_size", mostly_heavy([1, 16, 70, 1000], [16, 1000]))
 def test_validation_is_over_every_row_whatever_the_batch(batch_size):
     objective, _, ts = setup()
     data = problem()
@@ -306,6 +309,7 @@ def test_fit_is_the_loop_over_make_epoch():
     np.testing.assert_allclose(result.history["val_accuracy"][-1], found["accuracy"], rtol=1e-5)
 
 
+@pytest.mark.heavy
 def test_given_parameters_are_where_it_begins_and_stay_valid():
     first = fit(epochs=1)
     params, state = first.params, first.state
@@ -322,6 +326,7 @@ def test_data_on_the_device_stays_valid_and_so_does_the_key():
     jax.random.key_data(KEY)
 
 
+@pytest.mark.heavy
 def test_any_optax_optimizer():
     nag = jd.optimizers.nag(1e-2)
     for tx in (optax.adamw(1e-2), optax.chain(optax.clip(1.0), nag), optax.MultiSteps(nag, 2)):
@@ -329,6 +334,7 @@ def test_any_optax_optimizer():
         assert history["loss"][-1] < history["loss"][0]
 
 
+@pytest.mark.heavy
 def test_an_objective_of_ones_own():
     def objective(params, state, batch, *, key=None, train=False):
         y, state = network(0.0).apply(params, state, batch["x"], train=train, key=key)
@@ -356,6 +362,7 @@ def test_a_penalty_counts_in_training_and_validation():
     np.testing.assert_allclose(result.history["val_loss"], plain.history["val_loss"] + 100, rtol=1e-4)
 
 
+@pytest.mark.heavy
 def test_a_run_learns():
     result = fit(epochs=40, model=network(0.0), optimizer=jd.optimizers.adam(3e-2))
     assert result.history["val_accuracy"][-1] > 0.95
@@ -395,11 +402,13 @@ def test_the_first_bad_step_is_named_exactly():
         )
 
 
+@pytest.mark.heavy
 def test_an_unknown_compiler_option_is_done_without(monkeypatch):
     monkeypatch.setattr("jaxdeep._compilation._CPU_OPTIONS", {"xla_no_such_option": "1"})
     assert len(fit().history["loss"]) == 3
 
 
+@pytest.mark.heavy
 def test_nothing_is_kept_after_a_run():
     import gc
     import weakref

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen
+from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 from jaxdeep.search.table import Result, Table
@@ -99,7 +100,11 @@ RANDOM = {
 }
 
 
-@pytest.mark.parametrize("name", RANDOM)
+HEAVY = pytest.mark.heavy
+LARGE = {"nested", "mixed", "rows and time", "other layers", "images"}
+
+
+@pytest.mark.parametrize("name", mostly_heavy(RANDOM, RANDOM.keys() - LARGE))
 def test_it_is_the_loop_over_keys_in_parts(name, monkeypatch):
     """For parts that do not come out even, where they are chosen by themselves."""
     monkeypatch.setattr(sampling, "part_rows", lambda *_: 8)
@@ -225,6 +230,7 @@ def test_inside_jit_and_without_retracing():
     assert not traces
 
 
+@pytest.mark.heavy
 def test_vmapped_over_models_and_over_keys():
     model = network()
     params, state = jax.vmap(lambda key: model.init(key, X))(jax.random.split(KEY, 3))
@@ -258,7 +264,13 @@ def test_gradients_pass_through():
 
 @pytest.mark.parametrize(
     ("name", "rows"),
-    [("nested", 37), ("dropout", 32), ("dropout", 5), ("threefry", 37)],
+    [
+        ("dropout", 32),
+        *(
+            pytest.param(*case, marks=HEAVY)
+            for case in (("nested", 37), ("dropout", 5), ("threefry", 37))
+        ),
+    ],
 )
 def test_eight_devices(rows, name):
     mesh = jax.make_mesh((8,), ("data",))
@@ -339,6 +351,8 @@ def test_probabilities_and_a_single_logit():
     model = nn.serial(logits, nn.activation(jax.nn.softmax))
     own = {"serial0": params}
     found = mc_dropout(model, own, state, X, KEY, samples=5, outputs="probabilities")
+    check(found, brute(model, own, state, X, 5, outputs=lambda y: y))
+    found = mc_dropout(model, own, state, X, KEY, samples=5)  # the model says what they are
     check(found, brute(model, own, state, X, 5, outputs=lambda y: y))
     model, params, state = ready(nn.serial(nn.dropout(0.5), nn.dense(1)))
     both = lambda y: jax.nn.softmax(jnp.concatenate([0 * y, y], axis=1))  # noqa: E731
@@ -428,7 +442,7 @@ def members():
     return model, stacked, pairs, each
 
 
-@pytest.mark.parametrize("batch_size", [None, 10])
+@pytest.mark.parametrize("batch_size", mostly_heavy([None, 10], [10]))
 def test_an_ensemble_stacked_listed_or_from_a_table(members, batch_size):
     model, stacked, pairs, each = members
     ends = ["finished", "stopped", "diverged", "finished", "halved"]
@@ -447,6 +461,7 @@ def test_an_ensemble_stacked_listed_or_from_a_table(members, batch_size):
     check(jax.jit(lambda s, x: ensemble(model, s, x, batch_size=batch_size))(stacked, X), each)
 
 
+@pytest.mark.heavy
 def test_an_ensemble_of_a_sweep_over_seeds():
     y = (X[:, 0] > 0).astype(jnp.int32)
     model = nn.serial(nn.dense(2))
@@ -640,7 +655,7 @@ def nll(logits, y):
     return float(jd.losses.softmax_cross_entropy(logits, y).mean())
 
 
-@pytest.mark.parametrize("scale", [0.2, 1.0, 50.0])
+@pytest.mark.parametrize("scale", mostly_heavy([0.2, 1.0, 50.0], [50.0]))
 def test_the_temperature_that_made_the_labels_is_found(scale):
     logits, y = noisy(scale=scale)
     t = jd.uncertainty.fit_temperature(logits, y)
@@ -669,6 +684,7 @@ def test_temperature_of_two_classes_in_closed_form():
     assert float(jd.uncertainty.fit_temperature(z, soft)) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.heavy
 def test_temperatures_at_the_ends_and_never_worse():
     z = jnp.eye(3) * 2.0
     assert float(jd.uncertainty.fit_temperature(z, np.arange(3))) <= 1e-1  # all right: as sure as may be

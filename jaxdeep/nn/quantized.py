@@ -8,13 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep.nn.conv import conv
+from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.linear import dense, embedding, finished
-from jaxdeep.nn.model import Model, chosen, float_dtype, need
+from jaxdeep.nn.model import Model, float_dtype
+from jaxdeep.nn.traits import Traits
 
 
+@layer
 def quantized_dense(
     features: int, *, activation: Callable[[Any], Any] | None = None, use_bias: bool = True
-) -> Model:
+) -> Layer:
     """A dense layer with int8 weights: ``y = activation(scale · (x @ (input_scale · kernel)) + bias)``.
 
     `kernel` is int8 of ``(inputs, features)``, `input_scale` float32 of ``(inputs,)``, `scale` float32
@@ -34,10 +37,11 @@ def quantized_dense(
     >>> params["kernel"].dtype, layer.apply(params, state, jnp.ones((5, 3)))[0].shape
     (dtype('int8'), (5, 2))
     """
-    config = {"features": features} | chosen(activation=(activation, None), use_bias=(use_bias, True))
-    return _quantized(dense(features, use_bias=False), dense(**config), "quantized_dense", config)
+    full = dense(features, activation=activation, use_bias=use_bias)
+    return _quantized(dense(features, use_bias=False), full, activation, use_bias)
 
 
+@layer
 def quantized_conv(
     filters: int,
     kernel_size: int | Sequence[int],
@@ -48,7 +52,7 @@ def quantized_conv(
     groups: int = 1,
     activation: Callable[[Any], Any] | None = None,
     use_bias: bool = True,
-) -> Model:
+) -> Layer:
     """A convolution with int8 weights: ``y = activation(scale · (x ⋆ (input_scale · kernel)) + bias)``.
 
     `kernel` is int8, `input_scale` float32 of its channels ``(channels / groups,)``, `scale` float32 of
@@ -68,17 +72,19 @@ def quantized_conv(
     >>> params["scale"].shape, layer.apply(params, state, jnp.ones((5, 9, 9, 1)))[0].shape
     ((8,), (5, 9, 9, 8))
     """
-    config: dict[str, Any] = {"filters": filters, "kernel_size": kernel_size}
-    config |= chosen(
-        strides=(strides, 1), padding=(padding, "SAME"), dilation=(dilation, 1), groups=(groups, 1)
-    )
-    how = chosen(activation=(activation, None), use_bias=(use_bias, True))
-    return _quantized(
-        conv(**config, use_bias=False), conv(**config, **how), "quantized_conv", config | how
-    )
+    how: dict[str, Any] = {
+        "strides": strides,
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+    }
+    whole = conv(filters, kernel_size, use_bias=False, **how)
+    full = conv(filters, kernel_size, use_bias=use_bias, activation=activation, **how)
+    return _quantized(whole, full, activation, use_bias)
 
 
-def quantized_embedding(num_embeddings: int, features: int) -> Model:
+@layer
+def quantized_embedding(num_embeddings: int, features: int) -> Layer:
     """An embedding with int8 vectors, each with a scale of its own: ``y = scale[x] · table[x]``.
 
     `table` is int8 of ``(num_embeddings, features)``, `scale` float32 of ``(num_embeddings,)``.
@@ -98,27 +104,18 @@ def quantized_embedding(num_embeddings: int, features: int) -> Model:
     """
     lookup = embedding(num_embeddings, features)
 
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        params, state = lookup.init(key, x)
-        table, scale = rounded(params["table"], axis=-1)
-        return {"table": table, "scale": scale}, state
+    def init(key: jax.Array, x: Any) -> dict[str, Any]:
+        table, scale = rounded(lookup.init(key, x)[0]["table"], axis=-1)
+        return {"table": table, "scale": scale}
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        table, scale = need(params, "table"), need(params, "scale")
+    def apply(params: Any, x: Any) -> Any:
+        table, scale = params["table"], params["scale"]
         # the scales are looked up as vectors of one number, whose absence is NaN
-        factors, _ = lookup.apply({"table": scale[:, None]}, state, x)
+        factors, _ = lookup.apply({"table": scale[:, None]}, {}, x)
         vectors = jnp.take(table, jnp.clip(jnp.asarray(x), 0, table.shape[0] - 1), axis=0)
-        return vectors.astype(scale.dtype) * factors, state
+        return vectors.astype(scale.dtype) * factors
 
-    return Model(
-        init,
-        apply,
-        "quantized_embedding",
-        {"num_embeddings": num_embeddings, "features": features},
-        stochastic=False,
-    )
+    return Layer(apply, init, traits=Traits(axes=lookup.traits.axes, example=lookup.traits.example))
 
 
 def rounded(w: Any, axis: int | tuple[int, ...]) -> tuple[Any, Any]:
@@ -161,18 +158,15 @@ def _rounded(xp: Any, wide: Any, axis: int | tuple[int, ...]) -> tuple[Any, Any]
     return jnp.asarray(numbers), jnp.asarray(scale)
 
 
-def _quantized(whole: Model, full: Model, kind: str, config: dict[str, Any]) -> Model:
+def _quantized(whole: Model, full: Model, activation: Any, use_bias: bool) -> Layer:
     """A layer with int8 weights: `whole` applies the kernel, `full` makes the parameters."""
-    activation, use_bias = config.get("activation"), config.get("use_bias", True)
 
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        params, state = full.init(key, x)
-        return {**params, **doubly_rounded(params["kernel"])}, state
+    def init(key: jax.Array, x: Any) -> dict[str, Any]:
+        params, _ = full.init(key, x)
+        return {**params, **doubly_rounded(params["kernel"])}
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        numbers, inputs, scale = (need(params, name) for name in ("kernel", "input_scale", "scale"))
+    def apply(params: Any, x: Any) -> Any:
+        numbers, inputs, scale = (params[name] for name in ("kernel", "input_scale", "scale"))
         dtype = float_dtype(jnp.result_type(x))
         if scale.dtype == jnp.float64:
             dtype = scale.dtype
@@ -181,6 +175,6 @@ def _quantized(whole: Model, full: Model, kind: str, config: dict[str, Any]) -> 
         kernel = (numbers.astype(inputs.dtype) * inputs[:, None]).astype(dtype)
         y, _ = whole.apply({"kernel": kernel}, {}, jnp.asarray(x).astype(dtype))
         y = (y * scale).astype(dtype)
-        return finished(y, params, use_bias, activation), state
+        return finished(y, params, use_bias, activation)
 
-    return Model(init, apply, kind, config, stochastic=False)
+    return Layer(apply, init, traits=Traits(axes=full.traits.axes, example=full.traits.example))

@@ -1,0 +1,221 @@
+"""`layer`: a layer is one function, which checks its arguments and says what it does to an input."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, ParamSpec
+
+from jaxdeep import _checks
+from jaxdeep.nn.identity import described
+from jaxdeep.nn.model import Model, check_models, described_as
+from jaxdeep.nn.traits import Traits
+from jaxdeep.tree import shapes
+
+P = ParamSpec("P")
+
+
+class Layer(NamedTuple):
+    """What a function under `layer` returns: the functions of the model, each taking only what it needs.
+
+    Attributes:
+      apply: takes some of ``params, state, x, train, key, mask``, by these names, and returns the
+        output; if it takes the state, ``(output, state)``. `params` and `state` say by name what they
+        lack, and `key` is a random key or None. A layer that takes the key is random.
+      init: takes `x`, the shapes of an input, or ``key, x``, and returns parameters, or ``(parameters,
+        state)``. Without it the layer has neither.
+      check: refuses the shapes of an input when the model is initialised.
+      traits: what tools ask about the layer.
+      layers: of a combinator, its layers by name. Their parameters and state are under these names.
+      arguments: those arguments, by name, that are other values than were given: a list as a tuple.
+      loops, rows_from: as of `Model`.
+    """
+
+    apply: Callable[..., Any]
+    init: Callable[..., Any] | None = None
+    check: Callable[[Any], Any] | None = None
+    traits: Traits = Traits()
+    layers: Mapping[str, Model] = {}
+    arguments: Mapping[str, Any] = {}
+    loops: bool = False
+    rows_from: Callable[[Any, int], Callable[..., Any]] | None = None
+
+
+KINDS: dict[str, Callable[..., Model]] = {}
+"""Every function under `layer` by the kind of its models, as saved models name them."""
+
+
+def layer(make: Callable[P, Layer]) -> Callable[P, Model]:
+    """Make a function that returns a `Layer` one that returns a `Model`.
+
+    The function's name, without a trailing underscore, is the model's `kind`. Its arguments that are not
+    at their defaults are the model's `config`, read off the signature, where a default is written once
+    (a number that is given and equal to its default is among them, but makes no difference otherwise).
+    Arguments of the type `Model` are checked to be models and are not part of the config: they are
+    among the model's layers. From kind, config and layers the model can be made again, so that it can be
+    saved, combined anew and compared: models made by the same function of the same arguments are equal.
+
+    An argument that is an initialiser has a name that ends with ``_init``.
+
+    >>> import jax.numpy as jnp
+    >>> @layer
+    ... def scale(factor: float = 2.0) -> Layer:
+    ...     return Layer(lambda x: factor * x)
+    >>> scale(3.0), scale(), scale(3.0) == scale(3.0)
+    (scale(factor=3.0), scale(), True)
+    >>> float(scale().apply({}, {}, jnp.float32(21))[0])
+    42.0
+    >>> _ = KINDS.pop("scale")
+    """
+    kind = make.__name__.rstrip("_")
+    signature = inspect.signature(make)
+    takes_layers = any(_is_model(parameter) for parameter in signature.parameters.values())
+
+    @functools.wraps(make)
+    def made(*args: P.args, **kwargs: P.kwargs) -> Model:
+        try:
+            bound = signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{make.__name__}(): {error}") from None
+        for name, value in bound.items():
+            parameter = signature.parameters[name]
+            given_one = parameter.kind not in _VARIADIC and value is not parameter.default
+            if given_one and _is_model(parameter):
+                check_models(kind, {name: value})
+        parts = make(*args, **kwargs)
+        given = {**bound, **parts.arguments}
+        config = {
+            name: given[name]
+            for name, parameter in signature.parameters.items()
+            if name in given and not _is_model(parameter) and given[name] is not parameter.default
+        }
+        chosen = {
+            name: value
+            for name, value in config.items()
+            if described(value) != described(signature.parameters[name].default)
+        }
+        return described_as(_model(kind, config, parts, takes_layers), kind, chosen, parts.layers)
+
+    made.__signature__ = signature.replace(return_annotation=Model)  # type: ignore[attr-defined]
+    KINDS[kind] = made
+    return made
+
+
+def build(kind: str, config: Mapping[str, Any], layers: Mapping[str, Model] = {}) -> Model:
+    """The model of a kind with the given arguments and layers.
+
+    >>> import jaxdeep as jd
+    >>> build("reshape", {"sizes": (2, 3)}), build("residual", {}, {"layer": jd.nn.dense(2)})
+    (reshape(sizes=(2, 3)), residual(
+        layer=dense(features=2),
+    ))
+    """
+    if kind not in KINDS:
+        raise ValueError(f"{kind} is not the kind of a layer of jaxdeep")
+    first = next(iter(inspect.signature(KINDS[kind]).parameters.values()), None)
+    positional: Sequence[Any] = ()
+    if first is not None and first.kind is first.VAR_POSITIONAL and not _is_model(first):
+        if first.name not in config:
+            raise ValueError(f"{kind} has {first.name}, got {[*config, *layers]}")
+        positional = config[first.name]
+        config = {name: value for name, value in config.items() if name != first.name}
+    elif first is not None and first.kind not in _VARIADIC and list(layers) == [""]:
+        positional, layers = [layers[""]], {}
+    return KINDS[kind](*positional, **config, **layers)
+
+
+def remake(model: Model, **changes: Any) -> Model:
+    """A model made by a function under `layer`, with other arguments.
+
+    >>> import jaxdeep as jd
+    >>> remake(jd.nn.dense(3, use_bias=False), use_bias=True)
+    dense(features=3)
+    """
+    return build(model.kind, {**model.config, **changes}, model.layers)
+
+
+def initialisers(kind: str) -> list[str]:
+    """The names of the arguments of a kind that are initialisers."""
+    return [name for name in inspect.signature(KINDS[kind]).parameters if name.endswith("_init")]
+
+
+# --- the model of a layer ---------------------------------------------------------------------------
+
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class _Own(dict[str, Any]):
+    """A layer's own parameters or statistics, which say what they lack."""
+
+    def __missing__(self, name: str) -> Any:
+        raise ValueError(f"the parameters or the state lack {name!r}; there are {sorted(self)}")
+
+
+def _is_model(parameter: inspect.Parameter) -> bool:
+    return parameter.annotation is Model or parameter.annotation == (Model | None)
+
+
+def _model(kind: str, config: dict[str, Any], parts: Layer, takes_layers: bool) -> Model:
+    layers = dict(parts.layers)
+
+    def combine(others: Mapping[str, Model]) -> Model:
+        return build(kind, config, others)
+
+    def rows_from(first: Any, rows: int) -> Model:
+        assert parts.rows_from is not None
+        apply = parts.rows_from(first, rows)
+        return _model(kind, config, parts._replace(apply=apply, rows_from=None), takes_layers)
+
+    takes = frozenset(inspect.signature(parts.apply).parameters)
+    traits = parts.traits
+    if parts.init is None and not takes_layers:
+        traits = dataclasses.replace(traits, empty=True)
+    return Model(
+        _init(parts.init, parts.check, whole=takes_layers),
+        _apply(parts.apply, takes, whole=takes_layers),
+        kind,
+        config,
+        layers,
+        combine if takes_layers else None,
+        any(own.stochastic for own in layers.values()) if takes_layers else "key" in takes,
+        parts.loops,
+        rows_from=None if parts.rows_from is None else rows_from,
+        traits=traits,
+    )
+
+
+def _init(make: Callable[..., Any] | None, check: Callable[[Any], Any] | None, *, whole: bool) -> Any:
+    takes = frozenset(() if make is None else inspect.signature(make).parameters)
+
+    def init(key: Any, x: Any) -> tuple[Any, Any]:
+        if "key" in takes:
+            _checks.check_key(key)
+        x = x if whole else shapes(x)
+        if check is not None:
+            check(x)
+        if make is None:
+            return {}, {}
+        found = make(key, x) if "key" in takes else make(x)
+        return found if isinstance(found, tuple) else (found, {})
+
+    return init
+
+
+def _apply(apply: Callable[..., Any], takes: frozenset[str], *, whole: bool) -> Any:
+    """With the signature of all models. Combinators get trees `whole`, layers as `_Own`."""
+
+    def full(
+        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
+    ) -> tuple[Any, Any]:
+        given = {"params": params, "state": state, "x": x, "train": train, "key": key, "mask": mask}
+        if "key" in takes:
+            _checks.check_key(key, optional=True)
+        for name in takes & {"params", "state"} if not whole else ():
+            given[name] = _Own(given[name])
+        y = apply(**{name: given[name] for name in takes})
+        if "state" not in takes:
+            return y, state
+        y, new = y
+        return y, state if new is given["state"] else new
+
+    return full

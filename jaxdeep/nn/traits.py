@@ -1,0 +1,119 @@
+"""What a layer says of itself to the tools that look inside models.
+
+A layer states its traits where it is written. A tool asks for the trait that it needs and never for the
+kind of a layer, so that a new layer is known to every tool at once.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+
+class Linear(NamedTuple):
+    """The layer is ``activation(x · weights + bias)``, or looks up rows of its weights.
+
+    A layer that multiplies takes the arguments `use_bias` and `activation`, and its bias is in its
+    parameters under "bias".
+
+    Attributes:
+      weights: name of the parameter, ``(…, inputs, outputs)``.
+      looks_up: the input is whole numbers, which name rows of the weights.
+      groups: into how many groups inputs and outputs are split.
+      pads: zeros are put around the input, whatever a zero means there.
+    """
+
+    weights: str
+    looks_up: bool = False
+    groups: int = 1
+    pads: bool = False
+
+
+class Norm(NamedTuple):
+    """At inference the layer is ``scale · (x − mean) / √(var + epsilon) + bias``, all of them kept.
+
+    Mean and variance are in its state under "mean" and "var", scale and bias in its parameters.
+
+    Attributes:
+      epsilon: added to the variance.
+      axes: the axes of the input that have statistics of their own.
+      use_scale, use_bias: whether there are such parameters.
+    """
+
+    epsilon: Any
+    axes: tuple[int, ...]
+    use_scale: bool
+    use_bias: bool
+
+
+class Passes(NamedTuple):
+    """Which maps ``a: x ↦ scale · x + shift`` may go to the other side: ``layer(a(x)) = a(layer(x))``.
+
+    Attributes:
+      shift: those with a shift too.
+      negative: those with scales below 0 too.
+      windows: only those whose scale is the same over all places of a channel.
+    """
+
+    shift: bool = False
+    negative: bool = False
+    windows: bool = False
+
+
+Joins = Literal["chain", "sum", "concatenate", "collect"]
+Outputs = Literal["logits", "probabilities", "values"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Traits:
+    """What is known about a layer; by default nothing is.
+
+    Attributes:
+      linear: that it is a linear map of the last axis, and how its parameters make it up.
+      norm: that it normalises by statistics that it keeps.
+      function: the activation that makes its output, a function of one array.
+      elementwise: it acts on each element alone, though it may have parameters or draw.
+      passes: which scales and shifts may be taken from in front of it to behind it, and back.
+      shape: it only reshapes every example, to these sizes.
+      axes: the number of axes of its output, from that of its input; None for not known.
+      outputs: what its output means, where that does not depend on what it was trained for.
+      example: makes an input, ``(shape, dtype)``, that it could have been initialised with, from the
+        shapes of its own parameters and statistics by name.
+      empty: it has neither parameters nor state.
+      joins: of a combinator, what becomes of the outputs of its layers: each is the next one's input
+        ("chain"), or all get the same input and their outputs are added, to the input itself if there
+        is but one ("sum"), concatenated along `join_axis`, or put out side by side ("collect").
+      join_axis: the axis of ``joins="concatenate"``.
+      times: how often its only layer is applied in a loop.
+      stacked: whether that layer has parameters of its own for each time, along a first axis.
+      reuses: its layer is applied more than once with the same parameters and statistics.
+      compute_dtype: the dtype that it makes its layer compute in.
+      only_init: it differs from its layer in nothing but how it is initialised.
+    """
+
+    linear: Linear | None = None
+    norm: Norm | None = None
+    function: Callable[[Any], Any] | None = None
+    elementwise: bool = False
+    passes: Passes | None = None
+    shape: Sequence[int] | None = None
+    axes: Callable[[int | None], int | None] = lambda ndim: None
+    outputs: Outputs | None = None
+    example: Callable[[Mapping[str, Any]], tuple[tuple[int, ...], Any]] | None = None
+    empty: bool = False
+    joins: Joins | None = None
+    join_axis: int = -1
+    times: int | None = None
+    stacked: bool = False
+    reuses: bool = False
+    compute_dtype: Any = None
+    only_init: bool = False
+
+
+def same_axes(ndim: int | None) -> int | None:
+    """For layers whose output has as many axes as their input."""
+    return ndim
+
+
+def rows(ndim: int | None) -> int:
+    """For layers whose output is ``(batch, features)``."""
+    return 2

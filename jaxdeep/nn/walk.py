@@ -1,0 +1,225 @@
+"""The one way through a model: its layers from the bottom up, with their paths and what is around them.
+
+`fold` is the only function that calls itself over ``Model.layers``; everything else is said with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+PyTree = Any
+Model: TypeAlias = Any  # a `jaxdeep.nn.model.Model`, whose methods stand on this walk
+Result = TypeVar("Result")
+
+
+class Place(NamedTuple):
+    """A layer somewhere in a model.
+
+    Attributes:
+      layer: the layer itself.
+      names: the names that lead to it, that of a wrapper's only layer, "", among them.
+      above: the combinators around it, from the outermost on.
+    """
+
+    layer: Model
+    names: tuple[str, ...] = ()
+    above: tuple[Model, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Where its parameters and state are in the model's; a wrapper's are those of its layer."""
+        return tuple(name for name in self.names if name)
+
+    @property
+    def path(self) -> str:
+        """The keys as a path, ``block/dense0``; "" for the model itself."""
+        return "/".join(self.keys)
+
+    @property
+    def name(self) -> str:
+        """The path, or the kind of a model that is this one layer."""
+        return self.path or self.layer.kind
+
+    @property
+    def times(self) -> tuple[int, ...]:
+        """How often the loops around it apply it."""
+        return tuple(m.traits.times for m in self.above if m.traits.times is not None)
+
+    @property
+    def stacked(self) -> tuple[int, ...]:
+        """The leading axes of its parameters and state: the times of `repeat` without sharing."""
+        return tuple(m.traits.times for m in self.above if m.traits.stacked and m.traits.times)
+
+    def below(self, name: str) -> Place:
+        """The place of one of its layers."""
+        return Place(self.layer.layers[name], (*self.names, name), (*self.above, self.layer))
+
+
+Opens = Callable[[Model], bool]
+
+
+def any_layers(model: Model) -> bool:
+    """Open whatever names its layers."""
+    return bool(model.layers)
+
+
+def replaceable(model: Model) -> bool:
+    """Open what can be made again with other layers."""
+    return model.combine is not None and bool(model.layers)
+
+
+def outside_loops(model: Model) -> bool:
+    """Open what can be made again, but for loops, out of which nothing can be taken."""
+    return replaceable(model) and not model.loops
+
+
+def known(model: Model) -> bool:
+    """Open what can be made again, but for loops of a kind that is not known here."""
+    return replaceable(model) and not (model.loops and model.traits.times is None)
+
+
+def chained(model: Model) -> bool:
+    """Open layers that run one after another."""
+    return model.combine is not None and model.traits.joins == "chain"
+
+
+def is_wrapper(model: Model) -> bool:
+    """Whether a model is another one with something around it: its only layer is called ""."""
+    return list(model.layers) == [""]
+
+
+def fold(
+    model: Model,
+    function: Callable[[Place, dict[str, Result]], Result],
+    opens: Opens = replaceable,
+    place: Place | None = None,
+) -> Result:
+    """``function(place, results of its layers by name)`` for every layer, from the bottom up, in order.
+
+    Args:
+      model: the model to go through.
+      function: gets no results where a layer is not opened.
+      opens: whether to go into a layer.
+      place: where the model is, if not on its own.
+
+    >>> import jaxdeep as jd
+    >>> model = jd.nn.serial(a=jd.nn.dense(2), b=jd.nn.serial(c=jd.nn.flatten(), d=jd.nn.dense(1)))
+    >>> fold(model, lambda place, results: sum(results.values()) or 1)
+    3
+    """
+    place = Place(model) if place is None else place
+    names = model.layers if opens(model) else ()
+    results = {n: fold(model.layers[n], function, opens, place.below(n)) for n in names}
+    return function(place, results)
+
+
+def leaves(model: Model, opens: Opens = replaceable) -> list[Place]:
+    """The layers at the bottom, in the order in which they are applied.
+
+    >>> import jaxdeep as jd
+    >>> model = jd.nn.serial(a=jd.nn.dense(2), b=jd.nn.serial(c=jd.nn.dense(1)))
+    >>> [place.path for place in leaves(model)]
+    ['a', 'b/c']
+    """
+
+    def gather(place: Place, below: dict[str, list[Place]]) -> list[Place]:
+        return [leaf for found in below.values() for leaf in found] if opens(place.layer) else [place]
+
+    return fold(model, gather, opens)
+
+
+def every(model: Model) -> list[Place]:
+    """All layers, the model itself first, and those that are made of others in front of these.
+
+    >>> import jaxdeep as jd
+    >>> [place.path for place in every(jd.nn.serial(a=jd.nn.dense(2), b=jd.nn.flatten()))]
+    ['', 'a', 'b']
+    """
+
+    def gather(place: Place, below: dict[str, list[Place]]) -> list[Place]:
+        return [place, *(inner for found in below.values() for inner in found)]
+
+    return fold(model, gather, any_layers)
+
+
+def rebuild(model: Model, change: Callable[[Place], Model], opens: Opens = replaceable) -> Model:
+    """The model with ``change(place)`` for every layer at the bottom; the same object if none changed.
+
+    >>> import jaxdeep as jd
+    >>> rebuild(jd.nn.serial(a=jd.nn.dense(2)), lambda place: jd.nn.dense(3))
+    serial(
+        a=dense(features=3),
+    )
+    """
+    return fold(
+        model,
+        lambda place, layers: combined(place.layer, layers) if opens(place.layer) else change(place),
+        opens,
+    )
+
+
+def combined(model: Model, layers: Mapping[str, Model]) -> Model:
+    """A combinator with other layers; itself if they are its own."""
+    if list(layers) == list(model.layers) and all(layers[n] is model.layers[n] for n in layers):
+        return model
+    assert model.combine is not None
+    return model.combine(layers)
+
+
+def unwrapped(model: Model) -> Model:
+    """The model inside all wrappers."""
+    while is_wrapper(model):
+        model = model.layers[""]
+    return model
+
+
+def rewrapped(model: Model, inside: Model) -> Model:
+    """The wrappers of a model around another."""
+    return rebuild(model, lambda place: inside, is_wrapper)
+
+
+def meaning(model: Model) -> str | None:
+    """What the output of a model means, as its last layer says; None if that does not say it.
+
+    >>> import jax, jaxdeep as jd
+    >>> meaning(jd.nn.serial(jd.nn.dense(3), jd.nn.activation(jax.nn.softmax)))
+    'probabilities'
+    """
+
+    def last(place: Place, below: dict[str, str | None]) -> str | None:
+        return list(below.values())[-1] if below else place.layer.traits.outputs
+
+    return fold(model, last, chained)
+
+
+# --- trees of parameters and state ------------------------------------------------------------------
+
+
+def at(tree: PyTree, keys: tuple[str, ...]) -> Any:
+    """What a tree holds for a layer; an empty dict where it holds nothing.
+
+    >>> at({"a": {"b": 1}}, ("a", "b")), at({}, ("a", "b"))
+    (1, {})
+    """
+    for key in keys:
+        tree = tree.get(key, {}) if isinstance(tree, Mapping) else {}
+    return tree
+
+
+def put(tree: PyTree, keys: tuple[str, ...], new: PyTree) -> PyTree:
+    """The tree with something else for a layer; without the entry if that is empty.
+
+    >>> put({"a": {"b": 1}, "c": 2}, ("a", "b"), 3), put({"a": {"b": 1}}, ("a", "b"), {})
+    ({'a': {'b': 3}, 'c': 2}, {})
+    """
+    if not keys:
+        return new
+    key, *rest = keys
+    tree = dict(tree or {})
+    inside = put(tree.get(key, {}), tuple(rest), new)
+    if isinstance(inside, Mapping) and not inside:
+        tree.pop(key, None)
+    else:
+        tree[key] = inside
+    return tree

@@ -1,0 +1,273 @@
+"""Curves from one value to another."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+
+from jaxdeep import _checks
+from jaxdeep.schedules.steps import Schedule, check_boundaries, float_type
+
+
+def constant(value: ArrayLike) -> Schedule:
+    """The same value at every step: ``f(t) = value``.
+
+    Args:
+      value: the value; a number or a scalar array.
+
+    Raises:
+      TypeError: not a number or a scalar.
+
+    Source: `optax.constant_schedule`.
+
+    >>> float(constant(0.5)(100))
+    0.5
+    """
+    _checks.check_scalar("value", value, "(-inf, inf)")
+
+    def schedule(step: ArrayLike) -> Any:
+        typed = optax.constant_schedule(jnp.asarray(value, float_type(step)))
+        return jnp.broadcast_to(typed(step), jnp.shape(step))
+
+    return schedule
+
+
+def power(
+    init_value: ArrayLike,
+    transition_steps: int,
+    *,
+    decay_rate: ArrayLike = 1.0,
+    power: ArrayLike = 1.0,
+    staircase: bool = False,
+) -> Schedule:
+    """Power scheduling, or inverse time decay: ``f(t) = init_value / (1 + decay_rate · t / s)^c``.
+
+    With the defaults the value is halved after s steps, a third after 2 s, a quarter after 3 s. Keras'
+    `InverseTimeDecay` is the case c = 1; optax and PyTorch have no such schedule.
+
+    Args:
+      init_value: value at the start.
+      transition_steps: s, at least 1.
+      decay_rate: how fast within s steps, ≥ 0.
+      power: the exponent c, ≥ 0.
+      staircase: use ⌊t / s⌋.
+
+    Raises:
+      ValueError: a value out of range.
+
+    Source: Géron, "Hands-On Machine Learning", chapter 11.
+
+    >>> schedule = power(0.01, transition_steps=10)
+    >>> [round(float(schedule(t)), 6) for t in (0, 10, 20, 30)]
+    [0.01, 0.005, 0.003333, 0.0025]
+    """
+    _checks.check_scalar("init_value", init_value, "(-inf, inf)")
+    _checks.check_count("transition_steps", transition_steps)
+    _checks.check_scalar("decay_rate", decay_rate, "[0, inf)")
+    _checks.check_scalar("power", power, "[0, inf)")
+    _checks.check_flag("staircase", staircase)
+
+    def schedule(step: ArrayLike) -> Any:
+        dtype = float_type(step)
+        times = jnp.asarray(step, dtype) / transition_steps
+        if staircase:
+            times = jnp.floor(times)
+        rate, exponent = jnp.asarray(decay_rate, dtype), jnp.asarray(power, dtype)
+        return jnp.asarray(init_value, dtype) / (1 + rate * times) ** exponent
+
+    return schedule
+
+
+def exponential(
+    init_value: ArrayLike,
+    transition_steps: int,
+    decay_rate: ArrayLike,
+    *,
+    transition_begin: int = 0,
+    staircase: bool = False,
+    end_value: ArrayLike | None = None,
+) -> Schedule:
+    """Exponential decay: ``f(t) = init_value · decay_rate^((t − transition_begin) / transition_steps)``.
+
+    The value stays at `init_value` up to `transition_begin`. Arguments and values are those of
+    `optax.exponential_decay`; Keras' `ExponentialDecay` is the same curve.
+
+    Args:
+      init_value: value at the start.
+      transition_steps: steps over which the value is multiplied by `decay_rate` once.
+      decay_rate: the factor, > 0; above 1 the value grows.
+      transition_begin: steps to wait before the decay begins.
+      staircase: decay in jumps, at whole multiples of `transition_steps`.
+      end_value: bound never passed: a floor if `decay_rate` < 1, a ceiling otherwise.
+
+    Raises:
+      ValueError: `transition_steps` below 1, `transition_begin` below 0, `decay_rate` ≤ 0.
+
+    Source: `optax.exponential_decay`.
+
+    >>> schedule = exponential(0.01, transition_steps=10, decay_rate=0.1)
+    >>> [round(float(schedule(t)), 6) for t in (0, 5, 10, 20)]
+    [0.01, 0.003162, 0.001, 0.0001]
+    """
+    _checks.check_scalar("init_value", init_value, "(-inf, inf)")
+    _checks.check_count("transition_steps", transition_steps)
+    _checks.check_scalar("decay_rate", decay_rate, "(0, inf)")
+    _checks.check_count("transition_begin", transition_begin, low=0)
+    if end_value is not None:
+        _checks.check_scalar("end_value", end_value, "(-inf, inf)")
+    _checks.check_flag("staircase", staircase)
+
+    # not `optax.exponential_decay`, which branches on its rate in Python: here it may be traced
+    def schedule(step: ArrayLike) -> Any:
+        dtype = float_type(step)
+        elapsed = jnp.maximum(jnp.asarray(step) - transition_begin, 0).astype(dtype)
+        times = elapsed / transition_steps
+        if staircase:
+            times = jnp.floor(times)
+        rate = jnp.asarray(decay_rate, dtype)
+        value = jnp.asarray(init_value, dtype) * rate**times
+        if end_value is None:
+            return value
+        bound = jnp.asarray(end_value, dtype)
+        return jnp.where(rate < 1, jnp.maximum(value, bound), jnp.minimum(value, bound))
+
+    return schedule
+
+
+def piecewise_constant(
+    boundaries: Sequence[int], values: Sequence[ArrayLike], *, side: str = "right"
+) -> Schedule:
+    """Steps from value to value: ``f(t) = values[i]`` with i the boundaries passed at step t.
+
+    Values are absolute, as in Keras' `PiecewiseConstantDecay`; `optax.piecewise_constant_schedule`
+    and PyTorch's `MultiStepLR` multiply instead.
+
+    Args:
+      boundaries: steps, increasing.
+      values: one more than there are boundaries.
+      side: "right": the new value holds from t = boundary on (optax, PyTorch); "left": from the step
+        after (Keras).
+
+    Raises:
+      ValueError: boundaries that do not increase, another number of values, an unknown side.
+
+    Source: Keras' `PiecewiseConstantDecay`.
+
+    >>> schedule = piecewise_constant([5, 15], [0.01, 0.005, 0.001])
+    >>> [round(float(schedule(t)), 4) for t in (4, 5, 14, 15)]
+    [0.01, 0.005, 0.005, 0.001]
+    """
+    check_boundaries(boundaries)
+    _checks.check_sequence("values", values)
+    for value in values:
+        _checks.check_scalar("values", value, "(-inf, inf)")
+    if any(b <= a for a, b in itertools.pairwise(boundaries)):
+        raise ValueError(f"boundaries must increase, got {list(boundaries)}")
+    if len(values) != len(boundaries) + 1:
+        raise ValueError(
+            f"values must be one more than the {len(boundaries)} boundaries, got {len(values)}"
+        )
+    if side not in ("left", "right"):
+        raise ValueError(f"side must be 'right' or 'left', got {side!r}")
+
+    def schedule(step: ArrayLike) -> Any:
+        table = jnp.stack([jnp.asarray(value, float_type(step)) for value in values])
+        return table[jnp.searchsorted(jnp.asarray(np.array(boundaries, int)), step, side=side)]
+
+    return schedule
+
+
+def polynomial(
+    init_value: ArrayLike,
+    end_value: ArrayLike,
+    power: ArrayLike,
+    transition_steps: int,
+    transition_begin: int = 0,
+    *,
+    cycle: bool = False,
+) -> Schedule:
+    """A polynomial from one value to another: ``f(t) = (init − end) · (1 − u / T)^power + end``.
+
+    ``u = clip(t − transition_begin, 0, T)``. Arguments and values are those of
+    `optax.polynomial_schedule`; power 1 is a straight line.
+
+    Args:
+      init_value, end_value: first and last value.
+      power: the exponent, > 0.
+      transition_steps: T.
+      transition_begin: steps to wait before.
+      cycle: begin again at T with twice the length, then three times (as Keras' `PolynomialDecay`).
+
+    Raises:
+      ValueError: a value out of range.
+
+    Source: `optax.polynomial_schedule`; `cycle` as in Keras' `PolynomialDecay`.
+
+    >>> schedule = polynomial(0.1, 0.0, power=1, transition_steps=10)
+    >>> [round(float(schedule(t)), 3) for t in (0, 5, 10, 20)]
+    [0.1, 0.05, 0.0, 0.0]
+    """
+    _checks.check_scalar("init_value", init_value, "(-inf, inf)")
+    _checks.check_scalar("end_value", end_value, "(-inf, inf)")
+    _checks.check_scalar("power", power, "(0, inf)")
+    _checks.check_count("transition_steps", transition_steps)
+    _checks.check_count("transition_begin", transition_begin, low=0)
+    _checks.check_flag("cycle", cycle)
+
+    def schedule(step: ArrayLike) -> Any:
+        dtype = float_type(step)
+        elapsed = jnp.maximum(jnp.asarray(step) - transition_begin, 0).astype(dtype)
+        length = jnp.asarray(transition_steps, dtype)
+        if cycle:
+            length = length * jnp.maximum(jnp.ceil(elapsed / length), 1)
+        # bounded after the division, which optax does before: compiled, T / T may be more than 1, and a
+        # fractional power of what is left is NaN
+        share = jnp.minimum(elapsed / length, 1)
+        init, end, exponent = (jnp.asarray(x, dtype) for x in (init_value, end_value, power))
+        return optax.polynomial_schedule(init, end, exponent, transition_steps=1)(share)
+
+    return schedule
+
+
+def cosine(
+    init_value: ArrayLike, decay_steps: int, *, alpha: ArrayLike = 0.0, exponent: ArrayLike = 1.0
+) -> Schedule:
+    """Half a cosine down: ``f(t) = init · ((1 − α) · (½ (1 + cos(π t / T)))^exponent + α)``.
+
+    Arguments and values are those of `optax.cosine_decay_schedule`; t is clipped to T. For a warm-up
+    in front, see `warmup`.
+
+    Args:
+      init_value: value at the start.
+      decay_steps: T.
+      alpha: the last value as a share of the first.
+      exponent: of the cosine, > 0.
+
+    Raises:
+      ValueError: a value out of range.
+
+    Source: Loshchilov & Hutter, "SGDR" (arXiv:1608.03983).
+
+    >>> schedule = cosine(0.1, decay_steps=10)
+    >>> [round(float(schedule(t)), 3) for t in (0, 5, 10, 20)]
+    [0.1, 0.05, 0.0, 0.0]
+    """
+    _checks.check_scalar("init_value", init_value, "(-inf, inf)")
+    _checks.check_count("decay_steps", decay_steps)
+    _checks.check_scalar("alpha", alpha, "(-inf, inf)")
+    _checks.check_scalar("exponent", exponent, "(0, inf)")
+
+    def schedule(step: ArrayLike) -> Any:
+        dtype = float_type(step)
+        share = jnp.clip(jnp.asarray(step, dtype) / decay_steps, 0, 1)
+        half = jnp.cos(math.pi / 2 * share) ** 2  # ½ (1 + cos πx) without its cancellation
+        fall = half ** jnp.asarray(exponent, dtype)
+        floor = jnp.asarray(alpha, dtype)
+        return jnp.asarray(init_value, dtype) * ((1 - floor) * fall + floor)
+
+    return schedule

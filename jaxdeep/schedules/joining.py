@@ -1,0 +1,114 @@
+"""Schedules made of other schedules."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from jaxdeep import _checks
+from jaxdeep.schedules.steps import Schedule, check_boundaries, check_schedule, float_type
+
+
+def warmup(schedule: Schedule, steps: int, *, init_value: ArrayLike = 0.0) -> Schedule:
+    """A straight line in front of a schedule: from `init_value` to ``schedule(0)`` in `steps` steps.
+
+    ``f(t) = init + (schedule(0) − init) · t / steps`` for t < steps, then ``schedule(t − steps)``. In
+    front of `constant`, `cosine` and `exponential` it is optax' ``warmup_…`` schedules.
+
+    Args:
+      schedule: what follows.
+      steps: length of the warm-up, at least 1.
+      init_value: value at step 0.
+
+    Raises:
+      TypeError: a `schedule` that is not a function. ValueError: `steps` below 1.
+
+    Source: Goyal et al. (arXiv:1706.02677), section 2.2; `optax.warmup_constant_schedule`.
+
+    >>> from jaxdeep.schedules import constant
+    >>> schedule = warmup(constant(0.1), steps=10)
+    >>> [round(float(schedule(t)), 3) for t in (0, 5, 10, 50)]
+    [0.0, 0.05, 0.1, 0.1]
+    """
+    check_schedule("schedule", schedule)
+    _checks.check_count("steps", steps)
+    _checks.check_scalar("init_value", init_value, "(-inf, inf)")
+
+    def line(step: ArrayLike) -> Any:
+        dtype = float_type(step)
+        begin, end = jnp.asarray(init_value, dtype), jnp.asarray(schedule(0), dtype)
+        return begin + (end - begin) * (jnp.asarray(step, dtype) / steps)
+
+    def after(step: ArrayLike) -> Any:
+        return jnp.asarray(schedule(step), float_type(step))
+
+    return _joined([line, after], [steps])
+
+
+def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
+    """Schedules one after another, from their starts: ``f(t) = schedules[i](t − boundaries[i − 1])``.
+
+    i is the number of boundaries that are ≤ t, and the first schedule counts from 0.
+
+    Args:
+      schedules: at least one.
+      boundaries: the steps, increasing, at which the second and later ones begin.
+
+    Raises:
+      ValueError: another number of boundaries than one less than the schedules, or not increasing.
+      TypeError: a schedule that is not a function.
+
+    Source: `optax.join_schedules`.
+
+    >>> from jaxdeep.schedules import constant
+    >>> schedule = join([constant(0.1), constant(0.01)], [30])
+    >>> [round(float(schedule(t)), 3) for t in (29, 30)]
+    [0.1, 0.01]
+    """
+    _checks.check_sequence("schedules", schedules)
+    for schedule in schedules:
+        check_schedule("schedules", schedule)
+    check_boundaries(boundaries)
+    if len(boundaries) != len(schedules) - 1 or any(b <= a for a, b in itertools.pairwise(boundaries)):
+        raise ValueError(
+            f"join needs increasing boundaries, one less than the {len(schedules)} schedules; got "
+            f"{list(boundaries)}"
+        )
+
+    first, *others = schedules
+    return _joined([lambda step: jnp.asarray(first(step), float_type(step)), *others], boundaries)
+
+
+def _joined(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
+    """`optax.join_schedules`, in which a schedule that has not begun is asked for its first value."""
+
+    def begun(schedule: Schedule) -> Schedule:
+        return lambda step: schedule(jnp.maximum(step, 0))
+
+    joined = optax.join_schedules([schedules[0], *map(begun, schedules[1:])], boundaries)
+    return lambda step: joined(jnp.asarray(step))
+
+
+def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
+    """A schedule of epochs as one of steps: ``f(t) = schedule(t // steps_per_epoch)``.
+
+    Args:
+      schedule: function of the epoch, the first of which is 0.
+      steps_per_epoch: updates in an epoch, at least 1.
+
+    Raises:
+      TypeError: a `schedule` that is not a function. ValueError: `steps_per_epoch` below 1.
+
+    Source: Keras' and PyTorch's schedulers, which step by the epoch.
+
+    >>> from jaxdeep.schedules import exponential
+    >>> schedule = per_epoch(exponential(0.1, 1, 0.5), steps_per_epoch=100)
+    >>> [round(float(schedule(t)), 3) for t in (0, 99, 100, 250)]
+    [0.1, 0.1, 0.05, 0.025]
+    """
+    check_schedule("schedule", schedule)
+    _checks.check_count("steps_per_epoch", steps_per_epoch)
+    return lambda step: schedule(jnp.asarray(step) // steps_per_epoch)

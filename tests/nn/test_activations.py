@@ -1,0 +1,58 @@
+"""Activations, as functions and as layers, against their equations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.layers import KEY, run
+
+import jaxdeep as jd
+
+Z = jnp.linspace(-5, 5, 101)
+
+
+@pytest.mark.parametrize(
+    ("function", "equation"),
+    [
+        ("sigmoid", lambda z: 1 / (1 + np.exp(-z))),
+        ("tanh", np.tanh),
+        ("softplus", lambda z: np.logaddexp(z, 0)),
+        ("relu", lambda z: np.maximum(z, 0)),
+        ("leaky_relu", lambda z: np.maximum(0.01 * z, z)),
+        ("elu", lambda z: np.where(z > 0, z, np.expm1(z))),
+        (
+            "selu",
+            lambda z: 1.0507009873554805 * np.where(z > 0, z, 1.6732632423543772 * np.expm1(z)),
+        ),
+        ("silu", lambda z: z / (1 + np.exp(-z))),
+        ("swish", lambda z: z / (1 + np.exp(-z))),
+        ("mish", lambda z: z * np.tanh(np.logaddexp(z, 0))),
+    ],
+)
+def test_activations_are_their_equations(function, equation):
+    found = getattr(jd.nn.activations, function)(Z)
+    np.testing.assert_allclose(found, equation(np.asarray(Z, np.float64)), rtol=2e-5, atol=1e-6)
+
+
+def test_swish_with_a_beta_prelu_and_rrelu():
+    z = np.asarray(Z, np.float64)
+    found = jd.nn.activations.swish(Z, beta=1.702)
+    np.testing.assert_allclose(found, z / (1 + np.exp(-1.702 * z)), rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(jd.nn.activations.prelu(Z, 0.3), np.where(z >= 0, z, 0.3 * z), rtol=1e-6)
+    np.testing.assert_allclose(run(jd.nn.rrelu(), Z), np.where(z >= 0, z, 11 / 48 * z), rtol=1e-6)
+    x = -jnp.ones(100_000)
+    slopes = -run(jd.nn.rrelu(), x, key=KEY)
+    assert 1 / 8 <= slopes.min() < slopes.max() <= 1 / 3
+    assert abs(float(slopes.mean()) - 11 / 48) < 4 * (5 / 24) / 12**0.5 / 100_000**0.5
+
+
+def test_the_slope_of_prelu_and_the_beta_of_swish_are_trained():
+    for layer, name, x in (
+        (jd.nn.prelu(0.1), "alpha", -jnp.ones((2, 3))),
+        (jd.nn.swish(0.5), "beta", jnp.ones((2, 3))),
+    ):
+        params, state = layer.init(KEY, x)
+        grads = jax.grad(lambda p, layer=layer, x=x, s=state: layer.apply(p, s, x)[0].sum())(params)
+        assert np.all(np.asarray(grads[name]) != 0)
+    params, _ = jd.nn.prelu(shared_axes=(1, 2)).init(KEY, jnp.ones((2, 4, 5, 3)))
+    assert params["alpha"].shape == (1, 1, 3)

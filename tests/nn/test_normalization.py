@@ -1,0 +1,121 @@
+"""Batch norm against flax, over rows, devices and recomputed."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.layers import KEY
+
+import jaxdeep as jd
+
+
+@pytest.mark.parametrize("axis", [-1, (1, 2), (1, 2, 3), 1])
+@pytest.mark.parametrize("fast", [False, True])
+def test_batch_norm_is_that_of_flax_for_any_axes(axis, fast):
+    x = jax.random.normal(KEY, (8, 4, 5, 3)) * 2 + 1
+    layer = jd.nn.batch_norm(axis=axis, momentum=0.9, use_fast_variance=fast)
+    params, state = layer.init(KEY, x)
+    other = nn.BatchNorm(use_running_average=False, axis=axis, momentum=0.9, use_fast_variance=fast)
+    for _ in range(3):
+        y, state = layer.apply(params, state, x, train=True)
+    variables = {"params": params, "batch_stats": layer.init(KEY, x)[1]}
+    for _ in range(3):
+        expected, new = other.apply(variables, x, mutable=["batch_stats"])
+        variables |= new
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+    for name in ("mean", "var"):
+        np.testing.assert_allclose(state[name], variables["batch_stats"][name], rtol=1e-4, atol=1e-6)
+
+
+def test_masked_rows_equal_a_smaller_batch():
+    x = jax.random.normal(KEY, (16, 5)).at[10:].set(jnp.nan)
+    mask = jnp.arange(16) < 10
+    model = jd.nn.serial(jd.nn.dense(4), jd.nn.batch_norm(), jd.nn.dense(2), jd.nn.batch_norm())
+    params, state = model.init(KEY, x)
+    y, new = model.apply(params, state, x, train=True, mask=mask)
+    expected, small = model.apply(params, state, x[:10], train=True)
+    np.testing.assert_allclose(y[:10], expected, rtol=1e-4, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), new, small)
+    _, none = model.apply(params, state, jnp.ones((16, 5)), train=True, mask=jnp.zeros(16, bool))
+    jax.tree.map(np.testing.assert_array_equal, none, state)
+
+
+def test_batch_norm_over_eight_devices_equals_the_whole_batch():
+    x = jax.random.normal(KEY, (64, 5)) * 3 + 1
+    layer, over = jd.nn.batch_norm(), jd.nn.batch_norm(axis_name="data")
+    params, state = layer.init(KEY, x)
+    expected, whole = layer.apply(params, state, x, train=True)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spread = jax.shard_map(
+        lambda x: over.apply(params, state, x, train=True),
+        mesh=mesh,
+        in_specs=jax.P("data"),
+        out_specs=(jax.P("data"), jax.P()),
+    )
+    y, new = spread(x)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), new, whole)
+
+
+def test_the_unbiased_running_variance_is_pytorchs():
+    x = jax.random.normal(KEY, (4, 3))
+    layer = jd.nn.batch_norm(momentum=0.0, unbiased_running_var=True)
+    params, state = layer.init(KEY, x)
+    np.testing.assert_allclose(
+        layer.apply(params, state, x, train=True)[1]["var"], np.var(x, axis=0, ddof=1), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("batch_size", [7, 32, 1000])
+def test_recomputed_statistics_are_those_of_the_data(batch_size):
+    x = jax.random.normal(KEY, (100, 6)) * 3 + 2
+    model = jd.nn.serial(bn=jd.nn.batch_norm(), d=jd.nn.dense(4), inner=jd.nn.serial(jd.nn.batch_norm()))
+    params, state = model.init(KEY, x)
+    found = jax.jit(lambda s, x: jd.nn.recompute_batch_norm(model, params, s, x, batch_size=batch_size))(
+        state, x
+    )
+    np.testing.assert_allclose(found["bn"]["mean"], x.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(found["bn"]["var"], x.var(0), rtol=1e-4)
+    assert jax.tree.structure(found) == jax.tree.structure(state)
+    with pytest.raises(ValueError, match="has no batch_norm"):
+        jd.nn.recompute_batch_norm(jd.nn.dense(3), {}, {}, x)
+
+
+def test_recomputed_statistics_of_layers_called_mean_and_var():
+    x = jax.random.normal(KEY, (20, 3)) + 1
+    model = jd.nn.parallel(mean=jd.nn.batch_norm(), var=jd.nn.serial(jd.nn.batch_norm()))
+    params, state = model.init(KEY, x)
+    broken = jax.tree.map(lambda a: a * jnp.inf, state)
+    for old in (state, broken):
+        found = jd.nn.recompute_batch_norm(model, params, old, x, batch_size=6)
+        np.testing.assert_allclose(found["mean"]["mean"], x.mean(0), rtol=1e-5)
+        np.testing.assert_allclose(found["var"]["batch_norm0"]["var"], x.var(0), rtol=1e-4)
+    deep = jd.nn.serial(jd.nn.repeat(jd.nn.batch_norm(), 3), jd.nn.mixed_precision(jd.nn.batch_norm()))
+    params, state = deep.init(KEY, x)
+    found = jd.nn.recompute_batch_norm(deep, params, state, x, batch_size=20)
+    np.testing.assert_allclose(found["repeat0"]["layer"]["mean"][0], x.mean(0), rtol=1e-5)
+    twins = jd.nn.shared(jd.nn.batch_norm())
+    params, state = twins.init(KEY, (x, x))
+    with pytest.raises(ValueError, match="inside shared is used more than once"):
+        jd.nn.recompute_batch_norm(twins, params, state, (x, x))
+
+
+def test_a_batch_of_which_nothing_counts_is_normalised_as_at_inference():
+    layer, x = jd.nn.batch_norm(), jax.random.normal(KEY, (6, 4))
+    params, state = layer.init(KEY, x)
+    state = jax.tree.map(lambda leaf: leaf + 0.5, state)
+    y, after = layer.apply(params, state, x, train=True, mask=jnp.zeros(6, bool))
+    np.testing.assert_allclose(y, layer.apply(params, state, x)[0], rtol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, after, state)
+
+
+def test_the_momentum_of_batch_norm_may_be_traced():
+    x = jax.random.normal(KEY, (6, 4))
+
+    def mean(momentum):
+        layer = jd.nn.batch_norm(momentum=momentum)
+        return layer.apply(*layer.init(KEY, x), x, train=True)[1]["mean"]
+
+    found = jax.jit(jax.vmap(mean))(jnp.array([0.0, 0.9]))
+    np.testing.assert_allclose(found, [x.mean(0), 0.1 * x.mean(0)], rtol=1e-5, atol=1e-7)
