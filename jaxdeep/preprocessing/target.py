@@ -46,7 +46,7 @@ class TargetEncoder(NamedTuple):
       fit: ``(x, y) -> state``.
       transform: ``(state, x) -> encoded``, for data other than that of `fit`.
       fit_transform: ``(key, x, y, *, cv=5) -> (encoded, state)``, for the training data: each of `cv`
-        random parts is encoded by what the others say, so that no example sees its own target.
+        random parts is encoded from the other parts, so that no example sees its own target.
     """
 
     fit: Callable[[Any, Any], TargetState]
@@ -63,9 +63,9 @@ def target_encoder(
     """Each category becomes its mean target, shrunk to the mean of all: ``S = λ mean_i + (1 − λ) mean``.
 
     ``λ = n_i / (m + n_i)``, with n_i the number of examples of the category. ``smooth="auto"`` is
-    ``m = σ_i² / σ_y²`` (biased variances): empirical Bayes. A category never seen, and every one if all
-    targets are equal, becomes the mean; a category seen once keeps its own target under ``"auto"``. None
-    and NaN are categories like others.
+    ``m = σ_i² / σ_y²`` (biased variances): empirical Bayes. A category that was never seen becomes the
+    mean, and so does every category if all targets are equal. With ``"auto"`` a category that was seen
+    once keeps its own target. None and NaN are categories like others.
 
     The training data is encoded by ``encoded, state = encoder.fit_transform(key, x, y)``, which is not
     ``transform(fit(x, y), x)``: the latter lets examples see their own targets. The parts are random, of
@@ -73,11 +73,12 @@ def target_encoder(
 
     Args:
       smooth: ``"auto"``, or m ≥ 0, a number or a scalar array.
-      classes: how many, if the targets are classes, ``[0, classes)``: each feature gives a column for
-        every class. None: targets are numbers, or 0 and 1.
-      categories: None finds the categories, of any kind (strings, numbers, None), outside of `jax.jit`.
-        If they are integers in ``[0, categories)``, say how many: then everything runs inside `jax.jit`
-        and `jax.vmap`. Other integers are unseen.
+      classes: the number of classes, if targets are classes in ``[0, classes)``; each feature then
+        becomes one column for every class. None if targets are numbers, or 0 and 1.
+      categories: the number of categories, if they are integers in ``[0, categories)``; everything then
+        runs inside `jax.jit` and `jax.vmap`, and other integers count as never seen. By default
+        categories of any kind (strings, numbers, None) are collected from the data, outside of
+        `jax.jit`.
 
     The functions take `x` ``(n,)`` or ``(n, features)`` and `y` ``(n,)``; encoded are ``(n,)`` or
     ``(n, features)``; with classes ``(n, classes)`` or ``(n, features · classes)``, feature by feature.
