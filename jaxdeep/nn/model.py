@@ -126,16 +126,8 @@ class Model:
         def watched(place: Place, layers: dict[str, Model]) -> Model:
             inner = walk.combined(place.layer, layers) if layers else place.layer
 
-            def apply(
-                params: Any,
-                state: Any,
-                x: Any,
-                *,
-                train: bool = False,
-                key: Any = None,
-                mask: Any = None,
-            ) -> tuple[Any, Any]:
-                y, state = inner.apply(params, state, x, **switches(train, key, mask))
+            def apply(params: Any, state: Any, x: Any, **switches: Any) -> tuple[Any, Any]:
+                y, state = inner.apply(params, state, x, **switches)
                 outputs["/".join((path, *place.keys)).strip("/")] = y
                 return y, state
 
@@ -205,10 +197,8 @@ def learns(trainable: PyTree, path: Sequence[Any]) -> bool:
 
 
 def _at_inference(model: Model) -> Model:
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        return model.apply(params, state, x, **switches(False, key, mask))
+    def apply(params: Any, state: Any, x: Any, **switches: Any) -> tuple[Any, Any]:
+        return model.apply(params, state, x, **(switches | {"train": False}))
 
     return described_as(dataclasses.replace(model, apply=apply), "at inference", model)
 

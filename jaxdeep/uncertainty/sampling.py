@@ -12,7 +12,7 @@ from jaxdeep import _checks
 from jaxdeep._compilation import run_once
 from jaxdeep._identity import key_of
 from jaxdeep.nn import walk
-from jaxdeep.nn.model import Model, check_models, switches
+from jaxdeep.nn.model import Model, check_models
 from jaxdeep.train import sharding
 from jaxdeep.train.data import count_examples
 from jaxdeep.tree import shapes
@@ -280,11 +280,9 @@ def _seen(model: Model, fixed: PyTree, x: PyTree) -> list[tuple[int, ...]]:
     found: list[tuple[int, ...]] = []
 
     def spy(layer: Model) -> Model:
-        def apply(
-            params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-        ) -> tuple[Any, Any]:
+        def apply(params: Any, state: Any, x: Any, **switches: Any) -> tuple[Any, Any]:
             found.append(jnp.shape(x))
-            return layer.apply(params, state, x, **switches(train, key, mask))
+            return layer.apply(params, state, x, **switches)
 
         return dataclasses.replace(layer, apply=apply)
 
