@@ -145,7 +145,7 @@ def test_convolutions_that_are_slow_in_loops_are_dispatched_with_the_same_number
         ({"data": iter([(ROWS[0], ROWS[1] + 7)])}, r"labels must be in \[0, 2\)"),
         ({"steps_per_epoch": 3}, "steps_per_epoch is for iterables of batches"),
         ({"data": shuffled_batches, "steps_per_epoch": 0}, "steps_per_epoch must be at least 1"),
-        ({"stream": 3}, "stream must be True or False, got 3"),
+        ({"stream": 3}, "stream must be True, False or None, got 3"),
         ({"block_bytes": 0}, "block_bytes must be at least 1"),
     ],
 )
