@@ -147,9 +147,8 @@ def _grouped(build: Builder, points: list[Point], keys: list[Any]) -> Iterator[G
     for fixed, members in groups(points):
         rows = []
         for i in members:
-            setup = build(
-                points[i]
-            )  # with Python numbers, so that errors of the builder come before anything is traced
+            # with Python numbers, so that errors of the builder come before anything is traced
+            setup = build(points[i])
             floats = {name: value for name, value in points[i].items() if name not in fixed}
             rows += [Trial((i, seed), setup, floats, key) for seed, key in enumerate(keys)]
         yield Group(rows, functools.partial(_traced, build, fixed))
