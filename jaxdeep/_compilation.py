@@ -131,10 +131,9 @@ def forget() -> None:
 def settings() -> Hashable:
     """What JAX is set to, as far as programs depend on it."""
     config: Any = jax.config
-    return (
-        jax.default_backend(),
-        *(getattr(config, name, None) for name in _SETTINGS),
-    )
+    # What contexts can change is an attribute, which sees them; the rest is only among the values.
+    now = (getattr(config, name, config.values[name]) for name in _SETTINGS if name in config.values)
+    return (jax.default_backend(), *now)
 
 
 def _flat(tree: PyTree) -> Hashable:

@@ -84,8 +84,13 @@ class _NotUnderstood(Exception):
     """A value of which it cannot be told whether another one is the same."""
 
 
-def key_of(*values: Any) -> Key:
+def key_of(*values: Any, numbers: bool = False) -> Key:
     """The key of a computation that is described by these values.
+
+    Args:
+      values: what it depends on besides its arguments.
+      numbers: whether hyperparameters that an optimizer's state starts from count; a compiled program is
+        given them as arguments.
 
     >>> import optax, jaxdeep as jd
     >>> key_of(optax.adam(0.1)) == key_of(optax.adam(0.1)), key_of(1) == key_of(1.0)
@@ -93,7 +98,7 @@ def key_of(*values: Any) -> Key:
     >>> key_of(lambda x: x) == key_of(lambda x: x)
     False
     """
-    walk = _Walk()
+    walk = _Walk(numbers)
     try:
         parts: Hashable = tuple(map(walk, values))
         hash(parts)
@@ -105,8 +110,9 @@ def key_of(*values: Any) -> Key:
 class _Walk:
     """One walk over values and what they hold; the second meeting with an object is a reference back."""
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: bool = False) -> None:
         self.objects: list[_Object] = []
+        self._numbers = numbers
         self._seen: dict[int, tuple[int, Any]] = {}
         self._count = 0
 
@@ -132,9 +138,9 @@ class _Walk:
         return self._parts(value)
 
     def _parts(self, value: Any) -> Hashable:
-        describe = getattr(type(value), "_program_identity_", None) or getattr(
-            type(value), "_identity_", None
-        )
+        describe = getattr(type(value), "_identity_", None)
+        if not self._numbers:
+            describe = getattr(type(value), "_program_identity_", describe)
         if describe is not None and (parts := describe(value)) is not None:
             return type(value).__qualname__, self(parts)
         if isinstance(value, tuple):

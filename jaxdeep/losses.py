@@ -179,7 +179,7 @@ def weighted(
 ) -> Loss:
     """The loss of several outputs: ``Σ wᵢ lossᵢ(outputsᵢ, yᵢ)``, one value an example.
 
-    A loss of elements is averaged over the axes behind the first.
+    A loss that gives a value for every element, such as `mse`, is averaged over all axes but the first.
 
     Args:
       losses: by name for dicts of outputs and targets, in order for tuples.
@@ -200,37 +200,43 @@ def weighted(
     >>> loss(outputs, jax.tree.map(jnp.zeros_like, outputs)).round(3).tolist()
     [1.0, 1.0]
     """
-    for what, many in (("losses", losses), ("weights", weights)):
-        if many is not None and not isinstance(many, (Mapping, list, tuple)):
-            raise TypeError(f"{what} must be a dict by name or a list, got {many!r}")
+    for argument, several in (("losses", losses), ("weights", weights)):
+        if several is not None and not isinstance(several, (Mapping, list, tuple)):
+            raise TypeError(f"{argument} must be a dict by name or a list, got {several!r}")
     if not losses:
         raise ValueError("weighted needs at least one loss")
-    names = list(losses) if isinstance(losses, Mapping) else list(range(len(losses)))
-    functions: dict[Any, Loss] = {name: losses[name] for name in names}  # type: ignore[index]
+    names = _names(losses)
+    functions: dict[Any, Loss] = {name: losses[name] for name in names}
     for name, function in functions.items():
         if not callable(function):
             raise TypeError(f"losses[{name!r}] must be a function of (outputs, y), got {function!r}")
-    given: Any = dict.fromkeys(names, 1.0) if weights is None else weights
-    known = list(given) if isinstance(given, Mapping) else list(range(len(given)))
-    if sorted(map(str, known)) != sorted(map(str, names)):
-        raise ValueError(f"weights must be one for each of {names}, got {known}")
+    factors: Any = dict.fromkeys(names, 1.0) if weights is None else weights
+    weighted_names = _names(factors)
+    if sorted(map(str, weighted_names)) != sorted(map(str, names)):
+        raise ValueError(f"weights must be one for each of {names}, got {weighted_names}")
     for name in names:
-        _checks.check_scalar(f"weights[{name!r}]", given[name], "[0, inf)")
+        _checks.check_scalar(f"weights[{name!r}]", factors[name], "[0, inf)")
 
     def loss(outputs: Any, y: Any) -> Any:
-        def one(name: Any) -> Any:
-            for what, tree in (("outputs", outputs), ("targets", y)):
-                known = list(tree) if isinstance(tree, Mapping) else list(range(len(tree)))
-                if name not in known:
-                    raise ValueError(f"the {what} lack {name!r}, for which there is a loss; got {known}")
+        def weighted_loss(name: Any) -> Any:
+            for argument, tree in (("outputs", outputs), ("targets", y)):
+                if name not in _names(tree):
+                    raise ValueError(
+                        f"the {argument} lack {name!r}, for which there is a loss; got {_names(tree)}"
+                    )
             values = jnp.asarray(functions[name](outputs[name], y[name]))
             if values.ndim < 1:
                 raise ValueError(f"losses[{name!r}] must give a value an example, got a scalar")
-            return given[name] * values.mean(axis=tuple(range(1, values.ndim)))
+            return factors[name] * values.mean(axis=tuple(range(1, values.ndim)))
 
-        return functools.reduce(jnp.add, [one(name) for name in names])
+        return functools.reduce(jnp.add, [weighted_loss(name) for name in names])
 
     return loss
+
+
+def _names(several: Any) -> list[Any]:
+    """The keys of a dict, the places of a sequence."""
+    return list(several) if isinstance(several, Mapping) else list(range(len(several)))
 
 
 def _pair(name: str, outputs: Any, targets: Any) -> tuple[Any, Any]:

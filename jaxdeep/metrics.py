@@ -1,8 +1,9 @@
 """Metrics: functions of one value per example, and streaming metrics of sums.
 
-`accuracy` and `top_k_accuracy` are functions ``(outputs, y) -> values``, averaged over examples, as any
-loss can be. What is not an average of examples (a precision is not the mean of the batches' precisions)
-is a `Metric`: four pure functions over a pytree of sums. Both go into ``supervised(…, metrics=…)``.
+`accuracy` and `top_k_accuracy` are functions ``(outputs, y) -> values``, whose values are averaged over
+examples. Any loss can be used as such a metric, too. A metric that is no average over examples, as a
+precision is not the mean of the batches' precisions, is a `Metric`: four pure functions over a pytree of
+sums. Both kinds go into ``supervised(…, metrics=…)``.
 """
 
 import dataclasses
@@ -129,9 +130,11 @@ def top_k_accuracy(outputs: Any, labels: Any, *, k: int = 5) -> Any:
     _checks.check_count("k", k)
     labels = _classes(outputs, labels)
     outputs = jnp.asarray(outputs)
-    own = jnp.take_along_axis(outputs, labels[..., None], axis=-1, mode="fill", fill_value=jnp.nan)
-    within = jnp.sum(~(outputs <= own), axis=-1) < k
-    known = ~jnp.isnan(own[..., 0]) & (labels >= 0)  # a NaN is never within
+    labels_output = jnp.take_along_axis(
+        outputs, labels[..., None], axis=-1, mode="fill", fill_value=jnp.nan
+    )
+    within = jnp.sum(~(outputs <= labels_output), axis=-1) < k
+    known = ~jnp.isnan(labels_output[..., 0]) & (labels >= 0)  # a NaN is never within
     return (within & known).astype(jnp.result_type(float))
 
 
@@ -338,8 +341,8 @@ def _of_sums(
         return jax.tree.map(jnp.add, a, b)
 
     def update(state: dict[str, Any], outputs: Any, y: Any, weights: Any = None) -> dict[str, Any]:
-        found = counts(outputs, y, weights)
-        return {name: old + found[name].astype(old.dtype) for name, old in state.items()}
+        added = counts(outputs, y, weights)
+        return {name: old + added[name].astype(old.dtype) for name, old in state.items()}
 
     return Metric(init, update, merge, compute)
 
@@ -385,8 +388,8 @@ def _classes(outputs: Any, labels: Any) -> Any:
 
 def _flat(outputs: Any, y: Any, weights: Any) -> tuple[Any, Any, Any]:
     """Scores, whether they belong to positives, and weights, in one axis each."""
-    one, other = ([n for n in jnp.shape(array) if n != 1] for array in (outputs, y))
-    if one != other:  # (n, 1) and (n,) are the same here
+    sizes, label_sizes = ([n for n in jnp.shape(array) if n != 1] for array in (outputs, y))
+    if sizes != label_sizes:  # (n, 1) and (n,) are the same here
         raise ValueError(
             f"a binary metric needs one output for each label, got shapes {jnp.shape(outputs)} and "
             f"{jnp.shape(y)}"

@@ -44,8 +44,8 @@ def l2(factor: Any, *, where: Where | None = None, half: bool = False) -> Penalt
     Raises:
       ValueError: a negative factor; when called, a `where` that matches no leaf.
 
-    In the loss, so that the reported one holds it; `jaxdeep.optimizers.add_l2_penalty` adds the gradient
-    alone.
+    This is part of the loss, and the loss that is reported includes it.
+    `jaxdeep.optimizers.add_l2_penalty` adds its gradient alone and leaves the reported loss as it is.
 
     Source: ridge regression, Hoerl & Kennard (1970); Keras' `L2` has no ½.
 
@@ -122,14 +122,14 @@ def total(*penalties: Penalty) -> Penalty:
 
 
 def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, Any]], Any]:
-    """A penalty on what layers put out, a mean over the batch: for ``supervised(…, activity=…)``.
+    """A penalty on the outputs of layers, a mean over the batch: for ``supervised(…, activity=…)``.
 
-    ``penalty(outputs) / batch size``, where the outputs of layers are known by their paths, ``hidden1``,
-    ``block/dense0``.
+    It is ``penalty(outputs) / batch size``. Outputs are named by the paths of their layers, such as
+    ``hidden1`` or ``block/dense0``.
 
     Args:
-      penalty: of this module, or any function of a dict of arrays by path; of the outputs, without a
-        `where` of its own.
+      penalty: one of this module without a `where` of its own, or any function of a dict of arrays by
+        path.
       where: the layers, as a glob over their paths or a list of globs.
 
     Raises:
@@ -147,9 +147,9 @@ def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, Any]],
 
     def of_outputs(outputs: Mapping[str, Any]) -> Any:
         chosen = mask(dict.fromkeys(outputs, 0), where)
-        found = {name: y for name, y in outputs.items() if chosen[name]}
-        rows = jax.tree.leaves(found)[0].shape[0]
-        return penalty(found) / max(rows, 1)
+        penalized = {name: y for name, y in outputs.items() if chosen[name]}
+        batch_size = jax.tree.leaves(penalized)[0].shape[0]
+        return penalty(penalized) / max(batch_size, 1)
 
     return of_outputs
 

@@ -13,7 +13,7 @@ from jaxdeep._compilation import compiled, run_once
 from jaxdeep._identity import key_of
 from jaxdeep.optimizers import set_hyperparams
 from jaxdeep.optimizers.identity import numbers_of
-from jaxdeep.train.data import check_batch_size, check_pair, count_examples, moved, take
+from jaxdeep.train.data import check_batch_size, check_pair, count_examples, take, to_device
 from jaxdeep.train.epoch import shuffled
 from jaxdeep.train.objective import Objective, PerExample, check_minimised, supervised
 from jaxdeep.train.state import TrainState, init, resume
@@ -153,10 +153,10 @@ def find_learning_rate(
     if isinstance(order, jax.core.Tracer) or any(
         isinstance(a, jax.Array) for a in jax.tree.leaves(data)
     ):
-        data = moved(data)
+        data = to_device(data)
     else:
         rows, order = np.asarray(order), np.arange(order.size).reshape(order.shape)
-        data = moved(jax.tree.map(lambda a: np.asarray(a[rows.ravel()], shapes(a).dtype), data))
+        data = to_device(jax.tree.map(lambda a: np.asarray(a[rows.ravel()], shapes(a).dtype), data))
     given = None if params is None else (params, {} if state is None else state)
     args = given, key, data, jnp.asarray(order)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):

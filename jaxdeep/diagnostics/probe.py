@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep.nn import walk
-from jaxdeep.nn.layer import remake
-from jaxdeep.nn.model import Model, described_as, switches
+from jaxdeep.nn.layer import KINDS, remake
+from jaxdeep.nn.model import Model, described_as
 
 PyTree = Any
 
@@ -120,7 +120,8 @@ def may_die(layer: Model, learns: bool) -> bool:
 
 def _multiplies(layer: Model) -> bool:
     """Whether it is known that a layer is linear but for the activation it names."""
-    return layer.traits.linear is not None and not layer.traits.linear.looks_up
+    linear = layer.traits.linear
+    return layer.kind in KINDS and linear is not None and not linear.looks_up
 
 
 def _measured(layer: Model) -> Model:
@@ -130,17 +131,15 @@ def _measured(layer: Model) -> Model:
     if multiplies and function is not None:  # what goes into the activation is wanted too
         affine = remake(layer, activation=None)
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        y, own = affine.apply(params, state["own"], x, **switches(train, key, mask))
+    def apply(params: Any, state: Any, x: Any, **switches: Any) -> tuple[Any, Any]:
+        y, own = affine.apply(params, state["own"], x, **switches)
         passing = None
         if multiplies and function is not None:
             passing, y = _passing(function, y), function(y)
         elif function is not None:
             passing = _passing(function, x)
         elif layer.traits.elementwise:
-            passing = _slopes(lambda x: layer.apply(params, {}, x, key=key)[0], x), False
+            passing = _slopes(lambda x: layer.apply(params, {}, x, key=switches.get("key"))[0], x), False
         unknown = bool(jax.tree.leaves(params)) and not multiplies
         new = _reading(y, passing, unknown)
         total = jax.tree.map(lambda old, more: old + more.astype(old.dtype), state["reading"], new)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: atomic, checked, and refused where they belong to another run."""
+"""Checkpoints of a run, which are written atomically, verified, and refused by any other run."""
 
 import contextlib
 import hashlib
@@ -27,9 +27,9 @@ About = dict[str, Any]
 class Checkpoints:
     """A directory of checkpoints of one run, one for each epoch saved, kept by Orbax.
 
-    A checkpoint holds every array of a `RunState` by its path, with a SHA-256 of them all and a
-    description of the run. It appears under its name only when it is complete. A directory is an open
-    file of sorts, hence a class; see `opened`.
+    A checkpoint holds every array of a `RunState` by its path, a SHA-256 over all arrays, and a
+    description of the run. It appears under its name only when it is complete. This is a class because
+    the directory must be closed, as an open file must; use `opened`.
     """
 
     def __init__(self, about: About, options: FitOptions):
@@ -40,7 +40,9 @@ class Checkpoints:
         self.about, self._epochs = about, options["epochs"]
         self._watched = options["early_stopping"]
         retained: list[Any] = [policies.LatestN(options["keep_checkpoints"])]
-        if self._watched is not None:  # the smallest is the last of a falling order
+        if (
+            self._watched is not None
+        ):  # reverse=True sorts values falling, so that the best is the smallest
             retained.append(
                 policies.BestN(
                     get_metric_fn=lambda metrics: metrics["value"],
@@ -57,11 +59,11 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self.directory, options=managed)
 
     def close(self) -> None:
-        """Give up the directory."""
+        """Release the directory."""
         self._manager.close()
 
     def save(self, run: RunState, values: Mapping[str, Any], position: Any) -> None:
-        """Add a checkpoint, of an epoch with these values that left the data at this position."""
+        """Add a checkpoint after an epoch that gave these values and left the data at this position."""
         ocp = _orbax()
         arrays = _arrays(_with_room(run, self._epochs))
         about = self.about | {
@@ -86,9 +88,9 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def restore(self, like: RunState, epochs: int) -> tuple[RunState, Any]:
-        """The newest sound checkpoint as a state like `like`, and the position of its data.
+        """The newest undamaged checkpoint, as a state like `like`, and the position of its data.
 
-        `like` itself, and None, if there is no checkpoint.
+        Without a checkpoint, these are `like` itself and None.
 
         Raises:
           ValueError: a checkpoint of another run, with what differs, or of a run of more epochs.
@@ -98,9 +100,9 @@ class Checkpoints:
             try:
                 about = self._read_about(epoch)
                 self._check_run(about)
-                found = self._read(epoch, about, like)
-            except _OtherRun as other:
-                raise ValueError(str(other)) from None
+                run = self._read(epoch, about, like)
+            except _OtherRun as refusal:
+                raise ValueError(str(refusal)) from None
             except Exception as error:  # whatever a damaged file makes Orbax raise
                 damaged.append(epoch)
                 text = str(error).strip() or type(error).__name__
@@ -112,14 +114,14 @@ class Checkpoints:
                 )
                 continue
             self._set_aside(damaged)
-            if int(found.epoch) > epochs:
+            if int(run.epoch) > epochs:
                 raise ValueError(
-                    f"epochs must be at least {int(found.epoch)}, as many as the run in "
+                    f"epochs must be at least {int(run.epoch)}, as many as the run in "
                     f"{str(self.directory)!r} has done; got {epochs}"
                 )
             room = len(next(iter(like.history.values())))
-            found = _with_room(found._replace(history=dict(found.history)), room)
-            return found._replace(history=jax.tree.map(jnp.asarray, found.history)), about["position"]
+            run = _with_room(run._replace(history=dict(run.history)), room)
+            return run._replace(history=jax.tree.map(jnp.asarray, run.history)), about["position"]
         if damaged:
             raise ValueError(
                 f"none of the checkpoints in {self.directory} can be read; delete the directory to "
@@ -159,7 +161,7 @@ class Checkpoints:
             )
 
     def _set_aside(self, damaged: list[int]) -> None:
-        """Move damaged checkpoints out of the way of those to come."""
+        """Rename damaged checkpoints, so that new ones can take their names."""
         for epoch in damaged:
             place = self.directory / str(epoch)
             if place.exists():
@@ -169,7 +171,7 @@ class Checkpoints:
 
 
 class _Nowhere:
-    """Checkpoints that are not wanted."""
+    """Stands in for `Checkpoints` in a run without any: nothing is saved or restored."""
 
     def save(self, run: RunState, values: Mapping[str, Any], position: Any) -> None:
         pass
@@ -179,12 +181,12 @@ class _Nowhere:
 
 
 class _OtherRun(Exception):
-    pass
+    """A checkpoint of another run."""
 
 
 @contextlib.contextmanager
 def opened(about: About | None, options: FitOptions) -> Iterator["Checkpoints | _Nowhere"]:
-    """The checkpoints of the run that `about` describes; none without a description."""
+    """The checkpoints of the run that `about` describes; None is a run without checkpoints."""
     if about is None:
         yield _Nowhere()
         return
@@ -196,7 +198,7 @@ def opened(about: About | None, options: FitOptions) -> Iterator["Checkpoints | 
 
 
 def describe(setup: Setup, run: RunState, likes: Sequence[PyTree]) -> About:
-    """What makes a run this run and not another: names, shapes, first hyperparameters, options.
+    """What tells a run from others: its names, shapes, first hyperparameters and options.
 
     `likes` are the shapes of the data, and of the validation data if there are any.
     """
@@ -222,7 +224,7 @@ def describe(setup: Setup, run: RunState, likes: Sequence[PyTree]) -> About:
 
 _DESCRIBED = [name for name in options_of(TrialOptions) if name not in ("epochs", "validation")]
 _VERSION = 2
-# What a description of version 1 calls otherwise: options, layers' arguments, records.
+# Words of descriptions of version 1 and today's: names of options, and patterns in reprs.
 _OPTIONS = {"accumulate": "accumulation_steps"}
 _WORDS = (
     (r"\bPlateau\(", "ReduceOnPlateau("),
@@ -233,7 +235,7 @@ _WORDS = (
 
 
 def _in_words_of_today(about: About) -> About:
-    """A description, whichever version wrote it."""
+    """A description in the words of the current version, whichever version wrote it."""
     if about.get("version") == _VERSION:
         return about
 
@@ -243,7 +245,7 @@ def _in_words_of_today(about: About) -> About:
         return text
 
     arguments = {_OPTIONS.get(name, name): renewed(value) for name, value in about["arguments"].items()}
-    if arguments.get("on_nonfinite") == "'stop'":  # what fit's "raise" was called inside
+    if arguments.get("on_nonfinite") == "'stop'":  # version 1 wrote "stop" where fit was told "raise"
         arguments["on_nonfinite"] = "'raise'"
     return {
         **about,
@@ -254,19 +256,19 @@ def _in_words_of_today(about: About) -> About:
 
 
 def _with_room(run: RunState, epochs: int) -> RunState:
-    """The run with a history of so many epochs: cut, or filled up with NaN."""
+    """The run with a history of this many epochs, which is cut or filled up with NaN."""
     return run._replace(history={name: _longer(v, epochs) for name, v in run.history.items()})
 
 
 def _longer(values: Any, epochs: int) -> Any:
-    """Room for `epochs` values, NaN where there are none yet."""
+    """The values cut to `epochs` of them, or filled up with NaN."""
     values = np.asarray(values)
     more = np.full((max(epochs - len(values), 0), *values.shape[1:]), np.nan, values.dtype)
     return np.concatenate([values[:epochs], more])
 
 
 def _arrays(run: PyTree) -> dict[str, np.ndarray]:
-    """Every array by its path; random keys as the words they are made of."""
+    """Every array by its path. Random keys are stored as the integers they are made of."""
     named = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(run):
         words = jax.random.key_data(leaf) if _is_key(leaf) else leaf
@@ -283,18 +285,18 @@ def _filled(like: PyTree, arrays: Mapping[str, np.ndarray]) -> Any:
             return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
         if array.shape != np.shape(leaf) or array.dtype != leaf.dtype:
             raise ValueError(f"{path_name(path)} has shape {array.shape} and dtype {array.dtype}")
-        # a copy, which donation may overwrite
+        # copied, since donation may overwrite it
         return jnp.array(array) if isinstance(leaf, jax.Array) else np.array(array)
 
     return jax.tree_util.tree_map_with_path(fill, like)
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name in sorted(arrays):
-        found.update(f"{name} {arrays[name].dtype} {arrays[name].shape};".encode())
-        found.update(np.ascontiguousarray(arrays[name]).tobytes())
-    return found.hexdigest()
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape};".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
 
 
 def _shapes(tree: PyTree) -> dict[str, str]:
@@ -305,7 +307,7 @@ def _shapes(tree: PyTree) -> dict[str, str]:
 
 
 def _difference(old: Any, new: Any) -> str:
-    """The first few entries in which two descriptions differ."""
+    """The first few entries in which two descriptions differ, as text."""
     if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
         return f"{_short(old)} there, {_short(new)} here"
     odd = [name for name in {**old, **new} if old.get(name) != new.get(name)]
@@ -322,7 +324,7 @@ def _short(value: Any) -> str:
 
 
 def _without_addresses(text: str) -> str:
-    """A repr that is the same in another process."""
+    """A repr without addresses, so that it is the same in another process."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 

@@ -1,4 +1,4 @@
-"""Driving a run: whole epochs in one compiled program, or batch by batch from the host."""
+"""Drivers of a run: whole epochs in one compiled program, or batch by batch from the host."""
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -29,14 +29,14 @@ def driver(
     stream: bool | None,
     looped: bool,
 ) -> Drive:
-    """``(run, until) -> run`` for data, and the validation data if there are any.
+    """A function ``(run, until) -> run`` that takes the run to the end of epoch `until`.
 
     Args:
-      setup: what is trained.
-      run: where it begins.
-      sources: training and validation data.
-      placement: where the run is.
-      stream: whether arrays stay on the host.
+      setup: the setup of the run.
+      run: the run before its first epoch.
+      sources: the training data, and the validation data if there are any.
+      placement: the devices that the run is on.
+      stream: whether arrays stay on the host (`ArraySource.is_streamed`).
       looped: whether batches are computed in a compiled loop.
     """
     arrays = [s for s in sources if isinstance(s, ArraySource) and not s.is_streamed(stream)]
@@ -46,7 +46,7 @@ def driver(
 
 
 def _on_device(setup: Setup, run: RunState, arrays: Sequence[PyTree], placement: Placement) -> Drive:
-    """One program, in which nothing waits for the host."""
+    """The driver for data on the device: one program, in which nothing waits for the host."""
     data, validation = arrays if len(arrays) == 2 else (arrays[0], None)
     limits = setup.limits
     segment = compiled(
@@ -67,7 +67,7 @@ def _from_host(
     *,
     looped: bool,
 ) -> Drive:
-    """Block by block: one is read while another is computed."""
+    """The driver for data on the host: one block is read while another is computed."""
     program, key, limits = setup.program(), setup.key, setup.limits
     data, validation = sources if len(sources) == 2 else (sources[0], None)
     like = shapes(run.train_state)
@@ -76,7 +76,7 @@ def _from_host(
         return program.evaluation(ts)((), batch)
 
     def nothing_of(name: str, step: Any, batch: PyTree) -> Totals:
-        # zeros of NumPy, which the programs copy
+        # kept as NumPy arrays, of which every run makes device arrays of its own
         totals: Totals = kept(
             key_of("totals", name, key),
             lambda: jax.tree.map(np.asarray, none_yet(step, like, batch)),
@@ -96,26 +96,28 @@ def _from_host(
         return (over_block(program.evaluation(run.train_state), (), totals, block, filled)[1],)
 
     def close(run: RunState, totals: Totals, evaluated: Totals | None, limits: Any) -> RunState:
-        found = {} if evaluated is None else values_of(averages(evaluated))
-        return program.close(run, totals, found, limits)
+        metrics = {} if evaluated is None else values_of(averages(evaluated))
+        return program.close(run, totals, metrics, limits)
 
     out, out_totals, out_evaluated = placement.run, None, None
     if out is not None:
         out_totals, out_evaluated = jax.tree.map(lambda a: a.sharding, (nothing, not_evaluated))
-    how = functools.partial(_by_shape, key=key)
-    go = how("advance", advance, 2, donate_argnums=0, out_shardings=out and (out, out_totals))
-    look = how("evaluate", evaluate, 2, out_shardings=out and (out_evaluated,))
-    end = how("close", close, None, donate_argnums=0, out_shardings=out)
+    per_shape = functools.partial(_by_shape, key=key)
+    advance_block = per_shape(
+        "advance", advance, 2, donate_argnums=0, out_shardings=out and (out, out_totals)
+    )
+    evaluate_block = per_shape("evaluate", evaluate, 2, out_shardings=out and (out_evaluated,))
+    close_epoch = per_shape("close", close, None, donate_argnums=0, out_shardings=out)
 
     def one_epoch(run: RunState, epoch: int) -> RunState:
         blocks = data.blocks(epoch, run.train_state, placement, looped)
-        run, totals = _through(blocks, go, run, nothing)
+        run, totals = _through(blocks, advance_block, run, nothing)
         evaluated = not_evaluated
         every = setup.options["validate_every"]
         if validation is not None and ((epoch + 1) % every == 0 or epoch + 1 == setup.epochs):
             blocks = validation.blocks(0, run.train_state, placement, looped)
-            (evaluated,) = _through(blocks, functools.partial(look, run), not_evaluated)
-        return end(run, totals, evaluated, limits)
+            (evaluated,) = _through(blocks, functools.partial(evaluate_block, run), not_evaluated)
+        return close_epoch(run, totals, evaluated, limits)
 
     def go_on(run: RunState, until: int) -> RunState:
         epoch = int(run.epoch)
@@ -128,9 +130,10 @@ def _from_host(
 
 
 def _through(blocks: Iterable[Block], function: Callable[..., Any], *carry: Any) -> Any:
-    """A function of carry and block over all blocks: one is read while the one before is computed.
+    """The carry after ``carry = function(*carry, *block)`` for every block.
 
-    Two are held at most: the next is read when the one before the last is done.
+    A block is read while the one before is computed. At most two are held, since the next one is read
+    only when the block before the last is done.
     """
     before = None
     for block in blocks:
@@ -142,15 +145,15 @@ def _through(blocks: Iterable[Block], function: Callable[..., Any], *carry: Any)
 
 
 def _by_shape(
-    name: str, function: Callable[..., Any], place: int | None, *, key: Any, **how: Any
+    name: str, function: Callable[..., Any], first: int | None, *, key: Any, **options: Any
 ) -> Callable[..., Any]:
-    """A function compiled once for each shape of the argument at `place`."""
+    """The function, compiled once for each shape of its arguments from number `first` on."""
     programs: dict[Any, Callable[..., Any]] = {}
 
     def call(*args: Any) -> Any:
-        shape = () if place is None else tuple((a.shape, a.dtype) for a in jax.tree.leaves(args[place:]))
+        shape = () if first is None else tuple((a.shape, a.dtype) for a in jax.tree.leaves(args[first:]))
         if shape not in programs:
-            programs[shape] = compiled(function, *args, key=key_of(name, key), **how)
+            programs[shape] = compiled(function, *args, key=key_of(name, key), **options)
         return programs[shape](*args)
 
     return call

@@ -1,4 +1,4 @@
-"""Which leaf of a run is not finite, and what to say of it."""
+"""The errors for a loss or a leaf of a run that is not finite."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxdeep.tree import path_name
 
 
 def check_finite(ts: TrainState) -> None:
-    """Refuse a state that the last updates left not finite."""
+    """Refuse a train state with parameters or a model state that are not finite."""
     if leaf := _first_nonfinite(ts):
         raise FloatingPointError(
             f"the last updates left {leaf} not finite, though every loss was; a gradient must not have "
@@ -21,7 +21,7 @@ def check_finite(ts: TrainState) -> None:
 
 
 def described(ts: TrainState, step: int, epoch: int) -> str:
-    """What to say of a loss that was not finite at a step of an epoch that left this state."""
+    """The message for a loss that was not finite at a step of an epoch that has left this state."""
     first = _first_nonfinite(ts) or _first_nonfinite(ts, optimizer=True)
     leaf = f"the first non-finite leaf is {first}" if first else "parameters and state are finite"
     return (
@@ -39,7 +39,9 @@ def _first_nonfinite(ts: TrainState, *, optimizer: bool = False) -> str | None:
         if jnp.issubdtype(leaf.dtype, jnp.floating)
     ]
     if jax.default_backend() == "cpu" and jax.process_count() == 1:
-        finite = [np.isfinite(leaf).all() for _, leaf in named]  # where they are, nothing compiled
+        finite = [
+            np.isfinite(leaf).all() for _, leaf in named
+        ]  # on the host's own memory, without compiling
     else:
         finite = jax.device_get(
             run_once(

@@ -1,4 +1,4 @@
-"""`fit`: a whole run, with checks, progress, checkpoints and history."""
+"""`fit`, which trains a model from checks to history, with progress and checkpoints."""
 
 import dataclasses
 from typing import Any, Unpack
@@ -36,10 +36,11 @@ def fit(
     key: jax.Array,
     **options: Unpack[FitOptions],
 ) -> FitResult:
-    """Train `model` on `data`: epochs are run by one compiled program.
+    """Train `model` on `data`, in epochs that are run by one compiled program.
 
     The same key gives the same result, bit for bit, on the same machine and however many epochs a call
-    of the program runs. It is ``jd.train.init(…, key=key)`` followed by what `jd.train.make_run` does.
+    of the program runs. A run is ``jd.train.init(…, key=key)`` followed by the function that
+    `jd.train.make_run` makes.
 
     A process compiles a run once: another `fit` with the same model, loss, data shapes and options, but
     another learning rate, weight decay, seed, number of epochs, patience or callback, uses the same
@@ -51,10 +52,11 @@ def fit(
     Args:
       model: a `jaxdeep.nn.Model`.
       data: arrays with a row per example: ``(x, y)`` or ``(x, y, weights)`` with `loss`, any pytree with
-        `objective`. NumPy arrays are moved to the device once; memory maps are streamed. Or batches of
-        that form: something to iterate over once an epoch (a Grain or PyTorch loader), a function from
-        the epoch, 0, 1, …, to it, or with `steps_per_epoch` an iterator that goes on. With batches the
-        loader decides `batch_size`, `shuffle` and `drop_remainder`.
+        `objective`. NumPy arrays are moved to the device once; memory maps are streamed. Instead of
+        arrays, a loader of batches of this form: an iterable that is iterated over once an epoch (Grain,
+        PyTorch), a function from the epoch, 0, 1, …, to an iterable, or with `steps_per_epoch` an
+        iterator that goes on. The loader then decides what `batch_size`, `shuffle` and `drop_remainder`
+        say for arrays, and these options have no effect.
       optimizer: any optax transformation, jaxdeep's included.
       key: random key of initialisation, shuffling and dropout; there is no default.
       {options}
@@ -62,16 +64,16 @@ def fit(
     Returns:
       A `FitResult`: ``result.params``, ``result.state``, ``result.history["val_accuracy"]``.
 
-    Convolutions run slowly inside a compiled loop on a CPU, so that there the host dispatches step after
-    step, with the same numbers to rounding.
+    Convolutions whose gradients JAX derives run slowly inside a compiled loop on a CPU. There the host
+    dispatches step after step instead, with the same numbers to rounding.
 
     Raises:
       ValueError, TypeError: before anything is compiled: arrays of different lengths, an empty data
         set, a batch larger than the data, labels outside the model's classes, shapes the model or the
-        loss refuses, neither or both of `loss` and `objective`, a key that is not a random key; a
-        checkpoint directory with another run in it, and what differs.
-      FloatingPointError: the loss was not finite, naming step, epoch and the first non-finite leaf; or
-        every loss was and the final parameters are not.
+        loss refuses, neither or both of `loss` and `objective`, a key that is not a random key, a
+        checkpoint directory of another run (the error says what differs).
+      FloatingPointError: the loss was not finite (the error names step, epoch and the first non-finite
+        leaf), or every loss was finite and the final parameters are not.
 
     >>> import jaxdeep as jd
     >>> x = jax.random.normal(jax.random.key(1), (200, 2)); y = (x[:, 0] > x[:, 1]).astype(int)
@@ -89,10 +91,10 @@ def fit(
     setup = dataclasses.replace(setup, measure=_measure(setup, chosen["diagnostics"]))
     sources, mesh = sources_of(data, chosen, pairs=setup.is_supervised)
     setup = dataclasses.replace(setup, mesh=mesh)
-    likes, given = [source.like for source in sources], _given(chosen)
+    likes, initial = [source.like for source in sources], _initial(chosen)
     samples = {source.name: source.sample for source in sources}
-    slow_in_loops = try_out(setup, setup.shapes(likes[0], key, given), samples, likes[0])
-    run = setup.start(likes, key, given)
+    slow_in_loops = try_out(setup, setup.shapes(likes[0], key, initial), samples, likes[0])
+    run = setup.start(likes, key, initial)
     placement = placed(setup.mesh, run, run.train_state.params, chosen["shard"])
     about = None if chosen["checkpoint"] is None else describe(setup, run, likes)
     with opened(about, chosen) as store:
@@ -120,7 +122,7 @@ def fit(
 
 
 def _finished(setup: Setup, run: RunState, history: dict[str, np.ndarray]) -> FitResult:
-    """The result of a run that has ended."""
+    """The result of a run that has ended, checked to be finite."""
     program, key = setup.program(), key_of("finish", setup.key)
     if setup.restores or setup.options["ema"]:
         ts = run_once(lambda run: program.finish(run)[0], run, key=key)
@@ -133,7 +135,7 @@ def _finished(setup: Setup, run: RunState, history: dict[str, np.ndarray]) -> Fi
 
 
 def _measure(setup: Setup, every: int | None) -> Measure | None:
-    """What measures the layers at every so many steps, if they are to be."""
+    """The measure of the layers at every `every` steps; None if `diagnostics` is."""
     if every is None:
         return None
     if not setup.is_supervised:
@@ -145,8 +147,8 @@ def _measure(setup: Setup, every: int | None) -> Measure | None:
     return LayerMeasure(setup.model, minimised, every, setup.options["accumulation_steps"])
 
 
-def _given(options: FitOptions) -> tuple[PyTree, PyTree] | None:
-    """Parameters and state to begin with."""
+def _initial(options: FitOptions) -> tuple[PyTree, PyTree] | None:
+    """The parameters and state that were passed to begin with, or None."""
     params, state = options["params"], options["state"]
     if params is None and state is not None:
         raise ValueError("state= is given without the params= it belongs to")
@@ -164,6 +166,6 @@ def _look(run: RunState) -> tuple[int, bool, int, dict[str, np.ndarray]]:
 
 
 def _shown(values: dict[str, Any], measure: Measure | None) -> dict[str, Any]:
-    """What of the last epoch a progress bar shows: not what is measured of every layer."""
+    """The values that a progress bar shows, which are all but the measurements of layers."""
     measured = getattr(measure, "fields", ())
     return {name: value for name, value in values.items() if name.split("/")[0] not in measured}

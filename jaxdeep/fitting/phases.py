@@ -1,4 +1,4 @@
-"""A run in phases: the head first, then more of the network at a lower rate."""
+"""A run in phases, such as the head first and then more of the network at a lower rate."""
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ PyTree = Any
 
 
 def checked(options: FitOptions) -> list[Phase]:
-    """The phases; refuses what cannot be one, and options that a phase gives itself."""
+    """The phases of a run, checked; refuses options that the phases set themselves."""
     phases: Any = options["phases"]
     if not isinstance(phases, Sequence) or isinstance(phases, (str, Phase)) or not phases:
         raise TypeError(
@@ -31,18 +31,18 @@ def checked(options: FitOptions) -> list[Phase]:
         value: Any = options[name]
         if value != options_of(FitOptions)[name].default:
             raise ValueError(f"phases say {name} themselves: drop {name}={value!r}")
-    found = []
-    for i, given in enumerate(phases):
-        if not isinstance(given, (tuple, list)) or not 1 <= len(given) <= len(Phase._fields):
-            raise TypeError(f"phases[{i}] must be (epochs, trainable, learning_rate), got {given!r}")
-        phase = Phase(*given)
+    checked_phases = []
+    for i, entry in enumerate(phases):
+        if not isinstance(entry, (tuple, list)) or not 1 <= len(entry) <= len(Phase._fields):
+            raise TypeError(f"phases[{i}] must be (epochs, trainable, learning_rate), got {entry!r}")
+        phase = Phase(*entry)
         _checks.check_count(f"phases[{i}].epochs", phase.epochs)
         if phase.trainable is not None:
             check_where(phase.trainable)
         if phase.learning_rate is not None:
             _checks.check_scalar(f"phases[{i}].learning_rate", phase.learning_rate, "[0, inf)")
-        found.append(phase)
-    return found
+        checked_phases.append(phase)
+    return checked_phases
 
 
 def in_phases(
@@ -53,16 +53,16 @@ def in_phases(
     key: jax.Array,
     options: FitOptions,
 ) -> FitResult:
-    """`fit` with these options, phase by phase: each begins where the one before ended.
+    """`fit` with these options, phase by phase, each of which begins where the one before ended.
 
-    Phase i has a fresh optimizer, the key ``fold_in(key, i)`` (the first the key itself), early stopping
-    and a plateau of its own, and the checkpoint directory ``phase<i>``. A mistyped selector in any phase
-    is refused before the first begins.
+    Phase i has a fresh optimizer, the key ``fold_in(key, i)`` (phase 0 has the key itself), early
+    stopping and a plateau of its own, and the checkpoint directory ``phase<i>``. A mistyped selector in
+    any phase is refused before the first phase begins.
     """
     plan = checked(options)
     optimizers = [_at_rate(optimizer, phase, i) for i, phase in enumerate(plan)]
-    ahead = [only(tx, phase.trainable) for tx, phase in zip(optimizers, plan)]
-    optimizers[0] = _looking_at(optimizers[0], ahead)
+    all_phases = [only(tx, phase.trainable) for tx, phase in zip(optimizers, plan)]
+    optimizers[0] = _trying_all(optimizers[0], all_phases)
     histories: list[dict[str, np.ndarray]] = []
     result, changes = None, FitOptions(phases=None)
     for i, (phase, phase_optimizer) in enumerate(zip(plan, optimizers)):
@@ -83,7 +83,7 @@ def in_phases(
 
 
 def _at_rate(optimizer: Any, phase: Phase, i: int) -> Any:
-    """The optimizer of a phase: made with its rate, or with its rate set in the state."""
+    """The optimizer of phase `i`, either made with its rate or with its rate set in the state."""
     if not hasattr(optimizer, "update") and callable(optimizer):
         if phase.learning_rate is None:
             raise ValueError(f"phases[{i}] needs a learning_rate: optimizer is a function of it")
@@ -107,19 +107,19 @@ def _at_rate(optimizer: Any, phase: Phase, i: int) -> Any:
     return optax.GradientTransformationExtraArgs(init, optax.with_extra_args_support(optimizer).update)
 
 
-def _looking_at(optimizer: Any, others: Sequence[Any]) -> Any:
-    """The optimizer, which begins by beginning the others, so that what they refuse is refused now."""
+def _trying_all(optimizer: Any, optimizers: Sequence[Any]) -> Any:
+    """The optimizer, whose `init` first traces those of all phases, so that their errors come now."""
 
     def init(params: PyTree) -> PyTree:
-        for other in others:
-            jax.eval_shape(other.init, params)
+        for phase_optimizer in optimizers:
+            jax.eval_shape(phase_optimizer.init, params)
         return optimizer.init(params)
 
     return optax.GradientTransformationExtraArgs(init, optax.with_extra_args_support(optimizer).update)
 
 
 def _after(histories: Sequence[Mapping[str, np.ndarray]], callback: Callable[..., Any]) -> Any:
-    """A callback that counts the epochs of the phases before."""
+    """The callback, told of epochs and history as if the phases were one run."""
     before = sum(map(_epochs, histories))
     return lambda now: callback(
         now._replace(epoch=before + now.epoch, history=_joined([*histories, now.history]))
@@ -127,7 +127,7 @@ def _after(histories: Sequence[Mapping[str, np.ndarray]], callback: Callable[...
 
 
 def _joined(histories: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """One history after another; NaN where one lacks a name."""
+    """The histories joined into one; a name that a history lacks is NaN there."""
     names = dict.fromkeys(name for history in histories for name in history)
     like = {name: history[name] for history in histories for name in history}
 

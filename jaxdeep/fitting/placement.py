@@ -1,4 +1,4 @@
-"""Where a run lives on several devices: batches split, parameters copied or split, one program."""
+"""The devices of a run: batches are split over them, parameters copied or split, by one program."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxdeep.train.data import moved
+from jaxdeep.train.data import to_device
 from jaxdeep.train.sharding import DATA, MODEL
 from jaxdeep.tree import Where, leaf_paths, mask, path_name, shapes
 
@@ -16,32 +16,32 @@ PyTree = Any
 
 
 class Placement(NamedTuple):
-    """Where a run is: on one device, or on a mesh of them.
+    """The devices that a run is on.
 
     Attributes:
-      mesh: the devices; None for the one that JAX computes on by itself.
-      run: shardings of the leaves of the run; None likewise.
+      mesh: the devices; None for JAX's default device.
+      run: shardings of the leaves of the run; None for JAX's default device.
     """
 
     mesh: Mesh | None = None
     run: PyTree = None
 
     def put(self, run: PyTree) -> PyTree:
-        """The run in its place."""
+        """The run, moved to its devices."""
         return run if self.mesh is None else _put(run, self.run)
 
     def everywhere(self, tree: PyTree) -> PyTree:
-        """Arrays that every process has, on each device."""
+        """Arrays that every process has, copied to each device."""
         if self.mesh is None:
-            return moved(tree)
+            return to_device(tree)
         copied = NamedSharding(self.mesh, PartitionSpec())
         return _put(tree, jax.tree.map(lambda _: copied, tree))
 
     def part(self, shape: tuple[int, ...], axis: int, read: Callable[[Any], np.ndarray]) -> jax.Array:
-        """An array split along `axis`, of which each process reads what its devices hold.
+        """An array split along `axis`, of which each process reads the part that its devices hold.
 
-        `read` gives the part at an index, which nobody changes before it has been used: a CPU takes it
-        as it is.
+        ``read(index)`` returns the part at an index. Nobody may change that array before it has been
+        used, since a CPU device uses its memory without a copy.
         """
         if self.mesh is None:
             return jax.device_put(read((slice(None),) * len(shape)))
@@ -50,15 +50,15 @@ class Placement(NamedTuple):
         return jax.make_array_from_callback(shape, NamedSharding(self.mesh, spec), read)
 
     def share(self, share: np.ndarray, axis: int) -> jax.Array:
-        """An array split along `axis`, of which each process has its own share."""
+        """A global array split along `axis`, made from the share that each process has."""
         if self.mesh is None:
-            return moved(share)
+            return to_device(share)
         spec = PartitionSpec(*(None,) * axis, DATA)
         return jax.make_array_from_process_local_data(NamedSharding(self.mesh, spec), share)
 
 
 def fetched(array: Any) -> np.ndarray:
-    """An array of any sharding on this host."""
+    """An array of any sharding, as a NumPy array on this host."""
     if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
         from jax.experimental import multihost_utils
 
@@ -82,10 +82,11 @@ def _put(tree: PyTree, shardings: PyTree) -> PyTree:
 
 
 def placed(mesh: Mesh | None, run: PyTree, params: PyTree, where: Where | None) -> Placement:
-    """Where the leaves of a run go: copied, but for the parameters that `where` selects.
+    """The placement of a run: every leaf is copied, except for the parameters that `where` selects.
 
-    Those are split over the mesh's model axis along the longest of their axes that it divides, and so is
-    what the optimizer and the run keep for them: leaves of the same shape whose path ends in theirs.
+    These are split over the mesh's model axis, along the longest of their axes that it divides. So are
+    the leaves that the optimizer and the run keep for them, which are told by having the same shape and
+    a path that ends in the parameter's path.
     """
     if mesh is None:
         return Placement()
@@ -114,9 +115,9 @@ def placed(mesh: Mesh | None, run: PyTree, params: PyTree, where: Where | None) 
 
 
 def usable(mesh: Any, shard: Any, batch: PyTree) -> Mesh | None:
-    """The mesh with axes whose sharding the compiler propagates.
+    """The mesh with every axis set to `AxisType.Auto`, so that the compiler propagates shardings.
 
-    Refuses one without the axes that are needed, and batches that it does not divide.
+    Refuses a mesh without the axes that are needed, and batches that it does not divide.
     """
     if mesh is None:
         if shard is not None:
@@ -138,7 +139,7 @@ def usable(mesh: Any, shard: Any, batch: PyTree) -> Mesh | None:
 
 
 def check_same_everywhere(data: PyTree, name: str) -> None:
-    """Refuse arrays that are not the same in every process, by a thousand of their rows."""
+    """Refuse arrays that differ between processes, judged by about a thousand of their rows."""
     if jax.process_count() == 1:
         return
     from jax.experimental import multihost_utils

@@ -1,4 +1,4 @@
-"""What a run shows while it goes: a bar in a terminal or notebook, a line an epoch elsewhere."""
+"""The progress of a run: a bar in a terminal or notebook, a printed line an epoch elsewhere."""
 
 import contextlib
 import time
@@ -9,7 +9,7 @@ Report = Callable[[int, Mapping[str, Any]], None]
 
 
 def ordered(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The loss first, then the other metrics, then the same of the validation data.
+    """The metrics in order: the loss first, then the others, then those of validation likewise.
 
     >>> list(ordered({"accuracy": 0, "loss": 0, "val_accuracy": 0, "val_loss": 0}))
     ['loss', 'accuracy', 'val_loss', 'val_accuracy']
@@ -20,7 +20,7 @@ def ordered(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def compiling(*, show: bool) -> Iterator[None]:
-    """Say so while a program is compiled, in a terminal or notebook."""
+    """Show "compiling …" in a terminal or notebook while the context is open."""
     if show and _is_live():
         import rich.console
 
@@ -34,9 +34,10 @@ def compiling(*, show: bool) -> Iterator[None]:
 def reporting(
     epochs: int, steps_per_epoch: int | None, *, show: bool, title: str = "", begun: int = 0
 ) -> Iterator[Report]:
-    """A function to call after each segment, with the epochs done and the last epoch's metrics.
+    """A function ``report(epochs done, metrics of the last epoch)``, to be called after each segment.
 
-    Without `steps_per_epoch`, the speed is not shown.
+    Without `steps_per_epoch` the speed is not shown. `begun` is the number of epochs that were done
+    before, of which the speed knows nothing.
     """
     title = f"{title}: " if title else ""
     if not show:
@@ -88,7 +89,7 @@ def _bar(epochs: int, steps_per_epoch: int | None, title: str, begun: int) -> It
 
 
 def _pace(epochs: int, steps_per_epoch: int | None, begun: int) -> Callable[[int], str]:
-    """A function of the epochs done: speed and time left, since the clock began at `begun` epochs."""
+    """A function from epochs done to a text of speed and time left, counted from `begun` epochs."""
     began = time.perf_counter()
 
     def tick(done: int) -> str:

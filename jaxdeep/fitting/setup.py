@@ -1,4 +1,4 @@
-"""What a run is made of: model, optimizer, objective and options, checked and put together once."""
+"""`Setup`: the model, optimizer, objective and options of a run, checked and put together once."""
 
 import dataclasses
 import functools
@@ -29,23 +29,24 @@ from jaxdeep.train.step import Measure, check_optimizer
 PyTree = Any
 
 MINIMISED = tuple(options_of(Minimised))
-# What of a run its programs do not depend on: numbers that are arguments, and what only the host knows.
+# Options that the programs of a run do not depend on: their numbers are arguments, only the host needs
+# them, or they are part of the objective.
 _NOT_COMPILED = {"epochs", "early_stopping", "plateau", "validation", "params", "state", *MINIMISED}
 
-# The history has room for so many epochs at least, so that their number does not decide the program.
+# Epochs that the history has room for at least, so that shorter runs share a program.
 _ROOM = 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What a run of `jaxdeep.fit`, or a row of a sweep, is trained with.
+    """Everything that a run of `jaxdeep.fit`, or a row of a sweep, is trained with.
 
     Attributes:
       model, optimizer: as for `jaxdeep.fit`.
       objective: what is minimised.
       is_supervised: whether the data are ``(x, y)`` or ``(x, y, weights)``.
       options: all options of the run (`jaxdeep.train.options.TrialOptions`, or more).
-      measure: what a step reports of itself besides.
+      measure: makes further metrics of a step.
       mesh: devices that every batch is split over.
     """
 
@@ -81,7 +82,7 @@ class Setup:
 
     @functools.cached_property
     def key(self) -> Key:
-        """What decides the programs of the run: two setups with the same key compute the same."""
+        """The identity of the programs of the run: two setups with equal keys compute the same."""
         static = {
             name: value
             for name, value in self.options.items()
@@ -93,7 +94,7 @@ class Setup:
         return key_of(*parts, static, watches, self.room)
 
     def program(self) -> Program:
-        """The run in parts; where `jaxdeep.fit` would raise, it ends."""
+        """The parts of the run, as pure functions; where `jaxdeep.fit` would raise, the run ends."""
         return make_program(
             self.objective,
             self.optimizer,
@@ -103,13 +104,13 @@ class Setup:
             room=self.room,
         )
 
-    def begin(self, like: PyTree, key: Any, given: PyTree = None, numbers: Any = None) -> TrainState:
-        """The first train state, for data of these shapes.
+    def begin(self, like: PyTree, key: Any, initial: PyTree = None, numbers: Any = None) -> TrainState:
+        """The first train state.
 
         Args:
           like: the data, or their shapes.
-          key: the run's.
-          given: parameters and state to begin with; freshly initialised by default.
+          key: the key of the run.
+          initial: parameters and state to begin with; freshly initialised by default.
           numbers: hyperparameters in place of the optimizer's own (`numbers_of`).
         """
         optimizer = self.optimizer
@@ -118,40 +119,40 @@ class Setup:
                 lambda params: init_with_numbers(self.optimizer, params, numbers), optimizer.update
             )
         trainable = self.options["trainable"]
-        if given is not None:
-            return resume(only(optimizer, trainable), given[0], given[1], key)
+        if initial is not None:
+            return resume(only(optimizer, trainable), initial[0], initial[1], key)
         inputs = like[0] if self.is_supervised else jax.tree.leaves(like)[0]
-        # its shape alone: rows of the data would become a constant of the program
-        one = jax.tree.map(lambda s: jax.ShapeDtypeStruct((1, *s.shape[1:]), s.dtype), inputs)
-        return init(self.model, optimizer, one, key=key, trainable=trainable)
+        # only the shape, since rows of the data would become a constant of the program
+        row = jax.tree.map(lambda s: jax.ShapeDtypeStruct((1, *s.shape[1:]), s.dtype), inputs)
+        return init(self.model, optimizer, row, key=key, trainable=trainable)
 
-    def start(self, likes: Sequence[PyTree], key: Any, given: PyTree = None) -> RunState:
-        """The run before its first epoch, for data of these shapes, made by one program."""
-        args = given, key, numbers_of(self.optimizer), self.limits
+    def start(self, likes: Sequence[PyTree], key: Any, initial: PyTree = None) -> RunState:
+        """The run before its first epoch, made by one program for data of these shapes."""
+        args = initial, key, numbers_of(self.optimizer), self.limits
         program_key = key_of("start", self.key, _shape_key(likes))
         started: RunState = compiled(self._starting(likes), *args, key=program_key, once=True)(*args)
         return started
 
     def started_like(self, likes: Sequence[PyTree], key: Any) -> RunState:
-        """The shapes of `start`."""
+        """The shapes of the run that `start` makes."""
         numbers = numbers_of(self.optimizer)
         run: RunState = jax.eval_shape(self._starting(likes), None, key, numbers, self.limits)
         return run
 
     def _starting(self, likes: Sequence[PyTree]) -> Callable[..., RunState]:
-        def run(given: PyTree, key: Any, numbers: Any, limits: Any) -> RunState:
+        def run(initial: PyTree, key: Any, numbers: Any, limits: Any) -> RunState:
             data, validation = likes if len(likes) == 2 else (likes[0], None)
-            ts = self.begin(data, key, given, numbers)
+            ts = self.begin(data, key, initial, numbers)
             return self.program().start(ts, data, validation, limits)
 
         return run
 
-    def shapes(self, like: PyTree, key: Any, given: PyTree = None) -> TrainState:
+    def shapes(self, like: PyTree, key: Any, initial: PyTree = None) -> TrainState:
         """The shapes of the first train state."""
         shapes: TrainState = kept(
             key_of("shapes", self.key, _shape_key(like)),
-            lambda: jax.eval_shape(lambda given, key: self.begin(like, key, given), given, key),
-            (given, key),
+            lambda: jax.eval_shape(lambda initial, key: self.begin(like, key, initial), initial, key),
+            (initial, key),
         )
         return shapes
 
@@ -162,9 +163,9 @@ def make_setup(
     """Put a run together from its model, optimizer and options.
 
     Args:
-      caller: who asks, for errors.
+      caller: name of the public function, for errors.
       model, optimizer, options: of the run.
-      objective: the supervised objective, where it was made before.
+      objective: the supervised objective, if it was made before for the same arguments.
 
     Raises:
       ValueError, TypeError: not a model, not an optimizer, neither or both of loss and objective.
@@ -181,30 +182,33 @@ def make_setup(
 
 
 def minimised_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What `supervised` takes of the options that were given."""
+    """The arguments of `supervised` among the options, without those that are None."""
     return {name: options[name] for name in MINIMISED if options.get(name) is not None}
 
 
 def frozen_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What `supervised` is told of layers that are not trained."""
+    """The argument that tells `supervised` which layers are not trained, if batch norms freeze."""
     trainable = options["trainable"]
     return {"trainable": trainable} if options["freeze_batch_norm"] and trainable is not None else {}
 
 
 def check_model(model: Any) -> None:
-    """Refuse what has no `init` and `apply`."""
+    """Refuse a model without `init` and `apply`."""
     if not (callable(getattr(model, "init", None)) and callable(getattr(model, "apply", None))):
         raise TypeError(f"model must be a jaxdeep.nn.Model, got {model!r}")
 
 
 def try_out(setup: Setup, ts: TrainState, samples: Mapping[str, PyTree], like: PyTree) -> bool:
-    """Trace the objective so that data it does not fit are refused; whether it has a slow convolution.
+    """Trace the objective, so that data that do not fit it are refused.
 
     Args:
-      setup: the run.
+      setup: the setup of the run.
       ts: shapes of its train state.
-      samples: by the name of the argument, data whose labels are looked at.
+      samples: data whose labels are looked at, by the name of the argument they were passed as.
       like: shapes of the data.
+
+    Returns:
+      Whether the objective has a convolution that is slow in a compiled loop (`has_convolution`).
     """
     if not setup.is_supervised:
         key = key_of("plan", setup.key, _shape_key(like))
@@ -226,7 +230,7 @@ def _shape_key(tree: PyTree) -> tuple[Any, ...]:
 
 
 def _labels_key(sample: PyTree) -> list[Any]:
-    """What of labels and weights may be refused: their values, or of whole numbers the range."""
+    """The part of labels and weights that a refusal depends on: of integers the range, else values."""
     _, *rest = sample
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(rest)]
     return [

@@ -1,4 +1,4 @@
-"""Batches that come from the host: arrays larger than a device's memory, and iterables of batches."""
+"""Sources of batches: arrays, which may be larger than a device's memory, and loaders of batches."""
 
 import itertools
 import mmap
@@ -18,29 +18,30 @@ from jaxdeep.tree import shapes
 
 PyTree = Any
 
-_KNOWN_BYTES = 2**27  # of labels, all of which are looked at before the run
-_PAGES = 32  # rows of a file read at a time: the system maps much around each of them
-_LOOPED = 32  # batches of an iterable that are stacked: the host is called once for all of them
+_KNOWN_BYTES = 2**27  # labels of up to this size are all checked before the run
+_PAGES = 32  # rows of a file read at a time, since the system maps many pages around each row
+_LOOPED = 32  # batches of a loader that are stacked, so that one call computes all of them
 
 
 _shuffled = jax.jit(shuffled, static_argnums=2)
 
 
 class Block(NamedTuple):
-    """Batches on the device: the first `filled` of a stack, or one as it is where that is None."""
+    """Batches on the device: the first `filled` of a stack of them, or one batch if `filled` is None."""
 
     batches: PyTree
     filled: np.int32 | None
 
 
 class ArraySource:
-    """Batches of rows of arrays, or of memory maps, which are read when they are due.
+    """Batches of rows of arrays. Those of memory maps are read when they are due.
 
     Attributes:
-      data, name: the arrays, and the argument they are.
-      examples: rows.
-      sample: arrays of which to know everything there is to know before the run.
-      like: shapes and dtypes that a whole run is planned with.
+      data: the arrays.
+      name: the argument that they were passed as.
+      examples: number of rows.
+      sample: the arrays, or a part of very large ones, whose labels are checked before the run.
+      like: shapes and dtypes that the programs of a run are made for.
       example: shapes and dtypes of a batch.
       steps: batches of an epoch.
     """
@@ -88,9 +89,9 @@ class ArraySource:
         return free is not None and from_host > 0.8 * free
 
     def blocks(self, epoch: int, ts: TrainState, placement: Placement, looped: bool) -> Iterator[Block]:
-        """Full batches in blocks of one shape, and what is left as a batch of its own.
+        """Full batches in blocks of one shape, and the remaining rows as a batch of their own.
 
-        A block is written over by the next but one, which is read when it has been computed.
+        Each block overwrites the one before the last, which must have been computed by then.
         """
         rows, size = self._order(ts), self._batch_size
         full, rest = divmod(self.examples, size)
@@ -102,7 +103,7 @@ class ArraySource:
             self._turn = 1 - self._turn
             memory = [self._memory.setdefault((self._turn, i), {}) for i in range(len(leaves))]
             return jax.tree.unflatten(
-                structure, [_read(leaf, rows, placement, own) for leaf, own in zip(leaves, memory)]
+                structure, [_read(leaf, rows, placement, room) for leaf, room in zip(leaves, memory)]
             )
 
         if not looped:
@@ -119,27 +120,28 @@ class ArraySource:
             yield Block(read(rows[full * size :]), None)
 
     def position(self) -> None:
-        """Nothing: the order of an epoch follows from the run."""
+        """None, since the order of an epoch follows from the run."""
 
     def go_to(self, position: Any) -> None:
-        """Nothing to do."""
+        """Do nothing, since the order of an epoch follows from the run."""
 
     def _order(self, ts: TrainState) -> np.ndarray:
-        """As for data on the device."""
+        """The order of the rows in the epoch, the same as for data on the device."""
         if not self._shuffle:
             return np.arange(self.examples)
         return np.asarray(_shuffled(ts.key, ts.step, self.examples))
 
 
 class LoaderSource:
-    """An iterable of batches, an iterator, or a function from the epoch to an iterable.
+    """Batches of an iterable, of an iterator, or of a function from the epoch to an iterable.
 
-    With `steps_per_epoch` an epoch takes so many and the next one goes on from there; without, it takes
-    all there are. An iterator with ``get_state`` and ``set_state``, as Grain's have, is put back where a
-    checkpoint left it; any other is read again up to there.
+    With `steps_per_epoch` an epoch takes this many batches and the next epoch goes on from there.
+    Without it, an epoch takes all batches there are. An iterator with ``get_state`` and ``set_state``,
+    such as Grain's, is put back where a checkpoint left it; any other is read again up to there.
 
     Attributes:
-      name, sample, like, example, steps: as for `ArraySource`; nobody may know the steps.
+      name, sample, like, example: as for `ArraySource`.
+      steps: batches of an epoch, None if it is unknown.
     """
 
     def __init__(self, data: Any, name: str, *, steps_per_epoch: int | None):
@@ -153,31 +155,31 @@ class LoaderSource:
             raise ValueError(f"{name} holds no batches")
         count_examples(self.sample, f"a batch of {name}")
         self._taken, self._ahead = 0, [self.sample]
-        processes = jax.process_count()  # each has its share of a batch
+        processes = jax.process_count()  # each process has its share of a batch
         self.example = self.like = jax.tree.map(
             lambda s: jax.ShapeDtypeStruct((s.shape[0] * processes, *s.shape[1:]), s.dtype),
             shapes(self.sample),
         )
 
     def blocks(self, epoch: int, ts: TrainState, placement: Placement, looped: bool) -> Iterator[Block]:
-        """Batches like the first in blocks of one shape, others one by one."""
+        """Batches of the same shapes as the first in blocks, others one by one."""
         usual, waiting = shapes(self.sample), list[PyTree]()
         for batch in self._epoch(epoch):
-            # arrays that are on a device already are best left there
+            # arrays that are on a device already are not stacked on the host
             on_host = not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(batch))
-            alike = looped and on_host and shapes(batch) == usual
-            if alike:
+            stacks = looped and on_host and shapes(batch) == usual
+            if stacks:
                 waiting.append(batch)
-            if waiting and (not alike or len(waiting) == _LOOPED):
+            if waiting and (not stacks or len(waiting) == _LOOPED):
                 yield _stacked(waiting, placement)
                 waiting = []
-            if not alike:
+            if not stacks:
                 yield Block(jax.tree.map(lambda a: _shared(a, placement), batch), None)
         if waiting:
             yield _stacked(waiting, placement)
 
     def position(self) -> Any:
-        """Batches taken, and the iterator's own state where it has one."""
+        """The number of batches taken, and the iterator's own state if it has one."""
         if not self._goes_on:
             return None
         state = self._iterator.get_state() if _has_state(self._iterator) else None
@@ -186,7 +188,7 @@ class LoaderSource:
         return {"taken": self._taken, "state": state}
 
     def go_to(self, position: Any) -> None:
-        """Go on from there."""
+        """Continue from a position that `position` returned."""
         if not self._goes_on or position is None:
             return
         if _has_state(self._iterator):
@@ -217,7 +219,7 @@ class LoaderSource:
         return iter(self._data(epoch) if callable(self._data) else self._data)
 
     def _next(self, *, again: bool = False) -> PyTree | None:
-        """The next batch; None at the end, or the first one `again`."""
+        """The next batch. At the end this is None, or with `again` the first batch again."""
         batch = self._ahead.pop() if self._ahead else next(self._iterator, None)
         if batch is None and again:
             self._iterator = self._begin(0)
@@ -229,16 +231,16 @@ class LoaderSource:
 def sources_of(
     data: PyTree, options: FitOptions, *, pairs: bool
 ) -> tuple[list[ArraySource | LoaderSource], Mesh | None]:
-    """The data, and the validation data if there are any, as sources; and the devices to compute on.
+    """The sources of the training and, if there are any, validation data, and the mesh to compute on.
 
     Args:
       data: as `jaxdeep.fit` takes them.
-      options: of the run.
+      options: the options of the run.
       pairs: whether data must be ``(x, y)`` or ``(x, y, weights)``.
 
     Raises:
-      ValueError, TypeError: data that are not what they must be, a batch larger than the data, devices
-        that do not divide it.
+      ValueError, TypeError: data of another form, a batch larger than the data, a batch that the devices
+        do not divide.
     """
     sources = [source_of(data, "data", options)]
     if options["validation"] is not None:
@@ -257,7 +259,7 @@ def sources_of(
 
 
 def source_of(data: Any, name: str, options: FitOptions) -> ArraySource | LoaderSource:
-    """Data as a source of batches."""
+    """The source of batches of arrays or of a loader."""
     if is_batches(data):
         return LoaderSource(data, name, steps_per_epoch=options["steps_per_epoch"])
     if options["steps_per_epoch"] is not None:
@@ -273,7 +275,7 @@ def source_of(data: Any, name: str, options: FitOptions) -> ArraySource | Loader
 
 
 def is_batches(data: Any) -> bool:
-    """Whether data is something to iterate over, or a function that gives it, and not arrays."""
+    """Whether data is an iterable of batches, or a function that returns one, and not arrays."""
     if isinstance(data, (tuple, list, Mapping)) or hasattr(data, "shape"):
         return False
     return callable(data) or hasattr(data, "__iter__")
@@ -282,23 +284,23 @@ def is_batches(data: Any) -> bool:
 def _read(
     leaf: np.ndarray, rows: np.ndarray, placement: Placement, memory: dict[Any, np.ndarray]
 ) -> jax.Array:
-    """Rows of an array, on the device; on a CPU they stay where they were read into, in `memory`."""
+    """Rows of an array on the device. A CPU device uses the buffers in `memory` they are read into."""
     dtype, row = shapes(leaf).dtype, leaf.shape[1:]
 
     def read(index: tuple[slice, ...]) -> np.ndarray:
-        wanted = rows[index[: rows.ndim]]
-        place = (wanted.shape, str(index))
+        local_rows = rows[index[: rows.ndim]]
+        place = (local_rows.shape, str(index))
         if place not in memory:
-            memory[place] = _aligned((wanted.size, *row), dtype)
-        found, flat = memory[place], wanted.ravel()
-        for part in range(0, wanted.size, _PAGES):
-            some = slice(part, part + _PAGES)
+            memory[place] = _aligned((local_rows.size, *row), dtype)
+        buffer, flat = memory[place], local_rows.ravel()
+        for first in range(0, local_rows.size, _PAGES):
+            part = slice(first, first + _PAGES)
             if leaf.dtype == dtype:
-                np.take(leaf, flat[some], axis=0, out=found[some], mode="clip")
+                np.take(leaf, flat[part], axis=0, out=buffer[part], mode="clip")
             else:
-                found[some] = leaf[flat[some]]
+                buffer[part] = leaf[flat[part]]
             _release(leaf)
-        return found.reshape(*wanted.shape, *row)
+        return buffer.reshape(*local_rows.shape, *row)
 
     return placement.part((*rows.shape, *row), rows.ndim - 1, read)
 
@@ -310,7 +312,7 @@ def _stacked(batches: list[PyTree], placement: Placement) -> Block:
 
 
 def _shared(array: Any, placement: Placement, axis: int = 0) -> jax.Array:
-    """A batch, or a stack of them, of this process on the device."""
+    """A batch or a stack of batches of this process, on the device."""
     if isinstance(array, jax.Array) and placement.mesh is None:
         return array
     return placement.share(np.asarray(array, shapes(array).dtype), axis)
@@ -325,7 +327,7 @@ def _has_state(iterator: Any) -> bool:
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array that a CPU device can take without a copy: it begins at a multiple of 64 bytes."""
+    """An empty array that begins at a multiple of 64 bytes, so that a CPU device need not copy it."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     raw = np.empty(size + 64, np.uint8)
     first = -raw.ctypes.data % 64
@@ -333,8 +335,8 @@ def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def _release(leaf: np.ndarray) -> None:
-    """Let go of the pages of a file that were read: a shared map does not need to hold them."""
+    """Drop the pages of a memory map from memory; the file still has them."""
     if isinstance(leaf, np.memmap) and leaf.mode in ("r", "r+") and hasattr(mmap, "MADV_DONTNEED"):
-        inside = getattr(leaf, "_mmap", None)
-        if inside is not None:
-            inside.madvise(mmap.MADV_DONTNEED)
+        memory_map = getattr(leaf, "_mmap", None)
+        if memory_map is not None:
+            memory_map.madvise(mmap.MADV_DONTNEED)

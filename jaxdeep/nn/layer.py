@@ -3,11 +3,11 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec
 
 from jaxdeep import _checks
-from jaxdeep.nn.identity import described
+from jaxdeep._identity import key_of
 from jaxdeep.nn.model import Model, check_models, described_as
 from jaxdeep.nn.traits import Traits
 from jaxdeep.tree import shapes
@@ -79,11 +79,8 @@ def layer(make: Callable[P, Layer]) -> Callable[P, Model]:
             raise TypeError(f"{make.__name__}(): {error}") from None
         for name, value in bound.items():
             parameter = signature.parameters[name]
-            if (
-                _is_model(parameter)
-                and parameter.kind not in _VARIADIC
-                and value is not parameter.default
-            ):
+            given_one = parameter.kind not in _VARIADIC and value is not parameter.default
+            if given_one and _is_model(parameter):
                 check_models(kind, {name: value})
         parts = make(*args, **kwargs)
         given = {**bound, **parts.arguments}
@@ -95,7 +92,7 @@ def layer(make: Callable[P, Layer]) -> Callable[P, Model]:
         chosen = {
             name: value
             for name, value in config.items()
-            if described(value) != described(signature.parameters[name].default)
+            if key_of(value) != key_of(signature.parameters[name].default)
         }
         return described_as(_model(kind, config, parts, takes_layers), kind, chosen, parts.layers)
 
@@ -113,24 +110,18 @@ def build(kind: str, config: Mapping[str, Any], layers: Mapping[str, Model] = {}
         layer=dense(features=2),
     ))
     """
-    return call(KINDS[kind], config, layers)
-
-
-def call(make: Callable[..., Model], config: Mapping[str, Any], layers: Mapping[str, Model]) -> Model:
-    """``make(**config, **layers)``; arguments of any number, and the layer called "", go by position."""
-    both = sorted(set(config) & set(layers))
-    if both:
-        raise ValueError(f"{both[0]!r} is the name of an argument and of a layer")
-    first = next(iter(inspect.signature(make).parameters.values()), None)
-    positional: list[Any] = []
+    if kind not in KINDS:
+        raise ValueError(f"{kind} is not the kind of a layer of jaxdeep")
+    first = next(iter(inspect.signature(KINDS[kind]).parameters.values()), None)
+    positional: Sequence[Any] = ()
     if first is not None and first.kind is first.VAR_POSITIONAL and not _is_model(first):
         if first.name not in config:
-            raise ValueError(f"it has {first.name}, got {[*config, *layers]}")
-        positional = list(config[first.name])
+            raise ValueError(f"{kind} has {first.name}, got {[*config, *layers]}")
+        positional = config[first.name]
         config = {name: value for name, value in config.items() if name != first.name}
     elif first is not None and first.kind not in _VARIADIC and list(layers) == [""]:
         positional, layers = [layers[""]], {}
-    return make(*positional, **config, **layers)
+    return KINDS[kind](*positional, **config, **layers)
 
 
 def remake(model: Model, **changes: Any) -> Model:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
+from jaxdeep._identity import Key, key_of
 from jaxdeep.nn import walk
-from jaxdeep.nn.identity import described
 from jaxdeep.nn.traits import Traits
 from jaxdeep.nn.walk import Place
 
@@ -94,22 +94,21 @@ class Model:
     _description: Any = dataclasses.field(default=None, init=False)  # so `replace` does not copy it
 
     def _identity_(self) -> Any:
-        """What the model is compared by: hashable, and None for a model that only equals itself."""
-        return self._identity
+        """What the model is compared by: how it was made. None for a model that only equals itself."""
+        return self._description
 
     @functools.cached_property
-    def _identity(self) -> Any:
-        return None if self._description is None else ("model", described(self._description))
+    def _key(self) -> Key:
+        return key_of(self)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Model):
             return NotImplemented
-        own = self._identity_()
-        return self is other or (own is not None and bool(own == other._identity_()))
+        described = self._description is not None and other._description is not None
+        return self is other or (described and self._key == other._key)
 
     def __hash__(self) -> int:
-        own = self._identity_()
-        return object.__hash__(self) if own is None else hash(own)
+        return object.__hash__(self) if self._description is None else hash(self._key)
 
     def watch(self, outputs: dict[str, Any], path: str = "") -> "Model":
         """The same model, which puts the output of every layer into `outputs`, by path, when applied.
@@ -127,16 +126,8 @@ class Model:
         def watched(place: Place, layers: dict[str, Model]) -> Model:
             inner = walk.combined(place.layer, layers) if layers else place.layer
 
-            def apply(
-                params: Any,
-                state: Any,
-                x: Any,
-                *,
-                train: bool = False,
-                key: Any = None,
-                mask: Any = None,
-            ) -> tuple[Any, Any]:
-                y, state = inner.apply(params, state, x, **switches(train, key, mask))
+            def apply(params: Any, state: Any, x: Any, **switches: Any) -> tuple[Any, Any]:
+                y, state = inner.apply(params, state, x, **switches)
                 outputs["/".join((path, *place.keys)).strip("/")] = y
                 return y, state
 
@@ -206,10 +197,8 @@ def learns(trainable: PyTree, path: Sequence[Any]) -> bool:
 
 
 def _at_inference(model: Model) -> Model:
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        return model.apply(params, state, x, **switches(False, key, mask))
+    def apply(params: Any, state: Any, x: Any, **switches: Any) -> tuple[Any, Any]:
+        return model.apply(params, state, x, **(switches | {"train": False}))
 
     return described_as(dataclasses.replace(model, apply=apply), "at inference", model)
 

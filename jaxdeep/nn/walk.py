@@ -179,6 +179,20 @@ def rewrapped(model: Model, inside: Model) -> Model:
     return rebuild(model, lambda place: inside, is_wrapper)
 
 
+def meaning(model: Model) -> str | None:
+    """What the output of a model means, as its last layer says; None if that does not say it.
+
+    >>> import jax, jaxdeep as jd
+    >>> meaning(jd.nn.serial(jd.nn.dense(3), jd.nn.activation(jax.nn.softmax)))
+    'probabilities'
+    """
+
+    def last(place: Place, below: dict[str, str | None]) -> str | None:
+        return list(below.values())[-1] if below else place.layer.traits.outputs
+
+    return fold(model, last, chained)
+
+
 # --- trees of parameters and state ------------------------------------------------------------------
 
 

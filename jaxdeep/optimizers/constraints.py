@@ -21,10 +21,10 @@ def max_norm(
 ) -> Transform:
     """Keep the norm of incoming weights within a ball after the update: ``w ← w · min(1, r / ‖w‖)``.
 
-    The projection is of ``θ + u``, so it belongs at the end of the chain: the update becomes the
-    projected parameters minus θ. Norms are over `axis`, one for each of the remaining indices: 0 is
-    one norm a unit for a dense ``(in, out)`` kernel, ``(0, 1, 2)`` one a filter for a convolution
-    ``(height, width, in, out)``, None one for the whole leaf.
+    It projects the updated parameters ``θ + u``, so it belongs at the end of the chain; the new update
+    is the projected parameters minus θ. Norms are over `axis`, one for each of the remaining
+    indices: 0 is one norm a unit for a dense ``(in, out)`` kernel, ``(0, 1, 2)`` one a filter for a
+    convolution ``(height, width, in, out)``, None one for the whole leaf.
 
     Keras' `MaxNorm` is ``eps=1e-7``, ``w · min(‖w‖, r) / (‖w‖ + ε)``, which shrinks a little inside the
     ball; `torch.renorm` is this. In bfloat16 the sum θ + u is rounded once more, so that a norm may be a

@@ -83,7 +83,7 @@ def _check_dtype(
         return tx.update(g, state, params, **{"value": jnp.float32(1.0)} | extra)
 
     keys = iter(jax.random.split(jax.random.key(0), 1 + len(jax.tree.leaves(params))))
-    for what, grads in (
+    for kind, grads in (
         ("zero", jax.tree.map(jnp.zeros_like, params)),
         ("random", jax.tree.map(lambda p: jax.random.normal(next(keys), p.shape, p.dtype), params)),
     ):
@@ -91,8 +91,8 @@ def _check_dtype(
             updates, after = update(grads, state, params)
         except jax.errors.JAXTypeError as error:
             raise ValueError(f"update cannot be traced by jax.jit: {error}") from error
-        _same("state", state, after, dtype)
-        _same("update", params, updates, dtype)
+        _check_same("state", state, after, dtype)
+        _check_same("update", params, updates, dtype)
         again = tx.update(grads, state, params, **{"value": jnp.float32(1.0)} | extra)
         for (path, old), new in zip(_floats((updates, after)), _floats(again)):
             if not jnp.allclose(old, new[1], rtol=0.05, atol=1e-3, equal_nan=True):
@@ -102,12 +102,12 @@ def _check_dtype(
         for path, leaf in _floats(updates):
             if not bool(jnp.isfinite(leaf).all()):
                 raise ValueError(
-                    f"update {path_name(path)} is not finite for {what} gradients ({dtype})"
+                    f"update {path_name(path)} is not finite for {kind} gradients ({dtype})"
                 )
         for (path, old), (_, new) in zip(_floats(state), _floats(after)):
             if bool(jnp.isfinite(old).all()) and not bool(jnp.isfinite(new).all()):
                 raise ValueError(
-                    f"state {path_name(path)} stops being finite for {what} gradients ({dtype})"
+                    f"state {path_name(path)} stops being finite for {kind} gradients ({dtype})"
                 )
 
 
@@ -137,17 +137,18 @@ def _is_slot(path: tuple[Any, ...], params: PyTree) -> bool:
     return any(path_name(path).endswith(name) for name in leaf_paths(params) if name)
 
 
-def _same(what: str, before: Any, after: Any, dtype: str) -> None:
+def _check_same(label: str, before: Any, after: Any, dtype: str) -> None:
     old_structure: Any = jax.tree.structure(before)
     new_structure: Any = jax.tree.structure(after)
     if old_structure != new_structure:
         raise ValueError(
-            f"{what} changes its structure ({dtype} parameters): {old_structure} becomes {new_structure}"
+            f"{label} changes its structure ({dtype} parameters): {old_structure} becomes "
+            f"{new_structure}"
         )
     pairs = zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after))
     for (path, old), new in pairs:
         if jax.typeof(old) != jax.typeof(new):
             raise ValueError(
-                f"{what} {path_name(path)} is {jax.typeof(new)} where {jax.typeof(old)} was due "
+                f"{label} {path_name(path)} is {jax.typeof(new)} where {jax.typeof(old)} was due "
                 f"({dtype} parameters): shapes, dtypes and weak types must stay"
             )

@@ -44,9 +44,10 @@ def add_decayed_weights(weight_decay: Numeric, *, where: Where | None = None) ->
 def add_l2_penalty(l2: Numeric, *, where: Where | None = None, half: bool = False) -> Transform:
     """The gradient of ``l2 · Σ θ²``: ``g ← g + 2 · l2 · θ`` (without the 2 if `half`).
 
-    In front of the optimizer it is the penalty in the loss; Keras' regulariser has no ½, and
-    ``weight_decay`` of PyTorch's SGD and Adam is this with ``half=True``. The reported loss stays as it
-    is; `jaxdeep.regularizers.l2` adds the penalty to the loss, with the same gradient.
+    In front of an optimizer it has the effect of a penalty in the loss. Keras' regulariser has no ½
+    either, and the ``weight_decay`` of PyTorch's SGD and Adam is this with ``half=True``. The loss that
+    is reported does not include the penalty; `jaxdeep.regularizers.l2` adds it to the loss, with the
+    same gradient.
 
     Args:
       l2: the factor, ≥ 0; a number, a schedule or a scalar array.

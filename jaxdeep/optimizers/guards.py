@@ -30,11 +30,11 @@ class SkipState(NamedTuple):
 def skip_nonfinite(optimizer: optax.GradientTransformation) -> Transform:
     """Do nothing when a gradient is not finite: no update, no change of the optimizer's state.
 
-    ``u, state = optimizer(g, state)`` if every element of g is finite, else ``u = 0`` and the state as
-    it was.
-    `optax.apply_if_finite` without giving up: a run that should stop looks at the counts. It judges
-    gradients alone; ``jaxdeep.fit(on_nonfinite="skip")`` undoes the whole step, the model's state
-    included, and leaves its batch out of the metrics.
+    If every element of the gradients is finite, the update and the state are those of `optimizer`;
+    otherwise the update is 0 and the state stays as it was. Unlike `optax.apply_if_finite` it never
+    gives up: a run that should stop after many skipped updates reads `SkipState.in_a_row`. Only
+    gradients are looked at. ``jaxdeep.fit(on_nonfinite="skip")`` undoes the whole step, the model's
+    state included, and leaves its batch out of the metrics.
 
     Args:
       optimizer: any optax transformation, usually the whole chain.
@@ -99,8 +99,8 @@ class EmaState(NamedTuple):
 def ema_params(decay: Numeric = 0.999) -> Transform:
     """Keep a moving average of the parameters, ``ē ← β ē + (1 − β) (θ + u)``; updates pass unchanged.
 
-    At the end of the chain, where u is the final update. The average begins at the initial parameters
-    and is kept in at least float32; read it as ``state.ema``, or anywhere in a chain by
+    It belongs at the end of the chain, where u is the final update. The average begins at the initial
+    parameters and is kept in at least float32; read it as ``state.ema``, or anywhere in a chain by
     ``optax.tree_utils.tree_get(opt_state, "ema")``.
 
     Args:

@@ -1,7 +1,7 @@
 """Reading and editing the hyperparameters of an optimizer's state."""
 
 import collections
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +26,11 @@ from jaxdeep.tree import path_name
 def hyperparams(opt_state: PyTree) -> dict[str, jax.Array]:
     """The hyperparameters in force, by name, of every jaxdeep transformation in a state.
 
-    Those that a schedule or an array drives are as the last update used them (before the first: as it
-    will). States are found inside `optax.chain`, masks and other wrappers. A name that occurs more than
-    once is told apart by the place of its transformation: ``"0/learning_rate"``, ``"1/learning_rate"``.
-    Other optax transformations keep theirs to themselves.
+    Those that a schedule or an array drives have the value that the last update used, and before the
+    first update the value that it is going to use. States are found inside `optax.chain`, masks and
+    other wrappers. A name that occurs more than once is told apart by the place of its transformation:
+    ``"0/learning_rate"``, ``"1/learning_rate"``. Optax's own transformations keep their hyperparameters
+    in closures, where they cannot be read.
 
     Args:
       opt_state: the state of any optax optimizer.
@@ -42,8 +43,10 @@ def hyperparams(opt_state: PyTree) -> dict[str, jax.Array]:
     >>> {name: round(float(value), 4) for name, value in hyperparams(tx.init(0.0)).items()}
     {'learning_rate': 0.1, 'max_norm': 1.0, 'momentum': 0.9}
     """
-    named = sorted(_named(opt_state).items())
-    return {name: (driven_values(node.driven) | node.hyperparams)[own] for name, (_, own, node) in named}
+    return {
+        name: (driven_values(entry.state.driven) | entry.state.hyperparams)[entry.name]
+        for name, entry in sorted(_named(opt_state).items())
+    }
 
 
 def set_hyperparams(opt_state: PyTree, **values: Any) -> PyTree:
@@ -78,36 +81,36 @@ def set_hyperparams(opt_state: PyTree, **values: Any) -> PyTree:
             raise ValueError(
                 f"no hyperparameter {name!r}; there are {', '.join(sorted(known)) or 'none'}"
             )
-        place, own, node = known[name]
-        if own in driven_values(node.driven):
+        entry = known[name]
+        if entry.name in driven_values(entry.state.driven):
             raise ValueError(
                 f"{name} is driven by a schedule or an array and would be overwritten; make the "
                 "optimizer with a number to set it"
             )
-        old = node.hyperparams[own]
+        old = entry.state.hyperparams[entry.name]
         if np.ndim(value) and np.shape(value) != old.shape:
             raise ValueError(
                 f"{name} must be a scalar or have shape {old.shape}, got shape {np.shape(value)}"
             )
-        many = np.ndim(value) and not isinstance(value, jax.core.Tracer)
-        for each in np.ravel(np.asarray(value)) if many else [value]:
-            _checks.check_scalar(name, each, _interval(node, own))
-            number = _checks.known_value(each)
+        several = np.ndim(value) and not isinstance(value, jax.core.Tracer)
+        for scalar in np.ravel(np.asarray(value)) if several else [value]:
+            _checks.check_scalar(name, scalar, _interval(entry.state, entry.name))
+            number = _checks.known_value(scalar)
             if number is not None and abs(number) > float(jnp.finfo(old.dtype).max):
-                raise ValueError(f"{name} must be finite in {old.dtype}, got {each!r}")
-        edits[place][own] = value
+                raise ValueError(f"{name} must be finite in {old.dtype}, got {scalar!r}")
+        edits[entry.place][entry.name] = value
 
     def edit(path: tuple[Any, ...], node: Any) -> Any:
         if not _is_ours(node):
             return node
-        for own, value in edits.get(path_name(path), {}).items():
-            old = node.hyperparams[own]
+        for name, value in edits.get(path_name(path), {}).items():
+            old = node.hyperparams[name]
             new = jnp.broadcast_to(jnp.asarray(value, old.dtype), old.shape)
-            node = node._replace(hyperparams=node.hyperparams | {own: new})
-            if own + ROUNDING in node.rounding:
+            node = node._replace(hyperparams=node.hyperparams | {name: new})
+            if name + ROUNDING in node.rounding:
                 missing = 0.0 if isinstance(value, jax.Array) else lost(value, old.dtype)
                 rounding = jnp.broadcast_to(jnp.asarray(missing, old.dtype), old.shape)
-                node = node._replace(rounding=node.rounding | {own + ROUNDING: rounding})
+                node = node._replace(rounding=node.rounding | {name + ROUNDING: rounding})
         return node
 
     return jax.tree_util.tree_map_with_path(edit, opt_state, is_leaf=_is_ours)
@@ -125,16 +128,24 @@ def _interval(node: Any, name: str) -> str:
     return POSITIVE if name in ("max_norm", "max_delta") else NOT_NEGATIVE
 
 
-def _named(opt_state: PyTree) -> dict[str, tuple[str, str, Any]]:
-    """By reported name: the place of the transformation, its own name for it, and its state."""
-    found = [
-        (path_name(path), name, node)
+class _Entry(NamedTuple):
+    """A hyperparameter: the place of its transformation, its name there, and the state that holds it."""
+
+    place: str
+    name: str
+    state: Any
+
+
+def _named(opt_state: PyTree) -> dict[str, _Entry]:
+    """Every hyperparameter by the name that `hyperparams` gives it."""
+    entries = [
+        _Entry(path_name(path), name, node)
         for path, node in jax.tree_util.tree_leaves_with_path(opt_state, is_leaf=_is_ours)
         if _is_ours(node)
         for name in (*driven_values(node.driven), *node.hyperparams)
     ]
-    times = collections.Counter(name for _, name, _ in found)
+    times = collections.Counter(entry.name for entry in entries)
     return {
-        (name if times[name] == 1 else f"{place}/{name}"): (place, name, node)
-        for place, name, node in found
+        entry.name if times[entry.name] == 1 else f"{entry.place}/{entry.name}": entry
+        for entry in entries
     }

@@ -270,9 +270,9 @@ def _search(slopes: Callable[[Any], tuple[Any, Any]], start: Any) -> Any:
         bracketed = jnp.isfinite(high - low)
         astray = (target <= low) | (target >= high) | (jnp.abs(step) > last / 2)
         step = jnp.where(bracketed & astray, low + (high - low) / 2 - at, step)
-        found = (slope == 0) | jnp.isnan(slope)
-        step = jnp.where(done | found, jnp.where(jnp.isnan(slope), slope, 0), step)
-        done |= found | (jnp.abs(step) <= precision * (1 + jnp.abs(at)))
+        at_zero = (slope == 0) | jnp.isnan(slope)
+        step = jnp.where(done | at_zero, jnp.where(jnp.isnan(slope), slope, 0), step)
+        done |= at_zero | (jnp.abs(step) <= precision * (1 + jnp.abs(at)))
         return at + step, low, high, jnp.abs(step), done, count + 1
 
     infinite = jnp.full_like(start, jnp.inf)
@@ -387,7 +387,7 @@ def _check_data(x: Any, axes: tuple[int, ...], method: Method) -> None:
     faults = [(infinite, "infinite values")]
     if method == "box-cox":
         faults += [(negative, "values ≤ 0 (use Yeo-Johnson)"), (constant, "a single value, or none")]
-    for fault, what in faults:
+    for fault, description in faults:
         if fault.any():
             where = f" in features {np.flatnonzero(fault)[:8].tolist()}" if fault.size > 1 else ""
-            raise ValueError(f"{method} cannot be fitted to {what}; got them{where}")
+            raise ValueError(f"{method} cannot be fitted to {description}; got them{where}")

@@ -161,7 +161,7 @@ def min_max_scaler(
 ) -> Scaler:
     """Each feature moved into ``[a, b]``: ``y = a + (b − a) (x − min) / (max − min)``.
 
-    The state is `Range`. Features that are constant are moved to a, with scale 1.
+    The state is `Range`. A constant feature becomes a, with scale 1.
 
     Args:
       feature_range: ``(a, b)``, with a < b.

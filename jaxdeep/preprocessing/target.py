@@ -46,7 +46,7 @@ class TargetEncoder(NamedTuple):
       fit: ``(x, y) -> state``.
       transform: ``(state, x) -> encoded``, for data other than that of `fit`.
       fit_transform: ``(key, x, y, *, cv=5) -> (encoded, state)``, for the training data: each of `cv`
-        random parts is encoded by what the others say, so that no example sees its own target.
+        random parts is encoded from the other parts, so that no example sees its own target.
     """
 
     fit: Callable[[Any, Any], TargetState]
@@ -63,9 +63,9 @@ def target_encoder(
     """Each category becomes its mean target, shrunk to the mean of all: ``S = λ mean_i + (1 − λ) mean``.
 
     ``λ = n_i / (m + n_i)``, with n_i the number of examples of the category. ``smooth="auto"`` is
-    ``m = σ_i² / σ_y²`` (biased variances): empirical Bayes. A category never seen, and every one if all
-    targets are equal, becomes the mean; a category seen once keeps its own target under ``"auto"``. None
-    and NaN are categories like others.
+    ``m = σ_i² / σ_y²`` (biased variances): empirical Bayes. A category that was never seen becomes the
+    mean, and so does every category if all targets are equal. With ``"auto"`` a category that was seen
+    once keeps its own target. None and NaN are categories like others.
 
     The training data is encoded by ``encoded, state = encoder.fit_transform(key, x, y)``, which is not
     ``transform(fit(x, y), x)``: the latter lets examples see their own targets. The parts are random, of
@@ -73,11 +73,12 @@ def target_encoder(
 
     Args:
       smooth: ``"auto"``, or m ≥ 0, a number or a scalar array.
-      classes: how many, if the targets are classes, ``[0, classes)``: each feature gives a column for
-        every class. None: targets are numbers, or 0 and 1.
-      categories: None finds the categories, of any kind (strings, numbers, None), outside of `jax.jit`.
-        If they are integers in ``[0, categories)``, say how many: then everything runs inside `jax.jit`
-        and `jax.vmap`. Other integers are unseen.
+      classes: the number of classes, if targets are classes in ``[0, classes)``; each feature then
+        becomes one column for every class. None if targets are numbers, or 0 and 1.
+      categories: the number of categories, if they are integers in ``[0, categories)``; everything then
+        runs inside `jax.jit` and `jax.vmap`, and other integers count as never seen. By default
+        categories of any kind (strings, numbers, None) are collected from the data, outside of
+        `jax.jit`.
 
     The functions take `x` ``(n,)`` or ``(n, features)`` and `y` ``(n,)``; encoded are ``(n,)`` or
     ``(n, features)``; with classes ``(n, classes)`` or ``(n, features · classes)``, feature by feature.
@@ -176,14 +177,14 @@ def _fit(codes: Any, y: Any, weights: Any, smooth: Any, auto: bool, size: int) -
         codes = jnp.where(codes < 0, size, codes)  # no category: dropped
         add = partial(jax.ops.segment_sum, segment_ids=codes, num_segments=size)
         count = add(weights)
-        own = add(off) / jnp.maximum(count, 1)
+        effect = add(off) / jnp.maximum(count, 1)
         share = count / (smooth + jnp.where(count > 0, count, 1))
         if auto:
-            apart = weights * (columns - mean - own[jnp.clip(codes, 0, size - 1)])
+            apart = weights * (columns - mean - effect[jnp.clip(codes, 0, size - 1)])
             spread = add(apart * apart) / jnp.maximum(count, 1)
             below = variance * count + spread
             share = variance * count / jnp.where(below > 0, below, 1)
-        return mean + share * own
+        return mean + share * effect
 
     encodings = feature(codes) if codes.ndim == 1 else jax.vmap(feature, in_axes=1)(codes)
     return encodings.reshape(encodings.shape[:-1] + y.shape[1:]), mean.reshape(y.shape[1:])
@@ -194,12 +195,12 @@ def _encode(encodings: Any, mean: Any, codes: Any) -> Any:
     size = encodings.shape[-1 - mean.ndim]
     inside = jnp.clip(codes, 0, size - 1)
     single = encodings.ndim == 1 + mean.ndim
-    found = encodings[inside] if single else encodings[jnp.arange(codes.shape[-1]), inside]
+    encoded = encodings[inside] if single else encodings[jnp.arange(codes.shape[-1]), inside]
     unseen = ((codes < 0) | (codes >= size)).reshape(codes.shape + (1,) * mean.ndim)
-    found = jnp.where(unseen, mean, found)
+    encoded = jnp.where(unseen, mean, encoded)
     if single or not mean.ndim:
-        return found
-    return found.reshape(*codes.shape[:-1], -1)
+        return encoded
+    return encoded.reshape(*codes.shape[:-1], -1)
 
 
 @partial(jax.jit, static_argnums=(4, 5, 6))
@@ -237,8 +238,8 @@ def _columns(x: np.ndarray) -> list[np.ndarray]:
 def _uniques(column: np.ndarray) -> tuple[list[Hashable], np.ndarray]:
     """The distinct values, and which of them each is."""
     if column.dtype != object:
-        found, where = np.unique(column, return_inverse=True)
-        return [_key(value) for value in found.tolist()], where
+        distinct, inverse = np.unique(column, return_inverse=True)
+        return [_key(value) for value in distinct.tolist()], inverse
     places: dict[Hashable, int] = {}
     codes = [places.setdefault(_key(value), len(places)) for value in column.tolist()]
     return list(places), np.array(codes, int)

@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jaxdeep.nn  # noqa: F401  # so that the kinds of its layers are known
-from jaxdeep.nn.identity import remembered
-from jaxdeep.nn.layer import KINDS, call
+from jaxdeep.nn.layer import KINDS, build
 from jaxdeep.nn.model import Model
-from jaxdeep.saving.sameness import difference
+from jaxdeep.saving.sameness import difference, remembered
 
 Function = Callable[..., Any]
 
@@ -109,7 +108,10 @@ def registered(name: Any) -> Function:
 
 def constructor(kind: str) -> Callable[[Mapping[str, Any], Mapping[str, Model]], Model]:
     """The function ``(config, layers) -> Model`` for a kind of layer."""
-    return functools.partial(call, KINDS[kind] if kind in KINDS else registered(kind))
+    if kind in KINDS:
+        return functools.partial(build, kind)
+    make = registered(kind)
+    return lambda config, layers: make(**config, **layers)
 
 
 # --- functions ------------------------------------------------------------------------------------

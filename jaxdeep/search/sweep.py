@@ -20,7 +20,7 @@ from jaxdeep.search.thread_runner import ThreadRunner
 from jaxdeep.search.trial import Group, Placed, Trial
 from jaxdeep.search.vmap_runner import VmapRunner
 from jaxdeep.train import monitors
-from jaxdeep.train.data import count_examples, moved
+from jaxdeep.train.data import count_examples, to_device
 
 PyTree = Any
 
@@ -115,7 +115,7 @@ def sweep(
     build = Builder(builder, arguments)
     if validation is not None:
         count_examples(validation, "validation")
-    data, validation = moved((data, validation))
+    data, validation = to_device((data, validation))
 
     keys = [jax.random.key(s) if key is None else jax.random.fold_in(key, s) for s in range(seeds)]
     grouped = list(_grouped(build, points, keys))

@@ -36,7 +36,7 @@ __all__ = [
     "supervised",
 ]
 
-# What belongs to `jaxdeep.sweep`, whose room stands on this one, is looked up when it is asked for.
+# Names of `jaxdeep.search` are looked up when they are asked for, since that package imports this one.
 _ABOVE = {
     "SuccessiveHalving": "jaxdeep.search.halving",
     "Table": "jaxdeep.search.table",

@@ -1,4 +1,4 @@
-"""Running over the batches of a data set, and what they report together."""
+"""Loops over the batches of a data set, and the totals of what the batches report."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,14 +16,14 @@ Advance = Callable[[Any, PyTree], tuple[Any, Metrics]]
 
 
 class Totals(NamedTuple):
-    """What the batches so far report together, a pytree.
+    """Totals of what the batches so far have reported, a pytree.
 
     Attributes:
-      examples: rows that count, int32.
-      sums: values times rows by name, and tallies merged.
-      lost: what rounding took from each of the sums at the last batch.
+      examples: rows of the batches that count, int32.
+      sums: by metric, the sum of value times rows, or the merged `Tally` of a streaming metric.
+      lost: for each sum, what rounding took from it at the last batch (Kahan's compensation).
       batches: batches so far, int32.
-      bad: number of the first batch whose loss was not finite, or −1.
+      bad: index of the first batch whose loss was not finite, or −1.
       skipped: batches that do not count, int32.
     """
 
@@ -36,7 +36,7 @@ class Totals(NamedTuple):
 
 
 def none_yet(step: Advance, carry: Any, batch: PyTree) -> Totals:
-    """Totals of no batches, for what `step` reports of batches of this shape."""
+    """The totals before the first batch, for the metrics that `step` reports of a batch like this."""
     _, values = jax.eval_shape(step, carry, batch)
     if "loss" not in values:
         raise ValueError(f"a step must return its metrics with a 'loss', got {sorted(values)}")
@@ -56,23 +56,24 @@ def none_yet(step: Advance, carry: Any, batch: PyTree) -> Totals:
 
 
 def with_batch(totals: Totals, values: Metrics, rows: int, *, skip: bool = False) -> Totals:
-    """Totals with a batch of so many rows; with `skip`, one whose loss is not finite does not count."""
+    """The totals after one more batch; with `skip`, a batch whose loss is not finite does not count."""
     bad = ~jnp.isfinite(values["loss"])
     sums, lost = [], []
     structure = jax.tree.structure(totals.sums, is_leaf=_is_tally)
-    for old, value, gone in zip(_nodes(totals.sums), _nodes(values), totals.lost):
+    for old, value, old_lost in zip(_nodes(totals.sums), _nodes(values), totals.lost):
         if _is_tally(old):
-            new, gone_too = old.merge(value), gone
+            new, new_lost = old.merge(value), old_lost
         else:
-            more = value.astype(old.dtype) * rows + gone  # Kahan's sum: a million batches lose nothing
-            new = old + more
-            part = new - old
-            gone_too = (old - (new - part)) + (more - part)
-            gone_too = jnp.where(jnp.isfinite(gone_too), gone_too, 0)  # of an infinite sum
+            # Kahan's sum, so that a million batches lose nothing
+            addend = value.astype(old.dtype) * rows + old_lost
+            new = old + addend
+            added = new - old
+            new_lost = (old - (new - added)) + (addend - added)
+            new_lost = jnp.where(jnp.isfinite(new_lost), new_lost, 0)  # an infinite sum loses NaN
         if skip:
-            new, gone_too = choose(bad, (old, gone), (new, gone_too))
+            new, new_lost = choose(bad, (old, old_lost), (new, new_lost))
         sums.append(new)
-        lost.append(gone_too)
+        lost.append(new_lost)
     counts = jnp.where(bad, 0, 1) if skip else 1
     return Totals(
         totals.examples + rows * counts,
@@ -85,17 +86,17 @@ def with_batch(totals: Totals, values: Metrics, rows: int, *, skip: bool = False
 
 
 def averages(totals: Totals) -> Metrics:
-    """The average over examples of each value, and the values of tallies."""
+    """The average over examples of each value; tallies stay as they are (`values_of` computes them)."""
 
-    def average(node: Any, gone: Any) -> Any:
-        return node if _is_tally(node) else (node + gone) / totals.examples.astype(node.dtype)
+    def average(node: Any, lost: Any) -> Any:
+        return node if _is_tally(node) else (node + lost) / totals.examples.astype(node.dtype)
 
-    nodes = [average(node, gone) for node, gone in zip(_nodes(totals.sums), totals.lost)]
+    nodes = [average(node, lost) for node, lost in zip(_nodes(totals.sums), totals.lost)]
     return jax.tree.unflatten(jax.tree.structure(totals.sums, is_leaf=_is_tally), nodes)
 
 
 def values_of(metrics: Metrics) -> Metrics:
-    """Metrics with the values of tallies in their place."""
+    """The metrics, with each tally replaced by its value."""
     return jax.tree.map(lambda v: v.compute() if _is_tally(v) else v, metrics, is_leaf=_is_tally)
 
 
@@ -109,7 +110,7 @@ def over_batches(
     drop_remainder: bool = False,
     skip: bool = False,
 ) -> tuple[Any, Totals]:
-    """Run `step` over the rows in `order`, in one compiled loop; returns the carry and the totals."""
+    """Run `step` over the rows in `order` in one compiled loop, and return the carry and the totals."""
     step = jax.jit(step)  # traced once, for the totals and for the loop
     full, rest = divmod(len(order), batch_size)
 
@@ -128,7 +129,7 @@ def over_batches(
 def over_block(
     step: Advance, carry: Any, totals: Totals, block: PyTree, count: Any, *, skip: bool = False
 ) -> tuple[Any, Totals]:
-    """Run `step` over the first `count` of the batches stacked in `block`; None: it is one batch."""
+    """Run `step` over the first `count` batches stacked in `block`; with None, `block` is one batch."""
 
     def once(both: tuple[Any, Totals], batch: PyTree) -> tuple[Any, Totals]:
         carry, values = step(both[0], batch)
@@ -141,8 +142,8 @@ def over_block(
     def body(i: Any, both: tuple[Any, Totals]) -> tuple[Any, Totals]:
         return once(both, jax.tree.map(lambda a: a[i], block))
 
-    found: tuple[Any, Totals] = jax.lax.fori_loop(0, count, body, (carry, totals))
-    return found
+    result: tuple[Any, Totals] = jax.lax.fori_loop(0, count, body, (carry, totals))
+    return result
 
 
 def _nodes(values: PyTree) -> list[Any]:

@@ -12,7 +12,7 @@ PyTree = Any
 
 
 def count_examples(data: PyTree, name: str = "data") -> int:
-    """Rows of a data set; refuses one that is empty, or whose arrays differ in length."""
+    """The number of rows of a data set; refuses one that is empty or whose arrays differ in length."""
     leaves = jax.tree_util.tree_leaves_with_path(data)
     rows = {}
     for path, leaf in leaves:
@@ -35,7 +35,7 @@ def count_examples(data: PyTree, name: str = "data") -> int:
 
 
 def check_pair(data: PyTree, name: str) -> None:
-    """Refuse data that is not what `supervised` takes."""
+    """Refuse data other than ``(x, y)`` and ``(x, y, weights)``, which `supervised` takes."""
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         many = isinstance(data, list) and len(data) > 3
         hint = "; give batches as an iterator, or a function from the epoch to them" if many else ""
@@ -53,13 +53,13 @@ def check_batch_size(batch_size: int, examples: int) -> None:
 
 
 def take(data: PyTree, rows: jax.Array) -> PyTree:
-    """The given rows of every array; they must exist."""
+    """The rows of every array at these indices, which must be within bounds."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf).at[rows].get(mode="promise_in_bounds"), data)
 
 
-def moved(tree: PyTree) -> PyTree:
-    """Arrays on the device: copies of those on the host, which may change afterwards."""
-    # jnp.asarray compiles a program for each shape
+def to_device(tree: PyTree) -> PyTree:
+    """The arrays on the device. Those of the host are copied, since the caller may change them later."""
+    # not jnp.asarray, which compiles a program for each shape
     return jax.tree.map(
         lambda a: a if isinstance(a, jax.Array) else jax.device_put(a, may_alias=False), tree
     )

@@ -25,19 +25,21 @@ def make_epoch(
 ) -> Epoch:
     """One pass of `step` over a data set: ``epoch(ts, data) -> (ts, metrics)``, pure.
 
-    Every example is seen exactly once. Full batches run in a `jax.lax.scan`; the rows that are left
-    make one smaller batch at the end. Metrics are averages over examples, whatever batch they were
-    in. The order is a permutation drawn from the run's key and the step the epoch begins at.
+    Every example is seen exactly once. Full batches run in a `jax.lax.scan`; the remaining
+    rows make one smaller batch at the end. Metrics are averages over examples, whatever batch these
+    were in. The order is a permutation drawn from the run's key and the step the epoch begins at.
 
-    `data` is a pytree of arrays with a row per example, ``(x, y)`` for supervised objectives, and an
-    *argument*: compile with ``jax.jit(epoch, donate_argnums=0)`` and pass it in. `jax.vmap` with
-    ``in_axes=(0, None)`` trains stacked models on the same data, each in its own order.
+    `data` is a pytree of arrays with a row per example, ``(x, y)`` for supervised objectives. It is an
+    *argument* and not a constant of the program: compile with ``jax.jit(epoch, donate_argnums=0)`` and
+    pass it in. `jax.vmap` with ``in_axes=(0, None)`` trains stacked models on the same data, each in its
+    own order.
 
     Args:
       step: ``(ts, batch) -> (ts, metrics)``, from `make_step` or your own; the metrics hold a "loss".
       batch_size: rows of a batch.
       shuffle: False takes the rows in their order.
-      drop_remainder: leave out the rows that do not fill a batch (others each epoch, if shuffled).
+      drop_remainder: leave out the rows that do not fill a batch; with `shuffle` these are different
+        rows in each epoch.
 
     Raises:
       ValueError: a batch larger than the data, data without rows or of different lengths.
@@ -70,7 +72,7 @@ def one_pass(
     skip: bool = False,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Totals]]:
-    """`make_epoch` that returns the totals; with `skip`, batches without a finite loss do not count."""
+    """`make_epoch`, but it returns totals; with `skip`, batches without a finite loss do not count."""
     _checks.check_count("batch_size", batch_size)
 
     def epoch(ts: TrainState, data: PyTree) -> tuple[TrainState, Totals]:
@@ -87,8 +89,9 @@ def one_pass(
 def shuffled(key: jax.Array, step: jax.Array, n: int) -> jax.Array:
     """The order of n rows in the epoch that begins at `step` of the run with this key."""
     key = jax.random.fold_in(jax.random.fold_in(key, jnp.uint32(_SHUFFLE)), step)
-    # One sort by 32 random bits. jax.random.permutation sorts twice beyond 1,600 rows, so that equal
-    # bits do not keep their order; a shuffle can bear a pair of neighbours in 55,000 rows.
+    # One sort by 32 random bits, after which two rows with equal bits are still in their old order. A
+    # shuffle can bear that: it happens to about one pair in 55,000 rows. jax.random.permutation avoids
+    # it by sorting twice beyond 1,600 rows.
     return jnp.argsort(jax.random.bits(key, (n,)))
 
 
@@ -97,12 +100,11 @@ def make_evaluate(
 ) -> Callable[[PyTree, PyTree, PyTree], Metrics]:
     """The objective over a whole data set: ``evaluate(params, state, data) -> metrics``, pure.
 
-    Inference: no key, ``train=False``. Every row counts once; metrics, the loss included, are averages
-    over examples.
+    The objective is called for inference, without a key and with ``train=False``. Every row counts once.
+    Metrics, the loss included, are averages over examples.
 
     Args:
-      objective: what is minimised, of `jaxdeep.train.supervised` or any function of the form that it
-        returns.
+      objective: the objective that `jaxdeep.train.supervised` makes, or any function of the same form.
       batch_size: rows computed at a time; data of fewer rows are one batch.
 
     Raises:
@@ -127,7 +129,7 @@ def make_evaluate(
 
 
 def evaluation_of(objective: Objective, params: PyTree, state: PyTree) -> Advance:
-    """The evaluation of a batch as a step that carries nothing."""
+    """The evaluation of a batch, as a step for `over_batches` that carries nothing."""
 
     def step(nothing: tuple[()], batch: PyTree) -> tuple[tuple[()], Metrics]:
         loss, (_, metrics) = objective(params, state, batch)

@@ -1,8 +1,9 @@
-"""What a run decides by a metric, epoch by epoch: to stop, to lower its learning rate, what was best.
+"""What a run decides from a metric after every epoch: to stop, to lower its rate, to keep the best.
 
-Each is a small state machine of arrays, so that a run that holds it can be compiled whole, vmapped and
-resumed. `EarlyStopping` and `ReduceOnPlateau` say what is wanted; the rest is for `jaxdeep.train.run`.
-Their numbers are `Limits`, arguments of a compiled run: another patience is no other program.
+Each decision is a small state machine of arrays, so that a run that holds it can be compiled whole,
+vmapped and resumed. Users configure it with `EarlyStopping` and `ReduceOnPlateau`; everything else here
+serves `jaxdeep.train.run`. The numbers of a configuration become `Limits`, which are arguments of the
+compiled run, so that a run with another patience uses the same program.
 """
 
 import re
@@ -28,17 +29,19 @@ _MODES = {
 class EarlyStopping(NamedTuple):
     """Stop a run whose metric no longer improves, and keep the parameters of its best epoch.
 
-    An epoch improves if its value is better than the best so far by more than `min_delta`; after
-    `patience` epochs in a row that do not (at least one), the run stops. A NaN never improves.
+    An epoch is an improvement if its value is better than the best so far by more than `min_delta`. A
+    NaN is never an improvement. The run stops after `patience` epochs in a row without improvement, and
+    after one such epoch if `patience` is 0.
 
     Attributes:
-      patience: epochs to wait, ≥ 0; Keras' and flax' default of 0 stops at the first that is no better.
+      patience: epochs to wait for an improvement, ≥ 0. Keras and flax have the same default.
       monitor: name in the history; by default "val_loss", or "loss" without validation data.
       mode: "min" or "max"; by default "max" for names that end in accuracy, precision, recall, f1 or
-        auc, "min" for those that end in loss, error, mse, rmse, mae, msle or huber. Other names need it.
-      min_delta: ≥ 0.
-      restore_best: end with parameters and state of the best epoch (Keras' ``restore_best_weights``,
-        there off by default); the optimizer's state stays that of the last.
+        auc, "min" for those that end in loss, error, mse, rmse, mae, msle or huber. For other names it
+        must be given.
+      min_delta: margin that an improvement must exceed, ≥ 0.
+      restore_best: end with parameters and state of the best epoch, while the optimizer's state stays
+        that of the last. Keras calls it ``restore_best_weights`` and has it off by default.
 
     Source: Prechelt, "Early Stopping — But When?" (1998); semantics of Keras' `EarlyStopping`.
 
@@ -56,10 +59,10 @@ class EarlyStopping(NamedTuple):
 class ReduceOnPlateau(NamedTuple):
     """Lower the learning rate when a metric of the epochs stops improving.
 
-    `jaxdeep.optimizers.reduce_on_plateau`, fed once an epoch, but it is the ``learning_rate`` in the
-    optimizer's state that is multiplied by `factor`, where `jaxdeep.optimizers.hyperparams` shows it. It
-    must be a number: a schedule would overwrite it. In a loop of your own, and for losses of steps, take
-    `jaxdeep.optimizers.reduce_on_plateau` itself.
+    It is `jaxdeep.optimizers.reduce_on_plateau`, updated once an epoch. What it multiplies by `factor`
+    is the ``learning_rate`` in the optimizer's state, where `jaxdeep.optimizers.hyperparams` shows it.
+    This rate must be a number, since a schedule would overwrite it. In a loop of your own, or for the
+    losses of single steps, use `jaxdeep.optimizers.reduce_on_plateau` itself.
 
     Attributes:
       factor: in (0, 1).
@@ -67,9 +70,9 @@ class ReduceOnPlateau(NamedTuple):
       monitor, mode: as for `EarlyStopping`.
       min_delta: margin an improvement must exceed, ≥ 0.
       cooldown: epochs ignored after a fall.
-      min_learning_rate: the rate never falls below.
+      min_learning_rate: the rate never falls below this.
 
-    Source: Keras' `ReduceLROnPlateau`, its defaults; ``cooldown`` is one less than Keras'.
+    Source: Keras' `ReduceLROnPlateau`, with its defaults; ``cooldown`` is one less than Keras'.
 
     >>> ReduceOnPlateau(factor=0.5, patience=3).min_delta
     0.0001
@@ -85,10 +88,12 @@ class ReduceOnPlateau(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """The numbers that a run ends by, by name, as arguments of its program; () where nothing needs them.
+    """The numbers that decide when a run ends, as arguments of its program.
+
+    A field that the run does not use is ().
 
     Attributes:
-      epochs: of the whole run.
+      epochs: epochs of the whole run.
       early_stopping: patience and min_delta of `EarlyStopping`.
       plateau: the numbers of `ReduceOnPlateau`.
     """
@@ -108,7 +113,7 @@ _NUMBERS = {
 def limits_of(
     epochs: Any, early_stopping: EarlyStopping | None, plateau: ReduceOnPlateau | None
 ) -> Limits:
-    """The numbers of a run's monitors as arrays."""
+    """The epochs of a run and the numbers of its monitors, as arrays."""
 
     def number(name: str, value: Any) -> Any:
         dtype = np.int32 if name in _COUNTS else jnp.result_type(float)
@@ -125,7 +130,7 @@ def limits_of(
 
 
 def kind_of(config: EarlyStopping | ReduceOnPlateau | None) -> Any:
-    """What of a monitor decides the program: everything but its numbers."""
+    """The part of a monitor that the program depends on: everything but its numbers."""
     if config is None:
         return None
     field = "early_stopping" if isinstance(config, EarlyStopping) else "plateau"
@@ -135,13 +140,15 @@ def kind_of(config: EarlyStopping | ReduceOnPlateau | None) -> Any:
 
 
 class Decisions(NamedTuple):
-    """What a run has seen of its metrics; a field is () where nothing needs it.
+    """What early stopping and the plateau have recorded so far.
+
+    A field that the run does not use is ().
 
     Attributes:
       best: value of the best epoch so far.
-      best_epoch: its number, from 0; −1 for none.
-      wait: epochs since.
-      kept: parameters and state of that epoch.
+      best_epoch: its index, from 0; −1 for none.
+      wait: epochs since the best one.
+      kept: parameters and state of the best epoch.
       plateau: state of `ReduceOnPlateau`.
     """
 
@@ -152,8 +159,8 @@ class Decisions(NamedTuple):
     plateau: PyTree = ()
 
 
-def check_one(name: str, value: Any, kind: type) -> None:
-    """Refuse a monitor that is not what it must be."""
+def check_monitor(name: str, value: Any, kind: type) -> None:
+    """Refuse a monitor of another type, or with a field that is out of range."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a jaxdeep.train.{kind.__name__}, got {value!r}")
     monitor: Any = value
@@ -172,7 +179,7 @@ def check_one(name: str, value: Any, kind: type) -> None:
 
 
 def mode_of(metric: str) -> str | None:
-    """Whether a metric is better where it is smaller or larger, as far as the end of its name says so.
+    """Whether smaller ("min") or larger ("max") is better, if the end of the metric's name says so.
 
     >>> mode_of("val_accuracy"), mode_of("top5_error"), mode_of("inaccuracy")
     ('max', 'min', None)
@@ -182,7 +189,7 @@ def mode_of(metric: str) -> str | None:
 
 
 def resolve(config: Any, values: Mapping[str, Any]) -> tuple[str, float]:
-    """The metric that is watched, and the sign that makes smaller better."""
+    """The name of the metric that is monitored, and the sign that makes smaller better."""
     names = sorted(name for name, value in values.items() if jnp.shape(value) == ())
     validation = "val_loss" in names
     usual = "val_loss" if validation else "loss"
@@ -198,18 +205,18 @@ def resolve(config: Any, values: Mapping[str, Any]) -> tuple[str, float]:
     return monitor, 1.0 if mode == "min" else -1.0
 
 
-def first(
+def first_decisions(
     early_stopping: EarlyStopping | None,
     plateau: ReduceOnPlateau | None,
     limits: Limits,
     model: PyTree,
     values: Mapping[str, Any],
 ) -> Decisions:
-    """Before the first epoch, whose `values` have these names; `model` is parameters and state."""
-    found = Decisions()
+    """The decisions before the first epoch, which will report `values`; `model` is (params, state)."""
+    decisions = Decisions()
     if early_stopping is not None:
         _, sign = resolve(early_stopping, values)
-        found = found._replace(
+        decisions = decisions._replace(
             best=jnp.asarray(sign * jnp.inf, jnp.result_type(float)),
             best_epoch=jnp.full((), -1, jnp.int32),
             wait=jnp.zeros((), jnp.int32),
@@ -222,8 +229,8 @@ def first(
         numbers = {"factor": limits.plateau["factor"], "atol": limits.plateau["min_delta"]}
         numbers = {name: jnp.array(value, dtype) for name, value in numbers.items()}
         machine = machine._replace(hyperparams=machine.hyperparams | numbers)
-        found = found._replace(plateau=machine)
-    return found
+        decisions = decisions._replace(plateau=machine)
+    return decisions
 
 
 def decide(
@@ -235,7 +242,10 @@ def decide(
     epoch: Any,
     due: Any,
 ) -> tuple[Decisions, Any]:
-    """After an epoch: what is known, and whether to stop. A value that is not `due` changes nothing."""
+    """The decisions after an epoch, and whether to stop.
+
+    `due` says whether the epoch was evaluated; if not, a validation metric changes nothing.
+    """
     if early_stopping is None:
         return decisions, False
     name, sign = resolve(early_stopping, values)
@@ -260,7 +270,7 @@ def lower(
     values: Mapping[str, Any],
     due: Any,
 ) -> tuple[Decisions, PyTree]:
-    """After an epoch: what is known, and the optimizer's state with the learning rate to go on with."""
+    """The decisions after an epoch, and the optimizer's state with the learning rate to go on with."""
     if plateau is None:
         return decisions, opt_state
     name, sign = resolve(plateau, values)
@@ -282,19 +292,19 @@ def lower(
 
 
 def restored(early_stopping: EarlyStopping | None, decisions: Decisions, model: PyTree) -> PyTree:
-    """Parameters and state to end with."""
+    """The parameters and state that the run ends with."""
     if early_stopping is None or not early_stopping.restore_best:
         return model
     return choose(decisions.best_epoch >= 0, decisions.kept, model)
 
 
 def choose(condition: Any, a: PyTree, b: PyTree) -> PyTree:
-    """One pytree or the other."""
+    """The leaves of `a` where `condition` holds, those of `b` elsewhere."""
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
 
 
 def _machine(plateau: ReduceOnPlateau, limits: Limits, sign: float) -> Any:
-    """`reduce_on_plateau`, whose factor and margin are leaves of its state; see `first`."""
+    """`reduce_on_plateau`, whose factor and margin are set in its state (`first_decisions`)."""
     return reduce_on_plateau(
         plateau.factor,
         jnp.asarray(limits.plateau["patience"]),

@@ -49,8 +49,9 @@ def supervised(
     """The objective of supervised learning: ``mean(loss(model(x), y)) + penalty(params)``.
 
     Batches are pairs ``(x, y)``, or triples ``(x, y, weights)`` with a weight for every example: the
-    loss is then ``Σ w loss / n``, as Keras' (weights of mean 1 keep its size). Metrics that are
-    functions are means of examples without weights; streaming ones (``metrics.mean(f)``) count them.
+    loss is then ``Σ w loss / n``, as in Keras (weights of mean 1 keep its size). A metric that is a
+    function is averaged over examples without the weights; a streaming metric (``metrics.mean(f)``)
+    applies them.
 
     Args:
       model: a `jaxdeep.nn.Model`.
@@ -59,22 +60,22 @@ def supervised(
         (`jaxdeep.metrics.Metric`), reported as a `jaxdeep.metrics.Tally`.
       penalty: ``params -> scalar`` added to the loss, in training and in evaluation
         (`jaxdeep.regularizers`).
-      activity: ``outputs of layers by path -> scalar`` added likewise
+      activity: ``outputs of layers by path -> scalar``, added to the loss in the same way
         (`jaxdeep.regularizers.activity`).
       class_weight: a weight for each class, ``{0: 1.0, 1: 5.0}`` (1 for those that are absent) or an
-        array: in training, losses are multiplied by that of their label, which is an integer or
-        one-hot. Keras' ``class_weight``: the mean stays one over examples, where PyTorch's ``weight=``
+        array. In training, each loss is multiplied by the weight of its label, which is an integer or
+        one-hot. As with Keras' ``class_weight`` the mean is over examples, whereas PyTorch's ``weight=``
         divides by the sum of the weights.
-      trainable: the parameters that are trained, as for `make_step`: in training, batch norms that are
-        not among them normalise by their running statistics, and keep them (`Model.frozen`).
+      trainable: the parameters that are trained, as for `make_step`. In training, batch norms that are
+        not among them normalise by their running statistics and keep these (`Model.frozen`).
 
     Returns:
       An `Objective`, ``objective(params, state, batch, *, key=None, train=False) -> (loss, (state,
-      metrics))``. Any function of this form can take its place. The loss is a scalar, of which the
-      gradient by `params` is taken; the state is the model's new one, in the structure it had, ``{}``
-      if there is none; metrics is a dict by name, without the loss, of means over the batch's examples
-      or `jaxdeep.metrics.Tally`, ``{}`` if there are none. `key` is None where nothing is random,
-      `train` is True in training only. `jaxdeep.train.make_evaluate` calls it without both.
+      metrics))``. Any function of this form can take its place. The loss is a scalar, which is
+      differentiated with respect to `params`. The state is the model's new one, in the structure it had,
+      or ``{}`` if there is none. The metrics are a dict by name, without the loss, of means over the
+      batch's examples or of `jaxdeep.metrics.Tally`. `key` is None where nothing is random, and `train`
+      is True in training only; `jaxdeep.train.make_evaluate` passes neither.
 
     Raises:
       TypeError: a loss, metric or penalty that is not a function.
@@ -108,12 +109,13 @@ def supervised(
         params: PyTree, state: PyTree, batch: PyTree, /, *, key: Any = None, train: bool = False
     ) -> tuple[Any, tuple[PyTree, dict[str, Any]]]:
         x, y, weights = batch if len(batch) == 3 else (*batch, None)
-        inside: dict[str, Any] = {}
-        used = model
+        layer_outputs: dict[str, Any] = {}
+        network = model
         if train and trainable is not None:
-            used = model.frozen(mask(params, trainable))
-        watched = used if activity is None else used.watch(inside)
-        outputs, state = watched.apply(params, state, x, train=train, key=key)
+            network = model.frozen(mask(params, trainable))
+        if activity is not None:
+            network = network.watch(layer_outputs)
+        outputs, state = network.apply(params, state, x, train=train, key=key)
         losses = loss(outputs, y)
         if train and of_classes is not None:
             losses = losses * _weights(of_classes, losses, y)
@@ -121,7 +123,7 @@ def supervised(
         if penalty is not None:
             value = value + penalty(params)
         if activity is not None:
-            value = value + activity({path: out for path, out in inside.items() if path})
+            value = value + activity({path: out for path, out in layer_outputs.items() if path})
 
         def report(name: str, metric: Any) -> Any:
             if isinstance(metric, Metric):
@@ -134,7 +136,7 @@ def supervised(
 
 
 def _table(class_weight: Any) -> np.ndarray:
-    """Weights by class as an array."""
+    """The weights as an array, indexed by class."""
     if isinstance(class_weight, Mapping):
         for label in class_weight:
             _checks.check_count("the classes of class_weight", label, low=0)
@@ -151,7 +153,7 @@ def _table(class_weight: Any) -> np.ndarray:
 
 
 def _weights(table: np.ndarray, losses: Any, y: Any) -> Any:
-    """The weight of each label, for labels of the shape of the losses or one axis more."""
+    """The weight of each label. Labels have the shape of the losses, or one axis more (one-hot)."""
     labels = jnp.asarray(y)
     if labels.ndim == jnp.ndim(losses) + 1:
         labels = labels[..., 0] if labels.shape[-1] == 1 else jnp.argmax(labels, axis=-1)
@@ -165,7 +167,7 @@ def _weights(table: np.ndarray, losses: Any, y: Any) -> Any:
 
 
 def _mean(name: str, values: Any, outputs: Any, y: Any, weights: Any) -> Any:
-    """The mean in at least float32; refuses values that broadcasting has blown up."""
+    """The weighted mean in at least float32; refuses values that broadcasting has blown up."""
     values = jnp.asarray(values)
     if hasattr(outputs, "shape") and values.shape != outputs.shape[: values.ndim]:
         raise ValueError(
@@ -185,7 +187,7 @@ def _mean(name: str, values: Any, outputs: Any, y: Any, weights: Any) -> Any:
 
 
 def check_metric_names(metrics: Mapping[str, Any]) -> None:
-    """Refuse names that are not text, or that the reports use for something else."""
+    """Refuse names that are not strings, or that mean something else in a history."""
     for name in metrics:
         if not isinstance(name, str):
             raise TypeError(f"the names of metrics must be strings, got {name!r}")
@@ -197,18 +199,19 @@ def check_metric_names(metrics: Mapping[str, Any]) -> None:
 
 
 def check_minimised(caller: str, objective: Objective | None, minimised: Mapping[str, Any]) -> None:
-    """Refuse neither or both of an objective and what makes a supervised one."""
+    """Refuse a call with neither or both of an objective and the arguments of `supervised`."""
     if objective is None and minimised.get("loss") is None:
         raise ValueError(f"{caller} needs a loss=, or an objective= for anything not supervised")
-    given = [argument for argument, value in minimised.items() if value is not None]
-    if objective is not None and given:
-        raise ValueError(f"objective= already says what is minimised: drop {', '.join(given)}")
+    surplus = [argument for argument, value in minimised.items() if value is not None]
+    if objective is not None and surplus:
+        raise ValueError(f"objective= already says what is minimised: drop {', '.join(surplus)}")
 
 
 def rehearse(objective: Objective, ts: Any, data: PyTree, name: str) -> Any:
-    """Trace the objective on the shapes of x and the values of y, so that both can be refused.
+    """The jaxpr of the objective, traced with the shapes of x and the values of the rest of `data`.
 
-    Returns its jaxpr.
+    Shapes that the model refuses and labels that the loss refuses raise here, before anything is
+    compiled. `name` is the argument that the data were passed as, for the error.
     """
     x, *rest = data
     try:
@@ -233,12 +236,13 @@ def plan(objective: Objective, ts: Any, data: PyTree) -> Any:
 
 
 def has_convolution(jaxpr: Any) -> bool:
-    """Whether there is a convolution in a jaxpr or in one inside it, but with gradients of its own.
+    """Whether a jaxpr, or one nested in it, has a convolution whose gradient JAX derives.
 
-    Those that JAX derives are slow in a compiled loop on a CPU; `jaxdeep.nn.conv` has others.
+    These gradients are slow in a compiled loop on a CPU. `jaxdeep.nn.conv` has gradients of its own
+    (`jax.custom_jvp`), which do not count.
     """
-    inside = getattr(jaxpr, "jaxpr", jaxpr)
-    for equation in inside.eqns:
+    unclosed = getattr(jaxpr, "jaxpr", jaxpr)
+    for equation in unclosed.eqns:
         if equation.primitive.name == "conv_general_dilated":
             return True
         if equation.primitive.name == "custom_jvp_call":

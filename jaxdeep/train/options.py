@@ -1,9 +1,9 @@
 """Every option of a run, written once: its name, type, default, check and a sentence.
 
 A function that takes options says so with ``**options: Unpack[RunOptions]``, which editors complete and
-type checkers check; `takes` puts them into its signature and its docstring, and `filled` checks what was
-given and adds the defaults. What decides the same thing stands together: what is minimised, what is
-trained, when a run stops, where the data are, and what the host does meanwhile.
+type checkers check; `takes` puts them into its signature and its docstring, and `filled` checks those
+that were passed and adds the defaults of the others. Options are grouped by what they decide: what is
+minimised, what is trained, when a run stops, where the data are, and what the host does meanwhile.
 """
 
 import difflib
@@ -35,9 +35,10 @@ class Option(NamedTuple):
     """What there is to know about an option besides its name and type.
 
     Attributes:
-      default: what it is if nothing is given.
-      text: what it does.
-      check: ``(name, value)``, which raises for a value that it cannot be; not called for the default.
+      default: its value if it is not passed.
+      text: what it does, for docstrings.
+      check: a function ``(name, value)`` that raises for a value the option cannot have. It is not
+        called for the default.
     """
 
     default: Any
@@ -83,7 +84,7 @@ def _among(*choices: str) -> Check:
 
 
 def _monitor(kind: type) -> Check:
-    return lambda name, value: monitors.check_one(name, value, kind)
+    return lambda name, value: monitors.check_monitor(name, value, kind)
 
 
 def _functions(name: str, value: Any) -> None:
@@ -123,7 +124,8 @@ class Minimised(TypedDict, total=False):
         Callable[[Mapping[str, Any]], Any] | None,
         Option(
             None,
-            "``outputs of layers by path -> scalar``, added likewise (`jaxdeep.regularizers.activity`).",
+            "``outputs of layers by path -> scalar``, added to the loss too "
+            "(`jaxdeep.regularizers.activity`).",
         ),
     ]
     class_weight: Annotated[
@@ -166,8 +168,8 @@ class RunOptions(TypedDict, total=False):
         bool,
         Option(
             False,
-            "evaluate, keep and end with the average that `jaxdeep.optimizers.ema_params`, in the "
-            "optimizer's chain, makes of the parameters.",
+            "evaluate, keep and return the moving average of the parameters instead of the parameters. "
+            "`jaxdeep.optimizers.ema_params` must be in the optimizer's chain to compute it.",
             _checks.check_flag,
         ),
     ]
@@ -202,8 +204,9 @@ class RunOptions(TypedDict, total=False):
         int,
         Option(
             1,
-            "epochs from one evaluation to the next; the last epoch is evaluated too. In between, "
-            "validation metrics are NaN in the history, and what watches them waits.",
+            "epochs from one evaluation to the next; the last epoch is always evaluated. In epochs "
+            "without an evaluation, validation metrics are NaN in the history, and early stopping and "
+            "the plateau wait if they monitor one.",
             _checks.check_count,
         ),
     ]
@@ -211,11 +214,12 @@ class RunOptions(TypedDict, total=False):
         str,
         Option(
             "raise",
-            'what to do about a loss that is not finite. "stop" ends the run after that epoch; "raise" '
-            'does so with a `FloatingPointError` in `jaxdeep.fit`, and is "stop" in pure functions and '
-            'sweeps, which cannot raise. "skip" undoes a step whose loss, parameters or state are not '
-            'finite, leaves its batch out of the epoch\'s metrics and counts it as "skipped" in the '
-            "history (`jaxdeep.optimizers.skip_nonfinite` does so for gradients, in any loop). "
+            'what to do about a loss that is not finite. "stop" ends the run after that epoch. "raise" '
+            "raises a `FloatingPointError` after that epoch in `jaxdeep.fit`; pure functions and sweeps "
+            'cannot raise and treat it as "stop". "skip" undoes a step whose loss, parameters or state '
+            "are not finite, leaves its batch out of the epoch's metrics and counts it as "
+            '"skipped" in the history (`jaxdeep.optimizers.skip_nonfinite` does so for gradients, in '
+            "any loop). "
             '"ignore" goes on.',
             _among("raise", "stop", "skip", "ignore"),
         ),
@@ -242,8 +246,8 @@ class TrialOptions(Minimised, RunOptions, total=False):
         Option(
             True,
             "batch norms whose parameters are not trained normalise by their running statistics and "
-            "keep them, as Keras' do; with False they follow the data. An `objective` decides that "
-            "itself.",
+            "keep these, as in Keras. With False they use the statistics of the batch and update their "
+            "own. An `objective` decides this by itself.",
             _checks.check_flag,
         ),
     ]
@@ -264,40 +268,42 @@ class FitOptions(TrialOptions, total=False):
         Option(
             None,
             "instead of `epochs` and `trainable`, a list of `jaxdeep.train.Phase`, ``(epochs, "
-            "trainable, learning_rate)``, run one after another: the head first, then more at a lower "
-            "rate. Each has a fresh optimizer, early stopping and a plateau of its own; `optimizer` may "
-            "be a function from the rate to it. The history is that of all.",
+            "trainable, learning_rate)``, run one after another: for example the head first, then more "
+            "of the network at a lower rate. Each phase has a fresh optimizer, and early stopping and a "
+            "plateau of its own. `optimizer` may be a function from the rate to an optimizer. The "
+            "history is that of all phases.",
         ),
     ]
     diagnostics: Annotated[
         int | None,
         Option(
             None,
-            "measure how gradients, updates and activations go through the layers at every so many "
-            "steps, the first included: the history holds their means over an epoch's measured steps, "
+            "steps from one measurement of gradients, updates and activations by layer to the next, "
+            "the first step included. The history holds the means over an epoch's measured steps, "
             "``gradient_norm/hidden1``, ``update_ratio/hidden1``, ``output_gradient/…``, "
             "``activation_std/…``, ``saturation/…``, ``dead/…`` and so on "
             "(`jaxdeep.diagnostics.LayerFlow`), one value for each repetition of a repeated layer. A "
-            "measured step costs twice as much, the others nothing.",
+            "measured step takes twice as long; the other steps take no longer than without.",
             _checks.check_count,
         ),
     ]
     steps_per_epoch: Annotated[
         int | None,
-        Option(None, "batches that an epoch takes of an iterable.", _checks.check_count),
+        Option(None, "batches that an epoch takes from an iterable.", _checks.check_count),
     ]
     stream: Annotated[
         bool | None,
         Option(
             None,
-            "whether arrays stay on the host, and rows go to the device in blocks, one being read while "
-            "another is computed; the batches are the same as from the device. By default memory maps "
-            "are streamed, and what does not fit into an accelerator's memory.",
+            "whether arrays stay on the host and rows go to the device in blocks, where one block is "
+            "read while another is computed. The batches are the same either way. By default memory "
+            "maps are streamed, and so are arrays that do not fit into an accelerator's memory.",
             _optional_flag,
         ),
     ]
     block_bytes: Annotated[
-        int, Option(2**26, "size of a block; two are held at most.", _checks.check_count)
+        int,
+        Option(2**26, "bytes of a block of streamed rows; at most two are held.", _checks.check_count),
     ]
     mesh: Annotated[
         jax.sharding.Mesh | None,
@@ -305,17 +311,17 @@ class FitOptions(TrialOptions, total=False):
             None,
             'devices to compute on, ``jax.make_mesh((8,), ("data",))``: every batch is split over its '
             "``data`` axis, parameters are copied, and the numbers are those of one device, to "
-            "rounding. In several processes (`jax.distributed`), arrays must be the same in all of "
-            "them, and each reads its part; batches that are iterated over are each process's own "
-            "share of them.",
+            "rounding. In several processes (`jax.distributed`), every process passes the same arrays "
+            "and reads its part of them. A loader yields its own process's share of every batch.",
         ),
     ]
     shard: Annotated[
         Where | None,
         Option(
             None,
-            "parameters to split over the mesh's ``model`` axis, with what the optimizer keeps for them "
-            "(`jaxdeep.tree.mask`): each along its longest axis that the devices divide.",
+            "parameters to split over the mesh's ``model`` axis (`jaxdeep.tree.mask`), together with "
+            "the optimizer's state for them. Each is split along the longest of its axes that the "
+            "devices divide.",
         ),
     ]
     epochs_per_call: Annotated[
@@ -333,7 +339,7 @@ class FitOptions(TrialOptions, total=False):
             None,
             "a directory; the whole run is saved there after each call, and a run that is found there "
             "is continued, to the same bits as without the interruption. `epochs` may have grown. "
-            "Iterators are put back by their ``get_state``, or read again up to where they were.",
+            "An iterator is put back by its ``set_state``, or else read again up to where it was.",
         ),
     ]
     keep_checkpoints: Annotated[
@@ -348,8 +354,8 @@ class FitOptions(TrialOptions, total=False):
         Sequence[Callback],
         Option(
             (),
-            "functions of a `jaxdeep.train.Epochs`, called after each call of the program; one that "
-            "returns True ends the run.",
+            "functions of a `jaxdeep.train.Epochs`, called after each call of the program. The run ends "
+            "if one of them returns True.",
             _functions,
         ),
     ]
@@ -357,7 +363,7 @@ class FitOptions(TrialOptions, total=False):
         bool,
         Option(
             True,
-            "show a progress bar, or print a line a call where there is no terminal.",
+            "show a progress bar; without a terminal, print a line after each call of the program.",
             _checks.check_flag,
         ),
     ]
@@ -368,7 +374,7 @@ class FitOptions(TrialOptions, total=False):
 
 @functools.cache
 def options_of(kind: Any) -> dict[str, Option]:
-    """The options of a class of options, by name, in the order they are written in.
+    """The options that a `TypedDict` declares, by name, in the order they are written in.
 
     >>> options_of(RunOptions)["batch_size"].default
     32
@@ -376,8 +382,8 @@ def options_of(kind: Any) -> dict[str, Option]:
     return {name: hint.__metadata__[0] for name, hint in _hints(kind).items()}
 
 
-def filled(caller: str, kind: Any, given: Mapping[str, Any]) -> Any:
-    """What was given, checked, with the defaults of what was not.
+def filled(caller: str, kind: Any, passed: Mapping[str, Any]) -> Any:
+    """The options that were passed, checked, and the defaults of the others.
 
     Raises:
       TypeError: a name that is no option, with the one that may have been meant.
@@ -391,8 +397,8 @@ def filled(caller: str, kind: Any, given: Mapping[str, Any]) -> Any:
     TypeError: fit() got an unexpected keyword argument 'epoch'; did you mean 'epochs'?
     """
     known = options_of(kind)
-    check_names(caller, given, known)
-    values = {name: given.get(name, option.default) for name, option in known.items()}
+    check_names(caller, passed, known)
+    values = {name: passed.get(name, option.default) for name, option in known.items()}
     for name, option in known.items():
         if values[name] is not option.default and values[name] is not None:
             option.check(name, values[name])
@@ -401,9 +407,9 @@ def filled(caller: str, kind: Any, given: Mapping[str, Any]) -> Any:
     return values
 
 
-def check_names(caller: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Refuse a name that is none of those known."""
-    for name in given:
+def check_names(caller: str, passed: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Refuse a name that is not among the known ones."""
+    for name in passed:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
@@ -411,14 +417,16 @@ def check_names(caller: str, given: Mapping[str, Any], known: Mapping[str, Any])
 
 
 def takes(kind: Any) -> Callable[[F], F]:
-    """Show options in the signature of a function that takes ``**options``, and in its docstring.
+    """A decorator that shows options in the signature and docstring of a function of ``**options``.
 
-    In the docstring they stand in place of a line ``{options}``.
+    In the docstring they take the place of a line ``{options}``.
     """
 
     def show(function: F) -> F:
         signature = inspect.signature(function)
-        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        explicit = [
+            p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
         named = [
             inspect.Parameter(
                 name,
@@ -428,9 +436,9 @@ def takes(kind: Any) -> Callable[[F], F]:
             )
             for name, option in options_of(kind).items()
         ]
-        function.__signature__ = signature.replace(parameters=[*own, *named])  # type: ignore[attr-defined]
+        function.__signature__ = signature.replace(parameters=[*explicit, *named])  # type: ignore[attr-defined]
         lines = "\n".join(_line(name, option) for name, option in options_of(kind).items())
-        function.__doc__ = (function.__doc__ or "").replace("      {options}", lines)
+        function.__doc__ = inspect.cleandoc(function.__doc__ or "").replace("  {options}", lines)
         return function
 
     return show
@@ -439,16 +447,16 @@ def takes(kind: Any) -> Callable[[F], F]:
 def _line(name: str, option: Option) -> str:
     text = option.text if option.default is None else f"{option.text} By default {option.default!r}."
     return textwrap.fill(
-        f"{name}: {text}", 105, initial_indent=" " * 6, subsequent_indent=" " * 8, break_on_hyphens=False
+        f"{name}: {text}", 105, initial_indent=" " * 2, subsequent_indent=" " * 4, break_on_hyphens=False
     )
 
 
 @functools.cache
 def _hints(kind: Any) -> dict[str, Any]:
-    """Types with what is annotated to them; those of bases first, as they are written."""
+    """Annotated types by name; those of base classes come first, as they are written."""
     hints: dict[str, Any] = {}
     for base in reversed(getattr(kind, "__orig_bases__", ())):
         if base is not TypedDict:
             hints |= _hints(base)
-    own = get_type_hints(kind, include_extras=True)
-    return {**{name: own[name] for name in hints}, **own}
+    declared = get_type_hints(kind, include_extras=True)
+    return {**{name: declared[name] for name in hints}, **declared}

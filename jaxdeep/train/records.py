@@ -1,4 +1,4 @@
-"""What a run tells those who drive it or wait for it."""
+"""The records of a run: what its callbacks see, and what `jaxdeep.fit` returns."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ class Epochs(NamedTuple):
     Attributes:
       epoch: epochs done.
       history: values so far, as `FitResult.history`.
-      train_state: as it is; the next call overwrites its arrays, so copy what is to stay.
+      train_state: the current state. The next call overwrites its arrays, so copy what you keep.
     """
 
     epoch: int
@@ -27,9 +27,9 @@ class FitResult(NamedTuple):
     """What a run leaves behind.
 
     Attributes:
-      train_state: the whole state, to go on from.
+      train_state: the whole state, from which training can go on.
       history: ``"loss"``, each metric, ``"val_loss"`` and each validation metric as NumPy arrays, one
-        value an epoch; ``learning_rate`` and ``momentum`` are those in force at its end.
+        value an epoch. ``learning_rate`` and ``momentum`` are those in force at the end of the epoch.
       best_epoch: with early stopping, the index of the best epoch in the history, −1 if there was none.
     """
 

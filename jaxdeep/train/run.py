@@ -26,14 +26,14 @@ IN_FORCE = ("learning_rate", "momentum")  # hyperparameters that the history hol
 
 
 class RunState(NamedTuple):
-    """A run between two epochs, a pytree: all it takes to go on bit for bit.
+    """A run between two epochs, a pytree that holds all it takes to go on bit for bit.
 
     Attributes:
-      train_state: of the last step.
+      train_state: the state after the last step.
       epoch: epochs done.
       stopped: whether it has ended before its last epoch.
       bad_step: the first step with a non-finite loss, or −1.
-      decisions: what early stopping and the plateau have seen.
+      decisions: what early stopping and the plateau have recorded.
       history: values of each metric, with room for at least the epochs of the run; NaN for epochs not
         run.
     """
@@ -47,17 +47,18 @@ class RunState(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A run in pure functions, for those who drive it: in segments of epochs, or batch by batch.
+    """The parts of a run as pure functions, to be driven in segments of epochs or batch by batch.
 
     Attributes:
-      start: ``(ts, data, validation, limits) -> run``, of data of these shapes.
-      segment: ``(run, data, validation, until, limits) -> run``: epochs up to `until`, an array as the
-        limits are, so that one compiled program serves every length.
+      start: ``(ts, data, validation, limits) -> run``, the run before its first epoch. Of the data only
+        shapes matter.
+      segment: ``(run, data, validation, until, limits) -> run``, after the epochs up to `until`. This is
+        an array, as the limits are, so that one compiled program serves every length.
       finish: ``run -> (ts, history)``.
       step: ``(ts, batch) -> (ts, metrics)``.
       evaluation: ``ts -> step`` that evaluates a batch.
-      close: ``(run, totals, evaluated, limits) -> run``: the end of an epoch that left
-        `run.train_state`, with the validation metrics.
+      close: ``(run, totals, evaluated, limits) -> run``, the end of an epoch whose steps have left
+        `run.train_state`. `totals` are those of its batches, `evaluated` are the validation metrics.
       skip: whether batches whose loss is not finite do not count.
     """
 
@@ -76,20 +77,19 @@ def make_run(
 ) -> Callable[..., tuple[TrainState, History]]:
     """A whole run: ``run(ts, data, validation=None) -> (ts, history)``, pure.
 
-    One `jax.jit` compiles it, `jax.vmap` runs it for many train states side by side; a run that has
-    stopped keeps what it has while others go on. Its epochs are those of `jaxdeep.fit`, which drives
-    them from the host.
+    One `jax.jit` compiles it, and `jax.vmap` runs it for many train states side by side, where a run
+    that has stopped keeps its state while the others go on. Its epochs are those of `jaxdeep.fit`, which
+    drives them from the host.
 
     Args:
-      objective: what is minimised, of `jaxdeep.train.supervised` or any function of the form that it
-        returns.
+      objective: the objective that `jaxdeep.train.supervised` makes, or any function of the same form.
       optimizer: any optax transformation.
       {options}
 
     Returns:
       A function ``(ts, data, validation=None) -> (ts, history)``. The history holds ``(epochs,)`` arrays
-      by name: "loss", every metric, their "val_…" forms, and ``learning_rate`` and ``momentum`` as in
-      force at the end of the epoch; NaN for epochs that were not run.
+      by name: "loss", every metric, their "val_…" forms, and the ``learning_rate`` and ``momentum`` in
+      force at the end of the epoch. Epochs that were not run are NaN.
 
     Raises:
       ValueError, TypeError: an argument out of range, an unknown metric to monitor.
@@ -125,11 +125,12 @@ def make_program(
     mesh: jax.sharding.Mesh | None = None,
     room: int | None = None,
 ) -> Program:
-    """The parts of a run with these options, all of them.
+    """The parts of a run.
 
     Args:
-      objective, optimizer, options: as for `make_run`.
-      measure: what a step reports of itself besides.
+      objective, optimizer: as for `make_run`.
+      options: every option of a run, as `filled` returns them.
+      measure: makes further metrics of a step.
       mesh: devices that every batch is split over.
       room: epochs that the history has room for; those of the run by default.
     """
@@ -158,18 +159,18 @@ def make_program(
     )
     evaluate = make_evaluate(objective, batch_size=batch_size)
 
-    def shown(ts: TrainState) -> tuple[PyTree, PyTree]:
-        """Parameters and state to evaluate with, to keep and to end with."""
+    def evaluated_model(ts: TrainState) -> tuple[PyTree, PyTree]:
+        """The parameters and state that are evaluated, kept as the best and returned."""
         return (_average(ts, trainable) if ema else ts.params), ts.state
 
     def evaluation(ts: TrainState) -> Advance:
-        return evaluation_of(objective, *shown(ts))
+        return evaluation_of(objective, *evaluated_model(ts))
 
     def is_due(epoch: Any, limits: Limits) -> Any:
         return ((epoch + 1) % validate_every == 0) | (epoch + 1 >= limits.epochs)
 
     def report(ts: TrainState, totals: Totals, evaluated: Metrics, due: Any) -> Metrics:
-        """What the history holds of an epoch."""
+        """The values that the history holds of an epoch."""
         if validate_every > 1:
             evaluated = jax.tree.map(lambda v: jnp.where(due, v, jnp.nan), evaluated)
         skipped = {"skipped": totals.skipped} if skip else {}
@@ -177,23 +178,29 @@ def make_program(
         return _in_force(ts.opt_state) | skipped | values_of(averages(totals)) | evaluated
 
     @jax.jit  # traced once, for the shapes and for the loop
-    def one(
+    def one_epoch(
         ts: TrainState, epoch: Any, data: PyTree, validation: PyTree, limits: Limits
     ) -> tuple[Any, Any, Any]:
-        """An epoch: the train state, what it reports, and its first bad step."""
+        """The train state after an epoch, the values it reports, and its first bad step."""
         ts, totals = pass_over(ts, data)
         due = True if validate_every == 1 else is_due(epoch, limits)
-        evaluated = {} if validation is None else _where_due(due, evaluate, *shown(ts), validation)
+        evaluated = (
+            {} if validation is None else _where_due(due, evaluate, *evaluated_model(ts), validation)
+        )
         return ts, report(ts, totals, evaluated, due), _first_bad(ts, totals)
 
     def start(ts: TrainState, data: PyTree, validation: PyTree, limits: Limits) -> RunState:
-        after, values, _ = jax.eval_shape(one, ts, jnp.zeros((), jnp.int32), data, validation, limits)
+        after, values, _ = jax.eval_shape(
+            one_epoch, ts, jnp.zeros((), jnp.int32), data, validation, limits
+        )
         history = {
             name: jnp.full((room, *v.shape), jnp.nan, jnp.promote_types(v.dtype, jnp.float32))
             for name, v in values.items()
         }
-        decisions = monitors.first(early_stopping, plateau, limits, shown(ts), values)
-        # an optimizer whose rate cannot be lowered is refused here
+        decisions = monitors.first_decisions(
+            early_stopping, plateau, limits, evaluated_model(ts), values
+        )
+        # traced so that an optimizer whose rate cannot be lowered is refused before the run
         jax.eval_shape(
             lambda *args: monitors.lower(plateau, limits, *args),
             *(decisions, after.opt_state, values, True),
@@ -201,11 +208,13 @@ def make_program(
         zero = jnp.zeros((), jnp.int32)
         return RunState(ts, zero, jnp.zeros((), bool), zero - 1, decisions, history)
 
-    def ended(run: RunState, limits: Limits, ts: TrainState, values: Metrics, bad_step: Any) -> RunState:
-        """The run after an epoch that left this state and these values."""
+    def after_epoch(
+        run: RunState, limits: Limits, ts: TrainState, values: Metrics, bad_step: Any
+    ) -> RunState:
+        """The run after an epoch that has left this train state and these values."""
         due = is_due(run.epoch, limits)
         decisions, stop = monitors.decide(
-            early_stopping, limits, run.decisions, shown(ts), values, run.epoch, due
+            early_stopping, limits, run.decisions, evaluated_model(ts), values, run.epoch, due
         )
         decisions, opt_state = monitors.lower(plateau, limits, decisions, ts.opt_state, values, due)
         bad_step = jnp.where(run.bad_step >= 0, run.bad_step, bad_step)
@@ -221,49 +230,51 @@ def make_program(
         last = jnp.minimum(until, limits.epochs)
         return jax.lax.while_loop(
             lambda run: (run.epoch < last) & ~run.stopped,
-            lambda run: ended(run, limits, *one(run.train_state, run.epoch, data, validation, limits)),
+            lambda run: after_epoch(
+                run, limits, *one_epoch(run.train_state, run.epoch, data, validation, limits)
+            ),
             run,
         )
 
     def close(run: RunState, totals: Totals, evaluated: Metrics, limits: Limits) -> RunState:
         ts = run.train_state
         values = report(ts, totals, evaluated, is_due(run.epoch, limits))
-        return ended(run, limits, ts, values, _first_bad(ts, totals))
+        return after_epoch(run, limits, ts, values, _first_bad(ts, totals))
 
     def finish(run: RunState) -> tuple[TrainState, History]:
         ts = run.train_state
-        params, state = monitors.restored(early_stopping, run.decisions, shown(ts))
+        params, state = monitors.restored(early_stopping, run.decisions, evaluated_model(ts))
         return ts._replace(params=params, state=state), run.history
 
     return Program(start, segment, finish, step, evaluation, close, skip)
 
 
 def _where_due(due: Any, evaluate: Callable[..., Metrics], *args: Any) -> Metrics:
-    """Metrics where they are due, zeros elsewhere."""
+    """The metrics if an evaluation is due, else zeros."""
     if due is True:
         return evaluate(*args)
     shape = jax.eval_shape(evaluate, *args)
-    found: Metrics = jax.lax.cond(
+    metrics: Metrics = jax.lax.cond(
         due,
         lambda: evaluate(*args),
         lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape),
     )
-    return found
+    return metrics
 
 
 def _in_force(opt_state: PyTree) -> Metrics:
     """The hyperparameters that the history holds."""
-    found = hyperparams(opt_state)
-    return {name: value for name, value in found.items() if name.split("/")[-1] in IN_FORCE}
+    values = hyperparams(opt_state)
+    return {name: value for name, value in values.items() if name.split("/")[-1] in IN_FORCE}
 
 
 def _first_bad(ts: TrainState, totals: Totals) -> Any:
-    """The step of the first batch with a loss that was not finite, or −1, at the end of an epoch."""
+    """After an epoch, the step of its first batch whose loss was not finite, or −1."""
     return jnp.where(totals.bad >= 0, ts.step - totals.batches + totals.bad, -1)
 
 
 def _undoing(step: Step) -> Step:
-    """A step that leaves everything as it was, but for the count, where what came out is not finite."""
+    """The step, but undone where loss, parameters or state come out not finite; it still counts."""
 
     def guarded(ts: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
         new, values = step(ts, batch)
@@ -294,10 +305,10 @@ def _split_objective(objective: Objective, mesh: jax.sharding.Mesh | None) -> Ob
 
 def _average(ts: TrainState, trainable: Where | None) -> PyTree:
     """The moving average of the parameters, in their dtypes."""
-    found = optax.tree_utils.tree_get(ts.opt_state, "ema")
-    if found is None:
+    average = optax.tree_utils.tree_get(ts.opt_state, "ema")
+    if average is None:
         raise ValueError(
             "ema=True needs jaxdeep.optimizers.ema_params at the end of the optimizer's chain"
         )
     moving, held = partition(ts.params, trainable)
-    return combine(jax.tree.map(lambda average, p: average.astype(p.dtype), found, moving), held)
+    return combine(jax.tree.map(lambda mean, p: mean.astype(p.dtype), average, moving), held)

@@ -11,12 +11,12 @@ DATA, MODEL = "data", "model"  # axes of a mesh
 
 
 def split(mesh: Mesh, batch: PyTree) -> PyTree:
-    """In compiled code: a batch by rows over the data axis; whole where it does not divide them."""
+    """In compiled code, a batch split by rows over the data axis, or copied where it does not divide."""
     even = jax.tree.leaves(batch)[0].shape[0] % mesh.shape[DATA] == 0
     rows = NamedSharding(mesh, PartitionSpec(DATA) if even else PartitionSpec())
     return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, rows), batch)
 
 
 def copied(mesh: Mesh, array: jax.Array) -> jax.Array:
-    """In compiled code: an array on every device."""
+    """In compiled code, an array copied to every device."""
     return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, PartitionSpec()))

@@ -1,4 +1,4 @@
-"""`TrainState`: everything a run needs to go on."""
+"""`TrainState`, which holds everything a run needs to go on."""
 
 from typing import Any, NamedTuple
 
@@ -47,7 +47,8 @@ def init(
       x: an example input, ``x[:1]``, or its `jax.ShapeDtypeStruct`.
       key: one half of its split makes the parameters, the other is the run's key. Under `jax.vmap`
         over keys this makes stacked states, one model each.
-      trainable: the parameters that the optimizer knows of, as for `make_step`; all by default.
+      trainable: the parameters that are trained, as for `make_step`; all by default. The optimizer's
+        state knows no others.
 
     Raises:
       TypeError: a key that is not a random key. ValueError: a `trainable` that matches no leaf.
@@ -73,7 +74,7 @@ def init(
 def resume(
     optimizer: optax.GradientTransformation, params: PyTree, state: PyTree, key: jax.Array
 ) -> TrainState:
-    """The state of a run that begins at copies of given parameters, with the key `init` would use."""
+    """The first state of a run that begins at copies of these parameters, with the key as in `init`."""
 
     def build(params: PyTree, state: PyTree, key: jax.Array) -> TrainState:
         params, state = jax.tree.map(jnp.copy, (params, state))
@@ -86,7 +87,7 @@ def resume(
 def only(
     optimizer: optax.GradientTransformation, trainable: Where | None
 ) -> optax.GradientTransformation:
-    """The optimizer of the parameters that `trainable` selects: the others are None to it.
+    """The optimizer, which sees only the parameters that `trainable` selects; the others are None.
 
     >>> import jaxdeep as jd
     >>> tx = only(jd.optimizers.sgd(0.1, momentum=0.9), "b")
@@ -96,18 +97,18 @@ def only(
     if trainable is None:
         return optimizer
 
-    def moving(tree: PyTree) -> PyTree:
+    def selected(tree: PyTree) -> PyTree:
         return None if tree is None else partition(tree, trainable)[0]
 
     def init(params: PyTree) -> Any:
         try:
-            chosen = moving(params)
+            chosen = selected(params)
         except ValueError as error:
             raise ValueError(str(error).replace("where=", "trainable=", 1)) from None
         return optimizer.init(chosen)
 
     def update(updates: PyTree, state: Any, params: PyTree | None = None, **extra: Any) -> Any:
-        return optimizer.update(moving(updates), state, moving(params), **extra)
+        return optimizer.update(selected(updates), state, selected(params), **extra)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -22,7 +22,7 @@ Gradients = Callable[..., tuple[Any, PyTree, dict[str, Any], PyTree]]
 
 
 class Measure(Protocol):
-    """What a step reports of itself beyond its objective (`jaxdeep.diagnostics.layer_flow`)."""
+    """A function that makes further metrics of a step (`jaxdeep.diagnostics.layer_flow`)."""
 
     def __call__(
         self,
@@ -34,7 +34,14 @@ class Measure(Protocol):
         changes: tuple[PyTree, PyTree],
         /,
     ) -> dict[str, Any]:
-        """Metrics; of where the gradient is taken, what moves and what is held; gradient, update."""
+        """The metrics of a step.
+
+        Args:
+          step: its number.
+          params: the point at which the gradient is taken, the parameters that move, those held.
+          state, batch, key: as the objective gets them.
+          changes: the gradients and the updates.
+        """
 
 
 _AUGMENT = 0xFFFF_FFFF  # a stream of a step's key that no layer uses
@@ -50,17 +57,16 @@ def make_step(
 ) -> Step:
     """The update of `objective` by `optimizer`: ``step(ts, batch) -> (ts, metrics)``, pure.
 
-    The gradient is taken at ``gradient_point(opt_state, params)``: at the parameters for every optimizer
-    but `nag`. Randomness of step t comes from ``fold_in(ts.key, t)``. The optimizer is passed
-    `params` and ``value=loss``. Metrics are ``{"loss": …}`` and those of the objective, on the batch,
-    before the update.
+    The gradient is taken at ``gradient_point(opt_state, params)``, which are the parameters
+    for every optimizer but `nag`. Randomness of step t comes from ``fold_in(ts.key, t)``. The optimizer
+    is passed `params` and ``value=loss``. The metrics are the "loss" and those of the objective, on the
+    batch, before the update.
 
     Nothing is compiled or donated here; in a loop of your own, use
     ``jax.jit(step, donate_argnums=0)``.
 
     Args:
-      objective: what is minimised, of `jaxdeep.train.supervised` or any function of the form that it
-        returns.
+      objective: the objective that `jaxdeep.train.supervised` makes, or any function of the same form.
       optimizer: any optax transformation.
       accumulation_steps: gradients are taken over this many micro-batches, one after another, and
         averaged: the update of the whole batch in the memory of a part. Batch statistics and random
@@ -70,8 +76,8 @@ def make_step(
         keeps the number of rows; `jax.vmap` gives every example a key of its own.
       trainable: the parameters that are trained, as a selector (`jaxdeep.tree.mask`): the others are
         split off before differentiation, so that they have no gradient, no share of a norm and nothing
-        in the optimizer's state. Make the train state with the same. Batch norms among the others stay
-        in inference mode if the objective is told too (`supervised`).
+        in the optimizer's state. Pass the same selector to `init`, and to `supervised` so that batch
+        norms among the others stay in inference mode.
 
     Raises:
       TypeError: not an optax transformation, `augment` not a function. ValueError:
@@ -79,17 +85,18 @@ def make_step(
 
     Source: `optax.MultiSteps`, but within a step: nothing is accumulated in the state.
 
-    What is done to gradients goes into the optimizer's chain. Several losses, each with a gradient of
-    its own: write the step yourself, with `jax.jacobian`; here they are added up at the same length.
+    Whatever is done to gradients, such as clipping, goes into the optimizer's chain. For several losses,
+    each with a gradient of its own, write the step yourself with `jax.jacobian`. In this example, the
+    gradients are added up at the same length.
 
     >>> import jax, jax.numpy as jnp, optax, jaxdeep as jd
     >>> tx = optax.chain(jd.optimizers.clip_by_global_norm(1.0), jd.optimizers.sgd(0.1))
     >>> losses = lambda params: jnp.array([params["w"] ** 2, 3 * params["w"]])
     >>> params = {"w": jnp.array(2.0)}
-    >>> each = jax.jacobian(losses)(params)
-    >>> each["w"].tolist()  # one gradient a loss
+    >>> jacobian = jax.jacobian(losses)(params)
+    >>> jacobian["w"].tolist()  # one gradient a loss
     [4.0, 3.0]
-    >>> grads = jax.tree.map(lambda g: (g / jnp.abs(g)).sum(), each)
+    >>> grads = jax.tree.map(lambda g: (g / jnp.abs(g)).sum(), jacobian)
     >>> updates, _ = tx.update(grads, tx.init(params), params)
     >>> round(float(updates["w"]), 3)  # 2, clipped to 1, times the learning rate
     -0.1
@@ -124,7 +131,7 @@ def measured_step(
     trainable: Where | None,
     measure: Measure | None,
 ) -> Step:
-    """`make_step` with further metrics, of the step itself (`Measure`)."""
+    """`make_step`, with the further metrics that `measure` makes of the step."""
     check_optimizer(optimizer)
     if not isinstance(optimizer, optax.GradientTransformation):
         optimizer = optax.GradientTransformationExtraArgs(optimizer.init, optimizer.update)
@@ -146,8 +153,8 @@ def measured_step(
         check_metric_names(metrics)
         updates, opt_state = optimizer.update(grads, ts.opt_state, moving, value=loss)
         if measure is not None:
-            given = (point, moving, held), ts.state, batch, key
-            metrics = metrics | measure(ts.step, *given, (grads, updates))
+            inputs = (point, moving, held), ts.state, batch, key
+            metrics = metrics | measure(ts.step, *inputs, (grads, updates))
         params = combine(optax.apply_updates(moving, updates), held)
         return TrainState(ts.step + 1, params, state, opt_state, ts.key), {"loss": loss, **metrics}
 
@@ -155,15 +162,16 @@ def measured_step(
 
 
 def gradients_of(objective: Objective, accumulation_steps: int = 1) -> Gradients:
-    """Loss, state, metrics and gradients: ``(moving, held, state, batch, key) -> all of them``.
+    """A function ``(moving, held, state, batch, key) -> (loss, state, metrics, gradients)``.
 
-    With respect to the parameters that move, over the whole batch or over so many micro-batches.
+    The gradients are with respect to `moving`. They are taken over the whole batch at once, or averaged
+    over this many micro-batches.
     """
     return _of_batch(objective) if accumulation_steps == 1 else _of_parts(objective, accumulation_steps)
 
 
 def _of_batch(objective: Objective) -> Gradients:
-    """Loss, new state, metrics and gradients of a batch, with respect to the parameters that move."""
+    """`gradients_of` the whole batch at once."""
 
     def gradients(moving: PyTree, held: PyTree, state: PyTree, batch: PyTree, key: Any) -> Any:
         def value(moving: PyTree) -> tuple[Any, tuple[PyTree, dict[str, Any]]]:
@@ -176,13 +184,13 @@ def _of_batch(objective: Objective) -> Gradients:
 
 
 def _of_parts(objective: Objective, parts: int) -> Gradients:
-    """The same over micro-batches, averaged over examples."""
+    """`gradients_of` a batch in `parts` micro-batches, averaged over examples."""
     of_batch = _of_batch(objective)
 
     def gradients(moving: PyTree, held: PyTree, state: PyTree, batch: PyTree, key: Any) -> Any:
         rows = count_examples(batch, "batch")
 
-        def one(carry: PyTree, part: PyTree) -> tuple[PyTree, dict[str, Any]]:
+        def micro_step(carry: PyTree, part: PyTree) -> tuple[PyTree, dict[str, Any]]:
             i, state, total = carry
             share = count_examples(part) / rows
             loss, state, metrics, grads = of_batch(moving, held, state, part, jax.random.fold_in(key, i))
@@ -194,7 +202,7 @@ def _of_parts(objective: Objective, parts: int) -> Gradients:
         )
         carry = (jnp.zeros((), jnp.int32), state, zeros)
         size = -(-rows // parts)
-        (_, state, total), totals = over_batches(one, carry, batch, jnp.arange(rows), size)
+        (_, state, total), totals = over_batches(micro_step, carry, batch, jnp.arange(rows), size)
         values = averages(totals)
         grads = jax.tree.map(lambda sum_, p: sum_.astype(p.dtype), total, moving)
         return values.pop("loss"), state, values, grads
@@ -204,8 +212,8 @@ def _of_parts(objective: Objective, parts: int) -> Gradients:
 
 def check_optimizer(optimizer: Any) -> None:
     """Refuse anything that is not an optax transformation."""
-    pair = all(callable(getattr(optimizer, name, None)) for name in ("init", "update"))
-    if not pair:  # optax.MultiSteps is such a pair without being a GradientTransformation
+    is_pair = all(callable(getattr(optimizer, name, None)) for name in ("init", "update"))
+    if not is_pair:  # optax.MultiSteps is such a pair without being a GradientTransformation
         hint = "; call it with a learning rate" if callable(optimizer) else ""
         raise TypeError(
             "optimizer must be an optax transformation such as jaxdeep.optimizers.adam(1e-3), got "

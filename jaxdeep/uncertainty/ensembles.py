@@ -36,7 +36,7 @@ def ensemble(
     *,
     batch_size: int | None = None,
     return_samples: bool = False,
-    outputs: str = "logits",
+    outputs: str | None = None,
     mesh: Any = None,
 ) -> Prediction:
     """A deep ensemble: the predictions of several models of the same kind, trained from other seeds.
@@ -69,7 +69,7 @@ def ensemble(
     """
     check_models("ensemble", {"model": model})
     count_examples(x, "x")
-    check_options(batch_size, return_samples, outputs)
+    outputs = check_options(model, batch_size, return_samples, outputs)
     stacked = _stacked(members)
     mesh = usable(mesh)
     stacked, x = placed(mesh, stacked, x)

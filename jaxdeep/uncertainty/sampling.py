@@ -12,7 +12,7 @@ from jaxdeep import _checks
 from jaxdeep._compilation import run_once
 from jaxdeep._identity import key_of
 from jaxdeep.nn import walk
-from jaxdeep.nn.model import Model, check_models, switches
+from jaxdeep.nn.model import Model, check_models
 from jaxdeep.train import sharding
 from jaxdeep.train.data import count_examples
 from jaxdeep.tree import shapes
@@ -41,7 +41,7 @@ def mc_dropout(
     samples: int = 100,
     batch_size: int | None = None,
     return_samples: bool = False,
-    outputs: str = "logits",
+    outputs: str | None = None,
     mesh: Any = None,
 ) -> Prediction:
     """Monte Carlo dropout: many predictions of the same rows, each with other units dropped.
@@ -73,7 +73,8 @@ def mc_dropout(
       return_samples: whether to return all of them too: memory for ``samples · N · C`` numbers.
       outputs: what the model gives: "logits" (softmax is taken of them over the last axis; of a single
         one, σ, the probability of one of two classes), "probabilities", or "values" for a regression,
-        which have no entropy.
+        which have no entropy. By default "probabilities" for a model that ends in a softmax or sigmoid,
+        and "logits" for every other.
       mesh: devices to split the rows over, as for `jaxdeep.fit`.
 
     Raises:
@@ -98,7 +99,7 @@ def mc_dropout(
     count_examples(x, "x")
     _checks.check_key(key)
     _checks.check_count("samples", samples)
-    check_options(batch_size, return_samples, outputs)
+    outputs = check_options(model, batch_size, return_samples, outputs)
     mesh = usable(mesh)
     (params, state, key), x = placed(mesh, (params, state, key), x)
     how: dict[str, Any] = {
@@ -115,13 +116,16 @@ def mc_dropout(
     return prediction
 
 
-def check_options(batch_size: Any, return_samples: Any, outputs: Any) -> None:
-    """Refuse options that make no sense."""
+def check_options(model: Model, batch_size: Any, return_samples: Any, outputs: Any) -> str:
+    """Refuse options that make no sense; gives the kind of outputs that the model says it has."""
     if batch_size is not None:
         _checks.check_count("batch_size", batch_size)
     _checks.check_flag("return_samples", return_samples)
+    if outputs is None:
+        return walk.meaning(model) or "logits"
     if outputs not in OUTPUTS:
         raise ValueError(f"outputs must be one of {', '.join(map(repr, OUTPUTS))}, got {outputs!r}")
+    return str(outputs)
 
 
 def _mc_dropout(
@@ -276,11 +280,9 @@ def _seen(model: Model, fixed: PyTree, x: PyTree) -> list[tuple[int, ...]]:
     found: list[tuple[int, ...]] = []
 
     def spy(layer: Model) -> Model:
-        def apply(
-            params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-        ) -> tuple[Any, Any]:
+        def apply(params: Any, state: Any, x: Any, **switches: Any) -> tuple[Any, Any]:
             found.append(jnp.shape(x))
-            return layer.apply(params, state, x, **switches(train, key, mask))
+            return layer.apply(params, state, x, **switches)
 
         return dataclasses.replace(layer, apply=apply)
 

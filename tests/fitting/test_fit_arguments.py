@@ -53,7 +53,7 @@ def test_wrong_input_is_refused_before_anything_is_compiled(changes, message, mo
     def compiled(*args, **kwargs):
         raise AssertionError("compiled")
 
-    monkeypatch.setattr("jaxdeep.fitting.setup.make_program", compiled)
+    monkeypatch.setattr("jaxdeep.fitting.setup.compiled", compiled)
     with pytest.raises((ValueError, TypeError), match=message) as info:
         fit(**changes)
     assert not isinstance(info.value, AssertionError)

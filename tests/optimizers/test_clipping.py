@@ -1,5 +1,6 @@
 """Clipping against recorded frameworks and the installed optax."""
 
+import chex
 import hypothesis
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
@@ -61,8 +62,7 @@ def test_global_norm_of_the_installed_optax():
     ours, theirs = (
         apply(tx, grads) for tx in (o.clip_by_global_norm(2.0), optax.clip_by_global_norm(2.0))
     )
-    for u, v in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs)):
-        np.testing.assert_allclose(u, v, rtol=1e-6)
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-6)
 
 
 def test_zero_gradients_and_nothing_at_all():

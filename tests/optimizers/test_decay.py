@@ -1,5 +1,6 @@
 """Weight decay and penalties."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,8 +29,7 @@ def test_penalties_are_the_gradients_of_their_losses():
 def test_decay_applies_where_told():
     ours = apply(o.add_decayed_weights(0.1, where="kernel"), ZEROS, PARAMS)
     theirs = apply(optax.add_decayed_weights(0.1, {"kernel": True, "bias": False}), ZEROS, PARAMS)
-    for name in PARAMS:
-        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-6)
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-6)
 
 
 def test_adamw_where_and_coupling():
@@ -39,10 +39,7 @@ def test_adamw_where_and_coupling():
         optax.adamw(0.1, weight_decay=0.2, mask=mask),
     )
     g = jax.tree.map(jnp.ones_like, PARAMS)
-    for name in PARAMS:
-        np.testing.assert_allclose(
-            apply(ours, g, PARAMS)[name], apply(theirs, g, PARAMS)[name], rtol=2e-5
-        )
+    chex.assert_trees_all_close(apply(ours, g, PARAMS), apply(theirs, g, PARAMS), rtol=2e-5)
     free = apply(o.adamw(0.0, weight_decay=0.2, couple_lr=False), g, PARAMS)
     np.testing.assert_allclose(free["kernel"], -0.2 * PARAMS["kernel"], rtol=1e-6)
 

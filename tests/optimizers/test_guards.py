@@ -1,5 +1,6 @@
 """Steps that are skipped, and the average of the parameters."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +19,7 @@ def test_skipping_leaves_everything_as_it_was_and_counts():
     _, state = update(good, tx.init(x), x)
     u, after = update(bad, state, x)
     assert all(not leaf.any() for leaf in jax.tree.leaves(u))
-    assert jax.tree.all(jax.tree.map(lambda p, q: bool((p == q).all()), after.inner, state.inner))
+    chex.assert_trees_all_equal(after.inner, state.inner)
     u, after = update({**good, "a": jnp.array([jnp.inf, 0])}, after, x)
     assert (int(after.skipped), int(after.in_a_row)) == (2, 2)
     u, after = update(good, after, x)

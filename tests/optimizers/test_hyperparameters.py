@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.tracing import traced_once
 from helpers.transforms import PARAMS, apply
 
 import jaxdeep as jd
@@ -48,7 +49,7 @@ def test_setting_equals_having_made_it_so_and_does_not_retrace():
     x = jnp.array([1.0, -2.0])
     wrap = lambda tx: optax.chain(optax.clip(10.0), optax.masked(tx, True))  # noqa: E731
     tx, other = wrap(o.adam(0.1)), wrap(o.adam(0.01, b1=0.5, b2=0.99))
-    update = jax.jit(tx.update)
+    update = traced_once(tx.update)
     state = o.set_hyperparams(tx.init(x), learning_rate=0.01, b1=0.5, b2=0.99)
     assert jax.tree.map(jax.typeof, state) == jax.tree.map(jax.typeof, tx.init(x))
     update(x, tx.init(x), x)
@@ -57,7 +58,6 @@ def test_setting_equals_having_made_it_so_and_does_not_retrace():
         u, state = update(x, state, x)
         v, expected = other.update(x, expected, x)
         np.testing.assert_allclose(u, v, rtol=1e-6)
-    assert update._cache_size() == 1
 
 
 def test_nag_with_its_momentum_set_looks_ahead_with_it():

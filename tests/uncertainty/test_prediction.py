@@ -35,6 +35,8 @@ def test_probabilities_and_a_single_logit():
     own = {"serial0": params}
     found = mc_dropout(model, own, state, X, KEY, samples=5, outputs="probabilities")
     check(found, brute(model, own, state, X, 5, outputs=lambda y: y))
+    found = mc_dropout(model, own, state, X, KEY, samples=5)  # the model says what they are
+    check(found, brute(model, own, state, X, 5, outputs=lambda y: y))
     model, params, state = ready(nn.serial(nn.dropout(0.5), nn.dense(1)))
     both = lambda y: jax.nn.softmax(jnp.concatenate([0 * y, y], axis=1))  # noqa: E731
     two = brute(model, params, state, X, 5, outputs=both)
