@@ -46,7 +46,10 @@ import jaxdeep as jd
         ({"data": ([[1.0]], [0])}, r"must be an array with a row per example"),
         ({"data": (np.array([["a"]] * 70), Y)}, "must hold numbers"),
         ({"state": {}}, "state= is given without the params="),
-        ({"on_nonfinite": "halt"}, "on_nonfinite must be 'raise', 'stop', 'skip' or 'ignore', got 'halt'"),
+        (
+            {"on_nonfinite": "halt"},
+            "on_nonfinite must be 'raise', 'stop', 'skip' or 'ignore', got 'halt'",
+        ),
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_compiled(changes, message, monkeypatch):
