@@ -15,6 +15,7 @@ def identical(a, b):
     close(a, b, rtol=0, atol=0)
 
 
+@pytest.mark.heavy
 @pytest.mark.optimized
 def test_the_same_key_gives_bit_identical_results():
     a, b, c = fit(), fit(), fit(key=jax.random.key(1))
@@ -23,6 +24,7 @@ def test_the_same_key_gives_bit_identical_results():
     assert not np.array_equal(a.params["logits"]["kernel"], c.params["logits"]["kernel"])
 
 
+@pytest.mark.heavy
 def test_history_holds_one_numpy_value_an_epoch():
     result = fit(epochs=4)
     assert list(result.history)
@@ -64,6 +66,7 @@ def test_given_parameters_are_where_it_begins_and_stay_valid():
     assert np.isfinite(state["bn"]["mean"]).all()
 
 
+@pytest.mark.heavy
 def test_data_on_the_device_stays_valid_and_so_does_the_key():
     data = jax.tree.map(jnp.asarray, problem())
     fit(data=data)
