@@ -124,6 +124,21 @@ def kept(key: Key | None, build: Callable[[], Any], args: PyTree, *static: Hasha
     return made
 
 
+def known_as(old: Key, new: Key) -> None:
+    """Find what was kept for keys made of `old` by keys made of `new`, too.
+
+    Tracing may change what a user's function refers to (a list that counts the traces, say), and so the
+    key of what was compiled from it.
+    """
+    with _lock:
+        for (key, *rest), program in list(_kept.items()):  # type: ignore[misc]
+            renewed = key.replaced(old, new)
+            if renewed is not None:
+                _kept[(renewed, *rest)] = program
+        while len(_kept) > _MOST:
+            _kept.popitem(last=False)
+
+
 def forget() -> None:
     """Drop all programs that were kept, so that every function compiles anew at its next call."""
     with _lock:

@@ -57,6 +57,15 @@ class Key:
             and self._parts == other._parts
         )
 
+    def replaced(self, old: "Key", new: "Key") -> "Key | None":
+        """This key with `new` in place of `old`, which it was made of; None if it was not."""
+        if not (self.usable and old.usable and new.usable and isinstance(self._parts, tuple)):
+            return None
+        if old._parts not in self._parts:
+            return None
+        parts = tuple(new._parts if part == old._parts else part for part in self._parts)
+        return Key(parts, (*self._objects, *new._objects), usable=True)
+
     @property
     def is_alive(self) -> bool:
         """Whether all users' objects in the key still exist; if not, no other key can equal it."""
@@ -177,8 +186,14 @@ class _Walk:
 
     def _container(self, value: Any) -> Hashable:
         if isinstance(value, list):
-            return list, *map(self, value)
+            return list, *map(self._element, value)
         return "mapping", *((self(name), self(item)) for name, item in value.items())
+
+    def _element(self, value: Any) -> Hashable:
+        """An element of a list. A tracer in it was left by an earlier trace, and means nothing now."""
+        if isinstance(value, jax.core.Tracer):
+            return "tracer", value.shape, str(value.dtype)
+        return self(value)
 
     def _function(self, function: types.FunctionType) -> Hashable:
         remembered = self._remembered(function)
