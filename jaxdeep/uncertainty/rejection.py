@@ -25,7 +25,7 @@ class Rejection(NamedTuple):
 def rejection_curve(
     probabilities: Probabilities, labels: Labels, uncertainty: Num[ArrayLike, "..."] | None = None
 ) -> Rejection:
-    """How accurate predictions are if the most uncertain ones are rejected, for every number of them.
+    """The accuracy of predictions if the most uncertain ones are rejected, for every number of them.
 
     If the uncertainty tells which predictions are wrong, the curve rises to 1; if it tells nothing, the
     curve stays level. Predictions that are equally uncertain are rejected in a random order, for which
