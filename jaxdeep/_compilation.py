@@ -61,9 +61,9 @@ def compiled(
     it makes a fast program. With ``once=None`` it has the options that `jax.jit` gives it. Results have
     the shardings `out_shardings`.
 
-    The `key` is the `jaxdeep._identity.key_of` everything that the function depends on besides its
-    arguments. With it, a program that was compiled before for the same key, arguments of the same shapes
-    and shardings, and the same settings of JAX is returned, and nothing is traced.
+    The `key` is made by `jaxdeep._identity.key_of` from everything that the function depends on besides
+    its arguments. With it, a program that was compiled before for the same key, arguments of the same
+    shapes and shardings, and the same settings of JAX is returned, and nothing is traced.
 
     >>> import jax.numpy as jnp
     >>> compiled(lambda x: x + 1, jnp.zeros(2))(jnp.ones(2)).tolist()

@@ -1,1 +1,1 @@
-"""What drives a device: `fit`, its sources of data, placement, checkpoints and progress."""
+"""The host's part of a run: `fit`, its sources of data, placement, checkpoints and progress."""

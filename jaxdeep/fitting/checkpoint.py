@@ -198,7 +198,7 @@ def opened(about: About | None, options: FitOptions) -> Iterator["Checkpoints | 
 
 
 def describe(setup: Setup, run: RunState, likes: Sequence[PyTree]) -> About:
-    """What tells a run from others: its names, shapes, first hyperparameters and options.
+    """The description of a run, which tells it from others: names, shapes, hyperparameters, options.
 
     `likes` are the shapes of the data, and of the validation data if there are any.
     """

@@ -9,7 +9,7 @@ Report = Callable[[int, Mapping[str, Any]], None]
 
 
 def ordered(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics in order: the loss first, then the others, then those of validation likewise.
+    """The metrics in order: the loss, the others, then the validation metrics in the same order.
 
     >>> list(ordered({"accuracy": 0, "loss": 0, "val_accuracy": 0, "val_loss": 0}))
     ['loss', 'accuracy', 'val_loss', 'val_accuracy']

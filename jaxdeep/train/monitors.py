@@ -1,4 +1,4 @@
-"""What a run decides from a metric after every epoch: to stop, to lower its rate, to keep the best.
+"""The decisions of a run after every epoch: to stop, to lower its rate, to keep the best parameters.
 
 Each decision is a small state machine of arrays, so that a run that holds it can be compiled whole,
 vmapped and resumed. Users configure it with `EarlyStopping` and `ReduceOnPlateau`; everything else here
@@ -140,7 +140,7 @@ def kind_of(config: EarlyStopping | ReduceOnPlateau | None) -> Any:
 
 
 class Decisions(NamedTuple):
-    """What early stopping and the plateau have recorded so far.
+    """The record of early stopping and the plateau so far.
 
     A field that the run does not use is ().
 

@@ -32,7 +32,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Option(NamedTuple):
-    """What there is to know about an option besides its name and type.
+    """An option of a run, besides its name and type.
 
     Attributes:
       default: its value if it is not passed.
@@ -103,7 +103,7 @@ def _optional_flag(name: str, value: Any) -> None:
 
 
 class Minimised(TypedDict, total=False):
-    """What a supervised run minimises and reports."""
+    """The options for what a supervised run minimises and reports."""
 
     loss: Annotated[
         PerExample | None,
@@ -135,7 +135,7 @@ class Minimised(TypedDict, total=False):
 
 
 class RunOptions(TypedDict, total=False):
-    """What a run in pure functions can be told: batches, steps, and when it stops."""
+    """The options of a run in pure functions: its batches, its steps, and when it stops."""
 
     epochs: Annotated[int, Option(1, "passes over the data, at most.", _checks.check_count)]
     batch_size: Annotated[
@@ -227,7 +227,7 @@ class RunOptions(TypedDict, total=False):
 
 
 class TrialOptions(Minimised, RunOptions, total=False):
-    """What a run of `jaxdeep.fit`, or a row of `jaxdeep.sweep`, can be told."""
+    """The options of a run of `jaxdeep.fit`, or of a row of `jaxdeep.sweep`."""
 
     objective: Annotated[
         Objective | None,
@@ -254,7 +254,7 @@ class TrialOptions(Minimised, RunOptions, total=False):
 
 
 class FitOptions(TrialOptions, total=False):
-    """What `jaxdeep.fit` can be told: a run, where it begins, its data, and what the host does."""
+    """The options of `jaxdeep.fit`: those of a run, where it begins, its data, and the host's part."""
 
     params: Annotated[
         PyTree | None,

@@ -10,7 +10,7 @@ PyTree = Any
 
 
 class Epochs(NamedTuple):
-    """What a callback of `jaxdeep.fit` is given after each call of the compiled program.
+    """The argument of a callback of `jaxdeep.fit`, after each call of the compiled program.
 
     Attributes:
       epoch: epochs done.
@@ -24,7 +24,7 @@ class Epochs(NamedTuple):
 
 
 class FitResult(NamedTuple):
-    """What a run leaves behind.
+    """The result of a run of `jaxdeep.fit`.
 
     Attributes:
       train_state: the whole state, from which training can go on.

@@ -1,4 +1,4 @@
-"""How sure a model is: Monte Carlo dropout, deep ensembles, and whether to believe their confidence."""
+"""The uncertainty of predictions: Monte Carlo dropout, deep ensembles, calibration and rejection."""
 
 from jaxdeep.uncertainty.calibration import (
     Reliability,

@@ -1,10 +1,12 @@
-"""Whether predictions that are 80 % sure are right 80 % of the time.
+"""Calibration: whether predictions with 80 % confidence are right 80 % of the time.
 
-Probabilities have the shape ``(…, classes)``; a single one, of shape ``(N,)`` or ``(N, 1)``, is that of
-class 1 of two. Labels are classes as whole numbers, or probabilities of the shape of the former.
+Probabilities have the shape ``(…, classes)``. Alternatively, the shape ``(N,)`` or ``(N, 1)`` holds the
+probability of class 1 of two classes. Labels are classes as integers, or probabilities of the shape of
+the former. Because of these alternatives, shapes of arguments are checked by `flat` and not by types.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,36 +14,40 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Num, Shaped
+
+Probabilities = Num[ArrayLike, "..."]
+Labels = Num[ArrayLike, "..."]
 
 
 class Reliability(NamedTuple):
-    """A reliability diagram: predictions by their confidence. NaN for bins without any.
+    """A reliability diagram, with predictions in bins of confidence.
 
     Attributes:
-      confidence: mean probability of the predicted class, ``(bins,)``.
-      accuracy: share that is right, ``(bins,)``.
-      count: predictions, ``(bins,)``.
-      edges: of the bins, which include their upper one, ``(bins + 1,)``.
+      confidence: mean probability of the predicted class in each bin; NaN in empty bins.
+      accuracy: share of the bin's predictions that are right; NaN in empty bins.
+      count: number of predictions in each bin.
+      edges: edges of the bins; a bin includes its upper edge.
     """
 
-    confidence: Any
-    accuracy: Any
-    count: Any
-    edges: Any
+    confidence: Float[Array, "bins"]
+    accuracy: Float[Array, "bins"]
+    count: Float[Array, "bins"]  # type: ignore[assignment]  # a method of tuples
+    edges: Float[Array, "bins+1"]
 
 
 def reliability(
-    probabilities: Any, labels: Any, *, bins: int = 15, strategy: str = "uniform"
+    probabilities: Probabilities, labels: Labels, *, bins: int = 15, strategy: str = "uniform"
 ) -> Reliability:
-    """Confidence and accuracy of predictions in bins of confidence: the data of a reliability diagram.
+    """Confidence and accuracy of predictions in bins of confidence, which make a reliability diagram.
 
     The confidence of a prediction is the probability of the class it predicts, the most probable one.
-    `jaxdeep.plotting.reliability` draws it.
+    `jaxdeep.plotting.reliability` draws the diagram.
 
     Args:
-      probabilities: ``(…, classes)``, as in ``Prediction.mean``, or of one of two classes.
-      labels: classes as whole numbers, or one-hot.
-      bins: how many.
+      probabilities: ``(…, classes)``, as in ``Prediction.mean``, or of class 1 of two.
+      labels: classes as integers, or one-hot.
+      bins: number of bins.
       strategy: "uniform" for bins of the same width on [0, 1], "quantile" for bins that hold the same
         number of predictions.
 
@@ -53,8 +59,8 @@ def reliability(
     scikit-learn's `calibration_curve`.
 
     >>> p = jnp.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.6, 0.4]])
-    >>> found = reliability(p, jnp.array([0, 1, 1, 0]), bins=2)
-    >>> found.count.tolist(), found.accuracy.tolist(), round(float(found.confidence[1]), 2)
+    >>> diagram = reliability(p, jnp.array([0, 1, 1, 0]), bins=2)
+    >>> diagram.count.tolist(), diagram.accuracy.tolist(), round(float(diagram.confidence[1]), 2)
     ([0.0, 4.0], [nan, 0.75], 0.75)
     """
     _checks.check_count("bins", bins)
@@ -65,8 +71,8 @@ def reliability(
 
 
 def expected_calibration_error(
-    probabilities: Any, labels: Any, *, bins: int = 15, strategy: str = "uniform"
-) -> Any:
+    probabilities: Probabilities, labels: Labels, *, bins: int = 15, strategy: str = "uniform"
+) -> Float[Array, ""]:
     """Mean distance of accuracy from confidence: ``Σ_b n_b / N · |accuracy_b − confidence_b|``.
 
     Args:
@@ -80,14 +86,14 @@ def expected_calibration_error(
     >>> float(expected_calibration_error(jnp.array([[0.75, 0.25]] * 4), jnp.array([0, 0, 1, 1])))
     0.25
     """
-    found = reliability(probabilities, labels, bins=bins, strategy=strategy)
-    return jnp.sum(_gaps(found) * found.count) / jnp.sum(found.count)
+    diagram = reliability(probabilities, labels, bins=bins, strategy=strategy)
+    return jnp.sum(_gaps(diagram) * diagram.count) / jnp.sum(diagram.count)
 
 
 def maximum_calibration_error(
-    probabilities: Any, labels: Any, *, bins: int = 15, strategy: str = "uniform"
-) -> Any:
-    """Largest distance of accuracy from confidence of a bin: ``max_b |accuracy_b − confidence_b|``.
+    probabilities: Probabilities, labels: Labels, *, bins: int = 15, strategy: str = "uniform"
+) -> Float[Array, ""]:
+    """Largest distance of a bin's accuracy from its confidence: ``max_b |accuracy_b − confidence_b|``.
 
     Args:
       probabilities, labels, bins, strategy: as for `reliability`.
@@ -103,14 +109,14 @@ def maximum_calibration_error(
     return jnp.max(_gaps(reliability(probabilities, labels, bins=bins, strategy=strategy)))
 
 
-def negative_log_likelihood(probabilities: Any, labels: Any) -> Any:
-    """Mean of ``−Σ_c y_c log p_c``; infinite where what happened had probability 0.
+def negative_log_likelihood(probabilities: Probabilities, labels: Labels) -> Float[Array, ""]:
+    """Mean of ``−Σ_c y_c log p_c``; infinite if a true class had probability 0.
 
-    For logits that is the mean of `jaxdeep.losses.softmax_cross_entropy`, which is more precise.
+    From logits, the mean of `jaxdeep.losses.softmax_cross_entropy` is the same and more precise.
 
     Args:
-      probabilities: ``(…, classes)``, as in ``Prediction.mean``, or of one of two classes.
-      labels: classes as whole numbers, or probabilities.
+      probabilities: ``(…, classes)``, as in ``Prediction.mean``, or of class 1 of two.
+      labels: classes as integers, or probabilities.
 
     Raises:
       ValueError: shapes that do not fit, known values outside [0, 1], labels that are no class.
@@ -125,7 +131,7 @@ def negative_log_likelihood(probabilities: Any, labels: Any) -> Any:
     return -jnp.mean(jnp.sum(jax.scipy.special.xlogy(y, p), axis=-1))
 
 
-def brier_score(probabilities: Any, labels: Any) -> Any:
+def brier_score(probabilities: Probabilities, labels: Labels) -> Float[Array, ""]:
     """Mean of ``Σ_c (p_c − y_c)²``, between 0 and 2.
 
     For two classes it is twice what scikit-learn's `brier_score_loss` gives by default.
@@ -146,14 +152,16 @@ def brier_score(probabilities: Any, labels: Any) -> Any:
 
 
 @functools.partial(jax.jit, static_argnames=("bins", "strategy"))
-def _reliability(p: Any, labels: Any, *, bins: int, strategy: str) -> Reliability:
+def _reliability(
+    p: Float[Array, "rows classes"], labels: Integer[Array, "rows"], *, bins: int, strategy: str
+) -> Reliability:
     confidence, right = jnp.max(p, axis=-1), (jnp.argmax(p, axis=-1) == labels).astype(p.dtype)
     edges = jnp.linspace(0, 1, bins + 1, dtype=p.dtype)
     if strategy == "quantile":
         edges = jnp.quantile(confidence, edges)
     place = jnp.clip(jnp.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
 
-    def total(values: Any) -> Any:
+    def total(values: Float[Array, "rows"]) -> Float[Array, "bins"]:
         return jax.ops.segment_sum(values, place, bins)
 
     count = total(jnp.ones_like(confidence))
@@ -161,29 +169,35 @@ def _reliability(p: Any, labels: Any, *, bins: int, strategy: str) -> Reliabilit
     return Reliability(total(confidence) / known, total(right) / known, count, edges)
 
 
-def _gaps(found: Reliability) -> Any:
-    """Distances of accuracy from confidence, 0 for bins without predictions."""
-    return jnp.where(found.count > 0, jnp.abs(found.accuracy - found.confidence), 0)
+def _gaps(diagram: Reliability) -> Float[Array, "bins"]:
+    """The distances of accuracy from confidence, 0 for bins without predictions."""
+    return jnp.where(diagram.count > 0, jnp.abs(diagram.accuracy - diagram.confidence), 0)
 
 
-def classified(probabilities: Any, labels: Any) -> tuple[Any, Any]:
-    """Probabilities ``(N, classes)`` and labels ``(N,)``."""
+def classified(
+    probabilities: Probabilities, labels: Labels
+) -> tuple[Float[Array, "rows classes"], Integer[Array, "rows"]]:
+    """Probabilities and labels as classes."""
     p, y, _ = _pair(probabilities, labels)
     return p, y if y.ndim == 1 else jnp.argmax(y, axis=-1)
 
 
-def targets(probabilities: Any, labels: Any) -> tuple[Any, Any]:
-    """Probabilities ``(N, classes)`` predicted and true."""
+def targets(
+    probabilities: Probabilities, labels: Labels
+) -> tuple[Float[Array, "rows classes"], Float[Array, "rows classes"]]:
+    """Predicted and true probabilities."""
     p, y, classes = _pair(probabilities, labels)
     return p, jax.nn.one_hot(y, classes, dtype=p.dtype) if y.ndim == 1 else y.astype(p.dtype)
 
 
-def _pair(probabilities: Any, labels: Any) -> tuple[Any, Any, int]:
+def _pair(
+    probabilities: Probabilities, labels: Labels
+) -> tuple[Float[Array, "rows classes"], Shaped[Array, "rows ..."], int]:
     if not isinstance(probabilities, jax.core.Tracer):
         known = np.asarray(probabilities, np.float64)
         if known.size == 0:
             raise ValueError(f"there are no probabilities, got shape {known.shape}")
-        if known.min() < 0 or known.max() > 1 + 1e-2:  # as far as bfloat16 rounds
+        if known.min() < 0 or known.max() > 1 + 1e-2:  # bfloat16 may round 1 up
             raise ValueError(
                 f"probabilities must be in [0, 1], got values from {known.min():g} to "
                 f"{known.max():g}; of logits take jax.nn.softmax"
@@ -191,25 +205,30 @@ def _pair(probabilities: Any, labels: Any) -> tuple[Any, Any, int]:
     return flat(probabilities, labels, lambda p: jnp.concatenate([1 - p, p], axis=-1))
 
 
-def flat(outputs: Any, labels: Any, both: Any) -> tuple[Any, Any, int]:
+def flat(
+    outputs: Num[ArrayLike, "..."],
+    labels: Labels,
+    both: Callable[[Float[Array, "rows 1"]], Float[Array, "rows 2"]],
+) -> tuple[Float[Array, "rows classes"], Shaped[Array, "rows ..."], int]:
     """Outputs ``(N, classes)`` in float32 or more, labels ``(N,)`` or ``(N, classes)``, and classes.
 
-    ``both(output)`` makes those of two classes of one.
+    Outputs are probabilities or logits. ``both(output)`` makes the outputs ``(N, 2)`` of two classes
+    from the output ``(N, 1)`` of class 1.
     """
     outputs = jnp.asarray(outputs)
     outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
-    labels = labels if hasattr(labels, "dtype") else np.asarray(labels)
+    y: Any = labels if hasattr(labels, "dtype") else np.asarray(labels)
     if outputs.ndim == 0:
         raise ValueError("probabilities or logits need an axis of classes, got a scalar")
     if outputs.ndim == 1 or outputs.shape[-1] == 1:
         outputs = outputs.reshape(-1, 1)
-        if np.size(labels) != len(outputs):
-            raise ValueError(f"one label is needed for each of {len(outputs)}, got {np.shape(labels)}")
-        outputs, labels = both(outputs), labels.reshape(-1)
-        if not jnp.issubdtype(labels.dtype, jnp.integer):
-            return outputs, jnp.stack([1 - jnp.asarray(labels), jnp.asarray(labels)], axis=-1), 2
+        if np.size(y) != len(outputs):
+            raise ValueError(f"one label is needed for each of {len(outputs)}, got {np.shape(y)}")
+        outputs, y = both(outputs), y.reshape(-1)
+        if not jnp.issubdtype(y.dtype, jnp.integer):
+            return outputs, jnp.stack([1 - jnp.asarray(y), jnp.asarray(y)], axis=-1), 2
     classes = outputs.shape[-1]
-    if np.shape(labels) == outputs.shape:
-        return outputs.reshape(-1, classes), jnp.asarray(labels).reshape(-1, classes), classes
-    _checks.check_classes(outputs, labels)
-    return outputs.reshape(-1, classes), jnp.asarray(labels).reshape(-1), classes
+    if np.shape(y) == outputs.shape:
+        return outputs.reshape(-1, classes), jnp.asarray(y).reshape(-1, classes), classes
+    _checks.check_classes(outputs, y)
+    return outputs.reshape(-1, classes), jnp.asarray(y).reshape(-1), classes

@@ -1,4 +1,4 @@
-"""Deep ensembles."""
+"""Deep ensembles: the joint prediction of several trained models."""
 
 import functools
 from collections.abc import Sequence
@@ -39,23 +39,27 @@ def ensemble(
     outputs: str | None = None,
     mesh: Any = None,
 ) -> Prediction:
-    """A deep ensemble: the predictions of several models of the same kind, trained from other seeds.
+    """The prediction of a deep ensemble, whose members are one model trained from several seeds.
 
-    Member s predicts ``softmax(model.apply(params_s, state_s, x)[0])``; `Prediction` has their mean,
-    standard deviation, entropy and mutual information. As for `mc_dropout`, rows are taken in chunks and
-    sums are kept of the members.
+    Member s predicts ``softmax(model.apply(params_s, state_s, x)[0])``. The `Prediction` has the mean,
+    standard deviation, entropy and mutual information over members. As in `mc_dropout`, rows are
+    computed in chunks, and of the members only sums are kept.
 
     Args:
-      model: a `Model`, the same for all.
-      members: a `jaxdeep.train.Table` from a sweep, of which the runs that diverged or were halved are
-        left out; a list of ``(params, state)``, or of results of `jaxdeep.fit`; or a tuple ``(params,
-        state)`` of trees whose leaves have a leading axis of members, as `jax.vmap` makes.
+      model: the `Model` of all members.
+      members: one of
+
+        * a `jaxdeep.train.Table` from a sweep, without its runs that diverged or were halved;
+        * a list of ``(params, state)``, or of results of `jaxdeep.fit`;
+        * a tuple ``(params, state)`` of trees whose leaves have a leading axis of members, as `jax.vmap`
+          makes.
+
       x: inputs, an array or a pytree of arrays with N rows each.
       batch_size, return_samples, outputs, mesh: as for `mc_dropout`.
 
     Raises:
-      TypeError: something of the wrong kind.
-      ValueError: no members, members of different shapes; what `mc_dropout` refuses.
+      TypeError: an argument of the wrong type.
+      ValueError: no members, members of different shapes, and what `mc_dropout` refuses.
 
     Source: Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using Deep
     Ensembles" (arXiv:1612.01474).
@@ -73,7 +77,7 @@ def ensemble(
     stacked = _stacked(members)
     mesh = usable(mesh)
     stacked, x = placed(mesh, stacked, x)
-    how: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "model": model,
         "batch_size": batch_size,
         "return_samples": bool(return_samples),
@@ -81,7 +85,7 @@ def ensemble(
         "mesh": mesh,
     }
     prediction: Prediction = run_once(
-        functools.partial(_ensemble, **how), stacked, x, key=key_of("ensemble", how), once=None
+        functools.partial(_ensemble, **settings), stacked, x, key=key_of("ensemble", settings), once=None
     )
     return prediction
 
@@ -100,17 +104,17 @@ def _ensemble(
     total = jax.tree.leaves(x)[0].shape[0]
     every_time, _ = limits(mesh)
     first = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), shapes(stacked))
-    each = row_bytes(model, first, shapes(x), total)
-    rows = batch_size or part_rows(total, (each, every_time))
-    together = divisor(count, every_time // (each * min(rows, total)))
+    per_row = row_bytes(model, first, shapes(x), total)
+    rows = batch_size or part_rows(total, (per_row, every_time))
+    together = divisor(count, every_time // (per_row * min(rows, total)))
 
     def predict(stacked: PyTree, x: PyTree, before: Any) -> Prediction:
         def part(x: PyTree, first: Any, number: Any) -> Prediction:
-            def one(member: Any) -> Any:
+            def output_of(member: tuple[PyTree, PyTree]) -> PyTree:
                 params, state = member
                 return model.apply(params, state, x)[0]
 
-            return gather(one, stacked, outputs, together=together, keep=return_samples)
+            return gather(output_of, stacked, outputs, together=together, keep=return_samples)
 
         return in_parts(part, x, rows)
 
@@ -118,7 +122,7 @@ def _ensemble(
 
 
 def _stacked(members: Any) -> tuple[PyTree, PyTree]:
-    """Parameters and state of all members, with a leading axis of them."""
+    """The parameters and state of all members, with a leading axis of members on every leaf."""
     if isinstance(members, Table):
         whole = [r for r in members.results if r.ended in ("finished", "stopped")]
         if not whole:
@@ -145,10 +149,10 @@ def _stacked(members: Any) -> tuple[PyTree, PyTree]:
 
 
 def _stack(pairs: list[Any]) -> tuple[PyTree, PyTree]:
-    known = jax.tree.structure(pairs[0]), [jnp.shape(a) for a in jax.tree.leaves(pairs[0])]
+    expected = jax.tree.structure(pairs[0]), [jnp.shape(a) for a in jax.tree.leaves(pairs[0])]
     for i, pair in enumerate(pairs):
-        found = jax.tree.structure(pair), [jnp.shape(a) for a in jax.tree.leaves(pair)]
-        if found != known:
+        layout = jax.tree.structure(pair), [jnp.shape(a) for a in jax.tree.leaves(pair)]
+        if layout != expected:
             raise ValueError(
                 "members must have the same leaves with the same shapes; member "
                 f"{i} has {_layout(pair)}, member 0 has {_layout(pairs[0])}"

@@ -1,4 +1,4 @@
-"""What many outputs for the same inputs say together, summed as they come."""
+"""`Prediction`, and its computation from many outputs for the same inputs, one after another."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,56 +6,63 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdeep._shapes import Array, ArrayLike, Float, Num
+
 PyTree = Any
 
 OUTPUTS = ("logits", "probabilities", "values")
 
 
 class Prediction(NamedTuple):
-    """What the samples of a model, or the members of an ensemble, predict together.
+    """The prediction of all samples of a model, or of all members of an ensemble, together.
 
-    For inputs of N rows and C classes, in at least float32. For a model of several outputs each field is
-    a dict or tuple like them. With p_s the probabilities of sample s of S, and the entropy
-    ``H(p) = −Σ_c p_c log p_c`` in nats:
+    For inputs of N rows and C classes each field is an array in at least float32. If the model has
+    several outputs, each field is a dict or tuple of such arrays, in the structure of the outputs. Let
+    p_s be the probabilities of sample s of S, and ``H(p) = −Σ_c p_c log p_c`` the entropy in nats.
 
     Attributes:
       mean: ``p̄ = Σ_s p_s / S``, ``(N, C)``.
-      std: ``√(Σ_s (p_s − p̄)² / S)``, ``(N, C)``: the population's (ddof 0), 0 where all agree.
-      entropy: ``H(p̄)``, ``(N,)``: all uncertainty there is. None for plain values.
-      mutual_information: ``H(p̄) − Σ_s H(p_s) / S``, ``(N,)``: the part that comes from not knowing the
-        parameters (epistemic), which more data would reduce; the rest, ``entropy −
-        mutual_information``, is noise in the labels (aleatoric). None for plain values.
-      samples: p_s, ``(S, N, C)``, where they were asked for; else None.
+      std: ``√(Σ_s (p_s − p̄)² / S)``, ``(N, C)``, the population's (ddof 0), which is 0 where all agree.
+      entropy: ``H(p̄)``, ``(N,)``, the total uncertainty. None for plain values.
+      mutual_information: ``H(p̄) − Σ_s H(p_s) / S``, ``(N,)``. This is the part of the uncertainty that
+        comes from not knowing the parameters (epistemic) and that more data would reduce. The rest,
+        ``entropy − mutual_information``, is noise in the labels (aleatoric). None for plain values.
+      samples: p_s, ``(S, N, C)``, if they were asked for; else None.
     """
 
-    mean: Any
-    std: Any
-    entropy: Any = None
-    mutual_information: Any = None
-    samples: Any = None
+    mean: PyTree
+    std: PyTree
+    entropy: PyTree = None
+    mutual_information: PyTree = None
+    samples: PyTree = None
 
 
 class _Moments(NamedTuple):
-    """Of the samples so far: how many, mean, sum of squared deviations, mean entropy."""
+    """The number of samples so far, their mean, sum of squared deviations and mean entropy."""
 
-    count: Any
+    count: Float[Array, ""]  # type: ignore[assignment]  # a method of tuples
     mean: PyTree
     squares: PyTree
     entropy: PyTree
 
 
 def gather(
-    one: Callable[[Any], Any], each: PyTree, outputs: str, *, together: int = 1, keep: bool = False
+    output_of: Callable[[PyTree], PyTree],
+    sources: PyTree,
+    outputs: str,
+    *,
+    together: int = 1,
+    keep: bool = False,
 ) -> Prediction:
-    """The prediction of the outputs ``one(e)``, e the slices of `each` along its first axis.
+    """The prediction of all outputs ``output_of(source)``, for the slices of `sources` by first axis.
 
-    `together` of them are computed at once by `jax.vmap`; their number must be a multiple of it. Means
-    are updated one by one (Welford), so that memory does not grow with their number unless they are
-    kept, and equal outputs have a standard deviation of exactly 0.
+    `jax.vmap` computes `together` outputs at once, which must divide their number. Means are updated
+    output by output (Welford), so that memory does not grow with their number unless `keep` is set, and
+    equal outputs have a standard deviation of exactly 0.
     """
 
-    def sample(e: Any) -> PyTree:
-        return jax.tree.map(lambda y: _predicted(y, outputs), one(e))
+    def sample(source: PyTree) -> PyTree:
+        return jax.tree.map(lambda y: _predicted(y, outputs), output_of(source))
 
     def add(moments: _Moments, p: PyTree) -> tuple[_Moments, None]:
         count = moments.count + 1
@@ -74,12 +81,12 @@ def gather(
         p = jax.vmap(sample)(part)
         return jax.lax.scan(add, moments, p)[0], p if keep else None
 
-    p = jax.eval_shape(lambda each: sample(jax.tree.map(lambda a: a[0], each)), each)
+    p = jax.eval_shape(lambda sources: sample(jax.tree.map(lambda a: a[0], sources)), sources)
     zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, p.dtype), p)
     within = None if outputs == "values" else jax.tree.map(entropy, zeros)
     if together > 1:
-        each = jax.tree.map(lambda a: a.reshape(-1, together, *a.shape[1:]), each)
-    moments, kept = jax.lax.scan(step, _Moments(jnp.zeros(()), zeros, zeros, within), each)
+        sources = jax.tree.map(lambda a: a.reshape(-1, together, *a.shape[1:]), sources)
+    moments, kept = jax.lax.scan(step, _Moments(jnp.zeros(()), zeros, zeros, within), sources)
     if keep and together > 1:
         kept = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), kept)
     return _prediction(moments, kept)
@@ -94,8 +101,8 @@ def _prediction(moments: _Moments, samples: PyTree) -> Prediction:
     return Prediction(moments.mean, std, whole, between, samples)
 
 
-def entropy(probabilities: Any) -> Any:
-    """``−Σ p log p`` over the last axis in nats; a single probability is that of one of two classes."""
+def entropy(probabilities: Float[ArrayLike, "*batch classes"]) -> Float[Array, "*batch"]:
+    """``−Σ p log p`` over the last axis in nats; an axis of length 1 is that of class 1 of two."""
     p = jnp.asarray(probabilities)
     h = jax.scipy.special.entr(p)
     if p.shape[-1] == 1:
@@ -103,8 +110,8 @@ def entropy(probabilities: Any) -> Any:
     return jnp.sum(h, axis=-1)
 
 
-def _predicted(y: Any, outputs: str) -> Any:
-    """Outputs as what is averaged, in float32 or more."""
+def _predicted(y: Num[ArrayLike, "*shape"], outputs: str) -> Float[Array, "*shape"]:
+    """The probabilities or values that are averaged, in float32 or more."""
     y = jnp.asarray(y)
     y = y.astype(jnp.promote_types(y.dtype, jnp.float32))
     if outputs == "values":

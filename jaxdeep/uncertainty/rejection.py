@@ -1,11 +1,12 @@
-"""Accuracy of what is left when the most uncertain predictions are rejected."""
+"""The accuracy of the remaining predictions when the most uncertain ones are rejected."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxdeep.uncertainty.calibration import classified
+from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Num
+from jaxdeep.uncertainty.calibration import Labels, Probabilities, classified
 from jaxdeep.uncertainty.prediction import entropy
 
 
@@ -13,24 +14,26 @@ class Rejection(NamedTuple):
     """Accuracy against the share of predictions that are rejected.
 
     Attributes:
-      rejected: share that is rejected, ``(N,)``: 0, 1/N, …, (N − 1)/N.
-      accuracy: of those that are left, ``(N,)``; its mean is the area under the curve.
+      rejected: the share that is rejected: 0, 1/N, …, (N − 1)/N.
+      accuracy: the accuracy of the remaining predictions; its mean is the area under the curve.
     """
 
-    rejected: Any
-    accuracy: Any
+    rejected: Float[Array, "rows"]
+    accuracy: Float[Array, "rows"]
 
 
-def rejection_curve(probabilities: Any, labels: Any, uncertainty: Any = None) -> Rejection:
-    """How accurate predictions are if the most uncertain ones are rejected, for every number of them.
+def rejection_curve(
+    probabilities: Probabilities, labels: Labels, uncertainty: Num[ArrayLike, "..."] | None = None
+) -> Rejection:
+    """The accuracy of predictions if the most uncertain ones are rejected, for every number of them.
 
-    Where uncertainty says which predictions are wrong the curve rises to 1; where it says nothing it
-    stays level. Of predictions that are equally uncertain, any may go first: the accuracy is the one to
-    be expected.
+    If the uncertainty tells which predictions are wrong, the curve rises to 1; if it tells nothing, the
+    curve stays level. Predictions that are equally uncertain are rejected in a random order, for which
+    the accuracy is the expected one.
 
     Args:
-      probabilities: ``(N, classes)``, as in ``Prediction.mean``, or of one of two classes.
-      labels: classes as whole numbers, or one-hot.
+      probabilities: ``(N, classes)``, as in ``Prediction.mean``, or of class 1 of two.
+      labels: classes as integers, or one-hot.
       uncertainty: ``(N,)``, such as ``Prediction.entropy`` or ``mutual_information``; the entropy of the
         probabilities by default.
 
@@ -45,22 +48,25 @@ def rejection_curve(probabilities: Any, labels: Any, uncertainty: Any = None) ->
     ([0.0, 0.25, 0.5, 0.75], [0.75, 1.0, 1.0, 1.0])
     """
     p, y = classified(probabilities, labels)
-    uncertain = entropy(p) if uncertainty is None else jnp.asarray(uncertainty).reshape(-1)
+    unshaped = entropy(p) if uncertainty is None else jnp.asarray(uncertainty)
+    uncertain = unshaped.reshape(-1)
     if uncertain.shape != y.shape:
         raise ValueError(
             f"uncertainty must be one number for each of {len(y)} predictions, got shape "
-            f"{jnp.shape(uncertainty)}"
+            f"{unshaped.shape}"
         )
     return _curve(p, y, uncertain)
 
 
 @jax.jit
-def _curve(p: Any, labels: Any, uncertain: Any) -> Rejection:
+def _curve(
+    p: Float[Array, "rows classes"], labels: Integer[Array, "rows"], uncertain: Num[Array, "rows"]
+) -> Rejection:
     n = len(labels)
     order = jnp.argsort(uncertain)
     right = (jnp.argmax(p, axis=-1) == labels)[order].astype(p.dtype)
     new = jnp.diff(uncertain[order], prepend=uncertain[order][:1]) != 0
-    group = jnp.cumsum(new)  # of equal uncertainty
+    group = jnp.cumsum(new)  # the same number for equal uncertainty
     size = jax.ops.segment_sum(jnp.ones_like(right), group, n)
     expected = (jax.ops.segment_sum(right, group, n) / jnp.maximum(size, 1))[group]
     accuracy = jnp.cumsum(expected) / jnp.arange(1, n + 1, dtype=p.dtype)

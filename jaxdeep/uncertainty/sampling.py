@@ -47,21 +47,22 @@ def mc_dropout(
     """Monte Carlo dropout: many predictions of the same rows, each with other units dropped.
 
     Sample s is ``softmax(model.apply(params, state, x, key=keys[s])[0])`` with ``keys =
-    jax.random.split(key, samples)``: a key without `train`, so that batch norm uses its statistics and
-    does not move them. All random layers take part (`alpha_dropout`, `gaussian_noise`, `rrelu`, those of
-    adapted modules). `Prediction` has the mean, the standard deviation, the entropy and the mutual
-    information over samples.
+    jax.random.split(key, samples)``. It is given a key but not `train`, so that batch norm uses its
+    statistics and does not update them. All random layers take part (`alpha_dropout`, `gaussian_noise`,
+    `rrelu`, those of adapted modules). The `Prediction` has the mean, the standard deviation, the
+    entropy and the mutual information over samples.
 
-    It is one compiled program, of which nothing grows with `samples`: rows are taken in chunks that fit
-    the cache, what comes before the first random layer is computed once, and sums are kept of the
-    samples. The masks of a chunk are those that the whole array has. That cannot be had of layers
-    without `Model.rows_from`: of adapted modules, of models of your own, with ``generator="threefry"``,
-    or where rows do not stay on the first axis. Then all rows are one chunk, unless there is a
-    `batch_size`, with which chunk i draws from ``jax.random.fold_in(keys[s], i)``. A model whose rows
-    see each other in another way needs ``batch_size=len(x)``.
+    This is one compiled program, whose memory does not grow with `samples`. Rows are computed in chunks
+    that fit the cache, the layers before the first random one are computed once, and of the samples only
+    sums are kept. The masks of a chunk are the same as without chunks. Some models cannot draw the masks
+    of a part of the rows, because a random layer has no `Model.rows_from` (adapted modules, models of
+    your own, ``generator="threefry"``) or rows do not stay on the first axis. For these, all rows are
+    one chunk, unless there is a `batch_size`, with which chunk i draws from
+    ``jax.random.fold_in(keys[s], i)``. A model whose rows depend on each other in another way needs
+    ``batch_size=len(x)``.
 
-    It may be called inside `jax.jit` and `jax.vmap`. It is compiled once for each `model` (of
-    jaxdeep's layers, all that were made alike) and each shape.
+    It may be called inside `jax.jit` and `jax.vmap`. It is compiled once for each shape and each
+    `model`, where models of jaxdeep's layers are the same if they were made alike.
 
     Args:
       model: a `Model` with a random layer.
@@ -78,7 +79,7 @@ def mc_dropout(
       mesh: devices to split the rows over, as for `jaxdeep.fit`.
 
     Raises:
-      TypeError: something of the wrong kind, such as a float for the key.
+      TypeError: an argument of the wrong type, such as a float for the key.
       ValueError: a model without a random layer, no rows, fewer than 1 sample, another kind of outputs,
         a mesh without an axis called "data".
 
@@ -102,7 +103,7 @@ def mc_dropout(
     outputs = check_options(model, batch_size, return_samples, outputs)
     mesh = usable(mesh)
     (params, state, key), x = placed(mesh, (params, state, key), x)
-    how: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "model": model,
         "samples": int(samples),
         "batch_size": batch_size,
@@ -111,7 +112,13 @@ def mc_dropout(
         "mesh": mesh,
     }
     prediction: Prediction = run_once(
-        functools.partial(_mc_dropout, **how), params, state, x, key, key=key_of("mc", how), once=None
+        functools.partial(_mc_dropout, **settings),
+        params,
+        state,
+        x,
+        key,
+        key=key_of("mc", settings),
+        once=None,
     )
     return prediction
 
@@ -145,29 +152,29 @@ def _mc_dropout(
     head, tail = split(model)
     rows, shifts, together = _plan(params, state, x, key, model, samples, batch_size, mesh)
 
-    def predict(own: PyTree, x: PyTree, before: Any) -> Prediction:
-        params, state, keys = own
+    def predict(shared: PyTree, x: PyTree, before: Any) -> Prediction:
+        params, state, keys = shared
 
         def part(x: PyTree, first: Any, number: Any) -> Prediction:
             h, _ = head.apply(params, state, x)
             size = jax.tree.leaves(x)[0].shape[0]
             net = shifted(tail, before + first, size) if shifts else tail
 
-            def one(key: Any) -> Any:
+            def output_of(key: jax.Array) -> PyTree:
                 if not shifts and number is not None:
                     key = jax.random.fold_in(key, number)
                 return net.apply(params, state, h, key=key)[0]
 
-            return gather(one, keys, outputs, together=together, keep=return_samples)
+            return gather(output_of, keys, outputs, together=together, keep=return_samples)
 
         return in_parts(part, x, rows)
 
-    own = params, state, keys
+    shared = params, state, keys
     if mesh is None:
-        return predict(own, x, 0)
+        return predict(shared, x, 0)
     if shifts:
-        return on_devices(predict, own, x, mesh)
-    return predict(own, sharding.split(mesh, x), 0)
+        return on_devices(predict, shared, x, mesh)
+    return predict(shared, sharding.split(mesh, x), 0)
 
 
 def _plan(
@@ -180,29 +187,29 @@ def _plan(
     batch_size: int | None,
     mesh: Any,
 ) -> tuple[int, bool, int]:
-    """Rows of a chunk, whether layers are shifted to it, and samples computed together."""
+    """The rows of a chunk, whether layers are shifted to chunks, and the samples computed together."""
     head, tail = split(model)
     fixed, x = shapes((params, state)), shapes(x)
     h = jax.eval_shape(lambda params, state, x: head.apply(params, state, x)[0], *fixed, x)
     total = jax.tree.leaves(x)[0].shape[0]
     devices = 1 if mesh is None else mesh.shape[sharding.DATA]
-    here = -(-total // devices)  # rows of a device
+    rows_on_device = -(-total // devices)
 
     every_time, once = limits(mesh)
-    each = row_bytes(tail, fixed, h, total)
-    before = row_bytes(head, fixed, x, total)
-    rows = batch_size or part_rows(here, (each, every_time), (before, once))
-    rows = -(-here // -(-here // rows))  # as `in_parts` takes them
-    shifts = (rows < here or devices > 1) and _shifts(model, fixed, x, rows)
+    per_row = row_bytes(tail, fixed, h, total)
+    per_row_once = row_bytes(head, fixed, x, total)
+    rows = batch_size or part_rows(rows_on_device, (per_row, every_time), (per_row_once, once))
+    rows = -(-rows_on_device // -(-rows_on_device // rows))  # the size of the parts of `in_parts`
+    shifts = (rows < rows_on_device or devices > 1) and _shifts(model, fixed, x, rows)
     if not shifts and batch_size is None:
         rows = total
-    # vmapped bits of other generators than threefry, with keys of two words, are not those of a loop
-    alike = jax.random.key_data(key).shape == (2,)
-    return rows, shifts, divisor(samples, every_time // (each * rows)) if alike else 1
+    # Only threefry, whose keys have two words, draws the same bits under vmap as in a loop.
+    can_vmap = jax.random.key_data(key).shape == (2,)
+    return rows, shifts, divisor(samples, every_time // (per_row * rows)) if can_vmap else 1
 
 
 def split(model: Model) -> tuple[Model, Model]:
-    """A model as what comes before its first random layer, and the rest: two of the same structure.
+    """The part of a model before its first random layer, and the rest, as models of its structure.
 
     >>> import jaxdeep as jd
     >>> head, tail = split(jd.nn.serial(jd.nn.dense(4), jd.nn.dropout(0.5), jd.nn.dense(2)))
@@ -232,7 +239,7 @@ _SAME = Model(
 
 
 def shifted(model: Model, first: Any, rows: int) -> Model:
-    """The model for the `rows` rows from `first` of a longer batch; random layers can be had so."""
+    """The model for `rows` rows of a longer batch, from `first` on; random layers need `rows_from`."""
 
     def place(layer: Model) -> Model:
         assert layer.rows_from is not None
@@ -249,10 +256,11 @@ def _replaced(model: Model, change: Callable[[Model], Model]) -> Model:
 
 
 def _shifts(model: Model, fixed: PyTree, x: PyTree, rows: int) -> bool:
-    """Whether all random layers can be had for a part of the rows, and have these on their first axis.
+    """Whether all random layers can draw for a part of the rows, and have rows on their first axis.
 
-    The latter shows in the inputs they get for all rows and for some: the first axis, and no other, is
-    longer in proportion. A model that is made for just so many rows has no parts.
+    The latter is told from the shapes of their inputs for all rows and for another number of rows: only
+    the first axis may differ, in proportion to the rows. A model that refuses another number of rows
+    cannot be shifted.
     """
     if not all(layer.rows_from is not None for layer in _random(model)):
         return False
@@ -276,8 +284,8 @@ def _random(model: Model) -> list[Model]:
 
 
 def _seen(model: Model, fixed: PyTree, x: PyTree) -> list[tuple[int, ...]]:
-    """Shapes of what the random layers of a model get, in order."""
-    found: list[tuple[int, ...]] = []
+    """The shapes of the inputs of a model's random layers, in order."""
+    input_shapes: list[tuple[int, ...]] = []
 
     def spy(layer: Model) -> Model:
         def apply(params: Any, state: Any, x: Any, **switches: Any) -> tuple[Any, Any]:
@@ -287,4 +295,4 @@ def _seen(model: Model, fixed: PyTree, x: PyTree) -> list[tuple[int, ...]]:
         return dataclasses.replace(layer, apply=apply)
 
     jax.eval_shape(lambda p, s, x: _replaced(model, spy).apply(p, s, x)[0], *fixed, x)
-    return found
+    return input_shapes

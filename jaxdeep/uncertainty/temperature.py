@@ -1,27 +1,27 @@
-"""Temperature scaling."""
-
-from typing import Any
+"""Temperature scaling of logits."""
 
 import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.uncertainty.calibration import flat
+from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Num
+from jaxdeep.uncertainty.calibration import Labels, flat
 
 _LOW, _HIGH = 1e-4, 1e4  # of 1/T
 _STEPS = 50
 
 
-def fit_temperature(logits: Any, labels: Any) -> Any:
+def fit_temperature(logits: Num[ArrayLike, "..."], labels: Labels) -> Float[Array, ""]:
     """The temperature that calibrates logits best: ``argmin_T −Σ log softmax(logits / T)_label``.
 
-    One number T > 0 between 10⁻⁴ and 10⁴, fitted on validation data: T > 1 makes predictions less
-    confident; which class is predicted does not change. The negative log-likelihood is convex in 1/T and
-    minimised by Newton's method, kept inside a bracket; on these data it is never above that of T = 1.
+    T is one number between 10⁻⁴ and 10⁴, to be fitted on validation data. T > 1 makes predictions less
+    confident, while the class that is predicted does not change. The negative log-likelihood is convex
+    in 1/T and is minimised by Newton's method, kept inside a bracket. On these data it is never above
+    that of T = 1.
 
     Args:
-      logits: ``(…, classes)``; a single one, ``(N,)`` or ``(N, 1)``, is that of class 1 of two.
-      labels: classes as whole numbers, or probabilities of the shape of the logits.
+      logits: ``(…, classes)``; or ``(N,)`` or ``(N, 1)``, the logit of class 1 of two.
+      labels: classes as integers, or probabilities of the shape of the logits.
 
     Raises:
       ValueError: shapes that do not fit, labels that are no class, no examples.
@@ -40,12 +40,14 @@ def fit_temperature(logits: Any, labels: Any) -> Any:
     return _fit(z, y)
 
 
-def temperature_scale(logits: Any, temperature: Any) -> Any:
+def temperature_scale(
+    logits: Num[ArrayLike, "*shape"], temperature: Num[ArrayLike, ""]
+) -> Float[Array, "*shape"]:
     """Logits at a temperature: ``logits / T``, of the dtype of the logits.
 
     Args:
       logits: of any shape.
-      temperature: T > 0, as `fit_temperature` gives it.
+      temperature: T > 0, as `fit_temperature` returns it.
 
     Raises:
       ValueError: a temperature that is not positive.
@@ -63,13 +65,13 @@ def temperature_scale(logits: Any, temperature: Any) -> Any:
 
 
 @jax.jit
-def _fit(z: Any, y: Any) -> Any:
+def _fit(z: Float[Array, "rows classes"], y: Float[Array, "rows classes"]) -> Float[Array, ""]:
     z = jnp.maximum(z - jnp.max(z, axis=-1, keepdims=True), -1e30)  # −∞ · 0 is not 0
 
-    def loss(beta: Any) -> Any:
+    def loss(beta: Float[Array, ""]) -> Float[Array, ""]:
         return -jnp.mean(jnp.sum(y * jax.nn.log_softmax(beta * z), axis=-1))
 
-    def step(_: Any, bracket: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+    def step(_: Integer[Array, ""], bracket: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         low, beta, high = bracket
         p = jax.nn.softmax(beta * z) * jnp.sum(y, axis=-1, keepdims=True)
         mean = jnp.sum(p * z, axis=-1, keepdims=True)
@@ -77,8 +79,8 @@ def _fit(z: Any, y: Any) -> Any:
         curvature = jnp.mean(jnp.sum(p * (z - mean) * (z - mean), axis=-1))
         low, high = jnp.where(slope < 0, beta, low), jnp.where(slope < 0, high, beta)
         newton = beta - slope / curvature
-        inside = (newton > low) & (newton < high)
-        return low, jnp.where(inside, newton, jnp.sqrt(low * high)), high
+        within = (newton > low) & (newton < high)
+        return low, jnp.where(within, newton, jnp.sqrt(low * high)), high
 
     bounds = (jnp.asarray(b, z.dtype) for b in (_LOW, 1, _HIGH))
     _, beta, _ = jax.lax.fori_loop(0, _STEPS, step, tuple(bounds))
