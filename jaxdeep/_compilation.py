@@ -1,4 +1,4 @@
-"""Compiling ahead of time, once in a process for all calls that mean the same program."""
+"""Compilation ahead of time, once in a process for all calls that need the same program."""
 
 import contextlib
 import threading
@@ -17,11 +17,11 @@ PyTree = Any
 # them: about 5 % of a step of the chapter's network, benchmarks/throughput.py. No effect elsewhere.
 _CPU_OPTIONS: dict[str, str | bool] = {"xla_cpu_prefer_vector_width": "512"}
 
-# What runs once, such as drawing the first parameters, spends its time in the compiler: a third of it
-# with few of LLVM's passes, and to the same bits.
+# A program that runs once, such as drawing the first parameters, spends its time in the compiler. With
+# few of LLVM's passes that is a third of the time, and the bits are the same.
 _CPU_ONCE: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
 
-# Settings of JAX that decide what a function is traced and compiled to.
+# Settings of JAX that tracing and compilation depend on.
 _SETTINGS = (
     "jax_enable_x64",
     "jax_default_matmul_precision",
@@ -40,8 +40,8 @@ _SETTINGS = (
     "jax_platforms",
 )
 
-# Compiled programs, and facts that took a trace to find out, of the last runs. Neither holds data,
-# parameters or a user's functions; the oldest go first.
+# Compiled programs of the last runs, and facts that took a trace to find out. They hold neither data nor
+# parameters nor users' functions. The least recently used are dropped first.
 _MOST = 64
 _kept: OrderedDict[Hashable, Any] = OrderedDict()
 _lock = threading.Lock()
@@ -55,13 +55,15 @@ def compiled(
     out_shardings: Any = None,
     once: bool | None = False,
 ) -> Callable[..., Any]:
-    """`function` compiled for arguments like `args`; in a hurry if it will run `once`.
+    """The `function`, compiled for arguments like `args`.
 
-    With ``once=None`` the compiler has the options that `jax.jit` gives it.
+    With ``once=True`` the compiler saves its own time, for a program that runs once. With ``once=False``
+    it makes a fast program. With ``once=None`` it has the options that `jax.jit` gives it. Results have
+    the shardings `out_shardings`.
 
-    With a `key` (`jaxdeep._identity.key_of` all that the function depends on besides its arguments),
-    a program that was compiled for the same key, arguments of the same shapes and places, and the same
-    settings of JAX is returned instead: nothing is traced then. Results lie where `out_shardings` says.
+    The `key` is the `jaxdeep._identity.key_of` everything that the function depends on besides its
+    arguments. With it, a program that was compiled before for the same key, arguments of the same shapes
+    and shardings, and the same settings of JAX is returned, and nothing is traced.
 
     >>> import jax.numpy as jnp
     >>> compiled(lambda x: x + 1, jnp.zeros(2))(jnp.ones(2)).tolist()
@@ -72,7 +74,7 @@ def compiled(
         where = {} if out_shardings is None else {"out_shardings": out_shardings}
         lowered = jax.jit(function, donate_argnums=donate_argnums, **where).lower(*args)
         if jax.default_backend() == "cpu" and once is not None:
-            with contextlib.suppress(jax.errors.JaxRuntimeError):  # a jaxlib that lacks the option
+            with contextlib.suppress(jax.errors.JaxRuntimeError):  # this jaxlib may lack the option
                 return lowered.compile(compiler_options=_CPU_ONCE if once else _CPU_OPTIONS)
         return lowered.compile()
 
@@ -82,9 +84,9 @@ def compiled(
 def run_once(
     function: Callable[..., Any], *args: Any, key: Key | None = None, once: bool | None = True
 ) -> Any:
-    """``function(*args)`` as one program instead of one an operation; within a trace, a part of it.
+    """``function(*args)`` as one program, instead of one program for each operation.
 
-    `key` and `once` are as for `compiled`.
+    Within a trace it becomes a part of the trace. `key` and `once` are as for `compiled`.
 
     >>> import jax.numpy as jnp
     >>> run_once(lambda x: x + 1, jnp.ones(2)).tolist()
@@ -96,17 +98,17 @@ def run_once(
 
 
 def kept(key: Key | None, build: Callable[[], Any], args: PyTree, *static: Hashable) -> Any:
-    """What `build` makes, or made before for the same key, arguments of the same shapes and settings.
+    """The result of `build`, kept for calls with the same key, shapes of arguments and settings of JAX.
 
-    `build` may be called by several threads at a time. What it makes must not hold arrays of the
-    arguments' size, and nothing of the user's.
+    Several threads may call `build` at the same time. Its result must hold no arrays of the arguments'
+    size and no object of the user's.
     """
     if key is None or not key.usable:
         return build()
     place = (key, static, _shapes(args), settings())
     try:
         hash(place)
-    except TypeError:  # a node of a pytree whose static part is not hashable
+    except TypeError:  # a pytree node has static data that cannot be hashed
         return build()
     with _lock:
         if place in _kept:
@@ -123,18 +125,17 @@ def kept(key: Key | None, build: Callable[[], Any], args: PyTree, *static: Hasha
 
 
 def forget() -> None:
-    """Drop all programs that were kept: the next call of everything compiles anew."""
+    """Drop all programs that were kept, so that every function compiles anew at its next call."""
     with _lock:
         _kept.clear()
 
 
 def settings() -> Hashable:
-    """What JAX is set to, as far as programs depend on it."""
+    """The settings of JAX that programs depend on, and their values now."""
     config: Any = jax.config
-    return (
-        jax.default_backend(),
-        *(getattr(config, name, None) for name in _SETTINGS),
-    )
+    # What contexts can change is an attribute, which sees them; the rest is only among the values.
+    now = (getattr(config, name, config.values[name]) for name in _SETTINGS if name in config.values)
+    return (jax.default_backend(), *now)
 
 
 def _flat(tree: PyTree) -> Hashable:
@@ -148,7 +149,7 @@ def _shapes(args: PyTree) -> Hashable:
 
 
 def _like(leaf: Any) -> Hashable:
-    """What of an argument a compiled program depends on."""
+    """The properties of an argument that a compiled program depends on."""
     if isinstance(leaf, jax.Array):
         return leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False), leaf.sharding
     if isinstance(leaf, jax.ShapeDtypeStruct):

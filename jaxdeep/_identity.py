@@ -1,18 +1,19 @@
-"""Whether two descriptions of a computation are the same, told without running or tracing them.
+"""Keys that tell whether two computations are the same, without running or tracing them.
 
-A compiled program may be used again for another model, loss or optimizer only if those do exactly what
-the first ones did. `key_of` makes a key of them that is equal only then:
+A compiled program may be used again for another model, loss or optimizer only if these do exactly what
+the first ones did. `key_of` makes keys that are equal only in this case:
 
-* values (numbers, names, arrays, containers of such) are compared by value and type;
-* what a layer or an optimizer of jaxdeep is made of is its description, ``_identity_()``;
-* a closure made by a function of JAX, optax, Flax or jaxdeep is the ``def`` it comes from and what it
-  remembers, so that ``optax.chain`` of equal transformations is equal;
-* a function or object of the user's is itself and nothing else. It must also remember, hold and refer to
-  the same values as before: a constant that was changed in a notebook is another function.
+* Values (numbers, names, arrays, containers of such) are compared by value and type.
+* A layer or an optimizer of jaxdeep is compared by its description, which ``_identity_()`` returns.
+* A closure made by a function of JAX, optax, Flax or jaxdeep is compared by the ``def`` it comes from
+  and the values it closes over, so that ``optax.chain`` of equal transformations is equal.
+* A function or object of the user's is equal only to itself. The values that it closes over, holds and
+  refers to must also be the same as before, so that after a constant was changed in a notebook, a
+  function that uses it has another key.
 
-A wrong match would be a silent wrong answer and a missed one only costs a compilation, so whatever is
-not understood matches nothing. Keys hold users' objects weakly: they keep neither data nor parameters
-alive.
+A wrong match would be a silent wrong answer, while a missed one only costs a compilation. Therefore a
+value that is not understood makes a key that equals no other. Keys hold users' objects weakly and keep
+neither data nor parameters alive.
 """
 
 import dataclasses
@@ -29,11 +30,14 @@ import numpy as np
 _LIBRARIES = frozenset({"jaxdeep", "jax", "optax", "flax", "chex", "numpy", "equinox"})
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), np.dtype)
 _BY_VALUE = (jax.sharding.Sharding, jax.sharding.Mesh, jax.ShapeDtypeStruct)
-_MOST = 20_000  # values that a key may be made of; a user's object may hold a whole data set
+_MOST = 20_000  # values that a key may consist of, since a user's object may hold a whole data set
 
 
 class Key:
-    """A description that is hashable, and equal to another one only if both are of the same thing."""
+    """The hashable description of a computation, equal to another only if both compute the same.
+
+    A key that is not `usable` equals nothing but itself.
+    """
 
     __slots__ = ("_hash", "_objects", "_parts", "usable")
 
@@ -55,12 +59,12 @@ class Key:
 
     @property
     def is_alive(self) -> bool:
-        """Whether every object of the user's in it still exists, so that it can be met again."""
+        """Whether all users' objects in the key still exist; if not, no other key can equal it."""
         return all(reference() is not None for reference in self._objects)
 
 
 class _Object:
-    """An object that is equal to itself alone, held weakly."""
+    """A weak reference to an object, equal only to references to the same object while it lives."""
 
     __slots__ = ("_reference", "_word")
 
@@ -81,11 +85,16 @@ class _Object:
 
 
 class _NotUnderstood(Exception):
-    """A value of which it cannot be told whether another one is the same."""
+    """Raised for a value that cannot be compared with another one."""
 
 
-def key_of(*values: Any) -> Key:
+def key_of(*values: Any, numbers: bool = False) -> Key:
     """The key of a computation that is described by these values.
+
+    Args:
+      values: what it depends on besides its arguments.
+      numbers: whether hyperparameters that an optimizer's state starts from count; a compiled program is
+        given them as arguments.
 
     >>> import optax, jaxdeep as jd
     >>> key_of(optax.adam(0.1)) == key_of(optax.adam(0.1)), key_of(1) == key_of(1.0)
@@ -93,7 +102,7 @@ def key_of(*values: Any) -> Key:
     >>> key_of(lambda x: x) == key_of(lambda x: x)
     False
     """
-    walk = _Walk()
+    walk = _Walk(numbers)
     try:
         parts: Hashable = tuple(map(walk, values))
         hash(parts)
@@ -103,10 +112,14 @@ def key_of(*values: Any) -> Key:
 
 
 class _Walk:
-    """One walk over values and what they hold; the second meeting with an object is a reference back."""
+    """A walk over values and everything they hold.
 
-    def __init__(self) -> None:
+    An object that is met again becomes a reference to its first place, so that cycles end.
+    """
+
+    def __init__(self, numbers: bool = False) -> None:
         self.objects: list[_Object] = []
+        self._numbers = numbers
         self._seen: dict[int, tuple[int, Any]] = {}
         self._count = 0
 
@@ -128,13 +141,16 @@ class _Walk:
             return value._parts
         if id(value) in self._seen:
             return "again", self._seen[id(value)][0]
-        self._seen[id(value)] = len(self._seen), value  # kept, so that an id stays what it is
+        self._seen[id(value)] = (
+            len(self._seen),
+            value,
+        )  # the value is kept alive, so that its id is not used again
         return self._parts(value)
 
     def _parts(self, value: Any) -> Hashable:
-        describe = getattr(type(value), "_program_identity_", None) or getattr(
-            type(value), "_identity_", None
-        )
+        describe = getattr(type(value), "_identity_", None)
+        if not self._numbers:
+            describe = getattr(type(value), "_program_identity_", describe)
         if describe is not None and (parts := describe(value)) is not None:
             return type(value).__qualname__, self(parts)
         if isinstance(value, tuple):
@@ -162,7 +178,7 @@ class _Walk:
     def _container(self, value: Any) -> Hashable:
         if isinstance(value, list):
             return list, *map(self, value)
-        return "mapping", *((self(name), self(inside)) for name, inside in value.items())
+        return "mapping", *((self(name), self(item)) for name, item in value.items())
 
     def _function(self, function: types.FunctionType) -> Hashable:
         remembered = self._remembered(function)
@@ -183,7 +199,7 @@ class _Walk:
         return *parts, self(function.__defaults__), self(function.__kwdefaults__)
 
     def _globals(self, function: types.FunctionType) -> Iterator[Hashable]:
-        """The module's variables that a user's function, or one inside it, refers to."""
+        """The module variables that a user's function, or one defined in it, refers to."""
         for name in sorted(_names(function.__code__)):
             if name in function.__globals__:
                 yield name, self(function.__globals__[name])
@@ -192,8 +208,8 @@ class _Walk:
         """An object of no kind that is known here: itself, and what it and its classes hold."""
         wrapped = getattr(value, "__wrapped__", None)  # of jax.jit and jax.custom_jvp
         if wrapped is not None:
-            inside = getattr(wrapped, "__globals__", {})
-            if _library(inside.get("__name__")) and not getattr(wrapped, "__closure__", None):
+            module = getattr(wrapped, "__globals__", {})
+            if _library(module.get("__name__")) and not getattr(wrapped, "__closure__", None):
                 return self._itself(value)
             return self._itself(value), self(wrapped)
         if _library(type(value).__module__) and not dataclasses.is_dataclass(value):
@@ -207,13 +223,13 @@ class _Walk:
 
     def _itself(self, thing: Any) -> Hashable:
         try:
-            found = _Object(thing)
+            reference = _Object(thing)
         except TypeError:
             if isinstance(thing, (types.BuiltinFunctionType, np.ufunc, types.CodeType)):
-                return id(thing)  # part of a module, which stays
+                return id(thing)  # it belongs to a module and is never freed
             raise _NotUnderstood from None
-        self.objects.append(found)
-        return found
+        self.objects.append(reference)
+        return reference
 
 
 def _library(module: Any) -> bool:
@@ -230,7 +246,7 @@ def _names(code: types.CodeType) -> set[str]:
 
 
 def _array(array: Any) -> Hashable:
-    """An array by its values."""
+    """The type, shape and a hash of the values of an array."""
     if isinstance(array, jax.core.Tracer):
         raise _NotUnderstood
     dtype, weak = array.dtype, getattr(array, "weak_type", False)

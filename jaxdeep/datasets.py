@@ -39,9 +39,9 @@ class Dataset(NamedTuple):
     """Pairs ``(x, y)``: ``train, validation, test = jd.datasets.digits()``.
 
     Attributes:
-      train: to learn from.
-      validation: to choose by.
-      test: to report; None if the source has none.
+      train: the pair to learn from.
+      validation: the pair by which to choose between models.
+      test: the pair for the final report; None if the source has none.
     """
 
     train: Pair
@@ -52,8 +52,8 @@ class Dataset(NamedTuple):
 def digits() -> Dataset:
     """Handwritten digits, 8 × 8 pixels: 1,257 training, 270 validation and 270 test images.
 
-    The set that ships with scikit-learn (UCI, Alpaydin & Kaynak), so no download is needed. The rows
-    are shuffled once, the same way every time.
+    This is the set that ships with scikit-learn (UCI, Alpaydin & Kaynak), so that no download is needed.
+    The rows are shuffled once, the same way every time.
 
     Raises:
       ImportError: scikit-learn is not installed (``pip install 'jaxdeep[datasets]'``).
@@ -77,11 +77,12 @@ def fashion_mnist() -> Dataset:
     """Fashion-MNIST, 28 × 28 pixels, 10 classes: 55,000 training, 5,000 validation, 10,000 test images.
 
     The four gzipped idx files are taken from the folder that the environment variable
-    ``JAXDEEP_DATA`` names (or its subfolder ``fashion-mnist``), else from pooch's cache, else they are
-    downloaded into it and checked against their SHA-256. The last 5,000 training images validate.
+    ``JAXDEEP_DATA`` names (or its subfolder ``fashion-mnist``), else from pooch's cache. Otherwise they
+    are downloaded into that cache and checked against their SHA-256. The validation images are the last
+    5,000 training images.
 
     Raises:
-      FileNotFoundError: the files are nowhere and cannot be downloaded.
+      FileNotFoundError: the files are in none of these places and cannot be downloaded.
       ValueError: a file that is damaged or of another format.
       ImportError: pooch is needed and not installed (``pip install 'jaxdeep[datasets]'``).
 
@@ -103,10 +104,10 @@ def fashion_mnist() -> Dataset:
 def npz(path: str | os.PathLike[str]) -> Dataset:
     """Your own data from a ``.npz`` file of ``numpy.savez``.
 
-    Arrays ``x`` and ``y`` (or ``x_train`` and ``y_train``), optionally ``x_validation``,
-    ``y_validation`` (or ``…_val``), ``x_test`` and ``y_test``. Without validation rows a tenth of the
-    training rows is held out, drawn the same way every time. Inputs of type uint8 are divided by
-    255, others are taken as float32; labels must be integers.
+    The file holds arrays ``x`` and ``y`` (or ``x_train`` and ``y_train``) and optionally
+    ``x_validation`` and ``y_validation`` (or ``x_val`` and ``y_val``), ``x_test`` and ``y_test``.
+    Without validation rows a tenth of the training rows is held out, drawn the same way every time.
+    Inputs of type uint8 are divided by 255, others are converted to float32. Labels must be integers.
 
     Args:
       path: the file.
@@ -169,15 +170,15 @@ def _fashion_file(name: str) -> pathlib.Path:
     cache = pathlib.Path(pooch.os_cache("jaxdeep")) / "fashion-mnist"
     try:
         pooch.get_logger().setLevel("WARNING")
-        found = pooch.retrieve(_FASHION_URL + name, f"sha256:{_FASHION_SHA256[name]}", name, cache)
-    except Exception as error:  # whatever the network, a proxy or the file system says
+        downloaded = pooch.retrieve(_FASHION_URL + name, f"sha256:{_FASHION_SHA256[name]}", name, cache)
+    except Exception as error:  # the network, a proxy and the file system raise errors of many types
         looked = ", ".join(str(place) for place in [*places, cache / name])
         raise FileNotFoundError(
             f"Fashion-MNIST: {name} is not at hand (looked at {looked}) and could not be downloaded "
             f"({type(error).__name__}). Put the four files {', '.join(_FASHION_SHA256)} into a folder "
             "and name it in the environment variable JAXDEEP_DATA"
-        ) from None  # the chain below is a hundred lines that say the same
-    return pathlib.Path(found)
+        ) from None  # the chained errors are a hundred lines that say the same
+    return pathlib.Path(downloaded)
 
 
 def _read_idx(path: pathlib.Path) -> np.ndarray:
@@ -203,7 +204,7 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
             if not isinstance(arrays, np.lib.npyio.NpzFile):
                 raise ValueError("it holds a single array")
             return {name: arrays[name] for name in arrays.files}
-    except Exception as error:  # zip, header and object errors come in many types
+    except Exception as error:  # damaged archives, headers and objects raise errors of many types
         raise ValueError(f"{path} is not an .npz file of plain arrays (numpy.savez): {error}") from error
 
 
@@ -241,12 +242,12 @@ def _scaled(pixels: np.ndarray) -> np.ndarray:
     return np.divide(pixels, np.float32(255), dtype=np.float32)
 
 
-def _missing(package: str, what: str) -> ImportError:
-    return ImportError(f"{what} needs {package}: pip install 'jaxdeep[datasets]'")
+def _missing(package: str, caller: str) -> ImportError:
+    return ImportError(f"{caller} needs {package}: pip install 'jaxdeep[datasets]'")
 
 
 def load(name: str) -> Dataset:
-    """A data set by what a command line calls it: ``digits``, ``fashion-mnist`` or a ``.npz`` file.
+    """A data set by its name on the command line: ``digits``, ``fashion-mnist`` or a ``.npz`` file.
 
     Raises:
       ValueError: another name.

@@ -1,4 +1,4 @@
-"""Plots of runs."""
+"""Plots of histories, gradient flows, range tests and reliability diagrams."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,17 +25,18 @@ def curves(
     metrics: Sequence[str] | None = None,
     title: str = "",
 ) -> Any:
-    """Curves of several runs, epoch by epoch, a panel for each metric, as a matplotlib figure.
+    """Curves of several runs over epochs, with a panel for each metric, as a matplotlib figure.
 
     A run with several seeds is drawn as its mean with a band from the lowest to the highest seed. The
     axis of a loss is logarithmic.
 
     Args:
-      histories: by name, as `jaxdeep.fit` gives them: ``{"loss": …, "val_accuracy": …}`` with arrays of
-        shape ``(epochs,)`` or ``(seeds, epochs)``. One that lacks a metric is left out of its panel.
-      metrics: names of the panels; by default "loss" and "val_accuracy", or "val_loss" where there are
-        no accuracies, of those that a history holds.
-      title: above the figure.
+      histories: histories of `jaxdeep.fit` by the name of the run: ``{"loss": …, "val_accuracy": …}``
+        with arrays of shape ``(epochs,)`` or ``(seeds, epochs)``. A run without a metric is left out of
+        its panel.
+      metrics: metrics to draw, each in a panel. By default they are "loss" and "val_accuracy", or
+        "val_loss" if there are no accuracies, as far as the histories hold them.
+      title: text above the figure.
 
     Returns:
       The matplotlib figure.
@@ -71,7 +72,9 @@ def curves(
         held = [
             np.asarray(history[metric], float) for history in histories.values() if metric in history
         ]
-        if metric.split("_")[-1] == "loss" and any((v > 0).any() for v in held):  # not if all diverged
+        if metric.split("_")[-1] == "loss" and any(
+            (v > 0).any() for v in held
+        ):  # none is if all runs diverged
             _logarithmic(ax)
     axes[-1].legend(handles=list(lines.values()))
     figure.suptitle(title, parse_math=False)
@@ -81,13 +84,13 @@ def curves(
 def gradient_flow(flows: Mapping[str, Any], *, title: str = "") -> Any:
     """Gradients and activations by layer, of one network or several, as a matplotlib figure.
 
-    Logarithmic, from the input to the output: the norm of each layer's gradient, the gradient that comes
-    back to its output, and the standard deviation of its activations. Lines that fall or rise over the
-    layers are gradients that vanish or explode.
+    Three panels show, for the layers in order, the norm of each layer's gradient, the gradient that
+    comes back to its output, and the standard deviation of its activations. Axes are logarithmic. A line
+    that falls or rises over the layers shows gradients that vanish or explode.
 
     Args:
-      flows: by name, what `jaxdeep.diagnostics.gradient_flow` returns.
-      title: above the figure.
+      flows: results of `jaxdeep.diagnostics.gradient_flow` by name.
+      title: text above the figure.
 
     Returns:
       The matplotlib figure.
@@ -115,9 +118,9 @@ def gradient_flow(flows: Mapping[str, Any], *, title: str = "") -> Any:
         rows = by_repetition(flow)
         for field, ax in zip(panels, axes):
             values = np.array([getattr(row, field) for row in rows.values()])
-            there = np.flatnonzero(values > 0)
+            positive = np.flatnonzero(values > 0)
             style = {"color": f"C{i}", "linestyle": _LINES[i % 4], "marker": "."}
-            ax.plot(there, values[there], label=name, **style)
+            ax.plot(positive, values[positive], label=name, **style)
             if len(rows) <= 20:
                 ax.set_xticks(range(len(rows)), list(rows), rotation=90)
     for label, ax in zip(panels.values(), axes):
@@ -132,8 +135,8 @@ def learning_rate(found: Any, *, title: str = "") -> Any:
     """The loss of range tests by learning rate, with the suggested rates, as a matplotlib figure.
 
     Args:
-      found: what `jaxdeep.diagnostics.find_learning_rate` returns, or several of them by name.
-      title: above the figure.
+      found: a result of `jaxdeep.diagnostics.find_learning_rate`, or several of them by name.
+      title: text above the figure.
 
     Returns:
       The matplotlib figure.
@@ -154,15 +157,15 @@ def learning_rate(found: Any, *, title: str = "") -> Any:
     ax = figure.subplots()
     several = isinstance(found, Mapping)
     first, lowest = [], []
-    for i, (name, one) in enumerate((found if several else {"": found}).items()):
+    for i, (name, test) in enumerate((found if several else {"": found}).items()):
         color, suggested = (f"C{i}", f"C{i}") if several else ("C0", "C1")
-        rates, smoothed = np.asarray(one.learning_rates), np.asarray(one.smoothed, float)
+        rates, smoothed = np.asarray(test.learning_rates), np.asarray(test.smoothed, float)
         batch = None if several else "loss of a batch"
-        ax.plot(rates, one.losses, ".", color=color, alpha=0.25, markersize=4, label=batch)
+        ax.plot(rates, test.losses, ".", color=color, alpha=0.25, markersize=4, label=batch)
         ax.plot(rates, smoothed, color=color, label=name or "smoothed")
-        if np.isfinite(one.suggestion):
-            label = f"{name}: " * several + f"suggestion {float(one.suggestion):.2g}"
-            ax.axvline(float(one.suggestion), color=suggested, linestyle="--", label=label)
+        if np.isfinite(test.suggestion):
+            label = f"{name}: " * several + f"suggestion {float(test.suggestion):.2g}"
+            ax.axvline(float(test.suggestion), color=suggested, linestyle="--", label=label)
         known = smoothed[np.isfinite(smoothed)]
         if known.size:
             first.append(float(known[0]))
@@ -180,12 +183,12 @@ def learning_rate(found: Any, *, title: str = "") -> Any:
 def reliability(diagrams: Mapping[str, Any], *, title: str = "") -> Any:
     """Reliability diagrams of several models, as a matplotlib figure.
 
-    Above, accuracy against confidence, with the diagonal of perfect calibration: a line below it is
-    overconfident. Below, how many predictions there are of each confidence.
+    The upper panel shows accuracy against confidence, with the diagonal of perfect calibration; a model
+    whose line is below it is overconfident. The lower panel shows the share of predictions in each bin.
 
     Args:
-      diagrams: by name, what `jaxdeep.uncertainty.reliability` gives.
-      title: above the figure.
+      diagrams: results of `jaxdeep.uncertainty.reliability` by the name of the model.
+      title: text above the figure.
 
     Returns:
       The matplotlib figure.
@@ -202,8 +205,8 @@ def reliability(diagrams: Mapping[str, Any], *, title: str = "") -> Any:
     figure = _figure("reliability", (5, 6))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot([0, 1], [0, 1], color="gray", linestyle="--", linewidth=1)
-    for i, (name, found) in enumerate(diagrams.items()):
-        confidence, accuracy, count, edges = (np.asarray(part, float) for part in found)
+    for i, (name, diagram) in enumerate(diagrams.items()):
+        confidence, accuracy, count, edges = (np.asarray(part, float) for part in diagram)
         known = count > 0
         gap = float(np.sum(np.abs(accuracy - confidence)[known] * count[known]) / count.sum())
         label = f"{name} (calibration error {gap:.3f})"
@@ -230,7 +233,7 @@ def _figure(name: str, size: tuple[float, float]) -> Any:
 
 
 def _panels(histories: Mapping[str, Mapping[str, Any]], metrics: Sequence[str] | None) -> Sequence[str]:
-    """The metrics to draw; refuses those that no history holds."""
+    """The metrics to draw. Refuses a metric that no history holds."""
     held = sorted({name for history in histories.values() for name in history})
     if metrics is None:
         second = "val_accuracy" if "val_accuracy" in held else "val_loss"
@@ -259,5 +262,5 @@ def _logarithmic(ax: Any) -> None:
     from matplotlib.ticker import LogFormatter
 
     ax.set_yscale("log")
-    for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
-        which(LogFormatter(minor_thresholds=(1.5, 0.5)))
+    for set_formatter in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+        set_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))

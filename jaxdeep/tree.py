@@ -1,8 +1,8 @@
 """Leaf paths, and `where` selectors over them.
 
 A leaf's path is its place in the tree, written with slashes: ``params["hidden1"]["kernel"]`` is
-``"hidden1/kernel"``. A selector says which leaves something applies to; `mask` turns it into a
-pytree of booleans, which is what `optax.masked` and every ``where=`` of jaxdeep understand.
+``"hidden1/kernel"``. A selector says which leaves something applies to. `mask` turns it into a
+pytree of booleans, which `optax.masked` and every ``where=`` of jaxdeep understand.
 """
 
 import difflib
@@ -52,7 +52,7 @@ def path_name(path: tuple[Any, ...]) -> str:
 def shapes(tree: PyTree) -> PyTree:
     """The tree with every leaf replaced by its shape and dtype, as a `jax.ShapeDtypeStruct`.
 
-    Dtypes are those the leaf gets as a JAX array: without x64, float64 NumPy arrays are float32.
+    Dtypes are those that the leaf has as a JAX array: without x64, float64 NumPy arrays are float32.
 
     >>> shapes({"x": np.zeros((2, 3))})
     {'x': ShapeDtypeStruct(shape=(2, 3), dtype=float32)}
@@ -81,7 +81,7 @@ def mask(tree: PyTree, where: Where) -> PyTree:
         * a predicate ``(path, leaf) -> bool``;
         * a pytree of booleans like `tree`, or a prefix of it (``{"hidden1": True, ...}``).
 
-    A leaf that `partition` has taken out is None: it may be named, and stays None.
+    A leaf that `partition` has replaced by None may be named by the selector; it stays None.
 
     Raises:
       ValueError: a glob, or the whole selector, that matches no leaf (a mistyped name must not
@@ -113,15 +113,16 @@ def mask(tree: PyTree, where: Where) -> PyTree:
         chosen = structure.flatten_up_to(_broadcast(where, tree))
     if not any(chosen) and None not in chosen:
         raise ValueError(f"where={where!r} matches no leaf; {_choices(paths)}")
-    there = [None if leaf is None else choice for leaf, choice in zip(leaves, chosen)]
-    return jax.tree.unflatten(structure, there)
+    selected = [None if leaf is None else choice for leaf, choice in zip(leaves, chosen)]
+    return jax.tree.unflatten(structure, selected)
 
 
 def partition(tree: PyTree, where: Where | None) -> tuple[PyTree, PyTree]:
-    """The leaves that `where` selects and the others, as two trees with None in place of what they lack.
+    """The leaves that `where` selects and the other leaves, as two trees of the same structure.
 
-    None is no leaf for JAX, so that a gradient, an optimizer's state or a norm of one part knows nothing
-    of the other. `combine` puts them together again.
+    Each tree has None in place of the leaves of the other. JAX does not count None as a leaf, so that a
+    gradient, an optimizer's state or a norm of one part ignores the other part. `combine` puts the two
+    together again.
 
     Args:
       tree: any pytree.
@@ -146,7 +147,7 @@ def partition(tree: PyTree, where: Where | None) -> tuple[PyTree, PyTree]:
 
 
 def combine(*trees: PyTree) -> PyTree:
-    """Trees of the same structure put together: of each leaf the first that is not None.
+    """Trees of the same structure put together: each leaf is the first that is not None.
 
     Source: `equinox.combine`.
 
@@ -161,7 +162,7 @@ def combine(*trees: PyTree) -> PyTree:
 
 
 def check_where(where: Where) -> None:
-    """Refuse what cannot be a selector, whatever the tree.
+    """Refuse a value that is no selector for any tree.
 
     >>> check_where(["*/kernel", 3])
     Traceback (most recent call last):
@@ -204,7 +205,9 @@ def _match(globs: Sequence[str], paths: list[str], where: Where) -> list[bool]:
 
 
 def _matches(path: str, glob: str) -> bool:
-    return path == glob or fnmatch.fnmatchcase(path, glob)  # a path may hold [ or ?
+    return path == glob or fnmatch.fnmatchcase(
+        path, glob
+    )  # equality first, since a path may contain [ or ?
 
 
 def _ask(predicate: Callable[[str, Any], bool], path: str, leaf: Any) -> bool:

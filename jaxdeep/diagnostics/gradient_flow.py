@@ -1,4 +1,4 @@
-"""Gradients, updates and activations of every layer, on one batch."""
+"""`gradient_flow`, which measures every layer of a network on one batch."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -47,36 +47,35 @@ def gradient_flow(
     train: bool = True,
     where: Where | None = None,
 ) -> Flow:
-    """How gradients, updates and activations go through a network, layer by layer, on one batch.
+    """The gradients, updates and activations of a network, layer by layer, on one batch.
 
-    Gradients that shrink or grow from layer to layer on their way back, activations that sit where
-    their function is flat, and units that no example switches on are what keeps deep networks from
-    learning. `report` shows the result as a table with a verdict, `diagnose` gives it as data,
-    `jaxdeep.plotting.gradient_flow` draws it.
+    Deep networks fail to learn if gradients shrink or grow from layer to layer on their way back, if
+    activations sit where their function is flat, or if no example switches a unit on. `report` shows the
+    result as a table with a verdict, `diagnose` returns the verdict as data, and
+    `jaxdeep.plotting.gradient_flow` draws the result.
 
-    It is a pure function, compiled at each call; `jax.jit` around it compiles once, and `jax.vmap` over
-    parameters measures many networks (``jax.tree.map(lambda a: a[i], flow)`` is then that of one). A
-    layer in `repeat` is measured at each of its repetitions. A hundred examples or more make `dead`
-    meaningful.
+    This is a pure function. `jax.vmap` over parameters measures many networks, of which
+    ``jax.tree.map(lambda a: a[i], flow)`` is one. A layer in `repeat` is measured at each of its
+    repetitions. `dead` needs a hundred examples or more to be meaningful.
 
     Args:
-      model: any `Model`. Of an adapted Flax or Equinox module only the parameters are seen inside, by
-        their uppermost names; its output is measured.
-      params, state: the model's.
-      batch: ``(x, y)`` or ``(x, y, weights)``; with `objective`, what it takes.
+      model: any `Model`. An adapted Flax or Equinox module is one layer: its output is measured, and its
+        parameters are grouped by their uppermost names.
+      params, state: parameters and state of the model.
+      batch: ``(x, y)`` or ``(x, y, weights)``; with `objective`, a batch as it takes it.
       loss, penalty, activity, class_weight: as for `jaxdeep.fit`.
-      objective: instead of these; then only what concerns parameters is measured, the rest is NaN.
-      optimizer: for the ratio of updates to weights, which is NaN without. Gradients are taken where
-        it takes them (`jaxdeep.optimizers.gradient_point`).
-      opt_state: its state; that of a first step by default.
-      trainable: the parameters that are trained, as for `jaxdeep.fit`; the others have no gradient, and
+      objective: instead of these. Only parameters are measured then, and all else is NaN.
+      optimizer: makes the updates for `update_ratio`, which is NaN without. Gradients are taken where
+        the optimizer takes them (`jaxdeep.optimizers.gradient_point`).
+      opt_state: the optimizer's state; that of a first step by default.
+      trainable: the parameters that are trained, as for `jaxdeep.fit`. The others have no gradient, and
         their batch norms are frozen.
-      key: random key of dropout; none is drawn without.
+      key: random key of dropout; without it nothing is dropped.
       train: whether batch norms use the batch's statistics.
-      where: the layers, as a glob over their paths or a list of globs; all by default.
+      where: the layers to return, as a glob over their paths or a list of globs; all by default.
 
     Returns:
-      An ordered dict of a `LayerFlow` for each layer, by path, in the order of application.
+      An ordered dict from the path of each layer to its `LayerFlow`, in the order of application.
 
     Raises:
       ValueError: neither or both of `loss` and `objective`; `opt_state` without `optimizer`; a `where`
@@ -119,7 +118,7 @@ def gradient_flow(
         frozen = {} if trainable is None else {"trainable": trainable}
         measured = probed(model, minimised | frozen)
         if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(batch)):
-            # labels are looked at before they are traced
+            # so that labels are checked, which cannot be done once they are traced
             ts = TrainState(jnp.zeros((), jnp.int32), params, state, (), jax.random.key(0))
             rehearse(supervised(model, **minimised), ts, batch, "batch")
 
@@ -133,14 +132,14 @@ def gradient_flow(
             return measured(combine(point, held), state, batch, key=key, train=train)
 
         (loss_value, (_, metrics)), grads = jax.value_and_grad(value, has_aux=True)(point)
-        found: dict[str, Any] = {}
+        outputs: dict[str, Any] = {}
         if objective is None:
-            found = {"taps": grads.taps, "readings": metrics["readings"]}
+            outputs = {"taps": grads.taps, "readings": metrics["readings"]}
             grads = grads.params
         updates = None
         if optimizer is not None:
             updates, _ = optimizer.update(grads, opt_state, moving, value=loss_value)
-        return flow_of(model, moving, grads, updates, **found)
+        return flow_of(model, moving, grads, updates, **outputs)
 
     update = None if optimizer is None else optimizer.update
     program = key_of("flow", model, measured, update, trainable, train)

@@ -1,4 +1,4 @@
-"""What flows through a network in a step: gradients, updates and activations, layer by layer."""
+"""The flow through a network in a step: its gradients, updates and activations, layer by layer."""
 
 import dataclasses
 import functools
@@ -19,24 +19,25 @@ PyTree = Any
 
 
 class LayerFlow(NamedTuple):
-    """What one layer does in a step; arrays ``()``, or ``(times,)`` of a layer that is repeated.
+    """The measurements of one layer in a step.
 
-    What does not apply (the parameters of a dropout, the activation of a layer without one) is NaN.
+    Each is an array of shape ``()``, or ``(times,)`` for a layer that is repeated. Those that do not
+    apply to the layer (parameters of a dropout, activation of a layer without one) are NaN.
 
     Attributes:
-      gradient_norm: ‖g‖ of the layer's parameters together.
-      parameter_norm: ‖θ‖ of them.
-      update_ratio: ‖update‖ / ‖θ‖, by how much of their length the step changes them; 1e-3 is usual.
-      output_gradient: √rows · ‖∂ loss / ∂ output‖: of a loss that is a mean over the batch, the root
-        mean square over the examples of the norm of the gradient that comes back to the layer. In a
-        network where it flows well, this is about the same everywhere, whatever the layers' widths.
-      activation_mean, activation_std: of all elements of the output.
+      gradient_norm: ‖g‖, over all parameters of the layer.
+      parameter_norm: ‖θ‖, over the same parameters.
+      update_ratio: ‖update‖ / ‖θ‖, the step's change relative to the parameters; 1e-3 is usual.
+      output_gradient: √rows · ‖∂ loss / ∂ output‖. If the loss is a mean over the batch, this is the
+        root mean square, over examples, of the norm of the gradient that comes back to the layer. In a
+        network where gradients flow well it is about the same everywhere, whatever the layers' widths.
+      activation_mean, activation_std: mean and standard deviation of all elements of the output.
       saturation: share of units × examples at which the activation lets less than 5 % of the gradient
         through, ``|f'(z)| < 0.05``: 2.9 from the middle of a sigmoid, 2.2 from that of a tanh. A
         rectifier (flat just below 0) that is off is not counted.
-      dead: share of units at which it lets nothing through, ``|f'(z)| < 0.001``, for all examples of
-        the batch; in a layer with parameters that may have an activation inside (your own, an adapted
-        module), of those that are always 0. Units are the last axis.
+      dead: share of units at which the activation lets nothing through, ``|f'(z)| < 0.001``, for all
+        examples of the batch. In a layer with parameters that may have an activation inside (your own,
+        an adapted module), it is the share of units that are always 0. Units are the last axis.
     """
 
     gradient_norm: Any
@@ -53,26 +54,27 @@ Flow = OrderedDict[str, LayerFlow]
 
 
 class Probed(NamedTuple):
-    """Parameters and taps: what an objective made by `probed` is differentiated for."""
+    """The parameters and taps with respect to which an objective made by `probed` is differentiated."""
 
     params: PyTree
     taps: Mapping[str, Any]
 
 
 def probed(model: Any, minimised: Mapping[str, Any]) -> Objective:
-    """The supervised objective that reports what the layers put out, as a metric called ``readings``.
+    """The supervised objective that also measures the layers' outputs, as a metric called ``readings``.
 
-    Its parameters are `Probed`; the loss, and the gradient for the parameters, are those of the model.
+    Its parameters are `Probed`. The loss and its gradient with respect to ``params`` are those of the
+    model; the gradient with respect to ``taps`` is what comes back to the outputs.
     """
     objective = supervised(probe.probe(model), **minimised)
 
     def measured(
-        given: Probed, state: PyTree, batch: PyTree, /, *, key: Any = None, train: bool = False
+        probed_params: Probed, state: PyTree, batch: PyTree, /, *, key: Any = None, train: bool = False
     ) -> tuple[Any, tuple[PyTree, dict[str, Any]]]:
-        state = probe.tapped(model, state, given.taps)
-        loss, (state, metrics) = objective(given.params, state, batch, key=key, train=train)
-        found = probe.readings(model, state)
-        return loss, (probe.own_state(model, state), metrics | {"readings": found})
+        state = probe.tapped(model, state, probed_params.taps)
+        loss, (state, metrics) = objective(probed_params.params, state, batch, key=key, train=train)
+        readings = probe.readings(model, state)
+        return loss, (probe.own_state(model, state), metrics | {"readings": readings})
 
     return measured
 
@@ -85,14 +87,14 @@ def with_taps(model: Any, moving: PyTree, held: PyTree) -> tuple[Probed, Probed]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LayerMeasure:
-    """What a step calls to measure every so many steps, the first included.
+    """A `jaxdeep.train.step.Measure` of the layers at every `every` steps, the first step included.
 
-    The values of a layer are metrics: ``gradient_norm/hidden1``. A step that is not measured costs
-    nothing, one that is a second pass over its batch, for what the layers put out.
+    The measurements of a layer are metrics such as ``gradient_norm/hidden1``. A measured step takes a
+    second pass over its batch, for the outputs of the layers; other steps take no longer than without.
 
     Attributes:
       model: the model.
-      minimised: what `jaxdeep.train.supervised` takes besides it.
+      minimised: the other arguments of `jaxdeep.train.supervised`.
       every: steps from one measurement to the next.
       accumulation_steps: micro-batches of a step.
     """
@@ -102,7 +104,7 @@ class LayerMeasure:
     every: int
     accumulation_steps: int
 
-    fields = LayerFlow._fields  # the names of its metrics begin with one of them
+    fields = LayerFlow._fields  # the names of the metrics begin with one of these
 
     def _identity_(self) -> Any:
         return self.model, self.minimised, self.every, self.accumulation_steps
@@ -120,15 +122,15 @@ class LayerMeasure:
         point, moving, held = params
         gradients = gradients_of(probed(self.model, self.minimised), self.accumulation_steps)
 
-        def now() -> Flow:
+        def measured() -> Flow:
             tapped = with_taps(self.model, point, held)
             _, _, metrics, grads = gradients(*tapped, state, batch, key)
             return flow_of(self.model, moving, *changes, taps=grads.taps, readings=metrics["readings"])
 
-        shape = jax.eval_shape(now)
+        shape = jax.eval_shape(measured)
         due = step % self.every == 0
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shape)
-        flow = jax.lax.cond(due, now, lambda: nothing)
+        flow = jax.lax.cond(due, measured, lambda: nothing)
         return {
             f"{field}/{path}": _tally(getattr(flow[path], field), due)
             for path, fields in applying(self.model, moving, held).items()
@@ -160,9 +162,9 @@ def flow_of(
     taps: Mapping[str, Any] | None = None,
     readings: Mapping[str, Any] | None = None,
 ) -> Flow:
-    """The flow by layer, from the gradients of a step, its updates, and what was probed.
+    """The flow by layer, from the gradients, updates, taps and readings of a step.
 
-    `params` are those that move: a layer that is held has neither a gradient nor a norm.
+    `params` are only those that move: a layer that is held has neither a gradient nor a norm.
     """
     flow: Flow = OrderedDict()
     for leaf in walk.leaves(model):
@@ -184,18 +186,18 @@ def flow_of(
 
 
 def _groups(path: str, params: Any, grads: Any, updates: Any) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Parameters that are told apart: a layer's own, and those of each part of an adapted module."""
+    """The parameters in groups: a layer's own, and those of each part of an adapted module."""
     trees = (params, grads, updates)
     parts = [name for name, node in params.items() if isinstance(node, Mapping)]
-    if parts == list(params) and len(parts) == 1:  # all of them below one name
+    if parts == list(params) and len(parts) == 1:  # all parameters are below one name
         (name,) = parts
         yield from _groups(f"{path}/{name}".strip("/"), *(tree.get(name, {}) for tree in trees))
         return
     for name in parts:
         yield f"{path}/{name}".strip("/"), tuple(tree.get(name, {}) for tree in trees)
-    own = tuple({n: leaf for n, leaf in tree.items() if n not in parts} for tree in trees)
-    if own[0]:
-        yield path, own
+    direct = tuple({n: leaf for n, leaf in tree.items() if n not in parts} for tree in trees)
+    if direct[0]:
+        yield path, direct
 
 
 def _of_group(parts: tuple[PyTree, ...], axes: int) -> LayerFlow:
@@ -210,13 +212,13 @@ def _of_group(parts: tuple[PyTree, ...], axes: int) -> LayerFlow:
 
 
 def _tally(value: Any, due: Any) -> Tally:
-    """A value of this step, which counts if the step was measured."""
+    """The value of this step as a tally, which counts only if the step was measured."""
     return Tally({"sum": value, "count": due.astype(value.dtype)}, _mean_of(jnp.shape(value)))
 
 
-@functools.cache  # a metric is compared by its functions
+@functools.cache  # a metric is compared by its functions, so that equal shapes must give the same object
 def _mean_of(shape: tuple[int, ...]) -> Metric:
-    """The mean over the measured steps of values of this shape; NaN of none."""
+    """The metric that is the mean, over the measured steps, of values of this shape; NaN without any."""
 
     def update(state: PyTree, outputs: Any, y: Any, weights: Any = None) -> PyTree:
         raise TypeError("the flow of a step does not follow from outputs and labels")

@@ -1,4 +1,4 @@
-"""The learning-rate range test, in one compiled run."""
+"""The learning-rate range test, as one compiled run."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -28,18 +28,18 @@ PyTree = Any
 DESCENT = 0.7
 FACTOR = 3.0
 _WINDOW = 0.05  # share of the steps that the smoothing looks back
-_HELPED = 0.01  # share of the first level that the loss must fall by for a rate to be suggested
-_RISEN = 2.0  # how many times its first level the loss ends the test at
+_HELPED = 0.01  # a rate is suggested only if the loss falls by this share of its first level
+_RISEN = 2.0  # the test ends when the loss is this many times its first level
 
 
 class RateTest(NamedTuple):
-    """A range test; arrays ``(steps,)``, NaN after its end.
+    """The result of a range test. Arrays have the shape ``(steps,)`` and are NaN after the test's end.
 
     Attributes:
-      learning_rates: of each step, evenly spaced in their logarithm.
-      losses: of each step's batch, before the step.
-      smoothed: their exponential average over about 5 % of the steps, without its bias to 0.
-      suggestion: the rate to train with, NaN where no rate lowered the loss by 1 %.
+      learning_rates: the rate of each step, evenly spaced in their logarithm.
+      losses: the loss of each step's batch, before the step.
+      smoothed: the exponential average of the losses over about 5 % of the steps, without its bias to 0.
+      suggestion: the rate to train with, NaN if no rate lowered the loss by 1 %.
       steps: steps done, int32.
     """
 
@@ -71,28 +71,29 @@ def find_learning_rate(
     """A learning rate to train with, by the range test: one short run whose rate grows at every step.
 
     Step t trains with ``low · (high / low)^(t / (steps − 1))``. While the rate is too small the loss
-    stays where it is; then it falls, and when the rate is too large it rises. The test ends where the
+    stays where it is; then it falls, and when the rate is too large it rises. The test ends when the
     smoothed loss is twice its first level, or a loss is not finite. The suggestion is three times the
     rate at which the smoothed loss has come 70 % of the way from its first level to its lowest, and at
-    most the rate of the lowest: behind the steepest descent, and before the rate is too large.
+    most the rate of the lowest. This is behind the steepest descent and before the rate is too large.
 
-    It is one compiled program, in which nothing waits for the host and of which data are an argument.
-    `jax.vmap` over keys runs the test for several networks; their median is steadier than one. The rule
-    was set for the 400 steps, about 60 for each factor 10: fewer suggest larger rates, more smaller.
+    The test is one compiled program, in which nothing waits for the host and the data are an argument.
+    `jax.vmap` over keys runs the test for several networks, whose median is steadier than one. The rule
+    was set for 400 steps, about 60 for each factor 10. Fewer steps suggest larger rates, more steps
+    smaller ones.
 
     Args:
       model: a `jaxdeep.nn.Model`.
       data: ``(x, y)`` or ``(x, y, weights)``; with `objective`, any pytree of arrays with a row per
-        example. Of arrays on the host, memory maps too, only the rows that are used are read.
+        example. Of arrays on the host, memory maps included, only the rows that are used are read.
       optimizer: a function ``rate -> optimizer``, ``jd.optimizers.adam`` itself or a lambda around
         ``optax.chain``; or an optimizer of jaxdeep whose ``learning_rate`` was given as a number.
       key: random key of initialisation, order and dropout.
       loss, penalty, activity, class_weight, objective: as for `jaxdeep.fit`.
       low, high: the first and the last rate, ``0 < low < high``. Start well below what helps: the first
         twentieth of the steps says where the loss began.
-      steps: at least 20.
-      batch_size: the one to train with: the best rate depends on it.
-      params, state: where to begin; freshly initialised by default. They are not consumed.
+      steps: number of steps, at least 20.
+      batch_size: the batch size to train with later, since the best rate depends on it.
+      params, state: parameters and state to begin with; freshly initialised by default. They are copied.
 
     Returns:
       A `RateTest`; `jaxdeep.plotting.learning_rate` draws it.
@@ -106,9 +107,9 @@ def find_learning_rate(
 
     >>> import jaxdeep as jd
     >>> x = jax.random.normal(jax.random.key(1), (500, 8)); y = x @ jnp.arange(8.0)[:, None]
-    >>> found = find_learning_rate(jd.nn.dense(1), (x, y), loss=jd.losses.mse,
-    ...                            optimizer=jd.optimizers.sgd, key=jax.random.key(0))
-    >>> bool(0.01 < found.suggestion < 1), found.losses.shape
+    >>> test = find_learning_rate(jd.nn.dense(1), (x, y), loss=jd.losses.mse,
+    ...                           optimizer=jd.optimizers.sgd, key=jax.random.key(0))
+    >>> bool(0.01 < test.suggestion < 1), test.losses.shape
     (True, (400,))
     """
     _checks.check_key(key)
@@ -139,14 +140,14 @@ def find_learning_rate(
     example = jax.tree.map(lambda s: jax.ShapeDtypeStruct((1, *s.shape[1:]), s.dtype), shapes(inputs))
     test = _test(make, objective, low, high, steps, batch_size)
 
-    def begin(given: PyTree, key: jax.Array) -> TrainState:
+    def begin(initial: PyTree, key: jax.Array) -> TrainState:
         first = make(jnp.asarray(low, jnp.result_type(float)))
-        if given is None:
+        if initial is None:
             return init(model, first, example, key=key)
-        return resume(first, given[0], given[1], key)
+        return resume(first, initial[0], initial[1], key)
 
-    def run(given: PyTree, key: jax.Array, data: PyTree, order: jax.Array) -> RateTest:
-        return test(begin(given, key), data, order)
+    def run(initial: PyTree, key: jax.Array, data: PyTree, order: jax.Array) -> RateTest:
+        return test(begin(initial, key), data, order)
 
     sizes = n, steps, batch_size
     order = run_once(lambda key: _order(key, *sizes), key, key=key_of("order", sizes))
@@ -157,18 +158,19 @@ def find_learning_rate(
     else:
         rows, order = np.asarray(order), np.arange(order.size).reshape(order.shape)
         data = to_device(jax.tree.map(lambda a: np.asarray(a[rows.ravel()], shapes(a).dtype), data))
-    given = None if params is None else (params, {} if state is None else state)
-    args = given, key, data, jnp.asarray(order)
+    initial = None if params is None else (params, {} if state is None else state)
+    args = initial, key, data, jnp.asarray(order)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
         return jax.jit(run)(*args)
-    numbers = numbers_of(optimizer) if hasattr(optimizer, "init") else {}  # constants of the program
+    # unlike in fit, the optimizer's numbers are constants of the program
+    numbers = numbers_of(optimizer) if hasattr(optimizer, "init") else {}
     program = key_of("range test", model, objective, optimizer, numbers, low, high, sizes, example)
-    found: RateTest = compiled(run, *args, key=program)(*args)
-    return found
+    result: RateTest = compiled(run, *args, key=program)(*args)
+    return result
 
 
 def _maker(optimizer: Any) -> Callable[[Any], Any]:
-    """``rate -> optimizer`` as a transformation whose rate is a traced number."""
+    """A function ``rate -> optimizer`` that takes a traced rate."""
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         if not callable(optimizer):
             raise TypeError(
@@ -205,7 +207,7 @@ def _test(
     steps: int,
     batch_size: int,
 ) -> Callable[[TrainState, PyTree, jax.Array], RateTest]:
-    """The loop, and what is read from it."""
+    """The function ``(ts, data, order) -> RateTest`` that runs the test and reads the suggestion."""
     window = max(int(_WINDOW * steps), 1)
     keep = 1 - 1 / window
 
@@ -241,7 +243,7 @@ def _test(
 
 
 def _order(key: jax.Array, n: int, steps: int, batch_size: int) -> jax.Array:
-    """Rows of every step: passes over the data, each in an order of its own."""
+    """The rows of every step, from as many shuffled passes over the data as needed."""
     batches = n // batch_size
     firsts = jnp.arange(-(-steps // batches)) * batches
     passes = jax.vmap(lambda first: shuffled(key, first, n))(firsts)

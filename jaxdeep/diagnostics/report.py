@@ -1,4 +1,4 @@
-"""A gradient flow as text: a table, and what it says."""
+"""`report`, which shows a gradient flow as a table with a verdict in words."""
 
 from collections.abc import Mapping
 
@@ -38,12 +38,12 @@ _ADVICE = {
 def report(flow: Mapping[str, LayerFlow]) -> str:
     """A table of a flow and a verdict in words, to print.
 
-    The verdict names the layers in which gradients vanish or explode, activations saturate or units are
-    dead, and what usually helps; it is `diagnose` in words. Of a layer that is repeated often, a few
-    repetitions are shown; all are judged.
+    The verdict says what `diagnose` finds: the layers in which gradients vanish or explode, activations
+    saturate or units are dead, and what usually helps. Of a layer that is repeated often, the table
+    shows a few repetitions, while the verdict judges all.
 
     Args:
-      flow: of one network, from `gradient_flow`.
+      flow: the flow of one network, from `gradient_flow`.
 
     Raises:
       TypeError: not a flow, or one that is traced.
@@ -63,9 +63,9 @@ def report(flow: Mapping[str, LayerFlow]) -> str:
 
 
 def verdict(flow: Mapping[str, LayerFlow]) -> str:
-    """What `diagnose` finds, in a line for each kind."""
-    found = diagnose(flow)
-    if not found:
+    """The findings of `diagnose` in words, a line for each kind."""
+    findings = diagnose(flow)
+    if not findings:
         return "healthy: gradients reach every layer, no layer is saturated or dead"
     rows = by_repetition(flow).items()
     learning = [(path, row) for path, row in rows if not np.isnan(row.parameter_norm)]
@@ -73,33 +73,33 @@ def verdict(flow: Mapping[str, LayerFlow]) -> str:
     last = "the largest" if learning and np.isnan(learning[-1][1].output_gradient) else last
     lines = []
     for kind, advice in _ADVICE.items():
-        of_kind = [finding for finding in found if finding.kind == kind]
+        of_kind = [finding for finding in findings if finding.kind == kind]
         if of_kind:
             lines.append(f"{_words(kind, of_kind, last)}; {advice}")
     return "\n".join(lines)
 
 
-def _words(kind: str, found: list[Finding], last: str) -> str:
-    """Findings of one kind; of a gradient the worst of the layers, of all others each."""
-    layers = _listed([finding.layer for finding in found])
+def _words(kind: str, findings: list[Finding], last: str) -> str:
+    """The findings of one kind in words; for gradients the value of the worst layer, else of each."""
+    layers = _listed([finding.layer for finding in findings])
     if kind in ("vanishing gradient", "exploding gradient"):
-        values = [finding.value for finding in found]
-        worst = found[int(np.argmin(values) if kind.startswith("van") else np.argmax(values))]
+        values = [finding.value for finding in findings]
+        worst = findings[int(np.argmin(values) if kind.startswith("van") else np.argmax(values))]
         verb = "vanish" if kind.startswith("vanishing") else "explode"
         return f"gradients {verb}: {worst.layer} gets {worst.value:.1g} of what {last} gets ({layers})"
     if kind in ("saturated", "dead"):
         shares = _listed(
-            [f"{finding.layer} {finding.value:.0%}".replace("%", " %") for finding in found]
+            [f"{finding.layer} {finding.value:.0%}".replace("%", " %") for finding in findings]
         )
         return f"{'activations are saturated' if kind == 'saturated' else 'units are dead'}: {shares}"
     if kind.endswith("activations"):
-        end = found[-1]
+        end = findings[-1]
         verb = "vanish" if kind.startswith("vanishing") else "explode"
         return (
             f"activations {verb}: {end.layer} has {end.value:.1g} of the first layer's spread ({layers})"
         )
     if kind == "large update":
-        shares = _listed([f"{finding.layer} {finding.value:.1g}" for finding in found])
+        shares = _listed([f"{finding.layer} {finding.value:.1g}" for finding in findings])
         return f"a step changes the weights by much of their length: {shares}"
     return {"blocked": f"no gradient reaches {layers}", "not finite": f"not finite: {layers}"}[kind]
 
@@ -119,11 +119,13 @@ def _table(flow: Mapping[str, LayerFlow]) -> str:
         table.add_column(title, justify="right")
     rows = by_repetition(flow)
     for path in flow:
-        own = [name for name in rows if name == path or name.startswith(f"{path}[")]
-        places = np.unique(np.linspace(0, len(own) - 1, min(_SHOWN, len(own))).astype(int))
+        repetitions = [name for name in rows if name == path or name.startswith(f"{path}[")]
+        places = np.unique(
+            np.linspace(0, len(repetitions) - 1, min(_SHOWN, len(repetitions))).astype(int)
+        )
         for place in places:
-            row = rows[own[place]]
-            table.add_row(own[place], *[_cell(name, getattr(row, name)) for name, _ in _COLUMNS])
+            row = rows[repetitions[place]]
+            table.add_row(repetitions[place], *[_cell(name, getattr(row, name)) for name, _ in _COLUMNS])
     console = rich.console.Console(
         width=200, color_system=None, force_terminal=False, markup=False, emoji=False
     )

@@ -1,4 +1,4 @@
-"""What a gradient flow says: findings by layer, and a report to read."""
+"""`diagnose`, which tells from a gradient flow what keeps layers from learning."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -8,20 +8,20 @@ import numpy as np
 
 from jaxdeep.diagnostics.layer_flow import LayerFlow
 
-# In a network that was initialised for its activations, what comes back to a layer is within a factor 3
-# of what comes back to the last, for a hundred layers as for three, since its variance is what
-# initialisers keep; pooling and the randomness of narrow layers make it 10. Glorot's sigmoid network
+# In a network that was initialised for its activations, the gradient that comes back to a layer is
+# within a factor 3 of the last layer's, for a hundred layers as for three, since initialisers preserve
+# its variance. Pooling and the randomness of narrow layers make it a factor 10. Glorot's sigmoid network
 # loses a factor 4 in every layer.
 VANISHED = 1e-2
 EXPLODED = 1e2
-# A layer whose units sit in the flat part for a third of the examples passes on less than 2/3 of what it
-# could; initialised for its activation, 5 % do (tanh) or none (sigmoid, SELU). Weights of standard
-# deviation 1 make it two thirds.
+# A layer whose units sit in the flat part for a third of the examples passes on less than 2/3 of the
+# gradient. In layers initialised for their activation the share is 5 % (tanh) or 0 (sigmoid, SELU); with
+# weights of standard deviation 1 it is two thirds.
 SATURATED = 1 / 3
-# Half of the rectifiers of a deep network are off for all examples when it begins, since its upper
-# layers see much the same in all of them; a network that can still learn has more than a few left.
+# When training begins, half of the rectifiers of a deep network are off for all examples, since the
+# upper layers see much the same in all of them. A network can still learn unless only a few are left.
 DEAD = 0.9
-# A step as long as a third of the weights leaves little of what they were.
+# A step as long as a third of the weights leaves little of their former values.
 LARGE_UPDATE = 1 / 3
 
 
@@ -29,14 +29,15 @@ class Finding(NamedTuple):
     """Something that keeps a layer from learning.
 
     Attributes:
-      layer: its path; of a repeated layer with the repetition, ``deep/layer[17]``.
-      kind: one of the keys below.
-      value: by how much.
+      layer: the path of the layer; with the repetition if it is repeated, ``deep/layer[17]``.
+      kind: one of the kinds below.
+      value: the number that gave the finding.
 
-    The kinds are "not finite" (value NaN or inf), "vanishing gradient" and "exploding gradient" (what
-    comes back to the layer as a share of what comes back to the last), "blocked" (nothing does: 0),
-    "vanishing activations" and "exploding activations" (standard deviation, as a multiple of the first
-    layer's), "saturated" and "dead" (shares), "large update" (its ratio to the weights).
+    The kinds and their values are "not finite" (NaN or inf), "vanishing gradient" and "exploding
+    gradient" (the gradient that comes back to the layer, as a multiple of the last layer's), "blocked"
+    (no gradient comes back: 0), "vanishing activations" and "exploding activations" (the standard
+    deviation, as a multiple of the first layer's), "saturated" and "dead" (shares of units), "large
+    update" (the ratio of the update to the weights).
     """
 
     layer: str
@@ -45,30 +46,31 @@ class Finding(NamedTuple):
 
 
 def diagnose(flow: Mapping[str, LayerFlow]) -> list[Finding]:
-    """What is wrong with a flow, from the input to the output; an empty list if it is healthy.
+    """What is wrong with a flow, in the order of its layers; an empty list if it is healthy.
 
     * not finite: a gradient or an activation is infinite or NaN.
     * vanishing or exploding gradient: ``output_gradient`` is below `VANISHED` or above `EXPLODED` times
-      that of the last layer with parameters, and so is the gradient relative to the parameters,
-      ``gradient_norm / parameter_norm``, or activations vanish or explode as well. The first alone
-      follows scales that a batch norm behind the layer takes out, the second the widths of layers.
-    * blocked: both are exactly 0.
+      that of the last layer with parameters. In addition, the gradient relative to the parameters,
+      ``gradient_norm / parameter_norm``, is beyond the same limit, or activations vanish or explode. The
+      first condition alone would follow scales that a batch norm behind the layer takes out, the second
+      alone the widths of layers.
+    * blocked: both gradients are exactly 0.
     * vanishing or exploding activations: the standard deviation of a layer with parameters is below
       `VANISHED` or above `EXPLODED` times the first one's; the last layer may have any scale.
-    * saturated: a share of at least `SATURATED` of units and examples; dead: of at least `DEAD` of the
-      units.
-    * large update: an update of at least `LARGE_UPDATE` of the parameters' length.
+    * saturated: at least the share `SATURATED` of units and examples is.
+    * dead: at least the share `DEAD` of the units is.
+    * large update: the update has at least `LARGE_UPDATE` of the parameters' length.
 
-    Where only groups of parameters are known (an adapted module, an `objective`), gradients vanish in
-    those whose relative gradient is below ``VANISHED / 10`` times the largest.
+    If only groups of parameters are known (an adapted module, an `objective`), gradients vanish in those
+    groups whose relative gradient is below ``VANISHED / 10`` times the largest.
 
     Args:
-      flow: of one network, from `gradient_flow`; of many by `jax.vmap`, take one first.
+      flow: the flow of one network, from `gradient_flow`. Of many flows by `jax.vmap`, take one first.
 
     Raises:
       TypeError: not a flow, or one that is traced.
 
-    Source: the limits are this module's constants, with the reasons.
+    Source: the limits are constants of this module, where their reasons are.
 
     >>> import jax, jax.numpy as jnp, jaxdeep as jd
     >>> tall = jd.nn.initializers.normal(1.0)
@@ -78,7 +80,7 @@ def diagnose(flow: Mapping[str, LayerFlow]) -> list[Finding]:
     >>> params, state = model.init(jax.random.key(0), x)
     >>> flow = jd.diagnostics.gradient_flow(
     ...     model, params, state, (x, y), loss=jd.losses.softmax_cross_entropy)
-    >>> [(found.layer, found.kind) for found in diagnose(flow)]
+    >>> [(finding.layer, finding.kind) for finding in diagnose(flow)]
     [('hidden', 'saturated')]
     """
     rows = by_repetition(flow)
@@ -86,8 +88,8 @@ def diagnose(flow: Mapping[str, LayerFlow]) -> list[Finding]:
     last = list(learning.values())[-1] if learning else None
     first = next((row for row in learning.values() if row.activation_std > 0), None)
     largest = max((_relative(row) for row in learning.values()), default=0.0)
-    inside = [row for row in learning.values() if row is not last]
-    growths = [row.activation_std / first.activation_std for row in inside] if first else []
+    but_last = [row for row in learning.values() if row is not last]
+    growths = [row.activation_std / first.activation_std for row in but_last] if first else []
     spread = min(growths, default=1.0), max(growths, default=1.0)
     findings = []
     for path, row in rows.items():
@@ -120,7 +122,7 @@ def diagnose(flow: Mapping[str, LayerFlow]) -> list[Finding]:
 def _of_gradient(
     row: LayerFlow, last: LayerFlow, largest: float, spread: tuple[float, float]
 ) -> tuple[str, float]:
-    """What is wrong with the gradient of a layer with parameters, if anything, and its share."""
+    """The kind of finding that the gradient of a layer with parameters gives, or "", and its value."""
     relative = _relative(row)
     if np.isnan(row.output_gradient) or np.isnan(last.output_gradient):
         share = _ratio(relative, largest)
@@ -147,7 +149,7 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def by_repetition(flow: Mapping[str, LayerFlow]) -> dict[str, LayerFlow]:
-    """A flow in Python floats, with ``deep/layer[17]`` for the repetitions of a layer."""
+    """The flow in Python floats, with an entry ``deep/layer[17]`` for each repetition of a layer."""
     if not (isinstance(flow, Mapping) and all(isinstance(v, LayerFlow) for v in flow.values())):
         raise TypeError(f"flow must be what gradient_flow returns, got {flow!r}")
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(flow)):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec
 
 from jaxdeep import _checks
-from jaxdeep.nn.identity import described
+from jaxdeep._identity import key_of
 from jaxdeep.nn.model import Model, check_models, described_as
 from jaxdeep.nn.traits import Traits
 from jaxdeep.tree import shapes
@@ -92,7 +92,7 @@ def layer(make: Callable[P, Layer]) -> Callable[P, Model]:
         chosen = {
             name: value
             for name, value in config.items()
-            if described(value) != described(signature.parameters[name].default)
+            if key_of(value) != key_of(signature.parameters[name].default)
         }
         return described_as(_model(kind, config, parts, takes_layers), kind, chosen, parts.layers)
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
+from jaxdeep._identity import Key, key_of
 from jaxdeep.nn import walk
-from jaxdeep.nn.identity import described
 from jaxdeep.nn.traits import Traits
 from jaxdeep.nn.walk import Place
 
@@ -94,22 +94,21 @@ class Model:
     _description: Any = dataclasses.field(default=None, init=False)  # so `replace` does not copy it
 
     def _identity_(self) -> Any:
-        """What the model is compared by: hashable, and None for a model that only equals itself."""
-        return self._identity
+        """What the model is compared by: how it was made. None for a model that only equals itself."""
+        return self._description
 
     @functools.cached_property
-    def _identity(self) -> Any:
-        return None if self._description is None else ("model", described(self._description))
+    def _key(self) -> Key:
+        return key_of(self)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Model):
             return NotImplemented
-        own = self._identity_()
-        return self is other or (own is not None and bool(own == other._identity_()))
+        described = self._description is not None and other._description is not None
+        return self is other or (described and self._key == other._key)
 
     def __hash__(self) -> int:
-        own = self._identity_()
-        return object.__hash__(self) if own is None else hash(own)
+        return object.__hash__(self) if self._description is None else hash(self._key)
 
     def watch(self, outputs: dict[str, Any], path: str = "") -> "Model":
         """The same model, which puts the output of every layer into `outputs`, by path, when applied.

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import numpy as np
 import optax
 
+from jaxdeep._identity import Key, key_of
 from jaxdeep.optimizers.scalars import Hyper, initial_numbers, initial_scalars
 
 PyTree = Any
@@ -43,26 +42,18 @@ class Described:
         """Call the function with its settings first."""
         return self.function(*self.settings, *args, **kwargs)
 
-    def description(self, *, numbers: bool) -> tuple[Any, ...]:
-        """A hashable tuple of the function and its settings; of the `numbers` of an `Init` if asked."""
-        return (self.function, *(described(setting, numbers) for setting in self.settings))
+    def _identity_(self) -> Any:
+        return self.function, self.settings
 
-    def _identity_(self) -> tuple[Any, ...]:
-        return self.description(numbers=True)
-
-    def _program_identity_(self) -> tuple[Any, ...]:
-        """The same for a compiled program, which is given the numbers as arguments."""
-        return self.description(numbers=False)
+    @functools.cached_property
+    def _key(self) -> Key:
+        return key_of(self, numbers=True)
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (
-            type(self) is type(other)
-            and isinstance(other, Described)
-            and self._identity_() == other._identity_()
-        )
+        return self is other or (isinstance(other, Described) and self._key == other._key)
 
     def __hash__(self) -> int:
-        return hash(self._identity_())
+        return hash(self._key)
 
     def __repr__(self) -> str:
         return f"<{self.function.__module__}.{self.function.__qualname__}>"
@@ -97,61 +88,12 @@ class Init(Described):
         """A new state that starts from these `numbers`, which may be traced."""
         return self.function(*self.settings, initial_scalars(self.hypers, numbers), params)
 
-    def description(self, *, numbers: bool) -> tuple[Any, ...]:
-        """As that of `Described`, with the hyperparameters."""
-        values = {name: float(hyper.value) for name, hyper in self.hypers.items() if hyper.stays}
-        return (
-            *super().description(numbers=numbers),
-            described(self.hypers, numbers),
-            described(values, numbers) if numbers else (),
-        )
+    def _identity_(self) -> Any:
+        return self._program_identity_(), self.numbers()
 
-
-class _Itself:
-    """An object that is equal to itself alone, whatever its own ``==`` says."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Itself) and self.value is other.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-    def _identity_(self) -> tuple[Any, ...]:
-        return (self.value,)
-
-
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.dtype)
-_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type)
-_ITSELF_ALONE: Any = object.__eq__  # the == of objects that define none
-
-
-def described(value: Any, numbers: bool = True) -> Any:
-    """A hashable value that is equal for what makes the same program, and for nothing else."""
-    if isinstance(value, Described):
-        return type(value).__qualname__, *value.description(numbers=numbers)
-    if isinstance(value, Hyper):
-        return value.interval, "stays" if value.stays else described(value.value, numbers)
-    if hasattr(type(value), "_identity_"):
-        return value._identity_()
-    if isinstance(value, _PLAIN):  # 0.0 and -0.0, or 1 and True, are not the same
-        return type(value), repr(value)
-    if isinstance(value, (tuple, list)):
-        return (type(value), *(described(part, numbers) for part in value))
-    if isinstance(value, Mapping):
-        pairs = ((described(name), described(part, numbers)) for name, part in value.items())
-        return ("mapping", *pairs)
-    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
-        if isinstance(value, jax.core.Tracer):
-            return _Itself(value)
-        array = np.asarray(value)
-        kind = "jax" if isinstance(value, jax.Array) else "numpy"
-        return kind, str(array.dtype), array.shape, array.tobytes()
-    if isinstance(value, _FUNCTIONS) or type(value).__eq__ is _ITSELF_ALONE:
-        return value
-    return _Itself(value)
+    def _program_identity_(self) -> Any:
+        """The same for a compiled program, which is given the numbers as arguments."""
+        return self.function, self.settings, self.hypers
 
 
 # --- numbers as arguments ---------------------------------------------------------------------------

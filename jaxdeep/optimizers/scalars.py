@@ -23,6 +23,9 @@ class Hyper(NamedTuple):
     value: Numeric
     interval: str
 
+    def _identity_(self) -> Any:
+        return self.interval, "stays" if self.stays else self.value
+
     @property
     def stays(self) -> bool:
         """Whether the state keeps the value (a number), or it is driven from outside at every update."""

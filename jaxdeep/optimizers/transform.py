@@ -16,7 +16,7 @@ import optax
 from jax.interpreters import partial_eval as pe
 
 from jaxdeep import _checks
-from jaxdeep.optimizers.identity import Described, Init, described
+from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.scalars import (
     NOT_NEGATIVE,
     Hyper,
@@ -68,8 +68,7 @@ class Rule(NamedTuple):
     made_by: tuple[Callable[..., Any], dict[str, Any]] | None = None
 
     def _identity_(self) -> tuple[Any, ...]:
-        static = tuple(self[1:-1]) if self.made_by is None else self.made_by
-        return described(dict(self.hyperparams)), described(static)
+        return self.hyperparams, tuple(self[1:-1]) if self.made_by is None else self.made_by
 
 
 def rule_factory(factory: Callable[Arguments, Rule]) -> Callable[Arguments, Rule]:

@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jaxdeep.nn  # noqa: F401  # so that the kinds of its layers are known
-from jaxdeep.nn.identity import remembered
 from jaxdeep.nn.layer import KINDS, build
 from jaxdeep.nn.model import Model
-from jaxdeep.saving.sameness import difference
+from jaxdeep.saving.sameness import difference, remembered
 
 Function = Callable[..., Any]
 

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep.nn.identity import remembered
 from jaxdeep.nn.model import Model
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.dtype, np.generic)
@@ -83,6 +82,17 @@ def _of_functions(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
         ("defaults", a.__kwdefaults__, b.__kwdefaults__),
         *((name, own[name], others[name]) for name in own if name in others),
     ]
+
+
+def remembered(function: Any) -> Mapping[str, Any]:
+    """The variables that a function closes over, by name."""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+    return found
 
 
 def _origin(function: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a point of a sweep is trained with: what its builder gives, and the options of all rows."""
+"""`Builder`, which makes the setup of a point of a sweep, and the checks of its data."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,9 +19,10 @@ _OF_THE_OBJECTIVE = {"model", *options_of(Minimised), "trainable", "freeze_batch
 
 
 class Builder:
-    """Makes the `Setup` of a point.
+    """Makes the `Setup` of a point from the user's builder and the arguments of all rows.
 
-    An objective that does not depend on the point is the same object in each setup.
+    An objective that does not depend on the point is the same object in each setup, so that the setups
+    can share a program.
 
     >>> import jaxdeep as jd
     >>> build = Builder(lambda hp: jd.optimizers.sgd(hp["rate"]),
@@ -44,13 +45,13 @@ class Builder:
         """
         built = self.function(dict(point))
         built = dict(built) if isinstance(built, Mapping) else {"optimizer": built}
-        given = self.arguments | built
-        check_names("sweep", given, dict.fromkeys(_ARGUMENTS))
-        model, optimizer = given.pop("model", None), given.pop("optimizer", None)
+        arguments = self.arguments | built
+        check_names("sweep", arguments, dict.fromkeys(_ARGUMENTS))
+        model, optimizer = arguments.pop("model", None), arguments.pop("optimizer", None)
         if model is None or optimizer is None:
             raise ValueError("sweep needs a model= and an optimizer from the builder")
-        options = filled("sweep", TrialOptions, given)
-        shared = not set(built) & _OF_THE_OBJECTIVE and given.get("objective") is None
+        options = filled("sweep", TrialOptions, arguments)
+        shared = not set(built) & _OF_THE_OBJECTIVE and arguments.get("objective") is None
         setup = make_setup("sweep", model, optimizer, options, self._objective if shared else None)
         if shared:
             self._objective = setup.objective
@@ -58,7 +59,7 @@ class Builder:
 
 
 def check_data(setup: Setup, data: PyTree, validation: PyTree) -> RunState:
-    """Refuse what `jaxdeep.fit` refuses; the shapes of the run as it starts."""
+    """Refuse what `jaxdeep.fit` refuses, and return the shapes of the run before its first epoch."""
     check_batch_size(setup.options["batch_size"], count_examples(data))
     samples = {"data": data} | ({} if validation is None else {"validation": validation})
     for name, sample in samples.items() if setup.is_supervised else ():

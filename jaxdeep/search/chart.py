@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdeep.train import monitors
 
-_MANY = 12  # combinations of the other hyperparameters that still get a line each
+_MANY = 12  # above this many combinations of the other hyperparameters, none gets a line of its own
 
 
 def plot(
@@ -22,7 +22,7 @@ def plot(
     ax: Any = None,
     path: Any = None,
 ) -> Any:
-    """See `jaxdeep.train.Table.plot`; `metrics` are those of the table.
+    """Draw what `jaxdeep.train.Table.plot` describes; `metrics` are the names of those in the table.
 
     >>> from jaxdeep.search.table import Result, Table
     >>> result = Result({}, {}, {"loss": np.array([2.0, 1.0])}, 1, "finished")
@@ -65,11 +65,11 @@ def plot(
 def _lines(
     ax: Any, rows: Sequence[Mapping[str, Any]], column: str, spread: str, x: str, others: list[str]
 ) -> None:
-    """Means and standard deviations, a line for each combination of the other hyperparameters."""
+    """Draw means and standard deviations, with a line for each combination of the other names."""
     together: dict[Any, list[Mapping[str, Any]]] = {}
     for row in rows:
         together.setdefault(tuple(_word(row[name]) for name in others), []).append(row)
-    lines = len(together) <= _MANY and any(len(each) > 1 for each in together.values())
+    lines = len(together) <= _MANY and any(len(members) > 1 for members in together.values())
     if not lines:  # random points: no two are on a line
         together = {(): list(rows)}
     place = _axis(ax, "x", [row[x] for row in rows])
@@ -93,7 +93,7 @@ def _lines(
 def _surface(
     ax: Any, rows: Sequence[Mapping[str, Any]], column: str, metric: str, x: str, y: str
 ) -> None:
-    """A map of means over all else, or a scatter where the points are no grid."""
+    """Draw a map of means over all other hyperparameters, or a scatter if the points are no grid."""
     from matplotlib.colors import LogNorm
 
     good = [row for row in rows if np.isfinite(row.get(column, np.nan)) and not row["diverged"]]
@@ -103,16 +103,16 @@ def _surface(
     columns, lines = _distinct(rows, x), _distinct(rows, y)
     if len(columns) * len(lines) > 1.5 * len(rows):
         on_x, on_y = (_axis(ax, axis, [row[n] for row in rows]) for axis, n in (("x", x), ("y", y)))
-        at = [[on_x(row[x]) for row in good], [on_y(row[y]) for row in good]]
-        drawn = ax.scatter(*at, c=[row[column] for row in good], norm=norm)
+        places = [[on_x(row[x]) for row in good], [on_y(row[y]) for row in good]]
+        drawn = ax.scatter(*places, c=[row[column] for row in good], norm=norm)
         ax.plot([on_x(row[x]) for row in bad], [on_y(row[y]) for row in bad], "kx")
     else:
         cells = np.full((len(lines), len(columns)), np.nan)
         for (i, line), (j, value) in itertools.product(enumerate(lines), enumerate(columns)):
-            here = [row for row in rows if (_word(row[y]), _word(row[x])) == (line, value)]
-            if here and not any(row in bad for row in here):
-                cells[i, j] = np.mean([row[column] for row in here])
-            elif here:
+            cell_rows = [row for row in rows if (_word(row[y]), _word(row[x])) == (line, value)]
+            if cell_rows and not any(row in bad for row in cell_rows):
+                cells[i, j] = np.mean([row[column] for row in cell_rows])
+            elif cell_rows:
                 ax.text(j, i, "×", ha="center", va="center")
         drawn = ax.imshow(np.ma.masked_invalid(cells), origin="lower", aspect="auto", norm=norm)
         for (i, j), value in np.ndenumerate(cells):
@@ -127,7 +127,7 @@ def _surface(
 
 
 def _axis(ax: Any, axis: str, values: Sequence[Any]) -> Any:
-    """Set up an axis; where a value is on it."""
+    """Set up an axis, and return the function from a value to its place on it."""
     if all(_is_number(value) for value in values):
         _scale(ax, axis, values)
         return float
@@ -142,12 +142,12 @@ def _scale(ax: Any, axis: str, values: Iterable[float]) -> None:
 
 
 def _decades(values: Sequence[float]) -> bool:
-    """Whether positive values span more than a decade."""
+    """Whether all values are positive and span more than a decade."""
     return bool(values) and min(values) > 0 and max(values) > 10 * min(values)
 
 
 def _distinct(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, str]:
-    """Labels of a hyperparameter's values in order, by what tells them apart."""
+    """The labels of a hyperparameter's values, in order, by the word that tells them apart."""
     values = [row[name] for row in rows]
     ordered = sorted(values, key=lambda value: value if all(map(_is_number, values)) else _word(value))
     return {_word(value): f"{value:.3g}" if _is_number(value) else _word(value) for value in ordered}

@@ -1,4 +1,4 @@
-"""Successive halving: the points of a sweep that do worst end early."""
+"""Successive halving, which ends the worst points of a sweep early."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,17 +10,18 @@ from jaxdeep.train import monitors
 
 
 class SuccessiveHalving(NamedTuple):
-    """Give the points of a `jaxdeep.sweep` that do better more epochs.
+    """Give more epochs to those points of a `jaxdeep.sweep` that do better.
 
-    All run `first` epochs; the best 1/`factor` of the points (rounded down, at least one) go on to
-    `factor` × `first`, the best of those to `factor`² × `first`, and so on up to ``epochs``. They go on
-    from where they are: nothing is run twice. A point is worth the mean over its seeds, which go on or
-    end together: of the last value evaluated or, where early stopping restores it, of the best epoch.
-    A point with a run that diverged goes first; one that stopped early stays in the ranking.
+    All points run `first` epochs. The best 1/`factor` of them (rounded down, at least one) go on to
+    `factor` × `first` epochs, the best of those to `factor`² × `first`, and so on up to ``epochs``. They
+    go on from where they are, so that nothing is run twice. Points are ranked by the mean over their
+    seeds, which go on or end together. The value of a run is the last one evaluated or, where early
+    stopping restores it, that of the best epoch. A point with a run that diverged ranks last. A run that
+    stopped early stays in the ranking.
 
     Attributes:
-      first: epochs of all, ≥ 1.
-      factor: ≥ 2.
+      first: epochs that all points run, ≥ 1.
+      factor: the best 1/`factor` of the points go on, ≥ 2.
       monitor, mode: as for `EarlyStopping`.
 
     Source: Jamieson & Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
@@ -37,7 +38,7 @@ class SuccessiveHalving(NamedTuple):
 
 
 def check(halving: Any) -> None:
-    """Refuse what is not a `SuccessiveHalving`, or out of range."""
+    """Refuse anything but a `SuccessiveHalving` with fields in range."""
     if not isinstance(halving, SuccessiveHalving):
         raise TypeError(f"halving must be a jaxdeep.train.SuccessiveHalving, got {halving!r}")
     _checks.check_count("halving.first", halving.first)
@@ -49,7 +50,7 @@ def check(halving: Any) -> None:
 
 
 def check_metrics(halving: SuccessiveHalving, metrics: Mapping[str, Any], validate_every: int) -> None:
-    """Refuse a metric that runs with these scalars by name do not have when the first rung ends."""
+    """Refuse a metric that is not among `metrics`, or not yet known when the first rung ends."""
     name, _ = monitors.resolve(halving, metrics)
     if name.startswith("val_") and halving.first < validate_every:
         raise ValueError(
@@ -59,7 +60,7 @@ def check_metrics(halving: SuccessiveHalving, metrics: Mapping[str, Any], valida
 
 
 def rungs(halving: SuccessiveHalving | None, epochs: int) -> list[int]:
-    """Epochs done at the end of each rung."""
+    """The number of epochs done at the end of each rung."""
     if halving is None or halving.first >= epochs:
         return [epochs]
     ends = [halving.first]
@@ -69,16 +70,16 @@ def rungs(halving: SuccessiveHalving | None, epochs: int) -> list[int]:
 
 
 def survivors(halving: SuccessiveHalving, values: Sequence[Sequence[float]], sign: float) -> list[int]:
-    """Which points go on, best first.
+    """The indices of the points that go on, best first.
 
     Args:
-      halving: how many.
+      halving: decides how many go on.
       values: for each point, the metric of its seeds; NaN for a run that diverged.
-      sign: what makes smaller better.
+      sign: 1 if smaller values are better, −1 if larger ones are.
 
     >>> survivors(SuccessiveHalving(factor=2), [[0.3], [float("nan")], [0.1], [0.2]], 1.0)
     [2, 3]
     """
-    means = sign * np.array([np.mean(each) for each in values])
+    means = sign * np.array([np.mean(seeds) for seeds in values])
     order = np.argsort(np.where(np.isfinite(means), means, np.inf), kind="stable")
     return [int(i) for i in order[: max(1, len(order) // halving.factor)]]

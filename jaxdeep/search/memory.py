@@ -1,4 +1,4 @@
-"""What compiled programs take of a device's memory, and how many rows fit."""
+"""The memory that compiled programs take on a device, and how many rows fit into it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,11 +15,11 @@ def needed(program: Any) -> int:
     >>> needed(jax.jit(lambda x: x + 1).lower(jnp.zeros(256)).compile()) >= 2 * 1024
     True
     """
-    found = program.memory_analysis()
-    if found is None:  # a backend that does not say
+    analysis = program.memory_analysis()
+    if analysis is None:  # not every backend says
         return 0
-    inside = found.argument_size_in_bytes + found.temp_size_in_bytes
-    return int(inside + found.output_size_in_bytes - found.alias_size_in_bytes)
+    held = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
+    return int(held + analysis.output_size_in_bytes - analysis.alias_size_in_bytes)
 
 
 def size(tree: PyTree) -> int:
@@ -28,14 +28,14 @@ def size(tree: PyTree) -> int:
 
 
 def free(device: Any) -> int | None:
-    """Bytes of a device that are not in use, None where it does not say, as a CPU."""
+    """Bytes of a device that are not in use; None if the device does not say, such as a CPU."""
     stats = device.memory_stats() or {}
     limit = stats.get("bytes_limit")
     return None if limit is None else int(limit - stats.get("bytes_in_use", 0))
 
 
 def check_fits(program: Any, memory: int) -> None:
-    """Refuse a budget that the program of a single row exceeds."""
+    """Refuse a `memory` that is less than the program of a single row takes."""
     if needed(program) > memory:
         raise ValueError(
             f"memory must be at least {needed(program):,} bytes, what a single row takes, got {memory:,}"
@@ -50,34 +50,34 @@ def fitting(
     memory: int | None = None,
     shared: int = 0,
 ) -> tuple[int, Any]:
-    """Rows of a stack, so that `rows` are a few stacks of one size that fit, and the stack's program.
+    """The number of rows in a stack, and the stack's program, if `rows` rows are split into stacks.
 
-    What a row takes follows from the program for all of them: it is compiled again only if that does not
-    fit.
+    Stacks are of one size and as few as fit into memory. All rows in one stack are tried first. If its
+    program does not fit, the memory that it takes tells that of a row, and a smaller one is compiled.
 
     Args:
-      compile_for: rows of a stack -> compiled program.
-      rows: of all stacks.
-      at_most: rows of a stack.
-      memory: bytes, None for no bound.
-      shared: bytes that do not grow with the rows, those of the data.
+      compile_for: a function from the rows of a stack to its compiled program.
+      rows: rows of all stacks together.
+      at_most: rows of a stack, at most.
+      memory: bytes that the program may take, None for no bound.
+      shared: bytes that do not grow with the rows, which are those of the data.
 
     Raises:
       ValueError: a single row does not fit.
     """
-    each = _even(rows, at_most or rows)
+    in_stack = _even(rows, at_most or rows)
     while True:
-        program = compile_for(each)
+        program = compile_for(in_stack)
         if memory is None or needed(program) <= memory:
-            return each, program
-        if each == 1:
+            return in_stack, program
+        if in_stack == 1:
             check_fits(program, memory)
-        one = (needed(program) - shared) / each
-        each = _even(rows, max(1, min(each - 1, int((memory - shared) / one))))
+        row_bytes = (needed(program) - shared) / in_stack
+        in_stack = _even(rows, max(1, min(in_stack - 1, int((memory - shared) / row_bytes))))
 
 
 def _even(rows: int, at_most: int) -> int:
-    """The size of as few stacks as can be, all alike.
+    """The rows of a stack, for as few stacks of one size as possible.
 
     >>> _even(24, 10)
     8

@@ -1,4 +1,4 @@
-"""Whether the points of a sweep are one program, that starts from different values."""
+"""Whether the points of a sweep can be run by the same program."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ from jaxdeep.fitting.setup import Setup
 def same_program(setups: Sequence[Setup]) -> bool:
     """Whether setups differ in nothing but the numbers that are arguments of their programs.
 
-    Those are the hyperparameters of jaxdeep's optimizers, epochs, and the numbers of early stopping and
-    plateau. A number that went into a loss, a layer or a schedule is a constant of the program, and a
-    function that the builder makes anew for each point is another function.
+    These numbers are the hyperparameters of jaxdeep's optimizers, the epochs, and the numbers of early
+    stopping and plateau. A number in a loss, a layer or a schedule is a constant of the program instead,
+    and a function that the builder makes anew for each point is another function.
 
     >>> import jaxdeep as jd
     >>> from jaxdeep.search.builder import Builder

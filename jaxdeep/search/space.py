@@ -17,7 +17,7 @@ def random_points(n: int, /, *, key: Any, **distributions: Any) -> list[dict[str
     """`n` points drawn at random.
 
     Args:
-      n: their number.
+      n: number of points.
       key: a random key.
       distributions: for each name ``("uniform", low, high)``, ``("log_uniform", low, high)`` or
         ``("choice", values)``.
@@ -34,13 +34,15 @@ def random_points(n: int, /, *, key: Any, **distributions: Any) -> list[dict[str
     _checks.check_count("n", n)
     _checks.check_key(key)
     columns = {}
-    for i, (name, given) in enumerate(sorted(distributions.items())):
-        columns[name] = _drawn(name, given, n, jax.random.fold_in(key, i))
+    for i, (name, distribution) in enumerate(sorted(distributions.items())):
+        columns[name] = _drawn(name, distribution, n, jax.random.fold_in(key, i))
     return [{name: columns[name][i] for name in distributions} for i in range(n)]
 
 
-def _drawn(name: str, given: Any, n: int, key: Any) -> list[Any]:
-    kind, *rest = given if isinstance(given, (tuple, list)) and given else (given,)
+def _drawn(name: str, distribution: Any, n: int, key: Any) -> list[Any]:
+    kind, *rest = (
+        distribution if isinstance(distribution, (tuple, list)) and distribution else (distribution,)
+    )
     if kind == "choice" and len(rest) == 1 and len(rest[0]):
         return [_plain(rest[0][int(i)]) for i in jax.random.randint(key, (n,), 0, len(rest[0]))]
     if kind in ("uniform", "log_uniform") and len(rest) == 2:
@@ -56,12 +58,12 @@ def _drawn(name: str, given: Any, n: int, key: Any) -> list[Any]:
         return [float(v) for v in low * (high / low) ** share]
     raise ValueError(
         f"{name} must be ('uniform', low, high), ('log_uniform', low, high) or ('choice', values), got "
-        f"{given!r}"
+        f"{distribution!r}"
     )
 
 
 def points_of(space: Any) -> list[Point]:
-    """The points of a grid or a list, with numbers as Python's."""
+    """The points of a grid or a list, with scalars as Python numbers."""
     points: list[Point]
     if isinstance(space, Mapping):
         columns = {name: _values(name, values) for name, values in space.items()}
@@ -88,13 +90,13 @@ def _values(name: str, values: Any) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers of arrays as Python's."""
+    """The value; a scalar array as a Python number."""
     number = isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.shape == ()
     return value.item() if number and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key) else value
 
 
 def groups(points: list[Point]) -> Iterator[tuple[dict[str, Any], list[int]]]:
-    """Points that one program may serve: those with the same values of what is not a float.
+    """The points in groups that one program may serve: with equal values of all that is not a float.
 
     >>> points = [{"rate": 0.1, "units": 8}, {"rate": 0.1, "units": 9}, {"rate": 0.2, "units": 8}]
     >>> [members for _, members in groups(points)]
@@ -115,9 +117,9 @@ def _fixed(point: Point) -> dict[str, Any]:
 def _word(value: Any) -> Any:
     """Something hashable that is equal for equal values of the same type."""
     if isinstance(value, (list, tuple)):
-        return type(value), tuple(_word(each) for each in value)
+        return type(value), tuple(_word(item) for item in value)
     if isinstance(value, dict):
-        return dict, tuple((_word(name), _word(each)) for name, each in value.items())
+        return dict, tuple((_word(name), _word(item)) for name, item in value.items())
     try:
         hash(value)
     except TypeError:

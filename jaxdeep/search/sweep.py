@@ -1,4 +1,4 @@
-"""Many runs at once: every point and seed of a space, and the table of what came out."""
+"""`sweep`, which trains every point and seed of a space and tabulates the results."""
 
 import functools
 import threading
@@ -17,7 +17,7 @@ from jaxdeep.search.halving import SuccessiveHalving
 from jaxdeep.search.space import Point, groups, points_of
 from jaxdeep.search.table import Table, scalars
 from jaxdeep.search.thread_runner import ThreadRunner
-from jaxdeep.search.trial import Group, Placed, Trial
+from jaxdeep.search.trial import DeviceData, Group, Trial
 from jaxdeep.search.vmap_runner import VmapRunner
 from jaxdeep.train import monitors
 from jaxdeep.train.data import count_examples, to_device
@@ -41,16 +41,17 @@ def sweep(
     progress: bool = True,
     **arguments: Any,
 ) -> Table:
-    """Train with every point of `space` and every seed, and tabulate what came out.
+    """Train with every point of `space` and every seed, and tabulate the results.
 
-    Values that are floats share one compiled program, whatever their number; all others (whole numbers,
-    names, functions, None) are fixed in it, so that it is compiled once for each of their combinations.
-    A row is the run ``jd.fit(…, key=jax.random.key(seed))`` of its point. Rows that stop early or
-    diverge leave the others alone.
+    Points that differ only in floats share one compiled program. All other values (whole numbers, names,
+    functions, None) are constants of the program, which is compiled once for each combination of them. A
+    row is the run ``jd.fit(…, key=jax.random.key(seed))`` of its point. Rows that stop early or diverge
+    do not affect the others.
 
-    In threads a row is that run bit for bit where floats are hyperparameters of jaxdeep's optimizers.
-    Where they go elsewhere (a loss, a layer, a schedule, another library's optimizer) they are arguments
-    of the program instead of constants: the row is the run to rounding, as always in a stack.
+    With threads, a row is that run bit for bit if its floats are hyperparameters of jaxdeep's
+    optimizers. If they go elsewhere (into a loss, a layer, a schedule, another library's optimizer) they
+    are arguments of the program instead of constants, and the row is that run to rounding. With "vmap"
+    it always is so.
 
     Args:
       builder: ``hp -> optimizer``, or ``hp -> dict`` of arguments of `jaxdeep.fit` (``optimizer``,
@@ -58,30 +59,31 @@ def sweep(
         Python's floats and with traced arrays in their place.
       space: a grid, as a dict of lists or arrays by name, or a list of points (`random_points`).
       data: as for `jaxdeep.fit`.
-      seeds: runs of each point, with the keys of seeds 0, 1, …
+      seeds: number of runs of each point; their seeds are 0, 1, …
       key: instead of ``jax.random.key(seed)``, seed s runs with ``fold_in(key, s)``.
-      halving: a `jaxdeep.train.SuccessiveHalving`: points that do worst after a few epochs end there.
-      strategy: "vmap" runs rows stacked, spread over all local devices; "threads" one after another in
-        a thread for each core of a CPU or for each accelerator. By default "threads" on a CPU, where
-        stacking gains nothing, and "vmap" elsewhere.
-      rows_at_once: rows of a stack on each device, or threads, at most.
-      memory: bytes on each device that rows at once and the data may take; by default what is free,
-        where the device says (a CPU does not).
-      progress: a progress bar, or lines where there is no terminal; False is silent.
+      halving: a `jaxdeep.train.SuccessiveHalving`, which ends the worst points after a few epochs.
+      strategy: "vmap" runs rows stacked and spread over all local devices. "threads" runs them one after
+        another in a thread for each core of a CPU or for each accelerator. By default it is "threads" on
+        a CPU, where stacking gains nothing, and "vmap" elsewhere.
+      rows_at_once: at most this many rows in a stack on each device, or this many threads.
+      memory: bytes on each device for the data and the rows that run at once. By default it is what is
+        free, if the device says so (a CPU does not).
+      progress: show a progress bar, or print lines without a terminal.
       arguments: further arguments of `jaxdeep.fit`, of every row: model, optimizer (where the builder
         gives none), loss, metrics, penalty, activity, class_weight, objective, epochs, batch_size,
         validation, early_stopping, plateau, accumulation_steps, augment, ema, validate_every, shuffle,
-        drop_remainder, trainable, freeze_batch_norm, on_nonfinite. Nothing is raised for a loss that is
-        not finite: with ``on_nonfinite="raise"`` its row ends after that epoch, as "diverged"; "skip"
-        and "ignore" are as in `jaxdeep.fit`. Whatever it says, a row that ends with parameters that are
-        not finite is "diverged".
+        drop_remainder, trainable, freeze_batch_norm, on_nonfinite. A loss that is not finite raises
+        nothing: with ``on_nonfinite="raise"`` its row ends after that epoch as "diverged", while "skip"
+        and "ignore" are as in `jaxdeep.fit`. In any case a row that ends with parameters that are not
+        finite is "diverged".
 
     Returns:
       A `Table`.
 
     Raises:
       ValueError, TypeError: before anything is compiled: an empty space, points of different names, an
-        unknown argument, and what `jaxdeep.fit` refuses. After it: a row that does not fit in `memory`.
+        unknown argument, and what `jaxdeep.fit` refuses. After compilation: a row that does not fit into
+        `memory`.
 
     Source: grid and random search, Bergstra & Bengio (2012).
 
@@ -108,9 +110,9 @@ def sweep(
         _checks.check_key(key)
     points = points_of(space)
     validation = arguments.pop("validation", None)
-    for name, given in (("data", data), ("validation", validation)):
-        if is_batches(given):
-            raise TypeError(f"sweep needs arrays as {name}: every row passes over them; got {given!r}")
+    for name, value in (("data", data), ("validation", validation)):
+        if is_batches(value):
+            raise TypeError(f"sweep needs arrays as {name}: every row passes over them; got {value!r}")
     count_examples(data)
     build = Builder(builder, arguments)
     if validation is not None:
@@ -126,23 +128,27 @@ def sweep(
             successive.check_metrics(halving, scalars(run.history), every)
     if strategy is None:
         strategy = "threads" if jax.default_backend() == "cpu" else "vmap"
-    placed = Placed(data, validation)
-    crew = _STRATEGIES[strategy]
-    crews = [(group, crew(group, placed, at_once=rows_at_once, memory=memory)) for group in grouped]
+    device_data = DeviceData(data, validation)
+    make_runner = _STRATEGIES[strategy]
+    runners = [
+        (group, make_runner(group, device_data, at_once=rows_at_once, memory=memory))
+        for group in grouped
+    ]
     rows = sorted((row for group in grouped for row in group.rows), key=lambda row: row.place)
     epochs = sum(row.setup.epochs for row in rows)
     with reporting(epochs, None, show=progress, title=f"{len(rows)} rows") as report:
-        _run(crews, rows, halving, _Meter(report, epochs))
+        _run(runners, rows, halving, _Meter(report, epochs))
     named = tuple({**points[row.place[0]], "seed": row.place[1]} for row in rows)
     return Table(named, tuple(row.standing() for row in rows))
 
 
 def _grouped(build: Builder, points: list[Point], keys: list[Any]) -> Iterator[Group]:
-    """The rows that one program may serve together."""
+    """The rows in groups that one program may serve."""
     for fixed, members in groups(points):
         rows = []
         for i in members:
-            setup = build(points[i])  # with Python numbers; what it is wrong about is refused here
+            # with Python numbers, so that errors of the builder come before anything is traced
+            setup = build(points[i])
             floats = {name: value for name, value in points[i].items() if name not in fixed}
             rows += [Trial((i, seed), setup, floats, key) for seed, key in enumerate(keys)]
         yield Group(rows, functools.partial(_traced, build, fixed))
@@ -153,38 +159,43 @@ def _traced(build: Builder, fixed: Point, floats: Point) -> Setup:
 
 
 def _run(
-    crews: list[tuple[Group, Any]], rows: list[Trial], halving: SuccessiveHalving | None, moved: "_Meter"
+    runners: list[tuple[Group, Any]],
+    rows: list[Trial],
+    halving: SuccessiveHalving | None,
+    on_epochs: "_Meter",
 ) -> None:
-    """Take every row to its end, rung by rung."""
+    """Run every row to its end, rung by rung."""
     points: dict[int, list[Trial]] = {}
     for row in rows:
         points.setdefault(row.place[0], []).append(row)
     running = list(points.values())
     *rungs, last = successive.rungs(halving, max(row.setup.epochs for row in rows))
     for until in (*rungs, last):
-        for group, crew in crews:
+        for group, runner in runners:
             if going := [row for row in group.rows if row.result is None]:
-                crew.advance(going, until, moved)
+                runner.advance(going, until, on_epochs)
         if halving is not None and until != last:
-            running = _halved(halving, running, moved)
+            running = _halved(halving, running, on_epochs)
 
 
-def _halved(halving: SuccessiveHalving, points: list[list[Trial]], moved: "_Meter") -> list[list[Trial]]:
-    """The points that go on; the others end."""
+def _halved(
+    halving: SuccessiveHalving, points: list[list[Trial]], on_epochs: "_Meter"
+) -> list[list[Trial]]:
+    """The points that go on, after the others have been ended."""
     standings = [[row.standing() for row in rows] for rows in points]
     metric, sign = monitors.resolve(halving, scalars(standings[0][0].history))
-    values = [[standing.value(metric) for standing in each] for each in standings]
+    values = [[standing.value(metric) for standing in seeds] for seeds in standings]
     best = set(successive.survivors(halving, values, sign))
     for i, rows in enumerate(points):
         for row in rows:
             if i not in best and row.run is not None:
-                moved(row.setup.epochs - int(row.run.epoch))
+                on_epochs(row.setup.epochs - int(row.run.epoch))
                 row.end(halved=True)
     return [rows for i, rows in enumerate(points) if i in best]
 
 
 class _Meter:
-    """Counts epochs from all threads, and reports a twentieth at a time."""
+    """Counts the epochs of all threads, and reports each twentieth of the total."""
 
     def __init__(self, report: Report, total: int) -> None:
         self.report, self.total = report, total

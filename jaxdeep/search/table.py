@@ -1,4 +1,4 @@
-"""What a sweep found: a row for each run."""
+"""`Table`, the result of a sweep, with a row for each run."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ PyTree = Any
 
 
 class Result(NamedTuple):
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
-      params, state: of the last epoch, or the best one where early stopping restored it.
+      params, state: those after the last epoch, or after the best one if early stopping restored it.
       history: ``(epochs,)`` values of each metric.
-      end: the epoch they are of, from 0.
+      end: the epoch that params and state are of, from 0.
       ended: "finished", "stopped" (early), "halved" (by successive halving) or "diverged": a loss, or a
         parameter at the end, was not finite.
     """
@@ -37,7 +37,7 @@ class Result(NamedTuple):
         return min((len(values) for values in self.history.values()), default=0)
 
     def value(self, metric: str) -> float:
-        """A metric at the end, or when it was last evaluated before; NaN for a run that diverged."""
+        """The last value of a metric up to the end that is not NaN; NaN for a run that diverged."""
         if self.ended == "diverged":
             return float("nan")
         values = self.history[metric][: self.end + 1]
@@ -47,9 +47,9 @@ class Result(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What a `jaxdeep.sweep` found: a row for each run, in the order of its points and, within, seeds.
+    """The result of a `jaxdeep.sweep`: a row for each run, in the order of points and of their seeds.
 
-    It does not change: arrays are read-only, and what methods return are copies.
+    A table is immutable: its arrays are read-only, and methods return copies.
 
     Attributes:
       points: hyperparameters and "seed" of each row.
@@ -76,9 +76,9 @@ class Table:
     def rows(self) -> list[dict[str, Any]]:
         """Each run as a flat dict: its point, "epochs", "ended", "diverged", and its metrics at the end.
 
-        Epochs are those done; the end is the last one, or the best where early stopping restored it. How
-        a run ended is "finished", "stopped" (early), "halved" or "diverged"; "diverged" is True or False
-        here, and in `over_seeds` a number of runs.
+        "epochs" are those done. The end is the last epoch, or the best one if early stopping restored
+        it. "ended" is "finished", "stopped" (early), "halved" or "diverged". "diverged" is True or
+        False here, and a number of runs in `over_seeds`.
 
         >>> result = Result({}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
         >>> Table([{"rate": 0.1, "seed": 0}], [result]).rows()[0]["loss"]
@@ -87,13 +87,13 @@ class Table:
         return [_row(point, result) for point, result in zip(self.points, self.results)]
 
     def best(self, metric: str, mode: str | None = None, *, over_seeds: bool = False) -> dict[str, Any]:
-        """The row with the best `metric`, of those that did not diverge.
+        """The row with the best `metric`, among those that did not diverge.
 
         Args:
           metric: its name in the rows.
-          mode: "min" or "max", known for usual names.
-          over_seeds: the row of `over_seeds` with the best mean instead, of the points of which no run
-            diverged: a better choice than the luckiest run.
+          mode: "min" or "max"; by default as the name says (`jaxdeep.train.EarlyStopping`).
+          over_seeds: return the row of `over_seeds` with the best mean, among the points without a run
+            that diverged. This is a better choice than the luckiest run.
 
         Raises:
           ValueError: an unknown metric, a name that does not say which is better, no row that is finite.
@@ -118,28 +118,28 @@ class Table:
         """For each point: "runs", how many "diverged", and "…_mean" and "…_std" of every metric.
 
         The standard deviation is the sample's (divided by n − 1), NaN for a single seed. "diverged" is
-        the number of the point's runs that did, where in `rows` it is True or False.
+        the number of the point's runs that diverged; in `rows` it is True or False.
 
         >>> ends = [Result({}, {}, {"loss": np.array([v])}, end=0, ended="finished") for v in (2.0, 1.0)]
         >>> table = Table([{"rate": 0.1, "seed": 0}, {"rate": 0.1, "seed": 1}], ends)
         >>> table.over_seeds()[0]["loss_mean"], round(table.over_seeds()[0]["loss_std"], 3)
         (1.5, 0.707)
         """
-        found = []
+        summaries = []
         for members in self._seeds():
             rows = [_row(self.points[i], self.results[i]) for i in members]
-            own = {n: v for n, v in self.points[members[0]].items() if n != "seed"}
-            own |= {"runs": len(rows), "diverged": sum(row["diverged"] for row in rows)}
+            summary = {n: v for n, v in self.points[members[0]].items() if n != "seed"}
+            summary |= {"runs": len(rows), "diverged": sum(row["diverged"] for row in rows)}
             for name in _named(self.points[members[0]], self.results[members[0]]):
                 values = np.array([row.get(name, np.nan) for row in rows], float)
-                own[f"{name}_mean"] = float(np.mean(values))
+                summary[f"{name}_mean"] = float(np.mean(values))
                 known = len(values) > 1 and bool(np.isfinite(values).all())
-                own[f"{name}_std"] = float(np.std(values, ddof=1)) if known else float("nan")
-            found.append(own)
-        return found
+                summary[f"{name}_std"] = float(np.std(values, ddof=1)) if known else float("nan")
+            summaries.append(summary)
+        return summaries
 
     def history(self, row: int) -> dict[str, np.ndarray]:
-        """One value an epoch of every metric of a row.
+        """The history of a row: the values of every metric, one an epoch.
 
         >>> result = Result({}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
         >>> Table([{"rate": 0.1, "seed": 0}], [result]).history(0)["loss"].tolist()
@@ -180,13 +180,13 @@ class Table:
     def plot(
         self, metric: str, x: str, y: str | None = None, *, ax: Any = None, path: Any = None
     ) -> Any:
-        """A metric at the end against one hyperparameter, or two.
+        """A plot of a metric at the end of the runs against one hyperparameter, or two.
 
-        Against one: means over seeds with a standard deviation either side, a line for each combination
-        of the other hyperparameters. Against two: a map of means over all other runs, or a coloured
-        scatter where the points are no grid. An axis whose values span more than a decade is
-        logarithmic, unless it is of an accuracy or another metric of which more is better; a run that
-        diverged is a cross.
+        Against one hyperparameter it shows means over seeds with a standard deviation either side, and a
+        line for each combination of the other hyperparameters. Against two it shows a map of means over
+        everything else, or a coloured scatter if the points are no grid. An axis whose values span more
+        than a decade is logarithmic, unless it is of an accuracy or another metric of which more is
+        better. A run that diverged is a cross.
 
         Args:
           metric: its name in the rows.
@@ -206,35 +206,35 @@ class Table:
         >>> table.plot("loss", "rate").axes[0].get_xlabel()
         'rate'
         """
-        from jaxdeep.search import chart  # so that what it needs is loaded when it is
+        from jaxdeep.search import chart  # loaded only when something is drawn
 
         metrics = sorted({name for result in self.results for name in scalars(result.history)})
         return chart.plot(self, metric, x, y, metrics=metrics, ax=ax, path=path)
 
     def _seeds(self) -> list[list[int]]:
-        """The rows of each point: they are together, its first seed first."""
-        found: list[list[int]] = []
+        """The indices of the rows of each point, which stand together and begin with seed 0."""
+        by_point: list[list[int]] = []
         for i, point in enumerate(self.points):
-            if point["seed"] == 0 or not found:
-                found.append([])
-            found[-1].append(i)
-        return found
+            if point["seed"] == 0 or not by_point:
+                by_point.append([])
+            by_point[-1].append(i)
+        return by_point
 
 
 def scalars(history: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics that are a number an epoch, as one number each: for their names."""
+    """The metrics with one number an epoch, by name; the values are placeholders."""
     return {name: 0.0 for name, values in history.items() if len(values.shape) == 1}
 
 
 def _named(point: Mapping[str, Any], result: Result) -> list[str]:
-    """The metrics of a row; a learning rate that is swept is in the point."""
+    """The names of a row's metrics, without those that the point has, such as a swept rate."""
     return [name for name in scalars(result.history) if name not in point]
 
 
 def _row(point: Mapping[str, Any], result: Result) -> dict[str, Any]:
     at_end = {name: float(result.history[name][result.end]) for name in _named(point, result)}
-    how = {"epochs": result.epochs, "ended": result.ended, "diverged": result.ended == "diverged"}
-    return {**point, **how, **at_end}
+    ending = {"epochs": result.epochs, "ended": result.ended, "diverged": result.ended == "diverged"}
+    return {**point, **ending, **at_end}
 
 
 def _frozen(result: Result) -> Result:

@@ -1,4 +1,4 @@
-"""Rows of a sweep in threads: each by itself, as `jaxdeep.fit` would run it."""
+"""`ThreadRunner`, which runs the rows of a sweep one by one in threads, as `jaxdeep.fit` would."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from jaxdeep._compilation import compiled
 from jaxdeep._identity import key_of
 from jaxdeep.search.memory import check_fits, needed, size
 from jaxdeep.search.same_program import same_program
-from jaxdeep.search.trial import Group, Moved, Placed, Trial, arrays
+from jaxdeep.search.trial import DeviceData, Group, OnEpochs, Trial, arrays
 from jaxdeep.train.monitors import Limits
 from jaxdeep.train.run import RunState
 from jaxdeep.tree import shapes
@@ -24,39 +24,41 @@ PyTree = Any
 
 
 class ThreadRunner:
-    """A group of rows, one at a time on each core of a CPU or on each accelerator.
+    """Runs a group of rows, one at a time on each core of a CPU or on each accelerator.
 
-    Where its rows are the `same_program`, it is that of `jaxdeep.fit`, compiled once, and they start
-    from the states that fit starts from: the same bits. Otherwise the floats are arguments of the
-    program, and constants in fit's: the same to rounding.
+    If the rows are the `same_program`, that is the program of `jaxdeep.fit`, compiled once, and the rows
+    start from the states that fit starts from, so that they have the same bits. Otherwise the floats are
+    arguments of the program where in fit they are constants, and rows are the same to rounding.
 
     Args:
       group: the rows.
-      placed: the data.
+      device_data: the data.
       at_once: threads, at most.
       memory: bytes on a device for all its threads, None for no bound.
     """
 
-    def __init__(self, group: Group, placed: Placed, *, at_once: int | None, memory: int | None) -> None:
-        self.group, self.placed, self.memory = group, placed, memory
-        # The devices of a CPU are the same cores: the default one will do.
+    def __init__(
+        self, group: Group, device_data: DeviceData, *, at_once: int | None, memory: int | None
+    ) -> None:
+        self.group, self.device_data, self.memory = group, device_data, memory
+        # All devices of a CPU are the same cores, so that every thread uses the default one.
         devices = [None] * _cores() if jax.default_backend() == "cpu" else jax.local_devices()
         self.devices = devices[:at_once]
         self.drivers: dict[Any, Driver] = {}
 
-    def advance(self, rows: list[Trial], until: int, moved: Moved) -> None:
+    def advance(self, rows: list[Trial], until: int, on_epochs: OnEpochs) -> None:
         """Take rows to the end of epoch `until`."""
-        first = self._driver(self.devices[0])  # compiled here, with the settings of this thread
+        first = self._driver(self.devices[0])  # compiled in this thread, with its settings
         free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for device in self.devices[: first.at_once(self.memory)]:
             free.put(device)
-        here = _settings()
+        with_settings = _settings()
 
         def drive(row: Trial) -> None:
             device = free.get()
             try:
-                with here(device):
-                    self._driver(device).drive(row, until, moved)
+                with with_settings(device):
+                    self._driver(device).drive(row, until, on_epochs)
             finally:
                 free.put(device)
 
@@ -67,8 +69,8 @@ class ThreadRunner:
             pool.shutdown(cancel_futures=True)
 
     def _driver(self, device: Any) -> "Driver":
-        if device not in self.drivers:  # each device is in the hands of one thread
-            self.drivers[device] = Driver(self.group, self.placed.on(device), device)
+        if device not in self.drivers:  # no lock: at any time a device is used by one thread
+            self.drivers[device] = Driver(self.group, self.device_data.on(device), device)
         return self.drivers[device]
 
 
@@ -100,41 +102,41 @@ class Driver:
             run = first.setup.started_like(self._likes, first.key)
         else:
             run = jax.eval_shape(start, floats, first.key)
-        here = _settings()
+        with_settings = _settings()
 
-        def begin() -> Any:
-            with here(device):
+        def compile_start() -> Any:
+            with with_settings(device):
                 return compiled(start, floats, first.key, once=True)
 
         with ThreadPoolExecutor(1) as pool:
-            # what beginning takes is compiled beside the other program
-            begun = None if self.is_same else pool.submit(begin)
+            # both programs are compiled at the same time
+            compiling_start = None if self.is_same else pool.submit(compile_start)
             self.segment = compiled(
                 segment,
                 *(floats, run, data, np.int32(0), limits),
                 key=key_of("row", first.setup.key) if self.is_same else None,
                 donate_argnums=1,
             )
-            self.start = None if begun is None else begun.result()
+            self.start = None if compiling_start is None else compiling_start.result()
 
-    def drive(self, row: Trial, until: int, moved: Moved) -> None:
+    def drive(self, row: Trial, until: int, on_epochs: OnEpochs) -> None:
         """Take a row to the end of epoch `until`, or to its own end."""
         floats, limits = self._arguments(row)
         run = self._begun(row, floats) if row.run is None else jax.device_put(row.run, self.device)
-        last, begun = min(until, row.setup.epochs), int(run.epoch)
-        epoch, stopped = begun, False
+        last, epoch = min(until, row.setup.epochs), int(run.epoch)
+        stopped = False
         while epoch < last and not stopped:
             run = self.segment(floats, run, self.data, np.int32(epoch + 1), limits)
             epoch += 1
             stopped = bool(run.stopped)
-            moved(1)
+            on_epochs(1)
         row.run = run
         if stopped or epoch == row.setup.epochs:
             row.end()
-            moved(row.setup.epochs - epoch)
+            on_epochs(row.setup.epochs - epoch)
 
     def at_once(self, memory: int | None) -> int | None:
-        """How many rows fit into `memory` beside each other; None for no bound."""
+        """How many rows at a time fit into `memory`; None for no bound."""
         if memory is None:
             return None
         check_fits(self.segment, memory)
@@ -148,24 +150,24 @@ class Driver:
         return run
 
     def _arguments(self, row: Trial) -> tuple[dict[str, Any], Limits | None]:
-        """What of a row is an argument of the program: its limits, or floats that go anywhere."""
+        """The arguments of the program that are a row's: its limits, or its floats wherever they go."""
         return ({}, row.setup.limits) if self.is_same else (arrays(row.floats), None)
 
 
 def _cores() -> int:
-    """Those that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _settings() -> Callable[[Any], contextlib.ExitStack]:
-    """A context with this thread's settings, for other threads, on a device."""
+    """A function from a device to a context in which another thread has this thread's settings."""
     config: Any = jax.config
     x64, default = config.jax_enable_x64, config.jax_default_device
 
-    def here(device: Any) -> contextlib.ExitStack:
+    def context(device: Any) -> contextlib.ExitStack:
         stack = contextlib.ExitStack()
         stack.enter_context(enable_x64(x64))
         stack.enter_context(jax.default_device(device or default))
         return stack
 
-    return here
+    return context

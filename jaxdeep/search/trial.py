@@ -1,4 +1,4 @@
-"""The runs of a sweep: what each is trained with, how far it is, how it ended."""
+"""`Trial`, a run of a sweep: its setup, how far it is and how it ended."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from jaxdeep.train.run import RunState
 from jaxdeep.train.state import TrainState
 
 PyTree = Any
-Moved = Callable[[int], None]  # told of epochs done
+OnEpochs = Callable[[int], None]  # called with the number of epochs that have just been done
 
 
 @dataclasses.dataclass
@@ -23,12 +23,12 @@ class Trial:
     """A run of a sweep.
 
     Attributes:
-      place: the number of its point, and its seed.
-      setup: what it is trained with, with Python numbers as in `jaxdeep.fit`.
-      floats: what differs from the other rows of its group, by name.
+      place: the index of its point, and its seed.
+      setup: the setup it is trained with, with Python numbers as in `jaxdeep.fit`.
+      floats: the hyperparameters in which it differs from other rows of its group, by name.
       key: its random key.
-      run: where it is; None before it began and after it ended.
-      result: how it ended.
+      run: its state; None before its first epoch and after its end.
+      result: its result; None before its end.
     """
 
     place: tuple[int, int]
@@ -39,20 +39,20 @@ class Trial:
     result: Result | None = None
 
     def end(self, *, halved: bool = False) -> None:
-        """End the run, and keep what is to be kept."""
+        """End the run: keep its result and release its state."""
         run = self.run
         assert run is not None
         same = not (self.setup.restores or self.setup.options["ema"])
         ts = run.train_state if same else self.setup.program().finish(run)[0]
         result = self.standing()
-        params, state = jax.tree.map(_own, jax.device_get((ts.params, ts.state)))
+        params, state = jax.tree.map(_owned, jax.device_get((ts.params, ts.state)))
         ended = "halved" if halved and result.ended == "finished" else result.ended
         if not _finite(params):
             ended = "diverged"
         self.run, self.result = None, result._replace(params=params, state=state, ended=ended)
 
     def standing(self) -> Result:
-        """The result; of a run that goes on, as it would be if it ended here, without parameters."""
+        """The result, which for a run that goes on is the one it would have now, without parameters."""
         if self.result is not None:
             return self.result
         run = self.run
@@ -68,48 +68,48 @@ class Trial:
 
 
 class Group(NamedTuple):
-    """Rows that differ in floats and keys only.
+    """Rows that differ only in floats and keys.
 
     Attributes:
-      rows: at least one.
-      traced: makes the setup from floats that are arrays, `Trial.floats` by name.
+      rows: the trials, at least one.
+      traced: makes the setup of a row from its floats (`Trial.floats`), which may be traced arrays.
     """
 
     rows: list[Trial]
     traced: Callable[[Mapping[str, Any]], Setup]
 
 
-class Placed:
-    """The data of all rows, moved once to where they are wanted.
+class DeviceData:
+    """The data of all rows, copied at most once to each place.
 
     Args:
-      data: training and validation data.
+      arrays: training and validation data.
     """
 
-    def __init__(self, *data: PyTree) -> None:
-        self.data = data
-        self.places: dict[Any, tuple[PyTree, ...]] = {None: data}
+    def __init__(self, *arrays: PyTree) -> None:
+        self.arrays = arrays
+        self.copies: dict[Any, tuple[PyTree, ...]] = {None: arrays}
 
     def on(self, place: Any) -> tuple[PyTree, ...]:
-        """On a device or as sharded; None leaves them where they are."""
-        if place not in self.places:
-            self.places[place] = jax.device_put(self.data, place)
-        return self.places[place]
+        """The data on a device, or with a sharding; with None, where they were."""
+        if place not in self.copies:
+            self.copies[place] = jax.device_put(self.arrays, place)
+        return self.copies[place]
 
 
 def light(run: RunState) -> RunState:
-    """A run that will not go on, without what only going on takes."""
+    """A run that will not go on, without the optimizer's state and the key."""
     ts = run.train_state._asdict() | {"opt_state": (), "key": None}
     return run._replace(train_state=TrainState(**ts))
 
 
 def arrays(floats: Mapping[str, Any]) -> dict[str, Any]:
-    """Hyperparameters as arguments of a program."""
+    """Hyperparameters as arrays, which are arguments of a program."""
     return {name: jnp.asarray(value, jnp.result_type(float)) for name, value in floats.items()}
 
 
-def _own(leaf: Any) -> Any:
-    """The array itself, not a view that keeps a whole stack alive."""
+def _owned(leaf: Any) -> Any:
+    """The array, copied if it is a view, which would keep a whole stack alive."""
     return leaf.copy() if isinstance(leaf, np.ndarray) and leaf.base is not None else leaf
 
 

@@ -1,4 +1,4 @@
-"""Rows of a sweep in stacks: side by side in one program, spread over the devices."""
+"""`VmapRunner`, which runs the rows of a sweep side by side in one program on all devices."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdeep._compilation import compiled
 from jaxdeep.search.memory import fitting, free, size
-from jaxdeep.search.trial import Group, Moved, Placed, Trial, arrays, light
+from jaxdeep.search.trial import DeviceData, Group, OnEpochs, Trial, arrays, light
 from jaxdeep.train.run import RunState
 
 PyTree = Any
@@ -19,52 +19,61 @@ _ROWS, _SAME = PartitionSpec("rows"), PartitionSpec()
 
 
 class VmapRunner:
-    """A group of rows under `jax.vmap`, floats as arguments, in stacks that fit into memory.
+    """Runs a group of rows under `jax.vmap`, in stacks that fit into memory, with floats as arguments.
 
-    A stack is spread over the local devices by `jax.shard_map`: each has the data and rows of its own,
-    and none waits for another. Stacks are of one size, the last filled up with copies of its first row.
+    A stack is spread over the local devices by `jax.shard_map`. Each device has the data and rows of its
+    own and waits for no other. All stacks have one size; the last one is filled up with copies of its
+    first row.
 
     Args:
       group: the rows.
-      placed: the data.
+      device_data: the data.
       at_once: rows of a stack on each device, at most.
-      memory: bytes on each device; by default nine tenths of what is free, where the device says.
+      memory: bytes on each device; by default nine tenths of what is free, if the device says.
     """
 
-    def __init__(self, group: Group, placed: Placed, *, at_once: int | None, memory: int | None) -> None:
-        self.group, self.placed, self.at_once = group, placed, at_once
+    def __init__(
+        self, group: Group, device_data: DeviceData, *, at_once: int | None, memory: int | None
+    ) -> None:
+        self.group, self.device_data, self.at_once = group, device_data, at_once
         self.devices = jax.local_devices()
         known = [bytes_ for device in self.devices if (bytes_ := free(device)) is not None]
         self.memory = int(0.9 * min(known)) if memory is None and known else memory
         self.stacks: dict[tuple[int, int], Stack] = {}
 
-    def advance(self, rows: list[Trial], until: int, moved: Moved) -> None:
+    def advance(self, rows: list[Trial], until: int, on_epochs: OnEpochs) -> None:
         """Take rows to the end of epoch `until`."""
         devices = min(len(self.devices), len(rows))
 
-        def of(each: int) -> Any:
-            if (devices, each) not in self.stacks:
+        def program_of(per_device: int) -> Any:
+            if (devices, per_device) not in self.stacks:
                 mesh = Mesh(np.array(self.devices[:devices]), ("rows",))
-                self.stacks[devices, each] = Stack(self.group, self.placed, mesh, each * devices)
-            return self.stacks[devices, each].segment
+                self.stacks[devices, per_device] = Stack(
+                    self.group, self.device_data, mesh, per_device * devices
+                )
+            return self.stacks[devices, per_device].segment
 
         on_a_device = -(-len(rows) // devices)
-        each, _ = fitting(
-            of, on_a_device, at_most=self.at_once, memory=self.memory, shared=size(self.placed.data)
+        per_device, _ = fitting(
+            program_of,
+            on_a_device,
+            at_most=self.at_once,
+            memory=self.memory,
+            shared=size(self.device_data.arrays),
         )
-        if each < on_a_device:
-            self.at_once = each  # in later rungs as well
-        stack = self.stacks[devices, each]
+        if per_device < on_a_device:
+            self.at_once = per_device  # so that later rungs do not try more again
+        stack = self.stacks[devices, per_device]
         for first in range(0, len(rows), stack.size):
-            stack.drive(rows[first : first + stack.size], until, moved)
+            stack.drive(rows[first : first + stack.size], until, on_epochs)
 
 
 class Stack:
-    """The program of so many rows of a group, over the devices of a mesh."""
+    """The program that runs `size` rows of a group on the devices of a mesh."""
 
-    def __init__(self, group: Group, placed: Placed, mesh: Mesh, size: int) -> None:
+    def __init__(self, group: Group, device_data: DeviceData, mesh: Mesh, size: int) -> None:
         self.size, self.over = size, NamedSharding(mesh, _ROWS)
-        self.data = placed.on(NamedSharding(mesh, _SAME))
+        self.data = device_data.on(NamedSharding(mesh, _SAME))
         first = group.rows[0]
 
         def start(floats: PyTree, key: Any, data: PyTree) -> RunState:
@@ -77,11 +86,11 @@ class Stack:
             setup = group.traced(floats)
             return setup.program().segment(run, *data, until, setup.limits)
 
-        def spread(one: Callable[..., RunState], *specs: PartitionSpec) -> Callable[..., RunState]:
+        def spread(of_row: Callable[..., RunState], *specs: PartitionSpec) -> Callable[..., RunState]:
             axes = tuple(0 if spec is _ROWS else None for spec in specs)
-            # Rows have nothing to do with each other, so that there is nothing to check.
+            # No row depends on another, so that there is no replication to check (check_vma).
             return jax.shard_map(
-                jax.vmap(one, axes), mesh=mesh, in_specs=specs, out_specs=_ROWS, check_vma=False
+                jax.vmap(of_row, axes), mesh=mesh, in_specs=specs, out_specs=_ROWS, check_vma=False
             )
 
         floats, keys = self._inputs([first])
@@ -96,7 +105,7 @@ class Stack:
             donate_argnums=1,
         )
 
-    def drive(self, rows: list[Trial], until: int, moved: Moved) -> None:
+    def drive(self, rows: list[Trial], until: int, on_epochs: OnEpochs) -> None:
         """Take rows to the end of epoch `until`, or to their own ends; all have begun or none has."""
         floats, keys = self._inputs(rows)
         if rows[0].run is None:
@@ -108,18 +117,18 @@ class Stack:
         while epoch < last and going:
             runs = self.segment(floats, runs, self.data, np.int32(epoch + 1))
             epoch += 1
-            moved(going)
+            on_epochs(going)
             going = int(np.sum(~jax.device_get(runs.stopped)[: len(rows)]))
         final = epoch == rows[0].setup.epochs or not going
         runs = jax.device_get(light(runs) if final and not rows[0].setup.options["ema"] else runs)
         for i, row in enumerate(rows):
             row.run = jax.tree.map(lambda leaf, i=i: leaf[i], runs)
             if final or row.run.stopped:
-                moved(row.setup.epochs - int(row.run.epoch))
+                on_epochs(row.setup.epochs - int(row.run.epoch))
                 row.end()
 
     def _inputs(self, rows: list[Trial]) -> tuple[dict[str, Any], Any]:
-        """Floats and keys, stacked."""
+        """The floats and keys of the rows, stacked."""
         floats = {name: np.array([row.floats[name] for row in rows]) for name in rows[0].floats}
         floats = arrays({name: self._filled(values) for name, values in floats.items()})
         keys = jnp.stack([row.key for row in rows])
@@ -134,5 +143,5 @@ class Stack:
         return stacked
 
     def _filled(self, values: Any) -> Any:
-        """With copies of the first, to the size of the stack."""
+        """The values, filled up with copies of the first to the size of the stack."""
         return values[np.r_[: len(values), np.zeros(self.size - len(values), int)]]

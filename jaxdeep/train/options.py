@@ -438,7 +438,7 @@ def takes(kind: Any) -> Callable[[F], F]:
         ]
         function.__signature__ = signature.replace(parameters=[*explicit, *named])  # type: ignore[attr-defined]
         lines = "\n".join(_line(name, option) for name, option in options_of(kind).items())
-        function.__doc__ = (function.__doc__ or "").replace("      {options}", lines)
+        function.__doc__ = inspect.cleandoc(function.__doc__ or "").replace("  {options}", lines)
         return function
 
     return show
@@ -447,7 +447,7 @@ def takes(kind: Any) -> Callable[[F], F]:
 def _line(name: str, option: Option) -> str:
     text = option.text if option.default is None else f"{option.text} By default {option.default!r}."
     return textwrap.fill(
-        f"{name}: {text}", 105, initial_indent=" " * 6, subsequent_indent=" " * 8, break_on_hyphens=False
+        f"{name}: {text}", 105, initial_indent=" " * 2, subsequent_indent=" " * 4, break_on_hyphens=False
     )
 
 

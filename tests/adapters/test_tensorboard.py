@@ -140,6 +140,7 @@ def test_one_callback_serves_a_second_run(tmp_path):
     assert series(tmp_path / "train", "loss") == as_float32(history["loss"])
 
 
+@pytest.mark.heavy
 def test_an_unfinished_record_is_written_again(tmp_path):
     fit(tmp_path / "a", 3, checkpoint=tmp_path / "c", validation=None)
     (path,) = (tmp_path / "a" / "train").iterdir()

@@ -107,7 +107,7 @@ def value(scale):
     return float(jax.jit(lambda x: (x @ x.T * scale).sum())(jnp.ones((8, 8))))
 
 def entries():
-    return {path.name: path.stat().st_size for path in folder.iterdir()}
+    return {path.name: path.stat().st_size > 100 for path in folder.iterdir()}  # a time is in each
 
 def say(**what):
     print(json.dumps(what))

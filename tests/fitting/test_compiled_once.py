@@ -1,7 +1,5 @@
 """A process compiles a run once: what is the same is found again, and nothing else ever is."""
 
-import collections
-import contextlib
 import gc
 import weakref
 
@@ -11,26 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.compilations import nothing_compiled, work
 from helpers.runs import KEY, X, Y, identical
 
 import jaxdeep as jd
 from jaxdeep import _compilation
-
-_events = collections.Counter()
-jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: _events.update([name]))
-
-
-def work(*kinds):
-    """Traces, lowerings and compilations so far."""
-    names = [name for name in _events if name.startswith("/jax/core/compile/")]
-    return sum(_events[name] for name in names if not kinds or any(kind in name for kind in kinds))
-
-
-@contextlib.contextmanager
-def nothing_compiled():
-    before = work()
-    yield
-    assert work() == before
 
 
 def network(rate=0.2, activation=jax.nn.relu, features=8):
@@ -133,7 +116,7 @@ DIFFERENT = {
     "class weight": {"class_weight": {0: 1.0, 1: 5.0}},
     "loss": {"loss": scaled(2.0)},
     "penalty": {"penalty": jd.regularizers.l2(0.1)},
-    "metric": {"metrics": {"accuracy": jd.metrics.precision()}},
+    "metric": {"metrics": {"accuracy": jd.losses.softmax_cross_entropy}},
     "batch size": {"batch_size": 20},
     "order": {"shuffle": False},
     "dtype": {"data": (X.astype(jnp.bfloat16), Y)},
@@ -209,6 +192,17 @@ def test_settings_of_jax_are_part_of_a_program():
     with jax.default_matmul_precision("bfloat16"):
         fit()
     assert work("backend_compile") > before
+
+
+def test_settings_that_no_context_changes_are_read_too():
+    name = "jax_disable_most_optimizations"
+    before, was = _compilation.settings(), jax.config.values[name]
+    jax.config.update(name, not was)
+    try:
+        assert _compilation.settings() != before
+    finally:
+        jax.config.update(name, was)
+    assert _compilation.settings() == before
 
 
 @pytest.mark.parametrize("changes", [{"stream": True}, {"epochs_per_call": 2}, {"diagnostics": 3}])

@@ -65,6 +65,7 @@ def test_a_run_under_one_jit_equals_fit_and_a_loop_over_steps():
     close(by_hand, ts)
 
 
+@pytest.mark.heavy
 def test_stacked_runs_that_stop_leave_the_others_alone():
     optimizer = jd.optimizers.sgd(0.1)
     stopping = jd.train.EarlyStopping(patience=1, monitor="val_accuracy")

@@ -90,6 +90,7 @@ def test_every_row_of_24_is_the_run_alone(alone, strategy):
         close(table.history(i), history, rtol=1e-4)
 
 
+@pytest.mark.heavy
 def test_floats_anywhere_are_the_run_alone_to_rounding():
     def build(hp):
         schedule = jd.schedules.exponential(hp["rate"], transition_steps=10, decay_rate=0.5)
@@ -259,6 +260,7 @@ def test_values_that_are_not_floats_have_groups_of_their_own(values, expected):
     assert [members for _, members in space.groups(points)] == expected
 
 
+@pytest.mark.heavy
 def test_points_with_none_and_whole_numbers_of_arrays():
     def build(hp):
         assert type(hp["batch_size"]) is int

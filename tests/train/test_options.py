@@ -20,7 +20,7 @@ def test_signature_and_help_show_every_option_with_its_default(function, kind):
     for name, option in options_of(kind).items():
         assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
         assert parameters[name].default is option.default
-        assert f"      {name}: {option.text[:20]}" in function.__doc__
+        assert f"\n  {name}: {option.text[:20]}" in function.__doc__
     assert not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     assert max(map(len, function.__doc__.splitlines())) <= 105
 

@@ -1,0 +1,67 @@
+"""Runs that earlier code left half-way go on, to the bits that they would have had."""
+
+import importlib.util
+import json
+import pathlib
+import warnings
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+from helpers.tiers import mostly_heavy
+
+import jaxdeep as jd
+
+pytest.importorskip("orbax.checkpoint")
+
+FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
+RUNS = {
+    entry["name"]: entry
+    for entry in json.loads((FIXTURES / "manifest.json").read_text())["fixtures"]
+    if entry["kind"] == "checkpoint"
+}
+TOLERANCE = {"rtol": 2e-4, "atol": 2e-5}  # another machine rounds otherwise
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """What the runs are made of; the functions that it registers are forgotten afterwards."""
+    before = dict(jd.saving.registry._registered)
+    spec = importlib.util.spec_from_file_location("parts", FIXTURES / "parts.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    jd.saving.registry._registered.clear()
+    jd.saving.registry._registered.update(before)
+
+
+def arrays(parts, result):
+    ts = result.train_state
+    tree = {"params": ts.params, "state": ts.state, "step": ts.step, "history": dict(result.history)}
+    return parts.flat(tree | ({} if result.best_epoch is None else {"best_epoch": result.best_epoch}))
+
+
+@pytest.mark.parametrize("name", mostly_heavy(RUNS, fast=["plain"]))
+def test_a_run_that_earlier_code_interrupted_goes_on(parts, name, tmp_path):
+    entry, expected = RUNS[name], np.load(FIXTURES / RUNS[name]["expected"])
+    names = {"jd": jd, "nn": jd.nn, "jax": jax, "jnp": jax.numpy, "np": np, "parts": parts}
+    names |= {"optax": importlib.import_module("optax"), "functools": importlib.import_module("functools")}
+    with zipfile.ZipFile(FIXTURES / entry["path"]) as archive:
+        archive.extractall(tmp_path)
+
+    def run(epochs):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a checkpoint that cannot be read is a warning
+            return arrays(parts, eval(entry["new"], names | {"epochs": epochs, "checkpoint": tmp_path}))
+
+    for path, array in run(entry["done"]).items():
+        np.testing.assert_array_equal(array, expected[f"half/{path}"], path)
+    for path, array in run(entry["epochs"]).items():
+        np.testing.assert_allclose(array, expected[f"whole/{path}"], err_msg=path, **TOLERANCE)
+
+
+def test_a_file_that_earlier_code_exported_computes_the_same(parts):
+    expected = np.load(FIXTURES / "exported" / "folded.npz")
+    predict = jd.compress.load_exported(FIXTURES / "exported" / "folded.jax")
+    np.testing.assert_allclose(predict(parts.ROWS), expected["outputs"], **TOLERANCE)

@@ -1,0 +1,68 @@
+"""Arguments of `fit` that make no sense."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.training import X, Y, fit
+
+import jaxdeep as jd
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": (X, Y[:-1])}, r"same number of rows: data\[0\] has 70, data\[1\] has 69"),
+        ({"data": (X[:0], Y[:0])}, "data is empty"),
+        ({"validation": (X[:0], Y[:0])}, "validation is empty"),
+        ({"validation": (X, Y[1:])}, r"validation\[0\] has 70, validation\[1\] has 69"),
+        ({"batch_size": 71}, "batch_size must be at most the number of examples, 70, got 71"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number, got 2.5"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"data": (X, Y + 1)}, r"labels must be in \[0, 3\) .* got labels from 1 to 3"),
+        ({"data": (X, Y - 1)}, "got labels from -1 to 1"),
+        ({"validation": (X, Y + 7)}, "got labels from 7 to 9"),
+        ({"data": (X, Y.astype(float))}, "must be integers"),
+        (
+            {"validation": (X[:, :3], Y)},
+            r"hidden: dense was initialised for 4 features, got .* \(70, 3\)",
+        ),
+        ({"key": 0}, "key must be a random key such as jax.random.key"),
+        ({"key": 0.5}, "key must be a random key .* got 0.5"),
+        ({"key": jnp.array([0.1, 0.2])}, "dtype float32"),
+        ({"optimizer": jd.optimizers.adam}, "optimizer must be an optax transformation .* call it"),
+        ({"optimizer": "adam"}, "optimizer must be an optax transformation"),
+        ({"model": jd.nn.dense}, "model must be a jaxdeep.nn.Model"),
+        ({"loss": None, "metrics": None}, "fit needs a loss=, or an objective="),
+        ({"objective": lambda *a, **k: None}, "drop loss, metrics$"),
+        ({"loss": "mse"}, "loss must be a function"),
+        ({"metrics": {"accuracy": "accuracy"}}, r"metrics\['accuracy'\] must be a function"),
+        ({"metrics": {"loss": jd.metrics.accuracy}}, "metrics may not be called 'loss'"),
+        ({"metrics": {"val_x": jd.metrics.accuracy}}, "metrics may not be called 'val_x'"),
+        ({"metrics": [jd.metrics.accuracy]}, "metrics must be a dict of functions by name"),
+        ({"model": jd.nn.dense(1), "data": (X, Y[:, None])}, "at least 2 classes"),
+        ({"penalty": 1e-4}, "penalty must be a function"),
+        ({"data": X}, r"data must be a pair \(x, y\) or .*, got ndarray"),
+        ({"data": ([[1.0]], [0])}, r"must be an array with a row per example"),
+        ({"data": (np.array([["a"]] * 70), Y)}, "must hold numbers"),
+        ({"state": {}}, "state= is given without the params="),
+        (
+            {"on_nonfinite": "halt"},
+            "on_nonfinite must be 'raise', 'stop', 'skip' or 'ignore', got 'halt'",
+        ),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_compiled(changes, message, monkeypatch):
+    def compiled(*args, **kwargs):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr("jaxdeep.fitting.setup.compiled", compiled)
+    with pytest.raises((ValueError, TypeError), match=message) as info:
+        fit(**changes)
+    assert not isinstance(info.value, AssertionError)
+
+
+def test_the_note_says_which_data_a_label_was_in():
+    with pytest.raises(ValueError, match="labels") as info:
+        fit(validation=(X, Y + 7))
+    assert any("found in validation" in note for note in info.value.__notes__)

@@ -1,0 +1,254 @@
+"""Scalers against scikit-learn, in any batches."""
+
+import math
+
+import hypothesis
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sklearn.preprocessing as sk
+from helpers.tables import SKEWED, close
+
+from jaxdeep import preprocessing as pp
+from jaxdeep._compat import enable_x64
+
+RNG = np.random.default_rng(0)
+
+
+def joined(scaler, parts):
+    """The state of all parts, which are stacked."""
+
+    def merge(state, part):
+        return scaler.merge(state, part), None
+
+    first, rest = jax.tree.map(lambda part: part[0], parts), jax.tree.map(lambda part: part[1:], parts)
+    return jax.lax.scan(merge, first, rest)[0]
+
+
+@pytest.mark.parametrize("flags", [{}, {"with_mean": False}, {"with_std": False}])
+def test_standard_scaler_is_scikit_learns(x64, flags):
+    x = np.column_stack([SKEWED, np.full(200, 0.1), RNG.normal(1e5, 1, 200)])
+    x[3, 0] = x[5:9, 1] = np.nan
+    ours, theirs = pp.standard_scaler(**flags), sk.StandardScaler(**flags).fit(x)
+    state = ours.fit(x)
+    close(ours.transform(state, x), theirs.transform(x), rtol=1e-9, atol=1e-9)
+    close(ours.inverse_transform(state, x), theirs.inverse_transform(x), rtol=1e-12)
+    close(state.n, np.sum(~np.isnan(x), axis=0))
+    assert state.scale[-2] == 1
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_min_max_scaler_is_scikit_learns(x64, clip):
+    x = np.column_stack([SKEWED, np.full(200, 0.1)])
+    x[3, 0] = np.nan
+    ours, theirs = pp.min_max_scaler((-1, 3), clip=clip), sk.MinMaxScaler((-1, 3), clip=clip).fit(x)
+    state = ours.fit(x)
+    close(ours.transform(state, x), theirs.transform(x), rtol=1e-12, atol=1e-12)
+    close(ours.transform(state, 2 * x), theirs.transform(2 * x), rtol=1e-12, atol=1e-12)
+    close(ours.inverse_transform(state, x), theirs.inverse_transform(x), rtol=1e-12)
+
+
+def test_a_small_variance_on_a_large_mean_is_kept_in_float32():
+    x = (1e4 + RNG.normal(size=(20_000, 2))).astype(np.float32)
+    scaler = pp.standard_scaler()
+    state = scaler.init(x[:1])
+    for batch in np.split(x, 40):
+        state = scaler.update(state, batch)
+    close(state.variance, x.astype(float).var(axis=0), rtol=1e-4)
+    close(scaler.fit(x).variance, x.astype(float).var(axis=0), rtol=1e-5)
+    close(scaler.fit(x).mean, x.astype(float).mean(axis=0), rtol=1e-7)
+
+
+def test_a_constant_feature_is_known_in_float32_whatever_the_batches():
+    x = np.full((999, 3), [0.1, 1e7 / 3, -1e-20], np.float32)
+    scaler = pp.standard_scaler()
+    state = scaler.init(x)
+    for batch in (x[:1], x[1:500], x[500:]):
+        state = scaler.update(state, batch)
+    for s in (state, scaler.fit(x)):
+        assert (s.scale == 1).all()
+        assert (scaler.transform(s, x) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("axis", "shape"),
+    [(0, (2, 3, 4)), ((0, 1, 2), (4,)), ((0, 2, 3), (2, 1, 1)), (None, ()), (-1, (5, 2, 3, 1))],
+)
+def test_axis_is_numpys_and_statistics_broadcast_against_one_example(axis, shape):
+    x = RNG.normal(size=(5, 2, 3, 4)).astype(np.float32)
+    kept = x.mean(axis=axis, keepdims=True), x.std(axis=axis, keepdims=True)
+    scaler = pp.standard_scaler(axis=axis)
+    state = scaler.fit(x)
+    assert state.mean.shape == shape
+    y = scaler.transform(state, x)
+    close(y, (x - kept[0]) / kept[1], rtol=1e-4, atol=1e-5)
+    if axis != -1:
+        close(scaler.transform(state, x[0]), y[0])
+        close(jax.vmap(scaler.transform, in_axes=(None, 0))(state, x), y, rtol=1e-6)
+
+
+SCALERS = {"standard": pp.standard_scaler(), "min-max": pp.min_max_scaler()}
+
+
+scalers = pytest.mark.parametrize("scaler", SCALERS.values(), ids=SCALERS)
+
+
+@scalers
+@hypothesis.given(
+    hnp.arrays(float, (12, 1), elements=st.floats(-1e6, 1e6) | st.just(math.nan)),
+    hnp.arrays(int, 12, elements=st.integers(0, 3)),
+)
+def test_batches_of_any_rows_are_all_data_at_once(scaler, x, batch):
+    with enable_x64(True):
+        state = scaler.init(x)
+        for i in range(4):
+            state = scaler.update(state, x, batch == i)
+        close(state, scaler.fit(x), rtol=1e-9, atol=1e-3)
+        seen = x[~np.isnan(x)]
+        if isinstance(state, pp.Moments) and len(seen):
+            close(state.mean, [seen.mean()], rtol=1e-9, atol=1e-9)
+            close(state.variance, [seen.var()], rtol=1e-9, atol=1e-6)
+
+
+@scalers
+@hypothesis.given(hnp.arrays(float, (3, 4, 2), elements=st.floats(-1e3, 1e3)))
+def test_merging_is_associative_and_commutes(scaler, x):
+    with enable_x64(True):
+        a, b, c = (scaler.fit(part) for part in x)
+        left = scaler.merge(scaler.merge(a, b), c)
+        close(left, scaler.merge(a, scaler.merge(b, c)), rtol=1e-9, atol=1e-9)
+        close(left, scaler.merge(c, scaler.merge(b, a)), rtol=1e-9, atol=1e-9)
+        close(scaler.merge(scaler.init(x[0]), a), a, rtol=1e-12)
+        close(scaler.merge(a, scaler.init(x[0])), a, rtol=1e-12)
+
+
+@scalers
+def test_scan_vmap_and_jit_give_the_same_state(scaler):
+    x = jnp.asarray(RNG.normal(size=(6, 10, 3)), jnp.float32)
+    whole = scaler.fit(x.reshape(60, 3))
+
+    def step(state, batch):
+        return scaler.update(state, batch), None
+
+    scanned, _ = jax.jit(lambda x: jax.lax.scan(step, scaler.init(x[0]), x))(x)
+    close(scanned, whole, rtol=1e-5, atol=1e-6)
+    parts = jax.vmap(scaler.fit)(x)
+    close(joined(scaler, parts), whole, rtol=1e-5, atol=1e-6)
+
+
+@scalers
+def test_devices_are_joined(scaler):
+    x = jnp.asarray(RNG.normal(size=(80, 3)), jnp.float32)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("data")
+    sharded = jax.device_put(x, jax.sharding.NamedSharding(mesh, spec))
+    close(scaler.fit(sharded), scaler.fit(x), rtol=1e-5, atol=1e-6)
+
+    def fit(x):
+        parts = jax.lax.all_gather(scaler.fit(x), "data")
+        return joined(scaler, parts)
+
+    out = jax.shard_map(
+        fit, mesh=mesh, in_specs=spec, out_specs=jax.sharding.PartitionSpec(), check_vma=False
+    )
+    close(jax.jit(out)(x), scaler.fit(x), rtol=1e-5, atol=1e-6)
+
+
+def test_weights_count_rows_and_padding_does_not(x64):
+    x, weights = SKEWED[:50], RNG.integers(0, 3, 50)
+    repeated = np.repeat(x, weights, axis=0)
+    padded = np.where(weights[:, None] == 0, np.nan, x)
+    for rows in (x, padded):
+        scaler = pp.standard_scaler(ignore_nan=False)
+        close(scaler.fit(rows, weights), scaler.fit(repeated), rtol=1e-9)
+        ranges = pp.min_max_scaler(ignore_nan=False)
+        close(ranges.fit(rows, weights), ranges.fit(repeated))
+
+
+def test_a_nan_that_counts_makes_its_feature_nan():
+    x = np.array([[1.0, 1.0], [np.nan, 2.0]], np.float32)
+    for scaler in (pp.standard_scaler(ignore_nan=False), pp.min_max_scaler(ignore_nan=False)):
+        y = scaler.transform(scaler.fit(x), x)
+        assert np.isnan(y[:, 0]).all()
+        assert np.isfinite(y[:, 1]).all()
+
+
+@scalers
+def test_nothing_seen_changes_nothing(scaler):
+    x = np.array([[2.0], [np.nan]], np.float32)
+    for state in (scaler.init(x), scaler.fit(x[1:])):
+        close(scaler.transform(state, x), x)
+
+
+@scalers
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "uint8"])
+def test_scalers_keep_the_dtype_and_statistics_are_float32(scaler, dtype):
+    x = jnp.asarray(RNG.integers(0, 255, (100, 2)), dtype)
+    state = scaler.fit(x)
+    y = scaler.transform(state, x)
+    assert {leaf.dtype for leaf in state} == {jnp.dtype("float32")}
+    assert y.dtype == (jnp.float32 if dtype == "uint8" else dtype)
+    exact = scaler.transform(state, x.astype(jnp.float32))
+    close(y.astype(jnp.float32), exact, rtol=float(jnp.finfo(y.dtype).eps), atol=1e-6)
+
+
+def test_a_scaler_does_not_compile_again_for_other_values():
+    scaler, x = pp.standard_scaler(), np.ones((7, 2), np.float32)
+    traces = []
+
+    @jax.jit
+    def step(state, x):
+        traces.append(1)
+        return scaler.update(state, x)
+
+    state = step(scaler.init(x), x)
+    step(state, 2 * x)
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: pp.standard_scaler(axis="rows"), TypeError, "axis must be a whole number"),
+        (
+            lambda: pp.standard_scaler(axis=2).fit(np.ones((2, 3))),
+            ValueError,
+            "axis must name different axes",
+        ),
+        (lambda: pp.standard_scaler(with_mean=1), TypeError, "with_mean must be True or False"),
+        (lambda: pp.standard_scaler().fit(np.array(["a"])), TypeError, "real numbers"),
+        (
+            lambda: pp.standard_scaler().fit(np.ones(3), np.ones(2)),
+            ValueError,
+            "weights must have the leading",
+        ),
+        (lambda: pp.min_max_scaler((1, 1)), ValueError, "a < b, got"),
+        (lambda: pp.min_max_scaler(3), TypeError, "feature_range must be a pair"),
+        (lambda: pp.power_transform("boxcox"), ValueError, "'box-cox', got 'boxcox'"),
+        (lambda: pp.target_encoder("none"), ValueError, "smooth must be 'auto' or a number"),
+        (lambda: pp.target_encoder(-1.0), ValueError, "smooth must be in"),
+        (lambda: pp.target_encoder(classes=1), ValueError, "classes must be at least 2"),
+        (lambda: pp.box_cox_interval(np.array([1.0, 2.0]), level=1.0), ValueError, "level must be in"),
+        (lambda: pp.box_cox(np.ones(3), np.ones(2)), ValueError, "lmbda must broadcast"),
+        (
+            lambda: pp.box_cox(np.ones(3), 1.0, geometric_mean=-1.0),
+            ValueError,
+            "geometric_mean must be in",
+        ),
+        (lambda: pp.box_cox_llf(np.ones((3, 2)), np.ones(3)), ValueError, r"shape \(2,\) of features"),
+    ],
+)
+def test_errors_say_what_is_wrong(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+@scalers
+def test_features_that_do_not_fit_are_refused(scaler):
+    state = scaler.fit(np.ones((4, 3), np.float32))
+    for call in (scaler.transform, scaler.inverse_transform, scaler.update):
+        with pytest.raises(ValueError, match=r"the state is of features \(3,\)"):
+            call(state, np.ones((4, 1), np.float32))

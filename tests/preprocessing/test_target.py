@@ -1,0 +1,185 @@
+"""Target encoding against scikit-learn."""
+
+import inspect
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sklearn.preprocessing as sk
+from helpers.tables import close
+
+import jaxdeep as jd
+from jaxdeep import preprocessing as pp
+from jaxdeep.preprocessing.target import folds
+
+RNG = np.random.default_rng(0)
+
+KINDS = {"continuous": None, "binary": None, "multiclass": 3}
+
+
+@pytest.mark.parametrize(
+    ("kind", "smooth"),
+    [(kind, smooth) for kind in ("continuous", "binary") for smooth in ("auto", 2.0, 0.0)]
+    + [("multiclass", "auto")],
+)
+def test_target_encodings_are_the_recorded_ones(x64, golden, kind, smooth):
+    data = golden["target_encoder"]
+    encoder = pp.target_encoder(smooth, classes=KINDS[kind])
+    state = encoder.fit(data["category"], np.array(data[f"y_{kind}"]))
+    found = encoder.transform(state, data["query (last is unseen)"])
+    close(found, data[f"{kind} smooth={smooth}"], rtol=1e-12, atol=1e-15)
+
+
+def table(n=300):
+    rng = np.random.default_rng(1)
+    x = np.empty((n, 3), object)
+    x[:, 0] = rng.choice(np.array(["red", "green", None, math.nan], object), n)
+    x[:, 1] = rng.integers(0, 100, n)  # some of them once
+    x[:, 2] = rng.choice(["x", "y"], n)
+    return x, {
+        "continuous": rng.normal(1e3, 1, n) + (x[:, 2] == "x"),
+        "binary": rng.integers(0, 2, n).astype(float),
+        "multiclass": rng.integers(0, 3, n),
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("smooth", ["auto", 0.7])
+def test_target_encoding_is_scikit_learns(x64, kind, smooth):
+    x, targets = table()
+    y = targets[kind]
+    ours, theirs = pp.target_encoder(smooth, classes=KINDS[kind]), sk.TargetEncoder(smooth=smooth)
+    state, theirs = ours.fit(x, y), theirs.fit(x, y)
+    new = x.copy()
+    new[:5, 1] = 1000  # unseen
+    close(ours.transform(state, new), theirs.transform(new), rtol=1e-9, atol=1e-12)
+
+    encoded, again = ours.fit_transform(jax.random.key(0), x, y, cv=4)
+    close(again.encodings, state.encodings, atol=1e-12)
+    assert again.vocabulary == state.vocabulary
+    part = np.array(folds(jax.random.key(0), jnp.asarray(y), 4))
+    for fold in range(4):
+        theirs = sk.TargetEncoder(smooth=smooth).fit(x[part != fold], y[part != fold])
+        close(encoded[part == fold], theirs.transform(x[part == fold]), rtol=1e-9, atol=1e-12)
+
+
+def test_parts_are_equal_random_and_alike_in_their_targets():
+    y = RNG.integers(0, 3, 60).astype(np.float32)
+    several = np.array([folds(key, y, 5) for key in jax.random.split(jax.random.key(0), 300)])
+    for part in several[:10]:
+        counts = np.array([[np.sum((part == p) & (y == c)) for c in range(3)] for p in range(5)])
+        assert np.ptp(counts, axis=0).max() <= 2
+        assert (counts.sum(axis=1) == 12).all()
+    # each example is as likely in each part, and with each other of its class
+    np.testing.assert_allclose([(several == p).mean(axis=0) for p in range(5)], 0.2, atol=0.1)
+    alike = np.flatnonzero(y == 1)
+    together = (several[:, alike[:1]] == several[:, alike[1:]]).mean(axis=0)
+    np.testing.assert_allclose(together, (len(alike) / 5 - 1) / (len(alike) - 1), atol=0.1)
+
+
+def test_cross_fitting_hides_an_examples_own_target():
+    n = 60
+    x, y = np.arange(n), RNG.normal(size=n).astype(np.float32)  # every category once
+    encoder = pp.target_encoder()
+    close(encoder.transform(encoder.fit(x, y), x), y, rtol=1e-5)
+    encoded, _ = encoder.fit_transform(jax.random.key(0), x, y)
+    assert len(np.unique(encoded)) == 5  # the means of the others
+    assert np.std(encoded) < 0.2 * np.std(y)
+
+
+def test_integers_known_beforehand_run_compiled():
+    x, y = RNG.integers(0, 7, (50, 2)), RNG.normal(size=50).astype(np.float32)
+    encoder, found = pp.target_encoder(categories=9), pp.target_encoder()
+    state = jax.jit(encoder.fit)(x, y)
+    encoded = encoder.transform(state, x)
+    close(encoded, found.transform(found.fit(x, y), x), rtol=1e-4, atol=1e-6)
+    close(jax.vmap(encoder.transform, (None, 0))(state, x), encoded)
+    for unseen in (8, -1, 99):
+        close(encoder.transform(state, np.full((50, 2), unseen)), np.full((50, 2), y.mean()), atol=1e-6)
+    several = jax.vmap(lambda smooth: pp.target_encoder(smooth, categories=9).fit(x, y).encodings)
+    close(several(jnp.array([0.5, 3.0]))[1], pp.target_encoder(3.0, categories=9).fit(x, y).encodings)
+
+
+def test_cross_fitting_runs_compiled():
+    x, y = RNG.integers(0, 7, 60), RNG.normal(size=60).astype(np.float32)
+    encoder, key = pp.target_encoder(2.0, categories=9), jax.random.key(3)
+    encoded, state = jax.jit(encoder.fit_transform)(key, x, y)
+    close(state, encoder.fit(x, y), rtol=1e-5, atol=1e-6)
+    part = np.array(folds(key, y, 5))
+    for i in range(60):
+        others = part != part[i]
+        same = others & (x == x[i])
+        expected = (y[same].sum() + 2 * y[others].mean()) / (same.sum() + 2)
+        close(encoded[i], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_columns_of_classes_go_feature_by_feature():
+    x, labels = RNG.integers(0, 7, (50, 2)), RNG.integers(0, 4, 50)
+    encoder = pp.target_encoder(0.0, categories=7, classes=4)
+    encoded = encoder.transform(encoder.fit(x, labels), x)
+    assert encoded.shape == (50, 8)
+    for feature in range(2):
+        for label in range(4):
+            share = [(labels[x[:, feature] == c] == label).mean() for c in x[:, feature]]
+            close(encoded[:, 4 * feature + label], share, rtol=1e-4, atol=1e-6)
+
+
+def test_equal_targets_are_the_mean_and_large_ones_keep_their_differences():
+    x = np.array(["a", "b", "b", "c"])
+    for smooth in ("auto", 0.0, 5.0):
+        encoder = pp.target_encoder(smooth)
+        close(encoder.transform(encoder.fit(x, np.full(4, 0.1)), x), np.full(4, 0.1), rtol=1e-7)
+    y = (1e6 + np.array([0.0, 1, 2, 3])).astype(np.float32)
+    encoder = pp.target_encoder(0.0)
+    assert encoder.transform(encoder.fit(x, y), x).tolist() == [1e6, 1e6 + 1.5, 1e6 + 1.5, 1e6 + 3]
+
+
+def test_none_and_nan_are_categories_of_their_own():
+    y = np.array([1.0, 2.0, 3.0, 4.0])
+    encoder = pp.target_encoder(0.0)
+    x = np.array([None, math.nan, "nan", np.float64("nan")], object)
+    assert encoder.transform(encoder.fit(x, y), x).tolist() == [1, 3, 3, 3]
+    x = np.array([1.5, math.nan, 1.5, -math.nan])
+    state = encoder.fit(x, y)
+    assert encoder.transform(state, x).tolist() == [2, 3, 2, 3]
+    assert encoder.transform(state, [1.5, math.nan, None]).tolist() == [2, 3, 2.5]
+    same = jax.jit(lambda state: state)(state)  # the vocabulary travels along
+    assert encoder.transform(same, x).tolist() == [2, 3, 2, 3]
+
+
+def test_target_encoding_refuses():
+    x, y = np.array([0, 1, 1]), np.array([1.0, 2.0, 3.0])
+    encoder, known = pp.target_encoder(), pp.target_encoder(categories=2)
+    key = jax.random.key(0)
+    with pytest.raises(TypeError, match="give categories="):
+        jax.jit(encoder.fit)(x, y)
+    with pytest.raises(ValueError, match="one target for each of 3 examples"):
+        encoder.fit(x, y[:2])
+    with pytest.raises(ValueError, match="y must be finite"):
+        encoder.fit(x, y * np.nan)
+    with pytest.raises(ValueError, match=r"labels must be in \[0, 2\)"):
+        pp.target_encoder(classes=2).fit(x, np.array([0, 1, 2]))
+    with pytest.raises(ValueError, match=r"in \[0, 2\), got some from 0 to 2"):
+        known.fit(x * 2, y)
+    with pytest.raises(TypeError, match="must hold integers"):
+        known.fit(x * 0.5, y)
+    with pytest.raises(ValueError, match="cv must be at most the number of examples, 3; got 4"):
+        encoder.fit_transform(key, x, y, cv=4)
+    with pytest.raises(ValueError, match="cv must be at least 2"):
+        encoder.fit_transform(key, x, y, cv=1)
+    with pytest.raises(TypeError, match="key must be a random key"):
+        encoder.fit_transform(0, x, y)
+    with pytest.raises(ValueError, match="the state is of 1 features, got 2"):
+        encoder.transform(encoder.fit(x[:, None], y), np.ones((3, 2)))
+    with pytest.raises(ValueError, match=r"x must be of shape \(n,\) or"):
+        encoder.fit(np.ones((3, 1, 1)), y)
+    with pytest.raises(ValueError, match="no examples"):
+        encoder.fit(x[:0], y[:0])
+
+
+def test_every_public_function_has_an_example():
+    for name, thing in vars(jd.preprocessing).items():
+        if inspect.isfunction(thing) and not name.startswith("_"):
+            assert ">>>" in inspect.getdoc(thing), name

@@ -1,0 +1,137 @@
+"""Scores of probabilities against constructed cases and scikit-learn."""
+
+import jax
+import numpy as np
+import pytest
+from helpers.samples import KEY, constructed
+
+import jaxdeep as jd
+
+
+def test_calibration_of_a_constructed_case():
+    p, y = constructed()
+    found = jd.uncertainty.reliability(p, y, bins=10)
+    np.testing.assert_array_equal(found.count, [0, 0, 0, 0, 0, 60, 0, 0, 0, 40])
+    np.testing.assert_allclose(np.asarray(found.accuracy)[[5, 9]], [0.5, 0.9], rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(found.confidence)[[5, 9]], [0.55, 0.95], rtol=1e-6)
+    assert np.isnan(np.asarray(found.accuracy)[:5]).all()
+    np.testing.assert_allclose(found.edges, np.linspace(0, 1, 11), rtol=1e-6)
+    assert float(jd.uncertainty.expected_calibration_error(p, y, bins=10)) == pytest.approx(
+        0.05, abs=1e-6
+    )
+    one_bin = 0.6 * 0.55 + 0.4 * 0.95 - 0.66
+    assert float(jd.uncertainty.expected_calibration_error(p, y, bins=1)) == pytest.approx(
+        one_bin, abs=1e-6
+    )
+    p[:, :] = np.where(p == p.max(1, keepdims=True), 1, 0)  # all sure: 34 of 100 are wrong
+    assert float(jd.uncertainty.maximum_calibration_error(p, y)) == pytest.approx(0.34, abs=1e-6)
+    assert float(jd.uncertainty.expected_calibration_error(p, y)) == pytest.approx(0.34, abs=1e-6)
+    assert float(jd.uncertainty.brier_score(p, y)) == pytest.approx(0.68, abs=1e-6)
+    assert float(jd.uncertainty.negative_log_likelihood(p, y)) == np.inf
+
+
+def test_the_largest_gap_is_that_of_a_bin():
+    p = np.array([[0.8, 0.2]] * 10 + [[0.6, 0.4]] * 30, np.float32)
+    y = np.array([0] * 2 + [1] * 8 + [0] * 18 + [1] * 12)  # gaps 0.6 and 0
+    assert float(jd.uncertainty.maximum_calibration_error(p, y)) == pytest.approx(0.6, abs=1e-6)
+    assert float(jd.uncertainty.expected_calibration_error(p, y)) == pytest.approx(0.15, abs=1e-6)
+
+
+def test_edges_belong_to_the_bin_below_and_quantiles_are_even():
+    p = np.array([[0.5, 0.5], [1.0, 0.0], [0.75, 0.25], [0.75, 0.25]], np.float32)
+    counts = jd.uncertainty.reliability(p, np.zeros(4, int), bins=4).count
+    np.testing.assert_array_equal(counts, [0, 1, 2, 1])
+    first = np.linspace(0.5, 0.99, 1000, dtype=np.float32)
+    p = np.stack([first, 1 - first], axis=1)
+    found = jd.uncertainty.reliability(p, np.zeros(1000, int), bins=8, strategy="quantile")
+    np.testing.assert_array_equal(found.count, [125] * 8)
+
+
+def test_scores_are_those_of_scikit_learn():
+    from sklearn import metrics
+
+    p = np.random.default_rng(0).dirichlet(np.ones(4), 200)
+    y = np.asarray(jax.random.randint(KEY, (200,), 0, 4))
+    expected = metrics.log_loss(y, p, labels=range(4))
+    assert float(jd.uncertainty.negative_log_likelihood(p, y)) == pytest.approx(expected, rel=1e-5)
+    expected = np.mean(((p - np.eye(4)[y]) ** 2).sum(1))
+    assert float(jd.uncertainty.brier_score(p, y)) == pytest.approx(expected, rel=1e-5)
+    one, two = p[:, 0] / (p[:, 0] + p[:, 1]), y % 2
+    for form in (one, one[:, None], np.stack([1 - one, one], axis=1)):
+        found = float(jd.uncertainty.brier_score(form, two))
+        assert found == pytest.approx(2 * metrics.brier_score_loss(two, one), rel=1e-5)
+        found = float(jd.uncertainty.negative_log_likelihood(form, two))
+        assert found == pytest.approx(metrics.log_loss(two, one), rel=1e-5)
+        found = float(jd.uncertainty.expected_calibration_error(form, two))
+        sure = np.maximum(one, 1 - one)
+        place, right = np.ceil(sure * 15).astype(int) - 1, (one > 0.5) == two
+        gaps = [abs((right - sure)[place == b].sum()) for b in range(15)]
+        assert found == pytest.approx(sum(gaps) / 200, rel=1e-4)
+
+
+def test_soft_and_one_hot_labels():
+    p, y = constructed()
+    hot = np.eye(3, dtype=np.float32)[y]
+    for name in ("brier_score", "negative_log_likelihood", "expected_calibration_error"):
+        function = getattr(jd.uncertainty, name)
+        np.testing.assert_allclose(function(p, hot), function(p, y), rtol=1e-6)
+    soft = jax.nn.softmax(jax.random.normal(KEY, (100, 3)))
+    expected = -(np.asarray(soft) * np.log(p)).sum(1).mean()
+    assert float(jd.uncertainty.negative_log_likelihood(p, soft)) == pytest.approx(expected, rel=1e-5)
+    assert float(jd.uncertainty.negative_log_likelihood(np.eye(3)[:1], np.eye(3)[:1])) == 0
+    images = p.reshape(10, 10, 3), y.reshape(10, 10)
+    assert float(jd.uncertainty.brier_score(*images)) == pytest.approx(
+        float(jd.uncertainty.brier_score(p, y)), rel=1e-6
+    )
+
+
+def test_scores_are_compiled_and_vmapped():
+    p, y = constructed()
+    for name in (
+        "expected_calibration_error",
+        "brier_score",
+        "negative_log_likelihood",
+        "rejection_curve",
+    ):
+        function = getattr(jd.uncertainty, name)
+        for found in (jax.jit(function)(p, y), jax.vmap(function)(p[None], y[None])):
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(np.squeeze(a), b, rtol=1e-5),
+                found,
+                function(p, y),
+            )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda u: u.brier_score(np.array([[2.0, -1.0]]), np.array([0])),
+            r"probabilities must be in \[0, 1\]",
+        ),
+        (lambda u: u.brier_score(np.full((2, 2), 0.5), np.array([0])), "labels must have shape"),
+        (lambda u: u.brier_score(np.full((2, 2), 0.5), np.array([0, 2])), r"labels must be in \[0, 2\)"),
+        (
+            lambda u: u.brier_score(np.full(3, 0.5), np.array([0, 1])),
+            "one label is needed for each of 3",
+        ),
+        (lambda u: u.brier_score(np.zeros((0, 2)), np.zeros(0, int)), "there are no probabilities"),
+        (
+            lambda u: u.reliability(np.full((2, 2), 0.5), np.array([0, 1]), bins=0),
+            "bins must be at least 1",
+        ),
+        (
+            lambda u: u.reliability(np.full((2, 2), 0.5), np.array([0, 1]), strategy="even"),
+            "strategy must be 'uniform' or 'quantile', got 'even'",
+        ),
+        (lambda u: u.temperature_scale(np.ones(2), 0.0), "temperature must be in"),
+        (lambda u: u.fit_temperature(np.ones((2, 3)), np.array([0, 3])), r"labels must be in \[0, 3\)"),
+        (
+            lambda u: u.rejection_curve(np.full((2, 2), 0.5), np.array([0, 1]), np.ones(3)),
+            "uncertainty must be one number for each of 2 predictions",
+        ),
+    ],
+)
+def test_scores_that_make_no_sense(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(jd.uncertainty)

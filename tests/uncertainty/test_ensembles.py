@@ -1,0 +1,77 @@
+"""Several models as one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.samples import KEY, X, check, nn
+from helpers.tiers import mostly_heavy
+
+import jaxdeep as jd
+from jaxdeep.search.table import Result, Table
+
+
+@pytest.fixture(scope="module")
+def members():
+    model = nn.serial(nn.dense(8), nn.batch_norm(), nn.dropout(0.5), nn.dense(3))
+    stacked = jax.vmap(lambda key: model.init(key, X))(jax.random.split(KEY, 5))
+    pairs = [jax.tree.map(lambda a, i=i: a[i], stacked) for i in range(5)]
+    each = np.stack([np.asarray(jax.nn.softmax(model.apply(*pair, X)[0])) for pair in pairs])
+    return model, stacked, pairs, each
+
+
+@pytest.mark.parametrize("batch_size", mostly_heavy([None, 10], [10]))
+def test_an_ensemble_stacked_listed_or_from_a_table(members, batch_size):
+    model, stacked, pairs, each = members
+    ends = ["finished", "stopped", "diverged", "finished", "halved"]
+    history = {"loss": np.zeros(1)}
+    results = [Result(*pair, history, 0, end) for pair, end in zip(pairs, ends)]
+    table = Table([{"seed": i} for i in range(5)], results)
+    ensemble = jd.uncertainty.ensemble
+    check(ensemble(model, stacked, X, batch_size=batch_size), each)
+    check(ensemble(model, pairs, X, batch_size=batch_size), each)
+    check(ensemble(model, results, X, batch_size=batch_size), each)
+    check(ensemble(model, table, X, batch_size=batch_size), each[[0, 1, 3]])
+    kept = ensemble(model, stacked, X, batch_size=batch_size, return_samples=True).samples
+    np.testing.assert_allclose(kept, each, atol=1e-6)
+    mesh = jax.make_mesh((8,), ("data",))
+    check(ensemble(model, stacked, X, batch_size=batch_size, mesh=mesh), each)
+    check(jax.jit(lambda s, x: ensemble(model, s, x, batch_size=batch_size))(stacked, X), each)
+
+
+@pytest.mark.heavy
+def test_an_ensemble_of_a_sweep_over_seeds():
+    y = (X[:, 0] > 0).astype(jnp.int32)
+    model = nn.serial(nn.dense(2))
+    table = jd.sweep(
+        lambda hp: jd.optimizers.sgd(hp["learning_rate"]),
+        {"learning_rate": [0.1]},
+        seeds=3,
+        model=model,
+        data=(X, y),
+        loss=jd.losses.softmax_cross_entropy,
+        epochs=1,
+        batch_size=8,
+        progress=False,
+    )
+    each = [jax.nn.softmax(model.apply(*table.trained(i), X)[0]) for i in range(3)]
+    check(jd.uncertainty.ensemble(model, table, X), np.stack(each))
+
+
+def test_ensembles_that_make_no_sense(members):
+    model, (params, _), pairs, _ = members
+    ensemble = jd.uncertainty.ensemble
+    with pytest.raises(ValueError, match="must not be an empty list"):
+        ensemble(model, [], X)
+    with pytest.raises(TypeError, match="members must be a Table, a list"):
+        ensemble(model, params, X)
+    with pytest.raises(TypeError, match=r"members\[0\] must be \(params, state\)"):
+        ensemble(model, [params], X)
+    with pytest.raises(ValueError, match="must have a leading axis of members on every leaf"):
+        ensemble(model, pairs[0], X)
+    other = nn.serial(nn.dense(9), nn.batch_norm(), nn.dropout(0.5), nn.dense(3)).init(KEY, X)
+    with pytest.raises(ValueError, match=r"same shapes; member 1 has .*'dense0/kernel': \(6, 9\)"):
+        ensemble(model, [pairs[0], other], X)
+    table = Table([{"seed": 0}], [Result({}, {}, {"loss": np.zeros(1)}, 0, "diverged")])
+    with pytest.raises(ValueError, match="no run that went to its end"):
+        ensemble(model, table, X)

@@ -1,0 +1,113 @@
+"""What the samples of logits, probabilities and values say."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.samples import KEY, X, brute, check, network, nn, ready
+
+from jaxdeep.uncertainty import mc_dropout
+
+
+def test_where_all_samples_agree_nothing_is_uncertain_about_the_model():
+    model, params, state = ready(nn.serial(nn.dense(3), nn.dropout(0.0)))
+    pred = mc_dropout(model, params, state, X, KEY, samples=1000)
+    assert float(jnp.abs(pred.std).max()) == 0
+    assert float(pred.mutual_information.max()) == 0
+    expected = jax.nn.softmax(model.apply(params, state, X)[0])
+    np.testing.assert_allclose(pred.mean, expected, rtol=1e-6)
+
+
+def test_values_of_a_regression_have_no_entropy():
+    model, params, state = ready(nn.serial(nn.dropout(0.5), nn.dense(1)))
+    pred = mc_dropout(model, params, state, X, KEY, samples=9, outputs="values", return_samples=True)
+    expected = brute(model, params, state, X, 9, outputs=lambda y: y)
+    assert pred.entropy is None
+    assert pred.mutual_information is None
+    np.testing.assert_allclose(pred.mean, expected.mean(0), atol=1e-6)
+    np.testing.assert_allclose(pred.std, expected.std(0), atol=1e-6)
+    np.testing.assert_allclose(pred.samples, expected, atol=1e-6)
+
+
+def test_probabilities_and_a_single_logit():
+    logits, params, state = ready(network())
+    model = nn.serial(logits, nn.activation(jax.nn.softmax))
+    own = {"serial0": params}
+    found = mc_dropout(model, own, state, X, KEY, samples=5, outputs="probabilities")
+    check(found, brute(model, own, state, X, 5, outputs=lambda y: y))
+    found = mc_dropout(model, own, state, X, KEY, samples=5)  # the model says what they are
+    check(found, brute(model, own, state, X, 5, outputs=lambda y: y))
+    model, params, state = ready(nn.serial(nn.dropout(0.5), nn.dense(1)))
+    both = lambda y: jax.nn.softmax(jnp.concatenate([0 * y, y], axis=1))  # noqa: E731
+    two = brute(model, params, state, X, 5, outputs=both)
+    one = mc_dropout(model, params, state, X, KEY, samples=5)
+    assert one.mean.shape == (37, 1)
+    np.testing.assert_allclose(one.mean, two.mean(0)[:, 1:], atol=1e-6)
+    pair = jnp.concatenate([1 - one.mean, one.mean], axis=1)
+    check(one._replace(mean=pair, std=jnp.repeat(one.std, 2, axis=1)), two)
+
+
+def test_several_inputs_and_outputs():
+    model = nn.serial(
+        nn.parallel(a=nn.serial(nn.select("a"), nn.dropout(0.5)), b=nn.select("b")),
+        nn.parallel(
+            one=nn.serial(nn.select("a"), nn.dense(3)),
+            two=nn.serial(nn.select("b"), nn.dropout(0.5), nn.dense(2)),
+        ),
+    )
+    x = {"a": X, "b": X[:, :2]}
+    _, params, state = ready(model, x)
+    pred = mc_dropout(model, params, state, x, KEY, samples=4, batch_size=10)
+    keys = jax.random.split(KEY, 4)
+    for name in ("one", "two"):
+        each = [jax.nn.softmax(model.apply(params, state, x, key=k)[0][name]) for k in keys]
+        check(type(pred)(*(None if f is None else f[name] for f in pred)), np.stack(each))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"samples": 0}, ValueError, "samples must be at least 1, got 0"),
+        ({"samples": 2.5}, TypeError, "samples must be a whole number"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
+        ({"key": 0.5}, TypeError, "key must be a random key such as"),
+        ({"key": jax.random.split(KEY, 2)}, ValueError, "a single random key, got"),
+        (
+            {"outputs": "scores"},
+            ValueError,
+            "outputs must be one of 'logits', 'probabilities', 'values'",
+        ),
+        ({"return_samples": 1}, TypeError, "return_samples must be True or False"),
+        ({"x": X[:0]}, ValueError, "x is empty"),
+        ({"x": [1.0, 2.0]}, TypeError, "must be an array"),
+        ({"mesh": 8}, TypeError, "mesh must be a jax.sharding.Mesh"),
+        (
+            {"model": nn.dense(3)},
+            ValueError,
+            r"needs a model with a random layer such as dropout, got de",
+        ),
+        ({"model": nn.dropout}, TypeError, "must be a Model"),
+        (
+            {"model": nn.serial(nn.dropout(0.5), nn.lambda_(lambda x: x[:3]))},
+            ValueError,
+            r"an output for each row of x, got shape \(3, 6\) for 37 rows",
+        ),
+        (
+            {"model": nn.serial(nn.dropout(0.5), nn.lambda_(lambda x: x[:, 0]))},
+            ValueError,
+            "for a regression say outputs='values'",
+        ),
+    ],
+)
+def test_arguments_that_make_no_sense(change, error, message):
+    model, params, state = ready(network())
+    given = {"model": model, "params": params, "state": state, "x": X, "key": KEY, "samples": 2} | change
+    if "model" in change:
+        given |= {"params": {}, "state": {}}
+    with pytest.raises(error, match=message):
+        mc_dropout(**given)
+
+
+def test_a_mesh_needs_an_axis_of_data():
+    with pytest.raises(ValueError, match="mesh needs an axis called 'data'"):
+        mc_dropout(*ready(network()), X, KEY, mesh=jax.make_mesh((8,), ("rows",)))

@@ -1,0 +1,75 @@
+"""The temperature that fits the labels."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.samples import nll
+from helpers.tiers import mostly_heavy
+
+import jaxdeep as jd
+
+
+def noisy(n=4000, seed=0, scale=1.0):
+    """Labels drawn from softmax(z); logits scale · z, so that the right temperature is `scale`."""
+    z = 2 * jax.random.normal(jax.random.key(seed), (n, 5))
+    return scale * z, jax.random.categorical(jax.random.key(seed + 1), z)
+
+
+@pytest.mark.parametrize("scale", mostly_heavy([0.2, 1.0, 50.0], [50.0]))
+def test_the_temperature_that_made_the_labels_is_found(scale):
+    logits, y = noisy(scale=scale)
+    t = jd.uncertainty.fit_temperature(logits, y)
+    assert float(t) == pytest.approx(scale, rel=0.1)
+    best = nll(jd.uncertainty.temperature_scale(logits, t), y)
+    assert best <= nll(logits, y)
+    around = [nll(logits / (t * f), y) for f in (0.9, 0.99, 1.01, 1.1)]
+    assert best <= min(around) + 1e-6
+    test, labels = noisy(seed=10, scale=scale)  # held out
+    if scale != 1:
+        assert nll(jd.uncertainty.temperature_scale(test, t), labels) < nll(test, labels)
+        before = jd.uncertainty.expected_calibration_error(jax.nn.softmax(test), labels)
+        after = jd.uncertainty.expected_calibration_error(jax.nn.softmax(test / t), labels)
+        assert float(after) < float(before) / 2
+
+
+def test_temperature_of_two_classes_in_closed_form():
+    z = jnp.full((10, 2), jnp.array([3.0, 0.0]))
+    y = np.array([0] * 8 + [1] * 2)
+    expected = 3 / np.log(4)  # σ(3 / T) = 0.8
+    assert float(jd.uncertainty.fit_temperature(z, y)) == pytest.approx(expected, rel=1e-5)
+    assert float(jd.uncertainty.fit_temperature(jnp.full(10, 3.0), 1 - y)) == pytest.approx(
+        expected, rel=1e-5
+    )
+    soft = np.tile([0.8, 0.2], (10, 1))
+    assert float(jd.uncertainty.fit_temperature(z, soft)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.heavy
+def test_temperatures_at_the_ends_and_never_worse():
+    z = jnp.eye(3) * 2.0
+    assert float(jd.uncertainty.fit_temperature(z, np.arange(3))) <= 1e-1  # all right: as sure as may be
+    wrong = float(jd.uncertainty.fit_temperature(z, (np.arange(3) + 1) % 3))
+    assert wrong == pytest.approx(1e4, rel=1e-3)  # worse than chance: knows nothing
+    flat = jnp.zeros((4, 3))
+    assert np.isfinite(float(jd.uncertainty.fit_temperature(flat, np.zeros(4, int))))
+    barred = jnp.array([[1.0, 0.0, -jnp.inf]] * 4)
+    found = float(jd.uncertainty.fit_temperature(barred, np.array([0, 0, 0, 1])))
+    assert found == pytest.approx(1 / np.log(3), rel=1e-5)
+    for seed in range(5):
+        logits, y = noisy(n=7, seed=seed)
+        t = jd.uncertainty.fit_temperature(logits, y)
+        assert nll(logits / t, y) <= nll(logits, y) + 1e-6
+
+
+def test_temperature_compiled_vmapped_and_in_bfloat16():
+    logits, y = noisy(n=500, scale=2.0)
+    fit = jd.uncertainty.fit_temperature
+    expected = float(fit(logits, y))
+    assert float(jax.jit(fit)(logits, y)) == pytest.approx(expected, rel=1e-5)
+    many = jax.vmap(fit)(jnp.stack([logits, 2 * logits]), jnp.stack([y, y]))
+    np.testing.assert_allclose(many, [expected, 2 * expected], rtol=1e-4)
+    low = jd.uncertainty.temperature_scale(
+        logits.astype(jnp.bfloat16), fit(logits.astype(jnp.bfloat16), y)
+    )
+    assert low.dtype == jnp.bfloat16
