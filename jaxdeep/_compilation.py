@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -131,10 +131,10 @@ def known_as(old: Key, new: Key) -> None:
     key of what was compiled from it.
     """
     with _lock:
-        for (key, *rest), program in list(_kept.items()):  # type: ignore[misc]
-            renewed = key.replaced(old, new)
-            if renewed is not None:
-                _kept[(renewed, *rest)] = program
+        for place, program in list(_kept.items()):
+            key, *others = cast(tuple[Any, ...], place)
+            if (renewed := key.replaced(old, new)) is not None:
+                _kept[(renewed, *others)] = program
         while len(_kept) > _MOST:
             _kept.popitem(last=False)
 

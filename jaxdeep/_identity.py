@@ -58,7 +58,7 @@ class Key:
         )
 
     def replaced(self, old: "Key", new: "Key") -> "Key | None":
-        """This key with `new` in place of `old`, which it was made of; None if it was not."""
+        """The same key with `new` in place of `old`; None for a key that was not made of `old`."""
         if not (self.usable and old.usable and new.usable and isinstance(self._parts, tuple)):
             return None
         if old._parts not in self._parts:

@@ -109,7 +109,7 @@ def fit(
         with reporting(setup.epochs, steps, show=chosen["progress"], begun=done) as report:
             while done < setup.epochs and not stopped:
                 run = drive(run, done + chosen["epochs_per_call"])
-                setup = setup.traced()
+                setup = setup.traced()  # before callbacks change anything
                 done, stopped, bad_step, history = _look(run)
                 if bad_step >= 0 and chosen["on_nonfinite"] == "raise":
                     raise FloatingPointError(described(run.train_state, bad_step, done))

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxdeep._compilation import compiled, kept
+from jaxdeep._compilation import compiled, kept, known_as
 from jaxdeep._identity import Key, key_of
 from jaxdeep.optimizers.identity import init_with_numbers, numbers_of
 from jaxdeep.train import monitors
@@ -33,9 +33,6 @@ MINIMISED = tuple(options_of(Minimised))
 # them, or they are part of the objective.
 _NOT_COMPILED = {"epochs", "early_stopping", "plateau", "validation", "params", "state", *MINIMISED}
 
-# Epochs that the history has room for at least, so that shorter runs share a program.
-_ROOM = 1024
-
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
@@ -48,6 +45,7 @@ class Setup:
       options: all options of the run (`jaxdeep.train.options.TrialOptions`, or more).
       measure: makes further metrics of a step.
       mesh: devices that every batch is split over.
+      least_room: epochs that the history has room for at least, so that shorter runs share a program.
     """
 
     model: Any
@@ -57,6 +55,7 @@ class Setup:
     options: TrialOptions
     measure: Measure | None = None
     mesh: jax.sharding.Mesh | None = None
+    least_room: int = 1024
 
     @property
     def epochs(self) -> int:
@@ -78,7 +77,7 @@ class Setup:
     @property
     def room(self) -> int:
         """Epochs that the history of the run has room for."""
-        return max(_ROOM, 1 << (self.epochs - 1).bit_length())
+        return max(self.least_room, 1 << (self.epochs - 1).bit_length())
 
     @functools.cached_property
     def key(self) -> Key:
@@ -92,6 +91,14 @@ class Setup:
         tx = self.optimizer
         parts = self.model, self.objective, (tx.init, tx.update), self.measure, self.mesh
         return key_of(*parts, static, watches, self.room)
+
+    def traced(self) -> "Setup":
+        """The setup after its programs were traced, which may have changed what its key is made of."""
+        setup = dataclasses.replace(self)
+        if setup.key == self.key:
+            return self
+        known_as(self.key, setup.key)
+        return setup
 
     def program(self) -> Program:
         """The parts of the run, as pure functions; where `jaxdeep.fit` would raise, the run ends."""

@@ -1,5 +1,6 @@
 """`Builder`, which makes the setup of a point of a sweep, and the checks of its data."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,7 +56,7 @@ class Builder:
         setup = make_setup("sweep", model, optimizer, options, self._objective if shared else None)
         if shared:
             self._objective = setup.objective
-        return setup
+        return dataclasses.replace(setup, least_room=1)  # a sweep holds many histories
 
 
 def check_data(setup: Setup, data: PyTree, validation: PyTree) -> RunState:

@@ -289,7 +289,7 @@ def _seen(model: Model, fixed: PyTree, x: PyTree) -> list[tuple[int, ...]]:
 
     def spy(layer: Model) -> Model:
         def apply(params: Any, state: Any, x: Any, **switches: Any) -> tuple[Any, Any]:
-            found.append(jnp.shape(x))
+            input_shapes.append(jnp.shape(x))
             return layer.apply(params, state, x, **switches)
 
         return dataclasses.replace(layer, apply=apply)

@@ -180,6 +180,21 @@ def test_an_object_that_holds_another_value_is_another_function(monkeypatch):
     assert fit(loss=other, epochs=1).history["loss"][0] > 2 * one.history["loss"][0]
 
 
+def test_a_function_that_counts_its_traces_is_traced_once():
+    traces = []
+
+    def loss(outputs, y):
+        traces.append(outputs)
+        return jd.losses.softmax_cross_entropy(outputs, y)
+
+    fit(loss=loss)
+    count = len(traces)
+    with nothing_compiled():
+        fit(loss=loss, optimizer=jd.optimizers.adam(0.1), epochs=3)
+        fit(loss=loss, key=jax.random.key(3))
+    assert len(traces) == count
+
+
 def test_labels_outside_the_classes_are_refused_by_the_second_run_too():
     fit()
     with pytest.raises(ValueError, match=r"labels must be in \[0, 2\)"):
