@@ -174,7 +174,7 @@ if importlib.util.find_spec("grain") is not None:  # pip install grain
 # ## Interrupted, and going on: `checkpoint=`
 #
 # Colab ends a session when it likes. With `checkpoint=` the whole run (parameters, optimizer, key,
-# history, early stopping) is saved after every segment of epochs; the same call, made again, goes on
+# history, early stopping) is saved after every epoch; the same call, made again, goes on
 # from there. Here the interruption is a callback that raises one. In Colab, let the directory be on a
 # mounted Drive.
 
