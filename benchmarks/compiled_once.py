@@ -3,10 +3,10 @@
     python -m benchmarks.compiled_once [--fits 16] [--rounds 3]
 
 The network has three hidden layers of 100 units with batch norm and dropout, the data are 2,000 random
-rows of 784 numbers, an epoch is 63 steps. In each round a new process runs so many fits of 2 epochs, each
-with another learning rate and seed; then a second process runs one, with the compiled programs that the
-first one kept on disk. Seconds are from the call of `fit` to the first callback. Medians of the rounds are
-written to benchmarks/results/compiled_once.json and .md.
+rows of 784 numbers, an epoch is 63 steps. In each round a new process runs so many fits of 2 epochs,
+each with another learning rate and seed; then a second process runs one, with the compiled programs that
+the first one kept on disk. Seconds are from the call of `fit` to the first callback. Medians of the
+rounds are written to benchmarks/results/compiled_once.json and .md.
 """
 
 import argparse
