@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 RUN = $(VENV)/bin/python -m
 DEMO_OUT ?= runs/demo
 
-.PHONY: demo test test-file test-heavy test-all test-slow lint types bench figures house notebooks constraints clean
+.PHONY: demo test test-core test-file test-heavy test-all test-slow lint types bench figures house notebooks constraints clean
 
 demo: $(VENV)/.with-demo
 	$(RUN) jaxdeep compare --data digits --epochs 20 --out $(DEMO_OUT)
@@ -17,6 +17,13 @@ test: $(VENV)/.with-test
 test-file: $(VENV)/.with-test
 	$(if $(F),,$(error name a file: make test-file F=jaxdeep/nn/conv.py))
 	$(VENV)/bin/python tests/helpers/mirror.py $(F) $(ARGS)
+
+# The core, quickly: what a version of JAX, Flax or NumPy would break first.
+CORE = tests/test_tree.py tests/test_schedules.py tests/optimizers/test_identity.py tests/nn/test_linear.py \
+	tests/nn/test_layer.py tests/train/test_options.py tests/fitting/test_fit.py tests/saving/test_earlier_files.py
+
+test-core: $(VENV)/.with-test
+	$(RUN) pytest -q -n auto $(CORE)
 
 test-heavy: $(VENV)/.with-test
 	$(RUN) pytest -q -n auto -m heavy
