@@ -25,10 +25,11 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 _LIBRARIES = frozenset({"jaxdeep", "jax", "optax", "flax", "chex", "numpy", "equinox"})
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), np.dtype)
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
 _BY_VALUE = (jax.sharding.Sharding, jax.sharding.Mesh, jax.ShapeDtypeStruct)
 _MOST = 20_000  # values that a key may consist of, since a user's object may hold a whole data set
 
@@ -139,6 +140,8 @@ class _Walk:
         if isinstance(value, _PLAIN):
             # 0.0 and -0.0, 1 and True, and NaN are told apart by their type and text
             return type(value), repr(value) if isinstance(value, (float, complex)) else value
+        if isinstance(value, np.dtype) or (isinstance(value, type) and hasattr(value, "dtype")):
+            return "dtype", jnp.dtype(value).name  # jnp.float32, np.float32 and the dtype are one
         if isinstance(value, type):
             return self._itself(value)
         if isinstance(value, (np.ndarray, np.generic, jax.Array)):
