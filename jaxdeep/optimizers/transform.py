@@ -76,10 +76,9 @@ def rule_factory(factory: Callable[Arguments, Rule]) -> Callable[Arguments, Rule
 
     Static is every argument that is not the value of one of the rule's hyperparameters.
 
-    >>> descend(0.1)._identity_() == descend(0.2)._identity_()
-    True
-    >>> descend(0.1)._identity_() == descend(lambda step: 0.1)._identity_()
-    False
+    >>> from jaxdeep._identity import key_of
+    >>> key_of(descend(0.1)) == key_of(descend(0.2)), key_of(descend(0.1)) == key_of(descend(jnp.sqrt))
+    (True, False)
     """
     signature = inspect.signature(factory)
 

@@ -38,6 +38,11 @@ def parts():
     jd.saving.registry._registered.update(before)
 
 
+def recorded(file):
+    with np.load(FIXTURES / file) as arrays:
+        return dict(arrays)
+
+
 def arrays(parts, result):
     ts = result.train_state
     tree = {"params": ts.params, "state": ts.state, "step": ts.step, "history": dict(result.history)}
@@ -46,7 +51,7 @@ def arrays(parts, result):
 
 @pytest.mark.parametrize("name", mostly_heavy(RUNS, fast=["plain"]))
 def test_a_run_that_earlier_code_interrupted_goes_on(parts, name, tmp_path):
-    entry, expected = RUNS[name], np.load(FIXTURES / RUNS[name]["expected"])
+    entry, expected = RUNS[name], recorded(RUNS[name]["expected"])
     names = {"jd": jd, "nn": jd.nn, "jax": jax, "jnp": jax.numpy, "np": np, "parts": parts}
     names |= {"optax": optax, "functools": functools}
     with zipfile.ZipFile(FIXTURES / entry["path"]) as archive:
@@ -64,6 +69,6 @@ def test_a_run_that_earlier_code_interrupted_goes_on(parts, name, tmp_path):
 
 
 def test_a_file_that_earlier_code_exported_computes_the_same(parts):
-    expected = np.load(FIXTURES / "exported" / "folded.npz")
+    expected = recorded("exported/folded.npz")
     predict = jd.compress.load_exported(FIXTURES / "exported" / "folded.jax")
     np.testing.assert_allclose(predict(parts.MIXED), expected["outputs"], **TOLERANCE)

@@ -9,8 +9,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 def tests_of(file):
     """The examples of `file`, and its tests: by its name, else by a part of theirs, else its folder's.
 
-    >>> [path.name for path in tests_of(ROOT / "jaxdeep" / "schedules.py")]
-    ['schedules.py', 'test_schedules.py']
+    >>> [path.name for path in tests_of(ROOT / "jaxdeep" / "tree.py")]
+    ['tree.py', 'test_tree.py']
     """
     path = pathlib.Path(file).resolve()
     if not path.is_file():

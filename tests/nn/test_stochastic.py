@@ -331,7 +331,7 @@ def test_a_part_of_the_rows_where_rows_and_time_are_one_axis():
 
 def test_a_part_of_rows_that_cannot_be_told_apart():
     with pytest.raises(
-        ValueError, match=r"dropout cannot tell 5 rows apart in an input of shape \(4, 3\)"
+        ValueError, match=r"a random layer cannot tell 5 rows apart in an input of shape \(4, 3\)"
     ):
         run(jd.nn.dropout(0.5).rows_from(0, 5), jnp.ones((4, 3)))
 

@@ -66,7 +66,7 @@ def test_target_encoding_is_scikit_learns(x64, kind, smooth):
 
 
 def test_parts_are_equal_random_and_alike_in_their_targets():
-    y = RNG.integers(0, 3, 60).astype(np.float32)
+    y = np.random.default_rng(1).integers(0, 3, 60).astype(np.float32)
     several = np.array([folds(key, y, 5) for key in jax.random.split(jax.random.key(0), 300)])
     for part in several[:10]:
         counts = np.array([[np.sum((part == p) & (y == c)) for c in range(3)] for p in range(5)])
