@@ -400,10 +400,8 @@ def filled(caller: str, kind: Any, passed: Mapping[str, Any]) -> Any:
     check_names(caller, passed, known)
     values = {name: passed.get(name, option.default) for name, option in known.items()}
     for name, option in known.items():
-        if values[name] is not option.default and values[name] is not None:
+        if values[name] is not option.default:
             option.check(name, values[name])
-        elif values[name] is None and option.default is not None:
-            option.check(name, None)
     return values
 
 
