@@ -140,7 +140,7 @@ class _Walk:
         if isinstance(value, _PLAIN):
             # 0.0 and -0.0, 1 and True, and NaN are told apart by their type and text
             return type(value), repr(value) if isinstance(value, (float, complex)) else value
-        if isinstance(value, np.dtype) or (isinstance(value, type) and hasattr(value, "dtype")):
+        if isinstance(value, np.dtype) or _names_dtype(value):
             return "dtype", jnp.dtype(value).name  # jnp.float32, np.float32 and the dtype are one
         if isinstance(value, type):
             return self._itself(value)
@@ -248,6 +248,14 @@ class _Walk:
             raise _NotUnderstood from None
         self.objects.append(reference)
         return reference
+
+
+def _names_dtype(value: Any) -> bool:
+    """Whether a value is a type of NumPy's or JAX' that stands for a dtype, such as jnp.float32."""
+    if not isinstance(value, type):
+        return False
+    known = _library(value.__module__) and isinstance(getattr(value, "dtype", None), np.dtype)
+    return known or issubclass(value, np.generic)
 
 
 def _library(module: Any) -> bool:

@@ -105,11 +105,12 @@ def fit(
             looped = not (slow_in_loops and jax.default_backend() == "cpu")
             drive = driver(setup, run, sources, placement, stream=chosen["stream"], looped=looped)
         done, stopped, _, history = _look(run)
-        steps = sources[0].steps
+        steps, is_traced = sources[0].steps, False
         with reporting(setup.epochs, steps, show=chosen["progress"], begun=done) as report:
             while done < setup.epochs and not stopped:
                 run = drive(run, done + chosen["epochs_per_call"])
-                setup = setup.traced()  # before callbacks change anything
+                if not is_traced:  # later, what differs may be what a callback has changed
+                    setup, is_traced = setup.traced(), True
                 done, stopped, bad_step, history = _look(run)
                 if bad_step >= 0 and chosen["on_nonfinite"] == "raise":
                     raise FloatingPointError(described(run.train_state, bad_step, done))

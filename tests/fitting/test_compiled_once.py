@@ -195,6 +195,17 @@ def test_a_function_that_counts_its_traces_is_traced_once():
     assert len(traces) == count
 
 
+def test_what_a_callback_changes_makes_another_function():
+    weight = [1.0]
+
+    def loss(outputs, y):
+        return weight[0] * jd.losses.softmax_cross_entropy(outputs, y)
+
+    one = fit(loss=loss, epochs=3, callbacks=[lambda now: weight.__setitem__(0, 3.0)])
+    three = fit(loss=loss, epochs=1)
+    assert three.history["loss"][0] > 2 * one.history["loss"][0]
+
+
 def test_labels_outside_the_classes_are_refused_by_the_second_run_too():
     fit()
     with pytest.raises(ValueError, match=r"labels must be in \[0, 2\)"):
