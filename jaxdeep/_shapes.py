@@ -8,10 +8,10 @@ must cost nothing: neither JAX nor optax loads jaxtyping, so that without it eac
 import sys
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Array", "ArrayLike", "Float", "Integer", "Num", "Shaped"]
+__all__ = ["Array", "ArrayLike", "Bool", "Float", "Integer", "Num", "PyTree", "Shaped"]
 
 if TYPE_CHECKING or "jaxtyping" in sys.modules:
-    from jaxtyping import Array, ArrayLike, Float, Integer, Num, Shaped
+    from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Num, Shaped
 else:
 
     class _Untyped:
@@ -19,4 +19,6 @@ else:
             return Any
 
     Array = ArrayLike = Any
-    Float = Integer = Num = Shaped = _Untyped
+    Bool = Float = Integer = Num = Shaped = _Untyped
+
+PyTree = Any  # of arrays: parameters, state, inputs. Python's types cannot say it.
