@@ -28,6 +28,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 import hypothesis
 import jax
 import pytest
+from helpers.tiers import mark_heavy_cases
 
 from jaxdeep._compat import enable_x64
 
@@ -48,8 +49,10 @@ def pytest_configure(config):
     jax.config.update("jax_disable_most_optimizations", os.environ[_HURRY] != "0")
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items):
     """A test is fast, heavy or slow."""
+    mark_heavy_cases(items)
     for item in items:
         if item.get_closest_marker("slow") and item.get_closest_marker("heavy"):
             raise pytest.UsageError(f"{item.nodeid} is marked both heavy and slow")

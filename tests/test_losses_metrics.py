@@ -35,6 +35,7 @@ def test_extreme_logits_are_finite():
     np.testing.assert_allclose(loss, [2e4])
 
 
+@pytest.mark.heavy
 def test_further_axes_and_dtypes():
     labels = np.zeros((2, 5), np.uint8)
     loss = softmax_cross_entropy(jnp.zeros((2, 5, 4), jnp.bfloat16), labels)
@@ -100,6 +101,7 @@ def test_regression_losses_are_their_equations(loss, equation):
         loss(jnp.ones((3, 1)), jnp.ones(3))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("alpha", [0.0, 0.1, 1.0])
 def test_smoothed_labels_are_mixed_with_the_uniform_distribution(alpha):
     logits = jax.random.normal(jax.random.key(0), (6, 4))
@@ -171,6 +173,7 @@ def test_streaming_metrics_are_those_of_scikit_learn_whatever_the_batches(seed):
     np.testing.assert_allclose(stream(jd.metrics.auc(bins=2000), parts), exact, atol=5e-3)
 
 
+@pytest.mark.heavy
 def test_confusion_matrix_and_classes_of_scikit_learn():
     from sklearn import metrics as sk
 
@@ -190,6 +193,7 @@ def test_confusion_matrix_and_classes_of_scikit_learn():
     assert float(jd.metrics.top_k_accuracy(outputs, labels, k=2).mean()) == pytest.approx(expected)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("make", [jd.metrics.precision, jd.metrics.recall, jd.metrics.f1])
 def test_a_threshold_of_probabilities_on_logits(make):
     logits = jnp.array([-1e30, -200.0, -1.0, -1e-3, 1e-3, 1.0, 200.0, 1e30])
@@ -213,6 +217,7 @@ def test_a_threshold_of_probabilities_on_logits(make):
         make(from_logits=1)
 
 
+@pytest.mark.heavy
 def test_metrics_under_scan_vmap_and_across_devices():
     metric = jd.metrics.precision()
     scores = jax.random.uniform(jax.random.key(0), (8, 4, 10))
@@ -238,6 +243,7 @@ def test_metrics_under_scan_vmap_and_across_devices():
     np.testing.assert_allclose(metric.compute(counts), expected[0], rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_a_streaming_metric_of_an_epoch_is_not_the_average_of_its_batches():
     model = jd.nn.lambda_(lambda x: x)
     book = [
@@ -344,6 +350,7 @@ def test_metrics_do_not_take_what_is_not_a_number_for_right():
     assert outside(jnp.arange(10.0).reshape(2, 5), jnp.array([9, -1])).sum() == 0
 
 
+@pytest.mark.heavy
 def test_an_impossible_class_has_no_part_in_the_cross_entropy():
     logits, one_hot = jnp.array([[0.0, 1.0, -jnp.inf]]), jnp.array([[1.0, 0.0, 0.0]])
     value, slope = jax.value_and_grad(lambda x: softmax_cross_entropy(x, one_hot).sum())(logits)
@@ -391,6 +398,7 @@ def test_wrong_arguments(call, error, message):
         call()
 
 
+@pytest.mark.heavy
 def test_fit_takes_an_activity_penalty():
     x, y = jnp.ones((8, 2)), jnp.zeros((8, 1))
     model = jd.nn.serial(hidden=jd.nn.dense(3), out=jd.nn.dense(1))
@@ -412,6 +420,7 @@ def test_traced_labels_below_zero_are_no_class():
     assert np.isnan(jax.jit(softmax_cross_entropy)(outputs, labels)).all()
 
 
+@pytest.mark.heavy
 def test_nan_scores_are_not_hidden_and_weight_0_hides():
     metric = jd.metrics.auc()
     scores, labels = jnp.array([jnp.nan, 0.2, 0.9]), jnp.array([0, 0, 1])

@@ -52,6 +52,7 @@ def rows(tree, part):
     return jax.tree.map(lambda a: a[part], tree)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_is_of_each_example_alone_and_compiled_once(name):
     loss, outputs, y = loss_of(name)
@@ -82,6 +83,7 @@ def test_a_loss_has_gradients_and_keeps_the_dtype(name):
         chex.assert_type(jax.eval_shape(loss, low, y), jnp.dtype(dtype))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_is_the_same_in_any_batches(name):
     """Whole, as batches in a scan, as two halves merged, and next to examples of weight 0."""
@@ -107,6 +109,7 @@ def test_a_metric_is_the_same_in_any_batches(name):
     chex.assert_trees_all_close(weighted, metric.compute(first), rtol=1e-6)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_is_vmapped_and_its_state_does_not_retrace(name):
     metric, outputs, y = metric_of(name)

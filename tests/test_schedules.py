@@ -84,6 +84,7 @@ def test_every_recorded_curve(recorded, name):
             )
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("x64")
 @hypothesis.given(step=st.integers(0, 60), steps=st.integers(1, 40), boundary=st.integers(1, 40))
 def test_cosine_polynomial_and_join_against_optax(step, steps, boundary):
@@ -112,6 +113,7 @@ def test_per_epoch_counts_epochs():
     assert values(f, [0, 9, 10, 29, 30, 99]).tolist() == [3, 3, 2, 2, 1, 1]
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("x64")
 @hypothesis.given(total=st.integers(3, 3000), peak=st.floats(1e-5, 10), step=st.integers(0, 4000))
 def test_one_cycle_against_optax_with_the_textbook_corners(total, peak, step):
@@ -158,6 +160,7 @@ SCHEDULES = {
 }
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_same_under_jit_vmap_and_for_every_kind_of_step(name):
     f = SCHEDULES[name]
@@ -250,6 +253,7 @@ def test_wrong_arguments(make, message):
         make()
 
 
+@pytest.mark.heavy
 def test_one_share_of_a_cycle_leaves_the_other_as_the_form_has_it():
     def corners(**kwargs):
         values = np.array([schedules.one_cycle(1.0, 100, **kwargs)(t) for t in range(101)])

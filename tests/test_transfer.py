@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 from jaxdeep.train import EarlyStopping, Phase, make_run, make_step, supervised
@@ -89,6 +88,7 @@ def test_a_frozen_batch_norm_normalises_by_its_running_statistics():
     assert same(after, stats)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("where", "follow"),
     [
@@ -106,6 +106,7 @@ def test_which_batch_norms_are_frozen(where, follow):
     assert tuple(not same(after[n], state[n]) for n in ("bn1", "bn2")) == follow
 
 
+@pytest.mark.heavy
 def test_freezing_inside_combinators():
     inner = jd.nn.serial(d=jd.nn.dense(8), bn=jd.nn.batch_norm())
     x = problem()[0]
@@ -126,6 +127,7 @@ def test_freezing_inside_combinators():
         assert not same(after, state)
 
 
+@pytest.mark.heavy
 def test_the_optimizer_knows_nothing_of_the_rest():
     model, data = network(), problem()
     tx = optax.chain(jd.optimizers.clip_by_global_norm(1e-3), jd.optimizers.adam(1e-2))
@@ -141,6 +143,7 @@ def test_the_optimizer_knows_nothing_of_the_rest():
     np.testing.assert_allclose(optax.tree.norm(step), 1e-3, rtol=1e-4)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "optimizer",
     [jd.optimizers.nag(1e-2, momentum=0.9), jd.optimizers.adamw(1e-2), optax.adam(1e-2)],
@@ -169,6 +172,7 @@ def test_a_step_is_the_step_of_the_head_alone(optimizer):
     close(now.params["logits"], head)
 
 
+@pytest.mark.heavy
 def test_freezing_the_lower_layers_saves_their_backward_pass():
     """Of a layer's 6 n m multiplications and additions a row, 2 n m are forward."""
     widths, rows = (64, 256, 256, 10), 32
@@ -196,12 +200,9 @@ def test_freezing_the_lower_layers_saves_their_backward_pass():
     assert whole - upper == pytest.approx(a + b + 2 * sizes[0], rel=0.03)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
-    "arguments",
-    mostly_heavy(
-        [{"accumulation_steps": 3}, {"on_nonfinite": "skip"}, {"stream": True}],
-        [{"accumulation_steps": 3}],
-    ),
+    "arguments", [{"accumulation_steps": 3}, {"on_nonfinite": "skip"}, {"stream": True}]
 )
 def test_other_arguments_hold_with_frozen_layers(trained, arguments):
     params, state = trained
@@ -245,6 +246,7 @@ def test_run_and_sweep_train_the_same_leaves(trained):
         close(table.results[0].state, whole.state)
 
 
+@pytest.mark.heavy
 def test_a_selector_of_the_optimizer_may_name_what_is_frozen():
     tx = optax.chain(jd.optimizers.adam(1e-2), jd.optimizers.max_norm(0.5, where="hidden*/kernel"))
     fit(optimizer=tx, trainable="logits/*")
@@ -335,6 +337,7 @@ def test_phases_are_fits_one_after_another(trained, tmp_path):
     assert same(again.history, whole.history)
 
 
+@pytest.mark.heavy
 def test_phases_with_an_optimizer_made_from_the_rate():
     result = fit(optimizer=optax.sgd, phases=[(1, "logits/*", 0.1), (1, None, 0.01)])
     assert len(result.history["loss"]) == 2
@@ -455,6 +458,7 @@ def test_a_model_that_began_elsewhere_is_saved_as_what_it_is(trained, tmp_path):
     assert "hidden1" in jd.nn.summary(model, x)
 
 
+@pytest.mark.heavy
 def test_rates_fall_with_depth():
     model = network()
     params, _ = model.init(KEY, jnp.ones((1, 8)))

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 from jaxdeep.adapters import from_equinox
@@ -112,7 +111,8 @@ def trained_a_little(module, state):
     return state
 
 
-@pytest.mark.parametrize("mode", mostly_heavy(MODES, ["batch"]))
+@pytest.mark.heavy
+@pytest.mark.parametrize("mode", MODES)
 def test_a_stateful_network_in_every_mode(mode):
     module, state = eqx.nn.make_with_state(Net)(KEY, mode)
     state = trained_a_little(module, state)
@@ -142,7 +142,8 @@ def test_a_stateful_network_in_every_mode(mode):
     close(y, by_hand(no_statistics, state, X, KEY)[0])
 
 
-@pytest.mark.parametrize("mode", mostly_heavy(MODES, ["batch"]))
+@pytest.mark.few("batch")
+@pytest.mark.parametrize("mode", MODES)
 def test_twenty_steps_equal_equinox_own_loop(mode):
     module, state = eqx.nn.make_with_state(Net)(KEY, mode)
     model, optimizer = from_equinox(module, state), optax.sgd(1e-2, momentum=0.9)
@@ -172,6 +173,7 @@ def test_twenty_steps_equal_equinox_own_loop(mode):
     close(ts.state, statistics(module, state), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_a_function_makes_other_parameters_for_other_keys_and_a_module_its_own():
     keys = jax.random.split(KEY, 4)
     x = jnp.ones((2, 5))
@@ -250,6 +252,7 @@ class Options(eqx.Module):
         return self.drop(x, key=key, inference=inference), state
 
 
+@pytest.mark.heavy
 def test_the_switches_win_over_flags_that_a_module_passes_on():
     module, x = Options(), jax.random.normal(KEY, (6, 4)) + 3
     model = from_equinox(module)
@@ -269,6 +272,7 @@ def test_the_switches_win_over_flags_that_a_module_passes_on():
     assert type(module.norm) is eqx.nn.BatchNorm  # the module of the caller is as it was
 
 
+@pytest.mark.heavy
 def test_layers_that_come_with_equinox():
     keys = jax.random.split(KEY, 3)
     x = jax.random.normal(KEY, (5, 4))
@@ -338,6 +342,7 @@ def test_arrays_that_are_not_trained_are_state_and_pytrees_go_in_and_out():
     assert float(grads["scale"]) == pytest.approx(float((x["a"] + x["b"]).sum()))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
 def test_dtypes_stay(dtype, x64):
     model = from_equinox(lambda key: Net(key, dtype=dtype))
@@ -448,6 +453,7 @@ def test_statistics_over_the_batch_and_a_mapped_axis():
     close(new, expected)
 
 
+@pytest.mark.heavy
 def test_frozen_layers_keep_their_statistics():
     class Two(eqx.Module):
         lower: eqx.nn.Linear
@@ -477,6 +483,7 @@ def test_frozen_layers_keep_their_statistics():
     np.testing.assert_array_equal(result.params["lower"]["weight"], params["lower"]["weight"])
 
 
+@pytest.mark.heavy
 def test_the_samples_of_mc_dropout_are_those_of_the_module():
     model, x = from_equinox(Dense), X[:4]
     params, state = model.init(KEY, x)

@@ -50,6 +50,7 @@ def close(a, b, **kwargs):
 # --- Linen ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_a_linen_network_in_every_mode():
     model, module = from_linen(Linen()), Linen()
     params, state = model.init(KEY, X)
@@ -66,6 +67,7 @@ def test_a_linen_network_in_every_mode():
     close((y, new["batch_stats"]), (expected, stats["batch_stats"]))
 
 
+@pytest.mark.heavy
 def test_the_two_switches_of_a_linen_network_are_separate():
     model = from_linen(Linen())
     params, state = model.init(KEY, X)
@@ -125,6 +127,7 @@ def test_twenty_steps_of_a_linen_network_equal_its_own_loop():
 # --- NNX ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_an_nnx_network_in_every_mode():
     module = Nnx(nnx.Rngs(0))
     model = from_nnx(Nnx(nnx.Rngs(0)))
@@ -232,6 +235,7 @@ def test_flags_in_the_call_of_an_nnx_module_follow_the_switches(make):
     np.testing.assert_array_equal(again["norm"]["scale"], 1)
 
 
+@pytest.mark.heavy
 def test_linen_modules_with_attention_statistics_of_their_own_and_masks():
     class Net(nn.Module):
         @nn.compact
@@ -284,6 +288,7 @@ class Sows(nn.Module):
         return y
 
 
+@pytest.mark.heavy
 def test_what_a_linen_module_sows_does_not_grow_and_its_own_parameters_are_in_the_summary():
     model = from_linen(Sows())
     params, state = model.init(KEY, X.reshape(16, -1))
@@ -344,6 +349,7 @@ def test_the_switches_reach_positional_flags_and_subclasses(module):
     assert same is state
 
 
+@pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore:SelfAttention will be deprecated:DeprecationWarning")
 def test_attention_with_itself_follows_the_key():
     model = from_linen(nn.SelfAttention(2, dropout_rate=0.5, deterministic=True))

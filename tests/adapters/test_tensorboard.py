@@ -152,6 +152,7 @@ def test_an_unfinished_record_is_written_again(tmp_path):
     assert found == {s: v for s, v in as_float32(history["loss"]).items() if s >= 3}
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("histograms", "paths"), [(True, 4), ("*/kernel", 2), ("out/*", 2)])
 def test_histograms_count_every_parameter(tmp_path, histograms, paths):
     callback = to_tensorboard(tmp_path, histograms=histograms)
@@ -182,6 +183,7 @@ def test_entries_of_several_values_and_parameters_that_are_not_finite(tmp_path):
     assert (histogram.tag, histogram.histo.num, histogram.histo.sum) == ("w", 2, 4)
 
 
+@pytest.mark.heavy
 def test_wrong_arguments(tmp_path, monkeypatch):
     with pytest.raises(TypeError, match="logdir must be a path, got 3"):
         to_tensorboard(3)

@@ -135,6 +135,7 @@ with cache.kept():
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(sys.platform == "win32", reason="neither limits nor modes")
 def test_a_torn_entry_a_full_and_a_read_only_folder_are_no_errors():
     with tempfile.TemporaryDirectory() as folder:

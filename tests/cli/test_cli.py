@@ -66,6 +66,7 @@ def test_summary_of_a_saved_model(saved, capsys):
     assert "(1, 6, 6, 4)" in text
 
 
+@pytest.mark.heavy
 def test_summary_on_a_terminal_that_knows_ascii_only(small):
     command = [sys.executable, "-m", "jaxdeep", "summary", "--data", small]
     found = subprocess.run(
@@ -232,6 +233,7 @@ def test_uncertainty_without_test_rows_halves_the_validation_rows(tmp_path, caps
     assert json.loads((tmp_path / "out" / "results.json").read_text())["rows"] == 10
 
 
+@pytest.mark.heavy
 def test_a_run_that_diverges_says_so(small, tmp_path, capsys):
     args = ["uncertainty", "--data", small, "--optimizer", "sgd", "--learning-rate", "1e30"]
     assert main([*args, "--epochs", "2", "--out", str(tmp_path)]) == 1

@@ -22,6 +22,7 @@ def small(tmp_path_factory):
     return str(folder / "small.npz")
 
 
+@pytest.mark.heavy
 def test_the_table_the_picture_and_the_results(small, tmp_path, capsys):
     out = tmp_path / "deep" / "out"
     args = ["compare", "--data", small, "--optimizers", "sgd:0.1,nag,adam", "--epochs", "3"]
@@ -50,6 +51,7 @@ def test_the_table_the_picture_and_the_results(small, tmp_path, capsys):
     assert float(rows[0]["val_accuracy"]) == row["val_accuracy"]
 
 
+@pytest.mark.heavy
 def test_the_same_command_gives_the_same_accuracies(small, tmp_path):
     found = []
     for run in "ab":
@@ -80,6 +82,7 @@ def test_optimizers_start_from_the_same_networks(small, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+@pytest.mark.heavy
 def test_a_diverged_run_is_still_valid_json(small, tmp_path):
     args = ["compare", "--data", small, "--optimizers", "sgd:1e30", "--epochs", "2", "--seeds", "1"]
     main([*args, "--out", str(tmp_path)])
@@ -133,6 +136,7 @@ def test_wrong_arguments_get_one_line_and_status_2(args, message, capsys, monkey
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.heavy
 def test_offline_fashion_mnist_gets_one_line(tmp_path):
     env = {**os.environ, "JAXDEEP_DATA": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     env |= dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")

@@ -10,6 +10,7 @@ from helpers.compression import dense, draw, network, nn, norm, relative, traine
 import jaxdeep as jd
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.03), ("float16", 0.004)])
 def test_casting_computes_in_half_precision(dtype, tolerance):
     model, x = nn.serial(norm(), network()), draw(20, 6)

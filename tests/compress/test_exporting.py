@@ -37,6 +37,7 @@ def flatbuffers():
     return pytest.importorskip("flatbuffers")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", EXPORTED)
 def test_an_exported_model_takes_any_number_of_rows(flatbuffers, tmp_path, name):
     model, shape = EXPORTED[name]
@@ -67,6 +68,7 @@ def test_other_platforms_are_lowered_without_the_device(flatbuffers, tmp_path):
             jd.compress.load_exported(tmp_path / platform)(x)
 
 
+@pytest.mark.heavy
 def test_an_exported_file_runs_without_jaxdeep(flatbuffers, tmp_path):
     model, x = nn.serial(nn.conv(4, 3), norm(), nn.max_pool(), nn.flatten(), dense(3)), draw(6, 8, 8, 1)
     params, state = trained(model, x)

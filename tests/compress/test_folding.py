@@ -150,6 +150,7 @@ EXACT = {
 }
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", EXACT)
 def test_folding_changes_nothing(name):
     model, shape = EXACT[name]
@@ -204,6 +205,7 @@ def test_before_zero_padding_only_without_a_shift():
         fold(explicit, *trained(explicit, x))
 
 
+@pytest.mark.heavy
 def test_across_dropout_only_without_a_shift():
     model, x = nn.serial(norm(use_bias=False), nn.dropout(0.5), dense(3)), draw(50, 8)
     check(model, x, trained_as=trained(model, x, shift=False), key=jax.random.key(1))
@@ -216,6 +218,7 @@ def test_across_dropout_only_without_a_shift():
             fold(noisy, *trained(noisy, x, shift=False))
 
 
+@pytest.mark.heavy
 def test_the_same_key_draws_the_same_masks():
     model = nn.serial(
         nn.serial(dense(16), norm(), relu),
@@ -229,6 +232,7 @@ def test_the_same_key_draws_the_same_masks():
     assert folded.layers["serial1"].layers["bn"].layers == {}
 
 
+@pytest.mark.heavy
 def test_mixed_precision_folds_in_the_parameters_precision():
     model = nn.mixed_precision(nn.serial(dense(8), norm(), relu, dense(4)))
     x = draw(20, 6)
@@ -301,6 +305,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("name", REFUSED)
 def test_folding_refuses_what_would_change_the_function(name):
     model, shape, reason = REFUSED[name]
@@ -435,6 +440,7 @@ def test_folding_any_network_changes_nothing():
     assert 0 < after < before / 4
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [("float64", 1e-13), ("float32", 1e-5), ("bfloat16", 0.05)]
 )
@@ -453,6 +459,7 @@ def test_folding_accepts_numpy_arrays():
     check(model, x, trained_as=values)
 
 
+@pytest.mark.heavy
 def test_folding_under_jit_and_vmap():
     model = nn.serial(norm(), dense(8, use_bias=False), norm(), relu, dense(4), norm())
     x = draw(20, 6)

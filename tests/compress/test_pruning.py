@@ -13,6 +13,7 @@ from helpers.compression import dense, draw, network, nn, trained
 import jaxdeep as jd
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("scope", ["global", "leaf"])
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.9, 1.0])
 def test_exactly_the_smallest_weights_go(scope, share):
@@ -38,6 +39,7 @@ def test_ties_are_cut_in_order():
     assert kept["b"]["kernel"].tolist() == [False, True, True]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 def test_pruning_keeps_dtypes(x64, dtype):
     params = {"a": {"kernel": jnp.arange(1, 9, dtype=dtype)}, "b": {"kernel": jnp.ones(2, jnp.float32)}}
@@ -76,6 +78,7 @@ def test_sparsity_counts_zeros():
     assert float(jd.compress.sparsity({"a": a, "b": b}, where="*").share) == pytest.approx(0.6)
 
 
+@pytest.mark.heavy
 def test_zeros_stay_zero_in_training():
     x, y = draw(64, 6), np.arange(64) % 3
     model = network()
@@ -91,6 +94,7 @@ def test_zeros_stay_zero_in_training():
     assert (after["logits"]["kernel"] != pruned["logits"]["kernel"]).any()
 
 
+@pytest.mark.heavy
 def test_keep_zeros_is_a_transformation():
     jd.optimizers.check_transform(jd.compress.keep_zeros("kernel"))
     tx = jd.compress.keep_zeros(["*/kernel"])
@@ -108,6 +112,7 @@ def test_keep_zeros_is_a_transformation():
         jd.compress.keep_zeros(3)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("scope", ["global", "leaf"])
 def test_the_curve_is_pruning_level_by_level(scope):
     model, x = network(), draw(70, 6)
@@ -125,6 +130,7 @@ def test_the_curve_is_pruning_level_by_level(scope):
     assert curve.value[0] == 1 > curve.value[1]
 
 
+@pytest.mark.heavy
 def test_the_curve_of_a_streaming_metric():
     model, x = nn.serial(dense(1), nn.lambda_(lambda y: jax.nn.sigmoid(y[:, 0]))), draw(70, 6)
     params, state = trained(model, x)

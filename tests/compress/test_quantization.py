@@ -30,6 +30,7 @@ QUANTIZED = {
 }
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", QUANTIZED)
 def test_int8_weights_are_within_half_a_step(name):
     model, shape = QUANTIZED[name]

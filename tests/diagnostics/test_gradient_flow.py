@@ -20,6 +20,7 @@ def close(a, b, rtol=1e-5, **more):
             np.testing.assert_allclose(one, other, rtol=rtol, err_msg=f"{path} {field}", **more)
 
 
+@pytest.mark.heavy
 def test_every_number_is_the_one_computed_by_hand():
     model = jd.nn.serial(hidden=jd.nn.dense(16, activation=jnp.tanh), logits=jd.nn.dense(4))
     params, state = begun(model)
@@ -70,6 +71,7 @@ SLOPES = {  # where less than 5 % comes through, and where less than 0.1 %
 }
 
 
+@pytest.mark.heavy
 def test_saturation_and_death_follow_the_slope():
     rng = np.random.default_rng(0)
     z = rng.normal(size=(50, 8)).astype(np.float32) * 4
@@ -103,6 +105,7 @@ def test_a_softmax_is_no_activation_of_units_and_learned_slopes_are():
     assert found["beta"].saturation < 0.2
 
 
+@pytest.mark.heavy
 def test_it_is_the_same_under_jit_and_vmap_and_in_order():
     model = small()
     keys = jax.random.split(KEY, 3)

@@ -47,7 +47,7 @@ def test_the_history_holds_the_flow_and_training_is_the_same():
 @pytest.mark.parametrize(
     ("accumulation_steps", "trainable"),
     [
-        (1, None),
+        pytest.param(1, None, marks=pytest.mark.heavy),
         *(pytest.param(*case, marks=SLOW) for case in ((3, None), (1, "logits/*"), (3, "logits/*"))),
     ],
 )

@@ -81,6 +81,7 @@ def test_vmap_over_keys_runs_many_tests():
     np.testing.assert_allclose(many.losses[1][:n], alone.losses[:n], rtol=1e-2)
 
 
+@pytest.mark.heavy
 def test_it_ends_where_the_loss_rises_and_says_when_nothing_helps():
     target = X @ np.ones((12, 1), np.float32)
     found = find(jd.nn.dense(1), (X, target), loss=jd.losses.mse, optimizer=jd.optimizers.sgd,

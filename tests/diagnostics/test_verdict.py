@@ -55,6 +55,7 @@ def judged(name, depth, width, data=DIGITS):
             assert found == expected, (name, depth, width, found)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["sigmoid, normal(1)", "relu, He"])
 def test_networks_of_five_hidden_layers_are_told_apart(name):
     judged(name, 5, 100)

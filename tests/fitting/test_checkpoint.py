@@ -10,7 +10,6 @@ import jax
 import numpy as np
 import pytest
 from helpers.runs import STOPPING, fit, same
-from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 
@@ -32,11 +31,13 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
         fit(epochs=3, early_stopping=STOPPING, checkpoint=tmp_path)
 
 
+@pytest.mark.heavy
 def test_the_newest_checkpoints_and_the_best_are_kept(tmp_path):
     fit(epochs=5, checkpoint=tmp_path, keep_checkpoints=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "5"]
 
 
+@pytest.mark.heavy
 def test_another_run_is_refused_with_what_differs(tmp_path):
     fit(epochs=1, checkpoint=tmp_path)
     for changes, message in [
@@ -53,8 +54,9 @@ def test_another_run_is_refused_with_what_differs(tmp_path):
 
 
 # of a future of the array store that nobody waits for once another has failed
+@pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("damage", mostly_heavy(["truncated", "changed", "missing"], ["truncated"]))
+@pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
     whole = fit(epochs=4)
     fit(epochs=3, checkpoint=tmp_path)
@@ -70,6 +72,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
     assert any(path.name.startswith("damaged-3") for path in tmp_path.iterdir())
 
 
+@pytest.mark.heavy
 def test_a_run_that_diverges_leaves_the_last_finite_checkpoint(tmp_path):
     with pytest.raises(FloatingPointError, match="the loss was not finite"):
         fit(

@@ -10,10 +10,14 @@ import numpy as np
 import optax
 import pytest
 from helpers.compilations import nothing_compiled, work
-from helpers.runs import KEY, X, Y, identical
+from helpers.runs import KEY, identical
+from helpers.runs import X as ROWS
+from helpers.runs import Y as LABELS
 
 import jaxdeep as jd
 from jaxdeep import _compilation
+
+X, Y = ROWS[:96], LABELS[:96]  # whole batches: one step to compile
 
 
 def network(rate=0.2, activation=jax.nn.relu, features=8):
@@ -39,8 +43,22 @@ def fit(model=None, data=(X, Y), **changes):
     return jd.fit(model or network(), data, **usual | changes)
 
 
-@pytest.fixture(autouse=True)
+def quick(**changes):
+    """As few and as small programs as a run can have."""
+    usual = {
+        "model": jd.nn.serial(out=jd.nn.dense(2)),
+        "optimizer": jd.optimizers.sgd(1e-3),
+        "metrics": {},
+        "validation": None,
+        "shuffle": False,
+        "epochs": 1,
+    }
+    return fit(**usual | changes)
+
+
+@pytest.fixture(scope="module", autouse=True)
 def forgotten():
+    """What other modules compiled; that of `fit()` stays from one test to the next."""
     _compilation.forget()
     yield
     _compilation.forget()
@@ -66,14 +84,19 @@ ALIKE = {
 @pytest.mark.parametrize("changes", ALIKE.values(), ids=ALIKE)
 def test_what_differs_in_numbers_alone_is_not_compiled_again(changes):
     fit()
-    expected = fit(**changes)
-    _compilation.forget()
+    with nothing_compiled():
+        fit(**changes)
+
+
+def test_a_program_found_again_computes_what_one_of_its_own_does():
+    changes = {name: value for change in ALIKE.values() for name, value in change.items()}
     fit()
     with nothing_compiled():
-        result = fit(**changes)
-    identical(result.params, expected.params)
+        found = fit(**changes)
+    _compilation.forget()
     alone = fit(**changes)
-    identical(result.history, alone.history)
+    identical(found.params, alone.params)
+    identical(found.history, alone.history)
 
 
 def test_a_model_made_again_is_the_same_model():
@@ -83,9 +106,9 @@ def test_a_model_made_again_is_the_same_model():
 
 
 def test_weight_decay_inside_a_chain_of_optax_is_a_number_too():
-    fit(optimizer=chain(0.01, 1e-4))
+    quick(optimizer=chain(0.01, 1e-4))
     with nothing_compiled():
-        fit(optimizer=chain(0.02, 1e-2))
+        quick(optimizer=chain(0.02, 1e-2))
 
 
 def test_patience_and_the_numbers_of_a_plateau_are_arguments():
@@ -95,11 +118,12 @@ def test_patience_and_the_numbers_of_a_plateau_are_arguments():
             "plateau": jd.train.ReduceOnPlateau(factor=factor, patience=patience),
         }
 
-    fit(epochs=4, **monitors(1, 0.5))
+    shared = {"epochs": 4, "validation": (X, Y)}
+    quick(**shared, **monitors(1, 0.5))
     with nothing_compiled():
-        result = fit(epochs=4, **monitors(3, 0.1))
+        result = quick(**shared, **monitors(3, 0.1))
     _compilation.forget()
-    identical(result.history, fit(epochs=4, **monitors(3, 0.1)).history)
+    identical(result.history, quick(**shared, **monitors(3, 0.1)).history)
 
 
 def scaled(constant):
@@ -128,19 +152,29 @@ DIFFERENT = {
 }
 
 
+@pytest.mark.few("rule", "loss", "width")
 @pytest.mark.parametrize("changes", DIFFERENT.values(), ids=DIFFERENT)
 def test_what_differs_in_anything_else_is_compiled_anew(changes):
+    fit()
+    before = work("backend_compile")
+    fit(**changes)
+    assert work("backend_compile") > before
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("changes", DIFFERENT.values(), ids=DIFFERENT)
+def test_what_differs_computes_beside_others_what_it_does_alone(changes):
+    _compilation.forget()
     expected = fit(**changes)
     _compilation.forget()
     fit()
-    before = work("backend_compile")
     result = fit(**changes)
-    assert work("backend_compile") > before
     identical(result.params, expected.params)
+    identical(result.history, expected.history)
 
 
 def test_a_constant_in_a_closure_is_part_of_the_function():
-    one, two = (fit(loss=scaled(constant)) for constant in (1.0, 2.0))
+    one, two = (quick(loss=scaled(constant)) for constant in (1.0, 2.0))
     np.testing.assert_allclose(2 * one.history["loss"][0], two.history["loss"][0], rtol=0.05)
 
 
@@ -152,12 +186,12 @@ def rescaled(outputs, y):
 
 
 def test_a_variable_that_was_changed_makes_another_function(monkeypatch):
-    one = fit(loss=rescaled, epochs=1)
+    one = quick(loss=rescaled, epochs=1)
     with nothing_compiled():
-        fit(loss=rescaled, epochs=1)
+        quick(loss=rescaled, epochs=1)
     monkeypatch.setitem(globals(), "CONSTANT", 3.0)
-    three = fit(loss=rescaled, epochs=1)
-    np.testing.assert_allclose(3 * one.history["val_loss"], three.history["val_loss"], rtol=0.2)
+    three = quick(loss=rescaled, epochs=1)
+    np.testing.assert_allclose(3 * one.history["loss"], three.history["loss"], rtol=0.2)
     assert three.history["loss"][0] > 2 * one.history["loss"][0]
 
 
@@ -169,15 +203,15 @@ def test_an_object_that_holds_another_value_is_another_function(monkeypatch):
             return self.weight * jd.losses.softmax_cross_entropy(outputs, y)
 
     loss = Loss()
-    one = fit(loss=loss, epochs=1)
+    one = quick(loss=loss, epochs=1)
     with nothing_compiled():
-        fit(loss=loss, epochs=1)
+        quick(loss=loss, epochs=1)
     loss.weight = 3.0
-    assert fit(loss=loss, epochs=1).history["loss"][0] > 2 * one.history["loss"][0]
+    assert quick(loss=loss, epochs=1).history["loss"][0] > 2 * one.history["loss"][0]
     other = Loss()
-    one = fit(loss=other, epochs=1)
+    one = quick(loss=other, epochs=1)
     monkeypatch.setattr(Loss, "weight", 3.0)
-    assert fit(loss=other, epochs=1).history["loss"][0] > 2 * one.history["loss"][0]
+    assert quick(loss=other, epochs=1).history["loss"][0] > 2 * one.history["loss"][0]
 
 
 def test_a_function_that_counts_its_traces_is_traced_once():
@@ -187,11 +221,11 @@ def test_a_function_that_counts_its_traces_is_traced_once():
         traces.append(outputs)
         return jd.losses.softmax_cross_entropy(outputs, y)
 
-    fit(loss=loss)
+    quick(loss=loss)
     count = len(traces)
     with nothing_compiled():
-        fit(loss=loss, optimizer=jd.optimizers.adam(0.1), epochs=3)
-        fit(loss=loss, key=jax.random.key(3))
+        quick(loss=loss, optimizer=jd.optimizers.sgd(0.1), epochs=3)
+        quick(loss=loss, key=jax.random.key(3))
     assert len(traces) == count
 
 
@@ -201,22 +235,22 @@ def test_what_a_callback_changes_makes_another_function():
     def loss(outputs, y):
         return weight[0] * jd.losses.softmax_cross_entropy(outputs, y)
 
-    one = fit(loss=loss, epochs=3, callbacks=[lambda now: weight.__setitem__(0, 3.0)])
-    three = fit(loss=loss, epochs=1)
+    one = quick(loss=loss, epochs=3, callbacks=[lambda now: weight.__setitem__(0, 3.0)])
+    three = quick(loss=loss, epochs=1)
     assert three.history["loss"][0] > 2 * one.history["loss"][0]
 
 
 def test_labels_outside_the_classes_are_refused_by_the_second_run_too():
-    fit()
+    quick()
     with pytest.raises(ValueError, match=r"labels must be in \[0, 2\)"):
-        fit(data=(X, Y + 1))
+        quick(data=(X, Y + 1))
 
 
 def test_settings_of_jax_are_part_of_a_program():
-    fit()
+    quick()
     before = work("backend_compile")
     with jax.default_matmul_precision("bfloat16"):
-        fit()
+        quick()
     assert work("backend_compile") > before
 
 
@@ -233,22 +267,26 @@ def test_settings_that_no_context_changes_are_read_too():
 
 @pytest.mark.parametrize("changes", [{"stream": True}, {"epochs_per_call": 2}, {"diagnostics": 3}])
 def test_every_way_to_drive_a_run_finds_its_programs_again(changes):
-    fit(**changes)
+    quick(**changes)
     with nothing_compiled():
-        fit(optimizer=jd.optimizers.adam(0.1), **changes)
+        quick(optimizer=jd.optimizers.sgd(0.5), **changes)
+
+
+def few_layers():
+    return jd.nn.serial(drop=jd.nn.dropout(0.2), out=jd.nn.dense(2))
 
 
 def test_tools_find_their_programs_again():
-    result = fit()
-    model, x = network(), jnp.asarray(X)
+    model, x = few_layers(), jnp.asarray(X)
+    params, state = model.init(KEY, x)
 
     def tools(rate, seed):
         key = jax.random.key(seed)
-        jd.uncertainty.mc_dropout(network(), result.params, result.state, x, key=key, samples=3)
+        jd.uncertainty.mc_dropout(few_layers(), params, state, x, key=key, samples=3)
         jd.diagnostics.gradient_flow(
             model,
-            result.params,
-            result.state,
+            params,
+            state,
             (x, Y),
             loss=jd.losses.softmax_cross_entropy,
             key=key,
@@ -257,7 +295,7 @@ def test_tools_find_their_programs_again():
             model,
             (x, Y),
             loss=jd.losses.softmax_cross_entropy,
-            optimizer=jd.optimizers.adam(rate),
+            optimizer=jd.optimizers.sgd(rate),
             key=key,
             steps=20,
         )
@@ -268,12 +306,13 @@ def test_tools_find_their_programs_again():
     assert work("backend_compile") == before
 
 
+@pytest.mark.heavy
 def test_a_range_test_with_another_hyperparameter_is_another_program():
-    def losses(b1):
-        optimizer = jd.optimizers.adam(0.1, b1=b1)
+    def losses(momentum):
+        optimizer = jd.optimizers.nag(0.1, momentum=momentum)
         loss = jd.losses.softmax_cross_entropy
         return jd.diagnostics.find_learning_rate(
-            network(), (X, Y), loss=loss, optimizer=optimizer, key=KEY, steps=40
+            few_layers(), (X, Y), loss=loss, optimizer=optimizer, key=KEY, steps=20
         ).losses
 
     assert not np.array_equal(losses(0.9), losses(0.0), equal_nan=True)
@@ -284,7 +323,7 @@ def test_nothing_of_a_run_is_kept_alive():
         big = jnp.ones((50_000,))
         loss = lambda outputs, y: jd.losses.softmax_cross_entropy(outputs, y) + 0 * big[0]  # noqa: E731
         data = np.asarray(X) + 1, np.asarray(Y)
-        result = fit(data=data, loss=loss, epochs=1)
+        result = quick(data=data, loss=loss, epochs=1)
         params = jax.tree.leaves(result.params)[0]
         return [weakref.ref(thing) for thing in (loss, data[0], params)]
 

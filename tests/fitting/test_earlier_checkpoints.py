@@ -11,7 +11,6 @@ import jax
 import numpy as np
 import optax
 import pytest
-from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 
@@ -49,7 +48,8 @@ def arrays(parts, result):
     return parts.flat(tree | ({} if result.best_epoch is None else {"best_epoch": result.best_epoch}))
 
 
-@pytest.mark.parametrize("name", mostly_heavy(RUNS, fast=["plain"]))
+@pytest.mark.few("plain")
+@pytest.mark.parametrize("name", RUNS)
 def test_a_run_that_earlier_code_interrupted_goes_on(parts, name, tmp_path):
     entry, expected = RUNS[name], recorded(RUNS[name]["expected"])
     names = {"jd": jd, "nn": jd.nn, "jax": jax, "jnp": jax.numpy, "np": np, "parts": parts}

@@ -8,6 +8,7 @@ from helpers.training import X, fit, problem
 import jaxdeep as jd
 
 
+@pytest.mark.heavy
 def test_a_non_finite_loss_stops_the_run_and_names_step_epoch_and_leaf():
     data = problem()
     data[0][33] = np.nan

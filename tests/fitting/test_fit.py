@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 from helpers.runs import KEY, MODEL, OBJECTIVE, X, Y, close, fit, identical
-from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 
@@ -38,7 +37,8 @@ def scripted(values):
 
 
 @pytest.mark.optimized
-@pytest.mark.parametrize("segment", mostly_heavy([2, 3, 100], [3]))
+@pytest.mark.few("3")
+@pytest.mark.parametrize("segment", [2, 3, 100])
 def test_segments_of_any_length_give_the_same_bits(segment):
     stopping = jd.train.EarlyStopping(patience=2)
     a, b = (fit(epochs_per_call=n, early_stopping=stopping) for n in (1, segment))
@@ -80,6 +80,7 @@ def test_stacked_runs_that_stop_leave_the_others_alone():
         close(jax.tree.map(lambda leaf, i=i: leaf[i], (ts, history)), alone, rtol=1e-4)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("values", "patience", "delta", "epochs", "best"),
     [
@@ -116,6 +117,7 @@ def test_a_plateau_lowers_the_rate_in_the_state_and_the_history_shows_it():
         scripted(values)(optimizer=optax.sgd(1.0), plateau=plateau)
 
 
+@pytest.mark.heavy
 def test_validation_every_other_epoch():
     result = fit(validate_every=2, early_stopping=jd.train.EarlyStopping(patience=5))
     assert np.isnan(result.history["val_loss"]).tolist() == [True, False, True, False, False]
@@ -128,7 +130,8 @@ def test_validation_every_other_epoch():
     )
 
 
-@pytest.mark.parametrize("accumulation_steps", mostly_heavy([2, 3, 16], [3]))
+@pytest.mark.few("3")
+@pytest.mark.parametrize("accumulation_steps", [2, 3, 16])
 def test_accumulated_gradients_are_those_of_the_batch(accumulation_steps):
     model = jd.nn.serial(hidden=jd.nn.dense(8, activation=jax.nn.tanh), out=jd.nn.dense(2))
     metrics = {"accuracy": jd.metrics.accuracy, "f1": jd.metrics.f1(class_id=1)}
@@ -192,6 +195,7 @@ def test_wrong_arguments(changes, message):
         fit(**changes)
 
 
+@pytest.mark.heavy
 def test_steps_that_are_not_finite_are_skipped_and_counted():
     x = X.at[7].set(jnp.nan)
     clean = jnp.concatenate([X[:7], X[8:]])
@@ -232,6 +236,7 @@ def test_class_weights_are_those_of_keras():
             fit(class_weight=wrong)
 
 
+@pytest.mark.heavy
 def test_the_average_of_the_parameters_is_evaluated_and_ended_with():
     optimizer = optax.chain(jd.optimizers.adam(0.05), jd.optimizers.ema_params(0.9))
     result = fit(optimizer=optimizer, ema=True, epochs=3)
@@ -250,6 +255,7 @@ def test_the_average_of_the_parameters_is_evaluated_and_ended_with():
         fit(ema=True)
 
 
+@pytest.mark.heavy
 def test_augmentation_is_a_function_of_key_and_batch():
     def noisy(key, batch):
         x, y = batch

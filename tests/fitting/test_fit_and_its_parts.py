@@ -103,6 +103,7 @@ def test_an_objective_of_ones_own():
     assert result.history["loss"][-1] < result.history["loss"][0]
 
 
+@pytest.mark.heavy
 def test_a_penalty_counts_in_training_and_validation():
     plain = fit(epochs=1)
     result = fit(epochs=1, penalty=lambda params: 100.0 + 0 * params["logits"]["bias"].sum())
@@ -137,6 +138,7 @@ def test_nothing_is_kept_after_a_run():
     assert gone() is None
 
 
+@pytest.mark.heavy
 def test_low_precision_losses_are_averaged_in_float32():
     result = fit(data=(jnp.asarray(X, jnp.bfloat16), Y), validation=None, epochs=1)
     assert result.history["loss"].dtype == np.float32

@@ -27,6 +27,7 @@ def alone():
     return fit(epochs=3)
 
 
+@pytest.mark.heavy
 def test_eight_devices_compute_what_one_does(alone):
     spread = fit(epochs=3, mesh=eight())
     close(spread.history, alone.history, rtol=1e-4)
@@ -40,6 +41,7 @@ def test_streamed_to_eight_devices(alone):
     close(spread.history, alone.history, rtol=1e-4)
 
 
+@pytest.mark.heavy
 def test_parameters_and_what_the_optimizer_keeps_may_be_split(alone):
     mesh = jax.make_mesh((4, 2), ("data", "model"))
     stopping = jd.train.EarlyStopping(patience=9)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from helpers.compilations import work
 from helpers.runs import KEY, MODEL, X, Y, close, fit, identical, same
-from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 from jaxdeep import _compilation
@@ -44,7 +43,8 @@ class Numbered:
 
 
 @pytest.mark.optimized
-@pytest.mark.parametrize("block_bytes", mostly_heavy([1, 700, 2**20], [700]))
+@pytest.mark.few("700")
+@pytest.mark.parametrize("block_bytes", [1, 700, 2**20])
 def test_streamed_rows_give_the_bits_of_rows_on_the_device(block_bytes):
     stopping = jd.train.EarlyStopping(patience=2)
     shared = {"early_stopping": stopping, "validate_every": 2, "epochs": 4}
@@ -63,6 +63,7 @@ def test_memory_maps_are_streamed(tmp_path, monkeypatch):
         fit(epochs=1)
 
 
+@pytest.mark.heavy
 def test_a_function_of_the_epoch_gives_its_batches(tmp_path):
     whole = fit(data=shuffled_batches)
     step = jax.jit(jd.train.make_step(objective(), jd.optimizers.adam(0.01)))
@@ -94,6 +95,7 @@ def test_batches_may_be_iterated_over_again_or_go_on(tmp_path):
     same(fit(data=Loader(), epochs=3, steps_per_epoch=7, checkpoint=tmp_path), endless)
 
 
+@pytest.mark.heavy
 def test_an_iterator_with_a_state_is_put_back(tmp_path):
     whole = fit(data=Numbered(), steps_per_epoch=4)
     fit(data=Numbered(), steps_per_epoch=4, epochs=2, checkpoint=tmp_path)
@@ -134,6 +136,7 @@ def test_convolutions_that_are_slow_in_loops_are_dispatched_with_the_same_number
     close(result.history, history)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -167,9 +170,9 @@ def test_totals_of_a_million_batches_lose_nothing():
     assert np.isnan(averages(none_yet(step, (), x[:1]))["loss"])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
-    "changes",
-    mostly_heavy([{}, {"stream": True, "block_bytes": 700}, {"data": shuffled_batches}], [{}]),
+    "changes", [{}, {"stream": True, "block_bytes": 700}, {"data": shuffled_batches}]
 )
 def test_nothing_is_traced_or_compiled_after_the_first_segment(changes):
     _compilation.forget()

@@ -34,6 +34,7 @@ def test_activations_are_their_equations(function, equation):
     np.testing.assert_allclose(found, equation(np.asarray(Z, np.float64)), rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_swish_with_a_beta_prelu_and_rrelu():
     z = np.asarray(Z, np.float64)
     found = jd.nn.activations.swish(Z, beta=1.702)

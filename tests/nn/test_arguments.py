@@ -92,6 +92,7 @@ def test_wrong_arguments(make, message):
         make()
 
 
+@pytest.mark.heavy
 def test_empty_batches_and_whole_numbers():
     assert run(jd.nn.reshape(28, -1), jnp.ones((0, 784))).shape == (0, 28, 28)
     np.testing.assert_array_equal(run(jd.nn.prelu(0.5), jnp.array([[-4, 2]])), [[-2.0, 2.0]])

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 
@@ -28,6 +27,7 @@ def layer():
 # --- repeat ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("switches", [{}, {"train": True}, {"key": KEY}, {"train": True, "key": KEY}])
 def test_repeat_equals_the_layers_one_after_another(switches):
     model = jd.nn.repeat(layer(), 5)
@@ -43,6 +43,7 @@ def test_repeat_equals_the_layers_one_after_another(switches):
     close(new["layer"], jax.tree.map(lambda *a: jnp.stack(a), *states))
 
 
+@pytest.mark.heavy
 def test_the_gradient_of_repeat_is_that_of_the_unrolled_network():
     model = jd.nn.repeat(jd.nn.dense(8, activation=jax.nn.selu), 4)
     params, state = model.init(KEY, X)
@@ -63,7 +64,8 @@ def test_repeat_with_shared_parameters():
     close(model.apply(params, state, X)[0], expected)
 
 
-@pytest.mark.parametrize("depth", mostly_heavy([100, 1000], [100]))
+@pytest.mark.heavy
+@pytest.mark.parametrize("depth", [100, 1000])
 def test_selu_networks_of_any_depth_normalise_themselves(depth):
     x = jax.random.normal(jax.random.key(3), (500, 100))
     dense = jd.nn.dense(100, activation=jax.nn.selu, kernel_init=jd.nn.initializers.lecun_normal())
@@ -74,6 +76,7 @@ def test_selu_networks_of_any_depth_normalise_themselves(depth):
     assert abs(float(y.std()) - 1) < 0.2
 
 
+@pytest.mark.heavy
 def test_alpha_dropout_keeps_a_selu_network_normalised():
     x = jax.random.normal(jax.random.key(3), (500, 100))
     block = jd.nn.serial(d=jd.nn.dense(100, activation=jax.nn.selu), drop=jd.nn.alpha_dropout(0.1))
@@ -87,6 +90,7 @@ def test_alpha_dropout_keeps_a_selu_network_normalised():
 # --- several inputs and outputs -------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_wide_and_deep():
     deep = jd.nn.serial(jd.nn.select("deep"), jd.nn.dense(4, activation=jax.nn.relu))
     both = jd.nn.concatenate(wide=jd.nn.select("wide"), deep=deep)
@@ -130,6 +134,7 @@ def test_shared_is_one_layer_on_every_input():
 # --- mixed precision ------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_mixed_precision_computes_low_and_keeps_high():
     seen = []
     probe = jd.nn.lambda_(lambda x: (seen.append(x.dtype), x)[1])
@@ -149,6 +154,7 @@ def test_mixed_precision_computes_low_and_keeps_high():
 # --- stacked models -------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_sixteen_stacked_models_train_like_sixteen_separate_ones():
     model = jd.nn.serial(
         jd.nn.dense(7, activation=jax.nn.relu),
@@ -182,6 +188,7 @@ def count(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.heavy
 def test_the_chapters_counts():
     """Weights of the textbook's networks, with and without batch norm, and with learned slopes."""
     images = jax.ShapeDtypeStruct((1, 28, 28), jnp.float32)
@@ -256,6 +263,7 @@ def test_repeat_of_inputs_narrower_than_its_parameters(dtype, shared):
     close(y, model.apply(params, state, x.astype(jnp.float32))[0])
 
 
+@pytest.mark.heavy
 def test_repeat_inside_shard_map_equals_the_whole_batch():
     mesh = jax.make_mesh((8,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
     x = jax.random.normal(KEY, (16, 8))
@@ -312,6 +320,7 @@ def test_wrong_arguments(make, message):
         make()
 
 
+@pytest.mark.heavy
 def test_a_reconstruction_penalty_through_an_objective_of_your_own():
     """A loss on what is inside: the hidden layer has to tell the input again."""
     hidden = jd.nn.dense(5, activation=jax.nn.relu)

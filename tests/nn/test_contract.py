@@ -76,6 +76,7 @@ def everything(model):
     return run
 
 
+@pytest.mark.few(4)
 @each
 def test_shapes_and_dtypes_without_computing(name):
     """Structure is the same from a shape, at inference, in training, and in low precision."""
@@ -91,6 +92,7 @@ def test_shapes_and_dtypes_without_computing(name):
             chex.assert_type(jax.tree.leaves(y), jnp.dtype(dtype))
 
 
+@pytest.mark.few(1)
 @each
 def test_one_program_for_all_values_stacked_or_not(name):
     """One trace for other values, the same from the same key, and a stack of models is each of them."""
@@ -112,6 +114,7 @@ def test_one_program_for_all_values_stacked_or_not(name):
     )
 
 
+@pytest.mark.few(3)
 @each
 def test_an_input_is_not_changed_by_its_neighbours(name):
     """At inference each row is computed alone, whatever else is in the batch."""

@@ -8,6 +8,7 @@ from helpers.layers import KEY
 from jaxdeep.nn import initializers as init
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("make", "variance", "bound"),
     [

@@ -195,6 +195,7 @@ def network():
     )
 
 
+@pytest.mark.heavy
 def test_places_know_paths_keys_and_stacked_axes():
     found = {place.path: place for place in walk.leaves(network())}
     assert list(found) == ["a", "half/b", "deep/layer/c/layer", "deep/layer/d", "same/layer"]

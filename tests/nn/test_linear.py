@@ -27,6 +27,7 @@ def test_a_dense_layer_takes_the_initialiser_of_its_activation(activation, name)
     np.testing.assert_array_equal(params["kernel"], getattr(init, name)()(KEY, (40, 50), jnp.float32))
 
 
+@pytest.mark.heavy
 def test_embedding_and_reshape():
     layer = jd.nn.embedding(5, 3)
     params, state = layer.init(KEY, jnp.zeros((1,), int))

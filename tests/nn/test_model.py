@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 from jaxdeep.nn import (
@@ -67,6 +66,7 @@ def test_init_from_an_example_or_from_its_shape():
     assert jax.tree.all(jax.tree.map(lambda u, v: bool((u == v).all()), a, b))
 
 
+@pytest.mark.heavy
 def test_the_two_switches():
     model = chapter(rate=0.5)
     x = jax.random.normal(jax.random.key(1), (16, 8, 8))
@@ -103,6 +103,7 @@ def test_positions_are_named_by_kind_and_count():
     assert list(model.layers) == ["flatten0", "dense0", "batch_norm0", "dense1", "batch_norm1", "dense2"]
 
 
+@pytest.mark.heavy
 def test_nested_serials_nest_their_parameters_and_paths():
     block = serial(dense(4), batch_norm())
     model = serial(block=block, head=dense(2))
@@ -131,6 +132,7 @@ def test_a_pair_of_functions_is_a_model():
     assert serial(scale, scale).layers.keys() == {"model0", "model1"}
 
 
+@pytest.mark.heavy
 def test_jit_vmap_over_stacked_parameters_and_grad():
     model = chapter()
     x = jax.random.normal(jax.random.key(1), (4, 8, 8))
@@ -148,7 +150,8 @@ def test_jit_vmap_over_stacked_parameters_and_grad():
     assert jax.tree.structure(grads) == jax.tree.structure(take(params))
 
 
-@pytest.mark.parametrize("dtype", mostly_heavy(["bfloat16", "float16", "float32"], ["bfloat16"]))
+@pytest.mark.few("bfloat16")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_the_dtype_of_the_input_is_kept(dtype):
     model = chapter()
     x = jnp.ones((4, 3, 3), dtype)
@@ -160,6 +163,7 @@ def test_the_dtype_of_the_input_is_kept(dtype):
     assert {leaf.dtype.name for leaf in jax.tree.leaves(after)} == {"float32"}
 
 
+@pytest.mark.heavy
 def test_float64_and_integers(x64):
     model = chapter()
     params, state = model.init(KEY, jnp.ones((4, 3, 3), jnp.float64))
@@ -261,6 +265,7 @@ def test_batch_norm_edges():
         layer.apply(params, state, jnp.ones((0, 3)), train=True)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.9, 1.0])
 def test_dropout_zeroes_the_right_share_and_keeps_the_mean(rate):
     n = 100_000
@@ -279,6 +284,7 @@ def test_dropout_is_the_identity_without_a_key_even_in_training():
     assert dropout(0.5).apply({}, {}, x, train=True)[0] is x
 
 
+@pytest.mark.heavy
 def test_dropout_of_a_traced_rate_and_the_same_under_jit_and_vmap():
     x = jnp.ones((8, 50))
     keys = jax.random.split(KEY, 4)
@@ -289,6 +295,7 @@ def test_dropout_of_a_traced_rate_and_the_same_under_jit_and_vmap():
         np.testing.assert_allclose(together[i], run(keys[i], float(rates[i])), rtol=1e-6)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "name", [f"{a}_{b}" for a in ("he", "glorot", "lecun") for b in ("normal", "uniform")]
 )

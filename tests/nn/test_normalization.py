@@ -10,6 +10,7 @@ from helpers.layers import KEY
 import jaxdeep as jd
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("axis", [-1, (1, 2), (1, 2, 3), 1])
 @pytest.mark.parametrize("fast", [False, True])
 def test_batch_norm_is_that_of_flax_for_any_axes(axis, fast):
@@ -28,6 +29,7 @@ def test_batch_norm_is_that_of_flax_for_any_axes(axis, fast):
         np.testing.assert_allclose(state[name], variables["batch_stats"][name], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_masked_rows_equal_a_smaller_batch():
     x = jax.random.normal(KEY, (16, 5)).at[10:].set(jnp.nan)
     mask = jnp.arange(16) < 10
@@ -41,6 +43,7 @@ def test_masked_rows_equal_a_smaller_batch():
     jax.tree.map(np.testing.assert_array_equal, none, state)
 
 
+@pytest.mark.heavy
 def test_batch_norm_over_eight_devices_equals_the_whole_batch():
     x = jax.random.normal(KEY, (64, 5)) * 3 + 1
     layer, over = jd.nn.batch_norm(), jd.nn.batch_norm(axis_name="data")
@@ -82,6 +85,7 @@ def test_recomputed_statistics_are_those_of_the_data(batch_size):
         jd.nn.recompute_batch_norm(jd.nn.dense(3), {}, {}, x)
 
 
+@pytest.mark.heavy
 def test_recomputed_statistics_of_layers_called_mean_and_var():
     x = jax.random.normal(KEY, (20, 3)) + 1
     model = jd.nn.parallel(mean=jd.nn.batch_norm(), var=jd.nn.serial(jd.nn.batch_norm()))

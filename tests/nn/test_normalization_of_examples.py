@@ -25,6 +25,7 @@ def trained(layer, x):
     return jax.tree.map(lambda a: jnp.asarray(rng.uniform(0.5, 1.5, a.shape), a.dtype), params)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("axis", "axes"), [(-1, (3,)), ((-1, 1), (1, 3)), ((1, 2, 3), (1, 2, 3))])
 def test_layer_norm_is_the_equation_and_flax(axis, axes):
     layer = jd.nn.layer_norm(axis=axis, epsilon=1e-3)
@@ -40,6 +41,7 @@ def test_layer_norm_is_the_equation_and_flax(axis, axes):
     np.testing.assert_allclose(y, peer.apply({"params": params}, IMAGES), atol=1e-5)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("groups", [1, 2, 3, 6])
 def test_group_norm_is_the_equation_and_flax(groups):
     layer = jd.nn.group_norm(groups)
@@ -60,6 +62,7 @@ def test_one_group_is_layer_norm_of_the_example_and_as_many_as_channels_is_insta
     np.testing.assert_allclose(each, standardized(IMAGES, (1, 2), 1e-6), atol=2e-6)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("layer", [jd.nn.layer_norm(), jd.nn.group_norm(2)])
 def test_scaled_and_shifted_examples_are_the_same_and_examples_do_not_see_each_other(layer):
     params = trained(layer, IMAGES)
@@ -120,6 +123,7 @@ def network():
     )
 
 
+@pytest.mark.heavy
 def test_every_tool_knows_them_without_further_code(tmp_path):
     """Saved, loaded, summarised, frozen, probed, repeated, folded past, quantised and swept."""
     model, x = network(), jax.random.normal(KEY, (16, 4))

@@ -10,6 +10,7 @@ from helpers.layers import KEY, run
 import jaxdeep as jd
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("shape", [(2, 8, 3), (2, 8, 6, 3), (2, 4, 6, 4, 2)])
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
 def test_pooling_is_that_of_flax(shape, padding):
@@ -30,6 +31,7 @@ def test_pooling_is_that_of_flax(shape, padding):
     np.testing.assert_allclose(run(jd.nn.global_average_pool(), x), x.mean(axes), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("size", "window", "padding"), [(6, 2, "VALID"), (7, 3, "VALID"), (6, 2, "SAME")]
 )
@@ -60,6 +62,7 @@ def test_max_pooling_of_booleans_and_explicit_padding():
     np.testing.assert_array_equal(y[0, :, 0], [0.0, 1.5, 3.0])  # padding does not count
 
 
+@pytest.mark.heavy
 def test_networks_with_pooling_are_trained_in_compiled_loops():
     x = jax.random.normal(KEY, (8, 6, 6, 1))
     for pool in (jd.nn.max_pool(), jd.nn.average_pool(), jd.nn.global_max_pool()):

@@ -92,6 +92,7 @@ def test_golden_words():
     assert found.tolist() == [[333151786, 1625749746], [4184535339, 3946682514]]
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("shape", [(), (7,), (3, 5), (2, 3, 4), (0, 3)])
 @pytest.mark.parametrize("start", [0, 5, 2**32 - 3, 2**32 + 5])
 def test_it_is_what_its_documentation_says(shape, start):
@@ -102,6 +103,7 @@ def test_it_is_what_its_documentation_says(shape, start):
     np.testing.assert_array_equal(traced(key, shape, np.uint32(start % 2**32)), expected)
 
 
+@pytest.mark.heavy
 def test_the_same_under_jit_vmap_scan_and_for_legacy_keys():
     keys = jax.random.split(KEY, 5)
     loop = np.stack([random_words(k, (3, 4)) for k in keys])
@@ -119,6 +121,7 @@ def test_positions_are_taken_modulo_two_to_the_32():
     np.testing.assert_array_equal(across[2:], random_words(KEY, (2,)))
 
 
+@pytest.mark.heavy
 def test_all_words_of_a_key_differ():
     found = np.concatenate(list(parts(KEY, FEW)))
     assert len(np.unique(found)) == FEW
@@ -212,6 +215,7 @@ def families(count):
     }
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("family", families(4))
 @pytest.mark.parametrize("n", [2**17, pytest.param(2**21, marks=pytest.mark.slow)])
 def test_keys_that_look_alike_have_nothing_in_common(family, n):
@@ -249,6 +253,7 @@ def test_at_one_position_keys_are_coin_tosses(samples):
     assert np.abs(z).max() < 6
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("shape", [(2000, 784), (1024, 1024)])
 def test_rows_and_columns_of_a_mask_are_even(shape):
     below = int(0.3 * 2**32)
@@ -287,6 +292,7 @@ def run(layer, x, key=KEY):
     return layer.apply({}, {}, x, key=key)[0]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("make", [jd.nn.dropout, jd.nn.alpha_dropout])
 def test_threefry_by_keyword(make):
     x = jnp.ones((200, 100))
@@ -302,6 +308,7 @@ def test_threefry_by_keyword(make):
         make(0.3, generator="philox")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [
@@ -324,6 +331,7 @@ def test_a_part_of_the_rows_draws_what_the_whole_draws(layer, shape, rows):
         np.testing.assert_allclose(found, expected, rtol=1e-6)  # compiled: other roundings
 
 
+@pytest.mark.heavy
 def test_a_part_of_the_rows_where_rows_and_time_are_one_axis():
     layer, x = jd.nn.dropout(0.3), jnp.ones((24, 5))  # 12 rows of 2 steps
     np.testing.assert_array_equal(run(layer.rows_from(4, 3), x[8:14]), run(layer, x)[8:14])
@@ -336,6 +344,7 @@ def test_a_part_of_rows_that_cannot_be_told_apart():
         run(jd.nn.dropout(0.5).rows_from(0, 5), jnp.ones((4, 3)))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_gaussian_noise_is_normal(dtype):
     from scipy import stats

@@ -49,6 +49,7 @@ def test_the_words_behind_masks_are_random():
     assert abs(runs - 2 * 0.8 * 0.2) < 5 * 0.5 / w.size**0.5
 
 
+@pytest.mark.heavy
 def test_masks_do_not_depend_on_how_arrays_are_split_or_traced():
     x = jnp.ones((64, 32))
     layer = jd.nn.dropout(0.3)
@@ -75,6 +76,7 @@ def test_dropout_of_whole_channels():
     assert set(np.unique(y)) == {0.0, 2.0}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("rate", [0.05, 0.2, 0.5])
 def test_alpha_dropout_keeps_mean_and_deviation(rate):
     x = jax.random.normal(jax.random.key(1), (1000, 1000))
@@ -89,6 +91,7 @@ def test_gaussian_noise_has_its_deviation():
     assert abs(float(y.std()) - 0.3) < 0.002
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "layer", [jd.nn.dropout(0.5), jd.nn.alpha_dropout(0.5), jd.nn.gaussian_noise(1.0), jd.nn.rrelu()]
 )

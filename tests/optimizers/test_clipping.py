@@ -57,6 +57,7 @@ def test_clipping_bounds_and_keeps_directions(a, b, limit):
             np.testing.assert_allclose(new, old * scale, rtol=1e-4, atol=1e-30)
 
 
+@pytest.mark.heavy
 def test_global_norm_of_the_installed_optax():
     grads = {"a": jnp.array([3.0, -4.0]), "b": jnp.ones((2, 3)), "c": jnp.float32(7)}
     ours, theirs = (

@@ -82,6 +82,7 @@ def steps(tx, x, n, gradient=lambda x: x):
 # --- dtypes and compilations ----------------------------------------------------------------------
 
 
+@pytest.mark.few(3)
 @each
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_state_and_update_keep_structure_dtype_and_weak_type(make, dtype):
@@ -96,6 +97,7 @@ def test_state_and_update_keep_structure_dtype_and_weak_type(make, dtype):
         state = new
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("make", [o.adam, o.rmsprop, o.adamax, o.adagrad])
 def test_averages_of_squares_keep_moving_for_bfloat16_parameters(make):
     """In bfloat16 itself 0.001 of a new square would be lost and the average would stand still."""
@@ -116,6 +118,7 @@ def test_averages_of_squares_keep_moving_for_bfloat16_parameters(make):
     np.testing.assert_allclose(u.astype(jnp.float32), v, rtol=0.02)
 
 
+@pytest.mark.few(4)
 @each
 def test_float64_parameters_with_x64_and_float32_ones_stay_what_they_are(make, x64):
     for dtype in (jnp.float32, jnp.float64):
@@ -126,6 +129,7 @@ def test_float64_parameters_with_x64_and_float32_ones_stay_what_they_are(make, x
         assert spec(new) == spec(tx.init(x))
 
 
+@pytest.mark.few(3)
 @each
 def test_two_learning_rates_share_one_compilation(make):
     @traced_once
@@ -145,6 +149,7 @@ def test_two_learning_rates_share_one_compilation(make):
     np.testing.assert_allclose(a, steps(make(0.1), x, 5), rtol=1e-5)
 
 
+@pytest.mark.few(5)
 @each
 def test_editing_a_leaf_of_the_state_changes_the_step_without_retracing(make):
     x = jnp.array([1.0, -2.0])
@@ -179,6 +184,7 @@ def test_state_memory_is_what_the_algorithm_needs(make):
 # --- vmap -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.few(3)
 @each
 def test_vmap_over_learning_rates_equals_a_loop(make):
     x = jnp.array([1.0, -2.0])
@@ -187,6 +193,7 @@ def test_vmap_over_learning_rates_equals_a_loop(make):
     np.testing.assert_allclose(found, jnp.stack([steps(make(r), x, 2) for r in rates]), rtol=1e-5)
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize(
     ("make", "name"),
     [
@@ -209,6 +216,7 @@ def test_vmap_over_any_hyperparameter_equals_a_loop(make, name):
     assert not np.allclose(found[0], found[1], rtol=1e-5)
 
 
+@pytest.mark.few(4)
 @each
 def test_vmap_over_parameters_and_states_equals_separate_models(make):
     x = jnp.array([[1.0, -2.0], [0.5, 3.0], [0.0, 1.0]])
@@ -217,6 +225,7 @@ def test_vmap_over_parameters_and_states_equals_separate_models(make):
     np.testing.assert_allclose(found, jnp.stack([steps(tx, row, 3) for row in x]), rtol=1e-5)
 
 
+@pytest.mark.few(3)
 @each
 def test_the_result_of_training_is_differentiable_in_the_learning_rate(make):
     x = jnp.array([1.0, -2.0])
@@ -231,6 +240,7 @@ def test_the_result_of_training_is_differentiable_in_the_learning_rate(make):
 # --- optax's wrappers -----------------------------------------------------------------------------
 
 
+@pytest.mark.few(5)
 @each
 def test_inject_hyperparams_around_our_factories(make):
     schedule = jd.schedules.exponential(0.1, 2, 0.5)
@@ -265,11 +275,13 @@ def scanned(tx, n):
 close = functools.partial(chex.assert_trees_all_close, rtol=2e-5, atol=1e-7)
 
 
+@pytest.mark.few(4)
 @each
 def test_in_a_scan_equals_a_loop(make):
     close(scanned(make(0.1), 4), steps(make(0.1), X, 4))
 
 
+@pytest.mark.few(7)
 @each
 def test_masked_updates_what_it_is_told_and_hands_on_the_rest(make):
     masked = optax.masked(make(0.1), {"a": True, "b": False})
@@ -277,17 +289,20 @@ def test_masked_updates_what_it_is_told_and_hands_on_the_rest(make):
     close(scanned(tx, 4), {"a": steps(make(0.1), X["a"], 4), "b": X["b"]})
 
 
+@pytest.mark.few(6)
 @each
 def test_multi_transform_trains_each_group_with_its_own(make):
     tx = optax.multi_transform({"x": make(0.1), "y": make(0.02)}, {"a": "x", "b": "y"})
     close(scanned(tx, 4), {"a": steps(make(0.1), X["a"], 4), "b": steps(make(0.02), X["b"], 4)})
 
 
+@pytest.mark.few(4)
 @each
 def test_multi_steps_averages_gradients_and_updates_every_second_time(make):
     close(scanned(optax.MultiSteps(make(0.1), 2), 6), steps(make(0.1), X, 3))
 
 
+@pytest.mark.few(6)
 @each
 def test_in_a_chain_between_a_clip_and_a_scale(make):
     tx = optax.chain(optax.clip(0.5), make(0.1), optax.scale(0.5))
@@ -300,6 +315,7 @@ def test_in_a_chain_between_a_clip_and_a_scale(make):
     close(found, x)
 
 
+@pytest.mark.few(5)
 @each
 def test_apply_if_finite_leaves_the_state_as_it_was(make):
     tx = optax.apply_if_finite(make(0.1), 2)
@@ -331,6 +347,7 @@ def test_without_parameters_and_with_unknown_extra_arguments(make):
 # --- several devices ------------------------------------------------------------------------------
 
 
+@pytest.mark.few(3)
 @each
 def test_on_eight_devices_the_state_is_sharded_like_the_parameters_and_nothing_is_gathered(make):
     mesh = jax.make_mesh((8,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))

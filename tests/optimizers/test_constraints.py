@@ -13,6 +13,7 @@ from helpers.transforms import KEY, PARAMS, apply
 from jaxdeep import optimizers as o
 
 
+@pytest.mark.heavy
 @hypothesis.given(
     w=hnp.arrays(np.float32, (4, 3), elements=st.floats(-10, 10, width=32)), r=st.floats(0.1, 20)
 )
@@ -25,6 +26,7 @@ def test_max_norm_is_the_projection(w, r):
     assert np.linalg.norm(after, axis=0).max() <= r * (1 + 1e-5)
 
 
+@pytest.mark.heavy
 def test_max_norm_of_convolutions_and_axes_and_after_the_update():
     kernel = jax.random.normal(KEY, (3, 3, 4, 5))
     after = kernel + apply(o.max_norm(1.0, axis=(0, 1, 2)), jnp.zeros_like(kernel), kernel)

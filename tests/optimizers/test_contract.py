@@ -29,6 +29,7 @@ FORMS = {
 CONTRACT = {name: transformations.make(name) for name in transformations.FACTORIES} | FORMS
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", CONTRACT)
 def test_every_transform_of_ours_keeps_the_contract(name):
     o.check_transform(CONTRACT[name])
@@ -41,6 +42,7 @@ def transform_of(init, update):
     return optax.GradientTransformation(init, update)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     ("tx", "message"),
     [

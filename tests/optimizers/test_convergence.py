@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 from jaxdeep import optimizers as o
@@ -37,6 +36,7 @@ RATES = {
 }
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("name", RATES)
 @pytest.mark.parametrize(
     ("problem", "start", "bar"),
@@ -58,7 +58,8 @@ def test_it_converges(name, problem, start, bar):
     np.testing.assert_allclose(x, 1, atol=0.25)
 
 
-@pytest.mark.parametrize("name", mostly_heavy(RATES, ["nag"]))
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", RATES)
 def test_the_chapters_network_learns_digits(name):
     train, validation, _ = jd.datasets.digits()
     make, *_ = RATES[name]

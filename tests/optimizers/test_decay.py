@@ -11,6 +11,7 @@ from helpers.transforms import PARAMS, ZEROS, apply
 from jaxdeep import optimizers as o
 
 
+@pytest.mark.heavy
 def test_penalties_are_the_gradients_of_their_losses():
     for tx, loss in (
         (o.add_l1_penalty(0.3), lambda p: 0.3 * sum(jnp.abs(w).sum() for w in jax.tree.leaves(p))),

@@ -110,6 +110,7 @@ def tolerance(row):
     return 1e-12
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("x64")
 def test_every_recorded_run_in_float64(golden):
     for row in recorded(golden, "float64"):
@@ -118,6 +119,7 @@ def test_every_recorded_run_in_float64(golden):
         np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance(row), err_msg=str(row)[:200])
 
 
+@pytest.mark.heavy
 def test_every_recorded_run_in_float32(golden):
     for row in recorded(golden, "float32"):
         found = run(build(row), row["steps"], jnp.float32)
@@ -155,6 +157,7 @@ def test_nag_is_the_textbook_equation(clip, scheduled):
         np.testing.assert_allclose(found[t], theta, rtol=0, atol=1e-12)
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("x64")
 @hypothesis.given(lr=st.floats(1e-4, 8e-3), beta=st.floats(0, 0.95))
 def test_the_look_ahead_point_of_nag_is_the_reformulated_iterate(lr, beta):
@@ -251,6 +254,7 @@ def test_a_traced_value_is_not_checked():
     jax.jit(lambda lr: adam(lr).init(jnp.ones(2)))(-1.0)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("corrected", [False, True])
 def test_the_variance_of_gradients_that_hardly_vary_is_not_rounding(corrected, jit):

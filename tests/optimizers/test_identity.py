@@ -240,6 +240,7 @@ def check_round_trip(tx, other):
         assert_same_bits(init_with_numbers(tx, PARAMS, numbers_of(one)), expected)
 
 
+@pytest.mark.few(12)
 @each
 @pytest.mark.parametrize("wide", [False, True])
 def test_an_init_takes_the_numbers_of_another(name, wide):
@@ -248,6 +249,7 @@ def test_an_init_takes_the_numbers_of_another(name, wide):
         check_round_trip(make(name), make(name, **others))
 
 
+@pytest.mark.few(9)
 @pytest.mark.parametrize("name", NESTED)
 def test_numbers_are_found_wherever_a_transformation_is(name):
     check_round_trip(NESTED[name](0.25), NESTED[name](0.3))

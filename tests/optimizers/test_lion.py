@@ -31,6 +31,7 @@ def test_decay_of_the_selected_leaves():
         ours.update(jnp.ones(2), o.lion(0.01).init(jnp.ones(2)))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_vmap_over_a_hyperparameter_equals_a_loop(name):
     values = [0.5, 0.99]

@@ -11,6 +11,7 @@ from jaxdeep import optimizers as o
 OPTIONS = {"b1": 0.8, "b2": 0.95, "eps": 1e-3, "eps_root": 1e-4, "weight_decay": 0.02}
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("options", [{}, OPTIONS], ids=["defaults", "options"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_step_is_that_of_optax(options, dtype):

@@ -58,6 +58,7 @@ def test_without_memory_the_average_is_the_gradient_itself():
     np.testing.assert_array_equal(updates_of(o.first_moment(0.0), gradients), np.array(gradients))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("make", "value"),
     [
@@ -84,6 +85,7 @@ def test_derivatives_by_a_decay_rate_are_finite_differences(make, value, x64):
     np.testing.assert_allclose(found, right, rtol=2e-3)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("make", [o.clip_by_norm, o.clip_by_global_norm, o.max_norm])
 def test_derivatives_through_a_norm_of_zero_are_finite(make):
     tx = make(1.0)

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 from jaxdeep import optimizers as o
@@ -112,6 +111,7 @@ def as_type(tree, dtype):
 several = hypothesis.settings(max_examples=3)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", PAIRS)
 @several
 @hypothesis.given(st.data())
@@ -125,7 +125,8 @@ def test_fifty_steps_in_float32(name, draw):
         np.testing.assert_allclose(a, b, rtol=0, atol=5e-5 * scale)
 
 
-@pytest.mark.parametrize("name", mostly_heavy(PAIRS, ["adam"]))
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", PAIRS)
 @several
 @hypothesis.given(st.data())
 def test_fifty_steps_in_bfloat16_are_those_of_float32_rounded(name, draw):

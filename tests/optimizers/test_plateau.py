@@ -22,6 +22,7 @@ def scales(tx, values):
     return found
 
 
+@pytest.mark.heavy
 def test_plateau_reproduces_every_recorded_framework(golden):
     row = golden["reduce_on_plateau"]
     for run in row["runs"]:

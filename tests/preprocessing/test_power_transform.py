@@ -40,6 +40,7 @@ def test_power_transforms_are_the_recorded_ones(x64, golden):
             close(pp.yeo_johnson(x_, lmbda), y, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("part", "method"), [("positive", "boxcox"), ("positive", "yeojohnson"), ("signed", "yeojohnson")]
 )
@@ -60,6 +61,7 @@ def test_likelihoods_are_the_recorded_ones(x64, golden, part, method):
         )
 
 
+@pytest.mark.few(1)
 @METHODS
 def test_fitted_transforms_are_scikit_learns(x64, method):
     x = SKEWED.copy()
@@ -72,6 +74,7 @@ def test_fitted_transforms_are_scikit_learns(x64, method):
     close(ours.inverse_transform(state, ours.transform(state, x)), x, rtol=1e-6)
 
 
+@pytest.mark.few(1)
 @METHODS
 def test_likelihoods_are_scipys_and_none_is_larger(x64, method):
     grid = np.linspace(-3, 3, 13)
@@ -86,6 +89,7 @@ def test_likelihoods_are_scipys_and_none_is_larger(x64, method):
         assert (LLF[method](x, near) <= best).all()
 
 
+@pytest.mark.heavy
 def test_the_interval_is_scipys(x64):
     intervals = np.array(pp.box_cox_interval(SKEWED, level=0.9))
     for column in (0, 1, 3):
@@ -131,6 +135,7 @@ def test_lambda_of_values_far_from_zero_leaves_them_apart(method):
         assert (np.diff(y[np.argsort(x[:, column]), column]) > 0).all()
 
 
+@pytest.mark.heavy
 def test_the_search_is_vectorised_and_jitted(x64):
     lmbda = pp.box_cox_mle(SKEWED)
     close(jax.jit(pp.box_cox_mle)(SKEWED), lmbda, rtol=1e-12)
@@ -138,6 +143,7 @@ def test_the_search_is_vectorised_and_jitted(x64):
     close(pp.box_cox_mle(SKEWED.T, axis=1)[:, 0], lmbda, rtol=1e-12)
 
 
+@pytest.mark.few(1)
 @METHODS
 def test_lambda_is_differentiable_by_the_data(x64, method):
     x = SKEWED[:10, 0] if method == "box-cox" else np.log(SKEWED[:10, 0])
@@ -151,6 +157,7 @@ def test_lambda_is_differentiable_by_the_data(x64, method):
     assert with_nan[-1] == 0
 
 
+@pytest.mark.heavy
 def test_values_and_derivatives_are_right_near_the_special_lambdas(x64):
     log = np.log(x := np.array([0.01, 0.5, 1.0, 5.0, 300.0]))
 
@@ -180,6 +187,7 @@ def test_values_and_derivatives_are_right_near_the_special_lambdas(x64):
             close(f(np.full(5, at), seam - 1e-13), f(np.full(5, at), seam + 1e-13), rtol=1e-11)
 
 
+@pytest.mark.heavy
 def test_float32_is_right_where_the_textbook_form_is_not():
     close(pp.box_cox(np.float32(5), 1e-7), math.log(5), rtol=2e-7)
     close(pp.yeo_johnson(np.float32(-4), 2 - 1e-7), -math.log(5), rtol=2e-7)

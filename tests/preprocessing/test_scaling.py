@@ -73,6 +73,7 @@ def test_a_constant_feature_is_known_in_float32_whatever_the_batches():
         assert (scaler.transform(s, x) == 0).all()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("axis", "shape"),
     [(0, (2, 3, 4)), ((0, 1, 2), (4,)), ((0, 2, 3), (2, 1, 1)), (None, ()), (-1, (5, 2, 3, 1))],
@@ -96,6 +97,7 @@ SCALERS = {"standard": pp.standard_scaler(), "min-max": pp.min_max_scaler()}
 scalers = pytest.mark.parametrize("scaler", SCALERS.values(), ids=SCALERS)
 
 
+@pytest.mark.few(1)
 @scalers
 @hypothesis.given(
     hnp.arrays(float, (12, 1), elements=st.floats(-1e6, 1e6) | st.just(math.nan)),
@@ -125,6 +127,7 @@ def test_merging_is_associative_and_commutes(scaler, x):
         close(scaler.merge(a, scaler.init(x[0])), a, rtol=1e-12)
 
 
+@pytest.mark.few(1)
 @scalers
 def test_scan_vmap_and_jit_give_the_same_state(scaler):
     x = jnp.asarray(RNG.normal(size=(6, 10, 3)), jnp.float32)
@@ -139,6 +142,7 @@ def test_scan_vmap_and_jit_give_the_same_state(scaler):
     close(joined(scaler, parts), whole, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.few(1)
 @scalers
 def test_devices_are_joined(scaler):
     x = jnp.asarray(RNG.normal(size=(80, 3)), jnp.float32)
@@ -157,6 +161,7 @@ def test_devices_are_joined(scaler):
     close(jax.jit(out)(x), scaler.fit(x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_weights_count_rows_and_padding_does_not(x64):
     x, weights = SKEWED[:50], RNG.integers(0, 3, 50)
     repeated = np.repeat(x, weights, axis=0)
@@ -183,6 +188,7 @@ def test_nothing_seen_changes_nothing(scaler):
         close(scaler.transform(state, x), x)
 
 
+@pytest.mark.few(4)
 @scalers
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "uint8"])
 def test_scalers_keep_the_dtype_and_statistics_are_float32(scaler, dtype):

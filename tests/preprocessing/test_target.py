@@ -45,6 +45,7 @@ def table(n=300):
     }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("smooth", ["auto", 0.7])
 def test_target_encoding_is_scikit_learns(x64, kind, smooth):

@@ -160,6 +160,7 @@ def test_the_cases_cover_every_layer_of_jaxdeep_and_every_layer_has_a_kind():
     }
 
 
+@pytest.mark.few(17)
 @each
 def test_a_config_makes_the_same_model_again(model, x):
     config = jd.saving.to_config(model)
@@ -276,6 +277,7 @@ def anything():
     return Model(lambda key, x: ({}, {}), lambda p, s, x, **_: (x, s), "test_saving.anything")
 
 
+@pytest.mark.heavy
 @hypothesis.given(trees(arrays()), trees(st.one_of(arrays(), st.none())))
 def test_any_tree_of_arrays_comes_back_as_it_was(tmp_path_factory, params, state):
     try:

@@ -99,6 +99,7 @@ def test_float64_arrays_need_x64_and_say_so(tmp_path):
         jd.load(tmp_path / "m")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_parameters_cast_to_another_dtype_fit_the_model(tmp_path, dtype):
     model, params, state = network()
@@ -107,6 +108,7 @@ def test_parameters_cast_to_another_dtype_fit_the_model(tmp_path, dtype):
     same((cast, state), jd.load(tmp_path / "m")[1:])
 
 
+@pytest.mark.heavy
 def test_the_stacked_parameters_of_an_ensemble_fit_the_model(tmp_path):
     model = network()[0]
     params, state = jax.tree.map(lambda a: jnp.stack([a, 2 * a, 3 * a, 4 * a]), network()[1:])

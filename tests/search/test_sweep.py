@@ -9,7 +9,6 @@ import numpy as np
 import optax
 import pytest
 from helpers.runs import ARGUMENTS, MODEL, OBJECTIVE, X, Y, close, fit, identical
-from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 from jaxdeep._compilation import compiled
@@ -19,7 +18,6 @@ from jaxdeep.search.table import Result, Table
 
 SPACE = {"learning_rate": jnp.array([1e-3, 1e-2, 1e-1]), "b1": [0.8, 0.9]}
 STRATEGIES = pytest.mark.parametrize("strategy", ["vmap", "threads"])
-THREADS_FAST = pytest.mark.parametrize("strategy", mostly_heavy(["vmap", "threads"], ["threads"]))
 
 
 def sweep(builder=None, space=None, **changes):
@@ -75,6 +73,7 @@ def alone():
     return grid, rows, fitted, runs
 
 
+@pytest.mark.few("vmap")
 @STRATEGIES
 def test_every_row_of_24_is_the_run_alone(alone, strategy):
     grid, expected, fitted, runs = alone
@@ -137,7 +136,9 @@ def test_a_stack_is_compiled_for_all_rows_and_again_for_what_fits(monkeypatch):
         memory.fitting(compile_for, 24, memory=1099, shared=1000)
 
 
-@THREADS_FAST
+@pytest.mark.heavy
+@pytest.mark.few("threads")
+@STRATEGIES
 def test_rows_that_diverge_or_stop_leave_the_others_alone(strategy):
     shared = LINEAR | {
         "epochs": 8,
@@ -177,6 +178,7 @@ def test_parameters_that_are_not_finite_at_the_end_are_a_divergence():
     assert [row["ended"] for row in table.rows()] == ["diverged"]
 
 
+@pytest.mark.heavy
 def test_devices_of_a_stack_do_not_wait_for_each_other(monkeypatch):
     texts = []
     monkeypatch.setattr(
@@ -192,7 +194,8 @@ def test_devices_of_a_stack_do_not_wait_for_each_other(monkeypatch):
         assert word not in program.as_text()
 
 
-@THREADS_FAST
+@pytest.mark.few("threads")
+@STRATEGIES
 def test_halving_goes_on_with_the_best_from_where_they_are(strategy):
     rates = {"learning_rate": [1e-3, 3e-3, 0.3, 3e-2, 1e-1, 1e-2]}
     how = LINEAR | {"space": rates, "seeds": 2, "strategy": strategy, "epochs": 5}
@@ -282,7 +285,8 @@ def test_points_with_none_and_whole_numbers_of_arrays():
     assert free["loss"] < clipped["loss"]
 
 
-@THREADS_FAST
+@pytest.mark.heavy
+@STRATEGIES
 def test_float64(x64, strategy):
     how = LINEAR | {"data": (np.array(X, float), np.array(X[:, :1], float)), "validation": None}
     table = sweep(sgd, {"learning_rate": [0.1]}, **how, strategy=strategy)
@@ -356,6 +360,7 @@ def test_accuracies_are_drawn_on_linear_axes_and_losses_over_decades_on_logarith
         assert type(table.plot(metric, "rate", "kind").axes[0].images[0].norm).__name__ == norm
 
 
+@pytest.mark.heavy
 def test_plots(tmp_path, monkeypatch):
     rates, kinds = np.logspace(-3, 0, 4).tolist(), ["b", "a"]
     points = [{"rate": r, "kind": k, "seed": s} for r in rates for k in kinds for s in (0, 1)]
@@ -398,6 +403,7 @@ def test_plots(tmp_path, monkeypatch):
         table.plot("loss", "rate")
 
 
+@pytest.mark.heavy
 def test_progress_is_told_a_few_times(capsys):
     sweep(sgd, {"learning_rate": [0.1] * 50}, **LINEAR, epochs=2, progress=True)
     lines = capsys.readouterr().out.splitlines()
@@ -494,7 +500,9 @@ def test_wrong_arguments(call, message):
         call()
 
 
-@THREADS_FAST
+@pytest.mark.heavy
+@pytest.mark.few("threads")
+@STRATEGIES
 def test_rows_know_the_other_arguments_of_fit(strategy):
     def build(hp):
         average = jd.optimizers.ema_params(0.9)

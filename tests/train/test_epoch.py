@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.tiers import mostly_heavy
 from helpers.training import KEY, close, network, problem, setup
 
 import jaxdeep as jd
@@ -24,6 +23,7 @@ def recorder():
     return step
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(("n", "batch"), [(70, 16), (64, 16), (5, 5), (7, 1), (10, 9)])
 @pytest.mark.parametrize("drop", [False, True])
 def test_every_example_is_seen_exactly_once(n, batch, drop):
@@ -144,7 +144,8 @@ def test_on_eight_devices_the_numbers_are_the_same():
     close(one, eight, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("batch_size", mostly_heavy([1, 16, 70, 1000], [16, 1000]))
+@pytest.mark.heavy
+@pytest.mark.parametrize("batch_size", [1, 16, 70, 1000])
 def test_validation_is_over_every_row_whatever_the_batch(batch_size):
     objective, _, ts = setup()
     data = problem()

@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 from helpers.training import KEY, X, network
 
 import jaxdeep as jd
 
 
+@pytest.mark.heavy
 def test_init_under_vmap_over_hyperparameters_leaks_no_tracer():
     def one(rate, key):
         return jd.train.init(network(), jd.optimizers.adam(rate), X[:1], key=key).params["hidden"][

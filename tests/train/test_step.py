@@ -11,6 +11,7 @@ import jaxdeep as jd
 from jaxdeep.train import TrainState, make_epoch, make_step
 
 
+@pytest.mark.heavy
 def test_a_step_is_the_hand_written_update():
     model, tx = network(), optax.adam(1e-2)
     _objective, step, ts = setup(tx, model=model)

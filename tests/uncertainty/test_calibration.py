@@ -8,6 +8,7 @@ from helpers.samples import KEY, constructed
 import jaxdeep as jd
 
 
+@pytest.mark.heavy
 def test_calibration_of_a_constructed_case():
     p, y = constructed()
     found = jd.uncertainty.reliability(p, y, bins=10)
@@ -47,6 +48,7 @@ def test_edges_belong_to_the_bin_below_and_quantiles_are_even():
     np.testing.assert_array_equal(found.count, [125] * 8)
 
 
+@pytest.mark.heavy
 def test_scores_are_those_of_scikit_learn():
     from sklearn import metrics
 
@@ -69,6 +71,7 @@ def test_scores_are_those_of_scikit_learn():
         assert found == pytest.approx(sum(gaps) / 200, rel=1e-4)
 
 
+@pytest.mark.heavy
 def test_soft_and_one_hot_labels():
     p, y = constructed()
     hot = np.eye(3, dtype=np.float32)[y]
@@ -85,6 +88,7 @@ def test_soft_and_one_hot_labels():
     )
 
 
+@pytest.mark.heavy
 def test_scores_are_compiled_and_vmapped():
     p, y = constructed()
     for name in (

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.samples import KEY, X, check, nn
-from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 from jaxdeep.search.table import Result, Table
@@ -20,7 +19,8 @@ def members():
     return model, stacked, pairs, each
 
 
-@pytest.mark.parametrize("batch_size", mostly_heavy([None, 10], [10]))
+@pytest.mark.heavy
+@pytest.mark.parametrize("batch_size", [None, 10])
 def test_an_ensemble_stacked_listed_or_from_a_table(members, batch_size):
     model, stacked, pairs, each = members
     ends = ["finished", "stopped", "diverged", "finished", "halved"]

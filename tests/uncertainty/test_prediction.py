@@ -29,6 +29,7 @@ def test_values_of_a_regression_have_no_entropy():
     np.testing.assert_allclose(pred.samples, expected, atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_probabilities_and_a_single_logit():
     logits, params, state = ready(network())
     model = nn.serial(logits, nn.activation(jax.nn.softmax))
@@ -47,6 +48,7 @@ def test_probabilities_and_a_single_logit():
     check(one._replace(mean=pair, std=jnp.repeat(one.std, 2, axis=1)), two)
 
 
+@pytest.mark.heavy
 def test_several_inputs_and_outputs():
     model = nn.serial(
         nn.parallel(a=nn.serial(nn.select("a"), nn.dropout(0.5)), b=nn.select("b")),

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from flax import linen
 from helpers.samples import KEY, X, brute, check, network, nll, nn, ready, relu_dense
-from helpers.tiers import mostly_heavy
 
 import jaxdeep as jd
 from jaxdeep.uncertainty import mc_dropout, sampling
@@ -65,7 +64,8 @@ HEAVY = pytest.mark.heavy
 LARGE = {"nested", "mixed", "rows and time", "other layers", "images"}
 
 
-@pytest.mark.parametrize("name", mostly_heavy(RANDOM, RANDOM.keys() - LARGE))
+@pytest.mark.few(*(RANDOM.keys() - LARGE))
+@pytest.mark.parametrize("name", RANDOM)
 def test_it_is_the_loop_over_keys_in_parts(name, monkeypatch):
     """For parts that do not come out even, where they are chosen by themselves."""
     monkeypatch.setattr(sampling, "part_rows", lambda *_: 8)
@@ -82,6 +82,7 @@ def test_it_is_the_loop_over_keys_in_one_part(name):
     check(mc_dropout(model, params, state, X, KEY, samples=6), expected)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("batch_size", "samples"), [(1, 5), (36, 1), (1000, 5)])
 def test_any_number_of_rows_in_a_chunk(batch_size, samples):
     model, params, state = ready(network())
@@ -89,6 +90,7 @@ def test_any_number_of_rows_in_a_chunk(batch_size, samples):
     check(pred, brute(model, params, state, X, samples))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("rows", "batch_size"), [(1, None), (37, None), (37, 5)])
 def test_samples_in_their_order(rows, batch_size):
     model, params, state = ready(network())
@@ -100,6 +102,7 @@ def test_samples_in_their_order(rows, batch_size):
     check(pred, expected)
 
 
+@pytest.mark.heavy
 def test_layers_that_cannot_be_shifted_draw_for_each_chunk():
     model, params, state = ready(network(lambda rate: nn.dropout(rate, generator="threefry")))
     x = X[:36]
@@ -112,6 +115,7 @@ def test_layers_that_cannot_be_shifted_draw_for_each_chunk():
         np.testing.assert_allclose(pred.mean[rows], p.mean(0), atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_what_comes_before_the_first_random_layer_is_computed_once(monkeypatch):
     monkeypatch.setattr(sampling, "divisor", lambda *_: 1)  # samples one by one
     calls = []
@@ -128,6 +132,7 @@ def test_what_comes_before_the_first_random_layer_is_computed_once(monkeypatch):
     assert len(calls) == 4 * (1 + 97)
 
 
+@pytest.mark.heavy
 def test_batch_norm_is_frozen_while_dropout_samples():
     model = nn.serial(nn.dense(8), nn.batch_norm(), nn.dropout(0.5), nn.dense(3))
     _, params, state = ready(model)
@@ -150,6 +155,7 @@ class Net(linen.Module):
         return linen.Dense(3)(linen.Dropout(0.5, deterministic=not train)(x))
 
 
+@pytest.mark.heavy
 def test_an_adapted_module():
     model, params, state = ready(jd.adapters.from_linen(Net()))
     inside, own = nn.serial(net=model, drop=nn.dropout(0.1)), ({"net": params}, {"net": state})
@@ -157,6 +163,7 @@ def test_an_adapted_module():
     check(mc_dropout(inside, *own, X, KEY, samples=5), expected)
 
 
+@pytest.mark.heavy
 def test_keys_of_other_generators():
     model, params, state = ready(network())
     for key in (jax.random.key(3, impl="rbg"), jax.random.PRNGKey(3)):
@@ -205,6 +212,7 @@ def test_vmapped_over_models_and_over_keys():
         check(one, brute(model, own, state, X, 4, keys[i]))
 
 
+@pytest.mark.heavy
 def test_gradients_pass_through():
     model, params, state = ready(network())
     loss = lambda p: mc_dropout(model, p, state, X, KEY, samples=3, batch_size=20).mean[:, 0].sum()  # noqa: E731
@@ -221,6 +229,7 @@ def test_gradients_pass_through():
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("name", "rows"),
     [
@@ -247,6 +256,7 @@ def test_eight_devices(rows, name):
         check(run(np.asarray(x)), expected)
 
 
+@pytest.mark.heavy
 def test_low_precision_is_summed_in_float32():
     dtype = jnp.bfloat16
     model, params, state = ready(network())
@@ -257,6 +267,7 @@ def test_low_precision_is_summed_in_float32():
     check(pred, brute(model, params, state, x, 20, outputs=wide), 2e-2)
 
 
+@pytest.mark.heavy
 def test_float64_stays(x64):
     model = network()
     x = jnp.asarray(np.asarray(X, np.float64))
@@ -266,6 +277,7 @@ def test_float64_stays(x64):
     check(pred, brute(model, params, state, x, 8), 1e-13)
 
 
+@pytest.mark.heavy
 def test_memory_does_not_grow_with_samples(monkeypatch):
     monkeypatch.setattr(sampling, "divisor", lambda *_: 10)  # of any number
     model, params, state = ready(network())
