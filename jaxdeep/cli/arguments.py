@@ -6,10 +6,22 @@ import math
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
+
+import jax
+import optax
+
+import jaxdeep
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jaxdeep.datasets import Dataset
 
 PROG = "jaxdeep"
+
+Optimizers = Mapping[str, Callable[[float], optax.GradientTransformation]]
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,9 +31,20 @@ class Parser(argparse.ArgumentParser):
         """Say what is wrong; status 2."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
+    def option(
+        self, flag: str, default: object, type: Callable[[str], object], metavar: str, help: str
+    ) -> None:
+        """An argument with a default, which its help tells."""
+        shown = f"{default:g}" if isinstance(default, float) else default
+        help = f"{help} (default: {shown})"
+        self.add_argument(flag, default=default, type=type, metavar=metavar, help=help)
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
 
 def command(
-    commands: Any,
+    commands: Commands,
     name: str,
     run: Callable[[argparse.Namespace, Parser], int],
     *,
@@ -30,7 +53,7 @@ def command(
     examples: Sequence[str],
 ) -> Parser:
     """A command's parser; `run` gets its arguments and the parser, for errors."""
-    parser: Parser = commands.add_parser(
+    parser = commands.add_parser(
         name,
         help=help,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -52,76 +75,51 @@ def command(
 
 def add_data(parser: Parser, what: str = "") -> None:
     """``--data``."""
-    parser.add_argument(
-        "--data",
-        default="digits",
-        metavar="NAME",
-        help=f"{what}digits (comes with scikit-learn), fashion-mnist (from $JAXDEEP_DATA or "
-        "downloaded), or FILE.npz with arrays x and y (default: digits)",
+    sets = (
+        "digits (comes with scikit-learn), fashion-mnist (from $JAXDEEP_DATA or downloaded), or "
+        "FILE.npz with arrays x and y"
     )
+    parser.option("--data", "digits", str, "NAME", what + sets)
 
 
 def add_epochs(parser: Parser, epochs: int) -> None:
     """``--epochs``."""
-    parser.add_argument(
-        "--epochs",
-        default=epochs,
-        type=count,
-        metavar="N",
-        help=f"passes over the data (default: {epochs})",
-    )
+    parser.option("--epochs", epochs, count, "N", "passes over the data")
 
 
 def add_batch_size(parser: Parser) -> None:
     """``--batch-size``."""
-    parser.add_argument(
-        "--batch-size", default=32, type=count, metavar="B", help="rows of a batch (default: 32)"
-    )
+    parser.option("--batch-size", 32, count, "B", "rows of a batch")
 
 
 def add_seeds(parser: Parser, what: str) -> None:
     """``--seeds``, ``--seed``."""
-    parser.add_argument("--seeds", default=3, type=count, metavar="S", help=f"{what} (default: 3)")
+    parser.option("--seeds", 3, count, "S", what)
     add_seed(parser, "what the seeds are drawn from")
 
 
 def add_seed(parser: Parser, what: str) -> None:
     """``--seed``."""
-    parser.add_argument("--seed", default=0, type=seed, metavar="K", help=f"{what} (default: 0)")
+    parser.option("--seed", 0, seed, "K", what)
+
+
+def add_learning_rate(parser: Parser, what: str) -> None:
+    """``--learning-rate``."""
+    parser.option("--learning-rate", 1e-3, positive, "RATE", what)
 
 
 def add_optimizer(parser: Parser) -> None:
     """``--optimizer``, one of those known by name."""
-    known = optimizers()
-
-    def name(text: str) -> str:
-        if text not in known:
-            raise argparse.ArgumentTypeError(
-                f"unknown optimizer {text!r}, choose from {', '.join(known)}"
-            )
-        return text
-
-    parser.add_argument(
-        "--optimizer",
-        default="adam",
-        type=name,
-        metavar="NAME",
-        help=f"one of {', '.join(known)} (default: adam)",
-    )
+    parser.option("--optimizer", "adam", optimizer, "NAME", f"one of {', '.join(optimizers())}")
 
 
 def add_out(parser: Parser, name: str) -> None:
     """``--out``."""
-    parser.add_argument(
-        "--out",
-        default=pathlib.Path(f"runs/{name}"),
-        type=pathlib.Path,
-        metavar="DIR",
-        help=f"folder for the results, made if missing (default: runs/{name})",
-    )
+    folder = pathlib.Path(f"runs/{name}")
+    parser.option("--out", folder, pathlib.Path, "DIR", "folder for the results, made if missing")
 
 
-def optimizers() -> dict[str, Callable[[float], Any]]:
+def optimizers() -> Optimizers:
     """The optimizers that are known by name, as functions of their learning rate."""
     from jaxdeep import optimizers
 
@@ -132,6 +130,14 @@ def optimizers() -> dict[str, Callable[[float], Any]]:
         "adam": optimizers.adam,
     }
     return first | optimizers.factories(with_learning_rate=True)
+
+
+def optimizer(name: str) -> str:
+    """The name of an optimizer."""
+    known = optimizers()
+    if name not in known:
+        raise argparse.ArgumentTypeError(f"unknown optimizer {name!r}, choose from {', '.join(known)}")
+    return name
 
 
 def count(text: str) -> int:
@@ -162,7 +168,7 @@ def positive(text: str) -> float:
 # --- checks before the work -----------------------------------------------------------------------
 
 
-def load_data(args: argparse.Namespace, parser: Parser) -> Any:
+def load_data(args: argparse.Namespace, parser: Parser) -> "Dataset":
     """The data set that the arguments name."""
     from jaxdeep import datasets
 
@@ -197,7 +203,7 @@ def one_line(error: BaseException) -> str:
 # --- what is shown and written --------------------------------------------------------------------
 
 
-def console() -> Any:
+def console() -> "Console":
     """Where tables are printed: as wide as the terminal, but not too narrow for them."""
     import rich.console
 
@@ -211,12 +217,8 @@ def several(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def about(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+def about(args: argparse.Namespace, *names: str) -> dict[str, object]:
     """These arguments, the device and the versions."""
-    import jax
-
-    import jaxdeep
-
     device = jax.devices()[0]
     return {
         **{name: getattr(args, name) for name in names},
@@ -226,12 +228,12 @@ def about(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     }
 
 
-def write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
+def write_json(path: pathlib.Path, value: Mapping[str, object]) -> None:
     """Write JSON, with null where it has no number."""
     path.write_text(json.dumps(_plain(value), indent=1) + "\n")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """The value with null where JSON has no number: a diverged run is not finite."""
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
@@ -240,12 +242,12 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_picture(path: pathlib.Path, draw: Callable[[Any], Any]) -> list[pathlib.Path]:
-    """Write the figure that ``draw(jaxdeep.plotting)`` returns; nothing without matplotlib."""
-    try:
-        from jaxdeep import plotting
+def write_picture(path: pathlib.Path, plot: str, *results: object, title: str) -> list[pathlib.Path]:
+    """Write the figure that a function of `jaxdeep.plotting` draws; nothing without matplotlib."""
+    from jaxdeep import plotting
 
-        figure = draw(plotting)
+    try:
+        figure = getattr(plotting, plot)(*results, title=title)
     except ImportError as error:
         print(f"no picture: {error}", file=sys.stderr)
         return []

@@ -12,6 +12,9 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import jax
+import jaxlib
+
 from jaxdeep.cli.arguments import PROG
 
 LARGEST = 2**30  # bytes of all programs, for all machines and versions of jaxlib together
@@ -30,8 +33,6 @@ def kept(*, keep: bool = True) -> Iterator[None]:
     Args:
       keep: False keeps and finds none, whatever JAX was told.
     """
-    import jax
-
     config: Any = jax.config
     if not keep:
         config.update("jax_enable_compilation_cache", False)
@@ -64,8 +65,6 @@ def own_folder() -> pathlib.Path:
     Raises:
       OSError: it cannot be made, or is somebody else's. RuntimeError: the user has no home.
     """
-    import jaxlib
-
     kind = f"{platform.machine()}-{_cpu()}-jaxlib-{jaxlib.__version__}"
     folder = _user_cache() / "jaxdeep" / "compiled" / kind
     for path in (folder.parent.parent, folder.parent, folder):

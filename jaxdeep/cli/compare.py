@@ -4,16 +4,24 @@ import argparse
 import csv
 import pathlib
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
 
 from jaxdeep.cli import arguments
 from jaxdeep.cli.networks import classes_of, network
+
+if TYPE_CHECKING:
+    from jaxdeep.datasets import Dataset
+
+Row = dict[str, Any]  # of the table and the files: what was measured of an optimizer, by name
 
 _FILES = ("curves.png", "results.csv", "results.json")
 _HISTORY = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
-def add(commands: Any) -> None:
+def add(commands: arguments.Commands) -> None:
     """Make the command known."""
     parser = arguments.command(
         commands,
@@ -43,13 +51,7 @@ def add(commands: Any) -> None:
         help=f"comma-separated, of {', '.join(known)}; name:rate gives one its own learning rate "
         "(default: all)",
     )
-    parser.add_argument(
-        "--learning-rate",
-        default=1e-3,
-        type=arguments.positive,
-        metavar="RATE",
-        help="learning rate of those without their own (default: 0.001)",
-    )
+    arguments.add_learning_rate(parser, "learning rate of those without their own")
     arguments.add_epochs(parser, 10)
     arguments.add_batch_size(parser)
     arguments.add_seeds(parser, "networks an optimizer")
@@ -58,15 +60,11 @@ def add(commands: Any) -> None:
 
 def _parse_optimizers(text: str) -> dict[str, tuple[str, float | None]]:
     chosen: dict[str, tuple[str, float | None]] = {}
-    for label in text.split(","):
-        name, colon, rate = label.strip().partition(":")
-        if name not in arguments.optimizers():
-            raise argparse.ArgumentTypeError(
-                f"unknown optimizer {name!r}, choose from {', '.join(arguments.optimizers())}"
-            )
-        if label.strip() in chosen:
-            raise argparse.ArgumentTypeError(f"{label.strip()!r} is named twice")
-        chosen[label.strip()] = name, _rate(label.strip(), rate) if colon else None
+    for label in map(str.strip, text.split(",")):
+        name, colon, rate = label.partition(":")
+        if label in chosen:
+            raise argparse.ArgumentTypeError(f"{label!r} is named twice")
+        chosen[label] = arguments.optimizer(name), _rate(label, rate) if colon else None
     return chosen
 
 
@@ -90,11 +88,8 @@ def _compare(args: argparse.Namespace, parser: arguments.Parser) -> int:
     return 0
 
 
-def _train(name: str, rate: float, data: Any, args: argparse.Namespace, label: str) -> dict[str, Any]:
+def _train(name: str, rate: float, data: "Dataset", args: argparse.Namespace, label: str) -> Row:
     """Train one optimizer's networks, and measure."""
-    import jax
-    import numpy as np
-
     from jaxdeep import losses, metrics, sweep
 
     optimizer = arguments.optimizers()[name]
@@ -128,7 +123,7 @@ def _train(name: str, rate: float, data: Any, args: argparse.Namespace, label: s
     }
 
 
-def _print_table(results: dict[str, dict[str, Any]], args: argparse.Namespace) -> None:
+def _print_table(results: dict[str, Row], args: argparse.Namespace) -> None:
     import rich.table
 
     table = rich.table.Table(
@@ -155,7 +150,7 @@ def _print_table(results: dict[str, dict[str, Any]], args: argparse.Namespace) -
     arguments.console().print(table)
 
 
-def _write(results: dict[str, dict[str, Any]], args: argparse.Namespace) -> list[pathlib.Path]:
+def _write(results: dict[str, Row], args: argparse.Namespace) -> list[pathlib.Path]:
     about = arguments.about(args, "data", "epochs", "batch_size", "seeds", "seed")
     picture, table, everything = (args.out / name for name in _FILES)
     arguments.write_json(everything, {**about, "optimizers": results})
@@ -164,11 +159,7 @@ def _write(results: dict[str, dict[str, Any]], args: argparse.Namespace) -> list
         writer = csv.writer(file)
         writer.writerow(["optimizer", *columns])
         writer.writerows([label, *(row[name] for name in columns)] for label, row in results.items())
-    drawn = arguments.write_picture(
-        picture,
-        lambda plotting: plotting.curves(
-            {label: row["history"] for label, row in results.items()},
-            title=f"{args.data}, {arguments.several(args.seeds, 'seed')}",
-        ),
-    )
+    histories = {label: row["history"] for label, row in results.items()}
+    title = f"{args.data}, {arguments.several(args.seeds, 'seed')}"
+    drawn = arguments.write_picture(picture, "curves", histories, title=title)
     return [*drawn, table, everything]

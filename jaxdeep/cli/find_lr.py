@@ -1,16 +1,23 @@
 """``python -m jaxdeep find-lr``: the learning-rate range test."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
 
 from jaxdeep.cli import arguments
 from jaxdeep.cli.networks import classes_of, network
+
+if TYPE_CHECKING:
+    from jaxdeep.datasets import Dataset
+    from jaxdeep.diagnostics import RateTest
 
 _FILES = ("learning_rate.png", "learning_rate.json")
 _FEWEST_STEPS = 20
 
 
-def add(commands: Any) -> None:
+def add(commands: arguments.Commands) -> None:
     """Make the command known."""
     parser = arguments.command(
         commands,
@@ -33,29 +40,16 @@ def add(commands: Any) -> None:
     )
     arguments.add_data(parser)
     arguments.add_optimizer(parser)
-    for name, rate in (("low", 1e-6), ("high", 10.0)):
-        parser.add_argument(
-            f"--{name}",
-            default=rate,
-            type=arguments.positive,
-            metavar="RATE",
-            help=f"{'first' if name == 'low' else 'last'} learning rate (default: {rate:g})",
-        )
-    parser.add_argument(
-        "--steps",
-        default=400,
-        type=arguments.count,
-        metavar="N",
-        help=f"steps from the one to the other, at least {_FEWEST_STEPS} (default: 400)",
-    )
+    parser.option("--low", 1e-6, arguments.positive, "RATE", "first learning rate")
+    parser.option("--high", 10.0, arguments.positive, "RATE", "last learning rate")
+    steps = f"steps from the one to the other, at least {_FEWEST_STEPS}"
+    parser.option("--steps", 400, arguments.count, "N", steps)
     arguments.add_batch_size(parser)
     arguments.add_seeds(parser, "networks")
     arguments.add_out(parser, "find-lr")
 
 
 def _find(args: argparse.Namespace, parser: arguments.Parser) -> int:
-    import numpy as np
-
     if args.low >= args.high:
         parser.error(f"argument --low: must be below --high {args.high:g}, got {args.low:g}")
     if args.steps < _FEWEST_STEPS:
@@ -74,29 +68,21 @@ def _find(args: argparse.Namespace, parser: arguments.Parser) -> int:
     about = arguments.about(
         args, "data", "optimizer", "low", "high", "steps", "batch_size", "seeds", "seed"
     )
-    curves = {name: getattr(found, name).tolist() for name in ("losses", "smoothed")}
-    arguments.write_json(
-        everything,
-        {
-            **about,
-            "suggestion": suggestion,
-            "suggestions": suggestions.tolist(),
-            "steps_done": found.steps.tolist(),
-            "learning_rates": found.learning_rates[0].tolist(),
-            **curves,
-        },
-    )
-    drawn = arguments.write_picture(
-        picture,
-        lambda plotting: plotting.learning_rate(one, title=f"{args.data}, {args.optimizer}"),
-    )
+    measured = {
+        "suggestion": suggestion,
+        "suggestions": suggestions.tolist(),
+        "steps_done": found.steps.tolist(),
+        "learning_rates": found.learning_rates[0].tolist(),
+        "losses": found.losses.tolist(),
+        "smoothed": found.smoothed.tolist(),
+    }
+    arguments.write_json(everything, {**about, **measured})
+    title = f"{args.data}, {args.optimizer}"
+    drawn = arguments.write_picture(picture, "learning_rate", one, title=title)
     if usable:
         each = ", ".join(f"{suggestions[i]:.2g}" for i in order[:usable])
         print(f"suggested learning rate: {suggestion:.2g}")
-        print(
-            f"{args.data}, {args.optimizer}, batch {args.batch_size}, "
-            f"{arguments.several(args.seeds, 'seed')}: {each}"
-        )
+        print(f"{title}, batch {args.batch_size}, {arguments.several(args.seeds, 'seed')}: {each}")
         print(
             f"try it: python -m jaxdeep compare --data {args.data} --batch-size {args.batch_size} "
             f"--optimizers {args.optimizer}:{suggestion:.2g}"
@@ -107,16 +93,14 @@ def _find(args: argparse.Namespace, parser: arguments.Parser) -> int:
     return 0 if usable else 1
 
 
-def _tests(data: Any, args: argparse.Namespace) -> Any:
+def _tests(data: "Dataset", args: argparse.Namespace) -> "RateTest":
     """The range test of every seed, as NumPy arrays with a row for each."""
-    import jax
-
     from jaxdeep import diagnostics, losses
     from jaxdeep.fitting.progress import compiling
 
     model, optimizer = network(classes_of(data)), arguments.optimizers()[args.optimizer]
 
-    def test(key: Any) -> Any:
+    def test(key: jax.Array) -> "RateTest":
         return diagnostics.find_learning_rate(
             model,
             data.train,

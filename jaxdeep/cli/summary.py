@@ -1,15 +1,24 @@
 """``python -m jaxdeep summary``: the layers of a network as a table."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
+import jax
+import jax.numpy as jnp
+
+import jaxdeep
+from jaxdeep._shapes import PyTree
 from jaxdeep.cli import arguments
 from jaxdeep.cli.networks import classes_of, network
+from jaxdeep.tree import leaf_paths
+
+if TYPE_CHECKING:
+    from jaxdeep.nn import Model
 
 _DTYPES = ("float32", "float16", "bfloat16", "int32")
 
 
-def add(commands: Any) -> None:
+def add(commands: arguments.Commands) -> None:
     """Make the command known."""
     parser = arguments.command(
         commands,
@@ -54,10 +63,6 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _summary(args: argparse.Namespace, parser: arguments.Parser) -> int:
-    import jax
-    import jax.numpy as jnp
-
-    import jaxdeep
     from jaxdeep import nn
 
     if args.input and args.data:
@@ -72,7 +77,7 @@ def _summary(args: argparse.Namespace, parser: arguments.Parser) -> int:
         )
     if args.model:
         try:
-            model, *arrays = jaxdeep.load(args.model)
+            model, params, _ = jaxdeep.load(args.model)
         except (ValueError, TypeError, OSError, ImportError) as error:
             parser.error(f"argument --model: {arguments.one_line(error)}")
     if args.input:
@@ -86,7 +91,7 @@ def _summary(args: argparse.Namespace, parser: arguments.Parser) -> int:
     try:
         table = nn.summary(model, x)
         if args.model:
-            _check_same(model, x, arrays)
+            _check_same(model, x, params)
     except (ValueError, TypeError) as error:
         parser.error(
             f"argument {'--input' if args.input else '--data'}: the model refuses an input of shape "
@@ -96,13 +101,9 @@ def _summary(args: argparse.Namespace, parser: arguments.Parser) -> int:
     return 0
 
 
-def _check_same(model: Any, x: Any, saved: Any) -> None:
+def _check_same(model: "Model", x: jax.ShapeDtypeStruct, saved: PyTree) -> None:
     """Refuse an input for which the model would have other parameters than it was saved with."""
-    import jax
-
-    from jaxdeep.tree import leaf_paths
-
-    made = jax.eval_shape(lambda: model.init(jax.random.key(0), x))
-    for path, new, old in zip(leaf_paths(made[0]), *map(jax.tree.leaves, (made[0], saved[0]))):
+    made, _ = jax.eval_shape(lambda: model.init(jax.random.key(0), x))
+    for path, new, old in zip(leaf_paths(made), *map(jax.tree.leaves, (made, saved))):
         if new.shape != old.shape:
             raise ValueError(f"{path} would be {new.shape}, but was saved as {old.shape}")

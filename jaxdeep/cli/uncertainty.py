@@ -2,12 +2,23 @@
 
 import argparse
 import csv
-import functools
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep.cli import arguments
 from jaxdeep.cli.networks import classes_of, network
+
+if TYPE_CHECKING:
+    from jaxdeep.datasets import Pair
+    from jaxdeep.nn import Model
+    from jaxdeep.train import FitResult
+    from jaxdeep.uncertainty import Prediction, Rejection
+
+Row = dict[str, int | float]  # of the table and the files: what is said of a test row, by name
 
 _FILES = ("reliability.png", "reliability_calibrated.png", "rows.csv", "results.json")
 _CALIBRATED = ", calibrated"
@@ -19,7 +30,7 @@ _MEASURES = {
 }
 
 
-def add(commands: Any) -> None:
+def add(commands: arguments.Commands) -> None:
     """Make the command known."""
     parser = arguments.command(
         commands,
@@ -45,35 +56,11 @@ def add(commands: Any) -> None:
     )
     arguments.add_data(parser)
     arguments.add_optimizer(parser)
-    add = parser.add_argument
-    add(
-        "--learning-rate",
-        default=1e-3,
-        type=arguments.positive,
-        metavar="RATE",
-        help="learning rate (default: 0.001)",
-    )
-    add(
-        "--dropout",
-        default=0.2,
-        type=_share,
-        metavar="P",
-        help="share of the units that is dropped (default: 0.2)",
-    )
-    add(
-        "--samples",
-        default=100,
-        type=arguments.count,
-        metavar="S",
-        help="passes of Monte Carlo dropout (default: 100)",
-    )
-    add(
-        "--show",
-        default=10,
-        type=arguments.count,
-        metavar="N",
-        help="how many of the most uncertain rows are printed (default: 10)",
-    )
+    arguments.add_learning_rate(parser, "learning rate")
+    parser.option("--dropout", 0.2, _share, "P", "share of the units that is dropped")
+    parser.option("--samples", 100, arguments.count, "S", "passes of Monte Carlo dropout")
+    shown = "how many of the most uncertain rows are printed"
+    parser.option("--show", 10, arguments.count, "N", shown)
     arguments.add_epochs(parser, 20)
     arguments.add_batch_size(parser)
     arguments.add_seed(parser, "what the random numbers are drawn from")
@@ -88,27 +75,23 @@ def _share(text: str) -> float:
 
 
 def _uncertainty(args: argparse.Namespace, parser: arguments.Parser) -> int:
-    import jax
-    import numpy as np
-
     from jaxdeep import fit, losses, metrics
 
     data = arguments.load_data(args, parser)
-    if data.test is None:
-        if len(data.validation[1]) < 2:
+    validation, test = data.validation, data.test
+    if test is None:
+        x, labels = validation
+        if len(labels) < 2:
             parser.error("argument --data: has no test rows, and too few validation rows to split")
-        data = data._replace(
-            validation=tuple(a[::2] for a in data.validation),
-            test=tuple(a[1::2] for a in data.validation),
-        )
+        validation, test = (x[::2], labels[::2]), (x[1::2], labels[1::2])
     arguments.make_out(args, parser, _FILES)
-    model = network(max(classes_of(data), 1 + int(np.max(data.test[1]))), dropout=args.dropout)
+    model = network(max(classes_of(data), 1 + int(np.max(test[1]))), dropout=args.dropout)
     training_key, *keys = jax.random.split(jax.random.key(args.seed), 3)
     try:
         result = fit(
             model,
             data.train,
-            validation=data.validation,
+            validation=validation,
             loss=losses.softmax_cross_entropy,
             metrics={"accuracy": metrics.accuracy},
             optimizer=arguments.optimizers()[args.optimizer](args.learning_rate),
@@ -119,29 +102,32 @@ def _uncertainty(args: argparse.Namespace, parser: arguments.Parser) -> int:
     except FloatingPointError as error:
         print(f"{arguments.PROG} uncertainty: {arguments.one_line(error)}", file=sys.stderr)
         return 1
-    predicted, temperatures, sampled = _predictions(model, result, data, args.samples, keys)
-    _report(predicted, temperatures, sampled, data.test[1], args)
+    predicted, temperatures, sampled = _predictions(
+        model, result, validation, test[0], args.samples, keys
+    )
+    _report(predicted, temperatures, sampled, test[1], args)
     return 0
 
 
 def _predictions(
-    model: Any, result: Any, data: Any, samples: int, keys: Any
-) -> tuple[dict[str, Any], dict[str, float], Any]:
+    model: "Model",
+    result: "FitResult",
+    validation: "Pair",
+    x_test: np.ndarray,
+    samples: int,
+    keys: list[jax.Array],
+) -> tuple[dict[str, np.ndarray], dict[str, float], "Prediction"]:
     """Probabilities of the test rows by method, temperatures, and what the samples say of them."""
-    import jax
-    import jax.numpy as jnp
-
     from jaxdeep import uncertainty
 
-    params, state = result.params, result.state
+    params, state, (x, labels) = result.params, result.state, validation
     apply = jax.jit(lambda x: model.apply(params, state, x)[0])
-    (x, labels), (x_test, _) = data.validation, data.test
     held_out, sampled = (
         uncertainty.mc_dropout(model, params, state, rows, key, samples=samples)
         for rows, key in zip((x, x_test), keys)
     )
 
-    def logs(probabilities: Any) -> Any:
+    def logs(probabilities: jax.Array) -> jax.Array:
         return jnp.log(jnp.maximum(probabilities, jnp.finfo(probabilities.dtype).tiny))
 
     probabilities, temperatures = {}, {}
@@ -152,22 +138,19 @@ def _predictions(
         temperature = uncertainty.fit_temperature(known, labels)
         scaled = uncertainty.temperature_scale(logits, temperature)
         temperatures[name] = float(temperature)
-        probabilities[name] = jax.nn.softmax(logits)
-        probabilities[name + _CALIBRATED] = jax.nn.softmax(scaled)
-    found = dict(zip(probabilities, jax.device_get(list(probabilities.values()))))  # in this order
-    return found, temperatures, jax.device_get(sampled)
+        probabilities[name] = np.asarray(jax.nn.softmax(logits))
+        probabilities[name + _CALIBRATED] = np.asarray(jax.nn.softmax(scaled))
+    return probabilities, temperatures, jax.device_get(sampled)
 
 
 def _report(
-    predicted: dict[str, Any],
+    predicted: dict[str, np.ndarray],
     temperatures: dict[str, float],
-    sampled: Any,
-    labels: Any,
+    sampled: "Prediction",
+    labels: np.ndarray,
     args: argparse.Namespace,
 ) -> None:
     """Measure, write and print."""
-    import numpy as np
-
     from jaxdeep import uncertainty
 
     measured = {
@@ -205,21 +188,13 @@ def _report(
             for name, p in predicted.items()
             if name.endswith(_CALIBRATED) == is_calibrated
         }
-        drawn += arguments.write_picture(
-            picture, functools.partial(_reliability, diagrams=diagrams, title=args.data)
-        )
+        drawn += arguments.write_picture(picture, "reliability", diagrams, title=args.data)
     _print(measured, temperatures, rows, curve, args)
     print(f"\nwrote {', '.join(str(path) for path in [*drawn, table, everything])}")
 
 
-def _reliability(plotting: Any, *, diagrams: Any, title: str) -> Any:
-    return plotting.reliability(diagrams, title=title)
-
-
-def _rows(sampled: Any, labels: Any) -> list[dict[str, Any]]:
+def _rows(sampled: "Prediction", labels: np.ndarray) -> list[Row]:
     """Every row, the most uncertain first."""
-    import numpy as np
-
     best = np.argmax(sampled.mean, -1)
     return [
         {
@@ -235,18 +210,17 @@ def _rows(sampled: Any, labels: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _short(value: Any) -> float:
+def _short(value: np.floating) -> float:
     return float(f"{value:.6g}")
 
 
 def _print(
     measured: dict[str, dict[str, float]],
     temperatures: dict[str, float],
-    rows: list[dict[str, Any]],
-    curve: Any,
+    rows: list[Row],
+    curve: "Rejection",
     args: argparse.Namespace,
 ) -> None:
-    import numpy as np
     import rich.table
 
     tempered = ", ".join(f"{name}: {value:.2f}" for name, value in temperatures.items())
