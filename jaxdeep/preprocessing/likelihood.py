@@ -2,21 +2,24 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep.preprocessing.power import powers
-from jaxdeep.preprocessing.scaling import check_axis, kept_shape, reduced_axes, widened
+from jaxdeep._shapes import Array, ArrayLike, Bool, Float
+from jaxdeep.preprocessing.power import exponent, mirrored, powers
+from jaxdeep.preprocessing.scaling import Axes, Axis, check_axis, kept_shape, reduced_axes, widened
 
-Axis = int | tuple[int, ...] | None
+Data = Float[Array, "*data"]
+Kept = Float[Array, "*kept"]  # one value for each feature, with the axes of the examples as 1
+PerFeature = Float[Array, "*features"]
 Method = Literal["box-cox", "yeo-johnson"]
 
 
-def box_cox_llf(x: Any, lmbda: Any, *, axis: Axis = 0) -> jax.Array:
+def box_cox_llf(x: ArrayLike, lmbda: ArrayLike, *, axis: Axis = 0) -> PerFeature:
     """Log-likelihood of λ: ``(λ − 1) Σ log x − n/2 · log var(box_cox(x, λ))``, without constants.
 
     The variance is the biased one, and NaN are left out. Computed about the geometric mean of x, so that
@@ -42,7 +45,7 @@ def box_cox_llf(x: Any, lmbda: Any, *, axis: Axis = 0) -> jax.Array:
     return _llf_of(x, lmbda, axis, "box-cox")
 
 
-def yeo_johnson_llf(x: Any, lmbda: Any, *, axis: Axis = 0) -> jax.Array:
+def yeo_johnson_llf(x: ArrayLike, lmbda: ArrayLike, *, axis: Axis = 0) -> PerFeature:
     """Log-likelihood of λ: ``(λ − 1) Σ sign(x) log(1 + |x|) − n/2 · log var(yeo_johnson(x, λ))``.
 
     Args:
@@ -61,7 +64,7 @@ def yeo_johnson_llf(x: Any, lmbda: Any, *, axis: Axis = 0) -> jax.Array:
     return _llf_of(x, lmbda, axis, "yeo-johnson")
 
 
-def box_cox_mle(x: Any, *, axis: Axis = 0) -> jax.Array:
+def box_cox_mle(x: ArrayLike, *, axis: Axis = 0) -> PerFeature:
     """The λ of each feature that maximises `box_cox_llf`.
 
     The likelihood is concave: its slope has one zero, found by Newton's method, kept between bounds, to
@@ -86,7 +89,7 @@ def box_cox_mle(x: Any, *, axis: Axis = 0) -> jax.Array:
     return _mle_of(x, axis, "box-cox")
 
 
-def yeo_johnson_mle(x: Any, *, axis: Axis = 0) -> jax.Array:
+def yeo_johnson_mle(x: ArrayLike, *, axis: Axis = 0) -> PerFeature:
     """The λ of each feature that maximises `yeo_johnson_llf`; 1 for constant features.
 
     Args:
@@ -105,8 +108,8 @@ def yeo_johnson_mle(x: Any, *, axis: Axis = 0) -> jax.Array:
 
 
 def box_cox_interval(
-    x: Any, lmbda: Any = None, *, level: float = 0.95, axis: Axis = 0
-) -> tuple[jax.Array, jax.Array]:
+    x: ArrayLike, lmbda: ArrayLike | None = None, *, level: float | Array = 0.95, axis: Axis = 0
+) -> tuple[PerFeature, PerFeature]:
     """Confidence interval of λ: where ``llf(λ) ≥ llf(λ̂) − χ²₁(level) / 2``.
 
     Args:
@@ -131,8 +134,8 @@ def box_cox_interval(
 
 
 def yeo_johnson_interval(
-    x: Any, lmbda: Any = None, *, level: float = 0.95, axis: Axis = 0
-) -> tuple[jax.Array, jax.Array]:
+    x: ArrayLike, lmbda: ArrayLike | None = None, *, level: float | Array = 0.95, axis: Axis = 0
+) -> tuple[PerFeature, PerFeature]:
     """As `box_cox_interval`, of `yeo_johnson_llf`; NaN for constant features.
 
     Args:
@@ -151,31 +154,30 @@ def yeo_johnson_interval(
 
 
 class _Logs(NamedTuple):
-    """What the likelihood needs to know of the data; arrays are like `x`, or keep its axes as 1."""
+    """What the likelihood needs to know of the data."""
 
-    log: jax.Array  # of x (Box-Cox) or 1 + |x|, less `center`; 0 where not valid
-    negative: jax.Array | None  # the side of 2 − λ
-    valid: jax.Array
-    n: jax.Array
-    center: jax.Array
-    one_sided: jax.Array  # powers of `center` factor out: it may be any
+    log: Data  # of x (Box-Cox) or 1 + |x|, less `center`; 0 where not valid
+    negative: Bool[Array, "*data"]  # the side of 2 − λ; Box-Cox has none
+    valid: Bool[Array, "*data"]
+    n: Kept
+    center: Kept
+    one_sided: Bool[Array, "*kept"]  # powers of `center` factor out: it may be any
 
 
-def _logs(x: Any, axes: tuple[int, ...], method: Method) -> _Logs:
+def _logs(x: Data, axes: Axes, method: Method) -> _Logs:
     valid = ~jnp.isnan(x)
     x = jnp.where(valid, x, 1)
     n = jnp.sum(valid, axis=axes, keepdims=True).astype(x.dtype)
     if method == "yeo-johnson":
         negative = x < 0
-        size = jnp.where(negative, -x, x)
+        size = mirrored(x, negative)
         log, exp = jnp.log1p(size), jnp.expm1
-        side = jnp.sum(negative, axis=axes, keepdims=True)
-        one_sided = (side == 0) | (side == n)
     else:
-        negative = None
+        negative = jnp.zeros_like(valid)
         size = jnp.where(x > 0, x, jnp.nan)
         log, exp = jnp.log(size), jnp.exp
-        one_sided = jnp.ones_like(n, bool)
+    side = jnp.sum(negative, axis=axes, keepdims=True)
+    one_sided = (side == 0) | (side == n)
     mean = jnp.sum(jnp.where(valid, log, 0), axis=axes, keepdims=True) / jnp.maximum(n, 1)
     center = jax.lax.stop_gradient(jnp.where(one_sided, mean, 0))
     off = (size - exp(center)) / jnp.exp(center)  # differences of logarithms would lose digits
@@ -184,22 +186,19 @@ def _logs(x: Any, axes: tuple[int, ...], method: Method) -> _Logs:
     return _Logs(jnp.where(valid, log, 0), negative, valid, n, center, one_sided)
 
 
-def _powers(logs: _Logs, lmbda: Any, axes: tuple[int, ...]) -> tuple[Any, Any, Any, Any]:
+def _powers(logs: _Logs, lmbda: Kept, axes: Axes) -> tuple[Data, Data, Data, Kept]:
     """Transformed values divided by e^shift, their two derivatives by λ, and the shift."""
-    sided = lmbda if logs.negative is None else jnp.where(logs.negative, 2 - lmbda, lmbda)
+    sided = exponent(lmbda, logs.negative)
     shift = jax.lax.stop_gradient(jnp.max(sided * logs.log, axis=axes, keepdims=True, initial=0))
     y, first, second = powers(logs.log, sided, shift)
-    if logs.negative is not None:
-        y, second = (jnp.where(logs.negative, -values, values) for values in (y, second))
-    return y, first, second, shift
+    return mirrored(y, logs.negative), first, mirrored(second, logs.negative), shift
 
 
-def _slope_of_jacobian(logs: _Logs, axes: tuple[int, ...]) -> Any:
-    log = logs.log if logs.negative is None else jnp.where(logs.negative, -logs.log, logs.log)
-    return jnp.sum(log, axis=axes, keepdims=True) / logs.n
+def _slope_of_jacobian(logs: _Logs, axes: Axes) -> Kept:
+    return jnp.sum(mirrored(logs.log, logs.negative), axis=axes, keepdims=True) / logs.n
 
 
-def _llf(logs: _Logs, lmbda: Any, axes: tuple[int, ...]) -> Any:
+def _llf(logs: _Logs, lmbda: Kept, axes: Axes) -> Kept:
     """The likelihood of one example, with the axes of the examples kept."""
     mean = partial(_mean, logs, axes)
     y, *_, shift = _powers(logs, lmbda, axes)
@@ -208,7 +207,7 @@ def _llf(logs: _Logs, lmbda: Any, axes: tuple[int, ...]) -> Any:
     return (lmbda - 1) * _slope_of_jacobian(logs, axes) - logs.center - spread
 
 
-def _slopes(logs: _Logs, lmbda: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+def _slopes(logs: _Logs, lmbda: Kept, axes: Axes) -> tuple[Kept, Kept]:
     """First and second derivative by λ of `_llf`."""
     mean = partial(_mean, logs, axes)
     y, first, second, _ = _powers(logs, lmbda, axes)
@@ -219,12 +218,12 @@ def _slopes(logs: _Logs, lmbda: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
     return _slope_of_jacobian(logs, axes) - slope, -curvature
 
 
-def _mean(logs: _Logs, axes: tuple[int, ...], values: Any) -> Any:
+def _mean(logs: _Logs, axes: Axes, values: Data) -> Kept:
     return jnp.sum(jnp.where(logs.valid, values, 0), axis=axes, keepdims=True) / logs.n
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _mle(x: Any, axes: tuple[int, ...], method: Method) -> Any:
+def _mle(x: Data, axes: Axes, method: Method) -> PerFeature:
     constant = _constant(x, axes)
     logs = _logs(jnp.where(constant, jnp.nan, x), axes, method)  # clear of log 0
     lmbda = _zero_of_slope(logs, axes)
@@ -234,7 +233,7 @@ def _mle(x: Any, axes: tuple[int, ...], method: Method) -> Any:
     return lmbda.reshape(kept_shape(x.shape, axes))
 
 
-def _constant(x: Any, axes: tuple[int, ...]) -> Any:
+def _constant(x: Data, axes: Axes) -> Bool[Array, "*kept"]:
     """Whether all values are one, up to rounding, or there are none."""
     valid = ~jnp.isnan(x)
     low = jnp.min(x, axis=axes, keepdims=True, initial=jnp.inf, where=valid)
@@ -243,23 +242,23 @@ def _constant(x: Any, axes: tuple[int, ...]) -> Any:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _zero_of_slope(logs: _Logs, axes: tuple[int, ...]) -> Any:
+def _zero_of_slope(logs: _Logs, axes: Axes) -> Kept:
     return _search(lambda at: _slopes(logs, at, axes), jnp.ones_like(logs.n))
 
 
 @_zero_of_slope.defjvp
-def _derivative_of_zero(axes: tuple[int, ...], primals: Any, tangents: Any) -> tuple[Any, Any]:
+def _derivative_of_zero(axes: Axes, primals: tuple[_Logs], tangents: tuple[_Logs]) -> tuple[Kept, Kept]:
     """The implicit function theorem: the slope stays 0."""
     lmbda = _zero_of_slope(primals[0], axes)
     (_, curvature), (change, _) = jax.jvp(lambda logs: _slopes(logs, lmbda, axes), primals, tangents)
     return lmbda, -change / curvature
 
 
-def _search(slopes: Callable[[Any], tuple[Any, Any]], start: Any) -> Any:
+def _search(slopes: Callable[[Kept], tuple[Kept, Kept]], start: Kept) -> Kept:
     """The zeros of decreasing functions, by Newton's steps or, where better, halving."""
     precision = 4 * jnp.finfo(start.dtype).eps
 
-    def body(carry: Any) -> Any:
+    def body(carry: tuple[Array, ...]) -> tuple[Array, ...]:
         at, low, high, last, done, count = carry
         slope, curvature = slopes(at)
         low, high = jnp.where(slope > 0, at, low), jnp.where(slope < 0, at, high)
@@ -276,25 +275,26 @@ def _search(slopes: Callable[[Any], tuple[Any, Any]], start: Any) -> Any:
         return at + step, low, high, jnp.abs(step), done, count + 1
 
     infinite = jnp.full_like(start, jnp.inf)
-    carry = (start, -infinite, infinite, infinite, jnp.zeros(start.shape, bool), 0)
+    never, count = jnp.zeros(start.shape, bool), jnp.zeros((), jnp.int32)
+    carry: tuple[Array, ...] = (start, -infinite, infinite, infinite, never, count)
     return jax.lax.while_loop(lambda c: ~jnp.all(c[4]) & (c[5] < 100), body, carry)[0]
 
 
-def _bounds(logs: _Logs, axes: tuple[int, ...]) -> tuple[Any, Any]:
+def _bounds(logs: _Logs, axes: Axes) -> tuple[Kept, Kept]:
     """The λ between which results stay within half the range of exponents, and can be told apart."""
     info = jnp.finfo(logs.log.dtype)
     eps = float(np.log(info.eps))
     most = (float(np.log(info.max)) + eps) / 2
     log = logs.log + logs.center
 
-    def over(log: Any, side: Any) -> tuple[Any, Any]:
-        """Bounds of the exponent where 1 + |x|, or x, has these logarithms."""
+    def over(side: Bool[Array, "*data"]) -> tuple[Kept, Kept]:
+        """Bounds of the exponent of the values on a side."""
         where = side & logs.valid
         high = jnp.max(log, axis=axes, keepdims=True, initial=-jnp.inf, where=where)
         low = jnp.min(log, axis=axes, keepdims=True, initial=jnp.inf, where=where)
         alone = logs.one_sided & (low <= high)
 
-        def apart(nearest: Any) -> Any:  # the values are 1 − e^t, and the nearest t is this times λ
+        def apart(nearest: Kept) -> Kept:  # the values are 1 − e^t, and the nearest t is this times λ
             width = (high - low) / jnp.where(nearest > 0, nearest, 1)
             digits = 0.75 * -eps + jnp.log(-jnp.expm1(0.75 * eps * jnp.where(alone, width, 1)))
             return jnp.where(alone, _ratio(jnp.maximum(digits, 0), nearest), jnp.inf)
@@ -303,21 +303,21 @@ def _bounds(logs: _Logs, axes: tuple[int, ...]) -> tuple[Any, Any]:
         down = jnp.minimum(_ratio(most, -low), apart(low))
         return -down, up
 
-    if logs.negative is None:
-        return over(log, True)
-    low, high = over(log, ~logs.negative)
-    mirrored_low, mirrored_high = over(log, logs.negative)
+    low, high = over(~logs.negative)
+    mirrored_low, mirrored_high = over(logs.negative)
     return jnp.maximum(low, 2 - mirrored_high), jnp.minimum(high, 2 - mirrored_low)
 
 
-def _ratio(most: Any, size: Any) -> Any:
+def _ratio(most: float | Kept, size: Kept) -> Kept:
     """``most / size``, ∞ for a size that is not positive and finite."""
     good = (size > 0) & jnp.isfinite(size)
     return jnp.where(good, most / jnp.where(good, size, 1), jnp.inf)
 
 
 @partial(jax.jit, static_argnums=(3, 4))
-def _interval(x: Any, lmbda: Any, drop: Any, axes: tuple[int, ...], method: Method) -> tuple[Any, Any]:
+def _interval(
+    x: Data, lmbda: Array, drop: Array, axes: Axes, method: Method
+) -> tuple[PerFeature, PerFeature]:
     logs = _logs(x, axes, method)
     shape = kept_shape(x.shape, axes)
     best = jnp.broadcast_to(lmbda, shape).reshape(logs.n.shape)
@@ -325,7 +325,7 @@ def _interval(x: Any, lmbda: Any, drop: Any, axes: tuple[int, ...], method: Meth
     target = _llf(logs, best, axes) - drop
     width = jnp.sqrt(-2 * drop / _slopes(logs, best, axes)[1])
 
-    def newton(_: int, at: Any) -> Any:  # the second step, and all after it, come from outside
+    def newton(_: Array, at: Kept) -> Kept:  # the second step, and all after it, come from outside
         return at - (_llf(logs, at, axes) - target) / _slopes(logs, at, axes)[0]
 
     low, high = (jax.lax.fori_loop(0, 12, newton, best + side * width) for side in (-1, 1))
@@ -333,25 +333,27 @@ def _interval(x: Any, lmbda: Any, drop: Any, axes: tuple[int, ...], method: Meth
 
 
 @partial(jax.jit, static_argnums=(2, 3))
-def _llf_jit(x: Any, lmbda: Any, axes: tuple[int, ...], method: Method) -> Any:
+def _llf_jit(x: Data, lmbda: Array, axes: Axes, method: Method) -> PerFeature:
     logs = _logs(x, axes, method)
     shape = kept_shape(x.shape, axes)
     lmbda = jnp.broadcast_to(lmbda, shape).reshape(logs.n.shape)
     return (logs.n * _llf(logs, lmbda, axes)).reshape(shape)
 
 
-def _llf_of(x: Any, lmbda: Any, axis: Axis, method: Method) -> jax.Array:
+def _llf_of(x: ArrayLike, lmbda: ArrayLike, axis: Axis, method: Method) -> PerFeature:
     wide, axes = _data(x, axis)
     return _llf_jit(wide, _lmbdas(lmbda, wide, axes), axes, method)
 
 
-def _mle_of(x: Any, axis: Axis, method: Method) -> jax.Array:
+def _mle_of(x: ArrayLike, axis: Axis, method: Method) -> PerFeature:
     wide, axes = _data(x, axis)
     _check_data(wide, axes, method)
     return _mle(wide, axes, method)
 
 
-def _interval_of(x: Any, lmbda: Any, level: Any, axis: Axis, method: Method) -> tuple[Any, Any]:
+def _interval_of(
+    x: ArrayLike, lmbda: ArrayLike | None, level: float | Array, axis: Axis, method: Method
+) -> tuple[PerFeature, PerFeature]:
     _checks.check_scalar("level", level, "(0, 1)")
     wide, axes = _data(x, axis)
     lmbda = _mle_of(wide, axis, method) if lmbda is None else lmbda
@@ -360,27 +362,28 @@ def _interval_of(x: Any, lmbda: Any, level: Any, axis: Axis, method: Method) -> 
     return _interval(wide, _lmbdas(lmbda, wide, axes), drop, axes, method)
 
 
-def _data(x: Any, axis: Axis) -> tuple[Any, tuple[int, ...]]:
+def _data(x: ArrayLike, axis: Axis) -> tuple[Data, Axes]:
     check_axis(axis)
     wide, _ = widened(x)
     return wide, reduced_axes(axis, wide.ndim)
 
 
-def _lmbdas(lmbda: Any, x: Any, axes: tuple[int, ...]) -> Any:
-    lmbda, shape = jnp.asarray(lmbda).astype(x.dtype), kept_shape(x.shape, axes)
-    if lmbda.shape not in ((), shape):
+def _lmbdas(lmbda: ArrayLike, x: Data, axes: Axes) -> Float[Array, "..."]:
+    """λ as a number or one for each feature, in the dtype of `x`."""
+    array, shape = jnp.asarray(lmbda).astype(x.dtype), kept_shape(x.shape, axes)
+    if array.shape not in ((), shape):
         raise ValueError(
-            f"lmbda must be a number or have the shape {shape} of features, got {lmbda.shape}"
+            f"lmbda must be a number or have the shape {shape} of features, got {array.shape}"
         )
-    return lmbda
+    return array
 
 
 @partial(jax.jit, static_argnums=1)
-def _faults(x: Any, axes: tuple[int, ...]) -> tuple[Any, Any, Any]:
+def _faults(x: Data, axes: Axes) -> tuple[Array, Array, Array]:
     return jnp.isinf(x).any(axis=axes), (x <= 0).any(axis=axes), _constant(x, axes)
 
 
-def _check_data(x: Any, axes: tuple[int, ...], method: Method) -> None:
+def _check_data(x: Data, axes: Axes, method: Method) -> None:
     if isinstance(x, jax.core.Tracer):
         return
     infinite, negative, constant = (np.ravel(fault) for fault in _faults(x, axes))

@@ -5,13 +5,23 @@ is ``power(log x, λ)``, and Yeo-Johnson ``±power(log(1 + |x|), λ or 2 − λ)
 """
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.preprocessing.scaling import check_axis, kept_shape, reduced_axes, widened
+from jaxdeep._shapes import Array, ArrayLike, Bool, Float
+from jaxdeep.preprocessing.scaling import (
+    Axis,
+    broadcasts,
+    check_axis,
+    kept_shape,
+    reduced_axes,
+    widened,
+)
+
+Values = Float[Array, "*values"]
+Lambda = Float[Array, "..."]  # λ, which broadcasts against the values
 
 # (e^t − 1) / t = Σ t^k / (k + 1)! below |t| = 1/2, and log(1 + s) / s = Σ (−s)^k / (k + 1) below
 # |s| = 1/10: to float64's precision, so that derivatives of any order are right too, at 0 and near it.
@@ -20,12 +30,8 @@ _LOG1P = [(-1) ** k / (k + 1) for k in range(18)]
 
 
 def box_cox(
-    x: Any,
-    lmbda: Any,
-    geometric_mean: Any = False,
-    *,
-    axis: int | tuple[int, ...] | None = 0,
-) -> jax.Array:
+    x: ArrayLike, lmbda: ArrayLike, geometric_mean: ArrayLike = False, *, axis: Axis = 0
+) -> Float[Array, "..."]:
     """Box-Cox: ``y = (x^λ − 1) / λ``, and ``log x`` for λ = 0.
 
     Computed as ``expm1(λ log x) / λ``, with a series near λ = 0: value and derivatives by x and λ are
@@ -54,14 +60,14 @@ def box_cox(
     (1.6094, 1.6094)
     """
     wide, dtype = widened(x)
-    lmbda = _lmbda(lmbda, wide)
+    lmbda = _beside("lmbda", lmbda, wide)
     if geometric_mean is False:
         return _box_cox(wide, lmbda).astype(dtype)
     check_axis(axis)
     return _scaled_box_cox(wide, lmbda, _log_mean(wide, geometric_mean, axis)).astype(dtype)
 
 
-def inverse_box_cox(y: Any, lmbda: Any) -> jax.Array:
+def inverse_box_cox(y: ArrayLike, lmbda: ArrayLike) -> Float[Array, "..."]:
     """The x of which `box_cox` makes `y`: ``x = (1 + λ y)^(1/λ)``, and ``e^y`` for λ = 0.
 
     Args:
@@ -77,10 +83,10 @@ def inverse_box_cox(y: Any, lmbda: Any) -> jax.Array:
     [1.0, 4.0, 9.0]
     """
     wide, dtype = widened(y)
-    return _inverse_box_cox(wide, _lmbda(lmbda, wide)).astype(dtype)
+    return _inverse_box_cox(wide, _beside("lmbda", lmbda, wide)).astype(dtype)
 
 
-def yeo_johnson(x: Any, lmbda: Any) -> jax.Array:
+def yeo_johnson(x: ArrayLike, lmbda: ArrayLike) -> Float[Array, "..."]:
     """Yeo-Johnson: Box-Cox of 1 + x, and mirrored, with 2 − λ, below 0.
 
     ``((1 + x)^λ − 1) / λ`` for x ≥ 0, ``log(1 + x)`` if λ = 0; for x < 0
@@ -103,10 +109,10 @@ def yeo_johnson(x: Any, lmbda: Any) -> jax.Array:
     [-3.0, 0.0, 3.0]
     """
     wide, dtype = widened(x)
-    return _yeo_johnson(wide, _lmbda(lmbda, wide)).astype(dtype)
+    return _yeo_johnson(wide, _beside("lmbda", lmbda, wide)).astype(dtype)
 
 
-def inverse_yeo_johnson(y: Any, lmbda: Any) -> jax.Array:
+def inverse_yeo_johnson(y: ArrayLike, lmbda: ArrayLike) -> Float[Array, "..."]:
     """The x of which `yeo_johnson` makes `y`.
 
     Args:
@@ -123,40 +129,40 @@ def inverse_yeo_johnson(y: Any, lmbda: Any) -> jax.Array:
     True
     """
     wide, dtype = widened(y)
-    return _inverse_yeo_johnson(wide, _lmbda(lmbda, wide)).astype(dtype)
+    return _inverse_yeo_johnson(wide, _beside("lmbda", lmbda, wide)).astype(dtype)
 
 
 @jax.jit
-def _box_cox(x: Any, lmbda: Any) -> Any:
+def _box_cox(x: Values, lmbda: Lambda) -> Values:
     good = x > 0  # others stay out of the derivative by λ
     return jnp.where(good, power(jnp.log(jnp.where(good, x, 1)), lmbda), jnp.nan)
 
 
 @jax.jit
-def _scaled_box_cox(x: Any, lmbda: Any, log_mean: Any) -> Any:
+def _scaled_box_cox(x: Values, lmbda: Lambda, log_mean: Lambda) -> Values:
     return _box_cox(x, lmbda) * jnp.exp((1 - lmbda) * log_mean)
 
 
 @jax.jit
-def _inverse_box_cox(y: Any, lmbda: Any) -> Any:
+def _inverse_box_cox(y: Values, lmbda: Lambda) -> Values:
     return jnp.exp(inverse_power(y, lmbda))
 
 
 @jax.jit
-def _yeo_johnson(x: Any, lmbda: Any) -> Any:
+def _yeo_johnson(x: Values, lmbda: Lambda) -> Values:
     missing, negative = jnp.isnan(x), x < 0
-    log = jnp.log1p(_sign(jnp.where(missing, 0, x), negative))
-    return jnp.where(missing, jnp.nan, _sign(power(log, _sided(lmbda, negative)), negative))
+    log = jnp.log1p(mirrored(jnp.where(missing, 0, x), negative))
+    return jnp.where(missing, jnp.nan, mirrored(power(log, exponent(lmbda, negative)), negative))
 
 
 @jax.jit
-def _inverse_yeo_johnson(y: Any, lmbda: Any) -> Any:
+def _inverse_yeo_johnson(y: Values, lmbda: Lambda) -> Values:
     negative = y < 0
-    log = inverse_power(_sign(y, negative), _sided(lmbda, negative))
-    return _sign(jnp.expm1(log), negative)
+    log = inverse_power(mirrored(y, negative), exponent(lmbda, negative))
+    return mirrored(jnp.expm1(log), negative)
 
 
-def power(log: Any, lmbda: Any) -> Any:
+def power(log: Values, lmbda: Lambda) -> Values:
     """``(e^(λ log) − 1) / λ``."""
     t = lmbda * log
     small = jnp.abs(t) < 0.5
@@ -164,7 +170,7 @@ def power(log: Any, lmbda: Any) -> Any:
     return jnp.where(small, near, jnp.expm1(jnp.where(small, 1, t)) / jnp.where(small, 1, lmbda))
 
 
-def powers(log: Any, lmbda: Any, shift: Any) -> tuple[Any, Any, Any]:
+def powers(log: Values, lmbda: Lambda, shift: Lambda) -> tuple[Values, Values, Values]:
     """`power` and two derivatives by λ, divided by ``e^shift``, which keeps them from overflowing."""
     t = lmbda * log
     small = jnp.abs(t) < 0.5
@@ -182,7 +188,7 @@ def powers(log: Any, lmbda: Any, shift: Any) -> tuple[Any, Any, Any]:
     return y, first, second
 
 
-def inverse_power(y: Any, lmbda: Any) -> Any:
+def inverse_power(y: Values, lmbda: Lambda) -> Values:
     """``log(1 + λ y) / λ``."""
     s = lmbda * y
     small = jnp.abs(s) < 0.1
@@ -190,7 +196,7 @@ def inverse_power(y: Any, lmbda: Any) -> Any:
     return jnp.where(small, near, jnp.log1p(jnp.where(small, 1, s)) / jnp.where(small, 1, lmbda))
 
 
-def _horner(coefficients: list[float], t: Any) -> Any:
+def _horner(coefficients: list[float], t: Values) -> Values:
     """``Σ c_k t^k``, as far as the dtype can tell."""
     kept = coefficients if t.dtype == jnp.float64 else coefficients[:9]
     total = jnp.full_like(t, kept[-1])
@@ -199,34 +205,29 @@ def _horner(coefficients: list[float], t: Any) -> Any:
     return total
 
 
-def _sign(values: Any, negative: Any) -> Any:
+def mirrored(values: Values, negative: Bool[Array, "..."]) -> Values:
     """Negated where `negative`; unlike `jnp.abs`, with derivative 1 at 0."""
     return jnp.where(negative, -values, values)
 
 
-def _sided(lmbda: Any, negative: Any) -> Any:
+def exponent(lmbda: Lambda, negative: Bool[Array, "..."]) -> Lambda:
+    """2 − λ where `negative`, else λ."""
     return jnp.where(negative, 2 - lmbda, lmbda)
 
 
-def _lmbda(lmbda: Any, x: Any) -> Any:
-    lmbda = jnp.asarray(lmbda).astype(x.dtype)
-    _check_broadcast("lmbda", lmbda.shape, x.shape)
-    return lmbda
-
-
-def _log_mean(x: Any, geometric_mean: Any, axis: Any) -> Any:
+def _log_mean(x: Values, geometric_mean: ArrayLike, axis: Axis) -> Lambda:
     if geometric_mean is True:
         axes, good = reduced_axes(axis, x.ndim), x > 0
         mean = jnp.mean(jnp.log(jnp.where(good, x, 1)), axis=axes, where=good)
         return mean.reshape(kept_shape(x.shape, axes))
     if jnp.ndim(geometric_mean) == 0:
         _checks.check_scalar("geometric_mean", geometric_mean, "(0, inf)")
-    mean = jnp.asarray(geometric_mean).astype(x.dtype)
-    _check_broadcast("geometric_mean", mean.shape, x.shape)
-    return jnp.log(mean)
+    return jnp.log(_beside("geometric_mean", geometric_mean, x))
 
 
-def _check_broadcast(name: str, shape: tuple[int, ...], target: tuple[int, ...]) -> None:
-    trailing = target[len(target) - len(shape) :]
-    if len(shape) > len(target) or any(s not in (1, n) for s, n in zip(shape, trailing)):
-        raise ValueError(f"{name} must broadcast to the shape {target} of x, got shape {shape}")
+def _beside(name: str, value: ArrayLike, x: Values) -> Lambda:
+    """An argument in the dtype of `x`, refused unless it broadcasts against it."""
+    array = jnp.asarray(value).astype(x.dtype)
+    if not broadcasts(array.shape, x.shape):
+        raise ValueError(f"{name} must broadcast to the shape {x.shape} of x, got shape {array.shape}")
+    return array

@@ -1,14 +1,13 @@
 """Power transforms of columns: λ by maximum likelihood, and standardizing what results."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, get_args
-
-import jax
+from typing import NamedTuple, get_args
 
 from jaxdeep import _checks
-from jaxdeep.preprocessing.likelihood import Axis, Method, box_cox_mle, yeo_johnson_mle
+from jaxdeep._shapes import Array, ArrayLike, Float
+from jaxdeep.preprocessing.likelihood import Method, box_cox_mle, yeo_johnson_mle
 from jaxdeep.preprocessing.power import box_cox, inverse_box_cox, inverse_yeo_johnson, yeo_johnson
-from jaxdeep.preprocessing.scaling import Moments, check_axis, standard_scaler, widened
+from jaxdeep.preprocessing.scaling import Axis, Moments, check_axis, standard_scaler, widened
 
 
 class PowerState(NamedTuple):
@@ -19,7 +18,7 @@ class PowerState(NamedTuple):
       moments: of the transformed features, if it standardizes.
     """
 
-    lmbda: jax.Array
+    lmbda: Float[Array, "*features"]
     moments: Moments | None
 
 
@@ -32,9 +31,9 @@ class PowerTransform(NamedTuple):
       inverse_transform: ``(state, y) -> x``.
     """
 
-    fit: Callable[[Any], PowerState]
-    transform: Callable[[PowerState, Any], jax.Array]
-    inverse_transform: Callable[[PowerState, Any], jax.Array]
+    fit: Callable[[ArrayLike], PowerState]
+    transform: Callable[[PowerState, ArrayLike], Array]
+    inverse_transform: Callable[[PowerState, ArrayLike], Array]
 
 
 def power_transform(
@@ -77,17 +76,17 @@ def power_transform(
         "yeo-johnson": (yeo_johnson, inverse_yeo_johnson, yeo_johnson_mle),
     }[method]
 
-    def fit(x: Any) -> PowerState:
+    def fit(x: ArrayLike) -> PowerState:
         wide, _ = widened(x)
         lmbda = mle(wide, axis=axis)
         return PowerState(lmbda, scaler.fit(forward(wide, lmbda)) if standardize else None)
 
-    def transform(state: PowerState, x: Any) -> jax.Array:
+    def transform(state: PowerState, x: ArrayLike) -> Array:
         wide, dtype = widened(x)
         y = forward(wide, state.lmbda)
         return (y if state.moments is None else scaler.transform(state.moments, y)).astype(dtype)
 
-    def inverse_transform(state: PowerState, y: Any) -> jax.Array:
+    def inverse_transform(state: PowerState, y: ArrayLike) -> Array:
         wide, dtype = widened(y)
         if state.moments is not None:
             wide = scaler.inverse_transform(state.moments, wide)

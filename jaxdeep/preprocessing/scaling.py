@@ -2,13 +2,22 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, ArrayLike, Float, PyTree, Shaped
+
+Axis = int | tuple[int, ...] | None
+Axes = tuple[int, ...]  # all of them from 0 on, ascending
+Batch = Float[Array, "*batch"]
+Weights = Float[Array, "*batch_or_1"]  # with as many axes as the batch
+Statistic = Float[Array, "*features"]
+Bound = float | Float[Array, ""]
+State = TypeVar("State", "Moments", "Range")
 
 
 class Scaler(NamedTuple):
@@ -32,12 +41,12 @@ class Scaler(NamedTuple):
     ([4.0], [5.0])
     """
 
-    fit: Callable[..., Any]
-    transform: Callable[[Any, Any], jax.Array]
-    inverse_transform: Callable[[Any, Any], jax.Array]
-    init: Callable[[Any], Any]
-    update: Callable[..., Any]
-    merge: Callable[[Any, Any], Any]
+    fit: Callable[..., PyTree]
+    transform: Callable[[PyTree, ArrayLike], Array]
+    inverse_transform: Callable[[PyTree, ArrayLike], Array]
+    init: Callable[[ArrayLike | jax.ShapeDtypeStruct], PyTree]
+    update: Callable[..., PyTree]
+    merge: Callable[[PyTree, PyTree], PyTree]
 
 
 class Moments(NamedTuple):
@@ -53,23 +62,23 @@ class Moments(NamedTuple):
     ([1.0], [1.0])
     """
 
-    n: jax.Array
-    mean: jax.Array
-    m2: jax.Array
+    n: Statistic
+    mean: Statistic
+    m2: Statistic
 
     @property
-    def variance(self) -> jax.Array:
+    def variance(self) -> Statistic:
         """The biased variance (ddof 0); 0 where nothing was seen."""
         return self.m2 / jnp.where(self.n > 0, self.n, 1)
 
     @property
-    def constant(self) -> jax.Array:
+    def constant(self) -> Shaped[Array, "*features"]:
         """Whether the standard deviation is no larger than the rounding of the mean."""
         rounding = jnp.finfo(self.mean.dtype).eps * jnp.abs(self.mean)
         return jnp.sqrt(self.variance) <= rounding
 
     @property
-    def scale(self) -> jax.Array:
+    def scale(self) -> Statistic:
         """The standard deviation, 1 for features that are constant."""
         constant = self.constant
         return jnp.where(constant, 1, jnp.sqrt(jnp.where(constant, 1, self.variance)))
@@ -82,18 +91,18 @@ class Range(NamedTuple):
     [3.0]
     """
 
-    low: jax.Array
-    high: jax.Array
+    low: Statistic
+    high: Statistic
 
     @property
-    def scale(self) -> jax.Array:
+    def scale(self) -> Statistic:
         """``high − low``, 1 for features that are constant."""
         return jnp.where(self.high == self.low, 1, self.high - self.low)
 
 
 def standard_scaler(
     *,
-    axis: int | tuple[int, ...] | None = 0,
+    axis: Axis = 0,
     with_mean: bool = True,
     with_std: bool = True,
     ignore_nan: bool = True,
@@ -126,36 +135,16 @@ def standard_scaler(
     >>> scaler.inverse_transform(state, jnp.array([2.0, 1.0])).tolist()
     [4.0, 6.0]
     """
-    check_axis(axis)
-    for name, flag in (("with_mean", with_mean), ("with_std", with_std), ("ignore_nan", ignore_nan)):
+    for name, flag in (("with_mean", with_mean), ("with_std", with_std)):
         _checks.check_flag(name, flag)
-
-    def init(x: Any) -> Moments:
-        zeros = jnp.zeros(*_state_spec(x, axis))
-        return Moments(zeros, zeros, zeros)
-
-    def update(state: Moments, x: Any, weights: Any = None) -> Moments:
-        x = _batch(x, state.mean, axis)
-        batch = moments(x, _weights(weights, x), reduced_axes(axis, x.ndim), ignore_nan)
-        return _cast(_merge_moments(state, batch), state)
-
-    def transform(state: Moments, x: Any) -> jax.Array:
-        wide, dtype = _prepare(x, state.mean)
-        shift, scale = _shift_and_scale(state, with_mean, with_std)
-        return _forward(wide, shift, scale).astype(dtype)
-
-    def inverse_transform(state: Moments, y: Any) -> jax.Array:
-        wide, dtype = _prepare(y, state.mean)
-        shift, scale = _shift_and_scale(state, with_mean, with_std)
-        return _backward(wide, shift, scale).astype(dtype)
-
-    return _scaler(init, update, _merge_moments, transform, inverse_transform)
+    shift_and_scale = partial(_mean_and_deviation, with_mean=with_mean, with_std=with_std)
+    return _scaler(_no_moments, moments, _merge_moments, shift_and_scale, axis, ignore_nan)
 
 
 def min_max_scaler(
     feature_range: tuple[float, float] = (0.0, 1.0),
     *,
-    axis: int | tuple[int, ...] | None = 0,
+    axis: Axis = 0,
     clip: bool = False,
     ignore_nan: bool = True,
 ) -> Scaler:
@@ -178,9 +167,7 @@ def min_max_scaler(
     >>> scaler.transform(state, jnp.array([[5.0], [20.0]])).tolist()
     [[0.0], [3.0]]
     """
-    check_axis(axis)
     _checks.check_flag("clip", clip)
-    _checks.check_flag("ignore_nan", ignore_nan)
     if not isinstance(feature_range, (tuple, list)) or len(feature_range) != 2:
         raise TypeError(f"feature_range must be a pair (a, b), got {feature_range!r}")
     a, b = feature_range
@@ -189,32 +176,94 @@ def min_max_scaler(
     if not a < b:
         raise ValueError(f"feature_range must be a pair (a, b) with a < b, got {feature_range!r}")
 
-    def init(x: Any) -> Range:
-        shape, dtype = _state_spec(x, axis)
-        return Range(jnp.full(shape, jnp.inf, dtype), jnp.full(shape, -jnp.inf, dtype))
+    bounds = (float(a), float(b))
+    return _scaler(
+        _no_range, _extremes, _merge_ranges, _low_and_width, axis, ignore_nan, bounds, clip=clip
+    )
 
-    def update(state: Range, x: Any, weights: Any = None) -> Range:
-        x = _batch(x, state.low, axis)
-        batch = _extremes(x, _weights(weights, x), reduced_axes(axis, x.ndim), ignore_nan)
-        return _cast(merge(state, batch), state)
 
-    def merge(one: Range, other: Range) -> Range:
-        return Range(jnp.minimum(one.low, other.low), jnp.maximum(one.high, other.high))
+def _scaler(
+    nothing: Callable[[tuple[int, ...], jnp.dtype], State],
+    seen: Callable[[Batch, Weights, Axes, bool], State],
+    merge: Callable[[State, State], State],
+    shift_and_scale: Callable[[State], tuple[Statistic, Statistic]],
+    axis: Axis,
+    ignore_nan: bool,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    *,
+    clip: bool = False,
+) -> Scaler:
+    """The scaler ``y = a + (b − a) (x − shift) / scale`` with bounds (a, b), for a kind of statistics.
 
-    def transform(state: Range, x: Any) -> jax.Array:
-        wide, dtype = _prepare(x, state.low)
-        y = _into_range(wide, state, a, b)
-        return (jnp.clip(y, a, b) if clip else y).astype(dtype)
+    Args:
+      nothing: ``(shape, dtype) -> state`` of no data.
+      seen: ``(x, weights, axes, ignore_nan) -> state`` of one batch.
+      merge: ``(state, state) -> state``.
+      shift_and_scale: of a state.
+    """
+    check_axis(axis)
+    _checks.check_flag("ignore_nan", ignore_nan)
 
-    def inverse_transform(state: Range, y: Any) -> jax.Array:
-        wide, dtype = _prepare(y, state.low)
-        return _out_of_range(wide, state, a, b).astype(dtype)
+    def init(x: ArrayLike | jax.ShapeDtypeStruct) -> State:
+        like = x if isinstance(x, jax.ShapeDtypeStruct) else _array(x)
+        dtype = jnp.promote_types(float_of(like), jnp.float32)
+        return nothing(kept_shape(tuple(like.shape), reduced_axes(axis, len(like.shape))), dtype)
 
-    return _scaler(init, update, merge, transform, inverse_transform)
+    def update(state: State, x: ArrayLike, weights: ArrayLike | None = None) -> State:
+        wide, _ = widened(x)
+        axes = reduced_axes(axis, wide.ndim)
+        shape = kept_shape(wide.shape, axes)
+        if shape != state[0].shape:
+            raise ValueError(
+                f"the state is of features {state[0].shape}, got a batch of shape {wide.shape} whose "
+                f"features are {shape} (axis={axis})"
+            )
+        new = merge(state, seen(wide, _weights(weights, wide), axes, ignore_nan))
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), new, state)
+
+    def fit(x: ArrayLike, weights: ArrayLike | None = None) -> State:
+        return update(init(x), x, weights)
+
+    def prepared(state: State, x: ArrayLike) -> tuple[Array, jnp.dtype]:
+        wide, dtype = widened(x)
+        if not broadcasts(state[0].shape, wide.shape):
+            raise ValueError(
+                f"the state is of features {state[0].shape}, got an array of shape {wide.shape}"
+            )
+        return wide, dtype
+
+    def transform(state: State, x: ArrayLike) -> Array:
+        wide, dtype = prepared(state, x)
+        y = _forward(wide, *shift_and_scale(state), *bounds)
+        return (jnp.clip(y, *bounds) if clip else y).astype(dtype)
+
+    def inverse_transform(state: State, y: ArrayLike) -> Array:
+        wide, dtype = prepared(state, y)
+        return _backward(wide, *shift_and_scale(state), *bounds).astype(dtype)
+
+    return Scaler(fit, transform, inverse_transform, init, update, merge)
+
+
+@jax.jit
+def _forward(x: Array, shift: Statistic, scale: Statistic, a: Bound, b: Bound) -> Array:
+    return a + (b - a) * ((x - shift) / scale)
+
+
+@jax.jit
+def _backward(y: Array, shift: Statistic, scale: Statistic, a: Bound, b: Bound) -> Array:
+    return (y - a) / (b - a) * scale + shift
+
+
+# --- the statistics -----------------------------------------------------------------------------------
+
+
+def _no_moments(shape: tuple[int, ...], dtype: jnp.dtype) -> Moments:
+    zeros = jnp.zeros(shape, dtype)
+    return Moments(zeros, zeros, zeros)
 
 
 @partial(jax.jit, static_argnums=(2, 3))
-def moments(x: Any, weights: Any, axes: tuple[int, ...], ignore_nan: bool) -> Moments:
+def moments(x: Batch, weights: Weights, axes: Axes, ignore_nan: bool) -> Moments:
     """`Moments` of an array: the mean is estimated and then corrected, so equal values have m2 = 0."""
     counted = weights > 0
     weights = jnp.broadcast_to(weights, x.shape).astype(x.dtype)
@@ -223,7 +272,7 @@ def moments(x: Any, weights: Any, axes: tuple[int, ...], ignore_nan: bool) -> Mo
     counted = jnp.broadcast_to(counted, x.shape)
     weights = jnp.where(counted, weights, 0)
 
-    def add(values: Any) -> Any:
+    def add(values: Batch) -> Array:
         return jnp.sum(values, axis=axes, keepdims=True)
 
     n = add(weights)
@@ -239,17 +288,6 @@ def moments(x: Any, weights: Any, axes: tuple[int, ...], ignore_nan: bool) -> Mo
     return Moments(n.reshape(shape), (mean + correction).reshape(shape), m2.reshape(shape))
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def _extremes(x: Any, weights: Any, axes: tuple[int, ...], ignore_nan: bool) -> Range:
-    counted = jnp.broadcast_to(weights > 0, x.shape)
-    if ignore_nan:
-        counted &= ~jnp.isnan(x)
-    low = jnp.min(x, axis=axes, where=counted, initial=jnp.inf)
-    high = jnp.max(x, axis=axes, where=counted, initial=-jnp.inf)
-    shape = kept_shape(x.shape, axes)
-    return Range(low.reshape(shape), high.reshape(shape))
-
-
 @jax.jit
 def _merge_moments(one: Moments, other: Moments) -> Moments:
     n = one.n + other.n
@@ -259,45 +297,43 @@ def _merge_moments(one: Moments, other: Moments) -> Moments:
     return Moments(n, one.mean + apart * share, one.m2 + other.m2 + between)
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def _shift_and_scale(state: Moments, with_mean: bool, with_std: bool) -> tuple[Any, Any]:
+@partial(jax.jit, static_argnames=("with_mean", "with_std"))
+def _mean_and_deviation(
+    state: Moments, *, with_mean: bool, with_std: bool
+) -> tuple[Statistic, Statistic]:
     zeros = jnp.zeros_like(state.mean)
     return state.mean if with_mean else zeros, state.scale if with_std else zeros + 1
 
 
-@jax.jit
-def _forward(x: Any, shift: Any, scale: Any) -> Any:
-    return (x - shift) / scale
+def _no_range(shape: tuple[int, ...], dtype: jnp.dtype) -> Range:
+    return Range(jnp.full(shape, jnp.inf, dtype), jnp.full(shape, -jnp.inf, dtype))
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _extremes(x: Batch, weights: Weights, axes: Axes, ignore_nan: bool) -> Range:
+    counted = jnp.broadcast_to(weights > 0, x.shape)
+    if ignore_nan:
+        counted &= ~jnp.isnan(x)
+    low = jnp.min(x, axis=axes, where=counted, initial=jnp.inf)
+    high = jnp.max(x, axis=axes, where=counted, initial=-jnp.inf)
+    shape = kept_shape(x.shape, axes)
+    return Range(low.reshape(shape), high.reshape(shape))
+
+
+def _merge_ranges(one: Range, other: Range) -> Range:
+    return Range(jnp.minimum(one.low, other.low), jnp.maximum(one.high, other.high))
 
 
 @jax.jit
-def _backward(y: Any, shift: Any, scale: Any) -> Any:
-    return y * scale + shift
-
-
-@jax.jit
-def _into_range(x: Any, state: Range, a: Any, b: Any) -> Any:
-    return a + (b - a) * _forward(x, *_start_and_width(state))
-
-
-@jax.jit
-def _out_of_range(y: Any, state: Range, a: Any, b: Any) -> Any:
-    return _backward((y - a) / (b - a), *_start_and_width(state))
-
-
-def _start_and_width(state: Range) -> tuple[Any, Any]:
+def _low_and_width(state: Range) -> tuple[Statistic, Statistic]:
     seen = ~(state.low > state.high)  # otherwise as if [0, 1] had been
     return jnp.where(seen, state.low, 0), jnp.where(seen, state.scale, 1)
 
 
-def _scaler(init: Any, update: Any, merge: Any, transform: Any, inverse_transform: Any) -> Scaler:
-    def fit(x: Any, weights: Any = None) -> Any:
-        return update(init(x), x, weights)
-
-    return Scaler(fit, transform, inverse_transform, init, update, merge)
+# --- axes, shapes and dtypes --------------------------------------------------------------------------
 
 
-def check_axis(axis: Any) -> None:
+def check_axis(axis: object) -> None:
     """Refuse what cannot name axes."""
     axes = axis if isinstance(axis, tuple) else (axis,)
     if axis is not None and not all(
@@ -306,7 +342,7 @@ def check_axis(axis: Any) -> None:
         raise TypeError(f"axis must be a whole number, a tuple of them or None, got {axis!r}")
 
 
-def reduced_axes(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
+def reduced_axes(axis: Axis, ndim: int) -> Axes:
     """The axes that statistics are taken over, ascending."""
     if axis is None:
         return tuple(range(ndim))
@@ -316,7 +352,7 @@ def reduced_axes(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ..
     return tuple(sorted(int(a) % ndim for a in axes))
 
 
-def kept_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+def kept_shape(shape: tuple[int, ...], axes: Axes) -> tuple[int, ...]:
     """The shape of statistics: 1 for axes taken over, without those that lead.
 
     So statistics broadcast against a batch, and against one of its examples.
@@ -325,7 +361,19 @@ def kept_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]
     return tuple(1 if i in axes else shape[i] for i in range(first, len(shape)))
 
 
-def float_of(x: Any) -> Any:
+def broadcasts(shape: tuple[int, ...], larger: tuple[int, ...]) -> bool:
+    """Whether an array of a shape can be combined with a larger one without making it still larger.
+
+    >>> broadcasts((3,), (2, 3)), broadcasts((2, 3), (3,)), broadcasts((2,), (2, 3))
+    (True, False, False)
+    """
+    try:
+        return jnp.broadcast_shapes(shape, larger) == larger
+    except ValueError:
+        return False
+
+
+def float_of(x: Shaped[Array, "..."] | np.ndarray | jax.ShapeDtypeStruct) -> jnp.dtype:
     """The dtype of what is computed from `x`: its own, or the default float for integers."""
     dtype = jax.dtypes.canonicalize_dtype(x.dtype)
     if jnp.issubdtype(dtype, jnp.floating):
@@ -335,51 +383,21 @@ def float_of(x: Any) -> Any:
     raise TypeError(f"x must be an array of real numbers, got one of {dtype}")
 
 
-def widened(x: Any) -> tuple[Any, Any]:
+def widened(x: ArrayLike) -> tuple[Float[Array, "..."], jnp.dtype]:
     """`x` in at least float32, and the dtype that results shall have."""
-    x = x if isinstance(x, (jax.Array, np.ndarray)) else np.asarray(x)
-    dtype = float_of(x)
-    return jnp.asarray(x).astype(jnp.promote_types(dtype, jnp.float32)), dtype
+    array = _array(x)
+    dtype = float_of(array)
+    return jnp.asarray(array).astype(jnp.promote_types(dtype, jnp.float32)), dtype
 
 
-def _state_spec(x: Any, axis: Any) -> tuple[tuple[int, ...], Any]:
-    x = x if hasattr(x, "dtype") and hasattr(x, "shape") else np.asarray(x)
-    dtype = jnp.promote_types(float_of(x), jnp.float32)
-    return kept_shape(tuple(x.shape), reduced_axes(axis, len(x.shape))), dtype
+def _array(x: ArrayLike) -> Array | np.ndarray:
+    return x if isinstance(x, (jax.Array, np.ndarray)) else np.asarray(x)
 
 
-def _batch(x: Any, statistic: Any, axis: Any) -> Any:
-    x, _ = widened(x)
-    shape = kept_shape(x.shape, reduced_axes(axis, x.ndim))
-    if shape != statistic.shape:
-        raise ValueError(
-            f"the state is of features {statistic.shape}, got a batch of shape {x.shape} whose features "
-            f"are {shape} (axis={axis})"
-        )
-    return x
-
-
-def _weights(weights: Any, x: Any) -> Any:
+def _weights(weights: ArrayLike | None, x: Batch) -> Weights:
     if weights is None:
         return jnp.ones((1,) * x.ndim, x.dtype)
     weights = jnp.asarray(weights).astype(x.dtype)
     if weights.shape != x.shape[: weights.ndim]:
         raise ValueError(f"weights must have the leading axes of {x.shape}, got shape {weights.shape}")
     return weights.reshape(weights.shape + (1,) * (x.ndim - weights.ndim))
-
-
-def _prepare(x: Any, statistic: Any) -> tuple[Any, Any]:
-    wide, dtype = widened(x)
-    check_features(wide.shape, statistic.shape)
-    return wide, dtype
-
-
-def check_features(shape: tuple[int, ...], features: tuple[int, ...]) -> None:
-    """Refuse an array that statistics of these features would make larger."""
-    trailing = shape[len(shape) - len(features) :] if len(features) <= len(shape) else None
-    if trailing is None or any(f not in (1, n) for f, n in zip(features, trailing)):
-        raise ValueError(f"the state is of features {features}, got an array of shape {shape}")
-
-
-def _cast(state: Any, like: Any) -> Any:
-    return jax.tree.map(lambda new, old: new.astype(old.dtype), state, like)

@@ -11,7 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Shaped
 from jaxdeep.preprocessing.scaling import moments
+
+Codes = Integer[Array, "n *features"]  # the number of a category, −1 for none
+Targets = Float[Array, "n *classes"]
+Encodings = Float[Array, "..."]  # (categories,) or (features, categories), and a last axis of classes
+Mean = Float[Array, "*classes"]
+Encoded = Float[Array, "..."]  # (n,) or (n, features), and features · classes if there are classes
+Categories = ArrayLike | list[Any]  # an array, or a list of anything that can be a key
 
 _NAN = math.nan  # one object for all of them: as a key it is found by identity
 
@@ -34,8 +42,8 @@ class TargetState(NamedTuple):
       vocabulary: the categories, None if they are integers known beforehand.
     """
 
-    encodings: jax.Array
-    mean: jax.Array
+    encodings: Encodings
+    mean: Mean
     vocabulary: Vocabulary | None
 
 
@@ -49,13 +57,13 @@ class TargetEncoder(NamedTuple):
         random parts is encoded from the other parts, so that no example sees its own target.
     """
 
-    fit: Callable[[Any, Any], TargetState]
-    transform: Callable[[TargetState, Any], jax.Array]
-    fit_transform: Callable[..., tuple[jax.Array, TargetState]]
+    fit: Callable[[Categories, ArrayLike], TargetState]
+    transform: Callable[[TargetState, Categories], Encoded]
+    fit_transform: Callable[..., tuple[Encoded, TargetState]]
 
 
 def target_encoder(
-    smooth: float | Literal["auto"] = "auto",
+    smooth: float | Float[Array, ""] | Literal["auto"] = "auto",
     *,
     classes: int | None = None,
     categories: int | None = None,
@@ -109,30 +117,29 @@ def target_encoder(
         _checks.check_count("classes", classes, low=2)
     if categories is not None:
         _checks.check_count("categories", categories)
-    auto = isinstance(smooth, str)
-    shrink = 0.0 if auto else smooth
+    shrink = None if isinstance(smooth, str) else smooth
 
-    def prepared(x: Any, y: Any) -> tuple[Any, Any, int, Vocabulary | None]:
+    def prepared(x: Categories, y: ArrayLike) -> tuple[Codes, Targets, int, Vocabulary | None]:
+        vocabulary = None
         if categories is None:
-            x = _on_host(x)
             vocabulary = _vocabulary(x)
             codes, size = _codes(vocabulary, x), max(map(len, vocabulary.categories), default=1)
         else:
-            vocabulary, codes, size = None, _integers(x), categories
+            codes, size = _integers(x), categories
             _check_codes(codes, size)
         if codes.ndim not in (1, 2):
             raise ValueError(f"x must be of shape (n,) or (n, features), got {codes.shape}")
         return codes, _targets(y, codes.shape[0], classes), size, vocabulary
 
-    def fit(x: Any, y: Any) -> TargetState:
+    def fit(x: Categories, y: ArrayLike) -> TargetState:
         codes, targets, size, vocabulary = prepared(x, y)
         weights = jnp.ones(codes.shape[:1], targets.dtype)
-        encodings, mean = _fit(codes, targets, weights, shrink, auto, size)
+        encodings, mean = _fit(codes, targets, weights, shrink, size)
         return TargetState(encodings, mean, vocabulary)
 
-    def transform(state: TargetState, x: Any) -> jax.Array:
+    def transform(state: TargetState, x: Categories) -> Encoded:
         words = state.vocabulary
-        codes = _integers(x) if words is None else _codes(words, _on_host(x))
+        codes = _integers(x) if words is None else _codes(words, x)
         single = state.encodings.ndim == 1 + state.mean.ndim
         if not single and (codes.ndim < 1 or codes.shape[-1] != state.encodings.shape[0]):
             raise ValueError(
@@ -140,21 +147,23 @@ def target_encoder(
             )
         return _encode(state.encodings, state.mean, codes)
 
-    def fit_transform(key: Any, x: Any, y: Any, *, cv: int = 5) -> tuple[jax.Array, TargetState]:
+    def fit_transform(
+        key: Array, x: Categories, y: ArrayLike, *, cv: int = 5
+    ) -> tuple[Encoded, TargetState]:
         _checks.check_key(key)
         _checks.check_count("cv", cv, low=2)
         codes, targets, size, vocabulary = prepared(x, y)
         if cv > codes.shape[0]:
             raise ValueError(f"cv must be at most the number of examples, {codes.shape[0]}; got {cv}")
         part = folds(key, jnp.asarray(y), cv)
-        encoded, *learnt = _cross_fit(part, codes, targets, shrink, auto, size, cv)
-        return encoded, TargetState(learnt[0], learnt[1], vocabulary)
+        encoded, encodings, mean = _cross_fit(part, codes, targets, shrink, size, cv)
+        return encoded, TargetState(encodings, mean, vocabulary)
 
     return TargetEncoder(fit, transform, fit_transform)
 
 
 @partial(jax.jit, static_argnums=2)
-def folds(key: jax.Array, y: Any, cv: int) -> Any:
+def folds(key: Array, y: Shaped[Array, "n"], cv: int) -> Integer[Array, "n"]:
     """A random part in [0, cv) for each example; `cv` neighbours in `y` are in different parts."""
     n = y.shape[0]
     of_ties, of_blocks = jax.random.split(key)
@@ -165,25 +174,28 @@ def folds(key: jax.Array, y: Any, cv: int) -> Any:
     return jnp.zeros(n, place.dtype).at[order].set((place + starts[place // cv]) % cv)
 
 
-@partial(jax.jit, static_argnums=(4, 5))
-def _fit(codes: Any, y: Any, weights: Any, smooth: Any, auto: bool, size: int) -> tuple[Any, Any]:
-    """Encodings and mean, of the examples with weight 1."""
+@partial(jax.jit, static_argnums=4)
+def _fit(
+    codes: Codes, y: Targets, weights: Float[Array, "n"], smooth: ArrayLike | None, size: int
+) -> tuple[Encodings, Mean]:
+    """Encodings and mean, of the examples with weight 1; without `smooth` by empirical Bayes."""
     columns, weights = y.reshape(len(y), -1), weights[:, None]
     seen = moments(columns, weights, (0,), False)
     mean, variance = seen.mean, seen.variance
     off = weights * (columns - mean)  # about the mean: small differences of large targets are kept
 
-    def feature(codes: Any) -> Any:
+    def feature(codes: Integer[Array, "n"]) -> Float[Array, "categories columns"]:
         codes = jnp.where(codes < 0, size, codes)  # no category: dropped
         add = partial(jax.ops.segment_sum, segment_ids=codes, num_segments=size)
         count = add(weights)
         effect = add(off) / jnp.maximum(count, 1)
-        share = count / (smooth + jnp.where(count > 0, count, 1))
-        if auto:
+        if smooth is None:
             apart = weights * (columns - mean - effect[jnp.clip(codes, 0, size - 1)])
             spread = add(apart * apart) / jnp.maximum(count, 1)
             below = variance * count + spread
             share = variance * count / jnp.where(below > 0, below, 1)
+        else:
+            share = count / (smooth + jnp.where(count > 0, count, 1))
         return mean + share * effect
 
     encodings = feature(codes) if codes.ndim == 1 else jax.vmap(feature, in_axes=1)(codes)
@@ -191,7 +203,7 @@ def _fit(codes: Any, y: Any, weights: Any, smooth: Any, auto: bool, size: int) -
 
 
 @jax.jit
-def _encode(encodings: Any, mean: Any, codes: Any) -> Any:
+def _encode(encodings: Encodings, mean: Mean, codes: Array) -> Encoded:
     size = encodings.shape[-1 - mean.ndim]
     inside = jnp.clip(codes, 0, size - 1)
     single = encodings.ndim == 1 + mean.ndim
@@ -203,36 +215,35 @@ def _encode(encodings: Any, mean: Any, codes: Any) -> Any:
     return encoded.reshape(*codes.shape[:-1], -1)
 
 
-@partial(jax.jit, static_argnums=(4, 5, 6))
-def _cross_fit(part: Any, codes: Any, y: Any, smooth: Any, auto: bool, size: int, cv: int) -> Any:
-    def one(fold: Any) -> Any:
+@partial(jax.jit, static_argnums=(4, 5))
+def _cross_fit(
+    part: Integer[Array, "n"], codes: Codes, y: Targets, smooth: ArrayLike | None, size: int, cv: int
+) -> tuple[Encoded, Encodings, Mean]:
+    def one(fold: Array) -> Encoded:
         weights = (part != fold).astype(y.dtype)
-        return _encode(*_fit(codes, y, weights, smooth, auto, size), codes)
+        return _encode(*_fit(codes, y, weights, smooth, size), codes)
 
-    def add(encoded: Any, fold: Any) -> Any:  # fold by fold: needs no room for all of them
+    # fold by fold, which needs no room for all of them
+    def add(encoded: Encoded, fold: Array) -> tuple[Encoded, None]:
         mine = (part == fold).reshape((-1,) + (1,) * (encoded.ndim - 1))
         return jnp.where(mine, one(fold), encoded), None
 
-    state = _fit(codes, y, jnp.ones(len(y), y.dtype), smooth, auto, size)
+    state = _fit(codes, y, jnp.ones(len(y), y.dtype), smooth, size)
     encoded, _ = jax.lax.scan(add, _encode(*state, codes), jnp.arange(cv))
     return encoded, *state
 
 
-def _on_host(x: Any) -> np.ndarray:
+def _columns(x: Categories) -> list[np.ndarray]:
+    """The features of an array of one or two axes, or of a list, on the host."""
     if isinstance(x, jax.core.Tracer):
         raise TypeError(
             "categories cannot be found in traced data; encode x as integers and give categories=…"
         )
-    array = (
-        np.asarray(x) if hasattr(x, "dtype") or hasattr(x, "__array__") else np.array(x, dtype=object)
-    )
+    has_dtype = hasattr(x, "dtype") or hasattr(x, "__array__")
+    array = np.asarray(x) if has_dtype else np.array(x, dtype=object)
     if array.ndim not in (1, 2):
         raise ValueError(f"x must be of shape (n,) or (n, features), got {array.shape}")
-    return array
-
-
-def _columns(x: np.ndarray) -> list[np.ndarray]:
-    return [x] if x.ndim == 1 else list(x.T)
+    return [array] if array.ndim == 1 else list(array.T)
 
 
 def _uniques(column: np.ndarray) -> tuple[list[Hashable], np.ndarray]:
@@ -245,15 +256,15 @@ def _uniques(column: np.ndarray) -> tuple[list[Hashable], np.ndarray]:
     return list(places), np.array(codes, int)
 
 
-def _key(value: Any) -> Hashable:
+def _key(value: Hashable) -> Hashable:
     return _NAN if isinstance(value, (float, np.floating)) and math.isnan(value) else value
 
 
-def _vocabulary(x: np.ndarray) -> Vocabulary:
+def _vocabulary(x: Categories) -> Vocabulary:
     return Vocabulary(tuple(tuple(_uniques(column)[0]) for column in _columns(x)))
 
 
-def _codes(vocabulary: Vocabulary, x: np.ndarray) -> Any:
+def _codes(vocabulary: Vocabulary, x: Categories) -> Codes:
     """Integers for categories, −1 for those unseen."""
     columns = _columns(x)
     if len(columns) != len(vocabulary.categories):
@@ -264,17 +275,17 @@ def _codes(vocabulary: Vocabulary, x: np.ndarray) -> Any:
         values, where = _uniques(column)
         known = np.array([places.get(value, -1) for value in values], np.int32)
         codes.append(known[where] if len(values) else np.zeros(0, np.int32))
-    return jnp.asarray(codes[0] if x.ndim == 1 else np.stack(codes, axis=1))
+    return jnp.asarray(codes[0] if np.ndim(x) == 1 else np.stack(codes, axis=1))
 
 
-def _integers(x: Any) -> Any:
-    x = x if hasattr(x, "dtype") else np.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.integer):
-        raise TypeError(f"with categories=…, x must hold integers, got {x.dtype}")
-    return jnp.asarray(x)
+def _integers(x: Categories) -> Integer[Array, "..."]:
+    array = x if isinstance(x, jax.Array) else np.asarray(x)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"with categories=…, x must hold integers, got {array.dtype}")
+    return jnp.asarray(array)
 
 
-def _check_codes(codes: Any, size: int) -> None:
+def _check_codes(codes: Integer[Array, "..."], size: int) -> None:
     if isinstance(codes, jax.core.Tracer) or codes.size == 0:
         return
     low, high = int(codes.min()), int(codes.max())
@@ -282,9 +293,9 @@ def _check_codes(codes: Any, size: int) -> None:
         raise ValueError(f"x must hold integers in [0, {size}), got some from {low} to {high}")
 
 
-def _targets(y: Any, n: int, classes: int | None) -> Any:
+def _targets(y: ArrayLike, n: int, classes: int | None) -> Targets:
     """Targets in at least float32; for classes one-hot."""
-    y = y if hasattr(y, "dtype") else np.asarray(y)
+    y = y if isinstance(y, jax.Array) else np.asarray(y)
     if tuple(y.shape) != (n,):
         raise ValueError(f"y must have one target for each of {n} examples, got shape {tuple(y.shape)}")
     if not n:
