@@ -1,6 +1,7 @@
 """What the commands share: types of arguments, checks before the work, what is written."""
 
 import argparse
+import inspect
 import json
 import math
 import os
@@ -47,18 +48,20 @@ def command(
     commands: Commands,
     name: str,
     run: Callable[[argparse.Namespace, Parser], int],
-    *,
     help: str,
-    description: str,
-    examples: Sequence[str],
 ) -> Parser:
-    """A command's parser; `run` gets its arguments and the parser, for errors."""
+    """A command's parser.
+
+    `run` gets the arguments, and the parser for errors. Its docstring is what ``--help`` says, with
+    examples at the end.
+    """
+    description, _, examples = inspect.cleandoc(run.__doc__ or "").partition("Examples:\n")
     parser = commands.add_parser(
         name,
         help=help,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=description,
-        epilog="\n".join(["examples:", *(f"  {example}" for example in examples)]),
+        description=description.strip(),
+        epilog="examples:\n" + examples,
     )
     parser.add_argument(
         "--no-cache",

@@ -27,19 +27,7 @@ def add(commands: arguments.Commands) -> None:
         commands,
         "compare",
         _compare,
-        help="train the same network with several optimizers and show which wins",
-        description=(
-            "Train three hidden layers of 100 ReLU units (He initialisation) with each optimizer.\n"
-            "The seeds of one optimizer share one compiled program, and every optimizer starts from\n"
-            "the same initial networks. Prints one table and writes curves.png, results.csv (the\n"
-            "table) and results.json (every epoch of every seed)."
-        ),
-        examples=(
-            "python -m jaxdeep compare",
-            "python -m jaxdeep compare --optimizers sgd:0.1,adam,adam:0.01 --epochs 20",
-            "JAXDEEP_DATA=~/data python -m jaxdeep compare --data fashion-mnist --epochs 10",
-            "python -m jaxdeep compare --data mine.npz --seeds 5 --out runs/mine",
-        ),
+        "train the same network with several optimizers and show which wins",
     )
     known = arguments.optimizers()
     arguments.add_data(parser)
@@ -76,6 +64,17 @@ def _rate(label: str, text: str) -> float:
 
 
 def _compare(args: argparse.Namespace, parser: arguments.Parser) -> int:
+    """Train three hidden layers of 100 ReLU units (He initialisation) with each optimizer.
+    The seeds of one optimizer share one compiled program, and every optimizer starts from
+    the same initial networks. Prints one table and writes curves.png, results.csv (the
+    table) and results.json (every epoch of every seed).
+
+    Examples:
+      python -m jaxdeep compare
+      python -m jaxdeep compare --optimizers sgd:0.1,adam,adam:0.01 --epochs 20
+      JAXDEEP_DATA=~/data python -m jaxdeep compare --data fashion-mnist --epochs 10
+      python -m jaxdeep compare --data mine.npz --seeds 5 --out runs/mine
+    """
     data = arguments.load_data(args, parser)
     arguments.make_out(args, parser, _FILES)
     results = {

@@ -19,25 +19,7 @@ _FEWEST_STEPS = 20
 
 def add(commands: arguments.Commands) -> None:
     """Make the command known."""
-    parser = arguments.command(
-        commands,
-        "find-lr",
-        _find,
-        help="find a learning rate by the range test",
-        description=(
-            "Train three hidden layers of 100 ReLU units (He initialisation) while the learning rate\n"
-            "grows from --low to --high, a factor at every step, and suggest the rate at which the\n"
-            "smoothed loss has come 90 % of the way down. The seeds run side by side in one compiled\n"
-            "program; the suggestion is their median. Writes learning_rate.png (the run of the median)\n"
-            "and learning_rate.json (every step of every run)."
-        ),
-        examples=(
-            "python -m jaxdeep find-lr",
-            "python -m jaxdeep find-lr --optimizer sgd --seeds 5",
-            "JAXDEEP_DATA=~/data python -m jaxdeep find-lr --data fashion-mnist --batch-size 128",
-            "python -m jaxdeep find-lr --data mine.npz --low 1e-5 --high 1 --out runs/mine",
-        ),
-    )
+    parser = arguments.command(commands, "find-lr", _find, "find a learning rate by the range test")
     arguments.add_data(parser)
     arguments.add_optimizer(parser)
     parser.option("--low", 1e-6, arguments.positive, "RATE", "first learning rate")
@@ -50,6 +32,18 @@ def add(commands: arguments.Commands) -> None:
 
 
 def _find(args: argparse.Namespace, parser: arguments.Parser) -> int:
+    """Train three hidden layers of 100 ReLU units (He initialisation) while the learning rate
+    grows from --low to --high, a factor at every step, and suggest the rate at which the
+    smoothed loss has come 90 % of the way down. The seeds run side by side in one compiled
+    program; the suggestion is their median. Writes learning_rate.png (the run of the median)
+    and learning_rate.json (every step of every run).
+
+    Examples:
+      python -m jaxdeep find-lr
+      python -m jaxdeep find-lr --optimizer sgd --seeds 5
+      JAXDEEP_DATA=~/data python -m jaxdeep find-lr --data fashion-mnist --batch-size 128
+      python -m jaxdeep find-lr --data mine.npz --low 1e-5 --high 1 --out runs/mine
+    """
     if args.low >= args.high:
         parser.error(f"argument --low: must be below --high {args.high:g}, got {args.low:g}")
     if args.steps < _FEWEST_STEPS:

@@ -21,20 +21,7 @@ _DTYPES = ("float32", "float16", "bfloat16", "int32")
 def add(commands: arguments.Commands) -> None:
     """Make the command known."""
     parser = arguments.command(
-        commands,
-        "summary",
-        _summary,
-        help="show the layers of a network: output shapes, parameters, bytes",
-        description=(
-            "Print the layers, output shapes and sizes of the network that the other commands train\n"
-            "on the data, or of a model that was saved with jd.save. Nothing is computed."
-        ),
-        examples=(
-            "python -m jaxdeep summary",
-            "python -m jaxdeep summary --data fashion-mnist",
-            "python -m jaxdeep summary --model runs/mine --input 28,28,1",
-            "python -m jaxdeep summary --model runs/mine --data mine.npz",
-        ),
+        commands, "summary", _summary, "show the layers of a network: output shapes, parameters, bytes"
     )
     arguments.add_data(parser, "whose rows are the inputs: ")
     parser.add_argument("--model", metavar="DIR", help="folder that jd.save wrote")
@@ -63,6 +50,15 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _summary(args: argparse.Namespace, parser: arguments.Parser) -> int:
+    """Print the layers, output shapes and sizes of the network that the other commands train
+    on the data, or of a model that was saved with jd.save. Nothing is computed.
+
+    Examples:
+      python -m jaxdeep summary
+      python -m jaxdeep summary --data fashion-mnist
+      python -m jaxdeep summary --model runs/mine --input 28,28,1
+      python -m jaxdeep summary --model runs/mine --data mine.npz
+    """
     from jaxdeep import nn
 
     if args.input and args.data:

@@ -14,8 +14,8 @@ from jaxdeep.cli.networks import classes_of, network
 
 if TYPE_CHECKING:
     from jaxdeep.datasets import Pair
+    from jaxdeep.fitting.fit import FitResult
     from jaxdeep.nn import Model
-    from jaxdeep.train import FitResult
     from jaxdeep.uncertainty import Prediction, Rejection
 
 Row = dict[str, int | float]  # of the table and the files: what is said of a test row, by name
@@ -36,23 +36,7 @@ def add(commands: arguments.Commands) -> None:
         commands,
         "uncertainty",
         _uncertainty,
-        help="train with dropout and show what Monte Carlo dropout says of the test rows",
-        description=(
-            "Train three hidden layers of 100 ReLU units (He initialisation) with dropout before each\n"
-            "layer, and predict the test rows in one pass and as the mean of many passes with dropout\n"
-            "on (Monte Carlo dropout), both also at the temperature that calibrates the validation\n"
-            "rows. Data without test rows are tested on half of their validation rows, calibrated on\n"
-            "the rest. Prints accuracy, calibration error (15 bins), negative log-likelihood and Brier\n"
-            "score, and the rows with the highest entropy. Writes reliability.png and\n"
-            "reliability_calibrated.png, rows.csv (every test row, the most uncertain first) and\n"
-            "results.json."
-        ),
-        examples=(
-            "python -m jaxdeep uncertainty",
-            "python -m jaxdeep uncertainty --dropout 0.5 --samples 500 --epochs 40",
-            "JAXDEEP_DATA=~/data python -m jaxdeep uncertainty --data fashion-mnist --epochs 10",
-            "python -m jaxdeep uncertainty --data mine.npz --show 20 --out runs/mine",
-        ),
+        "train with dropout and show what Monte Carlo dropout says of the test rows",
     )
     arguments.add_data(parser)
     arguments.add_optimizer(parser)
@@ -75,6 +59,21 @@ def _share(text: str) -> float:
 
 
 def _uncertainty(args: argparse.Namespace, parser: arguments.Parser) -> int:
+    """Train three hidden layers of 100 ReLU units (He initialisation) with dropout before each
+    layer, and predict the test rows in one pass and as the mean of many passes with dropout
+    on (Monte Carlo dropout), both also at the temperature that calibrates the validation
+    rows. Data without test rows are tested on half of their validation rows, calibrated on
+    the rest. Prints accuracy, calibration error (15 bins), negative log-likelihood and Brier
+    score, and the rows with the highest entropy. Writes reliability.png and
+    reliability_calibrated.png, rows.csv (every test row, the most uncertain first) and
+    results.json.
+
+    Examples:
+      python -m jaxdeep uncertainty
+      python -m jaxdeep uncertainty --dropout 0.5 --samples 500 --epochs 40
+      JAXDEEP_DATA=~/data python -m jaxdeep uncertainty --data fashion-mnist --epochs 10
+      python -m jaxdeep uncertainty --data mine.npz --show 20 --out runs/mine
+    """
     from jaxdeep import fit, losses, metrics
 
     data = arguments.load_data(args, parser)
