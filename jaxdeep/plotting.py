@@ -1,11 +1,18 @@
 """Plots of histories, gradient flows, range tests and reliability diagrams."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._shapes import ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from jaxdeep.diagnostics import LayerFlow, RateTest
 
 __all__ = [
     "curves",
@@ -19,12 +26,15 @@ def __dir__() -> list[str]:
     return __all__
 
 
+History = Mapping[str, ArrayLike | Sequence[Any]]  # of a run: values of each metric by epoch
+
+
 def curves(
-    histories: Mapping[str, Mapping[str, Any]],
+    histories: Mapping[str, History],
     *,
     metrics: Sequence[str] | None = None,
     title: str = "",
-) -> Any:
+) -> "Figure":
     """Curves of several runs over epochs, with a panel for each metric, as a matplotlib figure.
 
     A run with several seeds is drawn as its mean with a band from the lowest to the highest seed. The
@@ -52,7 +62,7 @@ def curves(
     ['training loss', 'validation loss']
     """
     panels = _panels(histories, metrics)
-    figure = _figure("curves", (5 * len(panels), 4))
+    figure = _figure("curves", (5 * len(panels), 4), title)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     lines: dict[str, Any] = {}
     for i, (name, history) in enumerate(histories.items()):
@@ -62,26 +72,19 @@ def curves(
             values = np.atleast_2d(np.asarray(history[metric], float))
             epochs = np.arange(1, values.shape[1] + 1)
             marker = "o" if len(epochs) == 1 else None
-            style = {"color": f"C{i}", "linestyle": _LINES[i % 4], "marker": marker}
-            lines[name] = ax.plot(epochs, values.mean(0), label=name, **style)[0]
+            lines[name] = ax.plot(epochs, values.mean(0), label=name, marker=marker, **_style(i))[0]
             ax.fill_between(epochs, values.min(0), values.max(0), color=f"C{i}", alpha=0.2, linewidth=0)
+            if metric.split("_")[-1] == "loss" and (values > 0).any():  # none is if all runs diverged
+                _logarithmic(ax)
     for metric, ax in zip(panels, axes):
         ax.set(xlabel="epoch", ylabel=_words(metric))
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(alpha=0.3)
-        held = [
-            np.asarray(history[metric], float) for history in histories.values() if metric in history
-        ]
-        if metric.split("_")[-1] == "loss" and any(
-            (v > 0).any() for v in held
-        ):  # none is if all runs diverged
-            _logarithmic(ax)
     axes[-1].legend(handles=list(lines.values()))
-    figure.suptitle(title, parse_math=False)
     return figure
 
 
-def gradient_flow(flows: Mapping[str, Any], *, title: str = "") -> Any:
+def gradient_flow(flows: Mapping[str, "Mapping[str, LayerFlow]"], *, title: str = "") -> "Figure":
     """Gradients and activations by layer, of one network or several, as a matplotlib figure.
 
     Three panels show, for the layers in order, the norm of each layer's gradient, the gradient that
@@ -107,7 +110,7 @@ def gradient_flow(flows: Mapping[str, Any], *, title: str = "") -> Any:
     """
     from jaxdeep.diagnostics.verdict import by_repetition
 
-    figure = _figure("gradient_flow", (13, 4))
+    figure = _figure("gradient_flow", (13, 4), title)
     panels = {
         "gradient_norm": "norm of the gradient",
         "output_gradient": "gradient of the output",
@@ -119,19 +122,17 @@ def gradient_flow(flows: Mapping[str, Any], *, title: str = "") -> Any:
         for field, ax in zip(panels, axes):
             values = np.array([getattr(row, field) for row in rows.values()])
             positive = np.flatnonzero(values > 0)
-            style = {"color": f"C{i}", "linestyle": _LINES[i % 4], "marker": "."}
-            ax.plot(positive, values[positive], label=name, **style)
+            ax.plot(positive, values[positive], label=name, marker=".", **_style(i))
             if len(rows) <= 20:
                 ax.set_xticks(range(len(rows)), list(rows), rotation=90)
     for label, ax in zip(panels.values(), axes):
         ax.set(xlabel="layer", ylabel=label, yscale="log")
         ax.grid(alpha=0.3)
     axes[0].legend()
-    figure.suptitle(title, parse_math=False)
     return figure
 
 
-def learning_rate(found: Any, *, title: str = "") -> Any:
+def learning_rate(found: "RateTest | Mapping[str, RateTest]", *, title: str = "") -> "Figure":
     """The loss of range tests by learning rate, with the suggested rates, as a matplotlib figure.
 
     Args:
@@ -153,11 +154,12 @@ def learning_rate(found: Any, *, title: str = "") -> Any:
     >>> labels
     ['sgd', 'sgd: suggestion 0.1', 'adam', 'adam: suggestion 0.1']
     """
-    figure = _figure("learning_rate", (6, 4))
+    figure = _figure("learning_rate", (6, 4), title)
     ax = figure.subplots()
     several = isinstance(found, Mapping)
+    tests = found if isinstance(found, Mapping) else {"": found}
     first, lowest = [], []
-    for i, (name, test) in enumerate((found if several else {"": found}).items()):
+    for i, (name, test) in enumerate(tests.items()):
         color, suggested = (f"C{i}", f"C{i}") if several else ("C0", "C1")
         rates, smoothed = np.asarray(test.learning_rates), np.asarray(test.smoothed, float)
         batch = None if several else "loss of a batch"
@@ -176,11 +178,10 @@ def learning_rate(found: Any, *, title: str = "") -> Any:
         ax.set_ylim(min(lowest) - room, max(first) + 2 * room)
     ax.grid(alpha=0.3)
     ax.legend()
-    figure.suptitle(title, parse_math=False)
     return figure
 
 
-def reliability(diagrams: Mapping[str, Any], *, title: str = "") -> Any:
+def reliability(diagrams: Mapping[str, Iterable[ArrayLike]], *, title: str = "") -> "Figure":
     """Reliability diagrams of several models, as a matplotlib figure.
 
     The upper panel shows accuracy against confidence, with the diagonal of perfect calibration; a model
@@ -202,7 +203,7 @@ def reliability(diagrams: Mapping[str, Any], *, title: str = "") -> Any:
     >>> len(figure.axes)
     2
     """
-    figure = _figure("reliability", (5, 6))
+    figure = _figure("reliability", (5, 6), title)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot([0, 1], [0, 1], color="gray", linestyle="--", linewidth=1)
     for i, (name, diagram) in enumerate(diagrams.items()):
@@ -217,22 +218,25 @@ def reliability(diagrams: Mapping[str, Any], *, title: str = "") -> Any:
     above.legend()
     for ax in (above, below):
         ax.grid(alpha=0.3)
-    figure.suptitle(title, parse_math=False)
     return figure
 
 
-_LINES = ("-", "--", "-.", ":")
-
-
-def _figure(name: str, size: tuple[float, float]) -> Any:
+def _figure(name: str, size: tuple[float, float], title: str) -> "Figure":
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(f"{name} needs matplotlib: pip install 'jaxdeep[plot]'") from error
-    return Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title, parse_math=False)
+    return figure
 
 
-def _panels(histories: Mapping[str, Mapping[str, Any]], metrics: Sequence[str] | None) -> Sequence[str]:
+def _style(i: int) -> dict[str, str]:
+    """Color and kind of the i-th line."""
+    return {"color": f"C{i}", "linestyle": ("-", "--", "-.", ":")[i % 4]}
+
+
+def _panels(histories: Mapping[str, History], metrics: Sequence[str] | None) -> Sequence[str]:
     """The metrics to draw. Refuses a metric that no history holds."""
     held = sorted({name for history in histories.values() for name in history})
     if metrics is None:
@@ -258,7 +262,7 @@ def _words(metric: str) -> str:
     return f"validation {words[4:]}" if metric.startswith("val_") else words
 
 
-def _logarithmic(ax: Any) -> None:
+def _logarithmic(ax: "Axes") -> None:
     from matplotlib.ticker import LogFormatter
 
     ax.set_yscale("log")

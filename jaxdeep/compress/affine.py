@@ -9,9 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._shapes import PyTree
 from jaxdeep.nn.activation_layers import homogeneous, unwrapped
 from jaxdeep.nn.model import Model
 from jaxdeep.nn.traits import Norm, Passes
+
+Function = Callable[[Any], Any]  # an activation
+Values = np.ndarray | jax.Array  # NumPy's, and JAX' where something is traced
 
 
 class Refused(Exception):
@@ -43,8 +47,8 @@ class Affine(NamedTuple):
       flat: the example is one row, in the order of these sizes; a size of 1 is a run of any length.
     """
 
-    scale: Any
-    shift: Any
+    scale: Values
+    shift: Values
     stack: int = 0
     more: str = ""
     flat: bool = False
@@ -54,7 +58,7 @@ class Affine(NamedTuple):
         """The shape for one example."""
         return tuple(self.scale.shape[self.stack :])
 
-    def map(self, function: Callable[[Any], Any], **changes: Any) -> "Affine":
+    def map(self, function: Callable[[Values], Values], **changes: Any) -> "Affine":
         """With a function of one example's array applied to both."""
         each = stacked(function, self.stack)
         return self._replace(scale=each(self.scale), shift=each(self.shift), **changes)
@@ -66,7 +70,7 @@ def stacked(function: Callable[..., Any], stack: int) -> Callable[..., Any]:
         return function
     deeper = stacked(function, stack - 1)
 
-    def each(*arrays: Any) -> Any:
+    def each(*arrays: Values) -> PyTree:
         if library(*arrays) is jnp:
             return jax.vmap(deeper)(*arrays)
         results = [deeper(*(a[i] for a in arrays)) for i in range(len(arrays[0]))]
@@ -75,19 +79,19 @@ def stacked(function: Callable[..., Any], stack: int) -> Callable[..., Any]:
     return each
 
 
-def library(*arrays: Any) -> Any:
+def library(*arrays: Values) -> Any:
     """What to compute with: NumPy, which compiles nothing, unless something is traced."""
     return jnp if any(isinstance(a, jax.core.Tracer) for a in arrays) else np
 
 
-def wide(a: Any) -> Any:
+def wide(a: Values) -> Values:
     """An array in the precision to compute in: float64, or float32 or wider if it is traced."""
     if library(a) is np:
         return np.asarray(a).astype(np.float64)
     return a.astype(jnp.promote_types(a.dtype, jnp.float32))
 
 
-def of_norm(norm: Norm, params: Any, state: Any, rank: int | None, stack: int) -> Affine:
+def of_norm(norm: Norm, params: PyTree, state: PyTree, rank: int | None, stack: int) -> Affine:
     """What a batch norm does at inference. `rank` is the number of axes of its input, if known."""
     var = wide(state["var"]) + norm.epsilon
     scale = var**-0.5
@@ -116,7 +120,7 @@ def of_norm(norm: Norm, params: Any, state: Any, rank: int | None, stack: int) -
     return Affine(scale, shift, stack, more).map(lambda a: library(a).expand_dims(a, inserted))
 
 
-def vector(a: Affine, n: int) -> tuple[Any, Any]:
+def vector(a: Affine, n: int) -> tuple[Values, Values]:
     """Scale and shift of each of `n` features in the last axis."""
     if a.flat:
         a = _resolved(a, n)
@@ -191,7 +195,7 @@ def check_passes(passes: Passes, a: Affine, name: str) -> None:
         )
 
 
-def check_bends(function: Any, a: Affine) -> None:
+def check_bends(function: Function, a: Affine) -> None:
     """Refuse an activation that the affine map does not pass."""
     passes, name = homogeneous(function), f"the activation {_name(function)}"
     if passes is None:
@@ -206,16 +210,16 @@ def _called(layer: Model) -> str:
     return f"{'an' if layer.kind[0] in 'aeiou' else 'a'} {layer.kind}"
 
 
-def _name(function: Any) -> str:
+def _name(function: Function) -> str:
     function = unwrapped(function)
     return getattr(function, "__name__", str(function))
 
 
-def _shown(norm: Norm) -> Any:
+def _shown(norm: Norm) -> int | tuple[int, ...]:
     return norm.axes if len(norm.axes) > 1 else norm.axes[0]
 
 
-def always(values: Any, compare: Callable[[Any, int], Any]) -> bool:
+def always(values: Values, compare: np.ufunc) -> bool:
     """Whether a comparison with 0 is known to hold for all values; traced ones are not known."""
     return not isinstance(values, jax.core.Tracer) and bool(np.all(compare(np.asarray(values), 0)))
 

@@ -1,21 +1,19 @@
 """Half precision for inference, and what parameters weigh."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.nn.precision import mixed_precision
 from jaxdeep.tree import leaf_paths
 
-PyTree = Any
-
 
 def cast(
-    model: Model, params: PyTree, state: PyTree, dtype: Any = jnp.bfloat16
+    model: Model, params: PyTree, state: PyTree, dtype: DTypeLike = jnp.bfloat16
 ) -> tuple[Model, PyTree, PyTree]:
     """The model with parameters kept, and computing, in another floating-point dtype.
 
@@ -49,9 +47,9 @@ def cast(
     _checks.check_float_dtype("dtype", dtype, optional=False)
     dtype = jnp.dtype(dtype)
 
-    def low(leaf: Any) -> Any:
-        leaf = jnp.asarray(leaf)
-        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+    def low(leaf: ArrayLike) -> jax.Array:
+        array = jnp.asarray(leaf)
+        return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
     new = jax.tree.map(low, params)
     for path, before, after in zip(leaf_paths(params), jax.tree.leaves(params), jax.tree.leaves(new)):

@@ -6,16 +6,14 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.export
 
 from jaxdeep import _checks
+from jaxdeep._shapes import PyTree
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.tree import shapes
-
-PyTree = Any
 
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 _MARK = b"jaxdeep.export.1"  # with the checksum before it, behind what JAX reads
@@ -26,7 +24,7 @@ def export(
     model: Model,
     params: PyTree,
     state: PyTree,
-    x: Any,
+    x: PyTree,
     *,
     platforms: Sequence[str] = ("cpu",),
     batch_size: int | None = None,
@@ -89,7 +87,7 @@ def export(
     return exported
 
 
-def load_exported(path: str | os.PathLike[str]) -> Callable[[Any], Any]:
+def load_exported(path: str | os.PathLike[str]) -> Callable[[PyTree], PyTree]:
     """The function in a file of `export`: ``predict(x)`` gives the outputs for a batch.
 
     It is compiled when first called, and once for every shape.

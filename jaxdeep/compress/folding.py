@@ -1,15 +1,18 @@
 """Batch norms folded into the layers beside them."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._shapes import PyTree
 from jaxdeep.compress.affine import (
     Affine,
     Refused,
+    Values,
     always,
     check_bends,
     of_norm,
@@ -23,8 +26,6 @@ from jaxdeep.nn.combinators import serial
 from jaxdeep.nn.layer import remake
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.nn.traits import same_axes
-
-PyTree = Any
 
 
 def fold_batch_norm(
@@ -84,8 +85,8 @@ class Part(NamedTuple):
 
     names: tuple[str, ...]
     layer: Model
-    params: Any
-    state: Any
+    params: PyTree
+    state: PyTree
 
     @property
     def path(self) -> str:
@@ -206,102 +207,79 @@ def _without(chain: Chain, i: int, stack: int, rank: int | None) -> Chain:
     assert norm.layer.traits.norm is not None
     a = of_norm(norm.layer.traits.norm, norm.params, norm.state, ahead, stack)
     try:
-        return _pull(chain[:i], a, stack) + chain[i + 1 :]
+        return _absorbed(chain[:i], a, backwards=True) + chain[i + 1 :]
     except Refused as refused:
         before = str(refused)
     try:
-        return chain[:i] + _push(chain[i + 1 :], a, stack)
+        return chain[:i] + _absorbed(chain[i + 1 :], a, backwards=False)
     except Refused as refused:
         raise Refused(f"not into what is before it ({before}), nor behind it ({refused})") from None
 
 
-def _pull(chain: Chain, a: Affine, stack: int) -> Chain:
-    """A chain that equals ``a`` behind `chain`."""
-    for i in range(len(chain) - 1, -1, -1):
-        part = chain[i]
-        with_it = _absorbed_behind(part, a, stack)
-        if with_it is not None:
-            return [*chain[:i], with_it, *chain[i + 1 :]]
-        a = _through(part, a, backwards=True)
+def _absorbed(chain: Chain, a: Affine, *, backwards: bool) -> Chain:
+    """A chain that equals `chain` with `a` behind it, if `backwards`, or else in front of it."""
+    take_in = _with_behind if backwards else _with_before
+    places = range(len(chain))
+    for i in reversed(places) if backwards else places:
+        with Refused.by(chain[i].path):
+            with_it = take_in(chain[i], a)
+            if with_it is not None:
+                return [*chain[:i], with_it, *chain[i + 1 :]]
+            a = passed(a, chain[i].layer, backwards=backwards)
     raise Refused("there is no layer to take it")
 
 
-def _push(chain: Chain, a: Affine, stack: int) -> Chain:
-    """A chain that equals ``a`` in front of `chain`."""
-    for i, part in enumerate(chain):
-        with_it = _absorbed_before(part, a, stack)
-        if with_it is not None:
-            return [*chain[:i], with_it, *chain[i + 1 :]]
-        a = _through(part, a, backwards=False)
-    raise Refused("there is no layer to take it")
+def _branch(part: Part, a: Affine, *, backwards: bool) -> Part:
+    """One layer of a combinator, with `a` behind it or in front of it."""
+    return _joined(part, _absorbed(_links(part), a, backwards=backwards))
 
 
-def _through(part: Part, a: Affine, *, backwards: bool) -> Affine:
-    with Refused.by(part.path):
-        return passed(a, part.layer, backwards=backwards)
-
-
-def _absorbed_behind(part: Part, a: Affine, stack: int) -> Part | None:
+def _with_behind(part: Part, a: Affine) -> Part | None:
     """The part with `a` behind it, None if it is not one that can take it in."""
     traits = part.layer.traits
-    with Refused.by(part.path):
-        if traits.linear is not None and traits.linear.looks_up:
-            table = part.params[traits.linear.weights]
-            scale, shift = (v[..., None, :] for v in vector(a, table.shape[-1]))
-            return part._replace(
-                params={traits.linear.weights: _like(table, wide(table) * scale + shift)}
-            )
-        if traits.linear is not None:
-            if traits.function is not None:
-                check_bends(traits.function, a)
-            scale, shift = vector(a, part.params[traits.linear.weights].shape[-1])
-            return _affine_layer(part, stack, lambda w, b, k, c: (w * k, b * k + c), scale, shift)
-        if traits.joins == "sum":
-            return _made(part, _both_ways(part, a, stack))
-        if traits.joins == "concatenate":
-            return _made(part, _split(part, a, stack))
-    return None
+    if traits.linear is not None and traits.linear.looks_up:
+        table = part.params[traits.linear.weights]
+        scale, shift = (v[..., None, :] for v in vector(a, table.shape[-1]))
+        return part._replace(params={traits.linear.weights: _like(table, wide(table) * scale + shift)})
+    if traits.linear is not None:
+        if traits.function is not None:
+            check_bends(traits.function, a)
+        scale, shift = vector(a, part.params[traits.linear.weights].shape[-1])
+        return _affine_layer(part, a.stack, lambda w, b, k, c: (w * k, b * k + c), scale, shift)
+    if traits.joins == "sum":  # k · (layer + shortcut) + c
+        if len(part.layer.layers) == 1:
+            raise Refused("its input goes around the layer, unscaled")
+        shares = [a, a._replace(shift=0 * a.shift)]
+    elif traits.joins == "concatenate":
+        shares = _shares(part, a)
+    else:
+        return None
+    return _made(part, [_branch(p, own, backwards=True) for p, own in zip(_parts(part), shares)])
 
 
-def _absorbed_before(part: Part, a: Affine, stack: int) -> Part | None:
+def _with_before(part: Part, a: Affine) -> Part | None:
     """The part with `a` in front of it, None if it is not one that can take it in."""
     traits = part.layer.traits
-    with Refused.by(part.path):
-        if traits.linear is not None and not traits.linear.looks_up:
-            return _before_linear(part, a, stack)
-        if traits.joins == "sum" and len(part.layer.layers) == 1:
-            raise Refused("its input also goes around the layer")
-        if traits.joins in ("sum", "collect", "concatenate"):
-            branches = [_joined(p, _push(_links(p), a, stack)) for p in _parts(part)]
-            return _made(part, branches)
+    if traits.linear is not None and not traits.linear.looks_up:
+        return _before_linear(part, a)
+    if traits.joins == "sum" and len(part.layer.layers) == 1:
+        raise Refused("its input also goes around the layer")
+    if traits.joins in ("sum", "collect", "concatenate"):
+        return _made(part, [_branch(p, a, backwards=False) for p in _parts(part)])
     return None
 
 
-def _both_ways(part: Part, a: Affine, stack: int) -> Chain:
-    """``k · (layer + shortcut) + c``."""
-    if len(part.layer.layers) == 1:
-        raise Refused("its input goes around the layer, unscaled")
-    scaling = a._replace(shift=0 * a.shift)
-    return [_joined(p, _pull(_links(p), each, stack)) for p, each in zip(_parts(part), (a, scaling))]
-
-
-def _split(part: Part, a: Affine, stack: int) -> Chain:
-    """Of what is behind a concatenation, its share for each branch."""
+def _shares(part: Part, a: Affine) -> list[Affine]:
+    """Of what is behind a concatenation, the part for each of its branches."""
     if part.layer.traits.join_axis != -1:
         raise Refused("outputs are joined along another axis than the last")
-    branches = _parts(part)
-    widths = [_width(p) for p in branches]
-    if None in widths:
+    widths = [width for p in _parts(part) if (width := _width(p)) is not None]
+    if len(widths) < len(part.layer.layers):
         raise Refused("the widths of its branches are not known")
-    scale, shift = vector(a, sum(w for w in widths if w is not None))
-    new, start = [], 0
-    for branch, width in zip(branches, widths):
-        assert width is not None
-        piece = slice(start, start + width)
-        start += width
-        share = Affine(scale[..., piece], shift[..., piece], stack, "before")
-        new.append(_joined(branch, _pull(_links(branch), share, stack)))
-    return new
+    scale, shift = vector(a, sum(widths))
+    ends = np.cumsum(widths)
+    pieces = [slice(end - width, end) for end, width in zip(ends, widths)]
+    return [Affine(scale[..., piece], shift[..., piece], a.stack, "before") for piece in pieces]
 
 
 def _width(branch: Part) -> int | None:
@@ -317,8 +295,10 @@ def _width(branch: Part) -> int | None:
 
 # --- arithmetic ----------------------------------------------------------------------------------------
 
+Formula = Callable[[Values, Values, Values, Values], tuple[Values, Values]]
 
-def _affine_layer(part: Part, stack: int, formula: Any, scale: Any, shift: Any) -> Part:
+
+def _affine_layer(part: Part, stack: int, formula: Formula, scale: Values, shift: Values) -> Part:
     """A dense layer or convolution with ``formula(kernel, bias, scale, shift)`` as kernel and bias."""
     layer, linear = part.layer, part.layer.traits.linear
     assert linear is not None
@@ -332,12 +312,12 @@ def _affine_layer(part: Part, stack: int, formula: Any, scale: Any, shift: Any) 
     return part._replace(layer=layer, params=params)
 
 
-def _in_front(w: Any, b: Any, k: Any, c: Any) -> tuple[Any, Any]:
+def _in_front(w: Values, b: Values, k: Values, c: Values) -> tuple[Values, Values]:
     """Of a kernel ``(*taps, inputs, outputs)``, scale and shift being ``(inputs, outputs)``."""
     return w * k, b + (w * c).sum(axis=tuple(range(w.ndim - 1)))
 
 
-def _before_linear(part: Part, a: Affine, stack: int) -> Part:
+def _before_linear(part: Part, a: Affine) -> Part:
     linear = part.layer.traits.linear
     assert linear is not None
     kernel, groups = part.params[linear.weights], linear.groups
@@ -345,14 +325,14 @@ def _before_linear(part: Part, a: Affine, stack: int) -> Part:
     if linear.pads and not always(shift, np.equal):
         raise Refused("zeros are padded in front of the convolution, which a shift would have to change")
 
-    def by_output(v: Any) -> Any:  # each output sees the inputs of its group
+    def by_output(v: Values) -> Values:  # each output sees the inputs of its group
         return v.reshape(groups, -1).T.repeat(kernel.shape[-1] // groups, axis=1)
 
-    spread = stacked(by_output, stack)
-    return _affine_layer(part, stack, _in_front, spread(scale), spread(shift))
+    spread = stacked(by_output, a.stack)
+    return _affine_layer(part, a.stack, _in_front, spread(scale), spread(shift))
 
 
-def _like(old: Any, new: Any) -> Any:
+def _like(old: Values, new: Values) -> jax.Array:
     return jnp.asarray(new.astype(old.dtype))
 
 

@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +11,20 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
 from jaxdeep.metrics import Metric, accuracy
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.tree import Where, check_where, leaf_paths, mask
 
-PyTree = Any
+PerExample = Callable[[PyTree, PyTree], Array]  # (outputs, y) -> a value for each example
+Ranks = Integer[Array, "..."]  # of the weights of a leaf in the order of magnitude
+Counts = Sequence[int | Array] | Integer[Array, "groups"]  # how many become zero
+Scope = Literal["global", "leaf"]
 
 
-def prune(params: PyTree, sparsity: Any, *, where: Where = "*/kernel", scope: str = "global") -> PyTree:
+def prune(
+    params: PyTree, sparsity: ArrayLike, *, where: Where = "*/kernel", scope: Scope = "global"
+) -> PyTree:
     """Set the smallest weights to zero: the share `sparsity` of those selected, by magnitude.
 
     Of n weights exactly ``round(sparsity · n)`` become (or stay) zero; among equal magnitudes those that
@@ -49,7 +55,7 @@ def prune(params: PyTree, sparsity: Any, *, where: Where = "*/kernel", scope: st
 
 
 def pruning_mask(
-    params: PyTree, sparsity: Any, *, where: Where = "*/kernel", scope: str = "global"
+    params: PyTree, sparsity: ArrayLike, *, where: Where = "*/kernel", scope: Scope = "global"
 ) -> PyTree:
     """Which weights `prune` keeps: booleans like the parameters.
 
@@ -70,7 +76,7 @@ def pruning_mask(
     return _kept(params, groups, _ranks(params, groups), counts)
 
 
-def _groups(params: PyTree, where: Where, scope: str) -> tuple[int, ...]:
+def _groups(params: PyTree, where: Where, scope: Scope) -> tuple[int, ...]:
     """For each leaf the number of the group it is ranked in, −1 if it is not selected."""
     if scope not in ("global", "leaf"):
         raise ValueError(f"scope must be 'global' or 'leaf', got {scope!r}")
@@ -92,10 +98,10 @@ def _sizes(params: PyTree, groups: tuple[int, ...]) -> list[int]:
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _ranks(params: PyTree, groups: tuple[int, ...]) -> list[Any]:
+def _ranks(params: PyTree, groups: tuple[int, ...]) -> list[Ranks | None]:
     """For each selected leaf the places of its weights in the order of magnitude of their group."""
     leaves = jax.tree.leaves(params)
-    ranks: list[Any] = [None] * len(leaves)
+    ranks: list[Ranks | None] = [None] * len(leaves)
     for group in range(max(groups) + 1):
         members = [i for i, g in enumerate(groups) if g == group]
         dtype = jnp.result_type(*(leaves[i] for i in members))
@@ -109,7 +115,7 @@ def _ranks(params: PyTree, groups: tuple[int, ...]) -> list[Any]:
     return ranks
 
 
-def _kept(params: PyTree, groups: tuple[int, ...], ranks: list[Any], counts: Any) -> PyTree:
+def _kept(params: PyTree, groups: tuple[int, ...], ranks: list[Ranks | None], counts: Counts) -> PyTree:
     """All weights but the first ``counts[g]`` of group g."""
     leaves, structure = jax.tree.flatten(params)
     flags = [
@@ -123,7 +129,7 @@ def _zeroed(params: PyTree, kept: PyTree) -> PyTree:
     return jax.tree.map(lambda w, keep: jnp.where(keep, w, jnp.zeros_like(w)), params, kept)
 
 
-def _share(sparsity: Any, n: int) -> Any:
+def _share(sparsity: ArrayLike, n: int) -> int | Array:
     """``round(sparsity · n)``; on the host as far as possible, where it is exact."""
     number = _checks.known_value(sparsity)
     if number is not None:
@@ -134,7 +140,7 @@ def _share(sparsity: Any, n: int) -> Any:
 class KeepZerosState(NamedTuple):
     """Which weights may move, by path."""
 
-    moving: dict[str, Any]
+    moving: dict[str, Bool[Array, "..."]]
 
 
 def keep_zeros(where: Where = "*/kernel") -> optax.GradientTransformationExtraArgs:
@@ -186,8 +192,8 @@ class Sparsity(NamedTuple):
       leaves: of each leaf, by path.
     """
 
-    share: Any
-    leaves: dict[str, Any]
+    share: Float[Array, ""]
+    leaves: dict[str, Float[Array, ""]]
 
 
 def sparsity(params: PyTree, *, where: Where = "*/kernel") -> Sparsity:
@@ -207,13 +213,12 @@ def sparsity(params: PyTree, *, where: Where = "*/kernel") -> Sparsity:
     (0.75, {'a/kernel': 0.5, 'b/kernel': 1.0})
     """
     chosen = jax.tree.leaves(mask(params, where))
-    found = [
-        (path, jnp.sum(jnp.asarray(w) == 0), max(int(np.size(w)), 1))
-        for path, w, c in zip(leaf_paths(params), jax.tree.leaves(params), chosen)
-        if c
-    ]
-    whole = sum(zeros for _, zeros, _ in found) / sum(n for _, _, n in found)
-    return Sparsity(whole, {path: zeros / n for path, zeros, n in found})
+    named = zip(leaf_paths(params), jax.tree.leaves(params), chosen)
+    weights = {path: jnp.asarray(w) for path, w, c in named if c}
+    zeros = {path: jnp.sum(w == 0) for path, w in weights.items()}
+    sizes = {path: max(w.size, 1) for path, w in weights.items()}
+    whole = jnp.sum(jnp.stack(list(zeros.values()))) / sum(sizes.values())
+    return Sparsity(whole, {path: zeros[path] / sizes[path] for path in zeros})
 
 
 class SparsityCurve(NamedTuple):
@@ -224,20 +229,20 @@ class SparsityCurve(NamedTuple):
       value: the metric at each, ``(levels,)``.
     """
 
-    sparsity: np.ndarray
-    value: np.ndarray
+    sparsity: Float[np.ndarray, "levels"]
+    value: Float[np.ndarray, "levels"]
 
 
 def sparsity_curve(
     model: Model,
     params: PyTree,
     state: PyTree,
-    data: tuple[Any, Any],
+    data: tuple[PyTree, PyTree],
     levels: Sequence[float] = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99),
-    metric: Callable[[Any, Any], Any] | Metric = accuracy,
+    metric: PerExample | Metric = accuracy,
     *,
     where: Where = "*/kernel",
-    scope: str = "global",
+    scope: Scope = "global",
     batch_size: int = 1024,
 ) -> SparsityCurve:
     """A metric on `data` at several levels of pruning, in one compiled program.
@@ -293,14 +298,14 @@ def sparsity_curve(
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _curve(
     model: Model,
-    metric: Any,
+    metric: PerExample | Metric,
     groups: tuple[int, ...],
     batch_size: int,
     params: PyTree,
     state: PyTree,
-    data: tuple[Any, Any],
-    counts: Any,
-) -> Any:
+    data: tuple[PyTree, PyTree],
+    counts: Integer[Array, "levels groups"],
+) -> Float[Array, "levels"]:
     """The metric for each row of counts."""
     ranks, counted = _ranks(params, groups), metric if isinstance(metric, Metric) else _mean(metric)
     n = jnp.shape(jax.tree.leaves(data)[0])[0]
@@ -310,10 +315,10 @@ def _curve(
     )
     rest = jax.tree.map(lambda a: a[whole:], data)
 
-    def at(count: Any) -> Any:
+    def at(count: Integer[Array, "groups"]) -> Array:
         pruned = _zeroed(params, _kept(params, groups, ranks, count))
 
-        def add(total: Any, batch: tuple[Any, Any]) -> tuple[Any, None]:
+        def add(total: PyTree, batch: tuple[PyTree, PyTree]) -> tuple[PyTree, None]:
             outputs, _ = model.apply(pruned, state, batch[0])
             return counted.update(total, outputs, batch[1]), None
 
@@ -323,14 +328,17 @@ def _curve(
     return jax.lax.map(at, counts)
 
 
-def _mean(function: Callable[[Any, Any], Any]) -> Metric:
+_Sum = tuple[Float[Array, ""], Integer[Array, ""]]  # of values, and their number
+
+
+def _mean(function: PerExample) -> Metric:
     """The mean of a function's values as a streaming metric."""
 
-    def update(state: Any, outputs: Any, y: Any, weights: Any = None) -> Any:
+    def update(state: _Sum, outputs: PyTree, y: PyTree, weights: None = None) -> _Sum:
         values = jnp.asarray(function(outputs, y), jnp.result_type(float))
         return state[0] + jnp.sum(values), state[1] + values.size
 
-    def init() -> Any:
+    def init() -> _Sum:
         return jnp.zeros(()), jnp.zeros((), jnp.int32)
 
     return Metric(init, update, lambda a, b: (a[0] + b[0], a[1] + b[1]), lambda s: s[0] / s[1])

@@ -1,18 +1,18 @@
 """Weights of a trained model as int8, and what that costs."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
+from jaxdeep._shapes import Array, Float, PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.layer import KINDS, build, initialisers
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.nn.quantized import doubly_rounded, rounded
 from jaxdeep.tree import Where, leaf_paths, mask
-
-PyTree = Any
 
 # the axis of the weights that each of their scales belongs to; stacks of layers lie in front
 _SCALES = {"kernel": {"input_scale": -2, "scale": -1}, "table": {"scale": -2}}
@@ -26,8 +26,8 @@ class WeightDeviation(NamedTuple):
       relative: ``‖w − ŵ‖ / ‖w‖``.
     """
 
-    maximum: Any
-    relative: Any
+    maximum: Float[Array, ""]
+    relative: Float[Array, ""]
 
 
 def quantize(
@@ -108,7 +108,7 @@ def quantize(
     return small_model, qparams, state
 
 
-def dequantize(qparams: PyTree, dtype: Any = None) -> PyTree:
+def dequantize(qparams: PyTree, dtype: DTypeLike | None = None) -> PyTree:
     """Parameters for the model as it was: products of numbers and scales in place of the int8 weights.
 
     Args:
