@@ -7,9 +7,11 @@ import gzip
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from jaxdeep._shapes import Float, Integer
 
 __all__ = [
     "Dataset",
@@ -24,7 +26,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-Pair = tuple[np.ndarray, np.ndarray]
+Pair = tuple[Float[np.ndarray, "rows *features"], Integer[np.ndarray, "rows"]]
 
 _FASHION_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 _FASHION_SHA256 = {
@@ -89,16 +91,11 @@ def fashion_mnist() -> Dataset:
     Source: Xiao, Rasul & Vollgraf, arXiv:1708.07747 (MIT licence).
     """
     files = {name: _fashion_file(name) for name in _FASHION_SHA256}
-    x, y = (_read_idx(files[f"train-{kind}"]) for kind in _KINDS)
-    x_test, y_test = (_read_idx(files[f"t10k-{kind}"]) for kind in _KINDS)
-    for a, b in ((x, y), (x_test, y_test)):
-        if a.ndim != 3 or b.shape != a.shape[:1]:
-            raise ValueError(f"images of shape {a.shape} do not fit labels of shape {b.shape}")
+    x, y = _fashion_pair(files, "train")
+    test = _fashion_pair(files, "t10k")
     if len(x) <= 5_000:
         raise ValueError(f"the training files hold {len(x)} images; more than 5,000 are needed")
-    x, x_test = _scaled(x), _scaled(x_test)
-    y, y_test = y.astype(np.int32), y_test.astype(np.int32)
-    return Dataset((x[:-5_000], y[:-5_000]), (x[-5_000:], y[-5_000:]), (x_test, y_test))
+    return Dataset((x[:-5_000], y[:-5_000]), (x[-5_000:], y[-5_000:]), test)
 
 
 def npz(path: str | os.PathLike[str]) -> Dataset:
@@ -152,7 +149,14 @@ def npz(path: str | os.PathLike[str]) -> Dataset:
 
 
 _MOST_CLASSES = 1_000_000
-_KINDS = ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz")
+
+
+def _fashion_pair(files: Mapping[str, pathlib.Path], part: str) -> Pair:
+    x = _read_idx(files[f"{part}-images-idx3-ubyte.gz"])
+    y = _read_idx(files[f"{part}-labels-idx1-ubyte.gz"])
+    if x.ndim != 3 or y.shape != x.shape[:1]:
+        raise ValueError(f"images of shape {x.shape} do not fit labels of shape {y.shape}")
+    return _scaled(x), y.astype(np.int32)
 
 
 def _fashion_file(name: str) -> pathlib.Path:
@@ -255,7 +259,7 @@ def load(name: str) -> Dataset:
     >>> len(load("digits").train[1])
     1257
     """
-    named: dict[str, Any] = {"digits": digits, "fashion-mnist": fashion_mnist}
+    named = {"digits": digits, "fashion-mnist": fashion_mnist}
     if name in named:
         return named[name]()
     if name.endswith(".npz"):

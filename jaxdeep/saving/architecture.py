@@ -2,16 +2,16 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TypeAlias
 
 from jaxdeep.nn import walk
 from jaxdeep.nn.layer import KINDS
 from jaxdeep.nn.model import Model
 from jaxdeep.saving import registry
 from jaxdeep.saving.sameness import difference
-from jaxdeep.saving.values import decode, encode
+from jaxdeep.saving.values import Json, decode, encode
 
-Config = dict[str, Any]
+Config: TypeAlias = dict[str, Json]
 
 # Arguments by the names that they had in files of earlier code.
 _RENAMED = {
@@ -53,7 +53,7 @@ def to_config(model: Model) -> Config:
     return config
 
 
-def from_config(config: Mapping[str, Any]) -> Model:
+def from_config(config: Mapping[str, Json]) -> Model:
     """The model that `to_config` described: the same architecture, with nothing trained.
 
     Only jaxdeep's own kinds of layers and what `register` has given a name are made, by calling their
@@ -87,7 +87,7 @@ def _begun(model: Model) -> Model:
     return walk.fold(model, begun)
 
 
-def _described(place: walk.Place, layers: dict[Any, Config]) -> Config:
+def _described(place: walk.Place, layers: dict[str, Config]) -> Config:
     model, kind = place.layer, place.layer.kind
     if kind not in KINDS:
         with _at(place.path):
@@ -100,9 +100,8 @@ def _described(place: walk.Place, layers: dict[Any, Config]) -> Config:
         with _at(place.path):
             if not isinstance(name, str):
                 raise ValueError(f"the name of a layer must be a string, got {name!r}")
-    return (
-        {"kind": kind} | ({"config": config} if config else {}) | ({"layers": layers} if layers else {})
-    )
+    described = {"kind": kind, "config": config, "layers": layers}
+    return {name: part for name, part in described.items() if part or name == "kind"}
 
 
 def _check_registered(model: Model) -> None:
@@ -133,7 +132,7 @@ def _check_same(place: walk.Place, again: Model) -> None:
             )
 
 
-def _built(node: Any, path: str) -> Model:
+def _built(node: Json, path: str) -> Model:
     with _at(path):
         kind, config, layers = _fields(node)
         make = registry.constructor(kind)
@@ -158,7 +157,7 @@ def _built(node: Any, path: str) -> Model:
     return model
 
 
-def _fields(node: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
+def _fields(node: Json) -> tuple[str, Config, Config]:
     if not isinstance(node, Mapping) or not isinstance(node.get("kind"), str):
         raise ValueError(f"a layer must be an object with a kind, got {node!r}")
     unknown = sorted(set(node) - {"kind", "config", "layers"})

@@ -2,26 +2,29 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import pathlib
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
 
+from jaxdeep._shapes import PyTree
 from jaxdeep._version import __version__
 from jaxdeep.fitting.placement import fetched
 from jaxdeep.nn.model import Model
 from jaxdeep.saving import trees
 from jaxdeep.saving.architecture import from_config, to_config
 from jaxdeep.saving.fit import check_fit
+from jaxdeep.saving.values import Json
 
-PyTree = Any
+Document = dict[str, Json]  # of model.json
+Arrays = dict[str, np.ndarray]  # by path, as safetensors holds them
 
 MODEL, ARRAYS = "model.json", "arrays.safetensors"
 FORMAT, VERSION = "jaxdeep-model", 1
@@ -30,7 +33,7 @@ _SEALED = re.compile(rb'(.*),\n  "sha256": "([0-9a-f]{64})"\n}\n', re.DOTALL)
 _OWN = re.compile(r"arrays\.[0-9a-f]{16}\.safetensors|\.[0-9a-f]{8}\.tmp")
 
 
-def save(path: Any, model: Model, params: PyTree, state: PyTree) -> None:
+def save(path: str | os.PathLike[str], model: Model, params: PyTree, state: PyTree) -> None:
     """Save a model: its architecture as a readable config, its arrays as safetensors.
 
     `path` becomes a directory of ``model.json`` and ``arrays.safetensors``. A model saved there before
@@ -91,7 +94,7 @@ def save(path: Any, model: Model, params: PyTree, state: PyTree) -> None:
         multihost_utils.sync_global_devices(f"jaxdeep.save {directory}")
 
 
-def load(path: Any) -> tuple[Model, PyTree, PyTree]:
+def load(path: str | os.PathLike[str]) -> tuple[Model, PyTree, PyTree]:
     """The model, parameters and state that `save` wrote.
 
     Checksums are compared before anything is made, the constructors check their arguments, and only
@@ -139,7 +142,7 @@ def load(path: Any) -> tuple[Model, PyTree, PyTree]:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def _write(directory: pathlib.Path, document: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+def _write(directory: pathlib.Path, document: Document, arrays: Arrays) -> None:
     if not directory.exists():  # complete before it has its name
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -159,7 +162,7 @@ def _write(directory: pathlib.Path, document: dict[str, Any], arrays: dict[str, 
         _write_into(directory, document, arrays)
 
 
-def _write_into(directory: pathlib.Path, document: dict[str, Any], arrays: dict[str, Any]) -> None:
+def _write_into(directory: pathlib.Path, document: Document, arrays: Arrays) -> None:
     """Write both files; the moment when ``model.json`` gets its name decides between old and new.
 
     Until then the old arrays stay, and the new ones lie beside them under a name with their checksum,
@@ -191,14 +194,14 @@ def _write_into(directory: pathlib.Path, document: dict[str, Any], arrays: dict[
             left.unlink(missing_ok=True)
 
 
-def _sealed(document: dict[str, Any]) -> bytes:
+def _sealed(document: Document) -> bytes:
     """The document, and at its end a checksum of all that comes before."""
     lines = [f"  {json.dumps(name)}: {_text(value, 2)}" for name, value in document.items()]
     head = ("{\n" + ",\n".join(lines)).encode()
     return head + f',\n  "sha256": "{hashlib.sha256(head).hexdigest()}"\n}}\n'.encode()
 
 
-def _text(node: Any, indent: int) -> str:
+def _text(node: Json, indent: int) -> str:
     """JSON with a line for each entry, but for what fits on one."""
     flat = json.dumps(node, allow_nan=False)
     if not isinstance(node, (dict, list)) or not node or len(flat) + indent <= 100:
@@ -236,7 +239,7 @@ def _check_free(directory: pathlib.Path) -> None:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def _read(file: pathlib.Path) -> dict[str, Any]:
+def _read(file: pathlib.Path) -> Document:
     """The document in ``model.json``, of this format and unchanged since it was written."""
     try:
         data = file.read_bytes()
@@ -273,36 +276,33 @@ def _read(file: pathlib.Path) -> dict[str, Any]:
 
 
 _AGAIN = "use a sound copy of the directory, or save the model again"
-_FIELDS = {
-    "format": str,
-    "format_version": int,
-    "jaxdeep_version": str,
-    "architecture": dict,
-    "params": object,
-    "state": object,
-    "arrays": dict,
-    "sha256": str,
-}
 
 
-def _check_document(document: dict[str, Any]) -> None:
-    odd = sorted(set(document) ^ set(_FIELDS))
-    odd += [name for name, kind in _FIELDS.items() if not isinstance(document.get(name), kind)]
-    about = document.get("arrays")
-    if isinstance(about, dict) and not (
-        set(about) == {"bytes", "sha256"}
-        and type(about["bytes"]) is int
-        and re.fullmatch("[0-9a-f]{64}", str(about["sha256"]))
-    ):
-        odd.append("arrays")
-    version = document.get("format_version")
-    if type(version) is not int or version != VERSION:
-        odd.append("format_version")
+def _check_document(document: Document) -> None:
+    fits: dict[str, Callable[[Json], bool]] = {
+        "format": lambda format: format == FORMAT,
+        "format_version": lambda version: type(version) is int and version == VERSION,
+        "jaxdeep_version": lambda version: isinstance(version, str),
+        "architecture": lambda config: isinstance(config, dict),
+        "params": lambda skeleton: True,
+        "state": lambda skeleton: True,
+        "arrays": _describes_a_file,
+        "sha256": lambda digest: isinstance(digest, str),
+    }
+    odd = sorted(set(document) ^ set(fits))
+    odd += [name for name in fits if name in document and not fits[name](document[name])]
     if odd:
         raise ValueError(f"it does not have the fields of this format; look at {odd[0]!r}")
 
 
-def _arrays_file(directory: pathlib.Path, about: dict[str, Any]) -> pathlib.Path:
+def _describes_a_file(about: Json) -> bool:
+    if not isinstance(about, dict) or set(about) != {"bytes", "sha256"}:
+        return False
+    digest = re.fullmatch("[0-9a-f]{64}", str(about["sha256"]))
+    return type(about["bytes"]) is int and digest is not None
+
+
+def _arrays_file(directory: pathlib.Path, about: dict[str, Json]) -> pathlib.Path:
     """The file with the arrays that belong to ``model.json``."""
     file = directory / ARRAYS
     beside = directory / _beside(about["sha256"])
@@ -323,7 +323,7 @@ def _arrays_file(directory: pathlib.Path, about: dict[str, Any]) -> pathlib.Path
     )
 
 
-def _arrays(file: pathlib.Path) -> dict[str, np.ndarray]:
+def _arrays(file: pathlib.Path) -> Arrays:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -336,7 +336,7 @@ def _arrays(file: pathlib.Path) -> dict[str, np.ndarray]:
 # --- both -----------------------------------------------------------------------------------------
 
 
-def _directory(path: Any) -> pathlib.Path:
+def _directory(path: str | os.PathLike[str]) -> pathlib.Path:
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise TypeError(f"path must be the path of a directory, got {path!r}")
     return pathlib.Path(os.path.realpath(pathlib.Path(path).expanduser()))
@@ -389,9 +389,5 @@ def _located(file: pathlib.Path) -> Iterator[None]:
 
 
 def _safetensors() -> None:
-    try:
-        import safetensors  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "saving models needs safetensors: pip install 'jaxdeep[checkpoint]'"
-        ) from error
+    if importlib.util.find_spec("safetensors") is None:
+        raise ImportError("saving models needs safetensors: pip install 'jaxdeep[checkpoint]'")

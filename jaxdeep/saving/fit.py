@@ -1,17 +1,16 @@
 """Whether parameters and state belong to a model, told from names and shapes."""
 
+import contextlib
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxdeep._shapes import PyTree
 from jaxdeep.nn import initializers, walk
 from jaxdeep.nn.layer import KINDS, initialisers, remake
 from jaxdeep.nn.model import Model
 from jaxdeep.tree import path_name
-
-PyTree = Any
 
 
 def check_fit(model: Model, params: PyTree, state: PyTree) -> None:
@@ -34,15 +33,9 @@ def check_fit(model: Model, params: PyTree, state: PyTree) -> None:
     except ValueError:
         leaves = jax.tree.leaves((params, state))
         sizes = {jnp.shape(leaf)[:1] for leaf in leaves}
-        if len(sizes) != 1 or sizes == {()}:
-            raise
-        one_params, one_state = _rows((params, state))
-        try:
-            _check(model, one_params, one_state)
-        except ValueError:
-            pass
-        else:
-            return
+        if len(sizes) == 1 and () not in sizes:
+            with contextlib.suppress(ValueError):
+                return _check(model, *_rows((params, state)))
         raise
 
 
@@ -63,7 +56,7 @@ def _check(model: Model, params: PyTree, state: PyTree) -> None:
             _check_layer(layer, trees, path)
 
 
-def _check_names(path: str, trees: Mapping[str, PyTree], layers: Mapping[str, Any]) -> None:
+def _check_names(path: str, trees: Mapping[str, PyTree], layers: Mapping[str, Model]) -> None:
     for root, tree in trees.items():
         if not isinstance(tree, Mapping):
             raise ValueError(f"{root}{path} must be a dict, got {type(tree).__name__}")

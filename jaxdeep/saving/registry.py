@@ -6,7 +6,7 @@ import importlib
 import inspect
 import types
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import jaxdeep.nn  # noqa: F401  # so that the kinds of its layers are known
 from jaxdeep.nn.layer import KINDS, build
@@ -14,6 +14,7 @@ from jaxdeep.nn.model import Model
 from jaxdeep.saving.sameness import difference, remembered
 
 Function = Callable[..., Any]
+Named = TypeVar("Named", bound=Function)
 
 UNNAMED = "model"  # the kind of ``Model(init, apply)``
 
@@ -29,7 +30,11 @@ _NOT_OF_ARRAYS = {
 _registered: dict[str, Function] = {}
 
 
-def register(name: str, thing: Any = None, *, replace: bool = False) -> Any:
+@overload
+def register(name: str, thing: Named, *, replace: bool = False) -> Named: ...
+@overload
+def register(name: str, thing: None = None, *, replace: bool = False) -> Callable[[Named], Named]: ...
+def register(name: str, thing: Function | None = None, *, replace: bool = False) -> Function:
     """Give a function, or what makes a layer, the name by which it is saved and loaded.
 
     Register the same in the process that saves and in the one that loads; a module that both import is
@@ -94,7 +99,7 @@ def register(name: str, thing: Any = None, *, replace: bool = False) -> Any:
     return thing
 
 
-def registered(name: Any) -> Function:
+def registered(name: str) -> Function:
     """What a name stands for."""
     if name not in _registered:
         close = difflib.get_close_matches(str(name), _registered, n=1)
@@ -117,7 +122,7 @@ def constructor(kind: str) -> Callable[[Mapping[str, Any], Mapping[str, Model]],
 # --- functions ------------------------------------------------------------------------------------
 
 
-def name_of(function: Any) -> dict[str, str] | None:
+def name_of(function: Function) -> dict[str, str] | None:
     """How a function goes into a config: by a name under which the very same object is found."""
     for name, thing in _registered.items():
         if thing is function:
@@ -131,7 +136,7 @@ def name_of(function: Any) -> dict[str, str] | None:
     return None
 
 
-def named(node: Mapping[str, Any]) -> Function:
+def named(node: Mapping[str, str]) -> Function:
     """The function that goes by a name."""
     if list(node) == ["registered"]:
         return registered(node["registered"])
@@ -156,7 +161,7 @@ def _public(place: str) -> dict[str, Function]:
     }
 
 
-def factory_of(function: Any) -> tuple[dict[str, str], dict[str, Any]] | None:
+def factory_of(function: Function) -> tuple[dict[str, str], dict[str, Any]] | None:
     """The initialiser's factory, or the registered function, that made a closure, and its arguments.
 
     ``he_normal()`` is a function inside `variance_scaling` that remembers its arguments. Its name,

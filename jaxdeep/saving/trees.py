@@ -2,15 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._shapes import PyTree
+from jaxdeep.saving.values import Json
 from jaxdeep.tree import path_name
-
-PyTree = Any
 
 # dtypes that every reader of safetensors knows; others of one byte are stored as uint8
 _STORED = {
@@ -22,7 +21,7 @@ _KEYS = ("threefry2x32", "rbg", "unsafe_rbg")
 _TAGS = ("list", "tuple", "dict")
 
 
-def skeleton(node: PyTree, path: str = "") -> Any:
+def skeleton(node: PyTree, path: str = "") -> Json:
     """The structure of a tree as JSON: an object for a dict, ``"float32[3, 4]"`` for an array.
 
     Lists, tuples and dicts with names that are not strings are arrays that begin with what they are.
@@ -52,7 +51,7 @@ def skeleton(node: PyTree, path: str = "") -> Any:
     )
 
 
-def _leaf(array: Any, path: str) -> str:
+def _leaf(array: jax.Array, path: str) -> str:
     shape = list(np.shape(array))
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         kind = jax.random.key_impl(array)
@@ -70,7 +69,7 @@ def _leaf(array: Any, path: str) -> str:
     return f"{dtype.name}{shape}"
 
 
-def _check_width(dtype: Any, path: str, remedy: str) -> None:
+def _check_width(dtype: np.dtype, path: str, remedy: str) -> None:
     known = jax.dtypes.canonicalize_dtype(dtype)
     if known != dtype:
         raise ValueError(
@@ -79,7 +78,7 @@ def _check_width(dtype: Any, path: str, remedy: str) -> None:
         )
 
 
-def flat(tree: PyTree) -> dict[str, Any]:
+def flat(tree: PyTree) -> dict[str, jax.Array | np.ndarray]:
     """The leaves of a tree by path, random keys as the words they are made of.
 
     >>> flat({"params": {"a": jnp.ones(2)}})
@@ -96,13 +95,13 @@ def flat(tree: PyTree) -> dict[str, Any]:
     }
 
 
-def stored(array: Any) -> np.ndarray:
+def stored(array: np.ndarray) -> np.ndarray:
     """An array as it goes into the file: in C order, in a dtype that safetensors knows."""
     array = np.asarray(array, order="C")  # the library would write the memory of others as it lies
     return array if array.dtype.name in _STORED else array.view(np.uint8)
 
 
-def like(skeleton: Any, path: str = "") -> PyTree:
+def like(skeleton: Json, path: str = "") -> PyTree:
     """The tree of a skeleton with `jax.ShapeDtypeStruct` leaves.
 
     >>> like({"a": "float32[2, 3]", "b": ["tuple", None]})
@@ -142,7 +141,7 @@ def _like_leaf(text: str, path: str) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
-def filled(like: PyTree, arrays: Mapping[str, Any]) -> PyTree:
+def filled(like: PyTree, arrays: Mapping[str, np.ndarray]) -> PyTree:
     """A tree of jax arrays like `like`, from those in a file.
 
     >>> filled({"a": jax.ShapeDtypeStruct((2,), "int8")}, {"a": np.ones(2, np.int8)})
@@ -157,7 +156,7 @@ def filled(like: PyTree, arrays: Mapping[str, Any]) -> PyTree:
     return jax.tree.unflatten(structure, found)
 
 
-def _restored(name: str, like: Any, array: np.ndarray) -> jax.Array:
+def _restored(name: str, like: jax.ShapeDtypeStruct, array: np.ndarray) -> jax.Array:
     key = jnp.issubdtype(like.dtype, jax.dtypes.prng_key)
     dtype = jnp.dtype(jnp.uint32 if key else like.dtype)
     if dtype.name not in _STORED and array.dtype == np.uint8:

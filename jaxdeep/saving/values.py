@@ -2,8 +2,8 @@
 
 import functools
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,14 @@ import numpy as np
 
 from jaxdeep.nn.model import Model
 from jaxdeep.saving import registry
+from jaxdeep.saving.sameness import short
+
+Json: TypeAlias = Any  # what json.dumps writes and json.loads reads
 
 _LARGEST = 4096  # elements of an array among the arguments
 
 
-def encode(value: Any) -> Any:
+def encode(value: object) -> Json:
     """An argument as JSON: itself, if JSON has it, or an object that says what it is.
 
     Arrays of JSON are tuples. Raises ValueError, with words that go behind ``name=``.
@@ -35,7 +38,7 @@ def encode(value: Any) -> Any:
         return {"list": [encode(item) for item in value]}
     if isinstance(value, Mapping):
         if not all(isinstance(name, str) for name in value):
-            raise ValueError(f"{_short(value)} has names that are not strings")
+            raise ValueError(f"{short(value)} has names that are not strings")
         return {"dict": {name: encode(item) for name, item in value.items()}}
     if isinstance(value, np.dtype) or (isinstance(value, type) and hasattr(value, "dtype")):
         return {"dtype": jnp.dtype(value).name}
@@ -44,12 +47,12 @@ def encode(value: Any) -> Any:
     if isinstance(value, Model):
         raise ValueError("a Model, which belongs among the layers of the model, not into its config")
     raise ValueError(
-        f"{_short(value)} cannot be saved; a config holds numbers, strings, tuples, lists, dicts, "
+        f"{short(value)} cannot be saved; a config holds numbers, strings, tuples, lists, dicts, "
         "dtypes, small arrays and functions that have a name"
     )
 
 
-def decode(node: Any) -> Any:
+def decode(node: Json) -> Any:
     """What `encode` was given.
 
     >>> decode([3, None, {"float": "inf"}]), decode({"function": "jax.nn.relu"}) is jax.nn.relu
@@ -65,10 +68,10 @@ def decode(node: Any) -> Any:
             return registry.named(node)
         return _DECODERS[tag](**node)
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError(f"{_short(node)} is not a value that jaxdeep writes") from error
+        raise ValueError(f"{short(node)} is not a value that jaxdeep writes") from error
 
 
-def _encode_array(value: Any) -> dict[str, Any]:
+def _encode_array(value: np.generic | np.ndarray | jax.Array) -> dict[str, Json]:
     if isinstance(value, jax.core.Tracer):
         raise ValueError("a traced value, which is known only inside the compiled function")
     dtype = value.dtype
@@ -88,35 +91,34 @@ def _encode_array(value: Any) -> dict[str, Any]:
     return {kind: flat, "shape": list(value.shape), "dtype": dtype.name}
 
 
-def _encode_function(function: Any) -> dict[str, Any]:
-    name: dict[str, Any] | None = registry.name_of(function)
+def _encode_function(function: registry.Function) -> dict[str, Json]:
+    name = registry.name_of(function)
     if name is not None:
-        return name
+        return {**name}
     if isinstance(function, functools.partial):
-        given: dict[str, Any] = {"partial": _encode_function(function.func)}
-        if function.args:
-            given["positional"] = encode(function.args)
-        return given | _keywords(function.keywords)
+        positional = {"positional": encode(function.args)} if function.args else {}
+        called = {"partial": _encode_function(function.func)}
+        return called | positional | _keywords(function.keywords)
     made = registry.factory_of(function)
     if made is not None:
         return {"made_by": made[0]} | _keywords(made[1])
     own = getattr(function, "__name__", "name")
     own = "name" if own in ("<lambda>", "init", "apply") else own
     raise ValueError(
-        f"{_short(function)} has no name to be saved by; give it one, here and where the model is "
+        f"{short(function)} has no name to be saved by; give it one, here and where the model is "
         f"loaded: jd.saving.register({own!r}, function)"
     )
 
 
-def _keywords(given: Mapping[str, Any]) -> dict[str, Any]:
+def _keywords(given: Mapping[str, object]) -> dict[str, Json]:
     return {"keywords": {name: encode(value) for name, value in given.items()}} if given else {}
 
 
-def _partial(partial: Any, positional: Any = (), keywords: Any = None) -> Any:
+def _partial(partial: Json, positional: Json = (), keywords: Json = None) -> registry.Function:
     return functools.partial(decode(partial), *decode(positional), **_decoded(keywords))
 
 
-def _made_by(made_by: Any, keywords: Any = None) -> Any:
+def _made_by(made_by: Json, keywords: Json = None) -> registry.Function:
     name = str(made_by.get("function", ""))
     if name and not name.startswith(registry.INITIALIZERS):
         raise ValueError(f"{name} makes no initialisers")
@@ -124,18 +126,18 @@ def _made_by(made_by: Any, keywords: Any = None) -> Any:
     try:
         return factory(**arguments)
     except Exception as error:  # whatever a user's factory may raise
-        raise ValueError(f"{_short(factory)} does not take {_short(arguments)}: {error}") from error
+        raise ValueError(f"{short(factory)} does not take {short(arguments)}: {error}") from error
 
 
-def _decoded(keywords: Any) -> dict[str, Any]:
+def _decoded(keywords: Json) -> dict[str, Any]:
     return {name: decode(value) for name, value in (keywords or {}).items()}
 
 
-def _number(number: Any, dtype: str) -> Any:
+def _number(number: Json, dtype: str) -> np.generic:
     return _plain_dtype(dtype).type(decode(number))
 
 
-def _array(dtype: str, shape: Any, **of: Any) -> Any:
+def _array(dtype: str, shape: Json, **of: Json) -> np.ndarray | jax.Array:
     ((kind, flat),) = of.items()
     array = np.asarray([decode(x) for x in flat], _plain_dtype(dtype)).reshape(shape)
     if kind == "numpy":
@@ -148,20 +150,20 @@ def _array(dtype: str, shape: Any, **of: Any) -> Any:
     return jnp.asarray(array)
 
 
-def _plain_dtype(name: str) -> Any:
+def _plain_dtype(name: str) -> np.dtype:
     dtype = jnp.dtype(name)
     if dtype.kind not in "biufV":
         raise TypeError(name)
     return dtype
 
 
-def _float(float: str) -> Any:
+def _float(float: str) -> float:
     if float not in ("inf", "-inf", "nan"):
         raise TypeError(float)
     return np.float64(float).item()
 
 
-_DECODERS: dict[Any, Any] = {
+_DECODERS: dict[str | None, Callable[..., Any]] = {
     "float": _float,
     "list": lambda list: [decode(item) for item in list],
     "dict": lambda dict: {name: decode(item) for name, item in dict.items()},
@@ -173,8 +175,3 @@ _DECODERS: dict[Any, Any] = {
     "partial": _partial,
     "made_by": _made_by,
 }
-
-
-def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else text[:77] + "…"
