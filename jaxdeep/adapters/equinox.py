@@ -1,47 +1,64 @@
 """Equinox modules as models."""
 
-import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Hashable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Container, Hashable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep import _checks
-from jaxdeep.adapters.linen import call_flags
+from jaxdeep._shapes import PyTree
+from jaxdeep.adapters.module import Switches, adapted, check_names
+from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model, learns
-from jaxdeep.tree import leaf_paths, path_name
+from jaxdeep.tree import path_name
 
-PyTree = Any
+if TYPE_CHECKING:
+    import equinox as eqx
+
+    Maker = Callable[..., eqx.Module | tuple[eqx.Module, eqx.nn.State]]
+
+Whole = tuple["eqx.Module", "eqx.nn.State"]  # a module and, out of it, its state
+KeyPath = tuple[Any, ...]  # of JAX, to a leaf
 
 
-def from_equinox(module: Any, state: Any = None, *, axis_name: Hashable | None = None) -> Model:
+def from_equinox(
+    module: "eqx.Module | Maker",
+    state: "eqx.nn.State | None" = None,
+    *,
+    axis_name: Hashable | None = None,
+) -> Model:
     """An `equinox.Module` of one example as a `Model` of batches whose two switches work separately.
 
-    ``apply`` maps the module over the batch, ``jax.vmap(module, axis_name=axis_name)``. ``params`` are
-    its floating-point arrays as nested dicts by the names of its attributes (``"layers/0/weight"``);
-    what it keeps in `equinox.nn.State` (batch statistics by their index, ``"norm/batch_counter"``) and
-    its other arrays are in ``state``; what is not an array stays as it is. Layers with statistics
-    (`equinox.nn.BatchNorm` in both modes, `SpectralNorm`) use and update them just where ``train=True``,
-    dropouts are random just where a `key` is passed, whatever their ``inference`` flags and whatever the
-    module passes on: an MC dropout sample does not touch batch norm. A flag ``inference`` of any other
-    layer follows `train` if the layer has a state index of its own, else the key. Example i of n gets
-    ``jax.random.split(key, n)[i]``; the module must draw only with a key.
+    ``apply`` maps the module over the rows of a batch, ``jax.vmap(module, axis_name=axis_name)``. Row i
+    of n gets the key ``jax.random.split(key, n)[i]``; the module must draw only from the key that it is
+    called with.
+
+    * ``params`` are the floating-point arrays of the module, as nested dicts by the names of its
+      attributes, ``"layers/0/weight"``.
+    * ``state`` holds what the module keeps in `equinox.nn.State`, by the attribute that is its index,
+      ``"norm/batch_counter"``, and arrays of other dtypes.
+    * What is not an array stays in the module as it is.
+
+    The switches count, and neither the flags ``inference`` of the layers nor what the module passes to
+    them. Layers with statistics (`equinox.nn.BatchNorm` in both modes, `SpectralNorm`) use and update
+    them only where ``train=True``. Dropouts are random only where a `key` is passed. So an MC dropout
+    sample does not touch batch norm. A flag ``inference`` of a layer of another kind follows `train` if
+    the layer itself has an index of a state, else the key.
+
+    A ``mask=`` is refused in training if the module has a state, since its statistics are of all rows.
 
     Args:
-      module: a module called ``module(x)``, ``module(x, key=key)`` or ``module(x, state, key=key)``,
-        whose own arrays ``init`` gives back whatever its key. Or a function ``key -> module`` (or
-        ``key -> (module, state)``, such as `equinox.nn.make_with_state` returns; also a class or partial
-        that takes ``key=``), called anew by ``init``: with it seeds differ, and stacked models can be
-        made under `jax.vmap`.
-      state: the `equinox.nn.State` of a module from which `equinox.nn.make_with_state` took it.
-      axis_name: the name of the batch axis. By default that of the batch norms, ``"batch"`` if there are
-        none.
-
-    ``mask=`` is refused where it would count, for a module with a state in training.
+      module: a module that is called ``module(x)``, ``module(x, key=key)`` or ``module(x, state,
+        key=key)``; ``init`` then gives the arrays that it has, whatever the key. Or a function ``key ->
+        module``, or ``key -> (module, state)`` as `equinox.nn.make_with_state` makes it (a class or a
+        partial that takes ``key=`` too), which ``init`` calls anew, so that keys make different
+        parameters, and several models at once under `jax.vmap`.
+      state: the `equinox.nn.State` of a module, if `equinox.nn.make_with_state` took it out.
+      axis_name: the name of the batch axis. By default that of the batch norms, and ``"batch"`` if there
+        are none.
 
     Raises:
       TypeError: neither a module nor such a function, a call that needs other arguments, a state that is
@@ -57,8 +74,8 @@ def from_equinox(module: Any, state: Any = None, *, axis_name: Hashable | None =
     ...     return eqx.nn.Sequential([*layers, eqx.nn.Dropout(0.5)])
     >>> model = from_equinox(network)
     >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 3)))
-    >>> leaf_paths(params)
-    ['layers/0/bias', 'layers/0/weight', 'layers/1/bias', 'layers/1/weight']
+    >>> jax.tree.map(jnp.shape, params["layers"])
+    {'0': {'bias': (4,), 'weight': (4, 3)}, '1': {'bias': (4,), 'weight': (4,)}}
     >>> y, same = model.apply(params, state, jnp.ones((5, 3)), key=jax.random.key(1))  # MC dropout
     >>> y.shape, same is state
     ((5, 4), True)
@@ -68,95 +85,103 @@ def from_equinox(module: Any, state: Any = None, *, axis_name: Hashable | None =
         raise TypeError(f"state must be an equinox.nn.State, got {state!r}")
     if isinstance(module, eqx.Module):  # equinox.filter_jit of a function is one too
         module = inspect.unwrap(module)
-    is_module = isinstance(module, eqx.Module)
-    if not (is_module or callable(module)):
+    if isinstance(module, eqx.Module):
+        whole = _whole(module, state)
+        own_form = _form(whole, axis_name)
+        return _model(lambda key: whole, lambda: own_form, type(module).__name__, None)
+    if not callable(module):
         raise TypeError(f"module must be an equinox.Module or a function key -> module, got {module!r}")
-    if not is_module and state is not None:
+    if state is not None:
         raise TypeError("state= belongs to a module; a function returns it with the module")
-    given = _whole(module, state) if is_module else None
-    form_of_given = None if given is None else _form(given, axis_name)
 
-    def make(key: Any) -> Any:
-        if given is not None:
-            return given
+    def make(key: jax.Array) -> Whole:
         made = module(key=key) if _by_keyword(module) else module(key)
         return _whole(*made) if isinstance(made, tuple) and len(made) == 2 else _whole(made, None)
 
     @functools.cache
     def form() -> _Form:
-        if form_of_given is not None:
-            return form_of_given
         return _form(eqx.filter_eval_shape(make, jax.random.key(0)), axis_name)
 
-    return _model(make, form, type(module).__name__ if given is not None else "equinox", None)
+    return _model(make, form, "equinox", None)
 
 
 def _model(
-    make: Callable[[Any], Any], form: Callable[[], "_Form"], kind: str, trainable: PyTree
+    make: Callable[[jax.Array], Whole], form: Callable[[], "_Form"], kind: str, trainable: PyTree
 ) -> Model:
     """The model, with layers whose parameters are not `trainable` keeping their statistics."""
 
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        _checks.check_key(key)
+    def init(key: jax.Array, x: PyTree) -> tuple[PyTree, PyTree]:
         leaves = jax.tree.leaves(make(key))
         return jax.tree.map(lambda i: _strong(jnp.copy(leaves[i])), (form().params, form().rest))
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        _checks.check_key(key, optional=True)
+    def run(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> tuple[PyTree, PyTree]:
         own = form()
-        if mask is not None and train and own.first_state < len(own.leaves):
+        updates = switches.train and own.first_state < len(own.leaves)
+        if switches.mask is not None and updates:
             raise ValueError(
                 "mask: the statistics of an equinox module are of all rows; leave out those that do not "
                 "count, or train without mask="
             )
         leaves = list(own.leaves)
-        for index, values in ((own.params, params), (own.rest, state)):
-            _fill(leaves, index, values)
+        for places, values in ((own.params, params), (own.rest, state)):
+            check_names(places, values)
+            for i, value in zip(jax.tree.leaves(places), jax.tree.leaves(values)):
+                leaves[i] = value
 
-        def run(usable: Any) -> tuple[PyTree, PyTree]:
-            """With the key that the module is given."""
+        lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(x)}
+        if len(lengths) != 1 or () in lengths:
+            raise ValueError(f"x must have the same rows everywhere, got lengths {sorted(lengths)}")
+        rows = lengths.pop()[0]
+
+        def outputs(key: jax.Array | None) -> tuple[PyTree, PyTree]:
+            """What the module makes of the rows, called with this key, and its state after it."""
             module, before = jax.tree.unflatten(own.structure, leaves)
-            _switch(module, train, key, trainable)
-            return _mapped(own, module, before, x, _flags(train, key), usable)
+            _switch(module, switches, trainable)
+            flags = _flags(switches, own.takes)
 
-        outputs = None
-        if key is None and "key" in own.takes:
-            with contextlib.suppress(Exception):
-                outputs = run(None)
-            # a module may refuse None that divides its key among dropouts, which are off
-            outputs = outputs or run(_null())
-        y, after = outputs or run(key)
-        if not train or own.first_state == len(own.leaves):
+            def one(x: PyTree, key: jax.Array | None) -> PyTree:
+                kwargs: dict[str, Any] = flags | ({"key": key} if "key" in own.takes else {})
+                if not own.passes_state:
+                    return module(x, **kwargs), before
+                return module(x, state=before, **kwargs)
+
+            keys, axis = (None, None) if key is None else (jax.random.split(key, rows), 0)
+            mapped = jax.vmap(one, (0, axis), out_axes=(0, None), axis_name=own.axis_name)
+            return mapped(x, keys)
+
+        try:
+            y, after = outputs(switches.key)
+        except Exception:
+            if switches.key is not None or "key" not in own.takes:
+                raise
+            # a module that divides its key among its dropouts, which are off, refuses None
+            y, after = outputs(jax.random.key(0, impl=_null_kind()))
+        if not updates:
             return y, state
         new = leaves[: own.first_state] + jax.tree.leaves(after)
         return y, jax.tree.map(lambda i: _strong(new[i]), own.rest)
 
-    def freeze(trainable: PyTree) -> Model:
-        return _model(make, form, kind, trainable)
-
-    return Model(init, apply, kind, freeze=freeze)
+    return adapted(kind, init, run, functools.partial(_model, make, form, kind))
 
 
 class _Form(NamedTuple):
-    """A module and its state without values.
+    """Where the arrays of a module and its state are, and how it is called.
 
     Attributes:
       structure: of ``(module, state)`` as one pytree.
-      leaves: of it; those that are arrays are shapes, or values that are not used.
+      leaves: of this tree. Those that are arrays are replaced when the model is applied.
       first_state: the index of the first leaf of the state.
-      params, rest: nested dicts of indices of leaves.
+      params, rest: parameters and state of the model, with indices into the leaves in place of arrays.
       takes: names of the arguments of its call.
       passes_state: whether it is called with its state.
       axis_name: of the batch.
     """
 
-    structure: Any
+    structure: jax.tree_util.PyTreeDef
     leaves: list[Any]
     first_state: int
-    params: dict[str, Any]
-    rest: dict[str, Any]
+    params: PyTree
+    rest: PyTree
     takes: tuple[str, ...]
     passes_state: bool
     axis_name: Hashable
@@ -179,8 +204,8 @@ def _by_keyword(function: Callable[..., Any]) -> bool:
     return key is not None and key.kind is inspect.Parameter.KEYWORD_ONLY
 
 
-def _whole(module: Any, state: Any) -> tuple[Any, Any]:
-    """The module without, and beside it, its state."""
+def _whole(module: "eqx.Module", state: "eqx.nn.State | None") -> Whole:
+    """The module and its state, which is taken out of it if that has not been done."""
     eqx = _equinox()
     if not isinstance(module, eqx.Module):
         raise TypeError(f"the function of from_equinox must return an equinox.Module, got {module!r}")
@@ -189,7 +214,7 @@ def _whole(module: Any, state: Any) -> tuple[Any, Any]:
             raise TypeError(f"the state of a module must be an equinox.nn.State, got {state!r}")
         return module, state
     try:
-        made: tuple[Any, Any] = eqx.nn.make_with_state(lambda: module)()
+        made: Whole = eqx.nn.make_with_state(lambda: module)()
     except ValueError:  # an index without a first value
         raise ValueError(
             f"the state of this {type(module).__name__} was taken out of it, as by "
@@ -198,20 +223,20 @@ def _whole(module: Any, state: Any) -> tuple[Any, Any]:
     return made
 
 
-def _form(whole: tuple[Any, Any], axis_name: Hashable | None) -> _Form:
+def _form(whole: Whole, axis_name: Hashable | None) -> _Form:
     eqx = _equinox()
     module, state = whole
     leaves, structure = jax.tree.flatten(whole)
     inside = jax.tree_util.tree_leaves_with_path(module)
-    trained: list[tuple[Any, int]] = []
-    rest: list[tuple[Any, int]] = []
+    trained: list[tuple[KeyPath, int]] = []
+    rest: list[tuple[KeyPath, int]] = []
     for i, (path, leaf) in enumerate(inside):
         if isinstance(leaf, (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)):
             (trained if jnp.issubdtype(leaf.dtype, jnp.inexact) else rest).append((path, i))
-    # where each leaf of the state is: its number, found by the index that the module holds
+    # The module holds indices into its state, and these give each leaf of the state a path.
     first = len(inside)
     numbers = jax.tree.unflatten(jax.tree.structure(state), range(first, len(leaves)))
-    found: dict[int, Any] = {}
+    found: dict[int, KeyPath] = {}
     for path, index in _state_indices(module):
         try:
             below = numbers.get(index)
@@ -225,8 +250,8 @@ def _form(whole: tuple[Any, Any], axis_name: Hashable | None) -> _Form:
         raise ValueError("the state is of another module: the module has no place for some of it")
     rest += [(path, i) for i, path in found.items()]
     takes, passes_state = _call_of(module, bool(found))
-    norms = [node for _, node in _modules(module) if isinstance(node, eqx.nn.BatchNorm)]
-    names = {_hashable(norm.axis_name) for norm in norms}
+    axes = [n.axis_name for _, n in _modules(module) if isinstance(n, eqx.nn.BatchNorm)]
+    names = {tuple(axis) if isinstance(axis, (list, tuple)) else axis for axis in axes}
     if axis_name is None and (len(names) > 1 or any(isinstance(name, tuple) for name in names)):
         raise ValueError(
             f"the batch norms take statistics over axes of several names, {sorted(map(str, names))}: "
@@ -236,21 +261,18 @@ def _form(whole: tuple[Any, Any], axis_name: Hashable | None) -> _Form:
     return _Form(structure, leaves, first, _nested(trained), _nested(rest), takes, passes_state, name)
 
 
-def _hashable(name: Any) -> Hashable:
-    return tuple(name) if isinstance(name, (list, tuple)) else name
-
-
-def _state_indices(module: Any) -> list[tuple[Any, Any]]:
+def _state_indices(module: "eqx.Module") -> list[tuple[KeyPath, "eqx.nn.StateIndex"]]:
+    """The indices by which a module finds its state, and where it holds them."""
     eqx = _equinox()
 
-    def is_index(node: Any) -> bool:
-        return isinstance(node, eqx.nn.StateIndex)
-
-    found = jax.tree_util.tree_leaves_with_path(module, is_leaf=is_index)
-    return [(path, node) for path, node in found if is_index(node)]
+    kind = eqx.nn.StateIndex
+    nodes = jax.tree_util.tree_leaves_with_path(module, is_leaf=lambda node: isinstance(node, kind))
+    return [(path, node) for path, node in nodes if isinstance(node, kind)]
 
 
-def _modules(module: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _modules(
+    module: "eqx.Module", path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], "eqx.Module"]]:
     """The module and all modules inside, with the names that lead to them."""
     eqx = _equinox()
     yield path, module
@@ -262,11 +284,11 @@ def _modules(module: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
             yield from _modules(node, (*path, *_names(below)))
 
 
-def _names(path: tuple[Any, ...]) -> list[str]:
-    return [path_name((entry,)) for entry in path]
+def _names(path: KeyPath) -> tuple[str, ...]:
+    return tuple(path_name((entry,)) for entry in path)
 
 
-def _call_of(module: Any, has_state: bool) -> tuple[tuple[str, ...], bool]:
+def _call_of(module: "eqx.Module", has_state: bool) -> tuple[tuple[str, ...], bool]:
     """Names of the arguments of the call, and whether a state is one; refuses what cannot be called."""
     kind = type(module).__name__
     if not callable(module):
@@ -276,7 +298,7 @@ def _call_of(module: Any, has_state: bool) -> tuple[tuple[str, ...], bool]:
     passes_state = has_state or (own is not None and own.default is inspect.Parameter.empty)
     if passes_state and own is None:
         raise TypeError(f"{kind} holds a state, but its call takes no argument called state")
-    known = {"key", "state", *_flags(False, None)}
+    known = {"key", "state", *_flags(Switches(), parameters)}
     needed = [
         name
         for name, p in list(parameters.items())[1:]
@@ -291,98 +313,60 @@ def _call_of(module: Any, has_state: bool) -> tuple[tuple[str, ...], bool]:
     return (*parameters, *(("key",) if takes_any else ())), passes_state
 
 
-def _flags(train: bool, key: Any) -> dict[str, bool]:
-    """The flags that a call may take, by the names in use."""
-    return call_flags(train, key) | {
-        "inference": not (train or key is not None),
-        "enable_dropout": key is not None,
-    }
+def _flags(switches: Switches, taken: Container[str]) -> dict[str, bool]:
+    """Values of the flags that a module's call takes."""
+    own = {"inference": not switches.any_on, "enable_dropout": switches.key is not None}
+    return switches.flags(taken) | {name: value for name, value in own.items() if name in taken}
 
 
-def _nested(pairs: list[tuple[Any, int]]) -> dict[str, Any]:
+def _nested(places: list[tuple[KeyPath, int]]) -> PyTree:
     """Nested dicts of what is at these key paths."""
-    tree: dict[str, Any] = {}
-    for path, value in pairs:
-        *outer, last = _names(path)
-        node = tree
-        for name in outer:
-            node = node.setdefault(name, {})
-        node[last] = value
+    tree: PyTree = {}
+    for path, place in places:
+        tree = walk.put(tree, _names(path), place)
     return tree
 
 
-def _fill(leaves: list[Any], index: dict[str, Any], values: Any) -> None:
-    """Put values in the places that `index` has for them."""
-    known, given = leaf_paths(index), leaf_paths(values)
-    if known != given:
-        odd = sorted(set(known) ^ set(given))
-        raise ValueError(f"parameters or state do not have the module's names: {', '.join(odd[:6])}")
-    for i, value in zip(jax.tree.leaves(index), jax.tree.leaves(values)):
-        leaves[i] = value
-
-
-def _strong(leaf: Any) -> Any:
-    """Not weakly typed, as Equinox' counters are: every step is one program."""
+def _strong(leaf: jax.Array) -> jax.Array:
+    """A counter of Equinox is weakly typed at first and then no longer, which would compile twice."""
     weak = getattr(jax.typeof(leaf), "weak_type", False)
     return jax.lax.convert_element_type(leaf, leaf.dtype) if weak else leaf
 
 
-def _mapped(
-    form: _Form, module: Any, state: Any, x: Any, flags: dict[str, bool], key: Any
-) -> tuple[PyTree, PyTree]:
-    """The outputs of the module for a batch, and its state after it."""
-    flags = {name: value for name, value in flags.items() if name in form.takes}
-    rows = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(x)}
-    if len(rows) != 1 or not (n := next(iter(rows))):
-        raise ValueError(f"x must have the same rows everywhere, got lengths {sorted(rows)}")
-    keys = None if key is None else jax.random.split(key, n[0])
-
-    def one(x: Any, key: Any) -> tuple[Any, Any]:
-        kwargs: dict[str, Any] = flags | ({"key": key} if "key" in form.takes else {})
-        if not form.passes_state:
-            return module(x, **kwargs), state
-        found: tuple[Any, Any] = module(x, state=state, **kwargs)
-        return found
-
-    outputs: tuple[Any, Any] = jax.vmap(
-        one, in_axes=(0, None if keys is None else 0), out_axes=(0, None), axis_name=form.axis_name
-    )(x, keys)
-    return outputs
-
-
-def _switch(module: Any, train: bool, key: Any, trainable: PyTree) -> None:
-    """Set the ``inference`` flags of a module that is ours alone, whatever it passes to its layers."""
+def _switch(module: "eqx.Module", switches: Switches, trainable: PyTree) -> None:
+    """Set the flags ``inference`` of a module that is nobody else's, whatever it passes on."""
     eqx = _equinox()
     for path, node in _modules(module):
         fields = vars(node)
         if "inference" not in fields:
             continue
-        counts = any(isinstance(value, eqx.nn.StateIndex) for value in fields.values())
-        moves = train and (trainable is None or learns(trainable, path))
-        object.__setattr__(node, "inference", not moves if counts else key is None)
-        kind: Any = type(node)
+        has_statistics = any(isinstance(value, eqx.nn.StateIndex) for value in fields.values())
+        moves = switches.train and (trainable is None or learns(trainable, path))
+        off = not moves if has_statistics else switches.key is None
+        object.__setattr__(node, "inference", off)
+        kind = type(node)
         if issubclass(kind, (eqx.nn.BatchNorm, eqx.nn.SpectralNorm, eqx.nn.Dropout)):
             object.__setattr__(node, "__class__", _obedient(kind))
 
 
 @functools.cache
 def _obedient(kind: Any) -> Any:
-    """The layer, following its attribute whatever it is called with."""
+    """A kind of layer that follows its attribute, whatever it is called with."""
 
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return kind.__call__(
-            self, *args, **{n: v for n, v in kwargs.items() if n not in ("inference", "deterministic")}
-        )
+    def call(
+        self: Any, *args: Any, inference: Any = None, deterministic: Any = None, **kwargs: Any
+    ) -> Any:
+        return kind.__call__(self, *args, **kwargs)
 
     return type(kind)(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
 
 
 @functools.cache
 def _null_kind() -> Any:
-    """A kind of random key that can be split, but of which nothing can be drawn."""
+    """The implementation of random keys that can be split, but of which nothing can be drawn."""
     import jax.extend.random
 
-    def refuse(key: Any, width: int, shape: Any) -> Any:
+    def refuse(key: jax.Array, width: int, shape: tuple[int, ...]) -> jax.Array:
         raise ValueError(
             "the module draws random numbers of its own, not in a dropout: pass a key=, or let it draw "
             "only where its key is not None"
@@ -397,7 +381,3 @@ def _null_kind() -> Any:
         name="jaxdeep_null",
         tag="null",
     )
-
-
-def _null() -> Any:
-    return jax.random.key(0, impl=_null_kind())

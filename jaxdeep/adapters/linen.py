@@ -1,40 +1,43 @@
 """Flax Linen modules as models."""
 
+import functools
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxdeep import _checks
+from jaxdeep._shapes import PyTree
+from jaxdeep.adapters.module import Switches, adapted, trailing
 from jaxdeep.nn.model import Model, learns
 from jaxdeep.tree import shapes
 
-PyTree = Any
-
-_ON = ("train", "training", "is_training")
-_OFF = ("deterministic",)
-_RUNNING = ("use_running_average",)
+if TYPE_CHECKING:
+    import flax.linen as nn
 
 
-def from_linen(module: Any, *, rngs: Sequence[str] = ("dropout",)) -> Model:
+def from_linen(module: "nn.Module", *, rngs: Sequence[str] = ("dropout",)) -> Model:
     """A `flax.linen.Module` as a `Model` whose two switches work separately.
 
-    ``params`` is the collection of that name, with the module's own names as paths; every other
-    collection (``batch_stats``) is in ``state``. Whatever flag the module takes for training,
-    `flax.linen.BatchNorm` inside uses and updates batch statistics just where ``train=True``, and
-    `flax.linen.Dropout` is random just where a `key` is passed: an MC dropout sample does not touch
-    batch norm. A flag called ``train``, ``training`` or ``is_training`` of the module itself is True
-    where either switch is on, ``deterministic`` where there is no key, ``use_running_average`` without
-    `train`.
+    ``params`` is the collection of that name, in which leaves have the module's own names as paths. All
+    other collections, such as ``batch_stats``, are in ``state``.
+
+    The switches count, and not what the module passes to its layers: `flax.linen.BatchNorm` uses and
+    updates batch statistics only where ``train=True``, and `flax.linen.Dropout` is random only where a
+    `key` is passed. So an MC dropout sample does not touch batch norm. Of the module's own flags
+
+    * ``train``, ``training`` or ``is_training`` is True where either switch is on;
+    * ``deterministic`` is True where there is no key;
+    * ``use_running_average`` is True without `train`.
+
+    A ``mask=`` is handed to the batch norms. A module that draws random numbers itself, with
+    ``make_rng``, needs a key.
 
     Args:
-      module: a Linen module of one input ``module(x)``, with or without such a flag.
-      rngs: names of the random streams; the first gets the key, others ``fold_in(key, i)``.
-
-    ``mask=`` is handed to the batch norms. Randomness that a module draws itself (``make_rng``) needs a
-    key.
+      module: a Linen module of one input, ``module(x)``, with or without such a flag.
+      rngs: names of its random streams. The first gets the key, stream i ``fold_in(key, i)``.
 
     Raises:
       TypeError: not a Linen module, `rngs` that are not names. ImportError: flax is not installed.
@@ -64,91 +67,79 @@ def from_linen(module: Any, *, rngs: Sequence[str] = ("dropout",)) -> Model:
     return _model(module, rngs, None)
 
 
-def _model(module: Any, rngs: Sequence[str], trainable: PyTree) -> Model:
-    """The model, with batch norms whose parameters are not `trainable` in inference mode."""
+def _model(module: "nn.Module", rngs: Sequence[str], trainable: PyTree) -> Model:
+    """The model, with batch norms in inference mode whose parameters are not `trainable`."""
     import flax.errors
-    import flax.linen as nn
 
-    takes = inspect.signature(type(module).__call__).parameters
+    taken = inspect.signature(type(module).__call__).parameters
 
-    def flags(train: bool, key: Any) -> dict[str, Any]:
-        return {name: value for name, value in call_flags(train, key).items() if name in takes}
-
-    def streams(key: Any) -> dict[str, Any]:
+    def streams(key: jax.Array) -> dict[str, jax.Array]:
         keys = [key, *(jax.random.fold_in(key, i) for i in range(1, len(rngs)))]
         return dict(zip(rngs, keys))
 
-    def switched(train: bool, key: Any, mask: Any = None) -> Any:
-        """An interceptor that sets batch norms and dropouts as the switches say."""
-        set_to = {
-            nn.BatchNorm: ("use_running_average", not train),
-            nn.Dropout: ("deterministic", key is None),
-            nn.MultiHeadDotProductAttention: ("deterministic", key is None),
-        }
-
-        def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            kinds = (found for kind, found in set_to.items() if isinstance(context.module, kind))
-            name, value = next(kinds, ("", None))
-            if not name or context.method_name != "__call__":
-                return call(*args, **kwargs)
-            if name == "use_running_average" and trainable is not None:
-                value = value or not learns(trainable, context.module.path)
-            given = inspect.signature(context.orig_method)
-            own = name in given.parameters
-            # either the attribute or the argument may be given, not both; a subclass may take none
-            object.__setattr__(context.module, name, None if own else value)
-            bound = given.bind(*args, **kwargs)
-            if own:
-                bound.arguments[name] = value
-            if own and mask is not None and name == "use_running_average":
-                bound.arguments["mask"] = trailing(mask, next(iter(bound.arguments.values())))
-            return call(*bound.args, **bound.kwargs)
-
-        return nn.intercept_methods(intercept)
-
-    def init(key: jax.Array, x: Any) -> tuple[Any, Any]:
-        _checks.check_key(key)
-        with switched(False, None):
+    def make(key: jax.Array, x: PyTree) -> tuple[PyTree, PyTree]:
+        off = Switches()
+        with _switched(off, trainable):
             keys, x = {"params": key, **streams(key)}, shapes(x)
+            variables: Mapping[str, PyTree]
             try:
-                variables: Any = module.lazy_init(keys, x, **flags(False, None))
+                variables = module.lazy_init(keys, x, **off.flags(taken))
             except flax.errors.LazyInitError:  # something is made from the values of x
                 zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), x)
-                variables = module.init(keys, zeros, **flags(False, None))
+                variables = module.init(keys, zeros, **off.flags(taken))
         return variables.get("params", {}), {n: c for n, c in variables.items() if n != "params"}
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        _checks.check_key(key, optional=True)
+    def run(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> tuple[PyTree, PyTree]:
         variables = {"params": params, **{name: _unsown(tree) for name, tree in state.items()}}
-        random = {} if key is None else streams(key)
-        with switched(train, key, mask):
-            if not state or not (train or key is not None):
-                return module.apply(variables, x, rngs=random, **flags(train, key)), state
+        random = {} if switches.key is None else streams(switches.key)
+        call = functools.partial(module.apply, variables, x, rngs=random, **switches.flags(taken))
+        with _switched(switches, trainable):
+            if not state or not switches.any_on:
+                return call(), state
             # with a key alone the module may write statistics, which are not kept
-            y, new = module.apply(variables, x, rngs=random, mutable=list(state), **flags(train, key))
-        return y, {**state, **new} if train else state
+            y, new = call(mutable=list(state))
+        return y, {**state, **new} if switches.train else state
 
-    def freeze(trainable: PyTree) -> Model:
-        return _model(module, rngs, trainable)
-
-    return Model(init, apply, type(module).__name__, freeze=freeze)
+    return adapted(type(module).__name__, make, run, functools.partial(_model, module, rngs))
 
 
-def call_flags(train: bool, key: Any) -> dict[str, bool]:
-    """The flags a module may take, by the names in use, as the two switches say."""
-    values = dict.fromkeys(_ON, train or key is not None)
-    return values | dict.fromkeys(_OFF, key is None) | dict.fromkeys(_RUNNING, not train)
+def _switched(switches: Switches, trainable: PyTree) -> AbstractContextManager[None]:
+    """Where it is entered, layers with a switch of their own do as the model's switches say."""
+    import flax.linen as nn
+
+    set_to = {
+        nn.BatchNorm: ("use_running_average", not switches.train),
+        nn.Dropout: ("deterministic", switches.key is None),
+        nn.MultiHeadDotProductAttention: ("deterministic", switches.key is None),
+    }
+
+    def intercept(
+        call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: Any
+    ) -> Any:
+        layer = context.module
+        name, value = next((own for kind, own in set_to.items() if isinstance(layer, kind)), ("", None))
+        if not name or context.method_name != "__call__":
+            return call(*args, **kwargs)
+        statistics = name == "use_running_average"
+        if statistics and trainable is not None:
+            value = value or not learns(trainable, layer.path)
+        signature = inspect.signature(context.orig_method)
+        # Flax refuses a switch both as attribute and as argument; the call of a subclass may take none
+        takes_it = name in signature.parameters
+        object.__setattr__(layer, name, None if takes_it else value)
+        bound = signature.bind(*args, **kwargs)
+        if takes_it:
+            bound.arguments[name] = value
+            if statistics and switches.mask is not None:
+                x = next(iter(bound.arguments.values()))
+                bound.arguments["mask"] = trailing(switches.mask, x)
+        return call(*bound.args, **bound.kwargs)
+
+    return nn.intercept_methods(intercept)
 
 
-def _unsown(tree: Any) -> Any:
-    """A collection without what `sow` appended, in tuples, which would grow with every update."""
+def _unsown(tree: PyTree) -> PyTree:
+    """A collection without the tuples that `sow` appends to, which would grow with every update."""
     if not isinstance(tree, Mapping):
         return tree
     return {name: _unsown(node) for name, node in tree.items() if not isinstance(node, tuple)}
-
-
-def trailing(mask: Any, x: Any) -> Any:
-    """A mask of the leading axes, with the axes that Flax' batch norms want behind it."""
-    return jnp.reshape(mask, jnp.shape(mask) + (1,) * (jnp.ndim(x) - jnp.ndim(mask)))

@@ -2,31 +2,37 @@
 
 import functools
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxdeep import _checks
-from jaxdeep.adapters.linen import call_flags, trailing
+from jaxdeep._shapes import PyTree
+from jaxdeep.adapters.module import Switches, adapted, check_names, trailing
 from jaxdeep.nn.model import Model, learns
-from jaxdeep.tree import leaf_paths
 
-PyTree = Any
+if TYPE_CHECKING:
+    from flax import nnx
+
+    Maker = Callable[[nnx.Rngs], nnx.Module]
 
 
-def from_nnx(module: Any) -> Model:
+def from_nnx(module: "nnx.Module | Maker") -> Model:
     """A `flax.nnx.Module` as a `Model` whose two switches work separately.
 
-    ``params`` are its `nnx.Param` leaves as nested dicts by the module's own names; all other variables
-    (batch statistics) are in ``state``; random streams are in neither. Batch norms use and update batch
-    statistics just where ``train=True``, dropouts are random just where a `key` is passed. Random stream
-    i of the module begins at ``fold_in(key, i)``, as after ``nnx.reseed(module, default=key)``.
+    ``params`` are its `nnx.Param` leaves, as nested dicts by the module's own names. All its other
+    variables, such as batch statistics, are in ``state``, but for its random streams, which begin anew
+    with every key: stream i of the module at ``fold_in(key, i)``, as after
+    ``nnx.reseed(module, default=key)``.
+
+    Batch norms use and update batch statistics only where ``train=True``, and dropouts are random only
+    where a `key` is passed, whatever the module passes to them. Batch norms get a ``mask=``.
 
     Args:
-      module: a module of one input ``module(x)``, whose own parameters ``init`` gives back whatever its
-        key; or a function ``rngs -> module``, called anew by ``init``, with which stacked models can be
-        made under `jax.vmap`.
+      module: a module of one input, ``module(x)``; ``init`` then gives the parameters that it has,
+        whatever the key. Or a function ``rngs -> module``, which ``init`` calls anew, so that keys make
+        different parameters, and several models at once under `jax.vmap`.
 
     Raises:
       TypeError: neither. ImportError: flax is not installed.
@@ -44,121 +50,107 @@ def from_nnx(module: Any) -> Model:
     """
     from flax import nnx
 
-    if not (isinstance(module, nnx.Module) or callable(module)):
+    if isinstance(module, nnx.Module):
+        parts = _split(module)
+        return _model(lambda key: parts, lambda: parts, type(module).__name__, None)
+    if not callable(module):
         raise TypeError(f"module must be a flax.nnx.Module or a function rngs -> module, got {module!r}")
-    return _model(module, None)
 
-
-def _model(module: Any, trainable: PyTree) -> Model:
-    """The model, with batch norms whose parameters are not `trainable` in inference mode."""
-    from flax import nnx
-
-    given = _split(module) if isinstance(module, nnx.Module) else None
-
-    def make(key: Any) -> Any:
-        return given if given is not None else _split(module(nnx.Rngs(key)))
+    def make(key: jax.Array) -> tuple[Any, ...]:
+        return _split(module(nnx.Rngs(key)))
 
     @functools.cache
-    def template() -> tuple[Any, Any]:
-        """The graph, which holds no arrays, and the three states, with or without values."""
-        if given is not None:
-            return given[0], given[1:]
-        graphs: list[Any] = []
+    def template() -> tuple[Any, ...]:
+        return _split(nnx.eval_shape(lambda key: module(nnx.Rngs(key)), jax.random.key(0)))
 
-        def trace(key: Any) -> Any:
-            graph, *states = make(key)
-            graphs.append(graph)
-            return tuple(states)
+    return _model(make, template, "nnx", None)
 
-        states = jax.eval_shape(trace, jax.random.key(0))
-        return graphs[0], states
 
-    def init(key: jax.Array, x: Any) -> tuple[Any, Any]:
-        _checks.check_key(key)
+def _model(
+    make: Callable[[jax.Array], tuple[Any, ...]],
+    template: Callable[[], tuple[Any, ...]],
+    kind: str,
+    trainable: PyTree,
+) -> Model:
+    """The model, with batch norms in inference mode whose parameters are not `trainable`.
+
+    `make` gives the graph of the module, which holds no arrays, and three states: parameters, random
+    streams and the rest. `template` gives the same, where shapes may stand for the arrays.
+    """
+    from flax import nnx
+
+    def init(key: jax.Array, x: PyTree) -> tuple[PyTree, PyTree]:
         _, params, _, rest = make(key)
         return jax.tree.map(jnp.copy, (nnx.to_pure_dict(params), nnx.to_pure_dict(rest)))
 
-    def apply(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        _checks.check_key(key, optional=True)
-        graph, (params_like, streams_like, rest_like) = template()
-        net = nnx.merge(
-            graph,
-            _filled(params_like, params),
-            _streams(streams_like, key),
-            _filled(rest_like, state),
-        )
-        for switch in ({"use_running_average": not train}, {"deterministic": key is None}):
-            net.set_attributes(**switch, raise_if_not_found=False)
-        obedient = _obedient(mask)
-        for path, node in nnx.iter_graph(net):
-            if trainable is not None and isinstance(node, nnx.BatchNorm):
-                node.use_running_average = not train or not learns(trainable, path)
-            if type(node) in obedient:  # the copy's own class: what its caller passes does not count
-                node.__class__ = obedient[type(node)]
-        takes = inspect.signature(type(net).__call__).parameters
-        y = net(x, **{n: v for n, v in call_flags(train, key).items() if n in takes})
-        return y, _only(nnx.to_pure_dict(_split(net)[3]), state) if train else state
+    def run(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> tuple[PyTree, PyTree]:
+        graph, own_params, own_streams, own_rest = template()
+        streams = _streams(own_streams, switches.key)
+        net = nnx.merge(graph, _filled(own_params, params), streams, _filled(own_rest, state))
+        _switch(net, switches, trainable)
+        y = net(x, **switches.flags(inspect.signature(type(net).__call__).parameters))
+        return y, _only(nnx.to_pure_dict(_split(net)[3]), state) if switches.train else state
 
-    def freeze(trainable: PyTree) -> Model:
-        return _model(module, trainable)
-
-    return Model(init, apply, type(module).__name__ if given is not None else "nnx", freeze=freeze)
+    return adapted(kind, init, run, functools.partial(_model, make, template, kind))
 
 
-def _split(module: Any) -> tuple[Any, Any, Any, Any]:
+def _split(module: "nnx.Module") -> tuple[Any, ...]:
     """Graph, parameters, random streams and the rest."""
     from flax import nnx
 
     if not isinstance(module, nnx.Module):
         raise TypeError(f"the function of from_nnx must return a flax.nnx.Module, got {module!r}")
-    found: Any = nnx.split(module, nnx.Param, nnx.RngState, ...)
-    return found
+    return nnx.split(module, nnx.Param, nnx.RngState, ...)
 
 
-def _obedient(mask: Any) -> dict[type, type]:
-    """Batch norm and dropout that follow their attributes, whatever they are called with."""
+def _switch(net: "nnx.Module", switches: Switches, trainable: PyTree) -> None:
+    """Set the layers of a module that is nobody else's as the switches say."""
     from flax import nnx
 
     class Norm(nnx.BatchNorm):
         def __call__(self, x: Any, use_running_average: Any = None, **kwargs: Any) -> Any:
-            if mask is not None:
-                kwargs["mask"] = trailing(mask, x)
+            if switches.mask is not None:
+                kwargs["mask"] = trailing(switches.mask, x)
             return super().__call__(x, use_running_average=self.use_running_average, **kwargs)
 
     class Drop(nnx.Dropout):
         def __call__(self, inputs: Any, *, deterministic: Any = None, **kwargs: Any) -> Any:
             return super().__call__(inputs, deterministic=self.deterministic, **kwargs)
 
-    return {nnx.BatchNorm: Norm, nnx.Dropout: Drop}
+    obedient: dict[type, type] = {nnx.BatchNorm: Norm, nnx.Dropout: Drop}
+    net.set_attributes(use_running_average=not switches.train, raise_if_not_found=False)
+    net.set_attributes(deterministic=switches.key is None, raise_if_not_found=False)
+    for path, node in nnx.iter_graph(net):
+        if trainable is not None and isinstance(node, nnx.BatchNorm):
+            node.use_running_average = not switches.train or not learns(trainable, path)
+        if type(node) in obedient:  # follows its attribute, whatever its caller passes
+            node.__class__ = obedient[type(node)]
 
 
-def _filled(like: Any, values: Any) -> Any:
-    """A state like `like` with the leaves of a pure dict."""
+def _filled(own: PyTree, values: PyTree) -> PyTree:
+    """A state of the module's with the leaves of a pure dict."""
     from flax import nnx
 
-    known, given = leaf_paths(nnx.to_pure_dict(like)), leaf_paths(values)
-    if known != given:
-        odd = sorted(set(known) ^ set(given))
-        raise ValueError(f"parameters or state do not have the module's names: {', '.join(odd[:6])}")
-    return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(values))
+    check_names(nnx.to_pure_dict(own), values)
+    return jax.tree.unflatten(jax.tree.structure(own), jax.tree.leaves(values))
 
 
-def _only(tree: Any, like: Any) -> Any:
+def _only(tree: PyTree, like: PyTree) -> PyTree:
     """The part of a pure dict that has names in another: not what `sow` has added."""
     return {n: _only(tree[n], like[n]) for n in like} if isinstance(like, dict) else tree
 
 
-def _streams(like: Any, key: Any) -> Any:
-    """Random streams that begin at `key`; reseeding those of a module fails under a trace."""
-    leaves, structure = jax.tree.flatten(like)
-    usual, made, i = jax.random.key(0) if key is None else key, [], 0
+def _streams(own: PyTree, key: jax.Array | None) -> PyTree:
+    """Random streams that begin at `key`; `nnx.reseed` of a module's own fails under a trace."""
+    usual = jax.random.key(0) if key is None else key
+    leaves, structure = jax.tree.flatten(own)
+    made: list[jax.Array] = []
+    number = 0
     for leaf in leaves:
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            own = jax.random.fold_in(usual, i)
-            made.append(jax.random.split(own, leaf.shape) if leaf.shape else own)
-            i += 1
+            first = jax.random.fold_in(usual, number)
+            made.append(jax.random.split(first, leaf.shape) if leaf.shape else first)
+            number += 1
         else:
             made.append(jnp.zeros(leaf.shape, leaf.dtype))
     return jax.tree.unflatten(structure, made)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._shapes import PyTree
 from jaxdeep.tree import Where, check_where, leaf_paths, mask
 
 if TYPE_CHECKING:
@@ -25,21 +26,22 @@ Scalars = dict[str, np.float32]  # of an epoch, by tag
 def to_tensorboard(
     logdir: str | os.PathLike[str], *, histograms: bool | Where = False
 ) -> Callable[["Epochs"], None]:
-    """A callback for `jaxdeep.fit` that writes what TensorBoard shows: ``tensorboard --logdir runs``.
+    """A callback for `jaxdeep.fit` that writes what ``tensorboard --logdir runs`` shows.
 
-    Two runs as Keras makes them, ``logdir/train`` and ``logdir/validation``, so that the curves of a
-    metric and of its ``val_…`` are in one chart: "loss" is `loss` of the one and `val_loss` of the
-    other. The step is the epoch, 1, 2, …. Names with ``/`` are groups; an entry with several values has
-    charts ``name/0``, ``name/1``, …; NaN, as between two evaluations, is left out.
+    As with Keras there are two runs, ``logdir/train`` and ``logdir/validation``, so that TensorBoard
+    draws a metric and its ``val_`` counterpart in one chart: the chart "loss" has `loss` of the one run
+    and `val_loss` of the other. The step is the number of the epoch, from 1 on. TensorBoard groups names
+    by what is in front of a ``/``. An entry of the history with several values has a chart for each,
+    ``name/0``, ``name/1`` and so on. NaN, which stands between two evaluations, is left out.
 
-    A run that is resumed from a checkpoint goes on where the files end: what is there already, to the
-    bit, is not written again. What another run has left in the folder from the first different epoch on
-    is hidden by TensorBoard once this one writes; give every run a folder of its own to see both.
+    A run that is resumed from a checkpoint continues in the folder: epochs whose values are there
+    already, bit for bit, are not written again. What another run has left there is void, and hidden by
+    TensorBoard, from the first epoch on that differs; give every run a folder of its own to see both.
 
     Args:
       logdir: the run's folder, made if missing.
-      histograms: also the distribution of every parameter at the end of each segment, by its path: True,
-        or which of them (`jaxdeep.tree.mask`).
+      histograms: whether the distributions of parameters are written too, by path, after each call of
+        the compiled program: True for all of them, or a selector for some (`jaxdeep.tree.mask`).
 
     Raises:
       ImportError: tensorboardX is not installed (``pip install 'jaxdeep[tensorboard]'``).
@@ -67,7 +69,7 @@ def to_tensorboard(
     written = 0
 
     def begin(now: "Epochs") -> int:
-        """New files; returns how many epochs there are already, and what follows them is forgotten."""
+        """Begin new files, and return how many epochs the old ones hold; more is void."""
         files.clear()
         known = {run: _on_file(folder / run) for run in _RUNS}
         same = 0
@@ -84,7 +86,7 @@ def to_tensorboard(
         chosen = _chosen(now.train_state.params, histograms)
         if jax.process_index():
             return
-        if not files or now.epoch <= written:  # another run
+        if not files or now.epoch <= written:  # the callback has been given to another run
             written = begin(now)
         found = [(epoch + 1, _values(now.history, epoch)) for epoch in range(written, now.epoch)]
         for run, file in files.items():
@@ -127,7 +129,7 @@ def _held(known: Mapping[str, Mapping[int, Scalars]], epoch: int) -> dict[str, S
     return {run: steps.get(epoch + 1, {}) for run, steps in known.items()}
 
 
-def _chosen(params: Any, histograms: bool | Where) -> list[tuple[str, np.ndarray]]:
+def _chosen(params: PyTree, histograms: bool | Where) -> list[tuple[str, np.ndarray]]:
     """The finite values of parameters by path."""
     from jaxdeep.fitting.placement import fetched
 
@@ -159,7 +161,7 @@ def _histogram(step: int, tag: str, values: np.ndarray) -> Any:
 
 
 def _new_file(folder: pathlib.Path, purged: int | None) -> pathlib.Path:
-    """A file after all others in the folder, which says from which step on they do not count."""
+    """A file that sorts behind all others in the folder, and says from which step on these are void."""
     folder.mkdir(exist_ok=True)
     now = time.time_ns()
     name = f"events.out.tfevents.{now // 10**9:010}.{now % 10**9:09}.{socket.gethostname()}"
