@@ -1,9 +1,8 @@
 """The smallest weights set to zero, kept there, and what that costs."""
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,8 @@ from jaxdeep.nn.model import Model, check_models
 from jaxdeep.tree import Where, check_where, leaf_paths, mask
 
 PerExample = Callable[[PyTree, PyTree], Array]  # (outputs, y) -> a value for each example
-Ranks = Integer[Array, "..."]  # of the weights of a leaf in the order of magnitude
+Groups = tuple[tuple[int, ...], ...]  # of leaves, by number, whose weights are ranked together
+Ranks = dict[int, Integer[Array, "..."]]  # of the weights of a leaf, by its number
 Counts = Sequence[int | Array] | Integer[Array, "groups"]  # how many become zero
 Scope = Literal["global", "leaf"]
 
@@ -76,52 +76,48 @@ def pruning_mask(
     return _kept(params, groups, _ranks(params, groups), counts)
 
 
-def _groups(params: PyTree, where: Where, scope: Scope) -> tuple[int, ...]:
-    """For each leaf the number of the group it is ranked in, −1 if it is not selected."""
-    if scope not in ("global", "leaf"):
+def _groups(params: PyTree, where: Where, scope: Scope) -> Groups:
+    """The leaves that are selected, by number, together or each on its own."""
+    if scope not in get_args(Scope):
         raise ValueError(f"scope must be 'global' or 'leaf', got {scope!r}")
-    leaves, chosen = jax.tree.leaves(params), jax.tree.leaves(mask(params, where))
-    for path, w, c in zip(leaf_paths(params), leaves, chosen):
-        if c and not jnp.issubdtype(jnp.result_type(w), jnp.floating):
-            raise ValueError(f"weights to prune must be floating-point, {path} is {jnp.result_type(w)}")
-    numbers = itertools.repeat(0) if scope == "global" else itertools.count()
-    return tuple(next(numbers) if c else -1 for c in chosen)
+    leaves, paths = jax.tree.leaves(params), leaf_paths(params)
+    chosen = tuple(i for i, c in enumerate(jax.tree.leaves(mask(params, where))) if c)
+    for i in chosen:
+        dtype = jnp.result_type(leaves[i])
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(f"weights to prune must be floating-point, {paths[i]} is {dtype}")
+    return (chosen,) if scope == "global" else tuple((i,) for i in chosen)
 
 
-def _sizes(params: PyTree, groups: tuple[int, ...]) -> list[int]:
+def _sizes(params: PyTree, groups: Groups) -> list[int]:
     """The number of weights of each group."""
-    sizes = [0] * (max(groups) + 1)
-    for w, group in zip(jax.tree.leaves(params), groups):
-        if group >= 0:
-            sizes[group] += int(np.size(w))
-    return sizes
+    leaves = jax.tree.leaves(params)
+    return [sum(int(np.size(leaves[i])) for i in group) for group in groups]
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _ranks(params: PyTree, groups: tuple[int, ...]) -> list[Ranks | None]:
+def _ranks(params: PyTree, groups: Groups) -> Ranks:
     """For each selected leaf the places of its weights in the order of magnitude of their group."""
-    leaves = jax.tree.leaves(params)
-    ranks: list[Ranks | None] = [None] * len(leaves)
-    for group in range(max(groups) + 1):
-        members = [i for i, g in enumerate(groups) if g == group]
-        dtype = jnp.result_type(*(leaves[i] for i in members))
-        flat = jnp.concatenate([jnp.abs(jnp.ravel(jnp.asarray(leaves[i], dtype))) for i in members])
+    leaves, ranks = jax.tree.leaves(params), {}
+    for group in groups:
+        dtype = jnp.result_type(*(leaves[i] for i in group))
+        flat = jnp.concatenate([jnp.abs(jnp.ravel(jnp.asarray(leaves[i], dtype))) for i in group])
         order = jnp.argsort(flat, stable=True)
         places = jnp.arange(flat.size, dtype=jnp.int32)
         rank = jnp.zeros_like(places).at[order].set(places, unique_indices=True)
-        ends = np.cumsum([np.size(leaves[i]) for i in members])[:-1]
-        for i, part in zip(members, jnp.split(rank, ends)):
+        ends = np.cumsum([np.size(leaves[i]) for i in group])[:-1]
+        for i, part in zip(group, jnp.split(rank, ends)):
             ranks[i] = jnp.reshape(part, jnp.shape(leaves[i]))
     return ranks
 
 
-def _kept(params: PyTree, groups: tuple[int, ...], ranks: list[Ranks | None], counts: Counts) -> PyTree:
+def _kept(params: PyTree, groups: Groups, ranks: Ranks, counts: Counts) -> PyTree:
     """All weights but the first ``counts[g]`` of group g."""
     leaves, structure = jax.tree.flatten(params)
-    flags = [
-        jnp.ones(jnp.shape(w), bool) if rank is None else rank >= counts[group]
-        for w, rank, group in zip(leaves, ranks, groups)
-    ]
+    flags = [jnp.ones(jnp.shape(w), bool) for w in leaves]
+    for group, count in zip(groups, counts):
+        for i in group:
+            flags[i] = ranks[i] >= count
     return jax.tree.unflatten(structure, flags)
 
 
@@ -167,9 +163,7 @@ def keep_zeros(where: Where = "*/kernel") -> optax.GradientTransformationExtraAr
     check_where(where)
 
     def init(params: PyTree) -> KeepZerosState:
-        chosen = jax.tree.leaves(mask(params, where))
-        leaves = zip(leaf_paths(params), jax.tree.leaves(params), chosen)
-        return KeepZerosState({path: jnp.asarray(w) != 0 for path, w, c in leaves if c})
+        return KeepZerosState({path: w != 0 for path, w in _selected(params, where).items()})
 
     def update(
         updates: PyTree, state: KeepZerosState, params: PyTree | None = None, **extra: Any
@@ -212,13 +206,17 @@ def sparsity(params: PyTree, *, where: Where = "*/kernel") -> Sparsity:
     >>> float(report.share), {path: float(share) for path, share in report.leaves.items()}
     (0.75, {'a/kernel': 0.5, 'b/kernel': 1.0})
     """
-    chosen = jax.tree.leaves(mask(params, where))
-    named = zip(leaf_paths(params), jax.tree.leaves(params), chosen)
-    weights = {path: jnp.asarray(w) for path, w, c in named if c}
+    weights = _selected(params, where)
     zeros = {path: jnp.sum(w == 0) for path, w in weights.items()}
     sizes = {path: max(w.size, 1) for path, w in weights.items()}
     whole = jnp.sum(jnp.stack(list(zeros.values()))) / sum(sizes.values())
     return Sparsity(whole, {path: zeros[path] / sizes[path] for path in zeros})
+
+
+def _selected(params: PyTree, where: Where) -> dict[str, Array]:
+    chosen = jax.tree.leaves(mask(params, where))
+    named = zip(leaf_paths(params), jax.tree.leaves(params), chosen)
+    return {path: jnp.asarray(w) for path, w, c in named if c}
 
 
 class SparsityCurve(NamedTuple):
@@ -299,7 +297,7 @@ def sparsity_curve(
 def _curve(
     model: Model,
     metric: PerExample | Metric,
-    groups: tuple[int, ...],
+    groups: Groups,
     batch_size: int,
     params: PyTree,
     state: PyTree,
