@@ -1,5 +1,6 @@
 """Equinox modules as models."""
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Container, Hashable, Iterator
@@ -149,13 +150,13 @@ def _model(
             mapped = jax.vmap(one, (0, axis), out_axes=(0, None), axis_name=own.axis_name)
             return mapped(x, keys)
 
-        try:
-            y, after = outputs(switches.key)
-        except Exception:
-            if switches.key is not None or "key" not in own.takes:
-                raise
-            # a module that divides its key among its dropouts, which are off, refuses None
-            y, after = outputs(jax.random.key(0, impl=_null_kind()))
+        made = None
+        if switches.key is None and "key" in own.takes:
+            # A module that divides its key among its dropouts, which are off, refuses None.
+            with contextlib.suppress(Exception):
+                made = outputs(None)
+            made = made or outputs(jax.random.key(0, impl=_null_kind()))
+        y, after = made or outputs(switches.key)
         if not updates:
             return y, state
         new = leaves[: own.first_state] + jax.tree.leaves(after)

@@ -138,7 +138,8 @@ def standard_scaler(
     for name, flag in (("with_mean", with_mean), ("with_std", with_std)):
         _checks.check_flag(name, flag)
     shift_and_scale = partial(_mean_and_deviation, with_mean=with_mean, with_std=with_std)
-    return _scaler(_no_moments, moments, _merge_moments, shift_and_scale, axis, ignore_nan)
+    nothing = (Moments, (0.0, 0.0, 0.0))
+    return _scaler(nothing, moments, _merge_moments, shift_and_scale, axis, ignore_nan)
 
 
 def min_max_scaler(
@@ -176,14 +177,14 @@ def min_max_scaler(
     if not a < b:
         raise ValueError(f"feature_range must be a pair (a, b) with a < b, got {feature_range!r}")
 
-    bounds = (float(a), float(b))
+    nothing, bounds = (Range, (np.inf, -np.inf)), (float(a), float(b))
     return _scaler(
-        _no_range, _extremes, _merge_ranges, _low_and_width, axis, ignore_nan, bounds, clip=clip
+        nothing, _extremes, _merge_ranges, _low_and_width, axis, ignore_nan, bounds, clip=clip
     )
 
 
 def _scaler(
-    nothing: Callable[[tuple[int, ...], jnp.dtype], State],
+    nothing: tuple[type[State], tuple[float, ...]],
     seen: Callable[[Batch, Weights, Axes, bool], State],
     merge: Callable[[State, State], State],
     shift_and_scale: Callable[[State], tuple[Statistic, Statistic]],
@@ -196,7 +197,7 @@ def _scaler(
     """The scaler ``y = a + (b − a) (x − shift) / scale`` with bounds (a, b), for a kind of statistics.
 
     Args:
-      nothing: ``(shape, dtype) -> state`` of no data.
+      nothing: the kind of the state, and what its statistics are without data.
       seen: ``(x, weights, axes, ignore_nan) -> state`` of one batch.
       merge: ``(state, state) -> state``.
       shift_and_scale: of a state.
@@ -207,7 +208,9 @@ def _scaler(
     def init(x: ArrayLike | jax.ShapeDtypeStruct) -> State:
         like = x if isinstance(x, jax.ShapeDtypeStruct) else _array(x)
         dtype = jnp.promote_types(float_of(like), jnp.float32)
-        return nothing(kept_shape(tuple(like.shape), reduced_axes(axis, len(like.shape))), dtype)
+        shape = kept_shape(tuple(like.shape), reduced_axes(axis, len(like.shape)))
+        kind, values = nothing
+        return kind(*(jnp.full(shape, value, dtype) for value in values))
 
     def update(state: State, x: ArrayLike, weights: ArrayLike | None = None) -> State:
         wide, _ = widened(x)
@@ -257,11 +260,6 @@ def _backward(y: Array, shift: Statistic, scale: Statistic, a: Bound, b: Bound) 
 # --- the statistics -----------------------------------------------------------------------------------
 
 
-def _no_moments(shape: tuple[int, ...], dtype: jnp.dtype) -> Moments:
-    zeros = jnp.zeros(shape, dtype)
-    return Moments(zeros, zeros, zeros)
-
-
 @partial(jax.jit, static_argnums=(2, 3))
 def moments(x: Batch, weights: Weights, axes: Axes, ignore_nan: bool) -> Moments:
     """`Moments` of an array: the mean is estimated and then corrected, so equal values have m2 = 0."""
@@ -303,10 +301,6 @@ def _mean_and_deviation(
 ) -> tuple[Statistic, Statistic]:
     zeros = jnp.zeros_like(state.mean)
     return state.mean if with_mean else zeros, state.scale if with_std else zeros + 1
-
-
-def _no_range(shape: tuple[int, ...], dtype: jnp.dtype) -> Range:
-    return Range(jnp.full(shape, jnp.inf, dtype), jnp.full(shape, -jnp.inf, dtype))
 
 
 @partial(jax.jit, static_argnums=(2, 3))
