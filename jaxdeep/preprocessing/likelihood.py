@@ -157,7 +157,7 @@ class _Logs(NamedTuple):
     """What the likelihood needs to know of the data."""
 
     log: Data  # of x (Box-Cox) or 1 + |x|, less `center`; 0 where not valid
-    negative: Bool[Array, "*data"]  # the side of 2 − λ; Box-Cox has none
+    negative: Bool[Array, "*data"] | None  # the side of 2 − λ; None for Box-Cox, which has none
     valid: Bool[Array, "*data"]
     n: Kept
     center: Kept
@@ -172,12 +172,13 @@ def _logs(x: Data, axes: Axes, method: Method) -> _Logs:
         negative = x < 0
         size = mirrored(x, negative)
         log, exp = jnp.log1p(size), jnp.expm1
+        side = jnp.sum(negative, axis=axes, keepdims=True)
+        one_sided = (side == 0) | (side == n)
     else:
-        negative = jnp.zeros_like(valid)
+        negative = None
         size = jnp.where(x > 0, x, jnp.nan)
         log, exp = jnp.log(size), jnp.exp
-    side = jnp.sum(negative, axis=axes, keepdims=True)
-    one_sided = (side == 0) | (side == n)
+        one_sided = jnp.ones_like(n, bool)
     mean = jnp.sum(jnp.where(valid, log, 0), axis=axes, keepdims=True) / jnp.maximum(n, 1)
     center = jax.lax.stop_gradient(jnp.where(one_sided, mean, 0))
     off = (size - exp(center)) / jnp.exp(center)  # differences of logarithms would lose digits
@@ -188,14 +189,17 @@ def _logs(x: Data, axes: Axes, method: Method) -> _Logs:
 
 def _powers(logs: _Logs, lmbda: Kept, axes: Axes) -> tuple[Data, Data, Data, Kept]:
     """Transformed values divided by e^shift, their two derivatives by λ, and the shift."""
-    sided = exponent(lmbda, logs.negative)
+    sided = lmbda if logs.negative is None else exponent(lmbda, logs.negative)
     shift = jax.lax.stop_gradient(jnp.max(sided * logs.log, axis=axes, keepdims=True, initial=0))
     y, first, second = powers(logs.log, sided, shift)
-    return mirrored(y, logs.negative), first, mirrored(second, logs.negative), shift
+    if logs.negative is not None:
+        y, second = mirrored(y, logs.negative), mirrored(second, logs.negative)
+    return y, first, second, shift
 
 
 def _slope_of_jacobian(logs: _Logs, axes: Axes) -> Kept:
-    return jnp.sum(mirrored(logs.log, logs.negative), axis=axes, keepdims=True) / logs.n
+    log = logs.log if logs.negative is None else mirrored(logs.log, logs.negative)
+    return jnp.sum(log, axis=axes, keepdims=True) / logs.n
 
 
 def _llf(logs: _Logs, lmbda: Kept, axes: Axes) -> Kept:
@@ -287,7 +291,7 @@ def _bounds(logs: _Logs, axes: Axes) -> tuple[Kept, Kept]:
     most = (float(np.log(info.max)) + eps) / 2
     log = logs.log + logs.center
 
-    def over(side: Bool[Array, "*data"]) -> tuple[Kept, Kept]:
+    def over(side: Bool[Array, "..."]) -> tuple[Kept, Kept]:
         """Bounds of the exponent of the values on a side."""
         where = side & logs.valid
         high = jnp.max(log, axis=axes, keepdims=True, initial=-jnp.inf, where=where)
@@ -303,6 +307,8 @@ def _bounds(logs: _Logs, axes: Axes) -> tuple[Kept, Kept]:
         down = jnp.minimum(_ratio(most, -low), apart(low))
         return -down, up
 
+    if logs.negative is None:
+        return over(jnp.array(True))
     low, high = over(~logs.negative)
     mirrored_low, mirrored_high = over(logs.negative)
     return jnp.maximum(low, 2 - mirrored_high), jnp.minimum(high, 2 - mirrored_low)

@@ -361,10 +361,8 @@ def broadcasts(shape: tuple[int, ...], larger: tuple[int, ...]) -> bool:
     >>> broadcasts((3,), (2, 3)), broadcasts((2, 3), (3,)), broadcasts((2,), (2, 3))
     (True, False, False)
     """
-    try:
-        return jnp.broadcast_shapes(shape, larger) == larger
-    except ValueError:
-        return False
+    trailing = larger[max(len(larger) - len(shape), 0) :]
+    return len(shape) <= len(larger) and all(s in (1, n) for s, n in zip(shape, trailing))
 
 
 def float_of(x: Shaped[Array, "..."] | np.ndarray | jax.ShapeDtypeStruct) -> jnp.dtype:
