@@ -1,8 +1,7 @@
 """`gradient_flow`, which measures every layer of a network on one batch."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +14,8 @@ from jaxdeep.diagnostics.layer_flow import Flow, flow_of, probed, with_taps
 from jaxdeep.nn.model import Model
 from jaxdeep.optimizers import gradient_point
 from jaxdeep.train.data import check_pair
-from jaxdeep.train.objective import (
-    Objective,
-    PerExample,
-    check_minimised,
-    rehearse,
-    supervised,
-)
+from jaxdeep.train.objective import rehearse, supervised
+from jaxdeep.train.options import Minimised, filled, minimised_of, takes
 from jaxdeep.train.state import TrainState, only
 from jaxdeep.train.step import check_optimizer
 from jaxdeep.tree import Where, combine, mask, partition
@@ -29,23 +23,20 @@ from jaxdeep.tree import Where, combine, mask, partition
 PyTree = Any
 
 
+@takes(Minimised)
 def gradient_flow(
     model: Model,
     params: PyTree,
     state: PyTree,
     batch: PyTree,
     *,
-    loss: PerExample | None = None,
-    penalty: Callable[[PyTree], Any] | None = None,
-    activity: Callable[[Mapping[str, Any]], Any] | None = None,
-    class_weight: Mapping[int, float] | Any = None,
-    objective: Objective | None = None,
     optimizer: optax.GradientTransformation | None = None,
     opt_state: PyTree | None = None,
     trainable: Where | None = None,
     key: jax.Array | None = None,
     train: bool = True,
     where: Where | None = None,
+    **minimised: Unpack[Minimised],
 ) -> Flow:
     """The gradients, updates and activations of a network, layer by layer, on one batch.
 
@@ -97,13 +88,8 @@ def gradient_flow(
         raise TypeError(f"model must be a jaxdeep.nn.Model, got {model!r}")
     _checks.check_key(key, optional=True)
     _checks.check_flag("train", train)
-    minimised: dict[str, Any] = {
-        "loss": loss,
-        "penalty": penalty,
-        "activity": activity,
-        "class_weight": class_weight,
-    }
-    check_minimised("gradient_flow", objective, minimised)
+    options: Minimised = filled("gradient_flow", Minimised, minimised)
+    supervision, objective = minimised_of("gradient_flow", options), options["objective"]
     if optimizer is not None:
         check_optimizer(optimizer)
         optimizer = optax.with_extra_args_support(
@@ -116,11 +102,11 @@ def gradient_flow(
     if measured is None:
         check_pair(batch, "batch")
         frozen = {} if trainable is None else {"trainable": trainable}
-        measured = probed(model, minimised | frozen)
+        measured = probed(model, supervision | frozen)
         if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(batch)):
             # so that labels are checked, which cannot be done once they are traced
             ts = TrainState(jnp.zeros((), jnp.int32), params, state, (), jax.random.key(0))
-            rehearse(supervised(model, **minimised), ts, batch, "batch")
+            rehearse(supervised(model, **supervision), ts, batch, "batch")
 
     def measure(params: PyTree, state: PyTree, opt_state: PyTree, batch: PyTree, key: Any) -> Flow:
         moving, held = partition(params, trainable)

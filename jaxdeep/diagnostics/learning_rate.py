@@ -1,7 +1,7 @@
 """The learning-rate range test, as one compiled run."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,8 @@ from jaxdeep.optimizers import set_hyperparams
 from jaxdeep.optimizers.identity import numbers_of
 from jaxdeep.train.data import check_batch_size, check_pair, count_examples, take, to_device
 from jaxdeep.train.epoch import shuffled
-from jaxdeep.train.objective import Objective, PerExample, check_minimised, supervised
+from jaxdeep.train.objective import Objective, supervised
+from jaxdeep.train.options import Minimised, filled, minimised_of, takes
 from jaxdeep.train.state import TrainState, init, resume
 from jaxdeep.train.step import check_optimizer, make_step
 from jaxdeep.tree import shapes
@@ -50,23 +51,20 @@ class RateTest(NamedTuple):
     steps: jax.Array
 
 
+@takes(Minimised)
 def find_learning_rate(
     model: Any,
     data: PyTree,
     *,
     optimizer: optax.GradientTransformation | Callable[[Any], optax.GradientTransformation],
     key: jax.Array,
-    loss: PerExample | None = None,
-    penalty: Callable[[PyTree], Any] | None = None,
-    activity: Callable[[Mapping[str, Any]], Any] | None = None,
-    class_weight: Mapping[int, float] | Any = None,
-    objective: Objective | None = None,
     low: float = 1e-6,
     high: float = 10.0,
     steps: int = 400,
     batch_size: int = 32,
     params: PyTree | None = None,
     state: PyTree | None = None,
+    **minimised: Unpack[Minimised],
 ) -> RateTest:
     """A learning rate to train with, by the range test: one short run whose rate grows at every step.
 
@@ -119,17 +117,12 @@ def find_learning_rate(
     _checks.check_number("high", high, "(0, inf)")
     if low >= high:
         raise ValueError(f"low must be below high, got low={low}, high={high}")
-    minimised: dict[str, Any] = {
-        "loss": loss,
-        "penalty": penalty,
-        "activity": activity,
-        "class_weight": class_weight,
-    }
-    check_minimised("find_learning_rate", objective, minimised)
+    chosen: Minimised = filled("find_learning_rate", Minimised, minimised)
+    supervision, objective = minimised_of("find_learning_rate", chosen), chosen["objective"]
     make = _maker(optimizer)
     if objective is None:
         check_pair(data, "data")
-        objective = supervised(model, **minimised)
+        objective = supervised(model, **supervision)
         inputs = data[0]
     else:
         inputs = jax.tree.leaves(data)[0]

@@ -17,9 +17,9 @@ from jaxdeep.fitting.finite import check_finite, described
 from jaxdeep.fitting.phases import in_phases
 from jaxdeep.fitting.placement import placed
 from jaxdeep.fitting.progress import compiling, ordered, reporting
-from jaxdeep.fitting.setup import Setup, frozen_of, make_setup, minimised_of, try_out
+from jaxdeep.fitting.setup import Setup, frozen_of, make_setup, try_out
 from jaxdeep.fitting.sources import sources_of
-from jaxdeep.train.options import FitOptions, filled, takes
+from jaxdeep.train.options import FitOptions, filled, minimised_of, takes
 from jaxdeep.train.records import Epochs, FitResult
 from jaxdeep.train.run import RunState
 from jaxdeep.train.step import Measure
@@ -145,7 +145,7 @@ def _measure(setup: Setup, every: int | None) -> Measure | None:
             "diagnostics= needs a loss=: with an objective= of your own it is not known where the model "
             "is applied; jaxdeep.diagnostics.gradient_flow takes an objective"
         )
-    minimised = minimised_of(setup.options) | frozen_of(setup.options)
+    minimised = minimised_of("fit", setup.options) | frozen_of(setup.options)
     return LayerMeasure(setup.model, minimised, every, setup.options["accumulation_steps"])
 
 

@@ -13,25 +13,17 @@ from jaxdeep._compilation import compiled, kept, known_as
 from jaxdeep._identity import Key, key_of
 from jaxdeep.optimizers.identity import init_with_numbers, numbers_of
 from jaxdeep.train import monitors
-from jaxdeep.train.objective import (
-    Objective,
-    check_minimised,
-    has_convolution,
-    plan,
-    rehearse,
-    supervised,
-)
-from jaxdeep.train.options import Minimised, TrialOptions, options_of
+from jaxdeep.train.objective import Objective, has_convolution, plan, rehearse, supervised
+from jaxdeep.train.options import SUPERVISED, TrialOptions, minimised_of, options_of
 from jaxdeep.train.run import Program, RunState, make_program
 from jaxdeep.train.state import TrainState, init, only, resume
 from jaxdeep.train.step import Measure, check_optimizer
 
 PyTree = Any
 
-MINIMISED = tuple(options_of(Minimised))
 # Options that the programs of a run do not depend on: their numbers are arguments, only the host needs
 # them, or they are part of the objective.
-_NOT_COMPILED = {"epochs", "early_stopping", "plateau", "validation", "params", "state", *MINIMISED}
+_NOT_COMPILED = {"epochs", "early_stopping", "plateau", "validation", *SUPERVISED}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,18 +171,12 @@ def make_setup(
     """
     check_model(model)
     check_optimizer(optimizer)
-    minimised = minimised_of(options)
-    check_minimised(caller, options["objective"], minimised)
+    minimised = minimised_of(caller, options)
     if options["objective"] is not None:
         return Setup(model, optimizer, options["objective"], False, options)
     if objective is None:
         objective = supervised(model, **minimised, **frozen_of(options))
     return Setup(model, optimizer, objective, True, options)
-
-
-def minimised_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `supervised` among the options, without those that are None."""
-    return {name: options[name] for name in MINIMISED if options.get(name) is not None}
 
 
 def frozen_of(options: Mapping[str, Any]) -> dict[str, Any]:

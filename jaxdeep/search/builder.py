@@ -9,14 +9,14 @@ import jax
 from jaxdeep.fitting.setup import Setup, make_setup, try_out
 from jaxdeep.search.space import Point
 from jaxdeep.train.data import check_batch_size, check_pair, count_examples
-from jaxdeep.train.options import Minimised, TrialOptions, check_names, filled, options_of
+from jaxdeep.train.options import SUPERVISED, TrialOptions, check_names, filled, options_of
 from jaxdeep.train.run import RunState
 
 PyTree = Any
 
 _OPTIONS = options_of(TrialOptions)
 _ARGUMENTS = ("model", "optimizer", *_OPTIONS)
-_OF_THE_OBJECTIVE = {"model", *options_of(Minimised), "trainable", "freeze_batch_norm"}
+_OF_THE_OBJECTIVE = {"model", *SUPERVISED, "trainable", "freeze_batch_norm"}
 
 
 class Builder:

@@ -159,7 +159,7 @@ class Decisions(NamedTuple):
     plateau: PyTree = ()
 
 
-def check_monitor(name: str, value: Any, kind: type) -> None:
+def check_monitor(kind: type, name: str, value: Any) -> None:
     """Refuse a monitor of another type, or with a field that is out of range."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a jaxdeep.train.{kind.__name__}, got {value!r}")

@@ -198,15 +198,6 @@ def check_metric_names(metrics: Mapping[str, Any]) -> None:
             )
 
 
-def check_minimised(caller: str, objective: Objective | None, minimised: Mapping[str, Any]) -> None:
-    """Refuse a call with neither or both of an objective and the arguments of `supervised`."""
-    if objective is None and minimised.get("loss") is None:
-        raise ValueError(f"{caller} needs a loss=, or an objective= for anything not supervised")
-    surplus = [argument for argument, value in minimised.items() if value is not None]
-    if objective is not None and surplus:
-        raise ValueError(f"objective= already says what is minimised: drop {', '.join(surplus)}")
-
-
 def rehearse(objective: Objective, ts: Any, data: PyTree, name: str) -> Any:
     """The jaxpr of the objective, traced with the shapes of x and the values of the rest of `data`.
 

@@ -3,13 +3,15 @@
 A function that takes options says so with ``**options: Unpack[RunOptions]``, which editors complete and
 type checkers check; `takes` puts them into its signature and its docstring, and `filled` checks those
 that were passed and adds the defaults of the others. Options are grouped by what they decide: what is
-minimised, what is trained, when a run stops, where the data are, and what the host does meanwhile.
+minimised, what is trained, when a run stops, where the data are, and what the host does meanwhile. The
+sentence on an option is in the docstring of its group.
 """
 
 import difflib
 import functools
 import inspect
 import os
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar, get_type_hints
@@ -17,6 +19,7 @@ from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar, get_type_hint
 import jax
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.metrics import Metric
 from jaxdeep.train import monitors
 from jaxdeep.train.monitors import EarlyStopping, ReduceOnPlateau
@@ -25,10 +28,11 @@ from jaxdeep.train.records import Epochs
 from jaxdeep.train.step import Augment
 from jaxdeep.tree import Where, check_where
 
-PyTree = Any
-Callback = Callable[[Epochs], Any]
+Callback = Callable[[Epochs], object]  # the run ends if it returns True
 Check = Callable[[str, Any], None]
 F = TypeVar("F", bound=Callable[..., Any])
+
+SUPERVISED = ("loss", "metrics", "penalty", "activity", "class_weight")  # arguments of `supervised`
 
 
 class Option(NamedTuple):
@@ -36,14 +40,14 @@ class Option(NamedTuple):
 
     Attributes:
       default: its value if it is not passed.
-      text: what it does, for docstrings.
       check: a function ``(name, value)`` that raises for a value the option cannot have. It is not
         called for the default.
+      text: what it does, for docstrings.
     """
 
     default: Any
-    text: str
     check: Check = lambda name, value: None
+    text: str = ""
 
 
 class Phase(NamedTuple):
@@ -83,10 +87,6 @@ def _among(*choices: str) -> Check:
     return check
 
 
-def _monitor(kind: type) -> Check:
-    return lambda name, value: monitors.check_monitor(name, value, kind)
-
-
 def _functions(name: str, value: Any) -> None:
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise TypeError(f"{name} must be a list of functions, got {value!r}")
@@ -103,270 +103,143 @@ def _optional_flag(name: str, value: Any) -> None:
 
 
 class Minimised(TypedDict, total=False):
-    """The options for what a supervised run minimises and reports."""
+    """The options for what a run minimises.
 
-    loss: Annotated[
-        PerExample | None,
-        Option(None, "``(outputs, y) -> losses`` per example, as in `jaxdeep.losses`."),
-    ]
-    metrics: Annotated[
-        Mapping[str, PerExample | Metric] | None,
-        Option(
-            None,
-            "further functions of that form, or streaming metrics (`jaxdeep.metrics.Metric`), by name.",
-        ),
-    ]
-    penalty: Annotated[
-        Callable[[PyTree], Any] | None,
-        Option(None, "``params -> scalar``, added to the loss (`jaxdeep.regularizers`)."),
-    ]
-    activity: Annotated[
-        Callable[[Mapping[str, Any]], Any] | None,
-        Option(
-            None,
-            "``outputs of layers by path -> scalar``, added to the loss too "
-            "(`jaxdeep.regularizers.activity`).",
-        ),
-    ]
-    class_weight: Annotated[
-        Mapping[int, float] | Any,
-        Option(None, "a weight for each class in training, as in `jaxdeep.train.supervised`."),
-    ]
+    Attributes:
+      loss: ``(outputs, y) -> losses`` per example, as in `jaxdeep.losses`.
+      penalty: ``params -> scalar``, added to the loss (`jaxdeep.regularizers`).
+      activity: ``outputs of layers by path -> scalar``, added to the loss too
+        (`jaxdeep.regularizers.activity`).
+      class_weight: a weight for each class in training, as in `jaxdeep.train.supervised`.
+      objective: instead of loss, metrics, penalty, activity and class_weight, for anything that is not
+        supervised: a function of the form that `jaxdeep.train.supervised` returns. The model is
+        initialised on the first array of the data; pass `params` where that is not its input.
+    """
+
+    loss: Annotated[PerExample | None, Option(None)]
+    penalty: Annotated[Callable[[PyTree], Float[Array, ""]] | None, Option(None)]
+    activity: Annotated[Callable[[Mapping[str, PyTree]], Float[Array, ""]] | None, Option(None)]
+    class_weight: Annotated[Mapping[int, float] | ArrayLike | None, Option(None)]
+    objective: Annotated[Objective | None, Option(None)]
 
 
 class RunOptions(TypedDict, total=False):
-    """The options of a run in pure functions: its batches, its steps, and when it stops."""
+    """The options of a run in pure functions: its batches, its steps, and when it stops.
 
-    epochs: Annotated[int, Option(1, "passes over the data, at most.", _checks.check_count)]
-    batch_size: Annotated[
-        int,
-        Option(
-            32, "rows of a batch; the last batch of an epoch holds what is left.", _checks.check_count
-        ),
-    ]
-    shuffle: Annotated[bool, Option(True, "draw a new order every epoch.", _checks.check_flag)]
-    drop_remainder: Annotated[
-        bool, Option(False, "leave out the rows that do not fill a batch.", _checks.check_flag)
-    ]
-    accumulation_steps: Annotated[
-        int,
-        Option(
-            1,
-            "micro-batches of a step, whose gradients are averaged (`jaxdeep.train.make_step`).",
-            _checks.check_count,
-        ),
-    ]
-    augment: Annotated[
-        Augment | None,
-        Option(
-            None,
-            "``(key, batch) -> batch`` for every training batch, compiled into the step.",
-            _function,
-        ),
-    ]
-    ema: Annotated[
-        bool,
-        Option(
-            False,
-            "evaluate, keep and return the moving average of the parameters instead of the parameters. "
-            "`jaxdeep.optimizers.ema_params` must be in the optimizer's chain to compute it.",
-            _checks.check_flag,
-        ),
-    ]
-    trainable: Annotated[
-        Where | None,
-        Option(
-            None,
-            'the parameters that are trained, such as ``"logits/*"`` (`jaxdeep.tree.mask`); all by '
-            "default. The others have no gradient, no share of a clipped norm and nothing in the "
-            "optimizer's state.",
-            _selector,
-        ),
-    ]
+    Attributes:
+      epochs: passes over the data, at most.
+      batch_size: rows of a batch; the last batch of an epoch holds what is left.
+      shuffle: draw a new order every epoch.
+      drop_remainder: leave out the rows that do not fill a batch.
+      accumulation_steps: micro-batches of a step, whose gradients are averaged
+        (`jaxdeep.train.make_step`).
+      augment: ``(key, batch) -> batch`` for every training batch, compiled into the step.
+      ema: evaluate, keep and return the moving average of the parameters instead of the parameters.
+        `jaxdeep.optimizers.ema_params` must be in the optimizer's chain to compute it.
+      trainable: the parameters that are trained, such as ``"logits/*"`` (`jaxdeep.tree.mask`); all by
+        default. The others have no gradient, no share of a clipped norm and nothing in the optimizer's
+        state.
+      early_stopping: a `jaxdeep.train.EarlyStopping`: when to stop, and whether to end with the
+        parameters of the best epoch.
+      plateau: a `jaxdeep.train.ReduceOnPlateau`: when to lower the learning rate.
+      validate_every: epochs from one evaluation to the next; the last epoch is always evaluated. In
+        epochs without an evaluation, validation metrics are NaN in the history, and early stopping and
+        the plateau wait if they monitor one.
+      on_nonfinite: what to do about a loss that is not finite. "stop" ends the run after that epoch.
+        "raise" raises a `FloatingPointError` after that epoch in `jaxdeep.fit`; pure functions and
+        sweeps cannot raise and treat it as "stop". "skip" undoes a step whose loss, parameters or state
+        are not finite, leaves its batch out of the epoch's metrics and counts it as "skipped" in the
+        history (`jaxdeep.optimizers.skip_nonfinite` does so for gradients, in any loop). "ignore" goes
+        on.
+    """
+
+    epochs: Annotated[int, Option(1, _checks.check_count)]
+    batch_size: Annotated[int, Option(32, _checks.check_count)]
+    shuffle: Annotated[bool, Option(True, _checks.check_flag)]
+    drop_remainder: Annotated[bool, Option(False, _checks.check_flag)]
+    accumulation_steps: Annotated[int, Option(1, _checks.check_count)]
+    augment: Annotated[Augment | None, Option(None, _function)]
+    ema: Annotated[bool, Option(False, _checks.check_flag)]
+    trainable: Annotated[Where | None, Option(None, _selector)]
     early_stopping: Annotated[
-        EarlyStopping | None,
-        Option(
-            None,
-            "a `jaxdeep.train.EarlyStopping`: when to stop, and whether to end with the parameters of "
-            "the best epoch.",
-            _monitor(EarlyStopping),
-        ),
+        EarlyStopping | None, Option(None, functools.partial(monitors.check_monitor, EarlyStopping))
     ]
     plateau: Annotated[
-        ReduceOnPlateau | None,
-        Option(
-            None,
-            "a `jaxdeep.train.ReduceOnPlateau`: when to lower the learning rate.",
-            _monitor(ReduceOnPlateau),
-        ),
+        ReduceOnPlateau | None, Option(None, functools.partial(monitors.check_monitor, ReduceOnPlateau))
     ]
-    validate_every: Annotated[
-        int,
-        Option(
-            1,
-            "epochs from one evaluation to the next; the last epoch is always evaluated. In epochs "
-            "without an evaluation, validation metrics are NaN in the history, and early stopping and "
-            "the plateau wait if they monitor one.",
-            _checks.check_count,
-        ),
-    ]
-    on_nonfinite: Annotated[
-        str,
-        Option(
-            "raise",
-            'what to do about a loss that is not finite. "stop" ends the run after that epoch. "raise" '
-            "raises a `FloatingPointError` after that epoch in `jaxdeep.fit`; pure functions and sweeps "
-            'cannot raise and treat it as "stop". "skip" undoes a step whose loss, parameters or state '
-            "are not finite, leaves its batch out of the epoch's metrics and counts it as "
-            '"skipped" in the history (`jaxdeep.optimizers.skip_nonfinite` does so for gradients, in '
-            "any loop). "
-            '"ignore" goes on.',
-            _among("raise", "stop", "skip", "ignore"),
-        ),
-    ]
+    validate_every: Annotated[int, Option(1, _checks.check_count)]
+    on_nonfinite: Annotated[str, Option("raise", _among("raise", "stop", "skip", "ignore"))]
 
 
 class TrialOptions(Minimised, RunOptions, total=False):
-    """The options of a run of `jaxdeep.fit`, or of a row of `jaxdeep.sweep`."""
+    """The options of a run of `jaxdeep.fit`, or of a row of `jaxdeep.sweep`.
 
-    objective: Annotated[
-        Objective | None,
-        Option(
-            None,
-            "instead of loss, metrics, penalty, activity and class_weight, for anything that is not "
-            "supervised: a function of the form that `jaxdeep.train.supervised` returns. The model is "
-            "initialised on the first array of the data; pass `params` where that is not its input.",
-        ),
-    ]
-    validation: Annotated[
-        PyTree | None, Option(None, "data like the training data, evaluated whole after every epoch.")
-    ]
-    freeze_batch_norm: Annotated[
-        bool,
-        Option(
-            True,
-            "batch norms whose parameters are not trained normalise by their running statistics and "
-            "keep these, as in Keras. With False they use the statistics of the batch and update their "
-            "own. An `objective` decides this by itself.",
-            _checks.check_flag,
-        ),
-    ]
+    Attributes:
+      metrics: further functions of the form of `loss`, or streaming metrics (`jaxdeep.metrics.Metric`),
+        by name.
+      validation: data like the training data, evaluated whole after every epoch.
+      freeze_batch_norm: batch norms whose parameters are not trained normalise by their running
+        statistics and keep these, as in Keras. With False they use the statistics of the batch and
+        update their own. An `objective` decides this by itself.
+    """
+
+    metrics: Annotated[Mapping[str, PerExample | Metric] | None, Option(None)]
+    validation: Annotated[PyTree | None, Option(None)]
+    freeze_batch_norm: Annotated[bool, Option(True, _checks.check_flag)]
 
 
 class FitOptions(TrialOptions, total=False):
-    """The options of `jaxdeep.fit`: those of a run, where it begins, its data, and the host's part."""
+    """The options of `jaxdeep.fit`: those of a run, where it begins, its data, and the host's part.
 
-    params: Annotated[
-        PyTree | None,
-        Option(None, "parameters to begin with; freshly initialised by default. They are copied."),
-    ]
-    state: Annotated[
-        PyTree | None, Option(None, "the model's state to begin with, which goes with `params`.")
-    ]
-    phases: Annotated[
-        Sequence[Phase] | None,
-        Option(
-            None,
-            "instead of `epochs` and `trainable`, a list of `jaxdeep.train.Phase`, ``(epochs, "
-            "trainable, learning_rate)``, run one after another: for example the head first, then more "
-            "of the network at a lower rate. Each phase has a fresh optimizer, and early stopping and a "
-            "plateau of its own. `optimizer` may be a function from the rate to an optimizer. The "
-            "history is that of all phases.",
-        ),
-    ]
-    diagnostics: Annotated[
-        int | None,
-        Option(
-            None,
-            "steps from one measurement of gradients, updates and activations by layer to the next, "
-            "the first step included. The history holds the means over an epoch's measured steps, "
-            "``gradient_norm/hidden1``, ``update_ratio/hidden1``, ``output_gradient/…``, "
-            "``activation_std/…``, ``saturation/…``, ``dead/…`` and so on "
-            "(`jaxdeep.diagnostics.LayerFlow`), one value for each repetition of a repeated layer. A "
-            "measured step takes twice as long; the other steps take no longer than without.",
-            _checks.check_count,
-        ),
-    ]
-    steps_per_epoch: Annotated[
-        int | None,
-        Option(None, "batches that an epoch takes from an iterable.", _checks.check_count),
-    ]
-    stream: Annotated[
-        bool | None,
-        Option(
-            None,
-            "whether arrays stay on the host and rows go to the device in blocks, where one block is "
-            "read while another is computed. The batches are the same either way. By default memory "
-            "maps are streamed, and so are arrays that do not fit into an accelerator's memory.",
-            _optional_flag,
-        ),
-    ]
-    block_bytes: Annotated[
-        int,
-        Option(2**26, "bytes of a block of streamed rows; at most two are held.", _checks.check_count),
-    ]
-    mesh: Annotated[
-        jax.sharding.Mesh | None,
-        Option(
-            None,
-            'devices to compute on, ``jax.make_mesh((8,), ("data",))``: every batch is split over its '
-            "``data`` axis, parameters are copied, and the numbers are those of one device, to "
-            "rounding. In several processes (`jax.distributed`), every process passes the same arrays "
-            "and reads its part of them. A loader yields its own process's share of every batch.",
-        ),
-    ]
-    shard: Annotated[
-        Where | None,
-        Option(
-            None,
-            "parameters to split over the mesh's ``model`` axis (`jaxdeep.tree.mask`), together with "
-            "the optimizer's state for them. Each is split along the longest of its axes that the "
-            "devices divide.",
-        ),
-    ]
-    epochs_per_call: Annotated[
-        int,
-        Option(
-            1,
-            "epochs that one call of the compiled program runs. The host looks at the run, saves a "
-            "checkpoint, reports and calls back after each call.",
-            _checks.check_count,
-        ),
-    ]
-    checkpoint: Annotated[
-        str | os.PathLike[str] | None,
-        Option(
-            None,
-            "a directory; the whole run is saved there after each call, and a run that is found there "
-            "is continued, to the same bits as without the interruption. `epochs` may have grown. "
-            "An iterator is put back by its ``set_state``, or else read again up to where it was.",
-        ),
-    ]
-    keep_checkpoints: Annotated[
-        int,
-        Option(
-            3,
-            "how many of the newest checkpoints stay; with early stopping, the best stays too.",
-            _checks.check_count,
-        ),
-    ]
-    callbacks: Annotated[
-        Sequence[Callback],
-        Option(
-            (),
-            "functions of a `jaxdeep.train.Epochs`, called after each call of the program. The run ends "
-            "if one of them returns True.",
-            _functions,
-        ),
-    ]
-    progress: Annotated[
-        bool,
-        Option(
-            True,
-            "show a progress bar; without a terminal, print a line after each call of the program.",
-            _checks.check_flag,
-        ),
-    ]
+    Attributes:
+      params: parameters to begin with; freshly initialised by default. They are copied.
+      state: the model's state to begin with, which goes with `params`.
+      phases: instead of `epochs` and `trainable`, a list of `jaxdeep.train.Phase`, ``(epochs, trainable,
+        learning_rate)``, run one after another: for example the head first, then more of the network at
+        a lower rate. Each phase has a fresh optimizer, and early stopping and a plateau of its own.
+        `optimizer` may be a function from the rate to an optimizer. The history is that of all phases.
+      diagnostics: steps from one measurement of gradients, updates and activations by layer to the next,
+        the first step included. The history holds the means over an epoch's measured steps,
+        ``gradient_norm/hidden1``, ``update_ratio/hidden1``, ``output_gradient/…``,
+        ``activation_std/…``, ``saturation/…``, ``dead/…`` and so on (`jaxdeep.diagnostics.LayerFlow`),
+        one value for each repetition of a repeated layer. A measured step takes twice as long; the other
+        steps take no longer than without.
+      steps_per_epoch: batches that an epoch takes from an iterable.
+      stream: whether arrays stay on the host and rows go to the device in blocks, where one block is
+        read while another is computed. The batches are the same either way. By default memory maps are
+        streamed, and so are arrays that do not fit into an accelerator's memory.
+      block_bytes: bytes of a block of streamed rows; at most two are held.
+      mesh: devices to compute on, ``jax.make_mesh((8,), ("data",))``: every batch is split over its
+        ``data`` axis, parameters are copied, and the numbers are those of one device, to rounding. In
+        several processes (`jax.distributed`), every process passes the same arrays and reads its part of
+        them. A loader yields its own process's share of every batch.
+      shard: parameters to split over the mesh's ``model`` axis (`jaxdeep.tree.mask`), together with the
+        optimizer's state for them. Each is split along the longest of its axes that the devices divide.
+      epochs_per_call: epochs that one call of the compiled program runs. The host looks at the run,
+        saves a checkpoint, reports and calls back after each call.
+      checkpoint: a directory; the whole run is saved there after each call, and a run that is found
+        there is continued, to the same bits as without the interruption. `epochs` may have grown. An
+        iterator is put back by its ``set_state``, or else read again up to where it was.
+      keep_checkpoints: how many of the newest checkpoints stay; with early stopping, the best stays too.
+      callbacks: functions of a `jaxdeep.train.Epochs`, called after each call of the program. The run
+        ends if one of them returns True.
+      progress: show a progress bar; without a terminal, print a line after each call of the program.
+    """
+
+    params: Annotated[PyTree | None, Option(None)]
+    state: Annotated[PyTree | None, Option(None)]
+    phases: Annotated[Sequence[Phase] | None, Option(None)]
+    diagnostics: Annotated[int | None, Option(None, _checks.check_count)]
+    steps_per_epoch: Annotated[int | None, Option(None, _checks.check_count)]
+    stream: Annotated[bool | None, Option(None, _optional_flag)]
+    block_bytes: Annotated[int, Option(2**26, _checks.check_count)]
+    mesh: Annotated[jax.sharding.Mesh | None, Option(None)]
+    shard: Annotated[Where | None, Option(None)]
+    epochs_per_call: Annotated[int, Option(1, _checks.check_count)]
+    checkpoint: Annotated[str | os.PathLike[str] | None, Option(None)]
+    keep_checkpoints: Annotated[int, Option(3, _checks.check_count)]
+    callbacks: Annotated[Sequence[Callback], Option((), _functions)]
+    progress: Annotated[bool, Option(True, _checks.check_flag)]
 
 
 # --- what is done with them ---------------------------------------------------------------------------
@@ -379,7 +252,8 @@ def options_of(kind: Any) -> dict[str, Option]:
     >>> options_of(RunOptions)["batch_size"].default
     32
     """
-    return {name: hint.__metadata__[0] for name, hint in _hints(kind).items()}
+    found = {name: hint.__metadata__[0] for name, hint in _hints(kind).items()}
+    return {name: option._replace(text=_texts().get(name, "")) for name, option in found.items()}
 
 
 def filled(caller: str, kind: Any, passed: Mapping[str, Any]) -> Any:
@@ -403,6 +277,25 @@ def filled(caller: str, kind: Any, passed: Mapping[str, Any]) -> Any:
         if values[name] is not option.default:
             option.check(name, values[name])
     return values
+
+
+def minimised_of(caller: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `supervised` among the options, without those that are None.
+
+    Raises:
+      ValueError: neither or both of an objective and these arguments.
+
+    >>> import jaxdeep as jd
+    >>> list(minimised_of("fit", {"loss": jd.losses.mse, "objective": None, "penalty": None}))
+    ['loss']
+    """
+    minimised = {name: options[name] for name in SUPERVISED if options.get(name) is not None}
+    objective = options["objective"]
+    if objective is None and "loss" not in minimised:
+        raise ValueError(f"{caller} needs a loss=, or an objective= for anything not supervised")
+    if objective is not None and minimised:
+        raise ValueError(f"objective= already says what is minimised: drop {', '.join(minimised)}")
+    return minimised
 
 
 def check_names(caller: str, passed: Mapping[str, Any], known: Mapping[str, Any]) -> None:
@@ -452,9 +345,16 @@ def _line(name: str, option: Option) -> str:
 @functools.cache
 def _hints(kind: Any) -> dict[str, Any]:
     """Annotated types by name; those of base classes come first, as they are written."""
-    hints: dict[str, Any] = {}
-    for base in reversed(getattr(kind, "__orig_bases__", ())):
-        if base is not TypedDict:
-            hints |= _hints(base)
-    declared = get_type_hints(kind, include_extras=True)
-    return {**{name: declared[name] for name in hints}, **declared}
+    return get_type_hints(kind, include_extras=True)
+
+
+@functools.cache
+def _texts() -> dict[str, str]:
+    """What docstrings say of each option; nothing if Python was told to drop them (``-OO``)."""
+    texts = {}
+    for kind in (Minimised, RunOptions, TrialOptions, FitOptions):
+        _, _, listed = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")
+        for entry in re.split(r"^  (?=\w)", listed, flags=re.MULTILINE)[1:]:
+            name, text = " ".join(entry.split()).split(": ", 1)
+            texts[name] = text
+    return texts
