@@ -92,9 +92,14 @@ def run_once(
     >>> run_once(lambda x: x + 1, jnp.ones(2)).tolist()
     [2.0, 2.0]
     """
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
+    if is_traced(args):
         return jax.jit(function)(*args)
     return compiled(function, *args, key=key, once=once)(*args)
+
+
+def is_traced(tree: PyTree) -> bool:
+    """Whether a tree has leaves whose values are not known, since they are arguments of a trace."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def kept(key: Key | None, build: Callable[[], Any], args: PyTree, *static: Hashable) -> Any:

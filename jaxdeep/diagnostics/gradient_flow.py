@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
-from jaxdeep._compilation import run_once
+from jaxdeep._compilation import is_traced, run_once
 from jaxdeep._identity import key_of
 from jaxdeep.diagnostics.layer_flow import Flow, flow_of, probed, with_taps
 from jaxdeep.nn.model import Model
@@ -17,8 +17,8 @@ from jaxdeep.train.data import check_pair
 from jaxdeep.train.objective import rehearse, supervised
 from jaxdeep.train.options import Minimised, filled, minimised_of, takes
 from jaxdeep.train.state import TrainState, only
-from jaxdeep.train.step import check_optimizer
-from jaxdeep.tree import Where, combine, mask, partition
+from jaxdeep.train.step import check_optimizer, gradients_of
+from jaxdeep.tree import Where, mask, partition
 
 PyTree = Any
 
@@ -103,7 +103,7 @@ def gradient_flow(
         check_pair(batch, "batch")
         frozen = {} if trainable is None else {"trainable": trainable}
         measured = probed(model, supervision | frozen)
-        if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(batch)):
+        if not is_traced(batch):
             # so that labels are checked, which cannot be done once they are traced
             ts = TrainState(jnp.zeros((), jnp.int32), params, state, (), jax.random.key(0))
             rehearse(supervised(model, **supervision), ts, batch, "batch")
@@ -113,18 +113,14 @@ def gradient_flow(
         point = moving if optimizer is None else gradient_point(opt_state, moving)
         if objective is None:
             point, held = with_taps(model, point, held)
-
-        def value(point: PyTree) -> tuple[Any, tuple[PyTree, dict[str, Any]]]:
-            return measured(combine(point, held), state, batch, key=key, train=train)
-
-        (loss_value, (_, metrics)), grads = jax.value_and_grad(value, has_aux=True)(point)
+        loss, _, metrics, grads = gradients_of(measured, train=train)(point, held, state, batch, key)
         outputs: dict[str, Any] = {}
         if objective is None:
             outputs = {"taps": grads.taps, "readings": metrics["readings"]}
             grads = grads.params
         updates = None
         if optimizer is not None:
-            updates, _ = optimizer.update(grads, opt_state, moving, value=loss_value)
+            updates, _ = optimizer.update(grads, opt_state, moving, value=loss)
         return flow_of(model, moving, grads, updates, **outputs)
 
     update = None if optimizer is None else optimizer.update

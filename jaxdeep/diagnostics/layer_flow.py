@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jaxdeep.diagnostics import probe
 from jaxdeep.metrics import Metric, Tally
 from jaxdeep.nn import walk
+from jaxdeep.train.batches import Metrics
 from jaxdeep.train.objective import Objective, supervised
-from jaxdeep.train.step import gradients_of
+from jaxdeep.train.step import Update, gradients_of
 
 PyTree = Any
 
@@ -109,26 +110,19 @@ class LayerMeasure:
     def _identity_(self) -> Any:
         return self.model, self.minimised, self.every, self.accumulation_steps
 
-    def __call__(
-        self,
-        step: Any,
-        params: tuple[PyTree, PyTree, PyTree],
-        state: PyTree,
-        batch: PyTree,
-        key: Any,
-        changes: tuple[PyTree, PyTree],
-    ) -> dict[str, Any]:
-        """The metrics of a step; see `jaxdeep.train.step.Measure`."""
-        point, moving, held = params
+    def __call__(self, update: Update) -> Metrics:
+        """The metrics of an update."""
+        moving, held = update.moving, update.held
         gradients = gradients_of(probed(self.model, self.minimised), self.accumulation_steps)
 
         def measured() -> Flow:
-            tapped = with_taps(self.model, point, held)
-            _, _, metrics, grads = gradients(*tapped, state, batch, key)
-            return flow_of(self.model, moving, *changes, taps=grads.taps, readings=metrics["readings"])
+            tapped = with_taps(self.model, update.point, held)
+            _, _, metrics, grads = gradients(*tapped, update.state, update.batch, update.key)
+            outputs = {"taps": grads.taps, "readings": metrics["readings"]}
+            return flow_of(self.model, moving, update.grads, update.updates, **outputs)
 
         shape = jax.eval_shape(measured)
-        due = step % self.every == 0
+        due = update.step % self.every == 0
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shape)
         flow = jax.lax.cond(due, measured, lambda: nothing)
         return {

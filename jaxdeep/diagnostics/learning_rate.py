@@ -9,19 +9,21 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
-from jaxdeep._compilation import compiled, run_once
+from jaxdeep._compilation import is_traced, run_once
 from jaxdeep._identity import key_of
+from jaxdeep._shapes import Array, Bool, Float, Integer, PyTree
 from jaxdeep.optimizers import set_hyperparams
 from jaxdeep.optimizers.identity import numbers_of
-from jaxdeep.train.data import check_batch_size, check_pair, count_examples, take, to_device
+from jaxdeep.train.data import check_batch_size, check_pair, count_examples, take, to_device, with_rows
 from jaxdeep.train.epoch import shuffled
 from jaxdeep.train.objective import Objective, supervised
 from jaxdeep.train.options import Minimised, filled, minimised_of, takes
-from jaxdeep.train.state import TrainState, init, resume
+from jaxdeep.train.state import Network, TrainState, begin, initial_of
 from jaxdeep.train.step import check_optimizer, make_step
 from jaxdeep.tree import shapes
 
-PyTree = Any
+Rows = Integer[Array, "steps batch"]  # of every step
+MakeOptimizer = Callable[[Float[Array, ""]], optax.GradientTransformation]
 
 # The suggestion is FACTOR times the rate at which DESCENT of the way down is done. That point is on the
 # steep part, where the noise of batches moves it little: of 16 seeds each with SGD, momentum and Adam,
@@ -44,19 +46,19 @@ class RateTest(NamedTuple):
       steps: steps done, int32.
     """
 
-    learning_rates: jax.Array
-    losses: jax.Array
-    smoothed: jax.Array
-    suggestion: jax.Array
-    steps: jax.Array
+    learning_rates: Float[Array, "*runs steps"]
+    losses: Float[Array, "*runs steps"]
+    smoothed: Float[Array, "*runs steps"]
+    suggestion: Float[Array, "*runs"]
+    steps: Integer[Array, "*runs"]
 
 
 @takes(Minimised)
 def find_learning_rate(
-    model: Any,
+    model: Network,
     data: PyTree,
     *,
-    optimizer: optax.GradientTransformation | Callable[[Any], optax.GradientTransformation],
+    optimizer: optax.GradientTransformation | MakeOptimizer,
     key: jax.Array,
     low: float = 1e-6,
     high: float = 10.0,
@@ -128,41 +130,30 @@ def find_learning_rate(
         inputs = jax.tree.leaves(data)[0]
     n = count_examples(data)
     check_batch_size(batch_size, n)
-    if params is None and state is not None:
-        raise ValueError("state= is given without the params= it belongs to")
-    example = jax.tree.map(lambda s: jax.ShapeDtypeStruct((1, *s.shape[1:]), s.dtype), shapes(inputs))
+    initial = initial_of(params, state)
+    example = with_rows(inputs, 1)
     test = _test(make, objective, low, high, steps, batch_size)
 
-    def begin(initial: PyTree, key: jax.Array) -> TrainState:
+    def run(initial: PyTree, key: jax.Array, data: PyTree, order: Rows) -> RateTest:
         first = make(jnp.asarray(low, jnp.result_type(float)))
-        if initial is None:
-            return init(model, first, example, key=key)
-        return resume(first, initial[0], initial[1], key)
-
-    def run(initial: PyTree, key: jax.Array, data: PyTree, order: jax.Array) -> RateTest:
-        return test(begin(initial, key), data, order)
+        return test(begin(model, first, example, key, initial), data, order)
 
     sizes = n, steps, batch_size
     order = run_once(lambda key: _order(key, *sizes), key, key=key_of("order", sizes))
-    if isinstance(order, jax.core.Tracer) or any(
-        isinstance(a, jax.Array) for a in jax.tree.leaves(data)
-    ):
+    if is_traced(order) or any(isinstance(a, jax.Array) for a in jax.tree.leaves(data)):
         data = to_device(data)
     else:
         rows, order = np.asarray(order), np.arange(order.size).reshape(order.shape)
         data = to_device(jax.tree.map(lambda a: np.asarray(a[rows.ravel()], shapes(a).dtype), data))
-    initial = None if params is None else (params, {} if state is None else state)
     args = initial, key, data, jnp.asarray(order)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
-        return jax.jit(run)(*args)
     # unlike in fit, the optimizer's numbers are constants of the program
     numbers = numbers_of(optimizer) if hasattr(optimizer, "init") else {}
     program = key_of("range test", model, objective, optimizer, numbers, low, high, sizes, example)
-    result: RateTest = compiled(run, *args, key=program)(*args)
+    result: RateTest = run_once(run, *args, key=program, once=False)
     return result
 
 
-def _maker(optimizer: Any) -> Callable[[Any], Any]:
+def _maker(optimizer: optax.GradientTransformation | MakeOptimizer) -> MakeOptimizer:
     """A function ``rate -> optimizer`` that takes a traced rate."""
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         if not callable(optimizer):
@@ -170,14 +161,14 @@ def _maker(optimizer: Any) -> Callable[[Any], Any]:
                 f"optimizer must be an optimizer or a function rate -> one, got {optimizer!r}"
             )
 
-        def made(rate: Any) -> Any:
+        def made(rate: Float[Array, ""]) -> optax.GradientTransformation:
             built = optimizer(rate)
             check_optimizer(built)
             return built
 
         return made
 
-    def with_rate(rate: Any) -> Any:
+    def with_rate(rate: Float[Array, ""]) -> optax.GradientTransformation:
         def update(grads: PyTree, state: PyTree, params: PyTree = None, **extra: Any) -> Any:
             try:
                 state = set_hyperparams(state, learning_rate=rate)
@@ -193,29 +184,29 @@ def _maker(optimizer: Any) -> Callable[[Any], Any]:
 
 
 def _test(
-    make: Callable[[Any], Any],
+    make: MakeOptimizer,
     objective: Objective,
     low: float,
     high: float,
     steps: int,
     batch_size: int,
-) -> Callable[[TrainState, PyTree, jax.Array], RateTest]:
+) -> Callable[[TrainState, PyTree, Rows], RateTest]:
     """The function ``(ts, data, order) -> RateTest`` that runs the test and reads the suggestion."""
     window = max(int(_WINDOW * steps), 1)
     keep = 1 - 1 / window
 
-    def test(ts: TrainState, data: PyTree, order: jax.Array) -> RateTest:
+    def test(ts: TrainState, data: PyTree, order: Rows) -> RateTest:
         rates = jnp.geomspace(low, high, steps, dtype=jnp.result_type(float))
         nothing = jnp.full(steps, jnp.nan, rates.dtype)
 
-        def goes_on(carry: Any) -> Any:
+        def goes_on(carry: PyTree) -> Bool[Array, ""]:
             t, _, _, smoothed, _ = carry
             first, now = smoothed[window - 1], smoothed[t - 1]
             risen = now > first + (_RISEN - 1) * jnp.abs(first)
             ended = (t > 0) & ~jnp.isfinite(now) | (t > window) & risen
             return (t < steps) & ~ended
 
-        def step(carry: Any) -> Any:
+        def step(carry: PyTree) -> PyTree:
             t, ts, losses, smoothed, average = carry
             ts, values = make_step(objective, make(rates[t]))(ts, take(data, order[t]))
             loss = values["loss"].astype(rates.dtype)
@@ -235,7 +226,7 @@ def _test(
     return test
 
 
-def _order(key: jax.Array, n: int, steps: int, batch_size: int) -> jax.Array:
+def _order(key: jax.Array, n: int, steps: int, batch_size: int) -> Rows:
     """The rows of every step, from as many shuffled passes over the data as needed."""
     batches = n // batch_size
     firsts = jnp.arange(-(-steps // batches)) * batches

@@ -22,6 +22,7 @@ from jaxdeep.fitting.sources import sources_of
 from jaxdeep.train.options import FitOptions, filled, minimised_of, takes
 from jaxdeep.train.records import Epochs, FitResult
 from jaxdeep.train.run import RunState
+from jaxdeep.train.state import initial_of
 from jaxdeep.train.step import Measure
 
 PyTree = Any
@@ -91,7 +92,7 @@ def fit(
     setup = dataclasses.replace(setup, measure=_measure(setup, chosen["diagnostics"]))
     sources, mesh = sources_of(data, chosen, pairs=setup.is_supervised)
     setup = dataclasses.replace(setup, mesh=mesh)
-    likes, initial = [source.like for source in sources], _initial(chosen)
+    likes, initial = [source.like for source in sources], initial_of(chosen["params"], chosen["state"])
     samples = {source.name: source.sample for source in sources}
     slow_in_loops = try_out(setup, setup.shapes(likes[0], key, initial), samples, likes[0])
     run = setup.start(likes, key, initial)
@@ -147,14 +148,6 @@ def _measure(setup: Setup, every: int | None) -> Measure | None:
         )
     minimised = minimised_of("fit", setup.options) | frozen_of(setup.options)
     return LayerMeasure(setup.model, minimised, every, setup.options["accumulation_steps"])
-
-
-def _initial(options: FitOptions) -> tuple[PyTree, PyTree] | None:
-    """The parameters and state that were passed to begin with, or None."""
-    params, state = options["params"], options["state"]
-    if params is None and state is not None:
-        raise ValueError("state= is given without the params= it belongs to")
-    return None if params is None else (params, {} if state is None else state)
 
 
 def _look(run: RunState) -> tuple[int, bool, int, dict[str, np.ndarray]]:

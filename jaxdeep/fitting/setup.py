@@ -13,10 +13,11 @@ from jaxdeep._compilation import compiled, kept, known_as
 from jaxdeep._identity import Key, key_of
 from jaxdeep.optimizers.identity import init_with_numbers, numbers_of
 from jaxdeep.train import monitors
+from jaxdeep.train.data import with_rows
 from jaxdeep.train.objective import Objective, has_convolution, plan, rehearse, supervised
 from jaxdeep.train.options import SUPERVISED, TrialOptions, minimised_of, options_of
 from jaxdeep.train.run import Program, RunState, make_program
-from jaxdeep.train.state import TrainState, init, only, resume
+from jaxdeep.train.state import TrainState, begin
 from jaxdeep.train.step import Measure, check_optimizer
 
 PyTree = Any
@@ -117,13 +118,10 @@ class Setup:
             optimizer = optax.GradientTransformationExtraArgs(
                 lambda params: init_with_numbers(self.optimizer, params, numbers), optimizer.update
             )
-        trainable = self.options["trainable"]
-        if initial is not None:
-            return resume(only(optimizer, trainable), initial[0], initial[1], key)
         inputs = like[0] if self.is_supervised else jax.tree.leaves(like)[0]
         # only the shape, since rows of the data would become a constant of the program
-        row = jax.tree.map(lambda s: jax.ShapeDtypeStruct((1, *s.shape[1:]), s.dtype), inputs)
-        return init(self.model, optimizer, row, key=key, trainable=trainable)
+        row = with_rows(inputs, 1)
+        return begin(self.model, optimizer, row, key, initial, self.options["trainable"])
 
     def start(self, likes: Sequence[PyTree], key: Any, initial: PyTree = None) -> RunState:
         """The run before its first epoch, made by one program for data of these shapes."""

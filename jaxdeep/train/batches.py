@@ -1,18 +1,19 @@
 """Loops over the batches of a data set, and the totals of what the batches report."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 import jax
 import jax.numpy as jnp
 
+from jaxdeep._shapes import Array, ArrayLike, Integer, PyTree
 from jaxdeep.metrics import Tally
-from jaxdeep.train.data import take
+from jaxdeep.train.data import count_rows, take
 from jaxdeep.train.monitors import choose
 
-PyTree = Any
-Metrics = dict[str, Any]
-Advance = Callable[[Any, PyTree], tuple[Any, Metrics]]
+Carry = TypeVar("Carry")
+Metrics = dict[str, Any]  # by name: means over examples, or tallies of streaming metrics
+Advance = Callable[[Carry, PyTree], tuple[Carry, Metrics]]  # of a batch: a step, or an evaluation
 
 
 class Totals(NamedTuple):
@@ -27,15 +28,18 @@ class Totals(NamedTuple):
       skipped: batches that do not count, int32.
     """
 
-    examples: jax.Array
+    examples: Integer[Array, ""]
     sums: Metrics
-    lost: list[Any]
-    batches: jax.Array
-    bad: jax.Array
-    skipped: jax.Array
+    lost: list[PyTree]
+    batches: Integer[Array, ""]
+    bad: Integer[Array, ""]
+    skipped: Integer[Array, ""]
 
 
-def none_yet(step: Advance, carry: Any, batch: PyTree) -> Totals:
+Both = tuple[Carry, Totals]  # what a loop over batches carries
+
+
+def none_yet(step: Advance[Carry], carry: Carry, batch: PyTree) -> Totals:
     """The totals before the first batch, for the metrics that `step` reports of a batch like this."""
     _, values = jax.eval_shape(step, carry, batch)
     if "loss" not in values:
@@ -101,22 +105,21 @@ def values_of(metrics: Metrics) -> Metrics:
 
 
 def over_batches(
-    step: Advance,
-    carry: Any,
+    step: Advance[Carry],
+    carry: Carry,
     data: PyTree,
-    order: jax.Array,
+    order: Integer[Array, "rows"],
     batch_size: int,
     *,
     drop_remainder: bool = False,
     skip: bool = False,
-) -> tuple[Any, Totals]:
+) -> Both[Carry]:
     """Run `step` over the rows in `order` in one compiled loop, and return the carry and the totals."""
     step = jax.jit(step)  # traced once, for the totals and for the loop
     full, rest = divmod(len(order), batch_size)
 
-    def body(both: tuple[Any, Totals], rows: jax.Array) -> tuple[tuple[Any, Totals], None]:
-        carry, values = step(both[0], take(data, rows))
-        return (carry, with_batch(both[1], values, len(rows), skip=skip)), None
+    def body(both: Both[Carry], rows: Integer[Array, "batch"]) -> tuple[Both[Carry], None]:
+        return _advanced(step, both, take(data, rows), skip), None
 
     first = jax.eval_shape(lambda: take(data, order[:batch_size]))
     both = carry, none_yet(step, carry, first)
@@ -127,28 +130,33 @@ def over_batches(
 
 
 def over_block(
-    step: Advance, carry: Any, totals: Totals, block: PyTree, count: Any, *, skip: bool = False
-) -> tuple[Any, Totals]:
+    step: Advance[Carry],
+    carry: Carry,
+    totals: Totals,
+    block: PyTree,
+    count: ArrayLike | None,
+    *,
+    skip: bool = False,
+) -> Both[Carry]:
     """Run `step` over the first `count` batches stacked in `block`; with None, `block` is one batch."""
-
-    def once(both: tuple[Any, Totals], batch: PyTree) -> tuple[Any, Totals]:
-        carry, values = step(both[0], batch)
-        rows = len(jax.tree.leaves(batch)[0])
-        return carry, with_batch(both[1], values, rows, skip=skip)
-
     if count is None:
-        return once((carry, totals), block)
+        return _advanced(step, (carry, totals), block, skip)
 
-    def body(i: Any, both: tuple[Any, Totals]) -> tuple[Any, Totals]:
-        return once(both, jax.tree.map(lambda a: a[i], block))
+    def body(i: Integer[Array, ""], both: Both[Carry]) -> Both[Carry]:
+        return _advanced(step, both, jax.tree.map(lambda a: a[i], block), skip)
 
-    result: tuple[Any, Totals] = jax.lax.fori_loop(0, count, body, (carry, totals))
-    return result
+    return jax.lax.fori_loop(0, count, body, (carry, totals))
 
 
-def _nodes(values: PyTree) -> list[Any]:
+def _advanced(step: Advance[Carry], both: Both[Carry], batch: PyTree, skip: bool) -> Both[Carry]:
+    """The carry and the totals after one more batch."""
+    carry, values = step(both[0], batch)
+    return carry, with_batch(both[1], values, count_rows(batch), skip=skip)
+
+
+def _nodes(values: Metrics) -> list[Any]:
     return jax.tree.leaves(values, is_leaf=_is_tally)
 
 
-def _is_tally(node: Any) -> bool:
+def _is_tally(node: object) -> TypeGuard[Tally]:
     return isinstance(node, Tally)

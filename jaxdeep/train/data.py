@@ -1,14 +1,11 @@
 """Data sets as pytrees of arrays with one row per example."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep.tree import path_name
-
-PyTree = Any
+from jaxdeep._shapes import Array, Integer, PyTree
+from jaxdeep.tree import path_name, shapes
 
 
 def count_examples(data: PyTree, name: str = "data") -> int:
@@ -34,6 +31,20 @@ def count_examples(data: PyTree, name: str = "data") -> int:
     return n
 
 
+def count_rows(batch: PyTree) -> int:
+    """The number of rows of arrays, or of their shapes, that are known to fit together."""
+    return int(jax.tree.leaves(batch)[0].shape[0])
+
+
+def with_rows(data: PyTree, rows: int) -> PyTree:
+    """The shapes and dtypes of this many rows of a data set.
+
+    >>> with_rows(np.ones((50, 3)), 8)
+    ShapeDtypeStruct(shape=(8, 3), dtype=float32)
+    """
+    return jax.tree.map(lambda s: jax.ShapeDtypeStruct((rows, *s.shape[1:]), s.dtype), shapes(data))
+
+
 def check_pair(data: PyTree, name: str) -> None:
     """Refuse data other than ``(x, y)`` and ``(x, y, weights)``, which `supervised` takes."""
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
@@ -52,7 +63,7 @@ def check_batch_size(batch_size: int, examples: int) -> None:
         )
 
 
-def take(data: PyTree, rows: jax.Array) -> PyTree:
+def take(data: PyTree, rows: Integer[Array, "rows"]) -> PyTree:
     """The rows of every array at these indices, which must be within bounds."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf).at[rows].get(mode="promise_in_bounds"), data)
 

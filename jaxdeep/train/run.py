@@ -142,10 +142,10 @@ def make_program(
     step = measured_step(
         objective,
         optimizer,
-        accumulation_steps=options["accumulation_steps"],
-        augment=options["augment"],
-        trainable=trainable,
-        measure=measure,
+        options["accumulation_steps"],
+        options["augment"],
+        trainable,
+        measure,
     )
     step = _split_step(_undoing(step) if skip else step, mesh)
     objective = _split_objective(objective, mesh)

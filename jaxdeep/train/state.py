@@ -1,6 +1,7 @@
 """`TrainState`, which holds everything a run needs to go on."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +9,20 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._compilation import run_once
+from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.tree import Where, partition, shapes
 
-PyTree = Any
+
+class Network(Protocol):
+    """What a run knows of a model, a `jaxdeep.nn.Model` or another pair of such functions."""
+
+    @property
+    def init(self) -> Callable[..., tuple[PyTree, PyTree]]:
+        """``(key, x) -> (params, state)``."""
+
+    @property
+    def apply(self) -> Callable[..., tuple[PyTree, PyTree]]:
+        """``(params, state, x, *, train=False, key=None) -> (y, state)``."""
 
 
 class TrainState(NamedTuple):
@@ -24,7 +36,7 @@ class TrainState(NamedTuple):
       key: the run's random key; it never changes. Step t draws from ``fold_in(key, t)``.
     """
 
-    step: jax.Array
+    step: Integer[Array, ""]
     params: PyTree
     state: PyTree
     opt_state: PyTree
@@ -32,9 +44,9 @@ class TrainState(NamedTuple):
 
 
 def init(
-    model: Any,
+    model: Network,
     optimizer: optax.GradientTransformation,
-    x: Any,
+    x: PyTree,
     *,
     key: jax.Array,
     trainable: Where | None = None,
@@ -71,17 +83,35 @@ def init(
     return started
 
 
-def resume(
-    optimizer: optax.GradientTransformation, params: PyTree, state: PyTree, key: jax.Array
+def begin(
+    model: Network,
+    optimizer: optax.GradientTransformation,
+    x: PyTree,
+    key: jax.Array,
+    initial: tuple[PyTree, PyTree] | None = None,
+    trainable: Where | None = None,
 ) -> TrainState:
-    """The first state of a run that begins at copies of these parameters, with the key as in `init`."""
+    """The state that `init` makes, or one that begins at copies of `initial`, parameters and state."""
+    if initial is None:
+        return init(model, optimizer, x, key=key, trainable=trainable)
 
-    def build(params: PyTree, state: PyTree, key: jax.Array) -> TrainState:
-        params, state = jax.tree.map(jnp.copy, (params, state))
-        return _start(params, state, optimizer, jax.random.split(key)[1])
+    def build(initial: tuple[PyTree, PyTree], key: jax.Array) -> TrainState:
+        params, state = jax.tree.map(jnp.copy, initial)
+        return _start(params, state, only(optimizer, trainable), jax.random.split(key)[1])
 
-    started: TrainState = run_once(build, params, state, key)
+    started: TrainState = run_once(build, initial, key)
     return started
+
+
+def initial_of(params: PyTree | None, state: PyTree | None) -> tuple[PyTree, PyTree] | None:
+    """The parameters and state that were passed to begin with; None if there are none.
+
+    Raises:
+      ValueError: a state without parameters.
+    """
+    if params is None and state is not None:
+        raise ValueError("state= is given without the params= it belongs to")
+    return None if params is None else (params, {} if state is None else state)
 
 
 def only(

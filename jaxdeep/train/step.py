@@ -1,48 +1,51 @@
 """One update as a pure function."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, Float, PyTree
 from jaxdeep.optimizers import gradient_point
-from jaxdeep.train.batches import averages, over_batches
+from jaxdeep.train.batches import Metrics, averages, over_batches
 from jaxdeep.train.data import count_examples
 from jaxdeep.train.objective import Objective, check_metric_names
 from jaxdeep.train.state import TrainState, only
 from jaxdeep.tree import Where, check_where, combine, partition
 
-PyTree = Any
-Step = Callable[[TrainState, PyTree], tuple[TrainState, dict[str, Any]]]
+Step = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
 Augment = Callable[[jax.Array, PyTree], PyTree]
-Gradients = Callable[..., tuple[Any, PyTree, dict[str, Any], PyTree]]
+Gradient = tuple[Float[Array, ""], PyTree, Metrics, PyTree]  # loss, new state, metrics, gradients
+Gradients = Callable[[PyTree, PyTree, PyTree, PyTree, jax.Array], Gradient]
 
 
-class Measure(Protocol):
-    """A function that makes further metrics of a step (`jaxdeep.diagnostics.layer_flow`)."""
+class Update(NamedTuple):
+    """An update as it is made, for a `Measure`.
 
-    def __call__(
-        self,
-        step: Any,
-        params: tuple[PyTree, PyTree, PyTree],
-        state: PyTree,
-        batch: PyTree,
-        key: Any,
-        changes: tuple[PyTree, PyTree],
-        /,
-    ) -> dict[str, Any]:
-        """The metrics of a step.
+    Attributes:
+      step: its number.
+      point: the point at which the gradient is taken.
+      moving, held: the parameters that are trained, and the others.
+      state, batch, key: as the objective gets them.
+      grads, updates: the gradients, and what they make of the parameters that are trained.
+    """
 
-        Args:
-          step: its number.
-          params: the point at which the gradient is taken, the parameters that move, those held.
-          state, batch, key: as the objective gets them.
-          changes: the gradients and the updates.
-        """
+    step: jax.Array
+    point: PyTree
+    moving: PyTree
+    held: PyTree
+    state: PyTree
+    batch: PyTree
+    key: jax.Array
+    grads: PyTree
+    updates: PyTree
 
+
+# Makes further metrics of an update (`jaxdeep.diagnostics.layer_flow`).
+Measure = Callable[[Update], Metrics]
 
 _AUGMENT = 0xFFFF_FFFF  # a stream of a step's key that no layer uses
 
@@ -112,24 +115,16 @@ def make_step(
     >>> int(ts.step), bool(metrics["loss"] < 0.01)
     (200, True)
     """
-    return measured_step(
-        objective,
-        optimizer,
-        accumulation_steps=accumulation_steps,
-        augment=augment,
-        trainable=trainable,
-        measure=None,
-    )
+    return measured_step(objective, optimizer, accumulation_steps, augment, trainable)
 
 
 def measured_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
-    *,
     accumulation_steps: int,
     augment: Augment | None,
     trainable: Where | None,
-    measure: Measure | None,
+    measure: Measure | None = None,
 ) -> Step:
     """`make_step`, with the further metrics that `measure` makes of the step."""
     check_optimizer(optimizer)
@@ -143,7 +138,7 @@ def measured_step(
     _checks.check_functions(augment=augment)
     gradients = gradients_of(objective, accumulation_steps)
 
-    def step(ts: TrainState, batch: PyTree) -> tuple[TrainState, dict[str, Any]]:
+    def step(ts: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(ts.key, ts.step)
         if augment is not None:
             batch = augment(jax.random.fold_in(key, jnp.uint32(_AUGMENT)), batch)
@@ -153,44 +148,32 @@ def measured_step(
         check_metric_names(metrics)
         updates, opt_state = optimizer.update(grads, ts.opt_state, moving, value=loss)
         if measure is not None:
-            inputs = (point, moving, held), ts.state, batch, key
-            metrics = metrics | measure(ts.step, *inputs, (grads, updates))
+            inputs = point, moving, held, ts.state, batch, key
+            metrics = metrics | measure(Update(ts.step, *inputs, grads, updates))
         params = combine(optax.apply_updates(moving, updates), held)
         return TrainState(ts.step + 1, params, state, opt_state, ts.key), {"loss": loss, **metrics}
 
     return step
 
 
-def gradients_of(objective: Objective, accumulation_steps: int = 1) -> Gradients:
+def gradients_of(objective: Objective, accumulation_steps: int = 1, *, train: bool = True) -> Gradients:
     """A function ``(moving, held, state, batch, key) -> (loss, state, metrics, gradients)``.
 
     The gradients are with respect to `moving`. They are taken over the whole batch at once, or averaged
-    over this many micro-batches.
+    over the examples of this many micro-batches.
     """
-    return _of_batch(objective) if accumulation_steps == 1 else _of_parts(objective, accumulation_steps)
 
-
-def _of_batch(objective: Objective) -> Gradients:
-    """`gradients_of` the whole batch at once."""
-
-    def gradients(moving: PyTree, held: PyTree, state: PyTree, batch: PyTree, key: Any) -> Any:
-        def value(moving: PyTree) -> tuple[Any, tuple[PyTree, dict[str, Any]]]:
-            return objective(combine(moving, held), state, batch, key=key, train=True)
+    def of_batch(moving: PyTree, held: PyTree, state: PyTree, batch: PyTree, key: jax.Array) -> Gradient:
+        def value(moving: PyTree) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
+            return objective(combine(moving, held), state, batch, key=key, train=train)
 
         (loss, (state, metrics)), grads = jax.value_and_grad(value, has_aux=True)(moving)
         return loss, state, metrics, grads
 
-    return gradients
-
-
-def _of_parts(objective: Objective, parts: int) -> Gradients:
-    """`gradients_of` a batch in `parts` micro-batches, averaged over examples."""
-    of_batch = _of_batch(objective)
-
-    def gradients(moving: PyTree, held: PyTree, state: PyTree, batch: PyTree, key: Any) -> Any:
+    def of_parts(moving: PyTree, held: PyTree, state: PyTree, batch: PyTree, key: jax.Array) -> Gradient:
         rows = count_examples(batch, "batch")
 
-        def micro_step(carry: PyTree, part: PyTree) -> tuple[PyTree, dict[str, Any]]:
+        def micro_step(carry: PyTree, part: PyTree) -> tuple[PyTree, Metrics]:
             i, state, total = carry
             share = count_examples(part) / rows
             loss, state, metrics, grads = of_batch(moving, held, state, part, jax.random.fold_in(key, i))
@@ -201,13 +184,13 @@ def _of_parts(objective: Objective, parts: int) -> Gradients:
             lambda p: jnp.zeros_like(p, jnp.promote_types(p.dtype, jnp.float32)), moving
         )
         carry = (jnp.zeros((), jnp.int32), state, zeros)
-        size = -(-rows // parts)
+        size = -(-rows // accumulation_steps)
         (_, state, total), totals = over_batches(micro_step, carry, batch, jnp.arange(rows), size)
         values = averages(totals)
         grads = jax.tree.map(lambda sum_, p: sum_.astype(p.dtype), total, moving)
         return values.pop("loss"), state, values, grads
 
-    return gradients
+    return of_batch if accumulation_steps == 1 else of_parts
 
 
 def check_optimizer(optimizer: Any) -> None:

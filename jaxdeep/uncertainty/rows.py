@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxdeep._compilation import is_traced
 from jaxdeep.fitting import placement
 from jaxdeep.nn.model import Model
 from jaxdeep.tree import shapes
@@ -117,7 +118,7 @@ def placed(mesh: Mesh | None, shared: PyTree, x: PyTree) -> tuple[PyTree, PyTree
 
     Without a mesh, or within a trace, they are returned as they are.
     """
-    if mesh is None or any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves((shared, x))):
+    if mesh is None or is_traced((shared, x)):
         return shared, x
     place = placement.placed(mesh, None, None, None)
 
