@@ -2,21 +2,31 @@
 
 import itertools
 import mmap
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.placement import Placement, check_same_everywhere, usable
-from jaxdeep.train.data import check_batch_size, check_pair, count_examples
+from jaxdeep.train.data import (
+    check_batch_size,
+    check_pair,
+    count_examples,
+    count_rows,
+    tree_bytes,
+    with_rows,
+)
 from jaxdeep.train.epoch import shuffled
 from jaxdeep.train.options import FitOptions
 from jaxdeep.train.state import TrainState
 from jaxdeep.tree import shapes
 
-PyTree = Any
+Batches = Iterable[PyTree] | Callable[[int], Iterable[PyTree]]
+Position = dict[str, Any] | None  # of an iterator, as JSON
+Memory = dict[tuple[tuple[int, ...], str], np.ndarray]  # buffers by shape and place
 
 _KNOWN_BYTES = 2**27  # labels of up to this size are all checked before the run
 _PAGES = 32  # rows of a file read at a time, since the system maps many pages around each row
@@ -46,32 +56,22 @@ class ArraySource:
       steps: batches of an epoch.
     """
 
-    def __init__(
-        self,
-        data: PyTree,
-        name: str,
-        *,
-        batch_size: int,
-        shuffle: bool,
-        drop_remainder: bool,
-        block_bytes: int,
-    ):
+    def __init__(self, data: PyTree, name: str, options: FitOptions):
+        if options["steps_per_epoch"] is not None:
+            raise ValueError("steps_per_epoch is for iterables of batches; arrays are passed over once")
         self.data, self.name = data, name
         self.examples = count_examples(data, name)
-        batch_size = min(batch_size, self.examples)
-        self._batch_size, self._shuffle = batch_size, shuffle
-        self._drop_remainder, self._block_bytes = drop_remainder, block_bytes
-        self._turn, self._memory = 0, dict[Any, dict[Any, np.ndarray]]()
+        batch_size = min(options["batch_size"], self.examples)
+        self._batch_size, self._shuffle = batch_size, options["shuffle"]
+        self._drop_remainder, self._block_bytes = options["drop_remainder"], options["block_bytes"]
+        self._turn, self._memory = 0, dict[tuple[int, int], Memory]()
         self.like = shapes(data)
         sizes = sorted(leaf.nbytes for leaf in jax.tree.leaves(data))
         few = sum(sizes[:-1]) < _KNOWN_BYTES
         self.sample = data if few else jax.tree.map(lambda leaf: leaf[:batch_size], data)
-        self.example = jax.tree.map(
-            lambda s: jax.ShapeDtypeStruct((batch_size, *s.shape[1:]), s.dtype), self.like
-        )
-        self.steps: int | None = (
-            self.examples // batch_size if drop_remainder else -(-self.examples // batch_size)
-        )
+        self.example = with_rows(data, batch_size)
+        full, rest = divmod(self.examples, batch_size)
+        self.steps: int | None = full + bool(rest and not self._drop_remainder)
 
     def on_device(self, placement: Placement) -> PyTree:
         """The whole arrays on the device, or on each device of a mesh."""
@@ -110,8 +110,8 @@ class ArraySource:
             for batch in batches:
                 yield Block(read(batch), None)
         else:
-            bytes_ = sum(s.dtype.itemsize * int(np.prod(s.shape)) for s in jax.tree.leaves(self.example))
-            many = max(1, min(self._block_bytes // max(bytes_, 1), full))
+            bytes_ = max(tree_bytes(self.example), 1)
+            many = max(1, min(self._block_bytes // bytes_, full))
             for first in range(0, full, many):
                 part = batches[first : first + many]
                 filler = np.broadcast_to(part[:1], (many - len(part), size))
@@ -122,7 +122,7 @@ class ArraySource:
     def position(self) -> None:
         """None, since the order of an epoch follows from the run."""
 
-    def go_to(self, position: Any) -> None:
+    def go_to(self, position: Position) -> None:
         """Do nothing, since the order of an epoch follows from the run."""
 
     def _order(self, ts: TrainState) -> np.ndarray:
@@ -130,6 +130,16 @@ class ArraySource:
         if not self._shuffle:
             return np.arange(self.examples)
         return np.asarray(_shuffled(ts.key, ts.step, self.examples))
+
+
+class Resumable(Protocol):
+    """An iterator that says where it is and can be put there, such as Grain's."""
+
+    def get_state(self) -> Any:
+        """Where it is, as bytes or JSON."""
+
+    def set_state(self, state: Any, /) -> None:
+        """Put it there."""
 
 
 class LoaderSource:
@@ -144,10 +154,10 @@ class LoaderSource:
       steps: batches of an epoch, None if it is unknown.
     """
 
-    def __init__(self, data: Any, name: str, *, steps_per_epoch: int | None):
-        self.name, self.steps = name, steps_per_epoch
+    def __init__(self, data: Batches, name: str, options: FitOptions):
+        self.name, self.steps = name, options["steps_per_epoch"]
         self._data = data
-        self._goes_on = steps_per_epoch is not None or (not callable(data) and iter(data) is data)
+        self._goes_on = self.steps is not None or (not callable(data) and iter(data) is data)
         self._taken, self._ahead = 0, list[PyTree]()
         self._iterator = self._begin(0)
         self.sample = self._next()
@@ -155,11 +165,8 @@ class LoaderSource:
             raise ValueError(f"{name} holds no batches")
         count_examples(self.sample, f"a batch of {name}")
         self._taken, self._ahead = 0, [self.sample]
-        processes = jax.process_count()  # each process has its share of a batch
-        self.example = self.like = jax.tree.map(
-            lambda s: jax.ShapeDtypeStruct((s.shape[0] * processes, *s.shape[1:]), s.dtype),
-            shapes(self.sample),
-        )
+        # each process has its share of a batch
+        self.example = self.like = with_rows(self.sample, count_rows(self.sample) * jax.process_count())
 
     def blocks(self, epoch: int, ts: TrainState, placement: Placement, looped: bool) -> Iterator[Block]:
         """Batches of the same shapes as the first in blocks, others one by one."""
@@ -178,7 +185,7 @@ class LoaderSource:
         if waiting:
             yield _stacked(waiting, placement)
 
-    def position(self) -> Any:
+    def position(self) -> Position:
         """The number of batches taken, and the iterator's own state if it has one."""
         if not self._goes_on:
             return None
@@ -187,7 +194,7 @@ class LoaderSource:
             return {"taken": self._taken, "bytes": state.hex()}
         return {"taken": self._taken, "state": state}
 
-    def go_to(self, position: Any) -> None:
+    def go_to(self, position: Position) -> None:
         """Continue from a position that `position` returned."""
         if not self._goes_on or position is None:
             return
@@ -215,7 +222,7 @@ class LoaderSource:
                 )
             yield batch
 
-    def _begin(self, epoch: int) -> Any:
+    def _begin(self, epoch: int) -> Iterator[PyTree]:
         return iter(self._data(epoch) if callable(self._data) else self._data)
 
     def _next(self, *, again: bool = False) -> PyTree | None:
@@ -228,9 +235,10 @@ class LoaderSource:
         return None if batch is None else jax.tree.map(_array, batch)
 
 
-def sources_of(
-    data: PyTree, options: FitOptions, *, pairs: bool
-) -> tuple[list[ArraySource | LoaderSource], Mesh | None]:
+Source = ArraySource | LoaderSource
+
+
+def sources_of(data: PyTree, options: FitOptions, *, pairs: bool) -> tuple[list[Source], Mesh | None]:
     """The sources of the training and, if there are any, validation data, and the mesh to compute on.
 
     Args:
@@ -242,6 +250,10 @@ def sources_of(
       ValueError, TypeError: data of another form, a batch larger than the data, a batch that the devices
         do not divide.
     """
+
+    def source_of(data: PyTree | Batches, name: str, options: FitOptions) -> Source:
+        return (LoaderSource if is_batches(data) else ArraySource)(data, name, options)
+
     sources = [source_of(data, "data", options)]
     if options["validation"] is not None:
         evaluated: FitOptions = {"shuffle": False, "drop_remainder": False, "steps_per_epoch": None}
@@ -258,32 +270,14 @@ def sources_of(
     return sources, mesh
 
 
-def source_of(data: Any, name: str, options: FitOptions) -> ArraySource | LoaderSource:
-    """The source of batches of arrays or of a loader."""
-    if is_batches(data):
-        return LoaderSource(data, name, steps_per_epoch=options["steps_per_epoch"])
-    if options["steps_per_epoch"] is not None:
-        raise ValueError("steps_per_epoch is for iterables of batches; arrays are passed over once")
-    return ArraySource(
-        data,
-        name,
-        batch_size=options["batch_size"],
-        shuffle=options["shuffle"],
-        drop_remainder=options["drop_remainder"],
-        block_bytes=options["block_bytes"],
-    )
-
-
-def is_batches(data: Any) -> bool:
+def is_batches(data: PyTree | Batches) -> TypeGuard[Batches]:
     """Whether data is an iterable of batches, or a function that returns one, and not arrays."""
     if isinstance(data, (tuple, list, Mapping)) or hasattr(data, "shape"):
         return False
     return callable(data) or hasattr(data, "__iter__")
 
 
-def _read(
-    leaf: np.ndarray, rows: np.ndarray, placement: Placement, memory: dict[Any, np.ndarray]
-) -> jax.Array:
+def _read(leaf: np.ndarray, rows: np.ndarray, placement: Placement, memory: Memory) -> jax.Array:
     """Rows of an array on the device. A CPU device uses the buffers in `memory` they are read into."""
     dtype, row = shapes(leaf).dtype, leaf.shape[1:]
 
@@ -311,24 +305,24 @@ def _stacked(batches: list[PyTree], placement: Placement) -> Block:
     return Block(block, np.int32(len(batches)))
 
 
-def _shared(array: Any, placement: Placement, axis: int = 0) -> jax.Array:
+def _shared(array: ArrayLike, placement: Placement, axis: int = 0) -> jax.Array:
     """A batch or a stack of batches of this process, on the device."""
     if isinstance(array, jax.Array) and placement.mesh is None:
         return array
     return placement.share(np.asarray(array, shapes(array).dtype), axis)
 
 
-def _array(leaf: Any) -> Any:
+def _array(leaf: ArrayLike) -> jax.Array | np.ndarray:
     return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
 
 
-def _has_state(iterator: Any) -> bool:
+def _has_state(iterator: object) -> TypeGuard[Resumable]:
     return hasattr(iterator, "get_state") and hasattr(iterator, "set_state")
 
 
-def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An empty array that begins at a multiple of 64 bytes, so that a CPU device need not copy it."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = int(np.prod(shape)) * dtype.itemsize
     raw = np.empty(size + 64, np.uint8)
     first = -raw.ctypes.data % 64
     return raw[first : first + size].view(dtype).reshape(shape)

@@ -43,10 +43,7 @@ def check(halving: Any) -> None:
         raise TypeError(f"halving must be a jaxdeep.train.SuccessiveHalving, got {halving!r}")
     _checks.check_count("halving.first", halving.first)
     _checks.check_count("halving.factor", halving.factor, low=2)
-    if halving.mode not in (None, "min", "max"):
-        raise ValueError(f"halving.mode must be 'min', 'max' or None, got {halving.mode!r}")
-    if halving.monitor is not None and not isinstance(halving.monitor, str):
-        raise TypeError(f"halving.monitor must be the name of a metric, got {halving.monitor!r}")
+    monitors.check_watched("halving", halving)
 
 
 def check_metrics(halving: SuccessiveHalving, metrics: Mapping[str, Any], validate_every: int) -> None:

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
 PyTree = Any
 
 
@@ -20,11 +18,6 @@ def needed(program: Any) -> int:
         return 0
     held = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
     return int(held + analysis.output_size_in_bytes - analysis.alias_size_in_bytes)
-
-
-def size(tree: PyTree) -> int:
-    """Bytes of the arrays of a tree."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def free(device: Any) -> int | None:

@@ -13,9 +13,10 @@ import numpy as np
 from jaxdeep._compat import enable_x64
 from jaxdeep._compilation import compiled
 from jaxdeep._identity import key_of
-from jaxdeep.search.memory import check_fits, needed, size
+from jaxdeep.search.memory import check_fits, needed
 from jaxdeep.search.same_program import same_program
 from jaxdeep.search.trial import DeviceData, Group, OnEpochs, Trial, arrays
+from jaxdeep.train.data import tree_bytes
 from jaxdeep.train.monitors import Limits
 from jaxdeep.train.run import RunState
 from jaxdeep.tree import shapes
@@ -140,7 +141,7 @@ class Driver:
         if memory is None:
             return None
         check_fits(self.segment, memory)
-        shared = size(self.data)
+        shared = tree_bytes(self.data)
         return int((memory - shared) // max(needed(self.segment) - shared, 1))
 
     def _begun(self, row: Trial, floats: PyTree) -> RunState:

@@ -9,8 +9,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdeep._compilation import compiled
-from jaxdeep.search.memory import fitting, free, size
+from jaxdeep.search.memory import fitting, free
 from jaxdeep.search.trial import DeviceData, Group, OnEpochs, Trial, arrays, light
+from jaxdeep.train.data import tree_bytes
 from jaxdeep.train.run import RunState
 
 PyTree = Any
@@ -59,7 +60,7 @@ class VmapRunner:
             on_a_device,
             at_most=self.at_once,
             memory=self.memory,
-            shared=size(self.device_data.arrays),
+            shared=tree_bytes(self.device_data.arrays),
         )
         if per_device < on_a_device:
             self.at_once = per_device  # so that later rungs do not try more again

@@ -1,5 +1,7 @@
 """Data sets as pytrees of arrays with one row per example."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,6 +45,11 @@ def with_rows(data: PyTree, rows: int) -> PyTree:
     ShapeDtypeStruct(shape=(8, 3), dtype=float32)
     """
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct((rows, *s.shape[1:]), s.dtype), shapes(data))
+
+
+def tree_bytes(tree: PyTree) -> int:
+    """The bytes of arrays, or of their shapes."""
+    return sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def check_pair(data: PyTree, name: str) -> None:

@@ -8,22 +8,34 @@ compiled run, so that a run with another patience uses the same program.
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, ArrayLike, Num, PyTree
 from jaxdeep.optimizers import hyperparams, reduce_on_plateau, set_hyperparams
-
-PyTree = Any
 
 # Whether smaller or larger is better, by the last word of a metric's name.
 _MODES = {
     **dict.fromkeys(("loss", "error", "mse", "rmse", "mae", "msle", "huber"), "min"),
     **dict.fromkeys(("accuracy", "precision", "recall", "f1", "auc"), "max"),
 }
+
+
+class Watching(Protocol):
+    """What watches a metric, by its name, of which less (``"min"``) or more (``"max"``) is better."""
+
+    @property
+    def monitor(self) -> str | None:
+        """The name of the metric; by default the loss, of the validation data if there are any."""
+
+    @property
+    def mode(self) -> str | None:
+        """The direction; by default as the name says."""
 
 
 class EarlyStopping(NamedTuple):
@@ -87,6 +99,11 @@ class ReduceOnPlateau(NamedTuple):
     min_learning_rate: float = 0.0
 
 
+Monitor = EarlyStopping | ReduceOnPlateau
+Scalar = Num[ArrayLike, ""]
+Values = Mapping[str, Num[Array, "..."]]  # of an epoch by name, as in the history
+
+
 class Limits(NamedTuple):
     """The numbers that decide when a run ends, as arguments of its program.
 
@@ -98,45 +115,41 @@ class Limits(NamedTuple):
       plateau: the numbers of `ReduceOnPlateau`.
     """
 
-    epochs: Any
-    early_stopping: Any = ()
-    plateau: Any = ()
+    epochs: Scalar
+    early_stopping: PyTree = ()
+    plateau: PyTree = ()
 
 
 _COUNTS = ("patience", "cooldown")
 _NUMBERS = {
-    "early_stopping": ("patience", "min_delta"),
-    "plateau": ("factor", "patience", "min_delta", "cooldown", "min_learning_rate"),
+    EarlyStopping: ("patience", "min_delta"),
+    ReduceOnPlateau: ("factor", "patience", "min_delta", "cooldown", "min_learning_rate"),
 }
 
 
 def limits_of(
-    epochs: Any, early_stopping: EarlyStopping | None, plateau: ReduceOnPlateau | None
+    epochs: int, early_stopping: EarlyStopping | None, plateau: ReduceOnPlateau | None
 ) -> Limits:
     """The epochs of a run and the numbers of its monitors, as arrays."""
 
-    def number(name: str, value: Any) -> Any:
+    def number(name: str, value: ArrayLike) -> Scalar:
         dtype = np.int32 if name in _COUNTS else jnp.result_type(float)
         return value if isinstance(value, jax.Array) else np.asarray(value, dtype)
 
-    def numbers(field: str, config: Any) -> Any:
+    def numbers(config: Monitor | None) -> PyTree:
         if config is None:
             return ()
-        return {name: number(name, getattr(config, name)) for name in _NUMBERS[field]}
+        return {name: number(name, getattr(config, name)) for name in _NUMBERS[type(config)]}
 
-    return Limits(
-        np.int32(epochs), numbers("early_stopping", early_stopping), numbers("plateau", plateau)
-    )
+    return Limits(np.int32(epochs), numbers(early_stopping), numbers(plateau))
 
 
-def kind_of(config: EarlyStopping | ReduceOnPlateau | None) -> Any:
+def kind_of(config: Monitor | None) -> tuple[str, dict[str, Any]] | None:
     """The part of a monitor that the program depends on: everything but its numbers."""
     if config is None:
         return None
-    field = "early_stopping" if isinstance(config, EarlyStopping) else "plateau"
-    return type(config).__name__, {
-        name: value for name, value in config._asdict().items() if name not in _NUMBERS[field]
-    }
+    numbers = _NUMBERS[type(config)]
+    return type(config).__name__, {n: v for n, v in config._asdict().items() if n not in numbers}
 
 
 class Decisions(NamedTuple):
@@ -152,9 +165,9 @@ class Decisions(NamedTuple):
       plateau: state of `ReduceOnPlateau`.
     """
 
-    best: Any = ()
-    best_epoch: Any = ()
-    wait: Any = ()
+    best: PyTree = ()
+    best_epoch: PyTree = ()
+    wait: PyTree = ()
     kept: PyTree = ()
     plateau: PyTree = ()
 
@@ -166,16 +179,21 @@ def check_monitor(kind: type, name: str, value: Any) -> None:
     monitor: Any = value
     _checks.check_scalar(f"{name}.min_delta", monitor.min_delta, "[0, inf)")
     _checks.check_count(f"{name}.patience", monitor.patience, low=0 if kind is EarlyStopping else 1)
-    if monitor.mode not in (None, "min", "max"):
-        raise ValueError(f"{name}.mode must be 'min', 'max' or None, got {monitor.mode!r}")
-    if monitor.monitor is not None and not isinstance(monitor.monitor, str):
-        raise TypeError(f"{name}.monitor must be the name of a metric, got {monitor.monitor!r}")
+    check_watched(name, monitor)
     if isinstance(value, EarlyStopping):
         _checks.check_flag(f"{name}.restore_best", value.restore_best)
     else:
         _checks.check_scalar(f"{name}.factor", monitor.factor, "(0, 1)")
         _checks.check_count(f"{name}.cooldown", monitor.cooldown, low=0)
         _checks.check_scalar(f"{name}.min_learning_rate", monitor.min_learning_rate, "[0, inf)")
+
+
+def check_watched(name: str, config: Watching) -> None:
+    """Refuse a `monitor` that is no name, or another `mode`."""
+    if config.mode not in (None, "min", "max"):
+        raise ValueError(f"{name}.mode must be 'min', 'max' or None, got {config.mode!r}")
+    if config.monitor is not None and not isinstance(config.monitor, str):
+        raise TypeError(f"{name}.monitor must be the name of a metric, got {config.monitor!r}")
 
 
 def mode_of(metric: str) -> str | None:
@@ -188,7 +206,7 @@ def mode_of(metric: str) -> str | None:
     return _MODES.get(words[-1]) if words else None
 
 
-def resolve(config: Any, values: Mapping[str, Any]) -> tuple[str, float]:
+def resolve(config: Watching, values: Mapping[str, ArrayLike]) -> tuple[str, float]:
     """The name of the metric that is monitored, and the sign that makes smaller better."""
     names = sorted(name for name, value in values.items() if jnp.shape(value) == ())
     validation = "val_loss" in names
@@ -210,7 +228,7 @@ def first_decisions(
     plateau: ReduceOnPlateau | None,
     limits: Limits,
     model: PyTree,
-    values: Mapping[str, Any],
+    values: Values,
 ) -> Decisions:
     """The decisions before the first epoch, which will report `values`; `model` is (params, state)."""
     decisions = Decisions()
@@ -238,10 +256,10 @@ def decide(
     limits: Limits,
     decisions: Decisions,
     model: PyTree,
-    values: Mapping[str, Any],
-    epoch: Any,
-    due: Any,
-) -> tuple[Decisions, Any]:
+    values: Values,
+    epoch: Scalar,
+    due: Scalar,
+) -> tuple[Decisions, Scalar]:
     """The decisions after an epoch, and whether to stop.
 
     `due` says whether the epoch was evaluated; if not, a validation metric changes nothing.
@@ -267,8 +285,8 @@ def lower(
     limits: Limits,
     decisions: Decisions,
     opt_state: PyTree,
-    values: Mapping[str, Any],
-    due: Any,
+    values: Values,
+    due: Scalar,
 ) -> tuple[Decisions, PyTree]:
     """The decisions after an epoch, and the optimizer's state with the learning rate to go on with."""
     if plateau is None:
@@ -283,7 +301,7 @@ def lower(
         new = choose(due, new, old)
     fell = new.scale < old.scale
 
-    def reduced(rate: Any) -> Any:
+    def reduced(rate: Num[Array, ""]) -> Num[Array, ""]:
         lowered = rate * limits.plateau["factor"].astype(rate.dtype)
         return jnp.minimum(rate, jnp.maximum(lowered, limits.plateau["min_learning_rate"]))
 
@@ -298,12 +316,12 @@ def restored(early_stopping: EarlyStopping | None, decisions: Decisions, model: 
     return choose(decisions.best_epoch >= 0, decisions.kept, model)
 
 
-def choose(condition: Any, a: PyTree, b: PyTree) -> PyTree:
+def choose(condition: Scalar, a: PyTree, b: PyTree) -> PyTree:
     """The leaves of `a` where `condition` holds, those of `b` elsewhere."""
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
 
 
-def _machine(plateau: ReduceOnPlateau, limits: Limits, sign: float) -> Any:
+def _machine(plateau: ReduceOnPlateau, limits: Limits, sign: float) -> optax.GradientTransformation:
     """`reduce_on_plateau`, whose factor and margin are set in its state (`first_decisions`)."""
     return reduce_on_plateau(
         plateau.factor,

@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxdeep._compilation import is_traced
 from jaxdeep.fitting import placement
 from jaxdeep.nn.model import Model
+from jaxdeep.train.data import count_rows, tree_bytes
 from jaxdeep.tree import shapes
 from jaxdeep.uncertainty.prediction import Prediction
 
@@ -40,7 +41,7 @@ def row_bytes(model: Model, fixed: PyTree, x: PyTree, rows: int) -> int:
         return values
 
     by_layer = jax.eval_shape(outputs, *fixed, x)
-    sizes = [_bytes(tree) for tree in by_layer.values()]
+    sizes = [tree_bytes(tree) for tree in by_layer.values()]
     return max(1, max(sizes) // rows)
 
 
@@ -60,7 +61,7 @@ def in_parts(function: Callable[[PyTree, Any, Any], Prediction], x: PyTree, rows
     All parts have the same size. If the size does not divide the rows, the last part begins earlier and
     overlaps the one before, whose results it overwrites. If there is one part, its number is None.
     """
-    total = jax.tree.leaves(x)[0].shape[0]
+    total = count_rows(x)
     parts = -(-total // rows)
     if parts == 1:
         return _checked(function(x, 0, None), total)
@@ -88,7 +89,7 @@ def on_devices(
     function: Callable[[PyTree, PyTree, Any], Prediction], shared: PyTree, x: PyTree, mesh: Mesh
 ) -> Prediction:
     """``function(shared, rows, first row)``, with the rows of `x` split over the mesh's data axis."""
-    total, devices = jax.tree.leaves(x)[0].shape[0], mesh.shape[placement.DATA]
+    total, devices = count_rows(x), mesh.shape[placement.DATA]
     rows = -(-total // devices)
     fill = rows * devices - total
     if fill:  # the results of these rows are dropped
@@ -131,10 +132,6 @@ def placed(mesh: Mesh | None, shared: PyTree, x: PyTree) -> tuple[PyTree, PyTree
         return place.part(host.shape, 0, lambda index: host[index])
 
     return place.everywhere(shared), jax.tree.map(rows, x)
-
-
-def _bytes(tree: PyTree) -> int:
-    return sum(int(np.prod(a.shape)) * a.dtype.itemsize for a in jax.tree.leaves(tree))
 
 
 def _on_rows(function: Callable[[Any, Any, int], Any], a: Prediction, b: Prediction) -> Prediction:
