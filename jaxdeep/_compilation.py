@@ -4,14 +4,17 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.stages import Compiled
 
 from jaxdeep._identity import Key
+from jaxdeep._shapes import ArrayLike, PyTree
 
-PyTree = Any
+T = TypeVar("T")
+Place = tuple[Key, *tuple[Hashable, ...]]  # a key, shapes, settings of JAX
 
 # Elementwise work (the optimizer, activations, dropout) in registers of 512 bits where the CPU has
 # them: about 5 % of a step of the chapter's network, benchmarks/throughput.py. No effect elsewhere.
@@ -43,18 +46,18 @@ _SETTINGS = (
 # Compiled programs of the last runs, and facts that took a trace to find out. They hold neither data nor
 # parameters nor users' functions. The least recently used are dropped first.
 _MOST = 64
-_kept: OrderedDict[Hashable, Any] = OrderedDict()
+_kept: OrderedDict[Place, Any] = OrderedDict()
 _lock = threading.Lock()
 
 
 def compiled(
-    function: Callable[..., Any],
-    *args: Any,
+    function: Callable[..., object],
+    *args: PyTree,
     key: Key | None = None,
     donate_argnums: int | tuple[int, ...] = (),
-    out_shardings: Any = None,
+    out_shardings: PyTree = None,
     once: bool | None = False,
-) -> Callable[..., Any]:
+) -> Compiled:
     """The `function`, compiled for arguments like `args`.
 
     With ``once=True`` the compiler saves its own time, for a program that runs once. With ``once=False``
@@ -70,7 +73,7 @@ def compiled(
     [2.0, 2.0]
     """
 
-    def build() -> Callable[..., Any]:
+    def build() -> Compiled:
         where = {} if out_shardings is None else {"out_shardings": out_shardings}
         lowered = jax.jit(function, donate_argnums=donate_argnums, **where).lower(*args)
         if jax.default_backend() == "cpu" and once is not None:
@@ -82,8 +85,8 @@ def compiled(
 
 
 def run_once(
-    function: Callable[..., Any], *args: Any, key: Key | None = None, once: bool | None = True
-) -> Any:
+    function: Callable[..., T], *args: PyTree, key: Key | None = None, once: bool | None = True
+) -> T:
     """``function(*args)`` as one program, instead of one program for each operation.
 
     Within a trace it becomes a part of the trace. `key` and `once` are as for `compiled`.
@@ -102,7 +105,7 @@ def is_traced(tree: PyTree) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
-def kept(key: Key | None, build: Callable[[], Any], args: PyTree, *static: Hashable) -> Any:
+def kept(key: Key | None, build: Callable[[], T], args: PyTree, *static: Hashable) -> T:
     """The result of `build`, kept for calls with the same key, shapes of arguments and settings of JAX.
 
     Several threads may call `build` at the same time. Its result must hold no arrays of the arguments'
@@ -110,7 +113,7 @@ def kept(key: Key | None, build: Callable[[], Any], args: PyTree, *static: Hasha
     """
     if key is None or not key.usable:
         return build()
-    place = (key, static, _shapes(args), settings())
+    place: Place = (key, static, _shapes(args), settings())
     try:
         hash(place)
     except TypeError:  # a pytree node has static data that cannot be hashed
@@ -121,7 +124,7 @@ def kept(key: Key | None, build: Callable[[], Any], args: PyTree, *static: Hasha
             return _kept[place]
     made = build()
     with _lock:
-        for old in [old for old in _kept if not old[0].is_alive]:  # type: ignore[index]
+        for old in [old for old in _kept if not old[0].is_alive]:
             del _kept[old]
         _kept[place] = made
         while len(_kept) > _MOST:
@@ -136,10 +139,9 @@ def known_as(old: Key, new: Key) -> None:
     key of what was compiled from it.
     """
     with _lock:
-        for place, program in list(_kept.items()):
-            key, *others = cast(tuple[Any, ...], place)
+        for (key, *others), program in list(_kept.items()):
             if (renewed := key.replaced(old, new)) is not None:
-                _kept[(renewed, *others)] = program
+                _kept[renewed, *others] = program
         while len(_kept) > _MOST:
             _kept.popitem(last=False)
 
@@ -168,7 +170,7 @@ def _shapes(args: PyTree) -> Hashable:
     return tuple(map(_like, leaves)), structure
 
 
-def _like(leaf: Any) -> Hashable:
+def _like(leaf: ArrayLike | jax.ShapeDtypeStruct) -> Hashable:
     """The properties of an argument that a compiled program depends on."""
     if isinstance(leaf, jax.Array):
         return leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False), leaf.sharding

@@ -31,6 +31,13 @@ import numpy as np
 _LIBRARIES = frozenset({"jaxdeep", "jax", "optax", "flax", "chex", "numpy", "equinox"})
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
 _BY_VALUE = (jax.sharding.Sharding, jax.sharding.Mesh, jax.ShapeDtypeStruct)
+_MADE_OF: dict[type, tuple[str, ...]] = {  # kinds that are compared by these attributes
+    functools.partial: ("func", "args", "keywords"),
+    types.MethodType: ("__func__", "__self__"),
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    property: ("fget",),
+}
 _MOST = 20_000  # values that a key may consist of, since a user's object may hold a whole data set
 
 
@@ -153,10 +160,8 @@ class _Walk:
             return value._parts
         if id(value) in self._seen:
             return "again", self._seen[id(value)][0]
-        self._seen[id(value)] = (
-            len(self._seen),
-            value,
-        )  # the value is kept alive, so that its id is not used again
+        # the value is kept alive, so that its id is not used again
+        self._seen[id(value)] = len(self._seen), value
         return self._parts(value)
 
     def _parts(self, value: Any) -> Hashable:
@@ -167,30 +172,22 @@ class _Walk:
             return type(value).__qualname__, self(parts)
         if isinstance(value, tuple):
             return self._itself(type(value)), *map(self, value)
-        if isinstance(value, (list, types.MappingProxyType, dict)):
-            return self._container(value)
+        if isinstance(value, list):
+            return list, *map(self._element, value)
+        if isinstance(value, (types.MappingProxyType, dict)):
+            return "mapping", *((self(name), self(item)) for name, item in value.items())
         if isinstance(value, (set, frozenset)):
             return type(value), frozenset(map(self, value))
         if isinstance(value, _BY_VALUE):
             return type(value), value
-        if isinstance(value, functools.partial):
-            return "partial", self(value.func), *map(self, value.args), self(value.keywords)
-        if isinstance(value, types.MethodType):
-            return "method", self(value.__func__), self(value.__self__)
-        if isinstance(value, (staticmethod, classmethod)):
-            return type(value), self(value.__func__)
-        if isinstance(value, property):
-            return property, self(value.fget)
+        for kind, attributes in _MADE_OF.items():
+            if isinstance(value, kind):
+                return kind, *(self(getattr(value, name)) for name in attributes)
         if isinstance(value, types.FunctionType):
             return self._function(value)
         if isinstance(value, types.ModuleType):
             return "module", value.__name__
         return self._object(value)
-
-    def _container(self, value: Any) -> Hashable:
-        if isinstance(value, list):
-            return list, *map(self._element, value)
-        return "mapping", *((self(name), self(item)) for name, item in value.items())
 
     def _element(self, value: Any) -> Hashable:
         """An element of a list. A tracer in it was left by an earlier trace, and means nothing now."""

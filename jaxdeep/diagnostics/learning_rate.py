@@ -143,14 +143,14 @@ def find_learning_rate(
     if is_traced(order) or any(isinstance(a, jax.Array) for a in jax.tree.leaves(data)):
         data = to_device(data)
     else:
-        rows, order = np.asarray(order), np.arange(order.size).reshape(order.shape)
+        rows = np.asarray(order)
+        order = jnp.asarray(np.arange(order.size).reshape(order.shape))
         data = to_device(jax.tree.map(lambda a: np.asarray(a[rows.ravel()], shapes(a).dtype), data))
-    args = initial, key, data, jnp.asarray(order)
+    args = initial, key, data, order
     # unlike in fit, the optimizer's numbers are constants of the program
     numbers = numbers_of(optimizer) if hasattr(optimizer, "init") else {}
     program = key_of("range test", model, objective, optimizer, numbers, low, high, sizes, example)
-    result: RateTest = run_once(run, *args, key=program, once=False)
-    return result
+    return run_once(run, *args, key=program, once=False)
 
 
 def _maker(optimizer: optax.GradientTransformation | MakeOptimizer) -> MakeOptimizer:

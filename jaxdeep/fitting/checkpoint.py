@@ -12,16 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.placement import fetched
 from jaxdeep.fitting.setup import Setup
+from jaxdeep.fitting.sources import Position
 from jaxdeep.optimizers import hyperparams
 from jaxdeep.train.monitors import resolve
 from jaxdeep.train.options import FitOptions, TrialOptions, options_of
 from jaxdeep.train.run import RunState
 from jaxdeep.tree import path_name
 
-PyTree = Any
-About = dict[str, Any]
+About = dict[str, Any]  # what tells a run from others, as JSON
+Values = Mapping[str, np.ndarray]  # of an epoch by name
 
 
 class Checkpoints:
@@ -33,24 +35,21 @@ class Checkpoints:
     """
 
     def __init__(self, about: About, options: FitOptions):
-        ocp = _orbax()
+        self._ocp = ocp = _orbax()
         from orbax.checkpoint import checkpoint_managers as policies
 
         self.directory = pathlib.Path(options["checkpoint"] or "").expanduser().resolve()
         self.about, self._epochs = about, options["epochs"]
         self._watched = options["early_stopping"]
         retained: list[Any] = [policies.LatestN(options["keep_checkpoints"])]
-        if (
-            self._watched is not None
-        ):  # reverse=True sorts values falling, so that the best is the smallest
-            retained.append(
-                policies.BestN(
-                    get_metric_fn=lambda metrics: metrics["value"],
-                    reverse=True,
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                )
+        if self._watched is not None:
+            smallest = policies.BestN(
+                get_metric_fn=lambda metrics: metrics["value"],
+                reverse=True,  # sorts values falling, so that the best is the smallest
+                n=1,
+                keep_checkpoints_without_metrics=False,
             )
+            retained.append(smallest)
         managed = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(retained),
             enable_async_checkpointing=False,  # the next segment overwrites the arrays
@@ -62,15 +61,11 @@ class Checkpoints:
         """Release the directory."""
         self._manager.close()
 
-    def save(self, run: RunState, values: Mapping[str, Any], position: Any) -> None:
+    def save(self, run: RunState, values: Values, position: Position) -> None:
         """Add a checkpoint after an epoch that gave these values and left the data at this position."""
-        ocp = _orbax()
+        args = self._ocp.args
         arrays = _arrays(_with_room(run, self._epochs))
-        about = self.about | {
-            "epochs": self._epochs,
-            "sha256": _digest(arrays),
-            "position": position,
-        }
+        about = {"epochs": self._epochs, "sha256": _digest(arrays), "position": position}
         metrics = None
         if self._watched is not None:
             monitor, sign = resolve(self._watched, values)
@@ -78,16 +73,16 @@ class Checkpoints:
                 metrics = {"value": sign * float(values[monitor])}
         self._manager.save(
             int(run.epoch),
-            args=ocp.args.Composite(
-                run=ocp.args.StandardSave({n: a for n, a in arrays.items() if a.size}),
-                about=ocp.args.JsonSave(about),
+            args=args.Composite(
+                run=args.StandardSave({n: a for n, a in arrays.items() if a.size}),
+                about=args.JsonSave(self.about | about),
             ),
             metrics=metrics,
             force=True,
         )
         self._manager.wait_until_finished()
 
-    def restore(self, like: RunState, epochs: int) -> tuple[RunState, Any]:
+    def restore(self, like: RunState, epochs: int) -> tuple[RunState, Position]:
         """The newest undamaged checkpoint, as a state like `like`, and the position of its data.
 
         Without a checkpoint, these are `like` itself and None.
@@ -130,22 +125,21 @@ class Checkpoints:
         return like, None
 
     def _read_about(self, epoch: int) -> About:
-        ocp = _orbax()
-        restored = self._manager.restore(epoch, args=ocp.args.Composite(about=ocp.args.JsonRestore()))
-        return _in_words_of_today(restored["about"])
+        return _in_words_of_today(self._restored(epoch, about=self._ocp.args.JsonRestore())["about"])
 
     def _read(self, epoch: int, about: About, like: RunState) -> RunState:
-        ocp = _orbax()
         like = _with_room(like, about["epochs"])
         expected = _arrays(like)
         template = {n: a for n, a in expected.items() if a.size}
-        restored = self._manager.restore(
-            epoch, args=ocp.args.Composite(run=ocp.args.StandardRestore(template))
-        )
-        arrays = expected | {n: np.asarray(a) for n, a in restored["run"].items()}
+        restored = self._restored(epoch, run=self._ocp.args.StandardRestore(template))["run"]
+        arrays = expected | {n: np.asarray(a) for n, a in restored.items()}
         if _digest(arrays) != about["sha256"]:
             raise ValueError("its arrays do not have the checksum they were written with")
         return _filled(like, arrays)
+
+    def _restored(self, epoch: int, **items: Any) -> Mapping[str, Any]:
+        """These items of a checkpoint, read as Orbax' arguments say."""
+        return self._manager.restore(epoch, args=self._ocp.args.Composite(**items))
 
     def _check_run(self, about: About) -> None:
         differences = [
@@ -173,10 +167,10 @@ class Checkpoints:
 class _Nowhere:
     """Stands in for `Checkpoints` in a run without any: nothing is saved or restored."""
 
-    def save(self, run: RunState, values: Mapping[str, Any], position: Any) -> None:
+    def save(self, run: RunState, values: Values, position: Position) -> None:
         pass
 
-    def restore(self, like: RunState, epochs: int) -> tuple[RunState, Any]:
+    def restore(self, like: RunState, epochs: int) -> tuple[RunState, Position]:
         return like, None
 
 
@@ -217,7 +211,7 @@ def describe(setup: Setup, run: RunState, likes: Sequence[PyTree]) -> About:
         "hyperparameters": rates,
         **{name: _shapes(like) for name, like in zip(("data", "validation"), likes)},
         "metrics": sorted(run.history),
-        "key": np.asarray(jax.random.key_data(_typed(ts.key))).tolist(),
+        "key": np.asarray(jax.random.key_data(ts.key)).tolist(),
         "arguments": {name: _without_addresses(repr(value)) for name, value in options.items()},
     }
 
@@ -247,12 +241,7 @@ def _in_words_of_today(about: About) -> About:
     arguments = {_OPTIONS.get(name, name): renewed(value) for name, value in about["arguments"].items()}
     if arguments.get("on_nonfinite") == "'stop'":  # version 1 wrote "stop" where fit was told "raise"
         arguments["on_nonfinite"] = "'raise'"
-    return {
-        **about,
-        "version": _VERSION,
-        "model": renewed(about["model"]),
-        "arguments": arguments,
-    }
+    return about | {"version": _VERSION, "model": renewed(about["model"]), "arguments": arguments}
 
 
 def _with_room(run: RunState, epochs: int) -> RunState:
@@ -260,7 +249,7 @@ def _with_room(run: RunState, epochs: int) -> RunState:
     return run._replace(history={name: _longer(v, epochs) for name, v in run.history.items()})
 
 
-def _longer(values: Any, epochs: int) -> Any:
+def _longer(values: ArrayLike, epochs: int) -> np.ndarray:
     """The values cut to `epochs` of them, or filled up with NaN."""
     values = np.asarray(values)
     more = np.full((max(epochs - len(values), 0), *values.shape[1:]), np.nan, values.dtype)
@@ -278,8 +267,8 @@ def _arrays(run: PyTree) -> dict[str, np.ndarray]:
     return named
 
 
-def _filled(like: PyTree, arrays: Mapping[str, np.ndarray]) -> Any:
-    def fill(path: tuple[Any, ...], leaf: Any) -> Any:
+def _filled(like: PyTree, arrays: Mapping[str, np.ndarray]) -> PyTree:
+    def fill(path: jax.tree_util.KeyPath, leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
         array = arrays[path_name(path).replace("/", ".")]
         if _is_key(leaf):
             return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
@@ -335,12 +324,8 @@ def _first_free(directory: pathlib.Path, epoch: int) -> int:
     return number
 
 
-def _is_key(leaf: Any) -> bool:
+def _is_key(leaf: ArrayLike) -> bool:
     return jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
-
-
-def _typed(key: Any) -> Any:
-    return key if _is_key(key) else jax.random.wrap_key_data(key)
 
 
 def _orbax() -> Any:

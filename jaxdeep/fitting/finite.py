@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxdeep._compilation import run_once
 from jaxdeep._identity import key_of
+from jaxdeep._shapes import Array, Bool, Num
 from jaxdeep.train.state import TrainState
 from jaxdeep.tree import path_name
 
@@ -39,15 +40,13 @@ def _first_nonfinite(ts: TrainState, *, optimizer: bool = False) -> str | None:
         if jnp.issubdtype(leaf.dtype, jnp.floating)
     ]
     if jax.default_backend() == "cpu" and jax.process_count() == 1:
-        finite = [
-            np.isfinite(leaf).all() for _, leaf in named
-        ]  # on the host's own memory, without compiling
+        # on the host's own memory, without compiling
+        finite = [np.isfinite(leaf).all() for _, leaf in named]
     else:
-        finite = jax.device_get(
-            run_once(
-                lambda leaves: [jnp.isfinite(leaf).all() for leaf in leaves],
-                [leaf for _, leaf in named],
-                key=key_of("finite"),
-            )
-        )
+        leaves = [leaf for _, leaf in named]
+        finite = jax.device_get(run_once(_all_finite, leaves, key=key_of("finite")))
     return next((name for (name, _), fine in zip(named, finite) if not fine), None)
+
+
+def _all_finite(leaves: list[Num[Array, "..."]]) -> list[Bool[Array, ""]]:
+    return [jnp.isfinite(leaf).all() for leaf in leaves]

@@ -127,14 +127,12 @@ class Setup:
         """The run before its first epoch, made by one program for data of these shapes."""
         args = initial, key, numbers_of(self.optimizer), self.limits
         program_key = key_of("start", self.key, _shape_key(likes))
-        started: RunState = compiled(self._starting(likes), *args, key=program_key, once=True)(*args)
-        return started
+        return compiled(self._starting(likes), *args, key=program_key, once=True)(*args)
 
     def started_like(self, likes: Sequence[PyTree], key: Any) -> RunState:
         """The shapes of the run that `start` makes."""
         numbers = numbers_of(self.optimizer)
-        run: RunState = jax.eval_shape(self._starting(likes), None, key, numbers, self.limits)
-        return run
+        return jax.eval_shape(self._starting(likes), None, key, numbers, self.limits)
 
     def _starting(self, likes: Sequence[PyTree]) -> Callable[..., RunState]:
         def run(initial: PyTree, key: Any, numbers: Any, limits: Any) -> RunState:
@@ -146,12 +144,11 @@ class Setup:
 
     def shapes(self, like: PyTree, key: Any, initial: PyTree = None) -> TrainState:
         """The shapes of the first train state."""
-        shapes: TrainState = kept(
+        return kept(
             key_of("shapes", self.key, _shape_key(like)),
             lambda: jax.eval_shape(lambda initial, key: self.begin(like, key, initial), initial, key),
             (initial, key),
         )
-        return shapes
 
 
 def make_setup(

@@ -69,5 +69,4 @@ def check_data(setup: Setup, data: PyTree, validation: PyTree) -> RunState:
     ts = jax.eval_shape(lambda key: setup.begin(data, key), key)
     if setup.is_supervised:
         try_out(setup, ts, samples, data)
-    run: RunState = jax.eval_shape(setup.program().start, ts, data, validation, setup.limits)
-    return run
+    return jax.eval_shape(setup.program().start, ts, data, validation, setup.limits)

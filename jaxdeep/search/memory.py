@@ -1,12 +1,12 @@
 """The memory that compiled programs take on a device, and how many rows fit into it."""
 
 from collections.abc import Callable
-from typing import Any
 
-PyTree = Any
+import jax
+from jax.stages import Compiled
 
 
-def needed(program: Any) -> int:
+def needed(program: Compiled) -> int:
     """Bytes on each device that a compiled program takes while it runs, arguments included.
 
     >>> import jax.numpy as jnp
@@ -20,14 +20,14 @@ def needed(program: Any) -> int:
     return int(held + analysis.output_size_in_bytes - analysis.alias_size_in_bytes)
 
 
-def free(device: Any) -> int | None:
+def free(device: jax.Device) -> int | None:
     """Bytes of a device that are not in use; None if the device does not say, such as a CPU."""
     stats = device.memory_stats() or {}
     limit = stats.get("bytes_limit")
     return None if limit is None else int(limit - stats.get("bytes_in_use", 0))
 
 
-def check_fits(program: Any, memory: int) -> None:
+def check_fits(program: Compiled, memory: int) -> None:
     """Refuse a `memory` that is less than the program of a single row takes."""
     if needed(program) > memory:
         raise ValueError(
@@ -36,13 +36,13 @@ def check_fits(program: Any, memory: int) -> None:
 
 
 def fitting(
-    compile_for: Callable[[int], Any],
+    compile_for: Callable[[int], Compiled],
     rows: int,
     *,
     at_most: int | None = None,
     memory: int | None = None,
     shared: int = 0,
-) -> tuple[int, Any]:
+) -> tuple[int, Compiled]:
     """The number of rows in a stack, and the stack's program, if `rows` rows are split into stacks.
 
     Stacks are of one size and as few as fit into memory. All rows in one stack are tried first. If its

@@ -5,7 +5,7 @@ import os
 import queue
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -13,15 +13,17 @@ import numpy as np
 from jaxdeep._compat import enable_x64
 from jaxdeep._compilation import compiled
 from jaxdeep._identity import key_of
+from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.search.memory import check_fits, needed
 from jaxdeep.search.same_program import same_program
-from jaxdeep.search.trial import DeviceData, Group, OnEpochs, Trial, arrays
+from jaxdeep.search.trial import DeviceData, Floats, Group, OnEpochs, Trial, arrays
 from jaxdeep.train.data import tree_bytes
 from jaxdeep.train.monitors import Limits
 from jaxdeep.train.run import RunState
 from jaxdeep.tree import shapes
 
-PyTree = Any
+Device: TypeAlias = jax.Device | None  # None for the default one
+Data = tuple[PyTree, ...]  # training and validation data
 
 
 class ThreadRunner:
@@ -43,14 +45,15 @@ class ThreadRunner:
     ) -> None:
         self.group, self.device_data, self.memory = group, device_data, memory
         # All devices of a CPU are the same cores, so that every thread uses the default one.
-        devices = [None] * _cores() if jax.default_backend() == "cpu" else jax.local_devices()
+        on_cpu = jax.default_backend() == "cpu"
+        devices: list[Device] = [None] * _cores() if on_cpu else [*jax.local_devices()]
         self.devices = devices[:at_once]
-        self.drivers: dict[Any, Driver] = {}
+        self.drivers: dict[Device, Driver] = {}
 
     def advance(self, rows: list[Trial], until: int, on_epochs: OnEpochs) -> None:
         """Take rows to the end of epoch `until`."""
         first = self._driver(self.devices[0])  # compiled in this thread, with its settings
-        free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        free: queue.SimpleQueue[Device] = queue.SimpleQueue()
         for device in self.devices[: first.at_once(self.memory)]:
             free.put(device)
         with_settings = _settings()
@@ -69,7 +72,7 @@ class ThreadRunner:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _driver(self, device: Any) -> "Driver":
+    def _driver(self, device: Device) -> "Driver":
         if device not in self.drivers:  # no lock: at any time a device is used by one thread
             self.drivers[device] = Driver(self.group, self.device_data.on(device), device)
         return self.drivers[device]
@@ -78,25 +81,21 @@ class ThreadRunner:
 class Driver:
     """Takes rows of a group through their epochs on a device, one program call an epoch."""
 
-    def __init__(self, group: Group, data: tuple[PyTree, ...], device: Any) -> None:
+    def __init__(self, group: Group, data: Data, device: Device) -> None:
         first = group.rows[0]
         self.data, self.device = data, device
         self._likes = [like for like in shapes(data) if like is not None]
         self.is_same = same_program([row.setup for row in group.rows])
 
-        def start(floats: PyTree, key: Any) -> RunState:
-            setup = group.traced(floats)
-            ts = setup.begin(data[0], key)
-            run: RunState = setup.program().start(ts, *data, setup.limits)
-            return run
+        def start(floats: Floats, key: jax.Array) -> RunState:
+            return group.start(floats, key, data)
 
         def segment(
-            floats: PyTree, run: RunState, data: PyTree, until: Any, limits: Limits | None
+            floats: Floats, run: RunState, data: Data, until: ArrayLike, limits: Limits | None
         ) -> RunState:
-            if limits is not None:
-                return first.setup.program().segment(run, *data, until, limits)
-            setup = group.traced(floats)
-            return setup.program().segment(run, *data, until, setup.limits)
+            if limits is None:
+                return group.segment(floats, run, data, until)
+            return first.setup.program().segment(run, *data, until, limits)
 
         floats, limits = self._arguments(first)
         if self.is_same:
@@ -105,7 +104,7 @@ class Driver:
             run = jax.eval_shape(start, floats, first.key)
         with_settings = _settings()
 
-        def compile_start() -> Any:
+        def compile_start() -> Callable[..., RunState]:
             with with_settings(device):
                 return compiled(start, floats, first.key, once=True)
 
@@ -144,13 +143,12 @@ class Driver:
         shared = tree_bytes(self.data)
         return int((memory - shared) // max(needed(self.segment) - shared, 1))
 
-    def _begun(self, row: Trial, floats: PyTree) -> RunState:
+    def _begun(self, row: Trial, floats: Floats) -> RunState:
         if self.start is None:
             return row.setup.start(self._likes, row.key)
-        run: RunState = self.start(floats, row.key)
-        return run
+        return self.start(floats, row.key)
 
-    def _arguments(self, row: Trial) -> tuple[dict[str, Any], Limits | None]:
+    def _arguments(self, row: Trial) -> tuple[Floats, Limits | None]:
         """The arguments of the program that are a row's: its limits, or its floats wherever they go."""
         return ({}, row.setup.limits) if self.is_same else (arrays(row.floats), None)
 
@@ -160,12 +158,12 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _settings() -> Callable[[Any], contextlib.ExitStack]:
+def _settings() -> Callable[[Device], contextlib.ExitStack]:
     """A function from a device to a context in which another thread has this thread's settings."""
     config: Any = jax.config
     x64, default = config.jax_enable_x64, config.jax_default_device
 
-    def context(device: Any) -> contextlib.ExitStack:
+    def context(device: Device) -> contextlib.ExitStack:
         stack = contextlib.ExitStack()
         stack.enter_context(enable_x64(x64))
         stack.enter_context(jax.default_device(device or default))

@@ -2,20 +2,22 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.fitting.progress import ordered
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.search.table import Result
 from jaxdeep.train.run import RunState
 from jaxdeep.train.state import TrainState
 
-PyTree = Any
 OnEpochs = Callable[[int], None]  # called with the number of epochs that have just been done
+Floats = dict[str, Float[Array, "..."]]  # hyperparameters of a row, or of each row of a stack
+Place: TypeAlias = jax.Device | jax.sharding.Sharding | None
 
 
 @dataclasses.dataclass
@@ -34,7 +36,7 @@ class Trial:
     place: tuple[int, int]
     setup: Setup
     floats: dict[str, float]
-    key: Any
+    key: jax.Array
     run: RunState | None = None
     result: Result | None = None
 
@@ -76,7 +78,19 @@ class Group(NamedTuple):
     """
 
     rows: list[Trial]
-    traced: Callable[[Mapping[str, Any]], Setup]
+    traced: Callable[[Mapping[str, ArrayLike]], Setup]
+
+    def start(self, floats: Floats, key: jax.Array, data: tuple[PyTree, ...]) -> RunState:
+        """A row before its first epoch; of the data only shapes matter."""
+        setup = self.traced(floats)
+        return setup.program().start(setup.begin(data[0], key), *data, setup.limits)
+
+    def segment(
+        self, floats: Floats, run: RunState, data: tuple[PyTree, ...], until: ArrayLike
+    ) -> RunState:
+        """A row after the epochs up to `until`."""
+        setup = self.traced(floats)
+        return setup.program().segment(run, *data, until, setup.limits)
 
 
 class DeviceData:
@@ -88,9 +102,9 @@ class DeviceData:
 
     def __init__(self, *arrays: PyTree) -> None:
         self.arrays = arrays
-        self.copies: dict[Any, tuple[PyTree, ...]] = {None: arrays}
+        self.copies: dict[Place, tuple[PyTree, ...]] = {None: arrays}
 
-    def on(self, place: Any) -> tuple[PyTree, ...]:
+    def on(self, place: Place) -> tuple[PyTree, ...]:
         """The data on a device, or with a sharding; with None, where they were."""
         if place not in self.copies:
             self.copies[place] = jax.device_put(self.arrays, place)
@@ -103,12 +117,12 @@ def light(run: RunState) -> RunState:
     return run._replace(train_state=TrainState(**ts))
 
 
-def arrays(floats: Mapping[str, Any]) -> dict[str, Any]:
+def arrays(floats: Mapping[str, ArrayLike]) -> Floats:
     """Hyperparameters as arrays, which are arguments of a program."""
     return {name: jnp.asarray(value, jnp.result_type(float)) for name, value in floats.items()}
 
 
-def _owned(leaf: Any) -> Any:
+def _owned(leaf: ArrayLike) -> ArrayLike:
     """The array, copied if it is a view, which would keep a whole stack alive."""
     return leaf.copy() if isinstance(leaf, np.ndarray) and leaf.base is not None else leaf
 

@@ -1,7 +1,7 @@
 """`VmapRunner`, which runs the rows of a sweep side by side in one program on all devices."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdeep._compilation import compiled
-from jaxdeep.search.memory import fitting, free
-from jaxdeep.search.trial import DeviceData, Group, OnEpochs, Trial, arrays, light
+from jaxdeep.search.memory import Compiled, fitting, free
+from jaxdeep.search.trial import DeviceData, Floats, Group, OnEpochs, Trial, arrays, light
 from jaxdeep.train.data import tree_bytes
 from jaxdeep.train.run import RunState
 
-PyTree = Any
+Stacked = TypeVar("Stacked", jax.Array, np.ndarray)  # with a row on each place of the first axis
 
 _ROWS, _SAME = PartitionSpec("rows"), PartitionSpec()
 
@@ -46,7 +46,7 @@ class VmapRunner:
         """Take rows to the end of epoch `until`."""
         devices = min(len(self.devices), len(rows))
 
-        def program_of(per_device: int) -> Any:
+        def program_of(per_device: int) -> Compiled:
             if (devices, per_device) not in self.stacks:
                 mesh = Mesh(np.array(self.devices[:devices]), ("rows",))
                 self.stacks[devices, per_device] = Stack(
@@ -75,17 +75,6 @@ class Stack:
     def __init__(self, group: Group, device_data: DeviceData, mesh: Mesh, size: int) -> None:
         self.size, self.over = size, NamedSharding(mesh, _ROWS)
         self.data = device_data.on(NamedSharding(mesh, _SAME))
-        first = group.rows[0]
-
-        def start(floats: PyTree, key: Any, data: PyTree) -> RunState:
-            setup = group.traced(floats)
-            ts = setup.begin(data[0], key)
-            run: RunState = setup.program().start(ts, *data, setup.limits)
-            return run
-
-        def segment(floats: PyTree, run: RunState, data: PyTree, until: Any) -> RunState:
-            setup = group.traced(floats)
-            return setup.program().segment(run, *data, until, setup.limits)
 
         def spread(of_row: Callable[..., RunState], *specs: PartitionSpec) -> Callable[..., RunState]:
             axes = tuple(0 if spec is _ROWS else None for spec in specs)
@@ -94,14 +83,14 @@ class Stack:
                 jax.vmap(of_row, axes), mesh=mesh, in_specs=specs, out_specs=_ROWS, check_vma=False
             )
 
-        floats, keys = self._inputs([first])
-        self.start = jax.jit(spread(start, _ROWS, _ROWS, _SAME))
+        floats, keys = self._inputs(group.rows[:1])
+        self.start = jax.jit(spread(group.start, _ROWS, _ROWS, _SAME))
         runs = jax.tree.map(
             lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=self.over, weak_type=s.weak_type),
             jax.eval_shape(self.start, floats, keys, self.data),
         )
         self.segment = compiled(
-            spread(segment, _ROWS, _ROWS, _SAME, _SAME),
+            spread(group.segment, _ROWS, _ROWS, _SAME, _SAME),
             *(floats, runs, self.data, np.int32(0)),
             donate_argnums=1,
         )
@@ -128,21 +117,20 @@ class Stack:
                 on_epochs(row.setup.epochs - int(row.run.epoch))
                 row.end()
 
-    def _inputs(self, rows: list[Trial]) -> tuple[dict[str, Any], Any]:
+    def _inputs(self, rows: list[Trial]) -> tuple[Floats, jax.Array]:
         """The floats and keys of the rows, stacked."""
-        floats = {name: np.array([row.floats[name] for row in rows]) for name in rows[0].floats}
-        floats = arrays({name: self._filled(values) for name, values in floats.items()})
+        columns = {name: np.array([row.floats[name] for row in rows]) for name in rows[0].floats}
+        floats = arrays({name: self._filled(values) for name, values in columns.items()})
         keys = jnp.stack([row.key for row in rows])
         return jax.device_put((floats, self._filled(keys)), self.over)
 
-    def _stacked(self, runs: list[Any]) -> RunState:
+    def _stacked(self, runs: list[RunState | None]) -> RunState:
         def stack(*leaves: Any) -> Any:
             host = all(isinstance(leaf, (np.ndarray, np.generic)) for leaf in leaves)
             return self._filled((np if host else jnp).stack(leaves))
 
-        stacked: RunState = jax.device_put(jax.tree.map(stack, *runs), self.over)
-        return stacked
+        return jax.device_put(jax.tree.map(stack, *runs), self.over)
 
-    def _filled(self, values: Any) -> Any:
+    def _filled(self, values: Stacked) -> Stacked:
         """The values, filled up with copies of the first to the size of the stack."""
         return values[np.r_[: len(values), np.zeros(self.size - len(values), int)]]

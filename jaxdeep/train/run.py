@@ -254,12 +254,11 @@ def _where_due(due: Any, evaluate: Callable[..., Metrics], *args: Any) -> Metric
     if due is True:
         return evaluate(*args)
     shape = jax.eval_shape(evaluate, *args)
-    metrics: Metrics = jax.lax.cond(
+    return jax.lax.cond(
         due,
         lambda: evaluate(*args),
         lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape),
     )
-    return metrics
 
 
 def _in_force(opt_state: PyTree) -> Metrics:

@@ -79,8 +79,7 @@ def init(
         params, state = model.init(init_key, shape)
         return _start(params, state, optimizer, run_key)
 
-    started: TrainState = run_once(build, key)
-    return started
+    return run_once(build, key)
 
 
 def begin(
@@ -99,8 +98,7 @@ def begin(
         params, state = jax.tree.map(jnp.copy, initial)
         return _start(params, state, only(optimizer, trainable), jax.random.split(key)[1])
 
-    started: TrainState = run_once(build, initial, key)
-    return started
+    return run_once(build, initial, key)
 
 
 def initial_of(params: PyTree | None, state: PyTree | None) -> tuple[PyTree, PyTree] | None:

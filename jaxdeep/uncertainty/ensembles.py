@@ -6,12 +6,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jaxdeep._compilation import run_once
 from jaxdeep._identity import key_of
+from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.search.table import Table
-from jaxdeep.train.data import count_examples
+from jaxdeep.train.data import count_rows
+from jaxdeep.train.records import FitResult
 from jaxdeep.tree import leaf_paths, shapes
 from jaxdeep.uncertainty.prediction import Prediction, gather
 from jaxdeep.uncertainty.rows import (
@@ -22,22 +25,21 @@ from jaxdeep.uncertainty.rows import (
     part_rows,
     placed,
     row_bytes,
-    usable,
 )
-from jaxdeep.uncertainty.sampling import check_options
+from jaxdeep.uncertainty.sampling import Settings, settings_of
 
-PyTree = Any
+Member = tuple[PyTree, PyTree]  # parameters and state; of all members if they are stacked
 
 
 def ensemble(
     model: Model,
-    members: Table | Sequence[Any] | tuple[PyTree, PyTree],
+    members: Table | Sequence[Member | FitResult] | Member,
     x: PyTree,
     *,
     batch_size: int | None = None,
     return_samples: bool = False,
     outputs: str | None = None,
-    mesh: Any = None,
+    mesh: Mesh | None = None,
 ) -> Prediction:
     """The prediction of a deep ensemble, whose members are one model trained from several seeds.
 
@@ -72,56 +74,36 @@ def ensemble(
     ((5, 3), True)
     """
     check_models("ensemble", {"model": model})
-    count_examples(x, "x")
-    outputs = check_options(model, batch_size, return_samples, outputs)
-    stacked = _stacked(members)
-    mesh = usable(mesh)
-    stacked, x = placed(mesh, stacked, x)
-    settings: dict[str, Any] = {
-        "model": model,
-        "batch_size": batch_size,
-        "return_samples": bool(return_samples),
-        "outputs": outputs,
-        "mesh": mesh,
-    }
-    prediction: Prediction = run_once(
-        functools.partial(_ensemble, **settings), stacked, x, key=key_of("ensemble", settings), once=None
-    )
-    return prediction
+    settings = settings_of(model, x, batch_size, return_samples, outputs, mesh)
+    stacked, x = placed(settings.mesh, _stacked(members), x)
+    joint = functools.partial(_ensemble, settings)
+    return run_once(joint, stacked, x, key=key_of("ensemble", settings), once=None)
 
 
-def _ensemble(
-    stacked: tuple[PyTree, PyTree],
-    x: PyTree,
-    *,
-    model: Model,
-    batch_size: int | None,
-    return_samples: bool,
-    outputs: str,
-    mesh: Any,
-) -> Prediction:
-    count = jax.tree.leaves(stacked)[0].shape[0]
-    total = jax.tree.leaves(x)[0].shape[0]
+def _ensemble(settings: Settings, stacked: Member, x: PyTree) -> Prediction:
+    model, mesh = settings.model, settings.mesh
+    count, total = count_rows(stacked), count_rows(x)
     every_time, _ = limits(mesh)
     first = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), shapes(stacked))
     per_row = row_bytes(model, first, shapes(x), total)
-    rows = batch_size or part_rows(total, (per_row, every_time))
+    rows = settings.batch_size or part_rows(total, (per_row, every_time))
     together = divisor(count, every_time // (per_row * min(rows, total)))
 
-    def predict(stacked: PyTree, x: PyTree, before: Any) -> Prediction:
-        def part(x: PyTree, first: Any, number: Any) -> Prediction:
-            def output_of(member: tuple[PyTree, PyTree]) -> PyTree:
+    def predict(stacked: Member, x: PyTree, before: ArrayLike) -> Prediction:
+        def part(x: PyTree, first: ArrayLike, number: ArrayLike | None) -> Prediction:
+            def output_of(member: Member) -> PyTree:
                 params, state = member
                 return model.apply(params, state, x)[0]
 
-            return gather(output_of, stacked, outputs, together=together, keep=return_samples)
+            keep = settings.return_samples
+            return gather(output_of, stacked, settings.outputs, together=together, keep=keep)
 
         return in_parts(part, x, rows)
 
     return predict(stacked, x, 0) if mesh is None else on_devices(predict, stacked, x, mesh)
 
 
-def _stacked(members: Any) -> tuple[PyTree, PyTree]:
+def _stacked(members: Any) -> Member:
     """The parameters and state of all members, with a leading axis of members on every leaf."""
     if isinstance(members, Table):
         whole = [r for r in members.results if r.ended in ("finished", "stopped")]
@@ -142,13 +124,13 @@ def _stacked(members: Any) -> tuple[PyTree, PyTree]:
         if hasattr(member, "params") and hasattr(member, "state"):
             pairs.append((member.params, member.state))
         elif isinstance(member, (tuple, list)) and len(member) == 2:
-            pairs.append(tuple(member))
+            pairs.append((member[0], member[1]))
         else:
             raise TypeError(f"members[{i}] must be (params, state), got {member!r}")
     return _stack(pairs)
 
 
-def _stack(pairs: list[Any]) -> tuple[PyTree, PyTree]:
+def _stack(pairs: list[Member]) -> Member:
     expected = jax.tree.structure(pairs[0]), [jnp.shape(a) for a in jax.tree.leaves(pairs[0])]
     for i, pair in enumerate(pairs):
         layout = jax.tree.structure(pair), [jnp.shape(a) for a in jax.tree.leaves(pair)]
@@ -157,11 +139,10 @@ def _stack(pairs: list[Any]) -> tuple[PyTree, PyTree]:
                 "members must have the same leaves with the same shapes; member "
                 f"{i} has {_layout(pair)}, member 0 has {_layout(pairs[0])}"
             )
-    stacked: tuple[PyTree, PyTree] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *pairs)
-    return stacked
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *pairs)
 
 
-def _check_stacked(pair: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+def _check_stacked(pair: Member) -> Member:
     counts = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(pair)}
     if len(counts) != 1 or counts in ({()}, {(0,)}):
         raise ValueError(
@@ -171,6 +152,6 @@ def _check_stacked(pair: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
     return pair
 
 
-def _layout(pair: Any) -> dict[str, tuple[int, ...]]:
+def _layout(pair: Member) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree.leaves(pair[0])
     return dict(zip(leaf_paths(pair[0]), map(jnp.shape, leaves)))

@@ -1,7 +1,7 @@
 """Computation on rows in parts that fit the cache, and on several devices."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +9,16 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdeep._compilation import is_traced
+from jaxdeep._shapes import Array, ArrayLike, PyTree
 from jaxdeep.fitting import placement
 from jaxdeep.nn.model import Model
 from jaxdeep.train.data import count_rows, tree_bytes
 from jaxdeep.tree import shapes
 from jaxdeep.uncertainty.prediction import Prediction
 
-PyTree = Any
+Shared = TypeVar("Shared")  # what is the same for all rows
+# The rows of a part, the first of them, and the number of the part, None if there is but one.
+OnPart = Callable[[PyTree, ArrayLike, ArrayLike | None], Prediction]
 
 # Bytes of the widest array in a part of the rows, among the arrays that are computed for every sample
 # and among those computed once. On a CPU the former should stay in its cache, elsewhere it should be
@@ -35,8 +38,8 @@ def limits(mesh: Mesh | None) -> tuple[int, int]:
 def row_bytes(model: Model, fixed: PyTree, x: PyTree, rows: int) -> int:
     """The bytes of a row in the widest of all inputs and outputs of layers; arguments are shapes."""
 
-    def outputs(params: PyTree, state: PyTree, x: PyTree) -> dict[str, Any]:
-        values: dict[str, Any] = {"input": x}
+    def outputs(params: PyTree, state: PyTree, x: PyTree) -> dict[str, PyTree]:
+        values: dict[str, PyTree] = {"input": x}
         model.watch(values, "output").apply(params, state, x)
         return values
 
@@ -55,7 +58,7 @@ def divisor(count: int, limit: int) -> int:
     return max(d for d in range(1, max(1, min(count, limit)) + 1) if count % d == 0)
 
 
-def in_parts(function: Callable[[PyTree, Any, Any], Prediction], x: PyTree, rows: int) -> Prediction:
+def in_parts(function: OnPart, x: PyTree, rows: int) -> Prediction:
     """The results ``function(part, first row, number)`` for parts of at most `rows` rows, joined.
 
     All parts have the same size. If the size does not divide the rows, the last part begins earlier and
@@ -67,12 +70,12 @@ def in_parts(function: Callable[[PyTree, Any, Any], Prediction], x: PyTree, rows
         return _checked(function(x, 0, None), total)
     rows = -(-total // parts)
 
-    def part(number: Any) -> tuple[Any, Prediction]:
+    def part(number: ArrayLike) -> tuple[Array, Prediction]:
         first = jnp.minimum(number * rows, total - rows)
         inputs = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, rows), x)
         return first, _checked(function(inputs, first, number), rows)
 
-    def place(number: Any, whole: Prediction) -> Prediction:
+    def place(number: ArrayLike, whole: Prediction) -> Prediction:
         first, result = part(number)
         return _on_rows(
             lambda a, b, axis: jax.lax.dynamic_update_slice_in_dim(a, b, first, axis), whole, result
@@ -86,7 +89,7 @@ def in_parts(function: Callable[[PyTree, Any, Any], Prediction], x: PyTree, rows
 
 
 def on_devices(
-    function: Callable[[PyTree, PyTree, Any], Prediction], shared: PyTree, x: PyTree, mesh: Mesh
+    function: Callable[[Shared, PyTree, Array], Prediction], shared: Shared, x: PyTree, mesh: Mesh
 ) -> Prediction:
     """``function(shared, rows, first row)``, with the rows of `x` split over the mesh's data axis."""
     total, devices = count_rows(x), mesh.shape[placement.DATA]
@@ -95,7 +98,7 @@ def on_devices(
     if fill:  # the results of these rows are dropped
         x = jax.tree.map(lambda a: jnp.concatenate([a, jnp.repeat(a[-1:], fill, axis=0)]), x)
 
-    def local(shared: PyTree, x: PyTree) -> Prediction:
+    def local(shared: Shared, x: PyTree) -> Prediction:
         return function(shared, x, jax.lax.axis_index(placement.DATA) * rows)
 
     everywhere, by_rows = PartitionSpec(), PartitionSpec(placement.DATA)
@@ -108,13 +111,13 @@ def on_devices(
     return _on_rows(lambda a, _, axis: jax.lax.slice_in_dim(a, 0, total, axis=axis), filled, filled)
 
 
-def usable(mesh: Any) -> Mesh | None:
+def usable(mesh: Mesh | None) -> Mesh | None:
     """The mesh, if any, as `placement.usable` makes it; refuses one without a data axis."""
     no_rows = jax.ShapeDtypeStruct((0,), jnp.float32)  # no rows, which every number of devices divides
     return placement.usable(mesh, None, no_rows)
 
 
-def placed(mesh: Mesh | None, shared: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
+def placed(mesh: Mesh | None, shared: Shared, x: PyTree) -> tuple[Shared, PyTree]:
     """Arguments on the devices of a mesh: `shared` copied, the rows of `x` split if devices divide them.
 
     Without a mesh, or within a trace, they are returned as they are.
@@ -123,7 +126,7 @@ def placed(mesh: Mesh | None, shared: PyTree, x: PyTree) -> tuple[PyTree, PyTree
         return shared, x
     place = placement.placed(mesh, None, None, None)
 
-    def rows(a: Any) -> Any:
+    def rows(a: jax.Array | np.ndarray) -> jax.Array:
         if isinstance(a, jax.Array) and jax.process_count() == 1:
             even = a.shape[0] % mesh.shape[placement.DATA] == 0
             spec = PartitionSpec(placement.DATA) if even else PartitionSpec()
@@ -134,7 +137,7 @@ def placed(mesh: Mesh | None, shared: PyTree, x: PyTree) -> tuple[PyTree, PyTree
     return place.everywhere(shared), jax.tree.map(rows, x)
 
 
-def _on_rows(function: Callable[[Any, Any, int], Any], a: Prediction, b: Prediction) -> Prediction:
+def _on_rows(function: Callable[[Any, Any, int], Array], a: Prediction, b: Prediction) -> Prediction:
     """``function(a, b, axis)`` of all arrays of two predictions, where `axis` is that of the rows."""
     axes = Prediction(0, 0, 0, 0, 1)
     return Prediction(

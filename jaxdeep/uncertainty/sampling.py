@@ -3,18 +3,20 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jaxdeep import _checks
 from jaxdeep._compilation import run_once
 from jaxdeep._identity import key_of
+from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.train import sharding
-from jaxdeep.train.data import count_examples
+from jaxdeep.train.data import count_examples, count_rows, with_rows
 from jaxdeep.tree import shapes
 from jaxdeep.uncertainty.prediction import OUTPUTS, Prediction, gather
 from jaxdeep.uncertainty.rows import (
@@ -28,7 +30,7 @@ from jaxdeep.uncertainty.rows import (
     usable,
 )
 
-PyTree = Any
+Shared = tuple[PyTree, PyTree, jax.Array]  # parameters, state, and a key or keys
 
 
 def mc_dropout(
@@ -42,7 +44,7 @@ def mc_dropout(
     batch_size: int | None = None,
     return_samples: bool = False,
     outputs: str | None = None,
-    mesh: Any = None,
+    mesh: Mesh | None = None,
 ) -> Prediction:
     """Monte Carlo dropout: many predictions of the same rows, each with other units dropped.
 
@@ -97,79 +99,75 @@ def mc_dropout(
     check_models("mc_dropout", {"model": model})
     if not model.stochastic:
         raise ValueError(f"mc_dropout needs a model with a random layer such as dropout, got {model!r}")
-    count_examples(x, "x")
     _checks.check_key(key)
     _checks.check_count("samples", samples)
-    outputs = check_options(model, batch_size, return_samples, outputs)
-    mesh = usable(mesh)
-    (params, state, key), x = placed(mesh, (params, state, key), x)
-    settings: dict[str, Any] = {
-        "model": model,
-        "samples": int(samples),
-        "batch_size": batch_size,
-        "return_samples": bool(return_samples),
-        "outputs": outputs,
-        "mesh": mesh,
-    }
-    prediction: Prediction = run_once(
-        functools.partial(_mc_dropout, **settings),
-        params,
-        state,
-        x,
-        key,
-        key=key_of("mc", settings),
-        once=None,
-    )
-    return prediction
+    settings = settings_of(model, x, batch_size, return_samples, outputs, mesh)
+    shared, x = placed(settings.mesh, (params, state, key), x)
+    sampled = functools.partial(_mc_dropout, settings, int(samples))
+    return run_once(sampled, shared, x, key=key_of("mc", settings, int(samples)), once=None)
 
 
-def check_options(model: Model, batch_size: Any, return_samples: Any, outputs: Any) -> str:
-    """Refuse options that make no sense; gives the kind of outputs that the model says it has."""
+class Settings(NamedTuple):
+    """What a program that predicts is made for, besides the shapes of its arguments.
+
+    Attributes:
+      model: the model.
+      batch_size: rows of a chunk at most; None for as many as fit the cache.
+      return_samples: whether the prediction holds all samples.
+      outputs: what the model gives, one of `OUTPUTS`.
+      mesh: devices that the rows are split over.
+    """
+
+    model: Model
+    batch_size: int | None
+    return_samples: bool
+    outputs: str
+    mesh: Mesh | None
+
+
+def settings_of(
+    model: Model,
+    x: PyTree,
+    batch_size: int | None,
+    return_samples: bool,
+    outputs: str | None,
+    mesh: Mesh | None,
+) -> Settings:
+    """The settings, with the kind of outputs that the model says it has; refuses those without sense."""
+    count_examples(x, "x")
     if batch_size is not None:
         _checks.check_count("batch_size", batch_size)
     _checks.check_flag("return_samples", return_samples)
     if outputs is None:
-        return walk.meaning(model) or "logits"
-    if outputs not in OUTPUTS:
+        outputs = walk.meaning(model) or "logits"
+    elif outputs not in OUTPUTS:
         raise ValueError(f"outputs must be one of {', '.join(map(repr, OUTPUTS))}, got {outputs!r}")
-    return str(outputs)
+    return Settings(model, batch_size, bool(return_samples), outputs, usable(mesh))
 
 
-def _mc_dropout(
-    params: PyTree,
-    state: PyTree,
-    x: PyTree,
-    key: jax.Array,
-    *,
-    model: Model,
-    samples: int,
-    batch_size: int | None,
-    return_samples: bool,
-    outputs: str,
-    mesh: Any,
-) -> Prediction:
-    keys = jax.random.split(key, samples)
-    head, tail = split(model)
-    rows, shifts, together = _plan(params, state, x, key, model, samples, batch_size, mesh)
+def _mc_dropout(settings: Settings, samples: int, shared: Shared, x: PyTree) -> Prediction:
+    params, state, key = shared
+    head, tail = split(settings.model)
+    rows, shifts, together = _plan(settings, samples, shared, x)
 
-    def predict(shared: PyTree, x: PyTree, before: Any) -> Prediction:
+    def predict(shared: Shared, x: PyTree, before: ArrayLike) -> Prediction:
         params, state, keys = shared
 
-        def part(x: PyTree, first: Any, number: Any) -> Prediction:
+        def part(x: PyTree, first: ArrayLike, number: ArrayLike | None) -> Prediction:
             h, _ = head.apply(params, state, x)
-            size = jax.tree.leaves(x)[0].shape[0]
-            net = shifted(tail, before + first, size) if shifts else tail
+            net = shifted(tail, before + first, count_rows(x)) if shifts else tail
 
             def output_of(key: jax.Array) -> PyTree:
                 if not shifts and number is not None:
                     key = jax.random.fold_in(key, number)
                 return net.apply(params, state, h, key=key)[0]
 
-            return gather(output_of, keys, outputs, together=together, keep=return_samples)
+            keep = settings.return_samples
+            return gather(output_of, keys, settings.outputs, together=together, keep=keep)
 
         return in_parts(part, x, rows)
 
-    shared = params, state, keys
+    shared, mesh = (params, state, jax.random.split(key, samples)), settings.mesh
     if mesh is None:
         return predict(shared, x, 0)
     if shifts:
@@ -177,21 +175,13 @@ def _mc_dropout(
     return predict(shared, sharding.split(mesh, x), 0)
 
 
-def _plan(
-    params: PyTree,
-    state: PyTree,
-    x: PyTree,
-    key: Any,
-    model: Model,
-    samples: int,
-    batch_size: int | None,
-    mesh: Any,
-) -> tuple[int, bool, int]:
+def _plan(settings: Settings, samples: int, shared: Shared, x: PyTree) -> tuple[int, bool, int]:
     """The rows of a chunk, whether layers are shifted to chunks, and the samples computed together."""
+    (*fixed, key), x = shapes(shared), shapes(x)
+    model, batch_size, mesh = settings.model, settings.batch_size, settings.mesh
     head, tail = split(model)
-    fixed, x = shapes((params, state)), shapes(x)
     h = jax.eval_shape(lambda params, state, x: head.apply(params, state, x)[0], *fixed, x)
-    total = jax.tree.leaves(x)[0].shape[0]
+    total = count_rows(x)
     devices = 1 if mesh is None else mesh.shape[sharding.DATA]
     rows_on_device = -(-total // devices)
 
@@ -204,7 +194,7 @@ def _plan(
     if not shifts and batch_size is None:
         rows = total
     # Only threefry, whose keys have two words, draws the same bits under vmap as in a loop.
-    can_vmap = jax.random.key_data(key).shape == (2,)
+    can_vmap = jax.eval_shape(jax.random.key_data, key).shape == (2,)
     return rows, shifts, divisor(samples, every_time // (per_row * rows)) if can_vmap else 1
 
 
@@ -238,7 +228,7 @@ _SAME = Model(
 )
 
 
-def shifted(model: Model, first: Any, rows: int) -> Model:
+def shifted(model: Model, first: ArrayLike, rows: int) -> Model:
     """The model for `rows` rows of a longer batch, from `first` on; random layers need `rows_from`."""
 
     def place(layer: Model) -> Model:
@@ -262,14 +252,14 @@ def _shifts(model: Model, fixed: PyTree, x: PyTree, rows: int) -> bool:
     the first axis may differ, in proportion to the rows. A model that refuses another number of rows
     cannot be shifted.
     """
-    if not all(layer.rows_from is not None for layer in _random(model)):
+    layers = [place.layer for place in walk.leaves(model)]
+    if any(layer.stochastic and layer.rows_from is None for layer in layers):
         return False
-    total = jax.tree.leaves(x)[0].shape[0]
+    total = count_rows(x)
     some = rows if rows < total else 2 * total
-    part = jax.tree.map(lambda a: jax.ShapeDtypeStruct((some, *a.shape[1:]), a.dtype), x)
     ours = _seen(model, fixed, x)
     try:
-        theirs = _seen(model, fixed, part)
+        theirs = _seen(model, fixed, with_rows(x, some))
     except (ValueError, TypeError):
         return False
     return len(ours) == len(theirs) and all(
@@ -278,17 +268,12 @@ def _shifts(model: Model, fixed: PyTree, x: PyTree, rows: int) -> bool:
     )
 
 
-def _random(model: Model) -> list[Model]:
-    """The random layers inside."""
-    return [place.layer for place in walk.leaves(model) if place.layer.stochastic]
-
-
 def _seen(model: Model, fixed: PyTree, x: PyTree) -> list[tuple[int, ...]]:
     """The shapes of the inputs of a model's random layers, in order."""
     input_shapes: list[tuple[int, ...]] = []
 
     def spy(layer: Model) -> Model:
-        def apply(params: Any, state: Any, x: Any, **switches: Any) -> tuple[Any, Any]:
+        def apply(params: PyTree, state: PyTree, x: PyTree, **switches: Any) -> tuple[PyTree, PyTree]:
             input_shapes.append(jnp.shape(x))
             return layer.apply(params, state, x, **switches)
 
