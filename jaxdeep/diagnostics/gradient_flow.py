@@ -10,6 +10,7 @@ import optax
 from jaxdeep import _checks
 from jaxdeep._compilation import is_traced, run_once
 from jaxdeep._identity import key_of
+from jaxdeep._shapes import PyTree
 from jaxdeep.diagnostics.layer_flow import Flow, flow_of, probed, with_taps
 from jaxdeep.nn.model import Model
 from jaxdeep.optimizers import gradient_point
@@ -19,8 +20,6 @@ from jaxdeep.train.options import Minimised, filled, minimised_of, takes
 from jaxdeep.train.state import TrainState, only
 from jaxdeep.train.step import check_optimizer, gradients_of
 from jaxdeep.tree import Where, mask, partition
-
-PyTree = Any
 
 
 @takes(Minimised)
@@ -108,7 +107,7 @@ def gradient_flow(
             ts = TrainState(jnp.zeros((), jnp.int32), params, state, (), jax.random.key(0))
             rehearse(supervised(model, **supervision), ts, batch, "batch")
 
-    def measure(params: PyTree, state: PyTree, opt_state: PyTree, batch: PyTree, key: Any) -> Flow:
+    def measure(params: PyTree, state: PyTree, opt_state: PyTree, batch: PyTree, key: jax.Array) -> Flow:
         moving, held = partition(params, trainable)
         point = moving if optimizer is None else gradient_point(opt_state, moving)
         if objective is None:

@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdeep._shapes import Array, Bool, PyTree
 from jaxdeep.diagnostics import probe
 from jaxdeep.metrics import Metric, Tally
 from jaxdeep.nn import walk
+from jaxdeep.nn.model import Model
 from jaxdeep.train.batches import Metrics
-from jaxdeep.train.objective import Objective, supervised
+from jaxdeep.train.objective import Evaluated, Objective, supervised
 from jaxdeep.train.step import Update, gradients_of
 
-PyTree = Any
+Measured = Any  # a scalar array, or a number for each repetition; a Python float where it is judged
 
 
 class LayerFlow(NamedTuple):
@@ -41,14 +43,14 @@ class LayerFlow(NamedTuple):
         an adapted module), it is the share of units that are always 0. Units are the last axis.
     """
 
-    gradient_norm: Any
-    parameter_norm: Any
-    update_ratio: Any
-    output_gradient: Any
-    activation_mean: Any
-    activation_std: Any
-    saturation: Any
-    dead: Any
+    gradient_norm: Measured
+    parameter_norm: Measured
+    update_ratio: Measured
+    output_gradient: Measured
+    activation_mean: Measured
+    activation_std: Measured
+    saturation: Measured
+    dead: Measured
 
 
 Flow = OrderedDict[str, LayerFlow]
@@ -58,10 +60,10 @@ class Probed(NamedTuple):
     """The parameters and taps with respect to which an objective made by `probed` is differentiated."""
 
     params: PyTree
-    taps: Mapping[str, Any]
+    taps: Mapping[str, Measured | None]
 
 
-def probed(model: Any, minimised: Mapping[str, Any]) -> Objective:
+def probed(model: Model, minimised: Mapping[str, Any]) -> Objective:
     """The supervised objective that also measures the layers' outputs, as a metric called ``readings``.
 
     Its parameters are `Probed`. The loss and its gradient with respect to ``params`` are those of the
@@ -70,8 +72,14 @@ def probed(model: Any, minimised: Mapping[str, Any]) -> Objective:
     objective = supervised(probe.probe(model), **minimised)
 
     def measured(
-        probed_params: Probed, state: PyTree, batch: PyTree, /, *, key: Any = None, train: bool = False
-    ) -> tuple[Any, tuple[PyTree, dict[str, Any]]]:
+        probed_params: Probed,
+        state: PyTree,
+        batch: PyTree,
+        /,
+        *,
+        key: jax.Array | None = None,
+        train: bool = False,
+    ) -> Evaluated:
         state = probe.tapped(model, state, probed_params.taps)
         loss, (state, metrics) = objective(probed_params.params, state, batch, key=key, train=train)
         readings = probe.readings(model, state)
@@ -80,7 +88,7 @@ def probed(model: Any, minimised: Mapping[str, Any]) -> Objective:
     return measured
 
 
-def with_taps(model: Any, moving: PyTree, held: PyTree) -> tuple[Probed, Probed]:
+def with_taps(model: Model, moving: PyTree, held: PyTree) -> tuple[Probed, Probed]:
     """Parameters that move and that are held (`jaxdeep.tree.partition`), for what `probed` makes."""
     taps = probe.taps(model)
     return Probed(moving, taps), Probed(held, OrderedDict.fromkeys(taps))
@@ -107,7 +115,7 @@ class LayerMeasure:
 
     fields = LayerFlow._fields  # the names of the metrics begin with one of these
 
-    def _identity_(self) -> Any:
+    def _identity_(self) -> tuple[object, ...]:
         return self.model, self.minimised, self.every, self.accumulation_steps
 
     def __call__(self, update: Update) -> Metrics:
@@ -132,7 +140,7 @@ class LayerMeasure:
         }
 
 
-def applying(model: Any, moving: PyTree, held: PyTree) -> OrderedDict[str, list[str]]:
+def applying(model: Model, moving: PyTree, held: PyTree) -> OrderedDict[str, list[str]]:
     """By path, which fields of a layer's flow are not always NaN."""
     fields: OrderedDict[str, list[str]] = OrderedDict()
     for leaf in walk.leaves(model):
@@ -148,13 +156,13 @@ def applying(model: Any, moving: PyTree, held: PyTree) -> OrderedDict[str, list[
 
 
 def flow_of(
-    model: Any,
+    model: Model,
     params: PyTree,
     grads: PyTree,
     updates: PyTree | None = None,
     *,
-    taps: Mapping[str, Any] | None = None,
-    readings: Mapping[str, Any] | None = None,
+    taps: Mapping[str, Measured] | None = None,
+    readings: Mapping[str, probe.Reading] | None = None,
 ) -> Flow:
     """The flow by layer, from the gradients, updates, taps and readings of a step.
 
@@ -179,7 +187,9 @@ def flow_of(
     return flow
 
 
-def _groups(path: str, params: Any, grads: Any, updates: Any) -> Iterator[tuple[str, tuple[Any, ...]]]:
+def _groups(
+    path: str, params: PyTree, grads: PyTree, updates: PyTree
+) -> Iterator[tuple[str, tuple[PyTree, ...]]]:
     """The parameters in groups: a layer's own, and those of each part of an adapted module."""
     trees = (params, grads, updates)
     parts = [name for name, node in params.items() if isinstance(node, Mapping)]
@@ -198,14 +208,14 @@ def _of_group(parts: tuple[PyTree, ...], axes: int) -> LayerFlow:
     """The flow of parameters, gradients and updates with so many leading axes of repetitions."""
     none = jnp.full((), jnp.nan)
 
-    def norm(tree: PyTree) -> Any:
+    def norm(tree: PyTree) -> Measured:
         return probe.size(tree, axes) if jax.tree.leaves(tree) else none
 
     length, gradient, update = map(norm, parts)
     return LayerFlow(gradient, length, update / length, none, none, none, none, none)
 
 
-def _tally(value: Any, due: Any) -> Tally:
+def _tally(value: Measured, due: Bool[Array, ""]) -> Tally:
     """The value of this step as a tally, which counts only if the step was measured."""
     return Tally({"sum": value, "count": due.astype(value.dtype)}, _mean_of(jnp.shape(value)))
 
@@ -214,7 +224,7 @@ def _tally(value: Any, due: Any) -> Tally:
 def _mean_of(shape: tuple[int, ...]) -> Metric:
     """The metric that is the mean, over the measured steps, of values of this shape; NaN without any."""
 
-    def update(state: PyTree, outputs: Any, y: Any, weights: Any = None) -> PyTree:
+    def update(state: PyTree, outputs: PyTree, y: PyTree, weights: PyTree = None) -> PyTree:
         raise TypeError("the flow of a step does not follow from outputs and labels")
 
     return Metric(

@@ -16,14 +16,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._shapes import Array, Bool, Float, PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.layer import KINDS, remake
 from jaxdeep.nn.model import Model, described_as
 
-PyTree = Any
-
 SATURATED_SLOPE = 0.05  # an activation that lets less of the gradient through is saturated there
 DEAD_SLOPE = 1e-3  # below the 0.01 of a leaky ReLU, which never dies
+
+
+Function = Callable[[Array], Array]
+# How much of the gradient an activation lets through, and where it is a rectifier that is off.
+Passing = tuple[Float[Array, "..."], Bool[Array, "..."] | np.bool]
 
 
 class Reading(NamedTuple):
@@ -39,14 +43,14 @@ class Reading(NamedTuple):
         activation, of units that are always exactly 0; NaN in one that has none.
     """
 
-    count: Any
-    mean: Any
-    std: Any
-    saturation: Any
-    dead: Any
+    count: Float[Array, "..."]  # type: ignore[assignment]  # a method of tuples
+    mean: Float[Array, "..."]
+    std: Float[Array, "..."]
+    saturation: Float[Array, "..."]
+    dead: Float[Array, "..."]
 
 
-def taps(model: Model) -> OrderedDict[str, Any]:
+def taps(model: Model) -> OrderedDict[str, Float[Array, "..."]]:
     """Zeros by path: the gradient with respect to one is the size of its layer's output gradient.
 
     ``√rows · ‖∂ loss / ∂ output‖``, which for a mean over the batch is the root of the mean of the
@@ -60,7 +64,7 @@ def probe(model: Model) -> Model:
     return walk.rebuild(model, lambda place: _measured(place.layer))
 
 
-def tapped(model: Model, state: PyTree, of: Mapping[str, Any]) -> PyTree:
+def tapped(model: Model, state: PyTree, of: Mapping[str, Float[Array, "..."] | None]) -> PyTree:
     """The state of `probe`: the model's own, taps `of` every layer, and readings of nothing yet."""
     given: PyTree = {}
     for leaf in walk.leaves(model):
@@ -87,7 +91,7 @@ def own_state(model: Model, state: PyTree) -> PyTree:
     return own
 
 
-def size(tree: PyTree, axes: int = 0) -> Any:
+def size(tree: PyTree, axes: int = 0) -> Float[Array, "..."]:
     """The norm of all elements of a tree together, but for so many leading axes; 0 of none.
 
     Scaled by the largest, since the squares of gradients that vanish would be 0.
@@ -131,7 +135,7 @@ def _measured(layer: Model) -> Model:
     if multiplies and function is not None:  # what goes into the activation is wanted too
         affine = remake(layer, activation=None)
 
-    def apply(params: Any, state: Any, x: Any, **switches: Any) -> tuple[Any, Any]:
+    def apply(params: PyTree, state: PyTree, x: PyTree, **switches: Any) -> tuple[PyTree, PyTree]:
         y, own = affine.apply(params, state["own"], x, **switches)
         passing = None
         if multiplies and function is not None:
@@ -139,7 +143,8 @@ def _measured(layer: Model) -> Model:
         elif function is not None:
             passing = _passing(function, x)
         elif layer.traits.elementwise:
-            passing = _slopes(lambda x: layer.apply(params, {}, x, key=switches.get("key"))[0], x), False
+            function_of_x = lambda x: layer.apply(params, {}, x, key=switches.get("key"))[0]  # noqa: E731
+            passing = _slopes(function_of_x, x), np.False_
         unknown = bool(jax.tree.leaves(params)) and not multiplies
         new = _reading(y, passing, unknown)
         total = jax.tree.map(lambda old, more: old + more.astype(old.dtype), state["reading"], new)
@@ -150,7 +155,7 @@ def _measured(layer: Model) -> Model:
     return described_as(dataclasses.replace(layer, apply=apply, freeze=held), "probe", layer)
 
 
-def _reading(y: Any, passing: tuple[Any, Any] | None, unknown: bool) -> Reading:
+def _reading(y: PyTree, passing: Passing | None, unknown: bool) -> Reading:
     """The reading of one application: of arrays of floats, NaN of anything else.
 
     An `unknown` layer may have any activation inside.
@@ -171,7 +176,7 @@ def _reading(y: Any, passing: tuple[Any, Any] | None, unknown: bool) -> Reading:
     return Reading(jnp.ones(()), jnp.mean(wide), jnp.std(wide), saturation, dead)
 
 
-def _passing(function: Callable[[Any], Any], z: Any) -> tuple[Any, Any] | None:
+def _passing(function: Function, z: Array) -> Passing | None:
     """How much of the gradient an activation lets through, and where it is a rectifier that is off."""
     elementwise, rectifies = _kind_of(function)
     if not elementwise:
@@ -179,21 +184,21 @@ def _passing(function: Callable[[Any], Any], z: Any) -> tuple[Any, Any] | None:
     return _slopes(function, z), (jax.lax.stop_gradient(z) < 0) & rectifies
 
 
-def _slopes(function: Callable[[Any], Any], z: Any) -> Any:
+def _slopes(function: Function, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """``|f'(z)|`` of an elementwise function."""
     y, back = jax.vjp(function, jax.lax.stop_gradient(z))
     return jnp.abs(jax.lax.stop_gradient(back(jnp.ones_like(y))[0]))
 
 
 @functools.lru_cache(maxsize=32)  # layers share a few
-def _kind_of(function: Callable[[Any], Any]) -> tuple[bool, bool]:
+def _kind_of(function: Function) -> tuple[bool, bool]:
     """Whether a function works element by element (a softmax does not), and is flat just below 0.
 
     Its values are needed while a program is traced, so that it is compiled apart.
     """
     points = np.array([[-1.5, -1e-3], [0.3, 2.0]], np.float32)
 
-    def values(points: Any) -> Any:
+    def values(points: Float[Array, "2 2"]) -> PyTree:
         alone = [function(point.reshape(1, 1)) for point in points.ravel()]
         return function(points), alone, _slopes(function, points)
 
@@ -208,16 +213,16 @@ def _kind_of(function: Callable[[Any], Any]) -> tuple[bool, bool]:
 
 
 @jax.custom_vjp
-def _tap(y: PyTree, tap: Any) -> PyTree:
+def _tap(y: PyTree, tap: Float[Array, ""]) -> PyTree:
     """`y` itself; the gradient with respect to `tap` is the size of the gradient with respect to `y`."""
     return y
 
 
-def _tap_forward(y: PyTree, tap: Any) -> tuple[PyTree, Any]:
+def _tap_forward(y: PyTree, tap: Float[Array, ""]) -> tuple[PyTree, Float[Array, ""]]:
     return y, tap
 
 
-def _tap_backward(tap: Any, gradient: PyTree) -> tuple[PyTree, Any]:
+def _tap_backward(tap: Float[Array, ""], gradient: PyTree) -> tuple[PyTree, Float[Array, ""]]:
     floats = [g for g in jax.tree.leaves(gradient) if jnp.issubdtype(g.dtype, jnp.floating)]
     rows = floats[0].shape[0] if floats and floats[0].ndim else 1
     return gradient, (size(floats) * jnp.sqrt(rows)).astype(tap.dtype)

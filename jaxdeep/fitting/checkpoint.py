@@ -246,7 +246,8 @@ def _in_words_of_today(about: About) -> About:
 
 def _with_room(run: RunState, epochs: int) -> RunState:
     """The run with a history of this many epochs, which is cut or filled up with NaN."""
-    return run._replace(history={name: _longer(v, epochs) for name, v in run.history.items()})
+    history: Any = {name: _longer(values, epochs) for name, values in run.history.items()}
+    return run._replace(history=history)
 
 
 def _longer(values: ArrayLike, epochs: int) -> np.ndarray:

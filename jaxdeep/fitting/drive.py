@@ -1,29 +1,33 @@
 """Drivers of a run: whole epochs in one compiled program, or batch by batch from the host."""
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.stages import Compiled
 
 from jaxdeep._compilation import compiled, kept
-from jaxdeep._identity import key_of
+from jaxdeep._identity import Key, key_of
+from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.placement import Placement
 from jaxdeep.fitting.setup import Setup
-from jaxdeep.fitting.sources import ArraySource, Block, LoaderSource
-from jaxdeep.train.batches import Totals, averages, none_yet, over_block, values_of
+from jaxdeep.fitting.sources import ArraySource, Block, Source
+from jaxdeep.train.batches import Metrics, Totals, averages, none_yet, over_block, values_of
+from jaxdeep.train.monitors import Limits
 from jaxdeep.train.run import RunState
+from jaxdeep.train.state import TrainState
 from jaxdeep.tree import shapes
 
-PyTree = Any
+T = TypeVar("T")
 Drive = Callable[[RunState, int], RunState]
 
 
 def driver(
     setup: Setup,
     run: RunState,
-    sources: Sequence[ArraySource | LoaderSource],
+    sources: Sequence[Source],
     placement: Placement,
     *,
     stream: bool | None,
@@ -62,7 +66,7 @@ def _on_device(setup: Setup, run: RunState, arrays: Sequence[PyTree], placement:
 def _from_host(
     setup: Setup,
     run: RunState,
-    sources: Sequence[ArraySource | LoaderSource],
+    sources: Sequence[Source],
     placement: Placement,
     *,
     looped: bool,
@@ -72,10 +76,10 @@ def _from_host(
     data, validation = sources if len(sources) == 2 else (sources[0], None)
     like = shapes(run.train_state)
 
-    def evaluation(ts: Any, batch: PyTree) -> Any:
+    def evaluation(ts: TrainState, batch: PyTree) -> tuple[tuple[()], Metrics]:
         return program.evaluation(ts)((), batch)
 
-    def nothing_of(name: str, step: Any, batch: PyTree) -> Totals:
+    def nothing_of(name: str, step: Callable[..., tuple[PyTree, Metrics]], batch: PyTree) -> Totals:
         # kept as NumPy arrays, of which every run makes device arrays of its own
         totals: Totals = kept(
             key_of("totals", name, key),
@@ -88,14 +92,18 @@ def _from_host(
     if validation is not None:
         not_evaluated = nothing_of("validation", evaluation, validation.example)
 
-    def advance(run: RunState, totals: Totals, block: PyTree, filled: Any) -> tuple[RunState, Totals]:
+    def advance(
+        run: RunState, totals: Totals, block: PyTree, filled: ArrayLike | None
+    ) -> tuple[RunState, Totals]:
         ts, totals = over_block(program.step, run.train_state, totals, block, filled, skip=program.skip)
         return run._replace(train_state=ts), totals
 
-    def evaluate(run: RunState, totals: Totals, block: PyTree, filled: Any) -> tuple[Totals]:
+    def evaluate(
+        run: RunState, totals: Totals, block: PyTree, filled: ArrayLike | None
+    ) -> tuple[Totals]:
         return (over_block(program.evaluation(run.train_state), (), totals, block, filled)[1],)
 
-    def close(run: RunState, totals: Totals, evaluated: Totals | None, limits: Any) -> RunState:
+    def close(run: RunState, totals: Totals, evaluated: Totals | None, limits: Limits) -> RunState:
         metrics = {} if evaluated is None else values_of(averages(evaluated))
         return program.close(run, totals, metrics, limits)
 
@@ -129,7 +137,7 @@ def _from_host(
     return go_on
 
 
-def _through(blocks: Iterable[Block], function: Callable[..., Any], *carry: Any) -> Any:
+def _through(blocks: Iterable[Block], function: Callable[..., Any], *carry: PyTree) -> Any:
     """The carry after ``carry = function(*carry, *block)`` for every block.
 
     A block is read while the one before is computed. At most two are held, since the next one is read
@@ -145,12 +153,12 @@ def _through(blocks: Iterable[Block], function: Callable[..., Any], *carry: Any)
 
 
 def _by_shape(
-    name: str, function: Callable[..., Any], first: int | None, *, key: Any, **options: Any
-) -> Callable[..., Any]:
+    name: str, function: Callable[..., T], first: int | None, *, key: Key, **options: Any
+) -> Callable[..., T]:
     """The function, compiled once for each shape of its arguments from number `first` on."""
-    programs: dict[Any, Callable[..., Any]] = {}
+    programs: dict[Hashable, Compiled] = {}
 
-    def call(*args: Any) -> Any:
+    def call(*args: PyTree) -> T:
         shape = () if first is None else tuple((a.shape, a.dtype) for a in jax.tree.leaves(args[first:]))
         if shape not in programs:
             programs[shape] = compiled(function, *args, key=key_of(name, key), **options)

@@ -1,7 +1,7 @@
 """`fit`, which trains a model from checks to history, with progress and checkpoints."""
 
 import dataclasses
-from typing import Any, Unpack
+from typing import Unpack
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ import optax
 from jaxdeep import _checks
 from jaxdeep._compilation import run_once
 from jaxdeep._identity import key_of
+from jaxdeep._shapes import PyTree
 from jaxdeep.diagnostics.layer_flow import LayerMeasure
 from jaxdeep.fitting.checkpoint import describe, opened
 from jaxdeep.fitting.drive import driver
@@ -22,15 +23,13 @@ from jaxdeep.fitting.sources import sources_of
 from jaxdeep.train.options import FitOptions, filled, minimised_of, takes
 from jaxdeep.train.records import Epochs, FitResult
 from jaxdeep.train.run import RunState
-from jaxdeep.train.state import initial_of
+from jaxdeep.train.state import Network, initial_of
 from jaxdeep.train.step import Measure
-
-PyTree = Any
 
 
 @takes(FitOptions)
 def fit(
-    model: Any,
+    model: Network,
     data: PyTree,
     *,
     optimizer: optax.GradientTransformation,
@@ -160,7 +159,7 @@ def _look(run: RunState) -> tuple[int, bool, int, dict[str, np.ndarray]]:
     return done, bool(stopped), int(bad_step), values
 
 
-def _shown(values: dict[str, Any], measure: Measure | None) -> dict[str, Any]:
+def _shown(values: dict[str, np.ndarray], measure: Measure | None) -> dict[str, np.ndarray]:
     """The values that a progress bar shows, which are all but the measurements of layers."""
     measured = getattr(measure, "fields", ())
     return {name: value for name, value in values.items() if name.split("/")[0] not in measured}

@@ -1,22 +1,25 @@
 """A run in phases, such as the head first and then more of the network at a lower rate."""
 
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._shapes import PyTree
 from jaxdeep.optimizers import hyperparams, set_hyperparams
-from jaxdeep.train.options import FitOptions, Phase, options_of
+from jaxdeep.train.options import Callback, FitOptions, Phase, options_of
 from jaxdeep.train.records import FitResult
-from jaxdeep.train.state import only
+from jaxdeep.train.state import Network, only
 from jaxdeep.train.step import check_optimizer
 from jaxdeep.tree import check_where
 
-PyTree = Any
+History = dict[str, np.ndarray]
+Optimizer: TypeAlias = optax.GradientTransformation
+MakeOptimizer: TypeAlias = Callable[[float], Optimizer]
 
 
 def checked(options: FitOptions) -> list[Phase]:
@@ -47,9 +50,9 @@ def checked(options: FitOptions) -> list[Phase]:
 
 def in_phases(
     fit: Callable[..., FitResult],
-    model: Any,
+    model: Network,
     data: PyTree,
-    optimizer: Any,
+    optimizer: Optimizer | MakeOptimizer,
     key: jax.Array,
     options: FitOptions,
 ) -> FitResult:
@@ -63,7 +66,7 @@ def in_phases(
     optimizers = [_at_rate(optimizer, phase, i) for i, phase in enumerate(plan)]
     all_phases = [only(tx, phase.trainable) for tx, phase in zip(optimizers, plan)]
     optimizers[0] = _trying_all(optimizers[0], all_phases)
-    histories: list[dict[str, np.ndarray]] = []
+    histories: list[History] = []
     result, changes = None, FitOptions(phases=None)
     for i, (phase, phase_optimizer) in enumerate(zip(plan, optimizers)):
         changes |= FitOptions(epochs=phase.epochs, trainable=phase.trainable)
@@ -82,7 +85,7 @@ def in_phases(
     return result._replace(history=_joined(histories), best_epoch=best)
 
 
-def _at_rate(optimizer: Any, phase: Phase, i: int) -> Any:
+def _at_rate(optimizer: Any, phase: Phase, i: int) -> Optimizer:
     """The optimizer of phase `i`, either made with its rate or with its rate set in the state."""
     if not hasattr(optimizer, "update") and callable(optimizer):
         if phase.learning_rate is None:
@@ -104,10 +107,10 @@ def _at_rate(optimizer: Any, phase: Phase, i: int) -> Any:
             )
         return set_hyperparams(state, **dict.fromkeys(names, phase.learning_rate))
 
-    return optax.GradientTransformationExtraArgs(init, optax.with_extra_args_support(optimizer).update)
+    return _with_init(optimizer, init)
 
 
-def _trying_all(optimizer: Any, optimizers: Sequence[Any]) -> Any:
+def _trying_all(optimizer: Optimizer, optimizers: Sequence[Optimizer]) -> Optimizer:
     """The optimizer, whose `init` first traces those of all phases, so that their errors come now."""
 
     def init(params: PyTree) -> PyTree:
@@ -115,10 +118,14 @@ def _trying_all(optimizer: Any, optimizers: Sequence[Any]) -> Any:
             jax.eval_shape(phase_optimizer.init, params)
         return optimizer.init(params)
 
+    return _with_init(optimizer, init)
+
+
+def _with_init(optimizer: Optimizer, init: Callable[[PyTree], PyTree]) -> Optimizer:
     return optax.GradientTransformationExtraArgs(init, optax.with_extra_args_support(optimizer).update)
 
 
-def _after(histories: Sequence[Mapping[str, np.ndarray]], callback: Callable[..., Any]) -> Any:
+def _after(histories: Sequence[History], callback: Callback) -> Callback:
     """The callback, told of epochs and history as if the phases were one run."""
     before = sum(map(_epochs, histories))
     return lambda now: callback(
@@ -126,12 +133,12 @@ def _after(histories: Sequence[Mapping[str, np.ndarray]], callback: Callable[...
     )
 
 
-def _joined(histories: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _joined(histories: Sequence[History]) -> History:
     """The histories joined into one; a name that a history lacks is NaN there."""
     names = dict.fromkeys(name for history in histories for name in history)
     like = {name: history[name] for history in histories for name in history}
 
-    def values(history: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    def values(history: History, name: str) -> np.ndarray:
         if name in history:
             return history[name]
         return np.full((_epochs(history), *like[name].shape[1:]), np.nan, like[name].dtype)
@@ -139,5 +146,5 @@ def _joined(histories: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarr
     return {name: np.concatenate([values(history, name) for history in histories]) for name in names}
 
 
-def _epochs(history: Mapping[str, np.ndarray]) -> int:
+def _epochs(history: History) -> int:
     return min((len(values) for values in history.values()), default=0)

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.train.data import to_device
 from jaxdeep.train.sharding import DATA, MODEL
 from jaxdeep.tree import Where, leaf_paths, mask, path_name, shapes
 
-PyTree = Any
+Read = Callable[[Any], np.ndarray]  # the part of an array at an index
 
 
 class Placement(NamedTuple):
@@ -37,7 +38,7 @@ class Placement(NamedTuple):
         copied = NamedSharding(self.mesh, PartitionSpec())
         return _put(tree, jax.tree.map(lambda _: copied, tree))
 
-    def part(self, shape: tuple[int, ...], axis: int, read: Callable[[Any], np.ndarray]) -> jax.Array:
+    def part(self, shape: tuple[int, ...], axis: int, read: Read) -> jax.Array:
         """An array split along `axis`, of which each process reads the part that its devices hold.
 
         ``read(index)`` returns the part at an index. Nobody may change that array before it has been
@@ -57,7 +58,7 @@ class Placement(NamedTuple):
         return jax.make_array_from_process_local_data(NamedSharding(self.mesh, spec), share)
 
 
-def fetched(array: Any) -> np.ndarray:
+def fetched(array: ArrayLike) -> np.ndarray:
     """An array of any sharding, as a NumPy array on this host."""
     if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
         from jax.experimental import multihost_utils
@@ -71,7 +72,7 @@ def _put(tree: PyTree, shardings: PyTree) -> PyTree:
     if jax.process_count() == 1:
         return jax.device_put(tree, shardings)
 
-    def leaf(array: Any, sharding: NamedSharding) -> Any:
+    def leaf(array: jax.Array | np.ndarray, sharding: NamedSharding) -> jax.Array:
         if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
             words = leaf(jax.random.key_data(array), sharding)
             return jax.random.wrap_key_data(words, impl=jax.random.key_impl(array))
@@ -103,7 +104,7 @@ def placed(mesh: Mesh | None, run: PyTree, params: PyTree, where: Where | None) 
             )
     sizes = dict(zip(leaf_paths(params), (leaf.shape for leaf in jax.tree.leaves(params))))
 
-    def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+    def sharding(path: jax.tree_util.KeyPath, leaf: jax.Array) -> NamedSharding:
         parts = path_name(path).split("/")
         for i in range(len(parts)):
             end = "/".join(parts[i:])
@@ -114,7 +115,7 @@ def placed(mesh: Mesh | None, run: PyTree, params: PyTree, where: Where | None) 
     return Placement(mesh, jax.tree_util.tree_map_with_path(sharding, run))
 
 
-def usable(mesh: Any, shard: Any, batch: PyTree) -> Mesh | None:
+def usable(mesh: Mesh | None, shard: Where | None, batch: PyTree) -> Mesh | None:
     """The mesh with every axis set to `AxisType.Auto`, so that the compiler propagates shardings.
 
     Refuses a mesh without the axes that are needed, and batches that it does not divide.

@@ -3,12 +3,15 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TypeVar
 
-Report = Callable[[int, Mapping[str, Any]], None]
+from jaxdeep._shapes import ArrayLike
+
+T = TypeVar("T")
+Report = Callable[[int, Mapping[str, ArrayLike]], None]
 
 
-def ordered(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def ordered(metrics: Mapping[str, T]) -> dict[str, T]:
     """The metrics in order: the loss, the others, then the validation metrics in the same order.
 
     >>> list(ordered({"accuracy": 0, "loss": 0, "val_accuracy": 0, "val_loss": 0}))
@@ -59,7 +62,7 @@ def _is_live() -> bool:
 def _lines(epochs: int, steps_per_epoch: int | None, title: str, begun: int) -> Report:
     tick = _pace(epochs, steps_per_epoch, begun)
 
-    def report(done: int, metrics: Mapping[str, Any]) -> None:
+    def report(done: int, metrics: Mapping[str, ArrayLike]) -> None:
         pace = tick(done)
         parts = [f"{title}epoch {done:>{len(str(epochs))}}/{epochs}", _text(metrics), pace]
         print(*filter(None, parts), sep="  ", flush=True)
@@ -80,7 +83,7 @@ def _bar(epochs: int, steps_per_epoch: int | None, title: str, begun: int) -> It
     task = bar.add_task("", total=epochs, completed=begun, speed="")
     tick = _pace(epochs, steps_per_epoch, begun)
 
-    def report(done: int, metrics: Mapping[str, Any]) -> None:
+    def report(done: int, metrics: Mapping[str, ArrayLike]) -> None:
         bar.update(task, completed=done, speed=tick(done))
         metrics_line.plain = f"  {_text(metrics)}"
 
@@ -100,7 +103,7 @@ def _pace(epochs: int, steps_per_epoch: int | None, begun: int) -> Callable[[int
     return tick
 
 
-def _text(metrics: Mapping[str, Any]) -> str:
+def _text(metrics: Mapping[str, ArrayLike]) -> str:
     return "  ".join(
         f"{name} {value:.4g}"
         for name, value in ordered(metrics).items()

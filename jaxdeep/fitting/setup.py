@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,16 +11,15 @@ import optax
 
 from jaxdeep._compilation import compiled, kept, known_as
 from jaxdeep._identity import Key, key_of
+from jaxdeep._shapes import PyTree
 from jaxdeep.optimizers.identity import init_with_numbers, numbers_of
 from jaxdeep.train import monitors
 from jaxdeep.train.data import with_rows
 from jaxdeep.train.objective import Objective, has_convolution, plan, rehearse, supervised
 from jaxdeep.train.options import SUPERVISED, TrialOptions, minimised_of, options_of
 from jaxdeep.train.run import Program, RunState, make_program
-from jaxdeep.train.state import TrainState, begin
+from jaxdeep.train.state import Network, TrainState, begin
 from jaxdeep.train.step import Measure, check_optimizer
-
-PyTree = Any
 
 # Options that the programs of a run do not depend on: their numbers are arguments, only the host needs
 # them, or they are part of the objective.
@@ -41,8 +40,8 @@ class Setup:
       least_room: epochs that the history has room for at least, so that shorter runs share a program.
     """
 
-    model: Any
-    optimizer: Any
+    model: Network
+    optimizer: optax.GradientTransformation
     objective: Objective
     is_supervised: bool
     options: TrialOptions
@@ -104,7 +103,9 @@ class Setup:
             room=self.room,
         )
 
-    def begin(self, like: PyTree, key: Any, initial: PyTree = None, numbers: Any = None) -> TrainState:
+    def begin(
+        self, like: PyTree, key: jax.Array, initial: PyTree = None, numbers: PyTree = None
+    ) -> TrainState:
         """The first train state.
 
         Args:
@@ -123,26 +124,26 @@ class Setup:
         row = with_rows(inputs, 1)
         return begin(self.model, optimizer, row, key, initial, self.options["trainable"])
 
-    def start(self, likes: Sequence[PyTree], key: Any, initial: PyTree = None) -> RunState:
+    def start(self, likes: Sequence[PyTree], key: jax.Array, initial: PyTree = None) -> RunState:
         """The run before its first epoch, made by one program for data of these shapes."""
         args = initial, key, numbers_of(self.optimizer), self.limits
         program_key = key_of("start", self.key, _shape_key(likes))
         return compiled(self._starting(likes), *args, key=program_key, once=True)(*args)
 
-    def started_like(self, likes: Sequence[PyTree], key: Any) -> RunState:
+    def started_like(self, likes: Sequence[PyTree], key: jax.Array) -> RunState:
         """The shapes of the run that `start` makes."""
         numbers = numbers_of(self.optimizer)
         return jax.eval_shape(self._starting(likes), None, key, numbers, self.limits)
 
     def _starting(self, likes: Sequence[PyTree]) -> Callable[..., RunState]:
-        def run(initial: PyTree, key: Any, numbers: Any, limits: Any) -> RunState:
+        def run(initial: PyTree, key: jax.Array, numbers: PyTree, limits: monitors.Limits) -> RunState:
             data, validation = likes if len(likes) == 2 else (likes[0], None)
             ts = self.begin(data, key, initial, numbers)
             return self.program().start(ts, data, validation, limits)
 
         return run
 
-    def shapes(self, like: PyTree, key: Any, initial: PyTree = None) -> TrainState:
+    def shapes(self, like: PyTree, key: jax.Array, initial: PyTree = None) -> TrainState:
         """The shapes of the first train state."""
         return kept(
             key_of("shapes", self.key, _shape_key(like)),
@@ -152,7 +153,11 @@ class Setup:
 
 
 def make_setup(
-    caller: str, model: Any, optimizer: Any, options: TrialOptions, objective: Objective | None = None
+    caller: str,
+    model: Network,
+    optimizer: optax.GradientTransformation,
+    options: TrialOptions,
+    objective: Objective | None = None,
 ) -> Setup:
     """Put a run together from its model, optimizer and options.
 
@@ -174,13 +179,13 @@ def make_setup(
     return Setup(model, optimizer, objective, True, options)
 
 
-def frozen_of(options: Mapping[str, Any]) -> dict[str, Any]:
+def frozen_of(options: TrialOptions) -> dict[str, Any]:
     """The argument that tells `supervised` which layers are not trained, if batch norms freeze."""
     trainable = options["trainable"]
     return {"trainable": trainable} if options["freeze_batch_norm"] and trainable is not None else {}
 
 
-def check_model(model: Any) -> None:
+def check_model(model: object) -> None:
     """Refuse a model without `init` and `apply`."""
     if not (callable(getattr(model, "init", None)) and callable(getattr(model, "apply", None))):
         raise TypeError(f"model must be a jaxdeep.nn.Model, got {model!r}")
@@ -212,12 +217,12 @@ def _rehearse(objective: Objective, ts: TrainState, sample: PyTree, name: str) -
     return has_convolution(rehearse(objective, ts, sample, name))
 
 
-def _shape_key(tree: PyTree) -> tuple[Any, ...]:
+def _shape_key(tree: PyTree) -> tuple[Hashable, ...]:
     leaves, structure = jax.tree.flatten(tree)
     return str(structure), *((leaf.shape, str(leaf.dtype)) for leaf in leaves)
 
 
-def _labels_key(sample: PyTree) -> list[Any]:
+def _labels_key(sample: PyTree) -> list[tuple[int, int] | np.ndarray]:
     """The part of labels and weights that a refusal depends on: of integers the range, else values."""
     _, *rest = sample
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(rest)]

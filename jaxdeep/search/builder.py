@@ -5,18 +5,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import optax
 
+from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.setup import Setup, make_setup, try_out
 from jaxdeep.search.space import Point
 from jaxdeep.train.data import check_batch_size, check_pair, count_examples
+from jaxdeep.train.objective import Objective
 from jaxdeep.train.options import SUPERVISED, TrialOptions, check_names, filled, options_of
 from jaxdeep.train.run import RunState
-
-PyTree = Any
 
 _OPTIONS = options_of(TrialOptions)
 _ARGUMENTS = ("model", "optimizer", *_OPTIONS)
 _OF_THE_OBJECTIVE = {"model", *SUPERVISED, "trainable", "freeze_batch_norm"}
+
+
+# From a point to an optimizer, or to arguments of fit.
+Build = Callable[[dict[str, Any]], optax.GradientTransformation | Mapping[str, Any]]
 
 
 class Builder:
@@ -32,10 +37,10 @@ class Builder:
     True
     """
 
-    def __init__(self, function: Callable[[dict[str, Any]], Any], arguments: Mapping[str, Any]) -> None:
+    def __init__(self, function: Build, arguments: Mapping[str, Any]) -> None:
         check_names("sweep", arguments, dict.fromkeys(_ARGUMENTS))
         self.function, self.arguments = function, dict(arguments)
-        self._objective: Any = None
+        self._objective: Objective | None = None
 
     def __call__(self, point: Point) -> Setup:
         """The setup of a point.

@@ -1,7 +1,7 @@
 """The points of a sweep: grids, lists and random draws."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,10 +10,11 @@ import numpy as np
 
 from jaxdeep import _checks
 
-Point = Mapping[str, Any]
+Point = Mapping[str, Any]  # values of hyperparameters by name
+Distribution = tuple[str, float, float] | tuple[str, Sequence[Any]]
 
 
-def random_points(n: int, /, *, key: Any, **distributions: Any) -> list[dict[str, Any]]:
+def random_points(n: int, /, *, key: jax.Array, **distributions: Distribution) -> list[dict[str, Any]]:
     """`n` points drawn at random.
 
     Args:
@@ -39,7 +40,7 @@ def random_points(n: int, /, *, key: Any, **distributions: Any) -> list[dict[str
     return [{name: columns[name][i] for name in distributions} for i in range(n)]
 
 
-def _drawn(name: str, distribution: Any, n: int, key: Any) -> list[Any]:
+def _drawn(name: str, distribution: Any, n: int, key: jax.Array) -> list[Any]:
     kind, *rest = (
         distribution if isinstance(distribution, (tuple, list)) and distribution else (distribution,)
     )
@@ -62,7 +63,7 @@ def _drawn(name: str, distribution: Any, n: int, key: Any) -> list[Any]:
     )
 
 
-def points_of(space: Any) -> list[Point]:
+def points_of(space: Mapping[str, Iterable[Any]] | Sequence[Point]) -> list[Point]:
     """The points of a grid or a list, with scalars as Python numbers."""
     points: list[Point]
     if isinstance(space, Mapping):
@@ -83,9 +84,8 @@ def points_of(space: Any) -> list[Point]:
     return points
 
 
-def _values(name: str, values: Any) -> list[Any]:
-    if not isinstance(values, (list, tuple)) and getattr(values, "ndim", 0) != 1:
-        raise TypeError(f"space[{name!r}] must be a list or an array of one axis, got {values!r}")
+def _values(name: str, values: Iterable[Any]) -> list[Any]:
+    _checks.check_sequence(f"space[{name!r}]", values)
     return [_plain(value) for value in values]
 
 
@@ -102,7 +102,7 @@ def groups(points: list[Point]) -> Iterator[tuple[dict[str, Any], list[int]]]:
     >>> [members for _, members in groups(points)]
     [[0, 2], [1]]
     """
-    grouped: dict[Any, list[int]] = {}
+    grouped: dict[Hashable, list[int]] = {}
     for i, point in enumerate(points):
         fixed = frozenset((name, _word(value)) for name, value in _fixed(point).items())
         grouped.setdefault(fixed, []).append(i)
@@ -114,7 +114,7 @@ def _fixed(point: Point) -> dict[str, Any]:
     return {name: value for name, value in point.items() if not isinstance(value, float)}
 
 
-def _word(value: Any) -> Any:
+def _word(value: object) -> Hashable:
     """Something hashable that is equal for equal values of the same type."""
     if isinstance(value, (list, tuple)):
         return type(value), tuple(_word(item) for item in value)

@@ -2,17 +2,18 @@
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from jaxdeep import _checks
+from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.progress import Report, reporting
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.fitting.sources import is_batches
 from jaxdeep.search import halving as successive
-from jaxdeep.search.builder import Builder, check_data
+from jaxdeep.search.builder import Build, Builder, check_data
 from jaxdeep.search.halving import SuccessiveHalving
 from jaxdeep.search.space import Point, groups, points_of
 from jaxdeep.search.table import Table, scalars
@@ -22,18 +23,18 @@ from jaxdeep.search.vmap_runner import VmapRunner
 from jaxdeep.train import monitors
 from jaxdeep.train.data import count_examples, to_device
 
-PyTree = Any
+Runner = VmapRunner | ThreadRunner
 
-_STRATEGIES: dict[str, Any] = {"vmap": VmapRunner, "threads": ThreadRunner}
+_STRATEGIES: dict[str, type[Runner]] = {"vmap": VmapRunner, "threads": ThreadRunner}
 
 
 def sweep(
-    builder: Callable[[dict[str, Any]], Any],
+    builder: Build,
     space: Mapping[str, Any] | Sequence[Point],
     *,
     data: PyTree,
     seeds: int = 1,
-    key: Any = None,
+    key: jax.Array | None = None,
     halving: SuccessiveHalving | None = None,
     strategy: str | None = None,
     rows_at_once: int | None = None,
@@ -142,7 +143,7 @@ def sweep(
     return Table(named, tuple(row.standing() for row in rows))
 
 
-def _grouped(build: Builder, points: list[Point], keys: list[Any]) -> Iterator[Group]:
+def _grouped(build: Builder, points: list[Point], keys: list[jax.Array]) -> Iterator[Group]:
     """The rows in groups that one program may serve."""
     for fixed, members in groups(points):
         rows = []
@@ -159,7 +160,7 @@ def _traced(build: Builder, fixed: Point, floats: Point) -> Setup:
 
 
 def _run(
-    runners: list[tuple[Group, Any]],
+    runners: list[tuple[Group, Runner]],
     rows: list[Trial],
     halving: SuccessiveHalving | None,
     on_epochs: "_Meter",

@@ -1,17 +1,24 @@
 """`Table`, the result of a sweep, with a row for each run."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._shapes import PyTree
+from jaxdeep.search.space import Point
 from jaxdeep.train import monitors
 
-PyTree = Any
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Row = dict[str, Any]  # hyperparameters, metrics and how the run ended, by name
 
 
 class Result(NamedTuple):
@@ -61,7 +68,7 @@ class Table:
     (2, 1, 'finished')
     """
 
-    points: Sequence[Mapping[str, Any]]
+    points: Sequence[Point]
     results: Sequence[Result] = dataclasses.field(repr=False)
 
     def __post_init__(self) -> None:
@@ -73,7 +80,7 @@ class Table:
     def __len__(self) -> int:
         return len(self.points)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Row]:
         """Each run as a flat dict: its point, "epochs", "ended", "diverged", and its metrics at the end.
 
         "epochs" are those done. The end is the last epoch, or the best one if early stopping restored
@@ -86,7 +93,7 @@ class Table:
         """
         return [_row(point, result) for point, result in zip(self.points, self.results)]
 
-    def best(self, metric: str, mode: str | None = None, *, over_seeds: bool = False) -> dict[str, Any]:
+    def best(self, metric: str, mode: str | None = None, *, over_seeds: bool = False) -> Row:
         """The row with the best `metric`, among those that did not diverge.
 
         Args:
@@ -114,7 +121,7 @@ class Table:
             raise ValueError(f"no row has a finite {metric}")
         return min(finite, key=lambda row: sign * row[column])
 
-    def over_seeds(self) -> list[dict[str, Any]]:
+    def over_seeds(self) -> list[Row]:
         """For each point: "runs", how many "diverged", and "…_mean" and "…_std" of every metric.
 
         The standard deviation is the sample's (divided by n − 1), NaN for a single seed. "diverged" is
@@ -178,8 +185,14 @@ class Table:
         return pandas.DataFrame(self.rows())
 
     def plot(
-        self, metric: str, x: str, y: str | None = None, *, ax: Any = None, path: Any = None
-    ) -> Any:
+        self,
+        metric: str,
+        x: str,
+        y: str | None = None,
+        *,
+        ax: "Axes | None" = None,
+        path: str | os.PathLike[str] | None = None,
+    ) -> "Figure":
         """A plot of a metric at the end of the runs against one hyperparameter, or two.
 
         Against one hyperparameter it shows means over seeds with a standard deviation either side, and a
@@ -221,24 +234,24 @@ class Table:
         return by_point
 
 
-def scalars(history: Mapping[str, Any]) -> dict[str, Any]:
+def scalars(history: Mapping[str, Any]) -> dict[str, float]:
     """The metrics with one number an epoch, by name; the values are placeholders."""
     return {name: 0.0 for name, values in history.items() if len(values.shape) == 1}
 
 
-def _named(point: Mapping[str, Any], result: Result) -> list[str]:
+def _named(point: Point, result: Result) -> list[str]:
     """The names of a row's metrics, without those that the point has, such as a swept rate."""
     return [name for name in scalars(result.history) if name not in point]
 
 
-def _row(point: Mapping[str, Any], result: Result) -> dict[str, Any]:
+def _row(point: Point, result: Result) -> Row:
     at_end = {name: float(result.history[name][result.end]) for name in _named(point, result)}
     ending = {"epochs": result.epochs, "ended": result.ended, "diverged": result.ended == "diverged"}
     return {**point, **ending, **at_end}
 
 
 def _frozen(result: Result) -> Result:
-    def read_only(leaf: Any) -> Any:
+    def read_only(leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return leaf
         array = np.asarray(leaf).view()

@@ -1,12 +1,12 @@
 """One pass over the data as a pure function: training, and evaluation."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.train.batches import Advance, Metrics, Totals, averages, over_batches, values_of
 from jaxdeep.train.data import check_batch_size, count_examples
 from jaxdeep.train.objective import Objective, check_metric_names
@@ -14,7 +14,6 @@ from jaxdeep.train.sharding import copied
 from jaxdeep.train.state import TrainState
 from jaxdeep.train.step import Step
 
-PyTree = Any
 Epoch = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
 
 _SHUFFLE = 0xFFFF_FFFF  # a stream of the run's key that no step uses: steps are int32
@@ -86,7 +85,7 @@ def one_pass(
     return epoch
 
 
-def shuffled(key: jax.Array, step: jax.Array, n: int) -> jax.Array:
+def shuffled(key: jax.Array, step: Integer[Array, ""], n: int) -> Integer[Array, "n"]:
     """The order of n rows in the epoch that begins at `step` of the run with this key."""
     key = jax.random.fold_in(jax.random.fold_in(key, jnp.uint32(_SHUFFLE)), step)
     # One sort by 32 random bits, after which two rows with equal bits are still in their old order. A
@@ -128,7 +127,7 @@ def make_evaluate(
     return evaluate
 
 
-def evaluation_of(objective: Objective, params: PyTree, state: PyTree) -> Advance:
+def evaluation_of(objective: Objective, params: PyTree, state: PyTree) -> Advance[tuple[()]]:
     """The evaluation of a batch, as a step for `over_batches` that carries nothing."""
 
     def step(nothing: tuple[()], batch: PyTree) -> tuple[tuple[()], Metrics]:

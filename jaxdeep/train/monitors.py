@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
-from jaxdeep._shapes import Array, ArrayLike, Num, PyTree
+from jaxdeep._shapes import Array, ArrayLike, Integer, Num, PyTree
 from jaxdeep.optimizers import hyperparams, reduce_on_plateau, set_hyperparams
 
 # Whether smaller or larger is better, by the last word of a metric's name.
@@ -115,7 +115,7 @@ class Limits(NamedTuple):
       plateau: the numbers of `ReduceOnPlateau`.
     """
 
-    epochs: Scalar
+    epochs: np.int32 | Integer[Array, ""]
     early_stopping: PyTree = ()
     plateau: PyTree = ()
 

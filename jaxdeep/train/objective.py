@@ -6,18 +6,24 @@ over the examples of the batch. `supervised` makes the usual one.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, ArrayLike, Float, Num, PyTree
 from jaxdeep.metrics import Metric, Tally
+from jaxdeep.train.state import Network, TrainState
 from jaxdeep.tree import Where, mask, shapes
 
-PyTree = Any
-PerExample = Callable[[Any, Any], Any]
+if TYPE_CHECKING:  # which takes 45 ms to import
+    from jax.extend.core import ClosedJaxpr, Jaxpr
+
+# of outputs and labels, one number an example, or several that are averaged
+PerExample = Callable[[PyTree, PyTree], Num[Array, "batch ..."]]
+Evaluated = tuple[Float[Array, ""], tuple[PyTree, dict[str, Any]]]  # loss, new state, metrics
 
 
 class Objective(Protocol):
@@ -30,20 +36,20 @@ class Objective(Protocol):
         batch: PyTree,
         /,
         *,
-        key: Any = None,
+        key: jax.Array | None = None,
         train: bool = False,
-    ) -> tuple[Any, tuple[PyTree, dict[str, Any]]]:
+    ) -> Evaluated:
         """The loss, the new state and the metrics of a batch."""
 
 
 def supervised(
-    model: Any,
+    model: Network,
     loss: PerExample,
     *,
     metrics: Mapping[str, PerExample | Metric] | None = None,
-    penalty: Callable[[PyTree], Any] | None = None,
-    activity: Callable[[Mapping[str, Any]], Any] | None = None,
-    class_weight: Mapping[int, float] | Any = None,
+    penalty: Callable[[PyTree], Float[Array, ""]] | None = None,
+    activity: Callable[[Mapping[str, PyTree]], Float[Array, ""]] | None = None,
+    class_weight: Mapping[int, float] | ArrayLike | None = None,
     trainable: Where | None = None,
 ) -> Objective:
     """The objective of supervised learning: ``mean(loss(model(x), y)) + penalty(params)``.
@@ -93,26 +99,28 @@ def supervised(
     if metrics is not None and not isinstance(metrics, Mapping):
         raise TypeError(f"metrics must be a dict of functions by name, got {metrics!r}")
     metrics = dict(metrics or {})
-    for name, function in {
-        "loss": loss,
-        **{f"metrics[{n!r}]": f for n, f in metrics.items()},
-    }.items():
-        if not callable(function) and not (name != "loss" and isinstance(function, Metric)):
+    streaming = {f"metrics[{name!r}]": metric for name, metric in metrics.items()}
+    for name, function in {"loss": loss, **streaming}.items():
+        if not callable(function) and not (name in streaming and isinstance(function, Metric)):
             raise TypeError(f"{name} must be a function (outputs, y) -> values, got {function!r}")
-    for name, term in (("penalty", penalty), ("activity", activity)):
-        if term is not None and not callable(term):
-            raise TypeError(f"{name} must be a function, got {term!r}")
+    _checks.check_functions(penalty=penalty, activity=activity)
     check_metric_names(metrics)
     of_classes = None if class_weight is None else _table(class_weight)
 
     def objective(
-        params: PyTree, state: PyTree, batch: PyTree, /, *, key: Any = None, train: bool = False
-    ) -> tuple[Any, tuple[PyTree, dict[str, Any]]]:
+        params: PyTree,
+        state: PyTree,
+        batch: PyTree,
+        /,
+        *,
+        key: jax.Array | None = None,
+        train: bool = False,
+    ) -> Evaluated:
         x, y, weights = batch if len(batch) == 3 else (*batch, None)
-        layer_outputs: dict[str, Any] = {}
-        network = model
+        layer_outputs: dict[str, PyTree] = {}
+        network: Any = model  # one that can be frozen or watched, where that is asked for
         if train and trainable is not None:
-            network = model.frozen(mask(params, trainable))
+            network = network.frozen(mask(params, trainable))
         if activity is not None:
             network = network.watch(layer_outputs)
         outputs, state = network.apply(params, state, x, train=train, key=key)
@@ -125,7 +133,7 @@ def supervised(
         if activity is not None:
             value = value + activity({path: out for path, out in layer_outputs.items() if path})
 
-        def report(name: str, metric: Any) -> Any:
+        def report(name: str, metric: PerExample | Metric) -> Tally | Float[Array, ""]:
             if isinstance(metric, Metric):
                 return Tally(metric.update(metric.init(), outputs, y, weights), metric)
             return _mean(name, metric(outputs, y), outputs, y, None)
@@ -135,7 +143,7 @@ def supervised(
     return objective
 
 
-def _table(class_weight: Any) -> np.ndarray:
+def _table(class_weight: Mapping[int, float] | ArrayLike) -> np.ndarray:
     """The weights as an array, indexed by class."""
     if isinstance(class_weight, Mapping):
         for label in class_weight:
@@ -152,7 +160,9 @@ def _table(class_weight: Any) -> np.ndarray:
     return weights
 
 
-def _weights(table: np.ndarray, losses: Any, y: Any) -> Any:
+def _weights(
+    table: np.ndarray, losses: Num[ArrayLike, "*batch"], y: Num[ArrayLike, "..."]
+) -> Float[Array, "*batch"]:
     """The weight of each label. Labels have the shape of the losses, or one axis more (one-hot)."""
     labels = jnp.asarray(y)
     if labels.ndim == jnp.ndim(losses) + 1:
@@ -166,7 +176,9 @@ def _weights(table: np.ndarray, losses: Any, y: Any) -> Any:
     return weights.at[labels.astype(jnp.int32)].get(mode="fill", fill_value=1)
 
 
-def _mean(name: str, values: Any, outputs: Any, y: Any, weights: Any) -> Any:
+def _mean(
+    name: str, values: ArrayLike, outputs: PyTree, y: PyTree, weights: ArrayLike | None
+) -> Float[Array, ""]:
     """The weighted mean in at least float32; refuses values that broadcasting has blown up."""
     values = jnp.asarray(values)
     if hasattr(outputs, "shape") and values.shape != outputs.shape[: values.ndim]:
@@ -186,7 +198,7 @@ def _mean(name: str, values: Any, outputs: Any, y: Any, weights: Any) -> Any:
     return jnp.mean(values, dtype=wide)
 
 
-def check_metric_names(metrics: Mapping[str, Any]) -> None:
+def check_metric_names(metrics: Mapping[str, object]) -> None:
     """Refuse names that are not strings, or that mean something else in a history."""
     for name in metrics:
         if not isinstance(name, str):
@@ -198,7 +210,7 @@ def check_metric_names(metrics: Mapping[str, Any]) -> None:
             )
 
 
-def rehearse(objective: Objective, ts: Any, data: PyTree, name: str) -> Any:
+def rehearse(objective: Objective, ts: TrainState, data: PyTree, name: str) -> "ClosedJaxpr":
     """The jaxpr of the objective, traced with the shapes of x and the values of the rest of `data`.
 
     Shapes that the model refuses and labels that the loss refuses raise here, before anything is
@@ -217,16 +229,16 @@ def rehearse(objective: Objective, ts: Any, data: PyTree, name: str) -> Any:
     return jaxpr
 
 
-def plan(objective: Objective, ts: Any, data: PyTree) -> Any:
+def plan(objective: Objective, ts: TrainState, data: PyTree) -> "ClosedJaxpr":
     """The jaxpr of an objective in training on data of these shapes."""
 
-    def loss(params: PyTree, state: PyTree, batch: PyTree, key: Any) -> Any:
+    def loss(params: PyTree, state: PyTree, batch: PyTree, key: jax.Array) -> Evaluated:
         return objective(params, state, batch, key=key, train=True)
 
     return jax.make_jaxpr(loss)(*shapes((ts.params, ts.state, data, ts.key)))
 
 
-def has_convolution(jaxpr: Any) -> bool:
+def has_convolution(jaxpr: "ClosedJaxpr | Jaxpr") -> bool:
     """Whether a jaxpr, or one nested in it, has a convolution whose gradient JAX derives.
 
     These gradients are slow in a compiled loop on a CPU. `jaxdeep.nn.conv` has gradients of its own
@@ -244,5 +256,5 @@ def has_convolution(jaxpr: Any) -> bool:
     return False
 
 
-def _is_jaxpr(value: Any) -> bool:
+def _is_jaxpr(value: object) -> bool:
     return hasattr(getattr(value, "jaxpr", value), "eqns")

@@ -13,7 +13,7 @@ import inspect
 import os
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar, get_type_hints
 
 import jax
@@ -29,7 +29,7 @@ from jaxdeep.train.step import Augment
 from jaxdeep.tree import Where, check_where
 
 Callback = Callable[[Epochs], object]  # the run ends if it returns True
-Check = Callable[[str, Any], None]
+Check = Callable[[str, Any], None]  # of a name and a value
 F = TypeVar("F", bound=Callable[..., Any])
 
 SUPERVISED = ("loss", "metrics", "penalty", "activity", "class_weight")  # arguments of `supervised`
@@ -45,7 +45,7 @@ class Option(NamedTuple):
       text: what it does, for docstrings.
     """
 
-    default: Any
+    default: object
     check: Check = lambda name, value: None
     text: str = ""
 
@@ -79,7 +79,7 @@ def _selector(name: str, value: Any) -> None:
 
 
 def _among(*choices: str) -> Check:
-    def check(name: str, value: Any) -> None:
+    def check(name: str, value: object) -> None:
         if value not in choices:
             known = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
             raise ValueError(f"{name} must be {known}, got {value!r}")
@@ -87,14 +87,14 @@ def _among(*choices: str) -> Check:
     return check
 
 
-def _functions(name: str, value: Any) -> None:
+def _functions(name: str, value: object) -> None:
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise TypeError(f"{name} must be a list of functions, got {value!r}")
     for function in value:
         _checks.check_functions(optional=False, **{name: function})
 
 
-def _optional_flag(name: str, value: Any) -> None:
+def _optional_flag(name: str, value: object) -> None:
     if value not in (None, True, False):
         raise TypeError(f"{name} must be True, False or None, got {value!r}")
 
@@ -246,7 +246,7 @@ class FitOptions(TrialOptions, total=False):
 
 
 @functools.cache
-def options_of(kind: Any) -> dict[str, Option]:
+def options_of(kind: type) -> dict[str, Option]:
     """The options that a `TypedDict` declares, by name, in the order they are written in.
 
     >>> options_of(RunOptions)["batch_size"].default
@@ -256,7 +256,7 @@ def options_of(kind: Any) -> dict[str, Option]:
     return {name: option._replace(text=_texts().get(name, "")) for name, option in found.items()}
 
 
-def filled(caller: str, kind: Any, passed: Mapping[str, Any]) -> Any:
+def filled(caller: str, kind: type, passed: Mapping[str, Any]) -> Any:
     """The options that were passed, checked, and the defaults of the others.
 
     Raises:
@@ -298,7 +298,7 @@ def minimised_of(caller: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return minimised
 
 
-def check_names(caller: str, passed: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+def check_names(caller: str, passed: Iterable[str], known: Iterable[str]) -> None:
     """Refuse a name that is not among the known ones."""
     for name in passed:
         if name not in known:
@@ -307,7 +307,7 @@ def check_names(caller: str, passed: Mapping[str, Any], known: Mapping[str, Any]
             raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}; {hint}")
 
 
-def takes(kind: Any) -> Callable[[F], F]:
+def takes(kind: type) -> Callable[[F], F]:
     """A decorator that shows options in the signature and docstring of a function of ``**options``.
 
     In the docstring they take the place of a line ``{options}``.
@@ -343,7 +343,7 @@ def _line(name: str, option: Option) -> str:
 
 
 @functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
+def _hints(kind: type) -> dict[str, Any]:
     """Annotated types by name; those of base classes come first, as they are written."""
     return get_type_hints(kind, include_extras=True)
 

@@ -1,12 +1,11 @@
 """The records of a run: what its callbacks see, and what `jaxdeep.fit` returns."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from jaxdeep._shapes import PyTree
 from jaxdeep.train.state import TrainState
-
-PyTree = Any
 
 
 class Epochs(NamedTuple):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
 from jaxdeep.optimizers import hyperparams
 from jaxdeep.train import monitors
 from jaxdeep.train.batches import Advance, Metrics, Totals, averages, values_of
@@ -19,8 +20,8 @@ from jaxdeep.train.state import TrainState
 from jaxdeep.train.step import Measure, Step, measured_step
 from jaxdeep.tree import Where, combine, partition
 
-PyTree = Any
-History = dict[str, Any]
+History = dict[str, Float[Array, "epochs ..."]]
+Due = bool | Bool[Array, ""]  # whether an epoch is evaluated
 
 IN_FORCE = ("learning_rate", "momentum")  # hyperparameters that the history holds
 
@@ -39,9 +40,9 @@ class RunState(NamedTuple):
     """
 
     train_state: TrainState
-    epoch: jax.Array
-    stopped: jax.Array
-    bad_step: jax.Array
+    epoch: Integer[Array, ""]
+    stopped: Bool[Array, ""]
+    bad_step: Integer[Array, ""]
     decisions: Decisions
     history: History
 
@@ -66,7 +67,7 @@ class Program(NamedTuple):
     segment: Callable[..., RunState]
     finish: Callable[[RunState], tuple[TrainState, History]]
     step: Step
-    evaluation: Callable[[TrainState], Advance]
+    evaluation: Callable[[TrainState], Advance[tuple[()]]]
     close: Callable[[RunState, Totals, Metrics, Limits], RunState]
     skip: bool
 
@@ -163,13 +164,13 @@ def make_program(
         """The parameters and state that are evaluated, kept as the best and returned."""
         return (_average(ts, trainable) if ema else ts.params), ts.state
 
-    def evaluation(ts: TrainState) -> Advance:
+    def evaluation(ts: TrainState) -> Advance[tuple[()]]:
         return evaluation_of(objective, *evaluated_model(ts))
 
-    def is_due(epoch: Any, limits: Limits) -> Any:
+    def is_due(epoch: Integer[Array, ""], limits: Limits) -> Bool[Array, ""]:
         return ((epoch + 1) % validate_every == 0) | (epoch + 1 >= limits.epochs)
 
-    def report(ts: TrainState, totals: Totals, evaluated: Metrics, due: Any) -> Metrics:
+    def report(ts: TrainState, totals: Totals, evaluated: Metrics, due: Due) -> Metrics:
         """The values that the history holds of an epoch."""
         if validate_every > 1:
             evaluated = jax.tree.map(lambda v: jnp.where(due, v, jnp.nan), evaluated)
@@ -179,8 +180,8 @@ def make_program(
 
     @jax.jit  # traced once, for the shapes and for the loop
     def one_epoch(
-        ts: TrainState, epoch: Any, data: PyTree, validation: PyTree, limits: Limits
-    ) -> tuple[Any, Any, Any]:
+        ts: TrainState, epoch: Integer[Array, ""], data: PyTree, validation: PyTree, limits: Limits
+    ) -> tuple[TrainState, Metrics, Integer[Array, ""]]:
         """The train state after an epoch, the values it reports, and its first bad step."""
         ts, totals = pass_over(ts, data)
         due = True if validate_every == 1 else is_due(epoch, limits)
@@ -209,7 +210,7 @@ def make_program(
         return RunState(ts, zero, jnp.zeros((), bool), zero - 1, decisions, history)
 
     def after_epoch(
-        run: RunState, limits: Limits, ts: TrainState, values: Metrics, bad_step: Any
+        run: RunState, limits: Limits, ts: TrainState, values: Metrics, bad_step: ArrayLike
     ) -> RunState:
         """The run after an epoch that has left this train state and these values."""
         due = is_due(run.epoch, limits)
@@ -226,7 +227,9 @@ def make_program(
         ts = ts._replace(opt_state=opt_state)
         return RunState(ts, run.epoch + 1, stopped, bad_step, decisions, history)
 
-    def segment(run: RunState, data: PyTree, validation: PyTree, until: Any, limits: Limits) -> RunState:
+    def segment(
+        run: RunState, data: PyTree, validation: PyTree, until: ArrayLike, limits: Limits
+    ) -> RunState:
         last = jnp.minimum(until, limits.epochs)
         return jax.lax.while_loop(
             lambda run: (run.epoch < last) & ~run.stopped,
@@ -249,7 +252,7 @@ def make_program(
     return Program(start, segment, finish, step, evaluation, close, skip)
 
 
-def _where_due(due: Any, evaluate: Callable[..., Metrics], *args: Any) -> Metrics:
+def _where_due(due: Due, evaluate: Callable[..., Metrics], *args: PyTree) -> Metrics:
     """The metrics if an evaluation is due, else zeros."""
     if due is True:
         return evaluate(*args)
@@ -267,7 +270,7 @@ def _in_force(opt_state: PyTree) -> Metrics:
     return {name: value for name, value in values.items() if name.split("/")[-1] in IN_FORCE}
 
 
-def _first_bad(ts: TrainState, totals: Totals) -> Any:
+def _first_bad(ts: TrainState, totals: Totals) -> Integer[Array, ""]:
     """After an epoch, the step of its first batch whose loss was not finite, or −1."""
     return jnp.where(totals.bad >= 0, ts.step - totals.batches + totals.bad, -1)
 

@@ -1,11 +1,9 @@
 """Batches split over the devices of a mesh, inside compiled code."""
 
-from typing import Any
-
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-PyTree = Any
+from jaxdeep._shapes import PyTree
 
 DATA, MODEL = "data", "model"  # axes of a mesh
 

@@ -1,14 +1,12 @@
 """`Prediction`, and its computation from many outputs for the same inputs, one after another."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxdeep._shapes import Array, ArrayLike, Float, Num
-
-PyTree = Any
+from jaxdeep._shapes import Array, ArrayLike, Float, Num, PyTree
 
 OUTPUTS = ("logits", "probabilities", "values")
 
