@@ -71,17 +71,9 @@ def probed(model: Model, minimised: Mapping[str, Any]) -> Objective:
     """
     objective = supervised(probe.probe(model), **minimised)
 
-    def measured(
-        probed_params: Probed,
-        state: PyTree,
-        batch: PyTree,
-        /,
-        *,
-        key: jax.Array | None = None,
-        train: bool = False,
-    ) -> Evaluated:
+    def measured(probed_params: Probed, state: PyTree, batch: PyTree, /, **switches: Any) -> Evaluated:
         state = probe.tapped(model, state, probed_params.taps)
-        loss, (state, metrics) = objective(probed_params.params, state, batch, key=key, train=train)
+        loss, (state, metrics) = objective(probed_params.params, state, batch, **switches)
         readings = probe.readings(model, state)
         return loss, (probe.own_state(model, state), metrics | {"readings": readings})
 

@@ -184,12 +184,7 @@ def _maker(optimizer: optax.GradientTransformation | MakeOptimizer) -> MakeOptim
 
 
 def _test(
-    make: MakeOptimizer,
-    objective: Objective,
-    low: float,
-    high: float,
-    steps: int,
-    batch_size: int,
+    make: MakeOptimizer, objective: Objective, low: float, high: float, steps: int, batch_size: int
 ) -> Callable[[TrainState, PyTree, Rows], RateTest]:
     """The function ``(ts, data, order) -> RateTest`` that runs the test and reads the suggestion."""
     window = max(int(_WINDOW * steps), 1)

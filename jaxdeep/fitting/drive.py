@@ -64,12 +64,7 @@ def _on_device(setup: Setup, run: RunState, arrays: Sequence[PyTree], placement:
 
 
 def _from_host(
-    setup: Setup,
-    run: RunState,
-    sources: Sequence[Source],
-    placement: Placement,
-    *,
-    looped: bool,
+    setup: Setup, run: RunState, sources: Sequence[Source], placement: Placement, *, looped: bool
 ) -> Drive:
     """The driver for data on the host: one block is read while another is computed."""
     program, key, limits = setup.program(), setup.key, setup.limits

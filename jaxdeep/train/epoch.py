@@ -53,7 +53,7 @@ def make_epoch(
     >>> int(ts.step)  # three batches of 16 and one of 2
     4
     """
-    pass_over = one_pass(step, batch_size=batch_size, shuffle=shuffle, drop_remainder=drop_remainder)
+    pass_over = one_pass(step, batch_size, shuffle, drop_remainder)
 
     def epoch(ts: TrainState, data: PyTree) -> tuple[TrainState, Metrics]:
         ts, totals = pass_over(ts, data)
@@ -64,10 +64,10 @@ def make_epoch(
 
 def one_pass(
     step: Step,
-    *,
     batch_size: int,
     shuffle: bool,
     drop_remainder: bool,
+    *,
     skip: bool = False,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Totals]]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # which takes 45 ms to import
 
 # of outputs and labels, one number an example, or several that are averaged
 PerExample = Callable[[PyTree, PyTree], Num[Array, "batch ..."]]
+Key = jax.Array  # a random key
 Evaluated = tuple[Float[Array, ""], tuple[PyTree, dict[str, Any]]]  # loss, new state, metrics
 
 
@@ -36,7 +37,7 @@ class Objective(Protocol):
         batch: PyTree,
         /,
         *,
-        key: jax.Array | None = None,
+        key: Key | None = None,
         train: bool = False,
     ) -> Evaluated:
         """The loss, the new state and the metrics of a batch."""
@@ -108,13 +109,7 @@ def supervised(
     of_classes = None if class_weight is None else _table(class_weight)
 
     def objective(
-        params: PyTree,
-        state: PyTree,
-        batch: PyTree,
-        /,
-        *,
-        key: jax.Array | None = None,
-        train: bool = False,
+        params: PyTree, state: PyTree, batch: PyTree, /, *, key: Key | None = None, train: bool = False
     ) -> Evaluated:
         x, y, weights = batch if len(batch) == 3 else (*batch, None)
         layer_outputs: dict[str, PyTree] = {}

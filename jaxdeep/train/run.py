@@ -141,22 +141,12 @@ def make_program(
     skip, stops = options["on_nonfinite"] == "skip", options["on_nonfinite"] in ("raise", "stop")
     room = options["epochs"] if room is None else room
     step = measured_step(
-        objective,
-        optimizer,
-        options["accumulation_steps"],
-        options["augment"],
-        trainable,
-        measure,
+        objective, optimizer, options["accumulation_steps"], options["augment"], trainable, measure
     )
     step = _split_step(_undoing(step) if skip else step, mesh)
     objective = _split_objective(objective, mesh)
     pass_over = one_pass(
-        step,
-        batch_size=batch_size,
-        shuffle=options["shuffle"],
-        drop_remainder=options["drop_remainder"],
-        skip=skip,
-        mesh=mesh,
+        step, batch_size, options["shuffle"], options["drop_remainder"], skip=skip, mesh=mesh
     )
     evaluate = make_evaluate(objective, batch_size=batch_size)
 

@@ -17,15 +17,7 @@ from jaxdeep.train.data import count_rows
 from jaxdeep.train.records import FitResult
 from jaxdeep.tree import leaf_paths, shapes
 from jaxdeep.uncertainty.prediction import Prediction, gather
-from jaxdeep.uncertainty.rows import (
-    divisor,
-    in_parts,
-    limits,
-    on_devices,
-    part_rows,
-    placed,
-    row_bytes,
-)
+from jaxdeep.uncertainty.rows import divisor, in_parts, limits, on_devices, part_rows, placed, row_bytes
 from jaxdeep.uncertainty.sampling import Settings, settings_of
 
 Member = tuple[PyTree, PyTree]  # parameters and state; of all members if they are stacked
