@@ -8,7 +8,7 @@ compiled run, so that a run with another patience uses the same program.
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
-from jaxdeep._shapes import Array, ArrayLike, Integer, Num, PyTree
+from jaxdeep._shapes import Array, ArrayLike, Bool, Integer, Num, PyTree
 from jaxdeep.optimizers import hyperparams, reduce_on_plateau, set_hyperparams
 
 # Whether smaller or larger is better, by the last word of a metric's name.
@@ -26,6 +26,7 @@ _MODES = {
 }
 
 
+@runtime_checkable
 class Watching(Protocol):
     """What watches a metric, by its name, of which less (``"min"``) or more (``"max"``) is better."""
 
@@ -101,6 +102,8 @@ class ReduceOnPlateau(NamedTuple):
 
 Monitor = EarlyStopping | ReduceOnPlateau
 Scalar = Num[ArrayLike, ""]
+Due = bool | Bool[Array, ""]  # such as whether an epoch is evaluated
+Shaped = ArrayLike | jax.ShapeDtypeStruct
 Values = Mapping[str, Num[Array, "..."]]  # of an epoch by name, as in the history
 
 
@@ -206,7 +209,7 @@ def mode_of(metric: str) -> str | None:
     return _MODES.get(words[-1]) if words else None
 
 
-def resolve(config: Watching, values: Mapping[str, ArrayLike]) -> tuple[str, float]:
+def resolve(config: Watching, values: Mapping[str, Shaped]) -> tuple[str, float]:
     """The name of the metric that is monitored, and the sign that makes smaller better."""
     names = sorted(name for name, value in values.items() if jnp.shape(value) == ())
     validation = "val_loss" in names
@@ -228,7 +231,7 @@ def first_decisions(
     plateau: ReduceOnPlateau | None,
     limits: Limits,
     model: PyTree,
-    values: Values,
+    values: Mapping[str, jax.ShapeDtypeStruct],
 ) -> Decisions:
     """The decisions before the first epoch, which will report `values`; `model` is (params, state)."""
     decisions = Decisions()
@@ -258,8 +261,8 @@ def decide(
     model: PyTree,
     values: Values,
     epoch: Scalar,
-    due: Scalar,
-) -> tuple[Decisions, Scalar]:
+    due: Due,
+) -> tuple[Decisions, Due]:
     """The decisions after an epoch, and whether to stop.
 
     `due` says whether the epoch was evaluated; if not, a validation metric changes nothing.
@@ -286,7 +289,7 @@ def lower(
     decisions: Decisions,
     opt_state: PyTree,
     values: Values,
-    due: Scalar,
+    due: Due,
 ) -> tuple[Decisions, PyTree]:
     """The decisions after an epoch, and the optimizer's state with the learning rate to go on with."""
     if plateau is None:
@@ -316,7 +319,7 @@ def restored(early_stopping: EarlyStopping | None, decisions: Decisions, model: 
     return choose(decisions.best_epoch >= 0, decisions.kept, model)
 
 
-def choose(condition: Scalar, a: PyTree, b: PyTree) -> PyTree:
+def choose(condition: Due, a: PyTree, b: PyTree) -> PyTree:
     """The leaves of `a` where `condition` holds, those of `b` elsewhere."""
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
 

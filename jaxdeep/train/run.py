@@ -12,7 +12,7 @@ from jaxdeep.optimizers import hyperparams
 from jaxdeep.train import monitors
 from jaxdeep.train.batches import Advance, Metrics, Totals, averages, values_of
 from jaxdeep.train.epoch import evaluation_of, make_evaluate, one_pass
-from jaxdeep.train.monitors import Decisions, Limits, choose, limits_of
+from jaxdeep.train.monitors import Decisions, Due, Limits, choose, limits_of
 from jaxdeep.train.objective import Objective
 from jaxdeep.train.options import RunOptions, filled, takes
 from jaxdeep.train.sharding import split
@@ -21,7 +21,6 @@ from jaxdeep.train.step import Measure, Step, measured_step
 from jaxdeep.tree import Where, combine, partition
 
 History = dict[str, Float[Array, "epochs ..."]]
-Due = bool | Bool[Array, ""]  # whether an epoch is evaluated
 
 IN_FORCE = ("learning_rate", "momentum")  # hyperparameters that the history holds
 
