@@ -111,7 +111,7 @@ def on_devices(
     return _on_rows(lambda a, _, axis: jax.lax.slice_in_dim(a, 0, total, axis=axis), filled, filled)
 
 
-def usable(mesh: Mesh | None) -> Mesh | None:
+def usable(mesh: Any) -> Mesh | None:
     """The mesh, if any, as `placement.usable` makes it; refuses one without a data axis."""
     no_rows = jax.ShapeDtypeStruct((0,), jnp.float32)  # no rows, which every number of devices divides
     return placement.usable(mesh, None, no_rows)
