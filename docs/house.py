@@ -38,7 +38,7 @@ FLOORS = {
     "ground": (
         ("schedules", "tree"),
         ("_compilation",),
-        ("_checks", "_identity", "_shapes", "_compat", "_version"),
+        ("_arrays", "_checks", "_identity", "_shapes", "_compat", "_version"),
     ),
 }
 ROWS = [row for rows in FLOORS.values() for row in rows]

@@ -1,0 +1,107 @@
+"""The one way in for arrays: what NumPy takes without surprises, else an error that names the argument.
+
+JAX arrays and traced values come in as they are. NumPy values stay on the host in their own precision
+until `on_device` has checked that JAX' default types can hold them.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def as_array(name: str, value: Any) -> Any:
+    """`value` as an array of real numbers, of JAX if it is one and of NumPy otherwise.
+
+    Taken are NumPy's and JAX' arrays and scalars, lists of numbers, and what turns into a NumPy array of
+    numbers: pandas' Series and DataFrames, torch tensors on the host, h5py data sets.
+
+    Raises:
+      TypeError: None, text, objects, complex numbers, random keys; a masked array some of whose values
+        are masked; what says itself that it is no array.
+
+    >>> as_array("x", [1.0, 2.0])
+    array([1., 2.])
+    >>> as_array("x", np.ma.masked_greater([1.0, 2.0], 1))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    TypeError: x is a masked array with masked values; fill them ...
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.is_masked(value):
+            raise TypeError(
+                f"{name} is a masked array with masked values; fill them ({name}.filled(...)) or leave "
+                "those rows out"
+            )
+        value = value.data
+    if not isinstance(value, (jax.Array, np.ndarray)):
+        value = _from(name, value)
+    if any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        return value
+    raise TypeError(f"{name} must be an array of real numbers, got one of dtype {value.dtype}")
+
+
+def _from(name: str, value: Any) -> np.ndarray:
+    """What is no array yet, as one of NumPy."""
+    if value is None or isinstance(value, (str, bytes, dict, set)) or callable(value):
+        raise TypeError(f"{name} must be an array of numbers, got {value!r}")
+    try:
+        array = np.asarray(value)
+    except Exception as error:
+        raise TypeError(
+            f"{name} must be an array of numbers, and a {_type_of(value)} gives none: {error}"
+        ) from error
+    if array.dtype.kind == "O":
+        raise TypeError(
+            f"{name} must be an array of numbers, and a {_type_of(value)} of these values gives one of "
+            "objects (missing values, text, or rows of different lengths)"
+        )
+    return array
+
+
+def _type_of(value: Any) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
+def check_holds(name: str, value: Any) -> None:
+    """Refuse whole numbers of the host that JAX would cut: beyond 32 bits, with x64 off.
+
+    >>> check_holds("ids", np.array([2**32 + 1]))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: ids holds 4294967297, which needs more than 32 bits; use smaller numbers or turn on ...
+    """
+    if isinstance(value, jax.Array) or value.dtype.kind not in "iu" or not value.size:
+        return
+    info = np.iinfo(jax.dtypes.canonicalize_dtype(value.dtype))
+    for extreme in (value.min(), value.max()):
+        if not info.min <= extreme <= info.max:
+            raise ValueError(
+                f"{name} holds {extreme}, which needs more than {info.bits} bits; use smaller numbers "
+                "or turn on jax_enable_x64"
+            )
+
+
+def on_device(name: str, value: Any) -> jax.Array:
+    """`as_array` as an array of JAX, all of whose whole numbers it can hold."""
+    value = as_array(name, value)
+    check_holds(name, value)
+    return jnp.asarray(value)
+
+
+def whole(name: str, value: Any) -> jax.Array:
+    """Whole numbers (or booleans) of at least 32 bits, so that none wraps when compared or added to.
+
+    >>> whole("labels", np.array([0, 255], np.uint8)).dtype
+    dtype('int32')
+    """
+    value = on_device(name, value)
+    if jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(f"{name} must be whole numbers, got an array of {value.dtype}")
+    return value if value.dtype.itemsize >= 4 else value.astype(jnp.int32)
+
+
+def floating(name: str, value: Any) -> jax.Array:
+    """Floating-point numbers in their dtype; whole numbers and booleans in the default one."""
+    value = on_device(name, value)
+    return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.result_type(float))
