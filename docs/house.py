@@ -38,7 +38,8 @@ FLOORS = {
     "ground": (
         ("schedules", "tree"),
         ("_compilation",),
-        ("_arrays", "_checks", "_identity", "_shapes", "_compat", "_version"),
+        ("_checks",),
+        ("_arrays", "_identity", "_shapes", "_compat", "_version"),
     ),
 }
 ROWS = [row for rows in FLOORS.values() for row in rows]

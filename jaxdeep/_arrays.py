@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+HostOrDevice = jax.Array | np.ndarray
 
-def as_array(name: str, value: Any) -> Any:
+
+def as_array(name: str, value: Any) -> HostOrDevice:
     """`value` as an array of real numbers, of JAX if it is one and of NumPy otherwise.
 
     Taken are NumPy's and JAX' arrays and scalars, lists of numbers, and what turns into a NumPy array of
@@ -64,7 +66,7 @@ def _type_of(value: Any) -> str:
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
-def check_holds(name: str, value: Any) -> None:
+def check_holds(name: str, value: HostOrDevice) -> None:
     """Refuse whole numbers of the host that JAX would cut: beyond 32 bits, with x64 off.
 
     >>> check_holds("ids", np.array([2**32 + 1]))  # doctest: +ELLIPSIS

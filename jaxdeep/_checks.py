@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._arrays import as_array, whole
+
 _INTERVAL = re.compile(r"([\[(])\s*(\S+)\s*,\s*(\S+)\s*([\])])")
 
 
@@ -120,6 +122,54 @@ def check_key(key: Any, *, optional: bool = False) -> None:
     raise TypeError(f"key must be a random key such as jax.random.key(0), got {got}")
 
 
+def is_known(value: Any) -> bool:
+    """Whether an array has values, and they can be looked at: it is not traced."""
+    return not isinstance(value, jax.core.Tracer) and np.size(value) > 0
+
+
+def check_known(name: str, value: Any, low: float, high: float) -> None:
+    """Refuse an array with known values outside ``[low, high]``; NaN is none of them."""
+    if is_known(value):
+        known = np.asarray(value)
+        outside = known[(known < low) | (known > high)]
+        if outside.size:
+            raise ValueError(f"{name} must be in [{low}, {high}], got {outside.flat[0]}")
+
+
+def check_distributions(name: str, value: Any) -> None:
+    """Refuse an array of known probabilities of classes, of shape ``(…, classes)``, that are none."""
+    check_known(name, value, 0, math.inf)
+    if is_known(value):
+        known = np.asarray(value)
+        floating = jnp.issubdtype(known.dtype, jnp.floating)
+        near = max(1e-3, 8 * float(jnp.finfo(known.dtype).eps)) if floating else 0
+        sums = np.atleast_1d(known.sum(axis=-1, dtype=np.float64))
+        wrong = sums[np.abs(sums - 1) > near]
+        if wrong.size:
+            raise ValueError(
+                f"{name} of the shape of the outputs are probabilities, which must sum to 1 over the "
+                f"classes (the last axis), got a sum of {wrong.flat[0]:.6g}"
+            )
+
+
+def same_but_for_one(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether two shapes are the same but for a last axis of length 1.
+
+    >>> same_but_for_one((8,), (8, 1)), same_but_for_one((8,), (8, 8))
+    (True, False)
+    """
+    return other in (shape, (*shape, 1)) or shape == (*other, 1)
+
+
+def classes_of(outputs: Any, labels: Any) -> jax.Array:
+    """Classes as integers of at least 32 bits, of shape ``(…)`` for outputs ``(…, classes)``."""
+    labels = as_array("labels", labels)
+    if labels.ndim == jnp.ndim(outputs) and labels.shape[-1:] == (1,):
+        labels = labels[..., 0]
+    check_classes(outputs, labels)
+    return whole("labels", labels)
+
+
 def check_classes(outputs: Any, labels: Any) -> None:
     """Refuse integer labels that do not fit outputs of shape ``(…, classes)``."""
     shape, classes = jnp.shape(outputs)[:-1], jnp.shape(outputs)[-1]
@@ -130,7 +180,7 @@ def check_classes(outputs: Any, labels: Any) -> None:
         )
     if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
         raise TypeError(f"labels of shape {shape} must be integers, got {jnp.result_type(labels)}")
-    if isinstance(labels, jax.core.Tracer) or np.size(labels) == 0:
+    if not is_known(labels):
         return
     known = np.asarray(labels)
     low, high = known.min(), known.max()

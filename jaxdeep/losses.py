@@ -5,7 +5,7 @@ Each is a function ``(outputs, y) -> values``; its options are keywords, fixed b
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._arrays import HostOrDevice, as_array, floating
+from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 
 __all__ = [
     "huber",
@@ -29,99 +31,132 @@ def __dir__() -> list[str]:
     return __all__
 
 
-Loss = Callable[[Any, Any], Any]
+Loss = Callable[[PyTree, PyTree], Array]  # (outputs, y) -> values
 
 
-def softmax_cross_entropy(logits: Any, labels: Any, *, label_smoothing: Any = 0.0) -> Any:
+def softmax_cross_entropy(
+    logits: ArrayLike, labels: ArrayLike, *, label_smoothing: ArrayLike = 0.0, from_logits: bool = True
+) -> Float[Array, "*batch"]:
     """Cross-entropy of softmax(logits) against labels: ``−Σ_c p_c log softmax(logits)_c``.
 
     Args:
-      logits: ``(…, classes)``.
-      labels: classes as integers, of shape ``(…)``, or probabilities (one-hot, smoothed) of shape
-        ``(…, classes)``.
+      logits: ``(…, classes)``; probabilities with ``from_logits=False``.
+      labels: classes as integers, of shape ``(…)`` or ``(…, 1)``, or probabilities (one-hot, smoothed)
+        of shape ``(…, classes)``.
       label_smoothing: α in [0, 1]: p becomes ``(1 − α) p + α / classes``.
+      from_logits: whether the model ends without a softmax. With False ``logits`` are the probabilities
+        q behind it and the loss is ``−Σ_c p_c log (q_c / Σ q)``. A softmax loses what is below the
+        smallest float, so logits are the better choice.
 
     Returns:
       One loss per example, of shape ``(…)``, in the dtype of the logits.
 
     Raises:
-      ValueError: shapes that do not fit; integer labels outside ``[0, classes)``, as far as their
-        values are known (not traced); a smoothing outside [0, 1].
-      TypeError: labels of shape ``(…)`` that are not integers.
+      ValueError: shapes that do not fit; a smoothing outside [0, 1]; as far as values are known (not
+        traced), integer labels outside ``[0, classes)``, probabilities that are negative or do not sum
+        to one.
+      TypeError: labels of shape ``(…)`` that are not integers, complex numbers.
 
-    Source: `optax.losses`, with the labels checked; smoothing of Szegedy et al. (arXiv:1512.00567).
+    Source: `optax.losses`, with the labels checked; smoothing of Szegedy et al. (arXiv:1512.00567);
+    ``from_logits`` of Keras.
 
     >>> import jax.numpy as jnp
     >>> softmax_cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3])).round(3).tolist()  # log 4
     [1.3860000371932983, 1.3860000371932983]
+    >>> p = jnp.array([[0.25, 0.75]])
+    >>> softmax_cross_entropy(p, jnp.array([0]), from_logits=False).round(3).tolist()
+    [1.3860000371932983]
     """
     _checks.check_scalar("label_smoothing", label_smoothing, "[0, 1]")
-    logits = _float(logits)
-    labels = labels if hasattr(labels, "dtype") else jnp.asarray(labels)
-    if logits.ndim < 1 or logits.shape[-1] < 2:
-        raise ValueError(f"logits need an axis of at least 2 classes, got shape {logits.shape}")
-    if jnp.shape(labels) == jnp.shape(logits):
+    x, y = _scores(logits, from_logits), as_array("labels", labels)
+    if x.ndim < 1 or x.shape[-1] < 2:
+        raise ValueError(
+            f"logits need an axis of at least 2 classes, got shape {x.shape}; for one output there is "
+            "sigmoid_cross_entropy"
+        )
+    if not from_logits:
+        x = jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny))
+    if y.shape == x.shape:
+        _checks.check_distributions("labels", y)
         # "safe": 0 for a class that cannot be, even with a logit of −∞
-        loss = optax.losses.safe_softmax_cross_entropy(logits, jnp.asarray(labels, logits.dtype))
+        loss = optax.losses.safe_softmax_cross_entropy(x, jnp.asarray(y, x.dtype))
     else:
-        _checks.check_classes(logits, labels)
-        labels = jnp.where(labels < 0, logits.shape[-1], labels)  # traced: NaN, not the last class
-        loss = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+        classes = _checks.classes_of(x, y)
+        classes = jnp.where(classes < 0, x.shape[-1], classes)  # traced: NaN, not the last class
+        loss = optax.losses.softmax_cross_entropy_with_integer_labels(x, classes)
     if isinstance(label_smoothing, (int, float)) and label_smoothing == 0:
         return loss
-    alpha = jnp.asarray(label_smoothing, logits.dtype)
-    uniform = -jnp.mean(jax.nn.log_softmax(logits), axis=-1)
+    alpha = jnp.asarray(label_smoothing, x.dtype)
+    uniform = -jnp.mean(jax.nn.log_softmax(x), axis=-1)
     return jnp.where(alpha == 0, loss, (1 - alpha) * loss + alpha * uniform)
 
 
-def sigmoid_cross_entropy(logits: Any, labels: Any, *, label_smoothing: Any = 0.0) -> Any:
+def sigmoid_cross_entropy(
+    logits: ArrayLike, labels: ArrayLike, *, label_smoothing: ArrayLike = 0.0, from_logits: bool = True
+) -> Float[Array, "*shape"]:
     """Binary cross-entropy of σ(logits): ``−y log σ(x) − (1 − y) log(1 − σ(x))``, elementwise.
 
+    A logit of ±∞ is a certain prediction: its loss is 0 if it is right and ∞ if it is wrong.
+
     Args:
-      logits: of any shape.
-      labels: of the same shape: 0 and 1 (integers, booleans) or probabilities.
+      logits: of any shape; probabilities with ``from_logits=False``.
+      labels: of the same shape, but for a last axis of 1: 0 and 1 (integers, booleans) or probabilities.
       label_smoothing: α in [0, 1]: y becomes ``(1 − α) y + α / 2``.
+      from_logits: whether the model ends without a sigmoid. With False ``logits`` are the probabilities
+        behind it, p, and the loss is ``−y log p − (1 − y) log(1 − p)``.
 
     Returns:
       One loss per element, in the dtype of the logits.
 
     Raises:
-      ValueError: labels of another shape, a smoothing outside [0, 1].
+      ValueError: labels of another shape, a smoothing outside [0, 1]; as far as values are known (not
+        traced), labels or probabilities outside [0, 1].
+      TypeError: complex numbers.
 
     Source: `optax.losses.sigmoid_binary_cross_entropy`; Keras' `BinaryCrossentropy`.
 
     >>> sigmoid_cross_entropy(jnp.zeros(2), jnp.array([0, 1])).round(3).tolist()  # log 2
     [0.6930000185966492, 0.6930000185966492]
+    >>> sigmoid_cross_entropy(jnp.array([jnp.inf, -jnp.inf]), jnp.array([1, 0])).tolist()
+    [0.0, 0.0]
     """
     _checks.check_scalar("label_smoothing", label_smoothing, "[0, 1]")
-    logits, labels = _pair("labels", logits, labels)
-    alpha = jnp.asarray(label_smoothing, logits.dtype)
-    return optax.losses.sigmoid_binary_cross_entropy(logits, (1 - alpha) * labels + alpha / 2)
+    x, labels = _pair("labels", _scores(logits, from_logits), labels)
+    _checks.check_known("labels", labels, 0, 1)
+    alpha = jnp.asarray(label_smoothing, x.dtype)
+    y = (1 - alpha) * jnp.asarray(labels, x.dtype) + alpha / 2
+    if from_logits:
+        yes, no = jax.nn.log_sigmoid(x), jax.nn.log_sigmoid(-x)
+    else:
+        tiny = jnp.finfo(x.dtype).tiny
+        yes, no = jnp.log(jnp.maximum(x, tiny)), jnp.log(jnp.maximum(1 - x, tiny))
+    # what cannot be has no part, even if its logarithm is −∞
+    return -y * jnp.where(y == 0, 0, yes) - (1 - y) * jnp.where(y == 1, 0, no)
 
 
-def mse(outputs: Any, targets: Any) -> Any:
+def mse(outputs: ArrayLike, targets: ArrayLike) -> Float[Array, "*shape"]:
     """Squared error: ``(outputs − targets)²``, elementwise; its mean is the mean squared error.
 
     Args:
-      outputs, targets: of the same shape.
+      outputs, targets: of the same shape, but for a last axis of 1: ``(n,)`` is taken for ``(n, 1)``.
 
     Raises:
-      ValueError: targets of another shape (broadcasting ``(n, 1)`` against ``(n,)`` is a mistake).
+      ValueError: targets of another shape; nothing is broadcast.
 
     Source: `optax.losses.squared_error`; no ½.
 
     >>> mse(jnp.array([1.0, 2.0]), jnp.array([0.0, 4.0])).tolist()
     [1.0, 4.0]
     """
-    outputs, targets = _pair("targets", outputs, targets)
+    outputs, targets = _numbers(outputs, targets)
     return optax.losses.squared_error(outputs, targets)
 
 
-def mae(outputs: Any, targets: Any) -> Any:
+def mae(outputs: ArrayLike, targets: ArrayLike) -> Float[Array, "*shape"]:
     """Absolute error: ``|outputs − targets|``, elementwise; its mean is the mean absolute error.
 
     Args:
-      outputs, targets: of the same shape.
+      outputs, targets: as for `mse`.
 
     Raises:
       ValueError: targets of another shape.
@@ -131,15 +166,15 @@ def mae(outputs: Any, targets: Any) -> Any:
     >>> mae(jnp.array([1.0, 2.0]), jnp.array([0.0, 4.0])).tolist()
     [1.0, 2.0]
     """
-    outputs, targets = _pair("targets", outputs, targets)
+    outputs, targets = _numbers(outputs, targets)
     return jnp.abs(outputs - targets)
 
 
-def huber(outputs: Any, targets: Any, *, delta: Any = 1.0) -> Any:
+def huber(outputs: ArrayLike, targets: ArrayLike, *, delta: ArrayLike = 1.0) -> Float[Array, "*shape"]:
     """``½ e²`` where ``|e| ≤ δ``, ``δ (|e| − ½ δ)`` beyond, with e the error; elementwise.
 
     Args:
-      outputs, targets: of the same shape.
+      outputs, targets: as for `mse`.
       delta: δ > 0, where the parabola becomes a line.
 
     Raises:
@@ -151,15 +186,15 @@ def huber(outputs: Any, targets: Any, *, delta: Any = 1.0) -> Any:
     [0.125, 2.5]
     """
     _checks.check_scalar("delta", delta, "(0, inf)")
-    outputs, targets = _pair("targets", outputs, targets)
+    outputs, targets = _numbers(outputs, targets)
     return optax.losses.huber_loss(outputs, targets, delta=jnp.asarray(delta, outputs.dtype))
 
 
-def log_cosh(outputs: Any, targets: Any) -> Any:
+def log_cosh(outputs: ArrayLike, targets: ArrayLike) -> Float[Array, "*shape"]:
     """``log cosh e`` with e the error, elementwise: ½ e² near 0, ``|e| − log 2`` far from it.
 
     Args:
-      outputs, targets: of the same shape.
+      outputs, targets: as for `mse`.
 
     Raises:
       ValueError: targets of another shape.
@@ -169,13 +204,13 @@ def log_cosh(outputs: Any, targets: Any) -> Any:
     >>> log_cosh(jnp.array([0.0, 100.0]), jnp.zeros(2)).round().tolist()
     [0.0, 99.0]
     """
-    outputs, targets = _pair("targets", outputs, targets)
+    outputs, targets = _numbers(outputs, targets)
     return optax.losses.log_cosh(outputs, targets)
 
 
 def weighted(
     losses: Mapping[str, Loss] | Sequence[Loss],
-    weights: Mapping[str, Any] | Sequence[Any] | None = None,
+    weights: Mapping[str, ArrayLike] | Sequence[ArrayLike] | None = None,
 ) -> Loss:
     """The loss of several outputs: ``Σ wᵢ lossᵢ(outputsᵢ, yᵢ)``, one value an example.
 
@@ -183,7 +218,7 @@ def weighted(
 
     Args:
       losses: by name for dicts of outputs and targets, in order for tuples.
-      weights: wᵢ likewise; 1 each by default.
+      weights: wᵢ likewise; 1 each by default. An output of weight 0 has no part, whatever its values.
 
     Returns:
       A loss ``(outputs, y) -> values`` of shape ``(batch,)``.
@@ -217,21 +252,47 @@ def weighted(
     for name in names:
         _checks.check_scalar(f"weights[{name!r}]", factors[name], "[0, inf)")
 
-    def loss(outputs: Any, y: Any) -> Any:
-        def weighted_loss(name: Any) -> Any:
+    def loss(outputs: PyTree, y: PyTree) -> Float[Array, "batch"]:
+        def weighted_loss(name: Hashable) -> Float[Array, "batch"]:
             for argument, tree in (("outputs", outputs), ("targets", y)):
                 if name not in _names(tree):
                     raise ValueError(
                         f"the {argument} lack {name!r}, for which there is a loss; got {_names(tree)}"
                     )
-            values = jnp.asarray(functions[name](outputs[name], y[name]))
+            function, factor, output, target = functions[name], factors[name], outputs[name], y[name]
+            of_nothing = jnp.asarray(factor) == 0
+            if _checks.known_value(factor) == 0:
+                shape = jax.eval_shape(function, output, target)
+                values = jnp.zeros(shape.shape, shape.dtype)
+            else:
+                # on the way in, as a derivative of NaN times 0 is NaN
+                output = jax.tree.map(
+                    lambda leaf: jnp.where(of_nothing, jnp.zeros_like(leaf), leaf), output
+                )
+                values = jnp.asarray(function(output, target))
             if values.ndim < 1:
                 raise ValueError(f"losses[{name!r}] must give a value an example, got a scalar")
-            return factors[name] * values.mean(axis=tuple(range(1, values.ndim)))
+            of_examples = values.mean(axis=tuple(range(1, values.ndim)))
+            return jnp.where(of_nothing, 0, factor * of_examples)
 
         return functools.reduce(jnp.add, [weighted_loss(name) for name in names])
 
     return loss
+
+
+def reads(loss: Callable[..., Any]) -> str | None:
+    """What a loss takes the outputs for: "logits", "probabilities", or None if it does not say.
+
+    >>> reads(softmax_cross_entropy), reads(functools.partial(sigmoid_cross_entropy, from_logits=False))
+    ('logits', 'probabilities')
+    """
+    from_logits = True
+    while isinstance(loss, functools.partial):
+        from_logits = loss.keywords.get("from_logits", from_logits)
+        loss = loss.func
+    if loss not in (softmax_cross_entropy, sigmoid_cross_entropy):
+        return None
+    return "logits" if from_logits else "probabilities"
 
 
 def _names(several: Any) -> list[Any]:
@@ -239,17 +300,27 @@ def _names(several: Any) -> list[Any]:
     return list(several) if isinstance(several, Mapping) else list(range(len(several)))
 
 
-def _pair(name: str, outputs: Any, targets: Any) -> tuple[Any, Any]:
-    outputs = jnp.asarray(outputs)
-    if jnp.shape(targets) != outputs.shape:
-        raise ValueError(
-            f"{name} must have the shape of the outputs, {outputs.shape}, got {jnp.shape(targets)}"
-        )
-    outputs = _float(outputs)
+def _scores(outputs: ArrayLike, from_logits: bool) -> jax.Array:
+    """Logits or probabilities, as the model gives them."""
+    _checks.check_flag("from_logits", from_logits)
+    if not from_logits:
+        outputs = as_array("logits", outputs)
+        _checks.check_known("logits (which are probabilities with from_logits=False)", outputs, 0, 1)
+    return floating("logits", outputs)
+
+
+def _numbers(outputs: ArrayLike, targets: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    outputs, targets = _pair("targets", outputs, targets)
     return outputs, jnp.asarray(targets).astype(outputs.dtype)
 
 
-def _float(outputs: Any) -> Any:
-    outputs = jnp.asarray(outputs)
-    floating = jnp.issubdtype(outputs.dtype, jnp.floating)
-    return outputs if floating else outputs.astype(jnp.result_type(float))
+def _pair(name: str, outputs: ArrayLike, targets: ArrayLike) -> tuple[jax.Array, HostOrDevice]:
+    """Outputs and what they are compared with, of one shape."""
+    outputs, targets = floating("outputs", outputs), as_array(name, targets)
+    if targets.shape != outputs.shape:
+        if not _checks.same_but_for_one(targets.shape, outputs.shape):
+            raise ValueError(
+                f"{name} must have the shape of the outputs, {outputs.shape}, got {targets.shape}"
+            )
+        targets = targets.reshape(outputs.shape)
+    return outputs, targets

@@ -61,7 +61,18 @@ def test_accuracy():
         (jnp.array([-1, 2]), "got labels from -1 to 2"),
         (np.array([0, 1, 2]), r"labels must have shape \(2,\)"),
         (np.array([0.0, 1.0]), "must be integers, got float"),
-        (np.zeros((2, 1), int), r"labels must have shape \(2,\)"),
+        (np.zeros((2, 2), int), r"labels must have shape \(2,\)"),
+        (
+            np.array([[0.2, 0.2, 0.2], [1.0, 0.0, 0.0]]),
+            "must sum to 1 over the classes .*got a sum of 0.6",
+        ),
+        (np.array([[1.2, -0.2, 0.0], [1.0, 0.0, 0.0]]), r"labels must be in \[0, inf\], got -0.2"),
+        (
+            np.array([0, 1], complex),
+            "labels must be an array of real numbers, got one of dtype complex128",
+        ),
+        (["a", "b"], "labels must be an array of real numbers"),
+        (np.ma.masked_equal([0, 1], 1), "labels is a masked array with masked values"),
     ],
 )
 def test_labels_that_do_not_fit(function, labels, message):
@@ -95,10 +106,11 @@ def test_regression_losses_are_their_equations(loss, equation):
     found = loss(y + jnp.asarray(ERRORS, jnp.float32), y)
     np.testing.assert_allclose(found, equation(ERRORS), rtol=1e-4, atol=1e-6)
     assert loss(jnp.ones(3, jnp.bfloat16), jnp.zeros(3)).dtype == jnp.bfloat16
-    with pytest.raises(
-        ValueError, match=r"targets must have the shape of the outputs, \(3, 1\), got \(3,\)"
-    ):
-        loss(jnp.ones((3, 1)), jnp.ones(3))
+    for one, other in (((6, 1), (6,)), ((6,), (6, 1))):  # one meaning, and nothing is broadcast
+        error = jnp.asarray(ERRORS, jnp.float32).reshape(one)
+        np.testing.assert_allclose(loss(error, jnp.zeros(other)), loss(error, jnp.zeros(one)))
+    with pytest.raises(ValueError, match=r"the shape of the outputs, \(3, 2\), got \(3,\)"):
+        loss(jnp.ones((3, 2)), jnp.ones(3))
 
 
 @pytest.mark.few(1)
@@ -430,3 +442,49 @@ def test_nan_scores_are_not_hidden_and_weight_0_hides():
     mean = jd.metrics.mean(jd.losses.mse)
     state = mean.update(mean.init(), jnp.array([1.0, jnp.nan]), jnp.zeros(2), jnp.array([1.0, 0.0]))
     assert float(mean.compute(state)) == 1
+
+
+def test_the_area_of_a_rare_class_is_not_that_of_one_bin():
+    """Scores near 0.001, where bins that are even in the probability hold all in one."""
+    sk = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    y = (rng.random(20_000) < 0.01).astype(int)
+    logits = rng.normal(size=20_000) + 1.2 * y - 7
+    exact = sk.roc_auc_score(y, logits)
+    for metric, scores in (
+        (jd.metrics.auc(), 1 / (1 + np.exp(-logits))),
+        (jd.metrics.auc(from_logits=True), logits),
+    ):
+        found = metric.compute(metric.update(metric.init(), scores, y))
+        assert float(found) == pytest.approx(exact, abs=2e-3)
+    certain = metric.update(metric.init(), jnp.array([jnp.inf, -jnp.inf]), jnp.array([1, 0]))
+    assert float(metric.compute(certain)) == 1
+
+
+def test_the_exact_area_is_scikit_learns():
+    sk = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(1)
+    y, scores, weights = rng.integers(2, size=500), rng.normal(size=500).round(1), rng.random(500)
+    for w in (None, weights):
+        expected = sk.roc_auc_score(y, scores, sample_weight=w)
+        found = jax.jit(jd.metrics.roc_auc_score)(scores, y, w)
+        assert float(found) == pytest.approx(expected, abs=1e-6)
+    assert np.isnan(jd.metrics.roc_auc_score(scores, 0 * y))
+    assert np.isnan(jd.metrics.roc_auc_score(np.where(y, np.nan, scores), y))
+
+
+def test_infinite_logits_are_certain():
+    found = jd.losses.sigmoid_cross_entropy(jnp.array([-1, 1, -1, 1]) * jnp.inf, jnp.array([0, 0, 1, 1]))
+    np.testing.assert_array_equal(found, [0, np.inf, np.inf, 0])
+    gradient = jax.grad(lambda x: jd.losses.sigmoid_cross_entropy(x, jnp.array([0, 1])).sum())
+    np.testing.assert_array_equal(gradient(jnp.array([-jnp.inf, jnp.inf])), [0, 0])
+
+
+@pytest.mark.parametrize("weight", [0.0, jnp.float32(0)])
+def test_an_output_of_weight_0_has_no_part(weight):
+    loss = jd.losses.weighted({"a": jd.losses.mse, "b": jd.losses.mse}, {"a": 1.0, "b": weight})
+    targets = {"a": jnp.zeros((2, 1)), "b": jnp.zeros((2, 1))}
+    of = lambda outputs: loss(outputs, targets).sum()  # noqa: E731
+    value, gradient = jax.value_and_grad(of)({"a": jnp.ones((2, 1)), "b": jnp.full((2, 1), jnp.nan)})
+    assert value == 2
+    np.testing.assert_array_equal(gradient["b"], 0)

@@ -110,6 +110,14 @@ class Model:
     def __hash__(self) -> int:
         return object.__hash__(self) if self._description is None else hash(self._key)
 
+    @functools.cached_property
+    def meaning(self) -> str | None:
+        """What it puts out, as its last layer says; None where that depends on what it is trained for.
+
+        "probabilities" behind a softmax or a sigmoid, "scores" for a linear layer without an activation.
+        """
+        return walk.meaning(self)
+
     def watch(self, outputs: dict[str, Any], path: str = "") -> "Model":
         """The same model, which puts the output of every layer into `outputs`, by path, when applied.
 

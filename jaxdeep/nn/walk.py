@@ -182,13 +182,19 @@ def rewrapped(model: Model, inside: Model) -> Model:
 def meaning(model: Model) -> str | None:
     """What the output of a model means, as its last layer says; None if that does not say it.
 
+    "scores" are those of a linear layer without an activation: logits or values, as the loss takes them.
+
     >>> import jax, jaxdeep as jd
     >>> meaning(jd.nn.serial(jd.nn.dense(3), jd.nn.activation(jax.nn.softmax)))
     'probabilities'
     """
 
     def last(place: Place, below: dict[str, str | None]) -> str | None:
-        return list(below.values())[-1] if below else place.layer.traits.outputs
+        if below:
+            return list(below.values())[-1]
+        traits = place.layer.traits
+        linear = traits.linear is not None and traits.function is None
+        return "scores" if linear else traits.outputs
 
     return fold(model, last, chained)
 

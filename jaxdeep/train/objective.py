@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._shapes import Array, ArrayLike, Float, Num, PyTree
-from jaxdeep.metrics import Metric, Tally
-from jaxdeep.train.state import Network, TrainState
+from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
+from jaxdeep.metrics import Metric, Tally, mean
+from jaxdeep.train.outputs import puts_out, told
+from jaxdeep.train.state import Network, PerExample, TrainState
+from jaxdeep.train.weights import counts, of_labels, table_of, times, without_uncounted
 from jaxdeep.tree import Where, mask, shapes
 
 if TYPE_CHECKING:  # which takes 45 ms to import
     from jax.extend.core import ClosedJaxpr, Jaxpr
 
-# of outputs and labels, one number an example, or several that are averaged
-PerExample = Callable[[PyTree, PyTree], Num[Array, "batch ..."]]
 Key = jax.Array  # a random key
 Evaluated = tuple[Float[Array, ""], tuple[PyTree, dict[str, Any]]]  # loss, new state, metrics
 
@@ -57,8 +56,14 @@ def supervised(
 
     Batches are pairs ``(x, y)``, or triples ``(x, y, weights)`` with a weight for every example: the
     loss is then ``Σ w loss / n``, as in Keras (weights of mean 1 keep its size). A metric that is a
-    function is averaged over examples without the weights; a streaming metric (``metrics.mean(f)``)
-    applies them.
+    function is averaged over the examples whose weight is not 0, without the weights; a streaming metric
+    (``metrics.mean(f)``) applies them. What an example of weight 0 holds makes no difference, be it NaN
+    or a class that there is not: its target, and inputs that are not finite, are replaced before
+    anything is computed.
+
+    What the model puts out, logits or probabilities, is decided here, once: by its last layer, where
+    that is a softmax or a sigmoid, and by what the loss takes. A loss that takes the other is refused,
+    and metrics that were not told (``from_logits=None``) are.
 
     Args:
       model: a `jaxdeep.nn.Model`.
@@ -71,7 +76,8 @@ def supervised(
         (`jaxdeep.regularizers.activity`).
       class_weight: a weight for each class, ``{0: 1.0, 1: 5.0}`` (1 for those that are absent) or an
         array. In training, each loss is multiplied by the weight of its label, which is an integer or
-        one-hot. As with Keras' ``class_weight`` the mean is over examples, whereas PyTorch's ``weight=``
+        one-hot; of a soft label p by ``Σ_c p_c w_c``. It is for a single output: of several, weigh each
+        loss. As with Keras' ``class_weight`` the mean is over examples, whereas PyTorch's ``weight=``
         divides by the sum of the weights.
       trainable: the parameters that are trained, as for `make_step`. In training, batch norms that are
         not among them normalise by their running statistics and keep these (`Model.frozen`).
@@ -86,7 +92,8 @@ def supervised(
 
     Raises:
       TypeError: a loss, metric or penalty that is not a function.
-      ValueError: a metric called "loss", which is the name of the loss itself; a negative weight.
+      ValueError: a metric called "loss", which is the name of the loss itself; a negative weight; a loss
+        or a metric of logits for a model that puts out probabilities, or the reverse.
 
     >>> import jax, jaxdeep as jd
     >>> model = jd.nn.dense(2)
@@ -106,12 +113,17 @@ def supervised(
             raise TypeError(f"{name} must be a function (outputs, y) -> values, got {function!r}")
     _checks.check_functions(penalty=penalty, activity=activity)
     check_metric_names(metrics)
-    of_classes = None if class_weight is None else _table(class_weight)
+    of_classes = None if class_weight is None else table_of(class_weight)
+    metrics = told(metrics, puts_out(model, loss))
 
     def objective(
         params: PyTree, state: PyTree, batch: PyTree, /, *, key: Key | None = None, train: bool = False
     ) -> Evaluated:
         x, y, weights = batch if len(batch) == 3 else (*batch, None)
+        counted = None
+        if weights is not None:
+            counted = counts(weights)
+            x, y = without_uncounted(counted, x, y)
         layer_outputs: dict[str, PyTree] = {}
         network: Any = model  # one that can be frozen or watched, where that is asked for
         if train and trainable is not None:
@@ -121,7 +133,7 @@ def supervised(
         outputs, state = network.apply(params, state, x, train=train, key=key)
         losses = loss(outputs, y)
         if train and of_classes is not None:
-            losses = losses * _weights(of_classes, losses, y)
+            losses = times(losses, of_labels(of_classes, losses, y))
         value = _mean("loss", losses, outputs, y, weights)
         if penalty is not None:
             value = value + penalty(params)
@@ -131,44 +143,14 @@ def supervised(
         def report(name: str, metric: PerExample | Metric) -> Tally | Float[Array, ""]:
             if isinstance(metric, Metric):
                 return Tally(metric.update(metric.init(), outputs, y, weights), metric)
-            return _mean(name, metric(outputs, y), outputs, y, None)
+            if counted is None:
+                return _mean(name, metric(outputs, y), outputs, y, None)
+            counting = mean(metric)
+            return Tally(counting.update(counting.init(), outputs, y, counted), counting)
 
         return value, (state, {name: report(name, metric) for name, metric in metrics.items()})
 
     return objective
-
-
-def _table(class_weight: Mapping[int, float] | ArrayLike) -> np.ndarray:
-    """The weights as an array, indexed by class."""
-    if isinstance(class_weight, Mapping):
-        for label in class_weight:
-            _checks.check_count("the classes of class_weight", label, low=0)
-        weights = np.ones(max(class_weight, default=-1) + 1)
-        for label, weight in class_weight.items():
-            weights[label] = weight
-    else:
-        weights = np.asarray(class_weight)
-    if weights.ndim != 1 or not weights.size or not np.issubdtype(weights.dtype, np.number):
-        raise TypeError(f"class_weight must be a dict or an array of numbers, got {class_weight!r}")
-    if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise ValueError(f"class_weight must hold weights of at least 0, got {class_weight!r}")
-    return weights
-
-
-def _weights(
-    table: np.ndarray, losses: Num[ArrayLike, "*batch"], y: Num[ArrayLike, "..."]
-) -> Float[Array, "*batch"]:
-    """The weight of each label. Labels have the shape of the losses, or one axis more (one-hot)."""
-    labels = jnp.asarray(y)
-    if labels.ndim == jnp.ndim(losses) + 1:
-        labels = labels[..., 0] if labels.shape[-1] == 1 else jnp.argmax(labels, axis=-1)
-    if labels.shape != jnp.shape(losses):
-        raise ValueError(
-            f"class_weight needs a label for each loss, got y of shape {jnp.shape(y)} for losses of "
-            f"shape {jnp.shape(losses)}"
-        )
-    weights = jnp.asarray(table, jnp.promote_types(jnp.result_type(losses), jnp.float32))
-    return weights.at[labels.astype(jnp.int32)].get(mode="fill", fill_value=1)
 
 
 def _mean(
@@ -189,7 +171,7 @@ def _mean(
                 f"shape {values.shape}"
             )
         trailing = (1,) * (values.ndim - jnp.ndim(weights))
-        values = values * jnp.reshape(jnp.asarray(weights, wide), jnp.shape(weights) + trailing)
+        values = times(values, jnp.reshape(jnp.asarray(weights, wide), jnp.shape(weights) + trailing))
     return jnp.mean(values, dtype=wide)
 
 

@@ -9,8 +9,11 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._compilation import run_once
-from jaxdeep._shapes import Array, Integer, PyTree
+from jaxdeep._shapes import Array, Integer, Num, PyTree
 from jaxdeep.tree import Where, partition, shapes
+
+# of outputs and labels, one number an example, or several that are averaged
+PerExample = Callable[[PyTree, PyTree], Num[Array, "batch ..."]]
 
 
 class Network(Protocol):

@@ -47,7 +47,7 @@ class _Moments(NamedTuple):
 def gather(
     output_of: Callable[[PyTree], PyTree],
     sources: PyTree,
-    outputs: str,
+    outputs: str | None,
     *,
     together: int = 1,
     keep: bool = False,
@@ -108,12 +108,17 @@ def entropy(probabilities: Float[ArrayLike, "*batch classes"]) -> Float[Array, "
     return jnp.sum(h, axis=-1)
 
 
-def _predicted(y: Num[ArrayLike, "*shape"], outputs: str) -> Float[Array, "*shape"]:
+def _predicted(y: Num[ArrayLike, "*shape"], outputs: str | None) -> Float[Array, "*shape"]:
     """The probabilities or values that are averaged, in float32 or more."""
     y = jnp.asarray(y)
     y = y.astype(jnp.promote_types(y.dtype, jnp.float32))
     if outputs == "values":
         return y
+    if outputs is None and (y.ndim < 2 or y.shape[-1] == 1):
+        raise ValueError(
+            "a single output may be a value or the logit of one of two classes: say outputs='values' or "
+            "outputs='logits'"
+        )
     if y.ndim < 2:
         raise ValueError(
             f"outputs={outputs!r} must have an axis of classes behind that of rows, got shape "

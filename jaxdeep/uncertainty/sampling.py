@@ -77,7 +77,7 @@ def mc_dropout(
       outputs: what the model gives: "logits" (softmax is taken of them over the last axis; of a single
         one, σ, the probability of one of two classes), "probabilities", or "values" for a regression,
         which have no entropy. By default "probabilities" for a model that ends in a softmax or sigmoid,
-        and "logits" for every other.
+        and "logits" for every other of several outputs; of a single output it must be said.
       mesh: devices to split the rows over, as for `jaxdeep.fit`.
 
     Raises:
@@ -114,14 +114,14 @@ class Settings(NamedTuple):
       model: the model.
       batch_size: rows of a chunk at most; None for as many as fit the cache.
       return_samples: whether the prediction holds all samples.
-      outputs: what the model gives, one of `OUTPUTS`.
+      outputs: what the model gives, one of `OUTPUTS`; None if nobody says it.
       mesh: devices that the rows are split over.
     """
 
     model: Model
     batch_size: int | None
     return_samples: bool
-    outputs: str
+    outputs: str | None
     mesh: Mesh | None
 
 
@@ -138,10 +138,15 @@ def settings_of(
     if batch_size is not None:
         _checks.check_count("batch_size", batch_size)
     _checks.check_flag("return_samples", return_samples)
-    if outputs is None:
-        outputs = walk.meaning(model) or "logits"
-    elif outputs not in OUTPUTS:
+    if outputs is not None and outputs not in OUTPUTS:
         raise ValueError(f"outputs must be one of {', '.join(map(repr, OUTPUTS))}, got {outputs!r}")
+    if model.meaning == "probabilities":
+        if outputs == "logits":
+            raise ValueError(
+                "the model ends in a softmax or a sigmoid, so that it puts out probabilities: leave "
+                "outputs out, got outputs='logits'"
+            )
+        outputs = outputs or "probabilities"
     return Settings(model, batch_size, bool(return_samples), outputs, usable(mesh))
 
 

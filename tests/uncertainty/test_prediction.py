@@ -36,12 +36,16 @@ def test_probabilities_and_a_single_logit():
     own = {"serial0": params}
     found = mc_dropout(model, own, state, X, KEY, samples=5, outputs="probabilities")
     check(found, brute(model, own, state, X, 5, outputs=lambda y: y))
+    with pytest.raises(ValueError, match="ends in a softmax or a sigmoid"):
+        mc_dropout(model, own, state, X, KEY, samples=5, outputs="logits")
     found = mc_dropout(model, own, state, X, KEY, samples=5)  # the model says what they are
     check(found, brute(model, own, state, X, 5, outputs=lambda y: y))
     model, params, state = ready(nn.serial(nn.dropout(0.5), nn.dense(1)))
     both = lambda y: jax.nn.softmax(jnp.concatenate([0 * y, y], axis=1))  # noqa: E731
     two = brute(model, params, state, X, 5, outputs=both)
-    one = mc_dropout(model, params, state, X, KEY, samples=5)
+    with pytest.raises(ValueError, match="a single output may be a value or the logit of one of two"):
+        mc_dropout(model, params, state, X, KEY, samples=5)
+    one = mc_dropout(model, params, state, X, KEY, samples=5, outputs="logits")
     assert one.mean.shape == (37, 1)
     np.testing.assert_allclose(one.mean, two.mean(0)[:, 1:], atol=1e-6)
     pair = jnp.concatenate([1 - one.mean, one.mean], axis=1)
@@ -97,7 +101,7 @@ def test_several_inputs_and_outputs():
         (
             {"model": nn.serial(nn.dropout(0.5), nn.lambda_(lambda x: x[:, 0]))},
             ValueError,
-            "for a regression say outputs='values'",
+            "say outputs='values' or outputs='logits'",
         ),
     ],
 )
