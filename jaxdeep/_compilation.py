@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -50,6 +50,25 @@ _kept: OrderedDict[Place, Any] = OrderedDict()
 _lock = threading.Lock()
 
 
+class Interpreted(NamedTuple):
+    """What `compiled` gives under `jax.disable_jit`: the function, run operation by operation."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, *args: PyTree) -> Any:
+        return self.function(*args)
+
+    def memory_analysis(self) -> None:
+        """Nothing is known about it."""
+
+
+Executable = Compiled | Interpreted
+
+
+class TracedClosureError(TypeError):
+    """A function that was to be compiled apart refers to a traced value, which only its trace knows."""
+
+
 def compiled(
     function: Callable[..., object],
     *args: PyTree,
@@ -57,7 +76,7 @@ def compiled(
     donate_argnums: int | tuple[int, ...] = (),
     out_shardings: PyTree = None,
     once: bool | None = False,
-) -> Compiled:
+) -> Executable:
     """The `function`, compiled for arguments like `args`.
 
     With ``once=True`` the compiler saves its own time, for a program that runs once. With ``once=False``
@@ -72,10 +91,16 @@ def compiled(
     >>> compiled(lambda x: x + 1, jnp.zeros(2))(jnp.ones(2)).tolist()
     [2.0, 2.0]
     """
+    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
+        return Interpreted(function)
 
     def build() -> Compiled:
         where = {} if out_shardings is None else {"out_shardings": out_shardings}
-        lowered = jax.jit(function, donate_argnums=donate_argnums, **where).lower(*args)
+        traced = jax.jit(function, donate_argnums=donate_argnums, **where).trace(*args)
+        jaxpr = traced.jaxpr
+        if len(jaxpr.jaxpr.invars) > len(jax.tree.leaves(args)) or is_traced(jaxpr.consts):
+            raise TracedClosureError(f"{function} refers to a value that is traced")
+        lowered = traced.lower()
         if jax.default_backend() == "cpu" and once is not None:
             with contextlib.suppress(jax.errors.JaxRuntimeError):  # this jaxlib may lack the option
                 return lowered.compile(compiler_options=_CPU_ONCE if once else _CPU_OPTIONS)
@@ -89,7 +114,8 @@ def run_once(
 ) -> T:
     """``function(*args)`` as one program, instead of one program for each operation.
 
-    Within a trace it becomes a part of the trace. `key` and `once` are as for `compiled`.
+    It becomes a part of the trace if an argument is traced, or a value that the function refers to.
+    `key` and `once` are as for `compiled`.
 
     >>> import jax.numpy as jnp
     >>> run_once(lambda x: x + 1, jnp.ones(2)).tolist()
@@ -97,7 +123,11 @@ def run_once(
     """
     if is_traced(args):
         return jax.jit(function)(*args)
-    return compiled(function, *args, key=key, once=once)(*args)
+    try:
+        program = compiled(function, *args, key=key, once=once)
+    except TracedClosureError:
+        return jax.jit(function)(*args)
+    return program(*args)
 
 
 def is_traced(tree: PyTree) -> bool:

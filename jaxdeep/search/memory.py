@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 import jax
-from jax.stages import Compiled
+
+from jaxdeep._compilation import Executable
 
 
-def needed(program: Compiled) -> int:
+def needed(program: Executable) -> int:
     """Bytes on each device that a compiled program takes while it runs, arguments included.
 
     >>> import jax.numpy as jnp
@@ -27,7 +28,7 @@ def free(device: jax.Device) -> int | None:
     return None if limit is None else int(limit - stats.get("bytes_in_use", 0))
 
 
-def check_fits(program: Compiled, memory: int) -> None:
+def check_fits(program: Executable, memory: int) -> None:
     """Refuse a `memory` that is less than the program of a single row takes."""
     if needed(program) > memory:
         raise ValueError(
@@ -36,13 +37,13 @@ def check_fits(program: Compiled, memory: int) -> None:
 
 
 def fitting(
-    compile_for: Callable[[int], Compiled],
+    compile_for: Callable[[int], Executable],
     rows: int,
     *,
     at_most: int | None = None,
     memory: int | None = None,
     shared: int = 0,
-) -> tuple[int, Compiled]:
+) -> tuple[int, Executable]:
     """The number of rows in a stack, and the stack's program, if `rows` rows are split into stacks.
 
     Stacks are of one size and as few as fit into memory. All rows in one stack are tried first. If its

@@ -1,7 +1,7 @@
 """A whole run as a pure function: epochs, evaluation, early stopping, the best parameters, history."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, NoReturn, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +57,8 @@ class Program(NamedTuple):
       finish: ``run -> (ts, history)``.
       step: ``(ts, batch) -> (ts, metrics)``.
       evaluation: ``ts -> step`` that evaluates a batch.
+      whole: ``(run, data, validation, limits) -> run``, all epochs that the history has room for, in a
+        loop of fixed length that can be differentiated in reverse mode.
       close: ``(run, totals, evaluated, limits) -> run``, the end of an epoch whose steps have left
         `run.train_state`. `totals` are those of its batches, `evaluated` are the validation metrics.
       skip: whether batches whose loss is not finite do not count.
@@ -64,6 +66,7 @@ class Program(NamedTuple):
 
     start: Callable[..., RunState]
     segment: Callable[..., RunState]
+    whole: Callable[..., RunState]
     finish: Callable[[RunState], tuple[TrainState, History]]
     step: Step
     evaluation: Callable[[TrainState], Advance[tuple[()]]]
@@ -91,10 +94,15 @@ def make_run(
       by name: "loss", every metric, their "val_…" forms, and the ``learning_rate`` and ``momentum`` in
       force at the end of the epoch. Epochs that were not run are NaN.
 
-    Raises:
-      ValueError, TypeError: an argument out of range, an unknown metric to monitor.
+    Without early stopping a run has a fixed number of epochs and is differentiated in reverse mode too:
+    `jax.grad` of its last validation loss with respect to a learning rate or the strength of a penalty.
+    Of each epoch, and within one of each step, only where it began is kept; the rest is computed again.
 
-    Source: `jax.lax.while_loop` over `make_epoch`.
+    Raises:
+      ValueError, TypeError: an argument out of range, an unknown metric to monitor; a derivative in
+        reverse mode with early stopping.
+
+    Source: `jax.lax.scan` over `make_epoch`, `jax.lax.while_loop` with early stopping.
 
     >>> import jaxdeep as jd
     >>> model, optimizer = jd.nn.dense(1), jd.optimizers.sgd(0.1)
@@ -106,12 +114,19 @@ def make_run(
     (12, (3,), True)
     """
     chosen: RunOptions = filled("make_run", RunOptions, options)
-    program = make_program(objective, optimizer, chosen)
+    program = make_program(objective, optimizer, chosen, differentiable=True)
     limits = limits_of(chosen["epochs"], chosen["early_stopping"], chosen["plateau"])
 
     def run(ts: TrainState, data: PyTree, validation: PyTree = None) -> tuple[TrainState, History]:
         state = program.start(ts, data, validation, limits)
-        return program.finish(program.segment(state, data, validation, limits.epochs, limits))
+        if chosen["early_stopping"] is None:
+            return program.finish(program.whole(state, data, validation, limits))
+        ended = program.finish(program.segment(state, data, validation, limits.epochs, limits))
+        return _without_reverse(
+            ended,
+            "a run with early_stopping has no fixed number of epochs, so that there is no gradient "
+            "through it in reverse mode (jax.grad); leave early_stopping out, or use jax.jvp",
+        )
 
     return run
 
@@ -124,6 +139,7 @@ def make_program(
     measure: Measure | None = None,
     mesh: jax.sharding.Mesh | None = None,
     room: int | None = None,
+    differentiable: bool = False,
 ) -> Program:
     """The parts of a run.
 
@@ -133,16 +149,18 @@ def make_program(
       measure: makes further metrics of a step.
       mesh: devices that every batch is split over.
       room: epochs that the history has room for; those of the run by default.
+      differentiable: whether a step is computed again on the way back, so that the memory of a gradient
+        through the run does not grow with what a step computes.
     """
     ema, validate_every = options["ema"], options["validate_every"]
     early_stopping, plateau = options["early_stopping"], options["plateau"]
-    trainable, batch_size = options["trainable"], options["batch_size"]
+    trainable, batch_size, room = options["trainable"], options["batch_size"], room or options["epochs"]
     skip, stops = options["on_nonfinite"] == "skip", options["on_nonfinite"] in ("raise", "stop")
-    room = options["epochs"] if room is None else room
     step = measured_step(
         objective, optimizer, options["accumulation_steps"], options["augment"], trainable, measure
     )
     step = _split_step(_undoing(step) if skip else step, mesh)
+    step = jax.checkpoint(step) if differentiable else step
     objective = _split_objective(objective, mesh)
     pass_over = one_pass(
         step, batch_size, options["shuffle"], options["drop_remainder"], skip=skip, mesh=mesh
@@ -216,17 +234,9 @@ def make_program(
         ts = ts._replace(opt_state=opt_state)
         return RunState(ts, run.epoch + 1, stopped, bad_step, decisions, history)
 
-    def segment(
-        run: RunState, data: PyTree, validation: PyTree, until: ArrayLike, limits: Limits
-    ) -> RunState:
-        last = jnp.minimum(until, limits.epochs)
-        return jax.lax.while_loop(
-            lambda run: (run.epoch < last) & ~run.stopped,
-            lambda run: after_epoch(
-                run, limits, *one_epoch(run.train_state, run.epoch, data, validation, limits)
-            ),
-            run,
-        )
+    def advance(run: RunState, data: PyTree, validation: PyTree, limits: Limits) -> RunState:
+        outcome = one_epoch(run.train_state, run.epoch, data, validation, limits)
+        return after_epoch(run, limits, *outcome)
 
     def close(run: RunState, totals: Totals, evaluated: Metrics, limits: Limits) -> RunState:
         ts = run.train_state
@@ -238,7 +248,59 @@ def make_program(
         params, state = monitors.restored(early_stopping, run.decisions, evaluated_model(ts))
         return ts._replace(params=params, state=state), run.history
 
-    return Program(start, segment, finish, step, evaluation, close, skip)
+    segment, whole = _until(advance), _all_epochs(advance, room, stops)
+    return Program(start, segment, whole, finish, step, evaluation, close, skip)
+
+
+def _until(advance: Callable[..., RunState]) -> Callable[..., RunState]:
+    """The epochs of a run up to a traced one, in a loop that ends where the run is stopped."""
+
+    def segment(
+        run: RunState, data: PyTree, validation: PyTree, until: ArrayLike, limits: Limits
+    ) -> RunState:
+        last = jnp.minimum(until, limits.epochs)
+        return jax.lax.while_loop(
+            lambda run: (run.epoch < last) & ~run.stopped,
+            lambda run: advance(run, data, validation, limits),
+            run,
+        )
+
+    return segment
+
+
+def _all_epochs(advance: Callable[..., RunState], epochs: int, stops: bool) -> Callable[..., RunState]:
+    """All epochs of a run, in a loop of fixed length, which can be differentiated in reverse mode."""
+    # of an epoch, only where it began is kept for the way back
+    advance = jax.checkpoint(advance)
+
+    def whole(run: RunState, data: PyTree, validation: PyTree, limits: Limits) -> RunState:
+        def body(run: RunState, _: None) -> tuple[RunState, None]:
+            if not stops:
+                return advance(run, data, validation, limits), None
+            more = lambda run: advance(run, data, validation, limits)  # noqa: E731
+            return jax.lax.cond(run.stopped, lambda run: run, more, run), None
+
+        return jax.lax.scan(body, run, length=epochs)[0]
+
+    return whole
+
+
+def _without_reverse(tree: PyTree, reason: str) -> PyTree:
+    """The tree, whose derivatives in reverse mode are refused for this reason, before JAX does."""
+
+    def refuse(*_: PyTree) -> NoReturn:
+        raise ValueError(reason)
+
+    @jax.custom_jvp
+    def same(leaves: list[Array]) -> list[Array]:
+        return leaves
+
+    @same.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        forward = jax.custom_derivatives.linear_call(lambda _, t: t, refuse, (), tangents[0])
+        return primals[0], forward
+
+    return jax.tree.unflatten(jax.tree.structure(tree), same(jax.tree.leaves(tree)))
 
 
 def _where_due(due: Due, evaluate: Callable[..., Metrics], *args: PyTree) -> Metrics:

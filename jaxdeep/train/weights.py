@@ -17,7 +17,7 @@ def table_of(class_weight: Mapping[int, float] | ArrayLike) -> np.ndarray:
     """The weights as an array, indexed by class."""
     if isinstance(class_weight, Mapping):
         for label in class_weight:
-            _checks.check_count("class_weight is for one output, and each class", label, low=0)
+            _checks.check_count("the classes of class_weight", label, low=0)
         weights = np.ones(max(class_weight, default=-1) + 1)
         for label, weight in class_weight.items():
             weights[label] = weight
