@@ -5,11 +5,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike, DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.scalars import Hyper, Numeric, Scalars, drive, driven_values
-from jaxdeep.optimizers.transform import PyTree, Transform
+from jaxdeep.optimizers.transform import Transform
 
 INTERVALS = {"factor": "(0, 1)", "rtol": "[0, 1]", "atol": "[0, inf)", "min_scale": "[0, 1]"}
 
@@ -28,9 +30,9 @@ class PlateauState(NamedTuple):
     """
 
     step: jax.Array
-    hyperparams: dict[str, jax.Array]
-    driven: dict[str, jax.Array]
-    rounding: dict[str, jax.Array]
+    hyperparams: Arrays
+    driven: Arrays
+    rounding: Arrays
     scale: jax.Array
     best: jax.Array
     bad: jax.Array
@@ -98,8 +100,7 @@ def reduce_on_plateau(
     _checks.check_count("patience", patience, array=True)
     _checks.check_count("cooldown", cooldown, low=0, array=True)
     _checks.check_count("accumulation_size", accumulation_size, array=True)
-    if mode not in ("min", "max"):
-        raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
+    _checks.check_choice("mode", mode, ("min", "max"))
     plateau = _Plateau(hypers, patience, cooldown, accumulation_size, 1.0 if mode == "min" else -1.0)
     return optax.GradientTransformationExtraArgs(
         Init(_init, (plateau,), hypers), Described(_update, (plateau,))
@@ -117,15 +118,13 @@ class _Plateau(NamedTuple):
 
 
 def _init(plateau: _Plateau, scalars: Scalars, params: PyTree) -> PlateauState:
-    def zero(dtype: Any = jnp.int32) -> jax.Array:
+    def zero(dtype: DTypeLike = jnp.int32) -> jax.Array:
         return jnp.zeros((), dtype)  # a buffer of its own, which a loop may donate
 
     dtype = jnp.result_type(float)
     return PlateauState(
         step=zero(),
-        hyperparams=scalars.hyperparams,
-        driven=scalars.driven,
-        rounding=scalars.rounding,
+        **scalars._asdict(),
         scale=jnp.ones((), dtype),
         best=jnp.asarray(plateau.sign * jnp.inf, dtype),
         bad=zero(),
@@ -135,7 +134,7 @@ def _init(plateau: _Plateau, scalars: Scalars, params: PyTree) -> PlateauState:
     )
 
 
-def _judge(plateau: _Plateau, state: PlateauState, value: Any, h: dict[str, Any]) -> PlateauState:
+def _judge(plateau: _Plateau, state: PlateauState, value: Array, h: Arrays) -> PlateauState:
     """The state after one value, the mean of as many as are averaged."""
     margin = jnp.where(jnp.isfinite(state.best), h["rtol"] * jnp.abs(state.best), 0) + h["atol"]
     improved = plateau.sign * (state.best - value) > margin
@@ -159,7 +158,7 @@ def _update(
     state: PlateauState,
     params: PyTree | None = None,
     *,
-    value: Any = None,
+    value: ArrayLike | None = None,
     **extra: Any,
 ) -> tuple[PyTree, PlateauState]:
     if value is None:
@@ -181,7 +180,7 @@ def _update(
     return jax.tree.map(lambda u: _scaled(u, state.scale), updates), state
 
 
-def _scaled(u: Any, scale: jax.Array) -> Any:
+def _scaled(u: Array, scale: Array) -> Array:
     u = jnp.asarray(u)
     wide = jnp.promote_types(u.dtype, jnp.float32)
     return (u.astype(wide) * scale.astype(wide)).astype(u.dtype)
