@@ -14,12 +14,15 @@ one.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import jax.numpy as jnp
 from jax.nn import initializers as _jax
+from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array
+from jaxdeep.nn.traits import Activation, Shape
 
 __all__ = [
     "constant",
@@ -60,7 +63,7 @@ he_uniform = _jax.he_uniform
 lecun_normal = _jax.lecun_normal
 lecun_uniform = _jax.lecun_uniform
 
-Initializer = Callable[..., Any]
+Initializer: TypeAlias = Callable[..., Array]
 
 _HE = {"relu", "leaky_relu", "elu", "gelu", "silu", "swish", "mish", "prelu", "rrelu"}
 _LECUN = {"selu"}
@@ -83,7 +86,9 @@ def identity(gain: float = 1.0) -> Initializer:
     """
     _checks.check_scalar("gain", gain, "(-inf, inf)")
 
-    def init(key: Any, shape: tuple[int, ...], dtype: Any = None, out_sharding: Any = None) -> Any:
+    def init(
+        key: Array, shape: Shape, dtype: DTypeLike | None = None, out_sharding: object = None
+    ) -> Array:
         if len(shape) != 2:
             raise ValueError(f"identity makes matrices, got shape {tuple(shape)}")
         return gain * jnp.eye(*shape, dtype=jnp.result_type(float) if dtype is None else dtype)
@@ -91,7 +96,7 @@ def identity(gain: float = 1.0) -> Initializer:
     return init
 
 
-def initializer_for(activation: Callable[[Any], Any] | None) -> Initializer:
+def initializer_for(activation: Activation | None) -> Initializer:
     """The initialiser that suits an activation: Glorot, He or LeCun.
 
     ============================================================  =================
