@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
-from jaxdeep._shapes import Array, ArrayLike
+from jaxdeep._shapes import Array, ArrayLike, Float, Num
 from jaxdeep.schedules.steps import Schedule, check_boundaries, floats, since
 
 
@@ -28,7 +28,7 @@ def constant(value: ArrayLike) -> Schedule:
     """
     _checks.check_scalar("value", value, "(-inf, inf)")
 
-    def schedule(step: ArrayLike) -> Array:
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
         step, typed = floats(step, value)
         return jnp.broadcast_to(typed, step.shape)
 
@@ -69,7 +69,7 @@ def power(
     _checks.check_scalars("[0, inf)", decay_rate=decay_rate, power=power)
     _checks.check_flag("staircase", staircase)
 
-    def schedule(step: ArrayLike) -> Array:
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
         elapsed, init, rate, exponent = floats(step, init_value, decay_rate, power)
         times = elapsed / transition_steps
         if staircase:
@@ -119,7 +119,7 @@ def exponential(
     _checks.check_flag("staircase", staircase)
 
     # not `optax.exponential_decay`, which branches on its rate in Python: here it may be traced
-    def schedule(step: ArrayLike) -> Array:
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
         elapsed, init, rate = floats(since(step, transition_begin), init_value, decay_rate)
         times = elapsed / transition_steps
         if staircase:
@@ -166,7 +166,7 @@ def piecewise_constant(
         )
     _checks.check_choice("side", side, ("right", "left"))
 
-    def schedule(step: ArrayLike) -> Array:
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
         table = jnp.stack(floats(step, *values)[1:])
         return table[jnp.searchsorted(jnp.asarray(np.array(boundaries, int)), step, side=side)]
 
@@ -209,7 +209,7 @@ def polynomial(
     _checks.check_count("transition_begin", transition_begin, low=0)
     _checks.check_flag("cycle", cycle)
 
-    def schedule(step: ArrayLike) -> Array:
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
         elapsed, length, init, end, exponent = floats(
             since(step, transition_begin), transition_steps, init_value, end_value, power
         )
@@ -250,7 +250,7 @@ def cosine(
     _checks.check_count("decay_steps", decay_steps)
     _checks.check_scalar("exponent", exponent, "(0, inf)")
 
-    def schedule(step: ArrayLike) -> Array:
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
         elapsed, init, floor, sharpness = floats(step, init_value, alpha, exponent)
         share = jnp.clip(elapsed / decay_steps, 0, 1)
         half = jnp.cos(math.pi / 2 * share) ** 2  # ½ (1 + cos πx) without its cancellation

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep._shapes import Array, ArrayLike, Float
+from jaxdeep._shapes import Array, ArrayLike, Float, Num
 from jaxdeep.schedules.steps import Schedule, floats
 
 
@@ -71,7 +71,7 @@ def one_cycle(
         final_div_factor = 1000.0 if form == "textbook" else 1e4
     _checks.check_scalars("(0, inf)", div_factor=div_factor, final_div_factor=final_div_factor)
 
-    def schedule(step: ArrayLike) -> Array:
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
         step, peak, factor, final_factor = floats(step, peak_value, div_factor, final_div_factor)
         start = peak / factor
         last = start / final_factor
@@ -114,7 +114,7 @@ def one_cycle_momentum(
     _checks.check_scalars("[0, 1)", high=high, low=low)
     _, anneal, steps = _cycle(transition_steps, form, anneal, pct_start, pct_final, three_phase)
 
-    def schedule(step: ArrayLike) -> Array:
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
         step, top, bottom = floats(step, high, low)
         values = (top, bottom, *[top] * (len(steps) - 2))
         return _join_corners(step, steps, values, anneal)
