@@ -42,10 +42,7 @@ def activation(function: Activation) -> Layer:
     """
     check_activation("function", function)
     traits = Traits(
-        function=function,
-        passes=homogeneous(function),
-        axes=same_axes,
-        outputs=meaning(function),
+        function=function, passes=homogeneous(function), axes=same_axes, outputs=meaning(function)
     )
 
     def apply(x: Array) -> Array:

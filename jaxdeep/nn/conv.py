@@ -66,8 +66,7 @@ def conv(
     """
     _checks.check_count("filters", filters)
     _checks.check_count("groups", groups)
-    for name, sizes in (("kernel_size", kernel_size), ("strides", strides), ("dilation", dilation)):
-        check_sizes(name, sizes)
+    check_sizes(kernel_size=kernel_size, strides=strides, dilation=dilation)
     padding = check_padding(padding)
     if filters % groups:
         raise ValueError(f"groups must divide filters={filters}, got groups={groups}")
@@ -220,29 +219,27 @@ def each_axis(name: str, sizes: Sizes, space: int) -> Shape:
     return (sizes,) * space
 
 
-def check_sizes(name: str, sizes: object) -> None:
-    """Refuse what is neither a size nor one for each of 1 to 3 axes."""
-    each = sizes if isinstance(sizes, Sequence) and not isinstance(sizes, str) else (sizes,)
-    for size in each:
-        _checks.check_count(name, size)
-    if not 1 <= len(each) <= 3:
-        raise ValueError(f"{name} must be one number or 1 to 3 of them, got {sizes}")
+def check_sizes(**given: object) -> None:
+    """Refuse each that is neither a size nor one for each of 1 to 3 axes."""
+    for name, sizes in given.items():
+        each = sizes if isinstance(sizes, Sequence) and not isinstance(sizes, str) else (sizes,)
+        for size in each:
+            _checks.check_count(name, size)
+        if not 1 <= len(each) <= 3:
+            raise ValueError(f"{name} must be one number or 1 to 3 of them, got {sizes}")
 
 
 def check_padding(padding: Padding) -> Padding:
     """The padding in capital letters or as a tuple of pairs; refuses anything else."""
+    fault = f"padding must be 'SAME', 'VALID' or (low, high) for each axis, got {padding!r}"
     if isinstance(padding, str):
         if padding.upper() not in ("SAME", "VALID"):
-            raise ValueError(
-                f"padding must be 'SAME', 'VALID' or (low, high) for each axis, got {padding!r}"
-            )
+            raise ValueError(fault)
         return padding.upper()
     try:
         pairs = tuple((operator.index(low), operator.index(high)) for low, high in padding)
     except (TypeError, ValueError):
-        raise TypeError(
-            f"padding must be 'SAME', 'VALID' or (low, high) for each axis, got {padding!r}"
-        ) from None
+        raise TypeError(fault) from None
     if not pairs or min(min(pair) for pair in pairs) < 0:
         raise ValueError(f"padding must be pairs that are not negative, got {padding!r}")
     return pairs

@@ -81,10 +81,7 @@ def one_by_one(sizes: Sequence[int | Sequence[int]], low: int = 1) -> Shape:
 
 @layer
 def embedding(
-    num_embeddings: int,
-    features: int,
-    *,
-    embedding_init: initializers.Initializer | None = None,
+    num_embeddings: int, features: int, *, embedding_init: initializers.Initializer | None = None
 ) -> Layer:
     """A vector for every whole number below `num_embeddings`: ``y = table[x]``.
 

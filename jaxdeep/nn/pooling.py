@@ -135,11 +135,9 @@ def _pool(
     padding: Padding,
     passes: Passes,
 ) -> Layer:
-    check_sizes("window", window)
-    if strides is not None:
-        check_sizes("strides", strides)
-    padding = check_padding(padding)
     step = window if strides is None else strides
+    check_sizes(window=window, strides=step)
+    padding = check_padding(padding)
 
     def apply(x: Array) -> Array:
         x = jnp.asarray(x)

@@ -67,7 +67,7 @@ def dropout(
     rows = None if noise_shape is None or not len(noise_shape) else noise_shape[0]
     return random_layer(
         drop,
-        traits=Traits(passes=_EVERYTHING if _never(rate) else Passes(negative=True), axes=same_axes),
+        traits=_noisy(rate, Passes(negative=True)),
         drawn=lambda shape: _noise_shape(noise_shape, shape),
         together=rows == 1,
         shifts=generator == "hash" and rows in (None, 1),
@@ -144,16 +144,10 @@ def gaussian_noise(stddev: float) -> Layer:
     return random_layer(add, traits=_noisy(stddev))
 
 
-_EVERYTHING = Passes(shift=True, negative=True)
-
-
-def _never(amount: ArrayLike) -> bool:
-    """Whether it is known that nothing is drawn."""
-    return _checks.known_value(amount) == 0
-
-
-def _noisy(amount: ArrayLike) -> Traits:
-    return Traits(passes=_EVERYTHING if _never(amount) else None, axes=same_axes)
+def _noisy(amount: ArrayLike, passes: Passes | None = None) -> Traits:
+    """Everything passes a layer of which it is known that it draws nothing."""
+    nothing = _checks.known_value(amount) == 0
+    return Traits(passes=Passes(shift=True, negative=True) if nothing else passes, axes=same_axes)
 
 
 def random_layer(
@@ -187,10 +181,7 @@ def random_layer(
         return apply
 
     return Layer(
-        placed(),
-        check=lambda x: drawn(x.shape),
-        traits=traits,
-        rows_from=placed if shifts else None,
+        placed(), check=lambda x: drawn(x.shape), traits=traits, rows_from=placed if shifts else None
     )
 
 

@@ -3,15 +3,7 @@
 import inspect
 from collections.abc import Callable
 
-from jaxdeep.optimizers.adaptive import (
-    adagrad,
-    adam,
-    adamax,
-    adamw,
-    nadam,
-    nadamw,
-    rmsprop,
-)
+from jaxdeep.optimizers.adaptive import adagrad, adam, adamax, adamw, nadam, nadamw, rmsprop
 from jaxdeep.optimizers.clipping import clip_by_global_norm, clip_by_norm, clip_by_value
 from jaxdeep.optimizers.constraints import max_norm, multiply
 from jaxdeep.optimizers.contract import check_transform

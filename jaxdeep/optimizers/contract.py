@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.tree_util import KeyPath
+from jax.tree_util import KeyPath, PyTreeDef
 from jax.typing import DTypeLike
 
 from jaxdeep._shapes import Array, PyTree
@@ -140,8 +140,8 @@ def _is_slot(path: KeyPath, params: PyTree) -> bool:
 
 
 def _check_same(label: str, before: PyTree, after: PyTree, dtype: str) -> None:
-    old_structure: Any = jax.tree.structure(before)
-    new_structure: Any = jax.tree.structure(after)
+    old_structure: PyTreeDef = jax.tree.structure(before)
+    new_structure: PyTreeDef = jax.tree.structure(after)
     if old_structure != new_structure:
         raise ValueError(
             f"{label} changes its structure ({dtype} parameters): {old_structure} becomes "

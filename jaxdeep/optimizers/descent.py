@@ -12,14 +12,7 @@ from jaxdeep import _checks
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described
 from jaxdeep.optimizers.scalars import DECAY, NOT_NEGATIVE, Hyper, Numeric, drive, driven_values, within
-from jaxdeep.optimizers.transform import (
-    Rule,
-    Transform,
-    TransformState,
-    slot,
-    transform,
-    transformation,
-)
+from jaxdeep.optimizers.transform import Rule, Transform, TransformState, slot, transform, transformation
 
 
 def sgd(

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdeep import _checks
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.moments import moving_average
-from jaxdeep.optimizers.scalars import DECAY, Hyper, Numeric, Scalars, drive, scalars_in_force
+from jaxdeep.optimizers.scalars import DECAY, Hyper, Numeric, Scalars, drive, scalars_in_force, within
 from jaxdeep.optimizers.transform import Transform
 
 
@@ -123,8 +122,7 @@ def ema_params(decay: Numeric = 0.999) -> Transform:
     >>> float(updates), float(state.ema)
     (1.0, 1.5)
     """
-    hypers = {"decay": Hyper(decay, DECAY)}
-    _checks.check_scalar("decay", decay, DECAY, schedule=True)
+    hypers = within(DECAY, decay=decay)
     return optax.GradientTransformationExtraArgs(
         Init(_ema_init, (), hypers), Described(_ema_update, (hypers,))
     )

@@ -14,14 +14,7 @@ from jaxdeep._shapes import Arrays, PyTree
 from jaxdeep.optimizers import plateau
 from jaxdeep.optimizers.guards import EmaState
 from jaxdeep.optimizers.plateau import PlateauState
-from jaxdeep.optimizers.scalars import (
-    DECAY,
-    NOT_NEGATIVE,
-    POSITIVE,
-    ROUNDING,
-    driven_values,
-    lost,
-)
+from jaxdeep.optimizers.scalars import DECAY, NOT_NEGATIVE, POSITIVE, ROUNDING, driven_values, lost
 from jaxdeep.optimizers.transform import TransformState
 from jaxdeep.tree import path_name
 

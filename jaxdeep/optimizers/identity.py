@@ -15,6 +15,7 @@ from typing import Any
 import optax
 from jax.typing import ArrayLike
 
+from jaxdeep import _checks
 from jaxdeep._identity import Key, key_of
 from jaxdeep._shapes import PyTree
 from jaxdeep.optimizers.scalars import Hyper, initial_numbers, initial_scalars
@@ -65,7 +66,7 @@ class Init(Described):
 
     Attributes:
       hypers: the hyperparameters whose `Scalars` it is passed. Here their numbers count: two are equal
-        only if the numbers are.
+        only if the numbers are. A value outside its interval is refused.
 
     >>> import jaxdeep as jd
     >>> jd.optimizers.sgd(0.1).init == jd.optimizers.sgd(0.2).init
@@ -75,6 +76,10 @@ class Init(Described):
     """
 
     hypers: Mapping[str, Hyper]
+
+    def __post_init__(self) -> None:
+        for name, hyper in self.hypers.items():
+            _checks.check_scalar(name, hyper.value, hyper.interval, schedule=True)
 
     def __call__(self, params: PyTree) -> PyTree:
         """A new state that starts from the numbers of the factory's arguments."""

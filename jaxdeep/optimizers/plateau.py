@@ -94,8 +94,6 @@ def reduce_on_plateau(
     """
     values = {"factor": factor, "rtol": rtol, "atol": atol, "min_scale": min_scale}
     hypers = {name: Hyper(value, INTERVALS[name]) for name, value in values.items()}
-    for name, hyper in hypers.items():
-        _checks.check_scalar(name, hyper.value, hyper.interval, schedule=True)
     # arrays, and traced, under optax.inject_hyperparams
     _checks.check_count("patience", patience, array=True)
     _checks.check_count("cooldown", cooldown, low=0, array=True)

@@ -16,18 +16,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.interpreters import partial_eval as pe
+from jax.tree_util import PyTreeDef
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxdeep import _checks
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
-from jaxdeep.optimizers.scalars import (
-    Hyper,
-    Scalar,
-    Scalars,
-    drive,
-    scalars_in_force,
-)
+from jaxdeep.optimizers.scalars import Hyper, Scalar, Scalars, drive, scalars_in_force
 from jaxdeep.tree import Where, check_where, mask
 
 Transform: TypeAlias = optax.GradientTransformationExtraArgs
@@ -172,8 +166,6 @@ class _Rules:
         self.makers = {name: make for rule in rules for name, make in rule.slots.items()}
         self.carry = {name: first for rule in rules for name, first in rule.carry.items()}
         self.needs_params = ", ".join(rule.needs_params for rule in rules if rule.needs_params)
-        for name, hyper in self.hypers.items():
-            _checks.check_scalar(name, hyper.value, hyper.interval, schedule=True)
         for rule in rules:
             if rule.where is not None:
                 check_where(rule.where)
@@ -197,11 +189,7 @@ def _init(together: _Rules, scalars: Scalars, params: PyTree) -> TransformState:
 
 
 def _update(
-    together: _Rules,
-    updates: PyTree,
-    state: TransformState,
-    params: PyTree | None = None,
-    **extra: Any,
+    together: _Rules, updates: PyTree, state: TransformState, params: PyTree | None = None, **extra: Any
 ) -> tuple[PyTree, TransformState]:
     if params is None and together.needs_params:
         raise ValueError(f"{together.needs_params} needs the parameters: update(updates, state, params)")
@@ -210,7 +198,7 @@ def _update(
     scalars = _scalars(together.rules, state, driven, count)
     carried = {name: scalars[name] for name in together.carry}
 
-    structure: Any
+    structure: PyTreeDef
     # None for a gradient that was not taken: its leaf stays as it is
     leaves, structure = jax.tree.flatten(updates, is_leaf=lambda leaf: leaf is None)
     leaves = [None if leaf is None else jnp.asarray(leaf) for leaf in leaves]
@@ -257,7 +245,7 @@ def _scalars(
     return scalars
 
 
-def _mask(rule: Rule, tree: PyTree, structure: Any) -> list[bool]:
+def _mask(rule: Rule, tree: PyTree, structure: PyTreeDef) -> list[bool]:
     if rule.where is None:
         return [True] * structure.num_leaves
     chosen: list[bool] = structure.flatten_up_to(mask(tree, rule.where))
