@@ -12,17 +12,7 @@ from jaxdeep import _checks
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.layer import Layer
 from jaxdeep.nn.layer import layer as layer_function
-from jaxdeep.nn.model import (
-    Mask,
-    Model,
-    Pair,
-    RandomKey,
-    apply_inside,
-    check_models,
-    located,
-    switches,
-    under,
-)
+from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, check_models, located, under
 from jaxdeep.nn.traits import Traits
 from jaxdeep.tree import shapes
 
@@ -86,9 +76,12 @@ def parallel(*branches: Model, by_position: bool = False, **named: Model) -> Lay
     """
     _checks.check_flag("by_position", by_position)
     by_position = by_position or not named
-    together: Join = (lambda outputs, x: tuple(outputs.values())) if by_position else _by_name
     given = _named("parallel", branches, named)
-    parts = _combined(given, together, Traits(joins="collect"))
+
+    def collect(outputs: Mapping[str, PyTree], x: PyTree) -> PyTree:
+        return tuple(outputs.values()) if by_position else dict(outputs)
+
+    parts = _combined(given, collect, Traits(joins="collect"))
     return parts._replace(arguments={"by_position": by_position})
 
 
@@ -246,23 +239,18 @@ def _combined(layers: Mapping[str, Model], join: Join, traits: Traits) -> Layer:
         jax.eval_shape(join, outputs, x)
         return params, state
 
-    def apply(params: PyTree, state: PyTree, x: PyTree, train: bool, key: RandomKey, mask: Mask) -> Pair:
+    def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
         _check_known(layers, params, state)
-        given = switches(train, key, mask)
         outputs: dict[str, PyTree] = {}
         new_state: dict[str, PyTree] = {}
         for i, (name, layer) in enumerate(layers.items()):
             own = params.get(name, {}), state.get(name, {})
-            outputs[name], own_state = apply_inside(name, layer, i, own, x, **given)
+            outputs[name], own_state = apply_inside(name, layer, i, own, x, switches)
             x = outputs[name] if chained else x
             new_state |= under(name, own_state)
         return join(outputs, x), new_state
 
     return Layer(apply, init, traits=traits, layers=layers)
-
-
-def _by_name(outputs: Mapping[str, PyTree], x: PyTree) -> dict[str, PyTree]:
-    return dict(outputs)
 
 
 def _named(kind: str, layers: tuple[Model, ...], named: Mapping[str, Model]) -> dict[str, Model]:

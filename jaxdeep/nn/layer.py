@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn, ParamSpec
 from jaxdeep import _checks
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, PyTree
-from jaxdeep.nn.model import Apply, Init, Mask, Model, Pair, RandomKey, check_models, described_as
+from jaxdeep.nn.model import Apply, Init, Model, Pair, Switches, check_models, described_as
 from jaxdeep.nn.traits import Traits
 from jaxdeep.tree import shapes
 
@@ -20,9 +20,10 @@ class Layer(NamedTuple):
     """What a function under `layer` returns: the functions of the model, each taking only what it needs.
 
     Attributes:
-      apply: takes some of ``params, state, x, train, key, mask``, by these names, and returns the
-        output; if it takes the state, ``(output, state)``. `params` and `state` say by name what they
-        lack, and `key` is a random key or None. A layer that takes the key is random.
+      apply: takes some of ``params, state, x, train, key, mask, switches``, by these names, and returns
+        the output; if it takes the state, ``(output, state)``. `params` and `state` say by name what
+        they lack, and `key` is a random key or None. A layer that takes the key is random. `switches`
+        are `train`, `key` and, if it was given, `mask`, as the `apply` of a layer inside takes them.
       init: takes `x`, the shapes of an input, or ``key, x``, and returns parameters, or ``(parameters,
         state)``. Without it the layer has neither.
       check: refuses the shapes of an input when the model is initialised.
@@ -213,18 +214,12 @@ def _apply(apply: Callable[..., PyTree], takes: frozenset[str], *, whole: bool) 
         x: PyTree,
         *,
         train: bool = False,
-        key: RandomKey = None,
-        mask: Mask = None,
+        key: Array | None = None,
+        mask: Array | None = None,
     ) -> Pair:
-        given: dict[str, PyTree] = {
-            "params": params,
-            "state": state,
-            "x": x,
-            "train": train,
-            "key": key,
-            "mask": mask,
-        }
-        if "key" in takes:
+        switches: Switches = {"train": train, "key": key} | ({} if mask is None else {"mask": mask})
+        given = switches | {"params": params, "state": state, "x": x, "mask": mask, "switches": switches}
+        if takes & {"key", "switches"}:
             _checks.check_key(key, optional=True)
         for name in takes & {"params", "state"} if not whole else ():
             given[name] = _Own(given[name])

@@ -17,8 +17,7 @@ from jaxdeep.nn.traits import Traits
 from jaxdeep.nn.walk import Place
 
 Pair: TypeAlias = tuple[PyTree, PyTree]  # parameters and state, or an output and the state after it
-RandomKey: TypeAlias = Array | None  # with a key, what is random is drawn
-Mask: TypeAlias = Array | None  # of the rows that batch statistics are taken of
+Switches: TypeAlias = dict[str, Any]  # train, key and, where it was given, mask, as `apply` takes them
 
 
 class Init(Protocol):
@@ -39,8 +38,8 @@ class Apply(Protocol):
         /,
         *,
         train: bool = False,
-        key: RandomKey = None,
-        mask: Mask = None,
+        key: Array | None = None,
+        mask: Array | None = None,
     ) -> Pair:
         """Run the model."""
 
@@ -214,11 +213,6 @@ def described_as(model: Model, *description: object) -> Model:
     return model
 
 
-def switches(train: bool, key: RandomKey, mask: Mask) -> dict[str, Any]:
-    """Keyword arguments for the `apply` of a layer inside; not every model knows a mask."""
-    return {"train": train, "key": key} | ({} if mask is None else {"mask": mask})
-
-
 def under(name: str, tree: PyTree) -> dict[str, PyTree]:
     """A layer's own parameters or state under its name; nothing if there are none."""
     return {name: tree} if tree else {}
@@ -257,17 +251,19 @@ def located(name: str) -> Iterator[None]:
         raise
 
 
-def apply_inside(name: str, layer: Model, i: Array | int, own: Pair, x: PyTree, **given: Any) -> Pair:
+def apply_inside(
+    name: str, layer: Model, i: Array | int, own: Pair, x: PyTree, switches: Switches
+) -> Pair:
     """Apply the i-th layer of a combinator to `x`, with a key of its own if it is random.
 
     Args:
       own: the layer's parameters and state.
-      given: the `switches` of the combinator.
+      switches: those of the combinator.
     """
-    key = given["key"] if layer.stochastic else None
+    key = switches["key"] if layer.stochastic else None
     own_key = None if key is None else jax.random.fold_in(key, i)
     with located(name):
-        return layer.apply(*own, x, **given | {"key": own_key})
+        return layer.apply(*own, x, **switches | {"key": own_key})
 
 
 class LayerError(ValueError, TypeError):

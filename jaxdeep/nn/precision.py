@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.layer import Layer, layer
-from jaxdeep.nn.model import Mask, Model, Pair, RandomKey, switches
+from jaxdeep.nn.model import Model, Pair, Switches
 from jaxdeep.nn.traits import Traits
 
 
@@ -37,11 +37,11 @@ def mixed_precision(model: Model, compute_dtype: DTypeLike = jnp.bfloat16) -> La
     _checks.check_float_dtype("compute_dtype", compute_dtype, optional=False)
     compute_dtype = jnp.dtype(compute_dtype)
 
-    def apply(params: PyTree, state: PyTree, x: PyTree, train: bool, key: RandomKey, mask: Mask) -> Pair:
+    def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
         dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(x)]
         back = next((d for d in dtypes if jnp.issubdtype(d, jnp.floating)), jnp.result_type(float))
         low_params, low_x = _cast(params, compute_dtype), _cast(x, compute_dtype)
-        y, state = model.apply(low_params, state, low_x, **switches(train, key, mask))
+        y, state = model.apply(low_params, state, low_x, **switches)
         return _cast(y, back), state
 
     def init(key: Array, x: PyTree) -> Pair:

@@ -10,7 +10,7 @@ from jaxdeep import _checks
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.layer import Layer
 from jaxdeep.nn.layer import layer as layer_function
-from jaxdeep.nn.model import Mask, Model, Pair, RandomKey, apply_inside, located, switches, under
+from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, located, under
 from jaxdeep.nn.traits import Traits
 from jaxdeep.tree import shapes
 
@@ -56,12 +56,11 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Layer:
             params, state = jax.vmap(lambda key: layer.init(key, x))(keys)
         return under("layer", params), under("layer", state)
 
-    def apply(params: PyTree, state: PyTree, x: PyTree, train: bool, key: RandomKey, mask: Mask) -> Pair:
+    def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
         own_params, own_state = params.get("layer", {}), state.get("layer", {})
-        given = switches(train, key, mask)
 
         def once(x: PyTree, own_params: PyTree, own_state: PyTree, i: Array | int) -> Pair:
-            return apply_inside("layer", layer, i, (own_params, own_state), x, **given)
+            return apply_inside("layer", layer, i, (own_params, own_state), x, switches)
 
         if _float_dtypes(x) != _float_dtypes(own_params):  # a loop keeps its dtypes
             first = own_params, own_state
@@ -120,11 +119,11 @@ def shared(layer: Model) -> Layer:
             params, state = layer.init(key, items(x)[0][0])
         return under("layer", params), under("layer", state)
 
-    def apply(params: PyTree, state: PyTree, x: PyTree, train: bool, key: RandomKey, mask: Mask) -> Pair:
-        own, ys, given = state.get("layer", {}), [], switches(train, key, mask)
+    def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
+        own, ys = state.get("layer", {}), []
         inputs, again = items(x)
         for i, each in enumerate(inputs):
-            y, own = apply_inside("layer", layer, i, (params.get("layer", {}), own), each, **given)
+            y, own = apply_inside("layer", layer, i, (params.get("layer", {}), own), each, switches)
             ys.append(y)
         return again(ys), under("layer", own)
 
