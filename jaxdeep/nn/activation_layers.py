@@ -172,14 +172,14 @@ def meaning(function: Activation | None) -> Outputs | None:
     return "probabilities" if unwrapped(function) in known else None
 
 
-def unwrapped(function: Any) -> Any:
+def unwrapped(function: object) -> Any:
     """The function inside any `functools.partial`."""
     while isinstance(function, functools.partial):
         function = function.func
     return function
 
 
-def check_activation(name: str, function: Any) -> None:
+def check_activation(name: str, function: object) -> None:
     """Refuse what is not a function of one array, a layer or its maker among them."""
     inside = unwrapped(function)
     if isinstance(function, Model):

@@ -1,7 +1,7 @@
 """Layers whose weights are whole numbers of 8 bits with a scale for each input and each output."""
 
 import functools
-from typing import Any
+import types
 
 import jax
 import jax.numpy as jnp
@@ -138,9 +138,9 @@ def doubly_rounded(w: Array, stack: int = 0) -> Arrays:
     return {"kernel": numbers, "input_scale": jnp.asarray(inputs), "scale": scale}
 
 
-def _wide(w: Array) -> tuple[Any, Array]:
+def _wide(w: Array) -> tuple[types.ModuleType, Array]:
     known = not isinstance(w, jax.core.Tracer)
-    xp: Any = np if known else jnp  # NumPy compiles nothing
+    xp: types.ModuleType = np if known else jnp  # NumPy compiles nothing
     return xp, xp.asarray(w).astype(jnp.promote_types(w.dtype, jnp.float32))
 
 
@@ -148,7 +148,7 @@ def _tiny(wide: Array) -> float:
     return float(jnp.finfo(wide.dtype).tiny)
 
 
-def _rounded(xp: Any, wide: Array, axis: int | Shape) -> tuple[Array, Array]:
+def _rounded(xp: types.ModuleType, wide: Array, axis: int | Shape) -> tuple[Array, Array]:
     largest = xp.max(xp.abs(wide), axis=axis)
     scale = xp.where(largest >= 127 * _tiny(wide), largest / 127, xp.ones_like(largest))
     numbers = xp.clip(xp.round(wide / xp.expand_dims(scale, axis)), -127, 127).astype(jnp.int8)

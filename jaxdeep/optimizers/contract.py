@@ -1,6 +1,6 @@
 """What every transformation owes the loops that run it."""
 
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,12 @@ from jaxdeep._shapes import Array, PyTree
 from jaxdeep.optimizers.transform import Transform
 from jaxdeep.tree import leaf_paths, path_name
 
+DTypes: TypeAlias = dict[str, DTypeLike | None]  # of the leaves of a state by path; None if it has none
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
 def check_transform(
-    tx: optax.GradientTransformation, params: PyTree | None = None, **extra: Any
+    tx: optax.GradientTransformation, params: PyTree | None = None, **extra: object
 ) -> None:
     """Test a transformation, ours or your own, against what jitted and scanned loops rely on.
 
@@ -63,8 +64,9 @@ def check_transform(
 
 
 def _check_dtype(
-    tx: Transform, params: PyTree, dtype: str, usual: dict[str, DTypeLike | None], extra: dict[str, Any]
+    tx: Transform, params: PyTree, dtype: str, usual: DTypes, extra: dict[str, object]
 ) -> None:
+    extra = {"value": jnp.float32(1.0)} | extra
     state = tx.init(params)
     _check_buffers(state, params)
     for path, leaf in _floats(state):
@@ -82,7 +84,7 @@ def _check_dtype(
 
     @jax.jit
     def update(g: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
-        return tx.update(g, state, params, **{"value": jnp.float32(1.0)} | extra)
+        return tx.update(g, state, params, **extra)
 
     keys = iter(jax.random.split(jax.random.key(0), 1 + len(jax.tree.leaves(params))))
     for kind, grads in (
@@ -95,7 +97,7 @@ def _check_dtype(
             raise ValueError(f"update cannot be traced by jax.jit: {error}") from error
         _check_same("state", state, after, dtype)
         _check_same("update", params, updates, dtype)
-        again = tx.update(grads, state, params, **{"value": jnp.float32(1.0)} | extra)
+        again = tx.update(grads, state, params, **extra)
         for (path, old), (_, new) in zip(_floats((updates, after)), _floats(again)):
             if not jnp.allclose(old, new, rtol=0.05, atol=1e-3, equal_nan=True):
                 raise ValueError(
@@ -124,7 +126,7 @@ def _check_buffers(state: PyTree, params: PyTree) -> None:
         owners[id(leaf)] = f"the same buffer as {name}"
 
 
-def _dtypes(state: PyTree) -> dict[str, DTypeLike | None]:
+def _dtypes(state: PyTree) -> DTypes:
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {path_name(path): getattr(leaf, "dtype", None) for path, leaf in leaves}
 

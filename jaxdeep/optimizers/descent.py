@@ -1,7 +1,7 @@
 """Gradient descent and momentum: `sgd` and the true look-ahead of `nag`."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -214,7 +214,7 @@ def _nag_update(
     updates: PyTree,
     state: NagState,
     params: PyTree | None = None,
-    **extra: Any,
+    **extra: object,
 ) -> tuple[PyTree, NagState]:
     updates, new = inner_update(updates, state.transform, params)
     return updates, NagState(new, _coming_momentum(driven, new.count))

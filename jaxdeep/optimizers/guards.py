@@ -1,7 +1,7 @@
 """Transformations around an update: skipping what is not finite, averaging what comes out."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +69,7 @@ def _skip_update(
     updates: PyTree,
     state: SkipState,
     params: PyTree | None = None,
-    **extra: Any,
+    **extra: object,
 ) -> tuple[PyTree, SkipState]:
     finite = jnp.array(True)
     for leaf in jax.tree.leaves(updates):
@@ -140,12 +140,12 @@ def _ema_update(
     updates: PyTree,
     state: EmaState,
     params: PyTree | None = None,
-    **extra: Any,
+    **extra: object,
 ) -> tuple[PyTree, EmaState]:
     if params is None:
         raise ValueError("ema_params needs the parameters: update(updates, state, params)")
     driven = drive(hypers, state.count)
-    complement = scalars_in_force(state, driven)["decay"].complement
+    complement = scalars_in_force(state.hyperparams, state.rounding, driven)["decay"].complement
 
     def average(u: Array, p: Array, e: Array) -> Array:
         new = (jnp.asarray(p) + u).astype(jnp.result_type(p)).astype(e.dtype)

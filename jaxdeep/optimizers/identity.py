@@ -36,8 +36,8 @@ class Described:
     (True, False)
     """
 
-    function: Callable[..., Any]
-    settings: tuple[Any, ...]
+    function: Callable[..., PyTree]
+    settings: tuple[object, ...]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function with its settings first."""

@@ -1,6 +1,6 @@
 """Performance scheduling: a smaller rate when a metric stops improving."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -157,7 +157,7 @@ def _update(
     params: PyTree | None = None,
     *,
     value: ArrayLike | None = None,
-    **extra: Any,
+    **extra: object,
 ) -> tuple[PyTree, PlateauState]:
     if value is None:
         raise ValueError("reduce_on_plateau needs the metric: update(updates, state, params, value=…)")

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxdeep._shapes import Array, Arrays
 
 if TYPE_CHECKING:
-    Numeric: TypeAlias = ArrayLike | Callable[[Array], Any]  # a number, a scalar array, a schedule
+    Numeric: TypeAlias = ArrayLike | Callable[[Array], ArrayLike]  # a number, a scalar array, a schedule
 else:
     Numeric = Any  # which is shorter in help()
 
@@ -117,12 +117,12 @@ def driven_values(driven: Mapping[str, Array]) -> Arrays:
     return {name.removesuffix(GIVEN): value for name, value in driven.items()}
 
 
-def scalars_in_force(state: Any, driven: Mapping[str, Array]) -> dict[str, Scalar]:
-    """Every hyperparameter with its complement."""
+def scalars_in_force(hyperparams: Arrays, rounding: Arrays, driven: Arrays) -> dict[str, Scalar]:
+    """Every hyperparameter of a state with its complement."""
     scalars = {name: Scalar(value, 1 - value) for name, value in driven_values(driven).items()}
-    for name, value in state.hyperparams.items():
+    for name, value in hyperparams.items():
         complement = 1 - value
-        if name + ROUNDING in state.rounding:
-            complement = complement - state.rounding[name + ROUNDING]
+        if name + ROUNDING in rounding:
+            complement = complement - rounding[name + ROUNDING]
         scalars[name] = Scalar(value, complement)
     return scalars

@@ -189,7 +189,11 @@ def _init(together: _Rules, scalars: Scalars, params: PyTree) -> TransformState:
 
 
 def _update(
-    together: _Rules, updates: PyTree, state: TransformState, params: PyTree | None = None, **extra: Any
+    together: _Rules,
+    updates: PyTree,
+    state: TransformState,
+    params: PyTree | None = None,
+    **extra: object,
 ) -> tuple[PyTree, TransformState]:
     if params is None and together.needs_params:
         raise ValueError(f"{together.needs_params} needs the parameters: update(updates, state, params)")
@@ -229,10 +233,8 @@ def _update(
     )
 
 
-def _scalars(
-    rules: tuple[Rule, ...], state: TransformState, driven: Mapping[str, Array], count: Array
-) -> Arrays:
-    in_force = scalars_in_force(state, driven)
+def _scalars(rules: tuple[Rule, ...], state: TransformState, driven: Arrays, count: Array) -> Arrays:
+    in_force = scalars_in_force(state.hyperparams, state.rounding, driven)
     for name, value in state.carried.items():
         in_force[name] = Scalar(value, 1 - value)
     scalars: Arrays = {}
