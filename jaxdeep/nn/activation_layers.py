@@ -3,7 +3,6 @@
 import functools
 import operator
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from jaxdeep.nn import activations
 from jaxdeep.nn.layer import KINDS, Layer, layer
 from jaxdeep.nn.model import Model, float_dtype
 from jaxdeep.nn.stochastic import random_layer, random_words
-from jaxdeep.nn.traits import Activation, Outputs, Passes, Traits, same_axes
+from jaxdeep.nn.traits import Activation, Outputs, Passes, Traits, same_axes, unwrapped
 
 _POSITIVE = Passes()  # f(k · x) = k · f(x) for k ≥ 0
 _HOMOGENEOUS = (jax.nn.relu, jax.nn.leaky_relu)
@@ -170,13 +169,6 @@ def meaning(function: Activation | None) -> Outputs | None:
     """What the output of a layer with this activation means; without one that depends on the loss."""
     known = (jax.nn.softmax, jax.nn.sigmoid)
     return "probabilities" if unwrapped(function) in known else None
-
-
-def unwrapped(function: object) -> Any:
-    """The function inside any `functools.partial`."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function
 
 
 def check_activation(name: str, function: object) -> None:

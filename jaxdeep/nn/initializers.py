@@ -12,7 +12,6 @@ at two standard deviations and not corrected, as Keras'), `orthogonal(scale)` an
 one.
 """
 
-import functools
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -22,7 +21,7 @@ from jax.typing import DTypeLike
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array
-from jaxdeep.nn.traits import Activation, Shape
+from jaxdeep.nn.traits import Activation, Shape, unwrapped
 
 __all__ = [
     "constant",
@@ -123,9 +122,7 @@ def initializer_for(activation: Activation | None) -> Initializer:
     """
     if activation is not None and not callable(activation):
         raise TypeError(f"activation must be a function such as jax.nn.relu, got {activation!r}")
-    while isinstance(activation, functools.partial):
-        activation = activation.func
-    name = getattr(activation, "__name__", "")
+    name = getattr(unwrapped(activation), "__name__", "")
     if name in _HE:
         return he_normal()
     if name in _LECUN:

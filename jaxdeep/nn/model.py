@@ -239,15 +239,12 @@ def located(name: str) -> Iterator[None]:
     """Put the layer's path in front of the error of a layer: ``block/dense0: …``."""
     try:
         yield
-    except (ValueError, TypeError) as error:
+    except Exception as error:
         if isinstance(error, LayerError):
             raise LayerError(f"{name}/{error.path}", error.message) from error.__cause__
-        if type(error) is ValueError or type(error) is TypeError:
+        if type(error) in (ValueError, TypeError):
             raise LayerError(name, str(error)) from error
-        error.add_note(f"(in layer {name})")  # JAX's own tracer errors carry more than a message
-        raise
-    except Exception as error:  # Flax' own
-        error.add_note(f"(in layer {name})")
+        error.add_note(f"(in layer {name})")  # errors of JAX and Flax carry more than a message
         raise
 
 

@@ -5,8 +5,9 @@ kind of a layer, so that a new layer is known to every tool at once.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from jax.typing import DTypeLike
 
@@ -124,3 +125,10 @@ def same_axes(ndim: int | None) -> int | None:
 def rows(ndim: int | None) -> int:
     """For layers whose output is ``(batch, features)``."""
     return 2
+
+
+def unwrapped(function: object) -> Any:
+    """The function inside any `functools.partial`."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
