@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -181,15 +181,12 @@ def layer_norm(
     """
     given = _check_axes(axis, None)
 
-    def together(shape: Shape) -> Shape:
-        return _axes_of(given, len(shape), but_the_first=True)
+    def split(shape: Shape) -> tuple[Shape, Shape, Shape]:
+        together = _axes_of(given, len(shape), but_the_first=True)
+        return together, shape, together
 
     return _norm_of_examples(
-        "layer_norm",
-        together,
-        lambda shape: (shape, together(shape)),
-        lambda own: _example(given, next(iter(own.values()))),
-        *(epsilon, use_scale, use_bias, scale_init, bias_init),
+        "layer_norm", given, split, epsilon, use_scale, use_bias, scale_init, bias_init
     )
 
 
@@ -229,24 +226,18 @@ def group_norm(
     """
     _checks.check_count("groups", groups)
 
-    def channels(shape: Shape) -> Shape:
+    def split(shape: Shape) -> tuple[Shape, Shape, Shape]:
         if len(shape) < 2 or shape[-1] % groups or not shape[-1]:
             raise ValueError(
                 f"groups={groups} must divide the channels of an input (batch, *space, channels), got "
                 f"shape {shape}"
             )
-        return (len(shape) - 1,)
-
-    def split(shape: Shape) -> tuple[Shape, Shape]:
+        *space, channels = range(1, len(shape))
         grouped = (*shape[:-1], groups, shape[-1] // groups)
-        return grouped, (*range(1, len(shape) - 1), len(shape))
+        return (channels,), grouped, (*space, channels + 1)
 
     return _norm_of_examples(
-        "group_norm",
-        channels,
-        split,
-        lambda own: ((1, *next(iter(own.values()))), jnp.float32),
-        *(epsilon, use_scale, use_bias, scale_init, bias_init),
+        "group_norm", (-1,), split, epsilon, use_scale, use_bias, scale_init, bias_init
     )
 
 
@@ -255,9 +246,8 @@ def group_norm(
 
 def _norm_of_examples(
     kind: str,
-    own: Callable[[Shape], Shape],
-    split: Callable[[Shape], tuple[Shape, Shape]],
-    example: Callable[[Mapping[str, Shape]], tuple[Shape, DTypeLike]],
+    given: Shape,
+    split: Callable[[Shape], tuple[Shape, Shape, Shape]],
     epsilon: float,
     use_scale: bool,
     use_bias: bool,
@@ -266,15 +256,15 @@ def _norm_of_examples(
 ) -> Layer:
     """A norm without state, by statistics of each example.
 
-    `own` gives the axes of an input's shape that scale and bias have, or refuses the shape; `split` a
-    shape to take the statistics in, and the axes to take them over.
+    Scale and bias have the axes that are `given`. For the shape of an input, `split` says which these
+    are, in which shape to take the statistics, and over which axes of that; or it refuses the shape.
     """
     _checks.check_scalar("epsilon", epsilon, "[0, inf)")
     _checks.check_flags(use_scale=use_scale, use_bias=use_bias)
     _checks.check_functions(optional=False, scale_init=scale_init, bias_init=bias_init)
 
     def init(key: Array, x: jax.ShapeDtypeStruct) -> Arrays:
-        shape, dtype = tuple(x.shape[a] for a in own(x.shape)), float_dtype(x.dtype)
+        shape, dtype = tuple(x.shape[a] for a in split(x.shape)[0]), float_dtype(x.dtype)
         params = {"scale": scale_init(key, shape, dtype)} if use_scale else {}
         if use_bias:
             params["bias"] = bias_init(jax.random.fold_in(key, 0), shape, dtype)
@@ -282,7 +272,7 @@ def _norm_of_examples(
 
     def apply(params: Arrays, x: Array) -> Array:
         x = jnp.asarray(x)
-        axes = own(x.shape)
+        axes, grouped, together = split(x.shape)
         shape = tuple(x.shape[a] for a in axes)
 
         def along_axes(name: str) -> Array:
@@ -293,17 +283,13 @@ def _norm_of_examples(
                 )
             return jnp.expand_dims(params[name], [a for a in range(x.ndim) if a not in axes])
 
-        y = _by_itself(x, *split(x.shape), epsilon)
+        y = _by_itself(x, grouped, together, epsilon)
         y = y * along_axes("scale") if use_scale else y
         y = y + along_axes("bias") if use_bias else y
         return y.astype(float_dtype(x.dtype))
 
-    return Layer(
-        apply,
-        init if use_scale or use_bias else None,
-        lambda x: own(x.shape),
-        Traits(axes=same_axes, example=example),
-    )
+    traits = Traits(axes=same_axes, example=lambda own: _example(given, next(iter(own.values()))))
+    return Layer(apply, init if use_scale or use_bias else None, lambda x: split(x.shape), traits)
 
 
 def _by_itself(x: Array, shape: Shape, axes: Shape, epsilon: float) -> Array:
