@@ -58,7 +58,8 @@ def check_transform(
     tx = optax.with_extra_args_support(tx if isinstance(tx, optax.GradientTransformation) else pair)
     shapes = {"kernel": (3, 2), "bias": (2,), "scalar": (), "empty": (0, 2)}
     ones = {name: jnp.ones(shape) for name, shape in shapes.items()} if params is None else params
-    usual = _dtypes(tx.init(ones))
+    named = jax.tree_util.tree_leaves_with_path(tx.init(ones))
+    usual = {path_name(path): getattr(leaf, "dtype", None) for path, leaf in named}
     for dtype in _DTYPES:
         _check_dtype(tx, jax.tree.map(lambda p, d=dtype: jnp.array(p, d), ones), dtype, usual, extra)
 
@@ -124,11 +125,6 @@ def _check_buffers(state: PyTree, params: PyTree) -> None:
         if id(leaf) in owners:
             raise ValueError(f"state {name} is {owners[id(leaf)]}; init must copy it")
         owners[id(leaf)] = f"the same buffer as {name}"
-
-
-def _dtypes(state: PyTree) -> DTypes:
-    leaves = jax.tree_util.tree_leaves_with_path(state)
-    return {path_name(path): getattr(leaf, "dtype", None) for path, leaf in leaves}
 
 
 def _floats(tree: PyTree) -> list[tuple[KeyPath, Array]]:
