@@ -3,6 +3,7 @@
 import math
 import numbers
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -53,6 +54,12 @@ def check_scalar(name: str, value: Any, interval: str, *, schedule: bool = False
         raise ValueError(f"{name} must be in {interval}, got {value!r}")
 
 
+def check_scalars(interval: str, **values: Any) -> None:
+    """Refuse each of the values that is not a scalar inside `interval`."""
+    for name, value in values.items():
+        check_scalar(name, value, interval)
+
+
 def check_number(name: str, value: Any, interval: str) -> None:
     """Refuse `value` unless it is a plain number inside `interval`, not an array."""
     if not isinstance(value, numbers.Real):
@@ -82,6 +89,19 @@ def check_flag(name: str, value: Any) -> None:
     """Refuse anything but True and False."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def check_flags(**flags: Any) -> None:
+    """Refuse each of the flags that is neither True nor False."""
+    for name, value in flags.items():
+        check_flag(name, value)
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str | None]) -> None:
+    """Refuse what is none of the choices."""
+    if value not in choices:
+        *others, last = map(repr, choices)
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
 
 
 def check_float_dtype(name: str, dtype: Any, *, optional: bool = True) -> None:

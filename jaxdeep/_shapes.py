@@ -6,9 +6,9 @@ must cost nothing: neither JAX nor optax loads jaxtyping, so that without it eac
 """
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-__all__ = ["Array", "ArrayLike", "Bool", "Float", "Integer", "Num", "PyTree", "Shaped"]
+__all__ = ["Array", "ArrayLike", "Arrays", "Bool", "Float", "Integer", "Num", "PyTree", "Shaped"]
 
 if TYPE_CHECKING or "jaxtyping" in sys.modules:
     from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Num, Shaped
@@ -22,3 +22,4 @@ else:
     Bool = Float = Integer = Num = Shaped = _Untyped
 
 PyTree = Any  # of arrays: parameters, state, inputs. Python's types cannot say it.
+Arrays: TypeAlias = dict[str, Array]  # by name: a layer's parameters, what a leaf accumulates

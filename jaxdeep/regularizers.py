@@ -5,13 +5,14 @@ hand; sums of penalties are `total`. Keras' conventions: no ½ unless told, and 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.tree import Where, check_where, leaf_paths, mask
+from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
+from jaxdeep.tree import Where, check_where, mask, partition
 
 __all__ = [
     "activity",
@@ -26,11 +27,10 @@ def __dir__() -> list[str]:
     return __all__
 
 
-PyTree = Any
-Penalty = Callable[[PyTree], Any]
+Penalty: TypeAlias = Callable[[PyTree], Array]
 
 
-def l2(factor: Any, *, where: Where | None = None, half: bool = False) -> Penalty:
+def l2(factor: ArrayLike, *, where: Where | None = None, half: bool = False) -> Penalty:
     """``factor · Σ w²`` over the selected leaves, ``½ · factor · Σ w²`` if `half`.
 
     Args:
@@ -58,7 +58,7 @@ def l2(factor: Any, *, where: Where | None = None, half: bool = False) -> Penalt
     return _penalty(lambda w: factor * scale * jnp.sum(w * w), where)
 
 
-def l1(factor: Any, *, where: Where | None = None) -> Penalty:
+def l1(factor: ArrayLike, *, where: Where | None = None) -> Penalty:
     """``factor · Σ |w|`` over the selected leaves, which makes weights exactly small or zero.
 
     Args:
@@ -77,7 +77,9 @@ def l1(factor: Any, *, where: Where | None = None) -> Penalty:
     return _penalty(lambda w: factor * jnp.sum(jnp.abs(w)), where)
 
 
-def l1_l2(l1: Any = 0.0, l2: Any = 0.0, *, where: Where | None = None, half: bool = False) -> Penalty:
+def l1_l2(
+    l1: ArrayLike = 0.0, l2: ArrayLike = 0.0, *, where: Where | None = None, half: bool = False
+) -> Penalty:
     """``l1 · Σ |w| + l2 · Σ w²`` over the selected leaves.
 
     Args:
@@ -93,8 +95,7 @@ def l1_l2(l1: Any = 0.0, l2: Any = 0.0, *, where: Where | None = None, half: boo
     >>> l1_l2(0.1, 0.1)({"kernel": jnp.array([1.0, -2.0])}).round(3)
     Array(0.8, dtype=float32)
     """
-    _checks.check_scalar("l1", l1, "[0, inf)")
-    _checks.check_scalar("l2", l2, "[0, inf)")
+    _checks.check_scalars("[0, inf)", l1=l1, l2=l2)
     _checks.check_flag("half", half)
     scale = 0.5 if half else 1.0
     return _penalty(lambda w: l1 * jnp.sum(jnp.abs(w)) + l2 * scale * jnp.sum(w * w), where)
@@ -121,7 +122,7 @@ def total(*penalties: Penalty) -> Penalty:
     return lambda params: sum((penalty(params) for penalty in penalties), jnp.zeros(()))
 
 
-def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, Any]], Any]:
+def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, PyTree]], Array]:
     """A penalty on the outputs of layers, a mean over the batch: for ``supervised(…, activity=…)``.
 
     It is ``penalty(outputs) / batch size``. Outputs are named by the paths of their layers, such as
@@ -145,7 +146,7 @@ def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, Any]],
         raise TypeError(f"penalty must be a function of outputs by path, got {penalty!r}")
     check_where(where)
 
-    def of_outputs(outputs: Mapping[str, Any]) -> Any:
+    def of_outputs(outputs: Mapping[str, PyTree]) -> Array:
         chosen = mask(dict.fromkeys(outputs, 0), where)
         penalized = {name: y for name, y in outputs.items() if chosen[name]}
         batch_size = jax.tree.leaves(penalized)[0].shape[0]
@@ -154,18 +155,16 @@ def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, Any]],
     return of_outputs
 
 
-def _penalty(of_leaf: Callable[[Any], Any], where: Where | None) -> Penalty:
+def _penalty(of_leaf: Callable[[Array], ArrayLike], where: Where | None) -> Penalty:
     if where is not None:
         check_where(where)
 
-    def penalty(params: PyTree) -> Any:
-        chosen = (
-            [True] * len(leaf_paths(params)) if where is None else jax.tree.leaves(mask(params, where))
+    def penalty(params: PyTree) -> Float[Array, ""]:
+        chosen, _ = partition(params, where)
+        wide = (
+            jnp.asarray(w, jnp.promote_types(jnp.result_type(w), jnp.float32))
+            for w in jax.tree.leaves(chosen)
         )
-        leaves = [w for w, c in zip(jax.tree.leaves(params), chosen) if c]
-        wide = [
-            jnp.asarray(w).astype(jnp.promote_types(jnp.result_type(w), jnp.float32)) for w in leaves
-        ]
-        return sum((of_leaf(w) for w in wide), jnp.zeros(()))
+        return sum((jnp.asarray(of_leaf(w)) for w in wide), jnp.zeros(()))
 
     return penalty

@@ -7,15 +7,16 @@ rate, `jaxdeep.fit` is told by ``trainable=`` and ``phases=``.
 
 import dataclasses
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn import walk
-from jaxdeep.nn.model import Model, check_models, located
+from jaxdeep.nn.model import Model, Pair, check_models, located, under
 from jaxdeep.nn.traits import Traits
 from jaxdeep.optimizers import multiply
 from jaxdeep.tree import Where, mask, path_name
@@ -31,9 +32,6 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
-
-
-PyTree = Any
 
 
 def pretrained(model: Model, params: PyTree, state: PyTree, *, where: Where | None = None) -> Model:
@@ -65,7 +63,7 @@ def pretrained(model: Model, params: PyTree, state: PyTree, *, where: Where | No
     """
     check_models("pretrained", {"model": model})
 
-    def init(key: jax.Array, x: Any) -> tuple[Any, Any]:
+    def init(key: Array, x: PyTree) -> Pair:
         fresh, fresh_state = model.init(key, x)
         wanted = None if where is None else mask(fresh, where)
         new, found = _filled(fresh, params, wanted)
@@ -93,9 +91,9 @@ def replace_head(
     params: PyTree,
     state: PyTree,
     head: Model,
-    x: Any,
+    x: PyTree,
     *,
-    key: jax.Array,
+    key: Array,
     layer: str | None = None,
 ) -> tuple[Model, PyTree, PyTree]:
     """The network with another head, freshly drawn, and everything below it as it was.
@@ -130,17 +128,19 @@ def replace_head(
     """
     check_models("replace_head", {"model": model, "head": head})
     _checks.check_key(key)
-    names = list(_chain("replace_head", model).layers)
+    chain = _chain("replace_head", model).layers
+    names = list(chain)
     if layer is None:
-        learned = [name for name in names if jax.tree.leaves(params.get(name, {}))]
+        learned = _with_parameters(names, params)
         if not learned:
             raise ValueError(
                 "replace_head: no layer of the model has parameters; name the head by layer="
             )
         layer = learned[-1]
-    _check_name("layer", layer, names)
+    if layer not in names:
+        raise ValueError(f"layer={layer!r} is no layer; they are {', '.join(names)}")
     below = names[: names.index(layer)]
-    layers = {name: _chain("replace_head", model).layers[name] for name in below}
+    layers = {name: chain[name] for name in below}
     new = _rebuilt(model, layers | {layer: head})
     lower_params, lower_state = (_only(tree, below) for tree in (params, state))
     outputs = x
@@ -150,9 +150,7 @@ def replace_head(
     with located(layer):
         head_params, head_state = head.init(key, outputs)
         jax.eval_shape(head.apply, head_params, head_state, outputs)
-    own_params = {layer: head_params} if head_params else {}
-    own_state = {layer: head_state} if head_state else {}
-    return new, {**lower_params, **own_params}, {**lower_state, **own_state}
+    return new, lower_params | under(layer, head_params), lower_state | under(layer, head_state)
 
 
 def take_layers(
@@ -246,10 +244,10 @@ def layerwise_decay(model: Model, params: PyTree, decay: float) -> optax.Gradien
     """
     check_models("layerwise_decay", {"model": model})
     _checks.check_scalar("decay", decay, "(0, 1]")
-    names = [n for n in _chain("layerwise_decay", model).layers if jax.tree.leaves(params.get(n, {}))]
+    names = _with_parameters(_chain("layerwise_decay", model).layers, params)
     depths = [(name, k) for k, name in enumerate(reversed(names)) if k]
 
-    def within(name: str) -> Any:
+    def within(name: str) -> Callable[[str, PyTree], bool]:
         return lambda path, leaf: path.startswith(f"{name}/")
 
     return optax.chain(*(multiply(decay**k, where=within(name)) for name, k in depths))
@@ -278,7 +276,9 @@ def _rebuilt(model: Model, layers: dict[str, Model]) -> Model:
     return walk.rewrapped(model, walk.combined(walk.unwrapped(model), layers))
 
 
-def _with(model: Model, params: PyTree, state: PyTree, names: Sequence[str]) -> tuple[Model, Any, Any]:
+def _with(
+    model: Model, params: PyTree, state: PyTree, names: Sequence[str]
+) -> tuple[Model, PyTree, PyTree]:
     layers = _chain("", model).layers
     kept = {name: layers[name] for name in names}
     return _rebuilt(model, kept), _only(params, names), _only(state, names)
@@ -291,20 +291,21 @@ def _only(tree: PyTree, names: Sequence[str]) -> PyTree:
 def _chosen(layers: Any, names: list[str], which: str) -> list[str]:
     """Names of layers, from a count, a name, or globs."""
     if isinstance(layers, (str, list, tuple)):
-        globs = [layers] if isinstance(layers, str) else list(layers)
-        for glob in globs:
-            if not any(fnmatch.fnmatchcase(name, glob) for name in names):
+        matched: set[str] = set()
+        for glob in [layers] if isinstance(layers, str) else layers:
+            found = [name for name in names if fnmatch.fnmatchcase(name, glob)]
+            if not found:
                 raise ValueError(f"layers={glob!r} is no layer; they are {', '.join(names)}")
-        return [name for name in names if any(fnmatch.fnmatchcase(name, g) for g in globs)]
+            matched.update(found)
+        return [name for name in names if name in matched]
     _checks.check_count("layers", layers)
     if layers > len(names):
         raise ValueError(f"layers={layers}: the {which} {layers} of {len(names)} ({', '.join(names)})")
     return names[:layers] if which == "first" else names[len(names) - layers :]
 
 
-def _check_name(argument: str, name: str, names: list[str]) -> None:
-    if name not in names:
-        raise ValueError(f"{argument}={name!r} is no layer; they are {', '.join(names)}")
+def _with_parameters(names: Iterable[str], params: PyTree) -> list[str]:
+    return [name for name in names if jax.tree.leaves(params.get(name, {}))]
 
 
 def _filled(fresh: PyTree, given: PyTree, wanted: PyTree, *, strict: bool = True) -> tuple[PyTree, int]:

@@ -8,10 +8,13 @@ pytree of booleans, which `optax.masked` and every ``where=`` of jaxdeep underst
 import difflib
 import fnmatch
 from collections.abc import Callable, Sequence
-from typing import Any, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 import jax
 import numpy as np
+from jax.tree_util import KeyPath, PyTreeDef
+
+from jaxdeep._shapes import PyTree
 
 __all__ = [
     "combine",
@@ -27,8 +30,8 @@ def __dir__() -> list[str]:
     return __all__
 
 
-PyTree = Any
-Where = str | Sequence[str] | Callable[[str, Any], bool] | PyTree
+Leaf: TypeAlias = Any  # an array, one that is traced, the shape of one, or what a tree holds instead
+Where: TypeAlias = str | Sequence[str] | Callable[[str, Leaf], bool] | PyTree
 
 
 def leaf_paths(tree: PyTree) -> list[str]:
@@ -40,7 +43,7 @@ def leaf_paths(tree: PyTree) -> list[str]:
     return [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 
-def path_name(path: tuple[Any, ...]) -> str:
+def path_name(path: KeyPath) -> str:
     """A JAX key path as text.
 
     >>> path_name((jax.tree_util.DictKey("hidden1"), jax.tree_util.SequenceKey(0)))
@@ -58,7 +61,7 @@ def shapes(tree: PyTree) -> PyTree:
     {'x': ShapeDtypeStruct(shape=(2, 3), dtype=float32)}
     """
 
-    def shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    def shape(leaf: Leaf) -> jax.ShapeDtypeStruct:
         dtype = leaf.dtype if hasattr(leaf, "dtype") else np.result_type(leaf)
         if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):  # random keys
             return jax.ShapeDtypeStruct(np.shape(leaf), dtype)
@@ -99,14 +102,12 @@ def mask(tree: PyTree, where: Where) -> PyTree:
     ValueError: where='hiden1/kernel' matches no leaf; did you mean 'hidden1/kernel'? ...
     """
     check_where(where)
-    structure: Any
+    structure: PyTreeDef
     named, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_none)
     paths, leaves = [path_name(path) for path, _ in named], [leaf for _, leaf in named]
-    chosen: list[Any]
-    if isinstance(where, str):
-        chosen = _match([where], paths, where)
-    elif _is_globs(where):
-        chosen = _match(where, paths, where)
+    chosen: list[bool | None]
+    if isinstance(where, str) or _is_globs(where):
+        chosen = [*_match(where, paths)]
     elif callable(where):
         chosen = [None if a is None else _ask(where, path, a) for path, a in zip(paths, leaves)]
     else:
@@ -179,22 +180,23 @@ def check_where(where: Where) -> None:
         )
 
 
-def _is_none(node: Any) -> bool:
+def _is_none(node: object) -> bool:
     return node is None
 
 
-def _is_globs(where: Any) -> TypeGuard[Sequence[str]]:
+def _is_globs(where: object) -> TypeGuard[Sequence[str]]:
     return isinstance(where, (list, tuple)) and bool(where) and all(isinstance(g, str) for g in where)
 
 
-def _is_bool(value: Any) -> bool:
+def _is_bool(value: object) -> bool:
     if isinstance(value, (bool, np.bool_)):
         return True
     known = not isinstance(value, jax.core.Tracer)
     return known and getattr(value, "shape", None) == () and getattr(value, "dtype", None) == np.bool_
 
 
-def _match(globs: Sequence[str], paths: list[str], where: Where) -> list[bool]:
+def _match(where: str | Sequence[str], paths: list[str]) -> list[bool]:
+    globs = [where] if isinstance(where, str) else where
     for glob in globs:
         if not any(_matches(path, glob) for path in paths):
             close = difflib.get_close_matches(glob, paths, n=1)
@@ -205,12 +207,11 @@ def _match(globs: Sequence[str], paths: list[str], where: Where) -> list[bool]:
 
 
 def _matches(path: str, glob: str) -> bool:
-    return path == glob or fnmatch.fnmatchcase(
-        path, glob
-    )  # equality first, since a path may contain [ or ?
+    # equality first, since a path may contain [ or ?
+    return path == glob or fnmatch.fnmatchcase(path, glob)
 
 
-def _ask(predicate: Callable[[str, Any], bool], path: str, leaf: Any) -> bool:
+def _ask(predicate: Callable[[str, Leaf], bool], path: str, leaf: Leaf) -> bool:
     answer = predicate(path, leaf)
     if not _is_bool(answer):
         raise TypeError(f"where must return True or False, got {answer!r} for leaf {path!r}")

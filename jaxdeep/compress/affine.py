@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep._shapes import PyTree
-from jaxdeep.nn.activation_layers import homogeneous, unwrapped
+from jaxdeep.nn.activation_layers import homogeneous
 from jaxdeep.nn.model import Model
-from jaxdeep.nn.traits import Norm, Passes
+from jaxdeep.nn.traits import Norm, Passes, unwrapped
 
 Function = Callable[[Any], Any]  # an activation
 Values = np.ndarray | jax.Array  # NumPy's, and JAX' where something is traced

@@ -2,25 +2,25 @@
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, Arrays
 from jaxdeep.nn import activations
 from jaxdeep.nn.layer import KINDS, Layer, layer
 from jaxdeep.nn.model import Model, float_dtype
 from jaxdeep.nn.stochastic import random_layer, random_words
-from jaxdeep.nn.traits import Outputs, Passes, Traits, same_axes
+from jaxdeep.nn.traits import Activation, Outputs, Passes, Traits, same_axes, unwrapped
 
 _POSITIVE = Passes()  # f(k · x) = k · f(x) for k ≥ 0
 _HOMOGENEOUS = (jax.nn.relu, jax.nn.leaky_relu)
 
 
 @layer
-def activation(function: Callable[[Any], Any]) -> Layer:
+def activation(function: Activation) -> Layer:
     """Apply a function elementwise: ``y = function(x)``.
 
     For functions that keep the shape; `lambda_` is for every other function of an input.
@@ -41,13 +41,10 @@ def activation(function: Callable[[Any], Any]) -> Layer:
     """
     check_activation("function", function)
     traits = Traits(
-        function=function,
-        passes=homogeneous(function),
-        axes=same_axes,
-        outputs=meaning(function),
+        function=function, passes=homogeneous(function), axes=same_axes, outputs=meaning(function)
     )
 
-    def apply(x: Any) -> Any:
+    def apply(x: Array) -> Array:
         return function(x)
 
     return Layer(apply, traits=traits)
@@ -81,7 +78,7 @@ def prelu(alpha: float = 0.01, *, shared_axes: Sequence[int] = ()) -> Layer:
     except TypeError:
         raise TypeError(f"shared_axes must be whole numbers, got {shared_axes!r}") from None
 
-    def init(x: Any) -> dict[str, Any]:
+    def init(x: jax.ShapeDtypeStruct) -> Arrays:
         ndim = len(x.shape)
         if not all(-ndim <= a < ndim and a % ndim > 0 for a in shared):
             raise ValueError(
@@ -91,7 +88,7 @@ def prelu(alpha: float = 0.01, *, shared_axes: Sequence[int] = ()) -> Layer:
         shape = tuple(1 if a in ones else x.shape[a] for a in range(1, ndim))
         return {"alpha": jnp.full(shape, alpha, float_dtype(x.dtype))}
 
-    def apply(params: Any, x: Any) -> Any:
+    def apply(params: Arrays, x: Array) -> Array:
         slopes = params["alpha"]
         expected = jnp.shape(x)[1:]
         if len(expected) != slopes.ndim or any(s not in (1, e) for s, e in zip(slopes.shape, expected)):
@@ -125,10 +122,10 @@ def swish(beta: float = 1.0) -> Layer:
     """
     _checks.check_scalar("beta", beta, "(-inf, inf)")
 
-    def init(x: Any) -> dict[str, Any]:
+    def init(x: jax.ShapeDtypeStruct) -> Arrays:
         return {"beta": jnp.asarray(beta, float_dtype(x.dtype))}
 
-    def apply(params: Any, x: Any) -> Any:
+    def apply(params: Arrays, x: Array) -> Array:
         return activations.swish(x, params["beta"])
 
     traits = Traits(elementwise=True, axes=same_axes, example=lambda own: ((1,), jnp.float32))
@@ -152,7 +149,7 @@ def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
     """
     activations.check_slopes(lower, upper)
 
-    def sloped(x: Any, key: Any, start: Any) -> Any:
+    def sloped(x: Array, key: Array, start: Array | int) -> Array:
         wide = jnp.promote_types(x.dtype, jnp.float32)
         u = (random_words(key, x.shape, start) >> 8).astype(wide) * 2.0**-24
         slopes = lower + jnp.asarray(upper - lower, wide) * u
@@ -163,25 +160,18 @@ def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
     return random_layer(sloped, without=mean, traits=traits)
 
 
-def homogeneous(function: Callable[[Any], Any]) -> Passes | None:
+def homogeneous(function: Activation) -> Passes | None:
     """What passes an activation: scales of at least 0 if it is a ReLU or a leaky ReLU."""
     return _POSITIVE if unwrapped(function) in _HOMOGENEOUS else None
 
 
-def meaning(function: Callable[[Any], Any] | None) -> Outputs | None:
+def meaning(function: Activation | None) -> Outputs | None:
     """What the output of a layer with this activation means; without one that depends on the loss."""
     known = (jax.nn.softmax, jax.nn.sigmoid)
     return "probabilities" if unwrapped(function) in known else None
 
 
-def unwrapped(function: Any) -> Any:
-    """The function inside any `functools.partial`."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function
-
-
-def check_activation(name: str, function: Any) -> None:
+def check_activation(name: str, function: object) -> None:
     """Refuse what is not a function of one array, a layer or its maker among them."""
     inside = unwrapped(function)
     if isinstance(function, Model):

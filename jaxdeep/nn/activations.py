@@ -5,12 +5,11 @@ learn or draw their slope are `jaxdeep.nn.prelu`, `jaxdeep.nn.swish` and `jaxdee
 `gelu` is JAX', approximated by a tanh; ``functools.partial(gelu, approximate=False)`` is exact.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, ArrayLike, Float
 
 __all__ = [
     "elu",
@@ -47,7 +46,7 @@ mish = jax.nn.mish
 softmax = jax.nn.softmax
 
 
-def swish(x: Any, beta: Any = 1.0) -> Any:
+def swish(x: ArrayLike, beta: ArrayLike = 1.0) -> Float[Array, "..."]:
     """``x · σ(beta · x)``: the identity halved at beta = 0, `silu` at 1, towards ReLU as it grows.
 
     Args:
@@ -66,7 +65,7 @@ def swish(x: Any, beta: Any = 1.0) -> Any:
     return x * jax.nn.sigmoid(jnp.asarray(beta, x.dtype) * x)
 
 
-def prelu(x: Any, alpha: Any) -> Any:
+def prelu(x: ArrayLike, alpha: ArrayLike) -> Float[Array, "..."]:
     """``x`` where x ≥ 0, ``alpha · x`` below: a leaky ReLU whose slope is an argument.
 
     Args:
@@ -85,7 +84,9 @@ def prelu(x: Any, alpha: Any) -> Any:
     return jnp.where(x >= 0, x, jnp.asarray(alpha, x.dtype) * x)
 
 
-def rrelu(x: Any, *, key: Any = None, lower: float = 1 / 8, upper: float = 1 / 3) -> Any:
+def rrelu(
+    x: ArrayLike, *, key: Array | None = None, lower: ArrayLike = 1 / 8, upper: ArrayLike = 1 / 3
+) -> Float[Array, "..."]:
     """Randomised leaky ReLU: below 0 the slope is drawn from U(lower, upper) for every element.
 
     Without a key it is the mean of the two, as at inference.
@@ -111,12 +112,12 @@ def rrelu(x: Any, *, key: Any = None, lower: float = 1 / 8, upper: float = 1 / 3
     return prelu(x, jax.random.uniform(key, x.shape, x.dtype, lower, upper))
 
 
-def _float(x: Any) -> Any:
+def _float(x: ArrayLike) -> Float[Array, "..."]:
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
 
 
-def check_slopes(lower: Any, upper: Any) -> None:
+def check_slopes(lower: ArrayLike, upper: ArrayLike) -> None:
     """Refuse bounds of a slope that are not in order."""
     _checks.check_scalar("lower", lower, "(-inf, inf)")
     _checks.check_scalar("upper", upper, "(-inf, inf)")

@@ -3,17 +3,20 @@
 import collections
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias, TypeGuard
 
 import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.layer import Layer
 from jaxdeep.nn.layer import layer as layer_function
-from jaxdeep.nn.model import Model, check_models, located, switches, under
+from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, check_models, located, under
 from jaxdeep.nn.traits import Traits
 from jaxdeep.tree import shapes
+
+Join: TypeAlias = Callable[[Mapping[str, PyTree], PyTree], PyTree]  # the outputs by name, and the input
 
 
 @layer_function
@@ -73,9 +76,12 @@ def parallel(*branches: Model, by_position: bool = False, **named: Model) -> Lay
     """
     _checks.check_flag("by_position", by_position)
     by_position = by_position or not named
-    together: Callable[[Any], Any] = (lambda outputs: tuple(outputs.values())) if by_position else dict
     given = _named("parallel", branches, named)
-    parts = _combined(given, lambda outputs, x: together(outputs), Traits(joins="collect"))
+
+    def collect(outputs: Mapping[str, PyTree], x: PyTree) -> PyTree:
+        return tuple(outputs.values()) if by_position else dict(outputs)
+
+    parts = _combined(given, collect, Traits(joins="collect"))
     return parts._replace(arguments={"by_position": by_position})
 
 
@@ -105,7 +111,7 @@ def concatenate(*branches: Model, axis: int = -1, **named: Model) -> Layer:
     if not given:
         raise ValueError("concatenate needs at least one branch")
 
-    def join(outputs: Mapping[str, Any], x: Any) -> Any:
+    def join(outputs: Mapping[str, PyTree], x: PyTree) -> Array:
         try:
             return jnp.concatenate(list(outputs.values()), axis=axis)
         except (TypeError, ValueError):
@@ -133,7 +139,7 @@ def select(name: str | int) -> Layer:
     1.0
     """
 
-    def pick(x: Any) -> Any:
+    def pick(x: PyTree) -> PyTree:
         try:
             if not _is_many(x):
                 raise TypeError
@@ -169,7 +175,7 @@ def residual(layer: Model, *, shortcut: Model | None = None) -> Layer:
     """
     layers = {"layer": layer} | ({} if shortcut is None else {"shortcut": shortcut})
 
-    def add(outputs: Mapping[str, Any], x: Any) -> Any:
+    def add(outputs: Mapping[str, Array], x: Array) -> Array:
         y, around = outputs["layer"], outputs.get("shortcut", x)
         if jnp.shape(y) != jnp.shape(around):
             raise ValueError(
@@ -182,7 +188,7 @@ def residual(layer: Model, *, shortcut: Model | None = None) -> Layer:
 
 
 @layer_function
-def lambda_(function: Callable[[Any], Any]) -> Layer:
+def lambda_(function: Callable[[PyTree], PyTree]) -> Layer:
     """Any function of the input as a layer: ``y = function(x)``.
 
     For what changes the shape or takes a pytree; `activation` is for functions that keep the shape.
@@ -202,7 +208,7 @@ def lambda_(function: Callable[[Any], Any]) -> Layer:
     if not callable(function):
         raise TypeError(f"function must be a function of the input, got {function!r}")
 
-    def apply(x: Any) -> Any:
+    def apply(x: PyTree) -> PyTree:
         return function(x)
 
     return Layer(apply)
@@ -211,19 +217,17 @@ def lambda_(function: Callable[[Any], Any]) -> Layer:
 # --- what they share ------------------------------------------------------------------------------
 
 
-def _combined(
-    layers: Mapping[str, Model], join: Callable[[Mapping[str, Any], Any], Any], traits: Traits
-) -> Layer:
+def _combined(layers: Mapping[str, Model], join: Join, traits: Traits) -> Layer:
     """Layers on the same input, or each on the output of the one before (``joins="chain"``).
 
     The result is ``join(outputs by name, x)``, where x is the input, or the last output of a chain.
     """
     chained = traits.joins == "chain"
 
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        params: dict[str, Any] = {}
-        state: dict[str, Any] = {}
-        outputs: dict[str, Any] = {}
+    def init(key: Array, x: PyTree) -> Pair:
+        params: dict[str, PyTree] = {}
+        state: dict[str, PyTree] = {}
+        outputs: dict[str, PyTree] = {}
         x = shapes(x)
         for i, (name, layer) in enumerate(layers.items()):
             with located(name):
@@ -235,15 +239,13 @@ def _combined(
         jax.eval_shape(join, outputs, x)
         return params, state
 
-    def apply(params: Any, state: Any, x: Any, train: bool, key: Any, mask: Any) -> tuple[Any, Any]:
+    def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
         _check_known(layers, params, state)
-        outputs: dict[str, Any] = {}
-        new_state: dict[str, Any] = {}
+        outputs: dict[str, PyTree] = {}
+        new_state: dict[str, PyTree] = {}
         for i, (name, layer) in enumerate(layers.items()):
-            own_key = None if key is None or not layer.stochastic else jax.random.fold_in(key, i)
             own = params.get(name, {}), state.get(name, {})
-            with located(name):
-                outputs[name], own_state = layer.apply(*own, x, **switches(train, own_key, mask))
+            outputs[name], own_state = apply_inside(name, layer, i, own, x, switches)
             x = outputs[name] if chained else x
             new_state |= under(name, own_state)
         return join(outputs, x), new_state
@@ -272,11 +274,11 @@ def _numbered(layers: tuple[Model, ...]) -> dict[str, Model]:
     return names
 
 
-def _is_many(x: Any) -> bool:
+def _is_many(x: object) -> TypeGuard[Mapping[Any, PyTree]]:
     return isinstance(x, (tuple, list, Mapping))
 
 
-def _check_known(layers: Mapping[str, Model], *trees: Mapping[str, Any]) -> None:
+def _check_known(layers: Mapping[str, Model], *trees: Mapping[str, PyTree]) -> None:
     unknown = [name for tree in trees for name in tree if name not in layers]
     if unknown:
         raise ValueError(

@@ -1,20 +1,22 @@
 """Convolutions over channels-last arrays, ``(batch, *space, channels)``."""
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
+from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, Arrays
 from jaxdeep.nn import initializers
 from jaxdeep.nn.activation_layers import meaning
 from jaxdeep.nn.layer import Layer, layer
-from jaxdeep.nn.linear import check_affine, finished
+from jaxdeep.nn.linear import finished, kernel_and_bias
 from jaxdeep.nn.model import float_dtype
-from jaxdeep.nn.traits import Linear, Traits, same_axes
+from jaxdeep.nn.traits import Activation, Linear, Shape, Traits, same_axes
 
 Sizes = int | Sequence[int]
 Padding = str | Sequence[tuple[int, int]]
@@ -30,7 +32,7 @@ def conv(
     padding: Padding = "SAME",
     dilation: Sizes = 1,
     groups: int = 1,
-    activation: Callable[[Any], Any] | None = None,
+    activation: Activation | None = None,
     use_bias: bool = True,
     kernel_init: initializers.Initializer | None = None,
     bias_init: initializers.Initializer = initializers.zeros,
@@ -64,24 +66,20 @@ def conv(
     """
     _checks.check_count("filters", filters)
     _checks.check_count("groups", groups)
-    for name, sizes in (("kernel_size", kernel_size), ("strides", strides), ("dilation", dilation)):
-        check_sizes(name, sizes)
+    check_sizes(kernel_size=kernel_size, strides=strides, dilation=dilation)
     padding = check_padding(padding)
     if filters % groups:
         raise ValueError(f"groups must divide filters={filters}, got groups={groups}")
-    make_kernel = check_affine(activation, use_bias, kernel_init, bias_init)
+    make = kernel_and_bias(activation, use_bias, kernel_init, bias_init)
 
-    def init(key: jax.Array, x: Any) -> dict[str, Any]:
-        kernel = each_axis("kernel_size", kernel_size, space_of(x.shape, kernel_size))
+    def init(key: Array, x: jax.ShapeDtypeStruct) -> Arrays:
+        kernel = each_axis("kernel_size", kernel_size, space_of(x.shape))
         channels, dtype = x.shape[-1], float_dtype(x.dtype)
         if channels % groups or channels < 1:
             raise ValueError(f"groups={groups} must divide the {channels} channels of the input")
-        params = {"kernel": make_kernel(key, (*kernel, channels // groups, filters), dtype)}
-        if use_bias:
-            params["bias"] = bias_init(jax.random.fold_in(key, 0), (filters,), dtype)
-        return params
+        return make(key, (*kernel, channels // groups, filters), dtype)
 
-    def apply(params: Any, x: Any) -> Any:
+    def apply(params: Arrays, x: Array) -> Array:
         kernel = params["kernel"]
         x = jnp.asarray(x)
         x = x.astype(jnp.promote_types(float_dtype(x.dtype), kernel.dtype))
@@ -103,7 +101,7 @@ def conv(
         check_room("kernel_size", kernel.shape[:-2], x, y)
         return finished(y, params, use_bias, activation)
 
-    def example(own: Any) -> Any:
+    def example(own: Mapping[str, Shape]) -> tuple[Shape, DTypeLike]:
         *space, channels, _ = own["kernel"]
         return (1, *space, channels * groups), jnp.float32
 
@@ -117,7 +115,7 @@ def conv(
     return Layer(apply, init, traits=traits, arguments={"padding": padding})
 
 
-def _pads(kernel_size: Sizes, padding: Any) -> bool:
+def _pads(kernel_size: Sizes, padding: Padding) -> bool:
     """Whether zeros are put around an input."""
     if isinstance(padding, str):
         taps = kernel_size if isinstance(kernel_size, Sequence) else (kernel_size,)
@@ -125,7 +123,9 @@ def _pads(kernel_size: Sizes, padding: Any) -> bool:
     return any(max(pair) > 0 for pair in padding)
 
 
-def convolve(x: Any, kernel: Any, *, strides: Any, padding: Any, dilation: Any, groups: int) -> Any:
+def convolve(
+    x: Array, kernel: Array, *, strides: Shape, padding: Padding, dilation: Shape, groups: int
+) -> Array:
     """``x ⋆ kernel`` of ``(batch, *space, channels)`` and ``(*space, channels / groups, filters)``.
 
     XLA's CPU compiler hands a convolution to a fast library if its axes are in this very order. Outside
@@ -140,7 +140,7 @@ def convolve(x: Any, kernel: Any, *, strides: Any, padding: Any, dilation: Any, 
     """
     letters = _SPACE[5 - x.ndim :]
 
-    def plain(x: Any, kernel: Any, order_x: str, order_kernel: str, order_y: str) -> Any:
+    def plain(x: Array, kernel: Array, order_x: str, order_kernel: str, order_y: str) -> Array:
         one, two, three = (o.replace("*", letters) for o in (order_x, order_kernel, order_y))
         return jax.lax.conv_general_dilated(
             x,
@@ -152,7 +152,7 @@ def convolve(x: Any, kernel: Any, *, strides: Any, padding: Any, dilation: Any, 
             feature_group_count=groups,
         )
 
-    def in_order(x: Any, kernel: Any) -> Any:
+    def in_order(x: Array, kernel: Array) -> Array:
         return plain(x, kernel, "N*C", "*IO", "N*C")
 
     if groups > 1 or jax.default_backend() != "cpu":  # the library does not take groups
@@ -160,11 +160,11 @@ def convolve(x: Any, kernel: Any, *, strides: Any, padding: Any, dilation: Any, 
 
     space = tuple(range(1, x.ndim - 1))
 
-    def along_input(dx: Any, kernel: Any) -> Any:
+    def along_input(dx: Array, kernel: Array) -> Array:
         """The transpose takes the output's gradient as ``N*C`` and this kernel as ``*IO``."""
         return plain(dx, kernel.swapaxes(-1, -2), "N*C", "*OI", "N*C")
 
-    def along_kernel(x: Any, dkernel: Any) -> Any:
+    def along_kernel(x: Array, dkernel: Array) -> Array:
         """The transpose takes this x as ``N*C`` and the gradient as ``*IO``, and makes ``N*C``."""
         x = x.transpose(x.ndim - 1, *space, 0)
         dkernel = dkernel.transpose(x.ndim - 2, *(axis - 1 for axis in space), x.ndim - 1)
@@ -173,7 +173,9 @@ def convolve(x: Any, kernel: Any, *, strides: Any, padding: Any, dilation: Any, 
 
     result = jax.custom_jvp(in_order)
 
-    def derivative(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+    def derivative(
+        primals: tuple[Array, Array], tangents: tuple[Array | SymbolicZero, Array | SymbolicZero]
+    ) -> tuple[Array, Any]:
         (x, kernel), (dx, dkernel) = primals, tangents
         y = result(x, kernel)
         terms = []
@@ -190,13 +192,13 @@ def convolve(x: Any, kernel: Any, *, strides: Any, padding: Any, dilation: Any, 
 # --- what `conv` and the pools share -----------------------------------------------------------------
 
 
-def check_room(name: str, sizes: tuple[int, ...], x: Any, y: Any) -> None:
+def check_room(name: str, sizes: Shape, x: Array, y: Array) -> None:
     """Refuse a window that does not fit into the input, so that the output is empty."""
     if 0 in y.shape[1:-1]:
         raise ValueError(f"{name} must fit into the input, got {sizes} for an input of shape {x.shape}")
 
 
-def space_of(shape: tuple[int, ...], sizes: Sizes) -> int:
+def space_of(shape: Shape) -> int:
     """The number of axes of space of an input."""
     space = len(shape) - 2
     if not 1 <= space <= 3:
@@ -206,7 +208,7 @@ def space_of(shape: tuple[int, ...], sizes: Sizes) -> int:
     return space
 
 
-def each_axis(name: str, sizes: Sizes, space: int) -> tuple[int, ...]:
+def each_axis(name: str, sizes: Sizes, space: int) -> Shape:
     """One size for each axis of space."""
     if isinstance(sizes, Sequence):
         if len(sizes) != space:
@@ -217,35 +219,33 @@ def each_axis(name: str, sizes: Sizes, space: int) -> tuple[int, ...]:
     return (sizes,) * space
 
 
-def check_sizes(name: str, sizes: Any) -> None:
-    """Refuse what is neither a size nor one for each of 1 to 3 axes."""
-    many = isinstance(sizes, Sequence) and not isinstance(sizes, str)
-    for size in sizes if many else (sizes,):
-        _checks.check_count(name, size)
-    if many and not 1 <= len(sizes) <= 3:
-        raise ValueError(f"{name} must be one number or 1 to 3 of them, got {sizes}")
+def check_sizes(**given: object) -> None:
+    """Refuse each that is neither a size nor one for each of 1 to 3 axes."""
+    for name, sizes in given.items():
+        each = sizes if isinstance(sizes, Sequence) and not isinstance(sizes, str) else (sizes,)
+        for size in each:
+            _checks.check_count(name, size)
+        if not 1 <= len(each) <= 3:
+            raise ValueError(f"{name} must be one number or 1 to 3 of them, got {sizes}")
 
 
-def check_padding(padding: Any) -> Any:
+def check_padding(padding: Padding) -> Padding:
     """The padding in capital letters or as a tuple of pairs; refuses anything else."""
+    fault = f"padding must be 'SAME', 'VALID' or (low, high) for each axis, got {padding!r}"
     if isinstance(padding, str):
         if padding.upper() not in ("SAME", "VALID"):
-            raise ValueError(
-                f"padding must be 'SAME', 'VALID' or (low, high) for each axis, got {padding!r}"
-            )
+            raise ValueError(fault)
         return padding.upper()
     try:
         pairs = tuple((operator.index(low), operator.index(high)) for low, high in padding)
     except (TypeError, ValueError):
-        raise TypeError(
-            f"padding must be 'SAME', 'VALID' or (low, high) for each axis, got {padding!r}"
-        ) from None
+        raise TypeError(fault) from None
     if not pairs or min(min(pair) for pair in pairs) < 0:
         raise ValueError(f"padding must be pairs that are not negative, got {padding!r}")
     return pairs
 
 
-def pairs(padding: Any, space: int) -> Any:
+def pairs(padding: Padding, space: int) -> Padding:
     """The padding, once it is known that pairs are one for each axis of space."""
     if not isinstance(padding, str) and len(padding) != space:
         raise ValueError(f"padding must be a pair for each of {space} axes of space, got {padding}")

@@ -12,14 +12,16 @@ at two standard deviations and not corrected, as Keras'), `orthogonal(scale)` an
 one.
 """
 
-import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import jax.numpy as jnp
 from jax.nn import initializers as _jax
+from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array
+from jaxdeep.nn.traits import Activation, Shape, unwrapped
 
 __all__ = [
     "constant",
@@ -60,7 +62,7 @@ he_uniform = _jax.he_uniform
 lecun_normal = _jax.lecun_normal
 lecun_uniform = _jax.lecun_uniform
 
-Initializer = Callable[..., Any]
+Initializer: TypeAlias = Callable[..., Array]
 
 _HE = {"relu", "leaky_relu", "elu", "gelu", "silu", "swish", "mish", "prelu", "rrelu"}
 _LECUN = {"selu"}
@@ -83,7 +85,9 @@ def identity(gain: float = 1.0) -> Initializer:
     """
     _checks.check_scalar("gain", gain, "(-inf, inf)")
 
-    def init(key: Any, shape: tuple[int, ...], dtype: Any = None, out_sharding: Any = None) -> Any:
+    def init(
+        key: Array, shape: Shape, dtype: DTypeLike | None = None, out_sharding: object = None
+    ) -> Array:
         if len(shape) != 2:
             raise ValueError(f"identity makes matrices, got shape {tuple(shape)}")
         return gain * jnp.eye(*shape, dtype=jnp.result_type(float) if dtype is None else dtype)
@@ -91,7 +95,7 @@ def identity(gain: float = 1.0) -> Initializer:
     return init
 
 
-def initializer_for(activation: Callable[[Any], Any] | None) -> Initializer:
+def initializer_for(activation: Activation | None) -> Initializer:
     """The initialiser that suits an activation: Glorot, He or LeCun.
 
     ============================================================  =================
@@ -118,9 +122,7 @@ def initializer_for(activation: Callable[[Any], Any] | None) -> Initializer:
     """
     if activation is not None and not callable(activation):
         raise TypeError(f"activation must be a function such as jax.nn.relu, got {activation!r}")
-    while isinstance(activation, functools.partial):
-        activation = activation.func
-    name = getattr(activation, "__name__", "")
+    name = getattr(unwrapped(activation), "__name__", "")
     if name in _HE:
         return he_normal()
     if name in _LECUN:

@@ -4,11 +4,12 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, NamedTuple, NoReturn, ParamSpec
 
 from jaxdeep import _checks
 from jaxdeep._identity import key_of
-from jaxdeep.nn.model import Model, check_models, described_as
+from jaxdeep._shapes import Array, PyTree
+from jaxdeep.nn.model import Apply, Init, Model, Pair, Switches, check_models, described_as
 from jaxdeep.nn.traits import Traits
 from jaxdeep.tree import shapes
 
@@ -19,9 +20,10 @@ class Layer(NamedTuple):
     """What a function under `layer` returns: the functions of the model, each taking only what it needs.
 
     Attributes:
-      apply: takes some of ``params, state, x, train, key, mask``, by these names, and returns the
-        output; if it takes the state, ``(output, state)``. `params` and `state` say by name what they
-        lack, and `key` is a random key or None. A layer that takes the key is random.
+      apply: takes some of ``params, state, x, train, key, mask, switches``, by these names, and returns
+        the output; if it takes the state, ``(output, state)``. `params` and `state` say by name what
+        they lack, and `key` is a random key or None. A layer that takes the key is random. `switches`
+        are `train`, `key` and, if it was given, `mask`, as the `apply` of a layer inside takes them.
       init: takes `x`, the shapes of an input, or ``key, x``, and returns parameters, or ``(parameters,
         state)``. Without it the layer has neither.
       check: refuses the shapes of an input when the model is initialised.
@@ -31,14 +33,14 @@ class Layer(NamedTuple):
       loops, rows_from: as of `Model`.
     """
 
-    apply: Callable[..., Any]
-    init: Callable[..., Any] | None = None
-    check: Callable[[Any], Any] | None = None
+    apply: Callable[..., PyTree]
+    init: Callable[..., PyTree] | None = None
+    check: Callable[[PyTree], object] | None = None
     traits: Traits = Traits()
     layers: Mapping[str, Model] = {}
-    arguments: Mapping[str, Any] = {}
+    arguments: Mapping[str, object] = {}
     loops: bool = False
-    rows_from: Callable[[Any, int], Callable[..., Any]] | None = None
+    rows_from: Callable[[Array | int, int], Callable[..., PyTree]] | None = None
 
 
 KINDS: dict[str, Callable[..., Model]] = {}
@@ -124,7 +126,7 @@ def build(kind: str, config: Mapping[str, Any], layers: Mapping[str, Model] = {}
     return KINDS[kind](*positional, **config, **layers)
 
 
-def remake(model: Model, **changes: Any) -> Model:
+def remake(model: Model, **changes: object) -> Model:
     """A model made by a function under `layer`, with other arguments.
 
     >>> import jaxdeep as jd
@@ -144,10 +146,10 @@ def initialisers(kind: str) -> list[str]:
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-class _Own(dict[str, Any]):
+class _Own(dict[str, Array]):
     """A layer's own parameters or statistics, which say what they lack."""
 
-    def __missing__(self, name: str) -> Any:
+    def __missing__(self, name: str) -> NoReturn:
         raise ValueError(f"the parameters or the state lack {name!r}; there are {sorted(self)}")
 
 
@@ -161,7 +163,7 @@ def _model(kind: str, config: dict[str, Any], parts: Layer, takes_layers: bool) 
     def combine(others: Mapping[str, Model]) -> Model:
         return build(kind, config, others)
 
-    def rows_from(first: Any, rows: int) -> Model:
+    def rows_from(first: Array | int, rows: int) -> Model:
         assert parts.rows_from is not None
         apply = parts.rows_from(first, rows)
         return _model(kind, config, parts._replace(apply=apply, rows_from=None), takes_layers)
@@ -184,10 +186,12 @@ def _model(kind: str, config: dict[str, Any], parts: Layer, takes_layers: bool) 
     )
 
 
-def _init(make: Callable[..., Any] | None, check: Callable[[Any], Any] | None, *, whole: bool) -> Any:
+def _init(
+    make: Callable[..., PyTree] | None, check: Callable[[PyTree], object] | None, *, whole: bool
+) -> Init:
     takes = frozenset(() if make is None else inspect.signature(make).parameters)
 
-    def init(key: Any, x: Any) -> tuple[Any, Any]:
+    def init(key: Array, x: PyTree) -> Pair:
         if "key" in takes:
             _checks.check_key(key)
         x = x if whole else shapes(x)
@@ -201,14 +205,21 @@ def _init(make: Callable[..., Any] | None, check: Callable[[Any], Any] | None, *
     return init
 
 
-def _apply(apply: Callable[..., Any], takes: frozenset[str], *, whole: bool) -> Any:
+def _apply(apply: Callable[..., PyTree], takes: frozenset[str], *, whole: bool) -> Apply:
     """With the signature of all models. Combinators get trees `whole`, layers as `_Own`."""
 
     def full(
-        params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
-    ) -> tuple[Any, Any]:
-        given = {"params": params, "state": state, "x": x, "train": train, "key": key, "mask": mask}
-        if "key" in takes:
+        params: PyTree,
+        state: PyTree,
+        x: PyTree,
+        *,
+        train: bool = False,
+        key: Array | None = None,
+        mask: Array | None = None,
+    ) -> Pair:
+        switches: Switches = {"train": train, "key": key} | ({} if mask is None else {"mask": mask})
+        given = switches | {"params": params, "state": state, "x": x, "mask": mask, "switches": switches}
+        if takes & {"key", "switches"}:
             _checks.check_key(key, optional=True)
         for name in takes & {"params", "state"} if not whole else ():
             given[name] = _Own(given[name])

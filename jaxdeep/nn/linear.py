@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, Arrays
 from jaxdeep.nn import initializers
 from jaxdeep.nn.activation_layers import check_activation, meaning
 from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.model import float_dtype
-from jaxdeep.nn.traits import Linear, Traits, rows, same_axes
+from jaxdeep.nn.traits import Activation, Linear, Shape, Traits, rows, same_axes
 
 
 @layer
@@ -29,7 +30,7 @@ def flatten() -> Layer:
     (2, 784)
     """
 
-    def apply(x: Any) -> Any:
+    def apply(x: Array) -> Array:
         if jnp.ndim(x) < 1:
             raise ValueError("flatten needs a batch axis, got a scalar")
         return jnp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
@@ -59,7 +60,7 @@ def reshape(*sizes: int | Sequence[int]) -> Layer:
     if wanted.count(-1) > 1:
         raise ValueError(f"one size may be -1, got {wanted}")
 
-    def apply(x: Any) -> Any:
+    def apply(x: Array) -> Array:
         size, known = math.prod(jnp.shape(x)[1:]), math.prod(s for s in wanted if s != -1)
         full = tuple(size // max(known, 1) if s == -1 else s for s in wanted)
         if math.prod(full) != size:
@@ -70,7 +71,7 @@ def reshape(*sizes: int | Sequence[int]) -> Layer:
     return Layer(apply, traits=traits, arguments={"sizes": wanted})
 
 
-def one_by_one(sizes: Sequence[int | Sequence[int]], low: int = 1) -> tuple[int, ...]:
+def one_by_one(sizes: Sequence[int | Sequence[int]], low: int = 1) -> Shape:
     """Sizes that were given one by one or as one tuple, checked."""
     given = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes
     for size in given:
@@ -80,10 +81,7 @@ def one_by_one(sizes: Sequence[int | Sequence[int]], low: int = 1) -> tuple[int,
 
 @layer
 def embedding(
-    num_embeddings: int,
-    features: int,
-    *,
-    embedding_init: initializers.Initializer | None = None,
+    num_embeddings: int, features: int, *, embedding_init: initializers.Initializer | None = None
 ) -> Layer:
     """A vector for every whole number below `num_embeddings`: ``y = table[x]``.
 
@@ -114,15 +112,15 @@ def embedding(
     _checks.check_functions(embedding_init=embedding_init)
     make = initializers.normal(0.05) if embedding_init is None else embedding_init
 
-    def init(key: jax.Array, x: Any) -> dict[str, Any]:
+    def init(key: Array, x: jax.ShapeDtypeStruct) -> Arrays:
         check_integers(x.dtype)
         return {"table": make(key, (num_embeddings, features), jnp.result_type(float))}
 
-    def check_integers(dtype: Any) -> None:
+    def check_integers(dtype: DTypeLike) -> None:
         if not jnp.issubdtype(dtype, jnp.integer):
             raise TypeError(f"embedding needs integers, got an input of {dtype}")
 
-    def apply(params: Any, x: Any) -> Any:
+    def apply(params: Arrays, x: Array) -> Array:
         table = params["table"]
         check_integers(jnp.result_type(x))
         if not isinstance(x, jax.core.Tracer) and jnp.size(x):
@@ -146,7 +144,7 @@ def embedding(
 def dense(
     features: int,
     *,
-    activation: Callable[[Any], Any] | None = None,
+    activation: Activation | None = None,
     use_bias: bool = True,
     kernel_init: initializers.Initializer | None = None,
     bias_init: initializers.Initializer = initializers.zeros,
@@ -180,20 +178,17 @@ def dense(
     (2, 3)
     """
     _checks.check_count("features", features)
-    make_kernel = check_affine(activation, use_bias, kernel_init, bias_init)
+    make = kernel_and_bias(activation, use_bias, kernel_init, bias_init)
 
-    def init(key: jax.Array, x: Any) -> dict[str, Any]:
+    def init(key: Array, x: jax.ShapeDtypeStruct) -> Arrays:
         if len(x.shape) < 1:
             raise ValueError("dense needs an axis of features, got a scalar")
         inputs, dtype = x.shape[-1], float_dtype(x.dtype)
         if inputs < 1:
             raise ValueError(f"dense needs at least one feature, got an input of shape {x.shape}")
-        params = {"kernel": make_kernel(key, (inputs, features), dtype)}
-        if use_bias:
-            params["bias"] = bias_init(jax.random.fold_in(key, 0), (features,), dtype)
-        return params
+        return make(key, (inputs, features), dtype)
 
-    def apply(params: Any, x: Any) -> Any:
+    def apply(params: Arrays, x: Array) -> Array:
         kernel = params["kernel"]
         if jnp.ndim(x) < 1 or jnp.shape(x)[-1] != kernel.shape[0]:
             raise ValueError(
@@ -215,19 +210,30 @@ def dense(
 # --- what `dense` and `conv` share ------------------------------------------------------------------
 
 
-def check_affine(
-    activation: Any, use_bias: Any, kernel_init: Any, bias_init: Any
-) -> initializers.Initializer:
-    """Check the arguments around a kernel; gives its initialiser."""
+def kernel_and_bias(
+    activation: Activation | None,
+    use_bias: bool,
+    kernel_init: initializers.Initializer | None,
+    bias_init: initializers.Initializer,
+) -> Callable[[Array, Shape, DTypeLike], Arrays]:
+    """Check the arguments around a kernel; gives what makes the parameters, from the kernel's shape."""
     if activation is not None:
         check_activation("activation", activation)
     _checks.check_functions(kernel_init=kernel_init)
     _checks.check_functions(optional=False, bias_init=bias_init)
     _checks.check_flag("use_bias", use_bias)
-    return initializers.initializer_for(activation) if kernel_init is None else kernel_init
+    make_kernel = initializers.initializer_for(activation) if kernel_init is None else kernel_init
+
+    def make(key: Array, shape: Shape, dtype: DTypeLike) -> Arrays:
+        params = {"kernel": make_kernel(key, shape, dtype)}
+        if use_bias:
+            params["bias"] = bias_init(jax.random.fold_in(key, 0), shape[-1:], dtype)
+        return params
+
+    return make
 
 
-def finished(y: Any, params: Any, use_bias: bool, activation: Callable[[Any], Any] | None) -> Any:
+def finished(y: Array, params: Arrays, use_bias: bool, activation: Activation | None) -> Array:
     """The bias and the activation, behind the kernel."""
     if use_bias:
         y = y + params["bias"]

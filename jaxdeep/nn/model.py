@@ -3,24 +3,27 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxdeep._identity import Key, key_of
+from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.traits import Traits
 from jaxdeep.nn.walk import Place
 
-PyTree = Any
+Pair: TypeAlias = tuple[PyTree, PyTree]  # parameters and state, or an output and the state after it
+Switches: TypeAlias = dict[str, Any]  # train, key and, where it was given, mask, as `apply` takes them
 
 
 class Init(Protocol):
     """``init(key, x) -> (params, state)``; `x` is an example input or its shape."""
 
-    def __call__(self, key: jax.Array, x: Any, /) -> tuple[dict[str, Any], dict[str, Any]]:
+    def __call__(self, key: Array, x: PyTree, /) -> Pair:
         """Make parameters and state."""
 
 
@@ -29,15 +32,15 @@ class Apply(Protocol):
 
     def __call__(
         self,
-        params: Any,
-        state: Any,
-        x: Any,
+        params: PyTree,
+        state: PyTree,
+        x: PyTree,
         /,
         *,
         train: bool = False,
-        key: Any = None,
-        mask: Any = None,
-    ) -> tuple[Any, Any]:
+        key: Array | None = None,
+        mask: Array | None = None,
+    ) -> Pair:
         """Run the model."""
 
 
@@ -89,11 +92,12 @@ class Model:
     stochastic: bool = True
     loops: bool = False
     freeze: Callable[[PyTree], "Model"] | None = None
-    rows_from: Callable[[Any, int], "Model"] | None = None
+    rows_from: Callable[[Array | int, int], "Model"] | None = None
     traits: Traits = dataclasses.field(default_factory=Traits)
-    _description: Any = dataclasses.field(default=None, init=False)  # so `replace` does not copy it
+    # not an argument, so that `dataclasses.replace` does not copy it
+    _description: tuple[object, ...] | None = dataclasses.field(default=None, init=False)
 
-    def _identity_(self) -> Any:
+    def _identity_(self) -> object:
         """What the model is compared by: how it was made. None for a model that only equals itself."""
         return self._description
 
@@ -118,7 +122,7 @@ class Model:
         """
         return walk.meaning(self)
 
-    def watch(self, outputs: dict[str, Any], path: str = "") -> "Model":
+    def watch(self, outputs: dict[str, PyTree], path: str = "") -> "Model":
         """The same model, which puts the output of every layer into `outputs`, by path, when applied.
 
         The model itself is at ``""``. What happens inside a loop (`repeat`) is seen as one layer.
@@ -134,7 +138,7 @@ class Model:
         def watched(place: Place, layers: dict[str, Model]) -> Model:
             inner = walk.combined(place.layer, layers) if layers else place.layer
 
-            def apply(params: Any, state: Any, x: Any, **switches: Any) -> tuple[Any, Any]:
+            def apply(params: PyTree, state: PyTree, x: PyTree, **switches: Any) -> Pair:
                 y, state = inner.apply(params, state, x, **switches)
                 outputs["/".join((path, *place.keys)).strip("/")] = y
                 return y, state
@@ -190,11 +194,11 @@ class Model:
         return walk.fold(self, text, walk.any_layers)
 
 
-def _show(value: Any) -> str:
+def _show(value: object) -> str:
     return getattr(value, "__name__", None) or repr(value)
 
 
-def learns(trainable: PyTree, path: Sequence[Any]) -> bool:
+def learns(trainable: PyTree, path: Sequence[Hashable]) -> bool:
     """Whether a module at `path` of an adapted network learns; without parameters, the one around it."""
     found = any(jax.tree.leaves(trainable))
     for name in path:
@@ -205,29 +209,24 @@ def learns(trainable: PyTree, path: Sequence[Any]) -> bool:
 
 
 def _at_inference(model: Model) -> Model:
-    def apply(params: Any, state: Any, x: Any, **switches: Any) -> tuple[Any, Any]:
+    def apply(params: PyTree, state: PyTree, x: PyTree, **switches: Any) -> Pair:
         return model.apply(params, state, x, **(switches | {"train": False}))
 
     return described_as(dataclasses.replace(model, apply=apply), "at inference", model)
 
 
-def described_as(model: Model, *description: Any) -> Model:
+def described_as(model: Model, *description: object) -> Model:
     """A new model that is equal to every other with the same description of how it was made."""
     object.__setattr__(model, "_description", description)
     return model
 
 
-def switches(train: bool, key: Any, mask: Any) -> dict[str, Any]:
-    """Keyword arguments for the `apply` of a layer inside; not every model knows a mask."""
-    return {"train": train, "key": key} | ({} if mask is None else {"mask": mask})
-
-
-def under(name: str, tree: Any) -> dict[str, Any]:
+def under(name: str, tree: PyTree) -> dict[str, PyTree]:
     """A layer's own parameters or state under its name; nothing if there are none."""
     return {name: tree} if tree else {}
 
 
-def check_models(kind: str, layers: Mapping[Any, Any]) -> None:
+def check_models(kind: str, layers: Mapping[Any, object]) -> None:
     """Refuse layers that are not a `Model`, and names that cannot be part of a path."""
     for name, layer in layers.items():
         if not isinstance(layer, Model):
@@ -238,7 +237,7 @@ def check_models(kind: str, layers: Mapping[Any, Any]) -> None:
             raise ValueError(f"a layer's name must not {fault}, got {name!r}")
 
 
-def float_dtype(dtype: Any) -> Any:
+def float_dtype(dtype: DTypeLike) -> DTypeLike:
     """`dtype` itself if it is a float, else JAX's default float (for integer and boolean inputs)."""
     return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
 
@@ -248,16 +247,28 @@ def located(name: str) -> Iterator[None]:
     """Put the layer's path in front of the error of a layer: ``block/dense0: …``."""
     try:
         yield
-    except (ValueError, TypeError) as error:
+    except Exception as error:
         if isinstance(error, LayerError):
             raise LayerError(f"{name}/{error.path}", error.message) from error.__cause__
-        if type(error) is ValueError or type(error) is TypeError:
+        if type(error) in (ValueError, TypeError):
             raise LayerError(name, str(error)) from error
-        error.add_note(f"(in layer {name})")  # JAX's own tracer errors carry more than a message
+        error.add_note(f"(in layer {name})")  # errors of JAX and Flax carry more than a message
         raise
-    except Exception as error:  # Flax' own
-        error.add_note(f"(in layer {name})")
-        raise
+
+
+def apply_inside(
+    name: str, layer: Model, i: Array | int, own: Pair, x: PyTree, switches: Switches
+) -> Pair:
+    """Apply the i-th layer of a combinator to `x`, with a key of its own if it is random.
+
+    Args:
+      own: the layer's parameters and state.
+      switches: those of the combinator.
+    """
+    key = switches["key"] if layer.stochastic else None
+    own_key = None if key is None else jax.random.fold_in(key, i)
+    with located(name):
+        return layer.apply(*own, x, **switches | {"key": own_key})
 
 
 class LayerError(ValueError, TypeError):
@@ -268,5 +279,5 @@ class LayerError(ValueError, TypeError):
         self.path = path
         self.message = message
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return type(self), (self.path, self.message)

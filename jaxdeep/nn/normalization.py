@@ -3,18 +3,17 @@
 import math
 import operator
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.nn import initializers, walk
 from jaxdeep.nn.layer import Layer, layer, remake
 from jaxdeep.nn.model import Model, float_dtype
-from jaxdeep.nn.traits import Norm, Traits, same_axes
-
-PyTree = Any
+from jaxdeep.nn.traits import Norm, Shape, Traits, same_axes
 
 
 @layer
@@ -75,29 +74,21 @@ def batch_norm(
     """
     _checks.check_scalar("momentum", momentum, "[0, 1)")
     _checks.check_scalar("epsilon", epsilon, "[0, inf)")
-    for name, flag in (
-        ("use_scale", use_scale),
-        ("use_bias", use_bias),
-        ("unbiased_running_var", unbiased_running_var),
-        ("use_fast_variance", use_fast_variance),
-    ):
-        _checks.check_flag(name, flag)
+    _checks.check_flags(
+        use_scale=use_scale,
+        use_bias=use_bias,
+        unbiased_running_var=unbiased_running_var,
+        use_fast_variance=use_fast_variance,
+    )
     kept = _check_axes(axis, axis_name)
 
-    def axes(ndim: int) -> tuple[list[int], tuple[int, ...]]:
-        if not all(-ndim <= a < ndim for a in kept) or len({a % ndim for a in kept}) < len(kept):
-            raise ValueError(f"axis must name different axes of the input, which has {ndim}; got {axis}")
-        keep = sorted(a % ndim for a in kept)
-        return keep, tuple(a for a in range(ndim) if a not in keep)
-
-    def moved(old: Any, new: Any) -> Any:
+    def moved(old: Array, new: Array) -> Array:
         if isinstance(momentum, (int, float)) and momentum == 0:
             return new  # 0 · ∞ is NaN
         return momentum * old + (1 - momentum) * new
 
-    def init(x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        keep, _ = axes(len(x.shape))
-        shape = tuple(x.shape[a] for a in keep)
+    def init(x: jax.ShapeDtypeStruct) -> tuple[Arrays, Arrays]:
+        shape = tuple(x.shape[a] for a in _axes_of(kept, len(x.shape)))
         dtype = float_dtype(x.dtype)
         params = {}
         if use_scale:
@@ -107,9 +98,12 @@ def batch_norm(
         wide = jnp.promote_types(dtype, jnp.float32)
         return params, {"mean": jnp.zeros(shape, wide), "var": jnp.ones(shape, wide)}
 
-    def apply(params: Any, state: Any, x: Any, train: bool, mask: Any) -> tuple[Any, Any]:
+    def apply(
+        params: Arrays, state: Arrays, x: Array, train: bool, mask: Array | None
+    ) -> tuple[Array, Arrays]:
         x = jnp.asarray(x)
-        keep, reduced = axes(x.ndim)
+        keep = _axes_of(kept, x.ndim)
+        reduced = tuple(a for a in range(x.ndim) if a not in keep)
         mean, var = state["mean"], state["var"]
         if mean.shape != tuple(x.shape[a] for a in keep):
             raise ValueError(
@@ -185,29 +179,15 @@ def layer_norm(
     >>> layer.apply(params, state, jnp.array([[1.0, 3.0], [10.0, 30.0]]))[0].round(3).tolist()
     [[-1.0, 1.0], [-1.0, 1.0]]
     """
-    make, finish = _own_parameters(epsilon, use_scale, use_bias, scale_init, bias_init)
     given = _check_axes(axis, None)
 
-    def together(ndim: int) -> tuple[int, ...]:
-        axes = sorted({a % ndim for a in given}) if all(-ndim <= a < ndim for a in given) else []
-        if len(axes) < len(given) or axes[0] == 0:
-            raise ValueError(
-                f"axis must name different axes of the input, which has {ndim}, not 0; got {axis}"
-            )
-        return tuple(axes)
+    def split(shape: Shape) -> tuple[Shape, Shape, Shape]:
+        together = _axes_of(given, len(shape), but_the_first=True)
+        return together, shape, together
 
-    def init(key: jax.Array, x: Any) -> dict[str, Any]:
-        return make(key, tuple(x.shape[a] for a in together(len(x.shape))), float_dtype(x.dtype))
-
-    def apply(params: Any, x: Any) -> Any:
-        x = jnp.asarray(x)
-        axes = together(x.ndim)
-        y = _by_itself(x, x.shape, axes, epsilon)
-        return finish("layer_norm", params, x, y, axes)
-
-    traits = Traits(axes=same_axes, example=lambda own: _example(given, next(iter(own.values()))))
-    has_own = use_scale or use_bias
-    return Layer(apply, init if has_own else None, lambda x: together(len(x.shape)), traits)
+    return _norm_of_examples(
+        "layer_norm", given, split, epsilon, use_scale, use_bias, scale_init, bias_init
+    )
 
 
 @layer
@@ -244,68 +224,75 @@ def group_norm(
     >>> layer.apply(params, state, jnp.array([[1.0, 3.0, 10.0, 30.0]]))[0].round(3).tolist()
     [[-1.0, 1.0, -1.0, 1.0]]
     """
-    make, finish = _own_parameters(epsilon, use_scale, use_bias, scale_init, bias_init)
     _checks.check_count("groups", groups)
 
-    def check(x: Any) -> None:
-        if len(x.shape) < 2 or x.shape[-1] % groups or not x.shape[-1]:
+    def split(shape: Shape) -> tuple[Shape, Shape, Shape]:
+        if len(shape) < 2 or shape[-1] % groups or not shape[-1]:
             raise ValueError(
                 f"groups={groups} must divide the channels of an input (batch, *space, channels), got "
-                f"shape {x.shape}"
+                f"shape {shape}"
             )
+        *space, channels = range(1, len(shape))
+        grouped = (*shape[:-1], groups, shape[-1] // groups)
+        return (channels,), grouped, (*space, channels + 1)
 
-    def init(key: jax.Array, x: Any) -> dict[str, Any]:
-        return make(key, x.shape[-1:], float_dtype(x.dtype))
-
-    def apply(params: Any, x: Any) -> Any:
-        x = jnp.asarray(x)
-        check(x)
-        grouped = (*x.shape[:-1], groups, x.shape[-1] // groups)
-        y = _by_itself(x, grouped, (*range(1, x.ndim - 1), x.ndim), epsilon)
-        return finish("group_norm", params, x, y, (x.ndim - 1,))
-
-    traits = Traits(axes=same_axes, example=lambda own: ((1, *next(iter(own.values()))), jnp.float32))
-    return Layer(apply, init if use_scale or use_bias else None, check, traits)
+    return _norm_of_examples(
+        "group_norm", (-1,), split, epsilon, use_scale, use_bias, scale_init, bias_init
+    )
 
 
-# --- what the norms of each example share -------------------------------------------------------------
+# --- what the norms share -----------------------------------------------------------------------------
 
 
-def _own_parameters(
-    epsilon: Any, use_scale: Any, use_bias: Any, scale_init: Any, bias_init: Any
-) -> tuple[Callable[..., dict[str, Any]], Callable[..., Any]]:
-    """Check the arguments around scale and bias; gives what makes these and what applies them."""
+def _norm_of_examples(
+    kind: str,
+    given: Shape,
+    split: Callable[[Shape], tuple[Shape, Shape, Shape]],
+    epsilon: float,
+    use_scale: bool,
+    use_bias: bool,
+    scale_init: initializers.Initializer,
+    bias_init: initializers.Initializer,
+) -> Layer:
+    """A norm without state, by statistics of each example.
+
+    Scale and bias have the axes that are `given`. For the shape of an input, `split` says which these
+    are, in which shape to take the statistics, and over which axes of that; or it refuses the shape.
+    """
     _checks.check_scalar("epsilon", epsilon, "[0, inf)")
-    _checks.check_flag("use_scale", use_scale)
-    _checks.check_flag("use_bias", use_bias)
+    _checks.check_flags(use_scale=use_scale, use_bias=use_bias)
     _checks.check_functions(optional=False, scale_init=scale_init, bias_init=bias_init)
 
-    def make(key: Any, shape: tuple[int, ...], dtype: Any) -> dict[str, Any]:
+    def init(key: Array, x: jax.ShapeDtypeStruct) -> Arrays:
+        shape, dtype = tuple(x.shape[a] for a in split(x.shape)[0]), float_dtype(x.dtype)
         params = {"scale": scale_init(key, shape, dtype)} if use_scale else {}
         if use_bias:
             params["bias"] = bias_init(jax.random.fold_in(key, 0), shape, dtype)
         return params
 
-    def finish(kind: str, params: Any, x: Any, y: Any, axes: tuple[int, ...]) -> Any:
+    def apply(params: Arrays, x: Array) -> Array:
+        x = jnp.asarray(x)
+        axes, grouped, together = split(x.shape)
         shape = tuple(x.shape[a] for a in axes)
-        others = [a for a in range(x.ndim) if a not in axes]
 
-        def own(name: str) -> Any:
+        def along_axes(name: str) -> Array:
             if jnp.shape(params[name]) != shape:
                 raise ValueError(
                     f"{kind} was initialised for {jnp.shape(params[name])}, got an input of shape "
                     f"{x.shape}"
                 )
-            return jnp.expand_dims(params[name], others)
+            return jnp.expand_dims(params[name], [a for a in range(x.ndim) if a not in axes])
 
-        y = y * own("scale") if use_scale else y
-        y = y + own("bias") if use_bias else y
+        y = _by_itself(x, grouped, together, epsilon)
+        y = y * along_axes("scale") if use_scale else y
+        y = y + along_axes("bias") if use_bias else y
         return y.astype(float_dtype(x.dtype))
 
-    return make, finish
+    traits = Traits(axes=same_axes, example=lambda own: _example(given, next(iter(own.values()))))
+    return Layer(apply, init if use_scale or use_bias else None, lambda x: split(x.shape), traits)
 
 
-def _by_itself(x: Any, shape: tuple[int, ...], axes: tuple[int, ...], epsilon: Any) -> Any:
+def _by_itself(x: Array, shape: Shape, axes: Shape, epsilon: float) -> Array:
     """``(x − mean) / √(var + epsilon)`` over some axes of `x` in another shape, in float32 or wider."""
     wide = x.astype(jnp.promote_types(float_dtype(x.dtype), jnp.float32)).reshape(shape)
     off = wide - jnp.mean(wide, axes, keepdims=True)
@@ -313,7 +300,7 @@ def _by_itself(x: Any, shape: tuple[int, ...], axes: tuple[int, ...], epsilon: A
     return (off * jax.lax.rsqrt(var + epsilon)).reshape(x.shape)
 
 
-def _example(axes: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
+def _example(axes: Shape, sizes: Shape) -> tuple[Shape, DTypeLike]:
     """An input of so many axes that those counted from the end come after those from the start."""
     ndim = 1 + 2 * max(*(abs(a) for a in axes), len(sizes))
     shape = [1] * ndim
@@ -322,7 +309,18 @@ def _example(axes: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
     return tuple(shape), jnp.float32
 
 
-def _check_axes(axis: Any, axis_name: Any) -> tuple[int, ...]:
+def _axes_of(given: Shape, ndim: int, *, but_the_first: bool = False) -> Shape:
+    """The axes of an input that are given, in order and counted from the start."""
+    axes = sorted({a % ndim for a in given}) if all(-ndim <= a < ndim for a in given) else []
+    if len(axes) < len(given) or (but_the_first and axes[:1] < [1]):
+        raise ValueError(
+            f"axis must name different axes of the input, which has {ndim}"
+            f"{', not 0' if but_the_first else ''}; got {given[0] if len(given) == 1 else given}"
+        )
+    return tuple(axes)
+
+
+def _check_axes(axis: int | Shape, axis_name: str | tuple[str, ...] | None) -> Shape:
     """The kept axes as a tuple; refuses what cannot be one, or the name of a mapped axis."""
     names = axis_name if isinstance(axis_name, (tuple, list)) else (axis_name,)
     if axis_name is not None and not all(isinstance(name, str) for name in names):
@@ -333,7 +331,7 @@ def _check_axes(axis: Any, axis_name: Any) -> tuple[int, ...]:
         raise TypeError(f"axis must be a whole number or a tuple of them, got {axis!r}") from None
 
 
-def _weights(mask: Any, shape: tuple[int, ...]) -> Any:
+def _weights(mask: Array | None, shape: Shape) -> Array | None:
     """1 for what counts, 0 for what does not; None if all does."""
     if mask is None:
         return None
@@ -347,11 +345,11 @@ def _weights(mask: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _statistics(
-    x: Any, reduced: tuple[int, ...], weights: Any, axis_name: Any, fast: bool
-) -> tuple[Any, Any, Any]:
+    x: Array, reduced: Shape, weights: Array | None, axis_name: str | tuple[str, ...] | None, fast: bool
+) -> tuple[Array, Array, Array]:
     """Mean, biased variance and number of what counts, over `reduced` and over devices."""
 
-    def total(values: Any) -> Any:
+    def total(values: Array) -> Array:
         summed = jnp.sum(values, reduced)
         return summed if axis_name is None else jax.lax.psum(summed, axis_name)
 
@@ -375,7 +373,7 @@ def _statistics(
 
 
 def recompute_batch_norm(
-    model: Model, params: PyTree, state: PyTree, x: Any, *, batch_size: int = 1024
+    model: Model, params: PyTree, state: PyTree, x: PyTree, *, batch_size: int = 1024
 ) -> PyTree:
     """The state with the exact statistics of a data set in place of the moving averages.
 
@@ -427,23 +425,28 @@ def recompute_batch_norm(
     (n,) = rows
     immediate = walk.rebuild(model, _without_memory)
 
-    def of_batch(batch: Any) -> list[PyTree]:
+    def of_batch(batch: PyTree) -> list[PyTree]:
         after = immediate.apply(params, state, batch, train=True)[1]
         return [walk.at(after, place.keys) for place in norms]
 
     full, rest = divmod(n, batch_size)
-    found = None
+    parts = []
     if full:
         head = jax.tree.map(
             lambda a: jnp.reshape(a[: full * batch_size], (full, batch_size, *a.shape[1:])), x
         )
-        found = [_pool(each) for each in jax.lax.map(of_batch, head)]
+        parts.append(jax.lax.map(of_batch, head))
     if rest:
         last = of_batch(jax.tree.map(lambda a: a[full * batch_size :], x))
-        found = last if found is None else [_merge(a, b, rest / n) for a, b in zip(found, last)]
-    for place, new in zip(norms, found or ()):
+        parts.append(jax.tree.map(lambda a: a[None], last))
+    batches = jax.tree.map(lambda *each: jnp.concatenate(each), *parts)
+    sizes = jnp.array([batch_size] * full + [rest] * (rest > 0))
+    for place, of_norm in zip(norms, batches):
+        mean = jnp.average(of_norm["mean"], 0, sizes)
+        var = jnp.average(of_norm["var"] + (of_norm["mean"] - mean) ** 2, 0, sizes)
         old = walk.at(state, place.keys)
-        state = walk.put(state, place.keys, {name: new[name].astype(old[name].dtype) for name in old})
+        new = {"mean": mean.astype(old["mean"].dtype), "var": var.astype(old["var"].dtype)}
+        state = walk.put(state, place.keys, new)
     return state
 
 
@@ -452,16 +455,3 @@ def _without_memory(place: walk.Place) -> Model:
     if place.layer.traits.norm is None:
         return place.layer
     return remake(place.layer, momentum=0.0, unbiased_running_var=False)
-
-
-def _pool(each: PyTree) -> PyTree:
-    """Statistics of all from those of equally large batches, along the first axis."""
-    mean = each["mean"].mean(0)
-    return {"mean": mean, "var": (each["var"] + (each["mean"] - mean) ** 2).mean(0)}
-
-
-def _merge(a: PyTree, b: PyTree, share: float) -> PyTree:
-    """With a last batch that is a `share` of all rows."""
-    off = b["mean"] - a["mean"]
-    var = (1 - share) * a["var"] + share * b["var"] + share * (1 - share) * off**2
-    return {"mean": a["mean"] + share * off, "var": var}

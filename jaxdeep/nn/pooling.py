@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._shapes import Array
 from jaxdeep.nn.conv import (
     Padding,
     Sizes,
@@ -20,7 +20,7 @@ from jaxdeep.nn.conv import (
 )
 from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.model import float_dtype
-from jaxdeep.nn.traits import Passes, Traits, rows, same_axes
+from jaxdeep.nn.traits import Passes, Shape, Traits, rows, same_axes
 
 _LINEAR = Passes(shift=True, negative=True, windows=True)
 _INCREASING = Passes(shift=True, windows=True)
@@ -47,12 +47,12 @@ def max_pool(window: Sizes = 2, *, strides: Sizes | None = None, padding: Paddin
     [5.0, 7.0, 13.0, 15.0]
     """
 
-    def pool(x: Any, window: Any, strides: Any, padding: Any) -> Any:
-        lowest: Any = -np.inf
+    def pool(x: Array, window: Shape, strides: Shape, padding: Padding) -> Array:
+        lowest: float = -np.inf
         if not jnp.issubdtype(x.dtype, jnp.floating):
             lowest = False if x.dtype == jnp.bool_ else np.iinfo(x.dtype).min
 
-        def largest(x: Any) -> Any:
+        def largest(x: Array) -> Array:
             # a constant of NumPy: as a traced one it would hide from JAX that this is a maximum
             return jax.lax.reduce_window(
                 x, np.asarray(lowest, x.dtype), jax.lax.max, window, strides, padding
@@ -85,11 +85,11 @@ def average_pool(
     [2.5, 4.5, 10.5, 12.5]
     """
 
-    def pool(x: Any, window: Any, strides: Any, padding: Any) -> Any:
+    def pool(x: Array, window: Shape, strides: Shape, padding: Padding) -> Array:
         dtype = float_dtype(x.dtype)
         wide = x.astype(jnp.promote_types(dtype, jnp.float32))
 
-        def total(x: Any) -> Any:
+        def total(x: Array) -> Array:
             return jax.lax.reduce_window(x, np.zeros((), x.dtype), jax.lax.add, window, strides, padding)
 
         counts = total(jnp.ones((1, *x.shape[1:-1], 1), wide.dtype))
@@ -110,8 +110,7 @@ def global_max_pool() -> Layer:
     >>> global_max_pool().apply({}, {}, jnp.arange(8.0).reshape(1, 2, 2, 2))[0].tolist()
     [[6.0, 7.0]]
     """
-    traits = Traits(passes=_INCREASING, axes=rows)
-    return Layer(lambda x: jnp.max(x, axis=_space_axes(x)), traits=traits)
+    return _global_pool(jnp.max, _INCREASING)
 
 
 @layer
@@ -126,22 +125,23 @@ def global_average_pool() -> Layer:
     >>> global_average_pool().apply({}, {}, jnp.arange(8.0).reshape(1, 2, 2, 2))[0].tolist()
     [[3.0, 4.0]]
     """
-    traits = Traits(passes=_LINEAR, axes=rows)
-    return Layer(lambda x: jnp.mean(x, axis=_space_axes(x)), traits=traits)
+    return _global_pool(jnp.mean, _LINEAR)
 
 
 def _pool(
-    pool: Callable[..., Any], window: Sizes, strides: Sizes | None, padding: Padding, passes: Passes
+    pool: Callable[[Array, Shape, Shape, Padding], Array],
+    window: Sizes,
+    strides: Sizes | None,
+    padding: Padding,
+    passes: Passes,
 ) -> Layer:
-    check_sizes("window", window)
-    if strides is not None:
-        check_sizes("strides", strides)
-    padding = check_padding(padding)
     step = window if strides is None else strides
+    check_sizes(window=window, strides=step)
+    padding = check_padding(padding)
 
-    def apply(x: Any) -> Any:
+    def apply(x: Array) -> Array:
         x = jnp.asarray(x)
-        space = space_of(x.shape, window)
+        space = space_of(x.shape)
         sizes = (1, *each_axis("window", window, space), 1)
         moves = (1, *each_axis("strides", step, space), 1)
         pads = padding if isinstance(padding, str) else [(0, 0), *pairs(padding, space), (0, 0)]
@@ -157,15 +157,18 @@ def _pool(
     return Layer(apply, traits=Traits(passes=passes, axes=same_axes), arguments={"padding": padding})
 
 
-def _space_axes(x: Any) -> tuple[int, ...]:
-    if jnp.ndim(x) < 3:
-        raise ValueError(
-            f"pooling needs an input (batch, *space, channels), got one of shape {jnp.shape(x)}"
-        )
-    return tuple(range(1, jnp.ndim(x) - 1))
+def _global_pool(reduce: Callable[..., Array], passes: Passes) -> Layer:
+    def apply(x: Array) -> Array:
+        if jnp.ndim(x) < 3:
+            raise ValueError(
+                f"pooling needs an input (batch, *space, channels), got one of shape {jnp.shape(x)}"
+            )
+        return reduce(x, axis=tuple(range(1, jnp.ndim(x) - 1)))
+
+    return Layer(apply, traits=Traits(passes=passes, axes=rows))
 
 
-def max_of_windows(x: Any, window: tuple[int, ...], largest: Callable[[Any], Any]) -> Any:
+def max_of_windows(x: Array, window: Shape, largest: Callable[[Array], Array]) -> Array:
     """``largest(x)``, the maxima over windows side by side; a gradient goes to the first of its window.
 
     The same as JAX derives, which scatters the gradients one by one: some ten times slower on a CPU.
@@ -176,7 +179,7 @@ def max_of_windows(x: Any, window: tuple[int, ...], largest: Callable[[Any], Any
     """
     within = tuple(range(1, 2 * x.ndim, 2))
 
-    def windows(x: Any) -> Any:
+    def windows(x: Array) -> Array:
         """``(rows, window, rows, window, …)``, without what fills no window."""
         counts = [size // w for size, w in zip(x.shape, window)]
         x = x[tuple(slice(count * w) for count, w in zip(counts, window))]
@@ -185,7 +188,7 @@ def max_of_windows(x: Any, window: tuple[int, ...], largest: Callable[[Any], Any
     result = jax.custom_jvp(largest)
 
     @result.defjvp
-    def derivative(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+    def derivative(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
         (x,), (dx,) = primals, tangents
         y, places = result(x), math.prod(window)
         place = np.arange(places).reshape([axis for w in window for axis in (1, w)])

@@ -1,20 +1,18 @@
 """Computing in a lower precision than parameters and statistics are kept in."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.layer import Layer, layer
-from jaxdeep.nn.model import Model, switches
+from jaxdeep.nn.model import Model, Pair, Switches
 from jaxdeep.nn.traits import Traits
-
-PyTree = Any
 
 
 @layer
-def mixed_precision(model: Model, compute_dtype: Any = jnp.bfloat16) -> Layer:
+def mixed_precision(model: Model, compute_dtype: DTypeLike = jnp.bfloat16) -> Layer:
     """The same model computing in a lower precision: parameters and statistics stay as they are.
 
     Floating-point parameters and inputs are rounded to `compute_dtype` on the way in, the outputs are
@@ -39,14 +37,14 @@ def mixed_precision(model: Model, compute_dtype: Any = jnp.bfloat16) -> Layer:
     _checks.check_float_dtype("compute_dtype", compute_dtype, optional=False)
     compute_dtype = jnp.dtype(compute_dtype)
 
-    def apply(params: Any, state: Any, x: Any, train: bool, key: Any, mask: Any) -> tuple[Any, Any]:
+    def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
         dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(x)]
         back = next((d for d in dtypes if jnp.issubdtype(d, jnp.floating)), jnp.result_type(float))
         low_params, low_x = _cast(params, compute_dtype), _cast(x, compute_dtype)
-        y, state = model.apply(low_params, state, low_x, **switches(train, key, mask))
+        y, state = model.apply(low_params, state, low_x, **switches)
         return _cast(y, back), state
 
-    def init(key: jax.Array, x: Any) -> tuple[Any, Any]:
+    def init(key: Array, x: PyTree) -> Pair:
         return model.init(key, x)
 
     return Layer(
@@ -58,8 +56,8 @@ def mixed_precision(model: Model, compute_dtype: Any = jnp.bfloat16) -> Layer:
     )
 
 
-def _cast(tree: PyTree, dtype: Any) -> PyTree:
-    def cast(leaf: Any) -> Any:
+def _cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
+    def cast(leaf: Array) -> Array:
         return leaf.astype(dtype) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf
 
     return jax.tree.map(cast, tree)

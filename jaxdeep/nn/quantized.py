@@ -1,22 +1,23 @@
 """Layers whose weights are whole numbers of 8 bits with a scale for each input and each output."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import functools
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep.nn.conv import conv
+from jaxdeep._shapes import Array, Arrays
+from jaxdeep.nn.conv import Padding, Sizes, conv
 from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.linear import dense, embedding, finished
 from jaxdeep.nn.model import Model, float_dtype
-from jaxdeep.nn.traits import Traits
+from jaxdeep.nn.traits import Activation, Shape, Traits
 
 
 @layer
 def quantized_dense(
-    features: int, *, activation: Callable[[Any], Any] | None = None, use_bias: bool = True
+    features: int, *, activation: Activation | None = None, use_bias: bool = True
 ) -> Layer:
     """A dense layer with int8 weights: ``y = activation(scale · (x @ (input_scale · kernel)) + bias)``.
 
@@ -44,13 +45,13 @@ def quantized_dense(
 @layer
 def quantized_conv(
     filters: int,
-    kernel_size: int | Sequence[int],
+    kernel_size: Sizes,
     *,
-    strides: int | Sequence[int] = 1,
-    padding: str | Sequence[tuple[int, int]] = "SAME",
-    dilation: int | Sequence[int] = 1,
+    strides: Sizes = 1,
+    padding: Padding = "SAME",
+    dilation: Sizes = 1,
     groups: int = 1,
-    activation: Callable[[Any], Any] | None = None,
+    activation: Activation | None = None,
     use_bias: bool = True,
 ) -> Layer:
     """A convolution with int8 weights: ``y = activation(scale · (x ⋆ (input_scale · kernel)) + bias)``.
@@ -72,15 +73,11 @@ def quantized_conv(
     >>> params["scale"].shape, layer.apply(params, state, jnp.ones((5, 9, 9, 1)))[0].shape
     ((8,), (5, 9, 9, 8))
     """
-    how: dict[str, Any] = {
-        "strides": strides,
-        "padding": padding,
-        "dilation": dilation,
-        "groups": groups,
-    }
-    whole = conv(filters, kernel_size, use_bias=False, **how)
-    full = conv(filters, kernel_size, use_bias=use_bias, activation=activation, **how)
-    return _quantized(whole, full, activation, use_bias)
+    make = functools.partial(
+        conv, filters, kernel_size, strides=strides, padding=padding, dilation=dilation, groups=groups
+    )
+    full = make(activation=activation, use_bias=use_bias)
+    return _quantized(make(use_bias=False), full, activation, use_bias)
 
 
 @layer
@@ -104,11 +101,11 @@ def quantized_embedding(num_embeddings: int, features: int) -> Layer:
     """
     lookup = embedding(num_embeddings, features)
 
-    def init(key: jax.Array, x: Any) -> dict[str, Any]:
+    def init(key: Array, x: jax.ShapeDtypeStruct) -> Arrays:
         table, scale = rounded(lookup.init(key, x)[0]["table"], axis=-1)
         return {"table": table, "scale": scale}
 
-    def apply(params: Any, x: Any) -> Any:
+    def apply(params: Arrays, x: Array) -> Array:
         table, scale = params["table"], params["scale"]
         # the scales are looked up as vectors of one number, whose absence is NaN
         factors, _ = lookup.apply({"table": scale[:, None]}, {}, x)
@@ -118,13 +115,13 @@ def quantized_embedding(num_embeddings: int, features: int) -> Layer:
     return Layer(apply, init, traits=Traits(axes=lookup.traits.axes, example=lookup.traits.example))
 
 
-def rounded(w: Any, axis: int | tuple[int, ...]) -> tuple[Any, Any]:
+def rounded(w: Array, axis: int | Shape) -> tuple[Array, Array]:
     """Whole numbers from −127 to 127 and a scale for what shares `axis`: ``w ≈ scale · number``."""
     xp, wide = _wide(w)
     return _rounded(xp, wide, axis)
 
 
-def doubly_rounded(w: Any, stack: int = 0) -> dict[str, Any]:
+def doubly_rounded(w: Array, stack: int = 0) -> Arrays:
     """The weights of a linear map as whole numbers with a scale for each input and each output.
 
     An input's scale is its largest weight: with it in front, inputs of very different sizes, such as
@@ -141,31 +138,31 @@ def doubly_rounded(w: Any, stack: int = 0) -> dict[str, Any]:
     return {"kernel": numbers, "input_scale": jnp.asarray(inputs), "scale": scale}
 
 
-def _wide(w: Any) -> tuple[Any, Any]:
+def _wide(w: Array) -> tuple[types.ModuleType, Array]:
     known = not isinstance(w, jax.core.Tracer)
-    xp: Any = np if known else jnp  # NumPy compiles nothing
+    xp: types.ModuleType = np if known else jnp  # NumPy compiles nothing
     return xp, xp.asarray(w).astype(jnp.promote_types(w.dtype, jnp.float32))
 
 
-def _tiny(wide: Any) -> float:
+def _tiny(wide: Array) -> float:
     return float(jnp.finfo(wide.dtype).tiny)
 
 
-def _rounded(xp: Any, wide: Any, axis: int | tuple[int, ...]) -> tuple[Any, Any]:
+def _rounded(xp: types.ModuleType, wide: Array, axis: int | Shape) -> tuple[Array, Array]:
     largest = xp.max(xp.abs(wide), axis=axis)
     scale = xp.where(largest >= 127 * _tiny(wide), largest / 127, xp.ones_like(largest))
     numbers = xp.clip(xp.round(wide / xp.expand_dims(scale, axis)), -127, 127).astype(jnp.int8)
     return jnp.asarray(numbers), jnp.asarray(scale)
 
 
-def _quantized(whole: Model, full: Model, activation: Any, use_bias: bool) -> Layer:
+def _quantized(whole: Model, full: Model, activation: Activation | None, use_bias: bool) -> Layer:
     """A layer with int8 weights: `whole` applies the kernel, `full` makes the parameters."""
 
-    def init(key: jax.Array, x: Any) -> dict[str, Any]:
+    def init(key: Array, x: jax.ShapeDtypeStruct) -> Arrays:
         params, _ = full.init(key, x)
         return {**params, **doubly_rounded(params["kernel"])}
 
-    def apply(params: Any, x: Any) -> Any:
+    def apply(params: Arrays, x: Array) -> Array:
         numbers, inputs, scale = (params[name] for name in ("kernel", "input_scale", "scale"))
         dtype = float_dtype(jnp.result_type(x))
         if scale.dtype == jnp.float64:

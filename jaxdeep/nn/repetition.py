@@ -1,15 +1,16 @@
 """One layer many times: in a loop over stacked parameters, or on several inputs."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.layer import Layer
 from jaxdeep.nn.layer import layer as layer_function
-from jaxdeep.nn.model import Model, located, switches, under
+from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, located, under
 from jaxdeep.nn.traits import Traits
 from jaxdeep.tree import shapes
 
@@ -41,14 +42,12 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Layer:
     _checks.check_count("times", times)
     _checks.check_flag("shared", shared)
 
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def init(key: Array, x: PyTree) -> Pair:
         x = shapes(x)
         with located("layer"):
             params, state = jax.eval_shape(lambda key: layer.init(key, x), key)
             y, _ = jax.eval_shape(layer.apply, params, state, x)
-        if jax.tree.map(lambda a: (a.shape, a.dtype), y) != jax.tree.map(
-            lambda a: (a.shape, a.dtype), x
-        ):
+        if shapes(y) != x:
             raise ValueError(f"repeat needs an output like the input, got {y} for {x}")
         if shared:
             params, state = layer.init(key, x)
@@ -57,13 +56,11 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Layer:
             params, state = jax.vmap(lambda key: layer.init(key, x))(keys)
         return under("layer", params), under("layer", state)
 
-    def apply(params: Any, state: Any, x: Any, train: bool, key: Any, mask: Any) -> tuple[Any, Any]:
+    def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
         own_params, own_state = params.get("layer", {}), state.get("layer", {})
 
-        def once(x: Any, own_params: Any, own_state: Any, i: Any) -> tuple[Any, Any]:
-            own_key = None if key is None or not layer.stochastic else jax.random.fold_in(key, i)
-            with located("layer"):
-                return layer.apply(own_params, own_state, x, **switches(train, own_key, mask))
+        def once(x: PyTree, own_params: PyTree, own_state: PyTree, i: Array | int) -> Pair:
+            return apply_inside("layer", layer, i, (own_params, own_state), x, switches)
 
         if _float_dtypes(x) != _float_dtypes(own_params):  # a loop keeps its dtypes
             first = own_params, own_state
@@ -72,18 +69,14 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Layer:
             y, _ = jax.eval_shape(lambda x, own: once(x, own[0], own[1], 0), x, first)
             x = jax.tree.map(lambda a, like: jnp.asarray(a).astype(like.dtype), x, y)
 
+        numbers = jnp.arange(times)
         if shared:
-
-            def body(carry: Any, i: Any) -> tuple[Any, None]:
-                return once(carry[0], own_params, carry[1], i), None
-
-            (x, own_state), _ = jax.lax.scan(body, (x, own_state), jnp.arange(times))
+            (x, own_state), _ = jax.lax.scan(
+                lambda carry, i: (once(carry[0], own_params, carry[1], i), None), (x, own_state), numbers
+            )
         else:
-
-            def step(x: Any, each: Any) -> tuple[Any, Any]:
-                return once(x, *each)
-
-            x, own_state = jax.lax.scan(step, x, (own_params, own_state, jnp.arange(times)))
+            each = own_params, own_state, numbers
+            x, own_state = jax.lax.scan(lambda x, own: once(x, *own), x, each)
         return x, under("layer", own_state)
 
     traits = Traits(times=times, stacked=not shared, reuses=shared)
@@ -113,7 +106,7 @@ def shared(layer: Model) -> Layer:
     ([(1, 2), (1, 2)], (3, 2))
     """
 
-    def items(x: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    def items(x: PyTree) -> tuple[list[PyTree], Callable[[list[PyTree]], PyTree]]:
         if isinstance(x, Mapping) and x:
             names = sorted(x)  # as jit passes them
             return [x[name] for name in names], lambda ys: dict(zip(names, ys))
@@ -121,26 +114,22 @@ def shared(layer: Model) -> Layer:
             return list(x), (lambda ys: type(x)(*ys)) if hasattr(x, "_fields") else type(x)
         raise ValueError(f"shared needs a tuple, list or dict of inputs, got {x!r}")
 
-    def init(key: jax.Array, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def init(key: Array, x: PyTree) -> Pair:
         with located("layer"):
             params, state = layer.init(key, items(x)[0][0])
         return under("layer", params), under("layer", state)
 
-    def apply(params: Any, state: Any, x: Any, train: bool, key: Any, mask: Any) -> tuple[Any, Any]:
+    def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
         own, ys = state.get("layer", {}), []
         inputs, again = items(x)
         for i, each in enumerate(inputs):
-            own_key = None if key is None or not layer.stochastic else jax.random.fold_in(key, i)
-            with located("layer"):
-                y, own = layer.apply(
-                    params.get("layer", {}), own, each, **switches(train, own_key, mask)
-                )
+            y, own = apply_inside("layer", layer, i, (params.get("layer", {}), own), each, switches)
             ys.append(y)
         return again(ys), under("layer", own)
 
     return Layer(apply, init, traits=Traits(reuses=True), layers={"layer": layer})
 
 
-def _float_dtypes(tree: Any) -> set[Any]:
+def _float_dtypes(tree: PyTree) -> set[np.dtype]:
     found = {jnp.result_type(leaf) for leaf in jax.tree.leaves(tree)}
     return {dtype for dtype in found if jnp.issubdtype(dtype, jnp.floating)}

@@ -1,12 +1,12 @@
 """Images of another size in front of a network that was made for its own."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array
 from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.linear import one_by_one
 from jaxdeep.nn.model import float_dtype
@@ -41,7 +41,7 @@ def resize(*sizes: int | Sequence[int], method: str = "bilinear", antialias: boo
         raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
     _checks.check_flag("antialias", antialias)
 
-    def apply(x: Any) -> Any:
+    def apply(x: Array) -> Array:
         x = jnp.asarray(x)
         if x.ndim - len(wanted) not in (1, 2):
             raise ValueError(

@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, ArrayLike
 from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.model import float_dtype
-from jaxdeep.nn.traits import Passes, Traits, same_axes
+from jaxdeep.nn.traits import Activation, Passes, Shape, Traits, same_axes
+
+Start: TypeAlias = Array | int  # of the words drawn before, as an array inside a program
 
 _SELU_FLOOR = -1.7580993408473766  # −λα of SELU, its value far below zero
 
@@ -55,7 +58,7 @@ def dropout(
                 _checks.check_count("noise_shape", size)
     words = _generator(generator)
 
-    def drop(x: Any, key: Any, start: Any) -> Any:
+    def drop(x: Array, key: Array, start: Start) -> Array:
         keep, share = _mask(words(key, _noise_shape(noise_shape, x.shape), start), rate)
         scale = 1 / jnp.where(share > 0, share, 1)
         wide = jnp.promote_types(x.dtype, jnp.float32)  # rounded once, so that bfloat16 has no bias
@@ -64,7 +67,7 @@ def dropout(
     rows = None if noise_shape is None or not len(noise_shape) else noise_shape[0]
     return random_layer(
         drop,
-        traits=Traits(passes=_EVERYTHING if _never(rate) else Passes(negative=True), axes=same_axes),
+        traits=_noisy(rate, Passes(negative=True)),
         drawn=lambda shape: _noise_shape(noise_shape, shape),
         together=rows == 1,
         shifts=generator == "hash" and rows in (None, 1),
@@ -96,7 +99,7 @@ def alpha_dropout(rate: float, *, generator: str = "hash") -> Layer:
     _checks.check_scalar("rate", rate, "[0, 1)")
     words = _generator(generator)
 
-    def drop(x: Any, key: Any, start: Any) -> Any:
+    def drop(x: Array, key: Array, start: Start) -> Array:
         keep, share = _mask(words(key, x.shape, start), rate)
         p = 1 - share
         a = jax.lax.rsqrt(jnp.maximum(share, 2.0**-24) * (1 + p * _SELU_FLOOR**2))
@@ -130,7 +133,7 @@ def gaussian_noise(stddev: float) -> Layer:
     """
     _checks.check_scalar("stddev", stddev, "[0, inf)")
 
-    def add(x: Any, key: Any, start: Any) -> Any:
+    def add(x: Array, key: Array, start: Start) -> Array:
         wide = jnp.promote_types(x.dtype, jnp.float32)
         signed = jax.lax.bitcast_convert_type(random_words(key, x.shape, start), jnp.int32)
         limit = 1 - jnp.finfo(wide).epsneg
@@ -141,24 +144,18 @@ def gaussian_noise(stddev: float) -> Layer:
     return random_layer(add, traits=_noisy(stddev))
 
 
-_EVERYTHING = Passes(shift=True, negative=True)
-
-
-def _never(amount: Any) -> bool:
-    """Whether it is known that nothing is drawn."""
-    return _checks.known_value(amount) == 0
-
-
-def _noisy(amount: Any) -> Traits:
-    return Traits(passes=_EVERYTHING if _never(amount) else None, axes=same_axes)
+def _noisy(amount: ArrayLike, passes: Passes | None = None) -> Traits:
+    """Everything passes a layer of which it is known that it draws nothing."""
+    nothing = _checks.known_value(amount) == 0
+    return Traits(passes=Passes(shift=True, negative=True) if nothing else passes, axes=same_axes)
 
 
 def random_layer(
-    function: Callable[[Any, Any, Any], Any],
+    function: Callable[[Array, Array, Start], Array],
     *,
     traits: Traits,
-    without: Callable[[Any], Any] = lambda x: x,
-    drawn: Callable[[tuple[int, ...]], tuple[int, ...]] = lambda shape: shape,
+    without: Activation = lambda x: x,
+    drawn: Callable[[Shape], Shape] = lambda shape: shape,
     together: bool = False,
     shifts: bool = True,
 ) -> Layer:
@@ -173,33 +170,29 @@ def random_layer(
       shifts: whether `start` is obeyed, so that `Model.rows_from` can be given.
     """
 
-    def placed(first: Any = 0, rows: int | None = None) -> Callable[..., Any]:
-        def apply(x: Any, key: Any) -> Any:
+    def placed(first: Start = 0, rows: int | None = None) -> Callable[..., Array]:
+        def apply(x: Array, key: Array | None) -> Array:
             if key is None:
                 return without(x)
             x = jnp.asarray(x)
-            here = rows is None or together
-            start = 0 if here else _words_before(first, rows, drawn(x.shape))
+            start: Start = 0 if rows is None or together else _words_before(first, rows, drawn(x.shape))
             return function(x.astype(float_dtype(x.dtype)), key, start)
 
         return apply
 
     return Layer(
-        placed(),
-        check=lambda x: drawn(x.shape),
-        traits=traits,
-        rows_from=placed if shifts else None,
+        placed(), check=lambda x: drawn(x.shape), traits=traits, rows_from=placed if shifts else None
     )
 
 
-def _words_before(first: Any, rows: Any, shape: tuple[int, ...]) -> Any:
+def _words_before(first: Start, rows: int, shape: Shape) -> Array:
     """Words drawn for the rows before `first`, from those of shape `shape` for `rows` rows."""
     if not shape or shape[0] % rows:
         raise ValueError(f"a random layer cannot tell {rows} rows apart in an input of shape {shape}")
     return jnp.asarray(first).astype(jnp.uint32) * jnp.uint32(math.prod(shape) // rows % 2**32)
 
 
-def _mask(words: Any, rate: Any) -> tuple[Any, Any]:
+def _mask(words: Array, rate: ArrayLike) -> tuple[Array, Array]:
     """Which elements are kept, and the share of them to be expected: 1 − rate in steps of 2⁻³²."""
     rate = jnp.asarray(rate, jnp.float32)
     below = jnp.minimum(rate * 2.0**32, 2.0**32 - 256).astype(jnp.uint32)  # the float next to 2³²
@@ -208,15 +201,14 @@ def _mask(words: Any, rate: Any) -> tuple[Any, Any]:
     return keep, jnp.where(everything, 0, 1 - below.astype(jnp.float32) / 2.0**32)
 
 
-def _generator(name: Any) -> Callable[[Any, tuple[int, ...], Any], Any]:
+def _generator(name: str) -> Callable[[Array, Shape, Start], Array]:
+    _checks.check_choice("generator", name, ("hash", "threefry"))
     if name == "hash":
         return random_words
-    if name == "threefry":
-        return lambda key, shape, start: jax.random.bits(key, shape, jnp.uint32)
-    raise ValueError(f"generator must be 'hash' or 'threefry', got {name!r}")
+    return lambda key, shape, start: jax.random.bits(key, shape, jnp.uint32)
 
 
-def random_words(key: Any, shape: tuple[int, ...], start: Any = 0) -> Any:
+def random_words(key: Array, shape: Shape, start: Start = 0) -> Array:
     """Random uint32, each a hash of the key and its position: cheaper than `jax.random.bits`.
 
     With ``a, b, c = jax.random.bits(key, (3,), jnp.uint32)`` and i the element's place in row-major
@@ -267,7 +259,7 @@ def random_words(key: Any, shape: tuple[int, ...], start: Any = 0) -> Any:
     return x ^ (x >> 14)
 
 
-def _noise_shape(noise_shape: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _noise_shape(noise_shape: Sequence[int | None] | None, shape: Shape) -> Shape:
     if noise_shape is None:
         return shape
     full = tuple(s if n is None else n for n, s in zip(noise_shape, shape))

@@ -2,18 +2,16 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import jax
 
+from jaxdeep._shapes import PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model
 from jaxdeep.tree import shapes
 
-PyTree = Any
 
-
-def summary(model: Model, x: Any) -> str:
+def summary(model: Model, x: PyTree) -> str:
     """Layers, output shapes and sizes of `model` on an input like `x`, as a table to print.
 
     Nothing is computed: shapes come from tracing. "Trainable" counts the elements of `params`,
@@ -45,8 +43,8 @@ def summary(model: Model, x: Any) -> str:
     shape = shapes(x)
     params, state = jax.eval_shape(lambda key: model.init(key, shape), key)
 
-    def run(params: PyTree, state: PyTree, x: Any) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+    def run(params: PyTree, state: PyTree, x: PyTree) -> dict[str, PyTree]:
+        found: dict[str, PyTree] = {}
         model.watch(found).apply(params, state, x)
         return found
 
@@ -70,7 +68,7 @@ def summary(model: Model, x: Any) -> str:
     return capture.get().rstrip("\n")
 
 
-def _rows(model: Model, params: PyTree, state: PyTree) -> Iterator[tuple[str, str, Any, Any]]:
+def _rows(model: Model, params: PyTree, state: PyTree) -> Iterator[tuple[str, str, PyTree, PyTree]]:
     """Path, kind, parameters and state of what the table lists: layers, or a module's own parts."""
     for place in walk.leaves(model):
         own_params, own_state = (walk.at(tree, place.keys) for tree in (params, state))
@@ -81,7 +79,7 @@ def _rows(model: Model, params: PyTree, state: PyTree) -> Iterator[tuple[str, st
             yield from _parts(own_params, own_state)
 
 
-def _parts(params: PyTree, state: PyTree) -> Iterator[tuple[str, str, Any, Any]]:
+def _parts(params: PyTree, state: PyTree) -> Iterator[tuple[str, str, PyTree, PyTree]]:
     """The parts of an adapted module, by name."""
     parts = [name for name in {**params, **state} if isinstance(params.get(name), Mapping)]
     for name in parts:
@@ -94,7 +92,7 @@ def _parts(params: PyTree, state: PyTree) -> Iterator[tuple[str, str, Any, Any]]
         yield ", ".join(own), "", own, {}
 
 
-def _row(output: Any, params: PyTree, state: PyTree) -> list[str]:
+def _row(output: PyTree, params: PyTree, state: PyTree) -> list[str]:
     shapes = [str(leaf.shape) for leaf in jax.tree.leaves(output)]
     size = [sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(t)) for t in (params, state)]
     bytes_ = sum(

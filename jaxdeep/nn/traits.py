@@ -5,8 +5,16 @@ kind of a layer, so that a new layer is known to every tool at once.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from jax.typing import DTypeLike
+
+from jaxdeep._shapes import Array
+
+Activation: TypeAlias = Callable[[Array], Array]
+Shape: TypeAlias = tuple[int, ...]
 
 
 class Linear(NamedTuple):
@@ -39,8 +47,8 @@ class Norm(NamedTuple):
       use_scale, use_bias: whether there are such parameters.
     """
 
-    epsilon: Any
-    axes: tuple[int, ...]
+    epsilon: float
+    axes: Shape
     use_scale: bool
     use_bias: bool
 
@@ -92,20 +100,20 @@ class Traits:
 
     linear: Linear | None = None
     norm: Norm | None = None
-    function: Callable[[Any], Any] | None = None
+    function: Activation | None = None
     elementwise: bool = False
     passes: Passes | None = None
     shape: Sequence[int] | None = None
     axes: Callable[[int | None], int | None] = lambda ndim: None
     outputs: Outputs | None = None
-    example: Callable[[Mapping[str, Any]], tuple[tuple[int, ...], Any]] | None = None
+    example: Callable[[Mapping[str, Shape]], tuple[Shape, DTypeLike]] | None = None
     empty: bool = False
     joins: Joins | None = None
     join_axis: int = -1
     times: int | None = None
     stacked: bool = False
     reuses: bool = False
-    compute_dtype: Any = None
+    compute_dtype: DTypeLike | None = None
     only_init: bool = False
 
 
@@ -117,3 +125,10 @@ def same_axes(ndim: int | None) -> int | None:
 def rows(ndim: int | None) -> int:
     """For layers whose output is ``(batch, features)``."""
     return 2
+
+
+def unwrapped(function: object) -> Any:
+    """The function inside any `functools.partial`."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-PyTree = Any
+from jaxdeep._shapes import PyTree
+
 Model: TypeAlias = Any  # a `jaxdeep.nn.model.Model`, whose methods stand on this walk
 Result = TypeVar("Result")
 
@@ -202,7 +203,7 @@ def meaning(model: Model) -> str | None:
 # --- trees of parameters and state ------------------------------------------------------------------
 
 
-def at(tree: PyTree, keys: tuple[str, ...]) -> Any:
+def at(tree: PyTree, keys: tuple[str, ...]) -> PyTree:
     """What a tree holds for a layer; an empty dict where it holds nothing.
 
     >>> at({"a": {"b": 1}}, ("a", "b")), at({}, ("a", "b"))

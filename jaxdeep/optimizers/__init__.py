@@ -3,20 +3,7 @@
 import inspect
 from collections.abc import Callable
 
-from jaxdeep.optimizers.adaptive import (
-    adagrad,
-    adam,
-    adamax,
-    adamw,
-    nadam,
-    nadamw,
-    rmsprop,
-    scale_by_adagrad,
-    scale_by_adam,
-    scale_by_adamax,
-    scale_by_nadam,
-    scale_by_rms,
-)
+from jaxdeep.optimizers.adaptive import adagrad, adam, adamax, adamw, nadam, nadamw, rmsprop
 from jaxdeep.optimizers.clipping import clip_by_global_norm, clip_by_norm, clip_by_value
 from jaxdeep.optimizers.constraints import max_norm, multiply
 from jaxdeep.optimizers.contract import check_transform
@@ -33,7 +20,16 @@ from jaxdeep.optimizers.descent import (
 from jaxdeep.optimizers.guards import EmaState, SkipState, ema_params, skip_nonfinite
 from jaxdeep.optimizers.hyperparameters import hyperparams, set_hyperparams
 from jaxdeep.optimizers.lion import lion, scale_by_lion
-from jaxdeep.optimizers.moments import bias_correction, first_moment, second_moment
+from jaxdeep.optimizers.moments import (
+    bias_correction,
+    first_moment,
+    scale_by_adagrad,
+    scale_by_adam,
+    scale_by_adamax,
+    scale_by_nadam,
+    scale_by_rms,
+    second_moment,
+)
 from jaxdeep.optimizers.plateau import PlateauState, reduce_on_plateau
 from jaxdeep.optimizers.transform import Transform, TransformState
 

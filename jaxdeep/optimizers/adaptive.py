@@ -1,17 +1,22 @@
 """Optimizers that scale each parameter's step by what its gradients have been.
 
-Each is a rule of `jaxdeep.optimizers.moments` followed by the learning rate; ``scale_by_…`` is the rule
-alone, for chains of your own.
+Each is the rule of a ``scale_by_…`` of `jaxdeep.optimizers.moments`, followed by the learning rate.
 """
 
-from typing import Any
+from jax.typing import DTypeLike
 
 from jaxdeep import _checks
 from jaxdeep.optimizers.decay import decay_rule
-from jaxdeep.optimizers.descent import trace_rule
-from jaxdeep.optimizers.moments import adagrad_rule, adam_rule, adamax_rule, nadam_rule, rms_rule
+from jaxdeep.optimizers.descent import descend, scale_by_momentum
+from jaxdeep.optimizers.moments import (
+    scale_by_adagrad,
+    scale_by_adam,
+    scale_by_adamax,
+    scale_by_nadam,
+    scale_by_rms,
+)
 from jaxdeep.optimizers.scalars import Numeric
-from jaxdeep.optimizers.transform import Rule, Transform, descend, transform
+from jaxdeep.optimizers.transform import Rule, Transform, transform
 from jaxdeep.tree import Where
 
 
@@ -48,28 +53,10 @@ def adagrad(
     >>> [round(float(u), 4) for u in updates]
     [-0.1, 0.1]
     """
-    return transform(adagrad_rule(initial_accumulator_value, eps, eps_in_sqrt), descend(learning_rate))
-
-
-def scale_by_adagrad(
-    *, initial_accumulator_value: float = 0.1, eps: Numeric = 1e-7, eps_in_sqrt: bool = True
-) -> Transform:
-    """`adagrad` without its learning rate: ``u = g / √(s + ε)``.
-
-    Args:
-      initial_accumulator_value, eps, eps_in_sqrt: as for `adagrad`.
-
-    Raises:
-      ValueError: a value out of range.
-
-    Source: as `adagrad`; `optax.scale_by_rss`.
-
-    >>> import jax.numpy as jnp
-    >>> tx = scale_by_adagrad(initial_accumulator_value=0.0)
-    >>> round(float(tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]), 4)
-    1.0
-    """
-    return transform(adagrad_rule(initial_accumulator_value, eps, eps_in_sqrt))
+    scaled = scale_by_adagrad.rule(
+        initial_accumulator_value=initial_accumulator_value, eps=eps, eps_in_sqrt=eps_in_sqrt
+    )
+    return transform(scaled, descend(learning_rate))
 
 
 def rmsprop(
@@ -124,13 +111,12 @@ def rmsprop(
     >>> [round(float(u), 4) for u in updates]  # g / √(g² / 4) = ±2
     [-0.2, 0.2]
     """
-    _checks.check_flag("nesterov", nesterov)
-    _checks.check_flag("lr_in_trace", lr_in_trace)
+    _checks.check_flags(nesterov=nesterov, lr_in_trace=lr_in_trace)
     if momentum is None and nesterov:
         raise ValueError("nesterov needs a momentum, got momentum=None")
-    scaled = rms_rule(
-        decay,
-        eps,
+    scaled = scale_by_rms.rule(
+        decay=decay,
+        eps=eps,
         initial_scale=initial_scale,
         eps_in_sqrt=eps_in_sqrt,
         centered=centered,
@@ -139,44 +125,8 @@ def rmsprop(
     step = descend(learning_rate)
     if momentum is None:
         return transform(scaled, step)
-    velocity = trace_rule(momentum, nesterov=nesterov)
+    velocity = scale_by_momentum.rule(momentum, nesterov=nesterov)
     return transform(scaled, step, velocity) if lr_in_trace else transform(scaled, velocity, step)
-
-
-def scale_by_rms(
-    *,
-    decay: Numeric = 0.9,
-    eps: Numeric = 1e-8,
-    initial_scale: float = 0.0,
-    eps_in_sqrt: bool = True,
-    centered: bool = False,
-    bias_correction: bool = False,
-) -> Transform:
-    """`rmsprop` without its learning rate and momentum: ``u = g / √(s + ε)``.
-
-    Args:
-      decay, eps, initial_scale, eps_in_sqrt, centered, bias_correction: as for `rmsprop`.
-
-    Raises:
-      ValueError: a value out of range.
-
-    Source: as `rmsprop`; `optax.scale_by_rms` and `scale_by_stddev`.
-
-    >>> import jax.numpy as jnp
-    >>> tx = scale_by_rms(decay=0.75)
-    >>> round(float(tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]), 4)
-    2.0
-    """
-    return transform(
-        rms_rule(
-            decay,
-            eps,
-            initial_scale=initial_scale,
-            eps_in_sqrt=eps_in_sqrt,
-            centered=centered,
-            bias_correction=bias_correction,
-        )
-    )
 
 
 def adam(
@@ -187,7 +137,7 @@ def adam(
     eps: Numeric = 1e-8,
     eps_root: Numeric = 0.0,
     eps_mode: str = "corrected",
-    mu_dtype: Any = None,
+    mu_dtype: DTypeLike | None = None,
 ) -> Transform:
     """Adam: momentum divided by RMSProp's root, each corrected for its start at zero.
 
@@ -223,35 +173,10 @@ def adam(
     >>> bool(abs(x).max() < 1e-3)
     True
     """
-    rule = adam_rule(b1, b2, eps, eps_root, eps_mode=eps_mode, mu_dtype=mu_dtype)
+    rule = scale_by_adam.rule(
+        b1=b1, b2=b2, eps=eps, eps_root=eps_root, eps_mode=eps_mode, mu_dtype=mu_dtype
+    )
     return transform(rule, descend(learning_rate))
-
-
-def scale_by_adam(
-    *,
-    b1: Numeric = 0.9,
-    b2: Numeric = 0.999,
-    eps: Numeric = 1e-8,
-    eps_root: Numeric = 0.0,
-    eps_mode: str = "corrected",
-    mu_dtype: Any = None,
-) -> Transform:
-    """`adam` without its learning rate: ``u = m̂ / (√(v̂ + ε_root) + ε)``.
-
-    Args:
-      b1, b2, eps, eps_root, eps_mode, mu_dtype: as for `adam`.
-
-    Raises:
-      ValueError: a value out of range, an unknown `eps_mode`.
-
-    Source: as `adam`; `optax.scale_by_adam`.
-
-    >>> import jax.numpy as jnp
-    >>> tx = scale_by_adam()
-    >>> round(float(tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]), 4)
-    1.0
-    """
-    return transform(adam_rule(b1, b2, eps, eps_root, eps_mode=eps_mode, mu_dtype=mu_dtype))
 
 
 def adamw(
@@ -262,7 +187,7 @@ def adamw(
     eps: Numeric = 1e-8,
     eps_root: Numeric = 0.0,
     eps_mode: str = "corrected",
-    mu_dtype: Any = None,
+    mu_dtype: DTypeLike | None = None,
     weight_decay: Numeric = 1e-4,
     where: Where | None = None,
     couple_lr: bool = True,
@@ -296,7 +221,9 @@ def adamw(
     >>> round(float(tx.update(jnp.array(0.0), tx.init(x), x)[0]), 4)  # −0.1 · 0.5 · 2
     -0.1
     """
-    rule = adam_rule(b1, b2, eps, eps_root, eps_mode=eps_mode, mu_dtype=mu_dtype)
+    rule = scale_by_adam.rule(
+        b1=b1, b2=b2, eps=eps, eps_root=eps_root, eps_mode=eps_mode, mu_dtype=mu_dtype
+    )
     return _decayed(rule, learning_rate, weight_decay, where, couple_lr)
 
 
@@ -307,7 +234,7 @@ def adamax(
     b2: Numeric = 0.999,
     eps: Numeric = 1e-8,
     eps_mode: str = "max",
-    mu_dtype: Any = None,
+    mu_dtype: DTypeLike | None = None,
 ) -> Transform:
     """AdaMax: Adam with the largest of the decayed gradients in place of the root.
 
@@ -337,34 +264,8 @@ def adamax(
     >>> [round(float(u), 4) for u in updates]
     [-0.1, 0.1]
     """
-    rule = adamax_rule(b1, b2, eps, eps_mode=eps_mode, mu_dtype=mu_dtype)
+    rule = scale_by_adamax.rule(b1=b1, b2=b2, eps=eps, eps_mode=eps_mode, mu_dtype=mu_dtype)
     return transform(rule, descend(learning_rate))
-
-
-def scale_by_adamax(
-    *,
-    b1: Numeric = 0.9,
-    b2: Numeric = 0.999,
-    eps: Numeric = 1e-8,
-    eps_mode: str = "max",
-    mu_dtype: Any = None,
-) -> Transform:
-    """`adamax` without its learning rate: ``m / ((1 − β₁ᵗ) u)``.
-
-    Args:
-      b1, b2, eps, eps_mode, mu_dtype: as for `adamax`.
-
-    Raises:
-      ValueError: a value out of range, an unknown `eps_mode`.
-
-    Source: as `adamax`; `optax.scale_by_adamax`.
-
-    >>> import jax.numpy as jnp
-    >>> tx = scale_by_adamax()
-    >>> round(float(tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]), 4)
-    1.0
-    """
-    return transform(adamax_rule(b1, b2, eps, eps_mode=eps_mode, mu_dtype=mu_dtype))
 
 
 def nadam(
@@ -375,7 +276,7 @@ def nadam(
     eps: Numeric = 1e-8,
     eps_root: Numeric = 0.0,
     momentum_decay: Numeric | None = None,
-    mu_dtype: Any = None,
+    mu_dtype: DTypeLike | None = None,
 ) -> Transform:
     """Nadam: Adam with Nesterov's look-ahead in the first moment.
 
@@ -404,35 +305,10 @@ def nadam(
     >>> round(float(tx.update(jnp.array(1.0), tx.init(jnp.array(0.0)))[0]), 4)  # −0.1 (0.09 / 0.19 + 1)
     -0.1474
     """
-    rule = nadam_rule(b1, b2, eps, eps_root, momentum_decay=momentum_decay, mu_dtype=mu_dtype)
+    rule = scale_by_nadam.rule(
+        b1=b1, b2=b2, eps=eps, eps_root=eps_root, momentum_decay=momentum_decay, mu_dtype=mu_dtype
+    )
     return transform(rule, descend(learning_rate))
-
-
-def scale_by_nadam(
-    *,
-    b1: Numeric = 0.9,
-    b2: Numeric = 0.999,
-    eps: Numeric = 1e-8,
-    eps_root: Numeric = 0.0,
-    momentum_decay: Numeric | None = None,
-    mu_dtype: Any = None,
-) -> Transform:
-    """`nadam` without its learning rate: ``u = m̂ / (√(v̂ + ε_root) + ε)`` with the m̂ of `nadam`.
-
-    Args:
-      b1, b2, eps, eps_root, momentum_decay, mu_dtype: as for `nadam`.
-
-    Raises:
-      ValueError: a value out of range.
-
-    Source: as `nadam`; `optax.scale_by_adam` with ``nesterov=True``.
-
-    >>> import jax.numpy as jnp
-    >>> tx = scale_by_nadam()
-    >>> round(float(tx.update(jnp.array(1.0), tx.init(jnp.array(0.0)))[0]), 4)
-    1.4737
-    """
-    return transform(nadam_rule(b1, b2, eps, eps_root, momentum_decay=momentum_decay, mu_dtype=mu_dtype))
 
 
 def nadamw(
@@ -443,7 +319,7 @@ def nadamw(
     eps: Numeric = 1e-8,
     eps_root: Numeric = 0.0,
     momentum_decay: Numeric | None = None,
-    mu_dtype: Any = None,
+    mu_dtype: DTypeLike | None = None,
     weight_decay: Numeric = 1e-4,
     where: Where | None = None,
     couple_lr: bool = True,
@@ -475,7 +351,9 @@ def nadamw(
     >>> round(float(tx.update(jnp.array(0.0), tx.init(x), x)[0]), 4)  # −0.1 · 0.5 · 2
     -0.1
     """
-    rule = nadam_rule(b1, b2, eps, eps_root, momentum_decay=momentum_decay, mu_dtype=mu_dtype)
+    rule = scale_by_nadam.rule(
+        b1=b1, b2=b2, eps=eps, eps_root=eps_root, momentum_decay=momentum_decay, mu_dtype=mu_dtype
+    )
     return _decayed(rule, learning_rate, weight_decay, where, couple_lr)
 
 

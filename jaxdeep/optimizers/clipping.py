@@ -1,15 +1,15 @@
 """Clipping of gradients, in front of the optimizer."""
 
-from typing import Any
-
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.optimizers.scalars import NOT_NEGATIVE, POSITIVE, Hyper, Numeric
-from jaxdeep.optimizers.transform import Rule, Transform, rule_factory, transform
+from jaxdeep._shapes import Array, Arrays
+from jaxdeep.optimizers.scalars import NOT_NEGATIVE, POSITIVE, Numeric, within
+from jaxdeep.optimizers.transform import Rule, transformation
 
 
-def clip_by_value(max_delta: Numeric) -> Transform:
+@transformation
+def clip_by_value(max_delta: Numeric) -> Rule:
     """Clip every element: ``g ← clip(g, −v, v)``. It may turn the gradient's direction.
 
     Keras' ``clipvalue``, `optax.clip`, PyTorch's `clip_grad_value_`. A NaN passes through.
@@ -27,10 +27,15 @@ def clip_by_value(max_delta: Numeric) -> Transform:
     >>> [round(float(u), 4) for u in updates]
     [0.9, 1.0]
     """
-    return transform(value_rule(max_delta))
+
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
+        return jnp.clip(g, -s["max_delta"], s["max_delta"]), {}
+
+    return Rule(within(POSITIVE, max_delta=max_delta), update)
 
 
-def clip_by_norm(max_norm: Numeric) -> Transform:
+@transformation
+def clip_by_norm(max_norm: Numeric) -> Rule:
     """Clip the norm of every leaf on its own: ``g ← g · c / max(‖g‖, c)``, which keeps its direction.
 
     Keras' ``clipnorm``; PyTorch's `clip_grad_norm_` called for each tensor; not in optax. A NaN or an
@@ -50,10 +55,15 @@ def clip_by_norm(max_norm: Numeric) -> Transform:
     >>> [round(float(u), 7) for u in updates]
     [0.0089996, 0.9999595]
     """
-    return transform(norm_rule(max_norm))
+
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
+        return g * _factor(root(jnp.sum(g * g)), s["max_norm"]), {}
+
+    return Rule(within(POSITIVE, max_norm=max_norm), update)
 
 
-def clip_by_global_norm(max_norm: Numeric, *, eps: float = 0.0) -> Transform:
+@transformation
+def clip_by_global_norm(max_norm: Numeric, *, eps: float = 0.0) -> Rule:
     """Clip the norm of all leaves together: ``g ← g · min(1, c / (G + ε))``, G their norm.
 
     Keras' ``global_clipnorm``, `optax.clip_by_global_norm`; PyTorch's `clip_grad_norm_` is
@@ -74,47 +84,21 @@ def clip_by_global_norm(max_norm: Numeric, *, eps: float = 0.0) -> Transform:
     >>> round(float(updates["a"]), 6), round(float(updates["b"]), 6)
     (0.6, 0.8)
     """
-    return transform(global_norm_rule(max_norm, eps))
-
-
-@rule_factory
-def value_rule(max_delta: Numeric) -> Rule:
-    """``g ← clip(g, −max_delta, max_delta)``."""
-
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        return jnp.clip(g, -s["max_delta"], s["max_delta"]), {}
-
-    return Rule({"max_delta": Hyper(max_delta, POSITIVE)}, update)
-
-
-@rule_factory
-def norm_rule(max_norm: Numeric) -> Rule:
-    """The gradient of a leaf, shortened to `max_norm` if it is longer."""
-
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        return g * _factor(root(jnp.sum(g * g)), s["max_norm"]), {}
-
-    return Rule({"max_norm": Hyper(max_norm, POSITIVE)}, update)
-
-
-@rule_factory
-def global_norm_rule(max_norm: Numeric, eps: float) -> Rule:
-    """All gradients, shortened by one factor if their norm together is above `max_norm`."""
     _checks.check_scalar("eps", eps, NOT_NEGATIVE)
 
-    def reduce(leaves: list[Any], s: dict[str, Any]) -> dict[str, Any]:
+    def reduce(leaves: list[Array], s: Arrays) -> Arrays:
         wide = (leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves)
         squares = [jnp.sum(leaf * leaf) for leaf in wide]
         norm = root(jnp.sum(jnp.stack(squares)) if squares else jnp.zeros(()))
         return {"clip": _factor(norm + eps, s["max_norm"])}
 
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
         return g * s["clip"], {}
 
-    return Rule({"max_norm": Hyper(max_norm, POSITIVE)}, update, reduce=reduce)
+    return Rule(within(POSITIVE, max_norm=max_norm), update, reduce=reduce)
 
 
-def _factor(norm: Any, limit: Any) -> Any:
+def _factor(norm: Array, limit: Array) -> Array:
     """``min(1, limit / norm)``, exactly 1 up to the limit.
 
     Its last operation is a division, which XLA does not repeat for every leaf that uses it.
@@ -122,6 +106,6 @@ def _factor(norm: Any, limit: Any) -> Any:
     return limit / jnp.maximum(norm, limit)
 
 
-def root(x: Any) -> Any:
+def root(x: Array) -> Array:
     """The square root, with a finite derivative at 0."""
     return jnp.sqrt(jnp.maximum(x, jnp.finfo(jnp.result_type(x)).tiny))

@@ -1,24 +1,24 @@
 """Constraints on the parameters after an update, and multipliers of the update, by `where`."""
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, Arrays
 from jaxdeep.optimizers.clipping import root
-from jaxdeep.optimizers.scalars import NOT_NEGATIVE, POSITIVE, Hyper, Numeric
-from jaxdeep.optimizers.transform import Rule, Transform, rule_factory, transform
+from jaxdeep.optimizers.scalars import NOT_NEGATIVE, POSITIVE, Numeric, within
+from jaxdeep.optimizers.transform import Rule, transformation
 from jaxdeep.tree import Where
 
 
+@transformation
 def max_norm(
     max_norm: Numeric = 1.0,
     *,
     axis: int | tuple[int, ...] | None = 0,
     where: Where | None = None,
     eps: float = 0.0,
-) -> Transform:
+) -> Rule:
     """Keep the norm of incoming weights within a ball after the update: ``w ← w · min(1, r / ‖w‖)``.
 
     It projects the updated parameters ``θ + u``, so it belongs at the end of the chain; the new update
@@ -48,18 +48,10 @@ def max_norm(
     >>> [[round(float(w), 4) for w in row] for row in kernel + updates]
     [[0.6, 0.1], [0.8, 0.2]]
     """
-    return transform(max_norm_rule(max_norm, axis, where, eps))
-
-
-@rule_factory
-def max_norm_rule(
-    max_norm: Numeric, axis: int | tuple[int, ...] | None, where: Where | None, eps: float
-) -> Rule:
-    """Projection of the updated weights onto a ball."""
     _checks.check_scalar("eps", eps, NOT_NEGATIVE)
     norm_axes = _check_axis(axis)
 
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
         w = p + g
         axes = None if w.ndim == 0 else norm_axes  # a scalar is its own norm
         for a in axes or ():
@@ -70,11 +62,11 @@ def max_norm_rule(
         scale = jnp.minimum(size, s["max_norm"]) / jnp.where(untouched, 1, size + eps)
         return jnp.where(untouched, g, w * scale - p), {}
 
-    hyperparams = {"max_norm": Hyper(max_norm, POSITIVE)}
+    hyperparams = within(POSITIVE, max_norm=max_norm)
     return Rule(hyperparams, update, where=where, needs_params="max_norm")
 
 
-def _check_axis(axis: Any) -> tuple[int, ...] | None:
+def _check_axis(axis: int | tuple[int, ...] | None) -> tuple[int, ...] | None:
     if axis is None:
         return None
     numbers = axis if isinstance(axis, (tuple, list)) else (axis,)
@@ -89,7 +81,8 @@ def _check_axis(axis: Any) -> tuple[int, ...] | None:
     return axes
 
 
-def multiply(factor: Numeric, *, where: Where | None = None) -> Transform:
+@transformation
+def multiply(factor: Numeric, *, where: Where | None = None) -> Rule:
     """Multiply the updates of some leaves: ``u ← factor · u``; others pass unchanged.
 
     At the end of a chain it is a learning-rate multiplier: 0.1 on pretrained layers, 0 to stop them.
@@ -110,14 +103,8 @@ def multiply(factor: Numeric, *, where: Where | None = None) -> Transform:
     >>> round(float(updates["body"]), 6), float(updates["head"])
     (-0.1, -1.0)
     """
-    return transform(multiply_rule(factor, where))
 
-
-@rule_factory
-def multiply_rule(factor: Numeric, where: Where | None) -> Rule:
-    """``u ← factor · u`` on the selected leaves."""
-
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
         return g * s["factor"], {}
 
-    return Rule({"factor": Hyper(factor, NOT_NEGATIVE)}, update, where=where)
+    return Rule(within(NOT_NEGATIVE, factor=factor), update, where=where)

@@ -1,20 +1,23 @@
 """What every transformation owes the loops that run it."""
 
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.tree_util import KeyPath, PyTreeDef
+from jax.typing import DTypeLike
 
+from jaxdeep._shapes import Array, PyTree
+from jaxdeep.optimizers.transform import Transform
 from jaxdeep.tree import leaf_paths, path_name
 
-PyTree = Any
-
+DTypes: TypeAlias = dict[str, DTypeLike | None]  # of the leaves of a state by path; None if it has none
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
 def check_transform(
-    tx: optax.GradientTransformation, params: PyTree | None = None, **extra: Any
+    tx: optax.GradientTransformation, params: PyTree | None = None, **extra: object
 ) -> None:
     """Test a transformation, ours or your own, against what jitted and scanned loops rely on.
 
@@ -55,14 +58,16 @@ def check_transform(
     tx = optax.with_extra_args_support(tx if isinstance(tx, optax.GradientTransformation) else pair)
     shapes = {"kernel": (3, 2), "bias": (2,), "scalar": (), "empty": (0, 2)}
     ones = {name: jnp.ones(shape) for name, shape in shapes.items()} if params is None else params
-    usual = _dtypes(tx.init(ones))
+    named = jax.tree_util.tree_leaves_with_path(tx.init(ones))
+    usual = {path_name(path): getattr(leaf, "dtype", None) for path, leaf in named}
     for dtype in _DTYPES:
         _check_dtype(tx, jax.tree.map(lambda p, d=dtype: jnp.array(p, d), ones), dtype, usual, extra)
 
 
 def _check_dtype(
-    tx: Any, params: PyTree, dtype: str, usual: dict[str, Any], extra: dict[str, Any]
+    tx: Transform, params: PyTree, dtype: str, usual: DTypes, extra: dict[str, object]
 ) -> None:
+    extra = {"value": jnp.float32(1.0)} | extra
     state = tx.init(params)
     _check_buffers(state, params)
     for path, leaf in _floats(state):
@@ -79,8 +84,8 @@ def _check_dtype(
             )
 
     @jax.jit
-    def update(g: Any, state: Any, params: Any) -> Any:
-        return tx.update(g, state, params, **{"value": jnp.float32(1.0)} | extra)
+    def update(g: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
+        return tx.update(g, state, params, **extra)
 
     keys = iter(jax.random.split(jax.random.key(0), 1 + len(jax.tree.leaves(params))))
     for kind, grads in (
@@ -93,9 +98,9 @@ def _check_dtype(
             raise ValueError(f"update cannot be traced by jax.jit: {error}") from error
         _check_same("state", state, after, dtype)
         _check_same("update", params, updates, dtype)
-        again = tx.update(grads, state, params, **{"value": jnp.float32(1.0)} | extra)
-        for (path, old), new in zip(_floats((updates, after)), _floats(again)):
-            if not jnp.allclose(old, new[1], rtol=0.05, atol=1e-3, equal_nan=True):
+        again = tx.update(grads, state, params, **extra)
+        for (path, old), (_, new) in zip(_floats((updates, after)), _floats(again)):
+            if not jnp.allclose(old, new, rtol=0.05, atol=1e-3, equal_nan=True):
                 raise ValueError(
                     f"{path_name(path)}: the same arguments do not give the same result twice"
                 )
@@ -122,24 +127,19 @@ def _check_buffers(state: PyTree, params: PyTree) -> None:
         owners[id(leaf)] = f"the same buffer as {name}"
 
 
-def _dtypes(state: PyTree) -> dict[str, Any]:
-    leaves = jax.tree_util.tree_leaves_with_path(state)
-    return {path_name(path): getattr(leaf, "dtype", None) for path, leaf in leaves}
-
-
-def _floats(tree: Any) -> list[tuple[tuple[Any, ...], Any]]:
+def _floats(tree: PyTree) -> list[tuple[KeyPath, Array]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return [(path, leaf) for path, leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
 
 
-def _is_slot(path: tuple[Any, ...], params: PyTree) -> bool:
+def _is_slot(path: KeyPath, params: PyTree) -> bool:
     """Whether a leaf belongs to a parameter, rather than to the algorithm."""
     return any(path_name(path).endswith(name) for name in leaf_paths(params) if name)
 
 
-def _check_same(label: str, before: Any, after: Any, dtype: str) -> None:
-    old_structure: Any = jax.tree.structure(before)
-    new_structure: Any = jax.tree.structure(after)
+def _check_same(label: str, before: PyTree, after: PyTree, dtype: str) -> None:
+    old_structure: PyTreeDef = jax.tree.structure(before)
+    new_structure: PyTreeDef = jax.tree.structure(after)
     if old_structure != new_structure:
         raise ValueError(
             f"{label} changes its structure ({dtype} parameters): {old_structure} becomes "

@@ -1,13 +1,13 @@
 """Decay of weights, and penalties on them in the gradient."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep.optimizers.scalars import NOT_NEGATIVE, Hyper, Numeric
-from jaxdeep.optimizers.transform import Rule, Transform, rule_factory, transform
+from jaxdeep._shapes import Array, Arrays
+from jaxdeep.optimizers.scalars import NOT_NEGATIVE, Numeric, within
+from jaxdeep.optimizers.transform import Rule, Transform, rule_factory, transform, transformation
 from jaxdeep.tree import Where
 
 
@@ -41,7 +41,8 @@ def add_decayed_weights(weight_decay: Numeric, *, where: Where | None = None) ->
     return transform(decay_rule(weight_decay, where))
 
 
-def add_l2_penalty(l2: Numeric, *, where: Where | None = None, half: bool = False) -> Transform:
+@transformation
+def add_l2_penalty(l2: Numeric, *, where: Where | None = None, half: bool = False) -> Rule:
     """The gradient of ``l2 · Σ θ²``: ``g ← g + 2 · l2 · θ`` (without the 2 if `half`).
 
     In front of an optimizer it has the effect of a penalty in the loss. Keras' regulariser has no ½
@@ -63,10 +64,13 @@ def add_l2_penalty(l2: Numeric, *, where: Where | None = None, half: bool = Fals
     >>> round(float(tx.update(jnp.array(1.0), tx.init(jnp.array(2.0)), jnp.array(2.0))[0]), 6)
     1.4
     """
-    return transform(l2_rule(l2, where, half))
+    _checks.check_flag("half", half)
+    factor = 1.0 if half else 2.0
+    return _penalty("l2", l2, where, "an l2 penalty", lambda p: factor * p)
 
 
-def add_l1_penalty(l1: Numeric, *, where: Where | None = None) -> Transform:
+@transformation
+def add_l1_penalty(l1: Numeric, *, where: Where | None = None) -> Rule:
     """The gradient of ``l1 · Σ |θ|``: ``g ← g + l1 · sign(θ)``.
 
     Args:
@@ -82,27 +86,13 @@ def add_l1_penalty(l1: Numeric, *, where: Where | None = None) -> Transform:
     >>> float(tx.update(jnp.array(1.0), tx.init(jnp.array(-2.0)), jnp.array(-2.0))[0])
     0.5
     """
-    return transform(l1_rule(l1, where))
-
-
-@rule_factory
-def l2_rule(l2: Numeric, where: Where | None, half: bool) -> Rule:
-    """``g ← g + 2 · l2 · θ`` on the selected leaves."""
-    _checks.check_flag("half", half)
-    factor = 1.0 if half else 2.0
-    return _penalty("l2", l2, where, "an l2 penalty", lambda p: factor * p)
-
-
-@rule_factory
-def l1_rule(l1: Numeric, where: Where | None) -> Rule:
-    """``g ← g + l1 · sign(θ)`` on the selected leaves."""
     return _penalty("l1", l1, where, "an l1 penalty", jnp.sign)
 
 
 def _penalty(
-    name: str, value: Numeric, where: Where | None, label: str, gradient: Callable[[Any], Any]
+    name: str, value: Numeric, where: Where | None, label: str, gradient: Callable[[Array], Array]
 ) -> Rule:
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
         return g + s[name] * gradient(p), {}
 
-    return Rule({name: Hyper(value, NOT_NEGATIVE)}, update, where=where, needs_params=label)
+    return Rule(within(NOT_NEGATIVE, **{name: value}), update, where=where, needs_params=label)

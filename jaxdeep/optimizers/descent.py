@@ -1,37 +1,18 @@
 """Gradient descent and momentum: `sgd` and the true look-ahead of `nag`."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described
-from jaxdeep.optimizers.scalars import DECAY, Hyper, Numeric, drive, driven_values
-from jaxdeep.optimizers.transform import (
-    PyTree,
-    Rule,
-    Transform,
-    TransformState,
-    descend,
-    rule_factory,
-    slot,
-    transform,
-)
-
-
-@rule_factory
-def trace_rule(momentum: Numeric, *, nesterov: bool = False, accumulator_dtype: Any = None) -> Rule:
-    """The rule of momentum: ``b ← momentum · b + g``, passing on b, or ``g + momentum · b``."""
-
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        b = s["momentum"] * slots["trace"] + g
-        return (g + s["momentum"] * b if nesterov else b), {"trace": b}
-
-    _checks.check_flag("nesterov", nesterov)
-    _checks.check_float_dtype("accumulator_dtype", accumulator_dtype)
-    return Rule({"momentum": Hyper(momentum, DECAY)}, update, {"trace": slot(dtype=accumulator_dtype)})
+from jaxdeep.optimizers.scalars import DECAY, NOT_NEGATIVE, Hyper, Numeric, drive, driven_values, within
+from jaxdeep.optimizers.transform import Rule, Transform, TransformState, slot, transform, transformation
 
 
 def sgd(
@@ -40,7 +21,7 @@ def sgd(
     momentum: Numeric | None = None,
     nesterov: bool = False,
     lr_in_trace: bool = False,
-    accumulator_dtype: Any = None,
+    accumulator_dtype: DTypeLike | None = None,
 ) -> Transform:
     """Stochastic gradient descent, with momentum and Nesterov's reformulated momentum.
 
@@ -78,8 +59,7 @@ def sgd(
     True
     """
     step = descend(learning_rate)
-    _checks.check_flag("nesterov", nesterov)
-    _checks.check_flag("lr_in_trace", lr_in_trace)
+    _checks.check_flags(nesterov=nesterov, lr_in_trace=lr_in_trace)
     if momentum is None:
         if nesterov or lr_in_trace:
             raise ValueError(
@@ -87,11 +67,12 @@ def sgd(
                 f"momentum=None, nesterov={nesterov}, lr_in_trace={lr_in_trace}"
             )
         return transform(step)
-    momentum_rule = trace_rule(momentum, nesterov=nesterov, accumulator_dtype=accumulator_dtype)
-    return transform(step, momentum_rule) if lr_in_trace else transform(momentum_rule, step)
+    trace = scale_by_momentum.rule(momentum, nesterov=nesterov, accumulator_dtype=accumulator_dtype)
+    return transform(step, trace) if lr_in_trace else transform(trace, step)
 
 
-def scale_by_learning_rate(learning_rate: Numeric) -> Transform:
+@transformation
+def scale_by_learning_rate(learning_rate: Numeric) -> Rule:
     """The last link of a chain: ``u ← −η u``, since updates are added to the parameters.
 
     Args:
@@ -106,12 +87,20 @@ def scale_by_learning_rate(learning_rate: Numeric) -> Transform:
     >>> float(tx.update(jnp.array(3.0), tx.init(jnp.array(0.0)))[0])
     -1.5
     """
-    return transform(descend(learning_rate))
+
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
+        return -s["learning_rate"] * g, {}
+
+    return Rule(within(NOT_NEGATIVE, learning_rate=learning_rate), update)
 
 
+descend = scale_by_learning_rate.rule
+
+
+@transformation
 def scale_by_momentum(
-    momentum: Numeric, *, nesterov: bool = False, accumulator_dtype: Any = None
-) -> Transform:
+    momentum: Numeric, *, nesterov: bool = False, accumulator_dtype: DTypeLike | None = None
+) -> Rule:
     """Momentum without a learning rate: ``b ← β b + g``, passing on b, or ``g + β b``: `optax.trace`.
 
     Args:
@@ -130,7 +119,14 @@ def scale_by_momentum(
     >>> float(tx.update(jnp.array(1.0), state)[0])
     1.5
     """
-    return transform(trace_rule(momentum, nesterov=nesterov, accumulator_dtype=accumulator_dtype))
+
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
+        b = s["momentum"] * slots["trace"] + g
+        return (g + s["momentum"] * b if nesterov else b), {"trace": b}
+
+    _checks.check_flag("nesterov", nesterov)
+    _checks.check_float_dtype("accumulator_dtype", accumulator_dtype)
+    return Rule(within(DECAY, momentum=momentum), update, {"trace": slot(dtype=accumulator_dtype)})
 
 
 class NagState(NamedTuple):
@@ -151,7 +147,9 @@ class NagState(NamedTuple):
         return self.transform.hyperparams["momentum"] if self.lookahead is None else self.lookahead
 
 
-def nag(learning_rate: Numeric, *, momentum: Numeric = 0.9, accumulator_dtype: Any = None) -> Transform:
+def nag(
+    learning_rate: Numeric, *, momentum: Numeric = 0.9, accumulator_dtype: DTypeLike | None = None
+) -> Transform:
     """Nesterov accelerated gradient with the true look-ahead.
 
     ::
@@ -193,8 +191,8 @@ def nag(learning_rate: Numeric, *, momentum: Numeric = 0.9, accumulator_dtype: A
     return _looking_ahead(momentum, accumulator_dtype, descend(learning_rate))
 
 
-def _looking_ahead(momentum: Numeric, accumulator_dtype: Any, *first: Rule) -> Transform:
-    velocity = trace_rule(momentum, accumulator_dtype=accumulator_dtype)
+def _looking_ahead(momentum: Numeric, accumulator_dtype: DTypeLike | None, *first: Rule) -> Transform:
+    velocity = scale_by_momentum.rule(momentum, accumulator_dtype=accumulator_dtype)
     inner = transform(*first, velocity)
     hyper = velocity.hyperparams["momentum"]
     driven = {} if hyper.stays else {"momentum": hyper}
@@ -203,18 +201,20 @@ def _looking_ahead(momentum: Numeric, accumulator_dtype: Any, *first: Rule) -> T
     )
 
 
-def _nag_init(inner_init: Any, driven: dict[str, Hyper], params: PyTree) -> NagState:
+def _nag_init(
+    inner_init: Callable[[PyTree], TransformState], driven: dict[str, Hyper], params: PyTree
+) -> NagState:
     state = inner_init(params)
     return NagState(state, _coming_momentum(driven, state.count))
 
 
 def _nag_update(
-    inner_update: Any,
+    inner_update: Callable[..., tuple[PyTree, TransformState]],
     driven: dict[str, Hyper],
     updates: PyTree,
     state: NagState,
     params: PyTree | None = None,
-    **extra: Any,
+    **extra: object,
 ) -> tuple[PyTree, NagState]:
     updates, new = inner_update(updates, state.transform, params)
     return updates, NagState(new, _coming_momentum(driven, new.count))
@@ -224,7 +224,7 @@ def _coming_momentum(driven: dict[str, Hyper], count: jax.Array) -> jax.Array | 
     return driven_values(drive(driven, count)).get("momentum")
 
 
-def scale_by_nag(momentum: Numeric = 0.9, *, accumulator_dtype: Any = None) -> Transform:
+def scale_by_nag(momentum: Numeric = 0.9, *, accumulator_dtype: DTypeLike | None = None) -> Transform:
     """`nag` without its learning rate: ``m ← β m + u``, for a u that holds ``−η ∇J(θ + β m)`` already.
 
     ``optax.chain(scale_by_learning_rate(η), scale_by_nag(β))`` is ``nag(η, momentum=β)``.
@@ -273,7 +273,7 @@ def gradient_point(opt_state: PyTree, params: PyTree) -> PyTree:
     0.85
     """
 
-    def is_nag(node: Any) -> bool:
+    def is_nag(node: object) -> bool:
         return isinstance(node, NagState)
 
     for node in jax.tree.leaves(opt_state, is_leaf=is_nag):
@@ -293,7 +293,7 @@ def gradient_point(opt_state: PyTree, params: PyTree) -> PyTree:
     return params
 
 
-def _ahead(p: Any, m: Any, beta: jax.Array) -> Any:
+def _ahead(p: Array, m: Array | optax.MaskedNode, beta: Array) -> Array:
     if isinstance(m, optax.MaskedNode):
         return p
     p = jnp.asarray(p)

@@ -1,16 +1,17 @@
 """Transformations around an update: skipping what is not finite, averaging what comes out."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdeep import _checks
+from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.moments import moving_average
-from jaxdeep.optimizers.scalars import DECAY, Hyper, Numeric, Scalars, drive, scalars_in_force
-from jaxdeep.optimizers.transform import PyTree, Transform
+from jaxdeep.optimizers.scalars import DECAY, Hyper, Numeric, Scalars, drive, scalars_in_force, within
+from jaxdeep.optimizers.transform import Transform
 
 
 class SkipState(NamedTuple):
@@ -59,12 +60,16 @@ def skip_nonfinite(optimizer: optax.GradientTransformation) -> Transform:
     )
 
 
-def _skip_init(inner_init: Any, params: PyTree) -> SkipState:
+def _skip_init(inner_init: Callable[[PyTree], PyTree], params: PyTree) -> SkipState:
     return SkipState(inner_init(params), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 
 def _skip_update(
-    inner_update: Any, updates: PyTree, state: SkipState, params: PyTree | None = None, **extra: Any
+    inner_update: Callable[..., tuple[PyTree, PyTree]],
+    updates: PyTree,
+    state: SkipState,
+    params: PyTree | None = None,
+    **extra: object,
 ) -> tuple[PyTree, SkipState]:
     finite = jnp.array(True)
     for leaf in jax.tree.leaves(updates):
@@ -90,9 +95,9 @@ class EmaState(NamedTuple):
     """
 
     count: jax.Array  # type: ignore[assignment]
-    hyperparams: dict[str, jax.Array]
-    driven: dict[str, jax.Array]
-    rounding: dict[str, jax.Array]
+    hyperparams: Arrays
+    driven: Arrays
+    rounding: Arrays
     ema: PyTree
 
 
@@ -117,15 +122,14 @@ def ema_params(decay: Numeric = 0.999) -> Transform:
     >>> float(updates), float(state.ema)
     (1.0, 1.5)
     """
-    hypers = {"decay": Hyper(decay, DECAY)}
-    _checks.check_scalar("decay", decay, DECAY, schedule=True)
+    hypers = within(DECAY, decay=decay)
     return optax.GradientTransformationExtraArgs(
         Init(_ema_init, (), hypers), Described(_ema_update, (hypers,))
     )
 
 
 def _ema_init(scalars: Scalars, params: PyTree) -> EmaState:
-    def wide(p: Any) -> Any:
+    def wide(p: Array) -> Array:
         return jnp.array(p, jnp.promote_types(jnp.result_type(p), jnp.float32))
 
     return EmaState(jnp.zeros((), jnp.int32), *scalars, jax.tree.map(wide, params))
@@ -136,14 +140,14 @@ def _ema_update(
     updates: PyTree,
     state: EmaState,
     params: PyTree | None = None,
-    **extra: Any,
+    **extra: object,
 ) -> tuple[PyTree, EmaState]:
     if params is None:
         raise ValueError("ema_params needs the parameters: update(updates, state, params)")
     driven = drive(hypers, state.count)
-    complement = scalars_in_force(state, driven)["decay"].complement
+    complement = scalars_in_force(state.hyperparams, state.rounding, driven)["decay"].complement
 
-    def average(u: Any, p: Any, e: Any) -> Any:
+    def average(u: Array, p: Array, e: Array) -> Array:
         new = (jnp.asarray(p) + u).astype(jnp.result_type(p)).astype(e.dtype)
         return moving_average(e, new, complement.astype(e.dtype))
 

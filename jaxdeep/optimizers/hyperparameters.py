@@ -1,29 +1,27 @@
 """Reading and editing the hyperparameters of an optimizer's state."""
 
 import collections
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import KeyPath
+from jax.typing import ArrayLike
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Arrays, PyTree
 from jaxdeep.optimizers import plateau
 from jaxdeep.optimizers.guards import EmaState
 from jaxdeep.optimizers.plateau import PlateauState
-from jaxdeep.optimizers.scalars import (
-    DECAY,
-    NOT_NEGATIVE,
-    POSITIVE,
-    ROUNDING,
-    driven_values,
-    lost,
-)
-from jaxdeep.optimizers.transform import PyTree, TransformState
+from jaxdeep.optimizers.scalars import DECAY, NOT_NEGATIVE, POSITIVE, ROUNDING, driven_values, lost
+from jaxdeep.optimizers.transform import TransformState
 from jaxdeep.tree import path_name
 
+State: TypeAlias = TransformState | EmaState | PlateauState  # of what has hyperparameters
 
-def hyperparams(opt_state: PyTree) -> dict[str, jax.Array]:
+
+def hyperparams(opt_state: PyTree) -> Arrays:
     """The hyperparameters in force, by name, of every jaxdeep transformation in a state.
 
     Those that a schedule or an array drives have the value that the last update used, and before the
@@ -49,7 +47,7 @@ def hyperparams(opt_state: PyTree) -> dict[str, jax.Array]:
     }
 
 
-def set_hyperparams(opt_state: PyTree, **values: Any) -> PyTree:
+def set_hyperparams(opt_state: PyTree, **values: ArrayLike) -> PyTree:
     """The same state with other hyperparameters; nothing retraces.
 
     Args:
@@ -75,7 +73,7 @@ def set_hyperparams(opt_state: PyTree, **values: Any) -> PyTree:
     ValueError: no hyperparameter 'lr'; there are b1, b2, eps, eps_root, learning_rate
     """
     known = _named(opt_state)
-    edits: dict[str, dict[str, Any]] = collections.defaultdict(dict)
+    edits: dict[str, dict[str, ArrayLike]] = collections.defaultdict(dict)
     for name, value in values.items():
         if name not in known:
             raise ValueError(
@@ -100,7 +98,7 @@ def set_hyperparams(opt_state: PyTree, **values: Any) -> PyTree:
                 raise ValueError(f"{name} must be finite in {old.dtype}, got {scalar!r}")
         edits[entry.place][entry.name] = value
 
-    def edit(path: tuple[Any, ...], node: Any) -> Any:
+    def edit(path: KeyPath, node: PyTree) -> PyTree:
         if not _is_ours(node):
             return node
         for name, value in edits.get(path_name(path), {}).items():
@@ -116,11 +114,11 @@ def set_hyperparams(opt_state: PyTree, **values: Any) -> PyTree:
     return jax.tree_util.tree_map_with_path(edit, opt_state, is_leaf=_is_ours)
 
 
-def _is_ours(node: Any) -> bool:
-    return isinstance(node, (TransformState, EmaState, PlateauState))
+def _is_ours(node: object) -> TypeGuard[State]:
+    return isinstance(node, State)
 
 
-def _interval(node: Any, name: str) -> str:
+def _interval(node: State, name: str) -> str:
     if isinstance(node, PlateauState):
         return plateau.INTERVALS[name]
     if name + ROUNDING in node.rounding:
@@ -133,7 +131,7 @@ class _Entry(NamedTuple):
 
     place: str
     name: str
-    state: Any
+    state: State
 
 
 def _named(opt_state: PyTree) -> dict[str, _Entry]:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import optax
+from jax.typing import ArrayLike
 
+from jaxdeep import _checks
 from jaxdeep._identity import Key, key_of
+from jaxdeep._shapes import PyTree
 from jaxdeep.optimizers.scalars import Hyper, initial_numbers, initial_scalars
-
-PyTree = Any
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,14 +36,14 @@ class Described:
     (True, False)
     """
 
-    function: Callable[..., Any]
-    settings: tuple[Any, ...]
+    function: Callable[..., PyTree]
+    settings: tuple[object, ...]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function with its settings first."""
         return self.function(*self.settings, *args, **kwargs)
 
-    def _identity_(self) -> Any:
+    def _identity_(self) -> object:
         return self.function, self.settings
 
     @functools.cached_property
@@ -65,7 +66,7 @@ class Init(Described):
 
     Attributes:
       hypers: the hyperparameters whose `Scalars` it is passed. Here their numbers count: two are equal
-        only if the numbers are.
+        only if the numbers are. A value outside its interval is refused.
 
     >>> import jaxdeep as jd
     >>> jd.optimizers.sgd(0.1).init == jd.optimizers.sgd(0.2).init
@@ -76,7 +77,11 @@ class Init(Described):
 
     hypers: Mapping[str, Hyper]
 
-    def __call__(self, params: PyTree) -> Any:
+    def __post_init__(self) -> None:
+        for name, hyper in self.hypers.items():
+            _checks.check_scalar(name, hyper.value, hyper.interval, schedule=True)
+
+    def __call__(self, params: PyTree) -> PyTree:
         """A new state that starts from the numbers of the factory's arguments."""
         return self.with_numbers(params, _replacements.get().get(id(self)) or self.numbers())
 
@@ -84,14 +89,14 @@ class Init(Described):
         """The numbers that a new state starts from, as Python floats."""
         return initial_numbers(self.hypers)
 
-    def with_numbers(self, params: PyTree, numbers: Mapping[str, Any]) -> Any:
+    def with_numbers(self, params: PyTree, numbers: Mapping[str, ArrayLike]) -> PyTree:
         """A new state that starts from these `numbers`, which may be traced."""
         return self.function(*self.settings, initial_scalars(self.hypers, numbers), params)
 
-    def _identity_(self) -> Any:
+    def _identity_(self) -> object:
         return self._program_identity_(), self.numbers()
 
-    def _program_identity_(self) -> Any:
+    def _program_identity_(self) -> object:
         """The same for a compiled program, which is given the numbers as arguments."""
         return self.function, self.settings, self.hypers
 
@@ -101,12 +106,12 @@ class Init(Described):
 # Optax's `chain` and wrappers call the `init` that they were made with and pass nothing on, so what
 # `init_with_numbers` puts in place of an `Init`'s numbers cannot reach it as an argument. Only
 # `init_with_numbers` sets this, and only while it runs.
-_replacements: contextvars.ContextVar[Mapping[int, Mapping[str, Any]]] = contextvars.ContextVar(
+_replacements: contextvars.ContextVar[Mapping[int, Mapping[str, ArrayLike]]] = contextvars.ContextVar(
     "_replacements", default=types.MappingProxyType({})
 )
 
 
-def numbers_of(tx: Any) -> dict[str, dict[str, float]]:
+def numbers_of(tx: optax.GradientTransformation) -> dict[str, dict[str, float]]:
     """The numbers of every jaxdeep transformation inside `tx`, by where it is.
 
     They are what differs between the initial states of optimizers with equal settings, and can be
@@ -127,7 +132,9 @@ def numbers_of(tx: Any) -> dict[str, dict[str, float]]:
     return {place: init.numbers() for place, init in _inits(tx).items()}
 
 
-def init_with_numbers(tx: Any, params: PyTree, numbers: Mapping[str, Mapping[str, Any]]) -> PyTree:
+def init_with_numbers(
+    tx: optax.GradientTransformation, params: PyTree, numbers: Mapping[str, Mapping[str, ArrayLike]]
+) -> PyTree:
     """``tx.init(params)`` with these `numbers` in place of those that `tx` was made with.
 
     Args:
@@ -158,7 +165,7 @@ def init_with_numbers(tx: Any, params: PyTree, numbers: Mapping[str, Mapping[str
         _replacements.reset(token)
 
 
-def _inits(tx: Any) -> dict[str, Init]:
+def _inits(tx: optax.GradientTransformation) -> dict[str, Init]:
     """Every `Init` that ``tx.init`` is made of, by its places."""
     places: dict[int, list[str]] = {}
     inits: dict[int, Init] = {}
@@ -168,7 +175,7 @@ def _inits(tx: Any) -> dict[str, Init]:
     return {" = ".join(places[key]): init for key, init in inits.items()}
 
 
-def _found(value: Any, place: str, above: tuple[int, ...]) -> Iterator[tuple[str, Init]]:
+def _found(value: object, place: str, above: tuple[int, ...]) -> Iterator[tuple[str, Init]]:
     if id(value) in above:  # a function that refers to itself
         return
     if isinstance(value, Init):
@@ -177,7 +184,7 @@ def _found(value: Any, place: str, above: tuple[int, ...]) -> Iterator[tuple[str
         yield from _found(part, f"{place}/{name}" if place else name, (*above, id(value)))
 
 
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+def _parts(value: object) -> Iterator[tuple[str, object]]:
     """What a value is made of, by name, as far as a transformation can be in it.
 
     A function under `jax.jit` is not looked into: its traces hold the numbers that it was traced with.

@@ -1,15 +1,15 @@
 """Lion: steps of one size, in the direction of the sign of the momentum."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, Arrays
 from jaxdeep.optimizers.decay import decay_rule
+from jaxdeep.optimizers.descent import descend
 from jaxdeep.optimizers.moments import moving_average
-from jaxdeep.optimizers.scalars import DECAY, Hyper, Numeric, Scalar
-from jaxdeep.optimizers.transform import Rule, Transform, descend, rule_factory, slot, transform
+from jaxdeep.optimizers.scalars import DECAY, Numeric, within
+from jaxdeep.optimizers.transform import Rule, Transform, slot, transform, transformation
 from jaxdeep.tree import Where
 
 
@@ -18,7 +18,7 @@ def lion(
     *,
     b1: Numeric = 0.9,
     b2: Numeric = 0.99,
-    mu_dtype: Any = None,
+    mu_dtype: DTypeLike | None = None,
     weight_decay: Numeric = 1e-3,
     where: Where | None = None,
 ) -> Transform:
@@ -52,11 +52,12 @@ def lion(
     >>> [round(float(u), 4) for u in updates]
     [-0.1, 0.1]
     """
-    decay = decay_rule(weight_decay, where)
-    return transform(lion_rule(b1, b2, mu_dtype), decay, descend(learning_rate))
+    direction = scale_by_lion.rule(b1=b1, b2=b2, mu_dtype=mu_dtype)
+    return transform(direction, decay_rule(weight_decay, where), descend(learning_rate))
 
 
-def scale_by_lion(*, b1: Numeric = 0.9, b2: Numeric = 0.99, mu_dtype: Any = None) -> Transform:
+@transformation
+def scale_by_lion(*, b1: Numeric = 0.9, b2: Numeric = 0.99, mu_dtype: DTypeLike | None = None) -> Rule:
     """`lion` without its learning rate and decay: ``u = sign(β₁ m + (1 − β₁) g)``.
 
     Args:
@@ -71,20 +72,10 @@ def scale_by_lion(*, b1: Numeric = 0.9, b2: Numeric = 0.99, mu_dtype: Any = None
     >>> float(tx.update(jnp.array(-4.0), tx.init(jnp.array(0.0)))[0])
     -1.0
     """
-    return transform(lion_rule(b1, b2, mu_dtype))
-
-
-@rule_factory
-def lion_rule(b1: Numeric, b2: Numeric, mu_dtype: Any) -> Rule:
-    """The sign of the momentum and the gradient together."""
     _checks.check_float_dtype("mu_dtype", mu_dtype)
 
-    def scalars(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
-        return {"1-b1": h["b1"].complement, "1-b2": h["b2"].complement}
-
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
         direction = jnp.sign(moving_average(slots["mu"], g, s["1-b1"]))
         return direction, {"mu": moving_average(slots["mu"], g, s["1-b2"])}
 
-    hyperparams = {"b1": Hyper(b1, DECAY), "b2": Hyper(b2, DECAY)}
-    return Rule(hyperparams, update, {"mu": slot(dtype=mu_dtype)}, scalars)
+    return Rule(within(DECAY, b1=b1, b2=b2), update, {"mu": slot(dtype=mu_dtype)})

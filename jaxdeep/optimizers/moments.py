@@ -6,17 +6,18 @@ begin at zero). RMSProp divides the gradient by the root of the second moment; A
 first moment over the root of the corrected second.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxdeep import _checks
-from jaxdeep.optimizers.scalars import DECAY, NOT_NEGATIVE, Hyper, Numeric, Scalar
-from jaxdeep.optimizers.transform import Rule, Transform, rule_factory, slot, transform
+from jaxdeep._shapes import Array, Arrays
+from jaxdeep.optimizers.scalars import DECAY, NOT_NEGATIVE, Numeric, Scalar, within
+from jaxdeep.optimizers.transform import Rule, slot, transformation
 
 
-def moving_average(old: Any, new: Any, complement: Any) -> Any:
+def moving_average(old: Array, new: Array, complement: Array) -> Array:
     """``β · old + (1 − β) · new``, from 1 − β alone, which float32 keeps precisely.
 
     β itself is rounded, and what it lost is added apart. An average that is infinite stays so, and β = 0
@@ -31,7 +32,7 @@ def moving_average(old: Any, new: Any, complement: Any) -> Any:
     return beta * old + (complement * new + lost * jnp.clip(old, -largest, largest))
 
 
-def correction(decay: Scalar, t: Any) -> Any:
+def correction(decay: Scalar, t: Array) -> Array:
     """``1 − βᵗ``, the share of the gradients seen so far in a moving average that began at zero.
 
     Computed as ``−expm1(t · log1p(−(1 − β)))``: in float32 about a hundred times closer to exact
@@ -42,12 +43,12 @@ def correction(decay: Scalar, t: Any) -> Any:
     return jnp.where(slow, -jnp.expm1(t * log), 1 - (1 - decay.complement) ** t)
 
 
-def over_root(numerator: Any, nu: Any, eps: Any, eps_in_sqrt: bool) -> Any:
+def over_root(numerator: Array, nu: Array, eps: Array, eps_in_sqrt: bool) -> Array:
     """``numerator / √(nu + ε)``, or ``/ (√nu + ε)``; 0 where the denominator is 0. A NaN stays."""
     return ratio(numerator, jnp.sqrt(nu + eps) if eps_in_sqrt else jnp.sqrt(nu) + eps)
 
 
-def ratio(numerator: Any, denominator: Any) -> Any:
+def ratio(numerator: Array, denominator: Array) -> Array:
     """The quotient, 0 where the denominator is 0."""
     nothing = denominator == 0
     return jnp.where(nothing, 0, numerator / jnp.where(nothing, 1, denominator))
@@ -56,7 +57,8 @@ def ratio(numerator: Any, denominator: Any) -> Any:
 # --- the parts ------------------------------------------------------------------------------------
 
 
-def first_moment(decay: Numeric = 0.9, *, accumulator_dtype: Any = None) -> Transform:
+@transformation
+def first_moment(decay: Numeric = 0.9, *, accumulator_dtype: DTypeLike | None = None) -> Rule:
     """The moving average of the gradients, passed on in their place: ``m ← β m + (1 − β) g``.
 
     Args:
@@ -73,10 +75,17 @@ def first_moment(decay: Numeric = 0.9, *, accumulator_dtype: Any = None) -> Tran
     >>> round(float(updates), 6)
     0.1
     """
-    return transform(first_moment_rule(decay, accumulator_dtype))
+    _checks.check_float_dtype("accumulator_dtype", accumulator_dtype)
+
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
+        mu = moving_average(slots["mu"], g, s["1-decay"])
+        return mu, {"mu": mu}
+
+    return Rule(within(DECAY, decay=decay), update, {"mu": slot(dtype=accumulator_dtype)})
 
 
-def second_moment(decay: Numeric = 0.999) -> Transform:
+@transformation
+def second_moment(decay: Numeric = 0.999) -> Rule:
     """The moving average of the squared gradients, passed on in their place: ``v ← β v + (1 − β) g²``.
 
     Args:
@@ -94,10 +103,16 @@ def second_moment(decay: Numeric = 0.999) -> Transform:
     >>> round(float(updates), 6)
     0.4
     """
-    return transform(second_moment_rule(decay))
+
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
+        nu = moving_average(slots["nu"], g * g, s["1-decay"])
+        return nu, {"nu": nu}
+
+    return Rule(within(DECAY, decay=decay), update, {"nu": slot()})
 
 
-def bias_correction(decay: Numeric) -> Transform:
+@transformation
+def bias_correction(decay: Numeric) -> Rule:
     """Undo the start at zero of a moving average: ``u ← u / (1 − βᵗ)`` at update t = 1, 2, …
 
     After `first_moment` or `second_moment` with the same β.
@@ -116,90 +131,80 @@ def bias_correction(decay: Numeric) -> Transform:
     >>> round(float(updates), 5)
     3.0
     """
-    return transform(bias_correction_rule(decay))
 
-
-# --- the rules ------------------------------------------------------------------------------------
-
-
-@rule_factory
-def first_moment_rule(decay: Numeric, accumulator_dtype: Any) -> Rule:
-    """The moving average of the gradients."""
-    _checks.check_float_dtype("accumulator_dtype", accumulator_dtype)
-
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        mu = moving_average(slots["mu"], g, s["1-decay"])
-        return mu, {"mu": mu}
-
-    return Rule(
-        {"decay": Hyper(decay, DECAY)}, update, {"mu": slot(dtype=accumulator_dtype)}, _complement
-    )
-
-
-@rule_factory
-def second_moment_rule(decay: Numeric) -> Rule:
-    """The moving average of the squared gradients."""
-
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        nu = moving_average(slots["nu"], g * g, s["1-decay"])
-        return nu, {"nu": nu}
-
-    return Rule({"decay": Hyper(decay, DECAY)}, update, {"nu": slot()}, _complement)
-
-
-def _complement(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
-    return {"1-decay": h["decay"].complement}
-
-
-@rule_factory
-def bias_correction_rule(decay: Numeric) -> Rule:
-    """Division by the share of the gradients that a moving average has seen."""
-
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
         return g * s["scale"], {}
 
-    def scalars(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
+    def scalars(h: Mapping[str, Scalar], t: Array) -> Arrays:
         return {"scale": 1 / correction(h["decay"], t)}
 
-    return Rule({"decay": Hyper(decay, DECAY)}, update, scalars=scalars)
+    return Rule(within(DECAY, decay=decay), update, scalars=scalars)
 
 
-@rule_factory
-def adagrad_rule(initial_accumulator_value: float, eps: Numeric, eps_in_sqrt: bool) -> Rule:
-    """The gradient over the root of the sum of all squares."""
+# --- what optimizers do before the learning rate ------------------------------------------------------
+
+
+@transformation
+def scale_by_adagrad(
+    *, initial_accumulator_value: float = 0.1, eps: Numeric = 1e-7, eps_in_sqrt: bool = True
+) -> Rule:
+    """`adagrad` without its learning rate: ``u = g / √(s + ε)``.
+
+    Args:
+      initial_accumulator_value, eps, eps_in_sqrt: as for `adagrad`.
+
+    Raises:
+      ValueError: a value out of range.
+
+    Source: as `adagrad`; `optax.scale_by_rss`.
+
+    >>> import jax.numpy as jnp
+    >>> tx = scale_by_adagrad(initial_accumulator_value=0.0)
+    >>> round(float(tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]), 4)
+    1.0
+    """
     _checks.check_scalar("initial_accumulator_value", initial_accumulator_value, NOT_NEGATIVE)
     _checks.check_flag("eps_in_sqrt", eps_in_sqrt)
 
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
         total = slots["sum_of_squares"] + g * g
         return over_root(g, total, s["eps"], eps_in_sqrt), {"sum_of_squares": total}
 
-    return Rule(
-        {"eps": Hyper(eps, NOT_NEGATIVE)},
-        update,
-        {"sum_of_squares": slot(initial_accumulator_value)},
-    )
+    slots = {"sum_of_squares": slot(initial_accumulator_value)}
+    return Rule(within(NOT_NEGATIVE, eps=eps), update, slots)
 
 
-@rule_factory
-def rms_rule(
-    decay: Numeric,
-    eps: Numeric,
+@transformation
+def scale_by_rms(
     *,
-    initial_scale: float,
-    eps_in_sqrt: bool,
-    centered: bool,
-    bias_correction: bool,
+    decay: Numeric = 0.9,
+    eps: Numeric = 1e-8,
+    initial_scale: float = 0.0,
+    eps_in_sqrt: bool = True,
+    centered: bool = False,
+    bias_correction: bool = False,
 ) -> Rule:
-    """The gradient over the root of the average square, or of the variance."""
-    _checks.check_scalar("initial_scale", initial_scale, NOT_NEGATIVE)
-    flags = {"eps_in_sqrt": eps_in_sqrt, "centered": centered, "bias_correction": bias_correction}
-    for name, flag in flags.items():
-        _checks.check_flag(name, flag)
+    """`rmsprop` without its learning rate and momentum: ``u = g / √(s + ε)``.
 
-    def scalars(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
-        share = correction(h["decay"], t) if bias_correction else 1.0
-        values = {"1-decay": h["decay"].complement, "eps": h["eps"].value, "scale": 1 / share}
+    Args:
+      decay, eps, initial_scale, eps_in_sqrt, centered, bias_correction: as for `rmsprop`.
+
+    Raises:
+      ValueError: a value out of range.
+
+    Source: as `rmsprop`; `optax.scale_by_rms` and `scale_by_stddev`.
+
+    >>> import jax.numpy as jnp
+    >>> tx = scale_by_rms(decay=0.75)
+    >>> round(float(tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]), 4)
+    2.0
+    """
+    _checks.check_scalar("initial_scale", initial_scale, NOT_NEGATIVE)
+    _checks.check_flags(eps_in_sqrt=eps_in_sqrt, centered=centered, bias_correction=bias_correction)
+
+    def scalars(h: Mapping[str, Scalar], t: Array) -> Arrays:
+        share = correction(h["decay"], t) if bias_correction else jnp.ones(())
+        values = {"scale": 1 / share}
         if centered:
             new = h["decay"].complement / share
             values["new"] = jnp.where(t > 1, new, 1.0) if bias_correction else new
@@ -207,7 +212,7 @@ def rms_rule(
             values["initial"] = initial_scale * (1 / share - 1)
         return values
 
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
         if centered:
             new, off = s["new"], g - slots["mu"]
             mu = slots["mu"] + new * off
@@ -218,61 +223,80 @@ def rms_rule(
         nu = moving_average(slots["nu"], g * g, s["1-decay"])
         return over_root(g, nu * s["scale"], s["eps"], eps_in_sqrt), {"nu": nu}
 
-    slots = {"nu": slot(initial_scale), **({"mu": slot()} if centered else {})}
-    hyperparams = {"decay": Hyper(decay, DECAY), "eps": Hyper(eps, NOT_NEGATIVE)}
-    return Rule(hyperparams, update, slots, scalars)
+    slots = {"nu": slot(initial_scale)} | ({"mu": slot()} if centered else {})
+    return Rule(within(DECAY, decay=decay) | within(NOT_NEGATIVE, eps=eps), update, slots, scalars)
 
 
-@rule_factory
-def adam_rule(
-    b1: Numeric, b2: Numeric, eps: Numeric, eps_root: Numeric, *, eps_mode: str, mu_dtype: Any
+@transformation
+def scale_by_adam(
+    *,
+    b1: Numeric = 0.9,
+    b2: Numeric = 0.999,
+    eps: Numeric = 1e-8,
+    eps_root: Numeric = 0.0,
+    eps_mode: str = "corrected",
+    mu_dtype: DTypeLike | None = None,
 ) -> Rule:
-    """The corrected first moment over the root of the corrected second."""
-    _check_choice("eps_mode", eps_mode, ("corrected", "uncorrected"))
+    """`adam` without its learning rate: ``u = m̂ / (√(v̂ + ε_root) + ε)``.
 
-    def scalars(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
+    Args:
+      b1, b2, eps, eps_root, eps_mode, mu_dtype: as for `adam`.
+
+    Raises:
+      ValueError: a value out of range, an unknown `eps_mode`.
+
+    Source: as `adam`; `optax.scale_by_adam`.
+
+    >>> import jax.numpy as jnp
+    >>> tx = scale_by_adam()
+    >>> round(float(tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]), 4)
+    1.0
+    """
+    _checks.check_choice("eps_mode", eps_mode, ("corrected", "uncorrected"))
+
+    def scalars(h: Mapping[str, Scalar], t: Array) -> Arrays:
         nu_correction = correction(h["b2"], t)
         eps = h["eps"].value
         if eps_mode == "uncorrected":  # eps beside √nu instead of √(nu / correction)
             eps = eps / jnp.sqrt(nu_correction)
-        return {
-            "1-b1": h["b1"].complement,
-            "1-b2": h["b2"].complement,
-            "mu_scale": 1 / correction(h["b1"], t),
-            "nu_scale": 1 / nu_correction,
-            "eps": eps,
-            "eps_root": h["eps_root"].value,
-        }
+        return {"mu_scale": 1 / correction(h["b1"], t), "nu_scale": 1 / nu_correction, "eps": eps}
 
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        mu = moving_average(slots["mu"], g, s["1-b1"])
-        nu = moving_average(slots["nu"], g * g, s["1-b2"])
-        root = jnp.sqrt(nu * s["nu_scale"] + s["eps_root"]) + s["eps"]
-        return mu * s["mu_scale"] / root, {"mu": mu, "nu": nu}
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
+        moments, root = _moments(g, slots, s)
+        return moments["mu"] * s["mu_scale"] / root, moments
 
-    return Rule(_moments(b1, b2, eps, eps_root), update, _two_slots(mu_dtype), scalars)
+    hyperparams = within(DECAY, b1=b1, b2=b2) | within(NOT_NEGATIVE, eps=eps, eps_root=eps_root)
+    return Rule(hyperparams, update, _two_slots(mu_dtype), scalars)
 
 
-@rule_factory
-def nadam_rule(
-    b1: Numeric,
-    b2: Numeric,
-    eps: Numeric,
-    eps_root: Numeric,
+@transformation
+def scale_by_nadam(
     *,
-    momentum_decay: Numeric | None,
-    mu_dtype: Any,
+    b1: Numeric = 0.9,
+    b2: Numeric = 0.999,
+    eps: Numeric = 1e-8,
+    eps_root: Numeric = 0.0,
+    momentum_decay: Numeric | None = None,
+    mu_dtype: DTypeLike | None = None,
 ) -> Rule:
-    """Adam with the first moment of the step to come: the gradient counts once more."""
+    """`nadam` without its learning rate: ``u = m̂ / (√(v̂ + ε_root) + ε)`` with the m̂ of `nadam`.
 
-    def scalars(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
-        values = {
-            "1-b1": h["b1"].complement,
-            "1-b2": h["b2"].complement,
-            "nu_scale": 1 / correction(h["b2"], t),
-            "eps": h["eps"].value,
-            "eps_root": h["eps_root"].value,
-        }
+    Args:
+      b1, b2, eps, eps_root, momentum_decay, mu_dtype: as for `nadam`.
+
+    Raises:
+      ValueError: a value out of range.
+
+    Source: as `nadam`; `optax.scale_by_adam` with ``nesterov=True``.
+
+    >>> import jax.numpy as jnp
+    >>> tx = scale_by_nadam()
+    >>> round(float(tx.update(jnp.array(1.0), tx.init(jnp.array(0.0)))[0]), 4)
+    1.4737
+    """
+
+    def scalars(h: Mapping[str, Scalar], t: Array) -> Arrays:
+        values = {"nu_scale": 1 / correction(h["b2"], t)}
         if momentum_decay is None:
             values["g_scale"] = h["b1"].complement / correction(h["b1"], t)
             values["mu_scale"] = h["b1"].value / correction(h["b1"], t + 1)
@@ -285,64 +309,65 @@ def nadam_rule(
         values["mu_product"] = product
         return values
 
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
-        mu = moving_average(slots["mu"], g, s["1-b1"])
-        nu = moving_average(slots["nu"], g * g, s["1-b2"])
-        root = jnp.sqrt(nu * s["nu_scale"] + s["eps_root"]) + s["eps"]
-        return (mu * s["mu_scale"] + g * s["g_scale"]) / root, {"mu": mu, "nu": nu}
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
+        moments, root = _moments(g, slots, s)
+        return (moments["mu"] * s["mu_scale"] + g * s["g_scale"]) / root, moments
 
-    hyperparams, carry = _moments(b1, b2, eps, eps_root), {}
+    hyperparams = within(DECAY, b1=b1, b2=b2) | within(NOT_NEGATIVE, eps=eps, eps_root=eps_root)
+    carry = {}
     if momentum_decay is not None:
-        hyperparams["momentum_decay"] = Hyper(momentum_decay, NOT_NEGATIVE)
+        hyperparams |= within(NOT_NEGATIVE, momentum_decay=momentum_decay)
         carry["mu_product"] = 1.0
     return Rule(hyperparams, update, _two_slots(mu_dtype), scalars, carry)
 
 
-@rule_factory
-def adamax_rule(b1: Numeric, b2: Numeric, eps: Numeric, *, eps_mode: str, mu_dtype: Any) -> Rule:
-    """The corrected first moment over the largest of the decayed gradients."""
-    _check_choice("eps_mode", eps_mode, ("max", "denominator"))
+@transformation
+def scale_by_adamax(
+    *,
+    b1: Numeric = 0.9,
+    b2: Numeric = 0.999,
+    eps: Numeric = 1e-8,
+    eps_mode: str = "max",
+    mu_dtype: DTypeLike | None = None,
+) -> Rule:
+    """`adamax` without its learning rate: ``m / ((1 − β₁ᵗ) u)``.
 
-    def scalars(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
-        return {
-            "1-b1": h["b1"].complement,
-            "b2": h["b2"].value,
-            "mu_scale": 1 / correction(h["b1"], t),
-            "eps": h["eps"].value,
-        }
+    Args:
+      b1, b2, eps, eps_mode, mu_dtype: as for `adamax`.
 
-    def update(g: Any, slots: dict[str, Any], s: dict[str, Any], p: Any) -> tuple[Any, dict[str, Any]]:
+    Raises:
+      ValueError: a value out of range, an unknown `eps_mode`.
+
+    Source: as `adamax`; `optax.scale_by_adamax`.
+
+    >>> import jax.numpy as jnp
+    >>> tx = scale_by_adamax()
+    >>> round(float(tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]), 4)
+    1.0
+    """
+    _checks.check_choice("eps_mode", eps_mode, ("max", "denominator"))
+
+    def scalars(h: Mapping[str, Scalar], t: Array) -> Arrays:
+        return {"mu_scale": 1 / correction(h["b1"], t)}
+
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
         mu = moving_average(slots["mu"], g, s["1-b1"])
         size = jnp.abs(g) + (s["eps"] if eps_mode == "max" else 0)
         nu = jnp.maximum(s["b2"] * slots["nu"], size)
-        return ratio(mu * s["mu_scale"], nu + (s["eps"] if eps_mode == "denominator" else 0)), {
-            "mu": mu,
-            "nu": nu,
-        }
+        denominator = nu + (s["eps"] if eps_mode == "denominator" else 0)
+        return ratio(mu * s["mu_scale"], denominator), {"mu": mu, "nu": nu}
 
-    hyperparams = {
-        "b1": Hyper(b1, DECAY),
-        "b2": Hyper(b2, DECAY),
-        "eps": Hyper(eps, NOT_NEGATIVE),
-    }
+    hyperparams = within(DECAY, b1=b1, b2=b2) | within(NOT_NEGATIVE, eps=eps)
     return Rule(hyperparams, update, _two_slots(mu_dtype), scalars)
 
 
-def _moments(b1: Numeric, b2: Numeric, eps: Numeric, eps_root: Numeric) -> dict[str, Hyper]:
-    return {
-        "b1": Hyper(b1, DECAY),
-        "b2": Hyper(b2, DECAY),
-        "eps": Hyper(eps, NOT_NEGATIVE),
-        "eps_root": Hyper(eps_root, NOT_NEGATIVE),
-    }
+def _moments(g: Array, slots: Arrays, s: Arrays) -> tuple[Arrays, Array]:
+    """The new moments of Adam, and what its first one is divided by."""
+    mu = moving_average(slots["mu"], g, s["1-b1"])
+    nu = moving_average(slots["nu"], g * g, s["1-b2"])
+    return {"mu": mu, "nu": nu}, jnp.sqrt(nu * s["nu_scale"] + s["eps_root"]) + s["eps"]
 
 
-def _two_slots(mu_dtype: Any) -> dict[str, Any]:
+def _two_slots(mu_dtype: DTypeLike | None) -> dict[str, Callable[[Array], Array]]:
     _checks.check_float_dtype("mu_dtype", mu_dtype)
     return {"mu": slot(dtype=mu_dtype), "nu": slot()}
-
-
-def _check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        choices = " or ".join(repr(choice) for choice in allowed)
-        raise ValueError(f"{name} must be {choices}, got {value!r}")

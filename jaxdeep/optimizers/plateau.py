@@ -1,15 +1,17 @@
 """Performance scheduling: a smaller rate when a metric stops improving."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike, DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.scalars import Hyper, Numeric, Scalars, drive, driven_values
-from jaxdeep.optimizers.transform import PyTree, Transform
+from jaxdeep.optimizers.transform import Transform
 
 INTERVALS = {"factor": "(0, 1)", "rtol": "[0, 1]", "atol": "[0, inf)", "min_scale": "[0, 1]"}
 
@@ -28,9 +30,9 @@ class PlateauState(NamedTuple):
     """
 
     step: jax.Array
-    hyperparams: dict[str, jax.Array]
-    driven: dict[str, jax.Array]
-    rounding: dict[str, jax.Array]
+    hyperparams: Arrays
+    driven: Arrays
+    rounding: Arrays
     scale: jax.Array
     best: jax.Array
     bad: jax.Array
@@ -92,14 +94,11 @@ def reduce_on_plateau(
     """
     values = {"factor": factor, "rtol": rtol, "atol": atol, "min_scale": min_scale}
     hypers = {name: Hyper(value, INTERVALS[name]) for name, value in values.items()}
-    for name, hyper in hypers.items():
-        _checks.check_scalar(name, hyper.value, hyper.interval, schedule=True)
     # arrays, and traced, under optax.inject_hyperparams
     _checks.check_count("patience", patience, array=True)
     _checks.check_count("cooldown", cooldown, low=0, array=True)
     _checks.check_count("accumulation_size", accumulation_size, array=True)
-    if mode not in ("min", "max"):
-        raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
+    _checks.check_choice("mode", mode, ("min", "max"))
     plateau = _Plateau(hypers, patience, cooldown, accumulation_size, 1.0 if mode == "min" else -1.0)
     return optax.GradientTransformationExtraArgs(
         Init(_init, (plateau,), hypers), Described(_update, (plateau,))
@@ -117,15 +116,13 @@ class _Plateau(NamedTuple):
 
 
 def _init(plateau: _Plateau, scalars: Scalars, params: PyTree) -> PlateauState:
-    def zero(dtype: Any = jnp.int32) -> jax.Array:
+    def zero(dtype: DTypeLike = jnp.int32) -> jax.Array:
         return jnp.zeros((), dtype)  # a buffer of its own, which a loop may donate
 
     dtype = jnp.result_type(float)
     return PlateauState(
         step=zero(),
-        hyperparams=scalars.hyperparams,
-        driven=scalars.driven,
-        rounding=scalars.rounding,
+        **scalars._asdict(),
         scale=jnp.ones((), dtype),
         best=jnp.asarray(plateau.sign * jnp.inf, dtype),
         bad=zero(),
@@ -135,7 +132,7 @@ def _init(plateau: _Plateau, scalars: Scalars, params: PyTree) -> PlateauState:
     )
 
 
-def _judge(plateau: _Plateau, state: PlateauState, value: Any, h: dict[str, Any]) -> PlateauState:
+def _judge(plateau: _Plateau, state: PlateauState, value: Array, h: Arrays) -> PlateauState:
     """The state after one value, the mean of as many as are averaged."""
     margin = jnp.where(jnp.isfinite(state.best), h["rtol"] * jnp.abs(state.best), 0) + h["atol"]
     improved = plateau.sign * (state.best - value) > margin
@@ -159,8 +156,8 @@ def _update(
     state: PlateauState,
     params: PyTree | None = None,
     *,
-    value: Any = None,
-    **extra: Any,
+    value: ArrayLike | None = None,
+    **extra: object,
 ) -> tuple[PyTree, PlateauState]:
     if value is None:
         raise ValueError("reduce_on_plateau needs the metric: update(updates, state, params, value=…)")
@@ -181,7 +178,7 @@ def _update(
     return jax.tree.map(lambda u: _scaled(u, state.scale), updates), state
 
 
-def _scaled(u: Any, scale: jax.Array) -> Any:
+def _scaled(u: Array, scale: Array) -> Array:
     u = jnp.asarray(u)
     wide = jnp.promote_types(u.dtype, jnp.float32)
     return (u.astype(wide) * scale.astype(wide)).astype(u.dtype)

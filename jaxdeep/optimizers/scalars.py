@@ -1,13 +1,19 @@
 """Hyperparameters: numbers that live in an optimizer's state, and values that drive it from outside."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 
-Numeric = Any  # a number, a scalar array, or a schedule step -> value
+from jaxdeep._shapes import Array, Arrays
+
+if TYPE_CHECKING:
+    Numeric: TypeAlias = ArrayLike | Callable[[Array], ArrayLike]  # a number, a scalar array, a schedule
+else:
+    Numeric = Any  # which is shorter in help()
 
 DECAY = "[0, 1)"  # the interval of decay rates, whose complements matter
 NOT_NEGATIVE = "[0, inf)"
@@ -23,13 +29,18 @@ class Hyper(NamedTuple):
     value: Numeric
     interval: str
 
-    def _identity_(self) -> Any:
+    def _identity_(self) -> object:
         return self.interval, "stays" if self.stays else self.value
 
     @property
     def stays(self) -> bool:
         """Whether the state keeps the value (a number), or it is driven from outside at every update."""
         return not callable(self.value) and not isinstance(self.value, jax.Array)
+
+
+def within(interval: str, **values: Numeric) -> dict[str, Hyper]:
+    """Hyperparameters by name, all of them with values in the same interval."""
+    return {name: Hyper(value, interval) for name, value in values.items()}
 
 
 class Scalar(NamedTuple):
@@ -39,16 +50,16 @@ class Scalar(NamedTuple):
     complement taken from the Python float has none.
     """
 
-    value: Any
-    complement: Any
+    value: Array
+    complement: Array
 
 
 class Scalars(NamedTuple):
     """The scalars of a state, as in `TransformState`."""
 
-    hyperparams: dict[str, jax.Array]
-    driven: dict[str, jax.Array]
-    rounding: dict[str, jax.Array]
+    hyperparams: Arrays
+    driven: Arrays
+    rounding: Arrays
 
 
 def initial_numbers(hypers: Mapping[str, Hyper]) -> dict[str, float]:
@@ -58,7 +69,11 @@ def initial_numbers(hypers: Mapping[str, Hyper]) -> dict[str, float]:
     [('decay', 0.5), ('decay_rounding', 0.0), ('eps', 1.0)]
     """
     dtype = jnp.result_type(float)
-    numbers = {name: float(hyper.value) for name, hyper in hypers.items() if hyper.stays}
+    numbers = {
+        name: float(hyper.value)  # type: ignore[arg-type]  # a number, for it stays
+        for name, hyper in hypers.items()
+        if hyper.stays
+    }
     rounding = {
         name + ROUNDING: float(lost(number, dtype))
         for name, number in numbers.items()
@@ -67,7 +82,7 @@ def initial_numbers(hypers: Mapping[str, Hyper]) -> dict[str, float]:
     return numbers | rounding
 
 
-def initial_scalars(hypers: Mapping[str, Hyper], numbers: Mapping[str, Any]) -> Scalars:
+def initial_scalars(hypers: Mapping[str, Hyper], numbers: Mapping[str, ArrayLike]) -> Scalars:
     """The scalars of a new state, from its `initial_numbers` or traced values in their place."""
     dtype = jnp.result_type(float)
     hyperparams = {name: jnp.asarray(numbers[name], dtype) for name in hypers if name in numbers}
@@ -75,7 +90,7 @@ def initial_scalars(hypers: Mapping[str, Hyper], numbers: Mapping[str, Any]) -> 
     return Scalars(hyperparams, drive(hypers, jnp.zeros((), jnp.int32)), rounding)
 
 
-def drive(hypers: Mapping[str, Hyper], step: Any) -> dict[str, jax.Array]:
+def drive(hypers: Mapping[str, Hyper], step: Array) -> Arrays:
     """Values of the driven hyperparameters at `step`."""
     dtype = jnp.result_type(float)
     values = {}
@@ -91,23 +106,23 @@ def drive(hypers: Mapping[str, Hyper], step: Any) -> dict[str, jax.Array]:
     return values
 
 
-def lost(value: Any, dtype: Any) -> Any:
+def lost(value: ArrayLike, dtype: DTypeLike) -> np.ndarray:
     """What a number, or an array of them, loses when it is rounded to `dtype`."""
     exact = np.asarray(value, np.float64)
     return exact - exact.astype(dtype).astype(np.float64)
 
 
-def driven_values(driven: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+def driven_values(driven: Mapping[str, Array]) -> Arrays:
     """`TransformState.driven` by the names of the hyperparameters."""
     return {name.removesuffix(GIVEN): value for name, value in driven.items()}
 
 
-def scalars_in_force(state: Any, driven: Mapping[str, jax.Array]) -> dict[str, Scalar]:
-    """Every hyperparameter with its complement."""
+def scalars_in_force(hyperparams: Arrays, rounding: Arrays, driven: Arrays) -> dict[str, Scalar]:
+    """Every hyperparameter of a state with its complement."""
     scalars = {name: Scalar(value, 1 - value) for name, value in driven_values(driven).items()}
-    for name, value in state.hyperparams.items():
+    for name, value in hyperparams.items():
         complement = 1 - value
-        if name + ROUNDING in state.rounding:
-            complement = complement - state.rounding[name + ROUNDING]
+        if name + ROUNDING in rounding:
+            complement = complement - rounding[name + ROUNDING]
         scalars[name] = Scalar(value, complement)
     return scalars

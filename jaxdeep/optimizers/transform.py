@@ -2,39 +2,30 @@
 
 A `Rule` says what one leaf accumulates and how its gradient becomes an update. `transform` lifts a
 sequence of rules over a pytree: one pass per leaf, whatever the number of rules, with the
-hyperparameters as named scalar leaves of one `TransformState`.
+hyperparameters as named scalar leaves of one `TransformState`. `transformation` makes a function that
+returns a rule one that returns the transformation.
 """
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, ParamSpec, TypeAlias
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.interpreters import partial_eval as pe
+from jax.tree_util import PyTreeDef
+from jax.typing import ArrayLike, DTypeLike
 
-from jaxdeep import _checks
+from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
-from jaxdeep.optimizers.scalars import (
-    NOT_NEGATIVE,
-    Hyper,
-    Numeric,
-    Scalar,
-    Scalars,
-    drive,
-    scalars_in_force,
-)
+from jaxdeep.optimizers.scalars import Hyper, Scalar, Scalars, drive, scalars_in_force
 from jaxdeep.tree import Where, check_where, mask
 
-PyTree = Any
 Transform: TypeAlias = optax.GradientTransformationExtraArgs
 Arguments = ParamSpec("Arguments")
-
-
-def _values(h: Mapping[str, Scalar], t: Any) -> dict[str, Any]:
-    return {name: scalar.value for name, scalar in h.items()}
 
 
 class Rule(NamedTuple):
@@ -43,31 +34,32 @@ class Rule(NamedTuple):
     Attributes:
       hyperparams: its hyperparameters by name.
       update: ``(g, slots, s, p) -> (update, slots)`` for one leaf, with its slots, the scalars by name
-        and the parameter (None if none were passed); arrays come in at least float32.
+        and the parameter (None if none were passed); arrays come in at least float32. The scalars hold
+        every hyperparameter, and its complement 1 − value under ``"1-name"``.
       slots: what a leaf accumulates, by name: functions from the parameter leaf to the initial array.
-      scalars: ``(hyperparameters as Scalar, t) -> scalars`` used by `update`, computed once for the
-        whole tree; t is 1 at the first update.
+      scalars: ``(hyperparameters as Scalar, t) -> scalars``, further ones or others in their place,
+        computed once for the whole tree; t is 1 at the first update.
       carry: scalars kept from update to update, by name, with their first values; they come among the
         hyperparameters, and `scalars` returns the new ones under the same names.
       reduce: ``(leaves, scalars) -> scalars``, further ones, from all the leaves that come in; for the
         first rule.
       where: the leaves it applies to (`jaxdeep.tree.mask`); all by default.
       needs_params: what needs the parameters, for the error if they are not passed; empty if nothing.
-      made_by: the factory and its static arguments, by which rules are equal (`rule_factory` fills it
+      made_by: the function and its static arguments, by which rules are equal (`rule_factory` fills it
         in). A rule without it is equal to those with the same functions.
     """
 
     hyperparams: Mapping[str, Hyper]
-    update: Callable[[Any, dict[str, Any], dict[str, Any], Any], tuple[Any, dict[str, Any]]]
-    slots: Mapping[str, Callable[[Any], Any]] = {}
-    scalars: Callable[[Mapping[str, Scalar], Any], dict[str, Any]] = _values
+    update: Callable[[Array, Arrays, Arrays, Any], tuple[Array, Arrays]]
+    slots: Mapping[str, Callable[[Array], Array]] = {}
+    scalars: Callable[[Mapping[str, Scalar], Array], Arrays] | None = None
     carry: Mapping[str, float] = {}
-    reduce: Callable[[list[Any], dict[str, Any]], dict[str, Any]] | None = None
+    reduce: Callable[[list[Array], Arrays], Arrays] | None = None
     where: Where | None = None
     needs_params: str = ""
-    made_by: tuple[Callable[..., Any], dict[str, Any]] | None = None
+    made_by: tuple[Callable[..., "Rule"], dict[str, object]] | None = None
 
-    def _identity_(self) -> tuple[Any, ...]:
+    def _identity_(self) -> object:
         return self.hyperparams, tuple(self[1:-1]) if self.made_by is None else self.made_by
 
 
@@ -77,6 +69,7 @@ def rule_factory(factory: Callable[Arguments, Rule]) -> Callable[Arguments, Rule
     Static is every argument that is not the value of one of the rule's hyperparameters.
 
     >>> from jaxdeep._identity import key_of
+    >>> from jaxdeep.optimizers.descent import descend
     >>> key_of(descend(0.1)) == key_of(descend(0.2)), key_of(descend(0.1)) == key_of(descend(jnp.sqrt))
     (True, False)
     """
@@ -95,6 +88,43 @@ def rule_factory(factory: Callable[Arguments, Rule]) -> Callable[Arguments, Rule
     return make
 
 
+class Transformation(Protocol[Arguments]):
+    """A function that makes a transformation of one rule, or the rule itself."""
+
+    rule: Callable[Arguments, Rule]
+
+    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Transform:
+        """The transformation."""
+
+
+def transformation(make: Callable[Arguments, Rule]) -> Transformation[Arguments]:
+    """Make a function that returns a rule one that returns the transformation of this rule.
+
+    Its attribute `rule` is the function as it was, for a transformation of several rules:
+    ``transform(scale_by_adam.rule(), descend(0.1))``.
+
+    >>> from jaxdeep.optimizers.scalars import Hyper
+    >>> @transformation
+    ... def scale(factor: float) -> Rule:
+    ...     hyperparams = {"factor": Hyper(factor, "[0, 1]")}
+    ...     return Rule(hyperparams, lambda g, slots, s, p: (s["factor"] * g, {}))
+    >>> tx = scale(0.5)
+    >>> float(tx.update(jnp.array(3.0), tx.init(jnp.array(0.0)))[0])
+    1.5
+    """
+    rule = rule_factory(make)
+
+    @functools.wraps(make)
+    def made(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Transform:
+        return transform(rule(*args, **kwargs))
+
+    made.__signature__ = inspect.signature(make).replace(  # type: ignore[attr-defined]
+        return_annotation=Transform
+    )
+    made.rule = rule  # type: ignore[attr-defined]
+    return made  # type: ignore[return-value]
+
+
 class TransformState(NamedTuple):
     """State of a jaxdeep transformation.
 
@@ -109,14 +139,14 @@ class TransformState(NamedTuple):
     """
 
     count: jax.Array  # type: ignore[assignment]  # shadows tuple.count, as optax does
-    hyperparams: dict[str, jax.Array]
-    driven: dict[str, jax.Array]
-    rounding: dict[str, jax.Array]
-    carried: dict[str, jax.Array]
+    hyperparams: Arrays
+    driven: Arrays
+    rounding: Arrays
+    carried: Arrays
     slots: dict[str, PyTree]
 
 
-def transform(*rules: Rule) -> optax.GradientTransformationExtraArgs:
+def transform(*rules: Rule) -> Transform:
     """The optax transformation that applies `rules`, one after another, to every leaf.
 
     Arithmetic is done in at least float32; slots keep their own dtype and updates get the dtype of
@@ -136,28 +166,16 @@ class _Rules:
         self.makers = {name: make for rule in rules for name, make in rule.slots.items()}
         self.carry = {name: first for rule in rules for name, first in rule.carry.items()}
         self.needs_params = ", ".join(rule.needs_params for rule in rules if rule.needs_params)
-        for name, hyper in self.hypers.items():
-            _checks.check_scalar(name, hyper.value, hyper.interval, schedule=True)
         for rule in rules:
             if rule.where is not None:
                 check_where(rule.where)
         # Inside a jit, a leaf's update is traced once per shape and dtype, however many leaves there
         # are. Outside it would be compiled for every transformation made.
-        self.update_leaf = _leaf_updater(rules)
+        self.update_leaf = functools.partial(_update_leaf, rules)
         self.jitted = jax.jit(self.update_leaf, static_argnums=0)
 
-    def _identity_(self) -> tuple[Any, ...]:
+    def _identity_(self) -> object:
         return tuple(rule._identity_() for rule in self.rules)
-
-
-def _leaf_updater(rules: tuple[Rule, ...]) -> Callable[..., tuple[Any, dict[str, Any]]]:
-    def update_leaf(
-        chosen: tuple[bool, ...], g: Any, slots: dict[str, Any], scalars: dict[str, Any], p: Any
-    ) -> tuple[Any, dict[str, Any]]:
-        applied = [rule for rule, is_chosen in zip(rules, chosen) if is_chosen]
-        return _update_leaf(applied, g, slots, scalars, p)
-
-    return update_leaf
 
 
 def _init(together: _Rules, scalars: Scalars, params: PyTree) -> TransformState:
@@ -175,7 +193,7 @@ def _update(
     updates: PyTree,
     state: TransformState,
     params: PyTree | None = None,
-    **extra: Any,
+    **extra: object,
 ) -> tuple[PyTree, TransformState]:
     if params is None and together.needs_params:
         raise ValueError(f"{together.needs_params} needs the parameters: update(updates, state, params)")
@@ -184,68 +202,59 @@ def _update(
     scalars = _scalars(together.rules, state, driven, count)
     carried = {name: scalars[name] for name in together.carry}
 
-    leaves: list[Any]
-    structure: Any
+    structure: PyTreeDef
     # None for a gradient that was not taken: its leaf stays as it is
     leaves, structure = jax.tree.flatten(updates, is_leaf=lambda leaf: leaf is None)
     leaves = [None if leaf is None else jnp.asarray(leaf) for leaf in leaves]
-    for rule in together.rules[:1]:
-        if rule.reduce:
-            scalars |= rule.reduce([leaf for leaf in leaves if leaf is not None], scalars)
+    if together.rules[0].reduce is not None:
+        scalars |= together.rules[0].reduce([leaf for leaf in leaves if leaf is not None], scalars)
     parameters = [None] * len(leaves) if params is None else structure.flatten_up_to(params)
     selected = updates if params is None else params
     masks = [_mask(rule, selected, structure) for rule in together.rules]
     columns = [structure.flatten_up_to(tree) for tree in state.slots.values()]
     cast = _cast_by_dtype(scalars)
-    new_leaves: list[Any] = []
-    new_columns: list[list[Any]] = [[] for _ in columns]
-    for g, p, chosen, row in zip(leaves, parameters, zip(*masks), _rows(columns, len(leaves))):
+    rows = zip(*columns) if columns else itertools.repeat(())
+    updated: list[tuple[Array | None, Arrays]] = []
+    for g, p, chosen, row in zip(leaves, parameters, zip(*masks), rows):
         slots = dict(zip(state.slots, row))
         if g is None:
-            u, new_slots = g, slots
+            updated.append((g, slots))
         else:
             leaf_scalars = cast(_arithmetic_dtype(g, p, *row))
             is_traced = isinstance(g, pe.DynamicJaxprTracer)
             update_leaf = together.jitted if is_traced else together.update_leaf
-            u, new_slots = update_leaf(chosen, g, slots, leaf_scalars, p)
-        new_leaves.append(u)
-        for name, column in zip(state.slots, new_columns):
-            column.append(new_slots[name])
+            updated.append(update_leaf(chosen, g, slots, leaf_scalars, p))
     slots = {
-        name: jax.tree.unflatten(structure, column) for name, column in zip(state.slots, new_columns)
+        name: jax.tree.unflatten(structure, [own[name] for _, own in updated]) for name in state.slots
     }
     return (
-        jax.tree.unflatten(structure, new_leaves),
+        jax.tree.unflatten(structure, [u for u, _ in updated]),
         TransformState(count, state.hyperparams, driven, state.rounding, carried, slots),
     )
 
 
-def _scalars(
-    rules: tuple[Rule, ...], state: TransformState, driven: Mapping[str, jax.Array], count: jax.Array
-) -> dict[str, Any]:
-    in_force = scalars_in_force(state, driven)
+def _scalars(rules: tuple[Rule, ...], state: TransformState, driven: Arrays, count: Array) -> Arrays:
+    in_force = scalars_in_force(state.hyperparams, state.rounding, driven)
     for name, value in state.carried.items():
         in_force[name] = Scalar(value, 1 - value)
-    scalars: dict[str, Any] = {}
+    scalars: Arrays = {}
     for rule in rules:
-        names = (*rule.hyperparams, *rule.carry)
-        values = {name: in_force[name] for name in names}
-        scalars |= rule.scalars(values, count.astype(jnp.result_type(float)))
+        own = {name: in_force[name] for name in (*rule.hyperparams, *rule.carry)}
+        for name, scalar in own.items():
+            scalars |= {name: scalar.value, f"1-{name}": scalar.complement}
+        if rule.scalars is not None:
+            scalars |= rule.scalars(own, count.astype(jnp.result_type(float)))
     return scalars
 
 
-def _mask(rule: Rule, tree: PyTree, structure: Any) -> list[bool]:
+def _mask(rule: Rule, tree: PyTree, structure: PyTreeDef) -> list[bool]:
     if rule.where is None:
         return [True] * structure.num_leaves
     chosen: list[bool] = structure.flatten_up_to(mask(tree, rule.where))
     return chosen
 
 
-def _rows(columns: list[list[Any]], length: int) -> list[tuple[Any, ...]]:
-    return list(zip(*columns)) if columns else [()] * length
-
-
-def _arithmetic_dtype(*arrays: Any) -> Any:
+def _arithmetic_dtype(*arrays: Array | None) -> DTypeLike:
     dtypes = {jnp.result_type(array) for array in arrays if array is not None}
     dtype = functools.reduce(jnp.promote_types, dtypes, jnp.dtype(jnp.float32))
     if jnp.issubdtype(dtype, jnp.complexfloating):
@@ -254,47 +263,38 @@ def _arithmetic_dtype(*arrays: Any) -> Any:
 
 
 def _update_leaf(
-    rules: list[Rule], g: Any, slots: dict[str, Any], scalars: dict[str, Any], p: Any
-) -> tuple[Any, dict[str, Any]]:
+    rules: tuple[Rule, ...],
+    chosen: tuple[bool, ...],
+    g: Array,
+    slots: Arrays,
+    scalars: Arrays,
+    p: Array | None,
+) -> tuple[Array, Arrays]:
     dtype = _arithmetic_dtype(g, p, *slots.values())
     u = jnp.asarray(g, dtype)
     wide = {name: old.astype(dtype) for name, old in slots.items()}
     wide_p = None if p is None else jnp.asarray(p, dtype)
-    for rule in rules:
+    for rule in itertools.compress(rules, chosen):
         u, changed = rule.update(u, wide, scalars, wide_p)
         wide = wide | changed
     kept = {name: wide[name].astype(old.dtype) for name, old in slots.items()}
     return u.astype(jnp.result_type(g if p is None else p)), kept
 
 
-def _cast_by_dtype(scalars: dict[str, Any]) -> Callable[[Any], dict[str, Any]]:
+def _cast_by_dtype(scalars: Arrays) -> Callable[..., Arrays]:
     """Scalars in the dtype of a leaf's arithmetic, cast once for all leaves of that dtype."""
-    done: dict[Any, dict[str, Any]] = {}
-
-    def cast(dtype: Any) -> dict[str, Any]:
-        if dtype not in done:
-            done[dtype] = jax.tree.map(lambda s: jnp.asarray(s, dtype), scalars)
-        return done[dtype]
-
-    return cast
-
-
-@rule_factory
-def descend(learning_rate: Numeric) -> Rule:
-    """The last rule of an optimizer: ``u ← −learning_rate · u``."""
-    return Rule(
-        {"learning_rate": Hyper(learning_rate, NOT_NEGATIVE)},
-        lambda u, slots, s, p: (-s["learning_rate"] * u, {}),
+    return functools.cache(
+        lambda dtype: {name: jnp.asarray(scalar, dtype) for name, scalar in scalars.items()}
     )
 
 
-def slot(value: Any = 0.0, dtype: Any = None) -> Callable[[Any], Any]:
+def slot(value: ArrayLike = 0.0, dtype: DTypeLike | None = None) -> Callable[[Array], Array]:
     """A slot that starts at `value`, sharded as its parameter, in at least float32 unless told.
 
     In bfloat16 a slow average would never move again: 0.001 of the new is lost.
     """
 
-    def make(p: Any) -> Any:
+    def make(p: Array) -> Array:
         wide = jnp.promote_types(jnp.result_type(p), jnp.float32)
         return jnp.full_like(p, value, dtype=wide if dtype is None else dtype)
 

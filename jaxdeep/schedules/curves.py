@@ -1,17 +1,15 @@
 """Curves from one value to another."""
 
-import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.typing import ArrayLike
 
 from jaxdeep import _checks
-from jaxdeep.schedules.steps import Schedule, check_boundaries, float_type
+from jaxdeep._shapes import Array, ArrayLike, Float, Num
+from jaxdeep.schedules.steps import Schedule, check_boundaries, floats, since
 
 
 def constant(value: ArrayLike) -> Schedule:
@@ -30,9 +28,9 @@ def constant(value: ArrayLike) -> Schedule:
     """
     _checks.check_scalar("value", value, "(-inf, inf)")
 
-    def schedule(step: ArrayLike) -> Any:
-        typed = optax.constant_schedule(jnp.asarray(value, float_type(step)))
-        return jnp.broadcast_to(typed(step), jnp.shape(step))
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
+        step, typed = floats(step, value)
+        return jnp.broadcast_to(typed, step.shape)
 
     return schedule
 
@@ -68,17 +66,15 @@ def power(
     """
     _checks.check_scalar("init_value", init_value, "(-inf, inf)")
     _checks.check_count("transition_steps", transition_steps)
-    _checks.check_scalar("decay_rate", decay_rate, "[0, inf)")
-    _checks.check_scalar("power", power, "[0, inf)")
+    _checks.check_scalars("[0, inf)", decay_rate=decay_rate, power=power)
     _checks.check_flag("staircase", staircase)
 
-    def schedule(step: ArrayLike) -> Any:
-        dtype = float_type(step)
-        times = jnp.asarray(step, dtype) / transition_steps
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
+        elapsed, init, rate, exponent = floats(step, init_value, decay_rate, power)
+        times = elapsed / transition_steps
         if staircase:
             times = jnp.floor(times)
-        rate, exponent = jnp.asarray(decay_rate, dtype), jnp.asarray(power, dtype)
-        return jnp.asarray(init_value, dtype) / (1 + rate * times) ** exponent
+        return init / (1 + rate * times) ** exponent
 
     return schedule
 
@@ -123,17 +119,15 @@ def exponential(
     _checks.check_flag("staircase", staircase)
 
     # not `optax.exponential_decay`, which branches on its rate in Python: here it may be traced
-    def schedule(step: ArrayLike) -> Any:
-        dtype = float_type(step)
-        elapsed = jnp.maximum(jnp.asarray(step) - transition_begin, 0).astype(dtype)
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
+        elapsed, init, rate = floats(since(step, transition_begin), init_value, decay_rate)
         times = elapsed / transition_steps
         if staircase:
             times = jnp.floor(times)
-        rate = jnp.asarray(decay_rate, dtype)
-        value = jnp.asarray(init_value, dtype) * rate**times
+        value = init * rate**times
         if end_value is None:
             return value
-        bound = jnp.asarray(end_value, dtype)
+        bound = jnp.asarray(end_value, value.dtype)
         return jnp.where(rate < 1, jnp.maximum(value, bound), jnp.minimum(value, bound))
 
     return schedule
@@ -166,17 +160,14 @@ def piecewise_constant(
     _checks.check_sequence("values", values)
     for value in values:
         _checks.check_scalar("values", value, "(-inf, inf)")
-    if any(b <= a for a, b in itertools.pairwise(boundaries)):
-        raise ValueError(f"boundaries must increase, got {list(boundaries)}")
     if len(values) != len(boundaries) + 1:
         raise ValueError(
             f"values must be one more than the {len(boundaries)} boundaries, got {len(values)}"
         )
-    if side not in ("left", "right"):
-        raise ValueError(f"side must be 'right' or 'left', got {side!r}")
+    _checks.check_choice("side", side, ("right", "left"))
 
-    def schedule(step: ArrayLike) -> Any:
-        table = jnp.stack([jnp.asarray(value, float_type(step)) for value in values])
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
+        table = jnp.stack(floats(step, *values)[1:])
         return table[jnp.searchsorted(jnp.asarray(np.array(boundaries, int)), step, side=side)]
 
     return schedule
@@ -212,23 +203,21 @@ def polynomial(
     >>> [round(float(schedule(t)), 3) for t in (0, 5, 10, 20)]
     [0.1, 0.05, 0.0, 0.0]
     """
-    _checks.check_scalar("init_value", init_value, "(-inf, inf)")
-    _checks.check_scalar("end_value", end_value, "(-inf, inf)")
+    _checks.check_scalars("(-inf, inf)", init_value=init_value, end_value=end_value)
     _checks.check_scalar("power", power, "(0, inf)")
     _checks.check_count("transition_steps", transition_steps)
     _checks.check_count("transition_begin", transition_begin, low=0)
     _checks.check_flag("cycle", cycle)
 
-    def schedule(step: ArrayLike) -> Any:
-        dtype = float_type(step)
-        elapsed = jnp.maximum(jnp.asarray(step) - transition_begin, 0).astype(dtype)
-        length = jnp.asarray(transition_steps, dtype)
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
+        elapsed, length, init, end, exponent = floats(
+            since(step, transition_begin), transition_steps, init_value, end_value, power
+        )
         if cycle:
             length = length * jnp.maximum(jnp.ceil(elapsed / length), 1)
         # bounded after the division, which optax does before: compiled, T / T may be more than 1, and a
         # fractional power of what is left is NaN
         share = jnp.minimum(elapsed / length, 1)
-        init, end, exponent = (jnp.asarray(x, dtype) for x in (init_value, end_value, power))
         return optax.polynomial_schedule(init, end, exponent, transition_steps=1)(share)
 
     return schedule
@@ -257,17 +246,14 @@ def cosine(
     >>> [round(float(schedule(t)), 3) for t in (0, 5, 10, 20)]
     [0.1, 0.05, 0.0, 0.0]
     """
-    _checks.check_scalar("init_value", init_value, "(-inf, inf)")
+    _checks.check_scalars("(-inf, inf)", init_value=init_value, alpha=alpha)
     _checks.check_count("decay_steps", decay_steps)
-    _checks.check_scalar("alpha", alpha, "(-inf, inf)")
     _checks.check_scalar("exponent", exponent, "(0, inf)")
 
-    def schedule(step: ArrayLike) -> Any:
-        dtype = float_type(step)
-        share = jnp.clip(jnp.asarray(step, dtype) / decay_steps, 0, 1)
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
+        elapsed, init, floor, sharpness = floats(step, init_value, alpha, exponent)
+        share = jnp.clip(elapsed / decay_steps, 0, 1)
         half = jnp.cos(math.pi / 2 * share) ** 2  # ½ (1 + cos πx) without its cancellation
-        fall = half ** jnp.asarray(exponent, dtype)
-        floor = jnp.asarray(alpha, dtype)
-        return jnp.asarray(init_value, dtype) * ((1 - floor) * fall + floor)
+        return init * ((1 - floor) * half**sharpness + floor)
 
     return schedule

@@ -1,15 +1,13 @@
 """Schedules made of other schedules."""
 
-import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 
 from jaxdeep import _checks
-from jaxdeep.schedules.steps import Schedule, check_boundaries, check_schedule, float_type
+from jaxdeep._shapes import Array, ArrayLike
+from jaxdeep.schedules.steps import Schedule, check_boundaries, check_schedule, floats, since
 
 
 def warmup(schedule: Schedule, steps: int, *, init_value: ArrayLike = 0.0) -> Schedule:
@@ -37,15 +35,11 @@ def warmup(schedule: Schedule, steps: int, *, init_value: ArrayLike = 0.0) -> Sc
     _checks.check_count("steps", steps)
     _checks.check_scalar("init_value", init_value, "(-inf, inf)")
 
-    def line(step: ArrayLike) -> Any:
-        dtype = float_type(step)
-        begin, end = jnp.asarray(init_value, dtype), jnp.asarray(schedule(0), dtype)
-        return begin + (end - begin) * (jnp.asarray(step, dtype) / steps)
+    def line(step: ArrayLike) -> Array:
+        elapsed, begin, end = floats(step, init_value, schedule(0))
+        return begin + (end - begin) * (elapsed / steps)
 
-    def after(step: ArrayLike) -> Any:
-        return jnp.asarray(schedule(step), float_type(step))
-
-    return _joined([line, after], [steps])
+    return _joined([line, schedule], [steps])
 
 
 def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
@@ -72,23 +66,24 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
     for schedule in schedules:
         check_schedule("schedules", schedule)
     check_boundaries(boundaries)
-    if len(boundaries) != len(schedules) - 1 or any(b <= a for a, b in itertools.pairwise(boundaries)):
+    if len(boundaries) != len(schedules) - 1:
         raise ValueError(
-            f"join needs increasing boundaries, one less than the {len(schedules)} schedules; got "
-            f"{list(boundaries)}"
+            f"boundaries must be one less than the {len(schedules)} schedules, got {list(boundaries)}"
         )
-
-    first, *others = schedules
-    return _joined([lambda step: jnp.asarray(first(step), float_type(step)), *others], boundaries)
+    return _joined(schedules, boundaries)
 
 
 def _joined(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
     """`optax.join_schedules`, in which a schedule that has not begun is asked for its first value."""
 
-    def begun(schedule: Schedule) -> Schedule:
-        return lambda step: schedule(jnp.maximum(step, 0))
+    def typed(schedule: Schedule) -> Schedule:
+        return lambda step: floats(step, schedule(step))[1]
 
-    joined = optax.join_schedules([schedules[0], *map(begun, schedules[1:])], boundaries)
+    def begun(schedule: Schedule) -> Schedule:
+        return lambda step: schedule(since(step, 0))
+
+    first, *others = schedules
+    joined = optax.join_schedules([typed(first), *map(begun, others)], boundaries)
     return lambda step: joined(jnp.asarray(step))
 
 

@@ -3,13 +3,12 @@
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from jaxdeep import _checks
-from jaxdeep.schedules.steps import Schedule, float_type
+from jaxdeep._shapes import Array, ArrayLike, Float, Num
+from jaxdeep.schedules.steps import Schedule, floats
 
 
 def one_cycle(
@@ -65,22 +64,19 @@ def one_cycle(
     [0.01, 0.1, 0.01, 1e-05, 1e-05]
     """
     _checks.check_scalar("peak_value", peak_value, "(-inf, inf)")
-    form, anneal = _cycle_form(form, anneal)
-    steps = _cycle_steps(transition_steps, form, anneal, pct_start, pct_final, three_phase)
+    form, anneal, steps = _cycle(transition_steps, form, anneal, pct_start, pct_final, three_phase)
     if div_factor is None:
         div_factor = 10.0 if form == "textbook" else 25.0
     if final_div_factor is None:
         final_div_factor = 1000.0 if form == "textbook" else 1e4
-    _checks.check_scalar("div_factor", div_factor, "(0, inf)")
-    _checks.check_scalar("final_div_factor", final_div_factor, "(0, inf)")
+    _checks.check_scalars("(0, inf)", div_factor=div_factor, final_div_factor=final_div_factor)
 
-    def schedule(step: ArrayLike) -> Any:
-        dtype = float_type(step)
-        peak = jnp.asarray(peak_value, dtype)
-        start = peak / jnp.asarray(div_factor, dtype)
-        last = start / jnp.asarray(final_div_factor, dtype)
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
+        step, peak, factor, final_factor = floats(step, peak_value, div_factor, final_div_factor)
+        start = peak / factor
+        last = start / final_factor
         values = (start, peak, start, last) if len(steps) == 4 else (start, peak, last)
-        return _join_corners(jnp.asarray(step, dtype), steps, values, anneal)
+        return _join_corners(step, steps, values, anneal)
 
     return schedule
 
@@ -115,75 +111,70 @@ def one_cycle_momentum(
     >>> [round(float(momentum(t)), 3) for t in (0, 44, 88, 100)]
     [0.95, 0.85, 0.95, 0.95]
     """
-    _checks.check_scalar("high", high, "[0, 1)")
-    _checks.check_scalar("low", low, "[0, 1)")
-    form, anneal = _cycle_form(form, anneal)
-    steps = _cycle_steps(transition_steps, form, anneal, pct_start, pct_final, three_phase)
+    _checks.check_scalars("[0, 1)", high=high, low=low)
+    _, anneal, steps = _cycle(transition_steps, form, anneal, pct_start, pct_final, three_phase)
 
-    def schedule(step: ArrayLike) -> Any:
-        dtype = float_type(step)
-        top, bottom = jnp.asarray(high, dtype), jnp.asarray(low, dtype)
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
+        step, top, bottom = floats(step, high, low)
         values = (top, bottom, *[top] * (len(steps) - 2))
-        return _join_corners(jnp.asarray(step, dtype), steps, values, anneal)
+        return _join_corners(step, steps, values, anneal)
 
     return schedule
 
 
-def _cycle_form(form: str | None, anneal: str | None) -> tuple[str, str]:
-    if form is None:
-        form = "optax" if anneal == "cosine" else "textbook"
-    if form not in ("textbook", "optax", "torch"):
-        raise ValueError(f"form must be 'textbook', 'optax' or 'torch', got {form!r}")
-    if anneal is None:
-        anneal = "cosine" if form == "torch" else "linear"
-    if anneal not in ("linear", "cosine"):
-        raise ValueError(f"anneal must be 'linear' or 'cosine', got {anneal!r}")
-    return form, anneal
-
-
-def _cycle_steps(
+def _cycle(
     total: int,
-    form: str,
-    anneal: str,
+    form: str | None,
+    anneal: str | None,
     pct_start: float | None,
     pct_final: float | None,
     three_phase: bool,
-) -> tuple[float, ...]:
-    """The steps of the corners: four of them, or three if there are two phases."""
+) -> tuple[str, str, tuple[float, ...]]:
+    """Form and anneal in force, and the steps of the corners: four, or three if there are two phases."""
+    if form is None:
+        form = "optax" if anneal == "cosine" else "textbook"
+    _checks.check_choice("form", form, ("textbook", "optax", "torch"))
+    if anneal is None:
+        anneal = "cosine" if form == "torch" else "linear"
+    _checks.check_choice("anneal", anneal, ("linear", "cosine"))
     _checks.check_count("transition_steps", total, low=3)
     _checks.check_flag("three_phase", three_phase)
     for name, share in (("pct_start", pct_start), ("pct_final", pct_final)):
         if share is not None:
             _checks.check_number(name, share, "(0, 1]")
-    if form != "torch" and three_phase:
-        raise ValueError(f"three_phase is of form='torch', got form={form!r}")
-    if form == "torch" and pct_final is not None:
-        raise ValueError("pct_final is not of form='torch', whose phases follow from pct_start")
-    peak = int((0.3 if pct_start is None else pct_start) * total)
-    final = int((0.85 if pct_final is None else pct_final) * total)
-    steps: tuple[float, ...] = (0, peak, final, total)
     if form == "torch":
-        peak_at = (0.3 if pct_start is None else pct_start) * total - 1
-        steps = (0, peak_at, 2 * peak_at, total - 1) if three_phase else (0, peak_at, total - 1)
+        if pct_final is not None:
+            raise ValueError("pct_final is not of form='torch', whose phases follow from pct_start")
+        top = (0.3 if pct_start is None else pct_start) * total - 1
+        steps = (0, top, 2 * top, total - 1) if three_phase else (0, top, total - 1)
+        if any(b <= a for a, b in itertools.pairwise(steps)):
+            raise ValueError(
+                f"transition_steps={total} leaves no room for phases that end at {steps[1:]}"
+            )
+        return form, anneal, steps
+    if three_phase:
+        raise ValueError(f"three_phase is of form='torch', got form={form!r}")
+    if pct_start is None and form == "textbook":
+        peak = (total - (total // 10 + 1)) // 2
+    else:
+        peak = int((0.3 if pct_start is None else pct_start) * total)
+    if pct_final is not None:
+        lows: tuple[int, ...] = (int(pct_final * total), total)
     elif form == "textbook":
-        if pct_start is None:
-            peak = (total - (total // 10 + 1)) // 2
-        steps = (0, peak, 2 * peak if pct_final is None else final, total)
-    elif anneal == "cosine" and pct_final is None:
-        steps = (0, peak, total)
-    if form != "torch" and (
-        steps[1] > steps[-2] or steps[-2] > total or (pct_start or 0) >= (pct_final or 1)
-    ):
+        lows = (2 * peak, total)
+    else:
+        lows = (total,) if anneal == "cosine" else (int(0.85 * total), total)
+    if not peak <= lows[0] <= total or (pct_start or 0) >= (pct_final or 1):
         raise ValueError(
             f"one_cycle needs 0 < pct_start < pct_final <= 1, got pct_start={pct_start}, "
-            f"pct_final={pct_final}: phases of transition_steps={total} would end at {steps[1:]}"
+            f"pct_final={pct_final}: phases of transition_steps={total} would end at {(peak, *lows)}"
         )
-    if form == "torch" and any(b <= a for a, b in itertools.pairwise(steps)):
-        raise ValueError(f"transition_steps={total} leaves no room for phases that end at {steps[1:]}")
-    return steps
+    return form, anneal, (0, peak, *lows)
 
 
-def _join_corners(step: Any, steps: Sequence[float], values: Sequence[Any], anneal: str) -> Any:
+def _join_corners(
+    step: Array, steps: Sequence[float], values: Sequence[Array], anneal: str
+) -> Float[Array, "..."]:
     """Lines (or half cosines) from corner to corner, exact at the corners, flat outside."""
     value = values[0] + jnp.zeros_like(step)
     for (begin, low), (end, high) in itertools.pairwise(zip(steps, values)):
