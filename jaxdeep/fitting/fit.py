@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array
 from jaxdeep._compilation import run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
@@ -20,7 +21,7 @@ from jaxdeep.fitting.placement import placed
 from jaxdeep.fitting.progress import compiling, ordered, reporting
 from jaxdeep.fitting.setup import Setup, frozen_of, make_setup, try_out
 from jaxdeep.fitting.sources import sources_of
-from jaxdeep.train.options import FitOptions, filled, minimised_of, takes
+from jaxdeep.train.options import Callback, FitOptions, filled, minimised_of, takes
 from jaxdeep.train.records import Epochs, FitResult
 from jaxdeep.train.run import RunState
 from jaxdeep.train.state import Network, initial_of
@@ -72,6 +73,7 @@ def fit(
         set, a batch larger than the data, labels outside the model's classes, shapes the model or the
         loss refuses, neither or both of `loss` and `objective`, a key that is not a random key, a
         checkpoint directory of another run (the error says what differs).
+      TypeError: after the epochs of a call, a callback that returned neither None nor a boolean.
       FloatingPointError: the loss was not finite (the error names step, epoch and the first non-finite
         leaf), or every loss was finite and the final parameters are not.
 
@@ -119,8 +121,22 @@ def fit(
                 report(done, _shown(last, setup.measure))
                 now = Epochs(done, history, run.train_state)
                 for callback in chosen["callbacks"]:
-                    stopped |= callback(now) is True
+                    stopped |= _ends(callback, callback(now))
     return _finished(setup, run, history)
+
+
+def _ends(callback: Callback, answer: object) -> bool:
+    """Whether what a callback returned ends the run: the truth of a boolean of any library."""
+    if answer is None or isinstance(answer, bool):
+        return bool(answer)
+    refusal = f"callbacks must return None, True or False; {callback!r} returned {answer!r}"
+    try:
+        known = as_array("what a callback returns", answer)
+    except TypeError:
+        raise TypeError(refusal) from None
+    if known.shape != () or known.dtype != bool:
+        raise TypeError(refusal)
+    return bool(known)
 
 
 def _finished(setup: Setup, run: RunState, history: dict[str, np.ndarray]) -> FitResult:

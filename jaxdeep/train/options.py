@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar, get_type_hints
 
 import jax
+import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
@@ -28,7 +29,7 @@ from jaxdeep.train.records import Epochs
 from jaxdeep.train.step import Augment
 from jaxdeep.tree import Where, check_where
 
-Callback = Callable[[Epochs], object]  # the run ends if it returns True
+Callback = Callable[[Epochs], object]  # returns None or a boolean; the run ends if it is true
 Check = Callable[[str, Any], None]  # of a name and a value
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -95,7 +96,7 @@ def _functions(name: str, value: object) -> None:
 
 
 def _optional_flag(name: str, value: object) -> None:
-    if value not in (None, True, False):
+    if value is not None and not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True, False or None, got {value!r}")
 
 
@@ -222,7 +223,8 @@ class FitOptions(TrialOptions, total=False):
         iterator is put back by its ``set_state``, or else read again up to where it was.
       keep_checkpoints: how many of the newest checkpoints stay; with early stopping, the best stays too.
       callbacks: functions of a `jaxdeep.train.Epochs`, called after each call of the program. The run
-        ends if one of them returns True.
+        ends if one of them returns True, which may be a boolean of NumPy or JAX. What is neither None
+        nor a boolean is refused.
       progress: show a progress bar; without a terminal, print a line after each call of the program.
     """
 

@@ -152,6 +152,18 @@ def test_callbacks_see_every_segment_and_may_end_the_run():
     assert len(result.history["loss"]) == 4
 
 
+@pytest.mark.parametrize("true", [np.bool_(True), np.array(True), jnp.array(True)])
+def test_a_boolean_of_any_library_ends_the_run(true):
+    assert len(fit(epochs=4, callbacks=[lambda now: true]).history["loss"]) == 1
+    assert len(fit(epochs=4, callbacks=[lambda now: ~true]).history["loss"]) == 4
+
+
+@pytest.mark.parametrize("answer", [1, "yes", np.array([True]), [], 0.0])
+def test_a_callback_that_answers_otherwise_is_refused(answer):
+    with pytest.raises(TypeError, match=r"callbacks must return None, True or False; .* returned"):
+        fit(epochs=2, callbacks=[lambda now: answer])
+
+
 def test_a_segment_is_one_look_from_the_host(monkeypatch):
     looks = []
     get = jax.device_get
@@ -188,6 +200,10 @@ def test_a_segment_is_one_look_from_the_host(monkeypatch):
         ({"validate_every": 0}, "validate_every must be at least 1"),
         ({"callbacks": [3]}, "callbacks must be a function, got 3"),
         ({"keep_checkpoints": 0}, "keep_checkpoints must be at least 1"),
+        ({"epochs": True}, "epochs must be a whole number, got True"),
+        ({"batch_size": True}, "batch_size must be a whole number, got True"),
+        ({"early_stopping": jd.train.EarlyStopping(patience=True)}, "patience must be a whole number"),
+        ({"stream": 1}, "stream must be True, False or None, got 1"),
     ],
 )
 def test_wrong_arguments(changes, message):
