@@ -14,7 +14,16 @@ from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, Bool, Float, Integer, PyTree
 from jaxdeep.optimizers import set_hyperparams
 from jaxdeep.optimizers.identity import numbers_of
-from jaxdeep.train.data import check_batch_size, check_pair, count_examples, take, to_device, with_rows
+from jaxdeep.train.data import (
+    as_arrays,
+    check_batch_size,
+    check_pair,
+    check_weights,
+    count_examples,
+    take,
+    to_device,
+    with_rows,
+)
 from jaxdeep.train.epoch import shuffled
 from jaxdeep.train.objective import Objective, supervised
 from jaxdeep.train.options import Minimised, filled, minimised_of, takes
@@ -124,9 +133,12 @@ def find_learning_rate(
     make = _maker(optimizer)
     if objective is None:
         check_pair(data, "data")
+        data = as_arrays(data)
+        check_weights(data, "data")
         objective = supervised(model, **supervision)
         inputs = data[0]
     else:
+        data = as_arrays(data)
         inputs = jax.tree.leaves(data)[0]
     n = count_examples(data)
     check_batch_size(batch_size, n)

@@ -20,7 +20,7 @@ from jaxdeep.fitting.phases import in_phases
 from jaxdeep.fitting.placement import placed
 from jaxdeep.fitting.progress import compiling, ordered, reporting
 from jaxdeep.fitting.setup import Setup, frozen_of, make_setup, try_out
-from jaxdeep.fitting.sources import sources_of
+from jaxdeep.fitting.sources import go_to, position_of, sources_of
 from jaxdeep.train.options import Callback, FitOptions, filled, minimised_of, takes
 from jaxdeep.train.records import Epochs, FitResult
 from jaxdeep.train.run import RunState
@@ -56,8 +56,12 @@ def fit(
         `objective`. NumPy arrays are moved to the device once; memory maps are streamed. Instead of
         arrays, a loader of batches of this form: an iterable that is iterated over once an epoch (Grain,
         PyTorch), a function from the epoch, 0, 1, …, to an iterable, or with `steps_per_epoch` an
-        iterator that goes on. The loader then decides what `batch_size`, `shuffle` and `drop_remainder`
-        say for arrays, and these options have no effect.
+        iterator that goes on. The loader decides what `batch_size`, `shuffle` and `drop_remainder` say
+        for arrays. Passing `shuffle` or `drop_remainder` with a loader is an error, and so is a
+        `batch_size` other than its own, unless `validation` is arrays, which are evaluated in batches
+        of it. Batches without rows are left out; all others have the dtypes of the first.
+        Whatever is an array of numbers is taken: pandas' Series and DataFrames, torch tensors on the
+        host, h5py data sets, lists of numbers.
       optimizer: any optax transformation, jaxdeep's included.
       key: random key of initialisation, shuffling and dropout; there is no default.
       {options}
@@ -71,8 +75,11 @@ def fit(
     Raises:
       ValueError, TypeError: before anything is compiled: arrays of different lengths, an empty data
         set, a batch larger than the data, labels outside the model's classes, shapes the model or the
-        loss refuses, neither or both of `loss` and `objective`, a key that is not a random key, a
-        checkpoint directory of another run (the error says what differs).
+        loss refuses, whole numbers beyond 32 bits (without x64), weights that are not finite, masked
+        values, options that a loader decides, neither or both of `loss` and `objective`, a key that is
+        not a random key, a checkpoint directory of another run (the error says what differs), a loader
+        whose batches are not those of the run that is to go on. At the batch itself: one of other dtypes
+        than the first.
       TypeError: after the epochs of a call, a callback that returned neither None nor a boolean.
       FloatingPointError: the loss was not finite (the error names step, epoch and the first non-finite
         leaf), or every loss was finite and the final parameters are not.
@@ -87,12 +94,13 @@ def fit(
     """
     chosen: FitOptions = filled("fit", FitOptions, options)
     if chosen["phases"] is not None:
-        return in_phases(fit, model, data, optimizer, key, chosen)
+        return in_phases(fit, model, data, optimizer, key, chosen, options)
     _checks.check_key(key)
     setup = make_setup("fit", model, optimizer, chosen)
     setup = dataclasses.replace(setup, measure=_measure(setup, chosen["diagnostics"]))
-    sources, mesh = sources_of(data, chosen, pairs=setup.is_supervised)
-    setup = dataclasses.replace(setup, mesh=mesh)
+    sources, mesh = sources_of(data, chosen, passed=options, pairs=setup.is_supervised)
+    size = min(chosen["batch_size"], sources[0].batch_size)
+    setup = dataclasses.replace(setup, mesh=mesh, options={**chosen, "batch_size": size})
     likes, initial = [source.like for source in sources], initial_of(chosen["params"], chosen["state"])
     samples = {source.name: source.sample for source in sources}
     slow_in_loops = try_out(setup, setup.shapes(likes[0], key, initial), samples, likes[0])
@@ -102,7 +110,7 @@ def fit(
     with opened(about, chosen) as store:
         run, position = store.restore(run, setup.epochs)
         run = placement.put(run)
-        sources[0].go_to(position)
+        go_to(sources, position)
         with compiling(show=chosen["progress"]):
             looped = not (slow_in_loops and jax.default_backend() == "cpu")
             drive = driver(setup, run, sources, placement, stream=chosen["stream"], looped=looped)
@@ -117,7 +125,7 @@ def fit(
                 if bad_step >= 0 and chosen["on_nonfinite"] == "raise":
                     raise FloatingPointError(described(run.train_state, bad_step, done))
                 last = {name: values[-1] for name, values in history.items()}
-                store.save(run, last, sources[0].position())
+                store.save(run, last, position_of(sources))
                 report(done, _shown(last, setup.measure))
                 now = Epochs(done, history, run.train_state)
                 for callback in chosen["callbacks"]:

@@ -1,7 +1,7 @@
 """A run in phases, such as the head first and then more of the network at a lower rate."""
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -55,6 +55,7 @@ def in_phases(
     optimizer: Optimizer | MakeOptimizer,
     key: jax.Array,
     options: FitOptions,
+    passed: Mapping[str, Any],
 ) -> FitResult:
     """`fit` with these options, phase by phase, each of which begins where the one before ended.
 
@@ -74,7 +75,7 @@ def in_phases(
             changes["checkpoint"] = pathlib.Path(options["checkpoint"]) / f"phase{i}"
         changes["callbacks"] = [_after(histories, call) for call in options["callbacks"]]
         phase_key = jax.random.fold_in(key, i) if i else key
-        result = fit(model, data, optimizer=phase_optimizer, key=phase_key, **{**options, **changes})
+        result = fit(model, data, optimizer=phase_optimizer, key=phase_key, **{**passed, **changes})
         changes |= FitOptions(params=result.params, state=result.state)
         histories = [*histories, result.history]
     assert result is not None

@@ -21,7 +21,7 @@ from jaxdeep.search.thread_runner import ThreadRunner
 from jaxdeep.search.trial import DeviceData, Group, Trial
 from jaxdeep.search.vmap_runner import VmapRunner
 from jaxdeep.train import monitors
-from jaxdeep.train.data import count_examples, to_device
+from jaxdeep.train.data import as_arrays, count_examples, to_device
 
 Runner = VmapRunner | ThreadRunner
 
@@ -114,9 +114,11 @@ def sweep(
     for name, value in (("data", data), ("validation", validation)):
         if is_batches(value):
             raise TypeError(f"sweep needs arrays as {name}: every row passes over them; got {value!r}")
+    data = as_arrays(data)
     count_examples(data)
     build = Builder(builder, arguments)
     if validation is not None:
+        validation = as_arrays(validation, "validation")
         count_examples(validation, "validation")
     data, validation = to_device((data, validation))
 

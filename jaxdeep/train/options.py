@@ -220,7 +220,9 @@ class FitOptions(TrialOptions, total=False):
         saves a checkpoint, reports and calls back after each call.
       checkpoint: a directory; the whole run is saved there after each call, and a run that is found
         there is continued, to the same bits as without the interruption. `epochs` may have grown. An
-        iterator is put back by its ``set_state``, or else read again up to where it was.
+        iterator is put back by its ``set_state``, or else read again up to where it was. A loader that
+        is iterated over once an epoch, and shuffles itself, is iterated over again as often as before;
+        one whose batches are others then (it has no seed) is refused.
       keep_checkpoints: how many of the newest checkpoints stay; with early stopping, the best stays too.
       callbacks: functions of a `jaxdeep.train.Epochs`, called after each call of the program. The run
         ends if one of them returns True, which may be a boolean of NumPy or JAX. What is neither None
