@@ -11,6 +11,7 @@ from jax.stages import Compiled
 from jaxdeep._compilation import compiled, kept
 from jaxdeep._identity import Key, key_of
 from jaxdeep._shapes import ArrayLike, PyTree
+from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.fitting.placement import Placement
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.fitting.sources import ArraySource, Block, Source
@@ -21,7 +22,7 @@ from jaxdeep.train.state import TrainState
 from jaxdeep.tree import shapes
 
 T = TypeVar("T")
-Drive = Callable[[RunState, int], RunState]
+Drive = Callable[[RunState, int, Interruption], RunState]
 
 
 def driver(
@@ -33,7 +34,9 @@ def driver(
     stream: bool | None,
     looped: bool,
 ) -> Drive:
-    """A function ``(run, until) -> run`` that takes the run to the end of epoch `until`.
+    """A function ``(run, until, interruption) -> run`` that takes the run to the end of epoch `until`.
+
+    From the host, an interruption ends it after the epoch at hand.
 
     Args:
       setup: the setup of the run.
@@ -60,7 +63,7 @@ def _on_device(setup: Setup, run: RunState, arrays: Sequence[PyTree], placement:
         donate_argnums=0,
         out_shardings=placement.run,
     )
-    return lambda run, until: segment(run, data, validation, np.int32(until), limits)
+    return lambda run, until, interruption: segment(run, data, validation, np.int32(until), limits)
 
 
 def _from_host(
@@ -122,9 +125,9 @@ def _from_host(
             (evaluated,) = _through(blocks, functools.partial(evaluate_block, run), not_evaluated)
         return close_epoch(run, totals, evaluated, limits)
 
-    def go_on(run: RunState, until: int) -> RunState:
-        epoch = int(run.epoch)
-        while epoch < min(until, setup.epochs) and not bool(run.stopped):
+    def go_on(run: RunState, until: int, interruption: Interruption) -> RunState:
+        epoch, last = int(run.epoch), min(until, setup.epochs)
+        while epoch < last and not bool(run.stopped) and not interruption.noted:
             run = one_epoch(run, epoch)
             epoch += 1
         return run

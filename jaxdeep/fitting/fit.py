@@ -16,6 +16,7 @@ from jaxdeep.diagnostics.layer_flow import LayerMeasure
 from jaxdeep.fitting.checkpoint import describe, opened
 from jaxdeep.fitting.drive import driver
 from jaxdeep.fitting.finite import check_finite, described
+from jaxdeep.fitting.interruption import Interruption, interruptible
 from jaxdeep.fitting.phases import in_phases
 from jaxdeep.fitting.placement import placed
 from jaxdeep.fitting.progress import compiling, ordered, reporting
@@ -42,6 +43,11 @@ def fit(
     The same key gives the same result, bit for bit, on the same machine and however many epochs a call
     of the program runs. A run is ``jd.train.init(…, key=key)`` followed by the function that
     `jd.train.make_run` makes.
+
+    Ctrl-C, or a KeyboardInterrupt that a callback raises, ends the run after the epochs of the call at
+    hand (batch by batch from the host, after the epoch at hand), and `fit` returns what it has learned,
+    with ``result.stopped == "interrupted"``; a checkpoint is written if there are any, from which
+    another `fit` goes on. A second one raises at once, and so does one before the first epoch.
 
     A process compiles a run once: another `fit` with the same model, loss, data shapes and options, but
     another learning rate, weight decay, seed, number of epochs, patience or callback, uses the same
@@ -100,7 +106,8 @@ def fit(
     setup = dataclasses.replace(setup, measure=_measure(setup, chosen["diagnostics"]))
     sources, mesh = sources_of(data, chosen, passed=options, pairs=setup.is_supervised)
     size = min(chosen["batch_size"], sources[0].batch_size)
-    setup = dataclasses.replace(setup, mesh=mesh, options={**chosen, "batch_size": size})
+    with_its_size: FitOptions = {**chosen, "batch_size": size}
+    setup = dataclasses.replace(setup, mesh=mesh, options=with_its_size)
     likes, initial = [source.like for source in sources], initial_of(chosen["params"], chosen["state"])
     samples = {source.name: source.sample for source in sources}
     slow_in_loops = try_out(setup, setup.shapes(likes[0], key, initial), samples, likes[0])
@@ -114,11 +121,14 @@ def fit(
         with compiling(show=chosen["progress"]):
             looped = not (slow_in_loops and jax.default_backend() == "cpu")
             drive = driver(setup, run, sources, placement, stream=chosen["stream"], looped=looped)
-        done, stopped, _, history = _look(run)
-        steps, is_traced = sources[0].steps, False
-        with reporting(setup.epochs, steps, show=chosen["progress"], begun=done) as report:
-            while done < setup.epochs and not stopped:
-                run = drive(run, done + chosen["epochs_per_call"])
+        done, stopped, bad_step, history = _look(run)
+        steps, is_traced, ended = sources[0].steps, False, False
+        with (
+            reporting(setup.epochs, steps, show=chosen["progress"], begun=done) as report,
+            interruptible(show=chosen["progress"]) as interruption,
+        ):
+            while done < setup.epochs and not (stopped or ended or interruption.noted):
+                run = drive(run, done + chosen["epochs_per_call"], interruption)
                 if not is_traced:  # later, what differs may be what a callback has changed
                     setup, is_traced = setup.traced(), True
                 done, stopped, bad_step, history = _look(run)
@@ -129,8 +139,30 @@ def fit(
                 report(done, _shown(last, setup.measure))
                 now = Epochs(done, history, run.train_state)
                 for callback in chosen["callbacks"]:
-                    stopped |= _ends(callback, callback(now))
-    return _finished(setup, run, history)
+                    ended |= _called(callback, now, interruption)
+    why = None
+    if stopped:
+        why = "diverged" if bad_step >= 0 and _stops_at_nonfinite(setup) else "early_stopping"
+    elif interruption.noted:
+        why = "interrupted"
+    elif ended and done < setup.epochs:
+        why = "callback"
+    return _finished(setup, run, history)._replace(stopped=why)
+
+
+def _stops_at_nonfinite(setup: Setup) -> bool:
+    return setup.options["on_nonfinite"] in ("raise", "stop")
+
+
+def _called(callback: Callback, now: Epochs, interruption: Interruption) -> bool:
+    """Call back, and return whether that ends the run. An interruption of it does, too."""
+    try:
+        return _ends(callback, callback(now))
+    except KeyboardInterrupt:
+        if interruption.noted:
+            raise
+        interruption.note()
+        return False
 
 
 def _ends(callback: Callback, answer: object) -> bool:

@@ -60,8 +60,8 @@ def in_phases(
     """`fit` with these options, phase by phase, each of which begins where the one before ended.
 
     Phase i has a fresh optimizer, the key ``fold_in(key, i)`` (phase 0 has the key itself), early
-    stopping and a plateau of its own, and the checkpoint directory ``phase<i>``. A mistyped selector in
-    any phase is refused before the first phase begins.
+    stopping and a plateau of its own, and the checkpoint directory ``phase<i>``. An interruption ends
+    all of them. A mistyped selector in any phase is refused before the first phase begins.
     """
     plan = checked(options)
     optimizers = [_at_rate(optimizer, phase, i) for i, phase in enumerate(plan)]
@@ -78,6 +78,8 @@ def in_phases(
         result = fit(model, data, optimizer=phase_optimizer, key=phase_key, **{**passed, **changes})
         changes |= FitOptions(params=result.params, state=result.state)
         histories = [*histories, result.history]
+        if result.stopped == "interrupted":
+            break
     assert result is not None
     before = sum(map(_epochs, histories[:-1]))
     best = result.best_epoch

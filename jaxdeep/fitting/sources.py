@@ -178,7 +178,7 @@ class LoaderSource:
         self._taken, self._ahead = 0, list[PyTree]()
         self._passes, self._epoch_begun, self._known, self._steady = 0, 0, 0, True
         self._last: PyTree = None
-        self._usual: PyTree = None
+        self._usual: Any = None
         # not begun a second time to see what it is, since each time may be another order
         self._iterator = self._begin(0)
         self._goes_on = self.steps is not None or (not callable(data) and self._iterator is data)
@@ -335,7 +335,7 @@ class LoaderSource:
             check_weights(batch, self.name)
         if first:
             return
-        if jax.tree.structure(batch) != jax.tree.structure(self._usual):
+        if str(jax.tree.structure(batch)) != str(jax.tree.structure(self._usual)):
             raise ValueError(
                 f"every batch of {self.name} must have the parts of the first, "
                 f"{jax.tree.structure(self._usual)}, got {jax.tree.structure(batch)}"
@@ -411,7 +411,7 @@ def _check_decided_by_loader(
     """Refuse options of arrays that were passed with a loader, which decides them itself."""
     for name in ("shuffle", "drop_remainder"):
         if name in passed:
-            value = options[name]  # type: ignore[literal-required]
+            value = options[name]
             raise ValueError(
                 f"{name}={value!r} is for arrays: data is a loader, which decides this itself; drop it"
             )
