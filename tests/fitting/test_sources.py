@@ -266,7 +266,7 @@ def test_a_loader_that_gives_other_batches_is_refused(kind, tmp_path):
         (lambda x, y: (x, y[:, None]), r"data\[1\] must be in every batch as in the first"),
         (lambda x, y: (x, y, np.ones(len(y))), "every batch of data must have the parts of the first"),
         (lambda x, y: (x, y[1:]), "a batch of data must have the same number of rows"),
-        (lambda x, y: (x, y + 2**32), r"data\[1\] holds 42949672.., which needs more than 32 bits"),
+        (lambda x, y: (x, y.astype(np.int64) + 2**32), r"data\[1\] holds 42949672.., which needs more than 32 bits"),
         (lambda x, y: (x, None), r"every batch of data must have the parts of the first"),
     ],
 )
@@ -290,7 +290,7 @@ def test_weights_of_a_batch_that_are_not_finite_are_refused():
         ({"shuffle": True}, "shuffle=True is for arrays: data is a loader"),
         ({"drop_remainder": True}, "drop_remainder=True is for arrays"),
         ({"batch_size": 8}, "batch_size=8 is for arrays: .* whose own batches have 16 rows"),
-        ({"phases": [(1,)], "batch_size": 8}, "batch_size=8 is for arrays"),
+        ({"phases": [(1,)], "epochs": 1, "batch_size": 8}, "batch_size=8 is for arrays"),
         ({"mesh": (8,), "data": in_order(30)}, "rows of a batch of data must be a multiple .* got 30"),
         ({"data": lambda epoch: None}, "data must give an iterable of batches"),
         ({"data": lambda epoch: [tuple(a[:0] for a in ROWS)]}, "data holds no batches with rows"),
@@ -305,7 +305,7 @@ def test_what_a_loader_decides_is_refused(changes, message):
 
 
 def test_phases_take_loaders():
-    assert len(fit_loader(in_order(), phases=[(1,), (1,)]).history["loss"]) == 2
+    assert len(fit_loader(in_order(), phases=[(1,), (1,)], epochs=1).history["loss"]) == 2
 
 
 @pytest.mark.few(3)
