@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
 from jaxdeep.search.space import Point
 from jaxdeep.train import monitors
@@ -211,7 +212,7 @@ class Table:
           The matplotlib figure.
 
         Raises:
-          ValueError: an unknown metric or hyperparameter, a table without rows.
+          ValueError: an unknown metric or hyperparameter, a table without rows, a remote path.
           ImportError: matplotlib is not installed (``pip install 'jaxdeep[plot]'``).
 
         >>> result = Result({}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
@@ -219,6 +220,8 @@ class Table:
         >>> table.plot("loss", "rate").axes[0].get_xlabel()
         'rate'
         """
+        if path is not None:
+            _checks.check_local_path("path", path)
         from jaxdeep.search import chart  # loaded only when something is drawn
 
         metrics = sorted({name for result in self.results for name in scalars(result.history)})

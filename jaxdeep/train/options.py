@@ -218,11 +218,13 @@ class FitOptions(TrialOptions, total=False):
         optimizer's state for them. Each is split along the longest of its axes that the devices divide.
       epochs_per_call: epochs that one call of the compiled program runs. The host looks at the run,
         saves a checkpoint, reports and calls back after each call.
-      checkpoint: a directory; the whole run is saved there after each call, and a run that is found
-        there is continued, to the same bits as without the interruption. `epochs` may have grown. An
-        iterator is put back by its ``set_state``, or else read again up to where it was. A loader that
-        is iterated over once an epoch, and shuffles itself, is iterated over again as often as before;
-        one whose batches are others then (it has no seed) is refused.
+      checkpoint: a local directory; the whole run is saved there after each call, and a run that is
+        found there is continued, to the same bits as without the interruption. `epochs` may have grown.
+        An iterator is put back by its ``set_state``, or else read again up to where it was. A loader
+        that is iterated over once an epoch, and shuffles itself, is iterated over again as often as
+        before; one whose batches are others then (it has no seed) is refused. While a run is in the
+        directory, another process is refused there. If a checkpoint cannot be written (the disk is
+        full), the checkpoints before it stay, and the run goes on from there when it is called again.
       keep_checkpoints: how many of the newest checkpoints stay; with early stopping, the best stays too.
       callbacks: functions of a `jaxdeep.train.Epochs`, called after each call of the program. The run
         ends if one of them returns True, which may be a boolean of NumPy or JAX. What is neither None
@@ -240,7 +242,7 @@ class FitOptions(TrialOptions, total=False):
     mesh: Annotated[jax.sharding.Mesh | None, Option(None)]
     shard: Annotated[Where | None, Option(None)]
     epochs_per_call: Annotated[int, Option(1, _checks.check_count)]
-    checkpoint: Annotated[str | os.PathLike[str] | None, Option(None)]
+    checkpoint: Annotated[str | os.PathLike[str] | None, Option(None, _checks.check_local_path)]
     keep_checkpoints: Annotated[int, Option(3, _checks.check_count)]
     callbacks: Annotated[Sequence[Callback], Option((), _functions)]
     progress: Annotated[bool, Option(True, _checks.check_flag)]

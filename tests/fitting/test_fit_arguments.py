@@ -47,7 +47,10 @@ import jaxdeep as jd
         ({"data": (np.array([["a"]] * 70), Y)}, r"data\[0\] must be an array of real numbers"),
         ({"data": ([[1.0], [2.0, 3.0]], [0, 1])}, r"data\[0\] must be an array of numbers"),
         ({"data": (np.ma.masked_greater(X, 0), Y)}, r"data\[0\] is a masked array with masked values"),
-        ({"data": (X, Y.astype(np.int64) + 2**32)}, r"data\[1\] holds 4294967296, which needs more than 32 bits"),
+        (
+            {"data": (X, Y.astype(np.int64) + 2**32)},
+            r"data\[1\] holds 4294967296, which needs more than 32 bits",
+        ),
         ({"validation": (X, Y.astype(np.int64) + 2**32)}, r"validation\[1\] holds 4294967296"),
         ({"data": (X, Y, np.full(70, np.inf))}, r"data\[2\], the weights, must be finite, got inf"),
         ({"validation": (X, Y, jnp.full(70, jnp.nan))}, r"validation\[2\], the weights, must be finite"),

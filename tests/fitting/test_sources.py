@@ -266,7 +266,10 @@ def test_a_loader_that_gives_other_batches_is_refused(kind, tmp_path):
         (lambda x, y: (x, y[:, None]), r"data\[1\] must be in every batch as in the first"),
         (lambda x, y: (x, y, np.ones(len(y))), "every batch of data must have the parts of the first"),
         (lambda x, y: (x, y[1:]), "a batch of data must have the same number of rows"),
-        (lambda x, y: (x, y.astype(np.int64) + 2**32), r"data\[1\] holds 42949672.., which needs more than 32 bits"),
+        (
+            lambda x, y: (x, y.astype(np.int64) + 2**32),
+            r"data\[1\] holds 42949672.., which needs more than 32 bits",
+        ),
         (lambda x, y: (x, None), r"every batch of data must have the parts of the first"),
     ],
 )
