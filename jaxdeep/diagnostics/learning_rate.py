@@ -27,7 +27,7 @@ from jaxdeep.train.data import (
 from jaxdeep.train.epoch import shuffled
 from jaxdeep.train.objective import Objective, supervised
 from jaxdeep.train.options import Minimised, filled, minimised_of, takes
-from jaxdeep.train.state import Network, TrainState, begin, initial_of
+from jaxdeep.train.state import Network, TrainState, begin, check_initial, initial_of
 from jaxdeep.train.step import check_optimizer, make_step
 from jaxdeep.tree import shapes
 
@@ -144,6 +144,8 @@ def find_learning_rate(
     check_batch_size(batch_size, n)
     initial = initial_of(params, state)
     example = with_rows(inputs, 1)
+    if chosen["objective"] is None:
+        check_initial(model, example, initial)
     test = _test(make, objective, low, high, steps, batch_size)
 
     def run(initial: PyTree, key: jax.Array, data: PyTree, order: Rows) -> RateTest:

@@ -22,10 +22,11 @@ from jaxdeep.fitting.placement import placed
 from jaxdeep.fitting.progress import compiling, ordered, reporting
 from jaxdeep.fitting.setup import Setup, frozen_of, make_setup, try_out
 from jaxdeep.fitting.sources import go_to, position_of, sources_of
+from jaxdeep.train.data import with_rows
 from jaxdeep.train.options import Callback, FitOptions, filled, minimised_of, takes
 from jaxdeep.train.records import Epochs, FitResult
 from jaxdeep.train.run import RunState
-from jaxdeep.train.state import Network, initial_of
+from jaxdeep.train.state import Network, check_initial, initial_of
 from jaxdeep.train.step import Measure
 
 
@@ -82,10 +83,10 @@ def fit(
       ValueError, TypeError: before anything is compiled: arrays of different lengths, an empty data
         set, a batch larger than the data, labels outside the model's classes, shapes the model or the
         loss refuses, whole numbers beyond 32 bits (without x64), weights that are not finite, masked
-        values, options that a loader decides, neither or both of `loss` and `objective`, a key that is
-        not a random key, a checkpoint directory of another run (the error says what differs), a loader
-        whose batches are not those of the run that is to go on. At the batch itself: one of other dtypes
-        than the first.
+        values, options that a loader decides, parameters of another model, neither or both of `loss`
+        and `objective`, a key that is not a random key, a checkpoint directory of another run (the error
+        says what differs), a loader whose batches are not those of the run that is to go on. At the
+        batch itself: one of other dtypes than the first.
       TypeError: after the epochs of a call, a callback that returned neither None nor a boolean.
       FloatingPointError: the loss was not finite (the error names step, epoch and the first non-finite
         leaf), or every loss was finite and the final parameters are not.
@@ -109,6 +110,8 @@ def fit(
     with_its_size: FitOptions = {**chosen, "batch_size": size}
     setup = dataclasses.replace(setup, mesh=mesh, options=with_its_size)
     likes, initial = [source.like for source in sources], initial_of(chosen["params"], chosen["state"])
+    if setup.is_supervised:
+        check_initial(model, with_rows(likes[0][0], 1), initial)
     samples = {source.name: source.sample for source in sources}
     slow_in_loops = try_out(setup, setup.shapes(likes[0], key, initial), samples, likes[0])
     run = setup.start(likes, key, initial)

@@ -3,9 +3,11 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.training import X, Y, fit
+from helpers.training import KEY, X, Y, fit, network
 
 import jaxdeep as jd
+
+PARAMS, STATE = network().init(KEY, X[:1])
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,16 @@ import jaxdeep as jd
         ({"data": (X, Y, np.full(70, np.inf))}, r"data\[2\], the weights, must be finite, got inf"),
         ({"validation": (X, Y, jnp.full(70, jnp.nan))}, r"validation\[2\], the weights, must be finite"),
         ({"state": {}}, "state= is given without the params="),
+        ({"params": {}}, "params= lacks 'bn/bias', which the model has"),
+        ({"params": PARAMS}, r"state= lacks 'bn/mean', .* pass the state= that goes with params="),
+        (
+            {"params": PARAMS | {"new": {"w": X}}, "state": STATE},
+            "params= has 'new/w', which the model has not",
+        ),
+        (
+            {"params": PARAMS | {"logits": {"kernel": X, "bias": X[0]}}, "state": STATE},
+            r"params\['logits/bias'\] must have the shape \(3,\) that the model gives it, got \(4,\)",
+        ),
         (
             {"on_nonfinite": "halt"},
             "on_nonfinite must be 'raise', 'stop', 'skip' or 'ignore', got 'halt'",
