@@ -282,11 +282,14 @@ def describe(setup: Setup, run: RunState, likes: Sequence[PyTree]) -> About:
     options |= {"objective": setup.objective}
     if (every := setup.options.get("diagnostics")) is not None:
         options |= {"diagnostics": every}
+    # a run with `ema` that earlier versions saved has none, and reported statistics of another network
+    averaged = {"averaged": _shapes(run.averaged)} if jax.tree.leaves(run.averaged) else {}
     return {
         "version": _VERSION,
         "model": _without_addresses(repr(setup.model)),
         "parameters": _shapes(ts.params),
         "state": _shapes(ts.state),
+        **averaged,
         "optimizer": _shapes(ts.opt_state),
         "hyperparameters": rates,
         **{name: _shapes(like) for name, like in zip(("data", "validation"), likes)},

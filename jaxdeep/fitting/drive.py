@@ -72,10 +72,13 @@ def _from_host(
     """The driver for data on the host: one block is read while another is computed."""
     program, key, limits = setup.program(), setup.key, setup.limits
     data, validation = sources if len(sources) == 2 else (sources[0], None)
-    like = shapes(run.train_state)
+    like = shapes(run)
 
-    def evaluation(ts: TrainState, batch: PyTree) -> tuple[tuple[()], Metrics]:
-        return program.evaluation(ts)((), batch)
+    def steps(run: RunState, batch: PyTree) -> tuple[TrainState, Metrics]:
+        return program.step(program.opened(run), batch)
+
+    def evaluation(run: RunState, batch: PyTree) -> tuple[tuple[()], Metrics]:
+        return program.evaluation(run)((), batch)
 
     def nothing_of(name: str, step: Callable[..., tuple[PyTree, Metrics]], batch: PyTree) -> Totals:
         # kept as NumPy arrays, of which every run makes device arrays of its own
@@ -86,20 +89,22 @@ def _from_host(
         )
         return placement.everywhere(totals)
 
-    nothing, not_evaluated = nothing_of("train", program.step, data.example), None
+    nothing, not_evaluated = nothing_of("train", steps, data.example), None
     if validation is not None:
         not_evaluated = nothing_of("validation", evaluation, validation.example)
 
     def advance(
         run: RunState, totals: Totals, block: PyTree, filled: ArrayLike | None
     ) -> tuple[RunState, Totals]:
-        ts, totals = over_block(program.step, run.train_state, totals, block, filled, skip=program.skip)
-        return run._replace(train_state=ts), totals
+        ts, totals = over_block(
+            program.step, program.opened(run), totals, block, filled, skip=program.skip
+        )
+        return program.closed(run, ts), totals
 
     def evaluate(
         run: RunState, totals: Totals, block: PyTree, filled: ArrayLike | None
     ) -> tuple[Totals]:
-        return (over_block(program.evaluation(run.train_state), (), totals, block, filled)[1],)
+        return (over_block(program.evaluation(run), (), totals, block, filled)[1],)
 
     def close(run: RunState, totals: Totals, evaluated: Totals | None, limits: Limits) -> RunState:
         metrics = {} if evaluated is None else values_of(averages(evaluated))

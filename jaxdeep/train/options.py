@@ -136,7 +136,9 @@ class RunOptions(TypedDict, total=False):
         (`jaxdeep.train.make_step`).
       augment: ``(key, batch) -> batch`` for every training batch, compiled into the step.
       ema: evaluate, keep and return the moving average of the parameters instead of the parameters.
-        `jaxdeep.optimizers.ema_params` must be in the optimizer's chain to compute it.
+        `jaxdeep.optimizers.ema_params` must be in the optimizer's chain to compute it. The statistics
+        of batch norms are then those of the averaged network, which is applied to every training batch
+        for them: a step takes a forward pass more in models with a state.
       trainable: the parameters that are trained, such as ``"logits/*"`` (`jaxdeep.tree.mask`); all by
         default. The others have no gradient, no share of a clipped norm and nothing in the optimizer's
         state.
