@@ -75,7 +75,10 @@ def check_holds(name: str, value: HostOrDevice) -> None:
     """
     if isinstance(value, jax.Array) or value.dtype.kind not in "iu" or not value.size:
         return
-    info = np.iinfo(jax.dtypes.canonicalize_dtype(value.dtype))
+    held = jax.dtypes.canonicalize_dtype(value.dtype)
+    if held == value.dtype:
+        return
+    info = np.iinfo(held)
     for extreme in (value.min(), value.max()):
         if not info.min <= extreme <= info.max:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -115,6 +116,17 @@ def check_float_dtype(name: str, dtype: Any, *, optional: bool = True) -> None:
     if not floating:
         kinds = "a floating-point dtype" + (" or None" if optional else "")
         raise TypeError(f"{name} must be {kinds}, got {dtype!r}")
+
+
+def check_local_path(name: str, path: Any) -> None:
+    """Refuse what is no path, and the address of a remote place, which would become a folder "gs:"."""
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise TypeError(f"{name} must be a path, got {path!r}")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):  # a drive has one letter
+        raise ValueError(
+            f"{name} must be a path on this machine, got {str(path)!r}; write to a folder here (or one "
+            "where that place is mounted) and copy it from there"
+        )
 
 
 def check_sequence(name: str, value: Any) -> None:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
 from jaxdeep.tree import Where, check_where, leaf_paths, mask
 
@@ -61,6 +62,7 @@ def to_tensorboard(
     _protocol()
     if not isinstance(logdir, (str, os.PathLike)):
         raise TypeError(f"logdir must be a path, got {logdir!r}")
+    _checks.check_local_path("logdir", logdir)
     folder = pathlib.Path(logdir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     if not isinstance(histograms, bool):

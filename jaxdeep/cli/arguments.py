@@ -14,6 +14,7 @@ import jax
 import optax
 
 import jaxdeep
+from jaxdeep import _checks
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -189,6 +190,10 @@ def load_data(args: argparse.Namespace, parser: Parser) -> "Dataset":
 
 def make_out(args: argparse.Namespace, parser: Parser, files: Sequence[str]) -> None:
     """Make the folder for the results, and see that these files can be written there."""
+    try:
+        _checks.check_local_path("argument --out:", args.out)
+    except ValueError as error:
+        parser.error(str(error))
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -67,7 +67,8 @@ def _compare(args: argparse.Namespace, parser: arguments.Parser) -> int:
     """Train three hidden layers of 100 ReLU units (He initialisation) with each optimizer.
     The seeds of one optimizer share one compiled program, and every optimizer starts from
     the same initial networks. Prints one table and writes curves.png, results.csv (the
-    table) and results.json (every epoch of every seed).
+    table) and results.json (every epoch of every seed). Ctrl-C shows and writes what the
+    optimizers did that were trained until then.
 
     Examples:
       python -m jaxdeep compare
@@ -77,10 +78,16 @@ def _compare(args: argparse.Namespace, parser: arguments.Parser) -> int:
     """
     data = arguments.load_data(args, parser)
     arguments.make_out(args, parser, _FILES)
-    results = {
-        label: _train(name, rate or args.learning_rate, data, args, label)
-        for label, (name, rate) in args.optimizers.items()
-    }
+    results: dict[str, Row] = {}
+    for label, (name, rate) in args.optimizers.items():
+        try:
+            results[label] = _train(name, rate or args.learning_rate, data, args, label)
+        except KeyboardInterrupt:
+            if not results:
+                raise
+            kept = f"{len(results)} of {len(args.optimizers)} optimizers"
+            arguments.console().print(f"interrupted: {kept} were trained, and are shown")
+            break
     written = _write(results, args)
     _print_table(results, args)
     print(f"\nwrote {', '.join(str(path) for path in written)}")
@@ -108,6 +115,8 @@ def _train(name: str, rate: float, data: "Dataset", args: argparse.Namespace, la
         batch_size=args.batch_size,
         on_nonfinite="ignore",  # a network that diverged has as many epochs as the others
     )
+    if len(table) < args.seeds or any(result.ended == "interrupted" for result in table.results):
+        raise KeyboardInterrupt  # an optimizer is compared with all of its epochs, or not at all
     seconds = time.perf_counter() - began
     history = {name: np.stack([result.history[name] for result in table.results]) for name in _HISTORY}
     accuracy = history["val_accuracy"]

@@ -75,6 +75,7 @@ def export(
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, state))):
         raise ValueError("params and state must be arrays, not traced: export outside of jit")
     like = _of_any_rows(shapes(x), batch_size)
+    _checks.check_local_path("path", path)
     function = jax.jit(lambda x: model.apply(params, state, x)[0])
     try:
         exported = jax.export.export(function, platforms=tuple(platforms))(like)
@@ -109,6 +110,7 @@ def load_exported(path: str | os.PathLike[str]) -> Callable[[PyTree], PyTree]:
     FileNotFoundError: no such file: nowhere
     """
     _need_flatbuffers("load_exported")
+    _checks.check_local_path("path", path)
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")

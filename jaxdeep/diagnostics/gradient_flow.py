@@ -14,7 +14,7 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.diagnostics.layer_flow import Flow, flow_of, probed, with_taps
 from jaxdeep.nn.model import Model
 from jaxdeep.optimizers import gradient_point
-from jaxdeep.train.data import check_pair
+from jaxdeep.train.data import as_arrays, check_pair, check_weights, count_examples
 from jaxdeep.train.objective import rehearse, supervised
 from jaxdeep.train.options import Minimised, filled, minimised_of, takes
 from jaxdeep.train.state import TrainState, only
@@ -100,6 +100,9 @@ def gradient_flow(
     measured = objective
     if measured is None:
         check_pair(batch, "batch")
+        batch = as_arrays(batch, "batch")
+        count_examples(batch, "batch")
+        check_weights(batch, "batch")
         frozen = {} if trainable is None else {"trainable": trainable}
         measured = probed(model, supervision | frozen)
         if not is_traced(batch):

@@ -14,11 +14,20 @@ from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, Bool, Float, Integer, PyTree
 from jaxdeep.optimizers import set_hyperparams
 from jaxdeep.optimizers.identity import numbers_of
-from jaxdeep.train.data import check_batch_size, check_pair, count_examples, take, to_device, with_rows
+from jaxdeep.train.data import (
+    as_arrays,
+    check_batch_size,
+    check_pair,
+    check_weights,
+    count_examples,
+    take,
+    to_device,
+    with_rows,
+)
 from jaxdeep.train.epoch import shuffled
 from jaxdeep.train.objective import Objective, supervised
 from jaxdeep.train.options import Minimised, filled, minimised_of, takes
-from jaxdeep.train.state import Network, TrainState, begin, initial_of
+from jaxdeep.train.state import Network, TrainState, begin, check_initial, initial_of
 from jaxdeep.train.step import check_optimizer, make_step
 from jaxdeep.tree import shapes
 
@@ -124,14 +133,19 @@ def find_learning_rate(
     make = _maker(optimizer)
     if objective is None:
         check_pair(data, "data")
+        data = as_arrays(data)
+        check_weights(data, "data")
         objective = supervised(model, **supervision)
         inputs = data[0]
     else:
+        data = as_arrays(data)
         inputs = jax.tree.leaves(data)[0]
     n = count_examples(data)
     check_batch_size(batch_size, n)
     initial = initial_of(params, state)
     example = with_rows(inputs, 1)
+    if chosen["objective"] is None:
+        check_initial(model, example, initial)
     test = _test(make, objective, low, high, steps, batch_size)
 
     def run(initial: PyTree, key: jax.Array, data: PyTree, order: Rows) -> RateTest:

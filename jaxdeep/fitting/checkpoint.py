@@ -1,7 +1,9 @@
 """Checkpoints of a run, which are written atomically, verified, and refused by any other run."""
 
 import contextlib
+import errno
 import hashlib
+import os
 import pathlib
 import re
 import warnings
@@ -50,6 +52,7 @@ class Checkpoints:
                 keep_checkpoints_without_metrics=False,
             )
             retained.append(smallest)
+        _check_entries(self.directory)
         managed = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(retained),
             enable_async_checkpointing=False,  # the next segment overwrites the arrays
@@ -71,16 +74,28 @@ class Checkpoints:
             monitor, sign = resolve(self._watched, values)
             if not np.isnan(values[monitor]):
                 metrics = {"value": sign * float(values[monitor])}
-        self._manager.save(
-            int(run.epoch),
-            args=args.Composite(
-                run=args.StandardSave({n: a for n, a in arrays.items() if a.size}),
-                about=args.JsonSave(self.about | about),
-            ),
-            metrics=metrics,
-            force=True,
+        try:
+            self._manager.save(
+                int(run.epoch),
+                args=args.Composite(
+                    run=args.StandardSave({n: a for n, a in arrays.items() if a.size}),
+                    about=args.JsonSave(self.about | about),
+                ),
+                metrics=metrics,
+                force=True,
+            )
+            self._manager.wait_until_finished()
+        except Exception as error:  # of the system, or of the array store, which words it otherwise
+            raise OSError(self._not_written(int(run.epoch), error)) from error
+
+    def _not_written(self, epoch: int, error: Exception) -> str:
+        before = [step for step in _checkpoints_in(self.directory) if step < epoch]
+        kept = f"that of epoch {max(before)} is whole" if before else "there is none before it"
+        return (
+            f"the checkpoint of epoch {epoch} could not be written to {str(self.directory)!r} "
+            f"({_reason(error)}); {kept}. Make room there, or make the directory writable, and call fit "
+            "again: it goes on from the last checkpoint"
         )
-        self._manager.wait_until_finished()
 
     def restore(self, like: RunState, epochs: int) -> tuple[RunState, Position]:
         """The newest undamaged checkpoint, as a state like `like`, and the position of its data.
@@ -100,11 +115,9 @@ class Checkpoints:
                 raise ValueError(str(refusal)) from None
             except Exception as error:  # whatever a damaged file makes Orbax raise
                 damaged.append(epoch)
-                text = str(error).strip() or type(error).__name__
-                reason = text.splitlines()[0][:200]
                 warnings.warn(
-                    f"the checkpoint of epoch {epoch} in {self.directory} is damaged ({reason}); "
-                    "trying the one before",
+                    f"the checkpoint of epoch {epoch} in {self.directory} is damaged "
+                    f"({_reason(error)}); trying the one before",
                     stacklevel=3,
                 )
                 continue
@@ -184,11 +197,78 @@ def opened(about: About | None, options: FitOptions) -> Iterator["Checkpoints | 
     if about is None:
         yield _Nowhere()
         return
-    checkpoints = Checkpoints(about, options)
+    with _held(pathlib.Path(options["checkpoint"] or "").expanduser().resolve()):
+        checkpoints = Checkpoints(about, options)
+        try:
+            yield checkpoints
+        finally:
+            checkpoints.close()
+
+
+@contextlib.contextmanager
+def _held(directory: pathlib.Path) -> Iterator[None]:
+    """The directory, made if it is missing, and locked against others until the context is left.
+
+    The lock is the system's and ends with the process, however that ends.
+    """
+    name = f"checkpoint={str(directory)!r}"
     try:
-        yield checkpoints
+        directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"{name} must be a directory that can be written ({error.strerror}); make it so, or give "
+            "another one",
+        ) from None
+    try:
+        import fcntl
+    except ImportError:  # as on Windows
+        yield
+        return
+    if jax.process_index() > 0:  # of several processes of one run, the first holds it
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"{name} is in use by another run; wait until that has ended, or give another directory"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        yield
     finally:
-        checkpoints.close()
+        os.close(handle)
+
+
+_NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # file systems'
+
+
+def _checkpoints_in(directory: pathlib.Path) -> list[int]:
+    return [int(place.name) for place in directory.iterdir() if place.name.isdecimal()]
+
+
+def _check_entries(directory: pathlib.Path) -> None:
+    """Refuse what is named as a checkpoint and is none: it would be taken for a damaged one."""
+    for place in directory.iterdir():
+        if place.name.isdecimal() and not any(
+            (place / name).exists() for name in ("run", "about", "_CHECKPOINT_METADATA")
+        ):
+            raise ValueError(
+                f"checkpoint={str(directory)!r} holds {place.name!r}, which is no checkpoint of a run; "
+                "move it elsewhere, or give another directory"
+            )
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
 
 
 def describe(setup: Setup, run: RunState, likes: Sequence[PyTree]) -> About:
@@ -202,11 +282,14 @@ def describe(setup: Setup, run: RunState, likes: Sequence[PyTree]) -> About:
     options |= {"objective": setup.objective}
     if (every := setup.options.get("diagnostics")) is not None:
         options |= {"diagnostics": every}
+    # a run with `ema` that earlier versions saved has none, and reported statistics of another network
+    averaged = {"averaged": _shapes(run.averaged)} if jax.tree.leaves(run.averaged) else {}
     return {
         "version": _VERSION,
         "model": _without_addresses(repr(setup.model)),
         "parameters": _shapes(ts.params),
         "state": _shapes(ts.state),
+        **averaged,
         "optimizer": _shapes(ts.opt_state),
         "hyperparameters": rates,
         **{name: _shapes(like) for name, like in zip(("data", "validation"), likes)},

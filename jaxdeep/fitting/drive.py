@@ -10,6 +10,7 @@ import numpy as np
 from jaxdeep._compilation import Executable, compiled, kept
 from jaxdeep._identity import Key, key_of
 from jaxdeep._shapes import ArrayLike, PyTree
+from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.fitting.placement import Placement
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.fitting.sources import ArraySource, Block, Source
@@ -20,7 +21,7 @@ from jaxdeep.train.state import TrainState
 from jaxdeep.tree import shapes
 
 T = TypeVar("T")
-Drive = Callable[[RunState, int], RunState]
+Drive = Callable[[RunState, int, Interruption], RunState]
 
 
 def driver(
@@ -32,7 +33,9 @@ def driver(
     stream: bool | None,
     looped: bool,
 ) -> Drive:
-    """A function ``(run, until) -> run`` that takes the run to the end of epoch `until`.
+    """A function ``(run, until, interruption) -> run`` that takes the run to the end of epoch `until`.
+
+    From the host, an interruption ends it after the epoch at hand.
 
     Args:
       setup: the setup of the run.
@@ -59,7 +62,7 @@ def _on_device(setup: Setup, run: RunState, arrays: Sequence[PyTree], placement:
         donate_argnums=0,
         out_shardings=placement.run,
     )
-    return lambda run, until: segment(run, data, validation, np.int32(until), limits)
+    return lambda run, until, interruption: segment(run, data, validation, np.int32(until), limits)
 
 
 def _from_host(
@@ -68,10 +71,13 @@ def _from_host(
     """The driver for data on the host: one block is read while another is computed."""
     program, key, limits = setup.program(), setup.key, setup.limits
     data, validation = sources if len(sources) == 2 else (sources[0], None)
-    like = shapes(run.train_state)
+    like = shapes(run)
 
-    def evaluation(ts: TrainState, batch: PyTree) -> tuple[tuple[()], Metrics]:
-        return program.evaluation(ts)((), batch)
+    def steps(run: RunState, batch: PyTree) -> tuple[TrainState, Metrics]:
+        return program.step(program.opened(run), batch)
+
+    def evaluation(run: RunState, batch: PyTree) -> tuple[tuple[()], Metrics]:
+        return program.evaluation(run)((), batch)
 
     def nothing_of(name: str, step: Callable[..., tuple[PyTree, Metrics]], batch: PyTree) -> Totals:
         # kept as NumPy arrays, of which every run makes device arrays of its own
@@ -82,20 +88,22 @@ def _from_host(
         )
         return placement.everywhere(totals)
 
-    nothing, not_evaluated = nothing_of("train", program.step, data.example), None
+    nothing, not_evaluated = nothing_of("train", steps, data.example), None
     if validation is not None:
         not_evaluated = nothing_of("validation", evaluation, validation.example)
 
     def advance(
         run: RunState, totals: Totals, block: PyTree, filled: ArrayLike | None
     ) -> tuple[RunState, Totals]:
-        ts, totals = over_block(program.step, run.train_state, totals, block, filled, skip=program.skip)
-        return run._replace(train_state=ts), totals
+        ts, totals = over_block(
+            program.step, program.opened(run), totals, block, filled, skip=program.skip
+        )
+        return program.closed(run, ts), totals
 
     def evaluate(
         run: RunState, totals: Totals, block: PyTree, filled: ArrayLike | None
     ) -> tuple[Totals]:
-        return (over_block(program.evaluation(run.train_state), (), totals, block, filled)[1],)
+        return (over_block(program.evaluation(run), (), totals, block, filled)[1],)
 
     def close(run: RunState, totals: Totals, evaluated: Totals | None, limits: Limits) -> RunState:
         metrics = {} if evaluated is None else values_of(averages(evaluated))
@@ -121,9 +129,9 @@ def _from_host(
             (evaluated,) = _through(blocks, functools.partial(evaluate_block, run), not_evaluated)
         return close_epoch(run, totals, evaluated, limits)
 
-    def go_on(run: RunState, until: int) -> RunState:
-        epoch = int(run.epoch)
-        while epoch < min(until, setup.epochs) and not bool(run.stopped):
+    def go_on(run: RunState, until: int, interruption: Interruption) -> RunState:
+        epoch, last = int(run.epoch), min(until, setup.epochs)
+        while epoch < last and not bool(run.stopped) and not interruption.noted:
             run = one_epoch(run, epoch)
             epoch += 1
         return run

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array
 from jaxdeep._compilation import run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
@@ -15,15 +16,17 @@ from jaxdeep.diagnostics.layer_flow import LayerMeasure
 from jaxdeep.fitting.checkpoint import describe, opened
 from jaxdeep.fitting.drive import driver
 from jaxdeep.fitting.finite import check_finite, described
+from jaxdeep.fitting.interruption import Interruption, interruptible
 from jaxdeep.fitting.phases import in_phases
 from jaxdeep.fitting.placement import placed
 from jaxdeep.fitting.progress import compiling, ordered, reporting
 from jaxdeep.fitting.setup import Setup, frozen_of, make_setup, try_out
-from jaxdeep.fitting.sources import sources_of
-from jaxdeep.train.options import FitOptions, filled, minimised_of, takes
+from jaxdeep.fitting.sources import go_to, position_of, sources_of
+from jaxdeep.train.data import with_rows
+from jaxdeep.train.options import Callback, FitOptions, filled, minimised_of, takes
 from jaxdeep.train.records import Epochs, FitResult
 from jaxdeep.train.run import RunState
-from jaxdeep.train.state import Network, initial_of
+from jaxdeep.train.state import Network, check_initial, initial_of
 from jaxdeep.train.step import Measure
 
 
@@ -42,6 +45,11 @@ def fit(
     of the program runs. A run is ``jd.train.init(…, key=key)`` followed by the function that
     `jd.train.make_run` makes.
 
+    Ctrl-C, or a KeyboardInterrupt that a callback raises, ends the run after the epochs of the call at
+    hand (batch by batch from the host, after the epoch at hand), and `fit` returns what it has learned,
+    with ``result.stopped == "interrupted"``; a checkpoint is written if there are any, from which
+    another `fit` goes on. A second one raises at once, and so does one before the first epoch.
+
     A process compiles a run once: another `fit` with the same model, loss, data shapes and options, but
     another learning rate, weight decay, seed, number of epochs, patience or callback, uses the same
     programs. Models, losses and optimizers of jaxdeep are the same if they were made alike; a function
@@ -55,8 +63,12 @@ def fit(
         `objective`. NumPy arrays are moved to the device once; memory maps are streamed. Instead of
         arrays, a loader of batches of this form: an iterable that is iterated over once an epoch (Grain,
         PyTorch), a function from the epoch, 0, 1, …, to an iterable, or with `steps_per_epoch` an
-        iterator that goes on. The loader then decides what `batch_size`, `shuffle` and `drop_remainder`
-        say for arrays, and these options have no effect.
+        iterator that goes on. The loader decides what `batch_size`, `shuffle` and `drop_remainder` say
+        for arrays. Passing `shuffle` or `drop_remainder` with a loader is an error, and so is a
+        `batch_size` other than its own, unless `validation` is arrays, which are evaluated in batches
+        of it. Batches without rows are left out; all others have the dtypes of the first.
+        Whatever is an array of numbers is taken: pandas' Series and DataFrames, torch tensors on the
+        host, h5py data sets, lists of numbers.
       optimizer: any optax transformation, jaxdeep's included.
       key: random key of initialisation, shuffling and dropout; there is no default.
       {options}
@@ -70,8 +82,12 @@ def fit(
     Raises:
       ValueError, TypeError: before anything is compiled: arrays of different lengths, an empty data
         set, a batch larger than the data, labels outside the model's classes, shapes the model or the
-        loss refuses, neither or both of `loss` and `objective`, a key that is not a random key, a
-        checkpoint directory of another run (the error says what differs).
+        loss refuses, whole numbers beyond 32 bits (without x64), weights that are not finite, masked
+        values, options that a loader decides, parameters of another model, neither or both of `loss`
+        and `objective`, a key that is not a random key, a checkpoint directory of another run (the error
+        says what differs), a loader whose batches are not those of the run that is to go on. At the
+        batch itself: one of other dtypes than the first.
+      TypeError: after the epochs of a call, a callback that returned neither None nor a boolean.
       FloatingPointError: the loss was not finite (the error names step, epoch and the first non-finite
         leaf), or every loss was finite and the final parameters are not.
 
@@ -85,13 +101,17 @@ def fit(
     """
     chosen: FitOptions = filled("fit", FitOptions, options)
     if chosen["phases"] is not None:
-        return in_phases(fit, model, data, optimizer, key, chosen)
+        return in_phases(fit, model, data, optimizer, key, chosen, options)
     _checks.check_key(key)
     setup = make_setup("fit", model, optimizer, chosen)
     setup = dataclasses.replace(setup, measure=_measure(setup, chosen["diagnostics"]))
-    sources, mesh = sources_of(data, chosen, pairs=setup.is_supervised)
-    setup = dataclasses.replace(setup, mesh=mesh)
+    sources, mesh = sources_of(data, chosen, passed=options, pairs=setup.is_supervised)
+    size = min(chosen["batch_size"], sources[0].batch_size)
+    with_its_size: FitOptions = {**chosen, "batch_size": size}
+    setup = dataclasses.replace(setup, mesh=mesh, options=with_its_size)
     likes, initial = [source.like for source in sources], initial_of(chosen["params"], chosen["state"])
+    if setup.is_supervised:
+        check_initial(model, with_rows(likes[0][0], 1), initial)
     samples = {source.name: source.sample for source in sources}
     slow_in_loops = try_out(setup, setup.shapes(likes[0], key, initial), samples, likes[0])
     run = setup.start(likes, key, initial)
@@ -100,27 +120,66 @@ def fit(
     with opened(about, chosen) as store:
         run, position = store.restore(run, setup.epochs)
         run = placement.put(run)
-        sources[0].go_to(position)
+        go_to(sources, position)
         with compiling(show=chosen["progress"]):
             looped = not (slow_in_loops and jax.default_backend() == "cpu")
             drive = driver(setup, run, sources, placement, stream=chosen["stream"], looped=looped)
-        done, stopped, _, history = _look(run)
-        steps, is_traced = sources[0].steps, False
-        with reporting(setup.epochs, steps, show=chosen["progress"], begun=done) as report:
-            while done < setup.epochs and not stopped:
-                run = drive(run, done + chosen["epochs_per_call"])
+        done, stopped, bad_step, history = _look(run)
+        steps, is_traced, ended = sources[0].steps, False, False
+        with (
+            reporting(setup.epochs, steps, show=chosen["progress"], begun=done) as report,
+            interruptible(show=chosen["progress"]) as interruption,
+        ):
+            while done < setup.epochs and not (stopped or ended or interruption.noted):
+                run = drive(run, done + chosen["epochs_per_call"], interruption)
                 if not is_traced:  # later, what differs may be what a callback has changed
                     setup, is_traced = setup.traced(), True
                 done, stopped, bad_step, history = _look(run)
                 if bad_step >= 0 and chosen["on_nonfinite"] == "raise":
                     raise FloatingPointError(described(run.train_state, bad_step, done))
                 last = {name: values[-1] for name, values in history.items()}
-                store.save(run, last, sources[0].position())
+                store.save(run, last, position_of(sources))
                 report(done, _shown(last, setup.measure))
                 now = Epochs(done, history, run.train_state)
                 for callback in chosen["callbacks"]:
-                    stopped |= callback(now) is True
-    return _finished(setup, run, history)
+                    ended |= _called(callback, now, interruption)
+    why = None
+    if stopped:
+        why = "diverged" if bad_step >= 0 and _stops_at_nonfinite(setup) else "early_stopping"
+    elif interruption.noted:
+        why = "interrupted"
+    elif ended and done < setup.epochs:
+        why = "callback"
+    return _finished(setup, run, history)._replace(stopped=why)
+
+
+def _stops_at_nonfinite(setup: Setup) -> bool:
+    return setup.options["on_nonfinite"] in ("raise", "stop")
+
+
+def _called(callback: Callback, now: Epochs, interruption: Interruption) -> bool:
+    """Call back, and return whether that ends the run. An interruption of it does, too."""
+    try:
+        return _ends(callback, callback(now))
+    except KeyboardInterrupt:
+        if interruption.noted:
+            raise
+        interruption.note()
+        return False
+
+
+def _ends(callback: Callback, answer: object) -> bool:
+    """Whether what a callback returned ends the run: the truth of a boolean of any library."""
+    if answer is None or isinstance(answer, bool):
+        return bool(answer)
+    refusal = f"callbacks must return None, True or False; {callback!r} returned {answer!r}"
+    try:
+        known = as_array("what a callback returns", answer)
+    except TypeError:
+        raise TypeError(refusal) from None
+    if known.shape != () or known.dtype != bool:
+        raise TypeError(refusal)
+    return bool(known)
 
 
 def _finished(setup: Setup, run: RunState, history: dict[str, np.ndarray]) -> FitResult:

@@ -1,7 +1,7 @@
 """A run in phases, such as the head first and then more of the network at a lower rate."""
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -55,12 +55,13 @@ def in_phases(
     optimizer: Optimizer | MakeOptimizer,
     key: jax.Array,
     options: FitOptions,
+    passed: Mapping[str, Any],
 ) -> FitResult:
     """`fit` with these options, phase by phase, each of which begins where the one before ended.
 
     Phase i has a fresh optimizer, the key ``fold_in(key, i)`` (phase 0 has the key itself), early
-    stopping and a plateau of its own, and the checkpoint directory ``phase<i>``. A mistyped selector in
-    any phase is refused before the first phase begins.
+    stopping and a plateau of its own, and the checkpoint directory ``phase<i>``. An interruption ends
+    all of them. A mistyped selector in any phase is refused before the first phase begins.
     """
     plan = checked(options)
     optimizers = [_at_rate(optimizer, phase, i) for i, phase in enumerate(plan)]
@@ -74,9 +75,11 @@ def in_phases(
             changes["checkpoint"] = pathlib.Path(options["checkpoint"]) / f"phase{i}"
         changes["callbacks"] = [_after(histories, call) for call in options["callbacks"]]
         phase_key = jax.random.fold_in(key, i) if i else key
-        result = fit(model, data, optimizer=phase_optimizer, key=phase_key, **{**options, **changes})
+        result = fit(model, data, optimizer=phase_optimizer, key=phase_key, **{**passed, **changes})
         changes |= FitOptions(params=result.params, state=result.state)
         histories = [*histories, result.history]
+        if result.stopped == "interrupted":
+            break
     assert result is not None
     before = sum(map(_epochs, histories[:-1]))
     best = result.best_epoch

@@ -51,11 +51,26 @@ class Placement(NamedTuple):
         return jax.make_array_from_callback(shape, NamedSharding(self.mesh, spec), read)
 
     def share(self, share: np.ndarray, axis: int) -> jax.Array:
-        """A global array split along `axis`, made from the share that each process has."""
+        """A global array, made from the share that each process has: split along `axis`.
+
+        Where the devices do not divide it, each of them has all of it.
+        """
         if self.mesh is None:
             return to_device(share)
+        if share.shape[axis] * jax.process_count() % self.mesh.shape[DATA]:
+            return self._copied(share, axis)
         spec = PartitionSpec(*(None,) * axis, DATA)
         return jax.make_array_from_process_local_data(NamedSharding(self.mesh, spec), share)
+
+    def _copied(self, share: np.ndarray, axis: int) -> jax.Array:
+        assert self.mesh is not None
+        whole = np.array(share)
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            rows_first = multihost_utils.process_allgather(np.moveaxis(whole, axis, 0), tiled=True)
+            whole = np.moveaxis(np.asarray(rows_first), 0, axis)
+        return _put(whole, NamedSharding(self.mesh, PartitionSpec()))
 
 
 def fetched(array: ArrayLike) -> np.ndarray:
@@ -115,10 +130,13 @@ def placed(mesh: Mesh | None, run: PyTree, params: PyTree, where: Where | None) 
     return Placement(mesh, jax.tree_util.tree_map_with_path(sharding, run))
 
 
-def usable(mesh: Mesh | None, shard: Where | None, batch: PyTree) -> Mesh | None:
+def usable(
+    mesh: Mesh | None, shard: Where | None, batch: PyTree, who: str = "batch_size"
+) -> Mesh | None:
     """The mesh with every axis set to `AxisType.Auto`, so that the compiler propagates shardings.
 
-    Refuses a mesh without the axes that are needed, and batches that it does not divide.
+    Refuses a mesh without the axes that are needed, and batches that it does not divide, of which `who`
+    decides how many rows they have.
     """
     if mesh is None:
         if shard is not None:
@@ -133,7 +151,7 @@ def usable(mesh: Mesh | None, shard: Where | None, batch: PyTree) -> Mesh | None
     batch_size, devices = jax.tree.leaves(batch)[0].shape[0], mesh.shape[DATA]
     if batch_size % devices:
         raise ValueError(
-            f"batch_size must be a multiple of the mesh's data axis, {devices}, got {batch_size}"
+            f"{who} must be a multiple of the mesh's data axis, {devices}, got {batch_size}"
         )
     auto = (AxisType.Auto,) * len(mesh.axis_names)
     return Mesh(mesh.devices, mesh.axis_names, axis_types=auto)

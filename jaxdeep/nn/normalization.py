@@ -56,7 +56,9 @@ def batch_norm(
 
     With ``mask=`` (booleans of shape ``(batch,)``, or more leading axes) rows that are False do not
     count in the statistics; they are normalised like the others. If none counts, the running statistics
-    stay.
+    stay. A batch of a single value a feature, such as a last batch of one row, has no variance: the
+    running variance stays as it is, where Keras and flax would pull it towards 0 (PyTorch refuses such a
+    batch).
 
     Raises:
       ValueError: a momentum or epsilon out of range; an `axis` the input lacks or named twice; with
@@ -124,9 +126,12 @@ def batch_norm(
                 mean = jnp.where(n > 0, mean, state["mean"])
                 var = jnp.where(n > 0, var, state["var"])
             running = var * n / jnp.maximum(n - 1, 1) if unbiased_running_var else var
+            # one value has no variance: the 0 would be learned as if it were one
             state = {
-                name: jnp.where(n > 0, moved(state[name], batch), state[name]).astype(state[name].dtype)
-                for name, batch in (("mean", mean), ("var", running))
+                name: jnp.where(n > few, moved(state[name], batch), state[name]).astype(
+                    state[name].dtype
+                )
+                for name, batch, few in (("mean", mean, 0), ("var", running, 1))
             }
         factor = jax.lax.rsqrt(var + epsilon)
         if use_scale:
@@ -423,10 +428,13 @@ def recompute_batch_norm(
             f"x must have the same number of rows everywhere, at least 1; got {sorted(rows)}"
         )
     (n,) = rows
-    immediate = walk.rebuild(model, _without_memory)
+    immediate, before = walk.rebuild(model, _without_memory), state
+    for place in norms:  # what a batch of one row leaves as it is: the variance of one row
+        old = walk.at(state, place.keys)
+        before = walk.put(before, place.keys, old | {"var": jnp.zeros_like(old["var"])})
 
     def of_batch(batch: PyTree) -> list[PyTree]:
-        after = immediate.apply(params, state, batch, train=True)[1]
+        after = immediate.apply(params, before, batch, train=True)[1]
         return [walk.at(after, place.keys) for place in norms]
 
     full, rest = divmod(n, batch_size)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
+from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
 from jaxdeep._version import __version__
 from jaxdeep.fitting.placement import fetched
@@ -339,6 +340,7 @@ def _arrays(file: pathlib.Path) -> Arrays:
 def _directory(path: str | os.PathLike[str]) -> pathlib.Path:
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise TypeError(f"path must be the path of a directory, got {path!r}")
+    _checks.check_local_path("path", path)
     return pathlib.Path(os.path.realpath(pathlib.Path(path).expanduser()))
 
 

@@ -10,7 +10,7 @@ import optax
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.setup import Setup, make_setup, try_out
 from jaxdeep.search.space import Point
-from jaxdeep.train.data import check_batch_size, check_pair, count_examples
+from jaxdeep.train.data import check_batch_size, check_pair, check_weights, count_examples
 from jaxdeep.train.objective import Objective
 from jaxdeep.train.options import SUPERVISED, TrialOptions, check_names, filled, options_of
 from jaxdeep.train.run import RunState
@@ -70,6 +70,7 @@ def check_data(setup: Setup, data: PyTree, validation: PyTree) -> RunState:
     samples = {"data": data} | ({} if validation is None else {"validation": validation})
     for name, sample in samples.items() if setup.is_supervised else ():
         check_pair(sample, name)
+        check_weights(sample, name)
     key = jax.random.key(0)
     ts = jax.eval_shape(lambda key: setup.begin(data, key), key)
     if setup.is_supervised:

@@ -9,6 +9,7 @@ import jax
 
 from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
+from jaxdeep.fitting.interruption import Interruption, interruptible
 from jaxdeep.fitting.progress import Report, reporting
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.fitting.sources import is_batches
@@ -21,7 +22,7 @@ from jaxdeep.search.thread_runner import ThreadRunner
 from jaxdeep.search.trial import DeviceData, Group, Trial
 from jaxdeep.search.vmap_runner import VmapRunner
 from jaxdeep.train import monitors
-from jaxdeep.train.data import count_examples, to_device
+from jaxdeep.train.data import as_arrays, count_examples, to_device
 
 Runner = VmapRunner | ThreadRunner
 
@@ -79,7 +80,9 @@ def sweep(
         finite is "diverged".
 
     Returns:
-      A `Table`.
+      A `Table`. Ctrl-C ends the rows after the epoch at hand: the table has those that have ended, and
+      those that have done an epoch at least as "interrupted". A second one raises at once, and so does
+      one before the first epoch.
 
     Raises:
       ValueError, TypeError: before anything is compiled: an empty space, points of different names, an
@@ -114,9 +117,11 @@ def sweep(
     for name, value in (("data", data), ("validation", validation)):
         if is_batches(value):
             raise TypeError(f"sweep needs arrays as {name}: every row passes over them; got {value!r}")
+    data = as_arrays(data)
     count_examples(data)
     build = Builder(builder, arguments)
     if validation is not None:
+        validation = as_arrays(validation, "validation")
         count_examples(validation, "validation")
     data, validation = to_device((data, validation))
 
@@ -137,8 +142,12 @@ def sweep(
     ]
     rows = sorted((row for group in grouped for row in group.rows), key=lambda row: row.place)
     epochs = sum(row.setup.epochs for row in rows)
-    with reporting(epochs, None, show=progress, title=f"{len(rows)} rows") as report:
-        _run(runners, rows, halving, _Meter(report, epochs))
+    with (
+        reporting(epochs, None, show=progress, title=f"{len(rows)} rows") as report,
+        interruptible(show=progress) as interruption,
+    ):
+        _run(runners, rows, halving, _Meter(report, epochs), interruption)
+    rows = _begun(rows, interruption)
     named = tuple({**points[row.place[0]], "seed": row.place[1]} for row in rows)
     return Table(named, tuple(row.standing() for row in rows))
 
@@ -164,8 +173,9 @@ def _run(
     rows: list[Trial],
     halving: SuccessiveHalving | None,
     on_epochs: "_Meter",
+    interruption: Interruption,
 ) -> None:
-    """Run every row to its end, rung by rung."""
+    """Run every row to its end, rung by rung, or until an interruption."""
     points: dict[int, list[Trial]] = {}
     for row in rows:
         points.setdefault(row.place[0], []).append(row)
@@ -174,9 +184,24 @@ def _run(
     for until in (*rungs, last):
         for group, runner in runners:
             if going := [row for row in group.rows if row.result is None]:
-                runner.advance(going, until, on_epochs)
+                runner.advance(going, until, on_epochs, interruption)
+            if interruption.noted:
+                return
         if halving is not None and until != last:
             running = _halved(halving, running, on_epochs)
+
+
+def _begun(rows: list[Trial], interruption: Interruption) -> list[Trial]:
+    """All rows; of an interrupted sweep, those that have done an epoch at least, and have ended now."""
+    if not interruption.noted:
+        return rows
+    for row in rows:
+        if row.result is None and row.run is not None and int(row.run.epoch) > 0:
+            row.end("interrupted")
+    kept = [row for row in rows if row.result is not None]
+    if not kept:
+        raise KeyboardInterrupt
+    return kept
 
 
 def _halved(
@@ -191,7 +216,7 @@ def _halved(
         for row in rows:
             if i not in best and row.run is not None:
                 on_epochs(row.setup.epochs - int(row.run.epoch))
-                row.end(halved=True)
+                row.end("halved")
     return [rows for i, rows in enumerate(points) if i in best]
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
 from jaxdeep.search.space import Point
 from jaxdeep.train import monitors
@@ -28,8 +29,8 @@ class Result(NamedTuple):
       params, state: those after the last epoch, or after the best one if early stopping restored it.
       history: ``(epochs,)`` values of each metric.
       end: the epoch that params and state are of, from 0.
-      ended: "finished", "stopped" (early), "halved" (by successive halving) or "diverged": a loss, or a
-        parameter at the end, was not finite.
+      ended: "finished", "stopped" (early), "halved" (by successive halving), "interrupted" (by Ctrl-C)
+        or "diverged": a loss, or a parameter at the end, was not finite.
     """
 
     params: PyTree
@@ -84,8 +85,8 @@ class Table:
         """Each run as a flat dict: its point, "epochs", "ended", "diverged", and its metrics at the end.
 
         "epochs" are those done. The end is the last epoch, or the best one if early stopping restored
-        it. "ended" is "finished", "stopped" (early), "halved" or "diverged". "diverged" is True or
-        False here, and a number of runs in `over_seeds`.
+        it. "ended" is "finished", "stopped" (early), "halved", "interrupted" or "diverged". "diverged"
+        is True or False here, and a number of runs in `over_seeds`.
 
         >>> result = Result({}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
         >>> Table([{"rate": 0.1, "seed": 0}], [result]).rows()[0]["loss"]
@@ -211,7 +212,7 @@ class Table:
           The matplotlib figure.
 
         Raises:
-          ValueError: an unknown metric or hyperparameter, a table without rows.
+          ValueError: an unknown metric or hyperparameter, a table without rows, a remote path.
           ImportError: matplotlib is not installed (``pip install 'jaxdeep[plot]'``).
 
         >>> result = Result({}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
@@ -219,19 +220,28 @@ class Table:
         >>> table.plot("loss", "rate").axes[0].get_xlabel()
         'rate'
         """
+        if path is not None:
+            _checks.check_local_path("path", path)
         from jaxdeep.search import chart  # loaded only when something is drawn
 
         metrics = sorted({name for result in self.results for name in scalars(result.history)})
         return chart.plot(self, metric, x, y, metrics=metrics, ax=ax, path=path)
 
     def _seeds(self) -> list[list[int]]:
-        """The indices of the rows of each point, which stand together and begin with seed 0."""
+        """The indices of the rows of each point, which stand together with their seeds rising."""
         by_point: list[list[int]] = []
         for i, point in enumerate(self.points):
-            if point["seed"] == 0 or not by_point:
+            last = self.points[i - 1] if i else point
+            # an interrupted sweep may have no row with seed 0 of a point
+            same = all(_equal(last[name], value) for name, value in point.items() if name != "seed")
+            if not (i and same and last["seed"] < point["seed"]):
                 by_point.append([])
             by_point[-1].append(i)
         return by_point
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return a is b or bool(np.all(a == b))
 
 
 def scalars(history: Mapping[str, Any]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from jaxdeep._compat import enable_x64
 from jaxdeep._compilation import Executable, compiled
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
+from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.search.memory import check_fits, needed
 from jaxdeep.search.same_program import same_program
 from jaxdeep.search.trial import DeviceData, Floats, Group, OnEpochs, Trial, arrays
@@ -50,8 +51,10 @@ class ThreadRunner:
         self.devices = devices[:at_once]
         self.drivers: dict[Device, Driver] = {}
 
-    def advance(self, rows: list[Trial], until: int, on_epochs: OnEpochs) -> None:
-        """Take rows to the end of epoch `until`."""
+    def advance(
+        self, rows: list[Trial], until: int, on_epochs: OnEpochs, interruption: Interruption
+    ) -> None:
+        """Take rows to the end of epoch `until`, or until an interruption."""
         first = self._driver(self.devices[0])  # compiled in this thread, with its settings
         free: queue.SimpleQueue[Device] = queue.SimpleQueue()
         for device in self.devices[: first.at_once(self.memory)]:
@@ -59,16 +62,21 @@ class ThreadRunner:
         with_settings = _settings()
 
         def drive(row: Trial) -> None:
+            if interruption.noted:
+                return
             device = free.get()
             try:
                 with with_settings(device):
-                    self._driver(device).drive(row, until, on_epochs)
+                    self._driver(device).drive(row, until, on_epochs, interruption)
             finally:
                 free.put(device)
 
         pool = ThreadPoolExecutor(free.qsize())
         try:
             list(pool.map(drive, rows))
+        except BaseException:
+            interruption.noted = True  # so that threads end after their epoch, with the pool
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -119,13 +127,13 @@ class Driver:
             )
             self.start = None if compiling_start is None else compiling_start.result()
 
-    def drive(self, row: Trial, until: int, on_epochs: OnEpochs) -> None:
-        """Take a row to the end of epoch `until`, or to its own end."""
+    def drive(self, row: Trial, until: int, on_epochs: OnEpochs, interruption: Interruption) -> None:
+        """Take a row to the end of epoch `until`, to its own end, or until an interruption."""
         floats, limits = self._arguments(row)
         run = self._begun(row, floats) if row.run is None else jax.device_put(row.run, self.device)
         last, epoch = min(until, row.setup.epochs), int(run.epoch)
         stopped = False
-        while epoch < last and not stopped:
+        while epoch < last and not stopped and not interruption.noted:
             run = self.segment(floats, run, self.data, np.int32(epoch + 1), limits)
             epoch += 1
             stopped = bool(run.stopped)

@@ -40,15 +40,18 @@ class Trial:
     run: RunState | None = None
     result: Result | None = None
 
-    def end(self, *, halved: bool = False) -> None:
-        """End the run: keep its result and release its state."""
+    def end(self, early: str | None = None) -> None:
+        """End the run: keep its result and release its state.
+
+        A run that is ended before its time is "halved" or "interrupted", as `early` says.
+        """
         run = self.run
         assert run is not None
         same = not (self.setup.restores or self.setup.options["ema"])
         ts = run.train_state if same else self.setup.program().finish(run)[0]
         result = self.standing()
         params, state = jax.tree.map(_owned, jax.device_get((ts.params, ts.state)))
-        ended = "halved" if halved and result.ended == "finished" else result.ended
+        ended = early if early is not None and result.ended == "finished" else result.ended
         if not _finite(params):
             ended = "diverged"
         self.run, self.result = None, result._replace(params=params, state=state, ended=ended)

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdeep._compilation import compiled
+from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.search.memory import Executable, fitting, free
 from jaxdeep.search.trial import DeviceData, Floats, Group, OnEpochs, Trial, arrays, light
 from jaxdeep.train.data import tree_bytes
@@ -42,8 +43,10 @@ class VmapRunner:
         self.memory = int(0.9 * min(known)) if memory is None and known else memory
         self.stacks: dict[tuple[int, int], Stack] = {}
 
-    def advance(self, rows: list[Trial], until: int, on_epochs: OnEpochs) -> None:
-        """Take rows to the end of epoch `until`."""
+    def advance(
+        self, rows: list[Trial], until: int, on_epochs: OnEpochs, interruption: Interruption
+    ) -> None:
+        """Take rows to the end of epoch `until`, or until an interruption."""
         devices = min(len(self.devices), len(rows))
 
         def program_of(per_device: int) -> Executable:
@@ -66,7 +69,9 @@ class VmapRunner:
             self.at_once = per_device  # so that later rungs do not try more again
         stack = self.stacks[devices, per_device]
         for first in range(0, len(rows), stack.size):
-            stack.drive(rows[first : first + stack.size], until, on_epochs)
+            stack.drive(rows[first : first + stack.size], until, on_epochs, interruption)
+            if interruption.noted:
+                return
 
 
 class Stack:
@@ -95,8 +100,13 @@ class Stack:
             donate_argnums=1,
         )
 
-    def drive(self, rows: list[Trial], until: int, on_epochs: OnEpochs) -> None:
-        """Take rows to the end of epoch `until`, or to their own ends; all have begun or none has."""
+    def drive(
+        self, rows: list[Trial], until: int, on_epochs: OnEpochs, interruption: Interruption
+    ) -> None:
+        """Take rows to the end of epoch `until`, to their own ends, or until an interruption.
+
+        All have begun or none has.
+        """
         floats, keys = self._inputs(rows)
         if rows[0].run is None:
             epoch, runs = 0, self.start(floats, keys, self.data)
@@ -104,7 +114,7 @@ class Stack:
             epoch, runs = int(rows[0].run.epoch), self._stacked([row.run for row in rows])
         last = min(until, rows[0].setup.epochs)
         going = len(rows)
-        while epoch < last and going:
+        while epoch < last and going and not interruption.noted:
             runs = self.segment(floats, runs, self.data, np.int32(epoch + 1))
             epoch += 1
             on_epochs(going)

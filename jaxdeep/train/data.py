@@ -1,17 +1,72 @@
 """Data sets as pytrees of arrays with one row per example."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._arrays import as_array, check_holds
 from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.tree import path_name, shapes
+
+_READ_WHOLE = 2**27  # bytes of a memory map that is still read before the run, to look at its values
+
+
+def as_arrays(data: PyTree, name: str = "data") -> PyTree:
+    """The data with every part an array: what `jaxdeep` takes as data, in one place.
+
+    Taken are NumPy's and JAX' arrays, lists of numbers, pandas' Series and DataFrames, torch tensors on
+    the host, h5py data sets and masked arrays without masked values. Memory maps stay what they are.
+
+    Raises:
+      TypeError: a part that is no array of numbers.
+      ValueError: whole numbers beyond 32 bits, unless x64 is on.
+
+    >>> as_arrays(([[1.0], [2.0]], [0, 1]))
+    (array([[1.],
+           [2.]]), array([0, 1]))
+    """
+
+    def array(path: jax.tree_util.KeyPath, value: Any) -> Any:
+        where = f"{name}[{path_name(path)}]" if path else name
+        if not isinstance(value, (jax.Array, np.ndarray)) or not _is_complex(value):
+            value = as_array(where, value)
+        if not isinstance(value, np.memmap) or value.nbytes <= _READ_WHOLE:
+            check_holds(where, value)
+        return value
+
+    return jax.tree_util.tree_map_with_path(
+        array, data, is_leaf=lambda node: node is not data and _is_of_numbers(node)
+    )
+
+
+def _is_complex(array: Any) -> bool:
+    return bool(jnp.issubdtype(array.dtype, jnp.complexfloating))
+
+
+def _is_of_numbers(node: Any) -> bool:
+    """Whether this is a list of numbers, or of such lists, and not a container of arrays."""
+    if not isinstance(node, (list, tuple)) or hasattr(node, "_fields"):
+        return False
+    while isinstance(node, (list, tuple)):
+        if not node:
+            return True
+        node = node[0]
+    return node is not None and np.ndim(node) == 0 and not isinstance(node, dict)
 
 
 def count_examples(data: PyTree, name: str = "data") -> int:
     """The number of rows of a data set; refuses one that is empty or whose arrays differ in length."""
+    rows = rows_of(data, name)
+    if rows == 0:
+        raise ValueError(f"{name} is empty: its arrays have no rows")
+    return rows
+
+
+def rows_of(data: PyTree, name: str) -> int:
+    """The number of rows, which may be 0, of arrays that must be equally long."""
     leaves = jax.tree_util.tree_leaves_with_path(data)
     rows = {}
     for path, leaf in leaves:
@@ -27,10 +82,7 @@ def count_examples(data: PyTree, name: str = "data") -> int:
     if len(set(rows.values())) > 1:
         lengths = ", ".join(f"{where} has {n}" for where, n in rows.items())
         raise ValueError(f"the arrays of {name} must have the same number of rows: {lengths}")
-    n = next(iter(rows.values()))
-    if n == 0:
-        raise ValueError(f"{name} is empty: its arrays have no rows")
-    return n
+    return next(iter(rows.values()))
 
 
 def count_rows(batch: PyTree) -> int:
@@ -60,6 +112,22 @@ def check_pair(data: PyTree, name: str) -> None:
         raise TypeError(
             f"{name} must be a pair (x, y) or (x, y, weights), got {type(data).__name__}{hint}"
         )
+
+
+def check_weights(data: PyTree, name: str) -> None:
+    """Refuse weights, the last of three parts, that are known on the host and not finite."""
+    if len(data) < 3:
+        return
+    for path, leaf in jax.tree_util.tree_leaves_with_path(data[2]):
+        if isinstance(leaf, jax.core.Tracer) or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            continue
+        finite = np.isfinite(np.asarray(leaf))
+        if not finite.all():
+            row = int(np.argwhere(~finite)[0][0])
+            where = "/".join(filter(None, ("2", path_name(path))))
+            raise ValueError(
+                f"{name}[{where}], the weights, must be finite, got {np.asarray(leaf)[row]} in row {row}"
+            )
 
 
 def check_batch_size(batch_size: int, examples: int) -> None:

@@ -19,11 +19,14 @@ from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike, Bool, Integer, Num, PyTree
 from jaxdeep.optimizers import hyperparams, reduce_on_plateau, set_hyperparams
 
-# Whether smaller or larger is better, by the last word of a metric's name.
+# Whether smaller or larger is better, by the last word of a metric's name, which says what it is: an
+# f1_loss is a loss.
 _MODES = {
     **dict.fromkeys(("loss", "error", "mse", "rmse", "mae", "msle", "huber"), "min"),
     **dict.fromkeys(("accuracy", "precision", "recall", "f1", "auc"), "max"),
 }
+# Words before it that may turn it round, as in scikit-learn's neg_mean_squared_error.
+_TURNED = ("neg", "negative", "negated", "minus", "inverse", "inverted", "not", "non", "un", "1")
 
 
 @runtime_checkable
@@ -49,9 +52,10 @@ class EarlyStopping(NamedTuple):
     Attributes:
       patience: epochs to wait for an improvement, ≥ 0. Keras and flax have the same default.
       monitor: name in the history; by default "val_loss", or "loss" without validation data.
-      mode: "min" or "max"; by default "max" for names that end in accuracy, precision, recall, f1 or
-        auc, "min" for those that end in loss, error, mse, rmse, mae, msle or huber. For other names it
-        must be given.
+      mode: "min" or "max"; by default "max" for names whose last word is accuracy, precision, recall,
+        f1 or auc, "min" for those whose last word is loss, error, mse, rmse, mae, msle or huber. For
+        other names it must be given, and for those that may mean the opposite: with "neg", "minus" or
+        "1 -" in front, or with words of both kinds, such as "loss_auc" (an "f1_loss" is a loss).
       min_delta: margin that an improvement must exceed, ≥ 0.
       restore_best: end with parameters and state of the best epoch, while the optimizer's state stays
         that of the last. Keras calls it ``restore_best_weights`` and has it off by default.
@@ -202,11 +206,17 @@ def check_watched(name: str, config: Watching) -> None:
 def mode_of(metric: str) -> str | None:
     """Whether smaller ("min") or larger ("max") is better, if the end of the metric's name says so.
 
-    >>> mode_of("val_accuracy"), mode_of("top5_error"), mode_of("inaccuracy")
-    ('max', 'min', None)
+    >>> mode_of("val_accuracy"), mode_of("top5_error"), mode_of("inaccuracy"), mode_of("neg_mse")
+    ('max', 'min', None, None)
     """
-    words = re.findall("[a-z0-9]+", metric.lower())
-    return _MODES.get(words[-1]) if words else None
+    name = metric.lower().removeprefix("val_")
+    words = re.findall("[a-z0-9]+", name)
+    mode = _MODES.get(words[-1]) if words else None
+    if mode is None:
+        return None
+    if words[-1] != "loss" and (words[0] in _TURNED or name.lstrip().startswith("-")):
+        return None
+    return None if mode == "max" and any(_MODES.get(word) == "min" for word in words) else mode
 
 
 def resolve(config: Watching, values: Mapping[str, Shaped]) -> tuple[str, float]:
@@ -221,7 +231,8 @@ def resolve(config: Watching, values: Mapping[str, Shaped]) -> tuple[str, float]
     mode = config.mode or mode_of(monitor)
     if mode is None:
         raise ValueError(
-            f"mode must be 'min' or 'max' for {monitor!r}: its name does not say which is better"
+            f"mode must be 'min' or 'max' for {monitor!r}: its name does not say which is better; pass "
+            "mode="
         )
     return monitor, 1.0 if mode == "min" else -1.0
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar, get_type_hints
 
 import jax
+import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
@@ -28,7 +29,7 @@ from jaxdeep.train.records import Epochs
 from jaxdeep.train.step import Augment
 from jaxdeep.tree import Where, check_where
 
-Callback = Callable[[Epochs], object]  # the run ends if it returns True
+Callback = Callable[[Epochs], object]  # returns None or a boolean; the run ends if it is true
 Check = Callable[[str, Any], None]  # of a name and a value
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -95,7 +96,7 @@ def _functions(name: str, value: object) -> None:
 
 
 def _optional_flag(name: str, value: object) -> None:
-    if value not in (None, True, False):
+    if value is not None and not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True, False or None, got {value!r}")
 
 
@@ -135,7 +136,9 @@ class RunOptions(TypedDict, total=False):
         (`jaxdeep.train.make_step`).
       augment: ``(key, batch) -> batch`` for every training batch, compiled into the step.
       ema: evaluate, keep and return the moving average of the parameters instead of the parameters.
-        `jaxdeep.optimizers.ema_params` must be in the optimizer's chain to compute it.
+        `jaxdeep.optimizers.ema_params` must be in the optimizer's chain to compute it. The statistics
+        of batch norms are then those of the averaged network, which is applied to every training batch
+        for them: a step takes a forward pass more in models with a state.
       trainable: the parameters that are trained, such as ``"logits/*"`` (`jaxdeep.tree.mask`); all by
         default. The others have no gradient, no share of a clipped norm and nothing in the optimizer's
         state.
@@ -217,12 +220,17 @@ class FitOptions(TrialOptions, total=False):
         optimizer's state for them. Each is split along the longest of its axes that the devices divide.
       epochs_per_call: epochs that one call of the compiled program runs. The host looks at the run,
         saves a checkpoint, reports and calls back after each call.
-      checkpoint: a directory; the whole run is saved there after each call, and a run that is found
-        there is continued, to the same bits as without the interruption. `epochs` may have grown. An
-        iterator is put back by its ``set_state``, or else read again up to where it was.
+      checkpoint: a local directory; the whole run is saved there after each call, and a run that is
+        found there is continued, to the same bits as without the interruption. `epochs` may have grown.
+        An iterator is put back by its ``set_state``, or else read again up to where it was. A loader
+        that is iterated over once an epoch, and shuffles itself, is iterated over again as often as
+        before; one whose batches are others then (it has no seed) is refused. While a run is in the
+        directory, another process is refused there. If a checkpoint cannot be written (the disk is
+        full), the checkpoints before it stay, and the run goes on from there when it is called again.
       keep_checkpoints: how many of the newest checkpoints stay; with early stopping, the best stays too.
       callbacks: functions of a `jaxdeep.train.Epochs`, called after each call of the program. The run
-        ends if one of them returns True.
+        ends if one of them returns True, which may be a boolean of NumPy or JAX. What is neither None
+        nor a boolean is refused.
       progress: show a progress bar; without a terminal, print a line after each call of the program.
     """
 
@@ -236,7 +244,7 @@ class FitOptions(TrialOptions, total=False):
     mesh: Annotated[jax.sharding.Mesh | None, Option(None)]
     shard: Annotated[Where | None, Option(None)]
     epochs_per_call: Annotated[int, Option(1, _checks.check_count)]
-    checkpoint: Annotated[str | os.PathLike[str] | None, Option(None)]
+    checkpoint: Annotated[str | os.PathLike[str] | None, Option(None, _checks.check_local_path)]
     keep_checkpoints: Annotated[int, Option(3, _checks.check_count)]
     callbacks: Annotated[Sequence[Callback], Option((), _functions)]
     progress: Annotated[bool, Option(True, _checks.check_flag)]

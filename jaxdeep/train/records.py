@@ -30,11 +30,15 @@ class FitResult(NamedTuple):
       history: ``"loss"``, each metric, ``"val_loss"`` and each validation metric as NumPy arrays, one
         value an epoch. ``learning_rate`` and ``momentum`` are those in force at the end of the epoch.
       best_epoch: with early stopping, the index of the best epoch in the history, −1 if there was none.
+      stopped: why the run has ended before its last epoch: "early_stopping", "callback", "diverged" (a
+        loss was not finite) or "interrupted"; None if it has not. Early stopping and an interruption
+        are named in the last epoch, too. Of phases, it is that of the last one run.
     """
 
     train_state: TrainState
     history: dict[str, np.ndarray]
     best_epoch: int | None = None
+    stopped: str | None = None
 
     @property
     def params(self) -> PyTree:

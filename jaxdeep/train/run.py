@@ -17,7 +17,7 @@ from jaxdeep.train.objective import Objective
 from jaxdeep.train.options import RunOptions, filled, takes
 from jaxdeep.train.sharding import split
 from jaxdeep.train.state import TrainState
-from jaxdeep.train.step import Measure, Step, measured_step
+from jaxdeep.train.step import Measure, Step, augmenting, measured_step
 from jaxdeep.tree import Where, combine, partition
 
 History = dict[str, Float[Array, "epochs ..."]]
@@ -36,6 +36,7 @@ class RunState(NamedTuple):
       decisions: what early stopping and the plateau have recorded.
       history: values of each metric, with room for at least the epochs of the run; NaN for epochs not
         run.
+      averaged: with `ema`, the model's state that belongs to the averaged parameters; else ().
     """
 
     train_state: TrainState
@@ -44,6 +45,7 @@ class RunState(NamedTuple):
     bad_step: Integer[Array, ""]
     decisions: Decisions
     history: History
+    averaged: PyTree = ()
 
 
 class Program(NamedTuple):
@@ -55,8 +57,10 @@ class Program(NamedTuple):
       segment: ``(run, data, validation, until, limits) -> run``, after the epochs up to `until`. This is
         an array, as the limits are, so that one compiled program serves every length.
       finish: ``run -> (ts, history)``.
-      step: ``(ts, batch) -> (ts, metrics)``.
-      evaluation: ``ts -> step`` that evaluates a batch.
+      step: ``(ts, batch) -> (ts, metrics)``, of a train state that `opened` has made.
+      opened: ``run -> ts``, the train state for the steps of an epoch.
+      closed: ``(run, ts) -> run``, the run with the train state that steps have left.
+      evaluation: ``run -> step`` that evaluates a batch.
       whole: ``(run, data, validation, limits) -> run``, all epochs that the history has room for, in a
         loop of fixed length that can be differentiated in reverse mode.
       close: ``(run, totals, evaluated, limits) -> run``, the end of an epoch whose steps have left
@@ -69,7 +73,9 @@ class Program(NamedTuple):
     whole: Callable[..., RunState]
     finish: Callable[[RunState], tuple[TrainState, History]]
     step: Step
-    evaluation: Callable[[TrainState], Advance[tuple[()]]]
+    opened: Callable[[RunState], TrainState]
+    closed: Callable[[RunState, TrainState], RunState]
+    evaluation: Callable[[RunState], Advance[tuple[()]]]
     close: Callable[[RunState, Totals, Metrics, Limits], RunState]
     skip: bool
 
@@ -156,10 +162,7 @@ def make_program(
     early_stopping, plateau = options["early_stopping"], options["plateau"]
     trainable, batch_size, room = options["trainable"], options["batch_size"], room or options["epochs"]
     skip, stops = options["on_nonfinite"] == "skip", options["on_nonfinite"] in ("raise", "stop")
-    step = measured_step(
-        objective, optimizer, options["accumulation_steps"], options["augment"], trainable, measure
-    )
-    step = _split_step(_undoing(step) if skip else step, mesh)
+    step = _step_of(objective, optimizer, options, measure, mesh)
     step = jax.checkpoint(step) if differentiable else step
     objective = _split_objective(objective, mesh)
     pass_over = one_pass(
@@ -167,12 +170,14 @@ def make_program(
     )
     evaluate = make_evaluate(objective, batch_size=batch_size)
 
+    opened, closed = (_opened, _closed) if ema else (_train_state, _with_train_state)
+
     def evaluated_model(ts: TrainState) -> tuple[PyTree, PyTree]:
         """The parameters and state that are evaluated, kept as the best and returned."""
-        return (_average(ts, trainable) if ema else ts.params), ts.state
+        return (_average(ts, trainable), ts.state[1]) if ema else (ts.params, ts.state)
 
-    def evaluation(ts: TrainState) -> Advance[tuple[()]]:
-        return evaluation_of(objective, *evaluated_model(ts))
+    def evaluation(run: RunState) -> Advance[tuple[()]]:
+        return evaluation_of(objective, *evaluated_model(opened(run)))
 
     def is_due(epoch: Integer[Array, ""], limits: Limits) -> Bool[Array, ""]:
         return ((epoch + 1) % validate_every == 0) | (epoch + 1 >= limits.epochs)
@@ -198,23 +203,23 @@ def make_program(
         return ts, report(ts, totals, evaluated, due), _first_bad(ts, totals)
 
     def start(ts: TrainState, data: PyTree, validation: PyTree, limits: Limits) -> RunState:
-        after, values, _ = jax.eval_shape(
-            one_epoch, ts, jnp.zeros((), jnp.int32), data, validation, limits
-        )
+        zero = jnp.zeros((), jnp.int32)
+        averaged = jax.tree.map(jnp.copy, ts.state) if ema else ()
+        run = RunState(ts, zero, jnp.zeros((), bool), zero - 1, Decisions(), {}, averaged)
+        after, values, _ = jax.eval_shape(one_epoch, opened(run), zero, data, validation, limits)
         history = {
             name: jnp.full((room, *v.shape), jnp.nan, jnp.promote_types(v.dtype, jnp.float32))
             for name, v in values.items()
         }
         decisions = monitors.first_decisions(
-            early_stopping, plateau, limits, evaluated_model(ts), values
+            early_stopping, plateau, limits, evaluated_model(opened(run)), values
         )
         # traced so that an optimizer whose rate cannot be lowered is refused before the run
         jax.eval_shape(
             lambda *args: monitors.lower(plateau, limits, *args),
             *(decisions, after.opt_state, values, True),
         )
-        zero = jnp.zeros((), jnp.int32)
-        return RunState(ts, zero, jnp.zeros((), bool), zero - 1, decisions, history)
+        return run._replace(decisions=decisions, history=history)
 
     def after_epoch(
         run: RunState, limits: Limits, ts: TrainState, values: Metrics, bad_step: ArrayLike
@@ -231,25 +236,23 @@ def make_program(
             name: old.at[run.epoch].set(values[name].astype(old.dtype))
             for name, old in run.history.items()
         }
-        ts = ts._replace(opt_state=opt_state)
-        return RunState(ts, run.epoch + 1, stopped, bad_step, decisions, history)
+        run = RunState(ts, run.epoch + 1, stopped, bad_step, decisions, history, run.averaged)
+        return closed(run, ts._replace(opt_state=opt_state))
 
     def advance(run: RunState, data: PyTree, validation: PyTree, limits: Limits) -> RunState:
-        outcome = one_epoch(run.train_state, run.epoch, data, validation, limits)
-        return after_epoch(run, limits, *outcome)
+        return after_epoch(run, limits, *one_epoch(opened(run), run.epoch, data, validation, limits))
 
     def close(run: RunState, totals: Totals, evaluated: Metrics, limits: Limits) -> RunState:
-        ts = run.train_state
+        ts = opened(run)
         values = report(ts, totals, evaluated, is_due(run.epoch, limits))
         return after_epoch(run, limits, ts, values, _first_bad(ts, totals))
 
     def finish(run: RunState) -> tuple[TrainState, History]:
-        ts = run.train_state
-        params, state = monitors.restored(early_stopping, run.decisions, evaluated_model(ts))
-        return ts._replace(params=params, state=state), run.history
+        params, state = monitors.restored(early_stopping, run.decisions, evaluated_model(opened(run)))
+        return run.train_state._replace(params=params, state=state), run.history
 
     segment, whole = _until(advance), _all_epochs(advance, room, stops)
-    return Program(start, segment, whole, finish, step, evaluation, close, skip)
+    return Program(start, segment, whole, finish, step, opened, closed, evaluation, close, skip)
 
 
 def _until(advance: Callable[..., RunState]) -> Callable[..., RunState]:
@@ -340,6 +343,72 @@ def _undoing(step: Step) -> Step:
         return TrainState(new.step, params, state, opt_state, ts.key), values | {"loss": loss}
 
     return guarded
+
+
+def _step_of(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    options: RunOptions,
+    measure: Measure | None,
+    mesh: jax.sharding.Mesh | None,
+) -> Step:
+    """The step of a run, for a train state that `Program.opened` has made."""
+    step = measured_step(
+        objective,
+        optimizer,
+        options["accumulation_steps"],
+        options["augment"],
+        options["trainable"],
+        measure,
+    )
+    skip = options["on_nonfinite"] == "skip"
+    step = _split_step(_undoing(step) if skip else step, mesh)
+    if not options["ema"]:
+        return step
+    return _following(step, _split_objective(objective, mesh), options, skip=skip)
+
+
+def _train_state(run: RunState) -> TrainState:
+    return run.train_state
+
+
+def _with_train_state(run: RunState, ts: TrainState) -> RunState:
+    return run._replace(train_state=ts)
+
+
+def _opened(run: RunState) -> TrainState:
+    """The train state, whose state is the model's and that of the averaged parameters."""
+    ts = run.train_state
+    return ts._replace(state=(ts.state, run.averaged))
+
+
+def _closed(run: RunState, ts: TrainState) -> RunState:
+    """The run, after steps of what `_opened` has made of it."""
+    state, averaged = ts.state
+    return run._replace(train_state=ts._replace(state=state), averaged=averaged)
+
+
+def _following(step: Step, objective: Objective, options: RunOptions, *, skip: bool) -> Step:
+    """The step of a train state whose state is a pair: the model's, and that of the averaged parameters.
+
+    The second is what these leave behind when they are applied to every batch as the first are, in
+    training and with the same randomness, so that batch norms have statistics of the averaged network.
+    """
+
+    def followed(ts: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
+        state, averaged = ts.state
+        new, values = step(ts._replace(state=state), batch)
+        if jax.tree.leaves(averaged):
+            key = jax.random.fold_in(ts.key, ts.step)
+            if options["augment"] is not None:
+                batch = options["augment"](augmenting(key), batch)
+            params = _average(new, options["trainable"])
+            after = objective(params, averaged, batch, key=key, train=True)[1][0]
+            fine = jnp.isfinite(values["loss"]) if skip else True
+            averaged = choose(fine, after, averaged)
+        return new._replace(state=(new.state, averaged)), values
+
+    return followed
 
 
 def _split_step(step: Step, mesh: jax.sharding.Mesh | None) -> Step:

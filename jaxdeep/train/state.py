@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
-from jaxdeep._compilation import run_once
+from jaxdeep._compilation import kept, run_once
+from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, Integer, Num, PyTree
-from jaxdeep.tree import Where, partition, shapes
+from jaxdeep.tree import Where, partition, path_name, shapes
 
 # of outputs and labels, one number an example, or several that are averaged
 PerExample = Callable[[PyTree, PyTree], Num[Array, "batch ..."]]
@@ -113,6 +114,42 @@ def initial_of(params: PyTree | None, state: PyTree | None) -> tuple[PyTree, PyT
     if params is None and state is not None:
         raise ValueError("state= is given without the params= it belongs to")
     return None if params is None else (params, {} if state is None else state)
+
+
+def check_initial(model: Network, x: PyTree, initial: tuple[PyTree, PyTree] | None) -> None:
+    """Refuse parameters or a state that are not of the structure that `model` makes for inputs like `x`.
+
+    Raises:
+      ValueError: the path of the first leaf that is missing, too much or of another shape.
+    """
+    if initial is None:
+        return
+    like, key = shapes(x), jax.random.key(0)
+    made = kept(
+        key_of("initial", model),
+        lambda: jax.eval_shape(lambda key: model.init(key, like), key),
+        (like, key),
+    )
+    for name, given, wanted in zip(("params", "state"), initial, made):
+        here, there = _by_path(given), _by_path(wanted)
+        for path in {**there, **here}:
+            if path not in here:
+                raise ValueError(
+                    f"{name}= lacks {path!r}, which the model has"
+                    + ("; pass the state= that goes with params=" if name == "state" else "")
+                )
+            if path not in there:
+                raise ValueError(f"{name}= has {path!r}, which the model has not")
+            if here[path] != there[path]:
+                raise ValueError(
+                    f"{name}[{path!r}] must have the shape {there[path]} that the model gives it, got "
+                    f"{here[path]}"
+                )
+
+
+def _by_path(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {path_name(path): jnp.shape(leaf) for path, leaf in leaves}
 
 
 def only(

@@ -141,7 +141,7 @@ def measured_step(
     def step(ts: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(ts.key, ts.step)
         if augment is not None:
-            batch = augment(jax.random.fold_in(key, jnp.uint32(_AUGMENT)), batch)
+            batch = augment(augmenting(key), batch)
         moving, held = partition(ts.params, trainable)
         point = gradient_point(ts.opt_state, moving)
         loss, state, metrics, grads = gradients(point, held, ts.state, batch, key)
@@ -154,6 +154,11 @@ def measured_step(
         return TrainState(ts.step + 1, params, state, opt_state, ts.key), {"loss": loss, **metrics}
 
     return step
+
+
+def augmenting(key: jax.Array) -> jax.Array:
+    """The key that a batch is augmented with, from the key of its step."""
+    return jax.random.fold_in(key, jnp.uint32(_AUGMENT))
 
 
 def gradients_of(objective: Objective, accumulation_steps: int = 1, *, train: bool = True) -> Gradients:

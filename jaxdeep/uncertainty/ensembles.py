@@ -13,7 +13,7 @@ from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.search.table import Table
-from jaxdeep.train.data import count_rows
+from jaxdeep.train.data import as_arrays, count_rows
 from jaxdeep.train.records import FitResult
 from jaxdeep.tree import leaf_paths, shapes
 from jaxdeep.uncertainty.prediction import Prediction, gather
@@ -66,6 +66,7 @@ def ensemble(
     ((5, 3), True)
     """
     check_models("ensemble", {"model": model})
+    x = as_arrays(x, "x")
     settings = settings_of(model, x, batch_size, return_samples, outputs, mesh)
     stacked, x = placed(settings.mesh, _stacked(members), x)
     joint = functools.partial(_ensemble, settings)

@@ -18,7 +18,7 @@ from jaxdeep.uncertainty.prediction import Prediction
 
 Shared = TypeVar("Shared")  # what is the same for all rows
 # The rows of a part, the first of them, and the number of the part, None if there is but one.
-OnPart = Callable[[PyTree, ArrayLike, ArrayLike | None], Prediction]
+OnPart = Callable[[PyTree, jax.Array | int, ArrayLike | None], Prediction]
 
 # Bytes of the widest array in a part of the rows, among the arrays that are computed for every sample
 # and among those computed once. On a CPU the former should stay in its cache, elsewhere it should be

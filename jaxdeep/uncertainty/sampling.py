@@ -16,7 +16,7 @@ from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.train import sharding
-from jaxdeep.train.data import count_examples, count_rows, with_rows
+from jaxdeep.train.data import as_arrays, count_examples, count_rows, with_rows
 from jaxdeep.tree import shapes
 from jaxdeep.uncertainty.prediction import OUTPUTS, Prediction, gather
 from jaxdeep.uncertainty.rows import (
@@ -101,6 +101,7 @@ def mc_dropout(
         raise ValueError(f"mc_dropout needs a model with a random layer such as dropout, got {model!r}")
     _checks.check_key(key)
     _checks.check_count("samples", samples)
+    x = as_arrays(x, "x")
     settings = settings_of(model, x, batch_size, return_samples, outputs, mesh)
     shared, x = placed(settings.mesh, (params, state, key), x)
     sampled = functools.partial(_mc_dropout, settings, int(samples))
@@ -155,10 +156,10 @@ def _mc_dropout(settings: Settings, samples: int, shared: Shared, x: PyTree) -> 
     head, tail = split(settings.model)
     rows, shifts, together = _plan(settings, samples, shared, x)
 
-    def predict(shared: Shared, x: PyTree, before: ArrayLike) -> Prediction:
+    def predict(shared: Shared, x: PyTree, before: jax.Array | int) -> Prediction:
         params, state, keys = shared
 
-        def part(x: PyTree, first: ArrayLike, number: ArrayLike | None) -> Prediction:
+        def part(x: PyTree, first: jax.Array | int, number: ArrayLike | None) -> Prediction:
             h, _ = head.apply(params, state, x)
             net = shifted(tail, before + first, count_rows(x)) if shifts else tail
 
@@ -233,7 +234,7 @@ _SAME = Model(
 )
 
 
-def shifted(model: Model, first: ArrayLike, rows: int) -> Model:
+def shifted(model: Model, first: jax.Array | int, rows: int) -> Model:
     """The model for `rows` rows of a longer batch, from `first` on; random layers need `rows_from`."""
 
     def place(layer: Model) -> Model:

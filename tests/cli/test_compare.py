@@ -161,3 +161,29 @@ def test_help_explains_itself(capsys):
         "examples:",
     ):
         assert word in text
+
+
+@pytest.mark.heavy
+def test_an_interrupted_comparison_shows_the_optimizers_that_were_trained(small, tmp_path, monkeypatch):
+    from jaxdeep.cli import compare
+
+    train = compare._train
+
+    def interrupted(name, *args):
+        if name == "adam":
+            raise KeyboardInterrupt
+        return train(name, *args)
+
+    monkeypatch.setattr(compare, "_train", interrupted)
+    args = ["compare", "--data", small, "--epochs", "1", "--out", str(tmp_path)]
+    assert main([*args, "--optimizers", "sgd:0.1,adam"]) == 0
+    assert list(json.loads((tmp_path / "results.json").read_text())["optimizers"]) == ["sgd:0.1"]
+    assert main([*args, "--optimizers", "adam,sgd"]) == 130
+
+
+def test_a_remote_folder_is_refused(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["compare", "--data", small, "--out", "gs://bucket/runs"])
+    assert "argument --out: must be a path on this machine, got 'gs:/" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]

@@ -1,5 +1,6 @@
 """Runs that are interrupted end with the bits of those that are not."""
 
+import pathlib
 import random
 import signal
 import subprocess
@@ -113,3 +114,93 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
         kills += 1
         if kills % 10 == 0:
             same(fit(epochs=40, early_stopping=patient, checkpoint=place), whole)
+
+
+SMALL = {"model": jd.nn.dense(2), "validation": None}
+
+
+def test_a_directory_is_held_by_one_run_at_a_time(tmp_path):
+    def another(now):
+        with pytest.raises(ValueError, match=r"checkpoint=.* is in use by another run; wait until"):
+            fit(**SMALL, epochs=1, checkpoint=tmp_path)
+
+    fit(**SMALL, epochs=1, checkpoint=tmp_path, callbacks=[another])
+    assert len(fit(**SMALL, epochs=2, checkpoint=tmp_path).history["loss"]) == 2
+
+
+HOLD = """
+import fcntl, os, sys, time
+handle = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.flock(handle, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(ValueError, match="is in use by another run"):
+        fit(**SMALL, epochs=1, checkpoint=tmp_path)
+    process.kill()
+    process.communicate()
+    fit(**SMALL, epochs=1, checkpoint=tmp_path)
+
+
+@pytest.mark.optimized
+def test_a_full_disk_says_what_to_do_and_the_run_goes_on_once_there_is_room(tmp_path):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def no_room(now):
+        if now.epoch == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+
+    whole = fit(**SMALL, epochs=4)
+    try:
+        with pytest.raises(
+            OSError,
+            match=r"epoch 3 could not be written .*; that of epoch 2 is whole. Make room there",
+        ):
+            fit(**SMALL, epochs=4, checkpoint=tmp_path, callbacks=[no_room])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    same(fit(**SMALL, epochs=4, checkpoint=tmp_path), whole)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_foreign_entry_is_refused_and_left_alone(kind, tmp_path):
+    entry = tmp_path / "7"
+    if kind == "folder":
+        entry.mkdir()
+        (entry / "thesis.txt").write_text("mine")
+    else:
+        entry.write_text("mine")
+    with pytest.raises(
+        ValueError, match="holds '7', which is no checkpoint of a run; move it elsewhere"
+    ):
+        fit(**SMALL, epochs=1, checkpoint=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["7"]
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for place in ("file", "file/run"):
+        with pytest.raises(OSError, match="must be a directory that can be written"):
+            fit(**SMALL, checkpoint=tmp_path / place)
+    monkeypatch.setattr("os.access", lambda *args: False)
+    with pytest.raises(PermissionError, match=r"must be a directory that can be written .*denied"):
+        fit(**SMALL, checkpoint=tmp_path / "read_only")
+
+
+@pytest.mark.parametrize("place", ["gs://bucket/run", "s3://bucket/run", "file:///tmp/run"])
+def test_a_remote_place_is_refused(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for given in (place, pathlib.Path(place)):
+        with pytest.raises(ValueError, match="checkpoint must be a path on this machine, got '"):
+            fit(**SMALL, checkpoint=given)
+        with pytest.raises(ValueError, match="path must be a path on this machine"):
+            jd.save(given, SMALL["model"], {}, {})
+        with pytest.raises(ValueError, match="path must be a path on this machine"):
+            jd.load(given)
+    assert not [*tmp_path.iterdir()]

@@ -62,6 +62,11 @@ def test_a_run_that_earlier_code_interrupted_goes_on(parts, name, tmp_path):
             warnings.simplefilter("error")  # a checkpoint that cannot be read is a warning
             return arrays(parts, eval(entry["new"], names | {"epochs": epochs, "checkpoint": tmp_path}))
 
+    if name == "stopping":
+        # its averaged parameters were evaluated with the batch statistics of the raw ones
+        with pytest.raises(ValueError, match=r"another run; .*averaged: None there, .*bn/mean"):
+            run(entry["epochs"])
+        return
     for path, array in run(entry["done"]).items():
         np.testing.assert_array_equal(array, expected[f"half/{path}"], path)
     for path, array in run(entry["epochs"]).items():

@@ -152,6 +152,18 @@ def test_callbacks_see_every_segment_and_may_end_the_run():
     assert len(result.history["loss"]) == 4
 
 
+@pytest.mark.parametrize("true", [np.bool_(True), np.array(True), jnp.array(True)])
+def test_a_boolean_of_any_library_ends_the_run(true):
+    assert len(fit(epochs=4, callbacks=[lambda now: true]).history["loss"]) == 1
+    assert len(fit(epochs=4, callbacks=[lambda now: ~true]).history["loss"]) == 4
+
+
+@pytest.mark.parametrize("answer", [1, "yes", np.array([True]), [], 0.0])
+def test_a_callback_that_answers_otherwise_is_refused(answer):
+    with pytest.raises(TypeError, match=r"callbacks must return None, True or False; .* returned"):
+        fit(epochs=2, callbacks=[lambda now: answer])
+
+
 def test_a_segment_is_one_look_from_the_host(monkeypatch):
     looks = []
     get = jax.device_get
@@ -188,6 +200,10 @@ def test_a_segment_is_one_look_from_the_host(monkeypatch):
         ({"validate_every": 0}, "validate_every must be at least 1"),
         ({"callbacks": [3]}, "callbacks must be a function, got 3"),
         ({"keep_checkpoints": 0}, "keep_checkpoints must be at least 1"),
+        ({"epochs": True}, "epochs must be a whole number, got True"),
+        ({"batch_size": True}, "batch_size must be a whole number, got True"),
+        ({"early_stopping": jd.train.EarlyStopping(patience=True)}, "patience must be a whole number"),
+        ({"stream": 1}, "stream must be True, False or None, got 1"),
     ],
 )
 def test_wrong_arguments(changes, message):
@@ -236,6 +252,21 @@ def test_class_weights_are_those_of_keras():
             fit(class_weight=wrong)
 
 
+@pytest.mark.parametrize("changes", [{}, {"stream": True}, {"on_nonfinite": "skip"}])
+def test_averaged_parameters_have_the_statistics_of_their_own_network(changes):
+    model = jd.nn.serial(d=jd.nn.dense(3), bn=jd.nn.batch_norm(momentum=0.0), out=jd.nn.dense(2))
+    optimizer = optax.chain(jd.optimizers.sgd(0.5), jd.optimizers.ema_params(0.9))
+    shared = {"model": model, "batch_size": len(X), "optimizer": optimizer, "epochs": 3, "metrics": None}
+    result, raw = fit(**shared, ema=True, **changes), fit(**shared)
+    outputs = np.asarray(X @ result.params["d"]["kernel"] + result.params["d"]["bias"])
+    np.testing.assert_allclose(result.state["bn"]["mean"], outputs.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(result.state["bn"]["var"], outputs.var(0), rtol=1e-4)
+    assert np.abs(np.asarray(raw.state["bn"]["mean"]) - outputs.mean(0)).max() > 1e-3
+    loss = jd.losses.softmax_cross_entropy(model.apply(result.params, result.state, X)[0], Y).mean()
+    np.testing.assert_allclose(result.history["val_loss"][-1], loss, rtol=1e-5)
+    np.testing.assert_array_equal(result.history["loss"], raw.history["loss"])
+
+
 @pytest.mark.heavy
 def test_the_average_of_the_parameters_is_evaluated_and_ended_with():
     optimizer = optax.chain(jd.optimizers.adam(0.05), jd.optimizers.ema_params(0.9))
@@ -243,7 +274,7 @@ def test_the_average_of_the_parameters_is_evaluated_and_ended_with():
     plain_result = fit(optimizer=optimizer, epochs=3)
     average = optax.tree_utils.tree_get(plain_result.train_state.opt_state, "ema")
     identical(result.params, average)
-    outputs, _ = MODEL.apply(average, plain_result.state, X)
+    outputs, _ = MODEL.apply(average, result.state, X)
     expected = jd.losses.softmax_cross_entropy(outputs, Y).mean()
     np.testing.assert_allclose(result.history["val_loss"][-1], expected, rtol=1e-5)
     np.testing.assert_array_equal(result.history["loss"], plain_result.history["loss"])

@@ -3,9 +3,11 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.training import X, Y, fit
+from helpers.training import KEY, X, Y, fit, network
 
 import jaxdeep as jd
+
+PARAMS, STATE = network().init(KEY, X[:1])
 
 
 @pytest.mark.parametrize(
@@ -43,9 +45,28 @@ import jaxdeep as jd
         ({"model": jd.nn.dense(1), "data": (X, Y[:, None])}, "at least 2 classes"),
         ({"penalty": 1e-4}, "penalty must be a function"),
         ({"data": X}, r"data must be a pair \(x, y\) or .*, got ndarray"),
-        ({"data": ([[1.0]], [0])}, r"must be an array with a row per example"),
-        ({"data": (np.array([["a"]] * 70), Y)}, "must hold numbers"),
+        ({"data": (1.0, Y)}, r"data\[0\] must be an array with a row per example"),
+        ({"data": (np.array([["a"]] * 70), Y)}, r"data\[0\] must be an array of real numbers"),
+        ({"data": ([[1.0], [2.0, 3.0]], [0, 1])}, r"data\[0\] must be an array of numbers"),
+        ({"data": (np.ma.masked_greater(X, 0), Y)}, r"data\[0\] is a masked array with masked values"),
+        (
+            {"data": (X, Y.astype(np.int64) + 2**32)},
+            r"data\[1\] holds 4294967296, which needs more than 32 bits",
+        ),
+        ({"validation": (X, Y.astype(np.int64) + 2**32)}, r"validation\[1\] holds 4294967296"),
+        ({"data": (X, Y, np.full(70, np.inf))}, r"data\[2\], the weights, must be finite, got inf"),
+        ({"validation": (X, Y, jnp.full(70, jnp.nan))}, r"validation\[2\], the weights, must be finite"),
         ({"state": {}}, "state= is given without the params="),
+        ({"params": {}}, "params= lacks 'bn/bias', which the model has"),
+        ({"params": PARAMS}, r"state= lacks 'bn/mean', .* pass the state= that goes with params="),
+        (
+            {"params": PARAMS | {"new": {"w": X}}, "state": STATE},
+            "params= has 'new/w', which the model has not",
+        ),
+        (
+            {"params": PARAMS | {"logits": {"kernel": X, "bias": X[0]}}, "state": STATE},
+            r"params\['logits/bias'\] must have the shape \(3,\) that the model gives it, got \(4,\)",
+        ),
         (
             {"on_nonfinite": "halt"},
             "on_nonfinite must be 'raise', 'stop', 'skip' or 'ignore', got 'halt'",

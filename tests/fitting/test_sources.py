@@ -136,6 +136,181 @@ def test_convolutions_that_are_slow_in_loops_are_dispatched_with_the_same_number
     close(result.history, history)
 
 
+ARGUMENTS = {"metrics": None, "validation": None, "epochs": 2, "model": jd.nn.dense(2)}
+
+
+def in_order(size=16):
+    return lambda epoch: (
+        tuple(a[rows] for a in ROWS) for rows in np.split(np.arange(len(X)), range(size, len(X), size))
+    )
+
+
+def fit_loader(data, **changes):
+    # without a batch_size, which is the loader's to decide
+    arguments = {"loss": jd.losses.softmax_cross_entropy, "optimizer": jd.optimizers.adam(0.01)}
+    arguments |= {"epochs": 2, "key": KEY, "progress": False} | changes
+    return jd.fit(jd.nn.dense(2), data, **arguments)
+
+
+def fit_rows(**changes):
+    return fit(batch_size=16, shuffle=False, **(ARGUMENTS | changes))
+
+
+def test_a_loader_of_small_batches_gives_what_rows_give():
+    close(fit_loader(in_order()).history, fit_rows().history)
+    loader = torch_loader()
+    assert fit_loader(loader).history["loss"].shape == (2,)
+
+
+def torch_loader(**changes):
+    torch = pytest.importorskip("torch")
+    data = torch.utils.data.TensorDataset(*(torch.tensor(a) for a in ROWS))
+    return torch.utils.data.DataLoader(data, batch_size=16, **changes)
+
+
+@pytest.mark.parametrize("place", [0, 2, 7])
+def test_batches_without_rows_are_left_out(place):
+    def batches(epoch):
+        made = list(in_order()(epoch))
+        return [*made[:place], tuple(a[:0] for a in ROWS), *made[place:]]
+
+    whole, other = fit_loader(in_order(), validation=ROWS), fit_loader(batches, validation=batches)
+    close(other.history, whole.history)
+
+
+def test_an_odd_batch_on_a_mesh_is_computed_as_on_one_device():
+    mesh = jax.make_mesh((8,), ("data",))
+    whole = fit_loader(in_order(), validation=ROWS)  # 100 rows, the last batch has 4
+    spread = fit_loader(in_order(), validation=in_order(30), mesh=mesh)
+    close(spread.history, whole.history)
+
+
+@pytest.mark.parametrize("kind", ["torch", "lists", "pandas", "h5py", "masked"])
+def test_whatever_is_an_array_is_taken(kind, tmp_path):
+    whole = fit_rows(data=ROWS)
+    x, y = ROWS
+    if kind == "torch":
+        torch = pytest.importorskip("torch")
+        data = torch.tensor(x), torch.tensor(y)
+    elif kind == "lists":
+        data = [x.tolist(), y.tolist()]
+    elif kind == "pandas":
+        pandas = pytest.importorskip("pandas")
+        data = pandas.DataFrame(x), pandas.Series(y)
+    elif kind == "masked":
+        data = np.ma.masked_greater(x, 1e9), y
+    else:
+        file = pytest.importorskip("h5py").File(tmp_path / "data.h5", "w")
+        file["x"], file["y"] = x, y
+        data = file["x"], file["y"]
+    same(fit_rows(data=data), whole)
+
+
+class Shuffling:
+    """Begins each epoch in another order, drawn from a generator of its own."""
+
+    def __init__(self, seed=0):
+        self.draw, self.begun = np.random.default_rng(seed), 0
+
+    def __iter__(self):
+        self.begun += 1
+        order = self.draw.permutation(len(X))
+        return (tuple(a[rows] for a in ROWS) for rows in np.split(order, 4))
+
+
+def test_each_epoch_begins_its_loader_once():
+    data, validation = Shuffling(), Shuffling()
+    fit_loader(data, validation=validation, epochs=3)
+    assert (data.begun, validation.begun) == (3, 3)
+
+
+@pytest.mark.optimized
+@pytest.mark.parametrize("kind", ["own", "torch"])
+def test_a_loader_that_shuffles_itself_goes_on_with_its_batches(kind, tmp_path):
+    pytest.importorskip("orbax.checkpoint")
+
+    def loader():
+        if kind == "own":
+            return Shuffling()
+        torch = pytest.importorskip("torch")
+        return torch_loader(shuffle=True, generator=torch.Generator().manual_seed(0))
+
+    whole = fit_loader(loader(), validation=loader(), epochs=4)
+    for epochs in (1, 3):
+        fit_loader(loader(), validation=loader(), epochs=epochs, checkpoint=tmp_path)
+    same(fit_loader(loader(), validation=loader(), epochs=4, checkpoint=tmp_path), whole)
+
+
+@pytest.mark.parametrize("kind", ["iterable", "function", "iterator"])
+def test_a_loader_that_gives_other_batches_is_refused(kind, tmp_path):
+    pytest.importorskip("orbax.checkpoint")
+
+    def loader(seed):
+        made = Shuffling(seed)
+        return {
+            "iterable": made,
+            "function": lambda epoch: iter(made),
+            "iterator": (batch for _ in range(9) for batch in made),
+        }[kind]
+
+    steps = {"steps_per_epoch": 4} if kind == "iterator" else {}
+    fit_loader(loader(0), checkpoint=tmp_path, **steps)
+    with pytest.raises(ValueError, match=r"data gives other batches than in the run .* a seed"):
+        fit_loader(loader(1), epochs=3, checkpoint=tmp_path, **steps)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x.astype(np.float16), y), r"data\[0\] must be in every batch as .* got float16"),
+        (lambda x, y: (x, y[:, None]), r"data\[1\] must be in every batch as in the first"),
+        (lambda x, y: (x, y, np.ones(len(y))), "every batch of data must have the parts of the first"),
+        (lambda x, y: (x, y[1:]), "a batch of data must have the same number of rows"),
+        (
+            lambda x, y: (x, y.astype(np.int64) + 2**32),
+            r"data\[1\] holds 42949672.., which needs more than 32 bits",
+        ),
+        (lambda x, y: (x, None), r"every batch of data must have the parts of the first"),
+    ],
+)
+def test_a_later_batch_unlike_the_first_is_refused(change, message):
+    def batches(epoch):
+        return [ROWS, change(*ROWS)]
+
+    with pytest.raises(ValueError, match=message):
+        fit_loader(batches)
+
+
+def test_weights_of_a_batch_that_are_not_finite_are_refused():
+    ones = np.ones(len(X), np.float32)
+    with pytest.raises(ValueError, match=r"data\[2\], the weights, must be finite, got nan in row 0"):
+        fit_loader(lambda epoch: [(*ROWS, ones), (*ROWS, ones * np.nan)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shuffle": True}, "shuffle=True is for arrays: data is a loader"),
+        ({"drop_remainder": True}, "drop_remainder=True is for arrays"),
+        ({"batch_size": 8}, "batch_size=8 is for arrays: .* whose own batches have 16 rows"),
+        ({"phases": [(1,)], "epochs": 1, "batch_size": 8}, "batch_size=8 is for arrays"),
+        ({"mesh": (8,), "data": in_order(30)}, "rows of a batch of data must be a multiple .* got 30"),
+        ({"data": lambda epoch: None}, "data must give an iterable of batches"),
+        ({"data": lambda epoch: [tuple(a[:0] for a in ROWS)]}, "data holds no batches with rows"),
+    ],
+)
+def test_what_a_loader_decides_is_refused(changes, message):
+    changes = {"data": in_order()} | changes
+    if "mesh" in changes:
+        changes["mesh"] = jax.make_mesh(changes["mesh"], ("data",))
+    with pytest.raises((ValueError, TypeError), match=message):
+        fit_loader(changes.pop("data"), **changes)
+
+
+def test_phases_take_loaders():
+    assert len(fit_loader(in_order(), phases=[(1,), (1,)], epochs=1).history["loss"]) == 2
+
+
 @pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("changes", "message"),

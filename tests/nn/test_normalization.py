@@ -123,3 +123,26 @@ def test_the_momentum_of_batch_norm_may_be_traced():
 
     found = jax.jit(jax.vmap(mean))(jnp.array([0.0, 0.9]))
     np.testing.assert_allclose(found, [x.mean(0), 0.1 * x.mean(0)], rtol=1e-5, atol=1e-7)
+
+
+def test_a_batch_of_one_row_leaves_the_running_variance():
+    layer = jd.nn.batch_norm(momentum=0.9)
+    params, state = layer.init(KEY, jnp.ones((1, 3)))
+    _, after = layer.apply(params, state, jnp.full((1, 3), 5.0), train=True)
+    np.testing.assert_array_equal(after["var"], state["var"])
+    np.testing.assert_allclose(after["mean"], 0.5 * np.ones(3), rtol=1e-6)
+    # an image of many places has a variance
+    layer = jd.nn.batch_norm(momentum=0.0)
+    image = jax.random.normal(KEY, (1, 4, 4, 3))
+    params, state = layer.init(KEY, image)
+    _, after = layer.apply(params, state, image, train=True)
+    np.testing.assert_allclose(after["var"], np.var(image, axis=(0, 1, 2)), rtol=1e-5)
+
+
+def test_recomputed_statistics_take_a_last_batch_of_one_row_for_what_it_is():
+    x = jax.random.normal(KEY, (9, 3)) * 3 + 2
+    model = jd.nn.batch_norm()
+    params, state = model.init(KEY, x)
+    for batch_size in (4, 1):
+        found = jd.nn.recompute_batch_norm(model, params, state, x, batch_size=batch_size)
+        np.testing.assert_allclose(found["var"], np.var(x, axis=0), rtol=1e-4)

@@ -1,0 +1,57 @@
+"""Interruptions: the first ends a run after the epochs at hand, the second raises at once."""
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+class Interruption:
+    """Whether a run has been interrupted.
+
+    Attributes:
+      noted: whether it has been, once.
+      told: whether to say on the error stream that the run will end.
+    """
+
+    def __init__(self, *, told: bool = False) -> None:
+        self.noted, self.told = False, told
+
+    def note(self) -> None:
+        """Take note of an interruption; the second one is raised.
+
+        Raises:
+          KeyboardInterrupt: there has been one before.
+        """
+        if self.noted:
+            raise KeyboardInterrupt
+        self.noted = True
+        if self.told:
+            text = "interrupted: ends after the epochs at hand; interrupt again to stop at once"
+            print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def interruptible(*, show: bool) -> Iterator[Interruption]:
+    """An `Interruption` that takes note of Ctrl-C (SIGINT) while the context is open.
+
+    That is so in the main thread, where signals arrive, and if Python's own handler was there, since
+    another one has its own ideas. The handler of before is put back at the end.
+    """
+    interruption = Interruption(told=show)
+    before = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or before is not signal.default_int_handler:
+        yield interruption
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        interruption.note()
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield interruption
+    finally:
+        signal.signal(signal.SIGINT, before)
