@@ -14,6 +14,7 @@ from jaxdeep._identity import Key
 from jaxdeep._shapes import ArrayLike, PyTree
 
 T = TypeVar("T")
+Program = Callable[..., Any]  # a Compiled, or a function that is not compiled apart
 Place = tuple[Key, *tuple[Hashable, ...]]  # a key, shapes, settings of JAX
 
 # Elementwise work (the optimizer, activations, dropout) in registers of 512 bits where the CPU has
@@ -57,7 +58,7 @@ def compiled(
     donate_argnums: int | tuple[int, ...] = (),
     out_shardings: PyTree = None,
     once: bool | None = False,
-) -> Compiled:
+) -> Program:
     """The `function`, compiled for arguments like `args`.
 
     With ``once=True`` the compiler saves its own time, for a program that runs once. With ``once=False``
@@ -68,20 +69,42 @@ def compiled(
     its arguments. With it, a program that was compiled before for the same key, arguments of the same
     shapes and shardings, and the same settings of JAX is returned, and nothing is traced.
 
+    A function that closes over traced values cannot be compiled apart from the trace they belong to: it
+    is returned under `jax.jit`, which makes it a part of that trace. With ``jax_disable_jit`` nothing is
+    compiled, and the function runs as it is written.
+
     >>> import jax.numpy as jnp
     >>> compiled(lambda x: x + 1, jnp.zeros(2))(jnp.ones(2)).tolist()
     [2.0, 2.0]
     """
+    if getattr(jax.config, "jax_disable_jit", False):
+        return function if out_shardings is None else _put(function, out_shardings)
+    where = {} if out_shardings is None else {"out_shardings": out_shardings}
+    jitted = jax.jit(function, donate_argnums=donate_argnums, **where)
 
     def build() -> Compiled:
-        where = {} if out_shardings is None else {"out_shardings": out_shardings}
-        lowered = jax.jit(function, donate_argnums=donate_argnums, **where).lower(*args)
+        traced = jitted.trace(*args)
+        if len(traced.jaxpr.in_avals) > len(jax.tree.leaves(args)):  # traced values became arguments
+            raise _ClosesOverTraced
+        lowered = traced.lower()
         if jax.default_backend() == "cpu" and once is not None:
             with contextlib.suppress(jax.errors.JaxRuntimeError):  # this jaxlib may lack the option
                 return lowered.compile(compiler_options=_CPU_ONCE if once else _CPU_OPTIONS)
         return lowered.compile()
 
-    return kept(key, build, args, donate_argnums, _flat(out_shardings), once)
+    try:
+        return kept(key, build, args, donate_argnums, _flat(out_shardings), once)
+    except _ClosesOverTraced:
+        return jitted
+
+
+def _put(function: Callable[..., Any], shardings: PyTree) -> Callable[..., Any]:
+    """The function, with its results put where `shardings` say."""
+    return lambda *args: jax.device_put(function(*args), shardings)
+
+
+class _ClosesOverTraced(Exception):
+    """Raised for a function that closes over values of an outer trace."""
 
 
 def run_once(
@@ -89,7 +112,8 @@ def run_once(
 ) -> T:
     """``function(*args)`` as one program, instead of one program for each operation.
 
-    Within a trace it becomes a part of the trace. `key` and `once` are as for `compiled`.
+    If arguments, or values that the function closes over, are traced, it becomes a part of their trace.
+    `key` and `once` are as for `compiled`.
 
     >>> import jax.numpy as jnp
     >>> run_once(lambda x: x + 1, jnp.ones(2)).tolist()
@@ -98,6 +122,15 @@ def run_once(
     if is_traced(args):
         return jax.jit(function)(*args)
     return compiled(function, *args, key=key, once=once)(*args)
+
+
+def check_known(caller: str, *trees: PyTree, instead: str) -> None:
+    """Refuse traced values in a function of the host, which cannot be a part of a compiled program."""
+    if is_traced(trees):
+        raise TypeError(
+            f"{caller} drives devices from the host and cannot be traced: it was called inside jax.jit, "
+            f"jax.vmap or jax.grad with a value that is traced; use {instead} there, which is pure"
+        )
 
 
 def is_traced(tree: PyTree) -> bool:

@@ -6,9 +6,8 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.stages import Compiled
 
-from jaxdeep._compilation import compiled, kept
+from jaxdeep._compilation import Program, compiled, kept
 from jaxdeep._identity import Key, key_of
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.placement import Placement
@@ -151,7 +150,7 @@ def _by_shape(
     name: str, function: Callable[..., T], first: int | None, *, key: Key, **options: Any
 ) -> Callable[..., T]:
     """The function, compiled once for each shape of its arguments from number `first` on."""
-    programs: dict[Hashable, Compiled] = {}
+    programs: dict[Hashable, Program] = {}
 
     def call(*args: PyTree) -> T:
         shape = () if first is None else tuple((a.shape, a.dtype) for a in jax.tree.leaves(args[first:]))

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
-from jaxdeep._compilation import run_once
+from jaxdeep._compilation import check_known, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
 from jaxdeep.diagnostics.layer_flow import LayerMeasure
@@ -25,6 +25,8 @@ from jaxdeep.train.records import Epochs, FitResult
 from jaxdeep.train.run import RunState
 from jaxdeep.train.state import Network, initial_of
 from jaxdeep.train.step import Measure
+
+_PURE = "jaxdeep.train.init and jaxdeep.train.make_run"
 
 
 @takes(FitOptions)
@@ -71,7 +73,8 @@ def fit(
       ValueError, TypeError: before anything is compiled: arrays of different lengths, an empty data
         set, a batch larger than the data, labels outside the model's classes, shapes the model or the
         loss refuses, neither or both of `loss` and `objective`, a key that is not a random key, a
-        checkpoint directory of another run (the error says what differs).
+        checkpoint directory of another run (the error says what differs), a call inside `jax.jit`,
+        `jax.vmap` or `jax.grad` with traced values.
       FloatingPointError: the loss was not finite (the error names step, epoch and the first non-finite
         leaf), or every loss was finite and the final parameters are not.
 
@@ -84,6 +87,8 @@ def fit(
     True
     """
     chosen: FitOptions = filled("fit", FitOptions, options)
+    given = data, key, [chosen[name] for name in ("validation", "params", "state")]
+    check_known("fit", given, instead=_PURE)
     if chosen["phases"] is not None:
         return in_phases(fit, model, data, optimizer, key, chosen)
     _checks.check_key(key)
@@ -95,6 +100,7 @@ def fit(
     samples = {source.name: source.sample for source in sources}
     slow_in_loops = try_out(setup, setup.shapes(likes[0], key, initial), samples, likes[0])
     run = setup.start(likes, key, initial)
+    check_known("fit", run, instead=_PURE)
     placement = placed(setup.mesh, run, run.train_state.params, chosen["shard"])
     about = None if chosen["checkpoint"] is None else describe(setup, run, likes)
     with opened(about, chosen) as store:
