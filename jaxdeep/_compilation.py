@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from jaxdeep._identity import Key
 from jaxdeep._shapes import ArrayLike, PyTree
 
 T = TypeVar("T")
+Program = Callable[..., Any]  # a Compiled, or a function that is not compiled apart
 Place = tuple[Key, *tuple[Hashable, ...]]  # a key, shapes, settings of JAX
 
 # Elementwise work (the optimizer, activations, dropout) in registers of 512 bits where the CPU has
@@ -50,25 +51,6 @@ _kept: OrderedDict[Place, Any] = OrderedDict()
 _lock = threading.Lock()
 
 
-class Interpreted(NamedTuple):
-    """What `compiled` gives under `jax.disable_jit`: the function, run operation by operation."""
-
-    function: Callable[..., Any]
-
-    def __call__(self, *args: PyTree) -> Any:
-        return self.function(*args)
-
-    def memory_analysis(self) -> None:
-        """Nothing is known about it."""
-
-
-Executable = Compiled | Interpreted
-
-
-class TracedClosureError(TypeError):
-    """A function that was to be compiled apart refers to a traced value, which only its trace knows."""
-
-
 def compiled(
     function: Callable[..., object],
     *args: PyTree,
@@ -76,7 +58,7 @@ def compiled(
     donate_argnums: int | tuple[int, ...] = (),
     out_shardings: PyTree = None,
     once: bool | None = False,
-) -> Executable:
+) -> Program:
     """The `function`, compiled for arguments like `args`.
 
     With ``once=True`` the compiler saves its own time, for a program that runs once. With ``once=False``
@@ -87,26 +69,42 @@ def compiled(
     its arguments. With it, a program that was compiled before for the same key, arguments of the same
     shapes and shardings, and the same settings of JAX is returned, and nothing is traced.
 
+    A function that closes over traced values cannot be compiled apart from the trace they belong to: it
+    is returned under `jax.jit`, which makes it a part of that trace. With ``jax_disable_jit`` nothing is
+    compiled, and the function runs as it is written.
+
     >>> import jax.numpy as jnp
     >>> compiled(lambda x: x + 1, jnp.zeros(2))(jnp.ones(2)).tolist()
     [2.0, 2.0]
     """
-    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
-        return Interpreted(function)
+    if getattr(jax.config, "jax_disable_jit", False):
+        return function if out_shardings is None else _put(function, out_shardings)
+    where = {} if out_shardings is None else {"out_shardings": out_shardings}
+    jitted = jax.jit(function, donate_argnums=donate_argnums, **where)
 
     def build() -> Compiled:
-        where = {} if out_shardings is None else {"out_shardings": out_shardings}
-        traced = jax.jit(function, donate_argnums=donate_argnums, **where).trace(*args)
-        jaxpr = traced.jaxpr
-        if len(jaxpr.jaxpr.invars) > len(jax.tree.leaves(args)) or is_traced(jaxpr.consts):
-            raise TracedClosureError(f"{function} refers to a value that is traced")
+        traced = jitted.trace(*args)
+        if len(traced.jaxpr.in_avals) > len(jax.tree.leaves(args)):  # traced values became arguments
+            raise _ClosesOverTraced
         lowered = traced.lower()
         if jax.default_backend() == "cpu" and once is not None:
             with contextlib.suppress(jax.errors.JaxRuntimeError):  # this jaxlib may lack the option
                 return lowered.compile(compiler_options=_CPU_ONCE if once else _CPU_OPTIONS)
         return lowered.compile()
 
-    return kept(key, build, args, donate_argnums, _flat(out_shardings), once)
+    try:
+        return kept(key, build, args, donate_argnums, _flat(out_shardings), once)
+    except _ClosesOverTraced:
+        return jitted
+
+
+def _put(function: Callable[..., Any], shardings: PyTree) -> Callable[..., Any]:
+    """The function, with its results put where `shardings` say."""
+    return lambda *args: jax.device_put(function(*args), shardings)
+
+
+class _ClosesOverTraced(Exception):
+    """Raised for a function that closes over values of an outer trace."""
 
 
 def run_once(
@@ -114,7 +112,7 @@ def run_once(
 ) -> T:
     """``function(*args)`` as one program, instead of one program for each operation.
 
-    It becomes a part of the trace if an argument is traced, or a value that the function refers to.
+    If arguments, or values that the function closes over, are traced, it becomes a part of their trace.
     `key` and `once` are as for `compiled`.
 
     >>> import jax.numpy as jnp
@@ -123,11 +121,16 @@ def run_once(
     """
     if is_traced(args):
         return jax.jit(function)(*args)
-    try:
-        program = compiled(function, *args, key=key, once=once)
-    except TracedClosureError:
-        return jax.jit(function)(*args)
-    return program(*args)
+    return compiled(function, *args, key=key, once=once)(*args)
+
+
+def check_known(caller: str, *trees: PyTree, instead: str) -> None:
+    """Refuse traced values in a function of the host, which cannot be a part of a compiled program."""
+    if is_traced(trees):
+        raise TypeError(
+            f"{caller} drives devices from the host and cannot be traced: it was called inside jax.jit, "
+            f"jax.vmap or jax.grad with a value that is traced; use {instead} there, which is pure"
+        )
 
 
 def is_traced(tree: PyTree) -> bool:

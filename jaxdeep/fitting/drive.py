@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from jaxdeep._compilation import Executable, compiled, kept
+from jaxdeep._compilation import Program, compiled, kept
 from jaxdeep._identity import Key, key_of
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.interruption import Interruption
@@ -158,7 +158,7 @@ def _by_shape(
     name: str, function: Callable[..., T], first: int | None, *, key: Key, **options: Any
 ) -> Callable[..., T]:
     """The function, compiled once for each shape of its arguments from number `first` on."""
-    programs: dict[Hashable, Executable] = {}
+    programs: dict[Hashable, Program] = {}
 
     def call(*args: PyTree) -> T:
         shape = () if first is None else tuple((a.shape, a.dtype) for a in jax.tree.leaves(args[first:]))

@@ -9,7 +9,7 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array
-from jaxdeep._compilation import run_once
+from jaxdeep._compilation import check_known, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
 from jaxdeep.diagnostics.layer_flow import LayerMeasure
@@ -28,6 +28,8 @@ from jaxdeep.train.records import Epochs, FitResult
 from jaxdeep.train.run import RunState
 from jaxdeep.train.state import Network, check_initial, initial_of
 from jaxdeep.train.step import Measure
+
+_PURE = "jaxdeep.train.init and jaxdeep.train.make_run"
 
 
 @takes(FitOptions)
@@ -87,7 +89,8 @@ def fit(
         and `objective`, a key that is not a random key, a checkpoint directory of another run (the error
         says what differs), a loader whose batches are not those of the run that is to go on. At the
         batch itself: one of other dtypes than the first.
-      TypeError: after the epochs of a call, a callback that returned neither None nor a boolean.
+      TypeError: a call inside `jax.jit`, `jax.vmap` or `jax.grad` with traced values; after the epochs
+        of a call, a callback that returned neither None nor a boolean.
       FloatingPointError: the loss was not finite (the error names step, epoch and the first non-finite
         leaf), or every loss was finite and the final parameters are not.
 
@@ -100,6 +103,8 @@ def fit(
     True
     """
     chosen: FitOptions = filled("fit", FitOptions, options)
+    given = data, key, [chosen[name] for name in ("validation", "params", "state")]
+    check_known("fit", given, instead=_PURE)
     if chosen["phases"] is not None:
         return in_phases(fit, model, data, optimizer, key, chosen, options)
     _checks.check_key(key)
@@ -115,6 +120,7 @@ def fit(
     samples = {source.name: source.sample for source in sources}
     slow_in_loops = try_out(setup, setup.shapes(likes[0], key, initial), samples, likes[0])
     run = setup.start(likes, key, initial)
+    check_known("fit", run, instead=_PURE)
     placement = placed(setup.mesh, run, run.train_state.params, chosen["shard"])
     about = None if chosen["checkpoint"] is None else describe(setup, run, likes)
     with opened(about, chosen) as store:

@@ -3,17 +3,22 @@
 from collections.abc import Callable
 
 import jax
+from jax.stages import Compiled
 
-from jaxdeep._compilation import Executable
+from jaxdeep._compilation import Program
 
 
-def needed(program: Executable) -> int:
+def needed(program: Program) -> int:
     """Bytes on each device that a compiled program takes while it runs, arguments included.
+
+    It is not known (0) for a function that is not compiled, as under ``jax_disable_jit``.
 
     >>> import jax.numpy as jnp
     >>> needed(jax.jit(lambda x: x + 1).lower(jnp.zeros(256)).compile()) >= 2 * 1024
     True
     """
+    if not isinstance(program, Compiled):
+        return 0
     analysis = program.memory_analysis()
     if analysis is None:  # not every backend says
         return 0
@@ -28,7 +33,7 @@ def free(device: jax.Device) -> int | None:
     return None if limit is None else int(limit - stats.get("bytes_in_use", 0))
 
 
-def check_fits(program: Executable, memory: int) -> None:
+def check_fits(program: Program, memory: int) -> None:
     """Refuse a `memory` that is less than the program of a single row takes."""
     if needed(program) > memory:
         raise ValueError(
@@ -37,13 +42,13 @@ def check_fits(program: Executable, memory: int) -> None:
 
 
 def fitting(
-    compile_for: Callable[[int], Executable],
+    compile_for: Callable[[int], Program],
     rows: int,
     *,
     at_most: int | None = None,
     memory: int | None = None,
     shared: int = 0,
-) -> tuple[int, Executable]:
+) -> tuple[int, Program]:
     """The number of rows in a stack, and the stack's program, if `rows` rows are split into stacks.
 
     Stacks are of one size and as few as fit into memory. All rows in one stack are tried first. If its

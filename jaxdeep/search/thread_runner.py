@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxdeep._compat import enable_x64
-from jaxdeep._compilation import Executable, compiled
+from jaxdeep._compilation import Program, compiled
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.interruption import Interruption
@@ -112,7 +112,7 @@ class Driver:
             run = jax.eval_shape(start, floats, first.key)
         with_settings = _settings()
 
-        def compile_start() -> Executable:
+        def compile_start() -> Program:
             with with_settings(device):
                 return compiled(start, floats, first.key, once=True)
 

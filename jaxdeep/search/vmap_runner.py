@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxdeep._compilation import compiled
+from jaxdeep._compilation import Program, compiled
 from jaxdeep.fitting.interruption import Interruption
-from jaxdeep.search.memory import Executable, fitting, free
+from jaxdeep.search.memory import fitting, free
 from jaxdeep.search.trial import DeviceData, Floats, Group, OnEpochs, Trial, arrays, light
 from jaxdeep.train.data import tree_bytes
 from jaxdeep.train.run import RunState
@@ -49,7 +49,7 @@ class VmapRunner:
         """Take rows to the end of epoch `until`, or until an interruption."""
         devices = min(len(self.devices), len(rows))
 
-        def program_of(per_device: int) -> Executable:
+        def program_of(per_device: int) -> Program:
             if (devices, per_device) not in self.stacks:
                 mesh = Mesh(np.array(self.devices[:devices]), ("rows",))
                 self.stacks[devices, per_device] = Stack(

@@ -1,5 +1,6 @@
 """Arguments of `fit` that make no sense."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -87,3 +88,18 @@ def test_the_note_says_which_data_a_label_was_in():
     with pytest.raises(ValueError, match="labels") as info:
         fit(validation=(X, Y + 7))
     assert any("found in validation" in note for note in info.value.__notes__)
+
+
+def test_a_call_inside_a_trace_is_refused_in_our_words():
+    loss = jd.losses.softmax_cross_entropy
+
+    def trained(rate=0.1, x=X):
+        optimizer, options = jd.optimizers.sgd(jnp.asarray(rate)), {"epochs": 1, "progress": False}
+        return jd.fit(network(), (x, Y), loss=loss, optimizer=optimizer, key=KEY, **options).params
+
+    words = r"cannot be traced.*use jaxdeep\.train\.init and"
+    for traced in (jax.jit(trained), lambda rate: jax.vmap(trained)(jnp.array([rate, rate]))):
+        with pytest.raises(TypeError, match=words):
+            traced(0.1)
+    with pytest.raises(TypeError, match=words):
+        jax.jit(lambda x: trained(x=x))(X)

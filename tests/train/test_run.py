@@ -1,18 +1,92 @@
-"""A run is a value: it is vmapped and differentiated in what it was made of."""
+"""Whole runs as pure functions: over traced hyperparameters, and differentiated."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.runs import KEY
+from helpers.runs import KEY, close
 
 import jaxdeep as jd
 
-X = jax.random.normal(jax.random.key(1), (24, 3))
-Y = (X[:, 0] > X[:, 1]).astype(int)
+X = jax.random.normal(jax.random.key(1), (30, 3))
+Y = jnp.sin(X[:, :1])
 
 
-def run(rate, b1=0.9, decay=0.0, penalty=0.0, dropout=None, x=X, **options):
+def network(rate=0.2):
+    return jd.nn.serial(
+        hidden=jd.nn.dense(4, activation=jnp.tanh), drop=jd.nn.dropout(rate), out=jd.nn.dense(1)
+    )
+
+
+def init(model, tx):
+    return jd.train.init(model, tx, X[:1], key=KEY)
+
+
+def step(model, tx):
+    made = jd.train.make_step(jd.train.supervised(model, jd.losses.mse), tx)
+    return made(init(model, tx), (X, Y))
+
+
+def epoch(model, tx):
+    made = jd.train.make_step(jd.train.supervised(model, jd.losses.mse), tx)
+    return jd.train.make_epoch(made, batch_size=12)(init(model, tx), (X, Y))
+
+
+def run(model, tx):
+    objective = jd.train.supervised(model, jd.losses.mse)
+    made = jd.train.make_run(objective, tx, epochs=2, batch_size=12)
+    return made(init(model, tx), (X, Y), (X, Y))
+
+
+def started(model, tx):
+    params, state = model.init(KEY, X[:1])
+    return jd.train.state.begin(model, tx, X[:1], KEY, (params, state))
+
+
+CASES = {
+    "learning rate": (lambda v: (network(), jd.optimizers.adam(v)), (0.01, 0.1)),
+    "b1": (lambda v: (network(), jd.optimizers.adam(0.1, b1=v)), (0.5, 0.9)),
+    "weight decay": (lambda v: (network(), jd.optimizers.adamw(0.1, weight_decay=v)), (0.0, 0.3)),
+    "dropout": (lambda v: (network(v), jd.optimizers.adam(0.1)), (0.1, 0.5)),
+}
+PARTS = {"init": init, "begin": started, "step": step, "epoch": epoch, "run": run}
+
+
+@pytest.mark.few("learning rate-init", "learning rate-begin", "dropout-step")
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("case", CASES)
+def test_with_a_constant_key_rows_over_traced_hyperparameters_are_those_one_by_one(case, part):
+    make, values = CASES[case]
+
+    def row(value):
+        leaves = jax.tree.leaves(PARTS[part](*make(value)))
+        return [leaf for leaf in leaves if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
+
+    rows, alone = jax.jit(jax.vmap(row))(jnp.array(values)), jax.jit(row)
+    for i, value in enumerate(values):
+        close(jax.tree.map(lambda leaf, i=i: leaf[i], rows), alone(value), rtol=2e-5)
+
+
+def test_with_a_constant_key_a_state_of_a_traced_rate_is_made_under_jit_and_grad():
+    def rate_and_kernel(rate):
+        ts = init(network(), jd.optimizers.sgd(rate))
+        (value,) = jd.optimizers.hyperparams(ts.opt_state).values()
+        return value**2, ts.params["hidden"]["kernel"]
+
+    value, kernel = jax.jit(rate_and_kernel)(0.5)
+    expected = init(network(), jd.optimizers.sgd(0.5)).params["hidden"]["kernel"]
+    np.testing.assert_array_equal(kernel, expected)
+    assert float(value) == 0.25
+    assert float(jax.grad(lambda rate: rate_and_kernel(rate)[0])(0.5)) == 1.0
+
+
+# --- gradients through a run ---
+
+ROWS = jax.random.normal(jax.random.key(1), (24, 3))
+LABELS = (ROWS[:, 0] > ROWS[:, 1]).astype(int)
+
+
+def losses_of(rate, b1=0.9, decay=0.0, penalty=0.0, dropout=None, x=ROWS, **options):
     """The validation losses of a run, with a key that is always the same."""
     middle = [] if dropout is None else [jd.nn.dropout(dropout)]
     model = jd.nn.serial(jd.nn.dense(4, activation=jnp.tanh), *middle, jd.nn.dense(2))
@@ -22,26 +96,16 @@ def run(rate, b1=0.9, decay=0.0, penalty=0.0, dropout=None, x=X, **options):
     )
     ts = jd.train.init(model, optimizer, x, key=KEY)
     whole = jd.train.make_run(objective, optimizer, epochs=2, batch_size=10, **options)
-    return whole(ts, (x, Y), (x, Y))[1]["val_loss"]
-
-
-@pytest.mark.few("rate")
-@pytest.mark.parametrize("name", ["rate", "b1", "decay", "dropout", "penalty"])
-def test_runs_side_by_side_over_a_traced_number_and_one_key_are_the_runs_alone(name):
-    values = jnp.array([0.05, 0.3])
-    rate = {} if name == "rate" else {"rate": 0.1}
-    together = jax.vmap(lambda value: run(**{name: value}, **rate))(values)
-    alone = [jax.jit(run)(**{name: value}, **rate) for value in values]
-    np.testing.assert_allclose(together, alone, rtol=1e-5)
+    return whole(ts, (x, LABELS), (x, LABELS))[1]["val_loss"]
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.few("rate")
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["rate", "penalty"])
 def test_the_gradient_through_a_run_is_that_of_differences(name):
     others = {"rate": {}, "penalty": {"rate": 0.05}}[name]
-    x = X.astype(jnp.float64)
-    last = jax.jit(lambda value: run(**{name: value}, x=x, **others)[-1])
+    x = ROWS.astype(jnp.float64)
+    last = jax.jit(lambda value: losses_of(**{name: value}, x=x, **others)[-1])
     at, step = 0.05, 1e-5
     expected = (last(at + step) - last(at - step)) / (2 * step)
     np.testing.assert_allclose(jax.grad(last)(at), expected, rtol=1e-5)
@@ -50,11 +114,11 @@ def test_the_gradient_through_a_run_is_that_of_differences(name):
 @pytest.mark.heavy
 def test_early_stopping_has_a_forward_derivative_and_says_that_it_has_no_other():
     stopping = jd.train.EarlyStopping(patience=3)
-    last = lambda rate: run(rate, early_stopping=stopping)[-1]  # noqa: E731
+    last = lambda rate: losses_of(rate, early_stopping=stopping)[-1]  # noqa: E731
     with pytest.raises(ValueError, match="a run with early_stopping has no fixed number of epochs"):
         jax.grad(last)(0.05)
     _, slope = jax.jvp(last, (0.05,), (1.0,))
-    expected = jax.grad(lambda rate: run(rate)[-1])(0.05)
+    expected = jax.grad(lambda rate: losses_of(rate)[-1])(0.05)
     np.testing.assert_allclose(slope, expected, rtol=1e-4)
 
 
