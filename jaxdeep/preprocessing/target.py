@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array, whole
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Shaped
 from jaxdeep.preprocessing.scaling import moments
 
@@ -125,8 +126,7 @@ def target_encoder(
             vocabulary = _vocabulary(x)
             codes, size = _codes(vocabulary, x), max(map(len, vocabulary.categories), default=1)
         else:
-            codes, size = _integers(x), categories
-            _check_codes(codes, size)
+            codes, size = _integers(x, categories, strict=True), categories
         if codes.ndim not in (1, 2):
             raise ValueError(f"x must be of shape (n,) or (n, features), got {codes.shape}")
         return codes, _targets(y, codes.shape[0], classes), size, vocabulary
@@ -139,7 +139,8 @@ def target_encoder(
 
     def transform(state: TargetState, x: Categories) -> Encoded:
         words = state.vocabulary
-        codes = _integers(x) if words is None else _codes(words, x)
+        size = state.encodings.shape[-1 - state.mean.ndim]
+        codes = _integers(x, size) if words is None else _codes(words, x)
         single = state.encodings.ndim == 1 + state.mean.ndim
         if not single and (codes.ndim < 1 or codes.shape[-1] != state.encodings.shape[0]):
             raise ValueError(
@@ -278,19 +279,18 @@ def _codes(vocabulary: Vocabulary, x: Categories) -> Codes:
     return jnp.asarray(codes[0] if np.ndim(x) == 1 else np.stack(codes, axis=1))
 
 
-def _integers(x: Categories) -> Integer[Array, "..."]:
-    array = x if isinstance(x, jax.Array) else np.asarray(x)
+def _integers(x: Categories, size: int, *, strict: bool = False) -> Codes:
+    """Numbers of categories in at least 32 bits, −1 for those beyond `size`, which `strict` refuses."""
+    array = as_array("x", x)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"with categories=…, x must hold integers, got {array.dtype}")
-    return jnp.asarray(array)
-
-
-def _check_codes(codes: Integer[Array, "..."], size: int) -> None:
-    if isinstance(codes, jax.core.Tracer) or codes.size == 0:
-        return
-    low, high = int(codes.min()), int(codes.max())
-    if low < 0 or high >= size:
-        raise ValueError(f"x must hold integers in [0, {size}), got some from {low} to {high}")
+    if strict and not isinstance(array, jax.core.Tracer) and array.size:
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high >= size:
+            raise ValueError(f"x must hold integers in [0, {size}), got some from {low} to {high}")
+    if isinstance(array, np.ndarray):  # before JAX cuts 64 bits to 32
+        array = np.where((array < 0) | (array >= np.uint64(size)), -1, array)
+    return whole("x", array)
 
 
 def _targets(y: ArrayLike, n: int, classes: int | None) -> Targets:
