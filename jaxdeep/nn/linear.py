@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, whole
+from jaxdeep._arrays import as_array, extremes, whole
 from jaxdeep.nn import initializers
 from jaxdeep.nn.activation_layers import check_activation, meaning
 from jaxdeep.nn.layer import Layer, layer
@@ -128,7 +128,7 @@ def embedding(
         x = as_array("x", x)
         check_integers(x.dtype)
         if not isinstance(x, jax.core.Tracer) and x.size:
-            low, high = int(x.min()), int(x.max())  # before it is cut to 32 bits
+            low, high = extremes(x)  # before it is cut to 32 bits
             if low < 0 or high >= table.shape[0]:
                 raise ValueError(
                     f"embedding has {table.shape[0]} vectors, got numbers from {low} to {high}"

@@ -205,3 +205,15 @@ def test_64_bit_codes_are_looked_at_before_they_are_cut():
     state = encoder.fit(np.array([0, 1]), np.array([0.0, 1.0]))
     unseen = encoder.transform(state, np.array([2**32 + 1, -(2**32), 5]))
     np.testing.assert_array_equal(unseen, [state.mean] * 3)
+
+
+def test_large_targets_keep_their_differences():
+    x, y = np.array(["a", "a", "b", "b"]), 1e9 + np.array([1.0, 65.0, 640.0, 1280.0])
+    for smooth in (0.0, 1.0, "auto"):
+        small, large = (pp.target_encoder(smooth).fit(x, targets) for targets in (y - 1e9, y))
+        assert large.encodings.dtype == jnp.float32
+        np.testing.assert_allclose(
+            large.encodings, (small.encodings.astype(float) + 1e9).astype(np.float32), atol=64
+        )
+        small, large = (pp.target_encoder(smooth).fit(x, t) for t in ((y - 1e9), (y - 1e9) * 1e25))
+        np.testing.assert_allclose(large.encodings / 1e25, small.encodings, rtol=1e-5)
