@@ -14,6 +14,7 @@ from jaxdeep.optimizers.transform import (
     Rule,
     Transform,
     TransformState,
+    check_state,
     descend,
     rule_factory,
     slot,
@@ -216,6 +217,7 @@ def _nag_update(
     params: PyTree | None = None,
     **extra: Any,
 ) -> tuple[PyTree, NagState]:
+    check_state("nag", state, NagState)
     updates, new = inner_update(updates, state.transform, params)
     return updates, NagState(new, _coming_momentum(driven, new.count))
 

@@ -1,5 +1,6 @@
 """Transformations around an update: skipping what is not finite, averaging what comes out."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ from jaxdeep import _checks
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.moments import moving_average
 from jaxdeep.optimizers.scalars import DECAY, Hyper, Numeric, Scalars, drive, scalars_in_force
-from jaxdeep.optimizers.transform import PyTree, Transform
+from jaxdeep.optimizers.transform import PyTree, Transform, check_state, leaves_beside
 
 
 class SkipState(NamedTuple):
@@ -66,6 +67,7 @@ def _skip_init(inner_init: Any, params: PyTree) -> SkipState:
 def _skip_update(
     inner_update: Any, updates: PyTree, state: SkipState, params: PyTree | None = None, **extra: Any
 ) -> tuple[PyTree, SkipState]:
+    check_state("skip_nonfinite", state, SkipState)
     finite = jnp.array(True)
     for leaf in jax.tree.leaves(updates):
         finite &= jnp.all(jnp.isfinite(leaf))
@@ -138,15 +140,24 @@ def _ema_update(
     params: PyTree | None = None,
     **extra: Any,
 ) -> tuple[PyTree, EmaState]:
+    check_state("ema_params", state, EmaState)
     if params is None:
         raise ValueError("ema_params needs the parameters: update(updates, state, params)")
     driven = drive(hypers, state.count)
     complement = scalars_in_force(state, driven)["decay"].complement
 
     def average(u: Any, p: Any, e: Any) -> Any:
-        new = (jnp.asarray(p) + u).astype(jnp.result_type(p)).astype(e.dtype)
-        return moving_average(e, new, complement.astype(e.dtype))
+        p = jnp.asarray(p)
+        new = p if u is None else (p + u).astype(p.dtype)
+        return moving_average(e, new.astype(e.dtype), complement.astype(e.dtype))
 
-    ema = jax.tree.map(average, updates, params, state.ema)
+    leaves, structure = jax.tree.flatten(updates, is_leaf=lambda leaf: leaf is None)
+    beside = (
+        leaves_beside(updates, "the parameters", params),
+        leaves_beside(updates, "the state", state.ema),
+    )
+    ema = jax.tree.unflatten(
+        structure, [jax.tree.map(partial(average, u), p, e) for u, p, e in zip(leaves, *beside)]
+    )
     count = optax.safe_increment(state.count)
     return updates, EmaState(count, state.hyperparams, driven, state.rounding, ema)

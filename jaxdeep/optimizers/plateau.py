@@ -9,7 +9,7 @@ import optax
 from jaxdeep import _checks
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.scalars import Hyper, Numeric, Scalars, drive, driven_values
-from jaxdeep.optimizers.transform import PyTree, Transform
+from jaxdeep.optimizers.transform import PyTree, Transform, check_state
 
 INTERVALS = {"factor": "(0, 1)", "rtol": "[0, 1]", "atol": "[0, inf)", "min_scale": "[0, 1]"}
 
@@ -162,6 +162,7 @@ def _update(
     value: Any = None,
     **extra: Any,
 ) -> tuple[PyTree, PlateauState]:
+    check_state("reduce_on_plateau", state, PlateauState)
     if value is None:
         raise ValueError("reduce_on_plateau needs the metric: update(updates, state, params, value=…)")
     if jnp.shape(value) != ():
