@@ -7,6 +7,7 @@ pytree of booleans, which `optax.masked` and every ``where=`` of jaxdeep underst
 
 import difflib
 import fnmatch
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
@@ -169,6 +170,11 @@ def check_where(where: Where) -> None:
         ...
     TypeError: where must be a glob, a list of globs, a predicate (path, leaf) -> bool or a pytree ...
     """
+    if callable(where) and not _takes_two(where):
+        raise TypeError(
+            f"where must be a predicate (path, leaf) -> bool, got {where!r}, which takes not both; "
+            "of a function of the whole tree, as masks of optax are, give the result: where=mask(params)"
+        )
     if isinstance(where, str) or callable(where) or _is_globs(where):
         return
     leaves = jax.tree.leaves(where)
@@ -177,6 +183,17 @@ def check_where(where: Where) -> None:
             "where must be a glob, a list of globs, a predicate (path, leaf) -> bool or a pytree "
             f"of booleans, got {where!r}"
         )
+
+
+def _takes_two(predicate: Callable[..., Any]) -> bool:
+    """Whether a function can be called with a path and a leaf, as far as it says."""
+    try:
+        inspect.signature(predicate).bind("", None)
+    except ValueError:  # without a signature
+        return True
+    except TypeError:
+        return False
+    return True
 
 
 def _is_none(node: Any) -> bool:

@@ -11,7 +11,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdeep import _checks
-from jaxdeep.schedules.steps import Schedule, check_boundaries, float_type
+from jaxdeep.schedules.steps import Schedule, check_boundaries, float_type, since, step_of
 
 
 def constant(value: ArrayLike) -> Schedule:
@@ -31,6 +31,7 @@ def constant(value: ArrayLike) -> Schedule:
     _checks.check_scalar("value", value, "(-inf, inf)")
 
     def schedule(step: ArrayLike) -> Any:
+        step = step_of(step)
         typed = optax.constant_schedule(jnp.asarray(value, float_type(step)))
         return jnp.broadcast_to(typed(step), jnp.shape(step))
 
@@ -73,8 +74,9 @@ def power(
     _checks.check_flag("staircase", staircase)
 
     def schedule(step: ArrayLike) -> Any:
+        step = step_of(step)
         dtype = float_type(step)
-        times = jnp.asarray(step, dtype) / transition_steps
+        times = jnp.asarray(step, dtype) / float(transition_steps)
         if staircase:
             times = jnp.floor(times)
         rate, exponent = jnp.asarray(decay_rate, dtype), jnp.asarray(power, dtype)
@@ -124,9 +126,10 @@ def exponential(
 
     # not `optax.exponential_decay`, which branches on its rate in Python: here it may be traced
     def schedule(step: ArrayLike) -> Any:
+        step = step_of(step)
         dtype = float_type(step)
-        elapsed = jnp.maximum(jnp.asarray(step) - transition_begin, 0).astype(dtype)
-        times = elapsed / transition_steps
+        elapsed = since(step, transition_begin, dtype)
+        times = elapsed / float(transition_steps)
         if staircase:
             times = jnp.floor(times)
         rate = jnp.asarray(decay_rate, dtype)
@@ -176,6 +179,7 @@ def piecewise_constant(
         raise ValueError(f"side must be 'right' or 'left', got {side!r}")
 
     def schedule(step: ArrayLike) -> Any:
+        step = step_of(step)
         table = jnp.stack([jnp.asarray(value, float_type(step)) for value in values])
         return table[jnp.searchsorted(jnp.asarray(np.array(boundaries, int)), step, side=side)]
 
@@ -220,9 +224,10 @@ def polynomial(
     _checks.check_flag("cycle", cycle)
 
     def schedule(step: ArrayLike) -> Any:
+        step = step_of(step)
         dtype = float_type(step)
-        elapsed = jnp.maximum(jnp.asarray(step) - transition_begin, 0).astype(dtype)
-        length = jnp.asarray(transition_steps, dtype)
+        elapsed = since(step, transition_begin, dtype)
+        length = jnp.asarray(float(transition_steps), dtype)
         if cycle:
             length = length * jnp.maximum(jnp.ceil(elapsed / length), 1)
         # bounded after the division, which optax does before: compiled, T / T may be more than 1, and a
@@ -263,9 +268,12 @@ def cosine(
     _checks.check_scalar("exponent", exponent, "(0, inf)")
 
     def schedule(step: ArrayLike) -> Any:
+        step = step_of(step)
         dtype = float_type(step)
-        share = jnp.clip(jnp.asarray(step, dtype) / decay_steps, 0, 1)
+        steps, end = jnp.asarray(step, dtype), float(decay_steps)
+        share = jnp.clip(steps / end, 0, 1)
         half = jnp.cos(math.pi / 2 * share) ** 2  # ½ (1 + cos πx) without its cancellation
+        half = jnp.where(steps >= end, 0, half)  # π / 2 has been rounded
         fall = half ** jnp.asarray(exponent, dtype)
         floor = jnp.asarray(alpha, dtype)
         return jnp.asarray(init_value, dtype) * ((1 - floor) * fall + floor)

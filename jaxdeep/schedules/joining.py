@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdeep import _checks
-from jaxdeep.schedules.steps import Schedule, check_boundaries, check_schedule, float_type
+from jaxdeep.schedules.steps import Schedule, check_boundaries, check_schedule, float_type, step_of
 
 
 def warmup(schedule: Schedule, steps: int, *, init_value: ArrayLike = 0.0) -> Schedule:
@@ -40,7 +40,7 @@ def warmup(schedule: Schedule, steps: int, *, init_value: ArrayLike = 0.0) -> Sc
     def line(step: ArrayLike) -> Any:
         dtype = float_type(step)
         begin, end = jnp.asarray(init_value, dtype), jnp.asarray(schedule(0), dtype)
-        return begin + (end - begin) * (jnp.asarray(step, dtype) / steps)
+        return begin + (end - begin) * (jnp.asarray(step, dtype) / float(steps))
 
     def after(step: ArrayLike) -> Any:
         return jnp.asarray(schedule(step), float_type(step))
@@ -88,8 +88,15 @@ def _joined(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedul
     def begun(schedule: Schedule) -> Schedule:
         return lambda step: schedule(jnp.maximum(step, 0))
 
-    joined = optax.join_schedules([schedules[0], *map(begun, schedules[1:])], boundaries)
-    return lambda step: joined(jnp.asarray(step))
+    schedules = [schedules[0], *map(begun, schedules[1:])]
+
+    def joined(step: Any) -> Any:
+        step = step_of(step)
+        last = jnp.inf if jnp.issubdtype(step.dtype, jnp.floating) else jnp.iinfo(step.dtype).max
+        reached = [b for b in boundaries if b <= last]  # whole numbers never come to the others
+        return optax.join_schedules(schedules[: len(reached) + 1], reached)(step)
+
+    return joined
 
 
 def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
@@ -111,4 +118,13 @@ def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
     """
     check_schedule("schedule", schedule)
     _checks.check_count("steps_per_epoch", steps_per_epoch)
-    return lambda step: schedule(jnp.asarray(step) // steps_per_epoch)
+
+    def of_epoch(step: Any) -> Any:
+        step = step_of(step)
+        if jnp.issubdtype(step.dtype, jnp.floating):
+            return schedule(step // float(steps_per_epoch))
+        if steps_per_epoch > jnp.iinfo(step.dtype).max:
+            return schedule(jnp.zeros_like(step))
+        return schedule(step // steps_per_epoch)
+
+    return of_epoch

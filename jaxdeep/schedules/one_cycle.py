@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxdeep import _checks
-from jaxdeep.schedules.steps import Schedule, float_type
+from jaxdeep.schedules.steps import Schedule, float_type, step_of
 
 
 def one_cycle(
@@ -75,6 +75,7 @@ def one_cycle(
     _checks.check_scalar("final_div_factor", final_div_factor, "(0, inf)")
 
     def schedule(step: ArrayLike) -> Any:
+        step = step_of(step)
         dtype = float_type(step)
         peak = jnp.asarray(peak_value, dtype)
         start = peak / jnp.asarray(div_factor, dtype)
@@ -121,6 +122,7 @@ def one_cycle_momentum(
     steps = _cycle_steps(transition_steps, form, anneal, pct_start, pct_final, three_phase)
 
     def schedule(step: ArrayLike) -> Any:
+        step = step_of(step)
         dtype = float_type(step)
         top, bottom = jnp.asarray(high, dtype), jnp.asarray(low, dtype)
         values = (top, bottom, *[top] * (len(steps) - 2))
@@ -187,8 +189,9 @@ def _join_corners(step: Any, steps: Sequence[float], values: Sequence[Any], anne
     """Lines (or half cosines) from corner to corner, exact at the corners, flat outside."""
     value = values[0] + jnp.zeros_like(step)
     for (begin, low), (end, high) in itertools.pairwise(zip(steps, values)):
-        share = jnp.clip((step - begin) / (end - begin if end > begin else 1), 0, 1)
+        length = float(end - begin if end > begin else 1)
+        share = jnp.clip((step - float(begin)) / length, 0, 1)
         if anneal == "cosine":
             share = jnp.sin(math.pi / 2 * share) ** 2
-        value = jnp.where(step > begin, low * (1 - share) + high * share, value)
+        value = jnp.where(step > float(begin), low * (1 - share) + high * share, value)
     return value
