@@ -400,7 +400,8 @@ def _faults(x: Data, axes: Axes) -> tuple[Array, Array, Array]:
 def _check_data(x: Data, axes: Axes, method: Method) -> None:
     if isinstance(x, jax.core.Tracer):
         return
-    infinite, negative, constant = (np.ravel(fault) for fault in _faults(x, axes))
+    with jax.ensure_compile_time_eval():
+        infinite, negative, constant = (np.ravel(fault) for fault in _faults(x, axes))
     faults = [(infinite, "infinite values")]
     if method == "box-cox":
         faults += [(negative, "values ≤ 0 (use Yeo-Johnson)"), (constant, "a single value, or none")]

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple, get_args
 
+import jax
+
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.preprocessing.likelihood import Method, box_cox_mle, yeo_johnson_mle
@@ -50,8 +52,9 @@ def power_transform(
       axis: the axis, or axes, of the examples, as for `standard_scaler`.
 
     Raises:
-      ValueError: another method; when fitting, infinite values and, for Box-Cox, values ≤ 0 and features
-        that are constant or without values. (Under `jax.jit`, where values are not known, λ is NaN.)
+      ValueError: another method; when fitting, infinite values and, for Box-Cox, features that are
+        constant or without values; for Box-Cox, values ≤ 0, when transforming too. (Under `jax.jit`,
+        where values are not known, λ or the result is NaN.)
       TypeError: arguments of another kind.
 
     Source: scikit-learn's `PowerTransformer`.
@@ -83,6 +86,10 @@ def power_transform(
 
     def transform(state: PowerState, x: ArrayLike) -> Array:
         wide, dtype = widened(x)
+        if method == "box-cox" and not isinstance(wide, jax.core.Tracer):
+            with jax.ensure_compile_time_eval():
+                if bool((wide <= 0).any()):
+                    raise ValueError("x must be positive for Box-Cox, got values ≤ 0 (use Yeo-Johnson)")
         y = forward(wide, state.lmbda)
         return (y if state.moments is None else scaler.transform(state.moments, y)).astype(dtype)
 

@@ -58,8 +58,8 @@ class Moments(NamedTuple):
       n: sum of the weights of what was seen, NaN left out.
       mean: 0 where nothing was seen.
       m2: ``Σ w (x − mean)² / unit²``.
-      rest: what rounding took off the mean, so that the mean is ``mean + rest``: seconds of this century
-        keep their fractions in two float32. None is 0.
+      rest: what rounding took off the mean of values that the dtype cannot hold, so that the mean is
+        ``mean + rest``: seconds of this century keep their fractions in two float32. None is 0.
       unit: a power of two, 1 but for features so large or small that squares leave the range of the
         dtype. None is 1.
       eps: the relative rounding of the values seen. None is that of the dtype.
@@ -347,6 +347,7 @@ def moments(x: Halves, weights: Weights, axes: Axes, ignore_nan: bool) -> Moment
     m2 = add(weights * off * off) - n * correction * correction
     m2 = jnp.where(m2 < 0, 0, m2)  # by rounding; a NaN stays
     mean, rest = _two_sum(mean, unit * correction + (0 if low is None else rest))
+    rest = jnp.zeros_like(rest) if low is None else rest
     rounding = float(jnp.finfo(high.dtype).eps)
     eps = jnp.where(n > 0, jnp.full_like(n, rounding if low is None else 2 * rounding**2), 0)
     shape = kept_shape(high.shape, axes)
@@ -373,7 +374,9 @@ def _merge_moments(one: Moments, other: Moments) -> Moments:
     between = (apart * (share * one.n)) * apart  # in this order 0 · ∞ does not occur
     mean, rest = _two_sum(left * part, unit * (apart * share) + left_rest * part)
     m2 = squares[0] + squares[1] + between
-    return Moments(n, mean / part, m2, rest / part, unit / part, jnp.maximum(one.eps, other.eps))
+    eps = jnp.maximum(one.eps, other.eps)
+    rest = jnp.where(eps < jnp.finfo(mean.dtype).eps, rest, 0)
+    return Moments(n, mean / part, m2, rest / part, unit / part, eps)
 
 
 def _filled(state: Moments) -> Moments:
