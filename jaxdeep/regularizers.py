@@ -59,7 +59,10 @@ def l2(factor: Any, *, where: Where | None = None, half: bool = False) -> Penalt
 
 
 def l1(factor: Any, *, where: Where | None = None) -> Penalty:
-    """``factor · Σ |w|`` over the selected leaves, which makes weights exactly small or zero.
+    """``factor · Σ |w|`` over the selected leaves, which draws weights to zero.
+
+    Its gradient is ``factor · sign(w)``, so steps bring weights near zero and past it, seldom to exactly
+    0: `jaxdeep.compress.prune` sets the smallest to it.
 
     Args:
       factor: ≥ 0; a number or a scalar array.

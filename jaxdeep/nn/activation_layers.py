@@ -1,6 +1,7 @@
 """Activations as layers: of any function, or with a slope that is learned or random."""
 
 import functools
+import inspect
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -181,6 +182,17 @@ def unwrapped(function: Any) -> Any:
     return function
 
 
+def _takes_one(function: Callable[..., Any]) -> bool:
+    """Whether a function can be called with one array, as far as it says."""
+    try:
+        inspect.signature(function).bind(None)
+    except ValueError:  # without a signature
+        return True
+    except TypeError:
+        return False
+    return True
+
+
 def check_activation(name: str, function: Any) -> None:
     """Refuse what is not a function of one array, a layer or its maker among them."""
     inside = unwrapped(function)
@@ -190,6 +202,9 @@ def check_activation(name: str, function: Any) -> None:
         )
     if not callable(function):
         raise TypeError(f"{name} must be a function such as jax.nn.relu, got {function!r}")
+    own = any(inside is one for one in vars(activations).values())  # which are saved by name
+    if not own and not _takes_one(function):
+        raise TypeError(f"{name} must be a function of one array, and {function!r} is not")
     if any(inside is maker for maker in KINDS.values()):
         maker = inside.__name__
         raise TypeError(

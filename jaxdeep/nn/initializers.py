@@ -7,9 +7,9 @@ and ``kaiming_normal_`` are not truncated.
 
 `variance_scaling` is the general form: ``variance_scaling(2, "fan_avg", "uniform")`` is He's for the
 mean of both fans. `zeros` and `ones` are initialisers; `constant(value)`, `normal(stddev)`,
-`uniform(scale)` (on [0, scale), JAX' one-sided form: Keras' is ±0.05), `truncated_normal(stddev)` (cut
-at two standard deviations and not corrected, as Keras'), `orthogonal(scale)` and `identity(gain)` make
-one.
+`uniform(scale)`, `truncated_normal(stddev)` (cut at two standard deviations and not corrected, as
+Keras'), `orthogonal(scale)` and `identity(gain)` make one. `uniform` is JAX', on [0, scale) and never
+below 0; Keras' `RandomUniform`, on ±0.05, is not among them.
 """
 
 import functools
@@ -49,9 +49,7 @@ zeros = _jax.zeros
 ones = _jax.ones
 constant = _jax.constant
 normal = _jax.normal
-uniform = _jax.uniform
 truncated_normal = _jax.truncated_normal
-variance_scaling = _jax.variance_scaling
 orthogonal = _jax.orthogonal
 glorot_normal = _jax.glorot_normal
 glorot_uniform = _jax.glorot_uniform
@@ -61,6 +59,54 @@ lecun_normal = _jax.lecun_normal
 lecun_uniform = _jax.lecun_uniform
 
 Initializer = Callable[..., Any]
+
+_MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
+_DISTRIBUTIONS = ("truncated_normal", "normal", "uniform")
+
+
+@functools.wraps(_jax.variance_scaling)
+def variance_scaling(scale: Any, mode: Any, distribution: Any, *args: Any, **kwargs: Any) -> Initializer:
+    """An initialiser of variance ``scale / n``, with n the fan of a kernel that `mode` names.
+
+    Args:
+      scale: ≥ 0.
+      mode: "fan_in", "fan_out", "fan_avg" or "fan_geo_avg".
+      distribution: "truncated_normal", "normal" or "uniform".
+      args, kwargs: those of `jax.nn.initializers.variance_scaling`: axes and a dtype.
+
+    Raises:
+      ValueError: a negative scale, another mode or distribution.
+
+    Source: `jax.nn.initializers.variance_scaling`.
+    """
+    _checks.check_scalar("scale", scale, "[0, inf)")
+    for name, value, allowed in (("mode", mode, _MODES), ("distribution", distribution, _DISTRIBUTIONS)):
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+    return _jax.variance_scaling(scale, mode, distribution, *args, **kwargs)
+
+
+def uniform(scale: Any = 1e-2, dtype: Any = None) -> Initializer:
+    """An initialiser of numbers on ``[0, scale)``, none of them negative.
+
+    For weights on both sides of 0 take `variance_scaling` or one of the ``*_uniform``.
+
+    Args:
+      scale: the end of the interval.
+      dtype: of the numbers, where the layer does not say it.
+
+    Raises:
+      ValueError: a scale that is not finite.
+
+    Source: `jax.nn.initializers.uniform`.
+
+    >>> import jax
+    >>> bool((uniform(2.0)(jax.random.key(0), (100,)) >= 0).all())
+    True
+    """
+    _checks.check_scalar("scale", scale, "(-inf, inf)")
+    return _jax.uniform(scale, dtype)
+
 
 _HE = {"relu", "leaky_relu", "elu", "gelu", "silu", "swish", "mish", "prelu", "rrelu"}
 _LECUN = {"selu"}

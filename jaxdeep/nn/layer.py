@@ -3,10 +3,15 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array, check_holds
 from jaxdeep._identity import key_of
 from jaxdeep.nn.model import Model, check_models, described_as
 from jaxdeep.nn.traits import Traits
@@ -134,6 +139,18 @@ def remake(model: Model, **changes: Any) -> Model:
     return build(model.kind, {**model.config, **changes}, model.layers)
 
 
+def is_as_made(model: Model) -> bool:
+    """Whether a model is what a function under `layer` made, with nothing replaced since.
+
+    >>> import jaxdeep as jd
+    >>> layer = jd.nn.dense(3)
+    >>> is_as_made(layer), is_as_made(dataclasses.replace(layer))
+    (True, False)
+    """
+    description = model._identity_()
+    return model.kind in KINDS and description is not None and description[0] == model.kind
+
+
 def initialisers(kind: str) -> list[str]:
     """The names of the arguments of a kind that are initialisers."""
     return [name for name in inspect.signature(KINDS[kind]).parameters if name.endswith("_init")]
@@ -142,6 +159,35 @@ def initialisers(kind: str) -> list[str]:
 # --- the model of a layer ---------------------------------------------------------------------------
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _taken(x: Any) -> Any:
+    """An input of a layer: what NumPy takes comes in as an array, and several inputs as they are."""
+    if isinstance(x, (Mapping, tuple)) or x is None:
+        return x
+    if isinstance(x, list) and not all(isinstance(leaf, (bool, int, float)) for leaf in _flat(x)):
+        return x
+    if isinstance(x, jax.Array):
+        if jnp.issubdtype(x.dtype, jnp.complexfloating):
+            as_array("x", x)  # refuses it
+        return x
+    if isinstance(x, (bool, int, float)) or not _is_data(x):
+        return x
+    x = as_array("x", x)
+    check_holds("x", x)
+    return x
+
+
+def _flat(values: Any) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list):
+            yield from _flat(value)
+        else:
+            yield value
+
+
+def _is_data(x: Any) -> bool:
+    return isinstance(x, (list, complex, np.ndarray, np.generic)) or hasattr(x, "__array__")
 
 
 class _Own(dict[str, Any]):
@@ -207,6 +253,7 @@ def _apply(apply: Callable[..., Any], takes: frozenset[str], *, whole: bool) -> 
     def full(
         params: Any, state: Any, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
     ) -> tuple[Any, Any]:
+        x = x if whole else _taken(x)
         given = {"params": params, "state": state, "x": x, "train": train, "key": key, "mask": mask}
         if "key" in takes:
             _checks.check_key(key, optional=True)

@@ -123,3 +123,18 @@ def test_the_momentum_of_batch_norm_may_be_traced():
 
     found = jax.jit(jax.vmap(mean))(jnp.array([0.0, 0.9]))
     np.testing.assert_allclose(found, [x.mean(0), 0.1 * x.mean(0)], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["scale", "bias", "var"])
+def test_parameters_of_one_element_are_not_broadcast(name):
+    layer, x = jd.nn.batch_norm(), jnp.ones((4, 3))
+    params, state = layer.init(jax.random.key(0), x)
+    if name == "var":
+        state = {**state, "var": jnp.ones(1)}
+    else:
+        params = {**params, name: jnp.ones(1)}
+    for train in (False, True):
+        with pytest.raises(
+            ValueError, match=rf"batch_norm has {name} of shape \(1,\) and mean of \(3,\)"
+        ):
+            layer.apply(params, state, x, train=train)
