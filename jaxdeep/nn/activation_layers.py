@@ -184,6 +184,8 @@ def unwrapped(function: Any) -> Any:
 
 def _takes_one(function: Callable[..., Any]) -> bool:
     """Whether a function can be called with one array, as far as it says."""
+    if isinstance(inputs := getattr(function, "nin", None), int):  # of a ufunc
+        return inputs == 1
     try:
         inspect.signature(function).bind(None)
     except ValueError:  # without a signature
