@@ -4,12 +4,24 @@ from collections.abc import Callable
 from typing import NamedTuple, get_args
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array
+from jaxdeep._compat import enable_x64
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.preprocessing.likelihood import Method, box_cox_mle, yeo_johnson_mle
 from jaxdeep.preprocessing.power import box_cox, inverse_box_cox, inverse_yeo_johnson, yeo_johnson
-from jaxdeep.preprocessing.scaling import Axis, Moments, check_axis, standard_scaler, widened
+from jaxdeep.preprocessing.scaling import (
+    Axes,
+    Axis,
+    Moments,
+    check_axis,
+    reduced_axes,
+    standard_scaler,
+    widened,
+)
 
 
 class PowerState(NamedTuple):
@@ -43,8 +55,9 @@ def power_transform(
 ) -> PowerTransform:
     """Makes each feature as normal as a power can: `box_cox` or `yeo_johnson` with the most likely λ.
 
-    NaN are left out when fitting and kept when transforming. A constant feature has λ = 1 under
-    Yeo-Johnson, and becomes 0 if standardized.
+    NumPy features of float64 or whole numbers whose spread float32 would lose (seconds since 1970) are
+    computed in float64. NaN are left out when fitting and kept when transforming. A constant feature
+    has λ = 1 under Yeo-Johnson, and becomes 0 if standardized.
 
     Args:
       method: ``"yeo-johnson"``, or ``"box-cox"`` for positive data.
@@ -80,6 +93,12 @@ def power_transform(
     }[method]
 
     def fit(x: ArrayLike) -> PowerState:
+        precise = _precise(x)
+        if precise is not None and _is_narrow(precise, reduced_axes(axis, precise.ndim)):
+            with enable_x64(True):
+                lmbda = np.asarray(mle(precise, axis=axis)).astype(np.float32)
+                y = np.asarray(forward(precise, lmbda))
+            return PowerState(jnp.asarray(lmbda), scaler.fit(y) if standardize else None)
         wide, _ = widened(x)
         lmbda = mle(wide, axis=axis)
         return PowerState(lmbda, scaler.fit(forward(wide, lmbda)) if standardize else None)
@@ -90,6 +109,11 @@ def power_transform(
             with jax.ensure_compile_time_eval():
                 if bool((wide <= 0).any()):
                     raise ValueError("x must be positive for Box-Cox, got values ≤ 0 (use Yeo-Johnson)")
+        precise = None if state.moments is None else _precise(x)
+        if precise is not None and _is_precise(state.moments):
+            with enable_x64(True):
+                y = np.asarray(forward(precise, np.asarray(state.lmbda)))
+            return scaler.transform(state.moments, y).astype(dtype)
         y = forward(wide, state.lmbda)
         return (y if state.moments is None else scaler.transform(state.moments, y)).astype(dtype)
 
@@ -100,3 +124,29 @@ def power_transform(
         return inverse(wide, state.lmbda).astype(dtype)
 
     return PowerTransform(fit, transform, inverse_transform)
+
+
+def _precise(x: ArrayLike) -> np.ndarray | None:
+    """Numbers of the host in float64, if JAX would cut them to float32 and nothing is being traced."""
+    array = as_array("x", x)
+    cut = not isinstance(array, jax.Array) and array.dtype.itemsize >= 4 and array.dtype != np.float32
+    tracing = isinstance(jnp.zeros(()) + 0, jax.core.Tracer)
+    if not cut or tracing or jnp.result_type(float) == jnp.float64:
+        return None
+    return array.astype(np.float64)
+
+
+def _is_narrow(x: np.ndarray, axes: Axes) -> bool:
+    """Whether a feature varies by so little of its size that float32 would keep few digits of it."""
+    least = np.fmin.reduce(x, axis=axes, initial=np.inf)
+    most = np.fmax.reduce(x, axis=axes, initial=-np.inf)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞
+        spread = most - least
+    return bool(((spread > 0) & (spread < 2**-12 * np.maximum(abs(least), abs(most)))).any())
+
+
+def _is_precise(moments: Moments) -> bool:
+    """Whether they are of numbers of more digits than the dtype has."""
+    if moments.eps is None or isinstance(moments.eps, jax.core.Tracer):
+        return False
+    return bool((np.asarray(moments.eps) < jnp.finfo(moments.mean.dtype).eps).any())

@@ -290,3 +290,16 @@ def test_transforming_what_box_cox_does_not_take_is_refused():
             False,
             True,
         ]
+
+
+@pytest.mark.parametrize("method", ["yeo-johnson", "box-cox"])
+def test_seconds_keep_their_differences(method):
+    x = (1.7e9 + np.arange(100.0))[:, None]
+    transform = pp.power_transform(method, standardize=True)
+    state = transform.fit(x)
+    off = x - x.mean()  # so narrow a feature is bent by nothing
+    np.testing.assert_allclose(transform.transform(state, x), off / off.std(), atol=1e-5)
+    np.testing.assert_allclose(transform.transform(state, x[:1]), (off / off.std())[:1], atol=1e-5)
+    np.testing.assert_array_equal(
+        transform.transform(state, x.astype(int)), transform.transform(state, x)
+    )
