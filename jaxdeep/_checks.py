@@ -58,7 +58,8 @@ def check_scalar(name: str, value: Any, interval: str, *, schedule: bool = False
     closed = isinstance(value, jax.Array) and value.dtype.itemsize < 4
     above = number >= low if match[1] == "[" or closed else number > low
     below = number <= high if match[4] == "]" or closed else number < high
-    if math.isnan(number) or not (above and below):
+    endless = math.isinf(number) and match[4 if number > 0 else 1] in "()"
+    if math.isnan(number) or endless or not (above and below):
         raise ValueError(f"{name} must be in {interval}, got {value!r}")
     default = jnp.finfo(jnp.result_type(float))
     if not isinstance(value, jax.Array) and float(default.max) < abs(number) < math.inf:

@@ -9,9 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep.tree import Where, check_where, leaf_paths, mask
+from jaxdeep.tree import Where, check_where, leaf_paths, mask, path_name
 
 __all__ = [
     "activity",
@@ -157,6 +158,14 @@ def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, Any]],
     return of_outputs
 
 
+def _check_weights(path: str, w: Any) -> None:
+    """Refuse what is no array of real numbers."""
+    numbers = isinstance(w, (bool, int, float, np.ndarray, np.generic, jax.Array))
+    if not numbers or jnp.issubdtype(jnp.result_type(w), jnp.complexfloating):
+        got = f"an array of {w.dtype}" if numbers and hasattr(w, "dtype") else repr(w)
+        raise TypeError(f"a penalty is on arrays of real numbers, and {path or 'its argument'} is {got}")
+
+
 def _penalty(of_leaf: Callable[[Any], Any], where: Where | None) -> Penalty:
     if where is not None:
         check_where(where)
@@ -165,7 +174,10 @@ def _penalty(of_leaf: Callable[[Any], Any], where: Where | None) -> Penalty:
         chosen = (
             [True] * len(leaf_paths(params)) if where is None else jax.tree.leaves(mask(params, where))
         )
-        leaves = [w for w, c in zip(jax.tree.leaves(params), chosen) if c]
+        named = [both for both, c in zip(jax.tree_util.tree_leaves_with_path(params), chosen) if c]
+        for path, w in named:
+            _check_weights(path_name(path), w)
+        leaves = [w for _, w in named]
         wide = [
             jnp.asarray(w).astype(jnp.promote_types(jnp.result_type(w), jnp.float32)) for w in leaves
         ]

@@ -240,9 +240,14 @@ def _broadcast(where: PyTree, tree: PyTree) -> PyTree:
             lambda choice, below: jax.tree.map(lambda _: bool(choice), below), where, tree
         )
     except (ValueError, TypeError) as error:
+        here, there = leaf_paths(where), leaf_paths(tree)
+        odd = [p for p in here if not any(q == p or q.startswith(f"{p}/") for q in there)]
+        odd += [q for q in there if not any(q == p or q.startswith(f"{p}/") for p in here)]
+        place = odd[0] if odd else "their containers"
         raise ValueError(
-            "where, a pytree of booleans, must have the structure of the tree it selects from or "
-            f"be a prefix of it: {jax.tree.structure(where)} against {jax.tree.structure(tree)}"
+            "where, a pytree of booleans, must have the structure of the tree it selects from or be a "
+            f"prefix of it; they differ in {place}: {jax.tree.structure(where)} against "
+            f"{jax.tree.structure(tree)}"
         ) from error
 
 

@@ -1,6 +1,7 @@
 """What checks of arguments refuse."""
 
 import jax
+import jax.numpy as jnp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +39,24 @@ def test_every_number_of_float32_is_taken(number):
 def test_learning_rates_and_factors_beyond_float32_are_refused(make):
     with pytest.raises(ValueError, match="which float32 cannot hold"):
         make(1e40)
+
+
+@pytest.mark.parametrize(
+    "value", [float("inf"), float("nan"), jnp.bfloat16(jnp.inf), jnp.float16(jnp.nan)]
+)
+def test_infinite_and_nan_penalties_are_refused(value):
+    for make in (jd.regularizers.l1, jd.regularizers.l2, jd.optimizers.add_decayed_weights):
+        with pytest.raises(ValueError, match=r"must be in \[0, inf\)"):
+            make(value)
+
+
+def test_penalties_name_what_they_cannot_take():
+    for bad in (jnp.ones(2) * 1j, "text", object()):
+        with pytest.raises(TypeError, match="a penalty is on arrays of real numbers, and a/kernel is"):
+            jd.regularizers.l2(0.1)({"a": {"kernel": bad}})
+    penalty = jd.regularizers.l2(0.1, where={"a": True, "b": False})
+    with pytest.raises(ValueError, match="they differ in b"):
+        penalty({"a": jnp.ones(2)})
 
 
 def test_arrays_are_taken_as_they_are():
