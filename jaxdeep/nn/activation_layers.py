@@ -204,12 +204,12 @@ def check_activation(name: str, function: Any) -> None:
         )
     if not callable(function):
         raise TypeError(f"{name} must be a function such as jax.nn.relu, got {function!r}")
-    own = any(inside is one for one in vars(activations).values())  # which are saved by name
-    if not own and not _takes_one(function):
-        raise TypeError(f"{name} must be a function of one array, and {function!r} is not")
     if any(inside is maker for maker in KINDS.values()):
         maker = inside.__name__
         raise TypeError(
             f"{name} must be a function of an array, got {function!r}: jd.nn.{maker} makes a layer"
             + (f"; the function is jd.nn.activations.{maker}" if hasattr(activations, maker) else "")
         )
+    own = any(inside is one for one in vars(activations).values())  # which are saved by name
+    if not own and not _takes_one(function):
+        raise TypeError(f"{name} must be a function of one array, and {function!r} is not")

@@ -96,9 +96,9 @@ def power_transform(
         precise = _precise(x)
         if precise is not None and _is_narrow(precise, reduced_axes(axis, precise.ndim)):
             with enable_x64(True):
-                lmbda = np.asarray(mle(precise, axis=axis)).astype(np.float32)
-                y = np.asarray(forward(precise, lmbda))
-            return PowerState(jnp.asarray(lmbda), scaler.fit(y) if standardize else None)
+                found = np.asarray(mle(precise, axis=axis)).astype(np.float32)
+                values = np.asarray(forward(precise, found))
+            return PowerState(jnp.asarray(found), scaler.fit(values) if standardize else None)
         wide, _ = widened(x)
         lmbda = mle(wide, axis=axis)
         return PowerState(lmbda, scaler.fit(forward(wide, lmbda)) if standardize else None)
@@ -109,11 +109,11 @@ def power_transform(
             with jax.ensure_compile_time_eval():
                 if bool((wide <= 0).any()):
                     raise ValueError("x must be positive for Box-Cox, got values ≤ 0 (use Yeo-Johnson)")
-        precise = None if state.moments is None else _precise(x)
-        if precise is not None and _is_precise(state.moments):
+        precise = _precise(x)
+        if precise is not None and state.moments is not None and _is_precise(state.moments):
             with enable_x64(True):
-                y = np.asarray(forward(precise, np.asarray(state.lmbda)))
-            return scaler.transform(state.moments, y).astype(dtype)
+                values = np.asarray(forward(precise, np.asarray(state.lmbda)))
+            return jnp.asarray(scaler.transform(state.moments, values)).astype(dtype)
         y = forward(wide, state.lmbda)
         return (y if state.moments is None else scaler.transform(state.moments, y)).astype(dtype)
 

@@ -65,5 +65,5 @@ def test_numbers_below_zero_are_nan_in_every_integer_type():
 def test_64_bit_numbers_are_checked_before_they_are_cut():
     for make in (jd.nn.embedding, jd.compress.quantized_embedding):
         params, state = make(10, 1).init(KEY, jnp.zeros(1, int))
-        with pytest.raises(ValueError, match="got numbers from 4294967297"):
+        with pytest.raises(ValueError, match="4294967297"):
             make(10, 1).apply(params, state, np.array([2**32 + 1]))
