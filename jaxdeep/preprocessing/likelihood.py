@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
 from jaxdeep.preprocessing.power import exponent, mirrored, powers
 from jaxdeep.preprocessing.scaling import (
@@ -384,7 +385,7 @@ def _data(x: ArrayLike, axis: Axis) -> tuple[Data, Axes]:
 
 def _lmbdas(lmbda: ArrayLike, x: Data, axes: Axes) -> Float[Array, "..."]:
     """λ as a number or one for each feature, in the dtype of `x`."""
-    array, shape = jnp.asarray(lmbda).astype(x.dtype), kept_shape(x.shape, axes)
+    array, shape = jnp.asarray(as_array("lmbda", lmbda)).astype(x.dtype), kept_shape(x.shape, axes)
     if array.shape not in ((), shape):
         raise ValueError(
             f"lmbda must be a number or have the shape {shape} of features, got {array.shape}"

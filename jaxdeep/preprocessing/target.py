@@ -242,6 +242,8 @@ def _columns(x: Categories) -> list[np.ndarray]:
         raise TypeError(
             "categories cannot be found in traced data; encode x as integers and give categories=…"
         )
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise TypeError("x is a masked array with masked values; fill them (x.filled(...))")
     has_dtype = hasattr(x, "dtype") or hasattr(x, "__array__")
     array = np.asarray(x) if has_dtype else np.array(x, dtype=object)
     if array.ndim not in (1, 2):

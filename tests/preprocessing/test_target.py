@@ -217,3 +217,13 @@ def test_large_targets_keep_their_differences():
         )
         small, large = (pp.target_encoder(smooth).fit(x, t) for t in ((y - 1e9), (y - 1e9) * 1e25))
         np.testing.assert_allclose(large.encodings / 1e25, small.encodings, rtol=1e-5)
+
+
+def test_a_mask_over_categories_and_a_complex_lambda_are_refused():
+    masked = np.ma.masked_greater([1, 2, 3], 2)
+    for encoder in (pp.target_encoder(), pp.target_encoder(categories=4)):
+        with pytest.raises(TypeError, match="x is a masked array with masked values"):
+            encoder.fit(masked, np.ones(3))
+    for function in (pp.box_cox, pp.yeo_johnson, pp.box_cox_llf):
+        with pytest.raises(TypeError, match="lmbda must be an array of real numbers"):
+            function(np.array([1.0, 2.0]), 1j)
