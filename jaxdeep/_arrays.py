@@ -66,14 +66,32 @@ def _type_of(value: Any) -> str:
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
+def extremes(value: HostOrDevice) -> tuple[float, float]:
+    """The least and the largest value of an array of one or more that is known, also inside `jax.jit`.
+
+    >>> extremes(np.array([3, 2**40]))
+    (3, 1099511627776)
+    """
+    if not isinstance(value, jax.Array):
+        return value.min().item(), value.max().item()
+    with jax.ensure_compile_time_eval():
+        return value.min().item(), value.max().item()
+
+
 def check_holds(name: str, value: HostOrDevice) -> None:
-    """Refuse whole numbers of the host that JAX would cut: beyond 32 bits, with x64 off.
+    """Refuse numbers of the host that JAX would cut: beyond 32 bits or float32, with x64 off.
+
+    A whole number would wrap, and a finite one become infinite.
 
     >>> check_holds("ids", np.array([2**32 + 1]))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ValueError: ids holds 4294967297, which needs more than 32 bits; use smaller numbers or turn on ...
     """
-    if isinstance(value, jax.Array) or value.dtype.kind not in "iu" or not value.size:
+    if isinstance(value, jax.Array) or not value.size:
+        return
+    if value.dtype.kind == "f":
+        _check_floats(name, value)
+    if value.dtype.kind not in "iu":
         return
     held = jax.dtypes.canonicalize_dtype(value.dtype)
     if held == value.dtype:
@@ -85,6 +103,23 @@ def check_holds(name: str, value: HostOrDevice) -> None:
                 f"{name} holds {extreme}, which needs more than {info.bits} bits; use smaller numbers "
                 "or turn on jax_enable_x64"
             )
+
+
+def _check_floats(name: str, value: np.ndarray) -> None:
+    dtype = jax.dtypes.canonicalize_dtype(value.dtype)
+    if dtype.itemsize >= value.dtype.itemsize:
+        return
+    most = jnp.finfo(dtype).max
+    extremes = np.fmin.reduce(value, axis=None), np.fmax.reduce(value, axis=None)
+    if all(abs(extreme) <= most for extreme in extremes) or np.isnan(extremes[0]):
+        return
+    finite = value[np.isfinite(value)]
+    beyond = finite[np.abs(finite) > most]
+    if beyond.size:
+        raise ValueError(
+            f"{name} holds {beyond[0]}, which {dtype} cannot hold (at most {most:.2g}); use smaller "
+            "numbers or turn on jax_enable_x64"
+        )
 
 
 def on_device(name: str, value: Any) -> jax.Array:

@@ -20,11 +20,22 @@ def known_value(value: Any) -> float | None:
     """The number behind a Python, NumPy or concrete JAX scalar; None if only known at run time."""
     if isinstance(value, jax.core.Tracer) or callable(value):
         return None
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond any float
+        return math.inf if value > 0 else -math.inf
 
 
 def check_scalar(name: str, value: Any, interval: str, *, schedule: bool = False) -> None:
-    """Refuse `value` unless it is a scalar inside `interval`, written as in "[0, 1)"."""
+    """Refuse `value` unless it is a scalar inside `interval`, written as in "[0, 1)".
+
+    A number that JAX' default float cannot hold is refused too: it would become infinite, or 0 where
+    the interval begins above 0.
+
+    >>> check_scalar("learning_rate", 1e40, "[0, inf)")
+    Traceback (most recent call last):
+    ValueError: learning_rate is 1e+40, which float32 cannot hold (at most 3.4e+38); ...
+    """
     kinds = "a number, a scalar array" + (" or a schedule (step -> value)" if schedule else "")
     if callable(value):
         if schedule:
@@ -51,8 +62,20 @@ def check_scalar(name: str, value: Any, interval: str, *, schedule: bool = False
     closed = isinstance(value, jax.Array) and value.dtype.itemsize < 4
     above = number >= low if match[1] == "[" or closed else number > low
     below = number <= high if match[4] == "]" or closed else number < high
-    if math.isnan(number) or not (above and below):
+    endless = math.isinf(number) and match[4 if number > 0 else 1] in "()"
+    if math.isnan(number) or endless or not (above and below):
         raise ValueError(f"{name} must be in {interval}, got {value!r}")
+    default = jnp.finfo(jnp.result_type(float))
+    if not isinstance(value, jax.Array) and float(default.max) < abs(number) < math.inf:
+        raise ValueError(
+            f"{name} is {value!r}, which {default.dtype} cannot hold (at most {default.max:.2g}); use a "
+            "smaller number or turn on jax_enable_x64"
+        )
+    if match[1] == "(" and low == 0 and not isinstance(value, jax.Array) and number < default.tiny:
+        raise ValueError(
+            f"{name} must be in {interval}, got {value!r}, which {default.dtype} rounds to 0 (at least "
+            f"{default.tiny:.2g})"
+        )
 
 
 def check_scalars(interval: str, **values: Any) -> None:

@@ -9,10 +9,11 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
-from jaxdeep.tree import Where, check_where, mask, partition
+from jaxdeep.tree import Where, check_where, mask, partition, path_name
 
 __all__ = [
     "activity",
@@ -59,7 +60,10 @@ def l2(factor: ArrayLike, *, where: Where | None = None, half: bool = False) -> 
 
 
 def l1(factor: ArrayLike, *, where: Where | None = None) -> Penalty:
-    """``factor · Σ |w|`` over the selected leaves, which makes weights exactly small or zero.
+    """``factor · Σ |w|`` over the selected leaves, which draws weights to zero.
+
+    Its gradient is ``factor · sign(w)``, so steps bring weights near zero and past it, seldom to exactly
+    0: `jaxdeep.compress.prune` sets the smallest to it.
 
     Args:
       factor: ≥ 0; a number or a scalar array.
@@ -155,12 +159,22 @@ def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, PyTree
     return of_outputs
 
 
+def _check_weights(path: str, w: PyTree) -> None:
+    """Refuse what is no array of real numbers."""
+    numbers = isinstance(w, (bool, int, float, np.ndarray, np.generic, jax.Array))
+    if not numbers or jnp.issubdtype(jnp.result_type(w), jnp.complexfloating):
+        got = f"an array of {w.dtype}" if numbers and hasattr(w, "dtype") else repr(w)
+        raise TypeError(f"a penalty is on arrays of real numbers, and {path or 'its argument'} is {got}")
+
+
 def _penalty(of_leaf: Callable[[Array], ArrayLike], where: Where | None) -> Penalty:
     if where is not None:
         check_where(where)
 
     def penalty(params: PyTree) -> Float[Array, ""]:
         chosen, _ = partition(params, where)
+        for path, w in jax.tree_util.tree_leaves_with_path(chosen):
+            _check_weights(path_name(path), w)
         wide = (
             jnp.asarray(w, jnp.promote_types(jnp.result_type(w), jnp.float32))
             for w in jax.tree.leaves(chosen)

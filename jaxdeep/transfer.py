@@ -7,7 +7,7 @@ rate, `jaxdeep.fit` is told by ``trainable=`` and ``phases=``.
 
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ import optax
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn import walk
+from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, Pair, check_models, located, under
 from jaxdeep.nn.traits import Traits
 from jaxdeep.optimizers import multiply
@@ -114,7 +115,8 @@ def replace_head(
 
     Raises:
       TypeError: not a `Model`, a key that is not a random key. ValueError: a model whose layers are not
-        one after another, an unknown `layer`, a head that does not take what the layers below give.
+        one after another, parameters or a state that are not of the model, an unknown `layer`, a head
+        that does not take what the layers below give.
 
     Source: Géron, "Hands-On Machine Learning", chapter 11, "Transfer Learning with Keras".
 
@@ -130,6 +132,7 @@ def replace_head(
     _checks.check_key(key)
     chain = _chain("replace_head", model).layers
     names = list(chain)
+    check_fit(model, params, state)
     if layer is None:
         learned = _with_parameters(names, params)
         if not learned:
@@ -169,8 +172,8 @@ def take_layers(
       The model, its parameters and its state; the arrays are the same.
 
     Raises:
-      ValueError: a model whose layers are not one after another, more layers than there are, an unknown
-        name.
+      ValueError: a model whose layers are not one after another, parameters or a state that are not of
+        the model, more layers than there are, an unknown name.
 
     Source: the reuse of lower layers, Géron, "Hands-On Machine Learning", chapter 11.
 
@@ -182,6 +185,7 @@ def take_layers(
     (['hidden1', 'hidden2'], (5, 4))
     """
     names = list(_chain("take_layers", model).layers)
+    check_fit(model, params, state)
     return _with(model, params, state, _chosen(layers, names, "first"))
 
 
@@ -210,6 +214,7 @@ def drop_layers(
     ['hidden1', 'hidden2']
     """
     names = list(_chain("drop_layers", model).layers)
+    check_fit(model, params, state)
     gone = _chosen(layers, names, "last")
     return _with(model, params, state, [name for name in names if name not in gone])
 
@@ -229,7 +234,8 @@ def layerwise_decay(model: Model, params: PyTree, decay: float) -> optax.Gradien
       An optax transformation, a chain of `jaxdeep.optimizers.multiply`.
 
     Raises:
-      ValueError: a decay outside (0, 1], a model whose layers are not known.
+      ValueError: a decay outside (0, 1], a model whose layers are not known, parameters of other
+        layers.
 
     Source: discriminative fine-tuning, Howard & Ruder (arXiv:1801.06146), section 3.2.
 
@@ -244,7 +250,13 @@ def layerwise_decay(model: Model, params: PyTree, decay: float) -> optax.Gradien
     """
     check_models("layerwise_decay", {"model": model})
     _checks.check_scalar("decay", decay, "(0, 1]")
-    names = _with_parameters(_chain("layerwise_decay", model).layers, params)
+    layers = _chain("layerwise_decay", model).layers
+    if not isinstance(params, Mapping) or not set(params) <= set(layers):
+        odd = sorted(set(params) - set(layers)) if isinstance(params, Mapping) else type(params)
+        raise ValueError(
+            f"params hold {odd}, which is of no layer of the model; they are {', '.join(layers)}"
+        )
+    names = _with_parameters(layers, params)
     depths = [(name, k) for k, name in enumerate(reversed(names)) if k]
 
     def within(name: str) -> Callable[[str, PyTree], bool]:

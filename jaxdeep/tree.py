@@ -7,6 +7,7 @@ pytree of booleans, which `optax.masked` and every ``where=`` of jaxdeep underst
 
 import difflib
 import fnmatch
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
@@ -170,6 +171,11 @@ def check_where(where: Where) -> None:
         ...
     TypeError: where must be a glob, a list of globs, a predicate (path, leaf) -> bool or a pytree ...
     """
+    if callable(where) and not _takes_two(where):
+        raise TypeError(
+            f"where must be a predicate (path, leaf) -> bool, got {where!r}, which takes not both; "
+            "of a function of the whole tree, as masks of optax are, give the result: where=mask(params)"
+        )
     if isinstance(where, str) or callable(where) or _is_globs(where):
         return
     leaves = jax.tree.leaves(where)
@@ -178,6 +184,17 @@ def check_where(where: Where) -> None:
             "where must be a glob, a list of globs, a predicate (path, leaf) -> bool or a pytree "
             f"of booleans, got {where!r}"
         )
+
+
+def _takes_two(predicate: Callable[..., object]) -> bool:
+    """Whether a function can be called with a path and a leaf, as far as it says."""
+    try:
+        inspect.signature(predicate).bind("", None)
+    except ValueError:  # without a signature
+        return True
+    except TypeError:
+        return False
+    return True
 
 
 def _is_none(node: object) -> bool:
@@ -224,9 +241,14 @@ def _broadcast(where: PyTree, tree: PyTree) -> PyTree:
             lambda choice, below: jax.tree.map(lambda _: bool(choice), below), where, tree
         )
     except (ValueError, TypeError) as error:
+        here, there = leaf_paths(where), leaf_paths(tree)
+        odd = [p for p in here if not any(q == p or q.startswith(f"{p}/") for q in there)]
+        odd += [q for q in there if not any(q == p or q.startswith(f"{p}/") for p in here)]
+        place = odd[0] if odd else "their containers"
         raise ValueError(
-            "where, a pytree of booleans, must have the structure of the tree it selects from or "
-            f"be a prefix of it: {jax.tree.structure(where)} against {jax.tree.structure(tree)}"
+            "where, a pytree of booleans, must have the structure of the tree it selects from or be a "
+            f"prefix of it; they differ in {place}: {jax.tree.structure(where)} against "
+            f"{jax.tree.structure(tree)}"
         ) from error
 
 

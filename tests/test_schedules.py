@@ -291,3 +291,41 @@ def test_a_schedule_that_has_not_begun_is_asked_for_its_first_value():
     joined = schedules.join([schedules.constant(1.0), record], [10])
     assert [float(joined(step)) for step in (0, 9, 10, 12)] == [1.0, 1.0, 0.5, 0.5]
     assert asked == [0, 0, 0, 2]
+
+
+LONG = 10**10  # steps, more than int32 has
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (schedules.power(1.0, LONG), lambda t: 1 / (1 + t / LONG)),
+        (schedules.exponential(1.0, LONG, 0.5), lambda t: 0.5 ** (t / LONG)),
+        (schedules.exponential(1.0, 10, 0.5, transition_begin=LONG), lambda t: 1.0),
+        (schedules.polynomial(1.0, 0.0, 1, LONG), lambda t: 1 - t / LONG),
+        (schedules.polynomial(1.0, 0.0, 1, 10, LONG), lambda t: 1.0),
+        (schedules.cosine(1.0, LONG), lambda t: (1 + np.cos(np.pi * t / LONG)) / 2),
+        (schedules.warmup(schedules.constant(1.0), LONG), lambda t: t / LONG),
+        (schedules.one_cycle(1.0, LONG, form="optax"), lambda t: 0.04 + 0.96 * t / (0.3 * LONG)),
+        (schedules.per_epoch(schedules.exponential(1.0, 1, 0.5), LONG), lambda t: 1.0),
+    ],
+)
+def test_schedules_of_more_steps_than_int32_has(schedule, expected):
+    for step in (0, 1000, 2**31 - 1):
+        for t in (step, jnp.int32(step), np.int64(step)):
+            np.testing.assert_allclose(schedule(t), expected(step), rtol=1e-5, atol=1e-7)
+
+
+def test_a_step_beyond_int32_is_not_cut():
+    for t in (LONG, np.int64(LONG), np.array([LONG, 5])):
+        last = np.asarray(schedules.cosine(1.0, 10)(t)).ravel()[0]
+        np.testing.assert_array_equal(last, 0)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 10, 1000, 12345])
+def test_a_cosine_ends_at_zero_exactly(steps):
+    schedule = schedules.cosine(0.1, steps)
+    for t in (steps, steps + 1, 10 * steps):
+        assert float(schedule(t)) == 0
+        assert float(jax.jit(schedule)(t)) == 0
+    assert float(schedules.cosine(1.0, steps, alpha=0.25)(steps)) == 0.25

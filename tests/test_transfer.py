@@ -541,3 +541,32 @@ def test_partition_and_combine():
     assert jax.tree.leaves(jd.tree.partition(chosen, "a/bias")[0]) == []
     with pytest.raises(ValueError, match="matches no leaf"):
         jd.tree.partition(chosen, "a/bia")
+
+
+def test_parameters_of_another_network_are_refused_by_their_path():
+    model = jd.nn.serial(hidden=jd.nn.dense(3), bn=jd.nn.batch_norm(), out=jd.nn.dense(2))
+    x = jnp.ones((1, 4))
+    params, state = model.init(jax.random.key(0), x)
+    wrong = [
+        ({**params, "other": params["out"]}, "params/other"),
+        ({**params, "hidden": {"kernel": params["hidden"]["kernel"]}}, "params/hidden/bias is missing"),
+        (
+            {**params, "hidden": {**params["hidden"], "bias": jnp.zeros(1)}},
+            "params/hidden/bias has shape",
+        ),
+    ]
+    small = jd.nn.dense(1)
+    for bad, message in wrong:
+        for call in (
+            lambda p: jd.transfer.replace_head(model, p, state, small, x, key=jax.random.key(1)),
+            lambda p: jd.transfer.take_layers(model, p, state, 1),
+            lambda p: jd.transfer.drop_layers(model, p, state, 1),
+            lambda p: jd.compress.fold_batch_norm(model, p, state),
+            lambda p: jd.compress.quantize(model, p, state),
+            lambda p: jd.compress.cast(model, p, state, jnp.bfloat16),
+            lambda p: jd.compress.sparsity_curve(model, p, state, (x, jnp.zeros(1, int))),
+        ):
+            with pytest.raises(ValueError, match=message):
+                call(bad)
+    with pytest.raises(ValueError, match="params hold \\['other'\\], which is of no layer"):
+        jd.transfer.layerwise_decay(model, wrong[0][0], 0.5)

@@ -111,3 +111,18 @@ def test_shapes_are_those_of_jax_arrays():
     assert spec["a"].dtype == jnp.float32
     assert spec["b"].shape == ()
     assert spec["c"].dtype == jnp.bfloat16
+
+
+def test_a_mask_function_of_optax_is_refused_in_words():
+    def mask(params):
+        return jax.tree.map(lambda p: p.ndim > 1, params)
+
+    for make in (
+        lambda: jd.optimizers.add_decayed_weights(0.1, where=mask),
+        lambda: jd.regularizers.l2(0.1, where=mask),
+        lambda: jd.tree.mask({"a": jnp.ones(2)}, mask),
+    ):
+        with pytest.raises(TypeError, match=r"where must be a predicate .* give the result"):
+            make()
+    chosen = jd.tree.mask({"a": jnp.ones(2)}, lambda *both: True)
+    assert chosen == {"a": True}

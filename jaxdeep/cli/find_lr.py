@@ -33,10 +33,11 @@ def add(commands: arguments.Commands) -> None:
 
 def _find(args: argparse.Namespace, parser: arguments.Parser) -> int:
     """Train three hidden layers of 100 ReLU units (He initialisation) while the learning rate
-    grows from --low to --high, a factor at every step, and suggest the rate at which the
-    smoothed loss has come 90 % of the way down. The seeds run side by side in one compiled
-    program; the suggestion is their median. Writes learning_rate.png (the run of the median)
-    and learning_rate.json (every step of every run).
+    grows from --low to --high, a factor at every step, and suggest three times the rate at
+    which the smoothed loss has come 70 % of the way down, at most the rate of the lowest
+    loss. The seeds run side by side in one compiled program; the suggestion is their median.
+    Writes learning_rate.png (the run of the median) and learning_rate.json (every step of
+    every run).
 
     Examples:
       python -m jaxdeep find-lr

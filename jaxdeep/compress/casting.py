@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 
 from jaxdeep import _checks
 from jaxdeep._shapes import ArrayLike, PyTree
+from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.nn.precision import mixed_precision
 from jaxdeep.tree import leaf_paths
@@ -31,7 +32,8 @@ def cast(
       The model, parameters and state.
 
     Raises:
-      ValueError: finite parameters that are not in `dtype`, naming the leaf.
+      ValueError: finite parameters that are not in `dtype`, naming the leaf; ones that are not
+        of the model.
       TypeError: not a `Model`, not a floating-point dtype.
 
     Source: `torch.nn.Module.to`, for inference; NVIDIA's mixed precision (arXiv:1710.03740).
@@ -45,6 +47,7 @@ def cast(
     """
     check_models("cast", {"model": model})
     _checks.check_float_dtype("dtype", dtype, optional=False)
+    check_fit(model, params, state)
     dtype = jnp.dtype(dtype)
 
     def low(leaf: ArrayLike) -> jax.Array:

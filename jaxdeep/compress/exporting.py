@@ -12,6 +12,7 @@ import jax.export
 
 from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
+from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.tree import shapes
 
@@ -52,8 +53,8 @@ def export(
       What was written, as `jax.export.Exported`.
 
     Raises:
-      ValueError: an unknown platform, an input without rows, traced parameters, a model whose shapes
-        depend on the number of rows (give `batch_size`).
+      ValueError: an unknown platform, an input without rows, traced parameters or ones that are not of
+        the model, a model whose shapes depend on the number of rows (give `batch_size`).
       ImportError: flatbuffers is not installed (``pip install 'jaxdeep[export]'``).
 
     Source: `jax.export`; StableHLO.
@@ -74,6 +75,7 @@ def export(
         raise ValueError(f"platforms must be some of {', '.join(_PLATFORMS)}, got {platforms!r}")
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, state))):
         raise ValueError("params and state must be arrays, not traced: export outside of jit")
+    check_fit(model, params, state)
     like = _of_any_rows(shapes(x), batch_size)
     _checks.check_local_path("path", path)
     function = jax.jit(lambda x: model.apply(params, state, x)[0])

@@ -23,6 +23,7 @@ from jaxdeep.compress.affine import (
 )
 from jaxdeep.nn import walk
 from jaxdeep.nn.combinators import serial
+from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.layer import remake
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.nn.traits import same_axes
@@ -58,7 +59,8 @@ def fold_batch_norm(
       The model, parameters and state without batch norms; other layers keep their names.
 
     Raises:
-      ValueError: batch norms that cannot be folded, and why; statistics inside an adapted module.
+      ValueError: batch norms that cannot be folded, and why; statistics inside an adapted module;
+        parameters or a state that are not of the model.
       TypeError: not a `Model`.
 
     Source: Jacob et al., "Quantization and Training of Neural Networks" (arXiv:1712.05877), section 3.2.
@@ -73,6 +75,7 @@ def fold_batch_norm(
     """
     check_models("fold_batch_norm", {"model": model})
     _checks.check_flag("partial", partial)
+    check_fit(model, params, state)
     found, reasons = _folded(Part((), model, params, state), 0, None)
     if reasons and not partial:
         listed = "; ".join(f"{path or 'the model'}: {reason}" for path, reason in reasons.items())

@@ -12,7 +12,9 @@ import optax
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
 from jaxdeep.metrics import Metric, accuracy
+from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
+from jaxdeep.optimizers.transform import check_state
 from jaxdeep.tree import Where, check_where, leaf_paths, mask
 
 PerExample = Callable[[PyTree, PyTree], Array]  # (outputs, y) -> a value for each example
@@ -168,7 +170,14 @@ def keep_zeros(where: Where = "*/kernel") -> optax.GradientTransformationExtraAr
     def update(
         updates: PyTree, state: KeepZerosState, params: PyTree | None = None, **extra: Any
     ) -> tuple[PyTree, KeepZerosState]:
+        check_state("keep_zeros", state, KeepZerosState)
         leaves, structure = jax.tree.flatten(updates)
+        shapes = {path: jnp.shape(u) for path, u in zip(leaf_paths(updates), leaves)}
+        for path, moving in state.moving.items():
+            if shapes.get(path, moving.shape) != moving.shape:
+                raise ValueError(
+                    f"the update of {path} has shape {shapes[path]}, and its parameter {moving.shape}"
+                )
         kept = [
             jnp.where(state.moving[path], u, jnp.zeros_like(u)) if path in state.moving else u
             for path, u in zip(leaf_paths(updates), leaves)
@@ -260,7 +269,8 @@ def sparsity_curve(
       A `SparsityCurve` of NumPy arrays.
 
     Raises:
-      ValueError: no levels or levels outside [0, 1], no rows, rows of different numbers; as `prune`.
+      ValueError: no levels or levels outside [0, 1], no rows, rows of different numbers, parameters that
+        are not of the model; as `prune`.
       TypeError: a metric that is neither.
 
     Source: Han et al. (arXiv:1506.02626), figure 5.
@@ -275,6 +285,7 @@ def sparsity_curve(
     (1.0, True)
     """
     check_models("sparsity_curve", {"model": model})
+    check_fit(model, params, state)
     _checks.check_count("batch_size", batch_size)
     if not (isinstance(metric, Metric) or callable(metric)):
         raise TypeError(f"metric must be a function (outputs, y) -> values or a Metric, got {metric!r}")

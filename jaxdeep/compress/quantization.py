@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 
 from jaxdeep._shapes import Array, Float, PyTree
 from jaxdeep.nn import walk
+from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.layer import KINDS, build, initialisers
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.nn.quantized import doubly_rounded, rounded
@@ -69,6 +70,7 @@ def quantize(
     (dtype('int8'), (4,))
     """
     check_models("quantize", {"model": model})
+    check_fit(model, params, state)
     chosen = None
     if where is not None:
         chosen = {path for path, c in zip(leaf_paths(params), jax.tree.leaves(mask(params, where))) if c}

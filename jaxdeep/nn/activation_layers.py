@@ -1,8 +1,9 @@
 """Activations as layers: of any function, or with a slope that is learned or random."""
 
 import functools
+import inspect
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -171,6 +172,19 @@ def meaning(function: Activation | None) -> Outputs | None:
     return "probabilities" if unwrapped(function) in known else None
 
 
+def _takes_one(function: Callable[..., object]) -> bool:
+    """Whether a function can be called with one array, as far as it says."""
+    if isinstance(inputs := getattr(function, "nin", None), int):  # of a ufunc
+        return inputs == 1
+    try:
+        inspect.signature(function).bind(None)
+    except ValueError:  # without a signature
+        return True
+    except TypeError:
+        return False
+    return True
+
+
 def check_activation(name: str, function: object) -> None:
     """Refuse what is not a function of one array, a layer or its maker among them."""
     inside = unwrapped(function)
@@ -186,3 +200,6 @@ def check_activation(name: str, function: object) -> None:
             f"{name} must be a function of an array, got {function!r}: jd.nn.{maker} makes a layer"
             + (f"; the function is jd.nn.activations.{maker}" if hasattr(activations, maker) else "")
         )
+    own = any(inside is one for one in vars(activations).values())  # which are saved by name
+    if not own and not _takes_one(function):
+        raise TypeError(f"{name} must be a function of one array, and {function!r} is not")

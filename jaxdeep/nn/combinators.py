@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, PyTree
-from jaxdeep.nn.layer import Layer
+from jaxdeep.nn.initializers import initializer_for
+from jaxdeep.nn.layer import KINDS, Layer, initialisers, is_as_made, remake
 from jaxdeep.nn.layer import layer as layer_function
 from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, check_models, located, under
 from jaxdeep.nn.traits import Traits
@@ -26,6 +27,10 @@ def serial(*layers: Model, **named: Model) -> Layer:
     Parameters and state are dicts by layer name; a layer without any has no entry. Layers are
     given by keyword, or by position and then named by kind and a count from 0: ``dense0``,
     ``batch_norm0``, ``dense1``. Layer i draws its randomness from ``jax.random.fold_in(key, i)``.
+
+    A dense layer or convolution without an activation of its own, behind which there is a batch norm and
+    then an activation, draws the kernel that suits that activation (`initializers.initializer_for`)
+    unless it was given a ``kernel_init``.
 
     Args:
       layers, named: `Model` values; either all by position or all by name.
@@ -229,7 +234,8 @@ def _combined(layers: Mapping[str, Model], join: Join, traits: Traits) -> Layer:
         state: dict[str, PyTree] = {}
         outputs: dict[str, PyTree] = {}
         x = shapes(x)
-        for i, (name, layer) in enumerate(layers.items()):
+        drawn = _suited(list(layers.values())) if chained else list(layers.values())
+        for i, (name, layer) in enumerate(zip(layers, drawn)):
             with located(name):
                 own_params, own_state = layer.init(jax.random.fold_in(key, i), x)
                 outputs[name], _ = jax.eval_shape(layer.apply, own_params, own_state, x)
@@ -251,6 +257,26 @@ def _combined(layers: Mapping[str, Model], join: Join, traits: Traits) -> Layer:
         return join(outputs, x), new_state
 
     return Layer(apply, init, traits=traits, layers=layers)
+
+
+def _suited(layers: list[Model]) -> list[Model]:
+    """Layers whose default kernels suit the activation behind them, where batch norms are in between."""
+
+    def suited(i: int) -> Model:
+        layer, behind = layers[i], list(layers[i + 1 :])
+        while behind and behind[0].traits.norm is not None:
+            behind.pop(0)
+        if not behind or len(behind) == len(layers) - i - 1 or behind[0].kind not in KINDS:
+            return layer
+        if not is_as_made(layer) or "kernel_init" not in initialisers(layer.kind):
+            return layer
+        if layer.traits.function is not None or layer.config.get("kernel_init") is not None:
+            return layer
+        bends = behind[0].traits.linear is None
+        function = behind[0].traits.function or KINDS[behind[0].kind]
+        return remake(layer, kernel_init=initializer_for(function)) if bends else layer
+
+    return [suited(i) for i in range(len(layers))]
 
 
 def _named(kind: str, layers: tuple[Model, ...], named: Mapping[str, Model]) -> dict[str, Model]:

@@ -7,21 +7,22 @@ and ``kaiming_normal_`` are not truncated.
 
 `variance_scaling` is the general form: ``variance_scaling(2, "fan_avg", "uniform")`` is He's for the
 mean of both fans. `zeros` and `ones` are initialisers; `constant(value)`, `normal(stddev)`,
-`uniform(scale)` (on [0, scale), JAX' one-sided form: Keras' is ±0.05), `truncated_normal(stddev)` (cut
-at two standard deviations and not corrected, as Keras'), `orthogonal(scale)` and `identity(gain)` make
-one.
+`uniform(scale)`, `truncated_normal(stddev)` (cut at two standard deviations and not corrected, as
+Keras'), `orthogonal(scale)` and `identity(gain)` make one. `uniform` is JAX', on [0, scale) and never
+below 0; Keras' `RandomUniform`, on ±0.05, is not among them.
 """
 
+import functools
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax.numpy as jnp
 from jax.nn import initializers as _jax
 from jax.typing import DTypeLike
 
 from jaxdeep import _checks
-from jaxdeep._shapes import Array
-from jaxdeep.nn.traits import Activation, Shape, unwrapped
+from jaxdeep._shapes import Array, ArrayLike
+from jaxdeep.nn.traits import Shape, unwrapped
 
 __all__ = [
     "constant",
@@ -51,9 +52,7 @@ zeros = _jax.zeros
 ones = _jax.ones
 constant = _jax.constant
 normal = _jax.normal
-uniform = _jax.uniform
 truncated_normal = _jax.truncated_normal
-variance_scaling = _jax.variance_scaling
 orthogonal = _jax.orthogonal
 glorot_normal = _jax.glorot_normal
 glorot_uniform = _jax.glorot_uniform
@@ -63,6 +62,56 @@ lecun_normal = _jax.lecun_normal
 lecun_uniform = _jax.lecun_uniform
 
 Initializer: TypeAlias = Callable[..., Array]
+
+_Mode: TypeAlias = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
+_Distribution: TypeAlias = Literal["truncated_normal", "normal", "uniform"]
+
+
+@functools.wraps(_jax.variance_scaling)
+def variance_scaling(
+    scale: ArrayLike, mode: _Mode, distribution: _Distribution, *args: Any, **kwargs: Any
+) -> Initializer:
+    """An initialiser of variance ``scale / n``, with n the fan of a kernel that `mode` names.
+
+    Args:
+      scale: ≥ 0.
+      mode: "fan_in", "fan_out", "fan_avg" or "fan_geo_avg".
+      distribution: "truncated_normal", "normal" or "uniform".
+      args, kwargs: those of `jax.nn.initializers.variance_scaling`: axes and a dtype.
+
+    Raises:
+      ValueError: a negative scale, another mode or distribution.
+
+    Source: `jax.nn.initializers.variance_scaling`.
+    """
+    _checks.check_scalar("scale", scale, "[0, inf)")
+    for name, value, kind in (("mode", mode, _Mode), ("distribution", distribution, _Distribution)):
+        if value not in (allowed := get_args(kind)):
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+    return _jax.variance_scaling(scale, mode, distribution, *args, **kwargs)
+
+
+def uniform(scale: ArrayLike = 1e-2, dtype: DTypeLike | None = None) -> Initializer:
+    """An initialiser of numbers on ``[0, scale)``, none of them negative.
+
+    For weights on both sides of 0 take `variance_scaling` or one of the ``*_uniform``.
+
+    Args:
+      scale: the end of the interval.
+      dtype: of the numbers, where the layer does not say it.
+
+    Raises:
+      ValueError: a scale that is not finite.
+
+    Source: `jax.nn.initializers.uniform`.
+
+    >>> import jax
+    >>> bool((uniform(2.0)(jax.random.key(0), (100,)) >= 0).all())
+    True
+    """
+    _checks.check_scalar("scale", scale, "(-inf, inf)")
+    return _jax.uniform(scale, dtype)
+
 
 _HE = {"relu", "leaky_relu", "elu", "gelu", "silu", "swish", "mish", "prelu", "rrelu"}
 _LECUN = {"selu"}
@@ -95,7 +144,7 @@ def identity(gain: float = 1.0) -> Initializer:
     return init
 
 
-def initializer_for(activation: Activation | None) -> Initializer:
+def initializer_for(activation: Callable[..., object] | None) -> Initializer:
     """The initialiser that suits an activation: Glorot, He or LeCun.
 
     ============================================================  =================

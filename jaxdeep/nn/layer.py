@@ -3,10 +3,15 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, ParamSpec
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array, check_holds
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.model import Apply, Init, Model, Pair, Switches, check_models, described_as
@@ -136,6 +141,18 @@ def remake(model: Model, **changes: object) -> Model:
     return build(model.kind, {**model.config, **changes}, model.layers)
 
 
+def is_as_made(model: Model) -> bool:
+    """Whether a model is what a function under `layer` made, with nothing replaced since.
+
+    >>> import jaxdeep as jd
+    >>> layer = jd.nn.dense(3)
+    >>> is_as_made(layer), is_as_made(dataclasses.replace(layer))
+    (True, False)
+    """
+    description = model._identity_()
+    return model.kind in KINDS and description is not None and description[0] == model.kind
+
+
 def initialisers(kind: str) -> list[str]:
     """The names of the arguments of a kind that are initialisers."""
     return [name for name in inspect.signature(KINDS[kind]).parameters if name.endswith("_init")]
@@ -144,6 +161,35 @@ def initialisers(kind: str) -> list[str]:
 # --- the model of a layer ---------------------------------------------------------------------------
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _taken(x: PyTree) -> PyTree:
+    """An input of a layer: what NumPy takes comes in as an array, and several inputs as they are."""
+    if isinstance(x, (Mapping, tuple)) or x is None:
+        return x
+    if isinstance(x, list) and not all(isinstance(leaf, (bool, int, float)) for leaf in _flat(x)):
+        return x
+    if isinstance(x, jax.Array):
+        if jnp.issubdtype(x.dtype, jnp.complexfloating):
+            as_array("x", x)  # refuses it
+        return x
+    if isinstance(x, (bool, int, float)) or not _is_data(x):
+        return x
+    x = as_array("x", x)
+    check_holds("x", x)
+    return x
+
+
+def _flat(values: list[Any]) -> Iterator[object]:
+    for value in values:
+        if isinstance(value, list):
+            yield from _flat(value)
+        else:
+            yield value
+
+
+def _is_data(x: object) -> bool:
+    return isinstance(x, (list, complex, np.ndarray, np.generic)) or hasattr(x, "__array__")
 
 
 class _Own(dict[str, Array]):
@@ -217,6 +263,7 @@ def _apply(apply: Callable[..., PyTree], takes: frozenset[str], *, whole: bool) 
         key: Array | None = None,
         mask: Array | None = None,
     ) -> Pair:
+        x = x if whole else _taken(x)
         switches: Switches = {"train": train, "key": key} | ({} if mask is None else {"mask": mask})
         given = switches | {"params": params, "state": state, "x": x, "mask": mask, "switches": switches}
         if takes & {"key", "switches"}:

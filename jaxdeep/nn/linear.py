@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array, extremes, whole
 from jaxdeep._shapes import Array, Arrays
 from jaxdeep.nn import initializers
 from jaxdeep.nn.activation_layers import check_activation, meaning
@@ -122,14 +123,16 @@ def embedding(
 
     def apply(params: Arrays, x: Array) -> Array:
         table = params["table"]
-        check_integers(jnp.result_type(x))
-        if not isinstance(x, jax.core.Tracer) and jnp.size(x):
-            low, high = int(jnp.min(x)), int(jnp.max(x))
+        numbers = as_array("x", x)
+        check_integers(numbers.dtype)
+        if not isinstance(numbers, jax.core.Tracer) and numbers.size:
+            low, high = extremes(numbers)  # before it is cut to 32 bits
             if low < 0 or high >= table.shape[0]:
                 raise ValueError(
                     f"embedding has {table.shape[0]} vectors, got numbers from {low} to {high}"
                 )
-        x = jnp.where(jnp.asarray(x) < 0, table.shape[0], x)  # not counted from the end
+        x = whole("x", numbers)
+        x = jnp.where(x < 0, table.shape[0], x)  # not counted from the end
         return jnp.take(table, x, axis=0, mode="fill", fill_value=jnp.nan)
 
     traits = Traits(

@@ -97,7 +97,7 @@ class Model:
     # not an argument, so that `dataclasses.replace` does not copy it
     _description: tuple[object, ...] | None = dataclasses.field(default=None, init=False)
 
-    def _identity_(self) -> object:
+    def _identity_(self) -> tuple[object, ...] | None:
         """What the model is compared by: how it was made. None for a model that only equals itself."""
         return self._description
 

@@ -61,8 +61,8 @@ def batch_norm(
     batch).
 
     Raises:
-      ValueError: a momentum or epsilon out of range; an `axis` the input lacks or named twice; with
-        ``train=True``, a batch without any rows.
+      ValueError: a momentum or epsilon out of range; an `axis` the input lacks or named twice;
+        parameters or statistics of other shapes; with ``train=True``, a batch without any rows.
 
     Source: Ioffe & Szegedy, "Batch Normalization" (arXiv:1502.03167).
 
@@ -112,6 +112,13 @@ def batch_norm(
                 f"batch_norm was initialised for axes of {mean.shape}, got an input of shape "
                 f"{x.shape} (axis={axis})"
             )
+        own = {"var": var} | ({"scale": params["scale"]} if use_scale else {})
+        for name, array in (own | ({"bias": params["bias"]} if use_bias else {})).items():
+            if jnp.shape(array) != mean.shape:
+                raise ValueError(
+                    f"batch_norm has {name} of shape {jnp.shape(array)} and mean of {mean.shape}, which "
+                    "must be alike"
+                )
         dtype = float_dtype(x.dtype)
         wide = x.astype(jnp.promote_types(dtype, jnp.float32))
         if train:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._arrays import whole
 from jaxdeep._shapes import Array, Arrays
 from jaxdeep.nn.conv import Padding, Sizes, conv
 from jaxdeep.nn.layer import Layer, layer
@@ -109,7 +110,7 @@ def quantized_embedding(num_embeddings: int, features: int) -> Layer:
         table, scale = params["table"], params["scale"]
         # the scales are looked up as vectors of one number, whose absence is NaN
         factors, _ = lookup.apply({"table": scale[:, None]}, {}, x)
-        vectors = jnp.take(table, jnp.clip(jnp.asarray(x), 0, table.shape[0] - 1), axis=0)
+        vectors = jnp.take(table, jnp.clip(whole("x", x), 0, table.shape[0] - 1), axis=0)
         return vectors.astype(scale.dtype) * factors
 
     return Layer(apply, init, traits=Traits(axes=lookup.traits.axes, example=lookup.traits.example))
@@ -155,8 +156,8 @@ def _rounded(xp: types.ModuleType, wide: Array, axis: int | Shape) -> tuple[Arra
     return jnp.asarray(numbers), jnp.asarray(scale)
 
 
-def _quantized(whole: Model, full: Model, activation: Activation | None, use_bias: bool) -> Layer:
-    """A layer with int8 weights: `whole` applies the kernel, `full` makes the parameters."""
+def _quantized(applied: Model, full: Model, activation: Activation | None, use_bias: bool) -> Layer:
+    """A layer with int8 weights: `applied` applies the kernel, `full` makes the parameters."""
 
     def init(key: Array, x: jax.ShapeDtypeStruct) -> Arrays:
         params, _ = full.init(key, x)
@@ -170,7 +171,7 @@ def _quantized(whole: Model, full: Model, activation: Activation | None, use_bia
         # the scales of inputs go with the cast of the numbers, which is made in any case; those of
         # outputs behind the sum: one for each output costs less than one for each weight
         kernel = (numbers.astype(inputs.dtype) * inputs[:, None]).astype(dtype)
-        y, _ = whole.apply({"kernel": kernel}, {}, jnp.asarray(x).astype(dtype))
+        y, _ = applied.apply({"kernel": kernel}, {}, jnp.asarray(x).astype(dtype))
         y = (y * scale).astype(dtype)
         return finished(y, params, use_bias, activation)
 

@@ -12,7 +12,15 @@ from jaxdeep import _checks
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described
 from jaxdeep.optimizers.scalars import DECAY, NOT_NEGATIVE, Hyper, Numeric, drive, driven_values, within
-from jaxdeep.optimizers.transform import Rule, Transform, TransformState, slot, transform, transformation
+from jaxdeep.optimizers.transform import (
+    Rule,
+    Transform,
+    TransformState,
+    check_state,
+    slot,
+    transform,
+    transformation,
+)
 
 
 def sgd(
@@ -216,6 +224,7 @@ def _nag_update(
     params: PyTree | None = None,
     **extra: object,
 ) -> tuple[PyTree, NagState]:
+    check_state("nag", state, NagState)
     updates, new = inner_update(updates, state.transform, params)
     return updates, NagState(new, _coming_momentum(driven, new.count))
 

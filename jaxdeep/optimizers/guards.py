@@ -1,6 +1,7 @@
 """Transformations around an update: skipping what is not finite, averaging what comes out."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.moments import moving_average
 from jaxdeep.optimizers.scalars import DECAY, Hyper, Numeric, Scalars, drive, scalars_in_force, within
-from jaxdeep.optimizers.transform import Transform
+from jaxdeep.optimizers.transform import Transform, check_state, leaves_beside
 
 
 class SkipState(NamedTuple):
@@ -71,6 +72,7 @@ def _skip_update(
     params: PyTree | None = None,
     **extra: object,
 ) -> tuple[PyTree, SkipState]:
+    check_state("skip_nonfinite", state, SkipState)
     finite = jnp.array(True)
     for leaf in jax.tree.leaves(updates):
         finite &= jnp.all(jnp.isfinite(leaf))
@@ -142,15 +144,24 @@ def _ema_update(
     params: PyTree | None = None,
     **extra: object,
 ) -> tuple[PyTree, EmaState]:
+    check_state("ema_params", state, EmaState)
     if params is None:
         raise ValueError("ema_params needs the parameters: update(updates, state, params)")
     driven = drive(hypers, state.count)
     complement = scalars_in_force(state.hyperparams, state.rounding, driven)["decay"].complement
 
-    def average(u: Array, p: Array, e: Array) -> Array:
-        new = (jnp.asarray(p) + u).astype(jnp.result_type(p)).astype(e.dtype)
-        return moving_average(e, new, complement.astype(e.dtype))
+    def average(u: Array | None, p: Array, e: Array) -> Array:
+        p = jnp.asarray(p)
+        new = p if u is None else (p + u).astype(p.dtype)
+        return moving_average(e, new.astype(e.dtype), complement.astype(e.dtype))
 
-    ema = jax.tree.map(average, updates, params, state.ema)
+    leaves, structure = jax.tree.flatten(updates, is_leaf=lambda leaf: leaf is None)
+    beside = (
+        leaves_beside(updates, "the parameters", params),
+        leaves_beside(updates, "the state", state.ema),
+    )
+    ema = jax.tree.unflatten(
+        structure, [jax.tree.map(partial(average, u), p, e) for u, p, e in zip(leaves, *beside)]
+    )
     count = optax.safe_increment(state.count)
     return updates, EmaState(count, state.hyperparams, driven, state.rounding, ema)

@@ -11,7 +11,7 @@ from jaxdeep import _checks
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.scalars import Hyper, Numeric, Scalars, drive, driven_values
-from jaxdeep.optimizers.transform import Transform
+from jaxdeep.optimizers.transform import Transform, check_state
 
 INTERVALS = {"factor": "(0, 1)", "rtol": "[0, 1]", "atol": "[0, inf)", "min_scale": "[0, 1]"}
 
@@ -159,6 +159,7 @@ def _update(
     value: ArrayLike | None = None,
     **extra: object,
 ) -> tuple[PyTree, PlateauState]:
+    check_state("reduce_on_plateau", state, PlateauState)
     if value is None:
         raise ValueError("reduce_on_plateau needs the metric: update(updates, state, params, value=…)")
     if jnp.shape(value) != ():

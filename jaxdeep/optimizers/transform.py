@@ -22,7 +22,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.scalars import Hyper, Scalar, Scalars, drive, scalars_in_force
-from jaxdeep.tree import Where, check_where, mask
+from jaxdeep.tree import Where, check_where, leaf_paths, mask, path_name
 
 Transform: TypeAlias = optax.GradientTransformationExtraArgs
 Arguments = ParamSpec("Arguments")
@@ -195,6 +195,7 @@ def _update(
     params: PyTree | None = None,
     **extra: object,
 ) -> tuple[PyTree, TransformState]:
+    check_state("update", state, TransformState)
     if params is None and together.needs_params:
         raise ValueError(f"{together.needs_params} needs the parameters: update(updates, state, params)")
     count = optax.safe_increment(state.count)
@@ -208,10 +209,12 @@ def _update(
     leaves = [None if leaf is None else jnp.asarray(leaf) for leaf in leaves]
     if together.rules[0].reduce is not None:
         scalars |= together.rules[0].reduce([leaf for leaf in leaves if leaf is not None], scalars)
-    parameters = [None] * len(leaves) if params is None else structure.flatten_up_to(params)
+    parameters = [None] * len(leaves)
+    if params is not None:
+        parameters = leaves_beside(updates, "the parameters", params)
     selected = updates if params is None else params
     masks = [_mask(rule, selected, structure) for rule in together.rules]
-    columns = [structure.flatten_up_to(tree) for tree in state.slots.values()]
+    columns = [leaves_beside(updates, "the state", tree) for tree in state.slots.values()]
     cast = _cast_by_dtype(scalars)
     rows = zip(*columns) if columns else itertools.repeat(())
     updated: list[tuple[Array | None, Arrays]] = []
@@ -231,6 +234,62 @@ def _update(
         jax.tree.unflatten(structure, [u for u, _ in updated]),
         TransformState(count, state.hyperparams, driven, state.rounding, carried, slots),
     )
+
+
+def check_state(name: str, state: object, kind: type) -> None:
+    """Refuse what is not the state that ``init`` makes.
+
+    >>> check_state("update", None, TransformState)
+    Traceback (most recent call last):
+    TypeError: update: state must be what init(params) returned, a TransformState, got None
+    """
+    if not isinstance(state, kind):
+        got = "None" if state is None else f"a {type(state).__name__}"
+        raise TypeError(
+            f"{name}: state must be what init(params) returned, a {kind.__name__}, got {got}"
+        )
+
+
+def leaves_beside(updates: PyTree, name: str, tree: PyTree) -> list[PyTree]:
+    """The leaves of a tree beside those of the updates, which must have their structure and shapes.
+
+    None among the updates is a gradient that was not taken: it fits any leaf.
+
+    >>> leaves_beside({"a": jnp.ones(2)}, "the parameters", {"a": jnp.ones((3, 2))})
+    Traceback (most recent call last):
+    ValueError: the update of a has shape (2,), and the parameters there (3, 2)
+    """
+    structure: PyTreeDef
+    named, structure = jax.tree_util.tree_flatten_with_path(updates, is_leaf=_is_none)
+    try:
+        others = structure.flatten_up_to(tree)
+    except (ValueError, TypeError):
+        here, there = leaf_paths(updates), leaf_paths(tree)
+        odd = [path for path in here if path not in there] + [path for path in there if path not in here]
+        where = f": they differ in {odd[0]}" if odd else ""
+        raise ValueError(
+            f"updates must have the structure of {name}{where} ({structure} against "
+            f"{jax.tree.structure(tree)})"
+        ) from None
+    for (path, leaf), other in zip(named, others):
+        if leaf is None:
+            continue
+        at = path_name(path) or "the only leaf"
+        if other is None or not jax.tree_util.all_leaves([other]):
+            raise ValueError(f"the update of {at} is an array, and {name} there {_described(other)}")
+        if jnp.shape(leaf) != jnp.shape(other):
+            raise ValueError(
+                f"the update of {at} has shape {jnp.shape(leaf)}, and {name} there {jnp.shape(other)}"
+            )
+    return others
+
+
+def _is_none(leaf: object) -> bool:
+    return leaf is None
+
+
+def _described(tree: PyTree) -> str:
+    return "are None" if tree is None else f"hold {', '.join(leaf_paths(tree)) or 'nothing'}"
 
 
 def _scalars(rules: tuple[Rule, ...], state: TransformState, driven: Arrays, count: Array) -> Arrays:

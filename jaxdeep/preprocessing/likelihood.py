@@ -9,9 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
 from jaxdeep.preprocessing.power import exponent, mirrored, powers
-from jaxdeep.preprocessing.scaling import Axes, Axis, check_axis, kept_shape, reduced_axes, widened
+from jaxdeep.preprocessing.scaling import (
+    Axes,
+    Axis,
+    check_axis,
+    kept_shape,
+    reduced_axes,
+    summed,
+    widened,
+)
 
 Data = Float[Array, "*data"]
 Kept = Float[Array, "*kept"]  # one value for each feature, with the axes of the examples as 1
@@ -179,7 +188,7 @@ def _logs(x: Data, axes: Axes, method: Method) -> _Logs:
         size = jnp.where(x > 0, x, jnp.nan)
         log, exp = jnp.log(size), jnp.exp
         one_sided = jnp.ones_like(n, bool)
-    mean = jnp.sum(jnp.where(valid, log, 0), axis=axes, keepdims=True) / jnp.maximum(n, 1)
+    mean = summed(jnp.where(valid, log, 0), axes) / jnp.maximum(n, 1)
     center = jax.lax.stop_gradient(jnp.where(one_sided, mean, 0))
     off = (size - exp(center)) / jnp.exp(center)  # differences of logarithms would lose digits
     near = jnp.abs(off) < 0.5
@@ -199,7 +208,7 @@ def _powers(logs: _Logs, lmbda: Kept, axes: Axes) -> tuple[Data, Data, Data, Kep
 
 def _slope_of_jacobian(logs: _Logs, axes: Axes) -> Kept:
     log = logs.log if logs.negative is None else mirrored(logs.log, logs.negative)
-    return jnp.sum(log, axis=axes, keepdims=True) / logs.n
+    return summed(log, axes) / logs.n
 
 
 def _llf(logs: _Logs, lmbda: Kept, axes: Axes) -> Kept:
@@ -223,7 +232,7 @@ def _slopes(logs: _Logs, lmbda: Kept, axes: Axes) -> tuple[Kept, Kept]:
 
 
 def _mean(logs: _Logs, axes: Axes, values: Data) -> Kept:
-    return jnp.sum(jnp.where(logs.valid, values, 0), axis=axes, keepdims=True) / logs.n
+    return summed(jnp.where(logs.valid, values, 0), axes) / logs.n
 
 
 @partial(jax.jit, static_argnums=(1, 2))
@@ -376,7 +385,7 @@ def _data(x: ArrayLike, axis: Axis) -> tuple[Data, Axes]:
 
 def _lmbdas(lmbda: ArrayLike, x: Data, axes: Axes) -> Float[Array, "..."]:
     """λ as a number or one for each feature, in the dtype of `x`."""
-    array, shape = jnp.asarray(lmbda).astype(x.dtype), kept_shape(x.shape, axes)
+    array, shape = jnp.asarray(as_array("lmbda", lmbda)).astype(x.dtype), kept_shape(x.shape, axes)
     if array.shape not in ((), shape):
         raise ValueError(
             f"lmbda must be a number or have the shape {shape} of features, got {array.shape}"
@@ -392,7 +401,8 @@ def _faults(x: Data, axes: Axes) -> tuple[Array, Array, Array]:
 def _check_data(x: Data, axes: Axes, method: Method) -> None:
     if isinstance(x, jax.core.Tracer):
         return
-    infinite, negative, constant = (np.ravel(fault) for fault in _faults(x, axes))
+    with jax.ensure_compile_time_eval():
+        infinite, negative, constant = (np.ravel(fault) for fault in _faults(x, axes))
     faults = [(infinite, "infinite values")]
     if method == "box-cox":
         faults += [(negative, "values ≤ 0 (use Yeo-Johnson)"), (constant, "a single value, or none")]

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
 from jaxdeep.preprocessing.scaling import (
     Axis,
@@ -227,7 +228,7 @@ def _log_mean(x: Values, geometric_mean: ArrayLike, axis: Axis) -> Lambda:
 
 def _beside(name: str, value: ArrayLike, x: Values) -> Lambda:
     """An argument in the dtype of `x`, refused unless it broadcasts against it."""
-    array = jnp.asarray(value).astype(x.dtype)
+    array = jnp.asarray(as_array(name, value)).astype(x.dtype)
     if not broadcasts(array.shape, x.shape):
         raise ValueError(f"{name} must broadcast to the shape {x.shape} of x, got shape {array.shape}")
     return array

@@ -3,11 +3,25 @@
 from collections.abc import Callable
 from typing import NamedTuple, get_args
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array
+from jaxdeep._compat import enable_x64
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.preprocessing.likelihood import Method, box_cox_mle, yeo_johnson_mle
 from jaxdeep.preprocessing.power import box_cox, inverse_box_cox, inverse_yeo_johnson, yeo_johnson
-from jaxdeep.preprocessing.scaling import Axis, Moments, check_axis, standard_scaler, widened
+from jaxdeep.preprocessing.scaling import (
+    Axes,
+    Axis,
+    Moments,
+    check_axis,
+    reduced_axes,
+    standard_scaler,
+    widened,
+)
 
 
 class PowerState(NamedTuple):
@@ -41,8 +55,9 @@ def power_transform(
 ) -> PowerTransform:
     """Makes each feature as normal as a power can: `box_cox` or `yeo_johnson` with the most likely λ.
 
-    NaN are left out when fitting and kept when transforming. A constant feature has λ = 1 under
-    Yeo-Johnson, and becomes 0 if standardized.
+    NumPy features of float64 or whole numbers whose spread float32 would lose (seconds since 1970) are
+    computed in float64. NaN are left out when fitting and kept when transforming. A constant feature
+    has λ = 1 under Yeo-Johnson, and becomes 0 if standardized.
 
     Args:
       method: ``"yeo-johnson"``, or ``"box-cox"`` for positive data.
@@ -50,8 +65,9 @@ def power_transform(
       axis: the axis, or axes, of the examples, as for `standard_scaler`.
 
     Raises:
-      ValueError: another method; when fitting, infinite values and, for Box-Cox, values ≤ 0 and features
-        that are constant or without values. (Under `jax.jit`, where values are not known, λ is NaN.)
+      ValueError: another method; when fitting, infinite values and, for Box-Cox, features that are
+        constant or without values; for Box-Cox, values ≤ 0, when transforming too. (Under `jax.jit`,
+        where values are not known, λ or the result is NaN.)
       TypeError: arguments of another kind.
 
     Source: scikit-learn's `PowerTransformer`.
@@ -77,12 +93,27 @@ def power_transform(
     }[method]
 
     def fit(x: ArrayLike) -> PowerState:
+        precise = _precise(x)
+        if precise is not None and _is_narrow(precise, reduced_axes(axis, precise.ndim)):
+            with enable_x64(True):
+                found = np.asarray(mle(precise, axis=axis)).astype(np.float32)
+                values = np.asarray(forward(precise, found))
+            return PowerState(jnp.asarray(found), scaler.fit(values) if standardize else None)
         wide, _ = widened(x)
         lmbda = mle(wide, axis=axis)
         return PowerState(lmbda, scaler.fit(forward(wide, lmbda)) if standardize else None)
 
     def transform(state: PowerState, x: ArrayLike) -> Array:
         wide, dtype = widened(x)
+        if method == "box-cox" and not isinstance(wide, jax.core.Tracer):
+            with jax.ensure_compile_time_eval():
+                if bool((wide <= 0).any()):
+                    raise ValueError("x must be positive for Box-Cox, got values ≤ 0 (use Yeo-Johnson)")
+        precise = _precise(x)
+        if precise is not None and state.moments is not None and _is_precise(state.moments):
+            with enable_x64(True):
+                values = np.asarray(forward(precise, np.asarray(state.lmbda)))
+            return jnp.asarray(scaler.transform(state.moments, values)).astype(dtype)
         y = forward(wide, state.lmbda)
         return (y if state.moments is None else scaler.transform(state.moments, y)).astype(dtype)
 
@@ -93,3 +124,31 @@ def power_transform(
         return inverse(wide, state.lmbda).astype(dtype)
 
     return PowerTransform(fit, transform, inverse_transform)
+
+
+def _precise(x: ArrayLike) -> np.ndarray | None:
+    """Numbers of the host in float64, if JAX would cut them to float32 and nothing is being traced."""
+    array = as_array("x", x)
+    if isinstance(array, jax.Array):
+        return None
+    cut = array.dtype.itemsize >= 4 and array.dtype != np.float32
+    tracing = isinstance(jnp.zeros(()) + 0, jax.core.Tracer)
+    if not cut or tracing or jnp.result_type(float) == jnp.float64:
+        return None
+    return array.astype(np.float64)
+
+
+def _is_narrow(x: np.ndarray, axes: Axes) -> bool:
+    """Whether a feature varies by so little of its size that float32 would keep few digits of it."""
+    least = np.fmin.reduce(x, axis=axes, initial=np.inf)
+    most = np.fmax.reduce(x, axis=axes, initial=-np.inf)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞
+        spread = most - least
+    return bool(((spread > 0) & (spread < 2**-12 * np.maximum(abs(least), abs(most)))).any())
+
+
+def _is_precise(moments: Moments) -> bool:
+    """Whether they are of numbers of more digits than the dtype has."""
+    if moments.eps is None or isinstance(moments.eps, jax.core.Tracer):
+        return False
+    return bool((np.asarray(moments.eps) < jnp.finfo(moments.mean.dtype).eps).any())

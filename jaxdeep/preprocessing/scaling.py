@@ -1,14 +1,16 @@
 """Scalers: statistics of features, in one go or batch by batch, and the shift and scale by them."""
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array, check_holds, extremes
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree, Shaped
 
 Axis = int | tuple[int, ...] | None
@@ -55,7 +57,12 @@ class Moments(NamedTuple):
     Attributes:
       n: sum of the weights of what was seen, NaN left out.
       mean: 0 where nothing was seen.
-      m2: ``Σ w (x − mean)²``.
+      m2: ``Σ w (x − mean)² / unit²``.
+      rest: what rounding took off the mean of values that the dtype cannot hold, so that the mean is
+        ``mean + rest``: seconds of this century keep their fractions in two float32. None is 0.
+      unit: a power of two, 1 but for features so large or small that squares leave the range of the
+        dtype. None is 1.
+      eps: the relative rounding of the values seen. None is that of the dtype.
 
     >>> moments = Moments(jnp.array([2.0]), jnp.array([4.0]), jnp.array([2.0]))
     >>> moments.variance.tolist(), moments.scale.tolist()
@@ -65,27 +72,41 @@ class Moments(NamedTuple):
     n: Statistic
     mean: Statistic
     m2: Statistic
+    rest: Any = None
+    unit: Any = None
+    eps: Any = None
 
     @property
     def variance(self) -> Statistic:
         """The biased variance (ddof 0); 0 where nothing was seen."""
+        unit = _or(self.unit, 1)
+        return self.spread * unit * unit
+
+    @property
+    def spread(self) -> Statistic:
+        """The variance in squares of `unit`, which is in the range of the dtype."""
         return self.m2 / jnp.where(self.n > 0, self.n, 1)
 
     @property
     def constant(self) -> Shaped[Array, "*features"]:
         """Whether the standard deviation is no larger than the rounding of the mean."""
-        rounding = jnp.finfo(self.mean.dtype).eps * jnp.abs(self.mean)
-        return jnp.sqrt(self.variance) <= rounding
+        eps = _or(self.eps, jnp.finfo(self.mean.dtype).eps)
+        return jnp.sqrt(self.spread) * _or(self.unit, 1) <= eps * jnp.abs(self.mean)
 
     @property
     def scale(self) -> Statistic:
         """The standard deviation, 1 for features that are constant."""
         constant = self.constant
-        return jnp.where(constant, 1, jnp.sqrt(jnp.where(constant, 1, self.variance)))
+        deviation = jnp.sqrt(jnp.where(constant, 1, self.spread)) * _or(self.unit, 1)
+        return jnp.where(constant, 1, deviation)
 
 
 class Range(NamedTuple):
     """Least and largest value of each feature, in at least float32: ∞ and −∞ where nothing was seen.
+
+    Attributes:
+      low, high: the two values.
+      low_rest, high_rest: what rounding took off them, as `Moments.rest`. None is 0.
 
     >>> Range(jnp.array([1.0]), jnp.array([4.0])).scale.tolist()
     [3.0]
@@ -93,11 +114,26 @@ class Range(NamedTuple):
 
     low: Statistic
     high: Statistic
+    low_rest: Any = None
+    high_rest: Any = None
+
+    @property
+    def constant(self) -> Shaped[Array, "*features"]:
+        """Whether there was one value only."""
+        return (self.high == self.low) & (_or(self.high_rest, 0) == _or(self.low_rest, 0))
 
     @property
     def scale(self) -> Statistic:
         """``high − low``, 1 for features that are constant."""
-        return jnp.where(self.high == self.low, 1, self.high - self.low)
+        rest = _or(self.high_rest, 0) - _or(self.low_rest, 0)
+        return jnp.where(self.constant, 1, (self.high - self.low) + rest)
+
+
+class Halves(NamedTuple):
+    """Numbers as the sum of two floats: a rounded one, and what rounding took off it, if it took any."""
+
+    high: Batch
+    low: Batch | None
 
 
 def standard_scaler(
@@ -112,7 +148,8 @@ def standard_scaler(
     The variance is the biased one (ddof 0). Features that are constant (standard deviation within the
     rounding of the mean) have scale 1. The state is `Moments`; whatever the batches, it is that of all
     data at once, up to rounding: batches are joined by Chan's formula, each taken about its own mean,
-    so that a small variance on a large mean is not lost.
+    so that a small variance on a large mean is not lost. Where the default float is float32, float64 and
+    whole numbers are taken as two float32 each, so that seconds since 1970 keep their differences.
 
     Args:
       axis: the axis, or axes, statistics are taken over, as in `jnp.mean`: 0 makes every column of
@@ -121,8 +158,9 @@ def standard_scaler(
       ignore_nan: leave NaN out of the statistics; `transform` keeps them. False: the feature is NaN.
 
     Raises:
-      ValueError: an `axis` that `x` lacks; when transforming, an `x` of other features than the state's.
-      TypeError: arguments of another kind; an `x` that is not of real numbers.
+      ValueError: an `axis` that `x` lacks; weights below 0; when transforming, an `x` of other features
+        than the state's; finite numbers that the default float cannot hold.
+      TypeError: arguments of another kind; an `x` that is not of real numbers, or masked in places.
 
     Source: Chan, Golub & LeVeque, "Algorithms for Computing the Sample Variance" (1983); scikit-learn's
     `StandardScaler`.
@@ -138,7 +176,7 @@ def standard_scaler(
     for name, flag in (("with_mean", with_mean), ("with_std", with_std)):
         _checks.check_flag(name, flag)
     shift_and_scale = partial(_mean_and_deviation, with_mean=with_mean, with_std=with_std)
-    nothing = (Moments, (0.0, 0.0, 0.0))
+    nothing = (Moments, (0.0, 0.0, 0.0, 0.0, 1.0, 0.0))
     return _scaler(nothing, moments, _merge_moments, shift_and_scale, axis, ignore_nan)
 
 
@@ -177,7 +215,7 @@ def min_max_scaler(
     if not a < b:
         raise ValueError(f"feature_range must be a pair (a, b) with a < b, got {feature_range!r}")
 
-    nothing, bounds = (Range, (np.inf, -np.inf)), (float(a), float(b))
+    nothing, bounds = (Range, (np.inf, -np.inf, 0.0, 0.0)), (float(a), float(b))
     return _scaler(
         nothing, _extremes, _merge_ranges, _low_and_width, axis, ignore_nan, bounds, clip=clip
     )
@@ -185,9 +223,9 @@ def min_max_scaler(
 
 def _scaler(
     nothing: tuple[type[State], tuple[float, ...]],
-    seen: Callable[[Batch, Weights, Axes, bool], State],
+    seen: Callable[[Halves, Weights, Axes, bool], State],
     merge: Callable[[State, State], State],
-    shift_and_scale: Callable[[State], tuple[Statistic, Statistic]],
+    shift_and_scale: Callable[[State], "_Shift"],
     axis: Axis,
     ignore_nan: bool,
     bounds: tuple[float, float] = (0.0, 1.0),
@@ -206,14 +244,15 @@ def _scaler(
     _checks.check_flag("ignore_nan", ignore_nan)
 
     def init(x: ArrayLike | jax.ShapeDtypeStruct) -> State:
-        like = x if isinstance(x, jax.ShapeDtypeStruct) else _array(x)
+        like = x if isinstance(x, jax.ShapeDtypeStruct) else as_array("x", x)
         dtype = jnp.promote_types(float_of(like), jnp.float32)
         shape = kept_shape(tuple(like.shape), reduced_axes(axis, len(like.shape)))
         kind, values = nothing
         return kind(*(jnp.full(shape, value, dtype) for value in values))
 
     def update(state: State, x: ArrayLike, weights: ArrayLike | None = None) -> State:
-        wide, _ = widened(x)
+        halves, _ = in_halves(x)
+        wide = halves.high
         axes = reduced_axes(axis, wide.ndim)
         shape = kept_shape(wide.shape, axes)
         if shape != state[0].shape:
@@ -221,107 +260,232 @@ def _scaler(
                 f"the state is of features {state[0].shape}, got a batch of shape {wide.shape} whose "
                 f"features are {shape} (axis={axis})"
             )
-        new = merge(state, seen(wide, _weights(weights, wide), axes, ignore_nan))
-        return jax.tree.map(lambda new, old: new.astype(old.dtype), new, state)
+        new = merge(state, seen(halves, _weights(weights, wide), axes, ignore_nan))
+        return jax.tree.map(lambda leaf: leaf.astype(state[0].dtype), new)
 
     def fit(x: ArrayLike, weights: ArrayLike | None = None) -> State:
         return update(init(x), x, weights)
 
-    def prepared(state: State, x: ArrayLike) -> tuple[Array, jnp.dtype]:
-        wide, dtype = widened(x)
-        if not broadcasts(state[0].shape, wide.shape):
+    def prepared(state: State, x: ArrayLike) -> tuple[Halves, jnp.dtype]:
+        halves, dtype = in_halves(x)
+        if not broadcasts(state[0].shape, halves.high.shape):
             raise ValueError(
-                f"the state is of features {state[0].shape}, got an array of shape {wide.shape}"
+                f"the state is of features {state[0].shape}, got an array of shape {halves.high.shape}"
             )
-        return wide, dtype
+        return halves, dtype
 
     def transform(state: State, x: ArrayLike) -> Array:
-        wide, dtype = prepared(state, x)
-        y = _forward(wide, *shift_and_scale(state), *bounds)
+        halves, dtype = prepared(state, x)
+        y = _forward(halves, shift_and_scale(state), *bounds)
         return (jnp.clip(y, *bounds) if clip else y).astype(dtype)
 
     def inverse_transform(state: State, y: ArrayLike) -> Array:
-        wide, dtype = prepared(state, y)
-        return _backward(wide, *shift_and_scale(state), *bounds).astype(dtype)
+        halves, dtype = prepared(state, y)
+        return _backward(halves.high, shift_and_scale(state), *bounds).astype(dtype)
 
     return Scaler(fit, transform, inverse_transform, init, update, merge)
 
 
-@jax.jit
-def _forward(x: Array, shift: Statistic, scale: Statistic, a: Bound, b: Bound) -> Array:
-    return a + (b - a) * ((x - shift) / scale)
+class _Shift(NamedTuple):
+    """What is taken off, in two halves, and divided by; all but `rest` times `share`.
+
+    The share is 1, less for features whose range is beyond the largest number of the dtype.
+    """
+
+    shift: Statistic
+    rest: Statistic
+    scale: Statistic
+    share: Statistic
 
 
 @jax.jit
-def _backward(y: Array, shift: Statistic, scale: Statistic, a: Bound, b: Bound) -> Array:
-    return (y - a) / (b - a) * scale + shift
+def _forward(x: Halves, by: _Shift, a: Bound, b: Bound) -> Array:
+    low = 0 if x.low is None else x.low * by.share
+    off = (x.high * by.share - by.shift) + (low - by.rest * by.share)
+    return a + (b - a) * (off / by.scale)
+
+
+@jax.jit
+def _backward(y: Array, by: _Shift, a: Bound, b: Bound) -> Array:
+    return ((y - a) / (b - a) * by.scale + by.shift) / by.share
 
 
 # --- the statistics -----------------------------------------------------------------------------------
 
 
 @partial(jax.jit, static_argnums=(2, 3))
-def moments(x: Batch, weights: Weights, axes: Axes, ignore_nan: bool) -> Moments:
+def moments(x: Halves, weights: Weights, axes: Axes, ignore_nan: bool) -> Moments:
     """`Moments` of an array: the mean is estimated and then corrected, so equal values have m2 = 0."""
+    high, low = x
     counted = weights > 0
-    weights = jnp.broadcast_to(weights, x.shape).astype(x.dtype)
+    weights = jnp.broadcast_to(weights, high.shape).astype(high.dtype)
     if ignore_nan:
-        counted &= ~jnp.isnan(x)
-    counted = jnp.broadcast_to(counted, x.shape)
+        counted &= ~jnp.isnan(high)
+    counted = jnp.broadcast_to(counted, high.shape)
     weights = jnp.where(counted, weights, 0)
 
     def add(values: Batch) -> Array:
-        return jnp.sum(values, axis=axes, keepdims=True)
+        return summed(values, axes)
 
     n = add(weights)
     positive = jnp.where(n > 0, n, 1)
-    some = jnp.max(x, axis=axes, keepdims=True, where=counted, initial=-jnp.inf)
+    some = jnp.max(high, axis=axes, keepdims=True, where=counted, initial=-jnp.inf)
     some = jnp.where(n > 0, some, 0)
-    mean = some + add(weights * jnp.where(counted, x - some, 0)) / positive
-    off = jnp.where(counted, x - mean, 0)
+    least = jnp.min(high, axis=axes, keepdims=True, where=counted, initial=jnp.inf)
+    share = _share(jnp.maximum(jnp.abs(some), jnp.abs(jnp.where(n > 0, least, 0))))
+    some = some * share
+
+    def about(center: Array, rest: Array | float = 0.0) -> Batch:
+        off = high * share - center
+        return jnp.where(counted, off if low is None else off + (low * share - rest), 0)
+
+    off = about(some)
+    unit = _unit(jnp.max(jnp.abs(off), axis=axes, keepdims=True, initial=0))
+    mean, rest = _two_sum(some, unit * (add(weights * (off / unit)) / positive))
+    off = about(mean, rest) / unit
     correction = add(weights * off) / positive
     m2 = add(weights * off * off) - n * correction * correction
     m2 = jnp.where(m2 < 0, 0, m2)  # by rounding; a NaN stays
-    shape = kept_shape(x.shape, axes)
-    return Moments(n.reshape(shape), (mean + correction).reshape(shape), m2.reshape(shape))
+    mean, rest = _two_sum(mean, unit * correction + (0 if low is None else rest))
+    rest = jnp.zeros_like(rest) if low is None else rest
+    rounding = float(jnp.finfo(high.dtype).eps)
+    eps = jnp.where(n > 0, jnp.full_like(n, rounding if low is None else 2 * rounding**2), 0)
+    shape = kept_shape(high.shape, axes)
+    found = Moments(n, mean / share, m2, rest / share, unit / share, eps)
+    return jax.tree.map(lambda leaf: leaf.reshape(shape), found)
 
 
 @jax.jit
 def _merge_moments(one: Moments, other: Moments) -> Moments:
+    one, other = _filled(one), _filled(other)
     n = one.n + other.n
     share = other.n / jnp.where(n > 0, n, 1)
-    apart = other.mean - one.mean
+    # of no data the mean is that of the other, so that its two halves are never added up
+    left = jnp.where(one.n > 0, one.mean, other.mean)
+    right = jnp.where(other.n > 0, other.mean, one.mean)
+    left_rest = jnp.where(one.n > 0, one.rest, other.rest)
+    right_rest = jnp.where(other.n > 0, other.rest, one.rest)
+    part = _share(jnp.maximum(jnp.abs(left), jnp.abs(right)))
+    apart = (right * part - left * part) + (right_rest * part - left_rest * part)
+    deviations = [jnp.sqrt(seen.spread) * (seen.unit * part) for seen in (one, other)]
+    unit = _unit(jnp.maximum(jnp.abs(apart), jnp.maximum(*deviations)))
+    squares = [_rescaled(seen.m2, seen.unit * part / unit) for seen in (one, other)]
+    apart = apart / unit
     between = (apart * (share * one.n)) * apart  # in this order 0 · ∞ does not occur
-    return Moments(n, one.mean + apart * share, one.m2 + other.m2 + between)
+    mean, rest = _two_sum(left * part, unit * (apart * share) + left_rest * part)
+    m2 = squares[0] + squares[1] + between
+    eps = jnp.maximum(one.eps, other.eps)
+    rest = jnp.where(eps < jnp.finfo(mean.dtype).eps, rest, 0)
+    return Moments(n, mean / part, m2, rest / part, unit / part, eps)
+
+
+def _filled(state: Moments) -> Moments:
+    """With values for what was not given."""
+    zeros = jnp.zeros_like(state.mean)
+    eps = jnp.finfo(state.mean.dtype).eps
+    return state._replace(
+        rest=zeros + _or(state.rest, 0), unit=zeros + _or(state.unit, 1), eps=zeros + _or(state.eps, eps)
+    )
+
+
+def _rescaled(m2: Statistic, factor: Statistic) -> Statistic:
+    return jnp.where(m2 == 0, 0, m2 * factor * factor)
+
+
+def _unit(size: Statistic) -> Statistic:
+    """1, or a power of two near `size` where squares of such numbers leave the range of the dtype."""
+    size = jax.lax.stop_gradient(size)
+    info = jnp.finfo(size.dtype)
+    fine = float(info.max) ** 0.25
+    strange = ((size > fine) | (size < 1 / fine)) & (size > 0) & jnp.isfinite(size)
+    exponent = jnp.frexp(jnp.where(strange, size, 1))[1] - 10
+    exponent = jnp.clip(exponent, info.minexp + 24, None)  # clear of both ends, with `_share` too
+    return jnp.where(strange, jnp.ldexp(jnp.ones_like(size), exponent), 1)
+
+
+def _share(size: Statistic) -> Statistic:
+    """1, or so much less that differences of numbers up to `size` are in the range of the dtype."""
+    return jnp.where(jnp.isfinite(size) & (size > jnp.finfo(size.dtype).max / 8), 0.125, 1).astype(
+        size.dtype
+    )
+
+
+def _two_sum(a: Statistic, b: Statistic) -> tuple[Statistic, Statistic]:
+    """``a + b`` rounded, and what rounding took off (Knuth); 0 where the sum is not finite."""
+    total = a + b
+    taken = total - a
+    rest = (a - (total - taken)) + (b - taken)
+    return total, jnp.where(jnp.isfinite(total), rest, 0)
+
+
+def summed(values: Batch, axes: Axes) -> Array:
+    """The sum over `axes`, which are kept; where there are many values, of sums of few.
+
+    One sum of millions in float32 stops growing where a value is below the rounding of the sum.
+    """
+    count = math.prod(values.shape[a] for a in axes)
+    if count <= 2**16:
+        return jnp.sum(values, axis=axes, keepdims=True)
+    kept = tuple(1 if a in axes else size for a, size in enumerate(values.shape))
+    rows = jnp.moveaxis(values, axes, range(len(axes))).reshape(count, -1)
+    few = 256
+    while len(rows) > 1:
+        rows = jnp.pad(rows, ((0, -len(rows) % few), (0, 0)))
+        rows = jnp.sum(rows.reshape(-1, few, rows.shape[1]), axis=1)
+    return rows.reshape(kept)
 
 
 @partial(jax.jit, static_argnames=("with_mean", "with_std"))
-def _mean_and_deviation(
-    state: Moments, *, with_mean: bool, with_std: bool
-) -> tuple[Statistic, Statistic]:
+def _mean_and_deviation(state: Moments, *, with_mean: bool, with_std: bool) -> _Shift:
+    state = _filled(state)
     zeros = jnp.zeros_like(state.mean)
-    return state.mean if with_mean else zeros, state.scale if with_std else zeros + 1
+    share = _share(jnp.maximum(jnp.abs(state.mean), jnp.sqrt(state.spread) * state.unit))
+    shift, rest = (state.mean * share, state.rest) if with_mean else (zeros, zeros)
+    return _Shift(shift, rest, state.scale * share if with_std else share, share)
 
 
 @partial(jax.jit, static_argnums=(2, 3))
-def _extremes(x: Batch, weights: Weights, axes: Axes, ignore_nan: bool) -> Range:
-    counted = jnp.broadcast_to(weights > 0, x.shape)
+def _extremes(x: Halves, weights: Weights, axes: Axes, ignore_nan: bool) -> Range:
+    high, low = x
+    counted = jnp.broadcast_to(weights > 0, high.shape)
     if ignore_nan:
-        counted &= ~jnp.isnan(x)
-    low = jnp.min(x, axis=axes, where=counted, initial=jnp.inf)
-    high = jnp.max(x, axis=axes, where=counted, initial=-jnp.inf)
-    shape = kept_shape(x.shape, axes)
-    return Range(low.reshape(shape), high.reshape(shape))
-
-
-def _merge_ranges(one: Range, other: Range) -> Range:
-    return Range(jnp.minimum(one.low, other.low), jnp.maximum(one.high, other.high))
+        counted &= ~jnp.isnan(high)
+    shape = kept_shape(high.shape, axes)
+    found = []
+    for extreme, beyond in ((jnp.min, jnp.inf), (jnp.max, -jnp.inf)):
+        value = extreme(high, axis=axes, keepdims=True, where=counted, initial=beyond)
+        rest = jnp.zeros_like(value)
+        if low is not None:
+            there = counted & (high == value)
+            rest = extreme(low, axis=axes, keepdims=True, where=there, initial=beyond)
+            rest = jnp.where(jnp.isfinite(rest), rest, 0)
+        found.append((value.reshape(shape), rest.reshape(shape)))
+    (least, least_rest), (most, most_rest) = found
+    return Range(least, most, least_rest, most_rest)
 
 
 @jax.jit
-def _low_and_width(state: Range) -> tuple[Statistic, Statistic]:
+def _merge_ranges(one: Range, other: Range) -> Range:
+    merged = []
+    for extreme, name in ((jnp.minimum, "low"), (jnp.maximum, "high")):
+        a, b = getattr(one, name), getattr(other, name)
+        x, y = (_or(getattr(state, f"{name}_rest"), 0) for state in (one, other))
+        rest = jnp.where(a == b, extreme(x, y), jnp.where(extreme(a, b) == a, x, y))
+        merged.append((extreme(a, b), rest))
+    (low, low_rest), (high, high_rest) = merged
+    return Range(low, high, low_rest, high_rest)
+
+
+@jax.jit
+def _low_and_width(state: Range) -> _Shift:
     seen = ~(state.low > state.high)  # otherwise as if [0, 1] had been
-    return jnp.where(seen, state.low, 0), jnp.where(seen, state.scale, 1)
+    low, high = jnp.where(seen, state.low, 0), jnp.where(seen, state.high, 1)
+    share = _share(jnp.maximum(jnp.abs(low), jnp.abs(high)))
+    rests = (jnp.where(seen, _or(rest, 0), 0) for rest in (state.low_rest, state.high_rest))
+    scaled = Range(low * share, high * share, *(rest * share for rest in rests))
+    return _Shift(
+        scaled.low, scaled.low_rest / share, jnp.where(scaled.constant, share, scaled.scale), share
+    )
 
 
 # --- axes, shapes and dtypes --------------------------------------------------------------------------
@@ -377,19 +541,44 @@ def float_of(x: Shaped[Array, "..."] | np.ndarray | jax.ShapeDtypeStruct) -> jnp
 
 def widened(x: ArrayLike) -> tuple[Float[Array, "..."], jnp.dtype]:
     """`x` in at least float32, and the dtype that results shall have."""
-    array = _array(x)
+    array = as_array("x", x)
+    check_holds("x", array if array.dtype.kind == "f" else np.zeros(0))
     dtype = float_of(array)
     return jnp.asarray(array).astype(jnp.promote_types(dtype, jnp.float32)), dtype
 
 
-def _array(x: ArrayLike) -> Array | np.ndarray:
-    return x if isinstance(x, (jax.Array, np.ndarray)) else np.asarray(x)
+def in_halves(x: ArrayLike) -> tuple[Halves, jnp.dtype]:
+    """As `widened`, with what the rounding to it takes off."""
+    array = as_array("x", x)
+    dtype = float_of(array)
+    wide = jnp.promote_types(dtype, jnp.float32)
+    exact = array.dtype.itemsize < 4 or array.dtype in (wide, np.float32)
+    if isinstance(array, jax.Array):
+        if exact or wide != jnp.float32:
+            return Halves(array.astype(wide), None), dtype
+        coarse = (array >> 12) << 12  # of whole numbers, both parts have fewer bits than float32
+        return Halves(*_two_sum(coarse.astype(wide), (array - coarse).astype(wide))), dtype
+    if array.dtype.kind == "f":
+        check_holds("x", array)
+    if exact or wide != jnp.float32:
+        return Halves(jnp.asarray(array.astype(wide)), None), dtype
+    high = array.astype(np.float32)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞
+        low = array.astype(np.float64) - high
+    low = np.where(np.isfinite(low), low, 0).astype(np.float32)
+    return Halves(jnp.asarray(high), jnp.asarray(low)), dtype
+
+
+def _or(value: Any, otherwise: Any) -> Any:
+    return otherwise if value is None else value
 
 
 def _weights(weights: ArrayLike | None, x: Batch) -> Weights:
     if weights is None:
         return jnp.ones((1,) * x.ndim, x.dtype)
-    weights = jnp.asarray(weights).astype(x.dtype)
-    if weights.shape != x.shape[: weights.ndim]:
-        raise ValueError(f"weights must have the leading axes of {x.shape}, got shape {weights.shape}")
-    return weights.reshape(weights.shape + (1,) * (x.ndim - weights.ndim))
+    given = as_array("weights", weights)
+    if given.shape != x.shape[: given.ndim]:
+        raise ValueError(f"weights must have the leading axes of {x.shape}, got shape {given.shape}")
+    if not isinstance(given, jax.core.Tracer) and given.size and not extremes(given)[0] >= 0:
+        raise ValueError(f"weights must be ≥ 0, got some of {extremes(given)[0]}")
+    return jnp.asarray(given).astype(x.dtype).reshape(given.shape + (1,) * (x.ndim - given.ndim))

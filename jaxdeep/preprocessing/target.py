@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array, extremes, whole
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Shaped
-from jaxdeep.preprocessing.scaling import moments
+from jaxdeep.preprocessing.scaling import Halves, in_halves, moments
 
 Codes = Integer[Array, "n *features"]  # the number of a category, −1 for none
-Targets = Float[Array, "n *classes"]
 Encodings = Float[Array, "..."]  # (categories,) or (features, categories), and a last axis of classes
 Mean = Float[Array, "*classes"]
 Encoded = Float[Array, "..."]  # (n,) or (n, features), and features · classes if there are classes
@@ -119,27 +119,27 @@ def target_encoder(
         _checks.check_count("categories", categories)
     shrink = None if isinstance(smooth, str) else smooth
 
-    def prepared(x: Categories, y: ArrayLike) -> tuple[Codes, Targets, int, Vocabulary | None]:
+    def prepared(x: Categories, y: ArrayLike) -> tuple[Codes, Halves, int, Vocabulary | None]:
         vocabulary = None
         if categories is None:
             vocabulary = _vocabulary(x)
             codes, size = _codes(vocabulary, x), max(map(len, vocabulary.categories), default=1)
         else:
-            codes, size = _integers(x), categories
-            _check_codes(codes, size)
+            codes, size = _integers(x, categories, strict=True), categories
         if codes.ndim not in (1, 2):
             raise ValueError(f"x must be of shape (n,) or (n, features), got {codes.shape}")
         return codes, _targets(y, codes.shape[0], classes), size, vocabulary
 
     def fit(x: Categories, y: ArrayLike) -> TargetState:
         codes, targets, size, vocabulary = prepared(x, y)
-        weights = jnp.ones(codes.shape[:1], targets.dtype)
+        weights = jnp.ones(codes.shape[:1], targets.high.dtype)
         encodings, mean = _fit(codes, targets, weights, shrink, size)
         return TargetState(encodings, mean, vocabulary)
 
     def transform(state: TargetState, x: Categories) -> Encoded:
         words = state.vocabulary
-        codes = _integers(x) if words is None else _codes(words, x)
+        size = state.encodings.shape[-1 - state.mean.ndim]
+        codes = _integers(x, size) if words is None else _codes(words, x)
         single = state.encodings.ndim == 1 + state.mean.ndim
         if not single and (codes.ndim < 1 or codes.shape[-1] != state.encodings.shape[0]):
             raise ValueError(
@@ -155,7 +155,7 @@ def target_encoder(
         codes, targets, size, vocabulary = prepared(x, y)
         if cv > codes.shape[0]:
             raise ValueError(f"cv must be at most the number of examples, {codes.shape[0]}; got {cv}")
-        part = folds(key, jnp.asarray(y), cv)
+        part = folds(key, jnp.asarray(as_array("y", y)), cv)
         encoded, encodings, mean = _cross_fit(part, codes, targets, shrink, size, cv)
         return encoded, TargetState(encodings, mean, vocabulary)
 
@@ -176,13 +176,16 @@ def folds(key: Array, y: Shaped[Array, "n"], cv: int) -> Integer[Array, "n"]:
 
 @partial(jax.jit, static_argnums=4)
 def _fit(
-    codes: Codes, y: Targets, weights: Float[Array, "n"], smooth: ArrayLike | None, size: int
+    codes: Codes, y: Halves, weights: Float[Array, "n"], smooth: ArrayLike | None, size: int
 ) -> tuple[Encodings, Mean]:
     """Encodings and mean, of the examples with weight 1; without `smooth` by empirical Bayes."""
-    columns, weights = y.reshape(len(y), -1), weights[:, None]
-    seen = moments(columns, weights, (0,), False)
-    mean, variance = seen.mean, seen.variance
-    off = weights * (columns - mean)  # about the mean: small differences of large targets are kept
+    shape, y = y.high.shape, jax.tree.map(lambda half: half.reshape(len(half), -1), y)
+    weights = weights[:, None]
+    seen = moments(y, weights, (0,), False)
+    mean, variance, unit = seen.mean, seen.spread, seen.unit
+    # about the mean, and in units: small differences of large targets are kept, and their squares
+    off = (y.high - mean) + ((0 if y.low is None else y.low) - seen.rest)
+    off = weights * (off / unit)
 
     def feature(codes: Integer[Array, "n"]) -> Float[Array, "categories columns"]:
         codes = jnp.where(codes < 0, size, codes)  # no category: dropped
@@ -190,16 +193,16 @@ def _fit(
         count = add(weights)
         effect = add(off) / jnp.maximum(count, 1)
         if smooth is None:
-            apart = weights * (columns - mean - effect[jnp.clip(codes, 0, size - 1)])
+            apart = weights * (off - effect[jnp.clip(codes, 0, size - 1)])
             spread = add(apart * apart) / jnp.maximum(count, 1)
             below = variance * count + spread
             share = variance * count / jnp.where(below > 0, below, 1)
         else:
             share = count / (smooth + jnp.where(count > 0, count, 1))
-        return mean + share * effect
+        return mean + (unit * (share * effect) + seen.rest)
 
     encodings = feature(codes) if codes.ndim == 1 else jax.vmap(feature, in_axes=1)(codes)
-    return encodings.reshape(encodings.shape[:-1] + y.shape[1:]), mean.reshape(y.shape[1:])
+    return encodings.reshape(encodings.shape[:-1] + shape[1:]), mean.reshape(shape[1:])
 
 
 @jax.jit
@@ -217,10 +220,10 @@ def _encode(encodings: Encodings, mean: Mean, codes: Array) -> Encoded:
 
 @partial(jax.jit, static_argnums=(4, 5))
 def _cross_fit(
-    part: Integer[Array, "n"], codes: Codes, y: Targets, smooth: ArrayLike | None, size: int, cv: int
+    part: Integer[Array, "n"], codes: Codes, y: Halves, smooth: ArrayLike | None, size: int, cv: int
 ) -> tuple[Encoded, Encodings, Mean]:
     def one(fold: Array) -> Encoded:
-        weights = (part != fold).astype(y.dtype)
+        weights = (part != fold).astype(y.high.dtype)
         return _encode(*_fit(codes, y, weights, smooth, size), codes)
 
     # fold by fold, which needs no room for all of them
@@ -228,7 +231,7 @@ def _cross_fit(
         mine = (part == fold).reshape((-1,) + (1,) * (encoded.ndim - 1))
         return jnp.where(mine, one(fold), encoded), None
 
-    state = _fit(codes, y, jnp.ones(len(y), y.dtype), smooth, size)
+    state = _fit(codes, y, jnp.ones(len(y.high), y.high.dtype), smooth, size)
     encoded, _ = jax.lax.scan(add, _encode(*state, codes), jnp.arange(cv))
     return encoded, *state
 
@@ -239,6 +242,8 @@ def _columns(x: Categories) -> list[np.ndarray]:
         raise TypeError(
             "categories cannot be found in traced data; encode x as integers and give categories=…"
         )
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise TypeError("x is a masked array with masked values; fill them (x.filled(...))")
     has_dtype = hasattr(x, "dtype") or hasattr(x, "__array__")
     array = np.asarray(x) if has_dtype else np.array(x, dtype=object)
     if array.ndim not in (1, 2):
@@ -278,34 +283,34 @@ def _codes(vocabulary: Vocabulary, x: Categories) -> Codes:
     return jnp.asarray(codes[0] if np.ndim(x) == 1 else np.stack(codes, axis=1))
 
 
-def _integers(x: Categories) -> Integer[Array, "..."]:
-    array = x if isinstance(x, jax.Array) else np.asarray(x)
+def _integers(x: Categories, size: int, *, strict: bool = False) -> Codes:
+    """Numbers of categories in at least 32 bits, −1 for those beyond `size`, which `strict` refuses."""
+    array = as_array("x", x)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"with categories=…, x must hold integers, got {array.dtype}")
-    return jnp.asarray(array)
+    if strict and not isinstance(array, jax.core.Tracer) and array.size:
+        low, high = extremes(array)
+        if low < 0 or high >= size:
+            raise ValueError(f"x must hold integers in [0, {size}), got some from {low} to {high}")
+    if isinstance(array, np.ndarray):  # before JAX cuts 64 bits to 32
+        array = np.where((array < 0) | (array >= np.uint64(size)), -1, array)
+    return whole("x", array)
 
 
-def _check_codes(codes: Integer[Array, "..."], size: int) -> None:
-    if isinstance(codes, jax.core.Tracer) or codes.size == 0:
-        return
-    low, high = int(codes.min()), int(codes.max())
-    if low < 0 or high >= size:
-        raise ValueError(f"x must hold integers in [0, {size}), got some from {low} to {high}")
-
-
-def _targets(y: ArrayLike, n: int, classes: int | None) -> Targets:
+def _targets(y: ArrayLike, n: int, classes: int | None) -> Halves:
     """Targets in at least float32; for classes one-hot."""
-    y = y if isinstance(y, jax.Array) else np.asarray(y)
-    if tuple(y.shape) != (n,):
-        raise ValueError(f"y must have one target for each of {n} examples, got shape {tuple(y.shape)}")
+    given = as_array("y", y)
+    if tuple(given.shape) != (n,):
+        raise ValueError(
+            f"y must have one target for each of {n} examples, got shape {tuple(given.shape)}"
+        )
     if not n:
         raise ValueError("there are no examples to learn encodings from")
     if classes is not None:
-        _checks.check_classes(jax.ShapeDtypeStruct((n, classes), jnp.float32), y)
-        return jax.nn.one_hot(jnp.asarray(y), classes, dtype=jnp.result_type(float))
-    y = jnp.asarray(y)
-    floating = jnp.issubdtype(y.dtype, jnp.floating)
-    y = y.astype(jnp.promote_types(y.dtype, jnp.float32) if floating else jnp.result_type(float))
-    if not isinstance(y, jax.core.Tracer) and not bool(jnp.isfinite(y).all()):
+        _checks.check_classes(jax.ShapeDtypeStruct((n, classes), jnp.float32), given)
+        hot = jax.nn.one_hot(jnp.asarray(given), classes, dtype=jnp.result_type(float))
+        return Halves(hot, None)
+    halves, _ = in_halves(given)
+    if not isinstance(given, jax.core.Tracer) and not all(map(math.isfinite, extremes(given))):
         raise ValueError("y must be finite")
-    return y
+    return halves

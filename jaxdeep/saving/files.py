@@ -18,10 +18,10 @@ from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
 from jaxdeep._version import __version__
 from jaxdeep.fitting.placement import fetched
+from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model
 from jaxdeep.saving import trees
 from jaxdeep.saving.architecture import from_config, to_config
-from jaxdeep.saving.fit import check_fit
 from jaxdeep.saving.values import Json
 
 Document = dict[str, Json]  # of model.json

@@ -9,7 +9,7 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike, Float, Num
-from jaxdeep.schedules.steps import Schedule, check_boundaries, floats, since
+from jaxdeep.schedules.steps import Schedule, check_boundaries, floats, since, step_of
 
 
 def constant(value: ArrayLike) -> Schedule:
@@ -71,7 +71,7 @@ def power(
 
     def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
         elapsed, init, rate, exponent = floats(step, init_value, decay_rate, power)
-        times = elapsed / transition_steps
+        times = elapsed / float(transition_steps)
         if staircase:
             times = jnp.floor(times)
         return init / (1 + rate * times) ** exponent
@@ -121,7 +121,7 @@ def exponential(
     # not `optax.exponential_decay`, which branches on its rate in Python: here it may be traced
     def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
         elapsed, init, rate = floats(since(step, transition_begin), init_value, decay_rate)
-        times = elapsed / transition_steps
+        times = elapsed / float(transition_steps)
         if staircase:
             times = jnp.floor(times)
         value = init * rate**times
@@ -167,6 +167,7 @@ def piecewise_constant(
     _checks.check_choice("side", side, ("right", "left"))
 
     def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
+        step = step_of(step)
         table = jnp.stack(floats(step, *values)[1:])
         return table[jnp.searchsorted(jnp.asarray(np.array(boundaries, int)), step, side=side)]
 
@@ -211,7 +212,7 @@ def polynomial(
 
     def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
         elapsed, length, init, end, exponent = floats(
-            since(step, transition_begin), transition_steps, init_value, end_value, power
+            since(step, transition_begin), float(transition_steps), init_value, end_value, power
         )
         if cycle:
             length = length * jnp.maximum(jnp.ceil(elapsed / length), 1)
@@ -252,8 +253,10 @@ def cosine(
 
     def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
         elapsed, init, floor, sharpness = floats(step, init_value, alpha, exponent)
-        share = jnp.clip(elapsed / decay_steps, 0, 1)
+        end = float(decay_steps)
+        share = jnp.clip(elapsed / end, 0, 1)
         half = jnp.cos(math.pi / 2 * share) ** 2  # ½ (1 + cos πx) without its cancellation
+        half = jnp.where(elapsed >= end, 0, half)  # π / 2 has been rounded
         return init * ((1 - floor) * half**sharpness + floor)
 
     return schedule

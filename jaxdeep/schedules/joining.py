@@ -7,7 +7,14 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike
-from jaxdeep.schedules.steps import Schedule, check_boundaries, check_schedule, floats, since
+from jaxdeep.schedules.steps import (
+    Schedule,
+    check_boundaries,
+    check_schedule,
+    floats,
+    since,
+    step_of,
+)
 
 
 def warmup(schedule: Schedule, steps: int, *, init_value: ArrayLike = 0.0) -> Schedule:
@@ -37,7 +44,7 @@ def warmup(schedule: Schedule, steps: int, *, init_value: ArrayLike = 0.0) -> Sc
 
     def line(step: ArrayLike) -> Array:
         elapsed, begin, end = floats(step, init_value, schedule(0))
-        return begin + (end - begin) * (elapsed / steps)
+        return begin + (end - begin) * (elapsed / float(steps))
 
     return _joined([line, schedule], [steps])
 
@@ -83,8 +90,15 @@ def _joined(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedul
         return lambda step: schedule(since(step, 0))
 
     first, *others = schedules
-    joined = optax.join_schedules([typed(first), *map(begun, others)], boundaries)
-    return lambda step: joined(jnp.asarray(step))
+    parts = [typed(first), *map(begun, others)]
+
+    def joined(step: ArrayLike) -> ArrayLike:
+        step = step_of(step)
+        last = jnp.inf if jnp.issubdtype(step.dtype, jnp.floating) else jnp.iinfo(step.dtype).max
+        reached = [b for b in boundaries if b <= last]  # whole numbers never come to the others
+        return optax.join_schedules(parts[: len(reached) + 1], reached)(step)
+
+    return joined
 
 
 def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
@@ -106,4 +120,13 @@ def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
     """
     check_schedule("schedule", schedule)
     _checks.check_count("steps_per_epoch", steps_per_epoch)
-    return lambda step: schedule(jnp.asarray(step) // steps_per_epoch)
+
+    def of_epoch(step: ArrayLike) -> ArrayLike:
+        step = step_of(step)
+        if jnp.issubdtype(step.dtype, jnp.floating):
+            return schedule(step // float(steps_per_epoch))
+        if steps_per_epoch > jnp.iinfo(step.dtype).max:
+            return schedule(jnp.zeros_like(step))
+        return schedule(step // steps_per_epoch)
+
+    return of_epoch

@@ -178,8 +178,9 @@ def _join_corners(
     """Lines (or half cosines) from corner to corner, exact at the corners, flat outside."""
     value = values[0] + jnp.zeros_like(step)
     for (begin, low), (end, high) in itertools.pairwise(zip(steps, values)):
-        share = jnp.clip((step - begin) / (end - begin if end > begin else 1), 0, 1)
+        length = float(end - begin if end > begin else 1)
+        share = jnp.clip((step - float(begin)) / length, 0, 1)
         if anneal == "cosine":
             share = jnp.sin(math.pi / 2 * share) ** 2
-        value = jnp.where(step > begin, low * (1 - share) + high * share, value)
+        value = jnp.where(step > float(begin), low * (1 - share) + high * share, value)
     return value

@@ -4,7 +4,9 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike, Float
@@ -12,18 +14,42 @@ from jaxdeep._shapes import Array, ArrayLike, Float
 Schedule: TypeAlias = Callable[[Any], ArrayLike]  # of a step: a whole number, or an array of them
 
 
+def step_of(step: ArrayLike) -> Array:
+    """The step as an array: a float where the default whole numbers of JAX cannot hold it.
+
+    >>> step_of(3), float(step_of(10**10))
+    (Array(3, dtype=int32, weak_type=True), 10000000000.0)
+    """
+    if isinstance(step, jax.Array):
+        return step
+    array = np.asarray(step)
+    if array.dtype.kind in "iu" and array.size:
+        info = np.iinfo(jax.dtypes.canonicalize_dtype(array.dtype))
+        if array.min() < info.min or array.max() > info.max:
+            return jnp.asarray(array.astype(float))
+    return jnp.asarray(step)
+
+
 def floats(step: ArrayLike, *values: ArrayLike) -> list[Float[Array, "..."]]:
     """The step and other values in the dtype that the schedule's values have.
 
     It is float32, or float64 with x64 on; a float step (an interpolated one) keeps its own type.
     """
-    dtype = jnp.promote_types(jnp.result_type(float), jnp.result_type(step))
+    step = step_of(step)
+    dtype = jnp.promote_types(jnp.result_type(float), step.dtype)
     return [jnp.asarray(value, dtype) for value in (step, *values)]
 
 
 def since(step: ArrayLike, begin: int) -> Array:
-    """Steps that have passed since `begin`, 0 before it, counted in whole numbers."""
-    return jnp.maximum(jnp.asarray(step) - begin, 0)
+    """Steps that have passed since `begin`, 0 before it, counted in whole numbers if the step is one.
+
+    JAX' whole numbers need not reach `begin`.
+    """
+    step = step_of(step)
+    if jnp.issubdtype(step.dtype, jnp.integer) and begin > jnp.iinfo(step.dtype).max:
+        return jnp.zeros_like(step)
+    start = float(begin) if jnp.issubdtype(step.dtype, jnp.floating) else begin
+    return jnp.maximum(step - start, 0)
 
 
 def check_boundaries(boundaries: Sequence[int]) -> None:

@@ -269,3 +269,13 @@ def test_help_has_examples(command, capsys):
     text = capsys.readouterr().out
     assert f"examples:\n  python -m jaxdeep {command}\n" in text
     assert "JAXDEEP_DATA" in text
+
+
+def test_the_help_of_find_lr_says_the_rule_of_the_range_test():
+    from jaxdeep.cli import find_lr
+    from jaxdeep.diagnostics import learning_rate
+
+    words = " ".join((find_lr._find.__doc__ or "").split())
+    assert f"{100 * learning_rate.DESCENT:.0f} % of the way down" in words
+    assert learning_rate.FACTOR == 3
+    assert "suggest three times the rate" in words

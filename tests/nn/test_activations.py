@@ -57,3 +57,10 @@ def test_the_slope_of_prelu_and_the_beta_of_swish_are_trained():
         assert np.all(np.asarray(grads[name]) != 0)
     params, _ = jd.nn.prelu(shared_axes=(1, 2)).init(KEY, jnp.ones((2, 4, 5, 3)))
     assert params["alpha"].shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize("function", [jax.lax.while_loop, jax.lax.select, lambda: 0, jnp.add, np.add])
+def test_what_does_not_take_one_array_is_no_activation(function):
+    for make in (jd.nn.activation, lambda f: jd.nn.dense(2, activation=f)):
+        with pytest.raises(TypeError, match="must be a function of one array"):
+            make(function)

@@ -1,5 +1,7 @@
 """Models made of models: structure, equal results of equal mathematics, stacked models."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -348,3 +350,53 @@ def test_a_reconstruction_penalty_through_an_objective_of_your_own():
     )
     value, _ = objective(ts.params, ts.state, batch)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def kernel_of(model, x, name):
+    params, _ = model.init(jax.random.key(0), x)
+    return params[name]["kernel"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (lambda **own: jd.nn.dense(6, **own), (5, 4)),
+        (lambda **own: jd.nn.conv(6, 3, **own), (5, 8, 8, 4)),
+    ],
+)
+def test_a_kernel_in_front_of_a_batch_norm_suits_the_activation_behind_it(layer, shape):
+    x, init = jnp.ones(shape), jd.nn.initializers
+    relu, selu = jd.nn.activation(jax.nn.relu), jd.nn.activation(jax.nn.selu)
+    for bend, make in (
+        (relu, init.he_normal),
+        (selu, init.lecun_normal),
+        (jd.nn.prelu(), init.he_normal),
+    ):
+        found = kernel_of(jd.nn.serial(a=layer(), bn=jd.nn.batch_norm(), act=bend), x, "a")
+        expected = kernel_of(
+            jd.nn.serial(a=layer(kernel_init=make()), bn=jd.nn.batch_norm(), act=bend), x, "a"
+        )
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_other_kernels_are_drawn_as_ever():
+    x, glorot = jnp.ones((5, 4)), jd.nn.initializers.glorot_uniform()
+    dense, bn, relu = jd.nn.dense, jd.nn.batch_norm(), jd.nn.activation(jax.nn.relu)
+    zeros = jd.nn.initializers.zeros
+    for layers, make in (
+        ({"a": dense(6), "act": relu}, glorot),  # no batch norm in between
+        ({"a": dense(6), "bn": bn}, glorot),
+        ({"a": dense(6), "bn": bn, "b": dense(2, activation=jax.nn.relu)}, glorot),
+        ({"a": dense(6), "bn": bn, "tanh": jd.nn.activation(jnp.tanh)}, glorot),
+        ({"a": dense(6, kernel_init=zeros), "bn": bn, "act": relu}, zeros),
+    ):
+        key = jax.random.fold_in(jax.random.key(0), 0)
+        np.testing.assert_array_equal(
+            kernel_of(jd.nn.serial(**layers), x, "a"), make(key, (4, 6), jnp.float32)
+        )
+    own = dataclasses.replace(
+        dense(6), init=lambda key, x: ({"kernel": jnp.ones((4, 6)), "bias": jnp.zeros(6)}, {})
+    )
+    np.testing.assert_array_equal(
+        kernel_of(jd.nn.serial(a=own, bn=bn, act=relu), x, "a"), jnp.ones((4, 6))
+    )

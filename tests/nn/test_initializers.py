@@ -1,5 +1,6 @@
 """Initialisers: their moments, bounds and closed forms."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -41,3 +42,26 @@ def test_orthogonal_identity_and_constant():
     assert init.identity()(KEY, (2, 2), jnp.bfloat16).dtype == jnp.bfloat16
     with pytest.raises(ValueError, match="identity makes matrices, got shape"):
         init.identity()(KEY, (3,))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((-1.0, "fan_in", "normal"), "scale must be in"),
+        ((float("nan"), "fan_in", "normal"), "scale must be in"),
+        ((1.0, "fan_inn", "normal"), "mode must be one of fan_in"),
+        ((1.0, "fan_in", "gauss"), "distribution must be one of"),
+    ],
+)
+def test_variance_scaling_refuses_what_would_draw_nan_or_fail_later(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        init.variance_scaling(*arguments)
+
+
+def test_uniform_and_variance_scaling_are_those_of_jax():
+    peer = jax.nn.initializers
+    for ours, theirs in (
+        (init.uniform(0.3), peer.uniform(0.3)),
+        (init.variance_scaling(2, "fan_avg", "uniform"), peer.variance_scaling(2, "fan_avg", "uniform")),
+    ):
+        np.testing.assert_array_equal(ours(KEY, (4, 5)), theirs(KEY, (4, 5)))

@@ -238,3 +238,52 @@ def test_traits_are_unknown_unless_they_are_stated():
     assert model.traits == Traits()
     assert walk.meaning(model) is None
     assert walk.meaning(nn.dense(3, activation=jax.nn.sigmoid)) == "probabilities"
+
+
+X = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("wrap", [lambda layer: layer, lambda layer: jd.nn.serial(only=layer)])
+def test_an_input_may_be_what_numpy_takes(wrap):
+    torch, pd = pytest.importorskip("torch"), pytest.importorskip("pandas")
+    model = wrap(jd.nn.dense(2))
+    params, state = model.init(jax.random.key(0), X)
+    expected = model.apply(params, state, X)[0]
+    for other in (
+        torch.tensor(X),
+        pd.DataFrame(X),
+        X.tolist(),
+        np.ma.masked_greater(X, 99),
+        X.astype(float),
+    ):
+        np.testing.assert_allclose(model.apply(params, state, other)[0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        jd.nn.dense(2),
+        jd.nn.batch_norm(),
+        jd.nn.layer_norm(),
+        jd.nn.dropout(0.5),
+        jd.nn.flatten(),
+        jd.nn.activation(jax.nn.relu),
+        jd.nn.prelu(),
+        jd.nn.gaussian_noise(0.1),
+    ],
+    ids=lambda layer: layer.kind,
+)
+def test_complex_masked_and_too_large_inputs_are_refused_by_every_layer(layer):
+    params, state = layer.init(jax.random.key(0), X)
+    for x in (X + 1j, jnp.asarray(X) + 1j):
+        for apply in (layer.apply, jax.jit(layer.apply)):
+            with pytest.raises(
+                TypeError, match="x must be an array of real numbers, got one of dtype complex"
+            ):
+                apply(params, state, x)
+    with pytest.raises(TypeError, match="x is a masked array with masked values"):
+        layer.apply(params, state, np.ma.masked_greater(X, 0))
+    with pytest.raises(ValueError, match="x holds 1099511627776, which needs more than 32 bits"):
+        layer.apply(params, state, np.full((5, 3), 2**40))
+    with pytest.raises(ValueError, match=r"x holds 1e\+50, which float32 cannot hold"):
+        layer.apply(params, state, np.full((5, 3), 1e50))

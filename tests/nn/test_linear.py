@@ -37,3 +37,33 @@ def test_embedding_and_reshape():
     assert np.isnan(traced[:2]).all()
     assert np.isfinite(traced[2]).all()
     assert run(jd.nn.reshape(2, -1), jnp.ones((3, 8))).shape == (3, 2, 4)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16])
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("kind", ["embedding", "quantized"])
+def test_narrow_integers_name_the_rows_that_wide_ones_do(kind, dtype, traced):
+    size = 300  # beyond what 8 bits hold
+    table = np.arange(size * 2.0, dtype=np.float32).reshape(size, 2)
+    make = jd.nn.embedding if kind == "embedding" else jd.compress.quantized_embedding
+    layer, params = make(size, 2), {"table": table}
+    if kind == "quantized":
+        table = np.arange(size * 2).reshape(size, 2).astype(np.int8)
+        params = {"table": table, "scale": np.ones(size, np.float32)}
+    apply = lambda x: layer.apply(params, {}, x)[0]  # noqa: E731
+    x = np.array([0, 100, 127], dtype)
+    y = jax.jit(apply)(x) if traced else apply(x)
+    np.testing.assert_array_equal(y, table[x.astype(int)])
+
+
+def test_numbers_below_zero_are_nan_in_every_integer_type():
+    layer, params = jd.nn.embedding(200, 1), {"table": jnp.ones((200, 1))}
+    for dtype in (jnp.int8, jnp.int16, jnp.int32):
+        assert np.isnan(jax.jit(lambda x: layer.apply(params, {}, x)[0])(jnp.array([-1], dtype)))
+
+
+def test_64_bit_numbers_are_checked_before_they_are_cut():
+    for make in (jd.nn.embedding, jd.compress.quantized_embedding):
+        params, state = make(10, 1).init(KEY, jnp.zeros(1, int))
+        with pytest.raises(ValueError, match="4294967297"):
+            make(10, 1).apply(params, state, np.array([2**32 + 1]))

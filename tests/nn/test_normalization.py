@@ -146,3 +146,18 @@ def test_recomputed_statistics_take_a_last_batch_of_one_row_for_what_it_is():
     for batch_size in (4, 1):
         found = jd.nn.recompute_batch_norm(model, params, state, x, batch_size=batch_size)
         np.testing.assert_allclose(found["var"], np.var(x, axis=0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["scale", "bias", "var"])
+def test_parameters_of_one_element_are_not_broadcast(name):
+    layer, x = jd.nn.batch_norm(), jnp.ones((4, 3))
+    params, state = layer.init(jax.random.key(0), x)
+    if name == "var":
+        state = {**state, "var": jnp.ones(1)}
+    else:
+        params = {**params, name: jnp.ones(1)}
+    for train in (False, True):
+        with pytest.raises(
+            ValueError, match=rf"batch_norm has {name} of shape \(1,\) and mean of \(3,\)"
+        ):
+            layer.apply(params, state, x, train=train)

@@ -275,3 +275,31 @@ def test_power_transforms_keep_a_narrow_dtype(method, dtype):
     assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype("float32")}
     wide = transform.transform(state, x.astype(jnp.float32))
     close(y.astype(jnp.float32), wide, rtol=float(jnp.finfo(dtype).eps), atol=1e-6)
+
+
+def test_transforming_what_box_cox_does_not_take_is_refused():
+    x = np.exp(np.linspace(-1.0, 1.0, 5)).astype(np.float32)
+    for standardize in (False, True):
+        transform = pp.power_transform("box-cox", standardize=standardize)
+        state = transform.fit(x)
+        for bad in (0.0, -1.0):
+            with pytest.raises(ValueError, match="x must be positive for Box-Cox"):
+                transform.transform(state, np.array([1.0, bad, np.nan]))
+        assert np.isnan(transform.transform(state, np.array([1.0, np.nan]))).tolist() == [False, True]
+        assert np.isnan(jax.jit(transform.transform)(state, np.array([1.0, -1.0]))).tolist() == [
+            False,
+            True,
+        ]
+
+
+@pytest.mark.parametrize("method", ["yeo-johnson", "box-cox"])
+def test_seconds_keep_their_differences(method):
+    x = (1.7e9 + np.arange(100.0))[:, None]
+    transform = pp.power_transform(method, standardize=True)
+    state = transform.fit(x)
+    off = x - x.mean()  # so narrow a feature is bent by nothing
+    np.testing.assert_allclose(transform.transform(state, x), off / off.std(), atol=1e-5)
+    np.testing.assert_allclose(transform.transform(state, x[:1]), (off / off.std())[:1], atol=1e-5)
+    np.testing.assert_array_equal(
+        transform.transform(state, x.astype(int)), transform.transform(state, x)
+    )

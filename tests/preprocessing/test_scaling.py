@@ -117,14 +117,22 @@ def test_batches_of_any_rows_are_all_data_at_once(scaler, x, batch):
 
 @scalers
 @hypothesis.given(hnp.arrays(float, (3, 4, 2), elements=st.floats(-1e3, 1e3)))
+@hypothesis.example(np.pad([[[3.2262e-215]]], ((0, 2), (0, 3), (0, 1))))
 def test_merging_is_associative_and_commutes(scaler, x):
     with enable_x64(True):
         a, b, c = (scaler.fit(part) for part in x)
-        left = scaler.merge(scaler.merge(a, b), c)
-        close(left, scaler.merge(a, scaler.merge(b, c)), rtol=1e-9, atol=1e-9)
-        close(left, scaler.merge(c, scaler.merge(b, a)), rtol=1e-9, atol=1e-9)
-        close(scaler.merge(scaler.init(x[0]), a), a, rtol=1e-12)
-        close(scaler.merge(a, scaler.init(x[0])), a, rtol=1e-12)
+        left = _in_one_unit(scaler.merge(scaler.merge(a, b), c))
+        for other in (scaler.merge(a, scaler.merge(b, c)), scaler.merge(c, scaler.merge(b, a))):
+            close(left, _in_one_unit(other), rtol=1e-9, atol=1e-9)
+        for alone in (scaler.merge(scaler.init(x[0]), a), scaler.merge(a, scaler.init(x[0]))):
+            close(_in_one_unit(alone), _in_one_unit(a), rtol=1e-12)
+
+
+def _in_one_unit(state):
+    """Moments whose squares are comparable: each may be in units of its own where numbers are tiny."""
+    if not isinstance(state, pp.Moments):
+        return state
+    return state._replace(m2=state.m2 * state.unit**2, unit=1.0)
 
 
 @pytest.mark.few(1)
@@ -258,3 +266,114 @@ def test_features_that_do_not_fit_are_refused(scaler):
     for call in (scaler.transform, scaler.inverse_transform, scaler.update):
         with pytest.raises(ValueError, match=r"the state is of features \(3,\)"):
             call(state, np.ones((4, 1), np.float32))
+
+
+# --- numbers that float32 cannot hold, or whose squares it cannot ---------------------------------
+
+SECONDS = 1.7e9 + np.arange(100.0)[:, None]
+
+
+def standardised(x):
+    """In float64, whatever the size."""
+    off = np.asarray(x, np.float64) - np.mean(np.asarray(x, np.float64), 0)
+    largest = np.abs(off).max(0)
+    return off / (largest * np.sqrt(np.mean((off / largest) ** 2, 0)))
+
+
+def in_unit(x):
+    x = np.asarray(x, np.float64)
+    return (x - x.min(0)) / (x.max(0) - x.min(0))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.int32, np.uint32])
+@pytest.mark.parametrize("traced", [False, True])
+def test_seconds_keep_their_differences(dtype, traced):
+    x = SECONDS.astype(dtype)
+    if traced:
+        x = jnp.asarray(x.astype(np.int32))
+    for scaler, expected in ((pp.standard_scaler(), standardised), (pp.min_max_scaler(), in_unit)):
+
+        def both(x, scaler=scaler):
+            return scaler.transform(scaler.fit(x), x)
+
+        y = jax.jit(both)(x) if traced else both(x)
+        assert y.dtype == jnp.float32
+        np.testing.assert_allclose(y, expected(x), atol=1e-6)
+
+
+def test_seconds_come_batch_by_batch_and_from_several_states():
+    x = 1.7e9 + np.random.default_rng(0).integers(0, 1000, (60, 2)).astype(float)
+    for scaler, expected in ((pp.standard_scaler(), standardised), (pp.min_max_scaler(), in_unit)):
+        states = [scaler.init(x), scaler.init(x)]
+        for i in range(0, 60, 7):
+            states[i % 2] = scaler.update(states[i % 2], x[i : i + 7])
+        state = scaler.merge(*states)
+        np.testing.assert_allclose(scaler.transform(state, x), expected(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e20, 1e-20, 1e30, 1e-30, 1e37])
+def test_features_whose_squares_leave_float32(size):
+    x = (np.random.default_rng(0).normal(size=(50, 3)) * [1, size, 1] + [0, size, 5]).astype(np.float32)
+    scaler = pp.standard_scaler()
+    state = scaler.fit(x)
+    np.testing.assert_allclose(scaler.transform(state, x), standardised(x), atol=2e-6)
+    np.testing.assert_allclose(state.scale, np.std(x.astype(float), 0), rtol=1e-6)
+    merged = scaler.merge(scaler.fit(x[:20]), scaler.fit(x[20:]))
+    np.testing.assert_allclose(scaler.transform(merged, x), standardised(x), atol=2e-6)
+    low_to_high = pp.min_max_scaler()
+    np.testing.assert_allclose(low_to_high.transform(low_to_high.fit(x), x), in_unit(x), atol=2e-6)
+
+
+def test_the_whole_range_of_float32():
+    x = np.array([[3e38], [-3e38], [1e38]], np.float32)
+    for scaler, expected in ((pp.standard_scaler(), standardised), (pp.min_max_scaler(), in_unit)):
+        state = scaler.fit(x)
+        y = scaler.transform(state, x)
+        np.testing.assert_allclose(y, expected(x), atol=1e-6)
+        np.testing.assert_allclose(scaler.inverse_transform(state, y), x, rtol=1e-5)
+
+
+def test_equal_values_are_constant_at_any_size():
+    for value in (1e9 + 1, 0.1, 1e-20, 1e20):
+        for x in (np.full((1000, 1), value), np.full((1000, 1), value, np.float32)):
+            scaler = pp.standard_scaler()
+            state = scaler.merge(scaler.fit(x[:300]), scaler.fit(x[300:]))
+            assert bool(state.constant.all())
+            np.testing.assert_allclose(scaler.transform(state, x), 0, atol=abs(value) * 1e-7)
+
+
+def test_a_sum_of_many_rows_does_not_stop_growing():
+    x = np.full((2**19 + 3, 1), 0.1, np.float32)
+    x[::2] = 0.3
+    state = pp.standard_scaler().fit(x)
+    np.testing.assert_allclose(state.mean, x.mean(dtype=float), rtol=2e-7)
+    np.testing.assert_allclose(state.variance, x.var(dtype=float), rtol=1e-6)
+
+
+def test_numbers_beyond_float32_and_weights_below_zero_are_refused():
+    scaler = pp.standard_scaler()
+    with pytest.raises(ValueError, match=r"x holds 1e\+50, which float32 cannot hold"):
+        scaler.fit(np.array([[1.0], [1e50]]))
+    with pytest.raises(ValueError, match="weights must be ≥ 0, got some of -1"):
+        scaler.fit(np.ones((2, 1)), [1.0, -1.0])
+
+
+def test_what_numpy_takes_comes_in_and_nothing_by_half():
+    torch, pd = pytest.importorskip("torch"), pytest.importorskip("pandas")
+    x = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
+    scaler = pp.standard_scaler()
+    expected = scaler.transform(scaler.fit(x), x)
+    others = [torch.tensor(x), pd.DataFrame(x), x.tolist(), np.ma.masked_greater(x, 9)]
+    for other in others:
+        np.testing.assert_allclose(scaler.transform(scaler.fit(other), other), expected, rtol=1e-5)
+    for bad, message in (
+        (np.ma.masked_greater(x, 0), "masked"),
+        (x + 1j, "real numbers"),
+        (jnp.asarray(x) + 1j, "real numbers"),
+        (None, "x must be an array"),
+    ):
+        for transform in (scaler, pp.min_max_scaler(), pp.power_transform()):
+            with pytest.raises(TypeError, match=message):
+                transform.fit(bad)
+            with pytest.raises(TypeError, match=message):
+                transform.transform(transform.fit(x), bad)

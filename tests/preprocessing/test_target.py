@@ -184,3 +184,46 @@ def test_every_public_function_has_an_example():
     for name, thing in vars(jd.preprocessing).items():
         if inspect.isfunction(thing) and not name.startswith("_"):
             assert ">>>" in inspect.getdoc(thing), name
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint16])
+@pytest.mark.parametrize("categories", [128, 200, 256, 300])
+def test_narrow_codes_are_encoded_as_wide_ones(dtype, categories):
+    codes, y = np.array([0, 100, 0, 1, 127]), np.array([0.0, 1.0, 0.0, 1.0, 3.0])
+    encoder = pp.target_encoder(categories=categories)
+    expected = encoder.transform(encoder.fit(codes, y), codes)
+    narrow = codes.astype(dtype)
+    np.testing.assert_array_equal(encoder.transform(encoder.fit(narrow, y), narrow), expected)
+    traced = jax.jit(lambda x: encoder.transform(encoder.fit(x, y), x))(narrow)
+    close(traced, expected, rtol=1e-6)
+
+
+def test_64_bit_codes_are_looked_at_before_they_are_cut():
+    encoder = pp.target_encoder(categories=10)
+    with pytest.raises(ValueError, match="from 0 to 4294967297"):
+        encoder.fit(np.array([0, 2**32 + 1]), np.array([0.0, 1.0]))
+    state = encoder.fit(np.array([0, 1]), np.array([0.0, 1.0]))
+    unseen = encoder.transform(state, np.array([2**32 + 1, -(2**32), 5]))
+    np.testing.assert_array_equal(unseen, [state.mean] * 3)
+
+
+def test_large_targets_keep_their_differences():
+    x, y = np.array(["a", "a", "b", "b"]), 1e9 + np.array([1.0, 65.0, 640.0, 1280.0])
+    for smooth in (0.0, 1.0, "auto"):
+        small, large = (pp.target_encoder(smooth).fit(x, targets) for targets in (y - 1e9, y))
+        assert large.encodings.dtype == jnp.float32
+        np.testing.assert_allclose(
+            large.encodings, (small.encodings.astype(float) + 1e9).astype(np.float32), atol=64
+        )
+        small, large = (pp.target_encoder(smooth).fit(x, t) for t in ((y - 1e9), (y - 1e9) * 1e25))
+        np.testing.assert_allclose(large.encodings / 1e25, small.encodings, rtol=1e-5)
+
+
+def test_a_mask_over_categories_and_a_complex_lambda_are_refused():
+    masked = np.ma.masked_greater([1, 2, 3], 2)
+    for encoder in (pp.target_encoder(), pp.target_encoder(categories=4)):
+        with pytest.raises(TypeError, match="x is a masked array with masked values"):
+            encoder.fit(masked, np.ones(3))
+    for function in (pp.box_cox, pp.yeo_johnson, pp.box_cox_llf):
+        with pytest.raises(TypeError, match="lmbda must be an array of real numbers"):
+            function(np.array([1.0, 2.0]), 1j)

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ def check_fit(model: Model, params: PyTree, state: PyTree) -> None:
         _check(model, params, state)
     except ValueError:
         leaves = jax.tree.leaves((params, state))
-        sizes = {jnp.shape(leaf)[:1] for leaf in leaves}
+        sizes = {_shape(leaf)[:1] for leaf in leaves}
         if len(sizes) == 1 and () not in sizes:
             with contextlib.suppress(ValueError):
                 return _check(model, *_rows((params, state)))
@@ -77,7 +78,7 @@ def _check_times(path: str, trees: Mapping[str, PyTree], loop: Model) -> None:
 
 def _rows(tree: PyTree) -> PyTree:
     """The shapes of a tree without the first axis."""
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), tree)
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(_shape(a)[1:], a.dtype), tree)
 
 
 def _check_layer(model: Model, trees: dict[str, PyTree], path: str) -> None:
@@ -105,7 +106,11 @@ def _check_layer(model: Model, trees: dict[str, PyTree], path: str) -> None:
 
 def _shapes(trees: Mapping[str, PyTree], path: str) -> dict[str, tuple[int, ...]]:
     return {
-        f"{root}{path}/{path_name(leaf_path)}": jnp.shape(leaf)
+        f"{root}{path}/{path_name(leaf_path)}": _shape(leaf)
         for root, tree in trees.items()
         for leaf_path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
+
+
+def _shape(leaf: Any) -> tuple[int, ...]:
+    return tuple(leaf.shape) if hasattr(leaf, "shape") else jnp.shape(leaf)

@@ -1,0 +1,94 @@
+"""Gradients, parameters and states that do not belong together, and leaves that are None."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdeep as jd
+
+PARAMS = {"a": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}, "b": jnp.ones(())}
+STATELESS = {
+    "clip_by_value": lambda: jd.optimizers.clip_by_value(1.0),
+    "clip_by_global_norm": lambda: jd.optimizers.clip_by_global_norm(1.0),
+    "add_decayed_weights": lambda: jd.optimizers.add_decayed_weights(0.1),
+    "multiply": lambda: jd.optimizers.multiply(0.1),
+}
+OPTIMIZERS = {
+    "sgd": lambda: jd.optimizers.sgd(0.1),
+    "nag": lambda: jd.optimizers.nag(0.1),
+    "adam": lambda: jd.optimizers.adam(0.1),
+    "ema_params": lambda: jd.optimizers.ema_params(0.9),
+    "max_norm": lambda: jd.optimizers.max_norm(1.0, axis=None),
+    "skip_nonfinite": lambda: jd.optimizers.skip_nonfinite(jd.optimizers.sgd(0.1)),
+}
+ALL = STATELESS | OPTIMIZERS
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradients_of_another_shape_are_refused_by_their_path(name):
+    tx = ALL[name]()
+    state = tx.init(PARAMS)
+    grads = {"a": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}, "b": jnp.ones(())}
+    with pytest.raises(
+        ValueError, match=r"a/kernel has shape \(2,\), and the parameters there \(3, 2\)"
+    ):
+        tx.update(grads, state, PARAMS)
+    with pytest.raises(ValueError, match="a/kernel"):
+        jax.jit(tx.update)(grads, state, PARAMS)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradients_of_another_structure_are_refused_by_their_path(name):
+    tx = ALL[name]()
+    state = tx.init(PARAMS)
+    for grads, odd in (
+        ({"a": PARAMS["a"]}, "b"),
+        ({**PARAMS, "c": jnp.ones(2)}, "c"),
+        ({"a": jnp.ones(2), "b": jnp.ones(())}, "a"),
+    ):
+        with pytest.raises(ValueError, match=odd):
+            tx.update(grads, state, PARAMS)
+
+
+def test_gradients_that_are_not_those_of_the_state_are_refused_without_parameters():
+    tx = jd.optimizers.adam(0.1)
+    with pytest.raises(
+        ValueError, match=r"the update of w has shape \(3,\), and the state there \(2, 3\)"
+    ):
+        tx.update({"w": jnp.ones(3)}, tx.init({"w": jnp.ones((2, 3))}))
+
+
+@pytest.mark.parametrize("name", [*ALL, "reduce_on_plateau", "keep_zeros"])
+def test_a_state_that_is_none_is_refused(name):
+    makers = {"reduce_on_plateau": jd.optimizers.reduce_on_plateau}
+    makers["keep_zeros"] = lambda: jd.compress.keep_zeros("*kernel")
+    tx = (ALL | makers)[name]()
+    with pytest.raises(TypeError, match=r"state must be what init\(params\) returned, a \w+, got None"):
+        tx.update(PARAMS, None, PARAMS)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_gradient_that_is_none_leaves_its_parameter(name):
+    tx = OPTIMIZERS[name]()
+    state = tx.init(PARAMS)
+    grads = {"a": {"kernel": jnp.ones((3, 2)), "bias": None}, "b": jnp.ones(())}
+    updates, new = tx.update(grads, state, PARAMS)
+    assert updates["a"]["bias"] is None
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+    full, _ = tx.update({**grads, "a": {**grads["a"], "bias": jnp.zeros(2)}}, state, PARAMS)
+    np.testing.assert_array_equal(updates["a"]["kernel"], full["a"]["kernel"])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_parameters_that_are_none_have_no_state(name):
+    tx = OPTIMIZERS[name]()
+    params = {"a": None, "b": jnp.ones(2)}
+    updates, state = tx.update({"a": None, "b": jnp.ones(2)}, tx.init(params), params)
+    alone, _ = tx.update({"b": jnp.ones(2)}, tx.init({"b": params["b"]}), {"b": params["b"]})
+    np.testing.assert_array_equal(updates["b"], alone["b"])
+    assert updates["a"] is None
+    with pytest.raises(
+        ValueError, match="the update of a is an array, and the parameters there are None"
+    ):
+        tx.update({"a": jnp.ones(2), "b": jnp.ones(2)}, state, params)

@@ -1,0 +1,63 @@
+"""What checks of arguments refuse."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jaxdeep as jd
+from jaxdeep._checks import check_scalar
+
+
+@pytest.mark.parametrize("number", [1e40, -1e40, 10**400, 4e38])
+def test_a_number_that_float32_cannot_hold_is_refused(number):
+    with pytest.raises(ValueError, match=r"factor (is|must be in)"):
+        check_scalar("factor", number, "(-inf, inf)")
+
+
+def test_a_number_that_float64_holds_is_taken_with_x64(x64):
+    check_scalar("factor", 1e40, "(-inf, inf)")
+    check_scalar("factor", 1e-50, "(0, inf)")
+
+
+def test_a_number_that_becomes_zero_is_refused_where_zero_is():
+    with pytest.raises(ValueError, match="rounds to 0"):
+        check_scalar("eps", 1e-50, "(0, inf)")
+    check_scalar("eps", 1e-50, "[0, inf)")
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_every_number_of_float32_is_taken(number):
+    check_scalar("factor", number, "(-inf, inf)")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [jd.optimizers.sgd, jd.regularizers.l2, jd.schedules.constant, jd.optimizers.add_decayed_weights],
+)
+def test_learning_rates_and_factors_beyond_float32_are_refused(make):
+    with pytest.raises(ValueError, match="which float32 cannot hold"):
+        make(1e40)
+
+
+@pytest.mark.parametrize(
+    "value", [float("inf"), float("nan"), jnp.bfloat16(jnp.inf), jnp.float16(jnp.nan)]
+)
+def test_infinite_and_nan_penalties_are_refused(value):
+    for make in (jd.regularizers.l1, jd.regularizers.l2, jd.optimizers.add_decayed_weights):
+        with pytest.raises(ValueError, match=r"must be in \[0, inf\)"):
+            make(value)
+
+
+def test_penalties_name_what_they_cannot_take():
+    for bad in (jnp.ones(2) * 1j, "text", object()):
+        with pytest.raises(TypeError, match="a penalty is on arrays of real numbers, and a/kernel is"):
+            jd.regularizers.l2(0.1)({"a": {"kernel": bad}})
+    penalty = jd.regularizers.l2(0.1, where={"a": True, "b": False})
+    with pytest.raises(ValueError, match="they differ in b"):
+        penalty({"a": jnp.ones(2)})
+
+
+def test_arrays_are_taken_as_they_are():
+    check_scalar("factor", jax.numpy.float32(3e38), "[0, inf)")
