@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+import jaxdeep as jd
 from jaxdeep import schedules
 
 
@@ -329,3 +330,33 @@ def test_a_cosine_ends_at_zero_exactly(steps):
         assert float(schedule(t)) == 0
         assert float(jax.jit(schedule)(t)) == 0
     assert float(schedules.cosine(1.0, steps, alpha=0.25)(steps)) == 0.25
+
+
+def halved_twice(epoch):
+    return 0.4 if epoch < 1 else {1: 0.2}.get(epoch, 0.1)
+
+
+def test_a_python_function_of_the_epoch_is_a_table():
+    f = schedules.per_epoch(halved_twice, 10, epochs=4)
+    steps = [0, 9, 10, 19, 20, 39, 40, 10**6]
+    expected = [np.float32(halved_twice(t // 10)) for t in steps]
+    assert values(f, steps).tolist() == expected
+    assert jax.jit(jax.vmap(f))(jnp.array(steps)).tolist() == expected
+
+
+def test_a_schedule_that_decides_in_python_is_refused_in_our_words():
+    x, y = np.ones((20, 2), np.float32), np.ones((20, 1), np.float32)
+
+    def rates(rate):
+        loss, options = jd.losses.mse, {"epochs": 3, "batch_size": 10, "progress": False}
+        optimizer, key = jd.optimizers.sgd(rate), jax.random.key(0)
+        result = jd.fit(jd.nn.dense(1), (x, y), optimizer=optimizer, loss=loss, key=key, **options)
+        return result.history["learning_rate"]
+
+    for rate in (halved_twice, schedules.per_epoch(halved_twice, 2), lambda step: [0.1, 0.2][step]):
+        with pytest.raises(TypeError, match=r"schedule of learning_rate.*per_epoch\(schedule"):
+            rates(rate)
+    with pytest.raises(TypeError, match=r"use jax\.numpy"):
+        rates(np.cos)
+    table = rates(schedules.per_epoch(halved_twice, 2, epochs=3))
+    np.testing.assert_array_equal(table, np.float32([0.4, 0.2, 0.1]))

@@ -96,7 +96,7 @@ def drive(hypers: Mapping[str, Hyper], step: Array) -> Arrays:
     values = {}
     for name, hyper in hypers.items():
         if not hyper.stays:
-            value = hyper.value(step) if callable(hyper.value) else hyper.value
+            value = _scheduled(name, hyper.value, step) if callable(hyper.value) else hyper.value
             if jnp.shape(value) != ():
                 raise ValueError(
                     f"the schedule of {name} must return a scalar, got shape {jnp.shape(value)}"
@@ -104,6 +104,24 @@ def drive(hypers: Mapping[str, Hyper], step: Array) -> Arrays:
             # a copy: the state may be donated, the caller's array may not
             values[name if callable(hyper.value) else name + GIVEN] = jnp.array(value, dtype)
     return values
+
+
+def _scheduled(name: str, schedule: Callable[[ArrayLike], ArrayLike], step: ArrayLike) -> ArrayLike:
+    """The value of a schedule; refuses one that decides in Python what is known only at run time."""
+    try:
+        return schedule(step)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError) as error:
+        raise TypeError(
+            f"the schedule of {name}, {schedule!r}, needs the number of its step in Python (an `if`, an "
+            "index, float()), which a compiled run knows only as an array; write it with jnp.where or "
+            "jaxdeep.schedules.piecewise_constant or join, or, as a function of the epoch, make it a "
+            "table: jaxdeep.schedules.per_epoch(schedule, steps_per_epoch, epochs=...)"
+        ) from error
+    except jax.errors.TracerArrayConversionError as error:
+        raise TypeError(
+            f"the schedule of {name}, {schedule!r}, calls NumPy with its step, which a compiled run "
+            "knows only as an array of JAX: use jax.numpy"
+        ) from error
 
 
 def lost(value: ArrayLike, dtype: DTypeLike) -> np.ndarray:

@@ -101,15 +101,19 @@ def _joined(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedul
     return joined
 
 
-def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
+def per_epoch(schedule: Schedule, steps_per_epoch: int, *, epochs: int | None = None) -> Schedule:
     """A schedule of epochs as one of steps: ``f(t) = schedule(t // steps_per_epoch)``.
 
     Args:
       schedule: function of the epoch, the first of which is 0.
       steps_per_epoch: updates in an epoch, at least 1.
+      epochs: how many there are, at least 1. With it the schedule is asked for all their values now,
+        with Python numbers 0, 1, …, so that it may be any Python function, ``if`` included. Later
+        epochs have the value of the last. By default it is traced, where the epoch is an array.
 
     Raises:
-      TypeError: a `schedule` that is not a function. ValueError: `steps_per_epoch` below 1.
+      TypeError: a `schedule` that is not a function. ValueError: `steps_per_epoch` or `epochs` below 1,
+        values that are not scalars.
 
     Source: Keras' and PyTorch's schedulers, which step by the epoch.
 
@@ -117,6 +121,9 @@ def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
     >>> schedule = per_epoch(exponential(0.1, 1, 0.5), steps_per_epoch=100)
     >>> [round(float(schedule(t)), 3) for t in (0, 99, 100, 250)]
     [0.1, 0.1, 0.05, 0.025]
+    >>> schedule = per_epoch(lambda epoch: 0.1 if epoch < 2 else 0.01, steps_per_epoch=100, epochs=5)
+    >>> [round(float(schedule(t)), 3) for t in (0, 199, 200, 900)]
+    [0.1, 0.1, 0.01, 0.01]
     """
     check_schedule("schedule", schedule)
     _checks.check_count("steps_per_epoch", steps_per_epoch)
@@ -129,4 +136,16 @@ def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
             return schedule(jnp.zeros_like(step))
         return schedule(step // steps_per_epoch)
 
-    return of_epoch
+    if epochs is None:
+        return of_epoch
+    _checks.check_count("epochs", epochs)
+    values = [schedule(epoch) for epoch in range(epochs)]
+    for epoch, value in enumerate(values):
+        _checks.check_scalar(f"the schedule's value of epoch {epoch}", value, "(-inf, inf)")
+
+    def of_table(step: ArrayLike) -> ArrayLike:
+        _, *typed = floats(step, *values)
+        epoch = jnp.clip(per_epoch(lambda epoch: epoch, steps_per_epoch)(step), 0, epochs - 1)
+        return jnp.stack(typed)[jnp.asarray(epoch).astype(int)]
+
+    return of_table
