@@ -106,7 +106,7 @@ def drive(hypers: Mapping[str, Hyper], step: Array) -> Arrays:
     return values
 
 
-def _scheduled(name: str, schedule: Callable[[ArrayLike], ArrayLike], step: ArrayLike) -> ArrayLike:
+def _scheduled(name: str, schedule: Callable[[Array], ArrayLike], step: Array) -> ArrayLike:
     """The value of a schedule; refuses one that decides in Python what is known only at run time."""
     try:
         return schedule(step)
