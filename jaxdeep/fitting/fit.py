@@ -1,6 +1,7 @@
 """`fit`, which trains a model from checks to history, with progress and checkpoints."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Unpack
 
 import jax
@@ -103,8 +104,8 @@ def fit(
     True
     """
     chosen: FitOptions = filled("fit", FitOptions, options)
-    given = data, key, [chosen[name] for name in ("validation", "params", "state")]
-    check_known("fit", given, instead=_PURE)
+    given = [data, key, *(chosen[name] for name in ("validation", "params", "state"))]
+    check_known("fit", [tree for tree in given if not isinstance(tree, Iterator)], instead=_PURE)
     if chosen["phases"] is not None:
         return in_phases(fit, model, data, optimizer, key, chosen, options)
     _checks.check_key(key)
