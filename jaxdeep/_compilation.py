@@ -84,7 +84,9 @@ def compiled(
 
     def build() -> Compiled:
         traced = jitted.trace(*args)
-        if len(traced.jaxpr.in_avals) > len(jax.tree.leaves(args)):  # traced values became arguments
+        # traced values that it refers to became arguments, or constants in earlier versions of JAX
+        more = len(traced.jaxpr.in_avals) > len(jax.tree.leaves(args))
+        if more or is_traced(traced.jaxpr.consts):
             raise _ClosesOverTraced
         lowered = traced.lower()
         if jax.default_backend() == "cpu" and once is not None:
@@ -124,7 +126,7 @@ def run_once(
     return compiled(function, *args, key=key, once=once)(*args)
 
 
-def check_known(caller: str, *trees: PyTree, instead: str) -> None:
+def check_untraced(caller: str, *trees: PyTree, instead: str) -> None:
     """Refuse traced values in a function of the host, which cannot be a part of a compiled program."""
     if is_traced(trees):
         raise TypeError(

@@ -10,7 +10,7 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array
-from jaxdeep._compilation import check_known, run_once
+from jaxdeep._compilation import check_untraced, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
 from jaxdeep.diagnostics.layer_flow import LayerMeasure
@@ -105,7 +105,7 @@ def fit(
     """
     chosen: FitOptions = filled("fit", FitOptions, options)
     given = [data, key, *(chosen[name] for name in ("validation", "params", "state"))]
-    check_known("fit", [tree for tree in given if not isinstance(tree, Iterator)], instead=_PURE)
+    check_untraced("fit", [tree for tree in given if not isinstance(tree, Iterator)], instead=_PURE)
     if chosen["phases"] is not None:
         return in_phases(fit, model, data, optimizer, key, chosen, options)
     _checks.check_key(key)
@@ -121,7 +121,7 @@ def fit(
     samples = {source.name: source.sample for source in sources}
     slow_in_loops = try_out(setup, setup.shapes(likes[0], key, initial), samples, likes[0])
     run = setup.start(likes, key, initial)
-    check_known("fit", run, instead=_PURE)
+    check_untraced("fit", run, instead=_PURE)
     placement = placed(setup.mesh, run, run.train_state.params, chosen["shard"])
     about = None if chosen["checkpoint"] is None else describe(setup, run, likes)
     with opened(about, chosen) as store:
