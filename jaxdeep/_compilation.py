@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -124,6 +124,41 @@ def run_once(
     if is_traced(args):
         return jax.jit(function)(*args)
     return compiled(function, *args, key=key, once=once)(*args)
+
+
+@contextlib.contextmanager
+def meant_transfers() -> Iterator[None]:
+    """Transfers between host and devices that a function of ours makes are meant, as explicit ones are.
+
+    ``jax_transfer_guard="disallow"`` refuses those that nobody wrote; ``"disallow_explicit"`` stays.
+    It decorates functions of the host, whose data and numbers come from there.
+    """
+    with contextlib.ExitStack() as stack:
+        for name, guard in _GUARDS.items():
+            if getattr(jax.config, f"jax_transfer_guard_{name}") in ("disallow", "log"):
+                stack.enter_context(guard("allow"))
+        yield
+
+
+def transfer_levels() -> Callable[[], contextlib.AbstractContextManager[Any]]:
+    """A function that makes a context with the guards of now, such as for a callback of the user's."""
+    levels = {name: getattr(jax.config, f"jax_transfer_guard_{name}") for name in _GUARDS}
+
+    def context() -> contextlib.ExitStack:
+        stack = contextlib.ExitStack()
+        for name, level in levels.items():
+            if level is not None:
+                stack.enter_context(_GUARDS[name](level))
+        return stack
+
+    return context
+
+
+_GUARDS: dict[str, Callable[[str], contextlib.AbstractContextManager[Any]]] = {
+    "host_to_device": jax.transfer_guard_host_to_device,
+    "device_to_device": jax.transfer_guard_device_to_device,
+    "device_to_host": jax.transfer_guard_device_to_host,
+}
 
 
 def check_untraced(caller: str, *trees: PyTree, instead: str) -> None:

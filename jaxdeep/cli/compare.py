@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from jaxdeep._compilation import meant_transfers
 from jaxdeep.cli import arguments
 from jaxdeep.cli.networks import classes_of, network
 
@@ -94,6 +95,7 @@ def _compare(args: argparse.Namespace, parser: arguments.Parser) -> int:
     return 0
 
 
+@meant_transfers()
 def _train(name: str, rate: float, data: "Dataset", args: argparse.Namespace, label: str) -> Row:
     """Train one optimizer's networks, and measure."""
     from jaxdeep import losses, metrics, sweep

@@ -19,6 +19,7 @@ from jaxdeep.fitting.placement import fetched
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.fitting.sources import Position
 from jaxdeep.optimizers import hyperparams
+from jaxdeep.train.missing import with_nan, without_nan
 from jaxdeep.train.monitors import resolve
 from jaxdeep.train.options import FitOptions, TrialOptions, options_of
 from jaxdeep.train.run import RunState
@@ -67,7 +68,8 @@ class Checkpoints:
     def save(self, run: RunState, values: Values, position: Position) -> None:
         """Add a checkpoint after an epoch that gave these values and left the data at this position."""
         args = self._ocp.args
-        arrays = _arrays(_with_room(run, self._epochs))
+        on_host: Any = with_nan(run.history)
+        arrays = _arrays(_with_room(run._replace(history=on_host), self._epochs))
         about = {"epochs": self._epochs, "sha256": _digest(arrays), "position": position}
         metrics = None
         if self._watched is not None:
@@ -118,7 +120,7 @@ class Checkpoints:
                 warnings.warn(
                     f"the checkpoint of epoch {epoch} in {self.directory} is damaged "
                     f"({_reason(error)}); trying the one before",
-                    stacklevel=3,
+                    stacklevel=4,
                 )
                 continue
             self._set_aside(damaged)
@@ -129,7 +131,8 @@ class Checkpoints:
                 )
             room = len(next(iter(like.history.values())))
             run = _with_room(run._replace(history=dict(run.history)), room)
-            return run._replace(history=jax.tree.map(jnp.asarray, run.history)), about["position"]
+            history: Any = jax.tree.map(jnp.asarray, without_nan(run.history))  # type: ignore[arg-type]
+            return run._replace(history=history), about["position"]
         if damaged:
             raise ValueError(
                 f"none of the checkpoints in {self.directory} can be read; delete the directory to "

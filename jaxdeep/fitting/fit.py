@@ -10,7 +10,7 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array
-from jaxdeep._compilation import check_untraced, run_once
+from jaxdeep._compilation import check_untraced, meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
 from jaxdeep.diagnostics.layer_flow import LayerMeasure
@@ -24,6 +24,7 @@ from jaxdeep.fitting.progress import compiling, ordered, reporting
 from jaxdeep.fitting.setup import Setup, frozen_of, make_setup, try_out
 from jaxdeep.fitting.sources import go_to, position_of, sources_of
 from jaxdeep.train.data import with_rows
+from jaxdeep.train.missing import with_nan
 from jaxdeep.train.options import Callback, FitOptions, filled, minimised_of, takes
 from jaxdeep.train.records import Epochs, FitResult
 from jaxdeep.train.run import RunState
@@ -34,6 +35,7 @@ _PURE = "jaxdeep.train.init and jaxdeep.train.make_run"
 
 
 @takes(FitOptions)
+@meant_transfers()
 def fit(
     model: Network,
     data: PyTree,
@@ -221,8 +223,8 @@ def _look(run: RunState) -> tuple[int, bool, int, dict[str, np.ndarray]]:
         (run.epoch, run.stopped, run.bad_step, run.history)
     )
     done = int(done)
-    values = {name: history[name][:done] for name in ordered(history)}
-    return done, bool(stopped), int(bad_step), values
+    values = with_nan(history, done)
+    return done, bool(stopped), int(bad_step), {name: values[name] for name in ordered(values)}
 
 
 def _shown(values: dict[str, np.ndarray], measure: Measure | None) -> dict[str, np.ndarray]:

@@ -81,7 +81,9 @@ def prelu(x: ArrayLike, alpha: ArrayLike) -> Float[Array, "..."]:
     [-0.5, 3.0]
     """
     x = _float(x)
-    return jnp.where(x >= 0, x, jnp.asarray(alpha, x.dtype) * x)
+    alpha = jnp.asarray(alpha, x.dtype)
+    alpha = jnp.expand_dims(alpha, range(max(x.ndim - alpha.ndim, 0)))
+    return jnp.where(x >= 0, x, alpha * x)
 
 
 def rrelu(

@@ -239,5 +239,5 @@ def kernel_and_bias(
 def finished(y: Array, params: Arrays, use_bias: bool, activation: Activation | None) -> Array:
     """The bias and the activation, behind the kernel."""
     if use_bias:
-        y = y + params["bias"]
+        y = y + jnp.expand_dims(params["bias"], range(y.ndim - 1))
     return y if activation is None else activation(y)

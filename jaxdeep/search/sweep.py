@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from jaxdeep import _checks
+from jaxdeep._compilation import meant_transfers
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.interruption import Interruption, interruptible
 from jaxdeep.fitting.progress import Report, reporting
@@ -29,6 +30,7 @@ Runner = VmapRunner | ThreadRunner
 _STRATEGIES: dict[str, type[Runner]] = {"vmap": VmapRunner, "threads": ThreadRunner}
 
 
+@meant_transfers()
 def sweep(
     builder: Build,
     space: Mapping[str, Any] | Sequence[Point],

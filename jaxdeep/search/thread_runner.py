@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxdeep._compat import enable_x64
-from jaxdeep._compilation import Program, compiled
+from jaxdeep._compilation import Program, compiled, transfer_levels
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.interruption import Interruption
@@ -169,12 +169,31 @@ def _cores() -> int:
 def _settings() -> Callable[[Device], contextlib.ExitStack]:
     """A function from a device to a context in which another thread has this thread's settings."""
     config: Any = jax.config
-    x64, default = config.jax_enable_x64, config.jax_default_device
+    here = {name: getattr(config, name) for name in _CONTEXTS if hasattr(config, name)}
+    default, with_transfers = config.jax_default_device, transfer_levels()
 
     def context(device: Device) -> contextlib.ExitStack:
         stack = contextlib.ExitStack()
-        stack.enter_context(enable_x64(x64))
+        for name, value in here.items():
+            if getattr(config, name) != value:
+                stack.enter_context(_CONTEXTS[name](value))
+        stack.enter_context(with_transfers())
         stack.enter_context(jax.default_device(device or default))
         return stack
 
     return context
+
+
+# Settings that a context may have changed in one thread, and what changes them in another.
+_CONTEXTS: dict[str, Callable[[Any], contextlib.AbstractContextManager[Any]]] = {
+    "jax_enable_x64": enable_x64,
+    "jax_default_matmul_precision": jax.default_matmul_precision,
+    "jax_default_prng_impl": jax.default_prng_impl,
+    "jax_threefry_partitionable": jax.threefry_partitionable,
+    "jax_numpy_dtype_promotion": jax.numpy_dtype_promotion,
+    "jax_numpy_rank_promotion": jax.numpy_rank_promotion,
+    "jax_debug_nans": jax.debug_nans,
+    "jax_debug_infs": jax.debug_infs,
+    "jax_disable_jit": jax.disable_jit,
+    "jax_check_tracer_leaks": jax.check_tracer_leaks,
+}

@@ -12,6 +12,7 @@ from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.fitting.progress import ordered
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.search.table import Result
+from jaxdeep.train.missing import with_nan
 from jaxdeep.train.run import RunState
 from jaxdeep.train.state import TrainState
 
@@ -68,7 +69,8 @@ class Trial:
         end = best if self.setup.restores and best >= 0 else epochs - 1
         diverged = bad_step >= 0 and self.setup.options["on_nonfinite"] == "raise"
         ended = "diverged" if diverged else "stopped" if stopped else "finished"
-        history = {name: history[name][: int(epochs)] for name in ordered(history)}
+        history = with_nan(history, int(epochs))
+        history = {name: history[name] for name in ordered(history)}
         return Result(None, None, history, int(end), ended)
 
 

@@ -12,6 +12,7 @@ from jaxdeep.optimizers import hyperparams
 from jaxdeep.train import monitors
 from jaxdeep.train.batches import Advance, Metrics, Totals, averages, values_of
 from jaxdeep.train.epoch import evaluation_of, make_evaluate, one_pass
+from jaxdeep.train.missing import missing
 from jaxdeep.train.monitors import Decisions, Due, Limits, choose, limits_of
 from jaxdeep.train.objective import Objective
 from jaxdeep.train.options import RunOptions, filled, takes
@@ -34,8 +35,8 @@ class RunState(NamedTuple):
       stopped: whether it has ended before its last epoch.
       bad_step: the first step with a non-finite loss, or −1.
       decisions: what early stopping and the plateau have recorded.
-      history: values of each metric, with room for at least the epochs of the run; NaN for epochs not
-        run.
+      history: values of each metric, with room for at least the epochs of the run; `missing` for epochs
+        not run.
       averaged: with `ema`, the model's state that belongs to the averaged parameters; else ().
     """
 
@@ -185,7 +186,7 @@ def make_program(
     def report(ts: TrainState, totals: Totals, evaluated: Metrics, due: Due) -> Metrics:
         """The values that the history holds of an epoch."""
         if validate_every > 1:
-            evaluated = jax.tree.map(lambda v: jnp.where(due, v, jnp.nan), evaluated)
+            evaluated = jax.tree.map(lambda v: jnp.where(due, v, missing(v.dtype)), evaluated)
         skipped = {"skipped": totals.skipped} if skip else {}
         evaluated = {f"val_{name}": value for name, value in evaluated.items()}
         return _in_force(ts.opt_state) | skipped | values_of(averages(totals)) | evaluated
@@ -208,7 +209,7 @@ def make_program(
         run = RunState(ts, zero, jnp.zeros((), bool), zero - 1, Decisions(), {}, averaged)
         after, values, _ = jax.eval_shape(one_epoch, opened(run), zero, data, validation, limits)
         history = {
-            name: jnp.full((room, *v.shape), jnp.nan, jnp.promote_types(v.dtype, jnp.float32))
+            name: jnp.full((room, *v.shape), missing(v.dtype), jnp.promote_types(v.dtype, jnp.float32))
             for name, v in values.items()
         }
         decisions = monitors.first_decisions(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jaxdeep._compilation import run_once
+from jaxdeep._compilation import meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.nn.model import Model, check_models
@@ -23,6 +23,7 @@ from jaxdeep.uncertainty.sampling import Settings, settings_of
 Member = tuple[PyTree, PyTree]  # parameters and state; of all members if they are stacked
 
 
+@meant_transfers()
 def ensemble(
     model: Model,
     members: Table | Sequence[Member | FitResult] | Member,

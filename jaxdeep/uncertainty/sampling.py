@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxdeep import _checks
-from jaxdeep._compilation import run_once
+from jaxdeep._compilation import meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.nn import walk
@@ -33,6 +33,7 @@ from jaxdeep.uncertainty.rows import (
 Shared = tuple[PyTree, PyTree, jax.Array]  # parameters, state, and a key or keys
 
 
+@meant_transfers()
 def mc_dropout(
     model: Model,
     params: PyTree,

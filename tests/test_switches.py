@@ -1,0 +1,124 @@
+"""JAX' own switches, with which people debug: a run with one has the numbers of a run without."""
+
+import contextlib
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import jaxdeep as jd
+from jaxdeep.__main__ import main
+from jaxdeep._compat import enable_x64
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(20, 3)).astype(np.float32)
+Y = (X[:, 0] > X[:, 1]).astype(np.int32)
+OPTIONS = {
+    "loss": jd.losses.softmax_cross_entropy,
+    "validation": (X, Y),
+    "batch_size": 8,
+    "progress": False,
+}
+
+
+def network():
+    return jd.nn.serial(
+        hidden=jd.nn.dense(4, activation=jax.nn.relu), drop=jd.nn.dropout(0.2), out=jd.nn.dense(2)
+    )
+
+
+def fit(_):
+    result = jd.fit(
+        network(),
+        (X, Y),
+        optimizer=jd.optimizers.adam(0.01),
+        key=KEY,
+        epochs=3,
+        validate_every=2,
+        early_stopping=jd.train.EarlyStopping(patience=3),
+        **OPTIONS,
+    )
+    return result.params, result.history
+
+
+def sweep(_):
+    rates = {"learning_rate": [0.01, 0.1]}
+    options = {"model": network(), "data": (X, Y), "epochs": 1, **OPTIONS}
+    table = jd.sweep(lambda hp: jd.optimizers.sgd(hp["learning_rate"]), rates, **options)
+    return [(result.params, result.history) for result in table.results]
+
+
+def mc_dropout(_):
+    return tuple(jd.uncertainty.mc_dropout(network(), *PARAMS, X, KEY, samples=2))
+
+
+def compare(folder):
+    np.savez(folder / "small.npz", x=X, y=Y)
+    shared = ["--data", str(folder / "small.npz"), "--out", str(folder / "out")]
+    main(["compare", "--optimizers", "sgd", "--epochs", "1", "--seeds", "1", *shared])
+    results = json.loads((folder / "out" / "results.json").read_text())
+    return results["optimizers"]["sgd"]["history"]
+
+
+PARAMS = jax.tree.map(np.asarray, network().init(KEY, X[:1]))
+CALLS = {"fit": fit, "sweep": sweep, "mc_dropout": mc_dropout, "compare": compare}
+SWITCHES = {
+    "debug_nans": lambda: jax.debug_nans(True),
+    "disable_jit": jax.disable_jit,
+    "rank_promotion": lambda: jax.numpy_rank_promotion("raise"),
+    "transfer_guard": lambda: jax.transfer_guard("disallow"),
+    "tracer_leaks": jax.checking_leaks,
+    "x64": lambda: enable_x64(True),
+    "threefry": contextlib.nullcontext,  # both ways, below
+}
+
+
+@pytest.mark.few("debug_nans-fit", "rank_promotion-mc_dropout", "transfer_guard-mc_dropout")
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_the_numbers_are_those_without_the_switch(switch, call, tmp_path):
+    if switch == "threefry":
+        for partitionable in (False, True):
+            with jax.threefry_partitionable(partitionable):
+                for leaf in jax.tree.leaves(CALLS[call](tmp_path)):
+                    assert np.isfinite(leaf).any()
+        return
+    expected = CALLS[call](tmp_path)
+    with SWITCHES[switch]():
+        found = CALLS[call](tmp_path)
+    # float64 draws other numbers for the same key
+    tolerance = {"x64": {"rtol": np.inf}, "disable_jit": {"rtol": 1e-4, "atol": 1e-5}}.get(switch)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
+        np.testing.assert_allclose(a, b, **(tolerance or {"rtol": 0}))
+
+
+def test_a_thread_of_a_sweep_has_the_settings_of_its_caller():
+    seen = []
+
+    def loss(outputs, y):
+        seen.append((jax.config.jax_numpy_rank_promotion, jax.config.jax_threefry_partitionable))
+        return jd.losses.softmax_cross_entropy(outputs, y)
+
+    with jax.numpy_rank_promotion("raise"), jax.threefry_partitionable(False):
+        options = {"model": network(), "data": (X, Y), "epochs": 1, **OPTIONS, "loss": loss}
+        jd.sweep(lambda hp: jd.optimizers.sgd(0.1), {"name": ["a"]}, strategy="threads", **options)
+    assert set(seen) == {("raise", False)}
+
+
+def test_a_checkpoint_of_a_run_with_debug_nans_is_that_of_one_without(tmp_path):
+    def run(epochs, folder):
+        options = {"epochs": epochs, "validate_every": 2, "checkpoint": folder, **OPTIONS}
+        optimizer = jd.optimizers.sgd(0.1)
+        return jd.fit(network(), (X, Y), optimizer=optimizer, key=KEY, **options).history
+
+    run(3, tmp_path / "a")
+    with jax.debug_nans(True):
+        run(3, tmp_path / "b")
+        resumed = run(5, tmp_path / "a")
+    continued = run(5, tmp_path / "b")
+    for name, values in resumed.items():
+        np.testing.assert_array_equal(values, continued[name])
+    assert np.isnan(continued["val_loss"]).tolist() == [True, False, False, False, False]
