@@ -91,7 +91,7 @@ def shuffled(key: jax.Array, step: Integer[Array, ""], n: int) -> Integer[Array,
     # One sort by 32 random bits, after which two rows with equal bits are still in their old order. A
     # shuffle can bear that: it happens to about one pair in 55,000 rows. jax.random.permutation avoids
     # it by sorting twice beyond 1,600 rows.
-    return jnp.argsort(jax.random.bits(key, (n,)))
+    return jnp.argsort(jax.random.bits(key, (n,), jnp.uint32))
 
 
 def make_evaluate(
