@@ -111,6 +111,7 @@ def test_a_thread_of_a_sweep_has_the_settings_of_its_caller():
     assert set(seen) == {("raise", False)}
 
 
+@pytest.mark.heavy
 def test_a_checkpoint_of_a_run_with_debug_nans_is_that_of_one_without(tmp_path):
     def run(epochs, folder):
         options = {"epochs": epochs, "validate_every": 2, "checkpoint": folder, **OPTIONS}
