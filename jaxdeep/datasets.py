@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxdeep._extras import needed
 from jaxdeep._shapes import Float, Integer
 
 __all__ = [
@@ -64,11 +65,7 @@ def digits() -> Dataset:
     >>> train[0].shape, train[1].dtype, len(validation[1]), len(test[1])
     ((1257, 8, 8), dtype('int32'), 270, 270)
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise _missing("scikit-learn", "digits()") from error
-    bunch = load_digits()
+    bunch = needed("sklearn.datasets", "digits()", "scikit-learn", "datasets").load_digits()
     order = np.random.default_rng(0).permutation(len(bunch.target))
     x = (bunch.images[order] / 16).astype(np.float32)
     y = bunch.target[order].astype(np.int32)
@@ -167,10 +164,7 @@ def _fashion_file(name: str) -> pathlib.Path:
         for place in places:
             if place.is_file():
                 return place
-    try:
-        import pooch
-    except ImportError as error:
-        raise _missing("pooch", "fashion_mnist() without JAXDEEP_DATA") from error
+    pooch = needed("pooch", "fashion_mnist() without JAXDEEP_DATA", "pooch", "datasets")
     cache = pathlib.Path(pooch.os_cache("jaxdeep")) / "fashion-mnist"
     try:
         pooch.get_logger().setLevel("WARNING")
@@ -244,10 +238,6 @@ def _pair(path: pathlib.Path, arrays: Mapping[str, np.ndarray], *suffixes: str) 
 
 def _scaled(pixels: np.ndarray) -> np.ndarray:
     return np.divide(pixels, np.float32(255), dtype=np.float32)
-
-
-def _missing(package: str, caller: str) -> ImportError:
-    return ImportError(f"{caller} needs {package}: pip install 'jaxdeep[datasets]'")
 
 
 def load(name: str) -> Dataset:

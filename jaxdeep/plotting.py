@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._extras import needed
 from jaxdeep._shapes import ArrayLike
 
 if TYPE_CHECKING:
@@ -222,11 +223,8 @@ def reliability(diagrams: Mapping[str, Iterable[ArrayLike]], *, title: str = "")
 
 
 def _figure(name: str, size: tuple[float, float], title: str) -> "Figure":
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(f"{name} needs matplotlib: pip install 'jaxdeep[plot]'") from error
-    figure = Figure(figsize=size, layout="constrained")
+    module = needed("matplotlib.figure", name, "matplotlib", "plot")
+    figure: Figure = module.Figure(figsize=size, layout="constrained")
     figure.suptitle(title, parse_math=False)
     return figure
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
 from jaxdeep.adapters.module import Switches, adapted, check_names
 from jaxdeep.nn import walk
@@ -189,11 +190,7 @@ class _Form(NamedTuple):
 
 
 def _equinox() -> Any:
-    try:
-        import equinox
-    except ImportError as error:
-        raise ImportError("from_equinox needs equinox: pip install 'jaxdeep[equinox]'") from error
-    return equinox
+    return needed("equinox", "from_equinox", "equinox", "equinox")
 
 
 def _by_keyword(function: Callable[..., Any]) -> bool:

@@ -1,6 +1,5 @@
 """Runs for TensorBoard."""
 
-import importlib
 import os
 import pathlib
 import socket
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
 from jaxdeep.tree import Where, check_where, leaf_paths, mask
 
@@ -102,12 +102,7 @@ def to_tensorboard(
 
 def _part(name: str) -> Any:
     """A module of tensorboardX, which has no types."""
-    try:
-        return importlib.import_module(f"tensorboardX.{name}")
-    except ImportError as error:
-        raise ImportError(
-            "to_tensorboard needs tensorboardX: pip install 'jaxdeep[tensorboard]'"
-        ) from error
+    return needed(f"tensorboardX.{name}", "to_tensorboard", "tensorboardX", "tensorboard")
 
 
 def _protocol() -> Any:

@@ -1,7 +1,6 @@
 """A model as one file that runs without the code that trained it."""
 
 import hashlib
-import importlib.util
 import os
 import pathlib
 import tempfile
@@ -11,6 +10,7 @@ import jax
 import jax.export
 
 from jaxdeep import _checks
+from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
@@ -70,7 +70,7 @@ def export(
     (('cpu', 'cuda', 'tpu'), (5, 2))
     """
     check_models("export", {"model": model})
-    _need_flatbuffers("export")
+    needed("flatbuffers", "export", "flatbuffers", "export")
     if isinstance(platforms, str) or not platforms or any(p not in _PLATFORMS for p in platforms):
         raise ValueError(f"platforms must be some of {', '.join(_PLATFORMS)}, got {platforms!r}")
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, state))):
@@ -111,7 +111,7 @@ def load_exported(path: str | os.PathLike[str]) -> Callable[[PyTree], PyTree]:
         ...
     FileNotFoundError: no such file: nowhere
     """
-    _need_flatbuffers("load_exported")
+    needed("flatbuffers", "load_exported", "flatbuffers", "export")
     _checks.check_local_path("path", path)
     path = pathlib.Path(path)
     if not path.is_file():
@@ -148,8 +148,3 @@ def _write(path: pathlib.Path, content: bytes) -> None:
         except BaseException:
             os.unlink(file.name)
             raise
-
-
-def _need_flatbuffers(what: str) -> None:
-    if importlib.util.find_spec("flatbuffers") is None:  # JAX takes it in when it writes or reads
-        raise ImportError(f"{what} needs flatbuffers: pip install 'jaxdeep[export]'")

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._extras import needed
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.placement import fetched
 from jaxdeep.fitting.setup import Setup
@@ -416,10 +417,4 @@ def _is_key(leaf: ArrayLike) -> bool:
 
 
 def _orbax() -> Any:
-    try:
-        import orbax.checkpoint as ocp
-    except ImportError as error:
-        raise ImportError(
-            "checkpoint= needs orbax-checkpoint: pip install 'jaxdeep[checkpoint]'"
-        ) from error
-    return ocp
+    return needed("orbax.checkpoint", "checkpoint=", "orbax-checkpoint", "checkpoint")

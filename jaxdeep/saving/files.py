@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import os
 import pathlib
@@ -15,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
 from jaxdeep._version import __version__
 from jaxdeep.fitting.placement import fetched
@@ -71,7 +71,7 @@ def save(path: str | os.PathLike[str], model: Model, params: PyTree, state: PyTr
     >>> jax.tree.map(lambda a, b: bool((a == b).all()), params, params_a)["out"]
     {'bias': True, 'kernel': True}
     """
-    _safetensors()
+    needed("safetensors", "saving models", "safetensors", "checkpoint")
     directory = _directory(path)
     if jax.process_index() == 0:
         _check_free(directory)
@@ -122,7 +122,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Model, PyTree, PyTree]:
     >>> model, params
     (swish(), {'beta': Array(2., dtype=float32)})
     """
-    _safetensors()
+    needed("safetensors", "saving models", "safetensors", "checkpoint")
     directory = _directory(path)
     if not directory.exists():
         raise FileNotFoundError(f"there is no saved model at {str(directory)!r}; jd.save writes one")
@@ -388,8 +388,3 @@ def _located(file: pathlib.Path) -> Iterator[None]:
         yield
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{str(file)!r}: {error}") from error.__cause__
-
-
-def _safetensors() -> None:
-    if importlib.util.find_spec("safetensors") is None:
-        raise ImportError("saving models needs safetensors: pip install 'jaxdeep[checkpoint]'")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdeep._extras import needed
 from jaxdeep.train import monitors
 
 _MANY = 12  # above this many combinations of the other hyperparameters, none gets a line of its own
@@ -42,12 +43,9 @@ def plot(
             raise ValueError(f"{argument} must be one of {', '.join(names)}; got {name!r}")
     if x == y:
         raise ValueError(f"x and y must be two hyperparameters, got {x!r} twice")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plot needs matplotlib: pip install 'jaxdeep[plot]'") from error
+    figure = needed("matplotlib.figure", "plot", "matplotlib", "plot")
     if ax is None:
-        ax = Figure(figsize=(6, 4), layout="constrained").subplots()
+        ax = figure.Figure(figsize=(6, 4), layout="constrained").subplots()
     if y is None:
         _lines(ax, rows, column, f"{metric}_std", x, [name for name in names if name != x])
         ax.set_ylabel(metric)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
 from jaxdeep.search.space import Point
 from jaxdeep.train import monitors
@@ -179,11 +180,7 @@ class Table:
         >>> columns
         []
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("to_pandas needs pandas: pip install pandas") from error
-        return pandas.DataFrame(self.rows())
+        return needed("pandas", "to_pandas", "pandas", None).DataFrame(self.rows())
 
     def plot(
         self,

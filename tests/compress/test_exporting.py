@@ -155,7 +155,7 @@ def test_arguments_of_export(flatbuffers, tmp_path, monkeypatch):
         jax.jit(lambda p: jd.compress.export(tmp_path / "m", model, p, state, x))(params)
     with pytest.raises(ValueError, match="6 features"):
         export(draw(5, 7))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "flatbuffers", None)
     with pytest.raises(ImportError, match=r"jaxdeep\[export\]"):
         export(x)
     assert not list(tmp_path.iterdir())
