@@ -195,16 +195,20 @@ def check_distributions(name: str, value: Any) -> None:
     """Refuse an array of known probabilities of classes, of shape ``(…, classes)``, that are none."""
     check_known(name, value, 0, math.inf)
     if is_known(value):
-        known = np.asarray(value)
-        floating = jnp.issubdtype(known.dtype, jnp.floating)
-        near = max(1e-3, 8 * float(jnp.finfo(known.dtype).eps)) if floating else 0
-        sums = np.atleast_1d(known.sum(axis=-1, dtype=np.float64))
-        wrong = sums[np.abs(sums - 1) > near]
+        wrong = wrong_sums(np.asarray(value))
         if wrong.size:
             raise ValueError(
                 f"{name} of the shape of the outputs are probabilities, which must sum to 1 over the "
                 f"classes (the last axis), got a sum of {wrong.flat[0]:.6g}"
             )
+
+
+def wrong_sums(known: np.ndarray) -> np.ndarray:
+    """The sums over the last axis that are not 1 but for the rounding of the dtype."""
+    floating = jnp.issubdtype(known.dtype, jnp.floating)
+    near = max(1e-3, 8 * float(jnp.finfo(known.dtype).eps)) if floating else 0
+    sums = np.atleast_1d(known.sum(axis=-1, dtype=np.float64))
+    return sums[np.abs(sums - 1) > near]
 
 
 def same_but_for_one(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:

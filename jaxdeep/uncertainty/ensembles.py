@@ -30,7 +30,7 @@ def ensemble(
     *,
     batch_size: int | None = None,
     return_samples: bool = False,
-    outputs: str | None = None,
+    outputs: Any = None,
     mesh: Mesh | None = None,
 ) -> Prediction:
     """The prediction of a deep ensemble, whose members are one model trained from several seeds.
@@ -89,7 +89,8 @@ def _ensemble(settings: Settings, stacked: Member, x: PyTree) -> Prediction:
                 return model.apply(params, state, x)[0]
 
             keep = settings.return_samples
-            return gather(output_of, stacked, settings.outputs, together=together, keep=keep)
+            said, known = settings.outputs, model.meaning
+            return gather(output_of, stacked, said, known, together=together, keep=keep)
 
         return in_parts(part, x, rows)
 
