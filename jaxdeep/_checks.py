@@ -1,11 +1,13 @@
 """Checks of arguments: errors for people, raised before anything is traced."""
 
+import contextlib
+import contextvars
 import math
 import numbers
 import os
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -182,8 +184,80 @@ def is_known(value: Any) -> bool:
     return not isinstance(value, jax.core.Tracer) and np.size(value) > 0
 
 
+class Bound(NamedTuple):
+    """What the values of one array were found to be checked for.
+
+    Attributes:
+      place: which of the arrays that are watched.
+      low, high: the values that are allowed, both included.
+      sums: whether the last axis must sum to 1.
+    """
+
+    place: int
+    low: float
+    high: float
+    sums: bool = False
+
+    def check(self, name: str, value: np.ndarray) -> None:
+        """Refuse values beyond the bound."""
+        if self.sums:
+            check_distributions(name, value)
+        check_known(name, value, self.low, self.high)
+
+
+class _Watched:
+    """Arrays whose checks are noted. One is known again by its memory, also as a view."""
+
+    def __init__(self, arrays: Sequence[Any]) -> None:
+        self.places = {_memory(array): place for place, array in enumerate(arrays)}
+        self.alive, self.bounds = list(arrays), set[Bound]()
+
+
+_watched: contextvars.ContextVar[_Watched | None] = contextvars.ContextVar("watched", default=None)
+
+
+@contextlib.contextmanager
+def bounds_of(arrays: Sequence[Any]) -> Iterator[set[Bound]]:
+    """The checks that are made of the values of these arrays inside the context.
+
+    So they can be made of further arrays in place of these, on the host and without another trace.
+
+    >>> y = np.array([0, 2])
+    >>> with bounds_of([y]) as bounds:
+    ...     check_classes(np.zeros((2, 3)), y)
+    >>> bounds
+    {Bound(place=0, low=0, high=2, sums=False)}
+    """
+    token = _watched.set(watched := _Watched(arrays))
+    try:
+        yield watched.bounds
+    finally:
+        _watched.reset(token)
+
+
+def stands_for(new: Any, old: Any) -> None:
+    """Note checks of the array `new` as those of `old`, which it was made from."""
+    watched = _watched.get()
+    if watched is not None and (place := watched.places.get(_memory(old))) is not None:
+        watched.places[_memory(new)] = place
+        watched.alive.append(new)
+
+
+def _note(value: Any, low: float, high: float, *, sums: bool = False) -> None:
+    watched = _watched.get()
+    if watched is not None and (place := watched.places.get(_memory(value))) is not None:
+        watched.bounds.add(Bound(place, low, high, sums))
+
+
+def _memory(array: Any) -> tuple[Any, ...]:
+    if isinstance(array, np.ndarray):
+        return array.__array_interface__["data"][0], array.size, array.dtype.str
+    return (id(array),)
+
+
 def check_known(name: str, value: Any, low: float, high: float) -> None:
     """Refuse an array with known values outside ``[low, high]``; NaN is none of them."""
+    _note(value, low, high)
     if is_known(value):
         known = np.asarray(value)
         outside = known[(known < low) | (known > high)]
@@ -194,6 +268,7 @@ def check_known(name: str, value: Any, low: float, high: float) -> None:
 def check_distributions(name: str, value: Any) -> None:
     """Refuse an array of known probabilities of classes, of shape ``(…, classes)``, that are none."""
     check_known(name, value, 0, math.inf)
+    _note(value, 0, math.inf, sums=True)
     if is_known(value):
         wrong = wrong_sums(np.asarray(value))
         if wrong.size:
@@ -239,6 +314,7 @@ def check_classes(outputs: Any, labels: Any) -> None:
         )
     if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
         raise TypeError(f"labels of shape {shape} must be integers, got {jnp.result_type(labels)}")
+    _note(labels, 0, classes - 1)
     if not is_known(labels):
         return
     known = np.asarray(labels)

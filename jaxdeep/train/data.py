@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._arrays import as_array, check_holds
+from jaxdeep._arrays import OnFile, as_array, check_holds
 from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.tree import path_name, shapes
 
@@ -18,7 +18,8 @@ def as_arrays(data: PyTree, name: str = "data") -> PyTree:
     """The data with every part an array: what `jaxdeep` takes as data, in one place.
 
     Taken are NumPy's and JAX' arrays, lists of numbers, pandas' Series and DataFrames, torch tensors on
-    the host, h5py data sets and masked arrays without masked values. Memory maps stay what they are.
+    the host, h5py data sets and masked arrays without masked values. Memory maps stay what they are, and
+    so do data sets that are `OnFile`.
 
     Raises:
       TypeError: a part that is no array of numbers.
@@ -31,6 +32,9 @@ def as_arrays(data: PyTree, name: str = "data") -> PyTree:
 
     def array(path: jax.tree_util.KeyPath, value: Any) -> Any:
         where = f"{name}[{path_name(path)}]" if path else name
+        if isinstance(value, OnFile):
+            value.check(where)
+            return value
         if not isinstance(value, (jax.Array, np.ndarray)) or not _is_complex(value):
             value = as_array(where, value)
         if not isinstance(value, np.memmap) or value.nbytes <= _READ_WHOLE:
@@ -115,19 +119,20 @@ def check_pair(data: PyTree, name: str) -> None:
 
 
 def check_weights(data: PyTree, name: str) -> None:
-    """Refuse weights, the last of three parts, that are known on the host and not finite."""
+    """Refuse weights, the last of three parts, that are known and not finite, or negative."""
     if len(data) < 3:
         return
     for path, leaf in jax.tree_util.tree_leaves_with_path(data[2]):
-        if isinstance(leaf, jax.core.Tracer) or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        if isinstance(leaf, jax.core.Tracer):
             continue
-        finite = np.isfinite(np.asarray(leaf))
-        if not finite.all():
-            row = int(np.argwhere(~finite)[0][0])
-            where = "/".join(filter(None, ("2", path_name(path))))
-            raise ValueError(
-                f"{name}[{where}], the weights, must be finite, got {np.asarray(leaf)[row]} in row {row}"
-            )
+        known = np.asarray(leaf)
+        for wrong, what in ((~np.isfinite(known), "finite"), (known < 0, "at least 0")):
+            if wrong.any():
+                row = int(np.argwhere(wrong)[0][0])
+                where = "/".join(filter(None, ("2", path_name(path))))
+                raise ValueError(
+                    f"{name}[{where}], the weights, must be {what}, got {known[row]} in row {row}"
+                )
 
 
 def check_batch_size(batch_size: int, examples: int) -> None:
