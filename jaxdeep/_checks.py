@@ -4,6 +4,7 @@ import contextlib
 import contextvars
 import math
 import numbers
+import operator
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -98,10 +99,42 @@ def check_count(name: str, value: Any, low: float = 1, *, array: bool = False) -
     if array and isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.integer):
         check_scalar(name, value, f"[{low}, inf)")
         return
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    if not is_whole(value):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     if value < low:
         raise ValueError(f"{name} must be at least {low}, got {value}")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether this is a whole number; True and False are none, which Python takes for 1 and 0.
+
+    >>> is_whole(1), is_whole(np.int8(1)), is_whole(True), is_whole(np.True_), is_whole(1.0)
+    (True, True, False, False, False)
+    """
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def index(value: Any) -> int:
+    """A whole number, or a scalar array of one, as Python's; a TypeError for anything else, and True."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{value} is no whole number")
+    return operator.index(value)
+
+
+def whole_numbers(name: str, value: Any) -> tuple[int, ...]:
+    """The one whole number, or the list or tuple of them, that names axes, as a tuple.
+
+    >>> whole_numbers("axis", 1), whole_numbers("axis", [0, np.int32(-1)])
+    ((1,), (0, -1))
+    >>> whole_numbers("axis", True)
+    Traceback (most recent call last):
+    TypeError: axis must be a whole number or a tuple of them, got True
+    """
+    several = value if isinstance(value, (tuple, list)) else (value,)
+    try:
+        return tuple(map(index, several))
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number or a tuple of them, got {value!r}") from None
 
 
 def check_functions(*, optional: bool = True, **functions: Any) -> None:

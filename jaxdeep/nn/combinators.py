@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, TypeGuard
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, PyTree
@@ -136,13 +137,15 @@ def select(name: str | int) -> Layer:
       name: a key of a dict of inputs, or an index of a tuple of them.
 
     Raises:
-      ValueError: inputs without it.
+      TypeError: True or False. ValueError: inputs without it.
 
     Source: the inputs by name of Keras' functional interface.
 
     >>> select("wide").apply({}, {}, {"wide": 1.0, "deep": 2.0})[0]
     1.0
     """
+    if isinstance(name, (bool, np.bool_)):
+        raise TypeError(f"name must be a name or a whole number, the index of an input, got {name!r}")
 
     def pick(x: PyTree) -> PyTree:
         try:

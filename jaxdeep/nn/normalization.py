@@ -1,7 +1,6 @@
 """Normalisation by statistics of the batch, which may be those of a data set, or of each example."""
 
 import math
-import operator
 from collections.abc import Callable
 
 import jax
@@ -337,10 +336,7 @@ def _check_axes(axis: int | Shape, axis_name: str | tuple[str, ...] | None) -> S
     names = axis_name if isinstance(axis_name, (tuple, list)) else (axis_name,)
     if axis_name is not None and not all(isinstance(name, str) for name in names):
         raise TypeError(f"axis_name must be a name, a tuple of names or None, got {axis_name!r}")
-    try:
-        return tuple(operator.index(a) for a in (axis if isinstance(axis, (tuple, list)) else (axis,)))
-    except TypeError:
-        raise TypeError(f"axis must be a whole number or a tuple of them, got {axis!r}") from None
+    return _checks.whole_numbers("axis", axis)
 
 
 def _weights(mask: Array | None, shape: Shape) -> Array | None:

@@ -494,9 +494,7 @@ def _low_and_width(state: Range) -> _Shift:
 def check_axis(axis: object) -> None:
     """Refuse what cannot name axes."""
     axes = axis if isinstance(axis, tuple) else (axis,)
-    if axis is not None and not all(
-        isinstance(a, (int, np.integer)) and not isinstance(a, bool) for a in axes
-    ):
+    if axis is not None and not all(map(_checks.is_whole, axes)):
         raise TypeError(f"axis must be a whole number, a tuple of them or None, got {axis!r}")
 
 
