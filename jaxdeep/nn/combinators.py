@@ -16,7 +16,7 @@ from jaxdeep.nn.layer import KINDS, Layer, initialisers, is_as_made, remake
 from jaxdeep.nn.layer import layer as layer_function
 from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, check_models, located, under
 from jaxdeep.nn.traits import Traits
-from jaxdeep.tree import shapes
+from jaxdeep.tree import example_of
 
 Join: TypeAlias = Callable[[Mapping[str, PyTree], PyTree], PyTree]  # the outputs by name, and the input
 
@@ -236,7 +236,7 @@ def _combined(layers: Mapping[str, Model], join: Join, traits: Traits) -> Layer:
         params: dict[str, PyTree] = {}
         state: dict[str, PyTree] = {}
         outputs: dict[str, PyTree] = {}
-        x = shapes(x)
+        x = example_of(x)
         drawn = _suited(list(layers.values())) if chained else list(layers.values())
         for i, (name, layer) in enumerate(zip(layers, drawn)):
             with located(name):

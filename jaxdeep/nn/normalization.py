@@ -1,5 +1,6 @@
 """Normalisation by statistics of the batch, which may be those of a data set, or of each example."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -8,11 +9,13 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._arrays import on_device
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.nn import initializers, walk
 from jaxdeep.nn.layer import Layer, layer, remake
 from jaxdeep.nn.model import Model, float_dtype
 from jaxdeep.nn.traits import Norm, Shape, Traits, same_axes
+from jaxdeep.tree import as_arrays_or_shapes
 
 
 @layer
@@ -425,7 +428,8 @@ def recompute_batch_norm(
                     f"recompute_batch_norm: a batch norm inside {around.kind} is used more than once, "
                     "each time with other statistics"
                 )
-    rows = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(x)}
+    x = jax.tree.map(functools.partial(on_device, "x"), as_arrays_or_shapes(x, "x"))
+    rows = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else 0 for leaf in jax.tree.leaves(x)}
     if len(rows) != 1 or not min(rows):
         raise ValueError(
             f"x must have the same number of rows everywhere, at least 1; got {sorted(rows)}"

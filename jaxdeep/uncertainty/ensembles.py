@@ -66,7 +66,7 @@ def ensemble(
     ((5, 3), True)
     """
     check_models("ensemble", {"model": model})
-    x = as_arrays(x, "x")
+    x = as_arrays(x, "x", inputs=True)
     settings = settings_of(model, x, batch_size, return_samples, outputs, mesh)
     stacked, x = placed(settings.mesh, _stacked(members), x)
     joint = functools.partial(_ensemble, settings)

@@ -103,7 +103,7 @@ def mc_dropout(
         raise ValueError(f"mc_dropout needs a model with a random layer such as dropout, got {model!r}")
     _checks.check_key(key)
     _checks.check_count("samples", samples)
-    x = as_arrays(x, "x")
+    x = as_arrays(x, "x", inputs=True)
     settings = settings_of(model, x, batch_size, return_samples, outputs, mesh)
     shared, x = placed(settings.mesh, (params, state, key), x)
     sampled = functools.partial(_mc_dropout, settings, int(samples))
