@@ -4,6 +4,7 @@ JAX arrays and traced values come in as they are. NumPy values stay on the host 
 until `on_device` has checked that JAX' default types can hold them.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -59,6 +60,52 @@ def _from(name: str, value: Any) -> np.ndarray:
             "objects (missing values, text, or rows of different lengths)"
         )
     return array
+
+
+class OnFile:
+    """A data set of an open HDF5 file, of which only the rows that are asked for are read.
+
+    Args:
+      dataset: an `h5py.Dataset`.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset, self.shape = dataset, tuple(dataset.shape)
+        self.dtype, self.ndim = np.dtype(dataset.dtype), len(dataset.shape)
+        self.nbytes = self.dtype.itemsize * math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return np.asarray(self.dataset[rows])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.dataset[()], dtype)
+
+    def __repr__(self) -> str:
+        return repr(self.dataset)
+
+    def check(self, name: str) -> None:
+        """Refuse a data set that does not hold real numbers."""
+        as_array(name, np.empty((0, *self.shape[1:]), self.dtype))
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Rows in any order and as often as they are named; each is read once."""
+        wanted, places = np.unique(rows, return_inverse=True)
+        if not wanted.size:
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        first, last = int(wanted[0]), int(wanted[-1]) + 1
+        # h5py takes a slice at once, and a list of rows one by one
+        together = last - first <= 2 * wanted.size
+        read = self[first:last][wanted - first] if together else np.asarray(self.dataset[wanted])
+        return read[places]
+
+
+def on_file(value: Any) -> Any:
+    """An HDF5 data set as `OnFile`; anything else as it is."""
+    is_dataset = type(value).__module__.split(".")[0] == "h5py" and hasattr(value, "shape")
+    return OnFile(value) if is_dataset and len(value.shape) else value
 
 
 def _type_of(value: Any) -> str:

@@ -1,11 +1,14 @@
 """Checks of arguments: errors for people, raised before anything is traced."""
 
+import contextlib
+import contextvars
 import math
 import numbers
+import operator
 import os
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,10 +99,42 @@ def check_count(name: str, value: Any, low: float = 1, *, array: bool = False) -
     if array and isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.integer):
         check_scalar(name, value, f"[{low}, inf)")
         return
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    if not is_whole(value):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     if value < low:
         raise ValueError(f"{name} must be at least {low}, got {value}")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether this is a whole number; True and False are none, which Python takes for 1 and 0.
+
+    >>> is_whole(1), is_whole(np.int8(1)), is_whole(True), is_whole(np.True_), is_whole(1.0)
+    (True, True, False, False, False)
+    """
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def index(value: Any) -> int:
+    """A whole number, or a scalar array of one, as Python's; a TypeError for anything else, and True."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{value} is no whole number")
+    return operator.index(value)
+
+
+def whole_numbers(name: str, value: Any) -> tuple[int, ...]:
+    """The one whole number, or the list or tuple of them, that names axes, as a tuple.
+
+    >>> whole_numbers("axis", 1), whole_numbers("axis", [0, np.int32(-1)])
+    ((1,), (0, -1))
+    >>> whole_numbers("axis", True)
+    Traceback (most recent call last):
+    TypeError: axis must be a whole number or a tuple of them, got True
+    """
+    several = value if isinstance(value, (tuple, list)) else (value,)
+    try:
+        return tuple(map(index, several))
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number or a tuple of them, got {value!r}") from None
 
 
 def check_functions(*, optional: bool = True, **functions: Any) -> None:
@@ -182,8 +217,80 @@ def is_known(value: Any) -> bool:
     return not isinstance(value, jax.core.Tracer) and np.size(value) > 0
 
 
+class Bound(NamedTuple):
+    """What the values of one array were found to be checked for.
+
+    Attributes:
+      place: which of the arrays that are watched.
+      low, high: the values that are allowed, both included.
+      sums: whether the last axis must sum to 1.
+    """
+
+    place: int
+    low: float
+    high: float
+    sums: bool = False
+
+    def check(self, name: str, value: np.ndarray) -> None:
+        """Refuse values beyond the bound."""
+        if self.sums:
+            check_distributions(name, value)
+        check_known(name, value, self.low, self.high)
+
+
+class _Watched:
+    """Arrays whose checks are noted. One is known again by its memory, also as a view."""
+
+    def __init__(self, arrays: Sequence[Any]) -> None:
+        self.places = {_memory(array): place for place, array in enumerate(arrays)}
+        self.alive, self.bounds = list(arrays), set[Bound]()
+
+
+_watched: contextvars.ContextVar[_Watched | None] = contextvars.ContextVar("watched", default=None)
+
+
+@contextlib.contextmanager
+def bounds_of(arrays: Sequence[Any]) -> Iterator[set[Bound]]:
+    """The checks that are made of the values of these arrays inside the context.
+
+    So they can be made of further arrays in place of these, on the host and without another trace.
+
+    >>> y = np.array([0, 2])
+    >>> with bounds_of([y]) as bounds:
+    ...     check_classes(np.zeros((2, 3)), y)
+    >>> bounds
+    {Bound(place=0, low=0, high=2, sums=False)}
+    """
+    token = _watched.set(watched := _Watched(arrays))
+    try:
+        yield watched.bounds
+    finally:
+        _watched.reset(token)
+
+
+def stands_for(new: Any, old: Any) -> None:
+    """Note checks of the array `new` as those of `old`, which it was made from."""
+    watched = _watched.get()
+    if watched is not None and (place := watched.places.get(_memory(old))) is not None:
+        watched.places[_memory(new)] = place
+        watched.alive.append(new)
+
+
+def _note(value: Any, low: float, high: float, *, sums: bool = False) -> None:
+    watched = _watched.get()
+    if watched is not None and (place := watched.places.get(_memory(value))) is not None:
+        watched.bounds.add(Bound(place, low, high, sums))
+
+
+def _memory(array: Any) -> tuple[Any, ...]:
+    if isinstance(array, np.ndarray):
+        return array.__array_interface__["data"][0], array.size, array.dtype.str
+    return (id(array),)
+
+
 def check_known(name: str, value: Any, low: float, high: float) -> None:
     """Refuse an array with known values outside ``[low, high]``; NaN is none of them."""
+    _note(value, low, high)
     if is_known(value):
         known = np.asarray(value)
         outside = known[(known < low) | (known > high)]
@@ -194,17 +301,22 @@ def check_known(name: str, value: Any, low: float, high: float) -> None:
 def check_distributions(name: str, value: Any) -> None:
     """Refuse an array of known probabilities of classes, of shape ``(…, classes)``, that are none."""
     check_known(name, value, 0, math.inf)
+    _note(value, 0, math.inf, sums=True)
     if is_known(value):
-        known = np.asarray(value)
-        floating = jnp.issubdtype(known.dtype, jnp.floating)
-        near = max(1e-3, 8 * float(jnp.finfo(known.dtype).eps)) if floating else 0
-        sums = np.atleast_1d(known.sum(axis=-1, dtype=np.float64))
-        wrong = sums[np.abs(sums - 1) > near]
+        wrong = wrong_sums(np.asarray(value))
         if wrong.size:
             raise ValueError(
                 f"{name} of the shape of the outputs are probabilities, which must sum to 1 over the "
                 f"classes (the last axis), got a sum of {wrong.flat[0]:.6g}"
             )
+
+
+def wrong_sums(known: np.ndarray) -> np.ndarray:
+    """The sums over the last axis that are not 1 but for the rounding of the dtype."""
+    floating = jnp.issubdtype(known.dtype, jnp.floating)
+    near = max(1e-3, 8 * float(jnp.finfo(known.dtype).eps)) if floating else 0
+    sums = np.atleast_1d(known.sum(axis=-1, dtype=np.float64))
+    return sums[np.abs(sums - 1) > near]
 
 
 def same_but_for_one(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
@@ -235,6 +347,7 @@ def check_classes(outputs: Any, labels: Any) -> None:
         )
     if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
         raise TypeError(f"labels of shape {shape} must be integers, got {jnp.result_type(labels)}")
+    _note(labels, 0, classes - 1)
     if not is_known(labels):
         return
     known = np.asarray(labels)

@@ -277,11 +277,14 @@ def weighted(
 
         return functools.reduce(jnp.add, [weighted_loss(name) for name in names])
 
+    loss.of_outputs = functions  # type: ignore[attr-defined]
     return loss
 
 
-def reads(loss: Callable[..., Any]) -> str | None:
+def reads(loss: Callable[..., Any]) -> Any:
     """What a loss takes the outputs for: "logits", "probabilities", or None if it does not say.
+
+    Of the loss of several outputs it is a dict of these by the outputs' names.
 
     >>> reads(softmax_cross_entropy), reads(functools.partial(sigmoid_cross_entropy, from_logits=False))
     ('logits', 'probabilities')
@@ -290,6 +293,8 @@ def reads(loss: Callable[..., Any]) -> str | None:
     while isinstance(loss, functools.partial):
         from_logits = loss.keywords.get("from_logits", from_logits)
         loss = loss.func
+    if (several := getattr(loss, "of_outputs", None)) is not None:
+        return {name: reads(one) for name, one in several.items()}
     if loss not in (softmax_cross_entropy, sigmoid_cross_entropy):
         return None
     return "logits" if from_logits else "probabilities"

@@ -20,7 +20,7 @@ from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, Pair, check_models, located, under
 from jaxdeep.nn.traits import Traits
 from jaxdeep.optimizers import multiply
-from jaxdeep.tree import Where, mask, path_name
+from jaxdeep.tree import Where, example_of, mask, path_name
 
 __all__ = [
     "drop_layers",
@@ -146,10 +146,10 @@ def replace_head(
     layers = {name: chain[name] for name in below}
     new = _rebuilt(model, layers | {layer: head})
     lower_params, lower_state = (_only(tree, below) for tree in (params, state))
-    outputs = x
+    outputs = example_of(x)
     if below:
         lower = _rebuilt(model, layers)
-        outputs, _ = jax.eval_shape(lower.apply, lower_params, lower_state, x)
+        outputs, _ = jax.eval_shape(lower.apply, lower_params, lower_state, outputs)
     with located(layer):
         head_params, head_state = head.init(key, outputs)
         jax.eval_shape(head.apply, head_params, head_state, outputs)

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.tree_util import KeyPath, PyTreeDef
 
+from jaxdeep._arrays import as_array
 from jaxdeep._shapes import PyTree
 
 __all__ = [
@@ -69,6 +70,46 @@ def shapes(tree: PyTree) -> PyTree:
         return jax.ShapeDtypeStruct(np.shape(leaf), jax.dtypes.canonicalize_dtype(dtype))
 
     return jax.tree.map(shape, tree)
+
+
+def example_of(x: PyTree, name: str = "x") -> PyTree:
+    """The shapes and dtypes of an example input, which may be anything that `jaxdeep.fit` takes as data.
+
+    Shapes and traced values stay as they are, and nothing is read from a file.
+
+    Raises:
+      TypeError: a part that is no array of numbers.
+
+    >>> example_of({"a": [[1.0, 2.0]], "b": jax.ShapeDtypeStruct((1, 3), "int32")})["a"]
+    ShapeDtypeStruct(shape=(1, 2), dtype=float32)
+    """
+    return shapes(as_arrays_or_shapes(x, name))
+
+
+def as_arrays_or_shapes(tree: PyTree, name: str) -> PyTree:
+    """The tree with every part an array, as `as_array` makes it, but for shapes and arrays of JAX."""
+
+    def array(path: KeyPath, value: Any) -> Any:
+        dtype = getattr(value, "dtype", None)
+        if isinstance(value, (jax.Array, jax.ShapeDtypeStruct)):
+            return value
+        known = isinstance(dtype, np.dtype) and hasattr(value, "shape") and dtype.kind in "fiubcV"
+        if known and not isinstance(value, np.ma.MaskedArray):
+            return value
+        return as_array(f"{name}[{path_name(path)}]" if path else name, value)
+
+    return jax.tree_util.tree_map_with_path(array, tree, is_leaf=is_of_numbers)
+
+
+def is_of_numbers(node: Any) -> bool:
+    """Whether this is a list of numbers, or of such lists, and not a container of arrays."""
+    if not isinstance(node, (list, tuple)) or hasattr(node, "_fields"):
+        return False
+    while isinstance(node, (list, tuple)):
+        if not node:
+            return True
+        node = node[0]
+    return node is not None and np.ndim(node) == 0 and not isinstance(node, dict)
 
 
 def mask(tree: PyTree, where: Where) -> PyTree:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxdeep._shapes import PyTree
 from jaxdeep.adapters.module import Switches, adapted, trailing
 from jaxdeep.nn.model import Model, learns
-from jaxdeep.tree import shapes
+from jaxdeep.tree import example_of
 
 if TYPE_CHECKING:
     import flax.linen as nn
@@ -80,7 +80,7 @@ def _model(module: "nn.Module", rngs: Sequence[str], trainable: PyTree) -> Model
     def make(key: jax.Array, x: PyTree) -> tuple[PyTree, PyTree]:
         off = Switches()
         with _switched(off, trainable):
-            keys, x = {"params": key, **streams(key)}, shapes(x)
+            keys, x = {"params": key, **streams(key)}, example_of(x)
             variables: Mapping[str, PyTree]
             try:
                 variables = module.lazy_init(keys, x, **off.flags(taken))

@@ -22,7 +22,7 @@ from jaxdeep.fitting.phases import in_phases
 from jaxdeep.fitting.placement import placed
 from jaxdeep.fitting.progress import compiling, ordered, reporting
 from jaxdeep.fitting.setup import Setup, frozen_of, make_setup, try_out
-from jaxdeep.fitting.sources import go_to, position_of, sources_of
+from jaxdeep.fitting.sources import go_to, keep_within, position_of, sources_of
 from jaxdeep.train.data import with_rows
 from jaxdeep.train.missing import with_nan
 from jaxdeep.train.options import Callback, FitOptions, filled, minimised_of, takes
@@ -73,7 +73,7 @@ def fit(
         `batch_size` other than its own, unless `validation` is arrays, which are evaluated in batches
         of it. Batches without rows are left out; all others have the dtypes of the first.
         Whatever is an array of numbers is taken: pandas' Series and DataFrames, torch tensors on the
-        host, h5py data sets, lists of numbers.
+        host, h5py data sets (read at once, or block by block with ``stream=True``), lists of numbers.
       optimizer: any optax transformation, jaxdeep's included.
       key: random key of initialisation, shuffling and dropout; there is no default.
       {options}
@@ -87,11 +87,12 @@ def fit(
     Raises:
       ValueError, TypeError: before anything is compiled: arrays of different lengths, an empty data
         set, a batch larger than the data, labels outside the model's classes, shapes the model or the
-        loss refuses, whole numbers beyond 32 bits (without x64), weights that are not finite, masked
-        values, options that a loader decides, parameters of another model, neither or both of `loss`
-        and `objective`, a key that is not a random key, a checkpoint directory of another run (the error
-        says what differs), a loader whose batches are not those of the run that is to go on. At the
-        batch itself: one of other dtypes than the first.
+        loss refuses, whole numbers beyond 32 bits (without x64), weights that are negative or not
+        finite, masked values, options that a loader decides, parameters of another model, neither or
+        both of `loss` and `objective`, a key that is not a random key, a checkpoint directory of another
+        run (the error says what differs), a loader whose batches are not those of the run that is to go
+        on. At the batch itself: one of other dtypes than the first, NumPy labels and weights that would
+        have been refused in the first (arrays on a device are not looked at, which would wait for it).
       TypeError: a call inside `jax.jit`, `jax.vmap` or `jax.grad` with traced values; after the epochs
         of a call, a callback that returned neither None nor a boolean.
       FloatingPointError: the loss was not finite (the error names step, epoch and the first non-finite
@@ -120,8 +121,10 @@ def fit(
     likes, initial = [source.like for source in sources], initial_of(chosen["params"], chosen["state"])
     if setup.is_supervised:
         check_initial(model, with_rows(likes[0][0], 1), initial)
-    samples = {source.name: source.sample for source in sources}
-    slow_in_loops = try_out(setup, setup.shapes(likes[0], key, initial), samples, likes[0])
+    slow_in_loops, bounds = try_out(
+        setup, setup.shapes(likes[0], key, initial), {s.name: s.sample for s in sources}, likes[0]
+    )
+    keep_within(sources, bounds)
     run = setup.start(likes, key, initial)
     check_untraced("fit", run, instead=_PURE)
     placement = placed(setup.mesh, run, run.train_state.params, chosen["shard"])

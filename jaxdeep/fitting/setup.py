@@ -15,7 +15,7 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.optimizers.identity import init_with_numbers, numbers_of
 from jaxdeep.train import monitors
 from jaxdeep.train.data import with_rows
-from jaxdeep.train.objective import Objective, has_convolution, plan, rehearse, supervised
+from jaxdeep.train.objective import Bounds, Objective, has_convolution, plan, rehearse, supervised
 from jaxdeep.train.options import SUPERVISED, TrialOptions, minimised_of, options_of
 from jaxdeep.train.run import Program, RunState, make_program
 from jaxdeep.train.state import Network, TrainState, begin
@@ -191,7 +191,9 @@ def check_model(model: object) -> None:
         raise TypeError(f"model must be a jaxdeep.nn.Model, got {model!r}")
 
 
-def try_out(setup: Setup, ts: TrainState, samples: Mapping[str, PyTree], like: PyTree) -> bool:
+def try_out(
+    setup: Setup, ts: TrainState, samples: Mapping[str, PyTree], like: PyTree
+) -> tuple[bool, dict[str, Bounds]]:
     """Trace the objective, so that data that do not fit it are refused.
 
     Args:
@@ -201,20 +203,25 @@ def try_out(setup: Setup, ts: TrainState, samples: Mapping[str, PyTree], like: P
       like: shapes of the data.
 
     Returns:
-      Whether the objective has a convolution that is slow in a compiled loop (`has_convolution`).
+      Whether the objective has a convolution that is slow in a compiled loop (`has_convolution`), and
+      what it refuses of the values of labels, by the name of the samples.
     """
     if not setup.is_supervised:
         key = key_of("plan", setup.key, _shape_key(like))
-        return bool(kept(key, lambda: has_convolution(plan(setup.objective, ts, like)), ts))
-    slow = False
+        return bool(kept(key, lambda: has_convolution(plan(setup.objective, ts, like)), ts)), {}
+    slow, bounds = False, dict[str, Bounds]()
     for name, sample in samples.items():
         key = key_of("rehearse", setup.key, _labels_key(sample))
-        slow |= kept(key, functools.partial(_rehearse, setup.objective, ts, sample, name), (ts, sample))
-    return slow
+        slow_here, bounds[name] = kept(
+            key, functools.partial(_rehearse, setup.objective, ts, sample, name), (ts, sample)
+        )
+        slow |= slow_here
+    return slow, bounds
 
 
-def _rehearse(objective: Objective, ts: TrainState, sample: PyTree, name: str) -> bool:
-    return has_convolution(rehearse(objective, ts, sample, name))
+def _rehearse(objective: Objective, ts: TrainState, sample: PyTree, name: str) -> tuple[bool, Bounds]:
+    jaxpr, bounds = rehearse(objective, ts, sample, name)
+    return has_convolution(jaxpr), bounds
 
 
 def _shape_key(tree: PyTree) -> tuple[Hashable, ...]:

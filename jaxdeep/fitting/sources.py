@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxdeep._arrays import check_holds
+from jaxdeep._arrays import OnFile, check_holds, on_file
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.placement import Placement, check_same_everywhere, usable
 from jaxdeep.train.data import (
@@ -25,6 +25,7 @@ from jaxdeep.train.data import (
     with_rows,
 )
 from jaxdeep.train.epoch import shuffled
+from jaxdeep.train.objective import Bounds, check_bounds
 from jaxdeep.train.options import FitOptions
 from jaxdeep.train.state import TrainState
 from jaxdeep.tree import path_name, shapes
@@ -67,7 +68,7 @@ class ArraySource:
             raise ValueError("steps_per_epoch is for iterables of batches; arrays are passed over once")
         if pairs:
             check_pair(data, name)
-        data = as_arrays(data, name)
+        data = as_arrays(jax.tree.map(on_file, data) if options["stream"] else data, name)
         self.data, self.name = data, name
         self.examples = count_examples(data, name)
         if pairs:
@@ -76,13 +77,25 @@ class ArraySource:
         self.batch_size, self._shuffle = batch_size, options["shuffle"]
         self._drop_remainder, self._block_bytes = options["drop_remainder"], options["block_bytes"]
         self._turn, self._memory = 0, dict[tuple[int, int], Memory]()
+        self._bounds: Bounds = ()
         self.like = shapes(data)
         sizes = sorted(leaf.nbytes for leaf in jax.tree.leaves(data))
-        few = sum(sizes[:-1]) < _KNOWN_BYTES
-        self.sample = data if few else jax.tree.map(lambda leaf: leaf[:batch_size], data)
+        self._few = sum(sizes[:-1]) < _KNOWN_BYTES
+        self.sample = data if self._few else jax.tree.map(lambda leaf: leaf[:batch_size], data)
+        if pairs:  # of x only the shapes are looked at
+            self.sample = (self.sample[0], *jax.tree.map(_in_memory, tuple(self.sample[1:])))
         self.example = with_rows(data, batch_size)
         full, rest = divmod(self.examples, batch_size)
         self.steps: int | None = full + bool(rest and not self._drop_remainder)
+
+    def keep_within(self, bounds: Bounds) -> None:
+        """Check labels as those of `sample` were, now or when they are read."""
+        if self._few:
+            return
+        if any(isinstance(leaf, (np.memmap, OnFile)) for leaf in jax.tree.leaves(self.data)):
+            self._bounds = bounds
+        else:
+            check_bounds(bounds, self.data, self.name)
 
     def on_device(self, placement: Placement) -> PyTree:
         """The whole arrays on the device, or on each device of a mesh."""
@@ -108,9 +121,11 @@ class ArraySource:
         full, rest = divmod(self.examples, size)
         batches = rows[: full * size].reshape(full, size)
         leaves, structure = jax.tree.flatten(self.data)
-        leaves = [leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf) for leaf in leaves]
+        leaves = [leaf if isinstance(leaf, OnFile) else np.asarray(leaf) for leaf in leaves]
 
         def read(rows: np.ndarray) -> PyTree:
+            if self._bounds:
+                self._check(rows.ravel())
             self._turn = 1 - self._turn
             memory = [self._memory.setdefault((self._turn, i), {}) for i in range(len(leaves))]
             return jax.tree.unflatten(
@@ -130,6 +145,15 @@ class ArraySource:
                 yield Block(read(np.concatenate([part, filler])), np.int32(len(part)))
         if rest and not self._drop_remainder:
             yield Block(read(rows[full * size :]), None)
+
+    def _check(self, rows: np.ndarray) -> None:
+        """Check the labels of these rows, which were too many to be looked at before the run."""
+
+        def known(leaf: Any) -> np.ndarray:
+            return leaf.take(rows) if isinstance(leaf, OnFile) else np.asarray(leaf[rows])
+
+        x, *rest = self.data
+        check_bounds(self._bounds, (x, *jax.tree.map(known, tuple(rest))), self.name)
 
     def position(self) -> None:
         """None, since the order of an epoch follows from the run."""
@@ -179,6 +203,8 @@ class LoaderSource:
         self._passes, self._epoch_begun, self._known, self._steady = 0, 0, 0, True
         self._last: PyTree = None
         self._usual: Any = None
+        self._bounds: Bounds = ()
+        self._number = -1  # of the batch at hand, among those since the iterator began
         # not begun a second time to see what it is, since each time may be another order
         self._iterator = self._begin(0)
         self._goes_on = self.steps is not None or (not callable(data) and self._iterator is data)
@@ -189,6 +215,10 @@ class LoaderSource:
         self._usual = shapes(self.sample)
         self.batch_size = count_rows(self.sample) * jax.process_count()  # each process has its share
         self.example = self.like = with_rows(self.sample, self.batch_size)
+
+    def keep_within(self, bounds: Bounds) -> None:
+        """Check the labels of all further batches that come from the host as those of the first were."""
+        self._bounds = bounds
 
     def blocks(self, epoch: int, ts: TrainState, placement: Placement, looped: bool) -> Iterator[Block]:
         """Batches of the same shapes as the first in blocks, others one by one."""
@@ -261,6 +291,7 @@ class LoaderSource:
             yield batch
 
     def _begin(self, epoch: int) -> Iterator[PyTree]:
+        self._number = -1
         batches = self._data(epoch) if callable(self._data) else self._data
         try:
             return iter(batches)
@@ -319,6 +350,7 @@ class LoaderSource:
     def _with_rows(self) -> PyTree | None:
         """The next batch that has rows, checked; None at the end."""
         for made in self._iterator:
+            self._number += 1
             if self._pairs:
                 check_pair(made, self.name)
             batch = as_arrays(made, self.name)
@@ -329,11 +361,9 @@ class LoaderSource:
 
     def _check(self, batch: PyTree) -> None:
         """Refuse weights that are not finite, and what the programs of the run were not made for."""
-        first = self._usual is None
-        on_host = all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(batch))
-        if self._pairs and (first or on_host):  # later, nothing waits for a device
-            check_weights(batch, self.name)
-        if first:
+        if self._usual is None:
+            if self._pairs:
+                check_weights(batch, self.name)
             return
         if str(jax.tree.structure(batch)) != str(jax.tree.structure(self._usual)):
             raise ValueError(
@@ -348,6 +378,15 @@ class LoaderSource:
                     f"{where} must be in every batch as in the first, {known.dtype} of "
                     f"{len(known.shape)} axes, got {new.dtype} of shape {new.shape}"
                 )
+        if not self._pairs:
+            return
+        x, y, *weights = batch
+        try:
+            if all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(weights)):
+                check_weights(batch, self.name)  # a device is not waited for
+            check_bounds(self._bounds, (x, y, *weights), self.name)
+        except ValueError as error:
+            raise ValueError(f"batch {self._number} of {self.name}: {error}") from None
 
 
 Source = ArraySource | LoaderSource
@@ -388,6 +427,12 @@ def sources_of(
         if mesh is not None and isinstance(source, ArraySource):
             check_same_everywhere(source.data, source.name)
     return sources, mesh
+
+
+def keep_within(sources: Sequence[Source], bounds: Mapping[str, Bounds]) -> None:
+    """Check all labels as those of the sources' samples were, of which these are the bounds by name."""
+    for source in sources:
+        source.keep_within(bounds.get(source.name, ()))
 
 
 def position_of(sources: Sequence[Source]) -> Position:
@@ -433,7 +478,7 @@ def is_batches(data: PyTree | Batches) -> TypeGuard[Batches]:
 
 
 def _read(
-    name: str, leaf: np.ndarray, rows: np.ndarray, placement: Placement, memory: Memory
+    name: str, leaf: np.ndarray | OnFile, rows: np.ndarray, placement: Placement, memory: Memory
 ) -> jax.Array:
     """Rows of an array on the device. A CPU device uses the buffers in `memory` they are read into."""
     dtype, row = shapes(leaf).dtype, leaf.shape[1:]
@@ -444,6 +489,11 @@ def _read(
         if place not in memory:
             memory[place] = _aligned((local_rows.size, *row), dtype)
         buffer, flat = memory[place], local_rows.ravel()
+        if isinstance(leaf, OnFile):
+            values = leaf.take(flat)
+            check_holds(name, values)
+            buffer[:] = values
+            return buffer.reshape(*local_rows.shape, *row)
         for first in range(0, local_rows.size, _PAGES):
             part = slice(first, first + _PAGES)
             if leaf.dtype == dtype:
@@ -456,6 +506,11 @@ def _read(
         return buffer.reshape(*local_rows.shape, *row)
 
     return placement.part((*rows.shape, *row), rows.ndim - 1, read)
+
+
+def _in_memory(leaf: Any) -> Any:
+    """What is looked at before the run, read if it is on a file."""
+    return np.asarray(leaf) if isinstance(leaf, OnFile) else leaf
 
 
 def _stacked(batches: list[PyTree], placement: Placement) -> Block:

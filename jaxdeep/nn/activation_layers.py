@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import operator
 from collections.abc import Callable, Sequence
 
 import jax
@@ -75,7 +74,7 @@ def prelu(alpha: float = 0.01, *, shared_axes: Sequence[int] = ()) -> Layer:
     _checks.check_scalar("alpha", alpha, "(-inf, inf)")
     try:
         given = shared_axes if isinstance(shared_axes, Sequence) else (shared_axes,)
-        shared = tuple(operator.index(a) for a in given)
+        shared = tuple(map(_checks.index, given))
     except TypeError:
         raise TypeError(f"shared_axes must be whole numbers, got {shared_axes!r}") from None
 

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, TypeGuard
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, PyTree
@@ -15,7 +16,7 @@ from jaxdeep.nn.layer import KINDS, Layer, initialisers, is_as_made, remake
 from jaxdeep.nn.layer import layer as layer_function
 from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, check_models, located, under
 from jaxdeep.nn.traits import Traits
-from jaxdeep.tree import shapes
+from jaxdeep.tree import example_of
 
 Join: TypeAlias = Callable[[Mapping[str, PyTree], PyTree], PyTree]  # the outputs by name, and the input
 
@@ -136,13 +137,15 @@ def select(name: str | int) -> Layer:
       name: a key of a dict of inputs, or an index of a tuple of them.
 
     Raises:
-      ValueError: inputs without it.
+      TypeError: True or False. ValueError: inputs without it.
 
     Source: the inputs by name of Keras' functional interface.
 
     >>> select("wide").apply({}, {}, {"wide": 1.0, "deep": 2.0})[0]
     1.0
     """
+    if isinstance(name, (bool, np.bool_)):
+        raise TypeError(f"name must be a name or a whole number, the index of an input, got {name!r}")
 
     def pick(x: PyTree) -> PyTree:
         try:
@@ -233,7 +236,7 @@ def _combined(layers: Mapping[str, Model], join: Join, traits: Traits) -> Layer:
         params: dict[str, PyTree] = {}
         state: dict[str, PyTree] = {}
         outputs: dict[str, PyTree] = {}
-        x = shapes(x)
+        x = example_of(x)
         drawn = _suited(list(layers.values())) if chained else list(layers.values())
         for i, (name, layer) in enumerate(zip(layers, drawn)):
             with located(name):

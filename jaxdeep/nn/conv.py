@@ -1,6 +1,5 @@
 """Convolutions over channels-last arrays, ``(batch, *space, channels)``."""
 
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -237,7 +236,7 @@ def check_padding(padding: Padding) -> Padding:
             raise ValueError(fault)
         return padding.upper()
     try:
-        pairs = tuple((operator.index(low), operator.index(high)) for low, high in padding)
+        pairs = tuple((_checks.index(low), _checks.index(high)) for low, high in padding)
     except (TypeError, ValueError):
         raise TypeError(fault) from None
     if not pairs or min(min(pair) for pair in pairs) < 0:

@@ -81,6 +81,7 @@ def variance_scaling(
 
     Raises:
       ValueError: a negative scale, another mode or distribution.
+      TypeError: axes that are no whole numbers.
 
     Source: `jax.nn.initializers.variance_scaling`.
     """
@@ -88,6 +89,10 @@ def variance_scaling(
     for name, value, kind in (("mode", mode, _Mode), ("distribution", distribution, _Distribution)):
         if value not in (allowed := get_args(kind)):
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+    named = dict(zip(("in_axis", "out_axis", "batch_axis"), args)) | kwargs
+    for name in ("in_axis", "out_axis", "batch_axis"):
+        if name in named:
+            _checks.whole_numbers(name, named[name])
     return _jax.variance_scaling(scale, mode, distribution, *args, **kwargs)
 
 

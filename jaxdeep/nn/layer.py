@@ -16,7 +16,7 @@ from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.model import Apply, Init, Model, Pair, Switches, check_models, described_as
 from jaxdeep.nn.traits import Traits
-from jaxdeep.tree import shapes
+from jaxdeep.tree import example_of
 
 P = ParamSpec("P")
 
@@ -240,7 +240,9 @@ def _init(
     def init(key: Array, x: PyTree) -> Pair:
         if "key" in takes:
             _checks.check_key(key)
-        x = x if whole else shapes(x)
+        if x is None and make is not None:
+            raise TypeError("x must be an array of numbers or its jax.ShapeDtypeStruct, got None")
+        x = x if whole else example_of(x)
         if check is not None:
             check(x)
         if make is None:

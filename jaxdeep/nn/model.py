@@ -115,10 +115,11 @@ class Model:
         return object.__hash__(self) if self._description is None else hash(self._key)
 
     @functools.cached_property
-    def meaning(self) -> str | None:
+    def meaning(self) -> Any:
         """What it puts out, as its last layer says; None where that depends on what it is trained for.
 
         "probabilities" behind a softmax or a sigmoid, "scores" for a linear layer without an activation.
+        Of several outputs it is a dict by the names of the branches, in their order.
         """
         return walk.meaning(self)
 

@@ -1,7 +1,7 @@
 """Normalisation by statistics of the batch, which may be those of a data set, or of each example."""
 
+import functools
 import math
-import operator
 from collections.abc import Callable
 
 import jax
@@ -9,11 +9,13 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._arrays import on_device
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.nn import initializers, walk
 from jaxdeep.nn.layer import Layer, layer, remake
 from jaxdeep.nn.model import Model, float_dtype
 from jaxdeep.nn.traits import Norm, Shape, Traits, same_axes
+from jaxdeep.tree import as_arrays_or_shapes
 
 
 @layer
@@ -337,10 +339,7 @@ def _check_axes(axis: int | Shape, axis_name: str | tuple[str, ...] | None) -> S
     names = axis_name if isinstance(axis_name, (tuple, list)) else (axis_name,)
     if axis_name is not None and not all(isinstance(name, str) for name in names):
         raise TypeError(f"axis_name must be a name, a tuple of names or None, got {axis_name!r}")
-    try:
-        return tuple(operator.index(a) for a in (axis if isinstance(axis, (tuple, list)) else (axis,)))
-    except TypeError:
-        raise TypeError(f"axis must be a whole number or a tuple of them, got {axis!r}") from None
+    return _checks.whole_numbers("axis", axis)
 
 
 def _weights(mask: Array | None, shape: Shape) -> Array | None:
@@ -429,7 +428,8 @@ def recompute_batch_norm(
                     f"recompute_batch_norm: a batch norm inside {around.kind} is used more than once, "
                     "each time with other statistics"
                 )
-    rows = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(x)}
+    x = jax.tree.map(functools.partial(on_device, "x"), as_arrays_or_shapes(x, "x"))
+    rows = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else 0 for leaf in jax.tree.leaves(x)}
     if len(rows) != 1 or not min(rows):
         raise ValueError(
             f"x must have the same number of rows everywhere, at least 1; got {sorted(rows)}"

@@ -12,7 +12,7 @@ from jaxdeep.nn.layer import Layer
 from jaxdeep.nn.layer import layer as layer_function
 from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, located, under
 from jaxdeep.nn.traits import Traits
-from jaxdeep.tree import shapes
+from jaxdeep.tree import example_of, shapes
 
 
 @layer_function
@@ -43,7 +43,7 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Layer:
     _checks.check_flag("shared", shared)
 
     def init(key: Array, x: PyTree) -> Pair:
-        x = shapes(x)
+        x = example_of(x)
         with located("layer"):
             params, state = jax.eval_shape(lambda key: layer.init(key, x), key)
             y, _ = jax.eval_shape(layer.apply, params, state, x)

@@ -8,7 +8,7 @@ import jax
 from jaxdeep._shapes import PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model
-from jaxdeep.tree import shapes
+from jaxdeep.tree import example_of
 
 
 def summary(model: Model, x: PyTree) -> str:
@@ -40,7 +40,7 @@ def summary(model: Model, x: PyTree) -> str:
     import rich.table
 
     key = jax.eval_shape(lambda: jax.random.key(0))
-    shape = shapes(x)
+    shape = example_of(x)
     params, state = jax.eval_shape(lambda key: model.init(key, shape), key)
 
     def run(params: PyTree, state: PyTree, x: PyTree) -> dict[str, PyTree]:

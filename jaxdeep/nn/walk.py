@@ -85,6 +85,11 @@ def chained(model: Model) -> bool:
     return model.combine is not None and model.traits.joins == "chain"
 
 
+def ends(model: Model) -> bool:
+    """Open layers that run one after another, or put out what each of their layers does."""
+    return model.combine is not None and model.traits.joins in ("chain", "collect")
+
+
 def is_wrapper(model: Model) -> bool:
     """Whether a model is another one with something around it: its only layer is called ""."""
     return list(model.layers) == [""]
@@ -180,24 +185,27 @@ def rewrapped(model: Model, inside: Model) -> Model:
     return rebuild(model, lambda place: inside, is_wrapper)
 
 
-def meaning(model: Model) -> str | None:
+def meaning(model: Model) -> Any:
     """What the output of a model means, as its last layer says; None if that does not say it.
 
     "scores" are those of a linear layer without an activation: logits or values, as the loss takes them.
+    Of several outputs it is a dict by the names of the branches, in their order.
 
     >>> import jax, jaxdeep as jd
     >>> meaning(jd.nn.serial(jd.nn.dense(3), jd.nn.activation(jax.nn.softmax)))
     'probabilities'
+    >>> meaning(jd.nn.parallel(a=jd.nn.dense(3), b=jd.nn.dense(1, activation=jax.nn.sigmoid)))
+    {'a': 'scores', 'b': 'probabilities'}
     """
 
-    def last(place: Place, below: dict[str, str | None]) -> str | None:
+    def last(place: Place, below: dict[str, Any]) -> Any:
         if below:
-            return list(below.values())[-1]
+            return below if place.layer.traits.joins == "collect" else list(below.values())[-1]
         traits = place.layer.traits
         linear = traits.linear is not None and traits.function is None
         return "scores" if linear else traits.outputs
 
-    return fold(model, last, chained)
+    return fold(model, last, ends)
 
 
 # --- trees of parameters and state ------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """Constraints on the parameters after an update, and multipliers of the update, by `where`."""
 
 import jax.numpy as jnp
-import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, Arrays
@@ -70,7 +69,7 @@ def _check_axis(axis: int | tuple[int, ...] | None) -> tuple[int, ...] | None:
     if axis is None:
         return None
     numbers = axis if isinstance(axis, (tuple, list)) else (axis,)
-    if any(isinstance(a, (bool, np.bool_)) or not isinstance(a, (int, np.integer)) for a in numbers):
+    if not all(map(_checks.is_whole, numbers)):
         raise TypeError(
             f"axis must be a whole number, a tuple of them or None, got {axis!r} (under "
             "optax.inject_hyperparams it is a static argument: static_args='axis')"

@@ -60,11 +60,11 @@ def box_cox(
     >>> round(float(box_cox(5.0, 1e-7)), 4), round(math.log(5), 4)
     (1.6094, 1.6094)
     """
+    check_axis(axis)
     wide, dtype = widened(x)
     lmbda = _beside("lmbda", lmbda, wide)
     if geometric_mean is False:
         return _box_cox(wide, lmbda).astype(dtype)
-    check_axis(axis)
     return _scaled_box_cox(wide, lmbda, _log_mean(wide, geometric_mean, axis)).astype(dtype)
 
 

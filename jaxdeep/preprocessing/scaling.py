@@ -28,7 +28,9 @@ class Scaler(NamedTuple):
     Attributes:
       fit: ``(x, weights=None) -> state``, of all the data at once: ``update(init(x), x, weights)``.
       transform: ``(state, x) -> y``, with the dtype of `x` (integers give floats).
-      inverse_transform: ``(state, y) -> x``.
+      inverse_transform: ``(state, y) -> x``, in the dtype of `y`. float32 holds seconds since 1970 to 64
+        seconds, and no sum of two floats that it is computed by changes that: turn on x64 and give
+        float64 where it matters.
       init: ``(x) -> state`` of no data; `x` is a batch or a `jax.ShapeDtypeStruct`, of which only shape
         and dtype are used.
       update: ``(state, x, weights=None) -> state`` with a batch added. Weights are ≥ 0 and have leading
@@ -63,6 +65,8 @@ class Moments(NamedTuple):
       unit: a power of two, 1 but for features so large or small that squares leave the range of the
         dtype. None is 1.
       eps: the relative rounding of the values seen. None is that of the dtype.
+      n_rest, mean_rest, spread_rest: what rounding took off `n`, `mean` and ``m2 / n``, so that one row
+        is still counted when there are more than 2²⁴ in float32. None is 0.
 
     >>> moments = Moments(jnp.array([2.0]), jnp.array([4.0]), jnp.array([2.0]))
     >>> moments.variance.tolist(), moments.scale.tolist()
@@ -75,6 +79,9 @@ class Moments(NamedTuple):
     rest: Any = None
     unit: Any = None
     eps: Any = None
+    n_rest: Any = None
+    mean_rest: Any = None
+    spread_rest: Any = None
 
     @property
     def variance(self) -> Statistic:
@@ -176,7 +183,7 @@ def standard_scaler(
     for name, flag in (("with_mean", with_mean), ("with_std", with_std)):
         _checks.check_flag(name, flag)
     shift_and_scale = partial(_mean_and_deviation, with_mean=with_mean, with_std=with_std)
-    nothing = (Moments, (0.0, 0.0, 0.0, 0.0, 1.0, 0.0))
+    nothing = (Moments, (0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0))
     return _scaler(nothing, moments, _merge_moments, shift_and_scale, axis, ignore_nan)
 
 
@@ -307,7 +314,7 @@ def _forward(x: Halves, by: _Shift, a: Bound, b: Bound) -> Array:
 
 @jax.jit
 def _backward(y: Array, by: _Shift, a: Bound, b: Bound) -> Array:
-    return ((y - a) / (b - a) * by.scale + by.shift) / by.share
+    return (((y - a) / (b - a) * by.scale + by.rest * by.share) + by.shift) / by.share
 
 
 # --- the statistics -----------------------------------------------------------------------------------
@@ -358,33 +365,45 @@ def moments(x: Halves, weights: Weights, axes: Axes, ignore_nan: bool) -> Moment
 @jax.jit
 def _merge_moments(one: Moments, other: Moments) -> Moments:
     one, other = _filled(one), _filled(other)
-    n = one.n + other.n
+    n, n_rest = _two_sum(one.n, other.n)
+    n, n_rest = _two_sum(n, n_rest + (one.n_rest + other.n_rest))
     share = other.n / jnp.where(n > 0, n, 1)
     # of no data the mean is that of the other, so that its two halves are never added up
     left = jnp.where(one.n > 0, one.mean, other.mean)
     right = jnp.where(other.n > 0, other.mean, one.mean)
-    left_rest = jnp.where(one.n > 0, one.rest, other.rest)
-    right_rest = jnp.where(other.n > 0, other.rest, one.rest)
+    rests = [seen.rest + seen.mean_rest for seen in (one, other)]  # one of them is 0
+    left_rest = jnp.where(one.n > 0, rests[0], rests[1])
+    right_rest = jnp.where(other.n > 0, rests[1], rests[0])
     part = _share(jnp.maximum(jnp.abs(left), jnp.abs(right)))
     apart = (right * part - left * part) + (right_rest * part - left_rest * part)
     deviations = [jnp.sqrt(seen.spread) * (seen.unit * part) for seen in (one, other)]
     unit = _unit(jnp.maximum(jnp.abs(apart), jnp.maximum(*deviations)))
-    squares = [_rescaled(seen.m2, seen.unit * part / unit) for seen in (one, other)]
+    squares, lost = (
+        [_rescaled(of_square, seen.unit * part / unit) for seen, of_square in pairs]
+        for pairs in (
+            ((one, one.m2), (other, other.m2)),
+            ((one, one.spread_rest * one.n), (other, other.spread_rest * other.n)),
+        )
+    )
     apart = apart / unit
     between = (apart * (share * one.n)) * apart  # in this order 0 · ∞ does not occur
     mean, rest = _two_sum(left * part, unit * (apart * share) + left_rest * part)
-    m2 = squares[0] + squares[1] + between
+    within, within_rest = _two_sum(squares[0], squares[1])
+    m2, m2_rest = _two_sum(within, between + (within_rest + (lost[0] + lost[1])))
     eps = jnp.maximum(one.eps, other.eps)
-    rest = jnp.where(eps < jnp.finfo(mean.dtype).eps, rest, 0)
-    return Moments(n, mean / part, m2, rest / part, unit / part, eps)
+    kept = eps < jnp.finfo(mean.dtype).eps  # of values that are in two halves
+    rest, mean_rest = jnp.where(kept, rest / part, 0), jnp.where(kept, 0, rest / part)
+    spread_rest = m2_rest / jnp.where(n > 0, n, 1)
+    return Moments(n, mean / part, m2, rest, unit / part, eps, n_rest, mean_rest, spread_rest)
 
 
 def _filled(state: Moments) -> Moments:
     """With values for what was not given."""
     zeros = jnp.zeros_like(state.mean)
     eps = jnp.finfo(state.mean.dtype).eps
+    otherwise = {"rest": 0, "unit": 1, "eps": eps, "n_rest": 0, "mean_rest": 0, "spread_rest": 0}
     return state._replace(
-        rest=zeros + _or(state.rest, 0), unit=zeros + _or(state.unit, 1), eps=zeros + _or(state.eps, eps)
+        **{name: zeros + _or(getattr(state, name), value) for name, value in otherwise.items()}
     )
 
 
@@ -494,9 +513,7 @@ def _low_and_width(state: Range) -> _Shift:
 def check_axis(axis: object) -> None:
     """Refuse what cannot name axes."""
     axes = axis if isinstance(axis, tuple) else (axis,)
-    if axis is not None and not all(
-        isinstance(a, (int, np.integer)) and not isinstance(a, bool) for a in axes
-    ):
+    if axis is not None and not all(map(_checks.is_whole, axes)):
         raise TypeError(f"axis must be a whole number, a tuple of them or None, got {axis!r}")
 
 

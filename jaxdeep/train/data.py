@@ -7,18 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._arrays import as_array, check_holds
+from jaxdeep._arrays import OnFile, as_array, check_holds
 from jaxdeep._shapes import Array, Integer, PyTree
-from jaxdeep.tree import path_name, shapes
+from jaxdeep.tree import is_of_numbers, path_name, shapes
 
 _READ_WHOLE = 2**27  # bytes of a memory map that is still read before the run, to look at its values
 
 
-def as_arrays(data: PyTree, name: str = "data") -> PyTree:
+def as_arrays(data: PyTree, name: str = "data", *, inputs: bool = False) -> PyTree:
     """The data with every part an array: what `jaxdeep` takes as data, in one place.
 
     Taken are NumPy's and JAX' arrays, lists of numbers, pandas' Series and DataFrames, torch tensors on
-    the host, h5py data sets and masked arrays without masked values. Memory maps stay what they are.
+    the host, h5py data sets and masked arrays without masked values. Memory maps stay what they are, and
+    so do data sets that are `OnFile`. With `inputs` the data are not a pair, and a list of lists is one
+    array.
 
     Raises:
       TypeError: a part that is no array of numbers.
@@ -31,30 +33,23 @@ def as_arrays(data: PyTree, name: str = "data") -> PyTree:
 
     def array(path: jax.tree_util.KeyPath, value: Any) -> Any:
         where = f"{name}[{path_name(path)}]" if path else name
+        if isinstance(value, OnFile):
+            value.check(where)
+            return value
         if not isinstance(value, (jax.Array, np.ndarray)) or not _is_complex(value):
             value = as_array(where, value)
         if not isinstance(value, np.memmap) or value.nbytes <= _READ_WHOLE:
             check_holds(where, value)
         return value
 
+    nested = inputs and isinstance(data, list) and any(map(is_of_numbers, data))
     return jax.tree_util.tree_map_with_path(
-        array, data, is_leaf=lambda node: node is not data and _is_of_numbers(node)
+        array, data, is_leaf=lambda node: (node is not data or nested) and is_of_numbers(node)
     )
 
 
 def _is_complex(array: Any) -> bool:
     return bool(jnp.issubdtype(array.dtype, jnp.complexfloating))
-
-
-def _is_of_numbers(node: Any) -> bool:
-    """Whether this is a list of numbers, or of such lists, and not a container of arrays."""
-    if not isinstance(node, (list, tuple)) or hasattr(node, "_fields"):
-        return False
-    while isinstance(node, (list, tuple)):
-        if not node:
-            return True
-        node = node[0]
-    return node is not None and np.ndim(node) == 0 and not isinstance(node, dict)
 
 
 def count_examples(data: PyTree, name: str = "data") -> int:
@@ -112,22 +107,25 @@ def check_pair(data: PyTree, name: str) -> None:
         raise TypeError(
             f"{name} must be a pair (x, y) or (x, y, weights), got {type(data).__name__}{hint}"
         )
+    if data[0] is None:
+        raise TypeError(f"{name}[0], the inputs, must be an array or several of them, got None")
 
 
 def check_weights(data: PyTree, name: str) -> None:
-    """Refuse weights, the last of three parts, that are known on the host and not finite."""
+    """Refuse weights, the last of three parts, that are known and not finite, or negative."""
     if len(data) < 3:
         return
     for path, leaf in jax.tree_util.tree_leaves_with_path(data[2]):
-        if isinstance(leaf, jax.core.Tracer) or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        if isinstance(leaf, jax.core.Tracer):
             continue
-        finite = np.isfinite(np.asarray(leaf))
-        if not finite.all():
-            row = int(np.argwhere(~finite)[0][0])
-            where = "/".join(filter(None, ("2", path_name(path))))
-            raise ValueError(
-                f"{name}[{where}], the weights, must be finite, got {np.asarray(leaf)[row]} in row {row}"
-            )
+        known = np.asarray(leaf)
+        for wrong, what in ((~np.isfinite(known), "finite"), (known < 0, "at least 0")):
+            if wrong.any():
+                row = int(np.argwhere(wrong)[0][0])
+                where = "/".join(filter(None, ("2", path_name(path))))
+                raise ValueError(
+                    f"{name}[{where}], the weights, must be {what}, got {known[row]} in row {row}"
+                )
 
 
 def check_batch_size(batch_size: int, examples: int) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.train.batches import Advance, Metrics, Totals, averages, over_batches, values_of
-from jaxdeep.train.data import check_batch_size, count_examples
+from jaxdeep.train.data import as_arrays, check_batch_size, count_examples
 from jaxdeep.train.objective import Objective, check_metric_names
 from jaxdeep.train.sharding import copied
 from jaxdeep.train.state import TrainState
@@ -75,6 +75,7 @@ def one_pass(
     _checks.check_count("batch_size", batch_size)
 
     def epoch(ts: TrainState, data: PyTree) -> tuple[TrainState, Totals]:
+        data = as_arrays(data)
         n = count_examples(data)
         check_batch_size(batch_size, n)
         order = shuffled(ts.key, ts.step, n) if shuffle else jnp.arange(n)
@@ -119,6 +120,7 @@ def make_evaluate(
     _checks.check_count("batch_size", batch_size)
 
     def evaluate(params: PyTree, state: PyTree, data: PyTree) -> Metrics:
+        data = as_arrays(data)
         n = count_examples(data)
         step = evaluation_of(objective, params, state)
         _, totals = over_batches(step, (), data, jnp.arange(n), min(batch_size, n))

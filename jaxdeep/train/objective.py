@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._compilation import is_traced
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.metrics import Metric, Tally, mean
 from jaxdeep.train.outputs import puts_out, told
 from jaxdeep.train.state import Network, PerExample, TrainState
 from jaxdeep.train.weights import counts, of_labels, table_of, times, without_uncounted
-from jaxdeep.tree import Where, mask, shapes
+from jaxdeep.tree import Where, mask, path_name, shapes
 
 if TYPE_CHECKING:  # which takes 45 ms to import
     from jax.extend.core import ClosedJaxpr, Jaxpr
 
 Key = jax.Array  # a random key
+Bounds = tuple[_checks.Bound, ...]  # of the values of labels
 Evaluated = tuple[Float[Array, ""], tuple[PyTree, dict[str, Any]]]  # loss, new state, metrics
 
 
@@ -92,8 +95,10 @@ def supervised(
 
     Raises:
       TypeError: a loss, metric or penalty that is not a function.
-      ValueError: a metric called "loss", which is the name of the loss itself; a negative weight; a loss
-        or a metric of logits for a model that puts out probabilities, or the reverse.
+      ValueError: a metric called "loss", which is the name of the loss itself; a negative weight of a
+        class; a loss or a metric of logits for a model that puts out probabilities, or the reverse. When
+        called: weights of examples that are NumPy arrays and negative or not finite (those on a device
+        are not looked at, since each step would wait for it).
 
     >>> import jax, jaxdeep as jd
     >>> model = jd.nn.dense(2)
@@ -187,23 +192,47 @@ def check_metric_names(metrics: Mapping[str, object]) -> None:
             )
 
 
-def rehearse(objective: Objective, ts: TrainState, data: PyTree, name: str) -> "ClosedJaxpr":
+def rehearse(
+    objective: Objective, ts: TrainState, data: PyTree, name: str
+) -> "tuple[ClosedJaxpr, Bounds]":
     """The jaxpr of the objective, traced with the shapes of x and the values of the rest of `data`.
+
+    Besides, the checks that were made of these values (`check_bounds` makes them of others).
 
     Shapes that the model refuses and labels that the loss refuses raise here, before anything is
     compiled. `name` is the argument that the data were passed as, for the error.
     """
     x, *rest = data
+    # weights of the host, whose values are looked at; those on a device are not
+    rest[1:] = [w if is_traced(w) else jax.tree.map(np.asarray, w) for w in rest[1:]]
     try:
-        jaxpr, out = jax.make_jaxpr(
-            lambda params, state, x: objective(params, state, (x, *rest)), return_shape=True
-        )(shapes(ts.params), shapes(ts.state), shapes(x))
+        with _checks.bounds_of(jax.tree.leaves(rest)) as bounds:
+            jaxpr, out = jax.make_jaxpr(
+                lambda params, state, x: objective(params, state, (x, *rest)), return_shape=True
+            )(shapes(ts.params), shapes(ts.state), shapes(x))
     except (ValueError, TypeError) as error:
         error.add_note(f"(found in {name}, before anything was compiled)")
         raise
     if out[0].shape != ():
         raise ValueError(f"the objective must return a scalar loss, got shape {out[0].shape}")
-    return jaxpr
+    return jaxpr, tuple(sorted(bounds))
+
+
+def check_bounds(bounds: Bounds, data: PyTree, name: str) -> None:
+    """Check labels that lie on the host as those were that `rehearse` saw; rows of weight 0 may be any.
+
+    `data` are ``(x, y)`` or ``(x, y, weights)``, in the structure that was rehearsed.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tuple(data))
+    leaves = [(path, leaf) for path, leaf in leaves if path[0] != jax.tree_util.SequenceKey(0)]
+    weights = data[2] if len(data) > 2 else None
+    for bound in bounds:
+        path, leaf = leaves[bound.place]
+        if not isinstance(leaf, np.ndarray):  # a device is not waited for
+            continue
+        if isinstance(weights, np.ndarray) and leaf.shape[: weights.ndim] == weights.shape:
+            leaf = leaf[weights != 0]
+        bound.check(f"labels, {name}[{path_name(path)}],", leaf)
 
 
 def plan(objective: Objective, ts: TrainState, data: PyTree) -> "ClosedJaxpr":

@@ -9,20 +9,37 @@ from jaxdeep.train.state import Network, PerExample
 
 
 def puts_out(model: Network, loss: PerExample) -> str | None:
-    """What the model puts out, "logits" or "probabilities"; None if neither it nor the loss says it."""
+    """What the model puts out, "logits" or "probabilities"; None if neither it nor the loss says it.
+
+    Of several outputs each is compared with its own loss; what they put out is None.
+    """
     known, taken = getattr(model, "meaning", None), reads(loss)
+    if isinstance(taken, dict):
+        branches = known if isinstance(known, dict) else {}
+        in_order = dict(enumerate(branches.values()))
+        for name, one in taken.items():
+            functions = loss.of_outputs  # type: ignore[attr-defined]
+            _check(branches.get(name, in_order.get(name)), one, functions[name], f"output {name!r}: ")
+        return None
+    if isinstance(known, dict):
+        return None
+    _check(known, taken, loss, "")
+    return taken or (known if known == "probabilities" else None)
+
+
+def _check(known: Any, taken: str | None, loss: PerExample, where: str) -> None:
+    """Refuse a loss that takes an output for something else than the model says it is."""
     if known == "probabilities" and taken == "logits":
         raise ValueError(
-            "the model ends in a softmax or a sigmoid, so that it puts out probabilities, and the loss "
-            "takes logits: leave that activation out (better), or use "
+            f"{where}the model ends in a softmax or a sigmoid, so that it puts out probabilities, and "
+            "the loss takes logits: leave that activation out (better), or use "
             f"functools.partial({_inner(loss).__name__}, from_logits=False)"
         )
     if known == "scores" and taken == "probabilities":
         raise ValueError(
-            "the loss takes probabilities (from_logits=False), and the model ends in a layer without an "
-            "activation: use from_logits=True, or end it in a softmax or a sigmoid"
+            f"{where}the loss takes probabilities (from_logits=False), and the model ends in a layer "
+            "without an activation: use from_logits=True, or end it in a softmax or a sigmoid"
         )
-    return taken or (known if known == "probabilities" else None)
 
 
 def _inner(function: Any) -> Any:

@@ -11,7 +11,7 @@ from jaxdeep import _checks
 from jaxdeep._compilation import kept, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, Integer, Num, PyTree
-from jaxdeep.tree import Where, partition, path_name, shapes
+from jaxdeep.tree import Where, as_arrays_or_shapes, example_of, partition, path_name, shapes
 
 # of outputs and labels, one number an example, or several that are averaged
 PerExample = Callable[[PyTree, PyTree], Num[Array, "batch ..."]]
@@ -60,14 +60,16 @@ def init(
     Args:
       model: a `jaxdeep.nn.Model`.
       optimizer: any optax transformation.
-      x: an example input, ``x[:1]``, or its `jax.ShapeDtypeStruct`.
+      x: an example input, ``x[:1]``, or its `jax.ShapeDtypeStruct`; of anything that `jaxdeep.fit`
+        takes as data only the shape and the dtype are used.
       key: one half of its split makes the parameters, the other is the run's key. Under `jax.vmap`
         over keys this makes stacked states, one model each.
       trainable: the parameters that are trained, as for `make_step`; all by default. The optimizer's
         state knows no others.
 
     Raises:
-      TypeError: a key that is not a random key. ValueError: a `trainable` that matches no leaf.
+      TypeError: a key that is not a random key, an `x` that is no array of numbers.
+      ValueError: a `trainable` that matches no leaf.
 
     >>> import jaxdeep as jd
     >>> ts = init(jd.nn.dense(2), jd.optimizers.sgd(0.1), jnp.ones((1, 3)), key=jax.random.key(0))
@@ -76,7 +78,7 @@ def init(
     """
     _checks.check_key(key)
     optimizer = only(optimizer, trainable)
-    shape = shapes(x)
+    shape = example_of(x)
 
     def build(key: jax.Array) -> TrainState:
         init_key, run_key = jax.random.split(key)
@@ -110,10 +112,14 @@ def initial_of(params: PyTree | None, state: PyTree | None) -> tuple[PyTree, PyT
 
     Raises:
       ValueError: a state without parameters.
+      TypeError: leaves that are no arrays of numbers.
     """
     if params is None and state is not None:
         raise ValueError("state= is given without the params= it belongs to")
-    return None if params is None else (params, {} if state is None else state)
+    if params is None:
+        return None
+    state = {} if state is None else state
+    return as_arrays_or_shapes(params, "params"), as_arrays_or_shapes(state, "state")
 
 
 def check_initial(model: Network, x: PyTree, initial: tuple[PyTree, PyTree] | None) -> None:

@@ -53,17 +53,22 @@ def of_labels(
 
 
 def counts(weights: ArrayLike) -> HostOrDevice:
-    """Which examples count, those whose weight is not 0; refuses known weights that are not finite.
+    """Which examples count, those whose weight is not 0.
+
+    Refuses weights of the host that are not finite or negative. Those on a device are not looked at,
+    since each step would wait for it.
 
     >>> counts([1.0, 0.0])
     array([ True, False])
     """
     given = as_array("weights", weights)
-    if is_traced(given):
+    if isinstance(given, jax.Array):
         return given != 0
-    values = np.asarray(given)  # not of JAX: within a trace its operations are traced
+    values = given
     if not np.isfinite(values).all():
         raise ValueError(f"weights must be finite, got {values[~np.isfinite(values)].flat[0]}")
+    if (values < 0).any():
+        raise ValueError(f"weights must be at least 0, got {values[values < 0].flat[0]}")
     return values != 0
 
 
@@ -73,7 +78,7 @@ def without_uncounted(counted: HostOrDevice, x: PyTree, y: PyTree) -> tuple[PyTr
     It replaces their targets, and of their inputs those that are not finite, since a derivative of NaN
     times a weight of 0 is NaN. What is known stays known, so that its values can be checked.
     """
-    known = not is_traced((counted, y))
+    known = isinstance(counted, np.ndarray) and not is_traced(y)
 
     def replaced(leaf: Any, where: Any, xp: Any) -> Any:
         leaf = xp.asarray(leaf)
@@ -84,7 +89,9 @@ def without_uncounted(counted: HostOrDevice, x: PyTree, y: PyTree) -> tuple[PyTr
     def target(leaf: Any) -> Any:
         if np.shape(leaf)[: counted.ndim] != counted.shape:
             return leaf
-        return replaced(leaf, counted, np if known else jnp)
+        new = replaced(leaf, counted, np if known else jnp)
+        _checks.stands_for(new, leaf)
+        return new
 
     def an_input(leaf: Any) -> Any:
         leaf = jnp.asarray(leaf)

@@ -1,19 +1,21 @@
 """Calibration: whether predictions with 80 % confidence are right 80 % of the time.
 
 Probabilities have the shape ``(…, classes)``. Alternatively, the shape ``(N,)`` or ``(N, 1)`` holds the
-probability of class 1 of two classes. Labels are classes as integers, or probabilities of the shape of
-the former. Because of these alternatives, shapes of arguments are checked by `flat` and not by types.
+probability of class 1 of two classes. With ``from_logits=True`` they are logits instead. Labels are
+classes as integers, or probabilities of the shape of the former. Because of these alternatives, shapes
+of arguments are checked by `flat` and not by types.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array, on_device
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Num, Shaped
 
 Probabilities = Num[ArrayLike, "..."]
@@ -37,7 +39,12 @@ class Reliability(NamedTuple):
 
 
 def reliability(
-    probabilities: Probabilities, labels: Labels, *, bins: int = 15, strategy: str = "uniform"
+    probabilities: Probabilities,
+    labels: Labels,
+    *,
+    bins: int = 15,
+    strategy: str = "uniform",
+    from_logits: bool = False,
 ) -> Reliability:
     """Confidence and accuracy of predictions in bins of confidence, which make a reliability diagram.
 
@@ -50,10 +57,11 @@ def reliability(
       bins: number of bins.
       strategy: "uniform" for bins of the same width on [0, 1], "quantile" for bins that hold the same
         number of predictions.
+      from_logits: whether `probabilities` are logits, of which softmax is taken, or σ of a single one.
 
     Raises:
-      ValueError: shapes that do not fit, known values outside [0, 1], labels that are no class, fewer
-        than 1 bin, another strategy.
+      ValueError: shapes that do not fit, known probabilities outside [0, 1] or that do not sum to one,
+        labels that are no class, fewer than 1 bin, another strategy.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks" (arXiv:1706.04599); strategies of
     scikit-learn's `calibration_curve`.
@@ -66,17 +74,22 @@ def reliability(
     _checks.check_count("bins", bins)
     if strategy not in ("uniform", "quantile"):
         raise ValueError(f"strategy must be 'uniform' or 'quantile', got {strategy!r}")
-    p, y = classified(probabilities, labels)
+    p, y = classified(probabilities, labels, from_logits)
     return _reliability(p, y, bins=int(bins), strategy=strategy)
 
 
 def expected_calibration_error(
-    probabilities: Probabilities, labels: Labels, *, bins: int = 15, strategy: str = "uniform"
+    probabilities: Probabilities,
+    labels: Labels,
+    *,
+    bins: int = 15,
+    strategy: str = "uniform",
+    from_logits: bool = False,
 ) -> Float[Array, ""]:
     """Mean distance of accuracy from confidence: ``Σ_b n_b / N · |accuracy_b − confidence_b|``.
 
     Args:
-      probabilities, labels, bins, strategy: as for `reliability`.
+      probabilities, labels, bins, strategy, from_logits: as for `reliability`.
 
     Raises:
       ValueError: as `reliability`.
@@ -86,17 +99,22 @@ def expected_calibration_error(
     >>> float(expected_calibration_error(jnp.array([[0.75, 0.25]] * 4), jnp.array([0, 0, 1, 1])))
     0.25
     """
-    diagram = reliability(probabilities, labels, bins=bins, strategy=strategy)
+    diagram = reliability(probabilities, labels, bins=bins, strategy=strategy, from_logits=from_logits)
     return jnp.sum(_gaps(diagram) * diagram.count) / jnp.sum(diagram.count)
 
 
 def maximum_calibration_error(
-    probabilities: Probabilities, labels: Labels, *, bins: int = 15, strategy: str = "uniform"
+    probabilities: Probabilities,
+    labels: Labels,
+    *,
+    bins: int = 15,
+    strategy: str = "uniform",
+    from_logits: bool = False,
 ) -> Float[Array, ""]:
     """Largest distance of a bin's accuracy from its confidence: ``max_b |accuracy_b − confidence_b|``.
 
     Args:
-      probabilities, labels, bins, strategy: as for `reliability`.
+      probabilities, labels, bins, strategy, from_logits: as for `reliability`.
 
     Raises:
       ValueError: as `reliability`.
@@ -106,20 +124,25 @@ def maximum_calibration_error(
     >>> float(maximum_calibration_error(jnp.array([[0.75, 0.25]] * 4), jnp.array([0, 0, 1, 1])))
     0.25
     """
-    return jnp.max(_gaps(reliability(probabilities, labels, bins=bins, strategy=strategy)))
+    diagram = reliability(probabilities, labels, bins=bins, strategy=strategy, from_logits=from_logits)
+    return jnp.max(_gaps(diagram))
 
 
-def negative_log_likelihood(probabilities: Probabilities, labels: Labels) -> Float[Array, ""]:
+def negative_log_likelihood(
+    probabilities: Probabilities, labels: Labels, *, from_logits: bool = False
+) -> Float[Array, ""]:
     """Mean of ``−Σ_c y_c log p_c``; infinite if a true class had probability 0.
 
-    From logits, the mean of `jaxdeep.losses.softmax_cross_entropy` is the same and more precise.
+    Logits lose less to rounding: a probability below the smallest float is 0.
 
     Args:
       probabilities: ``(…, classes)``, as in ``Prediction.mean``, or of class 1 of two.
       labels: classes as integers, or probabilities.
+      from_logits: whether `probabilities` are logits, of which softmax is taken, or σ of a single one.
 
     Raises:
-      ValueError: shapes that do not fit, known values outside [0, 1], labels that are no class.
+      ValueError: shapes that do not fit, known probabilities (or those of labels) outside [0, 1] or that
+        do not sum to one, labels that are no class.
 
     Source: scikit-learn's `log_loss`.
 
@@ -127,17 +150,24 @@ def negative_log_likelihood(probabilities: Probabilities, labels: Labels) -> Flo
     >>> round(float(negative_log_likelihood(p, jnp.array([0, 1]))), 4)
     0.4904
     """
-    p, y = targets(probabilities, labels)
+    _checks.check_flag("from_logits", from_logits)
+    if from_logits:
+        z, y = _as_targets(*_logits(probabilities, labels))
+        # what cannot be has no part, even if its logarithm is −∞
+        return -jnp.mean(jnp.sum(jnp.where(y == 0, 0, y * jax.nn.log_softmax(z)), axis=-1))
+    p, y = targets(probabilities, labels, from_logits)
     return -jnp.mean(jnp.sum(jax.scipy.special.xlogy(y, p), axis=-1))
 
 
-def brier_score(probabilities: Probabilities, labels: Labels) -> Float[Array, ""]:
+def brier_score(
+    probabilities: Probabilities, labels: Labels, *, from_logits: bool = False
+) -> Float[Array, ""]:
     """Mean of ``Σ_c (p_c − y_c)²``, between 0 and 2.
 
     For two classes it is twice what scikit-learn's `brier_score_loss` gives by default.
 
     Args:
-      probabilities, labels: as for `negative_log_likelihood`.
+      probabilities, labels, from_logits: as for `negative_log_likelihood`.
 
     Raises:
       ValueError: as `negative_log_likelihood`.
@@ -147,7 +177,7 @@ def brier_score(probabilities: Probabilities, labels: Labels) -> Float[Array, ""
     >>> float(brier_score(jnp.array([[0.5, 0.5], [0.25, 0.75]]), jnp.array([0, 1])))
     0.3125
     """
-    p, y = targets(probabilities, labels)
+    p, y = targets(probabilities, labels, from_logits)
     return jnp.mean(jnp.sum((p - y) ** 2, axis=-1))
 
 
@@ -175,34 +205,64 @@ def _gaps(diagram: Reliability) -> Float[Array, "bins"]:
 
 
 def classified(
-    probabilities: Probabilities, labels: Labels
+    probabilities: Probabilities, labels: Labels, from_logits: bool = False
 ) -> tuple[Float[Array, "rows classes"], Integer[Array, "rows"]]:
     """Probabilities and labels as classes."""
-    p, y, _ = _pair(probabilities, labels)
+    p, y, _ = _pair(probabilities, labels, from_logits)
     return p, y if y.ndim == 1 else jnp.argmax(y, axis=-1)
 
 
 def targets(
-    probabilities: Probabilities, labels: Labels
+    probabilities: Probabilities, labels: Labels, from_logits: bool = False
 ) -> tuple[Float[Array, "rows classes"], Float[Array, "rows classes"]]:
     """Predicted and true probabilities."""
-    p, y, classes = _pair(probabilities, labels)
+    return _as_targets(*_pair(probabilities, labels, from_logits))
+
+
+def _as_targets(
+    p: Float[Array, "rows classes"], y: Shaped[Array, "rows ..."], classes: int
+) -> tuple[Float[Array, "rows classes"], Float[Array, "rows classes"]]:
     return p, jax.nn.one_hot(y, classes, dtype=p.dtype) if y.ndim == 1 else y.astype(p.dtype)
 
 
 def _pair(
-    probabilities: Probabilities, labels: Labels
+    probabilities: Probabilities, labels: Labels, from_logits: bool
 ) -> tuple[Float[Array, "rows classes"], Shaped[Array, "rows ..."], int]:
+    _checks.check_flag("from_logits", from_logits)
+    if from_logits:
+        z, y, classes = _logits(probabilities, labels)
+        return jax.nn.softmax(z), y, classes
+    probabilities = as_array("probabilities", probabilities)
     if not isinstance(probabilities, jax.core.Tracer):
-        known = np.asarray(probabilities, np.float64)
-        if known.size == 0:
-            raise ValueError(f"there are no probabilities, got shape {known.shape}")
-        if known.min() < 0 or known.max() > 1 + 1e-2:  # bfloat16 may round 1 up
-            raise ValueError(
-                f"probabilities must be in [0, 1], got values from {known.min():g} to "
-                f"{known.max():g}; of logits take jax.nn.softmax"
-            )
+        _check_probabilities(np.asarray(probabilities))
     return flat(probabilities, labels, lambda p: jnp.concatenate([1 - p, p], axis=-1))
+
+
+def _logits(
+    logits: Num[ArrayLike, "..."], labels: Labels
+) -> tuple[Float[Array, "rows classes"], Shaped[Array, "rows ..."], int]:
+    return flat(logits, labels, lambda z: jnp.concatenate([jnp.zeros_like(z), z], axis=-1))
+
+
+def _check_probabilities(probabilities: np.ndarray) -> None:
+    """Refuse numbers that are no probabilities of classes."""
+    known = np.asarray(probabilities, np.float64)
+    if known.size == 0:
+        raise ValueError(f"there are no probabilities, got shape {known.shape}")
+    if known.min() < 0 or known.max() > 1 + 1e-2:  # bfloat16 may round 1 up
+        raise ValueError(
+            f"probabilities must be in [0, 1], got values from {known.min():g} to "
+            f"{known.max():g}; say from_logits=True of logits"
+        )
+    if known.ndim < 2 or known.shape[-1] == 1:
+        return
+    wrong = _checks.wrong_sums(probabilities)
+    if wrong.size:
+        raise ValueError(
+            f"probabilities must sum to 1 over the classes (the last axis), got a sum of "
+            f"{wrong.flat[0]:.6g}; say from_logits=True of logits, and take the labels that are not "
+            "exclusive one by one"
+        )
 
 
 def flat(
@@ -215,20 +275,24 @@ def flat(
     Outputs are probabilities or logits. ``both(output)`` makes the outputs ``(N, 2)`` of two classes
     from the output ``(N, 1)`` of class 1.
     """
-    outputs = jnp.asarray(outputs)
+    outputs = on_device("probabilities or logits", outputs)
     outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
-    y: Any = labels if hasattr(labels, "dtype") else np.asarray(labels)
+    y = as_array("labels", labels)
     if outputs.ndim == 0:
         raise ValueError("probabilities or logits need an axis of classes, got a scalar")
+    if outputs.size == 0:
+        raise ValueError(f"there are no probabilities or logits, got shape {outputs.shape}")
     if outputs.ndim == 1 or outputs.shape[-1] == 1:
         outputs = outputs.reshape(-1, 1)
-        if np.size(y) != len(outputs):
-            raise ValueError(f"one label is needed for each of {len(outputs)}, got {np.shape(y)}")
+        if y.size != len(outputs):
+            raise ValueError(f"one label is needed for each of {len(outputs)}, got {y.shape}")
         outputs, y = both(outputs), y.reshape(-1)
         if not jnp.issubdtype(y.dtype, jnp.integer):
+            _checks.check_known("labels", y, 0, 1)
             return outputs, jnp.stack([1 - jnp.asarray(y), jnp.asarray(y)], axis=-1), 2
     classes = outputs.shape[-1]
-    if np.shape(y) == outputs.shape:
+    if y.shape == outputs.shape:
+        _checks.check_distributions("labels", y)
         return outputs.reshape(-1, classes), jnp.asarray(y).reshape(-1, classes), classes
     _checks.check_classes(outputs, y)
     return outputs.reshape(-1, classes), jnp.asarray(y).reshape(-1), classes

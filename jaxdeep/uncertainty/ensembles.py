@@ -31,7 +31,7 @@ def ensemble(
     *,
     batch_size: int | None = None,
     return_samples: bool = False,
-    outputs: str | None = None,
+    outputs: Any = None,
     mesh: Mesh | None = None,
 ) -> Prediction:
     """The prediction of a deep ensemble, whose members are one model trained from several seeds.
@@ -67,7 +67,7 @@ def ensemble(
     ((5, 3), True)
     """
     check_models("ensemble", {"model": model})
-    x = as_arrays(x, "x")
+    x = as_arrays(x, "x", inputs=True)
     settings = settings_of(model, x, batch_size, return_samples, outputs, mesh)
     stacked, x = placed(settings.mesh, _stacked(members), x)
     joint = functools.partial(_ensemble, settings)
@@ -90,7 +90,8 @@ def _ensemble(settings: Settings, stacked: Member, x: PyTree) -> Prediction:
                 return model.apply(params, state, x)[0]
 
             keep = settings.return_samples
-            return gather(output_of, stacked, settings.outputs, together=together, keep=keep)
+            said, known = settings.outputs, model.meaning
+            return gather(output_of, stacked, said, known, together=together, keep=keep)
 
         return in_parts(part, x, rows)
 

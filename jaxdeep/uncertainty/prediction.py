@@ -1,12 +1,13 @@
 """`Prediction`, and its computation from many outputs for the same inputs, one after another."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxdeep._shapes import Array, ArrayLike, Float, Num, PyTree
+from jaxdeep.tree import path_name
 
 OUTPUTS = ("logits", "probabilities", "values")
 
@@ -15,7 +16,8 @@ class Prediction(NamedTuple):
     """The prediction of all samples of a model, or of all members of an ensemble, together.
 
     For inputs of N rows and C classes each field is an array in at least float32. If the model has
-    several outputs, each field is a dict or tuple of such arrays, in the structure of the outputs. Let
+    several outputs, each field is a dict or tuple of such arrays, in the structure of the outputs, with
+    None for the entropy and the mutual information of plain values. Let
     p_s be the probabilities of sample s of S, and ``H(p) = −Σ_c p_c log p_c`` the entropy in nats.
 
     Attributes:
@@ -47,7 +49,8 @@ class _Moments(NamedTuple):
 def gather(
     output_of: Callable[[PyTree], PyTree],
     sources: PyTree,
-    outputs: str | None,
+    outputs: Any,
+    meaning: Any,
     *,
     together: int = 1,
     keep: bool = False,
@@ -56,11 +59,20 @@ def gather(
 
     `jax.vmap` computes `together` outputs at once, which must divide their number. Means are updated
     output by output (Welford), so that memory does not grow with their number unless `keep` is set, and
-    equal outputs have a standard deviation of exactly 0.
+    equal outputs have a standard deviation of exactly 0. `outputs` is what was said that they are, and
+    `meaning` what the model says itself (`Model.meaning`).
     """
+    y = jax.eval_shape(lambda sources: output_of(jax.tree.map(lambda a: a[0], sources)), sources)
+    kinds = kinds_of(y, outputs, meaning)
+    is_plain = all(kind == "values" for kind in jax.tree.leaves(kinds))
 
     def sample(source: PyTree) -> PyTree:
-        return jax.tree.map(lambda y: _predicted(y, outputs), output_of(source))
+        return jax.tree.map(_predicted, output_of(source), kinds)
+
+    def entropies(p: PyTree) -> PyTree:
+        if is_plain:
+            return None
+        return jax.tree.map(lambda p, kind: None if kind == "values" else entropy(p), p, kinds)
 
     def add(moments: _Moments, p: PyTree) -> tuple[_Moments, None]:
         count = moments.count + 1
@@ -68,8 +80,9 @@ def gather(
         squares = jax.tree.map(
             lambda s, p, old, new: s + (p - old) * (p - new), moments.squares, p, moments.mean, mean
         )
-        within = None if outputs == "values" else jax.tree.map(entropy, p)
-        within = jax.tree.map(lambda m, h: m + (h - m) / count.astype(m.dtype), moments.entropy, within)
+        within = jax.tree.map(
+            lambda m, h: m + (h - m) / count.astype(m.dtype), moments.entropy, entropies(p)
+        )
         return _Moments(count, mean, squares, within), None
 
     def step(moments: _Moments, part: PyTree) -> tuple[_Moments, PyTree]:
@@ -81,22 +94,100 @@ def gather(
 
     p = jax.eval_shape(lambda sources: sample(jax.tree.map(lambda a: a[0], sources)), sources)
     zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, p.dtype), p)
-    within = None if outputs == "values" else jax.tree.map(entropy, zeros)
+    within = entropies(zeros)
     if together > 1:
         sources = jax.tree.map(lambda a: a.reshape(-1, together, *a.shape[1:]), sources)
     moments, kept = jax.lax.scan(step, _Moments(jnp.zeros(()), zeros, zeros, within), sources)
     if keep and together > 1:
         kept = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), kept)
-    return _prediction(moments, kept)
 
-
-def _prediction(moments: _Moments, samples: PyTree) -> Prediction:
     std = jax.tree.map(lambda s: jnp.sqrt(s / moments.count.astype(s.dtype)), moments.squares)
-    if moments.entropy is None:
-        return Prediction(moments.mean, std, samples=samples)
-    whole = jax.tree.map(entropy, moments.mean)
+    whole = entropies(moments.mean)
     between = jax.tree.map(lambda h, within: jnp.maximum(h - within, 0), whole, moments.entropy)
-    return Prediction(moments.mean, std, whole, between, samples)
+    return Prediction(moments.mean, std, whole, between, kept)
+
+
+def check_outputs(outputs: Any) -> None:
+    """Refuse what says nothing of outputs: anything but `OUTPUTS`, and dicts and sequences of them."""
+    for path, kind in _said(outputs):
+        if kind is not None and kind not in OUTPUTS:
+            where = f"outputs[{path_name(path)}]" if path else "outputs"
+            raise ValueError(f"{where} must be one of {', '.join(map(repr, OUTPUTS))}, got {kind!r}")
+
+
+def _said(outputs: Any) -> list[tuple[jax.tree_util.KeyPath, Any]]:
+    return jax.tree_util.tree_leaves_with_path(outputs, is_leaf=lambda node: node is None)
+
+
+def kinds_of(y: PyTree, outputs: Any, meaning: Any) -> PyTree:
+    """What each output is, one of `OUTPUTS`, as was said and as the model says; it is never guessed.
+
+    Args:
+      y: the shapes of the outputs.
+      outputs: one word for all of them, or words in their structure; None where nothing is said.
+      meaning: as of `Model.meaning`.
+
+    Raises:
+      ValueError: an output of which neither says what it is, or where they contradict each other; words
+        for an output that there is not.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(y)
+    several, used = not hasattr(y, "shape"), set()
+
+    def kind_of(path: jax.tree_util.KeyPath, shape: tuple[int, ...]) -> str:
+        said, depth = _along(outputs, path)
+        used.add(path_name(path[:depth]))
+        known, _ = _along(meaning, path)
+        where = f"outputs[{path_name(path)!r}]" if path else "outputs"
+        if isinstance(said, (Mapping, list, tuple)):
+            raise ValueError(f"{where} must be one of {', '.join(map(repr, OUTPUTS))}, got {said!r}")
+        if known == "probabilities":
+            if said == "logits":
+                raise ValueError(
+                    "the model ends in a softmax or a sigmoid, so that it puts out probabilities: leave "
+                    f"outputs out, got {where}='logits'"
+                )
+            said = said or "probabilities"
+        if said is None and (len(shape) < 2 or shape[-1] == 1):
+            raise ValueError(
+                "a single output may be a value or the logit of one of two classes: say "
+                "outputs='values' or outputs='logits'" + (f" (as {where})" if several else "")
+            )
+        if said is None and several:
+            raise ValueError(
+                f"an output of several may hold values or logits, and the model does not say which: say "
+                f"{where}='logits', 'probabilities' or 'values', or outputs= of all of them"
+            )
+        if said != "values" and len(shape) < 2:
+            raise ValueError(
+                f"{where}={said!r} must have an axis of classes behind that of rows, got shape "
+                f"{shape}; for a regression say outputs='values'"
+            )
+        return said or "logits"
+
+    kinds = [kind_of(path, leaf.shape) for path, leaf in leaves]
+    for path, _ in _said(outputs):
+        if path_name(path) not in used:
+            raise ValueError(
+                f"outputs[{path_name(path)!r}] is of an output that the model has not; its outputs are "
+                f"{[path_name(path) for path, _ in leaves]}"
+            )
+    return jax.tree.unflatten(jax.tree.structure(y), kinds)
+
+
+def _along(words: Any, path: jax.tree_util.KeyPath) -> tuple[Any, int]:
+    """What words in the structure of outputs, or of a part of it, say of one, and how deep."""
+    for depth, key in enumerate(path):
+        if isinstance(words, Mapping):
+            name = getattr(key, "key", getattr(key, "name", None))
+            place: Any = getattr(key, "idx", None)
+            words = words.get(name) if place is None else (*words.values(), *(None,) * place)[place]
+        elif isinstance(words, (list, tuple)):
+            place = getattr(key, "idx", len(words))
+            words = words[place] if place < len(words) else None
+        else:
+            return words, depth
+    return words, len(path)
 
 
 def entropy(probabilities: Float[ArrayLike, "*batch classes"]) -> Float[Array, "*batch"]:
@@ -108,22 +199,10 @@ def entropy(probabilities: Float[ArrayLike, "*batch classes"]) -> Float[Array, "
     return jnp.sum(h, axis=-1)
 
 
-def _predicted(y: Num[ArrayLike, "*shape"], outputs: str | None) -> Float[Array, "*shape"]:
+def _predicted(y: Num[ArrayLike, "*shape"], kind: str) -> Float[Array, "*shape"]:
     """The probabilities or values that are averaged, in float32 or more."""
     y = jnp.asarray(y)
     y = y.astype(jnp.promote_types(y.dtype, jnp.float32))
-    if outputs == "values":
-        return y
-    if outputs is None and (y.ndim < 2 or y.shape[-1] == 1):
-        raise ValueError(
-            "a single output may be a value or the logit of one of two classes: say outputs='values' or "
-            "outputs='logits'"
-        )
-    if y.ndim < 2:
-        raise ValueError(
-            f"outputs={outputs!r} must have an axis of classes behind that of rows, got shape "
-            f"{y.shape}; for a regression say outputs='values'"
-        )
-    if outputs == "probabilities":
+    if kind != "logits":
         return y
     return jax.nn.sigmoid(y) if y.shape[-1] == 1 else jax.nn.softmax(y)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdeep._arrays import on_device
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Num
 from jaxdeep.uncertainty.calibration import Labels, Probabilities, classified
 from jaxdeep.uncertainty.prediction import entropy
@@ -23,7 +24,11 @@ class Rejection(NamedTuple):
 
 
 def rejection_curve(
-    probabilities: Probabilities, labels: Labels, uncertainty: Num[ArrayLike, "..."] | None = None
+    probabilities: Probabilities,
+    labels: Labels,
+    uncertainty: Num[ArrayLike, "..."] | None = None,
+    *,
+    from_logits: bool = False,
 ) -> Rejection:
     """The accuracy of predictions if the most uncertain ones are rejected, for every number of them.
 
@@ -36,9 +41,11 @@ def rejection_curve(
       labels: classes as integers, or one-hot.
       uncertainty: ``(N,)``, such as ``Prediction.entropy`` or ``mutual_information``; the entropy of the
         probabilities by default.
+      from_logits: whether `probabilities` are logits, of which softmax is taken, or σ of a single one.
 
     Raises:
-      ValueError: shapes that do not fit, known values outside [0, 1], labels that are no class.
+      ValueError: shapes that do not fit, known probabilities outside [0, 1] or that do not sum to one,
+        labels that are no class.
 
     Source: Nadeem et al., "Accuracy-Rejection Curves" (MLSB 2009).
 
@@ -47,8 +54,8 @@ def rejection_curve(
     >>> curve.rejected.tolist(), curve.accuracy.tolist()
     ([0.0, 0.25, 0.5, 0.75], [0.75, 1.0, 1.0, 1.0])
     """
-    p, y = classified(probabilities, labels)
-    unshaped = entropy(p) if uncertainty is None else jnp.asarray(uncertainty)
+    p, y = classified(probabilities, labels, from_logits)
+    unshaped = entropy(p) if uncertainty is None else on_device("uncertainty", uncertainty)
     uncertain = unshaped.reshape(-1)
     if uncertain.shape != y.shape:
         raise ValueError(

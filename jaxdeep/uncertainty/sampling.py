@@ -18,7 +18,7 @@ from jaxdeep.nn.model import Model, check_models
 from jaxdeep.train import sharding
 from jaxdeep.train.data import as_arrays, count_examples, count_rows, with_rows
 from jaxdeep.tree import shapes
-from jaxdeep.uncertainty.prediction import OUTPUTS, Prediction, gather
+from jaxdeep.uncertainty.prediction import Prediction, check_outputs, gather
 from jaxdeep.uncertainty.rows import (
     divisor,
     in_parts,
@@ -44,7 +44,7 @@ def mc_dropout(
     samples: int = 100,
     batch_size: int | None = None,
     return_samples: bool = False,
-    outputs: str | None = None,
+    outputs: Any = None,
     mesh: Mesh | None = None,
 ) -> Prediction:
     """Monte Carlo dropout: many predictions of the same rows, each with other units dropped.
@@ -78,13 +78,15 @@ def mc_dropout(
       outputs: what the model gives: "logits" (softmax is taken of them over the last axis; of a single
         one, σ, the probability of one of two classes), "probabilities", or "values" for a regression,
         which have no entropy. By default "probabilities" for a model that ends in a softmax or sigmoid,
-        and "logits" for every other of several outputs; of a single output it must be said.
+        and "logits" for every other with several classes; of a single number it must be said. A model
+        with several outputs takes them in their structure, ``{"box": "values", "class": "logits"}``, or
+        one word for all; there it must be said of each that does not end in a softmax or sigmoid.
       mesh: devices to split the rows over, as for `jaxdeep.fit`.
 
     Raises:
       TypeError: an argument of the wrong type, such as a float for the key.
       ValueError: a model without a random layer, no rows, fewer than 1 sample, another kind of outputs,
-        a mesh without an axis called "data".
+        an output of which nobody says what it is, a mesh without an axis called "data".
 
     Source: Gal & Ghahramani, "Dropout as a Bayesian Approximation" (arXiv:1506.02142); mutual
     information of Houlsby et al. (arXiv:1112.5745).
@@ -102,7 +104,7 @@ def mc_dropout(
         raise ValueError(f"mc_dropout needs a model with a random layer such as dropout, got {model!r}")
     _checks.check_key(key)
     _checks.check_count("samples", samples)
-    x = as_arrays(x, "x")
+    x = as_arrays(x, "x", inputs=True)
     settings = settings_of(model, x, batch_size, return_samples, outputs, mesh)
     shared, x = placed(settings.mesh, (params, state, key), x)
     sampled = functools.partial(_mc_dropout, settings, int(samples))
@@ -116,14 +118,14 @@ class Settings(NamedTuple):
       model: the model.
       batch_size: rows of a chunk at most; None for as many as fit the cache.
       return_samples: whether the prediction holds all samples.
-      outputs: what the model gives, one of `OUTPUTS`; None if nobody says it.
+      outputs: what was said that the model gives, one of `OUTPUTS` or several in its outputs' structure.
       mesh: devices that the rows are split over.
     """
 
     model: Model
     batch_size: int | None
     return_samples: bool
-    outputs: str | None
+    outputs: Any
     mesh: Mesh | None
 
 
@@ -132,23 +134,15 @@ def settings_of(
     x: PyTree,
     batch_size: int | None,
     return_samples: bool,
-    outputs: str | None,
+    outputs: Any,
     mesh: Mesh | None,
 ) -> Settings:
-    """The settings, with the kind of outputs that the model says it has; refuses those without sense."""
+    """The settings; refuses those without sense."""
     count_examples(x, "x")
     if batch_size is not None:
         _checks.check_count("batch_size", batch_size)
     _checks.check_flag("return_samples", return_samples)
-    if outputs is not None and outputs not in OUTPUTS:
-        raise ValueError(f"outputs must be one of {', '.join(map(repr, OUTPUTS))}, got {outputs!r}")
-    if model.meaning == "probabilities":
-        if outputs == "logits":
-            raise ValueError(
-                "the model ends in a softmax or a sigmoid, so that it puts out probabilities: leave "
-                "outputs out, got outputs='logits'"
-            )
-        outputs = outputs or "probabilities"
+    check_outputs(outputs)
     return Settings(model, batch_size, bool(return_samples), outputs, usable(mesh))
 
 
@@ -170,7 +164,8 @@ def _mc_dropout(settings: Settings, samples: int, shared: Shared, x: PyTree) -> 
                 return net.apply(params, state, h, key=key)[0]
 
             keep = settings.return_samples
-            return gather(output_of, keys, settings.outputs, together=together, keep=keep)
+            said, known = settings.outputs, settings.model.meaning
+            return gather(output_of, keys, said, known, together=together, keep=keep)
 
         return in_parts(part, x, rows)
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Num
@@ -24,7 +25,8 @@ def fit_temperature(logits: Num[ArrayLike, "..."], labels: Labels) -> Float[Arra
       labels: classes as integers, or probabilities of the shape of the logits.
 
     Raises:
-      ValueError: shapes that do not fit, labels that are no class, no examples.
+      ValueError: shapes that do not fit, labels that are no class, no examples, known numbers that are
+        probabilities (all rows in [0, 1] with a sum of 1), of which the logarithms are logits.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks" (arXiv:1706.04599), section 4.2.
 
@@ -33,9 +35,14 @@ def fit_temperature(logits: Num[ArrayLike, "..."], labels: Labels) -> Float[Arra
     >>> jax.nn.softmax(temperature_scale(logits, temperature))[0].round(2).tolist()
     [0.75, 0.25]
     """
-    z, y, classes = flat(logits, labels, lambda z: jnp.concatenate([jnp.zeros_like(z), z], axis=-1))
-    if len(z) == 0:
+    if np.size(logits) == 0:
         raise ValueError("fit_temperature needs at least one example")
+    z, y, classes = flat(logits, labels, lambda z: jnp.concatenate([jnp.zeros_like(z), z], axis=-1))
+    if _are_probabilities(z):
+        raise ValueError(
+            "logits are probabilities: every row is in [0, 1] and sums to 1; take their logarithm, "
+            "jnp.log(probabilities), or what the model gives before its softmax"
+        )
     y = jax.nn.one_hot(y, classes, dtype=z.dtype) if y.ndim == 1 else y.astype(z.dtype)
     return _fit(z, y)
 
@@ -62,6 +69,15 @@ def temperature_scale(
     dtype = jnp.promote_types(logits.dtype, jnp.float32)
     scaled = logits.astype(dtype) / jnp.asarray(temperature, dtype)
     return scaled.astype(logits.dtype) if jnp.issubdtype(logits.dtype, jnp.floating) else scaled
+
+
+def _are_probabilities(z: Float[Array, "rows classes"]) -> bool:
+    """Whether these can hardly be logits; zeros and ones alone may be either."""
+    if not _checks.is_known(z):
+        return False
+    known = np.asarray(z)
+    inside = known.min() >= 0 and known.max() <= 1 and ((known > 0) & (known < 1)).any()
+    return bool(inside and not _checks.wrong_sums(known).size)
 
 
 @jax.jit

@@ -285,6 +285,112 @@ def test_weights_of_a_batch_that_are_not_finite_are_refused():
     ones = np.ones(len(X), np.float32)
     with pytest.raises(ValueError, match=r"data\[2\], the weights, must be finite, got nan in row 0"):
         fit_loader(lambda epoch: [(*ROWS, ones), (*ROWS, ones * np.nan)])
+    with pytest.raises(
+        ValueError, match=r"batch 2 of data: data\[2\], the weights, .* at least 0, got -1"
+    ):
+        fit_loader(lambda epoch: [(*ROWS, ones), (*ROWS, ones), (*ROWS, -ones)])
+    for bad, message in ((np.nan, "finite, got nan"), (-1, "at least 0, got -1.0 in row 0")):
+        with pytest.raises(ValueError, match=rf"data\[2\], the weights, must be {message}"):
+            fit(data=(*ROWS, bad * ones))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss", ["plain", "user's"])
+def test_labels_of_every_batch_are_looked_at(weighted, loss):
+    softmax = jd.losses.softmax_cross_entropy
+    losses = {"plain": softmax, "user's": lambda outputs, y: 2 * softmax(outputs, y)}
+    x, y = ROWS
+    weights = (np.ones(len(x), np.float32) - (np.arange(len(x)) == 5),) if weighted else ()
+    wrong = y.copy()
+    wrong[5] = 7  # of weight 0, if there are weights
+
+    def batches(*labels):
+        return lambda epoch: [(x, one, *weights) for one in labels]
+
+    if weighted:
+        fit_loader(batches(y, wrong), loss=losses[loss])
+    else:
+        with pytest.raises(
+            ValueError, match=r"batch 2 of data: labels, data\[1\], must be in \[0, 1\], got 7"
+        ):
+            fit_loader(batches(y, y, wrong), loss=losses[loss])
+    wrong[[5, 7]] = 1, -1
+    with pytest.raises(
+        ValueError, match=r"batch 1 of data: labels, data\[1\], must be in \[0, 1\], got -1"
+    ):
+        fit_loader(batches(y, wrong + 0 * y), loss=losses[loss])
+    with pytest.raises(ValueError, match=r"batch 1 of validation: labels, validation\[1\],"):
+        fit_loader(batches(y), validation=batches(y, wrong), loss=losses[loss])
+
+
+def test_soft_labels_and_those_of_several_outputs_are_looked_at_in_every_batch():
+    x, y = ROWS
+    soft = np.eye(2, dtype=np.float32)[y]
+    with pytest.raises(ValueError, match=r"batch 1 of data: .* must sum to 1"):
+        fit_loader(lambda epoch: [(x, soft), (x, 0.4 * soft)], metrics={})
+    model = jd.nn.parallel(a=jd.nn.dense(2), b=jd.nn.dense(1))
+    loss = jd.losses.weighted(
+        {"a": jd.losses.softmax_cross_entropy, "b": jd.losses.sigmoid_cross_entropy}
+    )
+    good, bad = ({"a": y, "b": y[:, None] * scale} for scale in (1, 2))
+    with pytest.raises(
+        ValueError, match=r"batch 1 of data: labels, data\[1/b\], must be in \[0, 1\], got 2"
+    ):
+        fit(
+            model=model,
+            data=lambda epoch: [(x, good), (x, bad)],
+            loss=loss,
+            validation=None,
+            metrics={},
+            batch_size=len(x),
+        )
+
+
+def test_labels_of_very_large_arrays_are_looked_at(monkeypatch, tmp_path):
+    monkeypatch.setattr("jaxdeep.fitting.sources._KNOWN_BYTES", 100)
+    x, y = ROWS
+    wrong = y.copy()
+    wrong[-1] = 2
+    np.save(tmp_path / "y.npy", wrong)
+    for labels in (wrong, np.load(tmp_path / "y.npy", mmap_mode="r")):
+        with pytest.raises(ValueError, match=r"labels, data\[1\], must be in \[0, 1\], got 2"):
+            fit(data=(x, labels), validation=None)
+
+
+@pytest.mark.optimized
+def test_data_sets_on_file_are_read_block_by_block(tmp_path, monkeypatch):
+    h5py = pytest.importorskip("h5py")
+    file = h5py.File(tmp_path / "data.h5", "w")
+    file["x"], file["y"] = (np.repeat(a, 3, axis=0) for a in ROWS)
+    data = file["x"], file["y"]
+    arguments = {"data": data, "validation": None, "epochs": 2, "block_bytes": 700}
+    whole = fit(**arguments | {"stream": False})
+    most, read = [], h5py.Dataset.__getitem__
+
+    def watched(self, rows, *args, **kwargs):
+        values = read(self, rows, *args, **kwargs)
+        if self.name == "/x":
+            most.append(len(values))
+        return values
+
+    def refuse(self, *args, **kwargs):
+        raise AssertionError("the data set was read at once")
+
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", watched)
+    monkeypatch.setattr(h5py.Dataset, "__array__", refuse)
+    same(fit(**arguments, stream=True), whole)
+    same(
+        fit(**arguments, stream=True, shuffle=False),
+        fit(
+            data=tuple(np.repeat(a, 3, axis=0) for a in ROWS),
+            **{n: v for n, v in arguments.items() if n != "data"},
+            shuffle=False,
+        ),
+    )
+    assert 0 < max(most) < 150
+    file["words"] = ["a"] * 300
+    with pytest.raises(TypeError, match=r"data\[0\] must be an array of real numbers"):
+        fit(data=(file["words"], file["y"]), validation=None, stream=True)
 
 
 @pytest.mark.parametrize(

@@ -377,3 +377,38 @@ def test_what_numpy_takes_comes_in_and_nothing_by_half():
                 transform.fit(bad)
             with pytest.raises(TypeError, match=message):
                 transform.transform(transform.fit(x), bad)
+
+
+def test_a_row_at_a_time_is_counted_beyond_what_float32_counts():
+    scaler, n = pp.standard_scaler(), 2**24
+    half = n // 2  # of 0 and of 2 each, as if they had been seen
+    begun = pp.Moments(jnp.array([1.0 * n]), jnp.array([1.0]), jnp.array([1.0 * n]))
+
+    def add(state, x):
+        return scaler.update(state, x), None
+
+    begun = scaler.update(begun, jnp.zeros((0, 1)))  # a state of earlier versions has fewer leaves
+    rows = jnp.full((3000, 1, 1), 5.0)
+    state, _ = jax.jit(lambda state: jax.lax.scan(add, state, rows))(begun)
+    both = scaler.merge(state, state)
+    exact_n = [n + 3000, 2 * (n + 3000)]
+    mean = (n + 5 * 3000) / (n + 3000)
+    variance = (n * (1 - mean) ** 2 + n + 3000 * (5 - mean) ** 2) / (n + 3000)
+    assert half * 2 == n
+    for found, count in zip((state, both), exact_n):
+        assert int(found.n[0]) + int(found.n_rest[0]) == count
+        total = float(found.mean[0]) + float(found.mean_rest[0])
+        np.testing.assert_allclose(total, mean, rtol=1e-8)
+        np.testing.assert_allclose(found.variance[0], variance, rtol=3e-7)
+
+
+@pytest.mark.parametrize("scaler", [pp.standard_scaler(), pp.min_max_scaler()])
+def test_the_way_back_is_rounded_once(scaler):
+    x = (1.7e9 + np.arange(100.0))[:, None]
+    state = scaler.fit(x)
+    back = scaler.inverse_transform(state, scaler.transform(state, x))
+    np.testing.assert_array_equal(back, x.astype(np.float32))
+    with enable_x64(True):
+        state = scaler.fit(x)
+        back = scaler.inverse_transform(state, scaler.transform(state, x))
+        np.testing.assert_allclose(back, x, rtol=1e-15)

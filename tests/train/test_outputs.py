@@ -37,6 +37,25 @@ def test_probabilities_are_not_taken_for_logits(model, loss):
         jd.fit(model, (X, BITS), loss=loss, optimizer=jd.optimizers.sgd(0.1), key=jax.random.key(0))
 
 
+def test_each_of_several_outputs_is_compared_with_its_loss():
+    ends = {"a": dense(3, activation=jax.nn.softmax), "b": dense(1)}
+    for losses, message in (
+        (
+            {"a": softmax_cross_entropy, "b": sigmoid_cross_entropy},
+            "output 'a': the model ends in",
+        ),
+        ({"a": of_probabilities, "b": one_of_probabilities}, "output 'b': the loss takes probabilities"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            jd.train.supervised(jd.nn.parallel(**ends), jd.losses.weighted(losses))
+    by_position = jd.nn.parallel(*ends.values())
+    with pytest.raises(ValueError, match="output 0: the model ends in a softmax"):
+        jd.train.supervised(
+            by_position, jd.losses.weighted([softmax_cross_entropy, sigmoid_cross_entropy])
+        )
+    jd.train.supervised(by_position, jd.losses.weighted([of_probabilities, sigmoid_cross_entropy]))
+
+
 @pytest.mark.parametrize("model", [dense(3), serial(dense(2, activation=jax.nn.relu), dense(3))])
 def test_logits_are_not_taken_for_probabilities(model):
     with pytest.raises(ValueError, match=r"takes probabilities \(from_logits=False\)"):

@@ -60,6 +60,22 @@ def test_known_weights_are_finite(bad):
         value(jnp.ones((8, 3)), np.array([bad] + 7 * [1.0]), mse)(PARAMS)
 
 
+def test_weights_on_a_device_are_not_waited_for(monkeypatch):
+    expected = value(jnp.ones((8, 3)), np.arange(8.0), mse)(PARAMS)
+    with pytest.raises(ValueError, match="weights must be at least 0, got -1"):
+        value(jnp.ones((8, 3)), np.arange(8.0) - 1, mse)(PARAMS)
+    objective = value(jnp.ones((8, 3)), jnp.arange(8.0), mse)
+    objective(PARAMS)  # constants have been made
+
+    def refuse(self):
+        raise AssertionError("a value was fetched from the device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(X), "_value", property(refuse))
+        found, _ = jax.value_and_grad(objective)(PARAMS)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_a_wrong_label_counts_unless_its_weight_is_0():
     weights = np.array([0.0] + 7 * [1.0])
     labels = np.array([-1] + 7 * [1])

@@ -106,6 +106,37 @@ def test_scores_are_compiled_and_vmapped():
             )
 
 
+def test_logits_are_said_to_be_logits():
+    z = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    y = np.arange(40) % 3
+    p, u = jax.nn.softmax(z), jd.uncertainty
+    for function in (
+        u.expected_calibration_error,
+        u.maximum_calibration_error,
+        u.brier_score,
+        u.negative_log_likelihood,
+        u.rejection_curve,
+        u.reliability,
+    ):
+        found, expected = function(z, y, from_logits=True), function(p, y)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
+        with pytest.raises(ValueError, match="say from_logits=True of logits"):
+            function(z, y)
+        with pytest.raises(ValueError, match=r"must sum to 1 over the classes .* got a sum of 1\.2"):
+            function(np.full((2, 3), 0.4), y[:2])  # sigmoids of labels that are not exclusive
+    one = z[:, 0]
+    both = np.stack([np.zeros(40), one], axis=1)
+    for form in (one, one[:, None]):
+        found = u.brier_score(form, y % 2, from_logits=True)
+        np.testing.assert_allclose(found, u.brier_score(jax.nn.softmax(both), y % 2), rtol=1e-5)
+    sure = np.array([[200.0, 0.0]], np.float32)  # of which the probability of class 1 is 0
+    assert float(u.negative_log_likelihood(sure, np.array([1]), from_logits=True)) == pytest.approx(200)
+    half = jax.nn.softmax(z).astype("bfloat16")
+    assert float(u.brier_score(half, y)) == pytest.approx(float(u.brier_score(p, y)), rel=1e-2)
+    with pytest.raises(ValueError, match="labels of the shape of the outputs are probabilities"):
+        u.brier_score(p, np.ones((40, 3)))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -1,11 +1,14 @@
 """What the samples of logits, probabilities and values say."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.samples import KEY, X, brute, check, network, nn, ready
 
+import jaxdeep as jd
 from jaxdeep.uncertainty import mc_dropout
 
 
@@ -63,11 +66,60 @@ def test_several_inputs_and_outputs():
     )
     x = {"a": X, "b": X[:, :2]}
     _, params, state = ready(model, x)
-    pred = mc_dropout(model, params, state, x, KEY, samples=4, batch_size=10)
+    pred = mc_dropout(model, params, state, x, KEY, samples=4, batch_size=10, outputs="logits")
     keys = jax.random.split(KEY, 4)
     for name in ("one", "two"):
         each = [jax.nn.softmax(model.apply(params, state, x, key=k)[0][name]) for k in keys]
         check(type(pred)(*(None if f is None else f[name] for f in pred)), np.stack(each))
+
+
+def test_each_of_several_outputs_is_what_the_model_says_or_must_be_said():
+    branches = {
+        "box": nn.dense(4),
+        "kind": nn.dense(3, activation=jax.nn.softmax),
+        "score": nn.serial(nn.dense(2), nn.dense(1)),
+    }
+    model = nn.serial(nn.dropout(0.5), nn.parallel(**branches))
+    params, state = model.init(KEY, X)
+    predict = functools.partial(mc_dropout, model, params, state, X, KEY, samples=3)
+    with pytest.raises(ValueError, match=r"say outputs\['box'\]='logits', 'probabilities' or 'values'"):
+        predict()
+    with pytest.raises(ValueError, match=r"a single output may be .* outputs\['score'\]"):
+        predict(outputs={"box": "values"})
+    for words, message in (
+        ({"box": "values", "score": "logits", "other": "values"}, r"outputs\['other'\] is of an output"),
+        ({"box": "values", "score": "logits", "kind": "logits"}, "ends in a softmax or a sigmoid"),
+        ({"box": "boxes"}, r"outputs\[box\] must be one of"),
+        ({"box": ("values", "values")}, r"outputs\['box'\] must be one of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            predict(outputs=words)
+    found = predict(outputs={"box": "values", "score": "logits"})
+    keys = jax.random.split(KEY, 3)
+    each = [model.apply(params, state, X, key=k)[0] for k in keys]
+    expected = {
+        "box": np.mean([y["box"] for y in each], axis=0),
+        "kind": np.mean([y["kind"] for y in each], axis=0),
+        "score": np.mean([jax.nn.sigmoid(y["score"]) for y in each], axis=0),
+    }
+    for name, mean in expected.items():
+        np.testing.assert_allclose(found.mean[name], mean, rtol=1e-4, atol=1e-5)
+    assert found.entropy["box"] is None
+    assert found.mutual_information["box"] is None
+    p = expected["kind"]
+    np.testing.assert_allclose(found.entropy["kind"], -(p * np.log(p)).sum(1), rtol=1e-4)
+    tuple_ = nn.serial(nn.dropout(0.5), nn.parallel(**branches, by_position=True))
+    in_order = mc_dropout(
+        tuple_, params, state, X, KEY, samples=3, outputs=("values", None, "logits"), batch_size=8
+    )
+    for one, name in zip(in_order.mean, branches):
+        np.testing.assert_allclose(one, expected[name], rtol=1e-4, atol=1e-5)
+    stacked = jax.tree.map(lambda a: a[None], (params, state))
+    with pytest.raises(ValueError, match=r"outputs\['box'\]"):
+        jd.uncertainty.ensemble(model, stacked, X)
+    joint = jd.uncertainty.ensemble(model, stacked, X, outputs={"box": "values", "score": "values"})
+    y = model.apply(params, state, X)[0]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), joint.mean, y)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,15 @@ def test_temperature_of_two_classes_in_closed_form():
     assert float(jd.uncertainty.fit_temperature(z, soft)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_probabilities_are_not_taken_for_logits():
+    logits, y = noisy(n=50)
+    p = jax.nn.softmax(logits)
+    with pytest.raises(ValueError, match="logits are probabilities: every row is in"):
+        jd.uncertainty.fit_temperature(p, y)
+    of_logits, of_logs = (float(jd.uncertainty.fit_temperature(z, y)) for z in (logits, jnp.log(p)))
+    assert of_logs == pytest.approx(of_logits, rel=1e-3)
+
+
 @pytest.mark.heavy
 def test_temperatures_at_the_ends_and_never_worse():
     z = jnp.eye(3) * 2.0
