@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._compilation import is_traced
 from jaxdeep._shapes import PyTree
 from jaxdeep._version import __version__
 from jaxdeep.fitting.placement import fetched
@@ -71,6 +72,11 @@ def save(path: str | os.PathLike[str], model: Model, params: PyTree, state: PyTr
     >>> jax.tree.map(lambda a, b: bool((a == b).all()), params, params_a)["out"]
     {'bias': True, 'kernel': True}
     """
+    if is_traced((params, state)):
+        raise TypeError(
+            "save writes to files and cannot be traced: it was called inside jax.jit, jax.vmap or "
+            "jax.grad; return the parameters from there and save them outside"
+        )
     _safetensors()
     directory = _directory(path)
     if jax.process_index() == 0:
