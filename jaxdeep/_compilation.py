@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -84,9 +84,7 @@ def compiled(
 
     def build() -> Compiled:
         traced = jitted.trace(*args)
-        # traced values that it refers to became arguments, or constants in earlier versions of JAX
-        more = len(traced.jaxpr.in_avals) > len(jax.tree.leaves(args))
-        if more or is_traced(traced.jaxpr.consts):
+        if _refers_to_traced(traced, args):
             raise _ClosesOverTraced
         lowered = traced.lower()
         if jax.default_backend() == "cpu" and once is not None:
@@ -161,13 +159,31 @@ _GUARDS: dict[str, Callable[[str], contextlib.AbstractContextManager[Any]]] = {
 }
 
 
-def check_untraced(caller: str, *trees: PyTree, instead: str) -> None:
+def check_untraced(
+    caller: str, *trees: PyTree, instead: str, does: str = "drives devices from the host"
+) -> None:
     """Refuse traced values in a function of the host, which cannot be a part of a compiled program."""
     if is_traced(trees):
-        raise TypeError(
-            f"{caller} drives devices from the host and cannot be traced: it was called inside jax.jit, "
-            f"jax.vmap or jax.grad with a value that is traced; use {instead} there, which is pure"
-        )
+        refuse_traced(caller, instead=instead, does=does)
+
+
+def refuse_traced(caller: str, *, instead: str, does: str = "drives devices from the host") -> NoReturn:
+    """Say that a function of the host was given traced values."""
+    raise TypeError(
+        f"{caller} {does} and cannot be traced: it was called inside jax.jit, "
+        f"jax.vmap or jax.grad with a value that is traced; use {instead} there, which is pure"
+    )
+
+
+def closes_over_traced(function: Callable[..., object], *args: PyTree) -> bool:
+    """Whether a function of arguments like `args` refers to values of an outer trace."""
+    return _refers_to_traced(jax.jit(function).trace(*args), args)
+
+
+def _refers_to_traced(traced: Any, args: PyTree) -> bool:
+    """Whether values of an outer trace became arguments, or constants in earlier versions of JAX."""
+    more = len(traced.jaxpr.in_avals) > len(jax.tree.leaves(args))
+    return more or is_traced(traced.jaxpr.consts)
 
 
 def is_traced(tree: PyTree) -> bool:

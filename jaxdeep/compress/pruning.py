@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._compilation import is_traced
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
 from jaxdeep.metrics import Metric, accuracy
 from jaxdeep.nn.fits import check_fit
@@ -284,6 +285,11 @@ def sparsity_curve(
     >>> float(curve.value[0]), bool(curve.value[1] >= curve.value[2])
     (1.0, True)
     """
+    if is_traced((params, state, data)):
+        raise TypeError(
+            "sparsity_curve drives devices from the host and cannot be traced: it was called inside "
+            "jax.jit, jax.vmap or jax.grad; use prune there, which is pure"
+        )
     check_models("sparsity_curve", {"model": model})
     check_fit(model, params, state)
     _checks.check_count("batch_size", batch_size)

@@ -105,6 +105,9 @@ class Checkpoints:
 
         Without a checkpoint, these are `like` itself and None.
 
+        A run with ``ema=True`` that earlier versions saved without the statistics of the averaged
+        network begins these with its own, and a warning says so.
+
         Raises:
           ValueError: a checkpoint of another run, with what differs, or of a run of more epochs.
         """
@@ -112,8 +115,11 @@ class Checkpoints:
         for epoch in sorted(self._manager.all_steps(), reverse=True):
             try:
                 about = self._read_about(epoch)
+                lacks_averaged = "averaged" in self.about and "averaged" not in about
+                if lacks_averaged:  # as earlier versions saved it
+                    about |= {"averaged": self.about["averaged"]}
                 self._check_run(about)
-                run = self._read(epoch, about, like)
+                run = self._read(epoch, about, like._replace(averaged=()) if lacks_averaged else like)
             except _OtherRun as refusal:
                 raise ValueError(str(refusal)) from None
             except Exception as error:  # whatever a damaged file makes Orbax raise
@@ -125,6 +131,14 @@ class Checkpoints:
                 )
                 continue
             self._set_aside(damaged)
+            if lacks_averaged:
+                run = run._replace(averaged=jax.tree.map(jnp.copy, run.train_state.state))
+                warnings.warn(
+                    f"the checkpoint of epoch {epoch} in {self.directory} has no statistics of the "
+                    "averaged network (ema=True), as earlier versions of jaxdeep kept none: those of "
+                    "the run itself are taken, and the statistics of the average begin there",
+                    stacklevel=3,
+                )
             if int(run.epoch) > epochs:
                 raise ValueError(
                     f"epochs must be at least {int(run.epoch)}, as many as the run in "
@@ -286,7 +300,7 @@ def describe(setup: Setup, run: RunState, likes: Sequence[PyTree]) -> About:
     options |= {"objective": setup.objective}
     if (every := setup.options.get("diagnostics")) is not None:
         options |= {"diagnostics": every}
-    # a run with `ema` that earlier versions saved has none, and reported statistics of another network
+    # a run with `ema` that earlier versions saved has none (`Checkpoints.restore`)
     averaged = {"averaged": _shapes(run.averaged)} if jax.tree.leaves(run.averaged) else {}
     return {
         "version": _VERSION,

@@ -21,14 +21,13 @@ from jaxdeep.fitting.interruption import Interruption, interruptible
 from jaxdeep.fitting.phases import in_phases
 from jaxdeep.fitting.placement import placed
 from jaxdeep.fitting.progress import compiling, ordered, reporting
-from jaxdeep.fitting.setup import Setup, frozen_of, make_setup, try_out
+from jaxdeep.fitting.setup import Setup, check_begun, frozen_of, make_setup, try_out
 from jaxdeep.fitting.sources import go_to, keep_within, position_of, sources_of
-from jaxdeep.train.data import with_rows
 from jaxdeep.train.missing import with_nan
 from jaxdeep.train.options import Callback, FitOptions, filled, minimised_of, takes
 from jaxdeep.train.records import Epochs, FitResult
 from jaxdeep.train.run import RunState
-from jaxdeep.train.state import Network, check_initial, initial_of
+from jaxdeep.train.state import Network, initial_of
 from jaxdeep.train.step import Measure
 
 _PURE = "jaxdeep.train.init and jaxdeep.train.make_run"
@@ -119,8 +118,7 @@ def fit(
     with_its_size: FitOptions = {**chosen, "batch_size": size}
     setup = dataclasses.replace(setup, mesh=mesh, options=with_its_size)
     likes, initial = [source.like for source in sources], initial_of(chosen["params"], chosen["state"])
-    if setup.is_supervised:
-        check_initial(model, with_rows(likes[0][0], 1), initial)
+    check_begun(setup, likes[0], initial)
     slow_in_loops, bounds = try_out(
         setup, setup.shapes(likes[0], key, initial), {s.name: s.sample for s in sources}, likes[0]
     )

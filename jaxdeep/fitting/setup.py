@@ -18,7 +18,7 @@ from jaxdeep.train.data import with_rows
 from jaxdeep.train.objective import Bounds, Objective, has_convolution, plan, rehearse, supervised
 from jaxdeep.train.options import SUPERVISED, TrialOptions, minimised_of, options_of
 from jaxdeep.train.run import Program, RunState, make_program
-from jaxdeep.train.state import Network, TrainState, begin
+from jaxdeep.train.state import Network, TrainState, begin, check_initial
 from jaxdeep.train.step import Measure, check_optimizer
 
 # Options that the programs of a run do not depend on: their numbers are arguments, only the host needs
@@ -183,6 +183,14 @@ def frozen_of(options: TrialOptions) -> dict[str, Any]:
     """The argument that tells `supervised` which layers are not trained, if batch norms freeze."""
     trainable = options["trainable"]
     return {"trainable": trainable} if options["freeze_batch_norm"] and trainable is not None else {}
+
+
+def check_begun(setup: Setup, like: PyTree, initial: PyTree) -> None:
+    """Refuse parameters and a state to begin with that are not the model's, as far as that is known."""
+    made_for = getattr(setup.objective, "of_model", None)
+    is_input = setup.is_supervised or made_for is setup.model
+    inputs = like[0] if is_input else jax.tree.leaves(like)[0]
+    check_initial(setup.model, with_rows(inputs, 1), initial, is_input=is_input)
 
 
 def check_model(model: object) -> None:

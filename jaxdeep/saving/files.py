@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._compilation import is_traced
 from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
 from jaxdeep._version import __version__
@@ -71,6 +72,11 @@ def save(path: str | os.PathLike[str], model: Model, params: PyTree, state: PyTr
     >>> jax.tree.map(lambda a, b: bool((a == b).all()), params, params_a)["out"]
     {'bias': True, 'kernel': True}
     """
+    if is_traced((params, state)):
+        raise TypeError(
+            "save writes to files and cannot be traced: it was called inside jax.jit, jax.vmap or "
+            "jax.grad; return the parameters from there and save them outside"
+        )
     needed("safetensors", "saving models", "safetensors", "checkpoint")
     directory = _directory(path)
     if jax.process_index() == 0:

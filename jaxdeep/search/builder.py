@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import optax
 
+from jaxdeep._compilation import closes_over_traced, refuse_traced
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.setup import Setup, make_setup, try_out
 from jaxdeep.search.space import Point
@@ -14,7 +15,9 @@ from jaxdeep.train.data import check_batch_size, check_pair, check_weights, coun
 from jaxdeep.train.objective import Objective
 from jaxdeep.train.options import SUPERVISED, TrialOptions, check_names, filled, options_of
 from jaxdeep.train.run import RunState
+from jaxdeep.tree import shapes
 
+PURE = "jax.vmap over jaxdeep.train.init and jaxdeep.train.make_run"
 _OPTIONS = options_of(TrialOptions)
 _ARGUMENTS = ("model", "optimizer", *_OPTIONS)
 _OF_THE_OBJECTIVE = {"model", *SUPERVISED, "trainable", "freeze_batch_norm"}
@@ -73,6 +76,8 @@ def check_data(setup: Setup, data: PyTree, validation: PyTree) -> RunState:
         check_weights(sample, name)
     key = jax.random.key(0)
     ts = jax.eval_shape(lambda key: setup.begin(data, key), key)
+    if closes_over_traced(lambda key: setup.begin(shapes(data), key), key):
+        refuse_traced("sweep", instead=PURE)
     if setup.is_supervised:
         try_out(setup, ts, samples, data)
     return jax.eval_shape(setup.program().start, ts, data, validation, setup.limits)

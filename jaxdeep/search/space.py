@@ -86,6 +86,8 @@ def points_of(space: Mapping[str, Iterable[Any]] | Sequence[Point]) -> list[Poin
 
 def _values(name: str, values: Iterable[Any]) -> list[Any]:
     _checks.check_sequence(f"space[{name!r}]", values)
+    if isinstance(values, jax.Array) and not jnp.issubdtype(values.dtype, jax.dtypes.prng_key):
+        values = np.asarray(values)  # whose elements are known inside a trace, too
     return [_plain(value) for value in values]
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import jax
 
 from jaxdeep import _checks
-from jaxdeep._compilation import meant_transfers
+from jaxdeep._compilation import check_untraced, meant_transfers
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.interruption import Interruption, interruptible
 from jaxdeep.fitting.progress import Report, reporting
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.fitting.sources import is_batches
 from jaxdeep.search import halving as successive
-from jaxdeep.search.builder import Build, Builder, check_data
+from jaxdeep.search.builder import PURE, Build, Builder, check_data
 from jaxdeep.search.halving import SuccessiveHalving
 from jaxdeep.search.space import Point, groups, points_of
 from jaxdeep.search.table import Table, scalars
@@ -88,7 +88,8 @@ def sweep(
 
     Raises:
       ValueError, TypeError: before anything is compiled: an empty space, points of different names, an
-        unknown argument, and what `jaxdeep.fit` refuses. After compilation: a row that does not fit into
+        unknown argument, a call inside `jax.jit`, `jax.vmap` or `jax.grad` with traced values, and what
+        `jaxdeep.fit` refuses. After compilation: a row that does not fit into
         `memory`.
 
     Source: grid and random search, Bergstra & Bengio (2012).
@@ -101,6 +102,8 @@ def sweep(
     >>> len(table.rows()), round(table.best("loss")["learning_rate"], 3)
     (4, 0.1)
     """
+    given = data, key, space, {name: arguments.get(name) for name in ("validation", "class_weight")}
+    check_untraced("sweep", given, instead=PURE)
     if not callable(builder):
         raise TypeError(f"builder must be a function of a point, got {builder!r}")
     _checks.check_count("seeds", seeds)
@@ -128,6 +131,7 @@ def sweep(
     data, validation = to_device((data, validation))
 
     keys = [jax.random.key(s) if key is None else jax.random.fold_in(key, s) for s in range(seeds)]
+    check_untraced("sweep", data, validation, keys, instead=PURE)
     grouped = list(_grouped(build, points, keys))
     for group in grouped:
         run = check_data(group.rows[0].setup, data, validation)

@@ -155,6 +155,7 @@ def supervised(
 
         return value, (state, {name: report(name, metric) for name, metric in metrics.items()})
 
+    objective.of_model = model  # type: ignore[attr-defined]
     return objective
 
 

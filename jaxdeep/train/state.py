@@ -122,8 +122,14 @@ def initial_of(params: PyTree | None, state: PyTree | None) -> tuple[PyTree, PyT
     return as_arrays_or_shapes(params, "params"), as_arrays_or_shapes(state, "state")
 
 
-def check_initial(model: Network, x: PyTree, initial: tuple[PyTree, PyTree] | None) -> None:
+def check_initial(
+    model: Network, x: PyTree, initial: tuple[PyTree, PyTree] | None, *, is_input: bool = True
+) -> None:
     """Refuse parameters or a state that are not of the structure that `model` makes for inputs like `x`.
+
+    With an objective of the user's own nobody knows the input: `x` is an array of the data that may be
+    it (``is_input=False``), and the parameters may be those of several models. Then names are compared
+    if one of them is the model's, and shapes if all matrices have those that it makes for `x`.
 
     Raises:
       ValueError: the path of the first leaf that is missing, too much or of another shape.
@@ -131,11 +137,24 @@ def check_initial(model: Network, x: PyTree, initial: tuple[PyTree, PyTree] | No
     if initial is None:
         return
     like, key = shapes(x), jax.random.key(0)
-    made = kept(
-        key_of("initial", model),
-        lambda: jax.eval_shape(lambda key: model.init(key, like), key),
-        (like, key),
-    )
+
+    def build() -> tuple[PyTree, PyTree] | None:
+        try:
+            return jax.eval_shape(lambda key: model.init(key, like), key)
+        except (TypeError, ValueError):
+            if is_input:
+                raise
+            return None  # the model does not take this array
+
+    made = kept(key_of("initial", model, is_input), build, (like, key))
+    if made is None:
+        return
+    if not is_input:
+        own, others = _by_path(initial[0]), _by_path(made[0])
+        if not set(own) & set(others):
+            return
+        if any(own.get(path, shape) != shape for path, shape in others.items() if len(shape) > 1):
+            made = tuple(_with_shapes(tree, given) for tree, given in zip(made, initial))
     for name, given, wanted in zip(("params", "state"), initial, made):
         here, there = _by_path(given), _by_path(wanted)
         for path in {**there, **here}:
@@ -151,6 +170,15 @@ def check_initial(model: Network, x: PyTree, initial: tuple[PyTree, PyTree] | No
                     f"{name}[{path!r}] must have the shape {there[path]} that the model gives it, got "
                     f"{here[path]}"
                 )
+
+
+def _with_shapes(tree: PyTree, given: PyTree) -> PyTree:
+    """The tree with the shapes of the leaves that have the same paths in another one."""
+    shapes_of = _by_path(given)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jax.ShapeDtypeStruct(shapes_of.get(path_name(path), leaf.shape), leaf.dtype),
+        tree,
+    )
 
 
 def _by_path(tree: PyTree) -> dict[str, tuple[int, ...]]:

@@ -1,5 +1,7 @@
 """Arguments of `fit` that make no sense."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,3 +105,47 @@ def test_a_call_inside_a_trace_is_refused_in_our_words():
             traced(0.1)
     with pytest.raises(TypeError, match=words):
         jax.jit(lambda x: trained(x=x))(X)
+
+
+def test_what_an_objective_begins_with_is_the_models():
+    model = network()
+    objective = jd.train.supervised(model, jd.losses.softmax_cross_entropy)
+
+    def own(params, state, batch, *, key=None, train=False):
+        return objective(params, state, batch, key=key, train=train)
+
+    params, state = model.init(KEY, X)
+    out = params["logits"]
+    for chosen in (objective, own):
+        run = functools.partial(
+            jd.fit, model, (X, Y), objective=chosen, optimizer=jd.optimizers.sgd(0.1), key=KEY
+        )
+        for wrong, message in (
+            (
+                {"logits": out | {"extra": jnp.ones(2)}},
+                r"params= has 'logits/extra', which the model",
+            ),
+            ({"logits": {"kernel": out["kernel"]}}, "params= lacks 'logits/bias', which the model has"),
+            (
+                {"logits": out | {"bias": jnp.ones(1)}},
+                r"params\['logits/bias'\] must have the shape \(3,\)",
+            ),
+        ):
+            with pytest.raises(ValueError, match=message):
+                run(params=params | wrong, state=state, progress=False)
+        with pytest.raises(ValueError, match="state= lacks 'bn/mean'"):
+            run(params=params, progress=False)
+    # of several models, and of one whose input is not the first array
+    both = {"generator": params, "critic": params}
+    linear, features = jd.nn.dense(1), jnp.ones((70, 3))
+
+    def of_both(params, state, batch, *, key=None, train=False):
+        return jnp.mean(params["critic"]["logits"]["kernel"] ** 2), (state, {})
+
+    def of_second(params, state, batch, *, key=None, train=False):
+        return jnp.mean(linear.apply(params, state, batch[1])[0] ** 2), (state, {})
+
+    begin = {"optimizer": jd.optimizers.sgd(0.1), "key": KEY, "progress": False}
+    jd.fit(model, (X, Y), objective=of_both, params=both, state=state, **begin)
+    second = linear.init(KEY, features)[0]
+    jd.fit(linear, (X, features), objective=of_second, params=second, **begin)

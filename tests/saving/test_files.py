@@ -479,3 +479,13 @@ def test_saving_is_documented_with_examples():
         assert ">>>" in function.__doc__
         for part in ("Args:", "Raises:", "Source:"):
             assert part in function.__doc__
+
+
+def test_saving_inside_a_trace_is_refused(tmp_path):
+    model = jd.nn.dense(2)
+    params, state = model.init(jax.random.key(0), jnp.ones((1, 3)))
+    with pytest.raises(TypeError, match="save writes to files and cannot be traced"):
+        jax.jit(lambda params: jd.save(tmp_path / "model", model, params, state))(params)
+    curve = jax.jit(lambda x: jd.compress.sparsity_curve(model, params, state, (x, x), [0.5]))
+    with pytest.raises(TypeError, match="sparsity_curve drives devices from the host"):
+        curve(jnp.ones((2, 3)))

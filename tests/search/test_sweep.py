@@ -515,3 +515,18 @@ def test_rows_know_the_other_arguments_of_fit(strategy):
     close(table.trained(1), (alone.params, alone.state), rtol=1e-4)
     assert table.rows()[1]["ended"] == "finished"
     assert table.rows()[1]["skipped"] == 1
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.vmap, jax.grad], ids=["jit", "vmap", "grad"])
+def test_a_sweep_inside_a_trace_is_refused(transform):
+    def refused(run):
+        with pytest.raises(TypeError, match="sweep drives devices from the host and cannot be traced"):
+            transform(run)(jnp.ones(2) if transform is jax.vmap else 1.0)
+
+    def rate(table):
+        return table.best("loss")["learning_rate"]
+
+    refused(lambda v: rate(sweep(space={"learning_rate": [0.1, v], "b1": [0.9]})))
+    refused(lambda v: rate(sweep(data=(X * v, Y))))
+    refused(lambda v: rate(sweep(validation=(X * v, Y))))
+    refused(lambda v: rate(sweep(lambda hp: jd.optimizers.adam(hp["learning_rate"] * v))))
