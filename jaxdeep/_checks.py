@@ -123,7 +123,7 @@ def check_flags(**flags: Any) -> None:
 
 def check_choice(name: str, value: Any, choices: Sequence[str | None]) -> None:
     """Refuse what is none of the choices."""
-    if value not in choices:
+    if not (value is None or isinstance(value, str)) or value not in choices:
         *others, last = map(repr, choices)
         raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
 
@@ -133,7 +133,8 @@ def check_float_dtype(name: str, dtype: Any, *, optional: bool = True) -> None:
     if optional and dtype is None:
         return
     try:
-        floating = dtype is not None and jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+        known = dtype is not None and not isinstance(dtype, (jax.Array, np.ndarray))
+        floating = known and jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
     except TypeError:
         floating = False
     if not floating:

@@ -17,9 +17,9 @@ from jaxdeep.optimizers import gradient_point
 from jaxdeep.train.data import as_arrays, check_pair, check_weights, count_examples
 from jaxdeep.train.objective import rehearse, supervised
 from jaxdeep.train.options import Minimised, filled, minimised_of, takes
-from jaxdeep.train.state import TrainState, only
-from jaxdeep.train.step import check_optimizer, gradients_of
-from jaxdeep.tree import Where, mask, partition
+from jaxdeep.train.state import TrainState, check_optimizer, only
+from jaxdeep.train.step import gradients_of
+from jaxdeep.tree import Where, check_where, mask, parted
 
 
 @takes(Minimised)
@@ -89,6 +89,8 @@ def gradient_flow(
     _checks.check_flag("train", train)
     options: Minimised = filled("gradient_flow", Minimised, minimised)
     supervision, objective = minimised_of("gradient_flow", options), options["objective"]
+    if trainable is not None:
+        check_where(trainable, "trainable")
     if optimizer is not None:
         check_optimizer(optimizer)
         optimizer = optax.with_extra_args_support(
@@ -111,7 +113,7 @@ def gradient_flow(
             rehearse(supervised(model, **supervision), ts, batch, "batch")
 
     def measure(params: PyTree, state: PyTree, opt_state: PyTree, batch: PyTree, key: jax.Array) -> Flow:
-        moving, held = partition(params, trainable)
+        moving, held = parted(params, trainable, "trainable")
         point = moving if optimizer is None else gradient_point(opt_state, moving)
         if objective is None:
             point, held = with_taps(model, point, held)

@@ -13,8 +13,7 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.optimizers import hyperparams, set_hyperparams
 from jaxdeep.train.options import Callback, FitOptions, Phase, options_of
 from jaxdeep.train.records import FitResult
-from jaxdeep.train.state import Network, only
-from jaxdeep.train.step import check_optimizer
+from jaxdeep.train.state import Network, check_optimizer, only
 from jaxdeep.tree import check_where
 
 History = dict[str, np.ndarray]

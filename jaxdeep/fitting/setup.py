@@ -18,8 +18,8 @@ from jaxdeep.train.data import with_rows
 from jaxdeep.train.objective import Objective, has_convolution, plan, rehearse, supervised
 from jaxdeep.train.options import SUPERVISED, TrialOptions, minimised_of, options_of
 from jaxdeep.train.run import Program, RunState, make_program
-from jaxdeep.train.state import Network, TrainState, begin
-from jaxdeep.train.step import Measure, check_optimizer
+from jaxdeep.train.state import Network, TrainState, begin, check_model, check_optimizer
+from jaxdeep.train.step import Measure
 
 # Options that the programs of a run do not depend on: their numbers are arguments, only the host needs
 # them, or they are part of the objective.
@@ -183,12 +183,6 @@ def frozen_of(options: TrialOptions) -> dict[str, Any]:
     """The argument that tells `supervised` which layers are not trained, if batch norms freeze."""
     trainable = options["trainable"]
     return {"trainable": trainable} if options["freeze_batch_norm"] and trainable is not None else {}
-
-
-def check_model(model: object) -> None:
-    """Refuse a model without `init` and `apply`."""
-    if not (callable(getattr(model, "init", None)) and callable(getattr(model, "apply", None))):
-        raise TypeError(f"model must be a jaxdeep.nn.Model, got {model!r}")
 
 
 def try_out(setup: Setup, ts: TrainState, samples: Mapping[str, PyTree], like: PyTree) -> bool:

@@ -15,7 +15,7 @@ from jaxdeep.nn.layer import KINDS, Layer, initialisers, is_as_made, remake
 from jaxdeep.nn.layer import layer as layer_function
 from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, check_models, located, under
 from jaxdeep.nn.traits import Traits
-from jaxdeep.tree import shapes
+from jaxdeep.tree import shapes_of
 
 Join: TypeAlias = Callable[[Mapping[str, PyTree], PyTree], PyTree]  # the outputs by name, and the input
 
@@ -153,7 +153,7 @@ def select(name: str | int) -> Layer:
             known = list(x) if isinstance(x, Mapping) else f"{len(x)} of them" if _is_many(x) else x
             raise ValueError(f"select({name!r}): the inputs are {known}") from None
 
-    return Layer(pick)
+    return Layer(pick, trees=True)
 
 
 @layer_function
@@ -216,7 +216,7 @@ def lambda_(function: Callable[[PyTree], PyTree]) -> Layer:
     def apply(x: PyTree) -> PyTree:
         return function(x)
 
-    return Layer(apply)
+    return Layer(apply, trees=True)
 
 
 # --- what they share ------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def _combined(layers: Mapping[str, Model], join: Join, traits: Traits) -> Layer:
         params: dict[str, PyTree] = {}
         state: dict[str, PyTree] = {}
         outputs: dict[str, PyTree] = {}
-        x = shapes(x)
+        x = shapes_of("x", x)
         drawn = _suited(list(layers.values())) if chained else list(layers.values())
         for i, (name, layer) in enumerate(zip(layers, drawn)):
             with located(name):
@@ -304,7 +304,11 @@ def _is_many(x: object) -> TypeGuard[Mapping[Any, PyTree]]:
     return isinstance(x, (tuple, list, Mapping))
 
 
-def _check_known(layers: Mapping[str, Model], *trees: Mapping[str, PyTree]) -> None:
+def _check_known(layers: Mapping[str, Model], params: PyTree, state: PyTree) -> None:
+    for argument, tree in (("params", params), ("state", state)):
+        if not isinstance(tree, Mapping):
+            raise TypeError(f"{argument} must be a dict, as the model's init makes it, got {tree!r}")
+    trees = (params, state)
     unknown = [name for tree in trees for name in tree if name not in layers]
     if unknown:
         raise ValueError(
