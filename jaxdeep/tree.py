@@ -215,7 +215,8 @@ def check_where(where: Where, name: str = "where") -> None:
     if callable(where) and not _takes_two(where):
         raise TypeError(
             f"{name} must be a predicate (path, leaf) -> bool, got {where!r}, which takes not both; "
-            f"of a function of the whole tree, as masks of optax are, give the result: {name}=mask(params)"
+            "of a function of the whole tree, as masks of optax are, give the result: "
+            f"{name}=mask(params)"
         )
     if isinstance(where, str) or callable(where) or _is_globs(where):
         return

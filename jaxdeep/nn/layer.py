@@ -288,9 +288,7 @@ def _init(
     return init
 
 
-def _apply(
-    apply: Callable[..., PyTree], takes: frozenset[str], *, whole: bool, trees: bool
-) -> Apply:
+def _apply(apply: Callable[..., PyTree], takes: frozenset[str], *, whole: bool, trees: bool) -> Apply:
     """With the signature of all models. Combinators get trees `whole`, layers as `_Own`."""
 
     def full(

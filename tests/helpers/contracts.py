@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import jaxdeep as jd
 
@@ -182,7 +181,11 @@ def alike(a, b):
         return False
     return all(
         x.shape == y.shape
-        and (np.array_equal(x, y, equal_nan=x.dtype.kind == "f") if x.dtype.kind != "O" else str(x) == str(y))
+        and (
+            np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+            if x.dtype.kind != "O"
+            else str(x) == str(y)
+        )
         for x, y in zip(a, b)
     )
 
@@ -304,9 +307,13 @@ layer("flatten")
 layer("gaussian_noise", stddev=0.5)
 layer("global_average_pool", x=IMAGES)
 layer("global_max_pool", x=IMAGES)
-layer("group_norm", groups=3, epsilon=1e-3, use_scale=True, use_bias=True, scale_init=ones, bias_init=zeros)
+layer(
+    "group_norm", groups=3, epsilon=1e-3, use_scale=True, use_bias=True, scale_init=ones, bias_init=zeros
+)
 layer("lambda_", function=jnp.tanh)
-layer("layer_norm", epsilon=1e-3, axis=-1, use_scale=True, use_bias=True, scale_init=ones, bias_init=zeros)
+layer(
+    "layer_norm", epsilon=1e-3, axis=-1, use_scale=True, use_bias=True, scale_init=ones, bias_init=zeros
+)
 layer("max_pool", x=IMAGES, window=2, strides=2, padding="VALID")
 layer("mixed_precision", model=nn.dense(2), compute_dtype="bfloat16")
 layer("parallel", branches=(nn.dense(2), nn.flatten()), by_position=False)
@@ -322,7 +329,10 @@ layer("shared", x=(X, X), layer=nn.dense(2))
 layer("swish", beta=0.5)
 
 NET = nn.serial(
-    hidden=nn.dense(3, activation=jax.nn.relu), bn=nn.batch_norm(), drop=nn.dropout(0.5), logits=nn.dense(3)
+    hidden=nn.dense(3, activation=jax.nn.relu),
+    bn=nn.batch_norm(),
+    drop=nn.dropout(0.5),
+    logits=nn.dense(3),
 )
 NET_PARAMS, NET_STATE = NET.init(KEY, X)
 net = {"model": NET, "params": NET_PARAMS, "state": NET_STATE}
@@ -342,9 +352,7 @@ def weights(initializer):
 call("nn.initializers.identity", use=weights, gain=2.0)
 call("nn.initializers.initializer_for", use=weights, activation=jax.nn.relu)
 call("nn.initializers.uniform", use=weights, scale=0.5)
-call(
-    "nn.initializers.variance_scaling", use=weights, scale=2.0, mode="fan_in", distribution="normal"
-)
+call("nn.initializers.variance_scaling", use=weights, scale=2.0, mode="fan_in", distribution="normal")
 
 # losses and metrics
 for name in ("huber", "log_cosh", "mae", "mse"):
@@ -393,7 +401,13 @@ def metric(name, /, outputs=SCORES, y=BITS, **arguments):
         **more,
     )
     call(f"metrics.{name}().compute", of=lambda state: made.compute(state), state=state)
-    call(f"metrics.{name}().merge", of=lambda state, other: made.merge(other, state), state=state, other=state, also={"other": "state"})
+    call(
+        f"metrics.{name}().merge",
+        of=lambda state, other: made.merge(other, state),
+        state=state,
+        other=state,
+        also={"other": "state"},
+    )
 
 
 metric("auc", bins=20, from_logits=False)
@@ -416,8 +430,18 @@ def optimizer(name, /, use=stepped, **arguments):
     if use is not stepped:
         return
     made = called(getattr(jd.optimizers, name), arguments)
-    also = {"params": "parameters|a/kernel|a/bias|kernel|bias", "updates": "gradients|a/kernel|kernel|a/bias", "state": "state"}
-    call(f"optimizers.{name}().init", of=lambda params: made.init(params), params=PARAMS, also=also, free="params")
+    also = {
+        "params": "parameters|a/kernel|a/bias|kernel|bias",
+        "updates": "gradients|a/kernel|kernel|a/bias",
+        "state": "state",
+    }
+    call(
+        f"optimizers.{name}().init",
+        of=lambda params: made.init(params),
+        params=PARAMS,
+        also=also,
+        free="params",
+    )
     call(
         f"optimizers.{name}().update",
         of=lambda updates, state, params: made.update(updates, state, params),
@@ -433,7 +457,18 @@ DTYPE = {"mu_dtype": "float32"}
 optimizer("adagrad", learning_rate=0.1, initial_accumulator_value=0.5, eps=1e-3, eps_in_sqrt=True)
 optimizer("adam", learning_rate=0.1, **B, eps=1e-3, eps_root=1e-3, eps_mode="corrected", **DTYPE)
 optimizer("adamax", learning_rate=0.1, **B, eps=1e-3, eps_mode="max", **DTYPE)
-optimizer("adamw", learning_rate=0.1, **B, eps=1e-3, eps_root=1e-3, eps_mode="corrected", **DTYPE, weight_decay=0.1, where="*/kernel", couple_lr=True)
+optimizer(
+    "adamw",
+    learning_rate=0.1,
+    **B,
+    eps=1e-3,
+    eps_root=1e-3,
+    eps_mode="corrected",
+    **DTYPE,
+    weight_decay=0.1,
+    where="*/kernel",
+    couple_lr=True,
+)
 optimizer("add_decayed_weights", weight_decay=0.1, where="*/kernel")
 optimizer("add_l1_penalty", l1=0.1, where="*/kernel")
 optimizer("add_l2_penalty", l2=0.1, where="*/kernel", half=False)
@@ -447,9 +482,31 @@ optimizer("lion", learning_rate=0.1, **B, **DTYPE, weight_decay=0.1, where="*/ke
 optimizer("max_norm", max_norm=0.5, axis=0, where="*/kernel", eps=1e-3)
 optimizer("multiply", factor=0.5, where="*/kernel")
 optimizer("nadam", learning_rate=0.1, **B, eps=1e-3, eps_root=1e-3, momentum_decay=4e-3, **DTYPE)
-optimizer("nadamw", learning_rate=0.1, **B, eps=1e-3, eps_root=1e-3, momentum_decay=4e-3, **DTYPE, weight_decay=0.1, where="*/kernel")
+optimizer(
+    "nadamw",
+    learning_rate=0.1,
+    **B,
+    eps=1e-3,
+    eps_root=1e-3,
+    momentum_decay=4e-3,
+    **DTYPE,
+    weight_decay=0.1,
+    where="*/kernel",
+)
 optimizer("nag", learning_rate=0.1, momentum=0.5, accumulator_dtype="float32")
-optimizer("rmsprop", learning_rate=0.1, decay=0.5, eps=1e-3, initial_scale=0.5, eps_in_sqrt=True, centered=False, momentum=0.5, nesterov=False, bias_correction=False, lr_in_trace=True)
+optimizer(
+    "rmsprop",
+    learning_rate=0.1,
+    decay=0.5,
+    eps=1e-3,
+    initial_scale=0.5,
+    eps_in_sqrt=True,
+    centered=False,
+    momentum=0.5,
+    nesterov=False,
+    bias_correction=False,
+    lr_in_trace=True,
+)
 optimizer("scale_by_adagrad", initial_accumulator_value=0.5, eps=1e-3, eps_in_sqrt=True)
 optimizer("scale_by_adam", **B, eps=1e-3, eps_root=1e-3, eps_mode="corrected", **DTYPE)
 optimizer("scale_by_adamax", **B, eps=1e-3, eps_mode="max", **DTYPE)
@@ -458,9 +515,24 @@ optimizer("scale_by_lion", **B, **DTYPE)
 optimizer("scale_by_momentum", momentum=0.5, nesterov=False, accumulator_dtype="float32")
 optimizer("scale_by_nadam", **B, eps=1e-3, eps_root=1e-3, momentum_decay=4e-3, **DTYPE)
 optimizer("scale_by_nag", momentum=0.5, accumulator_dtype="float32")
-optimizer("scale_by_rms", decay=0.5, eps=1e-3, initial_scale=0.5, eps_in_sqrt=True, centered=False, bias_correction=False)
+optimizer(
+    "scale_by_rms",
+    decay=0.5,
+    eps=1e-3,
+    initial_scale=0.5,
+    eps_in_sqrt=True,
+    centered=False,
+    bias_correction=False,
+)
 optimizer("second_moment", decay=0.5)
-optimizer("sgd", learning_rate=0.1, momentum=0.5, nesterov=False, lr_in_trace=False, accumulator_dtype="float32")
+optimizer(
+    "sgd",
+    learning_rate=0.1,
+    momentum=0.5,
+    nesterov=False,
+    lr_in_trace=False,
+    accumulator_dtype="float32",
+)
 optimizer("skip_nonfinite", optimizer=jd.optimizers.sgd(0.1))
 
 
@@ -471,13 +543,37 @@ def on_plateau(tx):
     return updates
 
 
-call("optimizers.reduce_on_plateau", use=on_plateau, factor=0.5, patience=1, rtol=1e-3, atol=1e-3, cooldown=1, accumulation_size=1, min_scale=0.1, mode="min")
+call(
+    "optimizers.reduce_on_plateau",
+    use=on_plateau,
+    factor=0.5,
+    patience=1,
+    rtol=1e-3,
+    atol=1e-3,
+    cooldown=1,
+    accumulation_size=1,
+    min_scale=0.1,
+    mode="min",
+)
 PLATEAU = jd.optimizers.reduce_on_plateau()
-call("optimizers.reduce_on_plateau().update", of=lambda updates, state, params, value: PLATEAU.update(updates, state, params, value=value), updates=GRADS, state=PLATEAU.init(PARAMS), params=PARAMS, value=0.5, also={"params": "parameters|kernel|a/kernel", "updates": "gradients|kernel|a/kernel"})
+call(
+    "optimizers.reduce_on_plateau().update",
+    of=lambda updates, state, params, value: PLATEAU.update(updates, state, params, value=value),
+    updates=GRADS,
+    state=PLATEAU.init(PARAMS),
+    params=PARAMS,
+    value=0.5,
+    also={"params": "parameters|kernel|a/kernel", "updates": "gradients|kernel|a/kernel"},
+)
 NAG = jd.optimizers.nag(0.1)
 call("optimizers.check_transform", tx=jd.optimizers.sgd(0.1), params=PARAMS, dear=True)
 call("optimizers.factories", use=sorted, with_learning_rate=True)
-call("optimizers.gradient_point", opt_state=NAG.init(PARAMS), params=PARAMS, also={"params": "parameters|kernel|a/kernel"})
+call(
+    "optimizers.gradient_point",
+    opt_state=NAG.init(PARAMS),
+    params=PARAMS,
+    also={"params": "parameters|kernel|a/kernel"},
+)
 call("optimizers.hyperparams", opt_state=NAG.init(PARAMS))
 call("optimizers.set_hyperparams", opt_state=NAG.init(PARAMS), learning_rate=0.5)
 
@@ -497,13 +593,48 @@ def schedule(name, /, **arguments):
 RISE = jd.schedules.exponential(0.1, 10, 0.5)
 schedule("constant", value=0.1)
 schedule("cosine", init_value=0.1, decay_steps=10, alpha=0.1, exponent=2.0)
-schedule("exponential", init_value=0.1, transition_steps=10, decay_rate=0.5, transition_begin=1, staircase=False, end_value=0.01)
+schedule(
+    "exponential",
+    init_value=0.1,
+    transition_steps=10,
+    decay_rate=0.5,
+    transition_begin=1,
+    staircase=False,
+    end_value=0.01,
+)
 schedule("join", schedules=[RISE, RISE], boundaries=[5])
-schedule("one_cycle", peak_value=0.1, transition_steps=10, form="torch", anneal="cosine", pct_start=0.3, three_phase=False, div_factor=10.0, final_div_factor=100.0)
-schedule("one_cycle_momentum", transition_steps=10, high=0.95, low=0.85, form="torch", anneal="cosine", pct_start=0.3, three_phase=False)
+schedule(
+    "one_cycle",
+    peak_value=0.1,
+    transition_steps=10,
+    form="torch",
+    anneal="cosine",
+    pct_start=0.3,
+    three_phase=False,
+    div_factor=10.0,
+    final_div_factor=100.0,
+)
+schedule(
+    "one_cycle_momentum",
+    transition_steps=10,
+    high=0.95,
+    low=0.85,
+    form="torch",
+    anneal="cosine",
+    pct_start=0.3,
+    three_phase=False,
+)
 schedule("per_epoch", schedule=RISE, steps_per_epoch=2, epochs=4)
 schedule("piecewise_constant", boundaries=[5], values=[0.1, 0.2], side="right")
-schedule("polynomial", init_value=0.1, end_value=0.01, power=2.0, transition_steps=10, transition_begin=1, cycle=False)
+schedule(
+    "polynomial",
+    init_value=0.1,
+    end_value=0.01,
+    power=2.0,
+    transition_steps=10,
+    transition_begin=1,
+    cycle=False,
+)
 schedule("power", init_value=0.1, transition_steps=10, decay_rate=0.5, power=2.0, staircase=False)
 schedule("warmup", schedule=RISE, steps=4, init_value=0.01)
 
@@ -513,7 +644,13 @@ schedule("warmup", schedule=RISE, steps=4, init_value=0.01)
 def penalty(name, /, **arguments):
     call(f"regularizers.{name}", use=lambda made: made(PARAMS), **arguments)
     made = called(getattr(jd.regularizers, name), arguments)
-    call(f"regularizers.{name}()", of=lambda params: made(params), params=PARAMS, free="params", also={"params": "kernel|its argument|a/kernel|a/bias"})
+    call(
+        f"regularizers.{name}()",
+        of=lambda params: made(params),
+        params=PARAMS,
+        free="params",
+        also={"params": "kernel|its argument|a/kernel|a/bias"},
+    )
 
 
 penalty("l1", factor=0.1, where="*/kernel")
@@ -521,12 +658,30 @@ penalty("l2", factor=0.1, where="*/kernel", half=False)
 penalty("l1_l2", l1=0.1, l2=0.2, where="*/kernel", half=False)
 penalty("total", penalties=(jd.regularizers.l1(0.1), jd.regularizers.l2(0.1)))
 OUTPUTS = {"hidden": X, "logits": X}
-call("regularizers.activity", use=lambda made: made(OUTPUTS), penalty=jd.regularizers.l1(0.1), where="hidden")
-call("regularizers.activity()", of=jd.regularizers.activity(jd.regularizers.l1(0.1), where="hidden"), outputs=OUTPUTS, also={"outputs": "hidden"}, free="outputs")
+call(
+    "regularizers.activity",
+    use=lambda made: made(OUTPUTS),
+    penalty=jd.regularizers.l1(0.1),
+    where="hidden",
+)
+call(
+    "regularizers.activity()",
+    of=jd.regularizers.activity(jd.regularizers.l1(0.1), where="hidden"),
+    outputs=OUTPUTS,
+    also={"outputs": "hidden"},
+    free="outputs",
+)
 
 # preprocessing
 LMBDA = jnp.array([0.5, 1.0, 2.0])
-call("preprocessing.box_cox", x=POSITIVE, lmbda=LMBDA, geometric_mean=False, axis=0, free="x lmbda geometric_mean")
+call(
+    "preprocessing.box_cox",
+    x=POSITIVE,
+    lmbda=LMBDA,
+    geometric_mean=False,
+    axis=0,
+    free="x lmbda geometric_mean",
+)
 call("preprocessing.box_cox_interval", x=POSITIVE, lmbda=LMBDA, level=0.9, axis=0, free="x lmbda")
 call("preprocessing.box_cox_llf", x=POSITIVE, lmbda=LMBDA, axis=0, free="x lmbda")
 call("preprocessing.box_cox_mle", x=POSITIVE, axis=0, free="x")
@@ -548,11 +703,30 @@ def scaler(name, /, **arguments):
     parts = f"preprocessing.{name}()"
     call(f"{parts}.fit", of=lambda x: made.fit(x), x=X, free="x")
     call(f"{parts}.transform", of=lambda state, x: made.transform(state, x), state=state, x=X, free="x")
-    call(f"{parts}.inverse_transform", of=lambda state, y: made.inverse_transform(state, y), state=state, y=X, free="y")
+    call(
+        f"{parts}.inverse_transform",
+        of=lambda state, y: made.inverse_transform(state, y),
+        state=state,
+        y=X,
+        free="y",
+    )
     if hasattr(made, "update"):
         call(f"{parts}.init", of=lambda x: made.init(x), x=X, free="x")
-        call(f"{parts}.update", of=lambda state, x, weights: made.update(state, x, weights), state=state, x=X, weights=WEIGHTS, free="")
-        call(f"{parts}.merge", of=lambda state, other: made.merge(state, other), state=state, other=state, also={"other": "state"})
+        call(
+            f"{parts}.update",
+            of=lambda state, x, weights: made.update(state, x, weights),
+            state=state,
+            x=X,
+            weights=WEIGHTS,
+            free="",
+        )
+        call(
+            f"{parts}.merge",
+            of=lambda state, other: made.merge(state, other),
+            state=state,
+            other=state,
+            also={"other": "state"},
+        )
 
 
 scaler("min_max_scaler", feature_range=(0.0, 2.0), axis=0, clip=False, ignore_nan=True)
@@ -561,11 +735,34 @@ scaler("power_transform", method="yeo-johnson", standardize=True, axis=0)
 CITIES = np.array(["a", "b", "a", "c"])
 ENCODER = jd.preprocessing.target_encoder(2.0)
 CODES = np.array([0, 1, 0, 2])
-call("preprocessing.target_encoder", use=lambda made: made.fit(CODES, SCORES)[:2], smooth=2.0, categories=4)
-call("preprocessing.target_encoder(classes)", of=jd.preprocessing.target_encoder, use=lambda made: made.fit(CODES, LABELS)[:2], smooth="auto", classes=3)
+call(
+    "preprocessing.target_encoder",
+    use=lambda made: made.fit(CODES, SCORES)[:2],
+    smooth=2.0,
+    categories=4,
+)
+call(
+    "preprocessing.target_encoder(classes)",
+    of=jd.preprocessing.target_encoder,
+    use=lambda made: made.fit(CODES, LABELS)[:2],
+    smooth="auto",
+    classes=3,
+)
 call("preprocessing.target_encoder().fit", of=lambda x, y: ENCODER.fit(x, y)[:2], x=CODES, y=SCORES)
-call("preprocessing.target_encoder().transform", of=lambda state, x: ENCODER.transform(state, x), state=ENCODER.fit(CODES, SCORES), x=CODES)
-call("preprocessing.target_encoder().fit_transform", of=lambda key, x, y, cv: ENCODER.fit_transform(key, x, y, cv=cv)[0], key=KEY, x=CODES, y=SCORES, cv=2)
+call(
+    "preprocessing.target_encoder().transform",
+    of=lambda state, x: ENCODER.transform(state, x),
+    state=ENCODER.fit(CODES, SCORES),
+    x=CODES,
+)
+call(
+    "preprocessing.target_encoder().fit_transform",
+    of=lambda key, x, y, cv: ENCODER.fit_transform(key, x, y, cv=cv)[0],
+    key=KEY,
+    x=CODES,
+    y=SCORES,
+    cv=2,
+)
 
 # uncertainty
 for name in ("brier_score", "negative_log_likelihood"):
@@ -577,37 +774,130 @@ call("uncertainty.fit_temperature", logits=X, labels=LABELS)
 call("uncertainty.temperature_scale", logits=X, temperature=2.0, free="logits")
 ONE = (NET_PARAMS, NET_STATE)
 PLAIN = {"also": NET_ALSO, "free": "x"}
-call("uncertainty.mc_dropout", **net, x=X, key=KEY, samples=2, batch_size=4, return_samples=True, outputs="logits", **PLAIN)
-call("uncertainty.ensemble", model=NET, members=[ONE, ONE], x=X, batch_size=4, return_samples=True, outputs="logits", **PLAIN)
+call(
+    "uncertainty.mc_dropout",
+    **net,
+    x=X,
+    key=KEY,
+    samples=2,
+    batch_size=4,
+    return_samples=True,
+    outputs="logits",
+    **PLAIN,
+)
+call(
+    "uncertainty.ensemble",
+    model=NET,
+    members=[ONE, ONE],
+    x=X,
+    batch_size=4,
+    return_samples=True,
+    outputs="logits",
+    **PLAIN,
+)
 
 # compress
 call("compress.cast", **net, dtype="bfloat16", use=lambda made: made[1:], also=NET_ALSO)
 QUANTIZED = jd.compress.quantize(**net)
 call("compress.quantize", **net, where="logits/*", use=lambda made: made[1:], also=NET_ALSO)
 call("compress.dequantize", qparams=QUANTIZED[1], dtype="float32", also={"qparams": "hidden|logits|bn"})
-call("compress.export", dear=True, path=FOLDER / "net.jaxexport", **net, x=X, platforms=("cpu",), batch_size=4, use=lambda made: made.call(X), also=NET_ALSO)
+call(
+    "compress.export",
+    dear=True,
+    path=FOLDER / "net.jaxexport",
+    **net,
+    x=X,
+    platforms=("cpu",),
+    batch_size=4,
+    use=lambda made: made.call(X),
+    also=NET_ALSO,
+)
 jd.compress.export(FOLDER / "kept.jaxexport", **net, x=X)
 call("compress.load_exported", path=FOLDER / "kept.jaxexport", use=lambda made: made(X))
 FOLDABLE = nn.serial(a=nn.dense(3), bn=nn.batch_norm())
 FOLD = dict(zip(("params", "state"), FOLDABLE.init(KEY, X)))
-call("compress.fold_batch_norm", model=FOLDABLE, **FOLD, partial=False, use=lambda made: made[1:], also=NET_ALSO)
+call(
+    "compress.fold_batch_norm",
+    model=FOLDABLE,
+    **FOLD,
+    partial=False,
+    use=lambda made: made[1:],
+    also=NET_ALSO,
+)
 call("compress.keep_zeros", where="*/kernel", use=stepped)
 for name in ("prune", "pruning_mask"):
-    call(f"compress.{name}", params=PARAMS, sparsity=0.5, where="*/kernel", scope="global", free="params", also={"params": "kernel|a/kernel"})
-call("compress.quantization_error", params=NET_PARAMS, qparams=QUANTIZED[1], also={"params": "hidden|logits|bn", "qparams": "hidden|logits|bn"})
-call("compress.quantized_conv", filters=2, kernel_size=3, strides=1, padding="SAME", dilation=1, groups=1, activation=jnp.tanh, use_bias=True, use=lambda made: jax.eval_shape(images, made))
+    call(
+        f"compress.{name}",
+        params=PARAMS,
+        sparsity=0.5,
+        where="*/kernel",
+        scope="global",
+        free="params",
+        also={"params": "kernel|a/kernel"},
+    )
+call(
+    "compress.quantization_error",
+    params=NET_PARAMS,
+    qparams=QUANTIZED[1],
+    also={"params": "hidden|logits|bn", "qparams": "hidden|logits|bn"},
+)
+call(
+    "compress.quantized_conv",
+    filters=2,
+    kernel_size=3,
+    strides=1,
+    padding="SAME",
+    dilation=1,
+    groups=1,
+    activation=jnp.tanh,
+    use_bias=True,
+    use=lambda made: jax.eval_shape(images, made),
+)
 call("compress.quantized_dense", features=2, activation=jnp.tanh, use_bias=True, use=ran)
 call("compress.quantized_embedding", num_embeddings=4, features=2, use=functools.partial(ran, x=LABELS))
 call("compress.size_bytes", trees=(PARAMS, PARAMS), also={"trees": "kernel|a/kernel"})
-call("compress.sparsity", params=PARAMS, where="*/kernel", free="params", also={"params": "kernel|a/kernel"})
-call("compress.sparsity_curve", dear=True, **net, data=(X, LABELS), levels=(0.0, 0.5), metric=jd.metrics.accuracy, where="*/kernel", scope="global", batch_size=4, also=NET_ALSO)
+call(
+    "compress.sparsity",
+    params=PARAMS,
+    where="*/kernel",
+    free="params",
+    also={"params": "kernel|a/kernel"},
+)
+call(
+    "compress.sparsity_curve",
+    dear=True,
+    **net,
+    data=(X, LABELS),
+    levels=(0.0, 0.5),
+    metric=jd.metrics.accuracy,
+    where="*/kernel",
+    scope="global",
+    batch_size=4,
+    also=NET_ALSO,
+)
 
 # transfer
 call("transfer.drop_layers", **net, layers=1, use=lambda made: made[1:], also=NET_ALSO)
 call("transfer.take_layers", **net, layers=1, use=lambda made: made[1:], also=NET_ALSO)
-call("transfer.layerwise_decay", model=NET, params=NET_PARAMS, decay=0.5, use=lambda tx: tx.update(NET_PARAMS, tx.init(NET_PARAMS), NET_PARAMS)[0], also=NET_ALSO)
+call(
+    "transfer.layerwise_decay",
+    model=NET,
+    params=NET_PARAMS,
+    decay=0.5,
+    use=lambda tx: tx.update(NET_PARAMS, tx.init(NET_PARAMS), NET_PARAMS)[0],
+    also=NET_ALSO,
+)
 call("transfer.pretrained", **net, where="hidden/*", use=lambda made: made.init(KEY, X), also=NET_ALSO)
-call("transfer.replace_head", **net, head=nn.dense(2), x=X, key=KEY, layer="logits", use=lambda made: made[1:], also=NET_ALSO)
+call(
+    "transfer.replace_head",
+    **net,
+    head=nn.dense(2),
+    x=X,
+    key=KEY,
+    layer="logits",
+    use=lambda made: made[1:],
+    also=NET_ALSO,
+)
 
 # saving
 CONFIG = jd.saving.to_config(NET)
@@ -628,11 +918,39 @@ call("load", path=FOLDER / "kept", use=lambda made: made[1:])
 BATCH = (X, LABELS)
 CE = jd.losses.softmax_cross_entropy
 SGD = jd.optimizers.sgd(0.1)
-call("diagnostics.gradient_flow", **net, batch=BATCH, optimizer=SGD, opt_state=SGD.init(NET_PARAMS), trainable="*/kernel", key=KEY, train=True, where="hidden*", loss=CE, dear=True, also=NET_ALSO)
+call(
+    "diagnostics.gradient_flow",
+    **net,
+    batch=BATCH,
+    optimizer=SGD,
+    opt_state=SGD.init(NET_PARAMS),
+    trainable="*/kernel",
+    key=KEY,
+    train=True,
+    where="hidden*",
+    loss=CE,
+    dear=True,
+    also=NET_ALSO,
+)
 FLOW = jd.diagnostics.gradient_flow(**net, batch=BATCH, loss=CE, key=KEY)
 call("diagnostics.diagnose", flow=FLOW)
 call("diagnostics.report", flow=FLOW)
-call("diagnostics.find_learning_rate", model=NET, data=BATCH, optimizer=jd.optimizers.sgd, key=KEY, low=1e-4, high=1.0, steps=4, batch_size=2, params=NET_PARAMS, state=NET_STATE, loss=CE, dear=True, also=NET_ALSO)
+call(
+    "diagnostics.find_learning_rate",
+    model=NET,
+    data=BATCH,
+    optimizer=jd.optimizers.sgd,
+    key=KEY,
+    low=1e-4,
+    high=1.0,
+    steps=4,
+    batch_size=2,
+    params=NET_PARAMS,
+    state=NET_STATE,
+    loss=CE,
+    dear=True,
+    also=NET_ALSO,
+)
 
 # datasets
 np.savez(FOLDER / "data.npz", x=np.asarray(POSITIVE), y=np.asarray(LABELS))
@@ -649,26 +967,148 @@ def seen(objective):
     return objective(NET_PARAMS, NET_STATE, BATCH, train=False)[0]
 
 
-call("train.supervised", model=NET, loss=CE, metrics=EACH, penalty=jd.regularizers.l2(0.1), activity=jd.regularizers.activity(jd.regularizers.l1(0.1), where="hidden"), class_weight={0: 1.0, 1: 2.0, 2: 0.5}, trainable="*/kernel", use=seen)
-call("train.supervised()", of=lambda params, state, batch: OBJECTIVE(params, state, batch, train=False)[0], params=NET_PARAMS, state=NET_STATE, batch=BATCH, also={"batch": "x|y|labels|outputs|weights", **NET_ALSO})
+call(
+    "train.supervised",
+    model=NET,
+    loss=CE,
+    metrics=EACH,
+    penalty=jd.regularizers.l2(0.1),
+    activity=jd.regularizers.activity(jd.regularizers.l1(0.1), where="hidden"),
+    class_weight={0: 1.0, 1: 2.0, 2: 0.5},
+    trainable="*/kernel",
+    use=seen,
+)
+call(
+    "train.supervised()",
+    of=lambda params, state, batch: OBJECTIVE(params, state, batch, train=False)[0],
+    params=NET_PARAMS,
+    state=NET_STATE,
+    batch=BATCH,
+    also={"batch": "x|y|labels|outputs|weights", **NET_ALSO},
+)
 call("train.init", model=NET, optimizer=SGD, x=X, key=KEY, trainable="*/kernel")
 STEP = jd.train.make_step(OBJECTIVE, SGD)
-call("train.make_step", objective=OBJECTIVE, optimizer=SGD, accumulation_steps=1, augment=lambda key, x: x, trainable="*/kernel", use=lambda step: step(jd.train.init(NET, SGD, X, key=KEY, trainable="*/kernel"), BATCH)[1]["loss"])
-call("train.make_step()", of=lambda ts, batch: STEP(ts, batch)[1]["loss"], ts=STATE, batch=BATCH, also={"batch": "x|y|labels|data", "ts": "state|TrainState"})
+call(
+    "train.make_step",
+    objective=OBJECTIVE,
+    optimizer=SGD,
+    accumulation_steps=1,
+    augment=lambda key, x: x,
+    trainable="*/kernel",
+    use=lambda step: step(jd.train.init(NET, SGD, X, key=KEY, trainable="*/kernel"), BATCH)[1]["loss"],
+)
+call(
+    "train.make_step()",
+    of=lambda ts, batch: STEP(ts, batch)[1]["loss"],
+    ts=STATE,
+    batch=BATCH,
+    also={"batch": "x|y|labels|data", "ts": "state|TrainState"},
+)
 EPOCH = jd.train.make_epoch(STEP, batch_size=2)
-call("train.make_epoch", step=STEP, batch_size=2, shuffle=False, drop_remainder=False, use=lambda epoch: epoch(STATE, BATCH)[1]["loss"], dear=True)
-call("train.make_evaluate", objective=OBJECTIVE, batch_size=2, use=lambda evaluate: evaluate(NET_PARAMS, NET_STATE, BATCH), dear=True)
-RUN = {"epochs": 1, "batch_size": 2, "shuffle": False, "drop_remainder": False, "accumulation_steps": 1, "augment": lambda key, x: x, "ema": False, "trainable": "*/kernel", "early_stopping": jd.train.EarlyStopping(monitor="loss"), "plateau": jd.train.ReduceOnPlateau(monitor="loss"), "validate_every": 1, "on_nonfinite": "raise"}
-call("train.make_run", objective=OBJECTIVE, optimizer=SGD, **RUN, use=lambda run: run(jd.train.init(NET, SGD, X, key=KEY, trainable="*/kernel"), BATCH, BATCH)[1]["loss"], dear=True)
+call(
+    "train.make_epoch",
+    step=STEP,
+    batch_size=2,
+    shuffle=False,
+    drop_remainder=False,
+    use=lambda epoch: epoch(STATE, BATCH)[1]["loss"],
+    dear=True,
+)
+call(
+    "train.make_evaluate",
+    objective=OBJECTIVE,
+    batch_size=2,
+    use=lambda evaluate: evaluate(NET_PARAMS, NET_STATE, BATCH),
+    dear=True,
+)
+RUN = {
+    "epochs": 1,
+    "batch_size": 2,
+    "shuffle": False,
+    "drop_remainder": False,
+    "accumulation_steps": 1,
+    "augment": lambda key, x: x,
+    "ema": False,
+    "trainable": "*/kernel",
+    "early_stopping": jd.train.EarlyStopping(monitor="loss"),
+    "plateau": jd.train.ReduceOnPlateau(monitor="loss"),
+    "validate_every": 1,
+    "on_nonfinite": "raise",
+}
+call(
+    "train.make_run",
+    objective=OBJECTIVE,
+    optimizer=SGD,
+    **RUN,
+    use=lambda run: run(jd.train.init(NET, SGD, X, key=KEY, trainable="*/kernel"), BATCH, BATCH)[1][
+        "loss"
+    ],
+    dear=True,
+)
 call("train.EarlyStopping", patience=1, monitor="loss", mode="min", min_delta=0.1, restore_best=True)
 call("train.Phase", epochs=1, trainable="*/kernel", learning_rate=0.1)
-call("train.ReduceOnPlateau", factor=0.5, patience=1, monitor="loss", mode="min", min_delta=0.1, cooldown=1, min_learning_rate=0.1)
+call(
+    "train.ReduceOnPlateau",
+    factor=0.5,
+    patience=1,
+    monitor="loss",
+    mode="min",
+    min_delta=0.1,
+    cooldown=1,
+    min_learning_rate=0.1,
+)
 call("train.SuccessiveHalving", first=1, factor=3, monitor="loss", mode="min")
-call("train.random_points", use=lambda points: [float(p["rate"]) for p in points], n=3, key=KEY, rate=("uniform", 0.1, 1.0))
+call(
+    "train.random_points",
+    use=lambda points: [float(p["rate"]) for p in points],
+    n=3,
+    key=KEY,
+    rate=("uniform", 0.1, 1.0),
+)
 
 # fit and sweep
-call("fit", model=NET, data=BATCH, optimizer=SGD, key=KEY, loss=CE, penalty=jd.regularizers.l2(0.1), class_weight={0: 1.0, 1: 2.0, 2: 0.5}, **{**RUN, "trainable": "*"}, metrics=EACH, validation=BATCH, freeze_batch_norm=True, params=NET_PARAMS, state=NET_STATE, stream=False, block_bytes=1024, epochs_per_call=1, keep_checkpoints=3, callbacks=(), progress=False, use=lambda r: r.history["loss"], dear=True, also={"data": "x|y|labels|loss", "validation": "validation|x|y", **NET_ALSO})
-call("sweep", builder=lambda point: {"model": NET, "optimizer": jd.optimizers.sgd(point["rate"])}, space={"rate": [0.1, 0.2]}, data=BATCH, seeds=1, key=KEY, halving=None, strategy="vmap", rows_at_once=1, progress=False, use=lambda table: [row["loss"] for row in table.rows()], dear=True, loss=CE, epochs=1, batch_size=2)
+call(
+    "fit",
+    model=NET,
+    data=BATCH,
+    optimizer=SGD,
+    key=KEY,
+    loss=CE,
+    penalty=jd.regularizers.l2(0.1),
+    class_weight={0: 1.0, 1: 2.0, 2: 0.5},
+    **{**RUN, "trainable": "*"},
+    metrics=EACH,
+    validation=BATCH,
+    freeze_batch_norm=True,
+    params=NET_PARAMS,
+    state=NET_STATE,
+    stream=False,
+    block_bytes=1024,
+    epochs_per_call=1,
+    keep_checkpoints=3,
+    callbacks=(),
+    progress=False,
+    use=lambda r: r.history["loss"],
+    dear=True,
+    also={"data": "x|y|labels|loss", "validation": "validation|x|y", **NET_ALSO},
+)
+call(
+    "sweep",
+    builder=lambda point: {"model": NET, "optimizer": jd.optimizers.sgd(point["rate"])},
+    space={"rate": [0.1, 0.2]},
+    data=BATCH,
+    seeds=1,
+    key=KEY,
+    halving=None,
+    strategy="vmap",
+    rows_at_once=1,
+    progress=False,
+    use=lambda table: [row["loss"] for row in table.rows()],
+    dear=True,
+    loss=CE,
+    epochs=1,
+    batch_size=2,
+)
 
 # tree
 PART, REST = jd.tree.partition(PARAMS, "*/kernel")
