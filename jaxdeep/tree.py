@@ -301,5 +301,7 @@ def _broadcast(where: PyTree, tree: PyTree, name: str) -> PyTree:
 def _choices(paths: list[str]) -> str:
     if not paths:
         return "the tree has no leaves"
+    if paths == [""]:
+        return "the tree is a single leaf"
     shown = ", ".join(paths[:12])
     return f"the leaves are {shown}" + (f" … ({len(paths)} in all)" if len(paths) > 12 else "")

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array, on_device
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Num, Shaped
 
 Probabilities = Num[ArrayLike, "..."]
@@ -64,8 +65,7 @@ def reliability(
     ([0.0, 4.0], [nan, 0.75], 0.75)
     """
     _checks.check_count("bins", bins)
-    if strategy not in ("uniform", "quantile"):
-        raise ValueError(f"strategy must be 'uniform' or 'quantile', got {strategy!r}")
+    _checks.check_choice("strategy", strategy, ("uniform", "quantile"))
     p, y = classified(probabilities, labels)
     return _reliability(p, y, bins=int(bins), strategy=strategy)
 
@@ -193,6 +193,7 @@ def targets(
 def _pair(
     probabilities: Probabilities, labels: Labels
 ) -> tuple[Float[Array, "rows classes"], Shaped[Array, "rows ..."], int]:
+    probabilities = as_array("probabilities", probabilities)
     if not isinstance(probabilities, jax.core.Tracer):
         known = np.asarray(probabilities, np.float64)
         if known.size == 0:
@@ -202,28 +203,32 @@ def _pair(
                 f"probabilities must be in [0, 1], got values from {known.min():g} to "
                 f"{known.max():g}; of logits take jax.nn.softmax"
             )
-    return flat(probabilities, labels, lambda p: jnp.concatenate([1 - p, p], axis=-1))
+    both = lambda p: jnp.concatenate([1 - p, p], axis=-1)  # noqa: E731
+    return flat("probabilities", probabilities, labels, both)
 
 
 def flat(
+    name: str,
     outputs: Num[ArrayLike, "..."],
     labels: Labels,
     both: Callable[[Float[Array, "rows 1"]], Float[Array, "rows 2"]],
 ) -> tuple[Float[Array, "rows classes"], Shaped[Array, "rows ..."], int]:
     """Outputs ``(N, classes)`` in float32 or more, labels ``(N,)`` or ``(N, classes)``, and classes.
 
-    Outputs are probabilities or logits. ``both(output)`` makes the outputs ``(N, 2)`` of two classes
+    Outputs are probabilities or logits, as `name` says. ``both(output)`` makes the outputs ``(N, 2)`` of two classes
     from the output ``(N, 1)`` of class 1.
     """
-    outputs = jnp.asarray(outputs)
+    outputs = on_device(name, outputs)
     outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
-    y: Any = labels if hasattr(labels, "dtype") else np.asarray(labels)
+    y: Any = as_array("labels", labels)
     if outputs.ndim == 0:
-        raise ValueError("probabilities or logits need an axis of classes, got a scalar")
+        raise ValueError(f"{name} need an axis of classes, got a scalar")
     if outputs.ndim == 1 or outputs.shape[-1] == 1:
         outputs = outputs.reshape(-1, 1)
         if np.size(y) != len(outputs):
-            raise ValueError(f"one label is needed for each of {len(outputs)}, got {np.shape(y)}")
+            raise ValueError(
+                f"one label is needed for each of {len(outputs)} {name}, got labels of {np.shape(y)}"
+            )
         outputs, y = both(outputs), y.reshape(-1)
         if not jnp.issubdtype(y.dtype, jnp.integer):
             return outputs, jnp.stack([1 - jnp.asarray(y), jnp.asarray(y)], axis=-1), 2

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdeep._arrays import on_device
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Num
 from jaxdeep.uncertainty.calibration import Labels, Probabilities, classified
 from jaxdeep.uncertainty.prediction import entropy
@@ -48,7 +49,7 @@ def rejection_curve(
     ([0.0, 0.25, 0.5, 0.75], [0.75, 1.0, 1.0, 1.0])
     """
     p, y = classified(probabilities, labels)
-    unshaped = entropy(p) if uncertainty is None else jnp.asarray(uncertainty)
+    unshaped = entropy(p) if uncertainty is None else on_device("uncertainty", uncertainty)
     uncertain = unshaped.reshape(-1)
     if uncertain.shape != y.shape:
         raise ValueError(
