@@ -89,9 +89,9 @@ def _is_numeric(leaf: Any, real: bool) -> bool:
         return False
     if isinstance(leaf, np.ma.MaskedArray):
         return False
-    kinds = (jnp.floating, jnp.integer, jnp.bool_, jax.dtypes.extended)
+    kinds: list[Any] = [jnp.floating, jnp.integer, jnp.bool_, jax.dtypes.extended]
     if not real:
-        kinds += (jnp.complexfloating,)
+        kinds.append(jnp.complexfloating)
     dtype = leaf.dtype
     return dtype == jax.dtypes.float0 or any(jax.dtypes.issubdtype(dtype, kind) for kind in kinds)
 

@@ -184,6 +184,7 @@ def take_layers(
     >>> list(lower_params), lower.apply(lower_params, {}, jnp.ones((5, 2)))[0].shape
     (['hidden1', 'hidden2'], (5, 4))
     """
+    check_models("take_layers", {"model": model})
     names = list(_chain("take_layers", model).layers)
     check_fit(model, params, state)
     return _with(model, params, state, _chosen(layers, names, "first"))
@@ -213,6 +214,7 @@ def drop_layers(
     >>> list(drop_layers(model, params, state, 1)[1])
     ['hidden1', 'hidden2']
     """
+    check_models("drop_layers", {"model": model})
     names = list(_chain("drop_layers", model).layers)
     check_fit(model, params, state)
     gone = _chosen(layers, names, "last")

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
 from jaxdeep.metrics import Metric, accuracy
 from jaxdeep.nn.fits import check_fit
@@ -73,6 +74,7 @@ def pruning_mask(
     {'a': {'bias': Array([ True], dtype=bool), 'kernel': Array([ True, False], dtype=bool)}}
     """
     _checks.check_scalar("sparsity", sparsity, "[0, 1]")
+    check_leaves("params", params)
     groups = _groups(params, where, scope)
     counts = [_share(sparsity, n) for n in _sizes(params, groups)]
     return _kept(params, groups, _ranks(params, groups), counts)
@@ -215,6 +217,7 @@ def sparsity(params: PyTree, *, where: Where = "*/kernel") -> Sparsity:
     >>> float(report.share), {path: float(share) for path, share in report.leaves.items()}
     (0.75, {'a/kernel': 0.5, 'b/kernel': 1.0})
     """
+    check_leaves("params", params)
     weights = _selected(params, where)
     zeros = {path: jnp.sum(w == 0) for path, w in weights.items()}
     sizes = {path: max(w.size, 1) for path, w in weights.items()}

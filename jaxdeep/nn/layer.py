@@ -208,8 +208,9 @@ def _is_data(x: object) -> bool:
 def _check_train(train: object) -> None:
     """Refuse what is neither True nor False, nor an array of one of them that is known."""
     known = isinstance(train, jax.Array) and not isinstance(train, jax.core.Tracer)
-    if not (known and np.shape(train) == () and jnp.issubdtype(train.dtype, jnp.bool_)):  # type: ignore[attr-defined]
-        _checks.check_flag("train", train)
+    if known and isinstance(train, jax.Array) and train.shape == () and train.dtype == jnp.bool_:
+        return
+    _checks.check_flag("train", train)
 
 
 class _Own(dict[str, Array]):

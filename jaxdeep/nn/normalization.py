@@ -9,10 +9,12 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.nn import initializers, walk
+from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.layer import Layer, layer, remake
-from jaxdeep.nn.model import Model, float_dtype
+from jaxdeep.nn.model import Model, check_models, float_dtype
 from jaxdeep.nn.traits import Norm, Shape, Traits, same_axes
 
 
@@ -405,7 +407,7 @@ def recompute_batch_norm(
       A state like `state`, with the other entries as they were.
 
     Raises:
-      ValueError: no batch norm in the model; no rows.
+      ValueError: no batch norm in the model; no rows; parameters or a state of another model.
 
     Source: Ioffe & Szegedy (arXiv:1502.03167), algorithm 2; Wu & Johnson, "Rethinking 'Batch' in
     BatchNorm" (arXiv:2105.07576), section 3.
@@ -418,6 +420,9 @@ def recompute_batch_norm(
     >>> float(state["mean"][0]), float(state["var"][0])
     (4.5, 8.25)
     """
+    check_models("recompute_batch_norm", {"model": model})
+    check_fit(model, params, state)
+    check_leaves("x", x)
     _checks.check_count("batch_size", batch_size)
     norms = [place for place in walk.leaves(model) if place.layer.traits.norm is not None]
     if not norms:
@@ -429,7 +434,7 @@ def recompute_batch_norm(
                     f"recompute_batch_norm: a batch norm inside {around.kind} is used more than once, "
                     "each time with other statistics"
                 )
-    rows = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(x)}
+    rows = {next(iter(jnp.shape(leaf)), 0) for leaf in jax.tree.leaves(x)}
     if len(rows) != 1 or not min(rows):
         raise ValueError(
             f"x must have the same number of rows everywhere, at least 1; got {sorted(rows)}"

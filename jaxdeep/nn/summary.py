@@ -7,8 +7,8 @@ import jax
 
 from jaxdeep._shapes import PyTree
 from jaxdeep.nn import walk
-from jaxdeep.nn.model import Model
-from jaxdeep.tree import shapes
+from jaxdeep.nn.model import Model, check_models
+from jaxdeep.tree import shapes_of
 
 
 def summary(model: Model, x: PyTree) -> str:
@@ -20,6 +20,9 @@ def summary(model: Model, x: PyTree) -> str:
     Args:
       model: any `Model`; combinators are shown layer by layer.
       x: an example input, or its `jax.ShapeDtypeStruct`.
+
+    Raises:
+      TypeError: no `Model`; an input that is no array.
 
     Source: Keras' ``Model.summary``.
 
@@ -35,12 +38,13 @@ def summary(model: Model, x: PyTree) -> str:
     │ total  │ serial     │ (1, 3) │        15 │             6 │    84 │
     └────────┴────────────┴────────┴───────────┴───────────────┴───────┘
     """
+    check_models("summary", {"model": model})
     import rich.box
     import rich.console
     import rich.table
 
     key = jax.eval_shape(lambda: jax.random.key(0))
-    shape = shapes(x)
+    shape = shapes_of("x", x)
     params, state = jax.eval_shape(lambda key: model.init(key, shape), key)
 
     def run(params: PyTree, state: PyTree, x: PyTree) -> dict[str, PyTree]:

@@ -307,7 +307,7 @@ def _targets(y: ArrayLike, n: int, classes: int | None) -> Halves:
     given = as_array("y", y)
     if tuple(given.shape) != (n,):
         raise ValueError(
-            f"y must have one target for each of the {n} examples of x, got shape {tuple(given.shape)}"
+            f"y must have one target for each of {n} examples of x, got shape {tuple(given.shape)}"
         )
     if not n:
         raise ValueError("there are no examples to learn encodings from")

@@ -215,7 +215,8 @@ def flat(
 ) -> tuple[Float[Array, "rows classes"], Shaped[Array, "rows ..."], int]:
     """Outputs ``(N, classes)`` in float32 or more, labels ``(N,)`` or ``(N, classes)``, and classes.
 
-    Outputs are probabilities or logits, as `name` says. ``both(output)`` makes the outputs ``(N, 2)`` of two classes
+    Outputs are probabilities or logits, as `name` says. ``both(output)`` makes the outputs ``(N, 2)`` of
+    two classes
     from the output ``(N, 1)`` of class 1.
     """
     outputs = on_device(name, outputs)

@@ -799,7 +799,7 @@ call(
 # compress
 call("compress.cast", **net, dtype="bfloat16", use=lambda made: made[1:], also=NET_ALSO)
 QUANTIZED = jd.compress.quantize(**net)
-call("compress.quantize", **net, where="logits/*", use=lambda made: made[1:], also=NET_ALSO)
+call("compress.quantize", **net, where="logits/kernel", use=lambda made: made[1:], also=NET_ALSO)
 call("compress.dequantize", qparams=QUANTIZED[1], dtype="float32", also={"qparams": "hidden|logits|bn"})
 call(
     "compress.export",
