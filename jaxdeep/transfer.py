@@ -14,6 +14,7 @@ import jax
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.fits import check_fit
@@ -63,6 +64,8 @@ def pretrained(model: Model, params: PyTree, state: PyTree, *, where: Where | No
     (True, (3, 1))
     """
     check_models("pretrained", {"model": model})
+    for argument, tree in (("params", params), ("state", state)):
+        check_leaves(argument, tree, real=False)
 
     def init(key: Array, x: PyTree) -> Pair:
         fresh, fresh_state = model.init(key, x)
@@ -130,6 +133,7 @@ def replace_head(
     """
     check_models("replace_head", {"model": model, "head": head})
     _checks.check_key(key)
+    check_leaves("x", x)
     chain = _chain("replace_head", model).layers
     names = list(chain)
     check_fit(model, params, state)

@@ -14,7 +14,7 @@ from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
-from jaxdeep.tree import shapes
+from jaxdeep.tree import shapes_of
 
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 _MARK = b"jaxdeep.export.1"  # with the checksum before it, behind what JAX reads
@@ -71,12 +71,16 @@ def export(
     """
     check_models("export", {"model": model})
     _need_flatbuffers("export")
-    if isinstance(platforms, str) or not platforms or any(p not in _PLATFORMS for p in platforms):
+    if (
+        not isinstance(platforms, (list, tuple))
+        or not platforms
+        or any(p not in _PLATFORMS for p in platforms)
+    ):
         raise ValueError(f"platforms must be some of {', '.join(_PLATFORMS)}, got {platforms!r}")
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, state))):
         raise ValueError("params and state must be arrays, not traced: export outside of jit")
     check_fit(model, params, state)
-    like = _of_any_rows(shapes(x), batch_size)
+    like = _of_any_rows(shapes_of("x", x), batch_size)
     _checks.check_local_path("path", path)
     function = jax.jit(lambda x: model.apply(params, state, x)[0])
     try:

@@ -16,6 +16,7 @@ from jaxdeep.metrics import Metric, accuracy
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.optimizers.transform import check_state
+from jaxdeep.train.data import check_pair
 from jaxdeep.tree import Where, check_where, leaf_paths, mask
 
 PerExample = Callable[[PyTree, PyTree], Array]  # (outputs, y) -> a value for each example
@@ -292,12 +293,16 @@ def sparsity_curve(
     _checks.check_count("batch_size", batch_size)
     if not (isinstance(metric, Metric) or callable(metric)):
         raise TypeError(f"metric must be a function (outputs, y) -> values or a Metric, got {metric!r}")
-    levels = [float(level) for level in levels]
-    if not levels:
+    _checks.check_sequence("levels", levels)
+    if not len(levels):
         raise ValueError("levels must hold at least one share")
     for level in levels:
         _checks.check_scalar("levels", level, "[0, 1]")
-    rows = {int(np.shape(leaf)[0]) for leaf in jax.tree.leaves(data)}
+    levels = [float(level) for level in levels]
+    check_pair(data, "data")
+    for i, part in enumerate(data):
+        check_leaves(f"data[{i}]", part)
+    rows = {next(iter(np.shape(leaf)), 0) for leaf in jax.tree.leaves(data)}
     if len(rows) != 1 or not min(rows):
         raise ValueError(f"data must have the same number of rows everywhere, got {sorted(rows)}")
     groups = _groups(params, where, scope)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
 from jaxdeep._compilation import is_traced, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
@@ -87,6 +88,8 @@ def gradient_flow(
         raise TypeError(f"model must be a jaxdeep.nn.Model, got {model!r}")
     _checks.check_key(key, optional=True)
     _checks.check_flag("train", train)
+    for argument, tree in (("params", params), ("state", state)):
+        check_leaves(argument, tree, real=False)
     options: Minimised = filled("gradient_flow", Minimised, minimised)
     supervision, objective = minimised_of("gradient_flow", options), options["objective"]
     if trainable is not None:

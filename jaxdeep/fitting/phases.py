@@ -40,7 +40,7 @@ def checked(options: FitOptions) -> list[Phase]:
         phase = Phase(*entry)
         _checks.check_count(f"phases[{i}].epochs", phase.epochs)
         if phase.trainable is not None:
-            check_where(phase.trainable)
+            check_where(phase.trainable, f"phases[{i}].trainable")
         if phase.learning_rate is not None:
             _checks.check_scalar(f"phases[{i}].learning_rate", phase.learning_rate, "[0, inf)")
         checked_phases.append(phase)

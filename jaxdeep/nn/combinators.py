@@ -7,13 +7,23 @@ from typing import Any, TypeAlias, TypeGuard
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.initializers import initializer_for
 from jaxdeep.nn.layer import KINDS, Layer, initialisers, is_as_made, remake
 from jaxdeep.nn.layer import layer as layer_function
-from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, check_models, located, under
+from jaxdeep.nn.model import (
+    Model,
+    Pair,
+    Switches,
+    apply_inside,
+    check_dicts,
+    check_models,
+    located,
+    under,
+)
 from jaxdeep.nn.traits import Traits
 from jaxdeep.tree import shapes_of
 
@@ -136,13 +146,15 @@ def select(name: str | int) -> Layer:
       name: a key of a dict of inputs, or an index of a tuple of them.
 
     Raises:
-      ValueError: inputs without it.
+      TypeError: neither a text nor a whole number. ValueError: inputs without it.
 
     Source: the inputs by name of Keras' functional interface.
 
     >>> select("wide").apply({}, {}, {"wide": 1.0, "deep": 2.0})[0]
     1.0
     """
+    if isinstance(name, bool) or not isinstance(name, (str, int, np.integer)):
+        raise TypeError(f"name must be a key or the place of an input, got {name!r}")
 
     def pick(x: PyTree) -> PyTree:
         try:
@@ -151,7 +163,9 @@ def select(name: str | int) -> Layer:
             return x[name]
         except (KeyError, IndexError, TypeError):
             known = list(x) if isinstance(x, Mapping) else f"{len(x)} of them" if _is_many(x) else x
-            raise ValueError(f"select({name!r}): the inputs are {known}") from None
+            raise ValueError(
+                f"select({name!r}): the inputs are {known}; name must be one of several of them"
+            ) from None
 
     return Layer(pick, trees=True)
 
@@ -305,11 +319,8 @@ def _is_many(x: object) -> TypeGuard[Mapping[Any, PyTree]]:
 
 
 def _check_known(layers: Mapping[str, Model], params: PyTree, state: PyTree) -> None:
-    for argument, tree in (("params", params), ("state", state)):
-        if not isinstance(tree, Mapping):
-            raise TypeError(f"{argument} must be a dict, as the model's init makes it, got {tree!r}")
-    trees = (params, state)
-    unknown = [name for tree in trees for name in tree if name not in layers]
+    check_dicts(params, state)
+    unknown = [name for tree in (params, state) for name in tree if name not in layers]
     if unknown:
         raise ValueError(
             f"parameters or state of an unknown layer {unknown[0]!r}; the layers are {', '.join(layers)}"

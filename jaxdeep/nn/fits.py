@@ -22,7 +22,7 @@ def check_fit(model: Model, params: PyTree, state: PyTree) -> None:
     leading axis everywhere, those of an ensemble, fit as each of their models does.
 
     Raises:
-      ValueError: the first that does not fit, by its path. TypeError: a leaf that is no array of numbers.
+      ValueError: the first that does not fit, by its path. TypeError: what is no array of numbers.
 
     >>> import jaxdeep as jd
     >>> check_fit(jd.nn.dense(3), {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(4)}, {})

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.layer import Layer
 from jaxdeep.nn.layer import layer as layer_function
-from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, located, under
+from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, check_dicts, located, under
 from jaxdeep.nn.traits import Traits
-from jaxdeep.tree import shapes
+from jaxdeep.tree import shapes, shapes_of
 
 
 @layer_function
@@ -43,7 +44,7 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Layer:
     _checks.check_flag("shared", shared)
 
     def init(key: Array, x: PyTree) -> Pair:
-        x = shapes(x)
+        x = shapes_of("x", x)
         with located("layer"):
             params, state = jax.eval_shape(lambda key: layer.init(key, x), key)
             y, _ = jax.eval_shape(layer.apply, params, state, x)
@@ -57,6 +58,9 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Layer:
         return under("layer", params), under("layer", state)
 
     def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
+        check_dicts(params, state)
+        for argument, tree in (("params", params), ("x", x)):
+            check_leaves(argument, tree, real=False)
         own_params, own_state = params.get("layer", {}), state.get("layer", {})
 
         def once(x: PyTree, own_params: PyTree, own_state: PyTree, i: Array | int) -> Pair:
@@ -120,6 +124,7 @@ def shared(layer: Model) -> Layer:
         return under("layer", params), under("layer", state)
 
     def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
+        check_dicts(params, state)
         own, ys = state.get("layer", {}), []
         inputs, again = items(x)
         for i, each in enumerate(inputs):

@@ -83,7 +83,8 @@ def set_hyperparams(opt_state: PyTree, **values: ArrayLike) -> PyTree:
     for name, value in values.items():
         if name not in known:
             raise ValueError(
-                f"no hyperparameter {name!r}; there are {', '.join(sorted(known)) or 'none in opt_state'}"
+                f"no hyperparameter {name!r}; there are "
+                f"{', '.join(sorted(known)) or 'none in opt_state'}"
             )
         entry = known[name]
         if entry.name in driven_values(entry.state.driven):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
 from jaxdeep._compilation import kept, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, Integer, Num, PyTree
@@ -153,6 +154,7 @@ def check_initial(model: Network, x: PyTree, initial: tuple[PyTree, PyTree] | No
         (like, key),
     )
     for name, given, wanted in zip(("params", "state"), initial, made):
+        check_leaves(name, given, real=False)
         here, there = _by_path(given), _by_path(wanted)
         for path in {**there, **here}:
             if path not in here:

@@ -851,7 +851,7 @@ call(
     groups=1,
     activation=jnp.tanh,
     use_bias=True,
-    use=lambda made: jax.eval_shape(images, made),
+    use=images,
 )
 call("compress.quantized_dense", features=2, activation=jnp.tanh, use_bias=True, use=ran)
 call("compress.quantized_embedding", num_embeddings=4, features=2, use=functools.partial(ran, x=LABELS))
@@ -943,7 +943,7 @@ call(
     key=KEY,
     low=1e-4,
     high=1.0,
-    steps=4,
+    steps=20,
     batch_size=2,
     params=NET_PARAMS,
     state=NET_STATE,
@@ -1045,10 +1045,35 @@ call(
     ],
     dear=True,
 )
-call("train.EarlyStopping", patience=1, monitor="loss", mode="min", min_delta=0.1, restore_best=True)
-call("train.Phase", epochs=1, trainable="*/kernel", learning_rate=0.1)
+
+
+def watched(option):
+    """Monitors are checked where they are used."""
+
+    def use(monitor):
+        jd.train.make_run(OBJECTIVE, SGD, **{option: monitor})
+        return None
+
+    return use
+
+
+call("train.EarlyStopping", use=watched("early_stopping"), patience=1, monitor="loss", mode="min", min_delta=0.1, restore_best=True)
+def in_a_fit(**options):
+    jd.fit(NET, BATCH, optimizer=SGD, key=KEY, loss=CE, batch_size=2, progress=False, **options)
+
+
+def in_a_sweep(halving):
+    jd.sweep(built, {"rate": [0.1, 0.2]}, data=BATCH, key=KEY, loss=CE, epochs=2, batch_size=2, halving=halving, progress=False)
+
+
+def built(point):
+    return {"model": NET, "optimizer": jd.optimizers.sgd(point["rate"])}
+
+
+call("train.Phase", use=lambda phase: in_a_fit(phases=[phase], epochs=1, trainable=None), dear=True, epochs=1, trainable="*/kernel", learning_rate=0.1)
 call(
     "train.ReduceOnPlateau",
+    use=watched("plateau"),
     factor=0.5,
     patience=1,
     monitor="loss",
@@ -1057,7 +1082,7 @@ call(
     cooldown=1,
     min_learning_rate=0.1,
 )
-call("train.SuccessiveHalving", first=1, factor=3, monitor="loss", mode="min")
+call("train.SuccessiveHalving", use=in_a_sweep, dear=True, first=1, factor=3, monitor="loss", mode="min")
 call(
     "train.random_points",
     use=lambda points: [float(p["rate"]) for p in points],
