@@ -164,7 +164,7 @@ def select(name: str | int) -> Layer:
         except (KeyError, IndexError, TypeError):
             known = list(x) if isinstance(x, Mapping) else f"{len(x)} of them" if _is_many(x) else x
             raise ValueError(
-                f"select({name!r}): the inputs are {known}; name must be one of several of them"
+                f"select({name!r}): the inputs are {known}; x must hold several, and name be one of them"
             ) from None
 
     return Layer(pick, trees=True)

@@ -111,15 +111,15 @@ def batch_norm(
         mean, var = state["mean"], state["var"]
         if mean.shape != tuple(x.shape[a] for a in keep):
             raise ValueError(
-                f"batch_norm was initialised for axes of {mean.shape}, got an input of shape "
-                f"{x.shape} (axis={axis})"
+                f"batch_norm was initialised for axes of {mean.shape}, got an input x of shape "
+                f"{x.shape} (axis={axis}; state: mean is {mean.shape})"
             )
         own = {"var": var} | ({"scale": params["scale"]} if use_scale else {})
         for name, array in (own | ({"bias": params["bias"]} if use_bias else {})).items():
             if jnp.shape(array) != mean.shape:
                 raise ValueError(
-                    f"batch_norm has {name} of shape {jnp.shape(array)} and mean of {mean.shape}, which "
-                    "must be alike"
+                    f"batch_norm has {name} of shape {jnp.shape(array)} in params and mean of "
+                    f"{mean.shape} in state, which must be alike"
                 )
         dtype = float_dtype(x.dtype)
         wide = x.astype(jnp.promote_types(dtype, jnp.float32))
@@ -293,7 +293,7 @@ def _norm_of_examples(
             if jnp.shape(params[name]) != shape:
                 raise ValueError(
                     f"{kind} was initialised for {jnp.shape(params[name])}, got an input of shape "
-                    f"{x.shape}"
+                    f"{x.shape} as x (params: {name} is {jnp.shape(params[name])})"
                 )
             return jnp.expand_dims(params[name], [a for a in range(x.ndim) if a not in axes])
 

@@ -13,7 +13,7 @@ from jaxdeep.nn.layer import Layer
 from jaxdeep.nn.layer import layer as layer_function
 from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, check_dicts, located, under
 from jaxdeep.nn.traits import Traits
-from jaxdeep.tree import shapes, shapes_of
+from jaxdeep.tree import path_name, shapes, shapes_of
 
 
 @layer_function
@@ -62,6 +62,8 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Layer:
         for argument, tree in (("params", params), ("x", x)):
             check_leaves(argument, tree, real=False)
         own_params, own_state = params.get("layer", {}), state.get("layer", {})
+        if not shared:
+            _check_times("params", own_params, times)
 
         def once(x: PyTree, own_params: PyTree, own_state: PyTree, i: Array | int) -> Pair:
             return apply_inside("layer", layer, i, (own_params, own_state), x, switches)
@@ -116,7 +118,7 @@ def shared(layer: Model) -> Layer:
             return [x[name] for name in names], lambda ys: dict(zip(names, ys))
         if isinstance(x, (tuple, list)) and x:
             return list(x), (lambda ys: type(x)(*ys)) if hasattr(x, "_fields") else type(x)
-        raise ValueError(f"shared needs a tuple, list or dict of inputs, got {x!r}")
+        raise ValueError(f"shared needs a tuple, list or dict of inputs as x, got {x!r}")
 
     def init(key: Array, x: PyTree) -> Pair:
         with located("layer"):
@@ -133,6 +135,15 @@ def shared(layer: Model) -> Layer:
         return again(ys), under("layer", own)
 
     return Layer(apply, init, traits=Traits(reuses=True), layers={"layer": layer})
+
+
+def _check_times(argument: str, tree: PyTree, times: int) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if jnp.shape(leaf)[:1] != (times,):
+            raise ValueError(
+                f"{argument}: layer/{path_name(path)} must have a first axis of times={times}, got shape "
+                f"{jnp.shape(leaf)}"
+            )
 
 
 def _float_dtypes(tree: PyTree) -> set[np.dtype]:
