@@ -45,6 +45,8 @@ def check_scalar(name: str, value: Any, interval: str, *, schedule: bool = False
         value, (numbers.Real, np.ndarray, jax.Array)
     ):
         raise TypeError(f"{name} must be {kinds}, got {value!r}")
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise TypeError(f"{name} must be {kinds}, got a masked array with masked values")
     shape, dtype = getattr(value, "shape", ()), getattr(value, "dtype", None)
     if shape != ():
         raise ValueError(f"{name} must be {kinds}, got an array of shape {shape}")

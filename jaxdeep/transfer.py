@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from jaxdeep import _checks
@@ -342,6 +343,8 @@ def _filled(fresh: PyTree, given: PyTree, wanted: PyTree, *, strict: bool = True
         if old is None or not fits or choice is False:
             leaves.append(leaf)
             continue
+        if np.iscomplexobj(old) and not np.iscomplexobj(leaf):
+            raise TypeError(f"params or state: {name} is complex, and real in the model")
         leaves.append(old if old.dtype == leaf.dtype else old.astype(leaf.dtype))
         found += 1
     return jax.tree.unflatten(structure, leaves), found

@@ -114,7 +114,7 @@ def hostile(value: Any, *, free: bool = False) -> dict[str, Any]:
             odd |= {"masked": masked(value)}
         if not free:
             odd |= {"extra axis": jnp.asarray(value)[None]}
-            odd |= {"a scalar": jnp.zeros((), value.dtype)} if value.ndim else {}
+            odd |= {"a scalar": np.zeros((), value.dtype)} if value.ndim else {}
     elif is_key(value):
         odd |= {"number": 0, "floats": jnp.ones(2), "keys": jax.random.split(KEY, 3), "dict": {}}
     elif isinstance(value, bool):
@@ -252,6 +252,17 @@ WEIGHTS = jnp.array([1.0, 0.5, 0.0, 2.0])
 PARAMS = {"a": {"kernel": jnp.linspace(-1.0, 1.0, 6).reshape(3, 2), "bias": jnp.ones(2)}}
 GRADS = jax.tree.map(lambda a: a / 2 + 0.1, PARAMS)
 
+
+def drawn(make):
+    """What a function returns, with other numbers, without computing it."""
+
+    def numbers(like):
+        values = np.linspace(0.1, 1.0, like.size, dtype=np.float32).reshape(like.shape)
+        return jnp.asarray(values.astype(like.dtype))
+
+    return jax.tree.map(numbers, jax.eval_shape(make))
+
+
 # nn
 
 
@@ -269,7 +280,7 @@ def layer(name, /, x=X, also=None, **arguments):
     call(f"nn.{name}", use=functools.partial(ran, x=x), also=also, **arguments)
     made = called(getattr(nn, name), arguments)
     LAYERS[name] = (made, x)
-    params, state = made.init(KEY, x)
+    params, state = drawn(lambda: made.init(KEY, x))
     some = {"params": params} if jax.tree.leaves(params) else {}
     some |= {"state": state} if jax.tree.leaves(state) else {}
     free, also = "x", {"x": "input|inputs", "params": "parameters|initialised|scale|slopes|vectors"}
@@ -345,7 +356,7 @@ NET = nn.serial(
     drop=nn.dropout(0.5),
     logits=nn.dense(3),
 )
-NET_PARAMS, NET_STATE = NET.init(KEY, X)
+NET_PARAMS, NET_STATE = drawn(lambda: NET.init(KEY, X))
 net = {"model": NET, "params": NET_PARAMS, "state": NET_STATE}
 NET_ALSO = {"params": "parameters|kernel|scale|hidden|bn|logits", "state": "mean|var|bn"}
 call("nn.recompute_batch_norm", **net, x=X, batch_size=4, also=NET_ALSO, free="x")
@@ -362,7 +373,7 @@ def weights(initializer):
 
 call("nn.initializers.identity", use=weights, gain=2.0)
 call("nn.initializers.initializer_for", use=weights, activation=jax.nn.relu)
-call("nn.initializers.uniform", use=weights, scale=0.5)
+call("nn.initializers.uniform", use=weights, scale=0.5, dtype="float32")
 call("nn.initializers.variance_scaling", use=weights, scale=2.0, mode="fan_in", distribution="normal")
 
 # losses and metrics
@@ -410,7 +421,7 @@ def metric(name, /, outputs=SCORES, y=BITS, **arguments):
 
     call(f"metrics.{name}", use=use, **arguments)
     made = called(getattr(jd.metrics, name), arguments)
-    state = made.update(made.init(), outputs, y, WEIGHTS)
+    state = made.init()
 
     def update(state, outputs, y, weights):
         return made.update(state, outputs, y, weights)
@@ -517,6 +528,7 @@ optimizer(
     **DTYPE,
     weight_decay=0.1,
     where="*/kernel",
+    couple_lr=True,
 )
 optimizer("nag", learning_rate=0.1, momentum=0.5, accumulator_dtype="float32")
 optimizer(
@@ -588,7 +600,7 @@ call(
     state=PLATEAU.init(PARAMS),
     params=PARAMS,
     value=0.5,
-    also={"params": "parameters|kernel|a/kernel", "updates": "gradients|kernel|a/kernel"},
+    also={"params": "parameters|kernel|a/kernel", "updates": "update|gradients|kernel|a/kernel"},
 )
 NAG = jd.optimizers.nag(0.1)
 call("optimizers.check_transform", tx=jd.optimizers.sgd(0.1), params=PARAMS, dear=True)
@@ -724,7 +736,7 @@ def scaler(name, /, **arguments):
 
     call(f"preprocessing.{name}", use=use, **arguments)
     made = called(getattr(jd.preprocessing, name), arguments)
-    state = made.fit(X)
+    state = drawn(lambda: made.fit(X))
     parts = f"preprocessing.{name}()"
     call(f"{parts}.fit", of=lambda x: made.fit(x), x=X, free="x")
     call(f"{parts}.transform", of=lambda state, x: made.transform(state, x), state=state, x=X, free="x")
@@ -777,7 +789,7 @@ call("preprocessing.target_encoder().fit", of=lambda x, y: ENCODER.fit(x, y)[:2]
 call(
     "preprocessing.target_encoder().transform",
     of=lambda state, x: ENCODER.transform(state, x),
-    state=ENCODER.fit(CODES, SCORES),
+    state=jd.preprocessing.TargetState(jnp.full(4, 0.25), jnp.float32(0.5), None),
     x=CODES,
 )
 call(
@@ -840,7 +852,7 @@ call(
 jd.compress.export(FOLDER / "kept.jaxexport", **net, x=X)
 call("compress.load_exported", path=FOLDER / "kept.jaxexport", use=lambda made: made(X))
 FOLDABLE = nn.serial(a=nn.dense(3), bn=nn.batch_norm())
-FOLD = dict(zip(("params", "state"), FOLDABLE.init(KEY, X)))
+FOLD = dict(zip(("params", "state"), drawn(lambda: FOLDABLE.init(KEY, X))))
 call(
     "compress.fold_batch_norm",
     model=FOLDABLE,
@@ -955,9 +967,9 @@ call(
     where="hidden*",
     loss=CE,
     dear=True,
-    also=NET_ALSO,
+    also={"opt_state": "state", **NET_ALSO},
 )
-FLOW = jd.diagnostics.gradient_flow(**net, batch=BATCH, loss=CE, key=KEY)
+FLOW = dict.fromkeys(("hidden", "logits"), jd.diagnostics.LayerFlow(*[np.float32(0.1)] * 8))
 call("diagnostics.diagnose", flow=FLOW)
 call("diagnostics.report", flow=FLOW)
 call(
@@ -984,7 +996,7 @@ call("datasets.load", name=str(FOLDER / "data.npz"))
 
 # train
 OBJECTIVE = jd.train.supervised(NET, CE)
-STATE = jd.train.init(NET, SGD, X, key=KEY)
+STATE = jd.train.TrainState(jnp.int32(0), NET_PARAMS, NET_STATE, SGD.init(NET_PARAMS), KEY)
 EACH = {"accuracy": jd.metrics.accuracy}
 
 
@@ -1077,7 +1089,6 @@ def watched(option):
 
     def use(monitor):
         jd.train.make_run(OBJECTIVE, SGD, **{option: monitor})
-        return None
 
     return use
 
