@@ -163,8 +163,8 @@ def test_every_public_function_has_a_valid_call_or_a_reason_to_be_left_out():
         if name not in contracts.CALLS and not is_among([(glob,) for glob in LEFT_OUT], name)
     ]
     assert not lacking, (
-        f"{', '.join(lacking)}: add a valid call to tests/helpers/contracts.py, by which wrong arguments "
-        "are tried, or a reason to LEFT_OUT"
+        f"{', '.join(lacking)}: add a valid call to tests/helpers/contracts.py, by which wrong "
+        "arguments are tried, or a reason to LEFT_OUT"
     )
     omitted = [tuple(key.split()) for key in OMITTED]
     missing = [
@@ -184,7 +184,12 @@ ROOMS = sorted({name.split(".")[0] for name, _ in public_functions() if "." in n
 def test_no_function_takes_a_text_for_what_it_takes():
     from helpers import contracts
 
-    found = faults([name for name, call in contracts.CALLS.items() if not call.dear], "text")
+    quick = [
+        name
+        for name, call in contracts.CALLS.items()
+        if not call.dear and not name.startswith(("train.", "transfer."))
+    ]
+    found = faults(quick, "text")
     assert not found, "\n".join(found)
 
 

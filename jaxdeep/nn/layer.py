@@ -304,9 +304,9 @@ def _apply(apply: Callable[..., PyTree], takes: frozenset[str], *, whole: bool, 
         x = x if whole else _taken(x, trees)
         switches: Switches = {"train": train, "key": key} | ({} if mask is None else {"mask": mask})
         given = switches | {"params": params, "state": state, "x": x, "mask": mask, "switches": switches}
-        if takes & {"key", "switches"}:
+        if takes & {"key", "switches"} or not hasattr(key, "dtype"):
             _checks.check_key(key, optional=True)
-        if "train" in takes:
+        if "train" in takes or not isinstance(train, (bool, np.bool_, jax.Array)):
             _check_train(train)
         for name in takes & {"params", "state"} if not whole else ():
             given[name] = _Own(name, given[name])

@@ -141,8 +141,8 @@ def _check_times(argument: str, tree: PyTree, times: int) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if jnp.shape(leaf)[:1] != (times,):
             raise ValueError(
-                f"{argument}: layer/{path_name(path)} must have a first axis of times={times}, got shape "
-                f"{jnp.shape(leaf)}"
+                f"{argument}: layer/{path_name(path)} must have a first axis of times={times}, got "
+                f"shape {jnp.shape(leaf)}"
             )
 
 

@@ -62,6 +62,7 @@ def box_cox(
     """
     wide, dtype = widened(x)
     lmbda = _beside("lmbda", lmbda, wide)
+    check_axis(axis)
     if geometric_mean is False:
         return _box_cox(wide, lmbda).astype(dtype)
     check_axis(axis)

@@ -1,10 +1,11 @@
 """A valid call of every public function, and values that its arguments are not.
 
 `CALLS` has an entry for each public function and for what it makes: ``"optimizers.adam"`` and, for the
-functions inside, ``"optimizers.adam().update"``. A case replaces one argument of a valid call by a hostile
-value. It is right if it gives what the valid call gives, or an error that names the argument.
+functions inside, ``"optimizers.adam().update"``. A case replaces one argument of a valid call by a
+hostile value. It is right if it gives what the valid call gives, or an error that names the argument.
 """
 
+# ruff: noqa: PLW0108  (a lambda says the names of the arguments)
 import dataclasses
 import functools
 import inspect
@@ -104,7 +105,7 @@ def hostile(value: Any, *, free: bool = False) -> dict[str, Any]:
         odd |= {
             "complex": jnp.asarray(value) * (1 + 1j),
             "numpy complex": np.asarray(value) * (1 + 1j),
-            "objects": np.array(np.asarray(value).tolist() + [None], object)[:-1].reshape(value.shape)
+            "objects": np.array([*np.asarray(value).tolist(), None], object)[:-1].reshape(value.shape)
             if value.ndim == 1
             else np.asarray(value).astype(object),
             "texts": np.full(value.shape, "text"),
@@ -157,7 +158,7 @@ def hostile(value: Any, *, free: bool = False) -> dict[str, Any]:
 
 RAW = re.compile(
     r"unsupported operand|has no attribute|annot interpret value|incompatible shapes|Tracer\w+Error"
-    r"|not a valid JAX|not subscriptable|not iterable|unexpected keyword|positional argument|got multiple"
+    r"|not a valid JAX|not subscriptable|not iterable|unexpected keyword|positional argument"
     r"|could not be broadcast|ufunc|object is not callable|Dtype object is not"
 )
 
@@ -165,10 +166,8 @@ RAW = re.compile(
 def leaves_of(result):
     found = []
     for leaf in jax.tree.leaves(result, is_leaf=lambda node: node is None):
-        if is_key(leaf):
-            leaf = jax.random.key_data(leaf)
         try:
-            found.append(np.asarray(leaf))
+            found.append(np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf))
         except Exception:
             found.append(leaf)
     return found
