@@ -113,6 +113,36 @@ def _type_of(value: Any) -> str:
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
+def check_leaves(name: str, tree: Any, *, real: bool = True) -> None:
+    """Refuse a pytree with a leaf that is no array of real numbers, by its path.
+
+    Only types and dtypes are looked at, so that traced arrays and shapes are fine, and so are random
+    keys, and complex numbers if they need not be `real`.
+
+    >>> check_leaves("params", {"dense": {"kernel": "text"}})
+    Traceback (most recent call last):
+    TypeError: params: dense/kernel must be an array of numbers, got 'text'
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if isinstance(leaf, (bool, int, float)) or _is_numeric(leaf, real):
+            continue
+        place = jax.tree_util.keystr(path, simple=True, separator="/")
+        as_array(f"{name}: {place}" if place else name, leaf)
+
+
+def _is_numeric(leaf: Any, real: bool) -> bool:
+    """Whether an array, or the shape of one, is of numbers or random keys, and not masked."""
+    if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)):
+        return False
+    if isinstance(leaf, np.ma.MaskedArray):
+        return False
+    kinds: list[Any] = [jnp.floating, jnp.integer, jnp.bool_, jax.dtypes.extended]
+    if not real:
+        kinds.append(jnp.complexfloating)
+    dtype = leaf.dtype
+    return dtype == jax.dtypes.float0 or any(jax.dtypes.issubdtype(dtype, kind) for kind in kinds)
+
+
 def extremes(value: HostOrDevice) -> tuple[float, float]:
     """The least and the largest value of an array of one or more that is known, also inside `jax.jit`.
 

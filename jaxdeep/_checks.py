@@ -48,6 +48,8 @@ def check_scalar(name: str, value: Any, interval: str, *, schedule: bool = False
         value, (numbers.Real, np.ndarray, jax.Array)
     ):
         raise TypeError(f"{name} must be {kinds}, got {value!r}")
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise TypeError(f"{name} must be {kinds}, got a masked array with masked values")
     shape, dtype = getattr(value, "shape", ()), getattr(value, "dtype", None)
     if shape != ():
         raise ValueError(f"{name} must be {kinds}, got an array of shape {shape}")
@@ -158,7 +160,7 @@ def check_flags(**flags: Any) -> None:
 
 def check_choice(name: str, value: Any, choices: Sequence[str | None]) -> None:
     """Refuse what is none of the choices."""
-    if value not in choices:
+    if not (value is None or isinstance(value, str)) or value not in choices:
         *others, last = map(repr, choices)
         raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
 
@@ -168,7 +170,8 @@ def check_float_dtype(name: str, dtype: Any, *, optional: bool = True) -> None:
     if optional and dtype is None:
         return
     try:
-        floating = dtype is not None and jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+        known = dtype is not None and not isinstance(dtype, (jax.Array, np.ndarray))
+        floating = known and jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
     except TypeError:
         floating = False
     if not floating:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxdeep import _checks
 from jaxdeep._extras import needed
 from jaxdeep._shapes import Float, Integer
 
@@ -118,6 +119,7 @@ def npz(path: str | os.PathLike[str]) -> Dataset:
     >>> train[0].shape, len(validation[1]), test is None
     ((90, 3), 10, True)
     """
+    _checks.check_local_path("path", path)
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
@@ -249,9 +251,11 @@ def load(name: str) -> Dataset:
     >>> len(load("digits").train[1])
     1257
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be the name of a data set, got {name!r}")
     named = {"digits": digits, "fashion-mnist": fashion_mnist}
     if name in named:
         return named[name]()
     if name.endswith(".npz"):
         return npz(name)
-    raise ValueError(f"must be {', '.join(named)} or a file ending in .npz, got {name!r}")
+    raise ValueError(f"name must be {', '.join(named)} or a file ending in .npz, got {name!r}")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
-from jaxdeep._arrays import HostOrDevice, as_array, floating
+from jaxdeep._arrays import HostOrDevice, as_array, check_leaves, floating
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 
 __all__ = [
@@ -236,10 +236,12 @@ def weighted(
     [1.0, 1.0]
     """
     for argument, several in (("losses", losses), ("weights", weights)):
-        if several is not None and not isinstance(several, (Mapping, list, tuple)):
+        if not (several is None and argument == "weights") and not isinstance(
+            several, (Mapping, list, tuple)
+        ):
             raise TypeError(f"{argument} must be a dict by name or a list, got {several!r}")
     if not losses:
-        raise ValueError("weighted needs at least one loss")
+        raise ValueError("losses must have at least one loss")
     names = _names(losses)
     functions: dict[Any, Loss] = {name: losses[name] for name in names}
     for name, function in functions.items():
@@ -253,6 +255,11 @@ def weighted(
         _checks.check_scalar(f"weights[{name!r}]", factors[name], "[0, inf)")
 
     def loss(outputs: PyTree, y: PyTree) -> Float[Array, "batch"]:
+        for argument, tree in (("outputs", outputs), ("targets", y)):
+            if not isinstance(tree, (Mapping, list, tuple)):
+                raise TypeError(f"{argument} must be a dict by name or a list, got {tree!r}")
+            check_leaves(argument, tree)
+
         def weighted_loss(name: Hashable) -> Float[Array, "batch"]:
             for argument, tree in (("outputs", outputs), ("targets", y)):
                 if name not in _names(tree):

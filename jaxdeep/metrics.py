@@ -7,14 +7,14 @@ over a pytree of sums. Both kinds go into ``supervised(…, metrics=…)``.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, on_device
+from jaxdeep._arrays import as_array, check_leaves, on_device
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
 
 __all__ = [
@@ -422,6 +422,7 @@ def confusion_matrix(classes: int) -> Metric:
     _checks.check_count("classes", classes, low=2)
 
     def counts(outputs: Any, y: Any, weights: Any) -> dict[str, Any]:
+        outputs = on_device("outputs", outputs)
         if jnp.shape(outputs)[-1:] != (classes,):
             raise ValueError(
                 f"confusion_matrix({classes}) needs outputs (…, {classes}), got {jnp.shape(outputs)}"
@@ -451,12 +452,29 @@ def _of_sums(
         zeros = {name: jnp.zeros(shape) for name, shape in shapes.items()}
         return zeros | {"lost": dict(zeros)}
 
+    def check(state: PyTree) -> None:
+        whole = isinstance(state, Mapping) and isinstance(state.get("lost", {}), Mapping)
+        if not whole or any(name not in state for name in shapes):
+            raise TypeError(
+                f"state must be what init() returned, a dict of {', '.join(shapes)}, got {state!r}"
+            )
+        check_leaves("state", state)
+        for name, shape in shapes.items():
+            if jnp.shape(state[name]) != shape:
+                raise ValueError(
+                    f"state: {name} must have shape {shape}, got {jnp.shape(state[name])}; use jax.vmap "
+                    "for several states"
+                )
+
     def merge(a: PyTree, b: PyTree) -> PyTree:
+        check(a)
+        check(b)
         pairs = {name: _added(a[name], a["lost"][name], b[name], b["lost"][name]) for name in shapes}
         sums = {name: total for name, (total, _) in pairs.items()}
         return sums | {"lost": {name: lost for name, (_, lost) in pairs.items()}}
 
     def update(state: PyTree, outputs: PyTree, y: PyTree, weights: ArrayLike | None = None) -> PyTree:
+        check(state)
         added, lost = {}, {}
         for name, exact in counts(outputs, y, weights).items():
             added[name] = exact.astype(state[name].dtype)
@@ -465,7 +483,11 @@ def _of_sums(
             lost[name] = jnp.broadcast_to(rest, exact.shape).astype(added[name].dtype)
         return merge(state, added | {"lost": lost})
 
-    return Metric(init, update, merge, lambda state: compute({name: state[name] for name in shapes}))
+    def computed(state: PyTree) -> Any:
+        check(state)
+        return compute({name: state[name] for name in shapes})
+
+    return Metric(init, update, merge, computed)
 
 
 def _added(a: Array, a_lost: Array, b: Array, b_lost: Array) -> tuple[Array, Array]:
@@ -516,6 +538,8 @@ def _binary(
     from_logits: bool | None,
     compute: Callable[[Sums], Array],
 ) -> Metric:
+    if from_logits is not None:
+        _checks.check_flag("from_logits", from_logits)
     _checks.check_scalar("threshold", threshold, "[0, 1]" if from_logits else "(-inf, inf)")
     if class_id is not None:
         _checks.check_count("class_id", class_id, low=0)
@@ -530,6 +554,7 @@ def _binary(
                     _check_probabilities(scores)
                 called = (_sigmoid(scores) if from_logits else scores) > threshold
             else:
+                outputs = on_device("outputs", outputs)
                 if class_id >= jnp.shape(outputs)[-1]:
                     classes = jnp.shape(outputs)[-1]
                     raise ValueError(f"class_id must be below the {classes} classes, got {class_id}")
@@ -572,8 +597,8 @@ def _flat(
     sizes, label_sizes = ([n for n in array.shape if n != 1] for array in (scores, labels))
     if sizes != label_sizes:  # (n, 1) and (n,) are the same here
         raise ValueError(
-            f"a binary metric needs one output for each label, got shapes {scores.shape} and "
-            f"{labels.shape}"
+            f"a binary metric needs one output for each label, got outputs of shape {scores.shape} and "
+            f"labels of {labels.shape}"
         )
     _checks.check_known("labels", labels, 0, 1)
     return (
@@ -589,7 +614,9 @@ def _spread(weights: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
         return None
     weights = on_device("weights", weights).astype(jnp.result_type(float))
     if weights.shape != shape[: weights.ndim]:
-        raise ValueError(f"weights must have the leading axes of {shape}, got shape {weights.shape}")
+        raise ValueError(
+            f"weights must have the leading axes of the outputs, {shape}, got {weights.shape}"
+        )
     return jnp.broadcast_to(weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
 
 

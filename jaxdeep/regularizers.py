@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array, check_leaves
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.tree import Where, check_where, mask, partition, path_name
 
@@ -122,7 +123,7 @@ def total(*penalties: Penalty) -> Penalty:
     """
     for penalty in penalties:
         if not callable(penalty):
-            raise TypeError(f"a penalty must be a function of the parameters, got {penalty!r}")
+            raise TypeError(f"penalties must be functions of the parameters, got {penalty!r}")
     return lambda params: sum((penalty(params) for penalty in penalties), jnp.zeros(()))
 
 
@@ -151,6 +152,9 @@ def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, PyTree
     check_where(where)
 
     def of_outputs(outputs: Mapping[str, PyTree]) -> Array:
+        if not isinstance(outputs, Mapping):
+            raise TypeError(f"outputs must be a dict of arrays by the paths of layers, got {outputs!r}")
+        check_leaves("outputs", outputs)
         chosen = mask(dict.fromkeys(outputs, 0), where)
         penalized = {name: y for name, y in outputs.items() if chosen[name]}
         batch_size = jax.tree.leaves(penalized)[0].shape[0]
@@ -161,8 +165,12 @@ def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, PyTree
 
 def _check_weights(path: str, w: PyTree) -> None:
     """Refuse what is no array of real numbers."""
+    if isinstance(w, np.ma.MaskedArray):
+        as_array(path or "params", w)  # refuses masked values
     numbers = isinstance(w, (bool, int, float, np.ndarray, np.generic, jax.Array))
-    if not numbers or jnp.issubdtype(jnp.result_type(w), jnp.complexfloating):
+    dtype = getattr(w, "dtype", np.dtype(float))
+    kinds = (jnp.floating, jnp.integer, jnp.bool_)
+    if not numbers or not any(jnp.issubdtype(dtype, kind) for kind in kinds):
         got = f"an array of {w.dtype}" if numbers and hasattr(w, "dtype") else repr(w)
         raise TypeError(f"a penalty is on arrays of real numbers, and {path or 'its argument'} is {got}")
 
@@ -172,6 +180,8 @@ def _penalty(of_leaf: Callable[[Array], ArrayLike], where: Where | None) -> Pena
         check_where(where)
 
     def penalty(params: PyTree) -> Float[Array, ""]:
+        if params is None:
+            raise TypeError("params must be a pytree of arrays, got None")
         chosen, _ = partition(params, where)
         for path, w in jax.tree_util.tree_leaves_with_path(chosen):
             _check_weights(path_name(path), w)

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.fits import check_fit
@@ -63,6 +65,8 @@ def pretrained(model: Model, params: PyTree, state: PyTree, *, where: Where | No
     (True, (3, 1))
     """
     check_models("pretrained", {"model": model})
+    for argument, tree in (("params", params), ("state", state)):
+        check_leaves(argument, tree, real=False)
 
     def init(key: Array, x: PyTree) -> Pair:
         fresh, fresh_state = model.init(key, x)
@@ -130,6 +134,7 @@ def replace_head(
     """
     check_models("replace_head", {"model": model, "head": head})
     _checks.check_key(key)
+    check_leaves("x", x)
     chain = _chain("replace_head", model).layers
     names = list(chain)
     check_fit(model, params, state)
@@ -184,6 +189,7 @@ def take_layers(
     >>> list(lower_params), lower.apply(lower_params, {}, jnp.ones((5, 2)))[0].shape
     (['hidden1', 'hidden2'], (5, 4))
     """
+    check_models("take_layers", {"model": model})
     names = list(_chain("take_layers", model).layers)
     check_fit(model, params, state)
     return _with(model, params, state, _chosen(layers, names, "first"))
@@ -213,6 +219,7 @@ def drop_layers(
     >>> list(drop_layers(model, params, state, 1)[1])
     ['hidden1', 'hidden2']
     """
+    check_models("drop_layers", {"model": model})
     names = list(_chain("drop_layers", model).layers)
     check_fit(model, params, state)
     gone = _chosen(layers, names, "last")
@@ -336,6 +343,8 @@ def _filled(fresh: PyTree, given: PyTree, wanted: PyTree, *, strict: bool = True
         if old is None or not fits or choice is False:
             leaves.append(leaf)
             continue
+        if np.iscomplexobj(old) and not np.iscomplexobj(leaf):
+            raise TypeError(f"params or state: {name} is complex, and real in the model")
         leaves.append(old if old.dtype == leaf.dtype else old.astype(leaf.dtype))
         found += 1
     return jax.tree.unflatten(structure, leaves), found

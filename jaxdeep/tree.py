@@ -51,6 +51,8 @@ def path_name(path: KeyPath) -> str:
     >>> path_name((jax.tree_util.DictKey("hidden1"), jax.tree_util.SequenceKey(0)))
     'hidden1/0'
     """
+    if not isinstance(path, (tuple, list)):
+        raise TypeError(f"path must be a key path, a tuple such as (DictKey('a'),), got {path!r}")
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
@@ -61,15 +63,31 @@ def shapes(tree: PyTree) -> PyTree:
 
     >>> shapes({"x": np.zeros((2, 3))})
     {'x': ShapeDtypeStruct(shape=(2, 3), dtype=float32)}
-    """
 
-    def shape(leaf: Leaf) -> jax.ShapeDtypeStruct:
-        dtype = leaf.dtype if hasattr(leaf, "dtype") else np.result_type(leaf)
+    Raises:
+      TypeError: a leaf that is no array of numbers, such as a text.
+    """
+    return shapes_of("tree", tree)
+
+
+def shapes_of(name: str, tree: PyTree) -> PyTree:
+    """The `shapes` of an argument, by its name if it has leaves that have none."""
+
+    def shape(path: KeyPath, leaf: Leaf) -> jax.ShapeDtypeStruct:
+        try:
+            dtype = leaf.dtype if hasattr(leaf, "dtype") else np.result_type(np.asarray(leaf))
+            unfit = isinstance(dtype, np.dtype) and dtype.kind in "OSUMm"
+        except (TypeError, ValueError):
+            unfit = True
+        if unfit:
+            place = f"{name}: {path_name(path)}" if path else name
+            got = f"an array of {leaf.dtype}" if hasattr(leaf, "dtype") else repr(leaf)
+            raise TypeError(f"{place} must be an array, got {got}")
         if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):  # random keys
             return jax.ShapeDtypeStruct(np.shape(leaf), dtype)
         return jax.ShapeDtypeStruct(np.shape(leaf), jax.dtypes.canonicalize_dtype(dtype))
 
-    return jax.tree.map(shape, tree)
+    return jax.tree_util.tree_map_with_path(shape, tree)
 
 
 def example_of(x: PyTree, name: str = "x") -> PyTree:
@@ -83,7 +101,7 @@ def example_of(x: PyTree, name: str = "x") -> PyTree:
     >>> example_of({"a": [[1.0, 2.0]], "b": jax.ShapeDtypeStruct((1, 3), "int32")})["a"]
     ShapeDtypeStruct(shape=(1, 2), dtype=float32)
     """
-    return shapes(as_arrays_or_shapes(x, name))
+    return shapes_of(name, as_arrays_or_shapes(x, name))
 
 
 def as_arrays_or_shapes(tree: PyTree, name: str) -> PyTree:
@@ -143,21 +161,26 @@ def mask(tree: PyTree, where: Where) -> PyTree:
         ...
     ValueError: where='hiden1/kernel' matches no leaf; did you mean 'hidden1/kernel'? ...
     """
-    check_where(where)
+    return selected(tree, where, "where")
+
+
+def selected(tree: PyTree, where: Where, name: str) -> PyTree:
+    """The `mask` of a selector that is the argument `name`."""
+    check_where(where, name)
     structure: PyTreeDef
     named, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_none)
     paths, leaves = [path_name(path) for path, _ in named], [leaf for _, leaf in named]
     chosen: list[bool | None]
     if isinstance(where, str) or _is_globs(where):
-        chosen = [*_match(where, paths)]
+        chosen = [*_match(where, paths, name)]
     elif callable(where):
-        chosen = [None if a is None else _ask(where, path, a) for path, a in zip(paths, leaves)]
+        chosen = [None if a is None else _ask(where, path, a, name) for path, a in zip(paths, leaves)]
     else:
-        chosen = structure.flatten_up_to(_broadcast(where, tree))
+        chosen = structure.flatten_up_to(_broadcast(where, tree, name))
     if not any(chosen) and None not in chosen:
-        raise ValueError(f"where={where!r} matches no leaf; {_choices(paths)}")
-    selected = [None if leaf is None else choice for leaf, choice in zip(leaves, chosen)]
-    return jax.tree.unflatten(structure, selected)
+        raise ValueError(f"{name}={where!r} matches no leaf; {_choices(paths)}")
+    choices = [None if leaf is None else choice for leaf, choice in zip(leaves, chosen)]
+    return jax.tree.unflatten(structure, choices)
 
 
 def partition(tree: PyTree, where: Where | None) -> tuple[PyTree, PyTree]:
@@ -182,7 +205,12 @@ def partition(tree: PyTree, where: Where | None) -> tuple[PyTree, PyTree]:
     >>> combine(moving, held)
     {'hidden': {'kernel': 1.0}, 'logits': {'kernel': 3.0}}
     """
-    chosen = jax.tree.map(lambda _: True, tree) if where is None else mask(tree, where)
+    return parted(tree, where, "where")
+
+
+def parted(tree: PyTree, where: Where | None, name: str) -> tuple[PyTree, PyTree]:
+    """The `partition` by a selector that is the argument `name`."""
+    chosen = jax.tree.map(lambda _: True, tree) if where is None else selected(tree, where, name)
     return (
         jax.tree.map(lambda choice, leaf: leaf if choice else None, chosen, tree),
         jax.tree.map(lambda choice, leaf: None if choice else leaf, chosen, tree),
@@ -196,15 +224,28 @@ def combine(*trees: PyTree) -> PyTree:
 
     >>> combine({"a": None, "b": 2}, {"a": 1, "b": None})
     {'a': 1, 'b': 2}
+
+    Raises:
+      ValueError: no trees, or trees of different structures.
     """
-    return jax.tree.map(
-        lambda *leaves: next((leaf for leaf in leaves if leaf is not None), None),
-        *trees,
-        is_leaf=_is_none,
-    )
+    if not trees:
+        raise ValueError("combine needs trees, got none")
+
+    def first(*leaves: Leaf) -> Leaf:
+        given = next((leaf for leaf in leaves if leaf is not None), None)
+        others = [leaf for leaf in leaves if leaf is not None and leaf is not given]
+        if _is_leaf(given) and not all(map(_is_leaf, others)):
+            raise ValueError("an array is where another tree has a part")
+        return given
+
+    try:
+        return jax.tree.map(first, *trees, is_leaf=_is_none)
+    except (ValueError, TypeError) as error:
+        several = " and ".join(str(jax.tree.structure(tree)) for tree in trees)
+        raise ValueError(f"trees must have the same structure, got {several}: {error}") from error
 
 
-def check_where(where: Where) -> None:
+def check_where(where: Where, name: str = "where") -> None:
     """Refuse a value that is no selector for any tree.
 
     >>> check_where(["*/kernel", 3])
@@ -214,15 +255,16 @@ def check_where(where: Where) -> None:
     """
     if callable(where) and not _takes_two(where):
         raise TypeError(
-            f"where must be a predicate (path, leaf) -> bool, got {where!r}, which takes not both; "
-            "of a function of the whole tree, as masks of optax are, give the result: where=mask(params)"
+            f"{name} must be a predicate (path, leaf) -> bool, got {where!r}, which takes not both; "
+            "of a function of the whole tree, as masks of optax are, give the result: "
+            f"{name}=mask(params)"
         )
     if isinstance(where, str) or callable(where) or _is_globs(where):
         return
     leaves = jax.tree.leaves(where)
     if not leaves or not all(_is_bool(leaf) for leaf in leaves):
         raise TypeError(
-            "where must be a glob, a list of globs, a predicate (path, leaf) -> bool or a pytree "
+            f"{name} must be a glob, a list of globs, a predicate (path, leaf) -> bool or a pytree "
             f"of booleans, got {where!r}"
         )
 
@@ -236,6 +278,10 @@ def _takes_two(predicate: Callable[..., object]) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _is_leaf(node: object) -> bool:
+    return node is not None and jax.tree_util.all_leaves([node])
 
 
 def _is_none(node: object) -> bool:
@@ -253,14 +299,14 @@ def _is_bool(value: object) -> bool:
     return known and getattr(value, "shape", None) == () and getattr(value, "dtype", None) == np.bool_
 
 
-def _match(where: str | Sequence[str], paths: list[str]) -> list[bool]:
+def _match(where: str | Sequence[str], paths: list[str], name: str) -> list[bool]:
     globs = [where] if isinstance(where, str) else where
     for glob in globs:
         if not any(_matches(path, glob) for path in paths):
             close = difflib.get_close_matches(glob, paths, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
-            within = "" if where == glob else f" (in where={where!r})"
-            raise ValueError(f"where={glob!r}{within} matches no leaf; {hint}{_choices(paths)}")
+            within = "" if where == glob else f" (in {name}={where!r})"
+            raise ValueError(f"{name}={glob!r}{within} matches no leaf; {hint}{_choices(paths)}")
     return [any(_matches(path, glob) for glob in globs) for path in paths]
 
 
@@ -269,14 +315,14 @@ def _matches(path: str, glob: str) -> bool:
     return path == glob or fnmatch.fnmatchcase(path, glob)
 
 
-def _ask(predicate: Callable[[str, Leaf], bool], path: str, leaf: Leaf) -> bool:
+def _ask(predicate: Callable[[str, Leaf], bool], path: str, leaf: Leaf, name: str) -> bool:
     answer = predicate(path, leaf)
     if not _is_bool(answer):
-        raise TypeError(f"where must return True or False, got {answer!r} for leaf {path!r}")
+        raise TypeError(f"{name} must return True or False, got {answer!r} for leaf {path!r}")
     return bool(answer)
 
 
-def _broadcast(where: PyTree, tree: PyTree) -> PyTree:
+def _broadcast(where: PyTree, tree: PyTree, name: str) -> PyTree:
     try:
         return jax.tree.map(
             lambda choice, below: jax.tree.map(lambda _: bool(choice), below), where, tree
@@ -287,7 +333,7 @@ def _broadcast(where: PyTree, tree: PyTree) -> PyTree:
         odd += [q for q in there if not any(q == p or q.startswith(f"{p}/") for p in here)]
         place = odd[0] if odd else "their containers"
         raise ValueError(
-            "where, a pytree of booleans, must have the structure of the tree it selects from or be a "
+            f"{name}, a pytree of booleans, must have the structure of the tree it selects from or be a "
             f"prefix of it; they differ in {place}: {jax.tree.structure(where)} against "
             f"{jax.tree.structure(tree)}"
         ) from error
@@ -296,5 +342,7 @@ def _broadcast(where: PyTree, tree: PyTree) -> PyTree:
 def _choices(paths: list[str]) -> str:
     if not paths:
         return "the tree has no leaves"
+    if paths == [""]:
+        return "the tree is a single leaf"
     shown = ", ".join(paths[:12])
     return f"the leaves are {shown}" + (f" … ({len(paths)} in all)" if len(paths) > 12 else "")

@@ -179,7 +179,7 @@ def load_data(args: argparse.Namespace, parser: Parser) -> "Dataset":
     try:
         data = datasets.load(args.data)
     except (ValueError, OSError, ImportError) as error:
-        parser.error(f"argument --data: {error}")
+        parser.error(f"argument --data: {str(error).removeprefix('name ')}")
     if getattr(args, "batch_size", 1) > len(data.train[1]):
         parser.error(
             f"argument --batch-size: must be at most the {len(data.train[1])} training rows, got "

@@ -6,6 +6,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
@@ -78,5 +79,7 @@ def size_bytes(*trees: PyTree) -> int:
     >>> size_bytes({"kernel": jnp.ones((3, 2))}, {})
     24
     """
+    for i, tree in enumerate(trees):
+        check_leaves(f"trees[{i}]", tree, real=False)
     leaves = jax.tree.leaves(trees)
     return sum(int(np.prod(np.shape(leaf))) * jnp.result_type(leaf).itemsize for leaf in leaves)

@@ -71,7 +71,11 @@ def export(
     """
     check_models("export", {"model": model})
     needed("flatbuffers", "export", "flatbuffers", "export")
-    if isinstance(platforms, str) or not platforms or any(p not in _PLATFORMS for p in platforms):
+    if (
+        not isinstance(platforms, (list, tuple))
+        or not platforms
+        or any(p not in _PLATFORMS for p in platforms)
+    ):
         raise ValueError(f"platforms must be some of {', '.join(_PLATFORMS)}, got {platforms!r}")
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, state))):
         raise ValueError("params and state must be arrays, not traced: export outside of jit")

@@ -10,12 +10,14 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
 from jaxdeep._compilation import is_traced
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
 from jaxdeep.metrics import Metric, accuracy
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.optimizers.transform import check_state
+from jaxdeep.train.data import check_pair
 from jaxdeep.tree import Where, check_where, leaf_paths, mask
 
 PerExample = Callable[[PyTree, PyTree], Array]  # (outputs, y) -> a value for each example
@@ -74,6 +76,7 @@ def pruning_mask(
     {'a': {'bias': Array([ True], dtype=bool), 'kernel': Array([ True, False], dtype=bool)}}
     """
     _checks.check_scalar("sparsity", sparsity, "[0, 1]")
+    check_leaves("params", params)
     groups = _groups(params, where, scope)
     counts = [_share(sparsity, n) for n in _sizes(params, groups)]
     return _kept(params, groups, _ranks(params, groups), counts)
@@ -216,6 +219,7 @@ def sparsity(params: PyTree, *, where: Where = "*/kernel") -> Sparsity:
     >>> float(report.share), {path: float(share) for path, share in report.leaves.items()}
     (0.75, {'a/kernel': 0.5, 'b/kernel': 1.0})
     """
+    check_leaves("params", params)
     weights = _selected(params, where)
     zeros = {path: jnp.sum(w == 0) for path, w in weights.items()}
     sizes = {path: max(w.size, 1) for path, w in weights.items()}
@@ -295,12 +299,16 @@ def sparsity_curve(
     _checks.check_count("batch_size", batch_size)
     if not (isinstance(metric, Metric) or callable(metric)):
         raise TypeError(f"metric must be a function (outputs, y) -> values or a Metric, got {metric!r}")
-    levels = [float(level) for level in levels]
-    if not levels:
+    _checks.check_sequence("levels", levels)
+    if not len(levels):
         raise ValueError("levels must hold at least one share")
     for level in levels:
         _checks.check_scalar("levels", level, "[0, 1]")
-    rows = {int(np.shape(leaf)[0]) for leaf in jax.tree.leaves(data)}
+    levels = [float(level) for level in levels]
+    check_pair(data, "data")
+    for i, part in enumerate(data):
+        check_leaves(f"data[{i}]", part)
+    rows = {next(iter(np.shape(leaf)), 0) for leaf in jax.tree.leaves(data)}
     if len(rows) != 1 or not min(rows):
         raise ValueError(f"data must have the same number of rows everywhere, got {sorted(rows)}")
     groups = _groups(params, where, scope)

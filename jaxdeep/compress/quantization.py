@@ -1,5 +1,6 @@
 """Weights of a trained model as int8, and what that costs."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -7,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, Float, PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.fits import check_fit
@@ -118,7 +121,7 @@ def dequantize(qparams: PyTree, dtype: DTypeLike | None = None) -> PyTree:
       dtype: of the weights; that of the scales, float32, by default.
 
     Raises:
-      ValueError: int8 weights without scales.
+      ValueError: int8 weights without scales. TypeError: no dict of arrays, a dtype that is no float.
 
     Source: the inverse of `quantize`, up to rounding.
 
@@ -127,11 +130,19 @@ def dequantize(qparams: PyTree, dtype: DTypeLike | None = None) -> PyTree:
     {'kernel': Array([[254.],
            [ -1.]], dtype=float32)}
     """
+    if not isinstance(qparams, Mapping):
+        raise TypeError(f"qparams must be a dict of parameters, as quantize makes it, got {qparams!r}")
+    check_leaves("qparams", qparams)
+    _checks.check_float_dtype("dtype", dtype)
+    return _dequantized(qparams, dtype)
+
+
+def _dequantized(qparams: PyTree, dtype: DTypeLike | None) -> PyTree:
     if not isinstance(qparams, dict):
         return qparams
     name = next((n for n in _SCALES if getattr(qparams.get(n), "dtype", None) == jnp.int8), None)
     if name is None:
-        return {n: dequantize(tree, dtype) for n, tree in qparams.items()}
+        return {n: _dequantized(tree, dtype) for n, tree in qparams.items()}
     lacking = [f"{scale!r}" for scale in _SCALES[name] if scale not in qparams]
     if lacking:
         raise ValueError(f"the parameters lack {' and '.join(lacking)} beside an int8 {name!r}")
@@ -167,13 +178,15 @@ def quantization_error(params: PyTree, qparams: PyTree) -> dict[str, WeightDevia
     >>> bool(error.relative < 0.01), bool(error.maximum <= qparams["out"]["scale"].max() / 2)
     (True, True)
     """
+    check_leaves("params", params)
+    restored = dequantize(qparams)
     before = dict(zip(leaf_paths(params), jax.tree.leaves(params)))
     after = dict(zip(leaf_paths(qparams), jax.tree.leaves(qparams)))
-    restored = dequantize(qparams)
     back = dict(zip(leaf_paths(restored), jax.tree.leaves(restored)))
     missing = [p for p, leaf in after.items() if np.shape(before.get(p, leaf)) != np.shape(leaf)]
     ints = [path for path, leaf in after.items() if leaf.dtype == jnp.int8]
-    missing += [path for path in ints if path not in before]
+    scales = ("scale", "input_scale")  # which quantising adds
+    missing += [p for p in after if p not in before and p.rpartition("/")[2] not in scales]
     if missing:
         shape = after[missing[0]].shape
         raise ValueError(f"params have no {missing[0]} of shape {shape}, as qparams have")

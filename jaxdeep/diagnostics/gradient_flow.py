@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
 from jaxdeep._compilation import is_traced, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
@@ -17,9 +18,9 @@ from jaxdeep.optimizers import gradient_point
 from jaxdeep.train.data import as_arrays, check_pair, check_weights, count_examples
 from jaxdeep.train.objective import rehearse, supervised
 from jaxdeep.train.options import Minimised, filled, minimised_of, takes
-from jaxdeep.train.state import TrainState, only
-from jaxdeep.train.step import check_optimizer, gradients_of
-from jaxdeep.tree import Where, mask, partition
+from jaxdeep.train.state import TrainState, check_optimizer, only
+from jaxdeep.train.step import gradients_of
+from jaxdeep.tree import Where, check_where, mask, parted
 
 
 @takes(Minimised)
@@ -87,8 +88,12 @@ def gradient_flow(
         raise TypeError(f"model must be a jaxdeep.nn.Model, got {model!r}")
     _checks.check_key(key, optional=True)
     _checks.check_flag("train", train)
+    for argument, tree in (("params", params), ("state", state)):
+        check_leaves(argument, tree, real=False)
     options: Minimised = filled("gradient_flow", Minimised, minimised)
     supervision, objective = minimised_of("gradient_flow", options), options["objective"]
+    if trainable is not None:
+        check_where(trainable, "trainable")
     if optimizer is not None:
         check_optimizer(optimizer)
         optimizer = optax.with_extra_args_support(
@@ -111,7 +116,7 @@ def gradient_flow(
             rehearse(supervised(model, **supervision), ts, batch, "batch")
 
     def measure(params: PyTree, state: PyTree, opt_state: PyTree, batch: PyTree, key: jax.Array) -> Flow:
-        moving, held = partition(params, trainable)
+        moving, held = parted(params, trainable, "trainable")
         point = moving if optimizer is None else gradient_point(opt_state, moving)
         if objective is None:
             point, held = with_taps(model, point, held)

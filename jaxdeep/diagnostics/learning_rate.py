@@ -27,8 +27,15 @@ from jaxdeep.train.data import (
 from jaxdeep.train.epoch import shuffled
 from jaxdeep.train.objective import Objective, supervised
 from jaxdeep.train.options import Minimised, filled, minimised_of, takes
-from jaxdeep.train.state import Network, TrainState, begin, check_initial, initial_of
-from jaxdeep.train.step import check_optimizer, make_step
+from jaxdeep.train.state import (
+    Network,
+    TrainState,
+    begin,
+    check_initial,
+    check_optimizer,
+    initial_of,
+)
+from jaxdeep.train.step import make_step
 from jaxdeep.tree import shapes
 
 Rows = Integer[Array, "steps batch"]  # of every step

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxdeep._arrays import check_leaves
 from jaxdeep._compilation import is_traced
 from jaxdeep.diagnostics.layer_flow import LayerFlow
 
@@ -153,6 +154,7 @@ def by_repetition(flow: Mapping[str, LayerFlow]) -> dict[str, LayerFlow]:
     """The flow in Python floats, with an entry ``deep/layer[17]`` for each repetition of a layer."""
     if not (isinstance(flow, Mapping) and all(isinstance(v, LayerFlow) for v in flow.values())):
         raise TypeError(f"flow must be what gradient_flow returns, got {flow!r}")
+    check_leaves("flow", flow)
     if is_traced(flow):
         raise TypeError("a flow is read outside of jax.jit and jax.vmap: return it from there")
     rows = {}

@@ -13,8 +13,7 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.optimizers import hyperparams, set_hyperparams
 from jaxdeep.train.options import Callback, FitOptions, Phase, options_of
 from jaxdeep.train.records import FitResult
-from jaxdeep.train.state import Network, only
-from jaxdeep.train.step import check_optimizer
+from jaxdeep.train.state import Network, check_optimizer, only
 from jaxdeep.tree import check_where
 
 History = dict[str, np.ndarray]
@@ -41,7 +40,7 @@ def checked(options: FitOptions) -> list[Phase]:
         phase = Phase(*entry)
         _checks.check_count(f"phases[{i}].epochs", phase.epochs)
         if phase.trainable is not None:
-            check_where(phase.trainable)
+            check_where(phase.trainable, f"phases[{i}].trainable")
         if phase.learning_rate is not None:
             _checks.check_scalar(f"phases[{i}].learning_rate", phase.learning_rate, "[0, inf)")
         checked_phases.append(phase)

@@ -18,8 +18,15 @@ from jaxdeep.train.data import with_rows
 from jaxdeep.train.objective import Bounds, Objective, has_convolution, plan, rehearse, supervised
 from jaxdeep.train.options import SUPERVISED, TrialOptions, minimised_of, options_of
 from jaxdeep.train.run import Program, RunState, make_program
-from jaxdeep.train.state import Network, TrainState, begin, check_initial
-from jaxdeep.train.step import Measure, check_optimizer
+from jaxdeep.train.state import (
+    Network,
+    TrainState,
+    begin,
+    check_initial,
+    check_model,
+    check_optimizer,
+)
+from jaxdeep.train.step import Measure
 
 # Options that the programs of a run do not depend on: their numbers are arguments, only the host needs
 # them, or they are part of the objective.
@@ -191,12 +198,6 @@ def check_begun(setup: Setup, like: PyTree, initial: PyTree) -> None:
     is_input = setup.is_supervised or made_for is setup.model
     inputs = like[0] if is_input else jax.tree.leaves(like)[0]
     check_initial(setup.model, with_rows(inputs, 1), initial, is_input=is_input)
-
-
-def check_model(model: object) -> None:
-    """Refuse a model without `init` and `apply`."""
-    if not (callable(getattr(model, "init", None)) and callable(getattr(model, "apply", None))):
-        raise TypeError(f"model must be a jaxdeep.nn.Model, got {model!r}")
 
 
 def try_out(

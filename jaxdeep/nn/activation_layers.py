@@ -93,7 +93,8 @@ def prelu(alpha: float = 0.01, *, shared_axes: Sequence[int] = ()) -> Layer:
         expected = jnp.shape(x)[1:]
         if len(expected) != slopes.ndim or any(s not in (1, e) for s, e in zip(slopes.shape, expected)):
             raise ValueError(
-                f"prelu has slopes of shape {slopes.shape}, got an input of shape {jnp.shape(x)}"
+                f"prelu has slopes of shape {slopes.shape} in params, got an input x of shape "
+                f"{jnp.shape(x)}"
             )
         return activations.prelu(x, slopes)
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array, floating
 from jaxdeep._shapes import Array, ArrayLike, Float
 
 __all__ = [
@@ -56,13 +57,16 @@ def swish(x: ArrayLike, beta: ArrayLike = 1.0) -> Float[Array, "..."]:
     Returns:
       An array like `x`, in its dtype.
 
+    Raises:
+      TypeError, ValueError: an `x` or a `beta` that is not of real numbers, shapes that do not fit.
+
     Source: Ramachandran, Zoph & Le, "Searching for Activation Functions" (arXiv:1710.05941).
 
     >>> swish(jnp.array([-1.0, 0.0, 2.0]), beta=2.0).round(4).tolist()
     [-0.11919999867677689, 0.0, 1.9639999866485596]
     """
     x = _float(x)
-    return x * jax.nn.sigmoid(jnp.asarray(beta, x.dtype) * x)
+    return x * jax.nn.sigmoid(_slope("beta", beta, x) * x)
 
 
 def prelu(x: ArrayLike, alpha: ArrayLike) -> Float[Array, "..."]:
@@ -77,13 +81,14 @@ def prelu(x: ArrayLike, alpha: ArrayLike) -> Float[Array, "..."]:
     Returns:
       An array like `x`; float for whole numbers.
 
+    Raises:
+      TypeError, ValueError: as for `swish`.
+
     >>> prelu(jnp.array([-2.0, 3.0]), 0.25).tolist()
     [-0.5, 3.0]
     """
     x = _float(x)
-    alpha = jnp.asarray(alpha, x.dtype)
-    alpha = jnp.expand_dims(alpha, range(max(x.ndim - alpha.ndim, 0)))
-    return jnp.where(x >= 0, x, alpha * x)
+    return jnp.where(x >= 0, x, _slope("alpha", alpha, x) * x)
 
 
 def rrelu(
@@ -115,8 +120,23 @@ def rrelu(
 
 
 def _float(x: ArrayLike) -> Float[Array, "..."]:
-    x = jnp.asarray(x)
-    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
+    return floating("x", x)
+
+
+def _slope(name: str, value: ArrayLike, x: Array) -> Float[Array, "..."]:
+    """A slope in the dtype of `x`, refused unless it broadcasts against it."""
+    given = as_array(name, value)
+    if given.dtype == jnp.bool_:
+        raise TypeError(f"{name} must be a number or an array of numbers, got {value!r}")
+    if _checks.is_known(given) and not given.ndim:
+        _checks.check_scalar(name, given, "(-inf, inf)")
+    try:
+        jnp.broadcast_shapes(given.shape, x.shape)
+    except ValueError:
+        shapes = f"{x.shape} of x, got {given.shape}"
+        raise ValueError(f"{name} must broadcast against the shape {shapes}") from None
+    slope = jnp.asarray(value if isinstance(value, (int, float)) else given, x.dtype)
+    return jnp.expand_dims(slope, range(max(x.ndim - slope.ndim, 0)))
 
 
 def check_slopes(lower: ArrayLike, upper: ArrayLike) -> None:

@@ -14,7 +14,16 @@ from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.initializers import initializer_for
 from jaxdeep.nn.layer import KINDS, Layer, initialisers, is_as_made, remake
 from jaxdeep.nn.layer import layer as layer_function
-from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, check_models, located, under
+from jaxdeep.nn.model import (
+    Model,
+    Pair,
+    Switches,
+    apply_inside,
+    check_dicts,
+    check_models,
+    located,
+    under,
+)
 from jaxdeep.nn.traits import Traits
 from jaxdeep.tree import example_of
 
@@ -137,15 +146,15 @@ def select(name: str | int) -> Layer:
       name: a key of a dict of inputs, or an index of a tuple of them.
 
     Raises:
-      TypeError: True or False. ValueError: inputs without it.
+      TypeError: neither a text nor a whole number. ValueError: inputs without it.
 
     Source: the inputs by name of Keras' functional interface.
 
     >>> select("wide").apply({}, {}, {"wide": 1.0, "deep": 2.0})[0]
     1.0
     """
-    if isinstance(name, (bool, np.bool_)):
-        raise TypeError(f"name must be a name or a whole number, the index of an input, got {name!r}")
+    if isinstance(name, bool) or not isinstance(name, (str, int, np.integer)):
+        raise TypeError(f"name must be a key or the place of an input, got {name!r}")
 
     def pick(x: PyTree) -> PyTree:
         try:
@@ -154,9 +163,11 @@ def select(name: str | int) -> Layer:
             return x[name]
         except (KeyError, IndexError, TypeError):
             known = list(x) if isinstance(x, Mapping) else f"{len(x)} of them" if _is_many(x) else x
-            raise ValueError(f"select({name!r}): the inputs are {known}") from None
+            raise ValueError(
+                f"select({name!r}): the inputs are {known}; x must hold several, and name be one of them"
+            ) from None
 
-    return Layer(pick)
+    return Layer(pick, trees=True)
 
 
 @layer_function
@@ -219,7 +230,7 @@ def lambda_(function: Callable[[PyTree], PyTree]) -> Layer:
     def apply(x: PyTree) -> PyTree:
         return function(x)
 
-    return Layer(apply)
+    return Layer(apply, trees=True)
 
 
 # --- what they share ------------------------------------------------------------------------------
@@ -307,8 +318,9 @@ def _is_many(x: object) -> TypeGuard[Mapping[Any, PyTree]]:
     return isinstance(x, (tuple, list, Mapping))
 
 
-def _check_known(layers: Mapping[str, Model], *trees: Mapping[str, PyTree]) -> None:
-    unknown = [name for tree in trees for name in tree if name not in layers]
+def _check_known(layers: Mapping[str, Model], params: PyTree, state: PyTree) -> None:
+    check_dicts(params, state)
+    unknown = [name for tree in (params, state) for name in tree if name not in layers]
     if unknown:
         raise ValueError(
             f"parameters or state of an unknown layer {unknown[0]!r}; the layers are {', '.join(layers)}"

@@ -87,7 +87,7 @@ def conv(
         if x.ndim != space + 2 or x.shape[-1] != channels:
             raise ValueError(
                 f"conv was initialised for (batch, {space} axes of space, {channels} channels), got an "
-                f"input of shape {x.shape}"
+                f"input x of shape {x.shape} (params: the kernel is {kernel.shape})"
             )
         y = convolve(
             x,

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import PyTree
 from jaxdeep.nn import initializers, walk
 from jaxdeep.nn.layer import KINDS, initialisers, remake
@@ -21,7 +22,7 @@ def check_fit(model: Model, params: PyTree, state: PyTree) -> None:
     leading axis everywhere, those of an ensemble, fit as each of their models does.
 
     Raises:
-      ValueError: the first that does not fit, by its path.
+      ValueError: the first that does not fit, by its path. TypeError: what is no array of numbers.
 
     >>> import jaxdeep as jd
     >>> check_fit(jd.nn.dense(3), {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(4)}, {})
@@ -29,6 +30,8 @@ def check_fit(model: Model, params: PyTree, state: PyTree) -> None:
         ...
     ValueError: params/bias has shape (4,), but dense(features=3) needs (3,)
     """
+    for argument, tree in (("params", params), ("state", state)):
+        check_leaves(argument, tree, real=False)
     try:
         _check(model, params, state)
     except ValueError:
@@ -83,6 +86,8 @@ def _rows(tree: PyTree) -> PyTree:
 
 def _check_layer(model: Model, trees: dict[str, PyTree], path: str) -> None:
     """A layer that has arrays of its own: they are those of its `init`, for an input taken from them."""
+    for root, tree in trees.items():
+        check_leaves(f"{root}{path}", tree)
     found = _shapes(trees, path)
     own = {name.rpartition("/")[2]: shape for name, shape in found.items()}
     assert model.traits.example is not None

@@ -106,7 +106,7 @@ def uniform(scale: ArrayLike = 1e-2, dtype: DTypeLike | None = None) -> Initiali
       dtype: of the numbers, where the layer does not say it.
 
     Raises:
-      ValueError: a scale that is not finite.
+      ValueError: a scale that is not finite. TypeError: a dtype that is no float.
 
     Source: `jax.nn.initializers.uniform`.
 
@@ -115,6 +115,7 @@ def uniform(scale: ArrayLike = 1e-2, dtype: DTypeLike | None = None) -> Initiali
     True
     """
     _checks.check_scalar("scale", scale, "(-inf, inf)")
+    _checks.check_float_dtype("dtype", dtype)
     return _jax.uniform(scale, dtype)
 
 

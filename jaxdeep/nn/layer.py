@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_holds
+from jaxdeep._arrays import as_array, check_holds, check_leaves
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.model import Apply, Init, Model, Pair, Switches, check_models, described_as
@@ -36,6 +36,7 @@ class Layer(NamedTuple):
       layers: of a combinator, its layers by name. Their parameters and state are under these names.
       arguments: those arguments, by name, that are other values than were given: a list as a tuple.
       loops, rows_from: as of `Model`.
+      trees: whether an input may be a dict, a tuple or a list of arrays; else it is one array.
     """
 
     apply: Callable[..., PyTree]
@@ -46,6 +47,7 @@ class Layer(NamedTuple):
     arguments: Mapping[str, object] = {}
     loops: bool = False
     rows_from: Callable[[Array | int, int], Callable[..., PyTree]] | None = None
+    trees: bool = False
 
 
 KINDS: dict[str, Callable[..., Model]] = {}
@@ -163,21 +165,32 @@ def initialisers(kind: str) -> list[str]:
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def _taken(x: PyTree) -> PyTree:
+def _taken(x: PyTree, trees: bool) -> PyTree:
     """An input of a layer: what NumPy takes comes in as an array, and several inputs as they are."""
-    if isinstance(x, (Mapping, tuple)) or x is None:
-        return x
-    if isinstance(x, list) and not all(isinstance(leaf, (bool, int, float)) for leaf in _flat(x)):
-        return x
+    if isinstance(x, (Mapping, tuple)) or x is None or (isinstance(x, list) and not _is_numbers(x)):
+        return x if trees else _one_array(x)
     if isinstance(x, jax.Array):
         if jnp.issubdtype(x.dtype, jnp.complexfloating):
             as_array("x", x)  # refuses it
         return x
-    if isinstance(x, (bool, int, float)) or not _is_data(x):
+    if isinstance(x, (bool, int, float)):
         return x
+    if not _is_data(x):
+        # one of a kind that JAX may know: a sparse array, a pytree of one's own
+        return x if trees or hasattr(x, "dtype") else as_array("x", x)
     x = as_array("x", x)
     check_holds("x", x)
     return x
+
+
+def _one_array(x: PyTree) -> NoReturn:
+    """Refuse several arrays, or none, for a layer that takes one."""
+    got = "None" if x is None else f"a {type(x).__name__}"
+    raise TypeError(f"x must be an array, got {got}; jaxdeep.nn.select takes one of several inputs")
+
+
+def _is_numbers(x: list[Any]) -> bool:
+    return all(isinstance(leaf, (bool, int, float)) for leaf in _flat(x))
 
 
 def _flat(values: list[Any]) -> Iterator[object]:
@@ -192,11 +205,29 @@ def _is_data(x: object) -> bool:
     return isinstance(x, (list, complex, np.ndarray, np.generic)) or hasattr(x, "__array__")
 
 
+def _check_train(train: object) -> None:
+    """Refuse what is neither True nor False, nor an array of one of them that is known."""
+    known = isinstance(train, jax.Array) and not isinstance(train, jax.core.Tracer)
+    if known and isinstance(train, jax.Array) and train.shape == () and train.dtype == jnp.bool_:
+        return
+    _checks.check_flag("train", train)
+
+
 class _Own(dict[str, Array]):
     """A layer's own parameters or statistics, which say what they lack."""
 
+    def __init__(self, argument: str, values: Any) -> None:
+        if not isinstance(values, Mapping):
+            raise TypeError(
+                f"{argument} must be a dict of arrays, as the model's init makes it, got {values!r}"
+            )
+        check_leaves(argument, values)
+        super().__init__(values)
+        self.argument = argument
+
     def __missing__(self, name: str) -> NoReturn:
-        raise ValueError(f"the parameters or the state lack {name!r}; there are {sorted(self)}")
+        there = f"there are {sorted(self)} in {self.argument}"
+        raise ValueError(f"the parameters or the state lack {name!r}; {there}")
 
 
 def _is_model(parameter: inspect.Parameter) -> bool:
@@ -219,8 +250,8 @@ def _model(kind: str, config: dict[str, Any], parts: Layer, takes_layers: bool) 
     if parts.init is None and not takes_layers:
         traits = dataclasses.replace(traits, empty=True)
     return Model(
-        _init(parts.init, parts.check, whole=takes_layers),
-        _apply(parts.apply, takes, whole=takes_layers),
+        _init(parts.init, parts.check, whole=takes_layers, trees=parts.trees),
+        _apply(parts.apply, takes, whole=takes_layers, trees=parts.trees),
         kind,
         config,
         layers,
@@ -233,16 +264,22 @@ def _model(kind: str, config: dict[str, Any], parts: Layer, takes_layers: bool) 
 
 
 def _init(
-    make: Callable[..., PyTree] | None, check: Callable[[PyTree], object] | None, *, whole: bool
+    make: Callable[..., PyTree] | None,
+    check: Callable[[PyTree], object] | None,
+    *,
+    whole: bool,
+    trees: bool,
 ) -> Init:
     takes = frozenset(() if make is None else inspect.signature(make).parameters)
 
     def init(key: Array, x: PyTree) -> Pair:
         if "key" in takes:
             _checks.check_key(key)
-        if x is None and make is not None:
-            raise TypeError("x must be an array of numbers or its jax.ShapeDtypeStruct, got None")
-        x = x if whole else example_of(x)
+        if not whole:
+            several = isinstance(x, (Mapping, tuple)) or (isinstance(x, list) and not _is_numbers(x))
+            if not trees and (several or x is None):
+                _one_array(x)
+            x = example_of(x)
         if check is not None:
             check(x)
         if make is None:
@@ -253,7 +290,7 @@ def _init(
     return init
 
 
-def _apply(apply: Callable[..., PyTree], takes: frozenset[str], *, whole: bool) -> Apply:
+def _apply(apply: Callable[..., PyTree], takes: frozenset[str], *, whole: bool, trees: bool) -> Apply:
     """With the signature of all models. Combinators get trees `whole`, layers as `_Own`."""
 
     def full(
@@ -265,13 +302,15 @@ def _apply(apply: Callable[..., PyTree], takes: frozenset[str], *, whole: bool) 
         key: Array | None = None,
         mask: Array | None = None,
     ) -> Pair:
-        x = x if whole else _taken(x)
+        x = x if whole else _taken(x, trees)
         switches: Switches = {"train": train, "key": key} | ({} if mask is None else {"mask": mask})
         given = switches | {"params": params, "state": state, "x": x, "mask": mask, "switches": switches}
-        if takes & {"key", "switches"}:
+        if takes & {"key", "switches"} or not hasattr(key, "dtype"):
             _checks.check_key(key, optional=True)
+        if "train" in takes or not isinstance(train, (bool, np.bool_, jax.Array)):
+            _check_train(train)
         for name in takes & {"params", "state"} if not whole else ():
-            given[name] = _Own(given[name])
+            given[name] = _Own(name, given[name])
         y = apply(**{name: given[name] for name in takes})
         if "state" not in takes:
             return y, state

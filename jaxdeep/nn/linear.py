@@ -33,7 +33,7 @@ def flatten() -> Layer:
 
     def apply(x: Array) -> Array:
         if jnp.ndim(x) < 1:
-            raise ValueError("flatten needs a batch axis, got a scalar")
+            raise ValueError("flatten needs an x with a batch axis, got a scalar")
         return jnp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
 
     return Layer(apply, traits=Traits(shape=(-1,), axes=rows))
@@ -119,7 +119,7 @@ def embedding(
 
     def check_integers(dtype: DTypeLike) -> None:
         if not jnp.issubdtype(dtype, jnp.integer):
-            raise TypeError(f"embedding needs integers, got an input of {dtype}")
+            raise TypeError(f"embedding needs integers, got an input x of {dtype}")
 
     def apply(params: Arrays, x: Array) -> Array:
         table = params["table"]
@@ -129,7 +129,8 @@ def embedding(
             low, high = extremes(numbers)  # before it is cut to 32 bits
             if low < 0 or high >= table.shape[0]:
                 raise ValueError(
-                    f"embedding has {table.shape[0]} vectors, got numbers from {low} to {high}"
+                    f"embedding has {table.shape[0]} vectors in params, got numbers in x from {low} to "
+                    f"{high}"
                 )
         x = whole("x", numbers)
         x = jnp.where(x < 0, table.shape[0], x)  # not counted from the end
@@ -185,7 +186,7 @@ def dense(
 
     def init(key: Array, x: jax.ShapeDtypeStruct) -> Arrays:
         if len(x.shape) < 1:
-            raise ValueError("dense needs an axis of features, got a scalar")
+            raise ValueError("dense needs an x with an axis of features, got a scalar")
         inputs, dtype = x.shape[-1], float_dtype(x.dtype)
         if inputs < 1:
             raise ValueError(f"dense needs at least one feature, got an input of shape {x.shape}")
@@ -195,8 +196,8 @@ def dense(
         kernel = params["kernel"]
         if jnp.ndim(x) < 1 or jnp.shape(x)[-1] != kernel.shape[0]:
             raise ValueError(
-                f"dense was initialised for {kernel.shape[0]} features, got an input of shape "
-                f"{jnp.shape(x)}"
+                f"dense was initialised for {kernel.shape[0]} features, got an input x of shape "
+                f"{jnp.shape(x)} (params: the kernel is {kernel.shape})"
             )
         return finished(jnp.matmul(x, kernel), params, use_bias, activation)
 

@@ -227,6 +227,13 @@ def under(name: str, tree: PyTree) -> dict[str, PyTree]:
     return {name: tree} if tree else {}
 
 
+def check_dicts(params: PyTree, state: PyTree) -> None:
+    """Refuse parameters and a state of layers that are no dicts by the layers' names."""
+    for argument, tree in (("params", params), ("state", state)):
+        if not isinstance(tree, Mapping):
+            raise TypeError(f"{argument} must be a dict, as the model's init makes it, got {tree!r}")
+
+
 def check_models(kind: str, layers: Mapping[Any, object]) -> None:
     """Refuse layers that are not a `Model`, and names that cannot be part of a path."""
     for name, layer in layers.items():

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdeep import _checks
-from jaxdeep._arrays import on_device
+from jaxdeep._arrays import check_leaves, on_device
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.nn import initializers, walk
+from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.layer import Layer, layer, remake
-from jaxdeep.nn.model import Model, float_dtype
+from jaxdeep.nn.model import Model, check_models, float_dtype
 from jaxdeep.nn.traits import Norm, Shape, Traits, same_axes
 from jaxdeep.tree import as_arrays_or_shapes
 
@@ -111,15 +112,15 @@ def batch_norm(
         mean, var = state["mean"], state["var"]
         if mean.shape != tuple(x.shape[a] for a in keep):
             raise ValueError(
-                f"batch_norm was initialised for axes of {mean.shape}, got an input of shape "
-                f"{x.shape} (axis={axis})"
+                f"batch_norm was initialised for axes of {mean.shape}, got an input x of shape "
+                f"{x.shape} (axis={axis}; state: mean is {mean.shape})"
             )
         own = {"var": var} | ({"scale": params["scale"]} if use_scale else {})
         for name, array in (own | ({"bias": params["bias"]} if use_bias else {})).items():
             if jnp.shape(array) != mean.shape:
                 raise ValueError(
-                    f"batch_norm has {name} of shape {jnp.shape(array)} and mean of {mean.shape}, which "
-                    "must be alike"
+                    f"batch_norm has {name} of shape {jnp.shape(array)} in params and mean of "
+                    f"{mean.shape} in state, which must be alike"
                 )
         dtype = float_dtype(x.dtype)
         wide = x.astype(jnp.promote_types(dtype, jnp.float32))
@@ -293,7 +294,7 @@ def _norm_of_examples(
             if jnp.shape(params[name]) != shape:
                 raise ValueError(
                     f"{kind} was initialised for {jnp.shape(params[name])}, got an input of shape "
-                    f"{x.shape}"
+                    f"{x.shape} as x (params: {name} is {jnp.shape(params[name])})"
                 )
             return jnp.expand_dims(params[name], [a for a in range(x.ndim) if a not in axes])
 
@@ -404,7 +405,7 @@ def recompute_batch_norm(
       A state like `state`, with the other entries as they were.
 
     Raises:
-      ValueError: no batch norm in the model; no rows.
+      ValueError: no batch norm in the model; no rows; parameters or a state of another model.
 
     Source: Ioffe & Szegedy (arXiv:1502.03167), algorithm 2; Wu & Johnson, "Rethinking 'Batch' in
     BatchNorm" (arXiv:2105.07576), section 3.
@@ -417,6 +418,9 @@ def recompute_batch_norm(
     >>> float(state["mean"][0]), float(state["var"][0])
     (4.5, 8.25)
     """
+    check_models("recompute_batch_norm", {"model": model})
+    check_fit(model, params, state)
+    check_leaves("x", x)
     _checks.check_count("batch_size", batch_size)
     norms = [place for place in walk.leaves(model) if place.layer.traits.norm is not None]
     if not norms:

@@ -161,7 +161,7 @@ def _global_pool(reduce: Callable[..., Array], passes: Passes) -> Layer:
     def apply(x: Array) -> Array:
         if jnp.ndim(x) < 3:
             raise ValueError(
-                f"pooling needs an input (batch, *space, channels), got one of shape {jnp.shape(x)}"
+                f"pooling needs an input x of (batch, *space, channels), got one of shape {jnp.shape(x)}"
             )
         return reduce(x, axis=tuple(range(1, jnp.ndim(x) - 1)))
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.model import Model, Pair, Switches
@@ -38,6 +39,8 @@ def mixed_precision(model: Model, compute_dtype: DTypeLike = jnp.bfloat16) -> La
     compute_dtype = jnp.dtype(compute_dtype)
 
     def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
+        for argument, tree in (("params", params), ("x", x)):
+            check_leaves(argument, tree, real=False)
         dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(x)]
         back = next((d for d in dtypes if jnp.issubdtype(d, jnp.floating)), jnp.result_type(float))
         low_params, low_x = _cast(params, compute_dtype), _cast(x, compute_dtype)
@@ -58,6 +61,7 @@ def mixed_precision(model: Model, compute_dtype: DTypeLike = jnp.bfloat16) -> La
 
 def _cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
     def cast(leaf: Array) -> Array:
-        return leaf.astype(dtype) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf
+        fits = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+        return jnp.asarray(leaf).astype(dtype) if fits else leaf
 
     return jax.tree.map(cast, tree)

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.layer import Layer
 from jaxdeep.nn.layer import layer as layer_function
-from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, located, under
+from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, check_dicts, located, under
 from jaxdeep.nn.traits import Traits
-from jaxdeep.tree import example_of, shapes
+from jaxdeep.tree import example_of, path_name, shapes
 
 
 @layer_function
@@ -57,7 +58,12 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Layer:
         return under("layer", params), under("layer", state)
 
     def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
+        check_dicts(params, state)
+        for argument, tree in (("params", params), ("x", x)):
+            check_leaves(argument, tree, real=False)
         own_params, own_state = params.get("layer", {}), state.get("layer", {})
+        if not shared:
+            _check_times("params", own_params, times)
 
         def once(x: PyTree, own_params: PyTree, own_state: PyTree, i: Array | int) -> Pair:
             return apply_inside("layer", layer, i, (own_params, own_state), x, switches)
@@ -112,7 +118,7 @@ def shared(layer: Model) -> Layer:
             return [x[name] for name in names], lambda ys: dict(zip(names, ys))
         if isinstance(x, (tuple, list)) and x:
             return list(x), (lambda ys: type(x)(*ys)) if hasattr(x, "_fields") else type(x)
-        raise ValueError(f"shared needs a tuple, list or dict of inputs, got {x!r}")
+        raise ValueError(f"shared needs a tuple, list or dict of inputs as x, got {x!r}")
 
     def init(key: Array, x: PyTree) -> Pair:
         with located("layer"):
@@ -120,6 +126,7 @@ def shared(layer: Model) -> Layer:
         return under("layer", params), under("layer", state)
 
     def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
+        check_dicts(params, state)
         own, ys = state.get("layer", {}), []
         inputs, again = items(x)
         for i, each in enumerate(inputs):
@@ -128,6 +135,15 @@ def shared(layer: Model) -> Layer:
         return again(ys), under("layer", own)
 
     return Layer(apply, init, traits=Traits(reuses=True), layers={"layer": layer})
+
+
+def _check_times(argument: str, tree: PyTree, times: int) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if jnp.shape(leaf)[:1] != (times,):
+            raise ValueError(
+                f"{argument}: layer/{path_name(path)} must have a first axis of times={times}, got "
+                f"shape {jnp.shape(leaf)}"
+            )
 
 
 def _float_dtypes(tree: PyTree) -> set[np.dtype]:

@@ -7,7 +7,7 @@ import jax
 
 from jaxdeep._shapes import PyTree
 from jaxdeep.nn import walk
-from jaxdeep.nn.model import Model
+from jaxdeep.nn.model import Model, check_models
 from jaxdeep.tree import example_of
 
 
@@ -20,6 +20,9 @@ def summary(model: Model, x: PyTree) -> str:
     Args:
       model: any `Model`; combinators are shown layer by layer.
       x: an example input, or its `jax.ShapeDtypeStruct`.
+
+    Raises:
+      TypeError: no `Model`; an input that is no array.
 
     Source: Keras' ``Model.summary``.
 
@@ -35,6 +38,7 @@ def summary(model: Model, x: PyTree) -> str:
     │ total  │ serial     │ (1, 3) │        15 │             6 │    84 │
     └────────┴────────────┴────────┴───────────┴───────────────┴───────┘
     """
+    check_models("summary", {"model": model})
     import rich.box
     import rich.console
     import rich.table

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 
+from jaxdeep import _checks
 from jaxdeep.optimizers.adaptive import adagrad, adam, adamax, adamw, nadam, nadamw, rmsprop
 from jaxdeep.optimizers.clipping import clip_by_global_norm, clip_by_norm, clip_by_value
 from jaxdeep.optimizers.constraints import max_norm, multiply
@@ -96,6 +97,7 @@ def factories(*, with_learning_rate: bool = False) -> dict[str, Callable[..., Tr
     >>> "clip_by_norm" in factories(), "clip_by_norm" in factories(with_learning_rate=True)
     (True, False)
     """
+    _checks.check_flag("with_learning_rate", with_learning_rate)
     named = {name: globals()[name] for name in __all__}
     signatures = {name: inspect.signature(f) for name, f in named.items() if inspect.isfunction(f)}
     return {

@@ -9,6 +9,7 @@ import optax
 from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described
 from jaxdeep.optimizers.scalars import DECAY, NOT_NEGATIVE, Hyper, Numeric, drive, driven_values, within
@@ -281,6 +282,8 @@ def gradient_point(opt_state: PyTree, params: PyTree) -> PyTree:
     >>> round(float(gradient_point(state, x + updates)), 6)  # 0.9 + 0.5 * -0.1
     0.85
     """
+    check_leaves("opt_state", opt_state, real=False)
+    check_leaves("params", params)
 
     def is_nag(node: object) -> bool:
         return isinstance(node, NagState)

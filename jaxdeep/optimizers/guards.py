@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.moments import moving_average
 from jaxdeep.optimizers.scalars import DECAY, Hyper, Numeric, Scalars, drive, scalars_in_force, within
-from jaxdeep.optimizers.transform import Transform, check_state, leaves_beside
+from jaxdeep.optimizers.transform import Transform, check_state, check_updates, leaves_beside
 
 
 class SkipState(NamedTuple):
@@ -73,6 +74,7 @@ def _skip_update(
     **extra: object,
 ) -> tuple[PyTree, SkipState]:
     check_state("skip_nonfinite", state, SkipState)
+    check_updates(updates, params)
     finite = jnp.array(True)
     for leaf in jax.tree.leaves(updates):
         finite &= jnp.all(jnp.isfinite(leaf))
@@ -131,6 +133,10 @@ def ema_params(decay: Numeric = 0.999) -> Transform:
 
 
 def _ema_init(scalars: Scalars, params: PyTree) -> EmaState:
+    if params is None:
+        raise TypeError("params must be a pytree of arrays, got None")
+    check_leaves("params", params)
+
     def wide(p: Array) -> Array:
         return jnp.array(p, jnp.promote_types(jnp.result_type(p), jnp.float32))
 
@@ -147,6 +153,7 @@ def _ema_update(
     check_state("ema_params", state, EmaState)
     if params is None:
         raise ValueError("ema_params needs the parameters: update(updates, state, params)")
+    check_updates(updates, params)
     driven = drive(hypers, state.count)
     complement = scalars_in_force(state.hyperparams, state.rounding, driven)["decay"].complement
 

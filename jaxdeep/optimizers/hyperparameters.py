@@ -10,6 +10,7 @@ from jax.tree_util import KeyPath
 from jax.typing import ArrayLike
 
 from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Arrays, PyTree
 from jaxdeep.optimizers import plateau
 from jaxdeep.optimizers.guards import EmaState
@@ -36,11 +37,15 @@ def hyperparams(opt_state: PyTree) -> Arrays:
     Returns:
       Scalar arrays by name.
 
+    Raises:
+      TypeError: what is no state of an optimizer: None, text, a function.
+
     >>> import optax, jaxdeep as jd
     >>> tx = optax.chain(jd.optimizers.clip_by_global_norm(1.0), jd.optimizers.sgd(0.1, momentum=0.9))
     >>> {name: round(float(value), 4) for name, value in hyperparams(tx.init(0.0)).items()}
     {'learning_rate': 0.1, 'max_norm': 1.0, 'momentum': 0.9}
     """
+    _check_state(opt_state)
     return {
         name: (driven_values(entry.state.driven) | entry.state.hyperparams)[entry.name]
         for name, entry in sorted(_named(opt_state).items())
@@ -72,12 +77,14 @@ def set_hyperparams(opt_state: PyTree, **values: ArrayLike) -> PyTree:
         ...
     ValueError: no hyperparameter 'lr'; there are b1, b2, eps, eps_root, learning_rate
     """
+    _check_state(opt_state)
     known = _named(opt_state)
     edits: dict[str, dict[str, ArrayLike]] = collections.defaultdict(dict)
     for name, value in values.items():
         if name not in known:
             raise ValueError(
-                f"no hyperparameter {name!r}; there are {', '.join(sorted(known)) or 'none'}"
+                f"no hyperparameter {name!r}; there are "
+                f"{', '.join(sorted(known)) or 'none in opt_state'}"
             )
         entry = known[name]
         if entry.name in driven_values(entry.state.driven):
@@ -112,6 +119,13 @@ def set_hyperparams(opt_state: PyTree, **values: ArrayLike) -> PyTree:
         return node
 
     return jax.tree_util.tree_map_with_path(edit, opt_state, is_leaf=_is_ours)
+
+
+def _check_state(opt_state: PyTree) -> None:
+    """Refuse what cannot be the state of an optimizer; one without hyperparameters has none."""
+    if opt_state is None:
+        raise TypeError("opt_state must be what an optimizer's init returned, got None")
+    check_leaves("opt_state", opt_state, real=False)
 
 
 def _is_ours(node: object) -> TypeGuard[State]:

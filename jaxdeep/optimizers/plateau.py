@@ -8,10 +8,11 @@ import optax
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.scalars import Hyper, Numeric, Scalars, drive, driven_values
-from jaxdeep.optimizers.transform import Transform, check_state
+from jaxdeep.optimizers.transform import Transform, check_state, check_updates, leaves_beside
 
 INTERVALS = {"factor": "(0, 1)", "rtol": "[0, 1]", "atol": "[0, inf)", "min_scale": "[0, 1]"}
 
@@ -162,8 +163,12 @@ def _update(
     check_state("reduce_on_plateau", state, PlateauState)
     if value is None:
         raise ValueError("reduce_on_plateau needs the metric: update(updates, state, params, value=…)")
-    if jnp.shape(value) != ():
-        raise ValueError(f"value must be a scalar, got an array of shape {jnp.shape(value)}")
+    value = as_array("value", value)
+    if value.shape != ():
+        raise ValueError(f"value must be a scalar, got an array of shape {value.shape}")
+    check_updates(updates, params)
+    if params is not None:
+        leaves_beside(updates, "the parameters", params)
     driven = drive(plateau.hypers, state.step)
     total = state.total + jnp.asarray(value, state.total.dtype)
     state = state._replace(

@@ -19,6 +19,7 @@ from jax.interpreters import partial_eval as pe
 from jax.tree_util import PyTreeDef
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.scalars import Hyper, Scalar, Scalars, drive, scalars_in_force
@@ -179,6 +180,9 @@ class _Rules:
 
 
 def _init(together: _Rules, scalars: Scalars, params: PyTree) -> TransformState:
+    if params is None and together.makers:
+        raise TypeError("params must be a pytree of arrays, got None")
+    check_leaves("params", params)
     for rule in together.rules:
         if rule.where is not None:
             mask(params, rule.where)  # a mistyped name is refused here
@@ -198,6 +202,7 @@ def _update(
     check_state("update", state, TransformState)
     if params is None and together.needs_params:
         raise ValueError(f"{together.needs_params} needs the parameters: update(updates, state, params)")
+    check_updates(updates, params)
     count = optax.safe_increment(state.count)
     driven = drive(together.hypers, state.count)
     scalars = _scalars(together.rules, state, driven, count)
@@ -248,6 +253,19 @@ def check_state(name: str, state: object, kind: type) -> None:
         raise TypeError(
             f"{name}: state must be what init(params) returned, a {kind.__name__}, got {got}"
         )
+
+
+def check_updates(updates: PyTree, params: PyTree | None) -> None:
+    """Refuse updates, or parameters beside them, with leaves that are no arrays of real numbers.
+
+    >>> check_updates({"a": 1j}, None)
+    Traceback (most recent call last):
+    TypeError: updates: a must be an array of real numbers, got one of dtype complex128
+    """
+    if updates is None and jax.tree.leaves(params):
+        raise TypeError("updates must be a pytree of gradients like the parameters, got None")
+    check_leaves("updates", updates)
+    check_leaves("params", params)
 
 
 def leaves_beside(updates: PyTree, name: str, tree: PyTree) -> list[PyTree]:

@@ -388,7 +388,8 @@ def _lmbdas(lmbda: ArrayLike, x: Data, axes: Axes) -> Float[Array, "..."]:
     array, shape = jnp.asarray(as_array("lmbda", lmbda)).astype(x.dtype), kept_shape(x.shape, axes)
     if array.shape not in ((), shape):
         raise ValueError(
-            f"lmbda must be a number or have the shape {shape} of features, got {array.shape}"
+            f"lmbda must be a number or have the shape {shape} of features (of x without its axis), got "
+            f"{array.shape}"
         )
     return array
 

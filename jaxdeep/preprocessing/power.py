@@ -63,6 +63,7 @@ def box_cox(
     check_axis(axis)
     wide, dtype = widened(x)
     lmbda = _beside("lmbda", lmbda, wide)
+    check_axis(axis)
     if geometric_mean is False:
         return _box_cox(wide, lmbda).astype(dtype)
     return _scaled_box_cox(wide, lmbda, _log_mean(wide, geometric_mean, axis)).astype(dtype)
@@ -83,7 +84,7 @@ def inverse_box_cox(y: ArrayLike, lmbda: ArrayLike) -> Float[Array, "..."]:
     >>> inverse_box_cox(jnp.array([0.0, 2.0, 4.0]), 0.5).round(4).tolist()
     [1.0, 4.0, 9.0]
     """
-    wide, dtype = widened(y)
+    wide, dtype = widened(y, "y")
     return _inverse_box_cox(wide, _beside("lmbda", lmbda, wide)).astype(dtype)
 
 
@@ -129,7 +130,7 @@ def inverse_yeo_johnson(y: ArrayLike, lmbda: ArrayLike) -> Float[Array, "..."]:
     >>> bool(jnp.allclose(inverse_yeo_johnson(yeo_johnson(x, 0.5), 0.5), x))
     True
     """
-    wide, dtype = widened(y)
+    wide, dtype = widened(y, "y")
     return _inverse_yeo_johnson(wide, _beside("lmbda", lmbda, wide)).astype(dtype)
 
 

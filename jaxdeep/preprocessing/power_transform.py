@@ -18,6 +18,7 @@ from jaxdeep.preprocessing.scaling import (
     Axis,
     Moments,
     check_axis,
+    check_state,
     reduced_axes,
     standard_scaler,
     widened,
@@ -104,6 +105,7 @@ def power_transform(
         return PowerState(lmbda, scaler.fit(forward(wide, lmbda)) if standardize else None)
 
     def transform(state: PowerState, x: ArrayLike) -> Array:
+        check_state(state, PowerState)
         wide, dtype = widened(x)
         if method == "box-cox" and not isinstance(wide, jax.core.Tracer):
             with jax.ensure_compile_time_eval():
@@ -118,7 +120,8 @@ def power_transform(
         return (y if state.moments is None else scaler.transform(state.moments, y)).astype(dtype)
 
     def inverse_transform(state: PowerState, y: ArrayLike) -> Array:
-        wide, dtype = widened(y)
+        check_state(state, PowerState)
+        wide, dtype = widened(y, "y")
         if state.moments is not None:
             wide = scaler.inverse_transform(state.moments, wide)
         return inverse(wide, state.lmbda).astype(dtype)

@@ -258,13 +258,14 @@ def _scaler(
         return kind(*(jnp.full(shape, value, dtype) for value in values))
 
     def update(state: State, x: ArrayLike, weights: ArrayLike | None = None) -> State:
+        check_state(state, nothing[0])
         halves, _ = in_halves(x)
         wide = halves.high
         axes = reduced_axes(axis, wide.ndim)
         shape = kept_shape(wide.shape, axes)
         if shape != state[0].shape:
             raise ValueError(
-                f"the state is of features {state[0].shape}, got a batch of shape {wide.shape} whose "
+                f"the state is of features {state[0].shape}, got an x of shape {wide.shape} whose "
                 f"features are {shape} (axis={axis})"
             )
         new = merge(state, seen(halves, _weights(weights, wide), axes, ignore_nan))
@@ -273,24 +274,37 @@ def _scaler(
     def fit(x: ArrayLike, weights: ArrayLike | None = None) -> State:
         return update(init(x), x, weights)
 
-    def prepared(state: State, x: ArrayLike) -> tuple[Halves, jnp.dtype]:
-        halves, dtype = in_halves(x)
+    def joined(state: State, other: State) -> State:
+        check_state(state, nothing[0])
+        check_state(other, nothing[0])
+        return merge(state, other)
+
+    def prepared(state: State, x: ArrayLike, name: str) -> tuple[Halves, jnp.dtype]:
+        check_state(state, nothing[0])
+        halves, dtype = in_halves(x, name)
         if not broadcasts(state[0].shape, halves.high.shape):
             raise ValueError(
-                f"the state is of features {state[0].shape}, got an array of shape {halves.high.shape}"
+                f"the state is of features {state[0].shape}, got an array {name} of shape "
+                f"{halves.high.shape}"
             )
         return halves, dtype
 
     def transform(state: State, x: ArrayLike) -> Array:
-        halves, dtype = prepared(state, x)
+        halves, dtype = prepared(state, x, "x")
         y = _forward(halves, shift_and_scale(state), *bounds)
         return (jnp.clip(y, *bounds) if clip else y).astype(dtype)
 
     def inverse_transform(state: State, y: ArrayLike) -> Array:
-        halves, dtype = prepared(state, y)
+        halves, dtype = prepared(state, y, "y")
         return _backward(halves.high, shift_and_scale(state), *bounds).astype(dtype)
 
-    return Scaler(fit, transform, inverse_transform, init, update, merge)
+    return Scaler(fit, transform, inverse_transform, init, update, joined)
+
+
+def check_state(state: object, kind: type) -> None:
+    """Refuse what is not the state that `fit` or `init` makes."""
+    if not isinstance(state, kind):
+        raise TypeError(f"state must be what fit returned, a {kind.__name__}, got {state!r}")
 
 
 class _Shift(NamedTuple):
@@ -556,17 +570,17 @@ def float_of(x: Shaped[Array, "..."] | np.ndarray | jax.ShapeDtypeStruct) -> jnp
     raise TypeError(f"x must be an array of real numbers, got one of {dtype}")
 
 
-def widened(x: ArrayLike) -> tuple[Float[Array, "..."], jnp.dtype]:
+def widened(x: ArrayLike, name: str = "x") -> tuple[Float[Array, "..."], jnp.dtype]:
     """`x` in at least float32, and the dtype that results shall have."""
-    array = as_array("x", x)
-    check_holds("x", array if array.dtype.kind == "f" else np.zeros(0))
+    array = as_array(name, x)
+    check_holds(name, array if array.dtype.kind == "f" else np.zeros(0))
     dtype = float_of(array)
     return jnp.asarray(array).astype(jnp.promote_types(dtype, jnp.float32)), dtype
 
 
-def in_halves(x: ArrayLike) -> tuple[Halves, jnp.dtype]:
+def in_halves(x: ArrayLike, name: str = "x") -> tuple[Halves, jnp.dtype]:
     """As `widened`, with what the rounding to it takes off."""
-    array = as_array("x", x)
+    array = as_array(name, x)
     dtype = float_of(array)
     wide = jnp.promote_types(dtype, jnp.float32)
     exact = array.dtype.itemsize < 4 or array.dtype in (wide, np.float32)
@@ -576,7 +590,7 @@ def in_halves(x: ArrayLike) -> tuple[Halves, jnp.dtype]:
         coarse = (array >> 12) << 12  # of whole numbers, both parts have fewer bits than float32
         return Halves(*_two_sum(coarse.astype(wide), (array - coarse).astype(wide))), dtype
     if array.dtype.kind == "f":
-        check_holds("x", array)
+        check_holds(name, array)
     if exact or wide != jnp.float32:
         return Halves(jnp.asarray(array.astype(wide)), None), dtype
     high = array.astype(np.float32)

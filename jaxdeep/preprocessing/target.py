@@ -13,7 +13,7 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, extremes, whole
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Shaped
-from jaxdeep.preprocessing.scaling import Halves, in_halves, moments
+from jaxdeep.preprocessing.scaling import Halves, check_state, in_halves, moments
 
 Codes = Integer[Array, "n *features"]  # the number of a category, −1 for none
 Encodings = Float[Array, "..."]  # (categories,) or (features, categories), and a last axis of classes
@@ -137,6 +137,7 @@ def target_encoder(
         return TargetState(encodings, mean, vocabulary)
 
     def transform(state: TargetState, x: Categories) -> Encoded:
+        check_state(state, TargetState)
         words = state.vocabulary
         size = state.encodings.shape[-1 - state.mean.ndim]
         codes = _integers(x, size) if words is None else _codes(words, x)
@@ -246,6 +247,8 @@ def _columns(x: Categories) -> list[np.ndarray]:
         raise TypeError("x is a masked array with masked values; fill them (x.filled(...))")
     has_dtype = hasattr(x, "dtype") or hasattr(x, "__array__")
     array = np.asarray(x) if has_dtype else np.array(x, dtype=object)
+    if array.dtype.kind == "c":
+        raise TypeError(f"x must hold categories, whole numbers or text, got an array of {array.dtype}")
     if array.ndim not in (1, 2):
         raise ValueError(f"x must be of shape (n,) or (n, features), got {array.shape}")
     return [array] if array.ndim == 1 else list(array.T)
@@ -273,7 +276,9 @@ def _codes(vocabulary: Vocabulary, x: Categories) -> Codes:
     """Integers for categories, −1 for those unseen."""
     columns = _columns(x)
     if len(columns) != len(vocabulary.categories):
-        raise ValueError(f"the state is of {len(vocabulary.categories)} features, got {len(columns)}")
+        raise ValueError(
+            f"the state is of {len(vocabulary.categories)} features, got x of {len(columns)}"
+        )
     codes = []
     for column, categories in zip(columns, vocabulary.categories):
         places = {category: place for place, category in enumerate(categories)}
@@ -302,7 +307,7 @@ def _targets(y: ArrayLike, n: int, classes: int | None) -> Halves:
     given = as_array("y", y)
     if tuple(given.shape) != (n,):
         raise ValueError(
-            f"y must have one target for each of {n} examples, got shape {tuple(given.shape)}"
+            f"y must have one target for each of {n} examples of x, got shape {tuple(given.shape)}"
         )
     if not n:
         raise ValueError("there are no examples to learn encodings from")

@@ -159,7 +159,7 @@ def _built(node: Json, path: str) -> Model:
 
 def _fields(node: Json) -> tuple[str, Config, Config]:
     if not isinstance(node, Mapping) or not isinstance(node.get("kind"), str):
-        raise ValueError(f"a layer must be an object with a kind, got {node!r}")
+        raise ValueError(f"config must be that of layers, each an object with a kind, got {node!r}")
     unknown = sorted(set(node) - {"kind", "config", "layers"})
     if unknown:
         raise ValueError(f"a layer has kind, config and layers; got {unknown[0]!r} too")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
 import jaxdeep.nn  # noqa: F401  # so that the kinds of its layers are known
+from jaxdeep import _checks
 from jaxdeep.nn.layer import KINDS, build
 from jaxdeep.nn.model import Model
 from jaxdeep.saving.sameness import difference, remembered
@@ -78,6 +79,7 @@ def register(name: str, thing: Function | None = None, *, replace: bool = False)
     >>> jd.saving.to_config(scale(3.0))
     {'kind': 'scale', 'config': {'factor': 3.0}}
     """
+    _checks.check_flag("replace", replace)
     if not isinstance(name, str):
         raise TypeError(f"name must be a string, got {name!r}; as a decorator: @register('name')")
     if not name or "/" in name:

@@ -70,7 +70,7 @@ def power(
     _checks.check_flag("staircase", staircase)
 
     def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
-        elapsed, init, rate, exponent = floats(step, init_value, decay_rate, power)
+        elapsed, init, rate, exponent = floats(since(step, 0), init_value, decay_rate, power)
         times = elapsed / float(transition_steps)
         if staircase:
             times = jnp.floor(times)

@@ -43,7 +43,7 @@ def warmup(schedule: Schedule, steps: int, *, init_value: ArrayLike = 0.0) -> Sc
     _checks.check_scalar("init_value", init_value, "(-inf, inf)")
 
     def line(step: ArrayLike) -> Array:
-        elapsed, begin, end = floats(step, init_value, schedule(0))
+        elapsed, begin, end = floats(since(step, 0), init_value, schedule(0))
         return begin + (end - begin) * (elapsed / float(steps))
 
     return _joined([line, schedule], [steps])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array
 from jaxdeep._shapes import Array, ArrayLike, Float
 
 Schedule: TypeAlias = Callable[[Any], ArrayLike]  # of a step: a whole number, or an array of them
@@ -17,17 +18,24 @@ Schedule: TypeAlias = Callable[[Any], ArrayLike]  # of a step: a whole number, o
 def step_of(step: ArrayLike) -> Array:
     """The step as an array: a float where the default whole numbers of JAX cannot hold it.
 
+    Raises:
+      TypeError: what is no number, nor an array of them. ValueError: a NaN, as far as values are known.
+
     >>> step_of(3), float(step_of(10**10))
     (Array(3, dtype=int32, weak_type=True), 10000000000.0)
     """
-    if isinstance(step, jax.Array):
-        return step
-    array = np.asarray(step)
+    array = as_array("step", step)
+    if array.dtype == np.bool_:
+        raise TypeError(f"step must be a number, got {step!r}")
+    if isinstance(array, jax.Array):
+        return array
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise ValueError(f"step must be a number, got {step!r}")
     if array.dtype.kind in "iu" and array.size:
         info = np.iinfo(jax.dtypes.canonicalize_dtype(array.dtype))
         if array.min() < info.min or array.max() > info.max:
             return jnp.asarray(array.astype(float))
-    return jnp.asarray(step)
+    return jnp.asarray(step if isinstance(step, (int, float)) else array)
 
 
 def floats(step: ArrayLike, *values: ArrayLike) -> list[Float[Array, "..."]]:

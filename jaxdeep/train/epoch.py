@@ -73,6 +73,8 @@ def one_pass(
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Totals]]:
     """`make_epoch`, but it returns totals; with `skip`, batches without a finite loss do not count."""
     _checks.check_count("batch_size", batch_size)
+    _checks.check_flags(shuffle=shuffle, drop_remainder=drop_remainder)
+    _checks.check_functions(optional=False, step=step)
 
     def epoch(ts: TrainState, data: PyTree) -> tuple[TrainState, Totals]:
         data = as_arrays(data)
@@ -118,6 +120,7 @@ def make_evaluate(
     ['loss']
     """
     _checks.check_count("batch_size", batch_size)
+    _checks.check_functions(optional=False, objective=objective)
 
     def evaluate(params: PyTree, state: PyTree, data: PyTree) -> Metrics:
         data = as_arrays(data)

@@ -16,10 +16,11 @@ from jaxdeep import _checks
 from jaxdeep._compilation import is_traced
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.metrics import Metric, Tally, mean
+from jaxdeep.train.data import check_pair
 from jaxdeep.train.outputs import puts_out, told
-from jaxdeep.train.state import Network, PerExample, TrainState
+from jaxdeep.train.state import Network, PerExample, TrainState, check_model
 from jaxdeep.train.weights import counts, of_labels, table_of, times, without_uncounted
-from jaxdeep.tree import Where, mask, path_name, shapes
+from jaxdeep.tree import Where, check_where, path_name, selected, shapes
 
 if TYPE_CHECKING:  # which takes 45 ms to import
     from jax.extend.core import ClosedJaxpr, Jaxpr
@@ -109,6 +110,7 @@ def supervised(
     >>> loss.shape, sorted(metrics)
     ((), ['accuracy'])
     """
+    check_model(model)
     if metrics is not None and not isinstance(metrics, Mapping):
         raise TypeError(f"metrics must be a dict of functions by name, got {metrics!r}")
     metrics = dict(metrics or {})
@@ -117,6 +119,8 @@ def supervised(
         if not callable(function) and not (name in streaming and isinstance(function, Metric)):
             raise TypeError(f"{name} must be a function (outputs, y) -> values, got {function!r}")
     _checks.check_functions(penalty=penalty, activity=activity)
+    if trainable is not None:
+        check_where(trainable, "trainable")
     check_metric_names(metrics)
     of_classes = None if class_weight is None else table_of(class_weight)
     metrics = told(metrics, puts_out(model, loss))
@@ -124,6 +128,7 @@ def supervised(
     def objective(
         params: PyTree, state: PyTree, batch: PyTree, /, *, key: Key | None = None, train: bool = False
     ) -> Evaluated:
+        check_pair(batch, "batch")
         x, y, weights = batch if len(batch) == 3 else (*batch, None)
         counted = None
         if weights is not None:
@@ -132,7 +137,7 @@ def supervised(
         layer_outputs: dict[str, PyTree] = {}
         network: Any = model  # one that can be frozen or watched, where that is asked for
         if train and trainable is not None:
-            network = network.frozen(mask(params, trainable))
+            network = network.frozen(selected(params, trainable, "trainable"))
         if activity is not None:
             network = network.watch(layer_outputs)
         outputs, state = network.apply(params, state, x, train=train, key=key)

@@ -76,12 +76,12 @@ def _function(name: str, value: Any) -> None:
 
 
 def _selector(name: str, value: Any) -> None:
-    check_where(value)
+    check_where(value, name)
 
 
 def _among(*choices: str) -> Check:
     def check(name: str, value: object) -> None:
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             known = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
             raise ValueError(f"{name} must be {known}, got {value!r}")
 

@@ -8,10 +8,19 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
 from jaxdeep._compilation import kept, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, Integer, Num, PyTree
-from jaxdeep.tree import Where, as_arrays_or_shapes, example_of, partition, path_name, shapes
+from jaxdeep.tree import (
+    Where,
+    as_arrays_or_shapes,
+    check_where,
+    example_of,
+    parted,
+    path_name,
+    shapes_of,
+)
 
 # of outputs and labels, one number an example, or several that are averaged
 PerExample = Callable[[PyTree, PyTree], Num[Array, "batch ..."]]
@@ -27,6 +36,24 @@ class Network(Protocol):
     @property
     def apply(self) -> Callable[..., tuple[PyTree, PyTree]]:
         """``(params, state, x, *, train=False, key=None) -> (y, state)``."""
+
+
+def check_model(model: object) -> None:
+    """Refuse a model without `init` and `apply`."""
+    if not all(callable(getattr(model, name, None)) for name in ("init", "apply")):
+        hint = "; call it" if callable(model) else ""
+        raise TypeError(f"model must be a jaxdeep.nn.Model, got {model!r}{hint}")
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Refuse anything that is not an optax transformation."""
+    is_pair = all(callable(getattr(optimizer, name, None)) for name in ("init", "update"))
+    if not is_pair:  # optax.MultiSteps is such a pair without being a GradientTransformation
+        hint = "; call it with a learning rate" if callable(optimizer) else ""
+        raise TypeError(
+            "optimizer must be an optax transformation such as jaxdeep.optimizers.adam(1e-3), got "
+            f"{optimizer!r}{hint}"
+        )
 
 
 class TrainState(NamedTuple):
@@ -76,7 +103,11 @@ def init(
     >>> int(ts.step), ts.params["kernel"].shape
     (0, (3, 2))
     """
+    check_model(model)
+    check_optimizer(optimizer)
     _checks.check_key(key)
+    if trainable is not None:
+        check_where(trainable, "trainable")
     optimizer = only(optimizer, trainable)
     shape = example_of(x)
 
@@ -136,7 +167,7 @@ def check_initial(
     """
     if initial is None:
         return
-    like, key = shapes(x), jax.random.key(0)
+    like, key = shapes_of("x", x), jax.random.key(0)
 
     def build() -> tuple[PyTree, PyTree] | None:
         try:
@@ -156,6 +187,7 @@ def check_initial(
         if any(own.get(path, shape) != shape for path, shape in others.items() if len(shape) > 1):
             made = tuple(_with_shapes(tree, given) for tree, given in zip(made, initial))
     for name, given, wanted in zip(("params", "state"), initial, made):
+        check_leaves(name, given, real=False)
         here, there = _by_path(given), _by_path(wanted)
         for path in {**there, **here}:
             if path not in here:
@@ -200,14 +232,10 @@ def only(
         return optimizer
 
     def selected(tree: PyTree) -> PyTree:
-        return None if tree is None else partition(tree, trainable)[0]
+        return None if tree is None else parted(tree, trainable, "trainable")[0]
 
     def init(params: PyTree) -> Any:
-        try:
-            chosen = selected(params)
-        except ValueError as error:
-            raise ValueError(str(error).replace("where=", "trainable=", 1)) from None
-        return optimizer.init(chosen)
+        return optimizer.init(selected(params))
 
     def update(updates: PyTree, state: Any, params: PyTree | None = None, **extra: Any) -> Any:
         return optimizer.update(selected(updates), state, selected(params), **extra)

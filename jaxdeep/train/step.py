@@ -1,7 +1,7 @@
 """One update as a pure function."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ from jaxdeep.optimizers import gradient_point
 from jaxdeep.train.batches import Metrics, averages, over_batches
 from jaxdeep.train.data import count_examples
 from jaxdeep.train.objective import Objective, check_metric_names
-from jaxdeep.train.state import TrainState, only
-from jaxdeep.tree import Where, check_where, combine, partition
+from jaxdeep.train.state import TrainState, check_optimizer, only
+from jaxdeep.tree import Where, check_where, combine, parted
 
 Step = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
 Augment = Callable[[jax.Array, PyTree], PyTree]
@@ -132,17 +132,20 @@ def measured_step(
         optimizer = optax.GradientTransformationExtraArgs(optimizer.init, optimizer.update)
     optimizer = optax.with_extra_args_support(optimizer)
     if trainable is not None:
-        check_where(trainable)
+        check_where(trainable, "trainable")
         optimizer = optax.with_extra_args_support(only(optimizer, trainable))
     _checks.check_count("accumulation_steps", accumulation_steps)
     _checks.check_functions(augment=augment)
+    _checks.check_functions(optional=False, objective=objective)
     gradients = gradients_of(objective, accumulation_steps)
 
     def step(ts: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
+        if not isinstance(ts, TrainState):
+            raise TypeError(f"ts must be a TrainState, as jaxdeep.train.init makes it, got {ts!r}")
         key = jax.random.fold_in(ts.key, ts.step)
         if augment is not None:
             batch = augment(augmenting(key), batch)
-        moving, held = partition(ts.params, trainable)
+        moving, held = parted(ts.params, trainable, "trainable")
         point = gradient_point(ts.opt_state, moving)
         loss, state, metrics, grads = gradients(point, held, ts.state, batch, key)
         check_metric_names(metrics)
@@ -196,14 +199,3 @@ def gradients_of(objective: Objective, accumulation_steps: int = 1, *, train: bo
         return values.pop("loss"), state, values, grads
 
     return of_batch if accumulation_steps == 1 else of_parts
-
-
-def check_optimizer(optimizer: Any) -> None:
-    """Refuse anything that is not an optax transformation."""
-    is_pair = all(callable(getattr(optimizer, name, None)) for name in ("init", "update"))
-    if not is_pair:  # optax.MultiSteps is such a pair without being a GradientTransformation
-        hint = "; call it with a learning rate" if callable(optimizer) else ""
-        raise TypeError(
-            "optimizer must be an optax transformation such as jaxdeep.optimizers.adam(1e-3), got "
-            f"{optimizer!r}{hint}"
-        )

@@ -20,10 +20,15 @@ def table_of(class_weight: Mapping[int, float] | ArrayLike) -> np.ndarray:
             _checks.check_count("the classes of class_weight", label, low=0)
         weights = np.ones(max(class_weight, default=-1) + 1)
         for label, weight in class_weight.items():
-            weights[label] = weight
+            given = as_array(f"class_weight[{label}]", weight)
+            if given.shape:
+                raise ValueError(f"class_weight[{label}] must be a number, got {weight!r}")
+            weights[label] = given
     else:
+        if isinstance(class_weight, np.ma.MaskedArray):
+            as_array("class_weight", class_weight)  # refuses masked values
         weights = np.asarray(class_weight)
-    if weights.ndim != 1 or not weights.size or not np.issubdtype(weights.dtype, np.number):
+    if weights.ndim != 1 or not weights.size or weights.dtype.kind not in "iuf":
         raise TypeError(f"class_weight must be a dict or an array of numbers, got {class_weight!r}")
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         raise ValueError(f"class_weight must hold weights of at least 0, got {class_weight!r}")

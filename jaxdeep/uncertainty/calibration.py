@@ -72,8 +72,7 @@ def reliability(
     ([0.0, 4.0], [nan, 0.75], 0.75)
     """
     _checks.check_count("bins", bins)
-    if strategy not in ("uniform", "quantile"):
-        raise ValueError(f"strategy must be 'uniform' or 'quantile', got {strategy!r}")
+    _checks.check_choice("strategy", strategy, ("uniform", "quantile"))
     p, y = classified(probabilities, labels, from_logits)
     return _reliability(p, y, bins=int(bins), strategy=strategy)
 
@@ -235,13 +234,13 @@ def _pair(
     probabilities = as_array("probabilities", probabilities)
     if not isinstance(probabilities, jax.core.Tracer):
         _check_probabilities(np.asarray(probabilities))
-    return flat(probabilities, labels, lambda p: jnp.concatenate([1 - p, p], axis=-1))
+    return flat("probabilities", probabilities, labels, lambda p: jnp.concatenate([1 - p, p], axis=-1))
 
 
 def _logits(
     logits: Num[ArrayLike, "..."], labels: Labels
 ) -> tuple[Float[Array, "rows classes"], Shaped[Array, "rows ..."], int]:
-    return flat(logits, labels, lambda z: jnp.concatenate([jnp.zeros_like(z), z], axis=-1))
+    return flat("logits", logits, labels, lambda z: jnp.concatenate([jnp.zeros_like(z), z], axis=-1))
 
 
 def _check_probabilities(probabilities: np.ndarray) -> None:
@@ -266,26 +265,30 @@ def _check_probabilities(probabilities: np.ndarray) -> None:
 
 
 def flat(
+    name: str,
     outputs: Num[ArrayLike, "..."],
     labels: Labels,
     both: Callable[[Float[Array, "rows 1"]], Float[Array, "rows 2"]],
 ) -> tuple[Float[Array, "rows classes"], Shaped[Array, "rows ..."], int]:
     """Outputs ``(N, classes)`` in float32 or more, labels ``(N,)`` or ``(N, classes)``, and classes.
 
-    Outputs are probabilities or logits. ``both(output)`` makes the outputs ``(N, 2)`` of two classes
+    Outputs are probabilities or logits, as `name` says. ``both(output)`` makes the outputs ``(N, 2)`` of
+    two classes
     from the output ``(N, 1)`` of class 1.
     """
-    outputs = on_device("probabilities or logits", outputs)
+    outputs = on_device(name, outputs)
     outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
     y = as_array("labels", labels)
     if outputs.ndim == 0:
-        raise ValueError("probabilities or logits need an axis of classes, got a scalar")
+        raise ValueError(f"{name} need an axis of classes, got a scalar")
     if outputs.size == 0:
-        raise ValueError(f"there are no probabilities or logits, got shape {outputs.shape}")
+        raise ValueError(f"there are no {name}, got shape {outputs.shape}")
     if outputs.ndim == 1 or outputs.shape[-1] == 1:
         outputs = outputs.reshape(-1, 1)
         if y.size != len(outputs):
-            raise ValueError(f"one label is needed for each of {len(outputs)}, got {y.shape}")
+            raise ValueError(
+                f"one label is needed for each of {len(outputs)} {name}, got labels of {y.shape}"
+            )
         outputs, y = both(outputs), y.reshape(-1)
         if not jnp.issubdtype(y.dtype, jnp.integer):
             _checks.check_known("labels", y, 0, 1)

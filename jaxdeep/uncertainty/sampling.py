@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
 from jaxdeep._compilation import meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
@@ -104,6 +105,8 @@ def mc_dropout(
         raise ValueError(f"mc_dropout needs a model with a random layer such as dropout, got {model!r}")
     _checks.check_key(key)
     _checks.check_count("samples", samples)
+    for argument, tree in (("params", params), ("state", state)):
+        check_leaves(argument, tree, real=False)
     x = as_arrays(x, "x", inputs=True)
     settings = settings_of(model, x, batch_size, return_samples, outputs, mesh)
     shared, x = placed(settings.mesh, (params, state, key), x)

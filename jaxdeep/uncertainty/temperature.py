@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import on_device
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Num
 from jaxdeep.uncertainty.calibration import Labels, flat
 
@@ -35,9 +36,9 @@ def fit_temperature(logits: Num[ArrayLike, "..."], labels: Labels) -> Float[Arra
     >>> jax.nn.softmax(temperature_scale(logits, temperature))[0].round(2).tolist()
     [0.75, 0.25]
     """
-    if np.size(logits) == 0:
-        raise ValueError("fit_temperature needs at least one example")
-    z, y, classes = flat(logits, labels, lambda z: jnp.concatenate([jnp.zeros_like(z), z], axis=-1))
+    z, y, classes = flat(
+        "logits", logits, labels, lambda z: jnp.concatenate([jnp.zeros_like(z), z], axis=-1)
+    )
     if _are_probabilities(z):
         raise ValueError(
             "logits are probabilities: every row is in [0, 1] and sums to 1; take their logarithm, "
@@ -65,7 +66,7 @@ def temperature_scale(
     [1.0, 2.0]
     """
     _checks.check_scalar("temperature", temperature, "(0, inf)")
-    logits = jnp.asarray(logits)
+    logits = on_device("logits", logits)
     dtype = jnp.promote_types(logits.dtype, jnp.float32)
     scaled = logits.astype(dtype) / jnp.asarray(temperature, dtype)
     return scaled.astype(logits.dtype) if jnp.issubdtype(logits.dtype, jnp.floating) else scaled

@@ -1,0 +1,212 @@
+"""What every public function owes an argument that is not what it takes: an error that names it.
+
+The valid calls are in `helpers.contracts`; a new public function, or a new argument of one, fails here
+until it has a valid call. The table takes seconds to make, so that it is imported when it is used.
+"""
+
+import fnmatch
+import importlib
+import inspect
+
+import pytest
+
+import jaxdeep as jd
+
+NAMESPACES = [
+    "jaxdeep",
+    *(f"jaxdeep.{name}" for name in jd.__all__ if inspect.ismodule(getattr(jd, name))),
+    "jaxdeep.nn.activations",
+    "jaxdeep.nn.initializers",
+]
+
+RECORD = "holds what functions return"
+OTHERS = "takes what another library makes, and is tested beside it"
+# Public names without a valid call, and why.
+LEFT_OUT = {
+    "adapters.*": OTHERS,
+    "plotting.*": "draws; tested in test_plotting.py",
+    "compress.KeepZerosState": RECORD,
+    "compress.Sparsity*": RECORD,
+    "compress.WeightDeviation": RECORD,
+    "datasets.Dataset": RECORD,
+    "datasets.digits": "takes no arguments",
+    "datasets.fashion_mnist": "takes no arguments, and downloads",
+    "diagnostics.Finding": RECORD,
+    "diagnostics.LayerFlow": RECORD,
+    "diagnostics.RateTest": RECORD,
+    "metrics.Metric": "made of functions by whoever writes one",
+    "metrics.Tally": RECORD,
+    "nn.Model": "made of functions by whoever writes one",
+    "optimizers.*State": RECORD,
+    "preprocessing.Moments": RECORD,
+    "preprocessing.Range": RECORD,
+    "preprocessing.PowerState": RECORD,
+    "preprocessing.PowerTransform": RECORD,
+    "preprocessing.Scaler": RECORD,
+    "preprocessing.TargetEncoder": RECORD,
+    "preprocessing.TargetState": RECORD,
+    "train.Epochs": RECORD,
+    "train.FitResult": RECORD,
+    "train.Objective": "a protocol",
+    "train.Table": RECORD,
+    "train.TrainState": RECORD,
+    "uncertainty.Prediction": RECORD,
+    "uncertainty.Rejection": RECORD,
+    "uncertainty.Reliability": RECORD,
+}
+# Arguments that the valid call of a function leaves out, and why.
+OMITTED = {
+    "* axis_name": "the name of a mapped axis, which only a mapped call has",
+    "* args": "JAX' own",
+    "nn.initializers.variance_scaling *": "JAX' own",
+    "metrics.accuracy from_logits": "of a single output",
+    "preprocessing.target_encoder(classes) categories": "has its own example",
+    "* class_id": "an alternative of threshold",
+    "* mesh": "several devices; tested in tests/fitting/test_placement.py",
+    "* shard": "several devices; tested in tests/fitting/test_placement.py",
+    "* pct_final": "of another form than that of the example",
+    "* objective": "an alternative of loss",
+    "* memory": "of a device that tells its memory",
+    "* halving": "SuccessiveHalving has its own example",
+    "preprocessing.target_encoder classes": "has its own example",
+    "fit activity": "that of supervised",
+    "fit phases": "an alternative of epochs; Phase has its own example",
+    "fit diagnostics": "an alternative of epochs_per_call",
+    "fit steps_per_epoch": "of loaders",
+    "fit checkpoint": "writes a folder; tested in tests/fitting/test_checkpoint.py",
+    "diagnostics.* penalty": "that of supervised",
+    "diagnostics.* activity": "that of supervised",
+    "diagnostics.* class_weight": "that of supervised",
+}
+# Cases that are right although the result is another: (function, argument, what it is given, reason).
+ALLOWED = [
+    ("nn.*().apply", "key", "None", "randomness is off without a key"),
+    ("nn.select().apply", "x", "*", "hands on what it is given; the layer behind it refuses"),
+    ("nn.summary", "x", "extra axis", "another input"),
+    ("nn.activations.*", "*", "list", "a list of numbers is an array"),
+    ("nn.initializers.initializer_for", "activation", "None", "a layer without one"),
+    ("metrics.*", "weights", "None|a scalar", "no weights, or one for all"),
+    ("metrics.*", "weights", "extra axis", "no weights, or one for all"),
+    ("optimizers.*().init", "params", "number|array|list|another structure|extra axes", "any pytree"),
+    ("optimizers.max_norm", "axis", "None", "the norm of the whole leaf"),
+    ("optimizers.hyperparams", "opt_state", "number|array|dict|list", "the state of another library"),
+    ("optimizers.reduce_on_plateau().update", "value", "True|nan", "a NaN is no improvement"),
+    ("schedules.*()", "step", "half|negative|array", "between steps, before the first, several"),
+    ("regularizers.*()", "params", "number|array|list|another structure", "any pytree"),
+    ("regularizers.activity()", "outputs", "extra axes", "another output"),
+    ("preprocessing.box_cox", "geometric_mean", "number", "its value"),
+    ("preprocessing.*", "axis", "None", "statistics of the whole array"),
+    ("preprocessing.*().update", "weights", "None|a scalar", "no weights, or one for all"),
+    ("preprocessing.target_encoder*", "smooth", "number", "a number as well as 'auto'"),
+    ("preprocessing.target_encoder().*", "x", "texts", "categories of any kind"),
+    ("preprocessing.target_encoder().transform", "x", "extra axis|a scalar", "numbers of any shape"),
+    ("compress.dequantize", "qparams", "another structure|extra axes", "what is not int8 stays"),
+    ("compress.prun*", "params", "extra axes", "any pytree"),
+    ("compress.size_bytes", "trees", "*", "any pytree of numbers"),
+    ("diagnostics.report", "flow", "extra axes|empty", "the flow of several models, or of no layer"),
+    ("train.supervised", "class_weight", "array|list", "an array as well as a dict"),
+    ("fit", "class_weight", "array|list", "an array as well as a dict"),
+    ("tree.*", "*", "*", "any leaves, of which only paths are looked at"),
+]
+# Refusals that are still hard to read: (function, argument, what it is given, reason).
+OBSCURE = [
+    ("nn.lambda_().apply", "x", "None|in a dict", "the error is that of the user's function"),
+    ("compress.export", "x", "extra axis", "JAX refuses the call of a file of other shapes"),
+    ("sweep", "space", "another structure|empty", "the error is that of the user's builder"),
+]
+
+
+def public_functions():
+    for namespace in NAMESPACES:
+        module = importlib.import_module(namespace)
+        for name in module.__all__:
+            thing = getattr(module, name)
+            own = getattr(thing, "__module__", "").startswith("jaxdeep")
+            if callable(thing) and own:
+                yield f"{namespace}.{name}".removeprefix("jaxdeep."), thing
+
+
+def is_among(table, *place):
+    """Whether a case is in a table of globs, where | is or."""
+    return any(
+        all(
+            any(fnmatch.fnmatchcase(part, glob) for glob in globs.split("|"))
+            for part, globs in zip(place, entry)
+        )
+        for entry in table
+    )
+
+
+def faults(names, labels="*"):
+    """What is wrong with the calls of these names, in words."""
+    from helpers import contracts
+
+    found = []
+    for name in names:
+        call = contracts.CALLS[name]
+        for argument, label, odd in contracts.cases(call):
+            if not fnmatch.fnmatchcase(label, labels):
+                continue
+            what, words = contracts.judged(call, argument, odd)
+            table = {"silent": ALLOWED, "obscure": OBSCURE, "right": ()}[what]
+            if what != "right" and not is_among(table, name, argument, label):
+                found.append(f"{what}: {name}, {argument} = {label}: {words}")
+    return found
+
+
+def test_every_public_function_has_a_valid_call_or_a_reason_to_be_left_out():
+    from helpers import contracts
+
+    lacking = [
+        name
+        for name, _ in public_functions()
+        if name not in contracts.CALLS and not is_among([(glob,) for glob in LEFT_OUT], name)
+    ]
+    assert not lacking, (
+        f"{', '.join(lacking)}: add a valid call to tests/helpers/contracts.py, by which wrong "
+        "arguments are tried, or a reason to LEFT_OUT"
+    )
+    omitted = [tuple(key.split()) for key in OMITTED]
+    missing = [
+        f"{name}({argument})"
+        for name, call in contracts.CALLS.items()
+        for argument, parameter in inspect.signature(call.function).parameters.items()
+        if "()" not in name and parameter.kind is not parameter.VAR_KEYWORD
+        if argument not in call.arguments and not is_among(omitted, name, argument)
+    ]
+    assert not missing, f"add {', '.join(missing)} to the valid calls in tests/helpers/contracts.py"
+
+
+# The namespaces, so that the workers of a run share them.
+ROOMS = sorted({name.split(".")[0] for name, _ in public_functions() if "." in name})
+
+
+def test_no_function_takes_a_text_for_what_it_takes():
+    from helpers import contracts
+
+    quick = [
+        name
+        for name, call in contracts.CALLS.items()
+        if not call.dear and not name.startswith(("train.", "transfer."))
+    ]
+    found = faults(quick, "text")
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_wrong_argument_is_refused_by_its_name(room):
+    from helpers import contracts
+
+    names = [n for n, call in contracts.CALLS.items() if n.startswith(f"{room}.") and not call.dear]
+    found = faults(names)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.heavy
+def test_a_wrong_argument_of_what_runs_long_is_refused_by_its_name():
+    from helpers import contracts
+
+    names = [n for n, call in contracts.CALLS.items() if call.dear or "." not in n]
+    found = faults(names)
+    assert not found, "\n".join(found)
