@@ -802,11 +802,22 @@ call(
 
 # uncertainty
 for name in ("brier_score", "negative_log_likelihood"):
-    call(f"uncertainty.{name}", probabilities=P, labels=LABELS, free="")
+    call(f"uncertainty.{name}", probabilities=P, labels=LABELS, from_logits=False, free="")
 for name in ("expected_calibration_error", "maximum_calibration_error", "reliability"):
-    call(f"uncertainty.{name}", probabilities=P, labels=LABELS, bins=3, strategy="uniform")
-call("uncertainty.rejection_curve", probabilities=P, labels=LABELS, uncertainty=SCORES)
-call("uncertainty.fit_temperature", also={"logits": "outputs"}, logits=X, labels=LABELS)
+    call(
+        f"uncertainty.{name}",
+        probabilities=P,
+        labels=LABELS,
+        from_logits=False,
+        bins=3,
+        strategy="uniform",
+    )
+call(
+    "uncertainty.rejection_curve", probabilities=P, labels=LABELS, from_logits=False, uncertainty=SCORES
+)
+call(
+    "uncertainty.fit_temperature", also={"logits": "outputs"}, logits=X, labels=LABELS, from_logits=False
+)
 call("uncertainty.temperature_scale", logits=X, temperature=2.0, free="logits")
 ONE = (NET_PARAMS, NET_STATE)
 PLAIN = {"also": NET_ALSO, "free": "x"}
