@@ -102,8 +102,8 @@ def sweep(
     >>> len(table.rows()), round(table.best("loss")["learning_rate"], 3)
     (4, 0.1)
     """
-    given = data, key, space, {name: arguments.get(name) for name in ("validation", "class_weight")}
-    check_untraced("sweep", given, instead=PURE)
+    given = [key, space, arguments.get("class_weight")]
+    check_untraced("sweep", [tree for tree in given if not isinstance(tree, Iterator)], instead=PURE)
     if not callable(builder):
         raise TypeError(f"builder must be a function of a point, got {builder!r}")
     _checks.check_count("seeds", seeds)
