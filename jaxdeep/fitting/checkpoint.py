@@ -304,7 +304,7 @@ def describe(setup: Setup, run: RunState, likes: Sequence[PyTree]) -> About:
     averaged = {"averaged": _shapes(run.averaged)} if jax.tree.leaves(run.averaged) else {}
     return {
         "version": _VERSION,
-        "model": _without_addresses(repr(setup.model)),
+        "model": _lasting(repr(setup.model)),
         "parameters": _shapes(ts.params),
         "state": _shapes(ts.state),
         **averaged,
@@ -313,12 +313,13 @@ def describe(setup: Setup, run: RunState, likes: Sequence[PyTree]) -> About:
         **{name: _shapes(like) for name, like in zip(("data", "validation"), likes)},
         "metrics": sorted(run.history),
         "key": np.asarray(jax.random.key_data(ts.key)).tolist(),
-        "arguments": {name: _without_addresses(repr(value)) for name, value in options.items()},
+        "arguments": {name: _lasting(repr(value)) for name, value in options.items()},
     }
 
 
 _DESCRIBED = [name for name in options_of(TrialOptions) if name not in ("epochs", "validation")]
 _VERSION = 2
+_METRIC = r"\bMetric\((?:[^()]|\([^()]*\))*\)"  # of what functions one is made is its own affair
 # Words of descriptions of version 1 and today's: names of options, and patterns in reprs.
 _OPTIONS = {"accumulate": "accumulation_steps"}
 _WORDS = (
@@ -326,6 +327,7 @@ _WORDS = (
     (r"\b((?:quantized_)?dense)\(units=", r"\1(features="),
     (r"\b((?:quantized_)?embedding)\(size=", r"\1(num_embeddings="),
     (r"(\bembedding\(num_embeddings=[^()]*, )init=", r"\1embedding_init="),
+    (_METRIC, "Metric"),
 )
 
 
@@ -414,9 +416,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def _without_addresses(text: str) -> str:
-    """A repr without addresses, so that it is the same in another process."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+def _lasting(text: str) -> str:
+    """A repr without addresses and inner functions, so that it is the same in another process."""
+    return re.sub(_METRIC, "Metric", re.sub(r" at 0x[0-9a-fA-F]+", "", text))
 
 
 def _first_free(directory: pathlib.Path, epoch: int) -> int:

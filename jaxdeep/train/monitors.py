@@ -106,7 +106,7 @@ class ReduceOnPlateau(NamedTuple):
 
 Monitor = EarlyStopping | ReduceOnPlateau
 Scalar = Num[ArrayLike, ""]
-Due = bool | Bool[Array, ""]  # such as whether an epoch is evaluated
+Due = bool | np.bool_ | Bool[Array, ""]  # such as whether an epoch is evaluated
 Shaped = ArrayLike | jax.ShapeDtypeStruct
 Values = Mapping[str, Num[Array, "..."]]  # of an epoch by name, as in the history
 
