@@ -118,8 +118,8 @@ def batch_norm(
         for name, array in (own | ({"bias": params["bias"]} if use_bias else {})).items():
             if jnp.shape(array) != mean.shape:
                 raise ValueError(
-                    f"batch_norm has {name} of shape {jnp.shape(array)} in params and mean of "
-                    f"{mean.shape} in state, which must be alike"
+                    f"batch_norm has {name} of shape {jnp.shape(array)} and mean of {mean.shape}, which "
+                    "must be alike (in params and state)"
                 )
         dtype = float_dtype(x.dtype)
         wide = x.astype(jnp.promote_types(dtype, jnp.float32))
@@ -421,7 +421,6 @@ def recompute_batch_norm(
     (4.5, 8.25)
     """
     check_models("recompute_batch_norm", {"model": model})
-    check_fit(model, params, state)
     check_leaves("x", x)
     _checks.check_count("batch_size", batch_size)
     norms = [place for place in walk.leaves(model) if place.layer.traits.norm is not None]
@@ -434,6 +433,7 @@ def recompute_batch_norm(
                     f"recompute_batch_norm: a batch norm inside {around.kind} is used more than once, "
                     "each time with other statistics"
                 )
+    check_fit(model, params, state)
     rows = {next(iter(jnp.shape(leaf)), 0) for leaf in jax.tree.leaves(x)}
     if len(rows) != 1 or not min(rows):
         raise ValueError(
