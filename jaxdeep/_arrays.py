@@ -84,8 +84,10 @@ def check_leaves(name: str, tree: Any, *, real: bool = True) -> None:
 
 
 def _is_numeric(leaf: Any, real: bool) -> bool:
-    """Whether an array, or the shape of one, is of numbers or random keys, and not masked."""
-    if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)):
+    """Whether an array is of numbers or random keys, and not masked, or the shape of one."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return True
+    if not isinstance(leaf, (jax.Array, np.ndarray, np.generic)):
         return False
     if isinstance(leaf, np.ma.MaskedArray):
         return False

@@ -214,7 +214,7 @@ def check_where(where: Where, name: str = "where") -> None:
     """
     if callable(where) and not _takes_two(where):
         raise TypeError(
-            f"{name} must be a predicate (path, leaf) -> bool, got {where!r}, which takes not both; "
+            f"{_selector(name)} must be a predicate (path, leaf) -> bool, got {where!r}, which takes not both; "
             "of a function of the whole tree, as masks of optax are, give the result: "
             f"{name}=mask(params)"
         )
@@ -223,9 +223,14 @@ def check_where(where: Where, name: str = "where") -> None:
     leaves = jax.tree.leaves(where)
     if not leaves or not all(_is_bool(leaf) for leaf in leaves):
         raise TypeError(
-            f"{name} must be a glob, a list of globs, a predicate (path, leaf) -> bool or a pytree "
+            f"{_selector(name)} must be a glob, a list of globs, a predicate (path, leaf) -> bool or a pytree "
             f"of booleans, got {where!r}"
         )
+
+
+def _selector(name: str) -> str:
+    """A selector in the words of an error: by the argument that it is."""
+    return "where" if name == "where" else f"{name}: where"
 
 
 def _takes_two(predicate: Callable[..., object]) -> bool:
@@ -277,7 +282,7 @@ def _matches(path: str, glob: str) -> bool:
 def _ask(predicate: Callable[[str, Leaf], bool], path: str, leaf: Leaf, name: str) -> bool:
     answer = predicate(path, leaf)
     if not _is_bool(answer):
-        raise TypeError(f"{name} must return True or False, got {answer!r} for leaf {path!r}")
+        raise TypeError(f"{_selector(name)} must return True or False, got {answer!r} for leaf {path!r}")
     return bool(answer)
 
 
@@ -292,7 +297,7 @@ def _broadcast(where: PyTree, tree: PyTree, name: str) -> PyTree:
         odd += [q for q in there if not any(q == p or q.startswith(f"{p}/") for p in here)]
         place = odd[0] if odd else "their containers"
         raise ValueError(
-            f"{name}, a pytree of booleans, must have the structure of the tree it selects from or be a "
+            f"{_selector(name)}, a pytree of booleans, must have the structure of the tree it selects from or be a "
             f"prefix of it; they differ in {place}: {jax.tree.structure(where)} against "
             f"{jax.tree.structure(tree)}"
         ) from error
