@@ -277,7 +277,7 @@ def _codes(vocabulary: Vocabulary, x: Categories) -> Codes:
     columns = _columns(x)
     if len(columns) != len(vocabulary.categories):
         raise ValueError(
-            f"the state is of {len(vocabulary.categories)} features, got x of {len(columns)}"
+            f"the state is of {len(vocabulary.categories)} features, got {len(columns)} in x"
         )
     codes = []
     for column, categories in zip(columns, vocabulary.categories):
