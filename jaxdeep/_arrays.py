@@ -4,14 +4,18 @@ JAX arrays and traced values come in as they are. NumPy values stay on the host 
 until `on_device` has checked that JAX' default types can hold them.
 """
 
+import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 HostOrDevice = jax.Array | np.ndarray
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def as_array(name: str, value: Any) -> HostOrDevice:
@@ -131,8 +135,10 @@ def check_leaves(name: str, tree: Any, *, real: bool = True) -> None:
 
 
 def _is_numeric(leaf: Any, real: bool) -> bool:
-    """Whether an array, or the shape of one, is of numbers or random keys, and not masked."""
-    if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)):
+    """Whether an array is of numbers or random keys, and not masked, or the shape of one."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return True
+    if not isinstance(leaf, (jax.Array, np.ndarray, np.generic)):
         return False
     if isinstance(leaf, np.ma.MaskedArray):
         return False
@@ -222,3 +228,17 @@ def floating(name: str, value: Any) -> jax.Array:
     """Floating-point numbers in their dtype; whole numbers and booleans in the default one."""
     value = on_device(name, value)
     return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.result_type(float))
+
+
+def broadcasting(function: Callable[P, T]) -> Callable[P, T]:
+    """The function, whose arrays of different ranks are meant to broadcast against each other.
+
+    ``jax_numpy_rank_promotion="raise"`` refuses where nobody meant it.
+    """
+
+    @functools.wraps(function)
+    def meant(*args: P.args, **kwargs: P.kwargs) -> T:
+        with jax.numpy_rank_promotion("allow"):
+            return function(*args, **kwargs)
+
+    return meant

@@ -255,8 +255,8 @@ def check_where(where: Where, name: str = "where") -> None:
     """
     if callable(where) and not _takes_two(where):
         raise TypeError(
-            f"{name} must be a predicate (path, leaf) -> bool, got {where!r}, which takes not both; "
-            "of a function of the whole tree, as masks of optax are, give the result: "
+            f"{_named(name)} must be a predicate (path, leaf) -> bool, got {where!r}, which takes not "
+            "both; of a function of the whole tree, as masks of optax are, give the result: "
             f"{name}=mask(params)"
         )
     if isinstance(where, str) or callable(where) or _is_globs(where):
@@ -264,9 +264,14 @@ def check_where(where: Where, name: str = "where") -> None:
     leaves = jax.tree.leaves(where)
     if not leaves or not all(_is_bool(leaf) for leaf in leaves):
         raise TypeError(
-            f"{name} must be a glob, a list of globs, a predicate (path, leaf) -> bool or a pytree "
-            f"of booleans, got {where!r}"
+            f"{_named(name)} must be a glob, a list of globs, a predicate (path, leaf) -> bool or a "
+            f"pytree of booleans, got {where!r}"
         )
+
+
+def _named(name: str) -> str:
+    """A selector in the words of an error: by the argument that it is."""
+    return "where" if name == "where" else f"{name}: where"
 
 
 def _takes_two(predicate: Callable[..., object]) -> bool:
@@ -318,7 +323,7 @@ def _matches(path: str, glob: str) -> bool:
 def _ask(predicate: Callable[[str, Leaf], bool], path: str, leaf: Leaf, name: str) -> bool:
     answer = predicate(path, leaf)
     if not _is_bool(answer):
-        raise TypeError(f"{name} must return True or False, got {answer!r} for leaf {path!r}")
+        raise TypeError(f"{_named(name)} must return True or False, got {answer!r} for leaf {path!r}")
     return bool(answer)
 
 
@@ -333,8 +338,8 @@ def _broadcast(where: PyTree, tree: PyTree, name: str) -> PyTree:
         odd += [q for q in there if not any(q == p or q.startswith(f"{p}/") for p in here)]
         place = odd[0] if odd else "their containers"
         raise ValueError(
-            f"{name}, a pytree of booleans, must have the structure of the tree it selects from or be a "
-            f"prefix of it; they differ in {place}: {jax.tree.structure(where)} against "
+            f"{_named(name)}, a pytree of booleans, must have the structure of the tree it selects from "
+            f"or be a prefix of it; they differ in {place}: {jax.tree.structure(where)} against "
             f"{jax.tree.structure(tree)}"
         ) from error
 

@@ -186,6 +186,7 @@ def quantization_error(params: PyTree, qparams: PyTree) -> dict[str, WeightDevia
     missing = [p for p, leaf in after.items() if np.shape(before.get(p, leaf)) != np.shape(leaf)]
     ints = [path for path, leaf in after.items() if leaf.dtype == jnp.int8]
     scales = ("scale", "input_scale")  # which quantising adds
+    missing += [path for path in ints if path not in before]
     missing += [p for p in after if p not in before and p.rpartition("/")[2] not in scales]
     if missing:
         shape = after[missing[0]].shape

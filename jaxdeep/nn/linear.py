@@ -129,8 +129,8 @@ def embedding(
             low, high = extremes(numbers)  # before it is cut to 32 bits
             if low < 0 or high >= table.shape[0]:
                 raise ValueError(
-                    f"embedding has {table.shape[0]} vectors in params, got numbers in x from {low} to "
-                    f"{high}"
+                    f"embedding has {table.shape[0]} vectors, got numbers from {low} to {high} (in x; "
+                    "the vectors are in params)"
                 )
         x = whole("x", numbers)
         x = jnp.where(x < 0, table.shape[0], x)  # not counted from the end

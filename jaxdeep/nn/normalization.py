@@ -119,8 +119,8 @@ def batch_norm(
         for name, array in (own | ({"bias": params["bias"]} if use_bias else {})).items():
             if jnp.shape(array) != mean.shape:
                 raise ValueError(
-                    f"batch_norm has {name} of shape {jnp.shape(array)} in params and mean of "
-                    f"{mean.shape} in state, which must be alike"
+                    f"batch_norm has {name} of shape {jnp.shape(array)} and mean of {mean.shape}, which "
+                    "must be alike (in params and state)"
                 )
         dtype = float_dtype(x.dtype)
         wide = x.astype(jnp.promote_types(dtype, jnp.float32))
@@ -419,7 +419,6 @@ def recompute_batch_norm(
     (4.5, 8.25)
     """
     check_models("recompute_batch_norm", {"model": model})
-    check_fit(model, params, state)
     check_leaves("x", x)
     _checks.check_count("batch_size", batch_size)
     norms = [place for place in walk.leaves(model) if place.layer.traits.norm is not None]
@@ -432,8 +431,9 @@ def recompute_batch_norm(
                     f"recompute_batch_norm: a batch norm inside {around.kind} is used more than once, "
                     "each time with other statistics"
                 )
+    check_fit(model, params, state)
     x = jax.tree.map(functools.partial(on_device, "x"), as_arrays_or_shapes(x, "x"))
-    rows = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else 0 for leaf in jax.tree.leaves(x)}
+    rows = {next(iter(jnp.shape(leaf)), 0) for leaf in jax.tree.leaves(x)}
     if len(rows) != 1 or not min(rows):
         raise ValueError(
             f"x must have the same number of rows everywhere, at least 1; got {sorted(rows)}"
@@ -462,7 +462,7 @@ def recompute_batch_norm(
     sizes = jnp.array([batch_size] * full + [rest] * (rest > 0))
     for place, of_norm in zip(norms, batches):
         mean = jnp.average(of_norm["mean"], 0, sizes)
-        var = jnp.average(of_norm["var"] + (of_norm["mean"] - mean) ** 2, 0, sizes)
+        var = jnp.average(of_norm["var"] + (of_norm["mean"] - mean[None]) ** 2, 0, sizes)
         old = walk.at(state, place.keys)
         new = {"mean": mean.astype(old["mean"].dtype), "var": var.astype(old["var"].dtype)}
         state = walk.put(state, place.keys, new)

@@ -172,7 +172,7 @@ def _quantized(applied: Model, full: Model, activation: Activation | None, use_b
         # outputs behind the sum: one for each output costs less than one for each weight
         kernel = (numbers.astype(inputs.dtype) * inputs[:, None]).astype(dtype)
         y, _ = applied.apply({"kernel": kernel}, {}, jnp.asarray(x).astype(dtype))
-        y = (y * scale).astype(dtype)
+        y = (y * jnp.expand_dims(scale, range(y.ndim - 1))).astype(dtype)
         return finished(y, params, use_bias, activation)
 
     return Layer(apply, init, traits=Traits(axes=full.traits.axes, example=full.traits.example))

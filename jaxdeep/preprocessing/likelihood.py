@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array
+from jaxdeep._arrays import as_array, broadcasting
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
 from jaxdeep.preprocessing.power import exponent, mirrored, powers
 from jaxdeep.preprocessing.scaling import (
@@ -355,17 +355,20 @@ def _llf_jit(x: Data, lmbda: Array, axes: Axes, method: Method) -> PerFeature:
     return (logs.n * _llf(logs, lmbda, axes)).reshape(shape)
 
 
+@broadcasting
 def _llf_of(x: ArrayLike, lmbda: ArrayLike, axis: Axis, method: Method) -> PerFeature:
     wide, axes = _data(x, axis)
     return _llf_jit(wide, _lmbdas(lmbda, wide, axes), axes, method)
 
 
+@broadcasting
 def _mle_of(x: ArrayLike, axis: Axis, method: Method) -> PerFeature:
     wide, axes = _data(x, axis)
     _check_data(wide, axes, method)
     return _mle(wide, axes, method)
 
 
+@broadcasting
 def _interval_of(
     x: ArrayLike, lmbda: ArrayLike | None, level: float | Array, axis: Axis, method: Method
 ) -> tuple[PerFeature, PerFeature]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array
+from jaxdeep._arrays import as_array, broadcasting
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
 from jaxdeep.preprocessing.scaling import (
     Axis,
@@ -30,6 +30,7 @@ _EXPM1 = [1 / math.factorial(k + 1) for k in range(16)]
 _LOG1P = [(-1) ** k / (k + 1) for k in range(18)]
 
 
+@broadcasting
 def box_cox(
     x: ArrayLike, lmbda: ArrayLike, geometric_mean: ArrayLike = False, *, axis: Axis = 0
 ) -> Float[Array, "..."]:
@@ -69,6 +70,7 @@ def box_cox(
     return _scaled_box_cox(wide, lmbda, _log_mean(wide, geometric_mean, axis)).astype(dtype)
 
 
+@broadcasting
 def inverse_box_cox(y: ArrayLike, lmbda: ArrayLike) -> Float[Array, "..."]:
     """The x of which `box_cox` makes `y`: ``x = (1 + λ y)^(1/λ)``, and ``e^y`` for λ = 0.
 
@@ -88,6 +90,7 @@ def inverse_box_cox(y: ArrayLike, lmbda: ArrayLike) -> Float[Array, "..."]:
     return _inverse_box_cox(wide, _beside("lmbda", lmbda, wide)).astype(dtype)
 
 
+@broadcasting
 def yeo_johnson(x: ArrayLike, lmbda: ArrayLike) -> Float[Array, "..."]:
     """Yeo-Johnson: Box-Cox of 1 + x, and mirrored, with 2 − λ, below 0.
 
@@ -114,6 +117,7 @@ def yeo_johnson(x: ArrayLike, lmbda: ArrayLike) -> Float[Array, "..."]:
     return _yeo_johnson(wide, _beside("lmbda", lmbda, wide)).astype(dtype)
 
 
+@broadcasting
 def inverse_yeo_johnson(y: ArrayLike, lmbda: ArrayLike) -> Float[Array, "..."]:
     """The x of which `yeo_johnson` makes `y`.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array
+from jaxdeep._arrays import as_array, broadcasting
 from jaxdeep._compat import enable_x64
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.preprocessing.likelihood import Method, box_cox_mle, yeo_johnson_mle
@@ -93,6 +93,7 @@ def power_transform(
         "yeo-johnson": (yeo_johnson, inverse_yeo_johnson, yeo_johnson_mle),
     }[method]
 
+    @broadcasting
     def fit(x: ArrayLike) -> PowerState:
         precise = _precise(x)
         if precise is not None and _is_narrow(precise, reduced_axes(axis, precise.ndim)):
@@ -104,6 +105,7 @@ def power_transform(
         lmbda = mle(wide, axis=axis)
         return PowerState(lmbda, scaler.fit(forward(wide, lmbda)) if standardize else None)
 
+    @broadcasting
     def transform(state: PowerState, x: ArrayLike) -> Array:
         check_state(state, PowerState)
         wide, dtype = widened(x)
@@ -119,6 +121,7 @@ def power_transform(
         y = forward(wide, state.lmbda)
         return (y if state.moments is None else scaler.transform(state.moments, y)).astype(dtype)
 
+    @broadcasting
     def inverse_transform(state: PowerState, y: ArrayLike) -> Array:
         check_state(state, PowerState)
         wide, dtype = widened(y, "y")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_holds, extremes
+from jaxdeep._arrays import as_array, broadcasting, check_holds, extremes
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree, Shaped
 
 Axis = int | tuple[int, ...] | None
@@ -257,6 +257,7 @@ def _scaler(
         kind, values = nothing
         return kind(*(jnp.full(shape, value, dtype) for value in values))
 
+    @broadcasting
     def update(state: State, x: ArrayLike, weights: ArrayLike | None = None) -> State:
         check_state(state, nothing[0])
         halves, _ = in_halves(x)
@@ -289,11 +290,13 @@ def _scaler(
             )
         return halves, dtype
 
+    @broadcasting
     def transform(state: State, x: ArrayLike) -> Array:
         halves, dtype = prepared(state, x, "x")
         y = _forward(halves, shift_and_scale(state), *bounds)
         return (jnp.clip(y, *bounds) if clip else y).astype(dtype)
 
+    @broadcasting
     def inverse_transform(state: State, y: ArrayLike) -> Array:
         halves, dtype = prepared(state, y, "y")
         return _backward(halves.high, shift_and_scale(state), *bounds).astype(dtype)

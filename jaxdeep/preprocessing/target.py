@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, extremes, whole
+from jaxdeep._arrays import as_array, broadcasting, extremes, whole
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Shaped
 from jaxdeep.preprocessing.scaling import Halves, check_state, in_halves, moments
 
@@ -130,12 +130,14 @@ def target_encoder(
             raise ValueError(f"x must be of shape (n,) or (n, features), got {codes.shape}")
         return codes, _targets(y, codes.shape[0], classes), size, vocabulary
 
+    @broadcasting
     def fit(x: Categories, y: ArrayLike) -> TargetState:
         codes, targets, size, vocabulary = prepared(x, y)
         weights = jnp.ones(codes.shape[:1], targets.high.dtype)
         encodings, mean = _fit(codes, targets, weights, shrink, size)
         return TargetState(encodings, mean, vocabulary)
 
+    @broadcasting
     def transform(state: TargetState, x: Categories) -> Encoded:
         check_state(state, TargetState)
         words = state.vocabulary
@@ -148,6 +150,7 @@ def target_encoder(
             )
         return _encode(state.encodings, state.mean, codes)
 
+    @broadcasting
     def fit_transform(
         key: Array, x: Categories, y: ArrayLike, *, cv: int = 5
     ) -> tuple[Encoded, TargetState]:
@@ -277,7 +280,7 @@ def _codes(vocabulary: Vocabulary, x: Categories) -> Codes:
     columns = _columns(x)
     if len(columns) != len(vocabulary.categories):
         raise ValueError(
-            f"the state is of {len(vocabulary.categories)} features, got x of {len(columns)}"
+            f"the state is of {len(vocabulary.categories)} features, got {len(columns)} in x"
         )
     codes = []
     for column, categories in zip(columns, vocabulary.categories):
