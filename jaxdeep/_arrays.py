@@ -131,13 +131,16 @@ def check_leaves(name: str, tree: Any, *, real: bool = True) -> None:
         if isinstance(leaf, (bool, int, float)) or _is_numeric(leaf, real):
             continue
         place = jax.tree_util.keystr(path, simple=True, separator="/")
-        as_array(f"{name}: {place}" if place else name, leaf)
+        named = f"{name}: {place}" if place else name
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            raise TypeError(f"{named} must be an array of real numbers, got one of dtype {leaf.dtype}")
+        as_array(named, leaf)
 
 
 def _is_numeric(leaf: Any, real: bool) -> bool:
     """Whether an array is of numbers or random keys, and not masked, or the shape of one."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
-        return True
+        return not (real and jax.dtypes.issubdtype(leaf.dtype, jnp.complexfloating))
     if not isinstance(leaf, (jax.Array, np.ndarray, np.generic)):
         return False
     if isinstance(leaf, np.ma.MaskedArray):
