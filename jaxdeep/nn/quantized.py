@@ -170,7 +170,8 @@ def _quantized(applied: Model, full: Model, activation: Activation | None, use_b
             dtype = scale.dtype
         # the scales of inputs go with the cast of the numbers, which is made in any case; those of
         # outputs behind the sum: one for each output costs less than one for each weight
-        kernel = (numbers.astype(inputs.dtype) * inputs[:, None]).astype(dtype)
+        beside = jnp.expand_dims(inputs[:, None], range(numbers.ndim - 2))
+        kernel = (numbers.astype(inputs.dtype) * beside).astype(dtype)
         y, _ = applied.apply({"kernel": kernel}, {}, jnp.asarray(x).astype(dtype))
         y = (y * jnp.expand_dims(scale, range(y.ndim - 1))).astype(dtype)
         return finished(y, params, use_bias, activation)
