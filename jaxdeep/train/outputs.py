@@ -4,7 +4,8 @@ import functools
 from typing import Any
 
 from jaxdeep.losses import reads
-from jaxdeep.metrics import Metric, accuracy, binary_accuracy, check_agreement
+from jaxdeep.metrics import Metric, accuracy, binary_accuracy
+from jaxdeep.metrics.streaming import check_agreement
 from jaxdeep.train.state import Network, PerExample
 
 
