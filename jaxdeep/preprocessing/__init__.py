@@ -15,7 +15,8 @@ from jaxdeep.preprocessing.likelihood import (
 )
 from jaxdeep.preprocessing.power import box_cox, inverse_box_cox, inverse_yeo_johnson, yeo_johnson
 from jaxdeep.preprocessing.power_transform import PowerState, PowerTransform, power_transform
-from jaxdeep.preprocessing.scaling import Moments, Range, Scaler, min_max_scaler, standard_scaler
+from jaxdeep.preprocessing.scaling import Scaler, min_max_scaler, standard_scaler
+from jaxdeep.preprocessing.statistics import Moments, Range
 from jaxdeep.preprocessing.target import TargetEncoder, TargetState, target_encoder
 
 __all__ = [

@@ -11,16 +11,9 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, broadcasting
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
+from jaxdeep.preprocessing.features import Axes, Axis, check_axis, kept_shape, reduced_axes, widened
 from jaxdeep.preprocessing.power import exponent, mirrored, powers
-from jaxdeep.preprocessing.scaling import (
-    Axes,
-    Axis,
-    check_axis,
-    kept_shape,
-    reduced_axes,
-    summed,
-    widened,
-)
+from jaxdeep.preprocessing.statistics import summed
 
 Data = Float[Array, "*data"]
 Kept = Float[Array, "*kept"]  # one value for each feature, with the axes of the examples as 1

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, broadcasting
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
-from jaxdeep.preprocessing.scaling import (
+from jaxdeep.preprocessing.features import (
     Axis,
     broadcasts,
     check_axis,

@@ -11,18 +11,11 @@ from jaxdeep import _checks
 from jaxdeep._arrays import as_array, broadcasting
 from jaxdeep._compat import enable_x64
 from jaxdeep._shapes import Array, ArrayLike, Float
+from jaxdeep.preprocessing.features import Axes, Axis, check_axis, reduced_axes, widened
 from jaxdeep.preprocessing.likelihood import Method, box_cox_mle, yeo_johnson_mle
 from jaxdeep.preprocessing.power import box_cox, inverse_box_cox, inverse_yeo_johnson, yeo_johnson
-from jaxdeep.preprocessing.scaling import (
-    Axes,
-    Axis,
-    Moments,
-    check_axis,
-    check_state,
-    reduced_axes,
-    standard_scaler,
-    widened,
-)
+from jaxdeep.preprocessing.scaling import check_state, standard_scaler
+from jaxdeep.preprocessing.statistics import Moments
 
 
 class PowerState(NamedTuple):

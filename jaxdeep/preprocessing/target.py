@@ -13,7 +13,9 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, broadcasting, extremes, whole
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Shaped
-from jaxdeep.preprocessing.scaling import Halves, check_state, in_halves, moments
+from jaxdeep.preprocessing.features import Halves, in_halves
+from jaxdeep.preprocessing.scaling import check_state
+from jaxdeep.preprocessing.statistics import moments
 
 Codes = Integer[Array, "n *features"]  # the number of a category, −1 for none
 Encodings = Float[Array, "..."]  # (categories,) or (features, categories), and a last axis of classes

@@ -1,0 +1,107 @@
+"""Arrays of features: the axes of their statistics, and their values in floats or pairs of floats."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep import _checks
+from jaxdeep._arrays import as_array, check_holds
+from jaxdeep._shapes import Array, ArrayLike, Float, Shaped
+
+Axis = int | tuple[int, ...] | None
+Axes = tuple[int, ...]  # all of them from 0 on, ascending
+Batch = Float[Array, "*batch"]
+Statistic = Float[Array, "*features"]
+
+
+class Halves(NamedTuple):
+    """Numbers as the sum of two floats: a rounded one, and what rounding took off it, if it took any."""
+
+    high: Batch
+    low: Batch | None
+
+
+def check_axis(axis: object) -> None:
+    """Refuse what cannot name axes."""
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    if axis is not None and not all(map(_checks.is_whole, axes)):
+        raise TypeError(f"axis must be a whole number, a tuple of them or None, got {axis!r}")
+
+
+def reduced_axes(axis: Axis, ndim: int) -> Axes:
+    """The axes that statistics are taken over, ascending."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    if not all(-ndim <= a < ndim for a in axes) or len({a % ndim for a in axes}) < len(axes):
+        raise ValueError(f"axis must name different axes of x, which has {ndim}; got {axis}")
+    return tuple(sorted(int(a) % ndim for a in axes))
+
+
+def kept_shape(shape: tuple[int, ...], axes: Axes) -> tuple[int, ...]:
+    """The shape of statistics: 1 for axes taken over, without those that lead.
+
+    So statistics broadcast against a batch, and against one of its examples.
+    """
+    first = next((i for i in range(len(shape)) if i not in axes), len(shape))
+    return tuple(1 if i in axes else shape[i] for i in range(first, len(shape)))
+
+
+def broadcasts(shape: tuple[int, ...], larger: tuple[int, ...]) -> bool:
+    """Whether an array of a shape can be combined with a larger one without making it still larger.
+
+    >>> broadcasts((3,), (2, 3)), broadcasts((2, 3), (3,)), broadcasts((2,), (2, 3))
+    (True, False, False)
+    """
+    trailing = larger[max(len(larger) - len(shape), 0) :]
+    return len(shape) <= len(larger) and all(s in (1, n) for s, n in zip(shape, trailing))
+
+
+def float_of(x: Shaped[Array, "..."] | np.ndarray | jax.ShapeDtypeStruct) -> jnp.dtype:
+    """The dtype of what is computed from `x`: its own, or the default float for integers."""
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+    if jnp.issubdtype(dtype, jnp.floating):
+        return dtype
+    if jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_:
+        return jnp.result_type(float)
+    raise TypeError(f"x must be an array of real numbers, got one of {dtype}")
+
+
+def widened(x: ArrayLike, name: str = "x") -> tuple[Float[Array, "..."], jnp.dtype]:
+    """`x` in at least float32, and the dtype that results shall have."""
+    array = as_array(name, x)
+    check_holds(name, array if array.dtype.kind == "f" else np.zeros(0))
+    dtype = float_of(array)
+    return jnp.asarray(array).astype(jnp.promote_types(dtype, jnp.float32)), dtype
+
+
+def in_halves(x: ArrayLike, name: str = "x") -> tuple[Halves, jnp.dtype]:
+    """As `widened`, with what the rounding to it takes off."""
+    array = as_array(name, x)
+    dtype = float_of(array)
+    wide = jnp.promote_types(dtype, jnp.float32)
+    exact = array.dtype.itemsize < 4 or array.dtype in (wide, np.float32)
+    if isinstance(array, jax.Array):
+        if exact or wide != jnp.float32:
+            return Halves(array.astype(wide), None), dtype
+        coarse = (array >> 12) << 12  # of whole numbers, both parts have fewer bits than float32
+        return Halves(*two_sum(coarse.astype(wide), (array - coarse).astype(wide))), dtype
+    if array.dtype.kind == "f":
+        check_holds(name, array)
+    if exact or wide != jnp.float32:
+        return Halves(jnp.asarray(array.astype(wide)), None), dtype
+    high = array.astype(np.float32)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞
+        low = array.astype(np.float64) - high
+    low = np.where(np.isfinite(low), low, 0).astype(np.float32)
+    return Halves(jnp.asarray(high), jnp.asarray(low)), dtype
+
+
+def two_sum(a: Statistic, b: Statistic) -> tuple[Statistic, Statistic]:
+    """``a + b`` rounded, and what rounding took off (Knuth); 0 where the sum is not finite."""
+    total = a + b
+    taken = total - a
+    rest = (a - (total - taken)) + (b - taken)
+    return total, jnp.where(jnp.isfinite(total), rest, 0)

@@ -1,0 +1,262 @@
+"""Statistics of features: moments and ranges of a batch, of both of two, exact where float32 is not."""
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdeep._shapes import Array, Float, Shaped
+from jaxdeep.preprocessing.features import Axes, Batch, Halves, Statistic, kept_shape, two_sum
+
+Weights = Float[Array, "*batch_or_1"]  # with as many axes as the batch
+
+
+class Moments(NamedTuple):
+    """Number, mean and sum of squared deviations of each feature, in at least float32.
+
+    Attributes:
+      n: sum of the weights of what was seen, NaN left out.
+      mean: 0 where nothing was seen.
+      m2: ``Σ w (x − mean)² / unit²``.
+      rest: what rounding took off the mean of values that the dtype cannot hold, so that the mean is
+        ``mean + rest``: seconds of this century keep their fractions in two float32. None is 0.
+      unit: a power of two, 1 but for features so large or small that squares leave the range of the
+        dtype. None is 1.
+      eps: the relative rounding of the values seen. None is that of the dtype.
+      n_rest, mean_rest, spread_rest: what rounding took off `n`, `mean` and ``m2 / n``, so that one row
+        is still counted when there are more than 2²⁴ in float32. None is 0.
+
+    >>> moments = Moments(jnp.array([2.0]), jnp.array([4.0]), jnp.array([2.0]))
+    >>> moments.variance.tolist(), moments.scale.tolist()
+    ([1.0], [1.0])
+    """
+
+    n: Statistic
+    mean: Statistic
+    m2: Statistic
+    rest: Any = None
+    unit: Any = None
+    eps: Any = None
+    n_rest: Any = None
+    mean_rest: Any = None
+    spread_rest: Any = None
+
+    @property
+    def variance(self) -> Statistic:
+        """The biased variance (ddof 0); 0 where nothing was seen."""
+        unit = or_else(self.unit, 1)
+        return self.spread * unit * unit
+
+    @property
+    def spread(self) -> Statistic:
+        """The variance in squares of `unit`, which is in the range of the dtype."""
+        return self.m2 / jnp.where(self.n > 0, self.n, 1)
+
+    @property
+    def constant(self) -> Shaped[Array, "*features"]:
+        """Whether the standard deviation is no larger than the rounding of the mean."""
+        eps = or_else(self.eps, jnp.finfo(self.mean.dtype).eps)
+        return jnp.sqrt(self.spread) * or_else(self.unit, 1) <= eps * jnp.abs(self.mean)
+
+    @property
+    def scale(self) -> Statistic:
+        """The standard deviation, 1 for features that are constant."""
+        constant = self.constant
+        deviation = jnp.sqrt(jnp.where(constant, 1, self.spread)) * or_else(self.unit, 1)
+        return jnp.where(constant, 1, deviation)
+
+
+class Range(NamedTuple):
+    """Least and largest value of each feature, in at least float32: ∞ and −∞ where nothing was seen.
+
+    Attributes:
+      low, high: the two values.
+      low_rest, high_rest: what rounding took off them, as `Moments.rest`. None is 0.
+
+    >>> Range(jnp.array([1.0]), jnp.array([4.0])).scale.tolist()
+    [3.0]
+    """
+
+    low: Statistic
+    high: Statistic
+    low_rest: Any = None
+    high_rest: Any = None
+
+    @property
+    def constant(self) -> Shaped[Array, "*features"]:
+        """Whether there was one value only."""
+        return (self.high == self.low) & (or_else(self.high_rest, 0) == or_else(self.low_rest, 0))
+
+    @property
+    def scale(self) -> Statistic:
+        """``high − low``, 1 for features that are constant."""
+        rest = or_else(self.high_rest, 0) - or_else(self.low_rest, 0)
+        return jnp.where(self.constant, 1, (self.high - self.low) + rest)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def moments(x: Halves, weights: Weights, axes: Axes, ignore_nan: bool) -> Moments:
+    """`Moments` of an array: the mean is estimated and then corrected, so equal values have m2 = 0."""
+    high, low = x
+    counted = weights > 0
+    weights = jnp.broadcast_to(weights, high.shape).astype(high.dtype)
+    if ignore_nan:
+        counted &= ~jnp.isnan(high)
+    counted = jnp.broadcast_to(counted, high.shape)
+    weights = jnp.where(counted, weights, 0)
+
+    def add(values: Batch) -> Array:
+        return summed(values, axes)
+
+    n = add(weights)
+    positive = jnp.where(n > 0, n, 1)
+    some = jnp.max(high, axis=axes, keepdims=True, where=counted, initial=-jnp.inf)
+    some = jnp.where(n > 0, some, 0)
+    least = jnp.min(high, axis=axes, keepdims=True, where=counted, initial=jnp.inf)
+    share = share_of(jnp.maximum(jnp.abs(some), jnp.abs(jnp.where(n > 0, least, 0))))
+    some = some * share
+
+    def about(center: Array, rest: Array | float = 0.0) -> Batch:
+        off = high * share - center
+        return jnp.where(counted, off if low is None else off + (low * share - rest), 0)
+
+    off = about(some)
+    unit = _unit(jnp.max(jnp.abs(off), axis=axes, keepdims=True, initial=0))
+    mean, rest = two_sum(some, unit * (add(weights * (off / unit)) / positive))
+    off = about(mean, rest) / unit
+    correction = add(weights * off) / positive
+    m2 = add(weights * off * off) - n * correction * correction
+    m2 = jnp.where(m2 < 0, 0, m2)  # by rounding; a NaN stays
+    mean, rest = two_sum(mean, unit * correction + (0 if low is None else rest))
+    rest = jnp.zeros_like(rest) if low is None else rest
+    rounding = float(jnp.finfo(high.dtype).eps)
+    eps = jnp.where(n > 0, jnp.full_like(n, rounding if low is None else 2 * rounding**2), 0)
+    shape = kept_shape(high.shape, axes)
+    found = Moments(n, mean / share, m2, rest / share, unit / share, eps)
+    return jax.tree.map(lambda leaf: leaf.reshape(shape), found)
+
+
+@jax.jit
+def merge_moments(one: Moments, other: Moments) -> Moments:
+    """`Moments` of both of two sets of data."""
+    one, other = filled(one), filled(other)
+    n, n_rest = two_sum(one.n, other.n)
+    n, n_rest = two_sum(n, n_rest + (one.n_rest + other.n_rest))
+    share = other.n / jnp.where(n > 0, n, 1)
+    # of no data the mean is that of the other, so that its two halves are never added up
+    left = jnp.where(one.n > 0, one.mean, other.mean)
+    right = jnp.where(other.n > 0, other.mean, one.mean)
+    rests = [seen.rest + seen.mean_rest for seen in (one, other)]  # one of them is 0
+    left_rest = jnp.where(one.n > 0, rests[0], rests[1])
+    right_rest = jnp.where(other.n > 0, rests[1], rests[0])
+    part = share_of(jnp.maximum(jnp.abs(left), jnp.abs(right)))
+    apart = (right * part - left * part) + (right_rest * part - left_rest * part)
+    deviations = [jnp.sqrt(seen.spread) * (seen.unit * part) for seen in (one, other)]
+    unit = _unit(jnp.maximum(jnp.abs(apart), jnp.maximum(*deviations)))
+    squares, lost = (
+        [_rescaled(of_square, seen.unit * part / unit) for seen, of_square in pairs]
+        for pairs in (
+            ((one, one.m2), (other, other.m2)),
+            ((one, one.spread_rest * one.n), (other, other.spread_rest * other.n)),
+        )
+    )
+    apart = apart / unit
+    between = (apart * (share * one.n)) * apart  # in this order 0 · ∞ does not occur
+    mean, rest = two_sum(left * part, unit * (apart * share) + left_rest * part)
+    within, within_rest = two_sum(squares[0], squares[1])
+    m2, m2_rest = two_sum(within, between + (within_rest + (lost[0] + lost[1])))
+    eps = jnp.maximum(one.eps, other.eps)
+    kept = eps < jnp.finfo(mean.dtype).eps  # of values that are in two halves
+    rest, mean_rest = jnp.where(kept, rest / part, 0), jnp.where(kept, 0, rest / part)
+    spread_rest = m2_rest / jnp.where(n > 0, n, 1)
+    return Moments(n, mean / part, m2, rest, unit / part, eps, n_rest, mean_rest, spread_rest)
+
+
+def filled(state: Moments) -> Moments:
+    """The moments, with values for what was not given."""
+    zeros = jnp.zeros_like(state.mean)
+    eps = jnp.finfo(state.mean.dtype).eps
+    otherwise = {"rest": 0, "unit": 1, "eps": eps, "n_rest": 0, "mean_rest": 0, "spread_rest": 0}
+    return state._replace(
+        **{name: zeros + or_else(getattr(state, name), value) for name, value in otherwise.items()}
+    )
+
+
+def _rescaled(m2: Statistic, factor: Statistic) -> Statistic:
+    return jnp.where(m2 == 0, 0, m2 * factor * factor)
+
+
+def _unit(size: Statistic) -> Statistic:
+    """1, or a power of two near `size` where squares of such numbers leave the range of the dtype."""
+    size = jax.lax.stop_gradient(size)
+    info = jnp.finfo(size.dtype)
+    fine = float(info.max) ** 0.25
+    strange = ((size > fine) | (size < 1 / fine)) & (size > 0) & jnp.isfinite(size)
+    exponent = jnp.frexp(jnp.where(strange, size, 1))[1] - 10
+    exponent = jnp.clip(exponent, info.minexp + 24, None)  # clear of both ends, with `share_of` too
+    return jnp.where(strange, jnp.ldexp(jnp.ones_like(size), exponent), 1)
+
+
+def share_of(size: Statistic) -> Statistic:
+    """1, or so much less that differences of numbers up to `size` are in the range of the dtype."""
+    return jnp.where(jnp.isfinite(size) & (size > jnp.finfo(size.dtype).max / 8), 0.125, 1).astype(
+        size.dtype
+    )
+
+
+def summed(values: Batch, axes: Axes) -> Array:
+    """The sum over `axes`, which are kept; where there are many values, of sums of few.
+
+    One sum of millions in float32 stops growing where a value is below the rounding of the sum.
+    """
+    count = math.prod(values.shape[a] for a in axes)
+    if count <= 2**16:
+        return jnp.sum(values, axis=axes, keepdims=True)
+    kept = tuple(1 if a in axes else size for a, size in enumerate(values.shape))
+    rows = jnp.moveaxis(values, axes, range(len(axes))).reshape(count, -1)
+    few = 256
+    while len(rows) > 1:
+        rows = jnp.pad(rows, ((0, -len(rows) % few), (0, 0)))
+        rows = jnp.sum(rows.reshape(-1, few, rows.shape[1]), axis=1)
+    return rows.reshape(kept)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def extremes_of(x: Halves, weights: Weights, axes: Axes, ignore_nan: bool) -> Range:
+    """`Range` of an array."""
+    high, low = x
+    counted = jnp.broadcast_to(weights > 0, high.shape)
+    if ignore_nan:
+        counted &= ~jnp.isnan(high)
+    shape = kept_shape(high.shape, axes)
+    found = []
+    for extreme, beyond in ((jnp.min, jnp.inf), (jnp.max, -jnp.inf)):
+        value = extreme(high, axis=axes, keepdims=True, where=counted, initial=beyond)
+        rest = jnp.zeros_like(value)
+        if low is not None:
+            there = counted & (high == value)
+            rest = extreme(low, axis=axes, keepdims=True, where=there, initial=beyond)
+            rest = jnp.where(jnp.isfinite(rest), rest, 0)
+        found.append((value.reshape(shape), rest.reshape(shape)))
+    (least, least_rest), (most, most_rest) = found
+    return Range(least, most, least_rest, most_rest)
+
+
+@jax.jit
+def merge_ranges(one: Range, other: Range) -> Range:
+    """`Range` of both of two sets of data."""
+    merged = []
+    for extreme, name in ((jnp.minimum, "low"), (jnp.maximum, "high")):
+        a, b = getattr(one, name), getattr(other, name)
+        x, y = (or_else(getattr(state, f"{name}_rest"), 0) for state in (one, other))
+        rest = jnp.where(a == b, extreme(x, y), jnp.where(extreme(a, b) == a, x, y))
+        merged.append((extreme(a, b), rest))
+    (low, low_rest), (high, high_rest) = merged
+    return Range(low, high, low_rest, high_rest)
+
+
+def or_else(value: Any, otherwise: Any) -> Any:
+    """The value if there is one."""
+    return otherwise if value is None else value
