@@ -16,9 +16,9 @@ import numpy as np
 
 from jaxdeep._extras import needed
 from jaxdeep._shapes import ArrayLike, PyTree
+from jaxdeep.fitting.block import Position
 from jaxdeep.fitting.placement import fetched
 from jaxdeep.fitting.setup import Setup
-from jaxdeep.fitting.sources import Position
 from jaxdeep.optimizers import hyperparams
 from jaxdeep.train.missing import with_nan, without_nan
 from jaxdeep.train.monitors import resolve

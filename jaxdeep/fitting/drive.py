@@ -10,10 +10,12 @@ import numpy as np
 from jaxdeep._compilation import Program, compiled, kept
 from jaxdeep._identity import Key, key_of
 from jaxdeep._shapes import ArrayLike, PyTree
+from jaxdeep.fitting.array_source import ArraySource
+from jaxdeep.fitting.block import Block
 from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.fitting.placement import Placement
 from jaxdeep.fitting.setup import Setup
-from jaxdeep.fitting.sources import ArraySource, Block, Source
+from jaxdeep.fitting.sources import Source
 from jaxdeep.train.batches import Metrics, Totals, averages, none_yet, over_block, values_of
 from jaxdeep.train.monitors import Limits
 from jaxdeep.train.run import RunState

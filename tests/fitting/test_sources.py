@@ -347,7 +347,7 @@ def test_soft_labels_and_those_of_several_outputs_are_looked_at_in_every_batch()
 
 
 def test_labels_of_very_large_arrays_are_looked_at(monkeypatch, tmp_path):
-    monkeypatch.setattr("jaxdeep.fitting.sources._KNOWN_BYTES", 100)
+    monkeypatch.setattr("jaxdeep.fitting.array_source._KNOWN_BYTES", 100)
     x, y = ROWS
     wrong = y.copy()
     wrong[-1] = 2

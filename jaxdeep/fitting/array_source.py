@@ -1,0 +1,204 @@
+"""`ArraySource`, batches of rows of arrays, which may be larger than a device's memory."""
+
+import mmap
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdeep._arrays import OnFile, check_holds, on_file
+from jaxdeep._shapes import PyTree
+from jaxdeep.fitting.block import Block, Position
+from jaxdeep.fitting.placement import Placement
+from jaxdeep.train.data import (
+    as_arrays,
+    check_pair,
+    check_weights,
+    count_examples,
+    tree_bytes,
+    with_rows,
+)
+from jaxdeep.train.epoch import shuffled
+from jaxdeep.train.objective import Bounds, check_bounds
+from jaxdeep.train.options import FitOptions
+from jaxdeep.train.state import TrainState
+from jaxdeep.tree import shapes
+
+Memory = dict[tuple[tuple[int, ...], str], np.ndarray]  # buffers by shape and place
+
+_KNOWN_BYTES = 2**27  # labels of up to this size are all checked before the run
+_PAGES = 32  # rows of a file read at a time, since the system maps many pages around each row
+
+_shuffled = jax.jit(shuffled, static_argnums=2)
+
+
+class ArraySource:
+    """Batches of rows of arrays. Those of memory maps are read when they are due.
+
+    Attributes:
+      data: the arrays.
+      name: the argument that they were passed as.
+      examples: number of rows.
+      batch_size: rows of a batch.
+      sample: the arrays, or a part of very large ones, whose labels are checked before the run.
+      like: shapes and dtypes that the programs of a run are made for.
+      example: shapes and dtypes of a batch.
+      steps: batches of an epoch.
+    """
+
+    def __init__(self, data: PyTree, name: str, options: FitOptions, *, pairs: bool):
+        if options["steps_per_epoch"] is not None:
+            raise ValueError("steps_per_epoch is for iterables of batches; arrays are passed over once")
+        if pairs:
+            check_pair(data, name)
+        data = as_arrays(jax.tree.map(on_file, data) if options["stream"] else data, name)
+        self.data, self.name = data, name
+        self.examples = count_examples(data, name)
+        if pairs:
+            check_weights(data, name)
+        batch_size = min(options["batch_size"], self.examples)
+        self.batch_size, self._shuffle = batch_size, options["shuffle"]
+        self._drop_remainder, self._block_bytes = options["drop_remainder"], options["block_bytes"]
+        self._turn, self._memory = 0, dict[tuple[int, int], Memory]()
+        self._bounds: Bounds = ()
+        self.like = shapes(data)
+        sizes = sorted(leaf.nbytes for leaf in jax.tree.leaves(data))
+        self._few = sum(sizes[:-1]) < _KNOWN_BYTES
+        self.sample = data if self._few else jax.tree.map(lambda leaf: leaf[:batch_size], data)
+        if pairs:  # of x only the shapes are looked at
+            self.sample = (self.sample[0], *jax.tree.map(_in_memory, tuple(self.sample[1:])))
+        self.example = with_rows(data, batch_size)
+        full, rest = divmod(self.examples, batch_size)
+        self.steps: int | None = full + bool(rest and not self._drop_remainder)
+
+    def keep_within(self, bounds: Bounds) -> None:
+        """Check labels as those of `sample` were, now or when they are read."""
+        if self._few:
+            return
+        if any(isinstance(leaf, (np.memmap, OnFile)) for leaf in jax.tree.leaves(self.data)):
+            self._bounds = bounds
+        else:
+            check_bounds(bounds, self.data, self.name)
+
+    def on_device(self, placement: Placement) -> PyTree:
+        """The whole arrays on the device, or on each device of a mesh."""
+        return placement.everywhere(self.data)
+
+    def is_streamed(self, stream: bool | None) -> bool:
+        """Whether rows are read when they are due: by default memory maps, and what does not fit."""
+        if stream is not None:
+            return stream
+        leaves = jax.tree.leaves(self.data)
+        if any(isinstance(leaf, np.memmap) for leaf in leaves):
+            return True
+        free = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+        from_host = sum(leaf.nbytes for leaf in leaves if isinstance(leaf, np.ndarray))
+        return free is not None and from_host > 0.8 * free
+
+    def blocks(self, epoch: int, ts: TrainState, placement: Placement, looped: bool) -> Iterator[Block]:
+        """Full batches in blocks of one shape, and the remaining rows as a batch of their own.
+
+        Each block overwrites the one before the last, which must have been computed by then.
+        """
+        rows, size = self._order(ts), self.batch_size
+        full, rest = divmod(self.examples, size)
+        batches = rows[: full * size].reshape(full, size)
+        leaves, structure = jax.tree.flatten(self.data)
+        leaves = [leaf if isinstance(leaf, OnFile) else np.asarray(leaf) for leaf in leaves]
+
+        def read(rows: np.ndarray) -> PyTree:
+            if self._bounds:
+                self._check(rows.ravel())
+            self._turn = 1 - self._turn
+            memory = [self._memory.setdefault((self._turn, i), {}) for i in range(len(leaves))]
+            return jax.tree.unflatten(
+                structure,
+                [_read(self.name, leaf, rows, placement, room) for leaf, room in zip(leaves, memory)],
+            )
+
+        if not looped:
+            for batch in batches:
+                yield Block(read(batch), None)
+        else:
+            bytes_ = max(tree_bytes(self.example), 1)
+            many = max(1, min(self._block_bytes // bytes_, full))
+            for first in range(0, full, many):
+                part = batches[first : first + many]
+                filler = np.broadcast_to(part[:1], (many - len(part), size))
+                yield Block(read(np.concatenate([part, filler])), np.int32(len(part)))
+        if rest and not self._drop_remainder:
+            yield Block(read(rows[full * size :]), None)
+
+    def _check(self, rows: np.ndarray) -> None:
+        """Check the labels of these rows, which were too many to be looked at before the run."""
+
+        def known(leaf: Any) -> np.ndarray:
+            return leaf.take(rows) if isinstance(leaf, OnFile) else np.asarray(leaf[rows])
+
+        x, *rest = self.data
+        check_bounds(self._bounds, (x, *jax.tree.map(known, tuple(rest))), self.name)
+
+    def position(self) -> None:
+        """None, since the order of an epoch follows from the run."""
+
+    def go_to(self, position: Position) -> None:
+        """Do nothing, since the order of an epoch follows from the run."""
+
+    def _order(self, ts: TrainState) -> np.ndarray:
+        """The order of the rows in the epoch, the same as for data on the device."""
+        if not self._shuffle:
+            return np.arange(self.examples)
+        return np.asarray(_shuffled(ts.key, ts.step, self.examples))
+
+
+def _read(
+    name: str, leaf: np.ndarray | OnFile, rows: np.ndarray, placement: Placement, memory: Memory
+) -> jax.Array:
+    """Rows of an array on the device. A CPU device uses the buffers in `memory` they are read into."""
+    dtype, row = shapes(leaf).dtype, leaf.shape[1:]
+
+    def read(index: tuple[slice, ...]) -> np.ndarray:
+        local_rows = rows[index[: rows.ndim]]
+        place = (local_rows.shape, str(index))
+        if place not in memory:
+            memory[place] = _aligned((local_rows.size, *row), dtype)
+        buffer, flat = memory[place], local_rows.ravel()
+        if isinstance(leaf, OnFile):
+            values = leaf.take(flat)
+            check_holds(name, values)
+            buffer[:] = values
+            return buffer.reshape(*local_rows.shape, *row)
+        for first in range(0, local_rows.size, _PAGES):
+            part = slice(first, first + _PAGES)
+            if leaf.dtype == dtype:
+                np.take(leaf, flat[part], axis=0, out=buffer[part], mode="clip")
+            else:
+                values = leaf[flat[part]]
+                check_holds(name, values)
+                buffer[part] = values
+            _release(leaf)
+        return buffer.reshape(*local_rows.shape, *row)
+
+    return placement.part((*rows.shape, *row), rows.ndim - 1, read)
+
+
+def _in_memory(leaf: Any) -> Any:
+    """What is looked at before the run, read if it is on a file."""
+    return np.asarray(leaf) if isinstance(leaf, OnFile) else leaf
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An empty array that begins at a multiple of 64 bytes, so that a CPU device need not copy it."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    raw = np.empty(size + 64, np.uint8)
+    first = -raw.ctypes.data % 64
+    return raw[first : first + size].view(dtype).reshape(shape)
+
+
+def _release(leaf: np.ndarray) -> None:
+    """Drop the pages of a memory map from memory; the file still has them."""
+    if isinstance(leaf, np.memmap) and leaf.mode in ("r", "r+") and hasattr(mmap, "MADV_DONTNEED"):
+        memory_map = getattr(leaf, "_mmap", None)
+        if memory_map is not None:
+            memory_map.madvise(mmap.MADV_DONTNEED)

@@ -1,0 +1,268 @@
+"""`LoaderSource`, batches of an iterable, of an iterator, or of a function from the epoch."""
+
+import itertools
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeGuard
+
+import jax
+import numpy as np
+
+from jaxdeep._shapes import ArrayLike, PyTree
+from jaxdeep.fitting.block import Block, Position
+from jaxdeep.fitting.placement import Placement
+from jaxdeep.train.data import as_arrays, check_pair, check_weights, count_rows, rows_of, with_rows
+from jaxdeep.train.objective import Bounds, check_bounds
+from jaxdeep.train.options import FitOptions
+from jaxdeep.train.state import TrainState
+from jaxdeep.tree import path_name, shapes
+
+Batches = Iterable[PyTree] | Callable[[int], Iterable[PyTree]]
+
+_LOOPED = 32  # batches of a loader that are stacked, so that one call computes all of them
+
+
+class Resumable(Protocol):
+    """An iterator that says where it is and can be put there, such as Grain's."""
+
+    def get_state(self) -> Any:
+        """Where it is, as bytes or JSON."""
+
+    def set_state(self, state: Any, /) -> None:
+        """Put it there."""
+
+
+class LoaderSource:
+    """Batches of an iterable, of an iterator, or of a function from the epoch to an iterable.
+
+    With `steps_per_epoch` an epoch takes this many batches and the next epoch goes on from there.
+    Without it, an epoch takes all batches there are. Batches without rows are left out. All others have
+    the structure and the dtypes of the first, and may have other numbers of rows.
+
+    An iterator with ``get_state`` and ``set_state``, such as Grain's, is put back where a checkpoint
+    left it; any other is read again up to there. What is iterated over once an epoch is iterated over
+    again as often as before, since it may shuffle itself; a function is asked for the last epoch. If its
+    batches are then others than those the checkpoint knows of, that is refused.
+
+    Attributes:
+      name, sample, like, example: as for `ArraySource`.
+      batch_size: rows of the first batch.
+      steps: batches of an epoch, None if it is unknown.
+    """
+
+    def __init__(self, data: Batches, name: str, options: FitOptions, *, pairs: bool):
+        self.name, self.steps = name, options["steps_per_epoch"]
+        self._data, self._pairs = data, pairs
+        self._taken, self._ahead = 0, list[PyTree]()
+        self._passes, self._epoch_begun, self._known, self._steady = 0, 0, 0, True
+        self._last: PyTree = None
+        self._usual: Any = None
+        self._bounds: Bounds = ()
+        self._number = -1  # of the batch at hand, among those since the iterator began
+        # not begun a second time to see what it is, since each time may be another order
+        self._iterator = self._begin(0)
+        self._goes_on = self.steps is not None or (not callable(data) and self._iterator is data)
+        self.sample = self._next()
+        if self.sample is None:
+            raise ValueError(f"{name} holds no batches with rows")
+        self._taken, self._ahead = 0, [self.sample]
+        self._usual = shapes(self.sample)
+        self.batch_size = count_rows(self.sample) * jax.process_count()  # each process has its share
+        self.example = self.like = with_rows(self.sample, self.batch_size)
+
+    def keep_within(self, bounds: Bounds) -> None:
+        """Check the labels of all further batches that come from the host as those of the first were."""
+        self._bounds = bounds
+
+    def blocks(self, epoch: int, ts: TrainState, placement: Placement, looped: bool) -> Iterator[Block]:
+        """Batches of the same shapes as the first in blocks, others one by one."""
+        usual, waiting = shapes(self.sample), list[PyTree]()
+        for batch in self._epoch(epoch):
+            # arrays that are on a device already are not stacked on the host
+            on_host = not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(batch))
+            stacks = looped and on_host and shapes(batch) == usual
+            if stacks:
+                waiting.append(batch)
+            if waiting and (not stacks or len(waiting) == _LOOPED):
+                yield _stacked(waiting, placement)
+                waiting = []
+            if not stacks:
+                yield Block(jax.tree.map(lambda a: _shared(a, placement), batch), None)
+        if waiting:
+            yield _stacked(waiting, placement)
+
+    def position(self) -> Position:
+        """The number of batches taken, and the iterator's own state if it has one.
+
+        Of what is begun anew for each epoch, it is the number of passes and what tells their batches.
+        """
+        if not self._goes_on:
+            names = "passes", "epoch", "batches", "steady"
+            return dict(zip(names, (self._passes, self._epoch_begun, self._known, self._steady)))
+        state = self._iterator.get_state() if _has_state(self._iterator) else None
+        if isinstance(state, bytes):
+            return {"taken": self._taken, "bytes": state.hex()}
+        return {"taken": self._taken, "state": state, "last": _checksum(self._last)}
+
+    def go_to(self, position: Position) -> None:
+        """Continue from a position that `position` returned.
+
+        Raises:
+          ValueError: the batches of the epochs before are not those of the run that is continued.
+        """
+        if position is None:
+            return
+        if not self._goes_on:
+            self._pass_again(position)
+            return
+        if _has_state(self._iterator):
+            known = position.get("bytes")
+            self._iterator.set_state(position["state"] if known is None else bytes.fromhex(known))
+            self._taken, self._ahead = position["taken"], []
+        else:
+            for _ in range(position["taken"]):
+                self._last = self._next(again=True)
+            if position.get("last") not in (None, _checksum(self._last)):
+                raise ValueError(self._differs("the last one that it was left at is another"))
+
+    def _epoch(self, epoch: int) -> Iterator[PyTree]:
+        """The batches of an epoch."""
+        if not self._goes_on and (epoch or not self._ahead):
+            self._iterator, self._ahead = self._begin(epoch), []
+        for done in itertools.count() if self.steps is None else range(self.steps):
+            batch = self._next(again=self.steps is not None)
+            if not done and batch is not None and not self._goes_on:
+                self._count_pass(batch, epoch)
+            self._last = batch
+            if batch is None:
+                if done and self.steps is None:
+                    return
+                raise ValueError(
+                    f"{self.name} has no batch {done} for epoch {epoch}: an iterator ends once; give "
+                    "steps_per_epoch= for one that goes on, a function from the epoch to an iterable, "
+                    "or something that can be iterated again"
+                )
+            yield batch
+
+    def _begin(self, epoch: int) -> Iterator[PyTree]:
+        self._number = -1
+        batches = self._data(epoch) if callable(self._data) else self._data
+        try:
+            return iter(batches)
+        except TypeError:
+            raise TypeError(
+                f"{self.name} must give an iterable of batches for an epoch, got {batches!r}"
+            ) from None
+
+    def _count_pass(self, first: PyTree, epoch: int) -> None:
+        """Take note of a pass over the batches, for this epoch, that begins with this one."""
+        before, self._known = self._known, _checksum(first)
+        self._steady &= not self._passes or self._known == before
+        self._passes, self._epoch_begun = self._passes + 1, epoch
+
+    def _pass_again(self, position: dict[str, Any]) -> None:
+        """Be where a run was that has passed over the batches so often."""
+        passes, is_function = position["passes"], callable(self._data)
+        if not passes:
+            return
+        # what has begun every epoch with the same batch has no order of its own to be put back
+        once = is_function or (position["steady"] and passes > 1)
+        for i in range(1 if once else passes):
+            epoch = position["epoch"] if is_function else i
+            if epoch or not self._ahead:
+                self._iterator, self._ahead = self._begin(epoch), []
+            first = self._next()
+            self._known = _checksum(first)
+            while not once and first is not None and self._next() is not None:
+                pass
+        self._iterator, self._ahead = iter(()), []
+        # of several processes, which have shares of their own, only one has written the position
+        if self._known != position["batches"] and jax.process_count() == 1:
+            raise ValueError(self._differs(f"epoch {passes - 1} began with another"))
+        self._passes, self._steady = passes, position["steady"]
+
+    def _differs(self, what: str) -> str:
+        return (
+            f"{self.name} gives other batches than in the run that is to go on ({what}), so that it "
+            "would not end with the same result. Make it again as it was, with a seed of its own "
+            "(torch.utils.data.DataLoader(…, generator=torch.Generator().manual_seed(0))), or give a "
+            "function from the epoch to its batches; or begin anew in another directory"
+        )
+
+    def _next(self, *, again: bool = False) -> PyTree | None:
+        """The next batch. At the end this is None, or with `again` the first batch again."""
+        if self._ahead:
+            self._taken += 1
+            return self._ahead.pop()
+        batch = self._with_rows()
+        if batch is None and again:
+            self._iterator = self._begin(0)
+            batch = self._with_rows()
+        self._taken += batch is not None
+        return batch
+
+    def _with_rows(self) -> PyTree | None:
+        """The next batch that has rows, checked; None at the end."""
+        for made in self._iterator:
+            self._number += 1
+            if self._pairs:
+                check_pair(made, self.name)
+            batch = as_arrays(made, self.name)
+            if rows_of(batch, f"a batch of {self.name}"):
+                self._check(batch)
+                return batch
+        return None
+
+    def _check(self, batch: PyTree) -> None:
+        """Refuse weights that are not finite, and what the programs of the run were not made for."""
+        if self._usual is None:
+            if self._pairs:
+                check_weights(batch, self.name)
+            return
+        if str(jax.tree.structure(batch)) != str(jax.tree.structure(self._usual)):
+            raise ValueError(
+                f"every batch of {self.name} must have the parts of the first, "
+                f"{jax.tree.structure(self._usual)}, got {jax.tree.structure(batch)}"
+            )
+        usual = jax.tree_util.tree_leaves_with_path(self._usual)
+        for (path, known), new in zip(usual, jax.tree.leaves(shapes(batch))):
+            if known.dtype != new.dtype or len(known.shape) != len(new.shape):
+                where = f"{self.name}[{path_name(path)}]" if path else self.name
+                raise ValueError(
+                    f"{where} must be in every batch as in the first, {known.dtype} of "
+                    f"{len(known.shape)} axes, got {new.dtype} of shape {new.shape}"
+                )
+        if not self._pairs:
+            return
+        x, y, *weights = batch
+        try:
+            if all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(weights)):
+                check_weights(batch, self.name)  # a device is not waited for
+            check_bounds(self._bounds, (x, y, *weights), self.name)
+        except ValueError as error:
+            raise ValueError(f"batch {self._number} of {self.name}: {error}") from None
+
+
+def _stacked(batches: list[PyTree], placement: Placement) -> Block:
+    filler = batches[:1] * (_LOOPED - len(batches))
+    block = jax.tree.map(lambda *leaves: _shared(np.stack(leaves), placement, 1), *batches, *filler)
+    return Block(block, np.int32(len(batches)))
+
+
+def _shared(array: ArrayLike, placement: Placement, axis: int = 0) -> jax.Array:
+    """A batch or a stack of batches of this process, on the device."""
+    if isinstance(array, jax.Array) and placement.mesh is None:
+        return array
+    return placement.share(np.asarray(array, shapes(array).dtype), axis)
+
+
+def _checksum(batch: PyTree) -> int:
+    """A number that tells a batch from others."""
+    sum_ = 0
+    for leaf in jax.tree.leaves(batch):
+        sum_ = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), sum_)
+    return sum_
+
+
+def _has_state(iterator: object) -> TypeGuard[Resumable]:
+    return hasattr(iterator, "get_state") and hasattr(iterator, "set_state")
