@@ -7,9 +7,9 @@ the first ones did. `key_of` makes keys that are equal only in this case:
 * A layer or an optimizer of jaxdeep is compared by its description, which ``_identity_()`` returns.
 * A closure made by a function of JAX, optax, Flax or jaxdeep is compared by the ``def`` it comes from
   and the values it closes over, so that ``optax.chain`` of equal transformations is equal.
-* A function or object of the user's is equal only to itself. The values that it closes over, holds and
-  refers to must also be the same as before, so that after a constant was changed in a notebook, a
-  function that uses it has another key.
+* A function, class or object of the user's is equal only to itself. The values that it closes over,
+  holds and refers to, in its own module and in others of the user's, must also be the same as before, so
+  that after a constant was changed in a notebook, a function that uses it has another key.
 
 A wrong match would be a silent wrong answer, while a missed one only costs a compilation. Therefore a
 value that is not understood makes a key that equals no other. Keys hold users' objects weakly and keep
@@ -19,9 +19,10 @@ neither data nor parameters alive.
 import dataclasses
 import functools
 import hashlib
+import sys
 import types
 import weakref
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -38,6 +39,7 @@ _MADE_OF: dict[type, tuple[str, ...]] = {  # kinds that are compared by these at
     classmethod: ("__func__",),
     property: ("fget",),
 }
+_BASIC = ("builtins", "typing", "abc")  # modules whose classes say nothing of their objects
 _MOST = 20_000  # values that a key may consist of, since a user's object may hold a whole data set
 
 
@@ -138,6 +140,7 @@ class _Walk:
         self.objects: list[_Object] = []
         self._numbers = numbers
         self._seen: dict[int, tuple[int, Any]] = {}
+        self._modules: set[tuple[int, frozenset[str]]] = set()
         self._count = 0
 
     def __call__(self, value: Any) -> Hashable:
@@ -149,7 +152,7 @@ class _Walk:
             return type(value), repr(value) if isinstance(value, (float, complex)) else value
         if isinstance(value, np.dtype) or _names_dtype(value):
             return "dtype", jnp.dtype(value).name  # jnp.float32, np.float32 and the dtype are one
-        if isinstance(value, type):
+        if isinstance(value, type) and not _is_users(value.__module__):
             return self._itself(value)
         if isinstance(value, (np.ndarray, np.generic, jax.Array)):
             return _array(value)
@@ -186,7 +189,11 @@ class _Walk:
         if isinstance(value, types.FunctionType):
             return self._function(value)
         if isinstance(value, types.ModuleType):
-            return "module", value.__name__
+            return self._module(value, frozenset())
+        if isinstance(value, type):
+            return self._itself(value), self(
+                _shared(b for b in value.__mro__ if _is_users(b.__module__))
+            )
         return self._object(value)
 
     def _element(self, value: Any) -> Hashable:
@@ -199,25 +206,50 @@ class _Walk:
         remembered = self._remembered(function)
         if _library(function.__globals__.get("__name__")):
             return "made by", self._itself(function.__code__), *remembered
-        return self._itself(function), *remembered, *self._globals(function)
+        held = self(function.__dict__) if function.__dict__ else None
+        return self._itself(function), *remembered, held, *self._globals(function)
 
     def _remembered(self, function: types.FunctionType) -> tuple[Hashable, ...]:
         """What a function closes over, and its defaults."""
         parts: list[Hashable] = []
+        names = _names(function.__code__)
         for cell in function.__closure__ or ():
             try:
                 contents = cell.cell_contents
             except ValueError:  # an empty cell: a name that is not bound yet
                 parts.append("empty")
             else:
-                parts.append(self(contents))
+                parts.append(self._named(contents, names))
         return *parts, self(function.__defaults__), self(function.__kwdefaults__)
 
     def _globals(self, function: types.FunctionType) -> Iterator[Hashable]:
         """The module variables that a user's function, or one defined in it, refers to."""
-        for name in sorted(_names(function.__code__)):
+        names = _names(function.__code__)
+        for name in sorted(names):
             if name in function.__globals__:
-                yield name, self(function.__globals__[name])
+                yield name, self._named(function.__globals__[name], names)
+            elif name in sys.modules:  # imported inside the function
+                yield name, self._module(sys.modules[name], names)
+
+    def _named(self, value: Any, names: frozenset[str]) -> Hashable:
+        """A value that code refers to, which also has these names in it."""
+        return self._module(value, names) if isinstance(value, types.ModuleType) else self(value)
+
+    def _module(self, module: types.ModuleType, names: frozenset[str]) -> Hashable:
+        """A module; of the user's, what code with these names may take from it."""
+        if not _is_users(module.__name__):
+            return "module", module.__name__
+        if not names:
+            raise _NotUnderstood
+        if (id(module), names) in self._modules:
+            return "again", module.__name__
+        self._modules.add((id(module), names))
+        taken = sorted(names & vars(module).keys())
+        return (
+            "module",
+            module.__name__,
+            *((name, self._named(vars(module)[name], names)) for name in taken),
+        )
 
     def _object(self, value: Any) -> Hashable:
         """An object of no kind that is known here: itself, and what it and its classes hold."""
@@ -229,12 +261,9 @@ class _Walk:
             return self._itself(value), self(wrapped)
         if _library(type(value).__module__) and not dataclasses.is_dataclass(value):
             return self._itself(value)
-        held = dict(getattr(value, "__dict__", {}))
-        for kind in type(value).__mro__:
-            if not _library(kind.__module__) and kind.__module__ not in ("builtins", "typing", "abc"):
-                shared = {n: v for n, v in vars(kind).items() if n == "__call__" or n[:2] != "__"}
-                held |= {f"{kind.__qualname__}.{name}": thing for name, thing in shared.items()}
-        return self._itself(value), self(held)
+        bases = [base for base in type(value).__mro__ if base.__module__ not in _BASIC]
+        shared = _shared(base for base in bases if not _library(base.__module__))
+        return self._itself(value), self(getattr(value, "__dict__", {}) | _slots(value) | shared)
 
     def _itself(self, thing: Any) -> Hashable:
         try:
@@ -255,13 +284,45 @@ def _names_dtype(value: Any) -> bool:
     return known or issubclass(value, np.generic)
 
 
+def _shared(bases: Iterable[type]) -> dict[str, Any]:
+    """What classes hold for their objects."""
+    return {
+        f"{base.__qualname__}.{name}": thing
+        for base in bases
+        for name, thing in vars(base).items()
+        if name == "__call__" or not (name.startswith("__") or _describes(name, thing))
+    }
+
+
+def _describes(name: str, thing: Any) -> bool:
+    """Whether an attribute of a class says only where its objects have a value."""
+    is_place = isinstance(thing, types.MemberDescriptorType) or type(thing).__name__ == "_tuplegetter"
+    return is_place or name == "_abc_impl"
+
+
+def _slots(value: Any) -> dict[str, Any]:
+    """What an object holds in ``__slots__``."""
+    return {
+        name: getattr(value, name)
+        for base in type(value).__mro__
+        for name, thing in vars(base).items()
+        if isinstance(thing, types.MemberDescriptorType) and hasattr(value, name)
+    }
+
+
+def _is_users(module: Any) -> bool:
+    """Whether a module is neither of a library that is known here nor of Python's own."""
+    name = str(module).split(".", 1)[0]
+    return name not in _LIBRARIES and name not in sys.stdlib_module_names
+
+
 def _library(module: Any) -> bool:
     return isinstance(module, str) and module.split(".", 1)[0] in _LIBRARIES
 
 
-def _names(code: types.CodeType) -> set[str]:
-    """The global names that code, and the functions made inside it, refer to."""
-    names = set(code.co_names)
+def _names(code: types.CodeType) -> frozenset[str]:
+    """The names of globals and attributes that code, and the functions made inside it, refer to."""
+    names = frozenset(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             names |= _names(constant)
