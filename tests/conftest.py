@@ -30,7 +30,13 @@ import jax
 import pytest
 from helpers.tiers import mark_heavy_cases
 
+import jaxdeep
 from jaxdeep._compat import enable_x64
+
+# Before pytest imports a module for its examples, which would put it in the place of a function of its
+# name: jaxdeep.nn.conv.
+for name in jaxdeep.__all__:
+    getattr(jaxdeep, name)
 
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=25, derandomize=True)
 hypothesis.settings.load_profile("ci")

@@ -7,7 +7,7 @@ import jax.export
 import numpy as np
 import optax
 import pytest
-from helpers.compression import dense, nn, norm
+from helpers.compressed import dense, nn, norm
 
 import jaxdeep as jd
 

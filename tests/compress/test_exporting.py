@@ -9,7 +9,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.compression import dense, draw, network, nn, norm, relative, relu, trained
+from helpers.compressed import dense, draw, network, nn, norm, relative, relu, trained
 
 import jaxdeep as jd
 

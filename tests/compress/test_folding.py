@@ -9,7 +9,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.compression import IMAGE, dense, draw, nn, norm, relative, relu, trained
+from helpers.compressed import IMAGE, dense, draw, nn, norm, relative, relu, trained
 
 import jaxdeep as jd
 

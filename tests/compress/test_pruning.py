@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers.compression import dense, draw, network, nn, trained
+from helpers.compressed import dense, draw, network, nn, trained
 
 import jaxdeep as jd
 

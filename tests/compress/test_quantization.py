@@ -5,7 +5,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.compression import IMAGE, dense, draw, network, nn, relative, trained
+from helpers.compressed import IMAGE, dense, draw, network, nn, relative, trained
 
 import jaxdeep as jd
 
