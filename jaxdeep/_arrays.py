@@ -43,6 +43,8 @@ def as_array(name: str, value: Any) -> HostOrDevice:
         value = value.data
     if not isinstance(value, (jax.Array, np.ndarray)):
         value = _from(name, value)
+    if isinstance(value, np.ndarray):
+        value = _native(value)
     if any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         return value
     raise TypeError(f"{name} must be an array of real numbers, got one of dtype {value.dtype}")
@@ -54,6 +56,8 @@ def _from(name: str, value: Any) -> np.ndarray:
         raise TypeError(f"{name} must be an array of numbers, got {value!r}")
     try:
         array = np.asarray(value)
+        if array.dtype.kind == "O" and (dtype := _dtype_of_columns(value)) is not None:
+            array = value.to_numpy(dtype=dtype)
     except Exception as error:
         raise TypeError(
             f"{name} must be an array of numbers, and a {_type_of(value)} gives none: {error}"
@@ -66,6 +70,26 @@ def _from(name: str, value: Any) -> np.ndarray:
     return array
 
 
+def _native(array: np.ndarray) -> np.ndarray:
+    """The array in the byte order of this machine; files have others. A longdouble becomes a float64."""
+    if array.dtype.kind not in "fiu":
+        return array
+    if array.dtype.itemsize > 8:  # longdouble
+        return array.astype(np.float64)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _dtype_of_columns(frame: Any) -> np.dtype | None:
+    """The dtype of a frame whose columns are numbers or booleans, if of several kinds, and all there."""
+    columns = getattr(frame, "dtypes", None)
+    if not hasattr(frame, "to_numpy") or not hasattr(frame, "isna") or frame.isna().to_numpy().any():
+        return None
+    kinds = [getattr(kind, "numpy_dtype", kind) for kind in np.atleast_1d(np.asarray(columns, object))]
+    if not all(isinstance(kind, np.dtype) and kind.kind in "fiub" for kind in kinds):
+        return None
+    return np.result_type(*kinds)
+
+
 class OnFile:
     """A data set of an open HDF5 file, of which only the rows that are asked for are read.
 
@@ -75,17 +99,18 @@ class OnFile:
 
     def __init__(self, dataset: Any) -> None:
         self.dataset, self.shape = dataset, tuple(dataset.shape)
-        self.dtype, self.ndim = np.dtype(dataset.dtype), len(dataset.shape)
+        self.dtype = np.dtype(dataset.dtype).newbyteorder("=")
+        self.ndim = len(dataset.shape)
         self.nbytes = self.dtype.itemsize * math.prod(self.shape)
 
     def __len__(self) -> int:
         return int(self.shape[0])
 
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        return np.asarray(self.dataset[rows])
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        return np.asarray(self.dataset[rows], self.dtype)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self.dataset[()], dtype)
+        return np.asarray(self.dataset[()], dtype or self.dtype)
 
     def __repr__(self) -> str:
         return repr(self.dataset)
@@ -102,7 +127,7 @@ class OnFile:
         first, last = int(wanted[0]), int(wanted[-1]) + 1
         # h5py takes a slice at once, and a list of rows one by one
         together = last - first <= 2 * wanted.size
-        read = self[first:last][wanted - first] if together else np.asarray(self.dataset[wanted])
+        read = self[first:last][wanted - first] if together else self[wanted]
         return read[places]
 
 

@@ -205,12 +205,15 @@ class _Nowhere:
         return like, None
 
 
+Store = Checkpoints | _Nowhere
+
+
 class _OtherRun(Exception):
     """A checkpoint of another run."""
 
 
 @contextlib.contextmanager
-def opened(about: About | None, options: FitOptions) -> Iterator["Checkpoints | _Nowhere"]:
+def opened(about: About | None, options: FitOptions) -> Iterator["Store"]:
     """The checkpoints of the run that `about` describes; None is a run without checkpoints."""
     if about is None:
         yield _Nowhere()
@@ -261,6 +264,8 @@ def _held(directory: pathlib.Path) -> Iterator[None]:
                 raise
         yield
     finally:
+        with contextlib.suppress(OSError):  # a child that was forked meanwhile has the handle, too
+            fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)
 
 
@@ -284,8 +289,10 @@ def _check_entries(directory: pathlib.Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error."""
+    """The first line of an error, or that there is no room left, which comes late in many lines."""
     text = str(error).strip() or type(error).__name__
+    if any(word in text for word in ("RESOURCE_EXHAUSTED", "ENOSPC", os.strerror(errno.ENOSPC))):
+        return os.strerror(errno.ENOSPC)
     return text.splitlines()[0][:200]
 
 

@@ -1,7 +1,7 @@
 """`fit`, which trains a model from checks to history, with progress and checkpoints."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Unpack
 
 import jax
@@ -14,15 +14,15 @@ from jaxdeep._compilation import check_untraced, meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
 from jaxdeep.diagnostics.layer_flow import LayerMeasure
-from jaxdeep.fitting.checkpoint import describe, opened
-from jaxdeep.fitting.drive import driver
+from jaxdeep.fitting.checkpoint import Store, describe, opened
+from jaxdeep.fitting.drive import Drive, driver
 from jaxdeep.fitting.finite import check_finite, described
 from jaxdeep.fitting.interruption import Interruption, interruptible
 from jaxdeep.fitting.phases import in_phases
 from jaxdeep.fitting.placement import placed
 from jaxdeep.fitting.progress import compiling, ordered, reporting
 from jaxdeep.fitting.setup import Setup, check_begun, frozen_of, make_setup, try_out
-from jaxdeep.fitting.sources import go_to, keep_within, position_of, sources_of
+from jaxdeep.fitting.sources import Source, go_to, keep_within, position_of, sources_of
 from jaxdeep.train.missing import with_nan
 from jaxdeep.train.options import Callback, FitOptions, filled, minimised_of, takes
 from jaxdeep.train.records import Epochs, FitResult
@@ -113,46 +113,64 @@ def fit(
     _checks.check_key(key)
     setup = make_setup("fit", model, optimizer, chosen)
     setup = dataclasses.replace(setup, measure=_measure(setup, chosen["diagnostics"]))
-    sources, mesh = sources_of(data, chosen, passed=options, pairs=setup.is_supervised)
-    size = min(chosen["batch_size"], sources[0].batch_size)
-    with_its_size: FitOptions = {**chosen, "batch_size": size}
-    setup = dataclasses.replace(setup, mesh=mesh, options=with_its_size)
-    likes, initial = [source.like for source in sources], initial_of(chosen["params"], chosen["state"])
-    check_begun(setup, likes[0], initial)
-    slow_in_loops, bounds = try_out(
-        setup, setup.shapes(likes[0], key, initial), {s.name: s.sample for s in sources}, likes[0]
-    )
-    keep_within(sources, bounds)
-    run = setup.start(likes, key, initial)
-    check_untraced("fit", run, instead=_PURE)
-    placement = placed(setup.mesh, run, run.train_state.params, chosen["shard"])
-    about = None if chosen["checkpoint"] is None else describe(setup, run, likes)
-    with opened(about, chosen) as store:
-        run, position = store.restore(run, setup.epochs)
-        run = placement.put(run)
-        go_to(sources, position)
-        with compiling(show=chosen["progress"]):
-            looped = not (slow_in_loops and jax.default_backend() == "cpu")
-            drive = driver(setup, run, sources, placement, stream=chosen["stream"], looped=looped)
-        done, stopped, bad_step, history = _look(run)
-        steps, is_traced, ended = sources[0].steps, False, False
-        with (
-            reporting(setup.epochs, steps, show=chosen["progress"], begun=done) as report,
-            interruptible(show=chosen["progress"]) as interruption,
-        ):
-            while done < setup.epochs and not (stopped or ended or interruption.noted):
-                run = drive(run, done + chosen["epochs_per_call"], interruption)
-                if not is_traced:  # later, what differs may be what a callback has changed
-                    setup, is_traced = setup.traced(), True
-                done, stopped, bad_step, history = _look(run)
-                if bad_step >= 0 and chosen["on_nonfinite"] == "raise":
-                    raise FloatingPointError(described(run.train_state, bad_step, done))
-                last = {name: values[-1] for name, values in history.items()}
-                store.save(run, last, position_of(sources))
-                report(done, _shown(last, setup.measure))
-                now = Epochs(done, history, run.train_state)
-                for callback in chosen["callbacks"]:
-                    ended |= _called(callback, now, interruption)
+    # the workers of a loader, which begin with it, leave Ctrl-C to this process, too
+    with interruptible(show=chosen["progress"], begun=False) as interruption:
+        sources, mesh = sources_of(data, chosen, passed=options, pairs=setup.is_supervised)
+        size = min(chosen["batch_size"], sources[0].batch_size)
+        with_its_size: FitOptions = {**chosen, "batch_size": size}
+        setup = dataclasses.replace(setup, mesh=mesh, options=with_its_size)
+        likes = [source.like for source in sources]
+        initial = initial_of(chosen["params"], chosen["state"])
+        check_begun(setup, likes[0], initial)
+        slow_in_loops, bounds = try_out(
+            setup, setup.shapes(likes[0], key, initial), {s.name: s.sample for s in sources}, likes[0]
+        )
+        keep_within(sources, bounds)
+        run = setup.start(likes, key, initial)
+        check_untraced("fit", run, instead=_PURE)
+        placement = placed(setup.mesh, run, run.train_state.params, chosen["shard"])
+        about = None if chosen["checkpoint"] is None else describe(setup, run, likes)
+        with opened(about, chosen) as store:
+            run, position = store.restore(run, setup.epochs)
+            run = placement.put(run)
+            go_to(sources, position)
+            with compiling(show=chosen["progress"]):
+                looped = not (slow_in_loops and jax.default_backend() == "cpu")
+                drive = driver(setup, run, sources, placement, stream=chosen["stream"], looped=looped)
+            ended = _driven(drive, setup, run, sources, store, with_its_size, interruption)
+    return _finished(*ended)
+
+
+def _driven(
+    drive: Drive,
+    setup: Setup,
+    run: RunState,
+    sources: Sequence[Source],
+    store: Store,
+    options: FitOptions,
+    interruption: Interruption,
+) -> tuple[Setup, RunState, dict[str, np.ndarray], str | None]:
+    """The run after the epochs that are left, its history, and why it ended before its last epoch.
+
+    Between the calls of the program, what the host has to do is done.
+    """
+    done, stopped, bad_step, history = _look(run)
+    steps, is_traced, ended = sources[0].steps, False, False
+    with reporting(setup.epochs, steps, show=options["progress"], begun=done) as report:
+        interruption.begun = True
+        while done < setup.epochs and not (stopped or ended or interruption.noted):
+            run = drive(run, done + options["epochs_per_call"], interruption)
+            if not is_traced:  # later, what differs may be what a callback has changed
+                setup, is_traced = setup.traced(), True
+            done, stopped, bad_step, history = _look(run)
+            if bad_step >= 0 and options["on_nonfinite"] == "raise":
+                raise FloatingPointError(described(run.train_state, bad_step, done))
+            last = {name: values[-1] for name, values in history.items()}
+            store.save(run, last, position_of(sources))
+            report(done, _shown(last, setup.measure))
+            now = Epochs(done, history, run.train_state)
+            for callback in options["callbacks"]:
+                ended |= _called(callback, now, interruption)
     why = None
     if stopped:
         why = "diverged" if bad_step >= 0 and _stops_at_nonfinite(setup) else "early_stopping"
@@ -160,7 +178,7 @@ def fit(
         why = "interrupted"
     elif ended and done < setup.epochs:
         why = "callback"
-    return _finished(setup, run, history)._replace(stopped=why)
+    return setup, run, history, why
 
 
 def _stops_at_nonfinite(setup: Setup) -> bool:
@@ -192,7 +210,9 @@ def _ends(callback: Callback, answer: object) -> bool:
     return bool(known)
 
 
-def _finished(setup: Setup, run: RunState, history: dict[str, np.ndarray]) -> FitResult:
+def _finished(
+    setup: Setup, run: RunState, history: dict[str, np.ndarray], stopped: str | None
+) -> FitResult:
     """The result of a run that has ended, checked to be finite."""
     program, key = setup.program(), key_of("finish", setup.key)
     if setup.restores or setup.options["ema"]:
@@ -202,7 +222,7 @@ def _finished(setup: Setup, run: RunState, history: dict[str, np.ndarray]) -> Fi
     if setup.options["on_nonfinite"] == "raise":
         check_finite(ts)
     early = setup.options["early_stopping"] is not None
-    return FitResult(ts, history, int(run.decisions.best_epoch) if early else None)
+    return FitResult(ts, history, int(run.decisions.best_epoch) if early else None, stopped)
 
 
 def _measure(setup: Setup, every: int | None) -> Measure | None:

@@ -1,6 +1,7 @@
 """Interruptions: the first ends a run after the epochs at hand, the second raises at once."""
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -13,19 +14,20 @@ class Interruption:
 
     Attributes:
       noted: whether it has been, once.
+      begun: whether there are epochs to end after.
       told: whether to say on the error stream that the run will end.
     """
 
-    def __init__(self, *, told: bool = False) -> None:
-        self.noted, self.told = False, told
+    def __init__(self, *, begun: bool = True, told: bool = False) -> None:
+        self.noted, self.begun, self.told = False, begun, told
 
     def note(self) -> None:
-        """Take note of an interruption; the second one is raised.
+        """Take note of an interruption; the second one is raised, and one before the run has begun.
 
         Raises:
-          KeyboardInterrupt: there has been one before.
+          KeyboardInterrupt: there has been one before, or nothing has begun.
         """
-        if self.noted:
+        if self.noted or not self.begun:
             raise KeyboardInterrupt
         self.noted = True
         if self.told:
@@ -34,13 +36,14 @@ class Interruption:
 
 
 @contextlib.contextmanager
-def interruptible(*, show: bool) -> Iterator[Interruption]:
+def interruptible(*, show: bool, begun: bool = True) -> Iterator[Interruption]:
     """An `Interruption` that takes note of Ctrl-C (SIGINT) while the context is open.
 
     That is so in the main thread, where signals arrive, and if Python's own handler was there, since
-    another one has its own ideas. The handler of before is put back at the end.
+    another one has its own ideas. The handler of before is put back at the end. Processes that are
+    forked meanwhile, such as the workers of a loader, leave it to this one.
     """
-    interruption = Interruption(told=show)
+    interruption, process = Interruption(begun=begun, told=show), os.getpid()
     before = signal.getsignal(signal.SIGINT)
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or before is not signal.default_int_handler:
@@ -48,7 +51,8 @@ def interruptible(*, show: bool) -> Iterator[Interruption]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        interruption.note()
+        if os.getpid() == process:
+            interruption.note()
 
     signal.signal(signal.SIGINT, handle)
     try:

@@ -52,19 +52,21 @@ class LoaderSource:
 
     def __init__(self, data: Batches, name: str, options: FitOptions, *, pairs: bool):
         self.name, self.steps = name, options["steps_per_epoch"]
+        self._is_kept = options["checkpoint"] is not None  # so that its position will be asked for
         self._data, self._pairs = data, pairs
         self._taken, self._ahead = 0, list[PyTree]()
-        self._passes, self._epoch_begun, self._known, self._steady = 0, 0, 0, True
-        self._last: PyTree = None
+        self._passes, self._epoch_begun, self._known = 0, 0, 0
+        self._last = 0  # checksum of the batch that was taken last
         self._usual: Any = None
         self._bounds: Bounds = ()
         self._number = -1  # of the batch at hand, among those since the iterator began
         # not begun a second time to see what it is, since each time may be another order
         self._iterator = self._begin(0)
         self._goes_on = self.steps is not None or (not callable(data) and self._iterator is data)
-        self.sample = self._next()
-        if self.sample is None:
+        first = self._next()
+        if first is None:
             raise ValueError(f"{name} holds no batches with rows")
+        self.sample = jax.tree.map(_own, first)
         self._taken, self._ahead = 0, [self.sample]
         self._usual = shapes(self.sample)
         self.batch_size = count_rows(self.sample) * jax.process_count()  # each process has its share
@@ -75,34 +77,37 @@ class LoaderSource:
         self._bounds = bounds
 
     def blocks(self, epoch: int, ts: TrainState, placement: Placement, looped: bool) -> Iterator[Block]:
-        """Batches of the same shapes as the first in blocks, others one by one."""
-        usual, waiting = shapes(self.sample), list[PyTree]()
+        """Batches of the same shapes as the first in blocks, others one by one.
+
+        A batch is copied before the next one is asked for, which may be made in the same memory.
+        """
+        usual, waiting = shapes(self.sample), _Stack()
         for batch in self._epoch(epoch):
             # arrays that are on a device already are not stacked on the host
             on_host = not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(batch))
             stacks = looped and on_host and shapes(batch) == usual
             if stacks:
-                waiting.append(batch)
-            if waiting and (not stacks or len(waiting) == _LOOPED):
-                yield _stacked(waiting, placement)
-                waiting = []
+                waiting.add(batch)
+            if waiting.filled and (not stacks or waiting.filled == _LOOPED):
+                yield waiting.block(placement)
+                waiting = _Stack()
             if not stacks:
-                yield Block(jax.tree.map(lambda a: _shared(a, placement), batch), None)
-        if waiting:
-            yield _stacked(waiting, placement)
+                yield Block(jax.tree.map(lambda a: _shared(_own(a), placement), batch), None)
+        if waiting.filled:
+            yield waiting.block(placement)
 
     def position(self) -> Position:
         """The number of batches taken, and the iterator's own state if it has one.
 
-        Of what is begun anew for each epoch, it is the number of passes and what tells their batches.
+        Of what is begun anew for each epoch, it is the number of passes and a checksum of the batches of
+        the last one.
         """
         if not self._goes_on:
-            names = "passes", "epoch", "batches", "steady"
-            return dict(zip(names, (self._passes, self._epoch_begun, self._known, self._steady)))
+            return {"passes": self._passes, "epoch": self._epoch_begun, "batches": self._known}
         state = self._iterator.get_state() if _has_state(self._iterator) else None
         if isinstance(state, bytes):
             return {"taken": self._taken, "bytes": state.hex()}
-        return {"taken": self._taken, "state": state, "last": _checksum(self._last)}
+        return {"taken": self._taken, "state": state, "last": self._last}
 
     def go_to(self, position: Position) -> None:
         """Continue from a position that `position` returned.
@@ -120,28 +125,31 @@ class LoaderSource:
             self._iterator.set_state(position["state"] if known is None else bytes.fromhex(known))
             self._taken, self._ahead = position["taken"], []
         else:
+            last: PyTree = None
             for _ in range(position["taken"]):
-                self._last = self._next(again=True)
-            if position.get("last") not in (None, _checksum(self._last)):
+                last = self._next(again=True)
+            self._last = _checksum(last)
+            if position.get("last") not in (None, self._last):
                 raise ValueError(self._differs("the last one that it was left at is another"))
 
     def _epoch(self, epoch: int) -> Iterator[PyTree]:
         """The batches of an epoch."""
         if not self._goes_on and (epoch or not self._ahead):
             self._iterator, self._ahead = self._begin(epoch), []
+        seen = 0
         for done in itertools.count() if self.steps is None else range(self.steps):
             batch = self._next(again=self.steps is not None)
-            if not done and batch is not None and not self._goes_on:
-                self._count_pass(batch, epoch)
-            self._last = batch
             if batch is None:
                 if done and self.steps is None:
+                    self._count_pass(seen, epoch)
                     return
                 raise ValueError(
                     f"{self.name} has no batch {done} for epoch {epoch}: an iterator ends once; give "
                     "steps_per_epoch= for one that goes on, a function from the epoch to an iterable, "
                     "or something that can be iterated again"
                 )
+            if self._is_kept:
+                self._last = seen = _checksum(batch, 0 if self._goes_on else seen)
             yield batch
 
     def _begin(self, epoch: int) -> Iterator[PyTree]:
@@ -154,32 +162,27 @@ class LoaderSource:
                 f"{self.name} must give an iterable of batches for an epoch, got {batches!r}"
             ) from None
 
-    def _count_pass(self, first: PyTree, epoch: int) -> None:
-        """Take note of a pass over the batches, for this epoch, that begins with this one."""
-        before, self._known = self._known, _checksum(first)
-        self._steady &= not self._passes or self._known == before
-        self._passes, self._epoch_begun = self._passes + 1, epoch
+    def _count_pass(self, seen: int, epoch: int) -> None:
+        """Take note of a pass over the batches, for this epoch, that had this checksum."""
+        self._known, self._passes, self._epoch_begun = seen, self._passes + 1, epoch
 
     def _pass_again(self, position: dict[str, Any]) -> None:
         """Be where a run was that has passed over the batches so often."""
         passes, is_function = position["passes"], callable(self._data)
         if not passes:
             return
-        # what has begun every epoch with the same batch has no order of its own to be put back
-        once = is_function or (position["steady"] and passes > 1)
-        for i in range(1 if once else passes):
+        for i in range(1 if is_function else passes):
             epoch = position["epoch"] if is_function else i
             if epoch or not self._ahead:
                 self._iterator, self._ahead = self._begin(epoch), []
-            first = self._next()
-            self._known = _checksum(first)
-            while not once and first is not None and self._next() is not None:
-                pass
+            self._known = 0
+            while (batch := self._next()) is not None:
+                self._known = _checksum(batch, self._known)
         self._iterator, self._ahead = iter(()), []
         # of several processes, which have shares of their own, only one has written the position
         if self._known != position["batches"] and jax.process_count() == 1:
-            raise ValueError(self._differs(f"epoch {passes - 1} began with another"))
-        self._passes, self._steady = passes, position["steady"]
+            raise ValueError(self._differs(f"epoch {passes - 1} had others"))
+        self._passes = passes
 
     def _differs(self, what: str) -> str:
         return (
@@ -243,10 +246,32 @@ class LoaderSource:
             raise ValueError(f"batch {self._number} of {self.name}: {error}") from None
 
 
-def _stacked(batches: list[PyTree], placement: Placement) -> Block:
-    filler = batches[:1] * (_LOOPED - len(batches))
-    block = jax.tree.map(lambda *leaves: _shared(np.stack(leaves), placement, 1), *batches, *filler)
-    return Block(block, np.int32(len(batches)))
+class _Stack:
+    """Batches of the same shapes one over the other, of which so many are filled."""
+
+    def __init__(self) -> None:
+        self.filled = 0
+
+    def add(self, batch: PyTree) -> None:
+        """Copy a batch into the next place."""
+        if not self.filled:
+            make = lambda leaf: np.empty((_LOOPED, *leaf.shape), leaf.dtype)  # noqa: E731
+            self._rooms = jax.tree.map(make, batch)
+        for room, leaf in zip(jax.tree.leaves(self._rooms), jax.tree.leaves(batch)):
+            room[self.filled] = leaf
+        self.filled += 1
+
+    def block(self, placement: Placement) -> Block:
+        """The stack on the device, where the first batch fills the places left."""
+        for room in jax.tree.leaves(self._rooms):
+            room[self.filled :] = room[:1]
+        batches = jax.tree.map(lambda room: _shared(room, placement, 1), self._rooms)
+        return Block(batches, np.int32(self.filled))
+
+
+def _own(array: ArrayLike) -> ArrayLike:
+    """An array of the host in memory of its own."""
+    return np.array(array) if isinstance(array, np.ndarray) else array
 
 
 def _shared(array: ArrayLike, placement: Placement, axis: int = 0) -> jax.Array:
@@ -256,9 +281,8 @@ def _shared(array: ArrayLike, placement: Placement, axis: int = 0) -> jax.Array:
     return placement.share(np.asarray(array, shapes(array).dtype), axis)
 
 
-def _checksum(batch: PyTree) -> int:
-    """A number that tells a batch from others."""
-    sum_ = 0
+def _checksum(batch: PyTree, sum_: int = 0) -> int:
+    """A number that tells a batch, and those that had the checksum `sum_` before it, from others."""
     for leaf in jax.tree.leaves(batch):
         sum_ = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), sum_)
     return sum_

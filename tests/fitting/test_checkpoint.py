@@ -1,5 +1,6 @@
 """Runs that are interrupted end with the bits of those that are not."""
 
+import os
 import pathlib
 import random
 import signal
@@ -204,3 +205,20 @@ def test_a_remote_place_is_refused(place, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="path must be a path on this machine"):
             jd.load(given)
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.filterwarnings("ignore:os.fork", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_child_of_the_process_does_not_hold_the_directory(tmp_path):
+    from jaxdeep.fitting.checkpoint import _held
+
+    with _held(tmp_path):
+        child = os.fork()
+        if child == 0:
+            time.sleep(20)
+            os._exit(0)
+    try:
+        with _held(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

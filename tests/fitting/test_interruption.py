@@ -144,3 +144,20 @@ def test_an_interrupted_sweep_keeps_the_rows_that_have_ended(strategy, monkeypat
     assert ends <= {"interrupted", "finished"}
     assert all(0 < row["epochs"] <= 500 for row in table.rows())
     assert table.best("loss")["loss"] < 10
+
+
+@pytest.mark.filterwarnings("ignore:os.fork", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("restored")
+def test_processes_forked_meanwhile_leave_an_interruption_to_their_parent():
+    with interruptible(show=False) as interruption:
+        child = os.fork()
+        if child == 0:
+            signal.raise_signal(signal.SIGINT)
+            os._exit(int(interruption.noted))
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.usefixtures("restored")
+def test_an_interruption_before_the_run_has_begun_raises():
+    with interruptible(show=False, begun=False), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)

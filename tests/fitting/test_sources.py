@@ -224,6 +224,54 @@ def test_each_epoch_begins_its_loader_once():
     assert (data.begun, validation.begun) == (3, 3)
 
 
+class Orders:
+    """Batches in an order of its own for every pass, the first batch always the same one."""
+
+    def __init__(self, fixed, seed=0):
+        self.fixed, self.orders = fixed, np.random.default_rng(seed)
+
+    def __iter__(self):
+        rest = self.fixed + self.orders.permutation(48 - self.fixed)
+        order = np.concatenate([np.arange(self.fixed), rest])
+        return iter([tuple(a[rows] for a in ROWS) for rows in np.split(order, 3)])
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize("fixed", [16, 32])
+def test_every_batch_counts_for_the_order_that_a_run_goes_on_with(fixed, tmp_path):
+    whole = fit(data=Orders(fixed), epochs=3)
+    fit(data=Orders(fixed), epochs=2, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match=r"gives other batches .*epoch 1 had others"):
+        fit(data=Orders(fixed, seed=1), epochs=3, checkpoint=tmp_path)
+    same(fit(data=Orders(fixed), epochs=3, checkpoint=tmp_path), whole)
+
+
+def test_a_loader_may_make_its_batches_in_the_same_memory():
+    def batches(epoch):
+        room = tuple(np.empty_like(a[:16]) for a in ROWS)
+        for first in range(0, 48, 16):
+            for a, b in zip(room, ROWS):
+                a[:] = b[first : first + 16]
+            yield room
+
+    same(
+        fit(data=batches), fit(data=lambda epoch: [tuple(np.copy(a) for a in b) for b in batches(epoch)])
+    )
+
+
+def test_other_byte_orders_and_frames_of_several_kinds_are_the_numbers_they_hold():
+    pandas = pytest.importorskip("pandas")
+    x, y = ROWS
+    usual = fit(epochs=1)
+    same(fit(data=(x.astype(">f4"), y.astype(">i4")), epochs=1), usual)
+    same(fit(data=(x.astype(np.longdouble), y), epochs=1), usual)
+    frame = pandas.DataFrame(x).astype("Float32")
+    same(fit(data=(frame, pandas.Series(y).astype("Int64")), epochs=1), usual)
+    frame.iloc[0, 0] = pandas.NA
+    with pytest.raises(TypeError, match=r"data\[0\] must be an array of numbers"):
+        fit(data=(frame, y), epochs=1)
+
+
 @pytest.mark.optimized
 @pytest.mark.parametrize("kind", ["own", "torch"])
 def test_a_loader_that_shuffles_itself_goes_on_with_its_batches(kind, tmp_path):

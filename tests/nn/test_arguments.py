@@ -79,7 +79,7 @@ import jaxdeep as jd
         (lambda: jd.nn.batch_norm(axis=(1, np.True_)), "axis must be a whole number or a tuple of them"),
         (lambda: jd.nn.layer_norm(axis=False), "axis must be a whole number or a tuple of them, got F"),
         (lambda: jd.nn.group_norm(True), "groups must be a whole number, got True"),
-        (lambda: jd.nn.select(True), "name must be a name or a whole number, .* got True"),
+        (lambda: jd.nn.select(True), "name must be a key or the place of an input, got True"),
         (lambda: jd.nn.conv(True, 3), "filters must be a whole number, got True"),
         (lambda: jd.nn.conv(4, (3, True)), "kernel_size must be a whole number, got True"),
         (lambda: jd.nn.conv(4, 3, strides=True), "strides must be a whole number, got True"),
