@@ -77,7 +77,7 @@ SWITCHES = {
 }
 
 
-@pytest.mark.few("debug_nans-fit", "rank_promotion-mc_dropout", "transfer_guard-mc_dropout")
+@pytest.mark.few("rank_promotion-mc_dropout", "transfer_guard-mc_dropout", "debug_nans-mc_dropout")
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_the_numbers_are_those_without_the_switch(switch, call, tmp_path):
@@ -98,6 +98,7 @@ def test_the_numbers_are_those_without_the_switch(switch, call, tmp_path):
         np.testing.assert_allclose(a, b, **(tolerance or {"rtol": 0}))
 
 
+@pytest.mark.heavy
 def test_a_thread_of_a_sweep_has_the_settings_of_its_caller():
     seen = []
 

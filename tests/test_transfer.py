@@ -59,6 +59,7 @@ def close(a, b, **tolerance):
 # --- trainable ------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_only_what_is_trainable_moves(trained):
     params, state = trained
     result = fit(params=params, state=state, trainable="logits/*")

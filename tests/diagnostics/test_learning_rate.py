@@ -27,6 +27,7 @@ MAKERS = {
 }
 
 
+@pytest.mark.heavy
 def test_the_curve_is_that_of_steps_taken_by_hand():
     model, steps, low, high = small(), 60, 1e-5, 1.0
     found = find(model, low=low, high=high, steps=steps)

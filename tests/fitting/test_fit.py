@@ -252,7 +252,8 @@ def test_class_weights_are_those_of_keras():
             fit(class_weight=wrong)
 
 
-@pytest.mark.parametrize("changes", [{}, {"stream": True}, {"on_nonfinite": "skip"}])
+@pytest.mark.few(1)
+@pytest.mark.parametrize("changes", [{"stream": True}, {}, {"on_nonfinite": "skip"}])
 def test_averaged_parameters_have_the_statistics_of_their_own_network(changes):
     model = jd.nn.serial(d=jd.nn.dense(3), bn=jd.nn.batch_norm(momentum=0.0), out=jd.nn.dense(2))
     optimizer = optax.chain(jd.optimizers.sgd(0.5), jd.optimizers.ema_params(0.9))

@@ -405,6 +405,7 @@ def test_labels_of_very_large_arrays_are_looked_at(monkeypatch, tmp_path):
             fit(data=(x, labels), validation=None)
 
 
+@pytest.mark.heavy
 @pytest.mark.optimized
 def test_data_sets_on_file_are_read_block_by_block(tmp_path, monkeypatch):
     h5py = pytest.importorskip("h5py")

@@ -2,6 +2,7 @@
 
 import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -27,6 +28,17 @@ FORMS = {
 
 
 CONTRACT = {name: transformations.make(name) for name in transformations.FACTORIES} | FORMS
+
+
+def test_every_transform_keeps_structure_and_dtypes_without_computing():
+    for tx in CONTRACT.values():
+        for dtype in ("float32", "bfloat16"):
+            params = jax.tree.map(lambda a, dtype=dtype: jax.ShapeDtypeStruct(a.shape, dtype), PARAMS)
+            state = jax.eval_shape(tx.init, params)
+            update = optax.with_extra_args_support(tx).update
+            updates, after = jax.eval_shape(update, params, state, params, value=ZERO)
+            chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
+            chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
 
 
 @pytest.mark.few(1)

@@ -238,6 +238,7 @@ def test_the_geometric_mean_makes_results_comparable(x64):
     close(pp.box_cox_llf(x, -1.0) + 100 * jnp.log(jnp.var(y, axis=0)), constant, atol=1e-8)
 
 
+@pytest.mark.heavy
 def test_what_cannot_be_fitted():
     def columns(other):
         return np.stack([np.float32([1, 2, 4]), np.float32(other)], axis=1)

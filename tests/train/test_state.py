@@ -63,6 +63,7 @@ def test_examples_are_whatever_fit_takes(tmp_path):
             jd.train.init(model, tx, bad, key=key)
 
 
+@pytest.mark.heavy
 def test_data_of_epochs_runs_and_evaluations_are_whatever_fit_takes(tmp_path):
     x, forms = _forms(tmp_path)
     y = x[:, :1]

@@ -73,6 +73,7 @@ def test_several_inputs_and_outputs():
         check(type(pred)(*(None if f is None else f[name] for f in pred)), np.stack(each))
 
 
+@pytest.mark.heavy
 def test_each_of_several_outputs_is_what_the_model_says_or_must_be_said():
     branches = {
         "box": nn.dense(4),
