@@ -70,6 +70,8 @@ OMITTED = {
     "* halving": "SuccessiveHalving has its own example",
     "preprocessing.target_encoder classes": "has its own example",
     "fit activity": "that of supervised",
+    "sweep activity": "that of supervised",
+    "sweep optimizer": "an alternative of the builder's",
     "fit phases": "an alternative of epochs; Phase has its own example",
     "fit diagnostics": "an alternative of epochs_per_call",
     "fit steps_per_epoch": "of loaders",
@@ -105,7 +107,7 @@ ALLOWED = [
     ("compress.size_bytes", "trees", "*", "any pytree of numbers"),
     ("diagnostics.report", "flow", "extra axes|empty", "the flow of several models, or of no layer"),
     ("train.supervised", "class_weight", "array|list", "an array as well as a dict"),
-    ("fit", "class_weight", "array|list", "an array as well as a dict"),
+    ("fit|sweep", "class_weight", "array|list", "an array as well as a dict"),
     ("tree.*", "*", "*", "any leaves, of which only paths are looked at"),
 ]
 # Refusals that are still hard to read: (function, argument, what it is given, reason).

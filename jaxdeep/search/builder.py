@@ -13,13 +13,13 @@ from jaxdeep.fitting.setup import Setup, make_setup, try_out
 from jaxdeep.search.space import Point
 from jaxdeep.train.data import check_batch_size, check_pair, check_weights, count_examples
 from jaxdeep.train.objective import Objective
-from jaxdeep.train.options import SUPERVISED, TrialOptions, check_names, filled, options_of
+from jaxdeep.train.options import SUPERVISED, RowOptions, TrialOptions, check_names, filled, options_of
 from jaxdeep.train.run import RunState
 from jaxdeep.tree import shapes
 
 PURE = "jax.vmap over jaxdeep.train.init and jaxdeep.train.make_run"
 _OPTIONS = options_of(TrialOptions)
-_ARGUMENTS = ("model", "optimizer", *_OPTIONS)
+_ARGUMENTS = options_of(RowOptions)
 _OF_THE_OBJECTIVE = {"model", *SUPERVISED, "trainable", "freeze_batch_norm"}
 
 
@@ -41,7 +41,7 @@ class Builder:
     """
 
     def __init__(self, function: Build, arguments: Mapping[str, Any]) -> None:
-        check_names("sweep", arguments, dict.fromkeys(_ARGUMENTS))
+        check_names("sweep", arguments, _ARGUMENTS)
         self.function, self.arguments = function, dict(arguments)
         self._objective: Objective | None = None
 
@@ -55,7 +55,7 @@ class Builder:
         built = self.function(dict(point))
         built = dict(built) if isinstance(built, Mapping) else {"optimizer": built}
         arguments = self.arguments | built
-        check_names("sweep", arguments, dict.fromkeys(_ARGUMENTS))
+        check_names("sweep", arguments, _ARGUMENTS)
         model, optimizer = arguments.pop("model", None), arguments.pop("optimizer", None)
         if model is None or optimizer is None:
             raise ValueError("sweep needs a model= and an optimizer from the builder")

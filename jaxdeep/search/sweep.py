@@ -3,7 +3,7 @@
 import functools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 
@@ -24,12 +24,14 @@ from jaxdeep.search.trial import DeviceData, Group, Trial
 from jaxdeep.search.vmap_runner import VmapRunner
 from jaxdeep.train import monitors
 from jaxdeep.train.data import as_arrays, count_examples, to_device
+from jaxdeep.train.options import RowOptions, takes
 
 Runner = VmapRunner | ThreadRunner
 
 _STRATEGIES: dict[str, type[Runner]] = {"vmap": VmapRunner, "threads": ThreadRunner}
 
 
+@takes(RowOptions)
 @meant_transfers()
 def sweep(
     builder: Build,
@@ -43,7 +45,7 @@ def sweep(
     rows_at_once: int | None = None,
     memory: int | None = None,
     progress: bool = True,
-    **arguments: Any,
+    **arguments: Unpack[RowOptions],
 ) -> Table:
     """Train with every point of `space` and every seed, and tabulate the results.
 
@@ -73,13 +75,12 @@ def sweep(
       memory: bytes on each device for the data and the rows that run at once. By default it is what is
         free, if the device says so (a CPU does not).
       progress: show a progress bar, or print lines without a terminal.
-      arguments: further arguments of `jaxdeep.fit`, of every row: model, optimizer (where the builder
-        gives none), loss, metrics, penalty, activity, class_weight, objective, epochs, batch_size,
-        validation, early_stopping, plateau, accumulation_steps, augment, ema, validate_every, shuffle,
-        drop_remainder, trainable, freeze_batch_norm, on_nonfinite. A loss that is not finite raises
-        nothing: with ``on_nonfinite="raise"`` its row ends after that epoch as "diverged", while "skip"
-        and "ignore" are as in `jaxdeep.fit`. In any case a row that ends with parameters that are not
-        finite is "diverged".
+      {options}
+
+    The last ones, from `loss` on, are those of every row, as of `jaxdeep.fit`, and a builder that
+    returns a dict may give any of them instead. A loss that is not finite raises nothing: with
+    ``on_nonfinite="raise"`` its row ends after that epoch as "diverged", while "skip" and "ignore" are
+    as in `jaxdeep.fit`. In any case a row that ends with parameters that are not finite is "diverged".
 
     Returns:
       A `Table`. Ctrl-C ends the rows after the epoch at hand: the table has those that have ended, and

@@ -18,6 +18,7 @@ from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar, get_type_hint
 
 import jax
 import numpy as np
+import optax
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
@@ -26,6 +27,7 @@ from jaxdeep.train import monitors
 from jaxdeep.train.monitors import EarlyStopping, ReduceOnPlateau
 from jaxdeep.train.objective import Objective, PerExample
 from jaxdeep.train.records import Epochs
+from jaxdeep.train.state import Network
 from jaxdeep.train.step import Augment
 from jaxdeep.tree import Where, check_where
 
@@ -189,6 +191,18 @@ class TrialOptions(Minimised, RunOptions, total=False):
     metrics: Annotated[Mapping[str, PerExample | Metric] | None, Option(None)]
     validation: Annotated[PyTree | None, Option(None)]
     freeze_batch_norm: Annotated[bool, Option(True, _checks.check_flag)]
+
+
+class RowOptions(TrialOptions, total=False):
+    """The arguments that all rows of `jaxdeep.sweep` have in common, but for the data.
+
+    Attributes:
+      model: a `jaxdeep.nn.Model`, where the builder gives none.
+      optimizer: any optax transformation, where the builder gives none.
+    """
+
+    model: Annotated[Network | None, Option(None)]
+    optimizer: Annotated[optax.GradientTransformation | None, Option(None)]
 
 
 class FitOptions(TrialOptions, total=False):
@@ -360,7 +374,7 @@ def _hints(kind: type) -> dict[str, Any]:
 def _texts() -> dict[str, str]:
     """What docstrings say of each option; nothing if Python was told to drop them (``-OO``)."""
     texts = {}
-    for kind in (Minimised, RunOptions, TrialOptions, FitOptions):
+    for kind in (Minimised, RunOptions, TrialOptions, RowOptions, FitOptions):
         _, _, listed = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")
         for entry in re.split(r"^  (?=\w)", listed, flags=re.MULTILINE)[1:]:
             name, text = " ".join(entry.split()).split(": ", 1)

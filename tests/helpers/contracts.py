@@ -1192,7 +1192,8 @@ call(
 )
 call(
     "sweep",
-    builder=lambda point: {"model": NET, "optimizer": jd.optimizers.sgd(point["rate"])},
+    builder=lambda point: {"optimizer": jd.optimizers.sgd(point["rate"])},
+    model=NET,
     space={"rate": [0.1, 0.2]},
     data=BATCH,
     seeds=1,
@@ -1204,8 +1205,13 @@ call(
     use=lambda table: [row["loss"] for row in table.rows()],
     dear=True,
     loss=CE,
-    epochs=1,
-    batch_size=2,
+    penalty=jd.regularizers.l2(0.1),
+    class_weight={0: 1.0, 1: 2.0, 2: 0.5},
+    **{**RUN, "trainable": "*", "plateau": None},
+    metrics=EACH,
+    validation=BATCH,
+    freeze_batch_norm=True,
+    also={"data": "x|y|labels|loss", "validation": "validation|x|y", **NET_ALSO},
 )
 
 # tree
