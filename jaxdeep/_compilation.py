@@ -241,7 +241,7 @@ def forget() -> None:
 def settings() -> Hashable:
     """The settings of JAX that programs depend on, and their values now."""
     config: Any = jax.config
-    # What contexts can change is an attribute, which sees them; the rest is only among the values.
+    # Attributes show what a context has set in this thread; some settings are only in `values`.
     now = (getattr(config, name, config.values[name]) for name in _SETTINGS if name in config.values)
     return (jax.default_backend(), *now)
 

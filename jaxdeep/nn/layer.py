@@ -34,7 +34,7 @@ class Layer(NamedTuple):
       check: refuses the shapes of an input when the model is initialised.
       traits: what tools ask about the layer.
       layers: of a combinator, its layers by name. Their parameters and state are under these names.
-      arguments: those arguments, by name, that are other values than were given: a list as a tuple.
+      arguments: values that the description holds in place of the arguments given: a tuple for a list.
       loops, rows_from: as of `Model`.
       trees: whether an input may be a dict, a tuple or a list of arrays; else it is one array.
     """

@@ -27,8 +27,8 @@ class Described:
 
     Attributes:
       function: a function of a module, never one that is made anew.
-      settings: its first arguments. What stays the same from one to the other counts; the numbers of
-        hyperparameters do not, as they are in the optimizer's state.
+      settings: its first arguments. Flags, names and dtypes are compared; numbers of hyperparameters are
+        not, as they are in the optimizer's state.
 
     >>> import jaxdeep as jd
     >>> adam = jd.optimizers.adam

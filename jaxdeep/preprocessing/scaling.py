@@ -46,9 +46,8 @@ class Scaler(NamedTuple):
     Attributes:
       fit: ``(x, weights=None) -> state``, of all the data at once: ``update(init(x), x, weights)``.
       transform: ``(state, x) -> y``, with the dtype of `x` (integers give floats).
-      inverse_transform: ``(state, y) -> x``, in the dtype of `y`. float32 holds seconds since 1970 to 64
-        seconds, and no sum of two floats that it is computed by changes that: turn on x64 and give
-        float64 where it matters.
+      inverse_transform: ``(state, y) -> x``, in the dtype of `y`, rounded once. float32 has steps of 128
+        at 1.7e9 (seconds since 1970): turn on x64 and give float64 where that matters.
       init: ``(x) -> state`` of no data; `x` is a batch or a `jax.ShapeDtypeStruct`, of which only shape
         and dtype are used.
       update: ``(state, x, weights=None) -> state`` with a batch added. Weights are ≥ 0 and have leading
