@@ -37,7 +37,7 @@ def _difference(a: object, b: object, where: str, seen: dict[tuple[int, int], An
     parts, others = _parts(a), _parts(b)
     if parts is None or others is None:
         return None if _alike(a, b) else f"{where} is {short(a)} and {short(b)}"
-    # the first part holds the names and number of the others, so that zip() leaves none out
+    # where the first parts are equal there are the same further ones, so that zip() leaves none out
     found = (
         _difference(part, other, name or where, seen) for (name, part), (_, other) in zip(parts, others)
     )
