@@ -11,6 +11,8 @@ import optax
 from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
 from jaxdeep.optimizers import hyperparams, set_hyperparams
+from jaxdeep.optimizers.identity import Init
+from jaxdeep.optimizers.scalars import NOT_NEGATIVE, Hyper, Scalars
 from jaxdeep.train.options import Callback, FitOptions, Phase, options_of
 from jaxdeep.train.records import FitResult
 from jaxdeep.train.state import Network, check_optimizer, only
@@ -98,29 +100,33 @@ def _at_rate(optimizer: Any, phase: Phase, i: int) -> Optimizer:
     check_optimizer(optimizer)
     if phase.learning_rate is None:
         return optimizer
+    rate = {"learning_rate": Hyper(phase.learning_rate, NOT_NEGATIVE)}
+    return _with_init(optimizer, Init(_init_at_rate, (optimizer, i), rate))
 
-    def init(params: PyTree) -> PyTree:
-        state = optimizer.init(params)
-        names = [name for name in hyperparams(state) if name.split("/")[-1] == "learning_rate"]
-        if not names:
-            raise ValueError(
-                f"phases[{i}].learning_rate needs an optimizer of jaxdeep, with a learning_rate in its "
-                "state, or a function from the rate to an optimizer"
-            )
-        return set_hyperparams(state, **dict.fromkeys(names, phase.learning_rate))
 
-    return _with_init(optimizer, init)
+def _init_at_rate(optimizer: Optimizer, i: int, scalars: Scalars, params: PyTree) -> PyTree:
+    """The state of an optimizer, with the learning rate of phase `i`."""
+    state = optimizer.init(params)
+    names = [name for name in hyperparams(state) if name.split("/")[-1] == "learning_rate"]
+    if not names:
+        raise ValueError(
+            f"phases[{i}].learning_rate needs an optimizer of jaxdeep, with a learning_rate in its "
+            "state, or a function from the rate to an optimizer"
+        )
+    return set_hyperparams(state, **dict.fromkeys(names, scalars.hyperparams["learning_rate"]))
 
 
 def _trying_all(optimizer: Optimizer, optimizers: Sequence[Optimizer]) -> Optimizer:
     """The optimizer, whose `init` first traces those of all phases, so that their errors come now."""
+    return _with_init(optimizer, Init(_init_after_trying, (optimizer, tuple(optimizers)), {}))
 
-    def init(params: PyTree) -> PyTree:
-        for phase_optimizer in optimizers:
-            jax.eval_shape(phase_optimizer.init, params)
-        return optimizer.init(params)
 
-    return _with_init(optimizer, init)
+def _init_after_trying(
+    optimizer: Optimizer, optimizers: tuple[Optimizer, ...], scalars: Scalars, params: PyTree
+) -> PyTree:
+    for phase_optimizer in optimizers:
+        jax.eval_shape(phase_optimizer.init, params)
+    return optimizer.init(params)
 
 
 def _with_init(optimizer: Optimizer, init: Callable[[PyTree], PyTree]) -> Optimizer:

@@ -111,6 +111,17 @@ def test_weight_decay_inside_a_chain_of_optax_is_a_number_too():
         quick(optimizer=chain(0.02, 1e-2))
 
 
+def test_rates_of_phases_are_numbers_too():
+    def in_phases(*rates):
+        phases = [(1, where, rate) for where, rate in zip(("out/*", None), rates)]
+        return quick(phases=phases, epochs=1).history["learning_rate"]
+
+    in_phases(0.1, 0.01)
+    with nothing_compiled():
+        found = in_phases(0.2, 0.02)
+    np.testing.assert_allclose(found, [0.2, 0.02], rtol=1e-6)
+
+
 def test_patience_and_the_numbers_of_a_plateau_are_arguments():
     def monitors(patience, factor):
         return {
