@@ -3,13 +3,24 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep._arrays import on_device
+from jaxdeep._arrays import as_array, on_device
 from jaxdeep._shapes import Array, ArrayLike
-from jaxdeep.metrics.inputs import check_probabilities, class_labels, flat, ravelled, sigmoid, spread
-from jaxdeep.metrics.streaming import Metric, Sums, of_sums, share, told, total
+from jaxdeep.metrics.inputs import (
+    above,
+    any_nan,
+    check_probabilities,
+    class_labels,
+    flat,
+    ravelled,
+    sigmoid,
+    spread,
+    where,
+)
+from jaxdeep.metrics.streaming import Found, Metric, Sums, marked, of_sums, scattered, share, told, total
 
 
 def precision(
@@ -117,18 +128,20 @@ def confusion_matrix(classes: int) -> Metric:
     """
     _checks.check_count("classes", classes, low=2)
 
-    def counts(outputs: Any, y: Any, weights: Any) -> dict[str, Any]:
+    def counts(outputs: Any, y: Any, weights: Any) -> Found:
         outputs = on_device("outputs", outputs)
         if jnp.shape(outputs)[-1:] != (classes,):
             raise ValueError(
                 f"confusion_matrix({classes}) needs outputs (…, {classes}), got {jnp.shape(outputs)}"
             )
         labels = jnp.ravel(class_labels(outputs, y))
-        labels = jnp.where(labels < 0, classes, labels)  # traced: dropped, not the last class
-        predicted = jnp.ravel(jnp.argmax(outputs, axis=-1))
+        known = (labels >= 0) & (labels < classes)  # traced: others are dropped
+        place = labels * classes + jnp.ravel(jnp.argmax(outputs, axis=-1))
         w = ravelled(spread(weights, jnp.shape(outputs)[:-1]))
-        w = jnp.ones(labels.shape, jnp.int32) if w is None else w
-        return {"matrix": jnp.zeros((classes, classes), w.dtype).at[labels, predicted].add(w)}
+        w = jnp.ones(labels.shape, bool) if w is None else w
+        matrix = scattered(jnp.where(known, place, classes**2), w, classes**2)
+        square = jax.tree.map(lambda sums: sums.reshape(classes, classes), matrix)
+        return marked({"matrix": square}, any_nan(outputs, as_array("labels", y)))
 
     return of_sums({"matrix": (classes, classes)}, counts, lambda s: s["matrix"])
 
@@ -148,25 +161,26 @@ def _binary(
     of_probabilities = class_id is None and value is not None and 0 < value < 1
 
     def of(from_logits: bool | None) -> Metric:
-        def counts(outputs: Any, y: Any, weights: Any) -> Sums:
+        def counts(outputs: Any, y: Any, weights: Any) -> Found:
             if class_id is None:
-                scores, positive, w = flat(outputs, y, weights)
+                scores, positive, w, wrong = flat(outputs, y, weights)
                 if of_probabilities and not from_logits:
                     check_probabilities(scores)
-                called = (sigmoid(scores) if from_logits else scores) > threshold
+                called = above(sigmoid(scores) if from_logits else scores, threshold)
             else:
                 outputs = on_device("outputs", outputs)
-                if class_id >= jnp.shape(outputs)[-1]:
-                    classes = jnp.shape(outputs)[-1]
+                classes = jnp.shape(outputs)[-1]
+                if class_id >= classes:
                     raise ValueError(f"class_id must be below the {classes} classes, got {class_id}")
-                positive = jnp.ravel(class_labels(outputs, y) == class_id)
+                labels = class_labels(outputs, y)
+                positive = jnp.ravel(labels == class_id)
+                wrong = ((labels < 0) | (labels >= classes)).any()  # traced: NaN, as the losses
+                if jnp.issubdtype(outputs.dtype, jnp.floating):
+                    wrong = wrong | jnp.isnan(outputs).any()
                 called = jnp.ravel(jnp.argmax(outputs, axis=-1) == class_id)
                 w = ravelled(spread(weights, jnp.shape(outputs)[:-1]))
             found = {"tp": called & positive, "fp": called & ~positive, "fn": ~called & positive}
-            return {
-                name: total(where if w is None else jnp.where(where, w, 0))
-                for name, where in found.items()
-            }
+            return marked({name: total(where(rows, w)) for name, rows in found.items()}, wrong)
 
         return of_sums({"tp": (), "fp": (), "fn": ()}, counts, compute)
 
