@@ -42,8 +42,11 @@ def precision(
 
     Raises:
       ValueError, TypeError: outputs and labels that do not fit; a threshold that is not a number, or
-        not in [0, 1] with `from_logits`; known labels outside [0, 1], known outputs that are no
-        probabilities where they should be.
+        not in [0, 1] with `from_logits`; known labels outside [0, 1] or NaN, known outputs that are no
+        probabilities where they should be; known weights that are negative or not finite.
+
+    Scores and thresholds are compared as real numbers, whatever the dtype of the scores. An output that
+    is NaN makes the value NaN, and so does a traced label that is NaN (with `class_id`: or no class).
 
     Source: Keras' `Precision`.
 
@@ -117,7 +120,11 @@ def confusion_matrix(classes: int) -> Metric:
       classes: their number, at least 2.
 
     Raises:
-      ValueError, TypeError: outputs and labels that do not fit, as for `accuracy`.
+      ValueError, TypeError: outputs and labels that do not fit, as for `accuracy`; known weights
+        that are negative or not finite.
+
+    A traced label that is no class is not counted. An output or a traced label that is NaN makes all of
+    the matrix NaN. Sums of whole weights are exact.
 
     Source: `sklearn.metrics.confusion_matrix`.
 

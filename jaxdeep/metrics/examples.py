@@ -25,7 +25,8 @@ def accuracy(outputs: ArrayLike, labels: ArrayLike, *, from_logits: bool | None 
       ValueError, TypeError: labels that do not fit, as for `losses.softmax_cross_entropy`; a single
         output of which is not known what it is.
 
-    A NaN among the outputs of an example counts as wrong.
+    A NaN among the outputs of an example counts as wrong, and so does a traced label that is NaN or no
+    class; known ones are refused.
 
     Source: `sklearn.metrics.accuracy_score`, example by example.
 
@@ -58,11 +59,12 @@ def binary_accuracy(
         knows it from the model and the loss; elsewhere it must be said.
 
     Returns:
-      float32 (float64 with x64 on) of the shape of the outputs. A NaN counts as wrong.
+      float32 (float64 with x64 on) of the shape of the outputs. A NaN among them, or a traced one among
+      the labels, counts as wrong. Outputs of few bits are compared with the threshold in float32.
 
     Raises:
-      ValueError: labels of another shape; known labels, or probabilities, outside [0, 1]; a threshold
-        outside [0, 1]; outputs of which is not known what they are.
+      ValueError: labels of another shape; known labels, or probabilities, outside [0, 1], known labels
+        that are NaN; a threshold outside [0, 1]; outputs of which is not known what they are.
 
     Source: Keras' `BinaryAccuracy`.
 

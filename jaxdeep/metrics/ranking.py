@@ -24,7 +24,10 @@ def auc(bins: int = 200, *, from_logits: bool | None = None) -> Metric:
 
     Raises:
       ValueError, TypeError: outputs and labels that do not fit; fewer than 2 bins; known labels outside
-        [0, 1], known outputs that are no probabilities where they should be.
+        [0, 1] or NaN, known outputs that are no probabilities where they should be; known weights that
+        are negative or not finite.
+
+    A score or a traced label that is NaN makes the area NaN.
 
     Source: Hanley & McNeil (1982); Keras' `AUC`, whose bins are even in the probability.
 
@@ -71,13 +74,15 @@ def roc_auc_score(
     Args:
       outputs: scores of class 1, of any shape: logits or probabilities, as only their order counts.
       labels: of the same shape, but for axes of length 1: 0 and 1.
-      weights: of the examples; 1 each by default.
+      weights: of the examples; 1 each by default. Rows of weight 0 make no difference, whatever they
+        hold.
 
     Returns:
-      A scalar; NaN if there is one class only, or a score is NaN.
+      A scalar; NaN if there is one class only, or a score or a traced label is NaN.
 
     Raises:
-      ValueError, TypeError: shapes that do not fit, known labels outside [0, 1].
+      ValueError, TypeError: shapes that do not fit, known labels outside [0, 1] or NaN, known weights
+        that are negative or not finite.
 
     Source: `sklearn.metrics.roc_auc_score`; Hanley & McNeil (1982).
 

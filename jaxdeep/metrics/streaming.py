@@ -25,7 +25,8 @@ class Metric(NamedTuple):
 
     Attributes:
       init: ``() -> state`` of no examples.
-      update: ``(state, outputs, y, weights=None) -> state`` with a batch added.
+      update: ``(state, outputs, y, weights=None) -> state`` with a batch added. Rows of weight 0 make no
+        difference, whatever they hold. Known weights that are negative or not finite are a ValueError.
       merge: ``(state, state) -> state``, as of both sets of examples; associative, so that it joins
         batches, devices and runs in any order.
       compute: ``state -> value``; a scalar or an array.
@@ -75,6 +76,8 @@ class Tally:
 
 def mean(function: Callable[[Any, Any], Any]) -> Metric:
     """The weighted mean of a function of examples or elements: ``Σ w f(outputs, y) / Σ w``.
+
+    Sums of whole numbers are exact. In rows of weight 0 the function sees an example that counts.
 
     Args:
       function: ``(outputs, y) -> values``, of `jaxdeep.losses` for example: ``mean(huber)`` is Keras'
