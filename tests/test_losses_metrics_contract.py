@@ -213,3 +213,179 @@ def test_a_batch_of_more_than_2_to_the_24_is_counted():
     rows = 2**24 + 1000
     state = metrics.precision().update(metrics.precision().init(), jnp.ones(rows), jnp.ones(rows))
     assert int(state["tp"]) == rows
+
+
+# --- rows of weight 0, NaN, weights ----------------------------------------------------------------
+
+
+@pytest.mark.few("precision", "confusion_matrix", "roc_auc_score")
+@pytest.mark.parametrize("name", [*METRICS, "roc_auc_score", "recall(class_id=1)"])
+def test_a_metric_itself_does_not_look_at_rows_of_weight_0(name):
+    """Sentinel labels and NaN, known or traced, weights of any kind, and lists."""
+    if name == "recall(class_id=1)":
+        metric, outputs, y = metrics.recall(class_id=1), LOGITS, LABELS
+    elif name != "roc_auc_score":
+        metric, outputs, y = metric_of(name)
+    else:
+        metric, outputs, y = None, SCORES, BITS
+
+    def value(outputs, y, weights=None):
+        if metric is None:
+            return metrics.roc_auc_score(outputs, y, weights)
+        return metric.compute(metric.update(metric.init(), outputs, y, weights))
+
+    counted, others = slice(4), slice(4, None)
+    expected = value(rows(outputs, counted), rows(y, counted))
+    compiled = jax.jit(value)
+    weights = np.array([1, 1, 1, 1, 0, 0])
+    for bad in (7, -1, np.nan):
+        broken = np.array(y, np.float32 if np.isnan(bad) else y.dtype)
+        if np.isnan(bad) and y.ndim < outputs.ndim:
+            broken = np.array(jax.nn.one_hot(y, CLASSES))
+        broken[others] = bad
+        nan = np.array(outputs)
+        nan[others] = np.nan
+        for w in (weights, weights.astype(bool), weights.astype(np.float32), jnp.array(weights, float)):
+            np.testing.assert_allclose(value(nan, broken, w), expected, rtol=1e-6)
+        np.testing.assert_allclose(compiled(nan, broken, weights * 1.0), expected, rtol=1e-6)
+        listed = nan.tolist(), broken.tolist(), weights.tolist()
+        np.testing.assert_allclose(value(*listed), expected, rtol=1e-6)
+        inside = jax.jit(lambda o, y=broken: value(o, jnp.asarray(y), weights))  # known in a trace
+        np.testing.assert_allclose(inside(nan), expected, rtol=1e-6)
+    none = value(outputs, np.full_like(y, 7), np.zeros(ROWS))
+    np.testing.assert_array_equal(none, value(outputs, y, np.zeros(ROWS)))
+
+
+@pytest.mark.parametrize("name", ["auc", "confusion_matrix", "mean", "precision", "roc_auc_score"])
+def test_known_weights_of_metrics_are_weights(name):
+    if name == "roc_auc_score":
+        update = lambda w: metrics.roc_auc_score(SCORES, BITS, w)  # noqa: E731
+    else:
+        metric, outputs, y = metric_of(name)
+        update = lambda w: metric.update(metric.init(), outputs, y, w)  # noqa: E731
+    for bad, message in (
+        (-1, "weights must be at least 0, got -1"),
+        (-0.5, "weights must be at least 0, got -0.5"),
+        (np.nan, "weights must be finite, got nan"),
+        (np.inf, "weights must be finite, got inf"),
+    ):
+        weights = [1, 1, bad, 1, 0, 1]
+        for given in (weights, np.array(weights), jnp.array(weights)):
+            with pytest.raises(ValueError, match=message):
+                update(given)
+
+
+def test_labels_that_are_nan_are_no_negatives():
+    scores, labels = np.array([0.9, 0.8, 0.1]), np.array([1, np.nan, 0])
+    binary = [metrics.auc(), metrics.precision(), metrics.recall(), metrics.f1()]
+    update = lambda m, *batch: m.compute(m.update(m.init(), *batch))  # noqa: E731
+    functions = [functools.partial(update, metric) for metric in binary] + [metrics.roc_auc_score]
+    for function in functions:
+        with pytest.raises(ValueError, match="labels must be numbers, got nan"):
+            function(scores, labels)
+        assert np.isnan(jax.jit(function)(scores, labels))
+        assert np.isnan(function(np.array([0.9, np.nan, 0.1]), np.array([1, 0, 0])))
+    outputs, one_hot = np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([[np.nan, 1.0], [0.0, 1.0]])
+    top = functools.partial(metrics.top_k_accuracy, k=1)
+    for right in (metrics.accuracy, top):
+        with pytest.raises(ValueError, match="labels must be numbers, got nan"):
+            right(outputs, one_hot)
+        assert jax.jit(right)(outputs, one_hot).tolist() == [0, 1]
+    for metric in (metrics.confusion_matrix(2), metrics.recall(class_id=1)):
+        with pytest.raises(ValueError, match="labels must be numbers, got nan"):
+            update(metric, outputs, one_hot)
+        assert np.isnan(jax.jit(functools.partial(update, metric))(outputs, one_hot)).all()
+        broken = np.where(np.isnan(one_hot), np.nan, outputs)
+        assert np.isnan(update(metric, broken, np.array([1, 1]))).all()
+    no_class = jax.jit(functools.partial(update, metrics.precision(class_id=1)))
+    for label in (-1, 2):
+        assert np.isnan(no_class(outputs, np.array([label, 1])))
+    of_one = functools.partial(metrics.binary_accuracy, from_logits=False)
+    with pytest.raises(ValueError, match="labels must be numbers, got nan"):
+        of_one(scores, labels)
+    assert jax.jit(of_one)(scores, labels).tolist() == [1, 0, 1]
+
+
+# --- exact counts -----------------------------------------------------------------------------------
+
+
+@pytest.mark.heavy
+def test_more_than_2_to_the_24_scores_in_one_bin():
+    low, high, positive = 2**24 + 2**22, 2**22, 10
+    scores = np.repeat(np.array([0.1, 0.9, 0.5], np.float32), [low, high, positive])
+    labels = np.repeat(np.array([0, 0, 1], np.int8), [low, high, positive])
+    exact = low / (low + high)
+    metric = metrics.auc()
+    update = jax.jit(lambda *batch: metric.compute(metric.update(metric.init(), *batch)))
+    assert float(update(scores, labels)) == pytest.approx(exact, rel=1e-6)
+
+
+def test_weights_are_added_beyond_2_to_the_24():
+    """One huge weight before many small ones, in one batch; and whole numbers beyond 2³¹."""
+    count, many = 70_000, 2.0**24
+    outputs, labels = np.tile(np.float32([0.9, 0.1]), (count, 1)), np.zeros(count, int)
+    metric = metrics.confusion_matrix(2)
+    update = jax.jit(lambda *batch: metric.update(metric.init(), *batch))
+    weights = np.ones(count, np.float32)
+    weights[0] = 2.0**30
+    state = update(outputs, labels, weights)  # blocks of 2¹⁶: those after the first are exact
+    assert float(metric.compute(state)[0, 0]) >= 2.0**30 + count - 2**16
+    blocks = np.where(np.arange(count) < 2**16, many / 2**16, 1.0).astype(np.float32)
+    state = update(outputs, labels, blocks)
+    assert int(metric.compute(state)[0, 0]) + int(state["lost"]["matrix"][0, 0]) == many + count - 2**16
+    whole = np.full(count, 2**31 - 1, np.int32)
+    state = update(outputs, labels, whole)
+    exact = count * (2**31 - 1)
+    assert int(metric.compute(state)[0, 0]) + int(state["lost"]["matrix"][0, 0]) == exact
+
+
+@pytest.mark.few("int32")
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "uint32"])
+def test_sums_of_whole_numbers_do_not_wrap(dtype):
+    metric = metrics.mean(lambda outputs, y: y)
+    update = jax.jit(lambda y, w=None: metric.update(metric.init(), y, y, w))
+    info, rng = np.iinfo(dtype), np.random.default_rng(0)
+    for values in (
+        np.full(3, info.max, dtype),
+        np.full(3, info.min, dtype),
+        rng.integers(info.min, info.max, 50_000, dtype),
+    ):
+        exact = int(values.sum(dtype=np.int64))
+        for weights in (None, np.ones(len(values), bool)):
+            state = update(values, weights)
+            assert int(state["total"]) + int(state["lost"]["total"]) == exact
+            assert int(state["weight"]) == len(values)
+            np.testing.assert_allclose(metric.compute(state), exact / len(values), rtol=1e-6)
+
+
+# --- thresholds -------------------------------------------------------------------------------------
+
+
+@pytest.mark.few("uint8", "bfloat16")
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int32", "uint32", "bfloat16", "float16"])
+def test_thresholds_are_real_numbers(dtype):
+    """As Python compares them, whatever the dtype of the scores."""
+    scores = jnp.array([0, 1] if dtype == "bool" else [0, 1, 3, 100], dtype)
+    if not jnp.issubdtype(dtype, jnp.floating) and dtype != "bool":
+        info = jnp.iinfo(dtype)
+        scores = jnp.concatenate([scores, jnp.array([info.min, info.max], dtype)])
+    else:
+        scores = jnp.concatenate([scores, jnp.array([0.3], dtype)])
+    thresholds = [0.3, 1.5, -0.5, 300, -200, 2.0**31, -(2.0**31), 2.0**32, 1e30, 2**40, -1e30]
+    for threshold in thresholds:
+        expected = [float(np.asarray(s, np.float64)) > np.float32(threshold) for s in scores]
+        for given in (threshold, jnp.float32(threshold)):
+            metric = metrics.precision(given)
+            if 0 < threshold < 1 and scores.max() > 1:
+                continue
+            state = metric.update(metric.init(), scores, jnp.ones(len(scores)))
+            assert int(state["tp"]) == sum(expected), (threshold, given)
+    low = jnp.array([0.3], jnp.bfloat16)  # 0.30078
+    right = metrics.binary_accuracy(low, jnp.array([1]), threshold=0.3, from_logits=False)
+    assert right.tolist() == [1]
+    state = metrics.precision(0.3).update(metrics.precision(0.3).init(), low, jnp.array([1]))
+    assert int(state["tp"]) == 1
+    metric = metrics.precision
+    traced = jax.jit(lambda t, s: metric(t).update(metric(t).init(), s, jnp.ones(s.shape)))
+    assert int(traced(300.0, jnp.array([10, 255], jnp.uint8))["tp"]) == 0
+    assert int(traced(-200.0, jnp.array([10, -100], jnp.int8))["tp"]) == 2

@@ -3,13 +3,24 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep._arrays import on_device
+from jaxdeep._arrays import as_array, on_device
 from jaxdeep._shapes import Array, ArrayLike
-from jaxdeep.metrics.inputs import check_probabilities, class_labels, flat, ravelled, sigmoid, spread
-from jaxdeep.metrics.streaming import Metric, Sums, of_sums, share, told, total
+from jaxdeep.metrics.inputs import (
+    above,
+    any_nan,
+    check_probabilities,
+    class_labels,
+    flat,
+    ravelled,
+    sigmoid,
+    spread,
+    where,
+)
+from jaxdeep.metrics.streaming import Found, Metric, Sums, marked, of_sums, scattered, share, told, total
 
 
 def precision(
@@ -31,8 +42,11 @@ def precision(
 
     Raises:
       ValueError, TypeError: outputs and labels that do not fit; a threshold that is not a number, or
-        not in [0, 1] with `from_logits`; known labels outside [0, 1], known outputs that are no
-        probabilities where they should be.
+        not in [0, 1] with `from_logits`; known labels outside [0, 1] or NaN, known outputs that are no
+        probabilities where they should be; known weights that are negative or not finite.
+
+    Scores and thresholds are compared as real numbers, whatever the dtype of the scores. An output that
+    is NaN makes the value NaN, and so does a traced label that is NaN (with `class_id`: or no class).
 
     Source: Keras' `Precision`.
 
@@ -106,7 +120,11 @@ def confusion_matrix(classes: int) -> Metric:
       classes: their number, at least 2.
 
     Raises:
-      ValueError, TypeError: outputs and labels that do not fit, as for `accuracy`.
+      ValueError, TypeError: outputs and labels that do not fit, as for `accuracy`; known weights
+        that are negative or not finite.
+
+    A traced label that is no class is not counted. An output or a traced label that is NaN makes all of
+    the matrix NaN. Sums of whole weights are exact.
 
     Source: `sklearn.metrics.confusion_matrix`.
 
@@ -117,18 +135,20 @@ def confusion_matrix(classes: int) -> Metric:
     """
     _checks.check_count("classes", classes, low=2)
 
-    def counts(outputs: Any, y: Any, weights: Any) -> dict[str, Any]:
+    def counts(outputs: Any, y: Any, weights: Any) -> Found:
         outputs = on_device("outputs", outputs)
         if jnp.shape(outputs)[-1:] != (classes,):
             raise ValueError(
                 f"confusion_matrix({classes}) needs outputs (…, {classes}), got {jnp.shape(outputs)}"
             )
         labels = jnp.ravel(class_labels(outputs, y))
-        labels = jnp.where(labels < 0, classes, labels)  # traced: dropped, not the last class
-        predicted = jnp.ravel(jnp.argmax(outputs, axis=-1))
+        known = (labels >= 0) & (labels < classes)  # traced: others are dropped
+        place = labels * classes + jnp.ravel(jnp.argmax(outputs, axis=-1))
         w = ravelled(spread(weights, jnp.shape(outputs)[:-1]))
-        w = jnp.ones(labels.shape, jnp.int32) if w is None else w
-        return {"matrix": jnp.zeros((classes, classes), w.dtype).at[labels, predicted].add(w)}
+        w = jnp.ones(labels.shape, bool) if w is None else w
+        matrix = scattered(jnp.where(known, place, classes**2), w, classes**2)
+        square = jax.tree.map(lambda sums: sums.reshape(classes, classes), matrix)
+        return marked({"matrix": square}, any_nan(outputs, as_array("labels", y)))
 
     return of_sums({"matrix": (classes, classes)}, counts, lambda s: s["matrix"])
 
@@ -148,25 +168,26 @@ def _binary(
     of_probabilities = class_id is None and value is not None and 0 < value < 1
 
     def of(from_logits: bool | None) -> Metric:
-        def counts(outputs: Any, y: Any, weights: Any) -> Sums:
+        def counts(outputs: Any, y: Any, weights: Any) -> Found:
             if class_id is None:
-                scores, positive, w = flat(outputs, y, weights)
+                scores, positive, w, wrong = flat(outputs, y, weights)
                 if of_probabilities and not from_logits:
                     check_probabilities(scores)
-                called = (sigmoid(scores) if from_logits else scores) > threshold
+                called = above(sigmoid(scores) if from_logits else scores, threshold)
             else:
                 outputs = on_device("outputs", outputs)
-                if class_id >= jnp.shape(outputs)[-1]:
-                    classes = jnp.shape(outputs)[-1]
+                classes = jnp.shape(outputs)[-1]
+                if class_id >= classes:
                     raise ValueError(f"class_id must be below the {classes} classes, got {class_id}")
-                positive = jnp.ravel(class_labels(outputs, y) == class_id)
+                labels = class_labels(outputs, y)
+                positive = jnp.ravel(labels == class_id)
+                wrong = ((labels < 0) | (labels >= classes)).any()  # traced: NaN, as the losses
+                if jnp.issubdtype(outputs.dtype, jnp.floating):
+                    wrong = wrong | jnp.isnan(outputs).any()
                 called = jnp.ravel(jnp.argmax(outputs, axis=-1) == class_id)
                 w = ravelled(spread(weights, jnp.shape(outputs)[:-1]))
             found = {"tp": called & positive, "fp": called & ~positive, "fn": ~called & positive}
-            return {
-                name: total(where if w is None else jnp.where(where, w, 0))
-                for name, where in found.items()
-            }
+            return marked({name: total(where(rows, w)) for name, rows in found.items()}, wrong)
 
         return of_sums({"tp": (), "fp": (), "fn": ()}, counts, compute)
 

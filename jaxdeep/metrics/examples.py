@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, on_device
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
-from jaxdeep.metrics.inputs import class_labels, probabilities
+from jaxdeep.metrics.inputs import above, check_numbers, class_labels, probabilities
 
 Values = Float[Array, "*batch"]  # one of each example
 
@@ -25,7 +25,8 @@ def accuracy(outputs: ArrayLike, labels: ArrayLike, *, from_logits: bool | None 
       ValueError, TypeError: labels that do not fit, as for `losses.softmax_cross_entropy`; a single
         output of which is not known what it is.
 
-    A NaN among the outputs of an example counts as wrong.
+    A NaN among the outputs of an example counts as wrong, and so does a traced label that is NaN or no
+    class; known ones are refused.
 
     Source: `sklearn.metrics.accuracy_score`, example by example.
 
@@ -58,11 +59,12 @@ def binary_accuracy(
         knows it from the model and the loss; elsewhere it must be said.
 
     Returns:
-      float32 (float64 with x64 on) of the shape of the outputs. A NaN counts as wrong.
+      float32 (float64 with x64 on) of the shape of the outputs. A NaN among them, or a traced one among
+      the labels, counts as wrong. Outputs of few bits are compared with the threshold in float32.
 
     Raises:
-      ValueError: labels of another shape; known labels, or probabilities, outside [0, 1]; a threshold
-        outside [0, 1]; outputs of which is not known what they are.
+      ValueError: labels of another shape; known labels, or probabilities, outside [0, 1], known labels
+        that are NaN; a threshold outside [0, 1]; outputs of which is not known what they are.
 
     Source: Keras' `BinaryAccuracy`.
 
@@ -80,9 +82,10 @@ def binary_accuracy(
     if not _checks.same_but_for_one(y.shape, scores.shape):
         raise ValueError(f"labels must have the shape of the outputs, {scores.shape}, got {y.shape}")
     _checks.check_known("labels", y, 0, 1)
+    check_numbers("labels", y)
     scores = probabilities(scores, from_logits)
     y = jnp.asarray(y, jnp.result_type(float)).reshape(scores.shape)
-    return _ones(((scores > threshold) == (y > 0.5)) & ~jnp.isnan(scores) & ~jnp.isnan(y))
+    return _ones((above(scores, threshold) == (y > 0.5)) & ~jnp.isnan(scores) & ~jnp.isnan(y))
 
 
 def top_k_accuracy(outputs: ArrayLike, labels: ArrayLike, *, k: int = 5) -> Values:

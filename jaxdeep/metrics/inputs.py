@@ -1,28 +1,36 @@
 """Outputs, labels and weights as the metrics take them, checked to fit each other."""
 
+import contextlib
+import math
+import numbers
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, on_device
-from jaxdeep._shapes import Array, ArrayLike, Bool, Integer
+from jaxdeep._arrays import HostOrDevice, as_array, on_device
+from jaxdeep._shapes import Array, ArrayLike, Bool, Integer, PyTree
 
 
 def class_labels(outputs: ArrayLike, labels: ArrayLike) -> Integer[Array, "*batch"]:
-    """Labels as integers; checks that they fit the outputs."""
+    """Labels as integers; checks that they fit the outputs. One that is NaN (traced) is −1, no class."""
     if jnp.ndim(outputs) < 1 or jnp.shape(outputs)[-1] < 2:
         raise ValueError(f"outputs need an axis of at least 2 classes, got shape {jnp.shape(outputs)}")
     known = as_array("labels", labels)
     if known.shape == jnp.shape(outputs):
         _checks.check_distributions("labels", known)
-        return jnp.argmax(jnp.asarray(known), axis=-1)
+        check_numbers("labels", known)
+        classes = jnp.argmax(jnp.asarray(known), axis=-1)
+        return jnp.where(jnp.isnan(known).any(axis=-1), -1, classes) if may_be_nan(known) else classes
     return _checks.classes_of(outputs, known)
 
 
 def flat(
     outputs: ArrayLike, y: ArrayLike, weights: ArrayLike | None
-) -> tuple[Array, Bool[Array, "n"], Array | None]:
-    """Scores, whether they belong to positives, and weights, in one axis each."""
+) -> tuple[Array, Bool[Array, "n"], Array | None, Array | None]:
+    """Scores, whether they belong to positives, and weights, in one axis each; whether one is NaN."""
     scores, labels = on_device("outputs", outputs), as_array("labels", y)
     sizes, label_sizes = ([n for n in array.shape if n != 1] for array in (scores, labels))
     if sizes != label_sizes:  # (n, 1) and (n,) are the same here
@@ -31,18 +39,121 @@ def flat(
             f"labels of {labels.shape}"
         )
     _checks.check_known("labels", labels, 0, 1)
+    check_numbers("labels", labels)
     return (
         jnp.ravel(scores),
         jnp.ravel(jnp.asarray(labels)) > 0.5,
         ravelled(spread(weights, scores.shape)),
+        any_nan(scores, labels),
     )
 
 
+def may_be_nan(values: HostOrDevice) -> bool:
+    """Whether values are of a dtype that has NaN, and not known to be numbers."""
+    return jnp.issubdtype(values.dtype, jnp.floating) and isinstance(values, jax.core.Tracer)
+
+
+def check_numbers(name: str, values: HostOrDevice) -> None:
+    """Refuse known values that are NaN."""
+    if not jnp.issubdtype(values.dtype, jnp.floating) or not _checks.is_known(values):
+        return
+    if np.isnan(np.asarray(values)).any():
+        raise ValueError(f"{name} must be numbers, got nan; give rows without a label the weight 0")
+
+
+def any_nan(scores: Array, labels: HostOrDevice) -> Array | None:
+    """Whether there is a NaN among scores and labels; None where there can be none."""
+    floats = [scores] if jnp.issubdtype(scores.dtype, jnp.floating) else []
+    floats += [jnp.asarray(labels)] if may_be_nan(labels) else []
+    found = [jnp.isnan(values).any() for values in floats]
+    return found[0] | found[-1] if found else None
+
+
+def where(which: Bool[Array, "n"], weights: Array | None) -> Array:
+    """The weights of those rows, 0 elsewhere; booleans if there are none."""
+    return which if weights is None else jnp.where(which, weights, jnp.zeros_like(weights))
+
+
+def without_uncounted(
+    outputs: PyTree, y: PyTree, weights: ArrayLike
+) -> tuple[PyTree, PyTree, HostOrDevice]:
+    """Outputs and targets in which a counted example stands for those of weight 0, and the weights.
+
+    So rows of weight 0 make no difference, whatever they hold. What is known stays known, so that its
+    values can be checked. Known weights that are negative or not finite are refused.
+    """
+    given = as_array("weights", weights)
+    _check_weights(given)
+    shape = given.shape
+    while len(shape) > 1 and shape[-1] == 1:  # (n, 1) and (n,) are the same here
+        shape = shape[:-1]
+    with _at_once(given):
+        counted = (given != 0).reshape(shape)
+    if isinstance(counted, np.ndarray) and counted.all():
+        return outputs, y, given
+
+    def replaced(leaf: Any) -> Any:
+        if not (_is_list_of_numbers(leaf) or hasattr(leaf, "shape")):
+            return leaf
+        if tuple(getattr(leaf, "shape", np.shape(leaf)))[: counted.ndim] != shape:
+            return leaf
+        array = leaf if isinstance(leaf, jax.Array) else as_array("outputs and labels", leaf)
+        known = isinstance(array, np.ndarray) and not isinstance(counted, jax.core.Tracer)
+        with _at_once(array, counted):
+            new = (
+                _stood_for(array, np.asarray(counted), np) if known else _stood_for(array, counted, jnp)
+            )
+        _checks.stands_for(new, leaf)
+        return new
+
+    outputs, y = (jax.tree.map(replaced, tree, is_leaf=_is_list_of_numbers) for tree in (outputs, y))
+    return outputs, y, given
+
+
+def _stood_for(array: Any, counted: Any, xp: Any) -> Any:
+    """The array with its first counted row in place of those that are not; one-hot if none counts."""
+    array = xp.asarray(array)
+    rows = array.reshape(-1, *array.shape[counted.ndim :])
+    several = rows.ndim > 1 and rows.shape[-1] > 1
+    none = (xp.arange(rows.shape[-1]) == 0) if several else xp.zeros((), bool)  # a distribution, too
+    if not len(rows):
+        return array
+    first = xp.where(counted.any(), rows[xp.argmax(counted.ravel())], none.astype(array.dtype))
+    return xp.where(counted.reshape(counted.shape + (1,) * (array.ndim - counted.ndim)), array, first)
+
+
+def _at_once(*arrays: Any) -> contextlib.AbstractContextManager[Any]:
+    """Computes with arrays that are known, inside `jax.jit` too."""
+    traced = any(isinstance(array, jax.core.Tracer) for array in arrays)
+    return contextlib.nullcontext() if traced else jax.ensure_compile_time_eval()
+
+
+def _is_list_of_numbers(node: Any) -> bool:
+    """Whether this is a list or tuple, nested or not, of plain numbers, which means one array."""
+    if not isinstance(node, (list, tuple)) or hasattr(node, "_fields"):
+        return False
+    leaves = jax.tree.leaves(node)
+    return bool(leaves) and all(isinstance(leaf, (numbers.Real, np.bool_)) for leaf in leaves)
+
+
+def _check_weights(weights: HostOrDevice) -> None:
+    """Refuse known weights that are negative or not finite."""
+    if not _checks.is_known(weights) or weights.dtype == bool:
+        return
+    known = np.asarray(weights)
+    if not (finite := np.isfinite(known)).all():
+        raise ValueError(f"weights must be finite, got {known[~finite].flat[0]}")
+    if (known < 0).any():
+        raise ValueError(f"weights must be at least 0, got {known[known < 0].flat[0]}")
+
+
 def spread(weights: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
-    """Weights of examples, one for every value; None if there are none."""
+    """Weights of examples, one for every value; None if there are none. Whole numbers stay whole."""
     if weights is None:
         return None
-    weights = on_device("weights", weights).astype(jnp.result_type(float))
+    weights = on_device("weights", weights)
+    if jnp.issubdtype(weights.dtype, jnp.floating):
+        weights = weights.astype(jnp.result_type(float))
     if weights.shape != shape[: weights.ndim]:
         raise ValueError(
             f"weights must have the leading axes of the outputs, {shape}, got {weights.shape}"
@@ -66,6 +177,31 @@ def probabilities(scores: Array, from_logits: bool) -> Array:
 def check_probabilities(scores: Array) -> None:
     """Refuse known outputs that are no probabilities."""
     _checks.check_known("outputs (which are probabilities unless from_logits=True)", scores, 0, 1)
+
+
+def above(scores: Array, threshold: ArrayLike) -> Bool[Array, "*shape"]:
+    """Where scores are above a threshold, as real numbers: neither is rounded to the other's dtype."""
+    if jnp.issubdtype(scores.dtype, jnp.floating):
+        return scores.astype(jnp.promote_types(scores.dtype, jnp.float32)) > _number(threshold)
+    if scores.dtype.itemsize < 4:
+        scores = scores.astype(jnp.int32)
+    info, value = jnp.iinfo(scores.dtype), _checks.known_value(threshold)
+    if value is not None:
+        least = math.floor(value)  # above 2.5 is above 2
+        inside = jnp.asarray(min(max(least, info.min), info.max), scores.dtype)
+        return jnp.full(scores.shape, True) if least < info.min else scores > inside
+    threshold = jnp.asarray(threshold)
+    if jnp.issubdtype(threshold.dtype, jnp.floating):
+        threshold = jnp.floor(threshold.astype(jnp.promote_types(threshold.dtype, jnp.float32)))
+        low, high = -float(-info.min), 2.0 ** (info.bits - (info.min < 0))  # powers of 2
+        inside = jnp.where((threshold >= low) & (threshold < high), threshold, 0).astype(scores.dtype)
+        return (threshold < low) | ((threshold < high) & (scores > inside))
+    return scores > threshold
+
+
+def _number(threshold: ArrayLike) -> ArrayLike:
+    """A whole number of Python, which may need more than 32 bits, as a float."""
+    return float(threshold) if isinstance(threshold, int) else threshold
 
 
 def sigmoid(logits: Array) -> Array:

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike, Float
-from jaxdeep.metrics.inputs import check_probabilities, flat
-from jaxdeep.metrics.streaming import Metric, Sums, of_sums, told
+from jaxdeep.metrics.inputs import check_probabilities, flat, where, without_uncounted
+from jaxdeep.metrics.streaming import Found, Metric, countable, marked, of_sums, scattered, told
 
 
 def auc(bins: int = 200, *, from_logits: bool | None = None) -> Metric:
@@ -24,7 +24,10 @@ def auc(bins: int = 200, *, from_logits: bool | None = None) -> Metric:
 
     Raises:
       ValueError, TypeError: outputs and labels that do not fit; fewer than 2 bins; known labels outside
-        [0, 1], known outputs that are no probabilities where they should be.
+        [0, 1] or NaN, known outputs that are no probabilities where they should be; known weights that
+        are negative or not finite.
+
+    A score or a traced label that is NaN makes the area NaN.
 
     Source: Hanley & McNeil (1982); Keras' `AUC`, whose bins are even in the probability.
 
@@ -36,23 +39,19 @@ def auc(bins: int = 200, *, from_logits: bool | None = None) -> Metric:
     _checks.check_count("bins", bins, low=2)
 
     def of(from_logits: bool | None) -> Metric:
-        def counts(outputs: Any, y: Any, weights: Any) -> Sums:
-            scores, positive, w = flat(outputs, y, weights)
+        def counts(outputs: Any, y: Any, weights: Any) -> Found:
+            scores, positive, w, wrong = flat(outputs, y, weights)
             wide = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
             if not from_logits:
                 check_probabilities(scores)
             logits = wide if from_logits else jnp.log(wide) - jnp.log1p(-wide)
             place = jnp.sign(logits) * (1 - 4 / (4 + jnp.abs(logits)))
             place = jnp.clip(((place + 1) / 2 * bins).astype(jnp.int32), 0, bins - 1)
-            if w is None:
-                w = jnp.ones(scores.shape, jnp.int32)
-            if jnp.issubdtype(scores.dtype, jnp.floating):  # NaN has no place in the order
-                w = jnp.where(jnp.isnan(scores) & (w != 0), jnp.nan, w)
-            zeros = jnp.zeros(bins, w.dtype)
-            return {
-                "positive": zeros.at[place].add(jnp.where(positive, w, 0)),
-                "negative": zeros.at[place].add(jnp.where(positive, 0, w)),
+            found = {
+                "positive": scattered(place, where(positive, w), bins),
+                "negative": scattered(place, where(~positive, w), bins),
             }
+            return marked(found, wrong)  # NaN has no place in the order
 
         return of_sums({"positive": (bins,), "negative": (bins,)}, counts, compute)
 
@@ -75,26 +74,31 @@ def roc_auc_score(
     Args:
       outputs: scores of class 1, of any shape: logits or probabilities, as only their order counts.
       labels: of the same shape, but for axes of length 1: 0 and 1.
-      weights: of the examples; 1 each by default.
+      weights: of the examples; 1 each by default. Rows of weight 0 make no difference, whatever they
+        hold.
 
     Returns:
-      A scalar; NaN if there is one class only, or a score is NaN.
+      A scalar; NaN if there is one class only, or a score or a traced label is NaN.
 
     Raises:
-      ValueError, TypeError: shapes that do not fit, known labels outside [0, 1].
+      ValueError, TypeError: shapes that do not fit, known labels outside [0, 1] or NaN, known weights
+        that are negative or not finite.
 
     Source: `sklearn.metrics.roc_auc_score`; Hanley & McNeil (1982).
 
     >>> float(roc_auc_score(jnp.array([0.1, 0.4, 0.35, 0.8]), jnp.array([0, 0, 1, 1])))
     0.75
     """
-    scores, positive, w = flat(outputs, labels, weights)
-    w = jnp.ones(scores.shape) if w is None else w
+    if weights is not None:
+        outputs, labels, weights = without_uncounted(outputs, labels, weights)
+    scores, positive, w, wrong = flat(outputs, labels, weights)
+    w = countable(jnp.ones(scores.shape, bool) if w is None else w)
     order = jnp.argsort(scores)
     scores, positive, w = scores[order], positive[order], w[order]
-    negatives = jnp.concatenate([jnp.zeros(1), jnp.cumsum(jnp.where(positive, 0, w))])
-    below, upto = (negatives[jnp.searchsorted(scores, scores, side=side)] for side in ("left", "right"))
-    positives = jnp.where(positive, w, 0)
+    negatives = jnp.concatenate([jnp.zeros(1, w.dtype), jnp.cumsum(where(~positive, w))])
+    places = (jnp.searchsorted(scores, scores, side=side) for side in ("left", "right"))
+    below, upto = (negatives[place].astype(jnp.result_type(float)) for place in places)
+    positives = where(positive, w)
     won = jnp.sum(positives * (below + upto) / 2)
-    area = won / (jnp.sum(positives) * negatives[-1])
-    return jnp.where(jnp.isnan(scores).any(), jnp.nan, area)
+    area = won / (jnp.sum(positives).astype(won.dtype) * negatives[-1])
+    return area if wrong is None else jnp.where(wrong, jnp.nan, area)

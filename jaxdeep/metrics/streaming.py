@@ -6,13 +6,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, ArrayLike, PyTree
-from jaxdeep.metrics.inputs import spread
+from jaxdeep.metrics.inputs import spread, without_uncounted
 
+Pair = tuple[Array, Array]  # a sum, and what a float cannot hold of it
 Sums = dict[str, Array]
+Found = Mapping[str, Array | Pair]  # the sums of a batch: of floats, exact whole numbers, or pairs
+
+_BLOCK = 2**16  # rows whose floats are added one by one before they are added to the others as a pair
 
 
 class Metric(NamedTuple):
@@ -20,7 +25,8 @@ class Metric(NamedTuple):
 
     Attributes:
       init: ``() -> state`` of no examples.
-      update: ``(state, outputs, y, weights=None) -> state`` with a batch added.
+      update: ``(state, outputs, y, weights=None) -> state`` with a batch added. Rows of weight 0 make no
+        difference, whatever they hold. Known weights that are negative or not finite are a ValueError.
       merge: ``(state, state) -> state``, as of both sets of examples; associative, so that it joins
         batches, devices and runs in any order.
       compute: ``state -> value``; a scalar or an array.
@@ -71,6 +77,8 @@ class Tally:
 def mean(function: Callable[[Any, Any], Any]) -> Metric:
     """The weighted mean of a function of examples or elements: ``Σ w f(outputs, y) / Σ w``.
 
+    Sums of whole numbers are exact. In rows of weight 0 the function sees an example that counts.
+
     Args:
       function: ``(outputs, y) -> values``, of `jaxdeep.losses` for example: ``mean(huber)`` is Keras'
         Huber metric.
@@ -89,19 +97,19 @@ def mean(function: Callable[[Any, Any], Any]) -> Metric:
     if not callable(function):
         raise TypeError(f"function must be a function (outputs, y) -> values, got {function!r}")
 
-    def counts(outputs: Any, y: Any, weights: Any) -> dict[str, Any]:
+    def counts(outputs: Any, y: Any, weights: Any) -> Found:
         values = jnp.asarray(function(outputs, y))
         w = spread(weights, values.shape)
         if w is None:
-            return {"total": total(values), "weight": jnp.int32(values.size)}
-        return {"total": total(jnp.where(w == 0, 0, w * values)), "weight": total(w)}
+            return {"total": total(values), "weight": _exactly(values.size)}
+        return {"total": total(_times(w, values)), "weight": total(w)}
 
     return of_sums({"total": (), "weight": ()}, counts, lambda s: share(s["total"], s["weight"]))
 
 
 def of_sums(
     shapes: dict[str, tuple[int, ...]],
-    counts: Callable[[Any, Any, Any], Sums],
+    counts: Callable[[Any, Any, Any], Found],
     compute: Callable[[Sums], Array],
 ) -> Metric:
     """A metric whose state is sums over examples.
@@ -137,13 +145,14 @@ def of_sums(
 
     def update(state: PyTree, outputs: PyTree, y: PyTree, weights: ArrayLike | None = None) -> PyTree:
         check(state)
-        added, lost = {}, {}
-        for name, exact in counts(outputs, y, weights).items():
-            added[name] = exact.astype(state[name].dtype)
-            whole = jnp.issubdtype(exact.dtype, jnp.integer)
-            rest = exact - added[name].astype(exact.dtype) if whole else 0
-            lost[name] = jnp.broadcast_to(rest, exact.shape).astype(added[name].dtype)
-        return merge(state, added | {"lost": lost})
+        if weights is not None:
+            outputs, y, weights = without_uncounted(outputs, y, weights)
+        pairs = {
+            name: _as_pair(found, state[name].dtype)
+            for name, found in counts(outputs, y, weights).items()
+        }
+        added = {name: found for name, (found, _) in pairs.items()}
+        return merge(state, added | {"lost": {name: lost for name, (_, lost) in pairs.items()}})
 
     def computed(state: PyTree) -> Any:
         check(state)
@@ -162,17 +171,115 @@ def _added(a: Array, a_lost: Array, b: Array, b_lost: Array) -> tuple[Array, Arr
     return jnp.where(jnp.isfinite(total), rounded, total), jnp.where(jnp.isfinite(total), lost, 0)
 
 
-def total(values: ArrayLike) -> Array:
+def _as_pair(found: Array | Pair, dtype: Any) -> Pair:
+    """A sum of floats or whole numbers as a pair of floats, exact for the latter."""
+    if isinstance(found, tuple):
+        return found[0].astype(dtype), found[1].astype(dtype)
+    added = found.astype(dtype)
+    if jnp.issubdtype(found.dtype, jnp.integer):
+        return added, (found - added.astype(found.dtype)).astype(dtype)
+    return added, jnp.zeros_like(added)
+
+
+def _exactly(count: int) -> Pair:
+    """A whole number of any size as a pair."""
+    dtype = jnp.result_type(float)
+    near = np.asarray(count, dtype)
+    return jnp.asarray(near), jnp.asarray(count - int(near), dtype)
+
+
+def total(values: ArrayLike) -> Array | Pair:
     """The sum of floats, whole numbers or booleans; of the latter it is exact."""
     values = jnp.asarray(values)
     if jnp.issubdtype(values.dtype, jnp.floating):
         return jnp.sum(values, dtype=jnp.promote_types(values.dtype, jnp.float32))
-    return jnp.sum(values, dtype=jnp.int32)
+    return _of_whole(lambda values: jnp.sum(values, dtype=values.dtype), jnp.ravel(values))
+
+
+def scattered(place: Array, weights: Array, bins: int) -> Array | Pair:
+    """The sum of the weights at each place; what is beyond the bins is dropped.
+
+    A float32 that weights are added to one by one would stop at 2²⁴ of them.
+    """
+
+    def sums(weights: Array, place: Array) -> Array:
+        return jnp.zeros(bins, weights.dtype).at[place].add(weights)
+
+    if jnp.issubdtype(weights.dtype, jnp.floating):
+        return _in_blocks(sums, _BLOCK, weights, place)
+    return _of_whole(sums, weights, place)
+
+
+def _of_whole(sums: Callable[..., Array], values: Array, *columns: Array) -> Array | Pair:
+    """Sums of whole numbers or booleans, exactly: the halves of their bits where they might wrap."""
+    wide = jnp.iinfo(jnp.result_type(int))
+    if values.size * _most(values.dtype) <= wide.max:
+        return sums(values.astype(wide.dtype), *columns)
+    if values.dtype.itemsize < wide.bits // 8:
+        values = values.astype(wide.dtype)
+    half = wide.bits // 2
+    high, low = (part.astype(wide.dtype) for part in (values >> half, values & (2**half - 1)))
+    rows = 2 ** (half - 2)
+    parts = [_in_blocks(sums, rows, part, *columns) for part in (high, low)]
+    (high, high_lost), (low, low_lost) = (_as_pair(part, jnp.result_type(float)) for part in parts)
+    return _added(high * 2.0**half, high_lost * 2.0**half, low, low_lost)
+
+
+def countable(weights: Array) -> Array:
+    """Weights whose sum is exact in the default whole numbers, else as floats."""
+    if jnp.issubdtype(weights.dtype, jnp.floating):
+        return weights
+    wide = jnp.iinfo(jnp.result_type(int))
+    fits = weights.size * _most(weights.dtype) <= wide.max
+    return weights.astype(wide.dtype if fits else jnp.result_type(float))
+
+
+def _most(dtype: Any) -> int:
+    """The largest absolute value of whole numbers of a dtype."""
+    if dtype == jnp.bool_:
+        return 1
+    return max(-int(jnp.iinfo(dtype).min), int(jnp.iinfo(dtype).max))
+
+
+def _in_blocks(sums: Callable[..., Array], rows: int, *columns: Array) -> Array | Pair:
+    """``sums(*columns)`` over blocks of rows, which are added as pairs; the rest is filled with 0."""
+    count = len(columns[0])
+    if count <= rows:
+        return sums(*columns)
+    blocks = [jnp.pad(column, (0, -count % rows)).reshape(-1, rows) for column in columns]
+    floating = jnp.issubdtype(columns[0].dtype, jnp.floating)
+    dtype = columns[0].dtype if floating else jnp.result_type(float)
+
+    def add(pair: Pair, block: list[Array]) -> tuple[Pair, None]:
+        return _added(*pair, *_as_pair(sums(*block), dtype)), None
+
+    first = _as_pair(sums(*(block[0] for block in blocks)), dtype)
+    return jax.lax.scan(add, first, [block[1:] for block in blocks])[0]
+
+
+def _times(weights: Array, values: Array) -> Array:
+    """Weighted values; one of weight 0 is 0. Whole numbers stay whole if either are booleans."""
+    if weights.dtype == jnp.bool_:
+        return jnp.where(weights, values, jnp.zeros_like(values))
+    if values.dtype == jnp.bool_:
+        return jnp.where(values, weights, jnp.zeros_like(weights))
+    if not jnp.issubdtype(weights.dtype, jnp.floating):
+        weights = weights.astype(jnp.result_type(float))
+    return jnp.where(weights == 0, 0, weights * values)
+
+
+def marked(found: Found, wrong: Array | None) -> Found:
+    """The sums, all of them NaN if something is wrong, such as a score or a label that is NaN."""
+    if wrong is None:
+        return found
+    pairs = {name: _as_pair(of, jnp.result_type(float)) for name, of in found.items()}
+    return {name: (jnp.where(wrong, jnp.nan, of), lost) for name, (of, lost) in pairs.items()}
 
 
 def share(part: Array, whole: Array) -> Array:
-    """``part / whole``, and 0 where there is nothing."""
-    return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), 0)
+    """``part / whole``, and 0 where there is nothing; NaN if the whole is."""
+    some = (whole > 0) | jnp.isnan(whole)
+    return jnp.where(some, part / jnp.where(some, whole, 1), 0)
 
 
 def told(of: Callable[[bool | None], Metric], from_logits: bool | None) -> Metric:

@@ -2,24 +2,28 @@
 
 Probabilities have the shape ``(…, classes)``. Alternatively, the shape ``(N,)`` or ``(N, 1)`` holds the
 probability of class 1 of two classes. With ``from_logits=True`` they are logits instead. Labels are
-classes as integers, or probabilities of the shape of the former. Because of these alternatives, shapes
-of arguments are checked by `flat` and not by types.
+classes as integers, of shape ``(…)`` or ``(…, 1)``, or probabilities of the shape of the former. A label
+that is no class, or NaN, is refused; a traced one, which nobody can look at, makes the result NaN, as it
+does with the losses. Because of these alternatives, shapes of arguments are checked by `flat` and not by
+types.
 """
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, on_device
-from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Num, Shaped
+from jaxdeep._arrays import HostOrDevice, as_array, on_device
+from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, Num, Shaped
 
 Probabilities = Num[ArrayLike, "..."]
 Labels = Num[ArrayLike, "..."]
+
+_BLOCK = 2**16  # rows whose sums are added one by one before they are added to the others as a pair
 
 
 class Reliability(NamedTuple):
@@ -27,7 +31,8 @@ class Reliability(NamedTuple):
 
     Attributes:
       confidence: mean probability of the predicted class in each bin; NaN in empty bins.
-      accuracy: share of the bin's predictions that are right; NaN in empty bins.
+      accuracy: share of the bin's predictions that are right; NaN in empty bins, and where a probability
+        is NaN or a traced label is no class.
       count: number of predictions in each bin.
       edges: edges of the bins; a bin includes its upper edge.
     """
@@ -184,18 +189,47 @@ def brier_score(
 def _reliability(
     p: Float[Array, "rows classes"], labels: Integer[Array, "rows"], *, bins: int, strategy: str
 ) -> Reliability:
-    confidence, right = jnp.max(p, axis=-1), (jnp.argmax(p, axis=-1) == labels).astype(p.dtype)
+    confidence, right = jnp.max(p, axis=-1), jnp.argmax(p, axis=-1) == labels
     edges = jnp.linspace(0, 1, bins + 1, dtype=p.dtype)
     if strategy == "quantile":
         edges = jnp.quantile(confidence, edges)
     place = jnp.clip(jnp.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
 
-    def total(values: Float[Array, "rows"]) -> Float[Array, "bins"]:
-        return jax.ops.segment_sum(values, place, bins)
+    def number(where: Bool[Array, "rows"]) -> Float[Array, "bins"]:
+        return jax.ops.segment_sum(where.astype(jnp.int32), place, bins).astype(p.dtype)
 
-    count = total(jnp.ones_like(confidence))
+    count = number(jnp.ones_like(right))
     known = jnp.where(count > 0, count, jnp.nan)
-    return Reliability(total(confidence) / known, total(right) / known, count, edges)
+    judged = jnp.where(number(unjudged(p, labels)) > 0, jnp.nan, number(right))
+    return Reliability(_sums(confidence, place, bins) / known, judged / known, count, edges)
+
+
+def _sums(
+    values: Float[Array, "rows"], place: Integer[Array, "rows"], bins: int
+) -> Float[Array, "bins"]:
+    """The sums of the values at each place, in blocks of rows whose sums are added without loss.
+
+    A float32 that values are added to one by one would stop at 2²⁴.
+    """
+    if len(values) <= _BLOCK:
+        return jax.ops.segment_sum(values, place, bins)
+    missing = -len(values) % _BLOCK
+    values, place = (jnp.pad(column, (0, missing)).reshape(-1, _BLOCK) for column in (values, place))
+
+    def add(pair: tuple[Array, Array], block: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+        (total, lost), new = pair, jax.ops.segment_sum(block[0], block[1], bins)
+        added = total + new  # Knuth's TwoSum
+        of_new = added - total
+        return (added, lost + ((total - (added - of_new)) + (new - of_new))), None
+
+    first = jax.ops.segment_sum(values[0], place[0], bins)
+    (total, lost), _ = jax.lax.scan(add, (first, jnp.zeros_like(first)), (values[1:], place[1:]))
+    return total + lost
+
+
+def unjudged(p: Float[Array, "rows classes"], labels: Integer[Array, "rows"]) -> Bool[Array, "rows"]:
+    """Which rows are neither right nor wrong: of NaN, or with a (traced) label that is no class."""
+    return jnp.isnan(p).any(axis=-1) | (labels < 0) | (labels >= p.shape[-1])
 
 
 def _gaps(diagram: Reliability) -> Float[Array, "bins"]:
@@ -208,7 +242,9 @@ def classified(
 ) -> tuple[Float[Array, "rows classes"], Integer[Array, "rows"]]:
     """Probabilities and labels as classes."""
     p, y, _ = _pair(probabilities, labels, from_logits)
-    return p, y if y.ndim == 1 else jnp.argmax(y, axis=-1)
+    if y.ndim == 1:
+        return p, y
+    return p, jnp.where(jnp.isnan(y).any(axis=-1), -1, jnp.argmax(y, axis=-1))
 
 
 def targets(
@@ -221,7 +257,13 @@ def targets(
 def _as_targets(
     p: Float[Array, "rows classes"], y: Shaped[Array, "rows ..."], classes: int
 ) -> tuple[Float[Array, "rows classes"], Float[Array, "rows classes"]]:
-    return p, jax.nn.one_hot(y, classes, dtype=p.dtype) if y.ndim == 1 else y.astype(p.dtype)
+    return p, one_hot(y, classes, p.dtype) if y.ndim == 1 else y.astype(p.dtype)
+
+
+def one_hot(y: Integer[Array, "rows"], classes: int, dtype: Any) -> Float[Array, "rows classes"]:
+    """Labels as probabilities; NaN for one that is no class, which only a traced one may be."""
+    known = (y >= 0) & (y < classes)
+    return jnp.where(known[:, None], jax.nn.one_hot(y, classes, dtype=dtype), jnp.nan)
 
 
 def _pair(
@@ -273,8 +315,7 @@ def flat(
     """Outputs ``(N, classes)`` in float32 or more, labels ``(N,)`` or ``(N, classes)``, and classes.
 
     Outputs are probabilities or logits, as `name` says. ``both(output)`` makes the outputs ``(N, 2)`` of
-    two classes
-    from the output ``(N, 1)`` of class 1.
+    two classes from the output ``(N, 1)`` of class 1. Classes as integers may have a last axis of 1.
     """
     outputs = on_device(name, outputs)
     outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
@@ -291,11 +332,20 @@ def flat(
             )
         outputs, y = both(outputs), y.reshape(-1)
         if not jnp.issubdtype(y.dtype, jnp.integer):
+            _check_numbers("labels", y)
             _checks.check_known("labels", y, 0, 1)
             return outputs, jnp.stack([1 - jnp.asarray(y), jnp.asarray(y)], axis=-1), 2
     classes = outputs.shape[-1]
     if y.shape == outputs.shape:
         _checks.check_distributions("labels", y)
+        _check_numbers("labels", y)
         return outputs.reshape(-1, classes), jnp.asarray(y).reshape(-1, classes), classes
-    _checks.check_classes(outputs, y)
-    return outputs.reshape(-1, classes), jnp.asarray(y).reshape(-1), classes
+    return outputs.reshape(-1, classes), _checks.classes_of(outputs, y).reshape(-1), classes
+
+
+def _check_numbers(name: str, values: HostOrDevice) -> None:
+    """Refuse known values that are NaN."""
+    if not jnp.issubdtype(values.dtype, jnp.floating) or not _checks.is_known(values):
+        return
+    if np.isnan(np.asarray(values)).any():
+        raise ValueError(f"{name} must be numbers, got nan")

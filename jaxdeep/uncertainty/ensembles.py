@@ -16,7 +16,7 @@ from jaxdeep.search.table import Table
 from jaxdeep.train.data import as_arrays, count_rows
 from jaxdeep.train.records import FitResult
 from jaxdeep.tree import leaf_paths, shapes
-from jaxdeep.uncertainty.prediction import Prediction, gather
+from jaxdeep.uncertainty.prediction import Prediction, gather, meaning_of
 from jaxdeep.uncertainty.rows import divisor, in_parts, limits, on_devices, part_rows, placed, row_bytes
 from jaxdeep.uncertainty.sampling import Settings, settings_of
 
@@ -90,7 +90,7 @@ def _ensemble(settings: Settings, stacked: Member, x: PyTree) -> Prediction:
                 return model.apply(params, state, x)[0]
 
             keep = settings.return_samples
-            said, known = settings.outputs, model.meaning
+            said, known = settings.outputs, meaning_of(model)
             return gather(output_of, stacked, said, known, together=together, keep=keep)
 
         return in_parts(part, x, rows)

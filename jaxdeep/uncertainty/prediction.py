@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep._shapes import Array, ArrayLike, Float, Num, PyTree
+from jaxdeep.nn import walk
+from jaxdeep.nn.model import Model
+from jaxdeep.nn.traits import unwrapped
 from jaxdeep.tree import path_name
 
 OUTPUTS = ("logits", "probabilities", "values")
@@ -23,7 +26,9 @@ class Prediction(NamedTuple):
     Attributes:
       mean: ``p̄ = Σ_s p_s / S``, ``(N, C)``.
       std: ``√(Σ_s (p_s − p̄)² / S)``, ``(N, C)``, the population's (ddof 0), which is 0 where all agree.
-      entropy: ``H(p̄)``, ``(N,)``, the total uncertainty. None for plain values.
+      entropy: ``H(p̄)``, ``(N,)``, the total uncertainty. None for plain values. Behind a sigmoid the C
+        probabilities are of labels that do not exclude each other, and it is the sum of their entropies,
+        ``H(p) = −Σ_c p_c log p_c + (1 − p_c) log(1 − p_c)``, here and below.
       mutual_information: ``H(p̄) − Σ_s H(p_s) / S``, ``(N,)``. This is the part of the uncertainty that
         comes from not knowing the parameters (epistemic) and that more data would reduce. The rest,
         ``entropy − mutual_information``, is noise in the labels (aleatoric). None for plain values.
@@ -60,7 +65,7 @@ def gather(
     `jax.vmap` computes `together` outputs at once, which must divide their number. Means are updated
     output by output (Welford), so that memory does not grow with their number unless `keep` is set, and
     equal outputs have a standard deviation of exactly 0. `outputs` is what was said that they are, and
-    `meaning` what the model says itself (`Model.meaning`).
+    `meaning` what the model says itself (`meaning_of`).
     """
     y = jax.eval_shape(lambda sources: output_of(jax.tree.map(lambda a: a[0], sources)), sources)
     kinds = kinds_of(y, outputs, meaning)
@@ -72,7 +77,7 @@ def gather(
     def entropies(p: PyTree) -> PyTree:
         if is_plain:
             return None
-        return jax.tree.map(lambda p, kind: None if kind == "values" else entropy(p), p, kinds)
+        return jax.tree.map(lambda p, kind: None if kind == "values" else entropy(p, kind), p, kinds)
 
     def add(moments: _Moments, p: PyTree) -> tuple[_Moments, None]:
         count = moments.count + 1
@@ -120,12 +125,12 @@ def _said(outputs: Any) -> list[tuple[jax.tree_util.KeyPath, Any]]:
 
 
 def kinds_of(y: PyTree, outputs: Any, meaning: Any) -> PyTree:
-    """What each output is, one of `OUTPUTS`, as was said and as the model says; it is never guessed.
+    """What each output is, one of `OUTPUTS` or "labels", as was said and as the model says.
 
     Args:
       y: the shapes of the outputs.
       outputs: one word for all of them, or words in their structure; None where nothing is said.
-      meaning: as of `Model.meaning`.
+      meaning: as of `meaning_of`.
 
     Raises:
       ValueError: an output of which neither says what it is, or where they contradict each other; words
@@ -141,13 +146,13 @@ def kinds_of(y: PyTree, outputs: Any, meaning: Any) -> PyTree:
         where = f"outputs[{path_name(path)!r}]" if path else "outputs"
         if isinstance(said, (Mapping, list, tuple)):
             raise ValueError(f"{where} must be one of {', '.join(map(repr, OUTPUTS))}, got {said!r}")
-        if known == "probabilities":
+        if known in ("probabilities", "labels"):
             if said == "logits":
                 raise ValueError(
                     "the model ends in a softmax or a sigmoid, so that it puts out probabilities: leave "
                     f"outputs out, got {where}='logits'"
                 )
-            said = said or "probabilities"
+            said = "values" if said == "values" else known
         if said is None and (len(shape) < 2 or shape[-1] == 1):
             raise ValueError(
                 "a single output may be a value or the logit of one of two classes: say "
@@ -190,11 +195,41 @@ def _along(words: Any, path: jax.tree_util.KeyPath) -> tuple[Any, int]:
     return words, len(path)
 
 
-def entropy(probabilities: Float[ArrayLike, "*batch classes"]) -> Float[Array, "*batch"]:
-    """``−Σ p log p`` over the last axis in nats; an axis of length 1 is that of class 1 of two."""
+def meaning_of(model: Model) -> Any:
+    """`Model.meaning`, where "labels" are probabilities of labels that do not exclude each other.
+
+    These are what a sigmoid puts out, those of a softmax exclude each other.
+
+    >>> import jaxdeep as jd
+    >>> meaning_of(jd.nn.dense(3, activation=jax.nn.sigmoid))
+    'labels'
+    >>> meaning_of(jd.nn.dense(3, activation=jax.nn.softmax))
+    'probabilities'
+    """
+
+    def last(place: walk.Place, below: dict[str, Any]) -> Any:
+        if below:
+            return below if place.layer.traits.joins == "collect" else list(below.values())[-1]
+        return unwrapped(place.layer.traits.function) is jax.nn.sigmoid
+
+    def named(known: Any, independent: Any) -> Any:
+        if isinstance(known, dict):
+            return {name: named(known[name], independent[name]) for name in known}
+        return "labels" if known == "probabilities" and independent else known
+
+    return named(model.meaning, walk.fold(model, last, walk.ends))
+
+
+def entropy(
+    probabilities: Float[ArrayLike, "*batch classes"], kind: str = "probabilities"
+) -> Float[Array, "*batch"]:
+    """``−Σ p log p`` over the last axis in nats; an axis of length 1 is that of class 1 of two.
+
+    Of "labels", which do not exclude each other, it is the sum of the entropies of each.
+    """
     p = jnp.asarray(probabilities)
     h = jax.scipy.special.entr(p)
-    if p.shape[-1] == 1:
+    if p.shape[-1] == 1 or kind == "labels":
         h = h + jax.scipy.special.entr(1 - p)
     return jnp.sum(h, axis=-1)
 

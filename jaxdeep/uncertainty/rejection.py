@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep._arrays import on_device
-from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Num
-from jaxdeep.uncertainty.calibration import Labels, Probabilities, classified
+from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, Num
+from jaxdeep.uncertainty.calibration import Labels, Probabilities, classified, unjudged
 from jaxdeep.uncertainty.prediction import entropy
 
 
@@ -16,7 +16,8 @@ class Rejection(NamedTuple):
 
     Attributes:
       rejected: the share that is rejected: 0, 1/N, …, (N − 1)/N.
-      accuracy: the accuracy of the remaining predictions; its mean is the area under the curve.
+      accuracy: the accuracy of the remaining predictions; its mean is the area under the curve. NaN as
+        long as one of them has a NaN or a (traced) label that is no class.
     """
 
     rejected: Float[Array, "rows"]
@@ -71,10 +72,15 @@ def _curve(
 ) -> Rejection:
     n = len(labels)
     order = jnp.argsort(uncertain)
-    right = (jnp.argmax(p, axis=-1) == labels)[order].astype(p.dtype)
+    right = (jnp.argmax(p, axis=-1) == labels)[order]
+    unknown = unjudged(p, labels)[order]
     new = jnp.diff(uncertain[order], prepend=uncertain[order][:1]) != 0
     group = jnp.cumsum(new)  # the same number for equal uncertainty
-    size = jax.ops.segment_sum(jnp.ones_like(right), group, n)
-    expected = (jax.ops.segment_sum(right, group, n) / jnp.maximum(size, 1))[group]
+
+    def number(where: Bool[Array, "rows"]) -> Float[Array, "rows"]:
+        return jax.ops.segment_sum(where.astype(jnp.int32), group, n).astype(p.dtype)
+
+    known = jnp.where(number(unknown) > 0, jnp.nan, number(right))
+    expected = (known / jnp.maximum(number(jnp.ones_like(right)), 1))[group]
     accuracy = jnp.cumsum(expected) / jnp.arange(1, n + 1, dtype=p.dtype)
     return Rejection(jnp.arange(n, dtype=p.dtype) / n, accuracy[::-1])

@@ -19,7 +19,7 @@ from jaxdeep.nn.model import Model, check_models
 from jaxdeep.train import sharding
 from jaxdeep.train.data import as_arrays, count_examples, count_rows, with_rows
 from jaxdeep.tree import shapes
-from jaxdeep.uncertainty.prediction import Prediction, check_outputs, gather
+from jaxdeep.uncertainty.prediction import Prediction, check_outputs, gather, meaning_of
 from jaxdeep.uncertainty.rows import (
     divisor,
     in_parts,
@@ -78,7 +78,8 @@ def mc_dropout(
       return_samples: whether to return all of them too: memory for ``samples · N · C`` numbers.
       outputs: what the model gives: "logits" (softmax is taken of them over the last axis; of a single
         one, σ, the probability of one of two classes), "probabilities", or "values" for a regression,
-        which have no entropy. By default "probabilities" for a model that ends in a softmax or sigmoid,
+        which have no entropy. By default "probabilities" for a model that ends in a softmax or sigmoid
+        (those of a sigmoid are of labels that do not exclude each other: their entropies are added up),
         and "logits" for every other with several classes; of a single number it must be said. A model
         with several outputs takes them in their structure, ``{"box": "values", "class": "logits"}``, or
         one word for all; there it must be said of each that does not end in a softmax or sigmoid.
@@ -167,7 +168,7 @@ def _mc_dropout(settings: Settings, samples: int, shared: Shared, x: PyTree) -> 
                 return net.apply(params, state, h, key=key)[0]
 
             keep = settings.return_samples
-            said, known = settings.outputs, settings.model.meaning
+            said, known = settings.outputs, meaning_of(settings.model)
             return gather(output_of, keys, said, known, together=together, keep=keep)
 
         return in_parts(part, x, rows)

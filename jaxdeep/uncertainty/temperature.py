@@ -7,7 +7,7 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep._arrays import on_device
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Num
-from jaxdeep.uncertainty.calibration import Labels, flat
+from jaxdeep.uncertainty.calibration import Labels, flat, one_hot
 
 _LOW, _HIGH = 1e-4, 1e4  # of 1/T
 _STEPS = 50
@@ -27,7 +27,10 @@ def fit_temperature(logits: Num[ArrayLike, "..."], labels: Labels) -> Float[Arra
 
     Raises:
       ValueError: shapes that do not fit, labels that are no class, no examples, known numbers that are
-        probabilities (all rows in [0, 1] with a sum of 1), of which the logarithms are logits.
+        probabilities (all rows in [0, 1] with a sum of 1, or all of a single output in [0, 1] and not
+        only 0 and 1), of which the logarithms are logits; known logits that are NaN or +∞.
+
+    Traced logits that are NaN, and traced labels that are no class, give NaN.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks" (arXiv:1706.04599), section 4.2.
 
@@ -39,12 +42,20 @@ def fit_temperature(logits: Num[ArrayLike, "..."], labels: Labels) -> Float[Arra
     z, y, classes = flat(
         "logits", logits, labels, lambda z: jnp.concatenate([jnp.zeros_like(z), z], axis=-1)
     )
+    _check_logits(z)
+    single = np.ndim(logits) < 2 or np.shape(logits)[-1] == 1
+    if single and _checks.is_known(z) and _are_inside(np.asarray(z)[:, 1]):
+        raise ValueError(
+            "logits of a single output are in [0, 1], all of them, as probabilities are; take their "
+            "logits, jnp.log(p / (1 - p)), or what the model gives before its sigmoid. If they are "
+            "logits, say so with those of both classes: jnp.stack([jnp.zeros_like(z), z], axis=-1)"
+        )
     if _are_probabilities(z):
         raise ValueError(
             "logits are probabilities: every row is in [0, 1] and sums to 1; take their logarithm, "
             "jnp.log(probabilities), or what the model gives before its softmax"
         )
-    y = jax.nn.one_hot(y, classes, dtype=z.dtype) if y.ndim == 1 else y.astype(z.dtype)
+    y = one_hot(y, classes, z.dtype) if y.ndim == 1 else y.astype(z.dtype)
     return _fit(z, y)
 
 
@@ -77,8 +88,21 @@ def _are_probabilities(z: Float[Array, "rows classes"]) -> bool:
     if not _checks.is_known(z):
         return False
     known = np.asarray(z)
-    inside = known.min() >= 0 and known.max() <= 1 and ((known > 0) & (known < 1)).any()
-    return bool(inside and not _checks.wrong_sums(known).size)
+    return _are_inside(known) and not _checks.wrong_sums(known).size
+
+
+def _are_inside(known: np.ndarray) -> bool:
+    """Whether all are in [0, 1], and not only on its ends."""
+    return bool(known.min() >= 0 and known.max() <= 1 and ((known > 0) & (known < 1)).any())
+
+
+def _check_logits(z: Float[Array, "rows classes"]) -> None:
+    """Refuse known logits without a temperature: NaN and +∞. −∞ is a class that cannot be."""
+    if _checks.is_known(z):
+        known = np.asarray(z)
+        wrong = known[np.isnan(known) | np.isposinf(known)]
+        if wrong.size:
+            raise ValueError(f"logits must be numbers below infinity, got {wrong[0]}")
 
 
 @jax.jit
@@ -101,4 +125,5 @@ def _fit(z: Float[Array, "rows classes"], y: Float[Array, "rows classes"]) -> Fl
 
     bounds = (jnp.asarray(b, z.dtype) for b in (_LOW, 1, _HIGH))
     _, beta, _ = jax.lax.fori_loop(0, _STEPS, step, tuple(bounds))
-    return jnp.where(loss(beta) < loss(jnp.ones_like(beta)), 1 / beta, 1)
+    at_one = loss(jnp.ones_like(beta))
+    return jnp.where(loss(beta) < at_one, 1 / beta, jnp.where(jnp.isnan(at_one), jnp.nan, 1))

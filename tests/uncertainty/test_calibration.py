@@ -170,3 +170,59 @@ def test_logits_are_said_to_be_logits():
 def test_scores_that_make_no_sense(call, message):
     with pytest.raises(ValueError, match=message):
         call(jd.uncertainty)
+
+
+CALIBRATION = ("negative_log_likelihood", "brier_score", "expected_calibration_error")
+
+
+@pytest.mark.parametrize("name", CALIBRATION)
+def test_labels_that_are_no_class(name):
+    """A traced one gives NaN, as with the losses; a known one is refused, NaN too."""
+    function, p = getattr(jd.uncertainty, name), np.array([[0.5, 0.5], [0.25, 0.75]], np.float32)
+    for labels in (np.array([-1, 1]), np.array([0, 2]), np.array([[np.nan, 1], [0, 1]])):
+        assert np.isnan(jax.jit(function)(p, labels))
+        with pytest.raises(ValueError, match="labels must be"):
+            function(p, labels)
+    for from_logits in (False, True):
+        one = jax.jit(lambda p, y, logits=from_logits: function(p, y, from_logits=logits))
+        assert np.isnan(one(p[:, 0], np.array([0, -1])))
+        assert np.isfinite(one(p[:, 0], np.array([0, 1])))
+    with pytest.raises(ValueError, match="labels must be numbers, got nan"):
+        function(p[:, 0], np.array([0, np.nan]))
+    expected = function(p, np.array([0, 1]))
+    for labels in (np.array([[0], [1]]), np.array([[0], [1]], np.uint8)):
+        assert function(p, labels) == expected  # as the losses take them
+        assert jax.jit(function)(p, labels) == pytest.approx(expected)
+
+
+def test_rows_that_nobody_can_judge_are_not_called_right_or_wrong():
+    p = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]], np.float32)
+    diagram = jax.jit(lambda p, y: jd.uncertainty.reliability(p, y, bins=10))(p, np.array([0, -1, 1]))
+    np.testing.assert_array_equal(np.asarray(diagram.accuracy)[[5, 7, 8]], [1, np.nan, 1])
+    np.testing.assert_array_equal(np.asarray(diagram.count)[[5, 7, 8]], 1)
+    curve = jax.jit(jd.uncertainty.rejection_curve)(p, np.array([0, 1, -1]))
+    np.testing.assert_allclose(curve.accuracy, [np.nan, 0.5, 1])  # the unknown one is rejected first
+
+
+@pytest.mark.heavy
+def test_more_than_2_to_the_24_predictions_are_counted():
+    rows = 2**24 + 1000
+    p = np.broadcast_to(np.float32([0.75, 0.25]), (rows, 2))
+    found = jax.jit(lambda p, y: jd.uncertainty.reliability(p, y, bins=2))(p, np.zeros(rows, np.int8))
+    assert int(found.count[1]) == rows
+    assert found.accuracy[1] == 1
+    assert found.confidence[1] == 0.75
+
+
+def test_sums_of_bins_over_many_rows_are_as_in_float64():
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.5, 1, 200_000).astype(np.float32)
+    y = (rng.random(len(p)) < p).astype(int)
+    found = jd.uncertainty.reliability(p, y, bins=4)
+    place = np.ceil(p.astype(np.float64) * 4).astype(int) - 1
+    for b in (2, 3):
+        inside = place == b
+        assert int(found.count[b]) == inside.sum()
+        expected = p[inside].mean(dtype=np.float64)
+        np.testing.assert_allclose(found.confidence[b], expected, rtol=1e-5)
+        np.testing.assert_allclose(found.accuracy[b], y[inside].mean(), rtol=1e-6)

@@ -170,3 +170,31 @@ def test_arguments_that_make_no_sense(change, error, message):
 def test_a_mesh_needs_an_axis_of_data():
     with pytest.raises(ValueError, match="mesh needs an axis called 'data'"):
         mc_dropout(*ready(network()), X, KEY, mesh=jax.make_mesh((8,), ("rows",)))
+
+
+def test_labels_that_do_not_exclude_each_other_have_their_entropies_added_up():
+    binary = lambda p: -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum(-1)  # noqa: E731
+    sigmoid = nn.serial(nn.dropout(0.5), nn.dense(3, activation=jax.nn.sigmoid))
+    layers = nn.serial(nn.dropout(0.5), nn.dense(3), nn.activation(jax.nn.sigmoid))
+    _, params, state = ready(sigmoid)
+    samples = brute(sigmoid, params, state, X, 6, outputs=lambda y: y).astype(np.float64)
+    for model, said in ((sigmoid, None), (layers, None), (sigmoid, "probabilities")):
+        found = mc_dropout(model, params, state, X, KEY, samples=6, outputs=said)
+        np.testing.assert_allclose(found.mean, samples.mean(0), atol=1e-6)
+        np.testing.assert_allclose(found.entropy, binary(samples.mean(0)), atol=1e-5)
+        between = binary(samples.mean(0)) - binary(samples).mean(0)
+        np.testing.assert_allclose(found.mutual_information, between, atol=1e-5)
+    stacked = jax.tree.map(lambda a: np.stack([a, a]), (params, state))
+    joint = jd.uncertainty.ensemble(sigmoid, stacked, X)
+    np.testing.assert_allclose(joint.entropy, binary(np.asarray(joint.mean, np.float64)), atol=1e-5)
+    heads = nn.serial(
+        nn.dropout(0.5),
+        nn.parallel(
+            kind=nn.dense(3, activation=jax.nn.softmax), tags=nn.dense(3, activation=jax.nn.sigmoid)
+        ),
+    )
+    _, params, state = ready(heads)
+    found = mc_dropout(heads, params, state, X, KEY, samples=3)
+    tags, kind = (np.asarray(found.mean[name], np.float64) for name in ("tags", "kind"))
+    np.testing.assert_allclose(found.entropy["tags"], binary(tags), atol=1e-5)
+    np.testing.assert_allclose(found.entropy["kind"], -(kind * np.log(kind)).sum(-1), atol=1e-5)

@@ -83,3 +83,25 @@ def test_temperature_compiled_vmapped_and_in_bfloat16():
         logits.astype(jnp.bfloat16), fit(logits.astype(jnp.bfloat16), y)
     )
     assert low.dtype == jnp.bfloat16
+
+
+def test_probabilities_of_a_single_output_are_not_taken_for_logits():
+    fit, z = jd.uncertainty.fit_temperature, np.array([0.2, 0.8, 0.7], np.float32)
+    y = np.array([0, 1, 0])
+    for form in (z, z[:, None], jnp.array(z)):
+        with pytest.raises(ValueError, match=r"logits of a single output are in \[0, 1\]"):
+            fit(form, y)
+    both = np.stack([0 * z, z], axis=-1)  # what the error says to write of such logits
+    assert float(fit(both, y)) == pytest.approx(float(jax.jit(fit)(z, y)), rel=1e-5)
+    assert np.isfinite(fit(np.log(z / (1 - z)), y))
+    assert np.isfinite(fit(np.array([1.0, 0.0, 1.0]), y))
+
+
+def test_logits_without_a_temperature():
+    fit, y = jd.uncertainty.fit_temperature, np.array([0, 1])
+    for bad in (np.nan, np.inf):
+        for z in (np.array([[bad, 0.0], [0.0, 1.0]]), np.array([bad, 2.0])):
+            with pytest.raises(ValueError, match=f"logits must be numbers below infinity, got {bad}"):
+                fit(z, y)
+            assert np.isnan(jax.jit(fit)(z, y))
+    assert np.isnan(jax.jit(fit)(np.eye(2), np.array([0, -1])))
