@@ -14,6 +14,7 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._arrays import HostOrDevice, as_array, check_leaves, floating
+from jaxdeep._compilation import inside
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 
 __all__ = [
@@ -296,15 +297,27 @@ def reads(loss: Callable[..., Any]) -> Any:
     >>> reads(softmax_cross_entropy), reads(functools.partial(sigmoid_cross_entropy, from_logits=False))
     ('logits', 'probabilities')
     """
-    from_logits = True
-    while isinstance(loss, functools.partial):
-        from_logits = loss.keywords.get("from_logits", from_logits)
-        loss = loss.func
+    from_logits = said_by(loss)
+    loss = inside(loss)
     if (several := getattr(loss, "of_outputs", None)) is not None:
         return {name: reads(one) for name, one in several.items()}
     if loss not in (softmax_cross_entropy, sigmoid_cross_entropy):
         return None
-    return "logits" if from_logits else "probabilities"
+    return "probabilities" if from_logits is False else "logits"
+
+
+def said_by(function: Callable[..., Any]) -> bool | None:
+    """What the partials around a function say of ``from_logits``, the outermost first; None if nothing.
+
+    >>> said_by(functools.partial(sigmoid_cross_entropy, from_logits=False)), said_by(mse)
+    (False, None)
+    """
+    while (deeper := inside(function, once=True)) is not function:
+        keywords = function.keywords if isinstance(function, functools.partial) else {}
+        if (said := keywords.get("from_logits")) is not None:
+            return bool(said)
+        function = deeper
+    return None
 
 
 def _names(several: Any) -> list[Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, PyTree
+from jaxdeep.nn.activation_layers import is_softmax, meaning
 from jaxdeep.nn.initializers import initializer_for
 from jaxdeep.nn.layer import KINDS, Layer, initialisers, is_as_made, remake
 from jaxdeep.nn.layer import layer as layer_function
@@ -24,7 +25,7 @@ from jaxdeep.nn.model import (
     located,
     under,
 )
-from jaxdeep.nn.traits import Traits
+from jaxdeep.nn.traits import Traits, same_axes
 from jaxdeep.tree import example_of
 
 Join: TypeAlias = Callable[[Mapping[str, PyTree], PyTree], PyTree]  # the outputs by name, and the input
@@ -230,7 +231,10 @@ def lambda_(function: Callable[[PyTree], PyTree]) -> Layer:
     def apply(x: PyTree) -> PyTree:
         return function(x)
 
-    return Layer(apply, trees=True)
+    traits = Traits()
+    if (outputs := meaning(function)) is not None:
+        traits = Traits(outputs=outputs, softmax=is_softmax(function), axes=same_axes)
+    return Layer(apply, trees=True, traits=traits)
 
 
 # --- what they share ------------------------------------------------------------------------------

@@ -303,7 +303,11 @@ def _norm_of_examples(
         y = y + along_axes("bias") if use_bias else y
         return y.astype(float_dtype(x.dtype))
 
-    traits = Traits(axes=same_axes, example=lambda own: _example(given, next(iter(own.values()))))
+    traits = Traits(
+        axes=same_axes,
+        outputs="scores",
+        example=lambda own: _example(given, next(iter(own.values()))),
+    )
     return Layer(apply, init if use_scale or use_bias else None, lambda x: split(x.shape), traits)
 
 

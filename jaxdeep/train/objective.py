@@ -66,8 +66,10 @@ def supervised(
     anything is computed.
 
     What the model puts out, logits or probabilities, is decided here, once: by its last layer, where
-    that is a softmax or a sigmoid, and by what the loss takes. A loss that takes the other is refused,
-    and metrics that were not told (``from_logits=None``) are.
+    that is a softmax or a sigmoid (also behind layers that keep what it means, such as `flatten` and
+    `dropout`), and by what the loss takes. A loss that takes the other is refused, also as a metric, and
+    metrics that were not told (``from_logits=None``) are. They must be told where neither says it: a
+    loss of one's own beside a linear layer.
 
     Args:
       model: a `jaxdeep.nn.Model`.
@@ -97,7 +99,8 @@ def supervised(
     Raises:
       TypeError: a loss, metric or penalty that is not a function.
       ValueError: a metric called "loss", which is the name of the loss itself; a negative weight of a
-        class; a loss or a metric of logits for a model that puts out probabilities, or the reverse. When
+        class; a loss or a metric of logits for a model that puts out probabilities, or the reverse; a
+        metric that depends on it where nothing says which; a softmax over a single output. When
         called: weights of examples that are NumPy arrays and negative or not finite (those on a device
         are not looked at, since each step would wait for it).
 
@@ -123,7 +126,7 @@ def supervised(
         check_where(trainable, "trainable")
     check_metric_names(metrics)
     of_classes = None if class_weight is None else table_of(class_weight)
-    metrics = told(metrics, puts_out(model, loss))
+    metrics = told(metrics, model, puts_out(model, loss))
 
     def objective(
         params: PyTree, state: PyTree, batch: PyTree, /, *, key: Key | None = None, train: bool = False
