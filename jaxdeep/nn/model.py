@@ -125,6 +125,17 @@ class Model:
         return walk.meaning(self)
 
     @functools.cached_property
+    def masks(self) -> bool:
+        """Whether rows named by ``mask=`` are those of the input wherever it has a batch norm.
+
+        True if it has one, and no layer whose output may have other rows than its input, as far as it
+        says.
+        """
+        places = walk.leaves(self)
+        known = all(place.layer.traits.axes(2) is not None for place in places)
+        return known and any(place.layer.traits.norm is not None for place in places)
+
+    @functools.cached_property
     def constant(self) -> Any:
         """Whether its output is the same whatever the parameters: a softmax over a single output is 1.
 
