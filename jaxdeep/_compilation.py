@@ -1,6 +1,7 @@
 """Compilation ahead of time, once in a process for all calls that need the same program."""
 
 import contextlib
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
@@ -49,6 +50,22 @@ _SETTINGS = (
 _MOST = 64
 _kept: OrderedDict[Place, Any] = OrderedDict()
 _lock = threading.Lock()
+
+
+_Jitted: Any = type(jax.jit(lambda: None))
+
+
+def inside(function: Any, *, once: bool = False) -> Any:
+    """The function inside any `functools.partial` and `jax.jit`, or in the outermost of them.
+
+    >>> inside(jax.jit(functools.partial(max, 1))) is max
+    True
+    """
+    while isinstance(function, (functools.partial, _Jitted)):
+        function = function.func if isinstance(function, functools.partial) else function.__wrapped__
+        if once:
+            break
+    return function
 
 
 def compiled(

@@ -10,10 +10,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxdeep import _checks
-from jaxdeep._arrays import HostOrDevice, as_array, check_leaves, floating
+from jaxdeep._arrays import HostOrDevice, as_array, check_holds, check_leaves, floating
+from jaxdeep._compilation import inside
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 
 __all__ = [
@@ -140,16 +142,19 @@ def mse(outputs: ArrayLike, targets: ArrayLike) -> Float[Array, "*shape"]:
     Args:
       outputs, targets: of the same shape, but for a last axis of 1: ``(n,)`` is taken for ``(n, 1)``.
 
+    Returns:
+      One loss per element, computed in at least float32, in the dtype of the outputs.
+
     Raises:
-      ValueError: targets of another shape; nothing is broadcast.
+      ValueError: targets of another shape; nothing is broadcast. Known targets that JAX' default types
+        or the dtype of the outputs cannot hold: whole numbers beyond 32 bits, others beyond float32.
 
     Source: `optax.losses.squared_error`; no ½.
 
     >>> mse(jnp.array([1.0, 2.0]), jnp.array([0.0, 4.0])).tolist()
     [1.0, 4.0]
     """
-    outputs, targets = _numbers(outputs, targets)
-    return optax.losses.squared_error(outputs, targets)
+    return _elementwise(optax.losses.squared_error, outputs, targets)
 
 
 def mae(outputs: ArrayLike, targets: ArrayLike) -> Float[Array, "*shape"]:
@@ -159,15 +164,14 @@ def mae(outputs: ArrayLike, targets: ArrayLike) -> Float[Array, "*shape"]:
       outputs, targets: as for `mse`.
 
     Raises:
-      ValueError: targets of another shape.
+      ValueError: targets of another shape, or that cannot be held.
 
     Source: `torch.nn.L1Loss` without its mean.
 
     >>> mae(jnp.array([1.0, 2.0]), jnp.array([0.0, 4.0])).tolist()
     [1.0, 2.0]
     """
-    outputs, targets = _numbers(outputs, targets)
-    return jnp.abs(outputs - targets)
+    return _elementwise(lambda outputs, targets: jnp.abs(outputs - targets), outputs, targets)
 
 
 def huber(outputs: ArrayLike, targets: ArrayLike, *, delta: ArrayLike = 1.0) -> Float[Array, "*shape"]:
@@ -178,7 +182,7 @@ def huber(outputs: ArrayLike, targets: ArrayLike, *, delta: ArrayLike = 1.0) -> 
       delta: δ > 0, where the parabola becomes a line.
 
     Raises:
-      ValueError: targets of another shape, δ ≤ 0.
+      ValueError: targets of another shape, or that cannot be held; δ ≤ 0.
 
     Source: Huber (1964); `optax.losses.huber_loss`, Keras' `Huber`.
 
@@ -186,8 +190,11 @@ def huber(outputs: ArrayLike, targets: ArrayLike, *, delta: ArrayLike = 1.0) -> 
     [0.125, 2.5]
     """
     _checks.check_scalar("delta", delta, "(0, inf)")
-    outputs, targets = _numbers(outputs, targets)
-    return optax.losses.huber_loss(outputs, targets, delta=jnp.asarray(delta, outputs.dtype))
+
+    def equation(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+        return optax.losses.huber_loss(outputs, targets, delta=jnp.asarray(delta, outputs.dtype))
+
+    return _elementwise(equation, outputs, targets)
 
 
 def log_cosh(outputs: ArrayLike, targets: ArrayLike) -> Float[Array, "*shape"]:
@@ -197,15 +204,14 @@ def log_cosh(outputs: ArrayLike, targets: ArrayLike) -> Float[Array, "*shape"]:
       outputs, targets: as for `mse`.
 
     Raises:
-      ValueError: targets of another shape.
+      ValueError: targets of another shape, or that cannot be held.
 
     Source: `optax.losses.log_cosh`; Keras' `LogCosh`.
 
     >>> log_cosh(jnp.array([0.0, 100.0]), jnp.zeros(2)).round().tolist()
     [0.0, 99.0]
     """
-    outputs, targets = _numbers(outputs, targets)
-    return optax.losses.log_cosh(outputs, targets)
+    return _elementwise(optax.losses.log_cosh, outputs, targets)
 
 
 def weighted(
@@ -296,15 +302,27 @@ def reads(loss: Callable[..., Any]) -> Any:
     >>> reads(softmax_cross_entropy), reads(functools.partial(sigmoid_cross_entropy, from_logits=False))
     ('logits', 'probabilities')
     """
-    from_logits = True
-    while isinstance(loss, functools.partial):
-        from_logits = loss.keywords.get("from_logits", from_logits)
-        loss = loss.func
+    from_logits = said_by(loss)
+    loss = inside(loss)
     if (several := getattr(loss, "of_outputs", None)) is not None:
         return {name: reads(one) for name, one in several.items()}
     if loss not in (softmax_cross_entropy, sigmoid_cross_entropy):
         return None
-    return "logits" if from_logits else "probabilities"
+    return "probabilities" if from_logits is False else "logits"
+
+
+def said_by(function: Callable[..., Any]) -> bool | None:
+    """What the partials around a function say of ``from_logits``, the outermost first; None if nothing.
+
+    >>> said_by(functools.partial(sigmoid_cross_entropy, from_logits=False)), said_by(mse)
+    (False, None)
+    """
+    while (deeper := inside(function, once=True)) is not function:
+        keywords = function.keywords if isinstance(function, functools.partial) else {}
+        if (said := keywords.get("from_logits")) is not None:
+            return bool(said)
+        function = deeper
+    return None
 
 
 def _names(several: Any) -> list[Any]:
@@ -321,14 +339,27 @@ def _scores(outputs: ArrayLike, from_logits: bool) -> jax.Array:
     return floating("logits", outputs)
 
 
-def _numbers(outputs: ArrayLike, targets: ArrayLike) -> tuple[jax.Array, jax.Array]:
+def _elementwise(
+    equation: Callable[[jax.Array, jax.Array], jax.Array], outputs: ArrayLike, targets: ArrayLike
+) -> jax.Array:
+    """In at least float32, since bfloat16 would round the targets; in the dtype of the outputs."""
     outputs, targets = _pair("targets", outputs, targets)
-    return outputs, jnp.asarray(targets).astype(outputs.dtype)
+    most = float(jnp.finfo(outputs.dtype).max)
+    if isinstance(targets, np.ndarray) and outputs.dtype.itemsize < 4 and targets.size:
+        beyond = targets[np.isfinite(targets) & (np.abs(targets.astype(np.float64)) > most)]
+        if beyond.size:
+            raise ValueError(
+                f"targets holds {beyond[0]}, which {outputs.dtype} of the outputs cannot hold (at most "
+                f"{most:.2g})"
+            )
+    wide = jnp.promote_types(outputs.dtype, jnp.float32)
+    return equation(outputs.astype(wide), jnp.asarray(targets).astype(wide)).astype(outputs.dtype)
 
 
 def _pair(name: str, outputs: ArrayLike, targets: ArrayLike) -> tuple[jax.Array, HostOrDevice]:
     """Outputs and what they are compared with, of one shape."""
     outputs, targets = floating("outputs", outputs), as_array(name, targets)
+    check_holds(name, targets)
     if targets.shape != outputs.shape:
         if not _checks.same_but_for_one(targets.shape, outputs.shape):
             raise ValueError(

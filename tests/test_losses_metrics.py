@@ -488,3 +488,39 @@ def test_an_output_of_weight_0_has_no_part(weight):
     value, gradient = jax.value_and_grad(of)({"a": jnp.ones((2, 1)), "b": jnp.full((2, 1), jnp.nan)})
     assert value == 2
     np.testing.assert_array_equal(gradient["b"], 0)
+
+
+REGRESSION = [jd.losses.mse, jd.losses.mae, jd.losses.huber, jd.losses.log_cosh]
+
+
+@pytest.mark.parametrize("loss", REGRESSION)
+@pytest.mark.parametrize(
+    ("targets", "held"),
+    [
+        (np.array([2**32 + 1]), "holds 4294967297, which needs more than 32 bits"),
+        (np.array([2**63 + 5], np.uint64), "holds 9223372036854775813, which needs more than 32 bits"),
+        (np.array([1e300]), r"holds 1e\+300, which float32 cannot hold"),
+        ([-(2**40)], "holds -1099511627776, which needs more than 32 bits"),
+    ],
+)
+def test_targets_that_would_be_cut_are_refused(loss, targets, held):
+    with pytest.raises(ValueError, match=f"targets {held}"):
+        loss(jnp.zeros(1), targets)
+    both = jd.losses.weighted({"a": loss})
+    with pytest.raises(ValueError, match=f"targets {held}"):
+        both({"a": jnp.zeros(1)}, {"a": np.asarray(targets)})
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_targets_are_not_rounded_to_narrow_outputs(dtype):
+    outputs, targets = jnp.array([4096.0], dtype), np.array([4097.0])
+    for loss in REGRESSION:
+        found = loss(outputs, targets)
+        np.testing.assert_allclose(found, loss(jnp.array([4096.0]), targets), rtol=8e-3)
+        gradient = jax.grad(lambda o, loss=loss: loss(o, targets).sum())(outputs)
+        assert (found.dtype, gradient.dtype) == (dtype, dtype)
+    assert float(jd.losses.mae(outputs, targets)[0]) == 1
+    with pytest.raises(
+        ValueError, match=r"targets holds 100000\.0, which float16 of the outputs cannot"
+    ):
+        jd.losses.mse(jnp.zeros(1, jnp.float16), np.array([1e5]))

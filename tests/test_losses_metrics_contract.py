@@ -130,7 +130,7 @@ def test_every_metric_is_taken_by_supervised(name):
     metric = METRIC.get(name, (None,))[0] or getattr(metrics, name)()
     _, outputs, y = metric_of(name)
     objective = jd.train.supervised(
-        jd.nn.lambda_(lambda x: x), lambda o, y: jnp.zeros(len(y)), metrics={"it": metric}
+        jd.nn.activation(jax.nn.sigmoid), lambda o, y: jnp.zeros(len(y)), metrics={"it": metric}
     )
     found = jax.eval_shape(lambda: objective({}, {}, (outputs, y)))[1][1]
     assert set(found) == {"it"}

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
-from jaxdeep._compilation import is_traced, run_once
+from jaxdeep._compilation import is_traced, kept, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, Bool, Float, Integer, PyTree
 from jaxdeep.optimizers import set_hyperparams
@@ -25,7 +25,7 @@ from jaxdeep.train.data import (
     with_rows,
 )
 from jaxdeep.train.epoch import shuffled
-from jaxdeep.train.objective import Objective, supervised
+from jaxdeep.train.objective import Bounds, Objective, check_bounds, rehearse, supervised
 from jaxdeep.train.options import Minimised, filled, minimised_of, takes
 from jaxdeep.train.state import (
     Network,
@@ -153,6 +153,8 @@ def find_learning_rate(
     example = with_rows(inputs, 1)
     if chosen["objective"] is None:
         check_initial(model, example, initial)
+        if not is_traced((initial, key, data)):
+            _check_labels(model, objective, example, data)
     test = _test(make, objective, low, high, steps, batch_size)
 
     def run(initial: PyTree, key: jax.Array, data: PyTree, order: Rows) -> RateTest:
@@ -172,6 +174,23 @@ def find_learning_rate(
     numbers = numbers_of(optimizer) if hasattr(optimizer, "init") else {}
     program = key_of("range test", model, objective, optimizer, numbers, low, high, sizes, example)
     return run_once(run, *args, key=program, once=False)
+
+
+def _check_labels(model: Network, objective: Objective, example: PyTree, data: PyTree) -> None:
+    """Refuse labels that the loss refuses, which it cannot once they are traced.
+
+    What it refuses is found out once for data of these shapes.
+    """
+    looked_at = (data[0], *jax.tree.map(np.asarray, tuple(data[1:])))
+
+    def found() -> Bounds:
+        params, state = jax.eval_shape(model.init, jax.random.key(0), example)
+        like = TrainState(jnp.zeros((), jnp.int32), params, state, (), jax.random.key(0))
+        return rehearse(objective, like, looked_at, "data")[1]
+
+    key = key_of("labels of a range test", model, objective, example)
+    bounds = kept(key, found, shapes(looked_at))
+    check_bounds(bounds, looked_at, "data")
 
 
 def _maker(optimizer: optax.GradientTransformation | MakeOptimizer) -> MakeOptimizer:

@@ -35,7 +35,7 @@ def precision(
         output is the largest, whatever `threshold` and `from_logits`.
       from_logits: whether the outputs are logits, of which σ is compared with the threshold, or
         probabilities. By default what the model puts out, as `jaxdeep.train.supervised` knows from its
-        last layer and the loss; elsewhere probabilities.
+        last layer and the loss (which asks where neither says it); elsewhere probabilities.
 
     Returns:
       A streaming `Metric`.

@@ -104,7 +104,9 @@ def mean(function: Callable[[Any, Any], Any]) -> Metric:
             return {"total": total(values), "weight": _exactly(values.size)}
         return {"total": total(_times(w, values)), "weight": total(w)}
 
-    return of_sums({"total": (), "weight": ()}, counts, lambda s: share(s["total"], s["weight"]))
+    metric = of_sums({"total": (), "weight": ()}, counts, lambda s: share(s["total"], s["weight"]))
+    metric.update.of_mean = function  # type: ignore[attr-defined]  # what it reads is told, as a loss is
+    return metric
 
 
 def of_sums(

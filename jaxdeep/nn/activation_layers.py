@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
+from jaxdeep._compilation import inside
 from jaxdeep._shapes import Array, Arrays
 from jaxdeep.nn import activations
 from jaxdeep.nn.layer import KINDS, Layer, layer
@@ -41,7 +42,11 @@ def activation(function: Activation) -> Layer:
     """
     check_activation("function", function)
     traits = Traits(
-        function=function, passes=homogeneous(function), axes=same_axes, outputs=meaning(function)
+        function=function,
+        passes=homogeneous(function),
+        axes=same_axes,
+        outputs=meaning(function),
+        softmax=is_softmax(function),
     )
 
     def apply(x: Array) -> Array:
@@ -166,10 +171,39 @@ def homogeneous(function: Activation) -> Passes | None:
     return _POSITIVE if unwrapped(function) in _HOMOGENEOUS else None
 
 
-def meaning(function: Activation | None) -> Outputs | None:
-    """What the output of a layer with this activation means; without one that depends on the loss."""
-    known = (jax.nn.softmax, jax.nn.sigmoid)
-    return "probabilities" if unwrapped(function) in known else None
+_SOFTMAX = (jax.nn.softmax, jax.scipy.special.softmax)
+_PROBABILITIES = (
+    *_SOFTMAX,
+    *(jax.nn.sigmoid, jax.nn.hard_sigmoid, jax.nn.sparse_sigmoid),
+    *(jax.scipy.special.expit, jax.lax.logistic),
+)
+_LOG_PROBABILITIES = (jax.nn.log_softmax, jax.scipy.special.log_softmax, jax.nn.log_sigmoid)
+
+
+def _is_one_of(function: object, known: Sequence[object]) -> bool:
+    """Whether a function is a known one, also inside `functools.partial` and `jax.jit`."""
+    return inside(function) in map(inside, known)
+
+
+def meaning(function: object) -> Outputs | None:
+    """What the output of a layer with this activation means; without one that depends on the loss.
+
+    >>> meaning(jax.jit(jax.nn.softmax)), meaning(jax.nn.log_softmax), meaning(jax.nn.relu)
+    ('probabilities', 'log_probabilities', None)
+    """
+    if _is_one_of(function, _PROBABILITIES):
+        return "probabilities"
+    return "log_probabilities" if _is_one_of(function, _LOG_PROBABILITIES) else None
+
+
+def is_softmax(function: object) -> bool:
+    """Whether a function is the softmax over the last axis, as far as it says."""
+    known = (*_SOFTMAX, jax.nn.log_softmax, jax.scipy.special.log_softmax)
+    while isinstance(function, functools.partial):
+        if function.args or function.keywords.get("axis", -1) != -1:
+            return False
+        function = function.func
+    return _is_one_of(function, known)
 
 
 def _takes_one(function: Callable[..., object]) -> bool:

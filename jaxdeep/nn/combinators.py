@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, PyTree
+from jaxdeep.nn.activation_layers import is_softmax, meaning
 from jaxdeep.nn.initializers import initializer_for
 from jaxdeep.nn.layer import KINDS, Layer, initialisers, is_as_made, remake
 from jaxdeep.nn.layer import layer as layer_function
@@ -21,10 +22,11 @@ from jaxdeep.nn.model import (
     apply_inside,
     check_dicts,
     check_models,
+    float_dtype,
     located,
     under,
 )
-from jaxdeep.nn.traits import Traits
+from jaxdeep.nn.traits import Traits, same_axes
 from jaxdeep.tree import example_of
 
 Join: TypeAlias = Callable[[Mapping[str, PyTree], PyTree], PyTree]  # the outputs by name, and the input
@@ -38,9 +40,11 @@ def serial(*layers: Model, **named: Model) -> Layer:
     given by keyword, or by position and then named by kind and a count from 0: ``dense0``,
     ``batch_norm0``, ``dense1``. Layer i draws its randomness from ``jax.random.fold_in(key, i)``.
 
-    A dense layer or convolution without an activation of its own, behind which there is a batch norm and
-    then an activation, draws the kernel that suits that activation (`initializers.initializer_for`)
-    unless it was given a ``kernel_init``.
+    A dense layer or convolution without an activation of its own, behind which there are directly, in
+    the same `serial`, a batch norm and then an activation, draws the kernel that suits that activation
+    (`initializers.initializer_for`) unless it was given a ``kernel_init``. Where another layer is in
+    between (dropout), or a `serial` inside this one holds some of the three, it draws its own default:
+    give it ``kernel_init=initializer_for(function)``.
 
     Args:
       layers, named: `Model` values; either all by position or all by name.
@@ -128,7 +132,7 @@ def concatenate(*branches: Model, axis: int = -1, **named: Model) -> Layer:
 
     def join(outputs: Mapping[str, PyTree], x: PyTree) -> Array:
         try:
-            return jnp.concatenate(list(outputs.values()), axis=axis)
+            return jnp.concatenate(_together(list(outputs.values())), axis=axis)
         except (TypeError, ValueError):
             found = {name: jax.tree.map(jnp.shape, y) for name, y in outputs.items()}
             raise ValueError(
@@ -174,7 +178,8 @@ def select(name: str | int) -> Layer:
 def residual(layer: Model, *, shortcut: Model | None = None) -> Layer:
     """A layer with a way around it: ``y = layer(x) + x``, or ``+ shortcut(x)``.
 
-    Parameters are under ``layer`` and ``shortcut``.
+    Parameters are under ``layer`` and ``shortcut``. Whole numbers and booleans are added as floats: the
+    sum of two pixels of uint8 does not wrap.
 
     Args:
       layer: any `Model`.
@@ -201,7 +206,7 @@ def residual(layer: Model, *, shortcut: Model | None = None) -> Layer:
                 f"residual adds outputs of the same shape, got {jnp.shape(y)} and a shortcut of "
                 f"{jnp.shape(around)}"
             )
-        return y + around
+        return _wide_enough(y) + _wide_enough(around)
 
     return _combined(layers, add, Traits(joins="sum"))
 
@@ -230,10 +235,26 @@ def lambda_(function: Callable[[PyTree], PyTree]) -> Layer:
     def apply(x: PyTree) -> PyTree:
         return function(x)
 
-    return Layer(apply, trees=True)
+    traits = Traits()
+    if (outputs := meaning(function)) is not None:
+        traits = Traits(outputs=outputs, softmax=is_softmax(function), axes=same_axes)
+    return Layer(apply, trees=True, traits=traits)
 
 
 # --- what they share ------------------------------------------------------------------------------
+
+
+def _wide_enough(x: Array) -> Array:
+    """In floating point, so that sums do not wrap."""
+    return jnp.asarray(x).astype(float_dtype(jnp.result_type(x)))
+
+
+def _together(several: list[Array]) -> list[Array]:
+    """In floating point if no whole numbers that JAX has hold all of them: uint32 beside signed ones."""
+    dtypes = [jnp.result_type(x) for x in several]
+    unsigned = any(dtype == jnp.uint32 for dtype in dtypes)
+    wraps = unsigned and jnp.result_type(*dtypes) == jnp.int32
+    return [_wide_enough(x) for x in several] if wraps else several
 
 
 def _combined(layers: Mapping[str, Model], join: Join, traits: Traits) -> Layer:

@@ -11,7 +11,7 @@ from jaxdeep import _checks
 from jaxdeep._arrays import as_array, extremes, whole
 from jaxdeep._shapes import Array, Arrays
 from jaxdeep.nn import initializers
-from jaxdeep.nn.activation_layers import check_activation, meaning
+from jaxdeep.nn.activation_layers import check_activation, is_softmax, meaning
 from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.model import float_dtype
 from jaxdeep.nn.traits import Activation, Linear, Shape, Traits, rows, same_axes
@@ -36,7 +36,7 @@ def flatten() -> Layer:
             raise ValueError("flatten needs an x with a batch axis, got a scalar")
         return jnp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
 
-    return Layer(apply, traits=Traits(shape=(-1,), axes=rows))
+    return Layer(apply, traits=Traits(shape=(-1,), axes=rows, keeps=True))
 
 
 @layer
@@ -68,7 +68,7 @@ def reshape(*sizes: int | Sequence[int]) -> Layer:
             raise ValueError(f"reshape to {wanted} does not fit examples of shape {jnp.shape(x)[1:]}")
         return jnp.reshape(x, (jnp.shape(x)[0], *full))
 
-    traits = Traits(shape=wanted, axes=lambda _: 1 + len(wanted))
+    traits = Traits(shape=wanted, axes=lambda _: 1 + len(wanted), keeps=True)
     return Layer(apply, traits=traits, arguments={"sizes": wanted})
 
 
@@ -206,6 +206,8 @@ def dense(
         function=activation,
         axes=same_axes,
         outputs=meaning(activation),
+        softmax=is_softmax(activation),
+        features=features,
         example=lambda own: ((1, own["kernel"][0]), jnp.float32),
     )
     return Layer(apply, init, traits=traits)

@@ -118,10 +118,30 @@ class Model:
     def meaning(self) -> Any:
         """What it puts out, as its last layer says; None where that depends on what it is trained for.
 
-        "probabilities" behind a softmax or a sigmoid, "scores" for a linear layer without an activation.
+        "probabilities" behind a softmax or a sigmoid, "log_probabilities" behind the logarithm of one,
+        "scores" for a linear layer without an activation.
         Of several outputs it is a dict by the names of the branches, in their order.
         """
         return walk.meaning(self)
+
+    @functools.cached_property
+    def masks(self) -> bool:
+        """Whether rows named by ``mask=`` are those of the input wherever it has a batch norm.
+
+        True if it has one, and no layer whose output may have other rows than its input, as far as it
+        says.
+        """
+        places = walk.leaves(self)
+        known = all(place.layer.traits.axes(2) is not None for place in places)
+        return known and any(place.layer.traits.norm is not None for place in places)
+
+    @functools.cached_property
+    def constant(self) -> Any:
+        """Whether its output is the same whatever the parameters: a softmax over a single output is 1.
+
+        Of several outputs it is a dict, as `meaning` is.
+        """
+        return walk.constant(self)
 
     def watch(self, outputs: dict[str, PyTree], path: str = "") -> "Model":
         """The same model, which puts the output of every layer into `outputs`, by path, when applied.

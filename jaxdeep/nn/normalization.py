@@ -58,7 +58,8 @@ def batch_norm(
         anyway.)
 
     With ``mask=`` (booleans of shape ``(batch,)``, or more leading axes) rows that are False do not
-    count in the statistics; they are normalised like the others. If none counts, the running statistics
+    count in the statistics; they are normalised like the others, with 0 for what in them is not finite.
+    If none counts, the running statistics
     stay. A batch of a single value a feature, such as a last batch of one row, has no variance: the
     running variance stays as it is, where Keras and flax would pull it towards 0 (PyTorch refuses such a
     batch).
@@ -124,14 +125,15 @@ def batch_norm(
                 )
         dtype = float_dtype(x.dtype)
         wide = x.astype(jnp.promote_types(dtype, jnp.float32))
+        counted = _weights(mask, x.shape)
+        if counted is not None:  # the derivative of NaN times 0 is NaN
+            wide = jnp.where(counted | jnp.isfinite(wide), wide, 0)
         if train:
             if x.size == 0:
                 raise ValueError(
                     f"batch_norm has no rows to take statistics of: an input of shape {x.shape}"
                 )
-            mean, var, n = _statistics(
-                wide, reduced, _weights(mask, x.shape), axis_name, use_fast_variance
-            )
+            mean, var, n = _statistics(wide, reduced, counted, axis_name, use_fast_variance)
             if mask is not None:  # nothing to normalise by: as at inference
                 mean = jnp.where(n > 0, mean, state["mean"])
                 var = jnp.where(n > 0, var, state["var"])
@@ -303,7 +305,11 @@ def _norm_of_examples(
         y = y + along_axes("bias") if use_bias else y
         return y.astype(float_dtype(x.dtype))
 
-    traits = Traits(axes=same_axes, example=lambda own: _example(given, next(iter(own.values()))))
+    traits = Traits(
+        axes=same_axes,
+        outputs="scores",
+        example=lambda own: _example(given, next(iter(own.values()))),
+    )
     return Layer(apply, init if use_scale or use_bias else None, lambda x: split(x.shape), traits)
 
 

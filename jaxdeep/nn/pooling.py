@@ -154,7 +154,9 @@ def _pool(
         check_room("window", sizes[1:-1], x, y)
         return y
 
-    return Layer(apply, traits=Traits(passes=passes, axes=same_axes), arguments={"padding": padding})
+    return Layer(
+        apply, traits=Traits(passes=passes, axes=same_axes, keeps=True), arguments={"padding": padding}
+    )
 
 
 def _global_pool(reduce: Callable[..., Array], passes: Passes) -> Layer:
@@ -165,7 +167,7 @@ def _global_pool(reduce: Callable[..., Array], passes: Passes) -> Layer:
             )
         return reduce(x, axis=tuple(range(1, jnp.ndim(x) - 1)))
 
-    return Layer(apply, traits=Traits(passes=passes, axes=rows))
+    return Layer(apply, traits=Traits(passes=passes, axes=rows, keeps=True))
 
 
 def max_of_windows(x: Array, window: Shape, largest: Callable[[Array], Array]) -> Array:

@@ -176,4 +176,14 @@ def _quantized(applied: Model, full: Model, activation: Activation | None, use_b
         y = (y * jnp.expand_dims(scale, range(y.ndim - 1))).astype(dtype)
         return finished(y, params, use_bias, activation)
 
-    return Layer(apply, init, traits=Traits(axes=full.traits.axes, example=full.traits.example))
+    return Layer(
+        apply,
+        init,
+        traits=Traits(
+            axes=full.traits.axes,
+            outputs=full.traits.outputs or (None if activation else "scores"),
+            softmax=full.traits.softmax,
+            features=full.traits.features,
+            example=full.traits.example,
+        ),
+    )

@@ -10,6 +10,7 @@ from jaxdeep._shapes import Array
 from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.linear import one_by_one
 from jaxdeep.nn.model import float_dtype
+from jaxdeep.nn.traits import Traits, same_axes
 
 _METHODS = ("nearest", "linear", "bilinear", "trilinear", "cubic", "bicubic", "lanczos3", "lanczos5")
 
@@ -51,4 +52,4 @@ def resize(*sizes: int | Sequence[int], method: str = "bilinear", antialias: boo
         shape = (x.shape[0], *wanted, *x.shape[len(wanted) + 1 :])
         return jax.image.resize(x.astype(float_dtype(x.dtype)), shape, method, antialias=antialias)
 
-    return Layer(apply, arguments={"sizes": wanted})
+    return Layer(apply, traits=Traits(keeps=True, axes=same_axes), arguments={"sizes": wanted})

@@ -147,7 +147,9 @@ def gaussian_noise(stddev: float) -> Layer:
 def _noisy(amount: ArrayLike, passes: Passes | None = None) -> Traits:
     """Everything passes a layer of which it is known that it draws nothing."""
     nothing = _checks.known_value(amount) == 0
-    return Traits(passes=Passes(shift=True, negative=True) if nothing else passes, axes=same_axes)
+    return Traits(
+        passes=Passes(shift=True, negative=True) if nothing else passes, axes=same_axes, keeps=True
+    )
 
 
 def random_layer(

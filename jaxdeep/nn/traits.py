@@ -68,7 +68,7 @@ class Passes(NamedTuple):
 
 
 Joins = Literal["chain", "sum", "concatenate", "collect"]
-Outputs = Literal["logits", "probabilities", "values"]
+Outputs = Literal["probabilities", "log_probabilities", "scores"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,12 @@ class Traits:
       passes: which scales and shifts may be taken from in front of it to behind it, and back.
       shape: it only reshapes every example, to these sizes.
       axes: the number of axes of its output, from that of its input; None for not known.
-      outputs: what its output means, where that does not depend on what it was trained for.
+      outputs: what its output means, where that does not depend on what it was trained for:
+        "probabilities", their logarithms ("log_probabilities"), or "scores", real numbers that are no
+        probabilities.
+      keeps: its output means what its input does: a probability stays one.
+      softmax: its output is a softmax over the last axis, or the logarithm of one.
+      features: the size of the last axis of its output.
       example: makes an input, ``(shape, dtype)``, that it could have been initialised with, from the
         shapes of its own parameters and statistics by name.
       empty: it has neither parameters nor state.
@@ -106,6 +111,9 @@ class Traits:
     shape: Sequence[int] | None = None
     axes: Callable[[int | None], int | None] = lambda ndim: None
     outputs: Outputs | None = None
+    keeps: bool = False
+    softmax: bool = False
+    features: int | None = None
     example: Callable[[Mapping[str, Shape]], tuple[Shape, DTypeLike]] | None = None
     empty: bool = False
     joins: Joins | None = None

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -86,8 +87,9 @@ def chained(model: Model) -> bool:
 
 
 def ends(model: Model) -> bool:
-    """Open layers that run one after another, or put out what each of their layers does."""
-    return model.combine is not None and model.traits.joins in ("chain", "collect")
+    """Open layers whose outputs say what that of the model is: in a chain, side by side, in a loop."""
+    joins_or_loops = model.traits.joins is not None or model.traits.times is not None
+    return replaceable(model) and joins_or_loops
 
 
 def is_wrapper(model: Model) -> bool:
@@ -185,27 +187,92 @@ def rewrapped(model: Model, inside: Model) -> Model:
     return rebuild(model, lambda place: inside, is_wrapper)
 
 
-def meaning(model: Model) -> Any:
-    """What the output of a model means, as its last layer says; None if that does not say it.
+class _End(NamedTuple):
+    """What is known of an output.
 
-    "scores" are those of a linear layer without an activation: logits or values, as the loss takes them.
-    Of several outputs it is a dict by the names of the branches, in their order.
+    Attributes:
+      meaning: as of `meaning`.
+      features: the size of its last axis.
+      constant: whether it is the same whatever the parameters.
+    """
+
+    meaning: str | None = None
+    features: int | None = None
+    constant: bool = False
+
+
+_UNKNOWN = _End()
+_Through = Callable[[Any], Any]  # what is known behind a layer, from what is known in front of it
+
+
+def _through(place: Place, below: dict[str, _Through]) -> _Through:
+    traits = place.layer.traits
+    if traits.joins == "collect":
+        return lambda before: {name: one(before) for name, one in below.items()}
+    if traits.joins in ("sum", "concatenate") and below:
+        return lambda before: _joined(traits.joins, before, [one(before) for one in below.values()])
+    if below or traits.joins == "chain":
+        return lambda before: functools.reduce(lambda end, one: one(end), below.values(), before)
+
+    def behind(before: Any) -> Any:
+        if isinstance(before, dict):
+            return _each(before, behind) if traits.keeps else _UNKNOWN
+        same = before.features if traits.axes(2) == 2 and traits.shape is None else None
+        if traits.keeps:
+            return before._replace(features=same)
+        if traits.linear is not None:
+            meaning = "scores" if traits.function is None else traits.outputs
+            return _End(meaning, traits.features, traits.softmax and traits.features == 1)
+        meaning = "scores" if traits.norm is not None else traits.outputs
+        return _End(meaning, same, traits.softmax and before.features == 1)
+
+    return behind
+
+
+def _joined(joins: str | None, before: Any, several: list[Any]) -> _End:
+    """What is known of a sum, where one of several has the input beside it, and of a concatenation."""
+    several = [*several, before] if joins == "sum" and len(several) == 1 else several
+    meanings = {None if isinstance(end, dict) else end.meaning for end in several}
+    if joins == "sum":
+        return _End("scores" if "scores" in meanings else None)
+    return _End(meanings.pop() if len(meanings) == 1 else None)
+
+
+def _ends_of(model: Model) -> Any:
+    return fold(model, _through, ends)(_UNKNOWN)
+
+
+def meaning(model: Model) -> Any:
+    """What the output of a model means, as its last layers say; None if they do not say it.
+
+    "scores" are real numbers, as of a linear layer without an activation: logits or values, as the loss
+    takes them. "log_probabilities" are those of a log-softmax. Of several outputs it is a dict by the
+    names of the branches, in their order.
 
     >>> import jax, jaxdeep as jd
-    >>> meaning(jd.nn.serial(jd.nn.dense(3), jd.nn.activation(jax.nn.softmax)))
+    >>> meaning(jd.nn.serial(jd.nn.dense(3), jd.nn.activation(jax.nn.softmax), jd.nn.flatten()))
     'probabilities'
     >>> meaning(jd.nn.parallel(a=jd.nn.dense(3), b=jd.nn.dense(1, activation=jax.nn.sigmoid)))
     {'a': 'scores', 'b': 'probabilities'}
     """
+    return _each(_ends_of(model), lambda end: end.meaning)
 
-    def last(place: Place, below: dict[str, Any]) -> Any:
-        if below:
-            return below if place.layer.traits.joins == "collect" else list(below.values())[-1]
-        traits = place.layer.traits
-        linear = traits.linear is not None and traits.function is None
-        return "scores" if linear else traits.outputs
 
-    return fold(model, last, ends)
+def constant(model: Model) -> Any:
+    """Whether the output is the same whatever the parameters, as of a softmax over one output.
+
+    >>> import jax, jaxdeep as jd
+    >>> constant(jd.nn.dense(1, activation=jax.nn.softmax)), constant(jd.nn.dense(1))
+    (True, False)
+    """
+    return _each(_ends_of(model), lambda end: end.constant)
+
+
+def _each(ends: Any, of: Callable[[_End], Any]) -> Any:
+    """A function of what is known of each output."""
+    if isinstance(ends, dict):
+        return {name: _each(one, of) for name, one in ends.items()}
+    return of(ends)
 
 
 # --- trees of parameters and state ------------------------------------------------------------------

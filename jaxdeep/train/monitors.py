@@ -25,8 +25,20 @@ _MODES = {
     **dict.fromkeys(("loss", "error", "mse", "rmse", "mae", "msle", "huber"), "min"),
     **dict.fromkeys(("accuracy", "precision", "recall", "f1", "auc"), "max"),
 }
-# Words before it that may turn it round, as in scikit-learn's neg_mean_squared_error.
-_TURNED = ("neg", "negative", "negated", "minus", "inverse", "inverted", "not", "non", "un", "1")
+# What may turn it round, wherever it stands, as in scikit-learn's neg_mean_squared_error.
+_TURNING = {
+    *("neg", "negative", "negated", "negation", "minus", "inverse", "inverted", "inv", "reciprocal"),
+    *("opposite", "reversed", "flipped", "complement", "not", "non", "no", "un", "anti", "without"),
+}
+_SIGNED = re.compile(
+    r"""(?<![a-z0-9])[-−]                # a minus that joins no words: -loss
+    |   (?<!top[\W_])(?<![a-z0-9])1\s*[-−]  # 1-accuracy, unlike top-1-accuracy
+    |   ^1(?![a-z0-9])
+    |   (?<![a-z])one[\W_]+over(?![a-z])""",
+    re.VERBOSE,
+)
+# Names of their own, which turn nothing round.
+_NAMED = re.compile(r"neg(ative)?[\W_]*log[\W_]*likelihood|(false|true)[\W_]*neg(ative)?s?")
 
 
 @runtime_checkable
@@ -54,8 +66,9 @@ class EarlyStopping(NamedTuple):
       monitor: name in the history; by default "val_loss", or "loss" without validation data.
       mode: "min" or "max"; by default "max" for names whose last word is accuracy, precision, recall,
         f1 or auc, "min" for those whose last word is loss, error, mse, rmse, mae, msle or huber. For
-        other names it must be given, and for those that may mean the opposite: with "neg", "minus" or
-        "1 -" in front, or with words of both kinds, such as "loss_auc" (an "f1_loss" is a loss).
+        other names it must be given, and for those that may mean the opposite: with "neg", "no", "not",
+        "minus", "inverse", a "-" or "1 -" anywhere ("neg_log_loss", "-loss"), or with words of both
+        kinds, such as "loss_auc" (an "f1_loss" is a loss).
       min_delta: margin that an improvement must exceed, ≥ 0.
       restore_best: end with parameters and state of the best epoch, while the optimizer's state stays
         that of the last. Keras calls it ``restore_best_weights`` and has it off by default.
@@ -206,15 +219,13 @@ def check_watched(name: str, config: Watching) -> None:
 def mode_of(metric: str) -> str | None:
     """Whether smaller ("min") or larger ("max") is better, if the end of the metric's name says so.
 
-    >>> mode_of("val_accuracy"), mode_of("top5_error"), mode_of("inaccuracy"), mode_of("neg_mse")
+    >>> mode_of("val_accuracy"), mode_of("top5_error"), mode_of("inaccuracy"), mode_of("neg_log_loss")
     ('max', 'min', None, None)
     """
-    name = metric.lower().removeprefix("val_")
+    name = _NAMED.sub("", metric.lower().removeprefix("val_"))
     words = re.findall("[a-z0-9]+", name)
     mode = _MODES.get(words[-1]) if words else None
-    if mode is None:
-        return None
-    if words[-1] != "loss" and (words[0] in _TURNED or name.lstrip().startswith("-")):
+    if mode is None or _SIGNED.search(name) or not _TURNING.isdisjoint(words):
         return None
     return None if mode == "max" and any(_MODES.get(word) == "min" for word in words) else mode
 

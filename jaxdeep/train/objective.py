@@ -5,6 +5,7 @@ An objective is any function ``objective(params, state, batch, *, key=None, trai
 over the examples of the batch. `supervised` makes the usual one.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,13 +14,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import HostOrDevice
 from jaxdeep._compilation import is_traced
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.metrics import Metric, Tally, mean
 from jaxdeep.train.data import check_pair
 from jaxdeep.train.outputs import puts_out, told
 from jaxdeep.train.state import Network, PerExample, TrainState, check_model
-from jaxdeep.train.weights import counts, of_labels, table_of, times, without_uncounted
+from jaxdeep.train.weights import (
+    Table,
+    classes_of,
+    counts,
+    may_be_zero,
+    of_labels,
+    of_rows,
+    table_of,
+    times,
+    without_broken,
+    without_uncounted,
+)
 from jaxdeep.tree import Where, check_where, path_name, selected, shapes
 
 if TYPE_CHECKING:  # which takes 45 ms to import
@@ -62,12 +75,15 @@ def supervised(
     loss is then ``Σ w loss / n``, as in Keras (weights of mean 1 keep its size). A metric that is a
     function is averaged over the examples whose weight is not 0, without the weights; a streaming metric
     (``metrics.mean(f)``) applies them. What an example of weight 0 holds makes no difference, be it NaN
-    or a class that there is not: its target, and inputs that are not finite, are replaced before
-    anything is computed.
+    or a class that there is not: a copy of the first example that counts takes its place before anything
+    is computed. Batch norms take their statistics of the others, in a model of jaxdeep's layers without
+    `lambda_` and `select`; elsewhere, and in `activity`, such copies count.
 
     What the model puts out, logits or probabilities, is decided here, once: by its last layer, where
-    that is a softmax or a sigmoid, and by what the loss takes. A loss that takes the other is refused,
-    and metrics that were not told (``from_logits=None``) are.
+    that is a softmax or a sigmoid (also behind layers that keep what it means, such as `flatten` and
+    `dropout`), and by what the loss takes. A loss that takes the other is refused, also as a metric, and
+    metrics that were not told (``from_logits=None``) are. They must be told where neither says it: a
+    loss of one's own beside a linear layer.
 
     Args:
       model: a `jaxdeep.nn.Model`.
@@ -80,9 +96,10 @@ def supervised(
         (`jaxdeep.regularizers.activity`).
       class_weight: a weight for each class, ``{0: 1.0, 1: 5.0}`` (1 for those that are absent) or an
         array. In training, each loss is multiplied by the weight of its label, which is an integer or
-        one-hot; of a soft label p by ``Σ_c p_c w_c``. It is for a single output: of several, weigh each
-        loss. As with Keras' ``class_weight`` the mean is over examples, whereas PyTorch's ``weight=``
-        divides by the sum of the weights.
+        one-hot; of a soft label p by ``Σ_c p_c w_c``. An example whose class has weight 0 may have
+        inputs that are not finite (to metrics its outputs are then NaN). It is for a single output: of
+        several, weigh each loss. As with Keras' ``class_weight`` the mean is over examples, whereas
+        PyTorch's ``weight=`` divides by the sum of the weights.
       trainable: the parameters that are trained, as for `make_step`. In training, batch norms that are
         not among them normalise by their running statistics and keep these (`Model.frozen`).
 
@@ -97,9 +114,10 @@ def supervised(
     Raises:
       TypeError: a loss, metric or penalty that is not a function.
       ValueError: a metric called "loss", which is the name of the loss itself; a negative weight of a
-        class; a loss or a metric of logits for a model that puts out probabilities, or the reverse. When
-        called: weights of examples that are NumPy arrays and negative or not finite (those on a device
-        are not looked at, since each step would wait for it).
+        class; a loss or a metric of logits for a model that puts out probabilities, or the reverse; a
+        metric that depends on it where nothing says which; a softmax over a single output. When called:
+        a weight for a class that there is not; weights of examples that are NumPy arrays and negative or
+        not finite (those on a device are not looked at, since each step would wait for it).
 
     >>> import jax, jaxdeep as jd
     >>> model = jd.nn.dense(2)
@@ -111,19 +129,13 @@ def supervised(
     ((), ['accuracy'])
     """
     check_model(model)
-    if metrics is not None and not isinstance(metrics, Mapping):
-        raise TypeError(f"metrics must be a dict of functions by name, got {metrics!r}")
-    metrics = dict(metrics or {})
-    streaming = {f"metrics[{name!r}]": metric for name, metric in metrics.items()}
-    for name, function in {"loss": loss, **streaming}.items():
-        if not callable(function) and not (name in streaming and isinstance(function, Metric)):
-            raise TypeError(f"{name} must be a function (outputs, y) -> values, got {function!r}")
+    metrics = _checked(loss, metrics)
     _checks.check_functions(penalty=penalty, activity=activity)
     if trainable is not None:
         check_where(trainable, "trainable")
-    check_metric_names(metrics)
     of_classes = None if class_weight is None else table_of(class_weight)
-    metrics = told(metrics, puts_out(model, loss))
+    masks = getattr(model, "masks", False)
+    metrics = told(metrics, model, puts_out(model, loss))
 
     def objective(
         params: PyTree, state: PyTree, batch: PyTree, /, *, key: Key | None = None, train: bool = False
@@ -134,17 +146,25 @@ def supervised(
         if weights is not None:
             counted = counts(weights)
             x, y = without_uncounted(counted, x, y)
+        broken = None
+        if train and of_classes is not None and may_be_zero(of_classes):
+            each = _weights_of_classes(model, loss, of_classes, params, state, x, y, key)
+            x, broken = without_broken(jnp.asarray(of_rows(each != 0)), x)
         layer_outputs: dict[str, PyTree] = {}
         network: Any = model  # one that can be frozen or watched, where that is asked for
         if train and trainable is not None:
             network = network.frozen(selected(params, trainable, "trainable"))
         if activity is not None:
             network = network.watch(layer_outputs)
-        outputs, state = network.apply(params, state, x, train=train, key=key)
+        whole = _mask(counted, broken) if train and masks else {}
+        outputs, state = network.apply(params, state, x, train=train, key=key, **whole)
         losses = loss(outputs, y)
-        if train and of_classes is not None:
-            losses = times(losses, of_labels(of_classes, losses, y))
+        if of_classes is not None:
+            each = _of_classes(loss, of_classes, outputs, losses, y)
+            losses = times(losses, each) if train else losses
         value = _mean("loss", losses, outputs, y, weights)
+        if broken is not None:  # what a metric sees of them is not that of the rows that stood for them
+            outputs = jax.tree.map(functools.partial(_nan_where, broken), outputs)
         if penalty is not None:
             value = value + penalty(params)
         if activity is not None:
@@ -162,6 +182,63 @@ def supervised(
 
     objective.of_model = model  # type: ignore[attr-defined]
     return objective
+
+
+def _checked(
+    loss: object, metrics: Mapping[str, PerExample | Metric] | None
+) -> dict[str, PerExample | Metric]:
+    """The metrics as a dict; refuses what is no function, and what is no name."""
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise TypeError(f"metrics must be a dict of functions by name, got {metrics!r}")
+    metrics = dict(metrics or {})
+    streaming = {f"metrics[{name!r}]": metric for name, metric in metrics.items()}
+    for name, function in {"loss": loss, **streaming}.items():
+        if not callable(function) and not (name in streaming and isinstance(function, Metric)):
+            raise TypeError(f"{name} must be a function (outputs, y) -> values, got {function!r}")
+    check_metric_names(metrics)
+    return metrics
+
+
+def _of_classes(
+    loss: PerExample, table: Table, outputs: PyTree, losses: Any, y: PyTree
+) -> Float[Array, "*batch"]:
+    """The weight of each label."""
+    losses = losses if hasattr(losses, "dtype") else jnp.asarray(losses)
+    return of_labels(table, losses, y, classes_of(loss, outputs, y, losses))
+
+
+def _weights_of_classes(
+    model: Network,
+    loss: PerExample,
+    table: Table,
+    params: PyTree,
+    state: PyTree,
+    x: PyTree,
+    y: PyTree,
+    key: Key | None,
+) -> Float[Array, "*batch"]:
+    """The weight of each label before the model runs, from the shapes of what it will put out."""
+
+    def computed() -> tuple[PyTree, Any]:
+        outputs, _ = model.apply(params, state, x, train=True, key=key)
+        return outputs, jnp.asarray(loss(outputs, y))
+
+    outputs, losses = jax.eval_shape(computed)
+    return _of_classes(loss, table, outputs, losses, y)
+
+
+def _mask(counted: HostOrDevice | None, broken: Array | None) -> dict[str, Array]:
+    """The rows that batch statistics are of, where some are not, as the argument of a model."""
+    rows = [] if counted is None else [jnp.asarray(of_rows(counted))]
+    rows += [] if broken is None else [~broken]
+    return {"mask": functools.reduce(jnp.logical_and, rows)} if rows else {}
+
+
+def _nan_where(broken: Array, output: Any) -> Any:
+    """An output without a value for some rows."""
+    if jnp.shape(output)[:1] != broken.shape or not jnp.issubdtype(output.dtype, jnp.floating):
+        return output
+    return jnp.where(broken.reshape(-1, *(1,) * (output.ndim - 1)), jnp.nan, output)
 
 
 def _mean(

@@ -1,10 +1,12 @@
 """What a model puts out: decided once, by its last layer and its loss, for all who depend on it."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
-from jaxdeep.losses import reads
-from jaxdeep.metrics import Metric, accuracy, binary_accuracy
+from jaxdeep._compilation import inside
+from jaxdeep.losses import reads, said_by, sigmoid_cross_entropy
+from jaxdeep.metrics import Metric, accuracy, binary_accuracy, mean
 from jaxdeep.metrics.streaming import check_agreement
 from jaxdeep.train.state import Network, PerExample
 
@@ -14,58 +16,112 @@ def puts_out(model: Network, loss: PerExample) -> str | None:
 
     Of several outputs each is compared with its own loss; what they put out is None.
     """
-    known, taken = getattr(model, "meaning", None), reads(loss)
-    if isinstance(taken, dict):
-        branches = known if isinstance(known, dict) else {}
-        in_order = dict(enumerate(branches.values()))
-        for name, one in taken.items():
-            functions = loss.of_outputs  # type: ignore[attr-defined]
-            _check(branches.get(name, in_order.get(name)), one, functions[name], f"output {name!r}: ")
+    known = getattr(model, "meaning", None)
+    _check_constant(getattr(model, "constant", False), "")
+    taken = _agreed(known, loss, "", "the loss")
+    if isinstance(taken, dict) or isinstance(known, dict):
         return None
-    if isinstance(known, dict):
-        return None
-    _check(known, taken, loss, "")
     return taken or (known if known == "probabilities" else None)
 
 
-def _check(known: Any, taken: str | None, loss: PerExample, where: str) -> None:
-    """Refuse a loss that takes an output for something else than the model says it is."""
+def _check_constant(constant: Any, where: str) -> None:
+    """Refuse a softmax over a single output."""
+    if isinstance(constant, Mapping):
+        for name, one in constant.items():
+            _check_constant(one, f"output {name!r}: ")
+    elif constant:
+        raise ValueError(
+            f"{where}the model ends in a softmax over a single output, which is 1 whatever it learns: "
+            "use jax.nn.sigmoid, or leave it out for a loss of logits, or give the last layer an output "
+            "for each class"
+        )
+
+
+def _agreed(known: Any, function: Any, where: str, who: str) -> Any:
+    """What a loss, or a metric that is one, takes the outputs for; refuses another than they are.
+
+    `known` is the meaning of the outputs, as far as it is known.
+    """
+    taken = reads(function)
+    if isinstance(taken, dict):
+        branches = known if isinstance(known, dict) else {}
+        in_order = dict(enumerate(branches.values()))
+        for name, one in inside(function).of_outputs.items():
+            _agreed(branches.get(name, in_order.get(name)), one, f"{where}output {name!r}: ", who)
+    elif not isinstance(known, dict):
+        _check(known, taken, function, where, who)
+    return taken
+
+
+def _check(known: Any, taken: str | None, function: Any, where: str, who: str) -> None:
+    """Refuse a function that takes an output for something else than the model says it is."""
+    one = inside(function)
+    if known == "probabilities" and taken == "logits" and who == "it":
+        raise ValueError(
+            f"{where}the model puts out probabilities, as its last layer or the loss says, and {who} "
+            f"takes logits: use functools.partial({one.__name__}, from_logits=False)"
+        )
     if known == "probabilities" and taken == "logits":
         raise ValueError(
             f"{where}the model ends in a softmax or a sigmoid, so that it puts out probabilities, and "
-            "the loss takes logits: leave that activation out (better), or use "
-            f"functools.partial({_inner(loss).__name__}, from_logits=False)"
+            f"{who} takes logits: leave that activation out (better), or use "
+            f"functools.partial({one.__name__}, from_logits=False)"
         )
     if known == "scores" and taken == "probabilities":
         raise ValueError(
-            f"{where}the loss takes probabilities (from_logits=False), and the model ends in a layer "
+            f"{where}{who} takes probabilities (from_logits=False), and the model ends in a layer "
             "without an activation: use from_logits=True, or end it in a softmax or a sigmoid"
+        )
+    if known == "log_probabilities" and (taken == "probabilities" or one is sigmoid_cross_entropy):
+        asked = "probabilities (from_logits=False)" if taken == "probabilities" else "logits"
+        raise ValueError(
+            f"{where}the model puts out logarithms of probabilities (log_softmax, log_sigmoid), and "
+            f"{who} takes {asked}: leave that activation out, and use from_logits=True"
+        )
+    if known == "logits" and taken == "probabilities":
+        raise ValueError(
+            f"{where}{who} takes probabilities (from_logits=False), and the loss says that the model "
+            "puts out logits: use from_logits=True"
         )
 
 
-def _inner(function: Any) -> Any:
-    """The function inside any `functools.partial`."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function
-
-
 def told(
-    metrics: dict[str, PerExample | Metric], puts_out: str | None
+    metrics: dict[str, PerExample | Metric], model: Network, puts_out: str | None
 ) -> dict[str, PerExample | Metric]:
-    """The metrics for a model that puts out logits or probabilities, where they depend on it."""
-    if puts_out is None:
-        return metrics
-    from_logits = puts_out == "logits"
+    """The metrics for a model that puts out logits or probabilities, where they depend on it.
+
+    Raises:
+      ValueError: a metric that takes the outputs for something else, or that has to be told what they
+        are where nothing says it.
+    """
+    meaning = getattr(model, "meaning", None)
+    known = meaning if meaning is not None and meaning != "scores" else puts_out or meaning
+    from_logits = None if puts_out is None else puts_out == "logits"
+
+    def of_function(function: Any) -> Any:
+        _agreed(known, function, "", "it")
+        if from_logits is None or inside(function) not in (accuracy, binary_accuracy):
+            return function
+        if (said := said_by(function)) is not None:
+            check_agreement(said, from_logits)
+        return functools.partial(function, from_logits=from_logits)
 
     def of_it(metric: Any) -> Any:
-        if isinstance(metric, Metric):
-            return metric.given(from_logits) if metric.given else metric
-        if _inner(metric) not in (accuracy, binary_accuracy):
+        if not isinstance(metric, Metric):
+            return of_function(metric)
+        if (function := getattr(metric.update, "of_mean", None)) is not None:
+            new = of_function(function)
+            return metric if new is function else mean(new)
+        if metric.given is None:
             return metric
-        if (said := _said(metric)) is not None:
-            check_agreement(said, from_logits)
-        return functools.partial(metric, from_logits=from_logits)
+        if from_logits is not None:
+            return metric.given(from_logits)
+        if _is_untold(metric):
+            raise ValueError(
+                "neither the last layer of the model nor the loss says whether it puts out logits or "
+                "probabilities: say from_logits=True or from_logits=False"
+            )
+        return metric
 
     found = {}
     for name, metric in metrics.items():
@@ -76,10 +132,12 @@ def told(
     return found
 
 
-def _said(metric: Any) -> bool | None:
-    """What a partial says that the outputs are."""
-    while isinstance(metric, functools.partial):
-        if (said := metric.keywords.get("from_logits")) is not None:
-            return bool(said)
-        metric = metric.func
-    return None
+def _is_untold(metric: Metric) -> bool:
+    """Whether a metric takes either, as one does that was not told what the outputs are."""
+    assert metric.given is not None
+    try:
+        for from_logits in (True, False):
+            metric.given(from_logits)
+    except ValueError:
+        return False
+    return True

@@ -1,60 +1,97 @@
 """Weights of examples and of classes."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxdeep import _checks
-from jaxdeep._arrays import HostOrDevice, as_array
-from jaxdeep._compilation import is_traced
-from jaxdeep._shapes import Array, ArrayLike, Float, Num, PyTree
+from jaxdeep._arrays import HostOrDevice, as_array, check_holds, on_device
+from jaxdeep._compilation import inside, is_traced
+from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Num, PyTree
+from jaxdeep.losses import sigmoid_cross_entropy, softmax_cross_entropy
+from jaxdeep.train.state import PerExample
+
+Table = np.ndarray | jax.Array  # of the weights of classes; of JAX where some of them are traced
 
 
-def table_of(class_weight: Mapping[int, float] | ArrayLike) -> np.ndarray:
+def table_of(class_weight: Mapping[int, ArrayLike] | Sequence[ArrayLike] | ArrayLike) -> Table:
     """The weights as an array, indexed by class."""
+    several: Any
     if isinstance(class_weight, Mapping):
         for label in class_weight:
             _checks.check_count("the classes of class_weight", label, low=0)
-        weights = np.ones(max(class_weight, default=-1) + 1)
+        several = [1.0] * (max(class_weight, default=-1) + 1)
         for label, weight in class_weight.items():
             given = as_array(f"class_weight[{label}]", weight)
             if given.shape:
                 raise ValueError(f"class_weight[{label}] must be a number, got {weight!r}")
-            weights[label] = given
+            several[label] = given if is_traced(given) else np.asarray(given, float)
     else:
         if isinstance(class_weight, np.ma.MaskedArray):
             as_array("class_weight", class_weight)  # refuses masked values
-        weights = np.asarray(class_weight)
+        several = class_weight
+    traced = is_traced(several)
+    weights: Table = jnp.asarray(several) if traced else np.asarray(several)
+    known = [one for one in jax.tree.leaves(several) if not is_traced(one)] if traced else [weights]
     if weights.ndim != 1 or not weights.size or weights.dtype.kind not in "iuf":
         raise TypeError(f"class_weight must be a dict or an array of numbers, got {class_weight!r}")
-    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+    if not all(np.isfinite(one).all() and (np.asarray(one) >= 0).all() for one in known):
         raise ValueError(f"class_weight must hold weights of at least 0, got {class_weight!r}")
+    check_holds("class_weight", weights)
     return weights
 
 
+def classes_of(loss: PerExample, outputs: PyTree, y: PyTree, losses: Any) -> int | None:
+    """How many classes there are, as outputs, targets and a known loss say; None if they do not."""
+    if np.ndim(y) == len(losses.shape) + 1 and np.shape(y)[-1] > 1:
+        return int(np.shape(y)[-1])
+    one = inside(loss)
+    if one is sigmoid_cross_entropy:
+        return 2
+    of_classes = (softmax_cross_entropy, optax.losses.softmax_cross_entropy_with_integer_labels)
+    return int(np.shape(outputs)[-1]) if one in of_classes else None
+
+
 def of_labels(
-    table: np.ndarray, losses: Num[ArrayLike, "*batch"], y: Num[ArrayLike, "..."]
+    table: Table, losses: Any, y: Num[ArrayLike, "..."], classes: int | None = None
 ) -> Float[Array, "*batch"]:
-    """The weight of each label, which has the shape of the losses or one axis more (one-hot, soft)."""
+    """The weight of each label, in the shape of the losses.
+
+    Labels have that shape, but for a last axis of 1, or one axis more (one-hot, soft). Of `losses` only
+    shape and dtype are used, and `classes` is their number, where it is known.
+    """
     if not hasattr(y, "shape"):
         raise TypeError(f"class_weight is for one output, got targets of several: a {type(y).__name__}")
-    weights = jnp.asarray(table, jnp.promote_types(jnp.result_type(losses), jnp.float32))
+    if classes is not None and len(table) > classes:
+        raise ValueError(
+            f"class_weight has a weight for class {len(table) - 1}, and there are {classes} classes, "
+            "numbered from 0"
+        )
+    weights = jnp.asarray(table, jnp.promote_types(losses.dtype, jnp.float32))
     labels = jnp.asarray(y)
-    if labels.ndim == jnp.ndim(losses) + 1:
+    if labels.ndim == len(losses.shape) + 1:
         if labels.shape[-1] > 1:
             absent = (0, max(labels.shape[-1] - len(table), 0))
             of_classes = jnp.pad(weights, absent, constant_values=1)[: labels.shape[-1]]
             return jnp.sum(labels.astype(weights.dtype) * of_classes, axis=-1)
         labels = labels[..., 0]
-    if labels.shape != jnp.shape(losses):
+    if not _checks.same_but_for_one(labels.shape, losses.shape):
         raise ValueError(
             f"class_weight needs a label for each loss, got y of shape {jnp.shape(y)} for losses of "
-            f"shape {jnp.shape(losses)}"
+            f"shape {losses.shape}"
         )
+    labels = labels.reshape(losses.shape)
     return weights.at[labels.astype(jnp.int32)].get(mode="fill", fill_value=1)
+
+
+def may_be_zero(table: Table) -> bool:
+    """Whether some class has no weight, as far as it is known."""
+    return is_traced(table) or bool((np.asarray(table) == 0).any())
 
 
 def counts(weights: ArrayLike) -> HostOrDevice:
@@ -77,35 +114,70 @@ def counts(weights: ArrayLike) -> HostOrDevice:
     return values != 0
 
 
+def of_rows(counted: HostOrDevice) -> HostOrDevice:
+    """Which examples count, of those of whose parts it is known which count."""
+    xp: Any = np if isinstance(counted, np.ndarray) else jnp
+    return xp.asarray(counted).any(axis=tuple(range(1, counted.ndim)))
+
+
 def without_uncounted(counted: HostOrDevice, x: PyTree, y: PyTree) -> tuple[PyTree, PyTree]:
     """Inputs and targets in which a counted example stands for those of weight 0.
 
-    It replaces their targets, and of their inputs those that are not finite, since a derivative of NaN
-    times a weight of 0 is NaN. What is known stays known, so that its values can be checked.
+    A derivative of NaN times a weight of 0 is NaN, so it does so on the way in. What is known stays
+    known, so that its values can be checked.
     """
     known = isinstance(counted, np.ndarray) and not is_traced(y)
-
-    def replaced(leaf: Any, where: Any, xp: Any) -> Any:
-        leaf = xp.asarray(leaf)
-        flat = leaf.reshape(-1, *leaf.shape[counted.ndim :])
-        first = xp.where(counted.any(), flat[xp.argmax(counted.ravel())], 0).astype(leaf.dtype)
-        return xp.where(where.reshape(where.shape + (1,) * (leaf.ndim - where.ndim)), leaf, first)
 
     def target(leaf: Any) -> Any:
         if np.shape(leaf)[: counted.ndim] != counted.shape:
             return leaf
-        new = replaced(leaf, counted, np if known else jnp)
+        new = _replaced(leaf, counted, counted, np if known else jnp)
         _checks.stands_for(new, leaf)
         return new
 
     def an_input(leaf: Any) -> Any:
-        leaf = jnp.asarray(leaf)
-        if leaf.shape[: counted.ndim] != counted.shape or not jnp.issubdtype(leaf.dtype, jnp.floating):
+        leaf = leaf if isinstance(leaf, jax.Array) else as_array("x", leaf)
+        if leaf.shape[: counted.ndim] != counted.shape or jnp.issubdtype(
+            leaf.dtype, jax.dtypes.extended
+        ):
             return leaf
-        axes = tuple(range(counted.ndim, leaf.ndim))
-        return replaced(leaf, counted | jnp.isfinite(leaf).all(axis=axes), jnp)
+        if isinstance(leaf, np.ndarray) and isinstance(counted, np.ndarray):
+            return _replaced(leaf, counted, counted, np)
+        return _replaced(on_device("x", leaf), counted, counted, jnp)
 
     return jax.tree.map(an_input, x), jax.tree.map(target, y)
+
+
+def without_broken(counted: Bool[Array, "n"], x: PyTree) -> tuple[PyTree, Bool[Array, "n"]]:
+    """Inputs in which a counted example stands for those that do not count and are not finite.
+
+    Also which examples these are.
+    """
+    rows = counted.shape
+    leaves = [leaf for leaf in jax.tree.leaves(x) if np.shape(leaf)[:1] == rows]
+    finite = [
+        jnp.isfinite(leaf).all(axis=tuple(range(1, jnp.ndim(leaf))))
+        for leaf in map(jnp.asarray, leaves)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+    broken = functools.reduce(
+        jnp.logical_or, (~whole & ~counted for whole in finite), jnp.zeros(rows, bool)
+    )
+
+    def an_input(leaf: Any) -> Any:
+        if np.shape(leaf)[:1] != rows or not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            return leaf
+        return _replaced(on_device("x", leaf), ~broken, counted, jnp)
+
+    return jax.tree.map(an_input, x), broken
+
+
+def _replaced(leaf: Any, stays: Any, counted: Any, xp: Any) -> Any:
+    """An array, or where it does not stay the first row that counts, or 0 if none does."""
+    leaf = xp.asarray(leaf)
+    flat = leaf.reshape(-1, *leaf.shape[counted.ndim :])
+    first = xp.where(counted.any(), flat[xp.argmax(counted.ravel())], 0).astype(leaf.dtype)
+    return xp.where(stays.reshape(stays.shape + (1,) * (leaf.ndim - stays.ndim)), leaf, first)
 
 
 def times(values: ArrayLike, weights: ArrayLike) -> Array:

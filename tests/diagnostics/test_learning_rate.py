@@ -166,3 +166,20 @@ def test_the_suggestion_is_within_a_factor_3_of_the_best_of_a_sweep(name, which)
     ]
     ratios = np.array([float(each.suggestion) for each in found]) / best
     assert ((ratios > 1 / 3) & (ratios < 3)).all(), (best, ratios)
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_labels_that_the_loss_refuses_are_refused(xp):
+    def run(labels, weights=()):
+        data = (xp.ones((64, 2), np.float32), xp.asarray(labels), *weights)
+        return find_learning_rate(
+            jd.nn.dense(3), data, loss=CE, optimizer=jd.optimizers.sgd, key=KEY, steps=20
+        )
+
+    labels = np.arange(64) % 3
+    for _ in range(2):  # also after a test of right labels
+        with pytest.raises(ValueError, match=r"labels.* must be in \[0, (2\]|3\))"):
+            run(labels - 1)
+        assert np.isfinite(run(labels).losses[0])
+    padded = run(np.where(np.arange(64) < 60, labels, -1), [xp.asarray(np.arange(64) < 60, np.float32)])
+    assert np.isfinite(padded.losses[0])  # rows of weight 0 may be any

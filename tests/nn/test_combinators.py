@@ -400,3 +400,49 @@ def test_other_kernels_are_drawn_as_ever():
     np.testing.assert_array_equal(
         kernel_of(jd.nn.serial(a=own, bn=bn, act=relu), x, "a"), jnp.ones((4, 6))
     )
+
+
+@pytest.mark.parametrize("run", [lambda f: f, jax.jit, jax.vmap])
+def test_sums_of_whole_numbers_do_not_wrap(run):
+    same = jd.nn.activation(lambda v: v)
+    add = run(lambda x: jd.nn.residual(same).apply({}, {}, x)[0])
+    pixels = jnp.array([[200], [255]], jnp.uint8)
+    np.testing.assert_array_equal(add(pixels), [[400.0], [510.0]])
+    np.testing.assert_array_equal(add(jnp.array([[True]])), [[2.0]])
+    np.testing.assert_array_equal(add(jnp.array([[2**31 - 1]])), [[2.0**32]])
+    beside = jd.nn.residual(same, shortcut=jd.nn.activation(lambda v: v.astype(jnp.int8) * 0 + 100))
+    np.testing.assert_array_equal(run(lambda x: beside.apply({}, {}, x)[0])(pixels), [[300.0], [355.0]])
+    half = jnp.array([[0.5]], jnp.bfloat16)
+    assert add(half).dtype == jnp.bfloat16
+
+
+def test_signed_and_unsigned_numbers_beside_each_other():
+    both = jd.nn.concatenate(
+        jd.nn.activation(lambda v: -v.astype(jnp.int32)), jd.nn.activation(lambda v: v)
+    )
+    found = both.apply({}, {}, jnp.array([[2**31 - 2**10, 2**31 + 2**10]], jnp.uint32))[0]
+    assert float(found[0, 3]) == 2**31 + 2**10
+    small = both.apply({}, {}, jnp.array([[3]], jnp.uint8))[0]
+    assert small.dtype == jnp.int32
+
+
+def test_the_kernel_suits_an_activation_directly_behind_the_batch_norm():
+    dense, norm, relu = jd.nn.dense(64), jd.nn.batch_norm(), jd.nn.activation(jax.nn.relu)
+    x, key = jnp.ones((1, 64)), jax.random.key(0)
+
+    def kernel(model):
+        return max(
+            (leaf for leaf in jax.tree.leaves(model.init(key, x)[0]) if leaf.ndim == 2), key=jnp.size
+        )
+
+    directly, others = (
+        kernel(jd.nn.serial(dense, norm, relu)),
+        [
+            jd.nn.serial(dense, jd.nn.serial(norm, relu)),
+            jd.nn.serial(dense, norm, jd.nn.dropout(0.1), relu),
+        ],
+    )
+    for other in others:
+        assert float(kernel(other).std()) < 0.8 * float(
+            directly.std()
+        )  # Glorot's √(1 / n), He's √(2 / n)

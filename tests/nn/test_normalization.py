@@ -29,6 +29,29 @@ def test_batch_norm_is_that_of_flax_for_any_axes(axis, fast):
         np.testing.assert_allclose(state[name], variables["batch_stats"][name], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+@pytest.mark.parametrize("train", [True, False])
+def test_masked_rows_that_are_not_finite_have_no_derivative(bad, train):
+    layer, mask = jd.nn.batch_norm(), jnp.arange(6) < 4
+    x = jax.random.normal(KEY, (6, 3))
+    params, state = layer.init(KEY, x)
+
+    def loss(params, x, mask):
+        y = layer.apply(params, state, x, train=train, mask=mask)[0]
+        return jnp.sum(jnp.sin(y[:4]))
+
+    graded = jax.jit(jax.value_and_grad(loss, (0, 1)))
+    found, (of_params, of_x) = graded(params, x.at[4].set(bad).at[5, 0].set(bad), mask)
+    expected, (theirs, their_x) = jax.value_and_grad(loss, (0, 1))(params, x[:4], None)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), of_params, theirs)
+    np.testing.assert_allclose(of_x[:4], their_x, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(of_x[4:], 0)
+    whole = x.at[4:].set(7.0)  # finite rows are normalised like the others
+    y = layer.apply(params, state, whole, train=train, mask=mask)[0]
+    assert (jnp.isfinite(y) & (jnp.abs(y[4:]) > 1).all()).all()
+
+
 @pytest.mark.heavy
 def test_masked_rows_equal_a_smaller_batch():
     x = jax.random.normal(KEY, (16, 5)).at[10:].set(jnp.nan)

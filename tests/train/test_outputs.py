@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxdeep as jd
@@ -138,3 +139,170 @@ def test_alone_a_metric_refuses_what_is_no_probability():
         jd.metrics.accuracy(jnp.ones((2, 1)), jnp.ones((2, 1)))
     with pytest.raises(ValueError, match=r"labels must be in \[0, 1\], got -1"):
         metric.update(metric.init(), jnp.array([0.1, 0.2]), jnp.array([-1, 1]))
+
+
+SIGMOID, SOFTMAX = activation(jax.nn.sigmoid), activation(jax.nn.softmax)
+MEANINGS = {
+    "probabilities": [
+        *(serial(dense(3), SOFTMAX, behind) for behind in (jd.nn.flatten(), jd.nn.dropout(0.1))),
+        serial(dense(2, activation=jax.nn.sigmoid), jd.nn.reshape(2, 1), jd.nn.flatten()),
+        *(dense(1, activation=f) for f in (jax.scipy.special.expit, jax.lax.logistic)),
+        *(dense(1, activation=f) for f in (jax.nn.hard_sigmoid, jax.jit(jax.nn.sigmoid))),
+        dense(3, activation=jax.jit(functools.partial(jax.nn.softmax, axis=-1))),
+        serial(dense(3), jd.nn.lambda_(jax.nn.softmax)),
+        serial(jd.nn.conv(3, 3, activation=jax.nn.sigmoid), jd.nn.global_average_pool()),
+        jd.nn.mixed_precision(serial(dense(3), SOFTMAX)),
+        jd.nn.repeat(dense(3, activation=jax.nn.softmax), 2),
+        jd.nn.concatenate(serial(dense(1), SIGMOID), serial(dense(2), SIGMOID)),
+    ],
+    "scores": [
+        dense(3),
+        serial(dense(3), jd.nn.flatten(), jd.nn.dropout(0.5)),
+        jd.nn.residual(dense(3)),
+        jd.nn.residual(serial(dense(3), SOFTMAX), shortcut=dense(3)),
+        serial(dense(3), SOFTMAX, jd.nn.batch_norm()),
+        serial(dense(3), SOFTMAX, jd.nn.layer_norm()),
+        jd.nn.repeat(dense(3), 2),
+    ],
+    "log_probabilities": [
+        dense(3, activation=jax.nn.log_softmax),
+        serial(dense(1), activation(jax.nn.log_sigmoid), jd.nn.flatten()),
+    ],
+    None: [
+        dense(3, activation=jax.nn.relu),
+        dense(3, activation=lambda x: 2 * jax.nn.sigmoid(x)),
+        dense(3, activation=functools.wraps(jax.nn.sigmoid)(lambda x: 2 * jax.nn.sigmoid(x))),
+        jd.nn.lambda_(lambda x: x),
+        jd.nn.flatten(),
+        serial(dense(3), activation(jnp.tanh), jd.nn.flatten()),
+        serial(dense(3), SOFTMAX, activation(jax.nn.relu)),
+        jd.nn.residual(SOFTMAX),
+        serial(dense(3), jd.nn.residual(jd.nn.repeat(SOFTMAX, 2), shortcut=SOFTMAX)),
+        jd.nn.concatenate(dense(3), serial(dense(2), SIGMOID)),
+        serial(),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("meaning", "model"), [(meaning, model) for meaning, models in MEANINGS.items() for model in models]
+)
+def test_the_last_layers_say_what_the_model_puts_out(meaning, model):
+    assert model.meaning == meaning
+
+
+def test_what_is_known_goes_through_layers_that_keep_it_to_each_of_several_outputs():
+    heads = jd.nn.parallel(a=jd.nn.flatten(), b=dense(2))
+    assert serial(dense(3), SOFTMAX, heads).meaning == {"a": "probabilities", "b": "scores"}
+    assert serial(heads, jd.nn.lambda_(lambda x: x)).meaning is None
+
+
+def test_logarithms_of_probabilities_are_logits_of_a_softmax_only():
+    logs = dense(3, activation=jax.nn.log_softmax)
+    params, state = logs.init(jax.random.key(1), X)
+    found, _ = jd.train.supervised(logs, softmax_cross_entropy)(params, state, (X, CLASSES))
+    expected, _ = jd.train.supervised(dense(3), softmax_cross_entropy)(params, state, (X, CLASSES))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    for model, loss in (
+        (logs, of_probabilities),
+        (dense(1, activation=jax.nn.log_sigmoid), sigmoid_cross_entropy),
+    ):
+        with pytest.raises(ValueError, match=r"puts out logarithms of probabilities .* takes"):
+            jd.train.supervised(model, loss)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        dense(1, activation=jax.nn.softmax),
+        serial(dense(1), SOFTMAX),
+        serial(dense(1), jd.nn.lambda_(jax.nn.softmax), jd.nn.flatten()),
+        serial(jd.nn.conv(1, 3), jd.nn.global_average_pool(), SOFTMAX),
+        dense(1, activation=jax.nn.log_softmax),
+        jd.nn.parallel(a=dense(3), b=dense(1, activation=jax.nn.softmax)),
+    ],
+)
+def test_a_softmax_over_one_output_is_refused(model):
+    with pytest.raises(ValueError, match="the model ends in a softmax over a single output"):
+        jd.train.supervised(model, jd.losses.mse)
+    over_rows = functools.partial(jax.nn.softmax, axis=0)
+    jd.train.supervised(dense(1, activation=over_rows), jd.losses.mse)
+    jd.train.supervised(serial(dense(2), SOFTMAX), jd.losses.mse)
+
+
+@pytest.mark.parametrize(
+    ("metric", "model", "loss", "match"),
+    [
+        (sigmoid_cross_entropy, serial(dense(1), SIGMOID), one_of_probabilities, "takes logits"),
+        (softmax_cross_entropy, serial(dense(3), SOFTMAX), jd.losses.mse, "takes logits"),
+        (of_probabilities, dense(3), softmax_cross_entropy, "takes probabilities"),
+        (of_probabilities, dense(3), jd.losses.mse, "takes probabilities"),
+        (sigmoid_cross_entropy, jd.nn.lambda_(lambda x: x), one_of_probabilities, "takes logits"),
+        (one_of_probabilities, jd.nn.lambda_(lambda x: x), sigmoid_cross_entropy, "takes probabilities"),
+    ],
+)
+def test_a_loss_is_as_strict_as_a_metric(metric, model, loss, match):
+    for one in (metric, jd.metrics.mean(metric), jax.jit(metric), functools.partial(metric)):
+        with pytest.raises(ValueError, match=rf"metrics\['it'\]: .*{match}"):
+            jd.train.supervised(model, loss, metrics={"it": one})
+
+
+def test_a_loss_beside_itself_is_a_metric():
+    smooth = functools.partial(sigmoid_cross_entropy, label_smoothing=0.1)
+    told = {"it": sigmoid_cross_entropy, "mean": jd.metrics.mean(smooth), "mse": jd.losses.mse}
+    objective = jd.train.supervised(dense(1), sigmoid_cross_entropy, metrics=told)
+    params, state = dense(1).init(jax.random.key(1), X)
+    loss, (_, found) = objective(params, state, (X, BITS))
+    np.testing.assert_allclose(float(found["it"]), loss, rtol=1e-6)
+
+
+def test_a_mean_is_told_what_the_model_puts_out():
+    mean = jd.metrics.mean(jd.metrics.accuracy)
+    objective = jd.train.supervised(
+        dense(1), sigmoid_cross_entropy, metrics={"a": jd.metrics.accuracy, "b": mean}
+    )
+    params, state = dense(1).init(jax.random.key(1), X)
+    _, (_, found) = objective(params, state, (X, BITS))
+    assert float(found["a"]) == pytest.approx(float(found["b"]))
+
+
+@pytest.mark.parametrize("name", ["precision", "recall", "f1", "auc"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        optax.sigmoid_binary_cross_entropy,
+        lambda outputs, y: 2 * sigmoid_cross_entropy(outputs, y),
+        jd.losses.mse,
+    ],
+)
+def test_a_metric_is_not_told_by_a_guess(name, loss):
+    make = getattr(jd.metrics, name)
+    with pytest.raises(ValueError, match=r"metrics\['it'\]: neither .* say from_logits=True or"):
+        jd.train.supervised(dense(1), loss, metrics={"it": make()})
+    ended = serial(dense(1), SIGMOID)
+    jd.train.supervised(ended, jd.losses.mse, metrics={"it": make()})  # the last layer says it
+    params, state = dense(1).init(jax.random.key(1), X)
+    values = []
+    for model, from_logits in ((dense(1), True), (dense(1, activation=jax.nn.sigmoid), False)):
+        told = {"it": make(from_logits=from_logits)}
+        objective = jd.train.supervised(model, loss, metrics=told)
+        values.append(float(objective(params, state, (X, BITS))[1][1]["it"]))
+    assert values[0] == pytest.approx(values[1])
+    if name != "auc":  # outputs as they are
+        raw = make(1.5)
+        jd.train.supervised(dense(1), loss, metrics={"it": raw})
+
+
+def test_a_partial_of_the_loss_of_several_outputs():
+    heads = jd.nn.parallel(a=dense(3), b=serial(dense(1), SIGMOID))
+    both = jd.losses.weighted({"a": softmax_cross_entropy, "b": one_of_probabilities})
+    params, state = heads.init(jax.random.key(1), X)
+    batch = X, {"a": CLASSES, "b": BITS}
+    expected = jd.train.supervised(heads, both)(params, state, batch)[0]
+    found = jd.train.supervised(heads, functools.partial(both))(params, state, batch)[0]
+    np.testing.assert_array_equal(found, expected)
+    wrong = jd.losses.weighted({"a": softmax_cross_entropy, "b": sigmoid_cross_entropy})
+    with pytest.raises(ValueError, match="output 'b': the model ends in a softmax or a sigmoid"):
+        jd.train.supervised(heads, functools.partial(wrong))
+    with pytest.raises(ValueError, match=r"metrics\['it'\]: output 'b': the model puts out prob"):
+        jd.train.supervised(heads, both, metrics={"it": wrong})

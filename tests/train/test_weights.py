@@ -38,6 +38,132 @@ def test_class_weights_are_for_one_output():
         objective(params, state, (X, y), train=True)
 
 
+def of_bits(loss=jd.losses.sigmoid_cross_entropy, y=None, **options):
+    objective = jd.train.supervised(jd.nn.dense(1), loss, **options)
+    params, state = jd.nn.dense(1).init(jax.random.key(1), X)
+    y = jnp.arange(8) % 2 if y is None else y
+    return lambda p=params, x=X: objective(p, state, (x, y), train=True)[0]
+
+
+def test_labels_with_and_without_a_last_axis_of_1_are_the_same_to_class_weights():
+    bits = jnp.arange(8) % 2
+    for loss in (jd.losses.sigmoid_cross_entropy, mse):
+        column = of_bits(loss, bits[:, None], class_weight={0: 1.0, 1: 3.0})()
+        np.testing.assert_array_equal(of_bits(loss, bits, class_weight={0: 1.0, 1: 3.0})(), column)
+        each = of_bits(loss, bits, class_weight={1: 0.0})() + of_bits(loss, bits, class_weight={0: 0})()
+        np.testing.assert_allclose(each, of_bits(loss, bits)(), rtol=1e-6)
+
+
+def test_traced_class_weights_have_a_gradient():
+    def of(w, shape):
+        tables = {"list": [1.0, w], "dict": {1: w}, "array": jnp.stack([jnp.float32(1), w])}
+        return of_bits(class_weight=tables[shape])()
+
+    apart = of_bits(class_weight=[0.0, 1.0])()
+    for shape in ("list", "dict", "array"):
+        for run in (jax.value_and_grad(of), jax.jit(jax.value_and_grad(of), static_argnums=1)):
+            found, gradient = run(3.0, shape)
+            np.testing.assert_allclose(found, of_bits(class_weight=[1.0, 3.0])(), rtol=1e-6)
+            np.testing.assert_allclose(gradient, apart, rtol=1e-6)
+    many = jax.vmap(lambda w: of(w, "list"))(jnp.array([1.0, 3.0]))
+    np.testing.assert_allclose(many[1] - many[0], 2 * apart, rtol=1e-5)
+    with pytest.raises(ValueError, match="class_weight must hold weights of at least 0"):
+        jax.grad(lambda w: of_bits(class_weight=[-1.0, w])())(3.0)
+
+
+def test_a_class_that_there_is_not_has_no_weight():
+    match = "class_weight has a weight for class 7, and there are {} classes"
+    labels = np.arange(8) % 3
+    for train in (True, False):
+        for y in (labels, jax.nn.one_hot(labels, 3)):
+            with pytest.raises(ValueError, match=match.format(3)):
+                value(y, class_weight={0: 1.0, 7: 9.0}, train=train)(PARAMS)
+    with pytest.raises(ValueError, match=match.format(2)):
+        of_bits(class_weight={0: 1.0, 7: 9.0})()
+    with pytest.raises(ValueError, match=match.format(3)):
+        jd.fit(
+            jd.nn.dense(3), (X, labels), loss=softmax_cross_entropy, class_weight={7: 9.0},
+            optimizer=jd.optimizers.sgd(0.1), key=jax.random.key(0), progress=False, batch_size=8,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="class_weight holds 1e\\+300"):
+        of_bits(class_weight={1: 1e300})
+    assert np.isfinite(of_bits(mse, class_weight={7: 9.0})())  # of which nobody knows the classes
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_example_whose_class_has_weight_0_may_be_broken(bad):
+    labels = jnp.arange(8) % 2
+    whole = {"metrics": {"mse": mse}, "class_weight": {1: 0.0}}
+    broken = X.at[1].set(bad).at[3, 0].set(bad)
+    params = jd.nn.dense(1).init(jax.random.key(1), X)[0]
+    expected, gradient = jax.value_and_grad(of_bits(**whole))(params, X)
+    for run in (jax.value_and_grad, lambda f: jax.jit(jax.value_and_grad(f))):
+        found, theirs = run(of_bits(**whole))(params, broken)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), theirs, gradient)
+    assert not np.isfinite(of_bits(**whole)(params, X.at[0].set(bad)))  # of class 0
+    objective = jd.train.supervised(jd.nn.dense(1), jd.losses.sigmoid_cross_entropy, **whole)
+    _, (_, seen) = objective(params, {}, (broken, labels), train=True)
+    assert np.isnan(seen["mse"])  # metrics know nothing of the weights of classes
+
+
+NORMED = jd.nn.serial(jd.nn.dense(4), jd.nn.batch_norm(), jd.nn.activation(jax.nn.relu), jd.nn.dense(3))
+
+
+@pytest.mark.parametrize("junk", [100.0, np.nan])
+def test_a_batch_with_rows_of_weight_0_is_the_batch_without_them(junk):
+    params, state = NORMED.init(jax.random.key(1), X)
+    objective = jd.train.supervised(
+        NORMED, softmax_cross_entropy, metrics={"mse": softmax_cross_entropy}
+    )
+    y, weights = np.arange(8) % 3, np.array([0.0, 1, 1, 0, 1, 1, 1, 0])
+    counted = weights > 0
+    dirty, labels = np.where(counted[:, None], X, junk), np.where(counted, y, 99)
+
+    def run(x, y, w):
+        graded = jax.value_and_grad(lambda p: objective(p, state, (x, y, w), train=True), has_aux=True)
+        (loss, (after, metrics)), gradient = graded(params)
+        return loss, after, gradient, jax.tree.map(lambda m: m.compute(), metrics, is_leaf=is_tally)
+
+    is_tally = lambda leaf: isinstance(leaf, jd.metrics.Tally)  # noqa: E731
+    expected = run(X[counted], y[counted], np.ones(5))
+    for found in (
+        run(dirty, labels, weights),
+        jax.jit(run)(dirty, labels, weights),
+        run(jnp.asarray(dirty), jnp.asarray(labels), jnp.asarray(weights)),
+    ):
+        for one, other, share in zip(found, expected, (5 / 8, 1, 5 / 8, 1), strict=True):
+            jax.tree.map(
+                lambda a, b, share=share: np.testing.assert_allclose(a, share * b, rtol=2e-5, atol=1e-6),
+                one, other,
+            )  # fmt: skip
+
+
+def test_models_of_which_is_not_known_where_their_rows_are_are_not_masked():
+    merged = jd.nn.serial(
+        jd.nn.lambda_(lambda x: x.reshape(-1, 1)), jd.nn.batch_norm(),
+        jd.nn.lambda_(lambda x: x.reshape(8, 3)),
+    )  # fmt: skip
+    assert [model.masks for model in (NORMED, merged, jd.nn.dense(3))] == [True, False, False]
+    params, state = merged.init(jax.random.key(1), X)
+    objective = jd.train.supervised(merged, mse)
+    loss, _ = objective(params, state, (X.at[7].set(jnp.nan), X, jnp.arange(8.0) % 7), train=True)
+    assert np.isfinite(loss)
+
+
+def test_whole_numbers_of_64_bits_are_checked_with_weights_as_without():
+    model = jd.nn.serial(jd.nn.embedding(5, 2), jd.nn.flatten(), jd.nn.dense(1))
+    params, state = model.init(jax.random.key(0), jnp.zeros((2, 1), int))
+    objective = jd.train.supervised(model, mse)
+    y, ids = np.zeros((2, 1)), np.array([[2**32 + 1], [1]])
+    for weights in ((), (np.ones(2),), (np.array([1.0, 0.0]),), (jnp.ones(2),)):
+        with pytest.raises(ValueError, match="x holds 4294967297, which needs more than 32 bits"):
+            objective(params, state, (ids, y, *weights))
+    found, _ = objective(params, state, (ids[::-1], y, np.array([1.0, 0.0])))  # which does not count
+    expected, _ = objective(params, state, (np.array([[1], [1]]), y, np.array([1.0, 0.0])))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_inputs_of_weight_0_may_be_anything():
     weights = jnp.arange(8) < 6
     broken = X.at[6].set(jnp.nan).at[7].set(jnp.inf)
