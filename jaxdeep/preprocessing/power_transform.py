@@ -138,12 +138,13 @@ def _precise(x: ArrayLike) -> np.ndarray | None:
 
 
 def _is_narrow(x: np.ndarray, axes: Axes) -> bool:
-    """Whether a feature varies by so little of its size that float32 would keep few digits of it."""
+    """Whether a feature varies by so little that float32 would keep few digits of it or its powers."""
     least = np.fmin.reduce(x, axis=axes, initial=np.inf)
     most = np.fmax.reduce(x, axis=axes, initial=-np.inf)
     with np.errstate(invalid="ignore"):  # ∞ − ∞
         spread = most - least
-    return bool(((spread > 0) & (spread < 2**-12 * np.maximum(abs(least), abs(most)))).any())
+    size = np.maximum(abs(least), abs(most))
+    return bool(((spread > 0) & ((spread < 2**-12 * size) | (size < 1e-30))).any())
 
 
 def _is_precise(moments: Moments) -> bool:
