@@ -50,7 +50,8 @@ def power_transform(
     """Makes each feature as normal as a power can: `box_cox` or `yeo_johnson` with the most likely λ.
 
     NumPy features of float64 or whole numbers whose spread float32 would lose (seconds since 1970) are
-    computed in float64. NaN are left out when fitting and kept when transforming. A constant feature
+    computed in float64. Values near the least float32 (1e-36) keep few digits. NaN are left out when
+    fitting and kept when transforming. A constant feature
     has λ = 1 under Yeo-Johnson, and becomes 0 if standardized.
 
     Args:

@@ -305,8 +305,8 @@ def test_seconds_keep_their_differences(method):
     )
 
 
-@pytest.mark.few(1e-20, 1e20)
-@pytest.mark.parametrize("scale", [1e-5, 1e-12, 1e-20, 1e-30, 1e-36, 1e10, 1e20, 1e30])
+@pytest.mark.few(2)
+@pytest.mark.parametrize("scale", [1e-20, 1e20, 1e-5, 1e-12, 1e-30, 1e10, 1e30])
 def test_features_of_any_size_are_those_of_scikit_learn(scale):
     rng = np.random.default_rng(0)
     x = (
@@ -315,7 +315,7 @@ def test_features_of_any_size_are_those_of_scikit_learn(scale):
     )
     peer = sk.PowerTransformer().fit(x)
     transform = pp.power_transform("yeo-johnson", standardize=True)
-    for given in (x, jnp.asarray(x, jnp.float32))[: 1 if scale < 1e-33 else 2]:
+    for given in (x, jnp.asarray(x, jnp.float32)):
         state = transform.fit(given)
         np.testing.assert_allclose(state.lmbda, peer.lambdas_, rtol=1e-4)
         y = transform.transform(state, given)
