@@ -13,7 +13,7 @@ from jaxdeep._arrays import as_array, broadcasting
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
 from jaxdeep.preprocessing.features import Axes, Axis, check_axis, kept_shape, reduced_axes, widened
 from jaxdeep.preprocessing.power import exponent, mirrored, powers
-from jaxdeep.preprocessing.statistics import summed
+from jaxdeep.preprocessing.statistics import summed, unit_of
 
 Data = Float[Array, "*data"]
 Kept = Float[Array, "*kept"]  # one value for each feature, with the axes of the examples as 1
@@ -70,9 +70,9 @@ def box_cox_mle(x: ArrayLike, *, axis: Axis = 0) -> PerFeature:
     """The λ of each feature that maximises `box_cox_llf`.
 
     The likelihood is concave: its slope has one zero, found by Newton's method, kept between bounds, to
-    the precision of the dtype. λ is bounded where results would exceed half the range of exponents
-    (their squares would overflow) or keep less than a quarter of their digits (all but equal, as for
-    strong negative powers of large values). Differentiable by `x`.
+    the precision of the dtype. λ is bounded where results would come near the ends of the range of the
+    dtype or keep less than a quarter of their digits (all but equal, as for strong negative powers of
+    large values). Differentiable by `x`.
 
     Args:
       x: positive; NaN are left out.
@@ -190,13 +190,17 @@ def _logs(x: Data, axes: Axes, method: Method) -> _Logs:
 
 
 def _powers(logs: _Logs, lmbda: Kept, axes: Axes) -> tuple[Data, Data, Data, Kept]:
-    """Transformed values divided by e^shift, their two derivatives by λ, and the shift."""
+    """Transformed values divided by e^shift, their two derivatives by λ, and the shift.
+
+    In units of the values, whose squares may leave the range of the dtype.
+    """
     sided = lmbda if logs.negative is None else exponent(lmbda, logs.negative)
     shift = jax.lax.stop_gradient(jnp.max(sided * logs.log, axis=axes, keepdims=True, initial=0))
-    y, first, second = powers(logs.log, sided, shift)
+    unit = unit_of(jnp.max(jnp.abs(logs.log), axis=axes, keepdims=True, initial=0))
+    y, first, second = powers(logs.log, sided, shift, unit)
     if logs.negative is not None:
         y, second = mirrored(y, logs.negative), mirrored(second, logs.negative)
-    return y, first, second, shift
+    return y, first, second, shift + jnp.log(unit)
 
 
 def _slope_of_jacobian(logs: _Logs, axes: Axes) -> Kept:
@@ -287,10 +291,10 @@ def _search(slopes: Callable[[Kept], tuple[Kept, Kept]], start: Kept) -> Kept:
 
 
 def _bounds(logs: _Logs, axes: Axes) -> tuple[Kept, Kept]:
-    """The λ between which results stay within half the range of exponents, and can be told apart."""
+    """The λ between which results stay within the range of exponents, and can be told apart."""
     info = jnp.finfo(logs.log.dtype)
     eps = float(np.log(info.eps))
-    most = (float(np.log(info.max)) + eps) / 2
+    most = float(np.log(info.max)) + eps / 2
     log = logs.log + logs.center
 
     def over(side: Bool[Array, "..."]) -> tuple[Kept, Kept]:

@@ -176,20 +176,20 @@ def power(log: Values, lmbda: Lambda) -> Values:
     return jnp.where(small, near, jnp.expm1(jnp.where(small, 1, t)) / jnp.where(small, 1, lmbda))
 
 
-def powers(log: Values, lmbda: Lambda, shift: Lambda) -> tuple[Values, Values, Values]:
-    """`power` and two derivatives by λ, divided by ``e^shift``, which keeps them from overflowing."""
+def powers(log: Values, lmbda: Lambda, shift: Lambda, unit: Lambda) -> tuple[Values, Values, Values]:
+    """`power` and two derivatives by λ, divided by ``unit e^shift``, so that squares are in range."""
     t = lmbda * log
     small = jnp.abs(t) < 0.5
     t, root = jnp.where(small, t, 0), jnp.exp(-shift)
     near, coefficients = [], _EXPM1
     for order in range(3):
-        near.append(root * log ** (order + 1) * _horner(coefficients, t))
+        near.append(root * ((log / unit) * log**order) * _horner(coefficients, t))
         coefficients = [k * c for k, c in enumerate(coefficients)][1:]
     log, lmbda = jnp.where(small, 1, log), jnp.where(small, 1, lmbda)
     grown = jnp.exp(lmbda * log - shift)
-    far = [(grown - root) / lmbda]
-    far.append((log * grown - far[0]) / lmbda)
-    far.append((log * log * grown - 2 * far[1]) / lmbda)
+    far = [(grown - root) / (lmbda * unit)]
+    far.append(((log / unit) * grown - far[0]) / lmbda)
+    far.append((log * (log / unit) * grown - 2 * far[1]) / lmbda)
     y, first, second = (jnp.where(small, a, b) for a, b in zip(near, far))
     return y, first, second
 

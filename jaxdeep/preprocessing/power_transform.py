@@ -50,7 +50,8 @@ def power_transform(
     """Makes each feature as normal as a power can: `box_cox` or `yeo_johnson` with the most likely λ.
 
     NumPy features of float64 or whole numbers whose spread float32 would lose (seconds since 1970) are
-    computed in float64. NaN are left out when fitting and kept when transforming. A constant feature
+    computed in float64. Values near the least float32 (1e-36) keep few digits. NaN are left out when
+    fitting and kept when transforming. A constant feature
     has λ = 1 under Yeo-Johnson, and becomes 0 if standardized.
 
     Args:
@@ -138,12 +139,13 @@ def _precise(x: ArrayLike) -> np.ndarray | None:
 
 
 def _is_narrow(x: np.ndarray, axes: Axes) -> bool:
-    """Whether a feature varies by so little of its size that float32 would keep few digits of it."""
+    """Whether a feature varies by so little that float32 would keep few digits of it or its powers."""
     least = np.fmin.reduce(x, axis=axes, initial=np.inf)
     most = np.fmax.reduce(x, axis=axes, initial=-np.inf)
     with np.errstate(invalid="ignore"):  # ∞ − ∞
         spread = most - least
-    return bool(((spread > 0) & (spread < 2**-12 * np.maximum(abs(least), abs(most)))).any())
+    size = np.maximum(abs(least), abs(most))
+    return bool(((spread > 0) & ((spread < 2**-12 * size) | (size < 1e-30))).any())
 
 
 def _is_precise(moments: Moments) -> bool:

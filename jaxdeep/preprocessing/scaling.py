@@ -50,8 +50,9 @@ class Scaler(NamedTuple):
         at 1.7e9 (seconds since 1970): turn on x64 and give float64 where that matters.
       init: ``(x) -> state`` of no data; `x` is a batch or a `jax.ShapeDtypeStruct`, of which only shape
         and dtype are used.
-      update: ``(state, x, weights=None) -> state`` with a batch added. Weights are ≥ 0 and have leading
-        axes of `x`; a row of weight 0 does not count (padding).
+      update: ``(state, x, weights=None) -> state`` with a batch added. Weights are finite, ≥ 0 and have
+        leading axes of `x`; a row of weight 0 does not count (padding). In float32 the largest of them
+        is between 3.6e-15 and 2.8e14.
       merge: ``(state, state) -> state``, as of both sets of data; joins devices and runs, in any order.
 
     >>> scaler = standard_scaler()
@@ -92,8 +93,8 @@ def standard_scaler(
       ignore_nan: leave NaN out of the statistics; `transform` keeps them. False: the feature is NaN.
 
     Raises:
-      ValueError: an `axis` that `x` lacks; weights below 0; when transforming, an `x` of other features
-        than the state's; finite numbers that the default float cannot hold.
+      ValueError: an `axis` that `x` lacks; weights below 0 or out of range; when transforming, an
+        `x` of other features than the state's; finite numbers that the default float cannot hold.
       TypeError: arguments of another kind; an `x` that is not of real numbers, or masked in places.
 
     Source: Chan, Golub & LeVeque, "Algorithms for Computing the Sample Variance" (1983); scikit-learn's
@@ -290,4 +291,11 @@ def _weights(weights: ArrayLike | None, x: Batch) -> Weights:
         raise ValueError(f"weights must have the leading axes of {x.shape}, got shape {given.shape}")
     if not isinstance(given, jax.core.Tracer) and given.size and not extremes(given)[0] >= 0:
         raise ValueError(f"weights must be ≥ 0, got some of {extremes(given)[0]}")
+    if not isinstance(given, jax.core.Tracer) and given.size:
+        largest, most = extremes(given)[1], float(jnp.finfo(x.dtype).max) ** 0.375
+        if not largest <= most or 0 < largest < 1 / most:
+            raise ValueError(
+                f"the largest of the weights must be at most {most:.2g}, and at least {1 / most:.2g} "
+                f"unless all are 0, for sums of squares in the range of {x.dtype}; got {largest}"
+            )
     return jnp.asarray(given).astype(x.dtype).reshape(given.shape + (1,) * (x.ndim - given.ndim))

@@ -123,7 +123,7 @@ def moments(x: Halves, weights: Weights, axes: Axes, ignore_nan: bool) -> Moment
         return jnp.where(counted, off if low is None else off + (low * share - rest), 0)
 
     off = about(some)
-    unit = _unit(jnp.max(jnp.abs(off), axis=axes, keepdims=True, initial=0))
+    unit = unit_of(jnp.max(jnp.abs(off), axis=axes, keepdims=True, initial=0))
     mean, rest = two_sum(some, unit * (add(weights * (off / unit)) / positive))
     off = about(mean, rest) / unit
     correction = add(weights * off) / positive
@@ -154,7 +154,7 @@ def merge_moments(one: Moments, other: Moments) -> Moments:
     part = share_of(jnp.maximum(jnp.abs(left), jnp.abs(right)))
     apart = (right * part - left * part) + (right_rest * part - left_rest * part)
     deviations = [jnp.sqrt(seen.spread) * (seen.unit * part) for seen in (one, other)]
-    unit = _unit(jnp.maximum(jnp.abs(apart), jnp.maximum(*deviations)))
+    unit = unit_of(jnp.maximum(jnp.abs(apart), jnp.maximum(*deviations)))
     squares, lost = (
         [_rescaled(of_square, seen.unit * part / unit) for seen, of_square in pairs]
         for pairs in (
@@ -188,7 +188,7 @@ def _rescaled(m2: Statistic, factor: Statistic) -> Statistic:
     return jnp.where(m2 == 0, 0, m2 * factor * factor)
 
 
-def _unit(size: Statistic) -> Statistic:
+def unit_of(size: Statistic) -> Statistic:
     """1, or a power of two near `size` where squares of such numbers leave the range of the dtype."""
     size = jax.lax.stop_gradient(size)
     info = jnp.finfo(size.dtype)

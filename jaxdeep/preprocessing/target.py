@@ -303,7 +303,8 @@ def _integers(x: Categories, size: int, *, strict: bool = False) -> Codes:
         if low < 0 or high >= size:
             raise ValueError(f"x must hold integers in [0, {size}), got some from {low} to {high}")
     if isinstance(array, np.ndarray):  # before JAX cuts 64 bits to 32
-        array = np.where((array < 0) | (array >= np.uint64(size)), -1, array)
+        beyond = (array < 0) | (array >= np.uint64(size))
+        array = np.where(beyond, -1, array.astype(np.int64))
     return whole("x", array)
 
 

@@ -304,3 +304,21 @@ def test_seconds_keep_their_differences(method):
     np.testing.assert_array_equal(
         transform.transform(state, x.astype(int)), transform.transform(state, x)
     )
+
+
+@pytest.mark.few(2)
+@pytest.mark.parametrize("scale", [1e-20, 1e20, 1e-5, 1e-12, 1e-30, 1e10, 1e30])
+def test_features_of_any_size_are_those_of_scikit_learn(scale):
+    rng = np.random.default_rng(0)
+    x = (
+        np.stack([rng.normal(size=200), np.exp(rng.normal(size=200)), rng.gamma(2.0, size=200)], 1)
+        * scale
+    )
+    peer = sk.PowerTransformer().fit(x)
+    transform = pp.power_transform("yeo-johnson", standardize=True)
+    for given in (x, jnp.asarray(x, jnp.float32)):
+        state = transform.fit(given)
+        np.testing.assert_allclose(state.lmbda, peer.lambdas_, rtol=1e-4)
+        y = transform.transform(state, given)
+        np.testing.assert_allclose(y.std(axis=0), 1, rtol=1e-5)
+        np.testing.assert_allclose(y, peer.transform(x), rtol=1e-3, atol=1e-3)

@@ -412,3 +412,22 @@ def test_the_way_back_is_rounded_once(scaler):
         state = scaler.fit(x)
         back = scaler.inverse_transform(state, scaler.transform(state, x))
         np.testing.assert_allclose(back, x, rtol=1e-15)
+
+
+@pytest.mark.parametrize("weight", [np.nan, np.inf, 1e30, 1e38, 1e-50, 1e-30])
+def test_weights_out_of_range_are_refused(weight):
+    x = np.array([[1.0], [2.0], [6.0]], np.float32)
+    for scaler in (pp.standard_scaler(), pp.min_max_scaler()):
+        with pytest.raises(ValueError, match=r"weights must be (≥ 0|at most)"):
+            scaler.fit(x, np.full(3, weight))
+    beside = pp.standard_scaler().fit(x, np.array([1.0, 1.0, 1e-50]))
+    np.testing.assert_allclose(beside.mean, 1.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [1e14, 1e-14])
+def test_the_scale_of_weights_makes_no_difference(weight):
+    x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32) * [1e9, 1e-9]
+    of = pp.standard_scaler().fit
+    even, scaled = of(x.astype(np.float32)), of(x.astype(np.float32), np.full(50, weight))
+    np.testing.assert_allclose(scaled.scale, even.scale, rtol=1e-5)
+    np.testing.assert_allclose(scaled.mean, even.mean, rtol=1e-4)

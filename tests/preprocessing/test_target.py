@@ -227,3 +227,13 @@ def test_a_mask_over_categories_and_a_complex_lambda_are_refused():
     for function in (pp.box_cox, pp.yeo_johnson, pp.box_cox_llf):
         with pytest.raises(TypeError, match="lmbda must be an array of real numbers"):
             function(np.array([1.0, 2.0]), 1j)
+
+
+@pytest.mark.parametrize("dtype", [np.uint64, np.int64, np.uint8, np.int8])
+def test_codes_beyond_the_categories_were_never_seen_whatever_their_dtype(dtype):
+    encoder = jd.preprocessing.target_encoder(categories=3, smooth=0.0)
+    state = encoder.fit(np.array([0, 1, 2]), np.array([1.0, 2.0, 6.0]))
+    info = np.iinfo(dtype)
+    found = encoder.transform(state, np.array([info.max, info.min, 2, 3], dtype))
+    of_least = 1.0 if info.min == 0 else 3.0
+    np.testing.assert_allclose(found, [3.0, of_least, 6.0, 3.0])
