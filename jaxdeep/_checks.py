@@ -314,6 +314,26 @@ def check_distributions(name: str, value: Any) -> None:
             )
 
 
+def check_numbers(name: str, value: Any) -> None:
+    """Refuse an array of known floats with a NaN among them."""
+    if (
+        is_known(value)
+        and jnp.issubdtype(value.dtype, jnp.floating)
+        and np.isnan(np.asarray(value)).any()
+    ):
+        raise ValueError(f"{name} must be numbers, got nan")
+
+
+def check_weights(value: Any) -> None:
+    """Refuse an array of known weights that are negative or not finite."""
+    if not is_known(value) or value.dtype == bool:
+        return
+    known = np.asarray(value)
+    for wrong, what in ((~np.isfinite(known), "finite"), (known < 0, "at least 0")):
+        if wrong.any():
+            raise ValueError(f"weights must be {what}, got {known[wrong].flat[0]}")
+
+
 def wrong_sums(known: np.ndarray) -> np.ndarray:
     """The sums over the last axis that are not 1 but for the rounding of the dtype."""
     floating = jnp.issubdtype(known.dtype, jnp.floating)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, on_device
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
-from jaxdeep.metrics.inputs import above, check_numbers, class_labels, probabilities
+from jaxdeep.metrics.inputs import above, class_labels, probabilities
 
 Values = Float[Array, "*batch"]  # one of each example
 
@@ -82,7 +82,7 @@ def binary_accuracy(
     if not _checks.same_but_for_one(y.shape, scores.shape):
         raise ValueError(f"labels must have the shape of the outputs, {scores.shape}, got {y.shape}")
     _checks.check_known("labels", y, 0, 1)
-    check_numbers("labels", y)
+    _checks.check_numbers("labels", y)
     scores = probabilities(scores, from_logits)
     y = jnp.asarray(y, jnp.result_type(float)).reshape(scores.shape)
     return _ones((above(scores, threshold) == (y > 0.5)) & ~jnp.isnan(scores) & ~jnp.isnan(y))

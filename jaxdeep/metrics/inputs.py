@@ -21,7 +21,7 @@ def class_labels(outputs: ArrayLike, labels: ArrayLike) -> Integer[Array, "*batc
     known = as_array("labels", labels)
     if known.shape == jnp.shape(outputs):
         _checks.check_distributions("labels", known)
-        check_numbers("labels", known)
+        _checks.check_numbers("labels", known)
         classes = jnp.argmax(jnp.asarray(known), axis=-1)
         return jnp.where(jnp.isnan(known).any(axis=-1), -1, classes) if may_be_nan(known) else classes
     return _checks.classes_of(outputs, known)
@@ -39,7 +39,7 @@ def flat(
             f"labels of {labels.shape}"
         )
     _checks.check_known("labels", labels, 0, 1)
-    check_numbers("labels", labels)
+    _checks.check_numbers("labels", labels)
     return (
         jnp.ravel(scores),
         jnp.ravel(jnp.asarray(labels)) > 0.5,
@@ -51,14 +51,6 @@ def flat(
 def may_be_nan(values: HostOrDevice) -> bool:
     """Whether values are of a dtype that has NaN, and not known to be numbers."""
     return jnp.issubdtype(values.dtype, jnp.floating) and isinstance(values, jax.core.Tracer)
-
-
-def check_numbers(name: str, values: HostOrDevice) -> None:
-    """Refuse known values that are NaN."""
-    if not jnp.issubdtype(values.dtype, jnp.floating) or not _checks.is_known(values):
-        return
-    if np.isnan(np.asarray(values)).any():
-        raise ValueError(f"{name} must be numbers, got nan; give rows without a label the weight 0")
 
 
 def any_nan(scores: Array, labels: HostOrDevice) -> Array | None:
@@ -83,7 +75,7 @@ def without_uncounted(
     values can be checked. Known weights that are negative or not finite are refused.
     """
     given = as_array("weights", weights)
-    _check_weights(given)
+    _checks.check_weights(given)
     shape = given.shape
     while len(shape) > 1 and shape[-1] == 1:  # (n, 1) and (n,) are the same here
         shape = shape[:-1]
@@ -134,17 +126,6 @@ def _is_list_of_numbers(node: Any) -> bool:
         return False
     leaves = jax.tree.leaves(node)
     return bool(leaves) and all(isinstance(leaf, (numbers.Real, np.bool_)) for leaf in leaves)
-
-
-def _check_weights(weights: HostOrDevice) -> None:
-    """Refuse known weights that are negative or not finite."""
-    if not _checks.is_known(weights) or weights.dtype == bool:
-        return
-    known = np.asarray(weights)
-    if not (finite := np.isfinite(known)).all():
-        raise ValueError(f"weights must be finite, got {known[~finite].flat[0]}")
-    if (known < 0).any():
-        raise ValueError(f"weights must be at least 0, got {known[known < 0].flat[0]}")
 
 
 def spread(weights: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:

@@ -106,12 +106,8 @@ def counts(weights: ArrayLike) -> HostOrDevice:
     given = as_array("weights", weights)
     if isinstance(given, jax.Array):
         return given != 0
-    values = given
-    if not np.isfinite(values).all():
-        raise ValueError(f"weights must be finite, got {values[~np.isfinite(values)].flat[0]}")
-    if (values < 0).any():
-        raise ValueError(f"weights must be at least 0, got {values[values < 0].flat[0]}")
-    return values != 0
+    _checks.check_weights(given)
+    return given != 0
 
 
 def of_rows(counted: HostOrDevice) -> HostOrDevice:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import HostOrDevice, as_array, on_device
+from jaxdeep._arrays import as_array, on_device
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, Num, Shaped
 
 Probabilities = Num[ArrayLike, "..."]
@@ -332,20 +332,12 @@ def flat(
             )
         outputs, y = both(outputs), y.reshape(-1)
         if not jnp.issubdtype(y.dtype, jnp.integer):
-            _check_numbers("labels", y)
+            _checks.check_numbers("labels", y)
             _checks.check_known("labels", y, 0, 1)
             return outputs, jnp.stack([1 - jnp.asarray(y), jnp.asarray(y)], axis=-1), 2
     classes = outputs.shape[-1]
     if y.shape == outputs.shape:
         _checks.check_distributions("labels", y)
-        _check_numbers("labels", y)
+        _checks.check_numbers("labels", y)
         return outputs.reshape(-1, classes), jnp.asarray(y).reshape(-1, classes), classes
     return outputs.reshape(-1, classes), _checks.classes_of(outputs, y).reshape(-1), classes
-
-
-def _check_numbers(name: str, values: HostOrDevice) -> None:
-    """Refuse known values that are NaN."""
-    if not jnp.issubdtype(values.dtype, jnp.floating) or not _checks.is_known(values):
-        return
-    if np.isnan(np.asarray(values)).any():
-        raise ValueError(f"{name} must be numbers, got nan")
