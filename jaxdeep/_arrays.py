@@ -216,6 +216,19 @@ def check_holds(name: str, value: HostOrDevice) -> None:
             )
 
 
+def overflows(value: float | np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Where a finite number becomes infinite in this dtype.
+
+    What rounds to the greatest number is held, though it lies above it.
+
+    >>> [bool(overflows(value, np.float32)) for value in (3.402823466385289e38, 1e39, np.inf)]
+    [False, True, False]
+    """
+    with np.errstate(over="ignore"):
+        rounded = np.asarray(value).astype(dtype)
+    return np.isfinite(value) & np.isinf(rounded)
+
+
 def _check_floats(name: str, value: np.ndarray) -> None:
     dtype = jax.dtypes.canonicalize_dtype(value.dtype)
     if dtype.itemsize >= value.dtype.itemsize:
@@ -224,8 +237,7 @@ def _check_floats(name: str, value: np.ndarray) -> None:
     extremes = np.fmin.reduce(value, axis=None), np.fmax.reduce(value, axis=None)
     if all(abs(extreme) <= most for extreme in extremes) or np.isnan(extremes[0]):
         return
-    finite = value[np.isfinite(value)]
-    beyond = finite[np.abs(finite) > most]
+    beyond = value[overflows(value, dtype)]
     if beyond.size:
         raise ValueError(
             f"{name} holds {beyond[0]}, which {dtype} cannot hold (at most {most:.2g}); use smaller "

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._arrays import as_array, whole
+from jaxdeep._arrays import as_array, overflows, whole
 
 _INTERVAL = re.compile(r"([\[(])\s*(\S+)\s*,\s*(\S+)\s*([\])])")
 
@@ -71,7 +71,7 @@ def check_scalar(name: str, value: Any, interval: str, *, schedule: bool = False
     if math.isnan(number) or endless or not (above and below):
         raise ValueError(f"{name} must be in {interval}, got {value!r}")
     default = jnp.finfo(jnp.result_type(float))
-    if not isinstance(value, jax.Array) and float(default.max) < abs(number) < math.inf:
+    if not isinstance(value, jax.Array) and overflows(number, default.dtype):
         raise ValueError(
             f"{name} is {value!r}, which {default.dtype} cannot hold (at most {default.max:.2g}); use a "
             "smaller number or turn on jax_enable_x64"

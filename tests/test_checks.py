@@ -16,6 +16,10 @@ def test_a_number_that_float32_cannot_hold_is_refused(number):
         check_scalar("factor", number, "(-inf, inf)")
 
 
+def test_a_number_that_rounds_to_the_greatest_of_float32_is_taken():
+    check_scalar("factor", 3.402823466385289e38, "(-inf, inf)")  # above it by less than half a step
+
+
 def test_a_number_that_float64_holds_is_taken_with_x64(x64):
     check_scalar("factor", 1e40, "(-inf, inf)")
     check_scalar("factor", 1e-50, "(0, inf)")

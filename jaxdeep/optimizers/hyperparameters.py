@@ -10,7 +10,7 @@ from jax.tree_util import KeyPath
 from jax.typing import ArrayLike
 
 from jaxdeep import _checks
-from jaxdeep._arrays import check_leaves
+from jaxdeep._arrays import check_leaves, overflows
 from jaxdeep._shapes import Arrays, PyTree
 from jaxdeep.optimizers import plateau
 from jaxdeep.optimizers.guards import EmaState
@@ -101,7 +101,7 @@ def set_hyperparams(opt_state: PyTree, **values: ArrayLike) -> PyTree:
         for scalar in np.ravel(np.asarray(value)) if several else [value]:
             _checks.check_scalar(name, scalar, _interval(entry.state, entry.name))
             number = _checks.known_value(scalar)
-            if number is not None and abs(number) > float(jnp.finfo(old.dtype).max):
+            if number is not None and overflows(number, old.dtype):
                 raise ValueError(f"{name} must be finite in {old.dtype}, got {scalar!r}")
         edits[entry.place][entry.name] = value
 

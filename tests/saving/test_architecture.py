@@ -238,6 +238,7 @@ def combined(layers):
 
 
 @hypothesis.given(st.recursive(leaves(), combined, max_leaves=8))
+@hypothesis.example(nn.swish(3.402823466385289e38))
 def test_any_nested_model_comes_back_as_it_was(model):
     config = jd.saving.to_config(model)
     again = jd.saving.from_config(json.loads(json.dumps(config)))
