@@ -215,7 +215,7 @@ def leaves():
         st.builds(lambda m: nn.batch_norm(momentum=m), st.floats(0, 0.99)),
         st.builds(nn.dropout, st.floats(0, 1)),
         st.builds(nn.activation, functions),
-        st.builds(nn.swish, st.floats(allow_nan=False, allow_infinity=False)),
+        st.builds(nn.swish, st.floats(width=32, allow_nan=False, allow_infinity=False)),
         st.just(nn.flatten()),
     )
 
@@ -238,7 +238,6 @@ def combined(layers):
 
 
 @hypothesis.given(st.recursive(leaves(), combined, max_leaves=8))
-@hypothesis.example(nn.swish(3.402823466385289e38))
 def test_any_nested_model_comes_back_as_it_was(model):
     config = jd.saving.to_config(model)
     again = jd.saving.from_config(json.loads(json.dumps(config)))
