@@ -140,6 +140,7 @@ def test_ordinary_functions_and_classes_are_understood():
         assert key == key_of(thing)
 
 
+@pytest.mark.heavy
 def test_a_schedule_that_reads_a_module_is_followed(monkeypatch):
     def rate(step):
         return 0.1 * CONFIG.scale + 0 * step

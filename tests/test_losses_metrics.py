@@ -113,7 +113,7 @@ def test_regression_losses_are_their_equations(loss, equation):
         loss(jnp.ones((3, 2)), jnp.ones(3))
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("alpha", [0.0, 0.1, 1.0])
 def test_smoothed_labels_are_mixed_with_the_uniform_distribution(alpha):
     logits = jax.random.normal(jax.random.key(0), (6, 4))
@@ -205,7 +205,7 @@ def test_confusion_matrix_and_classes_of_scikit_learn():
     assert float(jd.metrics.top_k_accuracy(outputs, labels, k=2).mean()) == pytest.approx(expected)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("make", [jd.metrics.precision, jd.metrics.recall, jd.metrics.f1])
 def test_a_threshold_of_probabilities_on_logits(make):
     logits = jnp.array([-1e30, -200.0, -1.0, -1e-3, 1e-3, 1.0, 200.0, 1e30])
@@ -445,6 +445,7 @@ def test_nan_scores_are_not_hidden_and_weight_0_hides():
     assert float(mean.compute(state)) == 1
 
 
+@pytest.mark.heavy
 def test_the_area_of_a_rare_class_is_not_that_of_one_bin():
     """Scores near 0.001, where bins that are even in the probability hold all in one."""
     sk = pytest.importorskip("sklearn.metrics")
@@ -462,6 +463,7 @@ def test_the_area_of_a_rare_class_is_not_that_of_one_bin():
     assert float(metric.compute(certain)) == 1
 
 
+@pytest.mark.heavy
 def test_the_exact_area_is_scikit_learns():
     sk = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(1)

@@ -112,7 +112,7 @@ def test_a_metric_is_the_same_in_any_batches(name):
     chex.assert_trees_all_close(weighted, metric.compute(first), rtol=1e-6)
 
 
-@pytest.mark.few(2)
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_is_vmapped_and_its_state_does_not_retrace(name):
     metric, outputs, y = metric_of(name)
@@ -136,7 +136,7 @@ def test_every_metric_is_taken_by_supervised(name):
     assert set(found) == {"it"}
 
 
-@pytest.mark.few("mse", "softmax_cross_entropy")
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", LOSSES)
 def test_rows_of_weight_0_are_as_if_they_were_not_there(name):
     """Whatever their targets, in loss, gradient and metrics, known or traced."""
@@ -175,6 +175,7 @@ def classified(name):
     return getattr(losses, name, None) or getattr(metrics, name)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "name", ["softmax_cross_entropy", "accuracy", "top_k_accuracy", "confusion_matrix"]
 )
@@ -209,6 +210,7 @@ def test_counts_go_on_where_a_float32_stops():
     assert int(odd["matrix"][0, 0]) + int(odd["lost"]["matrix"][0, 0]) == many + 1001
 
 
+@pytest.mark.heavy
 def test_a_batch_of_more_than_2_to_the_24_is_counted():
     rows = 2**24 + 1000
     state = metrics.precision().update(metrics.precision().init(), jnp.ones(rows), jnp.ones(rows))
@@ -218,7 +220,7 @@ def test_a_batch_of_more_than_2_to_the_24_is_counted():
 # --- rows of weight 0, NaN, weights ----------------------------------------------------------------
 
 
-@pytest.mark.few("precision", "confusion_matrix", "roc_auc_score")
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", [*METRICS, "roc_auc_score", "recall(class_id=1)"])
 def test_a_metric_itself_does_not_look_at_rows_of_weight_0(name):
     """Sentinel labels and NaN, known or traced, weights of any kind, and lists."""
@@ -275,6 +277,7 @@ def test_known_weights_of_metrics_are_weights(name):
                 update(given)
 
 
+@pytest.mark.heavy
 def test_labels_that_are_nan_are_no_negatives():
     scores, labels = np.array([0.9, 0.8, 0.1]), np.array([1, np.nan, 0])
     binary = [metrics.auc(), metrics.precision(), metrics.recall(), metrics.f1()]
@@ -361,7 +364,7 @@ def test_sums_of_whole_numbers_do_not_wrap(dtype):
 # --- thresholds -------------------------------------------------------------------------------------
 
 
-@pytest.mark.few("uint8", "bfloat16")
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int32", "uint32", "bfloat16", "float16"])
 def test_thresholds_are_real_numbers(dtype):
     """As Python compares them, whatever the dtype of the scores."""

@@ -27,6 +27,7 @@ def test_importing_loads_nothing_beyond_jax_and_optax():
     assert set(out.stdout.split()) - set(sys.stdlib_module_names) == set()
 
 
+@pytest.mark.heavy
 def test_importing_starts_no_backend():
     code = (
         "import jaxdeep as jd; jd.fit; from jax._src import xla_bridge; print(len(xla_bridge._backends))"
@@ -101,6 +102,7 @@ def test_every_import_runs_down_and_none_in_a_circle():
     assert house.faults(house.imports()) == []
 
 
+@pytest.mark.heavy
 def test_the_picture_of_the_house_is_that_of_its_imports():
     """If not: `make house`, and look at it."""
     assert house.drawn() == house.arrows(house.imports())

@@ -74,6 +74,7 @@ RECORDED = {
 }
 
 
+@pytest.mark.few(1)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", RECORDED)
 def test_every_recorded_curve(recorded, name):
@@ -133,6 +134,7 @@ def test_one_cycle_against_optax_with_the_textbook_corners(total, peak, step):
     np.testing.assert_allclose(float(ours(step)), float(reference(step)), atol=1e-12 * peak)
 
 
+@pytest.mark.heavy
 @hypothesis.given(total=st.integers(3, 5000))
 def test_one_cycle_ends_and_turns(total):
     f = schedules.one_cycle(1.0, total)

@@ -22,6 +22,7 @@ def test_an_array_of_another_shape_or_dtype_is_refused(call):
         call()
 
 
+@pytest.mark.heavy
 def test_without_jaxtyping_the_types_are_any():
     code = (
         "import sys, typing; from jaxdeep.uncertainty import brier_score; "

@@ -77,7 +77,7 @@ SWITCHES = {
 }
 
 
-@pytest.mark.few("rank_promotion-mc_dropout", "transfer_guard-mc_dropout", "debug_nans-mc_dropout")
+@pytest.mark.few(1)
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_the_numbers_are_those_without_the_switch(switch, call, tmp_path):

@@ -70,6 +70,7 @@ def test_only_what_is_trainable_moves(trained):
     assert same(result.state, state)  # batch norms with and without parameters
 
 
+@pytest.mark.heavy
 def test_frozen_batch_norms_follow_the_data_when_asked(trained):
     params, state = trained
     result = fit(params=params, state=state, trainable="logits/*", freeze_batch_norm=False)
@@ -144,7 +145,7 @@ def test_the_optimizer_knows_nothing_of_the_rest():
     np.testing.assert_allclose(optax.tree.norm(step), 1e-3, rtol=1e-4)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "optimizer",
     [jd.optimizers.nag(1e-2, momentum=0.9), jd.optimizers.adamw(1e-2), optax.adam(1e-2)],
@@ -387,6 +388,7 @@ def test_a_new_head_on_the_same_layers(trained):
     np.testing.assert_allclose(model.apply(new, new_state, x)[0], expected, rtol=1e-5)
 
 
+@pytest.mark.heavy
 def test_a_head_is_the_last_layer_with_parameters_and_what_is_behind(trained):
     model = network(logits=jd.nn.dense(3), softmax=jd.nn.activation(jax.nn.softmax))
     x = jnp.ones((1, 8))
@@ -446,6 +448,7 @@ def test_a_pretrained_model_begins_where_another_ended(trained):
     assert np.ptp(many["logits"]["kernel"], axis=0).min() > 0
 
 
+@pytest.mark.heavy
 def test_a_model_that_began_elsewhere_is_saved_as_what_it_is(trained, tmp_path):
     params, state = trained
     model = jd.transfer.pretrained(network(), params, state)

@@ -142,7 +142,7 @@ def test_a_stateful_network_in_every_mode(mode):
     close(y, by_hand(no_statistics, state, X, KEY)[0])
 
 
-@pytest.mark.few("batch")
+@pytest.mark.heavy
 @pytest.mark.parametrize("mode", MODES)
 def test_twenty_steps_equal_equinox_own_loop(mode):
     module, state = eqx.nn.make_with_state(Net)(KEY, mode)
@@ -342,7 +342,7 @@ def test_arrays_that_are_not_trained_are_state_and_pytrees_go_in_and_out():
     assert float(grads["scale"]) == pytest.approx(float((x["a"] + x["b"]).sum()))
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
 def test_dtypes_stay(dtype, x64):
     model = from_equinox(lambda key: Net(key, dtype=dtype))
@@ -388,6 +388,7 @@ def test_random_numbers_of_a_module_need_a_key():
     close(from_equinox(Noisy()).apply({}, {}, x, key=KEY)[0], y)
 
 
+@pytest.mark.heavy
 def test_errors_for_people():
     class Two(eqx.Module):
         def __call__(self, x, other):

@@ -94,6 +94,7 @@ def test_the_two_switches_of_a_linen_network_are_separate():
     assert model.apply(params, state, X, train=True)[1] is not state
 
 
+@pytest.mark.heavy
 def test_twenty_steps_of_a_linen_network_equal_its_own_loop():
     model, module, optimizer = from_linen(Linen()), Linen(), optax.adam(1e-2)
     objective = jd.train.supervised(model, jd.losses.softmax_cross_entropy)
@@ -213,6 +214,7 @@ class Called(nnx.Module):
         return self.drop(self.norm(x, use_running_average=deterministic), deterministic=deterministic)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("make", [lambda: Called(nnx.Rngs(0)), lambda: Called])
 def test_flags_in_the_call_of_an_nnx_module_follow_the_switches(make):
     model = from_nnx(make())

@@ -83,6 +83,7 @@ def as_float32(values):
     return {i + 1: np.float32(v) for i, v in enumerate(values) if not np.isnan(v)}
 
 
+@pytest.mark.heavy
 def test_both_runs_have_the_history(tmp_path):
     history = fit(tmp_path, 5, epochs_per_call=2, validate_every=2).history
     train, validation = tmp_path / "train", tmp_path / "validation"
@@ -95,6 +96,7 @@ def test_both_runs_have_the_history(tmp_path):
     assert len(scalars(train)) == 5 * sum(not name.startswith("val_") for name in history)
 
 
+@pytest.mark.heavy
 def test_without_validation_there_is_one_run(tmp_path):
     fit(tmp_path / "deep" / "er", 1, validation=None)
     assert [path.name for path in (tmp_path / "deep" / "er").iterdir()] == ["train"]
@@ -152,7 +154,7 @@ def test_an_unfinished_record_is_written_again(tmp_path):
     assert found == {s: v for s, v in as_float32(history["loss"]).items() if s >= 3}
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize(("histograms", "paths"), [(True, 4), ("*/kernel", 2), ("out/*", 2)])
 def test_histograms_count_every_parameter(tmp_path, histograms, paths):
     callback = to_tensorboard(tmp_path, histograms=histograms)

@@ -37,7 +37,7 @@ def flatbuffers():
     return pytest.importorskip("flatbuffers")
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", EXPORTED)
 def test_an_exported_model_takes_any_number_of_rows(flatbuffers, tmp_path, name):
     model, shape = EXPORTED[name]

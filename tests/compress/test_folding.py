@@ -167,6 +167,7 @@ def test_an_embedding_takes_it_into_its_table():
     check(nn.serial(nn.embedding(7, 4), norm(), nn.flatten(), dense(2)), jnp.arange(6).reshape(2, 3))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("activation", [relu, nn.activation(leaky), nn.prelu(0.3), nn.rrelu()])
 def test_through_an_activation_if_the_values_let_it(activation):
     model = nn.serial(dense(4), activation, norm(use_bias=False), nn.activation(jnp.tanh))
@@ -187,6 +188,7 @@ def test_into_a_dense_layer_with_an_activation_if_the_values_let_it():
         fold(model, *trained(model, x, positive=True))
 
 
+@pytest.mark.heavy
 def test_through_a_maximum_if_all_scales_are_positive():
     for pool in (nn.max_pool(3, strides=2, padding="SAME"), nn.global_max_pool()):
         model, x = nn.serial(nn.conv(4, 3), pool, norm()), draw(*IMAGE)
@@ -440,7 +442,7 @@ def test_folding_any_network_changes_nothing():
     assert 0 < after < before / 4
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [("float64", 1e-13), ("float32", 1e-5), ("bfloat16", 0.05)]
 )
@@ -479,6 +481,7 @@ def test_what_depends_on_values_is_refused_where_they_are_traced():
         jax.jit(lambda p, s: fold(model, p, s)[1])(params, state)
 
 
+@pytest.mark.heavy
 def test_gradients_pass_the_folding():
     model, x = nn.serial(dense(4), norm(), relu), draw(5, 3)
     params, state = trained(model, x)

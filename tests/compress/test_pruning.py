@@ -13,7 +13,7 @@ from helpers.compressed import dense, draw, network, nn, trained
 import jaxdeep as jd
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("scope", ["global", "leaf"])
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.9, 1.0])
 def test_exactly_the_smallest_weights_go(scope, share):
@@ -112,7 +112,7 @@ def test_keep_zeros_is_a_transformation():
         jd.compress.keep_zeros(3)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("scope", ["global", "leaf"])
 def test_the_curve_is_pruning_level_by_level(scope):
     model, x = network(), draw(70, 6)

@@ -30,7 +30,7 @@ QUANTIZED = {
 }
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", QUANTIZED)
 def test_int8_weights_are_within_half_a_step(name):
     model, shape = QUANTIZED[name]
@@ -82,6 +82,7 @@ def test_embeddings_have_a_scale_a_vector():
         lookup.apply(own, {}, jnp.array([7]))
 
 
+@pytest.mark.heavy
 def test_layers_are_made_again_from_their_config():
     model, x = QUANTIZED["convolutions"][0], draw(*IMAGE)
     params, state = trained(model, x)
@@ -97,6 +98,7 @@ def test_layers_are_made_again_from_their_config():
     np.testing.assert_array_equal(again.apply(qparams, state, x)[0], small.apply(qparams, state, x)[0])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 def test_int8_beside_other_dtypes(x64, dtype):
     model, x = nn.serial(out=dense(3, activation=jnp.tanh)), draw(20, 6, dtype=dtype)
@@ -166,6 +168,7 @@ def test_weights_too_small_for_a_scale_are_zero(jit):
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(qparams))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("layer", [dense(9), nn.conv(9, 3, padding="SAME")])
 def test_inputs_of_very_different_sizes_are_rounded_alike(layer):
     """As behind a folded batch norm: what an input is divided by, its weights are multiplied by."""

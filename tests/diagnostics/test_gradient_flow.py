@@ -252,6 +252,7 @@ def test_the_gradient_is_that_of_the_optimizer_and_of_the_penalty():
         assert np.isnan(alone[name][3:]).all()
 
 
+@pytest.mark.heavy
 def test_layers_that_are_not_trained_have_no_gradient():
     model = small()
     params, state = begun(model)
@@ -290,6 +291,7 @@ def test_an_adapted_module_is_seen_by_its_parts():
     assert list(flow(inside))[-2:] == ["body", "logits"]
 
 
+@pytest.mark.heavy
 def test_where_chooses_layers():
     assert list(flow(small(), where="*d*")) == ["hidden", "drop"]
     with pytest.raises(ValueError, match="matches no leaf; did you mean 'hidden'"):

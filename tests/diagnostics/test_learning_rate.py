@@ -168,6 +168,7 @@ def test_the_suggestion_is_within_a_factor_3_of_the_best_of_a_sweep(name, which)
     assert ((ratios > 1 / 3) & (ratios < 3)).all(), (best, ratios)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("xp", [np, jnp])
 def test_labels_that_the_loss_refuses_are_refused(xp):
     def run(labels, weights=()):

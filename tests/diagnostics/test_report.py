@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from helpers.flows import DIGITS, SLOW, UNIT, X, Y, find, flow, network, small
 
 import jaxdeep as jd
@@ -10,6 +11,7 @@ from jaxdeep.diagnostics import report
 from jaxdeep.diagnostics.verdict import by_repetition
 
 
+@pytest.mark.heavy
 def test_the_report_is_a_table_of_all_layers():
     text = report(flow(small(), optimizer=jd.optimizers.adam(1e-3)))
     assert all(f"│ {name} " in text for name in ("hidden", "bn", "act", "drop", "logits"))

@@ -120,6 +120,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
 SMALL = {"model": jd.nn.dense(2), "validation": None}
 
 
+@pytest.mark.heavy
 def test_a_directory_is_held_by_one_run_at_a_time(tmp_path):
     def another(now):
         with pytest.raises(ValueError, match=r"checkpoint=.* is in use by another run; wait until"):
@@ -148,6 +149,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
     fit(**SMALL, epochs=1, checkpoint=tmp_path)
 
 
+@pytest.mark.heavy
 @pytest.mark.optimized
 def test_a_full_disk_says_what_to_do_and_the_run_goes_on_once_there_is_room(tmp_path):
     resource = pytest.importorskip("resource")

@@ -81,6 +81,7 @@ ALIKE = {
 }
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("changes", ALIKE.values(), ids=ALIKE)
 def test_what_differs_in_numbers_alone_is_not_compiled_again(changes):
     fit()
@@ -111,6 +112,7 @@ def test_weight_decay_inside_a_chain_of_optax_is_a_number_too():
         quick(optimizer=chain(0.02, 1e-2))
 
 
+@pytest.mark.heavy
 def test_rates_of_phases_are_numbers_too():
     def in_phases(*rates):
         phases = [(1, where, rate) for where, rate in zip(("out/*", None), rates)]
@@ -163,7 +165,7 @@ DIFFERENT = {
 }
 
 
-@pytest.mark.few("rule", "loss", "width")
+@pytest.mark.heavy
 @pytest.mark.parametrize("changes", DIFFERENT.values(), ids=DIFFERENT)
 def test_what_differs_in_anything_else_is_compiled_anew(changes):
     fit()
@@ -184,6 +186,7 @@ def test_what_differs_computes_beside_others_what_it_does_alone(changes):
     identical(result.history, expected.history)
 
 
+@pytest.mark.heavy
 def test_a_constant_in_a_closure_is_part_of_the_function():
     one, two = (quick(loss=scaled(constant)) for constant in (1.0, 2.0))
     np.testing.assert_allclose(2 * one.history["loss"][0], two.history["loss"][0], rtol=0.05)
@@ -206,6 +209,7 @@ def test_a_variable_that_was_changed_makes_another_function(monkeypatch):
     assert three.history["loss"][0] > 2 * one.history["loss"][0]
 
 
+@pytest.mark.heavy
 def test_an_object_that_holds_another_value_is_another_function(monkeypatch):
     class Loss:
         weight = 1.0
@@ -276,6 +280,7 @@ def test_settings_that_no_context_changes_are_read_too():
     assert _compilation.settings() == before
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("changes", [{"stream": True}, {"epochs_per_call": 2}, {"diagnostics": 3}])
 def test_every_way_to_drive_a_run_finds_its_programs_again(changes):
     quick(**changes)
@@ -287,6 +292,7 @@ def few_layers():
     return jd.nn.serial(drop=jd.nn.dropout(0.2), out=jd.nn.dense(2))
 
 
+@pytest.mark.heavy
 def test_tools_find_their_programs_again():
     model, x = few_layers(), jnp.asarray(X)
     params, state = model.init(KEY, x)
@@ -350,6 +356,7 @@ def test_the_programs_that_are_kept_are_bounded():
     assert len(_compilation._kept) == _compilation._MOST
 
 
+@pytest.mark.heavy
 def test_a_step_of_a_loop_of_your_own_is_traced_once():
     model, optimizer = network(), jd.optimizers.adam(0.1)
     objective = jd.train.supervised(model, jd.losses.softmax_cross_entropy)

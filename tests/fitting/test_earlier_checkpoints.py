@@ -48,7 +48,7 @@ def arrays(parts, result):
     return parts.flat(tree | ({} if result.best_epoch is None else {"best_epoch": result.best_epoch}))
 
 
-@pytest.mark.few("plain")
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_that_earlier_code_interrupted_goes_on(parts, name, tmp_path):
     entry, expected = RUNS[name], recorded(RUNS[name]["expected"])

@@ -43,6 +43,7 @@ def test_the_first_bad_step_is_named_exactly():
         )
 
 
+@pytest.mark.heavy
 def test_parameters_that_end_up_not_finite_are_an_error_even_if_every_loss_was():
     arguments = {
         "model": jd.nn.dense(1, kernel_init=jd.nn.initializers.zeros),

@@ -37,7 +37,7 @@ def scripted(values):
 
 
 @pytest.mark.optimized
-@pytest.mark.few("3")
+@pytest.mark.heavy
 @pytest.mark.parametrize("segment", [2, 3, 100])
 def test_segments_of_any_length_give_the_same_bits(segment):
     stopping = jd.train.EarlyStopping(patience=2)
@@ -130,7 +130,7 @@ def test_validation_every_other_epoch():
     )
 
 
-@pytest.mark.few("3")
+@pytest.mark.heavy
 @pytest.mark.parametrize("accumulation_steps", [2, 3, 16])
 def test_accumulated_gradients_are_those_of_the_batch(accumulation_steps):
     model = jd.nn.serial(hidden=jd.nn.dense(8, activation=jax.nn.tanh), out=jd.nn.dense(2))
@@ -140,6 +140,7 @@ def test_accumulated_gradients_are_those_of_the_batch(accumulation_steps):
     close(a.history, b.history, rtol=1e-4)
 
 
+@pytest.mark.heavy
 def test_callbacks_see_every_segment_and_may_end_the_run():
     seen = []
 
@@ -252,7 +253,7 @@ def test_class_weights_are_those_of_keras():
             fit(class_weight=wrong)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("changes", [{"stream": True}, {}, {"on_nonfinite": "skip"}])
 def test_averaged_parameters_have_the_statistics_of_their_own_network(changes):
     model = jd.nn.serial(d=jd.nn.dense(3), bn=jd.nn.batch_norm(momentum=0.0), out=jd.nn.dense(2))

@@ -144,6 +144,7 @@ def test_low_precision_losses_are_averaged_in_float32():
     assert result.history["loss"].dtype == np.float32
 
 
+@pytest.mark.heavy
 def test_vector_metrics_are_kept_and_not_printed(capsys):
     def objective(params, state, batch, *, key=None, train=False):
         y, state = jd.nn.dense(3).apply(params, state, batch[0])

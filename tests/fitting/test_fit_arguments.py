@@ -92,6 +92,7 @@ def test_the_note_says_which_data_a_label_was_in():
     assert any("found in validation" in note for note in info.value.__notes__)
 
 
+@pytest.mark.heavy
 def test_a_call_inside_a_trace_is_refused_in_our_words():
     loss = jd.losses.softmax_cross_entropy
 
@@ -107,6 +108,7 @@ def test_a_call_inside_a_trace_is_refused_in_our_words():
         jax.jit(lambda x: trained(x=x))(X)
 
 
+@pytest.mark.heavy
 def test_what_an_objective_begins_with_is_the_models():
     model = network()
     objective = jd.train.supervised(model, jd.losses.softmax_cross_entropy)

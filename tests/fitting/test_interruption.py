@@ -31,6 +31,7 @@ def restored():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.few(1)
 @pytest.mark.optimized
 @pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize("interrupt", [press, raises])
@@ -45,6 +46,7 @@ def test_an_interrupted_run_returns_what_it_has_and_goes_on_from_its_checkpoint(
     same(fit(**SMALL, checkpoint=tmp_path), whole)
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("restored")
 def test_the_best_parameters_are_those_of_an_interrupted_run_too():
     early = jd.train.EarlyStopping(patience=9, monitor="accuracy")
@@ -114,6 +116,7 @@ def test_another_handler_and_other_threads_are_left_alone():
     assert found == [before, mine]
 
 
+@pytest.mark.few(1)
 @pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize("strategy", ["vmap", "threads"])
 def test_an_interrupted_sweep_keeps_the_rows_that_have_ended(strategy, monkeypatch):

@@ -58,6 +58,7 @@ def test_parameters_and_what_the_optimizer_keeps_may_be_split(alone):
     assert moments == [P(None, "model")] * 2
 
 
+@pytest.mark.heavy
 def test_a_step_has_one_group_of_sums_and_gathers_nothing(monkeypatch):
     texts, compiled = [], drive.compiled
 

@@ -43,7 +43,7 @@ class Numbered:
 
 
 @pytest.mark.optimized
-@pytest.mark.few("700")
+@pytest.mark.heavy
 @pytest.mark.parametrize("block_bytes", [1, 700, 2**20])
 def test_streamed_rows_give_the_bits_of_rows_on_the_device(block_bytes):
     stopping = jd.train.EarlyStopping(patience=2)
@@ -168,6 +168,7 @@ def torch_loader(**changes):
     return torch.utils.data.DataLoader(data, batch_size=16, **changes)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("place", [0, 2, 7])
 def test_batches_without_rows_are_left_out(place):
     def batches(epoch):
@@ -178,6 +179,7 @@ def test_batches_without_rows_are_left_out(place):
     close(other.history, whole.history)
 
 
+@pytest.mark.heavy
 def test_an_odd_batch_on_a_mesh_is_computed_as_on_one_device():
     mesh = jax.make_mesh((8,), ("data",))
     whole = fit_loader(in_order(), validation=ROWS)  # 100 rows, the last batch has 4
@@ -236,7 +238,7 @@ class Orders:
         return iter([tuple(a[rows] for a in ROWS) for rows in np.split(order, 3)])
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("fixed", [16, 32])
 def test_every_batch_counts_for_the_order_that_a_run_goes_on_with(fixed, tmp_path):
     whole = fit(data=Orders(fixed), epochs=3)
@@ -259,6 +261,7 @@ def test_a_loader_may_make_its_batches_in_the_same_memory():
     )
 
 
+@pytest.mark.heavy
 def test_other_byte_orders_and_frames_of_several_kinds_are_the_numbers_they_hold():
     pandas = pytest.importorskip("pandas")
     x, y = ROWS
@@ -272,6 +275,7 @@ def test_other_byte_orders_and_frames_of_several_kinds_are_the_numbers_they_hold
         fit(data=(frame, y), epochs=1)
 
 
+@pytest.mark.heavy
 @pytest.mark.optimized
 @pytest.mark.parametrize("kind", ["own", "torch"])
 def test_a_loader_that_shuffles_itself_goes_on_with_its_batches(kind, tmp_path):
@@ -289,6 +293,7 @@ def test_a_loader_that_shuffles_itself_goes_on_with_its_batches(kind, tmp_path):
     same(fit_loader(loader(), validation=loader(), epochs=4, checkpoint=tmp_path), whole)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", ["iterable", "function", "iterator"])
 def test_a_loader_that_gives_other_batches_is_refused(kind, tmp_path):
     pytest.importorskip("orbax.checkpoint")
@@ -307,6 +312,7 @@ def test_a_loader_that_gives_other_batches_is_refused(kind, tmp_path):
         fit_loader(loader(1), epochs=3, checkpoint=tmp_path, **steps)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -342,6 +348,7 @@ def test_weights_of_a_batch_that_are_not_finite_are_refused():
             fit(data=(*ROWS, bad * ones))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("loss", ["plain", "user's"])
 def test_labels_of_every_batch_are_looked_at(weighted, loss):
@@ -394,6 +401,7 @@ def test_soft_labels_and_those_of_several_outputs_are_looked_at_in_every_batch()
         )
 
 
+@pytest.mark.heavy
 def test_labels_of_very_large_arrays_are_looked_at(monkeypatch, tmp_path):
     monkeypatch.setattr("jaxdeep.fitting.array_source._KNOWN_BYTES", 100)
     x, y = ROWS
@@ -462,11 +470,12 @@ def test_what_a_loader_decides_is_refused(changes, message):
         fit_loader(changes.pop("data"), **changes)
 
 
+@pytest.mark.heavy
 def test_phases_take_loaders():
     assert len(fit_loader(in_order(), phases=[(1,), (1,)], epochs=1).history["loss"]) == 2
 
 
-@pytest.mark.few(3)
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -500,7 +509,7 @@ def test_totals_of_a_million_batches_lose_nothing():
     assert np.isnan(averages(none_yet(step, (), x[:1]))["loss"])
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "changes", [{}, {"stream": True, "block_bytes": 700}, {"data": shuffled_batches}]
 )

@@ -29,7 +29,7 @@ def layer():
 # --- repeat ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("switches", [{}, {"train": True}, {"key": KEY}, {"train": True, "key": KEY}])
 def test_repeat_equals_the_layers_one_after_another(switches):
     model = jd.nn.repeat(layer(), 5)
@@ -254,6 +254,7 @@ def test_names_by_position_never_meet():
     assert list(model.layers)[:2] == ["dense10", "dense0"]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.int32])
 def test_repeat_of_inputs_narrower_than_its_parameters(dtype, shared):
@@ -357,6 +358,7 @@ def kernel_of(model, x, name):
     return params[name]["kernel"]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [

@@ -46,7 +46,7 @@ def test_convolutions_are_those_of_flax(shape, kwargs):
 HOW = [(1, "SAME", 1), (2, "VALID", 1), (3, "SAME", 1), (1, "VALID", 2)]
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("space", "how"), [*itertools.product((1, 2), HOW), (3, (2, "SAME", 1)), (3, (1, "VALID", 2))]
 )

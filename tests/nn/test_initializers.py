@@ -34,6 +34,7 @@ def test_moments_and_bounds_of_initialisers_on_a_million_draws(make, variance, b
     assert np.abs(w).max() <= bound * (1 + 1e-6)
 
 
+@pytest.mark.heavy
 def test_orthogonal_identity_and_constant():
     q = init.orthogonal(2.0)(KEY, (7, 5))
     np.testing.assert_allclose(q.T @ q, 4 * np.eye(5), atol=1e-5)

@@ -39,6 +39,7 @@ def test_embedding_and_reshape():
     assert run(jd.nn.reshape(2, -1), jnp.ones((3, 8))).shape == (3, 2, 4)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16])
 @pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize("kind", ["embedding", "quantized"])

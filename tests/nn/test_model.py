@@ -43,6 +43,7 @@ def count(tree):
 # --- models -------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_the_chapters_batch_norm_network_has_the_chapters_counts():
     params, state = chapter().init(KEY, jax.ShapeDtypeStruct((1, 28, 28), jnp.float32))
     gamma_beta_mean_var = 2 * 784, 2 * 300, 2 * 100
@@ -59,6 +60,7 @@ def test_parameters_are_plain_nested_dicts_without_empty_entries():
     assert jd.tree.leaf_paths(state)[0] == "bn0/mean"
 
 
+@pytest.mark.heavy
 def test_init_from_an_example_or_from_its_shape():
     x = np.ones((1, 8, 8), np.float32)
     a = chapter().init(KEY, x)
@@ -114,6 +116,7 @@ def test_nested_serials_nest_their_parameters_and_paths():
     assert y.shape == (2, 2)
 
 
+@pytest.mark.heavy
 def test_layers_get_different_keys():
     model = serial(a=dropout(0.5), b=dropout(0.5))
     y, _ = model.apply({}, {}, jnp.ones(4000), key=KEY)
@@ -150,7 +153,7 @@ def test_jit_vmap_over_stacked_parameters_and_grad():
     assert jax.tree.structure(grads) == jax.tree.structure(take(params))
 
 
-@pytest.mark.few("bfloat16")
+@pytest.mark.heavy
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_the_dtype_of_the_input_is_kept(dtype):
     model = chapter()
@@ -265,7 +268,7 @@ def test_batch_norm_edges():
         layer.apply(params, state, jnp.ones((0, 3)), train=True)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.9, 1.0])
 def test_dropout_zeroes_the_right_share_and_keeps_the_mean(rate):
     n = 100_000
@@ -295,7 +298,7 @@ def test_dropout_of_a_traced_rate_and_the_same_under_jit_and_vmap():
         np.testing.assert_allclose(together[i], run(keys[i], float(rates[i])), rtol=1e-6)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "name", [f"{a}_{b}" for a in ("he", "glorot", "lecun") for b in ("normal", "uniform")]
 )

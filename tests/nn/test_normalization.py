@@ -10,7 +10,7 @@ from helpers.layers import KEY
 import jaxdeep as jd
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("axis", [-1, (1, 2), (1, 2, 3), 1])
 @pytest.mark.parametrize("fast", [False, True])
 def test_batch_norm_is_that_of_flax_for_any_axes(axis, fast):
@@ -29,6 +29,7 @@ def test_batch_norm_is_that_of_flax_for_any_axes(axis, fast):
         np.testing.assert_allclose(state[name], variables["batch_stats"][name], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
 @pytest.mark.parametrize("train", [True, False])
 def test_masked_rows_that_are_not_finite_have_no_derivative(bad, train):
@@ -93,6 +94,7 @@ def test_the_unbiased_running_variance_is_pytorchs():
     )
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("batch_size", [7, 32, 1000])
 def test_recomputed_statistics_are_those_of_the_data(batch_size):
     x = jax.random.normal(KEY, (100, 6)) * 3 + 2
@@ -162,6 +164,7 @@ def test_a_batch_of_one_row_leaves_the_running_variance():
     np.testing.assert_allclose(after["var"], np.var(image, axis=(0, 1, 2)), rtol=1e-5)
 
 
+@pytest.mark.heavy
 def test_recomputed_statistics_take_a_last_batch_of_one_row_for_what_it_is():
     x = jax.random.normal(KEY, (9, 3)) * 3 + 2
     model = jd.nn.batch_norm()

@@ -92,7 +92,7 @@ def test_golden_words():
     assert found.tolist() == [[333151786, 1625749746], [4184535339, 3946682514]]
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("shape", [(), (7,), (3, 5), (2, 3, 4), (0, 3)])
 @pytest.mark.parametrize("start", [0, 5, 2**32 - 3, 2**32 + 5])
 def test_it_is_what_its_documentation_says(shape, start):
@@ -215,7 +215,7 @@ def families(count):
     }
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("family", families(4))
 @pytest.mark.parametrize("n", [2**17, pytest.param(2**21, marks=pytest.mark.slow)])
 def test_keys_that_look_alike_have_nothing_in_common(family, n):

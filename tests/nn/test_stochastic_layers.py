@@ -10,6 +10,7 @@ import jaxdeep as jd
 from jaxdeep.nn.stochastic import random_words
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("rate", [0.05, 0.2, 0.5, 0.9])
 def test_dropout_keeps_its_rate_and_the_mean(rate):
     x = jnp.ones((1000, 784))
@@ -68,6 +69,7 @@ def test_masks_do_not_depend_on_how_arrays_are_split_or_traced():
     assert 0.6 < float((run(layer, x, key=rbg) > 0).mean()) < 0.8
 
 
+@pytest.mark.heavy
 def test_dropout_of_whole_channels():
     y = np.asarray(
         run(jd.nn.dropout(0.5, noise_shape=(None, 1, 1, None)), jnp.ones((8, 4, 4, 16)), key=KEY)
@@ -91,7 +93,7 @@ def test_gaussian_noise_has_its_deviation():
     assert abs(float(y.std()) - 0.3) < 0.002
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "layer", [jd.nn.dropout(0.5), jd.nn.alpha_dropout(0.5), jd.nn.gaussian_noise(1.0), jd.nn.rrelu()]
 )

@@ -184,7 +184,7 @@ def test_state_memory_is_what_the_algorithm_needs(make):
 # --- vmap -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @each
 def test_vmap_over_learning_rates_equals_a_loop(make):
     x = jnp.array([1.0, -2.0])

@@ -39,6 +39,7 @@ def test_max_norm_of_convolutions_and_axes_and_after_the_update():
     np.testing.assert_allclose(x + apply(tx, jnp.array([[-3.0], [-4.0]]), x), [[0.6], [0.8]], rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_max_norm_as_recorded(golden):
     row = golden["max_norm"]
     w = jnp.asarray(row["w"])

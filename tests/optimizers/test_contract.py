@@ -30,6 +30,7 @@ FORMS = {
 CONTRACT = {name: transformations.make(name) for name in transformations.FACTORIES} | FORMS
 
 
+@pytest.mark.heavy
 def test_every_transform_keeps_structure_and_dtypes_without_computing():
     for tx in CONTRACT.values():
         for dtype in ("float32", "bfloat16"):

@@ -10,6 +10,7 @@ from helpers.transforms import KEY
 from jaxdeep import optimizers as o
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("x64")
 def test_adam_is_momentum_over_rmsprop_with_a_correction():
     m = optax.chain(o.first_moment(0.9), o.bias_correction(0.9))

@@ -40,7 +40,7 @@ def test_power_transforms_are_the_recorded_ones(x64, golden):
             close(pp.yeo_johnson(x_, lmbda), y, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("part", "method"), [("positive", "boxcox"), ("positive", "yeojohnson"), ("signed", "yeojohnson")]
 )
@@ -61,7 +61,7 @@ def test_likelihoods_are_the_recorded_ones(x64, golden, part, method):
         )
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @METHODS
 def test_fitted_transforms_are_scikit_learns(x64, method):
     x = SKEWED.copy()
@@ -102,6 +102,7 @@ def test_the_interval_is_scipys(x64):
         close(pp.yeo_johnson_llf(x, bound), pp.yeo_johnson_llf(x, lmbda) - drop, rtol=1e-10)
 
 
+@pytest.mark.heavy
 @METHODS
 def test_lambda_of_float32_data_is_that_of_float64(method):
     narrow = MLE[method](SKEWED.astype(np.float32))
@@ -122,6 +123,7 @@ def test_moving_the_data_moves_lambda_with_it(x64):
     close(mirrored[2:4], [lmbda[3], 2 - lmbda[3]], atol=1e-9)  # Box-Cox of 1 + x, by definition
 
 
+@pytest.mark.heavy
 @METHODS
 def test_lambda_of_values_far_from_zero_leaves_them_apart(method):
     # The best λ would overflow, or make them all one value.
@@ -265,6 +267,7 @@ def test_what_cannot_be_fitted():
         assert np.nan_to_num(y[:, 1]).tolist() == [0, 0, 0]
 
 
+@pytest.mark.few(1)
 @METHODS
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_power_transforms_keep_a_narrow_dtype(method, dtype):
@@ -278,6 +281,7 @@ def test_power_transforms_keep_a_narrow_dtype(method, dtype):
     close(y.astype(jnp.float32), wide, rtol=float(jnp.finfo(dtype).eps), atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_transforming_what_box_cox_does_not_take_is_refused():
     x = np.exp(np.linspace(-1.0, 1.0, 5)).astype(np.float32)
     for standardize in (False, True):
@@ -293,6 +297,7 @@ def test_transforming_what_box_cox_does_not_take_is_refused():
         ]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("method", ["yeo-johnson", "box-cox"])
 def test_seconds_keep_their_differences(method):
     x = (1.7e9 + np.arange(100.0))[:, None]
@@ -306,7 +311,7 @@ def test_seconds_keep_their_differences(method):
     )
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("scale", [1e-20, 1e20, 1e-5, 1e-12, 1e-30, 1e10, 1e30])
 def test_features_of_any_size_are_those_of_scikit_learn(scale):
     rng = np.random.default_rng(0)

@@ -28,6 +28,7 @@ def joined(scaler, parts):
     return jax.lax.scan(merge, first, rest)[0]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("flags", [{}, {"with_mean": False}, {"with_std": False}])
 def test_standard_scaler_is_scikit_learns(x64, flags):
     x = np.column_stack([SKEWED, np.full(200, 0.1), RNG.normal(1e5, 1, 200)])
@@ -62,6 +63,7 @@ def test_a_small_variance_on_a_large_mean_is_kept_in_float32():
     close(scaler.fit(x).mean, x.astype(float).mean(axis=0), rtol=1e-7)
 
 
+@pytest.mark.heavy
 def test_a_constant_feature_is_known_in_float32_whatever_the_batches():
     x = np.full((999, 3), [0.1, 1e7 / 3, -1e-20], np.float32)
     scaler = pp.standard_scaler()
@@ -73,7 +75,7 @@ def test_a_constant_feature_is_known_in_float32_whatever_the_batches():
         assert (scaler.transform(s, x) == 0).all()
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("axis", "shape"),
     [(0, (2, 3, 4)), ((0, 1, 2), (4,)), ((0, 2, 3), (2, 1, 1)), (None, ()), (-1, (5, 2, 3, 1))],
@@ -115,6 +117,7 @@ def test_batches_of_any_rows_are_all_data_at_once(scaler, x, batch):
             close(state.variance, [seen.var()], rtol=1e-9, atol=1e-6)
 
 
+@pytest.mark.few(1)
 @scalers
 @hypothesis.given(hnp.arrays(float, (3, 4, 2), elements=st.floats(-1e3, 1e3)))
 @hypothesis.example(np.pad([[[3.2262e-215]]], ((0, 2), (0, 3), (0, 1))))
@@ -135,7 +138,7 @@ def _in_one_unit(state):
     return state._replace(m2=state.m2 * state.unit**2, unit=1.0)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @scalers
 def test_scan_vmap_and_jit_give_the_same_state(scaler):
     x = jnp.asarray(RNG.normal(size=(6, 10, 3)), jnp.float32)
@@ -150,7 +153,7 @@ def test_scan_vmap_and_jit_give_the_same_state(scaler):
     close(joined(scaler, parts), whole, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @scalers
 def test_devices_are_joined(scaler):
     x = jnp.asarray(RNG.normal(size=(80, 3)), jnp.float32)
@@ -285,6 +288,7 @@ def in_unit(x):
     return (x - x.min(0)) / (x.max(0) - x.min(0))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.int32, np.uint32])
 @pytest.mark.parametrize("traced", [False, True])
 def test_seconds_keep_their_differences(dtype, traced):
@@ -311,6 +315,7 @@ def test_seconds_come_batch_by_batch_and_from_several_states():
         np.testing.assert_allclose(scaler.transform(state, x), expected(x), atol=1e-6)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("size", [1e20, 1e-20, 1e30, 1e-30, 1e37])
 def test_features_whose_squares_leave_float32(size):
     x = (np.random.default_rng(0).normal(size=(50, 3)) * [1, size, 1] + [0, size, 5]).astype(np.float32)
@@ -333,6 +338,7 @@ def test_the_whole_range_of_float32():
         np.testing.assert_allclose(scaler.inverse_transform(state, y), x, rtol=1e-5)
 
 
+@pytest.mark.heavy
 def test_equal_values_are_constant_at_any_size():
     for value in (1e9 + 1, 0.1, 1e-20, 1e20):
         for x in (np.full((1000, 1), value), np.full((1000, 1), value, np.float32)):
@@ -358,6 +364,7 @@ def test_numbers_beyond_float32_and_weights_below_zero_are_refused():
         scaler.fit(np.ones((2, 1)), [1.0, -1.0])
 
 
+@pytest.mark.heavy
 def test_what_numpy_takes_comes_in_and_nothing_by_half():
     torch, pd = pytest.importorskip("torch"), pytest.importorskip("pandas")
     x = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)

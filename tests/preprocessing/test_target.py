@@ -66,6 +66,7 @@ def test_target_encoding_is_scikit_learns(x64, kind, smooth):
         close(encoded[part == fold], theirs.transform(x[part == fold]), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.heavy
 def test_parts_are_equal_random_and_alike_in_their_targets():
     y = np.random.default_rng(1).integers(0, 3, 60).astype(np.float32)
     several = np.array([folds(key, y, 5) for key in jax.random.split(jax.random.key(0), 300)])
@@ -80,6 +81,7 @@ def test_parts_are_equal_random_and_alike_in_their_targets():
     np.testing.assert_allclose(together, (len(alike) / 5 - 1) / (len(alike) - 1), atol=0.1)
 
 
+@pytest.mark.heavy
 def test_cross_fitting_hides_an_examples_own_target():
     n = 60
     x, y = np.arange(n), RNG.normal(size=n).astype(np.float32)  # every category once
@@ -90,6 +92,7 @@ def test_cross_fitting_hides_an_examples_own_target():
     assert np.std(encoded) < 0.2 * np.std(y)
 
 
+@pytest.mark.heavy
 def test_integers_known_beforehand_run_compiled():
     x, y = RNG.integers(0, 7, (50, 2)), RNG.normal(size=50).astype(np.float32)
     encoder, found = pp.target_encoder(categories=9), pp.target_encoder()
@@ -103,6 +106,7 @@ def test_integers_known_beforehand_run_compiled():
     close(several(jnp.array([0.5, 3.0]))[1], pp.target_encoder(3.0, categories=9).fit(x, y).encodings)
 
 
+@pytest.mark.heavy
 def test_cross_fitting_runs_compiled():
     x, y = RNG.integers(0, 7, 60), RNG.normal(size=60).astype(np.float32)
     encoder, key = pp.target_encoder(2.0, categories=9), jax.random.key(3)
@@ -186,6 +190,7 @@ def test_every_public_function_has_an_example():
             assert ">>>" in inspect.getdoc(thing), name
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint16])
 @pytest.mark.parametrize("categories", [128, 200, 256, 300])
 def test_narrow_codes_are_encoded_as_wide_ones(dtype, categories):

@@ -237,6 +237,7 @@ def combined(layers):
     )
 
 
+@pytest.mark.heavy
 @hypothesis.given(st.recursive(leaves(), combined, max_leaves=8))
 def test_any_nested_model_comes_back_as_it_was(model):
     config = jd.saving.to_config(model)

@@ -31,7 +31,7 @@ def parts():
     jd.saving.registry._registered.update(before)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", SAVED)
 def test_a_model_saved_by_earlier_code_is_what_it_was(parts, name):
     entry = SAVED[name]

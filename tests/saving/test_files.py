@@ -384,6 +384,7 @@ def steps(monkeypatch, limit):
     return done
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("first", [True, False])
 def test_at_every_step_there_is_the_old_model_or_the_new_one(tmp_path, monkeypatch, first):
     model, params, state = network()

@@ -73,7 +73,7 @@ def alone():
     return grid, rows, fitted, runs
 
 
-@pytest.mark.few("vmap")
+@pytest.mark.heavy
 @STRATEGIES
 def test_every_row_of_24_is_the_run_alone(alone, strategy):
     grid, expected, fitted, runs = alone
@@ -322,6 +322,7 @@ def test_a_table_over_seeds():
     assert frame is None or frame.groupby("rate").loss.mean()[0.2] == pytest.approx(0.6)
 
 
+@pytest.mark.heavy
 def test_a_table_does_not_change():
     table = sweep(sgd, {"learning_rate": [0.1]}, **LINEAR, epochs=1)
     before = table.rows()

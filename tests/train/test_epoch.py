@@ -41,6 +41,7 @@ def test_every_example_is_seen_exactly_once(n, batch, drop):
     np.testing.assert_allclose(metrics["loss"], seen.mean(), rtol=1e-6)  # over examples, not batches
 
 
+@pytest.mark.heavy
 def test_each_epoch_has_its_own_order_drawn_from_the_key():
     data = jnp.arange(50.0)
     epoch = make_epoch(recorder(), batch_size=8)
@@ -73,6 +74,7 @@ def test_the_first_row_is_equally_likely_to_be_any():
     assert chi_square < 49 + 5 * np.sqrt(2 * 49)  # 49 degrees of freedom
 
 
+@pytest.mark.heavy
 def test_an_epoch_is_a_loop_over_the_step():
     _, step, ts = setup()
     x, y = problem()
@@ -106,6 +108,7 @@ def test_stacked_models_train_as_they_would_alone():
         np.testing.assert_allclose(metrics["loss"][i], found["loss"], rtol=1e-5)
 
 
+@pytest.mark.heavy
 def test_nothing_retraces_when_only_values_change():
     traces = 0
     objective, _, ts = setup()

@@ -91,6 +91,7 @@ METRICS = {
 }
 
 
+@pytest.mark.heavy
 def test_metrics_are_told_what_the_model_puts_out():
     params, state = dense(1).init(jax.random.key(1), X)
     tallies = []

@@ -52,7 +52,7 @@ CASES = {
 PARTS = {"init": init, "begin": started, "step": step, "epoch": epoch, "run": run}
 
 
-@pytest.mark.few("learning rate-init", "learning rate-begin", "dropout-step")
+@pytest.mark.few(1)
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("case", CASES)
 def test_with_a_constant_key_rows_over_traced_hyperparameters_are_those_one_by_one(case, part):

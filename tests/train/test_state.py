@@ -36,6 +36,7 @@ def _forms(tmp_path):
     }
 
 
+@pytest.mark.heavy
 def test_examples_are_whatever_fit_takes(tmp_path):
     x, forms = _forms(tmp_path)
     model = jd.nn.serial(jd.nn.dense(4), jd.nn.batch_norm(), jd.nn.dense(1))

@@ -48,6 +48,7 @@ def test_nag_takes_its_gradient_at_the_look_ahead_point_inside_a_chain():
             np.testing.assert_allclose(ts.params, theta, rtol=2e-5)
 
 
+@pytest.mark.heavy
 def test_the_optimizer_is_passed_parameters_and_the_loss():
     tx = optax.chain(optax.adamw(1e-2), optax.contrib.reduce_on_plateau(patience=1))
     _, step, ts = setup(tx)

@@ -18,6 +18,7 @@ def value(y, weights=None, loss=softmax_cross_entropy, train=True, x=X, **option
     return lambda params: objective(params, {}, batch, train=train)[0]
 
 
+@pytest.mark.heavy
 def test_class_weights_of_soft_labels_are_their_mean():
     table = {0: 1.0, 1: 5.0}  # class 2 is absent: 1
     labels = np.arange(8) % 3
@@ -45,6 +46,7 @@ def of_bits(loss=jd.losses.sigmoid_cross_entropy, y=None, **options):
     return lambda p=params, x=X: objective(p, state, (x, y), train=True)[0]
 
 
+@pytest.mark.heavy
 def test_labels_with_and_without_a_last_axis_of_1_are_the_same_to_class_weights():
     bits = jnp.arange(8) % 2
     for loss in (jd.losses.sigmoid_cross_entropy, mse):
@@ -54,6 +56,7 @@ def test_labels_with_and_without_a_last_axis_of_1_are_the_same_to_class_weights(
         np.testing.assert_allclose(each, of_bits(loss, bits)(), rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_traced_class_weights_have_a_gradient():
     def of(w, shape):
         tables = {"list": [1.0, w], "dict": {1: w}, "array": jnp.stack([jnp.float32(1), w])}
@@ -90,6 +93,7 @@ def test_a_class_that_there_is_not_has_no_weight():
     assert np.isfinite(of_bits(mse, class_weight={7: 9.0})())  # of which nobody knows the classes
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_an_example_whose_class_has_weight_0_may_be_broken(bad):
     labels = jnp.arange(8) % 2
@@ -110,6 +114,7 @@ def test_an_example_whose_class_has_weight_0_may_be_broken(bad):
 NORMED = jd.nn.serial(jd.nn.dense(4), jd.nn.batch_norm(), jd.nn.activation(jax.nn.relu), jd.nn.dense(3))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("junk", [100.0, np.nan])
 def test_a_batch_with_rows_of_weight_0_is_the_batch_without_them(junk):
     params, state = NORMED.init(jax.random.key(1), X)

@@ -106,6 +106,7 @@ def test_scores_are_compiled_and_vmapped():
             )
 
 
+@pytest.mark.heavy
 def test_logits_are_said_to_be_logits():
     z = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     y = np.arange(40) % 3
@@ -175,6 +176,7 @@ def test_scores_that_make_no_sense(call, message):
 CALIBRATION = ("negative_log_likelihood", "brier_score", "expected_calibration_error")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", CALIBRATION)
 def test_labels_that_are_no_class(name):
     """A traced one gives NaN, as with the losses; a known one is refused, NaN too."""

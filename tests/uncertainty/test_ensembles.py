@@ -58,6 +58,7 @@ def test_an_ensemble_of_a_sweep_over_seeds():
     check(jd.uncertainty.ensemble(model, table, X), np.stack(each))
 
 
+@pytest.mark.heavy
 def test_ensembles_that_make_no_sense(members):
     model, (params, _), pairs, _ = members
     ensemble = jd.uncertainty.ensemble

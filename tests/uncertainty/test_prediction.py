@@ -172,6 +172,7 @@ def test_a_mesh_needs_an_axis_of_data():
         mc_dropout(*ready(network()), X, KEY, mesh=jax.make_mesh((8,), ("rows",)))
 
 
+@pytest.mark.heavy
 def test_labels_that_do_not_exclude_each_other_have_their_entropies_added_up():
     binary = lambda p: -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum(-1)  # noqa: E731
     sigmoid = nn.serial(nn.dropout(0.5), nn.dense(3, activation=jax.nn.sigmoid))

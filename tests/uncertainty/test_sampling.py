@@ -64,7 +64,7 @@ HEAVY = pytest.mark.heavy
 LARGE = {"nested", "mixed", "rows and time", "other layers", "images"}
 
 
-@pytest.mark.few(*(RANDOM.keys() - LARGE))
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", RANDOM)
 def test_it_is_the_loop_over_keys_in_parts(name, monkeypatch):
     """For parts that do not come out even, where they are chosen by themselves."""
@@ -75,6 +75,7 @@ def test_it_is_the_loop_over_keys_in_parts(name, monkeypatch):
     check(mc_dropout(model, params, state, X, KEY, samples=6), expected, tol)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["nested", "threefry"])
 def test_it_is_the_loop_over_keys_in_one_part(name):
     model, params, state = ready(RANDOM[name]())
@@ -171,6 +172,7 @@ def test_keys_of_other_generators():
         check(pred, brute(model, params, state, X, 4, key))
 
 
+@pytest.mark.heavy
 def test_inside_jit_and_without_retracing():
     traces = []
 

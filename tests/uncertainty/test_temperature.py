@@ -15,7 +15,7 @@ def noisy(n=4000, seed=0, scale=1.0):
     return scale * z, jax.random.categorical(jax.random.key(seed + 1), z)
 
 
-@pytest.mark.few("50.0")
+@pytest.mark.heavy
 @pytest.mark.parametrize("scale", [0.2, 1.0, 50.0])
 def test_the_temperature_that_made_the_labels_is_found(scale):
     logits, y = noisy(scale=scale)
@@ -45,6 +45,7 @@ def test_temperature_of_two_classes_in_closed_form():
     assert float(jd.uncertainty.fit_temperature(z, soft)) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.heavy
 def test_probabilities_are_not_taken_for_logits():
     logits, y = noisy(n=50)
     p = jax.nn.softmax(logits)
