@@ -215,7 +215,7 @@ def families(count):
     }
 
 
-@pytest.mark.heavy
+@pytest.mark.few(1)
 @pytest.mark.parametrize("family", families(4))
 @pytest.mark.parametrize("n", [2**17, pytest.param(2**21, marks=pytest.mark.slow)])
 def test_keys_that_look_alike_have_nothing_in_common(family, n):
