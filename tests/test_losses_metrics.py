@@ -318,6 +318,7 @@ def test_penalties_are_their_sums_where_told():
         jd.regularizers.l2(0.1, where=3)
 
 
+@pytest.mark.heavy
 def test_the_activity_of_hidden_layers_is_penalised():
     model = jd.nn.serial(
         hidden1=jd.nn.dense(4, activation=jax.nn.relu),
@@ -514,6 +515,7 @@ def test_targets_that_would_be_cut_are_refused(loss, targets, held):
         both({"a": jnp.zeros(1)}, {"a": np.asarray(targets)})
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_targets_are_not_rounded_to_narrow_outputs(dtype):
     outputs, targets = jnp.array([4096.0], dtype), np.array([4097.0])

@@ -175,7 +175,7 @@ def classified(name):
     return getattr(losses, name, None) or getattr(metrics, name)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "name", ["softmax_cross_entropy", "accuracy", "top_k_accuracy", "confusion_matrix"]
 )
@@ -197,6 +197,7 @@ def test_labels_beyond_32_bits_are_refused():
         losses.softmax_cross_entropy(LOGITS[:1], np.array([2**32 + 1]))
 
 
+@pytest.mark.heavy
 def test_counts_go_on_where_a_float32_stops():
     """2²⁴ + 1,000, in batches of one after one of many, and merged."""
     many, metric = 2**24, metrics.confusion_matrix(2)
@@ -342,7 +343,7 @@ def test_weights_are_added_beyond_2_to_the_24():
     assert int(metric.compute(state)[0, 0]) + int(state["lost"]["matrix"][0, 0]) == exact
 
 
-@pytest.mark.few("int32")
+@pytest.mark.heavy
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "uint32"])
 def test_sums_of_whole_numbers_do_not_wrap(dtype):
     metric = metrics.mean(lambda outputs, y: y)
@@ -364,7 +365,7 @@ def test_sums_of_whole_numbers_do_not_wrap(dtype):
 # --- thresholds -------------------------------------------------------------------------------------
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int32", "uint32", "bfloat16", "float16"])
 def test_thresholds_are_real_numbers(dtype):
     """As Python compares them, whatever the dtype of the scores."""

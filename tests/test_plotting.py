@@ -34,6 +34,7 @@ def test_a_run_without_a_metric_is_in_the_other_panels_and_in_the_legend():
     assert legend == ["line", "deep"]
 
 
+@pytest.mark.heavy
 def test_the_history_of_a_regression_is_drawn():
     x = np.linspace(-1, 1, 32, dtype=np.float32)[:, None]
     result = jd.fit(

@@ -346,6 +346,7 @@ def test_a_python_function_of_the_epoch_is_a_table():
     assert jax.jit(jax.vmap(f))(jnp.array(steps)).tolist() == expected
 
 
+@pytest.mark.heavy
 def test_a_schedule_that_decides_in_python_is_refused_in_our_words():
     x, y = np.ones((20, 2), np.float32), np.ones((20, 1), np.float32)
 

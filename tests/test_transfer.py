@@ -79,6 +79,7 @@ def test_frozen_batch_norms_follow_the_data_when_asked(trained):
     assert same(result.params["bn1"], params["bn1"])
 
 
+@pytest.mark.heavy
 def test_a_frozen_batch_norm_normalises_by_its_running_statistics():
     x = problem()[0][:16]
     model = jd.nn.serial(bn=jd.nn.batch_norm(), logits=jd.nn.dense(1))
@@ -90,7 +91,7 @@ def test_a_frozen_batch_norm_normalises_by_its_running_statistics():
     assert same(after, stats)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("where", "follow"),
     [
@@ -372,6 +373,7 @@ def test_phases_that_are_wrong_are_refused_before_the_first(phases, arguments, m
 # --- reuse ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_a_new_head_on_the_same_layers(trained):
     params, state = trained
     x = problem()[0]
@@ -429,6 +431,7 @@ def test_taking_and_dropping_layers(trained):
         assert set(kept[1]) <= set(expected)
 
 
+@pytest.mark.heavy
 def test_a_pretrained_model_begins_where_another_ended(trained):
     params, state = trained
     other = network(logits=jd.nn.dense(2))

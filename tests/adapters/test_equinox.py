@@ -354,6 +354,7 @@ def test_dtypes_stay(dtype, x64):
     assert jax.tree.map(jax.typeof, new) == jax.tree.map(jax.typeof, state)
 
 
+@pytest.mark.heavy
 def test_the_batch_split_over_devices_gives_the_same():
     model = from_equinox(Net)
     params, state = model.init(KEY, X)

@@ -214,7 +214,7 @@ class Called(nnx.Module):
         return self.drop(self.norm(x, use_running_average=deterministic), deterministic=deterministic)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("make", [lambda: Called(nnx.Rngs(0)), lambda: Called])
 def test_flags_in_the_call_of_an_nnx_module_follow_the_switches(make):
     model = from_nnx(make())
@@ -362,6 +362,7 @@ def test_attention_with_itself_follows_the_key():
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore:Using 'Module.sow:DeprecationWarning")
 def test_an_nnx_module_that_sows_is_trained():
     class Sowing(nnx.Module):

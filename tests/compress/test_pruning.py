@@ -13,7 +13,7 @@ from helpers.compressed import dense, draw, network, nn, trained
 import jaxdeep as jd
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("scope", ["global", "leaf"])
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.9, 1.0])
 def test_exactly_the_smallest_weights_go(scope, share):

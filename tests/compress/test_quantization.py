@@ -125,6 +125,7 @@ def test_quantising_under_jit_and_vmap():
         assert abs(np.asarray(off)).max() <= 1  # what lies between two numbers may go either way
 
 
+@pytest.mark.heavy
 def test_what_is_not_quantised():
     model = network()
     params, state = trained(model, draw(1, 6))

@@ -298,6 +298,7 @@ def test_where_chooses_layers():
         flow(small(), where="hiden")
 
 
+@pytest.mark.heavy
 def test_wrong_arguments_are_refused():
     model = small()
     given = (model, *begun(model), (X, Y))

@@ -106,6 +106,7 @@ def test_a_model_made_again_is_the_same_model():
         fit(network())
 
 
+@pytest.mark.heavy
 def test_weight_decay_inside_a_chain_of_optax_is_a_number_too():
     quick(optimizer=chain(0.01, 1e-4))
     with nothing_compiled():
@@ -199,6 +200,7 @@ def rescaled(outputs, y):
     return CONSTANT * jd.losses.softmax_cross_entropy(outputs, y)
 
 
+@pytest.mark.heavy
 def test_a_variable_that_was_changed_makes_another_function(monkeypatch):
     one = quick(loss=rescaled, epochs=1)
     with nothing_compiled():

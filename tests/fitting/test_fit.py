@@ -153,6 +153,7 @@ def test_callbacks_see_every_segment_and_may_end_the_run():
     assert len(result.history["loss"]) == 4
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("true", [np.bool_(True), np.array(True), jnp.array(True)])
 def test_a_boolean_of_any_library_ends_the_run(true):
     assert len(fit(epochs=4, callbacks=[lambda now: true]).history["loss"]) == 1

@@ -63,6 +63,7 @@ def test_the_second_interruption_raises(calls):
         fit(**SMALL, callbacks=calls)
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("restored")
 def test_batches_from_the_host_end_after_the_epoch_at_hand():
     begun = []
@@ -82,6 +83,7 @@ def test_phases_end_with_the_one_that_was_interrupted():
     assert (result.stopped, len(result.history["loss"])) == ("interrupted", 2)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
@@ -116,7 +118,7 @@ def test_another_handler_and_other_threads_are_left_alone():
     assert found == [before, mine]
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize("strategy", ["vmap", "threads"])
 def test_an_interrupted_sweep_keeps_the_rows_that_have_ended(strategy, monkeypatch):

@@ -168,7 +168,7 @@ def torch_loader(**changes):
     return torch.utils.data.DataLoader(data, batch_size=16, **changes)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("place", [0, 2, 7])
 def test_batches_without_rows_are_left_out(place):
     def batches(epoch):
@@ -220,6 +220,7 @@ class Shuffling:
         return (tuple(a[rows] for a in ROWS) for rows in np.split(order, 4))
 
 
+@pytest.mark.heavy
 def test_each_epoch_begins_its_loader_once():
     data, validation = Shuffling(), Shuffling()
     fit_loader(data, validation=validation, epochs=3)
@@ -248,6 +249,7 @@ def test_every_batch_counts_for_the_order_that_a_run_goes_on_with(fixed, tmp_pat
     same(fit(data=Orders(fixed), epochs=3, checkpoint=tmp_path), whole)
 
 
+@pytest.mark.heavy
 def test_a_loader_may_make_its_batches_in_the_same_memory():
     def batches(epoch):
         room = tuple(np.empty_like(a[:16]) for a in ROWS)
@@ -293,7 +295,7 @@ def test_a_loader_that_shuffles_itself_goes_on_with_its_batches(kind, tmp_path):
     same(fit_loader(loader(), validation=loader(), epochs=4, checkpoint=tmp_path), whole)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["iterable", "function", "iterator"])
 def test_a_loader_that_gives_other_batches_is_refused(kind, tmp_path):
     pytest.importorskip("orbax.checkpoint")
@@ -378,6 +380,7 @@ def test_labels_of_every_batch_are_looked_at(weighted, loss):
         fit_loader(batches(y), validation=batches(y, wrong), loss=losses[loss])
 
 
+@pytest.mark.heavy
 def test_soft_labels_and_those_of_several_outputs_are_looked_at_in_every_batch():
     x, y = ROWS
     soft = np.eye(2, dtype=np.float32)[y]

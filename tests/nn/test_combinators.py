@@ -254,7 +254,7 @@ def test_names_by_position_never_meet():
     assert list(model.layers)[:2] == ["dense10", "dense0"]
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.int32])
 def test_repeat_of_inputs_narrower_than_its_parameters(dtype, shared):

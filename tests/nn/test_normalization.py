@@ -94,7 +94,7 @@ def test_the_unbiased_running_variance_is_pytorchs():
     )
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("batch_size", [7, 32, 1000])
 def test_recomputed_statistics_are_those_of_the_data(batch_size):
     x = jax.random.normal(KEY, (100, 6)) * 3 + 2

@@ -89,6 +89,7 @@ def test_statistics_are_float32_and_the_dtype_is_kept(layer):
     np.testing.assert_allclose(y, standardized(exact, 1, 1e-6), atol=1e-4)
 
 
+@pytest.mark.heavy
 def test_both_float64(x64):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6)))
     for layer in (jd.nn.layer_norm(), jd.nn.group_norm(1)):

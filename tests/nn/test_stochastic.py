@@ -165,6 +165,7 @@ def test_words_at_a_distance_have_nothing_in_common(n):
         assert abs(kept[lag] - n * p**2) < BOUND * deviation, lag
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("n", COUNTS)
 @pytest.mark.parametrize("lag", [1, 2, 784, 1024])
 def test_pairs_of_bytes_are_uniform(n, lag):
@@ -292,7 +293,7 @@ def run(layer, x, key=KEY):
     return layer.apply({}, {}, x, key=key)[0]
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("make", [jd.nn.dropout, jd.nn.alpha_dropout])
 def test_threefry_by_keyword(make):
     x = jnp.ones((200, 100))
@@ -308,7 +309,7 @@ def test_threefry_by_keyword(make):
         make(0.3, generator="philox")
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [
@@ -344,7 +345,7 @@ def test_a_part_of_rows_that_cannot_be_told_apart():
         run(jd.nn.dropout(0.5).rows_from(0, 5), jnp.ones((4, 3)))
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_gaussian_noise_is_normal(dtype):
     from scipy import stats
@@ -358,6 +359,7 @@ def test_gaussian_noise_is_normal(dtype):
     assert np.abs(np.array(m) / np.array([1, 2, 15, 96]) ** 0.5).max() < 4.5 / len(y) ** 0.5 + 2e-3
 
 
+@pytest.mark.heavy
 def test_noise_of_float64_has_its_precision(x64):
     y = run(jd.nn.gaussian_noise(1.0), jnp.zeros(1000, jnp.float64))
     assert y.dtype == jnp.float64

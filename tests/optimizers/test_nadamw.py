@@ -23,6 +23,7 @@ def test_decay_of_the_selected_leaves():
     check_every_step(o.nadamw(0.01, where="kernel"), optax.nadamw(0.01, mask=mask), "float32")
 
 
+@pytest.mark.heavy
 def test_without_decay_it_is_nadam():
     for options in ({}, {"momentum_decay": 0.004}):
         ours, plain = o.nadamw(0.01, weight_decay=0.0, **options), o.nadam(0.01, **options)

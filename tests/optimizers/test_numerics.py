@@ -37,6 +37,7 @@ def test_a_nan_is_not_hidden(ours, theirs):
     assert found[0, 1]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["adam", "nadam", "rmsprop", "adagrad", "adamax"])
 def test_a_square_that_overflows_stops_its_parameter_and_makes_no_nan(name):
     ours, theirs = ALL[name]

@@ -152,6 +152,7 @@ def test_a_schedule_counts_as_optax_counts():
     chex.assert_trees_all_close(train(ours, x, noise), train(theirs, x, noise), rtol=0, atol=1e-5)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("tx", "exact"),
     [

@@ -68,6 +68,7 @@ def test_a_state_that_is_none_is_refused(name):
         tx.update(PARAMS, None, PARAMS)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_gradient_that_is_none_leaves_its_parameter(name):
     tx = OPTIMIZERS[name]()

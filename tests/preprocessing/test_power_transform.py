@@ -74,7 +74,7 @@ def test_fitted_transforms_are_scikit_learns(x64, method):
     close(ours.inverse_transform(state, ours.transform(state, x)), x, rtol=1e-6)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @METHODS
 def test_likelihoods_are_scipys_and_none_is_larger(x64, method):
     grid = np.linspace(-3, 3, 13)
@@ -111,6 +111,7 @@ def test_lambda_of_float32_data_is_that_of_float64(method):
         close(narrow, MLE[method](SKEWED), atol=1e-4)
 
 
+@pytest.mark.heavy
 def test_moving_the_data_moves_lambda_with_it(x64):
     x = SKEWED[:, :4]
     lmbda = pp.box_cox_mle(
@@ -145,7 +146,7 @@ def test_the_search_is_vectorised_and_jitted(x64):
     close(pp.box_cox_mle(SKEWED.T, axis=1)[:, 0], lmbda, rtol=1e-12)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @METHODS
 def test_lambda_is_differentiable_by_the_data(x64, method):
     x = SKEWED[:10, 0] if method == "box-cox" else np.log(SKEWED[:10, 0])
@@ -227,6 +228,7 @@ def test_inverses_undo_and_order_is_kept(x, lmbda):
         close(pp.box_cox(z, lmbda), scipy.stats.boxcox(z, lmbda), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.heavy
 def test_the_geometric_mean_makes_results_comparable(x64):
     x = SKEWED
     g = scipy.stats.gmean(x, axis=0)
@@ -267,7 +269,7 @@ def test_what_cannot_be_fitted():
         assert np.nan_to_num(y[:, 1]).tolist() == [0, 0, 0]
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @METHODS
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_power_transforms_keep_a_narrow_dtype(method, dtype):
@@ -311,7 +313,7 @@ def test_seconds_keep_their_differences(method):
     )
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("scale", [1e-20, 1e20, 1e-5, 1e-12, 1e-30, 1e10, 1e30])
 def test_features_of_any_size_are_those_of_scikit_learn(scale):
     rng = np.random.default_rng(0)

@@ -28,7 +28,7 @@ def joined(scaler, parts):
     return jax.lax.scan(merge, first, rest)[0]
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("flags", [{}, {"with_mean": False}, {"with_std": False}])
 def test_standard_scaler_is_scikit_learns(x64, flags):
     x = np.column_stack([SKEWED, np.full(200, 0.1), RNG.normal(1e5, 1, 200)])
@@ -52,6 +52,7 @@ def test_min_max_scaler_is_scikit_learns(x64, clip):
     close(ours.inverse_transform(state, x), theirs.inverse_transform(x), rtol=1e-12)
 
 
+@pytest.mark.heavy
 def test_a_small_variance_on_a_large_mean_is_kept_in_float32():
     x = (1e4 + RNG.normal(size=(20_000, 2))).astype(np.float32)
     scaler = pp.standard_scaler()
@@ -75,7 +76,7 @@ def test_a_constant_feature_is_known_in_float32_whatever_the_batches():
         assert (scaler.transform(s, x) == 0).all()
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("axis", "shape"),
     [(0, (2, 3, 4)), ((0, 1, 2), (4,)), ((0, 2, 3), (2, 1, 1)), (None, ()), (-1, (5, 2, 3, 1))],
@@ -99,7 +100,7 @@ SCALERS = {"standard": pp.standard_scaler(), "min-max": pp.min_max_scaler()}
 scalers = pytest.mark.parametrize("scaler", SCALERS.values(), ids=SCALERS)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @scalers
 @hypothesis.given(
     hnp.arrays(float, (12, 1), elements=st.floats(-1e6, 1e6) | st.just(math.nan)),
@@ -117,7 +118,7 @@ def test_batches_of_any_rows_are_all_data_at_once(scaler, x, batch):
             close(state.variance, [seen.var()], rtol=1e-9, atol=1e-6)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @scalers
 @hypothesis.given(hnp.arrays(float, (3, 4, 2), elements=st.floats(-1e3, 1e3)))
 @hypothesis.example(np.pad([[[3.2262e-215]]], ((0, 2), (0, 3), (0, 1))))
@@ -184,6 +185,7 @@ def test_weights_count_rows_and_padding_does_not(x64):
         close(ranges.fit(rows, weights), ranges.fit(repeated))
 
 
+@pytest.mark.heavy
 def test_a_nan_that_counts_makes_its_feature_nan():
     x = np.array([[1.0, 1.0], [np.nan, 2.0]], np.float32)
     for scaler in (pp.standard_scaler(ignore_nan=False), pp.min_max_scaler(ignore_nan=False)):
@@ -192,6 +194,7 @@ def test_a_nan_that_counts_makes_its_feature_nan():
         assert np.isfinite(y[:, 1]).all()
 
 
+@pytest.mark.few(1)
 @scalers
 def test_nothing_seen_changes_nothing(scaler):
     x = np.array([[2.0], [np.nan]], np.float32)
@@ -305,6 +308,7 @@ def test_seconds_keep_their_differences(dtype, traced):
         np.testing.assert_allclose(y, expected(x), atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_seconds_come_batch_by_batch_and_from_several_states():
     x = 1.7e9 + np.random.default_rng(0).integers(0, 1000, (60, 2)).astype(float)
     for scaler, expected in ((pp.standard_scaler(), standardised), (pp.min_max_scaler(), in_unit)):
@@ -386,6 +390,7 @@ def test_what_numpy_takes_comes_in_and_nothing_by_half():
                 transform.transform(transform.fit(x), bad)
 
 
+@pytest.mark.heavy
 def test_a_row_at_a_time_is_counted_beyond_what_float32_counts():
     scaler, n = pp.standard_scaler(), 2**24
     half = n // 2  # of 0 and of 2 each, as if they had been seen
@@ -409,6 +414,7 @@ def test_a_row_at_a_time_is_counted_beyond_what_float32_counts():
         np.testing.assert_allclose(found.variance[0], variance, rtol=3e-7)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("scaler", [pp.standard_scaler(), pp.min_max_scaler()])
 def test_the_way_back_is_rounded_once(scaler):
     x = (1.7e9 + np.arange(100.0))[:, None]

@@ -131,6 +131,7 @@ def test_columns_of_classes_go_feature_by_feature():
             close(encoded[:, 4 * feature + label], share, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_equal_targets_are_the_mean_and_large_ones_keep_their_differences():
     x = np.array(["a", "b", "b", "c"])
     for smooth in ("auto", 0.0, 5.0):

@@ -471,6 +471,7 @@ class Net(flax.linen.Module):
         return flax.linen.Dropout(0.5, deterministic=not train)(x)
 
 
+@pytest.mark.heavy
 def test_an_adapted_module_goes_by_the_name_of_its_class(names, tmp_path):
     jd.saving.register("Net", lambda: jd.adapters.from_linen(Net()))
     model = nn.serial(net=jd.adapters.from_linen(Net()), out=nn.dense(2))

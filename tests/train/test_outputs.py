@@ -267,6 +267,7 @@ def test_a_mean_is_told_what_the_model_puts_out():
     assert float(found["a"]) == pytest.approx(float(found["b"]))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["precision", "recall", "f1", "auc"])
 @pytest.mark.parametrize(
     "loss",

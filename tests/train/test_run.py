@@ -52,7 +52,7 @@ CASES = {
 PARTS = {"init": init, "begin": started, "step": step, "epoch": epoch, "run": run}
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("case", CASES)
 def test_with_a_constant_key_rows_over_traced_hyperparameters_are_those_one_by_one(case, part):
@@ -67,6 +67,7 @@ def test_with_a_constant_key_rows_over_traced_hyperparameters_are_those_one_by_o
         close(jax.tree.map(lambda leaf, i=i: leaf[i], rows), alone(value), rtol=2e-5)
 
 
+@pytest.mark.heavy
 def test_with_a_constant_key_a_state_of_a_traced_rate_is_made_under_jit_and_grad():
     def rate_and_kernel(rate):
         ts = init(network(), jd.optimizers.sgd(rate))

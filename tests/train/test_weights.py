@@ -74,6 +74,7 @@ def test_traced_class_weights_have_a_gradient():
         jax.grad(lambda w: of_bits(class_weight=[-1.0, w])())(3.0)
 
 
+@pytest.mark.heavy
 def test_a_class_that_there_is_not_has_no_weight():
     match = "class_weight has a weight for class 7, and there are {} classes"
     labels = np.arange(8) % 3
@@ -93,7 +94,7 @@ def test_a_class_that_there_is_not_has_no_weight():
     assert np.isfinite(of_bits(mse, class_weight={7: 9.0})())  # of which nobody knows the classes
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_an_example_whose_class_has_weight_0_may_be_broken(bad):
     labels = jnp.arange(8) % 2
@@ -191,6 +192,7 @@ def test_known_weights_are_finite(bad):
         value(jnp.ones((8, 3)), np.array([bad] + 7 * [1.0]), mse)(PARAMS)
 
 
+@pytest.mark.heavy
 def test_weights_on_a_device_are_not_waited_for(monkeypatch):
     expected = value(jnp.ones((8, 3)), np.arange(8.0), mse)(PARAMS)
     with pytest.raises(ValueError, match="weights must be at least 0, got -1"):
@@ -207,6 +209,7 @@ def test_weights_on_a_device_are_not_waited_for(monkeypatch):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_a_wrong_label_counts_unless_its_weight_is_0():
     weights = np.array([0.0] + 7 * [1.0])
     labels = np.array([-1] + 7 * [1])

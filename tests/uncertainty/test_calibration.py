@@ -31,6 +31,7 @@ def test_calibration_of_a_constructed_case():
     assert float(jd.uncertainty.negative_log_likelihood(p, y)) == np.inf
 
 
+@pytest.mark.heavy
 def test_the_largest_gap_is_that_of_a_bin():
     p = np.array([[0.8, 0.2]] * 10 + [[0.6, 0.4]] * 30, np.float32)
     y = np.array([0] * 2 + [1] * 8 + [0] * 18 + [1] * 12)  # gaps 0.6 and 0

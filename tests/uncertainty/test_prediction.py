@@ -21,6 +21,7 @@ def test_where_all_samples_agree_nothing_is_uncertain_about_the_model():
     np.testing.assert_allclose(pred.mean, expected, rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_values_of_a_regression_have_no_entropy():
     model, params, state = ready(nn.serial(nn.dropout(0.5), nn.dense(1)))
     pred = mc_dropout(model, params, state, X, KEY, samples=9, outputs="values", return_samples=True)

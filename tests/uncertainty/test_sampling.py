@@ -64,7 +64,7 @@ HEAVY = pytest.mark.heavy
 LARGE = {"nested", "mixed", "rows and time", "other layers", "images"}
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", RANDOM)
 def test_it_is_the_loop_over_keys_in_parts(name, monkeypatch):
     """For parts that do not come out even, where they are chosen by themselves."""
@@ -75,7 +75,7 @@ def test_it_is_the_loop_over_keys_in_parts(name, monkeypatch):
     check(mc_dropout(model, params, state, X, KEY, samples=6), expected, tol)
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["nested", "threefry"])
 def test_it_is_the_loop_over_keys_in_one_part(name):
     model, params, state = ready(RANDOM[name]())
@@ -91,7 +91,7 @@ def test_any_number_of_rows_in_a_chunk(batch_size, samples):
     check(pred, brute(model, params, state, X, samples))
 
 
-@pytest.mark.few(1)
+@pytest.mark.heavy
 @pytest.mark.parametrize(("rows", "batch_size"), [(1, None), (37, None), (37, 5)])
 def test_samples_in_their_order(rows, batch_size):
     model, params, state = ready(network())
