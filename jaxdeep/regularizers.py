@@ -4,6 +4,7 @@ A penalty is a function ``params -> scalar``: it goes into ``supervised(…, pen
 hand; sums of penalties are `total`. Keras' conventions: no ½ unless told, and the sum over all elements.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -11,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep import _checks
+from jaxdeep import _checks, tree
 from jaxdeep._arrays import as_array, check_leaves
-from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
-from jaxdeep.tree import Where, check_where, mask, partition, path_name
+from jaxdeep._shapes import Array, ArrayLike, Bool, Float, PyTree
+from jaxdeep.tree import Where, check_where, partition, path_name
 
 __all__ = [
     "activity",
@@ -131,7 +132,8 @@ def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, PyTree
     """A penalty on the outputs of layers, a mean over the batch: for ``supervised(…, activity=…)``.
 
     It is ``penalty(outputs) / batch size``. Outputs are named by the paths of their layers, such as
-    ``hidden1`` or ``block/dense0``.
+    ``hidden1`` or ``block/dense0``. With ``mask=``, which `supervised` passes where examples have weight
+    0, those outside are outputs of 0 and do not count.
 
     Args:
       penalty: one of this module without a `where` of its own, or any function of a dict of arrays by
@@ -151,16 +153,27 @@ def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, PyTree
         raise TypeError(f"penalty must be a function of outputs by path, got {penalty!r}")
     check_where(where)
 
-    def of_outputs(outputs: Mapping[str, PyTree]) -> Array:
+    def of_outputs(outputs: Mapping[str, PyTree], mask: Bool[Array, "batch"] | None = None) -> Array:
         if not isinstance(outputs, Mapping):
             raise TypeError(f"outputs must be a dict of arrays by the paths of layers, got {outputs!r}")
         check_leaves("outputs", outputs)
-        chosen = mask(dict.fromkeys(outputs, 0), where)
+        chosen = tree.mask(dict.fromkeys(outputs, 0), where)
         penalized = {name: y for name, y in outputs.items() if chosen[name]}
-        batch_size = jax.tree.leaves(penalized)[0].shape[0]
-        return penalty(penalized) / max(batch_size, 1)
+        if mask is None:
+            return penalty(penalized) / max(jax.tree.leaves(penalized)[0].shape[0], 1)
+        if jnp.ndim(mask) != 1 or jnp.result_type(mask) != jnp.bool_:
+            raise TypeError(f"mask must be booleans, one for each example, got {mask!r}")
+        penalized = jax.tree.map(functools.partial(_zero_outside, mask), penalized)
+        return penalty(penalized) / jnp.maximum(jnp.sum(mask), 1)
 
+    of_outputs.masks = True  # type: ignore[attr-defined]
     return of_outputs
+
+
+def _zero_outside(mask: Bool[Array, "batch"], output: Array) -> Array:
+    if jnp.shape(output)[:1] != mask.shape:
+        return output
+    return jnp.where(mask.reshape(-1, *(1,) * (output.ndim - 1)), output, 0)
 
 
 def _check_weights(path: str, w: PyTree) -> None:

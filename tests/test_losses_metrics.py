@@ -342,6 +342,26 @@ def test_the_activity_of_hidden_layers_is_penalised():
         jd.train.supervised(model, jd.losses.mse, activity=missing)(params, state, (x, y))
 
 
+@pytest.mark.parametrize("train", [False, True])
+def test_examples_of_weight_0_have_no_activity(train):
+    model = jd.nn.serial(hidden=jd.nn.dense(4), out=jd.nn.dense(1))
+    x, y = jax.random.normal(jax.random.key(0), (5, 2)), jnp.zeros((5, 1))
+    params, state = model.init(jax.random.key(1), x)
+    activity = jd.regularizers.activity(jd.regularizers.l2(0.1), where="hidden")
+    objective = jd.train.supervised(model, lambda outputs, y: jnp.zeros(len(y)), activity=activity)
+    weights = np.array([1.0, 0.0, 2.0, 1.0, 0.0], np.float32)
+    kept = weights != 0
+
+    @jax.value_and_grad
+    def with_activity(params, batch):
+        return objective(params, state, batch, train=train)[0]
+
+    expected = with_activity(params, (x[kept], y[kept]))
+    for inputs in (x, x.at[1].set(jnp.nan)):
+        found = with_activity(params, (inputs, y, weights))
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), found, expected)
+
+
 def test_the_activity_of_one_layer_among_others_with_several_outputs():
     model = jd.nn.serial(
         a=jd.nn.parallel(p=jd.nn.lambda_(lambda x: x), q=jd.nn.lambda_(lambda x: x)),

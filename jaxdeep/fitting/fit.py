@@ -21,8 +21,8 @@ from jaxdeep.fitting.interruption import Interruption, interruptible
 from jaxdeep.fitting.phases import in_phases
 from jaxdeep.fitting.placement import placed
 from jaxdeep.fitting.progress import compiling, ordered, reporting
-from jaxdeep.fitting.setup import Setup, check_begun, frozen_of, make_setup, try_out
-from jaxdeep.fitting.sources import Source, go_to, keep_within, position_of, sources_of
+from jaxdeep.fitting.setup import Setup, check_begun, frozen_of, make_setup, trial, try_out
+from jaxdeep.fitting.sources import Source, go_to, keep_to, position_of, sources_of
 from jaxdeep.train.missing import with_nan
 from jaxdeep.train.options import Callback, FitOptions, filled, minimised_of, takes
 from jaxdeep.train.records import Epochs, FitResult
@@ -122,10 +122,9 @@ def fit(
         likes = [source.like for source in sources]
         initial = initial_of(chosen["params"], chosen["state"])
         check_begun(setup, likes[0], initial)
-        slow_in_loops, bounds = try_out(
-            setup, setup.shapes(likes[0], key, initial), {s.name: s.sample for s in sources}, likes[0]
-        )
-        keep_within(sources, bounds)
+        begun = setup.shapes(likes[0], key, initial)
+        slow_in_loops, bounds = try_out(setup, begun, {s.name: s.sample for s in sources}, likes[0])
+        keep_to(sources, bounds, trial(setup, begun))
         run = setup.start(likes, key, initial)
         check_untraced("fit", run, instead=_PURE)
         placement = placed(setup.mesh, run, run.train_state.params, chosen["shard"])

@@ -19,6 +19,10 @@ from jaxdeep.tree import path_name, shapes
 
 Batches = Iterable[PyTree] | Callable[[int], Iterable[PyTree]]
 
+_LASTING = (
+    "give steps_per_epoch= for one that goes on, a function from the epoch to an iterable, or something "
+    "that can be iterated again"
+)
 _LOOPED = 32  # batches of a loader that are stacked, so that one call computes all of them
 
 
@@ -59,22 +63,30 @@ class LoaderSource:
         self._last = 0  # checksum of the batch that was taken last
         self._usual: Any = None
         self._bounds: Bounds = ()
+        self._try: Callable[[PyTree, str], object] = lambda batch, name: None
+        self._tried = set[str]()  # shapes of examples
         self._number = -1  # of the batch at hand, among those since the iterator began
+        self._goes_on = self.steps is not None
+        _check_lasts(data, name, options)
         # not begun a second time to see what it is, since each time may be another order
         self._iterator = self._begin(0)
-        self._goes_on = self.steps is not None or (not callable(data) and self._iterator is data)
         first = self._next()
         if first is None:
             raise ValueError(f"{name} holds no batches with rows")
         self.sample = jax.tree.map(_own, first)
         self._taken, self._ahead = 0, [self.sample]
         self._usual = shapes(self.sample)
+        self._tried.add(_of_examples(self._usual))
         self.batch_size = count_rows(self.sample) * jax.process_count()  # each process has its share
         self.example = self.like = with_rows(self.sample, self.batch_size)
 
     def keep_within(self, bounds: Bounds) -> None:
         """Check the labels of all further batches that come from the host as those of the first were."""
         self._bounds = bounds
+
+    def keep_to(self, trial: Callable[[PyTree, str], object]) -> None:
+        """Try out a batch whose examples have another shape than those of all before."""
+        self._try = trial
 
     def blocks(self, epoch: int, ts: TrainState, placement: Placement, looped: bool) -> Iterator[Block]:
         """Batches of the same shapes as the first in blocks, others one by one.
@@ -144,9 +156,8 @@ class LoaderSource:
                     self._count_pass(seen, epoch)
                     return
                 raise ValueError(
-                    f"{self.name} has no batch {done} for epoch {epoch}: an iterator ends once; give "
-                    "steps_per_epoch= for one that goes on, a function from the epoch to an iterable, "
-                    "or something that can be iterated again"
+                    f"{self.name} has no batch {done} for epoch {epoch}: an iterator ends once; "
+                    + _LASTING
                 )
             if self._is_kept:
                 self._last = seen = _checksum(batch, 0 if self._goes_on else seen)
@@ -168,7 +179,7 @@ class LoaderSource:
 
     def _pass_again(self, position: dict[str, Any]) -> None:
         """Be where a run was that has passed over the batches so often."""
-        passes, is_function = position["passes"], callable(self._data)
+        passes, is_function = position.get("passes"), callable(self._data)
         if not passes:
             return
         for i in range(1 if is_function else passes):
@@ -235,15 +246,17 @@ class LoaderSource:
                     f"{where} must be in every batch as in the first, {known.dtype} of "
                     f"{len(known.shape)} axes, got {new.dtype} of shape {new.shape}"
                 )
-        if not self._pairs:
-            return
-        x, y, *weights = batch
         try:
-            if all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(weights)):
-                check_weights(batch, self.name)  # a device is not waited for
-            check_bounds(self._bounds, (x, y, *weights), self.name)
-        except ValueError as error:
-            raise ValueError(f"batch {self._number} of {self.name}: {error}") from None
+            if self._pairs:
+                x, y, *weights = batch
+                if all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(weights)):
+                    check_weights(batch, self.name)  # a device is not waited for
+                check_bounds(self._bounds, (x, y, *weights), self.name)
+            if (of_examples := _of_examples(shapes(batch))) not in self._tried:
+                self._try(batch, self.name)
+                self._tried.add(of_examples)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"batch {self._number} of {self.name}: {error}") from None
 
 
 class _Stack:
@@ -267,6 +280,22 @@ class _Stack:
             room[self.filled :] = room[:1]
         batches = jax.tree.map(lambda room: _shared(room, placement, 1), self._rooms)
         return Block(batches, np.int32(self.filled))
+
+
+def _check_lasts(data: Batches, name: str, options: FitOptions) -> None:
+    """Refuse a generator and its like, which end once, for several epochs of all their batches."""
+    ends_once = isinstance(data, Iterator) and type(data).__module__ in ("builtins", "itertools")
+    every = options["validate_every"] if name == "validation" else 1
+    if ends_once and options["steps_per_epoch"] is None and options["epochs"] > every:
+        raise ValueError(
+            f"{name} is a {type(data).__name__}, which ends once, and epochs={options['epochs']}; "
+            + _LASTING
+        )
+
+
+def _of_examples(batch: PyTree) -> str:
+    """The shapes of a batch without the number of its rows."""
+    return str([leaf.shape[1:] for leaf in jax.tree.leaves(batch)])
 
 
 def _own(array: ArrayLike) -> ArrayLike:

@@ -27,6 +27,7 @@ from jaxdeep.train.state import (
     check_optimizer,
 )
 from jaxdeep.train.step import Measure
+from jaxdeep.tree import shapes
 
 # Options that the programs of a run do not depend on: their numbers are arguments, only the host needs
 # them, or they are part of the objective.
@@ -226,6 +227,13 @@ def try_out(
         )
         slow |= slow_here
     return slow, bounds
+
+
+def trial(setup: Setup, ts: TrainState) -> Callable[[PyTree, str], object]:
+    """A function of a batch and the name of its data that refuses what the objective does not take."""
+    if not setup.is_supervised:
+        return lambda batch, name: plan(setup.objective, ts, shapes(batch))
+    return functools.partial(rehearse, setup.objective, ts)
 
 
 def _rehearse(objective: Objective, ts: TrainState, sample: PyTree, name: str) -> tuple[bool, Bounds]:

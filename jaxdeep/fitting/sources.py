@@ -1,6 +1,6 @@
 """Sources of batches: what `fit` takes as data, as arrays or as a loader."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeGuard
 
 import jax
@@ -55,10 +55,22 @@ def sources_of(
     return sources, mesh
 
 
-def keep_within(sources: Sequence[Source], bounds: Mapping[str, Bounds]) -> None:
-    """Check all labels as those of the sources' samples were, of which these are the bounds by name."""
+def keep_to(
+    sources: Sequence[Source],
+    bounds: Mapping[str, Bounds],
+    trial: Callable[[PyTree, str], object],
+) -> None:
+    """Check all data as the sources' samples were.
+
+    Args:
+      sources: the sources.
+      bounds: of the labels of the samples, by name.
+      trial: ``(batch, name)``, refuses a batch by its shapes.
+    """
     for source in sources:
         source.keep_within(bounds.get(source.name, ()))
+        if isinstance(source, LoaderSource):
+            source.keep_to(trial)
 
 
 def position_of(sources: Sequence[Source]) -> Position:

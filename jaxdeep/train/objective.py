@@ -76,8 +76,8 @@ def supervised(
     function is averaged over the examples whose weight is not 0, without the weights; a streaming metric
     (``metrics.mean(f)``) applies them. What an example of weight 0 holds makes no difference, be it NaN
     or a class that there is not: a copy of the first example that counts takes its place before anything
-    is computed. Batch norms take their statistics of the others, in a model of jaxdeep's layers without
-    `lambda_` and `select`; elsewhere, and in `activity`, such copies count.
+    is computed. `regularizers.activity` is of the others, and so are the statistics of batch norms in a
+    model of jaxdeep's layers without `lambda_` and `select`; elsewhere such copies count.
 
     What the model puts out, logits or probabilities, is decided here, once: by its last layer, where
     that is a softmax or a sigmoid (also behind layers that keep what it means, such as `flatten` and
@@ -156,8 +156,9 @@ def supervised(
             network = network.frozen(selected(params, trainable, "trainable"))
         if activity is not None:
             network = network.watch(layer_outputs)
-        whole = _mask(counted, broken) if train and masks else {}
-        outputs, state = network.apply(params, state, x, train=train, key=key, **whole)
+        mask = _mask(counted, broken)
+        rows = mask if train and masks else {}
+        outputs, state = network.apply(params, state, x, train=train, key=key, **rows)
         losses = loss(outputs, y)
         if of_classes is not None:
             each = _of_classes(loss, of_classes, outputs, losses, y)
@@ -168,7 +169,8 @@ def supervised(
         if penalty is not None:
             value = value + penalty(params)
         if activity is not None:
-            value = value + activity({path: out for path, out in layer_outputs.items() if path})
+            rows = mask if getattr(activity, "masks", False) else {}
+            value = value + activity({path: out for path, out in layer_outputs.items() if path}, **rows)
 
         def report(name: str, metric: PerExample | Metric) -> Tally | Float[Array, ""]:
             if isinstance(metric, Metric):

@@ -337,6 +337,61 @@ def test_a_later_batch_unlike_the_first_is_refused(change, message):
         fit_loader(batches)
 
 
+def test_a_later_batch_whose_examples_have_another_shape_is_tried_out_by_name():
+    def batches(epoch):
+        return [ROWS, ROWS, (np.ones((8, 5), np.float32), ROWS[1][:8])]
+
+    for changes in ({}, {"loss": None, "objective": objective()}):
+        with pytest.raises(ValueError, match=r"^batch 2 of data: "):
+            fit_loader(batches, **changes)
+
+
+@pytest.mark.heavy
+def test_examples_of_several_shapes_are_trained_on_where_the_model_takes_them():
+    x = np.random.default_rng(0).normal(size=(32, 6, 6, 1)).astype(np.float32)
+    model = jd.nn.serial(jd.nn.conv(2, (3, 3)), jd.nn.global_avg_pool(), jd.nn.dense(2))
+    batches = [(x, np.arange(32) % 2), (x[:, :4], np.arange(32) % 2)]
+    result = jd.fit(
+        model,
+        lambda epoch: batches,
+        loss=jd.losses.softmax_cross_entropy,
+        optimizer=jd.optimizers.sgd(0.1),
+        epochs=2,
+        key=KEY,
+        progress=False,
+    )
+    assert np.isfinite(result.history["loss"]).all()
+
+
+class Rewinding:
+    """An iterator of its own batches that begins anew whenever it is iterated over."""
+
+    def __iter__(self):
+        self.batches = list(in_order()(0))
+        return self
+
+    def __next__(self):
+        if not self.batches:
+            raise StopIteration
+        return self.batches.pop(0)
+
+
+@pytest.mark.heavy
+def test_an_iterator_that_rewinds_is_iterated_over_again(tmp_path):
+    whole = fit_loader(Rewinding(), validation=Rewinding(), epochs=3)
+    same(fit_loader(in_order(), validation=in_order(), epochs=3), whole)
+    fit_loader(Rewinding(), epochs=2, checkpoint=tmp_path)
+    identical(fit_loader(Rewinding(), epochs=3, checkpoint=tmp_path).params, whole.params)
+
+
+@pytest.mark.parametrize("name", ["data", "validation"])
+def test_what_ends_once_is_refused_before_the_first_step(name):
+    with pytest.raises(
+        ValueError, match=f"{name} is a generator, which ends once, and epochs=2 go over"
+    ):
+        fit_loader(**{"data": in_order(), name: in_order()(0)})
+
+
 def test_weights_of_a_batch_that_are_not_finite_are_refused():
     ones = np.ones(len(X), np.float32)
     with pytest.raises(ValueError, match=r"data\[2\], the weights, must be finite, got nan in row 0"):
@@ -483,7 +538,11 @@ def test_phases_take_loaders():
     ("changes", "message"),
     [
         ({"data": iter([])}, "data holds no batches"),
-        ({"data": iter([ROWS])}, "data has no batch 0 for epoch 1: an iterator ends once"),
+        (
+            {"data": iter([ROWS])},
+            "data is a list_iterator, which ends once, and epochs=.* give steps_per_epoch=",
+        ),
+        ({"data": map(tuple, [ROWS])}, "data is a map, which ends once"),
         ({"data": [ROWS] * 4}, "data must be a pair .* give batches as an iterator"),
         ({"data": iter([ROWS[0]])}, "data must be a pair"),
         ({"data": iter([(ROWS[0], ROWS[1][:5])])}, "a batch of data must have the same number of rows"),

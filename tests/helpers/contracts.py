@@ -704,6 +704,7 @@ call(
     "regularizers.activity()",
     of=jd.regularizers.activity(jd.regularizers.l1(0.1), where="hidden"),
     outputs=OUTPUTS,
+    mask=jnp.arange(len(X)) < 2,
     also={"outputs": "hidden"},
     free="outputs",
 )
