@@ -13,7 +13,7 @@ from jaxdeep._compilation import is_traced, kept, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, Bool, Float, Integer, PyTree
 from jaxdeep.optimizers import set_hyperparams
-from jaxdeep.optimizers.identity import numbers_of
+from jaxdeep.optimizers.identity import init_with_numbers, numbers_of
 from jaxdeep.train.data import (
     as_arrays,
     check_batch_size,
@@ -39,6 +39,7 @@ from jaxdeep.train.step import make_step
 from jaxdeep.tree import shapes
 
 Rows = Integer[Array, "steps batch"]  # of every step
+Ends = Float[Array, "2"]  # the lowest and the highest rate
 MakeOptimizer = Callable[[Float[Array, ""]], optax.GradientTransformation]
 
 # The suggestion is FACTOR times the rate at which DESCENT of the way down is done. That point is on the
@@ -155,11 +156,16 @@ def find_learning_rate(
         check_initial(model, example, initial)
         if not is_traced((initial, key, data)):
             _check_labels(model, objective, example, data)
-    test = _test(make, objective, low, high, steps, batch_size)
+    test = _test(make, objective, steps)
 
-    def run(initial: PyTree, key: jax.Array, data: PyTree, order: Rows) -> RateTest:
-        first = make(jnp.asarray(low, jnp.result_type(float)))
-        return test(begin(model, first, example, key, initial), data, order)
+    def run(
+        initial: PyTree, key: jax.Array, data: PyTree, order: Rows, ends: Ends, numbers: PyTree
+    ) -> RateTest:
+        first = make(ends[0])
+        if numbers is not None:
+            init = lambda params: init_with_numbers(optimizer, params, numbers)  # noqa: E731
+            first = optax.GradientTransformationExtraArgs(init, first.update)
+        return test(begin(model, first, example, key, initial), data, order, ends)
 
     sizes = n, steps, batch_size
     order = run_once(lambda key: _order(key, *sizes), key, key=key_of("order", sizes))
@@ -169,10 +175,9 @@ def find_learning_rate(
         rows = np.asarray(order)
         order = jnp.asarray(np.arange(order.size).reshape(order.shape))
         data = to_device(jax.tree.map(lambda a: np.asarray(a[rows.ravel()], shapes(a).dtype), data))
-    args = initial, key, data, order
-    # unlike in fit, the optimizer's numbers are constants of the program
-    numbers = numbers_of(optimizer) if hasattr(optimizer, "init") else {}
-    program = key_of("range test", model, objective, optimizer, numbers, low, high, sizes, example)
+    ends = np.asarray([low, high], jnp.result_type(float))
+    args = initial, key, data, order, ends, numbers_of(optimizer) if hasattr(optimizer, "init") else None
+    program = key_of("range test", model, objective, optimizer, sizes, example)
     return run_once(run, *args, key=program, once=False)
 
 
@@ -224,14 +229,14 @@ def _maker(optimizer: optax.GradientTransformation | MakeOptimizer) -> MakeOptim
 
 
 def _test(
-    make: MakeOptimizer, objective: Objective, low: float, high: float, steps: int, batch_size: int
-) -> Callable[[TrainState, PyTree, Rows], RateTest]:
+    make: MakeOptimizer, objective: Objective, steps: int
+) -> Callable[[TrainState, PyTree, Rows, Ends], RateTest]:
     """The function ``(ts, data, order) -> RateTest`` that runs the test and reads the suggestion."""
     window = max(int(_WINDOW * steps), 1)
     keep = 1 - 1 / window
 
-    def test(ts: TrainState, data: PyTree, order: Rows) -> RateTest:
-        rates = jnp.geomspace(low, high, steps, dtype=jnp.result_type(float))
+    def test(ts: TrainState, data: PyTree, order: Rows, ends: Ends) -> RateTest:
+        rates = jnp.geomspace(ends[0], ends[1], steps, dtype=jnp.result_type(float))
         nothing = jnp.full(steps, jnp.nan, rates.dtype)
 
         def goes_on(carry: PyTree) -> Bool[Array, ""]:
