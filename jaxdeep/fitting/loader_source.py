@@ -23,6 +23,7 @@ _LASTING = (
     "give steps_per_epoch= for one that goes on, a function from the epoch to an iterable, or something "
     "that can be iterated again"
 )
+_END = object()
 _LOOPED = 32  # batches of a loader that are stacked, so that one call computes all of them
 
 
@@ -217,7 +218,8 @@ class LoaderSource:
 
     def _with_rows(self) -> PyTree | None:
         """The next batch that has rows, checked; None at the end."""
-        for made in self._iterator:
+        # not `for made in`, which begins an iterator that rewinds anew
+        while (made := next(self._iterator, _END)) is not _END:
             self._number += 1
             if self._pairs:
                 check_pair(made, self.name)
