@@ -368,13 +368,14 @@ def check_classes(outputs: Any, labels: Any) -> None:
             f"labels must have shape {shape} (classes as integers) or {(*shape, classes)} "
             f"(probabilities) for outputs of shape {jnp.shape(outputs)}, got {jnp.shape(labels)}"
         )
-    if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
+    is_bool = jnp.result_type(labels) == jnp.bool_ and classes == 2
+    if not jnp.issubdtype(jnp.result_type(labels), jnp.integer) and not is_bool:
         raise TypeError(f"labels of shape {shape} must be integers, got {jnp.result_type(labels)}")
     _note(labels, 0, classes - 1)
     if not is_known(labels):
         return
     known = np.asarray(labels)
-    low, high = known.min(), known.max()
+    low, high = int(known.min()), int(known.max())
     if low < 0 or high >= classes:
         raise ValueError(
             f"labels must be in [0, {classes}) for outputs of {classes} classes, got labels from "

@@ -288,10 +288,30 @@ def weighted(
             of_examples = values.mean(axis=tuple(range(1, values.ndim)))
             return jnp.where(of_nothing, 0, factor * of_examples)
 
-        return functools.reduce(jnp.add, [weighted_loss(name) for name in names])
+        each = [weighted_loss(name) for name in names]
+        if len({values.shape for values in each}) > 1:
+            rows = {name: len(values) for name, values in zip(names, each)}
+            raise ValueError(f"the outputs must have the same number of examples, got {rows}")
+        return functools.reduce(jnp.add, each)
 
     loss.of_outputs = functions  # type: ignore[attr-defined]
     return loss
+
+
+_OF_LOGITS = (  # losses of optax, which take nothing else
+    optax.losses.softmax_cross_entropy,
+    optax.losses.softmax_cross_entropy_with_integer_labels,
+    optax.losses.sigmoid_binary_cross_entropy,
+)
+
+
+def of_probabilities(loss: Callable[..., Any]) -> str:
+    """How a loss of logits is written for probabilities."""
+    one = inside(loss)
+    if one not in _OF_LOGITS:
+        return f"functools.partial({one.__name__}, from_logits=False)"
+    ours = "sigmoid_cross_entropy" if "sigmoid" in one.__name__ else "softmax_cross_entropy"
+    return f"functools.partial(jaxdeep.losses.{ours}, from_logits=False)"
 
 
 def reads(loss: Callable[..., Any]) -> Any:
@@ -306,6 +326,8 @@ def reads(loss: Callable[..., Any]) -> Any:
     loss = inside(loss)
     if (several := getattr(loss, "of_outputs", None)) is not None:
         return {name: reads(one) for name, one in several.items()}
+    if loss in _OF_LOGITS:
+        return "logits"
     if loss not in (softmax_cross_entropy, sigmoid_cross_entropy):
         return None
     return "probabilities" if from_logits is False else "logits"

@@ -5,6 +5,7 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxdeep as jd
@@ -340,6 +341,39 @@ def test_the_activity_of_hidden_layers_is_penalised():
     missing = jd.regularizers.activity(jd.regularizers.l1(0.1), where="hiden*")
     with pytest.raises(ValueError, match=r"where='hiden.*' matches no leaf"):
         jd.train.supervised(model, jd.losses.mse, activity=missing)(params, state, (x, y))
+
+
+def test_the_order_of_scores_that_float32_cannot_tell_apart_is_kept():
+    scores, labels = 1 - np.array([4e-9, 3e-9, 2e-9, 1e-9]), np.array([0, 1, 0, 1])
+    assert float(jd.metrics.roc_auc_score(scores, labels)) == 0.75
+    assert float(jd.metrics.roc_auc_score(2**40 + np.arange(4), labels)) == 0.75
+    assert np.isnan(jd.metrics.roc_auc_score(np.where(labels, np.nan, scores), labels))
+    rows = np.array([[1.0, 1 + 1e-12, 0.0], [1 + 1e-12, 1.0, np.nan], [2.0, 2.0, 1.0]])
+    assert jd.metrics.accuracy(rows, [1, 0, 0]).tolist() == [1, 0, 1]
+    assert jd.metrics.top_k_accuracy(rows[[0, 2]], [0, 1], k=1).tolist() == [0, 1]  # a tie counts
+
+
+def test_optax_losses_of_logits_are_known():
+    model = jd.nn.dense(2, activation=jax.nn.softmax)
+    loss = optax.losses.softmax_cross_entropy_with_integer_labels
+    with pytest.raises(
+        ValueError, match=r"partial\(jaxdeep.losses.softmax_cross_entropy, from_logits=False"
+    ):
+        jd.train.supervised(model, loss)
+
+
+def test_outputs_of_different_numbers_of_examples_are_not_added_up():
+    loss = jd.losses.weighted({"a": jd.losses.mse, "b": jd.losses.mae})
+    with pytest.raises(ValueError, match=r"same number of examples, got {'a': 1, 'b': 3}"):
+        loss({"a": jnp.ones(1), "b": jnp.ones(3)}, {"a": jnp.ones(1), "b": jnp.zeros(3)})
+
+
+def test_booleans_are_labels_of_two_classes():
+    logits = jnp.array([[2.0, 1.0], [0.0, 1.0]])
+    for of in (softmax_cross_entropy, jd.metrics.accuracy):
+        assert of(logits, np.array([True, True])).tolist() == of(logits, np.array([1, 1])).tolist()
+    with pytest.raises(TypeError, match="must be integers, got bool"):
+        softmax_cross_entropy(jnp.zeros((2, 3)), np.array([True, False]))
 
 
 @pytest.mark.parametrize("train", [False, True])

@@ -123,7 +123,7 @@ def _kept(params: PyTree, groups: Groups, ranks: Ranks, counts: Counts) -> PyTre
     flags = [jnp.ones(jnp.shape(w), bool) for w in leaves]
     for group, count in zip(groups, counts):
         for i in group:
-            flags[i] = ranks[i] >= count
+            flags[i] = (ranks[i] >= count) | jnp.isnan(leaves[i])  # what has diverged is not small
     return jax.tree.unflatten(structure, flags)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, on_device
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
-from jaxdeep.metrics.inputs import above, class_labels, probabilities
+from jaxdeep.metrics.inputs import above, class_labels, in_order, probabilities
 
 Values = Float[Array, "*batch"]  # one of each example
 
@@ -36,9 +36,9 @@ def accuracy(outputs: ArrayLike, labels: ArrayLike, *, from_logits: bool | None 
     >>> accuracy(jnp.array([[0.1], [-2.0]]), jnp.array([1, 1]), from_logits=True).tolist()
     [1.0, 0.0]
     """
-    outputs = on_device("outputs", outputs)
-    if outputs.shape[-1:] == (1,):
+    if jnp.shape(outputs)[-1:] == (1,):
         return binary_accuracy(outputs, labels, from_logits=from_logits)[..., 0]
+    outputs = in_order("outputs", outputs)
     labels = class_labels(outputs, labels)
     right = jnp.argmax(outputs, axis=-1) == labels
     return _ones(right & ~jnp.isnan(outputs).any(axis=-1))
@@ -106,7 +106,7 @@ def top_k_accuracy(outputs: ArrayLike, labels: ArrayLike, *, k: int = 5) -> Valu
     [1.0]
     """
     _checks.check_count("k", k)
-    outputs = on_device("outputs", outputs)
+    outputs = in_order("outputs", outputs)
     labels = class_labels(outputs, labels)
     labels_output = jnp.take_along_axis(
         outputs, labels[..., None], axis=-1, mode="fill", fill_value=jnp.nan

@@ -27,6 +27,29 @@ def class_labels(outputs: ArrayLike, labels: ArrayLike) -> Integer[Array, "*batc
     return _checks.classes_of(outputs, known)
 
 
+def in_order(name: str, outputs: ArrayLike, axis: int | None = -1) -> Array:
+    """Scores of which only the order counts, so that float64 and int64 on the host lose none of it.
+
+    Where JAX' default types would round them, their places in the order along the axis (None: of all)
+    come instead; equal ones have the same place, and NaN stays.
+    """
+    scores = as_array(name, outputs)
+    if isinstance(scores, jax.Array) or jnp.result_type(scores).itemsize >= scores.dtype.itemsize:
+        return on_device(name, scores)
+    if axis is None:
+        places = np.unique(scores, return_inverse=True)[1].reshape(scores.shape)
+    else:
+        order = np.argsort(scores, axis=axis, kind="stable")
+        rising = np.diff(np.take_along_axis(scores, order, axis), axis=axis) > 0
+        first = np.zeros_like(np.take(order, [0], axis))
+        dense = np.concatenate([first, np.cumsum(rising, axis=axis)], axis)
+        places = np.empty_like(order)
+        np.put_along_axis(places, order, dense, axis)
+    if np.isnan(scores).any():
+        return jnp.asarray(np.where(np.isnan(scores), np.nan, places), jnp.result_type(float))
+    return jnp.asarray(places.astype(np.int32))
+
+
 def flat(
     outputs: ArrayLike, y: ArrayLike, weights: ArrayLike | None
 ) -> tuple[Array, Bool[Array, "n"], Array | None, Array | None]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike, Float
-from jaxdeep.metrics.inputs import check_probabilities, flat, where, without_uncounted
+from jaxdeep.metrics.inputs import check_probabilities, flat, in_order, where, without_uncounted
 from jaxdeep.metrics.streaming import Found, Metric, countable, marked, of_sums, scattered, told
 
 
@@ -91,7 +91,7 @@ def roc_auc_score(
     """
     if weights is not None:
         outputs, labels, weights = without_uncounted(outputs, labels, weights)
-    scores, positive, w, wrong = flat(outputs, labels, weights)
+    scores, positive, w, wrong = flat(in_order("outputs", outputs, axis=None), labels, weights)
     w = countable(jnp.ones(scores.shape, bool) if w is None else w)
     order = jnp.argsort(scores)
     scores, positive, w = scores[order], positive[order], w[order]

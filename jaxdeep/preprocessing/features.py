@@ -74,7 +74,8 @@ def widened(x: ArrayLike, name: str = "x") -> tuple[Float[Array, "..."], jnp.dty
     array = as_array(name, x)
     check_holds(name, array if array.dtype.kind == "f" else np.zeros(0))
     dtype = float_of(array)
-    return jnp.asarray(array).astype(jnp.promote_types(dtype, jnp.float32)), dtype
+    # on the host where it is there, as JAX would cut whole numbers of 64 bits first
+    return jnp.asarray(array.astype(jnp.promote_types(dtype, jnp.float32))), dtype
 
 
 def in_halves(x: ArrayLike, name: str = "x") -> tuple[Halves, jnp.dtype]:

@@ -250,6 +250,8 @@ def _columns(x: Categories) -> list[np.ndarray]:
         )
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise TypeError("x is a masked array with masked values; fill them (x.filled(...))")
+    if hasattr(x, "columns") and hasattr(x, "iloc"):  # each in its own dtype, which is wider for all
+        return [np.asarray(x.iloc[:, i]) for i in range(len(x.columns))]
     has_dtype = hasattr(x, "dtype") or hasattr(x, "__array__")
     array = np.asarray(x) if has_dtype else np.array(x, dtype=object)
     if array.dtype.kind == "c":

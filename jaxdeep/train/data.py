@@ -101,8 +101,9 @@ def tree_bytes(tree: PyTree) -> int:
 
 def check_pair(data: PyTree, name: str) -> None:
     """Refuse data other than ``(x, y)`` and ``(x, y, weights)``, which `supervised` takes."""
-    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        many = isinstance(data, list) and len(data) > 3
+    several = isinstance(data, list) and all(isinstance(one, tuple) for one in data)
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3) or several:
+        many = isinstance(data, list) and (several or len(data) > 3)
         hint = "; give batches as an iterator, or a function from the epoch to them" if many else ""
         raise TypeError(
             f"{name} must be a pair (x, y) or (x, y, weights), got {type(data).__name__}{hint}"

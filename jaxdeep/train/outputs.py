@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdeep._compilation import inside
-from jaxdeep.losses import reads, said_by, sigmoid_cross_entropy
+from jaxdeep.losses import of_probabilities, reads, said_by, sigmoid_cross_entropy
 from jaxdeep.metrics import Metric, accuracy, binary_accuracy, mean
 from jaxdeep.metrics.streaming import check_agreement
 from jaxdeep.train.state import Network, PerExample
@@ -59,13 +59,13 @@ def _check(known: Any, taken: str | None, function: Any, where: str, who: str) -
     if known == "probabilities" and taken == "logits" and who == "it":
         raise ValueError(
             f"{where}the model puts out probabilities, as its last layer or the loss says, and {who} "
-            f"takes logits: use functools.partial({one.__name__}, from_logits=False)"
+            f"takes logits: use {of_probabilities(function)}"
         )
     if known == "probabilities" and taken == "logits":
         raise ValueError(
             f"{where}the model ends in a softmax or a sigmoid, so that it puts out probabilities, and "
             f"{who} takes logits: leave that activation out (better), or use "
-            f"functools.partial({one.__name__}, from_logits=False)"
+            + of_probabilities(function)
         )
     if known == "scores" and taken == "probabilities":
         raise ValueError(

@@ -1,6 +1,7 @@
 """Weights of examples and of classes."""
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -86,7 +87,23 @@ def of_labels(
             f"shape {losses.shape}"
         )
     labels = labels.reshape(losses.shape)
-    return weights.at[labels.astype(jnp.int32)].get(mode="fill", fill_value=1)
+    _checks.check_known("labels that class_weight weighs", y, 0, math.inf)
+    if not jnp.issubdtype(labels.dtype, jnp.floating):
+        return _of_whole(weights, labels.astype(jnp.int32))
+    labels = labels.astype(weights.dtype)
+    if classes == 2:  # the share of class 1
+        of_none, of_one = _of_whole(weights, jnp.arange(2))
+        return (1 - labels) * of_none + labels * of_one
+    if _checks.is_known(y) and (np.asarray(y) != np.floor(y)).any():
+        raise ValueError(
+            "class_weight needs labels that are classes, numbered from 0, got fractions in y"
+        )
+    return jnp.where(labels == jnp.floor(labels), _of_whole(weights, labels.astype(jnp.int32)), jnp.nan)
+
+
+def _of_whole(weights: Float[Array, "classes"], labels: Num[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """The weight of each label; 1 where there is none, and below 0, where JAX counts from the end."""
+    return jnp.where(labels < 0, 1, weights.at[labels].get(mode="fill", fill_value=1))
 
 
 def may_be_zero(table: Table) -> bool:

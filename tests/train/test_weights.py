@@ -29,6 +29,26 @@ def test_class_weights_of_soft_labels_are_their_mean():
     np.testing.assert_allclose(value(soft, class_weight=table)(PARAMS), 3.0 * plain, rtol=1e-6)
 
 
+def test_class_weights_of_a_share_of_one_class_are_between_both():
+    outputs, share = jnp.zeros((3, 1)), np.array([0.0, 0.25, 1.0])
+    objective = jd.train.supervised(
+        jd.nn.activation(jax.nn.tanh), jd.losses.sigmoid_cross_entropy, class_weight={0: 1.0, 1: 5.0}
+    )
+    loss = objective({}, {}, (outputs, share[:, None]), train=True)[0]
+    np.testing.assert_allclose(loss, np.log(2) * np.mean([1, 2, 5]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [([1, -1], "must be in .0, inf., got -1"), ([1.0, -1.0], "got -1"), ([0.5, 1.0], "fractions in y")],
+)
+def test_what_is_no_class_has_no_weight(labels, message):
+    objective = jd.train.supervised(jd.nn.dense(1), jd.losses.mse, class_weight={0: 1.0, 1: 5.0})
+    params, state = objective.of_model.init(jax.random.key(0), jnp.ones((1, 2)))
+    with pytest.raises(ValueError, match=message):
+        objective(params, state, (np.ones((2, 2)), np.array(labels)[:, None]), train=True)
+
+
 def test_class_weights_are_for_one_output():
     both = jd.losses.weighted({"a": softmax_cross_entropy, "b": softmax_cross_entropy})
     model = jd.nn.parallel(a=jd.nn.dense(2), b=jd.nn.dense(2))
