@@ -195,7 +195,7 @@ def weighed(name):
 
 @pytest.mark.few("mse")
 @pytest.mark.parametrize("name", LOSSES)
-@over(2, 200, **WEIGHED)
+@over(2, 30, **WEIGHED)
 def test_rows_of_weight_0_are_as_if_they_were_not_there(
     name, seed, order, factors, of_outputs, of_targets
 ):
@@ -238,7 +238,7 @@ def compiled_of_classes(name):
 
 @pytest.mark.few("softmax_cross_entropy")
 @pytest.mark.parametrize("name", OF_CLASSES)
-@over(3, 200, labels=of_width(5, 255), scale=st.floats(0.1, 10))
+@over(3, 60, labels=of_width(5, 255), scale=st.floats(0.1, 10))
 def test_labels_of_any_width_are_the_same(name, labels, scale):
     """256 classes do not fit into int8."""
     function, compiled = classified(name), compiled_of_classes(name)
@@ -250,7 +250,7 @@ def test_labels_of_any_width_are_the_same(name, labels, scale):
 
 
 @pytest.mark.parametrize("name", OF_CLASSES[:4])
-@over(10, 200, heavy=True, codes=st.lists(st.integers(-128, 127), min_size=5, max_size=5))
+@over(10, 60, codes=st.lists(st.integers(-128, 127), min_size=5, max_size=5))
 def test_a_traced_label_below_0_stays_one_in_any_width(name, codes):
     compiled = compiled_of_classes(name)
     outputs = np.random.default_rng(0).normal(size=(5, 256)).astype(np.float32)
@@ -271,7 +271,7 @@ def of_ordinals(name):
 
 @pytest.mark.few("mse")
 @pytest.mark.parametrize("name", ["mse", "mae", "huber", "log_cosh", "mean"])
-@over(3, 200, targets=of_width(6, 255), outputs=of_width(6, 255))
+@over(3, 60, targets=of_width(6, 255), outputs=of_width(6, 255))
 def test_targets_and_outputs_of_any_width_are_the_same(name, targets, outputs):
     for function in of_ordinals(name):
         expected = function(outputs.astype(np.float32), targets.astype(np.float32))
@@ -283,7 +283,7 @@ def test_targets_and_outputs_of_any_width_are_the_same(name, targets, outputs):
     "name",
     ["auc", "binary_accuracy", "f1", "precision", "recall", "roc_auc_score", "sigmoid_cross_entropy"],
 )
-@over(3, 200, labels=of_width(6, 1), seed=st.integers(0, 99))
+@over(3, 60, labels=of_width(6, 1), seed=st.integers(0, 99))
 def test_bits_of_any_width_are_the_same(name, labels, seed):
     if name == "roc_auc_score":
         functions = metrics.roc_auc_score, jax.jit(metrics.roc_auc_score)
@@ -342,7 +342,7 @@ def exactly(state):
 @pytest.mark.parametrize("name", COUNTING)
 @over(
     3,
-    200,
+    60,
     start=st.integers(2**24 - 1000, 2**24 + 1000),
     parts=st.lists(st.lists(st.integers(0, 1001), min_size=ROWS, max_size=ROWS), min_size=2, max_size=5),
     merges=st.randoms(use_true_random=False),
@@ -400,7 +400,7 @@ def valued(name):
 
 @pytest.mark.few("confusion_matrix")
 @pytest.mark.parametrize("name", [*METRICS, "roc_auc_score", "recall(class_id=1)"])
-@over(2, 200, **WEIGHED, kind=st.sampled_from(["float32", "float16", "int8", "bool", "list", "jax"]))
+@over(2, 30, **WEIGHED, kind=st.sampled_from(["float32", "float16", "int8", "bool", "list", "jax"]))
 def test_a_metric_itself_does_not_look_at_rows_of_weight_0(
     name, seed, order, factors, of_outputs, of_targets, kind
 ):
@@ -427,8 +427,9 @@ def test_a_metric_itself_does_not_look_at_rows_of_weight_0(
             jax.tree.map(lambda a: a.tolist(), tree) for tree in (dirty, labels, weights)
         )
     np.testing.assert_allclose(value(dirty, labels, given), expected, rtol=2e-6)
-    inside = jax.jit(lambda o: value(o, jax.tree.map(jnp.asarray, labels), weights))  # known in a trace
-    np.testing.assert_allclose(inside(np.asarray(dirty)), expected, rtol=2e-6)
+    if kind == "jax":  # known in a trace
+        inside = jax.jit(lambda o: value(o, jax.tree.map(jnp.asarray, labels), weights))
+        np.testing.assert_allclose(inside(dirty), expected, rtol=2e-6)
 
 
 @pytest.mark.heavy
@@ -626,7 +627,7 @@ def test_every_function_with_from_logits_is_among_them():
 @pytest.mark.parametrize("name", OF_LOGITS)
 @over(
     3,
-    200,
+    60,
     logits=hnp.arrays(np.float32, (ROWS, CLASSES), elements=HALVES),
     labels=hnp.arrays(np.int32, ROWS, elements=st.integers(0, CLASSES - 1)),
 )
@@ -646,7 +647,7 @@ SOFT = ["softmax_cross_entropy", "brier_score", "negative_log_likelihood"]
 @pytest.mark.parametrize("name", SOFT)
 @over(
     5,
-    200,
+    60,
     soft=hnp.arrays(np.float32, (ROWS, CLASSES), elements=st.floats(0, 1, width=32)),
     row=st.integers(0, ROWS - 1),
     off=st.floats(0.01, 2) | st.floats(-2, -0.01),
