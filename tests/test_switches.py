@@ -130,8 +130,9 @@ VARIED = {
     seed=st.integers(0, 100),
 )
 def test_any_small_fit_has_the_numbers_without_the_switch(switch, options, seed):
+    usual = {"optimizer": jd.optimizers.adam(0.01), "key": jax.random.key(seed)}
+
     def run():
-        usual = {"optimizer": jd.optimizers.adam(0.01), "key": jax.random.key(seed)}
         result = jd.fit(network(), (X, Y), **usual | OPTIONS | options)
         return result.params, dict(result.history)
 
