@@ -1,15 +1,19 @@
 """What every loss and every metric owes: a new one is tested by being public."""
 
 import functools
+import inspect
 
 import chex
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.properties import of_width, over
 
 import jaxdeep as jd
-from jaxdeep import losses, metrics
+from jaxdeep import losses, metrics, uncertainty
 
 ROWS, CLASSES = 6, 3
 VALUES = jax.random.normal(jax.random.key(0), (ROWS, 2))
@@ -136,60 +140,160 @@ def test_every_metric_is_taken_by_supervised(name):
     assert set(found) == {"it"}
 
 
-@pytest.mark.heavy
-@pytest.mark.parametrize("name", LOSSES)
-def test_rows_of_weight_0_are_as_if_they_were_not_there(name):
-    """Whatever their targets, in loss, gradient and metrics, known or traced."""
-    loss, outputs, y = loss_of(name)
-    weights = jnp.array([1.0, 1.0, 1.0, 1.0, 0.0, 0.0])
-    counted, others = slice(4), slice(4, None)
+BROKEN = st.sampled_from([np.nan, np.inf, -np.inf, -7, 99, 1e30])
+# The seed of a batch's numbers, which rows of it count, with what weights, and what the others hold.
+WEIGHED = {
+    "seed": st.integers(0, 2**32 - 1),
+    "order": st.permutations(range(ROWS)),
+    "factors": st.lists(st.floats(0.125, 8, width=32), min_size=4, max_size=4),
+    "of_outputs": st.lists(BROKEN, min_size=2, max_size=2),
+    "of_targets": st.lists(BROKEN, min_size=2, max_size=2),
+}
+
+
+def redrawn(tree, rng):
+    """Other numbers of the same kind: labels and bits in another order."""
+    order = rng.permutation(ROWS)
+
+    def leaf(a):
+        whole = not jnp.issubdtype(a.dtype, jnp.floating)
+        a = np.asarray(a)
+        return a[order] if whole or a.ndim == 1 else rng.normal(size=a.shape).astype(a.dtype)
+
+    return jax.tree.map(leaf, tree)
+
+
+def broken_rows(tree, others, values):
+    """The rows hold these values, as far as their dtype can."""
+
+    def leaf(a):
+        a = np.array(a)
+        for row, value in zip(others, values):
+            fits = np.issubdtype(a.dtype, np.floating) or (np.isfinite(value) and abs(value) < 1e9)
+            a[row] = value if fits else -1
+        return a
+
+    return jax.tree.map(leaf, tree)
+
+
+@functools.cache
+def weighed(name):
+    """A loss in an objective: sum, mean and gradient by the outputs of a batch with weights."""
+    loss = loss_of(name)[0]
     of_x = lambda outputs, y: loss(outputs["x"], y)  # noqa: E731  # in a dict, whatever the shapes
-    identity = jd.nn.lambda_(lambda x: x)
-    objective = jd.train.supervised(identity, of_x, metrics={"metric": of_x})
+    objective = jd.train.supervised(jd.nn.lambda_(lambda x: x), of_x, metrics={"metric": of_x})
 
-    def weighed(outputs, y):
-        value, (_, found) = objective({}, {}, ({"x": outputs}, y, weights), train=True)
-        return value * ROWS, found["metric"].compute()
+    def run(outputs, y, weights):
+        def total(outputs):
+            value, (_, found) = objective({}, {}, ({"x": outputs}, y, weights), train=True)
+            return value * len(weights), found["metric"].compute()
 
-    def alone(outputs):
-        return loss(outputs, rows(y, counted)).sum() * 4 / loss(outputs, rows(y, counted)).size
+        return jax.value_and_grad(total, has_aux=True)(outputs)
 
-    expected, gradient = jax.value_and_grad(alone)(rows(outputs, counted))
-    for bad in (jnp.nan, jnp.inf, -7):
-        broken = jax.tree.map(lambda a, bad=bad: a.at[others].set(jnp.asarray(bad).astype(a.dtype)), y)
-        for function in (weighed, jax.jit(weighed)):
-            value, metric = function(outputs, broken)
-            np.testing.assert_allclose(value, expected, rtol=1e-6)
-            np.testing.assert_allclose(metric, expected / 4, rtol=1e-6)
-        found = jax.grad(lambda *batch: weighed(*batch)[0])(outputs, broken)
-        chex.assert_trees_all_close(rows(found, counted), gradient, rtol=1e-5)
-        chex.assert_trees_all_equal(
-            rows(found, others), jax.tree.map(jnp.zeros_like, rows(found, others))
-        )
+    return run, jax.jit(run)
+
+
+@pytest.mark.few("mse")
+@pytest.mark.parametrize("name", LOSSES)
+@over(2, 30, **WEIGHED)
+def test_rows_of_weight_0_are_as_if_they_were_not_there(
+    name, seed, order, factors, of_outputs, of_targets
+):
+    """Whatever they hold, in loss, gradient and metrics, known or traced."""
+    rng = np.random.default_rng(seed)
+    _, outputs, y = loss_of(name)
+    outputs, y = redrawn(outputs, rng), redrawn(y, rng)
+    counted, others = np.array(order[:4]), np.array(order[4:])
+    weights = np.zeros(ROWS, np.float32)
+    weights[counted] = factors
+    run, compiled = weighed(name)
+    (expected, mean), gradient = compiled(rows(outputs, counted), rows(y, counted), weights[counted])
+    dirty, labels = broken_rows(outputs, others, of_outputs), broken_rows(y, others, of_targets)
+    for function in (run, compiled):
+        (value, metric), found = function(dirty, labels, weights)
+        np.testing.assert_allclose(value, expected, rtol=2e-6)
+        np.testing.assert_allclose(metric, mean, rtol=2e-6)
+        chex.assert_trees_all_close(rows(found, counted), gradient, rtol=1e-5, atol=1e-6)
+        for leaf in jax.tree.leaves(rows(found, others)):
+            np.testing.assert_array_equal(leaf, 0)
 
 
 def classified(name):
     if name == "confusion_matrix":
-        metric = metrics.confusion_matrix(200)
+        metric = metrics.confusion_matrix(256)
+        return lambda outputs, y: metric.compute(metric.update(metric.init(), outputs, y))
+    if name == "recall":
+        metric = metrics.recall(class_id=200)
         return lambda outputs, y: metric.compute(metric.update(metric.init(), outputs, y))
     return getattr(losses, name, None) or getattr(metrics, name)
 
 
-@pytest.mark.heavy
+OF_CLASSES = ["softmax_cross_entropy", "accuracy", "top_k_accuracy", "confusion_matrix", "recall"]
+
+
+@functools.cache
+def compiled_of_classes(name):
+    return jax.jit(classified(name))
+
+
+@pytest.mark.few("softmax_cross_entropy")
+@pytest.mark.parametrize("name", OF_CLASSES)
+@over(3, 60, labels=of_width(5, 255), scale=st.floats(0.1, 10))
+def test_labels_of_any_width_are_the_same(name, labels, scale):
+    """256 classes do not fit into int8."""
+    function, compiled = classified(name), compiled_of_classes(name)
+    outputs = np.random.default_rng(len(set(labels))).normal(size=(5, 256)).astype(np.float32) * scale
+    outputs = outputs.astype(np.float32)
+    wide = labels.astype(np.int32)
+    for known in (function, compiled):
+        np.testing.assert_array_equal(known(outputs, labels), known(outputs, wide))
+
+
+@pytest.mark.parametrize("name", OF_CLASSES[:4])
+@over(10, 60, codes=st.lists(st.integers(-128, 127), min_size=5, max_size=5))
+def test_a_traced_label_below_0_stays_one_in_any_width(name, codes):
+    compiled = compiled_of_classes(name)
+    outputs = np.random.default_rng(0).normal(size=(5, 256)).astype(np.float32)
+    expected = compiled(outputs, np.array(codes, np.int32))
+    for narrow in ("int8", "int16", "int64"):
+        np.testing.assert_array_equal(compiled(outputs, np.array(codes, narrow)), expected)
+
+
+@functools.cache
+def of_ordinals(name):
+    """A loss or a metric of whole numbers, eager and compiled."""
+    found = {**LOSS, **METRIC}.get(name, (None,))[0] or getattr(losses, name, None)
+    metric = found or getattr(metrics, name)()
+    if isinstance(metric, metrics.Metric):
+        return (each := lambda o, y: metric.compute(metric.update(metric.init(), o, y))), jax.jit(each)
+    return metric, jax.jit(metric)
+
+
+@pytest.mark.few("mse")
+@pytest.mark.parametrize("name", ["mse", "mae", "huber", "log_cosh", "mean"])
+@over(3, 60, targets=of_width(6, 255), outputs=of_width(6, 255))
+def test_targets_and_outputs_of_any_width_are_the_same(name, targets, outputs):
+    for function in of_ordinals(name):
+        expected = function(outputs.astype(np.float32), targets.astype(np.float32))
+        np.testing.assert_array_equal(function(outputs, targets), expected)
+
+
+@pytest.mark.few("auc")
 @pytest.mark.parametrize(
-    "name", ["softmax_cross_entropy", "accuracy", "top_k_accuracy", "confusion_matrix"]
+    "name",
+    ["auc", "binary_accuracy", "f1", "precision", "recall", "roc_auc_score", "sigmoid_cross_entropy"],
 )
-def test_labels_of_any_width_are_the_same(name):
-    """200 classes do not fit into int8, and a traced −1 stays one."""
-    function, outputs = classified(name), jax.random.normal(jax.random.key(3), (5, 200))
-    compiled = jax.jit(function)
-    for dtype, codes in {"int8": [0, 100, 127, 3, -1], "uint8": [0, 199, 150, 3, 9]}.items():
-        wide = np.array(codes, np.int32)
-        expected, known = compiled(outputs, wide), function(outputs[:4], wide[:4])
-        for narrow in (dtype, "int16", "int64"):
-            labels = np.array(codes, narrow)
-            np.testing.assert_array_equal(compiled(outputs, labels), expected)
-            np.testing.assert_array_equal(function(outputs[:4], labels[:4]), known)
+@over(3, 60, labels=of_width(6, 1), seed=st.integers(0, 99))
+def test_bits_of_any_width_are_the_same(name, labels, seed):
+    if name == "roc_auc_score":
+        functions = metrics.roc_auc_score, jax.jit(metrics.roc_auc_score)
+    else:
+        functions = of_ordinals(name)
+    scores = np.random.default_rng(seed).uniform(size=6).astype(np.float32)
+    for function in functions:
+        np.testing.assert_array_equal(
+            function(scores, labels), function(scores, labels.astype(np.int32))
+        )
 
 
 def test_labels_beyond_32_bits_are_refused():
@@ -211,6 +315,66 @@ def test_counts_go_on_where_a_float32_stops():
     assert int(odd["matrix"][0, 0]) + int(odd["lost"]["matrix"][0, 0]) == many + 1001
 
 
+COUNTING = {
+    "precision": (metrics.precision(), SCORES, BITS),
+    "f1": (metrics.f1(), SCORES, BITS),
+    "auc": (metrics.auc(), SCORES, BITS),
+    "confusion_matrix": (metrics.confusion_matrix(CLASSES), LOGITS, LABELS),
+    "mean": (metrics.mean(lambda outputs, y: y), SCORES, LABELS),
+}
+
+
+@functools.cache
+def counting(name):
+    metric = COUNTING[name][0]
+    return jax.jit(metric.update), jax.jit(metric.merge)
+
+
+def exactly(state):
+    """The sums of a state as whole numbers of Python."""
+    lost = state["lost"]
+    return {
+        n: (np.asarray(a, float) + np.asarray(lost[n], float)) for n, a in state.items() if n != "lost"
+    }
+
+
+@pytest.mark.few("confusion_matrix")
+@pytest.mark.parametrize("name", COUNTING)
+@over(
+    3,
+    60,
+    start=st.integers(2**24 - 1000, 2**24 + 1000),
+    parts=st.lists(st.lists(st.integers(0, 1001), min_size=ROWS, max_size=ROWS), min_size=2, max_size=5),
+    merges=st.randoms(use_true_random=False),
+)
+def test_counts_are_exact_through_2_to_the_24_in_any_batches_and_merges(name, start, parts, merges):
+    """Whole weights, of which a float32 would lose every odd one."""
+    metric, outputs, y = COUNTING[name]
+    update, merge = counting(name)
+    alone = [exactly(update(metric.init(), outputs, y, np.array(part, np.int32))) for part in parts]
+    zero = {key: value + start for key, value in exactly(metric.init()).items()}
+    expected = jax.tree.map(lambda *sums: sum(sums), zero, *alone)
+    begun = metric.init() | {key: jnp.asarray(value, jnp.float32) for key, value in zero.items()}
+    begun["lost"] = {
+        key: jnp.asarray(value - np.float32(value), jnp.float32) for key, value in zero.items()
+    }
+    states = [begun]
+    for part in parts:
+        if merges.random() < 0.5:
+            states[0] = update(states[0], outputs, y, np.array(part, np.int32))
+        else:
+            states.append(update(metric.init(), outputs, y, np.array(part, np.int32)))
+    while len(states) > 1:
+        merges.shuffle(states)
+        states.append(merge(states.pop(), states.pop()))
+    for key, value in exactly(states[0]).items():
+        np.testing.assert_array_equal(value, expected[key])
+    # and by hand: what a batch adds is the sum of its weights
+    if name == "confusion_matrix":
+        total = sum(map(sum, parts)) + start * CLASSES**2
+        assert exactly(states[0])["matrix"].sum() == total
+
+
 @pytest.mark.heavy
 def test_a_batch_of_more_than_2_to_the_24_is_counted():
     rows = 2**24 + 1000
@@ -221,40 +385,58 @@ def test_a_batch_of_more_than_2_to_the_24_is_counted():
 # --- rows of weight 0, NaN, weights ----------------------------------------------------------------
 
 
-@pytest.mark.heavy
-@pytest.mark.parametrize("name", [*METRICS, "roc_auc_score", "recall(class_id=1)"])
-def test_a_metric_itself_does_not_look_at_rows_of_weight_0(name):
-    """Sentinel labels and NaN, known or traced, weights of any kind, and lists."""
-    if name == "recall(class_id=1)":
-        metric, outputs, y = metrics.recall(class_id=1), LOGITS, LABELS
-    elif name != "roc_auc_score":
-        metric, outputs, y = metric_of(name)
-    else:
-        metric, outputs, y = None, SCORES, BITS
+@functools.cache
+def valued(name):
+    """A metric's value of a batch, eager and compiled."""
+    if name == "roc_auc_score":
+        return metrics.roc_auc_score, jax.jit(metrics.roc_auc_score)
+    metric = metrics.recall(class_id=1) if name == "recall(class_id=1)" else metric_of(name)[0]
 
     def value(outputs, y, weights=None):
-        if metric is None:
-            return metrics.roc_auc_score(outputs, y, weights)
         return metric.compute(metric.update(metric.init(), outputs, y, weights))
 
-    counted, others = slice(4), slice(4, None)
-    expected = value(rows(outputs, counted), rows(y, counted))
-    compiled = jax.jit(value)
-    weights = np.array([1, 1, 1, 1, 0, 0])
-    for bad in (7, -1, np.nan):
-        broken = np.array(y, np.float32 if np.isnan(bad) else y.dtype)
-        if np.isnan(bad) and y.ndim < outputs.ndim:
-            broken = np.array(jax.nn.one_hot(y, CLASSES))
-        broken[others] = bad
-        nan = np.array(outputs)
-        nan[others] = np.nan
-        for w in (weights, weights.astype(bool), weights.astype(np.float32), jnp.array(weights, float)):
-            np.testing.assert_allclose(value(nan, broken, w), expected, rtol=1e-6)
-        np.testing.assert_allclose(compiled(nan, broken, weights * 1.0), expected, rtol=1e-6)
-        listed = nan.tolist(), broken.tolist(), weights.tolist()
-        np.testing.assert_allclose(value(*listed), expected, rtol=1e-6)
-        inside = jax.jit(lambda o, y=broken: value(o, jnp.asarray(y), weights))  # known in a trace
-        np.testing.assert_allclose(inside(nan), expected, rtol=1e-6)
+    return value, jax.jit(value)
+
+
+@pytest.mark.few("confusion_matrix")
+@pytest.mark.parametrize("name", [*METRICS, "roc_auc_score", "recall(class_id=1)"])
+@over(2, 30, **WEIGHED, kind=st.sampled_from(["float32", "float16", "int8", "bool", "list", "jax"]))
+def test_a_metric_itself_does_not_look_at_rows_of_weight_0(
+    name, seed, order, factors, of_outputs, of_targets, kind
+):
+    """Sentinel labels and NaN, known or traced, weights of any kind, and lists."""
+    value, compiled = valued(name)
+    rng = np.random.default_rng(seed)
+    if name in ("roc_auc_score", "recall(class_id=1)"):
+        outputs, y = (SCORES, BITS) if name == "roc_auc_score" else (LOGITS, LABELS)
+    else:
+        _, outputs, y = metric_of(name)
+    outputs, y = redrawn(outputs, rng), redrawn(y, rng)
+    counted, others = np.array(order[:4]), np.array(order[4:])
+    weights = np.zeros(ROWS, np.float32)
+    weights[counted] = np.ceil(factors) if kind == "int8" else factors
+    weights = np.asarray(weights, kind if kind in ("float16", "int8", "bool") else np.float32)
+    expected = compiled(
+        rows(outputs, counted), rows(y, counted), np.asarray(weights[counted], np.float32)
+    )
+    dirty, labels = broken_rows(outputs, others, of_outputs), broken_rows(y, others, of_targets)
+    np.testing.assert_allclose(compiled(dirty, labels, weights), expected, rtol=2e-6)
+    given = jnp.asarray(weights) if kind == "jax" else weights
+    if kind == "list":
+        dirty, labels, given = (
+            jax.tree.map(lambda a: a.tolist(), tree) for tree in (dirty, labels, weights)
+        )
+    np.testing.assert_allclose(value(dirty, labels, given), expected, rtol=2e-6)
+    if kind == "jax":  # known in a trace
+        inside = jax.jit(lambda o: value(o, jax.tree.map(jnp.asarray, labels), weights))
+        np.testing.assert_allclose(inside(dirty), expected, rtol=2e-6)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", [*METRICS, "roc_auc_score"])
+def test_a_batch_of_weights_0_is_no_rows(name):
+    _, outputs, y = (None, SCORES, BITS) if name == "roc_auc_score" else metric_of(name)
+    value, _ = valued(name)
     none = value(outputs, np.full_like(y, 7), np.zeros(ROWS))
     np.testing.assert_array_equal(none, value(outputs, y, np.zeros(ROWS)))
 
@@ -393,3 +575,88 @@ def test_thresholds_are_real_numbers(dtype):
     traced = jax.jit(lambda t, s: metric(t).update(metric(t).init(), s, jnp.ones(s.shape)))
     assert int(traced(300.0, jnp.array([10, 255], jnp.uint8))["tp"]) == 0
     assert int(traced(-200.0, jnp.array([10, -100], jnp.int8))["tp"]) == 2
+
+
+# --- logits and probabilities -----------------------------------------------------------------------
+
+HALVES = st.integers(-12, 12).map(lambda half: half / 2)  # further apart than the bins of auc
+OF_LOGITS = {
+    **{
+        f"softmax {name}": (getattr(module, name), jax.nn.softmax)
+        for module, name in (
+            (losses, "softmax_cross_entropy"),
+            (uncertainty, "brier_score"),
+            (uncertainty, "negative_log_likelihood"),
+            (uncertainty, "expected_calibration_error"),
+            (uncertainty, "maximum_calibration_error"),
+            (uncertainty, "reliability"),
+            (uncertainty, "rejection_curve"),
+        )
+    },
+    **{
+        f"sigmoid {name}": (function, jax.nn.sigmoid)
+        for name, function in (
+            ("sigmoid_cross_entropy", losses.sigmoid_cross_entropy),
+            ("binary_accuracy", metrics.binary_accuracy),
+            (
+                "accuracy",
+                lambda o, y, from_logits: metrics.accuracy(o[:, None], y, from_logits=from_logits),
+            ),
+            *(
+                (name, lambda o, y, from_logits, name=name: streamed(name, o, y, from_logits))
+                for name in ("auc", "f1", "precision", "recall")
+            ),
+        )
+    },
+}
+
+
+def streamed(name, outputs, y, from_logits):
+    metric = getattr(metrics, name)(from_logits=from_logits)
+    return metric.compute(metric.update(metric.init(), outputs, y))
+
+
+def test_every_function_with_from_logits_is_among_them():
+    for module in (losses, metrics, uncertainty):
+        for name in module.__all__:
+            if "from_logits" in inspect.signature(getattr(module, name)).parameters:
+                assert f"softmax {name}" in OF_LOGITS or f"sigmoid {name}" in OF_LOGITS, name
+
+
+@pytest.mark.few("softmax softmax_cross_entropy", "sigmoid auc", "softmax brier_score")
+@pytest.mark.parametrize("name", OF_LOGITS)
+@over(
+    3,
+    60,
+    logits=hnp.arrays(np.float32, (ROWS, CLASSES), elements=HALVES),
+    labels=hnp.arrays(np.int32, ROWS, elements=st.integers(0, CLASSES - 1)),
+)
+def test_logits_are_the_probabilities_behind_them(name, logits, labels):
+    function, squash = OF_LOGITS[name]
+    if squash is jax.nn.sigmoid:
+        logits, labels = logits[:, 0], labels % 2
+    found = function(logits, labels, from_logits=True)
+    expected = function(squash(logits), labels, from_logits=False)
+    chex.assert_trees_all_close(found, expected, rtol=2e-5, atol=2e-6)
+
+
+SOFT = ["softmax_cross_entropy", "brier_score", "negative_log_likelihood"]
+
+
+@pytest.mark.few("softmax_cross_entropy")
+@pytest.mark.parametrize("name", SOFT)
+@over(
+    5,
+    60,
+    soft=hnp.arrays(np.float32, (ROWS, CLASSES), elements=st.floats(0, 1, width=32)),
+    row=st.integers(0, ROWS - 1),
+    off=st.floats(0.01, 2) | st.floats(-2, -0.01),
+)
+def test_soft_labels_that_do_not_sum_to_one_are_refused(name, soft, row, off):
+    function, _ = OF_LOGITS[f"softmax {name}"]
+    soft = (soft + 0.1) / (soft + 0.1).sum(-1, keepdims=True)
+    assert np.isfinite(function(LOGITS, soft, from_logits=True)).all()
+    wrong = soft.copy()
+    wrong[row, 0] += off
+    with pytest.raises(ValueError, match=r"(labels|probabilities).* must (sum to 1|be in )"):
+        function(LOGITS, wrong, from_logits=True)

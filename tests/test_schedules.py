@@ -1,3 +1,5 @@
+import re
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -5,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.properties import over
 
 import jaxdeep as jd
 from jaxdeep import schedules
@@ -363,3 +366,104 @@ def test_a_schedule_that_decides_in_python_is_refused_in_our_words():
         rates(np.cos)
     table = rates(schedules.per_epoch(halved_twice, 2, epochs=3))
     np.testing.assert_array_equal(table, np.float32([0.4, 0.2, 0.1]))
+
+
+# --- any arguments ----------------------------------------------------------------------------------
+
+STEPS, RATE, SHARE = st.integers(1, 10**10), st.floats(1e-6, 1e3), st.floats(0, 1)
+INNER = st.builds(schedules.constant, RATE)
+BOUNDARIES = st.lists(st.integers(0, 10**9), min_size=2, max_size=2, unique=True).map(sorted)
+
+
+# Valid arguments: those that are needed, and those that may be given.
+VALID = {
+    "constant": ({"value": RATE}, {}),
+    "cosine": (
+        {"init_value": RATE, "decay_steps": STEPS},
+        {"alpha": SHARE, "exponent": st.floats(0.1, 4)},
+    ),
+    "exponential": (
+        {"init_value": RATE, "transition_steps": STEPS, "decay_rate": st.floats(0.01, 1)},
+        {"transition_begin": STEPS, "staircase": st.booleans()},
+    ),
+    "join": ({"schedules": st.lists(INNER, min_size=3, max_size=3), "boundaries": BOUNDARIES}, {}),
+    "one_cycle": (
+        {"peak_value": RATE, "transition_steps": st.integers(10, 10**10)},
+        {"anneal": st.sampled_from(["linear", "cosine"]), "div_factor": st.floats(1, 100)},
+    ),
+    "one_cycle_momentum": (
+        {"transition_steps": st.integers(10, 10**10)},
+        {"high": st.floats(0.9, 0.99), "low": st.floats(0.5, 0.9)},
+    ),
+    "per_epoch": ({"schedule": INNER, "steps_per_epoch": STEPS}, {"epochs": st.integers(1, 5)}),
+    "piecewise_constant": (
+        {"boundaries": BOUNDARIES, "values": st.lists(RATE, min_size=3, max_size=3)},
+        {"side": st.sampled_from(["left", "right"])},
+    ),
+    "polynomial": (
+        {"init_value": RATE, "end_value": RATE, "power": st.floats(0.1, 4), "transition_steps": STEPS},
+        {"transition_begin": STEPS, "cycle": st.booleans()},
+    ),
+    "power": (
+        {"init_value": RATE, "transition_steps": STEPS},
+        {"decay_rate": st.floats(0, 10), "power": st.floats(0, 3), "staircase": st.booleans()},
+    ),
+    "warmup": ({"schedule": INNER, "steps": STEPS}, {"init_value": RATE}),
+}
+# What no argument of a kind may be, and the arguments of each kind.
+WRONG = {
+    "count": ([-1, 1.5, True, None, "a", np.nan, 1j, [1], np.inf], "steps|begin|epoch"),
+    "flag": ([1, None, "yes", 0.5], "staircase|cycle"),
+    "choice": (["x", 3, [1]], "anneal|side"),
+    "function": ([None, 0.1, "a", [1]], "^schedule$"),
+    "list": ([None, 3, "a", [None], [np.nan]], "schedules|boundaries|values"),
+    "number": ([None, "a", np.nan, np.inf, 1j, [0.1, 0.2], 1e40, True], ""),
+}
+
+
+def wrong_for(argument):
+    return next(values for values, names in WRONG.values() if re.search(names, argument))
+
+
+def test_every_schedule_has_valid_arguments():
+    assert sorted(VALID) == sorted(schedules.__all__)
+
+
+def bounds(name, a):
+    """The least and the largest value that a schedule may have."""
+    if name in ("join", "per_epoch", "warmup"):
+        inner = a["schedules"] if name == "join" else [a["schedule"]]
+        found = [float(f(0)) for f in inner] + ([a.get("init_value", 0.0)] if name == "warmup" else [])
+    elif name == "one_cycle_momentum":
+        found = [a.get("high", 0.95), a.get("low", 0.85)]
+    elif name in ("constant", "piecewise_constant"):
+        found = [a["value"]] if name == "constant" else a["values"]
+    elif name == "polynomial":
+        found = [a["init_value"], a["end_value"]]
+    else:
+        found = [0.0, a.get("init_value", a.get("peak_value"))]
+    return min(found), max(found)
+
+
+@pytest.mark.few("cosine", "one_cycle")
+@pytest.mark.parametrize("name", sorted(VALID))
+@over(4, 200, draw=st.data(), step=st.integers(0, 10**11) | st.integers(0, 100))
+def test_valid_arguments_give_finite_values_within_their_bounds(name, draw, step):
+    needed, further = VALID[name]
+    arguments = draw.draw(st.fixed_dictionaries(needed, optional=further))
+    value = float(getattr(schedules, name)(**arguments)(step))
+    low, high = bounds(name, arguments)
+    assert low * (1 - 2e-6) - 1e-30 <= value <= high * (1 + 2e-6)
+
+
+@pytest.mark.parametrize("name", sorted(VALID))
+@over(15, 300, draw=st.data())
+def test_a_wrong_argument_is_refused_by_its_name(name, draw):
+    needed, further = VALID[name]
+    arguments = draw.draw(st.fixed_dictionaries({**needed, **further}))
+    argument = draw.draw(st.sampled_from(sorted(arguments)))
+    wrong = draw.draw(st.sampled_from(wrong_for(argument)))
+    if wrong is None and argument not in needed and re.search("anneal|div_factor|epochs", argument):
+        return  # the default
+    with pytest.raises((ValueError, TypeError), match=argument):
+        getattr(schedules, name)(**arguments | {argument: wrong})

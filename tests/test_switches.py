@@ -3,9 +3,11 @@
 import contextlib
 import json
 
+import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
+from helpers.properties import over
 
 import jaxdeep as jd
 from jaxdeep.__main__ import main
@@ -88,14 +90,53 @@ def test_the_numbers_are_those_without_the_switch(switch, call, tmp_path):
                     assert np.isfinite(leaf).any()
         return
     expected = CALLS[call](tmp_path)
-    with SWITCHES[switch]():
-        found = CALLS[call](tmp_path)
+    check_same(expected, SWITCHES[switch], lambda: CALLS[call](tmp_path), switch)
+
+
+def check_same(expected, turned, call, switch):
+    with turned():
+        found = call()
     # float32 data stay float32, but sums and scalars are float64; operations one by one round otherwise
     rounded = {"rtol": 1e-4, "atol": 1e-5}
     tolerance = {"x64": rounded, "disable_jit": rounded}.get(switch)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
         np.testing.assert_allclose(a, b, **(tolerance or {"rtol": 0}))
+
+
+VARIED = {
+    "batch_size": st.sampled_from([4, 8, 20]),
+    "epochs": st.integers(1, 4),
+    "validate_every": st.integers(1, 3),
+    "accumulation_steps": st.sampled_from([2, 4]),
+    "epochs_per_call": st.integers(1, 2),
+    "early_stopping": st.just(jd.train.EarlyStopping(monitor="loss", patience=1)),
+    "plateau": st.just(jd.train.ReduceOnPlateau(monitor="loss", patience=1)),
+    "class_weight": st.just({0: 1.0, 1: 2.0}),
+    "on_nonfinite": st.sampled_from(["raise", "skip", "stop"]),
+    "penalty": st.just(jd.regularizers.l2(0.01)),
+    "metrics": st.just({"accuracy": jd.metrics.accuracy, "f1": jd.metrics.f1(class_id=1)}),
+    "diagnostics": st.integers(1, 3),
+    "stream": st.booleans(),
+    "trainable": st.just("out/*"),
+}
+
+
+@over(
+    0,
+    12,
+    switch=st.sampled_from(sorted(set(SWITCHES) - {"threefry"})),
+    options=st.fixed_dictionaries({}, optional=VARIED),
+    seed=st.integers(0, 100),
+)
+def test_any_small_fit_has_the_numbers_without_the_switch(switch, options, seed):
+    usual = {"optimizer": jd.optimizers.adam(0.01), "key": jax.random.key(seed)}
+
+    def run():
+        result = jd.fit(network(), (X, Y), **usual | OPTIONS | options)
+        return result.params, dict(result.history)
+
+    check_same(run(), SWITCHES[switch], run, switch)
 
 
 @pytest.mark.heavy

@@ -1,12 +1,14 @@
 """Frozen and reused layers: what is trained, what it costs, and what stays as it was."""
 
 import itertools
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.properties import damaged, over
 
 import jaxdeep as jd
 from jaxdeep.train import EarlyStopping, Phase, make_run, make_step, supervised
@@ -550,30 +552,73 @@ def test_partition_and_combine():
         jd.tree.partition(chosen, "a/bia")
 
 
-def test_parameters_of_another_network_are_refused_by_their_path():
-    model = jd.nn.serial(hidden=jd.nn.dense(3), bn=jd.nn.batch_norm(), out=jd.nn.dense(2))
-    x = jnp.ones((1, 4))
-    params, state = model.init(jax.random.key(0), x)
-    wrong = [
-        ({**params, "other": params["out"]}, "params/other"),
-        ({**params, "hidden": {"kernel": params["hidden"]["kernel"]}}, "params/hidden/bias is missing"),
-        (
-            {**params, "hidden": {**params["hidden"], "bias": jnp.zeros(1)}},
-            "params/hidden/bias has shape",
-        ),
-    ]
-    small = jd.nn.dense(1)
-    for bad, message in wrong:
-        for call in (
-            lambda p: jd.transfer.replace_head(model, p, state, small, x, key=jax.random.key(1)),
-            lambda p: jd.transfer.take_layers(model, p, state, 1),
-            lambda p: jd.transfer.drop_layers(model, p, state, 1),
-            lambda p: jd.compress.fold_batch_norm(model, p, state),
-            lambda p: jd.compress.quantize(model, p, state),
-            lambda p: jd.compress.cast(model, p, state, jnp.bfloat16),
-            lambda p: jd.compress.sparsity_curve(model, p, state, (x, jnp.zeros(1, int))),
-        ):
-            with pytest.raises(ValueError, match=message):
-                call(bad)
+DAMAGED = jd.nn.serial(
+    hidden=jd.nn.dense(3), bn=jd.nn.batch_norm(), drop=jd.nn.dropout(0.2), out=jd.nn.dense(2)
+)
+DAMAGED_X, DAMAGED_Y = np.ones((2, 4), np.float32), np.zeros(2, int)
+DAMAGED_PARAMS, DAMAGED_STATE = jax.tree.map(
+    lambda a: np.full(a.shape, 0.5, np.float32),
+    jax.eval_shape(lambda: DAMAGED.init(KEY, DAMAGED_X)),
+)
+
+
+def takers(folder):
+    """What takes parameters of a model, by name."""
+    model, state, x, batch = DAMAGED, DAMAGED_STATE, DAMAGED_X, (DAMAGED_X, DAMAGED_Y)
+    transfer, compress = jd.transfer, jd.compress
+
+    def ensemble(p):
+        return jd.uncertainty.ensemble(model, [(p, state), (p, state)], x)
+
+    def fit(p):
+        begin = {"params": p, "state": state, "batch_size": 2, "progress": False}
+        return jd.fit(model, batch, loss=LOSS, optimizer=jd.optimizers.sgd(0.1), key=KEY, **begin)
+
+    def quantization_error(p):
+        return compress.quantization_error(p, compress.quantize(model, DAMAGED_PARAMS, state)[1])
+
+    return {
+        "replace_head": lambda p: transfer.replace_head(model, p, state, jd.nn.dense(1), x, key=KEY),
+        "take_layers": lambda p: transfer.take_layers(model, p, state, 1),
+        "drop_layers": lambda p: transfer.drop_layers(model, p, state, 1),
+        "fold_batch_norm": lambda p: compress.fold_batch_norm(model, p, state),
+        "quantize": lambda p: compress.quantize(model, p, state),
+        "cast": lambda p: compress.cast(model, p, state, jnp.bfloat16),
+        "sparsity_curve": lambda p: compress.sparsity_curve(model, p, state, batch),
+        "export": lambda p: compress.export(folder / "model", model, p, state, x),
+        "quantization_error": quantization_error,
+        "save": lambda p: jd.save(folder / "saved", model, p, state),
+        "mc_dropout": lambda p: jd.uncertainty.mc_dropout(model, p, state, x, KEY, samples=2),
+        "ensemble": ensemble,
+        "gradient_flow": lambda p: jd.diagnostics.gradient_flow(model, p, state, batch, loss=LOSS),
+        "fit": fit,
+    }
+
+
+TAKERS = sorted(takers(pathlib.Path()))
+
+
+@pytest.mark.few("take_layers", "quantize", "quantization_error", "ensemble")
+@pytest.mark.parametrize("name", TAKERS)
+@over(5, 100, damage=damaged(DAMAGED_PARAMS))
+def test_parameters_of_another_network_are_refused_by_their_path(name, damage, tmp_path_factory):
+    (bad, path), folder = damage, tmp_path_factory.getbasetemp()
+    with pytest.raises(ValueError, match=path):
+        takers(folder)[name](bad)
+
+
+@over(5, 100, damage=damaged(DAMAGED_PARAMS))
+def test_what_must_be_pretrained_is_refused_where_it_does_not_fit(damage):
+    bad, path = damage
+    model = jd.transfer.pretrained(DAMAGED, bad, DAMAGED_STATE, where=["hidden/*", "bn/*", "out/*"])
+    if path.endswith("2"):  # more than is wanted
+        model.init(KEY, DAMAGED_X)
+        return
+    with pytest.raises(ValueError, match=path):
+        model.init(KEY, DAMAGED_X)
+
+
+def test_a_decay_by_layers_refuses_parameters_of_no_layer():
+    further = DAMAGED_PARAMS | {"other": DAMAGED_PARAMS["out"]}
     with pytest.raises(ValueError, match="params hold \\['other'\\], which is of no layer"):
-        jd.transfer.layerwise_decay(model, wrong[0][0], 0.5)
+        jd.transfer.layerwise_decay(DAMAGED, further, 0.5)

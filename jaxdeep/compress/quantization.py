@@ -183,14 +183,13 @@ def quantization_error(params: PyTree, qparams: PyTree) -> dict[str, WeightDevia
     before = dict(zip(leaf_paths(params), jax.tree.leaves(params)))
     after = dict(zip(leaf_paths(qparams), jax.tree.leaves(qparams)))
     back = dict(zip(leaf_paths(restored), jax.tree.leaves(restored)))
-    missing = [p for p, leaf in after.items() if np.shape(before.get(p, leaf)) != np.shape(leaf)]
     ints = [path for path, leaf in after.items() if leaf.dtype == jnp.int8]
-    scales = ("scale", "input_scale")  # which quantising adds
-    missing += [path for path in ints if path not in before]
-    missing += [p for p in after if p not in before and p.rpartition("/")[2] not in scales]
-    if missing:
-        shape = after[missing[0]].shape
-        raise ValueError(f"params have no {missing[0]} of shape {shape}, as qparams have")
+    for path in (*ints, *back):  # without the scales that quantising adds
+        if path not in before or np.shape(before[path]) != back[path].shape:
+            raise ValueError(f"params have no {path} of shape {back[path].shape}, as qparams have")
+    further = [path for path in leaf_paths(dequantize(params)) if path not in back]
+    if further:
+        raise ValueError(f"params have {further[0]}, and qparams do not")
     errors = {}
     for path in ints:
         if before[path].dtype != jnp.int8:

@@ -13,6 +13,7 @@ from jaxdeep._compilation import is_traced, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
 from jaxdeep.diagnostics.layer_flow import Flow, flow_of, probed, with_taps
+from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model
 from jaxdeep.optimizers import gradient_point
 from jaxdeep.train.data import as_arrays, check_pair, check_weights, count_examples
@@ -70,7 +71,8 @@ def gradient_flow(
 
     Raises:
       ValueError: neither or both of `loss` and `objective`; `opt_state` without `optimizer`; a `where`
-        that matches no layer. TypeError: not a `Model`, not an optimizer.
+        that matches no layer; parameters that are not of the model, by their path. TypeError: not a
+        `Model`, not an optimizer.
 
     Source: Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural
     networks" (2010).
@@ -92,6 +94,8 @@ def gradient_flow(
         check_leaves(argument, tree, real=False)
     options: Minimised = filled("gradient_flow", Minimised, minimised)
     supervision, objective = minimised_of("gradient_flow", options), options["objective"]
+    if objective is None:
+        check_fit(model, params, state)
     if trainable is not None:
         check_where(trainable, "trainable")
     if optimizer is not None:

@@ -8,11 +8,14 @@ and ``kaiming_normal_`` are not truncated.
 `variance_scaling` is the general form: ``variance_scaling(2, "fan_avg", "uniform")`` is He's for the
 mean of both fans. `zeros` and `ones` are initialisers; `constant(value)`, `normal(stddev)`,
 `uniform(scale)`, `truncated_normal(stddev)` (cut at two standard deviations and not corrected, as
-Keras'), `orthogonal(scale)` and `identity(gain)` make one. `uniform` is JAX', on [0, scale) and never
-below 0; Keras' `RandomUniform`, on ±0.05, is not among them.
+Keras'), `orthogonal(scale)` and `identity(gain)` make one. All of them refuse arguments that would
+draw NaN or fail later: numbers that are not finite, axes that are no whole numbers, dtypes other than
+floats. `uniform` is JAX', on [0, scale) and never below 0; Keras' `RandomUniform`, on ±0.05, is not
+among them.
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -21,6 +24,7 @@ from jax.nn import initializers as _jax
 from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array
 from jaxdeep._shapes import Array, ArrayLike
 from jaxdeep.nn.traits import Shape, unwrapped
 
@@ -48,23 +52,51 @@ def __dir__() -> list[str]:
     return __all__
 
 
-zeros = _jax.zeros
-ones = _jax.ones
-constant = _jax.constant
-normal = _jax.normal
-truncated_normal = _jax.truncated_normal
-orthogonal = _jax.orthogonal
-glorot_normal = _jax.glorot_normal
-glorot_uniform = _jax.glorot_uniform
-he_normal = _jax.he_normal
-he_uniform = _jax.he_uniform
-lecun_normal = _jax.lecun_normal
-lecun_uniform = _jax.lecun_uniform
-
 Initializer: TypeAlias = Callable[..., Array]
 
 _Mode: TypeAlias = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 _Distribution: TypeAlias = Literal["truncated_normal", "normal", "uniform"]
+
+
+def _checked(make: Callable[..., Initializer], **numbers: str) -> Callable[..., Initializer]:
+    """A factory of JAX that refuses what would draw NaN, or fail in `init`, by the argument's name."""
+    signature = inspect.signature(make)
+
+    @functools.wraps(make)
+    def checked(*args: Any, **kwargs: Any) -> Initializer:
+        given = signature.bind(*args, **kwargs)
+        given.apply_defaults()
+        for name, value in given.arguments.items():
+            if name in numbers:
+                _checks.check_scalar(name, value, numbers[name])
+            elif name.endswith("_axis"):
+                _checks.whole_numbers(name, value)
+            elif name == "dtype":
+                _checks.check_float_dtype(name, value)
+            else:
+                as_array(name, value)
+        if "lower" in given.arguments:
+            low, high = (_checks.known_value(given.arguments[name]) for name in ("lower", "upper"))
+            if low is not None and high is not None and low >= high:
+                raise ValueError(f"lower must be below upper, got {low} and {high}")
+        return make(*args, **kwargs)
+
+    return checked
+
+
+_ANY = "(-inf, inf)"
+zeros = _jax.zeros
+ones = _jax.ones
+constant = _checked(_jax.constant)
+normal = _checked(_jax.normal, stddev=_ANY)
+truncated_normal = _checked(_jax.truncated_normal, stddev=_ANY, lower="[-inf, inf)", upper="(-inf, inf]")
+orthogonal = _checked(_jax.orthogonal, scale=_ANY)
+glorot_normal = _checked(_jax.glorot_normal)
+glorot_uniform = _checked(_jax.glorot_uniform)
+he_normal = _checked(_jax.he_normal)
+he_uniform = _checked(_jax.he_uniform)
+lecun_normal = _checked(_jax.lecun_normal)
+lecun_uniform = _checked(_jax.lecun_uniform)
 
 
 @functools.wraps(_jax.variance_scaling)
@@ -81,7 +113,7 @@ def variance_scaling(
 
     Raises:
       ValueError: a negative scale, another mode or distribution.
-      TypeError: axes that are no whole numbers.
+      TypeError: axes that are no whole numbers, a dtype that is no float.
 
     Source: `jax.nn.initializers.variance_scaling`.
     """
@@ -89,10 +121,11 @@ def variance_scaling(
     for name, value, kind in (("mode", mode, _Mode), ("distribution", distribution, _Distribution)):
         if value not in (allowed := get_args(kind)):
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-    named = dict(zip(("in_axis", "out_axis", "batch_axis"), args)) | kwargs
+    named = dict(zip(("in_axis", "out_axis", "batch_axis", "dtype"), args)) | kwargs
     for name in ("in_axis", "out_axis", "batch_axis"):
         if name in named:
             _checks.whole_numbers(name, named[name])
+    _checks.check_float_dtype("dtype", named.get("dtype"))
     return _jax.variance_scaling(scale, mode, distribution, *args, **kwargs)
 
 

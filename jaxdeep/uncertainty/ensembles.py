@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxdeep._compilation import meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
+from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.search.table import Table
 from jaxdeep.train.data import as_arrays, count_rows
@@ -79,6 +80,7 @@ def _ensemble(settings: Settings, stacked: Member, x: PyTree) -> Prediction:
     count, total = count_rows(stacked), count_rows(x)
     every_time, _ = limits(mesh)
     first = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), shapes(stacked))
+    check_fit(model, *first)
     per_row = row_bytes(model, first, shapes(x), total)
     rows = settings.batch_size or part_rows(total, (per_row, every_time))
     together = divisor(count, every_time // (per_row * min(rows, total)))

@@ -15,6 +15,7 @@ from jaxdeep._compilation import meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.nn import walk
+from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.train import sharding
 from jaxdeep.train.data import as_arrays, count_examples, count_rows, with_rows
@@ -87,7 +88,8 @@ def mc_dropout(
 
     Raises:
       TypeError: an argument of the wrong type, such as a float for the key.
-      ValueError: a model without a random layer, no rows, fewer than 1 sample, another kind of outputs,
+      ValueError: a model without a random layer, parameters that are not of the model, no rows,
+        fewer than 1 sample, another kind of outputs,
         an output of which nobody says what it is, a mesh without an axis called "data".
 
     Source: Gal & Ghahramani, "Dropout as a Bayesian Approximation" (arXiv:1506.02142); mutual
@@ -152,6 +154,7 @@ def settings_of(
 
 def _mc_dropout(settings: Settings, samples: int, shared: Shared, x: PyTree) -> Prediction:
     params, state, key = shared
+    check_fit(settings.model, params, state)
     head, tail = split(settings.model)
     rows, shifts, together = _plan(settings, samples, shared, x)
 

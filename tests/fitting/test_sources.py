@@ -2,11 +2,14 @@
 
 import itertools
 
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from helpers.compilations import work
+from helpers.properties import over
 from helpers.runs import KEY, MODEL, X, Y, close, fit, identical, same
 
 import jaxdeep as jd
@@ -583,3 +586,104 @@ def test_nothing_is_traced_or_compiled_after_the_first_segment(changes):
     fit(epochs=4, callbacks=[lambda now: at.append(work() - before)], **changes)
     assert at[0] > 0
     assert at == [at[0]] * 4
+
+
+# --- whatever works with arrays works with batches --------------------------------------------------
+
+
+def noisy(key, batch):
+    x, *others = batch
+    return (x + 0.1 * jax.random.normal(key, x.shape), *others)
+
+
+ON_BOTH = {
+    "validation": st.sampled_from(["arrays", "batches"]),
+    "weights": st.just(True),
+    "class_weight": st.sampled_from([{0: 1.0, 1: 3.0}, [0.5, 2.0]]),
+    "metrics": st.just(
+        {
+            "accuracy": jd.metrics.accuracy,
+            "recall": jd.metrics.recall(class_id=1),
+            "mine": lambda outputs, y: outputs[:, 0] - y,
+        }
+    ),
+    "penalty": st.just(jd.regularizers.l2(0.01, where="*/kernel")),
+    "activity": st.just(jd.regularizers.activity(jd.regularizers.l1(0.01), where="hidden")),
+    "early_stopping": st.builds(
+        jd.train.EarlyStopping,
+        patience=st.integers(0, 2),
+        monitor=st.just("loss"),
+        restore_best=st.booleans(),
+        min_delta=st.sampled_from([0.0, 0.05]),
+    ),
+    "plateau": st.just(jd.train.ReduceOnPlateau(patience=1, monitor="loss", min_delta=0.1)),
+    "ema": st.just(True),
+    "accumulation_steps": st.sampled_from([2, 4]),
+    "augment": st.just(noisy),
+    "clip": st.just(True),
+    "trainable": st.just("out/*"),
+    "freeze_batch_norm": st.booleans(),
+    "validate_every": st.integers(2, 3),
+    "epochs_per_call": st.integers(2, 3),
+    "on_nonfinite": st.sampled_from(["skip", "stop", "ignore"]),
+    "broken": st.just(True),
+    "diagnostics": st.integers(1, 4),
+    "stream": st.booleans(),
+    "params": st.just(True),
+    "steps_per_epoch": st.just(True),
+}
+
+
+def taken_by_both(options):
+    """Options that go together, with the data as arrays and as batches in the arrays' order."""
+    options = dict(options)
+    x, y = ROWS
+    if options.pop("broken", False):
+        x = x.copy()
+        x[37] = np.nan
+        options.setdefault("on_nonfinite", "skip")
+    rows = (x, y, np.linspace(0, 2, len(x), dtype=np.float32)) if options.pop("weights", 0) else (x, y)
+    size = 20
+
+    def batches(*_):
+        return [tuple(a[i : i + size] for a in rows) for i in range(0, len(x), size)]
+
+    optimizer = [jd.optimizers.clip_by_global_norm(0.5)] if options.pop("clip", False) else []
+    optimizer.append(jd.optimizers.adam(0.01))
+    if options.get("ema"):
+        optimizer.append(jd.optimizers.ema_params(0.9))
+    options["optimizer"] = optax.chain(*optimizer)
+    if options.pop("params", False):
+        options["params"], options["state"] = MODEL.init(jax.random.key(5), x[:1])
+    if options.get("trainable") is None:
+        options.pop("freeze_batch_norm", None)
+    validation = options.pop("validation", None)
+    held = {"validation": None} if validation is None else {"validation": ROWS}
+    of_batches = {"validation": in_order()} if validation == "batches" else held
+    arrays = {"stream": options.pop("stream")} if "stream" in options else {}
+    loader, steps = batches, {}
+    if options.pop("steps_per_epoch", False):
+        loader, steps = itertools.cycle(batches()), {"steps_per_epoch": len(batches())}
+    shared = {"epochs": 4, "metrics": {}, "batch_size": size} | options
+    if validation != "arrays":
+        shared_batches = {n: v for n, v in shared.items() if n != "batch_size"}
+    else:
+        shared_batches = shared
+    return (
+        {"data": rows, "shuffle": False, **shared, **held, **arrays},
+        {"data": loader, **steps, **shared_batches, **of_batches},
+    )
+
+
+@over(2, 12, heavy=True, options=st.fixed_dictionaries({}, optional=ON_BOTH))
+def test_batches_in_order_do_what_arrays_do_whatever_the_options(options):
+    of_arrays, of_batches = taken_by_both(options)
+    whole = fit(**of_arrays)
+    data = of_batches.pop("data")
+    usual = {"key": KEY, "progress": False, "loss": jd.losses.softmax_cross_entropy}
+    other = jd.fit(MODEL, data, **usual | of_batches)
+    assert sorted(other.history) == sorted(whole.history)
+    assert other.stopped == whole.stopped
+    assert other.best_epoch == whole.best_epoch
+    close(other.history, whole.history, rtol=1e-4)
+    close((other.params, other.state), (whole.params, whole.state), rtol=1e-4)

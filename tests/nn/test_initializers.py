@@ -1,10 +1,14 @@
 """Initialisers: their moments, bounds and closed forms."""
 
+import inspect
+
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.layers import KEY
+from helpers.properties import over
 
 from jaxdeep.nn import initializers as init
 
@@ -66,3 +70,82 @@ def test_uniform_and_variance_scaling_are_those_of_jax():
         (init.variance_scaling(2, "fan_avg", "uniform"), peer.variance_scaling(2, "fan_avg", "uniform")),
     ):
         np.testing.assert_array_equal(ours(KEY, (4, 5)), theirs(KEY, (4, 5)))
+
+
+SCALE = st.floats(0, 1e3, width=32)
+# Valid arguments of every factory, and the largest absolute value that it draws.
+FACTORIES = {
+    "constant": ({"value": SCALE}, lambda a: a["value"]),
+    "identity": ({"gain": SCALE}, lambda a: a["gain"]),
+    "normal": ({"stddev": SCALE}, lambda a: 6 * a["stddev"]),
+    "orthogonal": ({"scale": SCALE}, lambda a: a["scale"]),
+    "truncated_normal": (
+        {
+            "stddev": SCALE,
+            "lower": st.floats(-3, -0.125, width=16),
+            "upper": st.floats(0.125, 3, width=16),
+        },
+        lambda a: a["stddev"] * max(-a["lower"], a["upper"]),
+    ),
+    "uniform": ({"scale": SCALE}, lambda a: a["scale"]),
+    "variance_scaling": (
+        {
+            "scale": SCALE,
+            "mode": st.sampled_from(["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]),
+            "distribution": st.sampled_from(["truncated_normal", "uniform"]),
+        },
+        lambda a: 3 * a["scale"] ** 0.5,
+    ),
+    **{
+        f"{who}_{how}": ({"in_axis": st.just(-2), "out_axis": st.just(-1)}, lambda a: 3.0)
+        for who in ("glorot", "he", "lecun")
+        for how in ("normal", "uniform")
+    },
+}
+WRONG_NUMBERS = [None, "a", 1j, [None], {}, jax.nn.relu]
+WRONG = {
+    "mode": ["fan", 3, None],
+    "distribution": ["gauss", 3, None],
+    "value": WRONG_NUMBERS,
+    **{axis: [True, 0.5, "a", None] for axis in ("in_axis", "out_axis")},
+    **{
+        name: [*WRONG_NUMBERS, np.nan, True, [1.0, 2.0], 1e40]
+        for name in ("scale", "stddev", "gain", "lower", "upper")
+    },
+}
+
+
+def test_every_factory_is_among_them():
+    made_by_hand = {"zeros", "ones", "initializer_for"}
+    assert sorted(FACTORIES) == sorted(set(init.__all__) - made_by_hand)
+
+
+@pytest.mark.few("normal", "variance_scaling")
+@pytest.mark.parametrize("name", FACTORIES)
+@over(3, 60, draw=st.data())
+def test_valid_arguments_draw_finite_numbers_within_their_bounds(name, draw):
+    strategies, most = FACTORIES[name]
+    arguments = draw.draw(st.fixed_dictionaries(strategies))
+    w = np.asarray(getattr(init, name)(**arguments)(KEY, (4, 3)))
+    assert w.shape == (4, 3)
+    assert w.dtype == np.float32
+    assert np.abs(w).max() <= most(arguments) * (1 + 1e-5)  # and no NaN
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+@over(12, 300, draw=st.data())
+def test_a_wrong_argument_is_refused_by_its_name(name, draw):
+    strategies, _ = FACTORIES[name]
+    arguments = draw.draw(st.fixed_dictionaries(strategies))
+    further = {"dtype": ["int32", "words", 3]}
+    if "dtype" not in inspect.signature(getattr(init, name)).parameters:
+        further = {}
+    argument = draw.draw(st.sampled_from(sorted({*arguments, *further})))
+    wrong = draw.draw(st.sampled_from((WRONG | further)[argument]))
+    with pytest.raises((ValueError, TypeError), match=argument):
+        getattr(init, name)(**arguments | {argument: wrong})
+
+
+def test_what_is_cut_off_is_outside_of_an_interval():
+    with pytest.raises(ValueError, match="lower must be below upper, got 2"):
+        init.truncated_normal(1.0, lower=2.0, upper=-2.0)

@@ -1,6 +1,8 @@
 """Which way a metric is better, read from its name."""
 
+import hypothesis.strategies as st
 import pytest
+from helpers.properties import over
 
 import jaxdeep as jd
 from jaxdeep.train.monitors import mode_of, resolve
@@ -23,6 +25,73 @@ NAMES = {
 )
 def test_a_name_says_which_way_is_better_or_nothing(name, mode):
     assert mode_of(name) == mode
+
+
+LESS = ["loss", "error", "mse", "rmse", "mae", "msle", "huber"]
+MORE = ["accuracy", "precision", "recall", "f1", "auc"]
+# as the docstring of EarlyStopping says
+TURNING = ["neg", "no", "not", "minus", "inverse"]
+PLAIN = ["val", "test", "macro", "top5", "my", "cross", "entropy", "head2", "log", "mean", "a", "of"]
+
+
+def spelled(words, separators, letters):
+    """The words as a name."""
+    joined = words[0]
+    for separator, word in zip(separators, words[1:]):
+        joined += separator + word
+    return getattr(joined, letters)()
+
+
+SPELLING = {
+    "separators": st.lists(st.sampled_from("_/. :"), min_size=7, max_size=7),
+    "letters": st.sampled_from(["lower", "upper", "title"]),
+    "before": st.lists(st.sampled_from(PLAIN), max_size=4),
+}
+
+
+@over(40, 2000, last=st.sampled_from(LESS + MORE), **SPELLING)
+def test_the_last_word_of_a_name_decides(last, before, separators, letters):
+    mode = "min" if last in LESS else "max"
+    assert mode_of(spelled([*before, last], separators, letters)) == mode
+    assert mode_of(spelled([*before, "val", last], ["-"] * 7, letters)) == mode
+
+
+@over(40, 2000, less=st.sampled_from(LESS), more=st.sampled_from(MORE), **SPELLING)
+def test_a_loss_of_what_should_be_large_is_a_loss_and_the_reverse_is_neither(
+    less, more, before, separators, letters
+):
+    assert mode_of(spelled([more, *before, less], separators, letters)) == "min"
+    assert mode_of(spelled([less, *before, more], separators, letters)) is None
+
+
+@over(
+    40,
+    2000,
+    last=st.sampled_from(LESS + MORE),
+    turning=st.sampled_from(TURNING),
+    place=st.integers(0, 9),
+    **SPELLING,
+)
+def test_a_word_that_may_turn_a_name_round_leaves_it_undecided(
+    last, turning, place, before, separators, letters
+):
+    place %= len(before) + 1
+    words = [*before[:place], turning, *before[place:], last]
+    if words[place + 1 : place + 2] != ["log"]:  # of a negative log likelihood
+        assert mode_of(spelled(words, separators, letters)) is None
+
+
+@over(
+    40,
+    2000,
+    last=st.sampled_from(LESS + MORE),
+    more=st.text("xyzq", min_size=1, max_size=3),
+    end=st.booleans(),
+    **SPELLING,
+)
+def test_a_word_within_a_word_says_nothing(last, more, end, before, separators, letters):
+    word = last + more if end else more + last
+    assert mode_of(spelled([*before, word], separators, letters)) is None
 
 
 @pytest.mark.parametrize("kind", [jd.train.EarlyStopping, jd.train.ReduceOnPlateau])

@@ -1,9 +1,13 @@
 """Whole runs as pure functions: over traced hyperparameters, and differentiated."""
 
+import functools
+
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.properties import over
 from helpers.runs import KEY, close
 
 import jaxdeep as jd
@@ -43,26 +47,35 @@ def started(model, tx):
     return jd.train.state.begin(model, tx, X[:1], KEY, (params, state))
 
 
+# What is made of a traced value, and the values that are drawn for it.
 CASES = {
-    "learning rate": (lambda v: (network(), jd.optimizers.adam(v)), (0.01, 0.1)),
-    "b1": (lambda v: (network(), jd.optimizers.adam(0.1, b1=v)), (0.5, 0.9)),
-    "weight decay": (lambda v: (network(), jd.optimizers.adamw(0.1, weight_decay=v)), (0.0, 0.3)),
-    "dropout": (lambda v: (network(v), jd.optimizers.adam(0.1)), (0.1, 0.5)),
+    "learning rate": (lambda v: (network(), jd.optimizers.adam(v)), (0.001, 0.1)),
+    "b1": (lambda v: (network(), jd.optimizers.adam(0.1, b1=v)), (0.0, 0.95)),
+    "weight decay": (lambda v: (network(), jd.optimizers.adamw(0.1, weight_decay=v)), (0.0, 0.5)),
+    "dropout": (lambda v: (network(v), jd.optimizers.adam(0.1)), (0.0, 0.75)),
 }
 PARTS = {"init": init, "begin": started, "step": step, "epoch": epoch, "run": run}
 
 
-@pytest.mark.heavy
-@pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("case", CASES)
-def test_with_a_constant_key_rows_over_traced_hyperparameters_are_those_one_by_one(case, part):
-    make, values = CASES[case]
+@functools.cache
+def compiled_rows(case, part):
+    make, _ = CASES[case]
 
     def row(value):
         leaves = jax.tree.leaves(PARTS[part](*make(value)))
         return [leaf for leaf in leaves if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
 
-    rows, alone = jax.jit(jax.vmap(row))(jnp.array(values)), jax.jit(row)
+    return jax.jit(jax.vmap(row)), jax.jit(row)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("case", CASES)
+@over(2, 50, heavy=True, shares=st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3))
+def test_with_a_constant_key_rows_over_traced_hyperparameters_are_those_one_by_one(case, part, shares):
+    low, high = CASES[case][1]
+    values = [low + share * (high - low) for share in shares]
+    together, alone = compiled_rows(case, part)
+    rows = together(jnp.array(values))
     for i, value in enumerate(values):
         close(jax.tree.map(lambda leaf, i=i: leaf[i], rows), alone(value), rtol=2e-5)
 

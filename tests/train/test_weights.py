@@ -1,9 +1,13 @@
 """Weights of examples and of classes."""
 
+import functools
+
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.properties import of_width, over
 
 import jaxdeep as jd
 from jaxdeep.losses import mse, softmax_cross_entropy
@@ -47,6 +51,22 @@ def test_what_is_no_class_has_no_weight(labels, message):
     params, state = objective.of_model.init(jax.random.key(0), jnp.ones((1, 2)))
     with pytest.raises(ValueError, match=message):
         objective(params, state, (np.ones((2, 2)), np.array(labels)[:, None]), train=True)
+
+
+@functools.cache
+def weighed_by_class():
+    def of(y, table):
+        return value(y, class_weight=table)(PARAMS)
+
+    return of, jax.jit(of)
+
+
+@over(3, 100, y=of_width(8, 2), table=st.lists(st.floats(0.125, 8, width=32), min_size=3, max_size=3))
+def test_class_weights_of_labels_of_any_width_are_the_same(y, table):
+    for of in weighed_by_class():
+        np.testing.assert_array_equal(of(y, np.array(table)), of(y.astype(np.int32), np.array(table)))
+    by_hand = np.array(table)[y] * softmax_cross_entropy(X @ PARAMS["kernel"] + PARAMS["bias"], y)
+    np.testing.assert_allclose(of(y, np.array(table)), by_hand.mean(), rtol=1e-5)
 
 
 def test_class_weights_are_for_one_output():

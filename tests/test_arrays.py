@@ -1,0 +1,92 @@
+"""The one way in for arrays: whatever holds numbers gives the numbers of the array."""
+
+import itertools
+
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import jax
+import numpy as np
+import pytest
+from helpers.properties import over
+
+import jaxdeep as jd
+
+NUMBERS = itertools.count()
+
+
+def framed(a):
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame(a) if a.ndim == 2 else pandas.Series(a)
+
+
+def in_memory(a):
+    h5py = pytest.importorskip("h5py")
+    file = h5py.File(f"{next(NUMBERS)}.h5", "w", driver="core", backing_store=False)
+    file["a"] = a
+    return file["a"]
+
+
+CONTAINERS = {
+    "list": lambda a: a.tolist(),
+    "tuple": lambda a: tuple(a.tolist()),
+    "jax": jax.numpy.asarray,
+    "rows backwards": lambda a: a[::-1].copy()[::-1],
+    "other byte order": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    "masked without a mask": np.ma.masked_array,
+    "masked with nothing masked": lambda a: np.ma.masked_array(a, mask=np.zeros(a.shape, bool)),
+    "pandas": framed,
+    "torch": lambda a: pytest.importorskip("torch").tensor(a),
+    "h5py": in_memory,
+}
+
+
+def streamed(metric):
+    return lambda x, y: metric.compute(metric.update(metric.init(), x, y))
+
+
+def scaled(x, y):
+    scaler = jd.preprocessing.standard_scaler()
+    return scaler.transform(scaler.fit(x), x)
+
+
+def encoded(x, y):
+    encoder = jd.preprocessing.target_encoder(categories=3)
+    return encoder.transform(encoder.fit(y, y), y)
+
+
+def predicted(x, y):
+    return tuple(jd.uncertainty.mc_dropout(MODEL, PARAMS, {}, x, jax.random.key(1), samples=2))
+
+
+MODEL = jd.nn.serial(jd.nn.dropout(0.5), jd.nn.dense(3))
+PARAMS = {"dense0": {"kernel": np.ones((3, 3), np.float32), "bias": np.zeros(3, np.float32)}}
+# Functions of a matrix of numbers and a column of labels from 0 to 2.
+FUNCTIONS = {
+    "softmax_cross_entropy": jd.losses.softmax_cross_entropy,
+    "mse": lambda x, y: jd.losses.mse(x, x),
+    "accuracy": jd.metrics.accuracy,
+    "confusion_matrix": streamed(jd.metrics.confusion_matrix(3)),
+    "mean": streamed(jd.metrics.mean(jd.losses.softmax_cross_entropy)),
+    "standard_scaler": scaled,
+    "target_encoder": encoded,
+    "init": lambda x, y: jd.nn.dense(3).init(jax.random.key(0), x),
+    "mc_dropout": predicted,
+    "penalty": lambda x, y: jd.regularizers.l2(0.1)({"kernel": np.asarray(x)}),
+}
+
+
+@pytest.mark.few("accuracy")
+@pytest.mark.parametrize("name", FUNCTIONS)
+@over(
+    6,
+    60,
+    x=hnp.arrays(np.float32, (4, 3), elements=st.floats(-100, 100, width=32)),
+    y=hnp.arrays(np.int32, 4, elements=st.integers(0, 2)),
+    of_x=st.sampled_from(sorted(CONTAINERS)),
+    of_y=st.sampled_from(sorted(CONTAINERS)),
+)
+def test_any_container_gives_the_numbers_of_the_array(name, x, y, of_x, of_y):
+    function = FUNCTIONS[name]
+    expected = function(x, y)
+    found = function(CONTAINERS[of_x](x), CONTAINERS[of_y](y))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
