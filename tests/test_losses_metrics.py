@@ -351,6 +351,7 @@ def test_the_order_of_scores_that_float32_cannot_tell_apart_is_kept():
     rows = np.array([[1.0, 1 + 1e-12, 0.0], [1 + 1e-12, 1.0, np.nan], [2.0, 2.0, 1.0]])
     assert jd.metrics.accuracy(rows, [1, 0, 0]).tolist() == [1, 0, 1]
     assert jd.metrics.top_k_accuracy(rows[[0, 2]], [0, 1], k=1).tolist() == [0, 1]  # a tie counts
+    assert jd.metrics.top_k_accuracy(np.array([[3, 1, 2]]), [2], k=2).tolist() == [1]
 
 
 def test_optax_losses_of_logits_are_known():

@@ -108,11 +108,10 @@ def top_k_accuracy(outputs: ArrayLike, labels: ArrayLike, *, k: int = 5) -> Valu
     _checks.check_count("k", k)
     outputs = in_order("outputs", outputs)
     labels = class_labels(outputs, labels)
-    labels_output = jnp.take_along_axis(
-        outputs, labels[..., None], axis=-1, mode="fill", fill_value=jnp.nan
-    )
+    labels_output = jnp.take_along_axis(outputs, labels[..., None], axis=-1, mode="clip")
     within = jnp.sum(~(outputs <= labels_output), axis=-1) < k
-    known = ~jnp.isnan(labels_output[..., 0]) & (labels >= 0)  # a NaN is never within
+    is_class = (labels >= 0) & (labels < outputs.shape[-1])
+    known = ~jnp.isnan(labels_output[..., 0]) & is_class  # a NaN is never within
     return _ones(within & known)
 
 
