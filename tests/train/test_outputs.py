@@ -267,15 +267,21 @@ def test_a_mean_is_told_what_the_model_puts_out():
     assert float(found["a"]) == pytest.approx(float(found["b"]))
 
 
+def test_a_loss_of_optax_says_that_the_model_puts_out_logits():
+    params, state = dense(1).init(jax.random.key(1), X)
+
+    def recall(loss, metric):
+        objective = jd.train.supervised(dense(1), loss, metrics={"it": metric})
+        return float(objective(params, state, (X, BITS))[1][1]["it"])
+
+    told = recall(sigmoid_cross_entropy, jd.metrics.recall(from_logits=True))
+    assert recall(optax.sigmoid_binary_cross_entropy, jd.metrics.recall()) == told
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", ["precision", "recall", "f1", "auc"])
 @pytest.mark.parametrize(
-    "loss",
-    [
-        optax.sigmoid_binary_cross_entropy,
-        lambda outputs, y: 2 * sigmoid_cross_entropy(outputs, y),
-        jd.losses.mse,
-    ],
+    "loss", [lambda outputs, y: 2 * sigmoid_cross_entropy(outputs, y), jd.losses.mse]
 )
 def test_a_metric_is_not_told_by_a_guess(name, loss):
     make = getattr(jd.metrics, name)
