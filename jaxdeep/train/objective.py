@@ -116,8 +116,9 @@ def supervised(
       ValueError: a metric called "loss", which is the name of the loss itself; a negative weight of a
         class; a loss or a metric of logits for a model that puts out probabilities, or the reverse; a
         metric that depends on it where nothing says which; a softmax over a single output. When called:
-        a weight for a class that there is not; weights of examples that are NumPy arrays and negative or
-        not finite (those on a device are not looked at, since each step would wait for it).
+        a weight for a class that there is not; beside `class_weight`, labels below 0 and fractions that
+        are no share of two classes; weights of examples that are NumPy arrays and negative or not finite
+        (those on a device are not looked at, since each step would wait for it).
 
     >>> import jax, jaxdeep as jd
     >>> model = jd.nn.dense(2)
