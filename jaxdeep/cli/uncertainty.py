@@ -122,7 +122,7 @@ def _predictions(
     params, state, (x, labels) = result.params, result.state, validation
     apply = jax.jit(lambda x: model.apply(params, state, x)[0])
     held_out, sampled = (
-        uncertainty.mc_dropout(model, params, state, rows, key, samples=samples)
+        uncertainty.mc_dropout(model, params, state, rows, key, samples=samples, outputs="logits")
         for rows, key in zip((x, x_test), keys)
     )
 

@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep._compilation import inside
 from jaxdeep._shapes import Array, Arrays
 from jaxdeep.nn import activations
 from jaxdeep.nn.layer import KINDS, Layer, layer
 from jaxdeep.nn.model import Model, float_dtype
 from jaxdeep.nn.stochastic import random_layer, random_words
-from jaxdeep.nn.traits import Activation, Outputs, Passes, Traits, same_axes, unwrapped
+from jaxdeep.nn.traits import Activation, Passes, Traits, same_axes, unwrapped
 
 _POSITIVE = Passes()  # f(k · x) = k · f(x) for k ≥ 0
 _HOMOGENEOUS = (jax.nn.relu, jax.nn.leaky_relu)
@@ -45,8 +44,6 @@ def activation(function: Activation) -> Layer:
         function=function,
         passes=homogeneous(function),
         axes=same_axes,
-        outputs=meaning(function),
-        softmax=is_softmax(function),
     )
 
     def apply(x: Array) -> Array:
@@ -107,6 +104,7 @@ def prelu(alpha: float = 0.01, *, shared_axes: Sequence[int] = ()) -> Layer:
         elementwise=True,
         passes=_POSITIVE,
         axes=same_axes,
+        outputs="values",
         example=lambda own: ((1, *own["alpha"]), jnp.float32),
     )
     return Layer(apply, init, traits=traits, arguments={"shared_axes": shared})
@@ -134,7 +132,12 @@ def swish(beta: float = 1.0) -> Layer:
     def apply(params: Arrays, x: Array) -> Array:
         return activations.swish(x, params["beta"])
 
-    traits = Traits(elementwise=True, axes=same_axes, example=lambda own: ((1,), jnp.float32))
+    traits = Traits(
+        elementwise=True,
+        axes=same_axes,
+        outputs="values",
+        example=lambda own: ((1,), jnp.float32),
+    )
     return Layer(apply, init, traits=traits)
 
 
@@ -162,48 +165,13 @@ def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
         return activations.prelu(x, slopes.astype(x.dtype))
 
     mean = functools.partial(activations.rrelu, lower=lower, upper=upper)
-    traits = Traits(elementwise=True, passes=_POSITIVE, axes=same_axes)
+    traits = Traits(elementwise=True, passes=_POSITIVE, axes=same_axes, outputs="values")
     return random_layer(sloped, without=mean, traits=traits)
 
 
 def homogeneous(function: Activation) -> Passes | None:
     """What passes an activation: scales of at least 0 if it is a ReLU or a leaky ReLU."""
     return _POSITIVE if unwrapped(function) in _HOMOGENEOUS else None
-
-
-_SOFTMAX = (jax.nn.softmax, jax.scipy.special.softmax)
-_PROBABILITIES = (
-    *_SOFTMAX,
-    *(jax.nn.sigmoid, jax.nn.hard_sigmoid, jax.nn.sparse_sigmoid),
-    *(jax.scipy.special.expit, jax.lax.logistic),
-)
-_LOG_PROBABILITIES = (jax.nn.log_softmax, jax.scipy.special.log_softmax, jax.nn.log_sigmoid)
-
-
-def _is_one_of(function: object, known: Sequence[object]) -> bool:
-    """Whether a function is a known one, also inside `functools.partial` and `jax.jit`."""
-    return inside(function) in map(inside, known)
-
-
-def meaning(function: object) -> Outputs | None:
-    """What the output of a layer with this activation means; without one that depends on the loss.
-
-    >>> meaning(jax.jit(jax.nn.softmax)), meaning(jax.nn.log_softmax), meaning(jax.nn.relu)
-    ('probabilities', 'log_probabilities', None)
-    """
-    if _is_one_of(function, _PROBABILITIES):
-        return "probabilities"
-    return "log_probabilities" if _is_one_of(function, _LOG_PROBABILITIES) else None
-
-
-def is_softmax(function: object) -> bool:
-    """Whether a function is the softmax over the last axis, as far as it says."""
-    known = (*_SOFTMAX, jax.nn.log_softmax, jax.scipy.special.log_softmax)
-    while isinstance(function, functools.partial):
-        if function.args or function.keywords.get("axis", -1) != -1:
-            return False
-        function = function.func
-    return _is_one_of(function, known)
 
 
 def _takes_one(function: Callable[..., object]) -> bool:

@@ -11,10 +11,10 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, PyTree
-from jaxdeep.nn.activation_layers import is_softmax, meaning
 from jaxdeep.nn.initializers import initializer_for
 from jaxdeep.nn.layer import KINDS, Layer, initialisers, is_as_made, remake
 from jaxdeep.nn.layer import layer as layer_function
+from jaxdeep.nn.meanings import meaning
 from jaxdeep.nn.model import (
     Model,
     Pair,
@@ -26,7 +26,7 @@ from jaxdeep.nn.model import (
     located,
     under,
 )
-from jaxdeep.nn.traits import Traits, same_axes
+from jaxdeep.nn.traits import Traits
 from jaxdeep.tree import example_of
 
 Join: TypeAlias = Callable[[Mapping[str, PyTree], PyTree], PyTree]  # the outputs by name, and the input
@@ -235,10 +235,10 @@ def lambda_(function: Callable[[PyTree], PyTree]) -> Layer:
     def apply(x: PyTree) -> PyTree:
         return function(x)
 
-    traits = Traits()
-    if (outputs := meaning(function)) is not None:
-        traits = Traits(outputs=outputs, softmax=is_softmax(function), axes=same_axes)
-    return Layer(apply, trees=True, traits=traits)
+    def axes(ndim: int | None) -> int | None:
+        return None if meaning(function) is None else ndim
+
+    return Layer(apply, trees=True, traits=Traits(ends=function, axes=axes))
 
 
 # --- what they share ------------------------------------------------------------------------------

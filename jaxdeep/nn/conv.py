@@ -11,7 +11,6 @@ from jax.typing import DTypeLike
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, Arrays
 from jaxdeep.nn import initializers
-from jaxdeep.nn.activation_layers import is_softmax, meaning
 from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.linear import finished, kernel_and_bias
 from jaxdeep.nn.model import float_dtype
@@ -108,8 +107,6 @@ def conv(
         linear=Linear("kernel", groups=groups, pads=_pads(kernel_size, padding)),
         function=activation,
         axes=same_axes,
-        outputs=meaning(activation),
-        softmax=is_softmax(activation),
         features=filters,
         example=example,
     )

@@ -11,7 +11,7 @@ from jaxdeep import _checks
 from jaxdeep._arrays import as_array, extremes, whole
 from jaxdeep._shapes import Array, Arrays
 from jaxdeep.nn import initializers
-from jaxdeep.nn.activation_layers import check_activation, is_softmax, meaning
+from jaxdeep.nn.activation_layers import check_activation
 from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.model import float_dtype
 from jaxdeep.nn.traits import Activation, Linear, Shape, Traits, rows, same_axes
@@ -205,8 +205,6 @@ def dense(
         linear=Linear("kernel"),
         function=activation,
         axes=same_axes,
-        outputs=meaning(activation),
-        softmax=is_softmax(activation),
         features=features,
         example=lambda own: ((1, own["kernel"][0]), jnp.float32),
     )

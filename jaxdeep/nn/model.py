@@ -119,7 +119,7 @@ class Model:
         """What it puts out, as its last layer says; None where that depends on what it is trained for.
 
         "probabilities" behind a softmax or a sigmoid, "log_probabilities" behind the logarithm of one,
-        "scores" for a linear layer without an activation.
+        "scores" for a linear layer without an activation, "values" behind another known activation.
         Of several outputs it is a dict by the names of the branches, in their order.
         """
         return walk.meaning(self)

@@ -59,10 +59,10 @@ def batch_norm(
 
     With ``mask=`` (booleans of shape ``(batch,)``, or more leading axes) rows that are False do not
     count in the statistics; they are normalised like the others, with 0 for what in them is not finite.
-    If none counts, the running statistics
-    stay. A batch of a single value a feature, such as a last batch of one row, has no variance: the
-    running variance stays as it is, where Keras and flax would pull it towards 0 (PyTorch refuses such a
-    batch).
+    If none counts, the running statistics stay. They stay, too, after a batch of a single value a
+    feature, such as a last batch of one row, which has no variance and is a poor mean: Keras and flax
+    would pull the variance towards 0 (PyTorch refuses such a batch). Every other batch moves them alike,
+    whatever its rows.
 
     Raises:
       ValueError: a momentum or epsilon out of range; an `axis` the input lacks or named twice;
@@ -138,12 +138,10 @@ def batch_norm(
                 mean = jnp.where(n > 0, mean, state["mean"])
                 var = jnp.where(n > 0, var, state["var"])
             running = var * n / jnp.maximum(n - 1, 1) if unbiased_running_var else var
-            # one value has no variance: the 0 would be learned as if it were one
+            # one value has no variance, the 0 would be learned as if it were one; and it is no mean
             state = {
-                name: jnp.where(n > few, moved(state[name], batch), state[name]).astype(
-                    state[name].dtype
-                )
-                for name, batch, few in (("mean", mean, 0), ("var", running, 1))
+                name: jnp.where(n > 1, moved(state[name], batch), state[name]).astype(state[name].dtype)
+                for name, batch in (("mean", mean), ("var", running))
             }
         factor = jax.lax.rsqrt(var + epsilon)
         if use_scale:

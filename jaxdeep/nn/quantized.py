@@ -181,8 +181,8 @@ def _quantized(applied: Model, full: Model, activation: Activation | None, use_b
         init,
         traits=Traits(
             axes=full.traits.axes,
-            outputs=full.traits.outputs or (None if activation else "scores"),
-            softmax=full.traits.softmax,
+            outputs=None if activation else "scores",
+            ends=activation,
             features=full.traits.features,
             example=full.traits.example,
         ),

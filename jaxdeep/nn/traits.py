@@ -68,7 +68,7 @@ class Passes(NamedTuple):
 
 
 Joins = Literal["chain", "sum", "concatenate", "collect"]
-Outputs = Literal["probabilities", "log_probabilities", "scores"]
+Outputs = Literal["probabilities", "log_probabilities", "scores", "values"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +83,11 @@ class Traits:
       passes: which scales and shifts may be taken from in front of it to behind it, and back.
       shape: it only reshapes every example, to these sizes.
       axes: the number of axes of its output, from that of its input; None for not known.
-      outputs: what its output means, where that does not depend on what it was trained for:
-        "probabilities", their logarithms ("log_probabilities"), or "scores", real numbers that are no
-        probabilities.
+      ends: the function that its output comes out of, where that is not `function`.
+      outputs: what its output means, where no function says it:
+        "probabilities", their logarithms ("log_probabilities"), "scores", real numbers that are no
+        probabilities, or "values", such numbers behind an activation, which are hardly logits either.
       keeps: its output means what its input does: a probability stays one.
-      softmax: its output is a softmax over the last axis, or the logarithm of one.
       features: the size of the last axis of its output.
       example: makes an input, ``(shape, dtype)``, that it could have been initialised with, from the
         shapes of its own parameters and statistics by name.
@@ -110,9 +110,9 @@ class Traits:
     passes: Passes | None = None
     shape: Sequence[int] | None = None
     axes: Callable[[int | None], int | None] = lambda ndim: None
+    ends: Callable[..., Any] | None = None
     outputs: Outputs | None = None
     keeps: bool = False
-    softmax: bool = False
     features: int | None = None
     example: Callable[[Mapping[str, Shape]], tuple[Shape, DTypeLike]] | None = None
     empty: bool = False

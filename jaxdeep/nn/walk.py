@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from jaxdeep._shapes import PyTree
+from jaxdeep.nn import meanings
 
 Model: TypeAlias = Any  # a `jaxdeep.nn.model.Model`, whose methods stand on this walk
 Result = TypeVar("Result")
@@ -188,17 +189,19 @@ def rewrapped(model: Model, inside: Model) -> Model:
 
 
 class _End(NamedTuple):
-    """What is known of an output.
+    """What is known of an output, found out when it is asked for.
 
     Attributes:
       meaning: as of `meaning`.
       features: the size of its last axis.
-      constant: whether it is the same whatever the parameters.
+      softmax: whether it is a softmax over the last axis, or the logarithm of one.
+      constant: whether that was over a single output, which is 1 whatever the parameters.
     """
 
-    meaning: str | None = None
-    features: int | None = None
-    constant: bool = False
+    meaning: Callable[[], str | None] = lambda: None
+    features: Callable[[], int | None] = lambda: None
+    softmax: Callable[[], bool] = lambda: False
+    constant: Callable[[], bool] = lambda: False
 
 
 _UNKNOWN = _End()
@@ -217,25 +220,53 @@ def _through(place: Place, below: dict[str, _Through]) -> _Through:
     def behind(before: Any) -> Any:
         if isinstance(before, dict):
             return _each(before, behind) if traits.keeps else _UNKNOWN
-        same = before.features if traits.axes(2) == 2 and traits.shape is None else None
+
+        def features() -> int | None:
+            if traits.linear is not None or traits.features is not None:
+                return traits.features
+            return before.features() if traits.axes(2) == 2 and traits.shape is None else None
+
         if traits.keeps:
-            return before._replace(features=same)
-        if traits.linear is not None:
-            meaning = "scores" if traits.function is None else traits.outputs
-            return _End(meaning, traits.features, traits.softmax and traits.features == 1)
-        meaning = "scores" if traits.norm is not None else traits.outputs
-        return _End(meaning, same, traits.softmax and before.features == 1)
+            return before._replace(features=features)
+        function, ends = traits.function or traits.ends, before
+        if traits.linear is not None or traits.norm is not None:
+            ends = _End(lambda: "scores", features)
+        elif function is None:
+            ends = _End(lambda: traits.outputs, features)
+        return ends if function is None else _behind(function, ends, features)
 
     return behind
+
+
+def _behind(function: Callable[..., Any], before: _End, features: Callable[[], int | None]) -> _End:
+    """What is known of the output of a function."""
+
+    def meaning() -> str | None:
+        word = meanings.meaning(function)
+        if word not in ("same", "values"):
+            return word
+        inside = before.meaning()
+        if word == "same":
+            return inside
+        return None if inside == "probabilities" else word  # some activations keep them what they are
+
+    def softmax() -> bool:
+        return meanings.is_softmax(function)
+
+    return _End(meaning, features, softmax, lambda: features() == 1 and softmax())
 
 
 def _joined(joins: str | None, before: Any, several: list[Any]) -> _End:
     """What is known of a sum, where one of several has the input beside it, and of a concatenation."""
     several = [*several, before] if joins == "sum" and len(several) == 1 else several
-    meanings = {None if isinstance(end, dict) else end.meaning for end in several}
-    if joins == "sum":
-        return _End("scores" if "scores" in meanings else None)
-    return _End(meanings.pop() if len(meanings) == 1 else None)
+
+    def meaning() -> str | None:
+        words = {None if isinstance(end, dict) else end.meaning() for end in several}
+        if joins == "sum":
+            return next((word for word in ("scores", "values") if word in words), None)
+        return words.pop() if len(words) == 1 else None
+
+    return _End(meaning)
 
 
 def _ends_of(model: Model) -> Any:
@@ -246,8 +277,8 @@ def meaning(model: Model) -> Any:
     """What the output of a model means, as its last layers say; None if they do not say it.
 
     "scores" are real numbers, as of a linear layer without an activation: logits or values, as the loss
-    takes them. "log_probabilities" are those of a log-softmax. Of several outputs it is a dict by the
-    names of the branches, in their order.
+    takes them. "log_probabilities" are those of a log-softmax. "values" are numbers behind another known
+    activation. Of several outputs it is a dict by the names of the branches, in their order.
 
     >>> import jax, jaxdeep as jd
     >>> meaning(jd.nn.serial(jd.nn.dense(3), jd.nn.activation(jax.nn.softmax), jd.nn.flatten()))
@@ -255,7 +286,7 @@ def meaning(model: Model) -> Any:
     >>> meaning(jd.nn.parallel(a=jd.nn.dense(3), b=jd.nn.dense(1, activation=jax.nn.sigmoid)))
     {'a': 'scores', 'b': 'probabilities'}
     """
-    return _each(_ends_of(model), lambda end: end.meaning)
+    return _each(_ends_of(model), lambda end: end.meaning())
 
 
 def constant(model: Model) -> Any:
@@ -265,7 +296,17 @@ def constant(model: Model) -> Any:
     >>> constant(jd.nn.dense(1, activation=jax.nn.softmax)), constant(jd.nn.dense(1))
     (True, False)
     """
-    return _each(_ends_of(model), lambda end: end.constant)
+    return _each(_ends_of(model), lambda end: end.constant())
+
+
+def softmax(model: Model) -> Any:
+    """Whether the output is a softmax over the last axis, or the logarithm of one.
+
+    >>> import jax, jaxdeep as jd
+    >>> softmax(jd.nn.dense(3, activation=jax.nn.softmax)), softmax(jd.nn.dense(3))
+    (True, False)
+    """
+    return _each(_ends_of(model), lambda end: end.softmax())
 
 
 def _each(ends: Any, of: Callable[[_End], Any]) -> Any:

@@ -67,10 +67,11 @@ def _check(known: Any, taken: str | None, function: Any, where: str, who: str) -
             f"{who} takes logits: leave that activation out (better), or use "
             + of_probabilities(function)
         )
-    if known == "scores" and taken == "probabilities":
+    if known in ("scores", "values") and taken == "probabilities":
+        end = "a layer without an activation" if known == "scores" else "an activation that gives none"
         raise ValueError(
-            f"{where}{who} takes probabilities (from_logits=False), and the model ends in a layer "
-            "without an activation: use from_logits=True, or end it in a softmax or a sigmoid"
+            f"{where}{who} takes probabilities (from_logits=False), and the model ends in {end}: "
+            "use from_logits=True, or end it in a softmax or a sigmoid"
         )
     if known == "log_probabilities" and (taken == "probabilities" or one is sigmoid_cross_entropy):
         asked = "probabilities (from_logits=False)" if taken == "probabilities" else "logits"
@@ -95,7 +96,7 @@ def told(
         are where nothing says it.
     """
     meaning = getattr(model, "meaning", None)
-    known = meaning if meaning is not None and meaning != "scores" else puts_out or meaning
+    known = puts_out or meaning if meaning in (None, "scores", "values") else meaning
     from_logits = None if puts_out is None else puts_out == "logits"
 
     def of_function(function: Any) -> Any:

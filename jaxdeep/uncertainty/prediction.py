@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxdeep._shapes import Array, ArrayLike, Float, Num, PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model
-from jaxdeep.nn.traits import unwrapped
 from jaxdeep.tree import path_name
 
 OUTPUTS = ("logits", "probabilities", "values")
@@ -158,6 +157,12 @@ def kinds_of(y: PyTree, outputs: Any, meaning: Any) -> PyTree:
                 "a single output may be a value or the logit of one of two classes: say "
                 "outputs='values' or outputs='logits'" + (f" (as {where})" if several else "")
             )
+        if said is None and known in (None, "values"):
+            raise ValueError(
+                "the last layer of the model does not say what it puts out"
+                + (", as it ends in an activation that is neither softmax nor sigmoid" if known else "")
+                + f": say {where}='logits', 'probabilities' or 'values'"
+            )
         if said is None and several:
             raise ValueError(
                 f"an output of several may hold values or logits, and the model does not say which: say "
@@ -207,17 +212,12 @@ def meaning_of(model: Model) -> Any:
     'probabilities'
     """
 
-    def last(place: walk.Place, below: dict[str, Any]) -> Any:
-        if below:
-            return below if place.layer.traits.joins == "collect" else list(below.values())[-1]
-        return unwrapped(place.layer.traits.function) is jax.nn.sigmoid
-
-    def named(known: Any, independent: Any) -> Any:
+    def named(known: Any, excludes: Any) -> Any:
         if isinstance(known, dict):
-            return {name: named(known[name], independent[name]) for name in known}
-        return "labels" if known == "probabilities" and independent else known
+            return {name: named(known[name], excludes[name]) for name in known}
+        return "labels" if known == "probabilities" and not excludes else known
 
-    return named(model.meaning, walk.fold(model, last, walk.ends))
+    return named(model.meaning, walk.softmax(model))
 
 
 def entropy(

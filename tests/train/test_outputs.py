@@ -57,7 +57,15 @@ def test_each_of_several_outputs_is_compared_with_its_loss():
     jd.train.supervised(by_position, jd.losses.weighted([of_probabilities, sigmoid_cross_entropy]))
 
 
-@pytest.mark.parametrize("model", [dense(3), serial(dense(2, activation=jax.nn.relu), dense(3))])
+@pytest.mark.parametrize(
+    "model",
+    [
+        dense(3),
+        serial(dense(2, activation=jax.nn.relu), dense(3)),
+        dense(3, activation=jax.nn.relu),
+        serial(dense(3), activation(functools.partial(lambda scale, x: jnp.tanh(x), None))),
+    ],
+)
 def test_logits_are_not_taken_for_probabilities(model):
     with pytest.raises(ValueError, match=r"takes probabilities \(from_logits=False\)"):
         jd.train.supervised(model, of_probabilities)
@@ -151,6 +159,10 @@ MEANINGS = {
         *(dense(1, activation=f) for f in (jax.nn.hard_sigmoid, jax.jit(jax.nn.sigmoid))),
         dense(3, activation=jax.jit(functools.partial(jax.nn.softmax, axis=-1))),
         serial(dense(3), jd.nn.lambda_(jax.nn.softmax)),
+        serial(dense(3), SOFTMAX, jd.nn.lambda_(lambda x: x), activation(jax.nn.identity)),
+        serial(dense(3), jd.nn.lambda_(lambda x: jax.nn.softmax(x, axis=-1))),
+        dense(1, activation=functools.partial(lambda f, x: f(x), jax.nn.sigmoid)),
+        dense(3, activation=jax.jit(lambda x: jax.nn.softmax(x, -1))),
         serial(jd.nn.conv(3, 3, activation=jax.nn.sigmoid), jd.nn.global_average_pool()),
         jd.nn.mixed_precision(serial(dense(3), SOFTMAX)),
         jd.nn.repeat(dense(3, activation=jax.nn.softmax), 2),
@@ -164,18 +176,26 @@ MEANINGS = {
         serial(dense(3), SOFTMAX, jd.nn.batch_norm()),
         serial(dense(3), SOFTMAX, jd.nn.layer_norm()),
         jd.nn.repeat(dense(3), 2),
+        dense(3, activation=lambda x: x),
     ],
     "log_probabilities": [
         dense(3, activation=jax.nn.log_softmax),
         serial(dense(1), activation(jax.nn.log_sigmoid), jd.nn.flatten()),
     ],
-    None: [
+    "values": [
         dense(3, activation=jax.nn.relu),
+        dense(3, activation=lambda x: jax.nn.gelu(x, approximate=True)),
+        serial(dense(3), activation(jnp.tanh), jd.nn.flatten()),
+        serial(dense(3), jd.nn.prelu(), jd.nn.dropout(0.5)),
+        jd.nn.residual(jd.nn.activation(jax.nn.gelu)),
+    ],
+    None: [
         dense(3, activation=lambda x: 2 * jax.nn.sigmoid(x)),
         dense(3, activation=functools.wraps(jax.nn.sigmoid)(lambda x: 2 * jax.nn.sigmoid(x))),
-        jd.nn.lambda_(lambda x: x),
+        *(jd.nn.lambda_(lambda x: x), jd.nn.lambda_(lambda x: x + 1)),
         jd.nn.flatten(),
-        serial(dense(3), activation(jnp.tanh), jd.nn.flatten()),
+        dense(3, activation=lambda x: x.sum(axis=-1)),
+        dense(3, activation=lambda x: x.nothing),
         serial(dense(3), SOFTMAX, activation(jax.nn.relu)),
         jd.nn.residual(SOFTMAX),
         serial(dense(3), jd.nn.residual(jd.nn.repeat(SOFTMAX, 2), shortcut=SOFTMAX)),
@@ -195,7 +215,7 @@ def test_the_last_layers_say_what_the_model_puts_out(meaning, model):
 def test_what_is_known_goes_through_layers_that_keep_it_to_each_of_several_outputs():
     heads = jd.nn.parallel(a=jd.nn.flatten(), b=dense(2))
     assert serial(dense(3), SOFTMAX, heads).meaning == {"a": "probabilities", "b": "scores"}
-    assert serial(heads, jd.nn.lambda_(lambda x: x)).meaning is None
+    assert serial(heads, jd.nn.lambda_(lambda x: x + 1)).meaning is None
 
 
 def test_logarithms_of_probabilities_are_logits_of_a_softmax_only():

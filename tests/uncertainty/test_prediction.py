@@ -148,7 +148,7 @@ def test_each_of_several_outputs_is_what_the_model_says_or_must_be_said():
         ),
         ({"model": nn.dropout}, TypeError, "must be a Model"),
         (
-            {"model": nn.serial(nn.dropout(0.5), nn.lambda_(lambda x: x[:3]))},
+            {"model": nn.serial(nn.dropout(0.5), nn.lambda_(lambda x: x[:3])), "outputs": "logits"},
             ValueError,
             r"an output for each row of x, got shape \(3, 6\) for 37 rows",
         ),
@@ -156,6 +156,14 @@ def test_each_of_several_outputs_is_what_the_model_says_or_must_be_said():
             {"model": nn.serial(nn.dropout(0.5), nn.lambda_(lambda x: x[:, 0]))},
             ValueError,
             "say outputs='values' or outputs='logits'",
+        ),
+        *(
+            (
+                {"model": nn.serial(nn.dropout(0.5), end)},
+                ValueError,
+                "does not say what it puts out.*: say outputs='logits', 'probabilities' or 'values'",
+            )
+            for end in (nn.activation(jnp.tanh), nn.lambda_(lambda x: 2 * x), nn.rrelu())
         ),
     ],
 )
