@@ -58,7 +58,7 @@ def _on_device(setup: Setup, run: RunState, arrays: Sequence[PyTree], placement:
     data, validation = arrays if len(arrays) == 2 else (arrays[0], None)
     limits = setup.limits
     segment = compiled(
-        setup.program().segment,
+        setup.program.segment,
         *(run, data, validation, np.int32(0), limits),
         key=key_of("segment", setup.key),
         donate_argnums=0,
@@ -71,7 +71,7 @@ def _from_host(
     setup: Setup, run: RunState, sources: Sequence[Source], placement: Placement, *, looped: bool
 ) -> Drive:
     """The driver for data on the host: one block is read while another is computed."""
-    program, key, limits = setup.program(), setup.key, setup.limits
+    program, key, limits = setup.program, setup.key, setup.limits
     data, validation = sources if len(sources) == 2 else (sources[0], None)
     like = shapes(run)
 

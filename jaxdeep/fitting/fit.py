@@ -213,7 +213,7 @@ def _finished(
     setup: Setup, run: RunState, history: dict[str, np.ndarray], stopped: str | None
 ) -> FitResult:
     """The result of a run that has ended, checked to be finite."""
-    program, key = setup.program(), key_of("finish", setup.key)
+    program, key = setup.program, key_of("finish", setup.key)
     if setup.restores or setup.options["ema"]:
         ts = run_once(lambda run: program.finish(run)[0], run, key=key)
     else:

@@ -100,6 +100,7 @@ class Setup:
         known_as(self.key, setup.key)
         return setup
 
+    @functools.cached_property  # so that what one part has traced, the next finds
     def program(self) -> Program:
         """The parts of the run, as pure functions; where `jaxdeep.fit` would raise, the run ends."""
         return make_program(
@@ -147,7 +148,7 @@ class Setup:
         def run(initial: PyTree, key: jax.Array, numbers: PyTree, limits: monitors.Limits) -> RunState:
             data, validation = likes if len(likes) == 2 else (likes[0], None)
             ts = self.begin(data, key, initial, numbers)
-            return self.program().start(ts, data, validation, limits)
+            return self.program.start(ts, data, validation, limits)
 
         return run
 

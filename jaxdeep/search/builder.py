@@ -80,4 +80,4 @@ def check_data(setup: Setup, data: PyTree, validation: PyTree) -> RunState:
         refuse_traced("sweep", instead=PURE)
     if setup.is_supervised:
         try_out(setup, ts, samples, data)
-    return jax.eval_shape(setup.program().start, ts, data, validation, setup.limits)
+    return jax.eval_shape(setup.program.start, ts, data, validation, setup.limits)

@@ -103,7 +103,7 @@ class Driver:
         ) -> RunState:
             if limits is None:
                 return group.segment(floats, run, data, until)
-            return first.setup.program().segment(run, *data, until, limits)
+            return first.setup.program.segment(run, *data, until, limits)
 
         floats, limits = self._arguments(first)
         if self.is_same:

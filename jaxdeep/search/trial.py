@@ -49,7 +49,7 @@ class Trial:
         run = self.run
         assert run is not None
         same = not (self.setup.restores or self.setup.options["ema"])
-        ts = run.train_state if same else self.setup.program().finish(run)[0]
+        ts = run.train_state if same else self.setup.program.finish(run)[0]
         result = self.standing()
         params, state = jax.tree.map(_owned, jax.device_get((ts.params, ts.state)))
         ended = early if early is not None and result.ended == "finished" else result.ended
@@ -88,14 +88,14 @@ class Group(NamedTuple):
     def start(self, floats: Floats, key: jax.Array, data: tuple[PyTree, ...]) -> RunState:
         """A row before its first epoch; of the data only shapes matter."""
         setup = self.traced(floats)
-        return setup.program().start(setup.begin(data[0], key), *data, setup.limits)
+        return setup.program.start(setup.begin(data[0], key), *data, setup.limits)
 
     def segment(
         self, floats: Floats, run: RunState, data: tuple[PyTree, ...], until: ArrayLike
     ) -> RunState:
         """A row after the epochs up to `until`."""
         setup = self.traced(floats)
-        return setup.program().segment(run, *data, until, setup.limits)
+        return setup.program.segment(run, *data, until, setup.limits)
 
 
 class DeviceData:
