@@ -17,6 +17,7 @@ from jaxdeep.train import monitors
 from jaxdeep.train.data import with_rows
 from jaxdeep.train.objective import Bounds, Objective, has_convolution, plan, rehearse, supervised
 from jaxdeep.train.options import SUPERVISED, TrialOptions, minimised_of, options_of
+from jaxdeep.train.outputs import check_program
 from jaxdeep.train.run import Program, RunState, make_program
 from jaxdeep.train.state import (
     Network,
@@ -227,6 +228,9 @@ def try_out(
             key, functools.partial(_rehearse, setup.objective, ts, sample, name), (ts, sample)
         )
         slow |= slow_here
+    if (loss := setup.options["loss"]) is not None:
+        checked = functools.partial(check_program, setup.model, loss, ts.params, ts.state, like[0])
+        kept(key_of("ends", setup.key, _shape_key(like)), checked, ts)
     return slow, bounds
 
 

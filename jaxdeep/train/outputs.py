@@ -4,7 +4,11 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
 from jaxdeep._compilation import inside
+from jaxdeep._endings import of_program
+from jaxdeep._shapes import PyTree
 from jaxdeep.losses import of_probabilities, reads, said_by, sigmoid_cross_entropy
 from jaxdeep.metrics import Metric, accuracy, binary_accuracy, mean
 from jaxdeep.metrics.streaming import check_agreement
@@ -22,6 +26,25 @@ def puts_out(model: Network, loss: PerExample) -> str | None:
     if isinstance(taken, dict) or isinstance(known, dict):
         return None
     return taken or (known if known == "probabilities" else None)
+
+
+def check_program(model: Network, loss: PerExample, params: PyTree, state: PyTree, x: PyTree) -> None:
+    """Refuse a loss that takes the outputs for something else than the model's program says they are.
+
+    For models whose layers do not say it: adapted modules, models of one's own, functions as layers.
+
+    Args:
+      params, state, x: the shapes of its parameters, state and inputs.
+    """
+    if reads(loss) is None or getattr(model, "meaning", None) is not None:
+        return
+    apply = lambda *args: model.apply(*args)[0]  # noqa: E731
+    program, outputs = jax.make_jaxpr(apply, return_shape=True)(params, state, x)
+    words = [None if one.word == "same" else one.word for one in of_program(program)]
+    known: Any = jax.tree.unflatten(jax.tree.structure(outputs), words)
+    if isinstance(outputs, (tuple, list)):
+        known = dict(enumerate(known))
+    _agreed(known, loss, "", "the loss")
 
 
 def _check_constant(constant: Any, where: str) -> None:

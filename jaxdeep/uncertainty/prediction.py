@@ -1,11 +1,12 @@
 """`Prediction`, and its computation from many outputs for the same inputs, one after another."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxdeep._endings import Meaning, of_program
 from jaxdeep._shapes import Array, ArrayLike, Float, Num, PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model
@@ -66,8 +67,9 @@ def gather(
     equal outputs have a standard deviation of exactly 0. `outputs` is what was said that they are, and
     `meaning` what the model says itself (`meaning_of`).
     """
-    y = jax.eval_shape(lambda sources: output_of(jax.tree.map(lambda a: a[0], sources)), sources)
-    kinds = kinds_of(y, outputs, meaning)
+    first = jax.eval_shape(lambda sources: jax.tree.map(lambda a: a[0], sources), sources)
+    program, y = jax.make_jaxpr(output_of, return_shape=True)(first)
+    kinds = kinds_of(y, outputs, meaning, of_program(program))
     is_plain = all(kind == "values" for kind in jax.tree.leaves(kinds))
 
     def sample(source: PyTree) -> PyTree:
@@ -123,25 +125,30 @@ def _said(outputs: Any) -> list[tuple[jax.tree_util.KeyPath, Any]]:
     return jax.tree_util.tree_leaves_with_path(outputs, is_leaf=lambda node: node is None)
 
 
-def kinds_of(y: PyTree, outputs: Any, meaning: Any) -> PyTree:
+def kinds_of(y: PyTree, outputs: Any, meaning: Any, computed: Sequence[Meaning] = ()) -> PyTree:
     """What each output is, one of `OUTPUTS` or "labels", as was said and as the model says.
 
     Args:
       y: the shapes of the outputs.
       outputs: one word for all of them, or words in their structure; None where nothing is said.
       meaning: as of `meaning_of`.
+      computed: of each output, what the program says that makes it, for those of which the model says
+        nothing.
 
     Raises:
       ValueError: an output of which neither says what it is, or where they contradict each other; words
         for an output that there is not.
     """
     leaves = jax.tree_util.tree_leaves_with_path(y)
+    programs = iter(computed or [Meaning()] * len(leaves))
     several, used = not hasattr(y, "shape"), set()
 
     def kind_of(path: jax.tree_util.KeyPath, shape: tuple[int, ...]) -> str:
         said, depth = _along(outputs, path)
         used.add(path_name(path[:depth]))
-        known, _ = _along(meaning, path)
+        known, made = _along(meaning, path)[0], next(programs)
+        if known is None and made.word == "probabilities":
+            known = "probabilities" if made.softmax else "labels"
         where = f"outputs[{path_name(path)!r}]" if path else "outputs"
         if isinstance(said, (Mapping, list, tuple)):
             raise ValueError(f"{where} must be one of {', '.join(map(repr, OUTPUTS))}, got {said!r}")

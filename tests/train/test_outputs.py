@@ -163,6 +163,9 @@ MEANINGS = {
         serial(dense(3), jd.nn.lambda_(lambda x: jax.nn.softmax(x, axis=-1))),
         dense(1, activation=functools.partial(lambda f, x: f(x), jax.nn.sigmoid)),
         dense(3, activation=jax.jit(lambda x: jax.nn.softmax(x, -1))),
+        dense(3, activation=lambda x: jnp.exp(x) / jnp.exp(x).sum(-1, keepdims=True)),
+        dense(1, activation=lambda x: 1 / (1 + jnp.exp(-x))),
+        dense(1, activation=jax.checkpoint(lambda x: jax.nn.sigmoid(x / 2))),
         serial(jd.nn.conv(3, 3, activation=jax.nn.sigmoid), jd.nn.global_average_pool()),
         jd.nn.mixed_precision(serial(dense(3), SOFTMAX)),
         jd.nn.repeat(dense(3, activation=jax.nn.softmax), 2),
@@ -184,15 +187,20 @@ MEANINGS = {
     ],
     "values": [
         dense(3, activation=jax.nn.relu),
-        dense(3, activation=lambda x: jax.nn.gelu(x, approximate=True)),
+        dense(3, activation=lambda x: jnp.tanh(x).astype(x.dtype)),
         serial(dense(3), activation(jnp.tanh), jd.nn.flatten()),
         serial(dense(3), jd.nn.prelu(), jd.nn.dropout(0.5)),
+        serial(dense(3), jd.nn.lambda_(lambda x: jax.nn.relu(1.0 * x))),
         jd.nn.residual(jd.nn.activation(jax.nn.gelu)),
     ],
     None: [
         dense(3, activation=lambda x: 2 * jax.nn.sigmoid(x)),
         dense(3, activation=functools.wraps(jax.nn.sigmoid)(lambda x: 2 * jax.nn.sigmoid(x))),
-        *(jd.nn.lambda_(lambda x: x), jd.nn.lambda_(lambda x: x + 1)),
+        *(
+            jd.nn.lambda_(lambda x: x),
+            jd.nn.lambda_(lambda x: x.T.reshape(x.shape)),
+            jd.nn.lambda_(lambda x: x + 1),
+        ),
         jd.nn.flatten(),
         dense(3, activation=lambda x: x.sum(axis=-1)),
         dense(3, activation=lambda x: x.nothing),
@@ -334,3 +342,44 @@ def test_a_partial_of_the_loss_of_several_outputs():
         jd.train.supervised(heads, functools.partial(wrong))
     with pytest.raises(ValueError, match=r"metrics\['it'\]: output 'b': the model puts out prob"):
         jd.train.supervised(heads, both, metrics={"it": wrong})
+
+
+class Own:
+    """A model of one's own, which says nothing of itself."""
+
+    def __init__(self, end):
+        self.end = end
+
+    def init(self, key, x):
+        return {"kernel": jnp.ones((x.shape[-1], 3))}, {}
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        return self.end(x @ params["kernel"]), state
+
+
+@pytest.mark.parametrize(
+    ("end", "loss", "match"),
+    [
+        (jax.nn.softmax, softmax_cross_entropy, "takes logits"),
+        (lambda y: jax.nn.softmax(y[:, None])[:, 0], softmax_cross_entropy, "takes logits"),
+        (jax.nn.sigmoid, sigmoid_cross_entropy, "takes logits"),
+        (jax.nn.relu, of_probabilities, "takes probabilities"),
+        (jax.nn.log_softmax, of_probabilities, "takes probabilities"),
+        (
+            lambda y: {"a": y, "b": jax.nn.softmax(y)},
+            jd.losses.weighted({"a": softmax_cross_entropy, "b": softmax_cross_entropy}),
+            "output 'b': .* takes logits",
+        ),
+        (
+            lambda y: (y, jax.nn.softmax(y)),
+            jd.losses.weighted([softmax_cross_entropy, softmax_cross_entropy]),
+            "output 1: .* takes logits",
+        ),
+    ],
+)
+def test_the_program_of_a_model_that_says_nothing_says_what_it_puts_out(end, loss, match):
+    x, y = jnp.ones((8, 2)), jnp.zeros((8, 3)) if loss is sigmoid_cross_entropy else jnp.zeros(8, int)
+    y = {"a": y, "b": y} if "'b'" in match else (y, y) if "1" in match else y
+    options = {"loss": loss, "optimizer": jd.optimizers.sgd(0.1), "epochs": 1, "progress": False}
+    with pytest.raises(ValueError, match=match):
+        jd.fit(Own(end), (x, y), batch_size=4, key=jax.random.key(0), **options)

@@ -208,3 +208,22 @@ def test_labels_that_do_not_exclude_each_other_have_their_entropies_added_up():
     tags, kind = (np.asarray(found.mean[name], np.float64) for name in ("tags", "kind"))
     np.testing.assert_allclose(found.entropy["tags"], binary(tags), atol=1e-5)
     np.testing.assert_allclose(found.entropy["kind"], -(kind * np.log(kind)).sum(-1), atol=1e-5)
+
+
+def test_the_program_of_a_function_as_a_layer_says_that_it_puts_out_probabilities():
+    ends = {
+        "softmax": nn.lambda_(lambda x: jax.nn.softmax(x[:, None, :4])[:, 0]),
+        "sigmoid": nn.lambda_(lambda x: jax.nn.sigmoid(x[:, :4])),
+    }
+    for name, end in ends.items():
+        model = nn.serial(nn.dropout(0.5), end)
+        predict = functools.partial(mc_dropout, model, {}, {}, X, KEY, samples=3)
+        with pytest.raises(ValueError, match="ends in a softmax or a sigmoid"):
+            predict(outputs="logits")
+        found = predict()
+        keys = jax.random.split(KEY, 3)
+        expected = np.mean([model.apply({}, {}, X, key=key)[0] for key in keys], axis=0)
+        np.testing.assert_allclose(found.mean, expected, atol=1e-6)
+        p = found.mean
+        entropy = jax.scipy.special.entr(p) + (jax.scipy.special.entr(1 - p) if name == "sigmoid" else 0)
+        np.testing.assert_allclose(found.entropy, entropy.sum(-1), atol=1e-5)
