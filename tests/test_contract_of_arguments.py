@@ -60,6 +60,8 @@ OMITTED = {
     "* args": "JAX' own",
     "nn.initializers.variance_scaling *": "JAX' own",
     "metrics.accuracy from_logits": "of a single output",
+    "uncertainty.mc_dropout from_logits": "an alternative of outputs",
+    "uncertainty.ensemble from_logits": "an alternative of outputs",
     "preprocessing.target_encoder(classes) categories": "has its own example",
     "* class_id": "an alternative of threshold",
     "* mesh": "several devices; tested in tests/fitting/test_placement.py",

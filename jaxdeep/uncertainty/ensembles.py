@@ -33,6 +33,7 @@ def ensemble(
     batch_size: int | None = None,
     return_samples: bool = False,
     outputs: Any = None,
+    from_logits: bool | None = None,
     mesh: Mesh | None = None,
 ) -> Prediction:
     """The prediction of a deep ensemble, whose members are one model trained from several seeds.
@@ -51,7 +52,7 @@ def ensemble(
           makes.
 
       x: inputs, an array or a pytree of arrays with N rows each.
-      batch_size, return_samples, outputs, mesh: as for `mc_dropout`.
+      batch_size, return_samples, outputs, from_logits, mesh: as for `mc_dropout`.
 
     Raises:
       TypeError: an argument of the wrong type.
@@ -69,7 +70,7 @@ def ensemble(
     """
     check_models("ensemble", {"model": model})
     x = as_arrays(x, "x", inputs=True)
-    settings = settings_of(model, x, batch_size, return_samples, outputs, mesh)
+    settings = settings_of(model, x, batch_size, return_samples, outputs, from_logits, mesh)
     stacked, x = placed(settings.mesh, _stacked(members), x)
     joint = functools.partial(_ensemble, settings)
     return run_once(joint, stacked, x, key=key_of("ensemble", settings), once=None)

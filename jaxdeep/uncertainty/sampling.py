@@ -47,6 +47,7 @@ def mc_dropout(
     batch_size: int | None = None,
     return_samples: bool = False,
     outputs: Any = None,
+    from_logits: bool | None = None,
     mesh: Mesh | None = None,
 ) -> Prediction:
     """Monte Carlo dropout: many predictions of the same rows, each with other units dropped.
@@ -85,6 +86,8 @@ def mc_dropout(
         number and behind any other activation, `lambda_` or adapted module. A model
         with several outputs takes them in their structure, ``{"box": "values", "class": "logits"}``, or
         one word for all; there it must be said of each that does not end in a softmax or sigmoid.
+      from_logits: the same in the word of losses and metrics: True for ``outputs="logits"``, False for
+        ``outputs="probabilities"``.
       mesh: devices to split the rows over, as for `jaxdeep.fit`.
 
     Raises:
@@ -112,7 +115,7 @@ def mc_dropout(
     for argument, tree in (("params", params), ("state", state)):
         check_leaves(argument, tree, real=False)
     x = as_arrays(x, "x", inputs=True)
-    settings = settings_of(model, x, batch_size, return_samples, outputs, mesh)
+    settings = settings_of(model, x, batch_size, return_samples, outputs, from_logits, mesh)
     shared, x = placed(settings.mesh, (params, state, key), x)
     sampled = functools.partial(_mc_dropout, settings, int(samples))
     return run_once(sampled, shared, x, key=key_of("mc", settings, int(samples)), once=None)
@@ -142,6 +145,7 @@ def settings_of(
     batch_size: int | None,
     return_samples: bool,
     outputs: Any,
+    from_logits: bool | None,
     mesh: Mesh | None,
 ) -> Settings:
     """The settings; refuses those without sense."""
@@ -150,6 +154,11 @@ def settings_of(
         _checks.check_count("batch_size", batch_size)
     _checks.check_flag("return_samples", return_samples)
     check_outputs(outputs)
+    if from_logits is not None:
+        _checks.check_flag("from_logits", from_logits)
+        if outputs is not None:
+            raise ValueError(f"outputs={outputs!r} and from_logits={from_logits} say the same: give one")
+        outputs = "logits" if from_logits else "probabilities"
     return Settings(model, batch_size, bool(return_samples), outputs, usable(mesh))
 
 

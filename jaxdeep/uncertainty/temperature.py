@@ -50,11 +50,7 @@ def fit_temperature(logits: Num[ArrayLike, "..."], labels: Labels) -> Float[Arra
             "logits, jnp.log(p / (1 - p)), or what the model gives before its sigmoid. If they are "
             "logits, say so with those of both classes: jnp.stack([jnp.zeros_like(z), z], axis=-1)"
         )
-    if _are_probabilities(z):
-        raise ValueError(
-            "logits are probabilities: every row is in [0, 1] and sums to 1; take their logarithm, "
-            "jnp.log(probabilities), or what the model gives before its softmax"
-        )
+    _check_no_probabilities(z)
     y = one_hot(y, classes, z.dtype) if y.ndim == 1 else y.astype(z.dtype)
     return _fit(z, y)
 
@@ -69,7 +65,8 @@ def temperature_scale(
       temperature: T > 0, as `fit_temperature` returns it.
 
     Raises:
-      ValueError: a temperature that is not positive.
+      ValueError: a temperature that is not positive; known numbers that are probabilities, all rows in
+        [0, 1] with a sum of 1.
 
     Source: Guo et al. (arXiv:1706.04599).
 
@@ -78,17 +75,23 @@ def temperature_scale(
     """
     _checks.check_scalar("temperature", temperature, "(0, inf)")
     logits = on_device("logits", logits)
+    if logits.ndim > 1 and logits.shape[-1] > 1 and logits.size:
+        _check_no_probabilities(logits)
     dtype = jnp.promote_types(logits.dtype, jnp.float32)
     scaled = logits.astype(dtype) / jnp.asarray(temperature, dtype)
     return scaled.astype(logits.dtype) if jnp.issubdtype(logits.dtype, jnp.floating) else scaled
 
 
-def _are_probabilities(z: Float[Array, "rows classes"]) -> bool:
-    """Whether these can hardly be logits; zeros and ones alone may be either."""
+def _check_no_probabilities(z: Num[Array, "..."]) -> None:
+    """Refuse known numbers that can hardly be logits; zeros and ones alone may be either."""
     if not _checks.is_known(z):
-        return False
+        return
     known = np.asarray(z)
-    return _are_inside(known) and not _checks.wrong_sums(known).size
+    if _are_inside(known) and not _checks.wrong_sums(known).size:
+        raise ValueError(
+            "logits are probabilities: every row is in [0, 1] and sums to 1; take their logarithm, "
+            "jnp.log(probabilities), or what the model gives before its softmax"
+        )
 
 
 def _are_inside(known: np.ndarray) -> bool:

@@ -227,3 +227,14 @@ def test_the_program_of_a_function_as_a_layer_says_that_it_puts_out_probabilitie
         p = found.mean
         entropy = jax.scipy.special.entr(p) + (jax.scipy.special.entr(1 - p) if name == "sigmoid" else 0)
         np.testing.assert_allclose(found.entropy, entropy.sum(-1), atol=1e-5)
+
+
+def test_from_logits_says_what_outputs_say():
+    model, params, state = ready(network())
+    predict = functools.partial(mc_dropout, model, params, state, X, KEY, samples=2)
+    np.testing.assert_array_equal(predict(from_logits=True).mean, predict(outputs="logits").mean)
+    np.testing.assert_array_equal(predict(from_logits=False).mean, predict(outputs="probabilities").mean)
+    with pytest.raises(ValueError, match="outputs='logits' and from_logits=False"):
+        predict(from_logits=False, outputs="logits")
+    with pytest.raises(TypeError, match="from_logits must be True or False"):
+        predict(from_logits="no")

@@ -106,3 +106,11 @@ def test_logits_without_a_temperature():
                 fit(z, y)
             assert np.isnan(jax.jit(fit)(z, y))
     assert np.isnan(jax.jit(fit)(np.eye(2), np.array([0, -1])))
+
+
+def test_probabilities_are_not_scaled():
+    p = jax.nn.softmax(jax.random.normal(jax.random.key(0), (5, 3)))
+    with pytest.raises(ValueError, match="logits are probabilities"):
+        jd.uncertainty.temperature_scale(p, 2.0)
+    np.testing.assert_allclose(jax.jit(jd.uncertainty.temperature_scale)(p, 2.0), p / 2, rtol=1e-6)
+    jd.uncertainty.temperature_scale(jnp.array([[0.25, 0.5]]), 2.0)
