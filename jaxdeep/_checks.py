@@ -2,12 +2,13 @@
 
 import contextlib
 import contextvars
+import inspect
 import math
 import numbers
 import operator
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -96,15 +97,19 @@ def check_number(name: str, value: Any, interval: str) -> None:
     check_scalar(name, value, interval)
 
 
-def check_count(name: str, value: Any, low: float = 1, *, array: bool = False) -> None:
-    """Refuse `value` unless it is a whole number of at least `low`, or a scalar array of one."""
+def check_count(name: str, value: Any, low: float = 1, *, array: bool = False) -> Any:
+    """Refuse `value` unless it is a whole number of at least `low`, or a scalar array of one.
+
+    Returns it as Python's: in sums with NumPy's int8 others wrap.
+    """
     if array and isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.integer):
         check_scalar(name, value, f"[{low}, inf)")
-        return
+        return value
     if not is_whole(value):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     if value < low:
         raise ValueError(f"{name} must be at least {low}, got {value}")
+    return int(value)
 
 
 def is_whole(value: Any) -> bool:
@@ -144,6 +149,32 @@ def check_functions(*, optional: bool = True, **functions: Any) -> None:
     for name, function in functions.items():
         if not (callable(function) or (optional and function is None)):
             raise TypeError(f"{name} must be a function, got {function!r}")
+
+
+def takes(function: Callable[..., Any], arguments: int) -> bool:
+    """Whether a function can be called with so many arguments, as far as it says.
+
+    >>> takes(lambda a, b=1: a, 1), takes(lambda a, b=1: a, 3), takes(np.add, 2), takes(print, 9)
+    (True, False, True, True)
+    """
+    if isinstance(inputs := getattr(function, "nin", None), int):  # of a ufunc
+        return inputs == arguments
+    try:
+        inspect.signature(function).bind(*[None] * arguments)
+    except ValueError:  # without a signature
+        return True
+    except TypeError:
+        return False
+    return True
+
+
+def check_takes(name: str, function: Any, *arguments: str) -> None:
+    """Refuse what is no function of these arguments, such as the maker of one, by their names."""
+    if not callable(function) or not takes(function, len(arguments)):
+        form = f"({', '.join(arguments)})" if len(arguments) != 1 else arguments[0]
+        ours = str(getattr(function, "__module__", "")).startswith("jaxdeep.")
+        hint = "; call it" if ours and callable(function) else ""
+        raise TypeError(f"{name} must be a function {form} -> values, got {function!r}{hint}")
 
 
 def check_flag(name: str, value: Any) -> None:

@@ -317,7 +317,7 @@ def _chosen(layers: Any, names: list[str], which: str) -> list[str]:
                 raise ValueError(f"layers={glob!r} is no layer; they are {', '.join(names)}")
             matched.update(found)
         return [name for name in names if name in matched]
-    _checks.check_count("layers", layers)
+    layers = _checks.check_count("layers", layers)
     if layers > len(names):
         raise ValueError(f"layers={layers}: the {which} {layers} of {len(names)} ({', '.join(names)})")
     return names[:layers] if which == "first" else names[len(names) - layers :]

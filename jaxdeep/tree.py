@@ -83,6 +83,8 @@ def shapes_of(name: str, tree: PyTree) -> PyTree:
             place = f"{name}: {path_name(path)}" if path else name
             got = f"an array of {leaf.dtype}" if hasattr(leaf, "dtype") else repr(leaf)
             raise TypeError(f"{place} must be an array, got {got}")
+        if isinstance(dtype, np.dtype):
+            dtype = dtype.newbyteorder("=")
         if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):  # random keys
             return jax.ShapeDtypeStruct(np.shape(leaf), dtype)
         return jax.ShapeDtypeStruct(np.shape(leaf), jax.dtypes.canonicalize_dtype(dtype))
@@ -111,8 +113,8 @@ def as_arrays_or_shapes(tree: PyTree, name: str) -> PyTree:
         dtype = getattr(value, "dtype", None)
         if isinstance(value, (jax.Array, jax.ShapeDtypeStruct)):
             return value
-        known = isinstance(dtype, np.dtype) and hasattr(value, "shape") and dtype.kind in "fiubcV"
-        if known and not isinstance(value, np.ma.MaskedArray):
+        known = isinstance(dtype, np.dtype) and dtype.isnative and dtype.kind in "fiubcV"
+        if known and hasattr(value, "shape") and not isinstance(value, np.ma.MaskedArray):
             return value
         return as_array(f"{name}[{path_name(path)}]" if path else name, value)
 

@@ -467,3 +467,22 @@ def test_a_wrong_argument_is_refused_by_its_name(name, draw):
         return  # the default
     with pytest.raises((ValueError, TypeError), match=argument):
         getattr(schedules, name)(**arguments | {argument: wrong})
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int64])
+def test_numbers_of_steps_may_be_of_numpy_in_any_width(dtype):
+    s, n = jd.schedules, dtype(100)
+    constants = [s.constant(0.1), s.constant(0.2)]
+    made = {
+        "cosine": lambda n: s.cosine(0.1, n),
+        "exponential": lambda n: s.exponential(0.1, n, 0.9),
+        "polynomial": lambda n: s.polynomial(0.1, 0.0, 1.0, n),
+        "one_cycle": lambda n: s.one_cycle(0.1, n),
+        "warmup": lambda n: s.warmup(constants[0], n),
+        "piecewise_constant": lambda n: s.piecewise_constant([n], [1.0, 2.0]),
+        "join": lambda n: s.join(constants, [n]),
+        "per_epoch": lambda n: s.per_epoch(lambda epoch: 1.0 * epoch, n),
+    }
+    for name, make in made.items():
+        for step in (0, 50, 100, 150, 300):
+            assert float(make(n)(step)) == float(make(100)(step)), (name, step)

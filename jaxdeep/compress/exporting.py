@@ -136,7 +136,7 @@ def _of_any_rows(like: PyTree, batch_size: int | None) -> PyTree:
     if batch_size is None:
         (rows,) = jax.export.symbolic_shape("batch")
     else:
-        _checks.check_count("batch_size", batch_size)
+        batch_size = _checks.check_count("batch_size", batch_size)
         rows = batch_size
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct((rows, *s.shape[1:]), s.dtype), like)
 

@@ -296,7 +296,7 @@ def sparsity_curve(
         )
     check_models("sparsity_curve", {"model": model})
     check_fit(model, params, state)
-    _checks.check_count("batch_size", batch_size)
+    batch_size = _checks.check_count("batch_size", batch_size)
     if not (isinstance(metric, Metric) or callable(metric)):
         raise TypeError(f"metric must be a function (outputs, y) -> values or a Metric, got {metric!r}")
     _checks.check_sequence("levels", levels)

@@ -130,8 +130,8 @@ def find_learning_rate(
     (True, (400,))
     """
     _checks.check_key(key)
-    _checks.check_count("steps", steps, low=20)
-    _checks.check_count("batch_size", batch_size)
+    steps = _checks.check_count("steps", steps, low=20)
+    batch_size = _checks.check_count("batch_size", batch_size)
     _checks.check_number("low", low, "(0, inf)")
     _checks.check_number("high", high, "(0, inf)")
     if low >= high:

@@ -40,7 +40,7 @@ def checked(options: FitOptions) -> list[Phase]:
         if not isinstance(entry, (tuple, list)) or not 1 <= len(entry) <= len(Phase._fields):
             raise TypeError(f"phases[{i}] must be (epochs, trainable, learning_rate), got {entry!r}")
         phase = Phase(*entry)
-        _checks.check_count(f"phases[{i}].epochs", phase.epochs)
+        phase = phase._replace(epochs=_checks.check_count(f"phases[{i}].epochs", phase.epochs))
         if phase.trainable is not None:
             check_where(phase.trainable, f"phases[{i}].trainable")
         if phase.learning_rate is not None:

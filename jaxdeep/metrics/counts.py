@@ -133,7 +133,7 @@ def confusion_matrix(classes: int) -> Metric:
     >>> metric.compute(metric.update(metric.init(), outputs, labels)).tolist()
     [[1.0, 0.0], [1.0, 0.0]]
     """
-    _checks.check_count("classes", classes, low=2)
+    classes = _checks.check_count("classes", classes, low=2)
 
     def counts(outputs: Any, y: Any, weights: Any) -> Found:
         outputs = on_device("outputs", outputs)
@@ -163,7 +163,7 @@ def _binary(
         _checks.check_flag("from_logits", from_logits)
     _checks.check_scalar("threshold", threshold, "[0, 1]" if from_logits else "(-inf, inf)")
     if class_id is not None:
-        _checks.check_count("class_id", class_id, low=0)
+        class_id = _checks.check_count("class_id", class_id, low=0)
     value = _checks.known_value(threshold)
     of_probabilities = class_id is None and value is not None and 0 < value < 1
 

@@ -105,7 +105,7 @@ def top_k_accuracy(outputs: ArrayLike, labels: ArrayLike, *, k: int = 5) -> Valu
     >>> top_k_accuracy(jnp.array([[0.5, 0.3, 0.2]]), jnp.array([1]), k=2).tolist()
     [1.0]
     """
-    _checks.check_count("k", k)
+    k = _checks.check_count("k", k)
     outputs = in_order("outputs", outputs)
     labels = class_labels(outputs, labels)
     labels_output = jnp.take_along_axis(outputs, labels[..., None], axis=-1, mode="clip")

@@ -36,7 +36,7 @@ def auc(bins: int = 200, *, from_logits: bool | None = None) -> Metric:
     >>> float(metric.compute(metric.update(metric.init(), scores, labels)))
     0.75
     """
-    _checks.check_count("bins", bins, low=2)
+    bins = _checks.check_count("bins", bins, low=2)
 
     def of(from_logits: bool | None) -> Metric:
         def counts(outputs: Any, y: Any, weights: Any) -> Found:

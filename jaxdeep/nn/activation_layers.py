@@ -1,8 +1,7 @@
 """Activations as layers: of any function, or with a slope that is learned or random."""
 
 import functools
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -174,19 +173,6 @@ def homogeneous(function: Activation) -> Passes | None:
     return _POSITIVE if unwrapped(function) in _HOMOGENEOUS else None
 
 
-def _takes_one(function: Callable[..., object]) -> bool:
-    """Whether a function can be called with one array, as far as it says."""
-    if isinstance(inputs := getattr(function, "nin", None), int):  # of a ufunc
-        return inputs == 1
-    try:
-        inspect.signature(function).bind(None)
-    except ValueError:  # without a signature
-        return True
-    except TypeError:
-        return False
-    return True
-
-
 def check_activation(name: str, function: object) -> None:
     """Refuse what is not a function of one array, a layer or its maker among them."""
     inside = unwrapped(function)
@@ -203,5 +189,5 @@ def check_activation(name: str, function: object) -> None:
             + (f"; the function is jd.nn.activations.{maker}" if hasattr(activations, maker) else "")
         )
     own = any(inside is one for one in vars(activations).values())  # which are saved by name
-    if not own and not _takes_one(function):
+    if not own and not _checks.takes(function, 1):
         raise TypeError(f"{name} must be a function of one array, and {function!r} is not")

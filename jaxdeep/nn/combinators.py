@@ -125,7 +125,7 @@ def concatenate(*branches: Model, axis: int = -1, **named: Model) -> Layer:
     >>> params["output"]["kernel"].shape, model.apply(params, state, x)[0].shape
     ((34, 1), (5, 1))
     """
-    _checks.check_count("axis", axis, low=-math.inf)
+    axis = _checks.check_count("axis", axis, low=-math.inf)
     given = _named("concatenate", branches, named)
     if not given:
         raise ValueError("concatenate needs at least one branch")

@@ -62,8 +62,8 @@ def conv(
     >>> params["kernel"].shape, layer.apply(params, state, jnp.ones((5, 28, 28, 1)))[0].shape
     ((3, 3, 1, 8), (5, 14, 14, 8))
     """
-    _checks.check_count("filters", filters)
-    _checks.check_count("groups", groups)
+    filters = _checks.check_count("filters", filters)
+    groups = _checks.check_count("groups", groups)
     check_sizes(kernel_size=kernel_size, strides=strides, dilation=dilation)
     padding = check_padding(padding)
     if filters % groups:
@@ -213,8 +213,8 @@ def each_axis(name: str, sizes: Sizes, space: int) -> Shape:
             raise ValueError(
                 f"{name} must be one number or {space}, one for each axis of space; got {sizes}"
             )
-        return tuple(sizes)
-    return (sizes,) * space
+        return tuple(map(int, sizes))
+    return (int(sizes),) * space
 
 
 def check_sizes(**given: object) -> None:

@@ -75,9 +75,7 @@ def reshape(*sizes: int | Sequence[int]) -> Layer:
 def one_by_one(sizes: Sequence[int | Sequence[int]], low: int = 1) -> Shape:
     """Sizes that were given one by one or as one tuple, checked."""
     given = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes
-    for size in given:
-        _checks.check_count("sizes", size, low=low)
-    return tuple(given)  # type: ignore[arg-type]
+    return tuple(_checks.check_count("sizes", size, low=low) for size in given)
 
 
 @layer
@@ -108,8 +106,8 @@ def embedding(
     >>> layer.apply(params, state, jnp.array([[1, 2]]))[0].shape
     (1, 2, 3)
     """
-    _checks.check_count("num_embeddings", num_embeddings)
-    _checks.check_count("features", features)
+    num_embeddings = _checks.check_count("num_embeddings", num_embeddings)
+    features = _checks.check_count("features", features)
     _checks.check_functions(embedding_init=embedding_init)
     make = initializers.normal(0.05) if embedding_init is None else embedding_init
 
@@ -181,7 +179,7 @@ def dense(
     >>> layer.apply(params, state, jnp.ones((2, 4)))[0].shape
     (2, 3)
     """
-    _checks.check_count("features", features)
+    features = _checks.check_count("features", features)
     make = kernel_and_bias(activation, use_bias, kernel_init, bias_init)
 
     def init(key: Array, x: jax.ShapeDtypeStruct) -> Arrays:

@@ -258,7 +258,11 @@ def check_models(kind: str, layers: Mapping[Any, object]) -> None:
     """Refuse layers that are not a `Model`, and names that cannot be part of a path."""
     for name, layer in layers.items():
         if not isinstance(layer, Model):
-            hint = "; call it" if callable(layer) else ""
+            ours = str(getattr(layer, "__module__", "")).startswith("jaxdeep.nn")
+            hint = (
+                "; call it" if ours else f"; jd.nn.activation({getattr(layer, '__name__', 'f')}) is one"
+            )
+            hint = hint if callable(layer) else ""
             raise TypeError(f"{kind} layer {name} must be a Model, got {layer!r}{hint}")
         if isinstance(name, str) and (not name or "/" in name):
             fault = "contain '/'" if name else "be empty"

@@ -239,7 +239,7 @@ def group_norm(
     >>> layer.apply(params, state, jnp.array([[1.0, 3.0, 10.0, 30.0]]))[0].round(3).tolist()
     [[-1.0, 1.0, -1.0, 1.0]]
     """
-    _checks.check_count("groups", groups)
+    groups = _checks.check_count("groups", groups)
 
     def split(shape: Shape) -> tuple[Shape, Shape, Shape]:
         if len(shape) < 2 or shape[-1] % groups or not shape[-1]:
@@ -424,7 +424,7 @@ def recompute_batch_norm(
     """
     check_models("recompute_batch_norm", {"model": model})
     check_leaves("x", x)
-    _checks.check_count("batch_size", batch_size)
+    batch_size = _checks.check_count("batch_size", batch_size)
     norms = [place for place in walk.leaves(model) if place.layer.traits.norm is not None]
     if not norms:
         raise ValueError("recompute_batch_norm: the model has no batch_norm")

@@ -40,7 +40,7 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Layer:
     >>> params["layer"]["kernel"].shape, model.apply(params, state, jnp.ones((5, 8)))[0].shape
     ((100, 8, 8), (5, 8))
     """
-    _checks.check_count("times", times)
+    times = _checks.check_count("times", times)
     _checks.check_flag("shared", shared)
 
     def init(key: Array, x: PyTree) -> Pair:

@@ -96,9 +96,9 @@ def reduce_on_plateau(
     values = {"factor": factor, "rtol": rtol, "atol": atol, "min_scale": min_scale}
     hypers = {name: Hyper(value, INTERVALS[name]) for name, value in values.items()}
     # arrays, and traced, under optax.inject_hyperparams
-    _checks.check_count("patience", patience, array=True)
-    _checks.check_count("cooldown", cooldown, low=0, array=True)
-    _checks.check_count("accumulation_size", accumulation_size, array=True)
+    patience = _checks.check_count("patience", patience, array=True)
+    cooldown = _checks.check_count("cooldown", cooldown, low=0, array=True)
+    accumulation_size = _checks.check_count("accumulation_size", accumulation_size, array=True)
     _checks.check_choice("mode", mode, ("min", "max"))
     plateau = _Plateau(hypers, patience, cooldown, accumulation_size, 1.0 if mode == "min" else -1.0)
     return optax.GradientTransformationExtraArgs(

@@ -8,6 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, broadcasting
@@ -65,7 +66,7 @@ def box_cox(
     wide, dtype = widened(x)
     lmbda = _beside("lmbda", lmbda, wide)
     check_axis(axis)
-    if geometric_mean is False:
+    if isinstance(geometric_mean, (bool, np.bool_)) and not geometric_mean:
         return _box_cox(wide, lmbda).astype(dtype)
     return _scaled_box_cox(wide, lmbda, _log_mean(wide, geometric_mean, axis)).astype(dtype)
 
@@ -222,7 +223,7 @@ def exponent(lmbda: Lambda, negative: Bool[Array, "..."]) -> Lambda:
 
 
 def _log_mean(x: Values, geometric_mean: ArrayLike, axis: Axis) -> Lambda:
-    if geometric_mean is True:
+    if isinstance(geometric_mean, (bool, np.bool_)):
         axes, good = reduced_axes(axis, x.ndim), x > 0
         mean = jnp.mean(jnp.log(jnp.where(good, x, 1)), axis=axes, where=good)
         return mean.reshape(kept_shape(x.shape, axes))

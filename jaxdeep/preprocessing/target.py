@@ -116,9 +116,9 @@ def target_encoder(
     else:
         _checks.check_scalar("smooth", smooth, "[0, inf)")
     if classes is not None:
-        _checks.check_count("classes", classes, low=2)
+        classes = _checks.check_count("classes", classes, low=2)
     if categories is not None:
-        _checks.check_count("categories", categories)
+        categories = _checks.check_count("categories", categories)
     shrink = None if isinstance(smooth, str) else smooth
 
     def prepared(x: Categories, y: ArrayLike) -> tuple[Codes, Halves, int, Vocabulary | None]:
@@ -157,7 +157,7 @@ def target_encoder(
         key: Array, x: Categories, y: ArrayLike, *, cv: int = 5
     ) -> tuple[Encoded, TargetState]:
         _checks.check_key(key)
-        _checks.check_count("cv", cv, low=2)
+        cv = _checks.check_count("cv", cv, low=2)
         codes, targets, size, vocabulary = prepared(x, y)
         if cv > codes.shape[0]:
             raise ValueError(f"cv must be at most the number of examples, {codes.shape[0]}; got {cv}")

@@ -65,7 +65,7 @@ def power(
     [0.01, 0.005, 0.003333, 0.0025]
     """
     _checks.check_scalar("init_value", init_value, "(-inf, inf)")
-    _checks.check_count("transition_steps", transition_steps)
+    transition_steps = _checks.check_count("transition_steps", transition_steps)
     _checks.check_scalars("[0, inf)", decay_rate=decay_rate, power=power)
     _checks.check_flag("staircase", staircase)
 
@@ -111,9 +111,9 @@ def exponential(
     [0.01, 0.003162, 0.001, 0.0001]
     """
     _checks.check_scalar("init_value", init_value, "(-inf, inf)")
-    _checks.check_count("transition_steps", transition_steps)
+    transition_steps = _checks.check_count("transition_steps", transition_steps)
     _checks.check_scalar("decay_rate", decay_rate, "(0, inf)")
-    _checks.check_count("transition_begin", transition_begin, low=0)
+    transition_begin = _checks.check_count("transition_begin", transition_begin, low=0)
     if end_value is not None:
         _checks.check_scalar("end_value", end_value, "(-inf, inf)")
     _checks.check_flag("staircase", staircase)
@@ -156,7 +156,7 @@ def piecewise_constant(
     >>> [round(float(schedule(t)), 4) for t in (4, 5, 14, 15)]
     [0.01, 0.005, 0.005, 0.001]
     """
-    check_boundaries(boundaries)
+    boundaries = check_boundaries(boundaries)
     _checks.check_sequence("values", values)
     for value in values:
         _checks.check_scalar("values", value, "(-inf, inf)")
@@ -206,8 +206,8 @@ def polynomial(
     """
     _checks.check_scalars("(-inf, inf)", init_value=init_value, end_value=end_value)
     _checks.check_scalar("power", power, "(0, inf)")
-    _checks.check_count("transition_steps", transition_steps)
-    _checks.check_count("transition_begin", transition_begin, low=0)
+    transition_steps = _checks.check_count("transition_steps", transition_steps)
+    transition_begin = _checks.check_count("transition_begin", transition_begin, low=0)
     _checks.check_flag("cycle", cycle)
 
     def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
@@ -248,7 +248,7 @@ def cosine(
     [0.1, 0.05, 0.0, 0.0]
     """
     _checks.check_scalars("(-inf, inf)", init_value=init_value, alpha=alpha)
-    _checks.check_count("decay_steps", decay_steps)
+    decay_steps = _checks.check_count("decay_steps", decay_steps)
     _checks.check_scalar("exponent", exponent, "(0, inf)")
 
     def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:

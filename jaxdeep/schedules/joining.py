@@ -39,7 +39,7 @@ def warmup(schedule: Schedule, steps: int, *, init_value: ArrayLike = 0.0) -> Sc
     [0.0, 0.05, 0.1, 0.1]
     """
     check_schedule("schedule", schedule)
-    _checks.check_count("steps", steps)
+    steps = _checks.check_count("steps", steps)
     _checks.check_scalar("init_value", init_value, "(-inf, inf)")
 
     def line(step: ArrayLike) -> Array:
@@ -72,7 +72,7 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
     _checks.check_sequence("schedules", schedules)
     for schedule in schedules:
         check_schedule("schedules", schedule)
-    check_boundaries(boundaries)
+    boundaries = check_boundaries(boundaries)
     if len(boundaries) != len(schedules) - 1:
         raise ValueError(
             f"boundaries must be one less than the {len(schedules)} schedules, got {list(boundaries)}"
@@ -126,7 +126,7 @@ def per_epoch(schedule: Schedule, steps_per_epoch: int, *, epochs: int | None = 
     [0.1, 0.1, 0.01, 0.01]
     """
     check_schedule("schedule", schedule)
-    _checks.check_count("steps_per_epoch", steps_per_epoch)
+    steps_per_epoch = _checks.check_count("steps_per_epoch", steps_per_epoch)
 
     def of_epoch(step: ArrayLike) -> ArrayLike:
         step = step_of(step)
@@ -138,7 +138,7 @@ def per_epoch(schedule: Schedule, steps_per_epoch: int, *, epochs: int | None = 
 
     if epochs is None:
         return of_epoch
-    _checks.check_count("epochs", epochs)
+    epochs = _checks.check_count("epochs", epochs)
     values = [schedule(epoch) for epoch in range(epochs)]
     for epoch, value in enumerate(values):
         _checks.check_scalar(f"the schedule's value of epoch {epoch}", value, "(-inf, inf)")

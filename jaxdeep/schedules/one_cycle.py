@@ -137,7 +137,7 @@ def _cycle(
     if anneal is None:
         anneal = "cosine" if form == "torch" else "linear"
     _checks.check_choice("anneal", anneal, ("linear", "cosine"))
-    _checks.check_count("transition_steps", total, low=3)
+    total = _checks.check_count("transition_steps", total, low=3)
     _checks.check_flag("three_phase", three_phase)
     for name, share in (("pct_start", pct_start), ("pct_final", pct_final)):
         if share is not None:

@@ -60,15 +60,16 @@ def since(step: ArrayLike, begin: int) -> Array:
     return jnp.maximum(step - start, 0)
 
 
-def check_boundaries(boundaries: Sequence[int]) -> None:
-    """Refuse anything but a list of increasing steps that int32 holds."""
+def check_boundaries(boundaries: Sequence[int]) -> list[int]:
+    """The boundaries; refuses anything but a list of increasing steps that int32 holds."""
     _checks.check_sequence("boundaries", boundaries)
-    for boundary in boundaries:
-        _checks.check_count("boundaries", boundary, low=0)
-        if boundary >= 2**31:
-            raise ValueError(f"boundaries must be steps below 2**31, got {boundary}")
-    if any(b <= a for a, b in itertools.pairwise(boundaries)):
-        raise ValueError(f"boundaries must increase, got {list(boundaries)}")
+    steps = [_checks.check_count("boundaries", boundary, low=0) for boundary in boundaries]
+    for step in steps:
+        if step >= 2**31:
+            raise ValueError(f"boundaries must be steps below 2**31, got {step}")
+    if any(b <= a for a, b in itertools.pairwise(steps)):
+        raise ValueError(f"boundaries must increase, got {steps}")
+    return steps
 
 
 def check_schedule(name: str, schedule: Schedule) -> None:

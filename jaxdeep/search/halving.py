@@ -60,9 +60,9 @@ def rungs(halving: SuccessiveHalving | None, epochs: int) -> list[int]:
     """The number of epochs done at the end of each rung."""
     if halving is None or halving.first >= epochs:
         return [epochs]
-    ends = [halving.first]
-    while ends[-1] * halving.factor < epochs:
-        ends.append(ends[-1] * halving.factor)
+    ends, factor = [int(halving.first)], int(halving.factor)
+    while ends[-1] * factor < epochs:
+        ends.append(ends[-1] * factor)
     return [*ends, epochs]
 
 
@@ -79,4 +79,4 @@ def survivors(halving: SuccessiveHalving, values: Sequence[Sequence[float]], sig
     """
     means = sign * np.array([np.mean(seeds) for seeds in values])
     order = np.argsort(np.where(np.isfinite(means), means, np.inf), kind="stable")
-    return [int(i) for i in order[: max(1, len(order) // halving.factor)]]
+    return [int(i) for i in order[: max(1, len(order) // int(halving.factor))]]

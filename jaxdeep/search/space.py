@@ -32,7 +32,7 @@ def random_points(n: int, /, *, key: jax.Array, **distributions: Distribution) -
     >>> [1e-4 <= point["learning_rate"] <= 1e-1 for point in points]
     [True, True]
     """
-    _checks.check_count("n", n)
+    n = _checks.check_count("n", n)
     _checks.check_key(key)
     columns = {}
     for i, (name, distribution) in enumerate(sorted(distributions.items())):

@@ -107,10 +107,11 @@ def sweep(
     check_untraced("sweep", [tree for tree in given if not isinstance(tree, Iterator)], instead=PURE)
     if not callable(builder):
         raise TypeError(f"builder must be a function of a point, got {builder!r}")
-    _checks.check_count("seeds", seeds)
-    for name, bound in (("rows_at_once", rows_at_once), ("memory", memory)):
-        if bound is not None:
-            _checks.check_count(name, bound)
+    seeds = _checks.check_count("seeds", seeds)
+    if rows_at_once is not None:
+        rows_at_once = _checks.check_count("rows_at_once", rows_at_once)
+    if memory is not None:
+        memory = _checks.check_count("memory", memory)
     if strategy not in (None, *_STRATEGIES):
         raise ValueError(f"strategy must be 'vmap', 'threads' or None, got {strategy!r}")
     if halving is not None:

@@ -72,7 +72,7 @@ def one_pass(
     mesh: jax.sharding.Mesh | None = None,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Totals]]:
     """`make_epoch`, but it returns totals; with `skip`, batches without a finite loss do not count."""
-    _checks.check_count("batch_size", batch_size)
+    batch_size = _checks.check_count("batch_size", batch_size)
     _checks.check_flags(shuffle=shuffle, drop_remainder=drop_remainder)
     _checks.check_functions(optional=False, step=step)
 
@@ -119,7 +119,7 @@ def make_evaluate(
     >>> sorted(make_evaluate(objective)(params, state, (jnp.ones((50, 2)), jnp.ones((50, 1)))))
     ['loss']
     """
-    _checks.check_count("batch_size", batch_size)
+    batch_size = _checks.check_count("batch_size", batch_size)
     _checks.check_functions(optional=False, objective=objective)
 
     def evaluate(params: PyTree, state: PyTree, data: PyTree) -> Metrics:

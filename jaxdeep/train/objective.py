@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep import _checks
+from jaxdeep import _checks, regularizers
 from jaxdeep._arrays import HostOrDevice
 from jaxdeep._compilation import is_traced
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
+from jaxdeep.losses import weighted
 from jaxdeep.metrics import Metric, Tally, mean
 from jaxdeep.train.data import check_pair
 from jaxdeep.train.outputs import puts_out, told
@@ -131,7 +132,11 @@ def supervised(
     """
     check_model(model)
     metrics = _checked(loss, metrics)
-    _checks.check_functions(penalty=penalty, activity=activity)
+    for name, function, argument in (("penalty", penalty, "params"), ("activity", activity, "outputs")):
+        if function is not None:
+            _checks.check_takes(name, function, argument)
+            _check_made(name, function)
+    _check_made("loss", loss)
     if trainable is not None:
         check_where(trainable, "trainable")
     of_classes = None if class_weight is None else table_of(class_weight)
@@ -168,16 +173,17 @@ def supervised(
         if broken is not None:  # what a metric sees of them is not that of the rows that stood for them
             outputs = jax.tree.map(functools.partial(_nan_where, broken), outputs)
         if penalty is not None:
-            value = value + penalty(params)
+            value = value + _scalar("penalty", penalty(params))
         if activity is not None:
             rows = mask if getattr(activity, "masks", False) else {}
-            value = value + activity({path: out for path, out in layer_outputs.items() if path}, **rows)
+            named = {path: output for path, output in layer_outputs.items() if path}
+            value = value + _scalar("activity", activity(named, **rows))
 
         def report(name: str, metric: PerExample | Metric) -> Tally | Float[Array, ""]:
             if isinstance(metric, Metric):
                 return Tally(metric.update(metric.init(), outputs, y, weights), metric)
             if counted is None:
-                return _mean(name, metric(outputs, y), outputs, y, None)
+                return _mean(f"metrics[{name!r}]", metric(outputs, y), outputs, y, None)
             counting = mean(metric)
             return Tally(counting.update(counting.init(), outputs, y, counted), counting)
 
@@ -196,10 +202,16 @@ def _checked(
     metrics = dict(metrics or {})
     streaming = {f"metrics[{name!r}]": metric for name, metric in metrics.items()}
     for name, function in {"loss": loss, **streaming}.items():
-        if not callable(function) and not (name in streaming and isinstance(function, Metric)):
-            raise TypeError(f"{name} must be a function (outputs, y) -> values, got {function!r}")
+        if not (name in streaming and isinstance(function, Metric)):
+            _checks.check_takes(name, function, "outputs", "y")
     check_metric_names(metrics)
     return metrics
+
+
+def _check_made(name: str, function: Any) -> None:
+    """Refuse a function that makes a loss or a penalty in the place of what it makes."""
+    if function in (weighted, regularizers.l1, regularizers.l2, regularizers.l1_l2):
+        raise TypeError(f"{name} must be what {function.__name__} returns, got the function; call it")
 
 
 def _of_classes(
@@ -248,7 +260,7 @@ def _mean(
     name: str, values: ArrayLike, outputs: PyTree, y: PyTree, weights: ArrayLike | None
 ) -> Float[Array, ""]:
     """The weighted mean in at least float32; refuses values that broadcasting has blown up."""
-    values = jnp.asarray(values)
+    values = _numbers(name, values, "an array of values, one for each example")
     if hasattr(outputs, "shape") and values.shape != outputs.shape[: values.ndim]:
         raise ValueError(
             f"{name} gives values of shape {values.shape} for outputs of shape {outputs.shape} and y of "
@@ -264,6 +276,21 @@ def _mean(
         trailing = (1,) * (values.ndim - jnp.ndim(weights))
         values = times(values, jnp.reshape(jnp.asarray(weights, wide), jnp.shape(weights) + trailing))
     return jnp.mean(values, dtype=wide)
+
+
+def _scalar(name: str, value: Any) -> Array:
+    """What a penalty returns; refuses anything but a scalar."""
+    array = _numbers(name, value, "a scalar")
+    if array.shape != ():
+        raise ValueError(f"{name} must return a scalar, got an array of shape {array.shape}")
+    return array
+
+
+def _numbers(name: str, value: Any, due: str) -> Array:
+    """What a function returns as an array; refuses what is none."""
+    if isinstance(value, (bool, int, float, np.ndarray, np.generic, jax.Array)):
+        return jnp.asarray(value)
+    raise TypeError(f"{name} must return {due}, got {value!r}")
 
 
 def check_metric_names(metrics: Mapping[str, object]) -> None:

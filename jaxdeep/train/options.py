@@ -95,6 +95,7 @@ def _functions(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a list of functions, got {value!r}")
     for function in value:
         _checks.check_functions(optional=False, **{name: function})
+        _checks.check_takes(name, function, "epochs")
 
 
 def _optional_flag(name: str, value: object) -> None:
@@ -298,6 +299,8 @@ def filled(caller: str, kind: type, passed: Mapping[str, Any]) -> Any:
     for name, option in known.items():
         if values[name] is not option.default:
             option.check(name, values[name])
+        if isinstance(values[name], np.integer):  # in sums with NumPy's int8 others wrap
+            values[name] = int(values[name])
     return values
 
 

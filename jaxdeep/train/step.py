@@ -11,7 +11,7 @@ from jaxdeep import _checks
 from jaxdeep._shapes import Array, Float, PyTree
 from jaxdeep.optimizers import gradient_point
 from jaxdeep.train.batches import Metrics, averages, over_batches
-from jaxdeep.train.data import count_examples
+from jaxdeep.train.data import count_examples, count_rows
 from jaxdeep.train.objective import Objective, check_metric_names
 from jaxdeep.train.state import TrainState, check_optimizer, only
 from jaxdeep.tree import Where, check_where, combine, parted
@@ -134,8 +134,9 @@ def measured_step(
     if trainable is not None:
         check_where(trainable, "trainable")
         optimizer = optax.with_extra_args_support(only(optimizer, trainable))
-    _checks.check_count("accumulation_steps", accumulation_steps)
-    _checks.check_functions(augment=augment)
+    accumulation_steps = _checks.check_count("accumulation_steps", accumulation_steps)
+    if augment is not None:
+        _checks.check_takes("augment", augment, "key", "batch")
     _checks.check_functions(optional=False, objective=objective)
     gradients = gradients_of(objective, accumulation_steps)
 
@@ -144,7 +145,9 @@ def measured_step(
             raise TypeError(f"ts must be a TrainState, as jaxdeep.train.init makes it, got {ts!r}")
         key = jax.random.fold_in(ts.key, ts.step)
         if augment is not None:
-            batch = augment(augmenting(key), batch)
+            rows, batch = count_rows(batch), augment(augmenting(key), batch)
+            if (found := count_examples(batch, "the batch that augment returns")) != rows:
+                raise ValueError(f"augment must keep the number of rows, {rows}, and returned {found}")
         moving, held = parted(ts.params, trainable, "trainable")
         point = gradient_point(ts.opt_state, moving)
         loss, state, metrics, grads = gradients(point, held, ts.state, batch, key)

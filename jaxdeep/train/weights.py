@@ -24,10 +24,10 @@ def table_of(class_weight: Mapping[int, ArrayLike] | Sequence[ArrayLike] | Array
     """The weights as an array, indexed by class."""
     several: Any
     if isinstance(class_weight, Mapping):
-        for label in class_weight:
-            _checks.check_count("the classes of class_weight", label, low=0)
-        several = [1.0] * (max(class_weight, default=-1) + 1)
-        for label, weight in class_weight.items():
+        name = "the classes of class_weight"
+        by_class = {_checks.check_count(name, label, low=0): w for label, w in class_weight.items()}
+        several = [1.0] * (max(by_class, default=-1) + 1)
+        for label, weight in by_class.items():
             given = as_array(f"class_weight[{label}]", weight)
             if given.shape:
                 raise ValueError(f"class_weight[{label}] must be a number, got {weight!r}")

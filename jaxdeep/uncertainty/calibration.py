@@ -76,7 +76,7 @@ def reliability(
     >>> diagram.count.tolist(), diagram.accuracy.tolist(), round(float(diagram.confidence[1]), 2)
     ([0.0, 4.0], [nan, 0.75], 0.75)
     """
-    _checks.check_count("bins", bins)
+    bins = _checks.check_count("bins", bins)
     _checks.check_choice("strategy", strategy, ("uniform", "quantile"))
     p, y = classified(probabilities, labels, from_logits)
     return _reliability(p, y, bins=int(bins), strategy=strategy)

@@ -111,7 +111,7 @@ def mc_dropout(
     if not model.stochastic:
         raise ValueError(f"mc_dropout needs a model with a random layer such as dropout, got {model!r}")
     _checks.check_key(key)
-    _checks.check_count("samples", samples)
+    samples = _checks.check_count("samples", samples)
     for argument, tree in (("params", params), ("state", state)):
         check_leaves(argument, tree, real=False)
     x = as_arrays(x, "x", inputs=True)
@@ -151,7 +151,7 @@ def settings_of(
     """The settings; refuses those without sense."""
     count_examples(x, "x")
     if batch_size is not None:
-        _checks.check_count("batch_size", batch_size)
+        batch_size = _checks.check_count("batch_size", batch_size)
     _checks.check_flag("return_samples", return_samples)
     check_outputs(outputs)
     if from_logits is not None:

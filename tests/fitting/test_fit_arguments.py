@@ -151,3 +151,13 @@ def test_what_an_objective_begins_with_is_the_models():
     jd.fit(model, (X, Y), objective=of_both, params=both, state=state, **begin)
     second = linear.init(KEY, features)[0]
     jd.fit(linear, (X, features), objective=of_second, params=second, **begin)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int64])
+def test_counts_may_be_of_numpy_in_any_width(dtype):
+    found = [
+        fit(epochs=width(2), batch_size=width(64), validate_every=width(1), accumulation_steps=width(2))
+        for width in (int, dtype)
+    ]
+    np.testing.assert_array_equal(found[0].history["loss"], found[1].history["loss"])
+    assert int(found[1].train_state.step) == int(found[0].train_state.step)
