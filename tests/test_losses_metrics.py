@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import jaxdeep as jd
+from jaxdeep._compat import enable_x64
 from jaxdeep.losses import softmax_cross_entropy
 from jaxdeep.metrics import accuracy
 
@@ -112,6 +113,41 @@ def test_regression_losses_are_their_equations(loss, equation):
         np.testing.assert_allclose(loss(error, jnp.zeros(other)), loss(error, jnp.zeros(one)))
     with pytest.raises(ValueError, match=r"the shape of the outputs, \(3, 2\), got \(3,\)"):
         loss(jnp.ones((3, 2)), jnp.ones(3))
+
+
+SIZES = np.concatenate([np.geomspace(1e-30, 1e30, 241), np.linspace(0.01, 20, 400)])
+
+
+def log_cosh_in_float64(e):
+    e = np.minimum(np.abs(e), 1e300)
+    near = np.log1p(2 * np.sinh(np.minimum(e, 1) / 2) ** 2)
+    return np.where(e < 1, near, e + np.log1p(np.exp(-2 * e)) - np.log(2))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_log_cosh_is_the_closed_form_at_any_size(dtype):
+    """Of small errors it was a difference of 0.69 and 0.69: 7 % off at 1e-3."""
+    e = jnp.asarray(np.concatenate([SIZES, -SIZES]), dtype)
+    exact = log_cosh_in_float64(np.asarray(e, np.float64))
+    info = jnp.finfo(dtype)
+    found = jd.losses.log_cosh(e, jnp.zeros_like(e)).astype(jnp.float32)
+    np.testing.assert_allclose(found, exact, rtol=5 * float(info.eps), atol=float(info.tiny))
+    grads = jax.grad(lambda e: jd.losses.log_cosh(e, jnp.zeros_like(e)).astype(jnp.float32).sum())(e)
+    expected = np.tanh(np.asarray(e, np.float64))
+    np.testing.assert_allclose(grads.astype(jnp.float32), expected, rtol=2 * float(info.eps) + 1e-6)
+
+
+def test_log_cosh_has_an_end_and_a_curvature():
+    most = float(jnp.finfo(jnp.float32).max)
+    loss = lambda e: jd.losses.log_cosh(e, jnp.zeros_like(e))  # noqa: E731
+    e = jnp.array([most, -most, 3e38, jnp.inf, jnp.nan])
+    np.testing.assert_array_equal(loss(e), [most, most, jnp.float32(3e38), np.inf, np.nan])
+    np.testing.assert_array_equal(jax.vmap(jax.grad(loss))(e), [1, -1, 1, 1, np.nan])
+    curvature = jax.vmap(jax.grad(jax.grad(loss)))(jnp.array([0.0, 0.5]))
+    np.testing.assert_allclose(curvature, [1, 1 - np.tanh(0.5) ** 2], rtol=1e-6)
+    with enable_x64(True):
+        e = jnp.asarray(SIZES)
+        np.testing.assert_allclose(loss(e), log_cosh_in_float64(SIZES), rtol=2e-15)
 
 
 @pytest.mark.heavy
