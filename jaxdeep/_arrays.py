@@ -218,6 +218,36 @@ def check_holds(name: str, value: HostOrDevice) -> None:
             )
 
 
+def check_told_apart(name: str, value: Any) -> None:
+    """Refuse numbers of the host that differ, but by so little that JAX' default float takes few steps.
+
+    Fewer than 64 of its steps are between the least and the largest. What it holds exactly is fine.
+
+    >>> check_told_apart("outputs", np.array([1e6, 1e6 + 1e-3]))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: outputs holds numbers from 1000000.0 to 1000000.001, whose differences float32 ...
+    """
+    if isinstance(value, jax.Array):
+        return
+    value = as_array(name, value)
+    dtype = jnp.result_type(float)
+    if isinstance(value, jax.Array) or value.dtype.itemsize <= 4 or not value.size or dtype.itemsize > 4:
+        return
+    finite = value[np.isfinite(value)]
+    if not finite.size:
+        return
+    low, high = finite.min(), finite.max()
+    size = max(abs(float(low)), abs(float(high)))
+    narrow = low < high and float(high) - float(low) < 64 * float(jnp.finfo(dtype).eps) * size
+    with np.errstate(over="ignore"):
+        cut = finite.astype(dtype)
+    if narrow and (cut.astype(np.float64) != finite).any():
+        raise ValueError(
+            f"{name} holds numbers from {low} to {high}, whose differences {dtype} cannot tell: "
+            "subtract what they have in common first, or turn on jax_enable_x64"
+        )
+
+
 def overflows(value: float | np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Where a finite number becomes infinite in this dtype.
 
