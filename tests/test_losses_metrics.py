@@ -115,6 +115,42 @@ def test_regression_losses_are_their_equations(loss, equation):
         loss(jnp.ones((3, 2)), jnp.ones(3))
 
 
+@pytest.mark.parametrize("kind", ["float64", "int64", "uint32", "targets only", "int32 of JAX"])
+def test_differences_that_float32_does_not_hold_are_kept(kind):
+    """At 1.7e9, seconds since 1970, it has steps of 128: the errors were 0 or 128."""
+    targets = 1_700_000_000 + np.arange(4)
+    errors = np.array([1.0, -2.0, 3.0, 100.0])
+    if kind in ("float64", "targets only"):
+        targets, errors = targets + 0.25, errors + 0.5
+    outputs = targets + errors
+    if kind == "targets only":
+        outputs = jnp.full(4, 1.7e9)
+        errors = np.float64(np.float32(1.7e9)) - targets
+    elif kind == "int32 of JAX":
+        outputs, targets = jnp.asarray(outputs, jnp.int32), jnp.asarray(targets, jnp.int32)
+    else:
+        outputs, targets = outputs.astype(kind), targets.astype(kind)
+    for loss, equation in (
+        (jd.losses.mse, np.square),
+        (jd.losses.mae, np.abs),
+        (jd.losses.log_cosh, log_cosh_in_float64),
+        (jd.losses.huber, lambda e: np.where(np.abs(e) <= 1, e * e / 2, np.abs(e) - 0.5)),
+    ):
+        np.testing.assert_allclose(loss(outputs, targets), equation(errors), rtol=1e-6)
+    metric = jd.metrics.mean(jd.losses.mae)
+    state = metric.update(metric.init(), outputs, targets, np.array([1, 1, 1, 0]))
+    assert float(metric.compute(state)) == pytest.approx(np.abs(errors[:3]).mean(), rel=1e-6)
+
+
+def test_a_difference_of_numpy_arrays_beyond_float32_is_refused():
+    with pytest.raises(ValueError, match=r"outputs - targets holds 6.*e\+38, which float32 cannot"):
+        jd.losses.mae(np.array([3e38]), np.array([-3e38]))
+    with enable_x64(True):
+        assert float(jd.losses.mae(np.array([3e38]), np.array([-3e38]))[0]) == 6e38
+        far = np.array([2**53 + 1]), np.array([2**53])
+        assert float(jd.losses.mae(*far)[0]) == 1
+
+
 SIZES = np.concatenate([np.geomspace(1e-30, 1e30, 241), np.linspace(0.01, 20, 400)])
 
 
