@@ -218,6 +218,137 @@ def check_holds(name: str, value: HostOrDevice) -> None:
             )
 
 
+def is_cut(value: np.ndarray, dtype: Any) -> bool:
+    """Whether a float dtype cannot hold each of these numbers of the host.
+
+    >>> is_cut(np.array([2**24 + 1]), np.float32), is_cut(np.array([0.5]), np.float32)
+    (True, False)
+    """
+    if value.dtype.itemsize < 4 or value.dtype.kind == "b" or value.dtype in (np.float32, dtype):
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):
+        exact = value if value.dtype.kind == "f" else value.astype(np.longdouble)
+        return bool((value.astype(dtype) != exact)[np.isfinite(value)].any())
+
+
+def differences(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """``one − other`` of numbers of the host in float64, rounded once also for whole ones of 64 bits.
+
+    >>> differences(np.array([2**62 + 1, 0]), np.array([2**62, 1]))
+    array([ 1., -1.])
+    """
+    if any(array.dtype.kind not in "iu" for array in (one, other)):
+        with np.errstate(invalid="ignore"):  # ∞ − ∞
+            return one.astype(np.float64) - other.astype(np.float64)
+    above = one >= other
+    # modulo 2⁶⁴, in which the size of the difference is
+    a, b = one.astype(np.uint64), other.astype(np.uint64)
+    return np.where(above, a - b, b - a).astype(np.float64) * np.where(above, 1, -1)
+
+
+def in_two(value: HostOrDevice, dtype: Any) -> tuple[jax.Array, jax.Array | None]:
+    """Numbers as the sum of two arrays of a float dtype; the second is None if it would be 0.
+
+    float32 alone has steps of 128 at 1.7e9.
+
+    >>> high, low = in_two(np.array([2**24 + 1]), np.float32)
+    >>> float(high[0]), float(low[0])
+    (16777216.0, 1.0)
+    """
+    if isinstance(value, jax.Array):
+        if (
+            value.dtype.itemsize < 4
+            or not jnp.issubdtype(value.dtype, jnp.integer)
+            or dtype != jnp.float32
+        ):
+            return value.astype(dtype), None
+        coarse = (value >> 12) << 12  # both parts have fewer bits than float32
+        return coarse.astype(dtype), (value - coarse).astype(dtype)
+    if not is_cut(value, dtype):
+        return jnp.asarray(value.astype(dtype)), None
+    high = value.astype(dtype)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞
+        low = value.astype(np.float64) - high
+    return jnp.asarray(high), jnp.asarray(np.where(np.isfinite(low), low, 0).astype(dtype))
+
+
+def check_told_apart(name: str, value: Any) -> None:
+    """Refuse numbers of the host that differ, but by so little that JAX' default float takes few steps.
+
+    Fewer than 64 of its steps are between the least and the largest. What it holds exactly is fine.
+
+    >>> check_told_apart("outputs", np.array([1e6, 1e6 + 1e-3]))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: outputs holds numbers from 1000000.0 to 1000000.001, whose differences float32 ...
+    """
+    if isinstance(value, jax.Array):
+        return
+    value = as_array(name, value)
+    dtype = jnp.result_type(float)
+    if isinstance(value, jax.Array) or value.dtype.itemsize <= 4 or not value.size or dtype.itemsize > 4:
+        return
+    finite = value[np.isfinite(value)]
+    if not finite.size:
+        return
+    low, high = finite.min(), finite.max()
+    size = max(abs(float(low)), abs(float(high)))
+    narrow = low < high and float(high) - float(low) < 64 * float(jnp.finfo(dtype).eps) * size
+    with np.errstate(over="ignore"):
+        cut = finite.astype(dtype)
+    if narrow and (cut.astype(np.float64) != finite).any():
+        raise ValueError(
+            f"{name} holds numbers from {low} to {high}, whose differences {dtype} cannot tell: "
+            "subtract what they have in common first, or turn on jax_enable_x64"
+        )
+
+
+def check_leaves_hold(name: str, tree: Any) -> None:
+    """Refuse a pytree with numbers of the host that JAX would cut, by their path.
+
+    >>> check_leaves_hold("updates", {"a": np.array([1e300])})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: updates: a holds 1e+300, which float32 cannot hold (at most 3.4e+38); use smaller ...
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        known = not isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct))
+        if known and getattr(leaf, "dtype", None) != jax.dtypes.float0:
+            place = jax.tree_util.keystr(path, simple=True, separator="/")
+            check_holds(f"{name}: {place}" if place else name, np.asarray(leaf))
+
+
+def check_above_zero(name: str, value: HostOrDevice, *, axis: tuple[int, ...] | None = None) -> None:
+    """Refuse numbers of the host that JAX' default float would make 0, and lose by that.
+
+    With the axes of the examples, a feature is lost if it varies by less than a thousand times the least
+    normal float: among larger numbers 1e-50 is as good as 0. Without, each number counts.
+
+    >>> check_above_zero("x", np.array([1.0, 1e-50]), axis=(0,))
+    >>> check_above_zero("x", np.array([1e-50, 2e-50]), axis=(0,))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: x holds 1e-50, which float32 makes 0 (from 1.2e-38 on it keeps its ...
+    """
+    dtype = jnp.result_type(float)
+    if (
+        isinstance(value, jax.Array)
+        or value.dtype != np.float64
+        or dtype == value.dtype
+        or not value.size
+    ):
+        return
+    least = float(jnp.finfo(dtype).tiny)
+    lost = (abs(value) < least) & (value != 0)
+    if lost.any() and axis is not None:
+        high = np.fmax.reduce(value, axis=axis, keepdims=True)
+        with np.errstate(invalid="ignore"):  # ∞ − ∞
+            spread = high - np.fmin.reduce(value, axis=axis, keepdims=True)
+        lost &= (spread > 0) & (spread < 1024 * least)
+    if lost.any():
+        raise ValueError(
+            f"{name} holds {value[lost][0]}, which {dtype} makes 0 (from {least:.2g} on it keeps its "
+            "digits); use larger units or turn on jax_enable_x64"
+        )
+
+
 def overflows(value: float | np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Where a finite number becomes infinite in this dtype.
 

@@ -33,8 +33,8 @@ def known_value(value: Any) -> float | None:
 def check_scalar(name: str, value: Any, interval: str, *, schedule: bool = False) -> None:
     """Refuse `value` unless it is a scalar inside `interval`, written as in "[0, 1)".
 
-    A number that JAX' default float cannot hold is refused too: it would become infinite, or 0 where
-    the interval begins above 0.
+    A number that JAX' default float cannot hold is refused too: it would become infinite, or be rounded
+    to a bound that the interval leaves out, as to 0.
 
     >>> check_scalar("learning_rate", 1e40, "[0, inf)")
     Traceback (most recent call last):
@@ -77,10 +77,36 @@ def check_scalar(name: str, value: Any, interval: str, *, schedule: bool = False
             f"{name} is {value!r}, which {default.dtype} cannot hold (at most {default.max:.2g}); use a "
             "smaller number or turn on jax_enable_x64"
         )
-    if match[1] == "(" and low == 0 and not isinstance(value, jax.Array) and number < default.tiny:
+    if isinstance(value, jax.Array):
+        return
+    if match[1] == "(" and low == 0 and number < default.tiny:
         raise ValueError(
             f"{name} must be in {interval}, got {value!r}, which {default.dtype} rounds to 0 (at least "
             f"{default.tiny:.2g})"
+        )
+    rounded = default.dtype.type(number)
+    if (match[4] == ")" and rounded >= high) or (match[1] == "(" and rounded <= low):
+        nearest = np.nextafter(rounded, default.dtype.type(-math.inf if rounded >= high else math.inf))
+        raise ValueError(
+            f"{name} must be in {interval}, got {value!r}, which {default.dtype} rounds to {rounded}; "
+            f"the nearest that it tells from that is {nearest}"
+        )
+
+
+def check_hyperparameter(name: str, value: Any, interval: str, *, schedule: bool = False) -> None:
+    """`check_scalar`, and refuse a number other than 0 that JAX' default float makes 0.
+
+    >>> check_hyperparameter("eps", 1e-50, "[0, inf)")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: eps must be in [0, inf), got 1e-50, which float32 rounds to 0: it must be 0 or at ...
+    """
+    check_scalar(name, value, interval, schedule=schedule)
+    number = None if isinstance(value, jax.Array) else known_value(value)
+    default = jnp.finfo(jnp.result_type(float))
+    if number is not None and 0 < abs(number) < default.tiny:
+        raise ValueError(
+            f"{name} must be in {interval}, got {value!r}, which {default.dtype} rounds to 0: it must "
+            f"be 0 or at least {default.tiny:.2g}"
         )
 
 

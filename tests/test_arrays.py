@@ -5,11 +5,13 @@ import itertools
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.properties import over
 
 import jaxdeep as jd
+from jaxdeep import _arrays
 
 NUMBERS = itertools.count()
 
@@ -90,3 +92,30 @@ def test_any_container_gives_the_numbers_of_the_array(name, x, y, of_x, of_y):
     expected = function(x, y)
     found = function(CONTAINERS[of_x](x), CONTAINERS[of_y](y))
     jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_numbers_of_the_host_in_two_floats():
+    values = np.array([2**31 - 1, -(2**31) + 3, 7], np.int64)
+    for given in (values, values.astype(np.float64) / 3, jnp.asarray(values.astype(np.int32))):
+        high, low = _arrays.in_two(given, jnp.float32)
+        exact = np.asarray(given, np.float64)
+        both = np.asarray(high, np.float64) + np.asarray(low, np.float64)
+        np.testing.assert_allclose(both, exact, rtol=2.0**-46)
+    assert _arrays.in_two(np.array([0.5, np.nan]), jnp.float32)[1] is None
+
+
+def test_differences_of_whole_numbers_are_exact():
+    ends = np.array([2**64 - 1, 0, 5], np.uint64), np.array([2**64 - 2, 2**63, 7], np.uint64)
+    assert _arrays.differences(*ends).tolist() == [1.0, -(2.0**63), -2.0]
+    signed = np.array([-(2**63), 2**62 + 1]), np.array([-(2**63) + 1, 2**62])
+    assert _arrays.differences(*signed).tolist() == [-1.0, 1.0]
+
+
+def test_numbers_that_float32_would_make_0_are_refused_where_they_count():
+    for kept in ([1.0, 1e-50], [1e-50, 1e-50], [0.0, 0.0], [1e-30, 1e-50], [np.nan, 1e-50]):
+        _arrays.check_above_zero("x", np.array(kept), axis=(0,))
+    for lost in ([1e-50, 2e-50], [0.0, 1e-40], [1e-36, -1e-39]):
+        with pytest.raises(ValueError, match=r"x holds .*, which float32 makes 0"):
+            _arrays.check_above_zero("x", np.array(lost), axis=(0,))
+    with pytest.raises(ValueError, match="x holds 1e-50"):
+        _arrays.check_above_zero("x", np.array([1.0, 1e-50]))

@@ -2,12 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxdeep as jd
-from jaxdeep._checks import check_scalar
+from jaxdeep._checks import check_hyperparameter, check_scalar
+from jaxdeep._compat import enable_x64
 
 
 @pytest.mark.parametrize("number", [1e40, -1e40, 10**400, 4e38])
@@ -65,3 +67,22 @@ def test_penalties_name_what_they_cannot_take():
 
 def test_arrays_are_taken_as_they_are():
     check_scalar("factor", jax.numpy.float32(3e38), "[0, inf)")
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "message"),
+    [
+        (1e-39, "(0, 1)", r"rounds to 0 \(at least 1.2e-38\)"),
+        (1 - 1e-10, "[0, 1)", r"rounds to 1.0; the nearest that it tells from that is 0.99999994"),
+        (np.float64(1 + 1e-9), "(1, inf)", r"rounds to 1.0; the nearest .* is 1.0000001"),
+    ],
+)
+def test_a_number_that_the_default_float_rounds_to_another_kind_is_refused(value, interval, message):
+    with pytest.raises(ValueError, match=message):
+        check_scalar("x", value, interval)
+    with enable_x64(True):
+        check_scalar("x", value, interval)
+    with pytest.raises(ValueError, match=r"x must be in \[0, inf\), got 1e-50, .* rounds to 0: it must"):
+        check_hyperparameter("x", 1e-50, "[0, inf)")
+    for good in (0.0, 0.999, np.float32(1) - np.float32(2) ** -24, 2e-38):
+        check_scalar("x", good, "[0, 1)")

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import jaxdeep as jd
+from jaxdeep._compat import enable_x64
 from jaxdeep.losses import softmax_cross_entropy
 from jaxdeep.metrics import accuracy
 
@@ -112,6 +113,105 @@ def test_regression_losses_are_their_equations(loss, equation):
         np.testing.assert_allclose(loss(error, jnp.zeros(other)), loss(error, jnp.zeros(one)))
     with pytest.raises(ValueError, match=r"the shape of the outputs, \(3, 2\), got \(3,\)"):
         loss(jnp.ones((3, 2)), jnp.ones(3))
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_cross_entropy_has_all_digits_where_it_is_small_and_far_from_0(one_hot):
+    """log Σ exp x − x_c was 0 of the logits 20 and 0, and of 1e8 twice."""
+    logits = np.array([[0, 20], [3, -2], [1e8, 1e8], [1e6 + 1, 1e6], [-300.5, -300], [80, 0], [7, 0]])
+    logits = np.concatenate([logits, logits[:, ::-1]]).astype(np.float32)
+    for labels in np.zeros(14, int), np.ones(14, int):
+        x = np.take_along_axis(logits, labels[:, None], 1)[:, 0].astype(np.float64)
+        exact = np.logaddexp(0, logits.astype(np.float64).sum(1) - 2 * x)  # the other, less it
+        y = jax.nn.one_hot(labels, 2) if one_hot else labels
+        for function in (softmax_cross_entropy, jax.jit(softmax_cross_entropy)):
+            np.testing.assert_allclose(function(logits, y), exact, rtol=2e-6)
+        grads = jax.grad(lambda x, y=y: softmax_cross_entropy(x, y).sum())(jnp.asarray(logits))
+        expected = -np.expm1(-exact)
+        np.testing.assert_allclose(grads[:, 1 - labels[0]], expected, rtol=1e-5, atol=1e-30)
+
+
+def test_cross_entropy_of_probabilities_has_all_digits():
+    p = np.array([1e-30, 1e-10, 1e-3, 0.3, 0.5, 0.9, 1 - 2.0**-20], np.float32)
+    exact = -np.log1p(-p.astype(np.float64))
+    loss = jd.losses.sigmoid_cross_entropy
+    np.testing.assert_allclose(loss(p, np.zeros(7), from_logits=False), exact, rtol=1e-6)
+    slopes = jax.grad(lambda p: loss(p, np.zeros(7), from_logits=False).sum())(jnp.asarray(p))
+    np.testing.assert_allclose(slopes, 1 / (1 - p.astype(np.float64)), rtol=1e-6)
+    q = np.array([[1, 1e-10], [1, 1e-3]], np.float32)
+    found = softmax_cross_entropy(q, np.zeros(2, int), from_logits=False)
+    np.testing.assert_allclose(found, np.log1p(q[:, 1].astype(np.float64)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["float64", "int64", "uint32", "targets only", "int32 of JAX"])
+def test_differences_that_float32_does_not_hold_are_kept(kind):
+    """At 1.7e9, seconds since 1970, it has steps of 128: the errors were 0 or 128."""
+    targets = 1_700_000_000 + np.arange(4)
+    errors = np.array([1.0, -2.0, 3.0, 100.0])
+    if kind in ("float64", "targets only"):
+        targets, errors = targets + 0.25, errors + 0.5
+    outputs = targets + errors
+    if kind == "targets only":
+        outputs = jnp.full(4, 1.7e9)
+        errors = np.float64(np.float32(1.7e9)) - targets
+    elif kind == "int32 of JAX":
+        outputs, targets = jnp.asarray(outputs, jnp.int32), jnp.asarray(targets, jnp.int32)
+    else:
+        outputs, targets = outputs.astype(kind), targets.astype(kind)
+    for loss, equation in (
+        (jd.losses.mse, np.square),
+        (jd.losses.mae, np.abs),
+        (jd.losses.log_cosh, log_cosh_in_float64),
+        (jd.losses.huber, lambda e: np.where(np.abs(e) <= 1, e * e / 2, np.abs(e) - 0.5)),
+    ):
+        np.testing.assert_allclose(loss(outputs, targets), equation(errors), rtol=1e-6)
+    metric = jd.metrics.mean(jd.losses.mae)
+    state = metric.update(metric.init(), outputs, targets, np.array([1, 1, 1, 0]))
+    assert float(metric.compute(state)) == pytest.approx(np.abs(errors[:3]).mean(), rel=1e-6)
+
+
+def test_a_difference_of_numpy_arrays_beyond_float32_is_refused():
+    with pytest.raises(ValueError, match=r"outputs - targets holds 6.*e\+38, which float32 cannot"):
+        jd.losses.mae(np.array([3e38]), np.array([-3e38]))
+    with enable_x64(True):
+        assert float(jd.losses.mae(np.array([3e38]), np.array([-3e38]))[0]) == 6e38
+        far = np.array([2**53 + 1]), np.array([2**53])
+        assert float(jd.losses.mae(*far)[0]) == 1
+
+
+SIZES = np.concatenate([np.geomspace(1e-30, 1e30, 241), np.linspace(0.01, 20, 400)])
+
+
+def log_cosh_in_float64(e):
+    e = np.minimum(np.abs(e), 1e300)
+    near = np.log1p(2 * np.sinh(np.minimum(e, 1) / 2) ** 2)
+    return np.where(e < 1, near, e + np.log1p(np.exp(-2 * e)) - np.log(2))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_log_cosh_is_the_closed_form_at_any_size(dtype):
+    """Of small errors it was a difference of 0.69 and 0.69: 7 % off at 1e-3."""
+    e = jnp.asarray(np.concatenate([SIZES, -SIZES]), dtype)
+    exact = log_cosh_in_float64(np.asarray(e, np.float64))
+    info = jnp.finfo(dtype)
+    found = jd.losses.log_cosh(e, jnp.zeros_like(e)).astype(jnp.float32)
+    np.testing.assert_allclose(found, exact, rtol=5 * float(info.eps), atol=float(info.tiny))
+    grads = jax.grad(lambda e: jd.losses.log_cosh(e, jnp.zeros_like(e)).astype(jnp.float32).sum())(e)
+    expected = np.tanh(np.asarray(e, np.float64))
+    np.testing.assert_allclose(grads.astype(jnp.float32), expected, rtol=2 * float(info.eps) + 1e-6)
+
+
+def test_log_cosh_has_an_end_and_a_curvature():
+    most = float(jnp.finfo(jnp.float32).max)
+    loss = lambda e: jd.losses.log_cosh(e, jnp.zeros_like(e))  # noqa: E731
+    e = jnp.array([most, -most, 3e38, jnp.inf, jnp.nan])
+    np.testing.assert_array_equal(loss(e), [most, most, jnp.float32(3e38), np.inf, np.nan])
+    np.testing.assert_array_equal(jax.vmap(jax.grad(loss))(e), [1, -1, 1, 1, np.nan])
+    curvature = jax.vmap(jax.grad(jax.grad(loss)))(jnp.array([0.0, 0.5]))
+    np.testing.assert_allclose(curvature, [1, 1 - np.tanh(0.5) ** 2], rtol=1e-6)
+    with enable_x64(True):
+        e = jnp.asarray(SIZES)
+        np.testing.assert_allclose(loss(e), log_cosh_in_float64(SIZES), rtol=2e-15)
 
 
 @pytest.mark.heavy

@@ -318,7 +318,6 @@ def test_counts_go_on_where_a_float32_stops():
 COUNTING = {
     "precision": (metrics.precision(), SCORES, BITS),
     "f1": (metrics.f1(), SCORES, BITS),
-    "auc": (metrics.auc(), SCORES, BITS),
     "confusion_matrix": (metrics.confusion_matrix(CLASSES), LOGITS, LABELS),
     "mean": (metrics.mean(lambda outputs, y: y), SCORES, LABELS),
 }
@@ -504,6 +503,97 @@ def test_more_than_2_to_the_24_scores_in_one_bin():
     metric = metrics.auc()
     update = jax.jit(lambda *batch: metric.compute(metric.update(metric.init(), *batch)))
     assert float(update(scores, labels)) == pytest.approx(exact, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["even_positive", "negative"])
+@over(
+    3,
+    60,
+    heavy=True,
+    start=st.integers(2**24 - 1000, 2**24 + 1000),
+    parts=st.lists(st.lists(st.integers(0, 1001), min_size=ROWS, max_size=ROWS), min_size=2, max_size=5),
+    merges=st.randoms(use_true_random=False),
+)
+def test_the_bins_of_an_area_count_exactly_in_any_batches_and_merges(name, start, parts, merges):
+    """They become wider as scores come: in any order the sums are those of all rows at once."""
+    metric = metrics.auc(from_logits=True)
+    update, merge = AREA
+    parts = [[start] * ROWS, *parts]
+    scores = [np.asarray(SCORES) * 4.0**i for i, _ in enumerate(parts)]
+    batches = [
+        (s.astype(np.float32), np.asarray(BITS), np.array(w, np.int32)) for s, w in zip(scores, parts)
+    ]
+    whole = [jnp.concatenate(columns) for columns in zip(*batches)]
+    once = exactly_of(update(metric.init(), *whole), name)
+    states = [metric.init()]
+    for batch in batches:
+        if merges.random() < 0.5:
+            states[0] = update(states[0], *batch)
+        else:
+            states.append(update(metric.init(), *batch))
+    while len(states) > 1:
+        merges.shuffle(states)
+        states.append(merge(states.pop(), states.pop()))
+    assert exactly_of(states[0], name).tolist() == once.tolist()
+    wanted = np.asarray(whole[1]) == name.endswith("positive")
+    assert once.sum() == np.asarray(whole[2], float)[wanted].sum()
+
+
+AREA = (
+    jax.jit(metrics.auc(from_logits=True).update),
+    jax.jit(metrics.auc(from_logits=True).merge),
+)
+
+
+def exactly_of(state, name):
+    return np.asarray(state[name], float) + np.asarray(state["lost"][name], float)
+
+
+AREA_OF = jax.jit(lambda *batch: AREA_METRIC.compute(AREA_METRIC.update(AREA_METRIC.init(), *batch)))
+AREA_METRIC = metrics.auc(from_logits=True)
+POWERS = st.floats(-6, 6).map(lambda power: 10**power)
+
+
+@over(
+    10,
+    200,
+    location=st.just(0.0) | st.tuples(st.sampled_from([-1, 1]), POWERS).map(np.prod),
+    scale=POWERS,
+    apart=st.floats(0, 3),
+    share=st.sampled_from([0.01, 0.1, 0.5]),
+    seed=st.integers(0, 9),
+)
+def test_the_area_is_near_the_exact_one_at_any_location_and_scale(location, scale, apart, share, seed):
+    sk = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(seed)
+    y = (np.arange(2000) < 2000 * share).astype(int)
+    logits = (location + scale * (rng.normal(size=2000) + apart * y)).astype(np.float32)
+    assert float(AREA_OF(logits, y)) == pytest.approx(sk.roc_auc_score(y, logits), abs=3e-3)
+
+
+def test_the_area_of_far_and_of_small_scores():
+    """All of them were in one bin: 0.51 for 0.91."""
+    sk = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    y = rng.integers(2, size=2000)
+    spread = rng.normal(size=2000) + 1.9 * y
+    for logits in (60 * spread - 12, spread + 1e3, 1e-4 * spread, np.where(y, np.inf, spread + 1e3)):
+        scores = logits.astype(np.float32)
+        exact = sk.roc_auc_score(y, np.minimum(scores, 1e30))
+        assert float(AREA_OF(scores, y)) == pytest.approx(exact, abs=3e-3)
+    metric = metrics.auc(from_logits=True)
+    with pytest.raises(ValueError, match=r"outputs holds numbers from .* whose differences float32"):
+        metric.update(metric.init(), 1e6 + 1e-3 * spread, y)
+    assert metric.update(metric.init(), np.full(3, 1e6), np.array([0, 1, 1]))["positive"].sum() == 2
+
+
+def test_states_of_areas_that_are_added_up_have_the_fixed_bins():
+    metric = metrics.auc(from_logits=True)
+    states = [AREA[0](metric.init(), VALUES[:, i] - i, BITS) for i in range(2)]
+    both = jnp.concatenate([VALUES[:, i] - i for i in range(2)])
+    whole = metric.compute(AREA[0](metric.init(), both, jnp.tile(BITS, 2)))
+    added = jax.tree.map(jnp.add, *states)
+    assert float(metric.compute(added)) == pytest.approx(float(whole), abs=1e-6)
 
 
 def test_weights_are_added_beyond_2_to_the_24():

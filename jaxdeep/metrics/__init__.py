@@ -3,7 +3,7 @@
 `accuracy`, `binary_accuracy` and `top_k_accuracy` are functions ``(outputs, y) -> values``, whose values
 are averaged over examples. Any loss can be used as such a metric, too. A metric that is no average over
 examples, as a precision is not the mean of the batches' precisions, is a `Metric`: four pure functions
-over a pytree of sums. Both kinds go into ``supervised(…, metrics=…)``.
+over a pytree of sums, joined by its ``merge``. Both kinds go into ``supervised(…, metrics=…)``.
 """
 
 from jaxdeep.metrics.counts import confusion_matrix, f1, precision, recall

@@ -113,25 +113,38 @@ def of_sums(
     shapes: dict[str, tuple[int, ...]],
     counts: Callable[[Any, Any, Any], Found],
     compute: Callable[[Sums], Array],
+    *,
+    beside: Mapping[str, float] = {},
+    aligned: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]] | None = None,
 ) -> Metric:
     """A metric whose state is sums over examples.
 
     Each sum is a pair of floats: the sum, and under "lost" what it cannot hold. A float32 alone stops
     counting at 2²⁴.
+
+    Args:
+      shapes: of the sums, by name.
+      counts: ``(outputs, y, weights) -> found``, the sums of a batch, and what is beside them.
+      compute: ``(sums and what is beside them) -> value``.
+      beside: scalars of the state that are no sums, by name, with those of no examples.
+      aligned: ``(state, state) -> (state, state)``, as they are before their sums are added: they agree
+        in what is beside them.
     """
 
     def init() -> PyTree:
         zeros = {name: jnp.zeros(shape) for name, shape in shapes.items()}
-        return zeros | {"lost": dict(zeros)}
+        others = {name: jnp.full((), value) for name, value in beside.items()}
+        return zeros | others | {"lost": dict(zeros)}
 
     def check(state: PyTree) -> None:
         whole = isinstance(state, Mapping) and isinstance(state.get("lost", {}), Mapping)
-        if not whole or any(name not in state for name in shapes):
+        leaves = shapes | dict.fromkeys(beside, ())
+        if not whole or any(name not in state for name in leaves):
             raise TypeError(
-                f"state must be what init() returned, a dict of {', '.join(shapes)}, got {state!r}"
+                f"state must be what init() returned, a dict of {', '.join(leaves)}, got {state!r}"
             )
         check_leaves("state", state)
-        for name, shape in shapes.items():
+        for name, shape in leaves.items():
             if jnp.shape(state[name]) != shape:
                 raise ValueError(
                     f"state: {name} must have shape {shape}, got {jnp.shape(state[name])}; use jax.vmap "
@@ -141,29 +154,31 @@ def of_sums(
     def merge(a: PyTree, b: PyTree) -> PyTree:
         check(a)
         check(b)
-        pairs = {name: _added(a[name], a["lost"][name], b[name], b["lost"][name]) for name in shapes}
-        sums = {name: total for name, (total, _) in pairs.items()}
+        if aligned is not None:
+            a, b = aligned(a, b)
+        pairs = {name: added(a[name], a["lost"][name], b[name], b["lost"][name]) for name in shapes}
+        sums = {name: total for name, (total, _) in pairs.items()} | {name: a[name] for name in beside}
         return sums | {"lost": {name: lost for name, (_, lost) in pairs.items()}}
 
     def update(state: PyTree, outputs: PyTree, y: PyTree, weights: ArrayLike | None = None) -> PyTree:
         check(state)
         if weights is not None:
             outputs, y, weights = without_uncounted(outputs, y, weights)
-        pairs = {
-            name: _as_pair(found, state[name].dtype)
-            for name, found in counts(outputs, y, weights).items()
+        found = counts(outputs, y, weights)
+        pairs = {name: _as_pair(found[name], state[name].dtype) for name in shapes}
+        sums = {name: total for name, (total, _) in pairs.items()} | {
+            name: found[name] for name in beside
         }
-        added = {name: found for name, (found, _) in pairs.items()}
-        return merge(state, added | {"lost": {name: lost for name, (_, lost) in pairs.items()}})
+        return merge(state, sums | {"lost": {name: lost for name, (_, lost) in pairs.items()}})
 
     def computed(state: PyTree) -> Any:
         check(state)
-        return compute({name: state[name] for name in shapes})
+        return compute({name: state[name] for name in (*shapes, *beside)})
 
     return Metric(init, update, merge, computed)
 
 
-def _added(a: Array, a_lost: Array, b: Array, b_lost: Array) -> tuple[Array, Array]:
+def added(a: Array, a_lost: Array, b: Array, b_lost: Array) -> tuple[Array, Array]:
     """The sum of two pairs (Knuth's TwoSum), as a pair again."""
     total = a + b
     of_b = total - a
@@ -224,7 +239,7 @@ def _of_whole(sums: Callable[..., Array], values: Array, *columns: Array) -> Arr
     rows = 2 ** (half - 2)
     parts = [_in_blocks(sums, rows, part, *columns) for part in (high, low)]
     (high, high_lost), (low, low_lost) = (_as_pair(part, jnp.result_type(float)) for part in parts)
-    return _added(high * 2.0**half, high_lost * 2.0**half, low, low_lost)
+    return added(high * 2.0**half, high_lost * 2.0**half, low, low_lost)
 
 
 def countable(weights: Array) -> Array:
@@ -253,7 +268,7 @@ def _in_blocks(sums: Callable[..., Array], rows: int, *columns: Array) -> Array 
     dtype = columns[0].dtype if floating else jnp.result_type(float)
 
     def add(pair: Pair, block: list[Array]) -> tuple[Pair, None]:
-        return _added(*pair, *_as_pair(sums(*block), dtype)), None
+        return added(*pair, *_as_pair(sums(*block), dtype)), None
 
     first = _as_pair(sums(*(block[0] for block in blocks)), dtype)
     return jax.lax.scan(add, first, [block[1:] for block in blocks])[0]

@@ -84,7 +84,7 @@ def clip_by_global_norm(max_norm: Numeric, *, eps: float = 0.0) -> Rule:
     >>> round(float(updates["a"]), 6), round(float(updates["b"]), 6)
     (0.6, 0.8)
     """
-    _checks.check_scalar("eps", eps, NOT_NEGATIVE)
+    _checks.check_hyperparameter("eps", eps, NOT_NEGATIVE)
 
     def reduce(leaves: list[Array], s: Arrays) -> Arrays:
         wide = (leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves)

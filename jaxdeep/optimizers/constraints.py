@@ -47,7 +47,7 @@ def max_norm(
     >>> [[round(float(w), 4) for w in row] for row in kernel + updates]
     [[0.6, 0.1], [0.8, 0.2]]
     """
-    _checks.check_scalar("eps", eps, NOT_NEGATIVE)
+    _checks.check_hyperparameter("eps", eps, NOT_NEGATIVE)
     norm_axes = _check_axis(axis)
 
     def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:

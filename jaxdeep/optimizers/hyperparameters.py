@@ -99,7 +99,7 @@ def set_hyperparams(opt_state: PyTree, **values: ArrayLike) -> PyTree:
             )
         several = np.ndim(value) and not isinstance(value, jax.core.Tracer)
         for scalar in np.ravel(np.asarray(value)) if several else [value]:
-            _checks.check_scalar(name, scalar, _interval(entry.state, entry.name))
+            _checks.check_hyperparameter(name, scalar, _interval(entry.state, entry.name))
             number = _checks.known_value(scalar)
             if number is not None and overflows(number, old.dtype):
                 raise ValueError(f"{name} must be finite in {old.dtype}, got {scalar!r}")

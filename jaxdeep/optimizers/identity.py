@@ -79,7 +79,7 @@ class Init(Described):
 
     def __post_init__(self) -> None:
         for name, hyper in self.hypers.items():
-            _checks.check_scalar(name, hyper.value, hyper.interval, schedule=True)
+            _checks.check_hyperparameter(name, hyper.value, hyper.interval, schedule=True)
 
     def __call__(self, params: PyTree) -> PyTree:
         """A new state that starts from the numbers of the factory's arguments."""

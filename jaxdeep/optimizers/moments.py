@@ -163,7 +163,7 @@ def scale_by_adagrad(
     >>> round(float(tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]), 4)
     1.0
     """
-    _checks.check_scalar("initial_accumulator_value", initial_accumulator_value, NOT_NEGATIVE)
+    _checks.check_hyperparameter("initial_accumulator_value", initial_accumulator_value, NOT_NEGATIVE)
     _checks.check_flag("eps_in_sqrt", eps_in_sqrt)
 
     def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
@@ -199,7 +199,7 @@ def scale_by_rms(
     >>> round(float(tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]), 4)
     2.0
     """
-    _checks.check_scalar("initial_scale", initial_scale, NOT_NEGATIVE)
+    _checks.check_hyperparameter("initial_scale", initial_scale, NOT_NEGATIVE)
     _checks.check_flags(eps_in_sqrt=eps_in_sqrt, centered=centered, bias_correction=bias_correction)
 
     def scalars(h: Mapping[str, Scalar], t: Array) -> Arrays:

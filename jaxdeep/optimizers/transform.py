@@ -19,7 +19,7 @@ from jax.interpreters import partial_eval as pe
 from jax.tree_util import PyTreeDef
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxdeep._arrays import check_leaves
+from jaxdeep._arrays import check_leaves, check_leaves_hold
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.scalars import Hyper, Scalar, Scalars, drive, scalars_in_force
@@ -258,14 +258,17 @@ def check_state(name: str, state: object, kind: type) -> None:
 def check_updates(updates: PyTree, params: PyTree | None) -> None:
     """Refuse updates, or parameters beside them, with leaves that are no arrays of real numbers.
 
+    And with finite numbers of the host that would become infinite, or whole ones that would be cut.
+
     >>> check_updates({"a": 1j}, None)
     Traceback (most recent call last):
     TypeError: updates: a must be an array of real numbers, got one of dtype complex128
     """
     if updates is None and jax.tree.leaves(params):
         raise TypeError("updates must be a pytree of gradients like the parameters, got None")
-    check_leaves("updates", updates)
-    check_leaves("params", params)
+    for name, tree in (("updates", updates), ("params", params)):
+        check_leaves(name, tree)
+        check_leaves_hold(name, tree)
 
 
 def leaves_beside(updates: PyTree, name: str, tree: PyTree) -> list[PyTree]:

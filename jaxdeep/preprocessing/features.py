@@ -100,6 +100,17 @@ def in_halves(x: ArrayLike, name: str = "x") -> tuple[Halves, jnp.dtype]:
     return Halves(jnp.asarray(high), jnp.asarray(low)), dtype
 
 
+def check_finite(name: str, value: ArrayLike) -> None:
+    """Refuse numbers of the host that are not finite, or that JAX would make infinite."""
+    array = as_array(name, value)
+    if isinstance(array, jax.Array) or not array.size:
+        return
+    check_holds(name, array if array.dtype.kind == "f" else np.zeros(0))
+    wrong = array[~np.isfinite(array)]
+    if wrong.size:
+        raise ValueError(f"{name} must be finite, got {wrong.flat[0]}")
+
+
 def two_sum(a: Statistic, b: Statistic) -> tuple[Statistic, Statistic]:
     """``a + b`` rounded, and what rounding took off (Knuth); 0 where the sum is not finite."""
     total = a + b

@@ -9,9 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting
+from jaxdeep._arrays import as_array, broadcasting, check_above_zero
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
-from jaxdeep.preprocessing.features import Axes, Axis, check_axis, kept_shape, reduced_axes, widened
+from jaxdeep.preprocessing.features import (
+    Axes,
+    Axis,
+    check_axis,
+    check_finite,
+    kept_shape,
+    reduced_axes,
+    widened,
+)
 from jaxdeep.preprocessing.power import exponent, mirrored, powers
 from jaxdeep.preprocessing.statistics import summed, unit_of
 
@@ -354,13 +362,13 @@ def _llf_jit(x: Data, lmbda: Array, axes: Axes, method: Method) -> PerFeature:
 
 @broadcasting
 def _llf_of(x: ArrayLike, lmbda: ArrayLike, axis: Axis, method: Method) -> PerFeature:
-    wide, axes = _data(x, axis)
+    wide, axes = _data(x, axis, method)
     return _llf_jit(wide, _lmbdas(lmbda, wide, axes), axes, method)
 
 
 @broadcasting
 def _mle_of(x: ArrayLike, axis: Axis, method: Method) -> PerFeature:
-    wide, axes = _data(x, axis)
+    wide, axes = _data(x, axis, method)
     _check_data(wide, axes, method)
     return _mle(wide, axes, method)
 
@@ -370,21 +378,25 @@ def _interval_of(
     x: ArrayLike, lmbda: ArrayLike | None, level: float | Array, axis: Axis, method: Method
 ) -> tuple[PerFeature, PerFeature]:
     _checks.check_scalar("level", level, "(0, 1)")
-    wide, axes = _data(x, axis)
+    wide, axes = _data(x, axis, method)
     lmbda = _mle_of(wide, axis, method) if lmbda is None else lmbda
     level = jnp.asarray(level).astype(wide.dtype)
     drop = jax.scipy.stats.norm.ppf((1 + level) / 2) ** 2 / 2
     return _interval(wide, _lmbdas(lmbda, wide, axes), drop, axes, method)
 
 
-def _data(x: ArrayLike, axis: Axis) -> tuple[Data, Axes]:
+def _data(x: ArrayLike, axis: Axis, method: Method) -> tuple[Data, Axes]:
     check_axis(axis)
     wide, _ = widened(x)
-    return wide, reduced_axes(axis, wide.ndim)
+    axes = reduced_axes(axis, wide.ndim)
+    # Box-Cox takes the logarithm of each, Yeo-Johnson of a number near 1
+    check_above_zero("x", as_array("x", x), axis=None if method == "box-cox" else axes)
+    return wide, axes
 
 
 def _lmbdas(lmbda: ArrayLike, x: Data, axes: Axes) -> Float[Array, "..."]:
     """λ as a number or one for each feature, in the dtype of `x`."""
+    check_finite("lmbda", lmbda)
     array, shape = jnp.asarray(as_array("lmbda", lmbda)).astype(x.dtype), kept_shape(x.shape, axes)
     if array.shape not in ((), shape):
         raise ValueError(

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting
+from jaxdeep._arrays import as_array, broadcasting, check_above_zero
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
 from jaxdeep.preprocessing.features import (
     Axis,
     broadcasts,
     check_axis,
+    check_finite,
     kept_shape,
     reduced_axes,
     widened,
@@ -52,7 +53,9 @@ def box_cox(
       An array like `x`, computed in at least float32.
 
     Raises:
-      ValueError: shapes that do not broadcast to that of `x`; a geometric mean that is not positive.
+      ValueError: shapes that do not broadcast to that of `x`; a geometric mean that is not positive; a
+        λ that is not finite, or that the default float cannot hold; NumPy values above 0 that it would
+        make 0.
       TypeError: an `x` that is not of real numbers.
 
     Source: Box & Cox, "An Analysis of Transformations" (1964); `scipy.stats.boxcox`.
@@ -63,9 +66,9 @@ def box_cox(
     (1.6094, 1.6094)
     """
     check_axis(axis)
+    check_above_zero("x", as_array("x", x))  # of which there is a logarithm
     wide, dtype = widened(x)
     lmbda = _beside("lmbda", lmbda, wide)
-    check_axis(axis)
     if isinstance(geometric_mean, (bool, np.bool_)) and not geometric_mean:
         return _box_cox(wide, lmbda).astype(dtype)
     return _scaled_box_cox(wide, lmbda, _log_mean(wide, geometric_mean, axis)).astype(dtype)
@@ -227,6 +230,7 @@ def _log_mean(x: Values, geometric_mean: ArrayLike, axis: Axis) -> Lambda:
         axes, good = reduced_axes(axis, x.ndim), x > 0
         mean = jnp.mean(jnp.log(jnp.where(good, x, 1)), axis=axes, where=good)
         return mean.reshape(kept_shape(x.shape, axes))
+    check_above_zero("geometric_mean", as_array("geometric_mean", geometric_mean))
     if jnp.ndim(geometric_mean) == 0:
         _checks.check_scalar("geometric_mean", geometric_mean, "(0, inf)")
     return jnp.log(_beside("geometric_mean", geometric_mean, x))
@@ -234,6 +238,7 @@ def _log_mean(x: Values, geometric_mean: ArrayLike, axis: Axis) -> Lambda:
 
 def _beside(name: str, value: ArrayLike, x: Values) -> Lambda:
     """An argument in the dtype of `x`, refused unless it broadcasts against it."""
+    check_finite(name, value)
     array = jnp.asarray(as_array(name, value)).astype(x.dtype)
     if not broadcasts(array.shape, x.shape):
         raise ValueError(f"{name} must broadcast to the shape {x.shape} of x, got shape {array.shape}")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting
+from jaxdeep._arrays import as_array, broadcasting, check_above_zero
 from jaxdeep._compat import enable_x64
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.preprocessing.features import Axes, Axis, check_axis, reduced_axes, widened
@@ -50,8 +50,9 @@ def power_transform(
     """Makes each feature as normal as a power can: `box_cox` or `yeo_johnson` with the most likely λ.
 
     NumPy features of float64 or whole numbers whose spread float32 would lose (seconds since 1970) are
-    computed in float64. Values near the least float32 (1e-36) keep few digits. NaN are left out when
-    fitting and kept when transforming. A constant feature
+    computed in float64, and so are those that it would make 0, of which Box-Cox takes the logarithm.
+    Values near the least float32 (1e-36) keep few digits. NaN are left out when fitting and kept when
+    transforming. A constant feature
     has λ = 1 under Yeo-Johnson, and becomes 0 if standardized.
 
     Args:
@@ -61,7 +62,8 @@ def power_transform(
 
     Raises:
       ValueError: another method; when fitting, infinite values and, for Box-Cox, features that are
-        constant or without values; for Box-Cox, values ≤ 0, when transforming too. (Under `jax.jit`,
+        constant or without values, for Yeo-Johnson, NumPy features that vary by so little that float32
+        makes them 0 (below 1e-38); for Box-Cox, values ≤ 0, when transforming too. (Under `jax.jit`,
         where values are not known, λ or the result is NaN.)
       TypeError: arguments of another kind.
 
@@ -90,7 +92,10 @@ def power_transform(
     @broadcasting
     def fit(x: ArrayLike) -> PowerState:
         precise = _precise(x)
-        if precise is not None and _is_narrow(precise, reduced_axes(axis, precise.ndim)):
+        axes = reduced_axes(axis, np.ndim(x) if precise is None else precise.ndim)
+        if precise is not None and method == "yeo-johnson":
+            check_above_zero("x", precise, axis=axes)  # its results are as small
+        if precise is not None and (_is_narrow(precise, axes) or _has_small(precise)):
             with enable_x64(True):
                 found = np.asarray(mle(precise, axis=axis)).astype(np.float32)
                 values = np.asarray(forward(precise, found))
@@ -103,14 +108,18 @@ def power_transform(
     def transform(state: PowerState, x: ArrayLike) -> Array:
         check_state(state, PowerState)
         wide, dtype = widened(x)
+        precise = _precise(x)
         if method == "box-cox" and not isinstance(wide, jax.core.Tracer):
             with jax.ensure_compile_time_eval():
-                if bool((wide <= 0).any()):
+                if bool(((wide if precise is None else precise) <= 0).any()):
                     raise ValueError("x must be positive for Box-Cox, got values ≤ 0 (use Yeo-Johnson)")
-        precise = _precise(x)
-        if precise is not None and state.moments is not None and _is_precise(state.moments):
+        is_precise = state.moments is not None and _is_precise(state.moments)
+        of_logarithms = method == "box-cox" and precise is not None and _has_small(precise)
+        if precise is not None and (is_precise or of_logarithms):
             with enable_x64(True):
                 values = np.asarray(forward(precise, np.asarray(state.lmbda)))
+            if state.moments is None:
+                return jnp.asarray(values.astype(dtype))
             return jnp.asarray(scaler.transform(state.moments, values)).astype(dtype)
         y = forward(wide, state.lmbda)
         return (y if state.moments is None else scaler.transform(state.moments, y)).astype(dtype)
@@ -146,6 +155,11 @@ def _is_narrow(x: np.ndarray, axes: Axes) -> bool:
         spread = most - least
     size = np.maximum(abs(least), abs(most))
     return bool(((spread > 0) & ((spread < 2**-12 * size) | (size < 1e-30))).any())
+
+
+def _has_small(x: np.ndarray) -> bool:
+    """Whether float32 would make a number 0 that is none."""
+    return bool(((abs(x) < np.finfo(np.float32).tiny) & (x != 0)).any())
 
 
 def _is_precise(moments: Moments) -> bool:

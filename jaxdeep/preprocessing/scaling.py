@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting, extremes
+from jaxdeep._arrays import as_array, broadcasting, check_above_zero, extremes
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.preprocessing.features import (
     Axes,
@@ -94,7 +94,8 @@ def standard_scaler(
 
     Raises:
       ValueError: an `axis` that `x` lacks; weights below 0 or out of range; when transforming, an
-        `x` of other features than the state's; finite numbers that the default float cannot hold.
+        `x` of other features than the state's; finite numbers that the default float cannot hold;
+        when fitting, NumPy features that vary by so little that it makes them 0 (below 1e-38).
       TypeError: arguments of another kind; an `x` that is not of real numbers, or masked in places.
 
     Source: Chan, Golub & LeVeque, "Algorithms for Computing the Sample Variance" (1983); scikit-learn's
@@ -191,6 +192,7 @@ def _scaler(
         halves, _ = in_halves(x)
         wide = halves.high
         axes = reduced_axes(axis, wide.ndim)
+        check_above_zero("x", as_array("x", x), axis=tuple(range(wide.ndim)))  # a feature may be 0 here
         shape = kept_shape(wide.shape, axes)
         if shape != state[0].shape:
             raise ValueError(
@@ -201,6 +203,8 @@ def _scaler(
         return jax.tree.map(lambda leaf: leaf.astype(state[0].dtype), new)
 
     def fit(x: ArrayLike, weights: ArrayLike | None = None) -> State:
+        given = as_array("x", x)
+        check_above_zero("x", given, axis=reduced_axes(axis, given.ndim))
         return update(init(x), x, weights)
 
     def joined(state: State, other: State) -> State:

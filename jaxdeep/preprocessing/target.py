@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting, extremes, whole
+from jaxdeep._arrays import as_array, broadcasting, check_above_zero, extremes, whole
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Shaped
 from jaxdeep.preprocessing.features import Halves, in_halves
 from jaxdeep.preprocessing.scaling import check_state
@@ -323,7 +323,8 @@ def _targets(y: ArrayLike, n: int, classes: int | None) -> Halves:
         _checks.check_classes(jax.ShapeDtypeStruct((n, classes), jnp.float32), given)
         hot = jax.nn.one_hot(jnp.asarray(given), classes, dtype=jnp.result_type(float))
         return Halves(hot, None)
-    halves, _ = in_halves(given)
+    halves, _ = in_halves(given, "y")
+    check_above_zero("y", given, axis=(0,))
     if not isinstance(given, jax.core.Tracer) and not all(map(math.isfinite, extremes(given))):
         raise ValueError("y must be finite")
     return halves

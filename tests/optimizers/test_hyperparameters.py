@@ -10,6 +10,7 @@ from helpers.transforms import PARAMS, apply
 
 import jaxdeep as jd
 from jaxdeep import optimizers as o
+from jaxdeep._compat import enable_x64
 
 
 def floats(found):
@@ -158,3 +159,30 @@ def test_the_plateaus_factor_is_a_hyperparameter_like_any_other():
     assert float(u) == pytest.approx(0.125)
     with pytest.raises(ValueError, match="value must be a scalar, got an array of shape"):
         tx.update(jnp.float32(1.0), tx.init(0.0), value=jnp.ones(3))
+
+
+def test_numbers_that_float32_would_change_are_refused_by_name():
+    for name, value, message in (
+        ("eps", 1e-50, "rounds to 0"),
+        ("b2", 1 - 1e-10, r"rounds to 1.0; the nearest .* 0.99999994"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} must be in .*{message}"):
+            jd.optimizers.adam(0.1, **{name: value})
+        state = jd.optimizers.adam(0.1).init(jnp.zeros(1))
+        with pytest.raises(ValueError, match=f"{name} must be in .*{message}"):
+            jd.optimizers.set_hyperparams(state, **{name: value})
+        with enable_x64(True):
+            tx = jd.optimizers.adam(0.1, **{name: value})
+            assert float(jd.optimizers.hyperparams(tx.init(jnp.zeros(1)))[name]) == value
+
+
+@pytest.mark.parametrize("make", [jd.optimizers.adam, jd.optimizers.nag, jd.optimizers.lion])
+def test_gradients_of_numpy_beyond_float32_are_refused_by_path(make):
+    tx, params = make(0.1), {"a": {"kernel": jnp.zeros(2)}}
+    state = tx.init(params)
+    wrong = {"a": {"kernel": np.array([1.0, 1e300])}}
+    with pytest.raises(ValueError, match=r"updates: a/kernel holds 1e\+300, which float32 cannot hold"):
+        tx.update(wrong, state, params)
+    with pytest.raises(ValueError, match=r"params: a/kernel holds 1e\+300"):
+        tx.update(params, state, wrong)
+    tx.update({"a": {"kernel": np.array([1.0, np.inf])}}, state, params)  # what a guard is for

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import sklearn.preprocessing as sk
 from helpers.tables import SKEWED, close
@@ -329,3 +330,49 @@ def test_features_of_any_size_are_those_of_scikit_learn(scale):
         y = transform.transform(state, given)
         np.testing.assert_allclose(y.std(axis=0), 1, rtol=1e-5)
         np.testing.assert_allclose(y, peer.transform(x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_box_cox_of_numbers_below_float32_is_that_of_float64(standardize):
+    x = 1e-50 * np.random.default_rng(0).lognormal(size=(60, 1))
+    transform = pp.power_transform("box-cox", standardize=standardize)
+    state = transform.fit(x)
+    lmbda = scipy.stats.boxcox_normmax(x[:, 0], method="mle")
+    np.testing.assert_allclose(state.lmbda, lmbda, rtol=1e-4, atol=1e-6)
+    expected = scipy.special.boxcox(x, np.float64(np.asarray(state.lmbda)))
+    if standardize:
+        expected = (expected - expected.mean()) / expected.std()
+    np.testing.assert_allclose(transform.transform(state, x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_numbers_below_float32_are_refused_where_they_would_be_0():
+    x = np.array([1e-50, 2e-50, 4e-50])
+    functions = [lambda: pp.box_cox(x, 0.5), lambda: pp.box_cox_mle(x)]
+    functions.append(lambda: pp.power_transform().fit(x))
+    functions.append(lambda: pp.yeo_johnson_mle(x))
+    for function in functions:
+        with pytest.raises(ValueError, match=r"x holds 1e-50, which float32 makes 0"):
+            function()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "box_cox",
+        "inverse_box_cox",
+        "inverse_yeo_johnson",
+        "yeo_johnson",
+        "box_cox_llf",
+        "yeo_johnson_llf",
+    ],
+)
+def test_a_lambda_that_is_no_number_of_float32_is_refused(name):
+    function, x = getattr(pp, name), np.array([1.0, 2.0, 3.0])
+    for lmbda, message in (
+        (np.nan, "must be finite, got nan"),
+        (-np.inf, "must be finite, got -inf"),
+        (1e40, r"holds 1e\+40, which float32 cannot hold"),
+    ):
+        for given in (lmbda, np.array(lmbda)):
+            with pytest.raises(ValueError, match=f"lmbda {message}"):
+                function(x, given)

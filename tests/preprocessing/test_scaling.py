@@ -444,3 +444,20 @@ def test_the_scale_of_weights_makes_no_difference(weight):
     even, scaled = of(x.astype(np.float32)), of(x.astype(np.float32), np.full(50, weight))
     np.testing.assert_allclose(scaled.scale, even.scale, rtol=1e-5)
     np.testing.assert_allclose(scaled.mean, even.mean, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [pp.standard_scaler, pp.min_max_scaler])
+def test_features_that_float32_makes_0_are_refused(make):
+    scaler, x = make(), np.array([[1e-50, 1.0], [3e-50, 2.0]])
+    with pytest.raises(ValueError, match=r"x holds 1e-50, which float32 makes 0 .*use larger units"):
+        scaler.fit(x)
+    scaler.update(scaler.init(x), x)  # a batch: the feature may be larger in others
+    with pytest.raises(ValueError, match="x holds 1e-50"):
+        scaler.update(scaler.init(x[:, :1]), x[:, :1])
+    among_larger = np.array([[1e-50], [1.0]])
+    expected = [[-1], [1]] if make is pp.standard_scaler else [[0], [1]]
+    np.testing.assert_allclose(scaler.transform(scaler.fit(among_larger), among_larger), expected)
+    constant = np.full((2, 1), 1e-50)
+    assert np.asarray(scaler.transform(scaler.fit(constant), constant)).tolist() == [[0], [0]]
+    with enable_x64(True):
+        np.testing.assert_allclose(scaler.transform(scaler.fit(x), x)[:, :1], expected)
