@@ -14,7 +14,7 @@ from jaxdeep.nn import activations
 from jaxdeep.nn.layer import KINDS, Layer, layer
 from jaxdeep.nn.model import Model, float_dtype
 from jaxdeep.nn.stochastic import random_layer, random_words
-from jaxdeep.nn.traits import Activation, Outputs, Passes, Traits, same_axes, unwrapped
+from jaxdeep.nn.traits import Activation, Outputs, Passes, Shape, Traits, same_axes, unwrapped
 
 _POSITIVE = Passes()  # f(k · x) = k · f(x) for k ≥ 0
 _HOMOGENEOUS = (jax.nn.relu, jax.nn.leaky_relu)
@@ -83,23 +83,24 @@ def prelu(alpha: float = 0.01, *, shared_axes: Sequence[int] = ()) -> Layer:
     except TypeError:
         raise TypeError(f"shared_axes must be whole numbers, got {shared_axes!r}") from None
 
-    def init(x: jax.ShapeDtypeStruct) -> Arrays:
-        ndim = len(x.shape)
+    def of_slopes(given: Shape) -> Shape:
+        ndim = len(given)
         if not all(-ndim <= a < ndim and a % ndim > 0 for a in shared):
             raise ValueError(
-                f"shared_axes must be axes of an input of shape {x.shape} other than 0, got {shared}"
+                f"shared_axes must be axes of an input of shape {given} other than 0, got {shared}"
             )
         ones = {a % ndim for a in shared}
-        shape = tuple(1 if a in ones else x.shape[a] for a in range(1, ndim))
-        return {"alpha": jnp.full(shape, alpha, float_dtype(x.dtype))}
+        return tuple(1 if a in ones else given[a] for a in range(1, ndim))
+
+    def init(x: jax.ShapeDtypeStruct) -> Arrays:
+        return {"alpha": jnp.full(of_slopes(x.shape), alpha, float_dtype(x.dtype))}
 
     def apply(params: Arrays, x: Array) -> Array:
         slopes = params["alpha"]
-        expected = jnp.shape(x)[1:]
-        if len(expected) != slopes.ndim or any(s not in (1, e) for s, e in zip(slopes.shape, expected)):
+        if slopes.shape != (expected := of_slopes(jnp.shape(x))):
             raise ValueError(
                 f"prelu has slopes of shape {slopes.shape} in params, got an input x of shape "
-                f"{jnp.shape(x)}"
+                f"{jnp.shape(x)}, which needs {expected} (shared_axes={shared})"
             )
         return activations.prelu(x, slopes)
 

@@ -20,7 +20,7 @@ from jaxdeep.nn.model import (
     Pair,
     Switches,
     apply_inside,
-    check_dicts,
+    check_known,
     check_models,
     float_dtype,
     located,
@@ -281,7 +281,7 @@ def _combined(layers: Mapping[str, Model], join: Join, traits: Traits) -> Layer:
         return params, state
 
     def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
-        _check_known(layers, params, state)
+        check_known(layers, params, state)
         outputs: dict[str, PyTree] = {}
         new_state: dict[str, PyTree] = {}
         for i, (name, layer) in enumerate(layers.items()):
@@ -337,12 +337,3 @@ def _numbered(layers: tuple[Model, ...]) -> dict[str, Model]:
 
 def _is_many(x: object) -> TypeGuard[Mapping[Any, PyTree]]:
     return isinstance(x, (tuple, list, Mapping))
-
-
-def _check_known(layers: Mapping[str, Model], params: PyTree, state: PyTree) -> None:
-    check_dicts(params, state)
-    unknown = [name for tree in (params, state) for name in tree if name not in layers]
-    if unknown:
-        raise ValueError(
-            f"parameters or state of an unknown layer {unknown[0]!r}; the layers are {', '.join(layers)}"
-        )

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import PyTree
-from jaxdeep.nn import initializers, walk
-from jaxdeep.nn.layer import KINDS, initialisers, remake
+from jaxdeep.nn import walk
+from jaxdeep.nn.layer import KINDS, made_for
 from jaxdeep.nn.model import Model
 from jaxdeep.tree import path_name
 
@@ -90,11 +90,8 @@ def _check_layer(model: Model, trees: dict[str, PyTree], path: str) -> None:
         check_leaves(f"{root}{path}", tree)
     found = _shapes(trees, path)
     own = {name.rpartition("/")[2]: shape for name, shape in found.items()}
-    assert model.traits.example is not None
     try:
-        x = jax.ShapeDtypeStruct(*model.traits.example(own))
-        layer = remake(model, **dict.fromkeys(initialisers(model.kind), initializers.zeros))
-        made = jax.eval_shape(lambda key: layer.init(key, x), jax.random.key(0))
+        made = made_for(model.kind, model.config, model.traits, own)
     except KeyError as missing:
         raise ValueError(f"params or state{path} lack {missing}, which {model!r} needs") from None
     except (ValueError, TypeError, IndexError) as error:

@@ -64,3 +64,14 @@ def test_what_does_not_take_one_array_is_no_activation(function):
     for make in (jd.nn.activation, lambda f: jd.nn.dense(2, activation=f)):
         with pytest.raises(TypeError, match="must be a function of one array"):
             make(function)
+
+
+def test_slopes_of_prelu_are_shared_only_where_it_says_so():
+    x = jnp.array([[-1.0, -2.0], [3.0, -4.0]])
+    one = {"alpha": jnp.full(1, 0.5)}
+    with pytest.raises(ValueError, match=r"slopes of shape \(1,\).*needs \(2,\)"):
+        jd.nn.prelu().apply(one, {}, x)
+    shared = jd.nn.prelu(shared_axes=(1,))
+    np.testing.assert_array_equal(shared.apply(one, {}, x)[0], [[-0.5, -1.0], [3.0, -2.0]])
+    with pytest.raises(ValueError, match=r"needs \(1,\)"):
+        shared.apply({"alpha": jnp.full(2, 0.5)}, {}, x)
