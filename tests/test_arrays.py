@@ -2,6 +2,7 @@
 
 import itertools
 
+import chex
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import jax
@@ -10,6 +11,7 @@ import pytest
 from helpers.properties import over
 
 import jaxdeep as jd
+from jaxdeep._arrays import as_array
 
 NUMBERS = itertools.count()
 
@@ -90,3 +92,32 @@ def test_any_container_gives_the_numbers_of_the_array(name, x, y, of_x, of_y):
     expected = function(x, y)
     found = function(CONTAINERS[of_x](x), CONTAINERS[of_y](y))
     jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("name", [*(name for name in FUNCTIONS if name != "penalty"), "fit"])
+def test_bfloat16_of_torch_is_bfloat16(name):
+    """NumPy has no such numbers, so that torch gives it none."""
+    torch = pytest.importorskip("torch")
+    values = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    ours, labels = jax.numpy.asarray(values, jax.numpy.bfloat16), np.array([0, 1, 2, 0, 1, 2])
+
+    def trained(x, y):
+        how = {"loss": jd.losses.softmax_cross_entropy, "optimizer": jd.optimizers.sgd(0.1)}
+        model = jd.nn.dense(3)
+        return jd.fit(
+            model, (x, y), key=jax.random.key(0), epochs=1, batch_size=3, progress=False, **how
+        ).params
+
+    function = FUNCTIONS.get(name, trained)
+    tensor = torch.tensor(values).to(torch.bfloat16)
+    chex.assert_trees_all_equal(function(tensor, labels), function(ours, labels))
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0, np.ma.masked], [np.ma.masked_equal([1.0, 2.0], 2.0), [1.0, 2.0]], (1, np.ma.masked)]
+)
+def test_masked_values_in_a_list_are_refused(values):
+    with pytest.raises(TypeError, match=r"x is a (list|tuple) with masked values; fill them"):
+        as_array("x", values)
+    with pytest.raises(TypeError, match="masked"):
+        jd.losses.mse(values, values)

@@ -329,3 +329,15 @@ def test_features_of_any_size_are_those_of_scikit_learn(scale):
         y = transform.transform(state, given)
         np.testing.assert_allclose(y.std(axis=0), 1, rtol=1e-5)
         np.testing.assert_allclose(y, peer.transform(x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("axes", [1, 2])
+def test_a_state_of_one_feature_is_of_no_other(standardize, axes):
+    transform = pp.power_transform(standardize=standardize)
+    one = np.arange(5.0, dtype=np.float32).reshape((5, 1)[:axes])
+    state = transform.fit(one)
+    for call in (transform.transform, transform.inverse_transform):
+        with pytest.raises(ValueError, match=r"the state is of features .*\(5, 3\)"):
+            call(state, np.ones((5, 3), np.float32))
+    assert transform.transform(state, one).shape == one.shape
