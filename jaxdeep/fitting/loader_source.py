@@ -109,6 +109,9 @@ class LoaderSource:
         if waiting.filled:
             yield waiting.block(placement)
 
+    def fingerprint(self) -> None:
+        """None, since batches are told by their position."""
+
     def position(self) -> Position:
         """The number of batches taken, and the iterator's own state if it has one.
 
