@@ -281,7 +281,7 @@ def _model(kind: str, config: dict[str, Any], parts: Layer, takes_layers: bool) 
         _apply(
             parts.apply,
             takes,
-            None if takes_layers else _check_own(kind, config, traits),
+            None if takes_layers else _OwnShapes(kind, config, traits),
             trees=parts.trees,
         ),
         kind,
@@ -322,24 +322,44 @@ def _init(
     return init
 
 
-def _check_own(
-    kind: str, config: Mapping[str, Any], traits: Traits
-) -> Callable[[PyTree, PyTree], object]:
-    """What refuses parameters and a state of other names or shapes than the layer's are.
+class _OwnShapes:
+    """Refuses parameters and a state of other names or shapes than a layer's are.
 
     What fits no input at all is refused, so that nothing is broadcast: a bias of one number for several
     features. Whether it fits the input at hand, and what is lacking, the layer says itself. Only shapes
-    are looked at, which are known when anything is traced, and each set of them once.
+    are looked at, which are known when anything is traced, and each set of them once. This is no
+    function, so that layers whose functions remember the same are the same when they are saved.
     """
 
-    @functools.lru_cache(maxsize=32)
-    def fault(own: tuple[tuple[str, str, Shape], ...]) -> str | None:
-        title = repr(build(kind, config))
-        if traits.empty:
+    def __init__(self, kind: str, config: Mapping[str, Any], traits: Traits) -> None:
+        self._kind, self._config, self._traits = kind, config, traits
+        self._known: dict[_Shapes, str | None] = {}
+
+    def check(self, params: PyTree, state: PyTree) -> None:
+        """Refuse, by the first name, what does not belong to the layer."""
+        if not self._traits.empty and self._traits.example is None:
+            return
+        own = tuple(
+            (argument, name, tuple(jnp.shape(leaf)))
+            for argument, tree in (("params", params), ("state", state))
+            if isinstance(tree, Mapping)
+            for name, leaf in tree.items()
+        )
+        if own and own not in self._known:
+            if len(self._known) > 31:  # a few sets for each layer
+                self._known.clear()
+            self._known[own] = self._fault(own)
+        if own and (refusal := self._known[own]) is not None:
+            raise ValueError(refusal)
+
+    def _fault(self, own: "_Shapes") -> str | None:
+        title = repr(build(self._kind, self._config))
+        if self._traits.empty:
             argument, name, _ = own[0]
             return f"{argument}: {name} is not part of {title}, which learns nothing"
+        shapes = {name: shape for _, name, shape in own}
         try:
-            made = made_for(kind, config, traits, {name: shape for _, name, shape in own})
+            made = made_for(self._kind, self._config, self._traits, shapes)
         except KeyError:  # what is lacking, the layer names when it asks for it
             return None
         except (ValueError, TypeError, IndexError) as error:
@@ -352,29 +372,19 @@ def _check_own(
                 return f"{argument}: {name} has shape {shape}, but {title} needs {needed}"
         return None
 
-    def check(params: PyTree, state: PyTree) -> None:
-        given = (("params", params), ("state", state))
-        own = tuple(
-            (argument, name, tuple(jnp.shape(leaf)))
-            for argument, tree in given
-            if isinstance(tree, Mapping)
-            for name, leaf in tree.items()
-        )
-        if own and (traits.empty or traits.example is not None) and (refusal := fault(own)):
-            raise ValueError(refusal)
 
-    return check
+_Shapes = tuple[tuple[str, str, Shape], ...]  # argument, name and shape of each array
 
 
 def _apply(
     apply: Callable[..., PyTree],
     takes: frozenset[str],
-    check_own: Callable[[PyTree, PyTree], object] | None,
+    own_shapes: _OwnShapes | None,
     *,
     trees: bool,
 ) -> Apply:
     """With the signature of all models. Combinators, of which nothing is checked, get whole trees."""
-    whole = check_own is None
+    whole = own_shapes is None
 
     def full(
         params: PyTree,
@@ -394,8 +404,8 @@ def _apply(
             _check_train(train)
         for name in takes & {"params", "state"} if not whole else ():
             given[name] = _Own(name, given[name])
-        if check_own is not None:
-            check_own(params, state)
+        if own_shapes is not None:
+            own_shapes.check(params, state)
         y = apply(**{name: given[name] for name in takes})
         if "state" not in takes:
             return y, state
