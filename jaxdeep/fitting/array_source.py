@@ -143,6 +143,10 @@ class ArraySource:
         x, *rest = self.data
         check_bounds(self._bounds, (x, *jax.tree.map(known, tuple(rest))), self.name)
 
+    def has_ended(self, epoch: int) -> bool:
+        """Whether there are no rows for this epoch: never."""
+        return False
+
     def fingerprint(self) -> dict[str, str]:
         """A checksum of the values of each array, by its path, as the programs of a run see them."""
         leaves = jax.tree_util.tree_leaves_with_path(self.data)
