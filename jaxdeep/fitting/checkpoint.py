@@ -299,12 +299,19 @@ def _check_entries(directory: pathlib.Path) -> None:
     """Refuse what is named as a checkpoint and is none: it would be taken for a damaged one."""
     for place in directory.iterdir():
         if place.name.isdecimal() and not any(
-            (place / name).exists() for name in ("run", "about", "_CHECKPOINT_METADATA")
+            _is_written(place / name) for name in ("run", "about", "_CHECKPOINT_METADATA")
         ):
             raise ValueError(
                 f"checkpoint={str(directory)!r} holds {place.name!r}, which is no checkpoint of a run; "
                 "move it elsewhere, or give another directory"
             )
+
+
+def _is_written(place: pathlib.Path) -> bool:
+    """Whether there is a file that is not empty, or a folder with anything in it."""
+    if place.is_dir():
+        return any(place.iterdir())
+    return place.is_file() and place.stat().st_size > 0
 
 
 def _reason(error: Exception) -> str:

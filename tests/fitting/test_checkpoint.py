@@ -212,12 +212,17 @@ def test_a_full_disk_says_what_to_do_and_the_run_goes_on_once_there_is_room(tmp_
     same(fit(**SMALL, epochs=4, checkpoint=tmp_path), whole)
 
 
-@pytest.mark.parametrize("kind", ["folder", "file"])
+@pytest.mark.parametrize("kind", ["folder", "file", "empty run", "empty file run"])
 def test_a_foreign_entry_is_refused_and_left_alone(kind, tmp_path):
     entry = tmp_path / "7"
     if kind == "folder":
         entry.mkdir()
         (entry / "thesis.txt").write_text("mine")
+    elif kind == "empty run":
+        (entry / "run").mkdir(parents=True)
+    elif kind == "empty file run":
+        entry.mkdir()
+        (entry / "run").write_text("")
     else:
         entry.write_text("mine")
     with pytest.raises(
