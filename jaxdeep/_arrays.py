@@ -200,6 +200,26 @@ def check_leaves(name: str, tree: Any, *, real: bool = True) -> None:
         as_array(named, leaf)
 
 
+def leaves_of(name: str, tree: Any) -> Any:
+    """The tree with arrays in place of leaves that turn into one, such as torch tensors.
+
+    >>> leaves_of("params", {"bias": np.float32(0)})
+    {'bias': np.float32(0.0)}
+    """
+
+    def turns(leaf: Any) -> bool:
+        known = isinstance(leaf, (jax.Array, np.ndarray, np.generic, type))
+        return not known and hasattr(leaf, "__array__")
+
+    def array(path: jax.tree_util.KeyPath, leaf: Any) -> Any:
+        place = jax.tree_util.keystr(path, simple=True, separator="/")
+        return as_array(f"{name}: {place}" if place else name, leaf) if turns(leaf) else leaf
+
+    if not any(map(turns, jax.tree.leaves(tree))):
+        return tree
+    return jax.tree_util.tree_map_with_path(array, tree)
+
+
 def _is_numeric(leaf: Any, real: bool) -> bool:
     """Whether an array is of numbers or random keys, and not masked, or the shape of one."""
     if isinstance(leaf, jax.ShapeDtypeStruct):

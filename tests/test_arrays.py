@@ -113,6 +113,23 @@ def test_bfloat16_of_torch_is_bfloat16(name):
     chex.assert_trees_all_equal(function(tensor, labels), function(ours, labels))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_parameters_of_torch_are_applied_and_saved(dtype, tmp_path):
+    torch = pytest.importorskip("torch")
+    values = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    ours = {"kernel": jax.numpy.asarray(values, dtype), "bias": jax.numpy.ones(3, dtype)}
+    theirs = {
+        "kernel": torch.tensor(values).to(getattr(torch, dtype)),
+        "bias": torch.ones(3, dtype=getattr(torch, dtype)),
+    }
+    model, x = jd.nn.dense(3), jax.numpy.ones((4, 2))
+    chex.assert_trees_all_equal(model.apply(theirs, {}, x), model.apply(ours, {}, x))
+    jd.save(tmp_path / "m", model, theirs, {})
+    chex.assert_trees_all_equal(jd.load(tmp_path / "m")[1], ours)
+    # shapes and dtypes are the same, too
+    chex.assert_trees_all_equal_shapes_and_dtypes(jd.load(tmp_path / "m")[1], ours)
+
+
 @pytest.mark.parametrize(
     "values", [[1.0, np.ma.masked], [np.ma.masked_equal([1.0, 2.0], 2.0), [1.0, 2.0]], (1, np.ma.masked)]
 )

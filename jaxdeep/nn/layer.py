@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_holds, check_leaves
+from jaxdeep._arrays import as_array, check_holds, check_leaves, leaves_of
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.model import Apply, Init, Model, Pair, Switches, check_models, described_as
@@ -249,7 +249,7 @@ class _Own(dict[str, Array]):
                 f"{argument} must be a dict of arrays, as the model's init makes it, got {values!r}"
             )
         check_leaves(argument, values)
-        super().__init__(values)
+        super().__init__(leaves_of(argument, values))
         self.argument = argument
 
     def __missing__(self, name: str) -> NoReturn:

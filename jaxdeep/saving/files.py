@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import leaves_of
 from jaxdeep._compilation import is_traced
 from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
@@ -80,6 +81,7 @@ def save(path: str | os.PathLike[str], model: Model, params: PyTree, state: PyTr
         )
     needed("safetensors", "saving models", "safetensors", "checkpoint")
     directory = _directory(path)
+    params, state = leaves_of("params", params), leaves_of("state", state)
     if jax.process_index() == 0:
         _check_free(directory)
     architecture = to_config(model)
