@@ -22,11 +22,11 @@ def as_array(name: str, value: Any) -> HostOrDevice:
     """`value` as an array of real numbers, of JAX if it is one and of NumPy otherwise.
 
     Taken are NumPy's and JAX' arrays and scalars, lists of numbers, and what turns into a NumPy array of
-    numbers: pandas' Series and DataFrames, torch tensors on the host, h5py data sets.
+    numbers: pandas' Series and DataFrames, torch tensors on the host (of bfloat16 too), h5py data sets.
 
     Raises:
-      TypeError: None, text, objects, complex numbers, random keys; a masked array some of whose values
-        are masked; what says itself that it is no array.
+      TypeError: None, text, objects, complex numbers, random keys; masked values; what says itself that
+        it is no array.
 
     >>> as_array("x", [1.0, 2.0])
     array([1., 2.])
@@ -34,12 +34,8 @@ def as_array(name: str, value: Any) -> HostOrDevice:
     Traceback (most recent call last):
     TypeError: x is a masked array with masked values; fill them ...
     """
+    check_not_masked(name, value)
     if isinstance(value, np.ma.MaskedArray):
-        if np.ma.is_masked(value):
-            raise TypeError(
-                f"{name} is a masked array with masked values; fill them ({name}.filled(...)) or leave "
-                "those rows out"
-            )
         value = value.data
     if not isinstance(value, (jax.Array, np.ndarray)):
         value = _from(name, value)
@@ -52,12 +48,43 @@ def as_array(name: str, value: Any) -> HostOrDevice:
     raise TypeError(f"{name} must be an array of real numbers, got one of dtype {value.dtype}")
 
 
+def check_not_masked(name: str, value: Any) -> None:
+    """Refuse a masked array some of whose values are masked, and lists of such arrays or values.
+
+    NumPy would make NaN of it, or take what lies under the mask.
+
+    >>> check_not_masked("x", [1.0, np.ma.masked])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    TypeError: x is a list with masked values; fill them ...
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.is_masked(value):
+            raise TypeError(
+                f"{name} is a masked array with masked values; fill them ({name}.filled(...)) or leave "
+                "those rows out"
+            )
+    elif isinstance(value, (list, tuple)) and _holds_masked(value):
+        raise TypeError(
+            f"{name} is a {type(value).__name__} with masked values; fill them "
+            "(numpy.ma.filled(...)) or leave those rows out"
+        )
+
+
+def _holds_masked(values: Any) -> bool:
+    return any(
+        _holds_masked(value)
+        if isinstance(value, (list, tuple))
+        else isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value)
+        for value in values
+    )
+
+
 def _from(name: str, value: Any) -> np.ndarray:
     """What is no array yet, as one of NumPy."""
     if value is None or isinstance(value, (str, bytes, dict, set)) or callable(value):
         raise TypeError(f"{name} must be an array of numbers, got {value!r}")
     try:
-        array = np.asarray(value)
+        array = _from_bfloat16(value) if _is_torch_bfloat16(value) else np.asarray(value)
         if array.dtype.kind == "O" and (dtype := _dtype_of_columns(value)) is not None:
             array = value.to_numpy(dtype=dtype)
     except Exception as error:
@@ -70,6 +97,15 @@ def _from(name: str, value: Any) -> np.ndarray:
             "objects (missing values, text, or rows of different lengths)"
         )
     return array
+
+
+def _is_torch_bfloat16(value: Any) -> bool:
+    return type(value).__module__.split(".")[0] == "torch" and str(value.dtype) == "torch.bfloat16"
+
+
+def _from_bfloat16(tensor: Any) -> np.ndarray:
+    """A tensor of torch of a dtype that NumPy lacks, by way of float32, which holds all its numbers."""
+    return np.asarray(np.asarray(tensor.float()), jnp.bfloat16)
 
 
 def _native(array: np.ndarray) -> np.ndarray:
@@ -162,6 +198,26 @@ def check_leaves(name: str, tree: Any, *, real: bool = True) -> None:
         if isinstance(leaf, jax.ShapeDtypeStruct):
             raise TypeError(f"{named} must be an array of real numbers, got one of dtype {leaf.dtype}")
         as_array(named, leaf)
+
+
+def leaves_of(name: str, tree: Any) -> Any:
+    """The tree with arrays in place of leaves that turn into one, such as torch tensors.
+
+    >>> leaves_of("params", {"bias": np.float32(0)})
+    {'bias': np.float32(0.0)}
+    """
+
+    def turns(leaf: Any) -> bool:
+        known = isinstance(leaf, (jax.Array, np.ndarray, np.generic, type))
+        return not known and hasattr(leaf, "__array__")
+
+    def array(path: jax.tree_util.KeyPath, leaf: Any) -> Any:
+        place = jax.tree_util.keystr(path, simple=True, separator="/")
+        return as_array(f"{name}: {place}" if place else name, leaf) if turns(leaf) else leaf
+
+    if not any(map(turns, jax.tree.leaves(tree))):
+        return tree
+    return jax.tree_util.tree_map_with_path(array, tree)
 
 
 def _is_numeric(leaf: Any, real: bool) -> bool:

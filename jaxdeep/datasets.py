@@ -102,7 +102,8 @@ def npz(path: str | os.PathLike[str]) -> Dataset:
     The file holds arrays ``x`` and ``y`` (or ``x_train`` and ``y_train``) and optionally
     ``x_validation`` and ``y_validation`` (or ``x_val`` and ``y_val``), ``x_test`` and ``y_test``.
     Without validation rows a tenth of the training rows is held out, drawn the same way every time.
-    Inputs of type uint8 are divided by 255, others are converted to float32. Labels must be integers.
+    Inputs of type uint8 are divided by 255, others are converted to float32. Labels must be integers, of
+    shape ``(rows,)`` or ``(rows, 1)``, or one-hot, ``(rows, classes)``, of which the place is taken.
 
     Args:
       path: the file.
@@ -217,10 +218,11 @@ def _pair(path: pathlib.Path, arrays: Mapping[str, np.ndarray], *suffixes: str) 
         if not present:
             continue
         x, y = (arrays[name] for name in names)
+        given, y = y.shape, _as_classes(y)
         if x.ndim < 2 or y.shape != x.shape[:1] or not x.size:
             raise ValueError(
-                f"{path}: {names[0]} must be (rows, …) and {names[1]} (rows,), with at least one row; "
-                f"got {x.shape} and {y.shape}"
+                f"{path}: {names[0]} must be (rows, …) and {names[1]} (rows,), (rows, 1) or one-hot, "
+                f"with at least one row; got {x.shape} and {given}"
             )
         if x.dtype.kind not in "biuf" or y.dtype.kind not in "iu":
             raise ValueError(
@@ -236,6 +238,16 @@ def _pair(path: pathlib.Path, arrays: Mapping[str, np.ndarray], *suffixes: str) 
             )
         return _scaled(x) if x.dtype == np.uint8 else x.astype(np.float32), y.astype(np.int32)
     return None
+
+
+def _as_classes(y: np.ndarray) -> np.ndarray:
+    """Labels of shape ``(rows, 1)``, and one-hot ones, as one whole number a row; others as they are."""
+    if y.ndim != 2 or y.dtype.kind not in "biuf":
+        return y
+    if y.shape[1] == 1:
+        return y[:, 0]
+    is_one_hot = ((y == 0) | (y == 1)).all() and ((y == 1).sum(axis=1) == 1).all()
+    return np.argmax(y, axis=1) if is_one_hot else y
 
 
 def _scaled(pixels: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn import walk
-from jaxdeep.nn.fits import check_fit
+from jaxdeep.nn.fits import check_fit, check_params
 from jaxdeep.nn.model import Model, Pair, check_models, located, under
 from jaxdeep.nn.traits import Traits
 from jaxdeep.optimizers import multiply
@@ -242,7 +242,7 @@ def layerwise_decay(model: Model, params: PyTree, decay: float) -> optax.Gradien
 
     Raises:
       ValueError: a decay outside (0, 1], a model whose layers are not known, parameters of other
-        layers.
+        layers, or of other names or shapes than a layer's (by their path).
 
     Source: discriminative fine-tuning, Howard & Ruder (arXiv:1801.06146), section 3.2.
 
@@ -263,6 +263,7 @@ def layerwise_decay(model: Model, params: PyTree, decay: float) -> optax.Gradien
         raise ValueError(
             f"params hold {odd}, which is of no layer of the model; they are {', '.join(layers)}"
         )
+    check_params(model, params)
     names = _with_parameters(layers, params)
     depths = [(name, k) for k, name in enumerate(reversed(names)) if k]
 

@@ -2,6 +2,7 @@
 
 import itertools
 
+import chex
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import jax
@@ -12,6 +13,7 @@ from helpers.properties import over
 
 import jaxdeep as jd
 from jaxdeep import _arrays
+from jaxdeep._arrays import as_array
 
 NUMBERS = itertools.count()
 
@@ -119,3 +121,49 @@ def test_numbers_that_float32_would_make_0_are_refused_where_they_count():
             _arrays.check_above_zero("x", np.array(lost), axis=(0,))
     with pytest.raises(ValueError, match="x holds 1e-50"):
         _arrays.check_above_zero("x", np.array([1.0, 1e-50]))
+
+
+@pytest.mark.parametrize("name", [*(name for name in FUNCTIONS if name != "penalty"), "fit"])
+def test_bfloat16_of_torch_is_bfloat16(name):
+    """NumPy has no such numbers, so that torch gives it none."""
+    torch = pytest.importorskip("torch")
+    values = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    ours, labels = jax.numpy.asarray(values, jax.numpy.bfloat16), np.array([0, 1, 2, 0, 1, 2])
+
+    def trained(x, y):
+        how = {"loss": jd.losses.softmax_cross_entropy, "optimizer": jd.optimizers.sgd(0.1)}
+        model = jd.nn.dense(3)
+        return jd.fit(
+            model, (x, y), key=jax.random.key(0), epochs=1, batch_size=3, progress=False, **how
+        ).params
+
+    function = FUNCTIONS.get(name, trained)
+    tensor = torch.tensor(values).to(torch.bfloat16)
+    chex.assert_trees_all_equal(function(tensor, labels), function(ours, labels))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_parameters_of_torch_are_applied_and_saved(dtype, tmp_path):
+    torch = pytest.importorskip("torch")
+    values = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    ours = {"kernel": jax.numpy.asarray(values, dtype), "bias": jax.numpy.ones(3, dtype)}
+    theirs = {
+        "kernel": torch.tensor(values).to(getattr(torch, dtype)),
+        "bias": torch.ones(3, dtype=getattr(torch, dtype)),
+    }
+    model, x = jd.nn.dense(3), jax.numpy.ones((4, 2))
+    chex.assert_trees_all_equal(model.apply(theirs, {}, x), model.apply(ours, {}, x))
+    jd.save(tmp_path / "m", model, theirs, {})
+    chex.assert_trees_all_equal(jd.load(tmp_path / "m")[1], ours)
+    # shapes and dtypes are the same, too
+    chex.assert_trees_all_equal_shapes_and_dtypes(jd.load(tmp_path / "m")[1], ours)
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0, np.ma.masked], [np.ma.masked_equal([1.0, 2.0], 2.0), [1.0, 2.0]], (1, np.ma.masked)]
+)
+def test_masked_values_in_a_list_are_refused(values):
+    with pytest.raises(TypeError, match=r"x is a (list|tuple) with masked values; fill them"):
+        as_array("x", values)
+    with pytest.raises(TypeError, match="masked"):
+        jd.losses.mse(values, values)

@@ -146,9 +146,23 @@ def test_npz_scales_bytes_only(tmp_path):
     assert datasets.npz(tmp_path / "a.npz").train[0].max() == 255
 
 
+@pytest.mark.parametrize("dtype", [int, float, bool, np.uint8])
+def test_npz_takes_labels_in_a_column_and_one_hot(tmp_path, dtype):
+    np.savez(tmp_path / "a.npz", x=X, y=Y)
+    expected = datasets.npz(tmp_path / "a.npz")
+    column = [Y[:, None].astype(dtype)] if dtype in (int, np.uint8) else []
+    for y in (np.eye(Y.max() + 1)[Y].astype(dtype), *column):
+        np.savez(tmp_path / "a.npz", x=X, y=y)
+        for pair, known in zip(datasets.npz(tmp_path / "a.npz")[:2], expected[:2]):
+            np.testing.assert_array_equal(pair[1], known[1])
+            assert pair[1].dtype == known[1].dtype
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
+        ({"x": X, "y": np.ones((100, 2))}, r"one-hot, .* got \(100, 2\) and \(100, 2\)"),
+        ({"x": X, "y": np.zeros((100, 1))}, "integer classes"),
         ({"a": X}, "must hold arrays x and y, .* it holds a"),
         ({"x": X}, "holds x without its y"),
         ({"x": X, "y": Y[:5]}, r"got \(100, 2\) and \(5,\)"),

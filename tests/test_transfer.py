@@ -622,3 +622,16 @@ def test_a_decay_by_layers_refuses_parameters_of_no_layer():
     further = DAMAGED_PARAMS | {"other": DAMAGED_PARAMS["out"]}
     with pytest.raises(ValueError, match="params hold \\['other'\\], which is of no layer"):
         jd.transfer.layerwise_decay(DAMAGED, further, 0.5)
+
+
+@over(5, 60, damage=damaged(DAMAGED_PARAMS))
+def test_a_decay_by_layers_refuses_leaves_of_another_model_by_their_path(damage):
+    bad, path = damage
+    with pytest.raises(ValueError, match=path):
+        jd.transfer.layerwise_decay(DAMAGED, bad, 0.5)
+
+
+def test_a_decay_by_layers_takes_the_parameters_of_an_ensemble():
+    models = jax.tree.map(lambda a: jnp.stack([a, a]), DAMAGED_PARAMS)
+    tx = jd.transfer.layerwise_decay(DAMAGED, models, 0.5)
+    jax.vmap(lambda params: tx.update(params, tx.init(params), params)[0])(models)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import jax
+import numpy as np
 import optax
 
 import jaxdeep
@@ -180,6 +181,14 @@ def load_data(args: argparse.Namespace, parser: Parser) -> "Dataset":
         data = datasets.load(args.data)
     except (ValueError, OSError, ImportError) as error:
         parser.error(f"argument --data: {str(error).removeprefix('name ')}")
+    for part, pair in data._asdict().items():
+        if pair is not None and (odd := ~np.isfinite(pair[0])).any():
+            rows = odd.reshape(len(odd), -1).any(axis=1).sum()
+            parser.error(
+                f"argument --data: {args.data}: the inputs x must be finite, and {rows} of the "
+                f"{len(odd)} {part} rows hold NaN, or numbers beyond float32; fill them or leave these "
+                "rows out"
+            )
     if getattr(args, "batch_size", 1) > len(data.train[1]):
         parser.error(
             f"argument --batch-size: must be at most the {len(data.train[1])} training rows, got "

@@ -119,6 +119,7 @@ class Checkpoints:
                 if lacks_averaged:  # as earlier versions saved it
                     about |= {"averaged": self.about["averaged"]}
                 self._check_run(about)
+                self._check_contents(about)
                 run = self._read(epoch, about, like._replace(averaged=()) if lacks_averaged else like)
             except _OtherRun as refusal:
                 raise ValueError(str(refusal)) from None
@@ -176,13 +177,31 @@ class Checkpoints:
         differences = [
             f"{name}: {_difference(about.get(name), value)}"
             for name, value in self.about.items()
-            if about.get(name) != value
+            if name != "contents" and about.get(name) != value
         ]
         if differences:
             raise _OtherRun(
                 f"checkpoint={str(self.directory)!r} holds another run; it differs in "
                 + "; ".join(differences)
                 + ". Give a new directory, or delete that one"
+            )
+
+    def _check_contents(self, about: About) -> None:
+        """Refuse data of other values, where the checkpoint knows those it had."""
+        for name, here in self.about["contents"].items():
+            there = about.get("contents", {}).get(name, here)  # earlier versions did not keep it
+            if there == here:
+                continue
+            if there is None or here is None:
+                what = f"{name} was {_FORMS[there is None]} there and is {_FORMS[here is None]} here"
+            else:
+                odd = [path for path in here if here[path] != there.get(path)]
+                arrays = " and ".join(f"{name}[{path}]" if path else name for path in odd)
+                what = f"the values of {arrays} are others here than there"
+            raise _OtherRun(
+                f"checkpoint={str(self.directory)!r} holds a run on other data: {what}, so that it "
+                "would not end with the same result. Pass the arrays that it was begun with, give a new "
+                "directory, or delete that one"
             )
 
     def _set_aside(self, damaged: list[int]) -> None:
@@ -280,12 +299,19 @@ def _check_entries(directory: pathlib.Path) -> None:
     """Refuse what is named as a checkpoint and is none: it would be taken for a damaged one."""
     for place in directory.iterdir():
         if place.name.isdecimal() and not any(
-            (place / name).exists() for name in ("run", "about", "_CHECKPOINT_METADATA")
+            _is_written(place / name) for name in ("run", "about", "_CHECKPOINT_METADATA")
         ):
             raise ValueError(
                 f"checkpoint={str(directory)!r} holds {place.name!r}, which is no checkpoint of a run; "
                 "move it elsewhere, or give another directory"
             )
+
+
+def _is_written(place: pathlib.Path) -> bool:
+    """Whether there is a file that is not empty, or a folder with anything in it."""
+    if place.is_dir():
+        return any(place.iterdir())
+    return place.is_file() and place.stat().st_size > 0
 
 
 def _reason(error: Exception) -> str:
@@ -296,10 +322,22 @@ def _reason(error: Exception) -> str:
     return text.splitlines()[0][:200]
 
 
-def describe(setup: Setup, run: RunState, likes: Sequence[PyTree]) -> About:
+_FORMS = {False: "arrays", True: "batches of a loader"}
+
+
+def describe(
+    setup: Setup,
+    run: RunState,
+    likes: Sequence[PyTree],
+    contents: Mapping[str, Mapping[str, str] | None],
+) -> About:
     """The description of a run, which tells it from others: names, shapes, hyperparameters, options.
 
-    `likes` are the shapes of the data, and of the validation data if there are any.
+    Args:
+      setup: the setup of the run.
+      run: the run before its first epoch.
+      likes: the shapes of the data, and of the validation data if there are any.
+      contents: by the same names, the fingerprints of arrays, and None for a loader.
     """
     ts = run.train_state
     rates = {name: np.asarray(v, np.float64).tolist() for name, v in hyperparams(ts.opt_state).items()}
@@ -318,6 +356,7 @@ def describe(setup: Setup, run: RunState, likes: Sequence[PyTree]) -> About:
         "optimizer": _shapes(ts.opt_state),
         "hyperparameters": rates,
         **{name: _shapes(like) for name, like in zip(("data", "validation"), likes)},
+        "contents": dict(contents),
         "metrics": sorted(run.history),
         "key": np.asarray(jax.random.key_data(ts.key)).tolist(),
         "arguments": {name: _lasting(repr(value)) for name, value in options.items()},

@@ -132,10 +132,15 @@ def _from_host(
         return close_epoch(run, totals, evaluated, limits)
 
     def go_on(run: RunState, until: int, interruption: Interruption) -> RunState:
-        epoch, last = int(run.epoch), min(until, setup.epochs)
-        while epoch < last and not bool(run.stopped) and not interruption.noted:
+        first, last = int(run.epoch), min(until, setup.epochs)
+        for epoch in range(first, last):
+            if bool(run.stopped) or interruption.noted:
+                break
+            # data that ended is refused in the next call, after what was done here is saved
+            ended = data.has_ended(epoch) or (validation is not None and validation.has_ended(0))
+            if ended and epoch > first:
+                break
             run = one_epoch(run, epoch)
-            epoch += 1
         return run
 
     return go_on

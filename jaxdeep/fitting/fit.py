@@ -89,9 +89,10 @@ def fit(
         loss refuses, whole numbers beyond 32 bits (without x64), weights that are negative or not
         finite, masked values, options that a loader decides, parameters of another model, neither or
         both of `loss` and `objective`, a key that is not a random key, a checkpoint directory of another
-        run (the error says what differs), a loader whose batches are not those of the run that is to go
-        on. At the batch itself: one of other dtypes than the first, NumPy labels and weights that would
-        have been refused in the first (arrays on a device are not looked at, which would wait for it).
+        run (the error says what differs) or of one on arrays of other values, a loader whose batches are
+        not those of the run that is to go on. At the batch itself: one of other dtypes than the first,
+        NumPy labels and weights that would have been refused in the first (arrays on a device are not
+        looked at, which would wait for it).
       TypeError: a call inside `jax.jit`, `jax.vmap` or `jax.grad` with traced values; after the epochs
         of a call, a callback that returned neither None nor a boolean.
       FloatingPointError: the loss was not finite (the error names step, epoch and the first non-finite
@@ -128,7 +129,9 @@ def fit(
         run = setup.start(likes, key, initial)
         check_untraced("fit", run, instead=_PURE)
         placement = placed(setup.mesh, run, run.train_state.params, chosen["shard"])
-        about = None if chosen["checkpoint"] is None else describe(setup, run, likes)
+        about = None
+        if chosen["checkpoint"] is not None:
+            about = describe(setup, run, likes, {s.name: s.fingerprint() for s in sources})
         with opened(about, chosen) as store:
             run, position = store.restore(run, setup.epochs)
             run = placement.put(run)

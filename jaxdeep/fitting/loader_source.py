@@ -66,6 +66,7 @@ class LoaderSource:
         self._bounds: Bounds = ()
         self._try: Callable[[PyTree, str], object] = lambda batch, name: None
         self._tried = set[str]()  # shapes of examples
+        self._is_begun = False  # by a look whether there is a batch for another epoch
         self._number = -1  # of the batch at hand, among those since the iterator began
         self._goes_on = self.steps is not None
         _check_lasts(data, name, options)
@@ -109,6 +110,9 @@ class LoaderSource:
         if waiting.filled:
             yield waiting.block(placement)
 
+    def fingerprint(self) -> None:
+        """None, since batches are told by their position."""
+
     def position(self) -> Position:
         """The number of batches taken, and the iterator's own state if it has one.
 
@@ -145,10 +149,26 @@ class LoaderSource:
             if position.get("last") not in (None, self._last):
                 raise ValueError(self._differs("the last one that it was left at is another"))
 
+    def has_ended(self, epoch: int) -> bool:
+        """Whether an iterator of one's own, passed over before, has no batch for another epoch.
+
+        Its class does not say whether it rewinds when it is iterated over again, so that it is begun.
+        """
+        if self._goes_on or not self._passes or not isinstance(self._data, Iterator):
+            return False
+        if not self._is_begun:
+            self._iterator, self._ahead = self._begin(epoch), []
+            first = self._next()
+            self._is_begun = first is not None
+            if first is not None:
+                self._taken, self._ahead = self._taken - 1, [jax.tree.map(_own, first)]
+        return not self._is_begun
+
     def _epoch(self, epoch: int) -> Iterator[PyTree]:
         """The batches of an epoch."""
-        if not self._goes_on and (epoch or not self._ahead):
+        if not self._goes_on and not self._is_begun and (epoch or not self._ahead):
             self._iterator, self._ahead = self._begin(epoch), []
+        self._is_begun = False
         seen = 0
         for done in itertools.count() if self.steps is None else range(self.steps):
             batch = self._next(again=self.steps is not None)
@@ -156,13 +176,22 @@ class LoaderSource:
                 if done and self.steps is None:
                     self._count_pass(seen, epoch)
                     return
-                raise ValueError(
-                    f"{self.name} has no batch {done} for epoch {epoch}: an iterator ends once; "
-                    + _LASTING
-                )
+                raise ValueError(self._lacks(done, epoch))
             if self._is_kept:
                 self._last = seen = _checksum(batch, 0 if self._goes_on else seen)
             yield batch
+
+    def _lacks(self, batch: int, epoch: int) -> str:
+        """What to do where an epoch has no batch."""
+        said = f"{self.name} has no batch {batch} for epoch {epoch}: "
+        if not isinstance(self._data, Iterator) or self._goes_on or not self._passes:
+            return f"{said}an iterator ends once; {_LASTING}"
+        done = "the epochs that were done are in the checkpoint, and fit goes on from there"
+        return (
+            f"{said}the {type(self._data).__name__} given is an iterator that does not rewind when it "
+            f"is iterated over again, so that it ends once; {_LASTING}; "
+            + (done if self._is_kept else "with checkpoint= the epochs that were done would be kept")
+        )
 
     def _begin(self, epoch: int) -> Iterator[PyTree]:
         self._number = -1

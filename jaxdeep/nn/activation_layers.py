@@ -1,7 +1,8 @@
 """Activations as layers: of any function, or with a slope that is learned or random."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from jaxdeep.nn import activations
 from jaxdeep.nn.layer import KINDS, Layer, layer
 from jaxdeep.nn.model import Model, float_dtype
 from jaxdeep.nn.stochastic import random_layer, random_words
-from jaxdeep.nn.traits import Activation, Passes, Traits, same_axes, unwrapped
+from jaxdeep.nn.traits import Activation, Passes, Shape, Traits, same_axes, unwrapped
 
 _POSITIVE = Passes()  # f(k · x) = k · f(x) for k ≥ 0
 _HOMOGENEOUS = (jax.nn.relu, jax.nn.leaky_relu)
@@ -22,7 +23,8 @@ _HOMOGENEOUS = (jax.nn.relu, jax.nn.leaky_relu)
 def activation(function: Activation) -> Layer:
     """Apply a function elementwise: ``y = function(x)``.
 
-    For functions that keep the shape; `lambda_` is for every other function of an input.
+    For functions that keep the shape and take each example by itself, as a softmax does; `lambda_` is
+    for every other function of an input.
 
     Args:
       function: any function of one array; see `jaxdeep.nn.activations` and `jax.nn`.
@@ -30,6 +32,9 @@ def activation(function: Activation) -> Layer:
     Raises:
       TypeError: `function` is not callable (a name such as ``"relu"`` is not), or makes a layer, as
         `swish` of this module does.
+      ValueError: an output of another shape, or of other numbers than floating-point ones for such an
+        input; when it is initialised, a function that reduces or sorts along the axis of the batch, as
+        far as that can be seen.
 
     Source: Keras' `Activation`.
 
@@ -46,9 +51,12 @@ def activation(function: Activation) -> Layer:
     )
 
     def apply(x: Array) -> Array:
-        return function(x)
+        return activated("function", function, x)
 
-    return Layer(apply, traits=traits)
+    def check(x: jax.ShapeDtypeStruct) -> None:
+        check_activates("function", function, x)
+
+    return Layer(apply, check=check, traits=traits)
 
 
 @layer
@@ -79,23 +87,24 @@ def prelu(alpha: float = 0.01, *, shared_axes: Sequence[int] = ()) -> Layer:
     except TypeError:
         raise TypeError(f"shared_axes must be whole numbers, got {shared_axes!r}") from None
 
-    def init(x: jax.ShapeDtypeStruct) -> Arrays:
-        ndim = len(x.shape)
+    def of_slopes(given: Shape) -> Shape:
+        ndim = len(given)
         if not all(-ndim <= a < ndim and a % ndim > 0 for a in shared):
             raise ValueError(
-                f"shared_axes must be axes of an input of shape {x.shape} other than 0, got {shared}"
+                f"shared_axes must be axes of an input of shape {given} other than 0, got {shared}"
             )
         ones = {a % ndim for a in shared}
-        shape = tuple(1 if a in ones else x.shape[a] for a in range(1, ndim))
-        return {"alpha": jnp.full(shape, alpha, float_dtype(x.dtype))}
+        return tuple(1 if a in ones else given[a] for a in range(1, ndim))
+
+    def init(x: jax.ShapeDtypeStruct) -> Arrays:
+        return {"alpha": jnp.full(of_slopes(x.shape), alpha, float_dtype(x.dtype))}
 
     def apply(params: Arrays, x: Array) -> Array:
         slopes = params["alpha"]
-        expected = jnp.shape(x)[1:]
-        if len(expected) != slopes.ndim or any(s not in (1, e) for s, e in zip(slopes.shape, expected)):
+        if slopes.shape != (expected := of_slopes(jnp.shape(x))):
             raise ValueError(
                 f"prelu has slopes of shape {slopes.shape} in params, got an input x of shape "
-                f"{jnp.shape(x)}"
+                f"{jnp.shape(x)}, which needs {expected} (shared_axes={shared})"
             )
         return activations.prelu(x, slopes)
 
@@ -191,3 +200,51 @@ def check_activation(name: str, function: object) -> None:
     own = any(inside is one for one in vars(activations).values())  # which are saved by name
     if not own and not _checks.takes(function, 1):
         raise TypeError(f"{name} must be a function of one array, and {function!r} is not")
+
+
+def activated(name: str, function: Activation, x: Array) -> Array:
+    """``function(x)``, refused if it has another shape, or is no array of floats where `x` is one."""
+    y = function(x)
+    shape, made = jnp.shape(x), getattr(y, "shape", None)
+    if made != shape:
+        got = type(y).__name__ if made is None else f"an output of shape {made}"
+        raise ValueError(
+            f"{name} must keep the shape of its input, {shape}, and {_called(function)} gives {got}; "
+            "jaxdeep.nn.lambda_ is for functions that change it"
+        )
+    dtype, given = jnp.result_type(y), jnp.result_type(x)
+    if jnp.issubdtype(given, jnp.floating) and not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"{name} must give floating-point numbers for an input of {given}, and {_called(function)} "
+            f"gives {dtype}; jaxdeep.nn.lambda_ is for such functions"
+        )
+    return y
+
+
+def check_activates(name: str, function: Activation, x: jax.ShapeDtypeStruct) -> None:
+    """Try an activation out on the shapes of an input, of which examples must not be mixed."""
+    traced = jax.make_jaxpr(lambda x: activated(name, function, x))(x)
+    if len(x.shape) > 1 and _mixes(traced.jaxpr, len(x.shape)):
+        raise ValueError(
+            f"{name} must take each example by itself, and {_called(function)} reduces or sorts along "
+            f"the axis of the batch, 0, of an input of shape {x.shape}; name the other axes, or use "
+            "jaxdeep.nn.lambda_"
+        )
+
+
+def _mixes(jaxpr: Any, ndim: int) -> bool:
+    """Whether a program reduces, accumulates or sorts along the first axis of arrays of so many axes."""
+    for equation in jaxpr.eqns:
+        along = [equation.params.get(name) for name in ("axes", "axis", "dimension")]
+        axes = [a for axis in along for a in (axis if isinstance(axis, tuple) else (axis,))]
+        is_one = equation.primitive.name.startswith(("reduce_", "cum", "arg", "sort"))
+        if is_one and 0 in axes and len(equation.invars[0].aval.shape) == ndim:
+            return True
+        inner = [getattr(value, "jaxpr", value) for value in equation.params.values()]
+        if any(hasattr(program, "eqns") and _mixes(program, ndim) for program in inner):
+            return True
+    return False
+
+
+def _called(function: Callable[..., object]) -> str:
+    return getattr(unwrapped(function), "__name__", None) or repr(function)

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, PyTree
+from jaxdeep.nn import walk
 from jaxdeep.nn.initializers import initializer_for
 from jaxdeep.nn.layer import KINDS, Layer, initialisers, is_as_made, remake
 from jaxdeep.nn.layer import layer as layer_function
@@ -20,7 +21,7 @@ from jaxdeep.nn.model import (
     Pair,
     Switches,
     apply_inside,
-    check_dicts,
+    check_known,
     check_models,
     float_dtype,
     located,
@@ -40,11 +41,15 @@ def serial(*layers: Model, **named: Model) -> Layer:
     given by keyword, or by position and then named by kind and a count from 0: ``dense0``,
     ``batch_norm0``, ``dense1``. Layer i draws its randomness from ``jax.random.fold_in(key, i)``.
 
-    A dense layer or convolution without an activation of its own, behind which there are directly, in
-    the same `serial`, a batch norm and then an activation, draws the kernel that suits that activation
-    (`initializers.initializer_for`) unless it was given a ``kernel_init``. Where another layer is in
-    between (dropout), or a `serial` inside this one holds some of the three, it draws its own default:
-    give it ``kernel_init=initializer_for(function)``.
+    A dense layer or convolution without an activation of its own, behind which there are layers that are
+    neither layers of weights nor activations, and then an activation, draws the kernel that suits that
+    activation (`initializers.initializer_for`) unless it was given a ``kernel_init``. Such layers are
+    `batch_norm`, `layer_norm`, `group_norm`, `dropout`, `alpha_dropout`, `gaussian_noise`, `flatten`,
+    `reshape`, `resize` and the pools. It makes no difference in which `serial` inside this one they are,
+    or in `mixed_precision`. Where the activation is directly behind it, and at the begin or end of a
+    branch (`residual`, `parallel`, `concatenate`), of a loop (`repeat`, `shared`), and in front of a
+    `lambda_` or a model of your own, it draws its own default: give it ``activation=function`` or
+    ``kernel_init=initializer_for(function)``.
 
     Args:
       layers, named: `Model` values; either all by position or all by name.
@@ -269,7 +274,7 @@ def _combined(layers: Mapping[str, Model], join: Join, traits: Traits) -> Layer:
         state: dict[str, PyTree] = {}
         outputs: dict[str, PyTree] = {}
         x = example_of(x)
-        drawn = _suited(list(layers.values())) if chained else list(layers.values())
+        drawn = _suited(layers) if chained else list(layers.values())
         for i, (name, layer) in enumerate(zip(layers, drawn)):
             with located(name):
                 own_params, own_state = layer.init(jax.random.fold_in(key, i), x)
@@ -281,7 +286,7 @@ def _combined(layers: Mapping[str, Model], join: Join, traits: Traits) -> Layer:
         return params, state
 
     def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
-        _check_known(layers, params, state)
+        check_known(layers, params, state)
         outputs: dict[str, PyTree] = {}
         new_state: dict[str, PyTree] = {}
         for i, (name, layer) in enumerate(layers.items()):
@@ -294,24 +299,42 @@ def _combined(layers: Mapping[str, Model], join: Join, traits: Traits) -> Layer:
     return Layer(apply, init, traits=traits, layers=layers)
 
 
-def _suited(layers: list[Model]) -> list[Model]:
-    """Layers whose default kernels suit the activation behind them, where batch norms are in between."""
+def _suited(layers: Mapping[str, Model]) -> list[Model]:
+    """Layers whose default kernels suit the activations behind them, where neutral ones are in between.
 
-    def suited(i: int) -> Model:
-        layer, behind = layers[i], list(layers[i + 1 :])
-        while behind and behind[0].traits.norm is not None:
-            behind.pop(0)
-        if not behind or len(behind) == len(layers) - i - 1 or behind[0].kind not in KINDS:
-            return layer
-        if not is_as_made(layer) or "kernel_init" not in initialisers(layer.kind):
-            return layer
-        if layer.traits.function is not None or layer.config.get("kernel_init") is not None:
-            return layer
-        bends = behind[0].traits.linear is None
-        function = behind[0].traits.function or KINDS[behind[0].kind]
-        return remake(layer, kernel_init=initializer_for(function)) if bends else layer
+    What runs one after another is looked through, whatever `serial` it is in.
+    """
+    bottom = [
+        ((name, *place.names), place.layer)
+        for name, layer in layers.items()
+        for place in walk.leaves(layer, _opens)
+    ]
+    names, flat = [names for names, _ in bottom], [layer for _, layer in bottom]
+    suited = {own: _suited_to(layer, flat[i + 1 :]) for i, (own, layer) in enumerate(zip(names, flat))}
+    return [
+        walk.rebuild(layer, lambda place, name=name: suited[name, *place.names], _opens)  # type: ignore[misc]
+        for name, layer in layers.items()
+    ]
 
-    return [suited(i) for i in range(len(layers))]
+
+def _opens(model: Model) -> bool:
+    """Open a chain, unless its `init` is one of its own."""
+    return walk.chained(model) and is_as_made(model) and not model.traits.only_init
+
+
+def _suited_to(layer: Model, behind: list[Model]) -> Model:
+    """The layer with the kernel that suits the activation behind it, if it has none of its own."""
+    following = next((i for i, other in enumerate(behind) if not other.traits.neutral), len(behind))
+    if following == len(behind) or not following or behind[following].kind not in KINDS:
+        return layer
+    if not is_as_made(layer) or "kernel_init" not in initialisers(layer.kind):
+        return layer
+    if layer.traits.function is not None or layer.config.get("kernel_init") is not None:
+        return layer
+    traits = behind[following].traits
+    if traits.linear is not None:
+        return layer
+    return remake(layer, kernel_init=initializer_for(traits.function or KINDS[behind[following].kind]))
 
 
 def _named(kind: str, layers: tuple[Model, ...], named: Mapping[str, Model]) -> dict[str, Model]:
@@ -337,12 +360,3 @@ def _numbered(layers: tuple[Model, ...]) -> dict[str, Model]:
 
 def _is_many(x: object) -> TypeGuard[Mapping[Any, PyTree]]:
     return isinstance(x, (tuple, list, Mapping))
-
-
-def _check_known(layers: Mapping[str, Model], params: PyTree, state: PyTree) -> None:
-    check_dicts(params, state)
-    unknown = [name for tree in (params, state) for name in tree if name not in layers]
-    if unknown:
-        raise ValueError(
-            f"parameters or state of an unknown layer {unknown[0]!r}; the layers are {', '.join(layers)}"
-        )

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, Arrays
 from jaxdeep.nn import initializers
+from jaxdeep.nn.activation_layers import check_activates
 from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.linear import finished, kernel_and_bias
 from jaxdeep.nn.model import float_dtype
@@ -75,6 +76,10 @@ def conv(
         channels, dtype = x.shape[-1], float_dtype(x.dtype)
         if channels % groups or channels < 1:
             raise ValueError(f"groups={groups} must divide the {channels} channels of the input")
+        if activation is not None:
+            check_activates(
+                "activation", activation, jax.ShapeDtypeStruct((*x.shape[:-1], filters), dtype)
+            )
         return make(key, (*kernel, channels // groups, filters), dtype)
 
     def apply(params: Arrays, x: Array) -> Array:

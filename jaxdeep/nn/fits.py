@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import PyTree
-from jaxdeep.nn import initializers, walk
-from jaxdeep.nn.layer import KINDS, initialisers, remake
+from jaxdeep.nn import walk
+from jaxdeep.nn.layer import KINDS, made_for
 from jaxdeep.nn.model import Model
 from jaxdeep.tree import path_name
 
@@ -32,6 +32,29 @@ def check_fit(model: Model, params: PyTree, state: PyTree) -> None:
     """
     for argument, tree in (("params", params), ("state", state)):
         check_leaves(argument, tree, real=False)
+    _check_each_or_all(model, params, state)
+
+
+def check_params(model: Model, params: PyTree) -> None:
+    """Refuse parameters with other names or shapes than the layers of the model have, without a state.
+
+    Layers of which there are no parameters are not looked at.
+
+    Raises:
+      ValueError: the first that does not fit, by its path. TypeError: what is no array of numbers.
+
+    >>> import jaxdeep as jd
+    >>> model = jd.nn.serial(out=jd.nn.dense(3))
+    >>> check_params(model, {"out": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(1)}})
+    Traceback (most recent call last):
+        ...
+    ValueError: params/out/bias has shape (1,), but dense(features=3) needs (3,)
+    """
+    check_leaves("params", params, real=False)
+    _check_each_or_all(model, params, None)
+
+
+def _check_each_or_all(model: Model, params: PyTree, state: PyTree | None) -> None:
     try:
         _check(model, params, state)
     except ValueError:
@@ -43,21 +66,32 @@ def check_fit(model: Model, params: PyTree, state: PyTree) -> None:
         raise
 
 
-def _check(model: Model, params: PyTree, state: PyTree) -> None:
-    """Refuse what does not fit: names at each combinator, then the arrays of each layer inside."""
+def _check(model: Model, params: PyTree, state: PyTree | None) -> None:
+    """Refuse what does not fit: names at each combinator, then the arrays of each layer inside.
+
+    Without a state, statistics have the shapes that go with the parameters.
+    """
     for place in walk.every(model):
         layer, path = place.layer, f"/{place.path}" if place.path else ""
         if any(around.kind not in KINDS for around in (*place.above, layer)) or walk.is_wrapper(layer):
             continue
-        trees = {"params": walk.at(params, place.keys), "state": walk.at(state, place.keys)}
+        own = walk.at(params, place.keys)
+        kept = _statistics(layer, own) if state is None else walk.at(state, place.keys)
+        trees = {"params": own, "state": kept}
         for _ in place.stacked:
             trees = _rows(trees)
         if layer.combine is not None or layer.traits.empty:
             _check_names(path, trees, layer.layers)
             if layer.traits.stacked:
                 _check_times(path, trees, layer)
-        elif layer.traits.example is not None:
+        elif layer.traits.example is not None and (state is not None or jax.tree.leaves(own)):
             _check_layer(layer, trees, path)
+
+
+def _statistics(layer: Model, params: PyTree) -> PyTree:
+    """The statistics that go with the parameters of a layer: those of a norm are as many."""
+    leaves = jax.tree.leaves(params)
+    return {"mean": leaves[0], "var": leaves[0]} if layer.traits.norm is not None and leaves else {}
 
 
 def _check_names(path: str, trees: Mapping[str, PyTree], layers: Mapping[str, Model]) -> None:
@@ -90,11 +124,8 @@ def _check_layer(model: Model, trees: dict[str, PyTree], path: str) -> None:
         check_leaves(f"{root}{path}", tree)
     found = _shapes(trees, path)
     own = {name.rpartition("/")[2]: shape for name, shape in found.items()}
-    assert model.traits.example is not None
     try:
-        x = jax.ShapeDtypeStruct(*model.traits.example(own))
-        layer = remake(model, **dict.fromkeys(initialisers(model.kind), initializers.zeros))
-        made = jax.eval_shape(lambda key: layer.init(key, x), jax.random.key(0))
+        made = made_for(model.kind, model.config, model.traits, own)
     except KeyError as missing:
         raise ValueError(f"params or state{path} lack {missing}, which {model!r} needs") from None
     except (ValueError, TypeError, IndexError) as error:

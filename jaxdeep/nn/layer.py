@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_holds, check_leaves
+from jaxdeep._arrays import as_array, check_holds, check_leaves, leaves_of
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.model import Apply, Init, Model, Pair, Switches, check_models, described_as
-from jaxdeep.nn.traits import Traits
+from jaxdeep.nn.traits import Shape, Traits
 from jaxdeep.tree import example_of
 
 P = ParamSpec("P")
@@ -32,7 +32,8 @@ class Layer(NamedTuple):
       init: takes `x`, the shapes of an input, or ``key, x``, and returns parameters, or ``(parameters,
         state)``. Without it the layer has neither.
       check: refuses the shapes of an input when the model is initialised.
-      traits: what tools ask about the layer.
+      traits: what tools ask about the layer. Where it says of which input its parameters are
+        (`Traits.example`), those of other shapes are refused when it is applied.
       layers: of a combinator, its layers by name. Their parameters and state are under these names.
       arguments: values that the description holds in place of the arguments given: a tuple for a list.
       loops, rows_from: as of `Model`.
@@ -160,6 +161,32 @@ def initialisers(kind: str) -> list[str]:
     return [name for name in inspect.signature(KINDS[kind]).parameters if name.endswith("_init")]
 
 
+def made_for(
+    kind: str, config: Mapping[str, Any], traits: Traits, own: Mapping[str, Shape]
+) -> tuple[PyTree, PyTree]:
+    """The shapes of the parameters and the state that a layer makes, for an input told from its own.
+
+    Args:
+      kind, config, traits: of the layer, which has an `example`.
+      own: the shapes of its parameters and statistics by name.
+
+    Raises:
+      KeyError: it lacks one that the input is told from.
+      ValueError, TypeError, IndexError: no input is such that these would be made.
+
+    >>> import jaxdeep as jd
+    >>> layer = jd.nn.dense(3)
+    >>> made_for("dense", layer.config, layer.traits, {"kernel": (2, 1)})[0]["bias"].shape
+    (3,)
+    """
+    assert traits.example is not None
+    x = jax.ShapeDtypeStruct(*traits.example(own))
+    zeros = dict.fromkeys(initialisers(kind), jax.nn.initializers.zeros)  # what draws may refuse shapes
+    layer = build(kind, {**config, **zeros})
+    made: tuple[PyTree, PyTree] = jax.eval_shape(lambda seed: layer.init(jax.random.key(seed), x), 0)
+    return made
+
+
 # --- the model of a layer ---------------------------------------------------------------------------
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -222,7 +249,7 @@ class _Own(dict[str, Array]):
                 f"{argument} must be a dict of arrays, as the model's init makes it, got {values!r}"
             )
         check_leaves(argument, values)
-        super().__init__(values)
+        super().__init__(leaves_of(argument, values))
         self.argument = argument
 
     def __missing__(self, name: str) -> NoReturn:
@@ -251,7 +278,12 @@ def _model(kind: str, config: dict[str, Any], parts: Layer, takes_layers: bool) 
         traits = dataclasses.replace(traits, empty=True)
     return Model(
         _init(parts.init, parts.check, whole=takes_layers, trees=parts.trees),
-        _apply(parts.apply, takes, whole=takes_layers, trees=parts.trees),
+        _apply(
+            parts.apply,
+            takes,
+            None if takes_layers else _OwnShapes(kind, config, traits),
+            trees=parts.trees,
+        ),
         kind,
         config,
         layers,
@@ -290,8 +322,69 @@ def _init(
     return init
 
 
-def _apply(apply: Callable[..., PyTree], takes: frozenset[str], *, whole: bool, trees: bool) -> Apply:
-    """With the signature of all models. Combinators get trees `whole`, layers as `_Own`."""
+class _OwnShapes:
+    """Refuses parameters and a state of other names or shapes than a layer's are.
+
+    What fits no input at all is refused, so that nothing is broadcast: a bias of one number for several
+    features. Whether it fits the input at hand, and what is lacking, the layer says itself. Only shapes
+    are looked at, which are known when anything is traced, and each set of them once. This is no
+    function, so that layers whose functions remember the same are the same when they are saved.
+    """
+
+    def __init__(self, kind: str, config: Mapping[str, Any], traits: Traits) -> None:
+        self._kind, self._config, self._traits = kind, config, traits
+        self._known: dict[_Shapes, str | None] = {}
+
+    def check(self, params: PyTree, state: PyTree) -> None:
+        """Refuse, by the first name, what does not belong to the layer."""
+        if not self._traits.empty and self._traits.example is None:
+            return
+        own = tuple(
+            (argument, name, tuple(jnp.shape(leaf)))
+            for argument, tree in (("params", params), ("state", state))
+            if isinstance(tree, Mapping)
+            for name, leaf in tree.items()
+        )
+        if own and own not in self._known:
+            if len(self._known) > 31:  # a few sets for each layer
+                self._known.clear()
+            self._known[own] = self._fault(own)
+        if own and (refusal := self._known[own]) is not None:
+            raise ValueError(refusal)
+
+    def _fault(self, own: "_Shapes") -> str | None:
+        title = repr(build(self._kind, self._config))
+        if self._traits.empty:
+            argument, name, _ = own[0]
+            return f"{argument}: {name} is not part of {title}, which learns nothing"
+        shapes = {name: shape for _, name, shape in own}
+        try:
+            made = made_for(self._kind, self._config, self._traits, shapes)
+        except KeyError:  # what is lacking, the layer names when it asks for it
+            return None
+        except (ValueError, TypeError, IndexError) as error:
+            return f"{' and '.join(dict.fromkeys(a for a, *_ in own))} do not fit {title}: {error}"
+        expected = dict(zip(("params", "state"), made))
+        for argument, name, shape in own:
+            if name not in expected[argument]:
+                return f"{argument}: {name} is not part of {title}, which has {[*expected[argument]]}"
+            if shape != (needed := expected[argument][name].shape):
+                return f"{argument}: {name} has shape {shape}, but {title} needs {needed}"
+        return None
+
+
+_Shapes = tuple[tuple[str, str, Shape], ...]  # argument, name and shape of each array
+
+
+def _apply(
+    apply: Callable[..., PyTree],
+    takes: frozenset[str],
+    own_shapes: _OwnShapes | None,
+    *,
+    trees: bool,
+) -> Apply:
+    """With the signature of all models. Combinators, of which nothing is checked, get whole trees."""
+    whole = own_shapes is None
 
     def full(
         params: PyTree,
@@ -311,6 +404,8 @@ def _apply(apply: Callable[..., PyTree], takes: frozenset[str], *, whole: bool, 
             _check_train(train)
         for name in takes & {"params", "state"} if not whole else ():
             given[name] = _Own(name, given[name])
+        if own_shapes is not None:
+            own_shapes.check(params, state)
         y = apply(**{name: given[name] for name in takes})
         if "state" not in takes:
             return y, state

@@ -11,7 +11,7 @@ from jaxdeep import _checks
 from jaxdeep._arrays import as_array, extremes, whole
 from jaxdeep._shapes import Array, Arrays
 from jaxdeep.nn import initializers
-from jaxdeep.nn.activation_layers import check_activation
+from jaxdeep.nn.activation_layers import activated, check_activates, check_activation
 from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.model import float_dtype
 from jaxdeep.nn.traits import Activation, Linear, Shape, Traits, rows, same_axes
@@ -165,7 +165,8 @@ def dense(
       bias_init: likewise; zeros.
 
     Raises:
-      ValueError: `features` below 1; an input whose last axis is not the one it was initialised for.
+      ValueError: `features` below 1; an input whose last axis is not the one it was initialised for; an
+        `activation` that changes the shape or mixes examples, as `jaxdeep.nn.activation` says.
       TypeError: `activation` or an initialiser that is not callable; an `activation` that is a layer or
         makes one, as `swish` does, whose function is `jaxdeep.nn.activations.swish`.
 
@@ -188,6 +189,10 @@ def dense(
         inputs, dtype = x.shape[-1], float_dtype(x.dtype)
         if inputs < 1:
             raise ValueError(f"dense needs at least one feature, got an input of shape {x.shape}")
+        if activation is not None:
+            check_activates(
+                "activation", activation, jax.ShapeDtypeStruct((*x.shape[:-1], features), dtype)
+            )
         return make(key, (inputs, features), dtype)
 
     def apply(params: Arrays, x: Array) -> Array:
@@ -239,4 +244,4 @@ def finished(y: Array, params: Arrays, use_bias: bool, activation: Activation | 
     """The bias and the activation, behind the kernel."""
     if use_bias:
         y = y + jnp.expand_dims(params["bias"], range(y.ndim - 1))
-    return y if activation is None else activation(y)
+    return y if activation is None else activated("activation", activation, y)

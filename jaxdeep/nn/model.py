@@ -254,6 +254,16 @@ def check_dicts(params: PyTree, state: PyTree) -> None:
             raise TypeError(f"{argument} must be a dict, as the model's init makes it, got {tree!r}")
 
 
+def check_known(layers: Mapping[str, Model], params: PyTree, state: PyTree) -> None:
+    """Refuse parameters and a state of a combinator that are no dicts, or of layers it does not have."""
+    check_dicts(params, state)
+    unknown = [name for tree in (params, state) for name in tree if name not in layers]
+    if unknown:
+        raise ValueError(
+            f"parameters or state of an unknown layer {unknown[0]!r}; the layers are {', '.join(layers)}"
+        )
+
+
 def check_models(kind: str, layers: Mapping[Any, object]) -> None:
     """Refuse layers that are not a `Model`, and names that cannot be part of a path."""
     for name, layer in layers.items():

@@ -306,6 +306,7 @@ def _norm_of_examples(
     traits = Traits(
         axes=same_axes,
         outputs="scores",
+        normalises=True,
         example=lambda own: _example(given, next(iter(own.values()))),
     )
     return Layer(apply, init if use_scale or use_bias else None, lambda x: split(x.shape), traits)

@@ -100,7 +100,7 @@ def quantized_embedding(num_embeddings: int, features: int) -> Layer:
     >>> params["table"].dtype, layer.apply(params, state, jnp.array([[1, 2]]))[0].shape
     (dtype('int8'), (1, 2, 3))
     """
-    lookup = embedding(num_embeddings, features)
+    lookup, of_scales = embedding(num_embeddings, features), embedding(num_embeddings, 1)
 
     def init(key: Array, x: jax.ShapeDtypeStruct) -> Arrays:
         table, scale = rounded(lookup.init(key, x)[0]["table"], axis=-1)
@@ -109,7 +109,7 @@ def quantized_embedding(num_embeddings: int, features: int) -> Layer:
     def apply(params: Arrays, x: Array) -> Array:
         table, scale = params["table"], params["scale"]
         # the scales are looked up as vectors of one number, whose absence is NaN
-        factors, _ = lookup.apply({"table": scale[:, None]}, {}, x)
+        factors, _ = of_scales.apply({"table": scale[:, None]}, {}, x)
         vectors = jnp.take(table, jnp.clip(whole("x", x), 0, table.shape[0] - 1), axis=0)
         return vectors.astype(scale.dtype) * factors
 

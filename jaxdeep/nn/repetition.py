@@ -11,7 +11,7 @@ from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.layer import Layer
 from jaxdeep.nn.layer import layer as layer_function
-from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, check_dicts, located, under
+from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, check_known, located, under
 from jaxdeep.nn.traits import Traits
 from jaxdeep.tree import example_of, path_name, shapes
 
@@ -58,7 +58,7 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Layer:
         return under("layer", params), under("layer", state)
 
     def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
-        check_dicts(params, state)
+        check_known({"layer": layer}, params, state)
         for argument, tree in (("params", params), ("x", x)):
             check_leaves(argument, tree, real=False)
         own_params, own_state = params.get("layer", {}), state.get("layer", {})
@@ -126,7 +126,7 @@ def shared(layer: Model) -> Layer:
         return under("layer", params), under("layer", state)
 
     def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
-        check_dicts(params, state)
+        check_known({"layer": layer}, params, state)
         own, ys = state.get("layer", {}), []
         inputs, again = items(x)
         for i, each in enumerate(inputs):

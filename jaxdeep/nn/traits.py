@@ -100,6 +100,7 @@ class Traits:
       stacked: whether that layer has parameters of its own for each time, along a first axis.
       reuses: its layer is applied more than once with the same parameters and statistics.
       compute_dtype: the dtype that it makes its layer compute in.
+      normalises: it normalises each example by its own statistics, and keeps none.
       only_init: it differs from its layer in nothing but how it is initialised.
     """
 
@@ -122,7 +123,17 @@ class Traits:
     stacked: bool = False
     reuses: bool = False
     compute_dtype: DTypeLike | None = None
+    normalises: bool = False
     only_init: bool = False
+
+    @property
+    def neutral(self) -> bool:
+        """Whether it is no layer of weights and no activation.
+
+        A kernel in front of it is drawn to suit what is behind it: norms, dropout and noise, pools, and
+        what only reshapes or resizes.
+        """
+        return self.keeps or self.normalises or self.norm is not None
 
 
 def same_axes(ndim: int | None) -> int | None:

@@ -125,7 +125,7 @@ def _init(plateau: _Plateau, scalars: Scalars, params: PyTree) -> PlateauState:
         step=zero(),
         **scalars._asdict(),
         scale=jnp.ones((), dtype),
-        best=jnp.asarray(plateau.sign * jnp.inf, dtype),
+        best=jnp.asarray(plateau.sign * jnp.finfo(dtype).max, dtype),  # not ∞: jax_debug_infs
         bad=zero(),
         cooldown=zero(),
         total=zero(dtype),
@@ -135,7 +135,9 @@ def _init(plateau: _Plateau, scalars: Scalars, params: PyTree) -> PlateauState:
 
 def _judge(plateau: _Plateau, state: PlateauState, value: Array, h: Arrays) -> PlateauState:
     """The state after one value, the mean of as many as are averaged."""
-    margin = jnp.where(jnp.isfinite(state.best), h["rtol"] * jnp.abs(state.best), 0) + h["atol"]
+    size = jnp.abs(state.best)
+    has_one = size < jnp.finfo(size.dtype).max  # before the first value there is no best one
+    margin = jnp.where(has_one, h["rtol"] * size, 0) + h["atol"]
     improved = plateau.sign * (state.best - value) > margin
     bad = jnp.where(improved, 0, state.bad + 1)
     cooling = state.cooldown > 0

@@ -1,5 +1,6 @@
 """Arrays of features: the axes of their statistics, and their values in floats or pairs of floats."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -47,6 +48,45 @@ def kept_shape(shape: tuple[int, ...], axes: Axes) -> tuple[int, ...]:
     """
     first = next((i for i in range(len(shape)) if i not in axes), len(shape))
     return tuple(1 if i in axes else shape[i] for i in range(first, len(shape)))
+
+
+def check_features(state: tuple[int, ...], given: tuple[int, ...], axis: Axis, name: str) -> None:
+    """Refuse an array of other features than a state: statistics of one feature are of no other.
+
+    The array is a batch, or one of its examples; it may have more axes in front of those of the state.
+
+    Args:
+      state: the shape of the statistics.
+      given: the shape of the array.
+      axis: the axes that statistics were taken over.
+      name: of the array, for the error.
+
+    >>> check_features((1,), (5, 3), 0, "x")
+    Traceback (most recent call last):
+    ValueError: the state is of features (1,), got an array x of shape (5, 3)
+    """
+    if axis is None:
+        return
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    least = max(a + 1 if a >= 0 else -a for a in axes) if axes else 0
+    fits = False
+    for ndim in range(max(least, len(state)), len(state) + least + len(axes) + 1):
+        over = {a % ndim for a in axes} if ndim else set()
+        first = next((i for i in range(ndim) if i not in over), ndim)
+        if len(over) < len(axes) or ndim - first != len(state):  # so many axes were not fitted
+            continue
+        free = {i - first for i in over}
+        trailing = given[max(len(given) - len(state), 0) :]
+        fits = len(trailing) == len(state) and all(
+            s == n or (s == 1 and i in free) for i, (s, n) in enumerate(zip(state, trailing))
+        )
+        # nothing is left to compare for a state of a single number: more axes would be more features
+        if fits and not state and len(given) > ndim:
+            more = {a % len(given) for a in axes}
+            fits = math.prod(n for i, n in enumerate(given) if i not in more) == 1
+        if fits:
+            return
+    raise ValueError(f"the state is of features {state}, got an array {name} of shape {given}")
 
 
 def broadcasts(shape: tuple[int, ...], larger: tuple[int, ...]) -> bool:

@@ -11,7 +11,7 @@ from jaxdeep import _checks
 from jaxdeep._arrays import as_array, broadcasting, check_above_zero
 from jaxdeep._compat import enable_x64
 from jaxdeep._shapes import Array, ArrayLike, Float
-from jaxdeep.preprocessing.features import Axes, Axis, check_axis, reduced_axes, widened
+from jaxdeep.preprocessing.features import Axes, Axis, check_axis, check_features, reduced_axes, widened
 from jaxdeep.preprocessing.likelihood import Method, box_cox_mle, yeo_johnson_mle
 from jaxdeep.preprocessing.power import box_cox, inverse_box_cox, inverse_yeo_johnson, yeo_johnson
 from jaxdeep.preprocessing.scaling import check_state, standard_scaler
@@ -63,7 +63,8 @@ def power_transform(
     Raises:
       ValueError: another method; when fitting, infinite values and, for Box-Cox, features that are
         constant or without values, for Yeo-Johnson, NumPy features that vary by so little that float32
-        makes them 0 (below 1e-38); for Box-Cox, values ≤ 0, when transforming too. (Under `jax.jit`,
+        makes them 0 (below 1e-38); for Box-Cox, values ≤ 0, when transforming too; when transforming,
+        other features than the state's. (Under `jax.jit`,
         where values are not known, λ or the result is NaN.)
       TypeError: arguments of another kind.
 
@@ -108,6 +109,7 @@ def power_transform(
     def transform(state: PowerState, x: ArrayLike) -> Array:
         check_state(state, PowerState)
         wide, dtype = widened(x)
+        check_features(state.lmbda.shape, wide.shape, axis, "x")
         precise = _precise(x)
         if method == "box-cox" and not isinstance(wide, jax.core.Tracer):
             with jax.ensure_compile_time_eval():
@@ -128,6 +130,7 @@ def power_transform(
     def inverse_transform(state: PowerState, y: ArrayLike) -> Array:
         check_state(state, PowerState)
         wide, dtype = widened(y, "y")
+        check_features(state.lmbda.shape, wide.shape, axis, "y")
         if state.moments is not None:
             wide = scaler.inverse_transform(state.moments, wide)
         return inverse(wide, state.lmbda).astype(dtype)

@@ -16,8 +16,8 @@ from jaxdeep.preprocessing.features import (
     Batch,
     Halves,
     Statistic,
-    broadcasts,
     check_axis,
+    check_features,
     float_of,
     in_halves,
     kept_shape,
@@ -215,11 +215,7 @@ def _scaler(
     def prepared(state: State, x: ArrayLike, name: str) -> tuple[Halves, jnp.dtype]:
         check_state(state, nothing[0])
         halves, dtype = in_halves(x, name)
-        if not broadcasts(state[0].shape, halves.high.shape):
-            raise ValueError(
-                f"the state is of features {state[0].shape}, got an array {name} of shape "
-                f"{halves.high.shape}"
-            )
+        check_features(state[0].shape, halves.high.shape, axis, name)
         return halves, dtype
 
     @broadcasting

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting, check_above_zero, extremes, whole
+from jaxdeep._arrays import as_array, broadcasting, check_above_zero, check_not_masked, extremes, whole
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Shaped
 from jaxdeep.preprocessing.features import Halves, in_halves
 from jaxdeep.preprocessing.scaling import check_state
@@ -95,8 +95,10 @@ def target_encoder(
 
     Raises:
       ValueError: arguments out of range; when fitting, shapes that do not fit, targets that are not
-        finite or not classes, categories beyond those declared, a `cv` below 2 or above n.
-      TypeError: arguments of another kind; traced data without `categories`.
+        finite or not classes, categories beyond those declared, a `cv` below 2 or above n; when
+        transforming, other features than the state's.
+      TypeError: arguments of another kind, masked values, also in a list; traced data without
+        `categories`.
 
     Source: Micci-Barreca (2001); scikit-learn's `TargetEncoder`.
 
@@ -146,9 +148,12 @@ def target_encoder(
         size = state.encodings.shape[-1 - state.mean.ndim]
         codes = _integers(x, size) if words is None else _codes(words, x)
         single = state.encodings.ndim == 1 + state.mean.ndim
-        if not single and (codes.ndim < 1 or codes.shape[-1] != state.encodings.shape[0]):
+        features = 1 if single else state.encodings.shape[0]
+        given = math.prod(codes.shape[1:]) if single else codes.shape[-1] if codes.ndim else None
+        if given != features:
             raise ValueError(
-                f"the state is of {state.encodings.shape[0]} features, got x of shape {codes.shape}"
+                f"the state is of {'one feature' if single else f'{features} features'}, got x of shape "
+                f"{codes.shape}"
             )
         return _encode(state.encodings, state.mean, codes)
 
@@ -248,12 +253,14 @@ def _columns(x: Categories) -> list[np.ndarray]:
         raise TypeError(
             "categories cannot be found in traced data; encode x as integers and give categories=…"
         )
-    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        raise TypeError("x is a masked array with masked values; fill them (x.filled(...))")
     if hasattr(x, "columns") and hasattr(x, "iloc"):  # each in its own dtype, which is wider for all
         return [np.asarray(x.iloc[:, i]) for i in range(len(x.columns))]
-    has_dtype = hasattr(x, "dtype") or hasattr(x, "__array__")
-    array = np.asarray(x) if has_dtype else np.array(x, dtype=object)
+    check_not_masked("x", x)
+    if type(x).__module__.split(".")[0] == "torch":
+        array = np.asarray(as_array("x", x))
+    else:
+        has_dtype = hasattr(x, "dtype") or hasattr(x, "__array__")
+        array = np.asarray(x) if has_dtype else np.array(x, dtype=object)
     if array.dtype.kind == "c":
         raise TypeError(f"x must hold categories, whole numbers or text, got an array of {array.dtype}")
     if array.ndim not in (1, 2):

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import leaves_of
 from jaxdeep._compilation import is_traced
 from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
@@ -54,6 +55,7 @@ def save(path: str | os.PathLike[str], model: Model, params: PyTree, state: PyTr
     Raises:
       ValueError: a function or layer without a name, arrays that are not those of the model or that
         could not be loaded again. FileExistsError: `path` is something else than a saved model.
+        OSError: `path` cannot be written.
       ImportError: safetensors is not installed.
 
     Source: Keras' `save_model`; arrays in the format of safetensors.
@@ -79,6 +81,7 @@ def save(path: str | os.PathLike[str], model: Model, params: PyTree, state: PyTr
         )
     needed("safetensors", "saving models", "safetensors", "checkpoint")
     directory = _directory(path)
+    params, state = leaves_of("params", params), leaves_of("state", state)
     if jax.process_index() == 0:
         _check_free(directory)
     architecture = to_config(model)
@@ -94,7 +97,8 @@ def save(path: str | os.PathLike[str], model: Model, params: PyTree, state: PyTr
     named = trees.flat({"params": params, "state": state})
     arrays = {name: trees.stored(fetched(array)) for name, array in named.items()}
     if jax.process_index() == 0:
-        _write(directory, document, arrays)
+        with _written(directory):
+            _write(directory, document, arrays)
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -167,6 +171,32 @@ def _write(directory: pathlib.Path, document: Document, arrays: Arrays) -> None:
         _check_free(directory)
     with _locked(directory, exclusive=True):
         _write_into(directory, document, arrays)
+
+
+@contextlib.contextmanager
+def _written(directory: pathlib.Path) -> Iterator[None]:
+    """Name the path that was given where it cannot be written, not a temporary file there."""
+    from safetensors import SafetensorError
+
+    shown = str(directory)
+    try:
+        yield
+    except FileExistsError as error:
+        if str(error).startswith(repr(shown)):  # it says itself what is there
+            raise
+        raise _unwritable(error, shown) from error
+    except OSError as error:
+        raise _unwritable(error, shown) from error
+    except SafetensorError as error:  # which words the system's errors in its own way
+        raise OSError(f"a model cannot be saved at {shown!r} ({error}); {_ELSEWHERE}") from error
+
+
+_ELSEWHERE = "make room there, or make it writable, or give another path"
+
+
+def _unwritable(error: OSError, shown: str) -> OSError:
+    why = error.strerror or str(error)
+    return type(error)(error.errno, f"a model cannot be saved at {shown!r} ({why}); {_ELSEWHERE}")
 
 
 def _write_into(directory: pathlib.Path, document: Document, arrays: Arrays) -> None:

@@ -260,7 +260,8 @@ def first_decisions(
     if early_stopping is not None:
         _, sign = resolve(early_stopping, values)
         decisions = decisions._replace(
-            best=jnp.asarray(sign * jnp.inf, jnp.result_type(float)),
+            # no infinity, which jax_debug_infs refuses; no value that counts is worse than it
+            best=jnp.asarray(sign * jnp.finfo(jnp.result_type(float)).max, jnp.result_type(float)),
             best_epoch=jnp.full((), -1, jnp.int32),
             wait=jnp.zeros((), jnp.int32),
             kept=jax.tree.map(jnp.copy, model) if early_stopping.restore_best else (),

@@ -239,7 +239,9 @@ class FitOptions(TrialOptions, total=False):
         found there is continued, to the same bits as without the interruption. `epochs` may have grown.
         An iterator is put back by its ``set_state``, or else read again up to where it was. A loader
         that is iterated over once an epoch, and shuffles itself, is iterated over again as often as
-        before; one whose batches are others then (it has no seed) is refused. While a run is in the
+        before; one whose batches are others then (it has no seed) is refused. So are arrays of other
+        values than the run began with, told by a checksum of each (of one above 256 MB, that of 4096
+        rows that are evenly spread), in `validation` too. While a run is in the
         directory, another process is refused there. If a checkpoint cannot be written (the disk is
         full), the checkpoints before it stay, and the run goes on from there when it is called again.
       keep_checkpoints: how many of the newest checkpoints stay; with early stopping, the best stays too.

@@ -279,3 +279,13 @@ def test_the_help_of_find_lr_says_the_rule_of_the_range_test():
     assert f"{100 * learning_rate.DESCENT:.0f} % of the way down" in words
     assert learning_rate.FACTOR == 3
     assert "suggest three times the rate" in words
+
+
+@pytest.mark.parametrize("command", ["summary", "find-lr", "compare", "uncertainty"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_inputs_that_are_not_finite_are_refused_by_name(command, value, tmp_path, capsys):
+    x, y = np.ones((40, 2)), np.zeros(40, int)
+    x[[3, 5], 1] = value
+    np.savez(tmp_path / "a.npz", x=x, y=y, x_validation=x[:3], y_validation=y[:3])
+    message = refused([command, "--data", str(tmp_path / "a.npz")], capsys)
+    assert "the inputs x must be finite, and 2 of the 40 train rows hold NaN" in message

@@ -11,9 +11,10 @@ import time
 import jax
 import numpy as np
 import pytest
-from helpers.runs import STOPPING, fit, same
+from helpers.runs import STOPPING, X, Y, fit, same
 
 import jaxdeep as jd
+from jaxdeep.fitting import array_source
 
 pytest.importorskip("orbax.checkpoint")
 
@@ -31,6 +32,46 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
     same(fit(epochs=5, early_stopping=STOPPING, checkpoint=tmp_path), whole)  # nothing left to do
     with pytest.raises(ValueError, match="epochs must be at least 5"):
         fit(epochs=3, early_stopping=STOPPING, checkpoint=tmp_path)
+
+
+def another(x, y):
+    """The arrays, with one other value in the first."""
+    x = np.array(x)
+    x[-1, 0] += 1
+    return x, y
+
+
+def test_a_run_goes_on_with_the_values_it_began_with_only(tmp_path):
+    x, y = np.asarray(X), np.asarray(Y)
+    known = {**SMALL, "data": (x, y), "validation": (x[:20], y[:20])}
+    fit(**known, epochs=1, checkpoint=tmp_path)
+    for changes, odd in (
+        ({"data": another(x, y)}, r"data\[0\]"),
+        ({"data": (x, np.where(np.arange(100) == 5, 1 - y, y))}, r"data\[1\]"),
+        ({"data": (x[::-1], y[::-1])}, r"data\[0\] and data\[1\]"),
+        ({"validation": another(*known["validation"])}, r"validation\[0\]"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"run on other data: the values of {odd} are others .*Pass"
+        ):
+            fit(**known | changes, epochs=2, checkpoint=tmp_path)
+    # the same values, as the programs see them
+    same_values = (jax.numpy.asarray(x), [int(label) for label in y])
+    fit(**known | {"data": same_values}, epochs=2, checkpoint=tmp_path)
+    fit(**known | {"data": (x.astype(np.float64), y)}, epochs=3, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="validation was arrays there and is batches of a loader here"):
+        fit(**known | {"validation": lambda epoch: [known["validation"]]}, epochs=4, checkpoint=tmp_path)
+
+
+def test_of_a_large_array_rows_that_are_evenly_spread_are_compared(monkeypatch):
+    monkeypatch.setattr(array_source, "_HASHED_BYTES", 1000)
+    monkeypatch.setattr(array_source, "_SPREAD_ROWS", 4)
+    x = np.zeros((1000, 2), np.float32)
+    known = array_source._fingerprint(x)
+    for row, looked_at in ((0, True), (333, True), (999, True), (1, False)):
+        changed = x.copy()
+        changed[row] = 1
+        assert (array_source._fingerprint(changed) != known) == looked_at
 
 
 @pytest.mark.heavy
@@ -171,12 +212,17 @@ def test_a_full_disk_says_what_to_do_and_the_run_goes_on_once_there_is_room(tmp_
     same(fit(**SMALL, epochs=4, checkpoint=tmp_path), whole)
 
 
-@pytest.mark.parametrize("kind", ["folder", "file"])
+@pytest.mark.parametrize("kind", ["folder", "file", "empty run", "empty file run"])
 def test_a_foreign_entry_is_refused_and_left_alone(kind, tmp_path):
     entry = tmp_path / "7"
     if kind == "folder":
         entry.mkdir()
         (entry / "thesis.txt").write_text("mine")
+    elif kind == "empty run":
+        (entry / "run").mkdir(parents=True)
+    elif kind == "empty file run":
+        entry.mkdir()
+        (entry / "run").write_text("")
     else:
         entry.write_text("mine")
     with pytest.raises(

@@ -394,6 +394,32 @@ def test_what_ends_once_is_refused_before_the_first_step(name):
         fit_loader(**{"data": in_order(), name: in_order()(0)})
 
 
+class Once:
+    """An iterator of one's own, which says of itself that it is its iterator, and ends for ever."""
+
+    def __init__(self):
+        self.batches = iter(in_order()(0))
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.batches)
+
+
+@pytest.mark.parametrize("name", ["data", "validation"])
+def test_epochs_before_an_iterator_ended_are_kept(name, tmp_path):
+    """A class does not say that it ends once, which is only known after the first epoch."""
+    sources = {"data": in_order(), "validation": in_order()}
+    how = {"epochs": 3, "checkpoint": tmp_path, "epochs_per_call": 3}
+    with pytest.raises(
+        ValueError, match=rf"{name} has no batch 0 .* the Once given .* ends once; give .*checkpoint"
+    ):
+        fit_loader(**sources | {name: Once()}, **how)
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    same(fit_loader(**sources, **how), fit_loader(**sources, epochs=3))
+
+
 def test_weights_of_a_batch_that_are_not_finite_are_refused():
     ones = np.ones(len(X), np.float32)
     with pytest.raises(ValueError, match=r"data\[2\], the weights, must be finite, got nan in row 0"):

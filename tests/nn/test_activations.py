@@ -1,5 +1,7 @@
 """Activations, as functions and as layers, against their equations."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,3 +66,63 @@ def test_what_does_not_take_one_array_is_no_activation(function):
     for make in (jd.nn.activation, lambda f: jd.nn.dense(2, activation=f)):
         with pytest.raises(TypeError, match="must be a function of one array"):
             make(function)
+
+
+def test_slopes_of_prelu_are_shared_only_where_it_says_so():
+    x = jnp.array([[-1.0, -2.0], [3.0, -4.0]])
+    one = {"alpha": jnp.full(1, 0.5)}
+    with pytest.raises(ValueError, match=r"slopes of shape \(1,\).*needs \(2,\)"):
+        jd.nn.prelu().apply(one, {}, x)
+    shared = jd.nn.prelu(shared_axes=(1,))
+    np.testing.assert_array_equal(shared.apply(one, {}, x)[0], [[-0.5, -1.0], [3.0, -2.0]])
+    with pytest.raises(ValueError, match=r"needs \(1,\)"):
+        shared.apply({"alpha": jnp.full(2, 0.5)}, {}, x)
+
+
+NOT_ELEMENTWISE = {
+    "a sum": jnp.sum,
+    "a mean of each example": functools.partial(jnp.mean, axis=-1),
+    "one more axis": lambda x: x[None],
+    "another dtype": lambda x: x > 0,
+    "two arrays": lambda x: (x, x),
+    "a transpose": lambda x: x.T,
+}
+OF_THE_BATCH = {
+    "sorted rows": functools.partial(jnp.sort, axis=0),
+    "a softmax over rows": functools.partial(jax.nn.softmax, axis=0),
+    "all standardised": lambda x: x / (1 + x.std()),
+    "summed up": jax.jit(functools.partial(jnp.cumsum, axis=0)),
+}
+
+
+@pytest.mark.parametrize("name", [*NOT_ELEMENTWISE, *OF_THE_BATCH])
+def test_what_is_not_elementwise_is_no_activation(name):
+    function = (NOT_ELEMENTWISE | OF_THE_BATCH)[name]
+    x = jnp.ones((4, 3, 3, 3)) if name == "a transpose" else jnp.ones((4, 3))
+    layers = [jd.nn.activation(function)]
+    if x.ndim == 2:
+        layers.append(jd.nn.dense(2, activation=function))
+    for layer in layers:
+        for model in (layer, jd.nn.serial(layer)):
+            with pytest.raises(ValueError, match=r"(function|activation) must .*lambda_"):
+                model.init(KEY, x)
+    if name in NOT_ELEMENTWISE:
+        with pytest.raises(ValueError, match=r"function must .*lambda_"):
+            jd.nn.activation(function).apply({}, {}, x)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [jax.nn.softmax, jax.nn.log_softmax, functools.partial(jax.nn.softmax, axis=1), jnp.sort, jnp.sign],
+)
+def test_what_takes_each_example_by_itself_is_one(function):
+    x = jnp.arange(6.0).reshape(2, 3)
+    layer = jd.nn.activation(function)
+    assert layer.init(KEY, x) == ({}, {})
+    np.testing.assert_array_equal(layer.apply({}, {}, x)[0], function(x))
+
+
+def test_whole_numbers_may_become_others():
+    x = jnp.array([[1, -2]])
+    for function in (jnp.sign, jax.nn.softplus, lambda x: x > 0):
+        np.testing.assert_array_equal(jd.nn.activation(function).apply({}, {}, x)[0], function(x))

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -428,23 +430,83 @@ def test_signed_and_unsigned_numbers_beside_each_other():
     assert small.dtype == jnp.int32
 
 
-def test_the_kernel_suits_an_activation_directly_behind_the_batch_norm():
-    dense, norm, relu = jd.nn.dense(64), jd.nn.batch_norm(), jd.nn.activation(jax.nn.relu)
-    x, key = jnp.ones((1, 64)), jax.random.key(0)
+NEUTRAL = {
+    "batch_norm": jd.nn.batch_norm,
+    "layer_norm": jd.nn.layer_norm,
+    "group_norm": lambda: jd.nn.group_norm(2),
+    "dropout": lambda: jd.nn.dropout(0.1),
+    "alpha_dropout": lambda: jd.nn.alpha_dropout(0.1),
+    "gaussian_noise": lambda: jd.nn.gaussian_noise(0.1),
+    "flatten": jd.nn.flatten,
+    "reshape": lambda: jd.nn.reshape(-1),
+}
+OF_IMAGES = {
+    "max_pool": lambda: jd.nn.max_pool(2),
+    "average_pool": lambda: jd.nn.average_pool(2),
+    "global_average_pool": jd.nn.global_average_pool,
+    "global_max_pool": jd.nn.global_max_pool,
+    "resize": lambda: jd.nn.resize(8, 8),
+}
 
-    def kernel(model):
-        return max(
-            (leaf for leaf in jax.tree.leaves(model.init(key, x)[0]) if leaf.ndim == 2), key=jnp.size
-        )
 
-    directly, others = (
-        kernel(jd.nn.serial(dense, norm, relu)),
-        [
-            jd.nn.serial(dense, jd.nn.serial(norm, relu)),
-            jd.nn.serial(dense, norm, jd.nn.dropout(0.1), relu),
-        ],
-    )
-    for other in others:
-        assert float(kernel(other).std()) < 0.8 * float(
-            directly.std()
-        )  # Glorot's √(1 / n), He's √(2 / n)
+def drawn_with(model, shape):
+    """The first kernel of a model."""
+    params, _ = model.init(jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
+    return next(leaf for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
+
+
+def assert_he(model, shape):
+    """Its standard deviation is He's √(2 / fan in), not Glorot's √(1 / n)."""
+    kernel = drawn_with(model, shape)
+    fan_in = kernel.size // kernel.shape[-1]
+    assert abs(float(kernel.std()) * (fan_in / 2) ** 0.5 - 1) < 0.1
+
+
+RELU = jd.nn.activation(jax.nn.relu)
+
+
+@pytest.mark.parametrize("name", NEUTRAL)
+def test_a_kernel_suits_the_activation_behind_what_is_neither_weights_nor_activation(name):
+    between = NEUTRAL[name]()
+    assert_he(jd.nn.serial(jd.nn.dense(64), between, RELU), (1, 64))
+    assert_he(jd.nn.serial(jd.nn.dense(64), jd.nn.batch_norm(), between, RELU), (1, 64))
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_a_kernel_of_a_convolution_suits_the_activation_behind_a_pool(name):
+    assert_he(jd.nn.serial(jd.nn.conv(64, 3), OF_IMAGES[name](), RELU), (1, 8, 8, 16))
+
+
+@hypothesis.settings(max_examples=20, deadline=None)
+@hypothesis.given(cuts=st.lists(st.integers(0, 5), max_size=4), low=st.booleans())
+def test_it_makes_no_difference_in_which_serial_the_layers_are(cuts, low):
+    layers = [jd.nn.dense(64), jd.nn.batch_norm(), jd.nn.dropout(0.1), jd.nn.serial(), RELU]
+    for cut in cuts:
+        head = jd.nn.serial(*layers[:cut])
+        layers = [jd.nn.mixed_precision(head) if low else head, *layers[cut:]]
+    assert_he(jd.nn.serial(*layers), (1, 64))
+
+
+def test_a_branch_is_not_looked_into_or_out_of():
+    dense, norm = jd.nn.dense(64), jd.nn.batch_norm()
+    own = jd.nn.Model(lambda key, x: ({}, {}), lambda params, state, x, **_: (x, state))
+    for model in (
+        jd.nn.serial(jd.nn.residual(jd.nn.serial(dense, norm)), RELU),
+        jd.nn.serial(dense, norm, jd.nn.residual(RELU)),
+        jd.nn.serial(jd.nn.concatenate(dense), norm, RELU),
+        jd.nn.serial(dense, norm, jd.nn.lambda_(jnp.sin), RELU),
+        jd.nn.serial(dense, norm, own, RELU),
+        jd.nn.serial(dense, norm, jd.nn.dense(64), norm, RELU),
+    ):
+        assert abs(float(drawn_with(model, (1, 64)).std()) * 64**0.5 - 1) < 0.1
+    inside = jd.nn.residual(jd.nn.serial(dense, norm, RELU, dense))
+    assert_he(inside, (1, 64))
+
+
+def test_a_serial_with_an_init_of_its_own_keeps_it():
+    def ones(key, x):
+        return {"dense0": {"kernel": jnp.ones((4, 6)), "bias": jnp.zeros(6)}}, {}
+
+    own = dataclasses.replace(jd.nn.serial(jd.nn.dense(6)), init=ones)
+    model = jd.nn.serial(own, jd.nn.layer_norm(), RELU)
+    np.testing.assert_array_equal(drawn_with(model, (1, 4)), jnp.ones((4, 6)))

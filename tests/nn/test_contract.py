@@ -125,6 +125,38 @@ def test_an_input_is_not_changed_by_its_neighbours(name):
     chex.assert_trees_all_close(jax.tree.map(lambda a: a[:1], apply(x)), first, rtol=1e-5, atol=1e-6)
 
 
+def replaced(tree, number, leaf):
+    """The tree with another leaf in place of one of its own."""
+    leaves, structure = jax.tree.flatten(tree)
+    return jax.tree.unflatten(structure, [*leaves[:number], leaf, *leaves[number + 1 :]])
+
+
+@each
+def test_parameters_and_statistics_of_other_shapes_are_never_broadcast(name):
+    """A leaf of one column, or of one axis more where it has one, is refused when traced."""
+    model, x = made(name)
+    trees = jax.eval_shape(model.init, KEY, x)
+    for which in range(2):
+        for number, leaf in enumerate(jax.tree.leaves(trees[which])):
+            smaller = jax.ShapeDtypeStruct((*leaf.shape[:-1], 1), leaf.dtype)
+            if leaf.shape in ((), smaller.shape):
+                smaller = jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype)
+            given = list(trees)
+            given[which] = replaced(trees[which], number, smaller)
+            with pytest.raises(ValueError, match=r"(shape.*(params|\bneeds\b|first axis)|do not fit)"):
+                jax.eval_shape(model.apply, *given, x)
+
+
+@each
+def test_a_leaf_or_a_layer_too_many_is_refused(name):
+    model, x = made(name)
+    params, state = jax.eval_shape(model.init, KEY, x)
+    more = jax.ShapeDtypeStruct((1,), jnp.float32)
+    for given in ((params | {"more": more}, state), (params, state | {"more": more})):
+        with pytest.raises(ValueError, match="more"):
+            jax.eval_shape(model.apply, *given, x)
+
+
 @each
 def test_a_layer_says_what_it_is(name):
     model, x = made(name)

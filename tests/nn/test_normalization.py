@@ -184,6 +184,6 @@ def test_parameters_of_one_element_are_not_broadcast(name):
         params = {**params, name: jnp.ones(1)}
     for train in (False, True):
         with pytest.raises(
-            ValueError, match=rf"batch_norm has {name} of shape \(1,\) and mean of \(3,\)"
+            ValueError, match=rf"{name} has shape \(1,\), but batch_norm\(\) needs \(3,\)"
         ):
             layer.apply(params, state, x, train=train)

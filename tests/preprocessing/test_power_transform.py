@@ -376,3 +376,15 @@ def test_a_lambda_that_is_no_number_of_float32_is_refused(name):
         for given in (lmbda, np.array(lmbda)):
             with pytest.raises(ValueError, match=f"lmbda {message}"):
                 function(x, given)
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("axes", [1, 2])
+def test_a_state_of_one_feature_is_of_no_other(standardize, axes):
+    transform = pp.power_transform(standardize=standardize)
+    one = np.arange(5.0, dtype=np.float32).reshape((5, 1)[:axes])
+    state = transform.fit(one)
+    for call in (transform.transform, transform.inverse_transform):
+        with pytest.raises(ValueError, match=r"the state is of features .*\(5, 3\)"):
+            call(state, np.ones((5, 3), np.float32))
+    assert transform.transform(state, one).shape == one.shape

@@ -14,6 +14,7 @@ from helpers.tables import SKEWED, close
 
 from jaxdeep import preprocessing as pp
 from jaxdeep._compat import enable_x64
+from jaxdeep.preprocessing.features import check_features, kept_shape, reduced_axes
 
 RNG = np.random.default_rng(0)
 
@@ -272,6 +273,43 @@ def test_features_that_do_not_fit_are_refused(scaler):
     for call in (scaler.transform, scaler.inverse_transform, scaler.update):
         with pytest.raises(ValueError, match=r"the state is of features \(3,\)"):
             call(state, np.ones((4, 1), np.float32))
+
+
+@scalers
+def test_a_state_of_one_feature_is_of_no_other(scaler):
+    one = np.arange(4.0, dtype=np.float32)
+    several = np.ones((4, 3), np.float32)
+    for state in (scaler.fit(one[:, None]), scaler.fit(one)):
+        for call in (scaler.transform, scaler.inverse_transform):
+            with pytest.raises(ValueError, match=r"the state is of features \((1,)?\), got .*\(4, 3\)"):
+                call(state, several)
+        np.testing.assert_array_equal(
+            scaler.transform(state, one[:, None])[:, 0], scaler.transform(scaler.fit(one), one)
+        )
+    assert scaler.transform(scaler.fit(one), 2.0).shape == ()
+    assert scaler.transform(scaler.fit(one[:, None]), np.ones(1)).shape == (1,)
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(
+    shape=st.lists(st.integers(1, 3), min_size=1, max_size=4).map(tuple),
+    data=st.data(),
+)
+def test_axes_that_are_kept_must_be_those_of_the_state(shape, data):
+    """What was fitted, one example of it and more examples are taken; another kept axis is refused."""
+    axes = st.sets(st.integers(-len(shape), len(shape) - 1), min_size=1, max_size=len(shape))
+    axis = tuple(data.draw(axes.filter(lambda a: len({i % len(shape) for i in a}) == len(a))))
+    over = reduced_axes(axis, len(shape))
+    state = kept_shape(shape, over)
+    check_features(state, shape, axis, "x")
+    longer = tuple(n + 5 if i in over else n for i, n in enumerate(shape))
+    check_features(state, longer, axis, "x")
+    check_features(state, longer[len(shape) - len(state) :], axis, "x")
+    kept = [i for i in range(len(shape)) if i not in over]
+    if kept:
+        odd = data.draw(st.sampled_from(kept))
+        with pytest.raises(ValueError, match="the state is of features"):
+            check_features(state, (*shape[:odd], shape[odd] + 1, *shape[odd + 1 :]), axis, "x")
 
 
 # --- numbers that float32 cannot hold, or whose squares it cannot ---------------------------------

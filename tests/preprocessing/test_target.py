@@ -256,3 +256,27 @@ def test_codes_beyond_the_categories_were_never_seen_whatever_their_dtype(dtype)
     found = encoder.transform(state, np.array([info.max, info.min, 2, 3], dtype))
     of_least = 1.0 if info.min == 0 else 3.0
     np.testing.assert_allclose(found, [3.0, of_least, 6.0, 3.0])
+
+
+def test_a_state_of_one_feature_is_of_no_other():
+    x, y = np.array([0, 1, 1, 0]), np.array([1.0, 2.0, 3.0, 4.0])
+    for encoder in (pp.target_encoder(1.0, categories=2), pp.target_encoder(1.0)):
+        state = encoder.fit(x, y)
+        with pytest.raises(ValueError, match=r"the state is of (one|1) feature"):
+            encoder.transform(state, np.stack([x, x, x], axis=1))
+        encoded = encoder.transform(state, x)
+        np.testing.assert_array_equal(np.ravel(encoder.transform(state, x[:, None])), encoded)
+
+
+@pytest.mark.parametrize(
+    "x", [["a", np.ma.masked, "b"], [1, np.ma.masked, 2], [[1, 2], [1, np.ma.masked], [2, 2]]]
+)
+def test_masked_values_in_a_list_are_refused(x):
+    encoder, y = pp.target_encoder(1.0), np.arange(3.0)
+    with pytest.raises(TypeError, match="x is a list with masked values; fill them"):
+        encoder.fit(x, y)
+    state = encoder.fit(["a", "b", "b"], y)
+    with pytest.raises(TypeError, match="masked values"):
+        encoder.transform(state, x)
+    with pytest.raises(TypeError, match="y is a list with masked values"):
+        encoder.fit(["a", "b", "b"], [1.0, np.ma.masked, 2.0])

@@ -490,3 +490,25 @@ def test_saving_inside_a_trace_is_refused(tmp_path):
     curve = jax.jit(lambda x: jd.compress.sparsity_curve(model, params, state, (x, x), [0.5]))
     with pytest.raises(TypeError, match="sparsity_curve drives devices from the host"):
         curve(jnp.ones((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["touch", "mkdir"])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_place_that_cannot_be_written_is_named_as_it_was_given(name, before, tmp_path, monkeypatch):
+    def refused(place, *args, **kwargs):
+        raise PermissionError(13, "Permission denied", str(place))
+
+    directory = tmp_path / "model"
+    if before:
+        jd.save(directory, nn.flatten(), {}, {})
+    if name == "touch" or not before:
+        monkeypatch.setattr(pathlib.Path, name, refused)
+        with pytest.raises(
+            PermissionError, match=r"cannot be saved at .*/model' \(Permission"
+        ) as caught:
+            jd.save(directory, nn.flatten(), {}, {})
+        assert ".tmp" not in str(caught.value)
+    monkeypatch.undo()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"cannot be saved at .*/file/model'.*give another path"):
+        jd.save(tmp_path / "file" / "model", nn.flatten(), {}, {})

@@ -1,6 +1,8 @@
 """Which way a metric is better, read from its name."""
 
 import hypothesis.strategies as st
+import jax
+import numpy as np
 import pytest
 from helpers.properties import over
 
@@ -105,3 +107,18 @@ def test_early_stopping_asks_which_way_a_negated_loss_is_better():
     for name in ("neg_log_loss", "-loss"):
         with pytest.raises(ValueError, match="mode must be 'min' or 'max'"):
             resolve(jd.train.EarlyStopping(monitor=name), {name: 0.0})
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy"])
+def test_a_run_that_monitors_holds_no_infinity(monitor):
+    """So that ``jax_debug_infs`` has nothing to find."""
+    x = np.random.default_rng(0).normal(size=(32, 3)).astype(np.float32)
+    data = x, (x[:, 0] > 0).astype(np.int32)
+    how = {"loss": jd.losses.softmax_cross_entropy, "metrics": {"accuracy": jd.metrics.accuracy}}
+    early = jd.train.EarlyStopping(patience=1, monitor=monitor)
+    how |= {"early_stopping": early, "plateau": jd.train.ReduceOnPlateau(monitor=monitor)}
+    how |= {"optimizer": jd.optimizers.sgd(0.1), "key": jax.random.key(0), "progress": False}
+    with jax.debug_infs(True):
+        result = jd.fit(jd.nn.dense(2), data, validation=data, epochs=3, **how)
+    best = np.argmin if monitor == "val_loss" else np.argmax
+    assert result.best_epoch == best(result.history[monitor])
