@@ -60,8 +60,7 @@ def softmax_cross_entropy(
         smallest float, so logits are the better choice.
 
     Returns:
-      One loss per example, of shape ``(…)``, in the dtype of the logits. Small losses keep their digits
-      (2e-9 of the logits 20 and 0), and so do those of logits far from 0.
+      One loss per example, of shape ``(…)``, in the dtype of the logits.
 
     Raises:
       ValueError: shapes that do not fit; a smoothing outside [0, 1]; as far as values are known (not
@@ -90,50 +89,17 @@ def softmax_cross_entropy(
         x = jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny))
     if y.shape == x.shape:
         _checks.check_distributions("labels", y)
-        loss = _of_distributions(x, jnp.asarray(y, x.dtype))
+        # "safe": 0 for a class that cannot be, even with a logit of −∞
+        loss = optax.losses.safe_softmax_cross_entropy(x, jnp.asarray(y, x.dtype))
     else:
         classes = _checks.classes_of(x, y)
         classes = jnp.where(classes < 0, x.shape[-1], classes)  # traced: NaN, not the last class
-        loss = _of_classes(x, classes)
+        loss = optax.losses.softmax_cross_entropy_with_integer_labels(x, classes)
     if isinstance(label_smoothing, (int, float)) and label_smoothing == 0:
         return loss
     alpha = jnp.asarray(label_smoothing, x.dtype)
     uniform = -jnp.mean(jax.nn.log_softmax(x), axis=-1)
     return jnp.where(alpha == 0, loss, (1 - alpha) * loss + alpha * uniform)
-
-
-def _of_classes(x: jax.Array, classes: jax.Array) -> jax.Array:
-    loss = optax.losses.softmax_cross_entropy_with_integer_labels(x, classes)
-    x, most, log_sum = _about_the_largest(x)
-    of_label = jnp.take_along_axis(x, classes[..., None], axis=-1)
-    far = jnp.abs(most[..., 0]) > 16  # log Σ exp x has lost digits of the differences
-    return _with_digits(loss, (most - of_label)[..., 0] + log_sum, far)
-
-
-def _of_distributions(x: jax.Array, p: jax.Array) -> jax.Array:
-    # "safe": 0 for a class that cannot be, even with a logit of −∞
-    loss = optax.losses.safe_softmax_cross_entropy(x, p)
-    x, most, log_sum = _about_the_largest(x)
-    p = jax.lax.stop_gradient(p).astype(x.dtype)
-    parts = jnp.where(p == 0, 0, p * ((most - x) + log_sum[..., None]))
-    return _with_digits(loss, jnp.sum(parts, axis=-1))
-
-
-def _about_the_largest(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Logits without derivatives, the largest of them, and ``log Σ exp(x − largest)``."""
-    x = jax.lax.stop_gradient(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
-    most = jnp.max(x, axis=-1, keepdims=True)
-    terms = jnp.exp(x - most)
-    total, rest = jnp.sum(terms, axis=-1), jnp.sum(jnp.where(x == most, 0, terms), axis=-1)
-    return x, most, jnp.where(total < 1.5, jnp.log1p(rest), jnp.log(total))
-
-
-def _with_digits(loss: jax.Array, digits: jax.Array, far: jax.Array | bool = False) -> jax.Array:
-    """The loss with its derivatives, and with all digits where it is small or logits are far."""
-    better = jnp.isfinite(digits) & jnp.isfinite(loss) & ((digits < 1 / 16) | far)
-    # taken off before the other is added, so that the value is that to the bit
-    moved = digits.astype(loss.dtype) + (loss - jax.lax.stop_gradient(loss))
-    return jnp.where(better, moved, loss)
 
 
 def sigmoid_cross_entropy(

@@ -214,3 +214,21 @@ def test_a_wrong_argument_of_what_runs_long_is_refused_by_its_name():
     names = [n for n, call in contracts.CALLS.items() if call.dear or "." not in n]
     found = faults(names)
     assert not found, "\n".join(found)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_same_number_or_array_may_come_in_any_form(room):
+    from helpers import contracts
+
+    found = []
+    for name, call in contracts.CALLS.items():
+        if not name.startswith(f"{room}.") or call.dear:
+            continue
+        for argument, value in call.arguments.items():
+            for label, other in contracts.spelled_otherwise(value).items():
+                what, words = contracts.judged(call, argument, other)
+                # annotations, which only the tests check, know no numbers of NumPy
+                if words != "same" and "Type-check error" not in words:
+                    found.append(f"{what}: {name}, {argument} = {label}: {words}")
+    assert not found, "\n".join(found)

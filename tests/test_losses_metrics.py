@@ -115,22 +115,6 @@ def test_regression_losses_are_their_equations(loss, equation):
         loss(jnp.ones((3, 2)), jnp.ones(3))
 
 
-@pytest.mark.parametrize("one_hot", [False, True])
-def test_cross_entropy_has_all_digits_where_it_is_small_and_far_from_0(one_hot):
-    """log Σ exp x − x_c was 0 of the logits 20 and 0, and of 1e8 twice."""
-    logits = np.array([[0, 20], [3, -2], [1e8, 1e8], [1e6 + 1, 1e6], [-300.5, -300], [80, 0], [7, 0]])
-    logits = np.concatenate([logits, logits[:, ::-1]]).astype(np.float32)
-    for labels in np.zeros(14, int), np.ones(14, int):
-        x = np.take_along_axis(logits, labels[:, None], 1)[:, 0].astype(np.float64)
-        exact = np.logaddexp(0, logits.astype(np.float64).sum(1) - 2 * x)  # the other, less it
-        y = jax.nn.one_hot(labels, 2) if one_hot else labels
-        for function in (softmax_cross_entropy, jax.jit(softmax_cross_entropy)):
-            np.testing.assert_allclose(function(logits, y), exact, rtol=2e-6)
-        grads = jax.grad(lambda x, y=y: softmax_cross_entropy(x, y).sum())(jnp.asarray(logits))
-        expected = -np.expm1(-exact)
-        np.testing.assert_allclose(grads[:, 1 - labels[0]], expected, rtol=1e-5, atol=1e-30)
-
-
 def test_cross_entropy_of_probabilities_has_all_digits():
     p = np.array([1e-30, 1e-10, 1e-3, 0.3, 0.5, 0.9, 1 - 2.0**-20], np.float32)
     exact = -np.log1p(-p.astype(np.float64))
@@ -138,9 +122,6 @@ def test_cross_entropy_of_probabilities_has_all_digits():
     np.testing.assert_allclose(loss(p, np.zeros(7), from_logits=False), exact, rtol=1e-6)
     slopes = jax.grad(lambda p: loss(p, np.zeros(7), from_logits=False).sum())(jnp.asarray(p))
     np.testing.assert_allclose(slopes, 1 / (1 - p.astype(np.float64)), rtol=1e-6)
-    q = np.array([[1, 1e-10], [1, 1e-3]], np.float32)
-    found = softmax_cross_entropy(q, np.zeros(2, int), from_logits=False)
-    np.testing.assert_allclose(found, np.log1p(q[:, 1].astype(np.float64)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["float64", "int64", "uint32", "targets only", "int32 of JAX"])

@@ -708,7 +708,7 @@ def streamed(name, outputs, y, from_logits):
 
 def test_every_function_with_from_logits_is_among_them():
     for module in (losses, metrics, uncertainty):
-        for name in module.__all__:
+        for name in {*module.__all__} - {"mc_dropout", "ensemble"}:  # of a model: tests/uncertainty
             if "from_logits" in inspect.signature(getattr(module, name)).parameters:
                 assert f"softmax {name}" in OF_LOGITS or f"sigmoid {name}" in OF_LOGITS, name
 

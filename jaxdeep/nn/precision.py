@@ -10,6 +10,7 @@ from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.model import Model, Pair, Switches
 from jaxdeep.nn.traits import Traits
+from jaxdeep.tree import as_arrays_or_shapes
 
 
 @layer
@@ -39,6 +40,7 @@ def mixed_precision(model: Model, compute_dtype: DTypeLike = jnp.bfloat16) -> La
     compute_dtype = jnp.dtype(compute_dtype)
 
     def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
+        x = as_arrays_or_shapes(x, "x")
         for argument, tree in (("params", params), ("x", x)):
             check_leaves(argument, tree, real=False)
         dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(x)]

@@ -13,7 +13,7 @@ from jaxdeep.nn.layer import Layer
 from jaxdeep.nn.layer import layer as layer_function
 from jaxdeep.nn.model import Model, Pair, Switches, apply_inside, check_known, located, under
 from jaxdeep.nn.traits import Traits
-from jaxdeep.tree import example_of, path_name, shapes
+from jaxdeep.tree import as_arrays_or_shapes, example_of, path_name, shapes
 
 
 @layer_function
@@ -59,6 +59,7 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Layer:
 
     def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
         check_known({"layer": layer}, params, state)
+        x = as_arrays_or_shapes(x, "x")
         for argument, tree in (("params", params), ("x", x)):
             check_leaves(argument, tree, real=False)
         own_params, own_state = params.get("layer", {}), state.get("layer", {})

@@ -228,6 +228,34 @@ def cases(call: Call) -> Iterator[tuple[str, str, Any]]:
             yield name, label, (odd, *value[1:]) if variadic else odd
 
 
+def spelled_otherwise(value: Any) -> dict[str, Any]:
+    """Other values that are the same number or array, by what they are."""
+    found: dict[str, Any] = {}
+    if is_array(value) and value.size:
+        host = np.array(value)
+        read_only = host.copy()
+        read_only.setflags(write=False)
+        found |= {"NumPy": host, "read-only": read_only, "Fortran's": np.asfortranarray(host)}
+        if host.ndim:
+            found |= {"strided": np.repeat(host, 2, axis=-1)[..., ::2]}
+        if host.dtype.kind in "if":
+            found |= {"of the other bytes": host.astype(host.dtype.newbyteorder(">"))}
+        if host.dtype.kind == "i":
+            widths = [d for d in (np.int8, np.uint8, np.int16, np.int64) if holds(d, host)]
+            found |= {np.dtype(width).name: host.astype(width) for width in widths}
+    elif isinstance(value, bool):
+        found |= {"NumPy": np.bool_(value)}
+    elif isinstance(value, int):
+        found |= {np.dtype(d).name: d(value) for d in (np.int64, np.int8) if holds(d, value)}
+    elif isinstance(value, float):
+        found |= {"NumPy": np.float64(value)}
+    return found
+
+
+def holds(dtype, value) -> bool:
+    return np.min(value) >= np.iinfo(dtype).min and np.max(value) <= np.iinfo(dtype).max
+
+
 CALLS: dict[str, Call] = {}
 
 
