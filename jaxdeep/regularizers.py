@@ -161,10 +161,13 @@ def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, PyTree
         penalized = {name: y for name, y in outputs.items() if chosen[name]}
         if mask is None:
             return penalty(penalized) / max(jax.tree.leaves(penalized)[0].shape[0], 1)
-        if jnp.ndim(mask) != 1 or jnp.result_type(mask) != jnp.bool_:
-            raise TypeError(f"mask must be booleans, one for each example, got {mask!r}")
-        penalized = jax.tree.map(functools.partial(_zero_outside, mask), penalized)
-        return penalty(penalized) / jnp.maximum(jnp.sum(mask), 1)
+        rows = as_array("mask", mask)
+        if rows.ndim != 1 or rows.dtype != bool:
+            raise TypeError(
+                f"mask must be booleans, one for each example, got {rows.dtype} of shape {rows.shape}"
+            )
+        penalized = jax.tree.map(functools.partial(_zero_outside, jnp.asarray(rows)), penalized)
+        return penalty(penalized) / jnp.maximum(jnp.sum(rows), 1)
 
     of_outputs.masks = True  # type: ignore[attr-defined]
     return of_outputs

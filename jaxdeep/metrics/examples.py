@@ -1,6 +1,7 @@
 """Metrics that are one value of each example, averaged over all of them."""
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, on_device
@@ -36,7 +37,7 @@ def accuracy(outputs: ArrayLike, labels: ArrayLike, *, from_logits: bool | None 
     >>> accuracy(jnp.array([[0.1], [-2.0]]), jnp.array([1, 1]), from_logits=True).tolist()
     [1.0, 0.0]
     """
-    if jnp.shape(outputs)[-1:] == (1,):
+    if np.shape(as_array("outputs", outputs))[-1:] == (1,):
         return binary_accuracy(outputs, labels, from_logits=from_logits)[..., 0]
     outputs = in_order("outputs", outputs)
     labels = class_labels(outputs, labels)

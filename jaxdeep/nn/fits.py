@@ -51,32 +51,32 @@ def check_params(model: Model, params: PyTree) -> None:
     ValueError: params/out/bias has shape (1,), but dense(features=3) needs (3,)
     """
     check_leaves("params", params, real=False)
-    _check_each_or_all(model, params, None)
+    _check_each_or_all(model, params, {}, alone=True)
 
 
-def _check_each_or_all(model: Model, params: PyTree, state: PyTree | None) -> None:
+def _check_each_or_all(model: Model, params: PyTree, state: PyTree, *, alone: bool = False) -> None:
     try:
-        _check(model, params, state)
+        _check(model, params, state, alone)
     except ValueError:
         leaves = jax.tree.leaves((params, state))
         sizes = {_shape(leaf)[:1] for leaf in leaves}
         if len(sizes) == 1 and () not in sizes:
             with contextlib.suppress(ValueError):
-                return _check(model, *_rows((params, state)))
+                return _check(model, _rows(params), _rows(state), alone)
         raise
 
 
-def _check(model: Model, params: PyTree, state: PyTree | None) -> None:
+def _check(model: Model, params: PyTree, state: PyTree, alone: bool) -> None:
     """Refuse what does not fit: names at each combinator, then the arrays of each layer inside.
 
-    Without a state, statistics have the shapes that go with the parameters.
+    Where parameters are alone, statistics have the shapes that go with them.
     """
     for place in walk.every(model):
         layer, path = place.layer, f"/{place.path}" if place.path else ""
         if any(around.kind not in KINDS for around in (*place.above, layer)) or walk.is_wrapper(layer):
             continue
         own = walk.at(params, place.keys)
-        kept = _statistics(layer, own) if state is None else walk.at(state, place.keys)
+        kept = _statistics(layer, own) if alone else walk.at(state, place.keys)
         trees = {"params": own, "state": kept}
         for _ in place.stacked:
             trees = _rows(trees)
@@ -84,7 +84,7 @@ def _check(model: Model, params: PyTree, state: PyTree | None) -> None:
             _check_names(path, trees, layer.layers)
             if layer.traits.stacked:
                 _check_times(path, trees, layer)
-        elif layer.traits.example is not None and (state is not None or jax.tree.leaves(own)):
+        elif layer.traits.example is not None and (not alone or jax.tree.leaves(own)):
             _check_layer(layer, trees, path)
 
 

@@ -369,7 +369,10 @@ class _OwnShapes:
             if name not in expected[argument]:
                 return f"{argument}: {name} is not part of {title}, which has {[*expected[argument]]}"
             if shape != (needed := expected[argument][name].shape):
-                return f"{argument}: {name} has shape {shape}, but {title} needs {needed}"
+                beside = {other: shape for a, other, shape in own if a != argument}
+                also = f" beside {beside} in {'params' if argument == 'state' else 'state'}"
+                also = also if beside else ""
+                return f"{argument}: {name} has shape {shape}, but {title} needs {needed}{also}"
         return None
 
 
