@@ -43,6 +43,7 @@ def check_scalar(name: str, value: Any, interval: str, *, schedule: bool = False
     kinds = "a number, a scalar array" + (" or a schedule (step -> value)" if schedule else "")
     if callable(value):
         if schedule:
+            check_takes(name, value, "step")
             return
         raise TypeError(f"{name} must be {kinds}, got {value!r}")
     if isinstance(value, (bool, np.bool_)) or not isinstance(

@@ -257,9 +257,9 @@ def forget() -> None:
 
 def settings() -> Hashable:
     """The settings of JAX that programs depend on, and their values now."""
-    config: Any = jax.config
+    values = jax.config.values  # made anew each time
     # Attributes show what a context has set in this thread; some settings are only in `values`.
-    now = (getattr(config, name, config.values[name]) for name in _SETTINGS if name in config.values)
+    now = (getattr(jax.config, name, values[name]) for name in _SETTINGS if name in values)
     return (jax.default_backend(), *now)
 
 

@@ -183,6 +183,26 @@ def identity(gain: float = 1.0) -> Initializer:
     return init
 
 
+def draw(name: str, init: Any, key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """What an initialiser draws; refuses what is no array of the shape that was asked for.
+
+    >>> import jax
+    >>> draw("kernel_init", he_normal, jax.random.key(0), (2,), jnp.float32)
+    Traceback (most recent call last):
+    TypeError: kernel_init must return an array of shape (2,), and he_normal returns a function; call it
+    """
+    makes = any(init is globals()[made] for made in __all__ if made not in ("zeros", "ones"))
+    drawn = init if makes else init(key, shape, dtype)
+    found = getattr(drawn, "shape", None)
+    if found != tuple(shape):
+        got = f"a {type(drawn).__name__}" if found is None else f"one of shape {found}"
+        got = "a function; call it" if callable(drawn) else got
+        title = getattr(init, "__name__", repr(init))
+        kind = TypeError if found is None else ValueError
+        raise kind(f"{name} must return an array of shape {tuple(shape)}, and {title} returns {got}")
+    return drawn
+
+
 def initializer_for(activation: Callable[..., object] | None) -> Initializer:
     """The initialiser that suits an activation: Glorot, He or LeCun.
 

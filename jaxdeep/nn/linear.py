@@ -113,7 +113,8 @@ def embedding(
 
     def init(key: Array, x: jax.ShapeDtypeStruct) -> Arrays:
         check_integers(x.dtype)
-        return {"table": make(key, (num_embeddings, features), jnp.result_type(float))}
+        shape, dtype = (num_embeddings, features), jnp.result_type(float)
+        return {"table": initializers.draw("embedding_init", make, key, shape, dtype)}
 
     def check_integers(dtype: DTypeLike) -> None:
         if not jnp.issubdtype(dtype, jnp.integer):
@@ -232,9 +233,10 @@ def kernel_and_bias(
     make_kernel = initializers.initializer_for(activation) if kernel_init is None else kernel_init
 
     def make(key: Array, shape: Shape, dtype: DTypeLike) -> Arrays:
-        params = {"kernel": make_kernel(key, shape, dtype)}
+        params = {"kernel": initializers.draw("kernel_init", make_kernel, key, shape, dtype)}
         if use_bias:
-            params["bias"] = bias_init(jax.random.fold_in(key, 0), shape[-1:], dtype)
+            key = jax.random.fold_in(key, 0)
+            params["bias"] = initializers.draw("bias_init", bias_init, key, shape[-1:], dtype)
         return params
 
     return make

@@ -280,9 +280,11 @@ def _norm_of_examples(
 
     def init(key: Array, x: jax.ShapeDtypeStruct) -> Arrays:
         shape, dtype = tuple(x.shape[a] for a in split(x.shape)[0]), float_dtype(x.dtype)
-        params = {"scale": scale_init(key, shape, dtype)} if use_scale else {}
+        draw, params = initializers.draw, {}
+        if use_scale:
+            params["scale"] = draw("scale_init", scale_init, key, shape, dtype)
         if use_bias:
-            params["bias"] = bias_init(jax.random.fold_in(key, 0), shape, dtype)
+            params["bias"] = draw("bias_init", bias_init, jax.random.fold_in(key, 0), shape, dtype)
         return params
 
     def apply(params: Arrays, x: Array) -> Array:

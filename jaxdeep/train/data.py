@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._arrays import OnFile, as_array, check_holds
+from jaxdeep._arrays import OnFile, as_array, check_above_zero, check_holds
 from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.tree import is_of_numbers, path_name, shapes
 
@@ -40,6 +40,8 @@ def as_arrays(data: PyTree, name: str = "data", *, inputs: bool = False) -> PyTr
             value = as_array(where, value)
         if not isinstance(value, np.memmap) or value.nbytes <= _READ_WHOLE:
             check_holds(where, value)
+            if isinstance(value, np.ndarray) and value.ndim:
+                check_above_zero(where, value, axis=(0,))
         return value
 
     nested = inputs and isinstance(data, list) and any(map(is_of_numbers, data))

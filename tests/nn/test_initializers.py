@@ -10,6 +10,7 @@ import pytest
 from helpers.layers import KEY
 from helpers.properties import over
 
+import jaxdeep as jd
 from jaxdeep.nn import initializers as init
 
 
@@ -149,3 +150,27 @@ def test_a_wrong_argument_is_refused_by_its_name(name, draw):
 def test_what_is_cut_off_is_outside_of_an_interval():
     with pytest.raises(ValueError, match="lower must be below upper, got 2"):
         init.truncated_normal(1.0, lower=2.0, upper=-2.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            jax.nn.initializers.he_normal,
+            "kernel_init must return an array of shape .*a function; call it",
+        ),
+        *((make, "; call it") for make in (init.he_normal, init.constant, init.variance_scaling)),
+        (lambda key, shape, dtype: jnp.ones(3), r"returns one of shape \(3,\)"),
+        (lambda key, shape, dtype: None, "returns a NoneType"),
+    ],
+)
+def test_what_an_initialiser_draws_has_the_shape_that_was_asked_for(make, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        jd.nn.dense(2, kernel_init=make).init(KEY, jnp.ones((1, 4)))
+    for layer, x, name in (
+        (jd.nn.embedding(5, 2, embedding_init=make), jnp.zeros((1, 1), int), "embedding_init"),
+        (jd.nn.layer_norm(scale_init=make), jnp.ones((1, 4)), "scale_init"),
+        (jd.nn.conv(2, 3, bias_init=make), jnp.ones((1, 4, 4, 1)), "bias_init"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=f"{name} must return an array of shape"):
+            layer.init(KEY, x)
