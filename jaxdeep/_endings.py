@@ -40,6 +40,11 @@ _UNCHANGED = (
     *("reshape", "squeeze", "broadcast_in_dim", "transpose", "convert_element_type", "copy"),
     *("stop_gradient", "name", "sharding_constraint", "optimization_barrier"),
 )
+# What keeps numbers of the kind they are, as a softmax and a sigmoid do before the exponential.
+_MOVED = (
+    *(*_UNCHANGED, "neg", "abs", "add", "sub", "mul", "max", "min", "reduce_max", "slice", "select_n"),
+    *("is_finite", "eq", "ne", "lt", "le", "gt", "ge"),  # of which a select_n is made
+)
 
 
 def of_program(program: "ClosedJaxpr") -> list[Meaning]:
@@ -53,8 +58,31 @@ def of_program(program: "ClosedJaxpr") -> list[Meaning]:
     return [_meaning_of(made) for made in _outputs(program.jaxpr, inputs)]
 
 
-def _outputs(program: "Jaxpr", inputs: Sequence[_Made]) -> list[_Made]:
-    """How the outputs of a program are made of its inputs, calls resolved."""
+def takes_as_logits(program: "ClosedJaxpr", inputs: int) -> bool:
+    """Whether a program takes exponentials of its first inputs alone, as softmax and sigmoid do.
+
+    >>> import jax, jax.numpy as jnp, optax
+    >>> of = lambda loss: takes_as_logits(jax.make_jaxpr(loss)(jnp.ones(3), jnp.ones(3)), 1)
+    >>> of(optax.losses.softmax_cross_entropy), of(optax.losses.sigmoid_focal_loss)
+    (True, True)
+    >>> of(optax.losses.squared_error), of(optax.losses.log_cosh), of(lambda p, y: -y * jnp.log(p))
+    (False, False, False)
+    """
+    leaves = [_Made("input" if i < inputs else "other") for i in range(len(program.jaxpr.invars))]
+    seen: list[_Made] = []
+    _outputs(program.jaxpr, leaves, seen)
+    alone, fixed = {id(leaf) for leaf in leaves[:inputs]}, set[int]()
+    for made in seen:  # in their order, so that what a value is made of is known
+        of = [one for one in made.of if one.by not in ("literal", "constant") and id(one) not in fixed]
+        if not of:
+            fixed.add(id(made))
+        elif made.by in _MOVED and all(id(one) in alone for one in of):
+            alone.add(id(made))
+    return any(made.by in ("exp", "exp2", "logistic") and id(made.of[0]) in alone for made in seen)
+
+
+def _outputs(program: "Jaxpr", inputs: Sequence[_Made], seen: list[_Made] | None = None) -> list[_Made]:
+    """How the outputs of a program are made of its inputs, calls resolved; `seen` is added to."""
     made = dict(zip(program.invars, inputs))
 
     def find(variable: Any) -> _Made:
@@ -66,12 +94,12 @@ def _outputs(program: "Jaxpr", inputs: Sequence[_Made]) -> list[_Made]:
         by, of = equation.primitive.name, tuple(map(find, equation.invars))
         within = next((v for k, v in equation.params.items() if k.endswith("jaxpr")), None)
         if by in _CALLS and within is not None:
-            made |= zip(equation.outvars, _outputs(getattr(within, "jaxpr", within), of))
+            made |= zip(equation.outvars, _outputs(getattr(within, "jaxpr", within), of, seen))
         else:
-            made |= {
-                v: _Made(by, of, equation.params, len(getattr(v.aval, "shape", ())))
-                for v in equation.outvars
-            }
+            new = {v: _Made(by, of, equation.params, _ndim(v)) for v in equation.outvars}
+            made |= new
+            if seen is not None:
+                seen.extend(new.values())
     return [find(variable) for variable in program.outvars]
 
 

@@ -337,7 +337,10 @@ def weighted(
 _OF_LOGITS = (  # losses of optax, which take nothing else
     optax.losses.softmax_cross_entropy,
     optax.losses.softmax_cross_entropy_with_integer_labels,
+    optax.losses.safe_softmax_cross_entropy,
+    optax.losses.poly_loss_cross_entropy,
     optax.losses.sigmoid_binary_cross_entropy,
+    optax.losses.sigmoid_focal_loss,
 )
 
 

@@ -287,7 +287,8 @@ class LoaderSource:
                 self._try(batch, self.name)
                 self._tried.add(of_examples)
         except (ValueError, TypeError) as error:
-            raise type(error)(f"batch {self._number} of {self.name}: {error}") from None
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"batch {self._number} of {self.name}: {error}") from None
 
 
 class _Stack:

@@ -229,7 +229,7 @@ def try_out(
         )
         slow |= slow_here
     if (loss := setup.options["loss"]) is not None:
-        checked = functools.partial(check_program, setup.model, loss, ts.params, ts.state, like[0])
+        checked = functools.partial(check_program, setup.model, loss, ts.params, ts.state, *like[:2])
         kept(key_of("ends", setup.key, _shape_key(like)), checked, ts)
     return slow, bounds
 

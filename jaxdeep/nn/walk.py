@@ -226,6 +226,9 @@ def _through(place: Place, below: dict[str, _Through]) -> _Through:
                 return traits.features
             return before.features() if traits.axes(2) == 2 and traits.shape is None else None
 
+        if traits.keeps and place.layer.stochastic:  # dropped probabilities are none
+            word = lambda: None if before.meaning() == "probabilities" else before.meaning()  # noqa: E731
+            return before._replace(features=features, meaning=word)
         if traits.keeps:
             return before._replace(features=features)
         function, ends = traits.function or traits.ends, before

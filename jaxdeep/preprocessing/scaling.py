@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, broadcasting, check_above_zero, extremes
@@ -95,7 +96,8 @@ def standard_scaler(
     Raises:
       ValueError: an `axis` that `x` lacks; weights below 0 or out of range; when transforming, an
         `x` of other features than the state's; finite numbers that the default float cannot hold;
-        when fitting, NumPy features that vary by so little that it makes them 0 (below 1e-38).
+        when fitting, no numbers, infinite ones (of weight 0 they may be), NumPy features that vary by so
+        little that it makes them 0 (below 1e-38).
       TypeError: arguments of another kind; an `x` that is not of real numbers, or masked in places.
 
     Source: Chan, Golub & LeVeque, "Algorithms for Computing the Sample Variance" (1983); scikit-learn's
@@ -205,6 +207,10 @@ def _scaler(
     def fit(x: ArrayLike, weights: ArrayLike | None = None) -> State:
         given = as_array("x", x)
         check_above_zero("x", given, axis=reduced_axes(axis, given.ndim))
+        if not given.size:
+            raise ValueError(f"x is empty, got shape {given.shape}: there is nothing to fit")
+        if weights is None and _checks.is_known(given) and np.isinf(np.asarray(given)).any():
+            raise ValueError("x holds infinite numbers, of which there are no statistics")
         return update(init(x), x, weights)
 
     def joined(state: State, other: State) -> State:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jaxdeep._compilation import inside
-from jaxdeep._endings import of_program
+from jaxdeep._endings import of_program, takes_as_logits
 from jaxdeep._shapes import PyTree
 from jaxdeep.losses import of_probabilities, reads, said_by, sigmoid_cross_entropy
 from jaxdeep.metrics import Metric, accuracy, binary_accuracy, mean
@@ -28,23 +28,37 @@ def puts_out(model: Network, loss: PerExample) -> str | None:
     return taken or (known if known == "probabilities" else None)
 
 
-def check_program(model: Network, loss: PerExample, params: PyTree, state: PyTree, x: PyTree) -> None:
-    """Refuse a loss that takes the outputs for something else than the model's program says they are.
+def check_program(
+    model: Network, loss: PerExample, params: PyTree, state: PyTree, x: PyTree, y: PyTree
+) -> None:
+    """Refuse a loss that takes the outputs for something else than they are, as the programs say.
 
-    For models whose layers do not say it: adapted modules, models of one's own, functions as layers.
+    For models whose layers do not say what they put out (adapted modules, models of one's own, functions
+    as layers), and for losses that do not say what they take.
 
     Args:
-      params, state, x: the shapes of its parameters, state and inputs.
+      params, state, x, y: the shapes of its parameters, state, inputs and targets.
     """
-    if reads(loss) is None or getattr(model, "meaning", None) is not None:
-        return
+    known, taken = getattr(model, "meaning", None), reads(loss)
+    if (known is not None and taken is not None) or known in ("scores", "values"):
+        return  # the layers have said it
     apply = lambda *args: model.apply(*args)[0]  # noqa: E731
     program, outputs = jax.make_jaxpr(apply, return_shape=True)(params, state, x)
     words = [None if one.word == "same" else one.word for one in of_program(program)]
-    known: Any = jax.tree.unflatten(jax.tree.structure(outputs), words)
-    if isinstance(outputs, (tuple, list)):
-        known = dict(enumerate(known))
-    _agreed(known, loss, "", "the loss")
+    if taken is not None:
+        known = jax.tree.unflatten(jax.tree.structure(outputs), words)
+        if isinstance(outputs, (tuple, list)):
+            known = dict(enumerate(known))
+        _agreed(known, loss, "", "the loss")
+        return
+    if not hasattr(outputs, "shape") or "probabilities" not in (known, *words):
+        return
+    if takes_as_logits(jax.make_jaxpr(loss)(outputs, y), 1):
+        raise ValueError(
+            "the model ends in a softmax or a sigmoid, so that it puts out probabilities, and the loss "
+            "takes exponentials of them, as of logits: leave that activation out (better), or use a "
+            "loss of probabilities"
+        )
 
 
 def _check_constant(constant: Any, where: str) -> None:

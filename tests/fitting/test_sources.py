@@ -713,3 +713,13 @@ def test_batches_in_order_do_what_arrays_do_whatever_the_options(options):
     assert other.best_epoch == whole.best_epoch
     close(other.history, whole.history, rtol=1e-4)
     close((other.params, other.state), (whole.params, whole.state), rtol=1e-4)
+
+
+def test_a_later_batch_that_a_named_layer_refuses_is_named():
+    model = jd.nn.serial(hidden=jd.nn.dense(4), out=jd.nn.dense(2))
+
+    def batches(epoch):
+        return [ROWS, (np.ones((8, 5), np.float32), ROWS[1][:8])]
+
+    with pytest.raises(ValueError, match=r"^batch 1 of data: hidden: dense was initialised for"):
+        fit_loader(batches, model=model)

@@ -499,3 +499,15 @@ def test_features_that_float32_makes_0_are_refused(make):
     assert np.asarray(scaler.transform(scaler.fit(constant), constant)).tolist() == [[0], [0]]
     with enable_x64(True):
         np.testing.assert_allclose(scaler.transform(scaler.fit(x), x)[:, :1], expected)
+
+
+@pytest.mark.parametrize("make", [pp.standard_scaler, pp.min_max_scaler])
+def test_infinite_numbers_and_none_are_not_fitted(make):
+    for infinite in (np.array([1.0, np.inf, 2.0]), jnp.array([[1.0], [-jnp.inf]])):
+        with pytest.raises(ValueError, match="x holds infinite numbers"):
+            make().fit(infinite)
+    with pytest.raises(ValueError, match=r"x is empty, got shape \(0, 3\)"):
+        make().fit(np.zeros((0, 3)))
+    x, weights = np.array([[1.0], [np.inf], [3.0]]), np.array([1.0, 0.0, 1.0])
+    state = make().fit(x, weights)
+    np.testing.assert_allclose(state[0], make().fit(x[[0, 2]])[0])

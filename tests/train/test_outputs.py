@@ -153,7 +153,7 @@ def test_alone_a_metric_refuses_what_is_no_probability():
 SIGMOID, SOFTMAX = activation(jax.nn.sigmoid), activation(jax.nn.softmax)
 MEANINGS = {
     "probabilities": [
-        *(serial(dense(3), SOFTMAX, behind) for behind in (jd.nn.flatten(), jd.nn.dropout(0.1))),
+        serial(dense(3), SOFTMAX, jd.nn.flatten()),
         serial(dense(2, activation=jax.nn.sigmoid), jd.nn.reshape(2, 1), jd.nn.flatten()),
         *(dense(1, activation=f) for f in (jax.scipy.special.expit, jax.lax.logistic)),
         *(dense(1, activation=f) for f in (jax.nn.hard_sigmoid, jax.jit(jax.nn.sigmoid))),
@@ -383,3 +383,41 @@ def test_the_program_of_a_model_that_says_nothing_says_what_it_puts_out(end, los
     options = {"loss": loss, "optimizer": jd.optimizers.sgd(0.1), "epochs": 1, "progress": False}
     with pytest.raises(ValueError, match=match):
         jd.fit(Own(end), (x, y), batch_size=4, key=jax.random.key(0), **options)
+
+
+@pytest.mark.parametrize(
+    ("end", "loss", "refused"),
+    [
+        (jax.nn.softmax, lambda o, y: 1.0 * softmax_cross_entropy(o, y), True),
+        (
+            jax.nn.softmax,
+            lambda o, y: optax.losses.poly_loss_cross_entropy(o, jax.nn.one_hot(y, 3)),
+            True,
+        ),
+        (jax.nn.sigmoid, lambda o, y: optax.losses.sigmoid_focal_loss(o[:, 0], y), True),
+        (jax.nn.sigmoid, lambda o, y: -jnp.log(jax.nn.sigmoid(o[:, 0])), True),
+        (jax.nn.softmax, lambda o, y: -jnp.log(jnp.take_along_axis(o, y[:, None], 1))[:, 0], False),
+        (jax.nn.softmax, lambda o, y: softmax_cross_entropy(o, y, from_logits=False), False),
+        (jax.nn.sigmoid, lambda o, y: jd.losses.log_cosh(o[:, 0], y), False),
+        (jax.nn.sigmoid, lambda o, y: (o[:, 0] - y) ** 2, False),
+        (None, lambda o, y: 1.0 * softmax_cross_entropy(o, y), False),
+    ],
+)
+def test_the_program_of_a_loss_says_that_it_takes_logits(end, loss, refused):
+    x, y = jnp.ones((8, 2)), jnp.zeros(8, int)
+    options = {"optimizer": jd.optimizers.sgd(0.1), "epochs": 1, "progress": False, "batch_size": 4}
+    train = functools.partial(jd.fit, dense(3, activation=end), (x, y), loss=loss, **options)
+    if refused:
+        with pytest.raises(ValueError, match="takes exponentials of them, as of logits"):
+            train(key=jax.random.key(0))
+    else:
+        train(key=jax.random.key(0))
+
+
+def test_dropped_probabilities_are_none():
+    model = serial(dense(3), SOFTMAX, jd.nn.dropout(0.5))
+    assert model.meaning is None
+    assert serial(dense(3), jd.nn.dropout(0.5)).meaning == "scores"
+    params, state = model.init(jax.random.key(0), jnp.ones((4, 2)))
+    with pytest.raises(ValueError, match="does not say what it puts out"):
+        jd.uncertainty.mc_dropout(model, params, state, jnp.ones((4, 2)), jax.random.key(0), samples=2)
