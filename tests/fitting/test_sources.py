@@ -152,7 +152,7 @@ def fit_loader(data, **changes):
     # without a batch_size, which is the loader's to decide
     arguments = {"loss": jd.losses.softmax_cross_entropy, "optimizer": jd.optimizers.adam(0.01)}
     arguments |= {"epochs": 2, "key": KEY, "progress": False} | changes
-    return jd.fit(jd.nn.dense(2), data, **arguments)
+    return jd.fit(arguments.pop("model", jd.nn.dense(2)), data, **arguments)
 
 
 def fit_rows(**changes):
