@@ -287,7 +287,7 @@ class LoaderSource:
                 self._try(batch, self.name)
                 self._tried.add(of_examples)
         except (ValueError, TypeError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
+            kind = ValueError if isinstance(error, ValueError) else TypeError  # or of both
             raise kind(f"batch {self._number} of {self.name}: {error}") from None
 
 
