@@ -39,10 +39,11 @@ _CALLS = (
 _UNCHANGED = (
     *("reshape", "squeeze", "broadcast_in_dim", "transpose", "convert_element_type", "copy"),
     *("stop_gradient", "name", "sharding_constraint", "optimization_barrier"),
+    *("slice", "dynamic_slice", "gather"),  # an index
 )
 # What keeps numbers of the kind they are, as a softmax and a sigmoid do before the exponential.
 _MOVED = (
-    *(*_UNCHANGED, "neg", "abs", "add", "sub", "mul", "max", "min", "reduce_max", "slice", "select_n"),
+    *(*_UNCHANGED, "neg", "abs", "add", "sub", "mul", "max", "min", "reduce_max", "select_n"),
     *("is_finite", "eq", "ne", "lt", "le", "gt", "ge"),  # of which a select_n is made
 )
 
