@@ -93,6 +93,18 @@ def test_the_numbers_are_those_without_the_switch(switch, call, tmp_path):
     check_same(expected, SWITCHES[switch], lambda: CALLS[call](tmp_path), switch)
 
 
+@pytest.mark.heavy
+def test_tools_run_under_a_transfer_guard():
+    data = {"loss": OPTIONS["loss"], "key": KEY}
+    rates = {"optimizer": jd.optimizers.sgd(0.1), "steps": 20, "batch_size": 8}
+
+    def found():
+        test = jd.diagnostics.find_learning_rate(network(), (X, Y), **rates, **data)
+        return test.losses, dict(jd.diagnostics.gradient_flow(network(), *PARAMS, (X, Y), **data))
+
+    check_same(found(), SWITCHES["transfer_guard"], found, "transfer_guard")
+
+
 def check_same(expected, turned, call, switch):
     with turned():
         found = call()

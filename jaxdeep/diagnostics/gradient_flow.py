@@ -9,7 +9,7 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
-from jaxdeep._compilation import is_traced, run_once
+from jaxdeep._compilation import is_traced, meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
 from jaxdeep.diagnostics.layer_flow import Flow, flow_of, probed, with_taps
@@ -25,6 +25,7 @@ from jaxdeep.tree import Where, check_where, mask, parted
 
 
 @takes(Minimised)
+@meant_transfers()
 def gradient_flow(
     model: Model,
     params: PyTree,

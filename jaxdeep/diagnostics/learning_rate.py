@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
-from jaxdeep._compilation import is_traced, kept, run_once
+from jaxdeep._compilation import is_traced, kept, meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, Bool, Float, Integer, PyTree
 from jaxdeep.optimizers import set_hyperparams
@@ -71,6 +71,7 @@ class RateTest(NamedTuple):
 
 
 @takes(Minimised)
+@meant_transfers()
 def find_learning_rate(
     model: Network,
     data: PyTree,
@@ -251,7 +252,7 @@ def _test(
             ts, values = make_step(objective, make(rates[t]))(ts, take(data, order[t]))
             loss = values["loss"].astype(rates.dtype)
             average = keep * average + (1 - keep) * loss
-            unbiased = average / (1 - keep ** (t + 1))
+            unbiased = average / (1 - keep ** (t + 1).astype(rates.dtype))
             return t + 1, ts, losses.at[t].set(loss), smoothed.at[t].set(unbiased), average
 
         start = jnp.zeros((), jnp.int32), ts, nothing, nothing, jnp.zeros((), rates.dtype)

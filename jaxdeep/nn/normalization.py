@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves, on_device
+from jaxdeep._compilation import meant_transfers
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.nn import initializers, walk
 from jaxdeep.nn.fits import check_fit
@@ -391,6 +392,7 @@ def _statistics(
     return mean, var, n
 
 
+@meant_transfers()
 def recompute_batch_norm(
     model: Model, params: PyTree, state: PyTree, x: PyTree, *, batch_size: int = 1024
 ) -> PyTree:
