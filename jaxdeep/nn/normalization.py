@@ -62,8 +62,8 @@ def batch_norm(
     count in the statistics; they are normalised like the others, with 0 for what in them is not finite.
     If none counts, the running statistics stay. They stay, too, after a batch of a single value a
     feature, such as a last batch of one row, which has no variance and is a poor mean: Keras and flax
-    would pull the variance towards 0 (PyTorch refuses such a batch). Every other batch moves them alike,
-    whatever its rows.
+    would pull the variance towards 0 (PyTorch refuses such a batch). With a momentum of 0 the mean is
+    that of the last batch in any case. Every other batch moves them alike, whatever its rows.
 
     Raises:
       ValueError: a momentum or epsilon out of range; an `axis` the input lacks or named twice;
@@ -139,10 +139,13 @@ def batch_norm(
                 mean = jnp.where(n > 0, mean, state["mean"])
                 var = jnp.where(n > 0, var, state["var"])
             running = var * n / jnp.maximum(n - 1, 1) if unbiased_running_var else var
-            # one value has no variance, the 0 would be learned as if it were one; and it is no mean
+            # one value has no variance, the 0 would be learned as if it were one; and is a poor mean
+            few = 0 if isinstance(momentum, (int, float)) and momentum == 0 else 1
             state = {
-                name: jnp.where(n > 1, moved(state[name], batch), state[name]).astype(state[name].dtype)
-                for name, batch in (("mean", mean), ("var", running))
+                name: jnp.where(n > least, moved(state[name], batch), state[name]).astype(
+                    state[name].dtype
+                )
+                for name, batch, least in (("mean", mean, few), ("var", running, 1))
             }
         factor = jax.lax.rsqrt(var + epsilon)
         if use_scale:

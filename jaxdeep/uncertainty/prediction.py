@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxdeep._endings import Meaning, of_program
 from jaxdeep._shapes import Array, ArrayLike, Float, Num, PyTree
 from jaxdeep.nn import walk
+from jaxdeep.nn.layer import KINDS
 from jaxdeep.nn.model import Model
 from jaxdeep.tree import path_name
 
@@ -147,7 +148,7 @@ def kinds_of(y: PyTree, outputs: Any, meaning: Any, computed: Sequence[Meaning] 
         said, depth = _along(outputs, path)
         used.add(path_name(path[:depth]))
         known, made = _along(meaning, path)[0], next(programs)
-        if known is None and made.word == "probabilities":
+        if known in (None, "scores") and made.word == "probabilities":
             known = "probabilities" if made.softmax else "labels"
         where = f"outputs[{path_name(path)!r}]" if path else "outputs"
         if isinstance(said, (Mapping, list, tuple)):
@@ -224,6 +225,8 @@ def meaning_of(model: Model) -> Any:
             return {name: named(known[name], excludes[name]) for name in known}
         return "labels" if known == "probabilities" and not excludes else known
 
+    if model.meaning is None and any(place.layer.kind not in KINDS for place in walk.leaves(model)):
+        return "scores"  # of a module of another library, as of a linear layer
     return named(model.meaning, walk.softmax(model))
 
 

@@ -82,8 +82,9 @@ def mc_dropout(
         one, σ, the probability of one of two classes), "probabilities", or "values" for a regression,
         which have no entropy. By default "probabilities" for a model that ends in a softmax or sigmoid
         (those of a sigmoid are of labels that do not exclude each other: their entropies are added up),
-        and "logits" for several numbers of a layer without an activation; it must be said of a single
-        number and behind any other activation, `lambda_` or adapted module. A model
+        and "logits" for several numbers of a layer without an activation, or of an adapted module that
+        does not end in one of these; it must be said of a single number, and behind any other activation
+        or `lambda_`. A model
         with several outputs takes them in their structure, ``{"box": "values", "class": "logits"}``, or
         one word for all; there it must be said of each that does not end in a softmax or sigmoid.
       from_logits: the same in the word of losses and metrics: True for ``outputs="logits"``, False for
