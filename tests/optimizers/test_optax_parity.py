@@ -30,14 +30,18 @@ moments = {"b1": decay, "b2": st.floats(0.9, 0.9999), "eps": eps, "eps_root": ep
 PAIRS = {
     "sgd": (o.sgd, optax.sgd, kwargs()),
     "momentum": (o.sgd, optax.sgd, kwargs(momentum=decay, nesterov=flag)),
-    "adagrad": (o.adagrad, optax.adagrad, kwargs(initial_accumulator_value=st.floats(0, 1), eps=eps)),
+    "adagrad": (
+        o.adagrad,
+        optax.adagrad,
+        kwargs(initial_accumulator_value=st.floats(0, 1, width=32, allow_subnormal=False), eps=eps),
+    ),
     "rmsprop": (
         o.rmsprop,
         optax.rmsprop,
         kwargs(
             decay=decay,
             eps=eps,
-            initial_scale=st.floats(0, 1),
+            initial_scale=st.floats(0, 1, width=32, allow_subnormal=False),
             eps_in_sqrt=flag,
             centered=flag,
             bias_correction=flag,
@@ -49,7 +53,11 @@ PAIRS = {
         kwargs(decay=decay, eps=eps, momentum=st.floats(0.5, 0.9), nesterov=flag),
     ),
     "adam": (o.adam, optax.adam, kwargs(**moments)),
-    "adamw": (o.adamw, optax.adamw, kwargs(**moments, weight_decay=st.floats(0, 0.1))),
+    "adamw": (
+        o.adamw,
+        optax.adamw,
+        kwargs(**moments, weight_decay=st.floats(0, 0.125, width=32, allow_subnormal=False)),
+    ),
     "adamax": (o.adamax, optax.adamax, kwargs(b1=decay, b2=st.floats(0.9, 0.9999), eps=eps)),
     "nadam": (o.nadam, optax.nadam, kwargs(**moments)),
 }
