@@ -51,6 +51,22 @@ def test_what_makes_or_returns_no_value_is_refused_by_its_name(changes, message)
         jd.train.supervised(model, **options)(params, state, batch)
 
 
+def test_an_augmentation_may_add_what_has_no_rows():
+    """As mixup does, whose share is one number for the batch."""
+    model, tx = jd.nn.dense(2), jd.optimizers.sgd(0.1)
+
+    def loss(outputs, y):
+        return y[1] * jd.losses.softmax_cross_entropy(outputs, y[0])
+
+    def share(key, batch):
+        return batch[0], (batch[1], jax.random.uniform(key))
+
+    ts = jd.train.init(model, tx, jnp.ones((1, 3)), key=jax.random.key(0))
+    step = jd.train.make_step(jd.train.supervised(model, loss), tx, augment=share)
+    ts, metrics = step(ts, (jnp.ones((4, 3)), jnp.zeros(4, int)))
+    assert jnp.isfinite(metrics["loss"])
+
+
 def test_an_augmentation_keeps_the_number_of_rows():
     model, tx = jd.nn.dense(2), jd.optimizers.sgd(0.1)
     objective = jd.train.supervised(model, jd.losses.softmax_cross_entropy)
