@@ -115,6 +115,7 @@ def test_regression_losses_are_their_equations(loss, equation):
         loss(jnp.ones((3, 2)), jnp.ones(3))
 
 
+@pytest.mark.heavy
 def test_cross_entropy_of_probabilities_has_all_digits():
     p = np.array([1e-30, 1e-10, 1e-3, 0.3, 0.5, 0.9, 1 - 2.0**-20], np.float32)
     exact = -np.log1p(-p.astype(np.float64))
@@ -182,6 +183,7 @@ def test_log_cosh_is_the_closed_form_at_any_size(dtype):
     np.testing.assert_allclose(grads.astype(jnp.float32), expected, rtol=2 * float(info.eps) + 1e-6)
 
 
+@pytest.mark.heavy
 def test_log_cosh_has_an_end_and_a_curvature():
     most = float(jnp.finfo(jnp.float32).max)
     loss = lambda e: jd.losses.log_cosh(e, jnp.zeros_like(e))  # noqa: E731
@@ -424,6 +426,7 @@ def test_the_activity_of_hidden_layers_is_penalised():
         jd.train.supervised(model, jd.losses.mse, activity=missing)(params, state, (x, y))
 
 
+@pytest.mark.heavy
 def test_the_order_of_scores_that_float32_cannot_tell_apart_is_kept():
     scores, labels = 1 - np.array([4e-9, 3e-9, 2e-9, 1e-9]), np.array([0, 1, 0, 1])
     assert float(jd.metrics.roc_auc_score(scores, labels)) == 0.75
@@ -458,6 +461,7 @@ def test_booleans_are_labels_of_two_classes():
         softmax_cross_entropy(jnp.zeros((2, 3)), np.array([True, False]))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("train", [False, True])
 def test_examples_of_weight_0_have_no_activity(train):
     model = jd.nn.serial(hidden=jd.nn.dense(4), out=jd.nn.dense(1))

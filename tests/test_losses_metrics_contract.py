@@ -571,6 +571,7 @@ def test_the_area_is_near_the_exact_one_at_any_location_and_scale(location, scal
     assert float(AREA_OF(logits, y)) == pytest.approx(sk.roc_auc_score(y, logits), abs=3e-3)
 
 
+@pytest.mark.heavy
 def test_the_area_of_far_and_of_small_scores():
     """All of them were in one bin: 0.51 for 0.91."""
     sk = pytest.importorskip("sklearn.metrics")
@@ -587,6 +588,7 @@ def test_the_area_of_far_and_of_small_scores():
     assert metric.update(metric.init(), np.full(3, 1e6), np.array([0, 1, 1]))["positive"].sum() == 2
 
 
+@pytest.mark.heavy
 def test_states_of_areas_that_are_added_up_have_the_fixed_bins():
     metric = metrics.auc(from_logits=True)
     states = [AREA[0](metric.init(), VALUES[:, i] - i, BITS) for i in range(2)]

@@ -108,6 +108,7 @@ def test_the_picture_of_the_house_is_that_of_its_imports():
     assert house.drawn() == house.arrows(house.imports())
 
 
+@pytest.mark.heavy
 def test_the_picture_is_drawn_with_every_room(tmp_path):
     pairs = house.arrows(house.imports())
     house.draw(pairs, tmp_path / "house.svg")

@@ -318,6 +318,7 @@ def test_layers_that_come_with_equinox():
     close(apply(params, stats, x, key=KEY)[0], own(x, jax.random.split(KEY, 3)))
 
 
+@pytest.mark.heavy
 def test_arrays_that_are_not_trained_are_state_and_pytrees_go_in_and_out():
     class Pair(eqx.Module):
         scale: jax.Array
@@ -441,6 +442,7 @@ def test_errors_for_people():
         model.apply(params, stats, X[:, 0])
 
 
+@pytest.mark.heavy
 def test_statistics_over_the_batch_and_a_mapped_axis():
     model = from_equinox(lambda key: Net(key, axis_name=("batch", "copies")), axis_name="batch")
     params, state = model.init(KEY, X)

@@ -1,5 +1,6 @@
 """What a run writes for TensorBoard, read back from the files by the format's own rules."""
 
+import importlib.util
 import struct
 import sys
 
@@ -12,7 +13,10 @@ import jaxdeep as jd
 from jaxdeep.adapters import to_tensorboard
 from jaxdeep.train import Epochs
 
-pytest.importorskip("tensorboardX")
+# Not imported before a test runs: that takes seconds.
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("tensorboardX") is None, reason="wants tensorboardX"
+)
 
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (60, 3))

@@ -49,6 +49,7 @@ def test_pruning_keeps_dtypes(x64, dtype):
     assert pruned["b"]["kernel"].tolist() == [0, 0]
 
 
+@pytest.mark.heavy
 def test_pruning_under_jit_and_vmap():
     params, _ = trained(network(), draw(1, 6))
     many = jax.jit(jax.vmap(lambda s: jd.compress.prune(params, s)))(jnp.array([0.25, 0.5]))

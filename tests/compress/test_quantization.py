@@ -67,6 +67,7 @@ def test_int8_weights_are_within_half_a_step(name):
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.heavy
 def test_embeddings_have_a_scale_a_vector():
     model, x = nn.serial(nn.embedding(7, 5), nn.flatten(), dense(2)), jnp.arange(6).reshape(2, 3)
     params, state = trained(model, x)

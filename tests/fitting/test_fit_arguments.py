@@ -153,6 +153,7 @@ def test_what_an_objective_begins_with_is_the_models():
     jd.fit(linear, (X, features), objective=of_second, params=second, **begin)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("dtype", [np.int8, np.int64])
 def test_counts_may_be_of_numpy_in_any_width(dtype):
     found = [

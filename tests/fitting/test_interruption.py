@@ -78,6 +78,7 @@ def test_batches_from_the_host_end_after_the_epoch_at_hand():
     assert (result.stopped, len(result.history["loss"]), begun) == ("interrupted", 2, [0, 1])
 
 
+@pytest.mark.heavy
 def test_phases_end_with_the_one_that_was_interrupted():
     result = fit(**(SMALL | {"epochs": 1}), phases=[(2,), (2,)], callbacks=[press])
     assert (result.stopped, len(result.history["loss"])) == ("interrupted", 2)

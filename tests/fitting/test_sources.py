@@ -159,6 +159,7 @@ def fit_rows(**changes):
     return fit(batch_size=16, shuffle=False, **(ARGUMENTS | changes))
 
 
+@pytest.mark.heavy
 def test_a_loader_of_small_batches_gives_what_rows_give():
     close(fit_loader(in_order()).history, fit_rows().history)
     loader = torch_loader()
@@ -407,6 +408,7 @@ class Once:
         return next(self.batches)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["data", "validation"])
 def test_epochs_before_an_iterator_ended_are_kept(name, tmp_path):
     """A class does not say that it ends once, which is only known after the first epoch."""
@@ -715,6 +717,7 @@ def test_batches_in_order_do_what_arrays_do_whatever_the_options(options):
     close((other.params, other.state), (whole.params, whole.state), rtol=1e-4)
 
 
+@pytest.mark.heavy
 def test_a_later_batch_that_a_named_layer_refuses_is_named():
     model = jd.nn.serial(hidden=jd.nn.dense(4), out=jd.nn.dense(2))
 

@@ -477,6 +477,7 @@ def test_a_kernel_of_a_convolution_suits_the_activation_behind_a_pool(name):
     assert_he(jd.nn.serial(jd.nn.conv(64, 3), OF_IMAGES[name](), RELU), (1, 8, 8, 16))
 
 
+@pytest.mark.heavy
 @hypothesis.settings(max_examples=20, deadline=None)
 @hypothesis.given(cuts=st.lists(st.integers(0, 5), max_size=4), low=st.booleans())
 def test_it_makes_no_difference_in_which_serial_the_layers_are(cuts, low):

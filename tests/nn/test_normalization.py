@@ -130,6 +130,7 @@ def test_recomputed_statistics_of_layers_called_mean_and_var():
         jd.nn.recompute_batch_norm(twins, params, state, (x, x))
 
 
+@pytest.mark.heavy
 def test_a_batch_of_which_nothing_counts_is_normalised_as_at_inference():
     layer, x = jd.nn.batch_norm(), jax.random.normal(KEY, (6, 4))
     params, state = layer.init(KEY, x)

@@ -127,6 +127,7 @@ def test_every_recorded_run_in_float32(golden):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5, err_msg=str(row)[:200])
 
 
+@pytest.mark.heavy
 def test_float32_adam_is_as_close_to_float64_as_float32_can_be(golden):
     """Bias corrections from 1 − β: optax is 3.7e-6 off here."""
     for row in recorded(golden, "float64"):

@@ -332,6 +332,7 @@ def test_features_of_any_size_are_those_of_scikit_learn(scale):
         np.testing.assert_allclose(y, peer.transform(x), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("standardize", [False, True])
 def test_box_cox_of_numbers_below_float32_is_that_of_float64(standardize):
     x = 1e-50 * np.random.default_rng(0).lognormal(size=(60, 1))

@@ -123,6 +123,7 @@ def test_cross_fitting_runs_compiled():
         close(encoded[i], expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_columns_of_classes_go_feature_by_feature():
     x, labels = RNG.integers(0, 7, (50, 2)), RNG.integers(0, 4, 50)
     encoder = pp.target_encoder(0.0, categories=7, classes=4)

@@ -109,6 +109,7 @@ def test_early_stopping_asks_which_way_a_negated_loss_is_better():
             resolve(jd.train.EarlyStopping(monitor=name), {name: 0.0})
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy"])
 def test_a_run_that_monitors_holds_no_infinity(monitor):
     """So that ``jax_debug_infs`` has nothing to find."""

@@ -51,6 +51,7 @@ def test_what_makes_or_returns_no_value_is_refused_by_its_name(changes, message)
         jd.train.supervised(model, **options)(params, state, batch)
 
 
+@pytest.mark.heavy
 def test_an_augmentation_may_add_what_has_no_rows():
     """As mixup does, whose share is one number for the batch."""
     model, tx = jd.nn.dense(2), jd.optimizers.sgd(0.1)

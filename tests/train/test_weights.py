@@ -185,6 +185,7 @@ def test_a_batch_with_rows_of_weight_0_is_the_batch_without_them(junk):
             )  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_models_of_which_is_not_known_where_their_rows_are_are_not_masked():
     merged = jd.nn.serial(
         jd.nn.lambda_(lambda x: x.reshape(-1, 1)), jd.nn.batch_norm(),
@@ -210,6 +211,7 @@ def test_whole_numbers_of_64_bits_are_checked_with_weights_as_without():
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.heavy
 def test_inputs_of_weight_0_may_be_anything():
     weights = jnp.arange(8) < 6
     broken = X.at[6].set(jnp.nan).at[7].set(jnp.inf)

@@ -12,6 +12,7 @@ import jaxdeep as jd
 from jaxdeep.uncertainty import mc_dropout
 
 
+@pytest.mark.heavy
 def test_where_all_samples_agree_nothing_is_uncertain_about_the_model():
     model, params, state = ready(nn.serial(nn.dense(3), nn.dropout(0.0)))
     pred = mc_dropout(model, params, state, X, KEY, samples=1000)
@@ -210,6 +211,7 @@ def test_labels_that_do_not_exclude_each_other_have_their_entropies_added_up():
     np.testing.assert_allclose(found.entropy["kind"], -(kind * np.log(kind)).sum(-1), atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_the_program_of_a_function_as_a_layer_says_that_it_puts_out_probabilities():
     ends = {
         "softmax": nn.lambda_(lambda x: jax.nn.softmax(x[:, None, :4])[:, 0]),
@@ -229,6 +231,7 @@ def test_the_program_of_a_function_as_a_layer_says_that_it_puts_out_probabilitie
         np.testing.assert_allclose(found.entropy, entropy.sum(-1), atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_from_logits_says_what_outputs_say():
     model, params, state = ready(network())
     predict = functools.partial(mc_dropout, model, params, state, X, KEY, samples=2)
