@@ -180,7 +180,6 @@ time.sleep(60)
 """
 
 
-@pytest.mark.heavy
 def test_a_killed_process_leaves_no_lock(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"

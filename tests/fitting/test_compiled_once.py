@@ -89,7 +89,6 @@ def test_what_differs_in_numbers_alone_is_not_compiled_again(changes):
         fit(**changes)
 
 
-@pytest.mark.heavy
 def test_a_program_found_again_computes_what_one_of_its_own_does():
     changes = {name: value for change in ALIKE.values() for name, value in change.items()}
     fit()
@@ -247,7 +246,6 @@ def test_a_function_that_counts_its_traces_is_traced_once():
     assert len(traces) == count
 
 
-@pytest.mark.heavy
 def test_what_a_callback_changes_makes_another_function():
     weight = [1.0]
 

@@ -484,7 +484,6 @@ def test_the_scale_of_weights_makes_no_difference(weight):
     np.testing.assert_allclose(scaled.mean, even.mean, rtol=1e-4)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("make", [pp.standard_scaler, pp.min_max_scaler])
 def test_features_that_float32_makes_0_are_refused(make):
     scaler, x = make(), np.array([[1e-50, 1.0], [3e-50, 2.0]])

@@ -128,7 +128,6 @@ def test_nothing_retraces_when_only_values_change():
     assert epoch._cache_size() == 1
 
 
-@pytest.mark.heavy
 def test_the_data_is_an_argument_of_the_program_not_a_constant():
     _, step, ts = setup()
     data = jax.tree.map(jnp.asarray, problem())

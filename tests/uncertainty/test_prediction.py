@@ -231,7 +231,6 @@ def test_the_program_of_a_function_as_a_layer_says_that_it_puts_out_probabilitie
         np.testing.assert_allclose(found.entropy, entropy.sum(-1), atol=1e-5)
 
 
-@pytest.mark.heavy
 def test_from_logits_says_what_outputs_say():
     model, params, state = ready(network())
     predict = functools.partial(mc_dropout, model, params, state, X, KEY, samples=2)
