@@ -48,7 +48,7 @@ LEFT_OUT = {
     "train.Epochs": RECORD,
     "train.FitResult": RECORD,
     "train.Objective": "a protocol",
-    "train.Table": RECORD,
+    "search.Table": RECORD,
     "train.TrainState": RECORD,
     "uncertainty.Prediction": RECORD,
     "uncertainty.Rejection": RECORD,
@@ -121,12 +121,15 @@ OBSCURE = [
 
 
 def public_functions():
+    """Public names and what they are, each once: `jaxdeep.train` shows some of `jaxdeep.search`."""
+    seen = []
     for namespace in NAMESPACES:
         module = importlib.import_module(namespace)
         for name in module.__all__:
             thing = getattr(module, name)
             own = getattr(thing, "__module__", "").startswith("jaxdeep")
-            if callable(thing) and own:
+            if callable(thing) and own and thing not in seen:
+                seen.append(thing)
                 yield f"{namespace}.{name}".removeprefix("jaxdeep."), thing
 
 

@@ -1,1 +1,32 @@
-"""Many runs at once: `sweep`, its points, its strategies, and the table of what came out."""
+"""Many runs at once: spaces of hyperparameters, strategies, and the table of what came out."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxdeep.search.halving import SuccessiveHalving
+    from jaxdeep.search.space import random_points
+    from jaxdeep.search.table import Table
+
+# Looked up when first asked for, so that nothing is loaded that is not used.
+_NAMES = {
+    "SuccessiveHalving": "halving",
+    "Table": "table",
+    "random_points": "space",
+}
+
+__all__ = [
+    "SuccessiveHalving",
+    "Table",
+    "random_points",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"jaxdeep.search.{_NAMES[name]}"), name)
+    raise AttributeError(f"module 'jaxdeep.search' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -23,7 +23,7 @@ def plot(
     ax: Any = None,
     path: Any = None,
 ) -> Any:
-    """Draw what `jaxdeep.train.Table.plot` describes; `metrics` are the names of those in the table.
+    """Draw what `jaxdeep.search.Table.plot` describes; `metrics` are the names of those in the table.
 
     >>> from jaxdeep.search.table import Result, Table
     >>> result = Result({}, {}, {"loss": np.array([2.0, 1.0])}, 1, "finished")

@@ -40,7 +40,7 @@ class SuccessiveHalving(NamedTuple):
 def check(halving: Any) -> None:
     """Refuse anything but a `SuccessiveHalving` with fields in range."""
     if not isinstance(halving, SuccessiveHalving):
-        raise TypeError(f"halving must be a jaxdeep.train.SuccessiveHalving, got {halving!r}")
+        raise TypeError(f"halving must be a jaxdeep.search.SuccessiveHalving, got {halving!r}")
     _checks.check_count("halving.first", halving.first)
     _checks.check_count("halving.factor", halving.factor, low=2)
     monitors.check_watched("halving", halving)

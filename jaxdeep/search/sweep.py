@@ -67,7 +67,7 @@ def sweep(
       data: as for `jaxdeep.fit`.
       seeds: number of runs of each point; their seeds are 0, 1, …
       key: instead of ``jax.random.key(seed)``, seed s runs with ``fold_in(key, s)``.
-      halving: a `jaxdeep.train.SuccessiveHalving`, which ends the worst points after a few epochs.
+      halving: a `jaxdeep.search.SuccessiveHalving`, which ends the worst points after a few epochs.
       strategy: "vmap" runs rows stacked and spread over all local devices. "threads" runs them one after
         another in a thread for each core of a CPU or for each accelerator. By default it is "threads" on
         a CPU, where stacking gains nothing, and "vmap" elsewhere.

@@ -46,7 +46,7 @@ def ensemble(
       model: the `Model` of all members.
       members: one of
 
-        * a `jaxdeep.train.Table` from a sweep, without its runs that diverged or were halved;
+        * a `jaxdeep.search.Table` from a sweep, without its runs that diverged or were halved;
         * a list of ``(params, state)``, or of results of `jaxdeep.fit`;
         * a tuple ``(params, state)`` of trees whose leaves have a leading axis of members, as `jax.vmap`
           makes.

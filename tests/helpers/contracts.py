@@ -1184,9 +1184,11 @@ call(
     cooldown=1,
     min_learning_rate=0.1,
 )
-call("train.SuccessiveHalving", use=in_a_sweep, dear=True, first=1, factor=3, monitor="loss", mode="min")
 call(
-    "train.random_points",
+    "search.SuccessiveHalving", use=in_a_sweep, dear=True, first=1, factor=3, monitor="loss", mode="min"
+)
+call(
+    "search.random_points",
     use=lambda points: [float(p["rate"]) for p in points],
     n=3,
     key=KEY,

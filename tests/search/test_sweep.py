@@ -200,7 +200,7 @@ def test_halving_goes_on_with_the_best_from_where_they_are(strategy):
     rates = {"learning_rate": [1e-3, 3e-3, 0.3, 3e-2, 1e-1, 1e-2]}
     how = LINEAR | {"space": rates, "seeds": 2, "strategy": strategy, "epochs": 5}
     full = sweep(sgd, **how)
-    table = sweep(sgd, **how, halving=jd.train.SuccessiveHalving(first=1, factor=2))
+    table = sweep(sgd, **how, halving=jd.search.SuccessiveHalving(first=1, factor=2))
     losses = np.array([full.history(i)["val_loss"] for i in range(12)]).reshape(6, 2, 5).mean(1)
     running, expected = list(range(6)), np.full(6, 5)
     for epochs in (1, 2, 4):
@@ -220,7 +220,7 @@ def test_halving_goes_on_with_the_best_from_where_they_are(strategy):
 
 
 def test_rungs_and_survivors():
-    halving = jd.train.SuccessiveHalving(first=2, factor=3)
+    halving = jd.search.SuccessiveHalving(first=2, factor=3)
     assert successive.rungs(halving, 18) == [2, 6, 18]
     assert successive.rungs(halving, 20) == [2, 6, 18, 20]
     assert successive.rungs(halving, 2) == [2]
@@ -416,7 +416,7 @@ def test_progress_is_told_a_few_times(capsys):
 
 @pytest.mark.heavy
 def test_random_points():
-    points = jd.train.random_points(
+    points = jd.search.random_points(
         500,
         key=jax.random.key(0),
         rate=("log_uniform", 1e-4, 1e-1),
@@ -428,7 +428,7 @@ def test_random_points():
     assert abs(rates.mean() + 2.5) < 4 * np.sqrt(9 / 12 / 500)
     assert {point["kind"] for point in points} == {"a", "b"}
     assert all(0.1 <= point["drop"] <= 0.5 for point in points)
-    assert points == jd.train.random_points(
+    assert points == jd.search.random_points(
         500,
         key=jax.random.key(0),
         rate=("log_uniform", 1e-4, 1e-1),
@@ -457,22 +457,25 @@ def test_random_points():
         (lambda: sweep(objective=OBJECTIVE, loss=None), "drop metrics"),
         (lambda: sweep(memory=0), "memory must be at least 1"),
         (lambda: sweep(progress=2), "progress must be True or False"),
-        (lambda: sweep(halving=3), "halving must be a jaxdeep.train.SuccessiveHalving, got 3"),
-        (lambda: sweep(halving=jd.train.SuccessiveHalving(first=0)), "halving.first must be at least 1"),
+        (lambda: sweep(halving=3), "halving must be a jaxdeep.search.SuccessiveHalving, got 3"),
         (
-            lambda: sweep(halving=jd.train.SuccessiveHalving(factor=1)),
+            lambda: sweep(halving=jd.search.SuccessiveHalving(first=0)),
+            "halving.first must be at least 1",
+        ),
+        (
+            lambda: sweep(halving=jd.search.SuccessiveHalving(factor=1)),
             "halving.factor must be at least 2",
         ),
         (
-            lambda: sweep(halving=jd.train.SuccessiveHalving(mode="up")),
+            lambda: sweep(halving=jd.search.SuccessiveHalving(mode="up")),
             "halving.mode must be 'min', 'max'",
         ),
         (
-            lambda: sweep(halving=jd.train.SuccessiveHalving(monitor="score")),
+            lambda: sweep(halving=jd.search.SuccessiveHalving(monitor="score")),
             "monitor must be one of accuracy",
         ),
         (
-            lambda: sweep(halving=jd.train.SuccessiveHalving(first=2), validate_every=3),
+            lambda: sweep(halving=jd.search.SuccessiveHalving(first=2), validate_every=3),
             "halving.first must be at least validate_every, 3, to know val_loss, got 2",
         ),
         (lambda: sweep(space={"learning_rate": [0.1, -1.0], "b1": [0.9]}), r"learning_rate must be in"),
@@ -487,11 +490,11 @@ def test_random_points():
         ),
         (lambda: table_of([{"seed": 0}], [np.nan]).best("loss"), "no row has a finite loss"),
         (
-            lambda: jd.train.random_points(2, key=jax.random.key(0), a=("normal", 0, 1)),
+            lambda: jd.search.random_points(2, key=jax.random.key(0), a=("normal", 0, 1)),
             r"a must be \('uniform', low, high\)",
         ),
         (
-            lambda: jd.train.random_points(2, key=jax.random.key(0), a=("uniform", 1, 0)),
+            lambda: jd.search.random_points(2, key=jax.random.key(0), a=("uniform", 1, 0)),
             "a must have low < high, got 1 and 0",
         ),
     ],
