@@ -1,6 +1,5 @@
 """`ArraySource`, batches of rows of arrays, which may be larger than a device's memory."""
 
-import hashlib
 import mmap
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from jaxdeep._arrays import OnFile, check_holds, on_file
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.block import Block, Position
+from jaxdeep.fitting.fingerprint import fingerprint
 from jaxdeep.fitting.placement import Placement
 from jaxdeep.train.data import (
     as_arrays,
@@ -24,14 +24,11 @@ from jaxdeep.train.epoch import shuffled
 from jaxdeep.train.objective import Bounds, check_bounds
 from jaxdeep.train.options import FitOptions
 from jaxdeep.train.state import TrainState
-from jaxdeep.tree import path_name, shapes
+from jaxdeep.tree import shapes
 
 Memory = dict[tuple[tuple[int, ...], str], np.ndarray]  # buffers by shape and place
 
 _KNOWN_BYTES = 2**27  # labels of up to this size are all checked before the run
-_HASHED_BYTES = 2**28  # arrays of up to this size are fingerprinted whole
-_HASHED_AT_ONCE = 2**24
-_SPREAD_ROWS = 2**12  # of a larger one, so many rows
 _PAGES = 32  # rows of a file read at a time, since the system maps many pages around each row
 
 _shuffled = jax.jit(shuffled, static_argnums=2)
@@ -149,8 +146,7 @@ class ArraySource:
 
     def fingerprint(self) -> dict[str, str]:
         """A checksum of the values of each array, by its path, as the programs of a run see them."""
-        leaves = jax.tree_util.tree_leaves_with_path(self.data)
-        return {path_name(path): _fingerprint(leaf) for path, leaf in leaves}
+        return fingerprint(self.data)
 
     def position(self) -> None:
         """None, since the order of an epoch follows from the run."""
@@ -194,27 +190,6 @@ def _read(
         return buffer.reshape(*local_rows.shape, *row)
 
     return placement.part((*rows.shape, *row), rows.ndim - 1, read)
-
-
-def _fingerprint(leaf: Any) -> str:
-    """A checksum of all rows of an array; of very large ones, of rows that are evenly spread."""
-    if isinstance(leaf, jax.Array):
-        if not leaf.is_fully_addressable:  # each process has a part of it
-            return ""
-        leaf = jax.device_get(leaf)
-    rows, dtype = leaf.shape[0], shapes(leaf).dtype
-    digest = hashlib.blake2b(digest_size=16)
-    if leaf.nbytes > _HASHED_BYTES:
-        few = min(_SPREAD_ROWS, max(2, _HASHED_BYTES * rows // leaf.nbytes))
-        places = np.unique(np.linspace(0, rows - 1, few).astype(np.int64))
-        parts = iter([leaf.take(places) if isinstance(leaf, OnFile) else leaf[places]])
-    else:
-        step = max(1, _HASHED_AT_ONCE * rows // max(leaf.nbytes, 1))
-        parts = (leaf[first : first + step] for first in range(0, rows, step))
-    for part in parts:
-        # in the dtype of the device, in which float64 and float32 may be the same
-        digest.update(np.asarray(part, dtype).tobytes())
-    return digest.hexdigest()
 
 
 def _in_memory(leaf: Any) -> Any:

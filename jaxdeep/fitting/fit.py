@@ -14,7 +14,8 @@ from jaxdeep._compilation import check_untraced, meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
 from jaxdeep.diagnostics.layer_flow import LayerMeasure
-from jaxdeep.fitting.checkpoint import Store, describe, opened
+from jaxdeep.fitting.checkpoint import Store, opened
+from jaxdeep.fitting.description import describe
 from jaxdeep.fitting.drive import Drive, driver
 from jaxdeep.fitting.finite import check_finite, described
 from jaxdeep.fitting.interruption import Interruption, interruptible

@@ -14,7 +14,7 @@ import pytest
 from helpers.runs import STOPPING, X, Y, fit, same
 
 import jaxdeep as jd
-from jaxdeep.fitting import array_source
+from jaxdeep.fitting import fingerprint
 
 pytest.importorskip("orbax.checkpoint")
 
@@ -64,14 +64,14 @@ def test_a_run_goes_on_with_the_values_it_began_with_only(tmp_path):
 
 
 def test_of_a_large_array_rows_that_are_evenly_spread_are_compared(monkeypatch):
-    monkeypatch.setattr(array_source, "_HASHED_BYTES", 1000)
-    monkeypatch.setattr(array_source, "_SPREAD_ROWS", 4)
+    monkeypatch.setattr(fingerprint, "_HASHED_BYTES", 1000)
+    monkeypatch.setattr(fingerprint, "_SPREAD_ROWS", 4)
     x = np.zeros((1000, 2), np.float32)
-    known = array_source._fingerprint(x)
+    known = fingerprint._checksum(x)
     for row, looked_at in ((0, True), (333, True), (999, True), (1, False)):
         changed = x.copy()
         changed[row] = 1
-        assert (array_source._fingerprint(changed) != known) == looked_at
+        assert (fingerprint._checksum(changed) != known) == looked_at
 
 
 @pytest.mark.heavy
@@ -257,15 +257,15 @@ def test_a_remote_place_is_refused(place, tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:os.fork", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_child_of_the_process_does_not_hold_the_directory(tmp_path):
-    from jaxdeep.fitting.checkpoint import _held
+    from jaxdeep.fitting.directory import held
 
-    with _held(tmp_path):
+    with held(tmp_path):
         child = os.fork()
         if child == 0:
             time.sleep(20)
             os._exit(0)
     try:
-        with _held(tmp_path):
+        with held(tmp_path):
             pass
     finally:
         os.kill(child, signal.SIGKILL)

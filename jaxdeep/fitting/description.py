@@ -1,0 +1,115 @@
+"""What tells a run from others, as JSON that is kept beside its checkpoints."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdeep._shapes import PyTree
+from jaxdeep.fitting.setup import Setup
+from jaxdeep.optimizers import hyperparams
+from jaxdeep.train.options import TrialOptions, options_of
+from jaxdeep.train.run import RunState
+from jaxdeep.tree import path_name
+
+About = dict[str, Any]
+
+
+def describe(
+    setup: Setup,
+    run: RunState,
+    likes: Sequence[PyTree],
+    contents: Mapping[str, Mapping[str, str] | None],
+) -> About:
+    """The description of a run, which tells it from others: names, shapes, hyperparameters, options.
+
+    Args:
+      setup: the setup of the run.
+      run: the run before its first epoch.
+      likes: the shapes of the data, and of the validation data if there are any.
+      contents: by the same names, the fingerprints of arrays, and None for a loader.
+    """
+    ts = run.train_state
+    rates = {name: np.asarray(v, np.float64).tolist() for name, v in hyperparams(ts.opt_state).items()}
+    options = {name: setup.options[name] for name in _DESCRIBED}  # type: ignore[literal-required]
+    options |= {"objective": setup.objective}
+    if (every := setup.options.get("diagnostics")) is not None:
+        options |= {"diagnostics": every}
+    # a run with `ema` that earlier versions saved has none (`Checkpoints.restore`)
+    averaged = {"averaged": shapes_by_path(run.averaged)} if jax.tree.leaves(run.averaged) else {}
+    return {
+        "version": _VERSION,
+        "model": lasting(repr(setup.model)),
+        "parameters": shapes_by_path(ts.params),
+        "state": shapes_by_path(ts.state),
+        **averaged,
+        "optimizer": shapes_by_path(ts.opt_state),
+        "hyperparameters": rates,
+        **{name: shapes_by_path(like) for name, like in zip(("data", "validation"), likes)},
+        "contents": dict(contents),
+        "metrics": sorted(run.history),
+        "key": np.asarray(jax.random.key_data(ts.key)).tolist(),
+        "arguments": {name: lasting(repr(value)) for name, value in options.items()},
+    }
+
+
+_DESCRIBED = [name for name in options_of(TrialOptions) if name not in ("epochs", "validation")]
+_VERSION = 2
+_METRIC = r"\bMetric\((?:[^()]|\([^()]*\))*\)"  # of what functions one is made is its own affair
+# Words of descriptions of version 1 and today's: names of options, and patterns in reprs.
+_OPTIONS = {"accumulate": "accumulation_steps"}
+_WORDS = (
+    (r"\bPlateau\(", "ReduceOnPlateau("),
+    (r"\b((?:quantized_)?dense)\(units=", r"\1(features="),
+    (r"\b((?:quantized_)?embedding)\(size=", r"\1(num_embeddings="),
+    (r"(\bembedding\(num_embeddings=[^()]*, )init=", r"\1embedding_init="),
+    (_METRIC, "Metric"),
+)
+
+
+def in_words_of_today(about: About) -> About:
+    """A description in the words of the current version, whichever version wrote it."""
+    if about.get("version") == _VERSION:
+        return about
+
+    def renewed(text: str) -> str:
+        for old, new in _WORDS:
+            text = re.sub(old, new, text)
+        return text
+
+    arguments = {_OPTIONS.get(name, name): renewed(value) for name, value in about["arguments"].items()}
+    if arguments.get("on_nonfinite") == "'stop'":  # version 1 wrote "stop" where fit was told "raise"
+        arguments["on_nonfinite"] = "'raise'"
+    return about | {"version": _VERSION, "model": renewed(about["model"]), "arguments": arguments}
+
+
+def shapes_by_path(tree: PyTree) -> dict[str, str]:
+    """The dtype and shape of every leaf by its path, as text."""
+    return {
+        path_name(path): f"{leaf.dtype}{list(np.shape(leaf))}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def difference_of(old: Any, new: Any) -> str:
+    """The first few entries in which two descriptions differ, as text."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return f"{_short(old)} there, {_short(new)} here"
+    odd = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    shown = [
+        f"{name} is {_short(old.get(name, 'absent'))} there, {_short(new.get(name, 'absent'))} here"
+        for name in odd[:3]
+    ]
+    return ", ".join(shown) + (f" and {len(odd) - 3} more" if len(odd) > 3 else "")
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def lasting(text: str) -> str:
+    """A repr without addresses and inner functions, so that it is the same in another process."""
+    return re.sub(_METRIC, "Metric", re.sub(r" at 0x[0-9a-fA-F]+", "", text))

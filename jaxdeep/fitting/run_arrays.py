@@ -1,0 +1,66 @@
+"""The state of a run as named arrays for a file, and back."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep._shapes import ArrayLike, PyTree
+from jaxdeep.fitting.placement import fetched
+from jaxdeep.train.run import RunState
+from jaxdeep.tree import path_name
+
+
+def with_room(run: RunState, epochs: int) -> RunState:
+    """The run with a history of this many epochs, which is cut or filled up with NaN."""
+    history: Any = {name: _longer(values, epochs) for name, values in run.history.items()}
+    return run._replace(history=history)
+
+
+def _longer(values: ArrayLike, epochs: int) -> np.ndarray:
+    """The values cut to `epochs` of them, or filled up with NaN."""
+    values = np.asarray(values)
+    more = np.full((max(epochs - len(values), 0), *values.shape[1:]), np.nan, values.dtype)
+    return np.concatenate([values[:epochs], more])
+
+
+def named_arrays(run: PyTree) -> dict[str, np.ndarray]:
+    """Every array by its path. Random keys are stored as the integers they are made of."""
+    named = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(run):
+        words = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        named[path_name(path).replace("/", ".")] = fetched(words)
+    if len(named) < len(jax.tree.leaves(run)):
+        raise ValueError("two leaves of the run have the same path; rename a layer with a '.' in it")
+    return named
+
+
+def filled_run(like: PyTree, arrays: Mapping[str, np.ndarray]) -> PyTree:
+    """A state like `like`, of copies of the arrays that `named_arrays` has made of one."""
+
+    def fill(path: jax.tree_util.KeyPath, leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+        array = arrays[path_name(path).replace("/", ".")]
+        if _is_key(leaf):
+            return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
+        if array.shape != np.shape(leaf) or array.dtype != leaf.dtype:
+            raise ValueError(f"{path_name(path)} has shape {array.shape} and dtype {array.dtype}")
+        # copied, since donation may overwrite it
+        return jnp.array(array) if isinstance(leaf, jax.Array) else np.array(array)
+
+    return jax.tree_util.tree_map_with_path(fill, like)
+
+
+def digest_of(arrays: Mapping[str, np.ndarray]) -> str:
+    """A checksum of names, dtypes, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape};".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
+
+
+def _is_key(leaf: ArrayLike) -> bool:
+    return jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
