@@ -13,6 +13,8 @@ from jaxdeep.fitting.placement import fetched
 from jaxdeep.train.run import RunState
 from jaxdeep.tree import path_name
 
+_KEYS = ("threefry2x32", "rbg", "unsafe_rbg")
+
 
 def with_room(run: RunState, epochs: int) -> RunState:
     """The run with a history of this many epochs, which is cut or filled up with NaN."""
@@ -44,7 +46,7 @@ def filled_run(like: PyTree, arrays: Mapping[str, np.ndarray]) -> PyTree:
     def fill(path: jax.tree_util.KeyPath, leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
         array = arrays[path_name(path).replace("/", ".")]
         if _is_key(leaf):
-            return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
+            return jax.random.wrap_key_data(jnp.asarray(array), impl=_kind_of(leaf))
         if array.shape != np.shape(leaf) or array.dtype != leaf.dtype:
             raise ValueError(f"{path_name(path)} has shape {array.shape} and dtype {array.dtype}")
         # copied, since donation may overwrite it
@@ -60,6 +62,16 @@ def digest_of(arrays: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape};".encode())
         digest.update(np.ascontiguousarray(arrays[name]).tobytes())
     return digest.hexdigest()
+
+
+def _kind_of(key: ArrayLike | jax.ShapeDtypeStruct) -> Any:
+    """The kind of random keys, which may be known by their dtype alone."""
+    if isinstance(key, jax.Array):
+        return jax.random.key_impl(key)
+    (kind,) = (
+        kind for kind in _KEYS if jax.random.key(0, impl=kind).dtype == getattr(key, "dtype", None)
+    )
+    return kind
 
 
 def _is_key(leaf: ArrayLike) -> bool:

@@ -23,6 +23,21 @@ if TYPE_CHECKING:
 Row = dict[str, Any]  # hyperparameters, metrics and how the run ended, by name
 
 
+class Span(NamedTuple):
+    """When a run was worked on.
+
+    Attributes:
+      worker: who did it.
+      begin, end: seconds since the sweep began.
+      epochs: epochs done in between.
+    """
+
+    worker: str
+    begin: float
+    end: float
+    epochs: int
+
+
 class Result(NamedTuple):
     """The result of a run.
 
@@ -39,6 +54,8 @@ class Result(NamedTuple):
     history: Mapping[str, np.ndarray]
     end: int
     ended: str
+    error: str = ""
+    spans: tuple[Span, ...] = ()
 
     @property
     def epochs(self) -> int:
@@ -165,6 +182,8 @@ class Table:
         ([1.0, 1.0], {})
         """
         result = self.results[row]
+        if hasattr(result.params, "load"):
+            return result.params.load()
         return jax.tree.map(lambda leaf: leaf, (result.params, result.state))
 
     def to_pandas(self) -> Any:
@@ -265,5 +284,8 @@ def _frozen(result: Result) -> Result:
         array.flags.writeable = False
         return array
 
-    params, state, history = jax.tree.map(read_only, (result.params, result.state, dict(result.history)))
-    return result._replace(params=params, state=state, history=MappingProxyType(history))
+    history: Any = MappingProxyType({n: read_only(values) for n, values in result.history.items()})
+    if hasattr(result.params, "load"):  # a row whose parameters are on the disk
+        return result._replace(history=history)
+    params, state = jax.tree.map(read_only, (result.params, result.state))
+    return result._replace(params=params, state=state, history=history)

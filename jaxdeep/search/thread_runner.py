@@ -3,6 +3,8 @@
 import contextlib
 import os
 import queue
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
@@ -17,7 +19,8 @@ from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.search.memory import check_fits, needed
 from jaxdeep.search.same_program import same_program
-from jaxdeep.search.trial import DeviceData, Floats, Group, OnEpochs, Trial, arrays
+from jaxdeep.search.subset import DeviceData
+from jaxdeep.search.trial import Floats, Group, OnEpochs, Trial, arrays
 from jaxdeep.train.data import tree_bytes
 from jaxdeep.train.monitors import Limits
 from jaxdeep.train.run import RunState
@@ -68,10 +71,12 @@ class ThreadRunner:
             try:
                 with with_settings(device):
                     self._driver(device).drive(row, until, on_epochs, interruption)
+            except Exception as error:  # of this row alone
+                row.fail(error)
             finally:
                 free.put(device)
 
-        pool = ThreadPoolExecutor(free.qsize())
+        pool = ThreadPoolExecutor(free.qsize(), "worker")
         try:
             list(pool.map(drive, rows))
         except BaseException:
@@ -82,16 +87,17 @@ class ThreadRunner:
 
     def _driver(self, device: Device) -> "Driver":
         if device not in self.drivers:  # no lock: at any time a device is used by one thread
-            self.drivers[device] = Driver(self.group, self.device_data.on(device), device)
+            self.drivers[device] = Driver(self.group, self.device_data, device)
         return self.drivers[device]
 
 
 class Driver:
     """Takes rows of a group through their epochs on a device, one program call an epoch."""
 
-    def __init__(self, group: Group, data: Data, device: Device) -> None:
+    def __init__(self, group: Group, device_data: DeviceData, device: Device) -> None:
         first = group.rows[0]
-        self.data, self.device = data, device
+        self.device_data, self.device = device_data, device
+        data = device_data.of(first.subset, device)
         self._likes = [like for like in shapes(data) if like is not None]
         self.is_same = same_program([row.setup for row in group.rows])
 
@@ -130,28 +136,36 @@ class Driver:
     def drive(self, row: Trial, until: int, on_epochs: OnEpochs, interruption: Interruption) -> None:
         """Take a row to the end of epoch `until`, to its own end, or until an interruption."""
         floats, limits = self._arguments(row)
-        run = self._begun(row, floats) if row.run is None else jax.device_put(row.run, self.device)
-        last, epoch = min(until, row.setup.epochs), int(run.epoch)
-        stopped = False
+        data = self.device_data.of(row.subset, self.device)
+        began = time.time()
+        run = row.begun()
+        run = self._start(row, floats) if run is None else jax.device_put(run, self.device)
+        last, first = min(until, row.setup.epochs), int(run.epoch)
+        epoch, stopped = first, bool(run.stopped)
         while epoch < last and not stopped and not interruption.noted:
-            run = self.segment(floats, run, self.data, np.int32(epoch + 1), limits)
+            run = self.segment(floats, run, data, np.int32(epoch + 1), limits)
             epoch += 1
             stopped = bool(run.stopped)
             on_epochs(1)
+            if epoch < last and not stopped and row.store.is_due(row):
+                row.store.save(row, run)
         row.run = run
+        row.worked(threading.current_thread().name, began, epoch - first)
         if stopped or epoch == row.setup.epochs:
             row.end()
             on_epochs(row.setup.epochs - epoch)
+        elif epoch == until:
+            row.save()
 
     def at_once(self, memory: int | None) -> int | None:
         """How many rows at a time fit into `memory`; None for no bound."""
         if memory is None:
             return None
         check_fits(self.segment, memory)
-        shared = tree_bytes(self.data)
+        shared = tree_bytes(self.device_data.arrays)
         return int((memory - shared) // max(needed(self.segment) - shared, 1))
 
-    def _begun(self, row: Trial, floats: Floats) -> RunState:
+    def _start(self, row: Trial, floats: Floats) -> RunState:
         if self.start is None:
             return row.setup.start(self._likes, row.key)
         return self.start(floats, row.key)

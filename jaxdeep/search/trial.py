@@ -1,8 +1,10 @@
 """`Trial`, a run of a sweep: its setup, how far it is and how it ended."""
 
 import dataclasses
+import time
+import traceback
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +13,15 @@ import numpy as np
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.fitting.progress import ordered
 from jaxdeep.fitting.setup import Setup
-from jaxdeep.search.table import Result
+from jaxdeep.search.store import NOTHING, Past, Store
+from jaxdeep.search.subset import WHOLE, Subset
+from jaxdeep.search.table import Result, Span
 from jaxdeep.train.missing import with_nan
 from jaxdeep.train.run import RunState
 from jaxdeep.train.state import TrainState
 
 OnEpochs = Callable[[int], None]  # called with the number of epochs that have just been done
 Floats = dict[str, Float[Array, "..."]]  # hyperparameters of a row, or of each row of a stack
-Place: TypeAlias = jax.Device | jax.sharding.Sharding | None
 
 
 @dataclasses.dataclass
@@ -26,36 +29,88 @@ class Trial:
     """A run of a sweep.
 
     Attributes:
-      place: the index of its point, and its seed.
+      place: the index of its point, that of its subset, and its seed.
       setup: the setup it is trained with, with Python numbers as in `jaxdeep.fit`.
       floats: the hyperparameters in which it differs from other rows of its group, by name.
       key: its random key.
+      subset: which of the data it is trained on.
       run: its state; None before its first epoch and after its end.
       result: its result; None before its end.
+      shapes: those of its state.
+      id, words, texts: what it is in a journal (`jaxdeep.search.store.Row`).
+      store: where it is kept.
+      past: what is known of it from an earlier call.
+      spans: when it was worked on.
+      error: what it raised in this call.
     """
 
-    place: tuple[int, int]
+    place: tuple[int, int, int]
     setup: Setup
     floats: dict[str, float]
     key: jax.Array
+    subset: Subset = WHOLE
     run: RunState | None = None
     result: Result | None = None
+    shapes: Any = None
+    id: str = ""
+    words: Any = None
+    texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    store: Store = dataclasses.field(default_factory=Store)
+    past: Past = NOTHING
+    spans: list[Span] = dataclasses.field(default_factory=list)
+    error: Exception | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        if self.result is not None:
+            return self.result.epochs
+        return self.past.epoch if self.run is None else int(self.run.epoch)
+
+    def begun(self) -> RunState | None:
+        """Its state, from the file of an earlier call if there is one; None if it has to begin."""
+        if self.run is None and self.past.epoch:
+            self.run = self.store.load(self)
+            self.past = self.past._replace(epoch=0 if self.run is None else int(self.run.epoch))
+        return self.run
+
+    def save(self) -> None:
+        """Keep its state, at the end of a rung."""
+        if self.run is not None:
+            self.store.save(self, self.run)
+
+    def worked(self, worker: str, begin: float, epochs: int) -> None:
+        """Note that a worker has done epochs since `begin`, in seconds as `time.time` counts them."""
+        self.spans.append(Span(worker, begin - self.store.began, time.time() - self.store.began, epochs))
 
     def end(self, early: str | None = None) -> None:
         """End the run: keep its result and release its state.
 
         A run that is ended before its time is "halved" or "interrupted", as `early` says.
         """
-        run = self.run
+        ended = self.past.ended
+        if self.run is None and early == "halved" and ended is not None and ended.ended == early:
+            self.result = self.store.kept(self, ended)
+            return
+        run = self.begun()
         assert run is not None
         same = not (self.setup.restores or self.setup.options["ema"])
         ts = run.train_state if same else self.setup.program.finish(run)[0]
         result = self.standing()
         params, state = jax.tree.map(_owned, jax.device_get((ts.params, ts.state)))
-        ended = early if early is not None and result.ended == "finished" else result.ended
+        how = early if early is not None and result.ended == "finished" else result.ended
         if not _finite(params):
-            ended = "diverged"
-        self.run, self.result = None, result._replace(params=params, state=state, ended=ended)
+            how = "diverged"
+        result = result._replace(params=params, state=state, ended=how, spans=self._all_spans())
+        self.result = self.store.end(self, run, result, None if same else (params, state))
+        self.run = None
+
+    def fail(self, error: Exception) -> None:
+        """End the run with an error."""
+        text = "".join(traceback.format_exception(error))
+        self.result = Result(None, None, {}, -1, "error", text, self._all_spans())
+        self.run, self.error = None, error
+        self.store.fail(self, self.result)
 
     def standing(self) -> Result:
         """The result, which for a run that goes on is the one it would have now, without parameters."""
@@ -73,9 +128,24 @@ class Trial:
         history = {name: history[name] for name in ordered(history)}
         return Result(None, None, history, int(end), ended)
 
+    def value_at(self, epoch: int, metric: str) -> float:
+        """The metric after a rung that ends at an epoch, which is noted for later calls."""
+        if epoch in self.past.values:
+            return self.past.values[epoch]
+        if self.result is None:
+            self.begun()
+        value = self.standing().value(metric)
+        self.past = self.past._replace(values={**self.past.values, epoch: value})
+        self.store.note(self, epoch, value)
+        return value
+
+    def _all_spans(self) -> tuple[Span, ...]:
+        before = self.past.ended.spans if self.past.ended is not None else ()
+        return (*before, *self.spans)
+
 
 class Group(NamedTuple):
-    """Rows that differ only in floats and keys.
+    """Rows that differ only in floats, keys and which of the data they are trained on.
 
     Attributes:
       rows: the trials, at least one.
@@ -96,24 +166,6 @@ class Group(NamedTuple):
         """A row after the epochs up to `until`."""
         setup = self.traced(floats)
         return setup.program.segment(run, *data, until, setup.limits)
-
-
-class DeviceData:
-    """The data of all rows, copied at most once to each place.
-
-    Args:
-      arrays: training and validation data.
-    """
-
-    def __init__(self, *arrays: PyTree) -> None:
-        self.arrays = arrays
-        self.copies: dict[Place, tuple[PyTree, ...]] = {None: arrays}
-
-    def on(self, place: Place) -> tuple[PyTree, ...]:
-        """The data on a device, or with a sharding; with None, where they were."""
-        if place not in self.copies:
-            self.copies[place] = jax.device_put(self.arrays, place)
-        return self.copies[place]
 
 
 def light(run: RunState) -> RunState:

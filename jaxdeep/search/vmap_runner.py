@@ -1,6 +1,8 @@
 """`VmapRunner`, which runs the rows of a sweep side by side in one program on all devices."""
 
-from collections.abc import Callable
+import itertools
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -9,13 +11,17 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdeep._compilation import Program, compiled
+from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.search.memory import fitting, free
-from jaxdeep.search.trial import DeviceData, Floats, Group, OnEpochs, Trial, arrays, light
+from jaxdeep.search.subset import DeviceData, part
+from jaxdeep.search.trial import Floats, Group, OnEpochs, Trial, arrays, light
 from jaxdeep.train.data import tree_bytes
 from jaxdeep.train.run import RunState
 
 Stacked = TypeVar("Stacked", jax.Array, np.ndarray)  # with a row on each place of the first axis
+
+Indices = tuple[Any, Any]  # of rows for training and for validation, or None
 
 _ROWS, _SAME = PartitionSpec("rows"), PartitionSpec()
 
@@ -68,10 +74,29 @@ class VmapRunner:
         if per_device < on_a_device:
             self.at_once = per_device  # so that later rungs do not try more again
         stack = self.stacks[devices, per_device]
-        for first in range(0, len(rows), stack.size):
-            stack.drive(rows[first : first + stack.size], until, on_epochs, interruption)
-            if interruption.noted:
-                return
+        for together in _at_one_epoch(rows):
+            for first in range(0, len(together), stack.size):
+                part = together[first : first + stack.size]
+                try:
+                    stack.drive(part, until, on_epochs, interruption)
+                except Exception as error:  # of these rows alone
+                    for row in part:
+                        row.fail(error)
+                if interruption.noted:
+                    return
+
+
+def _at_one_epoch(rows: list[Trial]) -> list[list[Trial]]:
+    """The rows in groups that have done equally many epochs; those of an earlier call are read."""
+    for row in rows:
+        row.begun()
+    epochs = sorted({row.epoch for row in rows})
+    return [[row for row in rows if row.epoch == epoch] for epoch in epochs]
+
+
+def _unstacked(runs: RunState) -> Iterator[RunState]:
+    """The runs of a stack, one by one."""
+    return (jax.tree.map(lambda leaf, i=i: leaf[i], runs) for i in itertools.count())
 
 
 class Stack:
@@ -88,15 +113,26 @@ class Stack:
                 jax.vmap(of_row, axes), mesh=mesh, in_specs=specs, out_specs=_ROWS, check_vma=False
             )
 
-        floats, keys = self._inputs(group.rows[:1])
-        self.start = jax.jit(spread(group.start, _ROWS, _ROWS, _SAME))
+        def of_row(data: tuple[PyTree, PyTree], indices: Indices) -> tuple[PyTree, PyTree]:
+            return part(*data, indices, device_data.prepare)
+
+        def start(floats: Floats, key: jax.Array, indices: Indices, data: Any) -> RunState:
+            return group.start(floats, key, of_row(data, indices))
+
+        def segment(
+            floats: Floats, run: RunState, indices: Indices, data: Any, until: ArrayLike
+        ) -> RunState:
+            return group.segment(floats, run, of_row(data, indices), until)
+
+        floats, keys, indices = self._inputs(group.rows[:1])
+        self.start = jax.jit(spread(start, _ROWS, _ROWS, _ROWS, _SAME))
         runs = jax.tree.map(
             lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=self.over, weak_type=s.weak_type),
-            jax.eval_shape(self.start, floats, keys, self.data),
+            jax.eval_shape(self.start, floats, keys, indices, self.data),
         )
         self.segment = compiled(
-            spread(group.segment, _ROWS, _ROWS, _SAME, _SAME),
-            *(floats, runs, self.data, np.int32(0)),
+            spread(segment, _ROWS, _ROWS, _ROWS, _SAME, _SAME),
+            *(floats, runs, indices, self.data, np.int32(0)),
             donate_argnums=1,
         )
 
@@ -107,32 +143,45 @@ class Stack:
 
         All have begun or none has.
         """
-        floats, keys = self._inputs(rows)
+        floats, keys, indices = self._inputs(rows)
+        began, options = time.time(), rows[0].setup.options
         if rows[0].run is None:
-            epoch, runs = 0, self.start(floats, keys, self.data)
+            epoch, runs = 0, self.start(floats, keys, indices, self.data)
         else:
             epoch, runs = int(rows[0].run.epoch), self._stacked([row.run for row in rows])
-        last = min(until, rows[0].setup.epochs)
+        last, first = min(until, rows[0].setup.epochs), epoch
         going = len(rows)
         while epoch < last and going and not interruption.noted:
-            runs = self.segment(floats, runs, self.data, np.int32(epoch + 1))
+            runs = self.segment(floats, runs, indices, self.data, np.int32(epoch + 1))
             epoch += 1
             on_epochs(going)
             going = int(np.sum(~jax.device_get(runs.stopped)[: len(rows)]))
+            if epoch < last and going and rows[0].store.is_due(rows[0]):
+                for row, run in zip(rows, _unstacked(jax.device_get(runs))):
+                    row.store.save(row, run)
         final = epoch == rows[0].setup.epochs or not going
-        runs = jax.device_get(light(runs) if final and not rows[0].setup.options["ema"] else runs)
-        for i, row in enumerate(rows):
-            row.run = jax.tree.map(lambda leaf, i=i: leaf[i], runs)
-            if final or row.run.stopped:
-                on_epochs(row.setup.epochs - int(row.run.epoch))
+        # a run that lasts may go on with more epochs
+        is_light = final and not (options["ema"] or rows[0].store.lasts)
+        runs = jax.device_get(light(runs) if is_light else runs)
+        for row, run in zip(rows, _unstacked(runs)):
+            row.run = run
+            row.worked("stack", began, int(run.epoch) - first)
+            if final or run.stopped:
+                on_epochs(row.setup.epochs - int(run.epoch))
                 row.end()
+            elif epoch == until:
+                row.save()
 
-    def _inputs(self, rows: list[Trial]) -> tuple[Floats, jax.Array]:
-        """The floats and keys of the rows, stacked."""
+    def _inputs(self, rows: list[Trial]) -> tuple[Floats, jax.Array, Indices]:
+        """The floats, keys and indices of the rows, stacked."""
         columns = {name: np.array([row.floats[name] for row in rows]) for name in rows[0].floats}
         floats = arrays({name: self._filled(values) for name, values in columns.items()})
         keys = jnp.stack([row.key for row in rows])
-        return jax.device_put((floats, self._filled(keys)), self.over)
+        indices = tuple(
+            None if each[0] is None else self._filled(np.stack(each).astype(np.int32))
+            for each in zip(*(row.subset.indices for row in rows))
+        )
+        return jax.device_put((floats, self._filled(keys), indices), self.over)
 
     def _stacked(self, runs: list[RunState | None]) -> RunState:
         def stack(*leaves: Any) -> Any:

@@ -1,0 +1,190 @@
+"""What a row of a sweep is, in words that are the same in another process.
+
+Keys of compiled programs (`jaxdeep._identity`) know objects by where they are in memory. A journal needs
+what lasts: values, the names of functions, and checksums of what functions are made of.
+"""
+
+import dataclasses
+import dis
+import functools
+import hashlib
+import json
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxdeep.fitting.description import lasting
+
+Json: TypeAlias = Any  # what `json.dumps` takes
+
+_LIBRARIES = frozenset({"jaxdeep", "jax", "jaxlib", "optax", "flax", "chex", "numpy", "equinox"})
+_DEEPEST = 40  # functions within functions
+
+
+def words_of(name: str, value: object) -> Json:
+    """A value of a point as JSON that is equal for equal values only, whatever the process.
+
+    Args:
+      name: the hyperparameter, for errors.
+      value: a number, a text, None, an array, a function or class with a name, a dtype, a layer or an
+        optimizer of jaxdeep, or containers of such.
+
+    Raises:
+      ValueError: something that has no name in another process, such as a lambda.
+
+    >>> words_of("width", (8, 16.0)), words_of("activation", jax.nn.relu)
+    (['tuple', 8, 16.0], {'name': 'jax._src.nn.functions:relu'})
+    """
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return value if np.isfinite(value) else {"float": repr(value)}
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        return {"array": array_digest(value)}
+    if isinstance(value, optax.GradientTransformation):
+        return {"optimizer": text_of(value)}
+    if isinstance(value, (list, tuple)):
+        fields = value._asdict() if hasattr(value, "_asdict") else None
+        items = [words_of(name, item) for item in value]
+        return [type(value).__name__, *items] if fields is None else {type(value).__name__: items}
+    if isinstance(value, Mapping):
+        return ["dict", *([words_of(name, k), words_of(name, v)] for k, v in value.items())]
+    if isinstance(value, np.dtype):
+        return {"dtype": value.name}
+    if isinstance(value, functools.partial):
+        return {"partial": [words_of(name, part) for part in (value.func, value.args, value.keywords)]}
+    if hasattr(type(value), "_identity_"):
+        return {type(value).__qualname__: text_of(value)}
+    if (place := _place(value)) is not None:
+        return {"name": place}
+    raise ValueError(
+        f"{name} must have values that a journal can name when the sweep has a checkpoint=: numbers, "
+        f"words, arrays, or functions of a module by their name; got {value!r}"
+    )
+
+
+def digest_of(description: Json) -> str:
+    """A short checksum of JSON.
+
+    >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def text_of(value: object) -> str:
+    """A text that tells what an option of a run is from what it would be after a change.
+
+    It is the value's `repr` without addresses, and a checksum of what the functions in it are made of:
+    their code and the plain values that they close over.
+
+    >>> text_of(0.5)
+    '0.5'
+    """
+    text = lasting(repr(value))
+    parts = list(_made_of(value, set(), _DEEPEST))
+    return f"{text} #{digest_of(parts)}" if any(parts) else text
+
+
+def array_digest(array: Any) -> str:
+    """The dtype, shape and a checksum of the values of an array, as text."""
+    dtype = array.dtype
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    values = np.ascontiguousarray(array)
+    contents = repr(values.tolist()).encode() if values.dtype.hasobject else values.tobytes()
+    return f"{dtype}{list(values.shape)} {hashlib.blake2b(contents, digest_size=10).hexdigest()}"
+
+
+def _place(value: object) -> str | None:
+    """Where a function or class is found in any process: its module and name."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if module is None or name is None or "<" in name:
+        return None
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return f"{module}:{name}" if found is value else None
+
+
+def _made_of(value: Any, seen: set[int], depth: int) -> Iterator[Json]:
+    """What the functions in a value are made of. What is not understood says nothing."""
+    if depth == 0 or id(value) in seen:
+        return
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _made_of(item, seen, depth - 1)
+    elif isinstance(value, (dict, types.MappingProxyType)):
+        for item in value.values():
+            yield from _made_of(item, seen, depth - 1)
+    elif isinstance(value, (np.ndarray, jax.Array)):
+        yield from _plain(value)
+    elif isinstance(value, functools.partial):
+        yield from _plain((value.args, value.keywords))
+        yield from _made_of(value.func, seen, depth - 1)
+    elif isinstance(value, types.MethodType):
+        yield from _made_of(value.__func__, seen, depth - 1)
+    elif isinstance(value, types.FunctionType):
+        yield from _function(value, seen | {id(value)}, depth)
+    elif callable(wrapped := getattr(value, "__wrapped__", None)):
+        yield from _made_of(wrapped, seen | {id(value)}, depth - 1)
+    elif (describe := getattr(type(value), "_identity_", None)) is not None:
+        parts = describe(value)
+        yield from _plain(parts)
+        yield from _made_of(parts, seen | {id(value)}, depth - 1)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
+        yield from _made_of(fields, seen | {id(value)}, depth - 1)
+
+
+def _function(function: types.FunctionType, seen: set[int], depth: int) -> Iterator[Json]:
+    code = function.__code__
+    is_library = str(function.__module__).split(".", 1)[0] in _LIBRARIES
+    yield f"{function.__module__}:{function.__qualname__}" if is_library else _code(code)
+    changed = {i.argval for i in dis.get_instructions(code) if i.opname.startswith("STORE_")}
+    for name, cell in zip(code.co_freevars, function.__closure__ or ()):
+        try:
+            contents = cell.cell_contents
+        except ValueError:  # not bound yet
+            continue
+        if name not in changed:  # a counter says nothing of what is computed
+            yield from _plain(contents)
+            yield from _made_of(contents, seen, depth - 1)
+    if is_library:
+        return
+    yield from _plain((function.__defaults__, function.__kwdefaults__))
+    for name in code.co_names:
+        if name in function.__globals__ and name not in changed:
+            held = function.__globals__[name]
+            yield from _plain(held)
+            if isinstance(held, types.FunctionType):
+                yield from _made_of(held, seen, depth - 1)
+
+
+def _plain(value: Any) -> Iterator[Json]:
+    """A value that does not change while a program runs, if it is one."""
+    if value is None or isinstance(value, (bool, int, float, complex, str)):
+        yield repr(value)
+    elif isinstance(value, (np.ndarray, np.generic)) and not isinstance(value, np.memmap):
+        yield array_digest(value)
+    elif isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):
+        yield array_digest(value) if value.is_fully_addressable else str(value.shape)
+    elif isinstance(value, (tuple, dict, types.MappingProxyType)):
+        for item in value.values() if not isinstance(value, tuple) else value:
+            yield from _plain(item)
+
+
+def _code(code: types.CodeType) -> Json:
+    constants = [_code(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
+    if code.co_consts and isinstance(code.co_consts[0], str):
+        constants = constants[1:]  # a docstring
+    return [hashlib.blake2b(code.co_code, digest_size=8).hexdigest(), constants, list(code.co_names)]

@@ -1,0 +1,116 @@
+"""An append-only journal: JSON lines with one writer, of which a kill can cost the last one."""
+
+import contextlib
+import json
+import os
+import pathlib
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+from jaxdeep.fitting.directory import reason_of
+
+Event = dict[str, Any]
+
+
+class Journal:
+    """The file `path`, whose events are read once and to which more are added.
+
+    This is a class because it holds an open file. Who opens it holds its directory's lock
+    (`jaxdeep.fitting.directory.held`), so that there is one writer.
+
+    Attributes:
+      events: those that were in the file when it was opened.
+
+    Raises:
+      ValueError: a line in the middle that is no event, with its number; the file stays as it is.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        data = path.read_bytes() if path.exists() else b""
+        self.events, self._size = _read(path, data)
+        if self._size < len(data):
+            warnings.warn(
+                f"the last line of {path} is torn, as after a kill in the middle of writing it; it is "
+                "left out",
+                stacklevel=4,
+            )
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        os.ftruncate(self._file, self._size)
+        if not self._size:
+            with contextlib.suppress(OSError):  # the name of a new file is part of its directory
+                _sync_directory(path.parent)
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Write events and wait until they are on the disk.
+
+        Raises:
+          OSError: there is no room, or the disk refuses; the file ends with the last whole line.
+        """
+        lines = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in events).encode()
+        if not lines:
+            return
+        try:
+            written = 0
+            while written < len(lines):
+                written += os.pwrite(self._file, lines[written:], self._size + written)
+            os.fsync(self._file)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._size)
+            raise not_written(self.path, error) from error
+        self._size += len(lines)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def not_written(path: pathlib.Path, error: Exception) -> OSError:
+    """The error for a file of a sweep that could not be written: what to do."""
+    return OSError(
+        f"{str(path)!r} could not be written ({reason_of(error)}); rows that had ended before are kept. "
+        "Make room there, or make the directory writable, and call sweep again: it goes on from there"
+    )
+
+
+def replace_file(path: pathlib.Path, contents: bytes) -> None:
+    """Write a file so that it has its old contents or the new ones, whatever happens meanwhile."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise not_written(path, error) from error
+
+
+def _sync_directory(directory: pathlib.Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read(path: pathlib.Path, data: bytes) -> tuple[list[Event], int]:
+    """The events of a journal, and the bytes up to the end of the last whole line."""
+    *lines, _ = data.split(b"\n")
+    events = []
+    for number, line in enumerate(lines, 1):
+        try:
+            event = json.loads(line)
+            if not isinstance(event, dict):
+                raise ValueError
+        except ValueError:
+            raise ValueError(
+                f"line {number} of {path} is no event of a sweep: {line[:40]!r}; the file was changed "
+                "or damaged. Mend or remove that line, or give another directory"
+            ) from None
+        events.append(event)
+    return events, sum(len(line) + 1 for line in lines)

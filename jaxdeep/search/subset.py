@@ -1,0 +1,103 @@
+"""The part of the data that a row of a sweep is trained and evaluated on: a fold, a size, a sample."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+
+from jaxdeep._shapes import Integer, PyTree
+from jaxdeep.train.data import count_rows, take
+
+Place: TypeAlias = jax.Device | jax.sharding.Sharding | None
+Prepare = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]  # of training and validation data, pure
+
+_MOST = 8  # parts of the data that are held on each device
+
+
+class Subset(NamedTuple):
+    """Rows of the data that a run is trained on, and rows that it is evaluated on.
+
+    Attributes:
+      names: what it is in the table, such as ``{"fold": 0}``.
+      train: indices of its training rows; all rows by default.
+      validate: indices of rows of the training data that are its validation data; by default these are
+        the sweep's own.
+    """
+
+    names: Mapping[str, Any] = {}
+    train: Integer[np.ndarray, "rows"] | None = None
+    validate: Integer[np.ndarray, "rows"] | None = None
+
+    @property
+    def sizes(self) -> tuple[int | None, int | None]:
+        """The numbers of rows, which decide a program."""
+        return tuple(None if rows is None else len(rows) for rows in self.indices)  # type: ignore[return-value]
+
+    @property
+    def indices(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The indices of the rows for training and for validation."""
+        return self.train, self.validate
+
+
+WHOLE = Subset()
+
+
+def part(
+    data: PyTree, validation: PyTree, indices: tuple[Any, Any], prepare: Prepare | None = None
+) -> tuple[PyTree, PyTree]:
+    """The training and validation data of a subset, prepared.
+
+    >>> import jax.numpy as jnp
+    >>> train, validate = part(jnp.arange(4.0), None, (jnp.array([0, 2]), jnp.array([1])))
+    >>> train.tolist(), validate.tolist()
+    ([0.0, 2.0], [1.0])
+    """
+    train, validate = indices
+    chosen = data if train is None else take(data, train)
+    held_out = validation if validate is None else take(data, validate)
+    return (chosen, held_out) if prepare is None else prepare(chosen, held_out)
+
+
+class DeviceData:
+    """The data of all rows, copied at most once to each place, and their parts.
+
+    Args:
+      data, validation: the arrays.
+      prepare: what is done with the data of each row, such as scaling fitted to its training rows.
+    """
+
+    def __init__(self, data: PyTree, validation: PyTree, prepare: Prepare | None = None) -> None:
+        self.arrays, self.prepare = (data, validation), prepare
+        self._copies: dict[Place, tuple[PyTree, PyTree]] = {None: self.arrays}
+        self._parts: dict[tuple[Place, int], tuple[Subset, tuple[PyTree, PyTree]]] = {}
+        self._part = jax.jit(functools.partial(part, prepare=prepare))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether data are used as they are if a row has no subset."""
+        return self.prepare is None
+
+    def on(self, place: Place) -> tuple[PyTree, PyTree]:
+        """The data on a device, or with a sharding; with None, where they were."""
+        if place not in self._copies:
+            self._copies[place] = jax.device_put(self.arrays, place)
+        return self._copies[place]
+
+    def of(self, subset: Subset, place: Place = None) -> tuple[PyTree, PyTree]:
+        """The data of a row on a device."""
+        if subset is WHOLE and self.is_whole:
+            return self.on(place)
+        name = place, id(subset)
+        if name not in self._parts:
+            made = self._part(*self.on(place), subset.indices)
+            while len(self._parts) >= _MOST:
+                self._parts.pop(next(iter(self._parts)), None)
+            self._parts[name] = subset, made  # with the subset, so that its id stays its own
+        return self._parts[name][1]
+
+
+def examples_of(data: PyTree, subset: Subset) -> int:
+    """The number of rows that a run is trained on."""
+    return count_rows(data) if subset.train is None else len(subset.train)
