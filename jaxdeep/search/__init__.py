@@ -4,18 +4,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxdeep.search.asynchronous import AsynchronousHalving
     from jaxdeep.search.halving import SuccessiveHalving
+    from jaxdeep.search.hyperband import Hyperband
     from jaxdeep.search.space import random_points
     from jaxdeep.search.table import Table
 
 # Looked up when first asked for, so that nothing is loaded that is not used.
 _NAMES = {
+    "AsynchronousHalving": "asynchronous",
+    "Hyperband": "hyperband",
     "SuccessiveHalving": "halving",
     "Table": "table",
     "random_points": "space",
 }
 
 __all__ = [
+    "AsynchronousHalving",
+    "Hyperband",
     "SuccessiveHalving",
     "Table",
     "random_points",

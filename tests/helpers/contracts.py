@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdeep as jd
+from jaxdeep.search import asynchronous, halving
 
 nn = jd.nn
 KEY = jax.random.key(0)
@@ -1186,6 +1187,31 @@ call(
 )
 call(
     "search.SuccessiveHalving", use=in_a_sweep, dear=True, first=1, factor=3, monitor="loss", mode="min"
+)
+
+
+def ranked_by(rule):
+    """Strategies are checked where a sweep begins."""
+    halving.check(rule, type(rule))
+    halving.check_metrics(rule, {"loss": 0.0}, 1)
+    return rule
+
+
+call(
+    "search.Hyperband",
+    use=lambda rule: ranked_by(rule).plan(9),
+    first=1,
+    factor=3,
+    monitor="loss",
+    mode="min",
+)
+call(
+    "search.AsynchronousHalving",
+    use=lambda rule: asynchronous.begin(ranked_by(rule), 4, 9),
+    first=1,
+    factor=3,
+    monitor="loss",
+    mode="min",
 )
 call(
     "search.random_points",

@@ -12,7 +12,6 @@ from helpers.runs import ARGUMENTS, MODEL, OBJECTIVE, X, Y, close, fit, identica
 
 import jaxdeep as jd
 from jaxdeep._compilation import compiled
-from jaxdeep.search import halving as successive
 from jaxdeep.search import memory, space, vmap_runner
 from jaxdeep.search.table import Result, Table
 
@@ -217,18 +216,6 @@ def test_halving_goes_on_with_the_best_from_where_they_are(strategy):
         same(table.history(i), {n: v[: row["epochs"]] for n, v in full.history(i).items()})
         if row["ended"] == "finished":
             same(table.trained(i), full.trained(i))
-
-
-def test_rungs_and_survivors():
-    halving = jd.search.SuccessiveHalving(first=2, factor=3)
-    assert successive.rungs(halving, 18) == [2, 6, 18]
-    assert successive.rungs(halving, 20) == [2, 6, 18, 20]
-    assert successive.rungs(halving, 2) == [2]
-    assert successive.rungs(None, 7) == [7]
-    values = [[0.5, 0.7], [0.1, np.nan], [0.2, 0.6], [0.3, 0.3], [0.9, 0.9], [0.8, 0.1]]
-    assert successive.survivors(halving, values, 1.0) == [3, 2]
-    assert successive.survivors(halving, values, -1.0) == [4, 0]
-    assert successive.survivors(halving, [[np.nan], [np.nan]], 1.0) == [0]
 
 
 @pytest.mark.heavy
