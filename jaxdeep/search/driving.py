@@ -1,17 +1,27 @@
-"""How the rows of a sweep are taken to their ends: group by group, rung by rung."""
+"""How the rows of a sweep are taken to their ends: group by group, rung by rung, or job by job."""
 
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeAlias
 
 from jaxdeep.fitting.interruption import Interruption, interruptible
 from jaxdeep.fitting.progress import Report, reporting
+from jaxdeep.search import asynchronous
 from jaxdeep.search import halving as successive
+from jaxdeep.search import hyperband as brackets
+from jaxdeep.search.asynchronous import AsynchronousHalving, Job
 from jaxdeep.search.halving import SuccessiveHalving
+from jaxdeep.search.hyperband import Hyperband
+from jaxdeep.search.store import Store
 from jaxdeep.search.table import scalars
+from jaxdeep.search.thread_runner import settings
 from jaxdeep.search.trial import Group, OnEpochs, Trial
 from jaxdeep.train import monitors
+
+Strategy: TypeAlias = SuccessiveHalving | Hyperband | AsynchronousHalving
+STRATEGIES = (SuccessiveHalving, Hyperband, AsynchronousHalving)
 
 
 class Runner(Protocol):
@@ -26,78 +36,226 @@ class Runner(Protocol):
 MakeRunner = Callable[[Group], Runner]
 
 
+class Crew:
+    """The runners of a sweep, made when their groups are due and dropped when these have ended."""
+
+    def __init__(self, groups: Sequence[Group], make_runner: MakeRunner) -> None:
+        self.groups, self._make = groups, make_runner
+        self._runners: dict[int, Runner] = {}
+        self._lock = threading.Lock()
+        self._group_of = {id(row): i for i, group in enumerate(groups) for row in group.rows}
+
+    def advance(
+        self, rows: Sequence[Trial], until: int, on_epochs: OnEpochs, interruption: Interruption
+    ) -> None:
+        """Take rows of any groups to the end of epoch `until`, or until an interruption."""
+        parts: dict[int, list[Trial]] = {}
+        for row in rows:
+            if row.result is None and row.epoch < min(until, row.setup.epochs):
+                parts.setdefault(self._group_of[id(row)], []).append(row)
+        for i, part in parts.items():
+            with self._lock:
+                if i not in self._runners:
+                    self._runners[i] = self._make(self.groups[i])
+            self._runners[i].advance(part, until, on_epochs, interruption)
+            if interruption.noted:
+                return
+            if all(row.result is not None for row in self.groups[i].rows):
+                self._runners.pop(i, None)  # its programs and copies of data are not needed any more
+
+
 def drive(
     groups: list[Group],
     rows: list[Trial],
     make_runner: MakeRunner,
-    halving: SuccessiveHalving | None,
+    halving: Strategy | None,
+    store: Store,
     *,
+    order: Sequence[int] | None = None,
+    workers: int,
     show: bool,
 ) -> list[Trial]:
     """Take all rows to their ends, and return them; after an interruption, those that have begun.
 
+    Args:
+      groups, rows: the rows, and how they can be run together.
+      make_runner: makes what runs a group.
+      halving: which rows are ended early.
+      store: where decisions are kept.
+      order: of points, where it matters; by default as they are.
+      workers: rows that run at the same time.
+      show: whether to report.
+
     Raises:
       KeyboardInterrupt: an interruption before any epoch was done.
-      ValueError: no point is left whose metric is finite.
+      FloatingPointError: no point is left whose metric is finite.
       Exception: what every row raised.
     """
     epochs = sum(row.setup.epochs for row in rows)
     done = sum(row.setup.epochs if row.result is not None else row.epoch for row in rows)
+    points: dict[int, list[Trial]] = {}
+    for row in rows:
+        points.setdefault(row.place[0], []).append(row)
+    seeds = list(points.values()) if order is None else [points[i] for i in order]
+    crew = Crew(groups, make_runner)
+    if isinstance(halving, Hyperband) and show:
+        print(brackets.plan(halving, max(row.setup.epochs for row in rows), len(seeds)), flush=True)
     with (
         reporting(epochs, None, show=show, title=f"{len(rows)} rows", begun=done) as report,
         interruptible(show=show) as interruption,
     ):
-        _run(groups, rows, make_runner, halving, _Meter(report, epochs, done), interruption)
+        on_epochs = _Meter(report, epochs, done)
+        if isinstance(halving, AsynchronousHalving):
+            _job_by_job(crew, seeds, halving, store, workers, on_epochs, interruption)
+        else:
+            for part, rungs in _brackets(seeds, halving):
+                _rung_by_rung(crew, part, rungs, halving, on_epochs, interruption)
     _tell_errors(rows)
     return _begun(rows, interruption)
 
 
-def _run(
-    groups: list[Group],
-    rows: list[Trial],
-    make_runner: MakeRunner,
-    halving: SuccessiveHalving | None,
+def _brackets(
+    points: list[list[Trial]], halving: SuccessiveHalving | Hyperband | None
+) -> list[tuple[list[list[Trial]], list[int]]]:
+    """The rows that are compared with each other, by point, and the epochs after which they are."""
+    epochs = max(row.setup.epochs for seeds in points for row in seeds)
+    if not isinstance(halving, Hyperband):
+        return [(points, successive.rungs(halving, epochs))]
+    shared = brackets.brackets(halving, epochs, len(points))
+    members = brackets.assign(shared)
+    return [([points[i] for i in part], b.rungs) for part, b in zip(members, shared)]
+
+
+def _rung_by_rung(
+    crew: Crew,
+    running: list[list[Trial]],
+    rungs: list[int],
+    halving: SuccessiveHalving | Hyperband | None,
     on_epochs: "_Meter",
     interruption: Interruption,
 ) -> None:
-    """Run every row to its end, rung by rung, or until an interruption."""
-    points: dict[int, list[Trial]] = {}
-    for row in rows:
-        points.setdefault(row.place[0], []).append(row)
-    running = list(points.values())
-    runners: dict[int, Runner] = {}
-    *rungs, last = successive.rungs(halving, max(row.setup.epochs for row in rows))
-    for until in (*rungs, last):
-        going = {id(row) for seeds in running for row in seeds if _is_before(row, until)}
-        for i, group in enumerate(groups):
-            if part := [row for row in group.rows if id(row) in going]:
-                runners[i] = runners.get(i) or make_runner(group)
-                runners[i].advance(part, until, on_epochs, interruption)
-            if interruption.noted:
-                return
-            if until == last:
-                runners.pop(i, None)  # its programs and its copies of the data are not needed any more
-        if halving is not None and until != last:
+    """Run rows to their ends, all to a rung before any goes on, or until an interruption."""
+    for until in rungs:
+        if not interruption.noted:
+            crew.advance([row for seeds in running for row in seeds], until, on_epochs, interruption)
+        if interruption.noted:
+            return
+        if halving is not None and until != rungs[-1]:
             running = _halved(halving, running, until, on_epochs)
 
 
-def _is_before(row: Trial, until: int) -> bool:
-    return row.result is None and row.epoch < min(until, row.setup.epochs)
-
-
 def _halved(
-    halving: SuccessiveHalving, points: list[list[Trial]], until: int, on_epochs: "_Meter"
+    halving: SuccessiveHalving | Hyperband,
+    points: list[list[Trial]],
+    until: int,
+    on_epochs: "_Meter",
 ) -> list[list[Trial]]:
     """The points that go on after a rung, when the others have been ended."""
     metric, sign = monitors.resolve(halving, scalars(points[0][0].shapes.history))
     values = [[row.value_at(until, metric) for row in seeds] for seeds in points]
     best = set(successive.survivors(halving, values, sign))
+    if not best:
+        _refuse_all(points, metric, until)
     for i, rows in enumerate(points):
         for row in rows:
             if i not in best and row.result is None:
                 on_epochs(row.setup.epochs - row.epoch)
                 row.end("halved")
     return [rows for i, rows in enumerate(points) if i in best]
+
+
+def _refuse_all(points: list[list[Trial]], metric: str, until: int) -> None:
+    """Say that no point can go on; errors of rows come first, since they may be the reason."""
+    _tell_errors([row for seeds in points for row in seeds])
+    some = "; ".join(str(dict(seeds[0].point)) for seeds in points[:5])
+    more = f" and {len(points) - 5} more" if len(points) > 5 else ""
+    raise FloatingPointError(
+        f"no point has a finite {metric} after epoch {until}, so that none can go on: {some}{more}"
+    )
+
+
+def _job_by_job(
+    crew: Crew,
+    points: list[list[Trial]],
+    halving: AsynchronousHalving,
+    store: Store,
+    workers: int,
+    on_epochs: "_Meter",
+    interruption: Interruption,
+) -> None:
+    """Run rows as asynchronous halving decides, with a thread for each worker."""
+    metric, _ = monitors.resolve(halving, scalars(points[0][0].shapes.history))
+    halving = halving._replace(monitor=metric)
+    epochs = max(row.setup.epochs for seeds in points for row in seeds)
+    state = asynchronous.replay(halving, len(points), epochs, _told(store, points, halving, epochs))
+    changed = threading.Condition()
+    with_settings = settings()
+
+    def next_job() -> Job | None:
+        nonlocal state
+        with changed:
+            while not interruption.noted:
+                job, state = asynchronous.ask(state)
+                if isinstance(job, Job):
+                    return job
+                if job == "done":
+                    return None
+                changed.wait(1.0)
+            return None
+
+    def work() -> None:
+        nonlocal state
+        with with_settings(None):
+            while (job := next_job()) is not None:
+                seeds = points[job.point]
+                crew.advance(seeds, job.until, on_epochs, interruption)
+                if interruption.noted:
+                    return
+                value = successive.value_of([row.value_at(job.until, metric) for row in seeds])
+                with changed:
+                    state = asynchronous.tell(state, job, value)
+                    job_told = {"row": seeds[0].id, "rung": job.rung, "until": job.until}
+                    store.tell({**job_told, "value": repr(value)})
+                    changed.notify_all()
+
+    def worked() -> None:
+        try:
+            work()
+        except BaseException:
+            with changed:
+                interruption.noted = True  # so that the others end, too
+                changed.notify_all()
+            raise
+
+    with ThreadPoolExecutor(workers, "worker") as pool:
+        for future in [pool.submit(worked) for _ in range(workers)]:
+            future.result()
+    if interruption.noted:
+        return
+    if not any(row.standing().ended in ("finished", "stopped") for seeds in points for row in seeds):
+        _refuse_all(points, metric, int(halving.first))
+    for seeds in points:
+        for row in seeds:
+            if row.result is None:
+                on_epochs(row.setup.epochs - row.epoch)
+                row.end("halved")
+
+
+def _told(
+    store: Store, points: list[list[Trial]], halving: AsynchronousHalving, epochs: int
+) -> list[tuple[Job, float | None]]:
+    """The jobs of earlier calls and their values; of a last rung that has moved, to be done again."""
+    place = {seeds[0].id: i for i, seeds in enumerate(points)}
+    ends = successive.rungs(halving, epochs)
+    values = {(job["row"], job["rung"]): job for job in store.told}
+    return [
+        (
+            Job(place[row], ends[rung], rung),
+            float(job["value"]) if job["until"] == ends[rung] else None,
+        )
+        for (row, rung), job in values.items()
+        if rung < len(ends)
+    ]
 
 
 def _begun(rows: list[Trial], interruption: Interruption) -> list[Trial]:

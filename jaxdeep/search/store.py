@@ -69,12 +69,10 @@ class Past(NamedTuple):
     """What is known of a row from an earlier call.
 
     Attributes:
-      values: its metric at the ends of rungs, by epochs done.
       ended: how it ended, if it did.
       epoch: epochs that its file or its end is after.
     """
 
-    values: Mapping[int, float] = {}
     ended: Result | None = None
     epoch: int = 0
 
@@ -108,8 +106,13 @@ class Store:
     def save(self, row: Row, run: RunState) -> None:
         """Keep the state of a row after an epoch."""
 
-    def note(self, row: Row, epoch: int, value: float) -> None:
-        """Keep the value of a row at the end of a rung."""
+    def tell(self, job: Event) -> None:
+        """Keep what has been decided upon, so that later calls decide alike."""
+
+    @property
+    def told(self) -> Sequence[Event]:
+        """What earlier calls have told."""
+        return ()
 
     def end(self, row: Row, run: RunState, result: Result, own: Ending | None) -> Result:
         """Keep a row that has ended, and return its result.
@@ -157,6 +160,7 @@ class Directory(Store):
         self._rows: dict[str, Event] = {}
         self._texts: dict[str, str] = {}
         self._pasts: dict[str, Past] = {}
+        self._told: list[Event] = []
         self._best: list[tuple[float, str]] = []
         self._saved: dict[str, float] = {}
         header, *events = self._journal.events or [{}]
@@ -216,6 +220,7 @@ class Directory(Store):
             if past.ended is not None and past.ended.ended == "error" and again:
                 past = past._replace(ended=None)
             row.past = past
+            row.spans.extend([] if past.ended is None else past.ended.spans)
             row.result = self._final(row, past.ended)
         self._journal.add(new)
 
@@ -229,9 +234,14 @@ class Directory(Store):
         """Copy the state of a row, and have it written."""
         self._put(row, run, None, ({"reached": row.id, "epoch": int(run.epoch)},))
 
-    def note(self, row: Row, epoch: int, value: float) -> None:
-        """Have the value of a row written, before any later state of it."""
-        self._writer.put(Work(before=({"rung": row.id, "epoch": epoch, "value": _number(value)},)))
+    def tell(self, job: Event) -> None:
+        """Have it written, after the states of rows that it is about."""
+        self._writer.put(Work(after=({"told": job},)))
+
+    @property
+    def told(self) -> Sequence[Event]:
+        """What was in the journal."""
+        return self._told
 
     def end(self, row: Row, run: RunState, result: Result, own: Ending | None) -> Result:
         """Have a row that has ended written, and let go of its parameters."""
@@ -251,6 +261,7 @@ class Directory(Store):
 
     def load(self, row: Row) -> RunState | None:
         """Read the file of a row."""
+        self._writer.flush()
         path = self._file(row.id)
         if not path.exists():
             return None
@@ -297,10 +308,8 @@ class Directory(Store):
             self._texts[event["text"]] = event["is"]
         elif "row" in event:
             self._rows[event["row"]] = event
-        elif "rung" in event:
-            past = self._pasts.get(event["rung"], NOTHING)
-            values = {**past.values, event["epoch"]: float(event["value"])}
-            self._pasts[event["rung"]] = past._replace(values=values)
+        elif "told" in event:
+            self._told.append(event["told"])
         elif "reached" in event:
             past = self._pasts.get(event["reached"], NOTHING)
             self._pasts[event["reached"]] = past._replace(epoch=event["epoch"], ended=None)
@@ -367,7 +376,7 @@ class Directory(Store):
         remove = () if result is None else self._to_forget(row.id, result)
         self._saved[row.id] = time.monotonic()
         made = lambda: row_file.contents(arrays, epoch)  # noqa: E731
-        self._writer.put(Work((), self._file(row.id), made, after, remove))
+        self._writer.put(Work(self._file(row.id), made, after, remove))
 
     def _to_forget(self, name: str, result: Result) -> tuple[pathlib.Path, ...]:
         """The files that are not among the best any more, now that a row has ended."""

@@ -5,12 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Unpack
 
 import jax
+import numpy as np
 
 from jaxdeep._compilation import check_untraced, meant_transfers
 from jaxdeep._shapes import PyTree
 from jaxdeep.search import halving as successive
+from jaxdeep.search.asynchronous import AsynchronousHalving
 from jaxdeep.search.builder import PURE, Build
-from jaxdeep.search.halving import SuccessiveHalving
+from jaxdeep.search.driving import STRATEGIES, Strategy
 from jaxdeep.search.space import Point, points_of
 from jaxdeep.search.sweeping import begun, checked_how, trained
 from jaxdeep.search.table import Table
@@ -26,7 +28,7 @@ def sweep(
     data: PyTree,
     seeds: int = 1,
     key: jax.Array | None = None,
-    halving: SuccessiveHalving | None = None,
+    halving: Strategy | None = None,
     strategy: str | None = None,
     rows_at_once: int | None = None,
     memory: int | None = None,
@@ -56,7 +58,9 @@ def sweep(
       data: as for `jaxdeep.fit`.
       seeds: number of runs of each point; their seeds are 0, 1, …
       key: instead of ``jax.random.key(seed)``, seed s runs with ``fold_in(key, s)``.
-      halving: a `jaxdeep.search.SuccessiveHalving`, which ends the worst points after a few epochs.
+      halving: a `jaxdeep.search.SuccessiveHalving`, `Hyperband` or `AsynchronousHalving`, which end the
+        worst points after a few epochs. The last two take the points of a grid in random order, those of
+        a list as they are.
       strategy: "vmap" runs rows stacked and spread over all local devices. "threads" runs them one after
         another in a thread for each core of a CPU or for each accelerator. By default it is "threads" on
         a CPU, where stacking gains nothing, and "vmap" elsewhere.
@@ -109,7 +113,9 @@ def sweep(
     given = [key, space, arguments.get("class_weight")]
     check_untraced("sweep", [tree for tree in given if not isinstance(tree, Iterator)], instead=PURE)
     if halving is not None:
-        successive.check(halving)
+        successive.check(halving, *STRATEGIES)
+    if isinstance(halving, AsynchronousHalving) and strategy is None:
+        strategy = "threads"  # its rows do not run in step
     how = checked_how(
         "sweep",
         strategy=strategy,
@@ -121,4 +127,13 @@ def sweep(
         progress=progress,
     )
     sweeping = begun("sweep", builder, data, seeds=seeds, key=key, how=how, arguments=arguments)
-    return trained(sweeping, points_of(space), halving)
+    if isinstance(halving, AsynchronousHalving) and how.strategy != "threads":
+        raise ValueError(
+            "strategy must be 'threads' with AsynchronousHalving, whose rows run one by one; got "
+            f"{strategy!r}"
+        )
+    points = points_of(space)
+    # a grid in its own order would give the first points all small values of its first name
+    shuffled = np.random.default_rng(0).permutation(len(points)).tolist()
+    order = shuffled if isinstance(space, Mapping) else None
+    return trained(sweeping, points, halving, order=order)

@@ -16,19 +16,19 @@ from jaxdeep.fitting.sources import is_batches
 from jaxdeep.search import halving as successive
 from jaxdeep.search.builder import PURE, Build, Builder, check_data
 from jaxdeep.search.description import description, name_rows
-from jaxdeep.search.driving import Runner, drive
-from jaxdeep.search.halving import SuccessiveHalving
+from jaxdeep.search.driving import Runner, Strategy, drive
+from jaxdeep.search.same_program import same_program
 from jaxdeep.search.space import Point, groups
 from jaxdeep.search.store import Ranking, Store, opened
 from jaxdeep.search.subset import WHOLE, DeviceData, Prepare, Subset
 from jaxdeep.search.table import Table, scalars
-from jaxdeep.search.thread_runner import ThreadRunner
-from jaxdeep.search.trial import Group, Trial
+from jaxdeep.search.thread_runner import Places, ThreadRunner
+from jaxdeep.search.trial import Group, Trial, arrays
 from jaxdeep.search.vmap_runner import VmapRunner
 from jaxdeep.train import monitors
 from jaxdeep.train.data import as_arrays, count_examples, to_device
 
-_STRATEGIES: dict[str, type[VmapRunner | ThreadRunner]] = {"vmap": VmapRunner, "threads": ThreadRunner}
+_STRATEGIES = ("vmap", "threads")
 
 
 class How(NamedTuple):
@@ -140,16 +140,20 @@ def begun(
 def trained(
     sweeping: Sweeping,
     points: Sequence[Point],
-    halving: SuccessiveHalving | None = None,
+    halving: Strategy | None = None,
     *,
+    order: Sequence[int] | None = None,
     subsets: Sequence[Subset] = (WHOLE,),
     prepare: Prepare | None = None,
 ) -> Table:
-    """The table of all rows: every point, on every subset of the data, with every seed."""
+    """The table of all rows: every point, on every subset of the data, with every seed.
+
+    A strategy takes points in this `order`; by default as they are.
+    """
     how, device_data = sweeping.how, DeviceData(sweeping.data, sweeping.validation, prepare)
     grouped = list(grouped_rows(sweeping, points, subsets))
     for group in grouped:
-        prepared(group, device_data, halving)
+        prepared(sweeping, group, device_data, halving)
     rows = sorted((row for group in grouped for row in group.rows), key=lambda row: row.place)
     about = {}
     if how.checkpoint is not None:
@@ -157,7 +161,7 @@ def trained(
         name_rows(rows, points, about)
     ranking = None if how.keep_params is None else _ranking(rows[0], halving)
     with opened(how.checkpoint, about, keep=how.keep_params, ranking=ranking) as store:
-        rows = run(sweeping, grouped, rows, device_data, store, halving)
+        rows = run(sweeping, grouped, rows, device_data, store, halving, order)
     return tabled(points, rows)
 
 
@@ -167,7 +171,8 @@ def run(
     rows: list[Trial],
     device_data: DeviceData,
     store: Store,
-    halving: SuccessiveHalving | None,
+    halving: Strategy | None,
+    order: Sequence[int] | None = None,
 ) -> list[Trial]:
     """Take rows to their ends; of an interrupted sweep, those that have begun are returned."""
     how = sweeping.how
@@ -175,11 +180,19 @@ def run(
         row.store = store
     store.register(rows, again=how.retry_errors)
 
-    def make_runner(group: Group) -> Runner:
-        kind = _STRATEGIES[how.strategy]
-        return kind(group, device_data, at_once=how.rows_at_once, memory=how.memory)
+    places = Places(how.rows_at_once)
 
-    return drive(grouped, rows, make_runner, halving, show=how.progress)
+    def make_runner(group: Group) -> Runner:
+        if how.strategy == "vmap":
+            return VmapRunner(group, device_data, at_once=how.rows_at_once, memory=how.memory)
+        return ThreadRunner(group, device_data, places, memory=how.memory)
+
+    return drive(
+        *(grouped, rows, make_runner, halving, store),
+        order=order,
+        workers=len(places.devices),
+        show=how.progress,
+    )
 
 
 def tabled(points: Sequence[Point], rows: Sequence[Trial]) -> Table:
@@ -188,21 +201,27 @@ def tabled(points: Sequence[Point], rows: Sequence[Trial]) -> Table:
     return Table(named, tuple(row.standing() for row in rows))
 
 
-def described(
-    sweeping: Sweeping, halving: SuccessiveHalving | None, prepare: Prepare | None
-) -> dict[str, Any]:
+def described(sweeping: Sweeping, halving: Strategy | None, prepare: Prepare | None) -> dict[str, Any]:
     """What the sweep is in its journal."""
     options = {"strategy": sweeping.how.strategy, "halving": halving, "prepare": prepare}
     return description(sweeping.data, sweeping.validation, key=sweeping.key, **options)
 
 
-def prepared(group: Group, device_data: DeviceData, halving: SuccessiveHalving | None) -> None:
+def prepared(
+    sweeping: Sweeping, group: Group, device_data: DeviceData, halving: Strategy | None
+) -> None:
     """Refuse data that do not fit a group, and give its rows the shapes of their runs."""
     first = group.rows[0]
-    shapes = check_data(first.setup, *device_data.of(first.subset))
+    data = device_data.of(first.subset)
+    shapes = check_data(first.setup, *data)
     if halving is not None:
         every = first.setup.options["validate_every"]
         successive.check_metrics(halving, scalars(shapes.history), every)
+    how = sweeping.how
+    if how.checkpoint is not None and not (
+        how.strategy == "threads" and same_program([row.setup for row in group.rows])
+    ):  # rates that are arguments have other places in the state than those that are constants
+        shapes = jax.eval_shape(group.start, arrays(first.floats), first.key, data)
     for row in group.rows:
         row.shapes = shapes
 
@@ -221,7 +240,7 @@ def grouped_rows(
             for number, subset in enumerate(subsets):
                 rows = by_size.setdefault(subset.sizes, [])
                 for seed, key in enumerate(sweeping.keys):
-                    rows.append(Trial((i, number, seed), setup, floats, key, subset))
+                    rows.append(Trial((i, number, seed), setup, floats, key, points[i], subset))
         for rows in by_size.values():
             yield Group(rows, functools.partial(_traced, build, fixed))
 
@@ -230,7 +249,7 @@ def _traced(build: Builder, fixed: Point, floats: Point) -> Setup:
     return build({**fixed, **floats})
 
 
-def _ranking(row: Trial, halving: SuccessiveHalving | None) -> Ranking:
+def _ranking(row: Trial, halving: Strategy | None) -> Ranking:
     """What rows are ranked by where only the best keep their parameters."""
     config = halving or row.setup.options["early_stopping"] or monitors.EarlyStopping()
     return Ranking(*monitors.resolve(config, scalars(row.shapes.history)))

@@ -5,7 +5,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
@@ -30,6 +30,33 @@ Device: TypeAlias = jax.Device | None  # None for the default one
 Data = tuple[PyTree, ...]  # training and validation data
 
 
+class Places:
+    """The devices that threads run rows on, each of which is one thread's at a time.
+
+    All devices of a CPU are the same cores, so that every thread uses the default one.
+
+    Args:
+      at_once: threads, at most; by default one for each core or accelerator.
+    """
+
+    def __init__(self, at_once: int | None = None) -> None:
+        on_cpu = jax.default_backend() == "cpu"
+        devices: list[Device] = [None] * _cores() if on_cpu else [*jax.local_devices()]
+        self.devices = devices[:at_once]
+        self._free: queue.SimpleQueue[Device] = queue.SimpleQueue()
+        for device in self.devices:
+            self._free.put(device)
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[Device]:
+        """A device that is free, or will be, for as long as the context is open."""
+        device = self._free.get()
+        try:
+            yield device
+        finally:
+            self._free.put(device)
+
+
 class ThreadRunner:
     """Runs a group of rows, one at a time on each core of a CPU or on each accelerator.
 
@@ -40,43 +67,40 @@ class ThreadRunner:
     Args:
       group: the rows.
       device_data: the data.
-      at_once: threads, at most.
+      places: where rows run.
       memory: bytes on a device for all its threads, None for no bound.
     """
 
     def __init__(
-        self, group: Group, device_data: DeviceData, *, at_once: int | None, memory: int | None
+        self, group: Group, device_data: DeviceData, places: Places, *, memory: int | None
     ) -> None:
         self.group, self.device_data, self.memory = group, device_data, memory
-        # All devices of a CPU are the same cores, so that every thread uses the default one.
-        on_cpu = jax.default_backend() == "cpu"
-        devices: list[Device] = [None] * _cores() if on_cpu else [*jax.local_devices()]
-        self.devices = devices[:at_once]
-        self.drivers: dict[Device, Driver] = {}
+        self.places, self.drivers = places, dict[Device, Driver]()
+        self._first, self._lock = places.devices[0], threading.Lock()
 
     def advance(
         self, rows: list[Trial], until: int, on_epochs: OnEpochs, interruption: Interruption
     ) -> None:
         """Take rows to the end of epoch `until`, or until an interruption."""
-        first = self._driver(self.devices[0])  # compiled in this thread, with its settings
-        free: queue.SimpleQueue[Device] = queue.SimpleQueue()
-        for device in self.devices[: first.at_once(self.memory)]:
-            free.put(device)
-        with_settings = _settings()
+        with self._lock:
+            first = self._driver(self._first)  # compiled in this thread, with its settings
+        threads = len(self.places.devices[: first.at_once(self.memory)])
+        with_settings = settings()
 
         def drive(row: Trial) -> None:
             if interruption.noted:
                 return
-            device = free.get()
-            try:
-                with with_settings(device):
-                    self._driver(device).drive(row, until, on_epochs, interruption)
-            except Exception as error:  # of this row alone
-                row.fail(error)
-            finally:
-                free.put(device)
+            with self.places.one() as device:
+                try:
+                    with with_settings(device):
+                        self._driver(device).drive(row, until, on_epochs, interruption)
+                except Exception as error:  # of this row alone
+                    row.fail(error)
 
-        pool = ThreadPoolExecutor(free.qsize(), "worker")
+        if len(rows) == 1:
+            drive(rows[0])
+            return
+        pool = ThreadPoolExecutor(threads, "worker")
         try:
             list(pool.map(drive, rows))
         except BaseException:
@@ -86,7 +110,7 @@ class ThreadRunner:
             pool.shutdown(cancel_futures=True)
 
     def _driver(self, device: Device) -> "Driver":
-        if device not in self.drivers:  # no lock: at any time a device is used by one thread
+        if device not in self.drivers:  # no lock: an accelerator is used by one thread at a time
             self.drivers[device] = Driver(self.group, self.device_data, device)
         return self.drivers[device]
 
@@ -116,7 +140,7 @@ class Driver:
             run = first.setup.started_like(self._likes, first.key)
         else:
             run = jax.eval_shape(start, floats, first.key)
-        with_settings = _settings()
+        with_settings = settings()
 
         def compile_start() -> Program:
             with with_settings(device):
@@ -155,7 +179,7 @@ class Driver:
             row.end()
             on_epochs(row.setup.epochs - epoch)
         elif epoch == until:
-            row.save()
+            row.pause()
 
     def at_once(self, memory: int | None) -> int | None:
         """How many rows at a time fit into `memory`; None for no bound."""
@@ -180,7 +204,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _settings() -> Callable[[Device], contextlib.ExitStack]:
+def settings() -> Callable[[Device], contextlib.ExitStack]:
     """A function from a device to a context in which another thread has this thread's settings."""
     config: Any = jax.config
     here = {name: getattr(config, name) for name in _CONTEXTS if hasattr(config, name)}

@@ -13,9 +13,11 @@ import numpy as np
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.fitting.progress import ordered
 from jaxdeep.fitting.setup import Setup
+from jaxdeep.search.space import Point
 from jaxdeep.search.store import NOTHING, Past, Store
 from jaxdeep.search.subset import WHOLE, Subset
-from jaxdeep.search.table import Result, Span
+from jaxdeep.search.table import Result, Span, scalars
+from jaxdeep.train import monitors
 from jaxdeep.train.missing import with_nan
 from jaxdeep.train.run import RunState
 from jaxdeep.train.state import TrainState
@@ -33,6 +35,7 @@ class Trial:
       setup: the setup it is trained with, with Python numbers as in `jaxdeep.fit`.
       floats: the hyperparameters in which it differs from other rows of its group, by name.
       key: its random key.
+      point: its hyperparameters by name.
       subset: which of the data it is trained on.
       run: its state; None before its first epoch and after its end.
       result: its result; None before its end.
@@ -42,12 +45,14 @@ class Trial:
       past: what is known of it from an earlier call.
       spans: when it was worked on.
       error: what it raised in this call.
+      last: its standing when its state went to the disk.
     """
 
     place: tuple[int, int, int]
     setup: Setup
     floats: dict[str, float]
     key: jax.Array
+    point: Point
     subset: Subset = WHOLE
     run: RunState | None = None
     result: Result | None = None
@@ -59,6 +64,7 @@ class Trial:
     past: Past = NOTHING
     spans: list[Span] = dataclasses.field(default_factory=list)
     error: Exception | None = None
+    last: Result | None = None
 
     @property
     def epoch(self) -> int:
@@ -72,12 +78,17 @@ class Trial:
         if self.run is None and self.past.epoch:
             self.run = self.store.load(self)
             self.past = self.past._replace(epoch=0 if self.run is None else int(self.run.epoch))
+            self.last = None
         return self.run
 
-    def save(self) -> None:
-        """Keep its state, at the end of a rung."""
-        if self.run is not None:
-            self.store.save(self, self.run)
+    def pause(self) -> None:
+        """Keep its state at the end of a rung; on the disk only, if it is kept there."""
+        if self.run is None:
+            return
+        self.store.save(self, self.run)
+        if self.store.lasts:
+            self.last, self.past = self.standing(), self.past._replace(epoch=self.epoch, ended=None)
+            self.run = None
 
     def worked(self, worker: str, begin: float, epochs: int) -> None:
         """Note that a worker has done epochs since `begin`, in seconds as `time.time` counts them."""
@@ -89,7 +100,7 @@ class Trial:
         A run that is ended before its time is "halved" or "interrupted", as `early` says.
         """
         ended = self.past.ended
-        if self.run is None and early == "halved" and ended is not None and ended.ended == early:
+        if self.run is None and early == "halved" and ended is not None:
             self.result = self.store.kept(self, ended)
             return
         run = self.begun()
@@ -101,14 +112,14 @@ class Trial:
         how = early if early is not None and result.ended == "finished" else result.ended
         if not _finite(params):
             how = "diverged"
-        result = result._replace(params=params, state=state, ended=how, spans=self._all_spans())
+        result = result._replace(params=params, state=state, ended=how, spans=tuple(self.spans))
         self.result = self.store.end(self, run, result, None if same else (params, state))
         self.run = None
 
     def fail(self, error: Exception) -> None:
         """End the run with an error."""
         text = "".join(traceback.format_exception(error))
-        self.result = Result(None, None, {}, -1, "error", text, self._all_spans())
+        self.result = Result(None, None, {}, -1, "error", text, tuple(self.spans))
         self.run, self.error = None, error
         self.store.fail(self, self.result)
 
@@ -116,7 +127,9 @@ class Trial:
         """The result, which for a run that goes on is the one it would have now, without parameters."""
         if self.result is not None:
             return self.result
-        run = self.run
+        if self.run is None and self.last is not None:
+            return self.last
+        run = self.begun()
         assert run is not None
         epochs, stopped, bad_step, history, best = jax.device_get(
             (run.epoch, run.stopped, run.bad_step, run.history, run.decisions.best_epoch)
@@ -129,19 +142,27 @@ class Trial:
         return Result(None, None, history, int(end), ended)
 
     def value_at(self, epoch: int, metric: str) -> float:
-        """The metric after a rung that ends at an epoch, which is noted for later calls."""
-        if epoch in self.past.values:
-            return self.past.values[epoch]
-        if self.result is None:
-            self.begun()
-        value = self.standing().value(metric)
-        self.past = self.past._replace(values={**self.past.values, epoch: value})
-        self.store.note(self, epoch, value)
-        return value
+        """The value of a metric that the row had after an epoch, whatever it has done since."""
+        now = self.past.ended if self.run is None and self.result is None else None
+        now = self.standing() if now is None else now
+        if now.ended == "error":
+            return float("nan")
+        if now.epochs <= epoch:
+            return now.value(metric)
+        history = {name: values[:epoch] for name, values in now.history.items()}
+        end = self._best_epoch(history) if self.setup.restores else -1
+        return Result(None, None, history, end if end >= 0 else epoch - 1, "finished").value(metric)
 
-    def _all_spans(self) -> tuple[Span, ...]:
-        before = self.past.ended.spans if self.past.ended is not None else ()
-        return (*before, *self.spans)
+    def _best_epoch(self, history: Mapping[str, np.ndarray]) -> int:
+        """The epoch that early stopping would have restored at the end of this history, or −1."""
+        early: Any = self.setup.options["early_stopping"]
+        name, sign = monitors.resolve(early, scalars(history))
+        dtype = np.dtype(jnp.result_type(float))
+        best, best_epoch = dtype.type(sign * np.finfo(dtype).max), -1
+        for epoch, value in enumerate(history[name].astype(dtype)):
+            if sign * (best - value) > dtype.type(early.min_delta):
+                best, best_epoch = value, epoch
+        return best_epoch
 
 
 class Group(NamedTuple):

@@ -170,7 +170,7 @@ class Stack:
                 on_epochs(row.setup.epochs - int(run.epoch))
                 row.end()
             elif epoch == until:
-                row.save()
+                row.pause()
 
     def _inputs(self, rows: list[Trial]) -> tuple[Floats, jax.Array, Indices]:
         """The floats, keys and indices of the rows, stacked."""

@@ -14,16 +14,14 @@ _WAITING = 64  # pieces of work, at most, before those who bring more must wait
 
 
 class Work(NamedTuple):
-    """What belongs together: lines, then a file, then lines that say that it is there.
+    """What belongs together: a file, then lines that say that it is there.
 
     Attributes:
-      before: events to be written before the file.
       path, contents: the file, and what makes its bytes; None for no file.
-      after: events to be written after it.
+      after: events to be written after it, or without a file.
       remove: files that are not needed any more once the events are written.
     """
 
-    before: tuple[Event, ...] = ()
     path: pathlib.Path | None = None
     contents: Callable[[], bytes] | None = None
     after: tuple[Event, ...] = ()
@@ -59,6 +57,16 @@ class Writer:
         if self._error is not None:
             raise self._error
 
+    def flush(self) -> None:
+        """Wait until all work so far is done.
+
+        Raises:
+          OSError: something could not be written.
+        """
+        if threading.current_thread() is not self._thread:
+            self._queue.join()
+        self.check()
+
     def close(self) -> None:
         """Wait until all work is done, and end the thread."""
         self._queue.put(None)
@@ -72,16 +80,16 @@ class Writer:
                 while True:
                     waiting.append(self._queue.get_nowait())
             going = None not in waiting
-            if self._error is not None:  # nothing is written after a gap
-                continue
             try:
-                self._write([work for work in waiting if work is not None])
+                if self._error is None:  # nothing is written after a gap
+                    self._write([work for work in waiting if work is not None])
             except Exception as error:
                 self._error = error
+            for _ in waiting:
+                self._queue.task_done()
 
     def _write(self, waiting: list[Work]) -> None:
-        """Write all lines that come before files, the files, and all lines that come after them."""
-        self._journal.add(event for work in waiting for event in work.before)
+        """Write the newest of each file, and all lines that come after them."""
         newest = {work.path: work for work in waiting if work.path is not None}
         for path, work in newest.items():
             assert work.contents is not None

@@ -444,7 +444,10 @@ def test_random_points():
         (lambda: sweep(objective=OBJECTIVE, loss=None), "drop metrics"),
         (lambda: sweep(memory=0), "memory must be at least 1"),
         (lambda: sweep(progress=2), "progress must be True or False"),
-        (lambda: sweep(halving=3), "halving must be a jaxdeep.search.SuccessiveHalving, got 3"),
+        (
+            lambda: sweep(halving=3),
+            "halving must be a .*SuccessiveHalving, Hyperband or AsynchronousHalving, got 3",
+        ),
         (
             lambda: sweep(halving=jd.search.SuccessiveHalving(first=0)),
             "halving.first must be at least 1",
