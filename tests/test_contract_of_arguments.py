@@ -48,6 +48,7 @@ LEFT_OUT = {
     "train.Epochs": RECORD,
     "train.FitResult": RECORD,
     "train.Objective": "a protocol",
+    "search.Points": RECORD,
     "search.Table": RECORD,
     "train.TrainState": RECORD,
     "uncertainty.Prediction": RECORD,
@@ -110,6 +111,9 @@ ALLOWED = [
     ("diagnostics.report", "flow", "extra axes|empty", "the flow of several models, or of no layer"),
     ("train.supervised", "class_weight", "array|list", "an array as well as a dict"),
     ("fit|sweep", "class_weight", "array|list", "an array as well as a dict"),
+    ("search.int", "low", "negative", "any whole number"),
+    ("search.choice", "values", "*in it", "values of any kind"),
+    ("search.grid|search.random|search.sobol", "space", "another structure", "any names"),
     ("tree.*", "*", "*", "any leaves, of which only paths are looked at"),
 ]
 # Refusals that are still hard to read: (function, argument, what it is given, reason).
