@@ -48,6 +48,7 @@ LEFT_OUT = {
     "train.Epochs": RECORD,
     "train.FitResult": RECORD,
     "train.Objective": "a protocol",
+    "search.Points": RECORD,
     "search.Table": RECORD,
     "train.TrainState": RECORD,
     "uncertainty.Prediction": RECORD,
@@ -77,7 +78,7 @@ OMITTED = {
     "fit phases": "an alternative of epochs; Phase has its own example",
     "fit diagnostics": "an alternative of epochs_per_call",
     "fit steps_per_epoch": "of loaders",
-    "fit checkpoint": "writes a folder; tested in tests/fitting/test_checkpoint.py",
+    "* checkpoint": "writes a folder; tested in test_checkpoint.py and test_resume.py",
     "diagnostics.* penalty": "that of supervised",
     "diagnostics.* activity": "that of supervised",
     "diagnostics.* class_weight": "that of supervised",
@@ -110,6 +111,9 @@ ALLOWED = [
     ("diagnostics.report", "flow", "extra axes|empty", "the flow of several models, or of no layer"),
     ("train.supervised", "class_weight", "array|list", "an array as well as a dict"),
     ("fit|sweep", "class_weight", "array|list", "an array as well as a dict"),
+    ("search.int", "low", "negative", "any whole number"),
+    ("search.choice", "values", "*in it", "values of any kind"),
+    ("search.grid|search.random|search.sobol", "space", "another structure", "any names"),
     ("tree.*", "*", "*", "any leaves, of which only paths are looked at"),
 ]
 # Refusals that are still hard to read: (function, argument, what it is given, reason).

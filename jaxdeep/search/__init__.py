@@ -5,32 +5,57 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxdeep.search.asynchronous import AsynchronousHalving
+    from jaxdeep.search.distributions import choice, log_int, log_uniform, one_minus, uniform
+    from jaxdeep.search.distributions import int_ as int
     from jaxdeep.search.halving import SuccessiveHalving
     from jaxdeep.search.hyperband import Hyperband
-    from jaxdeep.search.space import random_points
+    from jaxdeep.search.samplers import grid, random, random_points, sobol
+    from jaxdeep.search.space import Points
     from jaxdeep.search.table import Table
 
 # Looked up when first asked for, so that nothing is loaded that is not used.
 _NAMES = {
     "AsynchronousHalving": "asynchronous",
     "Hyperband": "hyperband",
+    "Points": "space",
     "SuccessiveHalving": "halving",
     "Table": "table",
-    "random_points": "space",
+    "choice": "distributions",
+    "grid": "samplers",
+    "int": "distributions",
+    "log_int": "distributions",
+    "log_uniform": "distributions",
+    "one_minus": "distributions",
+    "random": "samplers",
+    "random_points": "samplers",
+    "sobol": "samplers",
+    "uniform": "distributions",
 }
+_INSIDE = {"int": "int_"}  # where the name is Python's own
 
 __all__ = [
     "AsynchronousHalving",
     "Hyperband",
+    "Points",
     "SuccessiveHalving",
     "Table",
+    "choice",
+    "grid",
+    "int",
+    "log_int",
+    "log_uniform",
+    "one_minus",
+    "random",
     "random_points",
+    "sobol",
+    "uniform",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
-        return getattr(importlib.import_module(f"jaxdeep.search.{_NAMES[name]}"), name)
+        module = importlib.import_module(f"jaxdeep.search.{_NAMES[name]}")
+        return getattr(module, _INSIDE.get(name, name))
     raise AttributeError(f"module 'jaxdeep.search' has no attribute {name!r}")
 
 

@@ -54,7 +54,8 @@ def sweep(
       builder: ``hp -> optimizer``, or ``hp -> dict`` of arguments of `jaxdeep.fit` (``optimizer``,
         ``model``, ``loss``, ``batch_size`` …), where `hp` is a point: a dict by name. It is called with
         Python's floats and with traced arrays in their place.
-      space: a grid, as a dict of lists or arrays by name, or a list of points (`random_points`).
+      space: a grid, as a dict of lists or arrays by name, or a list of points, such as
+        `jaxdeep.search.sobol` draws. A point that is there twice is run once.
       data: as for `jaxdeep.fit`.
       seeds: number of runs of each point; their seeds are 0, 1, …
       key: instead of ``jax.random.key(seed)``, seed s runs with ``fold_in(key, s)``.
@@ -110,7 +111,7 @@ def sweep(
     >>> len(table.rows()), round(table.best("loss")["learning_rate"], 3)
     (4, 0.1)
     """
-    given = [key, space, arguments.get("class_weight")]
+    given = [key, list(space) if isinstance(space, list) else space, arguments.get("class_weight")]
     check_untraced("sweep", [tree for tree in given if not isinstance(tree, Iterator)], instead=PURE)
     if halving is not None:
         successive.check(halving, *STRATEGIES)

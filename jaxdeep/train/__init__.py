@@ -14,7 +14,7 @@ from jaxdeep.train.step import make_step
 
 if TYPE_CHECKING:
     from jaxdeep.search.halving import SuccessiveHalving
-    from jaxdeep.search.space import random_points
+    from jaxdeep.search.samplers import random_points
     from jaxdeep.search.table import Table
 
 __all__ = [
@@ -40,7 +40,7 @@ __all__ = [
 _ABOVE = {
     "SuccessiveHalving": "jaxdeep.search.halving",
     "Table": "jaxdeep.search.table",
-    "random_points": "jaxdeep.search.space",
+    "random_points": "jaxdeep.search.samplers",
 }
 
 

@@ -1213,6 +1213,16 @@ call(
     monitor="loss",
     mode="min",
 )
+call("search.uniform", low=0.1, high=0.5)
+call("search.log_uniform", low=0.1, high=0.5)
+call("search.one_minus", low=0.1, high=0.5)
+call("search.int", low=1, high=5)
+call("search.log_int", low=2, high=5)
+call("search.choice", use=list, values=["adam", "sgd"])
+DRAWN_FROM = {"rate": jd.search.log_uniform(0.1, 0.5), "units": [8, 16]}
+call("search.grid", space=DRAWN_FROM, per_axis=3)
+call("search.random", space=DRAWN_FROM, n=3, seed=1)
+call("search.sobol", space=DRAWN_FROM, n=3, seed=1)
 call(
     "search.random_points",
     use=lambda points: [float(p["rate"]) for p in points],
@@ -1258,6 +1268,8 @@ call(
     halving=None,
     strategy="vmap",
     rows_at_once=1,
+    keep_params=2,
+    retry_errors=False,
     progress=False,
     use=lambda table: [row["loss"] for row in table.rows()],
     dear=True,

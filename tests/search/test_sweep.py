@@ -187,7 +187,7 @@ def test_devices_of_a_stack_do_not_wait_for_each_other(monkeypatch):
         sgd, {"learning_rate": np.logspace(-3, -1, 12)}, strategy="vmap", **LINEAR
     )  # 12 rows on 8 devices, filled up to 16
     (program,) = texts
-    assert len(program.input_shardings[0][2][0][0].device_set) == len(jax.local_devices()) == 8
+    assert len(program.input_shardings[0][3][0][0].device_set) == len(jax.local_devices()) == 8
     assert "while" in program.as_text()
     for word in ("all-reduce", "all-gather", "all-to-all", "collective", "reduce-scatter"):
         assert word not in program.as_text()
@@ -249,7 +249,7 @@ def test_what_is_not_a_float_is_compiled_for_itself():
     ],
 )
 def test_values_that_are_not_floats_have_groups_of_their_own(values, expected):
-    points = space.points_of({"value": values})
+    points = space.points_of([{"value": value, "rate": i / 10} for i, value in enumerate(values)])
     assert [members for _, members in space.groups(points)] == expected
 
 
@@ -393,7 +393,7 @@ def test_plots(tmp_path, monkeypatch):
 
 @pytest.mark.heavy
 def test_progress_is_told_a_few_times(capsys):
-    sweep(sgd, {"learning_rate": [0.1] * 50}, **LINEAR, epochs=2, progress=True)
+    sweep(sgd, {"learning_rate": np.linspace(0.1, 0.2, 50)}, **LINEAR, epochs=2, progress=True)
     lines = capsys.readouterr().out.splitlines()
     assert 10 <= len(lines) <= 21
     assert lines[-1].startswith("50 rows: epoch 100/100")
@@ -431,7 +431,6 @@ def test_random_points():
         (lambda: sweep(space={}), "unknown|builder|learning_rate"),
         (lambda: sweep(space=[]), "space holds no points"),
         (lambda: sweep(space={"learning_rate": 0.1}), r"space\['learning_rate'\] must be a list"),
-        (lambda: sweep(space=[{"a": 1}, {"b": 1}]), "points must have the same names"),
         (lambda: sweep(space={"seed": [1]}), "none called 'seed'"),
         (lambda: sweep(seeds=0), "seeds must be at least 1"),
         (lambda: sweep(strategy="pmap"), "strategy must be 'vmap', 'threads' or None, got 'pmap'"),
@@ -485,7 +484,7 @@ def test_random_points():
         ),
         (
             lambda: jd.search.random_points(2, key=jax.random.key(0), a=("uniform", 1, 0)),
-            "a must have low < high, got 1 and 0",
+            "a: uniform must have low < high, got 1 and 0",
         ),
     ],
 )
