@@ -69,6 +69,7 @@ OMITTED = {
     "* shard": "several devices; tested in tests/fitting/test_placement.py",
     "* pct_final": "of another form than that of the example",
     "* objective": "an alternative of loss",
+    "* executor": "other processes; tested in tests/search/test_executors.py",
     "* memory": "of a device that tells its memory",
     "* halving": "SuccessiveHalving has its own example",
     "preprocessing.target_encoder classes": "has its own example",

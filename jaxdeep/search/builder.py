@@ -45,6 +45,10 @@ class Builder:
         self.function, self.arguments = function, dict(arguments)
         self._objective: Objective | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What it is made of; the objective is made again where it is needed."""
+        return {"function": self.function, "arguments": self.arguments, "_objective": None}
+
     def __call__(self, point: Point) -> Setup:
         """The setup of a point.
 

@@ -13,6 +13,7 @@ from jaxdeep.search import halving as successive
 from jaxdeep.search.asynchronous import AsynchronousHalving
 from jaxdeep.search.builder import PURE, Build
 from jaxdeep.search.driving import STRATEGIES, Strategy
+from jaxdeep.search.executors import Executor
 from jaxdeep.search.space import Point, points_of
 from jaxdeep.search.sweeping import begun, checked_how, trained
 from jaxdeep.search.table import Table
@@ -32,6 +33,7 @@ def sweep(
     strategy: str | None = None,
     rows_at_once: int | None = None,
     memory: int | None = None,
+    executor: Executor | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     keep_params: int | None = None,
     retry_errors: bool = False,
@@ -68,6 +70,11 @@ def sweep(
       rows_at_once: at most this many rows in a stack on each device, or this many threads.
       memory: bytes on each device for the data and the rows that run at once. By default it is what is
         free, if the device says so (a CPU does not).
+      executor: who runs the rows, in place of threads of this process: whatever has ``submit`` as the
+        executors of `concurrent.futures` do, such as a `ProcessPoolExecutor` whose processes are
+        spawned, or Dask's ``client.get_executor()``. It is not shut down. Workers are told of the
+        builder, the arguments and the data once; what they are given then is the number of a row and
+        the epoch to go to. Rows of a worker that is lost run again. The table is that of threads.
       checkpoint: a local directory, from which the sweep goes on when it is called again after it was
         killed, in whatever moment: to the same table, bit for bit. No row that had ended is trained
         again, and the others go on from the last epoch or rung that was saved. Points, seeds and epochs
@@ -122,6 +129,7 @@ def sweep(
         strategy=strategy,
         rows_at_once=rows_at_once,
         memory=memory,
+        executor=executor,
         checkpoint=checkpoint,
         keep_params=keep_params,
         retry_errors=retry_errors,

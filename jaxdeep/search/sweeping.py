@@ -1,9 +1,9 @@
 """What all ways to train many runs have in common: from checks to rows, and from rows to the table."""
 
-import functools
+import contextlib
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,14 +11,17 @@ import jax
 from jaxdeep import _checks
 from jaxdeep._compilation import check_untraced
 from jaxdeep._shapes import PyTree
-from jaxdeep.fitting.setup import Setup
 from jaxdeep.fitting.sources import is_batches
+from jaxdeep.search import executors
 from jaxdeep.search import halving as successive
 from jaxdeep.search.builder import PURE, Build, Builder, check_data
 from jaxdeep.search.description import description, name_rows
 from jaxdeep.search.driving import Runner, Strategy, drive
+from jaxdeep.search.executor_runner import ExecutorRunner
+from jaxdeep.search.executors import Executor, Outside
+from jaxdeep.search.rows import grouped_rows, keys_of
 from jaxdeep.search.same_program import same_program
-from jaxdeep.search.space import Point, groups
+from jaxdeep.search.space import Point
 from jaxdeep.search.store import Ranking, Store, opened
 from jaxdeep.search.subset import WHOLE, DeviceData, Prepare, Subset
 from jaxdeep.search.table import Table, scalars
@@ -37,6 +40,7 @@ class How(NamedTuple):
     strategy: str
     rows_at_once: int | None
     memory: int | None
+    executor: Executor | None
     checkpoint: pathlib.Path | None
     keep_params: int | None
     retry_errors: bool
@@ -68,6 +72,7 @@ def checked_how(
     strategy: str | None,
     rows_at_once: int | None,
     memory: int | None,
+    executor: Executor | None = None,
     checkpoint: str | os.PathLike[str] | None,
     keep_params: int | None,
     retry_errors: bool,
@@ -85,6 +90,15 @@ def checked_how(
     }
     if strategy not in (None, *_STRATEGIES):
         raise ValueError(f"strategy must be 'vmap', 'threads' or None, got {strategy!r}")
+    if executor is not None:
+        executors.check(executor)
+        if strategy == "vmap":
+            raise ValueError("strategy must be 'threads' with an executor, whose workers run row by row")
+        if memory is not None:
+            raise ValueError(
+                "memory is that of this process's devices; with an executor it has no meaning"
+            )
+        strategy = "threads"
     if strategy is None:
         strategy = "threads" if jax.default_backend() == "cpu" else "vmap"
     for name, flag in (("retry_errors", retry_errors), ("progress", progress)):
@@ -94,7 +108,12 @@ def checked_how(
         _checks.check_local_path("checkpoint", checkpoint)
         path = pathlib.Path(checkpoint).expanduser().resolve()
     return How(
-        strategy, checkpoint=path, retry_errors=bool(retry_errors), progress=bool(progress), **checked
+        strategy,
+        executor=executor,
+        checkpoint=path,
+        retry_errors=bool(retry_errors),
+        progress=bool(progress),
+        **checked,
     )
 
 
@@ -132,7 +151,7 @@ def begun(
         validation = as_arrays(validation, "validation")
         count_examples(validation, "validation")
     data, validation = to_device((data, validation))
-    keys = [jax.random.key(s) if key is None else jax.random.fold_in(key, s) for s in range(seeds)]
+    keys = keys_of(seeds, key)
     check_untraced(caller, data, validation, keys, instead=PURE)
     return Sweeping(build, keys, key, data, validation, how)
 
@@ -151,7 +170,7 @@ def trained(
     A strategy takes points in this `order`; by default as they are.
     """
     how, device_data = sweeping.how, DeviceData(sweeping.data, sweeping.validation, prepare)
-    grouped = list(grouped_rows(sweeping, points, subsets))
+    grouped = list(grouped_rows(sweeping.build, sweeping.keys, points, subsets))
     for group in grouped:
         prepared(sweeping, group, device_data, halving)
     rows = sorted((row for group in grouped for row in group.rows), key=lambda row: row.place)
@@ -161,12 +180,14 @@ def trained(
         name_rows(rows, points, about)
     ranking = None if how.keep_params is None else _ranking(rows[0], halving)
     with opened(how.checkpoint, about, keep=how.keep_params, ranking=ranking) as store:
-        rows = run(sweeping, grouped, rows, device_data, store, halving, order)
+        rows = run(sweeping, points, subsets, grouped, rows, device_data, store, halving, order)
     return tabled(points, rows)
 
 
 def run(
     sweeping: Sweeping,
+    points: Sequence[Point],
+    subsets: Sequence[Subset],
     grouped: list[Group],
     rows: list[Trial],
     device_data: DeviceData,
@@ -179,20 +200,30 @@ def run(
     for row in rows:
         row.store = store
     store.register(rows, again=how.retry_errors)
-
     places = Places(how.rows_at_once)
+    with contextlib.ExitStack() as stack:
+        outside = None
+        if how.executor is not None:
+            seeds = len(sweeping.keys)
+            of_rows = sweeping.build, points, subsets, seeds, sweeping.key, device_data
+            outside = stack.enter_context(contextlib.closing(Outside(how.executor, *of_rows)))
 
-    def make_runner(group: Group) -> Runner:
-        if how.strategy == "vmap":
-            return VmapRunner(group, device_data, at_once=how.rows_at_once, memory=how.memory)
-        return ThreadRunner(group, device_data, places, memory=how.memory)
+        def make_runner(group: Group) -> Runner:
+            if outside is not None:
+                return ExecutorRunner(group, outside, at_once=how.rows_at_once)
+            if how.strategy == "vmap":
+                return VmapRunner(group, device_data, at_once=how.rows_at_once, memory=how.memory)
+            return ThreadRunner(group, device_data, places, memory=how.memory)
 
-    return drive(
-        *(grouped, rows, make_runner, halving, store),
-        order=order,
-        workers=len(places.devices),
-        show=how.progress,
-    )
+        workers = len(places.devices)
+        if outside is not None:
+            workers = how.rows_at_once or outside.workers or workers
+        return drive(
+            *(grouped, rows, make_runner, halving, store),
+            order=order,
+            workers=workers,
+            show=how.progress,
+        )
 
 
 def tabled(points: Sequence[Point], rows: Sequence[Trial]) -> Table:
@@ -218,35 +249,12 @@ def prepared(
         every = first.setup.options["validate_every"]
         successive.check_metrics(halving, scalars(shapes.history), every)
     how = sweeping.how
-    if how.checkpoint is not None and not (
+    if not (how.checkpoint is None and how.executor is None) and not (
         how.strategy == "threads" and same_program([row.setup for row in group.rows])
     ):  # rates that are arguments have other places in the state than those that are constants
         shapes = jax.eval_shape(group.start, arrays(first.floats), first.key, data)
     for row in group.rows:
         row.shapes = shapes
-
-
-def grouped_rows(
-    sweeping: Sweeping, points: Sequence[Point], subsets: Sequence[Subset] = (WHOLE,)
-) -> Iterator[Group]:
-    """The rows in groups that one program may serve."""
-    build = sweeping.build
-    for fixed, members in groups(list(points)):
-        by_size: dict[tuple[int | None, int | None], list[Trial]] = {}
-        for i in members:
-            # with Python numbers, so that errors of the builder come before anything is traced
-            setup = build(points[i])
-            floats = {name: value for name, value in points[i].items() if name not in fixed}
-            for number, subset in enumerate(subsets):
-                rows = by_size.setdefault(subset.sizes, [])
-                for seed, key in enumerate(sweeping.keys):
-                    rows.append(Trial((i, number, seed), setup, floats, key, points[i], subset))
-        for rows in by_size.values():
-            yield Group(rows, functools.partial(_traced, build, fixed))
-
-
-def _traced(build: Builder, fixed: Point, floats: Point) -> Setup:
-    return build({**fixed, **floats})
 
 
 def _ranking(row: Trial, halving: Strategy | None) -> Ranking:

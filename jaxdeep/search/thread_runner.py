@@ -5,7 +5,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
@@ -85,14 +85,14 @@ class ThreadRunner:
         with self._lock:
             first = self._driver(self._first)  # compiled in this thread, with its settings
         threads = len(self.places.devices[: first.at_once(self.memory)])
-        with_settings = settings()
+        in_thread = settings()
 
         def drive(row: Trial) -> None:
             if interruption.noted:
                 return
             with self.places.one() as device:
                 try:
-                    with with_settings(device):
+                    with in_thread(device):
                         self._driver(device).drive(row, until, on_epochs, interruption)
                 except Exception as error:  # of this row alone
                     row.fail(error)
@@ -140,10 +140,11 @@ class Driver:
             run = first.setup.started_like(self._likes, first.key)
         else:
             run = jax.eval_shape(start, floats, first.key)
-        with_settings = settings()
+        self.shapes = run
+        in_thread = settings()
 
         def compile_start() -> Program:
-            with with_settings(device):
+            with in_thread(device):
                 return compiled(start, floats, first.key, once=True)
 
         with ThreadPoolExecutor(1) as pool:
@@ -206,20 +207,32 @@ def _cores() -> int:
 
 def settings() -> Callable[[Device], contextlib.ExitStack]:
     """A function from a device to a context in which another thread has this thread's settings."""
-    config: Any = jax.config
-    here = {name: getattr(config, name) for name in _CONTEXTS if hasattr(config, name)}
-    default, with_transfers = config.jax_default_device, transfer_levels()
+    here, with_transfers = settings_here(), transfer_levels()
+    default = jax.config.jax_default_device  # type: ignore[attr-defined]
 
     def context(device: Device) -> contextlib.ExitStack:
-        stack = contextlib.ExitStack()
-        for name, value in here.items():
-            if getattr(config, name) != value:
-                stack.enter_context(_CONTEXTS[name](value))
+        stack = with_settings(here)
         stack.enter_context(with_transfers())
         stack.enter_context(jax.default_device(device or default))
         return stack
 
     return context
+
+
+def settings_here() -> dict[str, Any]:
+    """The settings that a context may have changed in this thread, and their values."""
+    config: Any = jax.config
+    return {name: getattr(config, name) for name in _CONTEXTS if hasattr(config, name)}
+
+
+def with_settings(values: Mapping[str, Any]) -> contextlib.ExitStack:
+    """A context in which these settings have these values."""
+    config: Any = jax.config
+    stack = contextlib.ExitStack()
+    for name, value in values.items():
+        if getattr(config, name) != value:
+            stack.enter_context(_CONTEXTS[name](value))
+    return stack
 
 
 # Settings that a context may have changed in one thread, and what changes them in another.

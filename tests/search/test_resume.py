@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.tables import identical
 
 import jaxdeep as jd
 from jaxdeep.search import row_file
@@ -38,17 +39,6 @@ def sgd(hp):
 
 def sweep(space=None, builder=sgd, **changes):
     return jd.sweep(builder, RATES if space is None else space, **(LINEAR | changes))
-
-
-def identical(a, b):
-    """Whether two tables have the same rows, histories and parameters, bit for bit."""
-    assert a.points == b.points
-    for i, (one, other) in enumerate(zip(a.rows(), b.rows(), strict=True)):
-        np.testing.assert_equal(one, other)
-        histories = a.history(i), b.history(i)
-        assert list(histories[0]) == list(histories[1])
-        jax.tree.map(np.testing.assert_array_equal, *histories)
-        jax.tree.map(np.testing.assert_array_equal, a.trained(i), b.trained(i))
 
 
 def events(directory):

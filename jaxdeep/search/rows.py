@@ -1,0 +1,46 @@
+"""The rows of a sweep: every point, on every subset of the data, with every seed."""
+
+import functools
+from collections.abc import Iterator, Sequence
+
+import jax
+
+from jaxdeep.fitting.setup import Setup
+from jaxdeep.search.builder import Builder
+from jaxdeep.search.space import Point, groups
+from jaxdeep.search.subset import WHOLE, Subset
+from jaxdeep.search.trial import Group, Trial
+
+
+def keys_of(seeds: int, key: jax.Array | None) -> list[jax.Array]:
+    """The keys of the seeds 0, 1, …
+
+    >>> jax.random.key_data(keys_of(2, None)[1]).tolist()
+    [0, 1]
+    """
+    return [jax.random.key(s) if key is None else jax.random.fold_in(key, s) for s in range(seeds)]
+
+
+def grouped_rows(
+    build: Builder,
+    keys: Sequence[jax.Array],
+    points: Sequence[Point],
+    subsets: Sequence[Subset] = (WHOLE,),
+) -> Iterator[Group]:
+    """The rows in groups that one program may serve."""
+    for fixed, members in groups(list(points)):
+        by_size: dict[tuple[int | None, int | None], list[Trial]] = {}
+        for i in members:
+            # with Python numbers, so that errors of the builder come before anything is traced
+            setup = build(points[i])
+            floats = {name: value for name, value in points[i].items() if name not in fixed}
+            for number, subset in enumerate(subsets):
+                rows = by_size.setdefault(subset.sizes, [])
+                for seed, key in enumerate(keys):
+                    rows.append(Trial((i, number, seed), setup, floats, key, points[i], subset))
+        for rows in by_size.values():
+            yield Group(rows, functools.partial(_traced, build, fixed))
+
+
+def _traced(build: Builder, fixed: Point, floats: Point) -> Setup:
+    return build({**fixed, **floats})
