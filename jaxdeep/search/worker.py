@@ -6,7 +6,6 @@ the epoch to go to, with the row's state if it has begun.
 
 import contextlib
 import functools
-import multiprocessing
 import os
 import pathlib
 import pickle
@@ -209,6 +208,8 @@ def checksum(data: bytes) -> str:
 @functools.cache
 def _prepare_process(cores: int | None) -> None:
     """Make a process that was started for this leave Ctrl-C to its parent, and cores to others."""
+    import multiprocessing  # which gives the main module a second name
+
     if multiprocessing.parent_process() is None:
         return
     if threading.current_thread() is threading.main_thread():
