@@ -104,10 +104,10 @@ def _ensemble(settings: Settings, stacked: Member, x: PyTree) -> Prediction:
 def _stacked(members: Any) -> Member:
     """The parameters and state of all members, with a leading axis of members on every leaf."""
     if isinstance(members, Table):
-        whole = [r for r in members.results if r.ended in ("finished", "stopped")]
+        whole = [i for i, result in enumerate(members.results) if result.full]
         if not whole:
             raise ValueError("the table has no run that went to its end without diverging")
-        return _stack([(r.params, r.state) for r in whole])
+        return _stack([members.trained(i) for i in whole])
     if isinstance(members, tuple) and len(members) == 2 and not hasattr(members, "_fields"):
         return _check_stacked(members)
     if not isinstance(members, list):
