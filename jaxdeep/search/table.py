@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
 from jaxdeep.search.columns import RESERVED, names_of
 from jaxdeep.search.result import NotKept, Result, Span, Stored, read_only, scalars
@@ -198,20 +197,90 @@ class Table:
             raise NotKept(why.get(result.ended, kept).format(row))
         return jax.tree.map(lambda leaf: leaf, (result.params, result.state))
 
-    def to_pandas(self) -> Any:
-        """The rows as a `pandas.DataFrame`.
+    # --- frames and files -----------------------------------------------------------------------------
+
+    def to_frame(self, backend: str = "pandas") -> Any:
+        """The rows as a frame, with a column for everything that any row has.
+
+        What a row lacks is missing there: a null of polars and pyarrow, NaN or None of pandas. Functions
+        and other objects are columns of text, by name.
+
+        Args:
+          backend: "pandas", "polars" or "pyarrow".
 
         Raises:
-          ImportError: pandas is not installed.
+          ImportError: narwhals, or the library itself, is not installed
+            (``pip install 'jaxdeep[frames]'``).
 
-        >>> try:
-        ...     columns = list(Table([], []).to_pandas())
-        ... except ImportError:
-        ...     columns = []
-        >>> columns
-        []
+        >>> result = Result({}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
+        >>> table = Table([{"rate": 0.1, "act": max, "seed": 0}, {"rate": 0.2, "seed": 0}], [result] * 2)
+        >>> table.to_frame()[["rate", "act", "loss"]]
+           rate  act  loss
+        0   0.1  max   1.0
+        1   0.2  NaN   1.0
         """
-        return needed("pandas", "to_pandas", "pandas", None).DataFrame(self.rows())
+        return self._frame(backend, "to_frame")
+
+    def to_pandas(self) -> Any:
+        """The rows as a `pandas.DataFrame`: ``to_frame("pandas")``.
+
+        Raises:
+          ImportError: narwhals or pandas is not installed (``pip install 'jaxdeep[frames]'``).
+
+        >>> len(Table([], []).to_pandas())
+        0
+        """
+        return self._frame("pandas", "to_pandas")
+
+    def save(self, path: Path, *, with_params: bool = True) -> None:
+        """Save the table as one file, which `load` reads: points, results, spaces and parameters.
+
+        Nothing is pickled: the file is a zip of JSON and of arrays of NumPy, which ``numpy.load`` reads,
+        too. Everything comes back bit for bit, except that hyperparameters which JSON cannot hold, such
+        as functions, are saved as text, by name, and come back as text. A table that was saved there
+        before is replaced at once, when the new one is complete.
+
+        Args:
+          path: of the file, say ``"runs/sweep.npz"``. One that holds something else is left alone.
+          with_params: save parameters and states, too, which are dicts, lists and tuples of arrays.
+            Those that were not kept are left out.
+
+        Raises:
+          ValueError: a remote path, parameters of another form. FileExistsError: something else is
+            there. OSError: it cannot be written.
+
+        >>> import tempfile
+        >>> result = Result({"w": np.ones(2)}, {}, {"loss": np.array([3.0, 1.0])}, 1, "finished")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Table([{"rate": 0.1, "seed": 0}], [result]).save(f"{folder}/table.npz")
+        ...     table = Table.load(f"{folder}/table.npz")
+        >>> table.points[0]["rate"], table.trained(0)[0]["w"].tolist()
+        (0.1, [1.0, 1.0])
+        """
+        from jaxdeep.search import files
+
+        contents = files.Contents(self.points, self.results, self.spaces)
+        files.write(path, contents, with_params=with_params)
+
+    @classmethod
+    def load(cls, path: Path, *, with_params: bool = True) -> "Table":
+        """The table that `save` wrote.
+
+        Args:
+          path: of the file.
+          with_params: read parameters and states, too, if they were saved.
+
+        Raises:
+          FileNotFoundError: nothing is there. ValueError: a file that is damaged, is none of a table or
+            of a newer version; the error says what is wrong with it.
+
+        >>> Table.load("no/such/table.npz")
+        Traceback (most recent call last):
+        FileNotFoundError: there is no table at 'no/such/table.npz'; Table.save writes one
+        """
+        from jaxdeep.search import files
+
+        return cls(*files.read(path, with_params=with_params))
 
     # --- views ----------------------------------------------------------------------------------------
 
@@ -467,6 +536,12 @@ class Table:
         if not -len(self) <= row < len(self):
             raise IndexError(f"row must be less than the number of rows, {len(self)}, got {row}")
         return self.results[row]
+
+    def _frame(self, backend: str, caller: str) -> Any:
+        from jaxdeep.search import frames
+
+        names = (*self._hyperparameters, *RESERVED, *_NAMED, *self._metrics, "error", "edge")
+        return frames.frame(self.rows(), list(dict.fromkeys(names)), backend, caller)
 
     def _standings(self, metric: str, *, over_seeds: bool) -> list[Standing]:
         return standings(self.points, self.results, metric, over_seeds=over_seeds)

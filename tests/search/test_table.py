@@ -169,6 +169,7 @@ def test_points_of_different_names():
     assert adam["b1"] == 0.9
     assert "b1" not in sgd
     assert [row.get("momentum") for row in table.over_seeds()] == [None, 0.8]
+    assert list(table.to_frame().columns)[:4] == ["optimizer", "b1", "momentum", "seed"]
 
 
 class OnDisk:
@@ -250,6 +251,8 @@ TWO = grid([[1.0, 2.0], [3.0, 4.0]])
         (lambda: TWO.plot_distribution("loss", by=["rate"]), "by must be one of rate; got"),
         (lambda: TWO.plot_parallel("score"), "metric must be one of loss; got 'score'"),
         (TWO.plot_timeline, "the table has no times"),
+        (lambda: TWO.to_frame("csv"), "backend must be 'pandas', 'polars' or 'pyarrow', got 'csv'"),
+        (lambda: TWO.to_frame(None), "backend must be 'pandas', 'polars' or 'pyarrow', got None"),
     ],
 )
 def test_wrong_arguments(call, message):
