@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from jaxdeep.search.importance import Importance
+
 __all__ = ["Result", "Row", "Span", "Table", "scalars"]
 
 Row = dict[str, Any]  # hyperparameters, metrics and how the run ended, by name
@@ -281,6 +283,70 @@ class Table:
         from jaxdeep.search import files
 
         return cls(*files.read(path, with_params=with_params))
+
+    # --- what came out --------------------------------------------------------------------------------
+
+    def importance(
+        self, metric: str, mode: str | None = None, *, trees: int = 200, seed: int = 0
+    ) -> "Importance":
+        """How much of the variation of a metric over the points is due to each hyperparameter.
+
+        A random forest learns the metric from the hyperparameters; then the values of one hyperparameter
+        are permuted among points that a tree was not trained with. For a function of independent
+        hyperparameters the rise of the squared error is twice the total Sobol index times the variance,
+        and so it is given as a share: 0 for what does nothing, 1 for what does everything. This is more
+        to be trusted than shares of the variance of the forest itself (fANOVA, impurity), in which
+        noise that it has fitted counts as importance.
+
+        Each point counts once, with its mean over seeds and folds. A point that diverged counts as the
+        worst; points without all of their full runs are left out. A loss whose values span more than a
+        decade is learned as its logarithm, as it is plotted. Hyperparameters that only some points have
+        are permuted among those. If nothing else says which names a point has, that is a
+        hyperparameter, too, called "which names".
+
+        Args:
+          metric, mode: as for `best`.
+          trees: trees of the forest.
+          seed: of the forest and the permutations.
+
+        Returns:
+          An `Importance` with names, shares, their standard errors, and the R² of the forest for points
+          that its trees were not trained with. ``print`` shows it.
+
+        Raises:
+          ValueError: an unknown metric, fewer than 10 points, a metric or hyperparameters that do not
+            differ between points.
+          ImportError: scikit-learn is not installed (``pip install 'jaxdeep[datasets]'``).
+
+        Source: Breiman, "Random Forests" (2001), for the importance; as a total Sobol index, Gregorutti
+        et al., "Correlation and variable importance in random forests" (2017).
+
+        >>> points = [{"rate": i / 20, "b1": i % 3, "seed": 0} for i in range(20)]
+        >>> ends = [Result({}, {}, {"loss": np.array([p["rate"]])}, 0, "finished") for p in points]
+        >>> found = Table(points, ends).importance("loss", trees=50)
+        >>> found.names, bool(found.shares[0] > 0.5), found.r2 > 0.8
+        (('rate', 'b1'), True, True)
+        """
+        from jaxdeep.search import importance as forest
+
+        sign = self._sign(metric, mode)
+        forest.check(trees, seed)
+        every = self._standings(metric, over_seeds=True)
+        used = [standing for standing in every if standing.full or standing.failed]
+        if len(used) < forest.FEWEST or not any(standing.full for standing in used):
+            left = counted([standing for standing in every if not standing.full])
+            raise ValueError(
+                f"importance needs {forest.FEWEST} points at least that went to their end or diverged, "
+                f"got {len(used)} of {len(every)}" + f" ({left})" * bool(left)
+            )
+        values = [standing.value if standing.full else np.nan for standing in used]
+        return forest.importance(
+            [standing.point for standing in used],
+            forest.target(values, sign),
+            self._hyperparameters,
+            trees=trees,
+            seed=seed,
+        )
 
     # --- views ----------------------------------------------------------------------------------------
 
