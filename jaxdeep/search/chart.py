@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxdeep.search import drawing
-from jaxdeep.search.columns import decades, identity, is_number, words
+from jaxdeep.search.columns import decades, in_words
 from jaxdeep.search.standings import Standing
+from jaxdeep.search.values import is_number, word
 from jaxdeep.train import monitors
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _map(
     cells = np.full((len(lines), len(columns)), np.nan)
     texts = {}
     for (i, line), (j, value) in itertools.product(enumerate(lines), enumerate(columns)):
-        cell = [s for s in points if (identity(s.point[y]), identity(s.point[x])) == (line, value)]
+        cell = [s for s in points if (word(s.point[y]), word(s.point[x])) == (line, value)]
         if cell and all(s in known for s in cell):
             cells[i, j] = np.mean([s.value for s in cell])
             texts[i, j] = "{:.3g}" if all(s.full for s in cell) else "({:.3g})"
@@ -173,8 +174,8 @@ def _map(
 def _distinct(points: Sequence[Standing], name: str) -> dict[Any, str]:
     """The labels of a hyperparameter's values, in order, by what tells them apart."""
     values = [s.point[name] for s in points]
-    texts = dict(zip(map(identity, values), map(drawing.plain, words(values))))
-    by_identity = dict(zip(map(identity, values), values))
+    texts = dict(zip(map(word, values), map(drawing.plain, in_words(values))))
+    by_identity = dict(zip(map(word, values), values))
     numbers = all(map(is_number, values))
     return {
         key: texts[key]

@@ -7,8 +7,9 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._extras import needed
-from jaxdeep.search.columns import decades, identity, is_number, words
+from jaxdeep.search.columns import decades, in_words
 from jaxdeep.search.standings import Standing
+from jaxdeep.search.values import is_number, word
 from jaxdeep.train import monitors
 
 if TYPE_CHECKING:
@@ -65,10 +66,10 @@ def place(ax: "Axes", axis: str, values: Sequence[Any]) -> Callable[[Any], float
     if all(map(is_number, values)):
         scale(ax, axis, values)
         return float
-    texts = dict(zip(map(identity, values), words(values)))
+    texts = dict(zip(map(word, values), in_words(values)))
     ordered = sorted(set(texts.values()))
     getattr(ax, f"set_{axis}ticks")(range(len(ordered)), list(map(plain, ordered)))
-    return lambda value: float(ordered.index(texts[identity(value)]))
+    return lambda value: float(ordered.index(texts[word(value)]))
 
 
 def bounds(spaces: Any, name: str) -> tuple[float, ...]:
@@ -127,9 +128,9 @@ def labels(points: Sequence[Mapping[str, Any]], *, digits: int | None = None) ->
     for name in dict.fromkeys(name for point in points for name in point):
         held = [i for i, point in enumerate(points) if name in point]
         values = [points[i][name] for i in held]
-        if len(held) == len(points) and len(set(map(identity, values))) == 1:
+        if len(held) == len(points) and len(set(map(word, values))) == 1:
             continue
-        for i, text in zip(held, words(values, digits=digits)):
+        for i, text in zip(held, in_words(values, digits=digits)):
             texts[i].append(f"{name} {text}")
     return [plain(", ".join(text)) for text in texts]
 
@@ -140,6 +141,6 @@ def split(standings: Sequence[Standing], by: str | None) -> dict[str, list[Stand
         return {"": list(standings)}
     held = [standing for standing in standings if by in standing.point]
     parts: dict[str, list[Standing]] = {}
-    for standing, text in zip(held, words([standing.point[by] for standing in held])):
+    for standing, text in zip(held, in_words([standing.point[by] for standing in held])):
         parts.setdefault(plain(f"{by} {text}"), []).append(standing)
     return parts

@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import importlib
 import io
 import json
 import math
@@ -24,8 +23,10 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
 from jaxdeep._version import __version__
-from jaxdeep.search.columns import identity, words
+from jaxdeep.search import distributions
+from jaxdeep.search.columns import in_words
 from jaxdeep.search.result import ENDED, NotKept, Result, Span, Stored
+from jaxdeep.search.values import word
 
 Json: TypeAlias = Any  # what json.dumps writes and json.loads reads
 Point = Mapping[str, Any]
@@ -186,13 +187,13 @@ def _fields(distribution: Any, encode: Callable[[Any], Json]) -> Iterator[Json]:
 def _encoder(values: Iterable[Any]) -> Callable[[Any], Json]:
     """From a value to JSON; what JSON cannot hold becomes text that tells the values apart."""
     values = list(values)
-    texts = dict(zip(map(identity, values), words(values)))
+    texts = dict(zip(map(word, values), in_words(values)))
 
     def encode(value: Any) -> Json:
         try:
             return _encode(value)
         except TypeError:
-            return texts[identity(value)]
+            return texts[word(value)]
 
     return encode
 
@@ -302,7 +303,7 @@ def _contents(
 
 
 def _distribution(kind: str, *fields: Json) -> Any:
-    known = vars(importlib.import_module(".distributions", __package__))
+    known = vars(distributions)
     if not (isinstance(known.get(kind), type) and hasattr(known[kind], "_fields")):
         raise _Foreign(f"names a distribution {kind!r}, which this jaxdeep {__version__} does not know")
     return known[kind](*map(_decode, fields))
@@ -324,7 +325,7 @@ def _decode(node: Json) -> Any:
         return node
     ((kind, content),) = node.items()
     if kind == "float":
-        return float(content)
+        return math.nan if content == "nan" else float(content)  # the same one in all rows
     if kind == "dict":
         return {_decode(name): _decode(item) for name, item in content}
     return {"list": list, "tuple": tuple}[kind](map(_decode, content))

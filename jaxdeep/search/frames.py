@@ -7,7 +7,8 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._extras import needed
-from jaxdeep.search.columns import is_number, words
+from jaxdeep.search.columns import in_words
+from jaxdeep.search.values import is_number
 
 _EXTRAS = {"pandas": "frames", "polars": None, "pyarrow": None}
 _INT64 = range(-(2**63), 2**63)
@@ -38,4 +39,4 @@ def _column(values: list[Any]) -> list[Any]:
         return values
     if not whole and all(is_number(value) for value in known):
         return [None if value is None else float(value) for value in values]
-    return [None if value is None else text for value, text in zip(values, words(values))]
+    return [None if value is None else text for value, text in zip(values, in_words(values))]

@@ -9,7 +9,8 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep._extras import needed
 from jaxdeep.search.best_of import with_worst
-from jaxdeep.search.columns import decades, identity, is_number, words
+from jaxdeep.search.columns import decades, in_words
+from jaxdeep.search.values import is_number, word
 
 FEWEST = 10  # points; of fewer a forest learns nothing
 
@@ -134,7 +135,7 @@ def _blocks(points: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[s
     for name in names:
         present = np.array([name in point for point in points])
         values = [point[name] for point in points if name in point]
-        if len(set(map(identity, values))) > 1:
+        if len(set(map(word, values))) > 1:
             blocks[name] = _Block(_columns(values, present), present)
     held = [frozenset(point) for point in points]
     everywhere = [name for name in blocks if blocks[name].present.all()]
@@ -146,11 +147,11 @@ def _blocks(points: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[s
 
 def _columns(values: list[Any], present: np.ndarray) -> np.ndarray:
     if not all(is_number(value) or value is None for value in values):
-        return _indicators(words(values), present)
+        return _indicators(in_words(values), present)
     numbers = np.array([np.nan if value is None else float(value) for value in values])
     known = numbers[np.isfinite(numbers)].tolist()
     if not known:
-        return _indicators(words(values), present)
+        return _indicators(in_words(values), present)
     numbers = np.log(numbers) if decades(known) and np.nanmin(numbers) > 0 else numbers
     numbers = np.clip(numbers, -_MOST, _MOST)
     column = np.full(len(present), np.nanmedian(numbers))  # says least of which points lack it
@@ -166,7 +167,7 @@ def _indicators(texts: list[str], present: np.ndarray) -> np.ndarray:
 
 def _tells(values: list[Any], held: list[frozenset[str]]) -> bool:
     """Whether the values say which names a point has."""
-    return len(set(zip(map(identity, values), held))) == len(set(map(identity, values)))
+    return len(set(zip(map(word, values), held))) == len(set(map(word, values)))
 
 
 def check(trees: Any, seed: Any) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxdeep.search import drawing
-from jaxdeep.search.columns import decades, identity, is_number, words
+from jaxdeep.search.columns import decades, in_words
 from jaxdeep.search.standings import Standing
+from jaxdeep.search.values import is_number, word
 from jaxdeep.train import monitors
 
 if TYPE_CHECKING:
@@ -102,17 +103,17 @@ def coordinates(
 
 
 def _varies(points: Sequence[Standing], name: str) -> bool:
-    held = {identity(s.point[name]) for s in points if name in s.point}
+    held = {word(s.point[name]) for s in points if name in s.point}
     return len(held) > 1 or (len(held) == 1 and any(name not in s.point for s in points))
 
 
 def _axis(values: Sequence[Any], *, linear: bool = False) -> _Axis:
     if not all(map(is_number, values)):
-        texts = dict(zip(map(identity, values), words(values)))
+        texts = dict(zip(map(word, values), in_words(values)))
         ordered = sorted(set(texts.values()))
         gap = 1 / max(len(ordered) - 1, 1)
         ticks = [(i * gap, text) for i, text in enumerate(ordered)]
-        return _Axis(lambda value: ordered.index(texts[identity(value)]) * gap, ticks)
+        return _Axis(lambda value: ordered.index(texts[word(value)]) * gap, ticks)
     return _numbers([float(value) for value in values], linear)
 
 

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdeep.search.columns import RESERVED, identity
+from jaxdeep.search.columns import RESERVED
 from jaxdeep.search.result import FULL, Result
+from jaxdeep.search.values import word
 
 Point = Mapping[str, Any]
 
@@ -55,7 +56,7 @@ def together(points: Sequence[Point]) -> list[list[int]]:
     latest: dict[Hashable, tuple[list[int], set[Hashable]]] = {}
     for i, point in enumerate(points):
         free = {name: value for name, value in point.items() if name not in RESERVED}
-        key = frozenset((name, identity(value)) for name, value in free.items())
+        key = frozenset((name, word(value)) for name, value in free.items())
         run = _run(point)
         if key not in latest or run in latest[key][1]:
             latest[key] = [], set()
@@ -93,4 +94,4 @@ def counted(standings: Sequence[Standing]) -> str:
 
 
 def _run(point: Point) -> Hashable:
-    return tuple(identity(point.get(name)) for name in RESERVED)
+    return tuple(word(point.get(name)) for name in RESERVED)

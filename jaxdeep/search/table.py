@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib
 import os
 from collections.abc import Sequence
 from types import MappingProxyType
@@ -15,8 +14,9 @@ from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
 from jaxdeep.search.columns import RESERVED, names_of
 from jaxdeep.search.result import NotKept, Result, Span, Stored, read_only, scalars
-from jaxdeep.search.space import Point
+from jaxdeep.search.space import Point, edges
 from jaxdeep.search.standings import Standing, counted, standings, together
+from jaxdeep.search.values import plain
 from jaxdeep.train import monitors
 
 if TYPE_CHECKING:
@@ -57,7 +57,10 @@ class Table:
     spaces: Any = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        points = tuple(MappingProxyType(dict(point)) for point in self.points)
+        points = tuple(
+            MappingProxyType({name: plain(value) for name, value in point.items()})
+            for point in self.points
+        )
         results = tuple(result.frozen() for result in self.results)
         if len(points) != len(results):
             raise ValueError(f"results must be as many as points, {len(points)}, got {len(results)}")
@@ -89,11 +92,10 @@ class Table:
         if any(result.error for result in self.results) and "error" not in taken:
             for row, result in zip(rows, self.results):
                 row["error"] = (result.error.strip().splitlines() or [""])[-1]
-        if self.spaces is not None and "edge" not in taken:
-            space = importlib.import_module(".space", __package__)
+        if self.spaces and "edge" not in taken:
             for row, point in zip(rows, self.points):
                 free = {name: value for name, value in point.items() if name not in RESERVED}
-                row["edge"] = ", ".join(space.edges(free, self.spaces))
+                row["edge"] = ", ".join(edges(free, self.spaces))
         return rows
 
     def best(self, metric: str, mode: str | None = None, *, over_seeds: bool = False) -> Row:

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxdeep.search.columns import words
+from jaxdeep.search.columns import in_words
 from jaxdeep.search.result import Result
 from jaxdeep.search.table import Table
 
@@ -78,8 +78,8 @@ def test_what_is_not_installed_is_named(monkeypatch):
 
 def test_words_tell_values_apart():
     half = functools.partial(relu)
-    assert words([half, relu, half]) == ["partial of relu", "relu", "partial of relu"]
-    assert words([1, True, "1"]) == ["1", "True", "1 (2)"]
-    assert words([1e-3, 1e-3, 1.0000001e-3]) == ["0.001", "0.001", "0.0010000001"]
-    assert words([math.nan, math.inf, None, np.float32(0.1)]) == ["nan", "inf", "None", "0.1"]
-    assert words([np.ones((2, 2))]) == ["[[1. 1.] [1. 1.]]"]
+    assert in_words([half, relu, half]) == ["partial of relu", "relu", "partial of relu"]
+    assert in_words([1, True, "1"]) == ["1", "True", "1 (2)"]
+    assert in_words([1e-3, 1e-3, 1.0000001e-3]) == ["0.001", "0.001", "0.0010000001"]
+    assert in_words([math.nan, math.inf, None, np.float32(0.1)]) == ["nan", "inf", "None", "0.1"]
+    assert in_words([np.ones((2, 2))]) == ["[[1. 1.] [1. 1.]]"]

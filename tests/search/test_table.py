@@ -71,26 +71,14 @@ def test_a_metric_may_be_called_error():
     assert table.best("error")["rate"] == 0.1
 
 
-def test_names_of_values_at_an_edge_are_in_the_rows(monkeypatch):
-    from jaxdeep.search import space
-
-    def edges(point, spaces):
-        assert set(point) == {"rate", "b1"}  # neither seed nor fold
-        assert spaces == ("the spaces",)
-        return tuple(name for name, value in point.items() if value == 1.0)
-
-    monkeypatch.setattr(space, "edges", edges, raising=False)
-    points = [{"rate": rate, "b1": 1.0, "seed": 0, "fold": 2} for rate in (1.0, 2.0)]
-    table = Table(points, [run(1.0)] * 2, ("the spaces",))
-    assert [row["edge"] for row in table.rows()] == ["rate, b1", "b1"]
-    assert "edge" not in Table(points, [run(1.0)] * 2).rows()[0]
-
-
-def test_values_at_an_edge_of_drawn_points():
-    distributions = pytest.importorskip("jaxdeep.search.distributions")
-    spaces = ({"rate": distributions.LogUniform(1e-4, 1.0)},)
-    points = [{"rate": rate, "seed": 0} for rate in (1.1e-4, 0.01, 1.0)]
-    assert [row["edge"] for row in Table(points, [run(1.0)] * 3, spaces).rows()] == ["rate", "", "rate"]
+def test_names_of_values_at_an_edge_are_in_the_rows():
+    spaces = jd.search.sobol({"rate": jd.search.log_uniform(1e-4, 1.0), "units": [1, 2, 3]}, 2).spaces
+    points = [{"rate": rate, "units": 3, "seed": 0, "fold": 1} for rate in (1.1e-4, 0.01, 1.0)]
+    table = Table(points, [run(1.0)] * 3, spaces)
+    assert [row["edge"] for row in table.rows()] == ["rate, units", "units", "rate, units"]
+    assert table.best("loss")["edge"] == "rate, units"
+    for unknown in (None, ()):
+        assert "edge" not in Table(points, [run(1.0)] * 3, unknown).rows()[0]
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])
