@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -88,15 +88,10 @@ class Table:
         1.0
         """
         rows = [self._row(point, result) for point, result in zip(self.points, self.results)]
-        taken = {*self._hyperparameters, *self._metrics}
-        if any(result.error for result in self.results) and "error" not in taken:
+        if any(result.error for result in self.results) and self._is_free("error"):
             for row, result in zip(rows, self.results):
                 row["error"] = (result.error.strip().splitlines() or [""])[-1]
-        if self.spaces and "edge" not in taken:
-            for row, point in zip(rows, self.points):
-                free = {name: value for name, value in point.items() if name not in RESERVED}
-                row["edge"] = ", ".join(edges(free, self.spaces))
-        return rows
+        return self._with_edges(rows, range(len(self)))
 
     def best(self, metric: str, mode: str | None = None, *, over_seeds: bool = False) -> Row:
         """The row with the best `metric`, among the full runs: those that finished or stopped early.
@@ -138,7 +133,8 @@ class Table:
         The runs of a point are those of all its seeds and folds. The standard deviation is the sample's
         (divided by n − 1), NaN for a single run. "diverged" is the number of the point's runs that
         diverged; in `rows` it is True or False. Where runs are missing, or ended before their time in
-        another way, every point has a number of "full" runs.
+        another way, every point has a number of "full" runs; and an "edge", as in `rows`, if the table
+        knows its spaces.
 
         >>> ends = [Result({}, {}, {"loss": np.array([v])}, end=0, ended="finished") for v in (2.0, 1.0)]
         >>> table = Table([{"rate": 0.1, "seed": 0}, {"rate": 0.1, "seed": 1}], ends)
@@ -162,7 +158,7 @@ class Table:
         if any(count + summary["diverged"] < runs for count, summary in zip(full, summaries)):
             for count, summary in zip(full, summaries):
                 summary["full"] = count
-        return summaries
+        return self._with_edges(summaries, [members[0] for members in groups])
 
     def history(self, row: int) -> dict[str, np.ndarray]:
         """The history of a row: the values of every metric, one an epoch.
@@ -597,6 +593,17 @@ class Table:
         at_end = {name: result.at_end(name) for name in self._metrics if name in held}
         ending = (result.epochs, result.ended, result.ended == "diverged")
         return {**point, **dict(zip(_NAMED, ending)), **at_end}
+
+    def _is_free(self, name: str) -> bool:
+        return name not in (*self._hyperparameters, *self._metrics)
+
+    def _with_edges(self, rows: list[Row], places: Iterable[int]) -> list[Row]:
+        """The rows with the names of what is at an edge of its range, if the ranges are known."""
+        if self.spaces and self._is_free("edge"):
+            for row, i in zip(rows, places):
+                free = {name: value for name, value in self.points[i].items() if name not in RESERVED}
+                row["edge"] = ", ".join(edges(free, self.spaces))
+        return rows
 
     def _result(self, row: Any) -> Result:
         if not _checks.is_whole(row):

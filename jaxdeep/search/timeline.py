@@ -31,6 +31,7 @@ def timeline(results: Sequence[Result], *, ax: Any = None, path: Any = None) -> 
         raise ValueError("the table has no times: it was not noted when its rows were trained")
     workers = sorted(bars, key=_natural)
     ax = drawing.axes("plot_timeline", ax, path, (8, 1.2 + 0.45 * min(len(workers), 16)))
+    total = max(span.end for some in bars.values() for span, _ in some)
     for place, worker in enumerate(workers):
         lanes = _lanes([span for span, _ in bars[worker]])
         height = 0.8 / (max(lanes) + 1)
@@ -40,7 +41,7 @@ def timeline(results: Sequence[Result], *, ax: Any = None, path: Any = None) -> 
                 (place - 0.4 + lane * height, height * (0.96 if height > 0.05 else 1)),
                 facecolor=drawing.COLORS[ended],
                 edgecolor="w",
-                linewidth=0.4 if height > 0.02 else 0,
+                linewidth=0.4 if height > 0.02 and span.end - span.begin > 0.003 * total else 0,
             )
     counts = Counter(result.ended for result in results)
     legend = [

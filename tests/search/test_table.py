@@ -77,6 +77,7 @@ def test_names_of_values_at_an_edge_are_in_the_rows():
     table = Table(points, [run(1.0)] * 3, spaces)
     assert [row["edge"] for row in table.rows()] == ["rate, units", "units", "rate, units"]
     assert table.best("loss")["edge"] == "rate, units"
+    assert [row["edge"] for row in table.over_seeds()] == ["rate, units", "units", "rate, units"]
     for unknown in (None, ()):
         assert "edge" not in Table(points, [run(1.0)] * 3, unknown).rows()[0]
 
@@ -183,7 +184,8 @@ def test_an_ensemble_reads_its_members():
             return {"kernel": np.ones((3, 1), np.float32), "bias": np.zeros(1, np.float32)}, {}
 
     results = [Result(Dense(), None, {"loss": np.zeros(1)}, 0, "finished"), FAILED]
-    table = Table([{"seed": 0}, {"seed": 1}], results)
+    results.append(results[0]._replace(params=None))  # not kept
+    table = Table([{"seed": i} for i in range(3)], results)
     joint = jd.uncertainty.ensemble(jd.nn.dense(1), table, np.ones((2, 3)), outputs="values")
     np.testing.assert_array_equal(joint.mean, [[3.0], [3.0]])
 

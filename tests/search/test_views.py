@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import jaxdeep as jd
 from jaxdeep.search import drawing, parallel, timeline
 from jaxdeep.search.best_of import expected_best
 from jaxdeep.search.result import Result, Span
@@ -38,13 +39,9 @@ MIXED = table_of(
 )
 
 
-class Range:
-    def __init__(self, *bounds):
-        self.bounds = bounds
-
-
 def test_a_slice_shows_bounds_and_a_rail():
-    spaces = ({"rate": Range(1e-6, 10.0)}, {"rate": Range(1e-5, 1.0)}, {"act": Range()})
+    ranges = jd.search.log_uniform(1e-6, 0.1), jd.search.choice([1e-5, 10.0])
+    spaces = (*({"rate": rate} for rate in ranges), {"act": jd.search.choice(["relu"])})
     table = Table(MIXED.points, MIXED.results, spaces)
     (ax,) = table.plot("loss", "rate").axes
     verticals = {line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"} - {0}
