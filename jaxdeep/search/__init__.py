@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxdeep.search.asynchronous import AsynchronousHalving
+    from jaxdeep.search.best_of import expected_best
     from jaxdeep.search.distributions import choice, log_int, log_uniform, one_minus, uniform
     from jaxdeep.search.distributions import int_ as int
     from jaxdeep.search.halving import SuccessiveHalving
@@ -21,6 +22,7 @@ _NAMES = {
     "SuccessiveHalving": "halving",
     "Table": "table",
     "choice": "distributions",
+    "expected_best": "best_of",
     "grid": "samplers",
     "int": "distributions",
     "log_int": "distributions",
@@ -40,6 +42,7 @@ __all__ = [
     "SuccessiveHalving",
     "Table",
     "choice",
+    "expected_best",
     "grid",
     "int",
     "log_int",

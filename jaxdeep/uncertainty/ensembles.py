@@ -1,5 +1,6 @@
 """Deep ensembles: the joint prediction of several trained models."""
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
+from jaxdeep.search.result import NotKept
 from jaxdeep.search.table import Table
 from jaxdeep.train.data import as_arrays, count_rows
 from jaxdeep.train.records import FitResult
@@ -46,7 +48,8 @@ def ensemble(
       model: the `Model` of all members.
       members: one of
 
-        * a `jaxdeep.search.Table` from a sweep, without its runs that diverged or were halved;
+        * a `jaxdeep.search.Table` from a sweep, without its runs that diverged, were halved or did not
+          keep their parameters;
         * a list of ``(params, state)``, or of results of `jaxdeep.fit`;
         * a tuple ``(params, state)`` of trees whose leaves have a leading axis of members, as `jax.vmap`
           makes.
@@ -104,10 +107,15 @@ def _ensemble(settings: Settings, stacked: Member, x: PyTree) -> Prediction:
 def _stacked(members: Any) -> Member:
     """The parameters and state of all members, with a leading axis of members on every leaf."""
     if isinstance(members, Table):
-        whole = [r for r in members.results if r.ended in ("finished", "stopped")]
+        whole = []
+        for i, result in enumerate(members.results):
+            with contextlib.suppress(NotKept):
+                whole += [members.trained(i)] if result.full else []
         if not whole:
-            raise ValueError("the table has no run that went to its end without diverging")
-        return _stack([(r.params, r.state) for r in whole])
+            raise ValueError(
+                "the table has no run that went to its end without diverging and has its parameters"
+            )
+        return _stack(whole)
     if isinstance(members, tuple) and len(members) == 2 and not hasattr(members, "_fields"):
         return _check_stacked(members)
     if not isinstance(members, list):

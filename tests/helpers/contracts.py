@@ -1223,6 +1223,7 @@ DRAWN_FROM = {"rate": jd.search.log_uniform(0.1, 0.5), "units": [8, 16]}
 call("search.grid", space=DRAWN_FROM, per_axis=3)
 call("search.random", space=DRAWN_FROM, n=3, seed=1)
 call("search.sobol", space=DRAWN_FROM, n=3, seed=1)
+call("search.expected_best", values=[0.3, 0.1, 0.2], mode="min", unbiased=True)
 call(
     "search.random_points",
     use=lambda points: [float(p["rate"]) for p in points],

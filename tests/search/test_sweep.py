@@ -475,9 +475,12 @@ def test_random_points():
         (lambda: sweep(batch_size=1000), "batch_size must be at most the number of examples, 100"),
         (
             lambda: table_of([{"seed": 0}], [1.0]).best("score"),
-            "monitor must be one of loss; got 'score'",
+            "metric must be one of loss; got 'score'",
         ),
-        (lambda: table_of([{"seed": 0}], [np.nan]).best("loss"), "no row has a finite loss"),
+        (
+            lambda: table_of([{"seed": 0}], [np.nan]).best("loss"),
+            "no row is a full run with a finite loss: 1 not finite",
+        ),
         (
             lambda: jd.search.random_points(2, key=jax.random.key(0), a=("normal", 0, 1)),
             r"a must be \('uniform', low, high\)",
