@@ -209,7 +209,7 @@ def main():
         f"{table(repetitions)}\n\n"
         f"Means over {args.repetitions} repetitions; {MEMBERS} members of {EPOCHS} epochs each for\n"
         "every contender, and all begin with the same members. Differences are within repetitions,\n"
-        "with a 95 % t interval. Run again: the winner's point or schedule, alone and with another key.\n"
+        "with a 95 % t interval. Run again: the winner's point or schedule, alone, with another key.\n"
     )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.with_suffix(".json").write_text(

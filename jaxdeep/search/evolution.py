@@ -25,7 +25,7 @@ from jaxdeep.search.builder import Build, Builder, check_data
 from jaxdeep.search.exploit import Bounds, Range, check_numbers, exploit_and_explore
 from jaxdeep.search.lineage import Generation, PopulationResult
 from jaxdeep.search.members import check_begun, check_members, explored_in, members_of
-from jaxdeep.search.population_store import opened
+from jaxdeep.search.population_store import Store, opened
 from jaxdeep.search.space import Point
 from jaxdeep.search.table import scalars
 from jaxdeep.train import monitors
@@ -157,25 +157,8 @@ def population(
     if checkpoint is not None:
         about = _described(course, runs, likes, {"data": data, "validation": validation})
     with opened(checkpoint, about) as store:
-        saved = store.restore(runs, every, setups[0].epochs)
-        epoch, runs, lineage = (0, runs, []) if saved is None else saved
-        with compiling(show=progress):
-            train = _trainer(setups[0], runs, data, validation)
-        title = f"{len(points)} members"
-        with (
-            reporting(course.epochs, None, show=progress, title=title, begun=epoch) as report,
-            interruptible(show=progress) as interruption,
-        ):
-            while epoch < course.epochs and not interruption.noted:
-                runs, generation = _next_generation(course, runs, epoch)
-                lineage.append(generation)
-                until = min(epoch + every, course.epochs)
-                while epoch < until and not interruption.noted:
-                    runs, epoch = train(runs, epoch + 1), epoch + 1
-                    report(epoch, _shown(course, runs, epoch))
-                if epoch == until:
-                    store.save(generation, until, runs)
-    return _result(course, runs, lineage, epoch)
+        ended = _evolved(course, store, runs, data, validation, show=progress)
+    return _result(course, *ended)
 
 
 class Rules(NamedTuple):
@@ -299,6 +282,31 @@ def _trainer(
 
 
 # --- from generation to generation ------------------------------------------------------------------
+
+
+def _evolved(
+    course: Course, store: Store, runs: RunState, data: PyTree, validation: PyTree, *, show: bool
+) -> tuple[RunState, list[Generation], int]:
+    """The members after the epochs that are left, all generations, and the epochs that were done."""
+    saved = store.restore(runs, course.every, course.epochs)
+    epoch, runs, lineage = (0, runs, []) if saved is None else saved
+    with compiling(show=show):
+        train = _trainer(course.setup, runs, data, validation)
+    title = f"{len(runs.epoch)} members"
+    with (
+        reporting(course.epochs, None, show=show, title=title, begun=epoch) as report,
+        interruptible(show=show) as interruption,
+    ):
+        while epoch < course.epochs and not interruption.noted:
+            runs, generation = _next_generation(course, runs, epoch)
+            lineage.append(generation)
+            until = min(epoch + course.every, course.epochs)
+            while epoch < until and not interruption.noted:
+                runs, epoch = train(runs, epoch + 1), epoch + 1
+                report(epoch, _shown(course, runs, epoch))
+            if epoch == until:
+                store.save(generation, until, runs)
+    return runs, lineage, epoch
 
 
 def _next_generation(course: Course, runs: RunState, epoch: int) -> tuple[RunState, Generation]:

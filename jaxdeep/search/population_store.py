@@ -34,7 +34,7 @@ class Saved(NamedTuple):
     lineage: list[Generation]
 
 
-class Store:
+class Directory:
     """The directory of one population.
 
     `population.jsonl` holds a line that describes the population, and then one for each generation when
@@ -212,7 +212,7 @@ class Store:
 
 
 class _Nowhere:
-    """Stands in for `Store` in a population without any: nothing is saved or restored."""
+    """Stands in for `Directory` in a population without any: nothing is saved or restored."""
 
     def restore(self, like: RunState, every: int, epochs: int) -> Saved | None:
         return None
@@ -221,8 +221,11 @@ class _Nowhere:
         pass
 
 
+Store = Directory | _Nowhere
+
+
 @contextlib.contextmanager
-def opened(checkpoint: str | os.PathLike[str] | None, about: About | None) -> Iterator[Store | _Nowhere]:
+def opened(checkpoint: str | os.PathLike[str] | None, about: About | None) -> Iterator[Store]:
     """The store of the population that `about` describes, locked against others; None is no store."""
     if checkpoint is None or about is None:
         yield _Nowhere()
@@ -231,7 +234,7 @@ def opened(checkpoint: str | os.PathLike[str] | None, about: About | None) -> It
     with held(directory, "population"):
         for left in directory.glob(f".{_file_of('*')}.tmp"):  # by a process that was killed
             left.unlink(missing_ok=True)
-        yield Store(directory, about)
+        yield Directory(directory, about)
 
 
 def _file_of(epoch: int | str) -> str:
