@@ -49,6 +49,7 @@ bench: $(VENV)/.with-bench
 	$(RUN) benchmarks.streaming
 	$(RUN) benchmarks.mc_dropout
 	$(RUN) benchmarks.compress
+	$(RUN) benchmarks.population
 
 figures: $(VENV)/.with-demo
 	$(VENV)/bin/python docs/figures.py

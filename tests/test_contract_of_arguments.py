@@ -49,6 +49,8 @@ LEFT_OUT = {
     "train.FitResult": RECORD,
     "train.Objective": "a protocol",
     "search.Points": RECORD,
+    "search.Generation": RECORD,
+    "search.PopulationResult": RECORD,
     "search.Table": RECORD,
     "train.TrainState": RECORD,
     "uncertainty.Prediction": RECORD,
@@ -74,6 +76,9 @@ OMITTED = {
     "* halving": "SuccessiveHalving has its own example",
     "preprocessing.target_encoder classes": "has its own example",
     "fit activity": "that of supervised",
+    "search.population activity": "that of supervised",
+    "search.population checkpoint": "writes a folder; tested in tests/search/test_population.py",
+    "search.population optimizer": "an alternative of the builder's",
     "sweep activity": "that of supervised",
     "sweep optimizer": "an alternative of the builder's",
     "fit phases": "an alternative of epochs; Phase has its own example",
@@ -115,6 +120,8 @@ ALLOWED = [
     ("search.int", "low", "negative", "any whole number"),
     ("search.choice", "values", "*in it", "values of any kind"),
     ("search.grid|search.random|search.sobol", "space", "another structure", "any names"),
+    ("search.population", "class_weight", "array|list", "an array as well as a dict"),
+    ("search.exploit_and_explore", "ranges", "empty", "copies that explore nothing"),
     ("tree.*", "*", "*", "any leaves, of which only paths are looked at"),
 ]
 # Refusals that are still hard to read: (function, argument, what it is given, reason).
@@ -122,6 +129,7 @@ OBSCURE = [
     ("nn.lambda_().apply", "x", "None|in a dict", "the error is that of the user's function"),
     ("compress.export", "x", "extra axis", "JAX refuses the call of a file of other shapes"),
     ("sweep", "space", "another structure|empty", "the error is that of the user's builder"),
+    ("search.population", "space", "another structure", "the error is that of the user's builder"),
 ]
 
 

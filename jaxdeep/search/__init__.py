@@ -8,8 +8,11 @@ if TYPE_CHECKING:
     from jaxdeep.search.best_of import expected_best
     from jaxdeep.search.distributions import choice, log_int, log_uniform, one_minus, uniform
     from jaxdeep.search.distributions import int_ as int
+    from jaxdeep.search.evolution import population
+    from jaxdeep.search.exploit import exploit_and_explore
     from jaxdeep.search.halving import SuccessiveHalving
     from jaxdeep.search.hyperband import Hyperband
+    from jaxdeep.search.lineage import Generation, PopulationResult
     from jaxdeep.search.samplers import grid, random, random_points, sobol
     from jaxdeep.search.space import Points
     from jaxdeep.search.table import Table
@@ -17,17 +20,21 @@ if TYPE_CHECKING:
 # Looked up when first asked for, so that nothing is loaded that is not used.
 _NAMES = {
     "AsynchronousHalving": "asynchronous",
+    "Generation": "lineage",
     "Hyperband": "hyperband",
     "Points": "space",
+    "PopulationResult": "lineage",
     "SuccessiveHalving": "halving",
     "Table": "table",
     "choice": "distributions",
     "expected_best": "best_of",
+    "exploit_and_explore": "exploit",
     "grid": "samplers",
     "int": "distributions",
     "log_int": "distributions",
     "log_uniform": "distributions",
     "one_minus": "distributions",
+    "population": "evolution",
     "random": "samplers",
     "random_points": "samplers",
     "sobol": "samplers",
@@ -37,17 +44,21 @@ _INSIDE = {"int": "int_"}  # where the name is Python's own
 
 __all__ = [
     "AsynchronousHalving",
+    "Generation",
     "Hyperband",
     "Points",
+    "PopulationResult",
     "SuccessiveHalving",
     "Table",
     "choice",
     "expected_best",
+    "exploit_and_explore",
     "grid",
     "int",
     "log_int",
     "log_uniform",
     "one_minus",
+    "population",
     "random",
     "random_points",
     "sobol",

@@ -40,9 +40,9 @@ class Builder:
     True
     """
 
-    def __init__(self, function: Build, arguments: Mapping[str, Any]) -> None:
-        check_names("sweep", arguments, _ARGUMENTS)
-        self.function, self.arguments = function, dict(arguments)
+    def __init__(self, function: Build, arguments: Mapping[str, Any], caller: str = "sweep") -> None:
+        check_names(caller, arguments, _ARGUMENTS)
+        self.function, self.arguments, self.caller = function, dict(arguments), caller
         self._objective: Objective | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -59,19 +59,19 @@ class Builder:
         built = self.function(dict(point))
         built = dict(built) if isinstance(built, Mapping) else {"optimizer": built}
         arguments = self.arguments | built
-        check_names("sweep", arguments, _ARGUMENTS)
+        check_names(self.caller, arguments, _ARGUMENTS)
         model, optimizer = arguments.pop("model", None), arguments.pop("optimizer", None)
         if model is None or optimizer is None:
-            raise ValueError("sweep needs a model= and an optimizer from the builder")
-        options = filled("sweep", TrialOptions, arguments)
+            raise ValueError(f"{self.caller} needs a model= and an optimizer from the builder")
+        options = filled(self.caller, TrialOptions, arguments)
         shared = not set(built) & _OF_THE_OBJECTIVE and arguments.get("objective") is None
-        setup = make_setup("sweep", model, optimizer, options, self._objective if shared else None)
+        setup = make_setup(self.caller, model, optimizer, options, self._objective if shared else None)
         if shared:
             self._objective = setup.objective
         return dataclasses.replace(setup, least_room=1)  # a sweep holds many histories
 
 
-def check_data(setup: Setup, data: PyTree, validation: PyTree) -> RunState:
+def check_data(setup: Setup, data: PyTree, validation: PyTree, caller: str = "sweep") -> RunState:
     """Refuse what `jaxdeep.fit` refuses, and return the shapes of the run before its first epoch."""
     check_batch_size(setup.options["batch_size"], count_examples(data))
     samples = {"data": data} | ({} if validation is None else {"validation": validation})
@@ -81,7 +81,7 @@ def check_data(setup: Setup, data: PyTree, validation: PyTree) -> RunState:
     key = jax.random.key(0)
     ts = jax.eval_shape(lambda key: setup.begin(data, key), key)
     if closes_over_traced(lambda key: setup.begin(shapes(data), key), key):
-        refuse_traced("sweep", instead=PURE)
+        refuse_traced(caller, instead=PURE)
     if setup.is_supervised:
         try_out(setup, ts, samples, data)
     return jax.eval_shape(setup.program.start, ts, data, validation, setup.limits)

@@ -229,7 +229,8 @@ def run(
 def tabled(points: Sequence[Point], rows: Sequence[Trial]) -> Table:
     """The table of rows that have ended."""
     named = tuple({**points[row.place[0]], **row.subset.names, "seed": row.place[2]} for row in rows)
-    return Table(named, tuple(row.standing() for row in rows))
+    spaces = getattr(points, "spaces", None)
+    return Table(named, tuple(row.standing() for row in rows), spaces)
 
 
 def described(sweeping: Sweeping, halving: Strategy | None, prepare: Prepare | None) -> dict[str, Any]:

@@ -1232,6 +1232,20 @@ call(
     rate=("uniform", 0.1, 1.0),
 )
 
+FOUR = jax.vmap(lambda key: jd.train.init(nn.dense(2), jd.optimizers.adam(0.1), X, key=key))
+call(
+    "search.exploit_and_explore",
+    key=KEY,
+    states=FOUR(jax.random.split(KEY, 4)),
+    values=SCORES,
+    ranges={"learning_rate": (0.01, 1.0), "b1": (0.5, 0.95)},
+    fraction=0.25,
+    mode="max",
+    factors=(0.5, 2.0),
+    resample=0.25,
+    use=lambda made: made[0].opt_state,
+)
+
 # fit and sweep
 call(
     "fit",
@@ -1278,6 +1292,33 @@ call(
     penalty=jd.regularizers.l2(0.1),
     class_weight={0: 1.0, 1: 2.0, 2: 0.5},
     **{**RUN, "trainable": "*", "plateau": None},
+    metrics=EACH,
+    validation=BATCH,
+    freeze_batch_norm=True,
+    also={"data": "x|y|labels|loss", "validation": "validation|x|y", **NET_ALSO},
+)
+call(
+    "search.population",
+    builder=lambda point: {"optimizer": jd.optimizers.sgd(point["learning_rate"])},
+    model=NET,
+    space={"learning_rate": [0.1, 0.2]},
+    data=BATCH,
+    key=KEY,
+    every=1,
+    size=2,
+    ranges={"learning_rate": (0.01, 1.0)},
+    fraction=0.5,
+    factors=(0.8, 1.2),
+    resample=0.25,
+    monitor="loss",
+    mode="min",
+    progress=False,
+    use=lambda result: result.history["loss"],
+    dear=True,
+    loss=CE,
+    penalty=jd.regularizers.l2(0.1),
+    class_weight={0: 1.0, 1: 2.0, 2: 0.5},
+    **{**RUN, "trainable": "*", "plateau": None, "early_stopping": None},
     metrics=EACH,
     validation=BATCH,
     freeze_batch_norm=True,
