@@ -1,5 +1,6 @@
 """The state of a run as named arrays for a file, and back."""
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -31,13 +32,22 @@ def _longer(values: ArrayLike, epochs: int) -> np.ndarray:
 
 def named_arrays(run: PyTree) -> dict[str, np.ndarray]:
     """Every array by its path. Random keys are stored as the integers they are made of."""
-    named = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(run):
-        words = jax.random.key_data(leaf) if _is_key(leaf) else leaf
-        named[path_name(path).replace("/", ".")] = fetched(words)
-    if len(named) < len(jax.tree.leaves(run)):
+    leaves, structure = jax.tree.flatten(run)
+    named = {
+        name: fetched(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        for name, leaf in zip(_names(structure), leaves)
+    }
+    if len(named) < len(leaves):
         raise ValueError("two leaves of the run have the same path; rename a layer with a '.' in it")
     return named
+
+
+@functools.lru_cache(16)
+def _names(structure: jax.tree_util.PyTreeDef) -> list[str]:
+    """The names of the leaves of a tree of this structure."""
+    numbered = jax.tree.unflatten(structure, range(structure.num_leaves))
+    paths = jax.tree_util.tree_leaves_with_path(numbered)
+    return [path_name(path).replace("/", ".") for path, _ in paths]
 
 
 def filled_run(like: PyTree, arrays: Mapping[str, np.ndarray]) -> PyTree:

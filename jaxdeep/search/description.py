@@ -1,6 +1,6 @@
 """The description of a sweep and of its rows in a journal."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.description import shapes_by_path
 from jaxdeep.fitting.fingerprint import fingerprint
 from jaxdeep.fitting.setup import Setup
+from jaxdeep.optimizers.identity import numbers_of
 from jaxdeep.search.identity import Json, array_digest, digest_of, text_of, words_of
 from jaxdeep.search.space import Point
 from jaxdeep.search.trial import Trial
@@ -44,12 +45,12 @@ def name_rows(rows: Sequence[Trial], points: Sequence[Point], about: Json) -> No
     Raises:
       ValueError: a value without a name that lasts.
     """
-    texts: dict[int, tuple[object, str]] = {}  # with the object, so that its id stays its own
+    texts: dict[Hashable, tuple[object, str]] = {}  # with the object, so that its id stays its own
 
-    def text(value: object) -> str:
-        if id(value) not in texts:
-            texts[id(value)] = value, text_of(value)
-        return texts[id(value)][1]
+    def text(value: object, name: Hashable) -> str:
+        if name not in texts:
+            texts[name] = value, text_of(value)
+        return texts[name][1]
 
     sweep = digest_of(about)
     words = [{name: words_of(name, value) for name, value in point.items()} for point in points]
@@ -58,15 +59,20 @@ def name_rows(rows: Sequence[Trial], points: Sequence[Point], about: Json) -> No
         row.words = {**words[point], **row.subset.names}
         subset = [None if i is None else array_digest(i) for i in row.subset.indices]
         row.id = digest_of([sweep, sorted(row.words.items()), subset, seed])
-        row.texts = {name: text(value) for name, value in _parts(row.setup).items()}
+        setup, key = row.setup, row.setup.key  # rows of one program have the same model and optimizer
+        row.texts = {
+            "model": text(setup.model, ("model", key)),
+            "optimizer": text(setup.optimizer, ("optimizer", key)),
+            "hyperparameters": repr(numbers_of(setup.optimizer)),
+            **{name: text(value, id(value)) for name, value in _chosen(setup).items()},
+        }
 
 
-def _parts(setup: Setup) -> dict[str, object]:
-    """What a setup is made of: model, optimizer, and the options that are not at their defaults."""
+def _chosen(setup: Setup) -> dict[str, object]:
+    """The options of a setup that are not at their defaults."""
     known = options_of(TrialOptions)
-    chosen = {
+    return {
         name: value
         for name, value in setup.options.items()
         if name in known and name not in _NOT_DESCRIBED and value is not known[name].default
     }
-    return {"model": setup.model, "optimizer": setup.optimizer, **chosen}

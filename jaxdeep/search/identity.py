@@ -20,6 +20,7 @@ import numpy as np
 import optax
 
 from jaxdeep.fitting.description import lasting
+from jaxdeep.optimizers.identity import Init, numbers_of
 
 Json: TypeAlias = Any  # what `json.dumps` takes
 
@@ -50,7 +51,7 @@ def words_of(name: str, value: object) -> Json:
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
         return {"array": array_digest(value)}
     if isinstance(value, optax.GradientTransformation):
-        return {"optimizer": text_of(value)}
+        return {"optimizer": [text_of(value), numbers_of(value)]}
     if isinstance(value, (list, tuple)):
         fields = value._asdict() if hasattr(value, "_asdict") else None
         items = [words_of(name, item) for item in value]
@@ -85,7 +86,8 @@ def text_of(value: object) -> str:
     """A text that tells what an option of a run is from what it would be after a change.
 
     It is the value's `repr` without addresses, and a checksum of what the functions in it are made of:
-    their code and the plain values that they close over.
+    their code and the plain values that they close over. Of jaxdeep's optimizers the numbers do not
+    count (`jaxdeep.optimizers.identity.numbers_of` has them).
 
     >>> text_of(0.5)
     '0.5'
@@ -137,6 +139,12 @@ def _made_of(value: Any, seen: set[int], depth: int) -> Iterator[Json]:
         yield from _function(value, seen | {id(value)}, depth)
     elif callable(wrapped := getattr(value, "__wrapped__", None)):
         yield from _made_of(wrapped, seen | {id(value)}, depth - 1)
+    elif isinstance(value, Init):  # its numbers are told apart from what it is (`numbers_of`)
+        yield from _plain(value.settings)
+        yield list(value.hypers)
+        held = [hyper.value for hyper in value.hypers.values() if callable(hyper.value)]
+        parts = value.function, value.settings, held
+        yield from _made_of(parts, seen | {id(value)}, depth - 1)
     elif (describe := getattr(type(value), "_identity_", None)) is not None:
         parts = describe(value)
         yield from _plain(parts)

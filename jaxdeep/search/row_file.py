@@ -51,22 +51,25 @@ class Kept(NamedTuple):
         return parts[0], parts[1]
 
 
-def arrays_of(run: RunState, result: tuple[PyTree, PyTree] | None) -> Arrays:
-    """Copies of the arrays of a run, and of what it ends with if that differs."""
+def arrays_of(run: RunState, result: tuple[PyTree, PyTree] | None, *, copy: bool = True) -> Arrays:
+    """The arrays of a run, and of what it ends with if that differs.
+
+    They are copies, unless `copy` is False, which is for a run that does not go on in its own arrays.
+    """
     epoch = int(run.epoch)
-    history: Any = with_nan(jax.device_get(run.history), epoch)
+    history: Any = with_nan(run.history, epoch)
     named = {f"run.{name}": a for name, a in named_arrays(run._replace(history=history)).items()}
     if result is not None:
         named |= {f"result.{name}": a for name, a in named_arrays(result).items()}
-    return {name: np.array(array) for name, array in named.items()}
+    return {name: np.array(array) for name, array in named.items()} if copy else named
 
 
 def contents(arrays: Arrays, epoch: int) -> bytes:
     """The bytes of a file with these arrays."""
     save = needed("safetensors.numpy", "checkpoint=", "safetensors", "checkpoint").save
-    dtypes = {name: array.dtype.name for name, array in arrays.items() if not _is_plain(array)}
-    stored = {name: _stored(array) for name, array in arrays.items()}
-    about = {"epoch": str(epoch), "dtypes": json.dumps(dtypes), "checksum": _checksum(stored)}
+    odd = {name: array.dtype.name for name, array in arrays.items() if not _is_plain(array)}
+    stored = {name: _stored(array, name in odd) for name, array in arrays.items()}
+    about = {"epoch": str(epoch), "dtypes": json.dumps(odd), "checksum": _checksum(stored)}
     return bytes(save(stored, metadata=about))
 
 
@@ -121,15 +124,16 @@ def _is_plain(array: np.ndarray) -> bool:
     return array.dtype.kind in _PLAIN and array.dtype.isbuiltin == 1
 
 
-def _stored(array: np.ndarray) -> np.ndarray:
+def _stored(array: np.ndarray, is_odd: bool) -> np.ndarray:
     """The array in a dtype that the format knows, in C order."""
-    array = np.array(array, order="C")
-    return array if _is_plain(array) else array.reshape(*array.shape, 1).view(np.uint8)
+    array = np.asarray(array, order="C")
+    return array.reshape(*array.shape, 1).view(np.uint8) if is_odd else array
 
 
 def _checksum(stored: Arrays) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(stored):
-        digest.update(f"{name} {stored[name].dtype} {stored[name].shape};".encode())
-        digest.update(stored[name].data)
+        array = stored[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
+        digest.update(array.data)
     return digest.hexdigest()

@@ -28,7 +28,7 @@ from jaxdeep.train.run import RunState
 Ending = tuple[PyTree, PyTree]  # parameters and state that a row ends with
 
 _FORMAT = 1
-_SHARE = 30  # a row is saved after so many times what that takes: about 3 % of a worker's time
+_SHARE = 100  # a row is saved after so many times what that takes: 1 % of a worker's time
 _FULL = ("finished", "stopped")  # rows that had all the epochs they wanted
 
 
@@ -372,7 +372,7 @@ class Directory(Store):
     ) -> None:
         """Copy a run now, and have its file and these events written."""
         epoch = int(run.epoch)
-        arrays = row_file.arrays_of(run, own)
+        arrays = row_file.arrays_of(run, own, copy=result is None)
         remove = () if result is None else self._to_forget(row.id, result)
         self._saved[row.id] = time.monotonic()
         made = lambda: row_file.contents(arrays, epoch)  # noqa: E731
