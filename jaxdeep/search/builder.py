@@ -47,7 +47,7 @@ class Builder:
 
     def __getstate__(self) -> dict[str, Any]:
         """What it is made of; the objective is made again where it is needed."""
-        return {"function": self.function, "arguments": self.arguments, "_objective": None}
+        return {**self.__dict__, "_objective": None}
 
     def __call__(self, point: Point) -> Setup:
         """The setup of a point.

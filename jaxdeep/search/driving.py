@@ -1,8 +1,9 @@
 """How the rows of a sweep are taken to their ends: group by group, rung by rung, or job by job."""
 
+import contextlib
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeAlias
 
@@ -26,6 +27,9 @@ STRATEGIES = (SuccessiveHalving, Hyperband, AsynchronousHalving)
 
 class Runner(Protocol):
     """What runs the rows of a group."""
+
+    def prepare(self) -> None:
+        """Compile what can be compiled before rows are due; called in any thread."""
 
     def advance(
         self, rows: list[Trial], until: int, on_epochs: OnEpochs, interruption: Interruption
@@ -53,15 +57,41 @@ class Crew:
         for row in rows:
             if row.result is None and row.epoch < min(until, row.setup.epochs):
                 parts.setdefault(self._group_of[id(row)], []).append(row)
+        waiting = [*parts]
         for i, part in parts.items():
-            with self._lock:
-                if i not in self._runners:
-                    self._runners[i] = self._make(self.groups[i])
-            self._runners[i].advance(part, until, on_epochs, interruption)
+            waiting.remove(i)
+            runner = self._runner(i)
+            with self._compiling(waiting[:1]):
+                runner.advance(part, until, on_epochs, interruption)
             if interruption.noted:
                 return
             if all(row.result is not None for row in self.groups[i].rows):
                 self._runners.pop(i, None)  # its programs and copies of data are not needed any more
+
+    def _runner(self, i: int) -> Runner:
+        with self._lock:
+            if i not in self._runners:
+                self._runners[i] = self._make(self.groups[i])
+            return self._runners[i]
+
+    @contextlib.contextmanager
+    def _compiling(self, groups: Sequence[int]) -> Iterator[None]:
+        """A context during which a thread compiles for these groups, whose errors come later."""
+        in_thread = settings()
+
+        def compile_all() -> None:
+            with contextlib.suppress(Exception), in_thread(None):
+                for i in groups:
+                    self._runner(i).prepare()
+
+        thread = threading.Thread(target=compile_all, name="jaxdeep-sweep-compiler")
+        if groups:
+            thread.start()
+        try:
+            yield
+        finally:
+            if groups:
+                thread.join()
 
 
 def drive(

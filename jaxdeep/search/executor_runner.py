@@ -27,6 +27,9 @@ class ExecutorRunner:
         workers = outside.workers
         self.at_once = at_once or (_MOST_WAITING if workers is None else 2 * workers)
 
+    def prepare(self) -> None:
+        """Nothing: workers compile."""
+
     def advance(
         self, rows: list[Trial], until: int, on_epochs: OnEpochs, interruption: Interruption
     ) -> None:

@@ -82,8 +82,7 @@ class ThreadRunner:
         self, rows: list[Trial], until: int, on_epochs: OnEpochs, interruption: Interruption
     ) -> None:
         """Take rows to the end of epoch `until`, or until an interruption."""
-        with self._lock:
-            first = self._driver(self._first)  # compiled in this thread, with its settings
+        first = self._compiled()
         threads = len(self.places.devices[: first.at_once(self.memory)])
         in_thread = settings()
 
@@ -108,6 +107,14 @@ class ThreadRunner:
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def prepare(self) -> None:
+        """Compile the program for the first device."""
+        self._compiled()
+
+    def _compiled(self) -> "Driver":
+        with self._lock:
+            return self._driver(self._first)  # compiled in this thread, with its settings
 
     def _driver(self, device: Device) -> "Driver":
         if device not in self.drivers:  # no lock: an accelerator is used by one thread at a time
@@ -143,20 +150,23 @@ class Driver:
         self.shapes = run
         in_thread = settings()
 
-        def compile_start() -> Program:
+        def compile_start() -> Program | None:
             with in_thread(device):
+                if self.is_same:  # it is kept for all rows
+                    first.setup.start(self._likes, first.key)
+                    return None
                 return compiled(start, floats, first.key, once=True)
 
         with ThreadPoolExecutor(1) as pool:
             # both programs are compiled at the same time
-            compiling_start = None if self.is_same else pool.submit(compile_start)
+            compiling_start = pool.submit(compile_start)
             self.segment = compiled(
                 segment,
                 *(floats, run, data, np.int32(0), limits),
                 key=key_of("row", first.setup.key) if self.is_same else None,
                 donate_argnums=1,
             )
-            self.start = None if compiling_start is None else compiling_start.result()
+            self.start = compiling_start.result()
 
     def drive(self, row: Trial, until: int, on_epochs: OnEpochs, interruption: Interruption) -> None:
         """Take a row to the end of epoch `until`, to its own end, or until an interruption."""

@@ -49,6 +49,9 @@ class VmapRunner:
         self.memory = int(0.9 * min(known)) if memory is None and known else memory
         self.stacks: dict[tuple[int, int], Stack] = {}
 
+    def prepare(self) -> None:
+        """Nothing: the program depends on how many rows there are."""
+
     def advance(
         self, rows: list[Trial], until: int, on_epochs: OnEpochs, interruption: Interruption
     ) -> None:
