@@ -109,12 +109,16 @@ def _from_bfloat16(tensor: Any) -> np.ndarray:
 
 
 def _native(array: np.ndarray) -> np.ndarray:
-    """The array in the byte order of this machine; files have others. A longdouble becomes a float64."""
-    if array.dtype.kind not in "fiu":
-        return array
-    if array.dtype.itemsize > 8:  # longdouble
-        return array.astype(np.float64)
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    """The array in a dtype that JAX knows, if there is one for its numbers."""
+    dtype = _known(array.dtype)
+    return array if dtype == array.dtype else array.astype(dtype)
+
+
+def _known(dtype: np.dtype) -> np.dtype:
+    """The dtype in the byte order of this machine; files have others. A longdouble becomes a float64."""
+    if dtype.kind not in "fiu":
+        return dtype
+    return np.dtype(np.float64) if dtype.itemsize > 8 else dtype.newbyteorder("=")
 
 
 def _dtype_of_columns(frame: Any) -> np.dtype | None:
@@ -184,7 +188,8 @@ def check_leaves(name: str, tree: Any, *, real: bool = True) -> None:
     """Refuse a pytree with a leaf that is no array of real numbers, by its path.
 
     Only types and dtypes are looked at, so that traced arrays and shapes are fine, and so are random
-    keys, and complex numbers if they need not be `real`.
+    keys, and complex numbers if they need not be `real`. Numbers of NumPy that JAX has not, in another
+    byte order or of longdouble, are refused as well; `leaves_of` takes them.
 
     >>> check_leaves("params", {"dense": {"kernel": "text"}})
     Traceback (most recent call last):
@@ -197,19 +202,26 @@ def check_leaves(name: str, tree: Any, *, real: bool = True) -> None:
         named = f"{name}: {place}" if place else name
         if isinstance(leaf, jax.ShapeDtypeStruct):
             raise TypeError(f"{named} must be an array of real numbers, got one of dtype {leaf.dtype}")
-        as_array(named, leaf)
+        array = as_array(named, leaf)
+        if _is_foreign(leaf):
+            raise TypeError(
+                f"{named} must be an array of a dtype of JAX, got {leaf.dtype}; convert it: "
+                f".astype({array.dtype.name!r})"
+            )
 
 
 def leaves_of(name: str, tree: Any) -> Any:
     """The tree with arrays in place of leaves that turn into one, such as torch tensors.
 
-    >>> leaves_of("params", {"bias": np.float32(0)})
-    {'bias': np.float32(0.0)}
+    So do NumPy's numbers in another byte order or of longdouble.
+
+    >>> leaves_of("params", {"bias": np.array([1.0], ">f4"), "scale": np.float32(0)})
+    {'bias': array([1.], dtype=float32), 'scale': np.float32(0.0)}
     """
 
     def turns(leaf: Any) -> bool:
         known = isinstance(leaf, (jax.Array, np.ndarray, np.generic, type))
-        return not known and hasattr(leaf, "__array__")
+        return _is_foreign(leaf) if known else hasattr(leaf, "__array__")
 
     def array(path: jax.tree_util.KeyPath, leaf: Any) -> Any:
         place = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -220,13 +232,18 @@ def leaves_of(name: str, tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(array, tree)
 
 
+def _is_foreign(leaf: Any) -> bool:
+    """Whether NumPy has these numbers and JAX has not."""
+    return isinstance(leaf, (np.ndarray, np.generic)) and _known(leaf.dtype) != leaf.dtype
+
+
 def _is_numeric(leaf: Any, real: bool) -> bool:
-    """Whether an array is of numbers or random keys, and not masked, or the shape of one."""
+    """Whether an array is of numbers of JAX or random keys, and not masked, or the shape of one."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return not (real and jax.dtypes.issubdtype(leaf.dtype, jnp.complexfloating))
     if not isinstance(leaf, (jax.Array, np.ndarray, np.generic)):
         return False
-    if isinstance(leaf, np.ma.MaskedArray):
+    if isinstance(leaf, np.ma.MaskedArray) or _is_foreign(leaf):
         return False
     kinds: list[Any] = [jnp.floating, jnp.integer, jnp.bool_, jax.dtypes.extended]
     if not real:

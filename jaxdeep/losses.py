@@ -23,6 +23,7 @@ from jaxdeep._arrays import (
     floating,
     in_two,
     is_cut,
+    leaves_of,
 )
 from jaxdeep._compilation import inside
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
@@ -297,6 +298,7 @@ def weighted(
         _checks.check_scalar(f"weights[{name!r}]", factors[name], "[0, inf)")
 
     def loss(outputs: PyTree, y: PyTree) -> Float[Array, "batch"]:
+        outputs, y = leaves_of("outputs", outputs), leaves_of("targets", y)
         for argument, tree in (("outputs", outputs), ("targets", y)):
             if not isinstance(tree, (Mapping, list, tuple)):
                 raise TypeError(f"{argument} must be a dict by name or a list, got {tree!r}")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks, tree
-from jaxdeep._arrays import as_array, check_leaves
+from jaxdeep._arrays import as_array, check_leaves, leaves_of
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, PyTree
 from jaxdeep.tree import Where, check_where, partition, path_name
 
@@ -156,6 +156,7 @@ def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, PyTree
     def of_outputs(outputs: Mapping[str, PyTree], mask: Bool[Array, "batch"] | None = None) -> Array:
         if not isinstance(outputs, Mapping):
             raise TypeError(f"outputs must be a dict of arrays by the paths of layers, got {outputs!r}")
+        outputs = leaves_of("outputs", outputs)
         check_leaves("outputs", outputs)
         chosen = tree.mask(dict.fromkeys(outputs, 0), where)
         penalized = {name: y for name, y in outputs.items() if chosen[name]}
@@ -198,7 +199,7 @@ def _penalty(of_leaf: Callable[[Array], ArrayLike], where: Where | None) -> Pena
     def penalty(params: PyTree) -> Float[Array, ""]:
         if params is None:
             raise TypeError("params must be a pytree of arrays, got None")
-        chosen, _ = partition(params, where)
+        chosen, _ = partition(leaves_of("params", params), where)
         for path, w in jax.tree_util.tree_leaves_with_path(chosen):
             _check_weights(path_name(path), w)
         wide = (

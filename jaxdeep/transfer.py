@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
-from jaxdeep._arrays import check_leaves
+from jaxdeep._arrays import check_leaves, leaves_of
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.fits import check_fit, check_params
@@ -65,6 +65,7 @@ def pretrained(model: Model, params: PyTree, state: PyTree, *, where: Where | No
     (True, (3, 1))
     """
     check_models("pretrained", {"model": model})
+    params, state = leaves_of("params", params), leaves_of("state", state)
     for argument, tree in (("params", params), ("state", state)):
         check_leaves(argument, tree, real=False)
 
@@ -134,6 +135,7 @@ def replace_head(
     """
     check_models("replace_head", {"model": model, "head": head})
     _checks.check_key(key)
+    x = leaves_of("x", x)
     check_leaves("x", x)
     chain = _chain("replace_head", model).layers
     names = list(chain)

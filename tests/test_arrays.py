@@ -78,6 +78,8 @@ FUNCTIONS = {
     "penalty": lambda x, y: jd.regularizers.l2(0.1)({"kernel": np.asarray(x)}),
 }
 
+OF_MODELS = ("init", "mc_dropout")  # to which a tuple is several inputs
+
 
 @pytest.mark.few("accuracy")
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -91,7 +93,13 @@ FUNCTIONS = {
 )
 def test_any_container_gives_the_numbers_of_the_array(name, x, y, of_x, of_y):
     function = FUNCTIONS[name]
-    expected = function(x, y)
+    if of_x == "tuple" and name in OF_MODELS:
+        with pytest.raises(TypeError, match="x must be an array, got a tuple"):
+            function(CONTAINERS[of_x](x), y)
+        return
+    # Python's floats are float64: a scaler takes mean and deviation of them to more digits
+    widened = name == "standard_scaler" and of_x in ("list", "tuple")
+    expected = function(x.astype(np.float64) if widened else x, y)
     found = function(CONTAINERS[of_x](x), CONTAINERS[of_y](y))
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
@@ -157,6 +165,45 @@ def test_parameters_of_torch_are_applied_and_saved(dtype, tmp_path):
     chex.assert_trees_all_equal(jd.load(tmp_path / "m")[1], ours)
     # shapes and dtypes are the same, too
     chex.assert_trees_all_equal_shapes_and_dtypes(jd.load(tmp_path / "m")[1], ours)
+
+
+@pytest.mark.parametrize("dtype", [">f4", "longdouble"])
+def test_parameters_of_dtypes_that_jax_lacks_are_taken_or_refused_by_their_path(dtype):
+    ours = {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.ones(3, np.float32)}
+    theirs = jax.tree.map(lambda a: a.astype(dtype), ours)
+    model, x = jd.nn.dense(3), np.ones((4, 2), np.float32)
+    penalty = jd.regularizers.l1_l2(0.1, 0.2, where="*")
+    of_outputs = jd.regularizers.activity(penalty, where="*")
+    weighted = jd.losses.weighted({"kernel": jd.losses.mse})
+    for function in (
+        lambda params: model.apply(params, {}, x),
+        lambda params: jd.nn.mixed_precision(model).apply(params, {}, x),
+        lambda params: jd.nn.serial(a=model).apply({"a": params}, {}, x),
+        lambda params: jd.uncertainty.ensemble(model, [(params, {})] * 2, x).mean,
+        lambda params: jd.transfer.pretrained(model, params, {}).init(jax.random.key(0), x),
+        penalty,
+        of_outputs,
+        lambda params: of_outputs(params, np.ones(3, bool)),
+        lambda params: weighted(params, params),
+    ):
+        chex.assert_trees_all_equal(function(theirs), function(ours))
+    adam = jd.optimizers.adam(0.1)
+    for refused in (
+        adam.init,
+        lambda params: adam.update(ours, adam.init(ours), params),
+        lambda params: jd.compress.prune(params, 0.5),
+    ):
+        with pytest.raises(TypeError, match=r"params: bias must be an array of a dtype of JAX, got .*f"):
+            refused(theirs)
+
+
+def test_parameters_in_another_byte_order_are_saved(tmp_path):
+    model = jd.nn.dense(2, use_bias=False)
+    params = {"kernel": np.arange(4, dtype=">f4").reshape(2, 2)}
+    jd.save(tmp_path / "m", model, params, {})
+    loaded = jd.load(tmp_path / "m")[1]["kernel"]
+    assert loaded.tolist() == [[0, 1], [2, 3]]
+    assert loaded.dtype == np.float32
 
 
 @pytest.mark.parametrize(

@@ -337,6 +337,24 @@ def test_a_cosine_ends_at_zero_exactly(steps):
     assert float(schedules.cosine(1.0, steps, alpha=0.25)(steps)) == 0.25
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(("first", "last"), [(1e-6, 1e6), (1e6, 1e-6), (0.1, -3e5)])
+def test_ends_that_are_far_apart_are_exact(first, last, compiled):
+    maybe = jax.jit if compiled else lambda f: f
+    for power in (0.5, 1.0, 3.0):
+        f = maybe(schedules.polynomial(first, last, power, 7))
+        assert values(f, [0, 7, 100]).tolist() == [np.float32(first), np.float32(last), np.float32(last)]
+    line = maybe(schedules.warmup(schedules.constant(last), 10**9, init_value=first))
+    begin, late, end = values(line, [0, 10**9 - 1, 10**9])
+    assert [begin, end] == [np.float32(first), np.float32(last)]
+    assert min(begin, end) <= late <= max(begin, end)
+
+
+def test_a_warmup_may_be_longer_than_whole_numbers_of_jax():
+    f = schedules.warmup(lambda step: 2.0 + step, 2**31, init_value=1.0)
+    np.testing.assert_allclose(values(f, [0, 2**30, 2**31, 2**31 + 512]), [1, 1.5, 2, 514], rtol=1e-6)
+
+
 def halved_twice(epoch):
     return 0.4 if epoch < 1 else {1: 0.2}.get(epoch, 0.1)
 

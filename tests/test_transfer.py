@@ -631,6 +631,13 @@ def test_a_decay_by_layers_refuses_leaves_of_another_model_by_their_path(damage)
         jd.transfer.layerwise_decay(DAMAGED, bad, 0.5)
 
 
+def test_a_norm_whose_two_parameters_differ_is_refused_by_both_paths():
+    bad = DAMAGED_PARAMS | {"bn": DAMAGED_PARAMS["bn"] | {"bias": np.ones(4)}}
+    said = r"params/bn/scale has shape \(3,\), but batch_norm\(\) needs \(4,\), as params/bn/bias has$"
+    with pytest.raises(ValueError, match=said):
+        jd.transfer.layerwise_decay(DAMAGED, bad, 0.5)
+
+
 def test_a_decay_by_layers_takes_the_parameters_of_an_ensemble():
     models = jax.tree.map(lambda a: jnp.stack([a, a]), DAMAGED_PARAMS)
     tx = jd.transfer.layerwise_decay(DAMAGED, models, 0.5)

@@ -136,8 +136,11 @@ def _check_layer(model: Model, trees: dict[str, PyTree], path: str) -> None:
             raise ValueError(f"{name} is missing; {model!r} needs it")
         if name not in expected:
             raise ValueError(f"{name} is not part of {model!r}")
-        if found[name] != expected[name]:
-            raise ValueError(f"{name} has shape {found[name]}, but {model!r} needs {expected[name]}")
+        shape, needed = found[name], expected[name]
+        if shape != needed:
+            # what a norm needs is told from its own arrays, any of which may be the odd one
+            as_other = next((f", as {other} has" for other in found if found[other] == needed), "")
+            raise ValueError(f"{name} has shape {shape}, but {model!r} needs {needed}{as_other}")
 
 
 def _shapes(trees: Mapping[str, PyTree], path: str) -> dict[str, tuple[int, ...]]:

@@ -248,8 +248,9 @@ class _Own(dict[str, Array]):
             raise TypeError(
                 f"{argument} must be a dict of arrays, as the model's init makes it, got {values!r}"
             )
+        values = leaves_of(argument, values)
         check_leaves(argument, values)
-        super().__init__(leaves_of(argument, values))
+        super().__init__(values)
         self.argument = argument
 
     def __missing__(self, name: str) -> NoReturn:

@@ -431,6 +431,7 @@ def recompute_batch_norm(
     (4.5, 8.25)
     """
     check_models("recompute_batch_norm", {"model": model})
+    x = as_arrays_or_shapes(x, "x")
     check_leaves("x", x)
     batch_size = _checks.check_count("batch_size", batch_size)
     norms = [place for place in walk.leaves(model) if place.layer.traits.norm is not None]
@@ -444,7 +445,7 @@ def recompute_batch_norm(
                     "each time with other statistics"
                 )
     check_fit(model, params, state)
-    x = jax.tree.map(functools.partial(on_device, "x"), as_arrays_or_shapes(x, "x"))
+    x = jax.tree.map(functools.partial(on_device, "x"), x)
     rows = {next(iter(jnp.shape(leaf)), 0) for leaf in jax.tree.leaves(x)}
     if len(rows) != 1 or not min(rows):
         raise ValueError(

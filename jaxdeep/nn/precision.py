@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdeep import _checks
-from jaxdeep._arrays import check_leaves
+from jaxdeep._arrays import check_leaves, leaves_of
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.model import Model, Pair, Switches
@@ -40,7 +40,7 @@ def mixed_precision(model: Model, compute_dtype: DTypeLike = jnp.bfloat16) -> La
     compute_dtype = jnp.dtype(compute_dtype)
 
     def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
-        x = as_arrays_or_shapes(x, "x")
+        params, x = leaves_of("params", params), as_arrays_or_shapes(x, "x")
         for argument, tree in (("params", params), ("x", x)):
             check_leaves(argument, tree, real=False)
         dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(x)]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import check_leaves
+from jaxdeep._arrays import check_leaves, leaves_of
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.layer import Layer
 from jaxdeep.nn.layer import layer as layer_function
@@ -59,7 +59,7 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Layer:
 
     def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
         check_known({"layer": layer}, params, state)
-        x = as_arrays_or_shapes(x, "x")
+        params, x = leaves_of("params", params), as_arrays_or_shapes(x, "x")
         for argument, tree in (("params", params), ("x", x)):
             check_leaves(argument, tree, real=False)
         own_params, own_state = params.get("layer", {}), state.get("layer", {})

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike, Float, Num
-from jaxdeep.schedules.steps import Schedule, check_boundaries, floats, since, step_of
+from jaxdeep.schedules.steps import Schedule, between, check_boundaries, floats, since, step_of
 
 
 def constant(value: ArrayLike) -> Schedule:
@@ -186,7 +185,8 @@ def polynomial(
     """A polynomial from one value to another: ``f(t) = (init − end) · (1 − u / T)^power + end``.
 
     ``u = clip(t − transition_begin, 0, T)``. Arguments and values are those of
-    `optax.polynomial_schedule`; power 1 is a straight line.
+    `optax.polynomial_schedule`, but both ends are exact, however far apart they are; power 1 is a
+    straight line.
 
     Args:
       init_value, end_value: first and last value.
@@ -218,8 +218,8 @@ def polynomial(
             length = length * jnp.maximum(jnp.ceil(elapsed / length), 1)
         # bounded after the division, which optax does before: compiled, T / T may be more than 1, and a
         # fractional power of what is left is NaN
-        share = jnp.minimum(elapsed / length, 1)
-        return optax.polynomial_schedule(init, end, exponent, transition_steps=1)(share)
+        left = 1 - jnp.minimum(elapsed / length, 1)
+        return between(end, init, left**exponent)
 
     return schedule
 

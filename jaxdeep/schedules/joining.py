@@ -9,6 +9,7 @@ from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike
 from jaxdeep.schedules.steps import (
     Schedule,
+    between,
     check_boundaries,
     check_schedule,
     floats,
@@ -44,7 +45,7 @@ def warmup(schedule: Schedule, steps: int, *, init_value: ArrayLike = 0.0) -> Sc
 
     def line(step: ArrayLike) -> Array:
         elapsed, begin, end = floats(since(step, 0), init_value, schedule(0))
-        return begin + (end - begin) * (elapsed / float(steps))
+        return between(begin, end, elapsed / float(steps))
 
     return _joined([line, schedule], [steps])
 
@@ -94,8 +95,10 @@ def _joined(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedul
 
     def joined(step: ArrayLike) -> ArrayLike:
         step = step_of(step)
-        last = jnp.inf if jnp.issubdtype(step.dtype, jnp.floating) else jnp.iinfo(step.dtype).max
-        reached = [b for b in boundaries if b <= last]  # whole numbers never come to the others
+        if jnp.issubdtype(step.dtype, jnp.floating):
+            reached: Sequence[float] = [float(b) for b in boundaries]
+        else:  # whole numbers never come to the others
+            reached = [b for b in boundaries if b <= jnp.iinfo(step.dtype).max]
         return optax.join_schedules(parts[: len(reached) + 1], reached)(step)
 
     return joined

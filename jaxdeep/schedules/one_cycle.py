@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike, Float, Num
-from jaxdeep.schedules.steps import Schedule, floats
+from jaxdeep.schedules.steps import Schedule, between, floats
 
 
 def one_cycle(
@@ -182,5 +182,5 @@ def _join_corners(
         share = jnp.clip((step - float(begin)) / length, 0, 1)
         if anneal == "cosine":
             share = jnp.sin(math.pi / 2 * share) ** 2
-        value = jnp.where(step > float(begin), low * (1 - share) + high * share, value)
+        value = jnp.where(step > float(begin), between(low, high, share), value)
     return value

@@ -60,6 +60,17 @@ def since(step: ArrayLike, begin: int) -> Array:
     return jnp.maximum(step - start, 0)
 
 
+def between(begin: Array, end: Array, share: Array) -> Array:
+    """``begin + (end − begin) · share``, exact at both ends.
+
+    The difference is not taken, as it would round a small end beside a large one away.
+
+    >>> float(between(jnp.float32(1e-6), jnp.float32(1e6), jnp.float32(0)))
+    9.999999974752427e-07
+    """
+    return begin * (1 - share) + end * share
+
+
 def check_boundaries(boundaries: Sequence[int]) -> list[int]:
     """The boundaries; refuses anything but a list of increasing steps that int32 holds."""
     _checks.check_sequence("boundaries", boundaries)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from jaxdeep._arrays import leaves_of
 from jaxdeep._compilation import meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
@@ -137,6 +138,7 @@ def _stacked(members: Any) -> Member:
 
 
 def _stack(pairs: list[Member]) -> Member:
+    pairs = leaves_of("members", pairs)
     expected = jax.tree.structure(pairs[0]), [jnp.shape(a) for a in jax.tree.leaves(pairs[0])]
     for i, pair in enumerate(pairs):
         layout = jax.tree.structure(pair), [jnp.shape(a) for a in jax.tree.leaves(pair)]
@@ -155,7 +157,7 @@ def _check_stacked(pair: Member) -> Member:
             "members=(params, state) must have a leading axis of members on every leaf, at least one of "
             f"them, got {_layout(pair)}; a list has a pair for each member"
         )
-    return pair
+    return leaves_of("members", pair)
 
 
 def _layout(pair: Member) -> dict[str, tuple[int, ...]]:

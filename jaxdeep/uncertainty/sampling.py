@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxdeep import _checks
-from jaxdeep._arrays import check_leaves
+from jaxdeep._arrays import check_leaves, leaves_of
 from jaxdeep._compilation import meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
@@ -113,6 +113,7 @@ def mc_dropout(
         raise ValueError(f"mc_dropout needs a model with a random layer such as dropout, got {model!r}")
     _checks.check_key(key)
     samples = _checks.check_count("samples", samples)
+    params, state = leaves_of("params", params), leaves_of("state", state)
     for argument, tree in (("params", params), ("state", state)):
         check_leaves(argument, tree, real=False)
     x = as_arrays(x, "x", inputs=True)

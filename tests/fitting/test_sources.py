@@ -641,6 +641,7 @@ ON_BOTH = {
         jd.train.EarlyStopping,
         patience=st.integers(0, 2),
         monitor=st.just("loss"),
+        mode=st.sampled_from([None, "min"]),
         restore_best=st.booleans(),
         min_delta=st.sampled_from([0.0, 0.05]),
     ),

@@ -99,6 +99,12 @@ def masked(value):
     return np.ma.array(host, mask=mask)
 
 
+def of_the_other_bytes(value):
+    """An array of NumPy as a file of another machine has it, where its numbers have several bytes."""
+    host = np.array(value)
+    return host.astype(host.dtype.newbyteorder(">")) if host.dtype.kind in "fiu" else host
+
+
 def hostile(value: Any, *, free: bool = False) -> dict[str, Any]:
     """Values that are not of the kind of a valid one, by what they are."""
     odd: dict[str, Any] = {"None": None, "text": "text", "object": ODD}
@@ -142,6 +148,7 @@ def hostile(value: Any, *, free: bool = False) -> dict[str, Any]:
                 "masked leaves": jax.tree.map(masked, value),
                 "leaves of objects": jax.tree.map(lambda a: np.asarray(a).astype(object), value),
                 "texts": jax.tree.map(lambda a: "text", value),
+                "leaves of the other bytes": jax.tree.map(of_the_other_bytes, value),
                 "extra axes": jax.tree.map(lambda a: a[None], value),
             }
             del odd["empty"]
@@ -159,6 +166,7 @@ def hostile(value: Any, *, free: bool = False) -> dict[str, Any]:
 
 RAW = re.compile(
     r"unsupported operand|has no attribute|annot interpret value|incompatible shapes|Tracer\w+Error"
+    r"|value is of type <class 'numpy.ndarray'>"
     r"|not a valid JAX|not subscriptable|not iterable|unexpected keyword|positional argument"
     r"|could not be broadcast|ufunc|object is not callable|Dtype object is not"
 )
@@ -240,7 +248,7 @@ def spelled_otherwise(value: Any) -> dict[str, Any]:
         if host.ndim:
             found |= {"strided": np.repeat(host, 2, axis=-1)[..., ::2]}
         if host.dtype.kind in "if":
-            found |= {"of the other bytes": host.astype(host.dtype.newbyteorder(">"))}
+            found |= {"of the other bytes": of_the_other_bytes(host)}
         if host.dtype.kind == "i":
             widths = [d for d in (np.int8, np.uint8, np.int16, np.int64) if holds(d, host)]
             found |= {np.dtype(width).name: host.astype(width) for width in widths}

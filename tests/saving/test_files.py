@@ -145,7 +145,7 @@ def changed(tree, path, value):
     ("state", "bn/mean", {"a": jnp.ones(3)}, "lack 'mean'"),
     ("params", "h/kernel", "text", "params/h/kernel is str, which cannot be saved"),
     ("params", "h/kernel", np.array(["a"]), "params/h/kernel is an array of <U1, which cannot"),
-    ("params", "h/kernel", np.ones((8, 3), ">f4"), "params/h/kernel is an array of >f4, which cannot"),
+    ("params", "h/kernel", np.ones((8, 3), ">c8"), "params/h/kernel is an array of >c8, which cannot"),
 ])  # fmt: skip
 def test_arrays_that_are_not_those_of_the_model_are_refused(tmp_path, root, path, value, message):
     model, params, state = network()
