@@ -9,6 +9,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -293,6 +294,20 @@ def test_a_population_that_is_killed_goes_on_to_the_same_bits(epoch, tmp_path, m
 @pytest.mark.optimized
 def test_a_checkpoint_changes_no_bits(whole, tmp_path):
     same(population(checkpoint=tmp_path), population())
+
+
+@pytest.mark.heavy
+@pytest.mark.optimized
+def test_states_of_any_dtype_and_structure_are_saved(tmp_path):
+    x = jnp.asarray(X, jnp.bfloat16)
+    model = jd.nn.serial(jd.nn.dense(3), jd.nn.batch_norm(), jd.nn.dropout(0.1), jd.nn.dense(1))
+    how = {"data": (x, x[:, :1]), "validation": None, "model": model, "key": jax.random.PRNGKey(1)}
+    optimizer = optax.chain(optax.clip(1.0), jd.optimizers.adam(0.01, mu_dtype="bfloat16"))
+    how |= {"builder": lambda hp: optimizer, "space": [{}] * 4, "ranges": {"b1": (0.5, 0.99)}}
+    expected = population(**how)
+    assert {leaf.dtype for leaf in jax.tree.leaves(expected.params)} == {np.dtype(jnp.bfloat16)}
+    population(**how, epochs=4, checkpoint=tmp_path)
+    same(population(**how, checkpoint=tmp_path), expected)
 
 
 @pytest.mark.heavy
