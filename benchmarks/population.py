@@ -42,10 +42,13 @@ def build(hp):
 
 
 def space():
-    from jaxdeep.search.exploit import Range
+    import jaxdeep as jd
 
-    decades = {"learning_rate": Range(1e-5, 1.0), "weight_decay": Range(1e-5, 1.0)}
-    return decades | {"b1": Range(0.5, 0.99, "complement")}
+    return {
+        "learning_rate": jd.search.log_uniform(1e-5, 1.0),
+        "weight_decay": jd.search.log_uniform(1e-5, 1.0),
+        "b1": jd.search.one_minus(0.01, 0.5),
+    }
 
 
 def setting():
@@ -72,8 +75,7 @@ def searched(repetitions, names):
         for name, results in found.items():
             result = jd.search.population(
                 build,
-                space(),
-                size=MEMBERS,
+                jd.search.random(space(), MEMBERS, seed=number),
                 data=train,
                 model=model,
                 validation=validation,

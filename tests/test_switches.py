@@ -52,6 +52,17 @@ def sweep(_):
     return [(result.params, dict(result.history)) for result in table.results]
 
 
+def population(_):
+    options = {"model": network(), "data": (X, Y), "epochs": 2, "every": 1, "key": KEY, **OPTIONS}
+    result = jd.search.population(
+        lambda hp: jd.optimizers.adam(hp["learning_rate"]),
+        {"learning_rate": [0.001, 0.01, 0.1, 1.0]},
+        ranges={"learning_rate": (0.001, 1.0)},
+        **options,
+    )
+    return result.params, dict(result.history), result.lineage
+
+
 def mc_dropout(_):
     return tuple(jd.uncertainty.mc_dropout(network(), *PARAMS, X, KEY, samples=2))
 
@@ -67,7 +78,13 @@ def compare(folder):
 
 
 PARAMS = jax.tree.map(np.asarray, network().init(KEY, X[:1]))
-CALLS = {"fit": fit, "sweep": sweep, "mc_dropout": mc_dropout, "compare": compare}
+CALLS = {
+    "fit": fit,
+    "sweep": sweep,
+    "population": population,
+    "mc_dropout": mc_dropout,
+    "compare": compare,
+}
 SWITCHES = {
     "debug_nans": lambda: jax.debug_nans(True),
     "disable_jit": jax.disable_jit,

@@ -48,7 +48,6 @@ def population(
     data: PyTree,
     key: jax.Array,
     every: int,
-    size: int | None = None,
     ranges: Mapping[str, Bounds] | None = None,
     fraction: float = 0.25,
     factors: Sequence[float] = (0.8, 1.2),
@@ -75,15 +74,15 @@ def population(
     Args:
       builder: ``hp -> optimizer``, or ``hp -> dict`` of arguments of `jaxdeep.fit`, as for
         `jaxdeep.sweep`. It hands the explored hyperparameters on as they are.
-      space: the points that the members begin with: a list of them, or a grid as a dict of lists. Or a
-        dict of distributions and constants, from which `size` members are drawn.
+      space: the points that the members begin with, at least two: a list of them, such as
+        `jaxdeep.search.sobol` draws, or a grid as a dict of lists. Equal points of a list are members of
+        their own.
       data: arrays, as for `jaxdeep.sweep`.
-      key: random key of the members, their draws and the exploration; there is no default.
+      key: random key of the members and of the exploration; there is no default.
       every: epochs from one exploit to the next. There is none after the last epoch.
-      size: number of members, at least 2; by default as many as there are points.
-      ranges: for each hyperparameter that is explored, a pair ``(low, high)`` or a distribution such as
-        ``jd.search.log_uniform(low, high)``, which its values never leave; by default the distributions
-        that `space` is, or was drawn from.
+      ranges: for each hyperparameter that is explored, a distribution or a pair ``(low, high)``, as for
+        `jaxdeep.search.exploit_and_explore`; its values never leave it. By default these are the
+        distributions that `space` was drawn from.
       fraction: f, in [0, 0.5]; with 0 the members are independent runs.
       factors, resample: as for `jaxdeep.search.exploit_and_explore`.
       monitor, mode: the metric by which members are compared, as for `jaxdeep.train.EarlyStopping`.
@@ -138,7 +137,7 @@ def population(
     data = _on_device("data", data)
     validation = None if validation is None else _on_device("validation", validation)
     check_untraced("population", data, validation, instead=_PURE)
-    points, ranges = members_of(space, size, ranges, key)
+    points, ranges = members_of(space, ranges)
     build = Builder(builder, arguments, "population")
     setups = [build(point) for point in points]
     check_members(points, setups)
@@ -250,7 +249,8 @@ def _described(
 ) -> About:
     """What tells the population from others."""
     contents = {name: fingerprint(part) for name, part in arrays.items() if part is not None}
-    rules = course.rules._asdict()
+    ranges = {name: [type(own).__name__, *own] for name, own in course.rules.ranges.items()}
+    rules = course.rules._asdict() | {"ranges": ranges}
     key = jax.random.key_data(course.key) if _is_typed(course.key) else course.key
     about = {"every": course.every, "monitor": course.monitor, "key": np.asarray(key).tolist()}
     return describe(course.setup, runs, likes, contents) | {"population": rules | about}

@@ -3,87 +3,48 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.optimizers import hyperparams
-from jaxdeep.search.exploit import Bounds, Range, range_of, ranges_of
+from jaxdeep.search.exploit import Bounds, Range, ranges_of
 from jaxdeep.search.same_program import same_program
 from jaxdeep.search.space import Point, groups, points_of
 
 
 def members_of(
-    space: Mapping[str, Any] | Sequence[Point],
-    size: int | None,
-    ranges: Mapping[str, Bounds] | None,
-    key: jax.Array,
+    space: Mapping[str, Any] | Sequence[Point], ranges: Mapping[str, Bounds] | None
 ) -> tuple[list[Point], dict[str, Bounds]]:
     """The points that the members begin with, and the ranges of what is explored.
 
     Args:
-      space: points, a grid, or distributions and constants by name, as for `population`.
-      size: number of members, for distributions.
-      ranges: ranges by name; those of `space` by default.
-      key: for draws from distributions.
+      space: points or a grid, as for `population`.
+      ranges: ranges by name; those that the points were drawn from by default.
 
     Raises:
-      ValueError, TypeError: what is none of these, another number of points than `size`, fewer than two.
+      ValueError, TypeError: what is none of these, fewer than two points, points of different names.
     """
     if ranges is not None and not isinstance(ranges, Mapping):
         raise TypeError(f"ranges must be a dict of ranges by hyperparameter, got {ranges!r}")
-    if size is not None:
-        size = _checks.check_count("size", size, low=2)
-    own = dict(ranges or {})
-    if isinstance(space, Mapping) and any(map(_is_distribution, space.values())):
-        return _drawn(space, size, key), {n: d for n, d in space.items() if _is_distribution(d)} | own
-    if isinstance(space, Mapping):
-        points: list[Any] = points_of(space)
-    elif isinstance(space, Sequence) and all(isinstance(point, Mapping) for point in space):
+    points: list[Point]
+    if isinstance(space, Sequence) and all(isinstance(point, Mapping) for point in space):
         # one by one, since members may begin with equal points
         points = [points_of([point])[0] for point in space]
     else:
-        raise TypeError(f"space must be a list of points or a dict by name, got {space!r}")
-    if len(points) < 2 or size not in (None, len(points)):
-        wanted = "two points at least" if size is None else f"size={size} points"
-        raise ValueError(f"space must hold {wanted}, got {len(points)}")
+        points = points_of(space)
+    if len(points) < 2:
+        raise ValueError(f"space must hold two points at least, got {len(points)}")
     for place, point in enumerate(points):
         if set(point) != set(points[0]):
             raise ValueError(
                 f"space must hold points of the same names, got {sorted(point)} in point {place} beside "
                 f"{sorted(points[0])}"
             )
-    drawn_from: Any = getattr(space, "spaces", None) or ()
-    known = drawn_from[0] if len(drawn_from) == 1 else {}
-    floats = [name for name, value in points[0].items() if isinstance(value, float)]
-    return points, {n: known[n] for n in floats if _is_distribution(known.get(n))} | own
-
-
-def _is_distribution(value: Any) -> bool:
-    return hasattr(value, "low") and hasattr(value, "high")
-
-
-def _drawn(space: Mapping[str, Any], size: int | None, key: jax.Array) -> list[Point]:
-    """So many points, with draws in place of distributions."""
-    if size is None:
-        raise ValueError("size must say how many members are drawn from the distributions of space")
-    columns = {}
-    for i, name in enumerate(sorted(space)):
-        value = space[name]
-        if _is_distribution(value):
-            drawn = range_of(name, value).draw(jax.random.fold_in(key, i), size, jnp.result_type(float))
-            columns[name] = np.asarray(drawn).tolist()
-        elif isinstance(value, (list, tuple)) or np.ndim(value):
-            raise TypeError(
-                f"space[{name!r}] must be a distribution of floats or a single value beside other "
-                f"distributions, got {value!r}; draw points of several values beforehand"
-            )
-        else:
-            columns[name] = [value] * size
-    return [{name: columns[name][i] for name in space} for i in range(size)]
+    spaces = getattr(space, "spaces", ())
+    drawn_from = spaces[0] if spaces and all(other == spaces[0] for other in spaces) else {}
+    known = {name: found for name, found in drawn_from.items() if isinstance(found, Range)}
+    return points, known | dict(ranges or {})
 
 
 def check_members(points: Sequence[Point], setups: Sequence[Setup]) -> None:
@@ -152,7 +113,7 @@ def explored_in(
         )
     for place, point in enumerate(points):
         for name in explored.keys() & point.keys():
-            low, high, _ = explored[name]
+            low, high = explored[name].bounds
             if not low <= point[name] <= high:
                 raise ValueError(
                     f"space must hold points within ranges; {name} of point {place} is {point[name]!r}, "
@@ -175,7 +136,7 @@ def check_begun(points: Sequence[Point], opt_state: PyTree, explored: Mapping[st
                     f"builder must hand {name} on as it is, since it is explored by this name; of "
                     f"{point[name]!r} in point {place} it made {value}"
                 )
-            low, high = (np.asarray(end, value.dtype) for end in explored[name][:2])
+            low, high = (np.asarray(end, value.dtype) for end in explored[name].bounds)
             if not low <= value <= high:
                 raise ValueError(
                     f"builder must begin with {name} in its range, [{low}, {high}], got {value}"

@@ -1313,7 +1313,6 @@ call(
     data=BATCH,
     key=KEY,
     every=1,
-    size=2,
     ranges={"learning_rate": (0.01, 1.0)},
     fraction=0.5,
     factors=(0.8, 1.2),
