@@ -118,8 +118,8 @@ def main():
         f"{', '.join(f'{name} {value}' for name, value in about.items())}\n\n" + "\n".join(rows) + "\n\n"
         f"Of a grid of {len(GRID['learning_rate']) * len(GRID['b1'])} points and {EPOCHS} epochs on "
         f"digits, whose best point has a validation loss of {best:.4f}, and whose\nmedian point has "
-        f"{middle:.4f} more, in the mean of the repetitions. Random points are of the same grid, trained "
-        "to the end.\n"
+        f"{middle:.4f} more, in the mean of the repetitions. Random points are of the same grid, and "
+        "trained to the end.\n"
     )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.with_suffix(".json").write_text(
