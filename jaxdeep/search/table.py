@@ -214,10 +214,9 @@ class Table:
 
         >>> result = Result({}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
         >>> table = Table([{"rate": 0.1, "act": max, "seed": 0}, {"rate": 0.2, "seed": 0}], [result] * 2)
-        >>> table.to_frame()[["rate", "act", "loss"]]
-           rate  act  loss
-        0   0.1  max   1.0
-        1   0.2  NaN   1.0
+        >>> frame = table.to_frame()
+        >>> frame["loss"].tolist(), frame["act"].isna().tolist(), frame["act"][0]
+        ([1.0, 1.0], [False, True], 'max')
         """
         return self._frame(backend, "to_frame")
 

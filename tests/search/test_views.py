@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 import jaxdeep as jd
 from jaxdeep.search import drawing, parallel, timeline
@@ -257,6 +256,8 @@ def test_every_view_draws_on_axes_and_saves(view, tmp_path):
         for i, how in enumerate(ended)
     ]
     table = Table(points, results)
+    from matplotlib.figure import Figure
+
     ax = Figure().subplots()
     path = tmp_path / "view.svg"
     assert VIEWS[view](table, ax=ax, path=path) is ax.figure
