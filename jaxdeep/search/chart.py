@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxdeep.search import drawing
-from jaxdeep.search.columns import decades, in_words
+from jaxdeep.search.columns import decades, in_words, scalable
 from jaxdeep.search.standings import Standing
-from jaxdeep.search.values import is_number, word
+from jaxdeep.search.values import word
 from jaxdeep.train import monitors
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def plot(
         _surface(ax, points, metric, x, y)
     grid = y is not None and bool(ax.images)
     for axis, name in (("x", x), ("y", y)):
-        numbers = name is not None and all(is_number(s.point[name]) for s in points)
+        numbers = name is not None and scalable([s.point[name] for s in points])
         for end in drawing.bounds(spaces, name) if name is not None and numbers and not grid else ():
             line = ax.axvline if axis == "x" else ax.axhline
             line(end, color=drawing.FAINT, linestyle=":", linewidth=1, zorder=0)
@@ -176,7 +176,7 @@ def _distinct(points: Sequence[Standing], name: str) -> dict[Any, str]:
     values = [s.point[name] for s in points]
     texts = dict(zip(map(word, values), map(drawing.plain, in_words(values))))
     by_identity = dict(zip(map(word, values), values))
-    numbers = all(map(is_number, values))
+    numbers = scalable(values)
     return {
         key: texts[key]
         for key in sorted(texts, key=lambda key: by_identity[key] if numbers else texts[key])

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from jaxdeep.search.values import word
+from jaxdeep.search.values import is_number, word
 
 RESERVED = ("seed", "fold")  # names in points that are no hyperparameters
 
@@ -27,6 +27,15 @@ def decades(values: Sequence[float]) -> bool:
     (True, False, False)
     """
     return bool(values) and min(values) > 0 and max(values) > 10 * min(values)
+
+
+def scalable(values: Sequence[Any]) -> bool:
+    """Whether all values are numbers that an axis can hold.
+
+    >>> scalable([1, 2.5]), scalable([1, None]), scalable([1.0, math.inf])
+    (True, False, False)
+    """
+    return all(is_number(value) and abs(value) < 1e300 for value in values)
 
 
 def in_words(values: Iterable[Any], *, digits: int | None = None) -> list[str]:

@@ -38,41 +38,50 @@ def history(
     ax = drawing.axes("plot_history", ax, path, (5 + 0.07 * max(map(len, names)), 4))
     order = sorted(range(len(points)), key=lambda i: _rank(points[i], sign))
     drawn: list[np.ndarray] = []
-    endings: dict[str, None] = {}
+    others: list[np.ndarray] = []
+    ends: dict[str, list[tuple[int, float, str]]] = {}  # where lines end, by how
     for rank, i in reversed(list(enumerate(order))):
         runs = _curves([results[row] for row in points[i].rows], metric)
         if runs is None:
             continue
         chosen = rank < best
         color = f"C{rank % 10}" if chosen else _GREY
-        epochs = np.flatnonzero(np.isfinite(runs).any(0))
-        low, middle, high = np.nanquantile(runs[:, epochs], (0.25, 0.5, 0.75), axis=0)
-        layer = 3 - rank / len(order)
-        label = (names[i] or drawing.plain(metric)) if chosen else None
-        lone = len(epochs) == 1 and points[i].ended not in drawing.MARKS
-        alone: Any = {"marker": "."} if lone else {}
-        ax.plot(epochs + 1, middle, color=color, label=label, zorder=layer, **alone)
-        if chosen and len(runs) > 1:
-            ax.fill_between(epochs + 1, low, high, color=color, alpha=0.15, linewidth=0, zorder=layer)
-        if (ended := points[i].ended) in drawing.MARKS:
-            endings[ended] = None
-            hollow: Any = {"fillstyle": "none"} if ended == "halved" else {}
-            mark = drawing.MARKS[ended]
-            ax.plot(epochs[-1] + 1, middle[-1], mark, color=color, markersize=5, zorder=layer, **hollow)
-        if chosen and not points[i].failed:
+        known = np.flatnonzero(np.isfinite(runs).any(0))
+        epochs = known + 1
+        with np.errstate(over="ignore", invalid="ignore"):
+            low, middle, high = np.nanquantile(runs[:, known], (0.25, 0.5, 0.75), axis=0)
+        if points[i].ended in drawing.MARKS or len(epochs) == 1:
+            ends.setdefault(points[i].ended, []).append((int(epochs[-1]), float(middle[-1]), color))
+        if not chosen:
+            others.append(np.column_stack((epochs, middle)))
+            continue
+        ax.plot(epochs, middle, color=color, label=names[i] or drawing.plain(metric), zorder=2.5)
+        if len(runs) > 1:
+            ax.fill_between(epochs, low, high, color=color, alpha=0.15, linewidth=0, zorder=2.4)
+        if not points[i].failed:
             drawn.append(middle)
     if drawn:
         _limits(ax, metric, np.concatenate(drawn))
-    for ended in endings:
-        hollow = {"fillstyle": "none"} if ended == "halved" else {}
-        ax.plot([], [], drawing.MARKS[ended], color=drawing.FAINT, markersize=5, label=ended, **hollow)
+    from matplotlib.collections import LineCollection
+
+    ax.add_collection(LineCollection(others, colors=_GREY, linewidths=1.5, zorder=1.9))
+    marked = [ended for ended in ends if ended in drawing.MARKS]
+    for ended, places in ends.items():
+        x, y, colors = zip(*places)
+        hollow: Any = (
+            {"facecolors": "none", "edgecolors": colors} if ended == "halved" else {"c": colors}
+        )
+        ax.scatter(x, y, 25, marker=drawing.MARKS.get(ended, "."), zorder=2.6, **hollow)
+    for ended in marked:
+        style: Any = {"fillstyle": "none"} if ended == "halved" else {}
+        ax.plot([], [], drawing.MARKS[ended], color=drawing.FAINT, markersize=5, label=ended, **style)
     ax.set(xlabel="epoch", ylabel=drawing.plain(metric))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=0.3)
     handles, texts = ax.get_legend_handles_labels()
-    lines = [pair for pair in zip(handles, texts) if pair[1] not in endings][::-1]  # the best first
-    marks = [pair for pair in zip(handles, texts) if pair[1] in endings]
-    if len(points) > 1 or marks:
+    lines = [pair for pair in zip(handles, texts) if pair[1] not in marked][::-1]  # the best first
+    marks = [pair for pair in zip(handles, texts) if pair[1] in marked]
+    if (lines and len(points) > 1) or marks:
         beside: Any = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
         ax.legend(*zip(*lines, *marks), fontsize="small", frameon=False, **beside)
     return drawing.finished(ax, path)
@@ -105,8 +114,13 @@ def _limits(ax: "Axes", metric: str, values: np.ndarray) -> None:
     drawing.scale_metric(ax, "y", metric, values)
     transform = ax.yaxis.get_transform()
     low, high = transform.transform(np.array([values.min(), values.max()]))
-    room = 0.05 * (high - low) or 0.5
-    ax.set_ylim(*transform.inverted().transform(np.array([low - room, high + room])))
+    room = 0.05 * ((high - low) or abs(high) or 1.0)
+    with np.errstate(over="ignore"):
+        ends = transform.inverted().transform(np.array([low - room, high + room]))
+    least = 1e-300 if ax.get_yscale() == "log" else -1e300
+    low, high = np.clip(ends, least, 1e300)
+    if low < high:
+        ax.set_ylim(low, high)
 
 
 def best_of(
@@ -124,6 +138,7 @@ def best_of(
     >>> best_of(points, "accuracy", -1.0).axes[0].lines[0].get_ydata().round(4).tolist()
     [0.55, 0.7667]
     """
+    points = [s for s in points if by is None or by in s.point]
     ax = drawing.axes("plot_best_of", ax, path)
     values = _values(points, sign, "plot_best_of")
     mode = "min" if sign > 0 else "max"
@@ -174,6 +189,7 @@ def distribution(
     >>> distribution(runs, "loss", 1.0).axes[0].lines[0].get_ydata().tolist()
     [0.0, 0.5, 1.0]
     """
+    runs = [s for s in runs if by is None or by in s.point]
     ax = drawing.axes("plot_distribution", ax, path)
     _values(runs, sign, "plot_distribution")  # refuses what has none
     full = [s.value for s in runs if s.full]

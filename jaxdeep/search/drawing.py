@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._extras import needed
-from jaxdeep.search.columns import decades, in_words
+from jaxdeep.search.columns import decades, in_words, scalable
 from jaxdeep.search.standings import Standing
 from jaxdeep.search.values import is_number, word
 from jaxdeep.train import monitors
@@ -53,7 +53,8 @@ def finished(ax: "Axes", path: Any) -> "Figure":
 def scale(ax: "Axes", axis: str, values: Iterable[float]) -> None:
     """Make an axis logarithmic if values span more than a decade."""
     if decades([float(value) for value in values]):
-        getattr(ax, f"set_{axis}scale")("log")
+        with np.errstate(over="ignore"):
+            getattr(ax, f"set_{axis}scale")("log")
 
 
 def scale_metric(ax: "Axes", axis: str, metric: str, values: Iterable[float]) -> None:
@@ -63,7 +64,7 @@ def scale_metric(ax: "Axes", axis: str, metric: str, values: Iterable[float]) ->
 
 def place(ax: "Axes", axis: str, values: Sequence[Any]) -> Callable[[Any], float]:
     """Set up an axis of hyperparameters, and return the function from a value to its place on it."""
-    if all(map(is_number, values)):
+    if scalable(values):
         scale(ax, axis, values)
         return float
     texts = dict(zip(map(word, values), in_words(values)))
@@ -112,8 +113,8 @@ def note(ax: "Axes", text: str) -> None:
 
 
 def plain(text: str) -> str:
-    """A text of which matplotlib takes nothing for mathematics."""
-    return text.replace("$", r"\$")
+    """A text that matplotlib takes neither for mathematics nor, in a legend, for nothing."""
+    return " " * text.startswith("_") + text.replace("$", r"\$")
 
 
 def labels(points: Sequence[Mapping[str, Any]], *, digits: int | None = None) -> list[str]:

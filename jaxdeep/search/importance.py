@@ -78,8 +78,9 @@ def importance(
     blocks = _blocks(points, names)
     if not blocks:
         raise ValueError("importance needs a hyperparameter that differs between points; none does")
-    if not y.std() > 0:
+    if y.min() == y.max():
         raise ValueError(f"importance needs a metric that differs between points, got {y[0]:g} for all")
+    y = y / np.abs(y).max()  # whose squares are finite
     x = np.concatenate([block.columns for block in blocks.values()], axis=1)
     edges = np.cumsum([0, *(block.columns.shape[1] for block in blocks.values())])
     places = [slice(*pair) for pair in itertools.pairwise(edges)]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxdeep.search import drawing
-from jaxdeep.search.columns import decades, in_words
+from jaxdeep.search.columns import decades, in_words, scalable
 from jaxdeep.search.standings import Standing
-from jaxdeep.search.values import is_number, word
+from jaxdeep.search.values import word
 from jaxdeep.train import monitors
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ def coordinates(
     >>> [text.get_text() for text in figure.axes[0].get_xticklabels()]
     ['rate', 'loss']
     """
-    from matplotlib import cm, colors, patheffects
-
     varied = [name for name in names if _varies(points, name)]
     shown = [s for s in points if s.full or s.failed]
     good = [s for s in shown if s.full]
@@ -50,6 +48,8 @@ def coordinates(
         what = "a hyperparameter that differs between points" if good else "a full run"
         raise ValueError(f"plot_parallel needs {what}, to draw {metric} by it")
     ax = drawing.axes("plot_parallel", ax, path, (1.7 * (len(varied) + 1) + 1, 4))
+    from matplotlib import cm, collections, colors, patheffects
+
     axes = [_axis([s.point[name] for s in points if name in s.point]) for name in varied]
     linear = monitors.mode_of(metric) == "max"
     axes.append(_axis([s.value for s in good], linear=linear))
@@ -57,20 +57,26 @@ def coordinates(
     logarithmic = not linear and decades([low, high])
     norm = colors.LogNorm(low, high) if logarithmic else colors.Normalize(low, high)
     shades: Any = cm.ScalarMappable(norm, "viridis" if sign > 0 else "viridis_r")  # the best is dark
-    worst_first = sorted(good, key=lambda s: -sign * s.value)
     rail = 1.08 if sign > 0 else _BELOW
-    for standing in (*(s for s in shown if s.failed), *worst_first):
+
+    def line(standing: Standing) -> list[tuple[int, float]]:
         heights = [
             axis.height(standing.point[name]) if name in standing.point else _BELOW
             for name, axis in zip(varied, axes)
         ]
-        if standing.full:
-            end, style = axes[-1].height(standing.value), {"color": shades.to_rgba(standing.value)}
-        else:
-            end, style = rail, {"color": "0.6", "linestyle": "--", "linewidth": 1}
-        ax.plot(range(len(axes)), [*heights, end], **{"linewidth": 1.5, "alpha": 0.9} | style)
-        if standing.failed:
-            ax.plot(len(axes) - 1, rail, "x", color="0.4")
+        heights.append(axes[-1].height(standing.value) if standing.full else rail)
+        return list(enumerate(heights))
+
+    lost = [line(s) for s in shown if s.failed]
+    best_last = sorted(good, key=lambda s: -sign * s.value)
+    lines = [line(s) for s in best_last]
+    tints = shades.to_rgba(np.array([s.value for s in best_last]))
+    styles: Any = ((lost, "0.6", "--", 1.0), (lines, tints, "-", 1.5 if len(lines) <= 100 else 0.6))
+    for layer, (some, color, dashes, width) in enumerate(styles):
+        drawn = collections.LineCollection(some, colors=color, linestyles=dashes, linewidths=width)
+        drawn.set(alpha=0.9, zorder=2 + layer)
+        ax.add_collection(drawn)
+    ax.plot([len(axes) - 1] * len(lost), [rail] * len(lost), "x", color="0.4")
     white = [patheffects.withStroke(linewidth=2.5, foreground="w")]
     for place, axis in enumerate(axes):
         ax.plot([place] * 2, [0, 1], color="k", linewidth=1, zorder=4)
@@ -108,7 +114,7 @@ def _varies(points: Sequence[Standing], name: str) -> bool:
 
 
 def _axis(values: Sequence[Any], *, linear: bool = False) -> _Axis:
-    if not all(map(is_number, values)):
+    if not scalable(values):
         texts = dict(zip(map(word, values), in_words(values)))
         ordered = sorted(set(texts.values()))
         gap = 1 / max(len(ordered) - 1, 1)

@@ -79,8 +79,14 @@ def standings(
             endings.add("interrupted")
         ended = min(endings, key=_FIRST.index)
         free = {name: value for name, value in points[rows[0]].items() if name not in RESERVED}
-        every.append(Standing(free, float(np.mean([values[i] for i in rows])), ended, tuple(rows)))
+        every.append(Standing(free, mean([values[i] for i in rows]), ended, tuple(rows)))
     return every
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean, without a warning where it is not finite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return float(np.mean(values))
 
 
 def counted(standings: Sequence[Standing]) -> str:

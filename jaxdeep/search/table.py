@@ -15,7 +15,7 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.search.columns import RESERVED, names_of
 from jaxdeep.search.result import NotKept, Result, Span, Stored, read_only, scalars
 from jaxdeep.search.space import Point, edges
-from jaxdeep.search.standings import Standing, counted, standings, together
+from jaxdeep.search.standings import Standing, counted, mean, standings, together
 from jaxdeep.search.values import plain
 from jaxdeep.train import monitors
 
@@ -148,10 +148,11 @@ class Table:
             summary = {n: v for n, v in self.points[members[0]].items() if n not in RESERVED}
             summary |= {"runs": len(rows), "diverged": sum(row["diverged"] for row in rows)}
             for name in self._metrics:
-                values = np.array([row.get(name, np.nan) for row in rows], float)
-                summary[f"{name}_mean"] = float(np.mean(values))
+                values = [float(row.get(name, np.nan)) for row in rows]
+                summary[f"{name}_mean"] = mean(values)
                 known = len(values) > 1 and bool(np.isfinite(values).all())
-                summary[f"{name}_std"] = float(np.std(values, ddof=1)) if known else float("nan")
+                with np.errstate(over="ignore"):
+                    summary[f"{name}_std"] = float(np.std(values, ddof=1)) if known else float("nan")
             summaries.append(summary)
         full = [sum(self.results[i].full for i in members) for members in groups]
         runs = max(map(len, groups), default=0)
@@ -214,10 +215,9 @@ class Table:
 
         >>> result = Result({}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
         >>> table = Table([{"rate": 0.1, "act": max, "seed": 0}, {"rate": 0.2, "seed": 0}], [result] * 2)
-        >>> table.to_frame()[["rate", "act", "loss"]]
-           rate  act  loss
-        0   0.1  max   1.0
-        1   0.2  NaN   1.0
+        >>> frame = table.to_frame()
+        >>> frame["loss"].tolist(), frame["act"].isna().tolist(), frame["act"][0]
+        ([1.0, 1.0], [False, True], 'max')
         """
         return self._frame(backend, "to_frame")
 

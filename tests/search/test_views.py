@@ -1,10 +1,10 @@
 """The views of a table: what is drawn is what the rows say."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 import jaxdeep as jd
 from jaxdeep.search import drawing, parallel, timeline
@@ -133,8 +133,10 @@ def test_history_marks_how_lines_end():
     table = Table([{"rate": i / 8, "seed": 0} for i in range(5)], runs)
     (ax,) = table.plot_history("loss", path=None).axes
     assert set(legend(ax)[5:]) == {"halved", "diverged", "interrupted", "error"}
-    marks = [line for line in ax.lines if len(line.get_xdata()) == 1]
-    assert {line.get_xdata()[0] for line in marks} == {2}  # the last epoch with a value
+    marks = np.concatenate(
+        [c.get_offsets() for c in ax.collections if type(c).__name__ == "PathCollection"]
+    )
+    assert sorted(map(tuple, marks)) == [(2.0, 5.0), (2.0, 6.0), (2.0, 7.0), (2.0, 8.0)]
 
 
 def test_history_of_metrics_that_are_not_known_each_epoch():
@@ -182,6 +184,17 @@ def test_views_without_a_full_run_say_so(view):
         getattr(table, view)("loss")
 
 
+def test_numbers_that_no_axis_holds_are_drawn_as_words(tmp_path):
+    points = [{"clip": clip, "seed": 0} for clip in (1.0, math.inf, math.nan)]
+    points += [{"clip": 1e308, "seed": 0}]
+    table = table_of([5e-324, 1e300, -1e300, 1.0], points=points)
+    assert texts(table.plot("loss", "clip").axes[0].get_xticklabels()) == ["1", "1e+308", "inf", "nan"]
+    table.plot_parallel("loss", path=tmp_path / "a.png")
+    table.plot_history("loss", path=tmp_path / "b.png")
+    table.plot_best_of("loss", path=tmp_path / "c.png")
+    assert table.over_seeds()[1]["loss_mean"] == 1e300
+
+
 def test_parallel_coordinates():
     points = [
         {"rate": 1e-3, "act": "tanh", "same": 1, "seed": 0},
@@ -192,10 +205,9 @@ def test_parallel_coordinates():
     table = table_of([1.0, 2.0, math.nan, 3.0], ["finished", "finished", "diverged", "halved"], points)
     ax = table.plot_parallel("loss").axes[0]
     assert texts(ax.get_xticklabels()) == ["rate", "act", "loss"]
-    lines = [line.get_ydata().tolist() for line in ax.lines if len(line.get_xdata()) == 3]
-    np.testing.assert_allclose(
-        lines, [[0.5, parallel._BELOW, 1.08], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]], atol=1e-12
-    )
+    lost, lines = (drawn.get_segments() for drawn in ax.collections)
+    np.testing.assert_allclose([line[:, 1] for line in lost], [[0.5, parallel._BELOW, 1.08]])
+    np.testing.assert_allclose([line[:, 1] for line in lines], [[1, 0, 1], [0, 1, 0]], atol=1e-12)
     assert {"0.001", "0.01", "0.1", "relu", "tanh"} <= set(texts(ax.texts))
     assert ax.get_title() == (
         "dashed: 1 diverged, below an axis: without it, "
@@ -216,7 +228,7 @@ def test_the_timeline_has_a_lane_for_each_worker():
     (ax,) = Table([{"seed": i} for i in range(3)], results).plot_timeline().axes
     assert texts(ax.get_yticklabels()) == ["gpu 2", "gpu 10"]
     assert legend(ax) == ["1 finished", "1 halved", "1 error"]
-    boxes = [c.get_paths()[0].get_extents() for c in ax.collections]
+    boxes = [path.get_extents() for path in ax.collections[0].get_paths()]
     assert sorted((box.x0, box.x1) for box in boxes) == [(0.0, 1.0), (0.5, 1.5), (1.0, 3.0)]
     first, second = (box for box in boxes if box.y0 > 0.5)  # those of gpu 10, which overlap in time
     assert first.y1 <= second.y0 or second.y1 <= first.y0
@@ -247,7 +259,7 @@ VIEWS = {
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("view", VIEWS)
-def test_every_view_draws_on_axes_and_saves(view, tmp_path):
+def test_every_view_draws_on_axes_and_saves(view, tmp_path, monkeypatch):
     """With names that matplotlib would take for mathematics, and each kind of ending."""
     spans = (Span("$wor$ker", 0.0, 1.0, 1),)
     ended = ["finished", "stopped", "halved", "diverged", "interrupted", "error", "finished", "finished"]
@@ -257,6 +269,8 @@ def test_every_view_draws_on_axes_and_saves(view, tmp_path):
         for i, how in enumerate(ended)
     ]
     table = Table(points, results)
+    from matplotlib.figure import Figure
+
     ax = Figure().subplots()
     path = tmp_path / "view.svg"
     assert VIEWS[view](table, ax=ax, path=path) is ax.figure
@@ -268,6 +282,9 @@ def test_every_view_draws_on_axes_and_saves(view, tmp_path):
         VIEWS[view](table, ax=[ax])
     with pytest.raises(ValueError, match="the table has no rows"):
         VIEWS[view](Table([], []))
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"pip install 'jaxdeep\[plot\]'"):
+        VIEWS[view](table)
 
 
 def test_colors_and_marks_are_of_endings():
