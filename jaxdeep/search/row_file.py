@@ -12,6 +12,7 @@ import numpy as np
 from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.run_arrays import filled_run, named_arrays, with_room
+from jaxdeep.search.result import NotKept
 from jaxdeep.train.missing import with_nan, without_nan
 from jaxdeep.train.run import RunState
 
@@ -35,10 +36,11 @@ class Kept(NamedTuple):
         """The parameters and the state, read from the file.
 
         Raises:
-          ValueError: the file is not there any more, or damaged.
+          NotKept: the file is not there any more.
+          ValueError: it is damaged.
         """
         if not self.path.exists():
-            raise ValueError(
+            raise NotKept(
                 f"its parameters were not kept: {str(self.path)!r} is not there (keep_params= says how "
                 "many of the best rows keep theirs)"
             )

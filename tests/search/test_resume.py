@@ -205,6 +205,10 @@ def test_the_best_rows_keep_their_parameters(tmp_path):
             with pytest.raises(ValueError, match="parameters were not kept"):
                 table.trained(i)
     assert len(list((tmp_path / "rows").iterdir())) == 2
+    table.save(tmp_path / "table.npz")
+    saved = jd.search.Table.load(tmp_path / "table.npz")
+    assert saved.rows() == table.rows()
+    jax.tree.map(np.testing.assert_array_equal, *(t.trained(min(best)) for t in (saved, table)))
     again = sweep(checkpoint=tmp_path, keep_params=2)
     assert again.rows() == table.rows()
 
