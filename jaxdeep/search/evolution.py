@@ -68,7 +68,7 @@ def population(
 
     Explored are hyperparameters of jaxdeep's optimizers, which are leaves of their states: all floats of
     the points, by their names in `jaxdeep.optimizers.hyperparams`. Everything else is the same for all
-    members, which are one program under `jax.vmap`. Member i begins as
+    members, which are one program under `jax.vmap` on one device. Member i begins as
     ``jd.fit(…, key=jax.random.fold_in(key, i))`` does. All are compared after the same number of epochs.
 
     Args:
