@@ -1,5 +1,6 @@
 """What all ways to train many runs have in common: from checks to rows, and from rows to the table."""
 
+import contextlib
 import functools
 import os
 import pathlib
@@ -14,7 +15,7 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.fitting.sources import is_batches
 from jaxdeep.search import halving as successive
-from jaxdeep.search.builder import PURE, Build, Builder, check_data
+from jaxdeep.search.builder import PURE, Build, Builder, check_data, check_values
 from jaxdeep.search.description import description, name_rows
 from jaxdeep.search.driving import Runner, drive
 from jaxdeep.search.halving import SuccessiveHalving
@@ -26,7 +27,7 @@ from jaxdeep.search.thread_runner import ThreadRunner
 from jaxdeep.search.trial import Group, Trial
 from jaxdeep.search.vmap_runner import VmapRunner
 from jaxdeep.train import monitors
-from jaxdeep.train.data import as_arrays, count_examples, to_device
+from jaxdeep.train.data import as_arrays, count_examples, count_rows, to_device
 
 _STRATEGIES: dict[str, type[VmapRunner | ThreadRunner]] = {"vmap": VmapRunner, "threads": ThreadRunner}
 
@@ -127,7 +128,7 @@ def begun(
             )
     data = as_arrays(data)
     count_examples(data)
-    build = Builder(builder, arguments)
+    build = Builder(builder, arguments, caller)
     if validation is not None:
         validation = as_arrays(validation, "validation")
         count_examples(validation, "validation")
@@ -145,11 +146,11 @@ def trained(
     subsets: Sequence[Subset] = (WHOLE,),
     prepare: Prepare | None = None,
 ) -> Table:
-    """The table of all rows: every point, on every subset of the data, with every seed."""
+    """The table of all rows: every point, on every subset of the data, with every seed it is for."""
     how, device_data = sweeping.how, DeviceData(sweeping.data, sweeping.validation, prepare)
     grouped = list(grouped_rows(sweeping, points, subsets))
     for group in grouped:
-        prepared(group, device_data, halving)
+        prepared(group, device_data, halving, sweeping.build.caller)
     rows = sorted((row for group in grouped for row in group.rows), key=lambda row: row.place)
     about = {}
     if how.checkpoint is not None:
@@ -196,15 +197,34 @@ def described(
     return description(sweeping.data, sweeping.validation, key=sweeping.key, **options)
 
 
-def prepared(group: Group, device_data: DeviceData, halving: SuccessiveHalving | None) -> None:
+def prepared(
+    group: Group, device_data: DeviceData, halving: SuccessiveHalving | None, caller: str = "sweep"
+) -> None:
     """Refuse data that do not fit a group, and give its rows the shapes of their runs."""
-    first = group.rows[0]
-    shapes = check_data(first.setup, *device_data.of(first.subset))
+    first, *others = {id(row.subset): row for row in group.rows}.values()
+    with _telling(first.subset, device_data):
+        shapes = check_data(first.setup, *device_data.of(first.subset), caller)
+    for row in others:
+        with _telling(row.subset, device_data):
+            check_values(row.setup, shapes.train_state, *device_data.of(row.subset))
     if halving is not None:
         every = first.setup.options["validate_every"]
         successive.check_metrics(halving, scalars(shapes.history), every)
     for row in group.rows:
         row.shapes = shapes
+
+
+@contextlib.contextmanager
+def _telling(subset: Subset, device_data: DeviceData) -> Iterator[None]:
+    """Say in errors which part of the data they are about."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if subset.train is not None:
+            rows = f"{len(subset.train):,} of {count_rows(device_data.arrays[0]):,}"
+            where = ", ".join(f"{name} {value}" for name, value in subset.names.items())
+            error.add_note(f"In {where}: its training data are {rows} rows.")
+        raise
 
 
 def grouped_rows(
@@ -221,7 +241,8 @@ def grouped_rows(
             for number, subset in enumerate(subsets):
                 rows = by_size.setdefault(subset.sizes, [])
                 for seed, key in enumerate(sweeping.keys):
-                    rows.append(Trial((i, number, seed), setup, floats, key, subset))
+                    if subset.seed in (None, seed):
+                        rows.append(Trial((i, number, seed), setup, floats, key, subset))
         for rows in by_size.values():
             yield Group(rows, functools.partial(_traced, build, fixed))
 
