@@ -74,6 +74,11 @@ OMITTED = {
     "fit activity": "that of supervised",
     "sweep activity": "that of supervised",
     "sweep optimizer": "an alternative of the builder's",
+    "search.* activity": "that of supervised",
+    "search.* optimizer": "an alternative of the builder's",
+    "sweep|search.* checkpoint": "writes a folder; tested in tests/search",
+    "sweep|search.* keep_params": "of a checkpoint",
+    "sweep|search.* retry_errors": "of a checkpoint",
     "fit phases": "an alternative of epochs; Phase has its own example",
     "fit diagnostics": "an alternative of epochs_per_call",
     "fit steps_per_epoch": "of loaders",
@@ -109,14 +114,15 @@ ALLOWED = [
     ("compress.size_bytes", "trees", "*", "any pytree of numbers"),
     ("diagnostics.report", "flow", "extra axes|empty", "the flow of several models, or of no layer"),
     ("train.supervised", "class_weight", "array|list", "an array as well as a dict"),
-    ("fit|sweep", "class_weight", "array|list", "an array as well as a dict"),
+    ("fit|sweep|search.*", "class_weight", "array|list", "an array as well as a dict"),
+    ("search.corrected_interval", "n_*", "half", "means of numbers of rows"),
     ("tree.*", "*", "*", "any leaves, of which only paths are looked at"),
 ]
 # Refusals that are still hard to read: (function, argument, what it is given, reason).
 OBSCURE = [
     ("nn.lambda_().apply", "x", "None|in a dict", "the error is that of the user's function"),
     ("compress.export", "x", "extra axis", "JAX refuses the call of a file of other shapes"),
-    ("sweep", "space", "another structure|empty", "the error is that of the user's builder"),
+    ("sweep|search.*", "space", "another structure|empty", "the error is that of the user's builder"),
 ]
 
 

@@ -5,8 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxdeep.search.asynchronous import AsynchronousHalving
+    from jaxdeep.search.confidence import corrected_interval, intervals
+    from jaxdeep.search.cross_validation import cross_validate
+    from jaxdeep.search.folds import bootstrap_samples
     from jaxdeep.search.halving import SuccessiveHalving
     from jaxdeep.search.hyperband import Hyperband
+    from jaxdeep.search.sizes import learning_curve
     from jaxdeep.search.space import random_points
     from jaxdeep.search.table import Table
 
@@ -16,6 +20,11 @@ _NAMES = {
     "Hyperband": "hyperband",
     "SuccessiveHalving": "halving",
     "Table": "table",
+    "bootstrap_samples": "folds",
+    "corrected_interval": "confidence",
+    "cross_validate": "cross_validation",
+    "intervals": "confidence",
+    "learning_curve": "sizes",
     "random_points": "space",
 }
 
@@ -24,6 +33,11 @@ __all__ = [
     "Hyperband",
     "SuccessiveHalving",
     "Table",
+    "bootstrap_samples",
+    "corrected_interval",
+    "cross_validate",
+    "intervals",
+    "learning_curve",
     "random_points",
 ]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxdeep._extras import needed
+from jaxdeep.search.table import RESERVED
 from jaxdeep.train import monitors
 
 _MANY = 12  # above this many combinations of the other hyperparameters, none gets a line of its own
@@ -37,7 +38,7 @@ def plot(
         raise ValueError("the table has no rows to plot")
     if metric not in metrics:
         raise ValueError(f"metric must be one of {', '.join(metrics)}; got {metric!r}")
-    names = [name for name in table.points[0] if name != "seed"]
+    names = [name for name in table.points[0] if name not in RESERVED]
     for argument, name in (("x", x), ("y", y)):
         if name not in (*names, None) or (name is None and argument == "x"):
             raise ValueError(f"{argument} must be one of {', '.join(names)}; got {name!r}")

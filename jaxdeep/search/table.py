@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Names in points that are no hyperparameters: which run of a point it is, and on how much data.
+RESERVED = ("seed", "fold", "n_train", "n_validate")
+
 Row = dict[str, Any]  # hyperparameters, metrics and how the run ended, by name
 
 
@@ -78,7 +81,8 @@ class Table:
     A table is immutable: its arrays are read-only, and methods return copies.
 
     Attributes:
-      points: hyperparameters and "seed" of each row.
+      points: hyperparameters and "seed" of each row; in a cross-validation also its "fold", and the
+        numbers of rows of the data in it, "n_train" and "n_validate".
       results: for each row, a `Result`.
 
     >>> result = Result({"w": np.ones(2)}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
@@ -119,7 +123,7 @@ class Table:
           metric: its name in the rows.
           mode: "min" or "max"; by default as the name says (`jaxdeep.train.EarlyStopping`).
           over_seeds: return the row of `over_seeds` with the best mean, among the points without a run
-            that diverged. This is a better choice than the luckiest run.
+            that diverged, and with all seeds and folds. This is a better choice than the luckiest run.
 
         Raises:
           ValueError: an unknown metric, a name that does not say which is better, no row that is finite.
@@ -136,6 +140,9 @@ class Table:
         column = f"{metric}_mean" if over_seeds else metric
         rows = self.over_seeds() if over_seeds else self.rows()
         finite = [row for row in rows if not row["diverged"] and np.isfinite(row.get(column, np.nan))]
+        if over_seeds:  # an interrupted sweep may lack some runs of a point
+            most = max(row["runs"] for row in rows)
+            finite = [row for row in finite if row["runs"] == most]
         if not finite:
             raise ValueError(f"no row has a finite {metric}")
         return min(finite, key=lambda row: sign * row[column])
@@ -143,7 +150,8 @@ class Table:
     def over_seeds(self) -> list[Row]:
         """For each point: "runs", how many "diverged", and "…_mean" and "…_std" of every metric.
 
-        The standard deviation is the sample's (divided by n − 1), NaN for a single seed. "diverged" is
+        It is over all seeds and, in a cross-validation, all folds of a point. The standard deviation is
+        the sample's (divided by n − 1), NaN for a single run. "diverged" is
         the number of the point's runs that diverged; in `rows` it is True or False.
 
         >>> ends = [Result({}, {}, {"loss": np.array([v])}, end=0, ended="finished") for v in (2.0, 1.0)]
@@ -152,9 +160,9 @@ class Table:
         (1.5, 0.707)
         """
         summaries = []
-        for members in self._seeds():
+        for members in together(self.points):
             rows = [_row(self.points[i], self.results[i]) for i in members]
-            summary = {n: v for n, v in self.points[members[0]].items() if n != "seed"}
+            summary = {n: v for n, v in self.points[members[0]].items() if n not in RESERVED}
             summary |= {"runs": len(rows), "diverged": sum(row["diverged"] for row in rows)}
             for name in _named(self.points[members[0]], self.results[members[0]]):
                 values = np.array([row.get(name, np.nan) for row in rows], float)
@@ -243,20 +251,30 @@ class Table:
         metrics = sorted({name for result in self.results for name in scalars(result.history)})
         return chart.plot(self, metric, x, y, metrics=metrics, ax=ax, path=path)
 
-    def _seeds(self) -> list[list[int]]:
-        """The indices of the rows of each point, which stand together with their seeds rising."""
-        by_point: list[list[int]] = []
-        for i, point in enumerate(self.points):
-            last = self.points[i - 1] if i else point
-            # an interrupted sweep may have no row with seed 0 of a point
-            same = all(_equal(last[name], value) for name, value in point.items() if name != "seed")
-            if not (i and same and last["seed"] < point["seed"]):
-                by_point.append([])
-            by_point[-1].append(i)
-        return by_point
+
+def together(points: Sequence[Point]) -> list[list[int]]:
+    """The indices of the rows of each point, which stand together, with folds and their seeds rising.
+
+    >>> together([{"rate": rate, "seed": seed} for rate in (0.1, 0.2) for seed in (0, 1)])
+    [[0, 1], [2, 3]]
+    """
+    by_point: list[list[int]] = []
+    for i, point in enumerate(points):
+        last = points[i - 1] if i else point
+        same = all(is_equal(last[name], value) for name, value in point.items() if name not in RESERVED)
+        # an interrupted sweep may have no row with fold 0 and seed 0 of a point
+        if not (i and same and _run(last) < _run(point)):
+            by_point.append([])
+        by_point[-1].append(i)
+    return by_point
 
 
-def _equal(a: Any, b: Any) -> bool:
+def _run(point: Point) -> tuple[int, int]:
+    return point.get("fold", 0), point["seed"]
+
+
+def is_equal(a: Any, b: Any) -> bool:
+    """Whether two values of a hyperparameter are the same."""
     return a is b or bool(np.all(a == b))
 
 
