@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxdeep._extras import needed
-from jaxdeep.search.table import RESERVED
+from jaxdeep.search.subset import RESERVED
 from jaxdeep.train import monitors
 
 _MANY = 12  # above this many combinations of the other hyperparameters, none gets a line of its own

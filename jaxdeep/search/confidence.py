@@ -9,7 +9,8 @@ from jaxdeep import _checks
 from jaxdeep._arrays import as_array
 from jaxdeep._shapes import ArrayLike
 from jaxdeep.search.space import Point
-from jaxdeep.search.table import RESERVED, Row, Table, is_equal, scalars, together
+from jaxdeep.search.subset import RESERVED
+from jaxdeep.search.table import Row, Table, is_equal, scalars, together
 
 Run = tuple[int | None, int]  # the fold of a run, if there are folds, and its seed
 

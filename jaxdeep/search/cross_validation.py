@@ -15,9 +15,9 @@ from jaxdeep.search.folds import Folds, subsets_of
 from jaxdeep.search.halving import SuccessiveHalving
 from jaxdeep.search.prepare import prepare_of
 from jaxdeep.search.space import Point, points_of
-from jaxdeep.search.subset import Prepare, check_free
+from jaxdeep.search.subset import RESERVED, Prepare, check_free
 from jaxdeep.search.sweeping import begun, checked_how, trained
-from jaxdeep.search.table import RESERVED, Table
+from jaxdeep.search.table import Table
 from jaxdeep.train.options import RowOptions, takes
 
 

@@ -15,9 +15,9 @@ from jaxdeep.search.builder import PURE, Build
 from jaxdeep.search.folds import key_words, labels_of
 from jaxdeep.search.prepare import prepare_of
 from jaxdeep.search.space import Point, points_of
-from jaxdeep.search.subset import Prepare, Subset, check_free
+from jaxdeep.search.subset import RESERVED, Prepare, Subset, check_free
 from jaxdeep.search.sweeping import begun, checked_how, trained
-from jaxdeep.search.table import RESERVED, Table
+from jaxdeep.search.table import Table
 from jaxdeep.train.data import count_rows
 from jaxdeep.train.options import RowOptions, takes
 

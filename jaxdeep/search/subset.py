@@ -14,6 +14,9 @@ from jaxdeep.train.data import take
 Place: TypeAlias = jax.Device | jax.sharding.Sharding | None
 Prepare = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]  # of training and validation data, pure
 
+# Names in points that are no hyperparameters: which run of a point it is, and on how much data.
+RESERVED = ("seed", "fold", "n_train", "n_validate")
+
 _MOST = 8  # parts of the data that are held on each device
 
 

@@ -14,14 +14,12 @@ from jaxdeep import _checks
 from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
 from jaxdeep.search.space import Point
+from jaxdeep.search.subset import RESERVED
 from jaxdeep.train import monitors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# Names in points that are no hyperparameters: which run of a point it is, and on how much data.
-RESERVED = ("seed", "fold", "n_train", "n_validate")
 
 Row = dict[str, Any]  # hyperparameters, metrics and how the run ended, by name
 
