@@ -45,7 +45,7 @@ bench: $(VENV)/.with-bench
 	$(RUN) benchmarks.update
 	$(RUN) benchmarks.layers
 	$(RUN) benchmarks.sweep
-	$(RUN) benchmarks.cross_validation --contenders threads vmap pytorch
+	$(RUN) benchmarks.cross_validation
 	$(RUN) benchmarks.streaming
 	$(RUN) benchmarks.mc_dropout
 	$(RUN) benchmarks.compress

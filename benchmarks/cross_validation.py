@@ -4,7 +4,7 @@
 
 The digits (1,797 rows of 64 pixels), 64-64-64-10, ReLU, He initialisation, batch 32, Adam, 20 epochs,
 learning rates from 1e-4 to 1e-1: 150 runs, each validated at its end on the rows of its fold. All
-contenders have the same folds (`StratifiedKFold`). GridSearchCV runs the network in PyTorch or Keras,
+contenders have the same folds (`StratifiedKFold`). GridSearchCV runs the network in PyTorch,
 wrapped as an estimator, with the seed as a parameter of the grid, in a process for each core, a thread
 each. It does not train the best point again (``refit=False``), which cross_validate does not either.
 
@@ -73,17 +73,16 @@ def jaxdeep(strategy):
     return seconds, [row["val_accuracy_mean"] for row in table.over_seeds()]
 
 
-def grid_search(module):
+def grid_search():
     """Seconds without imports, and the mean accuracy of each rate."""
-    import importlib
-
     from sklearn import model_selection
 
+    from benchmarks.contenders.torch_estimator import Network
+
     x, y, folds = digits()
-    estimator = importlib.import_module(f"benchmarks.contenders.{module}").Network()
     began = time.perf_counter()
     search = model_selection.GridSearchCV(
-        estimator,
+        Network(),
         {"rate": RATES, "seed": [*range(SEEDS)]},
         scoring="accuracy",
         cv=folds,
@@ -104,19 +103,15 @@ CONTENDERS = {
     "threads": (lambda: jaxdeep("threads"), "jaxdeep.search.cross_validate, threads"),
     "vmap": (lambda: jaxdeep("vmap"), "jaxdeep.search.cross_validate, vmap"),
     "pytorch": (
-        lambda: grid_search("torch_estimator"),
+        grid_search,
         "GridSearchCV over PyTorch, Adam(fused=True), a process for each core",
-    ),
-    "keras": (
-        lambda: grid_search("keras_estimator"),
-        "GridSearchCV over Keras on JAX, a process for each core",
     ),
 }
 
 
 def run(name):
     """Seconds from the start of a process to its end, without imports, and accuracies."""
-    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    environment = dict(os.environ)
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "found.json"
@@ -163,7 +158,7 @@ def table(results):
                 "" if name == "threads" else f"{ratio:.2f}",
             ]
             if key == "seconds":
-                cells += ["≥ 3" if name in ("pytorch", "keras") else ""]
+                cells += ["≥ 3" if name == "pytorch" else ""]
         cells += [f"{max(found['accuracies'][0]):.4f}"]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)

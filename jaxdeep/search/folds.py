@@ -1,5 +1,6 @@
 """Folds: which rows of the data a run of a cross-validation is trained on, and which it is judged by."""
 
+import reprlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
@@ -185,7 +186,9 @@ def _drawn_by_group(
 def _subset(number: int, pair: Any, rows: int) -> Subset:
     name = f"folds[{number}]"
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise TypeError(f"{name} must be a pair (training rows, validation rows), got {pair!r}")
+        raise TypeError(
+            f"{name} must be a pair (training rows, validation rows), got {reprlib.repr(pair)}"
+        )
     train, validate = (_indices(f"{name}[{i}]", given, rows) for i, given in enumerate(pair))
     if len(both := np.intersect1d(train, validate)):
         raise ValueError(

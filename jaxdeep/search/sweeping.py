@@ -223,7 +223,8 @@ def _telling(subset: Subset, device_data: DeviceData) -> Iterator[None]:
         if subset.train is not None:
             rows = f"{len(subset.train):,} of {count_rows(device_data.arrays[0]):,}"
             where = ", ".join(f"{name} {value}" for name, value in subset.names.items())
-            error.add_note(f"In {where}: its training data are {rows} rows.")
+            made = "" if device_data.prepare is None else ", as prepare= returned them"
+            error.add_note(f"In {where}: its training data are {rows} rows{made}.")
         raise
 
 

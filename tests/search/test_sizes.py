@@ -7,6 +7,7 @@ import pytest
 from helpers.runs import ARGUMENTS, X, close, fit, identical
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn import preprocessing
 
 import jaxdeep as jd
 from jaxdeep.search import sizes as module
@@ -146,13 +147,16 @@ def test_sizes_may_grow(tmp_path):
         curve(sizes=(20,), checkpoint=tmp_path / "a")
 
 
-def test_the_statistics_of_a_scaler_are_those_of_each_training_set():
-    def centred(train, validate):
-        mean = train[0].mean(0)
-        return (train[0] - mean, train[1] + mean.sum()), validate
-
-    table = curve(sizes=(20, 40), prepare=centred)
-    assert len(table) == 2
+@pytest.mark.heavy
+def test_the_statistics_of_a_scaler_are_those_of_each_training_set(drawn, monkeypatch):
+    rows = drawn(sizes=(20, 100))[20, 0]
+    monkeypatch.undo()
+    table = curve(sizes=(20, 100), prepare=jd.preprocessing.standard_scaler())
+    x, y = (np.array(part) for part in LINEAR["data"])
+    scale = preprocessing.StandardScaler().fit(x[rows]).transform
+    data = {"data": (scale(x[rows]), y[rows]), "validation": (scale(x), y)}
+    alone = fit(**(LINEAR | data), optimizer=jd.optimizers.sgd(0.1), key=jax.random.key(0), epochs=2)
+    close(table.history(0), dict(alone.history), rtol=1e-4)
 
 
 @pytest.mark.parametrize(
