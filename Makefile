@@ -46,6 +46,7 @@ bench: $(VENV)/.with-bench
 	$(RUN) benchmarks.update
 	$(RUN) benchmarks.layers
 	$(RUN) benchmarks.sweep
+	$(RUN) benchmarks.cross_validation
 	$(RUN) benchmarks.streaming
 	$(RUN) benchmarks.mc_dropout
 	$(RUN) benchmarks.compress

@@ -81,6 +81,11 @@ OMITTED = {
     "search.population optimizer": "an alternative of the builder's",
     "sweep activity": "that of supervised",
     "sweep optimizer": "an alternative of the builder's",
+    "search.* activity": "that of supervised",
+    "search.* optimizer": "an alternative of the builder's",
+    "sweep|search.* checkpoint": "writes a folder; tested in tests/search",
+    "sweep|search.* keep_params": "of a checkpoint",
+    "sweep|search.* retry_errors": "of a checkpoint",
     "fit phases": "an alternative of epochs; Phase has its own example",
     "fit diagnostics": "an alternative of epochs_per_call",
     "fit steps_per_epoch": "of loaders",
@@ -116,20 +121,19 @@ ALLOWED = [
     ("compress.size_bytes", "trees", "*", "any pytree of numbers"),
     ("diagnostics.report", "flow", "extra axes|empty", "the flow of several models, or of no layer"),
     ("train.supervised", "class_weight", "array|list", "an array as well as a dict"),
-    ("fit|sweep", "class_weight", "array|list", "an array as well as a dict"),
     ("search.int", "low", "negative", "any whole number"),
     ("search.choice", "values", "*in it", "values of any kind"),
     ("search.grid|search.random|search.sobol", "space", "another structure", "any names"),
-    ("search.population", "class_weight", "array|list", "an array as well as a dict"),
     ("search.exploit_and_explore", "ranges", "empty", "copies that explore nothing"),
+    ("fit|sweep|search.*", "class_weight", "array|list", "an array as well as a dict"),
+    ("search.corrected_interval", "n_*", "half", "means of numbers of rows"),
     ("tree.*", "*", "*", "any leaves, of which only paths are looked at"),
 ]
 # Refusals that are still hard to read: (function, argument, what it is given, reason).
 OBSCURE = [
     ("nn.lambda_().apply", "x", "None|in a dict", "the error is that of the user's function"),
     ("compress.export", "x", "extra axis", "JAX refuses the call of a file of other shapes"),
-    ("sweep", "space", "another structure|empty", "the error is that of the user's builder"),
-    ("search.population", "space", "another structure", "the error is that of the user's builder"),
+    ("sweep|search.*", "space", "another structure|empty", "the error is that of the user's builder"),
 ]
 
 

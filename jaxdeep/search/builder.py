@@ -15,6 +15,7 @@ from jaxdeep.train.data import check_batch_size, check_pair, check_weights, coun
 from jaxdeep.train.objective import Objective
 from jaxdeep.train.options import SUPERVISED, RowOptions, TrialOptions, check_names, filled, options_of
 from jaxdeep.train.run import RunState
+from jaxdeep.train.state import TrainState
 from jaxdeep.tree import shapes
 
 PURE = "jax.vmap over jaxdeep.train.init and jaxdeep.train.make_run"
@@ -60,6 +61,11 @@ class Builder:
         built = dict(built) if isinstance(built, Mapping) else {"optimizer": built}
         arguments = self.arguments | built
         check_names(self.caller, arguments, _ARGUMENTS)
+        if "validation" in built:
+            raise ValueError(
+                f"validation must be the same for all rows: it is an argument of {self.caller}, and the "
+                "builder cannot give it"
+            )
         model, optimizer = arguments.pop("model", None), arguments.pop("optimizer", None)
         if model is None or optimizer is None:
             raise ValueError(f"{self.caller} needs a model= and an optimizer from the builder")
@@ -77,11 +83,25 @@ def check_data(setup: Setup, data: PyTree, validation: PyTree, caller: str = "sw
     samples = {"data": data} | ({} if validation is None else {"validation": validation})
     for name, sample in samples.items() if setup.is_supervised else ():
         check_pair(sample, name)
-        check_weights(sample, name)
     key = jax.random.key(0)
     ts = jax.eval_shape(lambda key: setup.begin(data, key), key)
     if closes_over_traced(lambda key: setup.begin(shapes(data), key), key):
         refuse_traced(caller, instead=PURE)
-    if setup.is_supervised:
-        try_out(setup, ts, samples, data)
+    check_values(setup, ts, data, validation)
     return jax.eval_shape(setup.program.start, ts, data, validation, setup.limits)
+
+
+def check_values(setup: Setup, ts: TrainState, data: PyTree, validation: PyTree) -> None:
+    """Refuse labels and weights that `jaxdeep.fit` refuses.
+
+    Args:
+      setup: the setup of the run.
+      ts: shapes of its train state.
+      data, validation: of shapes that fit.
+    """
+    if not setup.is_supervised:
+        return
+    samples = {"data": data} | ({} if validation is None else {"validation": validation})
+    for name, sample in samples.items():
+        check_weights(sample, name)
+    try_out(setup, ts, samples, data)

@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from jaxdeep.search.values import is_number, word
-
-RESERVED = ("seed", "fold")  # names in points that are no hyperparameters
+from jaxdeep.search.values import RESERVED, is_number, word
 
 
 def names_of(points: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -132,7 +132,7 @@ def _made_of(value: Any, seen: set[int], depth: int) -> Iterator[Json]:
         yield from _plain(value)
     elif isinstance(value, functools.partial):
         yield from _plain((value.args, value.keywords))
-        yield from _made_of(value.func, seen, depth - 1)
+        yield from _made_of((value.args, value.keywords, value.func), seen, depth - 1)
     elif isinstance(value, types.MethodType):
         yield from _made_of(value.__func__, seen, depth - 1)
     elif isinstance(value, types.FunctionType):

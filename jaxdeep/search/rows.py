@@ -37,7 +37,8 @@ def grouped_rows(
             for number, subset in enumerate(subsets):
                 rows = by_size.setdefault(subset.sizes, [])
                 for seed, key in enumerate(keys):
-                    rows.append(Trial((i, number, seed), setup, floats, key, points[i], subset))
+                    if subset.seed in (None, seed):
+                        rows.append(Trial((i, number, seed), setup, floats, key, points[i], subset))
         for rows in by_size.values():
             yield Group(rows, functools.partial(_traced, build, fixed))
 

@@ -15,13 +15,12 @@ from jaxdeep.search.distributions import (
     refuse_distribution,
     size,
 )
-from jaxdeep.search.values import plain, words
+from jaxdeep.search.values import RESERVED, plain, words
 
 Point = Mapping[str, Any]  # values of hyperparameters by name
 Space = Mapping[str, Distribution]
 
 MOST_POINTS = 1_000_000  # that a list may have
-_RESERVED = {"seed", "fold"}  # columns of a table that are no hyperparameters
 
 
 class Points(list[Point]):
@@ -156,8 +155,8 @@ def edges(point: Point, spaces: Iterable[Space]) -> tuple[str, ...]:
     >>> edges({"rate": 0.3, "units": 8, "seed": 0}, spaces), edges({"rate": 0.2, "units": 8}, spaces)
     (('rate',), ())
     """
-    names = set(point) - _RESERVED
-    alike = [space for space in spaces if set(space) - _RESERVED == names]
+    names = set(point).difference(RESERVED)
+    alike = [space for space in spaces if set(space).difference(RESERVED) == names]
     inside = [space for space in alike if all(contains(space[name], point[name]) for name in names)]
     near = inside or alike
     return tuple(

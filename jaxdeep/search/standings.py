@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdeep.search.columns import RESERVED
 from jaxdeep.search.result import FULL, Result
-from jaxdeep.search.values import word
+from jaxdeep.search.values import RESERVED, word
 
 Point = Mapping[str, Any]
 

@@ -1,14 +1,15 @@
 """The part of the data that a row of a sweep is trained and evaluated on: a fold, a size, a sample."""
 
 import functools
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 
 from jaxdeep._shapes import Integer, PyTree
-from jaxdeep.train.data import count_rows, take
+from jaxdeep.train.data import take
 
 Place: TypeAlias = jax.Device | jax.sharding.Sharding | None
 Prepare = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]  # of training and validation data, pure
@@ -24,11 +25,13 @@ class Subset(NamedTuple):
       train: indices of its training rows; all rows by default.
       validate: indices of rows of the training data that are its validation data; by default these are
         the sweep's own.
+      seed: the only seed that it is for; all by default.
     """
 
     names: Mapping[str, Any] = {}
     train: Integer[np.ndarray, "rows"] | None = None
     validate: Integer[np.ndarray, "rows"] | None = None
+    seed: int | None = None
 
     @property
     def sizes(self) -> tuple[int | None, int | None]:
@@ -42,6 +45,13 @@ class Subset(NamedTuple):
 
 
 WHOLE = Subset()
+
+
+def check_free(points: Sequence[Mapping[str, Any]], names: Collection[str]) -> None:
+    """Refuse points with a hyperparameter of a name that the table has a column of its own for."""
+    for name in names:
+        if any(name in point for point in points):
+            raise ValueError(f"space must not have the name {name!r}, a column that the table has")
 
 
 def part(
@@ -73,6 +83,7 @@ class DeviceData:
         self._copies: dict[Place, tuple[PyTree, PyTree]] = {None: self.arrays}
         self._parts: dict[tuple[Place, int], tuple[Subset, tuple[PyTree, PyTree]]] = {}
         self._part = jax.jit(functools.partial(part, prepare=prepare))
+        self._lock = threading.Lock()
 
     @property
     def is_whole(self) -> bool:
@@ -90,14 +101,10 @@ class DeviceData:
         if subset is WHOLE and self.is_whole:
             return self.on(place)
         name = place, id(subset)
-        if name not in self._parts:
-            made = self._part(*self.on(place), subset.indices)
-            while len(self._parts) >= _MOST:
-                self._parts.pop(next(iter(self._parts)), None)
-            self._parts[name] = subset, made  # with the subset, so that its id stays its own
-        return self._parts[name][1]
-
-
-def examples_of(data: PyTree, subset: Subset) -> int:
-    """The number of rows that a run is trained on."""
-    return count_rows(data) if subset.train is None else len(subset.train)
+        with self._lock:  # several threads take parts in turn
+            if name not in self._parts:
+                made = self._part(*self.on(place), subset.indices)
+                while len(self._parts) >= _MOST:
+                    del self._parts[next(iter(self._parts))]
+                self._parts[name] = subset, made  # with the subset, so that its id stays its own
+            return self._parts[name][1]

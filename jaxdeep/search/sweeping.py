@@ -3,7 +3,7 @@
 import contextlib
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.sources import is_batches
 from jaxdeep.search import executors
 from jaxdeep.search import halving as successive
-from jaxdeep.search.builder import PURE, Build, Builder, check_data
+from jaxdeep.search.builder import PURE, Build, Builder, check_data, check_values
 from jaxdeep.search.description import description, name_rows
 from jaxdeep.search.driving import Runner, Strategy, drive
 from jaxdeep.search.executor_runner import ExecutorRunner
@@ -29,7 +29,7 @@ from jaxdeep.search.thread_runner import Places, ThreadRunner
 from jaxdeep.search.trial import Group, Trial, arrays
 from jaxdeep.search.vmap_runner import VmapRunner
 from jaxdeep.train import monitors
-from jaxdeep.train.data import as_arrays, count_examples, to_device
+from jaxdeep.train.data import as_arrays, count_examples, count_rows, to_device
 
 _STRATEGIES = ("vmap", "threads")
 
@@ -146,7 +146,7 @@ def begun(
             )
     data = as_arrays(data)
     count_examples(data)
-    build = Builder(builder, arguments)
+    build = Builder(builder, arguments, caller)
     if validation is not None:
         validation = as_arrays(validation, "validation")
         count_examples(validation, "validation")
@@ -165,7 +165,7 @@ def trained(
     subsets: Sequence[Subset] = (WHOLE,),
     prepare: Prepare | None = None,
 ) -> Table:
-    """The table of all rows: every point, on every subset of the data, with every seed.
+    """The table of all rows: every point, on every subset of the data, with every seed it is for.
 
     A strategy takes points in this `order`; by default as they are.
     """
@@ -243,9 +243,13 @@ def prepared(
     sweeping: Sweeping, group: Group, device_data: DeviceData, halving: Strategy | None
 ) -> None:
     """Refuse data that do not fit a group, and give its rows the shapes of their runs."""
-    first = group.rows[0]
+    first, *others = {id(row.subset): row for row in group.rows}.values()
     data = device_data.of(first.subset)
-    shapes = check_data(first.setup, *data)
+    with _telling(first.subset, device_data):
+        shapes = check_data(first.setup, *data, sweeping.build.caller)
+    for row in others:
+        with _telling(row.subset, device_data):
+            check_values(row.setup, shapes.train_state, *device_data.of(row.subset))
     if halving is not None:
         every = first.setup.options["validate_every"]
         successive.check_metrics(halving, scalars(shapes.history), every)
@@ -256,6 +260,20 @@ def prepared(
         shapes = jax.eval_shape(group.start, arrays(first.floats), first.key, data)
     for row in group.rows:
         row.shapes = shapes
+
+
+@contextlib.contextmanager
+def _telling(subset: Subset, device_data: DeviceData) -> Iterator[None]:
+    """Say in errors which part of the data they are about."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if subset.train is not None:
+            rows = f"{len(subset.train):,} of {count_rows(device_data.arrays[0]):,}"
+            where = ", ".join(f"{name} {value}" for name, value in subset.names.items())
+            made = "" if device_data.prepare is None else ", as prepare= returned them"
+            error.add_note(f"In {where}: its training data are {rows} rows{made}.")
+        raise
 
 
 def _ranking(row: Trial, halving: Strategy | None) -> Ranking:

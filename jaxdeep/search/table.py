@@ -12,11 +12,11 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
-from jaxdeep.search.columns import RESERVED, names_of
+from jaxdeep.search.columns import names_of
 from jaxdeep.search.result import NotKept, Result, Span, Stored, read_only, scalars
 from jaxdeep.search.space import Point, edges
 from jaxdeep.search.standings import Standing, counted, mean, standings, together
-from jaxdeep.search.values import plain
+from jaxdeep.search.values import RESERVED, plain
 from jaxdeep.train import monitors
 
 if TYPE_CHECKING:

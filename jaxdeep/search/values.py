@@ -9,6 +9,9 @@ import numpy as np
 
 from jaxdeep import _checks
 
+# Names in points that are no hyperparameters: which run of a point it is, and on how much data.
+RESERVED = ("seed", "fold", "n_train", "n_validate")
+
 
 def listed(name: str, values: Iterable[Any]) -> list[Any]:
     """The values of a list, a tuple or an array of one axis.

@@ -13,7 +13,7 @@ import inspect
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar, get_type_hints
 
 import jax
@@ -334,11 +334,12 @@ def check_names(caller: str, passed: Iterable[str], known: Iterable[str]) -> Non
             raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}; {hint}")
 
 
-def takes(kind: type) -> Callable[[F], F]:
+def takes(kind: type, *, but: Collection[str] = ()) -> Callable[[F], F]:
     """A decorator that shows options in the signature and docstring of a function of ``**options``.
 
-    In the docstring they take the place of a line ``{options}``.
+    In the docstring they take the place of a line ``{options}``. Those named in `but` are left out.
     """
+    shown = {name: option for name, option in options_of(kind).items() if name not in but}
 
     def show(function: F) -> F:
         signature = inspect.signature(function)
@@ -352,10 +353,10 @@ def takes(kind: type) -> Callable[[F], F]:
                 default=option.default,
                 annotation=_hints(kind)[name].__origin__,
             )
-            for name, option in options_of(kind).items()
+            for name, option in shown.items()
         ]
         function.__signature__ = signature.replace(parameters=[*explicit, *named])  # type: ignore[attr-defined]
-        lines = "\n".join(_line(name, option) for name, option in options_of(kind).items())
+        lines = "\n".join(_line(name, option) for name, option in shown.items())
         function.__doc__ = inspect.cleandoc(function.__doc__ or "").replace("  {options}", lines)
         return function
 

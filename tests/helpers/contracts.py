@@ -21,6 +21,7 @@ import numpy as np
 
 import jaxdeep as jd
 from jaxdeep.search import asynchronous, halving
+from jaxdeep.search.table import Result
 
 nn = jd.nn
 KEY = jax.random.key(0)
@@ -1330,6 +1331,58 @@ call(
     validation=BATCH,
     freeze_batch_norm=True,
     also={"data": "x|y|labels|loss", "validation": "validation|x|y", **NET_ALSO},
+)
+ROWS = {
+    "builder": lambda point: {"optimizer": jd.optimizers.sgd(point["rate"])},
+    "model": NET,
+    "space": {"rate": [0.1, 0.2]},
+    "data": BATCH,
+    "seeds": 1,
+    "key": KEY,
+    "strategy": "vmap",
+    "rows_at_once": 1,
+    "progress": False,
+    "loss": CE,
+    "penalty": jd.regularizers.l2(0.1),
+    "class_weight": {0: 1.0, 1: 2.0, 2: 0.5},
+    **{**RUN, "trainable": "*", "plateau": None, "batch_size": 1},
+    "metrics": EACH,
+    "freeze_batch_norm": True,
+    "prepare": jd.preprocessing.standard_scaler(),
+}
+call(
+    "search.cross_validate",
+    **ROWS,
+    folds=2,
+    stratify=False,
+    groups=None,
+    shuffle_folds=True,
+    use=lambda table: [row["loss"] for row in table.rows()],
+    dear=True,
+    also={"data": "x|y|labels|loss", **NET_ALSO},
+)
+call(
+    "search.learning_curve",
+    **ROWS,
+    validation=BATCH,
+    sizes=(0.5, 1.0),
+    nested=True,
+    stratify=False,
+    use=lambda table: [row["loss"] for row in table.rows()],
+    dear=True,
+    also={"data": "x|y|labels|loss", "validation": "validation|x|y", **NET_ALSO},
+)
+call("search.bootstrap_samples", n=5, samples=2, seed=0)
+call("search.corrected_interval", values=[0.1, 0.2, 0.4], n_train=8, n_validate=2, level=0.9)
+call(
+    "search.intervals",
+    table=jd.search.Table(
+        [{"rate": 0.1, "seed": 0}, {"rate": 0.1, "seed": 1}],
+        [Result({}, {}, {"loss": np.array([loss])}, 0, "finished") for loss in (1.0, 2.0)],
+    ),
+    metric="loss",
+    level=0.9,
+    against={"rate": 0.1},
 )
 
 # tree
