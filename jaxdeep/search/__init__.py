@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxdeep.search.ask_tell import AskTell
     from jaxdeep.search.asynchronous import AsynchronousHalving
     from jaxdeep.search.best_of import expected_best
     from jaxdeep.search.distributions import choice, log_int, log_uniform, one_minus, uniform
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 # Looked up when first asked for, so that nothing is loaded that is not used.
 _NAMES = {
+    "AskTell": "ask_tell",
     "AsynchronousHalving": "asynchronous",
     "Generation": "lineage",
     "Hyperband": "hyperband",
@@ -43,6 +45,7 @@ _NAMES = {
 _INSIDE = {"int": "int_"}  # where the name is Python's own
 
 __all__ = [
+    "AskTell",
     "AsynchronousHalving",
     "Generation",
     "Hyperband",
