@@ -80,6 +80,7 @@ OMITTED = {
     "search.population checkpoint": "writes a folder; tested in tests/search/test_population.py",
     "search.population optimizer": "an alternative of the builder's",
     "sweep activity": "that of supervised",
+    "sweep sampler": "an alternative of space; AskTell has its own example",
     "sweep optimizer": "an alternative of the builder's",
     "search.* activity": "that of supervised",
     "search.* optimizer": "an alternative of the builder's",

@@ -24,7 +24,7 @@ def ordered(metrics: Mapping[str, T]) -> dict[str, T]:
 @contextlib.contextmanager
 def compiling(*, show: bool) -> Iterator[None]:
     """Show "compiling …" in a terminal or notebook while the context is open."""
-    if show and _is_live():
+    if show and is_live():
         import rich.console
 
         with rich.console.Console().status("compiling …"):
@@ -45,14 +45,15 @@ def reporting(
     title = f"{title}: " if title else ""
     if not show:
         yield lambda done, metrics: None
-    elif _is_live():
+    elif is_live():
         with _bar(epochs, steps_per_epoch, title, begun) as report:
             yield report
     else:
         yield _lines(epochs, steps_per_epoch, title, begun)
 
 
-def _is_live() -> bool:
+def is_live() -> bool:
+    """Whether a bar can be drawn: in a terminal or a notebook."""
     import rich.console
 
     console = rich.console.Console()

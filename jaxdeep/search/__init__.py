@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxdeep.search.ask_tell import AskTell
     from jaxdeep.search.asynchronous import AsynchronousHalving
     from jaxdeep.search.best_of import expected_best
     from jaxdeep.search.confidence import corrected_interval, intervals
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 # Looked up when first asked for, so that nothing is loaded that is not used.
 _NAMES = {
+    "AskTell": "ask_tell",
     "AsynchronousHalving": "asynchronous",
     "Generation": "lineage",
     "Hyperband": "hyperband",
@@ -52,6 +54,7 @@ _NAMES = {
 _INSIDE = {"int": "int_"}  # where the name is Python's own
 
 __all__ = [
+    "AskTell",
     "AsynchronousHalving",
     "Generation",
     "Hyperband",

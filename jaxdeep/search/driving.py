@@ -104,6 +104,7 @@ def drive(
     order: Sequence[int] | None = None,
     workers: int,
     show: bool,
+    interruption: Interruption | None = None,
 ) -> list[Trial]:
     """Take all rows to their ends, and return them; after an interruption, those that have begun.
 
@@ -115,9 +116,10 @@ def drive(
       order: of points, where it matters; by default as they are.
       workers: rows that run at the same time.
       show: whether to report.
+      interruption: that of a longer work, of which this is a part; by default one of these rows.
 
     Raises:
-      KeyboardInterrupt: an interruption before any epoch was done.
+      KeyboardInterrupt: an interruption of these rows before any epoch was done.
       FloatingPointError: no point is left whose metric is finite.
       Exception: what every row raised.
     """
@@ -132,16 +134,19 @@ def drive(
         print(brackets.plan(halving, max(row.setup.epochs for row in rows), len(seeds)), flush=True)
     with (
         reporting(epochs, None, show=show, title=f"{len(rows)} rows", begun=done) as report,
-        interruptible(show=show) as interruption,
+        contextlib.nullcontext(interruption) if interruption else interruptible(show=show) as noted,
     ):
         on_epochs = _Meter(report, epochs, done)
         if isinstance(halving, AsynchronousHalving):
-            _job_by_job(crew, seeds, halving, store, workers, on_epochs, interruption)
+            _job_by_job(crew, seeds, halving, store, workers, on_epochs, noted)
         else:
             for part, rungs in _brackets(seeds, halving):
-                _rung_by_rung(crew, part, rungs, halving, on_epochs, interruption)
+                _rung_by_rung(crew, part, rungs, halving, on_epochs, noted)
     _tell_errors(rows)
-    return _begun(rows, interruption)
+    begun = _begun(rows, noted)
+    if not begun and interruption is None:
+        raise KeyboardInterrupt
+    return begun
 
 
 def _brackets(
@@ -295,10 +300,7 @@ def _begun(rows: list[Trial], interruption: Interruption) -> list[Trial]:
     for row in rows:
         if row.result is None and row.epoch > 0:
             row.end("interrupted")
-    kept = [row for row in rows if row.result is not None]
-    if not kept:
-        raise KeyboardInterrupt
-    return kept
+    return [row for row in rows if row.result is not None]
 
 
 def _tell_errors(rows: Sequence[Trial]) -> None:

@@ -93,11 +93,18 @@ class Store:
     def __init__(self) -> None:
         self.began = time.time()
 
-    def register(self, rows: Sequence[Row], *, again: bool = False) -> None:
+    def register(self, rows: Sequence[Row], *, again: bool = False, partial: bool = False) -> None:
         """Tell each row what is known of it, and note those that are new.
 
-        With `again`, rows that ended with an error are run again.
+        With `again`, rows that ended with an error are run again. With `partial`, there may be others.
         """
+
+    def holds(self, row: Row) -> bool:
+        """Whether the end of a row is known from an earlier call."""
+        return False
+
+    def flush(self) -> None:
+        """Wait until all that is to be kept is."""
 
     def is_due(self, row: Row) -> bool:
         """Whether it is time to save a row that goes on."""
@@ -178,18 +185,18 @@ class Directory(Store):
             self._journal.add([first])
         self._writer = Writer(self._journal)
 
-    def register(self, rows: Sequence[Row], *, again: bool = False) -> None:
+    def register(self, rows: Sequence[Row], *, again: bool = False, partial: bool = False) -> None:
         """Tell each row what is known of it, and note those that are new.
 
-        With `again`, rows that ended with an error are run again.
+        With `again`, rows that ended with an error are run again. With `partial`, there may be others.
 
         Raises:
           ValueError: a row that is there with another setup, or with more epochs; a row that is there
-            and not here.
+            and not here, unless there may be others.
         """
         asked = {row.id for row in rows}
         missing = [event for name, event in self._rows.items() if name not in asked]
-        if missing:
+        if missing and not partial:
             some = ", ".join(_point_of(event) for event in missing[:3])
             raise ValueError(
                 f"checkpoint={str(self.path)!r} holds a sweep of {len(missing)} more rows, such as "
@@ -223,6 +230,14 @@ class Directory(Store):
             row.spans.extend([] if past.ended is None else past.ended.spans)
             row.result = self._final(row, past.ended)
         self._journal.add(new)
+
+    def holds(self, row: Row) -> bool:
+        """Whether the journal says how a row ended."""
+        return self._pasts.get(row.id, NOTHING).ended is not None
+
+    def flush(self) -> None:
+        """Wait until all that was to be written is."""
+        self._writer.flush()
 
     def is_due(self, row: Row) -> bool:
         """Whether a row was saved long ago, for what saving costs."""

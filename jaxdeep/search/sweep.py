@@ -2,14 +2,16 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import jax
 import numpy as np
 
 from jaxdeep._compilation import check_untraced, meant_transfers
 from jaxdeep._shapes import PyTree
+from jaxdeep.search import ask_tell
 from jaxdeep.search import halving as successive
+from jaxdeep.search.ask_tell import AskTell, Sampler
 from jaxdeep.search.asynchronous import AsynchronousHalving
 from jaxdeep.search.builder import PURE, Build
 from jaxdeep.search.driving import STRATEGIES, Strategy
@@ -19,14 +21,18 @@ from jaxdeep.search.sweeping import begun, checked_how, trained
 from jaxdeep.search.table import Table
 from jaxdeep.train.options import RowOptions, takes
 
+if TYPE_CHECKING:
+    import optuna
+
 
 @takes(RowOptions)
 @meant_transfers()
 def sweep(
     builder: Build,
-    space: Mapping[str, Any] | Sequence[Point],
+    space: Mapping[str, Any] | Sequence[Point] | None = None,
     *,
     data: PyTree,
+    sampler: "AskTell | Sampler | optuna.Study | None" = None,
     seeds: int = 1,
     key: jax.Array | None = None,
     halving: Strategy | None = None,
@@ -57,8 +63,11 @@ def sweep(
         ``model``, ``loss``, ``batch_size`` …), where `hp` is a point: a dict by name. It is called with
         Python's floats and with traced arrays in their place.
       space: a grid, as a dict of lists or arrays by name, or a list of points, such as
-        `jaxdeep.search.sobol` draws. A point that is there twice is run once.
+        `jaxdeep.search.sobol` draws. A point that is there twice is run once. With a study as `sampler`,
+        a dict of distributions by name, such as `jaxdeep.search.log_uniform`.
       data: as for `jaxdeep.fit`.
+      sampler: what chooses the points instead, batch by batch: an Optuna study, or a
+        `jaxdeep.search.AskTell` of one, which says how many.
       seeds: number of runs of each point; their seeds are 0, 1, …
       key: instead of ``jax.random.key(seed)``, seed s runs with ``fold_in(key, s)``.
       halving: a `jaxdeep.search.SuccessiveHalving`, `Hyperband` or `AsynchronousHalving`, which end the
@@ -120,6 +129,7 @@ def sweep(
     """
     given = [key, list(space) if isinstance(space, list) else space, arguments.get("class_weight")]
     check_untraced("sweep", [tree for tree in given if not isinstance(tree, Iterator)], instead=PURE)
+    asking = None if sampler is None else ask_tell.checked(sampler, space, halving)
     if halving is not None:
         successive.check(halving, *STRATEGIES)
     if isinstance(halving, AsynchronousHalving) and strategy is None:
@@ -140,6 +150,12 @@ def sweep(
         raise ValueError(
             "strategy must be 'threads' with AsynchronousHalving, whose rows run one by one; got "
             f"{strategy!r}"
+        )
+    if asking is not None:
+        return ask_tell.asked_and_told(sweeping, space, asking, halving)
+    if space is None:
+        raise TypeError(
+            "space must be a dict of values by name or a list of points, unless a sampler knows it"
         )
     points = points_of(space)
     # a grid in its own order would give the first points all small values of its first name

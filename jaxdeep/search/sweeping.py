@@ -1,9 +1,10 @@
 """What all ways to train many runs have in common: from checks to rows, and from rows to the table."""
 
 import contextlib
+import functools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,12 +12,13 @@ import jax
 from jaxdeep import _checks
 from jaxdeep._compilation import check_untraced
 from jaxdeep._shapes import PyTree
+from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.fitting.sources import is_batches
 from jaxdeep.search import executors
 from jaxdeep.search import halving as successive
 from jaxdeep.search.builder import PURE, Build, Builder, check_data, check_values
 from jaxdeep.search.description import description, name_rows
-from jaxdeep.search.driving import Runner, Strategy, drive
+from jaxdeep.search.driving import MakeRunner, Runner, Strategy, drive
 from jaxdeep.search.executor_runner import ExecutorRunner
 from jaxdeep.search.executors import Executor, Outside
 from jaxdeep.search.rows import grouped_rows, keys_of
@@ -194,12 +196,20 @@ def run(
     store: Store,
     halving: Strategy | None,
     order: Sequence[int] | None = None,
+    *,
+    partial: bool = False,
+    around: Callable[[MakeRunner, Group], Runner] | None = None,
+    interruption: Interruption | None = None,
 ) -> list[Trial]:
-    """Take rows to their ends; of an interrupted sweep, those that have begun are returned."""
+    """Take rows to their ends; of an interrupted sweep, those that have begun are returned.
+
+    With `partial`, these are not all rows of the sweep: `around` may know a runner of earlier ones, and
+    `interruption` is that of all.
+    """
     how = sweeping.how
     for row in rows:
         row.store = store
-    store.register(rows, again=how.retry_errors)
+    store.register(rows, again=how.retry_errors, partial=partial)
     places = Places(how.rows_at_once)
     with contextlib.ExitStack() as stack:
         outside = None
@@ -208,7 +218,7 @@ def run(
             of_rows = sweeping.build, points, subsets, seeds, sweeping.key, device_data
             outside = stack.enter_context(contextlib.closing(Outside(how.executor, *of_rows)))
 
-        def make_runner(group: Group) -> Runner:
+        def make(group: Group) -> Runner:
             if outside is not None:
                 return ExecutorRunner(group, outside, at_once=how.rows_at_once)
             if how.strategy == "vmap":
@@ -219,10 +229,11 @@ def run(
         if outside is not None:
             workers = how.rows_at_once or outside.workers or workers
         return drive(
-            *(grouped, rows, make_runner, halving, store),
+            *(grouped, rows, functools.partial(around, make) if around else make, halving, store),
             order=order,
             workers=workers,
             show=how.progress,
+            interruption=interruption,
         )
 
 

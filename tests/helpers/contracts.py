@@ -20,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdeep as jd
-from jaxdeep.search import asynchronous, halving
+from jaxdeep.search import ask_tell, asynchronous, halving
 from jaxdeep.search.table import Result
+from jaxdeep.train import monitors
 
 nn = jd.nn
 KEY = jax.random.key(0)
@@ -1221,6 +1222,35 @@ call(
     factor=3,
     monitor="loss",
     mode="min",
+)
+
+
+class Asking:
+    """A sampler that asks for nothing."""
+
+    def ask(self):
+        return None
+
+    def tell(self, asked, value):
+        pass
+
+
+def sampling_by(asking):
+    """Samplers are checked where a sweep begins."""
+    ask_tell.checked(asking, None, None)
+    monitors.resolve(asking, {"loss": 0.0})
+    return asking
+
+
+call(
+    "search.AskTell",
+    use=lambda asking: sampling_by(asking)[1:],
+    sampler=Asking(),
+    trials=3,
+    batch=2,
+    monitor="loss",
+    mode="min",
+    reports=4,
 )
 call("search.uniform", low=0.1, high=0.5)
 call("search.log_uniform", low=0.1, high=0.5)
