@@ -21,7 +21,7 @@ test-file: $(VENV)/.with-test
 # The core, quickly: what a version of JAX, Flax, NumPy or SciPy would break first.
 CORE = tests/test_tree.py tests/test_schedules.py tests/optimizers/test_identity.py tests/nn/test_linear.py \
 	tests/nn/test_layer.py tests/train/test_options.py tests/fitting/test_fit.py tests/saving/test_earlier_files.py \
-	tests/search/test_samplers.py
+	tests/search/spaces/test_samplers.py
 
 test-core: $(VENV)/.with-test
 	$(RUN) pytest -q -n auto $(CORE)

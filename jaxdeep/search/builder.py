@@ -10,7 +10,7 @@ import optax
 from jaxdeep._compilation import closes_over_traced, refuse_traced
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.setup import Setup, make_setup, try_out
-from jaxdeep.search.space import Point
+from jaxdeep.search.spaces.space import Point
 from jaxdeep.train.data import check_batch_size, check_pair, check_weights, count_examples
 from jaxdeep.train.objective import Objective
 from jaxdeep.train.options import SUPERVISED, RowOptions, TrialOptions, check_names, filled, options_of

@@ -9,15 +9,15 @@ from typing import Protocol, TypeAlias
 
 from jaxdeep.fitting.interruption import Interruption, interruptible
 from jaxdeep.fitting.progress import Report, reporting
-from jaxdeep.search import asynchronous
-from jaxdeep.search import halving as successive
-from jaxdeep.search import hyperband as brackets
-from jaxdeep.search.asynchronous import AsynchronousHalving, Job
-from jaxdeep.search.halving import SuccessiveHalving
-from jaxdeep.search.hyperband import Hyperband
-from jaxdeep.search.store import Store
-from jaxdeep.search.table import scalars
-from jaxdeep.search.thread_runner import settings
+from jaxdeep.search.records.store import Store
+from jaxdeep.search.runners.thread_runner import settings
+from jaxdeep.search.strategies import asynchronous
+from jaxdeep.search.strategies import halving as successive
+from jaxdeep.search.strategies import hyperband as brackets
+from jaxdeep.search.strategies.asynchronous import AsynchronousHalving, Job
+from jaxdeep.search.strategies.halving import SuccessiveHalving
+from jaxdeep.search.strategies.hyperband import Hyperband
+from jaxdeep.search.tables.table import scalars
 from jaxdeep.search.trial import Group, OnEpochs, Trial
 from jaxdeep.train import monitors
 

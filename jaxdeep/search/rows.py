@@ -7,8 +7,8 @@ import jax
 
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.search.builder import Builder
-from jaxdeep.search.space import Point, groups
-from jaxdeep.search.subset import WHOLE, Subset
+from jaxdeep.search.resampling.subset import WHOLE, Subset
+from jaxdeep.search.spaces.space import Point, groups
 from jaxdeep.search.trial import Group, Trial
 
 

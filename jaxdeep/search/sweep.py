@@ -9,16 +9,16 @@ import numpy as np
 
 from jaxdeep._compilation import check_untraced, meant_transfers
 from jaxdeep._shapes import PyTree
-from jaxdeep.search import ask_tell
-from jaxdeep.search import halving as successive
-from jaxdeep.search.ask_tell import AskTell, Sampler
-from jaxdeep.search.asynchronous import AsynchronousHalving
+from jaxdeep.search.asking import ask_tell
+from jaxdeep.search.asking.ask_tell import AskTell, Sampler
 from jaxdeep.search.builder import PURE, Build
 from jaxdeep.search.driving import STRATEGIES, Strategy
-from jaxdeep.search.executors import Executor
-from jaxdeep.search.space import Point, points_of
+from jaxdeep.search.runners.executors import Executor
+from jaxdeep.search.spaces.space import Point, points_of
+from jaxdeep.search.strategies import halving as successive
+from jaxdeep.search.strategies.asynchronous import AsynchronousHalving
 from jaxdeep.search.sweeping import begun, checked_how, trained
-from jaxdeep.search.table import Table
+from jaxdeep.search.tables.table import Table
 from jaxdeep.train.options import RowOptions, takes
 
 if TYPE_CHECKING:

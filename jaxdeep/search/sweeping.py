@@ -14,22 +14,22 @@ from jaxdeep._compilation import check_untraced
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.fitting.sources import is_batches
-from jaxdeep.search import executors
-from jaxdeep.search import halving as successive
 from jaxdeep.search.builder import PURE, Build, Builder, check_data, check_values
-from jaxdeep.search.description import description, name_rows
 from jaxdeep.search.driving import MakeRunner, Runner, Strategy, drive
-from jaxdeep.search.executor_runner import ExecutorRunner
-from jaxdeep.search.executors import Executor, Outside
+from jaxdeep.search.records.description import description, name_rows
+from jaxdeep.search.records.store import Ranking, Store, opened
+from jaxdeep.search.resampling.subset import WHOLE, DeviceData, Prepare, Subset
 from jaxdeep.search.rows import grouped_rows, keys_of
-from jaxdeep.search.same_program import same_program
-from jaxdeep.search.space import Point
-from jaxdeep.search.store import Ranking, Store, opened
-from jaxdeep.search.subset import WHOLE, DeviceData, Prepare, Subset
-from jaxdeep.search.table import Table, scalars
-from jaxdeep.search.thread_runner import Places, ThreadRunner
+from jaxdeep.search.runners import executors
+from jaxdeep.search.runners.executor_runner import ExecutorRunner
+from jaxdeep.search.runners.executors import Executor, Outside
+from jaxdeep.search.runners.same_program import same_program
+from jaxdeep.search.runners.thread_runner import Places, ThreadRunner
+from jaxdeep.search.runners.vmap_runner import VmapRunner
+from jaxdeep.search.spaces.space import Point
+from jaxdeep.search.strategies import halving as successive
+from jaxdeep.search.tables.table import Table, scalars
 from jaxdeep.search.trial import Group, Trial, arrays
-from jaxdeep.search.vmap_runner import VmapRunner
 from jaxdeep.train import monitors
 from jaxdeep.train.data import as_arrays, count_examples, count_rows, to_device
 

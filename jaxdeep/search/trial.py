@@ -13,10 +13,10 @@ import numpy as np
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.fitting.progress import ordered
 from jaxdeep.fitting.setup import Setup
-from jaxdeep.search.space import Point
-from jaxdeep.search.store import NOTHING, Past, Store
-from jaxdeep.search.subset import WHOLE, Subset
-from jaxdeep.search.table import Result, Span, scalars
+from jaxdeep.search.records.store import NOTHING, Past, Store
+from jaxdeep.search.resampling.subset import WHOLE, Subset
+from jaxdeep.search.spaces.space import Point
+from jaxdeep.search.tables.table import Result, Span, scalars
 from jaxdeep.train import monitors
 from jaxdeep.train.missing import with_nan
 from jaxdeep.train.run import RunState
@@ -40,7 +40,7 @@ class Trial:
       run: its state; None before its first epoch and after its end.
       result: its result; None before its end.
       shapes: those of its state.
-      id, words, texts: what it is in a journal (`jaxdeep.search.store.Row`).
+      id, words, texts: what it is in a journal (`jaxdeep.search.records.store.Row`).
       store: where it is kept.
       past: what is known of it from an earlier call.
       spans: when it was worked on.

@@ -13,9 +13,9 @@ from jaxdeep.train.state import TrainState, init
 from jaxdeep.train.step import make_step
 
 if TYPE_CHECKING:
-    from jaxdeep.search.halving import SuccessiveHalving
-    from jaxdeep.search.samplers import random_points
-    from jaxdeep.search.table import Table
+    from jaxdeep.search.spaces.samplers import random_points
+    from jaxdeep.search.strategies.halving import SuccessiveHalving
+    from jaxdeep.search.tables.table import Table
 
 __all__ = [
     "EarlyStopping",
@@ -38,9 +38,9 @@ __all__ = [
 
 # Names of `jaxdeep.search` are looked up when they are asked for, since that package imports this one.
 _ABOVE = {
-    "SuccessiveHalving": "jaxdeep.search.halving",
-    "Table": "jaxdeep.search.table",
-    "random_points": "jaxdeep.search.samplers",
+    "SuccessiveHalving": "jaxdeep.search.strategies.halving",
+    "Table": "jaxdeep.search.tables.table",
+    "random_points": "jaxdeep.search.spaces.samplers",
 }
 
 

@@ -15,8 +15,8 @@ from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
-from jaxdeep.search.result import NotKept
-from jaxdeep.search.table import Table
+from jaxdeep.search.tables.result import NotKept
+from jaxdeep.search.tables.table import Table
 from jaxdeep.train.data import as_arrays, count_rows
 from jaxdeep.train.records import FitResult
 from jaxdeep.tree import leaf_paths, shapes

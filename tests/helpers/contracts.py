@@ -20,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdeep as jd
-from jaxdeep.search import ask_tell, asynchronous, halving
-from jaxdeep.search.table import Result
+from jaxdeep.search.asking import ask_tell
+from jaxdeep.search.strategies import asynchronous, halving
+from jaxdeep.search.tables.table import Result
 from jaxdeep.train import monitors
 
 nn = jd.nn

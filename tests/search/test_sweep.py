@@ -12,8 +12,9 @@ from helpers.runs import ARGUMENTS, MODEL, OBJECTIVE, X, Y, close, fit, identica
 
 import jaxdeep as jd
 from jaxdeep._compilation import compiled
-from jaxdeep.search import memory, space, vmap_runner
-from jaxdeep.search.table import Result, Table
+from jaxdeep.search.runners import memory, vmap_runner
+from jaxdeep.search.spaces import space
+from jaxdeep.search.tables.table import Result, Table
 
 SPACE = {"learning_rate": jnp.array([1e-3, 1e-2, 1e-1]), "b1": [0.8, 0.9]}
 STRATEGIES = pytest.mark.parametrize("strategy", ["vmap", "threads"])

@@ -7,7 +7,7 @@ import pytest
 from helpers.samples import KEY, X, check, nn
 
 import jaxdeep as jd
-from jaxdeep.search.table import Result, Table
+from jaxdeep.search.tables.table import Result, Table
 
 
 @pytest.fixture(scope="module")

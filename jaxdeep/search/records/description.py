@@ -1,0 +1,78 @@
+"""The description of a sweep and of its rows in a journal."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdeep._shapes import PyTree
+from jaxdeep.fitting.description import shapes_by_path
+from jaxdeep.fitting.fingerprint import fingerprint
+from jaxdeep.fitting.setup import Setup
+from jaxdeep.optimizers.identity import numbers_of
+from jaxdeep.search.records.identity import Json, array_digest, digest_of, text_of, words_of
+from jaxdeep.search.spaces.space import Point
+from jaxdeep.search.trial import Trial
+from jaxdeep.train.options import TrialOptions, options_of
+
+_NOT_DESCRIBED = ("epochs", "validation")  # which may grow, and which the sweep itself describes
+_SETTINGS = (
+    "jax_enable_x64",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+    "jax_default_matmul_precision",
+)
+
+
+def description(data: PyTree, validation: PyTree, *, key: jax.Array | None, **options: Any) -> Json:
+    """What a sweep is, besides its points, seeds and epochs."""
+    config: Any = jax.config
+    words = None if key is None else np.asarray(jax.random.key_data(key)).tolist()
+    return {
+        "data": shapes_by_path(data),
+        "validation": shapes_by_path(validation),
+        "contents": {"data": fingerprint(data), "validation": fingerprint(validation)},
+        "key": words,
+        "settings": {name: str(getattr(config, name, None)) for name in _SETTINGS},
+        **{name: text_of(value) for name, value in options.items()},
+    }
+
+
+def name_rows(rows: Sequence[Trial], points: Sequence[Point], about: Json) -> None:
+    """Give rows what they are in a journal: an id, their point and what their setup is made of.
+
+    Raises:
+      ValueError: a value without a name that lasts.
+    """
+    texts: dict[Hashable, tuple[object, str]] = {}  # with the object, so that its id stays its own
+
+    def text(value: object, name: Hashable) -> str:
+        if name not in texts:
+            texts[name] = value, text_of(value)
+        return texts[name][1]
+
+    sweep = digest_of(about)
+    words = [{name: words_of(name, value) for name, value in point.items()} for point in points]
+    for row in rows:
+        point, _, seed = row.place
+        row.words = {**words[point], **row.subset.names}
+        subset = [None if i is None else array_digest(i) for i in row.subset.indices]
+        row.id = digest_of([sweep, sorted(row.words.items()), subset, seed])
+        setup, key = row.setup, row.setup.key  # rows of one program have the same model and optimizer
+        row.texts = {
+            "model": text(setup.model, ("model", key)),
+            "optimizer": text(setup.optimizer, ("optimizer", key)),
+            "hyperparameters": repr(numbers_of(setup.optimizer)),
+            **{name: text(value, id(value)) for name, value in _chosen(setup).items()},
+        }
+
+
+def _chosen(setup: Setup) -> dict[str, object]:
+    """The options of a setup that are not at their defaults."""
+    known = options_of(TrialOptions)
+    return {
+        name: value
+        for name, value in setup.options.items()
+        if name in known and name not in _NOT_DESCRIBED and value is not known[name].default
+    }

@@ -1,0 +1,1 @@
+"""What runs rows: threads, stacks on devices, and executors' workers."""

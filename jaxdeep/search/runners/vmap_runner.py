@@ -1,0 +1,198 @@
+"""`VmapRunner`, which runs the rows of a sweep side by side in one program on all devices."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxdeep._compilation import Program, compiled
+from jaxdeep._shapes import ArrayLike, PyTree
+from jaxdeep.fitting.interruption import Interruption
+from jaxdeep.search.resampling.subset import DeviceData, part
+from jaxdeep.search.runners.memory import fitting, free
+from jaxdeep.search.trial import Floats, Group, OnEpochs, Trial, arrays, light
+from jaxdeep.train.data import tree_bytes
+from jaxdeep.train.run import RunState
+
+Stacked = TypeVar("Stacked", jax.Array, np.ndarray)  # with a row on each place of the first axis
+
+Indices = tuple[Any, Any]  # of rows for training and for validation, or None
+
+_ROWS, _SAME = PartitionSpec("rows"), PartitionSpec()
+
+
+class VmapRunner:
+    """Runs a group of rows under `jax.vmap`, in stacks that fit into memory, with floats as arguments.
+
+    A stack is spread over the local devices by `jax.shard_map`. Each device has the data and rows of its
+    own and waits for no other. All stacks have one size; the last one is filled up with copies of its
+    first row.
+
+    Args:
+      group: the rows.
+      device_data: the data.
+      at_once: rows of a stack on each device, at most.
+      memory: bytes on each device; by default nine tenths of what is free, if the device says.
+    """
+
+    def __init__(
+        self, group: Group, device_data: DeviceData, *, at_once: int | None, memory: int | None
+    ) -> None:
+        self.group, self.device_data, self.at_once = group, device_data, at_once
+        self.devices = jax.local_devices()
+        known = [bytes_ for device in self.devices if (bytes_ := free(device)) is not None]
+        self.memory = int(0.9 * min(known)) if memory is None and known else memory
+        self.stacks: dict[tuple[int, int], Stack] = {}
+
+    def prepare(self) -> None:
+        """Nothing: the program depends on how many rows there are."""
+
+    def advance(
+        self, rows: list[Trial], until: int, on_epochs: OnEpochs, interruption: Interruption
+    ) -> None:
+        """Take rows to the end of epoch `until`, or until an interruption."""
+        devices = min(len(self.devices), len(rows))
+
+        def program_of(per_device: int) -> Program:
+            if (devices, per_device) not in self.stacks:
+                mesh = Mesh(np.array(self.devices[:devices]), ("rows",))
+                self.stacks[devices, per_device] = Stack(
+                    self.group, self.device_data, mesh, per_device * devices
+                )
+            return self.stacks[devices, per_device].segment
+
+        on_a_device = -(-len(rows) // devices)
+        per_device, _ = fitting(
+            program_of,
+            on_a_device,
+            at_most=self.at_once,
+            memory=self.memory,
+            shared=tree_bytes(self.device_data.arrays),
+        )
+        if per_device < on_a_device:
+            self.at_once = per_device  # so that later rungs do not try more again
+        stack = self.stacks[devices, per_device]
+        for together in _at_one_epoch(rows):
+            for first in range(0, len(together), stack.size):
+                part = together[first : first + stack.size]
+                try:
+                    stack.drive(part, until, on_epochs, interruption)
+                except Exception as error:  # of these rows alone
+                    for row in part:
+                        row.fail(error)
+                if interruption.noted:
+                    return
+
+
+def _at_one_epoch(rows: list[Trial]) -> list[list[Trial]]:
+    """The rows in groups that have done equally many epochs; those of an earlier call are read."""
+    for row in rows:
+        row.begun()
+    epochs = sorted({row.epoch for row in rows})
+    return [[row for row in rows if row.epoch == epoch] for epoch in epochs]
+
+
+def _unstacked(runs: RunState) -> Iterator[RunState]:
+    """The runs of a stack, one by one."""
+    return (jax.tree.map(lambda leaf, i=i: leaf[i], runs) for i in itertools.count())
+
+
+class Stack:
+    """The program that runs `size` rows of a group on the devices of a mesh."""
+
+    def __init__(self, group: Group, device_data: DeviceData, mesh: Mesh, size: int) -> None:
+        self.size, self.over = size, NamedSharding(mesh, _ROWS)
+        self.data = device_data.on(NamedSharding(mesh, _SAME))
+
+        def spread(of_row: Callable[..., RunState], *specs: PartitionSpec) -> Callable[..., RunState]:
+            axes = tuple(0 if spec is _ROWS else None for spec in specs)
+            # No row depends on another, so that there is no replication to check (check_vma).
+            return jax.shard_map(
+                jax.vmap(of_row, axes), mesh=mesh, in_specs=specs, out_specs=_ROWS, check_vma=False
+            )
+
+        def of_row(data: tuple[PyTree, PyTree], indices: Indices) -> tuple[PyTree, PyTree]:
+            return part(*data, indices, device_data.prepare)
+
+        def start(floats: Floats, key: jax.Array, indices: Indices, data: Any) -> RunState:
+            return group.start(floats, key, of_row(data, indices))
+
+        def segment(
+            floats: Floats, run: RunState, indices: Indices, data: Any, until: ArrayLike
+        ) -> RunState:
+            return group.segment(floats, run, of_row(data, indices), until)
+
+        floats, keys, indices = self._inputs(group.rows[:1])
+        self.start = jax.jit(spread(start, _ROWS, _ROWS, _ROWS, _SAME))
+        runs = jax.tree.map(
+            lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=self.over, weak_type=s.weak_type),
+            jax.eval_shape(self.start, floats, keys, indices, self.data),
+        )
+        self.segment = compiled(
+            spread(segment, _ROWS, _ROWS, _ROWS, _SAME, _SAME),
+            *(floats, runs, indices, self.data, np.int32(0)),
+            donate_argnums=1,
+        )
+
+    def drive(
+        self, rows: list[Trial], until: int, on_epochs: OnEpochs, interruption: Interruption
+    ) -> None:
+        """Take rows to the end of epoch `until`, to their own ends, or until an interruption.
+
+        All have begun or none has.
+        """
+        floats, keys, indices = self._inputs(rows)
+        began, options = time.time(), rows[0].setup.options
+        if rows[0].run is None:
+            epoch, runs = 0, self.start(floats, keys, indices, self.data)
+        else:
+            epoch, runs = int(rows[0].run.epoch), self._stacked([row.run for row in rows])
+        last, first = min(until, rows[0].setup.epochs), epoch
+        going = len(rows)
+        while epoch < last and going and not interruption.noted:
+            runs = self.segment(floats, runs, indices, self.data, np.int32(epoch + 1))
+            epoch += 1
+            on_epochs(going)
+            going = int(np.sum(~jax.device_get(runs.stopped)[: len(rows)]))
+            if epoch < last and going and rows[0].store.is_due(rows[0]):
+                for row, run in zip(rows, _unstacked(jax.device_get(runs))):
+                    row.store.save(row, run)
+        final = epoch == rows[0].setup.epochs or not going
+        # a run that lasts may go on with more epochs
+        is_light = final and not (options["ema"] or rows[0].store.lasts)
+        runs = jax.device_get(light(runs) if is_light else runs)
+        for row, run in zip(rows, _unstacked(runs)):
+            row.run = run
+            row.worked("stack", began, int(run.epoch) - first)
+            if final or run.stopped:
+                on_epochs(row.setup.epochs - int(run.epoch))
+                row.end()
+            elif epoch == until:
+                row.pause()
+
+    def _inputs(self, rows: list[Trial]) -> tuple[Floats, jax.Array, Indices]:
+        """The floats, keys and indices of the rows, stacked."""
+        columns = {name: np.array([row.floats[name] for row in rows]) for name in rows[0].floats}
+        floats = arrays({name: self._filled(values) for name, values in columns.items()})
+        keys = jnp.stack([row.key for row in rows])
+        indices = tuple(
+            None if each[0] is None else self._filled(np.stack(each).astype(np.int32))
+            for each in zip(*(row.subset.indices for row in rows))
+        )
+        return jax.device_put((floats, self._filled(keys), indices), self.over)
+
+    def _stacked(self, runs: list[RunState | None]) -> RunState:
+        def stack(*leaves: Any) -> Any:
+            host = all(isinstance(leaf, (np.ndarray, np.generic)) for leaf in leaves)
+            return self._filled((np if host else jnp).stack(leaves))
+
+        return jax.device_put(jax.tree.map(stack, *runs), self.over)
+
+    def _filled(self, values: Stacked) -> Stacked:
+        """The values, filled up with copies of the first to the size of the stack."""
+        return values[np.r_[: len(values), np.zeros(self.size - len(values), int)]]

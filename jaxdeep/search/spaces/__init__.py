@@ -1,0 +1,1 @@
+"""Spaces of hyperparameters, and the points that are drawn from them."""

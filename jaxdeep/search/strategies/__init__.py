@@ -1,0 +1,1 @@
+"""Who gets how many epochs: successive halving, Hyperband, asynchronous halving."""

@@ -1,0 +1,1 @@
+"""The table of a sweep: its rows, frames, files, and pictures."""

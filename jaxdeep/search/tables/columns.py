@@ -1,0 +1,74 @@
+"""The hyperparameters of a sweep's rows as columns: their names, and their values as text."""
+
+import functools
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+from jaxdeep.search.spaces.values import RESERVED, is_number, word
+
+
+def names_of(points: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The hyperparameters that any point has, in order of appearance.
+
+    >>> names_of([{"rate": 0.1, "seed": 0}, {"rate": 0.1, "b1": 0.9, "seed": 0}])
+    ['rate', 'b1']
+    """
+    return [name for name in dict.fromkeys(name for p in points for name in p) if name not in RESERVED]
+
+
+def decades(values: Sequence[float]) -> bool:
+    """Whether all values are positive and span more than a decade, so that logarithms show them best.
+
+    >>> decades([0.1, 2.0]), decades([0.0, 2.0]), decades([0.5, 2.0])
+    (True, False, False)
+    """
+    return bool(values) and min(values) > 0 and max(values) > 10 * min(values)
+
+
+def scalable(values: Sequence[Any]) -> bool:
+    """Whether all values are numbers that an axis can hold.
+
+    >>> scalable([1, 2.5]), scalable([1, None]), scalable([1.0, math.inf])
+    (True, False, False)
+    """
+    return all(is_number(value) and abs(value) < 1e300 for value in values)
+
+
+def in_words(values: Iterable[Any], *, digits: int | None = None) -> list[str]:
+    """The values of a column as text: numbers with as few digits as tell them apart, functions by name.
+
+    Different values that would read the same are numbered, unless numbers are to have so many `digits`.
+
+    >>> in_words([0.001, 1 / 3, 1024, None, max, (100, max)])
+    ['0.001', '0.333', '1024', 'None', 'max', '(100, max)']
+    >>> in_words([0.9991, 0.9992]), in_words([lambda: 1, lambda: 2])
+    (['0.9991', '0.9992'], ['<lambda>', '<lambda> (2)'])
+    """
+    values = list(values)
+    if digits is None:
+        floats = {v for v in values if isinstance(v, float) and not math.isnan(v)}
+        enough = (n for n in range(3, 17) if len({f"{v:.{n}g}" for v in floats}) == len(floats))
+        digits = next(enough, 17)
+    texts: dict[Hashable, str] = {}
+    used: Counter[str] = Counter()
+    for value in values:
+        if (key := word(value)) not in texts:
+            text = _text(value, digits)
+            used[text] += 1
+            alone = used[text] == 1 or isinstance(value, float)
+            texts[key] = text if alone else f"{text} ({used[text]})"
+    return [texts[word(value)] for value in values]
+
+
+def _text(value: Any, digits: int = 3) -> str:
+    if isinstance(value, float):
+        return f"{value:.{digits}g}"
+    if isinstance(value, (list, tuple)):
+        inside = ", ".join(_text(item, 6) for item in value)
+        return f"[{inside}]" if isinstance(value, list) else f"({inside})"
+    if isinstance(value, functools.partial):
+        return f"partial of {_text(value.func)}"
+    name = getattr(value, "__name__", None)
+    return name if isinstance(name, str) else " ".join(str(value).split())

@@ -1,0 +1,179 @@
+"""Which hyperparameters matter: permutation importance in a random forest, on points it has not seen."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdeep import _checks
+from jaxdeep._extras import needed
+from jaxdeep.search.spaces.values import is_number, word
+from jaxdeep.search.tables.best_of import with_worst
+from jaxdeep.search.tables.columns import decades, in_words
+
+FEWEST = 10  # points; of fewer a forest learns nothing
+
+_MOST = 1e30  # trees compare, and add up, in float32
+
+
+class Importance(NamedTuple):
+    """How much of a metric's variation over the points of a sweep is due to each hyperparameter.
+
+    Attributes:
+      names: the hyperparameters, the most important first.
+      shares: for each the share of the variance that is due to it, alone or together with others. It is
+        below 0 by chance where there is none.
+      uncertainties: a standard error of each share. A share that is not twice its uncertainty may be
+        chance.
+      r2: how much of the variance the forest explains of points that it was not trained with; shares add
+        up to about this, or more if hyperparameters act together. If it is near 0, shares say nothing.
+      points: the number of points that were used.
+
+    >>> print(Importance(("rate", "b1"), np.array([0.7, 0.02]), np.array([0.1, 0.03]), 0.75, 40))
+    rate   0.70 ± 0.10
+    b1     0.02 ± 0.03
+    of the variance over 40 points, of which the forest explains 75 %
+    """
+
+    names: tuple[str, ...]
+    shares: np.ndarray
+    uncertainties: np.ndarray
+    r2: float
+    points: int
+
+    def __str__(self) -> str:
+        width = max(map(len, self.names))
+        lines = [
+            f"{name:{width}}  {share:5.2f} ± {uncertainty:.2f}"
+            for name, share, uncertainty in zip(self.names, self.shares, self.uncertainties)
+        ]
+        explained = f"the forest explains {max(self.r2, 0):.0%}".replace("%", " %")
+        doubt = "" if self.r2 > 0.2 else ": too little to rely on any of these"
+        return "\n".join(
+            [*lines, f"of the variance over {self.points} points, of which {explained}{doubt}"]
+        )
+
+
+def importance(
+    points: Sequence[Mapping[str, Any]],
+    y: np.ndarray,
+    names: Sequence[str],
+    *,
+    trees: int = 200,
+    seed: int = 0,
+) -> Importance:
+    """The importance of each hyperparameter, from the value of a metric at each point.
+
+    A tree predicts the points that are not in its bootstrap sample; then the values of one
+    hyperparameter are permuted among those. For y = f(x) the squared error rises by twice the total
+    Sobol index of the hyperparameter times the variance of y, which is how the rise is read as a share.
+
+    >>> rates = np.linspace(0, 1, 40)
+    >>> points = [{"rate": rate, "noise": noise} for rate, noise in zip(rates, (7 * rates) % 1)]
+    >>> importance(points, rates, ["rate", "noise"], trees=50).names
+    ('rate', 'noise')
+    """
+    ensemble = needed("sklearn.ensemble", "importance", "scikit-learn", "datasets")
+    blocks = _blocks(points, names)
+    if not blocks:
+        raise ValueError("importance needs a hyperparameter that differs between points; none does")
+    if y.min() == y.max():
+        raise ValueError(f"importance needs a metric that differs between points, got {y[0]:g} for all")
+    y = y / np.abs(y).max()  # whose squares are finite
+    x = np.concatenate([block.columns for block in blocks.values()], axis=1)
+    edges = np.cumsum([0, *(block.columns.shape[1] for block in blocks.values())])
+    places = [slice(*pair) for pair in itertools.pairwise(edges)]
+    forest = ensemble.RandomForestRegressor(trees, random_state=seed).fit(x, y)
+
+    rng = np.random.default_rng(seed)
+    unseen, predicted = np.zeros(len(y)), np.zeros(len(y))
+    rises = np.zeros((len(y), len(blocks)))  # of the squared error
+    by_tree = np.zeros((trees, len(blocks)))
+    for t, (tree, rows) in enumerate(zip(forest.estimators_, forest.estimators_samples_)):
+        out = np.setdiff1d(np.arange(len(y)), rows)
+        plain = tree.predict(x[out])
+        unseen[out] += 1
+        predicted[out] += plain
+        for k, (block, place) in enumerate(zip(blocks.values(), places)):
+            permuted = x[out]
+            present = np.flatnonzero(block.present[out])
+            permuted[present, place] = permuted[rng.permutation(present), place]
+            rise = (y[out] - tree.predict(permuted)) ** 2 - (y[out] - plain) ** 2
+            rises[out, k] += rise
+            by_tree[t, k] = rise.mean()
+    known = unseen > 0
+    error = y[known] - predicted[known] / unseen[known]
+    by_point = rises[known] / unseen[known, None]
+    # chance is in the points, of which others might have been drawn, and in the trees
+    spread = by_point.var(0, ddof=1) / known.sum() + by_tree.var(0, ddof=1) / trees
+    shares, errors = by_point.mean(0) / (2 * y.var()), np.sqrt(spread) / (2 * y.var())
+    order = np.argsort(-shares, kind="stable")
+    r2 = 1 - float(np.mean(error**2) / np.var(y[known]))
+    return Importance(tuple(list(blocks)[k] for k in order), shares[order], errors[order], r2, len(y))
+
+
+def target(values: Sequence[float], sign: float) -> np.ndarray:
+    """The values as the forest learns them: NaN as the worst, a loss over decades as its logarithm.
+
+    >>> target([1.0, 0.01, np.nan], 1.0).tolist(), target([0.5, np.nan, 0.1], -1.0).tolist()
+    ([0.0, -2.0, 0.0], [0.5, 0.1, 0.1])
+    """
+    y = with_worst(values, sign)
+    return np.log10(y) if sign > 0 and decades(y.tolist()) else y
+
+
+class _Block(NamedTuple):
+    """A hyperparameter as columns: itself, its logarithm, or an indicator for each word."""
+
+    columns: np.ndarray
+    present: np.ndarray  # the points that have it
+
+
+def _blocks(points: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, _Block]:
+    """The hyperparameters that differ between points that have them."""
+    blocks = {}
+    for name in names:
+        present = np.array([name in point for point in points])
+        values = [point[name] for point in points if name in point]
+        if len(set(map(word, values))) > 1:
+            blocks[name] = _Block(_columns(values, present), present)
+    held = [frozenset(point) for point in points]
+    everywhere = [name for name in blocks if blocks[name].present.all()]
+    if len(set(held)) > 1 and not any(_tells([p[name] for p in points], held) for name in everywhere):
+        every = np.ones(len(points), bool)
+        blocks["which names"] = _Block(_indicators([str(sorted(each)) for each in held], every), every)
+    return blocks
+
+
+def _columns(values: list[Any], present: np.ndarray) -> np.ndarray:
+    if not all(is_number(value) or value is None for value in values):
+        return _indicators(in_words(values), present)
+    numbers = np.array([np.nan if value is None else float(value) for value in values])
+    known = numbers[np.isfinite(numbers)].tolist()
+    if not known:
+        return _indicators(in_words(values), present)
+    numbers = np.log(numbers) if decades(known) and np.nanmin(numbers) > 0 else numbers
+    numbers = np.clip(numbers, -_MOST, _MOST)
+    column = np.full(len(present), np.nanmedian(numbers))  # says least of which points lack it
+    column[present] = numbers
+    return column[:, None]
+
+
+def _indicators(texts: list[str], present: np.ndarray) -> np.ndarray:
+    columns = np.zeros((len(present), len(set(texts))))
+    columns[np.flatnonzero(present), np.unique(texts, return_inverse=True)[1]] = 1.0
+    return columns
+
+
+def _tells(values: list[Any], held: list[frozenset[str]]) -> bool:
+    """Whether the values say which names a point has."""
+    return len(set(zip(map(word, values), held))) == len(set(map(word, values)))
+
+
+def check(trees: Any, seed: Any) -> None:
+    """Refuse counts that are none."""
+    _checks.check_count("trees", trees, low=10)
+    _checks.check_count("seed", seed, low=0)
+    if seed >= 2**32:
+        raise ValueError(f"seed must be less than 2**32, got {seed}")

@@ -1,0 +1,352 @@
+"""Sweeps that go on after a kill: to the same table, bit for bit, and nothing is trained twice."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.tables import identical
+
+import jaxdeep as jd
+from jaxdeep.search.records import row_file
+from jaxdeep.search.records.journal import Journal
+from jaxdeep.search.records.store import Directory
+
+X = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+Y = X @ np.array([[1.0], [-2.0], [0.5]], np.float32)
+LINEAR = {
+    "model": jd.nn.dense(1),
+    "data": (X, Y),
+    "validation": (X[:16], Y[:16]),
+    "loss": jd.losses.mse,
+    "epochs": 4,
+    "batch_size": 16,
+    "progress": False,
+}
+RATES = {"rate": [0.01, 0.02, 0.05, 0.1]}
+STRATEGIES = pytest.mark.parametrize("strategy", ["threads", "vmap"])
+
+
+def sgd(hp):
+    return jd.optimizers.sgd(hp["rate"], momentum=0.9)
+
+
+def sweep(space=None, builder=sgd, **changes):
+    return jd.sweep(builder, RATES if space is None else space, **(LINEAR | changes))
+
+
+def events(directory):
+    return [json.loads(line) for line in (directory / "journal.jsonl").read_text().splitlines()]
+
+
+def trained_epochs(directory, since=0):
+    """Epochs that were trained after so many lines of the journal."""
+    return [e for e in events(directory)[since:] if "ended" in e or "reached" in e]
+
+
+class Killed(BaseException):
+    """What a test raises in place of a kill."""
+
+
+def killed_after(monkeypatch, saves):
+    """Have the sweep end without a word once so many states were to be written."""
+    count, put = [0], Directory._put
+
+    def counted(self, *args, **kwargs):
+        count[0] += 1
+        if count[0] > saves:
+            raise Killed
+        return put(self, *args, **kwargs)
+
+    monkeypatch.setattr(Directory, "_put", counted)
+
+
+@pytest.mark.parametrize(
+    "halving",
+    [
+        None,
+        jd.search.SuccessiveHalving(first=1, factor=2),
+        jd.search.Hyperband(first=1, factor=2),
+        jd.search.AsynchronousHalving(first=1, factor=2),
+    ],
+    ids=["full", "halving", "hyperband", "asynchronous"],
+)
+def test_a_sweep_that_was_killed_goes_on_to_the_same_table(tmp_path, monkeypatch, halving):
+    # one thread, so that asynchronous decisions do not depend on time
+    how = {"halving": halving, "seeds": 2, "rows_at_once": 1}
+    whole = sweep(**how)
+    identical(sweep(**how, checkpoint=tmp_path / "calm"), whole)
+    for saves in (1, 4, 2):
+        with monkeypatch.context() as patch:
+            killed_after(patch, saves)
+            with pytest.raises(Killed):
+                sweep(**how, checkpoint=tmp_path / "killed")
+    identical(sweep(**how, checkpoint=tmp_path / "killed"), whole)
+
+
+@STRATEGIES
+def test_a_finished_sweep_trains_nothing_again(tmp_path, strategy):
+    how = {"strategy": strategy, "checkpoint": tmp_path, "seeds": 2}
+    first = sweep(**how)
+    lines = len(events(tmp_path))
+    identical(sweep(**how), first)
+    assert not trained_epochs(tmp_path, lines)
+
+
+@pytest.mark.heavy
+@STRATEGIES
+def test_points_seeds_and_epochs_extend(tmp_path, strategy):
+    how = {"strategy": strategy, "checkpoint": tmp_path}
+    sweep({"rate": [0.01, 0.05]}, **how)
+    lines = len(events(tmp_path))
+    table = sweep({"rate": [0.1, 0.05, 0.01]}, seeds=2, **how)
+    assert len(trained_epochs(tmp_path, lines)) == 4  # a new point with two seeds, and two new seeds
+    identical(table, sweep({"rate": [0.1, 0.05, 0.01]}, seeds=2, strategy=strategy))
+    longer = sweep({"rate": [0.1, 0.05, 0.01]}, seeds=2, epochs=7, **how)
+    identical(longer, sweep({"rate": [0.1, 0.05, 0.01]}, seeds=2, epochs=7, strategy=strategy))
+
+
+def test_more_points_change_who_is_halved(tmp_path):
+    halving = jd.search.SuccessiveHalving(first=1, factor=2)
+    sweep({"rate": [0.01, 0.02]}, halving=halving, checkpoint=tmp_path)
+    more = {"rate": [0.01, 0.02, 0.001, 0.002]}
+    identical(sweep(more, halving=halving, checkpoint=tmp_path), sweep(more, halving=halving))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 32}, "another batch_size: its default there, 32 here|another batch_size: 16"),
+        ({"builder": lambda hp: jd.optimizers.adam(hp["rate"])}, "another optimizer"),
+        ({"loss": jd.losses.mae}, "another loss: .*mse.*there.*mae"),
+        ({"model": jd.nn.serial(jd.nn.dense(2), jd.nn.dense(1))}, "another model"),
+        ({"data": (X, Y + 1)}, "differs in contents"),
+        ({"validation": None}, "differs in validation"),
+        ({"key": jax.random.key(3)}, "differs in key: None there"),
+        ({"strategy": "vmap"}, "differs in strategy: 'threads' there, 'vmap' here"),
+        ({"halving": jd.search.SuccessiveHalving()}, "differs in halving"),
+        ({"epochs": 2}, "epochs must be at least 4, as in the sweep in .*; got 2"),
+        ({"space": {"rate": [0.01]}}, "holds a sweep of 3 more rows, such as .*0.02.*with seed 0"),
+    ],
+)
+def test_whatever_else_changes_is_refused_by_name(tmp_path_factory, changes, message):
+    directory = _finished(tmp_path_factory)
+    before = (directory / "journal.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=message):
+        sweep(**{"checkpoint": directory, "strategy": "threads"} | changes)
+    assert (directory / "journal.jsonl").read_bytes() == before
+
+
+_CACHED = []
+
+
+def _finished(factory):
+    """A directory with a finished sweep, made once."""
+    if not _CACHED:
+        _CACHED.append(factory.mktemp("sweep"))
+        sweep(checkpoint=_CACHED[0], strategy="threads")
+    return _CACHED[0]
+
+
+def test_a_torn_last_line_is_left_out_with_a_warning(tmp_path):
+    first = sweep(checkpoint=tmp_path)
+    journal = tmp_path / "journal.jsonl"
+    text = journal.read_bytes()
+    journal.write_bytes(text[: -len(text.splitlines()[-1]) // 2])
+    with pytest.warns(UserWarning, match=r"the last line of .* is torn"):
+        identical(sweep(checkpoint=tmp_path), first)
+    assert journal.read_bytes().endswith(b"\n")
+
+
+def test_a_damaged_line_in_the_middle_is_an_error_that_changes_nothing(tmp_path):
+    sweep(checkpoint=tmp_path)
+    journal = tmp_path / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[2] = b'{"text": garb\xff\n'
+    journal.write_bytes(b"".join(lines))
+    with pytest.raises(ValueError, match=r"line 3 of .*journal.jsonl is no event of a sweep"):
+        sweep(checkpoint=tmp_path)
+    assert journal.read_bytes() == b"".join(lines)
+
+
+def test_a_damaged_state_is_trained_again_with_a_warning(tmp_path):
+    first = sweep(checkpoint=tmp_path, epochs=2)
+    (path,) = list((tmp_path / "rows").iterdir())[:1]
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    assert len(first) == 4
+    with pytest.warns(UserWarning, match=r"cannot be read: .*checksum.*begins anew"):
+        longer = sweep(checkpoint=tmp_path, epochs=4)
+    identical(longer, sweep(epochs=4))
+
+
+def test_another_process_is_refused_meanwhile(tmp_path):
+    from jaxdeep.fitting.directory import held
+
+    with held(tmp_path), pytest.raises(ValueError, match="is in use by another sweep"):
+        sweep(checkpoint=tmp_path)
+
+
+def test_the_best_rows_keep_their_parameters(tmp_path):
+    table = sweep(checkpoint=tmp_path, keep_params=2)
+    losses = [row["val_loss"] for row in table.rows()]
+    best = set(np.argsort(losses)[:2].tolist())
+    for i in range(4):
+        if i in best:
+            table.trained(i)
+        else:
+            with pytest.raises(ValueError, match="parameters were not kept"):
+                table.trained(i)
+    assert len(list((tmp_path / "rows").iterdir())) == 2
+    table.save(tmp_path / "table.npz")
+    saved = jd.search.Table.load(tmp_path / "table.npz")
+    assert saved.rows() == table.rows()
+    jax.tree.map(np.testing.assert_array_equal, *(t.trained(min(best)) for t in (saved, table)))
+    again = sweep(checkpoint=tmp_path, keep_params=2)
+    assert again.rows() == table.rows()
+
+
+def test_a_row_that_raises_leaves_the_others_alone(tmp_path):
+    allowed = []
+
+    def objective(params, state, batch, *, key=None, train=False):
+        def check(rate):
+            if rate > 0.5 and not allowed:
+                raise OSError("no such file")
+
+        jax.debug.callback(check, params["rate"])
+        return jnp.sum((params["w"] - batch.mean()) ** 2), (state, {})
+
+    def build(hp):
+        def init(key, x):
+            return {"w": jnp.zeros(1), "rate": jnp.full((), hp["rate"])}, {}
+
+        model = jd.nn.Model(init, lambda params, state, x, **switches: (x, state))
+        return {"model": model, "optimizer": jd.optimizers.sgd(0.1), "trainable": "w"}
+
+    how = {"objective": objective, "data": X, "epochs": 2, "batch_size": 16, "progress": False}
+    space = {"rate": [0.1, 0.9]}
+    with pytest.warns(UserWarning, match=r"1 of 2 rows ended with an error"):
+        table = jd.sweep(build, space, **how)
+    assert [row["ended"] for row in table.rows()] == ["finished", "error"]
+    assert "no such file" in table.results[1].error
+    assert table.best("loss")["rate"] == 0.1
+    with pytest.raises(Exception, match="no such file"):
+        jd.sweep(build, {"rate": [0.8, 0.9]}, **how)
+
+
+def test_all_points_that_diverge_end_the_sweep_with_their_names():
+    halving = jd.search.SuccessiveHalving(first=1, factor=2)
+    with pytest.raises(
+        FloatingPointError, match=r"no point has a finite val_loss after epoch 1.*1e\+30"
+    ):
+        sweep({"rate": [1e30, 1e31]}, halving=halving)
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_point_that_diverged_is_never_best(mode):
+    halving = jd.search.SuccessiveHalving(first=1, factor=2, monitor="val_loss", mode=mode)
+    rows = sweep({"rate": [1e30, 0.01, 0.02, 1e31]}, halving=halving).rows()
+    assert [rows[0]["ended"], rows[3]["ended"]] == ["diverged", "diverged"]
+    assert sum(row["ended"] == "finished" for row in rows) == 1
+
+
+def test_points_need_values_with_a_name(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"activation must have values that a journal can name.*<lambda>"
+    ):
+        sweep([{"rate": 0.1, "activation": lambda x: x}], checkpoint=tmp_path)
+    sweep([{"rate": 0.1, "activation": jax.nn.relu}], checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_file_of_a_row_keeps_every_bit(tmp_path, dtype):
+    arrays = {
+        "run.a": jnp.array([[1.5, jnp.nan], [-0.0, 3e38]], dtype),
+        "run.n": np.int32(7),
+        "run.e": np.zeros((0, 3), np.float32),
+        "run.b": np.array(True),
+    }
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    path = tmp_path / "row"
+    path.write_bytes(row_file.contents(arrays, 3))
+    again, epoch = row_file.read(path)
+    assert epoch == 3
+    for name, array in arrays.items():
+        assert (again[name].dtype, again[name].shape) == (array.dtype, array.shape)
+        assert again[name].tobytes() == array.tobytes()
+
+
+def test_a_journal_that_cannot_be_written_ends_with_its_last_whole_line(tmp_path, monkeypatch):
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.add([{"a": 1}])
+    whole = journal.path.read_bytes()
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device.*Make room there"):
+        journal.add([{"b": 2}])
+    monkeypatch.undo()
+    assert journal.path.read_bytes() == whole
+    journal.add([{"c": 3}])
+    journal.close()
+    assert Journal(journal.path).events == [{"a": 1}, {"c": 3}]
+
+
+_SCRIPT = """
+import hashlib, json, sys
+import jax, numpy as np
+import jaxdeep as jd
+
+x = np.random.default_rng(0).normal(size=(512, 8)).astype("float32")
+y = (x[:, 0] > x[:, 1]).astype("int32")
+halving = {"full": None, "halving": jd.search.SuccessiveHalving(first=3, factor=2)}[sys.argv[2]]
+table = jd.sweep(
+    lambda hp: {
+        "model": jd.nn.serial(jd.nn.dense(hp["width"], activation=jax.nn.relu), jd.nn.dense(2)),
+        "optimizer": jd.optimizers.adam(hp["rate"]),
+    },
+    {"rate": [1e-3, 1e-2, 1e-1], "width": [4, 8]}, seeds=2, data=(x, y), validation=(x[:99], y[:99]),
+    loss=jd.losses.softmax_cross_entropy, epochs=12, batch_size=32, progress=False, halving=halving,
+    checkpoint=sys.argv[1] or None, strategy=sys.argv[3],
+)
+digest = hashlib.sha256(json.dumps(table.rows(), sort_keys=True).encode())
+for i in range(len(table)):
+    for leaf in jax.tree.leaves((table.history(i), table.trained(i))):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+print(digest.hexdigest())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("halving", "strategy"), [("full", "threads"), ("halving", "threads"), ("full", "vmap")]
+)
+def test_twenty_kills_at_random_moments_change_nothing(tmp_path, halving, strategy):
+    def start(directory):
+        command = [sys.executable, "-c", _SCRIPT, directory, halving, strategy]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    began = time.monotonic()
+    expected, _ = start("").communicate()
+    took, moments = time.monotonic() - began, np.random.default_rng(0)
+    for _ in range(20):
+        process = start(str(tmp_path))
+        try:
+            process.communicate(timeout=took * moments.uniform(0.5, 1.0))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+    found, _ = start(str(tmp_path)).communicate()
+    assert found == expected
+    ended = [event["ended"] for event in events(pathlib.Path(tmp_path)) if "ended" in event]
+    assert len(ended) == len(set(ended))  # no row was trained to its end twice
