@@ -77,7 +77,7 @@ OMITTED = {
     "preprocessing.target_encoder classes": "has its own example",
     "fit activity": "that of supervised",
     "search.population activity": "that of supervised",
-    "search.population checkpoint": "writes a folder; tested in tests/search/populations/test_population.py",
+    "search.population checkpoint": "writes a folder; tested in test_population.py",
     "search.population optimizer": "an alternative of the builder's",
     "sweep activity": "that of supervised",
     "sweep sampler": "an alternative of space; AskTell has its own example",

@@ -1252,6 +1252,7 @@ call(
     monitor="loss",
     mode="min",
     reports=4,
+    diverged="prune",
 )
 call("search.uniform", low=0.1, high=0.5)
 call("search.log_uniform", low=0.1, high=0.5)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from jaxdeep import _checks
 from jaxdeep.fitting.interruption import Interruption, interruptible
+from jaxdeep.optimizers.identity import numbers_of
 from jaxdeep.search.asking.batches import Batches, BySeed
 from jaxdeep.search.asking.outcome import Asked, Outcome, Source, outcome_of
 from jaxdeep.search.asking.study import StudySource
@@ -27,19 +28,13 @@ if TYPE_CHECKING:
 
 
 class Sampler(Protocol):
-    """What can drive a sweep in place of an Optuna study.
-
-    `ask` returns a point: a dict, or an object whose `params`, `kwargs` or `value` is one. If there are
-    no more, it returns None or raises `StopIteration`. `tell` is given what `ask` returned and the value
-    of the metric. A sampler looks for small values: what is better if it is larger is told with a minus
-    sign, and a run that diverged or ended with an error is told as infinity.
-    """
+    """What can drive a sweep in place of an Optuna study, as `AskTell` says."""
 
     def ask(self) -> Any:
         """A further point."""
 
     def tell(self, asked: Any, value: float, /) -> object:
-        """Take note of the value of a point."""
+        """Take note of the value of a point, of which less is better."""
 
 
 class AskTell(NamedTuple):
@@ -50,15 +45,9 @@ class AskTell(NamedTuple):
     is the mean over its seeds of the metric at the end. A trial is told the values by epoch, too, which
     the study's plots show. A point that was asked for before is not trained again.
 
-    ================  ==========  ========================================================
-    a run that …      a trial is
-    ================  ==========  ========================================================
-    finished, stopped  COMPLETE
-    was halved         PRUNED      with its last value by epoch
-    diverged           FAIL        user attribute "ended": "diverged"
-    raised an error    FAIL        "ended": "error", and the traceback in "error"
-    was interrupted    RUNNING     the next call goes on with it
-    ================  ==========  ========================================================
+    A trial is COMPLETE if its runs finished or stopped early, PRUNED if they were halved, with the last
+    value by epoch, and FAIL if one of them diverged or raised an error: the attribute "ended" says
+    which, and "error" has the traceback. It stays RUNNING if it was interrupted; the next call goes on.
 
     A study with a storage goes on when the same call is made again after a kill: `trials` is the number
     that it has at the end, those of earlier calls count, and trials that were asked for and not told are
@@ -73,8 +62,14 @@ class AskTell(NamedTuple):
     for as ``"1 - b1"``, and values that a study cannot hold, such as functions, by their names. Of
     several spaces in a list the study chooses one.
 
+    Any other sampler knows its own space, and that of the sweep is left out. Its ``ask()`` returns a
+    dict of hyperparameters by name, or an object whose `params`, `kwargs` or `value` is one; at the end
+    it returns None or raises `StopIteration`. Its ``tell(asked, value)`` is given what it returned and a
+    value of which less is better: a metric of which more is better has a minus sign, and what diverged
+    or raised an error is infinite.
+
     Attributes:
-      sampler: an `optuna.Study`, or a `Sampler` that knows its space, such as Nevergrad's optimizers.
+      sampler: an `optuna.Study`, or anything with `ask` and `tell`, such as Nevergrad's optimizers.
       trials: the number of trials at the end, ≥ 1.
       batch: the number of points that are asked for and trained together, ≥ 1.
       monitor, mode: the metric, as for `jaxdeep.train.EarlyStopping`. By default it is that of `halving`
@@ -82,6 +77,8 @@ class AskTell(NamedTuple):
         have the direction of it.
       reports: the values by epoch that a trial is told, at most, evenly spaced, ≥ 1. Each of them is a
         transaction of the study's storage.
+      diverged: "fail", or "prune", by which trials that diverged are PRUNED. Samplers such as TPE learn
+        nothing from trials that failed, and so return to where runs diverge; pruned ones count as bad.
 
     Source: the ask-and-tell interface of Optuna; Akiba et al., "Optuna: A Next-generation Hyperparameter
     Optimization Framework" (2019).
@@ -98,6 +95,7 @@ class AskTell(NamedTuple):
     monitor: str | None = None
     mode: str | None = None
     reports: int = 10
+    diverged: str = "fail"
 
 
 def checked(sampler: Any, space: Any, halving: object) -> AskTell:
@@ -115,6 +113,7 @@ def checked(sampler: Any, space: Any, halving: object) -> AskTell:
         )
     for name in ("trials", "batch", "reports"):
         _checks.check_count(f"sampler.{name}", getattr(config, name))
+    _checks.check_choice("sampler.diverged", config.diverged, ("fail", "prune"))
     monitors.check_watched("sampler", config)
     if _is_study(config.sampler) == (space is None):
         raise ValueError(
@@ -229,6 +228,8 @@ def _source(
         return SamplerSource(config.sampler, sign)
     build, how = sweeping.build, sweeping.how
     made_of = {"builder": build.function, **build.arguments}
+    if (optimizer := build.arguments.get("optimizer")) is not None:
+        made_of["hyperparameters"] = numbers_of(optimizer)
     return StudySource(
         config.sampler,
         space,
@@ -240,6 +241,7 @@ def _source(
         named=how.checkpoint is not None,
         retry_errors=how.retry_errors,
         reports=config.reports,
+        prunes=("halved", "diverged") if config.diverged == "prune" else ("halved",),
     )
 
 
@@ -275,8 +277,8 @@ class SamplerSource:
             self.is_exhausted = True
             return None
         forms = [asked, *(getattr(asked, name, None) for name in ("params", "kwargs", "value"))]
-        found = next((form for form in forms if isinstance(form, Mapping)), None)
-        if not found:
+        found = next((form for form in forms if isinstance(form, Mapping) and form), None)
+        if found is None:
             raise TypeError(
                 "sampler.ask() must return a dict of hyperparameters by name, or an object whose "
                 f"params, kwargs or value is one; got {asked!r}"

@@ -38,6 +38,7 @@ class StudySource:
       named: whether choices must have a name that lasts.
       retry_errors: ask again for the points of errors in earlier calls.
       reports: values by epoch that a trial is told, at most.
+      prunes: how runs end whose trials are pruned.
 
     Raises:
       ValueError, TypeError: a space that is none; a study of several objectives, or one that goes the
@@ -55,11 +56,12 @@ class StudySource:
         named: bool,
         retry_errors: bool,
         reports: int,
+        prunes: Sequence[str],
     ) -> None:
         self.study, self.optuna = study, optuna_for("sweep with a study")
         self.parameters = parameters_of(space, self.optuna, named=named)
         self.about, self.id = about, digest_of(about)
-        self.retry_errors, self.reports = retry_errors, reports
+        self.retry_errors, self.reports, self.prunes = retry_errors, reports, prunes
         self.spaces = [{name: p.among for name, p in each.items()} for each in self.parameters]
         self._stopped = False
         self.which = which_of(self.parameters, self.optuna)
@@ -134,8 +136,8 @@ class StudySource:
             if outcome.ended in ("finished", "stopped"):
                 self.study.tell(trial, outcome.value)
             else:
-                halved = outcome.ended == "halved"
-                self.study.tell(trial, state=states.PRUNED if halved else states.FAIL)
+                pruned = outcome.ended in self.prunes
+                self.study.tell(trial, state=states.PRUNED if pruned else states.FAIL)
         except (RuntimeError, ValueError) as error:
             if not self._is_finished(trial):
                 raise

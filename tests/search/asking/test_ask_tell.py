@@ -5,7 +5,9 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -18,8 +20,10 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 
 import jaxdeep as jd
+from jaxdeep.search.asking import batches
 from jaxdeep.search.asking.outcome import Outcome, outcome_of
 from jaxdeep.search.asking.parameter import parameters_of
+from jaxdeep.search.records import store
 from jaxdeep.search.tables.table import Result
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -157,6 +161,15 @@ def test_how_runs_end_is_the_state_of_their_trials():
     assert {row["ended"] for row in table.rows()} == {"finished", "halved", "diverged", "error"}
 
 
+def test_what_diverged_may_be_pruned():
+    study = random_study()
+    study.enqueue_trial({"rate": DIVERGES})
+    asking = jd.search.AskTell(study, 1, diverged="prune")
+    jd.sweep(sgd, {"rate": FloatDistribution(0.0, 1e31)}, sampler=asking, **LINEAR)
+    assert states(study) == ["PRUNED"]
+    assert study.trials[0].user_attrs["ended"] == "diverged"
+
+
 @pytest.mark.heavy
 def test_early_stopping_tells_the_best_epoch():
     study = random_study()
@@ -240,6 +253,7 @@ def test_distributions_are_those_of_optuna():
             assert given is None or given._contains(given.to_internal_repr(example))
 
 
+@pytest.mark.heavy
 def test_of_several_spaces_one_is_chosen():
     spaces = [
         {"kind": "adam", "rate": jd.search.log_uniform(1e-3, 0.1), "b1": jd.search.one_minus(0.1, 0.5)},
@@ -318,6 +332,7 @@ def test_a_study_that_is_done_trains_nothing(tmp_path):
     assert states(study) == ["COMPLETE"] * 6
 
 
+@pytest.mark.heavy
 def test_halved_points_stay_halved(tmp_path, monkeypatch):
     """A batch that was told in part is ranked with all of its points."""
     how = {"halving": jd.search.SuccessiveHalving(first=1, factor=3), "batch": 6, "trials": 6}
@@ -338,6 +353,7 @@ def test_halved_points_stay_halved(tmp_path, monkeypatch):
     np.testing.assert_equal(again.rows(), whole.rows())
 
 
+@pytest.mark.heavy
 def test_a_kill_while_asking_leaves_no_trial_behind(monkeypatch):
     study = random_study()
     with monkeypatch.context() as patch:
@@ -375,18 +391,19 @@ def test_trials_of_others_do_not_count():
 
 def test_what_another_process_has_told_stays(monkeypatch):
     study = random_study()
-    train = jd.search.batches.Batches.trained
+    train = batches.Batches.trained
 
     def told_meanwhile(*args):
         if study.trials[-1].number == 2:
             study.tell(1, state=TrialState.FAIL)
         return train(*args)
 
-    monkeypatch.setattr(jd.search.batches.Batches, "trained", told_meanwhile)
+    monkeypatch.setattr(batches.Batches, "trained", told_meanwhile)
     sweep(study)
     assert states(study) == ["COMPLETE", "FAIL"] + ["COMPLETE"] * 4
 
 
+@pytest.mark.heavy
 def test_errors_are_run_again_if_told_to(tmp_path):
     broken = [True]
 
@@ -414,19 +431,22 @@ def test_errors_are_run_again_if_told_to(tmp_path):
 
 def test_an_interrupted_batch_is_not_told_and_goes_on(tmp_path, monkeypatch):
     study = random_study()
-    saved = jd.search.store.Directory.end
+    save, pressed = store.Directory.is_due, []
 
-    def end(self, row, *args):
-        if len(study.trials) == 6:
-            signal.raise_signal(signal.SIGINT)
-        return saved(self, row, *args)
+    def is_due(self, row):
+        if len(study.trials) == 6 and not pressed:
+            pressed.append(row.epoch)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            time.sleep(0.2)  # until the main thread has noted it
+        return save(self, row)
 
     with monkeypatch.context() as patch:
-        patch.setattr(jd.search.store.Directory, "end", end)
+        patch.setattr(store.Directory, "is_due", is_due)
         table = sweep(study, checkpoint=tmp_path, rows_at_once=1)
-    assert states(study) == ["COMPLETE"] * 4 + ["RUNNING"] * 2
-    assert len(table) == 4
-    assert len(sweep(study, checkpoint=tmp_path)) == 6
+    assert states(study) == ["COMPLETE"] * 3 + ["RUNNING"] * 3
+    assert [row["ended"] for row in table.rows()] == ["finished"] * 3 + ["interrupted"]
+    table = sweep(study, checkpoint=tmp_path)
+    assert [row["ended"] for row in table.rows()] == ["finished"] * 6
     assert states(study) == ["COMPLETE"] * 6
 
 
@@ -437,6 +457,7 @@ def test_an_interrupted_batch_is_not_told_and_goes_on(tmp_path, monkeypatch):
         ({"seeds": 2}, "seeds: 1 there, 2 here"),
         ({"data": (X + 1, Y)}, "contents"),
         ({"monitor": "loss"}, "metric"),
+        ({"optimizer": jd.optimizers.sgd(0.1)}, "optimizer"),
         ({"builder": lambda hp: jd.optimizers.adam(hp["rate"])}, "builder"),
     ],
 )
@@ -496,7 +517,9 @@ def test_a_study_survives_kills(tmp_path, kind):
         assert list(trial.intermediate_values) == list(range(4, 41, 4))
     assert study.best_trial.value == min(trial.value for trial in study.trials)
     alone = jd.sweep(sgd, points_of(table), **LINEAR | {"epochs": 40})
-    np.testing.assert_equal(alone.rows(), table.rows())
+    assert alone.points == table.points
+    for i in range(24):
+        jax.tree.map(np.testing.assert_array_equal, alone.history(i), table.history(i))
 
 
 def points_of(table):
@@ -534,7 +557,7 @@ def test_plots_of_optuna_show_the_sweep():
 @pytest.mark.parametrize("made", ["dict", "params", "kwargs", "value"])
 def test_anything_that_asks_and_tells_drives_a_sweep(made):
     def handle(point):
-        return point if made == "dict" else type("Asked", (), {made: point})()
+        return point if made == "dict" else type("Asked", (), {"kwargs": {}, made: point})()
 
     points = [{"rate": np.float64(GOOD)}, {"rate": DIVERGES}, {"rate": GOOD}, {"rate": 0.02}]
     sampler = Listed(points, handle)
@@ -625,6 +648,26 @@ def test_later_batches_compile_nothing(strategy):
             np.testing.assert_allclose(table.history(i)[name], values, rtol=1e-5)
 
 
+@pytest.mark.heavy
+def test_rows_may_run_on_an_executor(tmp_path):
+    with ThreadPoolExecutor(2) as executor:
+        study = random_study()
+        table = sweep(study, executor=executor, checkpoint=tmp_path, seeds=2)
+    assert states(study) == ["COMPLETE"] * 6
+    here = random_study()
+    expected = sweep(here, seeds=2)
+    assert table.points == expected.points
+    assert [trial.value for trial in study.trials] == [trial.value for trial in here.trials]
+
+
+def test_a_table_flags_points_at_an_edge():
+    study = random_study()
+    study.enqueue_trial({"rate": 0.1, "1 - momentum": 0.05})
+    space = SPACE | {"rate": FloatDistribution(0.001, 0.1, log=True)}
+    table = sweep(study, space, trials=1)
+    assert table.rows()[0]["edge"] == "rate, momentum"
+
+
 # --- what is refused ----------------------------------------------------------------------------------
 
 
@@ -682,6 +725,27 @@ def test_choices_without_a_name_are_refused_with_a_checkpoint(tmp_path):
     with pytest.raises(ValueError, match=r"space\['f'\] must have values that a journal can name"):
         sweep(study, SPACE | {"f": [lambda x: x, lambda x: 2 * x]}, checkpoint=tmp_path / "rows")
     assert not study.trials
+
+
+def test_a_wrong_diverged_is_refused():
+    with pytest.raises(ValueError, match="must be 'fail' or 'prune', got 'FAIL'"):
+        jd.sweep(sgd, SPACE, sampler=jd.search.AskTell(random_study(), diverged="FAIL"), **LINEAR)
+
+
+def test_an_interruption_before_any_epoch_is_raised(monkeypatch):
+    study = random_study()
+    suggest = study.sampler.sample_independent
+
+    def interrupted(*args):
+        signal.raise_signal(signal.SIGINT)
+        return suggest(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study.sampler, "sample_independent", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(study, {"rate": SPACE["rate"]})
+    assert states(study) == ["RUNNING"]
+    assert len(sweep(study, {"rate": SPACE["rate"]})) == 6
 
 
 def test_if_all_points_fail_the_first_error_is_raised():

@@ -98,6 +98,7 @@ def test_twice_the_same(whole):
     assert any((a.parents != b.parents).any() for a, b in zip(other.lineage, whole.lineage))
 
 
+@pytest.mark.heavy
 def test_without_exploits_members_are_the_runs_alone():
     points = [{"learning_rate": rate, "momentum": 0.9} for rate in (0.01, 0.05, 0.1)]
     ranges = {"learning_rate": (1e-3, 1.0), "momentum": (0.1, 0.99)}

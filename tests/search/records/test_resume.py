@@ -67,6 +67,7 @@ def killed_after(monkeypatch, saves):
     monkeypatch.setattr(Directory, "_put", counted)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "halving",
     [
@@ -90,6 +91,7 @@ def test_a_sweep_that_was_killed_goes_on_to_the_same_table(tmp_path, monkeypatch
     identical(sweep(**how, checkpoint=tmp_path / "killed"), whole)
 
 
+@pytest.mark.few(1)
 @STRATEGIES
 def test_a_finished_sweep_trains_nothing_again(tmp_path, strategy):
     how = {"strategy": strategy, "checkpoint": tmp_path, "seeds": 2}
@@ -112,6 +114,7 @@ def test_points_seeds_and_epochs_extend(tmp_path, strategy):
     identical(longer, sweep({"rate": [0.1, 0.05, 0.01]}, seeds=2, epochs=7, strategy=strategy))
 
 
+@pytest.mark.heavy
 def test_more_points_change_who_is_halved(tmp_path):
     halving = jd.search.SuccessiveHalving(first=1, factor=2)
     sweep({"rate": [0.01, 0.02]}, halving=halving, checkpoint=tmp_path)

@@ -153,6 +153,7 @@ def test_the_best_point_has_the_best_mean_over_folds_and_seeds():
     assert interval["val_loss_mean"] == pytest.approx(means[0])
 
 
+@pytest.mark.heavy
 def test_a_point_that_diverges_on_one_fold_is_not_best():
     x, y = np.array(X), np.array(X[:, :1])
     x[0] = 1e30  # in the training rows of all folds but the first
@@ -197,6 +198,7 @@ def test_a_cross_validation_goes_on_and_grows(tmp_path):
         linear(**(kept | {"folds": 4}), seeds=2)
 
 
+@pytest.mark.heavy
 def test_a_list_of_folds_may_grow(tmp_path):
     pairs = [(np.arange(50), np.arange(50, 100)), (np.arange(50, 100), np.arange(50))]
     linear(folds=pairs[:1], checkpoint=tmp_path / "a")
@@ -335,6 +337,7 @@ def test_a_cross_validation_inside_a_trace_is_refused():
         jax.jit(lambda v: linear(stratify=v).best("loss"))(jnp.ones(100))
 
 
+@pytest.mark.heavy
 def test_parts_of_the_data_are_taken_by_many_threads():
     from concurrent.futures import ThreadPoolExecutor
 

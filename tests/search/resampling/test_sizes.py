@@ -137,6 +137,7 @@ def test_a_size_is_a_column_over_which_nothing_is_averaged():
     assert [row["n"] for row in intervals] == [2] * 4
 
 
+@pytest.mark.heavy
 def test_sizes_may_grow(tmp_path):
     curve(sizes=(20,), checkpoint=tmp_path / "a")
     table = curve(sizes=(20, 40), checkpoint=tmp_path / "a")

@@ -83,6 +83,7 @@ def spawned(workers=2):
     return futures.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "halving", [None, jd.search.SuccessiveHalving(first=1, factor=2)], ids=["full", "halving"]
 )
@@ -91,6 +92,7 @@ def test_whoever_runs_the_rows_the_table_is_that_of_threads(kind, halving):
     identical(sweep(executor=kind(), halving=halving), sweep(halving=halving))
 
 
+@pytest.mark.heavy
 def test_rows_are_sent_back_in_between_and_go_on(monkeypatch, expected, tmp_path):
     monkeypatch.setattr(worker, "_SLICE", 0.0)  # no epoch at all, if the row did not go on
     monkeypatch.setattr(worker, "_Deadline", _AfterOne)

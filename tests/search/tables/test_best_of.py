@@ -40,6 +40,7 @@ def test_what_diverged_is_the_worst_and_not_left_out():
         np.testing.assert_array_equal(best([1.0, bad, 3.0], "max"), best([1.0, 1.0, 3.0], "max"))
 
 
+@pytest.mark.heavy
 def test_thousands_of_values_neither_overflow_nor_lose_their_sum():
     values = np.linspace(0, 1, 2_000)
     for unbiased in (True, False):
