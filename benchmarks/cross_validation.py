@@ -214,7 +214,7 @@ def main():
         "from the start of the process to the end of the search.\nThe load of the machine before a "
         f"run was {min(loads):.1f} to {max(loads):.1f}, on {CORES} cores: others worked on it, too.\n\n"
         "Mean accuracy over folds and seeds, of the first round. (Each of the three seeds draws the "
-        "first parameters\nfor all folds and rates, so that the rows may differ by a hundredth.)\n\n"
+        "first parameters\nfor all folds and rates, so that rows may differ by a hundredth or two.)\n\n"
         f"{by_rate(results)}\n"
     )
     args.out.parent.mkdir(parents=True, exist_ok=True)
