@@ -59,7 +59,8 @@ def cross_validate(
     and so does ``best(metric, over_seeds=True)``, which takes only points that have all folds. The
     columns "n_train" and "n_validate" are the numbers of different rows of a fold.
     `jaxdeep.search.intervals` says how sure the means are. To go on with the best point, train it on all
-    of the data with `jaxdeep.fit`. Its mean here is a little optimistic, since it was chosen by it.
+    of the data with `jaxdeep.fit`. Its mean here is a little optimistic, since it was chosen by it, and
+    so are the values of runs that early stopping ends by the rows they are judged by.
 
     Args:
       builder, space: as for `jaxdeep.sweep`.
@@ -76,7 +77,8 @@ def cross_validate(
         `GroupKFold` makes folds as equal as it can, and is not shuffled.
       shuffle_folds: draw the folds, by the `key` if there is one. Without a key, and without labels,
         they are those of scikit-learn's ``KFold(folds, shuffle=True, random_state=0)``. With False they
-        are consecutive rows, of each class. (`shuffle` is about the batches of an epoch.)
+        are consecutive rows, or with labels every k-th row of each class. (`shuffle` is about the
+        batches of an epoch.)
       prepare: ``(train, validate) -> (train, validate)``, a pure function of `jax.numpy`, applied to the
         data of each fold before it is used, or a scaler such as `jaxdeep.preprocessing.standard_scaler`:
         it is fitted to the inputs of the training rows, and transforms those of both parts. What is
@@ -86,7 +88,8 @@ def cross_validate(
         drawn by it.
       halving: as for `jaxdeep.sweep`. The value of a point is the mean over its folds and seeds, which
         go on or end together.
-      strategy, rows_at_once, memory, keep_params, retry_errors, progress: as for `jaxdeep.sweep`.
+      strategy, rows_at_once, memory, keep_params, retry_errors, progress: as for `jaxdeep.sweep`. With
+        "vmap" every row of a stack holds the data of its fold: `memory` bounds that, or `rows_at_once`.
       checkpoint: as for `jaxdeep.sweep`. Further pairs may be added to a list of folds.
       {options}
 
