@@ -5,19 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 import jax
-import numpy as np
 
 from jaxdeep._compilation import check_untraced, meant_transfers
 from jaxdeep._shapes import PyTree
 from jaxdeep.search.asking import ask_tell
 from jaxdeep.search.asking.ask_tell import AskTell, Sampler
 from jaxdeep.search.builder import PURE, Build
-from jaxdeep.search.driving import STRATEGIES, Strategy
+from jaxdeep.search.driving import Strategy
 from jaxdeep.search.runners.executors import Executor
 from jaxdeep.search.spaces.space import Point, points_of
-from jaxdeep.search.strategies import halving as successive
-from jaxdeep.search.strategies.asynchronous import AsynchronousHalving
-from jaxdeep.search.sweeping import begun, checked_how, trained
+from jaxdeep.search.sweeping import begun, checked_how, order_of, trained
 from jaxdeep.search.tables.table import Table
 from jaxdeep.train.options import RowOptions, takes
 
@@ -130,12 +127,8 @@ def sweep(
     given = [key, list(space) if isinstance(space, list) else space, arguments.get("class_weight")]
     check_untraced("sweep", [tree for tree in given if not isinstance(tree, Iterator)], instead=PURE)
     asking = None if sampler is None else ask_tell.checked(sampler, space, halving)
-    if halving is not None:
-        successive.check(halving, *STRATEGIES)
-    if isinstance(halving, AsynchronousHalving) and strategy is None:
-        strategy = "threads"  # its rows do not run in step
     how = checked_how(
-        "sweep",
+        halving=halving,
         strategy=strategy,
         rows_at_once=rows_at_once,
         memory=memory,
@@ -146,11 +139,6 @@ def sweep(
         progress=progress,
     )
     sweeping = begun("sweep", builder, data, seeds=seeds, key=key, how=how, arguments=arguments)
-    if isinstance(halving, AsynchronousHalving) and how.strategy != "threads":
-        raise ValueError(
-            "strategy must be 'threads' with AsynchronousHalving, whose rows run one by one; got "
-            f"{strategy!r}"
-        )
     if asking is not None:
         return ask_tell.asked_and_told(sweeping, space, asking, halving)
     if space is None:
@@ -158,7 +146,4 @@ def sweep(
             "space must be a dict of values by name or a list of points, unless a sampler knows it"
         )
     points = points_of(space)
-    # a grid in its own order would give the first points all small values of its first name
-    shuffled = np.random.default_rng(0).permutation(len(points)).tolist()
-    order = shuffled if isinstance(space, Mapping) else None
-    return trained(sweeping, points, halving, order=order)
+    return trained(sweeping, points, halving, order=order_of(space, points))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._compilation import check_untraced
@@ -15,7 +16,7 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.fitting.sources import is_batches
 from jaxdeep.search.builder import PURE, Build, Builder, check_data, check_values
-from jaxdeep.search.driving import MakeRunner, Runner, Strategy, drive
+from jaxdeep.search.driving import STRATEGIES, MakeRunner, Runner, Strategy, drive
 from jaxdeep.search.records.description import description, name_rows
 from jaxdeep.search.records.store import Ranking, Store, opened
 from jaxdeep.search.resampling.subset import WHOLE, DeviceData, Prepare, Subset
@@ -28,6 +29,7 @@ from jaxdeep.search.runners.thread_runner import Places, ThreadRunner
 from jaxdeep.search.runners.vmap_runner import VmapRunner
 from jaxdeep.search.spaces.space import Point
 from jaxdeep.search.strategies import halving as successive
+from jaxdeep.search.strategies.asynchronous import AsynchronousHalving
 from jaxdeep.search.tables.table import Table, scalars
 from jaxdeep.search.trial import Group, Trial, arrays
 from jaxdeep.train import monitors
@@ -69,8 +71,8 @@ class Sweeping(NamedTuple):
 
 
 def checked_how(
-    caller: str,
     *,
+    halving: Strategy | None = None,
     strategy: str | None,
     rows_at_once: int | None,
     memory: int | None,
@@ -99,6 +101,15 @@ def checked_how(
         if memory is not None:
             raise ValueError(
                 "memory is that of this process's devices; with an executor it has no meaning"
+            )
+        strategy = "threads"
+    if halving is not None:
+        successive.check(halving, *STRATEGIES)
+    if isinstance(halving, AsynchronousHalving):
+        if strategy == "vmap":
+            raise ValueError(
+                "strategy must be 'threads' with AsynchronousHalving, whose rows run one by one; got "
+                "'vmap'"
             )
         strategy = "threads"
     if strategy is None:
@@ -242,6 +253,16 @@ def tabled(points: Sequence[Point], rows: Sequence[Trial]) -> Table:
     named = tuple({**points[row.place[0]], **row.subset.names, "seed": row.place[2]} for row in rows)
     spaces = getattr(points, "spaces", None)
     return Table(named, tuple(row.standing() for row in rows), spaces)
+
+
+def order_of(space: Mapping[str, Any] | Sequence[Point], points: Sequence[Point]) -> list[int] | None:
+    """The order in which strategies take points: at random, if they are a grid.
+
+    In its own order the first points of a grid have all small values of its first name.
+    """
+    if not isinstance(space, Mapping):
+        return None
+    return [int(i) for i in np.random.default_rng(0).permutation(len(points))]
 
 
 def described(sweeping: Sweeping, halving: Strategy | None, prepare: Prepare | None) -> dict[str, Any]:

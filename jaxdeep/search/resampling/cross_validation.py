@@ -10,14 +10,14 @@ from jaxdeep._compilation import check_untraced, meant_transfers
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.preprocessing import PowerTransform, Scaler
 from jaxdeep.search.builder import PURE, Build
+from jaxdeep.search.driving import Strategy
 from jaxdeep.search.resampling.folds import Folds, subsets_of
 from jaxdeep.search.resampling.prepare import prepare_of
 from jaxdeep.search.resampling.subset import Prepare, check_free
+from jaxdeep.search.runners.executors import Executor
 from jaxdeep.search.spaces.space import Point, points_of
 from jaxdeep.search.spaces.values import RESERVED
-from jaxdeep.search.strategies import halving as successive
-from jaxdeep.search.strategies.halving import SuccessiveHalving
-from jaxdeep.search.sweeping import begun, checked_how, trained
+from jaxdeep.search.sweeping import begun, checked_how, order_of, trained
 from jaxdeep.search.tables.table import Table
 from jaxdeep.train.options import RowOptions, takes
 
@@ -36,10 +36,11 @@ def cross_validate(
     prepare: Prepare | Scaler | PowerTransform | None = None,
     seeds: int = 1,
     key: jax.Array | None = None,
-    halving: SuccessiveHalving | None = None,
+    halving: Strategy | None = None,
     strategy: str | None = None,
     rows_at_once: int | None = None,
     memory: int | None = None,
+    executor: Executor | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     keep_params: int | None = None,
     retry_errors: bool = False,
@@ -88,8 +89,9 @@ def cross_validate(
         drawn by it.
       halving: as for `jaxdeep.sweep`. The value of a point is the mean over its folds and seeds, which
         go on or end together.
-      strategy, rows_at_once, memory, keep_params, retry_errors, progress: as for `jaxdeep.sweep`. With
-        "vmap" every row of a stack holds the data of its fold: `memory` bounds that, or `rows_at_once`.
+      strategy, rows_at_once, memory, executor, keep_params, retry_errors, progress: as for
+        `jaxdeep.sweep`. With "vmap" every row of a stack holds the data of its fold: `memory` bounds
+        that, or `rows_at_once`.
       checkpoint: as for `jaxdeep.sweep`. Further pairs may be added to a list of folds.
       {options}
 
@@ -120,14 +122,13 @@ def cross_validate(
     )
     if arguments.get("validation") is not None:
         raise ValueError("validation must be left out: each fold is validated on its own rows of data")
-    if halving is not None:
-        successive.check(halving)
     prepared = prepare_of(prepare)
     how = checked_how(
-        "cross_validate",
+        halving=halving,
         strategy=strategy,
         rows_at_once=rows_at_once,
         memory=memory,
+        executor=executor,
         checkpoint=checkpoint,
         keep_params=keep_params,
         retry_errors=retry_errors,
@@ -139,4 +140,6 @@ def cross_validate(
     )
     points = points_of(space)
     check_free(points, RESERVED)
-    return trained(sweeping, points, halving, subsets=subsets, prepare=prepared)
+    return trained(
+        *(sweeping, points, halving), order=order_of(space, points), subsets=subsets, prepare=prepared
+    )

@@ -15,6 +15,7 @@ from jaxdeep.search.builder import PURE, Build
 from jaxdeep.search.resampling.folds import key_words, labels_of
 from jaxdeep.search.resampling.prepare import prepare_of
 from jaxdeep.search.resampling.subset import Prepare, Subset, check_free
+from jaxdeep.search.runners.executors import Executor
 from jaxdeep.search.spaces.space import Point, points_of
 from jaxdeep.search.spaces.values import RESERVED
 from jaxdeep.search.sweeping import begun, checked_how, trained
@@ -41,6 +42,7 @@ def learning_curve(
     strategy: str | None = None,
     rows_at_once: int | None = None,
     memory: int | None = None,
+    executor: Executor | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     keep_params: int | None = None,
     retry_errors: bool = False,
@@ -73,7 +75,8 @@ def learning_curve(
       seeds: number of runs of each point and size; their seeds are 0, 1, …
       key: instead of ``jax.random.key(seed)``, seed s runs with ``fold_in(key, s)``; and the training
         sets are drawn by it.
-      strategy, rows_at_once, memory, keep_params, retry_errors, progress: as for `jaxdeep.sweep`.
+      strategy, rows_at_once, memory, executor, keep_params, retry_errors, progress: as for
+        `jaxdeep.sweep`.
       checkpoint: as for `jaxdeep.sweep`. Sizes may be more than before, too.
       {options}
 
@@ -107,10 +110,10 @@ def learning_curve(
     _checks.check_flag("nested", nested)
     prepared = prepare_of(prepare)
     how = checked_how(
-        "learning_curve",
         strategy=strategy,
         rows_at_once=rows_at_once,
         memory=memory,
+        executor=executor,
         checkpoint=checkpoint,
         keep_params=keep_params,
         retry_errors=retry_errors,

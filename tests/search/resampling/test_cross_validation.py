@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from concurrent import futures
 
 import jax
 import jax.numpy as jnp
@@ -359,3 +360,10 @@ def test_a_cross_validation_under_jaxs_switches():
                 assert linear(folds=2, prepare=SCALER).rows() == expected
             finally:
                 jax.config.update(name, before)
+
+
+def test_folds_go_to_any_executor_and_every_strategy():
+    plain = linear(folds=3)
+    same_tables(linear(folds=3, executor=futures.ThreadPoolExecutor(2)), plain)
+    halved = linear(folds=3, halving=jd.search.Hyperband(first=1, factor=2))
+    assert len(halved) == len(plain)
