@@ -39,7 +39,7 @@ FLOORS = {
         ("schedules", "tree"),
         ("_compilation",),
         ("_checks",),
-        ("_arrays", "_endings", "_identity", "_shapes", "_compat", "_extras", "_version"),
+        ("_arrays", "_endings", "_identity", "_shapes", "_compat", "_extras", "_version", "_warning"),
     ),
 }
 ROWS = [row for rows in FLOORS.values() for row in rows]

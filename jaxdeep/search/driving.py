@@ -2,11 +2,11 @@
 
 import contextlib
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeAlias
 
+from jaxdeep._warning import warn
 from jaxdeep.fitting.interruption import Interruption, interruptible
 from jaxdeep.fitting.progress import Report, reporting
 from jaxdeep.search.records.store import Store
@@ -317,10 +317,9 @@ def _tell_errors(rows: Sequence[Trial]) -> None:
             f"all {len(rows)} rows ended with an error in an earlier call, such as {' '.join(last)}; "
             "mend what raised it, and pass retry_errors=True"
         )
-    warnings.warn(
+    warn(
         f"{len(failed)} of {len(rows)} rows ended with an error, such as {' '.join(last)}; the error "
-        "of a row of the table is in table.results[row].error",
-        stacklevel=4,
+        "of a row of the table is in table.results[row].error"
     )
 
 

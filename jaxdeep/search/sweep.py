@@ -84,12 +84,13 @@ def sweep(
       checkpoint: a local directory, from which the sweep goes on when it is called again after it was
         killed, in whatever moment: to the same table, bit for bit. No row that had ended is trained
         again, and the others go on from the last epoch or rung that was saved. Points, seeds and epochs
-        may be more than before; whatever else differs is refused. The directory holds a journal of JSON
-        lines and a file for each row. Values of points must have a name that lasts, so that functions
-        must be those of a module. Another process is refused there meanwhile.
+        may be more than before (with a `sampler`, points alone); whatever else differs is refused. The
+        directory holds a journal of JSON lines and a file for each row. Values of points must have a
+        name that lasts, so that functions must be those of a module. Another process is refused there
+        meanwhile.
       keep_params: the number of rows that keep their parameters after their end, the best by the metric
         of `halving` or `early_stopping`, or else by the loss (of the validation data, if there are any);
-        all by default. The others cannot be trained further.
+        all by default. Where `epochs` grow, the others begin anew.
       retry_errors: run rows again that ended with an error in an earlier call.
       progress: show a progress bar, or print lines without a terminal.
       {options}

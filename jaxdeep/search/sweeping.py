@@ -19,7 +19,7 @@ from jaxdeep.search.builder import PURE, Build, Builder, check_data, check_value
 from jaxdeep.search.driving import STRATEGIES, MakeRunner, Runner, Strategy, drive
 from jaxdeep.search.records.description import description, name_rows
 from jaxdeep.search.records.store import Ranking, Store, opened
-from jaxdeep.search.resampling.subset import WHOLE, DeviceData, Prepare, Subset
+from jaxdeep.search.resampling.subset import WHOLE, DeviceData, Prepare, Subset, check_free
 from jaxdeep.search.rows import grouped_rows, keys_of
 from jaxdeep.search.runners import executors
 from jaxdeep.search.runners.executor_runner import ExecutorRunner
@@ -28,6 +28,7 @@ from jaxdeep.search.runners.same_program import same_program
 from jaxdeep.search.runners.thread_runner import Places, ThreadRunner
 from jaxdeep.search.runners.vmap_runner import VmapRunner
 from jaxdeep.search.spaces.space import Point
+from jaxdeep.search.spaces.values import RESERVED
 from jaxdeep.search.strategies import halving as successive
 from jaxdeep.search.strategies.asynchronous import AsynchronousHalving
 from jaxdeep.search.tables.table import Table, scalars
@@ -182,6 +183,7 @@ def trained(
 
     A strategy takes points in this `order`; by default as they are.
     """
+    check_free(points, RESERVED)
     how, device_data = sweeping.how, DeviceData(sweeping.data, sweeping.validation, prepare)
     grouped = list(grouped_rows(sweeping.build, sweeping.keys, points, subsets))
     for group in grouped:

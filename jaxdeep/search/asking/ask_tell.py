@@ -2,11 +2,12 @@
 
 import inspect
 import math
-import warnings
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from jaxdeep import _checks
+from jaxdeep._warning import warn
+from jaxdeep.fitting.description import lasting
 from jaxdeep.fitting.interruption import Interruption, interruptible
 from jaxdeep.optimizers.identity import numbers_of
 from jaxdeep.search.asking.batches import Batches, BySeed
@@ -172,10 +173,9 @@ def asked_and_told(sweeping: Sweeping, space: Any, config: AskTell, halving: Str
     if interruption.noted and not rows:
         raise KeyboardInterrupt
     if trials and not rows:
-        warnings.warn(
+        warn(
             f"the study has had all of its {trials} trials: more trials= go on, and with checkpoint= a "
-            "table has the rows of earlier calls, too",
-            stacklevel=5,
+            "table has the rows of earlier calls, too"
         )
     named = [{**points[key], "seed": seed} for key, results in rows.items() for seed in results]
     return Table(
@@ -234,7 +234,7 @@ def _source(
         config.sampler,
         space,
         {name: text for name, text in about.items() if name != "strategy"}
-        | {"seeds": len(sweeping.keys), "metric": [metric, sign]}
+        | {"seeds": len(sweeping.keys), "metric": [metric, sign], "space": lasting(repr(space))}
         | {name: text_of(value) for name, value in made_of.items()},
         metric=metric,
         sign=sign,
@@ -306,10 +306,9 @@ def _tell_errors(errors: Sequence[Exception], outcomes: Iterable[Outcome]) -> No
         return
     if all(outcome.ended == "error" for outcome in outcomes):
         raise errors[0]
-    warnings.warn(
+    warn(
         f"{len(errors)} errors in a batch of points, such as {type(errors[0]).__name__}: {errors[0]}; "
-        "the sampler was told that they failed, and the sweep goes on",
-        stacklevel=4,
+        "the sampler was told that they failed, and the sweep goes on"
     )
 
 

@@ -4,10 +4,10 @@ import contextlib
 import json
 import os
 import pathlib
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
+from jaxdeep._warning import warn
 from jaxdeep.fitting.directory import reason_of
 
 Event = dict[str, Any]
@@ -31,10 +31,9 @@ class Journal:
         data = path.read_bytes() if path.exists() else b""
         self.events, self._size = _read(path, data)
         if self._size < len(data):
-            warnings.warn(
+            warn(
                 f"the last line of {path} is torn, as after a kill in the middle of writing it; it is "
-                "left out",
-                stacklevel=4,
+                "left out"
             )
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         os.ftruncate(self._file, self._size)

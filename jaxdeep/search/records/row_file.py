@@ -27,23 +27,26 @@ class Kept(NamedTuple):
     Attributes:
       path: the file.
       like: shapes of the parameters and the state.
+      keep: how many rows keep theirs; None for all.
     """
 
     path: pathlib.Path
     like: tuple[PyTree, PyTree]
+    keep: int | None = None
 
     def load(self) -> tuple[PyTree, PyTree]:
         """The parameters and the state, read from the file.
 
         Raises:
-          NotKept: the file is not there any more.
-          ValueError: it is damaged.
+          NotKept: the row is not among the best.
+          ValueError: the file is not there any more, or damaged.
         """
         if not self.path.exists():
-            raise NotKept(
-                f"its parameters were not kept: {str(self.path)!r} is not there (keep_params= says how "
-                "many of the best rows keep theirs)"
-            )
+            if self.keep is None:
+                raise ValueError(
+                    f"the file of its parameters, {str(self.path)!r}, is not there any more"
+                )
+            raise NotKept(f"its parameters were not kept (keep_params={self.keep} keeps the best)")
         arrays, _ = read(self.path)
         chosen = "result" if any(name.startswith("result.") for name in arrays) else "run.train_state"
         names = ("0", "1") if chosen == "result" else ("params", "state")

@@ -4,8 +4,8 @@ import contextlib
 import math
 import pathlib
 import sys
+import threading
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxdeep import _version
 from jaxdeep._shapes import PyTree
+from jaxdeep._warning import warn
 from jaxdeep.fitting.description import difference_of
 from jaxdeep.fitting.directory import held
 from jaxdeep.fitting.setup import Setup
@@ -90,8 +91,11 @@ class Store:
 
     lasts = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: int | None = None, ranking: Ranking | None = None) -> None:
         self.began = time.time()
+        self._keep, self._ranking = keep, ranking
+        self._kept_rows: list[tuple[float, int, Row]] = []
+        self._letting_go = threading.Lock()
 
     def register(self, rows: Sequence[Row], *, again: bool = False, partial: bool = False) -> None:
         """Tell each row what is known of it, and note those that are new.
@@ -128,6 +132,21 @@ class Store:
           row, run, result: the row, its last state and its result, parameters included.
           own: the result's parameters and state, if they are not those of the last state.
         """
+        if self._keep is None or self._ranking is None:
+            return result
+        value = self._ranking.sign * result.value(self._ranking.metric)
+        if result.ended not in _FULL or not math.isfinite(value):
+            return result._replace(params=None, state=None)
+        with self._letting_go:
+            place = len(self._kept_rows)
+            self._kept_rows.append((value, place, row))
+            self._kept_rows.sort(key=lambda kept: (kept[0], kept[2].place))
+            if len(self._kept_rows) > self._keep:
+                _, _, last = self._kept_rows.pop()
+                if last is row:
+                    return result._replace(params=None, state=None)
+                assert last.result is not None
+                last.result = last.result._replace(params=None, state=None)
         return result
 
     def fail(self, row: Row, result: Result) -> None:
@@ -263,7 +282,7 @@ class Directory(Store):
         like = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (result.params, result.state)
         )
-        result = result._replace(params=Kept(self._file(row.id), like), state=None)
+        result = result._replace(params=Kept(self._file(row.id), like, self._keep), state=None)
         if result.ended == "interrupted":  # it goes on at the next call
             self._put(row, run, own, ({"reached": row.id, "epoch": int(run.epoch)},))
             return result
@@ -286,7 +305,7 @@ class Directory(Store):
                 return None
             return row_file.restored(arrays, epoch, row.shapes, row.setup.room)
         except ValueError as error:
-            warnings.warn(f"{error}; the row {row.words} begins anew", stacklevel=2)
+            warn(f"{error}; the row {row.words} begins anew")
             return None
 
     def close(self) -> None:
@@ -370,7 +389,9 @@ class Directory(Store):
     def kept(self, row: Row, ended: Result) -> Result:
         """A result from the journal with its parameters."""
         ts = row.shapes.train_state
-        return ended._replace(params=Kept(self._file(row.id), (ts.params, ts.state)), state=None)
+        return ended._replace(
+            params=Kept(self._file(row.id), (ts.params, ts.state), self._keep), state=None
+        )
 
     # --- what is written ------------------------------------------------------------------------------
 
@@ -412,7 +433,7 @@ def opened(
 ) -> Iterator[Store]:
     """The directory of a sweep, locked against others; with None, rows are in memory alone."""
     if path is None:
-        yield Store()
+        yield Store(keep=keep, ranking=ranking)
         return
     with held(path, "sweep"):
         directory = Directory(path, about, keep=keep, ranking=ranking)

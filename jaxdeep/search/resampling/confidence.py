@@ -167,8 +167,12 @@ def _place(against: Mapping[str, Any], points: Sequence[Point]) -> int:
     """Which of the points has the hyperparameters of `against`."""
     if not isinstance(against, Mapping):
         raise TypeError(f"against must be a point, a dict of hyperparameters by name, got {against!r}")
-    for i, point in enumerate(points):
-        free = _free(point)
-        if all(name in against and word(against[name]) == word(value) for name, value in free.items()):
-            return i
+    fitting = [
+        (len(free), i)
+        for i, free in enumerate(map(_free, points))
+        if all(name in against and word(against[name]) == word(value) for name, value in free.items())
+    ]
+    if fitting:  # the point of most names, since another may have some of them
+        most = max(names for names, _ in fitting)
+        return next(i for names, i in fitting if names == most)
     raise ValueError(f"against must be a point of the table, got {dict(against)!r}")

@@ -2,10 +2,10 @@
 
 import itertools
 import math
-import warnings
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, SupportsIndex, overload
 
+from jaxdeep._warning import warn
 from jaxdeep.search.spaces.distributions import (
     Distribution,
     choice_of,
@@ -86,10 +86,9 @@ def points_of(space: Mapping[str, Iterable[Any]] | Sequence[Point]) -> Points:
     for point in points:
         distinct.setdefault(words(point.items()), point)
     if fewer := len(points) - len(distinct):
-        warnings.warn(
+        warn(
             f"{fewer} of {len(points)} points are the same as others before them and are left out; "
-            "seeds= runs points several times",
-            stacklevel=5,  # the line that calls sweep
+            "seeds= runs points several times"
         )
     return Points(distinct.values(), points.spaces)
 

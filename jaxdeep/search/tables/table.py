@@ -592,7 +592,8 @@ class Table:
         held = scalars(result.history)
         at_end = {name: result.at_end(name) for name in self._metrics if name in held}
         ending = (result.epochs, result.ended, result.ended == "diverged")
-        return {**point, **dict(zip(_NAMED, ending)), **at_end}
+        named = {name: value for name, value in zip(_NAMED, ending) if name not in point}
+        return {**point, **named, **at_end}
 
     def _is_free(self, name: str) -> bool:
         return name not in (*self._hyperparameters, *self._metrics)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -214,6 +215,36 @@ def test_the_best_rows_keep_their_parameters(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, *(t.trained(min(best)) for t in (saved, table)))
     again = sweep(checkpoint=tmp_path, keep_params=2)
     assert again.rows() == table.rows()
+
+
+def test_without_a_directory_the_best_rows_keep_their_parameters_too():
+    table = sweep(keep_params=2)
+    best = np.argsort([row["val_loss"] for row in table.rows()])[:2]
+    kept = [i for i in range(4) if table.results[i].params is not None]
+    assert kept == sorted(best.tolist())
+    with pytest.raises(ValueError, match="parameters were not kept"):
+        table.trained(next(i for i in range(4) if i not in kept))
+
+
+def test_a_directory_that_is_gone_is_not_a_row_that_was_not_kept(tmp_path):
+    table = sweep(checkpoint=tmp_path / "sweep")
+    shutil.rmtree(tmp_path / "sweep")
+    with pytest.raises(ValueError, match="is not there any more"):
+        table.save(tmp_path / "table.npz")
+
+
+@pytest.mark.parametrize("name", ["seed", "fold", "n_train", "n_validate"])
+def test_names_of_the_table_are_refused(name):
+    with pytest.raises(ValueError, match=name):
+        sweep({"rate": [0.1], name: [1, 2]})
+
+
+def test_a_hyperparameter_keeps_its_name_in_the_rows():
+    def build(hp):
+        return {"optimizer": jd.optimizers.sgd(0.01), "epochs": hp["epochs"]}
+
+    table = sweep({"epochs": [1, 3]}, build)
+    assert [row["epochs"] for row in table.rows()] == [1, 3]
 
 
 def test_a_row_that_raises_leaves_the_others_alone(tmp_path):

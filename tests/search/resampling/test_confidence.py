@@ -168,3 +168,17 @@ TABLE = table_of(folds_of(0.1, [[1.0], [2.0]]))
 def test_wrong_arguments(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
         call()
+
+
+def test_a_point_whose_names_are_some_of_anothers_is_not_taken_for_it():
+    points = [
+        {**point, "seed": seed} for point in ({"rate": 0.1}, {"rate": 0.1, "b1": 0.5}) for seed in (0, 1)
+    ]
+    ends = [
+        Result({}, {}, {"loss": np.array([v])}, end=0, ended="finished") for v in (1.0, 2.0, 5.0, 7.0)
+    ]
+    table = Table(points, ends)
+    other, own = jd.search.intervals(table, "loss", against={"rate": 0.1, "b1": 0.5})
+    assert (other["loss_mean"], own["loss_mean"]) == (-4.5, 0.0)
+    own, other = jd.search.intervals(table, "loss", against={"rate": 0.1})
+    assert (own["loss_mean"], other["loss_mean"]) == (0.0, 4.5)
