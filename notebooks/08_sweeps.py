@@ -26,6 +26,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 # %%
 import collections
+import time
 
 import jax
 import matplotlib.pyplot as plt
@@ -95,13 +96,14 @@ print(
 # %% [markdown]
 # ## A thousand runs
 #
-# Two hundred points drawn at random in four dimensions, five seeds each: learning rate, momentum (by its
-# distance from 1), dropout and label smoothing. They go into the optimizer, the model and the loss; as
-# all four are floats, it is one program for all thousand runs.
+# Two hundred points in four dimensions, five seeds each: learning rate, momentum (by its distance from 1),
+# dropout and label smoothing. They go into the optimizer, the model and the loss; as all four are floats, it
+# is one program for all thousand runs. The space is plain data, and `sobol` fills it more evenly than chance
+# does.
 
 
 # %%
-def random_point(hp):
+def short_run(hp):
     return {
         "optimizer": jd.optimizers.sgd(hp["learning_rate"], momentum=1 - hp["friction"]),
         "model": network(32, hp["dropout"]),
@@ -112,17 +114,19 @@ def random_point(hp):
     }
 
 
-points = jd.train.random_points(
-    200,
-    key=jax.random.key(0),
-    learning_rate=("log_uniform", 1e-3, 1.0),
-    friction=("log_uniform", 0.01, 1.0),
-    dropout=("uniform", 0.0, 0.6),
-    smoothing=("uniform", 0.0, 0.3),
-)
-table = jd.sweep(random_point, points, seeds=5, **common)
+space = {
+    "learning_rate": jd.search.log_uniform(1e-3, 1.0),
+    "friction": jd.search.log_uniform(0.01, 1.0),
+    "dropout": jd.search.uniform(0.0, 0.6),
+    "smoothing": jd.search.uniform(0.0, 0.3),
+}
+points = jd.search.sobol(space, 200)
+began = time.process_time()
+table = jd.sweep(short_run, points, seeds=5, **common)
+seconds = time.process_time() - began
 ended = collections.Counter(row["ended"] for row in table.rows())
 print(f"{len(table)} runs of {5 * -(-len(train[0]) // 32)} steps: {dict(ended)}")
+print(f"{seconds:.0f} s of processor time, compilation included")
 
 # %%
 means = table.over_seeds()
@@ -143,10 +147,9 @@ plt.show()
 # %% [markdown]
 # Read singly, only the learning rate shows something. The map shows why: what counts is the rate and the
 # friction together, $\eta / (1 - \beta)$, a band from lower left to upper right. Dropout and smoothing
-# hardly matter for these five epochs. *When to use which*: random points for three hyperparameters or
-# more. A grid of 200 points would have had fewer than four values of each, and spent most runs on
-# repeating dropout and smoothing; here every run is a new learning rate. (The thousand runs of digits
-# took 16 s of processor time, compilation included.)
+# hardly matter for these five epochs. *When to use which*: drawn points for three hyperparameters or more.
+# A grid of 200 points would have had fewer than four values of each, and spent most runs on repeating
+# dropout and smoothing; here every point is a new learning rate.
 
 # %% [markdown]
 # ## The best row or the best mean
@@ -156,7 +159,6 @@ plt.show()
 
 # %%
 rows = table.rows()
-names = list(points[0])
 single = sorted(
     range(len(points)), key=lambda i: -max(r["val_accuracy"] for r in rows[5 * i : 5 * i + 5])
 )
@@ -166,17 +168,14 @@ promised = {
     "best single rows": [max(r["val_accuracy"] for r in rows[5 * i : 5 * i + 5]) for i in single[:10]],
     "best means": [means[i]["val_accuracy_mean"] for i in mean[:10]],
 }
+distinct = sorted({i for which in chosen.values() for i in which})  # some are chosen both ways
 again = jd.sweep(
-    random_point,
-    [points[i] for which in chosen.values() for i in which],
-    seeds=10,
-    key=jax.random.key(1),
-    **common,
+    short_run, [points[i] for i in distinct], seeds=10, key=jax.random.key(1), **common
 ).over_seeds()
 
 figure, ax = plt.subplots(figsize=(6, 3.4))
-for k, (which, label) in enumerate(zip(chosen, "os")):
-    kept = again[10 * k : 10 * k + 10]
+for which, label in zip(chosen, "os"):
+    kept = [again[distinct.index(i)] for i in chosen[which]]
     sd = np.array([row["val_accuracy_std"] for row in kept])
     got = np.array([row["val_accuracy_mean"] for row in kept])
     ax.errorbar(promised[which], got, 2.26 * sd / np.sqrt(10), fmt=label, capsize=2, label=which)
@@ -188,11 +187,11 @@ ax.grid(alpha=0.3)
 plt.show()
 
 # %% [markdown]
-# The best single rows promised 0.974 and kept 0.955: two in a hundred were luck, and among them the
-# better ones did not do better again. The best means promised 0.958 and kept 0.957. **Choose by the mean
-# over seeds** (`table.best("val_accuracy", over_seeds=True)`), **and report from runs that did not
-# choose**: new seeds, and the test images, since validation images that were used to choose are as lucky
-# as seeds. The intervals of the ten points overlap: this search found a region, not a point.
+# The best single rows promised more than the best means, and kept less: two in a hundred were luck. The
+# best means kept what they promised. **Choose by the mean over seeds**
+# (`table.best("val_accuracy", over_seeds=True)`), **and report from runs that did not choose**: new seeds,
+# and the test images, since validation images that were used to choose are as lucky as seeds. Intervals of
+# the ten points overlap: this search found a region, not a point.
 
 # %% [markdown]
 # ## How many seeds
@@ -202,8 +201,8 @@ plt.show()
 
 # %%
 ranked = sorted(again, key=lambda row: -row["val_accuracy_mean"])
-some = [{name: row[name] for name in names} for row in (ranked[0], ranked[9], ranked[19])]
-many = jd.sweep(random_point, some, seeds=40, key=jax.random.key(2), **common)
+some = [{name: row[name] for name in space} for row in (ranked[0], ranked[len(ranked) // 2], ranked[-1])]
+many = jd.sweep(short_run, some, seeds=40, key=jax.random.key(2), **common)
 accuracy = np.array([row["val_accuracy"] for row in many.rows()]).reshape(3, 40)
 accuracy = accuracy[np.argsort(-accuracy.mean(1))]
 
@@ -227,6 +226,9 @@ for i, j in ((0, 1), (1, 2), (0, 2)):
         for n in counts
     ]
     gap = accuracy[i].mean() - accuracy[j].mean()
+    deviation = np.sqrt((accuracy[i].var(ddof=1) + accuracy[j].var(ddof=1)) / 2)
+    shares = ", ".join(f"{share:.0%} with {n}" for n, share in zip(counts, wrong) if n in (1, 5, 12))
+    print(f"{'abc'[i]} and {'abc'[j]}: wrong {shares}; 8 (σ / Δ)² = {8 * (deviation / gap) ** 2:.0f}")
     axes[1].plot(counts, wrong, "o-", markersize=4, label=f"{'abc'[i]} and {'abc'[j]}, {gap:.4f} apart")
 axes[1].set(xlabel="seeds of each", ylabel="share of wrong orders", ylim=(0, None))
 axes[1].grid(alpha=0.3)
@@ -234,40 +236,33 @@ axes[1].legend()
 plt.show()
 
 # %% [markdown]
-# The points a and b are 0.008 apart, and their seeds have a standard deviation σ of about 0.01. With one
-# seed each they come out in the wrong order three times in ten; with five, one time in ten; with twelve,
-# one in thirty. The point c is worse by 0.04, and still looks better than b in one comparison of single
-# seeds in four: most of its runs are as good, a few fail. Look at the seeds, not only at their mean.
+# The points a and b are half a standard deviation σ of their seeds apart. With one seed each they come out
+# in the wrong order four times in ten, with five still more than one time in five. The point c is clearly
+# worse, and still looks better than b in one comparison of single seeds in five: its seeds spread wider.
+# Look at the seeds, not only at their mean.
 #
 # With n seeds of each, the difference of two means has a standard deviation of $\sigma\sqrt{2 / n}$. To
-# see a difference Δ as two of these takes $n = 8 (\sigma / \Delta)^2$: thirteen for a and b. So: one
-# seed to find the region, three to five to choose in it, eight or more to claim a difference the size of
-# the spread.
+# see a difference Δ as two of these takes $n = 8 (\sigma / \Delta)^2$: as printed, dozens for a and b. So:
+# one seed to find the region, three to five to choose in it, eight or more to claim a difference the size
+# of the spread.
 
 # %% [markdown]
 # ## SuccessiveHalving: fewer epochs for the hopeless
 #
-# With `halving=jd.train.SuccessiveHalving(factor=3)` all points run one epoch, the best third goes on to three,
-# the best of those to nine, and so on. Here 81 random points are run both ways, up to 27 epochs.
+# With `halving=jd.search.SuccessiveHalving(factor=3)` all points run one epoch, the best third goes on to
+# three, the best of those to nine, and so on. Here 81 points are run both ways, up to 27 epochs.
 
 # %%
-candidates = jd.train.random_points(
-    81,
-    key=jax.random.key(3),
-    learning_rate=("log_uniform", 1e-3, 1.0),
-    friction=("log_uniform", 0.01, 1.0),
-    dropout=("uniform", 0.0, 0.6),
-    smoothing=("uniform", 0.0, 0.3),
-)
+candidates = jd.search.sobol(space, 81, seed=3)
 
 
 def long_run(hp):
-    return random_point(hp) | {"epochs": 27}
+    return short_run(hp) | {"epochs": 27}
 
 
 whole = jd.sweep(long_run, candidates, **common)
 halved = jd.sweep(
-    long_run, candidates, halving=jd.train.SuccessiveHalving(factor=3, monitor="val_accuracy"), **common
+    long_run, candidates, halving=jd.search.SuccessiveHalving(factor=3, monitor="val_accuracy"), **common
 )
 
 # %%
@@ -296,11 +291,12 @@ lost = [i for i in order[:10] if halved.rows()[i]["epochs"] < 27]
 print("of the ten best, ended by halving after epochs", [halved.rows()[i]["epochs"] for i in lost])
 
 # %% [markdown]
-# SuccessiveHalving took a ninth of the epochs, and its choice is the one that is best after 27 epochs, too. But of
-# the ten best it had ended eight, three of them after one epoch: points with a slow start, such as small
-# rates or much dropout, are never seen to finish. *When to use which*: halving where there are many
+# Successive halving took a ninth of the epochs, and its choice is among the very best after 27 epochs, too.
+# But of the ten best it had ended most, some of them after one epoch: points with a slow start, such as
+# small rates or much dropout, are never seen to finish. *When to use which*: halving where there are many
 # points and most are hopeless; with a larger `first=` where the order changes late; not to compare
-# schedules, whose gain comes at the end (notebook 06). Then run the few that are left with seeds.
+# schedules, whose gain comes at the end (notebook 06). Then run the few that are left with seeds. (Other
+# strategies, and what they cost: notebook 12.)
 
 # %% [markdown]
 # ## Rows that stop, rows that diverge
@@ -344,8 +340,8 @@ print(f"{used} epochs of {40 * len(stopping)}")
 # | question | use |
 # | --- | --- |
 # | one or two hyperparameters, and their shape | a grid of floats, three seeds, `table.plot` |
-# | three or more | `jd.train.random_points`, logarithmic where a factor is what counts |
-# | many points, long runs | `halving=jd.train.SuccessiveHalving(factor=3)` |
+# | three or more | `jd.search.sobol`, logarithmic where a factor is what counts |
+# | many points, long runs | `halving=jd.search.SuccessiveHalving(factor=3)` |
 # | which point to keep | `table.best(metric, over_seeds=True)`, three to five seeds |
 # | is a better than b? | $n = 8 (\sigma / \Delta)^2$ new seeds of each |
 # | what to report | new seeds (`key=`), test images, mean and interval |
@@ -353,6 +349,8 @@ print(f"{used} epochs of {40 * len(stopping)}")
 # * Floats share a program; keep whole numbers and names few, or give each its own sweep.
 # * `table.rows()` and `table.to_pandas()` hold every run, `table.history(i)` its epochs,
 #   `table.trained(i)` its network.
+# * A search that survives a kill, importance, cross-validation, populations and Optuna:
+#   [12 Searching hyperparameters](12_searching_hyperparameters.ipynb).
 #
 # Before: [07 Regularisation](07_regularisation_and_uncertainty.ipynb). Next: [09 Your own
 # loop](09_your_own_loop.ipynb).

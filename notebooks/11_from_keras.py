@@ -188,4 +188,4 @@ print("odd or even, on the test images:", round(right, 3))
 # | a layer's `activity_regularizer` | on the layer | `activity=`, by the layer's path |
 #
 # Your own layers, losses and loops: [09](09_your_own_loop.ipynb). Flax modules need no translation:
-# `jd.adapters.from_linen(module)`.
+# `jd.adapters.from_linen(module)`. Next: [12, searching hyperparameters](12_searching_hyperparameters.ipynb).
