@@ -77,13 +77,19 @@ class Builder:
         return dataclasses.replace(setup, least_room=1)  # a sweep holds many histories
 
 
-def check_data(setup: Setup, data: PyTree, validation: PyTree, caller: str = "sweep") -> RunState:
+def check_data(
+    setup: Setup,
+    data: PyTree,
+    validation: PyTree,
+    caller: str = "sweep",
+    key: jax.Array | None = None,
+) -> RunState:
     """Refuse what `jaxdeep.fit` refuses, and return the shapes of the run before its first epoch."""
     check_batch_size(setup.options["batch_size"], count_examples(data))
     samples = {"data": data} | ({} if validation is None else {"validation": validation})
     for name, sample in samples.items() if setup.is_supervised else ():
         check_pair(sample, name)
-    key = jax.random.key(0)
+    key = jax.random.key(0) if key is None else key
     ts = jax.eval_shape(lambda key: setup.begin(data, key), key)
     if closes_over_traced(lambda key: setup.begin(shapes(data), key), key):
         refuse_traced(caller, instead=PURE)

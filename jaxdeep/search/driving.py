@@ -142,6 +142,8 @@ def drive(
         else:
             for part, rungs in _brackets(seeds, halving):
                 _rung_by_rung(crew, part, rungs, halving, on_epochs, noted)
+            if halving is not None and not noted.noted:
+                _check_any(seeds, halving)
     _tell_errors(rows)
     begun = _begun(rows, noted)
     if not begun and interruption is None:
@@ -171,41 +173,57 @@ def _rung_by_rung(
 ) -> None:
     """Run rows to their ends, all to a rung before any goes on, or until an interruption."""
     for until in rungs:
+        going = [row for seeds in running for row in seeds]
+        for row in going:
+            row.look()
         if not interruption.noted:
-            crew.advance([row for seeds in running for row in seeds], until, on_epochs, interruption)
+            crew.advance(going, until, on_epochs, interruption)
         if interruption.noted:
             return
         if halving is not None and until != rungs[-1]:
-            running = _halved(halving, running, until, on_epochs)
+            running = _halved(crew, halving, running, until, on_epochs, interruption)
+            if not running:  # all of a bracket diverged
+                return
 
 
 def _halved(
+    crew: Crew,
     halving: SuccessiveHalving | Hyperband,
     points: list[list[Trial]],
     until: int,
     on_epochs: "_Meter",
+    interruption: Interruption,
 ) -> list[list[Trial]]:
     """The points that go on after a rung, when the others have been ended."""
     metric, sign = monitors.resolve(halving, scalars(points[0][0].shapes.history))
     values = [[row.value_at(until, metric) for row in seeds] for seeds in points]
     best = set(successive.survivors(halving, values, sign))
-    if not best:
-        _refuse_all(points, metric, until)
-    for i, rows in enumerate(points):
-        for row in rows:
-            if i not in best and row.result is None:
-                on_epochs(row.setup.epochs - row.epoch)
-                row.end("halved")
+    out = [row for i, rows in enumerate(points) for row in rows if i not in best and row.result is None]
+    beyond = [row for row in out if row.epoch > until]  # in an earlier call, with fewer rivals or epochs
+    for row in beyond:
+        row.forget()
+    crew.advance(beyond, until, on_epochs, interruption)
+    if interruption.noted:
+        return points
+    for row in out:
+        if row.result is None:
+            on_epochs(row.setup.epochs - row.epoch)
+            row.end("halved")
     return [rows for i, rows in enumerate(points) if i in best]
 
 
-def _refuse_all(points: list[list[Trial]], metric: str, until: int) -> None:
-    """Say that no point can go on; errors of rows come first, since they may be the reason."""
-    _tell_errors([row for seeds in points for row in seeds])
-    some = "; ".join(str(dict(seeds[0].point)) for seeds in points[:5])
-    more = f" and {len(points) - 5} more" if len(points) > 5 else ""
+def _check_any(points: list[list[Trial]], halving: Strategy) -> None:
+    """Refuse a sweep of which no row went to its end: no metric was finite, or all raised."""
+    rows = [row for seeds in points for row in seeds]
+    if any(row.standing().ended in ("finished", "stopped") for row in rows):
+        return
+    _tell_errors(rows)  # which may be the reason
+    metric, _ = monitors.resolve(halving, scalars(rows[0].shapes.history))
+    some = "; ".join(str(dict(seeds[0].point)) for seeds in points[:50])
+    more = f" and {len(points) - 50} more" if len(points) > 50 else ""
     raise FloatingPointError(
-        f"no point has a finite {metric} after epoch {until}, so that none can go on: {some}{more}"
+        f"no point has a finite {metric} after epoch {int(halving.first)} or a later rung, so that none "
+        f"can go on: {some}{more}"
     )
 
 
@@ -267,8 +285,7 @@ def _job_by_job(
             future.result()
     if interruption.noted:
         return
-    if not any(row.standing().ended in ("finished", "stopped") for seeds in points for row in seeds):
-        _refuse_all(points, metric, int(halving.first))
+    _check_any(points, halving)
     for seeds in points:
         for row in seeds:
             if row.result is None:

@@ -81,6 +81,17 @@ class Trial:
             self.last = None
         return self.run
 
+    def look(self) -> None:
+        """Read what an earlier call has saved, so that a file that is damaged is known of in time."""
+        if self.result is None and self.run is None and self.last is None and self.past.ended is None:
+            if self.begun() is None or not self.store.lasts:
+                return
+            self.last, self.run = self.standing(), None
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.run, self.last, self.past = None, None, NOTHING
+
     def pause(self) -> None:
         """Keep its state at the end of a rung; on the disk only, if it is kept there."""
         if self.run is None:
@@ -101,10 +112,12 @@ class Trial:
         """
         ended = self.past.ended
         if self.run is None and early == "halved" and ended is not None:
-            self.result = self.store.kept(self, ended)
+            self.result = self.store.kept(self, ended)._replace(ended=early)
             return
         run = self.begun()
-        assert run is not None
+        if run is None:  # its file is not there any more
+            self.result = self.standing()._replace(ended=early or "interrupted", spans=tuple(self.spans))
+            return
         same = not (self.setup.restores or self.setup.options["ema"])
         ts = run.train_state if same else self.setup.program.finish(run)[0]
         result = self.standing()
@@ -142,16 +155,24 @@ class Trial:
         return Result(None, None, history, int(end), ended)
 
     def value_at(self, epoch: int, metric: str) -> float:
-        """The value of a metric that the row had after an epoch, whatever it has done since."""
+        """The value of a metric that the row had after an epoch, whatever it has done since.
+
+        It is that of the last evaluation, or of the epoch that early stopping would restore; NaN if the
+        run had diverged, or the metric was NaN.
+        """
         now = self.past.ended if self.run is None and self.result is None else None
         now = self.standing() if now is None else now
-        if now.ended == "error":
+        if now.ended == "error" or (now.ended == "diverged" and now.epochs <= epoch):
             return float("nan")
-        if now.epochs <= epoch:
-            return now.value(metric)
         history = {name: values[:epoch] for name, values in now.history.items()}
         end = self._best_epoch(history) if self.setup.restores else -1
-        return Result(None, None, history, end if end >= 0 else epoch - 1, "finished").value(metric)
+        if end < 0:
+            end = min(now.epochs, epoch) - 1
+            every = self.setup.options["validate_every"]
+            if metric.startswith("val_") and end + 1 < self.setup.epochs and now.ended != "stopped":
+                end = (end + 1) // every * every - 1  # the last epoch that was evaluated
+        values = history[metric]
+        return float(values[end]) if 0 <= end < len(values) else float("nan")
 
     def _best_epoch(self, history: Mapping[str, np.ndarray]) -> int:
         """The epoch that early stopping would have restored at the end of this history, or −1."""

@@ -139,6 +139,8 @@ def _made_of(value: Any, seen: set[int], depth: int) -> Iterator[Json]:
         yield from _made_of((value.args, value.keywords, value.func), seen, depth - 1)
     elif isinstance(value, types.MethodType):
         yield from _made_of(value.__func__, seen, depth - 1)
+        names, _ = _names_in(getattr(value.__func__, "__code__", _made_of.__code__))
+        yield from _held(value.__self__, names, seen, depth - 1)
     elif isinstance(value, types.FunctionType):
         yield from _function(value, seen | {id(value)}, depth)
     elif callable(wrapped := getattr(value, "__wrapped__", None)):
@@ -156,30 +158,85 @@ def _made_of(value: Any, seen: set[int], depth: int) -> Iterator[Json]:
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
         yield from _made_of(fields, seen | {id(value)}, depth - 1)
+    elif callable(value) and hasattr(type(value).__call__, "__code__"):  # an object with __call__
+        names, _ = _names_in(type(value).__call__.__code__)
+        yield from _held(value, names, seen, depth - 1)
 
 
 def _function(function: types.FunctionType, seen: set[int], depth: int) -> Iterator[Json]:
     code = function.__code__
-    is_library = str(function.__module__).split(".", 1)[0] in _LIBRARIES
+    is_library = _is_library(function.__module__)
     yield f"{function.__module__}:{function.__qualname__}" if is_library else _code(code)
-    changed = {i.argval for i in dis.get_instructions(code) if i.opname.startswith("STORE_")}
+    names, changed = _names_in(code)
     for name, cell in zip(code.co_freevars, function.__closure__ or ()):
         try:
             contents = cell.cell_contents
         except ValueError:  # not bound yet
             continue
         if name not in changed:  # a counter says nothing of what is computed
-            yield from _plain(contents)
-            yield from _made_of(contents, seen, depth - 1)
+            yield from _held(contents, names, seen, depth)
     if is_library:
         return
     yield from _plain((function.__defaults__, function.__kwdefaults__))
-    for name in code.co_names:
-        if name in function.__globals__ and name not in changed:
-            held = function.__globals__[name]
-            yield from _plain(held)
-            if isinstance(held, types.FunctionType):
-                yield from _made_of(held, seen, depth - 1)
+    for name in sorted(names & function.__globals__.keys()):
+        if name not in changed:
+            yield from _held(function.__globals__[name], names, seen, depth)
+
+
+def _held(value: Any, names: frozenset[str], seen: set[int], depth: int) -> Iterator[Json]:
+    """What a value says that a function of the user's refers to, which also uses these names."""
+    if depth == 0 or id(value) in seen:
+        return
+    if isinstance(value, (list, set)):  # what a function adds to says nothing of what it computes
+        if not names & _CHANGING:
+            yield from _plain(tuple(value) if isinstance(value, list) else sorted(map(repr, value)))
+        return
+    yield from _plain(value)
+    yield from _made_of(value, seen, depth - 1)
+    if isinstance(value, types.ModuleType):
+        if (
+            not _is_library(value.__name__)
+            and value.__name__.split(".")[0] not in sys.stdlib_module_names
+        ):
+            for name in sorted(names & vars(value).keys()):
+                yield from _held(vars(value)[name], names, seen | {id(value)}, depth - 1)
+        return
+    kind = value if isinstance(value, type) else type(value)
+    if _is_library(kind.__module__) or kind.__module__.split(".")[0] in sys.stdlib_module_names - {
+        "types",
+        "__main__",
+    }:
+        return
+    inside = {id(value), *seen}
+    for base in (c for c in kind.__mro__ if not _is_library(c.__module__) and c is not object):
+        for name, held in vars(base).items():
+            if name == "__call__" or (name in names and not name.startswith("__")):
+                yield from _held(getattr(held, "__func__", held), names, inside, depth - 1)
+    if not isinstance(value, type) and not names & _CHANGING:
+        for _, held in sorted(getattr(value, "__dict__", {}).items()):
+            yield from _held(held, names, inside, depth - 1)
+
+
+# Names of methods that change what they belong to.
+_CHANGING = frozenset({"append", "extend", "insert", "add", "update", "pop", "setdefault", "clear"})
+
+
+def _is_library(module: object) -> bool:
+    return str(module).split(".", 1)[0] in _LIBRARIES
+
+
+def _names_in(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """The names that code and the functions inside it refer to, and those that they bind anew."""
+    names = frozenset(code.co_names)
+    changed = frozenset(i.argval for i in dis.get_instructions(code) if i.opname in _BINDING)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            inner, rebound = _names_in(constant)
+            names, changed = names | inner, changed | rebound
+    return names, changed
+
+
+_BINDING = ("STORE_GLOBAL", "STORE_DEREF", "STORE_NAME")
 
 
 def _plain(value: Any) -> Iterator[Json]:
@@ -192,13 +249,21 @@ def _plain(value: Any) -> Iterator[Json]:
         yield array_digest(value)
     elif isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):
         yield array_digest(value) if value.is_fully_addressable else str(value.shape)
-    elif isinstance(value, (tuple, dict, types.MappingProxyType)):
-        for item in value.values() if not isinstance(value, tuple) else value:
+    elif isinstance(value, (tuple, list, dict, types.MappingProxyType)):
+        for item in value if isinstance(value, (tuple, list)) else value.values():
             yield from _plain(item)
 
 
 def _code(code: types.CodeType) -> Json:
-    constants = [_code(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
+    constants = [_constant(c) for c in code.co_consts]
     if code.co_consts and isinstance(code.co_consts[0], str):
         constants = constants[1:]  # a docstring
     return [hashlib.blake2b(code.co_code, digest_size=8).hexdigest(), constants, list(code.co_names)]
+
+
+def _constant(constant: object) -> Json:
+    if isinstance(constant, types.CodeType):
+        return _code(constant)
+    if isinstance(constant, frozenset):  # whose order is another in each process
+        return sorted(map(repr, constant))
+    return repr(constant)

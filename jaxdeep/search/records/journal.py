@@ -66,6 +66,14 @@ class Journal:
         os.close(self._file)
 
 
+def no_event(path: pathlib.Path, number: int, line: object) -> ValueError:
+    """The error for a line that is no event of a sweep."""
+    return ValueError(
+        f"line {number} of {path} is no event of a sweep: {str(line)[:60]}; the file was changed or "
+        "damaged. Mend or remove that line, or give another directory"
+    )
+
+
 def not_written(path: pathlib.Path, error: Exception) -> OSError:
     """The error for a file of a sweep that could not be written: what to do."""
     return OSError(
@@ -107,9 +115,6 @@ def _read(path: pathlib.Path, data: bytes) -> tuple[list[Event], int]:
             if not isinstance(event, dict):
                 raise ValueError
         except ValueError:
-            raise ValueError(
-                f"line {number} of {path} is no event of a sweep: {line[:40]!r}; the file was changed "
-                "or damaged. Mend or remove that line, or give another directory"
-            ) from None
+            raise no_event(path, number, line) from None
         events.append(event)
     return events, sum(len(line) + 1 for line in lines)

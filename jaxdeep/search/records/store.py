@@ -20,10 +20,11 @@ from jaxdeep.fitting.directory import held
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.search.records import row_file
 from jaxdeep.search.records.identity import digest_of
-from jaxdeep.search.records.journal import Event, Journal
+from jaxdeep.search.records.journal import Event, Journal, no_event
 from jaxdeep.search.records.row_file import Kept
 from jaxdeep.search.records.writer import Work, Writer
 from jaxdeep.search.tables.table import Result, Span
+from jaxdeep.train.options import TrialOptions, options_of
 from jaxdeep.train.run import RunState
 
 Ending = tuple[PyTree, PyTree]  # parameters and state that a row ends with
@@ -195,8 +196,12 @@ class Directory(Store):
         except ValueError:
             self._journal.close()
             raise
-        for event in events:
-            self._replay(event)
+        for number, event in enumerate(events, 2):
+            try:
+                self._replay(event)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                self._journal.close()
+                raise no_event(self._journal.path, number, event) from None
         self._forget_all()
         self.began = header.get("began", time.time())
         if not header:
@@ -341,7 +346,8 @@ class Directory(Store):
         if "text" in event:
             self._texts[event["text"]] = event["is"]
         elif "row" in event:
-            self._rows[event["row"]] = event
+            known = {name: event[name] for name in ("row", "point", "seed", "epochs", "made_of")}
+            self._rows[event["row"]] = known
         elif "told" in event:
             self._told.append(event["told"])
         elif "reached" in event:
@@ -365,7 +371,8 @@ class Directory(Store):
         there = known["made_of"]
         for name in {**there, **made_of}:
             if there.get(name) != made_of.get(name):
-                texts = (self._texts.get(d.get(name, ""), "its default") for d in (there, made_of))
+                default = repr(getattr(options_of(TrialOptions).get(name), "default", None))
+                texts = (self._texts.get(d.get(name, ""), default) for d in (there, made_of))
                 raise ValueError(
                     f"checkpoint={str(self.path)!r} holds a sweep whose row {_point_of(known)} has "
                     f"another {name}: {difference_of(*texts)}. Give a new directory, or delete that one"

@@ -90,7 +90,7 @@ class ExecutorRunner:
             on_epochs(row.setup.epochs - epoch)
             return None
         row.pause()
-        return None if epoch == until else (attempt, False)
+        return None if epoch == until else (1, False)
 
 
 def _is_lost(error: Exception) -> bool:

@@ -19,7 +19,7 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.search.builder import Builder
 from jaxdeep.search.resampling.subset import DeviceData, Subset
 from jaxdeep.search.runners.thread_runner import settings_here
-from jaxdeep.search.runners.worker import Recipe, Task, checksum, remember, work
+from jaxdeep.search.runners.worker import Recipe, Task, checksum, forget, remember, work
 from jaxdeep.search.spaces.space import Point
 
 _LARGE = 10_000_000  # bytes that a builder may carry
@@ -34,8 +34,9 @@ class Executor(Protocol):
 
 def check(executor: Any) -> None:
     """Refuse what is no executor, and one whose processes would be forked."""
-    if not callable(getattr(executor, "submit", None)):
-        hint = "; of a Dask client, client.get_executor()" if hasattr(executor, "get_executor") else ""
+    is_client = hasattr(executor, "get_executor")
+    if is_client or isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
+        hint = "; of a Dask client, client.get_executor()" if is_client else ""
         raise TypeError(
             f"executor must have submit, as those of concurrent.futures, got {executor!r}{hint}"
         )
@@ -46,6 +47,23 @@ def check(executor: Any) -> None:
             f"got a {type(executor).__name__} that forks: pass it "
             "mp_context=multiprocessing.get_context('spawn')"
         )
+
+
+def _workers(executor: Any) -> int | None:
+    """The number of workers, if it is known."""
+    client = getattr(executor, "_client", None)
+    if client is not None and callable(getattr(client, "nthreads", None)):  # Dask's
+        return len(client.nthreads()) or None
+    workers = getattr(executor, "_max_workers", None)
+    return workers if isinstance(workers, int) else None
+
+
+def _checked(future: Any) -> Any:
+    if not hasattr(future, "_condition") or not callable(getattr(future, "add_done_callback", None)):
+        raise TypeError(
+            f"executor.submit must return futures of concurrent.futures, got {type(future).__name__}"
+        )
+    return future
 
 
 class Outside:
@@ -73,7 +91,7 @@ class Outside:
         device_data: DeviceData,
     ) -> None:
         self._executor, self._own, self._lock = executor, False, threading.Lock()
-        self.workers = getattr(executor, "_max_workers", None)
+        self.sweep, self.workers = "", _workers(executor)
         words = None
         if key is not None:
             words = np.asarray(jax.random.key_data(key)), str(jax.random.key_impl(key))
@@ -87,7 +105,7 @@ class Outside:
                 executor, futures.ThreadPoolExecutor
             ):  # its workers know what this process knows
                 self.sweep, self.data = checksum(os.urandom(16)), b""
-                remember(self.sweep, recipe)
+                remember(self.sweep, recipe, own=True)
             else:
                 _check_light(build, device_data.prepare)
                 self.data = _pickled(recipe, executor)
@@ -107,7 +125,7 @@ class Outside:
         """A future of a task's `Answer`."""
         with self._lock:
             try:
-                return self._executor.submit(work, tuple(task))
+                return _checked(self._executor.submit(work, tuple(task)))
             except futures.BrokenExecutor:
                 if not isinstance(self._executor, futures.ProcessPoolExecutor):
                     raise
@@ -132,6 +150,7 @@ class Outside:
         if self._own:
             executor: Any = self._executor
             executor.shutdown()
+        forget(self.sweep)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -148,7 +167,16 @@ def _pickled(recipe: Recipe, executor: Executor) -> bytes:
     for name, part in _parts(recipe.build, recipe.prepare):
         if name != "builder":
             _check_sent(name, part, dumps)
-    return dumps(recipe)
+    sent = dumps(recipe)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(recipe.data))
+    if len(sent) - size > _LARGE:
+        sizes = {name: len(dumps(part)) for name, part in _parts(recipe.build, recipe.prepare)}
+        name = max(sizes, key=lambda each: sizes[each])
+        raise ValueError(
+            f"{name} must not carry data to the workers: it takes {sizes[name] / 1e6:,.0f} MB with what "
+            "it refers to; pass data as data=, or read it where it is needed"
+        )
+    return sent
 
 
 def _cloudpickle() -> Callable[[Any], bytes] | None:

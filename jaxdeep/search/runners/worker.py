@@ -9,6 +9,7 @@ import functools
 import os
 import pathlib
 import pickle
+import shutil
 import signal
 import socket
 import threading
@@ -110,6 +111,7 @@ class _Known(NamedTuple):
 
 
 _known: dict[str, _Known] = {}
+_own: set[str] = set()  # sweeps of this process, whose threads have no other way to know them
 _lock = threading.Lock()
 
 
@@ -149,7 +151,7 @@ def work(task: tuple[Any, ...]) -> Answer:
             recipe = _recipe_of(todo)
             if recipe is None:
                 return Answer(None)
-            _prepare_process(todo.cores)
+            _prepare_process(todo.cores, todo.at)
             remember(todo.sweep, recipe, _device(todo.at))
         known = _known[todo.sweep]
     i, row = known.rows[todo.place]
@@ -171,8 +173,15 @@ def work(task: tuple[Any, ...]) -> Answer:
     return Answer(state, _name(), began, epoch - first)
 
 
-def remember(sweep: str, recipe: Recipe, device: jax.Device | None = None) -> None:
-    """Make the rows of a sweep, and keep them for its tasks."""
+def forget(sweep: str) -> None:
+    """Let go of a sweep of this process."""
+    with _lock:
+        _own.discard(sweep)
+        _known.pop(sweep, None)
+
+
+def remember(sweep: str, recipe: Recipe, device: jax.Device | None = None, *, own: bool = False) -> None:
+    """Make the rows of a sweep, and keep them for its tasks; those of this process until `forget`."""
     key = None
     if recipe.key is not None:
         words, kind = recipe.key
@@ -183,8 +192,12 @@ def remember(sweep: str, recipe: Recipe, device: jax.Device | None = None) -> No
         keys = keys_of(recipe.seeds, key)
         groups = list(grouped_rows(recipe.build, keys, recipe.points, recipe.subsets))
     rows = {row.place: (i, row) for i, group in enumerate(groups) for row in group.rows}
-    while len(_known) >= _MOST:
-        _known.pop(next(iter(_known)))
+    if not own:
+        sent = [name for name in _known if name not in _own]
+        for name in sent[: max(0, len(sent) + 1 - _MOST)]:
+            _known.pop(name)
+    else:
+        _own.add(sweep)
     _known[sweep] = _Known(recipe.settings, rows, groups, data, device, {}, threading.Lock())
 
 
@@ -206,8 +219,11 @@ def checksum(data: bytes) -> str:
 
 
 @functools.cache
-def _prepare_process(cores: int | None) -> None:
-    """Make a process that was started for this leave Ctrl-C to its parent, and cores to others."""
+def _prepare_process(cores: int | None, at: str) -> None:
+    """Make a process that was started for this leave Ctrl-C to its parent, and cores to others.
+
+    It ends with its parent, and removes the recipe that a killed one leaves.
+    """
     import multiprocessing  # which gives the main module a second name
 
     if multiprocessing.parent_process() is None:
@@ -216,6 +232,15 @@ def _prepare_process(cores: int | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if cores is not None:
         os.environ.setdefault("NPROC", str(cores))  # read by XLA when it makes its threads
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        assert parent is not None
+        parent.join()
+        shutil.rmtree(pathlib.Path(at).parent, ignore_errors=True)
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 @functools.cache

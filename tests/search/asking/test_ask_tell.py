@@ -139,16 +139,18 @@ def test_how_runs_end_is_the_state_of_their_trials():
         return sgd(hp)
 
     space = {"rate": FloatDistribution(0.0, 1e31)}
+    how = {
+        "monitor": "negative",
+        "mode": "max",
+        "metrics": {"negative": lambda outputs, y: -((outputs - y) ** 2).mean(-1)},
+        "halving": jd.search.SuccessiveHalving(first=2, factor=3, monitor="val_loss"),
+    }
+    # threads that compile change the filters of warnings, which are the process's
+    warm = random_study(direction="maximize")
+    warm.enqueue_trial({"rate": GOOD})
+    sweep(warm, space, builder, trials=1, batch=1, **how)
     with pytest.warns(UserWarning, match="1 errors in a batch of points.*no rate at all"):
-        table = sweep(
-            *(study, space, builder),
-            trials=4,
-            batch=4,
-            monitor="negative",
-            mode="max",
-            metrics={"negative": lambda outputs, y: -((outputs - y) ** 2).mean(-1)},
-            halving=jd.search.SuccessiveHalving(first=2, factor=3, monitor="val_loss"),
-        )
+        table = sweep(*(study, space, builder), trials=4, batch=4, **how)
     assert sorted(states(study)) == ["COMPLETE", "FAIL", "FAIL", "PRUNED"]
     good, diverged, other, failed = study.trials
     assert diverged.user_attrs["ended"] == "diverged"

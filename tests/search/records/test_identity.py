@@ -95,6 +95,57 @@ def test_what_was_changed_has_another_text(one, other):
     assert text_of(one) != text_of(other)
 
 
+WEIGHTS = [1.0, 2.0]
+SCALE = 1.0
+
+
+def helper(x):
+    return SCALE * x
+
+
+class Scaled:
+    def __init__(self, scale):
+        self.scale = scale
+
+    def __call__(self, outputs, y):
+        return self.scale * (outputs - y) ** 2
+
+    def method(self, outputs, y):
+        return self.scale * (outputs - y) ** 2
+
+
+def test_what_a_function_refers_to_counts(monkeypatch):
+    def by_list(outputs, y):
+        return WEIGHTS[0] * (outputs - y)
+
+    def nested(outputs, y):
+        def inner(a):
+            return helper(a)
+
+        return inner(outputs) - y
+
+    before = text_of(by_list), text_of(nested)
+    monkeypatch.setitem(globals(), "WEIGHTS", [3.0, 2.0])
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    assert text_of(by_list) != before[0]
+    assert text_of(nested) != before[1]
+    assert text_of(Scaled(1.0)) != text_of(Scaled(2.0))
+    assert text_of(Scaled(1.0).method) != text_of(Scaled(2.0).method)
+    assert text_of(Scaled(1.0)) == text_of(Scaled(1.0))
+
+
+def test_what_a_function_adds_to_says_nothing():
+    traced = []
+
+    def loss(outputs, y):
+        traced.append(1)
+        return outputs - y
+
+    before = text_of(loss)
+    loss(1.0, 2.0)
+    assert text_of(loss) == before
+
+
 def test_the_same_code_with_the_same_values_has_the_same_text():
     assert text_of(scaled(1.5)) == text_of(scaled(1.5))
     assert text_of(jd.optimizers.adam(0.1)) == text_of(jd.optimizers.adam(0.2))  # its numbers are apart

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.tables import identical
+from helpers.sweeps import identical
 
 import jaxdeep as jd
 from jaxdeep.search.records import row_file
@@ -215,6 +215,57 @@ def test_the_best_rows_keep_their_parameters(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, *(t.trained(min(best)) for t in (saved, table)))
     again = sweep(checkpoint=tmp_path, keep_params=2)
     assert again.rows() == table.rows()
+
+
+def test_more_epochs_change_who_is_halved(tmp_path):
+    points = [{"rate": rate} for rate in (0.001, 0.002, 0.003, 0.03, 0.031, 0.032)]
+    halving = jd.search.SuccessiveHalving(factor=2, monitor="loss")
+    sweep(points, epochs=2, halving=halving, checkpoint=tmp_path)
+    longer = sweep(points, epochs=6, halving=halving, checkpoint=tmp_path)
+    identical(longer, sweep(points, epochs=6, halving=halving))
+
+
+def test_a_bracket_of_points_that_diverge_does_not_end_the_others():
+    points = [{"rate": rate} for rate in (0.01, 0.02, 0.03, 1e20, 2e20, 0.05)]
+    table = sweep(points, epochs=9, halving=jd.search.Hyperband())
+    assert table.best("val_loss")["ended"] == "finished"
+    assert [row["ended"] for row in table.rows()][3:5] == ["diverged", "diverged"]
+
+
+def test_a_metric_that_has_turned_nan_ranks_last():
+    def metric(outputs, y):
+        return jnp.where(jnp.abs(outputs[..., 0]).max() > 4.0, jnp.nan, jnp.abs(outputs - y).mean(-1))
+
+    halving = jd.search.SuccessiveHalving(first=2, factor=2, monitor="val_m", mode="min")
+    table = sweep({"rate": [1e-4, 0.1]}, epochs=4, metrics={"m": metric}, halving=halving)
+    assert np.isnan(table.history(1)["val_m"][1])
+    assert [row["ended"] for row in table.rows()] == ["finished", "halved"]
+
+
+def test_a_file_that_is_gone_at_a_rung_is_trained_again(tmp_path, monkeypatch):
+    how = {"halving": jd.search.SuccessiveHalving(first=1, factor=2), "rows_at_once": 1}
+    with monkeypatch.context() as patch:
+        killed_after(patch, 3)
+        with pytest.raises(Killed):
+            sweep(**how, checkpoint=tmp_path)
+    next((tmp_path / "rows").iterdir()).unlink()
+    identical(sweep(**how, checkpoint=tmp_path), sweep(**how))
+
+
+def test_keys_of_another_kind_go_on(tmp_path):
+    how = {"key": jax.random.key(0, impl="rbg"), "checkpoint": tmp_path}
+    sweep(**how, epochs=2)
+    identical(sweep(**how), sweep(**(how | {"checkpoint": None})))
+
+
+@pytest.mark.parametrize("line", ['{"reached":"abc"}', '{"row":5}', '{"ended":"abc"}'])
+def test_an_incomplete_event_is_named(tmp_path, line):
+    sweep({"rate": [0.1]}, checkpoint=tmp_path)
+    journal = tmp_path / "journal.jsonl"
+    lines = journal.read_text().splitlines()
+    journal.write_text("\n".join([*lines[:2], line, *lines[2:]]) + "\n")
+    with pytest.raises(ValueError, match=r"line 3 of .* is no event of a sweep"):
+        sweep({"rate": [0.1]}, checkpoint=tmp_path)
 
 
 def test_without_a_directory_the_best_rows_keep_their_parameters_too():

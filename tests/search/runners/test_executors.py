@@ -12,7 +12,7 @@ from concurrent import futures
 import jax
 import numpy as np
 import pytest
-from helpers.tables import identical
+from helpers.sweeps import identical
 
 import jaxdeep as jd
 from jaxdeep.search.runners import worker
@@ -208,6 +208,35 @@ def test_what_cannot_be_sent_is_refused_before_anything_starts(builder, executor
     if hasattr(pool, "shutdown"):
         assert not pool._processes
         pool.shutdown()
+
+
+def test_many_sweeps_in_threads_do_not_forget_each_other(expected):
+    def one(_):
+        return sweep(executor=futures.ThreadPoolExecutor(1))
+
+    with futures.ThreadPoolExecutor(4) as pool:
+        for table in pool.map(one, range(4)):
+            identical(table, expected)
+    assert not worker._own
+
+
+def test_what_returns_no_future_is_refused():
+    class Odd:
+        def submit(self, function, *args):
+            return None
+
+    class Client:
+        def submit(self, function, *args):
+            return None
+
+        def get_executor(self):
+            return None
+
+    for executor, message in ((Odd(), "must return futures"), (Client(), "client.get_executor")):
+        with pytest.raises(TypeError, match=message):
+            sweep(executor=executor)
+    with pytest.raises(TypeError, match="executor must have submit"):
+        sweep(executor=futures.ThreadPoolExecutor)
 
 
 def test_an_executor_decides_what_it_decides():
