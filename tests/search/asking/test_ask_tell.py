@@ -407,10 +407,11 @@ def test_what_another_process_has_told_stays(monkeypatch):
 
 @pytest.mark.heavy
 def test_errors_are_run_again_if_told_to(tmp_path):
-    broken = [True]
+    broken = tmp_path / "broken"
+    broken.touch()
 
     def builder(hp):
-        if hp["rate"] == GOOD and broken[0]:
+        if hp["rate"] == GOOD and broken.exists():
             raise ArithmeticError
         return sgd(hp)
 
@@ -419,13 +420,13 @@ def test_errors_are_run_again_if_told_to(tmp_path):
     study.enqueue_trial({"rate": GOOD})
     space, how = {"rate": jd.search.log_uniform(1e-3, 0.1)}, {"trials": 3, "batch": 3}
     with pytest.warns(UserWarning, match="1 errors"):
-        sweep(study, space, builder, checkpoint=tmp_path, **how)
+        sweep(study, space, builder, checkpoint=tmp_path / "sweep", **how)
     assert states(study) == ["COMPLETE", "FAIL", "COMPLETE"]
-    broken[0] = False
-    sweep(study, space, builder, checkpoint=tmp_path, **how)
+    broken.unlink()
+    sweep(study, space, builder, checkpoint=tmp_path / "sweep", **how)
     assert len(study.trials) == 3
     for _ in range(2):
-        table = sweep(study, space, builder, checkpoint=tmp_path, retry_errors=True, **how)
+        table = sweep(study, space, builder, checkpoint=tmp_path / "sweep", retry_errors=True, **how)
         assert states(study) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
         assert study.trials[-1].params == {"rate": GOOD}
         assert [row["ended"] for row in table.rows()] == ["finished"] * 3
