@@ -425,7 +425,7 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
 RUN = """
 import sys
 sys.path.insert(0, {tests!r})
-from search import test_population as t
+from search.populations import test_population as t
 print("begun", flush=True)
 t.population(epochs=40, every=1, checkpoint=sys.argv[1])
 print("ended", flush=True)
@@ -436,7 +436,7 @@ print("ended", flush=True)
 @pytest.mark.optimized
 def test_a_process_that_is_killed_goes_on_to_the_same_bits(tmp_path):
     expected = population(epochs=40, every=1)
-    tests = str(pathlib.Path(__file__).parents[1])
+    tests = str(pathlib.Path(__file__).parents[2])
     killed = 0
     for attempt in range(12):
         command = [sys.executable, "-c", RUN.format(tests=tests), str(tmp_path / "killed")]
