@@ -49,6 +49,9 @@ bench: $(VENV)/.with-bench
 	$(RUN) benchmarks.cross_validation
 	$(RUN) benchmarks.streaming
 	$(RUN) benchmarks.mc_dropout
+	$(RUN) benchmarks.resume
+	$(RUN) benchmarks.hyperband
+	$(RUN) benchmarks.population
 	$(RUN) benchmarks.compress
 	$(RUN) benchmarks.population
 
