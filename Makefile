@@ -51,7 +51,6 @@ bench: $(VENV)/.with-bench
 	$(RUN) benchmarks.mc_dropout
 	$(RUN) benchmarks.resume
 	$(RUN) benchmarks.hyperband
-	$(RUN) benchmarks.population
 	$(RUN) benchmarks.compress
 	$(RUN) benchmarks.population
 
