@@ -78,7 +78,7 @@ class Trial:
         if self.run is None and self.past.epoch:
             self.run = self.store.load(self)
             self.past = self.past._replace(epoch=0 if self.run is None else int(self.run.epoch))
-            self.last = None
+            self.last = None if self.run is not None else self.last
         return self.run
 
     def look(self) -> None:
@@ -116,6 +116,8 @@ class Trial:
             return
         run = self.begun()
         if run is None:  # its file is not there any more
+            if self.last is None:
+                return
             self.result = self.standing()._replace(ended=early or "interrupted", spans=tuple(self.spans))
             return
         same = not (self.setup.restores or self.setup.options["ema"])
@@ -126,7 +128,7 @@ class Trial:
         if not _finite(params):
             how = "diverged"
         result = result._replace(params=params, state=state, ended=how, spans=tuple(self.spans))
-        self.result = self.store.end(self, run, result, None if same else (params, state))
+        self.store.end(self, run, result, None if same else (params, state))
         self.run = None
 
     def fail(self, error: Exception) -> None:

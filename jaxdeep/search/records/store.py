@@ -23,7 +23,7 @@ from jaxdeep.search.records.identity import digest_of
 from jaxdeep.search.records.journal import Event, Journal, no_event
 from jaxdeep.search.records.row_file import Kept
 from jaxdeep.search.records.writer import Work, Writer
-from jaxdeep.search.tables.table import Result, Span
+from jaxdeep.search.tables.result import FULL, Result, Span
 from jaxdeep.train.options import TrialOptions, options_of
 from jaxdeep.train.run import RunState
 
@@ -31,7 +31,6 @@ Ending = tuple[PyTree, PyTree]  # parameters and state that a row ends with
 
 _FORMAT = 1
 _SHARE = 100  # a row is saved after so many times what that takes: 1 % of a worker's time
-_FULL = ("finished", "stopped")  # rows that had all the epochs they wanted
 
 
 class Ranking(NamedTuple):
@@ -95,7 +94,7 @@ class Store:
     def __init__(self, *, keep: int | None = None, ranking: Ranking | None = None) -> None:
         self.began = time.time()
         self._keep, self._ranking = keep, ranking
-        self._kept_rows: list[tuple[float, int, Row]] = []
+        self._kept_rows: list[tuple[float, Row]] = []
         self._letting_go = threading.Lock()
 
     def register(self, rows: Sequence[Row], *, again: bool = False, partial: bool = False) -> None:
@@ -126,29 +125,27 @@ class Store:
         """What earlier calls have told."""
         return ()
 
-    def end(self, row: Row, run: RunState, result: Result, own: Ending | None) -> Result:
-        """Keep a row that has ended, and return its result.
+    def end(self, row: Row, run: RunState, result: Result, own: Ending | None) -> None:
+        """Keep a row that has ended, and give it its result.
 
         Args:
           row, run, result: the row, its last state and its result, parameters included.
           own: the result's parameters and state, if they are not those of the last state.
         """
+        row.result = result
         if self._keep is None or self._ranking is None:
-            return result
-        value = self._ranking.sign * result.value(self._ranking.metric)
-        if result.ended not in _FULL or not math.isfinite(value):
-            return result._replace(params=None, state=None)
+            return
+        value = self._ranking.sign * result.at_end(self._ranking.metric)
+        if result.ended not in FULL or not math.isfinite(value):
+            row.result = result._replace(params=None, state=None)
+            return
         with self._letting_go:
-            place = len(self._kept_rows)
-            self._kept_rows.append((value, place, row))
-            self._kept_rows.sort(key=lambda kept: (kept[0], kept[2].place))
-            if len(self._kept_rows) > self._keep:
-                _, _, last = self._kept_rows.pop()
-                if last is row:
-                    return result._replace(params=None, state=None)
-                assert last.result is not None
-                last.result = last.result._replace(params=None, state=None)
-        return result
+            self._kept_rows.append((value, row))
+            self._kept_rows.sort(key=lambda kept: (kept[0], kept[1].place))
+            for _, worst in self._kept_rows[self._keep :]:
+                assert worst.result is not None
+                worst.result = worst.result._replace(params=None, state=None)
+            del self._kept_rows[self._keep :]
 
     def fail(self, row: Row, result: Result) -> None:
         """Keep the error that a row ended with."""
@@ -282,17 +279,18 @@ class Directory(Store):
         """What was in the journal."""
         return self._told
 
-    def end(self, row: Row, run: RunState, result: Result, own: Ending | None) -> Result:
+    def end(self, row: Row, run: RunState, result: Result, own: Ending | None) -> None:
         """Have a row that has ended written, and let go of its parameters."""
         like = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (result.params, result.state)
         )
-        result = result._replace(params=Kept(self._file(row.id), like, self._keep), state=None)
+        row.result = result = result._replace(
+            params=Kept(self._file(row.id), like, self._keep), state=None
+        )
         if result.ended == "interrupted":  # it goes on at the next call
             self._put(row, run, own, ({"reached": row.id, "epoch": int(run.epoch)},))
-            return result
+            return
         self._put(row, run, own, ({"ended": row.id, **_as_event(result)},), result)
-        return result
 
     def fail(self, row: Row, result: Result) -> None:
         """Have the error of a row written."""
@@ -425,8 +423,8 @@ class Directory(Store):
         """The files that are not among the best any more, now that a row has ended."""
         if self._keep is None or self._ranking is None:
             return ()
-        value = self._ranking.sign * result.value(self._ranking.metric)
-        if result.ended not in _FULL or not math.isfinite(value):
+        value = self._ranking.sign * result.at_end(self._ranking.metric)
+        if result.ended not in FULL or not math.isfinite(value):
             return (self._file(name),)
         self._best = sorted([*(best for best in self._best if best[1] != name), (value, name)])
         worst = self._best[self._keep :]

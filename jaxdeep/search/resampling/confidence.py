@@ -10,12 +10,11 @@ from jaxdeep._arrays import as_array
 from jaxdeep._shapes import ArrayLike
 from jaxdeep.search.spaces.space import Point
 from jaxdeep.search.spaces.values import RESERVED, word
+from jaxdeep.search.tables.result import FULL
 from jaxdeep.search.tables.standings import together
 from jaxdeep.search.tables.table import Row, Table, scalars
 
 Run = tuple[int | None, int]  # the fold of a run, if there are folds, and its seed
-
-_FULL = ("finished", "stopped")  # how runs end that did all that they were to do
 
 
 def corrected_interval(
@@ -110,7 +109,7 @@ def intervals(
     known = sorted({name for result in table.results for name in scalars(result.history)})
     if metric not in known:
         raise ValueError(f"metric must be one of {', '.join(known)}, got {metric!r}")
-    values = [row.get(metric, np.nan) if row["ended"] in _FULL else np.nan for row in table.rows()]
+    values = [row.get(metric, np.nan) if row["ended"] in FULL else np.nan for row in table.rows()]
     members = together(table.points)
     by_run = [{_run(table.points[i]): values[i] for i in rows} for rows in members]
     if against is not None:

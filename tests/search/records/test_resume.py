@@ -435,3 +435,18 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path, halving, strate
     assert found == expected
     ended = [event["ended"] for event in events(pathlib.Path(tmp_path)) if "ended" in event]
     assert len(ended) == len(set(ended))  # no row was trained to its end twice
+
+
+def test_a_state_that_is_gone_when_an_interrupted_sweep_ends_is_no_error(tmp_path, monkeypatch):
+    how = {"rows_at_once": 1, "halving": jd.search.SuccessiveHalving(first=1, factor=2)}
+    with monkeypatch.context() as patch:
+        killed_after(patch, 2)
+        with pytest.raises(Killed):
+            sweep(**how, checkpoint=tmp_path)
+    saved = sorted((tmp_path / "rows").iterdir())
+    assert saved
+    for path in saved:
+        path.write_bytes(path.read_bytes()[:-5])
+    with pytest.warns(UserWarning, match="begins anew"):
+        table = sweep(**how, checkpoint=tmp_path)
+    identical(table, sweep(**how))
