@@ -37,7 +37,7 @@ FLOORS = {
     ),
     "ground": (
         ("schedules", "tree"),
-        ("_compilation",),
+        ("_compilation", "_partitions"),
         ("_checks",),
         ("_arrays", "_endings", "_identity", "_shapes", "_compat", "_extras", "_version", "_warning"),
     ),

@@ -1044,6 +1044,10 @@ call(
 np.savez(FOLDER / "data.npz", x=np.asarray(POSITIVE), y=np.asarray(LABELS))
 call("datasets.npz", path=FOLDER / "data.npz")
 call("datasets.load", name=str(FOLDER / "data.npz"))
+ROWS = np.arange(6)
+PARTED = {"data": X[:2].repeat(3, axis=0), "groups": ROWS // 2, "stratify": ROWS % 2}
+call("datasets.split", **PARTED, sizes=0.4, shuffle=True, seed=0, free="data")
+call("datasets.folds", **PARTED, k=2, shuffle=True, seed=0, free="data")
 
 # train
 OBJECTIVE = jd.train.supervised(NET, CE)

@@ -7,7 +7,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 ELSEWHERE = {  # tests of files whose name they do not have
     "_arrays": "test_checks.py",
     "_compilation": "fitting/test_compiled_once.py",
-    "_extras": "test_datasets.py",
+    "_extras": "datasets/test_packaged.py",
     "regularizers": "test_losses_metrics.py",
 }
 

@@ -67,15 +67,16 @@ def cross_validate(
       builder, space: as for `jaxdeep.sweep`.
       data: as for `jaxdeep.fit`. There is no `validation`: the folds are.
       folds: how many, ≥ 2, or a list of pairs (training rows, validation rows), each as indices or as a
-        mask, or a splitter of scikit-learn (with a `random_state`, so that a `checkpoint` finds the same
-        folds again). Indices for training may repeat, as in `jaxdeep.search.bootstrap_samples`.
+        mask, such as `jaxdeep.datasets.folds` makes, also by time and by identity; or a splitter of
+        scikit-learn (with a `random_state`, so that a `checkpoint` finds the same folds again). Indices
+        for training may repeat, as in `jaxdeep.search.bootstrap_samples`.
       stratify: of a number of folds, labels whose classes all folds have in equal shares, to a row:
         strings or numbers, one a row. By default they are the y of data ``(x, y)`` if y is one whole
         number a row, as classes are; with False the folds are drawn without them. Labels that are given,
         and y with True, must have a row of each class for each fold.
-      groups: of a number of folds, labels of which no two folds have a row, such as patients or days, by
+      groups: of a number of folds, labels of which no two folds have a row, such as patients or days: as
         scikit-learn's `GroupKFold`, or with labels (or True) as `stratify` its `StratifiedGroupKFold`.
-        `GroupKFold` makes folds as equal as it can, and is not shuffled.
+        Without labels folds are as equal as they can be, and are not shuffled.
       shuffle_folds: draw the folds, by the `key` if there is one. Without a key, and without labels,
         they are those of scikit-learn's ``KFold(folds, shuffle=True, random_state=0)``. With False they
         are consecutive rows, or with labels every k-th row of each class. (`shuffle` is about the
@@ -102,7 +103,6 @@ def cross_validate(
       ValueError, TypeError: as for `jaxdeep.sweep`; fewer than two folds or more than there are rows (or
         groups); a fold whose rows are out of range, in both of its parts, or none in one of them; labels
         that are not one a row; a batch larger than the training rows of a fold; `validation`.
-      ImportError: `groups` need scikit-learn (``pip install 'jaxdeep[datasets]'``).
 
     Source: Stone, "Cross-Validatory Choice and Assessment of Statistical Predictions" (1974);
     scikit-learn's `GridSearchCV`.

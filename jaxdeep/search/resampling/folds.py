@@ -8,13 +8,12 @@ import jax
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_not_masked
-from jaxdeep._extras import needed
-from jaxdeep._shapes import ArrayLike, Integer, PyTree
+from jaxdeep._arrays import as_array
+from jaxdeep._partitions import Rows, codes_of, k_folds
+from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.search.resampling.subset import Subset
 from jaxdeep.train.data import count_rows
 
-Rows: TypeAlias = Integer[np.ndarray, "rows"]
 Pair = tuple[ArrayLike, ArrayLike]  # rows for training and for validation
 
 
@@ -81,7 +80,7 @@ def subsets_of(
     rows = count_rows(data)
     labels = labels_of(stratify, data, rows)
     is_asked = stratify is not None and labels is not None
-    grouped = None if groups is None else _codes("groups", groups, rows)
+    grouped = None if groups is None else codes_of("groups", groups, rows)
     pairs: list[Any]
     if _checks.is_whole(folds):
         number = _checks.check_count("folds", folds, low=2)
@@ -115,12 +114,12 @@ def labels_of(stratify: Any, data: PyTree, rows: int) -> np.ndarray | None:
     if is_flag and not stratify:
         return None
     if stratify is not None and not is_flag:
-        return _codes("stratify", stratify, rows)
+        return codes_of("stratify", stratify, rows)
     y = data[1] if isinstance(data, (tuple, list)) and len(data) > 1 else None
     if isinstance(y, (jax.Array, np.ndarray)) and y.shape in ((rows,), (rows, 1)):
         known = np.asarray(y)
         if known.dtype.kind in "iub" or bool(np.all(np.floor(known.astype(float)) == known)):
-            return _codes("stratify", known, rows)
+            return codes_of("stratify", known, rows)
     if stratify:
         raise ValueError(
             "stratify=True needs data (x, y) whose y is one class a row; give labels, one a row, instead"
@@ -156,31 +155,14 @@ def _drawn(
         raise ValueError(
             f"stratify must have a row of each class for each of {folds} folds, got a class of {least}"
         )
-    # the generator of scikit-learn, so that these are the folds of KFold(shuffle=True, random_state=0)
-    state = np.random.RandomState(0 if key is None else key_words(key))
-    if groups is not None:
-        return _drawn_by_group(folds, groups, labels if is_asked else None, state if shuffle else None)
-    order = state.permutation(rows) if shuffle else np.arange(rows)
-    if labels is None:
-        parts = np.array_split(order, folds)
-    else:  # the rows of each class are dealt out in turn, going on where the class before ended
-        order = order[np.argsort(labels[order], kind="stable")]
-        parts = [order[fold::folds] for fold in range(folds)]
-    return [(np.setdiff1d(order, part), np.sort(part)) for part in parts]
-
-
-def _drawn_by_group(
-    folds: int, groups: np.ndarray, labels: np.ndarray | None, state: np.random.RandomState | None
-) -> list[Pair]:
-    """A partition that never divides a group, by scikit-learn."""
-    if (several := groups.max() + 1) < folds:
+    if groups is not None and (several := groups.max() + 1) < folds:
         raise ValueError(f"folds must be at most the number of groups, {several}, got {folds}")
-    sklearn = needed("sklearn.model_selection", "cross_validate(groups=…)", "scikit-learn", "datasets")
-    if labels is None:
-        splitter = sklearn.GroupKFold(folds)
-    else:
-        splitter = sklearn.StratifiedGroupKFold(folds, shuffle=state is not None, random_state=state)
-    return list(splitter.split(np.zeros((len(groups), 1)), labels, groups))
+    if groups is not None and not is_asked:
+        labels = None
+    # the generator of scikit-learn, so that these are the folds of KFold(shuffle=True, random_state=0)
+    state = np.random.RandomState(0 if key is None else key_words(key)) if shuffle else None
+    held_out = k_folds(folds, rows, state, labels=labels, groups=groups)
+    return [(np.setdiff1d(np.arange(rows), part), part) for part in held_out]
 
 
 def _subset(number: int, pair: Any, rows: int) -> Subset:
@@ -215,20 +197,3 @@ def _indices(name: str, given: Any, rows: int) -> Rows:
     if len(outside):
         raise ValueError(f"{name} must be rows in [0, {rows}), got {outside[0]}")
     return array.astype(np.int32)
-
-
-def _codes(name: str, labels: Any, rows: int) -> np.ndarray:
-    """Labels of any kind, one a row, as whole numbers from 0."""
-    check_not_masked(name, labels)
-    try:
-        array = np.asarray(labels)
-        array = array[:, 0] if array.shape == (rows, 1) else array
-        if array.shape == (rows,):
-            codes = np.unique(array, return_inverse=True)[1]
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be labels of one kind, one a row: {error}") from None
-    if array.shape != (rows,):
-        raise ValueError(f"{name} must be one label a row, {rows} in all, got shape {array.shape}")
-    if array.dtype.kind == "f" and np.isnan(array).any():
-        raise ValueError(f"{name} must be labels, got nan")
-    return codes
