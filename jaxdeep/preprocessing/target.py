@@ -1,37 +1,37 @@
 """Target encoding: categories as what the target is on average where they occur."""
 
-import dataclasses
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting, check_above_zero, check_not_masked, extremes, whole
-from jaxdeep._shapes import Array, ArrayLike, Float, Integer, Shaped
+from jaxdeep._arrays import as_array, broadcasting, check_above_zero, extremes, whole
+from jaxdeep._shapes import Array, ArrayLike, Float, Integer
+from jaxdeep._warning import warn
 from jaxdeep.preprocessing.features import Halves, in_halves
+from jaxdeep.preprocessing.folds import folds, given_parts
 from jaxdeep.preprocessing.scaling import check_state
 from jaxdeep.preprocessing.statistics import moments
+from jaxdeep.preprocessing.vocabulary import (
+    Categories,
+    Features,
+    Vocabulary,
+    features_of,
+    names_of,
+    places_in,
+    unique,
+    vocabulary_of,
+)
 
 Codes = Integer[Array, "n *features"]  # the number of a category, −1 for none
 Encodings = Float[Array, "..."]  # (categories,) or (features, categories), and a last axis of classes
 Mean = Float[Array, "*classes"]
 Encoded = Float[Array, "..."]  # (n,) or (n, features), and features · classes if there are classes
-Categories = ArrayLike | list[Any]  # an array, or a list of anything that can be a key
-
-_NAN = math.nan  # one object for all of them: as a key it is found by identity
-
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class Vocabulary:
-    """The categories of each feature, found when fitting; no array, so static under `jax.jit`."""
-
-    categories: tuple[tuple[Hashable, ...], ...]
 
 
 class TargetState(NamedTuple):
@@ -55,13 +55,19 @@ class TargetEncoder(NamedTuple):
     Attributes:
       fit: ``(x, y) -> state``.
       transform: ``(state, x) -> encoded``, for data other than that of `fit`.
-      fit_transform: ``(key, x, y, *, cv=5) -> (encoded, state)``, for the training data: each of `cv`
-        random parts is encoded from the other parts, so that no example sees its own target.
+      fit_transform: ``(key, x, y, *, cv=5, stratify=False) -> (encoded, state)``, for the training
+        data: each of `cv` random parts is encoded from the other parts, so that no example sees its own
+        target. `cv` may be an array instead, the number of the part of each example. ``stratify=True``
+        makes parts alike in their targets, for few examples; then a target has a say in which examples
+        its own is encoded from.
+      names: ``(state, names=None) -> texts``, of the columns of what is encoded: ``x0``, and with
+        classes ``x0_0``, ``x0_1``; `names` are those of the features.
     """
 
     fit: Callable[[Categories, ArrayLike], TargetState]
     transform: Callable[[TargetState, Categories], Encoded]
     fit_transform: Callable[..., tuple[Encoded, TargetState]]
+    names: Callable[..., tuple[str, ...]]
 
 
 def target_encoder(
@@ -69,17 +75,19 @@ def target_encoder(
     *,
     classes: int | None = None,
     categories: int | None = None,
+    min_count: int = 1,
 ) -> TargetEncoder:
     """Each category becomes its mean target, shrunk to the mean of all: ``S = λ mean_i + (1 − λ) mean``.
 
     ``λ = n_i / (m + n_i)``, with n_i the number of examples of the category. ``smooth="auto"`` is
     ``m = σ_i² / σ_y²`` (biased variances): empirical Bayes. A category that was never seen becomes the
     mean, and so does every category if all targets are equal. With ``"auto"`` a category that was seen
-    once keeps its own target. None and NaN are categories like others.
+    once keeps its own target, unless `min_count` is 2. What is missing (None, NaN, NaT, pandas' NA) is
+    one category, in whatever container; `jaxdeep.preprocessing.keys` says which values are the same.
 
     The training data is encoded by ``encoded, state = encoder.fit_transform(key, x, y)``, which is not
-    ``transform(fit(x, y), x)``: the latter lets examples see their own targets. The parts are random, of
-    equal size, and alike in their targets (scikit-learn's stratified folds, for numbers too).
+    ``transform(fit(x, y), x)``: the latter lets examples see their own targets. The parts are random and
+    of equal size. Many parts are nearly as bad as none: above 10 there is a warning.
 
     Args:
       smooth: ``"auto"``, or m ≥ 0, a number or a scalar array.
@@ -89,13 +97,15 @@ def target_encoder(
         runs inside `jax.jit` and `jax.vmap`, and other integers count as never seen. By default
         categories of any kind (strings, numbers, None) are collected from the data, outside of
         `jax.jit`.
+      min_count: a category with fewer examples becomes the mean, as if it had not been seen.
 
     The functions take `x` ``(n,)`` or ``(n, features)`` and `y` ``(n,)``; encoded are ``(n,)`` or
     ``(n, features)``; with classes ``(n, classes)`` or ``(n, features · classes)``, feature by feature.
 
     Raises:
       ValueError: arguments out of range; when fitting, shapes that do not fit, targets that are not
-        finite or not classes, categories beyond those declared, a `cv` below 2 or above n; when
+        finite or not classes, categories beyond those declared, a `cv` below 2 or above n, two values
+        of one key, as 1 and "1"; when
         transforming, other features than the state's.
       TypeError: arguments of another kind, masked values, also in a list; traced data without
         `categories`.
@@ -112,22 +122,18 @@ def target_encoder(
     >>> encoded.shape
     (4,)
     """
-    if isinstance(smooth, str):
-        if smooth != "auto":
-            raise ValueError(f"smooth must be 'auto' or a number ≥ 0, got {smooth!r}")
-    else:
-        _checks.check_scalar("smooth", smooth, "[0, inf)")
     if classes is not None:
         classes = _checks.check_count("classes", classes, low=2)
     if categories is not None:
         categories = _checks.check_count("categories", categories)
-    shrink = None if isinstance(smooth, str) else smooth
+    shrink = _shrink(smooth, min_count)
 
     def prepared(x: Categories, y: ArrayLike) -> tuple[Codes, Halves, int, Vocabulary | None]:
         vocabulary = None
         if categories is None:
-            vocabulary = _vocabulary(x)
-            codes, size = _codes(vocabulary, x), max(map(len, vocabulary.categories), default=1)
+            features = features_of(x)
+            vocabulary, places = vocabulary_of(features)
+            codes, size = _codes(places, features), max(map(len, vocabulary.categories), default=1)
         else:
             codes, size = _integers(x, categories, strict=True), categories
         if codes.ndim not in (1, 2):
@@ -146,7 +152,11 @@ def target_encoder(
         check_state(state, TargetState)
         words = state.vocabulary
         size = state.encodings.shape[-1 - state.mean.ndim]
-        codes = _integers(x, size) if words is None else _codes(words, x)
+        if words is None:
+            codes = _integers(x, size)
+        else:
+            columns = features_of(x)
+            codes = _codes(places_in(words, columns), columns)
         single = state.encodings.ndim == 1 + state.mean.ndim
         features = 1 if single else state.encodings.shape[0]
         given = math.prod(codes.shape[1:]) if single else codes.shape[-1] if codes.ndim else None
@@ -159,37 +169,59 @@ def target_encoder(
 
     @broadcasting
     def fit_transform(
-        key: Array, x: Categories, y: ArrayLike, *, cv: int = 5
+        key: Array, x: Categories, y: ArrayLike, *, cv: int | ArrayLike = 5, stratify: bool = False
     ) -> tuple[Encoded, TargetState]:
         _checks.check_key(key)
-        cv = _checks.check_count("cv", cv, low=2)
+        _checks.check_flag("stratify", stratify)
         codes, targets, size, vocabulary = prepared(x, y)
-        if cv > codes.shape[0]:
-            raise ValueError(f"cv must be at most the number of examples, {codes.shape[0]}; got {cv}")
-        part = folds(key, jnp.asarray(as_array("y", y)), cv)
-        encoded, encodings, mean = _cross_fit(part, codes, targets, shrink, size, cv)
+        n = codes.shape[0]
+        if _checks.is_whole(cv) or np.ndim(cv) != 1:
+            count = _checks.check_count("cv", cv, low=2)
+            if count > n:
+                raise ValueError(f"cv must be at most the number of examples, {n}; got {count}")
+            part = folds(key, jnp.asarray(as_array("y", y)) if stratify else n, count)
+        else:
+            part, count = given_parts(cv, n)
+        if count > 10:
+            warn(f"cv={count}: of many parts the targets can be read back; 5 to 10 hide them better")
+        encoded, encodings, mean = _cross_fit(part, codes, targets, shrink, size, count)
         return encoded, TargetState(encodings, mean, vocabulary)
 
-    return TargetEncoder(fit, transform, fit_transform)
+    return TargetEncoder(fit, transform, fit_transform, _names)
 
 
-@partial(jax.jit, static_argnums=2)
-def folds(key: Array, y: Shaped[Array, "n"], cv: int) -> Integer[Array, "n"]:
-    """A random part in [0, cv) for each example; `cv` neighbours in `y` are in different parts."""
-    n = y.shape[0]
-    of_ties, of_blocks = jax.random.split(key)
-    order = jnp.argsort(jax.random.uniform(of_ties, (n,)))
-    order = order[jnp.argsort(y[order], stable=True)]
-    starts = jax.random.randint(of_blocks, (-(-n // cv),), 0, cv)
-    place = jnp.arange(n)
-    return jnp.zeros(n, place.dtype).at[order].set((place + starts[place // cv]) % cv)
+def _shrink(smooth: ArrayLike | str, min_count: int) -> "_Shrink":
+    if not isinstance(smooth, str):
+        _checks.check_scalar("smooth", smooth, "[0, inf)")
+    elif smooth != "auto":
+        raise ValueError(f"smooth must be 'auto' or a number ≥ 0, got {smooth!r}")
+    least = _checks.check_count("min_count", min_count)
+    return _Shrink(None if isinstance(smooth, str) else smooth, least)
+
+
+def _names(state: TargetState, names: Sequence[str] | None = None) -> tuple[str, ...]:
+    check_state(state, TargetState)
+    if names is None and state.vocabulary is not None:
+        names = state.vocabulary.names
+    single = state.encodings.ndim == 1 + state.mean.ndim
+    features = names_of(names, 1 if single else state.encodings.shape[0])
+    if not state.mean.ndim:
+        return unique(features)
+    return unique(f"{name}_{c}" for name in features for c in range(state.mean.shape[0]))
+
+
+class _Shrink(NamedTuple):
+    """How encodings are shrunk: m, or None for empirical Bayes, and by how many examples from."""
+
+    smooth: ArrayLike | None
+    least: int
 
 
 @partial(jax.jit, static_argnums=4)
 def _fit(
-    codes: Codes, y: Halves, weights: Float[Array, "n"], smooth: ArrayLike | None, size: int
+    codes: Codes, y: Halves, weights: Float[Array, "n"], shrink: _Shrink, size: int
 ) -> tuple[Encodings, Mean]:
-    """Encodings and mean, of the examples with weight 1; without `smooth` by empirical Bayes."""
+    """Encodings and mean, of the examples with weight 1."""
     shape, y = y.high.shape, jax.tree.map(lambda half: half.reshape(len(half), -1), y)
     weights = weights[:, None]
     seen = moments(y, weights, (0,), False)
@@ -203,13 +235,14 @@ def _fit(
         add = partial(jax.ops.segment_sum, segment_ids=codes, num_segments=size)
         count = add(weights)
         effect = add(off) / jnp.maximum(count, 1)
-        if smooth is None:
+        if shrink.smooth is None:
             apart = weights * (off - effect[jnp.clip(codes, 0, size - 1)])
             spread = add(apart * apart) / jnp.maximum(count, 1)
             below = variance * count + spread
             share = variance * count / jnp.where(below > 0, below, 1)
         else:
-            share = count / (smooth + jnp.where(count > 0, count, 1))
+            share = count / (shrink.smooth + jnp.where(count > 0, count, 1))
+        share = jnp.where(count < shrink.least, 0, share)
         return mean + (unit * (share * effect) + seen.rest)
 
     encodings = feature(codes) if codes.ndim == 1 else jax.vmap(feature, in_axes=1)(codes)
@@ -231,75 +264,28 @@ def _encode(encodings: Encodings, mean: Mean, codes: Array) -> Encoded:
 
 @partial(jax.jit, static_argnums=(4, 5))
 def _cross_fit(
-    part: Integer[Array, "n"], codes: Codes, y: Halves, smooth: ArrayLike | None, size: int, cv: int
+    part: Integer[Array, "n"], codes: Codes, y: Halves, shrink: _Shrink, size: int, cv: int
 ) -> tuple[Encoded, Encodings, Mean]:
     def one(fold: Array) -> Encoded:
         weights = (part != fold).astype(y.high.dtype)
-        return _encode(*_fit(codes, y, weights, smooth, size), codes)
+        return _encode(*_fit(codes, y, weights, shrink, size), codes)
 
     # fold by fold, which needs no room for all of them
     def add(encoded: Encoded, fold: Array) -> tuple[Encoded, None]:
         mine = (part == fold).reshape((-1,) + (1,) * (encoded.ndim - 1))
         return jnp.where(mine, one(fold), encoded), None
 
-    state = _fit(codes, y, jnp.ones(len(y.high), y.high.dtype), smooth, size)
+    state = _fit(codes, y, jnp.ones(len(y.high), y.high.dtype), shrink, size)
     encoded, _ = jax.lax.scan(add, _encode(*state, codes), jnp.arange(cv))
     return encoded, *state
 
 
-def _columns(x: Categories) -> list[np.ndarray]:
-    """The features of an array of one or two axes, or of a list, on the host."""
-    if isinstance(x, jax.core.Tracer):
-        raise TypeError(
-            "categories cannot be found in traced data; encode x as integers and give categories=…"
-        )
-    if hasattr(x, "columns") and hasattr(x, "iloc"):  # each in its own dtype, which is wider for all
-        return [np.asarray(x.iloc[:, i]) for i in range(len(x.columns))]
-    check_not_masked("x", x)
-    if type(x).__module__.split(".")[0] == "torch":
-        array = np.asarray(as_array("x", x))
-    else:
-        has_dtype = hasattr(x, "dtype") or hasattr(x, "__array__")
-        array = np.asarray(x) if has_dtype else np.array(x, dtype=object)
-    if array.dtype.kind == "c":
-        raise TypeError(f"x must hold categories, whole numbers or text, got an array of {array.dtype}")
-    if array.ndim not in (1, 2):
-        raise ValueError(f"x must be of shape (n,) or (n, features), got {array.shape}")
-    return [array] if array.ndim == 1 else list(array.T)
-
-
-def _uniques(column: np.ndarray) -> tuple[list[Hashable], np.ndarray]:
-    """The distinct values, and which of them each is."""
-    if column.dtype != object:
-        distinct, inverse = np.unique(column, return_inverse=True)
-        return [_key(value) for value in distinct.tolist()], inverse
-    places: dict[Hashable, int] = {}
-    codes = [places.setdefault(_key(value), len(places)) for value in column.tolist()]
-    return list(places), np.array(codes, int)
-
-
-def _key(value: Hashable) -> Hashable:
-    return _NAN if isinstance(value, (float, np.floating)) and math.isnan(value) else value
-
-
-def _vocabulary(x: Categories) -> Vocabulary:
-    return Vocabulary(tuple(tuple(_uniques(column)[0]) for column in _columns(x)))
-
-
-def _codes(vocabulary: Vocabulary, x: Categories) -> Codes:
+def _codes(places: list[np.ndarray], features: Features) -> Codes:
     """Integers for categories, −1 for those unseen."""
-    columns = _columns(x)
-    if len(columns) != len(vocabulary.categories):
-        raise ValueError(
-            f"the state is of {len(vocabulary.categories)} features, got {len(columns)} in x"
-        )
-    codes = []
-    for column, categories in zip(columns, vocabulary.categories):
-        places = {category: place for place, category in enumerate(categories)}
-        values, where = _uniques(column)
-        known = np.array([places.get(value, -1) for value in values], np.int32)
-        codes.append(known[where] if len(values) else np.zeros(0, np.int32))
-    return jnp.asarray(codes[0] if np.ndim(x) == 1 else np.stack(codes, axis=1))
+    codes = [np.where(column < 0, -1, column).astype(np.int32) for column in places]
+    if features.single:
+        return jnp.asarray(codes[0])
+    return jnp.asarray(np.stack(codes, axis=1) if codes else np.zeros((0, 0), np.int32))
 
 
 def _integers(x: Categories, size: int, *, strict: bool = False) -> Codes:

@@ -15,7 +15,7 @@ from helpers.tables import close
 
 import jaxdeep as jd
 from jaxdeep import preprocessing as pp
-from jaxdeep.preprocessing.target import folds
+from jaxdeep.preprocessing.folds import folds
 
 RNG = np.random.default_rng(0)
 
@@ -55,15 +55,19 @@ def test_target_encoding_is_scikit_learns(x64, kind, smooth):
     x, targets = table()
     y = targets[kind]
     ours, theirs = pp.target_encoder(smooth, classes=KINDS[kind]), sk.TargetEncoder(smooth=smooth)
-    state, theirs = ours.fit(x, y), theirs.fit(x, y)
+    state = ours.fit(x, y)
+    x[:, 0] = [value if isinstance(value, str) else None for value in x[:, 0]]  # two categories for them
+    theirs = theirs.fit(x, y)
     new = x.copy()
     new[:5, 1] = 1000  # unseen
     close(ours.transform(state, new), theirs.transform(new), rtol=1e-9, atol=1e-12)
 
-    encoded, again = ours.fit_transform(jax.random.key(0), x, y, cv=4)
+    part = np.array(folds(jax.random.key(0), jnp.asarray(y), 4))
+    encoded, again = ours.fit_transform(jax.random.key(0), x, y, cv=part)
     close(again.encodings, state.encodings, atol=1e-12)
     assert again.vocabulary == state.vocabulary
-    part = np.array(folds(jax.random.key(0), jnp.asarray(y), 4))
+    same, _ = ours.fit_transform(jax.random.key(0), x, y, cv=4, stratify=True)
+    close(same, encoded)
     for fold in range(4):
         theirs = sk.TargetEncoder(smooth=smooth).fit(x[part != fold], y[part != fold])
         close(encoded[part == fold], theirs.transform(x[part == fold]), rtol=1e-9, atol=1e-12)
@@ -115,7 +119,7 @@ def test_cross_fitting_runs_compiled():
     encoder, key = pp.target_encoder(2.0, categories=9), jax.random.key(3)
     encoded, state = jax.jit(encoder.fit_transform)(key, x, y)
     close(state, encoder.fit(x, y), rtol=1e-5, atol=1e-6)
-    part = np.array(folds(key, y, 5))
+    part = np.array(folds(key, 60, 5))
     for i in range(60):
         others = part != part[i]
         same = others & (x == x[i])
@@ -146,15 +150,16 @@ def test_equal_targets_are_the_mean_and_large_ones_keep_their_differences():
     assert encoder.transform(encoder.fit(x, y), x).tolist() == [1e6, 1e6 + 1.5, 1e6 + 1.5, 1e6 + 3]
 
 
-def test_none_and_nan_are_categories_of_their_own():
-    y = np.array([1.0, 2.0, 3.0, 4.0])
+def test_what_is_missing_is_one_category():
+    y = np.array([1.0, 2.0, 3.0, 6.0])
     encoder = pp.target_encoder(0.0)
     x = np.array([None, math.nan, "nan", np.float64("nan")], object)
-    assert encoder.transform(encoder.fit(x, y), x).tolist() == [1, 3, 3, 3]
+    assert encoder.transform(encoder.fit(x, y), x).tolist() == [3, 3, 3, 3]
+    y = np.array([1.0, 2.0, 3.0, 4.0])
     x = np.array([1.5, math.nan, 1.5, -math.nan])
     state = encoder.fit(x, y)
     assert encoder.transform(state, x).tolist() == [2, 3, 2, 3]
-    assert encoder.transform(state, [1.5, math.nan, None]).tolist() == [2, 3, 2.5]
+    assert encoder.transform(state, [1.5, math.nan, None, 2]).tolist() == [2, 3, 3, 2.5]
     same = jax.jit(lambda state: state)(state)  # the vocabulary travels along
     assert encoder.transform(same, x).tolist() == [2, 3, 2, 3]
 
@@ -281,3 +286,57 @@ def test_masked_values_in_a_list_are_refused(x):
         encoder.transform(state, x)
     with pytest.raises(TypeError, match="y is a list with masked values"):
         encoder.fit(["a", "b", "b"], [1.0, np.ma.masked, 2.0])
+
+
+def test_flipping_a_label_never_changes_its_own_training_encoding():
+    x = [RNG.integers(0, 12, 60), np.arange(60), RNG.choice(["a", "b", None], 60)]
+    y, key = RNG.integers(0, 2, 60), jax.random.key(0)
+    for encoder in (pp.target_encoder(), pp.target_encoder(2.0), pp.target_encoder(classes=2)):
+        for column in x:
+            before, _ = encoder.fit_transform(key, column, y)
+            for row in (0, 17, 59):
+                flipped = np.where(np.arange(60) == row, 1 - y, y)
+                after, _ = encoder.fit_transform(key, column, flipped)
+                np.testing.assert_array_equal(after[row], before[row])
+                assert (np.asarray(after) != np.asarray(before)).any()
+
+
+def test_random_parts_have_equal_sizes_and_each_example_is_in_each():
+    several = np.array([folds(key, 23, 5) for key in jax.random.split(jax.random.key(0), 100)])
+    assert all((np.sort(np.bincount(part)) == [4, 4, 5, 5, 5]).all() for part in several)
+    np.testing.assert_allclose([(several == p).mean(axis=0) for p in range(5)], 0.2, atol=0.16)
+
+
+def test_categories_seen_too_rarely_are_the_mean():
+    x, y = np.array(["a", "b", "b", "c", "c", "c"]), np.array([100.0, 1, 3, 4, 5, 6])
+    for smooth in ("auto", 0.0):
+        all_of_them, common = (pp.target_encoder(smooth, min_count=n) for n in (1, 2))
+        state = common.fit(x, y)
+        encoded = common.transform(state, x)
+        close(encoded[0], y.mean(), rtol=1e-6)
+        close(encoded[1:], all_of_them.transform(all_of_them.fit(x, y), x)[1:], rtol=1e-6)
+
+
+def test_many_parts_warn_and_parts_may_be_given():
+    x, y, key = np.arange(30) % 3, RNG.normal(size=30), jax.random.key(0)
+    encoder = pp.target_encoder(1.0)
+    with pytest.warns(UserWarning, match="cv=11"):
+        encoder.fit_transform(key, x, y, cv=11)
+    part = np.arange(30) // 15
+    encoded, _ = encoder.fit_transform(key, x, y, cv=7 * part)
+    for fold in range(2):
+        state = encoder.fit(x[part != fold], y[part != fold])
+        close(encoded[part == fold], encoder.transform(state, x[part == fold]), rtol=1e-5, atol=1e-6)
+    for wrong in (part[:-1], part * 1.0, np.zeros(30, int)):
+        with pytest.raises(ValueError, match="cv must"):
+            encoder.fit_transform(key, x, y, cv=wrong)
+
+
+def test_names_of_columns():
+    frame = {"city": ["a", "b"], "zone": [1, 2]}
+    encoder, y = pp.target_encoder(1.0), np.array([0, 1])
+    assert encoder.names(encoder.fit(frame, y)) == ("city", "zone")
+    encoder = pp.target_encoder(1.0, classes=2)
+    state = encoder.fit(np.array([[1, 2], [3, 4]]), y)
+    assert encoder.names(state) == ("x0_0", "x0_1", "x1_0", "x1_1")
+    assert encoder.names(state, ["a", "b"]) == ("a_0", "a_1", "b_0", "b_1")
