@@ -1,7 +1,7 @@
 """Arrays of features: the axes of their statistics, and their values in floats or pairs of floats."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,11 @@ Statistic = Float[Array, "*features"]
 
 
 class Halves(NamedTuple):
-    """Numbers as the sum of two floats: a rounded one, and what rounding took off it, if it took any."""
+    """Numbers as the sum of floats: a rounded one, what rounding took off it, and what off that."""
 
     high: Batch
     low: Batch | None
+    last: Batch | None = None
 
 
 def check_axis(axis: object) -> None:
@@ -124,6 +125,9 @@ def in_halves(x: ArrayLike, name: str = "x") -> tuple[Halves, jnp.dtype]:
     dtype = float_of(array)
     wide = jnp.promote_types(dtype, jnp.float32)
     exact = array.dtype.itemsize < 4 or array.dtype in (wide, np.float32)
+    long = array.dtype.kind in "iu" and array.dtype.itemsize == 8
+    if long and (isinstance(array, jax.Array) or _is_large(array, wide)):
+        return _whole_parts(array, wide), dtype
     if isinstance(array, jax.Array):
         if exact or wide != jnp.float32:
             return Halves(array.astype(wide), None), dtype
@@ -140,6 +144,33 @@ def in_halves(x: ArrayLike, name: str = "x") -> tuple[Halves, jnp.dtype]:
     return Halves(jnp.asarray(high), jnp.asarray(low)), dtype
 
 
+def _is_large(array: np.ndarray, wide: jnp.dtype) -> bool:
+    """Whether the parts that are made of other numbers would not hold these whole ones."""
+    bits = 53 if wide == jnp.float64 else 48
+    return bool(array.size) and max(abs(int(array.min())), abs(int(array.max()))) > 2**bits
+
+
+def _whole_parts(array: jax.Array | np.ndarray, wide: jnp.dtype) -> Halves:
+    """Whole numbers of 64 bits as two float64, or three float32, which hold them exactly."""
+    coarse = (array >> 40) << 40
+    rest = array - coarse
+    fine = (rest >> 16) << 16
+    parts = [part.astype(wide) for part in (coarse, fine, rest - fine)]
+    if wide != jnp.float32:
+        return Halves(*map(jnp.asarray, _two_sum(parts[0], parts[1] + parts[2])))
+    fine, last = _two_sum(parts[1], parts[2])
+    high, low = _two_sum(parts[0], fine)
+    low, last = _two_sum(low, last)
+    return Halves(*map(jnp.asarray, (high, low, last)))
+
+
+def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+    """`two_sum` of finite numbers, on the host where they are."""
+    total = a + b
+    taken = total - a
+    return total, (a - (total - taken)) + (b - taken)
+
+
 def check_finite(name: str, value: ArrayLike) -> None:
     """Refuse numbers of the host that are not finite, or that JAX would make infinite."""
     array = as_array(name, value)
@@ -149,6 +180,30 @@ def check_finite(name: str, value: ArrayLike) -> None:
     wrong = array[~np.isfinite(array)]
     if wrong.size:
         raise ValueError(f"{name} must be finite, got {wrong.flat[0]}")
+
+
+def check_varies(name: str, value: jax.Array | np.ndarray, axes: Axes) -> None:
+    """Refuse known float32 features that vary by so little that compiled code takes them for 0.
+
+    >>> check_varies("x", jnp.array([[1e-40], [2e-40]]), (0,))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: x holds 9.99995e-41, and features that vary by less than 1.2e-35 are 0 in ...
+    """
+    if not _checks.is_known(value) or value.dtype != np.float32:
+        return
+    known = np.asarray(value)
+    tiny = np.finfo(np.float32).tiny
+    lost = (abs(known) < tiny) & (known != 0)
+    if lost.any():
+        high = np.fmax.reduce(known, axis=axes, keepdims=True)
+        with np.errstate(invalid="ignore"):  # ∞ − ∞
+            spread = high - np.fmin.reduce(known, axis=axes, keepdims=True)
+        lost &= (spread > 0) & (spread < 1024 * tiny)
+    if lost.any():
+        raise ValueError(
+            f"{name} holds {known[lost][0]:.6g}, and features that vary by less than {1024 * tiny:.2g} "
+            "are 0 in compiled code; use larger units"
+        )
 
 
 def two_sum(a: Statistic, b: Statistic) -> tuple[Statistic, Statistic]:

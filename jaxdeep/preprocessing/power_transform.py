@@ -50,10 +50,11 @@ def power_transform(
     """Makes each feature as normal as a power can: `box_cox` or `yeo_johnson` with the most likely λ.
 
     NumPy features of float64 or whole numbers whose spread float32 would lose (seconds since 1970) are
-    computed in float64, and so are those that it would make 0, of which Box-Cox takes the logarithm.
-    Values near the least float32 (1e-36) keep few digits. NaN are left out when fitting and kept when
-    transforming. A constant feature
-    has λ = 1 under Yeo-Johnson, and becomes 0 if standardized.
+    computed in float64, and so are those that it would make 0, of which Box-Cox takes the logarithm. Of
+    what became of them the inverse is computed in float64 too; inside `jax.jit`, where it cannot be, it
+    is off by several roundings. Values near the least float32 (1e-36) keep few digits. NaN are left out
+    when fitting and kept when transforming. A constant feature has λ = 1 under Yeo-Johnson, and becomes
+    0 if standardized.
 
     Args:
       method: ``"yeo-johnson"``, or ``"box-cox"`` for positive data.
@@ -131,6 +132,13 @@ def power_transform(
         check_state(state, PowerState)
         wide, dtype = widened(y, "y")
         check_features(state.lmbda.shape, wide.shape, axis, "y")
+        if state.moments is not None and _is_precise(state.moments) and _in_float64(y):
+            with enable_x64(True):
+                moments = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.moments)
+                moments = moments._replace(mean=moments.mean + moments.rest, rest=None)
+                values = scaler.inverse_transform(moments, np.asarray(y, np.float64))
+                found = np.asarray(inverse(values, np.asarray(state.lmbda, np.float64)))
+            return jnp.asarray(found.astype(dtype))
         if state.moments is not None:
             wide = scaler.inverse_transform(state.moments, wide)
         return inverse(wide, state.lmbda).astype(dtype)
@@ -148,6 +156,12 @@ def _precise(x: ArrayLike) -> np.ndarray | None:
     if not cut or tracing or jnp.result_type(float) == jnp.float64:
         return None
     return array.astype(np.float64)
+
+
+def _in_float64(y: ArrayLike) -> bool:
+    """Whether an inverse can be computed in float64: the numbers are known, and nothing is traced."""
+    tracing = isinstance(jnp.zeros(()) + 0, jax.core.Tracer)
+    return _checks.is_known(y) and not tracing and jnp.result_type(float) != jnp.float64
 
 
 def _is_narrow(x: np.ndarray, axes: Axes) -> bool:

@@ -19,6 +19,7 @@ from jaxdeep.preprocessing.features import (
     Statistic,
     check_axis,
     check_features,
+    check_varies,
     float_of,
     in_halves,
     kept_shape,
@@ -85,7 +86,8 @@ def standard_scaler(
     rounding of the mean) have scale 1. The state is `Moments`; whatever the batches, it is that of all
     data at once, up to rounding: batches are joined by Chan's formula, each taken about its own mean,
     so that a small variance on a large mean is not lost. Where the default float is float32, float64 and
-    whole numbers are taken as two float32 each, so that seconds since 1970 keep their differences.
+    whole numbers are taken as two float32 each, so that seconds since 1970 keep their differences; and
+    whole numbers beyond 2⁴⁸ as three, so that nanoseconds do.
 
     Args:
       axis: the axis, or axes, statistics are taken over, as in `jnp.mean`: 0 makes every column of
@@ -96,7 +98,7 @@ def standard_scaler(
     Raises:
       ValueError: an `axis` that `x` lacks; weights below 0 or out of range; when transforming, an
         `x` of other features than the state's; finite numbers that the default float cannot hold;
-        when fitting, no numbers, infinite ones (of weight 0 they may be), NumPy features that vary by so
+        when fitting, no numbers, infinite ones (of weight 0 they may be), features that vary by so
         little that it makes them 0 (below 1e-38).
       TypeError: arguments of another kind; an `x` that is not of real numbers, or masked in places.
 
@@ -114,7 +116,7 @@ def standard_scaler(
     for name, flag in (("with_mean", with_mean), ("with_std", with_std)):
         _checks.check_flag(name, flag)
     shift_and_scale = partial(_mean_and_deviation, with_mean=with_mean, with_std=with_std)
-    nothing = (Moments, (0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0))
+    nothing = (Moments, (0.0, 0.0, 0.0, 0.0, 1.0, *[0.0] * 5))
     return _scaler(nothing, moments, merge_moments, shift_and_scale, axis, ignore_nan)
 
 
@@ -153,7 +155,7 @@ def min_max_scaler(
     if not a < b:
         raise ValueError(f"feature_range must be a pair (a, b) with a < b, got {feature_range!r}")
 
-    nothing, bounds = (Range, (jnp.inf, -jnp.inf, 0.0, 0.0)), (float(a), float(b))
+    nothing, bounds = (Range, (jnp.inf, -jnp.inf, *[0.0] * 4)), (float(a), float(b))
     return _scaler(
         nothing, extremes_of, merge_ranges, _low_and_width, axis, ignore_nan, bounds, clip=clip
     )
@@ -211,6 +213,7 @@ def _scaler(
             raise ValueError(f"x is empty, got shape {given.shape}: there is nothing to fit")
         if weights is None and _checks.is_known(given) and np.isinf(np.asarray(given)).any():
             raise ValueError("x holds infinite numbers, of which there are no statistics")
+        check_varies("x", given, reduced_axes(axis, given.ndim))
         return update(init(x), x, weights)
 
     def joined(state: State, other: State) -> State:
@@ -245,7 +248,7 @@ def check_state(state: object, kind: type) -> None:
 
 
 class _Shift(NamedTuple):
-    """What is taken off, in two halves, and divided by; all but `rest` times `share`.
+    """What is taken off, in parts, and divided by; all but `rest` and `last` times `share`.
 
     The share is 1, less for features whose range is beyond the largest number of the dtype.
     """
@@ -254,18 +257,21 @@ class _Shift(NamedTuple):
     rest: Statistic
     scale: Statistic
     share: Statistic
+    last: Statistic
 
 
 @jax.jit
 def _forward(x: Halves, by: _Shift, a: Bound, b: Bound) -> Array:
     low = 0 if x.low is None else x.low * by.share
     off = (x.high * by.share - by.shift) + (low - by.rest * by.share)
+    off = off + ((0 if x.last is None else x.last * by.share) - by.last * by.share)
     return a + (b - a) * (off / by.scale)
 
 
 @jax.jit
 def _backward(y: Array, by: _Shift, a: Bound, b: Bound) -> Array:
-    return (((y - a) / (b - a) * by.scale + by.rest * by.share) + by.shift) / by.share
+    rest = by.rest * by.share + by.last * by.share
+    return (((y - a) / (b - a) * by.scale + rest) + by.shift) / by.share
 
 
 @partial(jax.jit, static_argnames=("with_mean", "with_std"))
@@ -273,8 +279,8 @@ def _mean_and_deviation(state: Moments, *, with_mean: bool, with_std: bool) -> _
     state = filled(state)
     zeros = jnp.zeros_like(state.mean)
     share = share_of(jnp.maximum(jnp.abs(state.mean), jnp.sqrt(state.spread) * state.unit))
-    shift, rest = (state.mean * share, state.rest) if with_mean else (zeros, zeros)
-    return _Shift(shift, rest, state.scale * share if with_std else share, share)
+    shift, rest, last = (state.mean * share, state.rest, state.last) if with_mean else [zeros] * 3
+    return _Shift(shift, rest, state.scale * share if with_std else share, share, last)
 
 
 @jax.jit
@@ -282,11 +288,10 @@ def _low_and_width(state: Range) -> _Shift:
     seen = ~(state.low > state.high)  # otherwise as if [0, 1] had been
     low, high = jnp.where(seen, state.low, 0), jnp.where(seen, state.high, 1)
     share = share_of(jnp.maximum(jnp.abs(low), jnp.abs(high)))
-    rests = (jnp.where(seen, or_else(rest, 0), 0) for rest in (state.low_rest, state.high_rest))
+    rests = (jnp.where(seen, or_else(rest, 0), 0) for rest in state[2:])
     scaled = Range(low * share, high * share, *(rest * share for rest in rests))
-    return _Shift(
-        scaled.low, scaled.low_rest / share, jnp.where(scaled.constant, share, scaled.scale), share
-    )
+    rest, last = scaled.low_rest / share, scaled.low_last / share
+    return _Shift(scaled.low, rest, jnp.where(scaled.constant, share, scaled.scale), share, last)
 
 
 def _weights(weights: ArrayLike | None, x: Batch) -> Weights:

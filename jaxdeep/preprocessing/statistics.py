@@ -27,6 +27,8 @@ class Moments(NamedTuple):
       eps: the relative rounding of the values seen. None is that of the dtype.
       n_rest, mean_rest, spread_rest: what rounding took off `n`, `mean` and ``m2 / n``, so that one row
         is still counted when there are more than 2²⁴ in float32. None is 0.
+      last: what rounding took off `rest`, of whole numbers of 64 bits that two float32 do not hold:
+        nanoseconds since 1970. None is 0.
 
     >>> moments = Moments(jnp.array([2.0]), jnp.array([4.0]), jnp.array([2.0]))
     >>> moments.variance.tolist(), moments.scale.tolist()
@@ -42,6 +44,7 @@ class Moments(NamedTuple):
     n_rest: Any = None
     mean_rest: Any = None
     spread_rest: Any = None
+    last: Any = None
 
     @property
     def variance(self) -> Statistic:
@@ -74,6 +77,7 @@ class Range(NamedTuple):
     Attributes:
       low, high: the two values.
       low_rest, high_rest: what rounding took off them, as `Moments.rest`. None is 0.
+      low_last, high_last: what rounding took off those, as `Moments.last`. None is 0.
 
     >>> Range(jnp.array([1.0]), jnp.array([4.0])).scale.tolist()
     [3.0]
@@ -83,23 +87,28 @@ class Range(NamedTuple):
     high: Statistic
     low_rest: Any = None
     high_rest: Any = None
+    low_last: Any = None
+    high_last: Any = None
 
     @property
     def constant(self) -> Shaped[Array, "*features"]:
         """Whether there was one value only."""
-        return (self.high == self.low) & (or_else(self.high_rest, 0) == or_else(self.low_rest, 0))
+        rests = or_else(self.high_rest, 0) == or_else(self.low_rest, 0)
+        lasts = or_else(self.high_last, 0) == or_else(self.low_last, 0)
+        return (self.high == self.low) & rests & lasts
 
     @property
     def scale(self) -> Statistic:
         """``high − low``, 1 for features that are constant."""
         rest = or_else(self.high_rest, 0) - or_else(self.low_rest, 0)
-        return jnp.where(self.constant, 1, (self.high - self.low) + rest)
+        last = or_else(self.high_last, 0) - or_else(self.low_last, 0)
+        return jnp.where(self.constant, 1, (self.high - self.low) + rest + last)
 
 
 @partial(jax.jit, static_argnums=(2, 3))
 def moments(x: Halves, weights: Weights, axes: Axes, ignore_nan: bool) -> Moments:
     """`Moments` of an array: the mean is estimated and then corrected, so equal values have m2 = 0."""
-    high, low = x
+    high, low, last = x
     counted = weights > 0
     weights = jnp.broadcast_to(weights, high.shape).astype(high.dtype)
     if ignore_nan:
@@ -118,23 +127,33 @@ def moments(x: Halves, weights: Weights, axes: Axes, ignore_nan: bool) -> Moment
     share = share_of(jnp.maximum(jnp.abs(some), jnp.abs(jnp.where(n > 0, least, 0))))
     some = some * share
 
-    def about(center: Array, rest: Array | float = 0.0) -> Batch:
+    def about(center: Array, rest: Array | float = 0.0, end: Array | float = 0.0) -> Batch:
         off = high * share - center
-        return jnp.where(counted, off if low is None else off + (low * share - rest), 0)
+        off = off if low is None else off + (low * share - rest)
+        return jnp.where(counted, off if last is None else off + (last * share - end), 0)
 
     off = about(some)
     unit = unit_of(jnp.max(jnp.abs(off), axis=axes, keepdims=True, initial=0))
     mean, rest = two_sum(some, unit * (add(weights * (off / unit)) / positive))
     off = about(mean, rest) / unit
     correction = add(weights * off) / positive
+    end = jnp.zeros_like(rest)
+    if last is not None:  # once more, as the first estimate had the precision of the middle part
+        mean, rest, end = three_sum(mean, rest, unit * correction)
+        off = about(mean, rest, end) / unit
+        correction = add(weights * off) / positive
     m2 = add(weights * off * off) - n * correction * correction
     m2 = jnp.where(m2 < 0, 0, m2)  # by rounding; a NaN stays
-    mean, rest = two_sum(mean, unit * correction + (0 if low is None else rest))
-    rest = jnp.zeros_like(rest) if low is None else rest
+    if last is None:
+        mean, rest = two_sum(mean, unit * correction + (0 if low is None else rest))
+        rest = jnp.zeros_like(rest) if low is None else rest
+    else:
+        end = end + unit * correction
     rounding = float(jnp.finfo(high.dtype).eps)
-    eps = jnp.where(n > 0, jnp.full_like(n, rounding if low is None else 2 * rounding**2), 0)
+    relative = rounding if low is None else 2 * rounding**2 if last is None else 4 * rounding**3
+    eps = jnp.where(n > 0, jnp.full_like(n, relative), 0)
     shape = kept_shape(high.shape, axes)
-    found = Moments(n, mean / share, m2, rest / share, unit / share, eps)
+    found = Moments(n, mean / share, m2, rest / share, unit / share, eps, last=end / share)
     return jax.tree.map(lambda leaf: leaf.reshape(shape), found)
 
 
@@ -152,7 +171,10 @@ def merge_moments(one: Moments, other: Moments) -> Moments:
     left_rest = jnp.where(one.n > 0, rests[0], rests[1])
     right_rest = jnp.where(other.n > 0, rests[1], rests[0])
     part = share_of(jnp.maximum(jnp.abs(left), jnp.abs(right)))
+    left_last = jnp.where(one.n > 0, one.last, other.last)
+    right_last = jnp.where(other.n > 0, other.last, one.last)
     apart = (right * part - left * part) + (right_rest * part - left_rest * part)
+    apart = apart + (right_last * part - left_last * part)
     deviations = [jnp.sqrt(seen.spread) * (seen.unit * part) for seen in (one, other)]
     unit = unit_of(jnp.maximum(jnp.abs(apart), jnp.maximum(*deviations)))
     squares, lost = (
@@ -164,6 +186,7 @@ def merge_moments(one: Moments, other: Moments) -> Moments:
     )
     apart = apart / unit
     between = (apart * (share * one.n)) * apart  # in this order 0 · ∞ does not occur
+    three = three_sum(left * part, left_rest * part, unit * (apart * share), left_last * part)
     mean, rest = two_sum(left * part, unit * (apart * share) + left_rest * part)
     within, within_rest = two_sum(squares[0], squares[1])
     m2, m2_rest = two_sum(within, between + (within_rest + (lost[0] + lost[1])))
@@ -171,17 +194,32 @@ def merge_moments(one: Moments, other: Moments) -> Moments:
     kept = eps < jnp.finfo(mean.dtype).eps  # of values that are in two halves
     rest, mean_rest = jnp.where(kept, rest / part, 0), jnp.where(kept, 0, rest / part)
     spread_rest = m2_rest / jnp.where(n > 0, n, 1)
-    return Moments(n, mean / part, m2, rest, unit / part, eps, n_rest, mean_rest, spread_rest)
+    in_three = eps < jnp.finfo(mean.dtype).eps ** 2
+    mean, rest, last = (
+        jnp.where(in_three, a / part, b)
+        for a, b in zip(three, (mean / part, rest, jnp.zeros_like(rest)))
+    )
+    return Moments(n, mean, m2, rest, unit / part, eps, n_rest, mean_rest, spread_rest, last)
 
 
 def filled(state: Moments) -> Moments:
     """The moments, with values for what was not given."""
     zeros = jnp.zeros_like(state.mean)
     eps = jnp.finfo(state.mean.dtype).eps
-    otherwise = {"rest": 0, "unit": 1, "eps": eps, "n_rest": 0, "mean_rest": 0, "spread_rest": 0}
+    otherwise = {"rest": 0, "unit": 1, "eps": eps, "n_rest": 0, "mean_rest": 0}
+    otherwise |= {"spread_rest": 0, "last": 0}
     return state._replace(
         **{name: zeros + or_else(getattr(state, name), value) for name, value in otherwise.items()}
     )
+
+
+def three_sum(
+    high: Statistic, low: Statistic, more: Statistic, last: Statistic | float = 0.0
+) -> tuple[Statistic, Statistic, Statistic]:
+    """``high + low + last + more`` in three parts, the first two and the fourth of one number."""
+    low, lost = two_sum(low, more)
+    high, low = two_sum(high, low)
+    return high, *two_sum(low, lost + last)
 
 
 def _rescaled(m2: Statistic, factor: Statistic) -> Statistic:
@@ -226,7 +264,7 @@ def summed(values: Batch, axes: Axes) -> Array:
 @partial(jax.jit, static_argnums=(2, 3))
 def extremes_of(x: Halves, weights: Weights, axes: Axes, ignore_nan: bool) -> Range:
     """`Range` of an array."""
-    high, low = x
+    high, *rests = x
     counted = jnp.broadcast_to(weights > 0, high.shape)
     if ignore_nan:
         counted &= ~jnp.isnan(high)
@@ -234,14 +272,16 @@ def extremes_of(x: Halves, weights: Weights, axes: Axes, ignore_nan: bool) -> Ra
     found = []
     for extreme, beyond in ((jnp.min, jnp.inf), (jnp.max, -jnp.inf)):
         value = extreme(high, axis=axes, keepdims=True, where=counted, initial=beyond)
-        rest = jnp.zeros_like(value)
-        if low is not None:
-            there = counted & (high == value)
-            rest = extreme(low, axis=axes, keepdims=True, where=there, initial=beyond)
-            rest = jnp.where(jnp.isfinite(rest), rest, 0)
-        found.append((value.reshape(shape), rest.reshape(shape)))
-    (least, least_rest), (most, most_rest) = found
-    return Range(least, most, least_rest, most_rest)
+        there, values = counted & (high == value), [value]
+        for part in rests:
+            rest = jnp.zeros_like(value)
+            if part is not None:
+                rest = extreme(part, axis=axes, keepdims=True, where=there, initial=beyond)
+                there &= part == rest
+                rest = jnp.where(jnp.isfinite(rest), rest, 0)
+            values.append(rest)
+        found.append([each.reshape(shape) for each in values])
+    return _range_of(*found)
 
 
 @jax.jit
@@ -249,12 +289,24 @@ def merge_ranges(one: Range, other: Range) -> Range:
     """`Range` of both of two sets of data."""
     merged = []
     for extreme, name in ((jnp.minimum, "low"), (jnp.maximum, "high")):
-        a, b = getattr(one, name), getattr(other, name)
-        x, y = (or_else(getattr(state, f"{name}_rest"), 0) for state in (one, other))
-        rest = jnp.where(a == b, extreme(x, y), jnp.where(extreme(a, b) == a, x, y))
-        merged.append((extreme(a, b), rest))
-    (low, low_rest), (high, high_rest) = merged
-    return Range(low, high, low_rest, high_rest)
+        ours, theirs = (
+            [getattr(state, name), *(or_else(getattr(state, f"{name}_{part}"), 0) for part in _PARTS)]
+            for state in (one, other)
+        )
+        better, tie = jnp.zeros(jnp.shape(ours[0]), bool), jnp.ones(jnp.shape(ours[0]), bool)
+        for a, b in zip(ours, theirs):  # the first part that differs decides
+            better |= tie & (extreme(a, b) == a) & (a != b)
+            tie &= a == b
+        parts = [jnp.where(better | tie, a, b) for a, b in zip(ours, theirs)]
+        merged.append([extreme(ours[0], theirs[0]), *parts[1:]])  # which hands on a NaN
+    return _range_of(*merged)
+
+
+_PARTS = ("rest", "last")
+
+
+def _range_of(low: list[Statistic], high: list[Statistic]) -> Range:
+    return Range(low[0], high[0], low[1], high[1], low[2], high[2])
 
 
 def or_else(value: Any, otherwise: Any) -> Any:

@@ -389,3 +389,13 @@ def test_a_state_of_one_feature_is_of_no_other(standardize, axes):
         with pytest.raises(ValueError, match=r"the state is of features .*\(5, 3\)"):
             call(state, np.ones((5, 3), np.float32))
     assert transform.transform(state, one).shape == one.shape
+
+
+@pytest.mark.parametrize("method", ["yeo-johnson", "box-cox"])
+def test_the_inverse_of_large_numbers_is_right_to_their_rounding(method):
+    x = (1.7e9 + np.arange(100.0))[:, None]
+    transform = pp.power_transform(method, standardize=True)
+    state = transform.fit(x)
+    y = transform.transform(state, x)
+    back = np.asarray(transform.inverse_transform(state, y), np.float64)
+    assert abs(back - x).max() <= 64  # half a step of float32

@@ -511,3 +511,39 @@ def test_infinite_numbers_and_none_are_not_fitted(make):
     x, weights = np.array([[1.0], [np.inf], [3.0]]), np.array([1.0, 0.0, 1.0])
     state = make().fit(x, weights)
     np.testing.assert_allclose(state[0], make().fit(x[[0, 2]])[0])
+
+
+@pytest.mark.few(2)
+@scalers
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("base", [1_700_000_000 * 10**9, -(2**60), 2**62, 2**53])
+def test_whole_numbers_of_64_bits_keep_their_differences(scaler, base, wide):
+    x = (base + np.arange(100))[:, None]
+    small = np.arange(100.0)
+    expected = (small - small.mean()) / small.std() if scaler is SCALERS["standard"] else small / 99
+    with enable_x64(wide):
+        state = scaler.fit(x)
+        close(scaler.transform(state, x)[:, 0], expected, rtol=1e-5, atol=1e-6)
+        merged = scaler.merge(scaler.fit(x[:30]), scaler.fit(x[30:]))
+        close(scaler.transform(merged, x)[:, 0], expected, rtol=1e-5, atol=1e-6)
+        state = scaler.init(x[:1])
+        for batch in np.split(x, 10):
+            state = scaler.update(state, batch)
+        close(scaler.transform(state, x)[:, 0], expected, rtol=1e-5, atol=1e-6)
+        if wide:
+            close(
+                scaler.transform(scaler.fit(jnp.asarray(x)), jnp.asarray(x))[:, 0], expected, atol=1e-9
+            )
+
+
+def test_the_whole_of_uint64_is_scaled():
+    x, scaler = np.array([[0], [2**63], [2**64 - 1]], np.uint64), pp.min_max_scaler()
+    assert scaler.transform(scaler.fit(x), x).tolist() == [[0], [0.5], [1]]
+
+
+@scalers
+def test_features_that_compiled_code_takes_for_zero_are_refused(scaler):
+    for x in (jnp.array([[1e-40], [3e-40]]), np.array([[1e-40], [3e-40]], np.float32)):
+        with pytest.raises(ValueError, match=r"x holds 9\.99995e-41, and features that vary by less"):
+            scaler.fit(x)
+    scaler.fit(jnp.array([[1e-40], [1.0]]))
