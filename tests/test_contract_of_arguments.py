@@ -102,6 +102,7 @@ OMITTED = {
 ALLOWED = [
     ("nn.*().apply", "key", "None", "randomness is off without a key"),
     ("nn.select().apply", "x", "*", "hands on what it is given; the layer behind it refuses"),
+    ("nn.rescale|nn.bounded", "*", "number|list", "one for all features, or one for each"),
     ("nn.summary", "x", "extra axis", "another input"),
     ("nn.activations.*", "*", "list", "a list of numbers is an array"),
     ("nn.initializers.initializer_for", "activation", "None", "a layer without one"),

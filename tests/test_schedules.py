@@ -118,6 +118,48 @@ def test_per_epoch_counts_epochs():
     assert values(f, [0, 9, 10, 29, 30, 99]).tolist() == [3, 3, 2, 2, 1, 1]
 
 
+def coslog4(t):
+    """The published equation, of the share of the run."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.log2(1 + 15 * t))
+
+
+def flat_cos(t):
+    return 0.5 * (1 + np.cos(np.pi * (np.maximum(1.0, 2 * t) - 1)))
+
+
+@pytest.mark.parametrize("total", [1, 7, 1024, 50_000])
+def test_the_schedules_of_realmlp_are_the_published_equations(total):
+    steps = np.unique(np.linspace(0, total, 200).astype(int))
+    rate = jax.jit(jax.vmap(schedules.coslog4(0.04, total)))(steps)
+    np.testing.assert_allclose(rate, 0.04 * coslog4(steps / total), atol=1e-6)
+    decay = jax.jit(jax.vmap(schedules.flat_cos(0.02, total)))(steps)
+    np.testing.assert_allclose(decay, 0.02 * flat_cos(steps / total), atol=1e-8)
+
+
+@pytest.mark.usefixtures("x64")
+def test_coslog4_has_four_waves_in_double_precision():
+    curve = np.asarray(jax.vmap(schedules.coslog4(1.0, 1500))(jnp.arange(1501)))
+    np.testing.assert_allclose(curve, coslog4(np.arange(1501) / 1500), atol=1e-12)
+    tops = np.flatnonzero((curve[1:-1] > curve[:-2]) & (curve[1:-1] > curve[2:])) + 1
+    np.testing.assert_allclose(tops, 100 * (2.0 ** np.array([0.5, 1.5, 2.5, 3.5]) - 1), atol=1)
+    assert curve[tops].min() > 0.999
+
+
+@pytest.mark.parametrize("steps", [1, 7, 1000, 12345])
+def test_the_schedules_of_a_whole_run_end_at_zero_exactly(steps):
+    for schedule in (schedules.coslog4(0.1, steps), schedules.flat_cos(0.1, steps)):
+        for t in (steps, steps + 1, 10 * steps):
+            assert float(schedule(t)) == float(jax.jit(schedule)(t)) == 0
+
+
+def test_flat_cos_without_a_flat_part_is_a_cosine():
+    steps = range(0, 40, 3)
+    found = values(schedules.flat_cos(0.1, 30, pct_start=0), steps)
+    np.testing.assert_allclose(found, values(schedules.cosine(0.1, 30), steps), rtol=1e-6)
+    late = values(schedules.flat_cos(0.1, 100, pct_start=0.75), [0, 75, 76, 100])
+    assert late[0] == late[1] > late[2] > late[3] == 0
+
+
 @pytest.mark.heavy
 @pytest.mark.usefixtures("x64")
 @hypothesis.given(total=st.integers(3, 3000), peak=st.floats(1e-5, 10), step=st.integers(0, 4000))
@@ -160,6 +202,8 @@ SCHEDULES = {
     "piecewise_constant": schedules.piecewise_constant([5, 15], [0.1, 0.2, 0.3]),
     "polynomial": schedules.polynomial(0.1, 0.0, 2, 30, cycle=True),
     "cosine": schedules.cosine(0.1, 30),
+    "coslog4": schedules.coslog4(0.1, 30),
+    "flat_cos": schedules.flat_cos(0.1, 30),
     "warmup": schedules.warmup(schedules.cosine(0.1, 30), 5),
     "join": schedules.join([schedules.constant(0.1), schedules.power(0.3, 5)], [7]),
     "per_epoch": schedules.per_epoch(schedules.exponential(0.1, 3, 0.5), 4),
@@ -400,6 +444,11 @@ VALID = {
         {"init_value": RATE, "decay_steps": STEPS},
         {"alpha": SHARE, "exponent": st.floats(0.1, 4)},
     ),
+    "coslog4": ({"peak_value": RATE, "transition_steps": STEPS}, {}),
+    "flat_cos": (
+        {"init_value": RATE, "transition_steps": STEPS},
+        {"pct_start": st.floats(0, 0.99)},
+    ),
     "exponential": (
         {"init_value": RATE, "transition_steps": STEPS, "decay_rate": st.floats(0.01, 1)},
         {"transition_begin": STEPS, "staircase": st.booleans()},
@@ -493,6 +542,8 @@ def test_numbers_of_steps_may_be_of_numpy_in_any_width(dtype):
     constants = [s.constant(0.1), s.constant(0.2)]
     made = {
         "cosine": lambda n: s.cosine(0.1, n),
+        "coslog4": lambda n: s.coslog4(0.1, n),
+        "flat_cos": lambda n: s.flat_cos(0.1, n),
         "exponential": lambda n: s.exponential(0.1, n, 0.9),
         "polynomial": lambda n: s.polynomial(0.1, 0.0, 1.0, n),
         "one_cycle": lambda n: s.one_cycle(0.1, n),

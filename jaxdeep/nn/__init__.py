@@ -5,13 +5,14 @@ from jaxdeep.nn import quantized as _quantized  # noqa: F401  # so that their ki
 from jaxdeep.nn.activation_layers import activation, prelu, rrelu, swish
 from jaxdeep.nn.combinators import concatenate, lambda_, parallel, residual, select, serial
 from jaxdeep.nn.conv import conv
-from jaxdeep.nn.linear import dense, embedding, flatten, reshape
+from jaxdeep.nn.linear import dense, embedding, flatten, ntk_dense, reshape
 from jaxdeep.nn.model import Model
 from jaxdeep.nn.normalization import batch_norm, group_norm, layer_norm, recompute_batch_norm
 from jaxdeep.nn.pooling import average_pool, global_average_pool, global_max_pool, max_pool
 from jaxdeep.nn.precision import mixed_precision
 from jaxdeep.nn.repetition import repeat, shared
 from jaxdeep.nn.resizing import resize
+from jaxdeep.nn.scales import bounded, rescale, scaling
 from jaxdeep.nn.stochastic import alpha_dropout, dropout, gaussian_noise
 from jaxdeep.nn.summary import summary
 
@@ -22,6 +23,7 @@ __all__ = [
     "alpha_dropout",
     "average_pool",
     "batch_norm",
+    "bounded",
     "concatenate",
     "conv",
     "dense",
@@ -37,14 +39,17 @@ __all__ = [
     "layer_norm",
     "max_pool",
     "mixed_precision",
+    "ntk_dense",
     "parallel",
     "prelu",
     "recompute_batch_norm",
     "repeat",
+    "rescale",
     "reshape",
     "residual",
     "resize",
     "rrelu",
+    "scaling",
     "select",
     "serial",
     "shared",

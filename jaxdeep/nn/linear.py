@@ -16,6 +16,8 @@ from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.model import float_dtype
 from jaxdeep.nn.traits import Activation, Linear, Shape, Traits, rows, same_axes
 
+_STANDARD_NORMAL = initializers.normal(1.0)
+
 
 @layer
 def flatten() -> Layer:
@@ -185,34 +187,101 @@ def dense(
     make = kernel_and_bias(activation, use_bias, kernel_init, bias_init)
 
     def init(key: Array, x: jax.ShapeDtypeStruct) -> Arrays:
-        if len(x.shape) < 1:
-            raise ValueError("dense needs an x with an axis of features, got a scalar")
-        inputs, dtype = x.shape[-1], float_dtype(x.dtype)
-        if inputs < 1:
-            raise ValueError(f"dense needs at least one feature, got an input of shape {x.shape}")
-        if activation is not None:
-            check_activates(
-                "activation", activation, jax.ShapeDtypeStruct((*x.shape[:-1], features), dtype)
-            )
-        return make(key, (inputs, features), dtype)
+        return _drawn("dense", make, key, x, features, activation)
 
     def apply(params: Arrays, x: Array) -> Array:
-        kernel = params["kernel"]
-        if jnp.ndim(x) < 1 or jnp.shape(x)[-1] != kernel.shape[0]:
-            raise ValueError(
-                f"dense was initialised for {kernel.shape[0]} features, got an input x of shape "
-                f"{jnp.shape(x)} (params: the kernel is {kernel.shape})"
-            )
-        return finished(jnp.matmul(x, kernel), params, use_bias, activation)
+        return finished(_product("dense", params["kernel"], x), params, use_bias, activation)
 
-    traits = Traits(
-        linear=Linear("kernel"),
+    return Layer(apply, init, traits=_dense_traits(features, activation, Linear("kernel")))
+
+
+@layer
+def ntk_dense(
+    features: int,
+    *,
+    activation: Activation | None = None,
+    use_bias: bool = True,
+    kernel_init: initializers.Initializer = _STANDARD_NORMAL,
+    bias_init: initializers.Initializer = _STANDARD_NORMAL,
+) -> Layer:
+    """A fully connected layer in NTK parametrisation: ``y = activation(x @ kernel / √inputs + bias)``.
+
+    All weights are drawn from N(0, 1), and the factor is part of the layer, not of the initialiser. What
+    it computes at first is what `dense` does with LeCun's variance of 1 / inputs, but a step of the
+    optimizer changes it by as much whatever the width: with Adam it is `dense` at a learning rate of
+    η / √inputs. Shapes and parameters are those of `dense`; no tool takes its kernel for that of one.
+
+    Args:
+      features: number of outputs.
+      activation: function applied to the result; None for none.
+      use_bias: False leaves the bias out.
+      kernel_init, bias_init: ``(key, shape, dtype) -> array``; N(0, 1). At the end of a network,
+        `zeros` let it begin without an opinion.
+
+    Raises:
+      ValueError, TypeError: as `dense`.
+
+    Source: Jacot, Gabriel & Hongler, "Neural Tangent Kernel" (arXiv:1806.07572), section 3; as in
+    RealMLP, Holzmüller, Grinsztajn & Steinwart (arXiv:2407.04491).
+
+    >>> layer = ntk_dense(3, activation=jax.nn.selu)
+    >>> params, state = layer.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> x, plain = jnp.arange(8.0).reshape(2, 4), dense(3, activation=jax.nn.selu)
+    >>> y, _ = plain.apply({**params, "kernel": params["kernel"] / 2}, {}, x)
+    >>> bool(jnp.allclose(layer.apply(params, state, x)[0], y))
+    True
+    """
+    features = _checks.check_count("features", features)
+    _checks.check_functions(optional=False, kernel_init=kernel_init)
+    make = kernel_and_bias(activation, use_bias, kernel_init, bias_init)
+
+    def init(key: Array, x: jax.ShapeDtypeStruct) -> Arrays:
+        return _drawn("ntk_dense", make, key, x, features, activation)
+
+    def apply(params: Arrays, x: Array) -> Array:
+        y = _product("ntk_dense", params["kernel"], x)
+        return finished(y / math.sqrt(params["kernel"].shape[0]), params, use_bias, activation)
+
+    return Layer(apply, init, traits=_dense_traits(features, activation))
+
+
+def _drawn(
+    kind: str,
+    make: Callable[[Array, Shape, DTypeLike], Arrays],
+    key: Array,
+    x: jax.ShapeDtypeStruct,
+    features: int,
+    activation: Activation | None,
+) -> Arrays:
+    """The parameters for an input of these shapes, on which the activation is tried out."""
+    if len(x.shape) < 1:
+        raise ValueError(f"{kind} needs an x with an axis of features, got a scalar")
+    inputs, dtype = x.shape[-1], float_dtype(x.dtype)
+    if inputs < 1:
+        raise ValueError(f"{kind} needs at least one feature, got an input of shape {x.shape}")
+    if activation is not None:
+        check_activates("activation", activation, jax.ShapeDtypeStruct((*x.shape[:-1], features), dtype))
+    return make(key, (inputs, features), dtype)
+
+
+def _product(kind: str, kernel: Array, x: Array) -> Array:
+    """``x @ kernel``, refused where they do not fit."""
+    if jnp.ndim(x) < 1 or jnp.shape(x)[-1] != kernel.shape[0]:
+        raise ValueError(
+            f"{kind} was initialised for {kernel.shape[0]} features, got an input x of shape "
+            f"{jnp.shape(x)} (params: the kernel is {kernel.shape})"
+        )
+    return jnp.matmul(x, kernel)
+
+
+def _dense_traits(features: int, activation: Activation | None, linear: Linear | None = None) -> Traits:
+    return Traits(
+        linear=linear,
         function=activation,
         axes=same_axes,
         features=features,
         example=lambda own: ((1, own["kernel"][0]), jnp.float32),
     )
-    return Layer(apply, init, traits=traits)
 
 
 # --- what `dense` and `conv` share ------------------------------------------------------------------

@@ -7,7 +7,9 @@ hyperparameter. Those here take Python numbers or traced arrays and run under ``
 from jaxdeep.schedules.curves import (
     constant,
     cosine,
+    coslog4,
     exponential,
+    flat_cos,
     piecewise_constant,
     polynomial,
     power,
@@ -18,7 +20,9 @@ from jaxdeep.schedules.one_cycle import one_cycle, one_cycle_momentum
 __all__ = [
     "constant",
     "cosine",
+    "coslog4",
     "exponential",
+    "flat_cos",
     "join",
     "one_cycle",
     "one_cycle_momentum",

@@ -260,3 +260,71 @@ def cosine(
         return init * ((1 - floor) * half**sharpness + floor)
 
     return schedule
+
+
+def coslog4(peak_value: ArrayLike, transition_steps: int) -> Schedule:
+    """Four waves, each twice as long as the last: ``f(t) = peak · ½ (1 − cos(2π log₂(1 + 15 t / T)))``.
+
+    It begins at 0, is at `peak_value` where ``log₂(1 + 15 t / T)`` is ½, 1½, 2½ and 3½ (t / T = 0.03,
+    0.12, 0.31, 0.69), at 0 between, and at 0 from T on. The short waves come early, the last takes half
+    of the run and ends it at a rate of 0.
+
+    Args:
+      peak_value: the highest value, reached in each wave.
+      transition_steps: T, the steps of the whole run: epochs times steps of an epoch.
+
+    Raises:
+      ValueError: `transition_steps` below 1, a value that is not finite.
+
+    Source: Holzmüller, Grinsztajn & Steinwart, "Better by Default" (arXiv:2407.04491), the schedule of
+    RealMLP's learning rate.
+
+    >>> schedule = coslog4(0.04, transition_steps=1500)
+    >>> [round(float(schedule(t)), 4) for t in (0, 100, 300, 700, 1500)]  # where waves meet
+    [0.0, 0.0, 0.0, 0.0, 0.0]
+    >>> round(float(schedule(1500 * (2**3.5 - 1) / 15)), 4)
+    0.04
+    """
+    _checks.check_scalar("peak_value", peak_value, "(-inf, inf)")
+    transition_steps = _checks.check_count("transition_steps", transition_steps)
+
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
+        elapsed, peak = floats(since(step, 0), peak_value)
+        end = float(transition_steps)
+        waves = jnp.log2(1 + 15 * jnp.clip(elapsed / end, 0, 1))
+        height = jnp.sin(math.pi * (waves - jnp.floor(waves))) ** 2  # ½ (1 − cos 2πx) within a wave
+        return peak * jnp.where(elapsed >= end, 0, height)  # the logarithm has been rounded
+
+    return schedule
+
+
+def flat_cos(init_value: ArrayLike, transition_steps: int, *, pct_start: ArrayLike = 0.5) -> Schedule:
+    """Constant, then half a cosine to 0: ``f(t) = init · ½ (1 + cos(π max(0, t/T − p) / (1 − p)))``.
+
+    Args:
+      init_value: value at the start, kept for a share p of the steps.
+      transition_steps: T, the steps of the whole run; 0 from there on.
+      pct_start: p in [0, 1), the share of the steps before the descent: ½, as RealMLP has it for dropout
+        and weight decay (fastai's `fit_flat_cos` has 0.75). With 0 it is `cosine`.
+
+    Raises:
+      ValueError: `transition_steps` below 1, `pct_start` outside [0, 1), a value that is not finite.
+
+    Source: Holzmüller, Grinsztajn & Steinwart, "Better by Default" (arXiv:2407.04491); fastai.
+
+    >>> schedule = flat_cos(0.1, transition_steps=100)
+    >>> [round(float(schedule(t)), 4) for t in (0, 50, 75, 100)]
+    [0.1, 0.1, 0.05, 0.0]
+    """
+    _checks.check_scalar("init_value", init_value, "(-inf, inf)")
+    transition_steps = _checks.check_count("transition_steps", transition_steps)
+    _checks.check_scalar("pct_start", pct_start, "[0, 1)")
+
+    def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
+        elapsed, init, start = floats(since(step, 0), init_value, pct_start)
+        end = float(transition_steps)
+        share = jnp.clip((elapsed / end - start) / (1 - start), 0, 1)
+        half = jnp.cos(math.pi / 2 * share) ** 2  # as in `cosine`
+        return init * jnp.where(elapsed >= end, 0, half)
+
+    return schedule

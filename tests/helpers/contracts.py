@@ -346,6 +346,7 @@ layer(
     unbiased_running_var=False,
     use_fast_variance=False,
 )
+layer("bounded", low=[-1.0, 0.0, 1.0], high=2.0, squash="tanh")
 layer("concatenate", also={"branches": "layer"}, branches=(nn.dense(2), nn.flatten()), axis=-1)
 layer(
     "conv",
@@ -377,13 +378,16 @@ layer(
 )
 layer("max_pool", x=IMAGES, window=2, strides=2, padding="VALID")
 layer("mixed_precision", model=nn.dense(2), compute_dtype="bfloat16")
+layer("ntk_dense", features=2, activation=jnp.tanh, use_bias=True, kernel_init=ones, bias_init=zeros)
 layer("parallel", also={"branches": "layer"}, branches=(nn.dense(2), nn.flatten()), by_position=False)
 layer("prelu", alpha=0.25, shared_axes=(1,), x=IMAGES)
 layer("repeat", layer=nn.dense(3), times=2, shared=False)
+layer("rescale", scale=2.0, offset=[0.0, 1.0, 2.0], low=-1.0, high=3.0)
 layer("reshape", sizes=(1, 3))
 layer("residual", layer=nn.dense(3), shortcut=nn.dense(3))
 layer("resize", x=IMAGES, sizes=(3, 2), method="nearest", antialias=True)
 layer("rrelu", lower=0.1, upper=0.3)
+layer("scaling", scale_init=ones)
 layer("select", x={"b": X, "c": X}, name="b")
 layer("serial", also={"layers": "layer"}, layers=(nn.dense(2), nn.flatten()))
 layer("shared", x=(X, X), layer=nn.dense(2))
@@ -668,6 +672,8 @@ def schedule(name, /, **arguments):
 
 RISE = jd.schedules.exponential(0.1, 10, 0.5)
 schedule("constant", value=0.1)
+schedule("coslog4", peak_value=0.1, transition_steps=10)
+schedule("flat_cos", init_value=0.1, transition_steps=10, pct_start=0.25)
 schedule("cosine", init_value=0.1, decay_steps=10, alpha=0.1, exponent=2.0)
 schedule(
     "exponential",

@@ -11,7 +11,7 @@ from jaxdeep import nn
 KEY = jax.random.key(0)
 IMAGES = jax.random.normal(jax.random.key(1), (2, 4, 4, 3))
 
-NO_LAYERS = {"Model", "activations", "initializers", "recompute_batch_norm", "summary"}
+NO_LAYERS = {"Model", "Recipe", "activations", "initializers", "mlp", "recompute_batch_norm", "summary"}
 LAYERS = sorted(set(nn.__all__) - NO_LAYERS)
 
 
@@ -32,8 +32,10 @@ MAKE = {
     "group_norm": lambda: nn.group_norm(3),
     "lambda_": lambda: nn.lambda_(jnp.tanh),
     "mixed_precision": lambda: nn.mixed_precision(block()),
+    "ntk_dense": lambda: nn.ntk_dense(4),
     "parallel": lambda: nn.parallel(a=nn.dense(2), b=block()),
     "repeat": lambda: nn.repeat(block(), 2),
+    "rescale": lambda: nn.rescale(2.0, [1.0, 2.0, 3.0], low=-2.0, high=4.0),
     "reshape": lambda: nn.reshape(2, -1),
     "residual": lambda: nn.residual(block()),
     "resize": lambda: nn.resize(5, 3),

@@ -68,3 +68,43 @@ def test_64_bit_numbers_are_checked_before_they_are_cut():
         params, state = make(10, 1).init(KEY, jnp.zeros(1, int))
         with pytest.raises(ValueError, match="4294967297"):
             make(10, 1).apply(params, state, np.array([2**32 + 1]))
+
+
+def test_ntk_dense_is_a_product_over_the_root_of_its_inputs():
+    layer = jd.nn.ntk_dense(200)
+    x = np.random.default_rng(0).normal(size=(7, 300)).astype(np.float32)
+    params, state = layer.init(jax.random.key(0), x)
+    for name in ("kernel", "bias"):  # N(0, 1): the bounds are five standard errors
+        drawn = np.asarray(params[name])
+        assert abs(drawn.mean()) < 5 / np.sqrt(drawn.size)
+        assert abs(drawn.var() - 1) < 5 * np.sqrt(2 / drawn.size)
+    assert abs(np.asarray(params["kernel"])).max() > 3  # not truncated
+    y, _ = layer.apply(params, state, x)
+    np.testing.assert_allclose(
+        y, x @ np.asarray(params["kernel"]) / np.sqrt(300) + np.asarray(params["bias"]), atol=1e-5
+    )
+    assert jd.nn.ntk_dense(2) == jd.saving.from_config(jd.saving.to_config(jd.nn.ntk_dense(2)))
+
+
+def test_a_step_of_adam_moves_ntk_dense_as_it_moves_dense_at_a_rate_over_the_root():
+    x = np.random.default_rng(0).normal(size=(7, 16)).astype(np.float32)
+    ntk, plain = jd.nn.ntk_dense(3, use_bias=False), jd.nn.dense(3, use_bias=False)
+    params, _ = ntk.init(jax.random.key(0), x)
+
+    def stepped(model, params, rate):
+        tx = jd.optimizers.adam(rate)
+        grads = jax.grad(lambda p: (model.apply(p, {}, x)[0] ** 2).sum())(params)
+        updates, _ = tx.update(grads, tx.init(params), params)
+        return jax.tree.map(jnp.add, params, updates)["kernel"]
+
+    scaled = {"kernel": params["kernel"] / 4}
+    np.testing.assert_allclose(
+        stepped(ntk, params, 0.4) / 4, stepped(plain, scaled, 0.1), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_what_ntk_dense_does_not_fit_is_refused_in_its_name():
+    with pytest.raises(ValueError, match="ntk_dense was initialised for 2 features"):
+        jd.nn.ntk_dense(1).apply({"kernel": jnp.ones((2, 1)), "bias": jnp.ones(1)}, {}, jnp.ones((1, 3)))
+    with pytest.raises(TypeError, match="kernel_init"):
+        jd.nn.ntk_dense(1, kernel_init=None)
