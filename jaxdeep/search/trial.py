@@ -185,6 +185,8 @@ class Trial:
         for epoch, value in enumerate(history[name].astype(dtype)):
             if sign * (best - value) > dtype.type(early.min_delta):
                 best, best_epoch = value, epoch
+            elif early.ties == "last" and value == best:
+                best_epoch = epoch
         return best_epoch
 
 

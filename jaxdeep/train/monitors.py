@@ -72,6 +72,9 @@ class EarlyStopping(NamedTuple):
       min_delta: margin that an improvement must exceed, ≥ 0.
       restore_best: end with parameters and state of the best epoch, while the optimizer's state stays
         that of the last. Keras calls it ``restore_best_weights`` and has it off by default.
+      ties: which of several epochs with the best value is the best one, the "first" or the "last", which
+        has trained longest: an accuracy on few examples often ties. A tie is no improvement, so that the
+        patience runs on.
 
     Source: Prechelt, "Early Stopping — But When?" (1998); semantics of Keras' `EarlyStopping`.
 
@@ -84,6 +87,7 @@ class EarlyStopping(NamedTuple):
     mode: str | None = None
     min_delta: float = 0.0
     restore_best: bool = True
+    ties: str = "first"
 
 
 class ReduceOnPlateau(NamedTuple):
@@ -202,6 +206,7 @@ def check_monitor(kind: type, name: str, value: Any) -> None:
     check_watched(name, monitor)
     if isinstance(value, EarlyStopping):
         _checks.check_flag(f"{name}.restore_best", value.restore_best)
+        _checks.check_choice(f"{name}.ties", value.ties, ("first", "last"))
     else:
         _checks.check_scalar(f"{name}.factor", monitor.factor, "(0, 1)")
         _checks.check_count(f"{name}.cooldown", monitor.cooldown, low=0)
@@ -297,11 +302,12 @@ def decide(
     value = values[name].astype(decisions.best.dtype)
     improved = due & (sign * (decisions.best - value) > limits.early_stopping["min_delta"])
     wait = jnp.where(improved, 0, decisions.wait + jnp.where(due, 1, 0))
+    is_best = improved | (due & (value == decisions.best)) if early_stopping.ties == "last" else improved
     decisions = decisions._replace(
         best=jnp.where(improved, value, decisions.best),
-        best_epoch=jnp.where(improved, epoch, decisions.best_epoch),
+        best_epoch=jnp.where(is_best, epoch, decisions.best_epoch),
         wait=wait,
-        kept=choose(improved, model, decisions.kept) if early_stopping.restore_best else (),
+        kept=choose(is_best, model, decisions.kept) if early_stopping.restore_best else (),
     )
     return decisions, due & (wait >= jnp.maximum(limits.early_stopping["patience"], 1))
 

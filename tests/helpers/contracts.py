@@ -1162,6 +1162,7 @@ call(
     mode="min",
     min_delta=0.1,
     restore_best=True,
+    ties="last",
 )
 
 

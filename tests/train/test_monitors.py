@@ -2,11 +2,13 @@
 
 import hypothesis.strategies as st
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.properties import over
 
 import jaxdeep as jd
+from jaxdeep.train import monitors
 from jaxdeep.train.monitors import mode_of, resolve
 
 NAMES = {
@@ -123,3 +125,69 @@ def test_a_run_that_monitors_holds_no_infinity(monitor):
         result = jd.fit(jd.nn.dense(2), data, validation=data, epochs=3, **how)
     best = np.argmin if monitor == "val_loss" else np.argmax
     assert result.best_epoch == best(result.history[monitor])
+
+
+SCORE = jax.ShapeDtypeStruct((), np.float32)
+
+
+@over(
+    30,
+    500,
+    values=st.lists(st.sampled_from([0.25, 0.5, 0.75, float("nan")]), min_size=1, max_size=9),
+    ties=st.sampled_from(["first", "last"]),
+    mode=st.sampled_from(["min", "max"]),
+)
+def test_of_epochs_that_tie_the_first_or_the_last_is_kept_and_the_patience_is_the_same(
+    values, ties, mode
+):
+    early = jd.train.EarlyStopping(patience=3, monitor="score", mode=mode, ties=ties)
+    limits = monitors.limits_of(len(values), early, None)
+    decisions = monitors.first_decisions(early, None, limits, jnp.int32(-1), {"score": SCORE})
+    stops = []
+    for epoch, value in enumerate(values):
+        decisions, stop = monitors.decide(
+            early, limits, decisions, jnp.int32(epoch), {"score": jnp.float32(value)}, epoch, True
+        )
+        stops.append(bool(stop))
+    known = [v for v in values if not np.isnan(v)]
+    best = (min if mode == "min" else max)(known) if known else None
+    places = [i for i, v in enumerate(values) if v == best] or [-1]
+    expected = places[0] if ties == "first" else places[-1]
+    assert int(decisions.best_epoch) == int(decisions.kept) == expected
+    waits = [
+        epoch - max([i for i in range(epoch + 1) if _improves(values, i, mode)], default=-1)
+        for epoch in range(len(values))
+    ]
+    assert stops == [wait >= 3 for wait in waits]
+
+
+def _improves(values, at, mode):
+    before = [v for v in values[:at] if not np.isnan(v)]
+    sign = 1 if mode == "min" else -1
+    return all(sign * values[at] < sign * v for v in before) and not np.isnan(values[at])
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("ties", "end"), [("first", 0), ("last", 3)])
+def test_a_run_and_a_row_of_a_sweep_keep_the_same_of_epochs_that_tie(ties, end):
+    x = np.random.default_rng(0).normal(size=(32, 3)).astype(np.float32)
+    data = x, (x[:, 0] > 0).astype(np.int32)
+    how = {
+        "loss": jd.losses.softmax_cross_entropy,
+        "metrics": {"accuracy": jd.metrics.accuracy},
+        "validation": data,
+        "early_stopping": jd.train.EarlyStopping(patience=9, monitor="val_accuracy", ties=ties),
+        "epochs": 4,
+        "progress": False,
+    }
+    still = jd.optimizers.sgd(0.0)
+    result = jd.fit(jd.nn.dense(2), data, optimizer=still, key=jax.random.key(0), **how)
+    assert result.best_epoch == end
+    table = jd.sweep(
+        lambda hp: jd.optimizers.sgd(hp["learning_rate"]),
+        {"learning_rate": [0.0]},
+        model=jd.nn.dense(2),
+        data=data,
+        **how,
+    )
+    assert table.results[0].end == end

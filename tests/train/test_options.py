@@ -49,7 +49,12 @@ WRONG = {
     "augment": [3],
     "ema": ["on"],
     "trainable": [3, {}],
-    "early_stopping": [3, jd.train.EarlyStopping(patience=-1), jd.train.EarlyStopping(mode="up")],
+    "early_stopping": [
+        3,
+        jd.train.EarlyStopping(patience=-1),
+        jd.train.EarlyStopping(mode="up"),
+        jd.train.EarlyStopping(ties="any"),
+    ],
     "plateau": [3, jd.train.ReduceOnPlateau(factor=1.0), jd.train.ReduceOnPlateau(patience=0)],
     "validate_every": [0],
     "on_nonfinite": ["explode", None],
