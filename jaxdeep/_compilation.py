@@ -193,8 +193,12 @@ def refuse_traced(caller: str, *, instead: str, does: str = "drives devices from
 
 
 def closes_over_traced(function: Callable[..., object], *args: PyTree) -> bool:
-    """Whether a function of arguments like `args` refers to values of an outer trace."""
-    return _refers_to_traced(jax.jit(function).trace(*args), args)
+    """Whether a function of arguments like `args` refers to values of an outer trace.
+
+    It may be under `jax.jit` already, and is not traced again if it was for arguments like these.
+    """
+    jitted: Any = function if isinstance(function, _Jitted) else jax.jit(function)
+    return _refers_to_traced(jitted.trace(*args), args)
 
 
 def _refers_to_traced(traced: Any, args: PyTree) -> bool:

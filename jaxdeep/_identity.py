@@ -103,6 +103,10 @@ class _Object:
         return mine is not None and mine is other._reference()
 
 
+_TUPLE = _Object(tuple)
+_FREQUENT = frozenset({tuple, dict, types.FunctionType})  # kinds that need fewer questions
+
+
 class _NotUnderstood(Exception):
     """Raised for a value that cannot be compared with another one."""
 
@@ -130,6 +134,22 @@ def key_of(*values: Any, numbers: bool = False) -> Key:
     return Key(parts, tuple(walk.objects), usable=True)
 
 
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values have equal keys.
+
+    >>> is_same(1, 1), is_same(1, True), is_same(0.0, -0.0), is_same([1], [1]), is_same(1, [1])
+    (True, False, False, True, False)
+    """
+    if isinstance(one, _PLAIN) and isinstance(other, _PLAIN):
+        return _plain(one) == _plain(other)
+    return key_of(one) == key_of(other)
+
+
+def _plain(value: Any) -> Hashable:
+    """A plain value with its type: 0.0 and -0.0, 1 and True, and NaN are told apart by type and text."""
+    return type(value), repr(value) if isinstance(value, (float, complex)) else value
+
+
 class _Walk:
     """A walk over values and everything they hold.
 
@@ -148,19 +168,19 @@ class _Walk:
         if self._count > _MOST:
             raise _NotUnderstood
         if isinstance(value, _PLAIN):
-            # 0.0 and -0.0, 1 and True, and NaN are told apart by their type and text
-            return type(value), repr(value) if isinstance(value, (float, complex)) else value
-        if isinstance(value, np.dtype) or _names_dtype(value):
-            return "dtype", jnp.dtype(value).name  # jnp.float32, np.float32 and the dtype are one
-        if isinstance(value, type) and not _is_users(value.__module__):
-            return self._itself(value)
-        if isinstance(value, (np.ndarray, np.generic, jax.Array)):
-            return _array(value)
-        if isinstance(value, Key):
-            if not value.usable:
-                raise _NotUnderstood
-            self.objects += value._objects
-            return value._parts
+            return _plain(value)
+        if type(value) not in _FREQUENT:
+            if isinstance(value, np.dtype) or _names_dtype(value):
+                return "dtype", jnp.dtype(value).name  # jnp.float32, np.float32 and the dtype are one
+            if isinstance(value, type) and not _is_users(value.__module__):
+                return self._itself(value)
+            if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+                return _array(value)
+            if isinstance(value, Key):
+                if not value.usable:
+                    raise _NotUnderstood
+                self.objects += value._objects
+                return value._parts
         if id(value) in self._seen:
             return "again", self._seen[id(value)][0]
         # the value is kept alive, so that its id is not used again
@@ -168,6 +188,10 @@ class _Walk:
         return self._parts(value)
 
     def _parts(self, value: Any) -> Hashable:
+        if type(value) is tuple:
+            return _TUPLE, *map(self, value)
+        if type(value) is types.FunctionType:
+            return self._function(value)
         describe = getattr(type(value), "_identity_", None)
         if not self._numbers:
             describe = getattr(type(value), "_program_identity_", describe)
@@ -186,8 +210,6 @@ class _Walk:
         for kind, attributes in _MADE_OF.items():
             if isinstance(value, kind):
                 return kind, *(self(getattr(value, name)) for name in attributes)
-        if isinstance(value, types.FunctionType):
-            return self._function(value)
         if isinstance(value, types.ModuleType):
             return self._module(value, frozenset())
         if isinstance(value, type):
@@ -310,6 +332,7 @@ def _slots(value: Any) -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _is_users(module: Any) -> bool:
     """Whether a module is neither of a library that is known here nor of Python's own."""
     name = str(module).split(".", 1)[0]

@@ -93,6 +93,17 @@ class Setup:
         parts = self.model, self.objective, (tx.init, tx.update), self.measure, self.mesh
         return key_of(*parts, static, watches, self.room)
 
+    def sharing(self, other: "Setup") -> "Setup":
+        """The setup with the model and the objective of another one, if these were made anew and alike.
+
+        A thousand setups of equal models then take the memory of one.
+        """
+        if self.model is other.model or self.key != other.key or not self.key.usable:
+            return self
+        setup = dataclasses.replace(self, model=other.model, objective=other.objective)
+        vars(setup)["key"] = other.key
+        return setup
+
     def traced(self) -> "Setup":
         """The setup after its programs were traced, which may have changed what its key is made of."""
         setup = dataclasses.replace(self)

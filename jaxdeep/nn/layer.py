@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, ParamSpec
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, check_holds, check_leaves, leaves_of
-from jaxdeep._identity import key_of
+from jaxdeep._identity import is_same
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.model import Apply, Init, Model, Pair, Switches, check_models, described_as
 from jaxdeep.nn.traits import Shape, Traits
@@ -79,7 +80,8 @@ def layer(make: Callable[P, Layer]) -> Callable[P, Model]:
     """
     kind = make.__name__.rstrip("_")
     signature = inspect.signature(make)
-    takes_layers = any(_is_model(parameter) for parameter in signature.parameters.values())
+    of_models = [name for name, parameter in signature.parameters.items() if _is_model(parameter)]
+    takes_layers = bool(of_models)
 
     @functools.wraps(make)
     def made(*args: P.args, **kwargs: P.kwargs) -> Model:
@@ -87,22 +89,22 @@ def layer(make: Callable[P, Layer]) -> Callable[P, Model]:
             bound = signature.bind(*args, **kwargs).arguments
         except TypeError as error:
             raise TypeError(f"{make.__name__}(): {error}") from None
-        for name, value in bound.items():
+        for name in of_models:
             parameter = signature.parameters[name]
-            given_one = parameter.kind not in _VARIADIC and value is not parameter.default
-            if given_one and _is_model(parameter):
-                check_models(kind, {name: value})
+            given_one = parameter.kind not in _VARIADIC and bound.get(name) is not parameter.default
+            if given_one and name in bound:
+                check_models(kind, {name: bound[name]})
         parts = make(*args, **kwargs)
         given = {**bound, **parts.arguments}
         config = {
             name: given[name]
             for name, parameter in signature.parameters.items()
-            if name in given and not _is_model(parameter) and given[name] is not parameter.default
+            if name in given and name not in of_models and given[name] is not parameter.default
         }
         chosen = {
             name: value
             for name, value in config.items()
-            if key_of(value) != key_of(signature.parameters[name].default)
+            if not is_same(value, signature.parameters[name].default)
         }
         return described_as(_model(kind, config, parts, takes_layers), kind, chosen, parts.layers)
 
@@ -258,6 +260,15 @@ class _Own(dict[str, Array]):
         raise ValueError(f"the parameters or the state lack {name!r}; {there}")
 
 
+def _names_of(function: Callable[..., object]) -> frozenset[str]:
+    """The names of a function's parameters; a sweep makes thousands of layers."""
+    if isinstance(function, types.FunctionType) and not function.__dict__:
+        code = function.__code__
+        if not code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS):
+            return frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    return frozenset(inspect.signature(function).parameters)
+
+
 def _is_model(parameter: inspect.Parameter) -> bool:
     return parameter.annotation is Model or parameter.annotation == (Model | None)
 
@@ -273,7 +284,7 @@ def _model(kind: str, config: dict[str, Any], parts: Layer, takes_layers: bool) 
         apply = parts.rows_from(first, rows)
         return _model(kind, config, parts._replace(apply=apply, rows_from=None), takes_layers)
 
-    takes = frozenset(inspect.signature(parts.apply).parameters)
+    takes = _names_of(parts.apply)
     traits = parts.traits
     if parts.init is None and not takes_layers:
         traits = dataclasses.replace(traits, empty=True)
@@ -303,7 +314,7 @@ def _init(
     whole: bool,
     trees: bool,
 ) -> Init:
-    takes = frozenset(() if make is None else inspect.signature(make).parameters)
+    takes = frozenset[str]() if make is None else _names_of(make)
 
     def init(key: Array, x: PyTree) -> Pair:
         if "key" in takes:

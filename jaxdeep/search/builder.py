@@ -90,8 +90,9 @@ def check_data(
     for name, sample in samples.items() if setup.is_supervised else ():
         check_pair(sample, name)
     key = jax.random.key(0) if key is None else key
-    ts = jax.eval_shape(lambda key: setup.begin(data, key), key)
-    if closes_over_traced(lambda key: setup.begin(shapes(data), key), key):
+    begin = jax.jit(lambda key: setup.begin(shapes(data), key))  # traced once for both
+    ts = begin.eval_shape(key)
+    if closes_over_traced(begin, key):
         refuse_traced(caller, instead=PURE)
     check_values(setup, ts, data, validation)
     return jax.eval_shape(setup.program.start, ts, data, validation, setup.limits)

@@ -29,10 +29,13 @@ def grouped_rows(
 ) -> Iterator[Group]:
     """The rows in groups that one program may serve."""
     for fixed, members in groups(list(points)):
+        first: Setup | None = None
         by_size: dict[tuple[int | None, int | None], list[Trial]] = {}
         for i in members:
             # with Python numbers, so that errors of the builder come before anything is traced
             setup = build(points[i])
+            first = setup if first is None else first
+            setup = setup.sharing(first)
             floats = {name: value for name, value in points[i].items() if name not in fixed}
             for number, subset in enumerate(subsets):
                 rows = by_size.setdefault(subset.sizes, [])

@@ -12,6 +12,9 @@ from helpers.runs import ARGUMENTS, MODEL, OBJECTIVE, X, Y, close, fit, identica
 
 import jaxdeep as jd
 from jaxdeep._compilation import compiled
+from jaxdeep.optimizers.identity import numbers_of
+from jaxdeep.search.builder import Builder
+from jaxdeep.search.rows import grouped_rows, keys_of
 from jaxdeep.search.runners import memory, vmap_runner
 from jaxdeep.search.spaces import space
 from jaxdeep.search.tables.table import Result, Table
@@ -236,6 +239,28 @@ def test_what_is_not_a_float_is_compiled_for_itself():
     table = sweep(build, points)
     assert [table.trained(i)[0]["dense0"]["kernel"].shape for i in range(3)] == [(4, 4), (4, 8), (4, 4)]
     assert [row["units"] for row in table.rows()] == [4, 8, 4]
+
+
+def test_models_that_the_builder_makes_anew_and_alike_are_held_once():
+    def build(hp):
+        model = jd.nn.serial(jd.nn.dense(4, activation=jax.nn.relu), jd.nn.dense(hp["units"]))
+        scale = hp["rate"] if hp["units"] == 2 else 1.0
+        return {
+            "model": model,
+            "optimizer": jd.optimizers.sgd(hp["rate"]),
+            "loss": lambda outputs, y: scale * jd.losses.mse(outputs, y),
+        }
+
+    rates = {"rate": [0.1, 0.2, 0.3], "units": [1, 2]}
+    equal = lambda hp: {**build(hp), "loss": jd.losses.mse}  # noqa: E731
+    for make, models in ((equal, 2), (build, 6)):
+        groups = grouped_rows(Builder(make, {}), keys_of(2, None), jd.search.grid(rates))
+        rows = [row for group in groups for row in group.rows]
+        assert len({id(row.setup.model) for row in rows}) == models
+        assert len({id(row.setup.objective) for row in rows}) == models
+        assert {row.setup.model.layers["dense1"].config["features"] for row in rows} == {1, 2}
+        for row in rows:  # the optimizers stay their own
+            assert numbers_of(row.setup.optimizer)[""]["learning_rate"] == row.point["rate"]
 
 
 @pytest.mark.parametrize(

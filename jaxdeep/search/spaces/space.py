@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, SupportsIndex, overload
 
 from jaxdeep._warning import warn
@@ -15,7 +15,7 @@ from jaxdeep.search.spaces.distributions import (
     refuse_distribution,
     size,
 )
-from jaxdeep.search.spaces.values import RESERVED, plain, words
+from jaxdeep.search.spaces.values import RESERVED, plain, word, words
 
 Point = Mapping[str, Any]  # values of hyperparameters by name
 Space = Mapping[str, Distribution]
@@ -142,26 +142,39 @@ def count(space: Space) -> int | None:
     return None if None in sizes else math.prod(n for n in sizes if n is not None)
 
 
-def edges(point: Point, spaces: Iterable[Space]) -> tuple[str, ...]:
+def edges(
+    point: Point, spaces: Iterable[Space], known: dict[Hashable, bool] | None = None
+) -> tuple[str, ...]:
     """The names whose value lies at an edge of its range, where better values may lie beyond.
 
     That is the outer 5 % of a distribution at either end (of its logarithm, for a logarithmic one), and
     the smallest and the largest of a list of three numbers or more. The range is that of the space with
     the point's names. If there are several such spaces, a value must be at an edge in each of those that
-    the point lies in. A point of no space has no edges.
+    the point lies in. A point of no space has no edges. What has been found of a value is kept in
+    `known`, for further points of the same spaces: a long list is not searched for each of them.
 
     >>> spaces = spaces_of({"rate": [0.1, 0.2, 0.3], "units": [8, 16]})
     >>> edges({"rate": 0.3, "units": 8, "seed": 0}, spaces), edges({"rate": 0.2, "units": 8}, spaces)
     (('rate',), ())
     """
+    found = {} if known is None else known
+
+    def holds(ask: Callable[[Distribution, Any], bool], distribution: Distribution, value: Any) -> bool:
+        question = ask, id(distribution), word(value)
+        if question not in found:
+            found[question] = ask(distribution, value)
+        return found[question]
+
     names = set(point).difference(RESERVED)
     alike = [space for space in spaces if set(space).difference(RESERVED) == names]
-    inside = [space for space in alike if all(contains(space[name], point[name]) for name in names)]
+    inside = [
+        space for space in alike if all(holds(contains, space[name], point[name]) for name in names)
+    ]
     near = inside or alike
     return tuple(
         name
         for name in point
-        if near and name in names and all(is_at_edge(space[name], point[name]) for space in near)
+        if near and name in names and all(holds(is_at_edge, space[name], point[name]) for space in near)
     )
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -601,9 +601,10 @@ class Table:
     def _with_edges(self, rows: list[Row], places: Iterable[int]) -> list[Row]:
         """The rows with the names of what is at an edge of its range, if the ranges are known."""
         if self.spaces and self._is_free("edge"):
+            known: dict[Hashable, bool] = {}
             for row, i in zip(rows, places):
                 free = {name: value for name, value in self.points[i].items() if name not in RESERVED}
-                row["edge"] = ", ".join(edges(free, self.spaces))
+                row["edge"] = ", ".join(edges(free, self.spaces, known))
         return rows
 
     def _result(self, row: Any) -> Result:

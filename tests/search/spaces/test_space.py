@@ -125,6 +125,9 @@ def test_edges_of_conditional_spaces():
     assert edges({"b1": 0.99, "kind": "adam", "rate": 1e-4}, spaces) == ("b1", "rate")
     assert edges({"rate": 1e-4}, spaces) == ()
     assert edges({"rate": 1e-4}, ()) == ()
+    known = {}  # kept from point to point
+    for point in ({"kind": "adam", "rate": 1e-4, "b1": 0.99}, {"kind": "sgd", "rate": 1e-3}):
+        assert edges(point, spaces, known) == edges(point, spaces) == edges(point, spaces, known)
 
 
 def test_an_edge_inside_another_space_is_none():
