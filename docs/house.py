@@ -36,7 +36,7 @@ FLOORS = {
         ("nn", "optimizers", "losses", "metrics", "regularizers", "preprocessing"),
     ),
     "ground": (
-        ("schedules", "tree"),
+        ("schedules", "tree", "_ignored", "_pairs"),
         ("_compilation", "_partitions"),
         ("_checks",),
         ("_arrays", "_endings", "_identity", "_shapes", "_compat", "_extras", "_version", "_warning"),

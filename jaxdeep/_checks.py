@@ -285,15 +285,19 @@ class Bound(NamedTuple):
       place: which of the arrays that are watched.
       low, high: the values that are allowed, both included.
       sums: whether the last axis must sum to 1.
+      ignored: another value that is allowed.
     """
 
     place: int
     low: float
     high: float
     sums: bool = False
+    ignored: int | None = None
 
     def check(self, name: str, value: np.ndarray) -> None:
         """Refuse values beyond the bound."""
+        if self.ignored is not None:
+            value = value[value != self.ignored]
         if self.sums:
             check_distributions(name, value)
         check_known(name, value, self.low, self.high)
@@ -305,6 +309,7 @@ class _Watched:
     def __init__(self, arrays: Sequence[Any]) -> None:
         self.places = {_memory(array): place for place, array in enumerate(arrays)}
         self.alive, self.bounds = list(arrays), set[Bound]()
+        self.ignored: dict[Any, int] = {}  # by memory
 
 
 _watched: contextvars.ContextVar[_Watched | None] = contextvars.ContextVar("watched", default=None)
@@ -320,7 +325,7 @@ def bounds_of(arrays: Sequence[Any]) -> Iterator[set[Bound]]:
     >>> with bounds_of([y]) as bounds:
     ...     check_classes(np.zeros((2, 3)), y)
     >>> bounds
-    {Bound(place=0, low=0, high=2, sums=False)}
+    {Bound(place=0, low=0, high=2, sums=False, ignored=None)}
     """
     token = _watched.set(watched := _Watched(arrays))
     try:
@@ -329,18 +334,25 @@ def bounds_of(arrays: Sequence[Any]) -> Iterator[set[Bound]]:
         _watched.reset(token)
 
 
-def stands_for(new: Any, old: Any) -> None:
-    """Note checks of the array `new` as those of `old`, which it was made from."""
+def stands_for(new: Any, old: Any, *, ignored: int | None = None) -> None:
+    """Note checks of the array `new` as those of `old`, which it was made from.
+
+    Where `old` holds `ignored`, `new` holds another value: the checks are not of it.
+    """
     watched = _watched.get()
     if watched is not None and (place := watched.places.get(_memory(old))) is not None:
-        watched.places[_memory(new)] = place
+        memory = _memory(new)
+        watched.places[memory] = place
         watched.alive.append(new)
+        ignored = watched.ignored.get(_memory(old)) if ignored is None else ignored
+        if ignored is not None:
+            watched.ignored[memory] = ignored
 
 
 def _note(value: Any, low: float, high: float, *, sums: bool = False) -> None:
     watched = _watched.get()
     if watched is not None and (place := watched.places.get(_memory(value))) is not None:
-        watched.bounds.add(Bound(place, low, high, sums))
+        watched.bounds.add(Bound(place, low, high, sums, watched.ignored.get(_memory(value))))
 
 
 def _memory(array: Any) -> tuple[Any, ...]:

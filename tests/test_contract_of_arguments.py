@@ -70,6 +70,7 @@ OMITTED = {
     "uncertainty.ensemble from_logits": "an alternative of outputs",
     "preprocessing.target_encoder(classes) categories": "has its own example",
     "* class_id": "an alternative of threshold",
+    "metrics.f1*|metrics.precision*|metrics.recall* classes|labels|average": "have their own examples",
     "* mesh": "several devices; tested in tests/fitting/test_placement.py",
     "* shard": "several devices; tested in tests/fitting/test_placement.py",
     "* pct_final": "of another form than that of the example",

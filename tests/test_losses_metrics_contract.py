@@ -24,12 +24,24 @@ LABELS = jnp.array([0, 2, 1, 1, 0, 2])
 BITS = jnp.array([0, 1, 1, 0, 1, 0])
 
 LOSSES = sorted(losses.__all__)
-METRICS = sorted(set(metrics.__all__) - {"Metric", "Tally", "roc_auc_score"})  # which sees all at once
+SCORED = ("average_precision_score", "roc_auc_score")  # which see all at once
+METRICS = sorted(set(metrics.__all__) - {"Metric", "Tally", "exact_sums", *SCORED})
+SOFT_LABELS = jax.nn.softmax(jax.random.normal(jax.random.key(4), (ROWS, CLASSES)))
+SIZES = jnp.exp(VALUES), jnp.exp(TARGETS)
 
 # Those that want something else than outputs and targets of the same shape.
 LOSS = {
     "softmax_cross_entropy": (losses.softmax_cross_entropy, LOGITS, LABELS),
     "sigmoid_cross_entropy": (losses.sigmoid_cross_entropy, VALUES, (TARGETS > 0).astype(int)),
+    "softmax_focal": (losses.softmax_focal, LOGITS, LABELS),
+    "sigmoid_focal": (losses.sigmoid_focal, VALUES, (TARGETS > 0).astype(int)),
+    "hinge": (losses.hinge, VALUES, (TARGETS > 0).astype(int)),
+    "categorical_hinge": (losses.categorical_hinge, LOGITS, LABELS),
+    "multiclass_hinge": (losses.multiclass_hinge, LOGITS, LABELS),
+    "kl_divergence": (losses.kl_divergence, LOGITS, SOFT_LABELS),
+    "mape": (losses.mape, *SIZES),
+    "msle": (losses.msle, *SIZES),
+    "poisson": (losses.poisson, *SIZES),
     "weighted": (
         losses.weighted({"a": losses.mse, "b": losses.mae}, {"a": 1.0, "b": 0.5}),
         {"a": VALUES, "b": VALUES},
@@ -40,8 +52,20 @@ LOSS = {
 METRIC = {
     "accuracy": (metrics.accuracy, LOGITS, LABELS),
     "binary_accuracy": (functools.partial(metrics.binary_accuracy, from_logits=False), SCORES, BITS),
+    "balanced_accuracy": (metrics.balanced_accuracy(CLASSES), LOGITS, LABELS),
+    "cohen_kappa": (metrics.cohen_kappa(CLASSES, weights="linear"), LOGITS, LABELS),
     "confusion_matrix": (metrics.confusion_matrix(CLASSES), LOGITS, LABELS),
+    "f1": (metrics.f1(classes=CLASSES, average="macro"), LOGITS, LABELS),
+    "matthews_corrcoef": (metrics.matthews_corrcoef(from_logits=False), SCORES, BITS),
     "mean": (metrics.mean(losses.mse), VALUES, TARGETS),
+    "r2": (metrics.r2(2), VALUES, TARGETS),
+    "recall": (metrics.recall(labels=1), SCORES[:, None], BITS),
+    "rmse": (metrics.rmse(2, multioutput="raw_values"), VALUES, TARGETS),
+    "subset_accuracy": (
+        functools.partial(metrics.subset_accuracy, from_logits=False),
+        jax.nn.sigmoid(VALUES),
+        (TARGETS > 0).astype(int),
+    ),
     "top_k_accuracy": (lambda outputs, y: metrics.top_k_accuracy(outputs, y, k=2), LOGITS, LABELS),
 }
 
@@ -158,7 +182,8 @@ def redrawn(tree, rng):
     def leaf(a):
         whole = not jnp.issubdtype(a.dtype, jnp.floating)
         a = np.asarray(a)
-        return a[order] if whole or a.ndim == 1 else rng.normal(size=a.shape).astype(a.dtype)
+        fixed = whole or a.ndim == 1 or (a >= 0).all()  # probabilities, and sizes
+        return a[order] if fixed else rng.normal(size=a.shape).astype(a.dtype)
 
     return jax.tree.map(leaf, tree)
 
@@ -281,12 +306,15 @@ def test_targets_and_outputs_of_any_width_are_the_same(name, targets, outputs):
 @pytest.mark.few("auc")
 @pytest.mark.parametrize(
     "name",
-    ["auc", "binary_accuracy", "f1", "precision", "recall", "roc_auc_score", "sigmoid_cross_entropy"],
+    [
+        *("auc", "average_precision", "average_precision_score", "binary_accuracy", "brier", "log_loss"),
+        *("matthews_corrcoef", "precision", "roc_auc_score", "sigmoid_cross_entropy"),
+    ],
 )
 @over(3, 60, labels=of_width(6, 1), seed=st.integers(0, 99))
 def test_bits_of_any_width_are_the_same(name, labels, seed):
-    if name == "roc_auc_score":
-        functions = metrics.roc_auc_score, jax.jit(metrics.roc_auc_score)
+    if name in SCORED:
+        functions = getattr(metrics, name), jax.jit(getattr(metrics, name))
     else:
         functions = of_ordinals(name)
     scores = np.random.default_rng(seed).uniform(size=6).astype(np.float32)
@@ -387,8 +415,8 @@ def test_a_batch_of_more_than_2_to_the_24_is_counted():
 @functools.cache
 def valued(name):
     """A metric's value of a batch, eager and compiled."""
-    if name == "roc_auc_score":
-        return metrics.roc_auc_score, jax.jit(metrics.roc_auc_score)
+    if name in SCORED:
+        return getattr(metrics, name), jax.jit(getattr(metrics, name))
     metric = metrics.recall(class_id=1) if name == "recall(class_id=1)" else metric_of(name)[0]
 
     def value(outputs, y, weights=None):
@@ -398,7 +426,7 @@ def valued(name):
 
 
 @pytest.mark.few("confusion_matrix")
-@pytest.mark.parametrize("name", [*METRICS, "roc_auc_score", "recall(class_id=1)"])
+@pytest.mark.parametrize("name", [*METRICS, *SCORED, "recall(class_id=1)"])
 @over(2, 30, **WEIGHED, kind=st.sampled_from(["float32", "float16", "int8", "bool", "list", "jax"]))
 def test_a_metric_itself_does_not_look_at_rows_of_weight_0(
     name, seed, order, factors, of_outputs, of_targets, kind
@@ -406,8 +434,8 @@ def test_a_metric_itself_does_not_look_at_rows_of_weight_0(
     """Sentinel labels and NaN, known or traced, weights of any kind, and lists."""
     value, compiled = valued(name)
     rng = np.random.default_rng(seed)
-    if name in ("roc_auc_score", "recall(class_id=1)"):
-        outputs, y = (SCORES, BITS) if name == "roc_auc_score" else (LOGITS, LABELS)
+    if name in SCORED or name == "recall(class_id=1)":
+        outputs, y = (SCORES, BITS) if name in SCORED else (LOGITS, LABELS)
     else:
         _, outputs, y = metric_of(name)
     outputs, y = redrawn(outputs, rng), redrawn(y, rng)
@@ -432,9 +460,9 @@ def test_a_metric_itself_does_not_look_at_rows_of_weight_0(
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("name", [*METRICS, "roc_auc_score"])
+@pytest.mark.parametrize("name", [*METRICS, *SCORED])
 def test_a_batch_of_weights_0_is_no_rows(name):
-    _, outputs, y = (None, SCORES, BITS) if name == "roc_auc_score" else metric_of(name)
+    _, outputs, y = (None, SCORES, BITS) if name in SCORED else metric_of(name)
     value, _ = valued(name)
     none = value(outputs, np.full_like(y, 7), np.zeros(ROWS))
     np.testing.assert_array_equal(none, value(outputs, y, np.zeros(ROWS)))
@@ -677,6 +705,7 @@ OF_LOGITS = {
         f"softmax {name}": (getattr(module, name), jax.nn.softmax)
         for module, name in (
             (losses, "softmax_cross_entropy"),
+            (losses, "softmax_focal"),
             (uncertainty, "brier_score"),
             (uncertainty, "negative_log_likelihood"),
             (uncertainty, "expected_calibration_error"),
@@ -689,14 +718,32 @@ OF_LOGITS = {
         f"sigmoid {name}": (function, jax.nn.sigmoid)
         for name, function in (
             ("sigmoid_cross_entropy", losses.sigmoid_cross_entropy),
+            ("sigmoid_focal", losses.sigmoid_focal),
+            (
+                "kl_divergence",
+                lambda o, y, from_logits: losses.kl_divergence(
+                    jnp.stack([jnp.zeros_like(o) if from_logits else 1 - o, o], axis=-1),
+                    jax.nn.one_hot(y, 2),
+                    from_logits=from_logits,
+                ),
+            ),
             ("binary_accuracy", metrics.binary_accuracy),
             (
                 "accuracy",
                 lambda o, y, from_logits: metrics.accuracy(o[:, None], y, from_logits=from_logits),
             ),
+            (
+                "subset_accuracy",
+                lambda o, y, from_logits: metrics.subset_accuracy(
+                    o[:, None], y[:, None], from_logits=from_logits
+                ),
+            ),
             *(
                 (name, lambda o, y, from_logits, name=name: streamed(name, o, y, from_logits))
-                for name in ("auc", "f1", "precision", "recall")
+                for name in (
+                    *("auc", "average_precision", "brier", "f1", "log_loss", "precision", "recall"),
+                    *("balanced_accuracy", "cohen_kappa", "confusion_matrix", "matthews_corrcoef"),
+                )
             ),
         )
     },
@@ -704,7 +751,8 @@ OF_LOGITS = {
 
 
 def streamed(name, outputs, y, from_logits):
-    metric = getattr(metrics, name)(from_logits=from_logits)
+    classes = {"classes": 2} if name == "confusion_matrix" else {}
+    metric = getattr(metrics, name)(**classes, from_logits=from_logits)
     return metric.compute(metric.update(metric.init(), outputs, y))
 
 

@@ -1,14 +1,14 @@
-"""Streaming metrics of how often what was called what."""
+"""Counts of how often what was called what, from which metrics of classes are computed."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxdeep import _checks
+from jaxdeep import _checks, _ignored
 from jaxdeep._arrays import as_array, on_device
-from jaxdeep._shapes import Array, ArrayLike
+from jaxdeep._shapes import Array, ArrayLike, Bool, Integer
 from jaxdeep.metrics.inputs import (
     above,
     any_nan,
@@ -18,113 +18,38 @@ from jaxdeep.metrics.inputs import (
     ravelled,
     sigmoid,
     spread,
-    where,
 )
-from jaxdeep.metrics.streaming import Found, Metric, Sums, marked, of_sums, scattered, share, told, total
+from jaxdeep.metrics.streaming import Found, Metric, Sums, marked, of_sums, scattered, told
 
 
-def precision(
-    threshold: ArrayLike = 0.5, *, class_id: int | None = None, from_logits: bool | None = None
+def confusion_matrix(
+    classes: int,
+    *,
+    threshold: ArrayLike = 0.5,
+    from_logits: bool | None = None,
+    ignore_class: int | None = None,
 ) -> Metric:
-    """``TP / (TP + FP)`` over all examples; 0 if nothing was called positive.
-
-    Args:
-      threshold: what is above it is called positive: a probability, for a threshold between 0 and 1,
-        and for any other an output as it is.
-      class_id: for outputs ``(n, classes)`` and integer labels: positive is this class, called where its
-        output is the largest, whatever `threshold` and `from_logits`.
-      from_logits: whether the outputs are logits, of which σ is compared with the threshold, or
-        probabilities. By default what the model puts out, as `jaxdeep.train.supervised` knows from its
-        last layer and the loss (which asks where neither says it); elsewhere probabilities.
-
-    Returns:
-      A streaming `Metric`.
-
-    Raises:
-      ValueError, TypeError: outputs and labels that do not fit; a threshold that is not a number, or
-        not in [0, 1] with `from_logits`; known labels outside [0, 1] or NaN, known outputs that are no
-        probabilities where they should be; known weights that are negative or not finite.
-
-    Scores and thresholds are compared as real numbers, whatever the dtype of the scores. An output that
-    is NaN makes the value NaN, and so does a traced label that is NaN (with `class_id`: or no class).
-
-    Source: Keras' `Precision`.
-
-    >>> metric = precision()
-    >>> state = metric.init()
-    >>> for outputs, labels in [([1, 1, 0, 1, 0, 1, 0, 1], [0, 1, 1, 1, 0, 1, 0, 1]),
-    ...                         ([1, 0, 1, 0, 0, 1], [0, 1, 0, 1, 1, 0])]:
-    ...     state = metric.update(state, jnp.array(outputs), jnp.array(labels))
-    ...     print(round(float(metric.compute(state)), 3))
-    0.8
-    0.5
-    """
-    return _binary(threshold, class_id, from_logits, lambda s: share(s["tp"], s["tp"] + s["fp"]))
-
-
-def recall(
-    threshold: ArrayLike = 0.5, *, class_id: int | None = None, from_logits: bool | None = None
-) -> Metric:
-    """``TP / (TP + FN)`` over all examples; 0 if nothing is positive.
-
-    Args:
-      threshold, class_id, from_logits: as for `precision`.
-
-    Returns:
-      A streaming `Metric`.
-
-    Raises:
-      ValueError, TypeError: as `precision`.
-
-    Source: Keras' `Recall`.
-
-    >>> metric = recall()
-    >>> float(metric.compute(metric.update(metric.init(), jnp.array([0.9, 0.2]), jnp.array([1, 1]))))
-    0.5
-    >>> metric = recall(from_logits=True)
-    >>> float(metric.compute(metric.update(metric.init(), jnp.array([0.2, -0.2]), jnp.array([1, 1]))))
-    0.5
-    """
-    return _binary(threshold, class_id, from_logits, lambda s: share(s["tp"], s["tp"] + s["fn"]))
-
-
-def f1(
-    threshold: ArrayLike = 0.5, *, class_id: int | None = None, from_logits: bool | None = None
-) -> Metric:
-    """``2 TP / (2 TP + FP + FN)``, the harmonic mean of precision and recall; 0 if there is nothing.
-
-    Args:
-      threshold, class_id, from_logits: as for `precision`.
-
-    Returns:
-      A streaming `Metric`.
-
-    Raises:
-      ValueError, TypeError: as `precision`.
-
-    Source: `sklearn.metrics.f1_score`.
-
-    >>> metric = f1()
-    >>> float(metric.compute(metric.update(metric.init(), jnp.array([0.9, 0.2]), jnp.array([1, 0]))))
-    1.0
-    """
-    return _binary(
-        threshold, class_id, from_logits, lambda s: share(2 * s["tp"], 2 * s["tp"] + s["fp"] + s["fn"])
-    )
-
-
-def confusion_matrix(classes: int) -> Metric:
     """How often each class was taken for each: ``matrix[label, predicted]``, weights added up.
 
     Args:
-      classes: their number, at least 2.
+      classes: their number, at least 2. Outputs are ``(…, classes)``, the largest of which is the
+        prediction, and labels are integers or one-hot. For 2 classes outputs may also be single ones,
+        ``(n,)`` or ``(…, 1)``, of class 1.
+      threshold: of single outputs, the probability above which class 1 is predicted.
+      from_logits: of single outputs, whether they are logits or probabilities. In a run it is known;
+        elsewhere it must be said.
+      ignore_class: a label whose examples have weight 0, such as −1 or 255, whether or not it is a
+        class.
 
     Raises:
       ValueError, TypeError: outputs and labels that do not fit, as for `accuracy`; known weights
-        that are negative or not finite.
+        that are negative or not finite; a threshold outside [0, 1]; single outputs of which it is not
+        said what they are.
 
     A traced label that is no class is not counted. An output or a traced label that is NaN makes all of
-    the matrix NaN. Sums of whole weights are exact.
+    the matrix NaN. Whole weights are added exactly, beyond what a float32 can count (2²⁴). The matrix
+    itself is of the default float, to which each sum is rounded once; `exact_sums` gives
+    ``{"matrix": …}`` without rounding.
 
     Source: `sklearn.metrics.confusion_matrix`.
 
@@ -133,64 +58,132 @@ def confusion_matrix(classes: int) -> Metric:
     >>> metric.compute(metric.update(metric.init(), outputs, labels)).tolist()
     [[1.0, 0.0], [1.0, 0.0]]
     """
-    classes = _checks.check_count("classes", classes, low=2)
-
-    def counts(outputs: Any, y: Any, weights: Any) -> Found:
-        outputs = on_device("outputs", outputs)
-        if jnp.shape(outputs)[-1:] != (classes,):
-            raise ValueError(
-                f"confusion_matrix({classes}) needs outputs (…, {classes}), got {jnp.shape(outputs)}"
-            )
-        labels = jnp.ravel(class_labels(outputs, y))
-        known = (labels >= 0) & (labels < classes)  # traced: others are dropped
-        place = labels * classes + jnp.ravel(jnp.argmax(outputs, axis=-1))
-        w = ravelled(spread(weights, jnp.shape(outputs)[:-1]))
-        w = jnp.ones(labels.shape, bool) if w is None else w
-        matrix = scattered(jnp.where(known, place, classes**2), w, classes**2)
-        square = jax.tree.map(lambda sums: sums.reshape(classes, classes), matrix)
-        return marked({"matrix": square}, any_nan(outputs, as_array("labels", y)))
-
-    return of_sums({"matrix": (classes, classes)}, counts, lambda s: s["matrix"])
+    return of_matrix(
+        "confusion_matrix",
+        classes,
+        lambda matrix: matrix,
+        threshold=threshold,
+        from_logits=from_logits,
+        ignore_class=ignore_class,
+        strict=False,
+    )
 
 
-def _binary(
+def of_matrix(
+    name: str,
+    classes: int,
+    compute: Callable[[Array], Array],
+    *,
     threshold: ArrayLike,
-    class_id: int | None,
     from_logits: bool | None,
-    compute: Callable[[Sums], Array],
+    ignore_class: int | None,
+    strict: bool = True,
 ) -> Metric:
-    if from_logits is not None:
-        _checks.check_flag("from_logits", from_logits)
-    _checks.check_scalar("threshold", threshold, "[0, 1]" if from_logits else "(-inf, inf)")
-    if class_id is not None:
-        class_id = _checks.check_count("class_id", class_id, low=0)
-    value = _checks.known_value(threshold)
-    of_probabilities = class_id is None and value is not None and 0 < value < 1
+    """A metric that is computed from a confusion matrix.
+
+    With `strict` a traced label that is no class makes it NaN; without, it is not counted.
+    """
+    classes = _checks.check_count("classes", classes, low=2)
+    judge = judging(name, classes, threshold, from_logits, ignore_class)
 
     def of(from_logits: bool | None) -> Metric:
         def counts(outputs: Any, y: Any, weights: Any) -> Found:
-            if class_id is None:
-                scores, positive, w, wrong = flat(outputs, y, weights)
-                if of_probabilities and not from_logits:
-                    check_probabilities(scores)
-                called = above(sigmoid(scores) if from_logits else scores, threshold)
-            else:
-                outputs = on_device("outputs", outputs)
-                classes = jnp.shape(outputs)[-1]
-                if class_id >= classes:
-                    raise ValueError(f"class_id must be below the {classes} classes, got {class_id}")
-                labels = class_labels(outputs, y)
-                positive = jnp.ravel(labels == class_id)
-                wrong = ((labels < 0) | (labels >= classes)).any()  # traced: NaN, as the losses
-                if jnp.issubdtype(outputs.dtype, jnp.floating):
-                    wrong = wrong | jnp.isnan(outputs).any()
-                called = jnp.ravel(jnp.argmax(outputs, axis=-1) == class_id)
-                w = ravelled(spread(weights, jnp.shape(outputs)[:-1]))
-            found = {"tp": called & positive, "fp": called & ~positive, "fn": ~called & positive}
-            return marked({name: total(where(rows, w)) for name, rows in found.items()}, wrong)
+            found = judge(outputs, y, weights, from_logits)
+            known = (found.labels >= 0) & (found.labels < classes)
+            place = found.labels * classes + found.predicted
+            matrix = scattered(jnp.where(known, place, classes**2), found.weights, classes**2)
+            square = jax.tree.map(lambda sums: sums.reshape(classes, classes), matrix)
+            wrong = found.broken if strict else found.nan
+            return marked({"matrix": square}, wrong)
 
-        return of_sums({"tp": (), "fp": (), "fn": ()}, counts, compute)
+        def value(sums: Sums) -> Array:
+            return compute(sums["matrix"])
 
-    if not of_probabilities and from_logits is None:  # of outputs as they are
-        return of(False)
-    return told(of, from_logits)
+        shapes = {"matrix": (classes, classes)}
+        return of_sums(shapes, counts, value, ignore_class=ignore_class, exclusive=True)
+
+    return told_of_single(of, classes, from_logits)
+
+
+class Judged(NamedTuple):
+    """Examples with their labels and predictions, in one axis.
+
+    Attributes:
+      labels: below 0 or from the number of classes on for what is no class, which only a traced one is.
+      predicted: the predicted classes.
+      weights: True for 1 each.
+      nan: whether an output or a label is NaN; None where none can be.
+      broken: the same, or whether a label is no class.
+    """
+
+    labels: Integer[Array, "n"]
+    predicted: Integer[Array, "n"]
+    weights: Array
+    nan: Bool[Array, ""] | None
+    broken: Bool[Array, ""] | None
+
+
+def judging(
+    name: str,
+    classes: int,
+    threshold: ArrayLike,
+    from_logits: bool | None,
+    ignore_class: int | None,
+) -> Callable[[Any, Any, Any, bool | None], Judged]:
+    """What judges ``(outputs, labels, weights, from_logits)`` of classes that exclude each other."""
+    _checks.check_scalar("threshold", threshold, "[0, 1]")
+    if from_logits is not None:
+        _checks.check_flag("from_logits", from_logits)
+    _ignored.check(ignore_class)
+
+    def judge(outputs: Any, y: Any, weights: Any, from_logits: bool | None) -> Judged:
+        outputs, labels = on_device("outputs", outputs), as_array("labels", y)
+        if classes == 2 and is_single(outputs, labels):
+            return _of_single(name, outputs, labels, weights, threshold, from_logits)
+        if outputs.shape[-1:] != (classes,):
+            single = ", or single ones (n,) or (…, 1)" if classes == 2 else ""
+            raise ValueError(
+                f"{name}({classes}) needs outputs (…, {classes}){single}, got {outputs.shape}"
+            )
+        known = jnp.ravel(class_labels(outputs, labels))
+        predicted = jnp.ravel(jnp.argmax(outputs, axis=-1))
+        w = ravelled(spread(weights, outputs.shape[:-1]))
+        w = jnp.ones(known.shape, bool) if w is None else w
+        nan = any_nan(outputs, labels)
+        outside = ((known < 0) | (known >= classes)).any()
+        return Judged(known, predicted, w, nan, outside if nan is None else outside | nan)
+
+    return judge
+
+
+def is_single(outputs: Array, labels: Any) -> bool:
+    """Whether outputs are one an example: ``(…, 1)``, or ``(n,)`` beside labels of one axis."""
+    return outputs.shape[-1:] == (1,) or (outputs.ndim == 1 and labels.ndim == 1)
+
+
+def _of_single(
+    name: str, outputs: Array, labels: Any, weights: Any, threshold: ArrayLike, from_logits: bool | None
+) -> Judged:
+    """Of outputs that are one an example, for class 1 of two."""
+    if from_logits is None:
+        raise ValueError(
+            f"{name} of a single output depends on what it is: say from_logits=True (σ is taken of it) "
+            "or from_logits=False (it is a probability)"
+        )
+    scores, positive, w, nan = flat(outputs, labels, weights)
+    if not from_logits:
+        check_probabilities(scores)
+    called = above(sigmoid(scores) if from_logits else scores, threshold)
+    w = jnp.ones(positive.shape, bool) if w is None else w
+    return Judged(positive.astype(int), called.astype(int), w, nan, nan)
+
+
+def told_of_single(
+    of: Callable[[bool | None], Metric], classes: int, from_logits: bool | None
+) -> Metric:
+    """A metric of classes that has to be told what the outputs are only if they are single ones."""
+    if classes != 2:
+        return of(None)
+    metric = told(of, from_logits)
+    metric.update.of_single_outputs = True  # type: ignore[attr-defined]  # else it is not asked for
+    return metric

@@ -1,6 +1,5 @@
 """Outputs, labels and weights as the metrics take them, checked to fit each other."""
 
-import contextlib
 import math
 import numbers
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import HostOrDevice, as_array, on_device
+from jaxdeep._ignored import at_once
 from jaxdeep._shapes import Array, ArrayLike, Bool, Integer, PyTree
 
 
@@ -90,19 +90,20 @@ def where(which: Bool[Array, "n"], weights: Array | None) -> Array:
 
 
 def without_uncounted(
-    outputs: PyTree, y: PyTree, weights: ArrayLike
+    outputs: PyTree, y: PyTree, weights: ArrayLike, *, ignored: int | None = None
 ) -> tuple[PyTree, PyTree, HostOrDevice]:
     """Outputs and targets in which a counted example stands for those of weight 0, and the weights.
 
     So rows of weight 0 make no difference, whatever they hold. What is known stays known, so that its
-    values can be checked. Known weights that are negative or not finite are refused.
+    values can be checked. Known weights that are negative or not finite are refused. `ignored` is the
+    label of some of the rows of weight 0.
     """
     given = as_array("weights", weights)
     _checks.check_weights(given)
     shape = given.shape
     while len(shape) > 1 and shape[-1] == 1:  # (n, 1) and (n,) are the same here
         shape = shape[:-1]
-    with _at_once(given):
+    with at_once(given):
         counted = (given != 0).reshape(shape)
     if isinstance(counted, np.ndarray) and counted.all():
         return outputs, y, given
@@ -114,11 +115,11 @@ def without_uncounted(
             return leaf
         array = leaf if isinstance(leaf, jax.Array) else as_array("outputs and labels", leaf)
         known = isinstance(array, np.ndarray) and not isinstance(counted, jax.core.Tracer)
-        with _at_once(array, counted):
+        with at_once(array, counted):
             new = (
                 _stood_for(array, np.asarray(counted), np) if known else _stood_for(array, counted, jnp)
             )
-        _checks.stands_for(new, leaf)
+        _checks.stands_for(new, leaf, ignored=ignored)
         return new
 
     outputs, y = (jax.tree.map(replaced, tree, is_leaf=_is_list_of_numbers) for tree in (outputs, y))
@@ -135,12 +136,6 @@ def _stood_for(array: Any, counted: Any, xp: Any) -> Any:
         return array
     first = xp.where(counted.any(), rows[xp.argmax(counted.ravel())], none.astype(array.dtype))
     return xp.where(counted.reshape(counted.shape + (1,) * (array.ndim - counted.ndim)), array, first)
-
-
-def _at_once(*arrays: Any) -> contextlib.AbstractContextManager[Any]:
-    """Computes with arrays that are known, inside `jax.jit` too."""
-    traced = any(isinstance(array, jax.core.Tracer) for array in arrays)
-    return contextlib.nullcontext() if traced else jax.ensure_compile_time_eval()
 
 
 def _is_list_of_numbers(node: Any) -> bool:
@@ -178,9 +173,17 @@ def probabilities(scores: Array, from_logits: bool) -> Array:
     return scores
 
 
-def check_probabilities(scores: Array) -> None:
-    """Refuse known outputs that are no probabilities."""
-    _checks.check_known("outputs (which are probabilities unless from_logits=True)", scores, 0, 1)
+def check_probabilities(scores: Array, *, exclusive: bool = False) -> None:
+    """Refuse known outputs that are no probabilities, and `exclusive` ones that do not sum to 1."""
+    name = "outputs (which are probabilities unless from_logits=True)"
+    _checks.check_known(name, scores, 0, 1)
+    if exclusive and _checks.is_known(scores):
+        wrong = _checks.wrong_sums(np.asarray(scores))
+        if wrong.size:
+            raise ValueError(
+                f"{name} must sum to 1 over the classes (the last axis), got a sum of "
+                f"{wrong.flat[0]:.6g}"
+            )
 
 
 def above(scores: Array, threshold: ArrayLike) -> Bool[Array, "*shape"]:

@@ -1,30 +1,15 @@
-"""The area under the ROC curve: how well scores put one class in front of the other."""
-
-import math
-from functools import partial
-from typing import Any, NamedTuple
+"""How well scores put one class in front of the other: areas under the curves of their order."""
 
 import jax
 import jax.numpy as jnp
 
-from jaxdeep import _checks
-from jaxdeep._arrays import check_told_apart
-from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
-from jaxdeep.metrics.inputs import check_probabilities, flat, in_order, where, without_uncounted
-from jaxdeep.metrics.streaming import (
-    Found,
-    Metric,
-    Pair,
-    added,
-    countable,
-    marked,
-    of_sums,
-    scattered,
-    told,
-)
+from jaxdeep._shapes import Array, ArrayLike, Bool, Float
+from jaxdeep.metrics.histograms import of_histograms
+from jaxdeep.metrics.inputs import flat, in_order, where, without_uncounted
+from jaxdeep.metrics.streaming import Metric, countable, share
 
 
-def auc(bins: int = 200, *, from_logits: bool | None = None) -> Metric:
+def auc(bins: int = 200, *, from_logits: bool | None = None, ignore_class: int | None = None) -> Metric:
     """Area under the ROC curve, from histograms of the scores of both classes.
 
     The trapezoid rule over the bins; scores in one bin count as equal, so the error is at most half the
@@ -45,6 +30,7 @@ def auc(bins: int = 200, *, from_logits: bool | None = None) -> Metric:
     Args:
       bins: at least 2.
       from_logits: whether the outputs are logits or probabilities, as for `precision`.
+      ignore_class: a label whose examples have weight 0, such as −1.
 
     Raises:
       ValueError, TypeError: outputs and labels that do not fit; fewer than 2 bins; known labels outside
@@ -65,52 +51,39 @@ def auc(bins: int = 200, *, from_logits: bool | None = None) -> Metric:
     >>> float(metric.compute(metric.update(metric.init(), logits, labels)))
     0.75
     """
-    bins = _checks.check_count("bins", bins, low=2)
-    even_bins = 8 * bins
-
-    def of(from_logits: bool | None) -> Metric:
-        def counts(outputs: Any, y: Any, weights: Any) -> Found:
-            check_told_apart("outputs", outputs)
-            scores, positive, w, wrong = flat(outputs, y, weights)
-            wide = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
-            if not from_logits:
-                check_probabilities(scores)
-            logits = wide if from_logits else _logits(wide)
-            place = jnp.sign(logits) * (1 - 4 / (4 + jnp.abs(logits)))
-            place = jnp.clip(((place + 1) / 2 * bins).astype(jnp.int32), 0, bins - 1)
-            finite = logits.astype(jnp.result_type(float))
-            known = jnp.isfinite(finite) if w is None else jnp.isfinite(finite) & (w != 0)
-            low = jnp.min(finite, where=known, initial=jnp.inf)
-            high = jnp.max(finite, where=known, initial=-jnp.inf)
-            even = _even_place(finite, _bins_between(low, high, even_bins), even_bins)
-            of_class = {"positive": where(positive, w), "negative": where(~positive, w)}
-            found = {name: scattered(place, rows, bins) for name, rows in of_class.items()}
-            found |= {
-                f"even_{name}": scattered(even, rows, even_bins + 2) for name, rows in of_class.items()
-            }
-            # NaN has no place in the order
-            return {**marked(found, wrong), "low": low, "high": high, "parts": jnp.ones_like(low)}
-
-        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("positive", "negative"), (bins,))
-        shapes |= dict.fromkeys(("even_positive", "even_negative"), (even_bins + 2,))
-        beside = {"low": math.inf, "high": -math.inf, "parts": 1.0}
-        return of_sums(shapes, counts, compute, beside=beside, aligned=_aligned)
-
-    def compute(state: dict[str, Any]) -> Any:
-        area, shared = _area_and_shared(state["positive"], state["negative"])
-        even_area, even_shared = _area_and_shared(state["even_positive"], state["even_negative"])
-        better = (shared > 0.02) & (even_shared < shared) & (state["parts"] == 1)
-        return jnp.where(better, even_area, area)
-
-    return told(of, from_logits)
+    return of_histograms(bins, from_logits, ignore_class, _area_and_shared, 0.02)
 
 
-@jax.jit
-def _logits(p: Array) -> Array:
-    """``log p − log(1 − p)``, of which near ½ the digits are kept."""
-    near = (p > 0.25) & (p < 0.75)
-    half = jnp.where(near, p, 0.5)
-    return jnp.where(near, jnp.log1p((2 * half - 1) / (1 - half)), jnp.log(p) - jnp.log1p(-p))
+def average_precision(
+    bins: int = 200, *, from_logits: bool | None = None, ignore_class: int | None = None
+) -> Metric:
+    """Average precision, from histograms of the scores of both classes: ``Σ (R_i − R_{i−1}) P_i``.
+
+    P_i and R_i are precision and recall where what is in bin i or above it is called positive. This is
+    the step rule, which goes by other names, too: area under the precision-recall curve, PR-AUC. Scores
+    in one bin count as equal. There are the two kinds of bins of `auc`, of which the second is taken if
+    the order within the bins of the first may make a difference of more than 0.01, and that within its
+    own less. 0 if nothing is positive. `average_precision_score` is exact, for scores that are all at
+    hand.
+
+    Args:
+      bins, from_logits, ignore_class: as for `auc`.
+
+    Raises:
+      ValueError, TypeError: as `auc`.
+
+    A score or a traced label that is NaN makes the value NaN. States are joined by `merge`; one that was
+    added up leaf by leaf (`jax.lax.psum`) has the first kind of bins only.
+
+    Source: `sklearn.metrics.average_precision_score`. Keras' ``AUC(curve="PR")`` interpolates between
+    200 thresholds of the probability, so that its values are others.
+
+    >>> metric = average_precision()
+    >>> scores, labels = jnp.array([0.1, 0.4, 0.35, 0.8]), jnp.array([0, 0, 1, 1])
+    >>> round(float(metric.compute(metric.update(metric.init(), scores, labels))), 4)
+    0.8333
+    """
+    return of_histograms(bins, from_logits, ignore_class, _steps_and_slack, 0.01)
 
 
 @jax.jit
@@ -122,97 +95,14 @@ def _area_and_shared(positive: Array, negative: Array) -> tuple[Array, Array]:
     return won / pairs, jnp.sum(positive * negative) / pairs
 
 
-class _Bins(NamedTuple):
-    """Even bins: ``[n · 2^exponent, (n + 1) · 2^exponent)`` for n from `first` on."""
-
-    exponent: Array
-    first: Array
-    finest: Array  # the exponent of what the largest score is a whole multiple of
-    seen: Array  # whether there are scores
-
-
-@partial(jax.jit, static_argnames="count")
-def _bins_between(low: Array, high: Array, count: int) -> _Bins:
-    """The narrowest of at most `count` bins from the least to the largest score.
-
-    They depend on these two alone, and those of fewer scores are parts of those of more.
-    """
-    info = jnp.finfo(low.dtype)
-    seen = low <= high
-    low, high = jnp.where(seen, low, 0), jnp.where(seen, high, 0)
-    size = jnp.frexp(jnp.maximum(jnp.abs(low), jnp.abs(high)))[1]
-    finest = jnp.maximum(size - (info.nmant + 1), info.minexp).astype(jnp.result_type(int))
-    shifts = jnp.arange(info.nmant + 3)
-    first, last = _multiple(low, finest), _multiple(high, finest)
-    shift = jnp.argmax((last >> shifts) - (first >> shifts) < count)
-    return _Bins(finest + shift, first >> shift, finest, seen)
-
-
-def _multiple(scores: Array, exponent: Array) -> Array:
-    """``⌊scores / 2^exponent⌋``, of less than the bits of the default whole numbers."""
-    scaled = scores * jnp.ldexp(jnp.ones_like(scores), -exponent)
-    floor = jnp.where((scaled == 0) & (scores < 0), -1, jnp.floor(scaled))  # what underflows
-    return floor.astype(jnp.result_type(int))
-
-
-@partial(jax.jit, static_argnames="count")
-def _even_place(scores: Array, bins: _Bins, count: int) -> Array:
-    """The places of scores, from 1 to `count`; −∞ is before and ∞ behind them."""
-    multiple = _multiple(jnp.where(jnp.isfinite(scores), scores, 0), bins.finest)
-    place = (multiple >> (bins.exponent - bins.finest)) - bins.first
-    place = 1 + jnp.clip(place, 0, count - 1)
-    return jnp.where(jnp.isinf(scores), jnp.where(scores > 0, count + 1, 0), place)
-
-
 @jax.jit
-def _aligned(one: PyTree, other: PyTree) -> tuple[PyTree, PyTree]:
-    """The states with the even bins of both together."""
-    low, high = jnp.minimum(one["low"], other["low"]), jnp.maximum(one["high"], other["high"])
-    parts = jnp.maximum(one["parts"], other["parts"])
-    count = one["even_positive"].shape[0] - 2
-    bins = _bins_between(low, high, count)
-    names = ("even_positive", "even_negative")
-
-    def moved(state: PyTree) -> PyTree:
-        sums, lost = (jnp.stack([of[name] for name in names]) for of in (state, state["lost"]))
-        old = _bins_between(state["low"], state["high"], count)
-        sums, lost = _rebinned((sums, lost), old, bins)
-        return (
-            state
-            | dict(zip(names, sums))
-            | {"low": low, "high": high, "parts": parts}
-            | {"lost": state["lost"] | dict(zip(names, lost))}
-        )
-
-    return moved(one), moved(other)
-
-
-def _rebinned(pair: Pair, old: _Bins, new: _Bins) -> Pair:
-    """Sums of some bins as those of bins that are as wide or wider, and in which they lie."""
-    count = pair[0].shape[-1] - 2
-
-    def put(values: Array, offset: Array, length: int) -> Array:
-        zeros = jnp.zeros((len(values), length), values.dtype)
-        return jax.lax.dynamic_update_slice(zeros, values, (jnp.zeros_like(offset), offset))
-
-    def wider(at: tuple[Pair, Array, Array]) -> tuple[Pair, Array, Array]:
-        inner, first, times = at
-        halves = [put(values, first & 1, count + 2).reshape(2, -1, 2) for values in inner]
-        left, right = ([half[..., side] for half in halves] for side in (0, 1))
-        short = added(*left, *right)
-        padded = tuple(jnp.pad(values, ((0, 0), (0, count - values.shape[1]))) for values in short)
-        return (padded[0], padded[1]), first >> 1, times - 1
-
-    times = jnp.where(old.seen, new.exponent - old.exponent, 0)
-    start = (pair[0][:, 1:-1], pair[1][:, 1:-1]), old.first, times
-    inner, first, _ = jax.lax.while_loop(lambda at: at[2] > 0, wider, start)
-    offset = jnp.clip(jnp.where(old.seen, first - new.first, 0), 0, count)
-    ends = ((values[:, :1], values[:, -1:]) for values in pair)
-    sums, lost = (
-        jnp.concatenate([start, put(values, offset, 2 * count)[:, :count], end], axis=1)
-        for (start, end), values in zip(ends, inner)
-    )
-    return sums, lost
+def _steps_and_slack(positive: Array, negative: Array) -> tuple[Array, Array]:
+    """Average precision, and how much more it would be with the positives of each bin in front."""
+    true, false = (jnp.cumsum(counts[::-1])[::-1] for counts in (positive, negative))  # in it and above
+    parts = share(positive, jnp.sum(positive))
+    found = share(true, true + false)
+    in_front = share(true, true + (false - negative))
+    return jnp.sum(parts * found), jnp.sum(parts * (in_front - found))
 
 
 def roc_auc_score(
@@ -240,12 +130,7 @@ def roc_auc_score(
     >>> float(roc_auc_score(jnp.array([0.1, 0.4, 0.35, 0.8]), jnp.array([0, 0, 1, 1])))
     0.75
     """
-    if weights is not None:
-        outputs, labels, weights = without_uncounted(outputs, labels, weights)
-    scores, positive, w, wrong = flat(in_order("outputs", outputs, axis=None), labels, weights)
-    w = countable(jnp.ones(scores.shape, bool) if w is None else w)
-    order = jnp.argsort(scores)
-    scores, positive, w = scores[order], positive[order], w[order]
+    scores, positive, w, wrong = _in_rising_order(outputs, labels, weights)
     negatives = jnp.concatenate([jnp.zeros(1, w.dtype), jnp.cumsum(where(~positive, w))])
     places = (jnp.searchsorted(scores, scores, side=side) for side in ("left", "right"))
     below, upto = (negatives[place].astype(jnp.result_type(float)) for place in places)
@@ -253,3 +138,48 @@ def roc_auc_score(
     won = jnp.sum(positives * (below + upto) / 2)
     area = won / (jnp.sum(positives).astype(won.dtype) * negatives[-1])
     return area if wrong is None else jnp.where(wrong, jnp.nan, area)
+
+
+def average_precision_score(
+    outputs: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None
+) -> Float[Array, ""]:
+    """Average precision, exactly: ``Σ (R_i − R_{i−1}) P_i`` over the distinct scores, falling.
+
+    P_i and R_i are precision and recall where scores from the i-th on are called positive.
+    `average_precision` adds up batches.
+
+    Args:
+      outputs, labels, weights: as for `roc_auc_score`.
+
+    Returns:
+      A scalar; 0 if nothing is positive, NaN if a score or a traced label is.
+
+    Raises:
+      ValueError, TypeError: as `roc_auc_score`.
+
+    Source: `sklearn.metrics.average_precision_score`.
+
+    >>> scores, labels = jnp.array([0.1, 0.4, 0.35, 0.8]), jnp.array([0, 0, 1, 1])
+    >>> round(float(average_precision_score(scores, labels)), 4)
+    0.8333
+    """
+    scores, positive, w, wrong = _in_rising_order(outputs, labels, weights)
+    first = jnp.searchsorted(scores, scores, side="left")  # of the equal scores
+    # what is called from each score on
+    true, false = (jnp.cumsum(where(rows, w)[::-1])[::-1] for rows in (positive, ~positive))
+    true, false = (sums.astype(jnp.result_type(float))[first] for sums in (true, false))
+    positives = where(positive, w).astype(true.dtype)
+    value = share(jnp.sum(positives * share(true, true + false)), jnp.sum(positives))
+    return value if wrong is None else jnp.where(wrong, jnp.nan, value)
+
+
+def _in_rising_order(
+    outputs: ArrayLike, labels: ArrayLike, weights: ArrayLike | None
+) -> tuple[Array, Bool[Array, "n"], Array, Array | None]:
+    """Scores, whether they belong to positives, and weights; whether a score or a label is NaN."""
+    if weights is not None:
+        outputs, labels, weights = without_uncounted(outputs, labels, weights)
+    scores, positive, w, wrong = flat(in_order("outputs", outputs, axis=None), labels, weights)
+    w = countable(jnp.ones(scores.shape, bool) if w is None else w)
+    order = jnp.argsort(scores)
+    return scores[order], positive[order], w[order], wrong

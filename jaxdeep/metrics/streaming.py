@@ -10,6 +10,8 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
+from jaxdeep._compilation import is_traced
+from jaxdeep._ignored import ignored_by, weights_of
 from jaxdeep._shapes import Array, ArrayLike, PyTree
 from jaxdeep.metrics.inputs import spread, without_uncounted
 
@@ -81,7 +83,8 @@ def mean(function: Callable[[Any, Any], Any]) -> Metric:
 
     Args:
       function: ``(outputs, y) -> values``, of `jaxdeep.losses` for example: ``mean(huber)`` is Keras'
-        Huber metric.
+        Huber metric. Labels that it leaves out (``functools.partial(…, ignore_class=255)``) have no part
+        in the mean.
 
     Raises:
       TypeError: not a function.
@@ -98,24 +101,38 @@ def mean(function: Callable[[Any, Any], Any]) -> Metric:
         raise TypeError(f"function must be a function (outputs, y) -> values, got {function!r}")
 
     def counts(outputs: Any, y: Any, weights: Any) -> Found:
-        values = jnp.asarray(function(outputs, y))
-        w = spread(weights, values.shape)
-        if w is None:
-            return {"total": total(values), "weight": _exactly(values.size)}
-        return {"total": total(_times(w, values)), "weight": total(w)}
+        return averaged(jnp.asarray(function(outputs, y)), weights)
 
-    metric = of_sums({"total": (), "weight": ()}, counts, lambda s: share(s["total"], s["weight"]))
+    metric = of_sums(AVERAGED, counts, average, ignore_class=ignored_by(function))
     metric.update.of_mean = function  # type: ignore[attr-defined]  # what it reads is told, as a loss is
     return metric
 
 
+AVERAGED: Mapping[str, tuple[int, ...]] = {"total": (), "weight": ()}  # the sums of an average
+
+
+def averaged(values: Array, weights: ArrayLike | None) -> Found:
+    """The sums of which a weighted mean of values is made."""
+    w = spread(weights, values.shape)
+    if w is None:
+        return {"total": total(values), "weight": exactly(values.size)}
+    return {"total": total(times(w, values)), "weight": total(w)}
+
+
+def average(sums: Sums) -> Array:
+    """The weighted mean of these sums, 0 of nothing."""
+    return share(sums["total"], sums["weight"])
+
+
 def of_sums(
-    shapes: dict[str, tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
     counts: Callable[[Any, Any, Any], Found],
     compute: Callable[[Sums], Array],
     *,
-    beside: Mapping[str, float] = {},
+    beside: Mapping[str, float | np.ndarray] = {},
     aligned: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]] | None = None,
+    ignore_class: int | None = None,
+    exclusive: bool = False,
 ) -> Metric:
     """A metric whose state is sums over examples.
 
@@ -126,19 +143,24 @@ def of_sums(
       shapes: of the sums, by name.
       counts: ``(outputs, y, weights) -> found``, the sums of a batch, and what is beside them.
       compute: ``(sums and what is beside them) -> value``.
-      beside: scalars of the state that are no sums, by name, with those of no examples.
+      beside: what the state holds besides sums, by name, as it is of no examples.
       aligned: ``(state, state) -> (state, state)``, as they are before their sums are added: they agree
         in what is beside them.
+      ignore_class: the label whose examples have weight 0.
+      exclusive: whether labels of the shape of the outputs would be one-hot.
     """
 
     def init() -> PyTree:
         zeros = {name: jnp.zeros(shape) for name, shape in shapes.items()}
-        others = {name: jnp.full((), value) for name, value in beside.items()}
+        others = {
+            name: jnp.full(np.shape(value), value, jnp.result_type(float))
+            for name, value in beside.items()
+        }
         return zeros | others | {"lost": dict(zeros)}
 
     def check(state: PyTree) -> None:
         whole = isinstance(state, Mapping) and isinstance(state.get("lost", {}), Mapping)
-        leaves = shapes | dict.fromkeys(beside, ())
+        leaves = dict(shapes) | {name: np.shape(value) for name, value in beside.items()}
         if not whole or any(name not in state for name in leaves):
             raise TypeError(
                 f"state must be what init() returned, a dict of {', '.join(leaves)}, got {state!r}"
@@ -162,8 +184,11 @@ def of_sums(
 
     def update(state: PyTree, outputs: PyTree, y: PyTree, weights: ArrayLike | None = None) -> PyTree:
         check(state)
+        if ignore_class is not None:
+            one_hot = np.shape(outputs) if exclusive and np.ndim(outputs) > 1 else None
+            weights = weights_of(y, weights, ignore_class, one_hot)
         if weights is not None:
-            outputs, y, weights = without_uncounted(outputs, y, weights)
+            outputs, y, weights = without_uncounted(outputs, y, weights, ignored=ignore_class)
         found = counts(outputs, y, weights)
         pairs = {name: _as_pair(found[name], state[name].dtype) for name in shapes}
         sums = {name: total for name, (total, _) in pairs.items()} | {
@@ -198,7 +223,7 @@ def _as_pair(found: Array | Pair, dtype: Any) -> Pair:
     return added, jnp.zeros_like(added)
 
 
-def _exactly(count: int) -> Pair:
+def exactly(count: int) -> Pair:
     """A whole number of any size as a pair."""
     dtype = jnp.result_type(float)
     near = np.asarray(count, dtype)
@@ -274,7 +299,7 @@ def _in_blocks(sums: Callable[..., Array], rows: int, *columns: Array) -> Array 
     return jax.lax.scan(add, first, [block[1:] for block in blocks])[0]
 
 
-def _times(weights: Array, values: Array) -> Array:
+def times(weights: Array, values: Array) -> Array:
     """Weighted values; one of weight 0 is 0. Whole numbers stay whole if either are booleans."""
     if weights.dtype == jnp.bool_:
         return jnp.where(weights, values, jnp.zeros_like(values))
@@ -283,6 +308,40 @@ def _times(weights: Array, values: Array) -> Array:
     if not jnp.issubdtype(weights.dtype, jnp.floating):
         weights = weights.astype(jnp.result_type(float))
     return jnp.where(weights == 0, 0, weights * values)
+
+
+def exact_sums(state: PyTree) -> dict[str, np.ndarray]:
+    """The sums of a metric's state by name, in float64 on the host: whole numbers up to 2⁵³ exactly.
+
+    A state holds each sum in two floats, and `Metric.compute` gives one: a float32 rounds counts beyond
+    2²⁴. This adds the two.
+
+    Args:
+      state: of a metric of this package, as `init`, `update` and `merge` return it; not traced.
+
+    Returns:
+      A dict by name, such as ``{"matrix": …}`` of `confusion_matrix`.
+
+    Raises:
+      TypeError: not such a state.
+
+    >>> from jaxdeep.metrics import confusion_matrix
+    >>> metric = confusion_matrix(2)
+    >>> outputs, labels = jnp.array([[0.9, 0.1]]), jnp.array([0])
+    >>> state = metric.update(metric.init(), outputs, labels, jnp.array([2**24 + 1]))
+    >>> exact_sums(state)["matrix"].tolist()
+    [[16777217.0, 0.0], [0.0, 0.0]]
+    """
+    whole = isinstance(state, Mapping) and isinstance(state.get("lost"), Mapping)
+    if not whole or not set(state["lost"]) <= set(state):
+        raise TypeError(f"state must be that of a streaming metric, a dict of sums, got {state!r}")
+    check_leaves("state", state)
+    if is_traced(state):
+        raise TypeError("state must be known, got one that is traced: call exact_sums outside jax.jit")
+    return {
+        name: np.asarray(state[name], np.float64) + np.asarray(lost, np.float64)
+        for name, lost in state["lost"].items()
+    }
 
 
 def marked(found: Found, wrong: Array | None) -> Found:

@@ -22,8 +22,9 @@ from jaxdeep.optimizers import hyperparams, reduce_on_plateau, set_hyperparams
 # Whether smaller or larger is better, by the last word of a metric's name, which says what it is: an
 # f1_loss is a loss.
 _MODES = {
-    **dict.fromkeys(("loss", "error", "mse", "rmse", "mae", "msle", "huber"), "min"),
-    **dict.fromkeys(("accuracy", "precision", "recall", "f1", "auc"), "max"),
+    **dict.fromkeys(("loss", "error", "mse", "rmse", "mae", "mape", "msle", "huber", "brier"), "min"),
+    **dict.fromkeys(("accuracy", "precision", "recall", "f1", "auc", "r2", "kappa", "mcc"), "max"),
+    "corrcoef": "max",
 }
 # What may turn it round, wherever it stands, as in scikit-learn's neg_mean_squared_error.
 _TURNING = {
@@ -65,7 +66,8 @@ class EarlyStopping(NamedTuple):
       patience: epochs to wait for an improvement, ≥ 0. Keras and flax have the same default.
       monitor: name in the history; by default "val_loss", or "loss" without validation data.
       mode: "min" or "max"; by default "max" for names whose last word is accuracy, precision, recall,
-        f1 or auc, "min" for those whose last word is loss, error, mse, rmse, mae, msle or huber. For
+        f1, auc, r2, kappa, mcc or corrcoef, "min" for those whose last word is loss, error, mse, rmse,
+        mae, mape, msle, huber or brier. For
         other names it must be given, and for those that may mean the opposite: with "neg", "no", "not",
         "minus", "inverse", a "-" or "1 -" anywhere ("neg_log_loss", "-loss"), or with words of both
         kinds, such as "loss_auc" (an "f1_loss" is a loss).

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks, regularizers
-from jaxdeep._arrays import HostOrDevice
+from jaxdeep._arrays import HostOrDevice, as_array
 from jaxdeep._compilation import is_traced
+from jaxdeep._ignored import ignored_by, without
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.losses import weighted
 from jaxdeep.metrics import Metric, Tally, mean
@@ -182,7 +183,7 @@ def supervised(
         def report(name: str, metric: PerExample | Metric) -> Tally | Float[Array, ""]:
             if isinstance(metric, Metric):
                 return Tally(metric.update(metric.init(), outputs, y, weights), metric)
-            if counted is None:
+            if counted is None and ignored_by(metric) is None:
                 return _mean(f"metrics[{name!r}]", metric(outputs, y), outputs, y, None)
             counting = mean(metric)
             return Tally(counting.update(counting.init(), outputs, y, counted), counting)
@@ -219,6 +220,8 @@ def _of_classes(
 ) -> Float[Array, "*batch"]:
     """The weight of each label."""
     losses = losses if hasattr(losses, "dtype") else jnp.asarray(losses)
+    if (ignored := ignored_by(loss)) is not None:
+        y, _ = without(as_array("y", y), ignored)
     return of_labels(table, losses, y, classes_of(loss, outputs, y, losses))
 
 

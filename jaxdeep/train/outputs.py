@@ -9,10 +9,12 @@ import jax
 from jaxdeep._compilation import inside
 from jaxdeep._endings import of_program, takes_as_logits
 from jaxdeep._shapes import PyTree
-from jaxdeep.losses import of_probabilities, reads, said_by, sigmoid_cross_entropy
-from jaxdeep.metrics import Metric, accuracy, binary_accuracy, mean
+from jaxdeep.losses.meaning import OF_BITS, of_probabilities, reads, said_by
+from jaxdeep.metrics import Metric, accuracy, binary_accuracy, mean, subset_accuracy
 from jaxdeep.metrics.streaming import check_agreement
 from jaxdeep.train.state import Network, PerExample
+
+_TOLD = (accuracy, binary_accuracy, subset_accuracy)  # functions that are told what the model puts out
 
 
 def puts_out(model: Network, loss: PerExample) -> str | None:
@@ -110,7 +112,7 @@ def _check(known: Any, taken: str | None, function: Any, where: str, who: str) -
             f"{where}{who} takes probabilities (from_logits=False), and the model ends in {end}: "
             "use from_logits=True, or end it in a softmax or a sigmoid"
         )
-    if known == "log_probabilities" and (taken == "probabilities" or one is sigmoid_cross_entropy):
+    if known == "log_probabilities" and (taken == "probabilities" or one in OF_BITS):
         asked = "probabilities (from_logits=False)" if taken == "probabilities" else "logits"
         raise ValueError(
             f"{where}the model puts out logarithms of probabilities (log_softmax, log_sigmoid), and "
@@ -138,7 +140,7 @@ def told(
 
     def of_function(function: Any) -> Any:
         _agreed(known, function, "", "it")
-        if from_logits is None or inside(function) not in (accuracy, binary_accuracy):
+        if from_logits is None or inside(function) not in _TOLD:
             return function
         if (said := said_by(function)) is not None:
             check_agreement(said, from_logits)
@@ -154,7 +156,7 @@ def told(
             return metric
         if from_logits is not None:
             return metric.given(from_logits)
-        if _is_untold(metric):
+        if _is_untold(metric) and not getattr(metric.update, "of_single_outputs", False):
             raise ValueError(
                 "neither the last layer of the model nor the loss says whether it puts out logits or "
                 "probabilities: say from_logits=True or from_logits=False"

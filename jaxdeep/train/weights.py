@@ -8,13 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jaxdeep import _checks
 from jaxdeep._arrays import HostOrDevice, as_array, check_holds, on_device
 from jaxdeep._compilation import inside, is_traced
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Num, PyTree
-from jaxdeep.losses import sigmoid_cross_entropy, softmax_cross_entropy
+from jaxdeep.losses.meaning import OF_BITS, OF_CLASSES
 from jaxdeep.train.state import PerExample
 
 Table = np.ndarray | jax.Array  # of the weights of classes; of JAX where some of them are traced
@@ -52,10 +51,9 @@ def classes_of(loss: PerExample, outputs: PyTree, y: PyTree, losses: Any) -> int
     if np.ndim(y) == len(losses.shape) + 1 and np.shape(y)[-1] > 1:
         return int(np.shape(y)[-1])
     one = inside(loss)
-    if one is sigmoid_cross_entropy:
+    if one in OF_BITS:
         return 2
-    of_classes = (softmax_cross_entropy, optax.losses.softmax_cross_entropy_with_integer_labels)
-    return int(np.shape(outputs)[-1]) if one in of_classes else None
+    return int(np.shape(outputs)[-1]) if one in OF_CLASSES else None
 
 
 def of_labels(

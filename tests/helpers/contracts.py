@@ -420,7 +420,7 @@ call("nn.initializers.uniform", use=weights, scale=0.5, dtype="float32")
 call("nn.initializers.variance_scaling", use=weights, scale=2.0, mode="fan_in", distribution="normal")
 
 # losses and metrics
-for name in ("huber", "log_cosh", "mae", "mse"):
+for name in ("huber", "log_cosh", "mae", "mape", "mse"):
     call(f"losses.{name}", outputs=X, targets=X / 2, **({"delta": 0.25} if name == "huber" else {}))
 call(
     "losses.sigmoid_cross_entropy",
@@ -429,6 +429,7 @@ call(
     labels=BITS,
     label_smoothing=0.1,
     from_logits=True,
+    ignore_class=7,
 )
 call(
     "losses.softmax_cross_entropy",
@@ -437,7 +438,23 @@ call(
     labels=LABELS,
     label_smoothing=0.1,
     from_logits=True,
+    ignore_class=7,
 )
+call("losses.msle", outputs=POSITIVE, targets=POSITIVE / 2)
+call("losses.poisson", outputs=POSITIVE, targets=POSITIVE / 2, log_input=False)
+call(
+    "losses.kl_divergence",
+    also={"logits": "outputs"},
+    logits=X,
+    labels=P[::-1],
+    from_logits=True,
+)
+FOCAL = {"gamma": 1.5, "alpha": 0.25, "from_logits": True, "ignore_class": 7}
+call("losses.sigmoid_focal", also={"logits": "outputs"}, logits=SCORES, labels=BITS, **FOCAL)
+call("losses.softmax_focal", also={"logits": "outputs"}, logits=X, labels=LABELS, **FOCAL)
+call("losses.hinge", outputs=SCORES, labels=BITS, squared=True, ignore_class=7)
+call("losses.categorical_hinge", outputs=X, labels=LABELS, ignore_class=7)
+call("losses.multiclass_hinge", outputs=X, labels=LABELS, ignore_class=7)
 TWO = ({"a": X, "b": SCORES}, {"a": X / 2, "b": SCORES / 2})
 call(
     "losses.weighted",
@@ -452,18 +469,23 @@ call(
     y=TWO[1],
     also={"y": "targets"},
 )
-call("metrics.accuracy", outputs=X, labels=LABELS, free="")
-call("metrics.binary_accuracy", outputs=SCORES, labels=BITS, threshold=0.5, from_logits=False)
-call("metrics.top_k_accuracy", outputs=X, labels=LABELS, k=2)
+call("metrics.accuracy", outputs=X, labels=LABELS, free="", ignore_class=7)
+BINARY = {"threshold": 0.5, "from_logits": False}
+call("metrics.binary_accuracy", outputs=SCORES, labels=BITS, **BINARY, ignore_class=7)
+call("metrics.subset_accuracy", outputs=P, labels=(P > 0.3).astype(int), **BINARY)
+call("metrics.top_k_accuracy", outputs=X, labels=LABELS, k=2, ignore_class=7)
 call("metrics.roc_auc_score", outputs=SCORES, labels=BITS, weights=WEIGHTS)
+call("metrics.average_precision_score", outputs=SCORES, labels=BITS, weights=WEIGHTS)
 
 
-def metric(name, /, outputs=SCORES, y=BITS, **arguments):
+def metric(name, /, outputs=SCORES, y=BITS, variant="", **arguments):
     def use(made):
         return made.compute(made.update(made.init(), outputs, y, WEIGHTS))
 
-    call(f"metrics.{name}", use=use, **arguments)
-    made = called(getattr(jd.metrics, name), arguments)
+    function = getattr(jd.metrics, name)
+    name += variant
+    call(f"metrics.{name}", of=function, use=use, **arguments)
+    made = called(function, arguments)
     state = made.init()
 
     def update(state, outputs, y, weights):
@@ -489,11 +511,38 @@ def metric(name, /, outputs=SCORES, y=BITS, **arguments):
     )
 
 
-metric("auc", bins=20, from_logits=False)
-metric("confusion_matrix", outputs=X, y=LABELS, classes=3)
+for name in ("auc", "average_precision"):
+    metric(name, bins=20, from_logits=False, ignore_class=7)
+metric("confusion_matrix", classes=2, **BINARY, ignore_class=7)
+metric("balanced_accuracy", classes=2, **BINARY, ignore_class=7, adjusted=False)
+metric("cohen_kappa", outputs=X, y=LABELS, classes=3, weights="linear", **BINARY, ignore_class=7)
+metric("matthews_corrcoef", outputs=X, y=LABELS, classes=3, **BINARY, ignore_class=7)
 for name in ("f1", "precision", "recall"):
-    metric(name, threshold=0.5, from_logits=False)
+    metric(name, **BINARY, ignore_class=7)
+of_classes = {"outputs": X, "y": LABELS, "classes": 3, "average": "macro"}
+metric("f1", variant="(classes)", **of_classes, **BINARY, ignore_class=7)
+of_labels = {"outputs": P, "y": (P > 0.3).astype(int), "labels": 3}
+metric("recall", variant="(labels)", **of_labels, **BINARY, ignore_class=7)
+metric("log_loss", from_logits=False, ignore_class=7)
+metric("brier", from_logits=False, ignore_class=7, scale_by_half=True)
 metric("mean", outputs=X, y=X / 2, function=jd.losses.mse)
+for name in ("r2", "rmse"):
+
+    def use(made, outputs=X, y=X / 2):
+        return made.compute(made.update(made.init(), outputs, y, WEIGHTS))
+
+    call(f"metrics.{name}", use=use, outputs=3, multioutput="uniform_average")
+    made = getattr(jd.metrics, name)(3)
+    call(
+        f"metrics.{name}().update",
+        of=lambda state, outputs, y, weights, made=made: made.update(state, outputs, y, weights),
+        state=made.init(),
+        outputs=X,
+        y=X / 2,
+        weights=WEIGHTS,
+        also={"y": "labels|targets"},
+    )
+call("metrics.exact_sums", state=jd.metrics.r2().init())
 
 # optimizers
 

@@ -1,0 +1,122 @@
+"""Hinge losses, of scores that are on their side of a margin or are not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep import _checks
+from jaxdeep._arrays import floating
+from jaxdeep._shapes import Array, ArrayLike, Float
+from jaxdeep.losses.inputs import bits, classified
+
+
+def hinge(
+    outputs: ArrayLike,
+    labels: ArrayLike,
+    *,
+    squared: bool = False,
+    ignore_class: int | None = None,
+) -> Float[Array, "*shape"]:
+    """``max(1 − y s, 0)`` of a score s and y = ±1, elementwise; its square with `squared`.
+
+    Args:
+      outputs: scores of any shape, of a model that ends without a sigmoid; class 1 is predicted above 0.
+      labels: of the same shape, but for a last axis of 1: 0 and 1 or −1 and 1, booleans too.
+      squared: whether to take the square, whose gradient has no jump.
+      ignore_class: a label that is left out, as for `sigmoid_cross_entropy`.
+
+    Returns:
+      One loss per element, in the dtype of the outputs.
+
+    Raises:
+      ValueError: labels of another shape; known labels that are none of −1, 0 and 1.
+      TypeError: an `ignore_class` that is no whole number.
+
+    Source: `sklearn.metrics.hinge_loss`; Keras' `Hinge` and `SquaredHinge`.
+
+    >>> hinge(jnp.array([0.5, -0.5, 2.0]), jnp.array([1, 1, 0])).tolist()
+    [0.5, 1.5, 3.0]
+    """
+    _checks.check_flag("squared", squared)
+    x, y, counted = bits(floating("outputs", outputs), labels, ignore_class, low=-1)
+    if _checks.is_known(y) and y.dtype.kind not in "iub":
+        known = np.asarray(y)
+        if (wrong := known[~np.isin(known, (-1, 0, 1))]).size:
+            raise ValueError(f"labels must be -1 or 0, and 1, got {wrong.flat[0]}")
+    labels = jnp.asarray(y)
+    sign = jnp.where(labels > 0, 1, -1).astype(x.dtype)
+    if jnp.issubdtype(labels.dtype, jnp.floating):
+        sign = jnp.where(jnp.isnan(labels), jnp.nan, sign)
+    loss = jnp.maximum(1 - sign * x, 0)
+    loss = jnp.square(loss) if squared else loss
+    return loss if counted is None else jnp.where(counted, loss, 0)
+
+
+def categorical_hinge(
+    outputs: ArrayLike, labels: ArrayLike, *, ignore_class: int | None = None
+) -> Float[Array, "*batch"]:
+    """``max(1 + max_c (1 − y_c) s_c − Σ_c y_c s_c, 0)`` of scores s, Keras' hinge of several classes.
+
+    The inner maximum includes a 0 for the class of the label, so that it is larger than
+    `multiclass_hinge` where all other scores are below 0, and the scores have a zero of their own.
+
+    Args:
+      outputs: scores ``(…, classes)``, of a model that ends without a softmax.
+      labels: classes as integers, of shape ``(…)`` or ``(…, 1)``, or one-hot, ``(…, classes)``.
+      ignore_class: as for `softmax_cross_entropy`.
+
+    Returns:
+      One loss per example, of shape ``(…)``, in the dtype of the outputs.
+
+    Raises:
+      ValueError, TypeError: labels that do not fit, as for `softmax_cross_entropy`.
+
+    Source: Keras' `CategoricalHinge`.
+
+    >>> categorical_hinge(jnp.array([[0.5, -1.0], [0.5, 0.0]]), jnp.array([0, 1])).tolist()
+    [0.5, 1.5]
+    """
+    given = classified(floating("outputs", outputs), labels, ignore_class)
+    scores = given.scores
+    y = (
+        given.labels
+        if given.soft
+        else jax.nn.one_hot(given.labels, scores.shape[-1], dtype=scores.dtype)
+    )
+    own = jnp.sum(y * scores, axis=-1) if given.soft else given.of_label(scores)
+    return given.of_counted(jnp.maximum(1 + jnp.max((1 - y) * scores, axis=-1) - own, 0))
+
+
+def multiclass_hinge(
+    outputs: ArrayLike, labels: ArrayLike, *, ignore_class: int | None = None
+) -> Float[Array, "*batch"]:
+    """``max(1 + max_{c ≠ y} s_c − s_y, 0)`` of scores s, the hinge of Crammer and Singer.
+
+    Args:
+      outputs: scores ``(…, classes)``, of a model that ends without a softmax.
+      labels: classes as integers, of shape ``(…)`` or ``(…, 1)``, or one-hot, ``(…, classes)``.
+      ignore_class: as for `softmax_cross_entropy`.
+
+    Returns:
+      One loss per example, of shape ``(…)``, in the dtype of the outputs.
+
+    Raises:
+      ValueError, TypeError: labels that do not fit, as for `softmax_cross_entropy`; known ones of the
+        shape of the outputs that are not one-hot.
+
+    Source: Crammer & Singer (2001); `sklearn.metrics.hinge_loss` of several classes,
+    `optax.losses.multiclass_hinge_loss`. Keras' is `categorical_hinge`.
+
+    >>> multiclass_hinge(jnp.array([[0.5, -1.0], [0.5, 0.0]]), jnp.array([0, 1])).tolist()
+    [0.0, 1.5]
+    """
+    given = classified(floating("outputs", outputs), labels, ignore_class)
+    if given.soft:
+        if _checks.is_known(given.labels) and not np.isin(np.asarray(given.labels), (0, 1)).all():
+            raise ValueError("labels of the shape of the outputs must be one-hot, 0 and 1")
+        broken = jnp.isnan(given.labels).any(axis=-1)
+        classes = jnp.where(broken, given.scores.shape[-1], jnp.argmax(given.labels, axis=-1))
+        given = given._replace(labels=classes)
+    own = jnp.arange(given.scores.shape[-1]) == given.labels[..., None]
+    others = jnp.max(jnp.where(own, -jnp.inf, given.scores), axis=-1)
+    return given.of_counted(jnp.maximum(1 + others - given.of_label(given.scores), 0))

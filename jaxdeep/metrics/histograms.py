@@ -1,0 +1,175 @@
+"""Histograms of the scores of two classes, of batches that are merged without knowing each other."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdeep import _checks, _ignored
+from jaxdeep._arrays import check_told_apart
+from jaxdeep._shapes import Array, PyTree
+from jaxdeep.metrics.inputs import check_probabilities, flat, where
+from jaxdeep.metrics.streaming import Found, Metric, Pair, added, marked, of_sums, scattered, told
+
+# ``(positives, negatives) -> (value, how far it may be off)``, of the counts in bins that rise.
+Curve = Callable[[Array, Array], tuple[Array, Array]]
+
+
+def of_histograms(
+    bins: int,
+    from_logits: bool | None,
+    ignore_class: int | None,
+    curve: Curve,
+    enough: float,
+) -> Metric:
+    """A metric of the order of scores, from two kinds of bins.
+
+    `bins` of them are even in ``z / (4 + |z|)`` for a logit z; ``8 · bins`` at most are even in z,
+    between the least and the largest of all. The value is that of the first kind, unless it may be off
+    by more than `enough` and the second by less.
+    """
+    bins = _checks.check_count("bins", bins, low=2)
+    even_bins = 8 * bins
+    ignore_class = _ignored.check(ignore_class)
+
+    def of(from_logits: bool | None) -> Metric:
+        def counts(outputs: Any, y: Any, weights: Any) -> Found:
+            check_told_apart("outputs", outputs)
+            scores, positive, w, wrong = flat(outputs, y, weights)
+            wide = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+            if not from_logits:
+                check_probabilities(scores)
+            logits = wide if from_logits else _logits(wide)
+            place = jnp.sign(logits) * (1 - 4 / (4 + jnp.abs(logits)))
+            place = jnp.clip(((place + 1) / 2 * bins).astype(jnp.int32), 0, bins - 1)
+            finite = logits.astype(jnp.result_type(float))
+            known = jnp.isfinite(finite) if w is None else jnp.isfinite(finite) & (w != 0)
+            low = jnp.min(finite, where=known, initial=jnp.inf)
+            high = jnp.max(finite, where=known, initial=-jnp.inf)
+            even = _even_place(finite, _bins_between(low, high, even_bins), even_bins)
+            of_class = {"positive": where(positive, w), "negative": where(~positive, w)}
+            found = {name: scattered(place, rows, bins) for name, rows in of_class.items()}
+            found |= {
+                f"even_{name}": scattered(even, rows, even_bins + 2) for name, rows in of_class.items()
+            }
+            # NaN has no place in the order
+            return {**marked(found, wrong), "low": low, "high": high, "parts": jnp.ones_like(low)}
+
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("positive", "negative"), (bins,))
+        shapes |= dict.fromkeys(("even_positive", "even_negative"), (even_bins + 2,))
+        beside = {"low": math.inf, "high": -math.inf, "parts": 1.0}
+        return of_sums(
+            shapes, counts, compute, beside=beside, aligned=_aligned, ignore_class=ignore_class
+        )
+
+    def compute(state: dict[str, Any]) -> Any:
+        value, off = curve(state["positive"], state["negative"])
+        even_value, even_off = curve(state["even_positive"], state["even_negative"])
+        better = (off > enough) & (even_off < off) & (state["parts"] == 1)
+        return jnp.where(better, even_value, value)
+
+    return told(of, from_logits)
+
+
+@jax.jit
+def _logits(p: Array) -> Array:
+    """``log p − log(1 − p)``, of which near ½ the digits are kept."""
+    near = (p > 0.25) & (p < 0.75)
+    half = jnp.where(near, p, 0.5)
+    return jnp.where(near, jnp.log1p((2 * half - 1) / (1 - half)), jnp.log(p) - jnp.log1p(-p))
+
+
+class _Bins(NamedTuple):
+    """Even bins: ``[n · 2^exponent, (n + 1) · 2^exponent)`` for n from `first` on."""
+
+    exponent: Array
+    first: Array
+    finest: Array  # the exponent of what the largest score is a whole multiple of
+    seen: Array  # whether there are scores
+
+
+@partial(jax.jit, static_argnames="count")
+def _bins_between(low: Array, high: Array, count: int) -> _Bins:
+    """The narrowest of at most `count` bins from the least to the largest score.
+
+    They depend on these two alone, and those of fewer scores are parts of those of more.
+    """
+    info = jnp.finfo(low.dtype)
+    seen = low <= high
+    low, high = jnp.where(seen, low, 0), jnp.where(seen, high, 0)
+    size = jnp.frexp(jnp.maximum(jnp.abs(low), jnp.abs(high)))[1]
+    finest = jnp.maximum(size - (info.nmant + 1), info.minexp).astype(jnp.result_type(int))
+    shifts = jnp.arange(info.nmant + 3)
+    first, last = _multiple(low, finest), _multiple(high, finest)
+    shift = jnp.argmax((last >> shifts) - (first >> shifts) < count)
+    return _Bins(finest + shift, first >> shift, finest, seen)
+
+
+def _multiple(scores: Array, exponent: Array) -> Array:
+    """``⌊scores / 2^exponent⌋``, of less than the bits of the default whole numbers."""
+    scaled = scores * jnp.ldexp(jnp.ones_like(scores), -exponent)
+    floor = jnp.where((scaled == 0) & (scores < 0), -1, jnp.floor(scaled))  # what underflows
+    return floor.astype(jnp.result_type(int))
+
+
+@partial(jax.jit, static_argnames="count")
+def _even_place(scores: Array, bins: _Bins, count: int) -> Array:
+    """The places of scores, from 1 to `count`; −∞ is before and ∞ behind them."""
+    multiple = _multiple(jnp.where(jnp.isfinite(scores), scores, 0), bins.finest)
+    place = (multiple >> (bins.exponent - bins.finest)) - bins.first
+    place = 1 + jnp.clip(place, 0, count - 1)
+    return jnp.where(jnp.isinf(scores), jnp.where(scores > 0, count + 1, 0), place)
+
+
+@jax.jit
+def _aligned(one: PyTree, other: PyTree) -> tuple[PyTree, PyTree]:
+    """The states with the even bins of both together."""
+    low, high = jnp.minimum(one["low"], other["low"]), jnp.maximum(one["high"], other["high"])
+    parts = jnp.maximum(one["parts"], other["parts"])
+    count = one["even_positive"].shape[0] - 2
+    bins = _bins_between(low, high, count)
+    names = ("even_positive", "even_negative")
+
+    def moved(state: PyTree) -> PyTree:
+        sums, lost = (jnp.stack([of[name] for name in names]) for of in (state, state["lost"]))
+        old = _bins_between(state["low"], state["high"], count)
+        sums, lost = _rebinned((sums, lost), old, bins)
+        return (
+            state
+            | dict(zip(names, sums))
+            | {"low": low, "high": high, "parts": parts}
+            | {"lost": state["lost"] | dict(zip(names, lost))}
+        )
+
+    return moved(one), moved(other)
+
+
+def _rebinned(pair: Pair, old: _Bins, new: _Bins) -> Pair:
+    """Sums of some bins as those of bins that are as wide or wider, and in which they lie."""
+    count = pair[0].shape[-1] - 2
+
+    def put(values: Array, offset: Array, length: int) -> Array:
+        zeros = jnp.zeros((len(values), length), values.dtype)
+        return jax.lax.dynamic_update_slice(zeros, values, (jnp.zeros_like(offset), offset))
+
+    def wider(at: tuple[Pair, Array, Array]) -> tuple[Pair, Array, Array]:
+        inner, first, times = at
+        halves = [put(values, first & 1, count + 2).reshape(2, -1, 2) for values in inner]
+        left, right = ([half[..., side] for half in halves] for side in (0, 1))
+        short = added(*left, *right)
+        padded = tuple(jnp.pad(values, ((0, 0), (0, count - values.shape[1]))) for values in short)
+        return (padded[0], padded[1]), first >> 1, times - 1
+
+    times = jnp.where(old.seen, new.exponent - old.exponent, 0)
+    start = (pair[0][:, 1:-1], pair[1][:, 1:-1]), old.first, times
+    inner, first, _ = jax.lax.while_loop(lambda at: at[2] > 0, wider, start)
+    offset = jnp.clip(jnp.where(old.seen, first - new.first, 0), 0, count)
+    ends = ((values[:, :1], values[:, -1:]) for values in pair)
+    sums, lost = (
+        jnp.concatenate([start, put(values, offset, 2 * count)[:, :count], end], axis=1)
+        for (start, end), values in zip(ends, inner)
+    )
+    return sums, lost

@@ -1,0 +1,91 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxdeep import losses
+
+LOGITS = np.array([-90.0, -8.0, -1.5, -1e-3, 0.0, 0.7, 3.0, 20.0, 90.0], np.float32)
+GAMMAS = [0.0, 0.5, 1.0, 2.0, 5.0]
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+@pytest.mark.parametrize("alpha", [None, 0.25])
+def test_focal_loss_of_bits_is_the_equation(gamma, alpha):
+    x = LOGITS.astype(np.float64)
+    p = 1 / (1 + np.exp(-x))
+    for y in (0, 1):
+        log_p = -np.logaddexp(0, -x if y else x)
+        other = 1 / (1 + np.exp(x if y else -x))
+        weight = 1 if alpha is None else (alpha if y else 1 - alpha)
+        exact = -weight * other**gamma * log_p
+        labels = np.full(x.shape, y)
+        found = losses.sigmoid_focal(LOGITS, labels, gamma=gamma, alpha=alpha)
+        np.testing.assert_allclose(found, exact, rtol=2e-5, atol=1e-30)
+        if gamma >= 1:
+            expected = optax.losses.sigmoid_focal_loss(
+                LOGITS[1:-1], labels[1:-1], alpha=alpha, gamma=gamma
+            )
+            np.testing.assert_allclose(found[1:-1], expected, rtol=2e-4, atol=1e-6)
+        near = np.abs(x) < 10
+        found = losses.sigmoid_focal(
+            p[near].astype(np.float32), labels[near], gamma=gamma, alpha=alpha, from_logits=False
+        )
+        np.testing.assert_allclose(found, exact[near], rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_focal_loss_of_classes_is_the_equation(gamma):
+    rng = np.random.default_rng(0)
+    logits, labels = (4 * rng.normal(size=(20, 5))).astype(np.float32), rng.integers(0, 5, 20)
+    p = np.exp(logits.astype(float)) / np.exp(logits.astype(float)).sum(-1, keepdims=True)
+    each, alpha = -((1 - p) ** gamma) * np.log(p), rng.random(5)
+    rows, soft = np.arange(20), rng.dirichlet(np.ones(5), 20)
+    for weights in (None, 0.25, alpha):
+        by_class = each * (1 if weights is None else weights)
+        options = {"gamma": gamma, "alpha": weights}
+        found = losses.softmax_focal(logits, labels, **options)
+        np.testing.assert_allclose(found, by_class[rows, labels], rtol=1e-4, atol=1e-6)
+        found = losses.softmax_focal(logits, soft, **options)
+        np.testing.assert_allclose(found, (soft * by_class).sum(-1), rtol=1e-4, atol=1e-6)
+        found = losses.softmax_focal(p.astype(np.float32), labels, from_logits=False, **options)
+        np.testing.assert_allclose(found, by_class[rows, labels], rtol=1e-3, atol=1e-5)
+    if gamma == 0:
+        for y in (labels, soft):
+            expected = losses.softmax_cross_entropy(logits, y)
+            found = losses.softmax_focal(logits, y, gamma=0)
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_gradients_have_an_end_everywhere(gamma):
+    x = jnp.concatenate([jnp.asarray(LOGITS), jnp.array([1e4, -1e4])])
+    for y in (jnp.zeros(x.shape), jnp.ones(x.shape)):
+        slope = jax.grad(lambda x, y=y: losses.sigmoid_focal(x, y, gamma=gamma).sum())(x)
+        assert np.isfinite(slope).all()
+    logits = jnp.array([[1e4, 0.0], [0.0, 1e4], [0.0, -jnp.inf], [0.0, 0.0]])
+    for y in (jnp.zeros(4, int), jnp.eye(2)[jnp.zeros(4, int)]):
+        slope = jax.jit(jax.grad(lambda x, y=y: losses.softmax_focal(x, y, gamma=gamma).sum()))(logits)
+        assert np.isfinite(slope).all()
+    certain = losses.sigmoid_focal(jnp.array([jnp.inf, -jnp.inf]), jnp.array([1, 1]), gamma=gamma)
+    assert certain.tolist() == [0, np.inf]
+
+
+def test_gamma_is_an_argument_and_alpha_fits():
+    traces = []
+
+    @jax.jit
+    def loss(gamma, alpha):
+        traces.append(1)
+        return losses.softmax_focal(jnp.zeros((1, 3)), jnp.array([1]), gamma=gamma, alpha=alpha)
+
+    found = [float(loss(gamma, jnp.array([1.0, 2.0, 3.0]))[0]) for gamma in (0.0, 1.0)]
+    np.testing.assert_allclose(found, [2 * np.log(3), 4 / 3 * np.log(3)], rtol=1e-6)
+    assert len(traces) == 1
+    with pytest.raises(ValueError, match=r"alpha must be a number or one for each of the 3 classes"):
+        losses.softmax_focal(jnp.zeros((1, 3)), jnp.array([1]), alpha=[1.0, 2.0])
+    with pytest.raises(ValueError, match=r"alpha must be in \[0, .*\], got -1"):
+        losses.softmax_focal(jnp.zeros((1, 3)), jnp.array([1]), alpha=[1.0, 2.0, -1.0])
+    with pytest.raises(ValueError, match=r"gamma must be in \[0, inf\), got -1"):
+        losses.sigmoid_focal(jnp.zeros(1), jnp.ones(1), gamma=-1.0)
