@@ -26,7 +26,9 @@ if TYPE_CHECKING:
         tree,
         uncertainty,
     )
+    from jaxdeep.fitting.evaluation import evaluate
     from jaxdeep.fitting.fit import fit
+    from jaxdeep.fitting.prediction import predict
     from jaxdeep.saving.files import load, save
     from jaxdeep.search.sweep import sweep
 
@@ -35,6 +37,7 @@ __all__ = [
     "compress",
     "datasets",
     "diagnostics",
+    "evaluate",
     "fit",
     "load",
     "losses",
@@ -42,6 +45,7 @@ __all__ = [
     "nn",
     "optimizers",
     "plotting",
+    "predict",
     "preprocessing",
     "regularizers",
     "save",
@@ -57,8 +61,10 @@ __all__ = [
 
 # All of it is loaded when first used, so that importing jaxdeep costs nothing.
 _FUNCTIONS = {
+    "evaluate": "jaxdeep.fitting.evaluation",
     "fit": "jaxdeep.fitting.fit",
     "load": "jaxdeep.saving.files",
+    "predict": "jaxdeep.fitting.prediction",
     "save": "jaxdeep.saving.files",
     "sweep": "jaxdeep.search.sweep",
 }

@@ -14,7 +14,7 @@ from jaxdeep.cli.networks import classes_of, network
 
 if TYPE_CHECKING:
     from jaxdeep.datasets.dataset import Pair
-    from jaxdeep.fitting.fit import FitResult
+    from jaxdeep.fitting.result import FitResult
     from jaxdeep.nn import Model
     from jaxdeep.uncertainty import Prediction, Rejection
 

@@ -1,15 +1,17 @@
 """`ArraySource`, batches of rows of arrays, which may be larger than a device's memory."""
 
+import functools
 import mmap
 from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._arrays import OnFile, check_holds, on_file
-from jaxdeep._shapes import PyTree
-from jaxdeep.fitting.block import Block, Position
+from jaxdeep._arrays import HostOrDevice, OnFile, check_holds, on_file
+from jaxdeep._shapes import ArrayLike, PyTree
+from jaxdeep.fitting.block import Block, Part, Position
 from jaxdeep.fitting.fingerprint import fingerprint
 from jaxdeep.fitting.placement import Placement
 from jaxdeep.train.data import (
@@ -17,6 +19,7 @@ from jaxdeep.train.data import (
     check_pair,
     check_weights,
     count_examples,
+    rows_of,
     tree_bytes,
     with_rows,
 )
@@ -34,8 +37,16 @@ _PAGES = 32  # rows of a file read at a time, since the system maps many pages a
 _shuffled = jax.jit(shuffled, static_argnums=2)
 
 
+@functools.partial(jax.jit, static_argnums=2)
+def _from_device(leaf: jax.Array, first: ArrayLike, rows: int) -> jax.Array:
+    """So many rows of an array; behind its end they are copies of its last row."""
+    return jnp.take(leaf, first + jnp.arange(rows), axis=0, mode="clip")
+
+
 class ArraySource:
     """Batches of rows of arrays. Those of memory maps are read when they are due.
+
+    With `inputs` they are those of a model, of which there may be none.
 
     Attributes:
       data: the arrays.
@@ -48,17 +59,20 @@ class ArraySource:
       steps: batches of an epoch.
     """
 
-    def __init__(self, data: PyTree, name: str, options: FitOptions, *, pairs: bool):
+    def __init__(
+        self, data: PyTree, name: str, options: FitOptions, *, pairs: bool, inputs: bool = False
+    ):
         if options["steps_per_epoch"] is not None:
             raise ValueError("steps_per_epoch is for iterables of batches; arrays are passed over once")
         if pairs:
             check_pair(data, name)
-        data = as_arrays(jax.tree.map(on_file, data) if options["stream"] else data, name)
+        data = jax.tree.map(on_file, data) if options["stream"] else data
+        data = as_arrays(data, name, inputs=inputs)
         self.data, self.name = data, name
-        self.examples = count_examples(data, name)
+        self.examples = rows_of(data, name) if inputs else count_examples(data, name)
         if pairs:
             check_weights(data, name)
-        batch_size = min(options["batch_size"], self.examples)
+        batch_size = min(options["batch_size"], max(self.examples, 1))
         self.batch_size, self._shuffle = batch_size, options["shuffle"]
         self._drop_remainder, self._block_bytes = options["drop_remainder"], options["block_bytes"]
         self._turn, self._memory = 0, dict[tuple[int, int], Memory]()
@@ -91,7 +105,7 @@ class ArraySource:
         if stream is not None:
             return stream
         leaves = jax.tree.leaves(self.data)
-        if any(isinstance(leaf, np.memmap) for leaf in leaves):
+        if any(isinstance(leaf, (np.memmap, OnFile)) for leaf in leaves):
             return True
         free = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
         from_host = sum(leaf.nbytes for leaf in leaves if isinstance(leaf, np.ndarray))
@@ -130,6 +144,21 @@ class ArraySource:
                 yield Block(read(np.concatenate([part, filler])), np.int32(len(part)))
         if rest and not self._drop_remainder:
             yield Block(read(rows[full * size :]), None)
+
+    def parts(self, size: int, placement: Placement, *, fill: bool = True) -> Iterator[Part]:
+        """All rows in their order, `size` at a time; the last part has as many only with `fill`."""
+        leaves, structure = jax.tree.flatten(self.data)
+        leaves = [placement.from_host(leaf) for leaf in leaves]
+        dtypes = [leaf.dtype for leaf in jax.tree.leaves(self.like)]
+        for first in range(0, self.examples, size):
+            filled = min(size, self.examples - first)
+            if self._bounds:
+                self._check(np.arange(first, first + filled))
+            rows = slice(first, first + filled), size if fill else filled
+            read = [_in_order(self.name, leaf, dtype, *rows) for leaf, dtype in zip(leaves, dtypes)]
+            if placement.mesh is not None:  # else the program takes them, which costs less than a call
+                read = [placement.part(a.shape, 0, np.asarray(a).__getitem__) for a in read]
+            yield Part(jax.tree.unflatten(structure, read), filled)
 
     def _check(self, rows: np.ndarray) -> None:
         """Check the labels of these rows, which were too many to be looked at before the run."""
@@ -186,10 +215,29 @@ def _read(
                 values = leaf[flat[part]]
                 check_holds(name, values)
                 buffer[part] = values
-            _release(leaf)
+            release(leaf)
         return buffer.reshape(*local_rows.shape, *row)
 
     return placement.part((*rows.shape, *row), rows.ndim - 1, read)
+
+
+def _in_order(
+    name: str, leaf: jax.Array | np.ndarray | OnFile, dtype: np.dtype, rows: slice, many: int
+) -> HostOrDevice:
+    """Consecutive rows of an array, followed by so many copies of the last that they are `many`."""
+    if isinstance(leaf, jax.Array):
+        return _from_device(leaf, np.int32(rows.start), many)
+    values = leaf[rows]
+    if isinstance(leaf, (np.memmap, OnFile)):
+        if isinstance(leaf, OnFile) or leaf.dtype != dtype:
+            check_holds(name, values)
+        values = np.array(values)
+        release(leaf)
+    if values.dtype != dtype:
+        values = values.astype(dtype)
+    if many > len(values):
+        values = np.concatenate([values, np.repeat(values[-1:], many - len(values), axis=0)])
+    return values
 
 
 def _in_memory(leaf: Any) -> Any:
@@ -205,7 +253,7 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return raw[first : first + size].view(dtype).reshape(shape)
 
 
-def _release(leaf: np.ndarray) -> None:
+def release(leaf: np.ndarray | OnFile) -> None:
     """Drop the pages of a memory map from memory; the file still has them."""
     if isinstance(leaf, np.memmap) and leaf.mode in ("r", "r+") and hasattr(mmap, "MADV_DONTNEED"):
         memory_map = getattr(leaf, "_mmap", None)

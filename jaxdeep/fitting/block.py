@@ -1,4 +1,4 @@
-"""`Block`, in which batches come to a device, and the position that they are left at."""
+"""`Block` and `Part`, in which batches come to a device, and the position that they are left at."""
 
 from typing import Any, NamedTuple
 
@@ -14,3 +14,13 @@ class Block(NamedTuple):
 
     batches: PyTree
     filled: np.int32 | None
+
+
+class Part(NamedTuple):
+    """Rows for the device, of which the first `filled` count; those behind repeat the last of them.
+
+    In a run of several processes `filled` is the number in the share of this one.
+    """
+
+    rows: PyTree
+    filled: int

@@ -114,7 +114,7 @@ def _from_host(
     out, out_totals, out_evaluated = placement.run, None, None
     if out is not None:
         out_totals, out_evaluated = jax.tree.map(lambda a: a.sharding, (nothing, not_evaluated))
-    per_shape = functools.partial(_by_shape, key=key)
+    per_shape = functools.partial(by_shape, key=key)
     advance_block = per_shape(
         "advance", advance, 2, donate_argnums=0, out_shardings=out and (out, out_totals)
     )
@@ -161,7 +161,7 @@ def _through(blocks: Iterable[Block], function: Callable[..., Any], *carry: PyTr
     return carry
 
 
-def _by_shape(
+def by_shape(
     name: str, function: Callable[..., T], first: int | None, *, key: Key, **options: Any
 ) -> Callable[..., T]:
     """The function, compiled once for each shape of its arguments from number `first` on."""

@@ -17,16 +17,19 @@ from jaxdeep.diagnostics.layer_flow import LayerMeasure
 from jaxdeep.fitting.checkpoint import Store, opened
 from jaxdeep.fitting.description import describe
 from jaxdeep.fitting.drive import Drive, driver
+from jaxdeep.fitting.evaluation import EVALUATED
 from jaxdeep.fitting.finite import check_finite, described
+from jaxdeep.fitting.holdout import held_out, is_share
 from jaxdeep.fitting.interruption import Interruption, interruptible
 from jaxdeep.fitting.phases import in_phases
 from jaxdeep.fitting.placement import placed
 from jaxdeep.fitting.progress import compiling, ordered, reporting
+from jaxdeep.fitting.result import FitResult, Problem
 from jaxdeep.fitting.setup import Setup, check_begun, frozen_of, make_setup, trial, try_out
 from jaxdeep.fitting.sources import Source, go_to, keep_to, position_of, sources_of
 from jaxdeep.train.missing import with_nan
 from jaxdeep.train.options import Callback, FitOptions, filled, minimised_of, takes
-from jaxdeep.train.records import Epochs, FitResult
+from jaxdeep.train.records import Epochs
 from jaxdeep.train.run import RunState
 from jaxdeep.train.state import Network, initial_of
 from jaxdeep.train.step import Measure
@@ -110,9 +113,12 @@ def fit(
     chosen: FitOptions = filled("fit", FitOptions, options)
     given = [data, key, *(chosen[name] for name in ("validation", "params", "state"))]
     check_untraced("fit", [tree for tree in given if not isinstance(tree, Iterator)], instead=_PURE)
+    _checks.check_key(key)
+    if is_share(share := chosen["validation"]):
+        data, validation = held_out(data, share, key, stream=chosen["stream"])
+        chosen, options = {**chosen, "validation": validation}, {**options, "validation": validation}
     if chosen["phases"] is not None:
         return in_phases(fit, model, data, optimizer, key, chosen, options)
-    _checks.check_key(key)
     setup = make_setup("fit", model, optimizer, chosen)
     setup = dataclasses.replace(setup, measure=_measure(setup, chosen["diagnostics"]))
     # the workers of a loader, which begin with it, leave Ctrl-C to this process, too
@@ -225,7 +231,10 @@ def _finished(
     if setup.options["on_nonfinite"] == "raise":
         check_finite(ts)
     early = setup.options["early_stopping"] is not None
-    return FitResult(ts, history, int(run.decisions.best_epoch) if early else None, stopped)
+    best_epoch = int(run.decisions.best_epoch) if early else None
+    minimised = {name: setup.options.get(name) for name in EVALUATED}
+    minimised = {name: value for name, value in minimised.items() if value is not None}
+    return FitResult(ts, history, best_epoch, stopped, Problem(setup.model, minimised))
 
 
 def _measure(setup: Setup, every: int | None) -> Measure | None:

@@ -9,8 +9,9 @@ import jax
 import numpy as np
 
 from jaxdeep._shapes import ArrayLike, PyTree
-from jaxdeep.fitting.block import Block, Position
+from jaxdeep.fitting.block import Block, Part, Position
 from jaxdeep.fitting.placement import Placement
+from jaxdeep.fitting.regrouping import filled_up, of_examples, own, regrouped
 from jaxdeep.train.data import as_arrays, check_pair, check_weights, count_rows, rows_of, with_rows
 from jaxdeep.train.objective import Bounds, check_bounds
 from jaxdeep.train.options import FitOptions
@@ -55,10 +56,12 @@ class LoaderSource:
       steps: batches of an epoch, None if it is unknown.
     """
 
-    def __init__(self, data: Batches, name: str, options: FitOptions, *, pairs: bool):
+    def __init__(
+        self, data: Batches, name: str, options: FitOptions, *, pairs: bool, inputs: bool = False
+    ):
         self.name, self.steps = name, options["steps_per_epoch"]
         self._is_kept = options["checkpoint"] is not None  # so that its position will be asked for
-        self._data, self._pairs = data, pairs
+        self._data, self._pairs, self._inputs = data, pairs, inputs
         self._taken, self._ahead = 0, list[PyTree]()
         self._passes, self._epoch_begun, self._known = 0, 0, 0
         self._last = 0  # checksum of the batch that was taken last
@@ -75,10 +78,10 @@ class LoaderSource:
         first = self._next()
         if first is None:
             raise ValueError(f"{name} holds no batches with rows")
-        self.sample = jax.tree.map(_own, first)
+        self.sample = jax.tree.map(own, first)
         self._taken, self._ahead = 0, [self.sample]
         self._usual = shapes(self.sample)
-        self._tried.add(_of_examples(self._usual))
+        self._tried.add(of_examples(self._usual))
         self.batch_size = count_rows(self.sample) * jax.process_count()  # each process has its share
         self.example = self.like = with_rows(self.sample, self.batch_size)
 
@@ -106,9 +109,23 @@ class LoaderSource:
                 yield waiting.block(placement)
                 waiting = _Stack()
             if not stacks:
-                yield Block(jax.tree.map(lambda a: _shared(_own(a), placement), batch), None)
+                yield Block(jax.tree.map(lambda a: _shared(own(a), placement), batch), None)
         if waiting.filled:
             yield waiting.block(placement)
+
+    def parts(self, size: int, placement: Placement, *, fill: bool = True) -> Iterator[Part]:
+        """The rows of an epoch in their order, put together anew, `size` at a time.
+
+        Where they end, or examples of another shape follow, a part has fewer, which `fill` fills up.
+        """
+        share = size // jax.process_count()
+        for rows, filled in regrouped(self._epoch(0), share):
+            kept = filled_up(rows, filled) if fill else jax.tree.map(lambda a, n=filled: a[:n], rows)
+            near = jax.tree.map(placement.from_host, kept)
+            if placement.mesh is None:
+                yield Part(jax.tree.map(_canonical, near), filled)
+            else:
+                yield Part(jax.tree.map(lambda a: placement.share(_canonical(a), 0), near), filled)
 
     def fingerprint(self) -> None:
         """None, since batches are told by their position."""
@@ -161,7 +178,7 @@ class LoaderSource:
             first = self._next()
             self._is_begun = first is not None
             if first is not None:
-                self._taken, self._ahead = self._taken - 1, [jax.tree.map(_own, first)]
+                self._taken, self._ahead = self._taken - 1, [jax.tree.map(own, first)]
         return not self._is_begun
 
     def _epoch(self, epoch: int) -> Iterator[PyTree]:
@@ -252,7 +269,7 @@ class LoaderSource:
             self._number += 1
             if self._pairs:
                 check_pair(made, self.name)
-            batch = as_arrays(made, self.name)
+            batch = as_arrays(made, self.name, inputs=self._inputs)
             if rows_of(batch, f"a batch of {self.name}"):
                 self._check(batch)
                 return batch
@@ -283,9 +300,9 @@ class LoaderSource:
                 if all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(weights)):
                     check_weights(batch, self.name)  # a device is not waited for
                 check_bounds(self._bounds, (x, y, *weights), self.name)
-            if (of_examples := _of_examples(shapes(batch))) not in self._tried:
+            if (shape := of_examples(shapes(batch))) not in self._tried:
                 self._try(batch, self.name)
-                self._tried.add(of_examples)
+                self._tried.add(shape)
         except (ValueError, TypeError) as error:
             kind = ValueError if isinstance(error, ValueError) else TypeError  # or of both
             raise kind(f"batch {self._number} of {self.name}: {error}") from None
@@ -325,14 +342,9 @@ def _check_lasts(data: Batches, name: str, options: FitOptions) -> None:
         )
 
 
-def _of_examples(batch: PyTree) -> str:
-    """The shapes of a batch without the number of its rows."""
-    return str([leaf.shape[1:] for leaf in jax.tree.leaves(batch)])
-
-
-def _own(array: ArrayLike) -> ArrayLike:
-    """An array of the host in memory of its own."""
-    return np.array(array) if isinstance(array, np.ndarray) else array
+def _canonical(array: Any) -> Any:
+    """An array of the host in the dtype that JAX has for it."""
+    return np.asarray(array, shapes(array).dtype) if isinstance(array, np.ndarray) else array
 
 
 def _shared(array: ArrayLike, placement: Placement, axis: int = 0) -> jax.Array:

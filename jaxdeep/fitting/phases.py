@@ -10,11 +10,11 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
+from jaxdeep.fitting.result import FitResult
 from jaxdeep.optimizers import hyperparams, set_hyperparams
 from jaxdeep.optimizers.identity import Init
 from jaxdeep.optimizers.scalars import NOT_NEGATIVE, Hyper, Scalars
 from jaxdeep.train.options import Callback, FitOptions, Phase, options_of
-from jaxdeep.train.records import FitResult
 from jaxdeep.train.state import Network, check_optimizer, only
 from jaxdeep.tree import check_where
 

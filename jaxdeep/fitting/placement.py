@@ -38,6 +38,22 @@ class Placement(NamedTuple):
         copied = NamedSharding(self.mesh, PartitionSpec())
         return _put(tree, jax.tree.map(lambda _: copied, tree))
 
+    def from_host(self, array: Any) -> Any:
+        """An array of JAX as NumPy's where that costs no copy or is due anyway; others as they are.
+
+        So rows from the device and from the host go through one program.
+        """
+        is_near = self.mesh is not None or jax.default_backend() == "cpu"
+        return np.asarray(array) if is_near and isinstance(array, jax.Array) else array
+
+    def variables(self, tree: PyTree) -> PyTree:
+        """Parameters and state on the devices; those that are on the mesh stay as they are split."""
+        if self.mesh is None:
+            return to_device(tree)
+        devices = set(self.mesh.devices.flat)
+        on_it = lambda a: isinstance(a, jax.Array) and a.sharding.device_set == devices  # noqa: E731
+        return jax.tree.map(lambda a: a if on_it(a) else self.everywhere(a), tree)
+
     def part(self, shape: tuple[int, ...], axis: int, read: Read) -> jax.Array:
         """An array split along `axis`, of which each process reads the part that its devices hold.
 
@@ -128,6 +144,16 @@ def placed(mesh: Mesh | None, run: PyTree, params: PyTree, where: Where | None) 
         return NamedSharding(mesh, PartitionSpec())
 
     return Placement(mesh, jax.tree_util.tree_map_with_path(sharding, run))
+
+
+def mesh_of(tree: PyTree) -> Mesh | None:
+    """The mesh with a data axis that arrays, such as parameters, are on; None for a single device."""
+    for leaf in jax.tree.leaves(tree):
+        sharding = getattr(leaf, "sharding", None)
+        if isinstance(sharding, NamedSharding) and sharding.num_devices > 1:
+            mesh = sharding.mesh
+            return mesh if isinstance(mesh, Mesh) and DATA in mesh.shape else None
+    return None
 
 
 def usable(

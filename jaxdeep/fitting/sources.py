@@ -33,14 +33,12 @@ def sources_of(
       ValueError, TypeError: data of another form, a batch larger than the data, a batch that the devices
         do not divide, options that a loader decides.
     """
-
-    def source_of(data: PyTree | Batches, name: str, options: FitOptions) -> Source:
-        return (LoaderSource if is_batches(data) else ArraySource)(data, name, options, pairs=pairs)
-
-    sources = [source_of(data, "data", options)]
+    sources = [source_of(data, "data", options, pairs=pairs)]
     if options["validation"] is not None:
         evaluated: FitOptions = {"shuffle": False, "drop_remainder": False, "steps_per_epoch": None}
-        sources.append(source_of(options["validation"], "validation", {**options, **evaluated}))
+        sources.append(
+            source_of(options["validation"], "validation", {**options, **evaluated}, pairs=pairs)
+        )
     training = sources[0]
     if isinstance(training, ArraySource):
         check_batch_size(options["batch_size"], training.examples)
@@ -53,6 +51,17 @@ def sources_of(
         if mesh is not None and isinstance(source, ArraySource):
             check_same_everywhere(source.data, source.name)
     return sources, mesh
+
+
+def source_of(
+    data: PyTree | Batches, name: str, options: FitOptions, *, pairs: bool, inputs: bool = False
+) -> Source:
+    """The source of arrays or of batches that were passed as `name`.
+
+    With `inputs` they are those of a model alone, where a list of lists is one array.
+    """
+    kind = LoaderSource if is_batches(data) else ArraySource
+    return kind(data, name, options, pairs=pairs, inputs=inputs)
 
 
 def keep_to(

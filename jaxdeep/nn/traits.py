@@ -7,11 +7,11 @@ kind of a layer, so that a new layer is known to every tool at once.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from jax.typing import DTypeLike
 
-from jaxdeep._shapes import Array
+from jaxdeep._shapes import Array, PyTree
 
 Activation: TypeAlias = Callable[[Array], Array]
 Shape: TypeAlias = tuple[int, ...]
@@ -71,6 +71,22 @@ Joins = Literal["chain", "sum", "concatenate", "collect"]
 Outputs = Literal["probabilities", "log_probabilities", "scores", "values"]
 
 
+class Encodes(Protocol):
+    """How raw rows, such as those of a frame, become the inputs of a model, on the host."""
+
+    def is_raw(self, data: Any) -> bool:
+        """Whether data are raw rows, and not inputs already."""
+
+    def encode_inputs(self, rows: Any) -> PyTree:
+        """The inputs. Targets among the rows are not looked at."""
+
+    def encode(self, rows: Any) -> tuple[PyTree, PyTree]:
+        """The inputs and the targets."""
+
+    def labels(self, classes: Any) -> Any:
+        """Classes, as whole numbers, in the words that the targets have in the rows."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Traits:
     """What is known about a layer; by default nothing is.
@@ -102,6 +118,7 @@ class Traits:
       compute_dtype: the dtype that it makes its layer compute in.
       normalises: it normalises each example by its own statistics, and keeps none.
       only_init: it differs from its layer in nothing but how it is initialised.
+      encodes: how raw rows become inputs of the model that it is the first layer of.
     """
 
     linear: Linear | None = None
@@ -125,6 +142,7 @@ class Traits:
     compute_dtype: DTypeLike | None = None
     normalises: bool = False
     only_init: bool = False
+    encodes: Encodes | None = None
 
     @property
     def neutral(self) -> bool:

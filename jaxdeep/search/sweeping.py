@@ -12,6 +12,7 @@ import jax
 from jaxdeep import _checks
 from jaxdeep._compilation import check_untraced
 from jaxdeep._shapes import PyTree
+from jaxdeep.fitting.holdout import held_out, is_share
 from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.fitting.sources import is_batches
 from jaxdeep.search.builder import PURE, Build, Builder, check_data, check_values
@@ -158,6 +159,8 @@ def begun(
             raise TypeError(
                 f"{caller} needs arrays as {name}: every row passes over them; got {value!r}"
             )
+    if is_share(validation):  # the same for all rows, which are compared by it
+        data, validation = held_out(data, validation, jax.random.key(0) if key is None else key)
     data = as_arrays(data)
     count_examples(data)
     build = Builder(builder, arguments, caller)

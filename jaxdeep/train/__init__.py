@@ -7,12 +7,13 @@ from jaxdeep.train.epoch import make_epoch, make_evaluate
 from jaxdeep.train.monitors import EarlyStopping, ReduceOnPlateau
 from jaxdeep.train.objective import Objective, supervised
 from jaxdeep.train.options import Phase
-from jaxdeep.train.records import Epochs, FitResult
+from jaxdeep.train.records import Epochs
 from jaxdeep.train.run import make_run
 from jaxdeep.train.state import TrainState, init
 from jaxdeep.train.step import make_step
 
 if TYPE_CHECKING:
+    from jaxdeep.fitting.result import FitResult
     from jaxdeep.search.spaces.samplers import random_points
     from jaxdeep.search.strategies.halving import SuccessiveHalving
     from jaxdeep.search.tables.table import Table
@@ -36,8 +37,9 @@ __all__ = [
     "supervised",
 ]
 
-# Names of `jaxdeep.search` are looked up when they are asked for, since that package imports this one.
+# Names of higher rooms are looked up when they are asked for, since these import this one.
 _ABOVE = {
+    "FitResult": "jaxdeep.fitting.result",
     "SuccessiveHalving": "jaxdeep.search.strategies.halving",
     "Table": "jaxdeep.search.tables.table",
     "random_points": "jaxdeep.search.spaces.samplers",

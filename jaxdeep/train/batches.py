@@ -59,7 +59,7 @@ def none_yet(step: Advance[Carry], carry: Carry, batch: PyTree) -> Totals:
     return Totals(zero, sums, lost, zero, zero - 1, zero)
 
 
-def with_batch(totals: Totals, values: Metrics, rows: int, *, skip: bool = False) -> Totals:
+def with_batch(totals: Totals, values: Metrics, rows: int | Array, *, skip: bool = False) -> Totals:
     """The totals after one more batch; with `skip`, a batch whose loss is not finite does not count."""
     bad = ~jnp.isfinite(values["loss"])
     sums, lost = [], []

@@ -183,7 +183,10 @@ class TrialOptions(Minimised, RunOptions, total=False):
     Attributes:
       metrics: further functions of the form of `loss`, or streaming metrics (`jaxdeep.metrics.Metric`),
         by name.
-      validation: data like the training data, evaluated whole after every epoch.
+      validation: data like the training data, evaluated whole after every epoch. Or a share in (0, 1) of
+        the rows, ``validation=0.2``, which are drawn at random by the key of the run and left out of
+        training (Keras takes the last rows, whatever their order); `jaxdeep.sweep` draws them once for
+        all rows of the sweep. A loader has no rows to draw from.
       freeze_batch_norm: batch norms whose parameters are not trained normalise by their running
         statistics and keep these, as in Keras. With False they use the statistics of the batch and
         update their own. An `objective` decides this by itself.

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import optax
 
+from jaxdeep import losses
 from jaxdeep._compilation import inside
 from jaxdeep._endings import of_program, takes_as_logits
 from jaxdeep._shapes import PyTree
@@ -28,6 +30,42 @@ def puts_out(model: Network, loss: PerExample) -> str | None:
     if isinstance(taken, dict) or isinstance(known, dict):
         return None
     return taken or (known if known == "probabilities" else None)
+
+
+def kind_of_targets(loss: PerExample) -> Any:
+    """What a loss is for: "classes" that exclude each other, "labels" that do not, or "values".
+
+    None where that is not known, and of the loss of several outputs a dict by their names.
+
+    >>> from jaxdeep import losses
+    >>> kind_of_targets(losses.sigmoid_cross_entropy), kind_of_targets(losses.mse)
+    ('labels', 'values')
+    """
+    one = inside(loss)
+    if (several := getattr(one, "of_outputs", None)) is not None:
+        return {name: kind_of_targets(of_output) for name, of_output in several.items()}
+    return next((kind for kind, known in _TARGETS.items() if one in map(inside, known)), None)
+
+
+_TARGETS: dict[str, tuple[PerExample, ...]] = {
+    "labels": (
+        losses.sigmoid_cross_entropy,
+        optax.losses.sigmoid_binary_cross_entropy,
+        optax.losses.sigmoid_focal_loss,
+    ),
+    "classes": (
+        losses.softmax_cross_entropy,
+        optax.losses.softmax_cross_entropy,
+        optax.losses.softmax_cross_entropy_with_integer_labels,
+        optax.losses.safe_softmax_cross_entropy,
+        optax.losses.poly_loss_cross_entropy,
+    ),
+    "values": (
+        *(losses.mse, losses.mae, losses.huber, losses.log_cosh),
+        *(optax.losses.squared_error, optax.losses.l2_loss, optax.losses.huber_loss),
+        optax.losses.log_cosh,
+    ),
+}
 
 
 def check_program(

@@ -13,14 +13,15 @@ from jaxdeep._arrays import leaves_of
 from jaxdeep._compilation import meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
+from jaxdeep.fitting.result import FitResult
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
+from jaxdeep.nn.outputs import meaning_of
 from jaxdeep.search.tables.result import NotKept
 from jaxdeep.search.tables.table import Table
 from jaxdeep.train.data import as_arrays, count_rows
-from jaxdeep.train.records import FitResult
 from jaxdeep.tree import leaf_paths, shapes
-from jaxdeep.uncertainty.prediction import Prediction, gather, meaning_of
+from jaxdeep.uncertainty.prediction import Prediction, gather
 from jaxdeep.uncertainty.rows import divisor, in_parts, limits, on_devices, part_rows, placed, row_bytes
 from jaxdeep.uncertainty.sampling import Settings, settings_of
 

@@ -8,9 +8,7 @@ import jax.numpy as jnp
 
 from jaxdeep._endings import Meaning, of_program
 from jaxdeep._shapes import Array, ArrayLike, Float, Num, PyTree
-from jaxdeep.nn import walk
-from jaxdeep.nn.layer import KINDS
-from jaxdeep.nn.model import Model
+from jaxdeep.nn.outputs import along
 from jaxdeep.tree import path_name
 
 OUTPUTS = ("logits", "probabilities", "values")
@@ -145,9 +143,9 @@ def kinds_of(y: PyTree, outputs: Any, meaning: Any, computed: Sequence[Meaning] 
     several, used = not hasattr(y, "shape"), set()
 
     def kind_of(path: jax.tree_util.KeyPath, shape: tuple[int, ...]) -> str:
-        said, depth = _along(outputs, path)
+        said, depth = along(outputs, path)
         used.add(path_name(path[:depth]))
-        known, made = _along(meaning, path)[0], next(programs)
+        known, made = along(meaning, path)[0], next(programs)
         if known in (None, "scores") and made.word == "probabilities":
             known = "probabilities" if made.softmax else "labels"
         where = f"outputs[{path_name(path)!r}]" if path else "outputs"
@@ -191,43 +189,6 @@ def kinds_of(y: PyTree, outputs: Any, meaning: Any, computed: Sequence[Meaning] 
                 f"{[path_name(path) for path, _ in leaves]}"
             )
     return jax.tree.unflatten(jax.tree.structure(y), kinds)
-
-
-def _along(words: Any, path: jax.tree_util.KeyPath) -> tuple[Any, int]:
-    """What words in the structure of outputs, or of a part of it, say of one, and how deep."""
-    for depth, key in enumerate(path):
-        if isinstance(words, Mapping):
-            name = getattr(key, "key", getattr(key, "name", None))
-            place: Any = getattr(key, "idx", None)
-            words = words.get(name) if place is None else (*words.values(), *(None,) * place)[place]
-        elif isinstance(words, (list, tuple)):
-            place = getattr(key, "idx", len(words))
-            words = words[place] if place < len(words) else None
-        else:
-            return words, depth
-    return words, len(path)
-
-
-def meaning_of(model: Model) -> Any:
-    """`Model.meaning`, where "labels" are probabilities of labels that do not exclude each other.
-
-    These are what a sigmoid puts out, those of a softmax exclude each other.
-
-    >>> import jaxdeep as jd
-    >>> meaning_of(jd.nn.dense(3, activation=jax.nn.sigmoid))
-    'labels'
-    >>> meaning_of(jd.nn.dense(3, activation=jax.nn.softmax))
-    'probabilities'
-    """
-
-    def named(known: Any, excludes: Any) -> Any:
-        if isinstance(known, dict):
-            return {name: named(known[name], excludes[name]) for name in known}
-        return "labels" if known == "probabilities" and not excludes else known
-
-    if model.meaning is None and any(place.layer.kind not in KINDS for place in walk.leaves(model)):
-        return "scores"  # of a module of another library, as of a linear layer
-    return named(model.meaning, walk.softmax(model))
 
 
 def entropy(

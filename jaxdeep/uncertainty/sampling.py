@@ -17,10 +17,11 @@ from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
+from jaxdeep.nn.outputs import meaning_of
 from jaxdeep.train import sharding
 from jaxdeep.train.data import as_arrays, count_examples, count_rows, with_rows
 from jaxdeep.tree import shapes
-from jaxdeep.uncertainty.prediction import Prediction, check_outputs, gather, meaning_of
+from jaxdeep.uncertainty.prediction import Prediction, check_outputs, gather
 from jaxdeep.uncertainty.rows import (
     divisor,
     in_parts,

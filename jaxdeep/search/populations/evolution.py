@@ -16,6 +16,7 @@ from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
 from jaxdeep.fitting.description import About, describe
 from jaxdeep.fitting.fingerprint import fingerprint
+from jaxdeep.fitting.holdout import held_out, is_share
 from jaxdeep.fitting.interruption import interruptible
 from jaxdeep.fitting.progress import compiling, ordered, reporting
 from jaxdeep.fitting.setup import Setup
@@ -134,6 +135,8 @@ def population(
     if checkpoint is not None:
         _checks.check_local_path("checkpoint", checkpoint)
     validation = arguments.pop("validation", None)
+    if is_share(validation):  # the same for all members
+        data, validation = held_out(data, validation, key)
     data = _on_device("data", data)
     validation = None if validation is None else _on_device("validation", validation)
     check_untraced("population", data, validation, instead=_PURE)

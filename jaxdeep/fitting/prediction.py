@@ -1,0 +1,201 @@
+"""`predict`, what a model puts out for rows of any kind and number."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep import _checks
+from jaxdeep._compilation import check_untraced, known_as, meant_transfers
+from jaxdeep._endings import of_program
+from jaxdeep._identity import key_of
+from jaxdeep._shapes import PyTree
+from jaxdeep.fitting.answers import Known, answers_of, check_answer, check_classes, has_classes
+from jaxdeep.fitting.drive import by_shape
+from jaxdeep.fitting.evaluation import variables_of
+from jaxdeep.fitting.placement import Placement, fetched, mesh_of, usable
+from jaxdeep.fitting.regrouping import of_examples
+from jaxdeep.fitting.rows import labels_in, rows_in
+from jaxdeep.fitting.sources import ArraySource, LoaderSource, source_of
+from jaxdeep.train.data import count_rows, with_rows
+from jaxdeep.train.options import FitOptions, filled
+from jaxdeep.train.state import Network, PerExample, check_model
+from jaxdeep.tree import shapes
+
+
+@meant_transfers()
+def predict(
+    model: Network,
+    params: PyTree,
+    state: PyTree,
+    x: PyTree,
+    *,
+    batch_size: int = 256,
+    output: Any = None,
+    from_logits: bool | None = None,
+    loss: PerExample | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+) -> PyTree:
+    """What a trained model puts out: ``model.apply(params, state, x)[0]``, or the classes it predicts.
+
+    The model is as in inference: nothing is random, and batch norms use their running statistics. All
+    rows go through one compiled program, `batch_size` at a time; a smaller number is filled up to it. So
+    a row has the same bits whether it comes alone or among a million, if the model computes rows apart
+    from each other, and another number of rows compiles nothing. Rows are read as they are needed, so
+    that they may be larger than memory; what comes out is in memory.
+
+    Args:
+      model, params, state: a `jaxdeep.nn.Model` and what it has learned.
+      x: inputs, an array or a pytree of arrays with N rows each, which may be none. Memory maps and HDF5
+        data sets are read as they are needed. Or batches of inputs that somebody else makes (Grain,
+        PyTorch, a generator), whose rows are put together anew. A frame, if the model has a layer that
+        reads its columns; targets among them are not looked at.
+      batch_size: rows computed at a time.
+      output: None for what the model puts out; "probability" for probabilities; "class" for the most
+        probable class. If the model has several outputs, one of these for all, or in their structure
+        ``{"box": None, "class": "class"}``.
+      from_logits: whether the outputs are logits or probabilities, where neither the last layer of the
+        model nor `loss` says it.
+      loss: the loss it was trained with, as `FitResult.predict` knows it. It tells logits of classes
+        that exclude each other from those of labels that do not, as
+        `jaxdeep.losses.sigmoid_cross_entropy` takes them.
+      mesh: devices to split each batch over, as for `jaxdeep.fit`; by default those that the parameters
+        are on.
+
+    Returns:
+      NumPy arrays with N rows, in the dtype and structure of the outputs.
+
+      Probabilities are in at least float32, of the shape of the outputs. They are what comes out of a
+      model that ends in a softmax or a sigmoid, the exponentials of what comes out of a log-softmax, and
+      else the softmax of logits over the last axis. Of a single logit, and of labels that do not exclude
+      each other, they are σ of each.
+
+      Classes are int32, without the last axis: the place of the largest output, and for a single output
+      1 where its probability is above 0.5, else 0. Of labels that do not exclude each other they are 0
+      and 1 for each, of the shape of the outputs. A model with a layer that reads the columns of a frame
+      gives the labels of that frame.
+
+    Raises:
+      ValueError: no batches; parameters that are not the model's; a batch size below 1, or one that the
+        devices do not divide; an output of which nobody says whether it holds logits, or that has no
+        classes; a row whose outputs are NaN, which has no class.
+      TypeError: inputs that are no arrays of numbers; traced values.
+
+    Source: Keras' `Model.predict`; scikit-learn's ``predict`` and ``predict_proba``.
+
+    >>> import jaxdeep as jd
+    >>> model = jd.nn.dense(3)
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 2)))
+    >>> predict(model, params, state, np.ones((1000, 2))).shape
+    (1000, 3)
+    >>> predict(model, params, state, [[1.0, 2.0]], output="class").dtype
+    dtype('int32')
+    """
+    given = [tree for tree in (params, state, x) if not isinstance(tree, Iterator)]
+    check_untraced("predict", *given, instead="model.apply")
+    check_model(model)
+    check_answer(output)
+    if from_logits is not None:
+        _checks.check_flag("from_logits", from_logits)
+    if loss is not None:
+        _checks.check_takes("loss", loss, "outputs", "y")
+    options: FitOptions = filled("predict", FitOptions, {"stream": True, "batch_size": batch_size})
+    variables = variables_of(model, params, state)
+    source = source_of(rows_in(model, x), "x", options, pairs=False, inputs=True)
+    if isinstance(source, LoaderSource) and jax.process_count() > 1:
+        raise ValueError(
+            "x must be arrays where there are several processes, of which each computes its part: a "
+            "loader of their shares has no order over all of them"
+        )
+    batch = with_rows(source.like, options["batch_size"])
+    mesh = usable(mesh_of(variables) if mesh is None else mesh, None, batch)
+    placement = Placement(mesh)
+    variables = placement.variables(variables)
+    known = Known(loss, from_logits)
+    put_out, key = _program(model, output, known), key_of("predict", model, output, known)
+    program = by_shape("predict", put_out, 1, key=key)
+
+    def computed() -> Iterator[PyTree]:
+        """The outputs of each part on the host, fetched while those of the next are computed."""
+        first, before = 0, None
+        for part in source.parts(options["batch_size"], placement):
+            now = program(variables, part.rows), part.filled
+            if before is not None:
+                yield _fetched(*before, output, first)
+                first += before[1]
+            before = now
+        if before is not None:
+            yield _fetched(*before, output, first)
+
+    try:
+        if isinstance(source, ArraySource):
+            joined = _in_place(computed(), source.examples, lambda: put_out(variables, batch))
+        else:
+            joined = _concatenated(list(computed()))
+    except (TypeError, ValueError) as error:
+        if isinstance(source, LoaderSource) and isinstance(source.sample, (tuple, list)):
+            error.add_note("(each batch of x is taken for inputs alone; leave labels out of it)")
+        raise
+    known_as(key, key_of("predict", model, output, known))  # tracing may change what a key is made of
+    return labels_in(model, joined) if output == "class" else joined
+
+
+def _program(model: Network, output: Any, known: Known) -> Callable[..., PyTree]:
+    """The function of parameters and state, and of inputs, that makes what is asked for."""
+
+    def apply(variables: tuple[PyTree, PyTree], x: PyTree) -> PyTree:
+        return jax.tree.map(jnp.asarray, model.apply(*variables, x)[0])
+
+    def put_out(variables: tuple[PyTree, PyTree], x: PyTree) -> PyTree:
+        y, rows = apply(variables, x), count_rows(x)
+        for leaf in jax.tree.leaves(y):
+            if leaf.shape[:1] != (rows,):
+                raise ValueError(
+                    f"the model must give an output for each row of x, got shape {leaf.shape} for "
+                    f"{rows} rows"
+                )
+        if output is None:
+            return y
+        program = jax.make_jaxpr(apply)(shapes(variables), shapes(x))
+        answers = answers_of(shapes(y), output, model, known, of_program(program))
+        leaves, structure = jax.tree.flatten(y)
+        return jax.tree.unflatten(structure, [answer(leaf) for answer, leaf in zip(answers, leaves)])
+
+    return put_out
+
+
+def _fetched(y: PyTree, filled: int, output: Any, first: int) -> PyTree:
+    """The rows that count on the host; refuses those without a class."""
+    found = jax.tree.map(lambda a: fetched(a)[:filled], y)
+    if has_classes(output):
+        check_classes(found, output, first)
+    return found
+
+
+def _in_place(parts: Iterable[PyTree], rows: int, like: Callable[[], PyTree]) -> PyTree:
+    """The rows of all parts in arrays of so many, of which there is no other copy."""
+    whole, done = None, 0
+    for part in parts:
+        if whole is None:
+            whole = _room(part, rows)
+        for room, leaf in zip(jax.tree.leaves(whole), jax.tree.leaves(part)):
+            room[done : done + len(leaf)] = leaf
+        done += count_rows(part)
+    return _room(jax.eval_shape(like), rows) if whole is None else whole
+
+
+def _room(like: PyTree, rows: int) -> PyTree:
+    return jax.tree.map(lambda a: np.empty((rows, *a.shape[1:]), a.dtype), like)
+
+
+def _concatenated(parts: list[PyTree]) -> PyTree:
+    """The rows of all parts, of which nobody knew how many there would be."""
+    shapes_of = {of_examples(part) for part in parts}
+    if len(shapes_of) > 1:
+        raise ValueError(
+            "the outputs of all batches of x must have the same shape but for their rows, got "
+            f"{' and '.join(sorted(shapes_of))}; predict batches of examples of other shapes one by one"
+        )
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

@@ -1,0 +1,94 @@
+"""`FitResult`, what `jaxdeep.fit` returns, which is evaluated and predicts by itself."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxdeep._shapes import PyTree
+from jaxdeep.fitting.evaluation import evaluate
+from jaxdeep.fitting.prediction import predict
+from jaxdeep.train.state import Network, TrainState
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What a run was about. It is no part of a pickle, since functions may not be.
+
+    Attributes:
+      model: the model.
+      minimised: what `jaxdeep.evaluate` takes by name, such as the loss and the metrics.
+    """
+
+    model: Network | None = None
+    minimised: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash(Problem)  # a dict has none; equality tells them apart
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return Problem, ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Problem":
+        return self
+
+
+class FitResult(NamedTuple):
+    """The result of a run of `jaxdeep.fit`.
+
+    Attributes:
+      train_state: the whole state, from which training can go on.
+      history: ``"loss"``, each metric, ``"val_loss"`` and each validation metric as NumPy arrays, one
+        value an epoch. ``learning_rate`` and ``momentum`` are those in force at the end of the epoch.
+      best_epoch: with early stopping, the index of the best epoch in the history, −1 if there was none.
+      stopped: why the run has ended before its last epoch: "early_stopping", "callback", "diverged" (a
+        loss was not finite) or "interrupted"; None if it has not. Early stopping and an interruption
+        are named in the last epoch, too. Of phases, it is that of the last one run.
+      problem: the model and what was minimised, with which the result is evaluated and predicts. A
+        pickle is without it.
+    """
+
+    train_state: TrainState
+    history: dict[str, np.ndarray]
+    best_epoch: int | None = None
+    stopped: str | None = None
+    problem: Problem = Problem()
+
+    @property
+    def params(self) -> PyTree:
+        """The trained parameters."""
+        return self.train_state.params
+
+    @property
+    def state(self) -> PyTree:
+        """The model's state: batch-norm statistics."""
+        return self.train_state.state
+
+    def evaluate(self, data: PyTree, **options: Any) -> dict[str, Any]:
+        """The loss and the metrics of the run on other data: `jaxdeep.evaluate` of what was trained.
+
+        `options` are those of `jaxdeep.evaluate`. ``metrics=`` takes the place of those of the run, and
+        an ``objective=`` that of all it minimised.
+        """
+        minimised = {} if options.get("objective") is not None else self.problem.minimised
+        model = self._model("evaluate")
+        return evaluate(model, self.params, self.state, data, **{**minimised, **options})
+
+    def predict(self, x: PyTree, **options: Any) -> PyTree:
+        """What the trained model puts out for other inputs: `jaxdeep.predict`, which knows the loss.
+
+        `options` are those of `jaxdeep.predict`, such as ``output="class"``.
+        """
+        loss = self.problem.minimised.get("loss")
+        return predict(self._model("predict"), self.params, self.state, x, **{"loss": loss, **options})
+
+    def _model(self, name: str) -> Network:
+        if self.problem.model is None:
+            raise ValueError(
+                "this result does not know its model, as one that was pickled: use "
+                f"jaxdeep.{name}(model, result.params, result.state, …)"
+            )
+        return self.problem.model
