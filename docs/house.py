@@ -31,7 +31,7 @@ FLOORS = {
     "tools": (("uncertainty", "saving"), ("search", "compress", "transfer")),
     "the host": (("fitting",),),
     "pure": (
-        ("diagnostics",),
+        ("diagnostics", "recipes"),
         ("train",),
         ("nn", "optimizers", "losses", "metrics", "regularizers", "preprocessing"),
     ),
@@ -48,7 +48,7 @@ ROWS = [row for rows in FLOORS.values() for row in rows]
 STRANGERS = {("train", "nn")}
 
 # Faces that show names of higher rooms: looked up when asked for, and imported for type checkers only.
-WINDOWS = {f"{HOUSE}.train"}
+WINDOWS = {f"{HOUSE}.nn", f"{HOUSE}.train"}
 
 TINTS = ("#ededf2", "#e3f1e4", "#fdf0d9", "#fde3dc", "#dfebf8", "#e9e4dc")
 LEGEND = (

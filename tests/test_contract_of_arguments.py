@@ -37,6 +37,7 @@ LEFT_OUT = {
     "metrics.Metric": "made of functions by whoever writes one",
     "metrics.Tally": RECORD,
     "nn.Model": "made of functions by whoever writes one",
+    "nn.Recipe": RECORD,
     "optimizers.*State": RECORD,
     "preprocessing.Moments": RECORD,
     "preprocessing.Range": RECORD,

@@ -1,5 +1,8 @@
 """Models as pairs of pure functions: layers, combinators and initialisers."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from jaxdeep.nn import activations, initializers
 from jaxdeep.nn import quantized as _quantized  # noqa: F401  # so that their kinds are known
 from jaxdeep.nn.activation_layers import activation, prelu, rrelu, swish
@@ -16,8 +19,13 @@ from jaxdeep.nn.scales import bounded, rescale, scaling
 from jaxdeep.nn.stochastic import alpha_dropout, dropout, gaussian_noise
 from jaxdeep.nn.summary import summary
 
+if TYPE_CHECKING:
+    from jaxdeep.recipes.networks import mlp
+    from jaxdeep.recipes.recipe import Recipe
+
 __all__ = [
     "Model",
+    "Recipe",
     "activation",
     "activations",
     "alpha_dropout",
@@ -39,6 +47,7 @@ __all__ = [
     "layer_norm",
     "max_pool",
     "mixed_precision",
+    "mlp",
     "ntk_dense",
     "parallel",
     "prelu",
@@ -56,6 +65,16 @@ __all__ = [
     "summary",
     "swish",
 ]
+
+# A recipe is more than a model: it has a loss, metrics and an optimizer, of which no layer knows. These
+# names are looked up when they are asked for, since that package imports this one.
+_ABOVE = {"Recipe": "jaxdeep.recipes.recipe", "mlp": "jaxdeep.recipes.networks"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ABOVE:
+        return getattr(importlib.import_module(_ABOVE[name]), name)
+    raise AttributeError(f"module 'jaxdeep.nn' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -405,6 +405,34 @@ NET_ALSO = {"params": "parameters|kernel|scale|hidden|bn|logits", "state": "mean
 call("nn.recompute_batch_norm", **net, x=X, batch_size=4, also=NET_ALSO, free="x")
 call("nn.summary", use=str, model=NET, x=X, free="x")
 
+
+def begun(recipe):
+    """What a recipe comes to: its model, what it minimises and the options of its run."""
+    params, state = drawn(lambda: recipe.model.init(KEY, X))
+    outputs = recipe.model.apply(params, state, X)[0]
+    rate = jd.optimizers.hyperparams(recipe.optimizer.init(params))
+    return outputs, recipe.loss(outputs, SCORES), rate, recipe.options["epochs"]
+
+
+call(
+    "nn.mlp",
+    use=begun,
+    task="regression",
+    inputs=nn.flatten(),
+    recipe="strong",
+    outputs=1,
+    targets=SCORES,
+    rows=4,
+    hidden=(3,),
+    activation=jnp.tanh,
+    output="tanh",
+    bounds=(-2.0, 3.0),
+    loss="huber",
+    learning_rate=0.1,
+    epochs=2,
+    batch_size=2,
+    best_epoch=True,
+)
 call("nn.activations.prelu", x=X, alpha=0.25, free="x")
 call("nn.activations.rrelu", x=X, lower=0.1, upper=0.3, key=KEY, free="x")
 call("nn.activations.swish", x=X, beta=0.5, free="x")

@@ -1,0 +1,129 @@
+"""What a task decides, whatever the network: how it ends, what is minimised and what is reported."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep import _checks, losses, metrics
+from jaxdeep._shapes import Array, ArrayLike
+from jaxdeep.nn import activations
+from jaxdeep.nn.activation_layers import activation
+from jaxdeep.nn.model import Model
+from jaxdeep.nn.scales import bounded, rescale
+from jaxdeep.recipes.goal import Goal, Numbers
+
+OUTPUTS = (None, "softplus", "sigmoid", "tanh")
+LOSSES = {"mse": losses.mse, "mae": losses.mae, "huber": losses.huber}
+
+
+class Ending(NamedTuple):
+    """The end of a network.
+
+    Attributes:
+      name: of the last layer of weights.
+      layers: those behind it, by name.
+      loss: ``(outputs, y) -> losses``.
+      metrics: by name.
+      monitor: the metric by whose value on validation data the best epoch is chosen.
+    """
+
+    name: str
+    layers: dict[str, Model]
+    loss: losses.Loss
+    metrics: dict[str, Any]
+    monitor: str
+
+
+def ending_of(
+    goal: Goal, output: str | None, bounds: Any, loss: str | None, label_smoothing: float = 0.0
+) -> Ending:
+    """The end of a network for a goal.
+
+    Args:
+      goal: the task and what is known of the targets.
+      output, bounds, loss: as for `jaxdeep.nn.mlp`.
+      label_smoothing: of the cross-entropy.
+
+    Raises:
+      ValueError: what is not of this task.
+
+    >>> ending_of(Goal("binary", 1), None, None, None).metrics.keys()
+    dict_keys(['accuracy', 'auc'])
+    """
+    if goal.is_regression:
+        return _of_regression(goal, output, bounds, loss)
+    for name, value in (("output", output), ("bounds", bounds), ("loss", loss)):
+        if value is not None:
+            raise ValueError(f"{name} is for task='regression', got {value!r} for {goal.task!r}")
+    of_classes = goal.task == "multiclass"
+    entropy: Any = losses.softmax_cross_entropy if of_classes else losses.sigmoid_cross_entropy
+    if label_smoothing:
+        entropy = functools.partial(entropy, label_smoothing=label_smoothing)
+    by_task: dict[str, dict[str, Any]] = {
+        "binary": {"accuracy": metrics.accuracy, "auc": metrics.auc()},
+        "multilabel": {"accuracy": metrics.binary_accuracy},
+        "multiclass": {"accuracy": metrics.accuracy},
+    }
+    return Ending("logits", {}, entropy, by_task[goal.task], "accuracy")
+
+
+def _of_regression(goal: Goal, output: str | None, bounds: Any, loss: str | None) -> Ending:
+    _checks.check_choice("output", output, OUTPUTS)
+    _checks.check_choice("loss", loss, (*LOSSES, None))
+    ends: dict[str, Model] = {}
+    if output in ("sigmoid", "tanh"):
+        low, high = _ends(bounds, output)
+        ends = {"range": bounded(low, high, squash=output)}
+    elif bounds is not None:
+        raise ValueError(f"bounds are for output='sigmoid' or 'tanh', got bounds={bounds!r}")
+    elif output == "softplus":
+        ends = {"positive": activation(activations.softplus)}
+    elif goal.units is not None:
+        mean, std, low, high = goal.units
+        ends = {"units": rescale(std, mean, low=low, high=high)}
+    error = LOSSES["mse" if loss is None else loss]
+    scaled = error if goal.units is None else in_units(error, goal.units.std)
+    return Ending("output", ends, scaled, {"mae": losses.mae, "mse": losses.mse}, "loss")
+
+
+def _ends(bounds: Any, squash: str) -> tuple[Numbers, Numbers]:
+    if bounds is None:
+        return (0.0, 1.0) if squash == "sigmoid" else (-1.0, 1.0)
+    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
+        raise TypeError(f"bounds must be a pair (low, high), got {bounds!r}")
+    for name, value in zip(("bounds[0]", "bounds[1]"), bounds):
+        _checks.check_number(name, value, "(-inf, inf)")
+    low, high = map(float, bounds)
+    if low >= high:
+        raise ValueError(f"bounds must be a pair (low, high) with low below high, got {bounds!r}")
+    return low, high
+
+
+def in_units(loss: losses.Loss, unit: Numbers) -> losses.Loss:
+    """A loss of errors that are counted in units, one for all outputs or one for each.
+
+    Targets of any size then weigh like standardised ones: gradients stay far from an optimizer's ε and
+    outputs of other sizes count alike. Of the squared error the mean is 1 − R² where `unit` is the
+    standard deviation.
+
+    >>> float(in_units(losses.mse, 10.0)(jnp.array([5.0]), jnp.array([25.0]))[0])
+    4.0
+    """
+    scale: Callable[[Any], Any] = functools.partial(_divided, unit=unit)
+
+    def scaled(outputs: ArrayLike, y: ArrayLike) -> Array:
+        shapes = np.shape(outputs), np.shape(y)
+        if not _checks.same_but_for_one(*shapes) and shapes[0] != shapes[1]:
+            return loss(outputs, y)  # which refuses them in its own words
+        return loss(scale(outputs), scale(y))
+
+    return scaled
+
+
+def _divided(values: ArrayLike, unit: Numbers) -> Array:
+    array = jnp.asarray(values)
+    array = array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
+    return array / jnp.asarray(unit, array.dtype)

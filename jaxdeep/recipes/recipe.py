@@ -1,0 +1,55 @@
+"""`Recipe`: a model, and the arguments of `fit` that go with it."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import optax
+
+from jaxdeep._shapes import PyTree
+from jaxdeep.losses import Loss
+from jaxdeep.metrics import Metric
+from jaxdeep.nn.model import Model
+
+
+class Recipe(NamedTuple):
+    """A network with the loss, metrics, optimizer and options that suit it: `jaxdeep.nn.mlp` makes one.
+
+    Each is a value of the kind that `jaxdeep.fit` takes, and may be replaced:
+    ``recipe._replace(loss=…)``, ``recipe.options | {"epochs": 10}``.
+
+    Attributes:
+      model: a `jaxdeep.nn.Model`.
+      loss: ``(outputs, y) -> losses``.
+      metrics: by name.
+      optimizer: an optax transformation.
+      options: the further arguments of `fit`: "epochs", "batch_size", "early_stopping" and so on.
+
+    >>> import jax, jax.numpy as jnp, jaxdeep as jd
+    >>> recipe = jd.nn.mlp("regression", hidden=(8,), epochs=2)
+    >>> result = jd.fit(recipe.model, (jnp.ones((64, 3)), jnp.ones(64)), loss=recipe.loss,
+    ...                 metrics=recipe.metrics, optimizer=recipe.optimizer, key=jax.random.key(0),
+    ...                 progress=False, **recipe.options)
+    >>> list(result.history)
+    ['loss', 'learning_rate', 'mae', 'mse']
+    """
+
+    model: Model
+    loss: Loss
+    metrics: Mapping[str, Loss | Metric]
+    optimizer: optax.GradientTransformation
+    options: Mapping[str, Any]
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `jaxdeep.fit` but for the data and the key, as a row of a sweep has them.
+
+        >>> import jaxdeep as jd
+        >>> sorted(jd.nn.mlp("binary").arguments())[:3]
+        ['batch_size', 'early_stopping', 'epochs']
+        """
+        own: dict[str, PyTree] = {
+            "model": self.model,
+            "loss": self.loss,
+            "metrics": dict(self.metrics),
+            "optimizer": self.optimizer,
+        }
+        return own | dict(self.options)
