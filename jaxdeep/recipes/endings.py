@@ -14,6 +14,7 @@ from jaxdeep.nn.activation_layers import activation
 from jaxdeep.nn.model import Model
 from jaxdeep.nn.scales import bounded, rescale
 from jaxdeep.recipes.goal import Goal, Numbers
+from jaxdeep.train.state import PerExample
 
 OUTPUTS = (None, "softplus", "sigmoid", "tanh")
 LOSSES = {"mse": losses.mse, "mae": losses.mae, "huber": losses.huber}
@@ -32,7 +33,7 @@ class Ending(NamedTuple):
 
     name: str
     layers: dict[str, Model]
-    loss: losses.Loss
+    loss: PerExample
     metrics: dict[str, Any]
     monitor: str
 
@@ -102,7 +103,7 @@ def _ends(bounds: Any, squash: str) -> tuple[Numbers, Numbers]:
     return low, high
 
 
-def in_units(loss: losses.Loss, unit: Numbers) -> losses.Loss:
+def in_units(loss: PerExample, unit: Numbers) -> PerExample:
     """A loss of errors that are counted in units, one for all outputs or one for each.
 
     Targets of any size then weigh like standardised ones: gradients stay far from an optimizer's ε and

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import optax
 
 from jaxdeep._shapes import PyTree
-from jaxdeep.losses import Loss
 from jaxdeep.metrics import Metric
 from jaxdeep.nn.model import Model
+from jaxdeep.train.state import PerExample
 
 
 class Recipe(NamedTuple):
@@ -34,8 +34,8 @@ class Recipe(NamedTuple):
     """
 
     model: Model
-    loss: Loss
-    metrics: Mapping[str, Loss | Metric]
+    loss: PerExample
+    metrics: Mapping[str, PerExample | Metric]
     optimizer: optax.GradientTransformation
     options: Mapping[str, Any]
 

@@ -44,7 +44,7 @@ def fitted(recipe, x, y, **options):
     )
 
 
-@pytest.mark.few("textbook-binary")
+@pytest.mark.heavy  # the example of mlp is the cheaper sibling
 @pytest.mark.parametrize("task", Y)
 @pytest.mark.parametrize("recipe", ["textbook", "strong"])
 def test_every_recipe_learns_every_task(recipe, task):

@@ -40,7 +40,7 @@ def published(leaves, x, activation):
 def cross_entropy(logits, y, smoothing=0.1):
     logs = logits - jnp.log(jnp.exp(logits).sum(-1, keepdims=True))
     classes = logits.shape[-1]
-    p = (1 - smoothing) * np.eye(classes)[y] + smoothing / classes
+    p = (1 - smoothing) * jnp.eye(classes)[y] + smoothing / classes
     return -(p * logs).sum(-1).mean()
 
 
@@ -55,13 +55,17 @@ def trained(leaves, batches, loss, activation, rate, total):
     rates = jax.tree.leaves(factors)
     m = [np.zeros_like(p) for p in flat]
     v = [np.zeros_like(p) for p in flat]
-    for step, (x, y) in enumerate(batches):
 
-        def value(flat, x=x, y=y):
+    @jax.jit
+    def gradients(flat, x, y):
+        def value(flat):
             return loss(published(jax.tree.unflatten(structure, flat), x, activation), y)
 
+        return jax.grad(value)(flat)
+
+    for step, (x, y) in enumerate(batches):
         now = rate * (0.5 - 0.5 * np.cos(2 * np.pi * np.log2(1 + 15 * step / total)))
-        for i, g in enumerate(map(np.asarray, jax.grad(value)(flat))):
+        for i, g in enumerate(map(np.asarray, gradients(flat, x, y))):
             m[i] = 0.9 * m[i] + 0.1 * g
             v[i] = 0.95 * v[i] + 0.05 * g**2
             corrected = m[i] / (1 - 0.9 ** (step + 1)), v[i] / (1 - 0.95 ** (step + 1))
@@ -136,9 +140,10 @@ def test_rates_of_the_first_step():
     params = jax.tree.map(lambda p: p + 0.1, params)
     grads = jax.tree.map(jnp.ones_like, params)
     opt_state = recipe.optimizer.init(params)
-    first, opt_state = recipe.optimizer.update(grads, opt_state, params)
+    update = jax.jit(recipe.optimizer.update)
+    first, opt_state = update(grads, opt_state, params)
     assert not any(leaf.any() for leaf in jax.tree.leaves(first))
-    second, _ = recipe.optimizer.update(grads, opt_state, params)
+    second, _ = update(grads, opt_state, params)
     rate = 0.04 * (0.5 - 0.5 * np.cos(2 * np.pi * np.log2(1 + 15 / 16)))
     for path, leaf in zip(jd.tree.leaf_paths(second), jax.tree.leaves(second)):
         factor = 6 if path == "scaling/scale" else 0.1 if path.endswith("bias") else 1
