@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array
+from jaxdeep._arrays import as_array, check_holds
 
 TASKS = ("regression", "binary", "multilabel", "multiclass")
 
@@ -124,6 +124,7 @@ def _of_targets(task: str, targets: Any) -> Goal:
         raise ValueError(f"targets must be of shape {rows} for {task!r}, got {array.shape}")
     outputs = array.shape[1] if array.ndim > 1 else 1
     if task == "regression":
+        check_holds("targets", array)
         return Goal(task, outputs, len(array), _units(array))
     whole = jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool
     if task == "multiclass" and outputs == 1:
@@ -145,6 +146,8 @@ def _units(array: np.ndarray) -> Units:
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
         raise ValueError(f"targets must be finite, got {array[row]} in row {row}")
-    std = values.std(axis=0)
-    found = (values.mean(axis=0), np.where(std > 0, std, 1), values.min(axis=0), values.max(axis=0))
+    mean, std, low, high = (getattr(values, name)(axis=0) for name in ("mean", "std", "min", "max"))
+    # of equal numbers that are no sums of powers of 2, the standard deviation is not 0
+    known = (low < high) & (std > np.finfo(np.float32).tiny)
+    found = (mean, np.where(known, std, 1), low, high)
     return Units(*(each[0].item() if len(each) == 1 else tuple(each.tolist()) for each in found))

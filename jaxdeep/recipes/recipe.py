@@ -15,7 +15,8 @@ class Recipe(NamedTuple):
     """A network with the loss, metrics, optimizer and options that suit it: `jaxdeep.nn.mlp` makes one.
 
     Each is a value of the kind that `jaxdeep.fit` takes, and may be replaced:
-    ``recipe._replace(loss=…)``, ``recipe.options | {"epochs": 10}``.
+    ``recipe._replace(loss=…)``, ``recipe.options | {"checkpoint": "runs/a"}``. Epochs and batch size are
+    arguments of `jaxdeep.nn.mlp`, since the schedule of an optimizer may be as long as the run.
 
     Attributes:
       model: a `jaxdeep.nn.Model`.
