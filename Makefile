@@ -47,6 +47,7 @@ bench: $(VENV)/.with-bench
 	$(RUN) benchmarks.layers
 	$(RUN) benchmarks.sweep
 	$(RUN) benchmarks.cross_validation
+	$(RUN) benchmarks.tables
 	$(RUN) benchmarks.streaming
 	$(RUN) benchmarks.mc_dropout
 	$(RUN) benchmarks.resume
