@@ -280,6 +280,7 @@ def _dense_traits(features: int, activation: Activation | None, linear: Linear |
         function=activation,
         axes=same_axes,
         features=features,
+        outputs="scores" if linear is None and activation is None else None,
         example=lambda own: ((1, own["kernel"][0]), jnp.float32),
     )
 

@@ -58,7 +58,10 @@ def scaling(*, scale_init: initializers.Initializer = initializers.ones) -> Laye
         return x * jnp.expand_dims(scale, range(jnp.ndim(x) - 1))
 
     traits = Traits(
-        elementwise=True, axes=same_axes, example=lambda own: ((1, *own["scale"]), jnp.float32)
+        elementwise=True,
+        axes=same_axes,
+        outputs="scores",
+        example=lambda own: ((1, *own["scale"]), jnp.float32),
     )
     return Layer(apply, init, traits=traits)
 

@@ -103,6 +103,12 @@ def test_a_step_of_adam_moves_ntk_dense_as_it_moves_dense_at_a_rate_over_the_roo
     )
 
 
+def test_what_ntk_dense_puts_out_means_what_that_of_dense_does():
+    for function in (None, jax.nn.softmax, jax.nn.relu):
+        ntk, plain = jd.nn.ntk_dense(3, activation=function), jd.nn.dense(3, activation=function)
+        assert ntk.meaning == plain.meaning is not None
+
+
 def test_what_ntk_dense_does_not_fit_is_refused_in_its_name():
     with pytest.raises(ValueError, match="ntk_dense was initialised for 2 features"):
         jd.nn.ntk_dense(1).apply({"kernel": jnp.ones((2, 1)), "bias": jnp.ones(1)}, {}, jnp.ones((1, 3)))
