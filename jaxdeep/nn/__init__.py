@@ -1,7 +1,7 @@
 """Models as pairs of pure functions: layers, combinators and initialisers."""
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jaxdeep.nn import activations, initializers
 from jaxdeep.nn import quantized as _quantized  # noqa: F401  # so that their kinds are known
@@ -71,9 +71,10 @@ __all__ = [
 _ABOVE = {"Recipe": "jaxdeep.recipes.recipe", "mlp": "jaxdeep.recipes.networks"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _ABOVE:
-        return getattr(importlib.import_module(_ABOVE[name]), name)
+        found: object = getattr(importlib.import_module(_ABOVE[name]), name)
+        return found
     raise AttributeError(f"module 'jaxdeep.nn' has no attribute {name!r}")
 
 
