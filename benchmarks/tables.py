@@ -275,8 +275,10 @@ CONTENDERS = {
 
 def measure(names, contenders, seeds, file):
     """Scores and seconds by table and contender, written to the file as they come."""
-    known = json.loads(file.read_text()) if file.exists() else {}
-    found = known.get("found", {}) if known.get("seeds") == seeds else {}
+    known = json.loads(file.read_text()) if file.exists() else {"seeds": seeds, "found": {}}
+    if known["seeds"] != seeds:
+        raise SystemExit(f"{file} is of {known['seeds']} seeds: pass --fresh, or another --out")
+    found = known["found"]
     for name in names:
         task, make = tables()[name]
         x, y = make()

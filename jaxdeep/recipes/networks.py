@@ -76,7 +76,8 @@ def mlp(
         in their unit, and is cut at inference to their range (`jaxdeep.nn.rescale`). Fitted columns know
         their targets by themselves; pass targets beside them if only some of their rows are trained on.
       rows: the number of training rows, from which "strong" computes the length of the run; by default
-        that of the targets or else of the columns.
+        that of the targets or else of the columns. If some of these are held out for validation, say how
+        many are left.
       hidden: the widths of the hidden layers; () for none.
       activation: of the hidden layers.
       output: of a regression: None; "softplus" for positive numbers; "sigmoid" or "tanh" for numbers
