@@ -2,6 +2,8 @@
 
 import contextlib
 import pathlib
+import shutil
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -28,16 +30,17 @@ class Checkpoints:
 
     A checkpoint holds every array of a `RunState` by its path, a SHA-256 over all arrays, and a
     description of the run. It appears under its name only when it is complete. This is a class because
-    the directory must be closed, as an open file must; use `opened`.
+    the directory must be closed, as an open file must; use `opened`. With a `refusal` the directory
+    cannot be written: what is there is read, and a run that is to go on raises it.
     """
 
-    def __init__(self, about: About, options: FitOptions):
+    def __init__(self, about: About, options: FitOptions, refusal: OSError | None = None):
         self._ocp = ocp = _orbax()
         from orbax.checkpoint import checkpoint_managers as policies
 
         self.directory = pathlib.Path(options["checkpoint"] or "").expanduser().resolve()
         self.about, self._epochs = about, options["epochs"]
-        self._watched = options["early_stopping"]
+        self._watched, self._refusal = options["early_stopping"], refusal
         retained: list[Any] = [policies.LatestN(options["keep_checkpoints"])]
         if self._watched is not None:
             smallest = policies.BestN(
@@ -51,8 +54,10 @@ class Checkpoints:
         managed = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(retained),
             enable_async_checkpointing=False,  # the next segment overwrites the arrays
-            cleanup_tmp_directories=True,
+            create=False,
         )
+        if refusal is None:
+            _remove_unfinished(self.directory)
         self._manager = ocp.CheckpointManager(self.directory, options=managed)
 
     def close(self) -> None:
@@ -82,6 +87,8 @@ class Checkpoints:
             )
             self._manager.wait_until_finished()
         except Exception as error:  # of the system, or of the array store, which words it otherwise
+            with contextlib.suppress(OSError):
+                _remove_unfinished(self.directory)
             raise OSError(self._not_written(int(run.epoch), error)) from error
 
     def _not_written(self, epoch: int, error: Exception) -> str:
@@ -103,6 +110,7 @@ class Checkpoints:
 
         Raises:
           ValueError: a checkpoint of another run, with what differs, or of a run of more epochs.
+          OSError: the directory cannot be written, and the run goes on.
         """
         damaged: list[int] = []
         for epoch in sorted(self._manager.all_steps(), reverse=True):
@@ -124,7 +132,8 @@ class Checkpoints:
                     stacklevel=4,
                 )
                 continue
-            self._set_aside(damaged)
+            if self._refusal is None:
+                self._set_aside(damaged)
             if lacks_averaged:
                 run = run._replace(averaged=jax.tree.map(jnp.copy, run.train_state.state))
                 warnings.warn(
@@ -138,6 +147,8 @@ class Checkpoints:
                     f"epochs must be at least {int(run.epoch)}, as many as the run in "
                     f"{str(self.directory)!r} has done; got {epochs}"
                 )
+            if self._refusal is not None and int(run.epoch) < epochs and not bool(run.stopped):
+                raise self._refusal
             room = len(next(iter(like.history.values())))
             run = with_room(run._replace(history=dict(run.history)), room)
             history: Any = jax.tree.map(jnp.asarray, without_nan(run.history))  # type: ignore[arg-type]
@@ -147,6 +158,8 @@ class Checkpoints:
                 f"none of the checkpoints in {self.directory} can be read; delete the directory to "
                 "begin anew"
             )
+        if self._refusal is not None:
+            raise self._refusal
         return like, None
 
     def _read_about(self, epoch: int) -> About:
@@ -230,8 +243,8 @@ def opened(about: About | None, options: FitOptions) -> Iterator["Store"]:
     if about is None:
         yield _Nowhere()
         return
-    with held(pathlib.Path(options["checkpoint"] or "").expanduser().resolve()):
-        checkpoints = Checkpoints(about, options)
+    with held(pathlib.Path(options["checkpoint"] or "").expanduser().resolve()) as refusal:
+        checkpoints = Checkpoints(about, options, refusal)
         try:
             yield checkpoints
         finally:
@@ -261,6 +274,33 @@ def _is_written(place: pathlib.Path) -> bool:
     return place.is_file() and place.stat().st_size > 0
 
 
+def _remove_unfinished(directory: pathlib.Path) -> None:
+    """Remove what is left of checkpoints that were not completed.
+
+    Orbax' writers are still at work when it raises the first error, and write folders anew that are
+    removed under them. So what is left is gone once it has stayed away for a moment.
+
+    Raises:
+      OSError: it does not go.
+    """
+    if jax.process_index() > 0:  # of several processes of one run, the first removes it
+        return
+    ends, seen = time.monotonic() + _PATIENCE, 0.0
+    while (left := [*directory.glob(_UNFINISHED)]) or time.monotonic() < seen + _MOMENT:
+        if left:
+            seen = time.monotonic()
+        for place in left:
+            shutil.rmtree(place, ignore_errors=True)
+        if seen > ends:
+            raise OSError(
+                f"{str(left[0])!r} is left of a checkpoint that was not completed, and cannot be "
+                "removed; remove it, or give another directory"
+            )
+        time.sleep(0.01)
+
+
+_UNFINISHED = "*.orbax-checkpoint-tmp*"
+_MOMENT, _PATIENCE = 0.2, 20.0  # seconds
 _FORMS = {False: "arrays", True: "batches of a loader"}
 
 

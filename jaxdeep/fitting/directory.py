@@ -10,35 +10,38 @@ import jax
 
 
 @contextlib.contextmanager
-def held(directory: pathlib.Path, what: str = "run") -> Iterator[None]:
+def held(directory: pathlib.Path, what: str = "run") -> Iterator[OSError | None]:
     """The directory, made if it is missing, and locked against others until the context is left.
 
     The lock is the system's and ends with the process, however that ends. `what` is done there, for
     errors.
+
+    Yields:
+      None; where the directory can be read and not written, the error to raise as soon as something must
+      be written. Several processes may hold it then.
     """
-    name = f"checkpoint={str(directory)!r}"
+    name, refusal = f"checkpoint={str(directory)!r}", None
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        if not os.access(directory, os.W_OK | os.X_OK):
+        if not os.access(directory, os.R_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise type(error)(
-            error.errno,
-            f"{name} must be a directory that can be written ({error.strerror}); make it so, or give "
-            "another one",
-        ) from None
+        raise _unwritable(name, error) from None
+    if not os.access(directory, os.W_OK):
+        refusal = _unwritable(name, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     try:
         import fcntl
     except ImportError:  # as on Windows
-        yield
+        yield refusal
         return
     if jax.process_index() > 0:  # of several processes of one run, the first holds it
-        yield
+        yield refusal
         return
     handle = os.open(directory, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kind = fcntl.LOCK_EX if refusal is None else fcntl.LOCK_SH
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(
                 f"{name} is in use by another {what}; wait until that has ended, or give another "
@@ -47,11 +50,19 @@ def held(directory: pathlib.Path, what: str = "run") -> Iterator[None]:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-        yield
+        yield refusal
     finally:
         with contextlib.suppress(OSError):  # a child that was forked meanwhile has the handle, too
             fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)
+
+
+def _unwritable(name: str, error: OSError) -> OSError:
+    return type(error)(
+        error.errno,
+        f"{name} must be a directory that can be written ({error.strerror}); make it so, or give "
+        "another one",
+    )
 
 
 _NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # file systems'

@@ -1,11 +1,13 @@
 """Runs that are interrupted end with the bits of those that are not."""
 
+import contextlib
 import os
 import pathlib
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -210,6 +212,53 @@ def test_a_full_disk_says_what_to_do_and_the_run_goes_on_once_there_is_room(tmp_
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     same(fit(**SMALL, epochs=4, checkpoint=tmp_path), whole)
+
+
+def test_the_next_run_waits_for_writers_that_are_at_work_after_an_error(tmp_path):
+    """As Orbax' threads are, which go on when it has raised the first error."""
+    fit(**SMALL, epochs=1, checkpoint=tmp_path)
+    folder, ends = tmp_path / "2.orbax-checkpoint-tmp" / "run", time.monotonic() + 0.5
+    folder.mkdir(parents=True)
+
+    def write():
+        number = 0
+        while time.monotonic() < ends:
+            with contextlib.suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / f"{(number := number + 1)}").write_text("late")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    same(fit(**SMALL, epochs=2, checkpoint=tmp_path), fit(**SMALL, epochs=2))
+    writer.join()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+
+def test_what_does_not_go_is_named(tmp_path, monkeypatch):
+    (tmp_path / "2.orbax-checkpoint-tmp").mkdir()
+    monkeypatch.setattr("jaxdeep.fitting.checkpoint._PATIENCE", 0.0)
+    monkeypatch.setattr("shutil.rmtree", lambda place, **how: None)
+    with pytest.raises(OSError, match=r"2\.orbax-checkpoint-tmp' is left of a checkpoint .*remove it"):
+        fit(**SMALL, epochs=1, checkpoint=tmp_path)
+
+
+def only_readable(directory, monkeypatch):
+    """Have the system say so, also to somebody who may write everywhere."""
+    access = os.access
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    return {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
+
+
+def test_a_run_that_has_ended_is_read_back_where_nothing_can_be_written(tmp_path, monkeypatch):
+    ended = fit(**SMALL, epochs=2, checkpoint=tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    before = only_readable(tmp_path, monkeypatch)
+    same(fit(**SMALL, epochs=2, checkpoint=tmp_path / "run"), ended)
+    refused = "must be a directory that can be written .Permission denied.; make it so"
+    for place in ("run", "empty"):
+        with pytest.raises(PermissionError, match=refused):
+            fit(**SMALL, epochs=3, checkpoint=tmp_path / place)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "empty run", "empty file run"])

@@ -39,16 +39,17 @@ class Directory:
 
     `population.jsonl` holds a line that describes the population, and then one for each generation when
     it has ended. A line is written after the file of the states that it names is whole and on the disk,
-    so that at every moment the newest line tells where to go on.
+    so that at every moment the newest line tells where to go on. With a `refusal` the directory cannot
+    be written: a population that has ended is read, and one that is to go on raises it.
 
     Raises:
       ValueError: the directory holds another population, or something else; a line in the middle of the
         journal is damaged.
     """
 
-    def __init__(self, directory: pathlib.Path, about: About) -> None:
+    def __init__(self, directory: pathlib.Path, about: About, refusal: OSError | None = None) -> None:
         self._numpy = needed("safetensors.numpy", "checkpoint=", "safetensors", "checkpoint")
-        self.directory, self._journal = directory, directory / JOURNAL
+        self.directory, self._journal, self._refusal = directory, directory / JOURNAL, refusal
         self._about = json.loads(json.dumps(about))  # as it is read
         self._lines = self._read()
 
@@ -57,6 +58,7 @@ class Directory:
 
         Raises:
           ValueError: it has done more epochs than `epochs`, or no states can be read.
+          OSError: the directory cannot be written, and the population goes on.
         """
         by_end = {line["until"]: line for line in self._lines}
         if by_end and max(by_end) > epochs:
@@ -64,6 +66,8 @@ class Directory:
                 f"epochs must be at least {max(by_end)}, as many as the population in "
                 f"{str(self.directory)!r} has done; got {epochs}"
             )
+        if self._refusal is not None and epochs not in by_end:
+            raise self._refusal
         # where a run of fewer epochs ended, one of more has no exploit unless `every` says so
         ends = [end for end in sorted(by_end, reverse=True) if end % every == 0 or end == epochs]
         for end in ends:
@@ -141,6 +145,8 @@ class Directory:
         lines = [self._parsed(number, line) for number, line in enumerate(whole, 1)]
         if not lines:
             self._check_free()
+            if self._refusal is not None:
+                raise self._refusal
             with contextlib.suppress(FileNotFoundError):
                 self._journal.unlink()
             self._append({"format": _FORMAT, "format_version": _VERSION, "about": self._about})
@@ -151,7 +157,8 @@ class Directory:
                 f"the last line of {self._journal} was not written to its end, and is left out",
                 stacklevel=5,
             )
-            os.truncate(self._journal, len(data) - len(torn))
+            if self._refusal is None:
+                os.truncate(self._journal, len(data) - len(torn))
         return lines[1:]
 
     def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
@@ -231,10 +238,11 @@ def opened(checkpoint: str | os.PathLike[str] | None, about: About | None) -> It
         yield _Nowhere()
         return
     directory = pathlib.Path(checkpoint).expanduser().resolve()
-    with held(directory, "population"):
-        for left in directory.glob(f".{_file_of('*')}.tmp"):  # by a process that was killed
-            left.unlink(missing_ok=True)
-        yield Directory(directory, about)
+    with held(directory, "population") as refusal:
+        if refusal is None:
+            for left in directory.glob(f".{_file_of('*')}.tmp"):  # by a process that was killed
+                left.unlink(missing_ok=True)
+        yield Directory(directory, about, refusal)
 
 
 def _file_of(epoch: int | str) -> str:

@@ -17,17 +17,22 @@ class Journal:
     """The file `path`, whose events are read once and to which more are added.
 
     This is a class because it holds an open file. Who opens it holds its directory's lock
-    (`jaxdeep.fitting.directory.held`), so that there is one writer.
+    (`jaxdeep.fitting.directory.held`), so that there is one writer. With a `refusal` it cannot be
+    written: it is read, and `add` raises the refusal.
 
     Attributes:
       events: those that were in the file when it was opened.
+      refusal: why it cannot be written, if it cannot.
 
     Raises:
       ValueError: a line in the middle that is no event, with its number; the file stays as it is.
+      OSError: there is no such file, and it cannot be written.
     """
 
-    def __init__(self, path: pathlib.Path) -> None:
-        self.path = path
+    def __init__(self, path: pathlib.Path, refusal: OSError | None = None) -> None:
+        self.path, self.refusal = path, refusal
+        if refusal is not None and not path.exists():
+            raise refusal
         data = path.read_bytes() if path.exists() else b""
         self.events, self._size = _read(path, data)
         if self._size < len(data):
@@ -35,6 +40,8 @@ class Journal:
                 f"the last line of {path} is torn, as after a kill in the middle of writing it; it is "
                 "left out"
             )
+        if refusal is not None:
+            return
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         os.ftruncate(self._file, self._size)
         if not self._size:
@@ -50,6 +57,8 @@ class Journal:
         lines = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in events).encode()
         if not lines:
             return
+        if self.refusal is not None:
+            raise self.refusal
         try:
             written = 0
             while written < len(lines):
@@ -63,7 +72,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._file)
+        if self.refusal is None:
+            os.close(self._file)
 
 
 def no_event(path: pathlib.Path, number: int, line: object) -> ValueError:

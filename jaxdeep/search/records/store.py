@@ -167,6 +167,7 @@ class Directory(Store):
       about: what the sweep is, besides its points, seeds and epochs.
       keep: how many rows keep their files after they have ended; None for all.
       ranking: which of them.
+      refusal: the error that what must be written raises, where the directory can only be read.
 
     Raises:
       ValueError: the directory holds another sweep (the error says what differs), or a journal that is
@@ -176,11 +177,18 @@ class Directory(Store):
     lasts = True
 
     def __init__(
-        self, path: pathlib.Path, about: Event, *, keep: int | None, ranking: Ranking | None
+        self,
+        path: pathlib.Path,
+        about: Event,
+        *,
+        keep: int | None,
+        ranking: Ranking | None,
+        refusal: OSError | None = None,
     ) -> None:
         self.path, self._keep, self._ranking = path, keep, ranking
-        (path / "rows").mkdir(exist_ok=True)
-        self._journal = Journal(path / "journal.jsonl")
+        self._journal = Journal(path / "journal.jsonl", refusal)
+        if refusal is None:
+            (path / "rows").mkdir(exist_ok=True)
         self._rows: dict[str, Event] = {}
         self._texts: dict[str, str] = {}
         self._pasts: dict[str, Past] = {}
@@ -199,7 +207,8 @@ class Directory(Store):
             except (AttributeError, KeyError, TypeError, ValueError):
                 self._journal.close()
                 raise no_event(self._journal.path, number, event) from None
-        self._forget_all()
+        if refusal is None:
+            self._forget_all()
         self.began = header.get("began", time.time())
         if not header:
             first = {"sweep": _FORMAT, "about": about, "made_with": _versions(), "began": self.began}
@@ -440,8 +449,8 @@ def opened(
     if path is None:
         yield Store(keep=keep, ranking=ranking)
         return
-    with held(path, "sweep"):
-        directory = Directory(path, about, keep=keep, ranking=ranking)
+    with held(path, "sweep") as refusal:
+        directory = Directory(path, about, keep=keep, ranking=ranking, refusal=refusal)
         try:
             yield directory
         except BaseException:

@@ -47,9 +47,11 @@ class Writer:
         """Have a piece of work done.
 
         Raises:
-          OSError: an earlier one could not be written.
+          OSError: an earlier one could not be written, or nothing can.
         """
         self.check()
+        if self._journal.refusal is not None:
+            raise self._journal.refusal
         self._queue.put(work)
 
     def check(self) -> None:

@@ -422,6 +422,16 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     same(population(checkpoint=tmp_path / "full"), expected)
 
 
+def test_a_population_that_has_ended_is_read_back_where_nothing_can_be_written(tmp_path, monkeypatch):
+    expected, access = population(epochs=2, checkpoint=tmp_path), os.access
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    same(population(epochs=2, checkpoint=tmp_path), expected)
+    with pytest.raises(PermissionError, match="must be a directory that can be written"):
+        population(epochs=4, checkpoint=tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
 RUN = """
 import sys
 sys.path.insert(0, {tests!r})

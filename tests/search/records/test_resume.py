@@ -1,6 +1,7 @@
 """Sweeps that go on after a kill: to the same table, bit for bit, and nothing is trained twice."""
 
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -100,6 +101,18 @@ def test_a_finished_sweep_trains_nothing_again(tmp_path, strategy):
     lines = len(events(tmp_path))
     identical(sweep(**how), first)
     assert not trained_epochs(tmp_path, lines)
+
+
+def test_a_finished_sweep_is_read_back_where_nothing_can_be_written(tmp_path, monkeypatch):
+    space, access = {"rate": [0.1, 0.2]}, os.access
+    table = sweep(space, epochs=1, checkpoint=tmp_path)
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    identical(sweep(space, epochs=1, checkpoint=tmp_path), table)
+    for changes in ({"epochs": 2}, {"epochs": 1, "space": {"rate": [0.1, 0.2, 0.3]}}):
+        with pytest.raises(PermissionError, match="must be a directory that can be written"):
+            sweep(**{"space": space} | changes, checkpoint=tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 @pytest.mark.heavy
