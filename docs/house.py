@@ -28,7 +28,7 @@ HOUSE = "jaxdeep"
 FLOORS = {
     "the door": (("__main__",), ("cli",), (HOUSE,)),
     "leaves": (("adapters", "datasets", "plotting"),),
-    "tools": (("uncertainty", "saving"), ("search", "compress", "transfer")),
+    "tools": (("uncertainty", "saving"), ("search", "compress", "transfer", "tables")),
     "the host": (("fitting",),),
     "pure": (
         ("diagnostics", "recipes"),

@@ -8,7 +8,8 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
-import jaxdeep.nn  # noqa: F401  # so that the kinds of its layers are known
+import jaxdeep.nn  # so that the kinds of its layers are known
+import jaxdeep.tables  # noqa: F401  # and the layer of tables
 from jaxdeep import _checks
 from jaxdeep.nn.layer import KINDS, build
 from jaxdeep.nn.model import Model

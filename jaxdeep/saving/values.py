@@ -12,6 +12,7 @@ import numpy as np
 from jaxdeep.nn.model import Model
 from jaxdeep.saving import registry
 from jaxdeep.saving.sameness import short
+from jaxdeep.tables.columns import Columns, from_config
 
 Json: TypeAlias = Any  # what json.dumps writes and json.loads reads
 
@@ -42,6 +43,8 @@ def encode(value: object) -> Json:
         return {"dict": {name: encode(item) for name, item in value.items()}}
     if isinstance(value, np.dtype) or (isinstance(value, type) and hasattr(value, "dtype")):
         return {"dtype": jnp.dtype(value).name}
+    if isinstance(value, Columns):
+        return {"columns": value.to_config()}
     if callable(value):
         return _encode_function(value)
     if isinstance(value, Model):
@@ -172,6 +175,7 @@ _DECODERS: dict[str | None, Callable[..., Any]] = {
     "weak": lambda weak: jnp.asarray(decode(weak)),
     "jax": _array,
     "numpy": _array,
+    "columns": lambda columns: from_config(columns),  # noqa: PLW0108  # called by this name
     "partial": _partial,
     "made_by": _made_by,
 }

@@ -1505,6 +1505,27 @@ call(
     against={"rate": 0.1},
 )
 
+# tables
+TABLE = {"age": [31.0, None, 58.0, 40.0], "city": ["a", "b", "a", None], "y": ["no", "yes", "no", "no"]}
+call(
+    "tables.fit",
+    use=lambda columns: columns.encode_inputs(TABLE),
+    frame=TABLE,
+    target="y",
+    kinds={"age": "number"},
+    null=("", "?"),
+    min_frequency=1,
+    unknown="code",
+    missing_columns="error",
+    standardize_target=False,
+    free="frame",
+)
+call(
+    "tables.from_json",
+    use=lambda columns: columns.encode_inputs(TABLE),
+    text=jd.tables.fit(TABLE, "y").to_json(),
+)
+
 # tree
 PART, REST = jd.tree.partition(PARAMS, "*/kernel")
 call("tree.combine", trees=(PART, REST))

@@ -1,0 +1,243 @@
+"""The cells of one column, whatever they come in: values of one type, and which are missing."""
+
+import datetime
+import decimal
+import math
+from collections.abc import Collection, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep.preprocessing.keys import is_missing
+from jaxdeep.tables.dates import EPOCH, EPOCH_UTC, MICROSECOND, microseconds
+
+NULLS = ("", "?", "NA", "N/A", "n/a", "<NA>", "#N/A", "NaN", "nan", "NaT", "null", "NULL", "None")
+"""The texts that stand for a missing cell unless the user names others."""
+
+CellKind = Literal["number", "boolean", "date", "text", "mixed", "empty"]
+
+
+class Cells(NamedTuple):
+    """Cells of a column of a block of rows, in 64 bits.
+
+    Attributes:
+      kind: "number": float64, int64 or uint64, or objects where these cannot hold them. "boolean".
+        "date": int64 microseconds since 1970 in UTC. "text": objects that are strings, or None.
+        "mixed": objects of several of these kinds. "empty": all are missing.
+      values: one a row; under a missing one there is anything.
+      missing: whether a cell is None, NaN, NaT, NA or one of the texts for that.
+      aware: of dates, whether they name a time zone; None where there are none.
+      categorical: whether the container says that these are categories.
+      numbers: of texts all of which are numbers, these, NaN where one is missing; else None.
+    """
+
+    kind: CellKind
+    values: np.ndarray
+    missing: np.ndarray
+    aware: bool | None = None
+    categorical: bool = False
+    numbers: np.ndarray | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many cells there are."""
+        return len(self.values)
+
+    def present(self) -> np.ndarray:
+        """The values that are not missing."""
+        return self.values[~self.missing] if self.missing.any() else self.values
+
+
+def of_array(name: str, array: np.ndarray, nulls: Collection[str]) -> Cells:
+    """The cells of a NumPy array of one axis.
+
+    >>> of_array("age", np.array([31.0, np.nan]), NULLS).missing.tolist()
+    [False, True]
+    >>> of_array("day", np.array(["1970-01-02", "NaT"], "M8[D]"), NULLS).values[0]
+    np.int64(86400000000)
+    """
+    if array.ndim != 1:
+        raise ValueError(f"column {name!r} must have one axis, got an array of shape {array.shape}")
+    if isinstance(array, np.ma.MaskedArray):
+        known = of_array(name, array.filled(_any(array.dtype)), nulls)
+        return known._replace(missing=known.missing | np.ma.getmaskarray(array))
+    kind = array.dtype.kind
+    if kind == "b":
+        return Cells("boolean", array, np.zeros(len(array), bool))
+    if kind in "iu":
+        return Cells("number", array.astype(f"{kind}8"), np.zeros(len(array), bool))
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        values = array.astype(np.float64)
+        return Cells("number", values, np.isnan(values))
+    if kind == "M":
+        return Cells("date", microseconds(name, array), np.isnat(array), aware=False)
+    if kind == "m":
+        seconds = array.astype("m8[us]").astype(np.int64) / 1e6
+        return Cells("number", seconds, np.isnat(array))
+    if kind in "USOT":
+        return of_values(name, array.tolist(), nulls)
+    raise TypeError(f"column {name!r} must hold numbers, text, booleans or dates, got {array.dtype}")
+
+
+def of_values(name: str, values: Sequence[Any], nulls: Collection[str]) -> Cells:
+    """The cells of a list of Python's values, or NumPy's.
+
+    >>> of_values("city", ["Rome ", None, "?"], NULLS)[:2]
+    ('text', array(['Rome', None, None], dtype=object))
+    >>> of_values("age", [3, None, 2**53 + 1], NULLS)[:2]
+    ('number', array([               3,                0, 9007199254740993]))
+    """
+    words = {kind: _word(kind) for kind in set(map(type, values))}
+    if "other" in words.values():
+        row, odd = next((i, v) for i, v in enumerate(values) if words[type(v)] == "other")
+        raise TypeError(
+            f"column {name!r} must hold numbers, text, booleans or dates, got {odd!r} in row {row}"
+        )
+    if set(words.values()) <= {"text", "missing"}:
+        return _of_texts(values, nulls)
+    cleaned = [_cleaned(value, nulls) for value in values]
+    missing = np.fromiter((value is None for value in cleaned), bool, len(cleaned))
+    kinds = {_word(kind) for kind in set(map(type, cleaned))} - {"missing"}
+    if not kinds:
+        return _empty(len(values))
+    if kinds == {"number"}:
+        return Cells("number", _numbers(cleaned), missing)
+    if kinds == {"boolean"}:
+        return Cells("boolean", np.array([bool(value) for value in cleaned]), missing)
+    if kinds == {"date"}:
+        aware = {_is_aware(value) for value in cleaned if value is not None}
+        check_one_zone(name, aware)
+        instants = [0 if value is None else _instant(value) for value in cleaned]
+        return Cells("date", np.array(instants, np.int64), missing, aware.pop())
+    if kinds == {"text"}:
+        return Cells("text", _objects(cleaned), missing)
+    return Cells("mixed", _objects(cleaned), missing)
+
+
+def check_one_zone(name: str, aware: Collection[bool]) -> None:
+    """Refuse dates of which some name a time zone and others do not."""
+    if len(set(aware)) > 1:
+        raise ValueError(
+            f"column {name!r} holds dates with a time zone and dates without one, which cannot be "
+            "compared; give all of them a zone, or none"
+        )
+
+
+def joined(parts: Sequence[Cells]) -> Cells:
+    """The cells of one kind one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    values = np.concatenate([part.values for part in parts])
+    return parts[0]._replace(values=values, missing=np.concatenate([part.missing for part in parts]))
+
+
+def _of_texts(values: Sequence[Any], nulls: Collection[str]) -> Cells:
+    """Numbers are tried first, of which there may be many; of others each distinct text."""
+    if (found := _numbers_of_texts(values, nulls)) is not None:
+        missing = np.isnan(found)
+        return Cells("text", _objects(values), missing, numbers=found)
+    known = {value: _cleaned(value, nulls) for value in set(values)}
+    if all(value is None for value in known.values()):
+        return _empty(len(values))
+    cleaned = _objects([known[value] for value in values])
+    return Cells("text", cleaned, np.array([value is None for value in cleaned], bool))
+
+
+def _numbers_of_texts(values: Sequence[Any], nulls: Collection[str]) -> np.ndarray | None:
+    """The numbers that texts are, NaN for a missing one; None if one is none, or all are missing."""
+    nan = math.nan
+    try:
+        found = np.array([nan if v is None or v in nulls else float(v) for v in values], np.float64)
+    except (ValueError, TypeError):  # the latter of pandas' NA
+        return None
+    # what Python takes for a number and a table does not: "1_000", "inf", "nan"
+    plain = all(v is None or v in nulls for v, x in zip(values, found) if not math.isfinite(x))
+    if not plain or np.isnan(found).all() or not _is_plain(values):
+        return None
+    return found
+
+
+def _is_plain(values: Sequence[Any]) -> bool:
+    text = "".join([value for value in values if isinstance(value, str)])
+    return text.isascii() and "_" not in text and not any(isinstance(v, bytes) for v in values)
+
+
+def _cleaned(value: Any, nulls: Collection[str]) -> Any:
+    """A cell as a number, a bool, a date or a text without blanks around it; None if it is missing."""
+    if isinstance(value, (str, bytes)):
+        text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+        text = text.strip()
+        return None if text in nulls else text
+    if is_missing(value):
+        return None
+    if isinstance(value, (datetime.timedelta, np.timedelta64)):
+        return np.timedelta64(value).astype("m8[us]").astype(int) / 1e6
+    if isinstance(value, datetime.time):
+        return value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1e6
+    return value
+
+
+def _word(kind: type) -> str:
+    """What a value of this type is, in a word."""
+    for kinds, word in _WORDS:
+        if issubclass(kind, kinds):
+            return word
+    return "missing" if kind.__name__ in ("NAType", "NaTType") else "other"
+
+
+_WORDS: list[tuple[Any, str]] = [
+    (type(None), "missing"),
+    ((str, bytes), "text"),
+    ((bool, np.bool_), "boolean"),
+    ((np.timedelta64, datetime.timedelta, datetime.time), "number"),
+    ((int, float, np.integer, np.floating, decimal.Decimal), "number"),
+    ((np.datetime64, datetime.date), "date"),
+]
+
+
+def _numbers(values: list[Any]) -> np.ndarray:
+    """Numbers of Python in int64 if all are whole and fit, in float64 if floats, else objects."""
+    filled = [0 if value is None else value for value in values]
+    if any(isinstance(value, (float, np.floating)) for value in filled):
+        # a whole number beyond 2⁵³ beside a float keeps its digits
+        big = any(isinstance(value, int) and abs(value) > 2**53 for value in filled)
+        return _objects(filled) if big else np.array(filled, np.float64)
+    if any(isinstance(value, decimal.Decimal) for value in filled):
+        return _objects(filled)
+    try:
+        return np.array([int(value) for value in filled], np.int64)
+    except OverflowError:
+        return _objects(filled)
+
+
+def _objects(values: Sequence[Any]) -> np.ndarray:
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def _empty(rows: int) -> Cells:
+    return Cells("empty", np.full(rows, None, object), np.ones(rows, bool))
+
+
+def _is_aware(value: Any) -> bool:
+    return getattr(value, "tzinfo", None) is not None
+
+
+def _instant(value: Any) -> int:
+    """Microseconds since 1970 in UTC."""
+    if hasattr(value, "to_datetime64"):  # pandas', which is in UTC then
+        value = value.to_datetime64()
+    if isinstance(value, np.datetime64):
+        return int(microseconds("", np.array([value]))[0])
+    if not isinstance(value, datetime.datetime):
+        value = datetime.datetime(value.year, value.month, value.day)
+    return (value - (EPOCH_UTC if value.tzinfo else EPOCH)) // MICROSECOND
+
+
+def _any(dtype: np.dtype) -> Any:
+    """Something to put under a mask."""
+    return {"U": "", "S": b"", "O": None, "M": np.datetime64("NaT"), "m": np.timedelta64("NaT")}.get(
+        dtype.kind, 0
+    )

@@ -1,0 +1,185 @@
+"""Cells as values of the kind that a column was found to have; what is of another kind is unknown.
+
+What becomes of a cell depends on nothing but the cell, so that a row is the same alone and among others.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdeep.preprocessing.keys import key_of
+from jaxdeep.tables.cells import Cells, check_one_zone
+from jaxdeep.tables.dates import read_dates
+
+MISSING, UNKNOWN, FIRST = 0, 1, 2
+"""The codes of a missing cell, of an unknown one, and of the first level."""
+
+_DIGITS = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+([eE][+-]?\d+)?|[eE][+-]?\d+)")
+_TRUTHS = {"true": True, "false": False}
+
+
+class Known(NamedTuple):
+    """Values of one kind, and which cells are no such values.
+
+    Attributes:
+      values: float64 numbers, NaN for none; or int64 instants; or int32 codes.
+      unknown: whether a cell holds something, but not a value of this kind.
+    """
+
+    values: np.ndarray
+    unknown: np.ndarray
+
+
+def number_of(text: str) -> float | None:
+    """The number that a text is; None for other texts.
+
+    >>> number_of("-1.5e3"), number_of("1_000"), number_of("12a")
+    (-1500.0, None, None)
+    """
+    return float(text) if _DIGITS.fullmatch(text) else None
+
+
+def truth_of(text: str) -> bool | None:
+    """True and False as texts, in any case, and as the numbers 1 and 0; None for other texts."""
+    number = number_of(text)
+    return _TRUTHS.get(text.lower()) if number is None else {1.0: True, 0.0: False}.get(number)
+
+
+def text_key(text: str) -> str:
+    """The key of a text as a level: that of the number, if a program wrote one.
+
+    So "3", "3.0" and 3 are one level, while "03" is another.
+
+    >>> text_key("3.0"), text_key("0.50"), text_key("03"), text_key("b")
+    ('3', '0.5', '03', 'b')
+    """
+    return str(key_of(float(text))) if _PLAIN.fullmatch(text) else text
+
+
+def numbers_of(cells: Cells) -> Known:
+    """Cells as float64 numbers, True as 1 and False as 0. What is infinite is no number.
+
+    >>> from jaxdeep.tables.cells import of_values
+    >>> numbers_of(of_values("a", ["1", None, "x"], ()))
+    Known(values=array([ 1., nan, nan]), unknown=array([False, False,  True]))
+    """
+    if cells.numbers is not None:
+        values = cells.numbers
+    elif cells.kind in ("number", "boolean") and cells.values.dtype != object:
+        values = cells.values.astype(np.float64)
+    elif cells.kind in ("date", "empty"):
+        values = np.full(cells.rows, np.nan)
+    else:
+        values = _each(cells, _as_number, np.nan, np.float64)
+    values = np.where(cells.missing | ~np.isfinite(values), np.nan, values)
+    return Known(values, np.isnan(values) & ~cells.missing)
+
+
+def instants_of(cells: Cells, name: str = "") -> tuple[Known, bool | None]:
+    """Cells as microseconds since 1970 in UTC; whether they name a time zone, None where none is there.
+
+    Raises:
+      ValueError: some do and others do not.
+    """
+    if cells.kind == "date":
+        return Known(cells.values, np.zeros(cells.rows, bool)), cells.aware
+    texts = cells.kind in ("text", "mixed") and cells.numbers is None
+    given = [v if isinstance(v, str) else "" for v in cells.values.tolist()] if texts else []
+    distinct = list(dict.fromkeys(given))
+    found, aware = read_dates(distinct)
+    check_one_zone(name, aware)
+    at = dict(zip(distinct, found))
+    instants = [at[text] for text in given] if texts else [None] * cells.rows
+    known = np.array([value is not None for value in instants], bool)
+    values = np.array([value or 0 for value in instants], np.int64)
+    return Known(values, ~known & ~cells.missing), aware.pop() if aware else None
+
+
+def keys_of(cells: Cells) -> tuple[list[str], np.ndarray]:
+    """The distinct keys of cells, and which of them each cell has, −1 for one that is missing.
+
+    >>> from jaxdeep.tables.cells import of_values
+    >>> keys_of(of_values("a", [3, None, 3.0, 2**53 + 1], ()))
+    (['3', '9007199254740993'], array([ 0, -1,  0,  1]))
+    """
+    if not cells.rows or cells.kind == "empty":
+        return [], np.full(cells.rows, -1)
+    if cells.values.dtype == object:
+        places: dict[str, int] = {}
+        # two passes: over the distinct cells, then over all of them
+        at = {
+            value: places.setdefault(_key(value), len(places))
+            for value in dict.fromkeys(zip(map(type, cells.present()), cells.present()))
+        }
+        given = zip(cells.values, cells.missing)
+        where = [-1 if gone else at[type(value), value] for value, gone in given]
+        return list(places), np.array(where, np.int64)
+    distinct, found = np.unique(cells.values, return_inverse=True)
+    found = np.where(cells.missing, -1, found)
+    used = np.zeros(len(distinct), bool)
+    used[found[found >= 0]] = True
+    if cells.kind == "date":
+        zone = "Z" if cells.aware else ""
+        texts = [f"{key_of(value)}{zone}" for value in distinct[used].astype("M8[us]")]
+    else:
+        texts = [str(key_of(value)) for value in distinct[used].tolist()]
+    # 0.0 and −0.0 have one key
+    places = {}
+    renumbered = np.full(len(distinct) + 1, -1)
+    renumbered[:-1][used] = [places.setdefault(text, len(places)) for text in texts]
+    return list(places), renumbered[found]
+
+
+def codes_of(cells: Cells, places: Mapping[str, int]) -> Known:
+    """Cells as the codes of levels: 0 for a missing cell, 1 for an unknown one, then the levels.
+
+    Args:
+      cells: of any kind.
+      places: the number of each level, from 0 on.
+    """
+    keys, found = keys_of(cells)
+    of_key = np.array([FIRST + places.get(key, UNKNOWN - FIRST) for key in keys] + [MISSING], np.int32)
+    codes = of_key[found]
+    return Known(codes, codes == UNKNOWN)
+
+
+def truths_of(cells: Cells) -> Known:
+    """Cells as the codes of False and True, which 0 and 1, "true" and "FALSE" are as well."""
+    if cells.kind == "text":
+        of_text = {}
+        for text in set(cells.present().tolist()):
+            truth = truth_of(text.strip())
+            of_text[text] = UNKNOWN if truth is None else FIRST + truth
+        given = zip(cells.values.tolist(), cells.missing.tolist())
+        found = np.array([MISSING if gone else of_text[text] for text, gone in given], np.int32)
+        return Known(found, found == UNKNOWN)
+    numbers = numbers_of(cells)
+    found = np.where(numbers.values == 1, FIRST + 1, np.where(numbers.values == 0, FIRST, UNKNOWN))
+    found = np.where(cells.missing, MISSING, found).astype(np.int32)
+    return Known(found, found == UNKNOWN)
+
+
+def _key(typed: tuple[type, Any]) -> str:
+    value = typed[1]
+    return text_key(value.strip()) if isinstance(value, str) else str(key_of(value))
+
+
+def _as_number(value: Any) -> float:
+    if isinstance(value, str):
+        found = number_of(value)
+        return float(_TRUTHS.get(value.lower(), np.nan)) if found is None else found
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf
+    except (TypeError, ValueError):  # a date among numbers
+        return np.nan
+
+
+def _each(cells: Cells, function: Any, missing: Any, dtype: Any) -> np.ndarray:
+    return np.array(
+        [missing if gone else function(value) for value, gone in zip(cells.values, cells.missing)], dtype
+    )

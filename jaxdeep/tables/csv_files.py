@@ -1,0 +1,89 @@
+"""CSV files, read in blocks by Python's own reader: the same cells whatever is installed."""
+
+import contextlib
+import csv
+import gzip
+import itertools
+import pathlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, TextIO
+
+from jaxdeep.tables.cells import Cells, of_values
+
+_DELIMITERS = ",;\t|"
+
+
+def opened(
+    file: pathlib.Path, nulls: Collection[str]
+) -> tuple[tuple[str, ...], Callable[[Sequence[str], int], Iterator[dict[str, Cells]]]]:
+    """The names in the first line, and a function of names and a number of rows that reads blocks.
+
+    What is between the cells, one of ``, ; | tab``, is told from the first line. A file is UTF-8, with
+    or without a byte-order mark; with .gz it is unpacked while it is read. Lines without anything are
+    left out.
+
+    Raises:
+      ValueError: no first line, two columns of one name, a line of another number of cells, what is no
+        UTF-8; with the number of the line.
+    """
+    with _open(file) as lines, _located(file):
+        first = lines.readline()
+    if not first.strip():
+        raise ValueError(f"{str(file)!r} is empty; its first line must name the columns")
+    delimiter = _delimiter(first)
+    with _open(file) as lines, _located(file):
+        names = tuple(name.strip() for name in next(csv.reader(lines, delimiter=delimiter)))
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{str(file)!r} has more than one column {twice[0]!r}; rename them")
+
+    def blocks(wanted: Sequence[str], size: int) -> Iterator[dict[str, Cells]]:
+        places = [names.index(name) for name in wanted]
+        with _open(file) as lines, _located(file):
+            reader = csv.reader(lines, delimiter=delimiter)
+            next(reader)
+            rows = _checked(reader, file, len(names))
+            while block := list(itertools.islice(rows, size)):
+                columns = list(zip(*block))
+                yield {
+                    name: of_values(name, columns[place], nulls) for name, place in zip(wanted, places)
+                }
+
+    return names, blocks
+
+
+def _checked(reader: Any, file: pathlib.Path, width: int) -> Iterator[list[str]]:
+    for row in reader:
+        if len(row) == width:
+            yield row
+        elif row:
+            raise ValueError(
+                f"{str(file)!r}, line {reader.line_num}: {len(row)} cells, where the first line names "
+                f"{width} columns; put quotes around cells that hold a delimiter"
+            )
+
+
+def _delimiter(line: str) -> str:
+    """What occurs most in the first line outside quotes; a comma if nothing does."""
+    outside = "".join(line.split('"')[::2])
+    return max(_DELIMITERS, key=outside.count)
+
+
+def _open(file: pathlib.Path) -> TextIO:
+    if file.suffix.lower() == ".gz":
+        return gzip.open(file, "rt", encoding="utf-8-sig", newline="")
+    return file.open(encoding="utf-8-sig", newline="")
+
+
+@contextlib.contextmanager
+def _located(file: pathlib.Path) -> Iterator[None]:
+    """Name the file in errors of what reads it."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{str(file)!r} is not UTF-8 ({error}); convert it: "
+            "iconv -f latin1 -t utf-8 old.csv > new.csv"
+        ) from error
+    except (csv.Error, gzip.BadGzipFile, EOFError) as error:
+        raise ValueError(f"{str(file)!r} cannot be read: {error}") from error

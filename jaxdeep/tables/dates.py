@@ -1,0 +1,105 @@
+"""Dates and times as microseconds in UTC, and the numbers that a network is given of them."""
+
+import datetime
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+EPOCH = datetime.datetime(1970, 1, 1)
+EPOCH_UTC = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+MICROSECOND = datetime.timedelta(microseconds=1)
+DAY = 86_400_000_000  # in microseconds
+
+_ISO = re.compile(
+    r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?P<zone>Z|[+-]\d\d:?\d\d)?)?"
+)
+
+PARTS = ("elapsed", "year_sin", "year_cos", "week_sin", "week_cos")
+"""The numbers of a date: days since 1970, the place in the year, and in the week."""
+TIME_PARTS = ("day_sin", "day_cos")
+"""And of a time: the place in the day."""
+
+
+def microseconds(name: str, array: np.ndarray) -> np.ndarray:
+    """Microseconds since 1970 of dates of NumPy of any unit; finer ones are rounded down.
+
+    >>> microseconds("day", np.array(["1677-01-01", "2300-01-01"], "M8[s]")).tolist()
+    [-9246096000000000, 10413792000000000]
+    """
+    found = array.astype("M8[us]")
+    unit = np.datetime_data(array.dtype)[0]
+    if unit in ("Y", "M", "W", "D", "h", "m", "s", "ms"):  # coarser ones reach further
+        lost = (found.astype(array.dtype) != array) & ~np.isnat(array)
+        if lost.any():
+            raise ValueError(f"column {name!r} holds {array[lost][0]}, a date beyond ±290,000 years")
+    return found.astype(np.int64)
+
+
+def read_dates(texts: Iterable[str]) -> tuple[list[int | None], set[bool]]:
+    """Instants of texts in the form of ISO 8601, None for others; whether they name a time zone.
+
+    >>> read_dates(["1970-01-02", "1970-01-01 01:00+01:00", "soon"])
+    ([86400000000, 0, None], {False, True})
+    """
+    found: list[int | None] = []
+    aware = set()
+    for text in texts:
+        match = _ISO.fullmatch(text)
+        try:
+            value = datetime.datetime.fromisoformat(text) if match else None
+        except ValueError:  # the 30th of February
+            value = None
+        if match is None or value is None:
+            found.append(None)
+            continue
+        aware.add(match["zone"] is not None)
+        found.append((value - (EPOCH_UTC if value.tzinfo else EPOCH)) // MICROSECOND)
+    return found, aware
+
+
+def parts_of(instants: np.ndarray, missing: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """The numbers of dates, ``(n, len(names))`` in float64; NaN where a date is missing.
+
+    The place in the year is the day of the year among 365.2425, Monday begins the week.
+
+    >>> parts_of(np.array([0, DAY]), np.array([False, True]), ["elapsed", "year_cos"]).tolist()
+    [[0.0, 1.0], [nan, nan]]
+    """
+    day, within = np.divmod(instants, DAY)
+    fraction = within / DAY
+    # years by the calendar, in which NumPy knows the leap years
+    dates = day.astype("M8[D]")
+    of_year = (dates - dates.astype("M8[Y]").astype("M8[D]")).astype(np.int64)
+    turns = {
+        "year": (of_year + fraction) / 365.2425,
+        "week": ((day + 3) % 7 + fraction) / 7,
+        "day": fraction,
+    }
+    columns = []
+    for name in names:
+        cycle, _, function = name.partition("_")
+        if name == "elapsed":
+            columns.append(day + fraction)
+        else:
+            angle = 2 * np.pi * turns[cycle]
+            columns.append(np.sin(angle) if function == "sin" else np.cos(angle))
+    numbers = np.stack(columns, axis=1) if columns else np.empty((len(instants), 0))
+    numbers[missing] = np.nan
+    return numbers
+
+
+def has_times(instants: np.ndarray) -> bool:
+    """Whether any of these is not the begin of a day."""
+    return bool((instants % DAY != 0).any())
+
+
+def shown(instant: float) -> str:
+    """An instant for people.
+
+    >>> shown(0), shown(3_600_000_000)
+    ('1970-01-01', '1970-01-01 01:00')
+    """
+    text = str(np.datetime64(int(instant), "us"))
+    day, _, time = text.partition("T")
+    return day if time.startswith("00:00:00") else f"{day} {time[:5]}"

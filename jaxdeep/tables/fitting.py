@@ -1,0 +1,172 @@
+"""Fitting a table: two passes over its rows, one for the kinds of columns and one for their values."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from jaxdeep import _checks
+from jaxdeep._warning import warn
+from jaxdeep.tables.cells import NULLS, Cells
+from jaxdeep.tables.columns import Columns
+from jaxdeep.tables.gathering import Gathered, as_id
+from jaxdeep.tables.kinds import Kind, Seen, check_declared, decided
+from jaxdeep.tables.sources import BLOCK, Source, nearest, numbered, source_of
+from jaxdeep.tables.targets import fitted_target
+
+
+def fit(
+    frame: Any,
+    target: str | None = None,
+    *,
+    kinds: Mapping[str, str] | None = None,
+    null: Sequence[str] = NULLS,
+    min_frequency: int = 1,
+    unknown: str = "code",
+    missing_columns: str = "error",
+    standardize_target: bool = False,
+) -> Columns:
+    """Find out what the columns of a table are: the kind of each, its levels, its statistics.
+
+    What is found is fixed from then on: `Columns.encode` and `Columns.encode_inputs` make inputs of the
+    same width of any other rows, `Columns.layer` is the first layer of a network for them.
+
+    * **number**: numbers, also as text ("3.5"), unless a text begins with a zero that it would lose.
+    * **boolean**: True and False, also as text ("true"). 0 and 1 are numbers, unless they are declared;
+      later rows may have either.
+    * **date**: dates and times of any unit, and text in the form of ISO 8601 ("2026-11-29 08:30"). In
+      UTC if they name a time zone, microseconds at the finest, rounded down. It becomes days since
+      1970, and sine and cosine of the place in the year, the week and, if any has a time, the day.
+    * **category**: other text, and what a frame says is categorical. The key of a value is its text:
+      3, 3.0 and "3" are one level, "03" is another, and blanks around it do not count; whole numbers
+      keep all digits. Levels are sorted, numbers by size and text by its characters, and taken from
+      the values, whatever levels a frame declares.
+
+    Missing are None, NaN, NaT, NA, null, and the texts `null`. Infinite numbers, text in a column of
+    numbers, and levels that were not there are *unknown*, which is another thing: its own code, and NaN
+    for a number. A column in which all is missing is a number that is constant.
+
+    Args:
+      frame: a frame of pandas, polars or pyarrow; a dict of columns (lists, arrays, series); the path of
+        a CSV or Parquet file, which is read twice, in blocks of 16,384 rows: memory is that of a block,
+        of the levels, and of 262,144 numbers of each column. Quartiles and medians are those of all rows
+        up to that many, and of as many random rows of a longer table, the same for every container.
+      target: the column to be predicted, which is not among the inputs. Text, booleans, and whole
+        numbers of which there are at most ten are classes, other numbers a regression.
+      kinds: for some columns by name, "number", "category", "boolean", "date" or "drop" in place of what
+        would be found. For the target "category" says classes, and "number" a regression.
+      null: texts that stand for a missing cell.
+      min_frequency: a level with fewer rows is left out, so that its cells are unknown and the network
+        learns what to make of unknown ones.
+      unknown: "code" counts an unknown value; "error" refuses it when rows are encoded.
+      missing_columns: "error" refuses rows without one of the columns; "impute" takes all its cells as
+        missing.
+      standardize_target: encode the target of a regression as ``(y − mean) / std``.
+
+    Returns:
+      `Columns`, whose `summary()` says what was found.
+
+    Raises:
+      ValueError: a column of several kinds, of long text or of more than 131,072 levels, all of them at
+        once and with what to declare; dates of which some name a time zone; a target that is missing in
+        a row, or has one class; a table without rows or columns; a broken file, with the line.
+      TypeError: something else than a table; cells that are no numbers, text, booleans or dates.
+
+    Warns where a category looks like an id: nearly each row has a level of its own.
+
+    Source: kinds and the readable report after skrub's `TableVectorizer`; two slots for missing and
+    unknown after Keras' `FeatureSpace`; statistics in float64.
+
+    >>> people = {"age": [31, None, 58], "city": ["Rome", "Oslo", None], "y": ["no", "yes", "no"]}
+    >>> columns = fit(people, target="y")
+    >>> inputs, targets = columns.encode({"age": [40], "city": ["Bonn"], "y": ["yes"]})
+    >>> inputs["numbers"].tolist(), inputs["codes"].tolist(), targets.tolist()
+    ([[-4.5]], [[1]], [1])
+    >>> print(columns.summary())
+    3 rows; target 'y': 2 classes, no (67 %), yes (33 %)
+    <BLANKLINE>
+    column  kind      levels  missing  unknown  becomes
+    age     number         -     33 %        -  scaled, and missing: 2
+    city    category       2     33 %        -  −1 or 1, and missing: 2
+    <BLANKLINE>
+    4 inputs
+    """
+    nulls = _nulls(null)
+    min_frequency = _checks.check_count("min_frequency", min_frequency)
+    _checks.check_choice("unknown", unknown, ("code", "error"))
+    _checks.check_choice("missing_columns", missing_columns, ("error", "impute"))
+    _checks.check_flag("standardize_target", standardize_target)
+    source = source_of(frame, nulls)
+    names = source.names
+    declared = check_declared({} if kinds is None else kinds, names)
+    if target is not None:
+        _check_target(target, names)
+    used = [name for name in names if declared.get(name) != "drop" or name == target]
+    features = [name for name in used if name != target]
+    if not features:
+        raise ValueError("frame must have a column for the inputs, got none besides what is left out")
+    seen, labels, rows = _seen(source, used, target)
+    if not rows:
+        raise ValueError("frame must have a row, got none")
+    found = None
+    if target is not None:
+        found = fitted_target(target, seen[target], labels, declared.get(target), standardize_target)
+    chosen = _decided(features, seen, declared)
+    gathered = {name: Gathered(name, kind) for name, kind in chosen.items()}
+    for first, block in numbered(source.blocks(features, BLOCK)):
+        for name, cells in block.items():
+            gathered[name].add(first, cells)
+    fitted = tuple(own.column(min_frequency) for own in gathered.values())
+    for column in fitted:
+        if note := as_id(column):
+            warn(f"column {column.name!r} {note}")
+    return Columns(fitted, found, rows, tuple(null), unknown, missing_columns)
+
+
+def _nulls(null: object) -> Collection[str]:
+    if isinstance(null, str) or not isinstance(null, Collection):
+        raise TypeError(f"null must be a list of texts, got {null!r}")
+    odd = [text for text in null if not isinstance(text, str)]
+    if odd:
+        raise TypeError(f"null must be a list of texts, got {odd[0]!r} in it")
+    return {text.strip() for text in null}
+
+
+def _check_target(target: object, names: Sequence[str]) -> None:
+    if not isinstance(target, str):
+        raise TypeError(f"target must be the name of a column, got {target!r}")
+    if target not in names:
+        near = nearest(target, names)
+        hint = f"; {near[0]!r} is one" if near else ""
+        raise ValueError(f"target={target!r} is no column of the frame{hint}; it has {list(names)}")
+
+
+def _seen(
+    source: Source, names: Sequence[str], target: str | None
+) -> tuple[dict[str, Seen], list[Cells], int]:
+    """The first pass: what there is in each column, the cells of the target, the number of rows."""
+    seen = {name: Seen() for name in names}
+    labels: list[Cells] = []
+    rows = 0
+    for first, block in numbered(source.blocks(names, BLOCK)):
+        for name, cells in block.items():
+            seen[name].add(name, first, cells)
+            if name == target:
+                labels.append(cells)
+        rows = first + next(iter(block.values())).rows
+    return seen, labels, rows
+
+
+def _decided(
+    names: Sequence[str], seen: Mapping[str, Seen], declared: Mapping[str, str]
+) -> dict[str, Kind]:
+    """The kind of each column; all that have none are named at once."""
+    chosen: dict[str, Kind] = {}
+    faults = []
+    for name in names:
+        try:
+            chosen[name] = declared.get(name) or decided(name, seen[name])  # type: ignore[assignment]
+        except ValueError as error:
+            faults.append((name, str(error)))
+    if faults:
+        example = ", ".join(f'{name!r}: "drop"' for name, _ in faults)
+        raise ValueError("; ".join(fault for _, fault in faults) + f" (kinds={{{example}}})")
+    return chosen

@@ -1,0 +1,103 @@
+"""Frames and series of pandas, polars and pyarrow, through narwhals, as cells."""
+
+import sys
+from collections.abc import Callable, Collection
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from jaxdeep._extras import needed
+from jaxdeep.tables.cells import Cells, of_array, of_values
+
+# Whatever narwhals knows comes from a package that is loaded where there is such a frame.
+_LIBRARIES = ("pandas", "polars", "pyarrow", "narwhals", "modin", "cudf")
+
+
+def is_frame(data: object) -> bool:
+    """Whether this is a frame of one of the libraries, told without loading any."""
+    library = type(data).__module__.split(".")[0]
+    kind = type(data).__name__
+    return library in _LIBRARIES and kind in ("DataFrame", "LazyFrame", "Table", "RecordBatch")
+
+
+def series_of(value: object) -> Any:
+    """A series of one of the libraries as that of narwhals; None for anything else."""
+    if type(value).__module__.split(".")[0] not in _LIBRARIES:
+        return None
+    if type(value).__name__ in ("Index", "RangeIndex", "DatetimeIndex", "Categorical"):
+        pandas = sys.modules["pandas"]
+        value = pandas.Series(value)
+    return _narwhals().from_native(value, series_only=True, pass_through=False)
+
+
+def opened(
+    frame: Any, nulls: Collection[str], argument: str
+) -> tuple[tuple[str, ...], int, Callable[[str, int, int], Cells]]:
+    """The names of a frame's columns, its number of rows, and a function of its cells."""
+    narwhals = _narwhals()
+    if type(frame).__name__ == "RecordBatch":
+        frame = sys.modules["pyarrow"].Table.from_batches([frame])
+    try:
+        known = narwhals.from_native(frame)
+        if isinstance(known, narwhals.LazyFrame):
+            raise TypeError(f"{argument} is lazy; collect it: {argument}.collect()")
+        columns = known.columns
+        names = tuple(columns)
+    except (ValueError, narwhals.exceptions.NarwhalsError) as error:
+        raise ValueError(f"{argument}: {error}") from error
+    odd = [name for name in names if not isinstance(name, str)]
+    if odd:
+        raise TypeError(
+            f"{argument}: the names of columns must be text, got {odd[0]!r}; rename them: "
+            f"{argument}.columns = [str(name) for name in {argument}.columns]"
+        )
+
+    def cells(name: str, first: int, last: int) -> Cells:
+        return of_series(name, known.get_column(name)[first:last], nulls)
+
+    return names, len(known), cells
+
+
+def of_series(name: str, series: Any, nulls: Collection[str]) -> Cells:
+    """The cells of a series of narwhals: null or NaN is missing, in all libraries.
+
+    >>> import pandas
+    >>> cells = of_series("age", series_of(pandas.Series([31, None], dtype="Int64")), ())
+    >>> cells.kind, cells.missing.tolist()
+    ('number', [False, True])
+    """
+    narwhals, dtype = _narwhals(), series.dtype
+    if isinstance(dtype, (narwhals.List, narwhals.Struct, narwhals.Array, narwhals.Binary)):
+        raise TypeError(
+            f"column {name!r} must hold numbers, text, booleans or dates, got {dtype}; make columns of "
+            "its parts"
+        )
+    if isinstance(dtype, narwhals.Boolean) or dtype.is_integer() or dtype.is_float():
+        missing = series.is_null().to_numpy().astype(bool)
+        filling: Any = False if isinstance(dtype, narwhals.Boolean) else 0
+        values = (series.fill_null(filling) if missing.any() else series).to_numpy()
+        if values.dtype.kind not in "biuf":
+            return of_values(name, series.to_list(), nulls)
+        known = of_array(name, np.asarray(values), nulls)
+        return known._replace(missing=known.missing | missing)
+    if isinstance(dtype, narwhals.Datetime):
+        return _dates(name, series, dtype)
+    if isinstance(dtype, narwhals.Duration):
+        missing = series.is_null().to_numpy().astype(bool)
+        spans = series.dt.total_microseconds().fill_null(0).to_numpy()
+        return Cells("number", spans.astype(np.float64) / 1e6, missing)
+    cells = of_values(name, series.to_list(), nulls)
+    return cells._replace(categorical=isinstance(dtype, (narwhals.Categorical, narwhals.Enum)))
+
+
+def _dates(name: str, series: Any, dtype: Any) -> Cells:
+    missing = series.is_null().to_numpy().astype(bool)
+    stamps = series.dt.timestamp("us")
+    values = (stamps.fill_null(0) if missing.any() else stamps).to_numpy()
+    values = np.where(missing, 0, values).astype(np.int64)
+    return Cells("date", values, missing, aware=dtype.time_zone is not None)
+
+
+def _narwhals() -> ModuleType:
+    return needed("narwhals.stable.v2", "reading a data frame", "narwhals", "tables")

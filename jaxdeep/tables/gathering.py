@@ -1,0 +1,127 @@
+"""The second pass over a table: levels and statistics of a column whose kind is known."""
+
+import dataclasses
+
+import numpy as np
+
+from jaxdeep.tables.cells import Cells, check_one_zone
+from jaxdeep.tables.column import Column
+from jaxdeep.tables.conversion import Known, instants_of, keys_of, numbers_of, truths_of
+from jaxdeep.tables.dates import PARTS, TIME_PARTS, has_times, parts_of
+from jaxdeep.tables.kinds import Kind, check_levels
+from jaxdeep.tables.statistics import Number, Numbers
+
+TRUTHS = ("False", "True")  # the levels of a boolean column, whatever it holds
+_ID = 50  # distinct values from which on a column may be an id
+
+
+@dataclasses.dataclass
+class Gathered:
+    """What is gathered of a column, block by block."""
+
+    name: str
+    kind: Kind
+    known: int = 0
+    missing: int = 0
+    unknown: int = 0
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    numbers: dict[str, Numbers] = dataclasses.field(default_factory=dict)
+    aware: set[bool] = dataclasses.field(default_factory=set)
+    timed: bool = False
+
+    def add(self, first: int, cells: Cells) -> None:
+        """Add the cells of a block that begins with row `first`."""
+        add = {
+            "number": self._add_numbers,
+            "date": self._add_dates,
+            "category": self._add_keys,
+            "boolean": lambda first, cells: truths_of(cells),
+        }[self.kind]
+        found = add(first, cells)
+        missing = int(cells.missing.sum())
+        unknown = 0 if found is None else int(found.unknown.sum())
+        self.known += cells.rows - missing - unknown
+        self.missing += missing
+        self.unknown += unknown
+
+    def column(self, min_frequency: int) -> Column:
+        """The column, without levels of fewer rows."""
+        levels: tuple[str, ...] = ()
+        numbers: tuple[Number, ...] = ()
+        known, unknown = self.known, self.unknown
+        if self.kind == "boolean":
+            levels = TRUTHS
+        elif self.kind == "category":
+            kept = {key: count for key, count in self.counts.items() if count >= min_frequency}
+            known, unknown = sum(kept.values()), known - sum(kept.values())
+            levels = tuple(sorted(kept, key=_order))
+        else:
+            names = ("",) if self.kind == "number" else PARTS + TIME_PARTS * self.timed
+            numbers = tuple(self.numbers.get(name, Numbers()).found(name) for name in names)
+        aware = next(iter(self.aware), None)
+        column = Column(self.name, self.kind, known, self.missing, unknown, levels, numbers, aware)
+        return column._replace(notes=self._notes(column))
+
+    def _add_numbers(self, first: int, cells: Cells) -> Known:
+        found = numbers_of(cells)
+        self.numbers.setdefault("", Numbers()).add(first, found.values)
+        return found
+
+    def _add_dates(self, first: int, cells: Cells) -> Known:
+        found, aware = instants_of(cells, self.name)
+        if aware is not None:
+            self.aware.add(aware)
+            check_one_zone(self.name, self.aware)
+        gone = found.unknown | cells.missing
+        self.timed = self.timed or has_times(found.values[~gone])
+        names = (*PARTS, *TIME_PARTS)
+        for name, values in zip(names, parts_of(found.values, gone, names).T):
+            self.numbers.setdefault(name, Numbers()).add(first, values)
+        return found
+
+    def _add_keys(self, first: int, cells: Cells) -> None:
+        keys, found = keys_of(cells)
+        counts = np.bincount(found[found >= 0], minlength=len(keys)).tolist()
+        for key, count in zip(keys, counts):
+            self.counts[key] = self.counts.get(key, 0) + count
+        check_levels(self.name, len(self.counts))
+
+    def _notes(self, column: Column) -> tuple[str, ...]:
+        """What deserves a look."""
+        notes = []
+        statistics = self.numbers.get("")
+        if not column.known:
+            notes.append("has no known value: it is a constant")
+        elif note := as_id(column):
+            notes.append(note)
+        elif column.kind == "category" and len(column.levels) == 1:
+            notes.append("has a single level: it says nothing")
+        elif column.kind == "number" and column.numbers[0].low == column.numbers[0].high:
+            notes.append("is constant: it says nothing")
+        elif statistics is not None and statistics.count >= _ID and statistics.steps:
+            notes.append('counts the rows: if it is an id, "drop" in kinds= leaves it out')
+        if column.unknown and column.kind == "category":
+            notes.append(f"has {column.unknown:,} cells of levels rarer than min_frequency: unknown")
+        elif column.unknown:
+            notes.append(
+                f"has {column.unknown:,} cells that are no {column.kind}: they count as missing"
+            )
+        return tuple(notes)
+
+
+def as_id(column: Column) -> str | None:
+    """What to say of a category in which nearly each cell has a level of its own."""
+    if len(column.levels) < _ID or len(column.levels) <= 0.9 * column.known:
+        return None
+    return (
+        f'looks like an id, with {len(column.levels):,} levels in {column.known:,} cells: "drop" in '
+        "kinds= leaves it out"
+    )
+
+
+def _order(key: str) -> tuple[bool, float, str]:
+    """Numbers by size, then texts."""
+    try:
+        return False, float(key), key
+    except ValueError:
+        return True, 0.0, key

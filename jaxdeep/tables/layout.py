@@ -1,0 +1,153 @@
+"""What each column becomes in the first layer of a network: numbers of the matrix that it puts out."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from jaxdeep import _checks
+from jaxdeep.tables.column import Column
+from jaxdeep.tables.conversion import FIRST, MISSING
+
+Encoding = Literal["one_hot", "embedding", "drop"]
+
+
+class Options(NamedTuple):
+    """What a layer is told of the columns, as `jaxdeep.tables.layers.columns` describes it."""
+
+    scaling: str | None = "robust"
+    clip: bool = True
+    one_hot: int = 9
+    embedding: int = 8
+    indicators: bool = True
+    encodings: tuple[tuple[str, str], ...] = ()
+
+
+class Piece(NamedTuple):
+    """A number that is put out, or the numbers of an embedding.
+
+    Attributes:
+      kind: "scaled" number; "missing", 1 where a number is; "level", 1 where the code is `code`; "sign",
+        1 for the second of two levels, −1 for the first, else 0; "embedding".
+      source: which number, or which code, it is made of.
+      name: of what is put out.
+      code: of a level.
+      width: how many numbers.
+      levels: of an embedding, its rows.
+    """
+
+    kind: Literal["scaled", "missing", "level", "sign", "embedding"]
+    source: int
+    name: str
+    code: int = 0
+    width: int = 1
+    levels: int = 0
+
+
+def options(columns: Sequence[Column], given: Mapping[str, Any]) -> Options:
+    """The options of a layer, checked.
+
+    Raises:
+      ValueError, TypeError: an option out of range or unknown, an encoding of a column that is none.
+    """
+    unknown = [name for name in given if name not in Options._fields]
+    if unknown:
+        raise TypeError(
+            f"a layer of columns has the options {', '.join(Options._fields)}; got {unknown[0]}"
+        )
+    encodings = given.get("encodings") or {}
+    try:
+        encodings = dict(encodings)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"encodings must be a dict from columns to encodings, got {encodings!r}"
+        ) from None
+    found = Options(**{**given, "encodings": tuple(encodings.items())})
+    _checks.check_choice("scaling", found.scaling, ("robust", "standard", None))
+    _checks.check_flags(clip=found.clip, indicators=found.indicators)
+    one_hot = _checks.check_count("one_hot", found.one_hot, low=0)
+    embedding = _checks.check_count("embedding", found.embedding)
+    known = {column.name: column for column in columns}
+    for name, encoding in encodings.items():
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            raise ValueError(
+                f"encodings names a column {name!r}, which is none of the table's"
+                + (f"; {near[0]!r} is one" if near else "")
+            )
+        allowed = ("one_hot", "embedding", "drop") if known[name].coded else ("drop",)
+        if encoding not in allowed:
+            raise ValueError(
+                f"encodings[{name!r}] must be {' or '.join(map(repr, allowed))} for a column of the "
+                f"kind {known[name].kind}, got {encoding!r}"
+            )
+    return found._replace(one_hot=one_hot, embedding=embedding)
+
+
+def encoding_of(column: Column, options: Options) -> str:
+    """What becomes of a column: "scale", "sign", "one_hot", "embedding" or "drop".
+
+    A boolean and a category of two levels is one number; more levels than `one_hot` are embedded.
+    """
+    declared = dict(options.encodings).get(column.name)
+    if declared is not None:
+        return declared
+    if not column.coded:
+        return "scale"
+    if len(column.levels) == 2:
+        return "sign"
+    return "one_hot" if len(column.levels) <= options.one_hot else "embedding"
+
+
+def pieces(columns: Sequence[Column], options: Options) -> tuple[Piece, ...]:
+    """All that is put out, column by column in their order."""
+    found: list[Piece] = []
+    number = code = 0
+    for column in columns:
+        encoding, name = encoding_of(column, options), column.name
+        has_holes = (
+            options.indicators and column.missing + (column.unknown if not column.coded else 0) > 0
+        )
+        if not column.coded:
+            if encoding == "scale":
+                for place, part in enumerate(column.numbers):
+                    own = f"{name}_{part.name}" if part.name else name
+                    found.append(Piece("scaled", number + place, own))
+                if has_holes:
+                    found.append(Piece("missing", number, f"{name}=missing"))
+            number += len(column.numbers)
+            continue
+        if encoding == "sign":
+            found.append(Piece("sign", code, f"{name}={column.levels[1]}"))
+        elif encoding == "one_hot":
+            found += [
+                Piece("level", code, f"{name}={level}", place + FIRST)
+                for place, level in enumerate(column.levels)
+            ]
+        if encoding in ("sign", "one_hot") and has_holes:
+            found.append(Piece("level", code, f"{name}=missing", MISSING))
+        if encoding == "embedding":
+            levels = len(column.levels) + FIRST
+            found.append(Piece("embedding", code, name, 0, options.embedding, levels))
+        code += 1
+    return tuple(found)
+
+
+def names(found: Sequence[Piece]) -> list[str]:
+    """A name for each number that is put out; where two would be the same, the later one is numbered."""
+    wished = [
+        name
+        for piece in found
+        for name in (
+            [f"{piece.name}[{place}]" for place in range(piece.width)]
+            if piece.kind == "embedding"
+            else [piece.name]
+        )
+    ]
+    taken: set[str] = set()
+    for place, name in enumerate(wished):
+        own, count = name, 2
+        while own in taken or (own != name and own in wished):
+            own, count = f"{name} ({count})", count + 1
+        taken.add(own)
+        wished[place] = own
+    return wished

@@ -1,0 +1,156 @@
+"""Where rows come from: a frame, a dict of columns, or a file, as blocks of a fixed number of rows."""
+
+import difflib
+import os
+import pathlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxdeep import _checks
+from jaxdeep.tables import csv_files, frames, parquet_files
+from jaxdeep.tables.cells import Cells, of_array, of_values
+
+BLOCK = 16_384
+"""Rows of a block. All sources have the same, so that what is summed up block by block is the same."""
+
+Block = dict[str, Cells]
+_SCALARS = (str, bytes, int, float, bool, type(None), np.generic)
+
+
+class Source(NamedTuple):
+    """Rows that can be read again and again.
+
+    Attributes:
+      names: of the columns, in order.
+      blocks: ``(names, rows of a block)``, an iterator over blocks of these columns.
+      rows: how many there are; None if that is known at the end only.
+    """
+
+    names: tuple[str, ...]
+    blocks: Callable[[Sequence[str], int], Iterator[Block]]
+    rows: int | None
+
+
+def is_table(data: object) -> bool:
+    """Whether this is a frame, a dict of columns or the path of a file with a table.
+
+    >>> is_table({"age": [31]}), is_table("people.csv"), is_table(np.ones(3))
+    (True, True, False)
+    """
+    return isinstance(data, (Mapping, str, os.PathLike)) or frames.is_frame(data)
+
+
+def source_of(frame: Any, nulls: Collection[str], argument: str = "frame") -> Source:
+    """The rows of what `jaxdeep.tables.fit` takes.
+
+    Raises:
+      TypeError: something else. ValueError: columns of different lengths, no columns. FileNotFoundError.
+    """
+    if isinstance(frame, (str, os.PathLike)):
+        return _of_file(frame, nulls, argument)
+    if isinstance(frame, Mapping):
+        return _of_dict(frame, nulls, argument)
+    if frames.is_frame(frame):
+        names, rows, cells = frames.opened(frame, nulls, argument)
+        return Source(names, _sliced(cells, rows), rows)
+    raise TypeError(
+        f"{argument} must be a data frame (pandas, polars, pyarrow), a dict of columns or the path of a "
+        f"CSV or Parquet file, got {type(frame).__name__}"
+    )
+
+
+def nearest(name: str, names: Collection[str]) -> list[str]:
+    """Names that may be meant."""
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    folded = [other for other in names if other.strip().casefold() == name.strip().casefold()]
+    return folded[:1] or found
+
+
+def _of_file(path: str | os.PathLike[str], nulls: Collection[str], argument: str) -> Source:
+    _checks.check_local_path(argument, path)
+    file = pathlib.Path(path).expanduser()
+    if not file.exists():
+        raise FileNotFoundError(f"{argument}: there is no file {str(file)!r}")
+    if file.is_dir():
+        raise ValueError(f"{argument}: {str(file)!r} is a directory; give the path of a file")
+    ends = [suffix.lower() for suffix in file.suffixes[-2:]]
+    if ends[-1:] in ([".parquet"], [".pq"]):
+        names, rows, blocks = parquet_files.opened(file, nulls)
+        return Source(names, blocks, rows)
+    if ends[-1:] == [".gz"]:
+        ends.pop()
+    if ends[-1:] and ends[-1] in (".csv", ".tsv", ".txt", ".data", ".tab"):
+        return Source(*csv_files.opened(file, nulls), None)
+    raise ValueError(
+        f"{argument}: {str(file)!r} must end with .csv, .tsv, .txt, .csv.gz or .parquet, by which its "
+        "format is known"
+    )
+
+
+def _of_dict(columns: Mapping[Any, Any], nulls: Collection[str], argument: str) -> Source:
+    for name in columns:
+        if not isinstance(name, str):
+            raise TypeError(f"{argument}: the names of columns must be text, got {name!r}")
+    if columns and all(isinstance(value, _SCALARS) for value in columns.values()):
+        columns = {name: [value] for name, value in columns.items()}  # one row
+    whole = {name: _column(argument, name, value) for name, value in columns.items()}
+    lengths = {name: len(column) for name, column in whole.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"{argument}: all columns must have the same number of rows, got {lengths}")
+    rows = next(iter(lengths.values()), 0)
+
+    def cells(name: str, first: int, last: int) -> Cells:
+        part = whole[name][first:last]
+        if isinstance(part, np.ndarray):
+            return of_array(name, part, nulls)
+        return (
+            of_values(name, part, nulls)
+            if isinstance(part, list)
+            else frames.of_series(name, part, nulls)
+        )
+
+    return Source(tuple(whole), _sliced(cells, rows), rows)
+
+
+def _column(argument: str, name: str, value: Any) -> Any:
+    """A column of a dict as an array, a list, or a series of a frame's library."""
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, jax.Array):
+        return np.asarray(value)
+    if isinstance(value, (list, tuple, range)):
+        return list(value)
+    if (series := frames.series_of(value)) is not None:
+        return series
+    if hasattr(value, "__array__"):
+        return np.asarray(value)
+    raise TypeError(
+        f"{argument}: column {name!r} must be a list, an array or a series, got {type(value).__name__}"
+    )
+
+
+def _sliced(
+    cells: Callable[[str, int, int], Cells], rows: int
+) -> Callable[[Sequence[str], int], Iterator[Block]]:
+    def blocks(names: Sequence[str], size: int) -> Iterator[Block]:
+        for first in range(0, rows, size):
+            yield {name: cells(name, first, min(first + size, rows)) for name in names}
+
+    return blocks
+
+
+def numbered(blocks: Iterator[Block]) -> Iterator[tuple[int, Block]]:
+    """Blocks, each with the number of its first row.
+
+    >>> from jaxdeep.tables.cells import NULLS
+    >>> source = source_of({"a": range(5)}, NULLS)
+    >>> [first for first, block in numbered(source.blocks(["a"], 2))]
+    [0, 2, 4]
+    """
+    first = 0
+    for block in blocks:
+        yield first, block
+        first += next(iter(block.values())).rows if block else 0

@@ -1,0 +1,201 @@
+"""The column that is to be predicted: its classes or numbers, as a network takes them and back."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdeep.preprocessing.keys import key_of
+from jaxdeep.tables.cells import Cells
+from jaxdeep.tables.conversion import keys_of, numbers_of
+from jaxdeep.tables.kinds import Seen, decided
+from jaxdeep.tables.statistics import Numbers
+
+Label = str | int | float | bool
+
+_FEW = 10  # distinct whole numbers up to which they are taken for classes
+_MOST = 10_000  # classes
+
+
+class Target(NamedTuple):
+    """What is known of the target.
+
+    Attributes:
+      name: of the column.
+      classes: the labels as they are in the table, in the order of the classes: False before True,
+        numbers by size, texts by their characters. None for a regression.
+      counts: the number of rows of each class.
+      mean, std, low, high: of the numbers of a regression, in float64.
+      standardized: whether numbers are encoded as ``(y − mean) / std``.
+    """
+
+    name: str
+    classes: tuple[Label, ...] | None = None
+    counts: tuple[int, ...] = ()
+    mean: float = 0.0
+    std: float = 1.0
+    low: float = 0.0
+    high: float = 0.0
+    standardized: bool = False
+
+    @property
+    def task(self) -> str:
+        """What is to be learnt: "binary", "multiclass" or "regression"."""
+        if self.classes is None:
+            return "regression"
+        return "binary" if len(self.classes) == 2 else "multiclass"
+
+    @property
+    def outputs(self) -> int:
+        """The outputs that a network for it has: one, or one for each of more than two classes."""
+        return len(self.classes) if self.classes is not None and len(self.classes) > 2 else 1
+
+    def encode(self, cells: Cells, first: int = 0) -> np.ndarray:
+        """Labels as int32 numbers of classes, numbers as float32.
+
+        Raises:
+          ValueError: a missing label, one that is no class, or no number, with its row and name.
+        """
+        check_there(self.name, cells, first)
+        if self.classes is None:
+            known = numbers_of(cells)
+            _refuse(self.name, cells, known.unknown, first, "must be numbers")
+            values = (known.values - self.mean) / self.std if self.standardized else known.values
+            with np.errstate(over="ignore"):
+                return values.astype(np.float32)
+        places = {str(key_of(label)): place for place, label in enumerate(self.classes)}
+        keys, found = keys_of(cells)
+        if isinstance(self.classes[0], bool):
+            keys = [_TRUTHS.get(key.lower(), key) for key in keys]
+        of_key = np.array([places.get(key, -1) for key in keys], np.int32)
+        codes = of_key[found] if keys else np.zeros(0, np.int32)
+        shown = [*map(repr, self.classes[:6])] + ["…"] * (len(self.classes) > 6)
+        _refuse(self.name, cells, codes < 0, first, f"must be one of the classes {', '.join(shown)}")
+        return codes
+
+    def labels(self, codes: Any) -> np.ndarray:
+        """The labels of numbers of classes, in the type that they have in the table.
+
+        >>> Target("y", ("no", "yes")).labels([1, 0])
+        array(['yes', 'no'], dtype='<U3')
+        """
+        if self.classes is None:
+            raise ValueError(f"target {self.name!r} is of numbers and has no classes")
+        return np.array(self.classes)[np.asarray(codes)]
+
+    def values(self, outputs: Any) -> np.ndarray:
+        """Encoded numbers in the unit of the table, in float64.
+
+        >>> Target("y", mean=5.0, std=2.0, standardized=True).values(np.array([0.5]))
+        array([6.])
+        """
+        values = np.asarray(outputs, np.float64)
+        return values * self.std + self.mean if self.standardized else values
+
+
+_TRUTHS = {"true": "True", "false": "False", "1": "True", "0": "False"}
+
+
+def fitted_target(
+    name: str, seen: Seen, blocks: list[Cells], declared: str | None, standardize: bool
+) -> Target:
+    """The target of all blocks of its column.
+
+    Args:
+      declared: "number" makes it a regression, "category" or "boolean" classes.
+
+    Raises:
+      ValueError: missing labels, one class only, dates, too many classes, numbers that are not finite.
+    """
+    first = 0
+    for cells in blocks:
+        check_there(name, cells, first)
+        first += cells.rows
+    if not first:
+        raise ValueError(f"target {name!r} has no rows")
+    kind = decided(name, seen) if declared is None else declared
+    if kind in ("date", "drop"):
+        raise ValueError(
+            f'target {name!r} must be of numbers or classes, not "{kind}"; declare it in kinds='
+        )
+    if declared is None and kind == "number":
+        numbers = np.concatenate([numbers_of(cells).values for cells in blocks])
+        whole = np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all()
+        kind = "category" if whole and len(np.unique(numbers)) <= _FEW else "number"
+    if kind == "number":
+        return _numbers(name, blocks, standardize)
+    counts: dict[str, int] = {}
+    for cells in blocks:
+        keys, found = keys_of(cells)
+        for key, count in zip(keys, np.bincount(found, minlength=len(keys)).tolist()):
+            counts[key] = counts.get(key, 0) + count
+    labels = _labels(seen, kind, list(counts))
+    if len(counts) < 2:
+        raise ValueError(
+            f"target {name!r} has a single class, {next(iter(labels.values()))!r}: there is nothing to "
+            "learn; take rows of the others too"
+        )
+    if len(counts) > _MOST:
+        raise ValueError(
+            f"target {name!r} has {len(counts):,} classes, more than {_MOST:,}: is it a number? "
+            f'kinds={{{name!r}: "number"}}'
+        )
+    order = sorted(labels, key=lambda key: labels[key])
+    return Target(
+        name, tuple(labels[key] for key in order), tuple(counts[key] for key in order),
+        standardized=False,
+    )  # fmt: skip
+
+
+def check_there(name: str, cells: Cells, first: int) -> None:
+    """Refuse a target with holes, by the first row."""
+    if cells.missing.any():
+        row = first + int(cells.missing.argmax())
+        raise ValueError(
+            f"target {name!r} is missing in row {row} (of {int(cells.missing.sum())} such rows); leave "
+            "those rows out"
+        )
+
+
+def _numbers(name: str, blocks: list[Cells], standardize: bool) -> Target:
+    statistics, first = Numbers(), 0
+    for cells in blocks:
+        known = numbers_of(cells)
+        _refuse(name, cells, known.unknown, first, "must be finite numbers")
+        statistics.add(first, known.values)
+        first += cells.rows
+    found = statistics.found()
+    return Target(
+        name,
+        None,
+        (),
+        found.mean,
+        found.std if found.std > 0 else 1.0,
+        found.low,
+        found.high,
+        standardize,
+    )
+
+
+def _labels(seen: Seen, kind: str, keys: list[str]) -> dict[str, Label]:
+    """The label of each key, in the type that the column has."""
+    kinds = set(seen.examples)
+    if kinds == {"boolean"} or (kinds == {"text"} and seen.truths):
+        return {key: key.lower() == "true" for key in keys}
+    if kinds == {"number"} or (kinds == {"text"} and seen.numbers == seen.present and not seen.zeros):
+        return {key: _number(key) for key in keys}
+    return {key: key for key in keys}
+
+
+def _number(key: str) -> int | float:
+    try:
+        return int(key)
+    except ValueError:
+        return float(key)
+
+
+def _refuse(name: str, cells: Cells, odd: np.ndarray, first: int, what: str) -> None:
+    if odd.any():
+        row = int(odd.argmax())
+        value = cells.values[row]
+        value = value.item() if isinstance(value, np.generic) else value
+        raise ValueError(f"target {name!r} {what}, got {value!r} in row {first + row}")

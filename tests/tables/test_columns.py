@@ -1,0 +1,160 @@
+"""Columns as text and in a saved model: the same in a new process, where no library of frames is."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import jax
+import numpy as np
+import pytest
+
+import jaxdeep as jd
+
+FIXTURE = pathlib.Path(__file__).parents[1] / "fixtures" / "tables"
+ROWS = {
+    "age": [31, None, 58, 44.5],
+    "city": ["Rome", "Oslo", None, "Zürich ✓"],
+    "street": [f"{i} way" for i in range(4)],
+    "member": [True, False, None, True],
+    "day": ["2020-01-02", None, "2021-06-07T08:30", "2019-12-31"],
+    "zone": ["2020-01-02T00:00Z", "2020-01-02T00:00+01:00", None, "2021-01-01T00:00Z"],
+    "nothing": [None] * 4,
+    "y": ["no", "yes", "maybe", "no"],
+}
+
+
+def network(columns):
+    return jd.nn.serial(
+        columns=columns.layer(one_hot=2, embedding=3), logits=jd.nn.dense(columns.outputs)
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A saved model of the rows, and what it puts out for them."""
+    path = tmp_path_factory.mktemp("saved") / "people"
+    columns = jd.tables.fit(ROWS, target="y", missing_columns="impute")
+    model = network(columns)
+    inputs = columns.encode_inputs(ROWS)
+    params, state = model.init(jax.random.key(0), inputs)
+    jd.save(path, model, params, state)
+    return path, columns, model.apply(params, state, inputs)[0]
+
+
+def test_columns_are_the_same_as_text():
+    columns = jd.tables.fit(ROWS, target="y", unknown="error", null=["", "-"], min_frequency=1)
+    again = jd.tables.from_json(columns.to_json())
+    assert again == columns
+    assert hash(again) == hash(columns)
+    assert again.summary() == columns.summary()
+    assert again.checksum == columns.checksum
+    assert again != jd.tables.fit(ROWS, target="y")
+    assert "Zürich ✓" in columns.to_json()  # readable
+    assert repr(columns) == "Columns(7 columns of 4 rows, target='y')"
+
+
+def test_text_that_was_changed_or_cut_off_is_refused():
+    text = jd.tables.fit(ROWS, target="y").to_json()
+    for old, new in (("Oslo", "Bonn"), ('"missing": 1', '"missing": 2'), ("44.5", "44.25")):
+        assert old in text
+        with pytest.raises(ValueError, match="do not have their checksum"):
+            jd.tables.from_json(text.replace(old, new))
+    with pytest.raises(ValueError, match="is not JSON, or was cut off"):
+        jd.tables.from_json(text[:-20])
+    with pytest.raises(ValueError, match=r"of format version 99.*install a newer one"):
+        jd.tables.from_json(text.replace('"format_version": 1', '"format_version": 99'))
+    with pytest.raises(ValueError, match="no columns that jaxdeep wrote"):
+        jd.tables.from_json("{}")
+    with pytest.raises(TypeError, match="text must be the text"):
+        jd.tables.from_json(b"{}")
+
+
+def test_models_of_equal_columns_are_equal():
+    one, other = (jd.tables.fit(ROWS, target="y") for _ in range(2))
+    assert one.layer() == other.layer()
+    assert hash(one.layer()) == hash(other.layer())
+    assert one.layer() != one.layer(embedding=4)
+    assert one.layer() != jd.tables.fit(ROWS).layer()
+    with pytest.raises(AttributeError):
+        one.rows = 5
+
+
+def test_a_saved_model_takes_raw_rows(saved):
+    path, columns, expected = saved
+    model, params, state = jd.load(path)
+    assert model == network(columns)
+    encodes = model.layers["columns"].traits.encodes
+    assert encodes == columns
+    found = model.apply(params, state, encodes.encode_inputs(ROWS))[0]
+    np.testing.assert_array_equal(found, expected)
+    assert jd.saving.from_config(jd.saving.to_config(model)) == model
+
+
+def test_a_vocabulary_that_was_edited_in_the_file_is_refused(saved, tmp_path):
+    shutil.copytree(saved[0], tmp_path / "edited")
+    file = tmp_path / "edited" / "model.json"
+    text = file.read_text()
+    assert '"Oslo"' in text
+    file.write_text(text.replace('"Oslo"', '"Bonn"'))
+    with pytest.raises(ValueError, match="checksum"):
+        jd.load(tmp_path / "edited")
+    config = json.loads(text)["architecture"]
+    config["layers"]["columns"]["config"]["table"]["columns"]["columns"][1]["levels"].pop()
+    with pytest.raises(ValueError, match=r"layer columns: table: .*do not have their checksum"):
+        jd.saving.from_config(config)
+
+
+BARE = """
+    import json, sys
+
+    class Nothing:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] in ("pandas", "polars", "pyarrow", "narwhals", "sklearn"):
+                raise ImportError(name)
+
+    sys.meta_path.insert(0, Nothing())
+    import numpy as np
+    import jaxdeep as jd
+
+    model, params, state = jd.load(sys.argv[1])
+    rows = json.loads(sys.argv[2])
+    columns = model.layers["columns"].traits.encodes
+    whole = np.asarray(model.apply(params, state, columns.encode_inputs(rows))[0])
+    for i in range(4):
+        row = {name: values[i] for name, values in rows.items() if name != "y"}
+        one = np.asarray(model.apply(params, state, columns.encode_inputs(row))[0])
+        np.testing.assert_allclose(one, whole[i : i + 1], rtol=1e-6, atol=1e-6)
+        for name, values in columns.encode_inputs(row).items():
+            np.testing.assert_array_equal(values, columns.encode_inputs(rows)[name][i : i + 1])
+    print(json.dumps([whole.tolist(), columns.labels(whole.argmax(1)).tolist()]))
+"""
+
+
+@pytest.mark.heavy
+def test_a_new_process_without_any_library_of_frames_finds_the_same(saved):
+    path, columns, expected = saved
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(BARE), path, json.dumps(ROWS)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found, labels = json.loads(done.stdout)
+    np.testing.assert_array_equal(np.array(found, np.float32), expected)
+    assert labels == columns.labels(np.argmax(expected, 1)).tolist()
+
+
+def test_a_model_that_was_saved_by_the_first_version_is_read():
+    """`tests/fixtures/tables/make.py` wrote it, once."""
+    model, params, state = jd.load(FIXTURE / "saved")
+    recorded = json.loads((FIXTURE / "recorded.json").read_text())
+    columns = model.layers["columns"].traits.encodes
+    assert columns == jd.tables.from_json((FIXTURE / "columns.json").read_text())
+    inputs = columns.encode_inputs(recorded["rows"])
+    assert inputs["codes"].tolist() == recorded["codes"]
+    np.testing.assert_array_equal(inputs["numbers"], np.array(recorded["numbers"], np.float32))
+    outputs, _ = model.apply(params, state, inputs)
+    np.testing.assert_allclose(outputs, recorded["outputs"], rtol=1e-5, atol=1e-6)
+    assert columns.summary().splitlines() == recorded["summary"]

@@ -1,0 +1,67 @@
+"""CSV files of every form, and broken ones."""
+
+import gzip
+
+import pytest
+
+import jaxdeep as jd
+
+TEXT = "age,city,member\n31,Rome,True\n,Oslo,False\n58,,\n"
+
+
+def write(tmp_path, text, name="people.csv", **options):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode(**options))
+    return path
+
+
+def test_files_of_every_form_are_the_same_table(tmp_path):
+    expected = jd.tables.fit(
+        {"age": [31, None, 58], "city": ["Rome", "Oslo", None], "member": [True, False, None]}
+    )
+    forms = [
+        write(tmp_path, TEXT),
+        str(write(tmp_path, TEXT, "a.csv")),
+        write(tmp_path, TEXT.replace("\n", "\r\n"), "b.csv"),
+        write(tmp_path, TEXT.replace(",", ";"), "c.csv"),
+        write(tmp_path, TEXT.replace(",", "\t"), "d.tsv"),
+        write(tmp_path, TEXT.replace(",", "|"), "e.txt"),
+        write(tmp_path, TEXT, "f.csv", encoding="utf-8-sig"),
+        write(tmp_path, TEXT.replace(",", " , "), "g.csv"),
+        write(tmp_path, TEXT.rstrip("\n"), "h.csv"),
+        write(tmp_path, TEXT.replace("\nN", "\n\nN"), "i.csv"),
+        write(tmp_path, TEXT.replace("Rome", '"Rome"').replace("58", '"58"'), "j.CSV"),
+        write(tmp_path, gzip.compress(TEXT.encode()), "k.csv.gz"),
+    ]
+    for path in forms:
+        assert jd.tables.fit(path) == expected, path
+
+
+def test_cells_may_hold_delimiters_quotes_and_new_lines(tmp_path):
+    path = write(tmp_path, 'x,y\n"a,b",1\n"say ""c""",2\n"d\ne",3\n')
+    assert jd.tables.fit(path).features[0].levels == ("a,b", "d\ne", 'say "c"')
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty; its first line must name the columns"),
+        ("a,b\n1,2\n3,4,5\n", "line 3: 3 cells, where the first line names 2 columns"),
+        ("a,b\n1,2\n3\n", "line 3: 1 cells"),
+        ("a,b,a\n1,2,3\n", "more than one column 'a'"),
+        ("a,b\n", "must have a row"),
+        ("a\nm\xfcller\n".encode("latin-1"), "is not UTF-8.*iconv"),
+    ],
+)
+def test_broken_files_are_refused_with_the_line(tmp_path, text, words):
+    with pytest.raises(ValueError, match=words):
+        jd.tables.fit(write(tmp_path, text))
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"must end with .csv"):
+        jd.tables.fit(write(tmp_path, TEXT, "people.xlsx"))
+    with pytest.raises(ValueError, match="cannot be read"):
+        jd.tables.fit(write(tmp_path, TEXT, "people.csv.gz"))
+    with pytest.raises(ValueError, match="path on this machine"):
+        jd.tables.fit("s3://bucket/people.csv")

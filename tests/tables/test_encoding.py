@@ -1,0 +1,241 @@
+"""Cells as numbers and codes: what is missing, what is unknown, and what becomes of dates."""
+
+import datetime
+
+import numpy as np
+import pytest
+
+import jaxdeep as jd
+
+
+def codes(columns, **cells):
+    return columns.encode_inputs(cells)["codes"].ravel().tolist()
+
+
+def numbers(columns, **cells):
+    return columns.encode_inputs(cells)["numbers"].ravel().tolist()
+
+
+def test_unknown_and_missing_are_two_things_and_counted():
+    columns = jd.tables.fit({"x": ["a", "b"]})
+    assert codes(columns, x=["c", None, "a", "b"]) == [1, 0, 2, 3]
+    report = columns.report({"x": ["c", None]})
+    assert report.columns["x"] == jd.tables.Tally(2, 1, 1, (0, "c"))
+    assert "x             1        1  'c' in row 0" in str(report)
+    assert "nothing is missing or unknown" in str(columns.report({"x": ["a"]}))
+
+
+def test_whole_numbers_and_floats_are_the_same():
+    for declared in ({}, {"x": "category"}):
+        columns = jd.tables.fit({"x": [1, 2, 3]}, kinds=declared)
+        for cells in ([1.0, float("nan"), 3.0], ["1", "", "3.0"], np.array([1, np.nan, 3], np.float16)):
+            found = columns.encode_inputs({"x": cells})
+            expected = columns.encode_inputs({"x": [1, None, 3]})
+            for name in found:
+                np.testing.assert_array_equal(found[name], expected[name])
+    assert codes(columns, x=[1, None, 3.0, 4]) == [2, 0, 4, 1]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [True, False, None],
+        [1, 0, None],
+        [1.0, 0.0, float("nan")],
+        ["True", "false", ""],
+        ["1", "0.0", "NA"],
+        [True, "false", None],
+    ],
+)
+def test_booleans_may_come_in_any_form(cells):
+    columns = jd.tables.fit({"x": [True, False, None, True]})
+    assert codes(columns, x=cells) == [3, 2, 0]
+    assert codes(columns, x=[True, True]) == [3, 3]
+    assert codes(columns, x=["maybe", 2, None]) == [1, 1, 0]
+
+
+def test_nullable_booleans_are_booleans():
+    pandas = pytest.importorskip("pandas")
+    columns = jd.tables.fit({"x": pandas.Series([True, None, False], dtype="boolean")})
+    assert columns.features[0].kind == "boolean"
+    assert codes(columns, x=pandas.Series([True, None], dtype="boolean")) == [3, 0]
+
+
+def test_large_ids_are_told_apart():
+    ids = [16_777_216, 16_777_217, 2**53, 2**53 + 1, 2**64 - 1, 2**70]
+    columns = jd.tables.fit({"x": ids}, kinds={"x": "category"})
+    assert codes(columns, x=ids) == [2, 3, 4, 5, 6, 7]
+    assert codes(columns, x=[str(i) for i in ids]) == [2, 3, 4, 5, 6, 7]
+    wide = jd.tables.fit({"x": np.array(ids[:4], np.int64)}, kinds={"x": "category"})
+    assert codes(wide, x=np.array(ids[:4], np.uint64)) == [2, 3, 4, 5]
+
+
+def test_large_numbers_keep_their_digits():
+    x = 1.7e9 + np.arange(100)
+    columns = jd.tables.fit({"x": x})
+    layer = columns.layer(scaling="standard", clip=False)
+    inputs = columns.encode_inputs({"x": x})
+    found = layer.apply(*layer.init(jd_key(), inputs), inputs)[0][:, 0]
+    np.testing.assert_allclose(found, (x - x.mean()) / x.std(), rtol=1e-6)
+
+
+def jd_key():
+    import jax
+
+    return jax.random.key(0)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-40, 1.0, 1e40, 1e300])
+def test_numbers_beyond_float32_are_scaled(scale):
+    x = scale * np.linspace(-1, 1, 101)
+    columns = jd.tables.fit({"x": x})
+    inputs = columns.encode_inputs({"x": x})
+    layer = columns.layer(scaling="standard", clip=False)
+    found = np.asarray(layer.apply(*layer.init(jd_key(), inputs), inputs)[0][:, 0])
+    np.testing.assert_allclose(
+        found, np.linspace(-1, 1, 101) / np.linspace(-1, 1, 101).std(), rtol=1e-5, atol=1e-7
+    )
+    far = columns.encode_inputs({"x": [1.7e308, -1.7e308, np.inf, None]})
+    z = np.asarray(layer.apply(*layer.init(jd_key(), far), far)[0][:, 0])
+    assert np.isfinite(z).all()
+    assert np.isnan(far["numbers"][2:]).all()
+
+
+def test_what_is_infinite_is_unknown():
+    columns = jd.tables.fit({"x": [1.0, np.inf, 3.0, None]})
+    column = columns.features[0]
+    assert (column.known, column.missing, column.unknown) == (2, 1, 1)
+    assert column.numbers[0].center == 2.0
+    assert columns.report({"x": [-np.inf]}).columns["x"].unknown == 1
+
+
+def test_unknown_values_are_refused_if_that_is_wished():
+    columns = jd.tables.fit({"x": ["a", "b"], "n": [1, 2], "t": [True, False]}, unknown="error")
+    fine = {"x": ["a"], "n": ["3.5"], "t": [None]}
+    columns.encode_inputs(fine)
+    with pytest.raises(ValueError, match="column 'x': 'c' in row 1 is none of its 2 levels"):
+        columns.encode_inputs({"x": ["a", "c"], "n": [1, 1], "t": [True] * 2})
+    with pytest.raises(ValueError, match="column 'n': 'many' in row 0 is no number"):
+        columns.encode_inputs({**fine, "n": ["many"]})
+    with pytest.raises(ValueError, match="column 't': 7 in row 0 is no boolean"):
+        columns.encode_inputs({**fine, "t": [7]})
+    columns.encode_inputs({**fine, "t": [7]}, unknown="code")
+    with pytest.raises(ValueError, match="unknown must be 'code' or 'error'"):
+        columns.encode_inputs(fine, unknown="ignore")
+
+
+def test_many_unknown_values_are_warned_of():
+    columns = jd.tables.fit({"x": ["a", "b"]})
+    with pytest.warns(
+        UserWarning, match="column 'x': 11% of the cells have values.*such as 'A'"
+    ) as caught:
+        columns.encode_inputs({"x": ["a"] * 90 + ["A"] * 11})
+    assert caught[0].filename == __file__
+    columns.encode_inputs({"x": ["a"] * 91 + ["A"] * 10})  # a tenth
+    columns.encode_inputs({"x": ["c"] * 9})  # few
+
+
+def test_a_column_whose_kind_drifts_is_unknown_and_no_error():
+    columns = jd.tables.fit(
+        {"a": [None, None], "n": [1, 2], "d": ["2020-01-01", "2021-01-01"], "c": ["x", "y"]}
+    )
+    found = columns.encode_inputs(
+        {"a": ["text"], "n": [datetime.date(2020, 1, 1)], "d": [3], "c": [True]}
+    )
+    assert np.isnan(found["numbers"]).all()
+    assert found["codes"].tolist() == [[1]]
+    assert [
+        tally.unknown
+        for tally in columns.report({"a": ["t"], "n": ["t"], "d": ["t"], "c": ["t"]}).columns.values()
+    ] == [1] * 4
+
+
+# --- dates ------------------------------------------------------------------------------------------
+
+
+def same_instants(columns, first, *others):
+    expected = columns.encode_inputs({"x": first})["numbers"]
+    for other in others:
+        np.testing.assert_array_equal(columns.encode_inputs({"x": other})["numbers"], expected)
+
+
+def test_an_instant_is_the_same_in_every_unit_and_container():
+    texts = ["1677-09-22", "2300-02-28", "1969-12-31", "2024-02-29"]
+    columns = jd.tables.fit({"x": texts})
+    days = [datetime.date.fromisoformat(text) for text in texts]
+    units = [np.array(texts, f"M8[{unit}]") for unit in ("D", "s", "ms", "us")]
+    same_instants(columns, texts, days, *units, [np.datetime64(text) for text in texts])
+    for library in ("pandas", "polars"):
+        module = pytest.importorskip(library)
+        same_instants(columns, texts, module.Series(days), module.Series(units[2]), module.Series(texts))
+    fine = ["2020-01-01T10:30:00.123456789", "2020-01-01T10:30:00"]
+    columns = jd.tables.fit({"x": fine})
+    same_instants(columns, fine, np.array(fine, "M8[ns]"), np.array(fine, "M8[us]"))
+    assert [number.name for number in columns.features[0].numbers[-2:]] == ["day_sin", "day_cos"]
+
+
+def test_instants_with_zones_are_those_of_utc():
+    utc = ["2020-01-01T10:00:00Z", "2020-06-01 00:30:00+00:00"]
+    columns = jd.tables.fit({"x": utc})
+    aware = [datetime.datetime.fromisoformat(text) for text in utc]
+    there = datetime.timezone(datetime.timedelta(hours=2))
+    same_instants(
+        columns,
+        utc,
+        ["2020-01-01T12:00:00+02:00", "2020-05-31T22:30:00-0200"],
+        aware,
+        [value.astimezone(there) for value in aware],
+    )
+    pandas = pytest.importorskip("pandas")
+    series = pandas.to_datetime(pandas.Series(utc), utc=True, format="ISO8601")
+    same_instants(columns, utc, series, series.dt.tz_convert("Europe/Rome"), series.astype(object))
+    with pytest.raises(
+        ValueError, match="'x' holds dates with no time zone, and was fitted to dates with one"
+    ):
+        columns.encode_inputs({"x": ["2020-01-01"]})
+    with pytest.raises(ValueError, match="dates with a time zone, and was fitted to dates with none"):
+        jd.tables.fit({"x": ["2020-01-01"]}).encode_inputs({"x": utc})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["2020-01-01", "2020-01-01T00:00:00Z"],
+        [datetime.datetime(2020, 1, 1), datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)],
+    ],
+)
+def test_dates_with_and_without_a_zone_are_refused(values):
+    with pytest.raises(
+        ValueError, match="column 'x' holds dates with a time zone and dates without one"
+    ):
+        jd.tables.fit({"x": values})
+    columns = jd.tables.fit({"x": values[:1]})
+    with pytest.raises(ValueError, match="column 'x'"):
+        columns.encode_inputs({"x": values})
+
+
+def test_the_parts_of_a_date():
+    texts = ["2023-01-01T06:00", "2023-07-02T18:00", "2024-12-31T12:00", ""]
+    columns = jd.tables.fit({"x": texts})
+    column = columns.features[0]
+    names = [number.name for number in column.numbers]
+    assert names == ["elapsed", "year_sin", "year_cos", "week_sin", "week_cos", "day_sin", "day_cos"]
+    found = columns.encode_inputs({"x": texts})["numbers"].astype(np.float64)
+    found += [number.center for number in column.numbers]
+    for row, text in zip(found[:3], texts):
+        when = datetime.datetime.fromisoformat(text)
+        hours = when.hour / 24
+        turns = [
+            (when.timetuple().tm_yday - 1 + hours) / 365.2425,
+            (when.weekday() + hours) / 7,
+            hours,
+        ]
+        expected = [part(2 * np.pi * turn) for turn in turns for part in (np.sin, np.cos)]
+        np.testing.assert_allclose(row[1:], expected, atol=1e-6)
+        np.testing.assert_allclose(
+            row[0], (when - datetime.datetime(1970, 1, 1)).total_seconds() / 86400, atol=1e-4
+        )
+    assert np.isnan(found[3]).all()
+    days = jd.tables.fit({"x": ["2023-01-01", "2023-07-02"]})
+    assert len(days.features[0].numbers) == 5  # without times
+    assert "in 2023: 5" in days.summary()

@@ -1,0 +1,131 @@
+"""What kind a column is found to be, and what is refused with what to declare."""
+
+import datetime
+import warnings
+
+import numpy as np
+import pytest
+
+import jaxdeep as jd
+
+
+def kind(values, **options):
+    return jd.tables.fit({"x": values}, **options).features[0].kind
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, 2, None], "number"),
+        ([1.5, float("nan")], "number"),
+        (["1", "2.5", "-3e4", ""], "number"),
+        ([1, "?", 2.5], "number"),
+        ([datetime.timedelta(days=1)], "number"),
+        ([datetime.time(8, 30)], "number"),
+        ([True, None, False], "boolean"),
+        (["true", "FALSE", "NA"], "boolean"),
+        (["yes", "no"], "category"),
+        (["01234", "56789"], "category"),  # postal codes
+        (["1", "2", "3+"], "category"),
+        (["1_000", "2"], "category"),
+        (["2026-11-29", None], "date"),
+        (["2026-11-29T08:30:00Z", "2026-11-29 08:30:00.25+02:00"], "date"),
+        (["20261129"], "number"),
+        (["2026-02-30"], "category"),
+        ([datetime.date(2026, 11, 29)], "date"),
+        (np.array(["2026-11"], "M8[M]"), "date"),
+        ([None, float("nan")], "number"),
+        (["a", b"b"], "category"),
+    ],
+)
+def test_kinds(values, expected):
+    assert kind(values) == expected
+
+
+def test_categories_of_a_frame_are_categories():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"x": pandas.Categorical(["1", "2", None], categories=["1", "2", "3"])})
+    column = jd.tables.fit(frame).features[0]
+    assert column.kind == "category"
+    assert column.levels == ("1", "2")  # those that occur
+
+
+def test_what_is_of_several_kinds_is_named_with_its_rows():
+    with pytest.raises(
+        ValueError, match=r"'x' holds number \(1 in row 0\) and text \('1' in row 1\).*kinds"
+    ):
+        kind([1, "1", True, 1.0])
+    column = jd.tables.fit({"x": [1, "1", True, 1.0, "3.0", 3]}, kinds={"x": "category"}).features[0]
+    assert column.levels == ("1", "3", "True")
+    assert kind([1, "1", True, 1.0], kinds={"x": "number"}) == "number"
+
+
+def test_numbers_with_a_few_texts_are_asked_about():
+    values = [*map(str, range(100)), "none"]
+    with pytest.raises(ValueError, match="holds numbers, 100 of 101 cells, and text, 'none' in row 100"):
+        kind(values)
+    column = jd.tables.fit({"x": values}, kinds={"x": "number"}).features[0]
+    assert (column.known, column.missing, column.unknown) == (100, 0, 1)
+    assert "1 cells that are no number" in column.notes[-1]
+    assert kind(values, null=["none"]) == "number"
+
+
+def test_long_text_is_refused_with_a_way_out_and_all_at_once():
+    texts = [f"this is sentence {i} of them" for i in range(300)]
+    table = {"a": texts, "b": [1, "x"] * 150, "c": list(range(300))}
+    with pytest.raises(
+        ValueError, match=r"'a' holds text, 6 words.*'b' holds number.*'a': \"drop\", 'b'"
+    ):
+        jd.tables.fit(table)
+    columns = jd.tables.fit(table, kinds={"a": "drop", "b": "category"})
+    assert columns.names == ("b", "c")
+    with pytest.warns(UserWarning, match="'a' looks like an id, with 300 levels in 300 cells"):
+        assert len(jd.tables.fit({"a": texts}, kinds={"a": "category"}).features[0].levels) == 300
+
+
+def test_more_levels_than_a_category_has_are_refused(monkeypatch):
+    from jaxdeep.tables import kinds
+
+    monkeypatch.setattr(kinds, "MOST_LEVELS", 60)
+    with pytest.raises(ValueError, match="more than 60 different values, too many for a category"):
+        kind([f"id{i}" for i in range(100)])
+    with pytest.raises(ValueError, match="more than 60 different values"):
+        kind(list(range(100)), kinds={"x": "category"})
+
+
+def test_an_id_is_warned_of_at_the_users_line():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        jd.tables.fit({"key": [f"k{i}" for i in range(60)], "row": list(range(60))})
+    assert caught[0].filename == __file__
+    assert "'key' looks like an id" in str(caught[0].message)
+    assert len(caught) == 1
+    columns = jd.tables.fit({"row": list(range(60))})
+    assert "counts the rows" in columns.summary()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ({"y": "number"}, "kinds names a column 'y'"),
+        ({"x": "text"}, r"kinds\['x'\] must be 'number', 'category', 'boolean', 'date' or 'drop'"),
+        (["x"], "kinds must be a dict"),
+        ({"x": "drop"}, "must have a column for the inputs"),
+    ],
+)
+def test_declarations_are_checked(kinds, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        kind([1, 2], kinds=kinds)
+
+
+def test_rare_levels_are_unknown_if_that_is_wished():
+    columns = jd.tables.fit({"x": ["a"] * 3 + ["b"] * 2 + ["c", None]}, min_frequency=2)
+    column = columns.features[0]
+    assert column.levels == ("a", "b")
+    assert (column.known, column.missing, column.unknown) == (5, 1, 1)
+    assert columns.encode_inputs({"x": ["a", "b", "c", None]})["codes"].ravel().tolist() == [2, 3, 1, 0]
+
+
+def test_levels_are_in_order():
+    levels = jd.tables.fit({"x": ["b", "10", "9", "a", "-1", "01"]}).features[0].levels
+    assert levels == ("-1", "01", "9", "10", "a", "b")

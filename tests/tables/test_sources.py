@@ -1,0 +1,223 @@
+"""The same rows become the same inputs, whatever they come in, alone and among others."""
+
+import datetime
+import pathlib
+import tempfile
+
+import hypothesis
+import numpy as np
+import pytest
+from helpers.frames import ARROW, containers, tables, write_csv
+
+import jaxdeep as jd
+from jaxdeep.tables import sources
+
+pandas = pytest.importorskip("pandas")
+polars = pytest.importorskip("polars")
+
+
+def same(one, other):
+    for name in ("numbers", "codes"):
+        assert one[name].dtype == other[name].dtype
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:column .* of the cells have values:UserWarning")
+
+
+def all_containers_agree(table, later):
+    """Fitted in each container it is the same, and later rows of each become the same bits."""
+    with tempfile.TemporaryDirectory() as folder:
+        fits = {name: jd.tables.fit(frame) for name, frame in containers(table, pathlib.Path(folder))}
+        for name, columns in fits.items():
+            assert columns == fits["dict"], name
+        columns = fits["dict"]
+        expected = columns.encode_inputs(later)
+        assert np.isfinite(expected["numbers"]).sum() + np.isnan(expected["numbers"]).sum() == (
+            expected["numbers"].size
+        )
+        for _, frame in containers(later, pathlib.Path(folder)):
+            same(columns.encode_inputs(frame), expected)
+        rows = [
+            columns.encode_inputs({name: [values[i]] for name, values in later.items()})
+            for i in range(len(next(iter(later.values()))))
+        ]
+        same({n: np.concatenate([row[n] for row in rows]) for n in expected}, expected)
+
+
+@hypothesis.given(tables())
+@hypothesis.settings(max_examples=15)
+def test_random_tables_are_the_same_in_every_container(both):
+    all_containers_agree(*both)
+
+
+@pytest.mark.heavy
+@hypothesis.given(tables(most=25))
+@hypothesis.settings(max_examples=200)
+def test_two_hundred_random_tables_are_the_same_in_every_container(both):
+    all_containers_agree(*both)
+
+
+TABLE = {
+    "age": [31, None, 58, 40],
+    "pay": [1.5, 2.5, None, -3.25],
+    "city": ["Rome", "Oslo", None, "Oslo"],
+    "member": [True, None, False, True],
+    "day": [datetime.datetime(2020, 1, 2), None, datetime.datetime(2021, 6, 7, 8), None],
+}
+
+
+def test_missing_is_one_thing_whatever_it_is_called():
+    columns = jd.tables.fit(TABLE)
+    missing = columns.encode_inputs({key: [None] for key in TABLE})
+    nothings = [float("nan"), pandas.NA, pandas.NaT, np.datetime64("NaT"), "", " NA ", "?", "null"]
+    for nothing in nothings:
+        same(columns.encode_inputs({key: [nothing] for key in TABLE}), missing)
+    same(columns.encode_inputs(pandas.DataFrame({key: [None] for key in TABLE})), missing)
+    same(columns.encode_inputs(polars.DataFrame({key: [None] for key in TABLE})), missing)
+    assert np.isnan(missing["numbers"]).all()
+    assert (missing["codes"] == 0).all()
+
+
+def test_dtypes_of_a_library_make_no_difference():
+    columns = jd.tables.fit(TABLE)
+    expected = columns.encode_inputs(TABLE)
+    frame = pandas.DataFrame(TABLE)
+    nullable = frame.convert_dtypes()
+    same(columns.encode_inputs(nullable), expected)
+    objects = frame.astype(object)
+    same(columns.encode_inputs(objects), expected)
+    same(columns.encode_inputs(frame.astype({"city": "category"})), expected)
+    same(columns.encode_inputs({name: frame[name] for name in frame}), expected)
+    same(columns.encode_inputs({name: nullable[name] for name in frame}), expected)
+    other = polars.DataFrame(TABLE)
+    same(
+        columns.encode_inputs(other.with_columns(polars.col("city").cast(polars.Categorical))), expected
+    )
+    same(columns.encode_inputs(other.with_columns(polars.col("age").cast(polars.Int8))), expected)
+    same(columns.encode_inputs({name: other[name] for name in frame}), expected)
+
+
+@pytest.mark.skipif(not ARROW, reason="pyarrow is not installed")
+def test_arrow_columns_are_the_same():
+    import pyarrow
+
+    columns = jd.tables.fit(TABLE)
+    table = pyarrow.table(TABLE)
+    same(columns.encode_inputs(table), columns.encode_inputs(TABLE))
+    same(columns.encode_inputs(table.to_batches()[0]), columns.encode_inputs(TABLE))
+    frame = pandas.DataFrame(TABLE).convert_dtypes(dtype_backend="pyarrow")
+    same(columns.encode_inputs(frame), columns.encode_inputs(TABLE))
+
+
+def test_columns_are_found_by_name_and_others_are_not_looked_at():
+    columns = jd.tables.fit({**TABLE, "y": [0, 1, 1, 0]}, target="y")
+    expected = columns.encode_inputs(TABLE)
+    turned = dict(reversed(TABLE.items()))
+    same(columns.encode_inputs({"x1": [[]] * 4, **turned, "x2": [object()] * 4}), expected)
+    same(columns.encode_inputs({**TABLE, "y": ["never", "read", None, 3]}), expected)
+    with pytest.raises(ValueError, match=r"lacks the columns 'age', 'city'.*'Age' may be 'age'"):
+        columns.encode_inputs({"pay": [1], "Age": [2], "member": [True], "day": [None]})
+
+
+def test_columns_that_are_not_there_may_be_imputed():
+    columns = jd.tables.fit(TABLE, missing_columns="impute")
+    without = {name: values for name, values in TABLE.items() if name not in ("age", "city")}
+    same(
+        columns.encode_inputs(without),
+        columns.encode_inputs({**TABLE, "age": [None] * 4, "city": [None] * 4}),
+    )
+    assert columns.report(without).columns["age"].missing == 4
+    assert len(columns.encode_inputs({"other": [1, 2]})["codes"]) == 2
+
+
+def test_batches_of_any_size_and_no_rows(tmp_path):
+    columns = jd.tables.fit(TABLE)
+    expected = columns.encode_inputs(TABLE)
+    for rows in (1, 3, 4, 7):
+        parts = list(columns.blocks(write_csv(tmp_path / "t.csv", TABLE), rows=rows))
+        assert [len(part["codes"]) for part in parts] == [rows] * (4 // rows) + [4 % rows] * (
+            4 % rows > 0
+        )
+        same({n: np.concatenate([part[n] for part in parts]) for n in expected}, expected)
+    none = {name: [] for name in TABLE}
+    for frame in (
+        none,
+        pandas.DataFrame(none),
+        polars.DataFrame(none),
+        write_csv(tmp_path / "e.csv", none),
+    ):
+        empty = columns.encode_inputs(frame)
+        assert empty["numbers"].shape == (0, expected["numbers"].shape[1])
+        assert empty["codes"].shape == (0, 2)
+
+
+def test_statistics_are_the_same_in_blocks(tmp_path, monkeypatch):
+    """Also of more rows than a block, and than the sample of which quartiles are taken, has."""
+    from jaxdeep.tables import fitting, statistics
+
+    monkeypatch.setattr(fitting, "BLOCK", 64)
+    monkeypatch.setattr(statistics, "SAMPLE", 100)
+    rng = np.random.default_rng(0)
+    table = {"a": rng.lognormal(size=500).tolist(), "b": rng.choice(["x", "y", None], 500).tolist()}
+    fits = [jd.tables.fit(frame) for _, frame in containers(table, tmp_path)]
+    assert all(columns == fits[0] for columns in fits)
+    number = fits[0].features[0].numbers[0]
+    np.testing.assert_allclose(number.mean, np.mean(table["a"]), rtol=1e-12)
+    np.testing.assert_allclose(number.std, np.std(table["a"]), rtol=1e-12)
+    assert abs(number.center - np.median(table["a"])) < 0.3  # of 100 of the rows
+    assert (number.low, number.high) == (min(table["a"]), max(table["a"]))
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (3, "frame must be a data frame"),
+        (np.ones((2, 2)), "frame must be a data frame"),
+        ([{"a": 1}], "frame must be a data frame"),
+        ({"a": [1, 2], "b": [1]}, "same number of rows, got {'a': 2, 'b': 1}"),
+        ({"a": 3, "b": [1]}, "column 'a' must be a list"),
+        ({1: [1]}, "names of columns must be text"),
+        ({"a": [[1], [2]]}, r"column 'a' must hold numbers.*\[1\] in row 0"),
+        ({"a": np.ones((2, 2))}, "column 'a' must have one axis"),
+        ({"a": np.ones(2, complex)}, "column 'a' must hold numbers"),
+        ({}, "must have a column"),
+        ({"a": []}, "must have a row"),
+        ("there/is/none.csv", "there is no file"),
+        (".", "is a directory"),
+    ],
+)
+def test_what_is_no_table_is_refused(frame, words):
+    with pytest.raises((TypeError, ValueError, FileNotFoundError), match=words):
+        jd.tables.fit(frame)
+
+
+def test_a_lazy_frame_and_columns_without_names_are_refused():
+    with pytest.raises(TypeError, match=r"frame is lazy; collect it"):
+        jd.tables.fit(polars.LazyFrame({"a": [1]}))
+    with pytest.raises(TypeError, match="names of columns must be text, got 0"):
+        jd.tables.fit(pandas.DataFrame(np.ones((2, 2))))
+    with pytest.raises(ValueError, match="frame"):
+        jd.tables.fit(pandas.DataFrame([[1, 2]], columns=["a", "a"]))
+    with pytest.raises(TypeError, match=r"column 'a' must hold numbers.*List"):
+        jd.tables.fit(polars.DataFrame({"a": [[1], [2]]}))
+
+
+def test_a_parquet_file_needs_a_library(tmp_path, monkeypatch):
+    (tmp_path / "t.parquet").write_bytes(b"no parquet")
+    with pytest.raises(ValueError, match="cannot be read as Parquet"):
+        jd.tables.fit(tmp_path / "t.parquet")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(__import__("sys").modules, "polars", None)
+    with pytest.raises(ImportError, match="pip install pyarrow"):
+        jd.tables.fit(tmp_path / "t.parquet")
+
+
+def test_what_is_a_table_is_told_without_loading_a_library():
+    assert sources.is_table(polars.DataFrame())
+    assert sources.is_table(pathlib.Path("a.csv"))
+    assert not sources.is_table([1.0])
+    columns = jd.tables.fit({"a": [1.0, 2.0]})
+    assert columns.is_raw({"a": [1]})
+    assert not columns.is_raw(columns.encode_inputs({"a": [1]}))
+    assert not columns.is_raw(np.ones((2, 1), np.float32))

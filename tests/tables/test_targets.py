@@ -1,0 +1,133 @@
+"""Labels as classes and back, and the targets of regressions."""
+
+import numpy as np
+import pytest
+
+import jaxdeep as jd
+
+X = [1.0, 2.0, 4.0, 8.0]
+
+
+def fitted(y, **options):
+    return jd.tables.fit({"x": np.resize(X, len(y)), "y": y}, target="y", **options)
+
+
+@pytest.mark.parametrize(
+    ("y", "classes", "codes"),
+    [
+        (["no", "yes", "no"], ("no", "yes"), [0, 1, 0]),
+        ([5, 3, 4, 3], (3, 4, 5), [2, 0, 1, 0]),
+        ([3.0, 5.0], (3, 5), [0, 1]),
+        (["10", "9"], (9, 10), [1, 0]),
+        (["a", "10", "9"], ("10", "9", "a"), [2, 0, 1]),
+        ([True, False], (False, True), [1, 0]),
+        (["False", "True"], (False, True), [0, 1]),
+        (["01", "02"], ("01", "02"), [0, 1]),
+    ],
+)
+def test_labels_come_back_as_they_were(y, classes, codes):
+    columns = fitted(y)
+    assert columns.classes == classes
+    assert [type(label) for label in columns.classes] == [type(label) for label in classes]
+    _, targets = columns.encode({"x": np.resize(X, len(y)), "y": y})
+    assert targets.dtype == np.int32
+    assert targets.tolist() == codes
+    assert columns.labels(targets).tolist() == [classes[code] for code in codes]
+    assert columns.outputs == (1 if len(classes) == 2 else len(classes))
+    assert columns.task == ("binary" if len(classes) == 2 else "multiclass")
+    again = jd.tables.from_json(columns.to_json())
+    assert again == columns
+    assert [type(label) for label in again.classes] == [type(label) for label in classes]
+
+
+def test_labels_are_the_same_in_every_container(tmp_path):
+    from helpers.frames import containers
+
+    for y in (
+        [5, 3, 4, 3],
+        ["no", "yes", "no", "no"],
+        [True, False, True, True],
+        [0.5, 1.5, 2.25, -3.0],
+    ):
+        found = [jd.tables.fit(f, target="y") for _, f in containers({"x": X, "y": y}, tmp_path)]
+        assert all(columns == found[0] for columns in found)
+        for _, frame in containers({"x": X, "y": y}, tmp_path):
+            np.testing.assert_array_equal(
+                found[0].encode(frame)[1], found[0].encode({"x": X, "y": y})[1]
+            )
+
+
+def test_true_and_false_may_come_as_numbers_later():
+    columns = fitted([True, False, True])
+    assert columns.encode({"x": [1, 1], "y": [1, 0]})[1].tolist() == [1, 0]
+    assert columns.encode({"x": [1, 1], "y": ["true", "False"]})[1].tolist() == [1, 0]
+
+
+def test_a_class_may_be_absent_later_and_no_other_may_be_there():
+    columns = fitted(["a", "b", "c"])
+    assert columns.encode({"x": [1], "y": ["c"]})[1].tolist() == [2]
+    with pytest.raises(
+        ValueError, match="target 'y' must be one of the classes 'a', 'b', 'c', got 'd' in row 1"
+    ):
+        columns.encode({"x": [1, 2], "y": ["a", "d"]})
+    with pytest.raises(ValueError, match="target 'y' is missing in row 1"):
+        columns.encode({"x": [1, 2], "y": ["a", float("nan")]})
+    with pytest.raises(ValueError, match="lacks the column 'y'"):
+        columns.encode({"x": [1, 2]})
+
+
+def test_numbers_are_a_regression():
+    y = [1e9 + 0.5, 1e9 + 1.5, 1e9 + 3.0]
+    columns = fitted(y)
+    assert columns.task == "regression"
+    assert columns.classes is None
+    assert columns.outputs == 1
+    targets = columns.encode({"x": X[:3], "y": y})[1]
+    np.testing.assert_array_equal(targets, np.array(y, np.float32))
+    assert "target 'y': a number from 1e+09" in columns.summary()
+    whole = fitted(list(range(11)))
+    assert whole.task == "regression"
+    assert fitted([1, 2, 1], kinds={"y": "number"}).task == "regression"
+    assert fitted(list(range(11)), kinds={"y": "category"}).outputs == 11
+
+
+def test_targets_may_be_standardized():
+    y = np.array([1e9 + 0.5, 1e9 + 1.5, 1e9 + 3.0])
+    columns = fitted(y, standardize_target=True)
+    targets = columns.encode({"x": X[:3], "y": y})[1]
+    assert targets.dtype == np.float32
+    np.testing.assert_allclose(targets, (y - y.mean()) / y.std(), rtol=1e-6)
+    np.testing.assert_allclose(columns.values(targets) - 1e9, y - 1e9, rtol=1e-5)
+    assert fitted([2.5, 2.5], standardize_target=True).encode({"x": [1], "y": [2.5]})[1].tolist() == [
+        0.0
+    ]
+
+
+@pytest.mark.parametrize(
+    ("y", "options", "words"),
+    [
+        (["a", None, "b"], {}, r"target 'y' is missing in row 1 \(of 1 such rows\)"),
+        ([1.5, float("nan")], {}, "target 'y' is missing in row 1"),
+        (["a", "a"], {}, "target 'y' has a single class, 'a'"),
+        ([1.5, float("inf")], {}, "target 'y' must be finite numbers, got inf in row 1"),
+        (["2020-01-01", "2020-01-02"], {}, "must be of numbers or classes"),
+        ([1, "a", 2.5], {}, "'y' holds number"),
+        (["1.5", "a"], {"kinds": {"y": "number"}}, "must be finite numbers, got 'a' in row 1"),
+    ],
+)
+def test_targets_that_cannot_be_learnt_are_refused(y, options, words):
+    with pytest.raises(ValueError, match=words):
+        fitted(y, **options)
+
+
+def test_the_target_is_a_column():
+    with pytest.raises(ValueError, match="target='Y' is no column of the frame; 'y' is one"):
+        jd.tables.fit({"x": X, "y": X}, target="Y")
+    with pytest.raises(TypeError, match="target must be the name of a column, got 3"):
+        jd.tables.fit({"x": X}, target=3)
+    columns = jd.tables.fit({"x": X})
+    for call in (columns.encode, columns.labels, columns.values):
+        with pytest.raises(ValueError, match="target"):
+            call({"x": X})
+    with pytest.raises(ValueError, match="has no classes"):
+        jd.tables.fit({"x": X, "y": [0.5, 1, 2, 3]}, target="y").labels([0])
