@@ -26,13 +26,15 @@ from jaxdeep.fitting.placement import placed
 from jaxdeep.fitting.progress import compiling, ordered, reporting
 from jaxdeep.fitting.result import FitResult, Problem
 from jaxdeep.fitting.setup import Setup, check_begun, frozen_of, make_setup, trial, try_out
-from jaxdeep.fitting.sources import Source, go_to, keep_to, position_of, sources_of
+from jaxdeep.fitting.sources import Source, go_to, is_batches, keep_to, position_of, sources_of
+from jaxdeep.train.data import check_pair
 from jaxdeep.train.missing import with_nan
 from jaxdeep.train.options import Callback, FitOptions, filled, minimised_of, takes
 from jaxdeep.train.records import Epochs
 from jaxdeep.train.run import RunState
 from jaxdeep.train.state import Network, initial_of
 from jaxdeep.train.step import Measure
+from jaxdeep.train.weights import balanced_by, is_balanced
 
 _PURE = "jaxdeep.train.init and jaxdeep.train.make_run"
 
@@ -119,6 +121,7 @@ def fit(
         chosen, options = {**chosen, "validation": validation}, {**options, "validation": validation}
     if chosen["phases"] is not None:
         return in_phases(fit, model, data, optimizer, key, chosen, options)
+    chosen = _balanced(chosen, data)
     setup = make_setup("fit", model, optimizer, chosen)
     setup = dataclasses.replace(setup, measure=_measure(setup, chosen["diagnostics"]))
     # the workers of a loader, which begin with it, leave Ctrl-C to this process, too
@@ -235,6 +238,24 @@ def _finished(
     minimised = {name: setup.options.get(name) for name in EVALUATED}
     minimised = {name: value for name, value in minimised.items() if value is not None}
     return FitResult(ts, history, best_epoch, stopped, Problem(setup.model, minimised))
+
+
+def _balanced(options: FitOptions, data: PyTree) -> FitOptions:
+    """The options, with numbers as weights of classes."""
+    if options["objective"] is not None or not is_balanced(options["class_weight"]):
+        return options
+    if is_batches(data):
+        raise ValueError(
+            "class_weight='balanced' needs all labels before the run, and a loader has them batch by "
+            "batch; give numbers: jaxdeep.train.balanced_class_weight(y)"
+        )
+    if jax.process_count() > 1:
+        raise ValueError(
+            "class_weight='balanced' would be of the rows of this process alone; give numbers: "
+            "jaxdeep.train.balanced_class_weight(y) of all rows"
+        )
+    check_pair(data, "data")
+    return {**options, "class_weight": balanced_by(data)}
 
 
 def _measure(setup: Setup, every: int | None) -> Measure | None:

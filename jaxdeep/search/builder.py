@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -16,6 +16,7 @@ from jaxdeep.train.objective import Objective
 from jaxdeep.train.options import SUPERVISED, RowOptions, TrialOptions, check_names, filled, options_of
 from jaxdeep.train.run import RunState
 from jaxdeep.train.state import TrainState
+from jaxdeep.train.weights import Table, is_balanced
 from jaxdeep.tree import shapes
 
 PURE = "jax.vmap over jaxdeep.train.init and jaxdeep.train.make_run"
@@ -26,6 +27,20 @@ _OF_THE_OBJECTIVE = {"model", *SUPERVISED, "trainable", "freeze_batch_norm"}
 
 # From a point to an optimizer, or to arguments of fit.
 Build = Callable[[dict[str, Any]], optax.GradientTransformation | Mapping[str, Any]]
+
+
+class Told(NamedTuple):
+    """What is known of a point.
+
+    Attributes:
+      arguments: those of `jaxdeep.fit`.
+      shared: whether its objective is that of all points.
+      balanced: whether the weights of classes are those of the rows that it is trained on.
+    """
+
+    arguments: dict[str, Any]
+    shared: bool
+    balanced: bool
 
 
 class Builder:
@@ -44,18 +59,26 @@ class Builder:
     def __init__(self, function: Build, arguments: Mapping[str, Any], caller: str = "sweep") -> None:
         check_names(caller, arguments, _ARGUMENTS)
         self.function, self.arguments, self.caller = function, dict(arguments), caller
+        self.balance: Callable[[], Table] | None = None  # the weights of classes in all of the data
         self._objective: Objective | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """What it is made of; the objective is made again where it is needed."""
-        return {**self.__dict__, "_objective": None}
+        return {**self.__dict__, "_objective": None, "balance": None}
 
-    def __call__(self, point: Point) -> Setup:
-        """The setup of a point.
+    def __call__(self, point: Point, table: Table | None = None) -> Setup:
+        """The setup of a point, with these balanced weights of classes, if it has such.
 
         Raises:
-          TypeError, ValueError: an unknown argument, no model or optimizer, neither or both of loss and
-            objective.
+          TypeError, ValueError: as for `told` and `setup`.
+        """
+        return self.setup(self.told(point), table)
+
+    def told(self, point: Point) -> Told:
+        """What the user's builder says of a point.
+
+        Raises:
+          TypeError, ValueError: an unknown argument, a validation set.
         """
         built = self.function(dict(point))
         built = dict(built) if isinstance(built, Mapping) else {"optimizer": built}
@@ -66,11 +89,25 @@ class Builder:
                 f"validation must be the same for all rows: it is an argument of {self.caller}, and the "
                 "builder cannot give it"
             )
+        balanced = arguments.get("objective") is None and is_balanced(arguments.get("class_weight"))
+        alike = not set(built) & _OF_THE_OBJECTIVE and arguments.get("objective") is None
+        return Told(arguments, alike and not balanced, balanced)
+
+    def setup(self, told: Told, table: Table | None = None) -> Setup:
+        """The setup of what is known of a point; without a `table` weights are those of all of the data.
+
+        Raises:
+          TypeError, ValueError: no model or optimizer, neither or both of loss and objective.
+        """
+        arguments, shared = dict(told.arguments), told.shared
+        if told.balanced and table is None and self.balance is not None:
+            table = self.balance()
+        if told.balanced and table is not None:
+            arguments["class_weight"] = table
         model, optimizer = arguments.pop("model", None), arguments.pop("optimizer", None)
         if model is None or optimizer is None:
             raise ValueError(f"{self.caller} needs a model= and an optimizer from the builder")
         options = filled(self.caller, TrialOptions, arguments)
-        shared = not set(built) & _OF_THE_OBJECTIVE and arguments.get("objective") is None
         setup = make_setup(self.caller, model, optimizer, options, self._objective if shared else None)
         if shared:
             self._objective = setup.objective

@@ -1,15 +1,18 @@
 """The rows of a sweep: every point, on every subset of the data, with every seed."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.search.builder import Builder
-from jaxdeep.search.resampling.subset import WHOLE, Subset
+from jaxdeep.search.resampling.subset import WHOLE, DeviceData, Subset
 from jaxdeep.search.spaces.space import Point, groups
 from jaxdeep.search.trial import Group, Trial
+
+_TABLE = "class_weight='balanced'"  # among floats: weights of classes, which differ between subsets
 
 
 def keys_of(seeds: int, key: jax.Array | None) -> list[jax.Array]:
@@ -25,19 +28,28 @@ def grouped_rows(
     build: Builder,
     keys: Sequence[jax.Array],
     points: Sequence[Point],
+    device_data: DeviceData,
     subsets: Sequence[Subset] = (WHOLE,),
 ) -> Iterator[Group]:
     """The rows in groups that one program may serve."""
+    build.balance = functools.partial(device_data.balanced, WHOLE)
     for fixed, members in groups(list(points)):
         first: Setup | None = None
         by_size: dict[tuple[int | None, int | None], list[Trial]] = {}
         for i in members:
             # with Python numbers, so that errors of the builder come before anything is traced
-            setup = build(points[i])
+            told = build.told(points[i])
+            by_subset = told.balanced and len(subsets) > 1
+            setup = build.setup(told)
             first = setup if first is None else first
             setup = setup.sharing(first)
-            floats = {name: value for name, value in points[i].items() if name not in fixed}
+            floats: dict[str, Any] = {
+                name: value for name, value in points[i].items() if name not in fixed
+            }
             for number, subset in enumerate(subsets):
+                if by_subset:
+                    floats = {**floats, _TABLE: (table := device_data.balanced(subset))}
+                    setup = build.setup(told, table).sharing(first)
                 rows = by_size.setdefault(subset.sizes, [])
                 for seed, key in enumerate(keys):
                     if subset.seed in (None, seed):
@@ -46,5 +58,7 @@ def grouped_rows(
             yield Group(rows, functools.partial(_traced, build, fixed))
 
 
-def _traced(build: Builder, fixed: Point, floats: Point) -> Setup:
-    return build({**fixed, **floats})
+def _traced(build: Builder, fixed: Point, floats: Mapping[str, Any]) -> Setup:
+    point = {**fixed, **floats}
+    table = point.pop(_TABLE, None)
+    return build(point, table)

@@ -188,7 +188,7 @@ def trained(
     """
     check_free(points, RESERVED)
     how, device_data = sweeping.how, DeviceData(sweeping.data, sweeping.validation, prepare)
-    grouped = list(grouped_rows(sweeping.build, sweeping.keys, points, subsets))
+    grouped = list(grouped_rows(sweeping.build, sweeping.keys, points, device_data, subsets))
     for group in grouped:
         prepared(sweeping, group, device_data, halving)
     rows = sorted((row for group in grouped for row in group.rows), key=lambda row: row.place)

@@ -11,6 +11,7 @@ from jaxdeep.train.records import Epochs
 from jaxdeep.train.run import make_run
 from jaxdeep.train.state import TrainState, init
 from jaxdeep.train.step import make_step
+from jaxdeep.train.weights import balanced_class_weight
 
 if TYPE_CHECKING:
     from jaxdeep.fitting.result import FitResult
@@ -28,6 +29,7 @@ __all__ = [
     "SuccessiveHalving",
     "Table",
     "TrainState",
+    "balanced_class_weight",
     "init",
     "make_epoch",
     "make_evaluate",

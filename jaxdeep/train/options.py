@@ -14,7 +14,7 @@ import os
 import re
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, TypeVar, get_type_hints
 
 import jax
 import numpy as np
@@ -114,7 +114,9 @@ class Minimised(TypedDict, total=False):
       penalty: ``params -> scalar``, added to the loss (`jaxdeep.regularizers`).
       activity: ``outputs of layers by path -> scalar``, added to the loss too
         (`jaxdeep.regularizers.activity`).
-      class_weight: a weight for each class in training, as in `jaxdeep.train.supervised`.
+      class_weight: a weight for each class in training, as in `jaxdeep.train.supervised`, or "balanced":
+        ``n / (K n_k)`` of the n_k training rows of class k of K
+        (`jaxdeep.train.balanced_class_weight`).
       objective: instead of loss, metrics, penalty, activity and class_weight, for anything that is not
         supervised: a function of the form that `jaxdeep.train.supervised` returns. The model is
         initialised on the first array of the data; pass `params` where that is not its input.
@@ -123,7 +125,7 @@ class Minimised(TypedDict, total=False):
     loss: Annotated[PerExample | None, Option(None)]
     penalty: Annotated[Callable[[PyTree], Float[Array, ""]] | None, Option(None)]
     activity: Annotated[Callable[[Mapping[str, PyTree]], Float[Array, ""]] | None, Option(None)]
-    class_weight: Annotated[Mapping[int, float] | ArrayLike | None, Option(None)]
+    class_weight: Annotated[Mapping[int, float] | ArrayLike | Literal["balanced"] | None, Option(None)]
     objective: Annotated[Objective | None, Option(None)]
 
 

@@ -11,17 +11,106 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import HostOrDevice, as_array, check_holds, on_device
-from jaxdeep._compilation import inside, is_traced
+from jaxdeep._compilation import check_untraced, inside, is_traced
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Num, PyTree
 from jaxdeep.losses.meaning import OF_BITS, OF_CLASSES
 from jaxdeep.train.state import PerExample
 
 Table = np.ndarray | jax.Array  # of the weights of classes; of JAX where some of them are traced
 
+BALANCED = "balanced"
+_MOST_CLASSES = 2**24
+
+
+def balanced_class_weight(y: ArrayLike, *, weights: ArrayLike | None = None) -> np.ndarray:
+    """The weights with which each class counts as much as any other: ``w_k = n / (K n_k)``.
+
+    K is the number of classes that occur, n_k the number of rows of class k (or the sum of their
+    weights) and n that of all rows. The mean over the rows is 1, so that the loss keeps its size. It is
+    what ``jd.fit(…, class_weight="balanced")`` takes, for `jaxdeep.train.supervised` and `make_run`.
+
+    Args:
+      y: classes, numbered from 0, ``(n,)`` or ``(n, 1)``; or their shares, one-hot or soft,
+        ``(n, classes)``.
+      weights: of the rows, ``(n,)``; those of weight 0 are not looked at.
+
+    Returns:
+      ``(classes,)``, float64, up to the largest class; 1 for a class that does not occur.
+
+    Raises:
+      ValueError: labels that are no classes, several a row, or none.
+      TypeError: labels of another kind, traced values.
+
+    Source: King & Zeng, "Logistic Regression in Rare Events Data" (2001); scikit-learn's
+    `compute_class_weight`.
+
+    >>> balanced_class_weight([0, 0, 0, 2]).round(3).tolist()
+    [0.667, 1.0, 2.0]
+    """
+    check_untraced(
+        *("balanced_class_weight", y, weights),
+        does="counts labels on the host",
+        instead="a class_weight of numbers",
+    )
+    given: Any = y
+    if not (hasattr(given, "shape") or isinstance(given, (list, tuple))):
+        raise TypeError(f"class_weight='balanced' is for labels y of one output, got {given!r}")
+    labels = np.asarray(as_array("y", given))
+    rows = np.ones(labels.shape[:1]) if weights is None else np.asarray(as_array("weights", weights))
+    _checks.check_weights(rows)
+    if not labels.ndim or rows.shape != labels.shape[:1]:
+        raise ValueError(
+            f"weights must be one a row of y, got shape {rows.shape} for y of shape {labels.shape}"
+        )
+    labels, rows = labels[rows > 0], rows[rows > 0].astype(float)
+    if not len(labels):
+        raise ValueError("y must have rows that count to balance their classes, got none")
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        _checks.check_distributions("labels to balance", labels.astype(float))
+        held = rows @ labels.astype(float)
+    else:
+        if labels.ndim > 2 or labels.shape[1:] not in ((), (1,)):
+            raise ValueError(
+                f"class_weight='balanced' needs one class a row, got y of shape {labels.shape}"
+            )
+        held = np.bincount(_whole_classes(labels.reshape(-1)), rows)
+    occurs = held > 0
+    table = np.ones(len(held))
+    table[occurs] = held.sum() / (occurs.sum() * held[occurs])
+    return table
+
+
+def _whole_classes(labels: np.ndarray) -> np.ndarray:
+    """Labels as whole numbers; refuses those that number no class."""
+    values = labels.astype(float)
+    wrong = ~((values >= 0) & (values < _MOST_CLASSES) & (values == np.floor(values)))
+    if wrong.any():
+        raise ValueError(
+            "class_weight='balanced' needs labels that are classes, numbered from 0, got "
+            f"{labels[wrong][0]}"
+        )
+    return values.astype(int)
+
+
+def is_balanced(class_weight: Any) -> bool:
+    """Whether the weights of classes are to be found from the labels."""
+    return isinstance(class_weight, str) and class_weight == BALANCED
+
+
+def balanced_by(data: PyTree) -> np.ndarray:
+    """The balanced weights of the classes in data ``(x, y)`` or ``(x, y, weights)``."""
+    _, y, *weights = data
+    return balanced_class_weight(y, weights=weights[0] if weights else None)
+
 
 def table_of(class_weight: Mapping[int, ArrayLike] | Sequence[ArrayLike] | ArrayLike) -> Table:
     """The weights as an array, indexed by class."""
     several: Any
+    if is_balanced(class_weight):
+        raise TypeError(
+            "class_weight='balanced' is for jaxdeep.fit and searches, which know all labels; here give "
+            "jaxdeep.train.balanced_class_weight(y)"
+        )
     if isinstance(class_weight, Mapping):
         name = "the classes of class_weight"
         by_class = {_checks.check_count(name, label, low=0): w for label, w in class_weight.items()}

@@ -1133,6 +1133,7 @@ call("datasets.split", **PARTED, sizes=0.4, shuffle=True, seed=0, free="data")
 call("datasets.folds", **PARTED, k=2, shuffle=True, seed=0, free="data")
 
 # train
+call("train.balanced_class_weight", y=LABELS, weights=jnp.ones(4))
 OBJECTIVE = jd.train.supervised(NET, CE)
 STATE = jd.train.TrainState(jnp.int32(0), NET_PARAMS, NET_STATE, SGD.init(NET_PARAMS), KEY)
 EACH = {"accuracy": jd.metrics.accuracy}

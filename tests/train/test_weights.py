@@ -2,12 +2,16 @@
 
 import functools
 
+import chex
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from helpers.properties import of_width, over
+from hypothesis import given, settings
+from sklearn.utils import class_weight
 
 import jaxdeep as jd
 from jaxdeep.losses import mse, softmax_cross_entropy
@@ -268,3 +272,135 @@ def test_a_wrong_label_counts_unless_its_weight_is_0():
     assert np.isfinite(jd.fit(model, (X, labels, weights), **run).history["loss"]).all()
     with pytest.raises(ValueError, match=r"labels must be in \[0, 3\)"):
         jd.fit(model, (X, labels, weights[::-1]), **run)
+
+
+labels = st.lists(st.integers(0, 4), min_size=1, max_size=50).map(np.array)
+
+
+@given(labels, st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_balanced_weights_are_those_of_scikit_learn(y, weighted):
+    weights = 1.0 + np.arange(len(y)) % 3 if weighted else None
+    table = jd.train.balanced_class_weight(y, weights=weights)
+    classes = np.unique(y)
+    rows = np.ones(len(y)) if weights is None else weights
+    held = np.array([rows[y == k].sum() for k in classes])
+    np.testing.assert_allclose(table[classes], rows.sum() / (len(classes) * held), rtol=1e-12)
+    if not weighted:
+        theirs = class_weight.compute_class_weight("balanced", classes=classes, y=y)
+        np.testing.assert_allclose(table[classes], theirs, rtol=1e-12)
+    assert (np.delete(table, classes) == 1).all()
+    hot = np.eye(6)[y]
+    np.testing.assert_allclose(
+        jd.train.balanced_class_weight(hot, weights=weights)[:5][classes], table[classes]
+    )
+    for other in (y[:, None], y.tolist(), y.astype(np.uint8), y.astype(np.float32), jnp.asarray(y)):
+        np.testing.assert_array_equal(jd.train.balanced_class_weight(other, weights=weights), table)
+
+
+def test_rows_of_weight_0_are_not_balanced():
+    table = jd.train.balanced_class_weight([0, 0, 1, -7], weights=[1, 1, 1, 0])
+    np.testing.assert_allclose(table, [0.75, 1.5])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"y": [0, -1]}, "labels that are classes, numbered from 0, got -1"),
+        ({"y": [0.0, 0.5]}, "labels that are classes, numbered from 0, got 0.5"),
+        ({"y": [0.0, np.nan]}, "labels that are classes, numbered from 0, got nan"),
+        ({"y": [2**31, 1]}, "labels that are classes, numbered from 0, got 2147483648"),
+        ({"y": np.zeros((2, 2))}, "must sum to 1"),
+        ({"y": np.zeros((2, 2, 2))}, r"one class a row, got y of shape \(2, 2, 2\)"),
+        ({"y": []}, "y must have rows that count"),
+        ({"y": [0, 1], "weights": [0, 0]}, "y must have rows that count"),
+        ({"y": [0, 1], "weights": [1]}, "weights must be one a row of y"),
+        ({"y": [0, 1], "weights": [1, -1]}, "weights must be at least 0"),
+        ({"y": {"a": [0, 1]}}, "class_weight='balanced' is for labels y of one"),
+        ({"y": ["a", "b"]}, "y must be an array of real numbers"),
+        ({"y": None}, "is for labels y of one output"),
+    ],
+)
+def test_wrong_labels_to_balance(arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        jd.train.balanced_class_weight(**arguments)
+
+
+def test_balanced_is_for_those_who_know_all_labels():
+    with pytest.raises(TypeError, match=r"here give jaxdeep.train.balanced_class_weight\(y\)"):
+        jd.train.supervised(jd.nn.dense(2), jd.losses.softmax_cross_entropy, class_weight="balanced")
+    with pytest.raises(TypeError, match="balanced_class_weight counts labels on the host"):
+        jax.jit(jd.train.balanced_class_weight)(jnp.zeros(3, int))
+
+
+X_RARE = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+Y_RARE = np.repeat([0, 1, 2], [40, 15, 5])
+RARE = {
+    "loss": jd.losses.softmax_cross_entropy,
+    "epochs": 2,
+    "batch_size": 20,
+    "progress": False,
+}
+
+
+def test_fit_balances_the_classes_of_its_data():
+    def trained(y, class_weight, *more):
+        model, optimizer = jd.nn.dense(3), jd.optimizers.sgd(0.1)
+        return jd.fit(
+            *(model, (X_RARE, y, *more)),
+            **RARE,
+            optimizer=optimizer,
+            key=jax.random.key(0),
+            class_weight=class_weight,
+        )
+
+    table = 60 / (3 * np.array([40, 15, 5]))
+    for y in (Y_RARE, np.eye(3, dtype=np.float32)[Y_RARE]):
+        ours, theirs = trained(y, "balanced"), trained(y, table)
+        chex.assert_trees_all_equal(ours.params, theirs.params)
+        np.testing.assert_array_equal(ours.history["loss"], theirs.history["loss"])
+    weights = np.where(Y_RARE == 0, 0, 1).astype(np.float32)
+    ours, theirs = trained(Y_RARE, "balanced", weights), trained(Y_RARE, [1, 20 / 30, 2], weights)
+    chex.assert_trees_all_equal(ours.params, theirs.params)
+
+
+def test_what_cannot_be_balanced_is_refused():
+    fit = functools.partial(
+        jd.fit, jd.nn.dense(3), **RARE, optimizer=optax.sgd(0.1), key=jax.random.key(0)
+    )
+    with pytest.raises(ValueError, match="a loader has them batch by batch; give numbers"):
+        fit(lambda epoch: iter([(X_RARE, Y_RARE)]), class_weight="balanced")
+    with pytest.raises(ValueError, match="labels that are classes, numbered from 0, got -1"):
+        fit((X_RARE, Y_RARE - 1), class_weight="balanced")
+    with pytest.raises(TypeError, match="class_weight must be a dict or an array of numbers"):
+        fit((X_RARE, Y_RARE), class_weight="balance")
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("strategy", ["threads", "vmap"])
+def test_searches_balance_the_classes_of_each_rows_data(strategy):
+    def builder(hp):
+        return {"optimizer": jd.optimizers.sgd(hp["rate"]), "class_weight": hp["weights"]}
+
+    how = {**RARE, "model": jd.nn.dense(3), "strategy": strategy}
+    points = [{"rate": rate, "weights": "balanced"} for rate in (0.05, 0.1)]
+    data = X_RARE, Y_RARE
+    table = jd.sweep(builder, points, data=data, **how)
+
+    def run(rows, rate, seed=0):
+        return jd.fit(
+            *(jd.nn.dense(3), (X_RARE[rows], Y_RARE[rows])),
+            **RARE,
+            optimizer=jd.optimizers.sgd(rate),
+            class_weight="balanced",
+            key=jax.random.key(seed),
+        )
+
+    for i, rate in enumerate((0.05, 0.1)):
+        chex.assert_trees_all_close(table.results[i].params, run(np.arange(60), rate).params, rtol=1e-5)
+    # class 2 is rarer in some folds than in others
+    pairs = jd.datasets.folds(data, 3, groups=np.arange(60) // 4)
+    folded = jd.search.cross_validate(builder, points, data=data, folds=pairs, **how)
+    for i, result in enumerate(folded.results):
+        expected = run(pairs[i % 3][0], (0.05, 0.1)[i // 3])
+        chex.assert_trees_all_close(result.params, expected.params, rtol=1e-4, atol=1e-6)

@@ -1,6 +1,7 @@
 """`Batches`, which trains the points of a sweep as they are asked for, a batch at a time."""
 
 import dataclasses
+import functools
 import traceback
 from collections.abc import Hashable, Iterator, Sequence
 
@@ -58,6 +59,7 @@ class Batches:
         self.sweeping, self.halving, self.watched = sweeping._replace(how=quiet), halving, watched
         self.store, self.about, self.interruption = store, about, interruption
         self.device_data = DeviceData(sweeping.data, sweeping.validation)
+        sweeping.build.balance = functools.partial(self.device_data.balanced, WHOLE)
         self.errors: list[Exception] = []
         self._firsts: dict[Hashable, Trial] = {}
         self._runners: dict[Hashable, Runner] = {}
@@ -143,7 +145,7 @@ class Batches:
             return rows
 
     def _grouped(self, points: Sequence[Point]) -> Iterator[Group]:
-        return grouped_rows(self.sweeping.build, self.sweeping.keys, points)
+        return grouped_rows(self.sweeping.build, self.sweeping.keys, points, self.device_data)
 
     def _builds(self, point: Point, results: BySeed) -> bool:
         try:

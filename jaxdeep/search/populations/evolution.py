@@ -27,6 +27,7 @@ from jaxdeep.search.populations.exploit import Bounds, Range, check_numbers, exp
 from jaxdeep.search.populations.lineage import Generation, PopulationResult
 from jaxdeep.search.populations.members import check_begun, check_members, explored_in, members_of
 from jaxdeep.search.populations.population_store import Store, opened
+from jaxdeep.search.resampling.subset import WHOLE, DeviceData
 from jaxdeep.search.spaces.space import Point
 from jaxdeep.search.tables.table import scalars
 from jaxdeep.train import monitors
@@ -142,6 +143,7 @@ def population(
     check_untraced("population", data, validation, instead=_PURE)
     points, ranges = members_of(space, ranges)
     build = Builder(builder, arguments, "population")
+    build.balance = functools.partial(DeviceData(data, validation).balanced, WHOLE)
     setups = [build(point) for point in points]
     check_members(points, setups)
     like = check_data(setups[0], data, validation, "population")

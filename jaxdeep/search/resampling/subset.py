@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from jaxdeep._shapes import Integer, PyTree
-from jaxdeep.train.data import take
+from jaxdeep.train.data import check_pair, take
+from jaxdeep.train.weights import balanced_by
 
 Place: TypeAlias = jax.Device | jax.sharding.Sharding | None
 Prepare = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]  # of training and validation data, pure
@@ -84,6 +85,19 @@ class DeviceData:
         self._parts: dict[tuple[Place, int], tuple[Subset, tuple[PyTree, PyTree]]] = {}
         self._part = jax.jit(functools.partial(part, prepare=prepare))
         self._lock = threading.Lock()
+        self._balanced: dict[int, tuple[Subset, np.ndarray]] = {}
+
+    def balanced(self, subset: Subset) -> np.ndarray:
+        """The balanced weights of the classes in the training rows of a subset, all of one length."""
+        if id(subset) not in self._balanced:
+            train, _ = self.of(subset)
+            check_pair(train, "data")
+            table = balanced_by(train)
+            if subset is not WHOLE:
+                longer = len(self.balanced(WHOLE)) - len(table)
+                table = np.pad(table, (0, max(longer, 0)), constant_values=1)
+            self._balanced[id(subset)] = subset, table
+        return self._balanced[id(subset)][1]
 
     @property
     def is_whole(self) -> bool:

@@ -190,7 +190,7 @@ def remember(sweep: str, recipe: Recipe, device: jax.Device | None = None, *, ow
         train, validate = to_device(recipe.data)
         data = DeviceData(train, validate, recipe.prepare)
         keys = keys_of(recipe.seeds, key)
-        groups = list(grouped_rows(recipe.build, keys, recipe.points, recipe.subsets))
+        groups = list(grouped_rows(recipe.build, keys, recipe.points, data, recipe.subsets))
     rows = {row.place: (i, row) for i, group in enumerate(groups) for row in group.rows}
     if not own:
         sent = [name for name in _known if name not in _own]
