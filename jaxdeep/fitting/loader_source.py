@@ -279,7 +279,7 @@ class LoaderSource:
         """Refuse weights that are not finite, and what the programs of the run were not made for."""
         if self._usual is None:
             if self._pairs:
-                check_weights(batch, self.name)
+                check_weights(batch, self.name, whole=False)
             return
         if str(jax.tree.structure(batch)) != str(jax.tree.structure(self._usual)):
             raise ValueError(
@@ -298,7 +298,7 @@ class LoaderSource:
             if self._pairs:
                 x, y, *weights = batch
                 if all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(weights)):
-                    check_weights(batch, self.name)  # a device is not waited for
+                    check_weights(batch, self.name, whole=False)  # a device is not waited for
                 check_bounds(self._bounds, (x, y, *weights), self.name)
             if (shape := of_examples(shapes(batch))) not in self._tried:
                 self._try(batch, self.name)

@@ -15,6 +15,8 @@ Carry = TypeVar("Carry")
 Metrics = dict[str, Any]  # by name: means over examples, or tallies of streaming metrics
 Advance = Callable[[Carry, PyTree], tuple[Carry, Metrics]]  # of a batch: a step, or an evaluation
 
+COUNTED = "share of the rows that count"  # among the metrics of an evaluation with weights
+
 
 class Totals(NamedTuple):
     """Totals of what the batches so far have reported, a pytree.
@@ -100,8 +102,18 @@ def averages(totals: Totals) -> Metrics:
 
 
 def values_of(metrics: Metrics) -> Metrics:
-    """The metrics, with each tally replaced by its value."""
-    return jax.tree.map(lambda v: v.compute() if _is_tally(v) else v, metrics, is_leaf=_is_tally)
+    """The metrics, with each tally replaced by its value.
+
+    Of rows of which none counts (`COUNTED`), the loss is NaN.
+    """
+    values: Metrics = jax.tree.map(
+        lambda v: v.compute() if _is_tally(v) else v, metrics, is_leaf=_is_tally
+    )
+    if COUNTED not in values:
+        return values
+    values = {**values}
+    share = values.pop(COUNTED)
+    return {**values, "loss": jnp.where(share > 0, values["loss"], jnp.nan)}
 
 
 def over_batches(

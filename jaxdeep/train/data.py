@@ -114,8 +114,11 @@ def check_pair(data: PyTree, name: str) -> None:
         raise TypeError(f"{name}[0], the inputs, must be an array or several of them, got None")
 
 
-def check_weights(data: PyTree, name: str) -> None:
-    """Refuse weights, the last of three parts, that are known and not finite, or negative."""
+def check_weights(data: PyTree, name: str, *, whole: bool = True) -> None:
+    """Refuse weights, the last of three parts, that are known and not finite, negative, or all 0.
+
+    With `whole` they are those of all rows, of which some must count; in a batch none need to.
+    """
     if len(data) < 3:
         return
     for path, leaf in jax.tree_util.tree_leaves_with_path(data[2]):
@@ -129,6 +132,11 @@ def check_weights(data: PyTree, name: str) -> None:
                 raise ValueError(
                     f"{name}[{where}], the weights, must be {what}, got {known[row]} in row {row}"
                 )
+        if whole and known.size and not known.any():
+            where = "/".join(filter(None, ("2", path_name(path))))
+            raise ValueError(
+                f"{name}[{where}], the weights, must not all be 0: none of {len(known)} rows would count"
+            )
 
 
 def check_batch_size(batch_size: int, examples: int) -> None:

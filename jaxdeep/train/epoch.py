@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, Integer, PyTree
-from jaxdeep.train.batches import Advance, Metrics, Totals, averages, over_batches, values_of
+from jaxdeep.train.batches import COUNTED, Advance, Metrics, Totals, averages, over_batches, values_of
 from jaxdeep.train.data import as_arrays, check_batch_size, count_examples
 from jaxdeep.train.objective import Objective, check_metric_names
 from jaxdeep.train.sharding import copied
@@ -103,7 +103,8 @@ def make_evaluate(
     """The objective over a whole data set: ``evaluate(params, state, data) -> metrics``, pure.
 
     The objective is called for inference, without a key and with ``train=False``. Every row counts once.
-    Metrics, the loss included, are averages over examples.
+    Metrics, the loss included, are averages over examples. If all weights of the data are 0, the loss
+    is NaN.
 
     Args:
       objective: the objective that `jaxdeep.train.supervised` makes, or any function of the same form.
@@ -138,6 +139,8 @@ def evaluation_of(objective: Objective, params: PyTree, state: PyTree) -> Advanc
     def step(nothing: tuple[()], batch: PyTree) -> tuple[tuple[()], Metrics]:
         loss, (_, metrics) = objective(params, state, batch)
         check_metric_names(metrics)
+        if hasattr(objective, "of_model") and len(batch) == 3:  # that of `supervised`, with weights
+            metrics = {**metrics, COUNTED: jnp.mean(jnp.asarray(batch[2]) != 0, dtype=loss.dtype)}
         return nothing, {"loss": loss, **metrics}
 
     return step

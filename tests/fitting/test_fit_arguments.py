@@ -58,6 +58,8 @@ PARAMS, STATE = network().init(KEY, X[:1])
         ),
         ({"validation": (X, Y.astype(np.int64) + 2**32)}, r"validation\[1\] holds 4294967296"),
         ({"data": (X, Y, np.full(70, np.inf))}, r"data\[2\], the weights, must be finite, got inf"),
+        ({"data": (X, Y, np.zeros(70))}, r"data\[2\], the weights, must not all be 0: none of 70 rows"),
+        ({"validation": (X, Y, jnp.zeros(70))}, r"validation\[2\], the weights, must not all be 0"),
         ({"validation": (X, Y, jnp.full(70, jnp.nan))}, r"validation\[2\], the weights, must be finite"),
         ({"state": {}}, "state= is given without the params="),
         ({"params": {}}, "params= lacks 'bn/bias', which the model has"),

@@ -164,3 +164,23 @@ def test_a_batch_larger_than_the_data_in_ones_own_loop():
         ValueError, match="batch_size must be at most the number of examples, 70, got 80"
     ):
         make_epoch(step, batch_size=80)(ts, problem())
+
+
+def test_an_evaluation_of_rows_of_which_none_counts_has_no_loss():
+    model = jd.nn.dense(1)
+    objective = jd.train.supervised(model, jd.losses.mse)
+    x = jnp.linspace(-1, 1, 10)[:, None]
+    params, state = model.init(jax.random.key(0), x)
+    evaluate = jax.jit(jd.train.make_evaluate(objective, batch_size=4))
+    none = evaluate(params, state, (x, x, jnp.zeros(10)))
+    assert sorted(none) == ["loss"]
+    assert jnp.isnan(none["loss"])
+    # a batch in which none counts is fine
+    few = evaluate(params, state, (x, x, jnp.zeros(10).at[9].set(10.0)))
+    all_ = evaluate(params, state, (x[9:], x[9:]))
+    np.testing.assert_allclose(few["loss"], all_["loss"], rtol=1e-6)
+    run = jax.jit(jd.train.make_run(objective, jd.optimizers.sgd(0.1), epochs=2, batch_size=4))
+    ts = jd.train.init(model, jd.optimizers.sgd(0.1), x[:1], key=jax.random.key(0))
+    _, history = run(ts, (x, x), (x, x, jnp.zeros(10)))
+    assert jnp.isnan(history["val_loss"]).all()
+    assert jnp.isfinite(history["loss"]).all()
