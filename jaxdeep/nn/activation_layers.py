@@ -15,6 +15,9 @@ from jaxdeep.nn.model import Model, float_dtype
 from jaxdeep.nn.stochastic import random_layer, random_words
 from jaxdeep.nn.traits import Activation, Passes, Shape, Traits, same_axes, unwrapped
 
+# Primitives that only move numbers about, and those of them that change their order.
+_REORDERS = frozenset({"sort", "rev", "gather", "concatenate", "dynamic_slice", "scatter"})
+_MOVES = _REORDERS | {"slice", "reshape", "transpose", "squeeze", "broadcast_in_dim", "copy", "split"}
 _POSITIVE = Passes()  # f(k · x) = k · f(x) for k ≥ 0
 _HOMOGENEOUS = (jax.nn.relu, jax.nn.leaky_relu)
 
@@ -31,10 +34,10 @@ def activation(function: Activation) -> Layer:
 
     Raises:
       TypeError: `function` is not callable (a name such as ``"relu"`` is not), or makes a layer, as
-        `swish` of this module does.
+        `swish` of this module does; for an input, a function that takes no array, as `jnp.zeros`.
       ValueError: an output of another shape, or of other numbers than floating-point ones for such an
         input; when it is initialised, a function that reduces or sorts along the axis of the batch, as
-        far as that can be seen.
+        far as that can be seen, that gives the same whatever its input, or its input in another order.
 
     Source: Keras' `Activation`.
 
@@ -204,7 +207,15 @@ def check_activation(name: str, function: object) -> None:
 
 def activated(name: str, function: Activation, x: Array) -> Array:
     """``function(x)``, refused if it has another shape, or is no array of floats where `x` is one."""
-    y = function(x)
+    try:
+        y = function(x)
+    except TypeError as error:
+        if isinstance(error, jax.errors.JAXTypeError):  # which say what a function must not do
+            raise
+        raise TypeError(
+            f"{name} must be a function of an array, and {_called(function)} fails for one of shape "
+            f"{jnp.shape(x)}: {str(error).splitlines()[0]}"
+        ) from error
     shape, made = jnp.shape(x), getattr(y, "shape", None)
     if made != shape:
         got = type(y).__name__ if made is None else f"an output of shape {made}"
@@ -230,6 +241,43 @@ def check_activates(name: str, function: Activation, x: jax.ShapeDtypeStruct) ->
             f"the axis of the batch, 0, of an input of shape {x.shape}; name the other axes, or use "
             "jaxdeep.nn.lambda_"
         )
+    if (fault := _fault(traced.jaxpr)) is not None:
+        raise ValueError(
+            f"{name} must be an activation, and {_called(function)} {fault}; jaxdeep.nn.lambda_ is for "
+            "such functions"
+        )
+
+
+def _fault(jaxpr: Any) -> str | None:
+    """What shows in the program of a function of one array that it is no activation."""
+    used = set[str]()
+    (depends,) = _followed(jaxpr, [True], used)
+    if not depends:
+        return "gives the same whatever its input"
+    if used <= _MOVES and used & _REORDERS:
+        return "gives the numbers of its input in another order"
+    return None
+
+
+def _followed(jaxpr: Any, depends: Sequence[bool], used: set[str]) -> list[bool]:
+    """Which results depend on the arguments that do so themselves, and by which primitives."""
+    on = {var for var, flag in zip(jaxpr.invars, depends) if flag}
+
+    def is_on(var: Any) -> bool:
+        return not hasattr(var, "val") and var in on  # a literal has a value
+
+    for equation in jaxpr.eqns:
+        flags = [is_on(var) for var in equation.invars]
+        if not any(flags):
+            continue
+        inner = getattr(equation.params.get("jaxpr"), "jaxpr", None)
+        if equation.primitive.name in ("jit", "pjit") and inner is not None:
+            made = _followed(inner, flags, used)
+        else:
+            used.add(equation.primitive.name)
+            made = [True] * len(equation.outvars)
+        on |= {var for var, flag in zip(equation.outvars, made) if flag}
+    return [is_on(var) for var in jaxpr.outvars]
 
 
 def _mixes(jaxpr: Any, ndim: int) -> bool:

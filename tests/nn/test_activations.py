@@ -113,7 +113,7 @@ def test_what_is_not_elementwise_is_no_activation(name):
 
 @pytest.mark.parametrize(
     "function",
-    [jax.nn.softmax, jax.nn.log_softmax, functools.partial(jax.nn.softmax, axis=1), jnp.sort, jnp.sign],
+    [jax.nn.softmax, jax.nn.log_softmax, functools.partial(jax.nn.softmax, axis=1), jnp.sign],
 )
 def test_what_takes_each_example_by_itself_is_one(function):
     x = jnp.arange(6.0).reshape(2, 3)
@@ -126,3 +126,48 @@ def test_whole_numbers_may_become_others():
     x = jnp.array([[1, -2]])
     for function in (jnp.sign, jax.nn.softplus, lambda x: x > 0):
         np.testing.assert_array_equal(jd.nn.activation(function).apply({}, {}, x)[0], function(x))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (jnp.zeros_like, "zeros_like gives the same whatever its input"),
+        (lambda x: jnp.full_like(x, 3), "gives the same whatever its input"),
+        (lambda x: jnp.ones(x.shape), "gives the same whatever its input"),
+        (jax.jit(jnp.ones_like), "gives the same whatever its input"),
+        (jnp.sort, "sort gives the numbers of its input in another order"),
+        (jax.jit(jnp.flip), "gives the numbers of its input in another order"),
+        (lambda x: jnp.roll(x, 1, axis=-1), "gives the numbers of its input in another order"),
+        (lambda x: x[:, jnp.array([2, 0, 1])], "gives the numbers of its input in another order"),
+        (jnp.zeros, r"a function of an array, and zeros fails for one of shape \(2, 3\)"),
+        (jnp.eye, "a function of an array, and eye fails"),
+    ],
+)
+def test_what_is_no_activation_is_refused(function, message):
+    x = jnp.ones((2, 3))
+    for name, layer in (
+        ("function", jd.nn.activation(function)),
+        ("activation", jd.nn.dense(3, activation=function)),
+    ):
+        with pytest.raises((TypeError, ValueError), match=f"^{name} must be .*{message}"):
+            layer.init(jax.random.key(0), x)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x,
+        lambda x: x.T.T,
+        lambda x: jnp.maximum(x, 0),
+        lambda x: jnp.where(x > 9, x, 0),
+        lambda x: jnp.concatenate([x[:, :1], jnp.tanh(x[:, 1:])], axis=1),
+        lambda x: jnp.sort(x, axis=-1) - x,
+        jnp.sign,
+        jax.nn.softmax,
+        jax.jit(jax.nn.relu),
+    ],
+)
+def test_what_may_be_an_activation_is_taken(function):
+    params, state = jd.nn.activation(function).init(jax.random.key(0), jnp.ones((2, 3)))
+    assert params == {}
+    assert state == {}
