@@ -50,9 +50,9 @@ def pretrained(model: Model, params: PyTree, state: PyTree, *, where: Where | No
         same names; by default all that fit.
 
     Raises:
-      TypeError: not a `Model`.
-      ValueError: from `init`, a leaf that `where` selects and that is not given or has another shape, or
-        nothing that fits.
+      TypeError: not a `Model`; a leaf that is no array, such as None.
+      ValueError: no parameters; from `init`, a leaf that `where` selects and that is not given or has
+        another shape, or nothing that fits.
 
     Source: Yosinski et al., "How transferable are features in deep neural networks?" (arXiv:1411.1792).
 
@@ -67,7 +67,9 @@ def pretrained(model: Model, params: PyTree, state: PyTree, *, where: Where | No
     check_models("pretrained", {"model": model})
     params, state = leaves_of("params", params), leaves_of("state", state)
     for argument, tree in (("params", params), ("state", state)):
-        check_leaves(argument, tree, real=False)
+        _check_given(argument, tree)
+    if not jax.tree.leaves(params):
+        raise ValueError(f"params must hold the arrays that a network has learned, got {params!r}")
 
     def init(key: Array, x: PyTree) -> Pair:
         fresh, fresh_state = model.init(key, x)
@@ -240,7 +242,8 @@ def layerwise_decay(model: Model, params: PyTree, decay: float) -> optax.Gradien
       decay: the factor from one layer to the one below, in (0, 1].
 
     Returns:
-      An optax transformation, a chain of `jaxdeep.optimizers.multiply`.
+      An optax transformation, a chain of `jaxdeep.optimizers.multiply`; of a single layer updates stay
+      as they are.
 
     Raises:
       ValueError: a decay outside (0, 1], a model whose layers are not known, parameters of other
@@ -272,6 +275,8 @@ def layerwise_decay(model: Model, params: PyTree, decay: float) -> optax.Gradien
     def within(name: str) -> Callable[[str, PyTree], bool]:
         return lambda path, leaf: path.startswith(f"{name}/")
 
+    if not depths:
+        return optax.identity()
     return optax.chain(*(multiply(decay**k, where=within(name)) for name, k in depths))
 
 
@@ -328,6 +333,22 @@ def _chosen(layers: Any, names: list[str], which: str) -> list[str]:
 
 def _with_parameters(names: Iterable[str], params: PyTree) -> list[str]:
     return [name for name in names if jax.tree.leaves(params.get(name, {}))]
+
+
+def _check_given(name: str, tree: PyTree) -> None:
+    """Refuse what is no array, and None in the place of one.
+
+    A module of another library may have None where it has nothing to learn; a dict has no such place.
+    """
+    if tree is None:
+        raise TypeError(f"{name} must be what a network has learned, got None")
+    check_leaves(name, tree, real=False)
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda node: node is None)
+    for path, leaf in flat:
+        of_dicts = all(isinstance(part, jax.tree_util.DictKey) for part in path)
+        if (leaf is None and of_dicts) or (leaf is not None and not hasattr(leaf, "shape")):
+            place = f"{name}: {path_name(path)}" if path else name
+            raise TypeError(f"{place} must be an array, got {leaf!r}")
 
 
 def _filled(fresh: PyTree, given: PyTree, wanted: PyTree, *, strict: bool = True) -> tuple[PyTree, int]:

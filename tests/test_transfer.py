@@ -642,3 +642,36 @@ def test_a_decay_by_layers_takes_the_parameters_of_an_ensemble():
     models = jax.tree.map(lambda a: jnp.stack([a, a]), DAMAGED_PARAMS)
     tx = jd.transfer.layerwise_decay(DAMAGED, models, 0.5)
     jax.vmap(lambda params: tx.update(params, tx.init(params), params)[0])(models)
+
+
+@pytest.mark.parametrize(
+    ("params", "state", "message"),
+    [
+        (None, {}, "params must be what a network has learned, got None"),
+        ({}, {}, r"params must hold the arrays that a network has learned, got \{\}"),
+        ([1], {}, "params: 0 must be an array, got 1"),
+        ({"a": {"kernel": None}}, {}, "params: a/kernel must be an array, got None"),
+        ({"a": jnp.ones(2)}, None, "state must be what a network has learned, got None"),
+        ({"a": jnp.ones(2)}, {"a": {"mean": None}}, "state: a/mean must be an array, got None"),
+    ],
+)
+def test_what_nothing_was_learned_in_is_refused_before_a_model_begins(params, state, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        jd.transfer.pretrained(network(), params, state)
+
+
+def test_layers_without_parameters_are_refused_by_layerwise_decay():
+    model = jd.nn.serial(a=jd.nn.dense(2), b=jd.nn.dense(2), c=jd.nn.dense(2))
+    params, _ = model.init(KEY, jnp.ones((1, 2)))
+    with pytest.raises(TypeError, match=r"params/b must be a dict of the arrays of dense.*, got None"):
+        jd.transfer.layerwise_decay(model, {**params, "b": None}, 0.5)
+    for name in ("kernel", "bias"):
+        odd = {**params, "b": {**params["b"], name: None}}
+        with pytest.raises(ValueError, match=f"{name}.*(needs|is missing)"):
+            jd.transfer.layerwise_decay(model, odd, 0.5)
+    # one layer has none below it
+    model = jd.nn.serial(a=jd.nn.dense(2))
+    params, _ = model.init(KEY, jnp.ones((1, 2)))
+    tx = jd.transfer.layerwise_decay(model, params, 0.5)
+    updates, _ = tx.update(params, tx.init(params), params)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, updates, params))

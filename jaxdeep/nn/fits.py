@@ -76,6 +76,8 @@ def _check(model: Model, params: PyTree, state: PyTree, alone: bool) -> None:
         if any(around.kind not in KINDS for around in (*place.above, layer)) or walk.is_wrapper(layer):
             continue
         own = walk.at(params, place.keys)
+        if own is None:
+            raise TypeError(f"params{path} must be a dict of the arrays of {layer!r}, got None")
         kept = _statistics(layer, own) if alone else walk.at(state, place.keys)
         trees = {"params": own, "state": kept}
         for _ in place.stacked:
