@@ -6,8 +6,9 @@ serves `jaxdeep.train.run`. The numbers of a configuration become `Limits`, whic
 compiled run, so that a run with another patience uses the same program.
 """
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -78,6 +79,9 @@ class EarlyStopping(NamedTuple):
         has trained longest: an accuracy on few examples often ties. A tie is no improvement, so that the
         patience runs on.
 
+    Raises:
+      ValueError, TypeError: when it is made, a field that is out of range or of another kind.
+
     Source: Prechelt, "Early Stopping — But When?" (1998); semantics of Keras' `EarlyStopping`.
 
     >>> EarlyStopping(patience=5).restore_best
@@ -107,6 +111,9 @@ class ReduceOnPlateau(NamedTuple):
       min_delta: margin an improvement must exceed, ≥ 0.
       cooldown: epochs ignored after a fall.
       min_learning_rate: the rate never falls below this.
+
+    Raises:
+      ValueError, TypeError: when it is made, a field that is out of range or of another kind.
 
     Source: Keras' `ReduceLROnPlateau`, with its defaults; ``cooldown`` is one less than Keras'.
 
@@ -215,12 +222,33 @@ def check_monitor(kind: type, name: str, value: Any) -> None:
         _checks.check_scalar(f"{name}.min_learning_rate", monitor.min_learning_rate, "[0, inf)")
 
 
+def check_when_made(kind: Any, check: Callable[[Any], None]) -> None:
+    """Let a NamedTuple refuse wrong fields when one is made, and not only where it is used.
+
+    `_replace` makes one without that, and so does JAX of values that are traced or only hold a place.
+    """
+    make = kind.__new__
+
+    @functools.wraps(make)
+    def checked(cls: Any, *args: Any, **fields: Any) -> Any:
+        made = make(cls, *args, **fields)
+        if not any(type(value) is object or isinstance(value, jax.core.Tracer) for value in made):
+            check(made)
+        return made
+
+    kind.__new__ = checked
+
+
 def check_watched(name: str, config: Watching) -> None:
     """Refuse a `monitor` that is no name, or another `mode`."""
     if config.mode not in (None, "min", "max"):
         raise ValueError(f"{name}.mode must be 'min', 'max' or None, got {config.mode!r}")
     if config.monitor is not None and not isinstance(config.monitor, str):
         raise TypeError(f"{name}.monitor must be the name of a metric, got {config.monitor!r}")
+
+
+for _kind in _NUMBERS:
+    check_when_made(_kind, functools.partial(check_monitor, _kind, _kind.__name__))
 
 
 def mode_of(metric: str) -> str | None:

@@ -178,8 +178,14 @@ def test_a_segment_is_one_look_from_the_host(monkeypatch):
     ("changes", "message"),
     [
         ({"early_stopping": 5}, "early_stopping must be a jaxdeep.train.EarlyStopping, got 5"),
-        ({"early_stopping": jd.train.EarlyStopping(patience=-1)}, "patience must be at least 0"),
-        ({"early_stopping": jd.train.EarlyStopping(mode="up")}, "mode must be 'min', 'max' or None"),
+        (
+            {"early_stopping": jd.train.EarlyStopping()._replace(patience=-1)},
+            "patience must be at least 0",
+        ),
+        (
+            {"early_stopping": jd.train.EarlyStopping()._replace(mode="up")},
+            "mode must be 'min', 'max' or None",
+        ),
         ({"early_stopping": jd.train.EarlyStopping(monitor="acc")}, "monitor must be one of accuracy"),
         (
             {"early_stopping": jd.train.EarlyStopping(monitor="val_loss"), "validation": None},
@@ -193,10 +199,13 @@ def test_a_segment_is_one_look_from_the_host(monkeypatch):
             "mode must be 'min' or 'max' for 'val_score'",
         ),
         (
-            {"plateau": jd.train.ReduceOnPlateau(factor=1.5)},
+            {"plateau": jd.train.ReduceOnPlateau()._replace(factor=1.5)},
             r"plateau.factor must be in \(0, 1\), got 1.5",
         ),
-        ({"plateau": jd.train.ReduceOnPlateau(patience=0)}, "plateau.patience must be at least 1"),
+        (
+            {"plateau": jd.train.ReduceOnPlateau()._replace(patience=0)},
+            "plateau.patience must be at least 1",
+        ),
         ({"epochs_per_call": 0}, "epochs_per_call must be at least 1"),
         ({"accumulation_steps": 0}, "accumulation_steps must be at least 1"),
         ({"validate_every": 0}, "validate_every must be at least 1"),
@@ -204,7 +213,10 @@ def test_a_segment_is_one_look_from_the_host(monkeypatch):
         ({"keep_checkpoints": 0}, "keep_checkpoints must be at least 1"),
         ({"epochs": True}, "epochs must be a whole number, got True"),
         ({"batch_size": True}, "batch_size must be a whole number, got True"),
-        ({"early_stopping": jd.train.EarlyStopping(patience=True)}, "patience must be a whole number"),
+        (
+            {"early_stopping": jd.train.EarlyStopping()._replace(patience=True)},
+            "patience must be a whole number",
+        ),
         ({"stream": 1}, "stream must be True, False or None, got 1"),
     ],
 )

@@ -1,5 +1,8 @@
 """Which way a metric is better, read from its name."""
 
+import copy
+import pickle
+
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
@@ -8,7 +11,7 @@ import pytest
 from helpers.properties import over
 
 import jaxdeep as jd
-from jaxdeep.train import monitors
+from jaxdeep.train import EarlyStopping, ReduceOnPlateau, monitors
 from jaxdeep.train.monitors import mode_of, resolve
 
 NAMES = {
@@ -191,3 +194,54 @@ def test_a_run_and_a_row_of_a_sweep_keep_the_same_of_epochs_that_tie(ties, end):
         **how,
     )
     assert table.results[0].end == end
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: EarlyStopping(patience=True),
+            "EarlyStopping.patience must be a whole number, got True",
+        ),
+        (lambda: EarlyStopping(2.5), "EarlyStopping.patience must be a whole number, got 2.5"),
+        (lambda: EarlyStopping(-1), "EarlyStopping.patience must be at least 0, got -1"),
+        (
+            lambda: EarlyStopping(min_delta=np.nan),
+            r"EarlyStopping.min_delta must be in \[0, inf\), got nan",
+        ),
+        (lambda: EarlyStopping(min_delta=-1e-3), r"EarlyStopping.min_delta must be in \[0, inf\)"),
+        (lambda: EarlyStopping(mode="up"), "EarlyStopping.mode must be 'min', 'max' or None, got 'up'"),
+        (lambda: EarlyStopping(monitor=3), "EarlyStopping.monitor must be the name of a metric, got 3"),
+        (
+            lambda: EarlyStopping(restore_best=1),
+            "EarlyStopping.restore_best must be True or False, got 1",
+        ),
+        (lambda: EarlyStopping(ties="any"), "EarlyStopping.ties must be 'first' or 'last', got 'any'"),
+        (lambda: ReduceOnPlateau(patience=True), "ReduceOnPlateau.patience must be a whole number"),
+        (lambda: ReduceOnPlateau(patience=0), "ReduceOnPlateau.patience must be at least 1"),
+        (lambda: ReduceOnPlateau(np.nan), r"ReduceOnPlateau.factor must be in \(0, 1\), got nan"),
+        (lambda: ReduceOnPlateau(1.0), r"ReduceOnPlateau.factor must be in \(0, 1\), got 1.0"),
+        (lambda: ReduceOnPlateau(cooldown=True), "ReduceOnPlateau.cooldown must be a whole number"),
+        (lambda: ReduceOnPlateau(cooldown=-1), "ReduceOnPlateau.cooldown must be at least 0"),
+        (lambda: ReduceOnPlateau(min_learning_rate=np.nan), "ReduceOnPlateau.min_learning_rate must be"),
+        (lambda: ReduceOnPlateau(min_delta="no"), "ReduceOnPlateau.min_delta must be a number"),
+        (lambda: jd.search.SuccessiveHalving(first=True), "first must be a whole number, got True"),
+        (lambda: jd.search.SuccessiveHalving(factor=1), "factor must be at least 2, got 1"),
+        (lambda: jd.search.Hyperband(first=0), "first must be at least 1, got 0"),
+        (lambda: jd.search.AsynchronousHalving(factor=2.5), "factor must be a whole number, got 2.5"),
+        (lambda: jd.search.AsynchronousHalving(mode="up"), "mode must be 'min', 'max' or None"),
+    ],
+)
+def test_wrong_monitors_are_refused_when_they_are_made(make, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()
+
+
+def test_monitors_are_plain_tuples_that_may_hold_what_is_traced():
+    early = EarlyStopping(3, min_delta=jnp.float32(0.1), monitor="loss")
+    assert early._replace(patience=4) == (4, "loss", None, jnp.float32(0.1), True, "first")
+    assert pickle.loads(pickle.dumps(EarlyStopping(2))) == EarlyStopping(2)
+    assert copy.deepcopy(ReduceOnPlateau(0.5)) == ReduceOnPlateau(0.5)
+    assert jax.tree.map(lambda leaf: leaf, ReduceOnPlateau(0.5)) == ReduceOnPlateau(0.5)
+    delta = jax.jit(lambda delta: EarlyStopping(min_delta=delta).min_delta * 2)(0.25)
+    assert delta == 0.5

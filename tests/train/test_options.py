@@ -40,7 +40,8 @@ def test_a_mistyped_name_is_told_from_the_one_that_was_meant():
         jd.sweep(jd.optimizers.sgd, {"rate": [0.1]}, data=(X, Y), epoch=3)
 
 
-WRONG = {
+EARLY, PLATEAU = jd.train.EarlyStopping(), jd.train.ReduceOnPlateau()
+WRONG = {  # _replace does not check
     "epochs": [0, 1.5, True, None],
     "batch_size": [0, "32"],
     "shuffle": ["yes", None],
@@ -51,11 +52,11 @@ WRONG = {
     "trainable": [3, {}],
     "early_stopping": [
         3,
-        jd.train.EarlyStopping(patience=-1),
-        jd.train.EarlyStopping(mode="up"),
-        jd.train.EarlyStopping(ties="any"),
+        EARLY._replace(patience=-1),
+        EARLY._replace(mode="up"),
+        EARLY._replace(ties="any"),
     ],
-    "plateau": [3, jd.train.ReduceOnPlateau(factor=1.0), jd.train.ReduceOnPlateau(patience=0)],
+    "plateau": [3, PLATEAU._replace(factor=1.0), PLATEAU._replace(patience=0)],
     "validate_every": [0],
     "on_nonfinite": ["explode", None],
     "freeze_batch_norm": [None],

@@ -50,6 +50,9 @@ class AsynchronousHalving(NamedTuple):
     mode: str | None = None
 
 
+monitors.check_when_made(AsynchronousHalving, lambda made: successive.check(made, AsynchronousHalving))
+
+
 class Job(NamedTuple):
     """What a worker is to do: all seeds of a point, from where they are.
 

@@ -67,6 +67,9 @@ def check(halving: Any, *kinds: type) -> None:
     monitors.check_watched("halving", given)
 
 
+monitors.check_when_made(SuccessiveHalving, check)
+
+
 def check_metrics(halving: Halving, metrics: Mapping[str, Any], validate_every: int) -> None:
     """Refuse a metric that is not among `metrics`, or not yet known when the first rung ends."""
     name, _ = monitors.resolve(halving, metrics)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from jaxdeep import _checks
 from jaxdeep.search.strategies import halving as successive
+from jaxdeep.train import monitors
 
 
 class Hyperband(NamedTuple):
@@ -64,6 +65,9 @@ class Hyperband(NamedTuple):
         69 epochs for each seed; all 17 points to the end take 153, 2.2 times as many
         """
         return plan(self, epochs, self.points(epochs) if points is None else points)
+
+
+monitors.check_when_made(Hyperband, lambda made: successive.check(made, Hyperband))
 
 
 class Bracket(NamedTuple):
