@@ -1,4 +1,5 @@
 import functools
+import math
 
 import hypothesis
 import hypothesis.strategies as st
@@ -669,3 +670,47 @@ def test_targets_are_not_rounded_to_narrow_outputs(dtype):
         ValueError, match=r"targets holds 100000\.0, which float16 of the outputs cannot"
     ):
         jd.losses.mse(jnp.zeros(1, jnp.float16), np.array([1e5]))
+
+
+INF = float("inf")
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize(
+    ("logits", "label", "expected"),
+    [
+        ([INF, 0.0, 1.0], 0, 0.0),
+        ([INF, -INF, 1.0], 0, 0.0),
+        ([0.0, INF, 1.0], 0, INF),
+        ([-INF, 0.0, 0.0], 0, INF),
+        ([-INF, 0.0, 0.0], 1, math.log(2)),
+        ([INF, INF, 0.0], 0, math.nan),
+        ([-INF, -INF, -INF], 0, math.nan),
+        ([INF, math.nan, 0.0], 0, math.nan),
+        ([math.nan, 0.0, 0.0], 1, math.nan),
+    ],
+)
+def test_a_logit_of_infinity_is_certain(logits, label, expected, dtype):
+    x = jnp.array([logits, [0.0, 0.0, 0.0]], dtype)
+    labels = jnp.array([label, 1])
+    for y in (labels, jax.nn.one_hot(labels, 3)):
+        for function in (softmax_cross_entropy, jax.jit(softmax_cross_entropy)):
+            loss = function(x, y)
+            assert loss.dtype == dtype
+            np.testing.assert_allclose(
+                np.asarray(loss, float),
+                [expected, math.log(3)],
+                rtol=1e-6 if dtype == jnp.float32 else 1e-2,
+            )
+
+
+def test_a_certain_prediction_that_is_right_has_no_gradient():
+    x = jnp.array([[INF, 0.0], [1.0, 2.0]])
+    grads = jax.grad(lambda x: softmax_cross_entropy(x, jnp.array([0, 0])).sum())(x)
+    expected = jax.nn.softmax(x[1]) - jnp.array([1.0, 0.0])
+    np.testing.assert_allclose(grads, [[0.0, 0.0], expected], rtol=1e-6)
+    # what is smoothed puts some of its weight on what cannot be
+    smoothed = softmax_cross_entropy(x, jnp.array([0, 0]), label_smoothing=0.1)
+    assert jnp.isposinf(smoothed[0])
+    with jax.debug_infs(True):
+        softmax_cross_entropy(x[1:], jnp.array([0]))

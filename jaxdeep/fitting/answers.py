@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxdeep._endings import Meaning
 from jaxdeep._shapes import Array, Integer, PyTree
-from jaxdeep.losses import reads
+from jaxdeep.losses.meaning import reads
 from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model
 from jaxdeep.nn.outputs import along, meaning_of

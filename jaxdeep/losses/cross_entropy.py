@@ -19,6 +19,9 @@ def softmax_cross_entropy(
 ) -> Float[Array, "*batch"]:
     """Cross-entropy of softmax(logits) against labels: ``−Σ_c p_c log softmax(logits)_c``.
 
+    One logit of ∞ is a certain prediction: its loss is 0 if it is right and ∞ if it is wrong, as in
+    `sigmoid_cross_entropy`, and has no gradient. Of two logits of ∞, and of −∞ everywhere, it is NaN.
+
     Args:
       logits: ``(…, classes)``; probabilities with ``from_logits=False``.
       labels: classes as integers, of shape ``(…)`` or ``(…, 1)``, or probabilities (one-hot, smoothed)
@@ -41,8 +44,9 @@ def softmax_cross_entropy(
       TypeError: labels of shape ``(…)`` that are not integers, complex numbers; an `ignore_class` that
         is no whole number.
 
-    Source: `optax.losses`, with the labels checked; smoothing of Szegedy et al. (arXiv:1512.00567);
-    ``from_logits`` and ``ignore_class`` of Keras, whose mean is over the examples that are not ignored.
+    Source: `optax.losses`, with the labels checked and the limit for a logit of ∞, where optax and
+    PyTorch have NaN; smoothing of Szegedy et al. (arXiv:1512.00567); ``from_logits`` and
+    ``ignore_class`` of Keras, whose mean is over the examples that are not ignored.
 
     >>> import jax.numpy as jnp
     >>> softmax_cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3])).round(3).tolist()  # log 4
@@ -54,6 +58,8 @@ def softmax_cross_entropy(
     _checks.check_scalar("label_smoothing", label_smoothing, "[0, 1]")
     given = classified(scores_of(logits, from_logits), labels, ignore_class)
     x = log_probabilities(given.scores, from_logits)
+    if from_logits:
+        x = _with_certain(x)
     if given.soft:
         # "safe": 0 for a class that cannot be, even with a logit of −∞
         loss = optax.losses.safe_softmax_cross_entropy(x, given.labels)
@@ -64,6 +70,17 @@ def softmax_cross_entropy(
         uniform = -jnp.mean(jax.nn.log_softmax(x), axis=-1)
         loss = jnp.where(alpha == 0, loss, (1 - alpha) * loss + alpha * uniform)
     return given.of_counted(loss)
+
+
+def _with_certain(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch classes"]:
+    """The logits, in rows with one of ∞ its limit: 0 for that one, and −∞ for the others."""
+    certain = logits > jnp.finfo(logits.dtype).max
+    rows = (jnp.sum(certain, axis=-1, keepdims=True) == 1) & ~jnp.isnan(logits).any(
+        axis=-1, keepdims=True
+    )
+    # without an infinity where there was none, which jax_debug_infs refuses
+    limit = jnp.log(jnp.where(rows, certain, True).astype(logits.dtype))
+    return jnp.where(rows, limit, logits)
 
 
 def sigmoid_cross_entropy(
