@@ -51,7 +51,8 @@ def as_array(name: str, value: Any) -> HostOrDevice:
 def check_not_masked(name: str, value: Any) -> None:
     """Refuse a masked array some of whose values are masked, and lists of such arrays or values.
 
-    NumPy would make NaN of it, or take what lies under the mask.
+    NumPy would make NaN of it, or take what lies under the mask. A sparse matrix is refused, too, which
+    NumPy takes for a single object.
 
     >>> check_not_masked("x", [1.0, np.ma.masked])  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -63,11 +64,27 @@ def check_not_masked(name: str, value: Any) -> None:
                 f"{name} is a masked array with masked values; fill them ({name}.filled(...)) or leave "
                 "those rows out"
             )
+    elif (dense := _dense_of(value)) is not None:
+        raise TypeError(
+            f"{name} must be an array of numbers, got a sparse matrix, a {_type_of(value)}; make an "
+            f"array of it: .{dense}()"
+        )
     elif isinstance(value, (list, tuple)) and _holds_masked(value):
         raise TypeError(
             f"{name} is a {type(value).__name__} with masked values; fill them "
             "(numpy.ma.filled(...)) or leave those rows out"
         )
+
+
+def _dense_of(value: Any) -> str | None:
+    """The method that makes an array of a sparse one; None of anything else."""
+    if isinstance(value, (jax.Array, np.ndarray, list, tuple)):
+        return None
+    package = type(value).__module__
+    if package.startswith("scipy.sparse") and hasattr(value, "toarray"):
+        return "toarray"
+    is_sparse = package.startswith(("jax.experimental.sparse", "sparse."))
+    return "todense" if is_sparse and hasattr(value, "todense") else None
 
 
 def _holds_masked(values: Any) -> bool:

@@ -6,9 +6,11 @@ import chex
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import jax
+import jax.experimental.sparse
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse
 from helpers.properties import over
 
 import jaxdeep as jd
@@ -214,3 +216,33 @@ def test_masked_values_in_a_list_are_refused(values):
         as_array("x", values)
     with pytest.raises(TypeError, match="masked"):
         jd.losses.mse(values, values)
+
+
+@pytest.mark.parametrize("form", ["csr_matrix", "csr_array", "coo_matrix", "lil_array"])
+def test_a_sparse_matrix_is_named_and_how_to_make_an_array_of_it(form):
+    matrix = getattr(scipy.sparse, form)(np.eye(4))
+    labels = np.zeros(4, int)
+    model = jd.nn.dense(2)
+    params, state = model.init(jax.random.key(0), jnp.ones((1, 4)))
+    for call in (
+        lambda: as_array("x", matrix),
+        lambda: jd.fit(
+            *(model, (matrix, labels)),
+            loss=jd.losses.softmax_cross_entropy,
+            optimizer=jd.optimizers.sgd(0.1),
+            key=jax.random.key(0),
+        ),
+        lambda: jd.losses.mse(matrix, np.eye(4)),
+        lambda: jd.metrics.accuracy(matrix, labels),
+        lambda: jd.preprocessing.standard_scaler().fit(matrix),
+        lambda: jd.preprocessing.target_encoder().fit(matrix, labels),
+        lambda: jd.datasets.split(matrix),
+        lambda: jd.datasets.split(np.eye(4), stratify=matrix),
+        lambda: model.apply(params, state, matrix),
+    ):
+        with pytest.raises(
+            TypeError, match=r"must be an array of numbers, got a sparse .*\.toarray\(\)"
+        ):
+            call()
+    with pytest.raises(TypeError, match=r"got a sparse matrix, .*\.todense\(\)"):
+        as_array("x", jax.experimental.sparse.BCOO.fromdense(jnp.eye(3)))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_holds, check_leaves, leaves_of
+from jaxdeep._arrays import as_array, check_holds, check_leaves, check_not_masked, leaves_of
 from jaxdeep._identity import is_same
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.model import Apply, Init, Model, Pair, Switches, check_models, described_as
@@ -205,6 +205,8 @@ def _taken(x: PyTree, trees: bool) -> PyTree:
     if isinstance(x, (bool, int, float)):
         return x
     if not _is_data(x):
+        if not trees:
+            check_not_masked("x", x)  # refuses what is sparse
         # one of a kind that JAX may know: a sparse array, a pytree of one's own
         return x if trees or hasattr(x, "dtype") else as_array("x", x)
     x = as_array("x", x)
