@@ -704,13 +704,13 @@ def test_a_logit_of_infinity_is_certain(logits, label, expected, dtype):
             )
 
 
-def test_a_certain_prediction_that_is_right_has_no_gradient():
-    x = jnp.array([[INF, 0.0], [1.0, 2.0]])
-    grads = jax.grad(lambda x: softmax_cross_entropy(x, jnp.array([0, 0])).sum())(x)
-    expected = jax.nn.softmax(x[1]) - jnp.array([1.0, 0.0])
-    np.testing.assert_allclose(grads, [[0.0, 0.0], expected], rtol=1e-6)
+def test_the_gradient_of_a_certain_prediction_is_its_limit():
+    x = jnp.array([[INF, 0.0], [1.0, 2.0], [0.0, INF]])
+    expected = [[0.0, 0.0], jax.nn.softmax(x[1]) - jnp.array([1.0, 0.0]), [-1.0, 1.0]]
+    grads = jax.grad(lambda x: softmax_cross_entropy(x, jnp.zeros(3, int)).sum())(x)
+    np.testing.assert_allclose(grads, expected, rtol=1e-6)
     # what is smoothed puts some of its weight on what cannot be
-    smoothed = softmax_cross_entropy(x, jnp.array([0, 0]), label_smoothing=0.1)
+    smoothed = softmax_cross_entropy(x, jnp.zeros(3, int), label_smoothing=0.1)
     assert jnp.isposinf(smoothed[0])
     with jax.debug_infs(True):
-        softmax_cross_entropy(x[1:], jnp.array([0]))
+        softmax_cross_entropy(x[1:2], jnp.array([0]))

@@ -20,7 +20,7 @@ def softmax_cross_entropy(
     """Cross-entropy of softmax(logits) against labels: ``−Σ_c p_c log softmax(logits)_c``.
 
     One logit of ∞ is a certain prediction: its loss is 0 if it is right and ∞ if it is wrong, as in
-    `sigmoid_cross_entropy`, and has no gradient. Of two logits of ∞, and of −∞ everywhere, it is NaN.
+    `sigmoid_cross_entropy`. Of two logits of ∞, and of −∞ everywhere, it is NaN.
 
     Args:
       logits: ``(…, classes)``; probabilities with ``from_logits=False``.
@@ -73,14 +73,19 @@ def softmax_cross_entropy(
 
 
 def _with_certain(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch classes"]:
-    """The logits, in rows with one of ∞ its limit: 0 for that one, and −∞ for the others."""
-    certain = logits > jnp.finfo(logits.dtype).max
-    rows = (jnp.sum(certain, axis=-1, keepdims=True) == 1) & ~jnp.isnan(logits).any(
-        axis=-1, keepdims=True
-    )
-    # without an infinity where there was none, which jax_debug_infs refuses
-    limit = jnp.log(jnp.where(rows, certain, True).astype(logits.dtype))
-    return jnp.where(rows, limit, logits)
+    """The logits, in rows with one of ∞ its limit: 0 for that one, and −∞ for the others.
+
+    Made by operations through which `jaxdeep._endings` sees that a softmax of the logits is taken, and
+    without an infinity where there was none, which jax_debug_infs refuses.
+    """
+    top = jnp.max(logits, axis=-1, keepdims=True)  # NaN beside a NaN
+    largest = jnp.finfo(logits.dtype).max
+    certain, place = logits > largest, jnp.arange(logits.shape[-1])
+    last = jnp.max(jnp.where(certain, place, -1), axis=-1, keepdims=True)
+    first = -jnp.max(jnp.where(certain, -place, -logits.shape[-1]), axis=-1, keepdims=True)
+    is_one = jnp.where(top > largest, first == last, False)
+    limit = jnp.where(certain, 0, jnp.where(certain, 0, logits) - top)
+    return jnp.where(is_one, limit, logits)
 
 
 def sigmoid_cross_entropy(
