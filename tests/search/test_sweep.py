@@ -14,6 +14,7 @@ import jaxdeep as jd
 from jaxdeep._compilation import compiled
 from jaxdeep.optimizers.identity import numbers_of
 from jaxdeep.search.builder import Builder
+from jaxdeep.search.resampling.subset import DeviceData
 from jaxdeep.search.rows import grouped_rows, keys_of
 from jaxdeep.search.runners import memory, vmap_runner
 from jaxdeep.search.spaces import space
@@ -254,7 +255,9 @@ def test_models_that_the_builder_makes_anew_and_alike_are_held_once():
     rates = {"rate": [0.1, 0.2, 0.3], "units": [1, 2]}
     equal = lambda hp: {**build(hp), "loss": jd.losses.mse}  # noqa: E731
     for make, models in ((equal, 2), (build, 6)):
-        groups = grouped_rows(Builder(make, {}), keys_of(2, None), jd.search.grid(rates))
+        groups = grouped_rows(
+            Builder(make, {}), keys_of(2, None), jd.search.grid(rates), DeviceData((), ())
+        )
         rows = [row for group in groups for row in group.rows]
         assert len({id(row.setup.model) for row in rows}) == models
         assert len({id(row.setup.objective) for row in rows}) == models
