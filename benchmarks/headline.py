@@ -170,8 +170,8 @@ def dropout_rows(seeds):
     x, y = images()[2]
     out = {"validation": [row["val_accuracy"] for row in found.rows()], "test": [], "test, MC": []}
     for seed, result in enumerate(found.results):
-        logits, _ = jax.jit(model.apply)(result.params, result.state, x)
-        out["test"].append(float((logits.argmax(-1) == y).mean()))
+        classes = jd.predict(model, result.params, result.state, x, output="class")
+        out["test"].append(float((classes == y).mean()))
         prediction = jd.uncertainty.mc_dropout(
             model, result.params, result.state, x, key=jax.random.key(seed), samples=100
         )

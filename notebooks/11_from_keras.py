@@ -131,8 +131,9 @@ print({name: round(float(value), 4) for name, value in jd.optimizers.hyperparams
 #
 # | Keras | jaxdeep |
 # | --- | --- |
-# | `model.predict(x)` | `jax.jit(model.apply)(params, state, x)[0]` gives logits; `jax.nn.softmax` of them probabilities |
-# | `model.evaluate(x, y)` | `jd.train.make_evaluate(objective)`, or the metric of the outputs |
+# | `model.predict(x)` | `result.predict(x)`, or `jd.predict(model, params, state, x)`; `output="probability"`, `output="class"` |
+# | `model.evaluate(x, y)` | `result.evaluate((x, y))`, or `jd.evaluate(model, params, state, (x, y), loss=…, metrics=…)` |
+# | `validation_split=0.2` | `validation=0.2`: rows at random, where Keras takes the last ones |
 # | `model(x, training=True)` | *two* switches: `train=True` for batch statistics, `key=` for randomness |
 # | a subclass of `Dropout` for MC dropout | `jd.uncertainty.mc_dropout(model, params, state, x, key=…, samples=100)` |
 #
@@ -141,8 +142,8 @@ print({name: round(float(value), 4) for name, value in jd.optimizers.hyperparams
 
 # %%
 params, model_state = result.params, result.state
-logits, _ = jax.jit(model.apply)(params, model_state, test[0])
-print("test accuracy", round(float(jd.metrics.accuracy(logits, test[1]).mean()), 3))
+classes = result.predict(test[0], output="class")
+print("test accuracy", round(float((classes == test[1]).mean()), 3))
 
 sample, after = model.apply(params, model_state, test[0], key=jax.random.key(1))
 same = jax.tree.map(lambda a, b: bool((a == b).all()), model_state, after)

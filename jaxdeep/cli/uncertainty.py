@@ -120,7 +120,6 @@ def _predictions(
     from jaxdeep import uncertainty
 
     params, state, (x, labels) = result.params, result.state, validation
-    apply = jax.jit(lambda x: model.apply(params, state, x)[0])
     held_out, sampled = (
         uncertainty.mc_dropout(model, params, state, rows, key, samples=samples, outputs="logits")
         for rows, key in zip((x, x_test), keys)
@@ -131,7 +130,7 @@ def _predictions(
 
     probabilities, temperatures = {}, {}
     for name, known, logits in (
-        ("one pass", apply(x), apply(x_test)),
+        ("one pass", result.predict(x), result.predict(x_test)),
         (f"mean of {samples}", logs(held_out.mean), logs(sampled.mean)),
     ):
         temperature = uncertainty.fit_temperature(known, labels)

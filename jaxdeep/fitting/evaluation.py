@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdeep._arrays import leaves_of
+from jaxdeep._arrays import check_leaves, leaves_of
 from jaxdeep._compilation import check_untraced, kept, meant_transfers
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, PyTree
@@ -122,6 +122,8 @@ def evaluate(
 def variables_of(model: Network, params: PyTree, state: PyTree) -> tuple[PyTree, PyTree]:
     """Parameters and state as arrays; refuses those that are not the model's."""
     params, state = leaves_of("params", params), leaves_of("state", state)
+    for argument, tree in (("params", params), ("state", state)):
+        check_leaves(argument, tree, real=False)
     if isinstance(model, Model):
         kept(key_of("fits", model), lambda: check_fit(model, params, state), (params, state))
     return params, state

@@ -1403,6 +1403,31 @@ call(
     also={"data": "x|y|labels|loss", "validation": "validation|x|y", **NET_ALSO},
 )
 call(
+    "evaluate",
+    model=NET,
+    params=NET_PARAMS,
+    state=NET_STATE,
+    data=BATCH,
+    loss=CE,
+    metrics=EACH,
+    penalty=jd.regularizers.l2(0.1),
+    batch_size=2,
+    use=lambda found: found["loss"],
+    also={"data": "x|y|labels|loss", **NET_ALSO},
+)
+call(
+    "predict",
+    model=NET,
+    params=NET_PARAMS,
+    state=NET_STATE,
+    x=BATCH[0],
+    batch_size=2,
+    output="probability",
+    loss=CE,
+    free="x",
+    also=NET_ALSO,
+)
+call(
     "sweep",
     builder=lambda point: {"optimizer": jd.optimizers.sgd(point["rate"])},
     model=NET,
