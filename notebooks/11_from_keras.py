@@ -84,7 +84,7 @@ print(jd.nn.summary(model, x[:1]))
 # | `ModelCheckpoint`, `BackupAndRestore` | `checkpoint="runs/a"`: run it again and it goes on, to the same bits |
 # | `TensorBoard(logdir)` | `callbacks=[jd.adapters.to_tensorboard(logdir)]` |
 # | `class_weight`, `sample_weight` | `class_weight=`, `data=(x, y, weights)` |
-# | `validation_split=0.1` | split yourself: `validation=(x_val, y_val)` |
+# | `validation_split=0.1` | `validation=0.1`: rows at random, where Keras takes the last ones; or `validation=(x_val, y_val)` |
 # | `tf.random.set_seed(42)` | `key=jax.random.key(42)`, an argument |
 
 # %%
@@ -133,7 +133,6 @@ print({name: round(float(value), 4) for name, value in jd.optimizers.hyperparams
 # | --- | --- |
 # | `model.predict(x)` | `result.predict(x)`, or `jd.predict(model, params, state, x)`; `output="probability"`, `output="class"` |
 # | `model.evaluate(x, y)` | `result.evaluate((x, y))`, or `jd.evaluate(model, params, state, (x, y), loss=…, metrics=…)` |
-# | `validation_split=0.2` | `validation=0.2`: rows at random, where Keras takes the last ones |
 # | `model(x, training=True)` | *two* switches: `train=True` for batch statistics, `key=` for randomness |
 # | a subclass of `Dropout` for MC dropout | `jd.uncertainty.mc_dropout(model, params, state, x, key=…, samples=100)` |
 #

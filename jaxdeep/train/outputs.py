@@ -49,12 +49,13 @@ def kind_of_targets(loss: PerExample) -> Any:
 
 _TARGETS: dict[str, tuple[PerExample, ...]] = {
     "labels": (
-        losses.sigmoid_cross_entropy,
+        *(losses.sigmoid_cross_entropy, losses.sigmoid_focal, losses.hinge),
         optax.losses.sigmoid_binary_cross_entropy,
         optax.losses.sigmoid_focal_loss,
     ),
     "classes": (
-        losses.softmax_cross_entropy,
+        *(losses.softmax_cross_entropy, losses.softmax_focal, losses.kl_divergence),
+        *(losses.categorical_hinge, losses.multiclass_hinge),
         optax.losses.softmax_cross_entropy,
         optax.losses.softmax_cross_entropy_with_integer_labels,
         optax.losses.safe_softmax_cross_entropy,
@@ -62,6 +63,7 @@ _TARGETS: dict[str, tuple[PerExample, ...]] = {
     ),
     "values": (
         *(losses.mse, losses.mae, losses.huber, losses.log_cosh),
+        *(losses.mape, losses.msle, losses.poisson),
         *(optax.losses.squared_error, optax.losses.l2_loss, optax.losses.huber_loss),
         optax.losses.log_cosh,
     ),

@@ -126,6 +126,8 @@ ENDINGS = {
     "log-sigmoids": ({"end": jax.nn.log_sigmoid}, sigmoid(SCORES), SCORES > 0),
     "logits of labels": ({"loss": losses.sigmoid_cross_entropy}, sigmoid(SCORES), SCORES > 0),
     "optax's": ({"loss": optax.losses.sigmoid_binary_cross_entropy}, sigmoid(SCORES), SCORES > 0),
+    "a hinge of labels": ({"loss": losses.hinge}, sigmoid(SCORES), SCORES > 0),
+    "a focal loss of classes": ({"loss": losses.softmax_focal}, softmax(SCORES), SCORES.argmax(-1)),
     "logits of classes": ({"loss": losses.softmax_cross_entropy}, softmax(SCORES), SCORES.argmax(-1)),
     "one logit": ({"scores": ONE}, sigmoid(SCORES[:, ONE]), SCORES[:, 0] > 0),
     "one probability": (
