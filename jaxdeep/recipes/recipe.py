@@ -41,11 +41,16 @@ class Recipe(NamedTuple):
     options: Mapping[str, Any]
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments of `jaxdeep.fit` but for the data and the key, as a row of a sweep has them.
+        """All of it as arguments of `jaxdeep.fit`, or as what the builder of a sweep returns.
 
-        >>> import jaxdeep as jd
-        >>> sorted(jd.nn.mlp("binary").arguments())[:3]
-        ['batch_size', 'early_stopping', 'epochs']
+        >>> import jax, jax.numpy as jnp, jaxdeep as jd
+        >>> recipe = jd.nn.mlp("binary", hidden=(), epochs=1)
+        >>> sorted(recipe.arguments())[:4]
+        ['batch_size', 'early_stopping', 'epochs', 'loss']
+        >>> result = jd.fit(data=(jnp.ones((64, 3)), jnp.ones(64, int)), key=jax.random.key(0),
+        ...                 progress=False, **recipe.arguments())
+        >>> result.params["logits"]["kernel"].shape
+        (3, 1)
         """
         own: dict[str, PyTree] = {
             "model": self.model,
