@@ -11,7 +11,7 @@ from jaxdeep._arrays import OnFile, on_file
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.array_source import release
 from jaxdeep.fitting.sources import is_batches
-from jaxdeep.train.data import as_arrays, count_examples
+from jaxdeep.train.data import as_arrays, count_examples, rows_held_out
 
 _HELD_OUT = 0xFFFF_FFFE  # a stream of a key that nothing else uses: steps and phases are int32
 
@@ -52,7 +52,7 @@ def held_out(
         raise ValueError(f"validation={share} needs at least two rows, of which one stays, got {rows}")
     bits = jax.random.bits(jax.random.fold_in(key, jnp.uint32(_HELD_OUT)), (rows,), jnp.uint32)
     order = np.argsort(np.asarray(bits), kind="stable")
-    many = min(max(round(float(share) * rows), 1), rows - 1)
+    many = rows_held_out(rows, float(share))
     parts = np.sort(order[many:]), np.sort(order[:many])
     take = _taker(stream)
     train, validation = (jax.tree.map(lambda a, at=at: take(a, at), data) for at in parts)

@@ -87,7 +87,12 @@ def _of_regression(goal: Goal, output: str | None, bounds: Any, loss: str | None
         ends = {"units": rescale(std, mean, low=low, high=high)}
     error = LOSSES["mse" if loss is None else loss]
     scaled = error if goal.units is None else in_units(error, goal.units.std)
-    return Ending("output", ends, scaled, {"mae": losses.mae, "mse": losses.mse}, "loss")
+    reported = {
+        "mae": losses.mae,
+        "rmse": metrics.rmse(goal.outputs),
+        "r2": metrics.r2(goal.outputs),
+    }
+    return Ending("output", ends, scaled, reported, "loss")
 
 
 def _ends(bounds: Any, squash: str) -> tuple[Numbers, Numbers]:

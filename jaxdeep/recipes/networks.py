@@ -11,8 +11,9 @@ from jaxdeep.nn.model import Model
 from jaxdeep.nn.traits import Activation
 from jaxdeep.optimizers.scalars import Numeric
 from jaxdeep.recipes import realmlp, textbook
-from jaxdeep.recipes.goal import goal_of, is_columns
+from jaxdeep.recipes.goal import Goal, goal_of, is_columns
 from jaxdeep.recipes.recipe import Recipe
+from jaxdeep.train.data import rows_held_out
 
 _RECIPES = {
     "textbook": (textbook.textbook, textbook.LAYER),
@@ -28,6 +29,7 @@ def mlp(
     outputs: int | None = None,
     targets: ArrayLike | None = None,
     rows: int | None = None,
+    validation: float | None = None,
     hidden: Sequence[int] | None = None,
     activation: Activation | None = None,
     output: str | None = None,
@@ -43,7 +45,7 @@ def mlp(
     ============ ===================== =============== ==================== =====================
     task         outputs               y               loss                 metrics
     ============ ===================== =============== ==================== =====================
-    "regression" 1, or one a target    numbers         mse, mae or huber    mae, mse
+    "regression" 1, or one a target    numbers         mse, mae or huber    mae, rmse, r2
     "binary"     1 logit               0 and 1         cross-entropy of σ   accuracy, auc
     "multilabel" 1 logit a label       0 and 1         cross-entropy of σ   accuracy over labels
     "multiclass" 1 logit a class       0, 1, 2, …      cross-entropy        accuracy
@@ -58,9 +60,10 @@ def mlp(
     biases at 0.1 of the rate; SELU for classes and Mish for numbers; a last layer that begins at 0;
     label smoothing of 0.1; Adam (β₂ = 0.95) at 0.04, for regression 0.07, by
     `jaxdeep.schedules.coslog4` over the whole run; batches of 256 without the remainder; 256 epochs, of
-    which that of the best validation accuracy (or loss) is kept, of ties the last. So `fit` needs
-    ``validation=``; with ``best_epoch=False`` it needs none, and the last epoch is kept. Of single
-    logits the last layer has twice the rate, which is what two of opposite sign do.
+    which that of the best validation accuracy (or loss) is kept, of ties the last. So it needs
+    validation data, here as `validation` or when it is fitted; with ``best_epoch=False`` it needs none,
+    and the last epoch is kept. Of single logits the last layer has twice the rate, which is what two of
+    opposite sign do.
 
     Args:
       task: "regression", "binary", "multilabel" or "multiclass".
@@ -76,8 +79,9 @@ def mlp(
         in their unit, and is cut at inference to their range (`jaxdeep.nn.rescale`). Fitted columns know
         their targets by themselves; pass targets beside them if only some of their rows are trained on.
       rows: the number of training rows, from which "strong" computes the length of the run; by default
-        that of the targets or else of the columns. If some of these are held out for validation, say how
-        many are left.
+        that of the targets or else of the columns.
+      validation: a share in (0, 1) of these rows, which `fit` then holds out for validation: it is among
+        the options. None leaves it to whoever calls `fit` to pass validation data.
       hidden: the widths of the hidden layers; () for none.
       activation: of the hidden layers.
       output: of a regression: None; "softplus" for positive numbers; "sigmoid" or "tanh" for numbers
@@ -110,6 +114,11 @@ def mlp(
     ...                 progress=False, **recipe.options)
     >>> bool(result.history["val_accuracy"][result.best_epoch] > 0.85)
     True
+    >>> columns = jd.tables.fit({"age": [31, 52, None, 44], "city": ["Rome", "Oslo", "Oslo", "Bonn"],
+    ...                          "income": ["low", "high", "high", "low"]}, target="income")
+    >>> recipe = mlp("binary", columns, recipe="strong", validation=0.25, hidden=(8,))
+    >>> list(recipe.model.layers), recipe.options["batch_size"]
+    (['inputs', 'scaling', 'hidden1', 'logits'], 3)
     >>> mlp("regression", hidden=(30,), output="sigmoid", bounds=(0, 5)).model
     serial(
         hidden1=dense(features=30, activation=relu),
@@ -119,6 +128,8 @@ def mlp(
     """
     _checks.check_choice("recipe", recipe, tuple(_RECIPES))
     goal = goal_of(task, inputs, outputs, rows, targets)
+    if validation is not None:
+        goal = _without(goal, validation)
     _checks.check_flag("best_epoch", best_epoch)
     if activation is not None:
         check_activation("activation", activation)
@@ -141,8 +152,22 @@ def mlp(
             "best_epoch": best_epoch,
         },
     )
+    if validation is not None:
+        parts["options"]["validation"] = float(validation)
     first = {} if inputs is None else {"inputs": _first(inputs, layer_options)}
     return Recipe(model=serial(**first, **layers), **parts)
+
+
+def _without(goal: Goal, share: Any) -> Goal:
+    """The goal without the rows that are held out."""
+    _checks.check_number("validation", share, "(0, 1)")
+    if goal.rows is None:
+        return goal
+    if goal.rows < 2:
+        raise ValueError(
+            f"validation={share} needs at least two rows, of which one stays, got {goal.rows}"
+        )
+    return goal._replace(rows=goal.rows - rows_held_out(goal.rows, float(share)))
 
 
 def _first(inputs: Any, options: dict[str, Any]) -> Model:

@@ -31,7 +31,7 @@ class Recipe(NamedTuple):
     ...                 metrics=recipe.metrics, optimizer=recipe.optimizer, key=jax.random.key(0),
     ...                 progress=False, **recipe.options)
     >>> list(result.history)
-    ['loss', 'learning_rate', 'mae', 'mse']
+    ['loss', 'learning_rate', 'mae', 'r2', 'rmse']
     """
 
     model: Model

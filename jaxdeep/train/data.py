@@ -158,3 +158,12 @@ def to_device(tree: PyTree) -> PyTree:
     return jax.tree.map(
         lambda a: a if isinstance(a, jax.Array) else jax.device_put(a, may_alias=False), tree
     )
+
+
+def rows_held_out(rows: int, share: float) -> int:
+    """How many of so many rows are held out for validation: their share, at least one, and never all.
+
+    >>> rows_held_out(10, 0.25), rows_held_out(2, 0.01), rows_held_out(2, 0.99)
+    (2, 1, 1)
+    """
+    return min(max(round(share * rows), 1), rows - 1)

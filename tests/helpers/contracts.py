@@ -423,6 +423,7 @@ call(
     outputs=1,
     targets=SCORES,
     rows=4,
+    validation=0.25,
     hidden=(3,),
     activation=jnp.tanh,
     output="tanh",

@@ -187,6 +187,26 @@ def test_the_target_of_columns_is_in_its_own_unit_or_standardised(standardized):
     np.testing.assert_allclose(recipe.loss(jnp.array([[4.0]]), jnp.array([2.0])), [[4.0 / std**2]])
 
 
+def test_a_share_of_the_rows_is_held_out_and_the_run_is_as_long_as_what_is_left():
+    recipe = strong("binary", targets=Y["binary"], validation=0.25, hidden=(8,))
+    assert recipe.options["batch_size"] == 90
+    assert recipe.options["validation"] == 0.25
+    assert textbook("binary", validation=np.float64(0.25)).options["validation"] == 0.25
+
+
+@pytest.mark.heavy
+def test_a_table_is_fitted_in_one_piece():
+    table = {"x": X[:, 0], "kind": np.where(X[:, 1] > 0, "up", "down"), "wage": Y["regression"]}
+    table["x"] = np.where(np.arange(120) % 9, table["x"], np.nan)
+    fitted_columns = jd.tables.fit(table, target="wage")
+    recipe = strong("regression", fitted_columns, validation=0.25, hidden=(8,), epochs=20)
+    data = fitted_columns.encode(table)
+    result = jd.fit(data=data, key=KEY, progress=False, **recipe.arguments())
+    assert result.history["val_r2"][result.best_epoch] > 0.3
+    found, _ = recipe.model.apply(result.params, result.state, data[0])
+    assert table["wage"].min() <= found.min() < found.max() <= table["wage"].max()
+
+
 def test_a_model_of_ones_own_may_stand_in_front():
     recipe = textbook("binary", jd.nn.flatten())
     params, _ = recipe.model.init(KEY, np.ones((1, 2, 3), np.float32))
@@ -275,6 +295,8 @@ def test_the_dtype_of_the_inputs_is_kept(task, dtype):
         (lambda: textbook("binary", epochs=0), "epochs must be at least 1"),
         (lambda: textbook("binary", X), "inputs must be None, the columns"),
         (lambda: strong("binary", rows=9, learning_rate=-1.0), "learning_rate must be in"),
+        (lambda: textbook("binary", validation=1.5), "validation must be in"),
+        (lambda: strong("binary", rows=1, validation=0.5), "at least two rows"),
         (lambda: textbook("binary", best_epoch=None), "best_epoch must be True or False"),
         (lambda: textbook("multiclass", columns("binary")), "task must be 'binary', as the target"),
         (
