@@ -58,8 +58,6 @@ def softmax_cross_entropy(
     _checks.check_scalar("label_smoothing", label_smoothing, "[0, 1]")
     given = classified(scores_of(logits, from_logits), labels, ignore_class)
     x = log_probabilities(given.scores, from_logits)
-    if from_logits:
-        x = _with_certain(x)
     if given.soft:
         # "safe": 0 for a class that cannot be, even with a logit of −∞
         loss = optax.losses.safe_softmax_cross_entropy(x, given.labels)
@@ -70,22 +68,6 @@ def softmax_cross_entropy(
         uniform = -jnp.mean(jax.nn.log_softmax(x), axis=-1)
         loss = jnp.where(alpha == 0, loss, (1 - alpha) * loss + alpha * uniform)
     return given.of_counted(loss)
-
-
-def _with_certain(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch classes"]:
-    """The logits, in rows with one of ∞ its limit: 0 for that one, and −∞ for the others.
-
-    Made by operations through which `jaxdeep._endings` sees that a softmax of the logits is taken, and
-    without an infinity where there was none, which jax_debug_infs refuses.
-    """
-    top = jnp.max(logits, axis=-1, keepdims=True)  # NaN beside a NaN
-    largest = jnp.finfo(logits.dtype).max
-    certain, place = logits > largest, jnp.arange(logits.shape[-1])
-    last = jnp.max(jnp.where(certain, place, -1), axis=-1, keepdims=True)
-    first = -jnp.max(jnp.where(certain, -place, -logits.shape[-1]), axis=-1, keepdims=True)
-    is_one = jnp.where(top > largest, first == last, False)
-    limit = jnp.where(certain, 0, jnp.where(certain, 0, logits) - top)
-    return jnp.where(is_one, limit, logits)
 
 
 def sigmoid_cross_entropy(

@@ -89,3 +89,11 @@ def test_gamma_is_an_argument_and_alpha_fits():
         losses.softmax_focal(jnp.zeros((1, 3)), jnp.array([1]), alpha=[1.0, 2.0, -1.0])
     with pytest.raises(ValueError, match=r"gamma must be in \[0, inf\), got -1"):
         losses.sigmoid_focal(jnp.zeros(1), jnp.ones(1), gamma=-1.0)
+
+
+def test_a_logit_of_infinity_is_certain_as_in_the_cross_entropy():
+    logits, labels = jnp.array([[jnp.inf, 0.0], [jnp.inf, 0.0], [0.0, 0.0]]), jnp.array([0, 1, 1])
+    found = losses.softmax_focal(logits, labels)
+    np.testing.assert_allclose(found, [0, np.inf, np.log(2) / 4], rtol=1e-6)
+    found = losses.kl_divergence(logits, jax.nn.one_hot(labels, 2))
+    np.testing.assert_allclose(found, [0, np.inf, np.log(2)], rtol=1e-6)
