@@ -80,7 +80,8 @@ class Target(NamedTuple):
         """
         if self.classes is None:
             raise ValueError(f"target {self.name!r} is of numbers and has no classes")
-        return np.array(self.classes)[np.asarray(codes)]
+        codes = np.asarray(codes)
+        return np.array(self.classes)[codes.astype(int) if codes.dtype == bool else codes]
 
     def values(self, outputs: Any) -> np.ndarray:
         """Encoded numbers in the unit of the table, in float64.

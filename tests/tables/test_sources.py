@@ -221,3 +221,32 @@ def test_what_is_a_table_is_told_without_loading_a_library():
     assert columns.is_raw({"a": [1]})
     assert not columns.is_raw(columns.encode_inputs({"a": [1]}))
     assert not columns.is_raw(np.ones((2, 1), np.float32))
+
+
+@pytest.mark.slow
+def test_a_million_rows_of_a_file_are_read_in_constant_memory(tmp_path):
+    """Blocks hold as much as a block, and are what the whole is; the peak is that of this process."""
+    import resource
+
+    rows = 1_000_000
+    rng = np.random.default_rng(0)
+    frame = polars.DataFrame(
+        {
+            "a": rng.normal(size=rows),
+            "b": rng.integers(0, 100, rows),
+            "c": rng.choice(["x", "y", "z"], rows),
+            "d": np.arange(rows).astype("M8[s]").astype("M8[ms]"),
+        }
+    )
+    frame.write_parquet(tmp_path / "t.parquet", row_group_size=30_000)
+    columns = jd.tables.fit(tmp_path / "t.parquet")
+    assert columns == jd.tables.fit(frame)
+    expected = columns.encode_inputs(frame[-100:])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seen = 0
+    for part in columns.blocks(tmp_path / "t.parquet", rows=10_000):
+        seen += len(part["codes"])
+    assert seen == rows
+    same({name: values[-100:] for name, values in part.items()}, expected)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 50_000  # kilobytes; all inputs together have 32,000 and the frame 48,000

@@ -35,6 +35,8 @@ def test_labels_come_back_as_they_were(y, classes, codes):
     assert columns.labels(targets).tolist() == [classes[code] for code in codes]
     assert columns.outputs == (1 if len(classes) == 2 else len(classes))
     assert columns.task == ("binary" if len(classes) == 2 else "multiclass")
+    if len(classes) == 2:
+        assert columns.labels(targets == 1).tolist() == columns.labels(targets).tolist()
     again = jd.tables.from_json(columns.to_json())
     assert again == columns
     assert [type(label) for label in again.classes] == [type(label) for label in classes]
