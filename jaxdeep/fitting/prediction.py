@@ -131,7 +131,9 @@ def predict(
 
     try:
         if isinstance(source, ArraySource):
-            joined = _in_place(computed(), source.examples, lambda: put_out(variables, batch))
+            joined = _in_place(
+                computed(), source.examples, lambda: jax.eval_shape(put_out, variables, batch)
+            )
         else:
             joined = _concatenated(list(computed()))
     except (TypeError, ValueError) as error:
@@ -183,7 +185,7 @@ def _in_place(parts: Iterable[PyTree], rows: int, like: Callable[[], PyTree]) ->
         for room, leaf in zip(jax.tree.leaves(whole), jax.tree.leaves(part)):
             room[done : done + len(leaf)] = leaf
         done += count_rows(part)
-    return _room(jax.eval_shape(like), rows) if whole is None else whole
+    return _room(like(), rows) if whole is None else whole
 
 
 def _room(like: PyTree, rows: int) -> PyTree:

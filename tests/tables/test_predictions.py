@@ -1,0 +1,99 @@
+"""From raw rows to a trained network and back: fit, save, load, evaluate and predict on tables."""
+
+import jax
+import numpy as np
+import pytest
+from helpers.frames import containers
+
+import jaxdeep as jd
+
+RNG = np.random.default_rng(0)
+N = 200
+AGE = RNG.integers(18, 80, N)
+CITY = RNG.choice(["Rome", "Oslo", "Bonn"], N)
+PEOPLE = {
+    "age": [None if i % 17 == 0 else int(age) for i, age in enumerate(AGE)],
+    "city": [None if i % 13 == 0 else str(city) for i, city in enumerate(CITY)],
+    "member": [bool(age % 2) for age in AGE],
+}
+LABELS = {
+    "binary": np.where((AGE > 50) ^ (CITY == "Oslo"), "high", "low").tolist(),
+    "multiclass": np.where(AGE > 60, 7, np.where(CITY == "Oslo", 3, 5)).tolist(),
+    "regression": (1e4 + 100 * AGE + np.where(CITY == "Oslo", 500.0, 0.5)).tolist(),
+}
+HARD = {
+    "binary": jd.metrics.binary_accuracy,
+    "multiclass": jd.metrics.accuracy,
+    "regression": jd.metrics.r2,
+}
+
+
+def trained(task, recipe, path, **arguments):
+    table = {**PEOPLE, "y": LABELS[task]}
+    columns = jd.tables.fit(table, target="y")
+    made = jd.nn.mlp(task, columns, recipe=recipe, **arguments)
+    result = jd.fit(
+        made.model,
+        columns.encode(table),
+        loss=made.loss,
+        metrics=made.metrics,
+        optimizer=made.optimizer,
+        validation=0.2,
+        key=jax.random.key(0),
+        progress=False,
+        **made.options,
+    )
+    jd.save(path, made.model, result.params, result.state)
+    return table, made
+
+
+def test_a_loaded_model_takes_raw_rows_in_any_container(tmp_path):
+    table, made = trained(
+        "binary", "textbook", tmp_path / "m", hidden=(16,), epochs=30, learning_rate=0.02
+    )
+    model, params, state = jd.load(tmp_path / "m")
+    labels = jd.predict(model, params, state, PEOPLE, output="class")
+    assert (labels == np.array(LABELS["binary"])).mean() > 0.8
+    odds = jd.predict(model, params, state, PEOPLE, output="probability")
+    for _, frame in containers(PEOPLE, tmp_path):
+        np.testing.assert_array_equal(
+            jd.predict(model, params, state, frame, output="probability"), odds
+        )
+    with_target = jd.predict(model, params, state, {**PEOPLE, "y": [None] * N}, output="probability")
+    np.testing.assert_array_equal(with_target, odds)
+    for i in (0, 13, 17, 199):  # one row is row i of the batch, bit for bit
+        row = {name: values[i] for name, values in PEOPLE.items()}
+        np.testing.assert_array_equal(
+            jd.predict(model, params, state, row, output="probability"), odds[i : i + 1]
+        )
+    columns = next(layer for layer in model.layers.values() if layer.traits.encodes).traits.encodes
+    parts = columns.blocks(tmp_path / "table.csv", rows=33)
+    np.testing.assert_array_equal(jd.predict(model, params, state, parts, output="probability"), odds)
+    found = jd.evaluate(
+        model, params, state, table, loss=made.loss, metrics={"right": jd.metrics.binary_accuracy}
+    )
+    np.testing.assert_allclose(found["right"], (labels == np.array(LABELS["binary"])).mean(), rtol=1e-6)
+    with pytest.raises(ValueError, match="one of the classes 'high', 'low', got 'middle' in row 3"):
+        jd.evaluate(
+            model,
+            params,
+            state,
+            {**table, "y": [*table["y"][:3], "middle", *table["y"][4:]]},
+            loss=made.loss,
+        )
+    assert len(jd.predict(model, params, state, {name: [] for name in PEOPLE}, output="class")) == 0
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("recipe", ["textbook", "strong"])
+@pytest.mark.parametrize("task", list(LABELS))
+def test_every_task_and_recipe_learns_from_a_table(task, recipe, tmp_path):
+    shorter = {"epochs": 60} if recipe == "strong" else {"epochs": 60, "learning_rate": 0.01}
+    table, made = trained(task, recipe, tmp_path / "m", **shorter)
+    model, params, state = jd.load(tmp_path / "m")
+    scores = jd.evaluate(model, params, state, table, loss=made.loss, metrics={"score": HARD[task]})
+    assert scores["score"] > 0.85
+    if task != "regression":
+        labels = jd.predict(model, params, state, PEOPLE, output="class")
+        assert labels.dtype == np.array(LABELS[task]).dtype
+        assert (labels == np.array(LABELS[task])).mean() > 0.85
