@@ -230,7 +230,7 @@ def check_float_dtype(name: str, dtype: Any, *, optional: bool = True) -> None:
     try:
         known = dtype is not None and not isinstance(dtype, (jax.Array, np.ndarray))
         floating = known and jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-    except TypeError:
+    except (TypeError, ValueError):
         floating = False
     if not floating:
         kinds = "a floating-point dtype" + (" or None" if optional else "")

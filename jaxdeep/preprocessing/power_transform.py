@@ -14,6 +14,7 @@ from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.preprocessing.features import Axes, Axis, check_axis, check_features, reduced_axes, widened
 from jaxdeep.preprocessing.likelihood import Method, box_cox_mle, yeo_johnson_mle
 from jaxdeep.preprocessing.power import box_cox, inverse_box_cox, inverse_yeo_johnson, yeo_johnson
+from jaxdeep.preprocessing.precision import is_computing, is_precise, unscaled
 from jaxdeep.preprocessing.scaling import check_state, standard_scaler
 from jaxdeep.preprocessing.statistics import Moments
 
@@ -116,9 +117,9 @@ def power_transform(
             with jax.ensure_compile_time_eval():
                 if bool(((wide if precise is None else precise) <= 0).any()):
                     raise ValueError("x must be positive for Box-Cox, got values ≤ 0 (use Yeo-Johnson)")
-        is_precise = state.moments is not None and _is_precise(state.moments)
+        is_wide = state.moments is not None and is_precise(state.moments)
         of_logarithms = method == "box-cox" and precise is not None and _has_small(precise)
-        if precise is not None and (is_precise or of_logarithms):
+        if precise is not None and (is_wide or of_logarithms):
             with enable_x64(True):
                 values = np.asarray(forward(precise, np.asarray(state.lmbda)))
             if state.moments is None:
@@ -132,12 +133,10 @@ def power_transform(
         check_state(state, PowerState)
         wide, dtype = widened(y, "y")
         check_features(state.lmbda.shape, wide.shape, axis, "y")
-        if state.moments is not None and _is_precise(state.moments) and _in_float64(y):
+        precise = None if state.moments is None else unscaled(scaler, state.moments, as_array("y", y))
+        if precise is not None:
             with enable_x64(True):
-                moments = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.moments)
-                moments = moments._replace(mean=moments.mean + moments.rest, rest=None)
-                values = scaler.inverse_transform(moments, np.asarray(y, np.float64))
-                found = np.asarray(inverse(values, np.asarray(state.lmbda, np.float64)))
+                found = np.asarray(inverse(precise, np.asarray(state.lmbda, np.float64)))
             return jnp.asarray(found.astype(dtype))
         if state.moments is not None:
             wide = scaler.inverse_transform(state.moments, wide)
@@ -152,16 +151,9 @@ def _precise(x: ArrayLike) -> np.ndarray | None:
     if isinstance(array, jax.Array):
         return None
     cut = array.dtype.itemsize >= 4 and array.dtype != np.float32
-    tracing = isinstance(jnp.zeros(()) + 0, jax.core.Tracer)
-    if not cut or tracing or jnp.result_type(float) == jnp.float64:
+    if not cut or not is_computing() or jnp.result_type(float) == jnp.float64:
         return None
     return array.astype(np.float64)
-
-
-def _in_float64(y: ArrayLike) -> bool:
-    """Whether an inverse can be computed in float64: the numbers are known, and nothing is traced."""
-    tracing = isinstance(jnp.zeros(()) + 0, jax.core.Tracer)
-    return _checks.is_known(y) and not tracing and jnp.result_type(float) != jnp.float64
 
 
 def _is_narrow(x: np.ndarray, axes: Axes) -> bool:
@@ -177,10 +169,3 @@ def _is_narrow(x: np.ndarray, axes: Axes) -> bool:
 def _has_small(x: np.ndarray) -> bool:
     """Whether float32 would make a number 0 that is none."""
     return bool(((abs(x) < np.finfo(np.float32).tiny) & (x != 0)).any())
-
-
-def _is_precise(moments: Moments) -> bool:
-    """Whether they are of numbers of more digits than the dtype has."""
-    if moments.eps is None or isinstance(moments.eps, jax.core.Tracer):
-        return False
-    return bool((np.asarray(moments.eps) < jnp.finfo(moments.mean.dtype).eps).any())

@@ -173,7 +173,7 @@ def places_in(vocabulary: Vocabulary, features: Features, name: str = "x") -> li
     The columns of a frame are found by their names, if the vocabulary is that of a frame.
     """
     found = []
-    columns = _by_name(vocabulary, features, name)
+    columns = columns_of(vocabulary.names, len(vocabulary.categories), features, name)
     for column, keys in zip(columns, vocabulary.keys):
         rank = {key: place for place, key in enumerate(keys)}
         some = distinct(column)
@@ -182,21 +182,37 @@ def places_in(vocabulary: Vocabulary, features: Features, name: str = "x") -> li
     return found
 
 
-def _by_name(vocabulary: Vocabulary, features: Features, name: str) -> list[np.ndarray]:
-    if vocabulary.names is not None and features.names is not None:
-        lacking = [column for column in vocabulary.names if column not in features.names]
+def codes_in(vocabulary: Vocabulary, features: Features, name: str = "x") -> np.ndarray:
+    """Whole numbers for what rows have, ``(n, features)``: 0 missing, 1 unknown, 2 the first category.
+
+    >>> vocabulary, _ = vocabulary_of(features_of(["b", "a", None]))
+    >>> codes_in(vocabulary, features_of(["a", "b", "c", None])).ravel().tolist()
+    [2, 3, 1, 0]
+    """
+    codes = np.zeros((features.rows, len(vocabulary.categories)), np.int32)
+    for j, places in enumerate(places_in(vocabulary, features, name)):
+        values = vocabulary.categories[j]
+        absent = values.index(MISSING) if values and values[-1] is MISSING else ABSENT
+        codes[:, j] = np.where(places == UNSEEN, 1, places + 2)
+        codes[(places == ABSENT) | (places == absent), j] = 0
+    return codes
+
+
+def columns_of(
+    names: tuple[str, ...] | None, count: int, features: Features, name: str = "x"
+) -> list[np.ndarray]:
+    """The columns of these names, where both have names; else all of them, which must be so many."""
+    if names is not None and features.names is not None:
+        lacking = [column for column in names if column not in features.names]
         if lacking:
             raise ValueError(
                 f"{name} lacks the columns {', '.join(map(repr, lacking))}; it has "
                 f"{', '.join(map(repr, features.names))}"
             )
         by_name = dict(zip(features.names, features.columns))
-        return [by_name[column] for column in vocabulary.names]
-    if len(features.columns) != len(vocabulary.categories):
-        raise ValueError(
-            f"the state is of {len(vocabulary.categories)} features, got {len(features.columns)} in "
-            f"{name}"
-        )
+        return [by_name[column] for column in names]
+    if len(features.columns) != count:
+        raise ValueError(f"the state is of {count} features, got {len(features.columns)} in {name}")
     return features.columns
 
 

@@ -854,30 +854,32 @@ call("preprocessing.yeo_johnson_llf", x=POSITIVE, lmbda=LMBDA, axis=0, free="x l
 call("preprocessing.yeo_johnson_mle", x=POSITIVE, axis=0, free="x")
 
 
-def scaler(name, /, **arguments):
+def scaler(name, /, data=X, **arguments):
     def use(made):
-        return made.transform(made.fit(X), X)
+        return made.transform(made.fit(data), data)
 
     call(f"preprocessing.{name}", use=use, **arguments)
     made = called(getattr(jd.preprocessing, name), arguments)
-    state = drawn(lambda: made.fit(X))
+    state = drawn(lambda: made.fit(data))
     parts = f"preprocessing.{name}()"
-    call(f"{parts}.fit", of=lambda x: made.fit(x), x=X, free="x")
-    call(f"{parts}.transform", of=lambda state, x: made.transform(state, x), state=state, x=X, free="x")
+    call(f"{parts}.fit", of=lambda x: made.fit(x), x=data, free="x")
+    call(
+        f"{parts}.transform", of=lambda state, x: made.transform(state, x), state=state, x=data, free="x"
+    )
     call(
         f"{parts}.inverse_transform",
         of=lambda state, y: made.inverse_transform(state, y),
         state=state,
-        y=X,
+        y=data,
         free="y",
     )
     if hasattr(made, "update"):
-        call(f"{parts}.init", of=lambda x: made.init(x), x=X, free="x")
+        call(f"{parts}.init", of=lambda x: made.init(x), x=data, free="x")
         call(
             f"{parts}.update",
             of=lambda state, x, weights: made.update(state, x, weights),
             state=state,
-            x=X,
+            x=data,
             weights=WEIGHTS,
             free="",
         )
@@ -893,14 +895,92 @@ def scaler(name, /, **arguments):
 scaler("min_max_scaler", feature_range=(0.0, 2.0), axis=0, clip=False, ignore_nan=True)
 scaler("standard_scaler", axis=0, with_mean=True, with_std=True, ignore_nan=True)
 scaler("power_transform", method="yeo-johnson", standardize=True, axis=0)
-CITIES = np.array(["a", "b", "a", "c"])
-ENCODER = jd.preprocessing.target_encoder(2.0)
+call("preprocessing.smooth_clip", x=X, limit=2.0, free="x")
+call("preprocessing.inverse_smooth_clip", y=X, limit=2.0, free="y")
+scaler(
+    "robust_scaler",
+    quantile_range=(20.0, 70.0),
+    with_centering=True,
+    with_scaling=True,
+    unit_variance=False,
+    flat="range",
+    clip=3.0,
+    axis=0,
+)
+scaler("quantile_transform", n_quantiles=3, output="normal", axis=0)
+scaler("log_transform", POSITIVE, method="log1p", standardize=True, axis=0)
+scaler("k_bins", n_bins=2, strategy="uniform", encode="ordinal", missing="bin", axis=0)
+CALLS["preprocessing.k_bins().inverse_transform"] = dataclasses.replace(
+    CALLS["preprocessing.k_bins().inverse_transform"],
+    arguments={
+        "state": CALLS["preprocessing.k_bins().inverse_transform"].arguments["state"],
+        "y": jnp.array([[0, 1, 1], [1, 0, 0]]),
+    },
+)
+scaler("imputer", strategy="median", fill=1.0, indicators="all")
+IMPUTER = jd.preprocessing.imputer("median", fill=1.0, indicators="all")
+CALLS["preprocessing.imputer().inverse_transform"] = dataclasses.replace(
+    CALLS["preprocessing.imputer().inverse_transform"],
+    arguments={"state": IMPUTER.fit(X), "y": IMPUTER.transform(IMPUTER.fit(X), X)},
+)
+
+
+def encoder(name, /, x, whole, **arguments):
+    """An encoder of what is no number, whose arrays `whole` compiled functions take."""
+    made = called(getattr(jd.preprocessing, name), arguments)
+    state = made.fit(x)
+    call(f"preprocessing.{name}", use=lambda made: made.transform(made.fit(x), x), **arguments)
+    free, parts = "x", f"preprocessing.{name}()"
+    call(f"{parts}.fit", of=lambda x: made.fit(x)[0], x=x, free=free)
+    call(f"{parts}.transform", of=lambda state, x: made.transform(state, x), state=state, x=x, free=free)
+    if whole is not None:
+        call(
+            f"{parts}.encode",
+            of=lambda state, codes: made.encode(state, codes),
+            state=state,
+            codes=whole,
+            free="codes",
+        )
+
+
 CODES = np.array([0, 1, 0, 2])
+GROUPED: dict[str, Any] = {"categories": [[0, 1, 2]], "min_frequency": 2, "max_categories": 3}
+encoder(
+    "one_hot_encoder",
+    CODES,
+    jnp.array([[2], [3], [1]]),
+    **GROUPED,
+    unknown="error",
+    missing="category",
+    drop="if_binary",
+    max_bytes=10_000,
+    dtype=jnp.float32,
+)
+encoder(
+    "ordinal_encoder",
+    CODES,
+    jnp.array([[2], [3], [1]]),
+    **GROUPED,
+    unknown=-1.0,
+    missing=-2.0,
+    dtype=jnp.float32,
+)
+encoder(
+    "date_encoder",
+    ["2024-02-29T12:00", "1999-12-31T18:00"],
+    None,
+    parts=("year", "month"),
+    cycles=("hour",),
+    zone="Europe/Rome",
+    dtype=jnp.float32,
+)
+ENCODER = jd.preprocessing.target_encoder(2.0)
 call(
     "preprocessing.target_encoder",
     use=lambda made: made.fit(CODES, SCORES)[:2],
     smooth=2.0,
     categories=4,
+    min_count=1,
 )
 call(
     "preprocessing.target_encoder(classes)",
@@ -908,6 +988,7 @@ call(
     use=lambda made: made.fit(CODES, LABELS)[:2],
     smooth="auto",
     classes=3,
+    min_count=1,
 )
 call("preprocessing.target_encoder().fit", of=lambda x, y: ENCODER.fit(x, y)[:2], x=CODES, y=SCORES)
 call(
@@ -918,11 +999,12 @@ call(
 )
 call(
     "preprocessing.target_encoder().fit_transform",
-    of=lambda key, x, y, cv: ENCODER.fit_transform(key, x, y, cv=cv)[0],
+    of=lambda key, x, y, cv, stratify: ENCODER.fit_transform(key, x, y, cv=cv, stratify=stratify)[0],
     key=KEY,
     x=CODES,
     y=SCORES,
     cv=2,
+    stratify=True,
 )
 
 # uncertainty
