@@ -1,12 +1,12 @@
 """Features as their place among the values seen: even or normal, whatever their distribution was."""
 
+from statistics import NormalDist
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr, ndtri
-from scipy import special
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, broadcasting
@@ -16,7 +16,7 @@ from jaxdeep.preprocessing.order import Base, by_feature, ordered, prepared, wit
 from jaxdeep.preprocessing.scaling import check_state
 from jaxdeep.preprocessing.transform import Transform
 
-_END = float(-special.ndtri(1e-7 - np.spacing(1)))  # what the ends become, as in scikit-learn: 5.1993
+_END = -NormalDist().inv_cdf(1e-7 - np.spacing(1))  # what the ends become, as in scikit-learn: 5.1993
 
 
 class QuantileState(NamedTuple):

@@ -1,11 +1,11 @@
 """A scaler by quantiles, which a few extreme values do not move."""
 
+from statistics import NormalDist
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import ndtri
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, broadcasting
@@ -81,7 +81,7 @@ def robust_scaler(
     if clip is not None:
         _checks.check_scalar("clip", clip, "(0, inf)")
     check_axis(axis)
-    divided = float(ndtri(high / 100) - ndtri(low / 100)) if unit_variance else 1.0
+    divided = _normal_range(low / 100, high / 100) if unit_variance else 1.0
 
     @broadcasting
     def fit(x: ArrayLike) -> RobustState:
@@ -148,3 +148,14 @@ def _quantile_range(given: object) -> tuple[float, float]:
     if not low < high:
         raise ValueError(f"quantile_range must be a pair of ascending percentages, got {given!r}")
     return low, high
+
+
+def _normal_range(low: float, high: float) -> float:
+    """The distance of two quantiles of the normal distribution."""
+    if low == 0 or high == 1:
+        raise ValueError(
+            "quantile_range must be inside 0 and 100 for unit_variance, got "
+            f"({100 * low:g}, {100 * high:g})"
+        )
+    normal = NormalDist()
+    return normal.inv_cdf(high) - normal.inv_cdf(low)

@@ -58,7 +58,7 @@ def test_one_value_has_one_key(key):
 def containers(values):
     """The same column in all of them."""
     texts = [value for value in values if value is not None]
-    kind = {str: "str", int: "Int64", bool: "boolean", float: "Float64"}[type(texts[0])]
+    kind = {str: "string", int: "Int64", bool: "boolean", float: "Float64"}[type(texts[0])]
     made = {
         "list": values,
         "objects": np.array([*values, None], object)[:-1],
@@ -70,9 +70,9 @@ def containers(values):
         "frame": pd.DataFrame({"a": values}),
         "polars frame": pl.DataFrame({"a": values}),
     }
-    if kind in ("str", "Int64"):
+    if kind in ("string", "Int64"):
         made["pandas categories"] = pd.Series(values).astype("category")
-    if kind == "str":
+    if kind == "string":
         made["polars categories"] = pl.Series(values, dtype=pl.Categorical)
     return made
 

@@ -126,6 +126,8 @@ def test_smooth_clip_of_huge_values_and_its_gradient():
 def test_robust_scaler_refuses():
     with pytest.raises(ValueError, match="ascending percentages"):
         pp.robust_scaler(quantile_range=(75, 25))
+    with pytest.raises(ValueError, match="inside 0 and 100 for unit_variance"):
+        pp.robust_scaler(quantile_range=(0, 100), unit_variance=True)
     with pytest.raises(ValueError, match="flat must be"):
         pp.robust_scaler(flat="other")
     scaler = pp.robust_scaler()
