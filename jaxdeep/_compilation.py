@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import signal
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
@@ -104,10 +105,12 @@ def compiled(
         if _refers_to_traced(traced, args):
             raise _ClosesOverTraced
         lowered = traced.lower()
-        if jax.default_backend() == "cpu" and once is not None:
-            with contextlib.suppress(jax.errors.JaxRuntimeError):  # this jaxlib may lack the option
-                return lowered.compile(compiler_options=_CPU_ONCE if once else _CPU_OPTIONS)
-        return lowered.compile()
+        # an exception that drops what the compiler returns makes the process crash when it ends
+        with uninterrupted():
+            if jax.default_backend() == "cpu" and once is not None:
+                with contextlib.suppress(jax.errors.JaxRuntimeError):  # this jaxlib may lack the option
+                    return lowered.compile(compiler_options=_CPU_ONCE if once else _CPU_OPTIONS)
+            return lowered.compile()
 
     try:
         return kept(key, build, args, donate_argnums, _flat(out_shardings), once)
@@ -118,6 +121,28 @@ def compiled(
 def _put(function: Callable[..., Any], shardings: PyTree) -> Callable[..., Any]:
     """The function, with its results put where `shardings` say."""
     return lambda *args: jax.device_put(function(*args), shardings)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C (SIGINT) waits until the context is left, and is handled then, however often it came.
+
+    It is for what must not be cut short and ends by itself: the compiler, and threads that may be in it.
+    Other threads than the main one get no signals, and a handler that is none of Python's stays.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT) if is_main else None
+    if not callable(before):
+        yield
+        return
+    waiting = []
+    signal.signal(signal.SIGINT, lambda *signalled: waiting.append(signalled))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        for signalled in waiting:
+            before(*signalled)
 
 
 class _ClosesOverTraced(Exception):

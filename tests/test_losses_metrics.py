@@ -227,6 +227,20 @@ def test_weighted_losses_of_several_outputs():
         jd.losses.weighted({"a": jd.losses.mse}, {"b": 1.0})
     with pytest.raises(TypeError, match=r"losses\['a'\] must be a function"):
         jd.losses.weighted({"a": "mse"})
+    with pytest.raises(ValueError, match=r"weights must be one for each of \[1\], got \['1'\]"):
+        jd.losses.weighted({1: jd.losses.mse}, {"1": 2.0})
+    for argument, pair in (("outputs", (outputs, outputs[:1])), ("targets", (outputs[:1], outputs))):
+        with pytest.raises(ValueError, match=f"the {argument} are 2, and a list has losses of 1"):
+            jd.losses.weighted([jd.losses.mse])(*pair)
+
+
+@pytest.mark.parametrize("weight", [2, 2.0, np.float64(2), np.float32(2), jnp.float32(2)])
+def test_a_weight_of_a_loss_does_not_change_the_dtype(weight):
+    outputs = {"a": jnp.ones(3, jnp.bfloat16)}
+    found = jd.losses.weighted({"a": jd.losses.mse}, {"a": weight})(
+        outputs, {"a": jnp.zeros(3, jnp.bfloat16)}
+    )
+    assert (found.dtype, found.tolist()) == (jnp.bfloat16, [2, 2, 2])
 
 
 # --- metrics --------------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ def _driven(
     done, stopped, bad_step, history = _look(run)
     steps, is_traced, ended = sources[0].steps, False, False
     with reporting(setup.epochs, steps, show=options["progress"], begun=done) as report:
-        interruption.begun = True
+        interruption.begin()
         while done < setup.epochs and not (stopped or ended or interruption.noted):
             run = drive(run, done + options["epochs_per_call"], interruption)
             if not is_traced:  # later, what differs may be what a callback has changed

@@ -27,12 +27,28 @@ class Interruption:
         Raises:
           KeyboardInterrupt: there has been one before, or nothing has begun.
         """
-        if self.noted or not self.begun:
+        before, self.noted = self.noted, True
+        if not self.begun:
+            raise KeyboardInterrupt(NOT_BEGUN)
+        if before:
             raise KeyboardInterrupt
-        self.noted = True
         if self.told:
             text = "interrupted: ends after the epochs at hand; interrupt again to stop at once"
             print(text, file=sys.stderr, flush=True)
+
+    def begin(self) -> None:
+        """Take note that the first epoch begins.
+
+        Raises:
+          KeyboardInterrupt: there has been an interruption, which was raised where Python only prints
+            it, as in a callback of the garbage collector.
+        """
+        if self.noted:
+            raise KeyboardInterrupt(NOT_BEGUN)
+        self.begun = True
+
+
+NOT_BEGUN = "before the first epoch"
 
 
 @contextlib.contextmanager

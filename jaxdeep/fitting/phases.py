@@ -10,6 +10,7 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
+from jaxdeep.fitting.interruption import NOT_BEGUN
 from jaxdeep.fitting.result import FitResult
 from jaxdeep.optimizers import hyperparams, set_hyperparams
 from jaxdeep.optimizers.identity import Init
@@ -76,7 +77,13 @@ def in_phases(
             changes["checkpoint"] = pathlib.Path(options["checkpoint"]) / f"phase{i}"
         changes["callbacks"] = [_after(histories, call) for call in options["callbacks"]]
         phase_key = jax.random.fold_in(key, i) if i else key
-        result = fit(model, data, optimizer=phase_optimizer, key=phase_key, **{**passed, **changes})
+        try:
+            result = fit(model, data, optimizer=phase_optimizer, key=phase_key, **{**passed, **changes})
+        except KeyboardInterrupt as error:  # while this phase was compiled
+            if result is None or error.args != (NOT_BEGUN,):
+                raise
+            result = result._replace(stopped="interrupted")
+            break
         changes |= FitOptions(params=result.params, state=result.state)
         histories = [*histories, result.history]
         if result.stopped == "interrupted":

@@ -32,7 +32,7 @@ def weighted(
     Raises:
       TypeError: neither a dict nor a list, a loss that is not a function.
       ValueError: no loss, names or numbers that do not match, a negative weight; when called, outputs or
-        targets without one of the names, or a loss of a scalar.
+        targets without one of the names, more of them than a list of losses, or a loss of a scalar.
 
     Source: Keras' ``loss_weights``.
 
@@ -56,7 +56,7 @@ def weighted(
             raise TypeError(f"losses[{name!r}] must be a function of (outputs, y), got {function!r}")
     factors: Any = dict.fromkeys(names, 1.0) if weights is None else weights
     weighted_names = _names(factors)
-    if sorted(map(str, weighted_names)) != sorted(map(str, names)):
+    if set(weighted_names) != set(names):
         raise ValueError(f"weights must be one for each of {names}, got {weighted_names}")
     for name in names:
         _checks.check_scalar(f"weights[{name!r}]", factors[name], "[0, inf)")
@@ -74,6 +74,11 @@ def weighted(
                     raise ValueError(
                         f"the {argument} lack {name!r}, for which there is a loss; got {_names(tree)}"
                     )
+                if not isinstance(losses, Mapping) and len(tree) != len(names):
+                    raise ValueError(
+                        f"the {argument} are {len(tree)}, and a list has losses of {len(names)}; "
+                        "give a loss for each, or names"
+                    )
             function, factor, output, target = functions[name], factors[name], outputs[name], y[name]
             of_nothing = jnp.asarray(factor) == 0
             if _checks.known_value(factor) == 0:
@@ -88,7 +93,7 @@ def weighted(
             if values.ndim < 1:
                 raise ValueError(f"losses[{name!r}] must give a value an example, got a scalar")
             of_examples = values.mean(axis=tuple(range(1, values.ndim)))
-            return jnp.where(of_nothing, 0, factor * of_examples)
+            return jnp.where(of_nothing, 0, jnp.asarray(factor, of_examples.dtype) * of_examples)
 
         each = [weighted_loss(name) for name in names]
         if len({values.shape for values in each}) > 1:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeAlias
 
+from jaxdeep._compilation import uninterrupted
 from jaxdeep._warning import warn
 from jaxdeep.fitting.interruption import Interruption, interruptible
 from jaxdeep.fitting.progress import Report, reporting
@@ -91,7 +92,8 @@ class Crew:
             yield
         finally:
             if groups:
-                thread.join()
+                with uninterrupted():  # a process that ends while a thread compiles crashes
+                    thread.join()
 
 
 def drive(
@@ -280,9 +282,13 @@ def _job_by_job(
                 changed.notify_all()
             raise
 
-    with ThreadPoolExecutor(workers, "worker") as pool:
+    pool = ThreadPoolExecutor(workers, "worker")
+    try:
         for future in [pool.submit(worked) for _ in range(workers)]:
             future.result()
+    finally:
+        with uninterrupted():
+            pool.shutdown()
     if interruption.noted:
         return
     _check_any(points, halving)

@@ -1,9 +1,13 @@
 """The first interruption ends a run with what it has learned, the second raises at once."""
 
+import contextlib
+import importlib
 import os
 import signal
 import threading
+import time
 
+import jax
 import numpy as np
 import pytest
 from helpers.runs import STOPPING, X, Y, fit, identical, same
@@ -11,6 +15,7 @@ from helpers.runs import STOPPING, X, Y, fit, identical, same
 import jaxdeep as jd
 from jaxdeep.fitting.interruption import interruptible
 
+fit_module = importlib.import_module("jaxdeep.fitting.fit")
 SMALL = {"model": jd.nn.dense(2), "validation": None, "epochs": 6}
 
 
@@ -82,6 +87,66 @@ def test_batches_from_the_host_end_after_the_epoch_at_hand():
 def test_phases_end_with_the_one_that_was_interrupted():
     result = fit(**(SMALL | {"epochs": 1}), phases=[(2,), (2,)], callbacks=[press])
     assert (result.stopped, len(result.history["loss"])) == ("interrupted", 2)
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.few(1)
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_interruption_waits_for_the_compiler(times, monkeypatch):
+    """Python runs the handler when the compiler returns; what it returns must not be dropped there."""
+    compile_, done = jax.stages.Lowered.compile, []
+
+    def pressed(self, **options):
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        done.append(compile_(self, **options))
+        return done[-1]
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        fit(**SMALL, optimizer=jd.optimizers.sgd(jd.schedules.power(0.1, times + 7)))
+    assert len(done) == 1
+
+
+@pytest.mark.usefixtures("restored")
+def test_an_interruption_that_python_has_swallowed_ends_the_run(monkeypatch):
+    drivers = fit_module.driver
+
+    def pressed(*args, **how):
+        with contextlib.suppress(KeyboardInterrupt):  # as one in a callback of the garbage collector is
+            signal.raise_signal(signal.SIGINT)
+        return drivers(*args, **how)
+
+    monkeypatch.setattr(fit_module, "driver", pressed)
+    with pytest.raises(KeyboardInterrupt, match="before the first epoch"):
+        fit(**SMALL)
+
+
+@pytest.mark.usefixtures("restored")
+def test_an_interruption_before_a_phase_keeps_the_phases_before_it(monkeypatch):
+    drivers, calls = fit_module.driver, []
+
+    def pressed(*args, **how):
+        calls.append(args)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return drivers(*args, **how)
+
+    monkeypatch.setattr(fit_module, "driver", pressed)
+    result = fit(**(SMALL | {"epochs": 1}), phases=[(2,), (2,)])
+    assert (result.stopped, len(result.history["loss"])) == ("interrupted", 2)
+
+
+def test_threads_that_compile_are_waited_for_whatever_comes(monkeypatch):
+    from jaxdeep._compilation import uninterrupted
+
+    ended = []
+    thread = threading.Thread(target=lambda: (time.sleep(0.2), ended.append(1)))
+    thread.start()
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        thread.join()
+    assert ended == [1]
 
 
 @pytest.mark.heavy

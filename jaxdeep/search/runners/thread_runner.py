@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxdeep._compat import enable_x64
-from jaxdeep._compilation import Program, compiled, transfer_levels
+from jaxdeep._compilation import Program, compiled, transfer_levels, uninterrupted
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.interruption import Interruption
@@ -106,7 +106,8 @@ class ThreadRunner:
             interruption.noted = True  # so that threads end after their epoch, with the pool
             raise
         finally:
-            pool.shutdown(cancel_futures=True)
+            with uninterrupted():  # a process that ends while a thread compiles crashes
+                pool.shutdown(cancel_futures=True)
 
     def prepare(self) -> None:
         """Compile the program for the first device."""
@@ -157,7 +158,8 @@ class Driver:
                     return None
                 return compiled(start, floats, first.key, once=True)
 
-        with ThreadPoolExecutor(1) as pool:
+        pool = ThreadPoolExecutor(1)
+        try:
             # both programs are compiled at the same time
             compiling_start = pool.submit(compile_start)
             self.segment = compiled(
@@ -167,6 +169,9 @@ class Driver:
                 donate_argnums=1,
             )
             self.start = compiling_start.result()
+        finally:
+            with uninterrupted():
+                pool.shutdown()
 
     def drive(self, row: Trial, until: int, on_epochs: OnEpochs, interruption: Interruption) -> None:
         """Take a row to the end of epoch `until`, to its own end, or until an interruption."""

@@ -422,6 +422,7 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     same(population(checkpoint=tmp_path / "full"), expected)
 
 
+@pytest.mark.heavy
 def test_a_population_that_has_ended_is_read_back_where_nothing_can_be_written(tmp_path, monkeypatch):
     expected, access = population(epochs=2, checkpoint=tmp_path), os.access
     monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK and access(path, mode))
