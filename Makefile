@@ -49,6 +49,7 @@ bench: $(VENV)/.with-bench
 	$(RUN) benchmarks.cross_validation
 	$(RUN) benchmarks.tables
 	$(RUN) benchmarks.streaming
+	$(RUN) benchmarks.predict
 	$(RUN) benchmarks.mc_dropout
 	$(RUN) benchmarks.resume
 	$(RUN) benchmarks.hyperband

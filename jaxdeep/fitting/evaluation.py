@@ -23,7 +23,7 @@ from jaxdeep.fitting.sources import LoaderSource, Source, source_of
 from jaxdeep.metrics import Metric, Tally
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model
-from jaxdeep.train.batches import Metrics, Totals, averages, none_yet, values_of, with_batch
+from jaxdeep.train.batches import COUNTED, Metrics, Totals, averages, none_yet, values_of, with_batch
 from jaxdeep.train.data import count_rows, with_rows
 from jaxdeep.train.epoch import evaluation_of
 from jaxdeep.train.objective import Bounds, Objective, check_bounds, supervised
@@ -215,14 +215,17 @@ def _steps(setup: Setup) -> tuple[Callable[..., Any], Callable[..., Metrics]]:
             weight = jax.tree.map(lambda w: _where(counts, w), weights[0])
         params, state = variables
         loss, (_, metrics) = bare(params, state, (x, y, weight))
-        # a mean over all rows of which those that do not count are 0
-        loss = loss * (len(counts) / jnp.sum(counts).astype(loss.dtype))
+        # a mean over all rows, of which those that do not count are 0
+        among = len(counts) / jnp.sum(counts).astype(loss.dtype)
+        loss = loss * among
         if penalty is not None:
             loss = loss + penalty(params)
         # without weights of the data's own, whole batches report the mean of a function as it is
         for name, value in metrics.items():
             if isinstance(value, Tally) and not isinstance(like[name], Tally):
                 metrics[name] = value.compute()
+        if COUNTED in like:
+            metrics[COUNTED] = jnp.mean(weight != 0, dtype=loss.dtype) * among
         return {"loss": loss, **metrics}
 
     return of_batch, of_part
