@@ -112,6 +112,7 @@ OMITTED = {
 }
 # Cases that are right although the result is another: (function, argument, what it is given, reason).
 ALLOWED = [
+    ("metrics.exact_sums", "state", "extra axes", "several states"),
     ("nn.*().apply", "key", "None", "randomness is off without a key"),
     ("nn.select().apply", "x", "*", "hands on what it is given; the layer behind it refuses"),
     ("nn.rescale|nn.bounded", "*", "number|list", "one for all features, or one for each"),
@@ -154,6 +155,7 @@ ALLOWED = [
 ]
 # Refusals that are still hard to read: (function, argument, what it is given, reason).
 OBSCURE = [
+    ("metrics.log_loss().update|metrics.brier().update", "y", "a scalar", "outputs of one example"),
     ("nn.lambda_().apply", "x", "None|in a dict", "the error is that of the user's function"),
     ("compress.export", "x", "extra axis", "JAX refuses the call of a file of other shapes"),
     ("sweep|search.*", "space", "another structure|empty", "the error is that of the user's builder"),

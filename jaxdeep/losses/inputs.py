@@ -43,14 +43,20 @@ class Classified(NamedTuple):
         return losses if self.counted is None else jnp.where(self.counted, losses, 0)
 
 
-def classified(scores: jax.Array, labels: ArrayLike, ignore_class: int | None) -> Classified:
+def classified(
+    scores: jax.Array,
+    labels: ArrayLike,
+    ignore_class: int | None,
+    name: str = "logits",
+    single: str = "sigmoid_cross_entropy",
+) -> Classified:
     """Scores and labels that fit them, which are refused otherwise."""
     ignore_class = _ignored.check(ignore_class)
     y = as_array("labels", labels)
     if scores.ndim < 1 or scores.shape[-1] < 2:
         raise ValueError(
-            f"logits need an axis of at least 2 classes, got shape {scores.shape}; for one output there "
-            "is sigmoid_cross_entropy"
+            f"{name} need an axis of at least 2 classes, got shape {scores.shape}; for one output there "
+            f"is {single}"
         )
     counted = None
     if ignore_class is not None:

@@ -76,7 +76,7 @@ def categorical_hinge(
     >>> categorical_hinge(jnp.array([[0.5, -1.0], [0.5, 0.0]]), jnp.array([0, 1])).tolist()
     [0.5, 1.5]
     """
-    given = classified(floating("outputs", outputs), labels, ignore_class)
+    given = classified(floating("outputs", outputs), labels, ignore_class, "outputs", "hinge")
     scores = given.scores
     y = (
         given.labels
@@ -110,7 +110,7 @@ def multiclass_hinge(
     >>> multiclass_hinge(jnp.array([[0.5, -1.0], [0.5, 0.0]]), jnp.array([0, 1])).tolist()
     [0.0, 1.5]
     """
-    given = classified(floating("outputs", outputs), labels, ignore_class)
+    given = classified(floating("outputs", outputs), labels, ignore_class, "outputs", "hinge")
     if given.soft:
         if _checks.is_known(given.labels) and not np.isin(np.asarray(given.labels), (0, 1)).all():
             raise ValueError("labels of the shape of the outputs must be one-hot, 0 and 1")

@@ -143,7 +143,8 @@ def judging(
         if outputs.shape[-1:] != (classes,):
             single = ", or single ones (n,) or (…, 1)" if classes == 2 else ""
             raise ValueError(
-                f"{name}({classes}) needs outputs (…, {classes}){single}, got {outputs.shape}"
+                f"{name}({classes}) needs outputs (…, {classes}){single}, got {outputs.shape} "
+                f"and labels of {labels.shape}"
             )
         known = jnp.ravel(class_labels(outputs, labels))
         predicted = jnp.ravel(jnp.argmax(outputs, axis=-1))
