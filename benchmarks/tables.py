@@ -2,12 +2,14 @@
 
     python -m benchmarks.tables [--tables iris diabetes] [--seeds 10] [--contenders strong boosting]
 
-Tables that scikit-learn brings or generates, all of numbers. Seed s draws the rows for training (60 %),
-validation (20 %) and test (20 %), in equal shares of classes. The recipes and Keras' network choose
-their epoch by the validation rows; the others, which do not, are trained on both. Inputs are scaled by
-what each is trained on: robustly and with a smooth clip for "strong", by mean and standard deviation for
-the others, not at all for the boosted trees; so are the targets of a regression for all networks. The
-score is the accuracy, or R², on the test rows.
+Tables of numbers that scikit-learn brings or generates, and one of numbers, categories and holes
+("mixed"), which `jaxdeep.tables` encodes for the networks and the trees take as it is; what its columns
+are is found on all rows, without the targets. Seed s draws the rows for training (60 %), validation
+(20 %) and test (20 %), in equal shares of classes. The recipes and Keras' network choose their epoch by
+the validation rows; the others, which do not, are trained on both. Inputs are scaled by what each is
+trained on: robustly and with a smooth clip for "strong", by mean and standard deviation for the others,
+not at all for the boosted trees; so are the targets of a regression for all networks. The score is the
+accuracy, or R², on the test rows.
 
 All seeds of a recipe are rows of one `jaxdeep.search.cross_validate`, which trains them side by side.
 Results are written as they come; the same call goes on where it was stopped (``--fresh`` begins anew).
@@ -22,6 +24,7 @@ import os
 import pathlib
 import time
 import warnings
+from importlib.metadata import version
 
 import numpy as np
 
@@ -45,6 +48,49 @@ def heavy(rows=1000, seed=0):
     z = rng.standard_t(2, size=(rows, 6))
     y = np.tanh(z[:, 0]) * z[:, 1].clip(-3, 3) + np.sin(z[:, 2]) + 0.3 * rng.normal(size=rows)
     return z * 10.0 ** np.arange(-2, 4), 500 + 40 * y
+
+
+def mixed(rows=1500, seed=0):
+    """Classes by two numbers with holes, a category of 30 levels and one of 4; a table as a dict."""
+    rng = np.random.default_rng(seed)
+    city, size = rng.integers(0, 30, rows), rng.integers(0, 4, rows)
+    age, income = rng.normal(45, 12, rows), rng.lognormal(10, 1, rows)
+    effect = rng.normal(size=30)
+    logit = 1.5 * effect[city] + (age - 45) / 12 * np.where(size > 1, 1, -1) + np.log(income) - 10
+    y = (rng.uniform(size=rows) < 1 / (1 + np.exp(-2 * logit))).astype(int)
+    return {
+        "age": np.where(rng.uniform(size=rows) < 0.1, np.nan, age),
+        "income": income,
+        "city": [f"city {i}" for i in city],
+        "size": [None if hole else "SMLX"[i] for i, hole in zip(size, rng.uniform(size=rows) < 0.1)],
+    }, y
+
+
+def matrix(x):
+    """A table as numbers: holes filled and marked, a column for each level; a matrix as it is."""
+    if not isinstance(x, dict):
+        return x
+    import jax
+
+    import jaxdeep as jd
+
+    columns = jd.tables.fit(x)
+    layer, inputs = columns.layer(scaling="standard", clip=False, one_hot=1000), columns.encode_inputs(x)
+    return np.asarray(layer.apply(*layer.init(jax.random.key(0), inputs), inputs)[0])
+
+
+def frame(x):
+    """A table with its categories as such, which boosted trees take; a matrix as it is."""
+    if not isinstance(x, dict):
+        return x
+    import pandas as pd
+
+    made = pd.DataFrame(x)
+    return made.astype({n: "category" for n in made if made[n].dtype.kind not in "fi"})
+
+
+def take(x, rows):
+    return x.iloc[rows] if hasattr(x, "iloc") else x[rows]
 
 
 def tables():
@@ -93,6 +139,7 @@ def tables():
             ),
         ),
         "steps": ("binary", steps),
+        "mixed": ("binary", mixed),
     }
 
 
@@ -148,7 +195,11 @@ def ours(recipe, task, x, y, rows):
 
     scale = {"strong": robust, "textbook": standard}[recipe]
     is_regression = task == "regression"
-    x = np.asarray(x, np.float32)
+    columns = jd.tables.fit(x) if isinstance(x, dict) else None
+    if columns is None:
+        x = np.asarray(x, np.float32)
+    else:  # their layer scales
+        x, scale = columns.encode_inputs(x), lambda train, x: x
     y = np.asarray(y, np.float32 if is_regression else np.int32)
 
     def prepare(train, validate):
@@ -159,7 +210,7 @@ def ours(recipe, task, x, y, rows):
         return prepared(train), prepared(validate)
 
     outputs = int(y.max()) + 1 if task == "multiclass" else None
-    made = jd.nn.mlp(task, recipe=recipe, outputs=outputs, rows=len(rows[0][0]))
+    made = jd.nn.mlp(task, columns, recipe=recipe, outputs=outputs, rows=len(rows[0][0]))
     table = jd.search.cross_validate(
         lambda hp: made.arguments(),
         [{"recipe": recipe}],
@@ -175,7 +226,8 @@ def ours(recipe, task, x, y, rows):
 
     found = []
     for result, (train, _, test) in zip(table.results, rows):
-        values = np.asarray(outputs_of(result.params, result.state, x[train], x[test]))
+        known, new = (jax.tree.map(lambda a, at=at: a[at], x) for at in (train, test))
+        values = np.asarray(outputs_of(result.params, result.state, known, new))
         if (
             is_regression
         ):  # back to the unit, cut to what was trained on, as `targets=` does in the model
@@ -190,10 +242,11 @@ def ours(recipe, task, x, y, rows):
 # --- the others -------------------------------------------------------------------------------------
 
 
-def one_by_one(train_one):
+def one_by_one(train_one, prepared=matrix):
     """A contender that trains a seed after another."""
 
     def contender(task, x, y, rows):
+        x = prepared(x)
         return [train_one(task, x, y, split, seed) for seed, split in enumerate(rows)]
 
     return contender
@@ -205,7 +258,7 @@ def boosting(task, x, y, split, seed):
     kind = "Regressor" if task == "regression" else "Classifier"
     model = getattr(ensemble, f"HistGradientBoosting{kind}")(random_state=seed)
     both, test = np.concatenate(split[:2]), split[2]
-    return score(task, model.fit(x[both], y[both]).predict(x[test]), y[test])
+    return score(task, model.fit(take(x, both), y[both]).predict(take(x, test)), y[test])
 
 
 def sklearn_mlp(task, x, y, split, seed):
@@ -264,7 +317,7 @@ def keras_mlp(task, x, y, split, seed):
 CONTENDERS = {
     "strong": (functools.partial(ours, "strong"), 'jd.nn.mlp(recipe="strong")'),
     "textbook": (functools.partial(ours, "textbook"), 'jd.nn.mlp(recipe="textbook")'),
-    "boosting": (one_by_one(boosting), "HistGradientBoosting"),
+    "boosting": (one_by_one(boosting, frame), "HistGradientBoosting"),
     "sklearn": (one_by_one(sklearn_mlp), "scikit-learn's MLP"),
     "keras": (one_by_one(keras_mlp), "Keras, 2 × 100 ReLU, Adam, patience 10"),
 }
@@ -289,7 +342,8 @@ def measure(names, contenders, seeds, file):
             began = time.perf_counter()
             scores = CONTENDERS[contender][0](task, x, y, rows)
             seconds = time.perf_counter() - began
-            about = {"task": task, "rows": len(y), "features": x.shape[1]}
+            features = len(x) if isinstance(x, dict) else x.shape[1]
+            about = {"task": task, "rows": len(y), "features": features}
             about |= {"n_train": len(rows[0][0]) + len(rows[0][1]), "n_test": len(rows[0][2])}
             found.setdefault(name, {"about": about})[contender] = {"scores": scores, "seconds": seconds}
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -326,9 +380,9 @@ def report(found, names, contenders):
         lines.append(f"| {name} | {about['task']} | {size} | " + " | ".join(cells) + " |")
     seconds = [sum(found[n][c]["seconds"] for n in names if c in found[n]) for c in contenders]
     lines.append("| seconds, all | | | " + " | ".join(f"{s:.0f}" for s in seconds) + " |")
-    lines += ["", "Strong less the others, seed by seed, with the corrected 95 % interval:", ""]
     others = [c for c in contenders if c != "strong"]
     if "strong" in contenders and others:
+        lines += ["", "Strong less the others, seed by seed, with the corrected 95 % interval:", ""]
         by_contender = {c: differences(found, c) for c in others}
         lines += ["| table | " + " | ".join(others) + " |", "| --- |" + " ---: |" * len(others)]
         for name in names:
@@ -360,9 +414,16 @@ def main():
         file.unlink(missing_ok=True)
     found = measure(args.tables, args.contenders, args.seeds, file)
     titles = ", ".join(f"{c}: {CONTENDERS[c][1]}" for c in args.contenders)
-    about = ", ".join(f"{name} {value}" for name, value in versions().items())
+    known_versions = versions() | {"scikit-learn": version("scikit-learn")}
+    about = ", ".join(f"{name} {value}" for name, value in known_versions.items())
+    command = f"python -m benchmarks.tables --seeds {args.seeds}"
+    for flag, chosen, everything in (
+        ("tables", args.tables, known),
+        ("contenders", args.contenders, [*CONTENDERS]),
+    ):
+        command += "" if chosen == everything else f" --{flag} {' '.join(chosen)}"
     text = (
-        f"# Tables\n\n`python -m benchmarks.tables --seeds {args.seeds}`\n\n{about}\n\n"
+        f"# Tables\n\n`{command}`\n\n{about}\n\n"
         f"{report(found, args.tables, args.contenders)}\n\n"
         f"Means over {args.seeds} seeds of the accuracy or R² on test rows; {titles}.\n"
     )
