@@ -1,6 +1,7 @@
 """The second pass over a table: levels and statistics of a column whose kind is known."""
 
 import dataclasses
+import re
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from jaxdeep.tables.kinds import Kind, check_levels
 from jaxdeep.tables.statistics import Number, Numbers
 
 TRUTHS = ("False", "True")  # the levels of a boolean column, whatever it holds
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _ID = 50  # distinct values from which on a column may be an id
 
 
@@ -94,6 +96,8 @@ class Gathered:
             notes.append("has no known value: it is a constant")
         elif note := as_id(column):
             notes.append(note)
+        elif column.levels and all(_DECIMAL_COMMA.fullmatch(level) for level in column.levels):
+            notes.append("holds numbers with a decimal comma, which are taken for levels: write a point")
         elif column.kind == "category" and len(column.levels) == 1:
             notes.append("has a single level: it says nothing")
         elif column.kind == "number" and column.numbers[0].low == column.numbers[0].high:

@@ -129,3 +129,8 @@ def test_rare_levels_are_unknown_if_that_is_wished():
 def test_levels_are_in_order():
     levels = jd.tables.fit({"x": ["b", "10", "9", "a", "-1", "01"]}).features[0].levels
     assert levels == ("-1", "01", "9", "10", "a", "b")
+
+
+def test_numbers_with_a_decimal_comma_are_pointed_out():
+    assert "decimal comma" in jd.tables.fit({"x": ["1,5", "-2,25", None]}).summary()
+    assert "decimal comma" not in jd.tables.fit({"x": ["1,5", "a"]}).summary()
