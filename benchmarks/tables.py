@@ -170,21 +170,16 @@ def score(task, predicted, y):
 # --- jaxdeep ----------------------------------------------------------------------------------------
 
 
-def robust(train, x):
-    """RealMLP's scaling: median and quartiles, half the range where these are equal; a smooth clip."""
-    import jax.numpy as jnp
+def scaled(recipe):
+    """``(train, x) -> x`` as the training rows say."""
+    import jaxdeep as jd
 
-    low, median, high = jnp.quantile(train, jnp.array([0.25, 0.5, 0.75]), axis=0)
-    width = jnp.where(high > low, high - low, (train.max(0) - train.min(0)) / 2)
-    z = jnp.where(width > 0, (x - median) / jnp.where(width > 0, width, 1), 0)
-    return z / jnp.sqrt(1 + (z / 3) ** 2)
-
-
-def standard(train, x):
-    import jax.numpy as jnp
-
-    std = train.std(0)
-    return (x - train.mean(0)) / jnp.where(std > 0, std, 1)
+    scaling = jd.preprocessing
+    scaler = {
+        "strong": scaling.robust_scaler(flat="range", clip=3.0),
+        "textbook": scaling.standard_scaler(),
+    }[recipe]
+    return lambda train, x: scaler.transform(scaler.fit(train), x)
 
 
 def ours(recipe, task, x, y, rows):
@@ -193,7 +188,7 @@ def ours(recipe, task, x, y, rows):
 
     import jaxdeep as jd
 
-    scale = {"strong": robust, "textbook": standard}[recipe]
+    scale = scaled(recipe)
     is_regression = task == "regression"
     columns = jd.tables.fit(x) if isinstance(x, dict) else None
     if columns is None:

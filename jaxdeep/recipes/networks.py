@@ -67,9 +67,10 @@ def mlp(
 
     Args:
       task: "regression", "binary", "multilabel" or "multiclass".
-      inputs: what stands in front: None for any matrix of floats, which you scale yourself; the columns
-        that `jaxdeep.tables.fit` makes of a table, whose layer scales numbers (for "textbook" by mean
-        and standard deviation, for "strong" robustly and with a smooth clip) and encodes categories (one
+      inputs: what stands in front: None for any matrix of floats, which you scale yourself (for "strong"
+        by ``jd.preprocessing.robust_scaler(flat="range", clip=3.0)``); the columns that
+        `jaxdeep.tables.fit` makes of a table, whose layer scales numbers (for "textbook" by mean and
+        standard deviation, for "strong" robustly and with a smooth clip) and encodes categories (one
         column for each of up to 9 levels, else an embedding of 8); or a `jaxdeep.nn.Model` of your own.
       recipe: "textbook" or "strong".
       outputs: how many there are. It is read off the targets or the columns; without both it is needed
