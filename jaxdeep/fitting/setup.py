@@ -157,12 +157,18 @@ class Setup:
         return jax.eval_shape(self._starting(likes), None, key, numbers, self.limits)
 
     def _starting(self, likes: Sequence[PyTree]) -> Callable[..., RunState]:
+        """What makes the run; one function for the same shapes, so that it is traced once."""
+
         def run(initial: PyTree, key: jax.Array, numbers: PyTree, limits: monitors.Limits) -> RunState:
             data, validation = likes if len(likes) == 2 else (likes[0], None)
             ts = self.begin(data, key, initial, numbers)
             return self.program.start(ts, data, validation, limits)
 
-        return run
+        return self._starts.setdefault(_shape_key(likes), run)
+
+    @functools.cached_property
+    def _starts(self) -> dict[Hashable, Callable[..., RunState]]:
+        return {}
 
     def shapes(self, like: PyTree, key: jax.Array, initial: PyTree = None) -> TrainState:
         """The shapes of the first train state."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.search.builder import Builder
@@ -21,7 +22,15 @@ def keys_of(seeds: int, key: jax.Array | None) -> list[jax.Array]:
     >>> jax.random.key_data(keys_of(2, None)[1]).tolist()
     [0, 1]
     """
-    return [jax.random.key(s) if key is None else jax.random.fold_in(key, s) for s in range(seeds)]
+    if key is not None:
+        return [jax.random.fold_in(key, s) for s in range(seeds)]
+    config: Any = jax.config
+    if config.jax_default_prng_impl != "threefry2x32":
+        return [jax.random.key(s) for s in range(seeds)]
+    # the words of jax.random.key(s), for which it would compile two programs
+    words = np.zeros((seeds, 2), np.uint32)
+    words[:, 1] = range(seeds)
+    return [jax.random.wrap_key_data(pair, impl="threefry2x32") for pair in words]
 
 
 def grouped_rows(

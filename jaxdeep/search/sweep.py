@@ -85,9 +85,11 @@ def sweep(
         killed, in whatever moment: to the same table, bit for bit. No row that had ended is trained
         again, and the others go on from the last epoch or rung that was saved. Points, seeds and epochs
         may be more than before (with a `sampler`, points alone); whatever else differs is refused. The
-        directory holds a journal of JSON lines and a file for each row. Values of points must have a
-        name that lasts, so that functions must be those of a module. Another process is refused there
-        meanwhile.
+        directory holds a journal of JSON lines and a file for each row. A power cut may cost the last
+        five seconds, whose rows are trained again. Values of points must have a name that lasts, so
+        that functions must be those of a module. Data are known by a checksum; of arrays above 256 MB
+        it is that of 4,096 rows, evenly spread, so that a change between these is not noticed. Another
+        process is refused there meanwhile.
       keep_params: the number of rows that keep their parameters after their end, the best by the metric
         of `halving` or `early_stopping`, or else by the loss (of the validation data, if there are any);
         all by default. Where `epochs` grow, the others begin anew.

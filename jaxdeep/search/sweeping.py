@@ -18,8 +18,9 @@ from jaxdeep.fitting.sources import is_batches
 from jaxdeep.search.builder import PURE, Build, Builder, check_data, check_values
 from jaxdeep.search.driving import STRATEGIES, MakeRunner, Runner, Strategy, drive
 from jaxdeep.search.records.description import description, name_rows
+from jaxdeep.search.records.directory import opened
 from jaxdeep.search.records.identity import digest_of
-from jaxdeep.search.records.store import Ranking, Store, opened
+from jaxdeep.search.records.store import Ranking, Store
 from jaxdeep.search.resampling.subset import WHOLE, DeviceData, Prepare, Subset, check_free
 from jaxdeep.search.rows import grouped_rows, keys_of
 from jaxdeep.search.runners import executors

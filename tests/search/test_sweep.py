@@ -555,3 +555,14 @@ def test_a_sweep_inside_a_trace_is_refused(transform):
     refused(lambda v: rate(sweep(data=(X * v, Y))))
     refused(lambda v: rate(sweep(validation=(X * v, Y))))
     refused(lambda v: rate(sweep(lambda hp: jd.optimizers.adam(hp["learning_rate"] * v))))
+
+
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
+def test_the_keys_of_seeds_are_those_of_jax(kind):
+    with jax.default_prng_impl(kind):
+        keys = keys_of(3, None)
+        assert [jax.random.key_impl(key) for key in keys] == [jax.random.key_impl(jax.random.key(0))] * 3
+        for seed, key in enumerate(keys):
+            assert key.dtype == jax.random.key(seed).dtype
+            assert (jax.random.key_data(key) == jax.random.key_data(jax.random.key(seed))).all()
+            assert key.sharding == jax.random.key(seed).sharding

@@ -14,8 +14,9 @@ from jaxdeep.search.asking.batches import Batches, BySeed
 from jaxdeep.search.asking.outcome import Asked, Outcome, Source, outcome_of
 from jaxdeep.search.asking.study import StudySource
 from jaxdeep.search.driving import Strategy
+from jaxdeep.search.records.directory import opened
 from jaxdeep.search.records.identity import Json, text_of
-from jaxdeep.search.records.store import Ranking, opened
+from jaxdeep.search.records.store import Ranking
 from jaxdeep.search.spaces.space import Point, points_of
 from jaxdeep.search.spaces.values import words
 from jaxdeep.search.strategies import halving as successive

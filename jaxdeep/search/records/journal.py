@@ -4,24 +4,30 @@ import contextlib
 import json
 import os
 import pathlib
+import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 from jaxdeep._warning import warn
 from jaxdeep.fitting.directory import reason_of
 
 Event = dict[str, Any]
 
+MARK: Event = {"synced": True}
+
 
 class Journal:
     """The file `path`, whose events are read once and to which more are added.
 
+    A kill of the process costs nothing that was written. A power cut may cost what no `mark` came after,
+    since the system writes to the disk when it likes, and in the order that it likes.
+
     This is a class because it holds an open file. Who opens it holds its directory's lock
-    (`jaxdeep.fitting.directory.held`), so that there is one writer. With a `refusal` it cannot be
-    written: it is read, and `add` raises the refusal.
+    (`jaxdeep.fitting.directory.held`), so that there is one writer, whose threads take turns.
+    With a `refusal` it cannot be written: it is read, and what would write raises the refusal.
 
     Attributes:
-      events: those that were in the file when it was opened.
+      events: those that were in the file when it was opened, marks included.
       refusal: why it cannot be written, if it cannot.
 
     Raises:
@@ -34,19 +40,26 @@ class Journal:
         if refusal is not None and not path.exists():
             raise refusal
         data = path.read_bytes() if path.exists() else b""
-        self.events, self._size = _read(path, data)
+        self.events, self._ends = _read(path, data)
+        self._size = self._ends[-1] if self._ends else 0
         if self._size < len(data):
             warn(
                 f"the last line of {path} is torn, as after a kill in the middle of writing it; it is "
                 "left out"
             )
+        self._lock = threading.Lock()
         if refusal is not None:
             return
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         os.ftruncate(self._file, self._size)
         if not self._size:
             with contextlib.suppress(OSError):  # the name of a new file is part of its directory
-                _sync_directory(path.parent)
+                sync_file(path.parent)
+
+    @property
+    def unsure(self) -> list[Event]:
+        """The events that were read and that no mark comes after; none, if there are no marks."""
+        return self.events[self._sure() :]
 
     def add(self, events: Iterable[Event]) -> None:
         """Write events and wait until they are on the disk.
@@ -54,26 +67,74 @@ class Journal:
         Raises:
           OSError: there is no room, or the disk refuses; the file ends with the last whole line.
         """
-        lines = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in events).encode()
-        if not lines:
-            return
-        if self.refusal is not None:
-            raise self.refusal
-        try:
-            written = 0
-            while written < len(lines):
-                written += os.pwrite(self._file, lines[written:], self._size + written)
-            os.fsync(self._file)
-        except OSError as error:
-            with contextlib.suppress(OSError):
+        with self._lock:
+            before = self._size
+            self._write(events)
+            if self._size > before:
+                self._sync(before)
+
+    def write(self, events: Iterable[Event]) -> None:
+        """Write events, which the system keeps in its memory for a while.
+
+        Raises:
+          OSError: as of `add`.
+        """
+        with self._lock:
+            self._write(events)
+
+    def mark(self) -> None:
+        """Wait until all events are on the disk, and note it; what they are about is there before.
+
+        Raises:
+          OSError: as of `add`.
+        """
+        with self._lock:
+            self._sync(self._size)
+            self._write([MARK])
+
+    def cut(self) -> None:
+        """Forget the events that are `unsure`."""
+        sure = self._sure()
+        self.events = self.events[:sure]
+        with self._lock:
+            self._size = self._ends[sure - 1] if sure else 0
+            if self.refusal is None:
                 os.ftruncate(self._file, self._size)
-            raise not_written(self.path, error) from error
-        self._size += len(lines)
 
     def close(self) -> None:
         """Close the file."""
         if self.refusal is None:
             os.close(self._file)
+
+    def _sure(self) -> int:
+        """How many of the events that were read are known to be on the disk."""
+        marks = [i for i, event in enumerate(self.events) if event == MARK]
+        return marks[-1] + 1 if marks else len(self.events)
+
+    def _write(self, events: Iterable[Event]) -> None:
+        lines = "".join(map(_line, events)).encode()
+        if lines and self.refusal is not None:
+            raise self.refusal
+        try:
+            written = 0
+            while written < len(lines):
+                written += os.pwrite(self._file, lines[written:], self._size + written)
+        except OSError as error:
+            self._refuse(error, self._size)
+        self._size += len(lines)
+
+    def _sync(self, before: int) -> None:
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            self._refuse(error, before)
+
+    def _refuse(self, error: OSError, size: int) -> NoReturn:
+        """Raise an error, and end the file with so many bytes."""
+        self._size = size
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file, size)
+        raise not_written(self.path, error) from error
 
 
 def no_event(path: pathlib.Path, number: int, line: object) -> ValueError:
@@ -92,39 +153,59 @@ def not_written(path: pathlib.Path, error: Exception) -> OSError:
     )
 
 
-def replace_file(path: pathlib.Path, contents: bytes) -> None:
-    """Write a file so that it has its old contents or the new ones, whatever happens meanwhile."""
-    temporary = path.with_name(f".{path.name}.tmp")
+def write_file(path: pathlib.Path, contents: bytes) -> None:
+    """Write a file so that, if there was one, it has the old contents or the new ones, whatever happens.
+
+    A new file may be torn by a kill: what says that it is there is to be written after it. Neither is on
+    the disk before `sync_file`.
+    """
+    temporary = path.with_name(f".{path.name}.tmp") if path.exists() else path
     try:
-        with open(temporary, "wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with open(temporary, "wb", buffering=0) as file:
+            rest = memoryview(contents)
+            while rest:
+                rest = rest[file.write(rest) :]
+        if temporary is not path:
+            os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise not_written(path, error) from error
 
 
-def _sync_directory(directory: pathlib.Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
+def sync_file(path: pathlib.Path) -> None:
+    """Wait until a file, or which files a directory has, is on the disk; one that is gone needs none."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
     try:
         os.fsync(handle)
+    except OSError as error:
+        raise not_written(path, error) from error
     finally:
         os.close(handle)
 
 
-def _read(path: pathlib.Path, data: bytes) -> tuple[list[Event], int]:
-    """The events of a journal, and the bytes up to the end of the last whole line."""
+def _line(event: Event) -> str:
+    return json.dumps(event, separators=(",", ":")) + "\n"
+
+
+def _read(path: pathlib.Path, data: bytes) -> tuple[list[Event], list[int]]:
+    """The events of a journal, and after how many bytes the line of each ends."""
     *lines, _ = data.split(b"\n")
-    events = []
+    mark = _line(MARK).encode().rstrip()
+    events, ends, end = list[Event](), list[int](), 0
     for number, line in enumerate(lines, 1):
         try:
             event = json.loads(line)
             if not isinstance(event, dict):
                 raise ValueError
         except ValueError:
+            if b"\0" in line and MARK in events and mark not in lines[number:]:
+                break  # a power cut has left a gap among lines that were not on the disk
             raise no_event(path, number, line) from None
+        end += len(line) + 1
         events.append(event)
-    return events, sum(len(line) + 1 for line in lines)
+        ends.append(end)
+    return events, ends

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jaxdeep.search.records.journal import Event, Journal, replace_file
+from jaxdeep.search.records.journal import Event, Journal, sync_file, write_file
 
 _WAITING = 64  # pieces of work, at most, before those who bring more must wait
+_SYNC = 5.0  # seconds of work, at most, that a power cut costs; a kill of the process costs none
 
 
 class Work(NamedTuple):
@@ -19,17 +20,22 @@ class Work(NamedTuple):
     Attributes:
       path, contents: the file, and what makes its bytes; None for no file.
       after: events to be written after it, or without a file.
-      remove: files that are not needed any more once the events are written.
+      remove: files that are not needed any more once the events are on the disk.
+      durable: whether this and all work before it is on the disk when it is done.
     """
 
     path: pathlib.Path | None = None
     contents: Callable[[], bytes] | None = None
     after: tuple[Event, ...] = ()
     remove: tuple[pathlib.Path, ...] = ()
+    durable: bool = False
 
 
 class Writer:
     """Writes pieces of work in the order in which they come, several at a time if they wait.
+
+    What is written survives the process at once. Every few seconds it is also brought to the disk: the
+    files, the journal, and then a mark in the journal, which says so.
 
     Attributes:
       seconds: what a file takes to make and write, on average of the last ones.
@@ -38,6 +44,10 @@ class Writer:
     def __init__(self, journal: Journal) -> None:
         self.seconds = 0.0
         self._journal = journal
+        self._files = dict[pathlib.Path, None]()  # that are not on the disk yet, in their order
+        self._remove = dict[pathlib.Path, None]()
+        self._due: float | None = None  # when all must be there; None if it is
+        self._marked = False
         self._queue: queue.Queue[Work | None] = queue.Queue(_WAITING)
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._loop, name="jaxdeep-sweep-writer", daemon=True)
@@ -59,48 +69,85 @@ class Writer:
         if self._error is not None:
             raise self._error
 
-    def flush(self) -> None:
-        """Wait until all work so far is done.
+    def flush(self, *, durable: bool = False) -> None:
+        """Wait until all work so far is done, and with `durable` on the disk.
 
         Raises:
           OSError: something could not be written.
         """
         if threading.current_thread() is not self._thread:
+            if durable and self._journal.refusal is None:
+                self.put(Work(durable=True))
             self._queue.join()
         self.check()
 
     def close(self) -> None:
-        """Wait until all work is done, and end the thread."""
+        """Wait until all work is done and on the disk, and end the thread."""
         self._queue.put(None)
         self._thread.join()
 
     def _loop(self) -> None:
         going = True
         while going:
-            waiting = [self._queue.get()]
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    waiting.append(self._queue.get_nowait())
+            waiting = self._next()
             going = None not in waiting
             try:
                 if self._error is None:  # nothing is written after a gap
-                    self._write([work for work in waiting if work is not None])
+                    self._write([work for work in waiting if work is not None], last=not going)
             except Exception as error:
                 self._error = error
+                self._due = None
             for _ in waiting:
                 self._queue.task_done()
 
-    def _write(self, waiting: list[Work]) -> None:
+    def _next(self) -> list[Work | None]:
+        """The work that waits, when there is some; nothing, if it is time to sync before."""
+        waiting = []
+        with contextlib.suppress(queue.Empty):
+            seconds = None if self._due is None else max(self._due - time.monotonic(), 1e-3)
+            waiting.append(self._queue.get(timeout=seconds))
+            while True:
+                waiting.append(self._queue.get_nowait())
+        return waiting
+
+    def _write(self, waiting: list[Work], *, last: bool) -> None:
         """Write the newest of each file, and all lines that come after them."""
         newest = {work.path: work for work in waiting if work.path is not None}
+        events = [event for work in waiting for event in work.after]
+        if self._due is None and (newest or events):
+            if not self._marked:  # what was there before is on the disk
+                self._journal.mark()
+                self._marked = True
+            self._due = time.monotonic() + _SYNC
         for path, work in newest.items():
             assert work.contents is not None
             began = time.monotonic()
-            replace_file(path, work.contents())
-            took = time.monotonic() - began
-            self.seconds = took if not self.seconds else 0.8 * self.seconds + 0.2 * took
-        self._journal.add(event for work in waiting for event in work.after)
-        for work in waiting:
-            for path in work.remove:
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
+            write_file(path, work.contents())
+            self._files[path] = None
+            self._remove.pop(path, None)
+            self._took(time.monotonic() - began)
+        self._journal.write(events)
+        self._remove.update(dict.fromkeys(path for work in waiting for path in work.remove))
+        asked = last or any(work.durable for work in waiting)
+        if self._due is not None and (asked or time.monotonic() >= self._due):
+            self._sync()
+
+    def _sync(self) -> None:
+        """Bring what was written to the disk, and remove what is not needed any more."""
+        began, files = time.monotonic(), [path for path in self._files if path not in self._remove]
+        for path in files:
+            sync_file(path)
+        for directory in {path.parent for path in files}:
+            with contextlib.suppress(OSError):  # not every system syncs directories
+                sync_file(directory)
+        self._journal.mark()
+        for path in self._remove:
+            path.unlink(missing_ok=True)
+        if files:
+            self._took(self.seconds + (time.monotonic() - began) / len(files))
+        self._files.clear()
+        self._remove.clear()
+        self._due = None
+
+    def _took(self, seconds: float) -> None:
+        self.seconds = seconds if not self.seconds else 0.8 * self.seconds + 0.2 * seconds

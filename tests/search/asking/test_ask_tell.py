@@ -23,7 +23,7 @@ import jaxdeep as jd
 from jaxdeep.search.asking import batches
 from jaxdeep.search.asking.outcome import Outcome, outcome_of
 from jaxdeep.search.asking.parameter import parameters_of
-from jaxdeep.search.records import store
+from jaxdeep.search.records import directory
 from jaxdeep.search.tables.table import Result
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -434,7 +434,7 @@ def test_errors_are_run_again_if_told_to(tmp_path):
 
 def test_an_interrupted_batch_is_not_told_and_goes_on(tmp_path, monkeypatch):
     study = random_study()
-    save, pressed = store.Directory.is_due, []
+    save, pressed = directory.Directory.is_due, []
 
     def is_due(self, row):
         if len(study.trials) == 6 and not pressed:
@@ -444,7 +444,7 @@ def test_an_interrupted_batch_is_not_told_and_goes_on(tmp_path, monkeypatch):
         return save(self, row)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.Directory, "is_due", is_due)
+        patch.setattr(directory.Directory, "is_due", is_due)
         table = sweep(study, checkpoint=tmp_path, rows_at_once=1)
     assert states(study) == ["COMPLETE"] * 3 + ["RUNNING"] * 3
     assert [row["ended"] for row in table.rows()] == ["finished"] * 3 + ["interrupted"]

@@ -17,8 +17,9 @@ from helpers.sweeps import identical
 
 import jaxdeep as jd
 from jaxdeep.search.records import row_file
+from jaxdeep.search.records.directory import Directory
 from jaxdeep.search.records.journal import Journal
-from jaxdeep.search.records.store import Directory
+from jaxdeep.search.records.writer import Writer
 
 X = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
 Y = X @ np.array([[1.0], [-2.0], [0.5]], np.float32)
@@ -202,6 +203,54 @@ def test_a_damaged_state_is_trained_again_with_a_warning(tmp_path):
     with pytest.warns(UserWarning, match=r"cannot be read: .*checksum.*begins anew"):
         longer = sweep(checkpoint=tmp_path, epochs=4)
     identical(longer, sweep(epochs=4))
+
+
+def unsynced(monkeypatch, directory, **how):
+    """A sweep of which nothing has reached the disk but what the system wrote by itself."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "_sync", lambda self: None)
+        return sweep(checkpoint=directory, **how)
+
+
+@pytest.mark.parametrize("lost", ["torn", "gone", "old", "nothing"])
+def test_a_power_cut_costs_the_last_seconds(tmp_path, monkeypatch, lost):
+    first = unsynced(monkeypatch, tmp_path)
+    path = max((tmp_path / "rows").iterdir())
+    if lost == "gone":
+        path.unlink()
+    elif lost == "torn":
+        path.write_bytes(bytes(path.stat().st_size))
+    elif lost == "old":
+        arrays, _ = row_file.read(path)
+        path.write_bytes(row_file.contents(arrays, 2))
+    lines = len(events(tmp_path))
+    if lost == "nothing":  # as after a kill of the process alone
+        identical(sweep(checkpoint=tmp_path), first)
+        assert not trained_epochs(tmp_path, lines)
+        return
+    with pytest.warns(UserWarning, match="has reached the disk, as after a power cut"):
+        identical(sweep(checkpoint=tmp_path), first)
+    identical(sweep(checkpoint=tmp_path), first)
+
+
+def test_a_power_cut_is_told_from_rows_that_keep_no_parameters(tmp_path, monkeypatch):
+    how = {"keep_params": 1, "rows_at_once": 1}
+    first = unsynced(monkeypatch, tmp_path, **how)
+    lines = len(events(tmp_path))
+    for keep in (1, 2, None):
+        assert sweep(checkpoint=tmp_path, keep_params=keep).rows() == first.rows()
+    assert not trained_epochs(tmp_path, lines)
+
+
+def test_a_journal_of_an_earlier_version_has_no_marks(tmp_path):
+    first = sweep(checkpoint=tmp_path)
+    journal = tmp_path / "journal.jsonl"
+    without = [line for line in journal.read_text().splitlines() if "synced" not in line]
+    journal.write_text("\n".join(without) + "\n")
+    for path in (tmp_path / "rows").iterdir():  # nothing looks at them before they are asked for
+        path.write_bytes(b"")
+    assert sweep(checkpoint=tmp_path).rows() == first.rows()
+    assert len(events(tmp_path)) == len(without)
 
 
 def test_another_process_is_refused_meanwhile(tmp_path):

@@ -221,8 +221,8 @@ def test_a_cross_validation_that_is_killed_goes_on(tmp_path):
                 data=(x, x[:, :1]), prepare=jd.preprocessing.standard_scaler(), model=jd.nn.dense(1),
                 loss=jd.losses.mse, epochs=40, batch_size=8, progress=False, checkpoint=checkpoint)
         if sys.argv[2] == "kill":
-            from jaxdeep.search.records import store
-            end = store.Directory.end
+            from jaxdeep.search.records import directory
+            end = directory.Directory.end
             def killing(self, row, *rest):
                 result = end(self, row, *rest)
                 ends.append(row)
@@ -230,7 +230,7 @@ def test_a_cross_validation_that_is_killed_goes_on(tmp_path):
                     self._writer.close()
                     os.kill(os.getpid(), 9)
                 return result
-            store.Directory.end = killing
+            directory.Directory.end = killing
         table = run(sys.argv[1])
         if sys.argv[2] == "compare":
             whole = run()

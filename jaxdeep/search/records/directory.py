@@ -1,0 +1,367 @@
+"""The directory of a sweep: what has become of its rows, and what it takes to go on with them."""
+
+import contextlib
+import math
+import pathlib
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+
+from jaxdeep import _version
+from jaxdeep._warning import warn
+from jaxdeep.fitting.description import difference_of
+from jaxdeep.fitting.directory import held
+from jaxdeep.search.records import row_file
+from jaxdeep.search.records.events import as_event, from_event
+from jaxdeep.search.records.identity import digest_of
+from jaxdeep.search.records.journal import Event, Journal, no_event
+from jaxdeep.search.records.row_file import Kept
+from jaxdeep.search.records.store import NOTHING, Ending, Past, Ranking, Row, Store
+from jaxdeep.search.records.writer import Work, Writer
+from jaxdeep.search.tables.result import FULL, Result
+from jaxdeep.train.options import TrialOptions, options_of
+from jaxdeep.train.run import RunState
+
+_FORMAT = 1
+_SHARE = 100  # a row is saved after so many times what that takes: 1 % of a worker's time
+
+
+class Directory(Store):
+    """A sweep's directory: a journal, and a file with the state of each row.
+
+    Args:
+      path: the directory, which is held by this process.
+      about: what the sweep is, besides its points, seeds and epochs.
+      keep: how many rows keep their files after they have ended; None for all.
+      ranking: which of them.
+      refusal: the error that what must be written raises, where the directory can only be read.
+
+    Raises:
+      ValueError: the directory holds another sweep (the error says what differs), or a journal that is
+        damaged.
+    """
+
+    lasts = True
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        about: Event,
+        *,
+        keep: int | None,
+        ranking: Ranking | None,
+        refusal: OSError | None = None,
+    ) -> None:
+        self.path, self._keep, self._ranking = path, keep, ranking
+        self._journal = Journal(path / "journal.jsonl", refusal)
+        if refusal is None:
+            (path / "rows").mkdir(exist_ok=True)
+        self._ending = threading.Lock()  # of `_best`
+        self._saved: dict[str, float] = {}
+        header = self._journal.events[0] if self._journal.events else {}
+        try:
+            self._check_header(header, about)
+            self._replay_all()
+            if not all(self._is_whole(event) for event in self._journal.unsure):
+                warn(
+                    f"not all that was written to {str(path)!r} in the last seconds has reached the "
+                    "disk, as after a power cut; the rows of these seconds are trained again"
+                )
+                self._journal.cut()
+                self._replay_all()
+        except ValueError:
+            self._journal.close()
+            raise
+        if refusal is None:
+            self._forget_all()
+        self.began = header.get("began", time.time())
+        if not header:
+            first = {"sweep": _FORMAT, "about": about, "made_with": _versions(), "began": self.began}
+            self._journal.add([first])
+        self._writer = Writer(self._journal)
+
+    def register(self, rows: Sequence[Row], *, again: bool = False, partial: bool = False) -> None:
+        """Tell each row what is known of it, and note those that are new.
+
+        With `again`, rows that ended with an error are run again. With `partial`, there may be others.
+
+        Raises:
+          ValueError: a row that is there with another setup, or with more epochs; a row that is there
+            and not here, unless there may be others.
+        """
+        asked = {row.id for row in rows}
+        missing = [event for name, event in self._rows.items() if name not in asked]
+        if missing and not partial:
+            some = ", ".join(_point_of(event) for event in missing[:3])
+            raise ValueError(
+                f"checkpoint={str(self.path)!r} holds a sweep of {len(missing)} more rows, such as "
+                f"{some}: points and seeds may grow, and none may be left out. Add them, or give a new "
+                "directory"
+            )
+        new: list[Event] = []
+        for row in rows:
+            made_of = {name: digest_of(text) for name, text in row.texts.items()}
+            for name, text in row.texts.items():
+                if made_of[name] not in self._texts:
+                    self._texts[made_of[name]] = text
+                    new.append({"text": made_of[name], "is": text})
+            known = self._rows.get(row.id)
+            if known is not None:
+                self._check_row(row, known, made_of)
+            if known is None or known["epochs"] != row.setup.epochs:
+                event = {
+                    "row": row.id,
+                    "point": row.words,
+                    "seed": row.place[2],
+                    "epochs": row.setup.epochs,
+                    "made_of": made_of,
+                }
+                self._rows[row.id] = event
+                new.append(event)
+            past = self._pasts.get(row.id, NOTHING)
+            if past.ended is not None and past.ended.ended == "error" and again:
+                past = past._replace(ended=None)
+            row.past = past
+            row.spans.extend([] if past.ended is None else past.ended.spans)
+            row.result = self._final(row, past.ended)
+        self._journal.add(new)
+
+    def holds(self, row: Row) -> bool:
+        """Whether the journal says how a row ended."""
+        return self._pasts.get(row.id, NOTHING).ended is not None
+
+    def flush(self) -> None:
+        """Wait until all that was to be written is on the disk."""
+        self._writer.flush(durable=True)
+
+    def is_due(self, row: Row) -> bool:
+        """Whether a row was saved long ago, for what saving costs."""
+        self._writer.check()
+        since = time.monotonic() - self._saved.setdefault(row.id, time.monotonic())
+        return since > _SHARE * max(self._writer.seconds, 1e-3)
+
+    def save(self, row: Row, run: RunState) -> None:
+        """Copy the state of a row, and have it written."""
+        self._put(row, run, None, ({"reached": row.id, "epoch": int(run.epoch)},))
+
+    def tell(self, job: Event) -> None:
+        """Have it written, after the states of rows that it is about."""
+        self._writer.put(Work(after=({"told": job},)))
+
+    @property
+    def told(self) -> Sequence[Event]:
+        """What was in the journal."""
+        return self._told
+
+    def end(self, row: Row, run: RunState, result: Result, own: Ending | None) -> None:
+        """Have a row that has ended written, and let go of its parameters."""
+        like = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (result.params, result.state)
+        )
+        row.result = result = result._replace(
+            params=Kept(self._file(row.id), like, self._keep), state=None
+        )
+        if result.ended == "interrupted":  # it goes on at the next call
+            self._put(row, run, own, ({"reached": row.id, "epoch": int(run.epoch)},))
+            return
+        self._put(row, run, own, ({"ended": row.id, **as_event(result)},), result)
+
+    def fail(self, row: Row, result: Result) -> None:
+        """Have the error of a row written."""
+        self._writer.put(Work(after=({"ended": row.id, **as_event(result)},)))
+
+    def load(self, row: Row) -> RunState | None:
+        """Read the file of a row."""
+        self._writer.flush()
+        path = self._file(row.id)
+        if not path.exists():
+            return None
+        try:
+            arrays, epoch = row_file.read(path)
+            if epoch > row.setup.epochs:
+                return None
+            return row_file.restored(arrays, epoch, row.shapes, row.setup.room)
+        except ValueError as error:
+            warn(f"{error}; the row {row.words} begins anew")
+            return None
+
+    def close(self) -> None:
+        """Write what is left, and close the journal.
+
+        Raises:
+          OSError: something could not be written.
+        """
+        self._writer.close()
+        self._journal.close()
+        self._writer.check()
+
+    # --- what was there -------------------------------------------------------------------------------
+
+    def _check_header(self, header: Event, about: Event) -> None:
+        if not header:
+            return
+        if header.get("sweep") != _FORMAT:
+            raise ValueError(
+                f"checkpoint={str(self.path)!r} holds a journal of the format {header.get('sweep')!r}, "
+                f"and this version of jaxdeep reads {_FORMAT}; give another directory"
+            )
+        there = header["about"]
+        odd = [name for name in {**there, **about} if there.get(name) != about.get(name)]
+        if odd:
+            told = "; ".join(f"{n}: {difference_of(there.get(n), about.get(n))}" for n in odd)
+            raise ValueError(
+                f"checkpoint={str(self.path)!r} holds another sweep; it differs in {told}. Give a new "
+                "directory, or delete that one"
+            )
+
+    def _replay_all(self) -> None:
+        """Take everything from the journal."""
+        self._rows: dict[str, Event] = {}
+        self._texts: dict[str, str] = {}
+        self._pasts: dict[str, Past] = {}
+        self._told: list[Event] = []
+        self._best: list[tuple[float, str]] = []
+        for number, event in enumerate(self._journal.events[1:], 2):
+            try:
+                self._replay(event)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                raise no_event(self._journal.path, number, event) from None
+
+    def _is_whole(self, event: Event) -> bool:
+        """Whether the file that an event was written after is there, or a later one of its row."""
+        name = event.get("reached") or event.get("ended")
+        if name is None or event.get("how") == "error" or event.get("kept") is False:
+            return True
+        try:
+            _, epoch = row_file.read(self._file(name))
+        except ValueError:
+            return False
+        return epoch >= (event["epoch"] if "reached" in event else from_event(event).epochs)
+
+    def _replay(self, event: Event) -> None:
+        if "text" in event:
+            self._texts[event["text"]] = event["is"]
+        elif "row" in event:
+            known = {name: event[name] for name in ("row", "point", "seed", "epochs", "made_of")}
+            self._rows[event["row"]] = known
+        elif "told" in event:
+            self._told.append(event["told"])
+        elif "reached" in event:
+            past = self._pasts.get(event["reached"], NOTHING)
+            self._pasts[event["reached"]] = past._replace(epoch=event["epoch"], ended=None)
+            self._best = [best for best in self._best if best[1] != event["reached"]]
+        elif "ended" in event:
+            name, result = event["ended"], from_event(event)
+            past = self._pasts.get(name, NOTHING)
+            self._pasts[name] = past._replace(epoch=result.epochs, ended=result)
+            self._to_forget(name, result)
+
+    def _forget_all(self) -> None:
+        """Remove files that a kill has left of rows that are not among the best."""
+        best = {name for _, name in self._best}
+        for name, past in self._pasts.items():
+            if self._keep is not None and past.ended is not None and name not in best:
+                self._file(name).unlink(missing_ok=True)
+
+    def _check_row(self, row: Row, known: Event, made_of: Mapping[str, str]) -> None:
+        there = known["made_of"]
+        for name in {**there, **made_of}:
+            if there.get(name) != made_of.get(name):
+                default = repr(getattr(options_of(TrialOptions).get(name), "default", None))
+                texts = (self._texts.get(d.get(name, ""), default) for d in (there, made_of))
+                raise ValueError(
+                    f"checkpoint={str(self.path)!r} holds a sweep whose row {_point_of(known)} has "
+                    f"another {name}: {difference_of(*texts)}. Give a new directory, or delete that one"
+                )
+        if row.setup.epochs < known["epochs"]:
+            raise ValueError(
+                f"epochs must be at least {known['epochs']}, as in the sweep in {str(self.path)!r}, for "
+                f"the row {_point_of(known)}; got {row.setup.epochs}"
+            )
+
+    def _final(self, row: Row, ended: Result | None) -> Result | None:
+        """The result of a row that needs nothing more; a halved one is what the ranks make of it."""
+        if ended is None or ended.ended == "halved":
+            return None
+        if ended.ended == "finished" and ended.epochs < row.setup.epochs:
+            return None
+        if ended.ended == "error":
+            return ended
+        return self.kept(row, ended)
+
+    def kept(self, row: Row, ended: Result) -> Result:
+        """A result from the journal with its parameters."""
+        ts = row.shapes.train_state
+        return ended._replace(
+            params=Kept(self._file(row.id), (ts.params, ts.state), self._keep), state=None
+        )
+
+    # --- what is written ------------------------------------------------------------------------------
+
+    def _file(self, name: str) -> pathlib.Path:
+        return self.path / "rows" / f"{name}.safetensors"
+
+    def _put(
+        self,
+        row: Row,
+        run: RunState,
+        own: Ending | None,
+        after: tuple[Event, ...],
+        result: Result | None = None,
+    ) -> None:
+        """Copy a run now, and have its file and these events written."""
+        epoch, path = int(run.epoch), self._file(row.id)
+        remove: tuple[pathlib.Path, ...] = ()
+        self._saved[row.id] = time.monotonic()
+        with self._ending:  # so that the order of the journal is that of the decisions
+            if result is not None:
+                remove = self._to_forget(row.id, result)
+            if path in remove:  # it is not among the best
+                self._writer.put(Work(after=tuple({**e, "kept": False} for e in after), remove=remove))
+                return
+            arrays = row_file.arrays_of(run, own, copy=result is None)
+            made = lambda: row_file.contents(arrays, epoch)  # noqa: E731
+            self._writer.put(Work(path, made, after, remove))
+
+    def _to_forget(self, name: str, result: Result) -> tuple[pathlib.Path, ...]:
+        """The files that are not among the best any more, now that a row has ended."""
+        if self._keep is None or self._ranking is None:
+            return ()
+        value = self._ranking.sign * result.at_end(self._ranking.metric)
+        if result.ended not in FULL or not math.isfinite(value):
+            return (self._file(name),)
+        self._best = sorted([*(best for best in self._best if best[1] != name), (value, name)])
+        worst = self._best[self._keep :]
+        del self._best[self._keep :]
+        return tuple(self._file(name) for _, name in worst)
+
+
+@contextlib.contextmanager
+def opened(
+    path: pathlib.Path | None, about: Event, *, keep: int | None, ranking: Ranking | None
+) -> Iterator[Store]:
+    """The directory of a sweep, locked against others; with None, rows are in memory alone."""
+    if path is None:
+        yield Store(keep=keep, ranking=ranking)
+        return
+    with held(path, "sweep") as refusal:
+        directory = Directory(path, about, keep=keep, ranking=ranking, refusal=refusal)
+        try:
+            yield directory
+        except BaseException:
+            with contextlib.suppress(OSError):
+                directory.close()
+            raise
+        directory.close()
+
+
+def _versions() -> Event:
+    python = ".".join(map(str, sys.version_info[:3]))
+    return {"jaxdeep": _version.__version__, "jax": jax.__version__, "python": python}
+
+
+def _point_of(event: Event) -> str:
+    return f"{event['point']} with seed {event['seed']}"
