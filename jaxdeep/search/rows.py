@@ -30,7 +30,7 @@ def keys_of(seeds: int, key: jax.Array | None) -> list[jax.Array]:
     # the words of jax.random.key(s), for which it would compile two programs
     words = np.zeros((seeds, 2), np.uint32)
     words[:, 1] = range(seeds)
-    return [jax.random.wrap_key_data(pair, impl="threefry2x32") for pair in words]
+    return [jax.random.wrap_key_data(jax.device_put(pair), impl="threefry2x32") for pair in words]
 
 
 def grouped_rows(
