@@ -1,7 +1,7 @@
 """`Builder`, which makes the setup of a point of a sweep, and the checks of its data."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -49,6 +49,11 @@ class Builder:
     An objective that does not depend on the point is the same object in each setup, so that the setups
     can share a program.
 
+    Args:
+      function: the user's builder.
+      arguments: those of all rows.
+      caller, known: the name of the public function and of all that it takes, for errors.
+
     >>> import jaxdeep as jd
     >>> build = Builder(lambda hp: jd.optimizers.sgd(hp["rate"]),
     ...                 {"model": jd.nn.dense(1), "loss": jd.losses.mse})
@@ -56,8 +61,14 @@ class Builder:
     True
     """
 
-    def __init__(self, function: Build, arguments: Mapping[str, Any], caller: str = "sweep") -> None:
-        check_names(caller, arguments, _ARGUMENTS)
+    def __init__(
+        self,
+        function: Build,
+        arguments: Mapping[str, Any],
+        caller: str = "sweep",
+        known: Iterable[str] = _ARGUMENTS,
+    ) -> None:
+        check_names(caller, [name for name in arguments if name not in _ARGUMENTS], known)
         self.function, self.arguments, self.caller = function, dict(arguments), caller
         self.balance: Callable[[], Table] | None = None  # the weights of classes in all of the data
         self._objective: Objective | None = None

@@ -292,8 +292,8 @@ def _job_by_job(
     if interruption.noted:
         return
     _check_any(points, halving)
-    for seeds in points:
-        for row in seeds:
+    for point in asynchronous.halved(state):
+        for row in points[point]:
             if row.result is None:
                 on_epochs(row.setup.epochs - row.epoch)
                 row.end("halved")

@@ -141,7 +141,7 @@ def sweep(
         retry_errors=retry_errors,
         progress=progress,
     )
-    sweeping = begun("sweep", builder, data, seeds=seeds, key=key, how=how, arguments=arguments)
+    sweeping = begun(sweep, builder, data, seeds=seeds, key=key, how=how, arguments=arguments)
     if asking is not None:
         return ask_tell.asked_and_told(sweeping, space, asking, halving)
     if space is None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -134,7 +135,7 @@ def checked_how(
 
 
 def begun(
-    caller: str,
+    caller: Callable[..., object],
     builder: Build,
     data: PyTree,
     *,
@@ -145,9 +146,15 @@ def begun(
 ) -> Sweeping:
     """A sweep before it has points, with its data on the device.
 
+    Args:
+      caller: the public function, whose signature has all that it takes.
+      builder, data, seeds, key, arguments: those of the function.
+      how: how rows are run and kept.
+
     Raises:
       ValueError, TypeError: an argument that is out of range, batches in place of arrays.
     """
+    name, known = caller.__name__, inspect.signature(caller).parameters
     if not callable(builder):
         raise TypeError(f"builder must be a function of a point, got {builder!r}")
     seeds = _checks.check_count("seeds", seeds)
@@ -155,22 +162,20 @@ def begun(
         _checks.check_key(key)
     arguments = dict(arguments)
     validation = arguments.pop("validation", None)
-    for name, value in (("data", data), ("validation", validation)):
+    for part, value in (("data", data), ("validation", validation)):
         if is_batches(value):
-            raise TypeError(
-                f"{caller} needs arrays as {name}: every row passes over them; got {value!r}"
-            )
+            raise TypeError(f"{name} needs arrays as {part}: every row passes over them; got {value!r}")
     if is_share(validation):  # the same for all rows, which are compared by it
         data, validation = held_out(data, validation, jax.random.key(0) if key is None else key)
     data = as_arrays(data)
     count_examples(data)
-    build = Builder(builder, arguments, caller)
+    build = Builder(builder, arguments, name, known)
     if validation is not None:
         validation = as_arrays(validation, "validation")
         count_examples(validation, "validation")
     data, validation = to_device((data, validation))
     keys = keys_of(seeds, key)
-    check_untraced(caller, data, validation, keys, instead=PURE)
+    check_untraced(name, data, validation, keys, instead=PURE)
     return Sweeping(build, keys, key, data, validation, how)
 
 

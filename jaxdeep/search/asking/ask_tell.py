@@ -108,6 +108,11 @@ def checked(sampler: Any, space: Any, halving: object) -> AskTell:
         be, another strategy than successive halving.
     """
     config = sampler if isinstance(sampler, AskTell) else AskTell(sampler)
+    if isinstance(config.sampler, type):
+        raise TypeError(
+            f"sampler must be an object with ask and tell, not its class; got {config.sampler!r}, which "
+            "is still to be called"
+        )
     if not all(callable(getattr(config.sampler, name, None)) for name in ("ask", "tell")):
         raise TypeError(
             "sampler must have the methods ask and tell, as an optuna.Study has, or be a "

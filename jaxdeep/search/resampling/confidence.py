@@ -91,7 +91,8 @@ def intervals(
       "…_low" and "…_high" of the metric.
 
     Raises:
-      ValueError, TypeError: an unknown metric, a level out of range, a point that the table lacks.
+      ValueError, TypeError: a table without rows, an unknown metric, a level out of range, a point
+        that the table lacks.
 
     Source: as `corrected_interval`; pairs, Bouthillier et al., "Accounting for Variance in Machine
     Learning Benchmarks" (2021).
@@ -106,6 +107,8 @@ def intervals(
     if not isinstance(table, Table):
         raise TypeError(f"table must be a Table, as sweeps give, got {table!r}")
     _checks.check_number("level", level, "(0, 1)")
+    if not table.results:
+        raise ValueError("the table has no rows, so that there are no means")
     known = sorted({name for result in table.results for name in scalars(result.history)})
     if metric not in known:
         raise ValueError(f"metric must be one of {', '.join(known)}, got {metric!r}")

@@ -134,7 +134,7 @@ def cross_validate(
         retry_errors=retry_errors,
         progress=progress,
     )
-    sweeping = begun("cross_validate", builder, data, seeds=seeds, key=key, how=how, arguments=arguments)
+    sweeping = begun(cross_validate, builder, data, seeds=seeds, key=key, how=how, arguments=arguments)
     subsets = subsets_of(
         folds, sweeping.data, stratify=stratify, groups=groups, shuffle=shuffle_folds, key=key
     )

@@ -119,7 +119,7 @@ def learning_curve(
         retry_errors=retry_errors,
         progress=progress,
     )
-    sweeping = begun("learning_curve", builder, data, seeds=seeds, key=key, how=how, arguments=arguments)
+    sweeping = begun(learning_curve, builder, data, seeds=seeds, key=key, how=how, arguments=arguments)
     rows = count_rows(sweeping.data)
     labels = labels_of(stratify, sweeping.data, rows)
     counts = _counts(sizes, rows)

@@ -26,7 +26,8 @@ MOST_POINTS = 1_000_000  # that a list may have
 class Points(list[Point]):
     """A list of points that knows the spaces they come from, so that a table can flag those at an edge.
 
-    A slice of it, and its sum with another list, are `Points` too.
+    A slice of it, and its sum with another list, are `Points` too; so is what `sort` leaves. What
+    `sorted` returns is a plain list, as of any list, and the table does not flag its points.
 
     Attributes:
       spaces: for each space the distributions by name. A list of values is a `Choice`, and a constant

@@ -679,6 +679,11 @@ def test_a_table_flags_points_at_an_edge():
     [
         ({"study": None}, TypeError, "sampler must have the methods ask and tell"),
         ({"study": "study"}, TypeError, "sampler must have the methods ask and tell"),
+        (
+            {"study": optuna.Study},
+            TypeError,
+            "sampler must be an object with ask and tell, not its class",
+        ),
         ({"trials": 0}, ValueError, "sampler.trials must be .*at least 1.*0"),
         ({"trials": 2.5}, (ValueError, TypeError), "sampler.trials must be"),
         ({"batch": True}, (ValueError, TypeError), "sampler.batch must be"),

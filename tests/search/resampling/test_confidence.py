@@ -149,6 +149,7 @@ TABLE = table_of(folds_of(0.1, [[1.0], [2.0]]))
         (lambda: corrected_interval([1.0, 2.0], 8, None), "n_validate must be a number"),
         (lambda: corrected_interval([1.0, 2.0], 8, 2, level=95), r"level must be in \(0, 1\)"),
         (lambda: intervals("table", "loss"), "table must be a Table"),
+        (lambda: intervals(table_of([]), "loss"), "the table has no rows"),
         (lambda: intervals(TABLE, "score"), "metric must be one of loss, got 'score'"),
         (lambda: intervals(TABLE, None), "metric must be one of loss, got None"),
         (lambda: intervals(TABLE, "loss", level=1.0), r"level must be in \(0, 1\)"),
