@@ -42,9 +42,9 @@ def plot(
     spread = [float(row[f"{metric}_std"]) for row in rows]
     points = [standings[i] for i in shown]
     if y is None:
-        _lines(ax, points, [spread[i] for i in shown], metric, x)
+        _lines(ax, points, [spread[i] for i in shown], metric, x, spaces)
     else:
-        _surface(ax, points, metric, x, y)
+        _surface(ax, points, metric, x, y, spaces)
     grid = y is not None and bool(ax.images)
     for axis, name in (("x", x), ("y", y)):
         numbers = name is not None and scalable([s.point[name] for s in points])
@@ -57,7 +57,9 @@ def plot(
     return drawing.finished(ax, path)
 
 
-def _lines(ax: Any, points: list[Standing], spread: list[float], metric: str, x: str) -> None:
+def _lines(
+    ax: Any, points: list[Standing], spread: list[float], metric: str, x: str, spaces: Any
+) -> None:
     """Draw means and standard deviations, with a line for each combination of the other names."""
     names = drawing.labels([{n: v for n, v in s.point.items() if n != x} for s in points])
     together: dict[str, list[int]] = {}
@@ -66,7 +68,7 @@ def _lines(ax: Any, points: list[Standing], spread: list[float], metric: str, x:
     lines = len(together) <= _MANY and any(len(members) > 1 for members in together.values())
     if not lines:  # random points: no two are on a line
         together = {"": list(range(len(points)))}
-    place = drawing.place(ax, "x", [s.point[x] for s in points])
+    place = drawing.place(ax, "x", x, [s.point[x] for s in points], spaces)
     at = np.array([place(s.point[x]) for s in points])
     value = np.array([s.value for s in points])
     sd = np.nan_to_num(np.array(spread), posinf=0.0)
@@ -99,7 +101,7 @@ def _lines(ax: Any, points: list[Standing], spread: list[float], metric: str, x:
     ax.grid(alpha=0.3)
 
 
-def _surface(ax: Any, points: list[Standing], metric: str, x: str, y: str) -> None:
+def _surface(ax: Any, points: list[Standing], metric: str, x: str, y: str, spaces: Any) -> None:
     """Draw a map of means over all other hyperparameters, or a scatter if the points are no grid."""
     from matplotlib.colors import LogNorm
 
@@ -108,7 +110,7 @@ def _surface(ax: Any, points: list[Standing], metric: str, x: str, y: str) -> No
     norm = LogNorm() if logarithmic else None
     columns, lines = _distinct(points, x), _distinct(points, y)
     if len(columns) * len(lines) > 1.5 * len(points):
-        drawn = _scatter(ax, points, known, x, y, norm)
+        drawn = _scatter(ax, points, known, x, y, spaces, norm)
     else:
         drawn = _map(ax, points, known, columns, lines, x, y, norm)
         slant = {"rotation": 45, "ha": "right"} if len(columns) > 6 else {}
@@ -119,11 +121,16 @@ def _surface(ax: Any, points: list[Standing], metric: str, x: str, y: str) -> No
         ax.figure.colorbar(drawn, ax=ax, label=drawing.plain(metric))
 
 
-def _scatter(ax: Any, points: list[Standing], known: list[Standing], x: str, y: str, norm: Any) -> Any:
+def _scatter(
+    ax: Any, points: list[Standing], known: list[Standing], x: str, y: str, spaces: Any, norm: Any
+) -> Any:
     """Draw a mark for each point; those that were halved or interrupted are hollow."""
     from matplotlib.cm import ScalarMappable
 
-    on_x, on_y = (drawing.place(ax, a, [s.point[n] for s in points]) for a, n in (("x", x), ("y", y)))
+    on_x, on_y = (
+        drawing.place(ax, axis, name, [s.point[name] for s in points], spaces)
+        for axis, name in (("x", x), ("y", y))
+    )
 
     def places(some: Sequence[Standing]) -> list[list[float]]:
         return [[on_x(s.point[x]) for s in some], [on_y(s.point[y]) for s in some]]

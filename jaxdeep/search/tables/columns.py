@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
+from jaxdeep.search.spaces.distributions import Int, LogInt, LogUniform, OneMinus, Uniform
 from jaxdeep.search.spaces.values import RESERVED, is_number, word
 
 
@@ -25,6 +26,26 @@ def decades(values: Sequence[float]) -> bool:
     (True, False, False)
     """
     return bool(values) and min(values) > 0 and max(values) > 10 * min(values)
+
+
+def logarithmic(name: str, values: Sequence[float], spaces: Iterable[Mapping[str, Any]] | None) -> bool:
+    """Whether logarithms show a hyperparameter best: as its range says, or else if it spans decades.
+
+    >>> from jaxdeep.search.spaces.distributions import log_uniform, uniform
+    >>> logarithmic("a", [1.0, 2.0], [{"a": log_uniform(1, 4)}]), logarithmic("a", [1.0, 99.0], None)
+    (True, True)
+    >>> logarithmic("a", [1.0, 99.0], [{"a": uniform(0, 100)}])
+    False
+    """
+    kinds = {type(space[name]) for space in spaces or () if name in space}
+    known = kinds <= _LOGARITHMIC or kinds <= _LINEAR  # not both, and no list of values
+    if not kinds or not known or min(values, default=0) <= 0:
+        return decades(values)
+    return kinds <= _LOGARITHMIC
+
+
+_LOGARITHMIC = frozenset({LogUniform, LogInt})
+_LINEAR = frozenset({Uniform, Int, OneMinus})
 
 
 def scalable(values: Sequence[Any]) -> bool:

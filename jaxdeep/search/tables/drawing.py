@@ -8,7 +8,7 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep._extras import needed
 from jaxdeep.search.spaces.values import is_number, word
-from jaxdeep.search.tables.columns import decades, in_words, scalable
+from jaxdeep.search.tables.columns import decades, in_words, logarithmic, scalable
 from jaxdeep.search.tables.standings import Standing
 from jaxdeep.train import monitors
 
@@ -50,27 +50,29 @@ def finished(ax: "Axes", path: Any) -> "Figure":
     return figure
 
 
-def scale(ax: "Axes", axis: str, values: Iterable[float]) -> None:
-    """Make an axis logarithmic if values span more than a decade."""
-    if decades([float(value) for value in values]):
-        with np.errstate(over="ignore"):
-            getattr(ax, f"set_{axis}scale")("log")
-
-
 def scale_metric(ax: "Axes", axis: str, metric: str, values: Iterable[float]) -> None:
-    """The same for a metric, except for accuracies and their like, which differ near 1."""
-    scale(ax, axis, [] if monitors.mode_of(metric) == "max" else values)
+    """Make an axis logarithmic if values span decades, but not of accuracies, which differ near 1."""
+    if monitors.mode_of(metric) != "max" and decades([float(value) for value in values]):
+        _logarithms(ax, axis)
 
 
-def place(ax: "Axes", axis: str, values: Sequence[Any]) -> Callable[[Any], float]:
-    """Set up an axis of hyperparameters, and return the function from a value to its place on it."""
+def place(
+    ax: "Axes", axis: str, name: str, values: Sequence[Any], spaces: Any = None
+) -> Callable[[Any], float]:
+    """Set up an axis of a hyperparameter, and return the function from a value to its place on it."""
     if scalable(values):
-        scale(ax, axis, values)
+        if logarithmic(name, [float(value) for value in values], spaces):
+            _logarithms(ax, axis)
         return float
     texts = dict(zip(map(word, values), in_words(values)))
     ordered = sorted(set(texts.values()))
     getattr(ax, f"set_{axis}ticks")(range(len(ordered)), list(map(plain, ordered)))
     return lambda value: float(ordered.index(texts[word(value)]))
+
+
+def _logarithms(ax: "Axes", axis: str) -> None:
+    with np.errstate(over="ignore"):
+        getattr(ax, f"set_{axis}scale")("log")
 
 
 def bounds(spaces: Any, name: str) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxdeep.search.spaces.values import word
 from jaxdeep.search.tables import drawing
-from jaxdeep.search.tables.columns import decades, in_words, scalable
+from jaxdeep.search.tables.columns import decades, in_words, logarithmic, scalable
 from jaxdeep.search.tables.standings import Standing
 from jaxdeep.train import monitors
 
@@ -31,6 +31,7 @@ def coordinates(
     metric: str,
     sign: float,
     *,
+    spaces: Any = None,
     ax: Any = None,
     path: Any = None,
 ) -> "Figure":
@@ -50,12 +51,11 @@ def coordinates(
     ax = drawing.axes("plot_parallel", ax, path, (1.7 * (len(varied) + 1) + 1, 4))
     from matplotlib import cm, collections, colors, patheffects
 
-    axes = [_axis([s.point[name] for s in points if name in s.point]) for name in varied]
-    linear = monitors.mode_of(metric) == "max"
-    axes.append(_axis([s.value for s in good], linear=linear))
+    axes = [_axis(name, [s.point[name] for s in points if name in s.point], spaces) for name in varied]
     low, high = min(s.value for s in good), max(s.value for s in good)
-    logarithmic = not linear and decades([low, high])
-    norm = colors.LogNorm(low, high) if logarithmic else colors.Normalize(low, high)
+    logs = monitors.mode_of(metric) != "max" and decades([low, high])
+    axes.append(_numbers([s.value for s in good], logs))
+    norm = colors.LogNorm(low, high) if logs else colors.Normalize(low, high)
     shades: Any = cm.ScalarMappable(norm, "viridis" if sign > 0 else "viridis_r")  # the best is dark
     rail = 1.08 if sign > 0 else _BELOW
 
@@ -113,23 +113,24 @@ def _varies(points: Sequence[Standing], name: str) -> bool:
     return len(held) > 1 or (len(held) == 1 and any(name not in s.point for s in points))
 
 
-def _axis(values: Sequence[Any], *, linear: bool = False) -> _Axis:
+def _axis(name: str, values: Sequence[Any], spaces: Any) -> _Axis:
     if not scalable(values):
         texts = dict(zip(map(word, values), in_words(values)))
         ordered = sorted(set(texts.values()))
         gap = 1 / max(len(ordered) - 1, 1)
         ticks = [(i * gap, text) for i, text in enumerate(ordered)]
         return _Axis(lambda value: ordered.index(texts[word(value)]) * gap, ticks)
-    return _numbers([float(value) for value in values], linear)
+    numbers = [float(value) for value in values]
+    return _numbers(numbers, logarithmic(name, numbers, spaces))
 
 
-def _numbers(values: list[float], linear: bool) -> _Axis:
+def _numbers(values: list[float], logs: bool) -> _Axis:
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     low, high = min(values), max(values)
     if low == high:
         return _Axis(lambda value: 0.5, [(0.5, f"{low:.3g}")])
-    if decades(values) and not linear:
+    if logs:
         length = math.log(high / low)
 
         def height(value: Any) -> float:

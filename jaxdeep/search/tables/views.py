@@ -97,9 +97,10 @@ class Views(Runs):
 
         Against one hyperparameter it shows means over seeds with a standard deviation either side, and a
         line for each combination of the other hyperparameters. Against two it shows a map of means over
-        everything else, or a coloured scatter if the points are no grid. An axis whose values span more
-        than a decade is logarithmic, unless it is of an accuracy or another metric of which more is
-        better. Dotted lines are the bounds of the range, if the table knows its spaces.
+        everything else, or a coloured scatter if the points are no grid. The axis of a hyperparameter is
+        logarithmic if its range is. If the range is not known, and for a metric, it is if the values
+        span more than a decade, unless more of the metric is better, as of an accuracy. Dotted lines are
+        the bounds of the range, if the table knows its spaces.
 
         Runs that diverged or ended with an error stand on a rail at the bad end, as crosses and plus
         signs. What was halved or interrupted is hollow: it had fewer epochs than the others.
@@ -264,10 +265,10 @@ class Views(Runs):
     ) -> "Figure":
         """Parallel coordinates: an axis for each hyperparameter, a line for each point, its metric.
 
-        Which combinations are good? Hyperparameters that span more than a decade have logarithmic axes;
-        those that do not differ between points are left out. A line is a point's mean over seeds and
-        folds, coloured by the metric, the best dark and in front. Points that diverged are dashed in
-        grey and end on a rail. Where a point lacks a hyperparameter its line passes below the axis.
+        Which combinations are good? Hyperparameters have the axes that they have in `plot`; those that
+        do not differ between points are left out. A line is a point's mean over seeds and folds,
+        coloured by the metric, the best dark and in front. Points that diverged are dashed in grey and
+        end on a rail. Where a point lacks a hyperparameter its line passes below the axis.
 
         Args:
           metric, mode: as for `best`.
@@ -289,7 +290,9 @@ class Views(Runs):
 
         sign = self._sign(metric, mode)
         every = self._standings(metric, over_seeds=True)
-        return parallel.coordinates(every, self._hyperparameters, metric, sign, ax=ax, path=path)
+        return parallel.coordinates(
+            every, self._hyperparameters, metric, sign, spaces=self.spaces, ax=ax, path=path
+        )
 
     def plot_timeline(self, *, ax: "Axes | None" = None, path: Path | None = None) -> "Figure":
         """When each worker trained which rows: where did the time go, what was lost and run again?

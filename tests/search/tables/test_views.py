@@ -217,6 +217,24 @@ def test_parallel_coordinates():
         table_of([1.0], points=[{"rate": 0.1, "seed": 0}]).plot_parallel("loss")
 
 
+def test_axes_of_hyperparameters_are_as_their_ranges_are():
+    points = [
+        {"rate": rate, "drop": drop, "seed": 0} for rate, drop in ((0.1, 0.01), (0.2, 0.1), (0.4, 0.5))
+    ]
+    spaces = ({"rate": jd.search.log_uniform(1e-3, 1), "drop": jd.search.uniform(0, 0.9)},)
+    table, plain = (table_of([1.0, 2.0, 3.0], points=points, spaces=s) for s in (spaces, None))
+    for name, scales in (("rate", ("log", "linear")), ("drop", ("linear", "log"))):
+        assert (
+            table.plot("loss", name).axes[0].get_xscale(),
+            plain.plot("loss", name).axes[0].get_xscale(),
+        ) == scales
+    ax = table.plot("loss", "rate", "drop").axes[0]
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "linear")
+    (drawn,) = [c for c in table.plot_parallel("loss").axes[0].collections if len(c.get_segments())]
+    middle = next(line for line in drawn.get_segments() if 0 < line[0, 1] < 1)
+    np.testing.assert_allclose(middle[:2, 1], [0.5, 0.09 / 0.49])  # halfway of a logarithm, and not
+
+
 def test_the_timeline_has_a_lane_for_each_worker():
     spans = [
         (Span("gpu 10", 0.0, 1.0, 1), Span("gpu 2", 1.0, 3.0, 2)),
