@@ -15,6 +15,8 @@ Event = dict[str, Any]
 
 MARK: Event = {"synced": True}
 
+_NEW = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
+
 
 class Journal:
     """The file `path`, whose events are read once and to which more are added.
@@ -159,12 +161,19 @@ def write_file(path: pathlib.Path, contents: bytes) -> None:
     A new file may be torn by a kill: what says that it is there is to be written after it. Neither is on
     the disk before `sync_file`.
     """
-    temporary = path.with_name(f".{path.name}.tmp") if path.exists() else path
+    temporary = path
     try:
-        with open(temporary, "wb", buffering=0) as file:
+        try:
+            handle = os.open(path, _NEW | os.O_EXCL, 0o666)
+        except FileExistsError:
+            temporary = path.with_name(f".{path.name}.tmp")
+            handle = os.open(temporary, _NEW | os.O_TRUNC, 0o666)
+        try:
             rest = memoryview(contents)
             while rest:
-                rest = rest[file.write(rest) :]
+                rest = rest[os.write(handle, rest) :]
+        finally:
+            os.close(handle)
         if temporary is not path:
             os.replace(temporary, path)
     except OSError as error:

@@ -1,5 +1,6 @@
 """The file of a row of a sweep: its state after an epoch, from which it goes on."""
 
+import functools
 import hashlib
 import json
 import pathlib
@@ -18,7 +19,8 @@ from jaxdeep.train.run import RunState
 
 Arrays = dict[str, np.ndarray]
 
-_PLAIN = "biuf"  # kinds of dtypes that the format knows under NumPy's names
+# Kinds of NumPy's dtypes that the format knows, and its names for them.
+_KINDS = {"b": "BOOL", "i": "I", "u": "U", "f": "F"}
 
 
 class Kept(NamedTuple):
@@ -70,12 +72,37 @@ def arrays_of(run: RunState, result: tuple[PyTree, PyTree] | None, *, copy: bool
 
 
 def contents(arrays: Arrays, epoch: int) -> bytes:
-    """The bytes of a file with these arrays."""
-    save = needed("safetensors.numpy", "checkpoint=", "safetensors", "checkpoint").save
+    """The bytes of a file with these arrays, in the format of safetensors.
+
+    They are put together here, since a sweep writes thousands of files whose headers differ in nothing
+    but the epoch and the checksum.
+    """
+    needed("safetensors.numpy", "checkpoint=", "safetensors", "checkpoint")  # which reads it
     odd = {name: array.dtype.name for name, array in arrays.items() if not _is_plain(array)}
     stored = {name: _stored(array, name in odd) for name, array in arrays.items()}
     about = {"epoch": str(epoch), "dtypes": json.dumps(odd), "checksum": _checksum(stored)}
-    return bytes(save(stored, metadata=about))
+    order, tensors = _layout(tuple((n, a.dtype.str, a.shape, a.nbytes) for n, a in stored.items()))
+    header = f'{{"__metadata__":{json.dumps(about)}{tensors}}}'.encode()
+    header += b" " * (-len(header) % 8)
+    # arrays without elements have no bytes
+    parts = [stored[name].data.cast("B") for name in order if stored[name].size]
+    return b"".join([len(header).to_bytes(8, "little"), header, *parts])
+
+
+@functools.lru_cache(64)
+def _layout(described: tuple[tuple[str, str, tuple[int, ...], int], ...]) -> tuple[list[str], str]:
+    """The names of arrays in the order of their bytes, wide dtypes first, and their part of a header."""
+    order, tensors, end = [], list[str](), 0
+    for name, dtype, shape, size in sorted(described, key=lambda d: (-np.dtype(d[1]).itemsize, d[0])):
+        kind = _KINDS[np.dtype(dtype).kind]
+        entry = {
+            "dtype": "BOOL" if kind == "BOOL" else f"{kind}{8 * np.dtype(dtype).itemsize}",
+            "shape": shape,
+            "data_offsets": (end, end := end + size),
+        }
+        order.append(name)
+        tensors.append(f",{json.dumps(name)}:{json.dumps(entry)}")
+    return order, "".join(tensors)
 
 
 def read(path: pathlib.Path) -> tuple[Arrays, int]:
@@ -126,7 +153,7 @@ def _below(prefix: str, arrays: Arrays) -> Arrays:
 
 
 def _is_plain(array: np.ndarray) -> bool:
-    return array.dtype.kind in _PLAIN and array.dtype.isbuiltin == 1
+    return array.dtype.kind in _KINDS and array.dtype.isbuiltin == 1
 
 
 def _stored(array: np.ndarray, is_odd: bool) -> np.ndarray:

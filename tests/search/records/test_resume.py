@@ -413,10 +413,14 @@ def test_points_need_values_with_a_name(tmp_path):
     sweep([{"rate": 0.1, "activation": jax.nn.relu}], checkpoint=tmp_path)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize(
+    "dtype", ["bfloat16", "float32", "float16", "float64", "int8", "uint32", "int64"]
+)
 def test_the_file_of_a_row_keeps_every_bit(tmp_path, dtype):
     arrays = {
-        "run.a": jnp.array([[1.5, jnp.nan], [-0.0, 3e38]], dtype),
+        "run.a": np.array([[1.5, 2.0], [-0.0, 100.0]]).astype(jnp.dtype(dtype)),
+        'run."é"': np.array([np.nan, -0.0, 3e38], np.float32),
+        "run.t": np.arange(6, dtype=np.int16).reshape(2, 3).T,
         "run.n": np.int32(7),
         "run.e": np.zeros((0, 3), np.float32),
         "run.b": np.array(True),
