@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._arrays import as_array, broadcasting, whole
+from jaxdeep._arrays import as_array, broadcasting, overflows, whole
 from jaxdeep._shapes import Array, ArrayLike, Num
 from jaxdeep.preprocessing.levels import (
     Levels,
@@ -84,8 +84,9 @@ def ordinal_encoder(
     The functions take `x` as `one_hot_encoder` does.
 
     Raises:
-      ValueError: arguments out of range; numbers in use for `unknown` or `missing`; values that are
-        unknown or missing where that is an error; other features than the state's.
+      ValueError: arguments out of range; numbers in use for `unknown` or `missing`, or that `dtype` does
+        not hold; more categories than it has numbers; values that are unknown or missing where that is
+        an error; other features than the state's.
       TypeError: arguments of another kind, traced data (encode its codes).
 
     Source: scikit-learn's `OrdinalEncoder`, in which None is a category.
@@ -105,10 +106,9 @@ def ordinal_encoder(
             raise TypeError(f"{name} must be a number or 'error', got {value!r}")
     integers = jnp.issubdtype(kind, jnp.integer)
     refused = missing == "error" or (integers and np.isnan(missing))
-    if integers:
-        for name, value in (("unknown", unknown), ("missing", missing)):
-            if not isinstance(value, str) and not np.isnan(value) and value != int(value):
-                raise ValueError(f"{name} must be a whole number for {kind}, got {value!r}")
+    for name, value in (("unknown", unknown), ("missing", missing)):
+        if not isinstance(value, str) and not (integers and name == "missing" and np.isnan(value)):
+            _check_number(name, value, kind)
     policy = {
         "unknown": "error" if isinstance(unknown, str) else "ignore",
         "missing": "error" if refused else "ignore",
@@ -122,9 +122,16 @@ def ordinal_encoder(
             max_categories=max_categories,
             missing=False,
         )
+        most, limit = max(map(len, levels.slots), default=0), _numbers_in(kind)
+        if most > limit:
+            raise ValueError(
+                f"dtype must have a number for each of {most} categories, got {kind}, which has {limit}"
+            )
         for name, value in (("unknown", unknown), ("missing", missing)):
-            used = not isinstance(value, str) and any(value in range(len(s)) for s in levels.slots)
-            if used:
+            if isinstance(value, str) or np.isnan(value):
+                continue
+            rounded = np.asarray(value).astype(kind).item()
+            if any(rounded in range(len(slots)) for slots in levels.slots):
                 raise ValueError(f"{name} must be a number that is no category's, got {value!r}")
         check_known(levels, features_of(x), codes, **policy)
         values = [
@@ -190,6 +197,27 @@ def _table(levels: Levels, missing: float, unknown: float) -> np.ndarray:
             for place in places:
                 table[j, code_of(values, place)] = number
     return table
+
+
+def _check_number(name: str, value: Any, kind: Any) -> None:
+    """Refuse a number that the dtype of the result cannot hold."""
+    held = jax.dtypes.canonicalize_dtype(kind)
+    if jnp.issubdtype(held, jnp.integer):
+        if not np.isfinite(value) or value != int(value):
+            raise ValueError(f"{name} must be a whole number for {kind}, got {value!r}")
+        beyond = not jnp.iinfo(held).min <= value <= jnp.iinfo(held).max
+    else:
+        beyond = bool(overflows(value, held))
+    if beyond:
+        raise ValueError(f"{name} must be a number that {held} holds, got {value!r}")
+
+
+def _numbers_in(kind: Any) -> int:
+    """How many whole numbers from 0 on a dtype tells apart."""
+    held = jax.dtypes.canonicalize_dtype(kind)
+    if jnp.issubdtype(held, jnp.integer):
+        return int(jnp.iinfo(held).max) + 1
+    return int(2 ** (jnp.finfo(held).nmant + 1) + 1)
 
 
 def _dtype(dtype: Any) -> Any:

@@ -269,8 +269,16 @@ def values_at(categories: Sequence[Any], places: np.ndarray) -> np.ndarray:
     found = table[np.where(places < 0, len(categories), places)]
     for kinds in (bool, int, float):
         if len(found) and all(type(value) is kinds for value in categories) and (places >= 0).all():
-            return found.astype(kinds) if kinds is not int else np.array(found.tolist())
+            return found.astype(kinds if kinds is not int else _holding(categories))
     return found
+
+
+def _holding(values: Sequence[int]) -> type:
+    """The dtype that holds whole numbers: beyond 64 bits they stay objects."""
+    for dtype in (np.int64, np.uint64):
+        if np.iinfo(dtype).min <= min(values) and max(values) <= np.iinfo(dtype).max:
+            return dtype
+    return object
 
 
 def _column(x: Any, name: str) -> np.ndarray:

@@ -85,3 +85,39 @@ def test_ordinal_refuses():
         pp.ordinal_encoder(unknown="ignore")
     with pytest.raises(TypeError, match="dtype must be"):
         pp.ordinal_encoder(dtype=bool)
+
+
+def test_numbers_that_the_dtype_does_not_hold_are_refused():
+    for dtype, most in ((jnp.int8, 128), (jnp.uint8, 256), (jnp.bfloat16, 257)):
+        x = np.arange(most)
+        encoder = pp.ordinal_encoder(dtype=dtype)
+        y = encoder.transform(encoder.fit(x), x)
+        assert y.dtype == dtype
+        np.testing.assert_array_equal(np.asarray(y, float).ravel(), x)
+        with pytest.raises(ValueError, match=f"a number for each of {most + 1} categories"):
+            encoder.fit(np.arange(most + 1))
+    for arguments in (
+        {"unknown": -1, "dtype": jnp.uint8},
+        {"missing": 128, "dtype": jnp.int8},
+        {"unknown": 1e40},
+    ):
+        with pytest.raises(ValueError, match="must be a number that"):
+            pp.ordinal_encoder(**arguments)
+    with pytest.raises(ValueError, match="unknown must be a whole number for int32, got nan"):
+        pp.ordinal_encoder(unknown=float("nan"), dtype=jnp.int32)  # was 0, the first category
+    with pytest.raises(ValueError, match="no category's"):
+        pp.ordinal_encoder(unknown=1 + 1e-9).fit(["a", "b"])  # 1 in float32
+
+
+def test_whole_numbers_beyond_63_bits_come_back():
+    encoder = pp.ordinal_encoder()
+    for values, dtype in (
+        ([2**63 + 1, 2**63, 0], np.uint64),
+        ([2**70 + 1, 2**70, 0], object),
+        ([2**62 + 1, -1], np.int64),
+    ):
+        x = np.array(values, dtype)
+        state = encoder.fit(x)
+        found = encoder.inverse_transform(state, encoder.transform(state, x))
+        assert found.dtype == dtype
+        assert found.tolist() == values
