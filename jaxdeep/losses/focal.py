@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array
+from jaxdeep._arrays import as_array, broadcasting
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.losses.inputs import bits, classified, log_both, log_probabilities, scores_of
 
@@ -53,14 +53,17 @@ def sigmoid_focal(
     given, y, counted = bits(scores_of(logits, from_logits), labels, ignore_class)
     wide = jnp.promote_types(given.dtype, jnp.float32)
     x, y = given.astype(wide), jnp.asarray(y).astype(wide)
-    yes, no = log_both(x, from_logits)
-    p, q = (jax.nn.sigmoid(x), jax.nn.sigmoid(-x)) if from_logits else (x, 1 - x)
+    # on the way in, as a derivative of infinity times 0 is NaN
+    even = 0 if from_logits else 0.5
+    of_yes, of_no = jnp.where(y == 0, even, x), jnp.where(y == 1, even, x)
+    yes, no = log_both(of_yes, from_logits)[0], log_both(of_no, from_logits)[1]
+    p, q = (jax.nn.sigmoid(of_no), jax.nn.sigmoid(-of_yes)) if from_logits else (of_no, 1 - of_yes)
     of_one, of_none = -_power(q, gamma) * yes, -_power(p, gamma) * no
     # what cannot be has no part, even if its logarithm is −∞
     of_one, of_none = y * jnp.where(y == 0, 0, of_one), (1 - y) * jnp.where(y == 1, 0, of_none)
     if alpha is not None:
         alpha = jnp.asarray(alpha, wide)
-        of_one, of_none = alpha * of_one, (1 - alpha) * of_none
+        of_one, of_none = _times(alpha, of_one), _times(1 - alpha, of_none)
     loss = (of_one + of_none).astype(given.dtype)
     return loss if counted is None else jnp.where(counted, loss, 0)
 
@@ -107,14 +110,20 @@ def softmax_focal(
     if given.soft:
         y = given.labels.astype(wide)
         log_p = jnp.where(y == 0, 0, log_p)
-        loss = -jnp.sum(weights * y * _power(-jnp.expm1(log_p), gamma) * log_p, axis=-1)
+        loss = -jnp.sum(_times(weights, y * _power(-jnp.expm1(log_p), gamma) * log_p), axis=-1)
     else:
         log_p = given.of_label(log_p)
         weights = (
             given.of_label(jnp.broadcast_to(weights, given.scores.shape)) if weights.ndim else weights
         )
-        loss = -weights * _power(-jnp.expm1(log_p), gamma) * log_p
+        loss = -_times(weights, _power(-jnp.expm1(log_p), gamma) * log_p)
     return given.of_counted(loss.astype(given.scores.dtype))
+
+
+@broadcasting
+def _times(weight: jax.Array, loss: jax.Array) -> jax.Array:
+    """The weighted loss; of weight 0 it is 0, also where it is infinite, and has no gradient."""
+    return weight * jnp.where(weight == 0, 0, loss)
 
 
 def _power(base: jax.Array, gamma: ArrayLike) -> jax.Array:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import floating
+from jaxdeep._arrays import broadcasting, floating
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.losses.inputs import bits, classified
 
@@ -83,10 +83,13 @@ def categorical_hinge(
         if given.soft
         else jax.nn.one_hot(given.labels, scores.shape[-1], dtype=scores.dtype)
     )
-    own = jnp.sum(y * scores, axis=-1) if given.soft else given.of_label(scores)
-    return given.of_counted(jnp.maximum(1 + jnp.max((1 - y) * scores, axis=-1) - own, 0))
+    # what has no part has none even if its score is infinite
+    own = jnp.sum(y * jnp.where(y == 0, 0, scores), axis=-1) if given.soft else given.of_label(scores)
+    others = jnp.max((1 - y) * jnp.where(y == 1, 0, scores), axis=-1)
+    return given.of_counted(jnp.maximum(1 + others - own, 0))
 
 
+@broadcasting
 def multiclass_hinge(
     outputs: ArrayLike, labels: ArrayLike, *, ignore_class: int | None = None
 ) -> Float[Array, "*batch"]:

@@ -97,3 +97,19 @@ def test_a_logit_of_infinity_is_certain_as_in_the_cross_entropy():
     np.testing.assert_allclose(found, [0, np.inf, np.log(2) / 4], rtol=1e-6)
     found = losses.kl_divergence(logits, jax.nn.one_hot(labels, 2))
     np.testing.assert_allclose(found, [0, np.inf, np.log(2)], rtol=1e-6)
+
+
+def test_a_weight_of_0_leaves_out_an_infinite_loss():
+    logits, labels = jnp.array([[0.0, jnp.inf], [0.0, jnp.inf]]), jnp.array([0, 1])
+    for y in (labels, jnp.eye(2)[labels]):
+        assert losses.softmax_focal(logits, y, alpha=[0.0, 1.0]).tolist() == [0, 0]
+    certain, bits = jnp.array([jnp.inf, -jnp.inf]), jnp.array([0, 1])
+    assert losses.sigmoid_focal(certain, bits, alpha=1.0).tolist() == [0, jnp.inf]
+    assert losses.sigmoid_focal(certain, bits, alpha=0.0).tolist() == [jnp.inf, 0]
+
+
+def test_the_gradient_of_a_right_certain_logit_is_0():
+    logits, labels = jnp.array([jnp.inf, -jnp.inf, 0.0]), jnp.array([1, 0, 1])
+    slope = jax.grad(lambda x: losses.sigmoid_focal(x, labels).sum())(logits)
+    assert slope[:2].tolist() == [0, 0]
+    assert jnp.isfinite(slope).all()

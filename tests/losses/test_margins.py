@@ -65,3 +65,11 @@ def test_traced_labels_that_are_none():
         assert np.isnan(found).tolist() == [False, True, True]
     found = jax.jit(losses.hinge)(scores[0], jnp.array([0.0, jnp.nan, 1.0]))
     assert np.isnan(found).tolist() == [False, True, False]
+
+
+def test_a_score_of_infinity_is_certain():
+    scores = jnp.array([[jnp.inf, 0.0], [0.0, jnp.inf], [-jnp.inf, 0.0]])
+    labels = jnp.array([0, 0, 1])
+    for y in (labels, jnp.eye(2)[labels]):
+        assert losses.categorical_hinge(scores, y).tolist() == [0, jnp.inf, 1]
+        assert losses.multiclass_hinge(scores, y).tolist() == [0, jnp.inf, 0]
