@@ -1,6 +1,7 @@
 """JAX' own switches, with which people debug: a run with one has the numbers of a run without."""
 
 import contextlib
+import functools
 import json
 
 import hypothesis.strategies as st
@@ -197,3 +198,49 @@ def test_a_checkpoint_of_a_run_with_debug_nans_is_that_of_one_without(tmp_path):
     for name, values in resumed.items():
         np.testing.assert_array_equal(values, continued[name])
     assert np.isnan(continued["val_loss"]).tolist() == [True, False, False, False, False]
+
+
+SCORES = np.array([[2.0, 0.5, -1.0], [0.0, 1.0, 3.0], [0.2, 0.1, 0.0], [1.0, 4.0, 0.0]], np.float32)
+CLASSES = np.array([0, 2, 1, 0])
+SHARES = np.array([[0.5, 0.25, 0.25]] * 3 + [[0.1, 0.9, 0.0]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("metric", "y"),
+    [
+        (jd.metrics.cohen_kappa(3, weights="quadratic"), CLASSES),
+        (jd.metrics.matthews_corrcoef(3), CLASSES),
+        (jd.metrics.balanced_accuracy(3), CLASSES),
+        (jd.metrics.f1(classes=3, average="weighted"), CLASSES),
+        (jd.metrics.brier(from_logits=True), CLASSES),
+        (jd.metrics.log_loss(from_logits=True), SHARES),
+        (jd.metrics.r2(3), SHARES),
+        (jd.metrics.rmse(3), SHARES),
+        (jd.metrics.mean(jd.losses.multiclass_hinge), CLASSES),
+        (jd.metrics.mean(jd.losses.categorical_hinge), CLASSES),
+        (jd.metrics.mean(functools.partial(jd.losses.softmax_focal, alpha=(1.0, 2.0, 3.0))), SHARES),
+        (jd.metrics.mean(jd.losses.kl_divergence), SHARES),
+    ],
+)
+def test_metrics_broadcast_where_it_is_meant(metric, y):
+    def value():
+        state = metric.update(metric.init(), SCORES, y, np.array([1.0, 2.0, 0.0, 1.0], np.float32))
+        return metric.compute(metric.merge(metric.init(), state))
+
+    expected = value()
+    with jax.numpy_rank_promotion("raise"):
+        np.testing.assert_array_equal(value(), expected)
+
+
+@pytest.mark.parametrize("output", [None, "tanh"])
+def test_recipes_of_several_targets_broadcast_where_it_is_meant(output):
+    recipe = jd.nn.mlp("regression", targets=SHARES, hidden=(2,), output=output)
+    params, state = recipe.model.init(KEY, SCORES)
+
+    def value():
+        found, _ = recipe.model.apply(params, state, SCORES)
+        return recipe.loss(found, SHARES)
+
+    expected = value()
+    with jax.numpy_rank_promotion("raise"):
+        np.testing.assert_allclose(value(), expected, rtol=1e-6)

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from jaxdeep import _checks
+from jaxdeep._arrays import broadcasting
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.metrics.counts import of_matrix
 from jaxdeep.metrics.streaming import Metric
@@ -45,6 +46,7 @@ def cohen_kappa(
     """
     _checks.check_choice("weights", weights, (None, "linear", "quadratic"))
 
+    @broadcasting
     def compute(matrix: Float[Array, "classes classes"]) -> Array:
         apart = jnp.abs(jnp.arange(len(matrix))[:, None] - jnp.arange(len(matrix)))
         powers = {None: 0, "linear": 1, "quadratic": 2}

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import HostOrDevice, as_array, in_two
+from jaxdeep._arrays import HostOrDevice, as_array, broadcasting, in_two
 from jaxdeep._pairs import errors_of, pair
 from jaxdeep._shapes import Array, Float, PyTree
 from jaxdeep.metrics.inputs import spread
@@ -176,6 +176,7 @@ def _in_columns(
     )
 
 
+@broadcasting
 def _moments(
     high: Float[Array, "n outputs"],
     low: Float[Array, "n outputs"] | None,

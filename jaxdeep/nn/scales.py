@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array
+from jaxdeep._arrays import as_array, broadcasting
 from jaxdeep._shapes import Array, Arrays
 from jaxdeep.nn import initializers
 from jaxdeep.nn.layer import Layer, layer
@@ -102,6 +102,7 @@ def rescale(
     }
     _check_order(numbers)
 
+    @broadcasting
     def apply(x: Array, train: bool) -> Array:
         _check_features("rescale", jnp.shape(x), numbers)
         x = jnp.asarray(x, float_dtype(jnp.result_type(x)))
@@ -139,6 +140,7 @@ def bounded(low: Numbers = 0.0, high: Numbers = 1.0, *, squash: str = "sigmoid")
     _check_order(numbers, strict=True)
     _checks.check_choice("squash", squash, ("sigmoid", "tanh"))
 
+    @broadcasting
     def apply(x: Array) -> Array:
         _check_features("bounded", jnp.shape(x), numbers)
         x = jnp.asarray(x, float_dtype(jnp.result_type(x)))

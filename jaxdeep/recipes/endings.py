@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks, losses, metrics
+from jaxdeep._arrays import broadcasting
 from jaxdeep._shapes import Array, ArrayLike
 from jaxdeep.nn import activations
 from jaxdeep.nn.activation_layers import activation
@@ -129,6 +130,7 @@ def in_units(loss: PerExample, unit: Numbers) -> PerExample:
     return scaled
 
 
+@broadcasting
 def _divided(values: ArrayLike, unit: Numbers) -> Array:
     array = jnp.asarray(values)
     array = array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
