@@ -123,8 +123,8 @@ def _of_targets(task: str, targets: Any) -> Goal:
         rows = "(rows,) or (rows, 1)" if most == 1 else "(rows,) or (rows, outputs)"
         raise ValueError(f"targets must be of shape {rows} for {task!r}, got {array.shape}")
     outputs = array.shape[1] if array.ndim > 1 else 1
+    check_holds("targets", array)
     if task == "regression":
-        check_holds("targets", array)
         return Goal(task, outputs, len(array), _units(array))
     whole = jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool
     if task == "multiclass" and outputs == 1:

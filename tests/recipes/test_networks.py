@@ -308,3 +308,8 @@ def test_the_dtype_of_the_inputs_is_kept(task, dtype):
 def test_what_does_not_fit_is_refused_by_its_name(make, words):
     with pytest.raises((ValueError, TypeError), match=words):
         make()
+
+
+def test_classes_beyond_32_bits_are_refused_before_there_is_a_network():
+    with pytest.raises(ValueError, match="targets holds 1099511627776, which needs more than 32 bits"):
+        jd.nn.mlp("multiclass", targets=np.array([0, 2**40]))
