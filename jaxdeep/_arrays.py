@@ -362,10 +362,12 @@ def in_two(value: HostOrDevice, dtype: Any) -> tuple[jax.Array, jax.Array | None
     return jnp.asarray(high), jnp.asarray(np.where(np.isfinite(low), low, 0).astype(dtype))
 
 
-def check_told_apart(name: str, value: Any) -> None:
+def check_told_apart(name: str, value: Any, *, axis: int | None = None) -> None:
     """Refuse numbers of the host that differ, but by so little that JAX' default float takes few steps.
 
-    Fewer than 64 of its steps are between the least and the largest. What it holds exactly is fine.
+    Fewer than 64 of its steps are between the least and the largest. What it holds exactly is fine, and
+    so are equal numbers but for the rounding of their own width. With ``axis=0`` each column is looked
+    at by itself.
 
     >>> check_told_apart("outputs", np.array([1e6, 1e6 + 1e-3]))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -377,19 +379,28 @@ def check_told_apart(name: str, value: Any) -> None:
     dtype = jnp.result_type(float)
     if isinstance(value, jax.Array) or value.dtype.itemsize <= 4 or not value.size or dtype.itemsize > 4:
         return
-    finite = value[np.isfinite(value)]
-    if not finite.size:
-        return
-    low, high = finite.min(), finite.max()
-    size = max(abs(float(low)), abs(float(high)))
-    narrow = low < high and float(high) - float(low) < 64 * float(jnp.finfo(dtype).eps) * size
-    with np.errstate(over="ignore"):
-        cut = finite.astype(dtype)
-    if narrow and (cut.astype(np.float64) != finite).any():
-        raise ValueError(
-            f"{name} holds numbers from {low} to {high}, whose differences {dtype} cannot tell: "
-            "subtract what they have in common first, or turn on jax_enable_x64"
+    if np.isfinite(value).all():
+        low, high = value.min(axis=axis), value.max(axis=axis)
+    else:
+        known = np.isfinite(value)
+        low = np.min(value, axis=axis, initial=np.inf, where=known)
+        high = np.max(value, axis=axis, initial=-np.inf, where=known)
+    low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        size = np.maximum(np.abs(low), np.abs(high))
+        is_narrow = (high - low < 64 * float(jnp.finfo(dtype).eps) * size) & (
+            high - low > 1024 * np.finfo(np.float64).eps * size
         )
+    for place in np.argwhere(is_narrow):
+        column = value[(slice(None), *place)] if axis == 0 else value
+        column = column[np.isfinite(column)]
+        if (column.astype(dtype).astype(np.float64) != column).any():
+            at = f" in column {', '.join(map(str, place))}" if axis == 0 and place.size else ""
+            least, most = (f"{float(ends[tuple(place)])!r}" for ends in (low, high))
+            raise ValueError(
+                f"{name} holds numbers from {least} to {most}{at}, whose differences {dtype} cannot "
+                "tell: subtract what they have in common first, or turn on jax_enable_x64"
+            )
 
 
 def check_leaves_hold(name: str, tree: Any) -> None:

@@ -35,7 +35,11 @@ def codes_of(name: str, labels: Any, rows: int, *, what: str = "label") -> Codes
     try:
         return np.unique(array, return_inverse=True)[1].reshape(-1)
     except TypeError as error:
-        raise TypeError(f"{name} must be {what}s of one kind, one a row: {error}") from None
+        raise TypeError(f"{name} must be {_plural(what)} of one kind, one a row: {error}") from None
+
+
+def _plural(what: str) -> str:
+    return f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
 
 
 def column_of(name: str, values: Any, rows: int, *, what: str = "label") -> np.ndarray:
@@ -48,7 +52,7 @@ def column_of(name: str, values: Any, rows: int, *, what: str = "label") -> np.n
             if len(kinds) > 1:  # NumPy would write the numbers out
                 array = np.array(values, object)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be {what}s of one kind, one a row: {error}") from None
+        raise TypeError(f"{name} must be {_plural(what)} of one kind, one a row: {error}") from None
     array = array[:, 0] if array.shape == (rows, 1) else array
     if array.shape != (rows,):
         raise ValueError(f"{name} must be one {what} a row, {rows} in all, got shape {array.shape}")
@@ -57,9 +61,10 @@ def column_of(name: str, values: Any, rows: int, *, what: str = "label") -> np.n
         row = int(np.argmax(missing))
         if array.dtype.kind == "O" and not missing.all():
             raise TypeError(
-                f"{name} must be {what}s of one kind, one a row: row {row} is missing, {array[row]!r}"
+                f"{name} must be {_plural(what)} of one kind, one a row: row {row} is missing, "
+                f"{array[row]!r}"
             )
-        raise ValueError(f"{name} must be {what}s, got {array[row]} in row {row}")
+        raise ValueError(f"{name} must be {_plural(what)}, got {array[row]} in row {row}")
     return array
 
 

@@ -20,8 +20,13 @@ def as_rows(data: PyTree, name: str = "data") -> PyTree:
     """The data with parts that rows can be taken of: arrays, lists of values, frames and series.
 
     Raises:
-      TypeError: a part that is none of these.
+      TypeError: a part that is none of these, a list of lists.
     """
+    if isinstance(data, list) and data and all(map(_is_column, data)):
+        raise TypeError(
+            f"{name} is a list of lists, of which it is not clear whether each is a row or a part; pass "
+            "numpy.asarray of them if they are rows, and a tuple if they are parts"
+        )
 
     def part(path: jax.tree_util.KeyPath, leaf: Any) -> Any:
         where = f"{name}[{path_name(path)}]" if path else name

@@ -18,6 +18,7 @@ from jaxdeep.train.data import (
     as_arrays,
     check_batch_size,
     check_pair,
+    check_told_apart_by_column,
     check_weights,
     count_examples,
     take,
@@ -152,6 +153,7 @@ def find_learning_rate(
     else:
         data = as_arrays(data)
         inputs = jax.tree.leaves(data)[0]
+    check_told_apart_by_column(data)
     n = count_examples(data)
     check_batch_size(batch_size, n)
     initial = initial_of(params, state)

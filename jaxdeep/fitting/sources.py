@@ -11,7 +11,7 @@ from jaxdeep.fitting.array_source import ArraySource
 from jaxdeep.fitting.block import Position
 from jaxdeep.fitting.loader_source import Batches, LoaderSource
 from jaxdeep.fitting.placement import check_same_everywhere, usable
-from jaxdeep.train.data import check_batch_size
+from jaxdeep.train.data import check_batch_size, check_told_apart_by_column
 from jaxdeep.train.objective import Bounds
 from jaxdeep.train.options import FitOptions
 
@@ -41,6 +41,7 @@ def sources_of(
         )
     training = sources[0]
     if isinstance(training, ArraySource):
+        check_told_apart_by_column(training.data)
         check_batch_size(options["batch_size"], training.examples)
         who = "batch_size"
     else:

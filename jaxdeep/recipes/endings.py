@@ -78,10 +78,12 @@ def _of_regression(goal: Goal, output: str | None, bounds: Any, loss: str | None
     ends: dict[str, Model] = {}
     if output in ("sigmoid", "tanh"):
         low, high = _ends(bounds, output)
+        _check_reached(goal, output, low, high)
         ends = {"range": bounded(low, high, squash=output)}
     elif bounds is not None:
         raise ValueError(f"bounds are for output='sigmoid' or 'tanh', got bounds={bounds!r}")
     elif output == "softplus":
+        _check_reached(goal, output, 0.0, np.inf)
         ends = {"positive": activation(activations.softplus)}
     elif goal.units is not None:
         mean, std, low, high = goal.units
@@ -94,6 +96,18 @@ def _of_regression(goal: Goal, output: str | None, bounds: Any, loss: str | None
         "r2": metrics.r2(goal.outputs),
     }
     return Ending("output", ends, scaled, reported, "loss")
+
+
+def _check_reached(goal: Goal, output: str, low: Any, high: Any) -> None:
+    """Refuse an output that cannot reach the targets, if they are known."""
+    if goal.units is None:
+        return
+    least, most = np.min(goal.units.low), np.max(goal.units.high)
+    if least < np.min(low) or most > np.max(high):
+        raise ValueError(
+            f"output={output!r} reaches from {low} to {high}, and the targets go from {least:g} to "
+            f"{most:g}; give bounds= that hold them, or another output="
+        )
 
 
 def _ends(bounds: Any, squash: str) -> tuple[Numbers, Numbers]:

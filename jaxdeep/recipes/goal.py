@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_holds
+from jaxdeep._arrays import as_array, check_holds, check_told_apart
 
 TASKS = ("regression", "binary", "multilabel", "multiclass")
 
@@ -146,6 +146,8 @@ def _units(array: np.ndarray) -> Units:
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
         raise ValueError(f"targets must be finite, got {array[row]} in row {row}")
+    for column in values.T:
+        check_told_apart("targets", column)
     mean, std, low, high = (getattr(values, name)(axis=0) for name in ("mean", "std", "min", "max"))
     # of equal numbers that are no sums of powers of 2, the standard deviation is not 0
     known = (low < high) & (std > np.finfo(np.float32).tiny)

@@ -37,7 +37,13 @@ from jaxdeep.search.strategies.asynchronous import AsynchronousHalving
 from jaxdeep.search.tables.table import Table, scalars
 from jaxdeep.search.trial import Group, Trial, arrays
 from jaxdeep.train import monitors
-from jaxdeep.train.data import as_arrays, count_examples, count_rows, to_device
+from jaxdeep.train.data import (
+    as_arrays,
+    check_told_apart_by_column,
+    count_examples,
+    count_rows,
+    to_device,
+)
 
 _STRATEGIES = ("vmap", "threads")
 
@@ -168,6 +174,7 @@ def begun(
     if is_share(validation):  # the same for all rows, which are compared by it
         data, validation = held_out(data, validation, jax.random.key(0) if key is None else key)
     data = as_arrays(data)
+    check_told_apart_by_column(data)
     count_examples(data)
     build = Builder(builder, arguments, name, known)
     if validation is not None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.train.batches import COUNTED, Advance, Metrics, Totals, averages, over_batches, values_of
-from jaxdeep.train.data import as_arrays, check_batch_size, count_examples
+from jaxdeep.train.data import as_arrays, check_batch_size, check_told_apart_by_column, count_examples
 from jaxdeep.train.objective import Objective, check_metric_names
 from jaxdeep.train.sharding import copied
 from jaxdeep.train.state import TrainState
@@ -78,6 +78,7 @@ def one_pass(
 
     def epoch(ts: TrainState, data: PyTree) -> tuple[TrainState, Totals]:
         data = as_arrays(data)
+        check_told_apart_by_column(data)
         n = count_examples(data)
         check_batch_size(batch_size, n)
         order = shuffled(ts.key, ts.step, n) if shuffle else jnp.arange(n)

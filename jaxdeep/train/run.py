@@ -11,7 +11,7 @@ from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
 from jaxdeep.optimizers import hyperparams
 from jaxdeep.train import monitors
 from jaxdeep.train.batches import Advance, Metrics, Totals, averages, values_of
-from jaxdeep.train.data import as_arrays
+from jaxdeep.train.data import as_arrays, check_told_apart_by_column
 from jaxdeep.train.epoch import evaluation_of, make_evaluate, one_pass
 from jaxdeep.train.missing import missing
 from jaxdeep.train.monitors import Decisions, Due, Limits, choose, limits_of
@@ -127,6 +127,7 @@ def make_run(
 
     def run(ts: TrainState, data: PyTree, validation: PyTree = None) -> tuple[TrainState, History]:
         data, validation = as_arrays(data), as_arrays(validation, "validation")
+        check_told_apart_by_column(data)
         state = program.start(ts, data, validation, limits)
         if chosen["early_stopping"] is None:
             return program.finish(program.whole(state, data, validation, limits))

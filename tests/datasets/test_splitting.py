@@ -523,3 +523,11 @@ def test_traced_data_are_refused():
         jax.jit(lambda x: split(x)[0])(X)
     with pytest.raises(TypeError, match="folds looks at values"):
         jax.jit(lambda y: folds(X, stratify=y)[0])(IDS % 2)
+
+
+def test_a_list_of_lists_is_refused_where_rows_and_parts_look_alike():
+    rows = np.arange(12.0).reshape(6, 2)
+    with pytest.raises(TypeError, match="not clear whether each is a row or a part"):
+        split(rows.tolist(), 0.5)
+    parts = split((rows.tolist(), [0, 1] * 3), 0.5)
+    assert [len(part[0]) for part in parts] == [3, 3]

@@ -164,3 +164,31 @@ def test_counts_may_be_of_numpy_in_any_width(dtype):
     ]
     np.testing.assert_array_equal(found[0].history["loss"], found[1].history["loss"])
     assert int(found[1].train_state.step) == int(found[0].train_state.step)
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_training_data_that_float32_cannot_tell_apart_are_refused(part):
+    times = np.stack([np.linspace(0, 1, 64), 1.7e9 + np.arange(64.0)], axis=1)
+    small = np.linspace(0, 1, 64)[:, None]
+    data = (times, small) if part == 0 else (small, times)
+    model = jd.nn.dense(2 - (part == 0))
+    fit = functools.partial(
+        jd.fit, model, loss=jd.losses.mse, optimizer=jd.optimizers.sgd(0.1), key=jax.random.key(0),
+        progress=False,
+    )  # fmt: skip
+    with pytest.raises(
+        ValueError, match=rf"data\[{part}\] holds numbers from 1.* in column 1"
+    ):
+        fit(data)
+    with pytest.raises(ValueError, match="in column 1, whose differences float32 cannot tell"):
+        jd.sweep(
+            lambda hp: jd.optimizers.sgd(hp["rate"]), {"rate": [0.1]}, model=model, data=data,
+            loss=jd.losses.mse, progress=False,
+        )  # fmt: skip
+    # a constant but for rounding, and what float32 holds exactly, are taken
+    constant = 0.3 + np.spacing(0.3) * (np.arange(64) % 3)
+    exact = 1 + np.arange(64) * 2.0**-23
+    jd.fit(
+        jd.nn.dense(1), (np.stack([constant, exact], axis=1), small), loss=jd.losses.mse,
+        optimizer=jd.optimizers.sgd(0.1), key=jax.random.key(0), progress=False,
+    )  # fmt: skip

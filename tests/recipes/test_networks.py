@@ -313,3 +313,15 @@ def test_what_does_not_fit_is_refused_by_its_name(make, words):
 def test_classes_beyond_32_bits_are_refused_before_there_is_a_network():
     with pytest.raises(ValueError, match="targets holds 1099511627776, which needs more than 32 bits"):
         jd.nn.mlp("multiclass", targets=np.array([0, 2**40]))
+
+
+def test_known_targets_that_the_output_or_float32_cannot_reach_are_refused():
+    with pytest.raises(
+        ValueError, match=r"sigmoid' reaches from 0\.0 to 1\.0, and the targets go from -5"
+    ):
+        jd.nn.mlp("regression", targets=[-5.0, 7.0], output="sigmoid")
+    with pytest.raises(ValueError, match=r"softplus' reaches from 0\.0 to inf"):
+        jd.nn.mlp("regression", targets=[-5.0, 7.0], output="softplus")
+    jd.nn.mlp("regression", targets=[-5.0, 7.0], output="tanh", bounds=(-5, 7))
+    with pytest.raises(ValueError, match="targets holds numbers from 1700000000"):
+        jd.nn.mlp("regression", targets=1.7e9 + np.arange(64.0))

@@ -31,7 +31,7 @@ from jaxdeep.search.resampling.subset import WHOLE, DeviceData
 from jaxdeep.search.spaces.space import Point
 from jaxdeep.search.tables.table import scalars
 from jaxdeep.train import monitors
-from jaxdeep.train.data import as_arrays, count_examples, to_device
+from jaxdeep.train.data import as_arrays, check_told_apart_by_column, count_examples, to_device
 from jaxdeep.train.missing import with_nan
 from jaxdeep.train.monitors import Limits
 from jaxdeep.train.options import RowOptions, takes
@@ -213,6 +213,7 @@ def _on_device(name: str, data: PyTree) -> PyTree:
         )
     data = as_arrays(data, name)
     count_examples(data, name)
+    check_told_apart_by_column(data, name)
     return to_device(data)
 
 
