@@ -1,4 +1,4 @@
-"""The command line: ``python -m jaxdeep compare | summary | find-lr | uncertainty``."""
+"""``python -m jaxdeep train | predict | compare | summary | find-lr | uncertainty``."""
 
 import sys
 

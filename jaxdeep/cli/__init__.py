@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from jaxdeep.cli import cache, compare, find_lr, summary, uncertainty
+from jaxdeep.cli import cache, compare, find_lr, predict, summary, train, uncertainty
 from jaxdeep.cli.arguments import PROG, Parser
 
 
@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status, 2 for wrong arguments."""
     parser = Parser(prog=PROG, description="Deep-network training in JAX, from the command line.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (compare, summary, find_lr, uncertainty):
+    for command in (train, predict, compare, summary, find_lr, uncertainty):
         command.add(commands)
     args = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -259,12 +259,14 @@ def _plain(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_picture(path: pathlib.Path, plot: str, *results: object, title: str) -> list[pathlib.Path]:
+def write_picture(
+    path: pathlib.Path, plot: str, *results: object, title: str, **options: object
+) -> list[pathlib.Path]:
     """Write the figure that a function of `jaxdeep.plotting` draws; nothing without matplotlib."""
     from jaxdeep import plotting
 
     try:
-        figure = getattr(plotting, plot)(*results, title=title)
+        figure = getattr(plotting, plot)(*results, title=title, **options)
     except ImportError as error:
         print(f"no picture: {error}", file=sys.stderr)
         return []

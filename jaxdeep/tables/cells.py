@@ -48,6 +48,11 @@ class Cells(NamedTuple):
         """The values that are not missing."""
         return self.values[~self.missing] if self.missing.any() else self.values
 
+    def where(self, chosen: np.ndarray | slice) -> "Cells":
+        """The cells where a mask is True, or of a slice."""
+        numbers = None if self.numbers is None else self.numbers[chosen]
+        return self._replace(values=self.values[chosen], missing=self.missing[chosen], numbers=numbers)
+
 
 def of_array(name: str, array: np.ndarray, nulls: Collection[str]) -> Cells:
     """The cells of a NumPy array of one axis.

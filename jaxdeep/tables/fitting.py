@@ -1,16 +1,20 @@
 """Fitting a table: two passes over its rows, one for the kinds of columns and one for their values."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array
+from jaxdeep._shapes import ArrayLike
 from jaxdeep._warning import warn
 from jaxdeep.tables.cells import NULLS, Cells
 from jaxdeep.tables.columns import Columns
 from jaxdeep.tables.gathering import Gathered, as_id
 from jaxdeep.tables.kinds import Kind, Seen, check_declared, decided
 from jaxdeep.tables.sources import BLOCK, Source, nearest, numbered, source_of
-from jaxdeep.tables.targets import fitted_target
+from jaxdeep.tables.targets import Target, fitted_target, of_rows
 
 
 def fit(
@@ -23,6 +27,7 @@ def fit(
     unknown: str = "code",
     missing_columns: str = "error",
     standardize_target: bool = False,
+    rows: ArrayLike | Callable[[np.ndarray], ArrayLike] | None = None,
 ) -> Columns:
     """Find out what the columns of a table are: the kind of each, its levels, its statistics.
 
@@ -60,6 +65,10 @@ def fit(
       missing_columns: "error" refuses rows without one of the columns; "impute" takes all its cells as
         missing.
       standardize_target: encode the target of a regression as ``(y − mean) / std``.
+      rows: the numbers of those whose values are looked at, such as the training rows, so that levels
+        and statistics know nothing of the others; or a function that gives them for the targets of all
+        rows, as `Columns.encode` makes them. By default all. Kinds of columns and classes of the target
+        are always those of all rows, so that all rows can be encoded.
 
     Returns:
       `Columns`, whose `summary()` says what was found.
@@ -103,22 +112,28 @@ def fit(
     features = [name for name in used if name != target]
     if not features:
         raise ValueError("frame must have a column for the inputs, got none besides what is left out")
-    seen, labels, rows = _seen(source, used, target)
-    if not rows:
+    seen, labels, length = _seen(source, used, target)
+    if not length:
         raise ValueError("frame must have a row, got none")
     found = None
     if target is not None:
         found = fitted_target(target, seen[target], labels, declared.get(target), standardize_target)
+    looked_at = None
+    if rows is not None:
+        looked_at = _looked_at(rows, found, labels, length)
+        found = None if found is None else of_rows(found, labels, looked_at)
     chosen = _decided(features, seen, declared)
     gathered = {name: Gathered(name, kind) for name, kind in chosen.items()}
     for first, block in numbered(source.blocks(features, BLOCK)):
         for name, cells in block.items():
-            gathered[name].add(first, cells)
+            own = slice(None) if looked_at is None else looked_at[first : first + cells.rows]
+            gathered[name].add(np.arange(first, first + cells.rows)[own], cells.where(own))
     fitted = tuple(own.column(min_frequency) for own in gathered.values())
     for column in fitted:
         if note := as_id(column):
             warn(f"column {column.name!r} {note}")
-    return Columns(fitted, found, rows, tuple(null), unknown, missing_columns)
+    length = length if looked_at is None else int(looked_at.sum())
+    return Columns(fitted, found, length, tuple(null), unknown, missing_columns)
 
 
 def _nulls(null: object) -> Collection[str]:
@@ -153,6 +168,28 @@ def _seen(
                 labels.append(cells)
         rows = first + next(iter(block.values())).rows
     return seen, labels, rows
+
+
+def _looked_at(rows: Any, target: Target | None, labels: list[Cells], length: int) -> np.ndarray:
+    """Whether each row is among those whose values are looked at."""
+    if callable(rows):
+        if target is None:
+            raise ValueError("rows is a function of the targets, and there is no target; give numbers")
+        rows = rows(np.concatenate([target.encode(cells) for cells in labels]))
+    numbers = np.asarray(as_array("rows", rows))
+    if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
+        raise TypeError(
+            f"rows must be numbers of rows, whole and in one axis, got {numbers.dtype} of shape "
+            f"{numbers.shape}"
+        )
+    if not numbers.size:
+        raise ValueError("rows must name a row, got none")
+    odd = numbers[(numbers < 0) | (numbers >= length)]
+    if odd.size:
+        raise ValueError(f"rows must be in [0, {length}), the rows of the frame, got {odd[0]}")
+    mask = np.zeros(length, bool)
+    mask[numbers] = True
+    return mask
 
 
 def _decided(

@@ -31,15 +31,15 @@ class Gathered:
     aware: set[bool] = dataclasses.field(default_factory=set)
     timed: bool = False
 
-    def add(self, first: int, cells: Cells) -> None:
-        """Add the cells of a block that begins with row `first`."""
+    def add(self, rows: np.ndarray, cells: Cells) -> None:
+        """Add the cells of rows with these numbers."""
         add = {
             "number": self._add_numbers,
             "date": self._add_dates,
             "category": self._add_keys,
-            "boolean": lambda first, cells: truths_of(cells),
+            "boolean": lambda rows, cells: truths_of(cells),
         }[self.kind]
-        found = add(first, cells)
+        found = add(rows, cells)
         missing = int(cells.missing.sum())
         unknown = 0 if found is None else int(found.unknown.sum())
         self.known += cells.rows - missing - unknown
@@ -64,12 +64,12 @@ class Gathered:
         column = Column(self.name, self.kind, known, self.missing, unknown, levels, numbers, aware)
         return column._replace(notes=self._notes(column))
 
-    def _add_numbers(self, first: int, cells: Cells) -> Known:
+    def _add_numbers(self, rows: np.ndarray, cells: Cells) -> Known:
         found = numbers_of(cells)
-        self.numbers.setdefault("", Numbers()).add(first, found.values)
+        self.numbers.setdefault("", Numbers()).add(rows, found.values)
         return found
 
-    def _add_dates(self, first: int, cells: Cells) -> Known:
+    def _add_dates(self, rows: np.ndarray, cells: Cells) -> Known:
         found, aware = instants_of(cells, self.name)
         if aware is not None:
             self.aware.add(aware)
@@ -78,10 +78,10 @@ class Gathered:
         self.timed = self.timed or has_times(found.values[~gone])
         names = (*PARTS, *TIME_PARTS)
         for name, values in zip(names, parts_of(found.values, gone, names).T):
-            self.numbers.setdefault(name, Numbers()).add(first, values)
+            self.numbers.setdefault(name, Numbers()).add(rows, values)
         return found
 
-    def _add_keys(self, first: int, cells: Cells) -> None:
+    def _add_keys(self, rows: np.ndarray, cells: Cells) -> None:
         keys, found = keys_of(cells)
         counts = np.bincount(found[found >= 0], minlength=len(keys)).tolist()
         for key, count in zip(keys, counts):

@@ -47,19 +47,19 @@ class Numbers:
     unit: float = 1.0  # of mean and squares, so that squares neither overflow nor vanish
     mean: float = 0.0
     squares: float = 0.0  # of differences from the mean
-    last: float = math.nan
-    steps: bool = True  # every number is one more than the one before
+    offset: float = 0.0  # of the first number from the number of its row
+    steps: bool = True  # that of all
     kept: list[tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=list)
 
-    def add(self, first: int, values: np.ndarray) -> None:
-        """Add the values of a block that begins with row `first`; NaN is none."""
+    def add(self, rows: np.ndarray, values: np.ndarray) -> None:
+        """Add the values of rows, given the numbers of these; NaN is none."""
         here = ~np.isnan(values)
-        known = values[here]
+        known, rows = values[here], rows[here]
         if not known.size:
             return
-        with np.errstate(invalid="ignore"):  # NaN before the first
-            self.steps &= not (np.diff(known, prepend=self.last)[int(self.count == 0) :] != 1).any()
-        self.last = float(known[-1])
+        if not self.count:
+            self.offset = float(known[0]) - float(rows[0])
+        self.steps = self.steps and bool((known - rows == self.offset).all())
         self.low, self.high = min(self.low, float(known.min())), max(self.high, float(known.max()))
         if not self.count:
             self.unit = _unit(max(abs(self.low), abs(self.high)), 1e100)
@@ -72,7 +72,7 @@ class Numbers:
             self.squares += squares + off * off * self.count * known.size / total
             self.mean += off * known.size / total
         self.count = total
-        self.kept.append((_hashes(first + np.flatnonzero(here)), known))
+        self.kept.append((_hashes(rows), known))
         if sum(len(part) for _, part in self.kept) > 2 * SAMPLE:
             self.kept = [self._sample()]
 

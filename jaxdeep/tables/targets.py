@@ -147,6 +147,18 @@ def fitted_target(
     )  # fmt: skip
 
 
+def of_rows(target: Target, blocks: list[Cells], chosen: np.ndarray) -> Target:
+    """The target with counts or statistics of some rows; its classes stay."""
+    if target.classes is not None:
+        codes = np.concatenate([target.encode(cells) for cells in blocks])[chosen]
+        return target._replace(counts=tuple(np.bincount(codes, minlength=len(target.classes)).tolist()))
+    first, parts = 0, []
+    for cells in blocks:
+        parts.append(cells.where(chosen[first : first + cells.rows]))
+        first += cells.rows
+    return _numbers(target.name, parts, target.standardized)
+
+
 def check_there(name: str, cells: Cells, first: int) -> None:
     """Refuse a target with holes, by the first row."""
     if cells.missing.any():
@@ -162,7 +174,7 @@ def _numbers(name: str, blocks: list[Cells], standardize: bool) -> Target:
     for cells in blocks:
         known = numbers_of(cells)
         _refuse(name, cells, known.unknown, first, "must be finite numbers")
-        statistics.add(first, known.values)
+        statistics.add(np.arange(first, first + cells.rows), known.values)
         first += cells.rows
     found = statistics.found()
     return Target(

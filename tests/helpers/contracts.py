@@ -1627,6 +1627,7 @@ call(
     unknown="code",
     missing_columns="error",
     standardize_target=False,
+    rows=[0, 1, 3],
     free="frame",
 )
 call(

@@ -158,3 +158,68 @@ def test_a_model_that_was_saved_by_the_first_version_is_read():
     outputs, _ = model.apply(params, state, inputs)
     np.testing.assert_allclose(outputs, recorded["outputs"], rtol=1e-5, atol=1e-6)
     assert columns.summary().splitlines() == recorded["summary"]
+
+
+def test_statistics_and_levels_are_those_of_the_rows_that_are_named():
+    rng = np.random.default_rng(0)
+    n = 200
+    frame = {
+        "id": np.arange(n) + 7,
+        "age": np.where(rng.random(n) < 0.1, np.nan, rng.normal(40, 10, n)),
+        "city": [f"city {i}" for i in rng.integers(0, 9, n)],
+        "day": np.datetime64("2024-01-01") + rng.integers(0, 400, n),
+        "y": ["rare", *rng.choice(["no", "yes"], n - 1)],
+    }
+    rows = np.sort(rng.permutation(np.arange(1, n))[:80])
+    part = {name: np.asarray(column)[rows] for name, column in frame.items()}
+    alone, fitted = (jd.tables.fit(part, "y"), jd.tables.fit(frame, "y", rows=rows))
+    assert fitted.rows == len(rows)
+    assert [c._replace(notes=()) for c in fitted.features] == [
+        c._replace(notes=()) for c in alone.features
+    ]
+    assert "counts the rows" in fitted.summary()  # though those between are not there
+    assert fitted.classes == ("no", "rare", "yes")  # every row can be encoded
+    assert fitted.target.counts == (alone.target.counts[0], 0, alone.target.counts[1])
+    fitted.encode(frame)
+    by_targets = jd.tables.fit(frame, "y", rows=lambda y: np.flatnonzero(np.isin(np.arange(n), rows)))
+    assert by_targets == fitted
+
+
+def test_the_target_of_a_regression_is_that_of_the_rows_that_are_named():
+    y = np.r_[np.linspace(0, 1, 50), 1000.0]
+    columns = jd.tables.fit({"x": np.arange(51.0), "y": y}, "y", rows=np.arange(50))
+    assert columns.target.high == 1
+    assert columns.target.mean == pytest.approx(0.5)
+    seen = []
+    jd.tables.fit({"x": np.arange(51.0), "y": y}, "y", rows=lambda y: seen.append(y) or [0, 1])
+    np.testing.assert_array_equal(seen[0], np.float32(y))
+
+
+def test_a_column_without_values_in_the_named_rows_stays():
+    frame = {
+        "a": ["x", None, None],
+        "b": [None, 1.0, 2.0],
+        "c": ["2020-01-01", None, None],
+        "d": [1, 2, 3],
+    }
+    columns = jd.tables.fit(frame, rows=[1, 2])
+    assert columns.names == ("a", "b", "c", "d")
+    layer = columns.layer()
+    inputs = columns.encode_inputs(frame)
+    params, state = layer.init(jax.random.key(0), inputs)
+    assert np.isfinite(layer.apply(params, state, inputs)[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        ([0, 5], ValueError, r"rows must be in \[0, 2\), the rows of the frame, got 5"),
+        ([], (ValueError, TypeError), "rows must"),
+        ([0.5], TypeError, "rows must be numbers of rows, whole and in one axis, got float"),
+        ([[0]], TypeError, "rows must be numbers of rows"),
+        (lambda y: y, ValueError, "rows is a function of the targets, and there is no target"),
+    ],
+)
+def test_rows_that_there_are_not_are_refused(rows, error, message):
+    with pytest.raises(error, match=message):
+        jd.tables.fit({"a": [1, 2]}, rows=rows)

@@ -1,0 +1,151 @@
+"""``python -m jaxdeep predict``: what a saved model says of raw rows, block by block."""
+
+import argparse
+import datetime
+import pathlib
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import jaxdeep
+from jaxdeep.cli import arguments, predictions
+
+if TYPE_CHECKING:
+    from jaxdeep.tables import Columns
+
+_ROWS = 16_384  # of a block
+
+
+def add(commands: arguments.Commands) -> None:
+    """Make the command known."""
+    parser = arguments.command(
+        commands, "predict", _predict, "predict raw rows by a model that train has saved"
+    )
+    parser.add_argument("model", metavar="DIR", help="folder that train or jd.save wrote")
+    parser.add_argument("data", metavar="FILE", help="rows: .csv, .tsv, .csv.gz or .parquet")
+    out = pathlib.Path("predictions.csv")
+    parser.option("--out", out, pathlib.Path, "FILE", "a new file, .csv or .parquet")
+    parser.add_argument(
+        "--probabilities", action="store_true", help="a column for the probability of each class, too"
+    )
+    parser.add_argument("--id", metavar="COLUMN", help="column of the rows to be written in front")
+
+
+def _predict(args: argparse.Namespace, parser: arguments.Parser) -> int:
+    """Predict the rows of a file by a model that was saved with its columns, and write a file
+    with a line for each row: `prediction`, a label as it was in the table, or a number in the
+    unit of the target. Rows are read, predicted and written in blocks, so that memory does
+    not grow with the file. Columns are found by name, others and the target are not looked
+    at. The file gets its name when it is complete.
+
+    Examples:
+      python -m jaxdeep predict runs/people new.csv --out predictions.csv
+      python -m jaxdeep predict runs/people new.parquet --id id --probabilities --out p.parquet
+    """
+    try:
+        predictions.check_new(args.out)
+    except (ValueError, OSError, ImportError) as error:
+        parser.error(f"argument --out: {arguments.one_line(error)}")
+    try:
+        model, params, state = jaxdeep.load(args.model)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        parser.error(f"argument DIR: {arguments.one_line(error)}")
+    from jaxdeep.fitting.rows import encoder_of
+    from jaxdeep.tables import Columns
+
+    columns = encoder_of(model)
+    if not isinstance(columns, Columns):
+        parser.error(
+            f"argument DIR: the model in {args.model} does not know the columns of a table; train one "
+            f"with {arguments.PROG} train"
+        )
+    if columns.target is None:
+        parser.error(f"argument DIR: the columns of the model in {args.model} have no target")
+    if args.probabilities and columns.classes is None:
+        parser.error(f"argument --probabilities: {columns.target.name!r} is a number and has no classes")
+
+    def answer(inputs: Any, output: str | None) -> np.ndarray:
+        return np.asarray(jaxdeep.predict(model, params, state, inputs, output=output))
+
+    rows = 0
+    try:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always", UserWarning)
+            names = _names(columns, args)
+            with predictions.written(args.out, names) as write:
+                for block in _blocks(columns, args, answer):
+                    write(block)
+                    rows += len(block[0])
+    except (ValueError, TypeError, ImportError, FileNotFoundError) as error:
+        text = arguments.one_line(error).removeprefix("frame: ")
+        parser.error(f"argument FILE: {re.sub('^frame lacks', 'the file lacks', text)}")
+    except OSError as error:
+        print(f"{arguments.PROG} predict: {arguments.one_line(error)}", file=sys.stderr)
+        return 1
+    for text in dict.fromkeys(str(warning.message) for warning in warned):
+        print(f"{arguments.PROG} predict: {text}", file=sys.stderr)
+    print(f"wrote {args.out}: {columns.target.name!r} of {arguments.several(rows, 'row')}")
+    return 0
+
+
+def _names(columns: "Columns", args: argparse.Namespace) -> dict[str, type]:
+    """The columns of the file and their types."""
+    kind: type = float if columns.classes is None else type(columns.classes[0])
+    names: dict[str, type] = {} if args.id is None else {args.id: str}
+    names["prediction"] = kind
+    if args.probabilities:
+        names |= {f"probability_{label}": float for label in columns.classes or ()}
+    if len(names) < (args.id is not None) + 1 + args.probabilities * len(columns.classes or ()):
+        raise ValueError(f"the column {args.id!r} of --id has the name of one that is written")
+    return names
+
+
+def _blocks(
+    columns: "Columns", args: argparse.Namespace, answer: Callable[[Any, str | None], np.ndarray]
+) -> Iterator[list[Any]]:
+    """For each block of rows the columns of the file."""
+    ids = None if args.id is None else _ids(args.data, args.id, columns.null)
+    for inputs in columns.blocks(args.data, rows=_ROWS):
+        block: list[Any] = []
+        if ids is not None:
+            block.append(next(ids, []))
+        if columns.classes is None:
+            block.append(columns.values(answer(inputs, None)).reshape(-1))
+        else:
+            block.append(answer(inputs, "class"))
+        if args.probabilities:
+            block += list(_of_each_class(answer(inputs, "probability")).T)
+        yield block
+
+
+def _of_each_class(probabilities: np.ndarray) -> np.ndarray:
+    """A column for each class; a single output is the probability of the second."""
+    if probabilities.shape[-1] == 1:
+        second = probabilities.reshape(-1, 1)
+        return np.concatenate([1 - second, second], axis=1)
+    return probabilities
+
+
+def _ids(data: str, name: str, null: tuple[str, ...]) -> Iterator[list[str]]:
+    """The cells of a column as texts, in blocks."""
+    from jaxdeep.tables.sources import nearest, source_of
+
+    source = source_of(data, null)
+    if name not in source.names:
+        near = nearest(name, source.names)
+        hint = f"; {near[0]!r} is one" if near else ""
+        raise ValueError(f"--id {name!r} is no column of the file{hint}")
+    epoch = datetime.datetime(1970, 1, 1)
+    for block in source.blocks([name], _ROWS):
+        cells = block[name]
+        texts = [
+            str(epoch + datetime.timedelta(microseconds=int(value)))
+            if cells.kind == "date"
+            else str(value)
+            for value in cells.values
+        ]
+        yield ["" if gone else text for text, gone in zip(texts, cells.missing)]

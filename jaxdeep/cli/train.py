@@ -1,0 +1,339 @@
+"""``python -m jaxdeep train``: a network on a table, from a file of raw rows to a saved model."""
+
+import argparse
+import os
+import pathlib
+import re
+import sys
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+import jaxdeep
+from jaxdeep.cli import arguments
+
+if TYPE_CHECKING:
+    from jaxdeep.fitting.result import FitResult
+    from jaxdeep.recipes.recipe import Recipe
+    from jaxdeep.tables import Columns
+
+_FILES = ("curves.png", "columns.txt", "results.json")
+_RECIPES = ("textbook", "strong")
+_TASKS = ("regression", "classification", "binary", "multiclass")
+_KINDS = ("number", "category", "boolean", "date", "drop")
+
+
+def add(commands: arguments.Commands) -> None:
+    """Make the command known."""
+    parser = arguments.command(
+        commands, "train", _train, "train a network on a table and save it for raw rows"
+    )
+    parser.add_argument(
+        "--data", required=True, metavar="FILE", help="table: .csv, .tsv, .csv.gz or .parquet"
+    )
+    parser.add_argument("--target", required=True, metavar="COLUMN", help="what is to be predicted")
+    tasks = f"one of {', '.join(_TASKS)} (default: what the target looks like)"
+    parser.add_argument("--task", choices=_TASKS, metavar="TASK", help=tasks)
+    recipe = f"{' or '.join(_RECIPES)}, as of jd.nn.mlp (default: textbook)"
+    parser.add_argument("--recipe", default="textbook", choices=_RECIPES, metavar="NAME", help=recipe)
+    for name, what in (
+        ("validation", "of which the best epoch is chosen"),
+        ("test", "that is measured at the end; 0 for none"),
+    ):
+        parser.option(f"--{name}", 0.2, _share, "SHARE", f"share of the rows {what}")
+    kinds = f"kinds of columns in place of those found: {', '.join(_KINDS)}"
+    parser.add_argument("--kinds", nargs="+", default=[], type=_kind, metavar="COLUMN=KIND", help=kinds)
+    dropped = "columns to leave out, such as an id"
+    parser.add_argument("--drop", nargs="+", default=[], metavar="COLUMN", help=dropped)
+    null = "further texts that stand for a missing cell"
+    parser.add_argument("--null", nargs="+", default=[], metavar="TEXT", help=null)
+    for flag, type, metavar, what in (
+        ("--epochs", arguments.count, "N", "passes over the data"),
+        ("--batch-size", arguments.count, "B", "rows of a batch"),
+        ("--learning-rate", arguments.positive, "RATE", "learning rate, or the highest"),
+    ):
+        parser.add_argument(flag, type=type, metavar=metavar, help=f"{what} (default: the recipe's)")
+    arguments.add_seed(parser, "what parts, parameters and batches are drawn from")
+    arguments.add_out(parser, "train")
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, got {text!r}")
+    return value
+
+
+def _kind(text: str) -> tuple[str, str]:
+    name, equals, kind = text.rpartition("=")
+    if not equals or kind not in _KINDS:
+        raise argparse.ArgumentTypeError(
+            f"must be COLUMN=KIND with a kind of {', '.join(_KINDS)}, got {text!r}"
+        )
+    return name, kind
+
+
+def _train(args: argparse.Namespace, parser: arguments.Parser) -> int:
+    """Train a network on a table, and save it with what it knows of the columns, so that
+    `predict` takes raw rows. Kinds of columns (numbers, categories, booleans, dates) are found
+    and shown, and so is the task. Rows are parted at random into those for training, for
+    validation and for a test, classes in equal shares; levels, medians and ranges are those
+    of the training rows. The best epoch on the validation rows is kept and measured on the
+    test rows. Ctrl-C ends training, and keeps the best epoch until then. Writes the model
+    (model.json, arrays.safetensors), curves.png, columns.txt (what was found of the columns)
+    and results.json to a new folder.
+
+    Examples:
+      python -m jaxdeep train --data people.csv --target income --out runs/people
+      python -m jaxdeep train --data people.csv --target income --drop id --kinds zip=category
+      python -m jaxdeep train --data houses.parquet --target price --recipe strong --epochs 64
+    """
+    if not args.validation:
+        parser.error("argument --validation: must be above 0: the best epoch is chosen by these rows")
+    if args.validation + args.test >= 1:
+        parser.error("argument --test: must leave rows to train on beside those for validation")
+    _check_new(args.out, parser)
+    began = time.perf_counter()
+    try:
+        table = _read(args)
+        recipe = _recipe(args, table)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        parser.error(_said(error))
+    columns = table.columns
+    print(_in_words_of_the_command(columns.summary()))
+    for note in table.notes:
+        print(f"! {note}")
+    rows = ", ".join(f"{len(y):,} for {name}" for name, (_, y) in table.parts.items())
+    print(f"\ntask: {columns.task}; recipe: {args.recipe}; rows: {rows}\n", flush=True)
+    arguments.make_out(args, parser, _FILES)
+    try:
+        result = jaxdeep.fit(
+            data=table.parts["training"],
+            validation=table.parts["validation"],
+            key=jax.random.key(args.seed),
+            **recipe.arguments(),
+        )
+    except FloatingPointError as error:
+        print(f"{arguments.PROG} train: {arguments.one_line(error)}", file=sys.stderr)
+        return 1
+    measured = {
+        name: {key: float(value) for key, value in result.evaluate(part).items()}
+        for name, part in table.parts.items()
+        if name != "training"
+    }
+    try:
+        jaxdeep.save(args.out, recipe.model, result.params, result.state)
+        written = _write(args, table, result, measured, time.perf_counter() - began)
+    except OSError as error:
+        print(f"{arguments.PROG} train: {arguments.one_line(error)}", file=sys.stderr)
+        return 1
+    _print(table, result, measured)
+    print(f"\nwrote the model and {', '.join(map(str, written))}")
+    print(f"try it: python -m jaxdeep predict {args.out} new.csv --out predictions.csv")
+    return 0
+
+
+class _Table(NamedTuple):
+    """A table as it is trained on: what is known of its columns, its parts, what deserves a look."""
+
+    columns: "Columns"
+    parts: dict[str, tuple[Any, np.ndarray]]
+    notes: list[str]
+
+
+def _check_new(out: pathlib.Path, parser: arguments.Parser) -> None:
+    """Refuse a folder in which there is something already."""
+    try:
+        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    except OSError as error:
+        parser.error(f"argument --out: cannot read {out}: {error.strerror}")
+    above = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
+    if not taken and not os.access(above, os.W_OK):
+        parser.error(f"argument --out: cannot write to the folder {above}")
+    if taken:
+        parser.error(
+            f"argument --out: {out} is there already and would be overwritten; name a new folder"
+        )
+
+
+def _read(args: argparse.Namespace) -> _Table:
+    """Fit the columns to the training rows, and encode all."""
+    from jaxdeep import tables
+
+    kinds = dict(args.kinds) | dict.fromkeys(args.drop, "drop")
+    if args.task is not None:
+        kinds[args.target] = "number" if args.task == "regression" else "category"
+    rows: dict[str, np.ndarray] = {}
+    notes: list[str] = []
+
+    def training(targets: np.ndarray) -> np.ndarray:
+        rows.update(_parted(targets, args, notes))
+        return rows["training"]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the notes below the summary say it, too
+        columns = tables.fit(
+            args.data, args.target, kinds=kinds, null=[*tables.NULLS, *args.null], rows=training
+        )
+        if args.task in ("binary", "multiclass") and columns.task != args.task:
+            raise ValueError(
+                f"task={args.task} does not fit {args.target!r}, which has "
+                f"{len(columns.classes or ()):,} classes"
+            )
+        inputs, targets = columns.encode(args.data)
+    taken = {
+        name: ({key: array[own] for key, array in inputs.items()}, targets[own])
+        for name, own in rows.items()
+    }
+    return _Table(columns, taken, notes)
+
+
+def _parted(targets: np.ndarray, args: argparse.Namespace, notes: list[str]) -> dict[str, np.ndarray]:
+    """The numbers of the rows of each part, classes in equal shares."""
+    from jaxdeep import datasets
+
+    shares = {"validation": args.validation} | ({"test": args.test} if args.test else {})
+    numbers, always = np.arange(len(targets)), np.arange(0)
+    labels = None
+    if targets.dtype.kind == "i":
+        counts = np.bincount(targets)
+        rare = counts[targets] < len(shares) + 1
+        if rare.any():
+            many = arguments.several(int(rare.sum()), "row")
+            notes.append(f"{many} of classes with fewer rows than there are parts: for training only")
+        numbers, always = numbers[~rare], numbers[rare]
+        labels = targets[numbers]
+    found = datasets.split(numbers, (None, *shares.values()), stratify=labels, seed=args.seed)
+    parts = dict(zip(("training", *shares), found))
+    return parts | {"training": np.sort(np.concatenate([parts["training"], always]))}
+
+
+def _recipe(args: argparse.Namespace, table: _Table) -> "Recipe":
+    from jaxdeep import nn
+
+    columns, targets = table.columns, table.parts["training"][1]
+    batch = args.batch_size
+    if batch is None and args.recipe == "textbook" and len(targets) < 32:
+        batch = len(targets)
+    if batch is not None and batch > len(targets):
+        raise ValueError(f"batch_size must be at most the {len(targets)} training rows, got {batch}")
+    return nn.mlp(
+        str(columns.task),
+        columns,
+        recipe=args.recipe,
+        outputs=columns.outputs,
+        targets=targets,
+        epochs=args.epochs,
+        batch_size=batch,
+        learning_rate=args.learning_rate,
+    )
+
+
+_ARGUMENTS = {
+    "target": "--target",
+    "kinds": "--kinds",
+    "null": "--null",
+    "task": "--task",
+    "sizes": "--validation, --test",
+    "stratify": "--validation, --test",
+    "batch_size": "--batch-size",
+}
+
+
+def _said(error: BaseException) -> str:
+    """An error of a function in the words of the command: its arguments instead of Python's."""
+    text = arguments.one_line(error).removeprefix("frame: ")
+    name = (re.match(r"\w+", text) or [""])[0]
+    text = re.sub(r"\b(the )?frame\b", "the table", _in_words_of_the_command(text))
+    return f"argument {_ARGUMENTS.get(name, '--data')}: {text}"
+
+
+def _in_words_of_the_command(text: str) -> str:
+    """A text that names arguments of `jaxdeep.tables.fit`, with the command's in their place.
+
+    >>> _in_words_of_the_command('''declare it (kinds={'a': "drop", 'b': "number"})''')
+    'declare it (--kinds a=drop b=number)'
+    """
+    declared = re.compile(r"kinds=\{(.*?)\}")
+    text = declared.sub(lambda found: f"--kinds {_declared(found[1])}", text)
+    text = re.sub(r'"drop"\s+in\s+kinds=', "--drop", text)
+    return text.replace("in kinds=", "in --kinds").replace("in null=", "in --null")
+
+
+def _declared(kinds: str) -> str:
+    """``'a': "drop", 'b': "number"`` as ``a=drop b=number``."""
+    return " ".join(f"{name}={kind}" for name, kind in re.findall(r"'(.*?)': \"(.*?)\"", kinds))
+
+
+def _write(
+    args: argparse.Namespace,
+    table: _Table,
+    result: "FitResult",
+    measured: dict[str, dict[str, float]],
+    seconds: float,
+) -> list[pathlib.Path]:
+    columns, history = table.columns, result.history
+    picture, text, everything = (args.out / name for name in _FILES)
+    text.write_text(columns.summary() + "\n", encoding="utf-8")
+    names = ("data", "target", "recipe", "validation", "test", "epochs", "batch_size", "seed")
+    about = arguments.about(args, *names)
+    arguments.write_json(
+        everything,
+        {
+            **about,
+            "task": columns.task,
+            "rows": {name: len(y) for name, (_, y) in table.parts.items()},
+            "kinds": {column.name: column.kind for column in columns.features},
+            "best_epoch": None if result.best_epoch is None else result.best_epoch + 1,
+            "stopped": result.stopped,
+            "seconds": seconds,
+            "metrics": measured,
+            "history": {name: np.asarray(values).tolist() for name, values in history.items()},
+        },
+    )
+    second = "rmse" if columns.classes is None else "accuracy"
+    shown = {"mean_loss": "loss", second: second}  # names of panels, which both curves share
+    curves = {
+        "training": {panel: history[name] for panel, name in shown.items()},
+        "validation": {panel: history[f"val_{name}"] for panel, name in shown.items()},
+    }
+    drawn = arguments.write_picture(
+        picture, "curves", curves, title=f"{args.target}, {args.recipe}", metrics=list(shown)
+    )
+    return [*drawn, text, everything]
+
+
+def _print(table: _Table, result: "FitResult", measured: dict[str, dict[str, float]]) -> None:
+    import rich.table
+
+    epochs = len(result.history["loss"])
+    best = "" if result.best_epoch is None else f"epoch {result.best_epoch + 1} of {epochs} kept"
+    target = "" if table.columns.target is None else repr(table.columns.target.name)
+    shown = rich.table.Table(title=f"{target}, {table.columns.task}", caption=best)
+    shown.add_column("metric")
+    for name in measured:
+        shown.add_column(f"{name}\n{len(table.parts[name][1]):,} rows", justify="right")
+    for metric in next(iter(measured.values())):
+        shown.add_row(metric, *(f"{values[metric]:.4g}" for values in measured.values()))
+    arguments.console().print(shown)
+    if "test" in measured:
+        print(_without_inputs(table))
+
+
+def _without_inputs(table: _Table) -> str:
+    """What who knows no inputs would reach on the test rows, for comparison."""
+    (_, train), (_, test) = table.parts["training"], table.parts["test"]
+    if table.columns.classes is None:
+        error = np.sqrt(np.mean((test.astype(float) - train.mean(dtype=float)) ** 2))
+        return f"for comparison: always the mean of the training rows has an rmse of {error:.4g}"
+    usual = int(np.bincount(train).argmax())
+    return (
+        f"for comparison: always {table.columns.classes[usual]!r} has an accuracy of "
+        f"{np.mean(test == usual):.4g}"
+    )

@@ -1,0 +1,325 @@
+"""The commands train and predict: from a file of raw rows to a saved model, and back to a file."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import jaxdeep as jd
+from jaxdeep.__main__ import main
+
+ROWS = 240
+
+
+def written(path, columns):
+    """A CSV file of columns."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values()))
+    return path
+
+
+def people():
+    rng = np.random.default_rng(0)
+    age, job = rng.normal(40, 10, ROWS).round(1), rng.choice(["cook", "smith", ""], ROWS)
+    days = np.datetime64("2024-01-01") + rng.integers(0, 400, ROWS)
+    return {
+        "id": [f"{i:04}" for i in range(ROWS)],
+        "age": np.where(rng.random(ROWS) < 0.1, "", age.astype(str)),
+        "job": job,
+        "member": rng.choice(["true", "false"], ROWS),
+        "day": days.astype(str),
+        "nothing": [""] * ROWS,
+        "income": np.where((age > 40) ^ (job == "cook"), "high", "low"),
+        "grade": 3 + (age > 35) + (age > 45),
+        "price": (3 * age + (job == "smith") + rng.normal(size=ROWS)).round(3),
+    }
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("tables") / "people.csv", people())
+
+
+@pytest.fixture(scope="module")
+def trained(table, tmp_path_factory):
+    """A folder that train has written, and what it printed."""
+    out = tmp_path_factory.mktemp("runs") / "deep" / "people"
+    args = ["train", "--data", table, "--target", "income"]
+    args += ["--drop", "id", "grade", "price", "--epochs", "3", "--out", out]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main(list(map(str, args))) == 0
+    return out, printed.getvalue()
+
+
+def refused(args, capsys):
+    """The one line that wrong arguments get."""
+    with pytest.raises(SystemExit) as info:
+        main(list(map(str, args)))
+    assert info.value.code == 2
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1, err
+    assert err.startswith(f"jaxdeep {args[0]}: ")
+    return err
+
+
+def read(path):
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    return dict(zip(header, map(list, zip(*rows)))) if rows else {name: [] for name in header}
+
+
+def test_train_says_what_it_found_and_measures_what_it_held_out(trained):
+    out, text = trained
+    assert "144 rows; target 'income': 2 classes" in text  # of training, of which statistics are
+    assert "day      date" in text
+    assert "nothing has no known value: it is a constant" in text
+    assert (
+        "task: binary; recipe: textbook; rows: 144 for training, 48 for validation, 48 for test" in text
+    )
+    assert "epoch 3/3" in text
+    assert "for comparison: always" in text
+    assert f"python -m jaxdeep predict {out} new.csv" in text
+    assert {"curves.png", "columns.txt", "results.json", "model.json"} <= {p.name for p in out.iterdir()}
+    results = json.loads((out / "results.json").read_text())
+    assert results["task"] == "binary"
+    assert results["kinds"] == {
+        "age": "number", "job": "category", "member": "boolean", "day": "date", "nothing": "number"
+    }  # fmt: skip
+    assert set(results["metrics"]["test"]) == {"loss", "accuracy", "auc"}
+    assert len(results["history"]["val_loss"]) == 3
+
+
+def test_the_parts_have_the_same_shares_of_classes_and_none_of_the_rows_of_another(trained, table):
+    out, _ = trained
+    model, params, state = jd.load(out)
+    columns = model.layers["inputs"].traits.encodes
+    targets = columns.encode(table)[1]
+    parts = jd.datasets.split(np.arange(ROWS), (None, 0.2, 0.2), stratify=targets, seed=0)
+    again = jd.tables.fit(
+        table, "income", kinds=dict.fromkeys(("id", "grade", "price"), "drop"), rows=parts[0]
+    )
+    assert again == columns
+    measured = json.loads((out / "results.json").read_text())["metrics"]
+    rows = {name: np.asarray(cells)[parts[2]].tolist() for name, cells in people().items()}
+    found = jd.predict(model, params, state, rows, output="class")
+    assert np.mean(found == np.asarray(rows["income"])) == pytest.approx(measured["test"]["accuracy"])
+
+
+def test_predict_writes_the_labels_and_probabilities_that_jd_predict_gives(trained, table, tmp_path):
+    out, _ = trained
+    args = ["predict", str(out), str(table), "--id", "id", "--probabilities", "--out"]
+    assert main([*args, str(tmp_path / "p.csv")]) == 0
+    found = read(tmp_path / "p.csv")
+    assert list(found) == ["id", "prediction", "probability_high", "probability_low"]
+    assert found["id"] == people()["id"]  # with its zeros
+    model, params, state = jd.load(out)
+    assert found["prediction"] == jd.predict(model, params, state, table, output="class").tolist()
+    low = jd.predict(model, params, state, table, output="probability")[:, 0]
+    assert np.float32(found["probability_low"]).tolist() == low.tolist()  # every bit of it
+    assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
+
+
+def test_predict_needs_no_target_and_writes_parquet(trained, tmp_path, capsys):
+    polars = pytest.importorskip("polars")
+    columns = {name: people()[name] for name in ("job", "nothing", "age", "day", "member", "id")}
+    raw = written(tmp_path / "new.csv", columns)
+    for name in ("p.csv", "p.parquet"):
+        args = ["predict", trained[0], raw, "--id", "id", "--probabilities", "--out", tmp_path / name]
+        assert main(list(map(str, args))) == 0
+    assert "'income' of 240 rows" in capsys.readouterr().out
+    frame = polars.read_parquet(tmp_path / "p.parquet")
+    texts = read(tmp_path / "p.csv")
+    assert frame["id"].to_list() == texts["id"]
+    assert frame["prediction"].to_list() == texts["prediction"]
+    assert frame["probability_low"].to_list() == pytest.approx(
+        list(map(float, texts["probability_low"]))
+    )
+
+
+def test_predict_reads_parquet_and_says_what_is_unknown(trained, tmp_path, capsys):
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame(people()).with_columns(job=polars.lit("pilot"), nothing=polars.lit(1.5))
+    frame.write_parquet(tmp_path / "new.parquet")
+    assert (
+        main(["predict", str(trained[0]), f"{tmp_path}/new.parquet", "--out", f"{tmp_path}/p.csv"]) == 0
+    )
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert "column 'job': 100% of the cells have values that were not there" in err
+
+
+def test_predict_of_no_rows_is_a_file_of_none(trained, tmp_path):
+    columns = {name: [] for name in people() if name != "income"}
+    raw = written(tmp_path / "new.csv", columns)
+    args = ["predict", trained[0], raw, "--id", "id", "--out", tmp_path / "p.csv"]
+    assert main(list(map(str, args))) == 0
+    assert (tmp_path / "p.csv").read_text() == "id,prediction\n"
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("target", "more", "task", "metric", "labels"),
+    [
+        ("grade", [], "multiclass", "accuracy", {"3", "4", "5"}),
+        ("grade", ["--task", "regression"], "regression", "rmse", None),
+        ("price", ["--recipe", "strong"], "regression", "r2", None),
+        ("member", ["--recipe", "strong"], "binary", "auc", {"True", "False"}),
+    ],
+)
+def test_every_task_goes_from_rows_to_labels(target, more, task, metric, labels, table, tmp_path):
+    out, file = tmp_path / "run", tmp_path / "p.csv"
+    args = ["train", "--data", table, "--target", target, "--epochs", "4", "--out", out, *more]
+    assert main(list(map(str, [*args, "--drop", "id", "--kinds", "job=category"]))) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert results["task"] == task
+    assert metric in results["metrics"]["test"]
+    assert main(["predict", str(out), str(table), "--out", str(file)]) == 0
+    found = read(file)["prediction"]
+    if labels is None:
+        values = np.array(list(map(float, found)))
+        assert np.isfinite(values).all()
+        assert people()[target].min() <= values.min() <= values.max() <= people()[target].max()
+    else:
+        assert set(found) <= labels
+
+
+@pytest.mark.heavy
+def test_rows_of_rare_classes_are_trained_on_and_files_without_a_test_part_train(tmp_path, capsys):
+    columns = people()
+    columns["income"] = [*columns["income"][:-1], "none"]
+    args = [
+        "train",
+        "--data",
+        written(tmp_path / "a.csv", columns),
+        "--target",
+        "income",
+        "--epochs",
+        "1",
+    ]
+    assert main(list(map(str, [*args, "--test", "0", "--out", tmp_path / "run"]))) == 0
+    text = capsys.readouterr().out
+    assert "1 row of classes with fewer rows than there are parts: for training only" in text
+    assert "for comparison" not in text
+    assert "id looks like an id, with 192 levels in 192 cells: --drop leaves it out" in " ".join(
+        text.split()
+    )
+
+
+def test_broken_tables_are_refused_in_one_line(tmp_path, capsys):
+    good = people()
+    hole = {**good, "income": ["high", "low", "", *good["income"][3:]]}
+    cases = {
+        "hole": (hole, "argument --target: target 'income' is missing in row 2 (of 1 such rows)"),
+        "one": ({**good, "income": ["low"] * ROWS}, "'income' has a single class, 'low'"),
+        "two": (
+            {**good, "age": ["tall", *map(str, range(ROWS - 1))]},
+            "argument --data: column 'age' holds numbers, 239 of 240 cells, and text, 'tall' in row 0",
+        ),
+        "few": ({name: cells[:2] for name, cells in good.items()}, "argument --"),
+    }
+    for name, (columns, message) in cases.items():
+        file = written(tmp_path / f"{name}.csv", columns)
+        err = refused(["train", "--data", file, "--target", "income", "--out", tmp_path / "run"], capsys)
+        assert message in err
+    assert "(--kinds age=drop)" in refused(
+        ["train", "--data", tmp_path / "two.csv", "--target", "income", "--out", tmp_path / "run"],
+        capsys,
+    )
+    ragged = tmp_path / "ragged.csv"
+    ragged.write_text("a,b\n1,x\n2,y\n3\n4,x\n")
+    err = refused(["train", "--data", ragged, "--target", "b", "--out", tmp_path / "run"], capsys)
+    assert "ragged.csv', line 4: 1 cells, where the first line names 2 columns" in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--target", "incme"], "argument --target: target='incme' is no column of the table; 'income'"),
+        (["--kinds", "sex=category"], "argument --kinds: kinds names a column 'sex'"),
+        (["--kinds", "age=numbr"], "argument --kinds: must be COLUMN=KIND with a kind of number"),
+        (["--task", "multiclass"], "argument --task: task=multiclass does not fit 'income'"),
+        (["--task", "regression"], "argument --target: target 'income' must be finite numbers"),
+        (["--validation", "0"], "argument --validation: must be above 0"),
+        (["--validation", "0.6", "--test", "0.4"], "argument --test: must leave rows to train on"),
+        (["--batch-size", "1000"], "argument --batch-size: batch_size must be at most the 144"),
+        (["--out", "TABLE"], "is there already and would be overwritten; name a new folder"),
+        (["--out", "gs://bucket/run"], "argument --out"),
+        (["--data", "/absent.csv"], "argument --data: there is no file '/absent.csv'"),
+        (["--data", "/absent.xlsx"], "argument --data: "),
+    ],
+)
+def test_train_refuses(more, message, table, tmp_path, capsys):
+    more = [str(table) if word == "TABLE" else word for word in more]
+    args = ["train", "--data", table, "--target", "income", "--out", tmp_path / "run", *more]
+    assert message in refused(args, capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_predict_refuses(trained, table, tmp_path, capsys):
+    out = tmp_path / "p.csv"
+    taken = tmp_path / "taken.csv"
+    taken.write_text("mine\n")
+    ragged = tmp_path / "ragged.csv"
+    ragged.write_text(table.read_text() + "1,2\n")
+    lacking = written(tmp_path / "lacking.csv", {"aeg": [1], "job": ["cook"], "day": ["2024-01-01"]})
+    cases = [
+        ([tmp_path, table, "--out", out], "argument DIR: there is no '"),
+        ([trained[0], table, "--out", taken], "taken.csv is there already and would be overwritten"),
+        ([trained[0], table, "--out", tmp_path / "p.xlsx"], "must end with .csv or .parquet"),
+        ([trained[0], table, "--out", tmp_path / "no" / "p.csv"], "argument --out: there is no folder"),
+        (
+            [trained[0], table, "--out", out, "--id", "idd"],
+            "--id 'idd' is no column of the file; 'id' is",
+        ),
+        ([trained[0], table, "--out", out, "--id", "prediction"], "has the name of one that is written"),
+        ([trained[0], ragged, "--out", out], "line 242: 2 cells, where the first line names 9"),
+        ([trained[0], lacking, "--out", out], "the file lacks the columns 'age', 'member', 'nothing'"),
+        ([trained[0], "/absent.csv", "--out", out], "there is no file '/absent.csv'"),
+    ]
+    for args, message in cases:
+        assert message in refused(["predict", *args], capsys)
+    assert taken.read_text() == "mine\n"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith((".", "p."))]
+
+
+def test_a_model_that_knows_no_columns_is_refused(table, tmp_path, capsys):
+    jd.save(
+        tmp_path / "plain",
+        jd.nn.dense(1),
+        {"kernel": np.float32([[1], [2]]), "bias": np.float32([1])},
+        {},
+    )
+    err = refused(["predict", tmp_path / "plain", table, "--out", tmp_path / "p.csv"], capsys)
+    assert "does not know the columns of a table; train one with jaxdeep train" in err
+
+
+@pytest.mark.parametrize("command", ["train", "predict"])
+def test_help_has_examples(command, capsys):
+    with pytest.raises(SystemExit) as info:
+        main([command, "--help"])
+    assert info.value.code == 0
+    assert f"examples:\n  python -m jaxdeep {command} " in capsys.readouterr().out
+
+
+@pytest.mark.heavy
+def test_predict_needs_no_library_of_frames(trained, table, tmp_path):
+    """In a process where none can be imported."""
+    code = (
+        "import sys\n"
+        "for name in ('pandas', 'polars', 'pyarrow', 'narwhals'): sys.modules[name] = None\n"
+        "from jaxdeep.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    args = ["predict", trained[0], table, "--out", tmp_path / "p.csv"]
+    subprocess.run([sys.executable, "-c", code, *map(str, args)], check=True, env=dict(os.environ))
+    assert len(read(tmp_path / "p.csv")["prediction"]) == ROWS
