@@ -48,6 +48,7 @@ bench: $(VENV)/.with-bench
 	$(RUN) benchmarks.sweep
 	$(RUN) benchmarks.cross_validation
 	$(RUN) benchmarks.tables
+	$(RUN) benchmarks.table_train
 	$(RUN) benchmarks.streaming
 	$(RUN) benchmarks.predict
 	$(RUN) benchmarks.mc_dropout

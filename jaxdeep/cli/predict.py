@@ -114,7 +114,9 @@ def _blocks(
         if ids is not None:
             block.append(next(ids, []))
         if columns.classes is None:
-            block.append(columns.values(answer(inputs, None)).reshape(-1))
+            values = answer(inputs, None).reshape(-1)  # float32, which has fewer digits to write
+            standardized = columns.target is not None and columns.target.standardized
+            block.append(columns.values(values) if standardized else values)
         else:
             block.append(answer(inputs, "class"))
         if args.probabilities:

@@ -50,6 +50,8 @@ def add(commands: arguments.Commands) -> None:
     parser.add_argument("--drop", nargs="+", default=[], metavar="COLUMN", help=dropped)
     null = "further texts that stand for a missing cell"
     parser.add_argument("--null", nargs="+", default=[], metavar="TEXT", help=null)
+    rare = "rows below which a level of a category counts as unknown"
+    parser.option("--min-frequency", 1, arguments.count, "N", rare)
     for flag, type, metavar, what in (
         ("--epochs", arguments.count, "N", "passes over the data"),
         ("--batch-size", arguments.count, "B", "rows of a batch"),
@@ -179,7 +181,12 @@ def _read(args: argparse.Namespace) -> _Table:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the notes below the summary say it, too
         columns = tables.fit(
-            args.data, args.target, kinds=kinds, null=[*tables.NULLS, *args.null], rows=training
+            args.data,
+            args.target,
+            kinds=kinds,
+            null=[*tables.NULLS, *args.null],
+            min_frequency=args.min_frequency,
+            rows=training,
         )
         if args.task in ("binary", "multiclass") and columns.task != args.task:
             raise ValueError(
