@@ -1,6 +1,7 @@
 """``python -m jaxdeep train``: a network on a table, from a file of raw rows to a saved model."""
 
 import argparse
+import contextlib
 import os
 import pathlib
 import re
@@ -113,7 +114,7 @@ def _train(args: argparse.Namespace, parser: arguments.Parser) -> int:
         print(f"! {note}")
     rows = ", ".join(f"{len(y):,} for {name}" for name, (_, y) in table.parts.items())
     print(f"\ntask: {columns.task}; recipe: {args.recipe}; rows: {rows}\n", flush=True)
-    arguments.make_out(args, parser, _FILES)
+    arguments.make_out(args, parser, _FILES)  # before the work, of which nothing would be left
     try:
         result = jaxdeep.fit(
             data=table.parts["training"],
@@ -121,9 +122,15 @@ def _train(args: argparse.Namespace, parser: arguments.Parser) -> int:
             key=jax.random.key(args.seed),
             **recipe.arguments(),
         )
-    except FloatingPointError as error:
+    except BaseException as error:
+        _unmake(args.out)
+        if not isinstance(error, FloatingPointError):
+            raise
         print(f"{arguments.PROG} train: {arguments.one_line(error)}", file=sys.stderr)
         return 1
+    if not len(result.history["loss"]):  # interrupted before an epoch was done
+        _unmake(args.out)
+        raise KeyboardInterrupt
     measured = {
         name: {key: float(value) for key, value in result.evaluate(part).items()}
         for name, part in table.parts.items()
@@ -162,6 +169,12 @@ def _check_new(out: pathlib.Path, parser: arguments.Parser) -> None:
         parser.error(
             f"argument --out: {out} is there already and would be overwritten; name a new folder"
         )
+
+
+def _unmake(out: pathlib.Path) -> None:
+    """Take the folder away again, if nothing is in it."""
+    with contextlib.suppress(OSError):
+        out.rmdir()
 
 
 def _read(args: argparse.Namespace) -> _Table:

@@ -323,3 +323,23 @@ def test_predict_needs_no_library_of_frames(trained, table, tmp_path):
     args = ["predict", trained[0], table, "--out", tmp_path / "p.csv"]
     subprocess.run([sys.executable, "-c", code, *map(str, args)], check=True, env=dict(os.environ))
     assert len(read(tmp_path / "p.csv")["prediction"]) == ROWS
+
+
+def test_a_run_that_diverges_leaves_nothing(table, tmp_path, capsys):
+    args = ["train", "--data", table, "--target", "price", "--learning-rate", "1e30", "--epochs", "2"]
+    assert main(list(map(str, [*args, "--drop", "id", "--out", tmp_path / "run"]))) == 1
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert err.startswith("jaxdeep train: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_interrupted_at_once_leaves_nothing(table, tmp_path, capsys, monkeypatch):
+    def interrupted(**options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jd, "fit", interrupted)
+    args = ["train", "--data", table, "--target", "income", "--drop", "id", "--out", tmp_path / "run"]
+    assert main(list(map(str, args))) == 130
+    assert capsys.readouterr().err == "jaxdeep: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
