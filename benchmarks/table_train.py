@@ -17,13 +17,11 @@ sizes of the table in pandas. Last, predict reads files of 100,000 and of a mill
 import argparse
 import csv
 import json
-import os
 import pathlib
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
 import numpy as np
 
@@ -148,16 +146,26 @@ def size_in_pandas(data):
 # --- measuring --------------------------------------------------------------------------------------
 
 
+# A small process between, since the peak of a process begins with that of the one that starts it.
+_BETWEEN = """
+import json, os, subprocess, sys, time
+began = time.perf_counter()
+process = subprocess.Popen([sys.executable, *sys.argv[1:]])
+_, status, usage = os.wait4(process.pid, 0)
+found = {"seconds": time.perf_counter() - began, "peak": usage.ru_maxrss, "status": status}
+print(json.dumps(found), file=sys.stderr)
+"""
+
+
 def run(*command, out=subprocess.DEVNULL):
     """Seconds and the peak of memory in MiB of a command, seen from outside."""
-    began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *map(str, command)], stdout=out)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{' '.join(map(str, command))} ended with {process.returncode}")
-    scale = 2**20 if sys.platform == "darwin" else 2**10
-    return {"seconds": time.perf_counter() - began, "peak": usage.ru_maxrss / scale}
+    arguments = [sys.executable, "-c", _BETWEEN, *map(str, command)]
+    ended = subprocess.run(arguments, stdout=out, stderr=subprocess.PIPE, text=True, check=True)
+    found = json.loads(ended.stderr.splitlines()[-1])
+    if found.pop("status"):
+        sys.exit(f"{' '.join(map(str, command))} has failed: {ended.stderr}")
+    found["peak"] /= 2**20 if sys.platform == "darwin" else 2**10
+    return found
 
 
 def contenders(recipes):
