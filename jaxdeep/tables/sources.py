@@ -17,7 +17,6 @@ BLOCK = 16_384
 """Rows of a block. All sources have the same, so that what is summed up block by block is the same."""
 
 Block = dict[str, Cells]
-_SCALARS = (str, bytes, int, float, bool, type(None), np.generic)
 
 
 class Source(NamedTuple):
@@ -94,8 +93,9 @@ def _of_dict(columns: Mapping[Any, Any], nulls: Collection[str], argument: str) 
     for name in columns:
         if not isinstance(name, str):
             raise TypeError(f"{argument}: the names of columns must be text, got {name!r}")
-    if columns and all(isinstance(value, _SCALARS) for value in columns.values()):
-        columns = {name: [value] for name, value in columns.items()}  # one row
+    if columns and all(_is_single(value) for value in columns.values()):
+        arrays = (np.ndarray, jax.Array)
+        columns = {n: np.reshape(v, 1) if isinstance(v, arrays) else [v] for n, v in columns.items()}
     whole = {name: _column(argument, name, value) for name, value in columns.items()}
     lengths = {name: len(column) for name, column in whole.items()}
     if len(set(lengths.values())) > 1:
@@ -113,6 +113,15 @@ def _of_dict(columns: Mapping[Any, Any], nulls: Collection[str], argument: str) 
         )
 
     return Source(tuple(whole), _sliced(cells, rows), rows)
+
+
+def _is_single(value: Any) -> bool:
+    """Whether this is one cell, of whatever kind: a date, a decimal or a library's null, too.
+
+    >>> _is_single("Rome"), _is_single(np.float32(3)), _is_single(["Rome"]), _is_single(np.ones(3))
+    (True, True, False, False)
+    """
+    return isinstance(value, (str, bytes)) or not hasattr(value, "__len__") or np.ndim(value) == 0
 
 
 def _column(argument: str, name: str, value: Any) -> Any:

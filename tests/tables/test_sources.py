@@ -1,10 +1,12 @@
 """The same rows become the same inputs, whatever they come in, alone and among others."""
 
 import datetime
+import decimal
 import pathlib
 import tempfile
 
 import hypothesis
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.frames import ARROW, containers, tables, write_csv
@@ -108,6 +110,27 @@ def test_arrow_columns_are_the_same():
     same(columns.encode_inputs(table.to_batches()[0]), columns.encode_inputs(TABLE))
     frame = pandas.DataFrame(TABLE).convert_dtypes(dtype_backend="pyarrow")
     same(columns.encode_inputs(frame), columns.encode_inputs(TABLE))
+
+
+def test_one_row_may_hold_cells_of_any_kind():
+    day = datetime.date(2020, 2, 1)
+    columns = jd.tables.fit(
+        {"day": [day, datetime.date(2021, 1, 1)], "n": [1, 2], "city": ["Rome", "Oslo"]}
+    )
+    expected = columns.encode_inputs({"day": [day], "n": [1], "city": [None]})
+    for when in (
+        day,
+        datetime.datetime(2020, 2, 1),
+        pandas.Timestamp("2020-02-01"),
+        np.datetime64("2020-02-01"),
+    ):
+        for number in (1, decimal.Decimal(1), np.float32(1), np.array(1), jnp.float32(1)):
+            found = columns.encode_inputs({"day": when, "n": number, "city": pandas.NA})
+            for name in ("numbers", "codes"):
+                np.testing.assert_array_equal(found[name], expected[name])
+    assert np.isnan(columns.encode_inputs({"day": pandas.NaT, "n": 1, "city": "Rome"})["numbers"][0, 0])
+    with pytest.raises(TypeError, match="column 'n' must be a list, an array or a series, got int"):
+        columns.encode_inputs({"day": [day], "n": 1, "city": ["Rome"]})
 
 
 def test_columns_are_found_by_name_and_others_are_not_looked_at():
