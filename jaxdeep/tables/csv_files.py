@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from jaxdeep.tables.cells import Cells, of_values
 
 _DELIMITERS = ",;\t|"
+_END = "\0end"  # a line of its own after the last one, unless a quote is open there
 
 
 def opened(
@@ -23,8 +24,8 @@ def opened(
     left out.
 
     Raises:
-      ValueError: no first line, two columns of one name, a line of another number of cells, what is no
-        UTF-8; with the number of the line.
+      ValueError: no first line, two columns of one name, a line of another number of cells, a quote that
+        is not closed; with the number of the line. What is no UTF-8.
     """
     with _open(file) as lines, _located(file):
         first = lines.readline()
@@ -40,7 +41,7 @@ def opened(
     def blocks(wanted: Sequence[str], size: int) -> Iterator[dict[str, Cells]]:
         places = [names.index(name) for name in wanted]
         with _open(file) as lines, _located(file):
-            reader = csv.reader(lines, delimiter=delimiter)
+            reader = csv.reader(itertools.chain(lines, [_END]), delimiter=delimiter)
             next(reader)
             rows = _checked(reader, file, len(names))
             while block := list(itertools.islice(rows, size)):
@@ -53,7 +54,22 @@ def opened(
 
 
 def _checked(reader: Any, file: pathlib.Path, width: int) -> Iterator[list[str]]:
-    for row in reader:
+    while True:
+        first = reader.line_num + 1
+        try:
+            row = next(reader)
+        except csv.Error as error:  # a cell that goes on and on, as after a quote that is not closed
+            raise ValueError(
+                f"{str(file)!r}, line {first} cannot be read ({error}); is a quote opened there "
+                "and never closed?"
+            ) from error
+        if row == [_END]:
+            return
+        if row and row[-1].endswith(_END):
+            raise ValueError(
+                f"{str(file)!r}, line {first}: a quote is opened in these cells and never closed; close "
+                'it, or write a quote that belongs to the text twice, as in "6"" pipe"'
+            )
         if len(row) == width:
             yield row
         elif row:

@@ -50,6 +50,9 @@ def test_cells_may_hold_delimiters_quotes_and_new_lines(tmp_path):
         ("a,b\n1,2\n3\n", "line 3: 1 cells"),
         ("a,b,a\n1,2,3\n", "more than one column 'a'"),
         ("a,b\n", "must have a row"),
+        ('a,b\n1,x\n2,"y\n3,z\n4,u\n', "line 3: a quote is opened in these cells and never closed"),
+        ('a\n1\n"2', "line 3: a quote is opened"),
+        ('a,b\n1,"x\n' + "2,y\n" * 40_000, "line 2 cannot be read.*is a quote opened there"),
         ("a\nm\xfcller\n".encode("latin-1"), "is not UTF-8.*iconv"),
     ],
 )
