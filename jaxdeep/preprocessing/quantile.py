@@ -55,7 +55,8 @@ def quantile_transform(
       TypeError: arguments of another kind.
 
     Source: scikit-learn's `QuantileTransformer`, from which it differs in three ways: all rows are used
-    and not 10,000 of them; a constant feature becomes 0 in a normal output, there −5.2; the ends
+    and not 10,000 of them; a constant feature, and
+    one without values, becomes 0 in a normal output, there −5.2 and NaN; the ends
     are the ends, there also what is less than 1e-7 from them.
 
     >>> transform = quantile_transform()
@@ -129,7 +130,8 @@ def _normal_place(x: Array, quantiles: Array) -> Array:
     # from the nearer end, at which float32 is fine
     y = jnp.where(below < above, 1, -1) * ndtri(jnp.maximum(jnp.minimum(below, above), least))
     y = jnp.clip(y, -_END, _END)
-    return jnp.where(jnp.isnan(x), jnp.nan, jnp.where(quantiles[0] == quantiles[-1], 0, y))
+    spread = quantiles[0] < quantiles[-1]  # not that of a constant, nor of a feature without values
+    return jnp.where(jnp.isnan(x), jnp.nan, jnp.where(spread, y, 0))
 
 
 def _value_of_even(y: Array, quantiles: Array) -> Array:

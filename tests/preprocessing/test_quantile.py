@@ -82,6 +82,7 @@ def test_columns_in_small_units_and_constant_ones():
         assert y[0, 3] == 0
         assert np.isnan(y[:, 2]).all()
         assert len(np.unique(y[:, 0])) == 11
+        close(transform.transform(state, np.full((1, 4), 7.0))[0, 2], 0)  # nothing is known of it
         close(transform.inverse_transform(state, np.zeros((1, 4)))[0, [1, 3]], [0.1, 1.0], rtol=1e-6)
 
 
