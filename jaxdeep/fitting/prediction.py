@@ -75,7 +75,7 @@ def predict(
       Classes are int32, without the last axis: the place of the largest output, and for a single output
       1 where its probability is above 0.5, else 0. Of labels that do not exclude each other they are 0
       and 1 for each, of the shape of the outputs. A model with a layer that reads the columns of a frame
-      gives the labels of that frame.
+      gives the labels of that frame, if it had some.
 
     Raises:
       ValueError: no batches; parameters that are not the model's; a batch size below 1, or one that the
@@ -97,6 +97,8 @@ def predict(
     check_untraced("predict", *given, instead="model.apply")
     check_model(model)
     check_answer(output)
+    if isinstance(output, str):
+        labels_in(model, np.empty(0, np.int32))  # refuses a table whose target has no classes
     if from_logits is not None:
         _checks.check_flag("from_logits", from_logits)
     if loss is not None:

@@ -131,14 +131,12 @@ class Columns:
         return reports.Report(rows, tallies)
 
     def labels(self, classes: Any) -> np.ndarray:
-        """Numbers of classes as the labels of the table.
+        """Numbers of classes as the labels of the table; as they are, if no target was named.
 
         Raises:
-          ValueError: the table has no classes.
+          ValueError: a target of numbers; a number that is of no class.
         """
-        if self.target is None:
-            raise ValueError("labels needs a target, and none was named when the table was fitted")
-        return self.target.labels(classes)
+        return np.asarray(classes) if self.target is None else self.target.labels(classes)
 
     def values(self, outputs: Any) -> np.ndarray:
         """Outputs of a regression in the unit of the table, float64."""

@@ -79,9 +79,19 @@ class Target(NamedTuple):
         array(['yes', 'no'], dtype='<U3')
         """
         if self.classes is None:
-            raise ValueError(f"target {self.name!r} is of numbers and has no classes")
+            raise ValueError(
+                f"target {self.name!r} is of numbers and has no classes, nor probabilities of them: use "
+                "output=None"
+            )
         codes = np.asarray(codes)
-        return np.array(self.classes)[codes.astype(int) if codes.dtype == bool else codes]
+        codes = codes.astype(int) if codes.dtype == bool else codes
+        odd = codes[(codes < 0) | (codes >= len(self.classes))]
+        if odd.size:
+            raise ValueError(
+                f"target {self.name!r} has {len(self.classes)} classes, numbered from 0, got class "
+                f"number {odd[0]}: the last layer must have an output for each and no more"
+            )
+        return np.array(self.classes)[codes]
 
     def values(self, outputs: Any) -> np.ndarray:
         """Encoded numbers in the unit of the table, in float64.

@@ -97,3 +97,31 @@ def test_every_task_and_recipe_learns_from_a_table(task, recipe, tmp_path):
         labels = jd.predict(model, params, state, PEOPLE, output="class")
         assert labels.dtype == np.array(LABELS[task]).dtype
         assert (labels == np.array(LABELS[task])).mean() > 0.85
+
+
+def network_on(columns, outputs):
+    model = jd.nn.serial(columns=columns.layer(), out=jd.nn.dense(outputs))
+    return model, *model.init(jax.random.key(0), columns.encode_inputs(PEOPLE))
+
+
+def test_a_table_without_a_target_has_numbers_of_classes():
+    found = jd.predict(*network_on(jd.tables.fit(PEOPLE), 3), PEOPLE, output="class")
+    assert found.dtype == np.int32
+    assert set(found.tolist()) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("output", ["class", "probability"])
+def test_a_target_of_numbers_has_no_classes(output):
+    columns = jd.tables.fit({**PEOPLE, "y": LABELS["regression"]}, target="y")
+    with pytest.raises(ValueError, match=r"target 'y' is of numbers and has no classes.*output=None"):
+        jd.predict(*network_on(columns, 1), PEOPLE, output=output, from_logits=True)
+
+
+def test_outputs_must_be_as_many_as_classes():
+    columns = jd.tables.fit({**PEOPLE, "y": LABELS["multiclass"]}, target="y")
+    model, params, state = network_on(columns, 5)
+    params["out"]["bias"] = params["out"]["bias"].at[4].set(100.0)
+    with pytest.raises(ValueError, match="'y' has 3 classes, numbered from 0, got class number 4"):
+        jd.predict(model, params, state, PEOPLE, output="class")
+    with pytest.raises(ValueError, match="got class number -1"):
+        columns.labels([-1])

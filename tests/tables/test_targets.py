@@ -128,7 +128,7 @@ def test_the_target_is_a_column():
     with pytest.raises(TypeError, match="target must be the name of a column, got 3"):
         jd.tables.fit({"x": X}, target=3)
     columns = jd.tables.fit({"x": X})
-    for call in (columns.encode, columns.labels, columns.values):
+    for call in (columns.encode, columns.values):
         with pytest.raises(ValueError, match="target"):
             call({"x": X})
     with pytest.raises(ValueError, match="has no classes"):
