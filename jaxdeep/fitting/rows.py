@@ -25,7 +25,17 @@ def rows_in(model: Network, data: Any) -> PyTree:
     [[1.0, 2.0]]
     """
     encodes = encoder_of(model)
-    return data if encodes is None or not encodes.is_raw(data) else encodes.encode_inputs(data)
+    if encodes is None:
+        return data
+    if encodes.is_raw(data):
+        return encodes.encode_inputs(data)
+    if isinstance(data, (tuple, list)) and data and encodes.is_raw(data[0]):
+        raise TypeError(
+            f"raw rows must be one table, such as a frame or a dict of columns, got a "
+            f"{type(data).__name__} of {len(data)}: join them, as with pandas.DataFrame(rows) or "
+            "pandas.concat(frames)"
+        )
+    return data
 
 
 def examples_in(model: Network, data: Any) -> PyTree:

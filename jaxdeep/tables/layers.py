@@ -216,7 +216,9 @@ def _joined(found: tuple[Piece, ...], embedded: list[str]) -> Any:
 def _inputs(x: Any, numbers: int, codes: int) -> tuple[Any, Any]:
     """The two arrays of the inputs, checked by shape and dtype."""
     if not isinstance(x, Mapping) or not {"numbers", "codes"} <= set(x):
-        got = sorted(x) if isinstance(x, Mapping) else type(x).__name__
+        shape = getattr(x, "shape", None)
+        got = type(x).__name__ if shape is None else f"an array of shape {shape}"
+        got = str(sorted(x)) if isinstance(x, Mapping) else got
         raise TypeError(
             'x must be {"numbers": …, "codes": …}, which columns.encode_inputs(frame) makes of rows, '
             f"got {got}"

@@ -125,3 +125,12 @@ def test_outputs_must_be_as_many_as_classes():
         jd.predict(model, params, state, PEOPLE, output="class")
     with pytest.raises(ValueError, match="got class number -1"):
         columns.labels([-1])
+
+
+def test_what_is_no_table_is_refused():
+    network = network_on(jd.tables.fit(PEOPLE), 1)
+    rows = [{name: values[i] for name, values in PEOPLE.items()} for i in range(3)]
+    with pytest.raises(TypeError, match=r"raw rows must be one table.*got a list of 3: join them"):
+        jd.predict(*network, rows)
+    with pytest.raises(TypeError, match=r"x must be .* got an array of shape \(\d+, 3\)"):
+        jd.predict(*network, np.ones((2, 3)))
