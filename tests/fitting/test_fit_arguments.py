@@ -176,9 +176,7 @@ def test_training_data_that_float32_cannot_tell_apart_are_refused(part):
         jd.fit, model, loss=jd.losses.mse, optimizer=jd.optimizers.sgd(0.1), key=jax.random.key(0),
         progress=False,
     )  # fmt: skip
-    with pytest.raises(
-        ValueError, match=rf"data\[{part}\] holds numbers from 1.* in column 1"
-    ):
+    with pytest.raises(ValueError, match=rf"data\[{part}\] holds numbers from 1.* in column 1"):
         fit(data)
     with pytest.raises(ValueError, match="in column 1, whose differences float32 cannot tell"):
         jd.sweep(
