@@ -52,8 +52,8 @@ def mlp(
     ============ ===================== =============== ==================== =====================
 
     ``recipe="textbook"`` is plain: two layers of 100 with ReLU and He's initialisation, Adam at 0.001,
-    batches of 32, at most 100 epochs, of which the best is kept after 10 without improvement (of the
-    validation loss, or without validation data of the loss).
+    batches of 32 rows (of all, if they are fewer), at most 100 epochs, of which the best is kept after
+    10 without improvement (of the validation loss, or without validation data of the loss).
 
     ``recipe="strong"`` is the simplified RealMLP (TD-S), whose defaults were tuned once, on many tables:
     a learned scale for each input, at 6 times the rate; three layers of 256 in NTK parametrisation,

@@ -28,7 +28,8 @@ def textbook(goal: Goal, chosen: dict[str, Any]) -> tuple[dict[str, Model], dict
     hidden = _HIDDEN if chosen["hidden"] is None else chosen["hidden"]
     layers = {f"hidden{i}": dense(width, activation=activation) for i, width in enumerate(hidden, 1)}
     layers |= {ending.name: dense(goal.outputs), **ending.layers}
-    options = {"epochs": chosen["epochs"] or _EPOCHS, "batch_size": chosen["batch_size"] or _BATCH}
+    batch = chosen["batch_size"] or (_BATCH if goal.rows is None else min(_BATCH, goal.rows))
+    options = {"epochs": chosen["epochs"] or _EPOCHS, "batch_size": batch}
     if chosen["best_epoch"]:
         options["early_stopping"] = EarlyStopping(patience=_PATIENCE)
     rate = _RATE if chosen["learning_rate"] is None else chosen["learning_rate"]

@@ -325,3 +325,11 @@ def test_known_targets_that_the_output_or_float32_cannot_reach_are_refused():
     jd.nn.mlp("regression", targets=[-5.0, 7.0], output="tanh", bounds=(-5, 7))
     with pytest.raises(ValueError, match="targets holds numbers from 1700000000"):
         jd.nn.mlp("regression", targets=1.7e9 + np.arange(64.0))
+
+
+def test_a_batch_of_few_rows_is_all_of_them():
+    made = jd.nn.mlp(
+        "binary", jd.tables.fit({"x": range(10), "y": ["a", "b"] * 5}, target="y"), validation=0.2
+    )
+    assert made.options["batch_size"] == 8
+    assert jd.nn.mlp("binary", targets=np.array([0, 1] * 50)).options["batch_size"] == 32
