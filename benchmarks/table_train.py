@@ -312,7 +312,8 @@ def main():
             f"{args.rows:,} rows of 30 columns, {found['bases']['table']:.0f} MiB in pandas, medians of "
             f"{args.rounds} rounds: `python -m benchmarks.table_train`. Processes that only import have "
             f"peaks of {found['bases']['jaxdeep']:.0f} MiB (jaxdeep) and "
-            f"{found['bases']['scikit-learn']:.0f} MiB (pandas, scikit-learn).\n\n"
+            f"{found['bases']['scikit-learn']:.0f} MiB (pandas, scikit-learn). The first round "
+            "compiles; later ones find the programs in the user's cache, as the median does.\n\n"
         )
         args.out.with_suffix(".md").write_text(text + report(found) + "\n")
 
