@@ -14,7 +14,7 @@ MISSING = None
 def is_missing(value: object) -> bool:
     """Whether this is no value: None, NaN, NaT or pandas' NA.
 
-    >>> [is_missing(value) for value in (None, float("nan"), np.datetime64("NaT"), "", "nan", 0)]
+    >>> [is_missing(value) for value in (None, float("nan"), np.datetime64("NaT", "s"), "", "nan", 0)]
     [True, True, True, False, False, False]
     """
     if value is None:

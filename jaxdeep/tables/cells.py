@@ -243,6 +243,6 @@ def _instant(value: Any) -> int:
 
 def _any(dtype: np.dtype) -> Any:
     """Something to put under a mask."""
-    return {"U": "", "S": b"", "O": None, "M": np.datetime64("NaT"), "m": np.timedelta64("NaT")}.get(
-        dtype.kind, 0
-    )
+    if dtype.kind in "Mm":
+        return np.array("NaT", dtype)[()]
+    return {"U": "", "S": b"", "O": None}.get(dtype.kind, 0)

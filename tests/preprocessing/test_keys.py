@@ -19,7 +19,7 @@ SAME = {
         None,
         math.nan,
         np.float32("nan"),
-        np.datetime64("NaT"),
+        np.datetime64("NaT", "s"),
         pd.NaT,
         pd.NA,
         decimal.Decimal("NaN"),

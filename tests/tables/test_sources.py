@@ -72,7 +72,7 @@ TABLE = {
 def test_missing_is_one_thing_whatever_it_is_called():
     columns = jd.tables.fit(TABLE)
     missing = columns.encode_inputs({key: [None] for key in TABLE})
-    nothings = [float("nan"), pandas.NA, pandas.NaT, np.datetime64("NaT"), "", " NA ", "?", "null"]
+    nothings = [float("nan"), pandas.NA, pandas.NaT, np.datetime64("NaT", "s"), "", " NA ", "?", "null"]
     for nothing in nothings:
         same(columns.encode_inputs({key: [nothing] for key in TABLE}), missing)
     same(columns.encode_inputs(pandas.DataFrame({key: [None] for key in TABLE})), missing)
