@@ -27,7 +27,7 @@ HOUSE = "jaxdeep"
 # rows, and nothing of its own row or above: neither inside a function nor for type checkers.
 FLOORS = {
     "the door": (("__main__",), ("cli",), (HOUSE,)),
-    "leaves": (("adapters", "datasets", "plotting"),),
+    "leaves": (("comparison",), ("adapters", "datasets", "plotting")),
     "tools": (("uncertainty", "saving"), ("search", "compress", "transfer", "tables")),
     "the host": (("fitting",),),
     "pure": (

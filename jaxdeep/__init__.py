@@ -8,6 +8,7 @@ from jaxdeep._version import __version__ as __version__
 if TYPE_CHECKING:
     from jaxdeep import (
         adapters,
+        comparison,
         compress,
         datasets,
         diagnostics,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         tree,
         uncertainty,
     )
+    from jaxdeep.comparison.comparing import compare
     from jaxdeep.fitting.evaluation import evaluate
     from jaxdeep.fitting.fit import fit
     from jaxdeep.fitting.prediction import predict
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "adapters",
+    "compare",
+    "comparison",
     "compress",
     "datasets",
     "diagnostics",
@@ -63,6 +67,7 @@ __all__ = [
 
 # All of it is loaded when first used, so that importing jaxdeep costs nothing.
 _FUNCTIONS = {
+    "compare": "jaxdeep.comparison.comparing",
     "evaluate": "jaxdeep.fitting.evaluation",
     "fit": "jaxdeep.fitting.fit",
     "load": "jaxdeep.saving.files",

@@ -25,6 +25,10 @@ OTHERS = "takes what another library makes, and is tested beside it"
 LEFT_OUT = {
     "adapters.*": OTHERS,
     "plotting.*": "draws; tested in test_plotting.py",
+    "comparison.Candidate": RECORD,
+    "comparison.Comparison": RECORD,
+    "comparison.Pair": RECORD,
+    "comparison.names": "takes no arguments",
     "compress.KeepZerosState": RECORD,
     "compress.Sparsity*": RECORD,
     "compress.WeightDeviation": RECORD,
@@ -91,6 +95,7 @@ OMITTED = {
     "preprocessing.target_encoder classes": "has its own example",
     "fit activity": "that of supervised",
     "evaluate activity": "that of supervised",
+    "compare activity": "that of supervised",
     "search.population activity": "that of supervised",
     "search.population checkpoint": "writes a folder; tested in test_population.py",
     "search.population optimizer": "an alternative of the builder's",

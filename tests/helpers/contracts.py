@@ -1601,6 +1601,46 @@ call(
     dear=True,
     also={"data": "x|y|labels|loss", "validation": "validation|x|y", **NET_ALSO},
 )
+
+# comparison
+DIFFERENCES = [0.1, 0.2, 0.4]
+call("comparison.t_interval", values=DIFFERENCES, level=0.9)
+call("comparison.bca_interval", values=DIFFERENCES, level=0.9, seed=1)
+call("comparison.sign_flip_test", differences=DIFFERENCES, seed=1)
+call("comparison.paired_t_test", differences=DIFFERENCES)
+call("comparison.holm", p_values=DIFFERENCES)
+call("comparison.superiority", a=DIFFERENCES, b=[0.3, 0.1], mode="min")
+call("comparison.seeds_needed", deviation=0.1, difference=0.05, level=0.9, power=0.7)
+call("comparison.named", name="muon", model=NET, use=lambda candidate: list(candidate.space))
+call(
+    "compare",
+    candidates=["sgd"],
+    model=NET,
+    data=BATCH,
+    validation=0.2,
+    test=0.2,
+    loss=CE,
+    metrics=EACH,
+    penalty=jd.regularizers.l2(0.1),
+    class_weight={0: 1.0, 1: 2.0, 2: 0.5},
+    freeze_batch_norm=True,
+    **{name: option for name, option in RUN.items() if name != "plateau"} | {"trainable": "*"},
+    metric="loss",
+    mode="min",
+    budget=1,
+    seeds=2,
+    schedule="cosine",
+    worth=0.1,
+    target=0.1,
+    level=0.9,
+    seed=1,
+    strategy="vmap",
+    rows_at_once=1,
+    progress=False,
+    use=lambda answer: answer.values["sgd"],
+    dear=True,
+)
+
 call("search.bootstrap_samples", n=5, samples=2, seed=0)
 call("search.corrected_interval", values=[0.1, 0.2, 0.4], n_train=8, n_validate=2, level=0.9)
 call(

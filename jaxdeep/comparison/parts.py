@@ -1,0 +1,88 @@
+"""The parts of the data: what is trained on, what points are chosen by, and what judges them."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdeep import _checks
+from jaxdeep._shapes import PyTree
+from jaxdeep.datasets import Dataset, split
+from jaxdeep.fitting.holdout import is_share
+from jaxdeep.train.data import as_arrays, count_examples
+
+SHARE = 0.2  # of the rows for validation and for the test, where nothing is said
+
+
+class Parts(NamedTuple):
+    """The data of a comparison.
+
+    Attributes:
+      train: rows that networks are trained on.
+      validation: rows by which each candidate's point is chosen.
+      test: rows that judge the chosen points, once.
+    """
+
+    train: PyTree
+    validation: PyTree
+    test: PyTree
+
+
+def parts_of(data: Any, validation: Any, test: Any, *, seed: int) -> Parts:
+    """The parts that were given; what is missing is drawn from the training rows.
+
+    Classes, if the targets are whole numbers of one column, have equal shares in all parts. What is
+    drawn depends on the seed and the number of rows alone.
+
+    Args:
+      data: the pair ``(x, y)`` or triple ``(x, y, weights)``, or a `jaxdeep.datasets.Dataset`.
+      validation, test: data of the same form, or shares of all rows in (0, 1).
+      seed: of the draw.
+
+    Raises:
+      ValueError, TypeError: shares that leave no rows, a share where the part was given.
+
+    >>> x, y = np.arange(10.0)[:, None], np.arange(10) % 2
+    >>> [len(part[1]) for part in parts_of((x, y), 0.2, 0.2, seed=0)]
+    [6, 2, 2]
+    """
+    given: dict[str, Any] = {"validation": validation, "test": test}
+    if isinstance(data, Dataset):
+        for name, own in (("validation", data.validation), ("test", data.test)):
+            if own is not None and given[name] is not None:
+                raise ValueError(f"{name} must be left out: the data set has rows for it")
+            given[name] = own if own is not None else given[name]
+        data = data.train
+    data = as_arrays(data)
+    drawn = {name: SHARE if part is None else part for name, part in given.items()}
+    shares = {name: part for name, part in drawn.items() if is_share(part)}
+    for name, share in shares.items():
+        _checks.check_number(name, share, "(0, 1)")
+    if not shares:
+        return Parts(data, *(as_arrays(part, name) for name, part in drawn.items()))
+    if sum(shares.values()) >= 1:
+        raise ValueError(
+            "validation and test must leave rows to train on, got shares of "
+            + " and ".join(f"{share:g}" for share in shares.values())
+        )
+    rows = count_examples(data)
+    if rows < len(shares) + 1:
+        raise ValueError(f"data must have a row for each part at least, {len(shares) + 1}, got {rows}")
+    train, *others = split(
+        data, (None, *shares.values()), stratify=_labels(data, len(shares) + 1), seed=seed
+    )
+    found = dict(zip(shares, others))
+    parts = {
+        name: found[name] if name in found else as_arrays(part, name) for name, part in drawn.items()
+    }
+    return Parts(train, parts["validation"], parts["test"])
+
+
+def _labels(data: PyTree, least: int) -> Any:
+    """The classes of the rows, if each has a row for every part."""
+    if not isinstance(data, (tuple, list)) or len(data) < 2:
+        return None
+    labels = np.asarray(data[1])
+    if labels.dtype.kind not in "iub" or labels.size != len(labels):
+        return None
+    labels = labels.reshape(-1)
+    return labels if np.unique(labels, return_counts=True)[1].min() >= least else None

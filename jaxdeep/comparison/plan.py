@@ -1,0 +1,226 @@
+"""The plan of a comparison: everything that is decided before the first run."""
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from jaxdeep import _checks
+from jaxdeep._version import __version__
+from jaxdeep.comparison import catalogue
+from jaxdeep.comparison.candidate import COLUMN, Candidate, checked, trials
+from jaxdeep.comparison.parts import Parts, parts_of
+from jaxdeep.comparison.schedule import Make, made_by, plateau_of
+from jaxdeep.search.spaces.space import Point, Points
+from jaxdeep.train import monitors
+from jaxdeep.train.data import count_examples
+
+_RATE = "learning_rate"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is compared, on what, and by what.
+
+    Attributes:
+      candidates: by name.
+      points: the trials of each candidate, by name.
+      parts: the data.
+      shared: the arguments of `jaxdeep.fit` that all runs have.
+      metric, mode: what decides, and which of its values are better.
+      budget, seeds: trials of each candidate, and runs of its chosen point.
+      schedule: its name, or the function.
+      make: what makes a candidate's learning rate of its peak.
+      steps: of a run.
+      worth, level, target: of `jaxdeep.compare`.
+      keys: of the tuning and of the final runs.
+    """
+
+    candidates: Mapping[str, Candidate]
+    points: Mapping[str, Points]
+    parts: Parts
+    shared: Mapping[str, Any]
+    metric: str
+    mode: str
+    budget: int
+    seeds: int
+    schedule: Any
+    make: Make
+    steps: int
+    worth: float
+    level: float
+    target: float | None
+    keys: tuple[jax.Array, jax.Array]
+
+    @property
+    def epochs(self) -> int:
+        """The epochs of a run."""
+        return int(self.shared.get("epochs", 1))
+
+    def about(self) -> dict[str, Any]:
+        """The question, as plain data."""
+        return {
+            "budget": self.budget,
+            "seeds": self.seeds,
+            "epochs": self.epochs,
+            "batch_size": int(self.shared.get("batch_size", 32)),
+            "schedule": self.schedule if isinstance(self.schedule, str) else "a function",
+            "metric": self.metric,
+            "mode": self.mode,
+            "worth": self.worth,
+            "level": self.level,
+            "target": self.target,
+            "rows": {name: count_examples(part) for name, part in self.parts._asdict().items()},
+            "spaces": {
+                name: {key: str(one) for key, one in candidate.space.items()}
+                for name, candidate in self.candidates.items()
+            },
+            "version": __version__,
+        }
+
+    def built(self, point: Point) -> dict[str, Any]:
+        """What is special about a run: the arguments of `jaxdeep.fit` that a point decides."""
+        hp = {name: value for name, value in point.items() if name not in (COLUMN, "seed")}
+        candidate = self.candidates[point[COLUMN]]
+        if candidate.scheduled and _RATE in hp:
+            hp[_RATE] = self.make(hp[_RATE], self.steps)
+        built = candidate.build(hp)
+        found: dict[str, Any]
+        found = dict(built) if isinstance(built, Mapping) else {"optimizer": built}
+        if candidate.scheduled:
+            plateau = plateau_of(self.schedule, f"val_{self.metric}", self.mode, self.epochs)
+            found = ({} if plateau is None else {"plateau": plateau}) | found
+        if "epochs" in found:
+            raise ValueError(
+                f"candidates[{point[COLUMN]!r}] must not decide about epochs: all have the same"
+            )
+        return found
+
+    def arguments(self, point: Point) -> dict[str, Any]:
+        """All arguments of `jaxdeep.fit` of a run, but for the data and the key."""
+        return {**self.shared, **self.built(point)}
+
+
+def planned(
+    candidates: Any,
+    *,
+    data: Any,
+    validation: Any,
+    test: Any,
+    metric: str | None,
+    mode: str | None,
+    budget: int,
+    seeds: int,
+    schedule: Any,
+    worth: float,
+    level: float,
+    target: float | None,
+    seed: int,
+    shared: Mapping[str, Any],
+) -> Plan:
+    """The plan, from the arguments of `jaxdeep.compare`.
+
+    Raises:
+      ValueError, TypeError: an argument that is out of range or does not fit the others.
+    """
+    budget, seeds = (_checks.check_count(n, v) for n, v in (("budget", budget), ("seeds", seeds)))
+    if seeds < 2:
+        raise ValueError("seeds must be at least 2: a single run says nothing of how sure it is; got 1")
+    _checks.check_number("worth", worth, "[0, inf)")
+    _checks.check_number("level", level, "(0, 1)")
+    if target is not None:
+        _checks.check_number("target", target, "(-inf, inf)")
+    seed = _checks.check_count("seed", seed, low=0)
+    make = made_by(schedule)
+    metric, mode = _metric_and_mode(metric, mode, shared)
+    named = named_candidates(candidates, model=shared.get("model"))
+    for name, candidate in named.items():
+        if schedule != "constant" and candidate.scheduled and _RATE not in _names_of(candidate):
+            raise ValueError(
+                f"schedule={schedule!r} needs a learning_rate that candidates[{name!r}] is tuned by or "
+                "given; a Candidate(…, scheduled=False) goes without"
+            )
+    parts = parts_of(data, validation, test, seed=seed)
+    rows, batch = count_examples(parts.train), int(shared.get("batch_size", 32))
+    per_epoch = rows // batch if shared.get("drop_remainder") else math.ceil(rows / batch)
+    key = jax.random.key(seed)
+    return Plan(
+        candidates=named,
+        points={name: trials(name, one, budget, seed=seed) for name, one in named.items()},
+        parts=parts,
+        shared=shared,
+        metric=metric,
+        mode=mode,
+        budget=budget,
+        seeds=seeds,
+        schedule=schedule,
+        make=make,
+        steps=max(per_epoch * int(shared.get("epochs", 1)), 1),
+        worth=float(worth),
+        level=float(level),
+        target=None if target is None else float(target),
+        keys=(jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)),
+    )
+
+
+def named_candidates(candidates: Any, *, model: Any = None) -> dict[str, Candidate]:
+    """The candidates by name, from what a user says of them.
+
+    >>> import jaxdeep as jd
+    >>> list(named_candidates(["sgd", "adam"]))
+    ['sgd', 'adam']
+    >>> named_candidates({"a": jd.optimizers.adam})["a"].default["b1"]
+    0.9
+    """
+    if isinstance(candidates, str) or not isinstance(candidates, (Mapping, Sequence)):
+        raise TypeError(
+            f"candidates must be names of optimizers or a dict of candidates by name, got {candidates!r}"
+        )
+    if not isinstance(candidates, Mapping):
+        twice = sorted({name for name in candidates if list(candidates).count(name) > 1}, key=str)
+        if twice:
+            raise ValueError(f"candidates must have different names, got {twice[0]!r} twice")
+        candidates = {name: name for name in candidates}
+    if not candidates:
+        raise ValueError("candidates must be one at least, got none")
+    found = {}
+    for name, given in candidates.items():
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"candidates must be named by texts, got {name!r}")
+        found[name] = checked(name, _known(given, model))
+    return found
+
+
+def _known(given: Any, model: Any) -> Any:
+    """A candidate of the catalogue, where its name or its function is given."""
+    if isinstance(given, str):
+        return catalogue.named(given, model=model)
+    if inspect.isfunction(given):
+        known = catalogue.of_function(given)
+        first = next(iter(inspect.signature(given).parameters), None)
+        return known or (catalogue.of_factory(given) if first == _RATE else given)
+    return given
+
+
+def _names_of(candidate: Candidate) -> set[str]:
+    return {*candidate.space, *candidate.fixed}
+
+
+def _metric_and_mode(metric: Any, mode: Any, shared: Mapping[str, Any]) -> tuple[str, str]:
+    """What decides: by default the first metric, or the loss without metrics."""
+    known = [*(shared.get("metrics") or {}), "loss"]
+    if metric is None:
+        metric = known[0]
+    if not isinstance(metric, str) or metric.removeprefix("val_") not in known:
+        raise ValueError(f"metric must be one of {', '.join(known)}, got {metric!r}")
+    metric = metric.removeprefix("val_")
+    _checks.check_choice("mode", mode, (None, "min", "max"))
+    mode = mode or monitors.mode_of(metric)
+    if mode is None:
+        raise ValueError(
+            f"mode must be 'min' or 'max' for {metric!r}: its name does not say which is better"
+        )
+    return metric, mode

@@ -1,0 +1,154 @@
+"""The protocol: each candidate is tuned, its chosen point is trained anew, and judged once."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdeep.comparison.candidate import COLUMN
+from jaxdeep.comparison.directory import ever_chosen
+from jaxdeep.comparison.plan import Plan
+from jaxdeep.fitting.evaluation import EVALUATED, evaluate
+from jaxdeep.search.spaces.space import Point, Points
+from jaxdeep.search.sweep import sweep
+from jaxdeep.search.tables.table import Table
+
+
+class Judged(NamedTuple):
+    """What the protocol gives.
+
+    Attributes:
+      tuning: all trials.
+      final: the runs of the chosen points.
+      chosen: the number of the best trial of each candidate that has one, by name.
+      test: for each of these the metrics on the test rows by name, ``(seeds,)`` each.
+    """
+
+    tuning: Table
+    final: Table
+    chosen: Mapping[str, int]
+    test: Mapping[str, Mapping[str, np.ndarray]]
+
+
+def carried_out(plan: Plan, how: Mapping[str, Any], checkpoint: pathlib.Path | None) -> Judged:
+    """Tune, train the chosen points with fresh seeds, and judge.
+
+    Args:
+      plan: what is compared.
+      how: arguments of `jaxdeep.sweep` about how rows are run.
+      checkpoint: a directory from which it goes on.
+
+    Raises:
+      KeyboardInterrupt: it was interrupted; with a checkpoint nothing that has ended is lost.
+    """
+    every = _together(plan.points.values())
+    tuning = _swept(plan, every, 1, 0, how, checkpoint, "tuning")
+    chosen = best_trials(plan, tuning)
+    kept = list(chosen.items()) if checkpoint is None else ever_chosen(checkpoint, chosen)
+    finals = _together([Points([plan.points[name][i]]) for name, i in kept])
+    if not finals:
+        return Judged(tuning, Table([], []), {}, {})
+    trained = _swept(plan, finals, plan.seeds, 1, how, checkpoint, "final")
+    rows = {name: _rows_of(trained, plan.points[name][i]) for name, i in chosen.items()}
+    final = Table(
+        [trained.points[i] for found in rows.values() for i in found],
+        [trained.results[i] for found in rows.values() for i in found],
+    )
+    test = {name: judged(plan, trained, found) for name, found in rows.items()}
+    return Judged(tuning, final, chosen, test)
+
+
+def best_trials(plan: Plan, tuning: Table) -> dict[str, int]:
+    """The number of each candidate's best trial on the validation rows; of ties the first.
+
+    Candidates none of whose trials ended with finite parameters are missing.
+    """
+    sign = 1 if plan.mode == "max" else -1
+    chosen: dict[str, int] = {}
+    values = {
+        (point[COLUMN], number): sign * result.value(f"val_{plan.metric}")
+        for (point, number), result in zip(_numbered(tuning), tuning.results)
+        if result.full
+    }
+    for name in plan.candidates:
+        own = {number: value for (of, number), value in values.items() if of == name}
+        finite = {number: value for number, value in own.items() if np.isfinite(value)}
+        if finite:
+            chosen[name] = max(finite, key=lambda number: (finite[number], -number))
+    return chosen
+
+
+def judged(plan: Plan, trained: Table, rows: list[int]) -> dict[str, np.ndarray]:
+    """The loss and the metrics on the test rows, of each of these runs.
+
+    A run that diverged has NaN.
+    """
+    found: list[dict[str, float]] = []
+    for row in rows:
+        arguments = plan.arguments(trained.points[row])
+        if not trained.results[row].full:
+            found.append({})
+            continue
+        params, state = trained.trained(row)
+        passed = {name: arguments[name] for name in EVALUATED if arguments.get(name) is not None}
+        values = evaluate(arguments["model"], params, state, plan.parts.test, **passed)
+        found.append({name: float(value) for name, value in values.items() if np.ndim(value) == 0})
+    names = list(dict.fromkeys(name for values in found for name in values)) or [plan.metric]
+    return {name: np.array([values.get(name, np.nan) for values in found]) for name in names}
+
+
+def _swept(
+    plan: Plan,
+    points: Points,
+    seeds: int,
+    key: int,
+    how: Mapping[str, Any],
+    checkpoint: pathlib.Path | None,
+    name: str,
+) -> Table:
+    table = sweep(
+        plan.built,
+        points,
+        data=plan.parts.train,
+        validation=plan.parts.validation,
+        seeds=seeds,
+        key=plan.keys[key],
+        checkpoint=None if checkpoint is None else checkpoint / name,
+        **how,
+        **plan.shared,
+    )
+    ended = [result.ended for result in table.results]
+    if len(ended) < len(points) * seeds or "interrupted" in ended:
+        raise KeyboardInterrupt
+    return table
+
+
+def _together(each: Any) -> Points:
+    points: list[Point] = []
+    spaces: list[Any] = []
+    for own in each:
+        points.extend(own)
+        spaces.extend(own.spaces or ())
+    return Points(points, spaces)
+
+
+def _numbered(table: Table) -> list[tuple[Point, int]]:
+    """The points of a table, and the number of each among those of its candidate."""
+    seen: dict[str, int] = {}
+    found = []
+    for point in table.points:
+        number = seen.get(point[COLUMN], 0)
+        seen[point[COLUMN]] = number + 1
+        found.append((point, number))
+    return found
+
+
+def _rows_of(table: Table, point: Point) -> list[int]:
+    """The rows of a point, in the order of their seeds."""
+    wanted = dict(point)
+    return [
+        i
+        for i, own in enumerate(table.points)
+        if {name: value for name, value in own.items() if name != "seed"} == wanted
+    ]

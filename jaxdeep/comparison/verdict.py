@@ -1,0 +1,77 @@
+"""The verdict: one winner, or the candidates that cannot be told apart."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxdeep.comparison.pairs import Pair, fewest
+from jaxdeep.comparison.statistics import seeds_needed
+
+_MOST = 1_000  # more seeds than anyone would run
+
+
+class Verdict(NamedTuple):
+    """What the comparison says.
+
+    Attributes:
+      winners: the candidate with the best mean, and all that cannot be told from it.
+      sentence: the same in words.
+    """
+
+    winners: tuple[str, ...]
+    sentence: str
+
+
+def verdict_of(
+    order: Sequence[str], pairs: Sequence[Pair], *, seeds: int, level: float, worth: float
+) -> Verdict:
+    """The verdict on candidates of which the means are known.
+
+    A candidate wins if each of its differences to the others is sure (its p-value, adjusted by Holm's
+    method for all pairs, is below ``1 − level``) and larger than `worth`.
+
+    Args:
+      order: the candidates, the best mean first.
+      pairs: all of their pairs.
+      seeds: how many runs each has.
+      level, worth: of `jaxdeep.compare`.
+
+    >>> pair = Pair("a", "b", 0.2, 0.1, 0.3, 0.05, p=0.002, adjusted=0.002, superiority=1.0)
+    >>> verdict_of(["a", "b"], [pair], seeds=10, level=0.95, worth=0.0)
+    Verdict(winners=('a',), sentence='a wins.')
+    """
+    if not order:
+        return Verdict((), "None of the candidates could be trained.")
+    leader, *others = order
+    if not others:
+        return Verdict(
+            (leader,), f"{leader} is the only candidate; there is nothing to compare it with."
+        )
+    open_pairs = [pair for pair in pairs if pair.better == leader and not pair.is_sure(level, worth)]
+    if not open_pairs:
+        return Verdict((leader,), f"{leader} wins.")
+    winners = (leader, *(pair.worse for pair in open_pairs))
+    if len(winners) == len(order):
+        apart = f"{_listed(winners)} cannot be told apart"
+    else:
+        apart = f"{_listed(winners)} cannot be told apart, and are better than the others"
+    return Verdict(winners, f"{apart}{_more(open_pairs, len(pairs), seeds, level, worth)}")
+
+
+def _more(open_pairs: Sequence[Pair], tests: int, seeds: int, level: float, worth: float) -> str:
+    """What it would take to tell them apart."""
+    if seeds < fewest(1, level):
+        return f"; {seeds} seeds are too few to be sure of any difference: it takes {fewest(1, level)}."
+    if worth and all(pair.is_sure(level) or pair.high <= worth for pair in open_pairs):
+        return f"; the differences are below the {worth:g} that matters."
+    adjusted = 1 - (1 - level) / tests
+    needed = max(
+        seeds_needed(pair.deviation, max(pair.difference, worth), level=adjusted) for pair in open_pairs
+    )
+    if not math.isfinite(needed) or needed > _MOST:
+        return f"; if there is a difference, it would take more than {_MOST:,} seeds to find it."
+    return f"; about {int(max(needed - seeds, 1))} more seeds would."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]])

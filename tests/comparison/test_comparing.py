@@ -1,0 +1,230 @@
+"""Tests of jaxdeep.compare: the protocol, what it refuses, and that it goes on where it was."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxdeep as jd
+from jaxdeep.comparison import Candidate
+from jaxdeep.comparison.candidate import trials, width
+from jaxdeep.comparison.plan import named_candidates
+
+X = np.random.default_rng(0).normal(size=(160, 4)).astype(np.float32)
+Y = (X @ np.array([[1.0], [-1.0], [0.5], [0.0]], np.float32)).astype(np.float32)
+OPTIONS = {"model": jd.nn.dense(1), "data": (X, Y), "loss": jd.losses.mse, "progress": False}
+SMALL = OPTIONS | {"budget": 3, "seeds": 2, "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def answer():
+    return jd.compare(["sgd", "momentum"], **SMALL | {"seeds": 6})
+
+
+def test_every_candidate_has_the_same_budget(answer):
+    epochs = dict.fromkeys(("sgd", "momentum"), 0)
+    for point, result in zip(answer.tuning.points, answer.tuning.results):
+        epochs[point["candidate"]] += result.epochs
+    assert epochs == {"sgd": 6, "momentum": 6}
+    assert len(answer.final) == 12
+
+
+def test_the_first_trial_is_the_default(answer):
+    own = [point for point in answer.tuning.points if point["candidate"] == "momentum"]
+    assert (own[0]["learning_rate"], own[0]["momentum"]) == (0.01, 0.9)
+    assert own[1]["learning_rate"] != own[2]["learning_rate"]
+    assert {point["momentum"] for point in own} == {0.9}  # three trials tune the rate alone
+
+
+def test_the_best_trial_on_the_validation_rows_is_chosen(answer):
+    for name in answer.order:
+        rows = [row for row in answer.tuning.rows() if row["candidate"] == name]
+        best = min(rows, key=lambda row: row["val_loss"])
+        assert answer.chosen[name]["learning_rate"] == best["learning_rate"]
+        finals = {point["learning_rate"] for point in answer.final.points if point["candidate"] == name}
+        assert finals == {best["learning_rate"]}
+
+
+def test_final_runs_are_those_of_fit_judged_on_the_test_rows(answer):
+    parts = answer.plan.parts
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 1), 3)
+    rate = answer.chosen["sgd"]["learning_rate"]
+    result = jd.fit(
+        OPTIONS["model"],
+        parts.train,
+        loss=jd.losses.mse,
+        optimizer=jd.optimizers.sgd(rate),
+        epochs=2,
+        key=key,
+        progress=False,
+    )
+    value = result.evaluate(parts.test)["loss"]
+    assert answer.values["sgd"][3] == value
+    model, params, _ = answer.trained("sgd", 3)
+    chex_equal = jax.tree.map(np.array_equal, params, result.params)
+    assert all(jax.tree.leaves(chex_equal))
+    assert model is OPTIONS["model"]
+
+
+def test_parts_share_no_rows_and_seeds_are_fresh(answer):
+    parts = answer.plan.parts
+    rows = [set(map(tuple, np.asarray(part[0]).tolist())) for part in parts]
+    assert sum(map(len, rows)) == len(X) == len(set.union(*rows))
+    tuning, final = answer.plan.keys
+    keys = [jax.random.key_data(jax.random.fold_in(tuning, s)).tolist() for s in range(3)]
+    assert all(jax.random.key_data(jax.random.fold_in(final, s)).tolist() not in keys for s in range(10))
+
+
+def test_pairs_begin_with_the_same_networks_and_order(answer):
+    # a rate of nearly 0 leaves each candidate's network at its start
+    still = {"a": jd.optimizers.sgd(1e-30), "b": jd.optimizers.adam(1e-30)}
+    found = jd.compare(still, **SMALL | {"budget": 1})
+    np.testing.assert_array_equal(found.values["a"], found.values["b"])
+    assert found.pairs[0].p == 1.0
+
+
+def test_one_optimizer_under_two_names_does_not_win():
+    both = {"one": jd.optimizers.adam, "other": "adam"}
+    found = jd.compare(both, **SMALL | {"seeds": 6})
+    assert found.winners == ("one", "other")
+    np.testing.assert_array_equal(found.values["one"], found.values["other"])
+
+
+def test_test_rows_are_not_touched_before_the_end():
+    spoilt = (np.full((20, 4), 1e30, np.float32), np.full((20, 1), -1e30, np.float32))
+    one = jd.compare(["sgd"], **SMALL, validation=0.2, test=spoilt)
+    other = jd.compare(["sgd"], **SMALL, validation=0.2, test=(X[:20], Y[:20]))
+    assert one.chosen == other.chosen
+    assert one.tuning.rows() == other.tuning.rows()
+    assert one.final.rows() == other.final.rows()
+
+
+def test_schedules_are_those_of_all_but_schedule_free():
+    peaks = []
+
+    def schedule(peak, steps):
+        peaks.append(steps)
+        return jd.schedules.cosine(peak, steps)
+
+    free = Candidate(
+        lambda hp: optax.sgd(hp["learning_rate"]), {"learning_rate": [0.1, 0.2]}, scheduled=False
+    )
+    found = jd.compare({"sgd": "sgd", "free": free}, **SMALL, schedule=schedule)
+    assert set(peaks) == {2 * 3}  # 96 rows in batches of 32, two epochs
+    assert found.final.history(0)["learning_rate"][-1] < found.chosen["sgd"]["learning_rate"]
+    named = jd.compare(["sgd"], **SMALL, schedule="cosine")
+    assert named.values["sgd"].tolist() == found.values["sgd"].tolist()
+    lowered = jd.compare(["sgd"], **SMALL | {"epochs": 4}, schedule="performance")
+    assert lowered.about["schedule"] == "performance"
+
+
+def test_a_comparison_goes_on_and_grows(tmp_path):
+    first = jd.compare(["sgd", "adam"], **SMALL, checkpoint=tmp_path)
+    again = jd.compare(["sgd", "adam"], **SMALL, checkpoint=tmp_path)
+    more = jd.compare(["sgd", "adam"], **SMALL | {"budget": 5, "seeds": 4}, checkpoint=tmp_path)
+    whole = jd.compare(["sgd", "adam"], **SMALL | {"budget": 5, "seeds": 4})
+    assert again.final.rows() == first.final.rows()
+    assert more.final.rows() == whole.final.rows()
+    assert more.verdict == whole.verdict
+    options = SMALL | {"budget": 5, "seeds": 4, "checkpoint": tmp_path}
+    for changes, message in (
+        ({"batch_size": 16}, "batch_size was 32 and is 16"),
+        ({"budget": 4}, "budget was 5 and is 4.*may grow"),
+        ({"schedule": "cosine"}, "schedule was constant and is cosine"),
+        ({"test": 0.3}, "rows were"),
+        ({"candidates": ["adam"]}, "sgd"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            jd.compare(**{"candidates": ["sgd", "adam"], **options, **changes})
+    assert jd.compare(["sgd", "adam"], **options, worth=0.5).about["worth"] == 0.5
+
+
+def test_what_diverges_ranks_last_and_is_said():
+    wild = Candidate(lambda hp: jd.optimizers.sgd(1e6), {}, {})
+    found = jd.compare({"wild": wild, "sgd": "sgd"}, **SMALL)
+    assert found.order == ("sgd", "wild")
+    assert any("wild: none of its trials" in caution for caution in found.cautions)
+    assert found.winners == ("sgd",)
+    assert np.isnan(found.rows()[1]["mean"])
+    lost = jd.compare({"wild": wild}, **SMALL)
+    assert lost.verdict == "None of the candidates could be trained."
+    assert "wild" in str(lost)
+
+
+def test_results_are_the_same_bits_but_for_times(tmp_path):
+    texts = []
+    for name in ("a", "b"):
+        jd.compare(["sgd", "adam"], **SMALL).save(tmp_path / name)
+        results = json.loads((tmp_path / name / "results.json").read_text())
+        results.pop("times")
+        texts.append(json.dumps(results))
+    assert texts[0] == texts[1]
+    lines = (tmp_path / "a" / "trials.csv").read_text().splitlines()
+    assert len(lines) == 1 + 2 * 3 + 2 * 2
+    assert lines[0].startswith("stage,candidate,seed,learning_rate")
+
+
+def test_the_text_fits_eighty_columns():
+    found = jd.compare(["sgd", "schedule_free_adamw", "nadam"], **SMALL | {"seeds": 2})
+    assert max(map(len, str(found).splitlines())) <= 80
+    assert "2 seeds: no difference can be sure below 6" in str(found)
+    assert "Holds for this network" in str(found)
+
+
+def test_trials_of_equal_spaces_are_equal_and_extend():
+    adam = named_candidates(["adam"])["adam"]
+    points = trials("a", adam, 16, seed=0)
+    assert [dict(point) for point in trials("a", adam, 24, seed=0)][:16] == points
+    assert {name for name in points[0] if len({p[name] for p in points}) > 1} == {"learning_rate", "b1"}
+    assert [width(n) for n in (4, 16, 32, 100)] == [1, 2, 3, 1_000_000]
+
+
+@pytest.mark.parametrize(
+    ("candidates", "changes", "message"),
+    [
+        (["adm"], {}, "unknown optimizer 'adm'; did you mean adam"),
+        (["lbfgs"], {}, "lbfgs.* searches along a line"),
+        (["adam", "adam"], {}, "different names"),
+        ([], {}, "one at least"),
+        ("adam", {}, "candidates must be names"),
+        ({"a": 3}, {}, r"candidates\['a'\]"),
+        ({"a": (lambda hp: optax.sgd(0.1), {"rate": [1, 2]}, {"other": 1})}, {}, "pair"),
+        (["sgd"], {"metric": "accuracy"}, "metric must be one of loss"),
+        (["sgd"], {"seeds": 1}, "seeds must be at least 2"),
+        (["sgd"], {"budget": 0}, "budget"),
+        (["sgd"], {"schedule": "cosin"}, "schedule must be one of constant, cosine"),
+        (["sgd"], {"worth": -1.0}, "worth"),
+        (["sgd"], {"validation": 0.6, "test": 0.5}, "leave rows to train on"),
+        (["sgd"], {"test": 1.5}, "test"),
+        (["sgd"], {"model": None}, "model"),
+        ({"a": optax.sgd(0.1)}, {"schedule": "cosine"}, "needs a learning_rate"),
+        ({"a": lambda learning_rate: {"optimizer": optax.sgd(0.1), "epochs": 3}}, {}, "epochs"),
+        ({"a": Candidate(jd.optimizers.sgd, {"seed": [1, 2]})}, {}, "seed"),
+        ({"a": Candidate(jd.optimizers.sgd, {"b": [1, 2]}, {"c": 1})}, {}, "default must have"),
+    ],
+)
+def test_what_is_refused(candidates, changes, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        jd.compare(candidates, **SMALL | changes)
+
+
+def test_muon_leaves_the_last_layer_to_adam():
+    model = jd.nn.serial(hidden=jd.nn.dense(8), out=jd.nn.dense(1))
+    candidate = named_candidates(["muon"], model=model)["muon"]
+    numbers = candidate.build.factory.keywords["muon_weight_dimension_numbers"]
+    params, _ = model.init(jax.random.key(0), X[:1])
+    assert isinstance(numbers(params)["hidden"]["kernel"], optax.contrib.MuonDimensionNumbers)
+    assert numbers(params)["hidden"]["bias"] is None
+    assert numbers(params)["out"]["kernel"] is None
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", jd.comparison.names())
+def test_every_named_optimizer_trains(name):
+    model = jd.nn.serial(hidden=jd.nn.dense(8, activation=jnp.tanh), out=jd.nn.dense(1))
+    found = jd.compare([name], **SMALL | {"model": model, "epochs": 4})
+    assert np.isfinite(found.values[name]).all()
+    assert found.values[name].mean() < 1.5 * float(np.var(Y))
