@@ -28,6 +28,7 @@ from jaxdeep.fitting.result import FitResult, Problem
 from jaxdeep.fitting.setup import Setup, check_begun, frozen_of, make_setup, trial, try_out
 from jaxdeep.fitting.sources import Source, go_to, is_batches, keep_to, position_of, sources_of
 from jaxdeep.train.data import check_pair
+from jaxdeep.train.evaluated import is_another
 from jaxdeep.train.missing import with_nan
 from jaxdeep.train.options import Callback, FitOptions, filled, minimised_of, takes
 from jaxdeep.train.records import Epochs
@@ -229,7 +230,7 @@ def _finished(
 ) -> FitResult:
     """The result of a run that has ended, checked to be finite."""
     program, key = setup.program, key_of("finish", setup.key)
-    if setup.restores or setup.options["ema"]:
+    if setup.restores or is_another(run.train_state.opt_state, setup.options["ema"]):
         ts = run_once(lambda run: program.finish(run)[0], run, key=key)
     else:
         ts = run.train_state

@@ -18,6 +18,7 @@ from jaxdeep.optimizers.descent import (
     scale_by_nag,
     sgd,
 )
+from jaxdeep.optimizers.evaluation import evaluation_params
 from jaxdeep.optimizers.guards import EmaState, SkipState, ema_params, skip_nonfinite
 from jaxdeep.optimizers.hyperparameters import hyperparams, set_hyperparams
 from jaxdeep.optimizers.lion import lion, scale_by_lion
@@ -53,6 +54,7 @@ __all__ = [
     "clip_by_norm",
     "clip_by_value",
     "ema_params",
+    "evaluation_params",
     "factories",
     "first_moment",
     "gradient_point",

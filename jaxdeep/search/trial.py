@@ -18,6 +18,7 @@ from jaxdeep.search.resampling.subset import WHOLE, Subset
 from jaxdeep.search.spaces.space import Point
 from jaxdeep.search.tables.table import Result, Span, scalars
 from jaxdeep.train import monitors
+from jaxdeep.train.evaluated import is_another
 from jaxdeep.train.missing import with_nan
 from jaxdeep.train.run import RunState
 from jaxdeep.train.state import TrainState
@@ -120,7 +121,8 @@ class Trial:
                 return
             self.result = self.standing()._replace(ended=early or "interrupted", spans=tuple(self.spans))
             return
-        same = not (self.setup.restores or self.setup.options["ema"])
+        another = is_another(run.train_state.opt_state, self.setup.options["ema"])
+        same = not (self.setup.restores or another)
         ts = run.train_state if same else self.setup.program.finish(run)[0]
         result = self.standing()
         params, state = jax.tree.map(_owned, jax.device_get((ts.params, ts.state)))

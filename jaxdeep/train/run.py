@@ -1,5 +1,6 @@
 """A whole run as a pure function: epochs, evaluation, early stopping, the best parameters, history."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn, Unpack
 
@@ -13,14 +14,14 @@ from jaxdeep.train import monitors
 from jaxdeep.train.batches import Advance, Metrics, Totals, averages, values_of
 from jaxdeep.train.data import as_arrays, check_told_apart_by_column
 from jaxdeep.train.epoch import evaluation_of, make_evaluate, one_pass
+from jaxdeep.train.evaluated import evaluated_of, first_state, following, joined, parted
 from jaxdeep.train.missing import missing
 from jaxdeep.train.monitors import Decisions, Due, Limits, choose, limits_of
 from jaxdeep.train.objective import Objective
 from jaxdeep.train.options import RunOptions, filled, takes
 from jaxdeep.train.sharding import split
 from jaxdeep.train.state import TrainState
-from jaxdeep.train.step import Measure, Step, augmenting, measured_step
-from jaxdeep.tree import Where, combine, partition
+from jaxdeep.train.step import Measure, Step, measured_step
 
 History = dict[str, Float[Array, "epochs ..."]]
 
@@ -38,7 +39,8 @@ class RunState(NamedTuple):
       decisions: what early stopping and the plateau have recorded.
       history: values of each metric, with room for at least the epochs of the run; `missing` for epochs
         not run.
-      averaged: with `ema`, the model's state that belongs to the averaged parameters; else ().
+      averaged: where the parameters that are evaluated are not those that are trained
+        (`jaxdeep.train.evaluated`), the model's state that belongs to them; else ().
     """
 
     train_state: TrainState
@@ -174,11 +176,11 @@ def make_program(
     )
     evaluate = make_evaluate(objective, batch_size=batch_size)
 
-    opened, closed = (_opened, _closed) if ema else (_train_state, _with_train_state)
+    opened, closed = functools.partial(_opened, ema), functools.partial(_closed, ema)
 
     def evaluated_model(ts: TrainState) -> tuple[PyTree, PyTree]:
         """The parameters and state that are evaluated, kept as the best and returned."""
-        return (_average(ts, trainable), ts.state[1]) if ema else (ts.params, ts.state)
+        return evaluated_of(ts, ema, trainable)
 
     def evaluation(run: RunState) -> Advance[tuple[()]]:
         return evaluation_of(objective, *evaluated_model(opened(run)))
@@ -208,8 +210,8 @@ def make_program(
 
     def start(ts: TrainState, data: PyTree, validation: PyTree, limits: Limits) -> RunState:
         zero = jnp.zeros((), jnp.int32)
-        averaged = jax.tree.map(jnp.copy, ts.state) if ema else ()
-        run = RunState(ts, zero, jnp.zeros((), bool), zero - 1, Decisions(), {}, averaged)
+        run = RunState(ts, zero, jnp.zeros((), bool), zero - 1, Decisions(), {})
+        run = run._replace(averaged=first_state(ts, ema))
         after, values, _ = jax.eval_shape(one_epoch, opened(run), zero, data, validation, limits)
         history = {
             name: jnp.full((room, *v.shape), missing(v.dtype), jnp.promote_types(v.dtype, jnp.float32))
@@ -367,52 +369,23 @@ def _step_of(
     )
     skip = options["on_nonfinite"] == "skip"
     step = _split_step(_undoing(step) if skip else step, mesh)
-    if not options["ema"]:
-        return step
-    return _following(step, _split_objective(objective, mesh), options, skip=skip)
+    return following(
+        step,
+        _split_objective(objective, mesh),
+        ema=options["ema"],
+        trainable=options["trainable"],
+        augment=options["augment"],
+        skip=skip,
+    )
 
 
-def _train_state(run: RunState) -> TrainState:
-    return run.train_state
+def _opened(ema: bool, run: RunState) -> TrainState:
+    return joined(run.train_state, run.averaged, ema)
 
 
-def _with_train_state(run: RunState, ts: TrainState) -> RunState:
-    return run._replace(train_state=ts)
-
-
-def _opened(run: RunState) -> TrainState:
-    """The train state, whose state is the model's and that of the averaged parameters."""
-    ts = run.train_state
-    return ts._replace(state=(ts.state, run.averaged))
-
-
-def _closed(run: RunState, ts: TrainState) -> RunState:
-    """The run, after steps of what `_opened` has made of it."""
-    state, averaged = ts.state
-    return run._replace(train_state=ts._replace(state=state), averaged=averaged)
-
-
-def _following(step: Step, objective: Objective, options: RunOptions, *, skip: bool) -> Step:
-    """The step of a train state whose state is a pair: the model's, and that of the averaged parameters.
-
-    The second is what these leave behind when they are applied to every batch as the first are, in
-    training and with the same randomness, so that batch norms have statistics of the averaged network.
-    """
-
-    def followed(ts: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
-        state, averaged = ts.state
-        new, values = step(ts._replace(state=state), batch)
-        if jax.tree.leaves(averaged):
-            key = jax.random.fold_in(ts.key, ts.step)
-            if options["augment"] is not None:
-                batch = options["augment"](augmenting(key), batch)
-            params = _average(new, options["trainable"])
-            after = objective(params, averaged, batch, key=key, train=True)[1][0]
-            fine = jnp.isfinite(values["loss"]) if skip else True
-            averaged = choose(fine, after, averaged)
-        return new._replace(state=(new.state, averaged)), values
-
-    return followed
+def _closed(ema: bool, run: RunState, ts: TrainState) -> RunState:
+    ts, averaged = parted(ts, ema)
+    return run._replace(train_state=ts, averaged=averaged)
 
 
 def _split_step(step: Step, mesh: jax.sharding.Mesh | None) -> Step:
@@ -427,14 +400,3 @@ def _split_objective(objective: Objective, mesh: jax.sharding.Mesh | None) -> Ob
         return objective(params, state, split(mesh, batch), **switches)
 
     return on_mesh
-
-
-def _average(ts: TrainState, trainable: Where | None) -> PyTree:
-    """The moving average of the parameters, in their dtypes."""
-    average = optax.tree_utils.tree_get(ts.opt_state, "ema")
-    if average is None:
-        raise ValueError(
-            "ema=True needs jaxdeep.optimizers.ema_params at the end of the optimizer's chain"
-        )
-    moving, held = partition(ts.params, trainable)
-    return combine(jax.tree.map(lambda mean, p: mean.astype(p.dtype), average, moving), held)

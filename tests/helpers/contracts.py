@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import jaxdeep as jd
 from jaxdeep.search.asking import ask_tell
@@ -729,6 +730,13 @@ call("optimizers.factories", use=sorted, with_learning_rate=True)
 call(
     "optimizers.gradient_point",
     opt_state=NAG.init(PARAMS),
+    params=PARAMS,
+    also={"params": "parameters|kernel|a/kernel"},
+)
+FREE = optax.contrib.schedule_free_sgd(0.1)
+call(
+    "optimizers.evaluation_params",
+    opt_state=FREE.init(PARAMS),
     params=PARAMS,
     also={"params": "parameters|kernel|a/kernel"},
 )

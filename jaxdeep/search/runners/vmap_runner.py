@@ -17,6 +17,7 @@ from jaxdeep.search.resampling.subset import DeviceData, part
 from jaxdeep.search.runners.memory import fitting, free
 from jaxdeep.search.trial import Floats, Group, OnEpochs, Trial, arrays, light
 from jaxdeep.train.data import tree_bytes
+from jaxdeep.train.evaluated import is_another
 from jaxdeep.train.run import RunState
 
 Stacked = TypeVar("Stacked", jax.Array, np.ndarray)  # with a row on each place of the first axis
@@ -164,7 +165,8 @@ class Stack:
                     row.store.save(row, run)
         final = epoch == rows[0].setup.epochs or not going
         # a run that lasts may go on with more epochs
-        is_light = final and not (options["ema"] or rows[0].store.lasts)
+        another = is_another(runs.train_state.opt_state, options["ema"])
+        is_light = final and not (another or rows[0].store.lasts)
         runs = jax.device_get(light(runs) if is_light else runs)
         for row, run in zip(rows, _unstacked(runs)):
             row.run = run

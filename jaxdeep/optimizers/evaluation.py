@@ -1,0 +1,77 @@
+"""The parameters that a model is evaluated with, where an optimizer trains others."""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdeep._arrays import check_leaves
+from jaxdeep._shapes import Array, PyTree
+
+
+def evaluation_params(opt_state: PyTree, params: PyTree) -> PyTree:
+    """The parameters to evaluate, keep and save: x of schedule-free methods, else `params` themselves.
+
+    A schedule-free optimizer of optax takes gradients at ``y = (1 − β) z + β x``, which are the
+    parameters that training moves, and its average ``x = (y − (1 − β) z) / β`` is what it is about.
+    `jaxdeep.fit`, `jaxdeep.train.make_run` and `jaxdeep.sweep` evaluate, keep and return x; in a loop of
+    your own call this. Its state is found inside `optax.chain`, `optax.masked` and other wrappers; a
+    leaf that a mask leaves out stays as it is.
+
+    Args:
+      opt_state: the state of any optax optimizer.
+      params: the parameters that it trains.
+
+    Returns:
+      A pytree like `params`, with their dtypes.
+
+    Raises:
+      TypeError: something that is no pytree of arrays.
+
+    Source: Defazio et al., "The Road Less Scheduled" (arXiv:2405.15682);
+    `optax.contrib.schedule_free_eval_params`.
+
+    >>> import jax.numpy as jnp, optax
+    >>> optimizer = optax.chain(optax.clip(1.0), optax.contrib.schedule_free_sgd(0.5, b1=0.9))
+    >>> y = jnp.array(1.0); state = optimizer.init(y)
+    >>> updates, state = optimizer.update(jnp.array(1.0), state, y)
+    >>> round(float(evaluation_params(state, y + updates)), 4)  # the first average is z = 1 - 0.5
+    0.5
+    """
+    check_leaves("opt_state", opt_state, real=False)
+    check_leaves("params", params)
+    for state in _schedule_free(opt_state):
+        params = jax.tree.map(
+            lambda z, y, b1=state.b1: _average(y, z, b1), state.z, params, is_leaf=_is_masked
+        )
+    return params
+
+
+def evaluates_elsewhere(opt_state: PyTree) -> bool:
+    """Whether `evaluation_params` are others than the parameters that are trained.
+
+    >>> evaluates_elsewhere(optax.sgd(0.1).init(jnp.ones(2)))
+    False
+    """
+    return any(True for _ in _schedule_free(opt_state))
+
+
+def _schedule_free(opt_state: PyTree) -> Iterator[optax.contrib.ScheduleFreeState]:
+    def is_state(node: object) -> bool:
+        return isinstance(node, optax.contrib.ScheduleFreeState)
+
+    return filter(is_state, jax.tree.leaves(opt_state, is_leaf=is_state))
+
+
+def _is_masked(node: object) -> bool:
+    return isinstance(node, optax.MaskedNode)
+
+
+def _average(y: Array, z: Array | optax.MaskedNode, b1: Array) -> Array:
+    if isinstance(z, optax.MaskedNode):
+        return y
+    y = jnp.asarray(y)
+    dtype = jnp.promote_types(jnp.promote_types(y.dtype, z.dtype), jnp.float32)
+    b1 = b1.astype(dtype)
+    return ((y.astype(dtype) - (1 - b1) * z.astype(dtype)) / b1).astype(y.dtype)
