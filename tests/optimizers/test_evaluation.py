@@ -1,4 +1,4 @@
-"""Tests of jaxdeep.optimizers.evaluation_params: schedule-free methods are evaluated at their average."""
+"""Tests of jaxdeep.optimizers.evaluation_params: schedule-free methods are judged at their average."""
 
 import jax
 import jax.numpy as jnp
