@@ -6,6 +6,7 @@ until `on_device` has checked that JAX' default types can hold them.
 
 import functools
 import math
+import mmap
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -194,6 +195,14 @@ def on_file(value: Any) -> Any:
     """An HDF5 data set as `OnFile`; anything else as it is."""
     is_dataset = type(value).__module__.split(".")[0] == "h5py" and hasattr(value, "shape")
     return OnFile(value) if is_dataset and len(value.shape) else value
+
+
+def release(leaf: np.ndarray | OnFile) -> None:
+    """Drop the pages of a memory map from memory; the file still has them."""
+    if isinstance(leaf, np.memmap) and leaf.mode in ("r", "r+") and hasattr(mmap, "MADV_DONTNEED"):
+        memory_map = getattr(leaf, "_mmap", None)
+        if memory_map is not None:
+            memory_map.madvise(mmap.MADV_DONTNEED)
 
 
 def _type_of(value: Any) -> str:
@@ -386,21 +395,44 @@ def check_told_apart(name: str, value: Any, *, axis: int | None = None) -> None:
         low = np.min(value, axis=axis, initial=np.inf, where=known)
         high = np.max(value, axis=axis, initial=-np.inf, where=known)
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    for place in np.argwhere(lie_close(low, high)):
+        column = value[(slice(None), *place)] if axis == 0 else value
+        if is_cut(column, dtype):
+            at = f" in column {', '.join(map(str, place))}" if axis == 0 and place.size else ""
+            raise ValueError(f"{name} {not_told(low[tuple(place)], high[tuple(place)], at)}")
+
+
+def lie_close(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Where numbers between these two differ by more than by rounding, but by few steps of JAX' float.
+
+    >>> lie_close(np.array([0.0, 1.7e9, 5.0]), np.array([1.0, 1.7e9 + 60, 5.0]))
+    array([False,  True, False])
+    """
     with np.errstate(invalid="ignore", over="ignore"):
         size = np.maximum(np.abs(low), np.abs(high))
-        is_narrow = (high - low < 64 * float(jnp.finfo(dtype).eps) * size) & (
-            high - low > 1024 * np.finfo(np.float64).eps * size
-        )
-    for place in np.argwhere(is_narrow):
-        column = value[(slice(None), *place)] if axis == 0 else value
-        column = column[np.isfinite(column)]
-        if (column.astype(dtype).astype(np.float64) != column).any():
-            at = f" in column {', '.join(map(str, place))}" if axis == 0 and place.size else ""
-            least, most = (f"{float(ends[tuple(place)])!r}" for ends in (low, high))
-            raise ValueError(
-                f"{name} holds numbers from {least} to {most}{at}, whose differences {dtype} cannot "
-                "tell: subtract what they have in common first, or turn on jax_enable_x64"
-            )
+        return ~lie_apart(low, high) & (high - low > 1024 * np.finfo(np.float64).eps * size)
+
+
+def lie_apart(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Where numbers between these two are 64 steps of JAX' default float apart.
+
+    Where they are, they still are among more numbers.
+
+    >>> lie_apart(np.array([0.0, 1.7e9, 5.0]), np.array([1.0, 1.7e9 + 60, 5.0]))
+    array([ True, False, False])
+    """
+    eps = float(jnp.finfo(jnp.result_type(float)).eps)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return high - low >= 64 * eps * np.maximum(np.abs(low), np.abs(high))
+
+
+def not_told(low: float, high: float, at: str) -> str:
+    """What is said of numbers that `lie_close` and are rounded, and where they are."""
+    return (
+        f"holds numbers from {float(low)!r} to {float(high)!r}{at}, whose differences "
+        f"{jnp.result_type(float)} cannot tell: subtract what they have in common first, or turn on "
+        "jax_enable_x64"
+    )
 
 
 def check_leaves_hold(name: str, tree: Any) -> None:

@@ -14,11 +14,11 @@ from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, Bool, Float, Integer, PyTree
 from jaxdeep.optimizers import set_hyperparams
 from jaxdeep.optimizers.identity import init_with_numbers, numbers_of
+from jaxdeep.train.columns import check_told_apart_by_column
 from jaxdeep.train.data import (
     as_arrays,
     check_batch_size,
     check_pair,
-    check_told_apart_by_column,
     check_weights,
     count_examples,
     take,

@@ -1,7 +1,6 @@
 """`ArraySource`, batches of rows of arrays, which may be larger than a device's memory."""
 
 import functools
-import mmap
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._arrays import HostOrDevice, OnFile, check_holds, on_file
+from jaxdeep._arrays import HostOrDevice, OnFile, check_holds, on_file, release
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.block import Block, Part, Position
 from jaxdeep.fitting.fingerprint import fingerprint
@@ -251,11 +250,3 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     raw = np.empty(size + 64, np.uint8)
     first = -raw.ctypes.data % 64
     return raw[first : first + size].view(dtype).reshape(shape)
-
-
-def release(leaf: np.ndarray | OnFile) -> None:
-    """Drop the pages of a memory map from memory; the file still has them."""
-    if isinstance(leaf, np.memmap) and leaf.mode in ("r", "r+") and hasattr(mmap, "MADV_DONTNEED"):
-        memory_map = getattr(leaf, "_mmap", None)
-        if memory_map is not None:
-            memory_map.madvise(mmap.MADV_DONTNEED)

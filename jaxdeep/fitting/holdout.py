@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._arrays import OnFile, on_file
+from jaxdeep._arrays import OnFile, on_file, release
 from jaxdeep._shapes import PyTree
-from jaxdeep.fitting.array_source import release
 from jaxdeep.fitting.sources import is_batches
 from jaxdeep.train.data import as_arrays, count_examples, rows_held_out
 

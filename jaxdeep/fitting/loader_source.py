@@ -12,6 +12,7 @@ from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.block import Block, Part, Position
 from jaxdeep.fitting.placement import Placement
 from jaxdeep.fitting.regrouping import filled_up, of_examples, own, regrouped
+from jaxdeep.train.columns import Columns, check_columns, columns_of, with_rows_of
 from jaxdeep.train.data import as_arrays, check_pair, check_weights, count_rows, rows_of, with_rows
 from jaxdeep.train.objective import Bounds, check_bounds
 from jaxdeep.train.options import FitOptions
@@ -25,6 +26,7 @@ _LASTING = (
     "that can be iterated again"
 )
 _END = object()
+_FIRST_EPOCH = " of the batches of the first epoch"
 _LOOPED = 32  # batches of a loader that are stacked, so that one call computes all of them
 
 
@@ -67,6 +69,7 @@ class LoaderSource:
         self._last = 0  # checksum of the batch that was taken last
         self._usual: Any = None
         self._bounds: Bounds = ()
+        self._columns = list[Columns]()  # of each array, to be told apart
         self._try: Callable[[PyTree, str], object] = lambda batch, name: None
         self._tried = set[str]()  # shapes of examples
         self._is_begun = False  # by a look whether there is a batch for another epoch
@@ -93,13 +96,17 @@ class LoaderSource:
         """Try out a batch whose examples have another shape than those of all before."""
         self._try = trial
 
+    def keep_told_apart(self) -> None:
+        """Refuse, after the next epoch, what `check_told_apart_by_column` refuses of arrays."""
+        self._columns = [columns_of(leaf) for leaf in jax.tree.leaves(self.sample)]
+
     def blocks(self, epoch: int, ts: TrainState, placement: Placement, looped: bool) -> Iterator[Block]:
         """Batches of the same shapes as the first in blocks, others one by one.
 
         A batch is copied before the next one is asked for, which may be made in the same memory.
         """
         usual, waiting = shapes(self.sample), _Stack()
-        for batch in self._epoch(epoch):
+        for batch in self._told_apart(self._epoch(epoch)):
             # arrays that are on a device already are not stacked on the host
             on_host = not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(batch))
             stacks = looped and on_host and shapes(batch) == usual
@@ -197,6 +204,18 @@ class LoaderSource:
             if self._is_kept:
                 self._last = seen = _checksum(batch, 0 if self._goes_on else seen)
             yield batch
+
+    def _told_apart(self, batches: Iterator[PyTree]) -> Iterator[PyTree]:
+        """The batches of an epoch, after the first of which their columns are checked."""
+        columns, self._columns = self._columns, []
+        for batch in batches:
+            if any(one.places.size for one in columns):
+                leaves = jax.tree.leaves(batch)
+                columns = [with_rows_of(one, leaf) for one, leaf in zip(columns, leaves)]
+            yield batch
+        paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(self.sample)]
+        for path, one in zip(paths, columns):
+            check_columns(one, f"{self.name}[{path_name(path)}]" if path else self.name, _FIRST_EPOCH)
 
     def _lacks(self, batch: int, epoch: int) -> str:
         """What to do where an epoch has no batch."""

@@ -11,7 +11,8 @@ from jaxdeep.fitting.array_source import ArraySource
 from jaxdeep.fitting.block import Position
 from jaxdeep.fitting.loader_source import Batches, LoaderSource
 from jaxdeep.fitting.placement import check_same_everywhere, usable
-from jaxdeep.train.data import check_batch_size, check_told_apart_by_column
+from jaxdeep.train.columns import check_told_apart_by_column
+from jaxdeep.train.data import check_batch_size
 from jaxdeep.train.objective import Bounds
 from jaxdeep.train.options import FitOptions
 
@@ -45,6 +46,7 @@ def sources_of(
         check_batch_size(options["batch_size"], training.examples)
         who = "batch_size"
     else:
+        training.keep_told_apart()
         _check_decided_by_loader(options, passed, sources)
         who = "the number of rows of a batch of data"
     mesh = usable(options["mesh"], options["shard"], training.example, who)

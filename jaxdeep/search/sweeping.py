@@ -37,9 +37,9 @@ from jaxdeep.search.strategies.asynchronous import AsynchronousHalving
 from jaxdeep.search.tables.table import Table, scalars
 from jaxdeep.search.trial import Group, Trial, arrays
 from jaxdeep.train import monitors
+from jaxdeep.train.columns import check_told_apart_by_column
 from jaxdeep.train.data import (
     as_arrays,
-    check_told_apart_by_column,
     count_examples,
     count_rows,
     to_device,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._arrays import OnFile, as_array, check_above_zero, check_holds, check_told_apart
+from jaxdeep._arrays import OnFile, as_array, check_above_zero, check_holds
 from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.tree import is_of_numbers, path_name, shapes
 
@@ -48,21 +48,6 @@ def as_arrays(data: PyTree, name: str = "data", *, inputs: bool = False) -> PyTr
     return jax.tree_util.tree_map_with_path(
         array, data, is_leaf=lambda node: (node is not data or nested) and is_of_numbers(node)
     )
-
-
-def check_told_apart_by_column(data: PyTree, name: str = "data") -> None:
-    """Refuse columns of training data whose differences are lost in JAX' default float: times, ids.
-
-    A model could not learn from them, and would not say so. Memory maps are not read for it.
-
-    >>> check_told_apart_by_column({"t": 1.7e9 + np.arange(3.0)})  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    ValueError: data[t] holds numbers from 1700000000.0 to 1700000002.0, whose differences float32 ...
-    """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(data):
-        known = isinstance(leaf, np.ndarray) and not isinstance(leaf, np.memmap) and leaf.ndim
-        if known and jnp.issubdtype(leaf.dtype, np.floating):
-            check_told_apart(f"{name}[{path_name(path)}]" if path else name, leaf, axis=0)
 
 
 def _is_complex(array: Any) -> bool:

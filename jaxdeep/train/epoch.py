@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.train.batches import COUNTED, Advance, Metrics, Totals, averages, over_batches, values_of
-from jaxdeep.train.data import as_arrays, check_batch_size, check_told_apart_by_column, count_examples
+from jaxdeep.train.columns import check_told_apart_by_column
+from jaxdeep.train.data import as_arrays, check_batch_size, count_examples
 from jaxdeep.train.objective import Objective, check_metric_names
 from jaxdeep.train.sharding import copied
 from jaxdeep.train.state import TrainState

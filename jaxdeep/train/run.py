@@ -12,7 +12,8 @@ from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
 from jaxdeep.optimizers import hyperparams
 from jaxdeep.train import monitors
 from jaxdeep.train.batches import Advance, Metrics, Totals, averages, values_of
-from jaxdeep.train.data import as_arrays, check_told_apart_by_column
+from jaxdeep.train.columns import check_told_apart_by_column
+from jaxdeep.train.data import as_arrays
 from jaxdeep.train.epoch import evaluation_of, make_evaluate, one_pass
 from jaxdeep.train.evaluated import evaluated_of, first_state, following, joined, parted
 from jaxdeep.train.missing import missing

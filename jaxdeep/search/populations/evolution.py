@@ -31,7 +31,8 @@ from jaxdeep.search.resampling.subset import WHOLE, DeviceData
 from jaxdeep.search.spaces.space import Point
 from jaxdeep.search.tables.table import scalars
 from jaxdeep.train import monitors
-from jaxdeep.train.data import as_arrays, check_told_apart_by_column, count_examples, to_device
+from jaxdeep.train.columns import check_told_apart_by_column
+from jaxdeep.train.data import as_arrays, count_examples, to_device
 from jaxdeep.train.missing import with_nan
 from jaxdeep.train.monitors import Limits
 from jaxdeep.train.options import RowOptions, takes
