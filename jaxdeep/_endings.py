@@ -128,6 +128,10 @@ def _meaning_of(made: _Made) -> Meaning:
         scores, log = made.of[0], _origin(made.of[1])
         if log.by == "log" and (axes := _sum_of_exp(_origin(log.of[0]), scores)) is not None:
             return Meaning("log_probabilities", axes == (made.ndim - 1,))
+    if made.by == "log" and (inner := _meaning_of(made.of[0])).word == "probabilities":
+        return Meaning("log_probabilities", inner.softmax)
+    if made.by == "neg" and _is_softplus(_origin(made.of[0])):  # log σ(x) is −softplus(−x)
+        return Meaning("log_probabilities")
     return Meaning()
 
 
@@ -145,6 +149,21 @@ def _sum_of_exp(made: _Made, scores: _Made) -> tuple[int, ...] | None:
     exp = _origin(made.of[0])
     is_sum = exp.by == "exp" and _origin(exp.of[0]) is _origin(scores)
     return tuple(made.params["axes"]) if is_sum else None
+
+
+def _is_softplus(made: _Made) -> bool:
+    """Whether a value is ``max(x, 0) + log(1 + exp(−|x|))``, beside what it is for NaN."""
+    chain = ("log1p", "exp", "neg", "abs")
+
+    def is_log(one: _Made) -> bool:
+        for name in chain:
+            if one.by != name:
+                return False
+            one = _origin(one.of[0])
+        return True
+
+    sums = [_origin(one) for one in (made.of if made.by == "select_n" else (made,))]
+    return any(one.by == "add" and any(is_log(_origin(term)) for term in one.of) for one in sums)
 
 
 def _is_literal(made: _Made, value: float) -> bool:

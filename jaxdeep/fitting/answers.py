@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdeep._certain import softmax
 from jaxdeep._endings import Meaning
 from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.losses.meaning import reads
-from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model
-from jaxdeep.nn.outputs import along, meaning_of
+from jaxdeep.nn.outputs import APART, along, meaning_of
 from jaxdeep.train.outputs import kind_of_targets
 from jaxdeep.train.state import Network, PerExample
 from jaxdeep.tree import path_name
@@ -104,17 +104,17 @@ def _ending_of(
     single = len(shape) < 2 or shape[-1] == 1
     word, softmax = "scores", False
     if isinstance(model, Model):
-        word, softmax = (along(words, path)[0] for words in (meaning_of(model), walk.softmax(model)))
+        word, softmax = (along(words, path)[0] for words in (meaning_of(model), model.exclusive))
+        word = next((joint for joint, apart in APART.items() if word == apart), word)
     if word in (None, "scores") and made.word in ("probabilities", "log_probabilities"):
         word, softmax = made.word, made.softmax
     targets = None if known.loss is None else along(kind_of_targets(known.loss), path)[0]
-    if word in ("probabilities", "labels", "log_probabilities"):
+    if word in ("probabilities", "log_probabilities"):
         if known.from_logits and word != "log_probabilities":
             raise ValueError(
                 f"{where} comes out of a softmax or a sigmoid, so that it holds probabilities: leave "
                 "from_logits out, got from_logits=True"
             )
-        word = "probabilities" if word == "labels" else word
         return _Ending(word, single or not softmax)
     if (said := known.from_logits) is None and known.loss is not None:
         read = along(reads(known.loss), path)[0]
@@ -149,7 +149,7 @@ def _probability(ending: _Ending, output: Array) -> Array:
     wide = _wide(output)
     if ending.word == "log_probabilities":
         return jnp.exp(wide)
-    return jax.nn.sigmoid(wide) if ending.apart else jax.nn.softmax(wide)
+    return jax.nn.sigmoid(wide) if ending.apart else softmax(wide)
 
 
 def _class(ending: _Ending, output: Array) -> Integer[Array, "..."]:

@@ -23,7 +23,8 @@ def sigmoid_focal(
     """``−α_t (1 − p_t)^γ log p_t``, elementwise, with p_t the probability of the label.
 
     p_t is σ(x) for the label 1 and 1 − σ(x) for 0; a label between has its share of both losses. With
-    γ = 0 and without α it is `sigmoid_cross_entropy`.
+    γ = 0 and without α it is `sigmoid_cross_entropy`. As there, a wrong logit of ±∞ costs ∞,
+    with the slope of its limit, ±α_t.
 
     Args:
       logits: of any shape; probabilities with ``from_logits=False``.
@@ -58,7 +59,7 @@ def sigmoid_focal(
     of_yes, of_no = jnp.where(y == 0, even, x), jnp.where(y == 1, even, x)
     yes, no = log_both(of_yes, from_logits)[0], log_both(of_no, from_logits)[1]
     p, q = (jax.nn.sigmoid(of_no), jax.nn.sigmoid(-of_yes)) if from_logits else (of_no, 1 - of_yes)
-    of_one, of_none = -_power(q, gamma) * yes, -_power(p, gamma) * no
+    of_one, of_none = _focused(q, gamma, yes), _focused(p, gamma, no)
     # what cannot be has no part, even if its logarithm is −∞
     of_one, of_none = y * jnp.where(y == 0, 0, of_one), (1 - y) * jnp.where(y == 1, 0, of_none)
     if alpha is not None:
@@ -79,7 +80,7 @@ def softmax_focal(
 ) -> Float[Array, "*batch"]:
     """``−Σ_c α_c y_c (1 − p_c)^γ log p_c`` with p = softmax(logits).
 
-    With γ = 0 and without α it is `softmax_cross_entropy`.
+    With γ = 0 and without α it is `softmax_cross_entropy`, whose slope it has wherever it is infinite.
 
     Args:
       logits: ``(…, classes)``; probabilities with ``from_logits=False``, which are divided by their sum.
@@ -110,13 +111,13 @@ def softmax_focal(
     if given.soft:
         y = given.labels.astype(wide)
         log_p = jnp.where(y == 0, 0, log_p)
-        loss = -jnp.sum(_times(weights, y * _power(-jnp.expm1(log_p), gamma) * log_p), axis=-1)
+        loss = jnp.sum(_times(weights, y * _focused(-jnp.expm1(log_p), gamma, log_p)), axis=-1)
     else:
         log_p = given.of_label(log_p)
         weights = (
             given.of_label(jnp.broadcast_to(weights, given.scores.shape)) if weights.ndim else weights
         )
-        loss = -_times(weights, _power(-jnp.expm1(log_p), gamma) * log_p)
+        loss = _times(weights, _focused(-jnp.expm1(log_p), gamma, log_p))
     return given.of_counted(loss.astype(given.scores.dtype))
 
 
@@ -124,6 +125,12 @@ def softmax_focal(
 def _times(weight: jax.Array, loss: jax.Array) -> jax.Array:
     """The weighted loss; of weight 0 it is 0, also where it is infinite, and has no gradient."""
     return weight * jnp.where(weight == 0, 0, loss)
+
+
+def _focused(base: jax.Array, gamma: ArrayLike, log_p: jax.Array) -> jax.Array:
+    """``−base^γ log p`` with ``base = 1 − p``, which is 1 and flat where log p is −∞."""
+    never = jnp.isinf(log_p)
+    return jnp.where(never, -log_p, -_power(base, gamma) * jnp.where(never, 0, log_p))
 
 
 def _power(base: jax.Array, gamma: ArrayLike) -> jax.Array:

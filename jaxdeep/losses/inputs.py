@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxdeep import _checks, _ignored
 from jaxdeep._arrays import HostOrDevice, as_array, floating
+from jaxdeep._certain import with_certain
 from jaxdeep._pairs import errors_of, pair
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Shaped
 
@@ -107,24 +108,8 @@ def scores_of(outputs: ArrayLike, from_logits: bool) -> jax.Array:
 def log_probabilities(scores: jax.Array, from_logits: bool) -> jax.Array:
     """Logits whose softmax are the probabilities: what is given, or the logarithms of probabilities."""
     if from_logits:
-        return _with_certain(scores)
+        return with_certain(scores)
     return jnp.log(jnp.maximum(scores, jnp.finfo(scores.dtype).tiny))
-
-
-def _with_certain(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch classes"]:
-    """The logits, in rows with one of ∞ its limit: 0 for that one, and −∞ for the others.
-
-    Made by operations through which `jaxdeep._endings` sees that a softmax of the logits is taken, and
-    without an infinity where there was none, which jax_debug_infs refuses.
-    """
-    top = jnp.max(logits, axis=-1, keepdims=True)  # NaN beside a NaN
-    largest = jnp.finfo(logits.dtype).max
-    certain, place = logits > largest, jnp.arange(logits.shape[-1])
-    last = jnp.max(jnp.where(certain, place, -1), axis=-1, keepdims=True)
-    first = -jnp.max(jnp.where(certain, -place, -logits.shape[-1]), axis=-1, keepdims=True)
-    is_one = jnp.where(top > largest, first == last, False)
-    limit = jnp.where(certain, 0, jnp.where(certain, 0, logits) - top)
-    return jnp.where(is_one, limit, logits)
 
 
 def log_both(scores: jax.Array, from_logits: bool) -> tuple[jax.Array, jax.Array]:

@@ -9,6 +9,7 @@ from jax.scipy.special import xlogy
 
 from jaxdeep import _checks, _ignored
 from jaxdeep._arrays import as_array, on_device
+from jaxdeep._certain import log_softmax, softmax
 from jaxdeep._shapes import Array, Float
 from jaxdeep.metrics.counts import is_single
 from jaxdeep.metrics.inputs import check_probabilities, class_labels
@@ -20,7 +21,7 @@ def log_loss(*, from_logits: bool | None = None, ignore_class: int | None = None
 
     Probabilities are raised to at least ε and lowered to at most 1 − ε, with ε the rounding of the
     default float (1.2e-7; 2.2e-16 with x64 on), so that no example costs more than 16. Logits need no
-    such bounds, and have none.
+    such bounds, and have none: one of ∞ is certain, and costs 0 if it is right and ∞ if it is wrong.
 
     Args:
       from_logits: whether the outputs are logits, of which softmax is taken (σ of a single one), or
@@ -56,7 +57,7 @@ def log_loss(*, from_logits: bool | None = None, ignore_class: int | None = None
                 parts = labels * jnp.where(labels == 0, 0, yes)
                 values = -parts - (1 - labels) * jnp.where(labels == 1, 0, no)
             elif from_logits:
-                log_p = jax.nn.log_softmax(scores)
+                log_p = log_softmax(scores)
                 values = -jnp.sum(jnp.where(labels == 0, 0, labels * log_p), axis=-1)
             else:
                 eps = jnp.finfo(scores.dtype).eps
@@ -112,7 +113,7 @@ def brier(
                 p = jax.nn.sigmoid(scores) if from_logits else scores
                 values, half = 2 * jnp.square(p - labels), True
             else:
-                p = jax.nn.softmax(scores) if from_logits else scores
+                p = softmax(scores) if from_logits else scores
                 values, half = jnp.sum(jnp.square(p - labels), axis=-1), scores.shape[-1] < 3
             halved = half if scale_by_half == "auto" else scale_by_half
             return averaged(values / 2 if halved else values, weights)

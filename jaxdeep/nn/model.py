@@ -143,6 +143,14 @@ class Model:
         """
         return walk.constant(self)
 
+    @functools.cached_property
+    def exclusive(self) -> Any:
+        """Whether its output is the softmax of classes that exclude each other, or its logarithm.
+
+        Of several outputs it is a dict, as `meaning` is.
+        """
+        return walk.softmax(self)
+
     def watch(self, outputs: dict[str, PyTree], path: str = "") -> "Model":
         """The same model, which puts the output of every layer into `outputs`, by path, when applied.
 

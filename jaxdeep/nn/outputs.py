@@ -9,11 +9,15 @@ from jaxdeep.nn import walk
 from jaxdeep.nn.layer import KINDS
 from jaxdeep.nn.model import Model
 
+# What a word is called where a number is of a label of its own.
+APART = {"probabilities": "labels", "log_probabilities": "log_labels"}
+
 
 def meaning_of(model: Model) -> Any:
     """`Model.meaning`, where "labels" are probabilities of labels that do not exclude each other.
 
-    These are what a sigmoid puts out, those of a softmax exclude each other.
+    These are what a sigmoid puts out, those of a softmax exclude each other. "log_labels" are their
+    logarithms.
 
     >>> import jaxdeep as jd
     >>> meaning_of(jd.nn.dense(3, activation=jax.nn.sigmoid))
@@ -25,11 +29,11 @@ def meaning_of(model: Model) -> Any:
     def named(known: Any, excludes: Any) -> Any:
         if isinstance(known, dict):
             return {name: named(known[name], excludes[name]) for name in known}
-        return "labels" if known == "probabilities" and not excludes else known
+        return known if excludes else APART.get(known, known)
 
     if model.meaning is None and any(place.layer.kind not in KINDS for place in walk.leaves(model)):
         return "scores"  # of a module of another library, as of a linear layer
-    return named(model.meaning, walk.softmax(model))
+    return named(model.meaning, model.exclusive)
 
 
 def along(words: Any, path: jax.tree_util.KeyPath) -> tuple[Any, int]:

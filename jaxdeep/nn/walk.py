@@ -227,8 +227,7 @@ def _through(place: Place, below: dict[str, _Through]) -> _Through:
             return before.features() if traits.axes(2) == 2 and traits.shape is None else None
 
         if traits.keeps and place.layer.stochastic:  # dropped probabilities are none
-            word = lambda: None if before.meaning() == "probabilities" else before.meaning()  # noqa: E731
-            return before._replace(features=features, meaning=word)
+            return before._replace(features=features, meaning=lambda: _without(before.meaning()))
         if traits.keeps:
             return before._replace(features=features)
         function, ends = traits.function or traits.ends, before
@@ -251,12 +250,18 @@ def _behind(function: Callable[..., Any], before: _End, features: Callable[[], i
         inside = before.meaning()
         if word == "same":
             return inside
-        return None if inside == "probabilities" else word  # some activations keep them what they are
+        # some activations keep probabilities what they are
+        return word if _without(inside) == inside else None
 
     def softmax() -> bool:
         return meanings.is_softmax(function)
 
     return _End(meaning, features, softmax, lambda: features() == 1 and softmax())
+
+
+def _without(word: str | None) -> str | None:
+    """The word for numbers that were probabilities or their logarithms; None if they may be none now."""
+    return None if word in ("probabilities", "log_probabilities") else word
 
 
 def _joined(joins: str | None, before: Any, several: list[Any]) -> _End:

@@ -16,6 +16,10 @@ from jaxdeep.metrics import Metric, accuracy, binary_accuracy, mean, subset_accu
 from jaxdeep.metrics.streaming import check_agreement
 from jaxdeep.train.state import Network, PerExample
 
+_LOGARITHMS = (
+    "the model puts out logarithms of probabilities of labels (log_sigmoid), which are neither logits "
+    "nor probabilities: leave that activation out, and use from_logits=True"
+)
 _TOLD = (accuracy, binary_accuracy, subset_accuracy)  # functions that are told what the model puts out
 
 
@@ -176,10 +180,15 @@ def told(
     """
     meaning = getattr(model, "meaning", None)
     known = puts_out or meaning if meaning in (None, "scores", "values") else meaning
+    of_labels = puts_out is None and meaning == "log_probabilities"
+    if of_labels and getattr(model, "exclusive", False):  # they are logits, too
+        puts_out, of_labels = "logits", False
     from_logits = None if puts_out is None else puts_out == "logits"
 
     def of_function(function: Any) -> Any:
         _agreed(known, function, "", "it")
+        if of_labels and inside(function) in _TOLD and said_by(function) is not None:
+            raise ValueError(_LOGARITHMS)
         if from_logits is None or inside(function) not in _TOLD:
             return function
         if (said := said_by(function)) is not None:
@@ -196,7 +205,10 @@ def told(
             return metric
         if from_logits is not None:
             return metric.given(from_logits)
-        if _is_untold(metric) and not getattr(metric.update, "of_single_outputs", False):
+        is_untold = _is_untold(metric)
+        if of_labels and not is_untold:
+            raise ValueError(_LOGARITHMS)
+        if is_untold and not getattr(metric.update, "of_single_outputs", False):
             raise ValueError(
                 "neither the last layer of the model nor the loss says whether it puts out logits or "
                 "probabilities: say from_logits=True or from_logits=False"

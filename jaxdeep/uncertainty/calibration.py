@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, on_device
+from jaxdeep._certain import log_softmax, softmax
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, Num, Shaped
 
 Probabilities = Num[ArrayLike, "..."]
@@ -158,7 +159,7 @@ def negative_log_likelihood(
     if from_logits:
         z, y = _as_targets(*_logits(probabilities, labels))
         # what cannot be has no part, even if its logarithm is −∞
-        return -jnp.mean(jnp.sum(jnp.where(y == 0, 0, y * jax.nn.log_softmax(z)), axis=-1))
+        return -jnp.mean(jnp.sum(jnp.where(y == 0, 0, y * log_softmax(z)), axis=-1))
     p, y = targets(probabilities, labels, from_logits)
     return -jnp.mean(jnp.sum(jax.scipy.special.xlogy(y, p), axis=-1))
 
@@ -272,7 +273,7 @@ def _pair(
     _checks.check_flag("from_logits", from_logits)
     if from_logits:
         z, y, classes = _logits(probabilities, labels)
-        return jax.nn.softmax(z), y, classes
+        return softmax(z), y, classes
     probabilities = as_array("probabilities", probabilities)
     if not isinstance(probabilities, jax.core.Tracer):
         _check_probabilities(np.asarray(probabilities))

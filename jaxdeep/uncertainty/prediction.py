@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdeep._certain import softmax
 from jaxdeep._endings import Meaning, of_program
 from jaxdeep._shapes import Array, ArrayLike, Float, Num, PyTree
-from jaxdeep.nn.outputs import along
+from jaxdeep.nn.outputs import APART, along
 from jaxdeep.tree import path_name
 
 OUTPUTS = ("logits", "probabilities", "values")
@@ -125,7 +126,7 @@ def _said(outputs: Any) -> list[tuple[jax.tree_util.KeyPath, Any]]:
 
 
 def kinds_of(y: PyTree, outputs: Any, meaning: Any, computed: Sequence[Meaning] = ()) -> PyTree:
-    """What each output is, one of `OUTPUTS` or "labels", as was said and as the model says.
+    """What each output is, as was said and as the model says: of `OUTPUTS`, or as of `meaning_of`.
 
     Args:
       y: the shapes of the outputs.
@@ -146,8 +147,8 @@ def kinds_of(y: PyTree, outputs: Any, meaning: Any, computed: Sequence[Meaning] 
         said, depth = along(outputs, path)
         used.add(path_name(path[:depth]))
         known, made = along(meaning, path)[0], next(programs)
-        if known in (None, "scores") and made.word == "probabilities":
-            known = "probabilities" if made.softmax else "labels"
+        if known in (None, "scores") and made.word in APART:
+            known = made.word if made.softmax else APART[made.word]
         where = f"outputs[{path_name(path)!r}]" if path else "outputs"
         if isinstance(said, (Mapping, list, tuple)):
             raise ValueError(f"{where} must be one of {', '.join(map(repr, OUTPUTS))}, got {said!r}")
@@ -156,6 +157,14 @@ def kinds_of(y: PyTree, outputs: Any, meaning: Any, computed: Sequence[Meaning] 
                 raise ValueError(
                     "the model ends in a softmax or a sigmoid, so that it puts out probabilities: leave "
                     f"outputs out, got {where}='logits'"
+                )
+            said = "values" if said == "values" else known
+        if known in ("log_probabilities", "log_labels"):
+            # those of a softmax are logits, too
+            if said == "probabilities" or (said == "logits" and known == "log_labels"):
+                raise ValueError(
+                    "the model ends in the logarithm of a softmax or a sigmoid, so that it puts out "
+                    f"logarithms of probabilities: leave outputs out, got {where}={said!r}"
                 )
             said = "values" if said == "values" else known
         if said is None and (len(shape) < 2 or shape[-1] == 1):
@@ -196,11 +205,11 @@ def entropy(
 ) -> Float[Array, "*batch"]:
     """``−Σ p log p`` over the last axis in nats; an axis of length 1 is that of class 1 of two.
 
-    Of "labels", which do not exclude each other, it is the sum of the entropies of each.
+    Of labels that do not exclude each other it is the sum of the entropies of each.
     """
     p = jnp.asarray(probabilities)
     h = jax.scipy.special.entr(p)
-    if p.shape[-1] == 1 or kind == "labels":
+    if p.shape[-1] == 1 or kind in APART.values():
         h = h + jax.scipy.special.entr(1 - p)
     return jnp.sum(h, axis=-1)
 
@@ -209,6 +218,8 @@ def _predicted(y: Num[ArrayLike, "*shape"], kind: str) -> Float[Array, "*shape"]
     """The probabilities or values that are averaged, in float32 or more."""
     y = jnp.asarray(y)
     y = y.astype(jnp.promote_types(y.dtype, jnp.float32))
+    if kind in ("log_probabilities", "log_labels"):
+        return jnp.exp(y)
     if kind != "logits":
         return y
-    return jax.nn.sigmoid(y) if y.shape[-1] == 1 else jax.nn.softmax(y)
+    return jax.nn.sigmoid(y) if y.shape[-1] == 1 else softmax(y)

@@ -83,6 +83,7 @@ def mc_dropout(
         one, σ, the probability of one of two classes), "probabilities", or "values" for a regression,
         which have no entropy. By default "probabilities" for a model that ends in a softmax or sigmoid
         (those of a sigmoid are of labels that do not exclude each other: their entropies are added up),
+        their exponentials for one that ends in the logarithm of such, as `jax.nn.log_sigmoid`,
         and "logits" for several numbers of a layer without an activation, or of an adapted module that
         does not end in one of these; it must be said of a single number, and behind any other activation
         or `lambda_`. A model

@@ -175,6 +175,13 @@ def test_sequences_and_low_precision():
     np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-6)
 
 
+def test_one_logit_of_infinity_is_certain():
+    x = np.array([[np.inf, 0.0, 1.0], [0.0, 1.0, 2.0]], np.float32)
+    model, params, state = made(nn.lambda_(lambda x: x), x)
+    found = jd.predict(model, params, state, x, output="probability", from_logits=True)
+    np.testing.assert_allclose(found, [[1, 0, 0], softmax(x[1])], rtol=1e-5)
+
+
 def test_nan_has_no_class():
     x = ROWS.copy()
     x[41, 2] = np.nan

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,3 +115,35 @@ def test_the_gradient_of_a_right_certain_logit_is_0():
     slope = jax.grad(lambda x: losses.sigmoid_focal(x, labels).sum())(logits)
     assert slope[:2].tolist() == [0, 0]
     assert jnp.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_the_gradient_of_a_wrong_certain_logit_is_that_of_the_cross_entropy(gamma):
+    def total(loss):
+        return lambda x, y: loss(x, y).sum()
+
+    def focal(x, y):
+        return losses.sigmoid_focal(x, y, gamma=gamma)
+
+    x = jnp.array([jnp.inf, -jnp.inf, jnp.inf, -jnp.inf])
+    for y in (jnp.array([0.0, 1.0, 1.0, 0.0]), jnp.array([0.25, 0.25, 1.0, 0.0])):
+        expected = jax.grad(total(losses.sigmoid_cross_entropy))(x, y)
+        for derive in (jax.grad, jax.jacfwd):
+            np.testing.assert_array_equal(derive(total(focal))(x, y), expected)
+        assert (focal(x, y) == losses.sigmoid_cross_entropy(x, y)).all()
+    # the slope of the limit, which a large logit has, too
+    slopes = jax.grad(total(focal))(jnp.array([80.0, -80.0]), jnp.array([0.0, 1.0]))
+    np.testing.assert_allclose(slopes, [1, -1], rtol=1e-6)
+
+    def focal_of_classes(x, y):
+        return losses.softmax_focal(x, y, gamma=gamma)
+
+    x = jnp.array([[jnp.inf, 0.0, 1.0], [-jnp.inf, 0.0, 1.0], [jnp.inf, 0.0, 1.0]])
+    classes = jnp.array([1, 0, 0])
+    for y in (classes, jax.nn.one_hot(classes, 3)):
+        expected = jax.grad(total(losses.softmax_cross_entropy))(x, y)
+        for derive in (jax.grad, jax.jacfwd):
+            np.testing.assert_allclose(derive(total(focal_of_classes))(x, y), expected, rtol=1e-6)
+    weighted = functools.partial(losses.sigmoid_focal, gamma=gamma, alpha=0.25)
+    slopes = jax.grad(total(weighted))(jnp.array([jnp.inf, -jnp.inf]), jnp.array([0, 1]))
+    assert slopes.tolist() == [0.75, -0.25]

@@ -76,3 +76,19 @@ def test_what_is_no_probability_and_no_label():
         assert np.isnan(value(np.array([[np.nan, 1.0]]), np.array([1])))
     with pytest.raises(ValueError, match="scale_by_half must be True, False or 'auto'"):
         metrics.brier(scale_by_half="half")
+
+
+def test_one_logit_of_infinity_is_certain():
+    logits = jnp.array([[jnp.inf, 0.0, -jnp.inf], [0.0, jnp.inf, 1.0]])
+    for labels in (jnp.array([0, 1]), jnp.eye(3)[jnp.array([0, 1])]):
+        assert [value_of(m, logits, labels) for m in (metrics.log_loss, metrics.brier)] == [0, 0]
+    wrong = jnp.array([1, 0])
+    assert [value_of(m, logits, wrong) for m in (metrics.log_loss, metrics.brier)] == [np.inf, 2]
+    # which one of two would win is not known
+    two = jnp.array([[jnp.inf, jnp.inf, 0.0]])
+    assert np.isnan([value_of(m, two, wrong[:1]) for m in (metrics.log_loss, metrics.brier)]).all()
+
+
+def value_of(metric, logits, labels):
+    metric = metric(from_logits=True)
+    return float(metric.compute(metric.update(metric.init(), logits, labels)))

@@ -184,6 +184,10 @@ MEANINGS = {
     "log_probabilities": [
         dense(3, activation=jax.nn.log_softmax),
         serial(dense(1), activation(jax.nn.log_sigmoid), jd.nn.flatten()),
+        *(
+            dense(3, activation=lambda x: -jax.nn.softplus(-x)),
+            dense(3, activation=lambda x: jnp.log(jax.nn.softmax(x))),
+        ),
     ],
     "values": [
         dense(3, activation=jax.nn.relu),
@@ -205,6 +209,8 @@ MEANINGS = {
         dense(3, activation=lambda x: x.sum(axis=-1)),
         dense(3, activation=lambda x: x.nothing),
         serial(dense(3), SOFTMAX, activation(jax.nn.relu)),
+        serial(dense(3, activation=jax.nn.log_softmax), activation(jax.nn.relu)),
+        serial(dense(3, activation=jax.nn.log_sigmoid), jd.nn.dropout(0.5)),
         jd.nn.residual(SOFTMAX),
         serial(dense(3), jd.nn.residual(jd.nn.repeat(SOFTMAX, 2), shortcut=SOFTMAX)),
         jd.nn.concatenate(dense(3), serial(dense(2), SIGMOID)),
@@ -421,3 +427,34 @@ def test_dropped_probabilities_are_none():
     params, state = model.init(jax.random.key(0), jnp.ones((4, 2)))
     with pytest.raises(ValueError, match="does not say what it puts out"):
         jd.uncertainty.mc_dropout(model, params, state, jnp.ones((4, 2)), jax.random.key(0), samples=2)
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_metrics_do_not_take_logarithms_of_sigmoids_for_logits(said):
+    logs = dense(1, activation=jax.nn.log_sigmoid)
+    loss = lambda outputs, y: -outputs[:, 0] * y  # noqa: E731
+    metrics = jd.metrics
+    for metric in (
+        *(metrics.precision(from_logits=said), metrics.log_loss(from_logits=said)),
+        functools.partial(metrics.binary_accuracy, from_logits=said),
+        metrics.mean(functools.partial(metrics.binary_accuracy, from_logits=said)),
+    ):
+        with pytest.raises(ValueError, match=r"metrics\['m'\]: the model puts out logarithms of prob"):
+            jd.train.supervised(logs, loss, metrics={"m": metric})
+    # the largest is the largest
+    jd.train.supervised(dense(3, activation=jax.nn.log_sigmoid), loss, metrics={"m": metrics.accuracy})
+
+
+def test_metrics_take_logarithms_of_a_softmax_for_logits():
+    loss = lambda outputs, y: -jnp.take_along_axis(outputs, y[:, None], 1)[:, 0]  # noqa: E731
+    found = []
+    for end, of in ((jax.nn.log_softmax, loss), (None, softmax_cross_entropy)):
+        model = dense(3) if end is None else dense(3, activation=end)
+        params, state = model.init(jax.random.key(1), X)
+        named = {"m": jd.metrics.log_loss(), "b": jd.metrics.brier()}
+        found.append(jd.evaluate(model, params, state, (X, CLASSES), loss=of, metrics=named))
+    for name, value in found[0].items():
+        np.testing.assert_allclose(value, found[1][name], rtol=1e-6)
+    of_probabilities = {"m": jd.metrics.log_loss(from_logits=False)}
+    with pytest.raises(ValueError, match="from_logits=False for a model that puts out logits"):
+        jd.train.supervised(dense(3, activation=jax.nn.log_softmax), loss, metrics=of_probabilities)

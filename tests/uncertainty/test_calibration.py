@@ -229,3 +229,14 @@ def test_sums_of_bins_over_many_rows_are_as_in_float64():
         expected = p[inside].mean(dtype=np.float64)
         np.testing.assert_allclose(found.confidence[b], expected, rtol=1e-5)
         np.testing.assert_allclose(found.accuracy[b], y[inside].mean(), rtol=1e-6)
+
+
+def test_one_logit_of_infinity_is_certain():
+    logits = np.array([[np.inf, 0.0, 1.0], [0.0, 1.0, np.inf]], np.float32)
+    likelihood, brier = jd.uncertainty.negative_log_likelihood, jd.uncertainty.brier_score
+    calibration = jd.uncertainty.expected_calibration_error
+    for labels, expected in ((np.array([0, 2]), [0, 0, 0]), (np.array([1, 0]), [np.inf, 2, 1])):
+        found = [float(f(logits, labels, from_logits=True)) for f in (likelihood, brier, calibration)]
+        assert found == expected
+    single = np.array([np.inf, -np.inf], np.float32)
+    assert float(likelihood(single, np.array([1, 0]), from_logits=True)) == 0

@@ -231,6 +231,31 @@ def test_the_program_of_a_function_as_a_layer_says_that_it_puts_out_probabilitie
         np.testing.assert_allclose(found.entropy, entropy.sum(-1), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("logs", "end", "features"),
+    [
+        (jax.nn.log_softmax, jax.nn.softmax, 3),
+        (jax.nn.log_sigmoid, jax.nn.sigmoid, 3),
+        pytest.param(jax.nn.log_sigmoid, jax.nn.sigmoid, 1, marks=pytest.mark.heavy),
+        pytest.param(lambda x: -jax.nn.softplus(-x), jax.nn.sigmoid, 3, marks=pytest.mark.heavy),
+        pytest.param(lambda x: jnp.log(jax.nn.softmax(x)), jax.nn.softmax, 3, marks=pytest.mark.heavy),
+    ],
+)
+def test_logarithms_of_probabilities_are_taken_for_what_they_are(logs, end, features):
+    def model(end):
+        return nn.serial(nn.dropout(0.5), nn.dense(features), nn.lambda_(end))
+
+    _, params, state = ready(model(end))
+    found = mc_dropout(model(logs), params, state, X, KEY, samples=3)
+    for one, expected in zip(found, mc_dropout(model(end), params, state, X, KEY, samples=3)):
+        if expected is not None:
+            np.testing.assert_allclose(one, expected, atol=1e-6)
+    wrong = ["probabilities"] + ["logits"] * (end is jax.nn.sigmoid)
+    for said in wrong:
+        with pytest.raises(ValueError, match="ends in the logarithm of a softmax or a sigmoid"):
+            mc_dropout(model(logs), params, state, X, KEY, samples=3, outputs=said)
+
+
 def test_from_logits_says_what_outputs_say():
     model, params, state = ready(network())
     predict = functools.partial(mc_dropout, model, params, state, X, KEY, samples=2)
