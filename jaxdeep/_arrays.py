@@ -46,7 +46,8 @@ def as_array(name: str, value: Any) -> HostOrDevice:
     # NumPy counts differences of times among the whole numbers
     if any(jnp.issubdtype(value.dtype, kind) for kind in kinds) and value.dtype.kind != "m":
         return value
-    raise TypeError(f"{name} must be an array of real numbers, got one of dtype {value.dtype}")
+    hint = "; numpy.unique(…, return_inverse=True)[1] numbers text" if value.dtype.kind in "US" else ""
+    raise TypeError(f"{name} must be an array of real numbers, got one of dtype {value.dtype}{hint}")
 
 
 def check_not_masked(name: str, value: Any) -> None:
@@ -112,9 +113,22 @@ def _from(name: str, value: Any) -> np.ndarray:
     if array.dtype.kind == "O":
         raise TypeError(
             f"{name} must be an array of numbers, and a {_type_of(value)} of these values gives one of "
-            "objects (missing values, text, or rows of different lengths)"
+            f"objects (missing values, text, or rows of different lengths){_of_table(value)}"
         )
     return array
+
+
+def _of_table(value: Any) -> str:
+    """What to do with a frame or a series that gives no numbers, and which columns give none."""
+    if not hasattr(value, "to_numpy"):
+        return ""
+    names = getattr(value, "columns", ())
+    odd = [str(name) for name in names if np.asarray(value[name]).dtype.kind not in "fiub"]
+    which = f" in {', '.join(odd[:8])}{', …' * (len(odd) > 8)}" if odd else ""
+    return (
+        f"{which}; jaxdeep.tables.fit(frame, target=…) finds out what its columns are; .encode(frame)"
+        " of what it returns makes numbers of them"
+    )
 
 
 def _is_torch_bfloat16(value: Any) -> bool:

@@ -18,7 +18,7 @@ def due(sizes: Any, rows: int) -> tuple[list[float], list[float | None]]:
     Traceback (most recent call last):
     ValueError: sizes must add up to all 10 rows, got (0.5, 0.2), which is 7; None stands for the rest
     """
-    if sizes is None or isinstance(sizes, str):
+    if sizes is None or isinstance(sizes, (str, bool, np.bool_)):
         raise TypeError(f"sizes must be a share, a number of rows, or one for each part, got {sizes!r}")
     single = _checks.is_whole(sizes) or isinstance(sizes, (float, np.floating))
     if not single:

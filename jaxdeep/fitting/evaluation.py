@@ -17,7 +17,7 @@ from jaxdeep._shapes import Array, ArrayLike, Bool, Float, PyTree
 from jaxdeep.fitting.drive import by_shape
 from jaxdeep.fitting.placement import Placement, fetched, mesh_of, usable
 from jaxdeep.fitting.progress import ordered
-from jaxdeep.fitting.rows import examples_in
+from jaxdeep.fitting.rows import at_once, examples_in
 from jaxdeep.fitting.setup import Setup, make_setup, trial, try_out
 from jaxdeep.fitting.sources import LoaderSource, Source, source_of
 from jaxdeep.metrics import Metric, Tally
@@ -75,7 +75,7 @@ def evaluate(
       activity: ``outputs of layers by path -> scalar``, added to the loss, averaged over batches.
       objective: instead of the four before it, a function of the form that `jaxdeep.train.supervised`
         returns.
-      batch_size: rows computed at a time.
+      batch_size: rows computed at a time, as for `jaxdeep.predict`.
       mesh: devices to split each batch over, as for `jaxdeep.fit`. In several processes every one passes
         the same arrays, or a loader of its share of each batch.
 
@@ -108,7 +108,7 @@ def evaluate(
     setup = make_setup("evaluate", model, optax.identity(), options)
     variables = variables_of(model, params, state)
     source = source_of(examples_in(model, data), "data", options, pairs=setup.is_supervised)
-    batch = with_rows(source.like, options["batch_size"])
+    batch = with_rows(source.like, at_once(options["batch_size"], source))
     mesh = usable(mesh_of(variables) if mesh is None else mesh, None, batch)
     setup = dataclasses.replace(setup, mesh=mesh)
     check_source(setup, source, variables)

@@ -17,7 +17,7 @@ from jaxdeep.fitting.drive import by_shape
 from jaxdeep.fitting.evaluation import variables_of
 from jaxdeep.fitting.placement import Placement, fetched, mesh_of, usable
 from jaxdeep.fitting.regrouping import of_examples
-from jaxdeep.fitting.rows import labels_in, rows_in
+from jaxdeep.fitting.rows import at_once, check_rows, labels_in, rows_in
 from jaxdeep.fitting.sources import ArraySource, LoaderSource, source_of
 from jaxdeep.train.data import count_rows, with_rows
 from jaxdeep.train.options import FitOptions, filled
@@ -52,7 +52,8 @@ def predict(
         data sets are read as they are needed. Or batches of inputs that somebody else makes (Grain,
         PyTorch, a generator), whose rows are put together anew. A frame, if the model has a layer that
         reads its columns; targets among them are not looked at.
-      batch_size: rows computed at a time.
+      batch_size: rows computed at a time. One of more than twice the rows that there are is halved where
+        it would take more than a GiB.
       output: None for what the model puts out; "probability" for probabilities; "class" for the most
         probable class. If the model has several outputs, one of these for all, or in their structure
         ``{"box": None, "class": "class"}``.
@@ -78,9 +79,9 @@ def predict(
       gives the labels of that frame, if it had some.
 
     Raises:
-      ValueError: no batches; parameters that are not the model's; a batch size below 1, or one that the
-        devices do not divide; an output of which nobody says whether it holds logits, or that has no
-        classes; a row whose outputs are NaN, which has no class.
+      ValueError: no batches; a single row without an axis of rows; parameters of another model; a
+        batch size below 1, or one that the devices do not divide; an output of which nobody says whether
+        it holds logits, or that has no classes; a row whose outputs are NaN, which has no class.
       TypeError: inputs that are no arrays of numbers; traced values.
 
     Source: Keras' `Model.predict`; scikit-learn's ``predict`` and ``predict_proba``.
@@ -111,7 +112,8 @@ def predict(
             "x must be arrays where there are several processes, of which each computes its part: a "
             "loader of their shares has no order over all of them"
         )
-    batch = with_rows(source.like, options["batch_size"])
+    size = at_once(options["batch_size"], source)
+    batch = with_rows(source.like, size)
     mesh = usable(mesh_of(variables) if mesh is None else mesh, None, batch)
     placement = Placement(mesh)
     variables = placement.variables(variables)
@@ -122,7 +124,7 @@ def predict(
     def computed() -> Iterator[PyTree]:
         """The outputs of each part on the host, fetched while those of the next are computed."""
         first, before = 0, None
-        for part in source.parts(options["batch_size"], placement):
+        for part in source.parts(size, placement):
             now = program(variables, part.rows), part.filled
             if before is not None:
                 yield _fetched(*before, output, first)
@@ -141,6 +143,8 @@ def predict(
     except (TypeError, ValueError) as error:
         if isinstance(source, LoaderSource) and isinstance(source.sample, (tuple, list)):
             error.add_note("(each batch of x is taken for inputs alone; leave labels out of it)")
+        elif isinstance(source, ArraySource):
+            check_rows(model, variables, source.like)
         raise
     known_as(key, key_of("predict", model, output, known))  # tracing may change what a key is made of
     return labels_in(model, joined) if output == "class" else joined

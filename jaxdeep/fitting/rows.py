@@ -2,11 +2,19 @@
 
 from typing import Any
 
+import jax
+
 from jaxdeep._shapes import PyTree
+from jaxdeep.fitting.array_source import ArraySource
+from jaxdeep.fitting.sources import Source
 from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model
 from jaxdeep.nn.traits import Encodes
+from jaxdeep.train.data import count_rows, tree_bytes, with_rows
 from jaxdeep.train.state import Network
+from jaxdeep.tree import shapes
+
+_FILLED_BYTES = 2**30  # of a batch that is filled up, at most
 
 
 def encoder_of(model: Network) -> Encodes | None:
@@ -57,3 +65,54 @@ def labels_in(model: Network, classes: Any) -> Any:
     """Classes in the words of whoever made the raw rows; as they are, if the model knows none."""
     encodes = encoder_of(model)
     return classes if encodes is None else encodes.labels(classes)
+
+
+def at_once(batch_size: int, source: Source) -> int:
+    """The rows computed at a time: `batch_size`, unless fewer take all rows and that many a GiB.
+
+    A smaller number of rows is filled up to it, which costs memory. It is halved, so that what divided
+    it divides it still; of a loader, whose rows nobody knows, batches of its own size fit in.
+    """
+    rows = source.examples if isinstance(source, ArraySource) else source.batch_size
+    bytes_of_row = max(tree_bytes(with_rows(source.like, 1)), 1)
+    while batch_size // 2 >= rows and batch_size * bytes_of_row > _FILLED_BYTES:
+        batch_size //= 2
+    return max(batch_size, 1)
+
+
+def check_rows(model: Network, variables: tuple[PyTree, PyTree], x: PyTree) -> None:
+    """Refuse inputs that are a single row of the model, without an axis of rows in front.
+
+    Parameters, state and inputs may be shapes.
+
+    >>> import jax.numpy as jnp, jaxdeep as jd
+    >>> model = jd.nn.dense(1)
+    >>> variables = model.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> check_rows(model, variables, jnp.ones(4))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: x must have an axis of rows in front, got shape (4,), which is that of a single row ...
+    """
+    like = shapes(x)
+    row = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), like)
+
+    def outputs(x: PyTree) -> list[tuple[int, ...]] | None:
+        try:
+            y = jax.eval_shape(lambda variables, x: model.apply(*variables, x)[0], variables, x)
+        except Exception:  # whatever a layer raises for an input that it is not made for
+            return None
+        return [leaf.shape for leaf in jax.tree.leaves(y)]
+
+    of_all = outputs(like)
+    if of_all is not None and all(shape[:1] == (count_rows(like),) for shape in of_all):
+        return
+    of_one = outputs(row)
+    if (
+        of_one
+        and of_all in (None, [shape[1:] for shape in of_one])
+        and {s[:1] for s in of_one} == {(1,)}
+    ):
+        found = " and ".join(sorted({str(leaf.shape) for leaf in jax.tree.leaves(like)}))
+        raise ValueError(
+            f"x must have an axis of rows in front, got shape {found}, which is that of a single row of "
+            "the model: give x[None]"
+        )

@@ -65,9 +65,9 @@ def power_transform(
     Raises:
       ValueError: another method; when fitting, infinite values and, for Box-Cox, features that are
         constant or without values, for Yeo-Johnson, NumPy features that vary by so little that float32
-        makes them 0 (below 1e-38); for Box-Cox, values ≤ 0, when transforming too; when transforming,
-        other features than the state's. (Under `jax.jit`,
-        where values are not known, λ or the result is NaN.)
+        makes them 0 (below 1e-38); numbers whose powers of the best λ are beyond float32; for Box-Cox,
+        values ≤ 0, when transforming too; when transforming, other features than the state's. (Under
+        `jax.jit`, where values are not known, λ or the result is NaN.)
       TypeError: arguments of another kind.
 
     Source: scikit-learn's `PowerTransformer`.
@@ -102,9 +102,14 @@ def power_transform(
             with enable_x64(True):
                 found = np.asarray(mle(precise, axis=axis)).astype(np.float32)
                 values = np.asarray(forward(precise, found))
+            _check_powers(np.asarray(as_array("x", x)), found, values, axes)
             return PowerState(jnp.asarray(found), scaler.fit(values) if standardize else None)
         wide, _ = widened(x)
         lmbda = mle(wide, axis=axis)
+        if is_computing() and not isinstance(wide, jax.core.Tracer):
+            _check_powers(
+                np.asarray(as_array("x", x)), np.asarray(lmbda), np.asarray(forward(wide, lmbda)), axes
+            )
         return PowerState(lmbda, scaler.fit(forward(wide, lmbda)) if standardize else None)
 
     @broadcasting
@@ -154,6 +159,23 @@ def _precise(x: ArrayLike) -> np.ndarray | None:
     if not cut or not is_computing() or jnp.result_type(float) == jnp.float64:
         return None
     return array.astype(np.float64)
+
+
+def _check_powers(x: np.ndarray, lmbda: np.ndarray, powers: np.ndarray, axes: Axes) -> None:
+    """Refuse a feature of numbers whose powers JAX' default float does not hold."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        lost = np.isfinite(x) & ~np.isfinite(powers.astype(jnp.result_type(float)))
+    if lost.any():
+        place = np.unravel_index(int(np.argmax(lost)), x.shape)
+        at = [int(i) for axis, i in enumerate(place) if axis not in axes]
+        where = f" in feature {', '.join(map(str, at))}" if at else ""
+        best = lmbda[tuple(at)]
+        found = f" ({best:.4g})" if np.isfinite(best) else ""
+        raise ValueError(
+            f"x holds {x[place]}{where}, whose power of the best λ{found} is beyond "
+            f"{jnp.result_type(float)}: subtract what the numbers have in common first, or divide them "
+            "by a unit"
+        )
 
 
 def _is_narrow(x: np.ndarray, axes: Axes) -> bool:

@@ -107,6 +107,8 @@ def check_pair(data: PyTree, name: str) -> None:
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3) or several:
         many = isinstance(data, list) and (several or len(data) > 3)
         hint = "; give batches as an iterator, or a function from the epoch to them" if many else ""
+        if hasattr(data, "columns"):
+            hint = "; of a frame, jaxdeep.tables.fit(frame, target=…).encode(frame) makes one"
         raise TypeError(
             f"{name} must be a pair (x, y) or (x, y, weights), got {type(data).__name__}{hint}"
         )

@@ -128,7 +128,10 @@ def table_of(class_weight: Mapping[int, ArrayLike] | Sequence[ArrayLike] | Array
     weights: Table = jnp.asarray(several) if traced else np.asarray(several)
     known = [one for one in jax.tree.leaves(several) if not is_traced(one)] if traced else [weights]
     if weights.ndim != 1 or not weights.size or weights.dtype.kind not in "iuf":
-        raise TypeError(f"class_weight must be a dict or an array of numbers, got {class_weight!r}")
+        raise TypeError(
+            "class_weight must be a dict or an array of numbers, or 'balanced' in jaxdeep.fit and "
+            f"searches, got {class_weight!r}"
+        )
     if not all(np.isfinite(one).all() and (np.asarray(one) >= 0).all() for one in known):
         raise ValueError(f"class_weight must hold weights of at least 0, got {class_weight!r}")
     check_holds("class_weight", weights)

@@ -14,6 +14,7 @@ from jaxdeep._compilation import meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.result import FitResult
+from jaxdeep.fitting.rows import check_rows
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.nn.outputs import meaning_of
@@ -87,6 +88,7 @@ def _ensemble(settings: Settings, stacked: Member, x: PyTree) -> Prediction:
     every_time, _ = limits(mesh)
     first = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), shapes(stacked))
     check_fit(model, *first)
+    check_rows(model, first, x)
     per_row = row_bytes(model, first, shapes(x), total)
     rows = settings.batch_size or part_rows(total, (per_row, every_time))
     together = divisor(count, every_time // (per_row * min(rows, total)))

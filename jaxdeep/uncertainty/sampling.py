@@ -14,6 +14,7 @@ from jaxdeep._arrays import check_leaves, leaves_of
 from jaxdeep._compilation import meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
+from jaxdeep.fitting.rows import check_rows
 from jaxdeep.nn import walk
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
@@ -95,7 +96,8 @@ def mc_dropout(
 
     Raises:
       TypeError: an argument of the wrong type, such as a float for the key.
-      ValueError: a model without a random layer, parameters that are not of the model, no rows,
+      ValueError: a model without a random layer, parameters that are not of the model, no rows, a single
+        row without an axis of rows,
         fewer than 1 sample, another kind of outputs,
         an output of which nobody says what it is, a mesh without an axis called "data".
 
@@ -169,6 +171,7 @@ def settings_of(
 def _mc_dropout(settings: Settings, samples: int, shared: Shared, x: PyTree) -> Prediction:
     params, state, key = shared
     check_fit(settings.model, params, state)
+    check_rows(settings.model, (params, state), x)
     head, tail = split(settings.model)
     rows, shifts, together = _plan(settings, samples, shared, x)
 

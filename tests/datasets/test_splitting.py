@@ -430,7 +430,7 @@ IDS = np.arange(30)
     [
         ({"sizes": None}, "sizes must be a share, a number of rows, or one for each part, got None"),
         ({"sizes": "half"}, "sizes must be a share"),
-        ({"sizes": True}, "sizes must be a list, got True"),
+        ({"sizes": True}, "sizes must be a share, a number of rows, or one for each part, got True"),
         ({"sizes": 1.0}, r"sizes must be in \(0, 1\), got 1.0"),
         ({"sizes": float("nan")}, r"sizes must be in \(0, 1\), got nan"),
         ({"sizes": 0}, "sizes must be at least 1, got 0"),

@@ -190,3 +190,26 @@ def test_training_data_that_float32_cannot_tell_apart_are_refused(part):
         jd.nn.dense(1), (np.stack([constant, exact], axis=1), small), loss=jd.losses.mse,
         optimizer=jd.optimizers.sgd(0.1), key=jax.random.key(0), progress=False,
     )  # fmt: skip
+
+
+def test_text_is_sent_to_the_tables():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"], "c": [3, None], "y": [0, 1]})
+    fit = functools.partial(
+        jd.fit, jd.nn.dense(2), loss=jd.losses.softmax_cross_entropy, optimizer=jd.optimizers.sgd(0.1),
+        key=jax.random.key(0), progress=False,
+    )  # fmt: skip
+    with pytest.raises(
+        TypeError, match=r"data must be a pair .* of a frame, jaxdeep\.tables\.fit\(frame"
+    ):
+        fit(frame)
+    with pytest.raises(
+        TypeError, match=r"data\[0\] .* in b; jaxdeep\.tables\.fit\(frame, target=…\) finds"
+    ):
+        fit((frame[["a", "b", "c"]], frame["y"]))
+    with pytest.raises(TypeError, match=r"data\[1\] .*; jaxdeep\.tables\.fit"):
+        fit((frame[["a"]], frame["b"]))
+    with pytest.raises(
+        TypeError, match=r"data\[1\] .* <U1; numpy\.unique\(…, return_inverse=True\)\[1\]"
+    ):
+        fit((np.ones((2, 1), np.float32), np.array(["x", "y"])))

@@ -2,6 +2,7 @@
 
 import functools
 import pickle
+import re
 
 import jax
 import jax.numpy as jnp
@@ -180,6 +181,37 @@ def test_one_logit_of_infinity_is_certain():
     model, params, state = made(nn.lambda_(lambda x: x), x)
     found = jd.predict(model, params, state, x, output="probability", from_logits=True)
     np.testing.assert_allclose(found, [[1, 0, 0], softmax(x[1])], rtol=1e-5)
+
+
+def test_a_single_row_is_told_by_its_own_shape():
+    for model, row in (
+        (nn.dense(3), ROWS[0]),
+        (nn.serial(nn.conv(2, 3), nn.flatten(), nn.dense(3)), np.ones((8, 8, 1), np.float32)),
+    ):
+        _, params, state = made(model, row[None])
+        for output in (None, "class"):
+            with pytest.raises(ValueError, match=rf"got shape {re.escape(str(row.shape))}, .*x\[None\]"):
+                jd.predict(model, params, state, row, output=output)
+        assert jd.predict(model, params, state, row[None]).shape == (1, 3)
+    # what fits neither way is told as it was
+    with pytest.raises(
+        ValueError, match=r"initialised for 4 features, got an input x of shape \(256, 5\)"
+    ):
+        jd.predict(LINEAR, *made(LINEAR, ROWS)[1:], np.ones((2, 5), np.float32))
+
+
+@pytest.mark.parametrize("batch_size", [2**40, 2**70])
+def test_a_batch_size_beyond_all_memory(batch_size):
+    model, params, state = made(LINEAR, ROWS)
+    expected = jd.predict(model, params, state, ROWS)
+    for x in (ROWS, iter([ROWS[:20], ROWS[20:]])):
+        found = jd.predict(model, params, state, x, batch_size=batch_size)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    y = np.zeros(len(ROWS), np.int32)
+    evaluate = functools.partial(jd.evaluate, model, params, state, loss=losses.softmax_cross_entropy)
+    for data in ((ROWS, y), iter([(ROWS[:20], y[:20]), (ROWS[20:], y[20:])])):
+        found = evaluate(data, batch_size=batch_size)["loss"]
+        np.testing.assert_allclose(found, evaluate((ROWS, y))["loss"], rtol=1e-6)
 
 
 def test_nan_has_no_class():

@@ -399,3 +399,21 @@ def test_the_inverse_of_large_numbers_is_right_to_their_rounding(method):
     y = transform.transform(state, x)
     back = np.asarray(transform.inverse_transform(state, y), np.float64)
     assert abs(back - x).max() <= 64  # half a step of float32
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_numbers_whose_powers_are_beyond_float32_are_named_as_they_are(standardize):
+    # the best λ is far from 1, as they vary by little: 1.8e19 to the 15th
+    x = np.array([[2**64 - 1 - 2**10 * k, k] for k in (0, 1, 3, 4, 9)], np.uint64)
+    transform = pp.power_transform(standardize=standardize)
+    with pytest.raises(
+        ValueError, match=rf"x holds {2**64 - 1} in feature 0, whose power .* float32: sub"
+    ):
+        transform.fit(x)
+    centred = x.copy()
+    centred[:, 0] -= x[:, 0].min()
+    assert np.isfinite(transform.transform(transform.fit(centred), centred)).all()
+    huge = np.array([1e38, 1.1e38, 3e38, 3.1e38, 2.9e38])[:, None]
+    for given in (huge, huge.astype(np.float32), jnp.asarray(huge, jnp.float32)):
+        with pytest.raises(ValueError, match=r"x holds \d.* in feature 0, whose power"):
+            transform.fit(given)

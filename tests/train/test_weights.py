@@ -372,7 +372,9 @@ def test_what_cannot_be_balanced_is_refused():
         fit(lambda epoch: iter([(X_RARE, Y_RARE)]), class_weight="balanced")
     with pytest.raises(ValueError, match="labels that are classes, numbered from 0, got -1"):
         fit((X_RARE, Y_RARE - 1), class_weight="balanced")
-    with pytest.raises(TypeError, match="class_weight must be a dict or an array of numbers"):
+    with pytest.raises(
+        TypeError, match="class_weight must be a dict or an array of numbers, or 'balanced'"
+    ):
         fit((X_RARE, Y_RARE), class_weight="balance")
 
 

@@ -1,6 +1,7 @@
 """What the samples of logits, probabilities and values say."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -254,6 +255,15 @@ def test_logarithms_of_probabilities_are_taken_for_what_they_are(logs, end, feat
     for said in wrong:
         with pytest.raises(ValueError, match="ends in the logarithm of a softmax or a sigmoid"):
             mc_dropout(model(logs), params, state, X, KEY, samples=3, outputs=said)
+
+
+def test_a_single_row_is_refused():
+    model, params, state = ready(network())
+    row = X[0]
+    with pytest.raises(ValueError, match=rf"got shape {re.escape(str(row.shape))}, .*: give x\[None\]"):
+        mc_dropout(model, params, state, row, KEY, samples=2)
+    with pytest.raises(ValueError, match=r"a single row of the model: give x\[None\]"):
+        jd.uncertainty.ensemble(model, [(params, state)], row)
 
 
 def test_from_logits_says_what_outputs_say():
