@@ -14,7 +14,12 @@ from jaxdeep.compress.pruning import (
     sparsity_curve,
 )
 from jaxdeep.compress.quantization import WeightDeviation, dequantize, quantization_error, quantize
-from jaxdeep.nn.quantized import quantized_conv, quantized_dense, quantized_embedding
+from jaxdeep.nn.quantized import (
+    quantized_conv,
+    quantized_dense,
+    quantized_embedding,
+    quantized_ntk_dense,
+)
 
 __all__ = [
     "KeepZerosState",
@@ -34,6 +39,7 @@ __all__ = [
     "quantized_conv",
     "quantized_dense",
     "quantized_embedding",
+    "quantized_ntk_dense",
     "size_bytes",
     "sparsity",
     "sparsity_curve",

@@ -54,8 +54,8 @@ def quantize(
       where: the weights, such as ``"hidden*/kernel"``; all kernels and tables by default.
 
     Returns:
-      The model, made of `quantized_dense`, `quantized_conv` and `quantized_embedding`, its parameters
-      and its state.
+      The model, made of `quantized_dense`, `quantized_ntk_dense`, `quantized_conv` and
+      `quantized_embedding`, its parameters and its state.
 
     Raises:
       ValueError: nothing to quantise; a `where` that selects something else; weights that are not
@@ -83,18 +83,19 @@ def quantize(
     def quantized(place: walk.Place) -> Model:
         nonlocal qparams
         layer, linear = place.layer, place.layer.traits.linear
-        if linear is None or f"quantized_{layer.kind}" not in KINDS:
+        if f"quantized_{layer.kind}" not in KINDS:
             return layer
-        leaf = "/".join((*place.keys, linear.weights))
+        weights = "kernel" if linear is None else linear.weights
+        leaf = "/".join((*place.keys, weights))
         if chosen is not None and leaf not in chosen:
             return layer
         done.add(leaf)
         own = walk.at(params, place.keys)
-        w = own[linear.weights]
+        w = own[weights]
         if not isinstance(w, jax.core.Tracer) and not np.isfinite(np.asarray(w, np.float64)).all():
             raise ValueError(f"{leaf} must be finite to be quantised")
-        if linear.looks_up:
-            small = dict(zip((linear.weights, "scale"), rounded(w, -1)))
+        if linear is not None and linear.looks_up:
+            small = dict(zip((weights, "scale"), rounded(w, -1)))
         else:
             small = doubly_rounded(w, len(place.stacked))
         qparams = walk.put(qparams, place.keys, {**own, **small})

@@ -11,7 +11,7 @@ from jaxdeep._arrays import whole
 from jaxdeep._shapes import Array, Arrays
 from jaxdeep.nn.conv import Padding, Sizes, conv
 from jaxdeep.nn.layer import Layer, layer
-from jaxdeep.nn.linear import dense, embedding, finished
+from jaxdeep.nn.linear import dense, embedding, finished, ntk_dense
 from jaxdeep.nn.model import Model, float_dtype
 from jaxdeep.nn.traits import Activation, Shape, Traits
 
@@ -41,6 +41,29 @@ def quantized_dense(
     """
     full = dense(features, activation=activation, use_bias=use_bias)
     return _quantized(dense(features, use_bias=False), full, activation, use_bias)
+
+
+@layer
+def quantized_ntk_dense(
+    features: int, *, activation: Activation | None = None, use_bias: bool = True
+) -> Layer:
+    """A dense layer in NTK parametrisation with int8 weights, which are divided by √inputs when used.
+
+    Args:
+      features, activation, use_bias: as for `jaxdeep.nn.ntk_dense`.
+
+    Raises:
+      ValueError, TypeError: as `jaxdeep.nn.ntk_dense`.
+
+    Source: as `quantized_dense`, whose parameters it has.
+
+    >>> layer = quantized_ntk_dense(2)
+    >>> params, state = layer.init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> params["kernel"].dtype, layer.apply(params, state, jnp.ones((5, 3)))[0].shape
+    (dtype('int8'), (5, 2))
+    """
+    full = ntk_dense(features, activation=activation, use_bias=use_bias)
+    return _quantized(ntk_dense(features, use_bias=False), full, activation, use_bias)
 
 
 @layer

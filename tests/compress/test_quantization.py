@@ -26,6 +26,10 @@ QUANTIZED = {
         nn.concatenate(nn.residual(dense(6)), nn.serial(nn.repeat(dense(6, activation=jnp.tanh), 3))),
         (20, 6),
     ),
+    "in NTK parametrisation": (
+        nn.serial(nn.ntk_dense(6, activation=jax.nn.selu), nn.ntk_dense(3, use_bias=False)),
+        (20, 6),
+    ),
     "mixed precision": (nn.mixed_precision(network()), (20, 6)),
 }
 
@@ -185,3 +189,15 @@ def test_inputs_of_very_different_sizes_are_rounded_alike(layer):
         apart.append(relative(small.apply(qparams, state, inputs)[0], expected))
     assert apart[1] == pytest.approx(apart[0], rel=0.01)
     assert apart[0] < 0.01
+
+
+def test_a_realmlp_is_quantised():
+    recipe = nn.mlp("regression", 5, hidden=(16, 16), recipe="strong", rows=20)
+    x = draw(20, 5)
+    params, state = recipe.model.init(jax.random.key(0), x)
+    small, qparams, qstate = jd.compress.quantize(recipe.model, params, state, where="hidden*/kernel")
+    restored = jd.compress.dequantize(qparams)
+    expected, _ = recipe.model.apply(restored, state, x)
+    np.testing.assert_allclose(small.apply(qparams, qstate, x)[0], expected, rtol=1e-5, atol=1e-6)
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(qparams)} == {"float32", "int8"}
+    assert jd.saving.from_config(jd.saving.to_config(small)) == small

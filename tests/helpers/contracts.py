@@ -1116,6 +1116,7 @@ call(
     use=images,
 )
 call("compress.quantized_dense", features=2, activation=jnp.tanh, use_bias=True, use=ran)
+call("compress.quantized_ntk_dense", features=2, activation=jnp.tanh, use_bias=True, use=ran)
 call("compress.quantized_embedding", num_embeddings=4, features=2, use=functools.partial(ran, x=LABELS))
 call("compress.size_bytes", trees=(PARAMS, PARAMS), also={"trees": "kernel|a/kernel"})
 call(
