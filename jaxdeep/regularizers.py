@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxdeep import _checks, tree
 from jaxdeep._arrays import as_array, check_leaves, leaves_of
+from jaxdeep._limits import absolute
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, PyTree
 from jaxdeep.tree import Where, check_where, partition, path_name
 
@@ -64,8 +65,8 @@ def l2(factor: ArrayLike, *, where: Where | None = None, half: bool = False) -> 
 def l1(factor: ArrayLike, *, where: Where | None = None) -> Penalty:
     """``factor · Σ |w|`` over the selected leaves, which draws weights to zero.
 
-    Its gradient is ``factor · sign(w)``, so steps bring weights near zero and past it, seldom to exactly
-    0: `jaxdeep.compress.prune` sets the smallest to it.
+    Its gradient is ``factor · sign(w)``, and 0 at 0, so steps bring weights near zero and past it,
+    seldom to exactly 0: `jaxdeep.compress.prune` sets the smallest to it.
 
     Args:
       factor: ≥ 0; a number or a scalar array.
@@ -80,7 +81,7 @@ def l1(factor: ArrayLike, *, where: Where | None = None) -> Penalty:
     Array(0.3, dtype=float32)
     """
     _checks.check_scalar("factor", factor, "[0, inf)")
-    return _penalty(lambda w: factor * jnp.sum(jnp.abs(w)), where)
+    return _penalty(lambda w: factor * jnp.sum(absolute(w)), where)
 
 
 def l1_l2(
@@ -104,7 +105,7 @@ def l1_l2(
     _checks.check_scalars("[0, inf)", l1=l1, l2=l2)
     _checks.check_flag("half", half)
     scale = 0.5 if half else 1.0
-    return _penalty(lambda w: l1 * jnp.sum(jnp.abs(w)) + l2 * scale * jnp.sum(w * w), where)
+    return _penalty(lambda w: l1 * jnp.sum(absolute(w)) + l2 * scale * jnp.sum(w * w), where)
 
 
 def total(*penalties: Penalty) -> Penalty:

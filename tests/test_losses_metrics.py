@@ -417,6 +417,29 @@ def test_penalties_are_their_sums_where_told():
         jd.regularizers.l2(0.1, where=3)
 
 
+def test_the_slope_of_an_absolute_value_of_0_is_0():
+    # as of PyTorch and TensorFlow; jnp.abs has 1 there
+    x = jnp.array([-2.0, 0.0, -0.0, 3.0, jnp.inf])
+    for total in (
+        jd.regularizers.l1(1.0),
+        lambda x: jd.regularizers.l1_l2(1.0)(x[:4]) + x[4],
+        lambda x: jd.losses.mae(x, jnp.zeros(5)).sum(),
+        lambda x: jd.losses.mape(x - 1, -jnp.ones(5)).sum(),
+    ):
+        assert jax.grad(total)(x).tolist() == [-1, 0, 0, 1, 1]
+        assert jax.jit(jax.grad(total))(x).tolist() == [-1, 0, 0, 1, 1]
+    assert jd.losses.mae(x, jnp.zeros(5)).tolist() == [2, 0, 0, 3, jnp.inf]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_fractions_of_an_error_of_nothing_are_huge_and_finite(dtype):
+    outputs, targets = np.array([1.0, 0.0, 3.0], dtype), np.array([0.0, 0.0, 2.0])
+    least = 2.0**-14 if dtype == "float16" else np.finfo(np.float64).eps
+    found = jd.losses.mape(outputs, targets)
+    assert found.dtype == outputs.dtype
+    np.testing.assert_allclose(np.asarray(found, float), [1 / least, 0, 0.5], rtol=1e-2)
+
+
 @pytest.mark.heavy
 def test_the_activity_of_hidden_layers_is_penalised():
     model = jd.nn.serial(

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdeep._certain import softmax
 from jaxdeep._endings import Meaning
+from jaxdeep._limits import softmax
 from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.losses.meaning import reads
 from jaxdeep.nn.model import Model

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdeep import _checks, _ignored
 from jaxdeep._arrays import HostOrDevice, as_array, floating
-from jaxdeep._certain import with_certain
+from jaxdeep._limits import with_certain
 from jaxdeep._pairs import errors_of, pair
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Shaped
 

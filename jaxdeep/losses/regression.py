@@ -7,6 +7,7 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array
+from jaxdeep._limits import absolute
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.losses.inputs import elementwise, relative
 
@@ -40,6 +41,8 @@ def mse(outputs: ArrayLike, targets: ArrayLike) -> Float[Array, "*shape"]:
 def mae(outputs: ArrayLike, targets: ArrayLike) -> Float[Array, "*shape"]:
     """Absolute error: ``|outputs − targets|``, elementwise; its mean is the mean absolute error.
 
+    Its slope is the sign of the error, 0 where there is none.
+
     Args:
       outputs, targets: as for `mse`.
 
@@ -51,14 +54,15 @@ def mae(outputs: ArrayLike, targets: ArrayLike) -> Float[Array, "*shape"]:
     >>> mae(jnp.array([1.0, 2.0]), jnp.array([0.0, 4.0])).tolist()
     [1.0, 2.0]
     """
-    return elementwise(jnp.abs, outputs, targets)
+    return elementwise(absolute, outputs, targets)
 
 
 def mape(outputs: ArrayLike, targets: ArrayLike) -> Float[Array, "*shape"]:
     """Absolute error as a fraction of the target: ``|outputs − targets| / |targets|``, elementwise.
 
     Its mean is the mean absolute percentage error, as a fraction: 0.1 is 10 %. Targets nearer to 0 than
-    2.2e-16 are taken for that, so that the fraction is huge and finite.
+    2.2e-16 are taken for that, so that the fraction is huge and finite. Outputs of float16 have no such
+    numbers: there it is 6.1e-5, and a fraction beyond 65504 is infinite. Without error the slope is 0.
 
     Args:
       outputs, targets: as for `mse`.
@@ -72,10 +76,11 @@ def mape(outputs: ArrayLike, targets: ArrayLike) -> Float[Array, "*shape"]:
     >>> mape(jnp.array([90.0, 3.0]), jnp.array([100.0, 2.0])).round(3).tolist()
     [0.10000000149011612, 0.5]
     """
-    least = float(jnp.finfo(jnp.float64).eps)
+    is_half = as_array("outputs", outputs).dtype == jnp.float16
+    least = float(jnp.finfo(jnp.float16).tiny if is_half else jnp.finfo(jnp.float64).eps)
 
     def equation(errors: jax.Array, y: jax.Array) -> jax.Array:
-        return jnp.abs(errors) / jnp.maximum(jnp.abs(y), least)
+        return absolute(errors) / jnp.maximum(jnp.abs(y), least)
 
     return relative(equation, outputs, targets)
 

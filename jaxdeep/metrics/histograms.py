@@ -1,6 +1,5 @@
 """Histograms of the scores of two classes, of batches that are merged without knowing each other."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,6 +12,8 @@ from jaxdeep._arrays import check_told_apart
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.metrics.inputs import check_probabilities, flat, where
 from jaxdeep.metrics.streaming import Found, Metric, Pair, added, marked, of_sums, scattered, told
+
+_MOST = float(jnp.finfo(jnp.float32).max)  # the least score of none, and the largest is less
 
 # ``(positives, negatives) -> (value, how far it may be off)``, of the counts in bins that rise.
 Curve = Callable[[Array, Array], tuple[Array, Array]]
@@ -42,14 +43,15 @@ def of_histograms(
             wide = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
             if not from_logits:
                 check_probabilities(scores)
-            logits = wide if from_logits else _logits(wide)
-            place = jnp.sign(logits) * (1 - 4 / (4 + jnp.abs(logits)))
+            logits, side = _clear(wide) if from_logits else _logits(wide)
+            place = jnp.where(side == 0, jnp.sign(logits) * (1 - 4 / (4 + jnp.abs(logits))), side)
             place = jnp.clip(((place + 1) / 2 * bins).astype(jnp.int32), 0, bins - 1)
             finite = logits.astype(jnp.result_type(float))
-            known = jnp.isfinite(finite) if w is None else jnp.isfinite(finite) & (w != 0)
-            low = jnp.min(finite, where=known, initial=jnp.inf)
-            high = jnp.max(finite, where=known, initial=-jnp.inf)
-            even = _even_place(finite, _bins_between(low, high, even_bins), even_bins)
+            known = jnp.isfinite(finite) & (side == 0)
+            known = known if w is None else known & (w != 0)
+            low = jnp.min(finite, where=known, initial=_MOST)
+            high = jnp.max(finite, where=known, initial=-_MOST)
+            even = _even_place(finite, side, _bins_between(low, high, even_bins), even_bins)
             of_class = {"positive": where(positive, w), "negative": where(~positive, w)}
             found = {name: scattered(place, rows, bins) for name, rows in of_class.items()}
             found |= {
@@ -60,7 +62,7 @@ def of_histograms(
 
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("positive", "negative"), (bins,))
         shapes |= dict.fromkeys(("even_positive", "even_negative"), (even_bins + 2,))
-        beside = {"low": math.inf, "high": -math.inf, "parts": 1.0}
+        beside = {"low": _MOST, "high": -_MOST, "parts": 1.0}
         return of_sums(
             shapes, counts, compute, beside=beside, aligned=_aligned, ignore_class=ignore_class
         )
@@ -75,11 +77,22 @@ def of_histograms(
 
 
 @jax.jit
-def _logits(p: Array) -> Array:
-    """``log p − log(1 − p)``, of which near ½ the digits are kept."""
+def _logits(p: Array) -> tuple[Array, Array]:
+    """``log p − log(1 − p)``, of which near ½ the digits are kept, as of `_clear`."""
+    certain = jnp.where(p >= 1, 1.0, jnp.where(p <= 0, -1.0, 0.0))
+    p = jnp.where(certain == 0, p, 0.5)
     near = (p > 0.25) & (p < 0.75)
     half = jnp.where(near, p, 0.5)
-    return jnp.where(near, jnp.log1p((2 * half - 1) / (1 - half)), jnp.log(p) - jnp.log1p(-p))
+    logits = jnp.where(near, jnp.log1p((2 * half - 1) / (1 - half)), jnp.log(p) - jnp.log1p(-p))
+    logits, side = _clear(logits)
+    return logits, side + certain
+
+
+@jax.jit
+def _clear(logits: Array) -> tuple[Array, Array]:
+    """The logits, 0 where they are infinite, and their sign there; jax_debug_infs refuses infinities."""
+    side = jnp.where(jnp.isinf(logits), jnp.sign(logits), 0)
+    return jnp.where(side == 0, logits, 0), side
 
 
 class _Bins(NamedTuple):
@@ -116,12 +129,12 @@ def _multiple(scores: Array, exponent: Array) -> Array:
 
 
 @partial(jax.jit, static_argnames="count")
-def _even_place(scores: Array, bins: _Bins, count: int) -> Array:
-    """The places of scores, from 1 to `count`; −∞ is before and ∞ behind them."""
+def _even_place(scores: Array, side: Array, bins: _Bins, count: int) -> Array:
+    """The places of scores, from 1 to `count`; −∞ is before and ∞ behind them, as `side` says."""
     multiple = _multiple(jnp.where(jnp.isfinite(scores), scores, 0), bins.finest)
     place = (multiple >> (bins.exponent - bins.finest)) - bins.first
     place = 1 + jnp.clip(place, 0, count - 1)
-    return jnp.where(jnp.isinf(scores), jnp.where(scores > 0, count + 1, 0), place)
+    return jnp.where(side == 0, place, jnp.where(side > 0, count + 1, 0))
 
 
 @jax.jit

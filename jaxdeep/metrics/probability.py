@@ -9,7 +9,7 @@ from jax.scipy.special import xlogy
 
 from jaxdeep import _checks, _ignored
 from jaxdeep._arrays import as_array, on_device
-from jaxdeep._certain import log_softmax, softmax
+from jaxdeep._limits import log_softmax, softmax
 from jaxdeep._shapes import Array, Float
 from jaxdeep.metrics.counts import is_single
 from jaxdeep.metrics.inputs import check_probabilities, class_labels

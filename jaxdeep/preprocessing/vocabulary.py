@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep._arrays import as_array, check_not_masked
@@ -297,6 +298,8 @@ def _column(x: Any, name: str) -> np.ndarray:
     else:
         has_dtype = hasattr(x, "dtype") or hasattr(x, "__array__")
         array = np.asarray(x) if has_dtype else np.array(x, dtype=object)
+    if array.dtype.kind == "V" and jnp.issubdtype(array.dtype, jnp.number):  # bfloat16, int4
+        array = array.astype(np.float32)  # which holds all of their numbers
     if array.dtype.kind in "cV":
         raise TypeError(
             f"{name} must hold categories, whole numbers or text, got an array of {array.dtype}"

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, on_device
-from jaxdeep._certain import log_softmax, softmax
+from jaxdeep._limits import log_softmax, softmax
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, Num, Shaped
 
 Probabilities = Num[ArrayLike, "..."]

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdeep._certain import softmax
 from jaxdeep._endings import Meaning, of_program
+from jaxdeep._limits import softmax
 from jaxdeep._shapes import Array, ArrayLike, Float, Num, PyTree
 from jaxdeep.nn.outputs import APART, along
 from jaxdeep.tree import path_name

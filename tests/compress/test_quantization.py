@@ -192,7 +192,7 @@ def test_inputs_of_very_different_sizes_are_rounded_alike(layer):
 
 
 def test_a_realmlp_is_quantised():
-    recipe = nn.mlp("regression", 5, hidden=(16, 16), recipe="strong", rows=20)
+    recipe = nn.mlp("regression", hidden=(16, 16), recipe="strong", rows=20)
     x = draw(20, 5)
     params, state = recipe.model.init(jax.random.key(0), x)
     small, qparams, qstate = jd.compress.quantize(recipe.model, params, state, where="hidden*/kernel")

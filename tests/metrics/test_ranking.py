@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sklearn.metrics
 from helpers.properties import over
 from helpers.streamed import ROWS, TABLES, streamed, values_of, weights_of
 
@@ -60,3 +61,34 @@ def test_average_precision_where_it_is_none():
     big = 1 - np.array([4e-9, 3e-9, 2e-9, 1e-9])  # which float32 cannot tell apart
     found = metrics.average_precision_score(big, np.array([0, 1, 0, 1]))
     assert float(found) == pytest.approx(5 / 6)
+
+
+@pytest.mark.parametrize("make", [metrics.auc, metrics.average_precision])
+def test_no_infinity_comes_in_between(make):
+    rng = np.random.default_rng(0)
+    p = np.concatenate([rng.random(20), [0, 1, 0, 1]]).astype(np.float32)
+    y = (rng.random(24) < 0.5).astype(np.int32)
+    logits = (p * 8 - 4).astype(np.float32)
+
+    def value(metric, scores):
+        state = metric.init()
+        for part in (slice(0, 9), slice(9, 9), slice(9, 24)):
+            state = metric.merge(state, metric.update(metric.init(), scores[part], y[part]))
+        return float(metric.compute(state))
+
+    for metric, scores in ((make(from_logits=False), p), (make(from_logits=True), logits)):
+        expected = value(metric, scores)
+        with jax.debug_infs(True):
+            assert value(metric, scores) == expected
+            assert float(metric.compute(jax.jit(metric.update)(metric.init(), scores, y))) > 0
+
+
+def test_certain_scores_are_at_the_ends():
+    y = np.array([0, 1, 1, 0, 1, 0], np.int32)
+    p = np.array([0, 1, 0, 1, 0.5, 0.25], np.float32)
+    with np.errstate(divide="ignore"):
+        logits = np.log(p) - np.log1p(-p)
+    expected = sklearn.metrics.roc_auc_score(y, p)  # ties count half
+    for metric, scores in ((metrics.auc(from_logits=False), p), (metrics.auc(from_logits=True), logits)):
+        found = metric.compute(metric.update(metric.init(), scores, y))
+        assert float(found) == pytest.approx(expected, abs=1e-6)

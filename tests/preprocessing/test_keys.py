@@ -5,6 +5,7 @@ import decimal
 import math
 
 import hypothesis.strategies as st
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -157,3 +158,12 @@ def test_equal_vocabularies_tell_truths_from_numbers():
     one, truth = (vocabulary_of(features_of([value]))[0] for value in (1, True))
     assert one == vocabulary_of(features_of([1.0]))[0]
     assert one != truth
+
+
+def test_numbers_of_small_dtypes_are_the_same_keys():
+    known, _ = vocabulary_of(features_of([1, 2, 2.5, math.nan]))
+    for dtype in (jnp.bfloat16, np.float16, np.float32):
+        array = np.array([2.5, 1, math.nan, 2, 3], dtype)
+        for given in (array, jnp.asarray(array)):
+            assert places_in(known, features_of(given))[0].tolist() == [2, 0, 3, 1, UNSEEN]
+    assert places_in(known, features_of(jnp.array([2, 1], jnp.int4)))[0].tolist() == [1, 0]
