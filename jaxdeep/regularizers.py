@@ -105,7 +105,18 @@ def l1_l2(
     _checks.check_scalars("[0, inf)", l1=l1, l2=l2)
     _checks.check_flag("half", half)
     scale = 0.5 if half else 1.0
-    return _penalty(lambda w: l1 * jnp.sum(absolute(w)) + l2 * scale * jnp.sum(w * w), where)
+
+    def of_leaf(w: Array) -> ArrayLike:
+        # 0 times an overflow would be NaN
+        size = 0.0 if _is_zero(l1) else l1 * jnp.sum(absolute(w))
+        return size if _is_zero(l2) else size + l2 * scale * jnp.sum(w * w)
+
+    return _penalty(of_leaf, where)
+
+
+def _is_zero(factor: ArrayLike) -> bool:
+    """Whether a factor is a number that is 0, and not traced."""
+    return isinstance(factor, (int, float)) and factor == 0
 
 
 def total(*penalties: Penalty) -> Penalty:

@@ -422,7 +422,7 @@ def test_the_slope_of_an_absolute_value_of_0_is_0():
     x = jnp.array([-2.0, 0.0, -0.0, 3.0, jnp.inf])
     for total in (
         jd.regularizers.l1(1.0),
-        lambda x: jd.regularizers.l1_l2(1.0)(x[:4]) + x[4],
+        jd.regularizers.l1_l2(1.0),
         lambda x: jd.losses.mae(x, jnp.zeros(5)).sum(),
         lambda x: jd.losses.mape(x - 1, -jnp.ones(5)).sum(),
     ):
