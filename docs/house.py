@@ -32,8 +32,8 @@ FLOORS = {
     "the host": (("fitting",),),
     "pure": (
         ("diagnostics", "recipes"),
-        ("train",),
-        ("nn", "optimizers", "losses", "metrics", "regularizers", "preprocessing"),
+        ("train", "preprocessing"),
+        ("nn", "optimizers", "losses", "metrics", "regularizers"),
     ),
     "ground": (
         ("schedules", "tree", "_ignored", "_pairs"),

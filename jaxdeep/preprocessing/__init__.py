@@ -5,11 +5,14 @@ a pytree of arrays: ``state = scaler.fit(x)``, ``scaler.transform(state, x)``,
 ``scaler.inverse_transform(state, y)``. Of numbers all of it runs inside `jax.jit`, `jax.vmap` and
 `jax.lax.scan`. Categories and dates of any kind are read on the host, which makes whole numbers of them
 (``encoder.codes``, ``encoder.read``); what becomes of those (``encoder.encode``) runs there too.
+
+``fitted(scaler, state)`` is a layer of a network, so that what was learned is saved with the model.
 """
 
 from jaxdeep.preprocessing.bins import BinState, k_bins
 from jaxdeep.preprocessing.dates import DateEncoder, Dates, DateState, date_encoder
 from jaxdeep.preprocessing.imputation import Imputer, ImputerState, imputer
+from jaxdeep.preprocessing.layers import fitted
 from jaxdeep.preprocessing.likelihood import (
     box_cox_interval,
     box_cox_llf,
@@ -58,6 +61,7 @@ __all__ = [
     "box_cox_llf",
     "box_cox_mle",
     "date_encoder",
+    "fitted",
     "imputer",
     "inverse_box_cox",
     "inverse_smooth_clip",

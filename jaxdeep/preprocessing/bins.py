@@ -21,7 +21,7 @@ from jaxdeep.preprocessing.order import (
     with_base,
 )
 from jaxdeep.preprocessing.scaling import check_state
-from jaxdeep.preprocessing.transform import Transform
+from jaxdeep.preprocessing.transform import Transform, fits
 
 
 class BinState(NamedTuple):
@@ -39,6 +39,7 @@ class BinState(NamedTuple):
     bins: Integer[Array, "*features"]
 
 
+@fits(BinState)
 def k_bins(
     n_bins: int = 5,
     *,
@@ -89,6 +90,13 @@ def k_bins(
         raise ValueError(f"axis must be 0 for encode='onehot', got {axis!r}")
     width = n_bins + (missing == "bin")
 
+    def check_bins(state: BinState) -> None:
+        check_state(state, BinState)
+        if state.edges.shape[0] != n_bins + 1:
+            raise ValueError(
+                f"the state is of k_bins({state.edges.shape[0] - 1}), and these are k_bins({n_bins})"
+            )
+
     def check_missing(name: str, x: ArrayLike) -> None:
         array = as_array(name, x)
         if hot and array.ndim != 2 and name == "x":
@@ -115,18 +123,19 @@ def k_bins(
 
     @broadcasting
     def transform(state: BinState, x: ArrayLike) -> Array:
-        check_state(state, BinState)
+        check_bins(state)
         check_missing("x", x)
         off, dtype = prepared(state.base, x, axis, "x")
         codes = _codes(off, state.edges)
         codes = jnp.where(jnp.isnan(off), n_bins if missing == "bin" else -1, codes)
         if not hot:
             return codes
-        return jax.nn.one_hot(codes, width, dtype=dtype).reshape(*codes.shape[:-1], -1)
+        columns = codes.shape[-1] * width
+        return jax.nn.one_hot(codes, width, dtype=dtype).reshape(*codes.shape[:-1], columns)
 
     @broadcasting
     def inverse_transform(state: BinState, y: ArrayLike) -> Array:
-        check_state(state, BinState)
+        check_bins(state)
         codes = as_array("y", y)
         if hot:
             if codes.ndim < 1 or codes.shape[-1] != width * state.bins.size:

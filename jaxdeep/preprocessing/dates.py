@@ -15,6 +15,7 @@ from jaxdeep._arrays import as_array, broadcasting
 from jaxdeep._shapes import Array, Integer
 from jaxdeep.preprocessing.keys import is_missing
 from jaxdeep.preprocessing.scaling import check_state
+from jaxdeep.preprocessing.transform import described, fits
 from jaxdeep.preprocessing.vocabulary import (
     Categories,
     Features,
@@ -69,6 +70,7 @@ class DateState(NamedTuple):
     columns: DateColumns
 
 
+@described
 class DateEncoder(NamedTuple):
     """An encoder of dates.
 
@@ -92,6 +94,7 @@ PARTS = ("year", "month", "day", "weekday", "yearday", "hour", "minute", "second
 CYCLES = {"month": 12, "day": 31, "weekday": 7, "yearday": 366, "hour": 24, "minute": 60}
 
 
+@fits(DateState)
 def date_encoder(
     parts: Sequence[str] = ("time", "year", "month", "day", "weekday", "hour"),
     *,
@@ -217,7 +220,7 @@ def _encoded(
         angle = 2 * jnp.pi * (found[cycle] - first + passed.get(cycle, of_day)) / CYCLES[cycle]
         columns += [jnp.sin(angle), jnp.cos(angle)]
     y = jnp.where(missing[..., None], jnp.nan, jnp.stack(columns, axis=-1))
-    return y.reshape(*days.shape[:-1], -1)
+    return y.reshape(*days.shape[:-1], days.shape[-1] * len(columns))
 
 
 _encoded = jax.jit(_encoded, static_argnums=(3, 4))

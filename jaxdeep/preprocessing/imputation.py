@@ -14,6 +14,7 @@ from jaxdeep._shapes import Array, ArrayLike, Bool, Float
 from jaxdeep.preprocessing.features import check_features, widened
 from jaxdeep.preprocessing.order import Base, Ordered, Statistics, ordered, with_base
 from jaxdeep.preprocessing.scaling import check_state
+from jaxdeep.preprocessing.transform import described, fits
 from jaxdeep.preprocessing.vocabulary import names_of, unique
 
 
@@ -43,6 +44,7 @@ class ImputerState(NamedTuple):
     indicated: Indicated
 
 
+@described
 class Imputer(NamedTuple):
     """An imputer: pure functions over a state that is a pytree of arrays.
 
@@ -61,6 +63,7 @@ class Imputer(NamedTuple):
     names: Callable[..., tuple[str, ...]]
 
 
+@fits(ImputerState)
 def imputer(
     strategy: Literal["mean", "median", "most_frequent", "constant"] = "mean",
     *,

@@ -14,7 +14,7 @@ from jaxdeep.preprocessing.features import Axis, check_axis, float_of, widened
 from jaxdeep.preprocessing.precision import unscaled
 from jaxdeep.preprocessing.scaling import check_state, standard_scaler
 from jaxdeep.preprocessing.statistics import Moments
-from jaxdeep.preprocessing.transform import Transform
+from jaxdeep.preprocessing.transform import Transform, fits
 
 
 class LogState(NamedTuple):
@@ -27,6 +27,7 @@ class LogState(NamedTuple):
     moments: Moments | None
 
 
+@fits(LogState)
 def log_transform(
     method: Literal["log1p", "log"] = "log1p", *, standardize: bool = False, axis: Axis = 0
 ) -> Transform:

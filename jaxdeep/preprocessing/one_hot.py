@@ -1,6 +1,7 @@
 """Categories as columns of zeros and ones."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -25,6 +26,7 @@ from jaxdeep.preprocessing.levels import (
     values_of_codes,
 )
 from jaxdeep.preprocessing.scaling import check_state
+from jaxdeep.preprocessing.transform import described, fits
 from jaxdeep.preprocessing.vocabulary import (
     Categories,
     feature_names,
@@ -66,6 +68,7 @@ class OneHotState(NamedTuple):
     columns: HotColumns
 
 
+@described
 class OneHotEncoder(NamedTuple):
     """A one-hot encoder.
 
@@ -91,6 +94,7 @@ class OneHotEncoder(NamedTuple):
     names: Callable[..., tuple[str, ...]]
 
 
+@fits(OneHotState)
 def one_hot_encoder(
     *,
     categories: Sequence[Sequence[Any]] | None = None,
@@ -183,11 +187,11 @@ def one_hot_encoder(
         features = len(columns.widths)
         if numbers.ndim < 1 or numbers.shape[-1] != features:
             raise ValueError(f"codes must be of shape (…, {features}), got {numbers.shape}")
-        rows = numbers.reshape(-1, features)
+        rows = numbers.reshape(math.prod(numbers.shape[:-1]), features)
         _check_bytes(columns, len(rows), max_bytes, dtype)
-        return _hot(state.table, rows, sum(columns.widths), jnp.dtype(dtype)).reshape(
-            *numbers.shape[:-1], -1
-        )
+        width = sum(columns.widths)
+        found = _hot(state.table, rows, width, jnp.dtype(dtype))
+        return found.reshape(*numbers.shape[:-1], width)
 
     def transform(state: OneHotState, x: Categories) -> Array:
         return encode(state, codes(state, x))

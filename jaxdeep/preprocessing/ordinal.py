@@ -19,6 +19,7 @@ from jaxdeep.preprocessing.levels import (
     values_of_codes,
 )
 from jaxdeep.preprocessing.scaling import check_state
+from jaxdeep.preprocessing.transform import described, fits
 from jaxdeep.preprocessing.vocabulary import Categories, features_of
 
 
@@ -34,6 +35,7 @@ class OrdinalState(NamedTuple):
     levels: Levels
 
 
+@described
 class OrdinalEncoder(NamedTuple):
     """An ordinal encoder.
 
@@ -56,6 +58,7 @@ class OrdinalEncoder(NamedTuple):
     decode: Callable[[OrdinalState, ArrayLike], Array]
 
 
+@fits(OrdinalState)
 def ordinal_encoder(
     *,
     categories: Sequence[Sequence[Any]] | None = None,

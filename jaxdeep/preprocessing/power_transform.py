@@ -17,6 +17,7 @@ from jaxdeep.preprocessing.power import box_cox, inverse_box_cox, inverse_yeo_jo
 from jaxdeep.preprocessing.precision import is_computing, is_precise, unscaled
 from jaxdeep.preprocessing.scaling import check_state, standard_scaler
 from jaxdeep.preprocessing.statistics import Moments
+from jaxdeep.preprocessing.transform import described, fits
 
 
 class PowerState(NamedTuple):
@@ -31,6 +32,7 @@ class PowerState(NamedTuple):
     moments: Moments | None
 
 
+@described
 class PowerTransform(NamedTuple):
     """A power transform: three pure functions.
 
@@ -45,6 +47,7 @@ class PowerTransform(NamedTuple):
     inverse_transform: Callable[[PowerState, ArrayLike], Array]
 
 
+@fits(PowerState)
 def power_transform(
     method: Method = "yeo-johnson", *, standardize: bool = False, axis: Axis = 0
 ) -> PowerTransform:

@@ -14,7 +14,7 @@ from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.preprocessing.features import Axis, check_axis
 from jaxdeep.preprocessing.order import Base, by_feature, ordered, prepared, with_base
 from jaxdeep.preprocessing.scaling import check_state
-from jaxdeep.preprocessing.transform import Transform
+from jaxdeep.preprocessing.transform import Transform, fits
 
 _END = -NormalDist().inv_cdf(1e-7 - np.spacing(1))  # what the ends become, as in scikit-learn: 5.1993
 
@@ -31,6 +31,7 @@ class QuantileState(NamedTuple):
     quantiles: Float[Array, "quantiles *features"]
 
 
+@fits(QuantileState)
 def quantile_transform(
     n_quantiles: int = 1000,
     *,

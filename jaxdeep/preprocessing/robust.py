@@ -14,7 +14,7 @@ from jaxdeep.preprocessing.features import Axis, check_axis
 from jaxdeep.preprocessing.order import Base, ordered, prepared, with_base
 from jaxdeep.preprocessing.scaling import check_state
 from jaxdeep.preprocessing.smooth import inverse_smooth_clip, smooth_clip
-from jaxdeep.preprocessing.transform import Transform
+from jaxdeep.preprocessing.transform import Transform, fits
 
 
 class RobustState(NamedTuple):
@@ -31,6 +31,7 @@ class RobustState(NamedTuple):
     scale: Float[Array, "*features"]
 
 
+@fits(RobustState)
 def robust_scaler(
     *,
     quantile_range: tuple[float, float] = (25.0, 75.0),

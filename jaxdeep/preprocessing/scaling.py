@@ -37,11 +37,13 @@ from jaxdeep.preprocessing.statistics import (
     or_else,
     share_of,
 )
+from jaxdeep.preprocessing.transform import described, fits
 
 Bound = float | Float[Array, ""]
 State = TypeVar("State", "Moments", "Range")
 
 
+@described
 class Scaler(NamedTuple):
     """A scaler: pure functions over a state that is a pytree of arrays.
 
@@ -73,6 +75,7 @@ class Scaler(NamedTuple):
     merge: Callable[[PyTree, PyTree], PyTree]
 
 
+@fits(Moments)
 def standard_scaler(
     *,
     axis: Axis = 0,
@@ -120,6 +123,7 @@ def standard_scaler(
     return _scaler(nothing, moments, merge_moments, shift_and_scale, axis, ignore_nan)
 
 
+@fits(Range)
 def min_max_scaler(
     feature_range: tuple[float, float] = (0.0, 1.0),
     *,

@@ -17,6 +17,7 @@ from jaxdeep.preprocessing.features import Halves, in_halves
 from jaxdeep.preprocessing.folds import folds, given_parts
 from jaxdeep.preprocessing.scaling import check_state
 from jaxdeep.preprocessing.statistics import moments
+from jaxdeep.preprocessing.transform import described, fits
 from jaxdeep.preprocessing.vocabulary import (
     Categories,
     Features,
@@ -49,6 +50,7 @@ class TargetState(NamedTuple):
     vocabulary: Vocabulary | None
 
 
+@described
 class TargetEncoder(NamedTuple):
     """A target encoder: three pure functions.
 
@@ -70,6 +72,7 @@ class TargetEncoder(NamedTuple):
     names: Callable[..., tuple[str, ...]]
 
 
+@fits(TargetState)
 def target_encoder(
     smooth: float | Float[Array, ""] | Literal["auto"] = "auto",
     *,
@@ -259,7 +262,7 @@ def _encode(encodings: Encodings, mean: Mean, codes: Array) -> Encoded:
     encoded = jnp.where(unseen, mean, encoded)
     if single or not mean.ndim:
         return encoded
-    return encoded.reshape(*codes.shape[:-1], -1)
+    return encoded.reshape(*codes.shape[:-1], codes.shape[-1] * mean.shape[0])
 
 
 @partial(jax.jit, static_argnums=(4, 5))

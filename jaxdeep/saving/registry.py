@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
 import jaxdeep.nn  # so that the kinds of its layers are known
+import jaxdeep.preprocessing  # and those of fitted preprocessors
 import jaxdeep.tables  # noqa: F401  # and the layer of tables
 from jaxdeep import _checks
 from jaxdeep.nn.layer import KINDS, build
 from jaxdeep.nn.model import Model
+from jaxdeep.preprocessing.transform import made_of
 from jaxdeep.saving.sameness import difference, remembered
 
 Function = Callable[..., Any]
@@ -22,7 +24,7 @@ UNNAMED = "model"  # the kind of ``Model(init, apply)``
 
 # Where functions may come from, first come first served, and those that are not functions of arrays.
 _FUNCTIONS = ("jax.nn", "jaxdeep.nn.activations", "jax.numpy", "jax.lax", "jax.scipy.special")
-INITIALIZERS = ("jax.nn.initializers", "jaxdeep.nn.initializers")
+FACTORIES = ("jax.nn.initializers", "jaxdeep.nn.initializers", "jaxdeep.preprocessing")
 _NOT_OF_ARRAYS = {
     "load", "save", "savez", "fromfile", "frombuffer", "fromfunction", "fromiter", "fromstring",
     "from_dlpack", "frompyfunc", "vectorize", "apply_along_axis", "apply_over_axes", "piecewise",
@@ -130,7 +132,7 @@ def name_of(function: Function) -> dict[str, str] | None:
     for name, thing in _registered.items():
         if thing is function:
             return {"registered": name}
-    for place in (*_FUNCTIONS, *INITIALIZERS):
+    for place in (*_FUNCTIONS, *FACTORIES):
         found = _public(place)
         own = getattr(function, "__name__", "")
         names = [own] if found.get(own) is function else [n for n, f in found.items() if f is function]
@@ -144,7 +146,7 @@ def named(node: Mapping[str, str]) -> Function:
     if list(node) == ["registered"]:
         return registered(node["registered"])
     place, _, name = str(node.get("function")).rpartition(".")
-    if list(node) != ["function"] or place not in (*_FUNCTIONS, *INITIALIZERS):
+    if list(node) != ["function"] or place not in (*_FUNCTIONS, *FACTORIES):
         raise ValueError(f"{dict(node)} is not the name of a function")
     if name not in _public(place):
         raise ValueError(f"{place} has no function {name!r}; the model needs another version of it")
@@ -165,20 +167,26 @@ def _public(place: str) -> dict[str, Function]:
 
 
 def factory_of(function: Function) -> tuple[dict[str, str], dict[str, Any]] | None:
-    """The initialiser's factory, or the registered function, that made a closure, and its arguments.
+    """The public factory, or the registered function, that made a closure, and its arguments.
 
-    ``he_normal()`` is a function inside `variance_scaling` that remembers its arguments. Its name,
-    ``variance_scaling.<locals>.init``, tells the factory, and the arguments must make the same again.
+    A preprocessor, a tuple of closures, says itself how it was made. ``he_normal()`` is a function
+    inside `variance_scaling` that remembers its arguments. Its name, ``variance_scaling.<locals>.init``,
+    tells the factory, and the arguments must make the same again.
     """
-    if not isinstance(function, types.FunctionType):
+    made = made_of(function)
+    if made is not None and (name := name_of(made.factory)) is not None:
+        return name, dict(made.arguments)
+    closures: tuple[Any, ...] = function if isinstance(function, tuple) else (function,)
+    if not all(isinstance(closure, types.FunctionType) for closure in closures):
         return None
-    maker = function.__qualname__.rpartition(".<locals>.")[0]
-    initializers = [f for place in INITIALIZERS for f in _public(place).values()]
-    for factory in (*initializers, *_registered.values()):
+    closure = closures[0]
+    maker = closure.__qualname__.rpartition(".<locals>.")[0]
+    factories = [f for place in FACTORIES for f in _public(place).values()]
+    for factory in (*factories, *_registered.values()):
         module = getattr(factory, "__globals__", None)  # __module__ may be the public one
-        if module is not function.__globals__ or factory.__qualname__ != maker:
+        if module is not closure.__globals__ or factory.__qualname__ != maker:
             continue
-        arguments = _arguments(factory, function)
+        arguments = _arguments(factory, closures)
         try:
             again = factory(**arguments)
         except Exception:  # whatever a factory says to arguments that are not its own
@@ -189,14 +197,15 @@ def factory_of(function: Function) -> tuple[dict[str, str], dict[str, Any]] | No
     return None
 
 
-def _arguments(factory: Function, made: types.FunctionType) -> dict[str, Any]:
-    """The arguments of the factory that are not at their defaults, as far as the closure knows them."""
-    known = remembered(made)
-    own = inspect.signature(made).parameters  # ``def init(key, shape, dtype=dtype)`` remembers too
+def _arguments(factory: Function, made: tuple[types.FunctionType, ...]) -> dict[str, Any]:
+    """The arguments of the factory that are not at their defaults, as far as the closures know them."""
+    known: dict[str, Any] = {}
+    for closure in made:  # ``def init(key, shape, dtype=dtype)`` remembers too
+        own = inspect.signature(closure).parameters.values()
+        known |= {parameter.name: parameter.default for parameter in own} | remembered(closure)
     arguments = {}
     for name, parameter in inspect.signature(factory).parameters.items():
-        default = own[name].default if name in own else inspect.Parameter.empty
-        value = known.get(name, default)
+        value = known.get(name, inspect.Parameter.empty)
         if value is not inspect.Parameter.empty and difference(value, parameter.default) is not None:
             arguments[name] = value
     return arguments

@@ -1,5 +1,6 @@
 """Arguments of layers as JSON, and back."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep.nn.model import Model
+from jaxdeep.preprocessing.layers import PARTS, Fitted
 from jaxdeep.saving import registry
 from jaxdeep.saving.sameness import short
 from jaxdeep.tables.columns import Columns, from_config
@@ -19,10 +21,11 @@ Json: TypeAlias = Any  # what json.dumps writes and json.loads reads
 _LARGEST = 4096  # elements of an array among the arguments
 
 
-def encode(value: object) -> Json:
+def encode(value: object, most: float = _LARGEST) -> Json:
     """An argument as JSON: itself, if JSON has it, or an object that says what it is.
 
-    Arrays of JSON are tuples. Raises ValueError, with words that go behind ``name=``.
+    Arrays of JSON are tuples, those of numbers have at most so many elements. Raises ValueError, with
+    words that go behind ``name=``.
 
     >>> encode((3, None, float("inf"))), encode(jax.nn.relu), encode(jax.nn.initializers.he_normal())
     ([3, None, {'float': 'inf'}], {'function': 'jax.nn.relu'}, {'made_by': {'function': ...
@@ -31,21 +34,29 @@ def encode(value: object) -> Json:
         return value
     if type(value) is float:
         return value if math.isfinite(value) else {"float": repr(value)}
+    if isinstance(value, np.datetime64):
+        return {"instant": str(value), "dtype": value.dtype.str[1:]}
     if isinstance(value, (np.generic, np.ndarray, jax.Array)):
-        return _encode_array(value)
+        return _encode_array(value, most)
+    if isinstance(value, Fitted):
+        return {"fitted": encode(value.state, math.inf)}
+    if PARTS.get(type(value).__name__) is type(value):
+        names = getattr(value, "_fields", None) or [f.name for f in dataclasses.fields(value)]  # type: ignore[arg-type]
+        fields = {name: encode(getattr(value, name), most) for name in names}
+        return {"part": type(value).__name__, "of": fields}
     if type(value) is tuple:
-        return [encode(item) for item in value]
+        return [encode(item, most) for item in value]
     if type(value) is list:
-        return {"list": [encode(item) for item in value]}
+        return {"list": [encode(item, most) for item in value]}
     if isinstance(value, Mapping):
         if not all(isinstance(name, str) for name in value):
             raise ValueError(f"{short(value)} has names that are not strings")
-        return {"dict": {name: encode(item) for name, item in value.items()}}
+        return {"dict": {name: encode(item, most) for name, item in value.items()}}
     if isinstance(value, np.dtype) or (isinstance(value, type) and hasattr(value, "dtype")):
         return {"dtype": jnp.dtype(value).name}
     if isinstance(value, Columns):
         return {"columns": value.to_config()}
-    if callable(value):
+    if callable(value) or (isinstance(value, tuple) and hasattr(value, "transform")):
         return _encode_function(value)
     if isinstance(value, Model):
         raise ValueError("a Model, which belongs among the layers of the model, not into its config")
@@ -74,15 +85,15 @@ def decode(node: Json) -> Any:
         raise ValueError(f"{short(node)} is not a value that jaxdeep writes") from error
 
 
-def _encode_array(value: np.generic | np.ndarray | jax.Array) -> dict[str, Json]:
+def _encode_array(value: np.generic | np.ndarray | jax.Array, most: float) -> dict[str, Json]:
     if isinstance(value, jax.core.Tracer):
         raise ValueError("a traced value, which is known only inside the compiled function")
     dtype = value.dtype
     if jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype.kind not in "biufV":
         raise ValueError(f"an array of {dtype}, which cannot be part of a config")
-    if value.size > _LARGEST:
+    if value.size > most:
         raise ValueError(
-            f"an array of {value.size} numbers, where a config may have {_LARGEST}; make it a "
+            f"an array of {value.size} numbers, where a config may have {most}; make it a "
             "parameter or part of the state"
         )
     flat = [x if not isinstance(x, float) else encode(x) for x in np.asarray(value).ravel().tolist()]
@@ -94,7 +105,7 @@ def _encode_array(value: np.generic | np.ndarray | jax.Array) -> dict[str, Json]
     return {kind: flat, "shape": list(value.shape), "dtype": dtype.name}
 
 
-def _encode_function(function: registry.Function) -> dict[str, Json]:
+def _encode_function(function: Any) -> dict[str, Json]:
     name = registry.name_of(function)
     if name is not None:
         return {**name}
@@ -105,6 +116,11 @@ def _encode_function(function: registry.Function) -> dict[str, Json]:
     made = registry.factory_of(function)
     if made is not None:
         return {"made_by": made[0]} | _keywords(made[1])
+    if isinstance(function, tuple):
+        raise ValueError(
+            f"{short(function)} was made by a function that has no name to be saved by; give it one, "
+            "here and where the model is loaded: jd.saving.register('name', function)"
+        )
     own = getattr(function, "__name__", "name")
     own = "name" if own in ("<lambda>", "init", "apply") else own
     raise ValueError(
@@ -123,8 +139,8 @@ def _partial(partial: Json, positional: Json = (), keywords: Json = None) -> reg
 
 def _made_by(made_by: Json, keywords: Json = None) -> registry.Function:
     name = str(made_by.get("function", ""))
-    if name and not name.startswith(registry.INITIALIZERS):
-        raise ValueError(f"{name} makes no initialisers")
+    if name and not name.startswith(registry.FACTORIES):
+        raise ValueError(f"{name} makes no initialisers and no preprocessors")
     factory, arguments = registry.named(made_by), _decoded(keywords)
     try:
         return factory(**arguments)
@@ -160,6 +176,17 @@ def _plain_dtype(name: str) -> np.dtype:
     return dtype
 
 
+def _part(part: str, of: Json) -> Any:
+    return PARTS[part](**_decoded(of))
+
+
+def _instant(instant: str, dtype: str) -> np.datetime64:
+    found = np.dtype(dtype)
+    if found.kind != "M":
+        raise TypeError(dtype)
+    return np.asarray(instant, found)[()]  # type: ignore[return-value]
+
+
 def _float(float: str) -> float:
     if float not in ("inf", "-inf", "nan"):
         raise TypeError(float)
@@ -176,6 +203,9 @@ _DECODERS: dict[str | None, Callable[..., Any]] = {
     "jax": _array,
     "numpy": _array,
     "columns": lambda columns: from_config(columns),  # noqa: PLW0108  # called by this name
+    "fitted": lambda fitted: Fitted(decode(fitted)),
+    "part": _part,
+    "instant": _instant,
     "partial": _partial,
     "made_by": _made_by,
 }

@@ -1015,6 +1015,14 @@ call(
     stratify=True,
 )
 
+SCALER = jd.preprocessing.standard_scaler()
+call(
+    "preprocessing.fitted",
+    use=lambda layer: layer.apply(*layer.init(KEY, X), X)[0],
+    transform=SCALER,
+    state=SCALER.fit(X),
+)
+
 # uncertainty
 for name in ("brier_score", "negative_log_likelihood"):
     call(f"uncertainty.{name}", probabilities=P, labels=LABELS, from_logits=False, free="")
