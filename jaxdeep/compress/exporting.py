@@ -12,6 +12,7 @@ import jax.export
 from jaxdeep import _checks
 from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
+from jaxdeep.fitting.rows import rows_in
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.tree import example_of
@@ -37,6 +38,10 @@ def export(
 
         y = jax.export.deserialize(open(path, "rb").read()).call(x)
 
+    Of a model that reads the columns of a table, what begins at its inputs is exported: raw rows become
+    ``{"numbers": float32, "codes": int32}`` on the host, by ``columns.encode_inputs(frame)``, in the
+    process that calls the file or before. ``columns.to_json()`` keeps them beside it.
+
     The other platforms' code is made without their devices. JAX promises to read such a file for six
     months of releases and more. Behind what JAX reads there is a checksum for `load_exported`. Sizes:
     the weights as they are (int8 from `quantize` stays int8), at most 2 GiB.
@@ -45,7 +50,7 @@ def export(
       path: the file; one that exists is replaced once the new one is complete.
       model, params, state: any `Model` with its parameters and state.
       x: an example batch, or `jax.ShapeDtypeStruct` of one; a pytree if the input is one. All
-        arrays have the rows first.
+        arrays have the rows first. For a model that reads a table, rows of it are an example, too.
       platforms: of "cpu", "cuda", "rocm" and "tpu".
       batch_size: a number of rows to fix; any number by default.
 
@@ -80,7 +85,7 @@ def export(
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, state))):
         raise ValueError("params and state must be arrays, not traced: export outside of jit")
     check_fit(model, params, state)
-    like = _of_any_rows(example_of(x), batch_size)
+    like = _of_any_rows(example_of(rows_in(model, x)), batch_size)
     _checks.check_local_path("path", path)
     function = jax.jit(lambda x: model.apply(params, state, x)[0])
     try:

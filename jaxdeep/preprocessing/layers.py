@@ -14,7 +14,7 @@ from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.traits import Traits, same_axes
 from jaxdeep.preprocessing.bins import BinState
-from jaxdeep.preprocessing.dates import DateColumns, DateState
+from jaxdeep.preprocessing.dates import DateColumns, Dates, DateState
 from jaxdeep.preprocessing.imputation import ImputerState, Indicated
 from jaxdeep.preprocessing.levels import Levels
 from jaxdeep.preprocessing.logarithm import LogState
@@ -76,7 +76,8 @@ def fitted(transform: Any, state: Any) -> Layer:
     exported with the model. ``x`` and ``y`` have the shapes and dtypes that `transform` has.
 
     Encoders of categories and dates take what they read on the host: ``encoder.codes(state, x)`` or
-    ``encoder.read(state, x)``, of which the layer computes ``encoder.encode``.
+    ``encoder.read(state, x)`` (or a plain tuple of its two arrays, with which a model can be exported),
+    of which the layer computes ``encoder.encode``.
 
     Numbers come to a compiled function in JAX' default float. What float32 does not hold, such as
     seconds since 1970, is scaled before it, by `transform` on the host.
@@ -135,7 +136,7 @@ def fitted(transform: Any, state: Any) -> Layer:
 
 def _function(transform: Any, state: PyTree) -> Callable[..., Array]:
     """What the layer computes of a state and an input, both checked as far as they are known."""
-    run = getattr(transform, "encode", None) or getattr(transform, "transform", None)
+    run: Any = getattr(transform, "encode", None) or getattr(transform, "transform", None)
     if not callable(run) or not isinstance(transform, tuple):
         raise TypeError(
             "transform must be a preprocessor, such as jaxdeep.preprocessing.standard_scaler() makes, "
@@ -149,6 +150,8 @@ def _function(transform: Any, state: PyTree) -> Callable[..., Array]:
     check_leaves("state", state)
     if not all(map(_checks.is_known, jax.tree.leaves(state))):
         raise TypeError("state is traced: fit outside of jax.jit, so that its values are known")
+    if isinstance(state, DateState):
+        return lambda state, x: run(state, Dates(*x) if isinstance(x, tuple) else x)
     if isinstance(state, TargetState) and state.vocabulary is not None:
         raise ValueError(
             "state is of categories that are found on the host: give target_encoder(categories=…) and "

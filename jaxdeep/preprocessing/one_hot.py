@@ -188,7 +188,7 @@ def one_hot_encoder(
         if numbers.ndim < 1 or numbers.shape[-1] != features:
             raise ValueError(f"codes must be of shape (…, {features}), got {numbers.shape}")
         rows = numbers.reshape(math.prod(numbers.shape[:-1]), features)
-        _check_bytes(columns, len(rows), max_bytes, dtype)
+        _check_bytes(columns, rows.shape[0], max_bytes, dtype)
         width = sum(columns.widths)
         found = _hot(state.table, rows, width, jnp.dtype(dtype))
         return found.reshape(*numbers.shape[:-1], width)
@@ -287,14 +287,14 @@ def _hot(table: Array, codes: Array, width: int, dtype: Any) -> Float[Array, "ro
     inside = jnp.clip(codes, 0, table.shape[1] - 1)
     column = table[jnp.arange(codes.shape[1]), inside]
     column = jnp.where((codes < 0) | (codes >= table.shape[1]) | (column < 0), width, column)
-    rows = jnp.arange(len(codes))[:, None]
-    return jnp.zeros((len(codes), width), dtype).at[rows, column].set(1, mode="drop")
+    rows = jnp.arange(codes.shape[0])[:, None]
+    return jnp.zeros((codes.shape[0], width), dtype).at[rows, column].set(1, mode="drop")
 
 
 def _check_bytes(columns: HotColumns, rows: int, most: int, dtype: Any) -> None:
     widths = columns.widths
     needed = rows * sum(widths) * jnp.dtype(dtype).itemsize
-    if needed <= most:
+    if not _checks.is_whole(rows) or needed <= most:  # of an exported model nobody knows the rows
         return
     j = int(np.argmax(widths))
     names = columns.levels.vocabulary.names

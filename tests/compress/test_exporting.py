@@ -37,6 +37,70 @@ def flatbuffers():
     return pytest.importorskip("flatbuffers")
 
 
+def scaled_and_filled():
+    """A network that begins with fitted preprocessors, and inputs with holes."""
+    x = np.where(np.random.default_rng(0).random((9, 3)) < 0.3, np.nan, draw(9, 3)).astype(np.float32)
+    fill, scale = jd.preprocessing.imputer(indicators="all"), jd.preprocessing.robust_scaler(clip=3.0)
+    holes = fill.fit(x)
+    scaled = scale.fit(fill.transform(holes, x))
+    fitted = jd.preprocessing.fitted
+    return nn.serial(fitted(fill, holes), fitted(scale, scaled), network()), x
+
+
+def of_codes():
+    """A network on one-hot columns of codes."""
+    rows = {"a": ["u", "v", None, "w"], "b": [1, 2, 1, 2]}
+    encoder = jd.preprocessing.one_hot_encoder()
+    fitted = encoder.fit(rows)
+    return nn.serial(jd.preprocessing.fitted(encoder, fitted), dense(2)), encoder.codes(fitted, rows)
+
+
+ROWS = {
+    "age": [None if i % 7 == 0 else 1.5 * i for i in range(40)],
+    "city": [f"city {i % 12}" for i in range(40)],
+    "day": [f"2020-01-{1 + i % 28:02d}" for i in range(40)],
+    "sex": ["m" if i % 2 else "f" for i in range(40)],
+}
+
+
+def of_a_table():
+    """A network on the columns of a table."""
+    columns = jd.tables.fit(ROWS)
+    return nn.serial(columns=columns.layer(), out=dense(2)), columns.encode_inputs(ROWS)
+
+
+@pytest.mark.few("codes")
+@pytest.mark.parametrize(
+    "made", [of_a_table, scaled_and_filled, of_codes], ids=["table", "numbers", "codes"]
+)
+def test_what_prepares_the_inputs_is_exported_with_the_model(flatbuffers, tmp_path, made):
+    model, x = made()
+    params, state = model.init(jax.random.key(0), x)
+    jd.compress.export(tmp_path / "model.jax", model, params, state, x)
+    y = jd.predict(model, params, state, x)
+    predict = jd.compress.load_exported(tmp_path / "model.jax")
+    for rows in (1, len(y)):
+        part = jax.tree.map(lambda a, rows=rows: a[:rows], x)
+        np.testing.assert_allclose(predict(part), y[:rows], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.heavy
+def test_a_table_s_model_runs_without_jaxdeep(flatbuffers, tmp_path):
+    model, x = of_a_table()
+    params, state = model.init(jax.random.key(0), x)
+    jd.compress.export(tmp_path / "model.jax", model, params, state, ROWS)  # raw rows are an example
+    np.savez(tmp_path / "x.npz", **x)
+    np.save(tmp_path / "y.npy", jd.predict(model, params, state, ROWS))
+    code = (
+        "import sys, numpy as np, jax.export\n"
+        "run = jax.export.deserialize(bytearray(open('model.jax', 'rb').read())).call\n"
+        "y = run(dict(np.load('x.npz')))\n"
+        "np.testing.assert_allclose(y, np.load('y.npy'), rtol=1e-5, atol=1e-6)\n"
+        "assert 'jaxdeep' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120)
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", EXPORTED)
 def test_an_exported_model_takes_any_number_of_rows(flatbuffers, tmp_path, name):
