@@ -50,8 +50,9 @@ def predict(
       model, params, state: a `jaxdeep.nn.Model` and what it has learned.
       x: inputs, an array or a pytree of arrays with N rows each, which may be none. Memory maps and HDF5
         data sets are read as they are needed. Or batches of inputs that somebody else makes (Grain,
-        PyTorch, a generator), whose rows are put together anew. A frame, if the model has a layer that
-        reads its columns; targets among them are not looked at.
+        PyTorch, a generator), whose rows are put together anew. If the model has a layer that reads the
+        columns of a table, a frame or an iterator over frames, such as the chunks of a file; targets
+        among their columns are not looked at.
       batch_size: rows computed at a time. One of more than twice the rows that there are is halved where
         it would take more than a GiB.
       output: None for what the model puts out; "probability" for probabilities; "class" for the most

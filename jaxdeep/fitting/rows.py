@@ -1,5 +1,6 @@
 """How rows enter a model: as its inputs, or as raw rows that one of its layers knows how to encode."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -28,6 +29,8 @@ def encoder_of(model: Network) -> Encodes | None:
 def rows_in(model: Network, data: Any) -> PyTree:
     """The inputs of the model: `data` themselves, or what its layer makes of raw rows, such as a frame.
 
+    Of an iterator over frames it makes one over their inputs, each of them when it is asked for.
+
     >>> import jaxdeep as jd
     >>> rows_in(jd.nn.dense(1), [[1.0, 2.0]])
     [[1.0, 2.0]]
@@ -37,6 +40,8 @@ def rows_in(model: Network, data: Any) -> PyTree:
         return data
     if encodes.is_raw(data):
         return encodes.encode_inputs(data)
+    if isinstance(data, Iterator):
+        return (encodes.encode_inputs(part) if encodes.is_raw(part) else part for part in data)
     if isinstance(data, (tuple, list)) and data and encodes.is_raw(data[0]):
         raise TypeError(
             f"raw rows must be one table, such as a frame or a dict of columns, got a "
@@ -56,6 +61,8 @@ def examples_in(model: Network, data: Any) -> PyTree:
         return data
     if encodes.is_raw(data):
         return encodes.encode(data)
+    if isinstance(data, Iterator):
+        return (examples_in(model, part) for part in data)
     if isinstance(data, (tuple, list)) and data:
         return (rows_in(model, data[0]), *data[1:])
     return data

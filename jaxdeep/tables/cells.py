@@ -3,7 +3,7 @@
 import datetime
 import decimal
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -82,7 +82,10 @@ def of_array(name: str, array: np.ndarray, nulls: Collection[str]) -> Cells:
         return Cells("number", seconds, np.isnat(array))
     if kind in "USOT":
         return of_values(name, array.tolist(), nulls)
-    raise TypeError(f"column {name!r} must hold numbers, text, booleans or dates, got {array.dtype}")
+    raise TypeError(
+        f"column {name!r} must hold numbers, text, booleans or dates, got {array.dtype}; "
+        f"{_way_out(array.dtype.type)}"
+    )
 
 
 def of_values(name: str, values: Sequence[Any], nulls: Collection[str]) -> Cells:
@@ -97,7 +100,8 @@ def of_values(name: str, values: Sequence[Any], nulls: Collection[str]) -> Cells
     if "other" in words.values():
         row, odd = next((i, v) for i, v in enumerate(values) if words[type(v)] == "other")
         raise TypeError(
-            f"column {name!r} must hold numbers, text, booleans or dates, got {odd!r} in row {row}"
+            f"column {name!r} must hold numbers, text, booleans or dates, got {odd!r} in row {row}; "
+            f"{_way_out(type(odd))}"
         )
     if set(words.values()) <= {"text", "missing"}:
         return _of_texts(values, nulls)
@@ -189,6 +193,21 @@ def _word(kind: type) -> str:
         if issubclass(kind, kinds):
             return word
     return "missing" if kind.__name__ in ("NAType", "NaTType") else "other"
+
+
+def _way_out(kind: type) -> str:
+    """What to make of values of a kind that no column may have."""
+    if kind.__name__ == "Interval":
+        return (
+            "its middle (.mid) or its ends (.left, .right) are numbers, and str() makes a category of it"
+        )
+    if kind.__name__ == "Period":
+        return "its start is a date: .dt.start_time of the column, .start_time of a value"
+    if issubclass(kind, (complex, np.complexfloating)):
+        return "make columns of its parts, .real and .imag"
+    if issubclass(kind, (list, tuple, set, frozenset, Mapping, np.ndarray, np.void)):
+        return "make columns of its parts"
+    return "make numbers of it, or text, as str() does"
 
 
 _WORDS: list[tuple[Any, str]] = [

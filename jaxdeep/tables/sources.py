@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import check_not_masked
 from jaxdeep.tables import csv_files, frames, parquet_files
 from jaxdeep.tables.cells import Cells, of_array, of_values
 
@@ -136,6 +137,7 @@ def _column(argument: str, name: str, value: Any) -> Any:
         return series
     if hasattr(value, "__array__"):
         return np.asarray(value)
+    check_not_masked(f"{argument}: column {name!r}", value)  # which says what to make of a sparse one
     raise TypeError(
         f"{argument}: column {name!r} must be a list, an array or a series, got {type(value).__name__}"
     )

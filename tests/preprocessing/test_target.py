@@ -12,6 +12,7 @@ import pytest
 import sklearn.preprocessing as sk
 from helpers.properties import of_width, over
 from helpers.tables import close
+from sklearn.metrics import roc_auc_score
 
 import jaxdeep as jd
 from jaxdeep import preprocessing as pp
@@ -340,3 +341,38 @@ def test_names_of_columns():
     state = encoder.fit(np.array([[1, 2], [3, 4]]), y)
     assert encoder.names(state) == ("x0_0", "x0_1", "x1_0", "x1_1")
     assert encoder.names(state, ["a", "b"]) == ("a_0", "a_1", "b_0", "b_1")
+
+
+@pytest.mark.heavy
+def test_a_network_learns_nothing_from_random_labels():
+    """Categories of about two rows: by their own targets a network would know the training labels."""
+    n = 2000
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 1000, (2, n)), rng.integers(0, 2, (2, n))
+    encoder = pp.target_encoder(categories=1000)
+    crossed, state = encoder.fit_transform(jax.random.key(0), x[0], y[0].astype(float))
+    naive = encoder.transform(state, x[0])
+
+    def areas(encoded):
+        """Of a network trained on the first half, the areas under its curve there and on the other."""
+        model = jd.nn.serial(jd.nn.batch_norm(), jd.nn.dense(16, activation=jax.nn.relu), jd.nn.dense(1))
+        result = jd.fit(
+            model,
+            (encoded[:, None], y[0]),
+            loss=jd.losses.sigmoid_cross_entropy,
+            optimizer=jd.optimizers.adam(0.01),
+            epochs=20,
+            batch_size=100,
+            key=jax.random.key(1),
+            progress=False,
+        )
+        later = encoder.transform(state, x[1])
+        return [
+            roc_auc_score(labels, result.predict(inputs[:, None]).ravel())
+            for labels, inputs in ((y[0], encoded), (y[1], later))
+        ]
+
+    own, other = areas(crossed)
+    assert abs(own - 0.5) < 0.05
+    assert abs(other - 0.5) < 0.05
+    assert areas(naive)[0] > 0.75  # what cross-fitting is for

@@ -1,6 +1,7 @@
 """What kind a column is found to be, and what is refused with what to declare."""
 
 import datetime
+import uuid
 import warnings
 
 import numpy as np
@@ -134,3 +135,52 @@ def test_levels_are_in_order():
 def test_numbers_with_a_decimal_comma_are_pointed_out():
     assert "decimal comma" in jd.tables.fit({"x": ["1,5", "-2,25", None]}).summary()
     assert "decimal comma" not in jd.tables.fit({"x": ["1,5", "a"]}).summary()
+
+
+EXOTIC = {
+    "intervals": (lambda pd: pd.interval_range(0, 3), r"Interval\(0, 1.* in row 0; its middle \(\.mid"),
+    "cut": (lambda pd: pd.cut([1.0, 2.0, 3.0], 2), r"its ends \(\.left, \.right\) are numbers"),
+    "periods": (lambda pd: pd.period_range("2020", periods=3), r"Period.*a date: \.dt\.start_time"),
+    "complex": (lambda pd: np.array([1j, 2, 3]), r"j.* in row 0; make columns of its parts, \.real"),
+    "complex objects": (
+        lambda pd: pd.Series([1, 2j, None], dtype=object),
+        r"got 2j in row 1; make columns of its parts, \.real",
+    ),
+    "lists": (lambda pd: [[1], [2, 3], None], r"got \[1\] in row 0; make columns of its parts"),
+    "dicts": (lambda pd: [None, {"b": 1}, {}], "in row 1; make columns of its parts"),
+    "arrays": (lambda pd: [np.ones(2), None, None], "in row 0; make columns of its parts"),
+    "ids": (lambda pd: [uuid.UUID(int=1), None, None], "make numbers of it, or text, as str"),
+}
+
+
+@pytest.mark.parametrize("name", EXOTIC)
+def test_cells_of_other_kinds_are_refused_with_a_way_out(name):
+    make, words = EXOTIC[name]
+    pandas = pytest.importorskip("pandas")
+    columns = {"a": pandas.Series(make(pandas)), "b": [1, 2, 3]}
+    for frame in (columns, pandas.DataFrame(columns)):
+        with pytest.raises(TypeError, match=f"column 'a' must hold .*{words}"):
+            jd.tables.fit(frame)
+        assert jd.tables.fit(frame, kinds={"a": "drop"}).names == ("b",)
+
+
+def test_the_way_out_leads_out():
+    pandas = pytest.importorskip("pandas")
+    months = pandas.Series(pandas.period_range("2020", periods=3, freq="M"))
+    cut = pandas.Series(pandas.cut([1.0, 2.0, 3.0], 2))
+    table = {
+        "month": months.dt.start_time,
+        "middle": cut.map(lambda interval: interval.mid).astype(float),
+        "group": cut.astype(str),
+        "sparse": pandas.Series(pandas.arrays.SparseArray([0.0, 0.0, 7.0])),
+    }
+    kinds = [column.kind for column in jd.tables.fit(pandas.DataFrame(table)).features]
+    assert kinds == ["date", "number", "category", "number"]
+    dense = jd.tables.fit({"sparse": [0.0, 0.0, 7.0]}).encode_inputs({"sparse": table["sparse"]})
+    assert dense["numbers"].ravel().tolist() == [0.0, 0.0, 7.0]
+
+
+def test_a_sparse_matrix_is_no_column():
+    sparse = pytest.importorskip("scipy.sparse").csr_matrix(np.eye(3))
+    with pytest.raises(TypeError, match=r"column 'a' must be .* a sparse matrix.*\.toarray\(\)"):
+        jd.tables.fit({"a": sparse})

@@ -127,6 +127,36 @@ def test_outputs_must_be_as_many_as_classes():
         columns.labels([-1])
 
 
+def test_frames_one_after_another_are_one_table():
+    import pandas
+
+    frame = pandas.DataFrame({**PEOPLE, "y": LABELS["binary"]})
+    columns = jd.tables.fit(frame, target="y")
+    network = network_on(columns, 1)
+    whole = jd.predict(*network, frame, output="probability")
+    parts = [frame[:3], columns.encode_inputs(frame[3:90]), frame[90:].to_dict("list")]
+    for iterator in (iter(parts), (part for part in parts), columns.blocks(frame, rows=33)):
+        np.testing.assert_array_equal(jd.predict(*network, iterator, output="probability"), whole)
+    with pytest.raises(ValueError, match="lacks the column 'age'"):
+        jd.predict(*network, iter([frame, frame[["city", "member"]]]))
+
+
+@pytest.mark.heavy
+def test_chunks_of_a_file_are_predicted_and_evaluated(tmp_path):
+    import pandas
+
+    frame = pandas.DataFrame({**PEOPLE, "y": LABELS["binary"]})
+    network = network_on(jd.tables.fit(frame, target="y"), 1)
+    frame.to_csv(tmp_path / "people.csv", index=False)
+    with pandas.read_csv(tmp_path / "people.csv", chunksize=50) as chunks:
+        labels = jd.predict(*network, chunks, output="class")
+    np.testing.assert_array_equal(labels, jd.predict(*network, frame, output="class"))
+    assert set(labels) <= {"high", "low"}
+    loss = {"loss": jd.losses.sigmoid_cross_entropy}
+    found = jd.evaluate(*network, iter([frame[:80], frame[80:]]), **loss)
+    np.testing.assert_allclose(found["loss"], jd.evaluate(*network, frame, **loss)["loss"], rtol=1e-6)
+
+
 def test_what_is_no_table_is_refused():
     network = network_on(jd.tables.fit(PEOPLE), 1)
     rows = [{name: values[i] for name, values in PEOPLE.items()} for i in range(3)]
