@@ -19,6 +19,9 @@ class Column(NamedTuple):
       numbers: the statistics of a number, or of each number that is made of a date.
       aware: of dates, whether they name a time zone; None where there was none.
       notes: what deserves a look, in words.
+      means: of a category that is encoded by the target: its mean, or the share of each class (of two
+        the second), ``[table][code][output]``. The first table is of all rows, each other one of
+        those outside one of five parts.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Column(NamedTuple):
     numbers: tuple[Number, ...] = ()
     aware: bool | None = None
     notes: tuple[str, ...] = ()
+    means: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
     @property
     def coded(self) -> bool:

@@ -268,4 +268,6 @@ def _target(plain: Mapping[str, Any]) -> Target:
 
 
 def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return value
+    return tuple(map(_tuples, value))

@@ -1,5 +1,6 @@
 """Fitting a table: two passes over its rows, one for the kinds of columns and one for their values."""
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxdeep.tables.columns import Columns
 from jaxdeep.tables.gathering import Gathered, as_id
 from jaxdeep.tables.kinds import Kind, Seen, check_declared, decided
 from jaxdeep.tables.sources import BLOCK, Source, nearest, numbered, source_of
+from jaxdeep.tables.target_means import check_means, with_means
 from jaxdeep.tables.targets import Target, fitted_target, of_rows
 
 
@@ -27,6 +29,7 @@ def fit(
     unknown: str = "code",
     missing_columns: str = "error",
     standardize_target: bool = False,
+    target_encoding: Sequence[str] = (),
     rows: ArrayLike | Callable[[np.ndarray], ArrayLike] | None = None,
 ) -> Columns:
     """Find out what the columns of a table are: the kind of each, its levels, its statistics.
@@ -65,6 +68,12 @@ def fit(
       missing_columns: "error" refuses rows without one of the columns; "impute" takes all its cells as
         missing.
       standardize_target: encode the target of a regression as ``(y − mean) / std``.
+      target_encoding: categories that `Columns.layer` makes numbers of by the target: its mean over the
+        rows of each level (of each class its share), mixed with ten rows of the mean of all, less that
+        mean and in standard deviations; missing and unknown are levels, too. While the network is
+        trained (``train=True``), each row has the means of rows in four other fifths of the table, so
+        that it does not see its own target. Name the training rows in `rows`: others would have
+        seen theirs.
       rows: the numbers of those whose values are looked at, such as the training rows, so that levels
         and statistics know nothing of the others; or a function that gives them for the targets of all
         rows, as `Columns.encode` makes them. By default all. Kinds of columns and classes of the target
@@ -76,10 +85,13 @@ def fit(
     Raises:
       ValueError: a column of several kinds, of long text or of more than 131,072 levels, all of them at
         once and with what to declare; dates of which some name a time zone; a target that is missing in
-        a row, or has one class; a table without rows or columns; a broken file, with the line.
+        a row, or has one class; a table without rows or columns; a broken file, with the line; target
+        encoding of numbers, without a target, of too many levels, or of rows that are all alike.
       TypeError: something else than a table; cells that are no numbers, text, booleans or dates.
 
     Warns where a category looks like an id: nearly each row has a level of its own.
+
+    Target encoding is Micci-Barreca's (2001), as of `jaxdeep.preprocessing.target_encoder`.
 
     Source: kinds and the readable report after skrub's `TableVectorizer`; two slots for missing and
     unknown after Keras' `FeatureSpace`; statistics in float64.
@@ -133,7 +145,12 @@ def fit(
         if note := as_id(column):
             warn(f"column {column.name!r} {note}")
     length = length if looked_at is None else int(looked_at.sum())
-    return Columns(fitted, found, length, tuple(null), unknown, missing_columns)
+    check_means(target_encoding, fitted, found)
+    columns = Columns(fitted, found, length, tuple(null), unknown, missing_columns)
+    if not target_encoding:
+        return columns
+    encoded = with_means(columns, frame, target_encoding, looked_at)
+    return dataclasses.replace(columns, features=encoded)
 
 
 def _nulls(null: object) -> Collection[str]:

@@ -16,6 +16,7 @@ from jaxdeep.nn.traits import Traits, rows
 from jaxdeep.tables.column import Column, Fitted
 from jaxdeep.tables.conversion import FIRST, MISSING, UNKNOWN
 from jaxdeep.tables.layout import Options, Piece, options, pieces
+from jaxdeep.tables.target_means import folds_of, standardized
 
 _MOST_BYTES = 2**30  # of one-hot columns over all rows
 
@@ -45,13 +46,16 @@ def columns(
     * A boolean, and a category of two levels, is −1 or 1, and 0 if it is neither.
     * A category of at most `one_hot` levels is a column of 0 and 1 for each level, of more an embedding
       of `embedding` numbers; so are missing and unknown cells, as levels of their own.
+    * A category that the table was fitted to encode by the target (``target_encoding=``) is a number, or
+      of more than two classes one for each; in training, of rows other than those like it.
     * ``indicators``: a further column, 1 where a cell is missing, for each column with holes when the
       table was fitted. Where only later rows have holes, they are filled and no more.
 
     Args:
       table: a `jaxdeep.tables.Columns`. ``table.layer(…)`` is ``columns(table, …)``.
       scaling, clip, one_hot, embedding, indicators: as above.
-      encodings: for some columns by name, "one_hot", "embedding" or "drop".
+      encodings: for some columns by name, "one_hot", "embedding", "drop" or, if the table has its means,
+        "target".
       embedding_init: ``(key, shape, dtype) -> array``; normal with standard deviation 0.05, as of
         `jaxdeep.nn.embedding`. Rows of which there was no example, those of unknown cells and of missing
         ones where none was missing, begin with 0.
@@ -92,9 +96,13 @@ def columns(
     if not found:
         raise ValueError("the table has no column that the layer puts anything out for")
     make = initializers.normal(0.05) if embedding_init is None else embedding_init
-    embedded = _embedded(table.features, found)
-    join = _joined(found, list(embedded))
+    looked_up = _looked_up(table.features, found)
+    embedded = {name: held for name, held in looked_up.items() if held[0].kind == "embedding"}
+    join = _joined(found)
     kept = _statistics(table.features, chosen)
+    for name, (piece, column) in looked_up.items():
+        if piece.kind == "target":
+            kept[name] = standardized(column.means, table.target)
     sizes = [len(column.levels) + FIRST for column in table.features if column.coded]
 
     def init(key: Array, x: Any) -> tuple[Arrays, Arrays]:
@@ -110,26 +118,37 @@ def columns(
             params[name] = vectors * learnt
         return params, {name: jnp.asarray(value, dtype) for name, value in kept.items()}
 
-    def apply(params: Arrays, state: Arrays, x: Any) -> tuple[Array, Arrays]:
+    def apply(params: Arrays, state: Arrays, x: Any, train: Any) -> tuple[Array, Arrays]:
         numbers, codes = _inputs(x, len(kept["scale"]), len(sizes))
         for name, value in kept.items():
             _check_shape("state", name, state[name], value.shape)
         for name, (piece, _) in embedded.items():
             _check_shape("params", name, params[name], (piece.levels, piece.width))
         codes = _codes(codes, sizes)
-        return join(_scaled(numbers, state, clip), numbers, codes, params), state
+        part: Array | int = 0
+        if len(looked_up) > len(embedded) and train is not False:
+            part = jnp.where(train, 1 + folds_of(numbers, codes), 0)
+        vectors = [
+            jnp.take(params[name], codes[:, piece.source], axis=0, mode="clip")
+            if piece.kind == "embedding"
+            else state[name].at[part, codes[:, piece.source]].get(mode="clip")
+            for name, (piece, _) in looked_up.items()
+        ]
+        return join(_scaled(numbers, state, clip), numbers, codes, vectors), state
 
     width = sum(piece.width for piece in found)
     traits = Traits(axes=rows, features=width, encodes=table)
     return Layer(apply, init, traits=traits, trees=True)
 
 
-def _embedded(features: tuple[Column, ...], found: tuple[Piece, ...]) -> dict[str, tuple[Piece, Column]]:
-    """The embeddings by the names of their parameters, which are those of the columns."""
+def _looked_up(
+    features: tuple[Column, ...], found: tuple[Piece, ...]
+) -> dict[str, tuple[Piece, Column]]:
+    """Embeddings by the names of their parameters, means of the target by those in the state."""
     coded = [column for column in features if column.coded]
     named: dict[str, tuple[Piece, Column]] = {}
     for piece in found:
-        if piece.kind == "embedding":
+        if piece.looked_up:
             name = wished = piece.name.replace("/", "_") or "_"
             count = 2
             while name in named:
@@ -161,20 +180,20 @@ def _scaled(numbers: Array, state: Arrays, clip: bool) -> Array:
     return 3 * (z / 3) / jnp.hypot(1, z / 3) if clip else z
 
 
-def _joined(found: tuple[Piece, ...], embedded: list[str]) -> Any:
+def _joined(found: tuple[Piece, ...]) -> Any:
     """A function that puts all pieces side by side, in their order.
 
-    All but embeddings are computed together, in an order of their own, and then put in the right one:
-    they have no gradient, which would have to find its way back.
+    All but what is looked up is computed together, in an order of its own, and then put in the right
+    one: it has no gradient, which would have to find its way back.
     """
     of = {kind: [p for p in found if p.kind == kind] for kind in ("scaled", "missing", "level", "sign")}
     together = [piece for kind in of.values() for piece in kind]
-    plain = [piece for piece in found if piece.kind != "embedding"]
+    plain = [piece for piece in found if not piece.looked_up]
     places = {piece: place for place, piece in enumerate(together)}
     order = np.array([places[piece] for piece in plain], np.int32)
     in_order = bool((order == np.arange(len(order))).all())
 
-    def join(scaled: Array, numbers: Array, codes: Array, params: Arrays) -> Array:
+    def join(scaled: Array, numbers: Array, codes: Array, vectors: list[Array]) -> Array:
         def taken(x: Array, kind: str) -> Array:
             return jnp.take(x, np.array([piece.source for piece in of[kind]], np.int32), axis=1)
 
@@ -193,21 +212,20 @@ def _joined(found: tuple[Piece, ...], embedded: list[str]) -> Any:
         matrix = jnp.concatenate(parts, axis=1) if parts else None
         if matrix is not None and not in_order:
             matrix = jnp.take(matrix, order, axis=1)
-        if not embedded:
+        if not vectors:
             assert matrix is not None
             return matrix
-        pieces, done, names = [], 0, iter(embedded)
+        pieces, done, rest = [], 0, iter(vectors)
         run = 0
         for piece in (*found, None):
-            if piece is not None and piece.kind != "embedding":
+            if piece is not None and not piece.looked_up:
                 run += 1
                 continue
             if run and matrix is not None:
                 pieces.append(matrix[:, done : done + run])
                 done, run = done + run, 0
             if piece is not None:
-                vectors = jnp.take(params[next(names)], codes[:, piece.source], axis=0, mode="clip")
-                pieces.append(vectors.astype(numbers.dtype))
+                pieces.append(next(rest).astype(numbers.dtype))
         return jnp.concatenate(pieces, axis=1)
 
     return join

@@ -8,7 +8,7 @@ from jaxdeep import _checks
 from jaxdeep.tables.column import Column
 from jaxdeep.tables.conversion import FIRST, MISSING
 
-Encoding = Literal["one_hot", "embedding", "drop"]
+Encoding = Literal["one_hot", "embedding", "target", "drop"]
 
 
 class Options(NamedTuple):
@@ -27,20 +27,25 @@ class Piece(NamedTuple):
 
     Attributes:
       kind: "scaled" number; "missing", 1 where a number is; "level", 1 where the code is `code`; "sign",
-        1 for the second of two levels, −1 for the first, else 0; "embedding".
+        1 for the second of two levels, −1 for the first, else 0; "embedding"; means of the "target".
       source: which number, or which code, it is made of.
       name: of what is put out.
       code: of a level.
       width: how many numbers.
-      levels: of an embedding, its rows.
+      levels: of an embedding, and of means of the target, its rows.
     """
 
-    kind: Literal["scaled", "missing", "level", "sign", "embedding"]
+    kind: Literal["scaled", "missing", "level", "sign", "embedding", "target"]
     source: int
     name: str
     code: int = 0
     width: int = 1
     levels: int = 0
+
+    @property
+    def looked_up(self) -> bool:
+        """Whether its numbers are a row of a table."""
+        return self.kind in ("embedding", "target")
 
 
 def options(columns: Sequence[Column], given: Mapping[str, Any]) -> Options:
@@ -74,7 +79,13 @@ def options(columns: Sequence[Column], given: Mapping[str, Any]) -> Options:
                 f"encodings names a column {name!r}, which is none of the table's"
                 + (f"; {near[0]!r} is one" if near else "")
             )
-        allowed = ("one_hot", "embedding", "drop") if known[name].coded else ("drop",)
+        allowed = ["one_hot", "embedding", "drop"] if known[name].coded else ["drop"]
+        if encoding == "target" and known[name].coded and not known[name].means:
+            raise ValueError(
+                f'encodings[{name!r}] can be "target" only if the table was fitted with '
+                f"target_encoding=[{name!r}]"
+            )
+        allowed += ["target"] * bool(known[name].means)
         if encoding not in allowed:
             raise ValueError(
                 f"encodings[{name!r}] must be {' or '.join(map(repr, allowed))} for a column of the "
@@ -84,15 +95,18 @@ def options(columns: Sequence[Column], given: Mapping[str, Any]) -> Options:
 
 
 def encoding_of(column: Column, options: Options) -> str:
-    """What becomes of a column: "scale", "sign", "one_hot", "embedding" or "drop".
+    """What becomes of a column: "scale", "sign", "one_hot", "embedding", "target" or "drop".
 
-    A boolean and a category of two levels is one number; more levels than `one_hot` are embedded.
+    One with means of the target is encoded by them. A boolean, or a category of two levels, is one
+    number; more levels than `one_hot` are embedded.
     """
     declared = dict(options.encodings).get(column.name)
     if declared is not None:
         return declared
     if not column.coded:
         return "scale"
+    if column.means:
+        return "target"
     if len(column.levels) == 2:
         return "sign"
     return "one_hot" if len(column.levels) <= options.one_hot else "embedding"
@@ -128,6 +142,9 @@ def pieces(columns: Sequence[Column], options: Options) -> tuple[Piece, ...]:
         if encoding == "embedding":
             levels = len(column.levels) + FIRST
             found.append(Piece("embedding", code, name, 0, options.embedding, levels))
+        if encoding == "target":
+            width = len(column.means[0][0])
+            found.append(Piece("target", code, f"{name}=target", 0, width, len(column.means[0])))
         code += 1
     return tuple(found)
 
@@ -139,7 +156,7 @@ def names(found: Sequence[Piece]) -> list[str]:
         for piece in found
         for name in (
             [f"{piece.name}[{place}]" for place in range(piece.width)]
-            if piece.kind == "embedding"
+            if piece.kind == "embedding" or piece.width > 1
             else [piece.name]
         )
     ]

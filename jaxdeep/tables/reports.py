@@ -93,6 +93,7 @@ def _becomes(column: Column, options: Options) -> str:
         "sign": "−1 or 1",
         "one_hot": "one-hot",
         "embedding": "embedding",
+        "target": "means of the target",
         "drop": "nothing",
     }[encoding]
     if column.kind == "date" and encoding == "scale":

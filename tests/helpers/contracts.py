@@ -1684,6 +1684,7 @@ call(
     unknown="code",
     missing_columns="error",
     standardize_target=False,
+    target_encoding=("city",),
     rows=[0, 1, 3],
     free="frame",
 )

@@ -159,7 +159,8 @@ def test_encodings_may_be_chosen_by_column():
         ({"one_hot": -1}, "one_hot must be at least 0"),
         ({"embedding": 0}, "embedding must be at least 1"),
         ({"encodings": {"town": "drop"}}, "encodings names a column 'town'"),
-        ({"encodings": {"street": "target"}}, r"encodings\['street'\] must be 'one_hot' or 'embedding'"),
+        ({"encodings": {"street": "mean"}}, r"encodings\['street'\] must be 'one_hot' or 'embedding'"),
+        ({"encodings": {"street": "target"}}, r"fitted with target_encoding=\['street'\]"),
         (
             {"encodings": {"age": "one_hot"}},
             r"encodings\['age'\] must be 'drop' for a column of the kind number",

@@ -1,0 +1,188 @@
+"""Categories encoded by the target: scikit-learn's means, and in training never a row's own target."""
+
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sklearn.preprocessing as sk
+from sklearn.metrics import roc_auc_score
+
+import jaxdeep as jd
+from jaxdeep.tables import target_means
+from jaxdeep.tables.target_means import FOLDS, folds_of
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+N = 300
+CITY = RNG.integers(0, 30, N)
+TABLE = {
+    "age": RNG.normal(40, 10, N).tolist(),
+    "city": [None if i % 9 == 0 else f"city {c}" for i, c in enumerate(CITY)],
+    "member": (RNG.random(N) < 0.5).tolist(),
+}
+EFFECT = RNG.normal(size=30)[CITY]
+TARGETS = {
+    "binary": np.where(EFFECT + RNG.normal(size=N) > 0, "yes", "no"),
+    "multiclass": np.digitize(EFFECT + RNG.normal(size=N), [-0.7, 0.7]),
+    "continuous": 1e6 + 100 * EFFECT + RNG.normal(size=N),
+}
+
+
+def fitted(task, table=TABLE, y=None, **options):
+    y = TARGETS[task] if y is None else y
+    return jd.tables.fit({**table, "y": y}, "y", target_encoding=["city"], **options)
+
+
+def encoded(columns, inputs, train=False):
+    """What the layer makes of the city, in the unit of the target."""
+    layer = columns.layer(encodings={"age": "drop", "member": "drop"})
+    params, state = layer.init(KEY, inputs)
+    assert params == {}
+    y = jax.jit(layer.apply, static_argnames="train")(params, state, inputs, train=train)[0]
+    target = columns.target
+    if target.classes is None:
+        return np.asarray(y, np.float64) * target.std + target.mean
+    share = np.array(target.counts[-y.shape[1] :]) / sum(target.counts)
+    return y * np.sqrt(share * (1 - share)) + share
+
+
+@pytest.mark.parametrize("task", TARGETS)
+def test_means_are_scikit_learns(task):
+    y, x = TARGETS[task], np.array(TABLE["city"], object)[:, None]
+    peer = sk.TargetEncoder(target_type=task, smooth=target_means.SMOOTH).fit(x, y)
+    columns = fitted(task, standardize_target=task == "continuous")
+    rows = {**TABLE, "city": [*TABLE["city"][:-2], None, "Atlantis"]}
+    found = encoded(columns, columns.encode_inputs(rows))
+    expected = peer.transform(np.array(rows["city"], object)[:, None])
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    names = columns.output_names(encodings={"age": "drop", "member": "drop"})
+    assert names == (
+        [f"city=target[{k}]" for k in range(3)] if task == "multiclass" else ["city=target"]
+    )
+
+
+@pytest.mark.parametrize("task", ["binary", "continuous"])
+def test_training_rows_have_the_means_of_others(task):
+    columns = fitted(task)
+    inputs, y = columns.encode({**TABLE, "y": TARGETS[task]})
+    found = encoded(columns, inputs, train=True)
+    fold = np.asarray(folds_of(**inputs))
+    assert np.bincount(fold, minlength=FOLDS).min() > N / FOLDS / 2
+    code, y = inputs["codes"][:, 0], y.astype(np.float64)
+    for row in range(N):
+        others = y[fold != fold[row]]
+        same = others[code[fold != fold[row]] == code[row]]
+        mean = (same.sum() + 10 * others.mean()) / (len(same) + 10)
+        np.testing.assert_allclose(found[row], mean, rtol=1e-6, atol=1e-6)
+
+
+def test_flipping_a_label_does_not_change_what_its_row_is_encoded_from():
+    y = TARGETS["binary"]
+    inputs, _ = fitted("binary").encode({**TABLE, "y": y})
+    fold, code = np.asarray(folds_of(**inputs)), inputs["codes"][:, 0]
+    before = np.array(fitted("binary").features[1].means)
+    for row in range(0, N, 50):
+        flipped = np.where(np.arange(N) == row, np.where(y == "yes", "no", "yes"), y)
+        after = np.array(fitted("binary", y=flipped).features[1].means)
+        np.testing.assert_array_equal(after[1 + fold[row]], before[1 + fold[row]])
+        assert (after[0, code[row]] != before[0, code[row]]).all()
+
+
+def test_parts_follow_from_the_rows_alone():
+    inputs = fitted("binary").encode_inputs(TABLE)
+    whole = np.asarray(folds_of(**inputs))
+    order = RNG.permutation(N)
+    shuffled = {name: part[order] for name, part in inputs.items()}
+    np.testing.assert_array_equal(jax.jit(folds_of)(**shuffled), whole[order])
+    half = jnp.asarray(inputs["numbers"]).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(folds_of(half, inputs["codes"]), whole)
+    np.testing.assert_array_equal(folds_of(inputs["numbers"][:1], inputs["codes"][:1]), whole[:1])
+
+
+def test_only_the_named_rows_count():
+    rows = np.arange(0, N, 2)
+    table = {name: [values[i] for i in rows] for name, values in TABLE.items()}
+    named = fitted("continuous", rows=rows).features[1].means
+    alone = fitted("continuous", table, TARGETS["continuous"][rows])
+    np.testing.assert_allclose(named[0], alone.features[1].means[0], rtol=1e-9)
+
+
+def test_saved_as_readable_json_with_the_model(tmp_path):
+    columns = fitted("multiclass", min_frequency=7)
+    assert jd.tables.from_json(columns.to_json()) == columns
+    assert len(json.loads(columns.to_json())["columns"][1]["means"]) == 1 + FOLDS
+    model = jd.nn.serial(columns=columns.layer(), out=jd.nn.dense(3))
+    params, state = model.init(KEY, columns.encode_inputs(TABLE))
+    jd.save(tmp_path / "model", model, params, state)
+    again = jd.load(tmp_path / "model")
+    assert again[0] == model
+    np.testing.assert_array_equal(jd.predict(*again, TABLE), jd.predict(model, params, state, TABLE))
+    assert "means of the target: 3" in columns.summary()
+
+
+@pytest.mark.heavy
+def test_a_network_learns_nothing_from_random_labels():
+    n = 2000
+    ids = [f"id {i // 2}" for i in range(n)]  # two rows of each
+    first, second = (
+        {"id": RNG.permutation(ids), "x": RNG.normal(size=n), "y": RNG.integers(0, 2, n)} for _ in "12"
+    )
+    columns = jd.tables.fit(first, "y", target_encoding=["id"])
+    model = jd.nn.serial(columns.layer(), jd.nn.dense(16, activation=jax.nn.relu), jd.nn.dense(1))
+    result = jd.fit(
+        model,
+        columns.encode(first),
+        loss=jd.losses.sigmoid_cross_entropy,
+        optimizer=jd.optimizers.adam(0.003),
+        epochs=10,
+        batch_size=100,
+        key=KEY,
+        progress=False,
+    )
+    later = jd.predict(model, result.params, result.state, second)
+    assert abs(roc_auc_score(second["y"], later.ravel()) - 0.5) < 0.05
+    inputs, y = columns.encode(first)
+    layer = columns.layer(encodings={"x": "drop"})
+    _, state = layer.init(KEY, inputs)
+    own, others = (layer.apply({}, state, inputs, train=train)[0].ravel() for train in (False, True))
+    assert roc_auc_score(y, own) > 0.8  # what a network would learn from
+    assert abs(roc_auc_score(y, others) - 0.5) < 0.05
+    before = model.init(KEY, inputs)[1]["columns0"]
+    chex.assert_trees_all_equal(result.state["columns0"], before)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"target_encoding": "city"}, "must be a list of names"),
+        ({"target_encoding": ["town"]}, "names a column 'town'"),
+        ({"target_encoding": ["age"]}, "'age' is a number, and only levels of a category"),
+        ({"target": None}, "target_encoding needs a target"),
+    ],
+)
+def test_refused(options, words):
+    table = {**TABLE, "y": TARGETS["binary"]}
+    with pytest.raises((ValueError, TypeError), match=words):
+        jd.tables.fit(table, **{"target": "y", "target_encoding": ["city"], **options})
+
+
+def test_rows_that_nothing_tells_apart_and_too_many_levels_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match="rows of one level of column 'city' are alike in all other"):
+        fitted("binary", {"city": TABLE["city"]})
+    monkeypatch.setattr(target_means, "_MOST", 100)
+    with pytest.raises(ValueError, match="'city' has 30 levels, for which 192 numbers would be kept"):
+        fitted("binary")
+
+
+def test_columns_may_be_encoded_in_another_way_all_the_same():
+    columns = fitted("binary")
+    names = columns.output_names(encodings={"city": "embedding"})
+    assert "city[7]" in names
+    params, state = columns.layer(encodings={"city": "embedding"}).init(
+        KEY, columns.encode_inputs(TABLE)
+    )
+    assert list(params) == ["city"]
+    assert set(state) == {"shift", "scale"}
