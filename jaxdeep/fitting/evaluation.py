@@ -67,8 +67,8 @@ def evaluate(
       model, params, state: a `jaxdeep.nn.Model` and what it has learned.
       data: as for `jaxdeep.fit`: arrays with a row per example, ``(x, y)`` or ``(x, y, weights)``,
         memory maps, HDF5 data sets, or batches of these forms that somebody else makes (Grain, PyTorch,
-        a generator), whose rows are put together anew in batches of `batch_size`. A frame, if the model
-        has a layer that reads its columns.
+        a generator), whose rows are put together anew in batches of `batch_size`. If the model has a
+        layer that reads the columns of a table, a frame or an iterator over frames.
       loss: ``(outputs, y) -> losses`` per example, as in `jaxdeep.losses`.
       metrics: further functions of the form of `loss`, or streaming metrics, by name.
       penalty: ``params -> scalar``, added to the loss (`jaxdeep.regularizers`).

@@ -79,8 +79,9 @@ def fitted(transform: Any, state: Any) -> Layer:
     ``encoder.read(state, x)`` (or a plain tuple of its two arrays, with which a model can be exported),
     of which the layer computes ``encoder.encode``.
 
-    Numbers come to a compiled function in JAX' default float. What float32 does not hold, such as
-    seconds since 1970, is scaled before it, by `transform` on the host.
+    Numbers come to a compiled function in JAX' default float, and inside `jaxdeep.nn.mixed_precision` in
+    its dtype. What float32 does not hold, such as seconds since 1970, is scaled on the host, by
+    `transform`; the layer stands in front of a model in mixed precision, not inside it.
 
     Args:
       transform: what a factory of `jaxdeep.preprocessing` made; a `target_encoder` with `categories`, or

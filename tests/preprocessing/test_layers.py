@@ -1,6 +1,7 @@
 """Fitted preprocessors as layers: what `transform` computes, untrained, saved with the network."""
 
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ import jaxdeep as jd
 from jaxdeep._compat import enable_x64
 from jaxdeep._identity import is_same
 
+FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures" / "prepared"
 nn, pre = jd.nn, jd.preprocessing
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -391,3 +393,17 @@ def test_no_rows_become_no_rows(name):
     classes = pre.target_encoder(classes=2, categories=3)
     state = classes.fit(LEVELS, Y.astype(int))
     assert classes.transform(state, LEVELS[:0]).shape == (0, 4)
+
+
+@pytest.mark.few("levels")
+@pytest.mark.parametrize("name", ["numbers", "levels", "ordinals", "dates", "targets"])
+def test_models_of_the_first_version_are_read(name):
+    """`tests/fixtures/prepared/make.py` wrote them, once."""
+    recorded = dict(np.load(FIXTURES / f"{name}.npz"))
+    outputs = recorded.pop("outputs")
+    inputs = {key.removeprefix("input "): part for key, part in recorded.items()}
+    x = inputs if name == "targets" else tuple(inputs.values()) if name == "dates" else inputs["0"]
+    model, params, state = jd.load(FIXTURES / name)
+    np.testing.assert_allclose(model.apply(params, state, x)[0], outputs, rtol=1e-4, atol=1e-5)
+    again = jd.saving.from_config(jd.saving.to_config(model))
+    chex.assert_trees_all_equal(again.init(KEY, x)[1], state)
