@@ -91,7 +91,11 @@ class Placement(NamedTuple):
 
 def fetched(array: ArrayLike) -> np.ndarray:
     """An array of any sharding, as a NumPy array on this host."""
-    if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
+    if (
+        jax.process_count() > 1
+        and isinstance(array, jax.Array)
+        and not (array.is_fully_addressable or array.is_fully_replicated)
+    ):
         from jax.experimental import multihost_utils
 
         return np.asarray(multihost_utils.process_allgather(array, tiled=True))

@@ -85,4 +85,7 @@ def _kind_of(key: ArrayLike | jax.ShapeDtypeStruct) -> Any:
 
 
 def _is_key(leaf: ArrayLike) -> bool:
-    return jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None or isinstance(dtype, np.dtype):  # NumPy knows no keys; asking JAX takes longer
+        return False
+    return jnp.issubdtype(dtype, jax.dtypes.prng_key)

@@ -6,6 +6,7 @@ import pathlib
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
@@ -18,19 +19,25 @@ from jaxdeep.search.records import row_file
 from jaxdeep.search.records.events import as_event, from_event
 from jaxdeep.search.records.identity import digest_of
 from jaxdeep.search.records.journal import Event, Journal, no_event
-from jaxdeep.search.records.row_file import Kept
+from jaxdeep.search.records.row_file import Kept, Place
 from jaxdeep.search.records.store import NOTHING, Ending, Past, Ranking, Row, Store
 from jaxdeep.search.records.writer import Work, Writer
 from jaxdeep.search.tables.result import FULL, Result
+from jaxdeep.train.data import tree_bytes
 from jaxdeep.train.options import TrialOptions, options_of
 from jaxdeep.train.run import RunState
 
-_FORMAT = 1
+_FORMAT = 2
+_SMALL = 2**20  # bytes of a state that is kept with others
 _SHARE = 100  # a row is saved after so many times what that takes: 1 % of a worker's time
 
 
 class Directory(Store):
-    """A sweep's directory: a journal, and a file with the state of each row.
+    """A sweep's directory: a journal, and the states of rows.
+
+    Small states of rows that have ended are in one file for each call, one after another, since many
+    files take long to write. A row that goes on has a file of its own, and so have rows of which only
+    the best are kept, since these are removed again.
 
     Args:
       path: the directory, which is held by this process.
@@ -61,6 +68,8 @@ class Directory(Store):
             (path / "rows").mkdir(exist_ok=True)
         self._ending = threading.Lock()  # of `_best`
         self._saved: dict[str, float] = {}
+        # that of this call alone, so that no place is written twice, whatever becomes of the journal
+        self._file_of_many, self._end = f"ended-{uuid.uuid4().hex[:12]}.bin", 0
         header = self._journal.events[0] if self._journal.events else {}
         try:
             self._check_header(header, about)
@@ -145,7 +154,7 @@ class Directory(Store):
 
     def save(self, row: Row, run: RunState) -> None:
         """Copy the state of a row, and have it written."""
-        self._put(row, run, None, ({"reached": row.id, "epoch": int(run.epoch)},))
+        self._put(row, run, None, {"reached": row.id, "epoch": int(run.epoch)})
 
     def tell(self, job: Event) -> None:
         """Have it written, after the states of rows that it is about."""
@@ -158,16 +167,13 @@ class Directory(Store):
 
     def end(self, row: Row, run: RunState, result: Result, own: Ending | None) -> None:
         """Have a row that has ended written, and let go of its parameters."""
-        like = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (result.params, result.state)
-        )
-        row.result = result = result._replace(
-            params=Kept(self._file(row.id), like, self._keep), state=None
-        )
         if result.ended == "interrupted":  # it goes on at the next call
-            self._put(row, run, own, ({"reached": row.id, "epoch": int(run.epoch)},))
-            return
-        self._put(row, run, own, ({"ended": row.id, **as_event(result)},), result)
+            self._put(row, run, own, {"reached": row.id, "epoch": int(run.epoch)})
+        elif self._keep is None and tree_bytes((run, own)) < _SMALL:
+            self._pack(row, run, own, {"ended": row.id, **as_event(result)})
+        else:
+            self._put(row, run, own, {"ended": row.id, **as_event(result)}, result)
+        row.result = self.kept(row, result)
 
     def fail(self, row: Row, result: Result) -> None:
         """Have the error of a row written."""
@@ -176,11 +182,11 @@ class Directory(Store):
     def load(self, row: Row) -> RunState | None:
         """Read the file of a row."""
         self._writer.flush()
-        path = self._file(row.id)
-        if not path.exists():
+        place = self._place(row.id)
+        if not place.path.exists():
             return None
         try:
-            arrays, epoch = row_file.read(path)
+            arrays, epoch = row_file.read(place)
             if epoch > row.setup.epochs:
                 return None
             return row_file.restored(arrays, epoch, row.shapes, row.setup.room)
@@ -204,9 +210,11 @@ class Directory(Store):
         if not header:
             return
         if header.get("sweep") != _FORMAT:
+            by = header.get("made_with", {}).get("jaxdeep", "another version")
             raise ValueError(
-                f"checkpoint={str(self.path)!r} holds a journal of the format {header.get('sweep')!r}, "
-                f"and this version of jaxdeep reads {_FORMAT}; give another directory"
+                f"checkpoint={str(self.path)!r} holds a sweep in the format {header.get('sweep')!r}, "
+                f"which jaxdeep {by} wrote, and this version goes on with those of format {_FORMAT}. "
+                "Finish it with that version, or give another directory"
             )
         there = header["about"]
         odd = [name for name in {**there, **about} if there.get(name) != about.get(name)]
@@ -224,6 +232,8 @@ class Directory(Store):
         self._pasts: dict[str, Past] = {}
         self._told: list[Event] = []
         self._best: list[tuple[float, str]] = []
+        self._packed: dict[str, Place] = {}  # states that are in a file of many
+        self._filed = set[str]()  # rows that have a file of their own
         for number, event in enumerate(self._journal.events[1:], 2):
             try:
                 self._replay(event)
@@ -236,7 +246,7 @@ class Directory(Store):
         if name is None or event.get("how") == "error" or event.get("kept") is False:
             return True
         try:
-            _, epoch = row_file.read(self._file(name))
+            _, epoch = row_file.read(self._place_in(event))
         except ValueError:
             return False
         return epoch >= (event["epoch"] if "reached" in event else from_event(event).epochs)
@@ -253,18 +263,28 @@ class Directory(Store):
             past = self._pasts.get(event["reached"], NOTHING)
             self._pasts[event["reached"]] = past._replace(epoch=event["epoch"], ended=None)
             self._best = [best for best in self._best if best[1] != event["reached"]]
+            self._packed.pop(event["reached"], None)
+            self._filed.add(event["reached"])
         elif "ended" in event:
             name, result = event["ended"], from_event(event)
             past = self._pasts.get(name, NOTHING)
             self._pasts[name] = past._replace(epoch=result.epochs, ended=result)
+            self._packed.pop(name, None)
+            if "at" in event:
+                self._packed[name] = self._place_in(event)
+            else:
+                self._filed.add(name)
             self._to_forget(name, result)
 
     def _forget_all(self) -> None:
-        """Remove files that a kill has left of rows that are not among the best."""
+        """Remove files that a kill has left of rows that are not among the best, or are elsewhere."""
         best = {name for _, name in self._best}
         for name, past in self._pasts.items():
             if self._keep is not None and past.ended is not None and name not in best:
                 self._file(name).unlink(missing_ok=True)
+        for file in (self.path / "rows").iterdir():
+            if file.stem in self._packed:
+                file.unlink(missing_ok=True)
 
     def _check_row(self, row: Row, known: Event, made_of: Mapping[str, str]) -> None:
         there = known["made_of"]
@@ -296,7 +316,7 @@ class Directory(Store):
         """A result from the journal with its parameters."""
         ts = row.shapes.train_state
         return ended._replace(
-            params=Kept(self._file(row.id), (ts.params, ts.state), self._keep), state=None
+            params=Kept(self._place(row.id), (ts.params, ts.state), self._keep), state=None
         )
 
     # --- what is written ------------------------------------------------------------------------------
@@ -304,27 +324,51 @@ class Directory(Store):
     def _file(self, name: str) -> pathlib.Path:
         return self.path / "rows" / f"{name}.safetensors"
 
+    def _place(self, name: str) -> Place:
+        """Where the state of a row is, if there is one."""
+        return self._packed.get(name) or Place(self._file(name))
+
+    def _place_in(self, event: Event) -> Place:
+        """Where the state is that an event was written after."""
+        if "at" not in event:
+            return Place(self._file(event.get("reached") or event["ended"]))
+        file, start, size = event["at"]
+        return Place(self.path / "rows" / file, start, size)
+
+    def _pack(self, row: Row, run: RunState, own: Ending | None, event: Event) -> None:
+        """Have the state of a row that has ended written behind the others, and this event."""
+        contents = row_file.contents(row_file.arrays_of(run, own, copy=False), int(run.epoch))
+        with self._ending:
+            event = {**event, "at": [self._file_of_many, self._end, len(contents)]}
+            self._packed[row.id] = place = self._place_in(event)
+            self._end += len(contents)
+            remove = (self._file(row.id),) if row.id in self._filed else ()
+            self._filed.discard(row.id)
+            self._writer.put(Work(place.path, lambda: contents, (event,), remove, start=place.start))
+
     def _put(
         self,
         row: Row,
         run: RunState,
         own: Ending | None,
-        after: tuple[Event, ...],
+        event: Event,
         result: Result | None = None,
     ) -> None:
-        """Copy a run now, and have its file and these events written."""
+        """Copy a run now, and have its file and this event written."""
         epoch, path = int(run.epoch), self._file(row.id)
         remove: tuple[pathlib.Path, ...] = ()
         self._saved[row.id] = time.monotonic()
         with self._ending:  # so that the order of the journal is that of the decisions
+            self._packed.pop(row.id, None)
             if result is not None:
                 remove = self._to_forget(row.id, result)
             if path in remove:  # it is not among the best
-                self._writer.put(Work(after=tuple({**e, "kept": False} for e in after), remove=remove))
+                self._writer.put(Work(after=({**event, "kept": False},), remove=remove))
                 return
+            self._filed.add(row.id)
             arrays = row_file.arrays_of(run, own, copy=result is None)
             made = lambda: row_file.contents(arrays, epoch)  # noqa: E731
-            self._writer.put(Work(path, made, after, remove))
+            self._writer.put(Work(path, made, (event,), remove))
 
     def _to_forget(self, name: str, result: Result) -> tuple[pathlib.Path, ...]:
         """The files that are not among the best any more, now that a row has ended."""
@@ -332,10 +376,13 @@ class Directory(Store):
             return ()
         value = self._ranking.sign * result.at_end(self._ranking.metric)
         if result.ended not in FULL or not math.isfinite(value):
+            self._packed.pop(name, None)
             return (self._file(name),)
         self._best = sorted([*(best for best in self._best if best[1] != name), (value, name)])
         worst = self._best[self._keep :]
         del self._best[self._keep :]
+        for _, other in worst:
+            self._packed.pop(other, None)
         return tuple(self._file(name) for _, name in worst)
 
 

@@ -12,12 +12,7 @@ from jaxdeep.search.tables.result import Result, Span
 
 def as_event(result: Result) -> Event:
     """A result without parameters as JSON, which keeps every bit."""
-    history = {
-        name: [values.dtype.name, _numbers(values.astype(np.float64).tolist())]
-        if values.dtype.kind not in "iu"
-        else [values.dtype.name, values.tolist()]
-        for name, values in result.history.items()
-    }
+    history = {n: [values.dtype.name, _listed(values)] for n, values in result.history.items()}
     error = {"error": result.error} if result.error else {}
     spans = {"spans": [list(span) for span in result.spans]}
     return {"how": result.ended, "end": result.end, "history": history, **spans, **error}
@@ -39,13 +34,18 @@ def from_event(event: Event) -> Result:
     return Result(None, None, history, event["end"], event["how"], event.get("error", ""), spans)
 
 
-def _number(value: float) -> float | str:
-    """A number for JSON, which has no NaN and infinities."""
-    return value if math.isfinite(value) else repr(value)
+def _listed(values: np.ndarray) -> Any:
+    """The numbers of an array for JSON, which has no NaN and infinities."""
+    if values.dtype.kind in "iu":
+        return values.tolist()
+    values = values.astype(np.float64)
+    return values.tolist() if np.isfinite(values).all() else _worded(values.tolist())
 
 
-def _numbers(values: Any) -> Any:
-    return [_numbers(v) for v in values] if isinstance(values, list) else _number(values)
+def _worded(values: Any) -> Any:
+    if isinstance(values, list):
+        return [_worded(v) for v in values]
+    return values if math.isfinite(values) else repr(values)
 
 
 def _floats(values: Any) -> Any:

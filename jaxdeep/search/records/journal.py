@@ -182,6 +182,24 @@ def write_file(path: pathlib.Path, contents: bytes) -> None:
         raise not_written(path, error) from error
 
 
+def write_part(path: pathlib.Path, start: int, contents: bytes) -> None:
+    """Write a part of a file, which is made if there is none; it is not on the disk before `sync_file`.
+
+    Raises:
+      OSError: there is no room, or the disk refuses.
+    """
+    try:
+        handle = os.open(path, _NEW, 0o666)
+        try:
+            written = 0
+            while written < len(contents):
+                written += os.pwrite(handle, contents[written:], start + written)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise not_written(path, error) from error
+
+
 def sync_file(path: pathlib.Path) -> None:
     """Wait until a file, or which files a directory has, is on the disk; one that is gone needs none."""
     try:

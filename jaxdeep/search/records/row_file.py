@@ -1,4 +1,4 @@
-"""The file of a row of a sweep: its state after an epoch, from which it goes on."""
+"""The state of a row of a sweep after an epoch, from which it goes on: its bytes, and where they are."""
 
 import functools
 import hashlib
@@ -23,16 +23,37 @@ Arrays = dict[str, np.ndarray]
 _KINDS = {"b": "BOOL", "i": "I", "u": "U", "f": "F"}
 
 
-class Kept(NamedTuple):
-    """Parameters and state that are in the file of a row.
+class Place(NamedTuple):
+    """Where the state of a row is: a file, or a part of one.
 
     Attributes:
       path: the file.
+      start, size: where the part begins, and how many bytes it has; None for all of the file.
+    """
+
+    path: pathlib.Path
+    start: int = 0
+    size: int | None = None
+
+    def read(self) -> bytes:
+        """The bytes that are there, which are fewer in a file that is torn."""
+        if self.size is None:
+            return self.path.read_bytes()
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            return file.read(self.size)
+
+
+class Kept(NamedTuple):
+    """Parameters and state that are on the disk.
+
+    Attributes:
+      place: where.
       like: shapes of the parameters and the state.
       keep: how many rows keep theirs; None for all.
     """
 
-    path: pathlib.Path
+    place: Place
     like: tuple[PyTree, PyTree]
     keep: int | None = None
 
@@ -43,13 +64,12 @@ class Kept(NamedTuple):
           NotKept: the row is not among the best.
           ValueError: the file is not there any more, or damaged.
         """
-        if not self.path.exists():
+        path = self.place.path
+        if not path.exists():
             if self.keep is None:
-                raise ValueError(
-                    f"the file of its parameters, {str(self.path)!r}, is not there any more"
-                )
+                raise ValueError(f"the file of its parameters, {str(path)!r}, is not there any more")
             raise NotKept(f"its parameters were not kept (keep_params={self.keep} keeps the best)")
-        arrays, _ = read(self.path)
+        arrays, _ = read(self.place)
         chosen = "result" if any(name.startswith("result.") for name in arrays) else "run.train_state"
         names = ("0", "1") if chosen == "result" else ("params", "state")
         parts = [
@@ -74,24 +94,48 @@ def arrays_of(run: RunState, result: tuple[PyTree, PyTree] | None, *, copy: bool
 def contents(arrays: Arrays, epoch: int) -> bytes:
     """The bytes of a file with these arrays, in the format of safetensors.
 
-    They are put together here, since a sweep writes thousands of files whose headers differ in nothing
+    They are put together here, since a sweep writes thousands of states whose headers differ in nothing
     but the epoch and the checksum.
     """
     needed("safetensors.numpy", "checkpoint=", "safetensors", "checkpoint")  # which reads it
     odd = {name: array.dtype.name for name, array in arrays.items() if not _is_plain(array)}
     stored = {name: _stored(array, name in odd) for name, array in arrays.items()}
-    about = {"epoch": str(epoch), "dtypes": json.dumps(odd), "checksum": _checksum(stored)}
-    order, tensors = _layout(tuple((n, a.dtype.str, a.shape, a.nbytes) for n, a in stored.items()))
-    header = f'{{"__metadata__":{json.dumps(about)}{tensors}}}'.encode()
-    header += b" " * (-len(header) % 8)
+    layout = _layout(_described(stored))
     # arrays without elements have no bytes
-    parts = [stored[name].data.cast("B") for name in order if stored[name].size]
-    return b"".join([len(header).to_bytes(8, "little"), header, *parts])
+    body = b"".join([stored[n].data.cast("B") for n in layout.order if stored[n].size])
+    about = {"epoch": str(epoch), "dtypes": json.dumps(odd), "checksum": layout.checksum(body)}
+    header = f'{{"__metadata__":{json.dumps(about)}{layout.tensors}}}'.encode()
+    header += b" " * (-len(header) % 8)
+    return b"".join([len(header).to_bytes(8, "little"), header, body])
+
+
+_Described = tuple[tuple[str, str, tuple[int, ...], int], ...]
+
+
+def _described(stored: Arrays) -> _Described:
+    return tuple((n, a.dtype.str, a.shape, a.nbytes) for n, a in stored.items())
+
+
+class _Layout(NamedTuple):
+    """How arrays of some names, dtypes and shapes lie in a file, whatever their values.
+
+    Attributes:
+      order: the names in the order of the arrays' bytes, wide dtypes first.
+      tensors: their part of the header.
+    """
+
+    order: list[str]
+    tensors: str
+
+    def checksum(self, body: bytes | memoryview) -> str:
+        """That of the layout and the bytes of the arrays."""
+        digest = hashlib.blake2b(self.tensors.encode(), digest_size=16)
+        digest.update(body)
+        return digest.hexdigest()
 
 
 @functools.lru_cache(64)
-def _layout(described: tuple[tuple[str, str, tuple[int, ...], int], ...]) -> tuple[list[str], str]:
-    """The names of arrays in the order of their bytes, wide dtypes first, and their part of a header."""
+def _layout(described: _Described) -> _Layout:
     order, tensors, end = [], list[str](), 0
     for name, dtype, shape, size in sorted(described, key=lambda d: (-np.dtype(d[1]).itemsize, d[0])):
         kind = _KINDS[np.dtype(dtype).kind]
@@ -102,27 +146,29 @@ def _layout(described: tuple[tuple[str, str, tuple[int, ...], int], ...]) -> tup
         }
         order.append(name)
         tensors.append(f",{json.dumps(name)}:{json.dumps(entry)}")
-    return order, "".join(tensors)
+    return _Layout(order, "".join(tensors))
 
 
-def read(path: pathlib.Path) -> tuple[Arrays, int]:
-    """The arrays of a file, and the epoch they are of.
+def read(place: Place) -> tuple[Arrays, int]:
+    """The arrays of a state, and the epoch they are of.
 
     Raises:
-      ValueError: the file is damaged.
+      ValueError: it is damaged.
     """
     try:
-        return parsed(path.read_bytes())
+        return parsed(place.read())
     except Exception as error:  # whatever a damaged file makes the library raise
-        raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0][:200]}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise ValueError(f"{place.path} cannot be read: {reason}") from error
 
 
 def parsed(data: bytes) -> tuple[Arrays, int]:
     """The arrays and the epoch in the bytes that `contents` makes."""
     load = needed("safetensors.numpy", "checkpoint=", "safetensors", "checkpoint").load
-    about = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    begin = 8 + int.from_bytes(data[:8], "little")
+    about = json.loads(data[8:begin])["__metadata__"]
     stored = load(data)
-    if _checksum(stored) != about["checksum"]:
+    if _layout(_described(stored)).checksum(memoryview(data)[begin:]) != about["checksum"]:
         raise ValueError("its arrays do not have the checksum they were written with")
     dtypes = json.loads(about["dtypes"])
     arrays = {n: a.view(jnp.dtype(dtypes[n]))[..., 0] if n in dtypes else a for n, a in stored.items()}
@@ -160,12 +206,3 @@ def _stored(array: np.ndarray, is_odd: bool) -> np.ndarray:
     """The array in a dtype that the format knows, in C order."""
     array = np.asarray(array, order="C")
     return array.reshape(*array.shape, 1).view(np.uint8) if is_odd else array
-
-
-def _checksum(stored: Arrays) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(stored):
-        array = stored[name]
-        digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
-        digest.update(array.data)
-    return digest.hexdigest()

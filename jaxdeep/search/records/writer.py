@@ -5,23 +5,24 @@ import pathlib
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jaxdeep.search.records.journal import Event, Journal, sync_file, write_file
+from jaxdeep.search.records.journal import Event, Journal, sync_file, write_file, write_part
 
 _WAITING = 64  # pieces of work, at most, before those who bring more must wait
 _SYNC = 5.0  # seconds of work, at most, that a power cut costs; a kill of the process costs none
 
 
 class Work(NamedTuple):
-    """What belongs together: a file, then lines that say that it is there.
+    """What belongs together: a file or a part of one, then lines that say that it is there.
 
     Attributes:
       path, contents: the file, and what makes its bytes; None for no file.
       after: events to be written after it, or without a file.
       remove: files that are not needed any more once the events are on the disk.
       durable: whether this and all work before it is on the disk when it is done.
+      start: where the bytes begin in the file, if they are a part of it.
     """
 
     path: pathlib.Path | None = None
@@ -29,6 +30,7 @@ class Work(NamedTuple):
     after: tuple[Event, ...] = ()
     remove: tuple[pathlib.Path, ...] = ()
     durable: bool = False
+    start: int | None = None
 
 
 class Writer:
@@ -112,9 +114,10 @@ class Writer:
 
     def _write(self, waiting: list[Work], *, last: bool) -> None:
         """Write the newest of each file, and all lines that come after them."""
-        newest = {work.path: work for work in waiting if work.path is not None}
+        newest = {w.path: w for w in waiting if w.path is not None and w.start is None}
+        parts = _joined([work for work in waiting if work.start is not None])
         events = [event for work in waiting for event in work.after]
-        if self._due is None and (newest or events):
+        if self._due is None and (newest or parts or events):
             if not self._marked:  # what was there before is on the disk
                 self._journal.mark()
                 self._marked = True
@@ -126,6 +129,9 @@ class Writer:
             self._files[path] = None
             self._remove.pop(path, None)
             self._took(time.monotonic() - began)
+        for path, start, contents in parts:
+            write_part(path, start, contents)
+            self._files[path] = None
         self._journal.write(events)
         self._remove.update(dict.fromkeys(path for work in waiting for path in work.remove))
         asked = last or any(work.durable for work in waiting)
@@ -151,3 +157,19 @@ class Writer:
 
     def _took(self, seconds: float) -> None:
         self.seconds = seconds if not self.seconds else 0.8 * self.seconds + 0.2 * seconds
+
+
+def _joined(works: Sequence[Work]) -> list[tuple[pathlib.Path, int, bytes]]:
+    """The parts of files that are to be written, those that follow each other as one."""
+    ends: list[tuple[pathlib.Path, int, list[bytes]]] = []
+    end = -1
+    for work in works:
+        assert work.path is not None
+        assert work.start is not None
+        assert work.contents is not None
+        contents = work.contents()
+        if not (ends and ends[-1][0] == work.path and work.start == end):
+            ends.append((work.path, work.start, []))
+        ends[-1][2].append(contents)
+        end = work.start + len(contents)
+    return [(path, start, b"".join(pieces)) for path, start, pieces in ends]

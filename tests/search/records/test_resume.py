@@ -16,6 +16,7 @@ import pytest
 from helpers.sweeps import identical
 
 import jaxdeep as jd
+from jaxdeep.search.records import directory as directory_of_sweeps
 from jaxdeep.search.records import row_file
 from jaxdeep.search.records.directory import Directory
 from jaxdeep.search.records.journal import Journal
@@ -59,15 +60,49 @@ class Killed(BaseException):
 
 def killed_after(monkeypatch, saves):
     """Have the sweep end without a word once so many states were to be written."""
-    count, put = [0], Directory._put
+    count = [0]
 
-    def counted(self, *args, **kwargs):
-        count[0] += 1
-        if count[0] > saves:
-            raise Killed
-        return put(self, *args, **kwargs)
+    def counting(write):
+        def counted(self, *args, **kwargs):
+            count[0] += 1
+            if count[0] > saves:
+                raise Killed
+            return write(self, *args, **kwargs)
 
-    monkeypatch.setattr(Directory, "_put", counted)
+        return counted
+
+    for name in ("_put", "_pack"):
+        monkeypatch.setattr(Directory, name, counting(getattr(Directory, name)))
+
+
+def place_of(path, event):
+    """Where the state is that an event of a row's end was written after."""
+    if "at" in event:
+        name, *part = event["at"]
+        return row_file.Place(path / "rows" / name, *part)
+    return row_file.Place(path / "rows" / f"{event['ended']}.safetensors")
+
+
+def places(directory):
+    """Where the states of rows that have ended are, in the order in which they were written."""
+    return [place_of(directory, event) for event in events(directory) if "ended" in event]
+
+
+def overwrite(place, contents):
+    """Put bytes where a state is."""
+    with place.path.open("r+b") as file:
+        if place.size is None:
+            file.truncate(0)
+        file.seek(place.start)
+        file.write(contents)
+
+
+@pytest.fixture(params=["together", "apart"])
+def kept(request, monkeypatch):
+    """How states of rows that have ended are kept: small ones in one file, large ones in their own."""
+    if request.param == "apart":
+        monkeypatch.setattr(directory_of_sweeps, "_SMALL", 0)
+    return request.param
 
 
 @pytest.mark.few(1)
@@ -193,12 +228,12 @@ def test_a_damaged_line_in_the_middle_is_an_error_that_changes_nothing(tmp_path)
     assert journal.read_bytes() == b"".join(lines)
 
 
-def test_a_damaged_state_is_trained_again_with_a_warning(tmp_path):
+def test_a_damaged_state_is_trained_again_with_a_warning(tmp_path, kept):
     first = sweep(checkpoint=tmp_path, epochs=2)
-    (path,) = list((tmp_path / "rows").iterdir())[:1]
-    data = bytearray(path.read_bytes())
+    place = places(tmp_path)[1]
+    data = bytearray(place.read())
     data[-3] ^= 1
-    path.write_bytes(data)
+    overwrite(place, data)
     assert len(first) == 4
     with pytest.warns(UserWarning, match=r"cannot be read: .*checksum.*begins anew"):
         longer = sweep(checkpoint=tmp_path, epochs=4)
@@ -213,24 +248,25 @@ def unsynced(monkeypatch, directory, **how):
 
 
 @pytest.mark.parametrize("lost", ["torn", "gone", "old", "nothing"])
-def test_a_power_cut_costs_the_last_seconds(tmp_path, monkeypatch, lost):
-    first = unsynced(monkeypatch, tmp_path)
-    path = max((tmp_path / "rows").iterdir())
+def test_a_power_cut_costs_the_last_seconds(tmp_path, monkeypatch, lost, kept):
+    unsynced(monkeypatch, tmp_path)
+    whole = sweep()
+    place = places(tmp_path)[-1]
     if lost == "gone":
-        path.unlink()
+        place.path.unlink()
     elif lost == "torn":
-        path.write_bytes(bytes(path.stat().st_size))
+        overwrite(place, bytes(len(place.read())))
     elif lost == "old":
-        arrays, _ = row_file.read(path)
-        path.write_bytes(row_file.contents(arrays, 2))
+        arrays, _ = row_file.read(place)
+        overwrite(place, row_file.contents(arrays, 2))
     lines = len(events(tmp_path))
     if lost == "nothing":  # as after a kill of the process alone
-        identical(sweep(checkpoint=tmp_path), first)
+        identical(sweep(checkpoint=tmp_path), whole)
         assert not trained_epochs(tmp_path, lines)
         return
     with pytest.warns(UserWarning, match="has reached the disk, as after a power cut"):
-        identical(sweep(checkpoint=tmp_path), first)
-    identical(sweep(checkpoint=tmp_path), first)
+        identical(sweep(checkpoint=tmp_path), whole)
+    identical(sweep(checkpoint=tmp_path), whole)
 
 
 def test_a_power_cut_is_told_from_rows_that_keep_no_parameters(tmp_path, monkeypatch):
@@ -242,15 +278,65 @@ def test_a_power_cut_is_told_from_rows_that_keep_no_parameters(tmp_path, monkeyp
     assert not trained_epochs(tmp_path, lines)
 
 
-def test_a_journal_of_an_earlier_version_has_no_marks(tmp_path):
+def test_a_journal_may_have_no_marks(tmp_path):
     first = sweep(checkpoint=tmp_path)
     journal = tmp_path / "journal.jsonl"
     without = [line for line in journal.read_text().splitlines() if "synced" not in line]
     journal.write_text("\n".join(without) + "\n")
-    for path in (tmp_path / "rows").iterdir():  # nothing looks at them before they are asked for
-        path.write_bytes(b"")
+    for place in places(tmp_path):  # nothing looks at them before they are asked for
+        overwrite(place, bytes(len(place.read())))
     assert sweep(checkpoint=tmp_path).rows() == first.rows()
     assert len(events(tmp_path)) == len(without)
+
+
+def test_a_directory_of_another_format_is_refused_with_the_version_that_wrote_it(tmp_path):
+    header = {"sweep": 1, "about": {}, "made_with": {"jaxdeep": "0.1.0"}, "began": 0.0}
+    (tmp_path / "journal.jsonl").write_text(json.dumps(header) + "\n")
+    with pytest.raises(ValueError, match=r"format 1, which jaxdeep 0.1.0 wrote.*another directory"):
+        sweep(checkpoint=tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["journal.jsonl"]
+
+
+def test_what_a_kill_leaves_behind_the_states_does_no_harm(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        killed_after(patch, 2)
+        with pytest.raises(Killed):
+            sweep(checkpoint=tmp_path, rows_at_once=1)
+    (file,) = (tmp_path / "rows").iterdir()
+    assert file.stat().st_size == sum(place.size for place in places(tmp_path))
+    file.write_bytes(file.read_bytes() + b"torn" * 10_000)
+    lines = len(events(tmp_path))
+    identical(sweep(checkpoint=tmp_path), sweep())
+    assert len(trained_epochs(tmp_path, lines)) == 2
+
+
+def test_a_table_never_reads_the_parameters_of_another_sweep(tmp_path):
+    table = sweep(checkpoint=tmp_path / "sweep")
+    shutil.rmtree(tmp_path / "sweep")
+    sweep(checkpoint=tmp_path / "sweep", key=jax.random.key(7))
+    with pytest.raises(ValueError, match="is not there any more"):
+        table.trained(0)
+
+
+def test_a_row_that_has_ended_needs_no_file_of_its_own_any_more(tmp_path):
+    how = {"halving": jd.search.SuccessiveHalving(first=1, factor=2), "checkpoint": tmp_path}
+    table = sweep(**how)
+    assert [path.suffix for path in (tmp_path / "rows").iterdir()] == [".bin"]
+    (tmp_path / "rows" / f"{events(tmp_path)[-2]['ended']}.safetensors").write_bytes(b"left")
+    identical(sweep(**how), table)  # as a kill between the two would leave it
+    assert [path.suffix for path in (tmp_path / "rows").iterdir()] == [".bin"]
+
+
+def test_rows_may_stop_to_be_kept_between_calls(tmp_path):
+    first = sweep(checkpoint=tmp_path)
+    best = int(np.argmin([row["val_loss"] for row in first.rows()]))
+    table = sweep(checkpoint=tmp_path, keep_params=1)
+    for i in range(4):
+        if i != best:
+            with pytest.raises(ValueError, match="parameters were not kept"):
+                table.trained(i)
+    jax.tree.map(np.testing.assert_array_equal, table.trained(best), first.trained(best))
+    assert sweep(checkpoint=tmp_path, keep_params=1, epochs=6).rows() == sweep(epochs=6).rows()
 
 
 def test_another_process_is_refused_meanwhile(tmp_path):
@@ -427,8 +513,8 @@ def test_the_file_of_a_row_keeps_every_bit(tmp_path, dtype):
     }
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     path = tmp_path / "row"
-    path.write_bytes(row_file.contents(arrays, 3))
-    again, epoch = row_file.read(path)
+    path.write_bytes(b"before" + row_file.contents(arrays, 3) + b"after")
+    again, epoch = row_file.read(row_file.Place(path, 6, path.stat().st_size - 11))
     assert epoch == 3
     for name, array in arrays.items():
         assert (again[name].dtype, again[name].shape) == (array.dtype, array.shape)
