@@ -14,6 +14,7 @@ from jaxdeep.search.spaces.space import Point
 
 # User attributes. "jaxdeep" says of a study what the sweep is, and of a trial a checksum of that and the
 # number of its batch. The other is this checksum, the batch that is asked for, and its first trial.
+_FORMAT = 2  # of what a study is told of a sweep; 1, which named functions by their modules, has none
 _MARK, _ASKING = "jaxdeep", "jaxdeep_asking"
 
 
@@ -60,6 +61,7 @@ class StudySource:
     ) -> None:
         self.study, self.optuna = study, optuna_for("sweep with a study")
         self.parameters = parameters_of(space, self.optuna, named=named)
+        about = {"format": _FORMAT, **about}
         self.about, self.id = about, digest_of(about)
         self.retry_errors, self.reports, self.prunes = retry_errors, reports, prunes
         self.spaces = [{name: p.among for name, p in each.items()} for each in self.parameters]
@@ -225,6 +227,13 @@ def _check_directions(study: Any, metric: str, sign: float) -> None:
 
 
 def _check_same(held: Json, about: Json) -> None:
+    if held.get("format", 1) != about["format"]:
+        raise ValueError(
+            "the study holds trials of a sweep that another version of jaxdeep began, in the format "
+            f"{held.get('format', 1)}, and this version goes on with those of format {about['format']}. "
+            "Finish it with that version, or make a new study, which may learn from this one: "
+            "new.add_trials(old.trials)"
+        )
     if odd := [name for name in {**held, **about} if held.get(name) != about.get(name)]:
         told = "; ".join(f"{name}: {difference_of(held.get(name), about.get(name))}" for name in odd)
         raise ValueError(

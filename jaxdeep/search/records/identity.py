@@ -1,7 +1,9 @@
 """What a row of a sweep is, in words that are the same in another process.
 
 Keys of compiled programs (`jaxdeep._identity`) know objects by where they are in memory. A journal needs
-what lasts: values, the names of functions, and checksums of what functions are made of.
+what lasts: values, the names of functions, and checksums of what functions are made of. A function of a
+library has the name under which it is shown, `jaxdeep.losses.mse`, in whatever module it is written; one
+of the user's is its module and name.
 """
 
 import dataclasses
@@ -22,6 +24,7 @@ import optax
 from jaxdeep.fitting.description import lasting
 from jaxdeep.optimizers.identity import Init, numbers_of
 from jaxdeep.optimizers.scalars import Hyper
+from jaxdeep.search.records.public_names import name_of, with_names
 
 Json: TypeAlias = Any  # what `json.dumps` takes
 
@@ -41,7 +44,7 @@ def words_of(name: str, value: object) -> Json:
       ValueError: something that has no name in another process, such as a lambda.
 
     >>> words_of("width", (8, 16.0)), words_of("activation", jax.nn.relu)
-    (['tuple', 8, 16.0], {'name': 'jax._src.nn.functions:relu'})
+    (['tuple', 8, 16.0], {'name': 'jax.nn.relu'})
     """
     if value is None or isinstance(value, (bool, str)):
         return value
@@ -94,7 +97,7 @@ def text_of(value: object) -> str:
     >>> text_of(0.5), text_of(jd.optimizers.sgd(0.1)) == text_of(jd.optimizers.sgd(0.2))
     ('0.5', True)
     """
-    text = lasting(repr(value))
+    text = with_names(lasting(repr(value)))
     parts = list(_made_of(value, set(), _DEEPEST))
     return f"{text} #{digest_of(parts)}" if any(parts) else text
 
@@ -117,7 +120,7 @@ def _place(value: object) -> str | None:
     found: Any = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
-    return f"{module}:{name}" if found is value else None
+    return name_of(module, name) if found is value else None
 
 
 def _made_of(value: Any, seen: set[int], depth: int) -> Iterator[Json]:
@@ -166,7 +169,7 @@ def _made_of(value: Any, seen: set[int], depth: int) -> Iterator[Json]:
 def _function(function: types.FunctionType, seen: set[int], depth: int) -> Iterator[Json]:
     code = function.__code__
     is_library = _is_library(function.__module__)
-    yield f"{function.__module__}:{function.__qualname__}" if is_library else _code(code)
+    yield name_of(function.__module__, function.__qualname__) if is_library else _code(code)
     names, changed = _names_in(code)
     for name, cell in zip(code.co_freevars, function.__closure__ or ()):
         try:

@@ -476,6 +476,17 @@ def test_another_sweep_is_refused(changes, what):
     assert len(new.trials) == 3
 
 
+def test_a_study_of_another_format_is_refused_with_what_to_do():
+    study = random_study()
+    sweep(study, trials=1)
+    about = {name: text for name, text in study.user_attrs["jaxdeep"].items() if name != "format"}
+    study.set_user_attr("jaxdeep", about)
+    with pytest.raises(
+        ValueError, match=r"another version of jaxdeep began, in the format 1.*a new study"
+    ):
+        sweep(study, trials=2)
+
+
 CHILD = """
 import sys, optuna, pathlib
 optuna.logging.set_verbosity(optuna.logging.WARNING)

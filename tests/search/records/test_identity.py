@@ -1,9 +1,11 @@
 """Names that last: equal for what is the same in another process, and for nothing else."""
 
+import contextlib
 import functools
 import json
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import optax
 import pytest
 
 import jaxdeep as jd
+from jaxdeep.search.records import public_names
 from jaxdeep.search.records.identity import digest_of, text_of, words_of
 
 
@@ -132,6 +135,54 @@ def test_what_a_function_refers_to_counts(monkeypatch):
     assert text_of(Scaled(1.0)) != text_of(Scaled(2.0))
     assert text_of(Scaled(1.0).method) != text_of(Scaled(2.0).method)
     assert text_of(Scaled(1.0)) == text_of(Scaled(1.0))
+
+
+@pytest.fixture
+def moved(monkeypatch):
+    """Have a function of jaxdeep, and what is made in it, be written in another module."""
+    public_names._shown.cache_clear()
+
+    def move(*functions):
+        for function in functions:
+            monkeypatch.setattr(function, "__module__", "jaxdeep.elsewhere.of_it")
+        public_names._shown.cache_clear()
+
+    yield move
+    monkeypatch.undo()
+    public_names._shown.cache_clear()
+
+
+def test_a_function_that_moves_to_another_module_stays_the_same(moved):
+    schedule = jd.schedules.exponential(0.1, transition_steps=9, decay_rate=0.5)
+    things = [jd.losses.mse, functools.partial(jd.losses.huber, delta=2.0), jd.optimizers.sgd(schedule)]
+    before = [text_of(thing) for thing in things], words_of("loss", jd.losses.mse)
+    moved(jd.losses.mse, jd.losses.huber, jd.schedules.exponential, schedule)
+    assert jd.losses.mse.__module__ == "jaxdeep.elsewhere.of_it"
+    assert [text_of(thing) for thing in things] == before[0]
+    assert before[1] == {"name": "jaxdeep.losses.mse"}
+
+
+def test_a_function_of_the_users_that_moves_is_another(monkeypatch):
+    before = words_of("loss", relu_like)
+    assert before == {"name": f"{__name__}:relu_like"}
+    module = types.ModuleType("elsewhere")
+    module.relu_like = relu_like
+    monkeypatch.setitem(sys.modules, "elsewhere", module)
+    monkeypatch.setattr(relu_like, "__module__", "elsewhere")
+    assert words_of("loss", relu_like) == {"name": "elsewhere:relu_like"}
+
+
+@pytest.mark.parametrize("room", ["losses", "metrics", "optimizers", "regularizers", "schedules"])
+def test_what_jaxdeep_shows_has_texts_of_its_own(room):
+    namespace, names = getattr(jd, room), {}
+    for name in namespace.__all__:
+        thing = getattr(namespace, name)
+        for args in ((), (0.1,), (3,)):
+            with contextlib.suppress(TypeError, ValueError):
+                names.setdefault(text_of(thing(*args)), set()).add(name)
+        names.setdefault(text_of(thing), set()).add(name)
+    same = [sorted(names) for names in names.values() if len(names) > 1]
+    assert same in ([], [["scale_by_learning_rate", "sgd"]])
 
 
 def test_what_a_function_adds_to_says_nothing():

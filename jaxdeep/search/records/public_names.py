@@ -1,0 +1,89 @@
+"""The names under which libraries show what they define, which stay when it moves to another module."""
+
+import functools
+import importlib
+import re
+import types
+from collections.abc import Iterator
+from typing import Any
+
+# Where other libraries show functions and classes; those of jaxdeep are in its namespaces.
+_NAMESPACES = {
+    "jax": ("jax", "jax.nn", "jax.nn.initializers", "jax.numpy", "jax.lax", "jax.random"),
+    "optax": ("optax", "optax.contrib", "optax.losses", "optax.schedules"),
+    "flax": ("flax.linen", "flax.nnx"),
+    "equinox": ("equinox", "equinox.nn"),
+}
+
+
+def name_of(module: str, qualname: str) -> str:
+    """The name that lasts of what a module defines: the public one, if it is of a library that shows it.
+
+    What is inside of a function or class goes by the name of that. What jaxdeep does not show has the
+    name that it has in its module, whichever that is.
+
+    >>> name_of("jaxdeep.losses.regression", "mse"), name_of("mine", "mse")
+    ('jaxdeep.losses.mse', 'mine:mse')
+    >>> name_of("jaxdeep.schedules.curves", "exponential.<locals>.schedule")
+    'jaxdeep.schedules.exponential.<locals>.schedule'
+    >>> name_of("jaxdeep.optimizers.transform", "_init"), name_of("jax._src.nn.functions", "relu")
+    ('jaxdeep:_init', 'jax.nn.relu')
+    """
+    root, (top, *inside) = module.partition(".")[0], qualname.split(".")
+    shown = _shown(root).get((module, top))
+    if shown is not None:
+        return ".".join([shown, *inside])
+    return f"{root if root == 'jaxdeep' else module}:{qualname}"
+
+
+def with_names(text: str) -> str:
+    """A repr, in which what jaxdeep defines goes by the names of `name_of`.
+
+    >>> with_names("<class 'jaxdeep.search.tables.table.Table'>")
+    "<class 'jaxdeep.search.Table'>"
+    """
+    return _PATH.sub(lambda found: name_of(found[1], found[2]), text)
+
+
+_PATH = re.compile(r"\b(jaxdeep(?:\.\w+)*)\.(\w+)")
+
+
+@functools.cache
+def _shown(root: str) -> dict[tuple[str, str], str]:
+    """The public names of a library, by module and qualified name."""
+    names: dict[tuple[str, str], str] = {}
+    for namespace, listed in _namespaces(root):
+        things = {name: getattr(namespace, name, None) for name in listed}
+        qualnames = {name: getattr(thing, "__qualname__", None) for name, thing in things.items()}
+        # of several names of one thing, the one that it has itself comes first
+        for name in sorted(things, key=lambda name: (qualnames[name] != name, name)):
+            for module in _modules_of(things[name]):
+                names.setdefault((module, str(qualnames[name])), f"{namespace.__name__}.{name}")
+    return names
+
+
+def _modules_of(thing: Any) -> set[str]:
+    """The module that a thing says it is of, and the one that it is written in."""
+    written = getattr(getattr(thing, "__wrapped__", thing), "__globals__", {}).get("__name__")
+    return {m for m in (getattr(thing, "__module__", None), written) if isinstance(m, str)}
+
+
+def _namespaces(root: str) -> Iterator[tuple[types.ModuleType, list[str]]]:
+    """The modules in which a library shows things, and the names there."""
+    if root == "jaxdeep":
+        yield from _below(importlib.import_module(root))
+    for name in _NAMESPACES.get(root, ()):
+        try:
+            module = importlib.import_module(name)
+        except ImportError:  # of another version of the library
+            continue
+        yield module, [name for name in vars(module) if not name.startswith("_")]  # no __getattr__
+
+
+def _below(module: types.ModuleType) -> Iterator[tuple[types.ModuleType, list[str]]]:
+    listed: list[str] = list(module.__all__)
+    yield module, listed
+    for name in listed:
+        inner = getattr(module, name, None)
+        if isinstance(inner, types.ModuleType) and inner.__name__ == f"{module.__name__}.{name}":
+            yield from _below(inner)
