@@ -1,10 +1,7 @@
 """`sweep`, which trains every point and seed of a space and tabulates the results."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
-
-import jax
 
 from jaxdeep._compilation import check_untraced, meant_transfers
 from jaxdeep._shapes import PyTree
@@ -12,17 +9,17 @@ from jaxdeep.search.asking import ask_tell
 from jaxdeep.search.asking.ask_tell import AskTell, Sampler
 from jaxdeep.search.builder import PURE, Build
 from jaxdeep.search.driving import Strategy
-from jaxdeep.search.runners.executors import Executor
+from jaxdeep.search.options import SweepOptions
 from jaxdeep.search.spaces.space import Point, points_of
-from jaxdeep.search.sweeping import begun, checked_how, order_of, trained
+from jaxdeep.search.sweeping import begun, order_of, trained
 from jaxdeep.search.tables.table import Table
-from jaxdeep.train.options import RowOptions, takes
+from jaxdeep.train.options import takes
 
 if TYPE_CHECKING:
     import optuna
 
 
-@takes(RowOptions)
+@takes(SweepOptions)
 @meant_transfers()
 def sweep(
     builder: Build,
@@ -30,18 +27,8 @@ def sweep(
     *,
     data: PyTree,
     sampler: "AskTell | Sampler | optuna.Study | None" = None,
-    seeds: int = 1,
-    key: jax.Array | None = None,
     halving: Strategy | None = None,
-    strategy: str | None = None,
-    rows_at_once: int | None = None,
-    memory: int | None = None,
-    executor: Executor | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    keep_params: int | None = None,
-    retry_errors: bool = False,
-    progress: bool = True,
-    **arguments: Unpack[RowOptions],
+    **options: Unpack[SweepOptions],
 ) -> Table:
     """Train with every point of `space` and every seed, and tabulate the results.
 
@@ -65,36 +52,9 @@ def sweep(
       data: as for `jaxdeep.fit`.
       sampler: what chooses the points instead, batch by batch: an Optuna study, or a
         `jaxdeep.search.AskTell` of one, which says how many.
-      seeds: number of runs of each point; their seeds are 0, 1, …
-      key: instead of ``jax.random.key(seed)``, seed s runs with ``fold_in(key, s)``.
       halving: a `jaxdeep.search.SuccessiveHalving`, `Hyperband` or `AsynchronousHalving`, which end the
         worst points after a few epochs. The last two take the points of a grid in random order, those of
         a list as they are.
-      strategy: "vmap" runs rows stacked and spread over all local devices. "threads" runs them one after
-        another in a thread for each core of a CPU or for each accelerator. By default it is "threads" on
-        a CPU, where stacking gains nothing, and "vmap" elsewhere.
-      rows_at_once: at most this many rows in a stack on each device, or this many threads.
-      memory: bytes on each device for the data and the rows that run at once. By default it is what is
-        free, if the device says so (a CPU does not).
-      executor: who runs the rows, in place of threads of this process: whatever has ``submit`` as the
-        executors of `concurrent.futures` do, such as a `ProcessPoolExecutor` whose processes are
-        spawned, or Dask's ``client.get_executor()``. It is not shut down. Workers are told of the
-        builder, the arguments and the data once; what they are given then is the number of a row and
-        the epoch to go to. Rows of a worker that is lost run again. The table is that of threads.
-      checkpoint: a local directory, from which the sweep goes on when it is called again after it was
-        killed, in whatever moment: to the same table, bit for bit. No row that had ended is trained
-        again, and the others go on from the last epoch or rung that was saved. Points, seeds and epochs
-        may be more than before (with a `sampler`, points alone); whatever else differs is refused. The
-        directory holds a journal of JSON lines and a file for each row. A power cut may cost the last
-        five seconds, whose rows are trained again. Values of points must have a name that lasts, so
-        that functions must be those of a module. Data are known by a checksum; of arrays above 256 MB
-        it is that of 4,096 rows, evenly spread, so that a change between these is not noticed. Another
-        process is refused there meanwhile.
-      keep_params: the number of rows that keep their parameters after their end, the best by the metric
-        of `halving` or `early_stopping`, or else by the loss (of the validation data, if there are any);
-        all by default. Where `epochs` grow, the others begin anew.
-      retry_errors: run rows again that ended with an error in an earlier call.
-      progress: show a progress bar, or print lines without a terminal.
       {options}
 
     The last ones, from `loss` on, are those of every row, as of `jaxdeep.fit`, and a builder that
@@ -127,21 +87,14 @@ def sweep(
     >>> len(table.rows()), round(table.best("loss")["learning_rate"], 3)
     (4, 0.1)
     """
-    given = [key, list(space) if isinstance(space, list) else space, arguments.get("class_weight")]
+    given = [
+        options.get("key"),
+        list(space) if isinstance(space, list) else space,
+        options.get("class_weight"),
+    ]
     check_untraced("sweep", [tree for tree in given if not isinstance(tree, Iterator)], instead=PURE)
     asking = None if sampler is None else ask_tell.checked(sampler, space, halving)
-    how = checked_how(
-        halving=halving,
-        strategy=strategy,
-        rows_at_once=rows_at_once,
-        memory=memory,
-        executor=executor,
-        checkpoint=checkpoint,
-        keep_params=keep_params,
-        retry_errors=retry_errors,
-        progress=progress,
-    )
-    sweeping = begun(sweep, builder, data, seeds=seeds, key=key, how=how, arguments=arguments)
+    sweeping = begun(sweep, builder, data, options, halving)
     if asking is not None:
         return ask_tell.asked_and_told(sweeping, space, asking, halving)
     if space is None:

@@ -3,14 +3,12 @@
 import contextlib
 import functools
 import inspect
-import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
-from jaxdeep import _checks
 from jaxdeep._compilation import check_untraced
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.holdout import held_out, is_share
@@ -18,13 +16,13 @@ from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.fitting.sources import is_batches
 from jaxdeep.search.builder import PURE, Build, Builder, check_data, check_values
 from jaxdeep.search.driving import STRATEGIES, MakeRunner, Runner, Strategy, drive
+from jaxdeep.search.options import HowOptions, SweepOptions
 from jaxdeep.search.records.description import description, name_rows
 from jaxdeep.search.records.directory import opened
 from jaxdeep.search.records.identity import digest_of
 from jaxdeep.search.records.store import Ranking, Store
 from jaxdeep.search.resampling.subset import WHOLE, DeviceData, Prepare, Subset, check_free
 from jaxdeep.search.rows import grouped_rows, keys_of
-from jaxdeep.search.runners import executors
 from jaxdeep.search.runners.executor_runner import ExecutorRunner
 from jaxdeep.search.runners.executors import Executor, Outside
 from jaxdeep.search.runners.same_program import same_program
@@ -44,8 +42,7 @@ from jaxdeep.train.data import (
     count_rows,
     to_device,
 )
-
-_STRATEGIES = ("vmap", "threads")
+from jaxdeep.train.options import filled, options_of
 
 
 class How(NamedTuple):
@@ -80,35 +77,17 @@ class Sweeping(NamedTuple):
     how: How
 
 
-def checked_how(
-    *,
-    halving: Strategy | None = None,
-    strategy: str | None,
-    rows_at_once: int | None,
-    memory: int | None,
-    executor: Executor | None = None,
-    checkpoint: str | os.PathLike[str] | None,
-    keep_params: int | None,
-    retry_errors: bool,
-    progress: bool,
-) -> How:
-    """The arguments, checked.
+def _checked_how(options: HowOptions, halving: Strategy | None) -> How:
+    """How rows are run, from options that were checked one by one.
 
     Raises:
-      ValueError, TypeError: one that is out of range.
+      ValueError, TypeError: options that do not go together.
     """
-    counts = {"rows_at_once": rows_at_once, "memory": memory, "keep_params": keep_params}
-    checked = {
-        name: None if count is None else _checks.check_count(name, count)
-        for name, count in counts.items()
-    }
-    if strategy not in (None, *_STRATEGIES):
-        raise ValueError(f"strategy must be 'vmap', 'threads' or None, got {strategy!r}")
+    strategy, executor, checkpoint = options["strategy"], options["executor"], options["checkpoint"]
     if executor is not None:
-        executors.check(executor)
         if strategy == "vmap":
             raise ValueError("strategy must be 'threads' with an executor, whose workers run row by row")
-        if memory is not None:
+        if options["memory"] is not None:
             raise ValueError(
                 "memory is that of this process's devices; with an executor it has no meaning"
             )
@@ -124,19 +103,15 @@ def checked_how(
         strategy = "threads"
     if strategy is None:
         strategy = "threads" if jax.default_backend() == "cpu" else "vmap"
-    for name, flag in (("retry_errors", retry_errors), ("progress", progress)):
-        _checks.check_flag(name, flag)
-    path = None
-    if checkpoint is not None:
-        _checks.check_local_path("checkpoint", checkpoint)
-        path = pathlib.Path(checkpoint).expanduser().resolve()
     return How(
         strategy,
+        rows_at_once=options["rows_at_once"],
+        memory=options["memory"],
         executor=executor,
-        checkpoint=path,
-        retry_errors=bool(retry_errors),
-        progress=bool(progress),
-        **checked,
+        checkpoint=None if checkpoint is None else pathlib.Path(checkpoint).expanduser().resolve(),
+        keep_params=options["keep_params"],
+        retry_errors=bool(options["retry_errors"]),
+        progress=bool(options["progress"]),
     )
 
 
@@ -144,18 +119,14 @@ def begun(
     caller: Callable[..., object],
     builder: Build,
     data: PyTree,
-    *,
-    seeds: int,
-    key: jax.Array | None,
-    how: How,
-    arguments: Mapping[str, Any],
+    options: SweepOptions,
+    halving: Strategy | None = None,
 ) -> Sweeping:
     """A sweep before it has points, with its data on the device.
 
     Args:
       caller: the public function, whose signature has all that it takes.
-      builder, data, seeds, key, arguments: those of the function.
-      how: how rows are run and kept.
+      builder, data, options, halving: those of the function.
 
     Raises:
       ValueError, TypeError: an argument that is out of range, batches in place of arrays.
@@ -163,11 +134,11 @@ def begun(
     name, known = caller.__name__, inspect.signature(caller).parameters
     if not callable(builder):
         raise TypeError(f"builder must be a function of a point, got {builder!r}")
-    seeds = _checks.check_count("seeds", seeds)
-    if key is not None:
-        _checks.check_key(key)
-    arguments = dict(arguments)
-    validation = arguments.pop("validation", None)
+    of_rows: dict[str, Any] = dict(options)
+    own = {option: of_rows.pop(option) for option in options_of(HowOptions) if option in of_rows}
+    chosen: HowOptions = filled(name, HowOptions, own)
+    how, key = _checked_how(chosen, halving), chosen["key"]
+    validation = of_rows.pop("validation", None)
     for part, value in (("data", data), ("validation", validation)):
         if is_batches(value):
             raise TypeError(f"{name} needs arrays as {part}: every row passes over them; got {value!r}")
@@ -176,12 +147,12 @@ def begun(
     data = as_arrays(data)
     check_told_apart_by_column(data)
     count_examples(data)
-    build = Builder(builder, arguments, name, known)
+    build = Builder(builder, of_rows, name, known)
     if validation is not None:
         validation = as_arrays(validation, "validation")
         count_examples(validation, "validation")
     data, validation = to_device((data, validation))
-    keys = keys_of(seeds, key)
+    keys = keys_of(chosen["seeds"], key)
     check_untraced(name, data, validation, keys, instead=PURE)
     return Sweeping(build, keys, key, data, validation, how)
 

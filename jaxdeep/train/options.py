@@ -34,6 +34,7 @@ from jaxdeep.tree import Where, check_where
 Callback = Callable[[Epochs], object]  # returns None or a boolean; the run ends if it is true
 Check = Callable[[str, Any], None]  # of a name and a value
 F = TypeVar("F", bound=Callable[..., Any])
+Kind = TypeVar("Kind", bound=type)
 
 SUPERVISED = ("loss", "metrics", "penalty", "activity", "class_weight")  # arguments of `supervised`
 
@@ -105,7 +106,16 @@ def _optional_flag(name: str, value: object) -> None:
 
 # --- the options --------------------------------------------------------------------------------------
 
+_KINDS: list[type] = []  # those of which base classes come first
 
+
+def documented(kind: Kind) -> Kind:
+    """A decorator of a `TypedDict` of options, whose docstring has their sentences."""
+    _KINDS.append(kind)
+    return kind
+
+
+@documented
 class Minimised(TypedDict, total=False):
     """The options for what a run minimises.
 
@@ -129,6 +139,7 @@ class Minimised(TypedDict, total=False):
     objective: Annotated[Objective | None, Option(None)]
 
 
+@documented
 class RunOptions(TypedDict, total=False):
     """The options of a run in pure functions: its batches, its steps, and when it stops.
 
@@ -179,6 +190,7 @@ class RunOptions(TypedDict, total=False):
     on_nonfinite: Annotated[str, Option("raise", _among("raise", "stop", "skip", "ignore"))]
 
 
+@documented
 class TrialOptions(Minimised, RunOptions, total=False):
     """The options of a run of `jaxdeep.fit`, or of a row of `jaxdeep.sweep`.
 
@@ -199,6 +211,7 @@ class TrialOptions(Minimised, RunOptions, total=False):
     freeze_batch_norm: Annotated[bool, Option(True, _checks.check_flag)]
 
 
+@documented
 class RowOptions(TrialOptions, total=False):
     """The arguments that all rows of `jaxdeep.sweep` have in common, but for the data.
 
@@ -211,6 +224,7 @@ class RowOptions(TrialOptions, total=False):
     optimizer: Annotated[optax.GradientTransformation | None, Option(None)]
 
 
+@documented
 class FitOptions(TrialOptions, total=False):
     """The options of `jaxdeep.fit`: those of a run, where it begins, its data, and the host's part.
 
@@ -283,7 +297,8 @@ def options_of(kind: type) -> dict[str, Option]:
     32
     """
     found = {name: hint.__metadata__[0] for name, hint in _hints(kind).items()}
-    return {name: option._replace(text=_texts().get(name, "")) for name, option in found.items()}
+    texts = _texts(kind)
+    return {name: option._replace(text=texts.get(name, "")) for name, option in found.items()}
 
 
 def filled(caller: str, kind: type, passed: Mapping[str, Any]) -> Any:
@@ -381,12 +396,13 @@ def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
-@functools.cache
-def _texts() -> dict[str, str]:
+def _texts(kind: type) -> dict[str, str]:
     """What docstrings say of each option; nothing if Python was told to drop them (``-OO``)."""
     texts = {}
-    for kind in (Minimised, RunOptions, TrialOptions, RowOptions, FitOptions):
-        _, _, listed = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")
+    for base in _KINDS:  # a TypedDict does not know its base classes, and has all of their names
+        if not base.__annotations__.keys() <= kind.__annotations__.keys():
+            continue
+        _, _, listed = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")
         for entry in re.split(r"^  (?=\w)", listed, flags=re.MULTILINE)[1:]:
             name, text = " ".join(entry.split()).split(": ", 1)
             texts[name] = text

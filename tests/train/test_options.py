@@ -8,13 +8,20 @@ import pytest
 from helpers.runs import KEY, X, Y
 
 import jaxdeep as jd
+from jaxdeep.search.options import HowOptions, SweepOptions
 from jaxdeep.train import options
 from jaxdeep.train.options import FitOptions, RunOptions, filled, options_of
 
-FUNCTIONS = {jd.fit: FitOptions, jd.train.make_run: RunOptions}
+FUNCTIONS = {
+    jd.fit: FitOptions,
+    jd.train.make_run: RunOptions,
+    jd.sweep: SweepOptions,
+    jd.search.learning_curve: SweepOptions,
+    jd.search.cross_validate: HowOptions,
+}
 
 
-@pytest.mark.parametrize(("function", "kind"), FUNCTIONS.items(), ids=["fit", "make_run"])
+@pytest.mark.parametrize(("function", "kind"), FUNCTIONS.items(), ids=lambda f: f.__name__)
 def test_signature_and_help_show_every_option_with_its_default(function, kind):
     parameters = inspect.signature(function).parameters
     for name, option in options_of(kind).items():
@@ -25,7 +32,7 @@ def test_signature_and_help_show_every_option_with_its_default(function, kind):
     assert max(map(len, function.__doc__.splitlines())) <= 105
 
 
-@pytest.mark.parametrize("kind", [FitOptions, RunOptions])
+@pytest.mark.parametrize("kind", [FitOptions, RunOptions, SweepOptions])
 def test_every_option_has_a_type_and_a_sentence(kind):
     hints = typing.get_type_hints(kind)
     for name, option in options_of(kind).items():
@@ -33,11 +40,20 @@ def test_every_option_has_a_type_and_a_sentence(kind):
         assert option.text.endswith("."), name
 
 
+def test_an_option_of_one_name_has_the_sentence_of_its_function():
+    there, here = (options_of(kind)["checkpoint"].text for kind in (FitOptions, SweepOptions))
+    assert there.startswith("a local directory; the whole run is saved")
+    assert here.startswith("a local directory, from which the sweep goes on")
+    assert options_of(HowOptions)["checkpoint"].text == here
+
+
 def test_a_mistyped_name_is_told_from_the_one_that_was_meant():
     with pytest.raises(TypeError, match=r"fit\(\) got .* 'epoch'; did you mean 'epochs'\?"):
         jd.fit(jd.nn.dense(2), (X, Y), optimizer=jd.optimizers.sgd(0.1), key=KEY, epoch=3)
     with pytest.raises(TypeError, match=r"sweep\(\) got an unexpected keyword argument 'epoch'"):
         jd.sweep(jd.optimizers.sgd, {"rate": [0.1]}, data=(X, Y), epoch=3)
+    with pytest.raises(TypeError, match=r"learning_curve\(\) got .*'seed'; did you mean 'seeds'"):
+        jd.search.learning_curve(jd.optimizers.sgd, [], data=(X, Y), validation=(X, Y), seed=3)
 
 
 EARLY, PLATEAU = jd.train.EarlyStopping(), jd.train.ReduceOnPlateau()

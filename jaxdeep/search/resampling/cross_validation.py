@@ -1,28 +1,25 @@
 """`cross_validate`, which trains every point and seed of a space on every fold of the data."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Unpack
-
-import jax
 
 from jaxdeep._compilation import check_untraced, meant_transfers
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.preprocessing import PowerTransform, Scaler
 from jaxdeep.search.builder import PURE, Build
 from jaxdeep.search.driving import Strategy
+from jaxdeep.search.options import SweepOptions
 from jaxdeep.search.resampling.folds import Folds, subsets_of
 from jaxdeep.search.resampling.prepare import prepare_of
 from jaxdeep.search.resampling.subset import Prepare, check_free
-from jaxdeep.search.runners.executors import Executor
 from jaxdeep.search.spaces.space import Point, points_of
 from jaxdeep.search.spaces.values import RESERVED
-from jaxdeep.search.sweeping import begun, checked_how, order_of, trained
+from jaxdeep.search.sweeping import begun, order_of, trained
 from jaxdeep.search.tables.table import Table
-from jaxdeep.train.options import RowOptions, takes
+from jaxdeep.train.options import takes
 
 
-@takes(RowOptions, but=("validation",))
+@takes(SweepOptions, but=("validation",))
 @meant_transfers()
 def cross_validate(
     builder: Build,
@@ -34,18 +31,8 @@ def cross_validate(
     groups: ArrayLike | Sequence[Any] | None = None,
     shuffle_folds: bool = True,
     prepare: Prepare | Scaler | PowerTransform | None = None,
-    seeds: int = 1,
-    key: jax.Array | None = None,
     halving: Strategy | None = None,
-    strategy: str | None = None,
-    rows_at_once: int | None = None,
-    memory: int | None = None,
-    executor: Executor | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    keep_params: int | None = None,
-    retry_errors: bool = False,
-    progress: bool = True,
-    **arguments: Unpack[RowOptions],
+    **options: Unpack[SweepOptions],
 ) -> Table:
     """Train with every point of `space` and every seed on every fold of the data: a cross-validation.
 
@@ -85,16 +72,12 @@ def cross_validate(
         data of each fold before it is used, or a scaler such as `jaxdeep.preprocessing.standard_scaler`:
         it is fitted to the inputs of the training rows, and transforms those of both parts. What is
         fitted to all of the data before would leak the validation rows into the training.
-      seeds: number of runs of each point on each fold; their seeds are 0, 1, …
-      key: instead of ``jax.random.key(seed)``, seed s runs with ``fold_in(key, s)``; and the folds are
-        drawn by it.
       halving: as for `jaxdeep.sweep`. The value of a point is the mean over its folds and seeds, which
         go on or end together.
-      strategy, rows_at_once, memory, executor, keep_params, retry_errors, progress: as for
-        `jaxdeep.sweep`. With "vmap" every row of a stack holds the data of its fold: `memory` bounds
-        that, or `rows_at_once`.
-      checkpoint: as for `jaxdeep.sweep`. Further pairs may be added to a list of folds.
       {options}
+
+    With "vmap" every row of a stack holds the data of its fold: `memory` bounds that, or `rows_at_once`.
+    Of a sweep with a `checkpoint`, pairs may be added to a list of folds, too.
 
     Returns:
       A `Table` with a row for each point, fold and seed, in this order.
@@ -116,27 +99,16 @@ def cross_validate(
     >>> len(table), table.best("val_loss", over_seeds=True)["learning_rate"]
     (8, 0.1)
     """
-    given = [key, space, stratify, groups, folds, arguments.get("class_weight")]
+    given = [options.get("key"), space, stratify, groups, folds, options.get("class_weight")]
     check_untraced(
         "cross_validate", [tree for tree in given if not isinstance(tree, Iterator)], instead=PURE
     )
-    if arguments.get("validation") is not None:
+    if options.get("validation") is not None:
         raise ValueError("validation must be left out: each fold is validated on its own rows of data")
     prepared = prepare_of(prepare)
-    how = checked_how(
-        halving=halving,
-        strategy=strategy,
-        rows_at_once=rows_at_once,
-        memory=memory,
-        executor=executor,
-        checkpoint=checkpoint,
-        keep_params=keep_params,
-        retry_errors=retry_errors,
-        progress=progress,
-    )
-    sweeping = begun(cross_validate, builder, data, seeds=seeds, key=key, how=how, arguments=arguments)
+    sweeping = begun(cross_validate, builder, data, options, halving)
     subsets = subsets_of(
-        folds, sweeping.data, stratify=stratify, groups=groups, shuffle=shuffle_folds, key=key
+        folds, sweeping.data, stratify=stratify, groups=groups, shuffle=shuffle_folds, key=sweeping.key
     )
     points = points_of(space)
     check_free(points, RESERVED)

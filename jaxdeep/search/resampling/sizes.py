@@ -1,10 +1,8 @@
 """`learning_curve`, which trains points of a space on more and more of the data."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Unpack
 
-import jax
 import numpy as np
 
 from jaxdeep import _checks
@@ -12,21 +10,21 @@ from jaxdeep._compilation import check_untraced, meant_transfers
 from jaxdeep._shapes import ArrayLike, Integer, PyTree
 from jaxdeep.preprocessing import PowerTransform, Scaler
 from jaxdeep.search.builder import PURE, Build
+from jaxdeep.search.options import SweepOptions
 from jaxdeep.search.resampling.folds import key_words, labels_of
 from jaxdeep.search.resampling.prepare import prepare_of
 from jaxdeep.search.resampling.subset import Prepare, Subset, check_free
-from jaxdeep.search.runners.executors import Executor
 from jaxdeep.search.spaces.space import Point, points_of
 from jaxdeep.search.spaces.values import RESERVED
-from jaxdeep.search.sweeping import begun, checked_how, trained
+from jaxdeep.search.sweeping import begun, trained
 from jaxdeep.search.tables.table import Table
 from jaxdeep.train.data import count_rows
-from jaxdeep.train.options import RowOptions, takes
+from jaxdeep.train.options import takes
 
 Rows = Integer[np.ndarray, "rows"]
 
 
-@takes(RowOptions)
+@takes(SweepOptions)
 @meant_transfers()
 def learning_curve(
     builder: Build,
@@ -37,17 +35,7 @@ def learning_curve(
     nested: bool = True,
     stratify: bool | ArrayLike | Sequence[Any] | None = None,
     prepare: Prepare | Scaler | PowerTransform | None = None,
-    seeds: int = 1,
-    key: jax.Array | None = None,
-    strategy: str | None = None,
-    rows_at_once: int | None = None,
-    memory: int | None = None,
-    executor: Executor | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    keep_params: int | None = None,
-    retry_errors: bool = False,
-    progress: bool = True,
-    **arguments: Unpack[RowOptions],
+    **options: Unpack[SweepOptions],
 ) -> Table:
     """Train with every point and seed on training sets of growing sizes: would more data help?
 
@@ -72,15 +60,10 @@ def learning_curve(
       stratify: labels of which every training set has the classes in the shares of the data; as for
         `jaxdeep.search.cross_validate`.
       prepare: as for `jaxdeep.search.cross_validate`, fitted to the rows of each training set.
-      seeds: number of runs of each point and size; their seeds are 0, 1, …
-      key: instead of ``jax.random.key(seed)``, seed s runs with ``fold_in(key, s)``; and the training
-        sets are drawn by it.
-      strategy, rows_at_once, memory, executor, keep_params, retry_errors, progress: as for
-        `jaxdeep.sweep`.
-      checkpoint: as for `jaxdeep.sweep`. Sizes may be more than before, too.
       {options}
 
-    `validation` must be given.
+    `validation` must be given. Training sets are drawn by the `key`, if there is one. Of a sweep with a
+    `checkpoint`, sizes may be more than before, too.
 
     Returns:
       A `Table` with a row for each point, size and seed, in this order; ``table.plot("val_loss",
@@ -101,29 +84,19 @@ def learning_curve(
     >>> [row["size"] for row in table.rows()]
     [16, 64]
     """
-    given = [key, space, stratify, sizes, arguments.get("class_weight")]
+    given = [options.get("key"), space, stratify, sizes, options.get("class_weight")]
     check_untraced(
         "learning_curve", [tree for tree in given if not isinstance(tree, Iterator)], instead=PURE
     )
-    if arguments.get("validation") is None:
+    if options.get("validation") is None:
         raise ValueError("learning_curve needs validation=, the data that all sizes are judged by")
     _checks.check_flag("nested", nested)
     prepared = prepare_of(prepare)
-    how = checked_how(
-        strategy=strategy,
-        rows_at_once=rows_at_once,
-        memory=memory,
-        executor=executor,
-        checkpoint=checkpoint,
-        keep_params=keep_params,
-        retry_errors=retry_errors,
-        progress=progress,
-    )
-    sweeping = begun(learning_curve, builder, data, seeds=seeds, key=key, how=how, arguments=arguments)
+    sweeping = begun(learning_curve, builder, data, options)
     rows = count_rows(sweeping.data)
     labels = labels_of(stratify, sweeping.data, rows)
     counts = _counts(sizes, rows)
-    words = key_words(key)
+    words = key_words(sweeping.key)
 
     def drawn(size: int, seed: int) -> Rows:
         own = [*words, seed] if nested else [*words, seed, size]

@@ -1,0 +1,65 @@
+"""What `jaxdeep.sweep` and the searches that are sweeps take alike, written once (`train.options`)."""
+
+import os
+from typing import Annotated, TypedDict
+
+import jax
+
+from jaxdeep import _checks
+from jaxdeep.search.runners import executors
+from jaxdeep.search.runners.executors import Executor
+from jaxdeep.train.options import Option, RowOptions, documented
+
+
+@documented
+class HowOptions(TypedDict, total=False):
+    """How often points are run, by whom, and what is kept.
+
+    Attributes:
+      seeds: number of runs of each point, whose seeds count from 0.
+      key: instead of ``jax.random.key(seed)``, seed s runs with ``fold_in(key, s)``.
+      strategy: "vmap" runs rows stacked and spread over all local devices. "threads" runs them one after
+        another in a thread for each core of a CPU or for each accelerator. If it is None it is "threads"
+        on a CPU, where stacking gains nothing, and "vmap" elsewhere.
+      rows_at_once: at most this many rows in a stack on each device, or this many threads.
+      memory: bytes on each device for the data and the rows that run at once. By default it is what is
+        free, if the device says so (a CPU does not).
+      executor: who runs the rows, in place of threads of this process: whatever has ``submit`` as the
+        executors of `concurrent.futures` do, such as a `ProcessPoolExecutor` whose processes are
+        spawned, or Dask's ``client.get_executor()``. It is not shut down. Workers are told of the
+        builder, the arguments and the data once; what they are given then is the number of a row and
+        the epoch to go to. Rows of a worker that is lost run again. The table is that of threads.
+      checkpoint: a local directory, from which the sweep goes on when it is called again after it was
+        killed, in whatever moment: to the same table, bit for bit. No row that had ended is trained
+        again, and the others go on from the last epoch or rung that was saved. Points, seeds and epochs
+        may be more than before (with a `sampler`, points alone); whatever else differs is refused. The
+        directory holds a journal of JSON lines and the states of rows. A power cut may cost the last
+        five seconds, whose rows are trained again. Values of points must have a name that lasts, so
+        that functions must be those of a module. Data are known by a checksum; of arrays above 256 MB
+        it is that of 4,096 rows, evenly spread, so that a change between these is not noticed. Another
+        process is refused there meanwhile.
+      keep_params: the number of rows that keep their parameters after their end, the best by the metric
+        of `halving` or `early_stopping`, or else by the loss (of the validation data, if there are any);
+        all by default. Where `epochs` grow, the others begin anew.
+      retry_errors: run rows again that ended with an error in an earlier call.
+      progress: show a progress bar, or print lines without a terminal.
+    """
+
+    seeds: Annotated[int, Option(1, _checks.check_count)]
+    key: Annotated[jax.Array | None, Option(None, lambda name, key: _checks.check_key(key))]
+    strategy: Annotated[
+        str | None,
+        Option(None, lambda name, value: _checks.check_choice(name, value, ("vmap", "threads", None))),
+    ]
+    rows_at_once: Annotated[int | None, Option(None, _checks.check_count)]
+    memory: Annotated[int | None, Option(None, _checks.check_count)]
+    executor: Annotated[Executor | None, Option(None, lambda name, value: executors.check(value))]
+    checkpoint: Annotated[str | os.PathLike[str] | None, Option(None, _checks.check_local_path)]
+    keep_params: Annotated[int | None, Option(None, _checks.check_count)]
+    retry_errors: Annotated[bool, Option(False, _checks.check_flag)]
+    progress: Annotated[bool, Option(True, _checks.check_flag)]
+
+
+@documented
+class SweepOptions(HowOptions, RowOptions, total=False):
+    """How rows are run and kept, and the arguments that all of them have in common."""
