@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 
 from jaxdeep._compilation import uninterrupted
 from jaxdeep._warning import warn
-from jaxdeep.fitting.interruption import Interruption, interruptible
+from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.fitting.progress import Report, reporting
 from jaxdeep.search.records.store import Store
 from jaxdeep.search.runners.thread_runner import settings
@@ -106,7 +106,7 @@ def drive(
     order: Sequence[int] | None = None,
     workers: int,
     show: bool,
-    interruption: Interruption | None = None,
+    interruption: Interruption,
 ) -> list[Trial]:
     """Take all rows to their ends, and return them; after an interruption, those that have begun.
 
@@ -118,10 +118,9 @@ def drive(
       order: of points, where it matters; by default as they are.
       workers: rows that run at the same time.
       show: whether to report.
-      interruption: that of a longer work, of which this is a part; by default one of these rows.
+      interruption: whether to go on.
 
     Raises:
-      KeyboardInterrupt: an interruption of these rows before any epoch was done.
       FloatingPointError: no point is left whose metric is finite.
       Exception: what every row raised.
     """
@@ -134,23 +133,17 @@ def drive(
     crew = Crew(groups, make_runner)
     if isinstance(halving, Hyperband) and show:
         print(brackets.plan(halving, max(row.setup.epochs for row in rows), len(seeds)), flush=True)
-    with (
-        reporting(epochs, None, show=show, title=f"{len(rows)} rows", begun=done) as report,
-        contextlib.nullcontext(interruption) if interruption else interruptible(show=show) as noted,
-    ):
-        on_epochs = _Meter(report, epochs, done)
+    with reporting(epochs, None, show=show, title=f"{len(rows)} rows", begun=done) as report:
+        on_epochs = _Meter(report, epochs, done, store)
         if isinstance(halving, AsynchronousHalving):
-            _job_by_job(crew, seeds, halving, store, workers, on_epochs, noted)
+            _job_by_job(crew, seeds, halving, store, workers, on_epochs, interruption)
         else:
             for part, rungs in _brackets(seeds, halving):
-                _rung_by_rung(crew, part, rungs, halving, on_epochs, noted)
-            if halving is not None and not noted.noted:
+                _rung_by_rung(crew, part, rungs, halving, on_epochs, interruption)
+            if halving is not None and not interruption.noted:
                 _check_any(seeds, halving)
     _tell_errors(rows)
-    begun = _begun(rows, noted)
-    if not begun and interruption is None:
-        raise KeyboardInterrupt
-    return begun
+    return _begun(rows, interruption)
 
 
 def _brackets(
@@ -347,10 +340,13 @@ def _tell_errors(rows: Sequence[Trial]) -> None:
 
 
 class _Meter:
-    """Counts the epochs of all threads, and reports each twentieth of the total."""
+    """Counts the epochs of all threads, and reports each twentieth of the total.
 
-    def __init__(self, report: Report, total: int, done: int) -> None:
-        self.report, self.total = report, total
+    What is reported outlives the process.
+    """
+
+    def __init__(self, report: Report, total: int, done: int, store: Store) -> None:
+        self.report, self.total, self.store = report, total, store
         self.done = self.told = done
         self.lock = threading.Lock()
 
@@ -359,4 +355,5 @@ class _Meter:
             self.done += epochs
             if self.done - self.told >= self.total / 20 or self.done == self.total > self.told:
                 self.told = self.done
+                self.store.flush()
                 self.report(self.done, {})

@@ -94,12 +94,12 @@ def sweep(
     ]
     check_untraced("sweep", [tree for tree in given if not isinstance(tree, Iterator)], instead=PURE)
     asking = None if sampler is None else ask_tell.checked(sampler, space, halving)
-    sweeping = begun(sweep, builder, data, options, halving)
-    if asking is not None:
-        return ask_tell.asked_and_told(sweeping, space, asking, halving)
-    if space is None:
-        raise TypeError(
-            "space must be a dict of values by name or a list of points, unless a sampler knows it"
-        )
-    points = points_of(space)
-    return trained(sweeping, points, halving, order=order_of(space, points))
+    with begun(sweep, builder, data, options, halving) as sweeping:
+        if asking is not None:
+            return ask_tell.asked_and_told(sweeping, space, asking, halving)
+        if space is None:
+            raise TypeError(
+                "space must be a dict of values by name or a list of points, unless a sampler knows it"
+            )
+        points = points_of(space)
+        return trained(sweeping, points, halving, order=order_of(space, points))

@@ -12,7 +12,7 @@ import jax
 from jaxdeep._compilation import check_untraced
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.holdout import held_out, is_share
-from jaxdeep.fitting.interruption import Interruption
+from jaxdeep.fitting.interruption import NOT_BEGUN, Interruption, interruptible
 from jaxdeep.fitting.sources import is_batches
 from jaxdeep.search.builder import PURE, Build, Builder, check_data, check_values
 from jaxdeep.search.driving import STRATEGIES, MakeRunner, Runner, Strategy, drive
@@ -67,6 +67,7 @@ class Sweeping(NamedTuple):
       key: what they were made of; None for their numbers.
       data, validation: the arrays on the device.
       how: how rows are run and kept.
+      interruption: whether it has been interrupted.
     """
 
     build: Builder
@@ -75,6 +76,7 @@ class Sweeping(NamedTuple):
     data: PyTree
     validation: PyTree
     how: How
+    interruption: Interruption
 
 
 def _checked_how(options: HowOptions, halving: Strategy | None) -> How:
@@ -115,14 +117,15 @@ def _checked_how(options: HowOptions, halving: Strategy | None) -> How:
     )
 
 
+@contextlib.contextmanager
 def begun(
     caller: Callable[..., object],
     builder: Build,
     data: PyTree,
     options: SweepOptions,
     halving: Strategy | None = None,
-) -> Sweeping:
-    """A sweep before it has points, with its data on the device.
+) -> Iterator[Sweeping]:
+    """A sweep before it has points, with its data on the device, which takes note of Ctrl-C.
 
     Args:
       caller: the public function, whose signature has all that it takes.
@@ -131,6 +134,19 @@ def begun(
     Raises:
       ValueError, TypeError: an argument that is out of range, batches in place of arrays.
     """
+    # from here on, since Python may only print what is raised while arguments are checked and traced
+    with interruptible(show=False, begun=False) as interruption:
+        yield _begun(caller, builder, data, options, halving, interruption)
+
+
+def _begun(
+    caller: Callable[..., object],
+    builder: Build,
+    data: PyTree,
+    options: SweepOptions,
+    halving: Strategy | None,
+    interruption: Interruption,
+) -> Sweeping:
     name, known = caller.__name__, inspect.signature(caller).parameters
     if not callable(builder):
         raise TypeError(f"builder must be a function of a point, got {builder!r}")
@@ -154,7 +170,8 @@ def begun(
     data, validation = to_device((data, validation))
     keys = keys_of(chosen["seeds"], key)
     check_untraced(name, data, validation, keys, instead=PURE)
-    return Sweeping(build, keys, key, data, validation, how)
+    interruption.told = how.progress
+    return Sweeping(build, keys, key, data, validation, how, interruption)
 
 
 def trained(
@@ -169,6 +186,9 @@ def trained(
     """The table of all rows: every point, on every subset of the data, with every seed it is for.
 
     A strategy takes points in this `order`; by default as they are.
+
+    Raises:
+      KeyboardInterrupt: an interruption before any epoch was done.
     """
     check_free(points, RESERVED)
     how, device_data = sweeping.how, DeviceData(sweeping.data, sweeping.validation, prepare)
@@ -183,6 +203,8 @@ def trained(
     ranking = None if how.keep_params is None else _ranking(rows[0], halving)
     with opened(how.checkpoint, about, keep=how.keep_params, ranking=ranking) as store:
         rows = run(sweeping, points, subsets, grouped, rows, device_data, store, halving, order)
+    if not rows:
+        raise KeyboardInterrupt(NOT_BEGUN)
     return tabled(points, rows)
 
 
@@ -199,12 +221,10 @@ def run(
     *,
     partial: bool = False,
     around: Callable[[MakeRunner, Group], Runner] | None = None,
-    interruption: Interruption | None = None,
 ) -> list[Trial]:
     """Take rows to their ends; of an interrupted sweep, those that have begun are returned.
 
-    With `partial`, these are not all rows of the sweep: `around` may know a runner of earlier ones, and
-    `interruption` is that of all.
+    With `partial`, these are not all rows of the sweep, and `around` may know a runner of earlier ones.
     """
     how = sweeping.how
     for row in rows:
@@ -225,6 +245,8 @@ def run(
                 return VmapRunner(group, device_data, at_once=how.rows_at_once, memory=how.memory)
             return ThreadRunner(group, device_data, places, memory=how.memory)
 
+        if not sweeping.interruption.begun:
+            sweeping.interruption.begin()
         workers = len(places.devices)
         if outside is not None:
             workers = how.rows_at_once or outside.workers or workers
@@ -233,7 +255,7 @@ def run(
             order=order,
             workers=workers,
             show=how.progress,
-            interruption=interruption,
+            interruption=sweeping.interruption,
         )
 
 

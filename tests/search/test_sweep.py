@@ -1,6 +1,7 @@
 """Sweeps: every row is the run it stands for, whatever runs beside it."""
 
 import importlib.util
+import signal
 import sys
 
 import jax
@@ -566,3 +567,41 @@ def test_the_keys_of_seeds_are_those_of_jax(kind):
             assert key.dtype == jax.random.key(seed).dtype
             assert (jax.random.key_data(key) == jax.random.key_data(jax.random.key(seed))).all()
             assert key.sharding == jax.random.key(seed).sharding
+
+
+RATES = [{"learning_rate": 0.1}, {"learning_rate": 0.2}]
+
+
+class Pressing:
+    """What presses Ctrl-C when it is dropped, where Python only prints what is raised."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+def pressing(hp):
+    Pressing()
+    return sgd(hp)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: jd.sweep(pressing, RATES, **LINEAR, progress=False),
+        lambda: jd.search.population(
+            *(pressing, RATES),
+            every=1,
+            ranges={"learning_rate": (0.01, 1.0)},
+            key=jax.random.key(0),
+            **LINEAR,
+            progress=False,
+        ),
+    ],
+    ids=["sweep", "population"],
+)
+def test_ctrl_c_before_the_first_epoch_is_raised_even_if_python_only_prints_it(call):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="before the first epoch"):
+        call()
+    assert signal.getsignal(signal.SIGINT) is before

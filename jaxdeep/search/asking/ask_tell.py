@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from jaxdeep import _checks
 from jaxdeep._warning import warn
 from jaxdeep.fitting.description import lasting
-from jaxdeep.fitting.interruption import Interruption, interruptible
+from jaxdeep.fitting.interruption import NOT_BEGUN, Interruption
 from jaxdeep.optimizers.identity import numbers_of
 from jaxdeep.search.asking.batches import Batches, BySeed
 from jaxdeep.search.asking.outcome import Asked, Outcome, Source, outcome_of
@@ -151,14 +151,11 @@ def asked_and_told(sweeping: Sweeping, space: Any, config: AskTell, halving: Str
     rows: dict[Hashable, BySeed] = {}
     points: dict[Hashable, Point] = {}
     trials = 0
-    with (
-        opened(how.checkpoint, about, keep=how.keep_params, ranking=ranking) as store,
-        interruptible(show=how.progress) as interruption,
-    ):
-        batches = Batches(
-            *(sweeping, halving, watched), store=store, about=about, interruption=interruption
-        )
+    interruption = sweeping.interruption
+    with opened(how.checkpoint, about, keep=how.keep_params, ranking=ranking) as store:
+        batches = Batches(sweeping, halving, watched, store=store, about=about)
         batches.tried(source.examples())
+        interruption.begin()
         for asked in _asked(source, config, interruption):
             points.update((each.key, each.point) for each in asked)
             known.update((each.key, each.told) for each in asked if each.told is not None)
@@ -177,7 +174,7 @@ def asked_and_told(sweeping: Sweeping, space: Any, config: AskTell, halving: Str
             if how.progress:
                 _report(f"{trials} of {config.trials} trials", metric, sign, known, points)
     if interruption.noted and not rows:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(NOT_BEGUN)
     if trials and not rows:
         warn(
             f"the study has had all of its {trials} trials: more trials= go on, and with checkpoint= a "

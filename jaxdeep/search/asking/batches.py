@@ -5,7 +5,6 @@ import functools
 import traceback
 from collections.abc import Hashable, Iterator, Sequence
 
-from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.fitting.progress import is_live
 from jaxdeep.search.driving import MakeRunner, Runner, Strategy
 from jaxdeep.search.records.description import name_rows
@@ -38,7 +37,6 @@ class Batches:
       watched: the metric that points are compared by.
       store: where rows are kept.
       about: what the sweep is in its journal.
-      interruption: whether to go on.
 
     Attributes:
       errors: what the last batch raised.
@@ -52,12 +50,11 @@ class Batches:
         *,
         store: Store,
         about: Json,
-        interruption: Interruption,
     ) -> None:
         # without a bar, a line a batch is enough
         quiet = sweeping.how._replace(progress=sweeping.how.progress and is_live())
         self.sweeping, self.halving, self.watched = sweeping._replace(how=quiet), halving, watched
-        self.store, self.about, self.interruption = store, about, interruption
+        self.store, self.about, self.interruption = store, about, sweeping.interruption
         self.device_data = DeviceData(sweeping.data, sweeping.validation)
         sweeping.build.balance = functools.partial(self.device_data.balanced, WHOLE)
         self.errors: list[Exception] = []
@@ -112,7 +109,7 @@ class Batches:
         for row in self._known(rows) if all(old) else self._advanced(asked, groups, rows):
             if row.result is not None:
                 results[built[row.place[0]]][row.place[2]] = row.result
-        self.store.flush()  # what is told of them is on the disk before
+        self.store.flush(durable=True)  # what is told of them is on the disk before
         return results
 
     def _known(self, rows: list[Trial]) -> list[Trial]:
@@ -136,7 +133,6 @@ class Batches:
                 *(self.device_data, self.store, self.halving),
                 partial=True,
                 around=self._runner,
-                interruption=self.interruption,
             )
         except Exception as error:
             if any(row.result is None for row in rows):

@@ -17,7 +17,7 @@ from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
 from jaxdeep.fitting.description import About, describe
 from jaxdeep.fitting.fingerprint import fingerprint
 from jaxdeep.fitting.holdout import held_out, is_share
-from jaxdeep.fitting.interruption import interruptible
+from jaxdeep.fitting.interruption import Interruption, interruptible
 from jaxdeep.fitting.progress import compiling, ordered, reporting
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.fitting.sources import is_batches
@@ -136,33 +136,36 @@ def population(
     _checks.check_flag("progress", progress)
     if checkpoint is not None:
         _checks.check_local_path("checkpoint", checkpoint)
-    validation = arguments.pop("validation", None)
-    if is_share(validation):  # the same for all members
-        data, validation = held_out(data, validation, key)
-    data = _on_device("data", data)
-    validation = None if validation is None else _on_device("validation", validation)
-    check_untraced("population", data, validation, instead=_PURE)
-    points, ranges = members_of(space, ranges)
-    build = Builder(builder, arguments, "population")
-    build.balance = functools.partial(DeviceData(data, validation).balanced, WHOLE)
-    setups = [build(point) for point in points]
-    check_members(points, setups)
-    like = check_data(setups[0], data, validation, "population")
-    explored = explored_in(points, ranges, like.train_state.opt_state)
-    name, sign = monitors.resolve(watched, scalars(like.history))
-    better = "min" if sign > 0 else "max"
-    rules = Rules(explored, float(fraction), better, tuple(map(float, factors)), float(resample))
-    course = Course(setups[0], rules, key, every, name)
-    _check_every(course, validation)
+    # from here on, since Python may only print what is raised while members are traced
+    with interruptible(show=False, begun=False) as interruption:
+        validation = arguments.pop("validation", None)
+        if is_share(validation):  # the same for all members
+            data, validation = held_out(data, validation, key)
+        data = _on_device("data", data)
+        validation = None if validation is None else _on_device("validation", validation)
+        check_untraced("population", data, validation, instead=_PURE)
+        points, ranges = members_of(space, ranges)
+        build = Builder(builder, arguments, "population")
+        build.balance = functools.partial(DeviceData(data, validation).balanced, WHOLE)
+        setups = [build(point) for point in points]
+        check_members(points, setups)
+        like = check_data(setups[0], data, validation, "population")
+        explored = explored_in(points, ranges, like.train_state.opt_state)
+        name, sign = monitors.resolve(watched, scalars(like.history))
+        better = "min" if sign > 0 else "max"
+        rules = Rules(explored, float(fraction), better, tuple(map(float, factors)), float(resample))
+        course = Course(setups[0], rules, key, every, name)
+        _check_every(course, validation)
 
-    likes = [shapes(part) for part in (data, validation) if part is not None]
-    runs = _begun(setups, likes, key)
-    check_begun(points, runs.train_state.opt_state, explored)
-    about = None
-    if checkpoint is not None:
-        about = _described(course, runs, likes, {"data": data, "validation": validation})
-    with opened(checkpoint, about) as store:
-        ended = _evolved(course, store, runs, data, validation, show=progress)
+        likes = [shapes(part) for part in (data, validation) if part is not None]
+        runs = _begun(setups, likes, key)
+        check_begun(points, runs.train_state.opt_state, explored)
+        about = None
+        if checkpoint is not None:
+            about = _described(course, runs, likes, {"data": data, "validation": validation})
+        with opened(checkpoint, about) as store:
+            interruption.told = progress
+            ended = _evolved(course, store, runs, data, validation, interruption)
     return _result(course, *ended)
 
 
@@ -292,18 +295,22 @@ def _trainer(
 
 
 def _evolved(
-    course: Course, store: Store, runs: RunState, data: PyTree, validation: PyTree, *, show: bool
+    course: Course,
+    store: Store,
+    runs: RunState,
+    data: PyTree,
+    validation: PyTree,
+    interruption: Interruption,
 ) -> tuple[RunState, list[Generation], int]:
     """The members after the epochs that are left, all generations, and the epochs that were done."""
+    show = interruption.told
     saved = store.restore(runs, course.every, course.epochs)
     epoch, runs, lineage = (0, runs, []) if saved is None else saved
     with compiling(show=show):
         train = _trainer(course.setup, runs, data, validation)
     title = f"{len(runs.epoch)} members"
-    with (
-        reporting(course.epochs, None, show=show, title=title, begun=epoch) as report,
-        interruptible(show=show) as interruption,
-    ):
+    interruption.begin()
+    with reporting(course.epochs, None, show=show, title=title, begun=epoch) as report:
         while epoch < course.epochs and not interruption.noted:
             runs, generation = _next_generation(course, runs, epoch)
             lineage.append(generation)

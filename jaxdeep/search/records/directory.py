@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import jax
 
 from jaxdeep import _version
+from jaxdeep._compilation import uninterrupted
 from jaxdeep._warning import warn
 from jaxdeep.fitting.description import difference_of
 from jaxdeep.fitting.directory import held
@@ -142,9 +143,9 @@ class Directory(Store):
         """Whether the journal says how a row ended."""
         return self._pasts.get(row.id, NOTHING).ended is not None
 
-    def flush(self) -> None:
-        """Wait until all that was to be written is on the disk."""
-        self._writer.flush(durable=True)
+    def flush(self, *, durable: bool = False) -> None:
+        """Wait until all that was to be written is, and with `durable` until it is on the disk."""
+        self._writer.flush(durable=durable)
 
     def is_due(self, row: Row) -> bool:
         """Whether a row was saved long ago, for what saving costs."""
@@ -399,10 +400,11 @@ def opened(
         try:
             yield directory
         except BaseException:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), uninterrupted():
                 directory.close()
             raise
-        directory.close()
+        with uninterrupted():  # what is still written would meet what another call writes
+            directory.close()
 
 
 def _versions() -> Event:

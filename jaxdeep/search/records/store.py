@@ -89,8 +89,8 @@ class Store:
         """Whether the end of a row is known from an earlier call."""
         return False
 
-    def flush(self) -> None:
-        """Wait until all that is to be kept is."""
+    def flush(self, *, durable: bool = False) -> None:
+        """Wait until all that is to be kept outlives the process, and with `durable` a power cut."""
 
     def is_due(self, row: Row) -> bool:
         """Whether it is time to save a row that goes on."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from jaxdeep.search.records.journal import Event, Journal, sync_file, write_file, write_part
 
 _WAITING = 64  # pieces of work, at most, before those who bring more must wait
+_TOGETHER = 0.02  # seconds that work waits for more, since each time costs those who train
 _SYNC = 5.0  # seconds of work, at most, that a power cut costs; a kill of the process costs none
 
 
@@ -52,6 +53,7 @@ class Writer:
         self._marked = False
         self._queue: queue.Queue[Work | None] = queue.Queue(_WAITING)
         self._error: Exception | None = None
+        self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="jaxdeep-sweep-writer", daemon=True)
         self._thread.start()
 
@@ -80,12 +82,14 @@ class Writer:
         if threading.current_thread() is not self._thread:
             if durable and self._journal.refusal is None:
                 self.put(Work(durable=True))
+            self._hurry.set()
             self._queue.join()
         self.check()
 
     def close(self) -> None:
         """Wait until all work is done and on the disk, and end the thread."""
         self._queue.put(None)
+        self._hurry.set()
         self._thread.join()
 
     def _loop(self) -> None:
@@ -108,6 +112,8 @@ class Writer:
         with contextlib.suppress(queue.Empty):
             seconds = None if self._due is None else max(self._due - time.monotonic(), 1e-3)
             waiting.append(self._queue.get(timeout=seconds))
+            self._hurry.wait(_TOGETHER)
+            self._hurry.clear()
             while True:
                 waiting.append(self._queue.get_nowait())
         return waiting

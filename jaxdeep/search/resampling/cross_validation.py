@@ -106,12 +106,20 @@ def cross_validate(
     if options.get("validation") is not None:
         raise ValueError("validation must be left out: each fold is validated on its own rows of data")
     prepared = prepare_of(prepare)
-    sweeping = begun(cross_validate, builder, data, options, halving)
-    subsets = subsets_of(
-        folds, sweeping.data, stratify=stratify, groups=groups, shuffle=shuffle_folds, key=sweeping.key
-    )
-    points = points_of(space)
-    check_free(points, RESERVED)
-    return trained(
-        *(sweeping, points, halving), order=order_of(space, points), subsets=subsets, prepare=prepared
-    )
+    with begun(cross_validate, builder, data, options, halving) as sweeping:
+        subsets = subsets_of(
+            folds,
+            sweeping.data,
+            stratify=stratify,
+            groups=groups,
+            shuffle=shuffle_folds,
+            key=sweeping.key,
+        )
+        points = points_of(space)
+        check_free(points, RESERVED)
+        return trained(
+            *(sweeping, points, halving),
+            order=order_of(space, points),
+            subsets=subsets,
+            prepare=prepared,
+        )

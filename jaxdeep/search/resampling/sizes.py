@@ -92,25 +92,25 @@ def learning_curve(
         raise ValueError("learning_curve needs validation=, the data that all sizes are judged by")
     _checks.check_flag("nested", nested)
     prepared = prepare_of(prepare)
-    sweeping = begun(learning_curve, builder, data, options)
-    rows = count_rows(sweeping.data)
-    labels = labels_of(stratify, sweeping.data, rows)
-    counts = _counts(sizes, rows)
-    words = key_words(sweeping.key)
+    with begun(learning_curve, builder, data, options) as sweeping:
+        rows = count_rows(sweeping.data)
+        labels = labels_of(stratify, sweeping.data, rows)
+        counts = _counts(sizes, rows)
+        words = key_words(sweeping.key)
 
-    def drawn(size: int, seed: int) -> Rows:
-        own = [*words, seed] if nested else [*words, seed, size]
-        order = in_shares(np.random.default_rng(own), rows, labels)
-        return np.sort(order[:size]).astype(np.int32)  # so that all rows are the data as they are
+        def drawn(size: int, seed: int) -> Rows:
+            own = [*words, seed] if nested else [*words, seed, size]
+            order = in_shares(np.random.default_rng(own), rows, labels)
+            return np.sort(order[:size]).astype(np.int32)  # so that all rows are the data as they are
 
-    subsets = [
-        Subset({"size": size}, drawn(size, seed), seed=seed)
-        for size in counts
-        for seed in range(len(sweeping.keys))
-    ]
-    points = points_of(space)
-    check_free(points, (*RESERVED, "size"))
-    return trained(sweeping, points, subsets=subsets, prepare=prepared)
+        subsets = [
+            Subset({"size": size}, drawn(size, seed), seed=seed)
+            for size in counts
+            for seed in range(len(sweeping.keys))
+        ]
+        points = points_of(space)
+        check_free(points, (*RESERVED, "size"))
+        return trained(sweeping, points, subsets=subsets, prepare=prepared)
 
 
 def in_shares(rng: np.random.Generator, rows: int, labels: np.ndarray | None) -> Rows:
