@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import pathlib
-import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -12,18 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep._extras import needed
+from jaxdeep._warning import warn
 from jaxdeep.fitting.description import About, difference_of
 from jaxdeep.fitting.directory import held, reason_of
-from jaxdeep.fitting.run_arrays import digest_of, filled_run, named_arrays
+from jaxdeep.fitting.run_arrays import filled_run, named_arrays
 from jaxdeep.search.populations.lineage import Generation
+from jaxdeep.search.records import row_file
+from jaxdeep.search.records.journal import Event, Journal, no_event, sync_file, write_file
+from jaxdeep.search.records.row_file import Place
 from jaxdeep.train.missing import with_nan, without_nan
 from jaxdeep.train.run import RunState
 
 JOURNAL = "population.jsonl"
-_FORMAT, _VERSION = "jaxdeep-population", 1
-# What safetensors writes; other dtypes, such as bfloat16, are written as their bytes.
-_STORED = {"bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))}
-_STORED |= {"float16", "float32", "float64"}
+_FORMAT, _VERSION = "jaxdeep-population", 2
 
 
 class Saved(NamedTuple):
@@ -48,10 +48,21 @@ class Directory:
     """
 
     def __init__(self, directory: pathlib.Path, about: About, refusal: OSError | None = None) -> None:
-        self._numpy = needed("safetensors.numpy", "checkpoint=", "safetensors", "checkpoint")
-        self.directory, self._journal, self._refusal = directory, directory / JOURNAL, refusal
+        needed("safetensors.numpy", "checkpoint=", "safetensors", "checkpoint")
+        self.directory, self._refusal = directory, refusal
         self._about = json.loads(json.dumps(about))  # as it is read
-        self._lines = self._read()
+        if not (directory / JOURNAL).exists():
+            self._check_free()
+        self._journal = Journal(directory / JOURNAL, refusal, of="population")
+        try:
+            self._lines = self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()
 
     def restore(self, like: RunState, every: int, epochs: int) -> Saved | None:
         """The population as it was at the newest exploit or end whose states are whole; None at first.
@@ -74,10 +85,9 @@ class Directory:
             try:
                 runs = self._states(by_end[end], like)
             except Exception as error:  # whatever a damaged file makes safetensors raise
-                warnings.warn(
+                warn(
                     f"{_file_of(end)} in {self.directory} is damaged ({reason_of(error)}); trying the "
-                    "one before",
-                    stacklevel=4,
+                    "one before"
                 )
                 continue
             by_begin = {line["epoch"]: line for line in self._lines if line["epoch"] < end}
@@ -101,18 +111,21 @@ class Directory:
             "until": until,
             "parents": generation.parents.tolist(),
             "hyperparameters": {n: v.tolist() for n, v in generation.hyperparameters.items()},
-            "sha256": digest_of(arrays),
         }
+        path = self.directory / _file_of(until)
         try:
-            _write(self.directory / _file_of(until), self._numpy.save(_stored(arrays)))
-            self._append(line)
+            write_file(path, row_file.contents(arrays, until))
+            sync_file(path)
+            with contextlib.suppress(OSError):  # not every system syncs directories
+                sync_file(self.directory)
+            self._journal.add([line])
         except OSError as error:
             ends = [line["until"] for line in self._lines]
             kept = f"those of epoch {ends[-1]} are whole" if ends else "there are none before them"
             raise OSError(
                 f"the states of epoch {until} could not be written to {str(self.directory)!r} "
-                f"({reason_of(error)}); {kept}. Make room there, or make the directory writable, and "
-                "call population again: it goes on from the last states"
+                f"({reason_of(_cause(error))}); {kept}. Make room there, or make the directory writable, "
+                "and call population again: it goes on from the last states"
             ) from error
         self._lines.append(line)
         # those before stay too, in case that the new ones get damaged
@@ -121,15 +134,13 @@ class Directory:
             if file.name not in needed_files:
                 file.unlink(missing_ok=True)
 
-    def _states(self, line: dict[str, Any], like: RunState) -> RunState:
-        stored = self._numpy.load((self.directory / _file_of(line["until"])).read_bytes())
+    def _states(self, line: Event, like: RunState) -> RunState:
         until = line["until"]
+        arrays, epoch = row_file.read(Place(self.directory / _file_of(until)))
+        if epoch != until:
+            raise ValueError(f"it is of epoch {epoch}")
         history: Any = {name: v[:, :until] for name, v in with_nan(like.history).items()}
-        expected = like._replace(history=history)
-        arrays = _as_they_were(stored, named_arrays(expected))
-        if digest_of(arrays) != line["sha256"]:
-            raise ValueError("its arrays do not have the checksum they were written with")
-        runs = filled_run(expected, arrays)
+        runs = filled_run(like._replace(history=history), arrays)
         known = without_nan(with_nan(runs.history))
         return runs._replace(
             history={
@@ -138,41 +149,20 @@ class Directory:
             }
         )
 
-    def _read(self) -> list[dict[str, Any]]:
+    def _read(self) -> list[Event]:
         """The lines of the journal but the first, which is written, or compared with this population."""
-        data = self._journal.read_bytes() if self._journal.exists() else b""
-        *whole, torn = data.split(b"\n")
-        lines = [self._parsed(number, line) for number, line in enumerate(whole, 1)]
-        if not lines:
-            self._check_free()
-            if self._refusal is not None:
-                raise self._refusal
-            with contextlib.suppress(FileNotFoundError):
-                self._journal.unlink()
-            self._append({"format": _FORMAT, "format_version": _VERSION, "about": self._about})
+        if not self._journal.events:
+            header = {"format": _FORMAT, "format_version": _VERSION, "about": self._about}
+            self._journal.add([header])
             return []
-        self._check(lines[0])
-        if torn:
-            warnings.warn(
-                f"the last line of {self._journal} was not written to its end, and is left out",
-                stacklevel=5,
-            )
-            if self._refusal is None:
-                os.truncate(self._journal, len(data) - len(torn))
-        return lines[1:]
-
-    def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
-        try:
-            parsed = json.loads(line)
-            wanted = {"format", "about"} if number == 1 else {"epoch", "until", "parents", "sha256"}
-            if not wanted <= set(parsed):
-                raise ValueError("it lacks fields")
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"line {number} of {str(self._journal)!r} is damaged ({reason_of(error)}), so that it "
-                "is not known what was done; give another directory, or delete that one to begin anew"
-            ) from None
-        return parsed
+        header, *lines = self._journal.events
+        if not {"format", "about"} <= header.keys():
+            raise no_event(self._journal.path, 1, header, "population")
+        self._check(header)
+        for number, line in enumerate(lines, 2):
+            if not {"epoch", "until", "parents", "hyperparameters"} <= line.keys():
+                raise no_event(self._journal.path, number, line, "population")
+        return lines
 
     def _check(self, header: dict[str, Any]) -> None:
         """Refuse the journal of another population, with what differs."""
@@ -204,19 +194,6 @@ class Directory:
                 "give an empty directory"
             )
 
-    def _append(self, line: dict[str, Any]) -> None:
-        """Write a line to the disk; if that fails, the journal ends where it did."""
-        with self._journal.open("ab") as file:
-            size = file.tell()
-            try:
-                file.write(json.dumps(line).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                file.truncate(size)
-                raise
-        _sync(self.directory)
-
 
 class _Nowhere:
     """Stands in for `Directory` in a population without any: nothing is saved or restored."""
@@ -242,7 +219,8 @@ def opened(checkpoint: str | os.PathLike[str] | None, about: About | None) -> It
         if refusal is None:
             for left in directory.glob(f".{_file_of('*')}.tmp"):  # by a process that was killed
                 left.unlink(missing_ok=True)
-        yield Directory(directory, about, refusal)
+        with contextlib.closing(Directory(directory, about, refusal)) as store:
+            yield store
 
 
 def _file_of(epoch: int | str) -> str:
@@ -254,41 +232,6 @@ def _generation(line: dict[str, Any]) -> Generation:
     return Generation(line["epoch"], np.array(line["parents"], int), explored)
 
 
-def _stored(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays as they go into the file: in C order, in a dtype that safetensors knows."""
-    ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    return {n: a if a.dtype.name in _STORED else a.view(np.uint8) for n, a in ordered.items()}
-
-
-def _as_they_were(
-    stored: dict[str, np.ndarray], expected: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """The arrays of a file, in their own dtypes again."""
-    return {
-        name: stored[name] if array.dtype.name in _STORED else stored[name].view(array.dtype)
-        for name, array in expected.items()
-    }
-
-
-def _write(path: pathlib.Path, contents: bytes) -> None:
-    """Write a file that has its name only once it is whole and on the disk."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync(directory: pathlib.Path) -> None:
-    """Have the names in a directory on the disk, where the system can open one."""
-    with contextlib.suppress(OSError):
-        handle = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _cause(error: OSError) -> Exception:
+    """What the system said of a file."""
+    return error.__cause__ if isinstance(error.__cause__, OSError) else error

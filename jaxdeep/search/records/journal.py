@@ -26,7 +26,8 @@ class Journal:
 
     This is a class because it holds an open file. Who opens it holds its directory's lock
     (`jaxdeep.fitting.directory.held`), so that there is one writer, whose threads take turns.
-    With a `refusal` it cannot be written: it is read, and what would write raises the refusal.
+    With a `refusal` it cannot be written: it is read, and what would write raises the refusal. Errors
+    name what it is the journal `of`.
 
     Attributes:
       events: those that were in the file when it was opened, marks included.
@@ -37,12 +38,12 @@ class Journal:
       OSError: there is no such file, and it cannot be written.
     """
 
-    def __init__(self, path: pathlib.Path, refusal: OSError | None = None) -> None:
+    def __init__(self, path: pathlib.Path, refusal: OSError | None = None, *, of: str = "sweep") -> None:
         self.path, self.refusal = path, refusal
         if refusal is not None and not path.exists():
             raise refusal
         data = path.read_bytes() if path.exists() else b""
-        self.events, self._ends = _read(path, data)
+        self.events, self._ends = _read(path, data, of)
         self._size = self._ends[-1] if self._ends else 0
         if self._size < len(data):
             warn(
@@ -139,10 +140,10 @@ class Journal:
         raise not_written(self.path, error) from error
 
 
-def no_event(path: pathlib.Path, number: int, line: object) -> ValueError:
-    """The error for a line that is no event of a sweep."""
+def no_event(path: pathlib.Path, number: int, line: object, of: str = "sweep") -> ValueError:
+    """The error for a line that is no event of a sweep, or of what else the journal is."""
     return ValueError(
-        f"line {number} of {path} is no event of a sweep: {str(line)[:60]}; the file was changed or "
+        f"line {number} of {path} is no event of a {of}: {str(line)[:60]}; the file was changed or "
         "damaged. Mend or remove that line, or give another directory"
     )
 
@@ -218,7 +219,7 @@ def _line(event: Event) -> str:
     return json.dumps(event, separators=(",", ":")) + "\n"
 
 
-def _read(path: pathlib.Path, data: bytes) -> tuple[list[Event], list[int]]:
+def _read(path: pathlib.Path, data: bytes, of: str) -> tuple[list[Event], list[int]]:
     """The events of a journal, and after how many bytes the line of each ends."""
     *lines, _ = data.split(b"\n")
     mark = _line(MARK).encode().rstrip()
@@ -231,7 +232,7 @@ def _read(path: pathlib.Path, data: bytes) -> tuple[list[Event], list[int]]:
         except ValueError:
             if b"\0" in line and MARK in events and mark not in lines[number:]:
                 break  # a power cut has left a gap among lines that were not on the disk
-            raise no_event(path, number, line) from None
+            raise no_event(path, number, line, of) from None
         end += len(line) + 1
         events.append(event)
         ends.append(end)

@@ -349,18 +349,19 @@ def test_a_torn_last_line_is_left_out_and_another_is_named(tmp_path):
     lines = journal.read_bytes().splitlines(keepends=True)
     assert len(lines) == 4
     journal.write_bytes(b"".join(lines[:3]) + lines[3][:20])
-    with pytest.warns(UserWarning, match="the last line of .* was not written to its end"):
+    with pytest.warns(UserWarning, match="the last line of .* is torn"):
         same(population(checkpoint=tmp_path), expected)
     assert journal.read_bytes().splitlines(keepends=True) == lines
     garbage = lines[0] + b'{"epoch": 0, "unt\n' + lines[2]
     journal.write_bytes(garbage)
-    with pytest.raises(ValueError, match=r"line 2 of .*population.jsonl' is damaged"):
+    with pytest.raises(ValueError, match=r"line 2 of .*population.jsonl is no event of a population"):
         population(checkpoint=tmp_path)
     assert journal.read_bytes() == garbage
     journal.write_bytes(lines[0][:30])  # killed before anything was done
     for file in tmp_path.glob("members*"):
         file.unlink()
-    same(population(checkpoint=tmp_path), expected)
+    with pytest.warns(UserWarning, match="the last line of .* is torn"):
+        same(population(checkpoint=tmp_path), expected)
 
 
 @pytest.mark.parametrize(
@@ -398,6 +399,13 @@ def test_a_directory_of_something_else_is_refused(tmp_path):
         population(checkpoint="gs://bucket/population")
 
 
+def test_a_population_of_another_format_is_refused(tmp_path):
+    header = {"format": "jaxdeep-population", "format_version": 1, "about": {}}
+    (tmp_path / population_store.JOURNAL).write_text(json.dumps(header) + "\n")
+    with pytest.raises(ValueError, match="holds a population of another version; give another"):
+        population(checkpoint=tmp_path)
+
+
 def test_a_directory_in_use_is_refused(tmp_path):
     from jaxdeep.fitting.directory import held
 
@@ -408,14 +416,14 @@ def test_a_directory_in_use_is_refused(tmp_path):
 @pytest.mark.heavy
 def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     expected = population(checkpoint=tmp_path / "whole")
-    write = population_store._write
+    write = population_store.write_file
 
     def full(path, contents):
         if "members-4" in path.name:
             raise OSError(28, os.strerror(28))
         write(path, contents)
 
-    monkeypatch.setattr(population_store, "_write", full)
+    monkeypatch.setattr(population_store, "write_file", full)
     with pytest.raises(OSError, match=r"states of epoch 4 could not be .*No space.*epoch 2 are whole"):
         population(checkpoint=tmp_path / "full")
     monkeypatch.undo()
