@@ -91,7 +91,12 @@ class Builder:
         Raises:
           TypeError, ValueError: an unknown argument, a validation set.
         """
-        built = self.function(dict(point))
+        try:
+            built = self.function(dict(point))
+        except Exception as error:
+            names = ", ".join(map(repr, point)) or "no names"
+            error.add_note(f"This was raised by the builder, given a point with {names}.")
+            raise
         built = dict(built) if isinstance(built, Mapping) else {"optimizer": built}
         arguments = self.arguments | built
         check_names(self.caller, arguments, _ARGUMENTS)

@@ -605,3 +605,9 @@ def test_ctrl_c_before_the_first_epoch_is_raised_even_if_python_only_prints_it(c
     with pytest.raises(KeyboardInterrupt, match="before the first epoch"):
         call()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_error_of_the_builder_says_which_names_the_point_has():
+    with pytest.raises(KeyError) as raised:
+        jd.sweep(sgd, [{"rate": 0.1}], **LINEAR)
+    assert "raised by the builder, given a point with 'rate'." in raised.value.__notes__[0]

@@ -124,8 +124,8 @@ class Directory:
             kept = f"those of epoch {ends[-1]} are whole" if ends else "there are none before them"
             raise OSError(
                 f"the states of epoch {until} could not be written to {str(self.directory)!r} "
-                f"({reason_of(_cause(error))}); {kept}. Make room there, or make the directory writable, "
-                "and call population again: it goes on from the last states"
+                f"({reason_of(_cause(error))}); {kept}. Make room there, or make the directory "
+                "writable, and call population again: it goes on from the last states"
             ) from error
         self._lines.append(line)
         # those before stay too, in case that the new ones get damaged
