@@ -75,7 +75,10 @@ class Directory(Store):
         try:
             self._check_header(header, about)
             self._replay_all()
-            if not all(self._is_whole(event) for event in self._journal.unsure):
+            newest = {
+                event.get("reached") or event.get("ended"): event for event in self._journal.unsure
+            }
+            if not all(map(self._is_whole, newest.values())):
                 warn(
                     f"not all that was written to {str(path)!r} in the last seconds has reached the "
                     "disk, as after a power cut; the rows of these seconds are trained again"

@@ -269,6 +269,16 @@ def test_a_power_cut_costs_the_last_seconds(tmp_path, monkeypatch, lost, kept):
     identical(sweep(checkpoint=tmp_path), whole)
 
 
+def test_a_file_of_a_row_that_has_ended_since_is_not_missed_after_a_power_cut(tmp_path, monkeypatch):
+    how = {"halving": jd.search.SuccessiveHalving(first=1, factor=2)}
+    first = unsynced(monkeypatch, tmp_path, **how)
+    for path in (tmp_path / "rows").glob("*.safetensors"):
+        path.unlink()  # as after a sync of which the last mark in the journal was lost
+    lines = len(events(tmp_path))
+    identical(sweep(checkpoint=tmp_path, **how), first)
+    assert not trained_epochs(tmp_path, lines)
+
+
 def test_a_power_cut_is_told_from_rows_that_keep_no_parameters(tmp_path, monkeypatch):
     how = {"keep_params": 1, "rows_at_once": 1}
     first = unsynced(monkeypatch, tmp_path, **how)
