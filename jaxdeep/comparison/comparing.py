@@ -1,6 +1,7 @@
 """`compare`: which candidate is best on these data, and how sure that is."""
 
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
@@ -11,9 +12,9 @@ from jaxdeep.comparison.directory import asked
 from jaxdeep.comparison.plan import planned
 from jaxdeep.comparison.protocol import carried_out
 from jaxdeep.search.builder import PURE
+from jaxdeep.search.options import HowOptions
 from jaxdeep.search.runners.executors import Executor
-from jaxdeep.search.sweeping import checked_how
-from jaxdeep.train.options import RowOptions, takes
+from jaxdeep.train.options import RowOptions, filled, takes
 
 
 @takes(RowOptions, but=("optimizer", "plateau"))
@@ -130,7 +131,8 @@ def compare(
         "executor": executor,
         "progress": progress,
     }
-    path = checked_how(**how, checkpoint=checkpoint, keep_params=None, retry_errors=False).checkpoint
+    filled("compare", HowOptions, {**how, "checkpoint": checkpoint})
+    path = None if checkpoint is None else pathlib.Path(checkpoint).expanduser().resolve()
     if path is not None:
         asked(plan, path)
     return answered(plan, carried_out(plan, how, path))
