@@ -7,9 +7,11 @@ from types import MappingProxyType
 
 import numpy as np
 
+from jaxdeep import _checks
 from jaxdeep.comparison import files, text
 from jaxdeep.comparison.candidate import COLUMN
 from jaxdeep.comparison.cautions import cautions_of
+from jaxdeep.comparison.directory import replaced
 from jaxdeep.comparison.pairs import pairs_of
 from jaxdeep.comparison.plan import Plan
 from jaxdeep.comparison.protocol import Judged
@@ -61,6 +63,36 @@ class Comparison(Record):
           OSError: the folder cannot be written.
         """
         return files.write(self, folder)
+
+    def report(self, path: str | os.PathLike[str], *, command: str | None = None) -> pathlib.Path:
+        """Write a report to look at in a browser: one HTML file, which needs no network.
+
+        It shows the verdict and what it rests on in ten views, each with its numbers in a table: who
+        wins, all final seeds, every two candidates, curves, arrivals at the target, the best of k
+        trials, the learning rate, the distribution of the trials, their hyperparameters, and where the
+        time went. It can be printed, and read without colours. The same answer gives the same bytes,
+        with the same versions. With the script of plotly, which is inside, it has about 5 MB.
+
+        Args:
+          path: of the file, say ``"report.html"``; its folder is made if it is missing, and a file
+            that was there before is replaced.
+          command: how it was asked, to be shown where the report says how to ask it again. By default
+            that is the call of `jaxdeep.compare`.
+
+        Returns:
+          The path.
+
+        Raises:
+          ImportError: plotly is not installed (``pip install 'jaxdeep[report]'``).
+          ValueError: a remote path. OSError: the file cannot be written.
+        """
+        from jaxdeep.comparison.report.page import page
+
+        _checks.check_local_path("path", path)
+        place = pathlib.Path(path)
+        text = page(self, command)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return replaced(place, text)
 
 
 def answered(plan: Plan, judged: Judged) -> Comparison:

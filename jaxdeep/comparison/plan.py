@@ -35,7 +35,7 @@ class Plan:
       schedule: its name, or the function.
       make: what makes a candidate's learning rate of its peak.
       steps: of a run.
-      worth, level, target: of `jaxdeep.compare`.
+      worth, level, target, seed: of `jaxdeep.compare`.
       keys: of the tuning and of the final runs.
     """
 
@@ -53,6 +53,7 @@ class Plan:
     worth: float
     level: float
     target: float | None
+    seed: int
     keys: tuple[jax.Array, jax.Array]
 
     @property
@@ -73,6 +74,7 @@ class Plan:
             "worth": self.worth,
             "level": self.level,
             "target": self.target,
+            "seed": self.seed,
             "rows": {name: count_examples(part) for name, part in self.parts._asdict().items()},
             "spaces": {
                 name: {key: str(one) for key, one in candidate.space.items()}
@@ -162,6 +164,7 @@ def planned(
         worth=float(worth),
         level=float(level),
         target=None if target is None else float(target),
+        seed=seed,
         keys=(jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)),
     )
 

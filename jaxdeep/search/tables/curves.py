@@ -41,7 +41,7 @@ def history(
     others: list[np.ndarray] = []
     ends: dict[str, list[tuple[int, float, str]]] = {}  # where lines end, by how
     for rank, i in reversed(list(enumerate(order))):
-        runs = _curves([results[row] for row in points[i].rows], metric)
+        runs = aligned([results[row] for row in points[i].rows], metric)
         if runs is None:
             continue
         chosen = rank < best
@@ -93,7 +93,7 @@ def _rank(standing: Standing, sign: float) -> tuple[int, float]:
     return 0 if standing.full else 1 if known else 2, sign * standing.value if known else 0.0
 
 
-def _curves(results: Sequence[Result], metric: str) -> np.ndarray | None:
+def aligned(results: Sequence[Result], metric: str) -> np.ndarray | None:
     """The histories of runs, ``(runs, epochs)``; NaN where there is no value. None if nowhere is one.
 
     Runs that stopped early go on with the last value.

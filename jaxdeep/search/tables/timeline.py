@@ -27,7 +27,7 @@ def timeline(results: Sequence[Result], *, ax: Any = None, path: Any = None) -> 
             bars.setdefault(span.worker, []).append((span, result.ended))
     if not bars:
         raise ValueError("the table has no times: it was not noted when its rows were trained")
-    workers = sorted(bars, key=_natural)
+    workers = sorted(bars, key=natural)
     ax = drawing.axes("plot_timeline", ax, path, (8, 1.2 + 0.45 * min(len(workers), 16)))
     from matplotlib.collections import PolyCollection
     from matplotlib.patches import Patch
@@ -35,7 +35,7 @@ def timeline(results: Sequence[Result], *, ax: Any = None, path: Any = None) -> 
     last = max(span.end for some in bars.values() for span, _ in some)
     boxes, colors, widths = [], [], []
     for place, worker in enumerate(workers):
-        lanes = _lanes([span for span, _ in bars[worker]])
+        lanes = lanes_of([span for span, _ in bars[worker]])
         height = 0.8 / (max(lanes) + 1)
         for (span, ended), lane in zip(bars[worker], lanes):
             top = place - 0.4 + lane * height
@@ -61,10 +61,10 @@ def timeline(results: Sequence[Result], *, ax: Any = None, path: Any = None) -> 
     return drawing.finished(ax, path)
 
 
-def _lanes(spans: Sequence[Span]) -> list[int]:
+def lanes_of(spans: Sequence[Span]) -> list[int]:
     """For each span the first lane that is free when it begins.
 
-    >>> _lanes([Span("a", 0.0, 2.0, 1), Span("a", 1.0, 2.0, 1), Span("a", 2.0, 3.0, 1)])
+    >>> lanes_of([Span("a", 0.0, 2.0, 1), Span("a", 1.0, 2.0, 1), Span("a", 2.0, 3.0, 1)])
     [0, 1, 0]
     """
     lanes = [0] * len(spans)
@@ -78,6 +78,6 @@ def _lanes(spans: Sequence[Span]) -> list[int]:
     return lanes
 
 
-def _natural(worker: str) -> list[tuple[int, str]]:
+def natural(worker: str) -> list[tuple[int, str]]:
     """A key by which worker 10 comes after worker 9."""
     return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", worker)]

@@ -256,7 +256,7 @@ def test_lanes_are_as_few_as_rows_at_once():
     rng = np.random.default_rng(0)
     begin = rng.uniform(0, 10, 200)
     spans = [Span("a", b, b + length, 1) for b, length in zip(begin, rng.uniform(0, 3, 200))]
-    lanes = timeline._lanes(spans)
+    lanes = timeline.lanes_of(spans)
     most = max(sum(s.begin <= t < s.end for s in spans) for t in begin)
     assert max(lanes) + 1 == most
     for a, lane in zip(spans, lanes):
