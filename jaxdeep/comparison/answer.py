@@ -90,6 +90,8 @@ class Comparison(Record):
 
         _checks.check_local_path("path", path)
         place = pathlib.Path(path)
+        if place.is_dir():
+            raise IsADirectoryError(f"path must be that of a file, got the folder {str(path)!r}")
         text = page(self, command)
         place.parent.mkdir(parents=True, exist_ok=True)
         return replaced(place, text)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from jaxdeep.comparison.record import Record
 from jaxdeep.comparison.report import looks
-from jaxdeep.comparison.report.numbers import point_in_words, shown, table
+from jaxdeep.comparison.report.numbers import brief, point_in_words, shown, table
 from jaxdeep.comparison.report.runs import Trial
 from jaxdeep.comparison.report.tuning import Trials
 from jaxdeep.comparison.report.view import Choice, View
@@ -65,7 +65,7 @@ def _axes(answer: Record, name: str, own: Sequence[Trial]) -> list[_Axis]:
     for key, one in space.items():
         if len({word(trial.point[key]) for trial in own}) > 1:
             height = functools.partial(_height, one)
-            found.append(_Axis(key, height, [(height(value), shown(value)) for value in one.spread(5)]))
+            found.append(_Axis(key, height, [(height(value), brief(value)) for value in one.spread(5)]))
     return found
 
 
@@ -156,5 +156,6 @@ def _trial(trial: Trial, axes: Sequence[_Axis], worst_first: Sequence[Trial]) ->
             "dash": "solid" if known else "dot",
         },
         "marker": {"size": 8 if trial.chosen else 4, "color": color if known else "#777"},
-        "hovertemplate": looks.plain(said + point_in_words(trial.point), 300) + "<extra></extra>",
+        "text": looks.plain(said + point_in_words(trial.point), 300),
+        "hovertemplate": "%{text}<extra></extra>",
     }

@@ -10,15 +10,15 @@ from jaxdeep.comparison.report import looks
 from jaxdeep.comparison.report.numbers import point_in_words, rounded, shown, table
 from jaxdeep.comparison.report.runs import lost, names_of
 from jaxdeep.comparison.report.view import View
+from jaxdeep.search.tables.table import Row
 
 _ROW = 30  # pixels of a candidate
 ALONE = "There is no other candidate to compare it with."
 NOTHING = "None of the candidates could be trained."
 
 
-def ranking(answer: Record) -> View:
+def ranking(answer: Record, rows: list[Row]) -> View:
     """Who wins: how far each is behind the best."""
-    rows = answer.rows()
     best = answer.order[0]
     level = f"{answer.about['level']:.0%}"
     reading = (
@@ -117,7 +117,7 @@ def _rows_layout(names: list[str], title: str, *, right: int = 20, **more: Any) 
     )
 
 
-def _ranks(rows: list[dict[str, Any]]) -> str:
+def _ranks(rows: list[Row]) -> str:
     columns = {
         "mean": "mean",
         "low": "low",
@@ -152,18 +152,18 @@ def _ranks(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def seeds(answer: Record) -> View:
+def seeds(answer: Record, rows: list[Row]) -> View:
     """Whether it is one lucky run: all final seeds."""
     question = "Is it one lucky run?"
     if not answer.values:
         return View("seeds", question, NOTHING, {}, "")
     names, order = names_of(answer), [name for name in answer.order if name in answer.values]
-    rows = {row["candidate"]: row for row in answer.rows()}
+    known = {row["candidate"]: row for row in rows}
     scale = looks.scale(np.concatenate(list(answer.values.values())), answer.mode)
     data: list[dict[str, Any]] = []
     for place, name in enumerate(order):
-        data += _seeds_of(answer, name, rows[name], names.index(name), place, scale)
-    bca = any("bca_low" in row for row in rows.values())
+        data += _seeds_of(answer, name, known[name], names.index(name), place, scale)
+    bca = any("bca_low" in row for row in rows)
     reading = (
         "A dot is a seed, on the test rows. Below the dots are the mean and its "
         f"{answer.about['level']:.0%} interval by Student's t"
@@ -174,9 +174,9 @@ def seeds(answer: Record) -> View:
     layout = _rows_layout(order, f"test {looks.plain(answer.metric)}", **_ends(scale))
     n = answer.about["seeds"]
     values = [[seed, *(float(answer.values[name][seed]) for name in order)] for seed in range(n)]
-    means = [["mean", *(rows[name]["mean"] for name in order)]]
-    means += [["low", *(rows[name]["low"] for name in order)]]
-    means += [["high", *(rows[name]["high"] for name in order)]]
+    means = [["mean", *(known[name]["mean"] for name in order)]]
+    means += [["low", *(known[name]["low"] for name in order)]]
+    means += [["high", *(known[name]["high"] for name in order)]]
     numbers = table(["seed", *order], [*means, *values])
     return View("seeds", question, reading, {"": {"data": data, "layout": layout}}, numbers)
 
@@ -186,7 +186,7 @@ def _ends(scale: looks.Scale) -> dict[str, Any]:
 
 
 def _seeds_of(
-    answer: Record, name: str, row: dict[str, Any], i: int, place: int, scale: looks.Scale
+    answer: Record, name: str, row: Row, i: int, place: int, scale: looks.Scale
 ) -> list[dict[str, Any]]:
     color, _, marker = looks.look(i)
     values, gone = answer.values[name], lost(answer, name)

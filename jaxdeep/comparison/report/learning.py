@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxdeep.comparison.record import Record
 from jaxdeep.comparison.report import looks
-from jaxdeep.comparison.report.numbers import rounded, shown, table
+from jaxdeep.comparison.report.numbers import brief, rounded, table
 from jaxdeep.comparison.report.runs import by_candidate, names_of
 from jaxdeep.comparison.report.view import Choice, View
 from jaxdeep.search.tables.curves import aligned
@@ -101,9 +101,9 @@ def _cells(own: np.ndarray, longest: int) -> list[str]:
     found = []
     for epoch in _columns(longest):
         median, low, high = (
-            shown(float(v)) for v in (own[:, epoch - 1] if epoch <= own.shape[1] else [np.nan] * 3)
+            brief(float(v)) for v in (own[:, epoch - 1] if epoch <= own.shape[1] else [np.nan] * 3)
         )
-        found.append(f"{median} ({low} to {high})" if median != "–" else median)
+        found.append(f"{median} ({low} to {high})" if median != "nan" else "–")
     return found
 
 

@@ -56,12 +56,17 @@ def look(number: int) -> Look:
 
 
 def plain(text: str, most: int = 28) -> str:
-    """A text that plotly shows as it is, and cuts if it is long.
+    """A text that plotly shows as it is.
 
-    >>> plain("<b>"), plain("a" * 30, 5)
-    ('&lt;b&gt;', 'aaaa…')
+    Of a long one the middle is cut out, as names differ at their ends.
+
+    >>> plain("<b>"), plain("adam, dropout=0.2", 12)
+    ('&lt;b&gt;', 'adam, d…=0.2')
     """
-    return html.escape(text if len(text) <= most else f"{text[: most - 1]}…", quote=False)
+    if len(text) > most:
+        end = most // 3
+        text = f"{text[: most - 1 - end]}…{text[-end:]}"
+    return html.escape(text, quote=False)
 
 
 def tinted(color: str, alpha: float) -> str:

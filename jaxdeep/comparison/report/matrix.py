@@ -63,7 +63,6 @@ def _cells(answer: Record, order: list[str], option: str) -> looks.Figure:
         },
         "adjusted p": {"zmin": 0, "zmax": 1, "colorscale": [[0, blue], [0.05, "#d5e6f4"], [1, white]]},
     }.get(option, {"zmin": 0, "zmax": 1, "colorscale": [[0, orange], [0.5, white], [1, blue]]})
-    names = [looks.plain(name, 16) for name in order]
     heat = {
         "type": "heatmap",
         "z": z,
@@ -79,17 +78,17 @@ def _cells(answer: Record, order: list[str], option: str) -> looks.Figure:
         **colors,
     }
     places = list(range(n))
-    ticks = {"tickvals": places, "ticktext": names, "ticks": "", "gridcolor": "#fff", "showgrid": False}
-    ticks["fixedrange"] = True
-    left = looks.room_for(names)
+    ticks = {"tickvals": places, "ticks": "", "showgrid": False, "fixedrange": True}
+    columns, lines = ([looks.plain(name, most) for name in order] for most in (20, 28))
+    left = looks.room_for(order)
     layout = looks.layout(
         90 + 38 * max(n, 2),
         left=left,
         plot_bgcolor="#f2f2f2",
-        xaxis=looks.axis("", side="top", **ticks),
-        yaxis=looks.axis("", autorange="reversed", **ticks),
+        xaxis=looks.axis("", side="top", ticktext=columns, automargin=True, **ticks),
+        yaxis=looks.axis("", autorange="reversed", ticktext=lines, **ticks),
     )
-    layout["margin"] |= {"t": 76 if n > 4 else 52, "b": 10}
+    layout["margin"] |= {"t": 52, "b": 10}
     numbers = [names_of(answer).index(name) for name in order]
     return {"data": [heat], "layout": layout, "matrix": numbers}
 

@@ -43,10 +43,15 @@ def point_in_words(point: Any) -> str:
     >>> point_in_words({"learning_rate": 0.01, "momentum": 0.9}), point_in_words({})
     ('learning_rate 0.01, momentum 0.9', '–')
     """
-    return ", ".join(f"{name} {_short(value)}" for name, value in point.items()) or "–"
+    return ", ".join(f"{name} {brief(value)}" for name, value in point.items()) or "–"
 
 
-def _short(value: Any) -> str:
+def brief(value: Any) -> str:
+    """A value as text, numbers with four digits.
+
+    >>> brief(1 / 3), brief(None)
+    ('0.3333', '–')
+    """
     return f"{value:.4g}" if isinstance(value, float) else shown(value)
 
 

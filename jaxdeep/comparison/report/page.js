@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const NARROW = 560, PRINTED = 680;
+  const NARROW = 560, SHORT = 13, PRINTED = 680;
   const views = JSON.parse(document.getElementById("figures").textContent);
   const chips = [...document.querySelectorAll(".chip[data-candidate]")];
   const hidden = new Set();
@@ -26,6 +26,15 @@
     }
   }
 
+  // Names that fit beside a narrow plot; they are written with entities.
+  const letters = { "&lt;": "<", "&gt;": ">", "&amp;": "&" };
+  const entities = { "<": "&lt;", ">": "&gt;", "&": "&amp;" };
+  function short(text) {
+    const whole = text.replace(/&(lt|gt|amp);/g, entity => letters[entity]);
+    const cut = whole.length > SHORT ? whole.slice(0, SHORT - 6) + "…" + whole.slice(-5) : whole;
+    return cut.replace(/[<>&]/g, letter => entities[letter]);
+  }
+
   // What is chosen, of what is not hidden, for the width that there is.
   function figureOf(name, width) {
     const key = selects(name).map(select => select.value).join(",");
@@ -36,9 +45,15 @@
     if (matrix) withoutHidden(data[0], layout, matrix);
     if (width < NARROW) {
       layout.font.size = 10;
-      layout.margin.l = Math.min(layout.margin.l, 84);
-      layout.margin.r = Math.min(layout.margin.r, 92);
-      for (const note of layout.annotations || []) note.font = { ...note.font, size: 10 };
+      layout.showlegend = false; // the names at the top of the page are one, too
+      layout.margin.l = Math.min(layout.margin.l, 90);
+      layout.margin.r = Math.min(layout.margin.r, 90);
+      for (const note of layout.annotations || []) {
+        note.font = { ...note.font, size: 10 };
+        note.text = short(note.text);
+      }
+      for (const axis of [layout.yaxis, layout.yaxis2, ...(matrix ? [layout.xaxis] : [])])
+        if (axis && axis.ticktext) axis.ticktext = axis.ticktext.map(short);
     }
     layout.width = width;
     layout.dragmode = coarse ? false : "zoom";

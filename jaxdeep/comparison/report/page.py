@@ -19,6 +19,7 @@ from jaxdeep.comparison.report.view import View, as_html
 from jaxdeep.comparison.text import holds_for
 
 _HERE = pathlib.Path(__file__).parent
+_NAMED = 8  # candidates in the title
 _DASHES = {
     "solid": "",
     "dash": "6 4",
@@ -58,7 +59,7 @@ def page(answer: Record, command: str | None = None) -> str:
     plotly = needed("plotly.offline", "Comparison.report", "plotly", "report").get_plotlyjs()
     views = views_of(answer)
     names = list(answer.plan.candidates)
-    title = html.escape(f"Which is best: {_listed(names)}?")
+    title = html.escape(_title(names))
     cautions = "".join(f"<li>{html.escape(one)}" for one in answer.cautions)
     links = "".join(f'<li><a href="#{view.name}">{html.escape(view.question)}</a>' for view in views)
     return "\n".join(
@@ -93,10 +94,10 @@ def page(answer: Record, command: str | None = None) -> str:
 
 def views_of(answer: Record) -> list[View]:
     """The ten views, in their order."""
-    trials = trials_of(answer)
+    rows, trials = answer.rows(), trials_of(answer)
     return [
-        final.ranking(answer),
-        final.seeds(answer),
+        final.ranking(answer, rows),
+        final.seeds(answer, rows),
         matrix(answer),
         learning.curves(answer),
         learning.arrivals(answer),
@@ -146,5 +147,14 @@ def _text(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8").strip()
 
 
-def _listed(names: Sequence[str]) -> str:
-    return " or ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+def _title(names: Sequence[str]) -> str:
+    """What is asked.
+
+    >>> _title(["a", "b", "c"]), _title(["a"]), _title("abcdefghi")
+    ('Which is best: a, b or c?', 'How good is a?', 'Which of 9 candidates is best?')
+    """
+    if len(names) == 1:
+        return f"How good is {names[0]}?"
+    if len(names) > _NAMED:
+        return f"Which of {len(names)} candidates is best?"
+    return f"Which is best: {', '.join(names[:-1])} or {names[-1]}?"

@@ -2,6 +2,7 @@
 
 import html
 import platform
+import textwrap
 from importlib import metadata
 from typing import Any
 
@@ -38,11 +39,12 @@ def call(answer: Record) -> str:
         **{name: about[name] for name in ("budget", "seeds", "epochs", "batch_size", "schedule")},
         **{name: about[name] for name in ("worth", "level", "target", "seed") if name in about},
     }
-    names = list(answer.plan.candidates)
+    names = textwrap.wrap(", ".join(map(repr, answer.plan.candidates)), 76)
+    names = ["    [", *(f"        {line}" for line in names), "    ],"]
     lines = [f"    {name}={value!r}," for name, value in given.items() if value is not None]
     objects = [name for name in ("model", "loss", "metrics") if answer.plan.shared.get(name) is not None]
     lines = [*(f"    {name}=…," for name in ("data", *objects)), *lines]
-    return "\n".join(["jaxdeep.compare(", f"    {names!r},", *lines, ")"])
+    return "\n".join(["jaxdeep.compare(", *names, *lines, ")"])
 
 
 def _asked(answer: Record) -> str:

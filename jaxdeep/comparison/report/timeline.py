@@ -75,7 +75,7 @@ def _figure(answer: Record, bars: list[_Bar]) -> looks.Figure:
     for name, ended in sorted(kinds, key=lambda kind: (names.index(kind[0]), kind[1])):
         own = [bar for bar in bars if (bar[4], bar[3]) == (name, ended)]
         i = names.index(name)
-        pattern = {"shape": _PATTERNS[ended], "fgcolor": "#fff", "size": 6, "solidity": 0.4}
+        pattern = {"shape": _PATTERNS[ended], "fillmode": "overlay", "fgcolor": "#fff"}
         texts = [f"{bar[5]} runs" if bar[5] > 1 else "1 run" for bar in own]
         data.append(
             {

@@ -141,7 +141,7 @@ def distribution(answer: Record, trials: Trials) -> View:
         )
     legend = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "itemwidth": 40}
     layout = looks.layout(
-        _HEIGHT + 40,
+        _HEIGHT + 16 + 20 * -(-len(names) // 4),
         showlegend=True,
         legend=legend,
         xaxis=scale.axis(f"validation {looks.plain(answer.metric)}"),

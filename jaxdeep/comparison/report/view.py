@@ -67,7 +67,7 @@ def as_html(view: View, number: int) -> str:
         else "",
         "</div>",
         f"<details{' open' * view.open}><summary>Numbers</summary>"
-        f'<div class="wide">{view.tables}</div></details>',
+        f'<div class="wide{" whole" * view.open}">{view.tables}</div></details>',
         "</section>",
     ]
     return "\n".join(part for part in parts if part)
