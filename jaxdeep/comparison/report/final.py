@@ -26,6 +26,8 @@ def ranking(answer: Record, rows: list[Row]) -> View:
         f"{answer.about['seeds']} seeds; the bar is the {level} interval of that mean. Filled marks are "
         "sure differences, judged by the adjusted p at the right; hollow ones may be chance."
     )
+    if worth := answer.about["worth"]:
+        reading += f" The dotted line is the difference that matters, {worth:g}."
     behind = [pair for pair in answer.pairs if pair.better == best]
     if not behind:
         reading = ALONE if answer.values else NOTHING
@@ -135,8 +137,8 @@ def _ranks(rows: list[Row]) -> str:
         "target_epochs": "epochs to target",
         "target_seconds": "seconds to target",
         "target_share": "share at target",
-        "decades": "decades within 1 %",
-        "share": "trials within 1 %",
+        "decades": "decades within 1 %",
+        "share": "trials within 1 %",
     }
     columns, costs = (
         {key: head for key, head in some.items() if any(key in row for row in rows)}

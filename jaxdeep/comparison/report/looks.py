@@ -155,9 +155,9 @@ def layout(height: int, *, left: int = 60, right: int = 20, **more: Any) -> dict
     }
 
 
-def room_for(names: Iterable[str], size: float = 7.4) -> int:
+def room_for(names: Iterable[str], size: float = 7.8) -> int:
     """The pixels that the longest of some names takes."""
-    return int(16 + size * max((min(len(name), 28) for name in names), default=0))
+    return int(20 + size * max((min(len(name), 28) for name in names), default=0))
 
 
 def labels(

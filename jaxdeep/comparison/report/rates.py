@@ -130,5 +130,5 @@ def _tolerances(answer: Record, held: Trials) -> str:
         chosen = answer.chosen.get(name, {}).get(_RATE)
         gone = sum(trial.failed for trial in own)
         rows.append([name, low, high, chosen, *near, len(own), gone])
-    head = ["candidate", "searched from", "to", "chosen", "decades within 1 %", "trials within 1 %"]
+    head = ["candidate", "searched from", "to", "chosen", "decades within 1 %", "trials within 1 %"]
     return table([*head, "trials", "diverged"], rows, label="Learning rates")
