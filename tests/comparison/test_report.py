@@ -350,6 +350,22 @@ def test_one_bad_value_does_not_hide_the_others():
     assert not looks.scale([0.001, 0.9], "max").log
 
 
+def hovered(browser, view):
+    """What a plot says of its first point, or of the second cell of its first row."""
+    place = f"document.querySelector('[data-view={view}]')"
+    browser.run(f"{place}.scrollIntoView({{block: 'center'}})")
+    if view == "pairs":
+        spot = ".nsewdrag", "b.x + b.width * 1.5 / 8", "b.y + b.height / 16"
+    else:
+        spot = ".points path", "b.x + b.width / 2", "b.y + b.height / 2"
+    box = f"{place}.querySelector('{spot[0]}').getBoundingClientRect()"
+    x, y = browser.run(f"(b => [{spot[1]}, {spot[2]}])({box})")
+    browser.move(x - 2, y)
+    browser.move(x, y)
+    said = f"{place}.querySelector('.hoverlayer').textContent"
+    return browser.run(f"new Promise(r => setTimeout(() => r({said}), 400))")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(chromium.PROGRAM is None, reason="Chromium is not installed")
 def test_a_browser_shows_it_without_a_network(tmp_path):
@@ -363,16 +379,11 @@ def test_a_browser_shows_it_without_a_network(tmp_path):
         )
         assert all(count >= 1 for count in browser.run(marks))
         assert len(browser.run(marks)) == len(VIEWS)
-        # hovering says what a point is
-        browser.run("document.querySelector('[data-view=seeds]').scrollIntoView({block: 'center'})")
-        dot = "document.querySelector('[data-view=seeds] .points path').getBoundingClientRect()"
-        box = browser.run(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({dot})")
-        browser.move(*box)
-        browser.move(box[0] + 1, box[1])
-        hover = "document.querySelector('[data-view=seeds] .hoverlayer').textContent"
-        said = f"new Promise(r => setTimeout(() => r({hover}), 400))"
-        assert "seed" in browser.run(said)
-        assert HOSTILE in browser.run(said)
+        for view in VIEWS:  # hovering says what a point is
+            said = hovered(browser, view)
+            assert len(said) > 8, (view, said)
+        assert "seed" in hovered(browser, "seeds")
+        assert HOSTILE in hovered(browser, "verdict")
         # a name in the legend hides the candidate in all plots, and shows it again
         chip = "document.querySelector('.chip[data-candidate=\"1\"]')"
         traces = (

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from jaxdeep.comparison.record import Record
 from jaxdeep.comparison.report import looks
-from jaxdeep.comparison.report.numbers import brief, point_in_words, shown, table
+from jaxdeep.comparison.report.numbers import brief, point_in_words, table
 from jaxdeep.comparison.report.runs import Trial
 from jaxdeep.comparison.report.tuning import Trials
 from jaxdeep.comparison.report.view import Choice, View
@@ -144,7 +144,6 @@ def _trial(trial: Trial, axes: Sequence[_Axis], worst_first: Sequence[Trial]) ->
     heights.append(axes[-1].height(trial.value) if known else _LOST)
     place = worst_first.index(trial) / max(len(worst_first) - 1, 1)
     color = _CHOSEN if trial.chosen else _SHADES[min(int(place * len(_SHADES)), len(_SHADES) - 1)]
-    said = f"trial {trial.number}: {shown(trial.value) if known else trial.ended}; "
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -156,6 +155,6 @@ def _trial(trial: Trial, axes: Sequence[_Axis], worst_first: Sequence[Trial]) ->
             "dash": "solid" if known else "dot",
         },
         "marker": {"size": 8 if trial.chosen else 4, "color": color if known else "#777"},
-        "text": looks.plain(said + point_in_words(trial.point), 300),
+        "text": [trial.hover] * len(axes),
         "hovertemplate": "%{text}<extra></extra>",
     }

@@ -47,10 +47,10 @@ def _cells(answer: Record, order: list[str], option: str) -> looks.Figure:
             cell = {"difference": sign * pair.difference, "adjusted p": pair.adjusted}.get(option, above)
             z[row][column] = rounded([cell])[0]
             text[row][column] = _in_cell(cell, option) + sure
-            low, high = (pair.low, pair.high) if sign > 0 else (-pair.high, -pair.low)
+            said = "better" if sign > 0 else "worse"
             hover[row][column] = (
-                f"{looks.plain(order[row])} − {looks.plain(order[column])}<br>"
-                f"better by {sign * pair.difference:.4g} ({low:.4g} to {high:.4g})<br>"
+                f"{looks.plain(order[row])} beside {looks.plain(order[column])}:<br>"
+                f"{said} by {pair.difference:.4g} ({pair.low:.4g} to {pair.high:.4g})<br>"
                 f"adjusted p {pair.adjusted:.3g}, P(row > column) {above:.3g}"
             )
     most = max((abs(pair.difference) for pair in answer.pairs), default=0) or 1.0

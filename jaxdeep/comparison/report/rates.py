@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxdeep.comparison.record import Record
 from jaxdeep.comparison.report import looks
-from jaxdeep.comparison.report.numbers import point_in_words, rounded, shown, table
+from jaxdeep.comparison.report.numbers import rounded, table
 from jaxdeep.comparison.report.runs import Trial, names_of
 from jaxdeep.comparison.report.tuning import NO_VALUE, Trials, line
 from jaxdeep.comparison.report.view import View
@@ -69,10 +69,8 @@ def _rates(answer: Record, held: Trials, good: Sequence[float]) -> looks.Figure:
             | {
                 "x": rounded(t.point[_RATE] for t in known),
                 "y": rounded(scale.clipped(t.value) for t in known),
-                "text": [
-                    looks.plain(f"{shown(t.value)}; {point_in_words(t.point)}", 200) for t in known
-                ],
-                "hovertemplate": "%{fullData.name}: %{text}<extra></extra>",
+                "text": [t.hover for t in known],
+                "hovertemplate": "%{fullData.name}, %{text}<extra></extra>",
             }
         )
         below: dict[str, Any] = {"type": "scatter", "meta": i, "yaxis": "y2", "name": looks.plain(name)}

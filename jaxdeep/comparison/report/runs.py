@@ -8,6 +8,8 @@ import numpy as np
 
 from jaxdeep.comparison.candidate import COLUMN
 from jaxdeep.comparison.record import Record
+from jaxdeep.comparison.report import looks
+from jaxdeep.comparison.report.numbers import brief, shown
 from jaxdeep.search.spaces.values import words
 from jaxdeep.search.tables.result import FULL, Result
 from jaxdeep.search.tables.table import Table
@@ -29,6 +31,14 @@ class Trial(NamedTuple):
     value: float
     ended: str
     chosen: bool
+
+    @property
+    def hover(self) -> str:
+        """What plotly says of it: its value and each hyperparameter, a line each."""
+        value = shown(self.value) if math.isfinite(self.value) else self.ended
+        lines = [f"trial {self.number}: {value}"]
+        lines += [f"{name} {brief(one)}" for name, one in self.point.items()]
+        return "<br>".join(looks.plain(line, 60) for line in lines)
 
     @property
     def failed(self) -> bool:

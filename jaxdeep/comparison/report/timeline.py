@@ -76,7 +76,10 @@ def _figure(answer: Record, bars: list[_Bar]) -> looks.Figure:
         own = [bar for bar in bars if (bar[4], bar[3]) == (name, ended)]
         i = names.index(name)
         pattern = {"shape": _PATTERNS[ended], "fillmode": "overlay", "fgcolor": "#fff"}
-        texts = [f"{bar[5]} runs" if bar[5] > 1 else "1 run" for bar in own]
+        said = [
+            f"{bar[5]} run{'s' * (bar[5] > 1)}, {ended}<br>{bar[2] - bar[1]:.3g} s from {bar[1]:.3g} s"
+            for bar in own
+        ]
         data.append(
             {
                 "type": "bar",
@@ -94,16 +97,13 @@ def _figure(answer: Record, bars: list[_Bar]) -> looks.Figure:
                     "line": {"color": [_edge(bar, last, i) for bar in own], "width": 0.6},
                 },
                 "text": [looks.plain(name)] * len(own),
-                "customdata": texts,
+                "customdata": said,
                 "textposition": "inside",
                 "insidetextanchor": "middle",
                 "textangle": 0,
                 "constraintext": "inside",
                 "textfont": {"color": "#fff"},
-                "hovertemplate": (
-                    f"%{{fullData.name}}, %{{customdata}}, {ended}<br>%{{x:.3g}} s from %{{base:.3g}} s"
-                    "<extra></extra>"
-                ),
+                "hovertemplate": "%{fullData.name}, %{customdata}<extra></extra>",
             }
         )
     y = {"tickvals": list(range(len(workers))), "ticktext": [looks.plain(w, 20) for w in workers]}
