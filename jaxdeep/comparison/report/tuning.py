@@ -151,7 +151,7 @@ def distribution(answer: Record, trials: Trials) -> View:
         "For every value, the share of a candidate's trials that are at least as good: the higher its "
         f"line, further to the {'left' if answer.mode == 'min' else 'right'}, the less it depends on "
         "luck or on tuning. What diverged is worse than any value, so that its line does not reach "
-        "100 %. A click on a name below hides it in this plot alone."
+        "100 %."
     )
     return View("distribution", question, reading, {"": {"data": data, "layout": layout}}, numbers)
 
