@@ -56,9 +56,9 @@ def describe(
 
 
 _DESCRIBED = [name for name in options_of(TrialOptions) if name not in ("epochs", "validation")]
-_VERSION = 2
+_VERSION = 3
 _METRIC = r"\bMetric\((?:[^()]|\([^()]*\))*\)"  # of what functions one is made is its own affair
-# Words of descriptions of version 1 and today's: names of options, and patterns in reprs.
+# Words of descriptions of versions 1 and 2 and today's: names of options, and patterns in reprs.
 _OPTIONS = {"accumulate": "accumulation_steps"}
 _WORDS = (
     (r"\bPlateau\(", "ReduceOnPlateau("),
@@ -66,6 +66,7 @@ _WORDS = (
     (r"\b((?:quantized_)?embedding)\(size=", r"\1(num_embeddings="),
     (r"(\bembedding\(num_embeddings=[^()]*, )init=", r"\1embedding_init="),
     (_METRIC, "Metric"),
+    (r"(\bEarlyStopping\([^()]*restore_best=\w+)\)", r"\1, ties='first')"),
 )
 
 
@@ -80,8 +81,8 @@ def in_words_of_today(about: About) -> About:
         return text
 
     arguments = {_OPTIONS.get(name, name): renewed(value) for name, value in about["arguments"].items()}
-    if arguments.get("on_nonfinite") == "'stop'":  # version 1 wrote "stop" where fit was told "raise"
-        arguments["on_nonfinite"] = "'raise'"
+    if about.get("version", 1) == 1 and arguments.get("on_nonfinite") == "'stop'":
+        arguments["on_nonfinite"] = "'raise'"  # which version 1 wrote as "stop"
     return about | {"version": _VERSION, "model": renewed(about["model"]), "arguments": arguments}
 
 

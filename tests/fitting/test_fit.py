@@ -259,7 +259,7 @@ def test_class_weights_are_those_of_keras():
     for wrong, message in [
         ({-1: 2.0}, "classes of class_weight must be at least 0"),
         ({0: -2.0}, "weights of at least 0"),
-        ("balanced", "class_weight must be a dict or an array"),
+        ("balance", "or 'balanced' in jaxdeep.fit and searches, got 'balance'"),
         ({}, "class_weight must be a dict or an array"),
     ]:
         with pytest.raises((ValueError, TypeError), match=message):
