@@ -16,6 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in (train, predict, compare, summary, find_lr, uncertainty):
         command.add(commands)
     args = parser.parse_args(argv)
+    args.typed = sys.argv[1:] if argv is None else [*argv]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an ASCII terminal still gets its table
     try:

@@ -1,6 +1,7 @@
 """What the commands share: types of arguments, checks before the work, what is written."""
 
 import argparse
+import contextlib
 import inspect
 import json
 import math
@@ -181,20 +182,27 @@ def load_data(args: argparse.Namespace, parser: Parser) -> "Dataset":
         data = datasets.load(args.data)
     except (ValueError, OSError, ImportError) as error:
         parser.error(f"argument --data: {str(error).removeprefix('name ')}")
-    for part, pair in data._asdict().items():
-        if pair is not None and (odd := ~np.isfinite(pair[0])).any():
-            rows = odd.reshape(len(odd), -1).any(axis=1).sum()
-            parser.error(
-                f"argument --data: {args.data}: the inputs x must be finite, and {rows} of the "
-                f"{len(odd)} {part} rows hold NaN, or numbers beyond float32; fill them or leave these "
-                "rows out"
-            )
+    try:
+        check_finite(args.data, data)
+    except ValueError as error:
+        parser.error(str(error))
     if getattr(args, "batch_size", 1) > len(data.train[1]):
         parser.error(
             f"argument --batch-size: must be at most the {len(data.train[1])} training rows, got "
             f"{args.batch_size}"
         )
     return data
+
+
+def check_finite(name: str, data: "Dataset") -> None:
+    """Refuse inputs that are not finite."""
+    for part, pair in data._asdict().items():
+        if pair is not None and (odd := ~np.isfinite(pair[0])).any():
+            rows = odd.reshape(len(odd), -1).any(axis=1).sum()
+            raise ValueError(
+                f"argument --data: {name}: the inputs x must be finite, and {rows} of the {len(odd)} "
+                f"{part} rows hold NaN, or numbers beyond float32; fill them or leave these rows out"
+            )
 
 
 def make_out(args: argparse.Namespace, parser: Parser, files: Sequence[str]) -> None:
@@ -210,6 +218,13 @@ def make_out(args: argparse.Namespace, parser: Parser, files: Sequence[str]) -> 
     for path in (args.out, *(args.out / name for name in files)):
         if (path.exists() and not os.access(path, os.W_OK)) or (path != args.out and path.is_dir()):
             parser.error(f"argument --out: cannot write {path}")
+
+
+def unmake(*folders: pathlib.Path) -> None:
+    """Take folders away again, those that nothing is in."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def one_line(error: BaseException) -> str:

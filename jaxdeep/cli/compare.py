@@ -1,175 +1,183 @@
-"""``python -m jaxdeep compare``: the same network with several optimizers."""
+"""``python -m jaxdeep compare``: which optimizer is best on these data, and how sure that is."""
 
 import argparse
-import csv
 import pathlib
+import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
-from jaxdeep._compilation import meant_transfers
-from jaxdeep.cli import arguments
-from jaxdeep.cli.networks import classes_of, network
+import jaxdeep
+from jaxdeep.cli import arguments, networks
+from jaxdeep.cli.comparing import candidates
+from jaxdeep.cli.comparing import data as read_data
+from jaxdeep.cli.comparing.best_script import best_script
+from jaxdeep.cli.comparing.data import Data
+from jaxdeep.cli.comparing.errors import said
+from jaxdeep.cli.comparing.question import Question, question_of
+from jaxdeep.comparison import catalogue
+from jaxdeep.comparison.schedule import NAMES
+from jaxdeep.fitting.progress import clock
 
 if TYPE_CHECKING:
-    from jaxdeep.datasets import Dataset
+    from jaxdeep.comparison import Comparison
 
-Row = dict[str, Any]  # of the table and the files: what was measured of an optimizer, by name
-
-_FILES = ("curves.png", "results.csv", "results.json")
-_HISTORY = ("loss", "accuracy", "val_loss", "val_accuracy")
+_FILES = ("results.json", "trials.csv", "report.html", "best.py", "rows.npz")
+_USUAL = {"epochs": 10, "budget": 16, "seeds": 10}
+_QUICK = {"epochs": 5, "budget": 4, "seeds": 6}
 
 
 def add(commands: arguments.Commands) -> None:
     """Make the command known."""
-    parser = arguments.command(
-        commands,
-        "compare",
-        _compare,
-        "train the same network with several optimizers and show which wins",
-    )
-    known = arguments.optimizers()
-    arguments.add_data(parser)
-    parser.add_argument(
-        "--optimizers",
-        default=",".join(known),
-        type=_parse_optimizers,
-        metavar="LIST",
-        help=f"comma-separated, of {', '.join(known)}; name:rate gives one its own learning rate "
-        "(default: all)",
-    )
-    arguments.add_learning_rate(parser, "learning rate of those without their own")
-    arguments.add_epochs(parser, 10)
-    arguments.add_batch_size(parser)
-    arguments.add_seeds(parser, "networks an optimizer")
+    what = "tune optimizers with equal budgets, and say which is best and how sure that is"
+    parser = arguments.command(commands, "compare", _compare, what)
+    read_data.add(parser)
+    _add_candidates(parser)
+    for flag, (parse, metavar, help) in networks.FLAGS.items():
+        parser.add_argument(f"--{flag}", type=parse, metavar=metavar, help=help)
+    help = "the network and loss of jd.nn.mlp instead: textbook or strong"
+    parser.add_argument("--recipe", choices=("textbook", "strong"), metavar="NAME", help=help)
+    _add_protocol(parser)
     arguments.add_out(parser, "compare")
 
 
-def _parse_optimizers(text: str) -> dict[str, tuple[str, float | None]]:
-    chosen: dict[str, tuple[str, float | None]] = {}
-    for label in map(str.strip, text.split(",")):
-        name, colon, rate = label.partition(":")
-        if label in chosen:
-            raise argparse.ArgumentTypeError(f"{label!r} is named twice")
-        chosen[label] = arguments.optimizer(name), _rate(label, rate) if colon else None
-    return chosen
+def _add_candidates(parser: arguments.Parser) -> None:
+    known, usual = ", ".join(catalogue.names()), ", ".join(catalogue.DEFAULT)
+    parser.add_argument(
+        "--optimizers",
+        metavar="LIST",
+        help=f"comma-separated: {known}, others of optax, or module:function of a "
+        f"jaxdeep.comparison.Candidate or of a function of learning_rate (default: {usual})",
+    )
+    for flag, metavar, help in (
+        (
+            "vary",
+            "NAME=V1,V2",
+            "candidates that differ in this, with every optimizer (adam alone by default): schedule, "
+            f"{', '.join(networks.FLAGS)}, or a hyperparameter; may be repeated",
+        ),
+        ("set", "CANDIDATE.NAME=VALUE", "fix a hyperparameter; may be repeated"),
+        ("space", "CANDIDATE.NAME=LOW:HIGH", "other bounds of what is tuned; may be repeated"),
+    ):
+        parser.add_argument(f"--{flag}", action="append", default=[], metavar=metavar, help=help)
 
 
-def _rate(label: str, text: str) -> float:
-    try:
-        return arguments.positive(text)
-    except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"the rate of {label!r} {error}") from None
+def _add_protocol(parser: arguments.Parser) -> None:
+    help = f"of the learning rate: {', '.join(NAMES)} (default: constant)"
+    parser.add_argument("--schedule", default="constant", metavar="NAME", help=help)
+    for flag, help in (
+        ("epochs", "passes over the data, of every run"),
+        ("budget", "trials that tune each candidate"),
+        ("seeds", "final runs of each candidate, at least 2"),
+    ):
+        shown = f"{help} (default: {_USUAL[flag]})"
+        parser.add_argument(f"--{flag}", type=arguments.count, metavar="N", help=shown)
+    help = "rows of a batch (default: 32)"
+    parser.add_argument("--batch-size", type=arguments.count, metavar="B", help=help)
+    arguments.add_seed(parser, "what parts, trials and runs are drawn from")
+    help = "what decides (default: the accuracy, of a regression the mae)"
+    parser.add_argument("--metric", metavar="NAME", help=help)
+    parser.option("--worth", 0.0, networks.factor, "DIFFERENCE", "the smallest difference that matters")
+    help = "value of the metric to which epochs are counted (default: the first candidate's median)"
+    parser.add_argument("--reach", type=networks.number, metavar="VALUE", help=help)
+    parser.option("--level", 0.95, _level, "LEVEL", "of confidence, between 0 and 1")
+    help = (
+        f"a rough answer in seconds: {', '.join(candidates.QUICK)}, {_QUICK['budget']} trials, "
+        f"{_QUICK['seeds']} seeds and {_QUICK['epochs']} epochs, where nothing else is said"
+    )
+    parser.add_argument("--quick", action="store_true", help=help)
+    parser.add_argument("--no-report", dest="report", action="store_false", help="write no report.html")
+
+
+def _level(text: str) -> float:
+    value = networks.number(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 1, got {text!r}")
+    return value
 
 
 def _compare(args: argparse.Namespace, parser: arguments.Parser) -> int:
-    """Train three hidden layers of 100 ReLU units (He initialisation) with each optimizer.
-    The seeds of one optimizer share one compiled program, and every optimizer starts from
-    the same initial networks. Prints one table and writes curves.png, results.csv (the
-    table) and results.json (every epoch of every seed). Ctrl-C shows and writes what the
-    optimizers did that were trained until then.
+    """Tune every candidate with the same number of trials in a space of its own, by the validation
+    rows; train the best point of each anew with fresh seeds; judge these once, on test rows that
+    nothing has seen before. All candidates start from the same networks and see the same order
+    of rows, so that differences are paired. Prints the verdict, a table and what deserves a
+    look. Writes results.json, trials.csv, report.html, the winner's model, and best.py, which
+    trains the winner again to the same number. The folder is a checkpoint: after Ctrl-C the
+    same command goes on, budget, seeds, epochs and candidates may grow, and another question is
+    refused. Without further flags the network has three hidden layers of 100 ReLU units with
+    He initialisation.
 
     Examples:
       python -m jaxdeep compare
-      python -m jaxdeep compare --optimizers sgd:0.1,adam,adam:0.01 --epochs 20
-      JAXDEEP_DATA=~/data python -m jaxdeep compare --data fashion-mnist --epochs 10
-      python -m jaxdeep compare --data mine.npz --seeds 5 --out runs/mine
+      python -m jaxdeep compare --quick --out runs/quick
+      python -m jaxdeep compare --data people.csv --target income --drop id --out runs/people
+      python -m jaxdeep compare --optimizers adam,lion,muon --schedule cosine --out runs/three
+      python -m jaxdeep compare --vary dropout=0,0.2,0.5 --out runs/dropout
+      python -m jaxdeep compare --set adam.b1=0.95 --space sgd.learning_rate=0.01:1 --out runs/own
+      JAXDEEP_DATA=~/data python -m jaxdeep compare --data fashion-mnist --out runs/fashion
     """
-    data = arguments.load_data(args, parser)
+    for name, value in (_QUICK if args.quick else _USUAL).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    if args.quick and args.optimizers is None and not args.vary:
+        args.optimizers = ",".join(candidates.QUICK)
+    try:
+        question = question_of(args, read_data.read(args))
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        parser.error(said(error))
     arguments.make_out(args, parser, _FILES)
-    results: dict[str, Row] = {}
-    for label, (name, rate) in args.optimizers.items():
-        try:
-            results[label] = _train(name, rate or args.learning_rate, data, args, label)
-        except KeyboardInterrupt:
-            if not results:
-                raise
-            kept = f"{len(results)} of {len(args.optimizers)} optimizers"
-            arguments.console().print(f"interrupted: {kept} were trained, and are shown")
-            break
-    written = _write(results, args)
-    _print_table(results, args)
-    print(f"\nwrote {', '.join(str(path) for path in written)}")
-    return 0
-
-
-@meant_transfers()
-def _train(name: str, rate: float, data: "Dataset", args: argparse.Namespace, label: str) -> Row:
-    """Train one optimizer's networks, and measure."""
-    from jaxdeep import losses, metrics, sweep
-
-    optimizer = arguments.optimizers()[name]
-    arguments.console().print(f"{label}: learning rate {rate:g}")
+    _tell(args, question.data)
     began = time.perf_counter()
-    table = sweep(
-        lambda point: optimizer(point["learning_rate"]),
-        {"learning_rate": [rate]},
-        seeds=args.seeds,
-        key=jax.random.key(args.seed),
-        model=network(classes_of(data)),
-        data=data.train,
-        validation=data.validation,
-        loss=losses.softmax_cross_entropy,
-        metrics={"accuracy": metrics.accuracy},
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        on_nonfinite="ignore",  # a network that diverged has as many epochs as the others
-    )
-    if len(table) < args.seeds or any(result.ended == "interrupted" for result in table.results):
-        raise KeyboardInterrupt  # an optimizer is compared with all of its epochs, or not at all
-    seconds = time.perf_counter() - began
-    history = {name: np.stack([result.history[name] for result in table.results]) for name in _HISTORY}
-    accuracy = history["val_accuracy"]
-    return {
-        "learning_rate": rate,
-        "final_loss": float(history["loss"][:, -1].mean()),
-        "val_accuracy": float(accuracy[:, -1].mean()),
-        "val_accuracy_std": float(accuracy[:, -1].std(ddof=1)) if args.seeds > 1 else None,
-        "best_epoch": int(accuracy.mean(axis=0).argmax()) + 1,
-        "seconds": seconds,
-        "history": {name: values.tolist() for name, values in history.items()},
-    }
+    try:
+        answer = jaxdeep.compare(**question.arguments)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        arguments.unmake(args.out / "runs" / "tuning", args.out / "runs", args.out)
+        parser.error(said(error))
+    except KeyboardInterrupt:
+        kept = f"what has been trained is kept in {args.out / 'runs'}"
+        print(f"interrupted: {kept}, and the same command goes on from there", file=sys.stderr)
+        return 130
+    epochs, seconds = sum(row["epochs"] for row in answer.rows()), time.perf_counter() - began
+    print(f"\n{answer}\n\n{epochs:,} epochs of training; this call took {clock(seconds)}")
+    try:
+        paths = _write(args, answer, question)
+    except OSError as error:
+        print(f"{arguments.PROG} compare: {arguments.one_line(error)}", file=sys.stderr)
+        return 1
+    print(f"wrote {', '.join(map(str, paths))}")
+    return 0 if answer.winners else 1
 
 
-def _print_table(results: dict[str, Row], args: argparse.Namespace) -> None:
-    import rich.table
-
-    table = rich.table.Table(
-        title=f"{args.data}: {arguments.several(args.epochs, 'epoch')}, batch {args.batch_size}, "
-        f"{arguments.several(args.seeds, 'seed')}",
-        caption="accuracy: last epoch, mean ± standard deviation over the seeds\n"
-        "seconds: all seeds, compiling included",
-    )
-    table.add_column("optimizer")
-    for column in ("rate", "training\nloss", "validation\naccuracy", "best\nepoch", "seconds"):
-        table.add_column(column, justify="right")
-    winner = max(results, key=lambda label: results[label]["val_accuracy"])
-    for label, row in results.items():
-        table.add_row(
-            label,
-            f"{row['learning_rate']:g}",
-            f"{row['final_loss']:.4f}",
-            f"{row['val_accuracy']:.4f}"
-            + (f" ± {row['val_accuracy_std']:.4f}" if args.seeds > 1 else ""),
-            str(row["best_epoch"]),
-            f"{row['seconds']:.1f}",
-            style="bold" if label == winner else None,
-        )
-    arguments.console().print(table)
+def _tell(args: argparse.Namespace, data: Data) -> None:
+    """What is compared on what, before it begins."""
+    parts = ((data.train, "to train on"), (data.validation, "to tune by"), (data.test, "to judge by"))
+    rows = ", ".join(f"{len(part[1]):,} {what}" for part, what in parts)
+    lines = [f"{args.data}: {data.task}; rows: {rows}", *(f"! {note}" for note in data.notes)]
+    if args.quick:
+        lines.append("--quick: few trials, seeds and epochs; a rough answer, not one to build on")
+    print("\n".join(lines), flush=True)
 
 
-def _write(results: dict[str, Row], args: argparse.Namespace) -> list[pathlib.Path]:
-    about = arguments.about(args, "data", "epochs", "batch_size", "seeds", "seed")
-    picture, table, everything = (args.out / name for name in _FILES)
-    arguments.write_json(everything, {**about, "optimizers": results})
-    with table.open("w", newline="") as file:
-        columns = [name for name in next(iter(results.values())) if name != "history"]
-        writer = csv.writer(file)
-        writer.writerow(["optimizer", *columns])
-        writer.writerows([label, *(row[name] for name in columns)] for label, row in results.items())
-    histories = {label: row["history"] for label, row in results.items()}
-    title = f"{args.data}, {arguments.several(args.seeds, 'seed')}"
-    drawn = arguments.write_picture(picture, "curves", histories, title=title)
-    return [*drawn, table, everything]
+def _write(args: argparse.Namespace, answer: "Comparison", question: Question) -> list[pathlib.Path]:
+    """The files of the answer."""
+    paths = answer.save(args.out)
+    report = getattr(answer, "report", None)  # until there is one
+    if args.report and report is not None:
+        report(args.out / "report.html")
+        paths.append(args.out / "report.html")
+    if not answer.winners:
+        return paths
+    label, seed = answer.best()
+    try:
+        jaxdeep.save(args.out / "model", *answer.trained(label, seed))
+        paths.append(args.out / "model")
+    except (ValueError, TypeError, ImportError) as error:
+        print(f"the winner's model is not saved: {arguments.one_line(error)}", file=sys.stderr)
+    if question.data.rows:
+        parts: dict[str, np.ndarray] = question.data.rows
+        np.savez(args.out / "rows.npz", **parts)  # type: ignore[arg-type]
+        paths.append(args.out / "rows.npz")
+    script = args.out / "best.py"
+    script.write_text(best_script(answer, question, args), encoding="utf-8")
+    return [*paths, script]

@@ -1,30 +1,24 @@
 """``python -m jaxdeep train``: a network on a table, from a file of raw rows to a saved model."""
 
 import argparse
-import contextlib
 import os
 import pathlib
-import re
 import sys
 import time
-import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
 import jaxdeep
-from jaxdeep.cli import arguments
+from jaxdeep.cli import arguments, table_files
 
 if TYPE_CHECKING:
     from jaxdeep.fitting.result import FitResult
     from jaxdeep.recipes.recipe import Recipe
-    from jaxdeep.tables import Columns
 
 _FILES = ("curves.png", "columns.txt", "results.json")
 _RECIPES = ("textbook", "strong")
-_TASKS = ("regression", "classification", "binary", "multiclass")
-_KINDS = ("number", "category", "boolean", "date", "drop")
 
 
 def add(commands: arguments.Commands) -> None:
@@ -36,23 +30,16 @@ def add(commands: arguments.Commands) -> None:
         "--data", required=True, metavar="FILE", help="table: .csv, .tsv, .csv.gz or .parquet"
     )
     parser.add_argument("--target", required=True, metavar="COLUMN", help="what is to be predicted")
-    tasks = f"one of {', '.join(_TASKS)} (default: what the target looks like)"
-    parser.add_argument("--task", choices=_TASKS, metavar="TASK", help=tasks)
+    tasks = f"one of {', '.join(table_files.TASKS)} (default: what the target looks like)"
+    parser.add_argument("--task", choices=table_files.TASKS, metavar="TASK", help=tasks)
     recipe = f"{' or '.join(_RECIPES)}, as of jd.nn.mlp (default: textbook)"
     parser.add_argument("--recipe", default="textbook", choices=_RECIPES, metavar="NAME", help=recipe)
     for name, what in (
         ("validation", "of which the best epoch is chosen"),
         ("test", "that is measured at the end; 0 for none"),
     ):
-        parser.option(f"--{name}", 0.2, _share, "SHARE", f"share of the rows {what}")
-    kinds = f"kinds of columns in place of those found: {', '.join(_KINDS)}"
-    parser.add_argument("--kinds", nargs="+", default=[], type=_kind, metavar="COLUMN=KIND", help=kinds)
-    dropped = "columns to leave out, such as an id"
-    parser.add_argument("--drop", nargs="+", default=[], metavar="COLUMN", help=dropped)
-    null = "further texts that stand for a missing cell"
-    parser.add_argument("--null", nargs="+", default=[], metavar="TEXT", help=null)
-    rare = "rows below which a level of a category counts as unknown"
-    parser.option("--min-frequency", 1, arguments.count, "N", rare)
+        parser.option(f"--{name}", 0.2, table_files.share, "SHARE", f"share of the rows {what}")
+    table_files.add_columns(parser)
     for flag, type, metavar, what in (
         ("--epochs", arguments.count, "N", "passes over the data"),
         ("--batch-size", arguments.count, "B", "rows of a batch"),
@@ -61,25 +48,6 @@ def add(commands: arguments.Commands) -> None:
         parser.add_argument(flag, type=type, metavar=metavar, help=f"{what} (default: the recipe's)")
     arguments.add_seed(parser, "what parts, parameters and batches are drawn from")
     arguments.add_out(parser, "train")
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, got {text!r}")
-    return value
-
-
-def _kind(text: str) -> tuple[str, str]:
-    name, equals, kind = text.rpartition("=")
-    if not equals or kind not in _KINDS:
-        raise argparse.ArgumentTypeError(
-            f"must be COLUMN=KIND with a kind of {', '.join(_KINDS)}, got {text!r}"
-        )
-    return name, kind
 
 
 def _train(args: argparse.Namespace, parser: arguments.Parser) -> int:
@@ -104,12 +72,12 @@ def _train(args: argparse.Namespace, parser: arguments.Parser) -> int:
     _check_new(args.out, parser)
     began = time.perf_counter()
     try:
-        table = _read(args)
+        table = table_files.read(args)
         recipe = _recipe(args, table)
     except (ValueError, TypeError, OSError, ImportError) as error:
-        parser.error(_said(error))
+        parser.error(table_files.said(error))
     columns = table.columns
-    print(_in_words_of_the_command(columns.summary()))
+    print(table_files.in_words_of_the_command(columns.summary()))
     for note in table.notes:
         print(f"! {note}")
     rows = ", ".join(f"{len(y):,} for {name}" for name, (_, y) in table.parts.items())
@@ -123,13 +91,13 @@ def _train(args: argparse.Namespace, parser: arguments.Parser) -> int:
             **recipe.arguments(),
         )
     except BaseException as error:
-        _unmake(args.out)
+        arguments.unmake(args.out)
         if not isinstance(error, FloatingPointError):
             raise
         print(f"{arguments.PROG} train: {arguments.one_line(error)}", file=sys.stderr)
         return 1
     if not len(result.history["loss"]):  # interrupted before an epoch was done
-        _unmake(args.out)
+        arguments.unmake(args.out)
         raise KeyboardInterrupt
     measured = {
         name: {key: float(value) for key, value in result.evaluate(part).items()}
@@ -148,14 +116,6 @@ def _train(args: argparse.Namespace, parser: arguments.Parser) -> int:
     return 0
 
 
-class _Table(NamedTuple):
-    """A table as it is trained on: what is known of its columns, its parts, what deserves a look."""
-
-    columns: "Columns"
-    parts: dict[str, tuple[Any, np.ndarray]]
-    notes: list[str]
-
-
 def _check_new(out: pathlib.Path, parser: arguments.Parser) -> None:
     """Refuse a folder in which there is something already."""
     try:
@@ -171,70 +131,7 @@ def _check_new(out: pathlib.Path, parser: arguments.Parser) -> None:
         )
 
 
-def _unmake(out: pathlib.Path) -> None:
-    """Take the folder away again, if nothing is in it."""
-    with contextlib.suppress(OSError):
-        out.rmdir()
-
-
-def _read(args: argparse.Namespace) -> _Table:
-    """Fit the columns to the training rows, and encode all."""
-    from jaxdeep import tables
-
-    kinds = dict(args.kinds) | dict.fromkeys(args.drop, "drop")
-    if args.task is not None:
-        kinds[args.target] = "number" if args.task == "regression" else "category"
-    rows: dict[str, np.ndarray] = {}
-    notes: list[str] = []
-
-    def training(targets: np.ndarray) -> np.ndarray:
-        rows.update(_parted(targets, args, notes))
-        return rows["training"]
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the notes below the summary say it, too
-        columns = tables.fit(
-            args.data,
-            args.target,
-            kinds=kinds,
-            null=[*tables.NULLS, *args.null],
-            min_frequency=args.min_frequency,
-            rows=training,
-        )
-        if args.task in ("binary", "multiclass") and columns.task != args.task:
-            raise ValueError(
-                f"task={args.task} does not fit {args.target!r}, which has "
-                f"{len(columns.classes or ()):,} classes"
-            )
-        inputs, targets = columns.encode(args.data)
-    taken = {
-        name: ({key: array[own] for key, array in inputs.items()}, targets[own])
-        for name, own in rows.items()
-    }
-    return _Table(columns, taken, notes)
-
-
-def _parted(targets: np.ndarray, args: argparse.Namespace, notes: list[str]) -> dict[str, np.ndarray]:
-    """The numbers of the rows of each part, classes in equal shares."""
-    from jaxdeep import datasets
-
-    shares = {"validation": args.validation} | ({"test": args.test} if args.test else {})
-    numbers, always = np.arange(len(targets)), np.arange(0)
-    labels = None
-    if targets.dtype.kind == "i":
-        counts = np.bincount(targets)
-        rare = counts[targets] < len(shares) + 1
-        if rare.any():
-            many = arguments.several(int(rare.sum()), "row")
-            notes.append(f"{many} of classes with fewer rows than there are parts: for training only")
-        numbers, always = numbers[~rare], numbers[rare]
-        labels = targets[numbers]
-    found = datasets.split(numbers, (None, *shares.values()), stratify=labels, seed=args.seed)
-    parts = dict(zip(("training", *shares), found))
-    return parts | {"training": np.sort(np.concatenate([parts["training"], always]))}
-
-
-def _recipe(args: argparse.Namespace, table: _Table) -> "Recipe":
+def _recipe(args: argparse.Namespace, table: table_files.Table) -> "Recipe":
     from jaxdeep import nn
 
     columns, targets = table.columns, table.parts["training"][1]
@@ -255,45 +152,9 @@ def _recipe(args: argparse.Namespace, table: _Table) -> "Recipe":
     )
 
 
-_ARGUMENTS = {
-    "target": "--target",
-    "kinds": "--kinds",
-    "null": "--null",
-    "task": "--task",
-    "sizes": "--validation, --test",
-    "stratify": "--validation, --test",
-    "batch_size": "--batch-size",
-}
-
-
-def _said(error: BaseException) -> str:
-    """An error of a function in the words of the command: its arguments instead of Python's."""
-    text = arguments.one_line(error).removeprefix("frame: ")
-    name = (re.match(r"\w+", text) or [""])[0]
-    text = re.sub(r"\b(the )?frame\b", "the table", _in_words_of_the_command(text))
-    return f"argument {_ARGUMENTS.get(name, '--data')}: {text}"
-
-
-def _in_words_of_the_command(text: str) -> str:
-    """A text that names arguments of `jaxdeep.tables.fit`, with the command's in their place.
-
-    >>> _in_words_of_the_command('''declare it (kinds={'a': "drop", 'b': "number"})''')
-    'declare it (--kinds a=drop b=number)'
-    """
-    declared = re.compile(r"kinds=\{(.*?)\}")
-    text = declared.sub(lambda found: f"--kinds {_declared(found[1])}", text)
-    text = re.sub(r'"drop"\s+in\s+kinds=', "--drop", text)
-    return text.replace("in kinds=", "in --kinds").replace("in null=", "in --null")
-
-
-def _declared(kinds: str) -> str:
-    """``'a': "drop", 'b': "number"`` as ``a=drop b=number``."""
-    return " ".join(f"{name}={kind}" for name, kind in re.findall(r"'(.*?)': \"(.*?)\"", kinds))
-
-
 def _write(
     args: argparse.Namespace,
-    table: _Table,
+    table: table_files.Table,
     result: "FitResult",
     measured: dict[str, dict[str, float]],
     seconds: float,
@@ -329,7 +190,7 @@ def _write(
     return [*drawn, text, everything]
 
 
-def _print(table: _Table, result: "FitResult", measured: dict[str, dict[str, float]]) -> None:
+def _print(table: table_files.Table, result: "FitResult", measured: dict[str, dict[str, float]]) -> None:
     import rich.table
 
     epochs = len(result.history["loss"])
@@ -346,7 +207,7 @@ def _print(table: _Table, result: "FitResult", measured: dict[str, dict[str, flo
         print(_without_inputs(table))
 
 
-def _without_inputs(table: _Table) -> str:
+def _without_inputs(table: table_files.Table) -> str:
     """What who knows no inputs would reach on the test rows, for comparison."""
     (_, train), (_, test) = table.parts["training"], table.parts["test"]
     if table.columns.classes is None:

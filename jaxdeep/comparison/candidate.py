@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import optax
 
+from jaxdeep.comparison.schedule import made_by
 from jaxdeep.search.spaces.samplers import sobol
 from jaxdeep.search.spaces.space import Point, Points, spaces_of
 from jaxdeep.search.spaces.values import RESERVED, words
@@ -29,6 +30,7 @@ class Candidate(NamedTuple):
       scheduled: whether the comparison's schedule applies to it. Schedule-free methods have none.
       includes: names of candidates that it is with certain hyperparameters, and should not lose to.
       note: a sentence for the report.
+      schedule: one of its own in place of the comparison's, by name or as a function.
 
     >>> import jaxdeep as jd
     >>> own = Candidate(lambda hp: jd.optimizers.sgd(hp["learning_rate"], momentum=0.95),
@@ -44,6 +46,7 @@ class Candidate(NamedTuple):
     scheduled: bool = True
     includes: Sequence[str] = ()
     note: str = ""
+    schedule: Any = None
 
 
 def checked(name: str, candidate: Any) -> Candidate:
@@ -75,6 +78,11 @@ def checked(name: str, candidate: Any) -> Candidate:
     taken = sorted({COLUMN, *RESERVED} & {*space, *candidate.fixed})
     if taken:
         raise ValueError(f"candidates[{name!r}] must not call a hyperparameter {taken[0]!r}")
+    if candidate.schedule is not None:
+        try:
+            made_by(candidate.schedule)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"candidates[{name!r}].{error}") from None
     if both := sorted(space.keys() & candidate.fixed):
         raise ValueError(f"candidates[{name!r}] both fixes and tunes {both[0]!r}")
     if candidate.default and candidate.default.keys() != space.keys():

@@ -13,7 +13,7 @@ from jaxdeep._version import __version__
 from jaxdeep.comparison import catalogue
 from jaxdeep.comparison.candidate import COLUMN, Candidate, checked, trials
 from jaxdeep.comparison.parts import Parts, parts_of
-from jaxdeep.comparison.schedule import Make, made_by, plateau_of
+from jaxdeep.comparison.schedule import made_by, plateau_of
 from jaxdeep.search.spaces.space import Point, Points
 from jaxdeep.train import monitors
 from jaxdeep.train.data import count_examples
@@ -33,7 +33,6 @@ class Plan:
       metric, mode: what decides, and which of its values are better.
       budget, seeds: trials of each candidate, and runs of its chosen point.
       schedule: its name, or the function.
-      make: what makes a candidate's learning rate of its peak.
       steps: of a run.
       worth, level, target, seed: of `jaxdeep.compare`.
       keys: of the tuning and of the final runs.
@@ -48,7 +47,6 @@ class Plan:
     budget: int
     seeds: int
     schedule: Any
-    make: Make
     steps: int
     worth: float
     level: float
@@ -68,7 +66,7 @@ class Plan:
             "seeds": self.seeds,
             "epochs": self.epochs,
             "batch_size": int(self.shared.get("batch_size", 32)),
-            "schedule": self.schedule if isinstance(self.schedule, str) else "a function",
+            "schedule": self._schedules(),
             "metric": self.metric,
             "mode": self.mode,
             "worth": self.worth,
@@ -83,17 +81,24 @@ class Plan:
             "version": __version__,
         }
 
+    def _schedules(self) -> str:
+        """The schedule in words."""
+        if all(one.schedule is not None for one in self.candidates.values()):
+            return "of each candidate"
+        return self.schedule if isinstance(self.schedule, str) else "a function"
+
     def built(self, point: Point) -> dict[str, Any]:
         """What is special about a run: the arguments of `jaxdeep.fit` that a point decides."""
         hp = {name: value for name, value in point.items() if name not in (COLUMN, "seed")}
         candidate = self.candidates[point[COLUMN]]
+        schedule = self.schedule if candidate.schedule is None else candidate.schedule
         if candidate.scheduled and _RATE in hp:
-            hp[_RATE] = self.make(hp[_RATE], self.steps)
+            hp[_RATE] = made_by(schedule)(hp[_RATE], self.steps)
         built = candidate.build(hp)
         found: dict[str, Any]
         found = dict(built) if isinstance(built, Mapping) else {"optimizer": built}
         if candidate.scheduled:
-            plateau = plateau_of(self.schedule, f"val_{self.metric}", self.mode, self.epochs)
+            plateau = plateau_of(schedule, f"val_{self.metric}", self.mode, self.epochs)
             found = ({} if plateau is None else {"plateau": plateau}) | found
         if "epochs" in found:
             raise ValueError(
@@ -136,13 +141,14 @@ def planned(
     if target is not None:
         _checks.check_number("target", target, "(-inf, inf)")
     seed = _checks.check_count("seed", seed, low=0)
-    make = made_by(schedule)
+    made_by(schedule)
     metric, mode = _metric_and_mode(metric, mode, shared)
     named = named_candidates(candidates, model=shared.get("model"))
     for name, candidate in named.items():
-        if schedule != "constant" and candidate.scheduled and _RATE not in _names_of(candidate):
+        own = schedule if candidate.schedule is None else candidate.schedule
+        if own != "constant" and candidate.scheduled and _RATE not in _names_of(candidate):
             raise ValueError(
-                f"schedule={schedule!r} needs a learning_rate that candidates[{name!r}] is tuned by or "
+                f"schedule={own!r} needs a learning_rate that candidates[{name!r}] is tuned by or "
                 "given; a Candidate(…, scheduled=False) goes without"
             )
     parts = parts_of(data, validation, test, seed=seed)
@@ -159,7 +165,6 @@ def planned(
         budget=budget,
         seeds=seeds,
         schedule=schedule,
-        make=make,
         steps=max(per_epoch * int(shared.get("epochs", 1)), 1),
         worth=float(worth),
         level=float(level),

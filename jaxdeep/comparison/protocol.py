@@ -1,6 +1,7 @@
 """The protocol: each candidate is tuned, its chosen point is trained anew, and judged once."""
 
 import pathlib
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from jaxdeep.comparison.candidate import COLUMN
 from jaxdeep.comparison.directory import ever_chosen
 from jaxdeep.comparison.plan import Plan
 from jaxdeep.fitting.evaluation import EVALUATED, evaluate
+from jaxdeep.fitting.progress import clock
 from jaxdeep.search.spaces.space import Point, Points
 from jaxdeep.search.sweep import sweep
 from jaxdeep.search.tables.table import Table
@@ -42,13 +44,18 @@ def carried_out(plan: Plan, how: Mapping[str, Any], checkpoint: pathlib.Path | N
     Raises:
       KeyboardInterrupt: it was interrupted; with a checkpoint nothing that has ended is lost.
     """
-    every = _together(plan.points.values())
+    every, began = _together(plan.points.values()), time.perf_counter()
+    show = bool(how.get("progress"))
+    if show:
+        print(f"tuning: {stage(plan, 1)}; then final: {stage(plan, 2)}", flush=True)
     tuning = _swept(plan, every, 1, 0, how, checkpoint, "tuning")
     chosen = best_trials(plan, tuning)
     kept = list(chosen.items()) if checkpoint is None else ever_chosen(checkpoint, chosen)
     finals = _together([Points([plan.points[name][i]]) for name, i in kept])
     if not finals:
         return Judged(tuning, Table([], []), {}, {})
+    if show:
+        print(f"final: {stage(plan, 2)}; {clock(time.perf_counter() - began)} so far", flush=True)
     trained = _swept(plan, finals, plan.seeds, 1, how, checkpoint, "final")
     rows = {name: _rows_of(trained, plan.points[name][i]) for name, i in chosen.items()}
     final = Table(
@@ -57,6 +64,18 @@ def carried_out(plan: Plan, how: Mapping[str, Any], checkpoint: pathlib.Path | N
     )
     test = {name: judged(plan, trained, found) for name, found in rows.items()}
     return Judged(tuning, final, chosen, test)
+
+
+def stage(plan: Plan, number: int) -> str:
+    """What a stage costs: candidates × trials, or × seeds, × epochs."""
+    several = len(plan.points)
+    trials = sum(map(len, plan.points.values()))
+    each = f"{plan.budget} trials" if number == 1 else f"{plan.seeds} seeds"
+    if number == 1 and trials != several * plan.budget:
+        each = f"up to {each}"
+    runs = trials if number == 1 else several * plan.seeds
+    many = "1 candidate" if several == 1 else f"{several} candidates"
+    return f"{many} × {each} × {plan.epochs} epochs = {runs * plan.epochs:,} epochs"
 
 
 def best_trials(plan: Plan, tuning: Table) -> dict[str, int]:

@@ -47,6 +47,20 @@ def made_by(schedule: Any) -> Make:
     return _NAMED[schedule]
 
 
+def calls(schedule: Any, peak: str, steps: int) -> str | None:
+    """The call that makes the schedule of a name, as Python; None where the rate stays as it is.
+
+    >>> calls("cosine", "0.1", 100)
+    'jd.schedules.cosine(0.1, 100)'
+    """
+    texts = {
+        "cosine": f"jd.schedules.cosine({peak}, {steps})",
+        "one-cycle": f"jd.schedules.one_cycle({peak}, {steps})",
+        "exponential": f"jd.schedules.exponential({peak}, {steps}, {_END})",
+    }
+    return texts.get(schedule)
+
+
 def plateau_of(schedule: Any, monitor: str, mode: str, epochs: int) -> ReduceOnPlateau | None:
     """When "performance" lowers the rate: after a tenth of the epochs without improvement."""
     if schedule != "performance":

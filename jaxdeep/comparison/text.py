@@ -6,6 +6,8 @@ from typing import Any
 from jaxdeep.comparison.record import Record
 
 _WIDTH = 80
+_TEXTS = 6  # the column of points, which is text as names are
+_LEAST = 8  # columns of text that say something of a point
 _SHORT = {
     "learning_rate": "rate",
     "momentum": "momentum",
@@ -60,8 +62,12 @@ def table_of(answer: Record) -> str:
             ]
         )
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
-    widths[-1] = max(8, min(widths[-1], _WIDTH - sum(widths[:-1]) - 2 * (len(widths) - 1)))
-    widths[0] = min(widths[0], 22)
+    widths[0] = min(widths[0], _WIDTH - sum(widths[1:-1]) - 2 * (len(widths) - 2))
+    left = _WIDTH - sum(widths[:-1]) - 2 * (len(widths) - 1)
+    if left < _LEAST:  # long names leave no room for what was chosen, which `rows` has
+        head, body, widths = head[:-1], [line[:-1] for line in body], widths[:-1]
+    else:
+        widths[-1] = min(widths[-1], left)
     rule = "  ".join("─" * width for width in widths)
     lines = [_line(head, widths), rule]
     for line, row in zip(body, rows):
@@ -75,7 +81,7 @@ def _line(cells: list[str], widths: list[int]) -> str:
     texts = []
     for i, (cell, width) in enumerate(zip(cells, widths)):
         cut = cell if len(cell) <= width else cell[: width - 1] + "…"
-        texts.append(cut.ljust(width) if i in (0, len(cells) - 1) else cut.rjust(width))
+        texts.append(cut.ljust(width) if i in (0, _TEXTS) else cut.rjust(width))
     return "  ".join(texts).rstrip()
 
 

@@ -74,4 +74,5 @@ def _more(open_pairs: Sequence[Pair], tests: int, seeds: int, level: float, wort
 
 
 def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]])
+    between = "; " if any("," in name for name in names) else ", "
+    return " and ".join([between.join(names[:-1]), names[-1]])

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdeep._shapes import Float, Integer
+from jaxdeep._shapes import Float, Num
 
-Pair = tuple[Float[np.ndarray, "rows *features"], Integer[np.ndarray, "rows"]]
+Pair = tuple[Float[np.ndarray, "rows *features"], Num[np.ndarray, "rows *outputs"]]
 
 
 class Dataset(NamedTuple):

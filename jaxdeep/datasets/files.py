@@ -12,7 +12,7 @@ from jaxdeep.datasets.dataset import Dataset, Pair, scaled
 _MOST_CLASSES = 1_000_000
 
 
-def npz(path: str | os.PathLike[str]) -> Dataset:
+def npz(path: str | os.PathLike[str], *, classes: bool = True) -> Dataset:
     """Your own data from a ``.npz`` file of ``numpy.savez``.
 
     The file holds arrays ``x`` and ``y`` (or ``x_train`` and ``y_train``) and optionally
@@ -23,6 +23,8 @@ def npz(path: str | os.PathLike[str]) -> Dataset:
 
     Args:
       path: the file.
+      classes: False takes y as it is, numbers of any kind, ``(rows,)`` or ``(rows, outputs)``: the
+        targets of a regression, or 0 and 1 of several labels. Floats become float32.
 
     Raises:
       FileNotFoundError: no such file.
@@ -37,15 +39,16 @@ def npz(path: str | os.PathLike[str]) -> Dataset:
     ((90, 3), 10, True)
     """
     _checks.check_local_path("path", path)
+    _checks.check_flag("classes", classes)
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     arrays = _read_npz(path)
-    train = _pair(path, arrays, "", "_train")
+    train = _pair(path, arrays, classes, "", "_train")
     if train is None:
         held = ", ".join(arrays) or "nothing"
         raise ValueError(f"{path} must hold arrays x and y, or x_train and y_train; it holds {held}")
-    validation = _pair(path, arrays, "_validation", "_val")
+    validation = _pair(path, arrays, classes, "_validation", "_val")
     if validation is None:
         x, y = train
         held_out = max(1, len(x) // 10)
@@ -54,7 +57,7 @@ def npz(path: str | os.PathLike[str]) -> Dataset:
         order = np.random.default_rng(0).permutation(len(x))
         rows, out = np.sort(order[held_out:]), np.sort(order[:held_out])
         train, validation = (x[rows], y[rows]), (x[out], y[out])
-    test = _pair(path, arrays, "_test")
+    test = _pair(path, arrays, classes, "_test")
     for name, pair in (("validation", validation), ("test", test)):
         if pair is not None and pair[0].shape[1:] != train[0].shape[1:]:
             raise ValueError(
@@ -75,7 +78,9 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is not an .npz file of plain arrays (numpy.savez): {error}") from error
 
 
-def _pair(path: pathlib.Path, arrays: Mapping[str, np.ndarray], *suffixes: str) -> Pair | None:
+def _pair(
+    path: pathlib.Path, arrays: Mapping[str, np.ndarray], classes: bool, *suffixes: str
+) -> Pair | None:
     for suffix in suffixes:
         names = (f"x{suffix}", f"y{suffix}")
         present = [name for name in names if name in arrays]
@@ -84,6 +89,8 @@ def _pair(path: pathlib.Path, arrays: Mapping[str, np.ndarray], *suffixes: str) 
         if not present:
             continue
         x, y = (arrays[name] for name in names)
+        if not classes:
+            return _inputs(path, names, x), _numbers(path, names, y, len(x))
         given, y = y.shape, _as_classes(y)
         if x.ndim < 2 or y.shape != x.shape[:1] or not x.size:
             raise ValueError(
@@ -102,8 +109,32 @@ def _pair(path: pathlib.Path, arrays: Mapping[str, np.ndarray], *suffixes: str) 
                 f"{path}: classes in {names[1]} must be numbered from 0 and below {_MOST_CLASSES:,}, "
                 f"got {y.max()}"
             )
-        return scaled(x) if x.dtype == np.uint8 else x.astype(np.float32), y.astype(np.int32)
+        return _as_floats(x), y.astype(np.int32)
     return None
+
+
+def _inputs(path: pathlib.Path, names: tuple[str, str], x: np.ndarray) -> np.ndarray:
+    if x.ndim < 2 or not x.size or x.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{path}: {names[0]} must be numbers, (rows, …), with at least one row; got {x.dtype} of "
+            f"shape {x.shape}"
+        )
+    return _as_floats(x)
+
+
+def _numbers(path: pathlib.Path, names: tuple[str, str], y: np.ndarray, rows: int) -> np.ndarray:
+    """Targets of any kind, ``(rows,)`` for a single output."""
+    if y.ndim not in (1, 2) or len(y) != rows or not y.size or y.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{path}: {names[1]} must be numbers, (rows,) or (rows, outputs), of the {rows} rows of "
+            f"{names[0]}; got {y.dtype} of shape {y.shape}"
+        )
+    y = y.astype(np.float32 if y.dtype.kind == "f" else np.int32)
+    return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+def _as_floats(x: np.ndarray) -> np.ndarray:
+    return scaled(x) if x.dtype == np.uint8 else x.astype(np.float32)
 
 
 def _as_classes(y: np.ndarray) -> np.ndarray:

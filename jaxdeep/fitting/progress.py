@@ -98,7 +98,7 @@ def _pace(epochs: int, steps_per_epoch: int | None, begun: int) -> Callable[[int
 
     def tick(done: int) -> str:
         passed, share = time.perf_counter() - began, max(done - begun, 1)
-        left = f"{_clock(passed / share * (epochs - done))} left"
+        left = f"{clock(passed / share * (epochs - done))} left"
         return f"{share * steps_per_epoch / passed:,.0f} steps/s  {left}" if steps_per_epoch else left
 
     return tick
@@ -112,7 +112,12 @@ def _text(metrics: Mapping[str, ArrayLike]) -> str:
     )
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds.
+
+    >>> clock(75.2), clock(3_661)
+    ('1:15', '1:01:01')
+    """
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

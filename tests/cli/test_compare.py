@@ -1,150 +1,173 @@
-"""The command line, as a user meets it."""
+"""The command compare, as a user meets it: candidates by flags, its files, and what it refuses."""
 
+import contextlib
 import csv
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
+import jax
 import numpy as np
 import pytest
 
+import jaxdeep as jd
 from jaxdeep.__main__ import main
+from jaxdeep.cli import networks
+from jaxdeep.cli.comparing import candidates
+from jaxdeep.cli.networks import Network
+
+ROWS = 200
+QUICK = ["--budget", "2", "--seeds", "2", "--epochs", "2", "--hidden", "8"]
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """A data set on which everything learns at once."""
+def folder(tmp_path_factory):
+    """Data of every kind, and a module of a user's."""
     folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 200)
-    np.savez(folder / "small.npz", x=rng.normal(size=(200, 4)) + 3 * np.eye(4)[y], y=y)
-    return str(folder / "small.npz")
+    x = rng.normal(size=(ROWS, 4)).astype(np.float32)
+    y = x @ rng.normal(size=(4, 3))
+    np.savez(folder / "classes.npz", x=x, y=y.argmax(1))
+    np.savez(folder / "hot.npz", x=x, y=np.eye(3)[y.argmax(1)])
+    np.savez(folder / "two.npz", x=x, y=(y[:, 0] > 0).astype(int))
+    np.savez(folder / "labels.npz", x=x, y=(y > 0).astype(int))
+    np.savez(folder / "numbers.npz", x=x, y=y[:, 0])
+    np.savez(folder / "one.npz", x=x, y=np.zeros(ROWS, int))
+    np.savez(folder / "few.npz", x=x[:3], y=np.array([0, 1, 0]))
+    with (folder / "table.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["size", "town", "kind", "price"])
+        towns = rng.choice(["a", "b"], ROWS)
+        kinds = np.where(x[:, 0] + (towns == "a") > 0, "good", "bad")
+        writer.writerows(zip(x[:, 0].round(3), towns, kinds, (3 * x[:, 0]).round(3)))
+    (folder / "users.py").write_text(
+        """
+import jax, optax, jaxdeep as jd
+
+def net(outputs):
+    return jd.nn.serial(hidden=jd.nn.dense(8, activation=jax.nn.tanh), out=jd.nn.dense(outputs))
+
+def plain(learning_rate):
+    return optax.sgd(learning_rate, momentum=0.5)
+
+def heavy():
+    space = {"learning_rate": jd.search.log_uniform(1e-3, 1.0)}
+    return jd.comparison.Candidate(
+        lambda hp: jd.optimizers.sgd(hp["learning_rate"], momentum=0.9), space, {"learning_rate": 0.1}
+    )
+"""
+    )
+    return folder
 
 
-@pytest.mark.heavy
-def test_the_table_the_picture_and_the_results(small, tmp_path, capsys):
-    out = tmp_path / "deep" / "out"
-    args = ["compare", "--data", small, "--optimizers", "sgd:0.1,nag,adam", "--epochs", "3"]
-    assert main([*args, "--seeds", "2", "--batch-size", "16", "--out", str(out)]) == 0
-    text = capsys.readouterr().out
-    for word in ("sgd:0.1", "nag", "adam", "training", "validation", "best", "seconds"):
-        assert word in text
-    assert f"wrote {out}/curves.png, {out}/results.csv, {out}/results.json" in text.splitlines()[-1]
-    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
-
-    results = json.loads((out / "results.json").read_text())
-    assert results["seeds"] == 2
-    row = results["optimizers"]["sgd:0.1"]
-    assert row["learning_rate"] == 0.1
-    accuracy = np.array(row["history"]["val_accuracy"])
-    assert accuracy.shape == (2, 3)
-    assert row["val_accuracy"] == pytest.approx(accuracy[:, -1].mean())
-    assert row["val_accuracy_std"] == pytest.approx(accuracy[:, -1].std(ddof=1))
-    assert row["final_loss"] == pytest.approx(np.array(row["history"]["loss"])[:, -1].mean())
-    assert row["best_epoch"] == accuracy.mean(0).argmax() + 1
-    assert row["seconds"] > 0
-
-    with (out / "results.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [r["optimizer"] for r in rows] == ["sgd:0.1", "nag", "adam"]
-    assert float(rows[0]["val_accuracy"]) == row["val_accuracy"]
+def run(folder, monkeypatch, *args):
+    """What a command printed in a folder."""
+    monkeypatch.chdir(folder)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main(["compare", *map(str, args)]) == 0
+    return printed.getvalue()
 
 
-@pytest.mark.heavy
-def test_the_same_command_gives_the_same_accuracies(small, tmp_path):
-    found = []
-    for run in "ab":
-        args = ["compare", "--data", small, "--optimizers", "adam", "--epochs", "2", "--seeds", "2"]
-        main([*args, "--out", str(tmp_path / run)])
-        results = json.loads((tmp_path / run / "results.json").read_text())
-        found.append(results["optimizers"]["adam"]["history"])
-    assert found[0] == found[1]
-    assert found[0]["loss"][0] != found[0]["loss"][1]  # two seeds, two networks
-
-
-@pytest.mark.heavy
-def test_optimizers_start_from_the_same_networks(small, tmp_path):
-    args = [
-        "compare",
-        "--data",
-        small,
-        "--optimizers",
-        "sgd:1e-9,adam:1e-9",
-        "--epochs",
-        "1",
-        "--seeds",
-        "1",
-    ]
-    main([*args, "--out", str(tmp_path)])
-    rows = json.loads((tmp_path / "results.json").read_text())["optimizers"]
-    losses = [row["history"]["val_loss"][0][0] for row in rows.values()]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-
-
-@pytest.mark.heavy
-def test_a_diverged_run_is_still_valid_json(small, tmp_path):
-    args = ["compare", "--data", small, "--optimizers", "sgd:1e30", "--epochs", "2", "--seeds", "1"]
-    main([*args, "--out", str(tmp_path)])
-
-    def refuse(name):
-        raise AssertionError(name)
-
-    results = json.loads((tmp_path / "results.json").read_text(), parse_constant=refuse)
-    assert results["optimizers"]["sgd:1e30"]["final_loss"] is None
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (
-            ["compare", "--optimizers", "adm"],
-            "unknown optimizer 'adm', choose from sgd, momentum, nag, adam",
-        ),
-        (["compare", "--optimizers", ""], "unknown optimizer ''"),
-        (["compare", "--optimizers", "adam,adam"], "'adam' is named twice"),
-        (["compare", "--optimizers", "adam:-1"], "the rate of 'adam:-1' must be a positive number"),
-        (["compare", "--epochs", "0"], "--epochs: must be a whole number of at least 1, got '0'"),
-        (["compare", "--epochs", "2.5"], "must be a whole number"),
-        (["compare", "--seeds", "-1"], "must be a whole number"),
-        (["compare", "--batch-size", "many"], "must be a whole number"),
-        (
-            ["compare", "--batch-size", "1258"],
-            "--batch-size: must be at most the 1257 training rows, got 1258",
-        ),
-        (["compare", "--learning-rate", "nan"], "must be a positive number, got 'nan'"),
-        (["compare", "--seed", "99999999999999999999"], "--seed: must be a whole number in [0, 2**32)"),
-        (
-            ["compare", "--data", "mnist"],
-            "must be digits, fashion-mnist or a file ending in .npz, got 'mnist'",
-        ),
-        (["compare", "--data", "absent.npz"], "no such file: absent.npz"),
-        (["compare", "--out", "/dev/null/x"], "cannot make the folder /dev/null/x"),
-        (["compare", "--epoch-count", "3"], "unrecognized arguments: --epoch-count 3"),
-        (["contrast"], "invalid choice: 'contrast'"),
-        ([], "COMMAND"),
-    ],
-)
-def test_wrong_arguments_get_one_line_and_status_2(args, message, capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def refused(args, capsys):
+    """The one line that wrong arguments get."""
     with pytest.raises(SystemExit) as info:
-        main(args)
+        main(["compare", *map(str, args)])
     assert info.value.code == 2
     err = capsys.readouterr().err
-    assert message in err
-    assert len(err.splitlines()) == 1
-    assert list(tmp_path.iterdir()) == []
+    assert len(err.splitlines()) == 1, err
+    return err
 
 
-@pytest.mark.heavy
-def test_offline_fashion_mnist_gets_one_line(tmp_path):
-    env = {**os.environ, "JAXDEEP_DATA": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    env |= dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
-    command = [sys.executable, "-m", "jaxdeep", "compare", "--data", "fashion-mnist"]
-    found = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert found.returncode == 2
-    assert "JAXDEEP_DATA" in found.stderr
-    assert len(found.stderr.splitlines()) == 1
+def results(out):
+    """The results, but for what depends on the clock."""
+    found = json.loads((out / "results.json").read_text())
+    assert found.pop("times")
+    return found
+
+
+def again(script, cwd):
+    """What ``best.py`` prints at its end, in a process of its own."""
+    env = os.environ | {"PYTHONPATH": os.getcwd()}
+    env.pop("JAX_DISABLE_MOST_OPTIMIZATIONS", None)
+    found = subprocess.run(
+        [sys.executable, script], env=env, cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout.splitlines()[-1]
+
+
+# --- candidates -----------------------------------------------------------------------------------
+
+
+def entrants(optimizers=None, vary=(), changes=(), network=None):
+    made = candidates.entrants(
+        optimizers,
+        candidates.vary(vary),
+        [candidates.change(flag, text) for flag, text in changes],
+        network or Network(),
+        lambda network: None,
+    )
+    return made
+
+
+def test_what_varies_is_crossed_with_the_optimizers_that_are_named():
+    found = entrants(("nag", "adam"), ["dropout=0,0.2", "init=he_normal,glorot_uniform"])
+    assert list(found)[:2] == [
+        "nag, dropout=0, init=he_normal",
+        "nag, dropout=0, init=glorot_uniform",
+    ]
+    assert len(found) == 8
+    one = found["adam, dropout=0.2, init=glorot_uniform"]
+    assert one.network == Network(dropout=0.2, init="glorot_uniform")
+    assert [*entrants(None, ["schedule=constant,cosine"])] == ["schedule=constant", "schedule=cosine"]
+    alone = entrants(None, ["momentum=0.5,0.9"])
+    assert [(one.optimizer, one.candidate.fixed) for one in alone.values()] == [
+        ("nag", {"momentum": 0.5}),
+        ("nag", {"momentum": 0.9}),
+    ]
+
+
+def test_a_value_that_is_set_is_not_tuned_and_bounds_keep_their_scale():
+    found = entrants(
+        ("adam", "nag"),
+        changes=[("--set", "adam.learning_rate=1"), ("--space", "nag.momentum=0.5:0.8")],
+    )
+    adam, nag = found["adam"].candidate, found["nag"].candidate
+    assert adam.fixed == {"learning_rate": 1.0}
+    assert "learning_rate" not in {**adam.space, **adam.default}
+    assert nag.space["momentum"].bounds == pytest.approx((0.5, 0.8))
+    assert type(nag.space["momentum"]) is type(jd.search.one_minus(0.1, 0.5))
+    assert 0.5 < nag.default["momentum"] < 0.8  # 0.9, the field's, is outside
+
+
+def test_what_a_user_bounds_is_tuned_before_the_others():
+    found = entrants(("adam",), changes=[("--space", "adam.eps=1e-8:1")])
+    assert [*found["adam"].candidate.space][:2] == ["learning_rate", "eps"]
+
+
+def test_a_norm_takes_the_bias_of_the_dense_layer_before_it():
+    for place, bias in (("before", False), ("after", True), ("none", True)):
+        model = networks.serial(Network(hidden=(8, 8), batch_norm=place), {}, {}).value
+        params, _ = model.init(jax.random.key(0), np.ones((2, 4), np.float32))
+        assert ("bias" in params["hidden1"]) is bias
+        assert [*model.layers][:2] == (
+            ["hidden1", "hidden2"] if place == "none" else ["hidden1", "norm1"]
+        )
+
+
+def test_what_is_run_is_what_the_script_says():
+    flags = Network((8, 16), "elu", "before", 0.5, "he_uniform")
+    for network in (flags, Network(), Network(activation="prelu"), Network(hidden=())):
+        made = networks.serial(network, {}, {"logits": networks.call("jd.nn.dense", 3)})
+        assert repr(eval(made.code, {"jd": jd, "jax": jax})) == repr(made.value)
+
+
+# --- the command ----------------------------------------------------------------------------------
 
 
 def test_help_explains_itself(capsys):
@@ -153,37 +176,208 @@ def test_help_explains_itself(capsys):
     assert info.value.code == 0
     text = capsys.readouterr().out
     for word in (
-        "He initialisation",
-        "curves.png",
-        "results.csv",
-        "fashion-mnist",
-        "JAXDEEP_DATA",
-        "examples:",
+        *("--vary", "--set", "--space", "--quick", "--worth", "--reach", "fashion-mnist", "best.py"),
+        *("He initialisation", "schedule_free_adamw", "module:function", "JAXDEEP_DATA", "examples:"),
     ):
         assert word in text
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("--optimizers adm", "argument --optimizers: unknown optimizer 'adm'; did you mean adam?"),
+        ("--optimizers adam,adam", "'adam' is named twice"),
+        ("--optimizers sgd:0.1", "--set sgd.learning_rate=0.1 fixes one"),
+        ("--optimizers lbfgs", "'lbfgs' cannot be compared: it searches along a line"),
+        ("--optimizers absent:f", "argument --optimizers: no module 'absent'"),
+        ("--optimizers users:hevy", "no 'hevy' in the module 'users'; did you mean heavy?"),
+        ("--optimizers users:net", "users:net must be a jaxdeep.comparison.Candidate"),
+        ("--space adam.learning_rate=1:0.1", "adam.learning_rate has no room between 1 and 0.1"),
+        ("--space adm.b1=0.1:1", "argument --space: no candidate 'adm'; did you mean adam?"),
+        ("--space adam.learning_rat=0.1:1", "did you mean learning_rate?"),
+        ("--space adam.learning_rate=0:1", "low of log_uniform must be in (0, inf)"),
+        ("--space adam.b2=0.9:0.99 --budget 4", "4 trials tune learning_rate of adam alone; b2 takes"),
+        ("--space adam", "must be CANDIDATE.NAME=LOW:HIGH"),
+        ("--set adam.b=1", "argument --set: adam has no 'b'"),
+        ("--set adam.b1=2", "argument --set: b1 must be in [0, 1)"),
+        ("--set adam.b1=x", "adam.b1 must be a number, got 'x'"),
+        ("--vary dropout=0,2", "argument --vary: dropout must be at least 0 and below 1"),
+        ("--vary dropout=0.2", "argument --vary: must be NAME=V1,V2"),
+        ("--vary epochs=1,2", "all candidates have the same epochs"),
+        ("--vary schedule=cosin,constant", "did you mean cosine?"),
+        ("--vary wheels=1,2", "adam has no 'wheels'"),
+        ("--metric acuracy", "argument --metric: must be one of accuracy,"),
+        ("--seeds 1", "argument --seeds: must be at least 2"),
+        ("--level 2", "argument --level: "),
+        ("--schedule cosin", "argument --schedule: must be one of constant, cosine"),
+        ("--recipe strong --dropout 0.1", "argument --dropout: does not go with --recipe"),
+        ("--model users:plain", "argument --model: users:plain must return a jaxdeep Model"),
+        ("--epochs 2.5", "argument --epochs: must be a whole number"),
+        ("--batch-size 1258", "argument --batch-size: must be at most the 1257 training rows"),
+        ("--seed 99999999999999999999", "argument --seed: must be a whole number in [0, 2**32)"),
+        ("--data absent.npz", "argument --data: no such file: absent.npz"),
+        ("--data mnist", "argument --data: must be one of, or a file of, digits"),
+        ("--data table.csv", "argument --target: must name the column"),
+        ("--data table.csv --target pric", "'price' is one"),
+        ("--data table.csv --target price --task binary", "none has a row for every part"),
+        ("--data one.npz", "argument --data: the targets have a single class, 0"),
+        ("--data few.npz", "sizes must leave rows for each part"),
+        ("--data digits --test 0.2", "argument --test: must be left out"),
+        ("--out /dev/null/x", "argument --out: cannot make the folder /dev/null/x"),
+        ("--out gs://bucket/runs", "argument --out: must be a path on this machine"),
+    ],
+)
+def test_wrong_arguments_get_one_line_and_nothing_is_made(args, message, folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = {path.name for path in folder.iterdir()} | {"__pycache__"}
+    assert message in refused(args.split(), capsys)
+    assert {path.name for path in folder.iterdir()} <= before
+
+
+def test_a_folder_that_cannot_be_written_gets_one_line(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    assert "argument --out: cannot write runs" in refused(["--out", "runs"], capsys)
+
+
 @pytest.mark.heavy
-def test_an_interrupted_comparison_shows_the_optimizers_that_were_trained(small, tmp_path, monkeypatch):
-    from jaxdeep.cli import compare
+@pytest.mark.optimized
+@pytest.mark.parametrize(
+    "args",
+    [
+        "--data classes.npz --optimizers nag,adam",
+        "--data table.csv --target kind --drop price --optimizers nag",
+        "--data two.npz --optimizers adam --schedule cosine",
+        "--data numbers.npz --optimizers adabelief --dropout 0.1",
+        "--data labels.npz --optimizers users:heavy --metric f1 --l2 1e-3",
+        "--data numbers.npz --optimizers users:plain --model users:net",
+    ],
+)
+def test_best_py_reaches_the_reported_value_exactly(args, folder, monkeypatch, tmp_path):
+    out, here = tmp_path / "out", os.getcwd()
+    size = QUICK if "--model" not in args else QUICK[:-2]
+    text = run(folder, monkeypatch, *args.split(), *size, "--out", out)
+    monkeypatch.chdir(here)
+    for name in ("results.json", "trials.csv", "model", "best.py"):
+        assert (out / name).exists()
+        assert str(out / name) in text
+    best = again(out / "best.py", cwd=here)
+    assert best.endswith(" as reported"), best
+    found = results(out)
+    values = found["test"][found["winners"][0]][best.split()[1]]
+    assert float(best.split()[2]) in values
 
-    train = compare._train
 
-    def interrupted(name, *args):
-        if name == "adam":
-            raise KeyboardInterrupt
-        return train(name, *args)
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("args", "task", "metric"),
+    [
+        ("--data hot.npz", "multiclass", "accuracy"),
+        ("--data table.csv --target price", "regression", "mae"),
+        ("--data two.npz --metric auc", "binary", "auc"),
+        ("--data labels.npz", "multilabel", "accuracy"),
+        ("--data classes.npz --metric loss --task classification", "multiclass", "loss"),
+    ],
+)
+def test_the_task_is_what_the_targets_look_like(args, task, metric, folder, monkeypatch, tmp_path):
+    text = run(folder, monkeypatch, *args.split(), *QUICK, "--optimizers", "adam", "--out", tmp_path)
+    assert f": {task}; rows: " in text
+    assert f"test {metric}" in text
+    assert "2 seeds: no difference can be sure below 6" in text
+    assert "tuning: 1 candidate × 2 trials × 2 epochs = 4 epochs" in text
+    assert max(map(len, text[text.index("candidate  ") :].split("\nwrote")[0].splitlines())) <= 80
 
-    monkeypatch.setattr(compare, "_train", interrupted)
-    args = ["compare", "--data", small, "--epochs", "1", "--out", str(tmp_path)]
-    assert main([*args, "--optimizers", "sgd:0.1,adam"]) == 0
-    assert list(json.loads((tmp_path / "results.json").read_text())["optimizers"]) == ["sgd:0.1"]
-    assert main([*args, "--optimizers", "adam,sgd"]) == 130
+
+@pytest.mark.heavy
+def test_the_columns_are_those_of_the_training_rows(folder, monkeypatch, tmp_path):
+    args = "--data table.csv --target kind --drop price --optimizers adam"
+    run(folder, monkeypatch, *args.split(), *QUICK, "--out", tmp_path)
+    rows = np.load(tmp_path / "rows.npz")
+    assert sorted(np.concatenate([rows[part] for part in rows])) == list(range(ROWS))
+    model, params, state = jd.load(tmp_path / "model")
+    expected = jd.tables.fit("table.csv", "kind", kinds={"price": "drop"}, rows=rows["training"])
+    assert model.layers["inputs"].traits.encodes == expected
+    assert jd.predict(model, params, state, "table.csv", output="class").shape == (ROWS,)
 
 
-def test_a_remote_folder_is_refused(small, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit):
-        main(["compare", "--data", small, "--out", "gs://bucket/runs"])
-    assert "argument --out: must be a path on this machine, got 'gs:/" in capsys.readouterr().err
-    assert not [*tmp_path.iterdir()]
+@pytest.mark.heavy
+def test_the_same_command_goes_on_and_another_question_is_refused(folder, monkeypatch, tmp_path, capsys):
+    args = ["--data", "classes.npz", "--optimizers", "sgd,nag", *QUICK, "--out", tmp_path]
+    run(folder, monkeypatch, *args)
+    first = results(tmp_path)
+    text = run(folder, monkeypatch, *args)
+    assert results(tmp_path) == first
+    assert "epoch 1/" not in text  # nothing is trained again
+    for more, message in (
+        (["--batch-size", "16"], f"argument --out: {tmp_path} holds another comparison: batch_size was"),
+        (["--hidden", "9"], f"argument --out: {tmp_path} holds "),
+        (["--data", "hot.npz", "--seed", "1"], f"argument --out: {tmp_path} holds "),
+    ):
+        assert message in refused([*args, *more], capsys)
+    assert results(tmp_path) == first
+
+
+@pytest.mark.heavy
+def test_recipes_and_varied_networks_are_compared(folder, monkeypatch, tmp_path):
+    args = ["--data", "classes.npz", *QUICK]
+    vary = ["--vary", "batch-norm=none,before", "--vary", "activation=relu,prelu", "--optimizers", "nag"]
+    run(folder, monkeypatch, *args, *vary, "--out", tmp_path / "varied")
+    assert "batch-norm=before, activation=prelu" in results(tmp_path / "varied")["values"]
+    run(folder, monkeypatch, *args, "--recipe", "strong", "--quick", "--out", tmp_path / "strong")
+    assert len(results(tmp_path / "strong")["values"]) == 3
+
+
+@pytest.mark.heavy
+def test_an_interrupted_comparison_says_how_to_go_on(folder, monkeypatch, tmp_path, capsys):
+    def interrupted(**arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jd, "compare", interrupted)
+    monkeypatch.chdir(folder)
+    assert main(["compare", "--data", "classes.npz", "--out", str(tmp_path)]) == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+
+
+@pytest.mark.heavy
+def test_offline_fashion_mnist_gets_one_line(tmp_path):
+    env = {**os.environ, "JAXDEEP_DATA": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    env |= dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+    env["PYTHONPATH"] = os.getcwd()
+    command = [sys.executable, "-m", "jaxdeep", "compare", "--data", "fashion-mnist"]
+    found = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert "JAXDEEP_DATA" in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_comparison_killed_three_times_gives_the_same_results(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "jaxdeep",
+        "compare",
+        "--optimizers",
+        "sgd,nag,adam",
+        "--epochs",
+        "4",
+    ]
+    command += ["--budget", "4", "--seeds", "6", "--out"]
+    env = os.environ | {"PYTHONPATH": os.getcwd()}
+    quiet = {"env": env, "cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([*command, "whole"], check=True, **quiet)
+    rng, killed = np.random.default_rng(0), 0
+    journals = [tmp_path / "killed" / "runs" / stage / "journal.jsonl" for stage in ("tuning", "final")]
+    while killed < 3:
+        before = sum(path.stat().st_size for path in journals if path.exists())
+        process = subprocess.Popen([*command, "killed"], **quiet)
+        while process.poll() is None:
+            if sum(path.stat().st_size for path in journals if path.exists()) > before:
+                time.sleep(rng.uniform(0, 0.3))
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.01)
+        killed += process.wait() == -signal.SIGKILL
+        assert killed or process.returncode != 0
+    subprocess.run([*command, "killed"], check=True, **quiet)
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")

@@ -121,6 +121,26 @@ def test_schedules_are_those_of_all_but_schedule_free():
     assert lowered.about["schedule"] == "performance"
 
 
+def test_a_candidate_may_have_a_schedule_of_its_own():
+    sgd = named_candidates(["sgd"])["sgd"]
+    own = {name: sgd._replace(schedule=name) for name in ("constant", "cosine")}
+    found = jd.compare(own, **SMALL, schedule="exponential")
+    for name, values in found.values.items():
+        alone = jd.compare(["sgd"], **SMALL, schedule=name)
+        assert values.tolist() == alone.values["sgd"].tolist()
+    assert found.about["schedule"] == "of each candidate"
+    with pytest.raises(ValueError, match=r"candidates\['a'\].schedule must be one of constant"):
+        jd.compare({"a": sgd._replace(schedule="cosin")}, **SMALL)
+
+
+def test_progress_says_what_each_stage_costs(capsys):
+    jd.compare(["sgd", "adam"], **SMALL | {"progress": True})
+    lines = capsys.readouterr().out.splitlines()
+    tuning, final = "2 candidates × 3 trials × 2 epochs", "2 candidates × 2 seeds × 2 epochs"
+    assert lines[0] == f"tuning: {tuning} = 12 epochs; then final: {final} = 8 epochs"
+    assert sum(line.startswith(f"final: {final} = 8 epochs; 0:") for line in lines) == 1
+
+
 def test_a_comparison_goes_on_and_grows(tmp_path):
     first = jd.compare(["sgd", "adam"], **SMALL, checkpoint=tmp_path)
     again = jd.compare(["sgd", "adam"], **SMALL, checkpoint=tmp_path)

@@ -139,6 +139,24 @@ def test_npz_holds_out_a_tenth_unless_told(tmp_path):
     assert len(datasets.npz(tmp_path / "c.npz").test[1]) == 9
 
 
+def test_npz_takes_targets_of_any_kind_as_they_are(tmp_path):
+    numbers = np.linspace(-1, 1, len(X))
+    for y, dtype in (
+        (numbers, np.float32),
+        (np.stack([numbers, -numbers], 1), np.float32),
+        (np.eye(3)[Y % 3].astype(int), np.int32),
+    ):
+        np.savez(tmp_path / "a.npz", x_train=X, y_train=y, x_test=X, y_test=y)
+        found = datasets.npz(tmp_path / "a.npz", classes=False).test
+        np.testing.assert_array_equal(found[1], y.astype(dtype))
+        assert found[1].dtype == dtype
+    np.savez(tmp_path / "a.npz", x=X, y=numbers[:, None])
+    assert datasets.npz(tmp_path / "a.npz", classes=False).train[1].ndim == 1
+    np.savez(tmp_path / "a.npz", x=X, y=numbers[:-1])
+    with pytest.raises(ValueError, match=r"y must be numbers, \(rows,\) or \(rows, outputs\)"):
+        datasets.npz(tmp_path / "a.npz", classes=False)
+
+
 def test_npz_scales_bytes_only(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.full((20, 2), 255, np.uint8), y=np.zeros(20, int))
     assert datasets.npz(tmp_path / "a.npz").train[0].max() == 1

@@ -1225,7 +1225,7 @@ call(
 
 # datasets
 np.savez(FOLDER / "data.npz", x=np.asarray(POSITIVE), y=np.asarray(LABELS))
-call("datasets.npz", path=FOLDER / "data.npz")
+call("datasets.npz", path=FOLDER / "data.npz", classes=True)
 call("datasets.load", name=str(FOLDER / "data.npz"))
 ROWS = np.arange(6)
 PARTED = {"data": X[:2].repeat(3, axis=0), "groups": ROWS // 2, "stratify": ROWS % 2}

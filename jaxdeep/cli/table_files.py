@@ -1,0 +1,163 @@
+"""Tables on the command line: their arguments, and their rows in parts."""
+
+import argparse
+import re
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from jaxdeep.cli import arguments
+
+if TYPE_CHECKING:
+    from jaxdeep.tables import Columns
+
+TASKS = ("regression", "classification", "binary", "multiclass")
+_KINDS = ("number", "category", "boolean", "date", "drop")
+
+
+def add_columns(parser: arguments.Parser) -> None:
+    """``--kinds``, ``--drop``, ``--null``, ``--min-frequency``: what columns are."""
+    kinds = f"kinds of columns in place of those found: {', '.join(_KINDS)}"
+    parser.add_argument("--kinds", nargs="+", default=[], type=_kind, metavar="COLUMN=KIND", help=kinds)
+    dropped = "columns to leave out, such as an id"
+    parser.add_argument("--drop", nargs="+", default=[], metavar="COLUMN", help=dropped)
+    null = "further texts that stand for a missing cell"
+    parser.add_argument("--null", nargs="+", default=[], metavar="TEXT", help=null)
+    rare = "rows below which a level of a category counts as unknown"
+    parser.option("--min-frequency", 1, arguments.count, "N", rare)
+
+
+def share(text: str) -> float:
+    """A share of the rows, which may be 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, got {text!r}")
+    return value
+
+
+def _kind(text: str) -> tuple[str, str]:
+    name, equals, kind = text.rpartition("=")
+    if not equals or kind not in _KINDS:
+        raise argparse.ArgumentTypeError(
+            f"must be COLUMN=KIND with a kind of {', '.join(_KINDS)}, got {text!r}"
+        )
+    return name, kind
+
+
+class Table(NamedTuple):
+    """A table as it is trained on.
+
+    Attributes:
+      columns: what is known of its columns, of the training rows alone.
+      parts: inputs and targets of "training", "validation" and "test".
+      notes: what deserves a look.
+      rows: the numbers of the rows of each part.
+      fitted: the further arguments of `jaxdeep.tables.fit`.
+    """
+
+    columns: "Columns"
+    parts: dict[str, tuple[Any, np.ndarray]]
+    notes: list[str]
+    rows: dict[str, np.ndarray]
+    fitted: dict[str, Any]
+
+
+def read(args: argparse.Namespace) -> Table:
+    """Fit the columns to the training rows, and encode all."""
+    from jaxdeep import tables
+
+    kinds = dict(args.kinds) | dict.fromkeys(args.drop, "drop")
+    if args.task is not None:
+        kinds[args.target] = "number" if args.task == "regression" else "category"
+    rows: dict[str, np.ndarray] = {}
+    notes: list[str] = []
+
+    def training(targets: np.ndarray) -> np.ndarray:
+        rows.update(_parted(targets, args, notes))
+        return rows["training"]
+
+    given: dict[str, Any] = {
+        "kinds": kinds,
+        "null": [*tables.NULLS, *args.null] if args.null else None,
+        "min_frequency": args.min_frequency if args.min_frequency > 1 else None,
+    }
+    fitted = {name: value for name, value in given.items() if value}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the notes below the summary say it, too
+        columns = tables.fit(args.data, args.target, **fitted, rows=training)
+        if args.task in ("binary", "multiclass") and columns.task != args.task:
+            raise ValueError(
+                f"task={args.task} does not fit {args.target!r}, which has "
+                f"{len(columns.classes or ()):,} classes"
+            )
+        inputs, targets = columns.encode(args.data)
+    taken = {
+        name: ({key: array[own] for key, array in inputs.items()}, targets[own])
+        for name, own in rows.items()
+    }
+    return Table(columns, taken, notes, rows, fitted)
+
+
+def _parted(targets: np.ndarray, args: argparse.Namespace, notes: list[str]) -> dict[str, np.ndarray]:
+    """The numbers of the rows of each part, classes in equal shares."""
+    from jaxdeep import datasets
+
+    shares = {"validation": args.validation} | ({"test": args.test} if args.test else {})
+    numbers, always = np.arange(len(targets)), np.arange(0)
+    labels = None
+    if targets.dtype.kind == "i":
+        counts = np.bincount(targets)
+        rare = counts[targets] < len(shares) + 1
+        if rare.all():
+            raise ValueError(
+                f"target {args.target!r} has {np.count_nonzero(counts):,} classes in {len(targets):,} "
+                "rows, and none has a row for every part"
+            )
+        if rare.any():
+            many = arguments.several(int(rare.sum()), "row")
+            notes.append(f"{many} of classes with fewer rows than there are parts: for training only")
+        numbers, always = numbers[~rare], numbers[rare]
+        labels = targets[numbers]
+    found = datasets.split(numbers, (None, *shares.values()), stratify=labels, seed=args.seed)
+    parts = dict(zip(("training", *shares), found))
+    return parts | {"training": np.sort(np.concatenate([parts["training"], always]))}
+
+
+_ARGUMENTS = {
+    "target": "--target",
+    "kinds": "--kinds",
+    "null": "--null",
+    "task": "--task",
+    "sizes": "--validation, --test",
+    "stratify": "--validation, --test",
+    "batch_size": "--batch-size",
+}
+
+
+def said(error: BaseException) -> str:
+    """An error of a function in the words of the command: its arguments instead of Python's."""
+    text = arguments.one_line(error).removeprefix("frame: ")
+    name = (re.match(r"\w+", text) or [""])[0]
+    text = re.sub(r"\b(the )?frame\b", "the table", in_words_of_the_command(text))
+    return f"argument {_ARGUMENTS.get(name, '--data')}: {text}"
+
+
+def in_words_of_the_command(text: str) -> str:
+    """A text that names arguments of `jaxdeep.tables.fit`, with the command's in their place.
+
+    >>> in_words_of_the_command('''declare it (kinds={'a': "drop", 'b': "number"})''')
+    'declare it (--kinds a=drop b=number)'
+    """
+    declared = re.compile(r"kinds=\{(.*?)\}")
+    text = declared.sub(lambda found: f"--kinds {_declared(found[1])}", text)
+    text = re.sub(r'"drop"\s+in\s+kinds=', "--drop", text)
+    return text.replace("in kinds=", "in --kinds").replace("in null=", "in --null")
+
+
+def _declared(kinds: str) -> str:
+    """``'a': "drop", 'b': "number"`` as ``a=drop b=number``."""
+    return " ".join(f"{name}={kind}" for name, kind in re.findall(r"'(.*?)': \"(.*?)\"", kinds))
