@@ -16,6 +16,17 @@ _FLAGS = {
     "test": "--test",
 }
 
+# What a sweep refuses, which is a stage of a comparison.
+_OF_SWEEPS = {
+    r"holds another sweep; it differs in key: .*here\.": "holds another comparison: of another --seed.",
+    r"holds another sweep; it differs in contents: .*here\.": "holds another comparison: of other data.",
+    r"holds a sweep whose row \{'candidate': '(.*?)'.*?\} with seed \d+ has another (\w+): (.*) there, "
+    r"(.*) here\.": r"holds another comparison: the \2 of \1 was \3 and is \4.",
+    "Give a new directory, or delete that one|Ask that one, or give a new directory": (
+        "Ask that one, or name a new folder"
+    ),
+}
+
 
 def said(error: BaseException) -> str:
     """The error on a line.
@@ -26,9 +37,10 @@ def said(error: BaseException) -> str:
     text = arguments.one_line(error)
     if text.startswith("argument "):
         return text
-    text = re.sub(
-        r"^checkpoint='(.*?)(/runs)?(/tuning|/final)?' holds", r"argument --out: \1 holds", text
-    )
+    where = r"^checkpoint='(.*?)(/runs)?(/tuning|/final)?' holds"
+    text = re.sub(where, r"argument --out: \1 holds", text)
+    for words, instead in _OF_SWEEPS.items():
+        text = re.sub(words, instead, text)
     text = re.sub(r"^candidates\['(.*?)'\]:? ?", r"argument --optimizers: \1 ", text)
     flag = next((flag for name, flag in _FLAGS.items() if re.match(rf"{name}\b", text)), None)
     return text if flag is None else f"argument {flag}: {text}"
