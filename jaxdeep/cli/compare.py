@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import jaxdeep
+from jaxdeep._extras import needed
 from jaxdeep.cli import arguments, networks
 from jaxdeep.cli.comparing import candidates
 from jaxdeep.cli.comparing import data as read_data
@@ -123,6 +124,7 @@ def _compare(args: argparse.Namespace, parser: arguments.Parser) -> int:
     if args.quick and args.optimizers is None and not args.vary:
         args.optimizers = ",".join(candidates.QUICK)
     try:
+        needed("safetensors.numpy", "compare", "safetensors", "checkpoint")  # which keeps the runs
         question = question_of(args, read_data.read(args))
     except (ValueError, TypeError, OSError, ImportError) as error:
         parser.error(said(error))

@@ -60,7 +60,11 @@ def trials_csv(answer: Record) -> str:
         if name not in (COLUMN, "seed")
     )
     metrics = dict.fromkeys(
-        name for table in stages.values() for r in table.results for name in scalars(r.history)
+        name
+        for table in stages.values()
+        for result in table.results
+        for name in scalars(result.history)
+        if name not in hyper  # a run's learning rate by epoch
     )
     tested = dict.fromkeys(name for own in answer.test.values() for name in own)
     head = ["stage", COLUMN, "seed", *hyper, "ended", "epochs", *metrics]

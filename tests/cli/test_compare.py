@@ -17,7 +17,7 @@ import pytest
 import jaxdeep as jd
 from jaxdeep.__main__ import main
 from jaxdeep.cli import networks
-from jaxdeep.cli.comparing import candidates
+from jaxdeep.cli.comparing import candidates, errors
 from jaxdeep.cli.networks import Network
 
 ROWS = 200
@@ -238,6 +238,44 @@ def test_a_folder_that_cannot_be_written_gets_one_line(folder, capsys, monkeypat
     monkeypatch.chdir(folder)
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     assert "argument --out: cannot write runs" in refused(["--out", "runs"], capsys)
+
+
+def test_it_prints_the_answer_and_writes_its_files(folder, monkeypatch, tmp_path):
+    args = "--data numbers.npz --optimizers sgd --hidden none --budget 1 --seeds 2 --epochs 1"
+    text = run(folder, monkeypatch, *args.split(), "--out", tmp_path)
+    assert "numbers.npz: regression; rows: 144 to train on, 20 to tune by, 36 to judge by" in text
+    assert "sgd is the only candidate; there is nothing to compare it with." in text
+    assert "2 seeds: no difference can be sure below 6" in text
+    assert "Holds for this network" in text
+    assert {"results.json", "trials.csv", "model", "best.py"} <= {p.name for p in tmp_path.iterdir()}
+    script = (tmp_path / "best.py").read_text()
+    assert "optimizer=jd.optimizers.sgd(0.01)" in script
+    (value,) = {float(line.split()[2]) for line in script.splitlines() if line.startswith("REPORTED")}
+    assert value in results(tmp_path)["test"]["sgd"]["mae"]
+
+
+_ELSE = "Give a new directory, or delete that one"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "checkpoint='/a/runs/tuning' holds another sweep; it differs in key: [1] there, [2] here. "
+            f"{_ELSE}",
+            "--out: /a holds another comparison: of another --seed. Ask that one, or name a new folder",
+        ),
+        (
+            "checkpoint='/a/runs/final' holds a sweep whose row {'candidate': 'nag', 'b': 1} with seed 0 "
+            f"has another model: x there, y here. {_ELSE}",
+            "--out: /a holds another comparison: the model of nag was x and is y. Ask that one, or name a "
+            "new folder",
+        ),
+        ("metric must be one of loss,\n got 'a'", "--metric: metric must be one of loss, got 'a'"),
+    ],
+)
+def test_errors_are_said_in_the_words_of_the_command(text, line):
+    assert errors.said(ValueError(text)) == f"argument {line}"
 
 
 @pytest.mark.heavy

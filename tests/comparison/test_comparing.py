@@ -185,6 +185,8 @@ def test_results_are_the_same_bits_but_for_times(tmp_path):
     lines = (tmp_path / "a" / "trials.csv").read_text().splitlines()
     assert len(lines) == 1 + 2 * 3 + 2 * 2
     assert lines[0].startswith("stage,candidate,seed,learning_rate")
+    names = lines[0].split(",")
+    assert len(set(names)) == len(names)
 
 
 def test_the_text_fits_eighty_columns():
