@@ -18,6 +18,7 @@ import jaxdeep as jd
 from jaxdeep.__main__ import main
 from jaxdeep.cli import networks
 from jaxdeep.cli.comparing import candidates, errors
+from jaxdeep.cli.comparing import changes as changes_of
 from jaxdeep.cli.networks import Network
 
 ROWS = 200
@@ -108,7 +109,7 @@ def entrants(optimizers=None, vary=(), changes=(), network=None):
     made = candidates.entrants(
         optimizers,
         candidates.vary(vary),
-        [candidates.change(flag, text) for flag, text in changes],
+        [changes_of.change(flag, text) for flag, text in changes],
         network or Network(),
         lambda network: None,
     )
@@ -266,10 +267,10 @@ _ELSE = "Give a new directory, or delete that one"
             "--out: /a holds another comparison: of another --seed. Ask that one, or name a new folder",
         ),
         (
-            "checkpoint='/a/runs/final' holds a sweep whose row {'candidate': 'nag', 'b': 1} with seed 0 "
-            f"has another model: x there, y here. {_ELSE}",
-            "--out: /a holds another comparison: the model of nag was x and is y. Ask that one, or name a "
-            "new folder",
+            "checkpoint='/a/runs/final' holds a sweep whose row {'candidate': 'nag', 'b': 1} with "
+            f"seed 0 has another model: x there, y here. {_ELSE}",
+            "--out: /a holds another comparison: the model of nag was x and is y. Ask that one, or "
+            "name a new folder",
         ),
         ("metric must be one of loss,\n got 'a'", "--metric: metric must be one of loss, got 'a'"),
     ],

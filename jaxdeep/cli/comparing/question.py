@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from jaxdeep.cli import arguments, networks
 from jaxdeep.cli.comparing import candidates
-from jaxdeep.cli.comparing.candidates import Change, Entrant
+from jaxdeep.cli.comparing.candidates import Entrant
+from jaxdeep.cli.comparing.changes import Change, change
 from jaxdeep.cli.comparing.data import Data
 from jaxdeep.cli.comparing.setup import Setup, batch_size_of, setup_of
 from jaxdeep.cli.networks import Network
@@ -55,13 +56,11 @@ def question_of(args: argparse.Namespace, data: Data) -> Question:
             setups[network] = setup_of(network, data, args.metric)
         return setups[network].model.value
 
-    changes = [
-        candidates.change(f"--{flag}", text) for flag in ("set", "space") for text in getattr(args, flag)
-    ]
+    changes = [change(f"--{flag}", text) for flag in ("set", "space") for text in getattr(args, flag)]
     names = None if args.optimizers is None else candidates.optimizers_of(args.optimizers)
     entrants = candidates.entrants(names, varied, changes, network, model_of)
-    for change in changes:
-        _check_tuned(change, entrants, args.budget)
+    for one in changes:
+        _check_tuned(one, entrants, args.budget)
     return Question(data, entrants, setups, _arguments(args, entrants, setups, data))
 
 
