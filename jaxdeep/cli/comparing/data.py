@@ -56,8 +56,10 @@ def add(parser: arguments.Parser) -> None:
     parser.add_argument("--target", metavar="COLUMN", help="of a table: what is to be predicted")
     tasks = f"one of {', '.join(TASKS)} (default: what the targets look like)"
     parser.add_argument("--task", choices=TASKS, metavar="TASK", help=tasks)
-    for part, what in (("validation", "tunes by"), ("test", "judges by")):
-        help = f"share of the rows that it {what}, if the data have no such part (default: {_SHARE})"
+    for part, help in (
+        ("validation", f"share of a table's rows that it tunes by (default: {_SHARE})"),
+        ("test", f"share of the rows that it judges by, if there are no such rows (default: {_SHARE})"),
+    ):
         parser.add_argument(f"--{part}", type=table_files.share, metavar="SHARE", help=help)
     table_files.add_columns(parser)
 
