@@ -81,7 +81,7 @@ $(VENV)/.made:
 	@touch $@
 
 # An extra is installed again when the dependencies or their versions change, and only then.
-$(VENV)/.with-demo: EXTRA = datasets,plot,checkpoint
+$(VENV)/.with-demo: EXTRA = datasets,plot,checkpoint,report
 $(VENV)/.with-test: EXTRA = test
 $(VENV)/.with-dev: EXTRA = dev
 $(VENV)/.with-bench: EXTRA = bench

@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import shlex
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -164,10 +165,12 @@ def _tell(args: argparse.Namespace, data: Data) -> None:
 def _write(args: argparse.Namespace, answer: "Comparison", question: Question) -> list[pathlib.Path]:
     """The files of the answer."""
     paths = answer.save(args.out)
-    report = getattr(answer, "report", None)  # until there is one
-    if args.report and report is not None:
-        report(args.out / "report.html")
-        paths.append(args.out / "report.html")
+    if args.report:
+        command = shlex.join(["python", "-m", "jaxdeep", *args.typed])
+        try:
+            paths.append(answer.report(args.out / "report.html", command=command))
+        except ImportError as error:
+            print(f"no report.html: {arguments.one_line(error)}", file=sys.stderr)
     if not answer.winners:
         return paths
     label, seed = answer.best()

@@ -44,18 +44,15 @@ def verdict_of(
         return Verdict((), "None of the candidates could be trained.")
     leader, *others = order
     if not others:
-        return Verdict(
-            (leader,), f"{leader} is the only candidate; there is nothing to compare it with."
-        )
+        return Verdict((leader,), f"{leader} alone was trained; there is nothing to compare it with.")
     open_pairs = [pair for pair in pairs if pair.better == leader and not pair.is_sure(level, worth)]
     if not open_pairs:
         return Verdict((leader,), f"{leader} wins.")
     winners = (leader, *(pair.worse for pair in open_pairs))
-    if len(winners) == len(order):
-        apart = f"{_listed(winners)} cannot be told apart"
-    else:
-        apart = f"{_listed(winners)} cannot be told apart, and are better than the others"
-    return Verdict(winners, f"{apart}{_more(open_pairs, len(pairs), seeds, level, worth)}")
+    apart = f"{_listed(winners)} cannot be told apart"
+    rest = [name for name in others if name not in winners]
+    behind = f" {leader} is better than {_listed(rest)}." if rest else ""
+    return Verdict(winners, f"{apart}{_more(open_pairs, len(pairs), seeds, level, worth)}{behind}")
 
 
 def _more(open_pairs: Sequence[Pair], tests: int, seeds: int, level: float, worth: float) -> str:
@@ -75,4 +72,6 @@ def _more(open_pairs: Sequence[Pair], tests: int, seeds: int, level: float, wort
 
 def _listed(names: Sequence[str]) -> str:
     between = "; " if any("," in name for name in names) else ", "
+    if len(names) == 1:
+        return names[0]
     return " and ".join([between.join(names[:-1]), names[-1]])
