@@ -12,7 +12,7 @@ from jaxdeep._limits import softmax
 from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.losses.meaning import reads
 from jaxdeep.nn.model import Model
-from jaxdeep.nn.outputs import APART, along, meaning_of
+from jaxdeep.nn.outputs import APART, OF_MODULE, along, check_probabilities, meaning_of
 from jaxdeep.train.outputs import kind_of_targets
 from jaxdeep.train.state import Network, PerExample
 from jaxdeep.tree import path_name
@@ -102,11 +102,11 @@ def _ending_of(
 ) -> _Ending:
     """What an output is, by the model's last layers, by its program, and by what was said of it."""
     single = len(shape) < 2 or shape[-1] == 1
-    word, softmax = "scores", False
+    word, softmax = OF_MODULE, False
     if isinstance(model, Model):
         word, softmax = (along(words, path)[0] for words in (meaning_of(model), model.exclusive))
         word = next((joint for joint, apart in APART.items() if word == apart), word)
-    if word in (None, "scores") and made.word in ("probabilities", "log_probabilities"):
+    if word in (None, "scores", OF_MODULE) and made.word in ("probabilities", "log_probabilities"):
         word, softmax = made.word, made.softmax
     targets = None if known.loss is None else along(kind_of_targets(known.loss), path)[0]
     if word in ("probabilities", "log_probabilities"):
@@ -124,7 +124,9 @@ def _ending_of(
             f"{where} holds values, as the loss says, which have neither classes nor probabilities: use "
             "output=None"
         )
-    if said is None and word != "scores":
+    if said is False:
+        check_probabilities(word, "from_logits=False")
+    if said is None and word not in ("scores", OF_MODULE):
         raise ValueError(
             f"the last layer of the model does not say what {where} holds, since it is "
             f"{'a function of your own' if word is None else 'an activation'} and neither softmax nor "

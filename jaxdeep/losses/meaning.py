@@ -26,6 +26,7 @@ _OF_EITHER = (softmax_cross_entropy, sigmoid_cross_entropy, softmax_focal, sigmo
 
 # Losses of labels that are 0 and 1, one by one, and of classes that exclude each other.
 OF_BITS = (sigmoid_cross_entropy, sigmoid_focal, hinge)
+OF_SCORES = (hinge, categorical_hinge, multiclass_hinge, optax.losses.hinge_loss)  # any, but in [0, 1]
 OF_CLASSES = (
     *(softmax_cross_entropy, softmax_focal, categorical_hinge, multiclass_hinge),
     optax.losses.softmax_cross_entropy_with_integer_labels,

@@ -11,13 +11,15 @@ from jaxdeep.nn.model import Model
 
 # What a word is called where a number is of a label of its own.
 APART = {"probabilities": "labels", "log_probabilities": "log_labels"}
+OF_MODULE = "module"  # what a module of another library puts out: nobody knows
 
 
 def meaning_of(model: Model) -> Any:
     """`Model.meaning`, where "labels" are probabilities of labels that do not exclude each other.
 
     These are what a sigmoid puts out, those of a softmax exclude each other. "log_labels" are their
-    logarithms.
+    logarithms. `OF_MODULE` is said of a module of another library, which is taken for "scores" where
+    nothing else is said of it.
 
     >>> import jaxdeep as jd
     >>> meaning_of(jd.nn.dense(3, activation=jax.nn.sigmoid))
@@ -32,8 +34,23 @@ def meaning_of(model: Model) -> Any:
         return known if excludes else APART.get(known, known)
 
     if model.meaning is None and any(place.layer.kind not in KINDS for place in walk.leaves(model)):
-        return "scores"  # of a module of another library, as of a linear layer
+        return OF_MODULE
     return named(model.meaning, model.exclusive)
+
+
+def check_probabilities(word: Any, said: str) -> None:
+    """Refuse numbers that are no probabilities, as the layers say, where it is said that they are.
+
+    Args:
+      word: as of `meaning_of`.
+      said: the argument that says it.
+    """
+    if word in ("scores", "values"):
+        end = "a layer without an activation" if word == "scores" else "an activation that gives none"
+        raise ValueError(
+            f"the model ends in {end}, so that it puts out no probabilities, got {said}: say that they "
+            "are logits, if they are, or end the model in a softmax or a sigmoid"
+        )
 
 
 def along(words: Any, path: jax.tree_util.KeyPath) -> tuple[Any, int]:

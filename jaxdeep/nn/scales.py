@@ -110,7 +110,9 @@ def rescale(
         y = x * own["scale"] + own["offset"]
         return y if train else jnp.clip(y, own.get("low"), own.get("high"))
 
-    traits = Traits(elementwise=True, axes=same_axes, outputs="values")
+    # by 1 they stay probabilities, or logits: in training nothing is cut
+    keeps = bool(np.all(np.equal(numbers["scale"], 1)) and np.all(np.equal(numbers["offset"], 0)))
+    traits = Traits(elementwise=True, axes=same_axes, outputs=None if keeps else "values", keeps=keeps)
     return Layer(apply, traits=traits, arguments={name: numbers.get(name) for name in given})
 
 
@@ -119,7 +121,8 @@ def bounded(low: Numbers = 0.0, high: Numbers = 1.0, *, squash: str = "sigmoid")
     """Outputs within a range: ``y = low + (high − low) · σ(x)``, elementwise.
 
     With ``squash="tanh"`` it is ``low + (high − low) · ½ (1 + tanh(x))``, which is the same curve, twice
-    as steep.
+    as steep. Between 0 and 1 the outputs are probabilities, as those of a sigmoid are: losses take them
+    with ``from_logits=False``.
 
     Args:
       low, high: the ends of the range; a number for all features, or one for each. They are reached
@@ -148,7 +151,13 @@ def bounded(low: Numbers = 0.0, high: Numbers = 1.0, *, squash: str = "sigmoid")
         share = jax.nn.sigmoid(x if squash == "sigmoid" else 2 * x)
         return begin * (1 - share) + end * share  # exact at both ends
 
-    traits = Traits(elementwise=True, axes=same_axes, outputs="values")
+    is_share = bool(np.all(np.equal(numbers["low"], 0)) and np.all(np.equal(numbers["high"], 1)))
+    traits = Traits(
+        elementwise=True,
+        axes=same_axes,
+        outputs=None if is_share else "values",
+        ends=jax.nn.sigmoid if is_share else None,
+    )
     return Layer(apply, traits=traits, arguments=numbers)
 
 

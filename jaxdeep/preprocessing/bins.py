@@ -159,6 +159,7 @@ def _even_edges(values: Ordered, n_bins: int) -> Statistics:
     least, most = values.at(xp.zeros_like(values.count)[None]), values.at(values.count[None])
     shares = xp.linspace(0, 1, n_bins + 1)[:, None]
     edges = least + (most - least) * shares
+    edges = xp.where(xp.isinf(most - least), least * (1 - shares) + most * shares, edges)
     return xp.concatenate([edges[:-1], most])  # not by rounding beyond it
 
 
@@ -168,7 +169,7 @@ def _quantile_edges(values: Ordered, n_bins: int) -> Statistics:
     products = xp.arange(n_bins + 1)[:, None] * values.count
     places = products // n_bins
     high = values.at(places)
-    middle = (values.at(places - 1) + high) / 2
+    middle = values.at(places - 1) / 2 + high / 2  # whose sum may be beyond the dtype
     return xp.where(products % n_bins == 0, middle, high)
 
 
@@ -176,7 +177,7 @@ def _merged(edges: Statistics, values: Ordered) -> tuple[Statistics, Statistics]
     """The edges that differ, the last of them repeated, and how many bins they make."""
     xp = values.numpy
     apart = xp.diff(edges, axis=0)
-    wide = apart > xp.maximum(1e-8 * (edges[-1] - edges[0]), 0)
+    wide = apart > xp.maximum(1e-8 * edges[-1] - 1e-8 * edges[0], 0)
     kept = xp.concatenate([xp.ones_like(wide[:1]), wide])
     order = (
         xp.argsort(~kept, axis=0, kind="stable") if xp is np else xp.argsort(~kept, axis=0, stable=True)
@@ -201,5 +202,5 @@ def _code(off: Array, edges: Array) -> Array:
 def _middle(codes: Array, edges: Array) -> Array:
     last = len(edges) - 2
     bins = jnp.clip(codes, 0, last).astype(int)
-    middles = (edges[:-1] + edges[1:]) / 2
+    middles = edges[:-1] / 2 + edges[1:] / 2
     return jnp.where((codes < 0) | (codes > last), jnp.nan, middles[bins])

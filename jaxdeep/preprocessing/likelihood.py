@@ -20,7 +20,7 @@ from jaxdeep.preprocessing.features import (
     reduced_axes,
     widened,
 )
-from jaxdeep.preprocessing.power import exponent, mirrored, powers
+from jaxdeep.preprocessing.power import check_positive, exponent, mirrored, powers
 from jaxdeep.preprocessing.statistics import summed, unit_of
 
 Data = Float[Array, "*data"]
@@ -36,7 +36,7 @@ def box_cox_llf(x: ArrayLike, lmbda: ArrayLike, *, axis: Axis = 0) -> PerFeature
     powers neither overflow nor drown small differences.
 
     Args:
-      x: positive; others give NaN.
+      x: positive, or NaN; traced ones that are not give NaN.
       lmbda: λ, a number or one for each feature.
       axis: the axis, or axes, of the examples.
 
@@ -363,6 +363,8 @@ def _llf_jit(x: Data, lmbda: Array, axes: Axes, method: Method) -> PerFeature:
 @broadcasting
 def _llf_of(x: ArrayLike, lmbda: ArrayLike, axis: Axis, method: Method) -> PerFeature:
     wide, axes = _data(x, axis, method)
+    if method == "box-cox":
+        check_positive(as_array("x", x))
     return _llf_jit(wide, _lmbdas(lmbda, wide, axes), axes, method)
 
 

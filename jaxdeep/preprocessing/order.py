@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_above_zero, check_holds, differences
+from jaxdeep._arrays import as_array, check_above_zero, check_holds, differences, overflows
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.preprocessing.features import (
     Axis,
@@ -88,6 +88,7 @@ class Ordered(NamedTuple):
         low, high = self.at(below), self.at(below + 1)
         # from the nearer end, so that a place between equal values is that value
         near = self.numpy.where(part < 0.5, low + (high - low) * part, high - (high - low) * (1 - part))
+        near = self.numpy.where(self.numpy.isinf(high - low), low * (1 - part) + high * part, near)
         return self.numpy.where(low == high, low, near)
 
     def state(self, statistics: Statistics) -> Array:
@@ -96,16 +97,19 @@ class Ordered(NamedTuple):
         return found.reshape(*found.shape[:-1], *self.shape)
 
     def is_constant(self, spread: Statistics) -> Statistics:
-        """Whether a spread is within the rounding of the values."""
+        """Whether a spread is within the rounding of the values, one unit in the last place."""
         size: Any = total(self.base) if self.numpy is np else self.base.high
-        return spread <= self.rounding * abs(size).reshape(-1)
+        mantissa, exponent = self.numpy.frexp(size.reshape(-1))
+        unit = self.numpy.ldexp(self.numpy.full_like(mantissa, self.rounding), exponent - 1)
+        return spread <= self.numpy.where(mantissa == 0, 0, unit)
 
 
 def ordered(x: ArrayLike, axis: Axis) -> Ordered:
     """The values of the features of `x` in order, all rows of them.
 
     Raises:
-      ValueError: no rows, infinite values, float features that vary by less than compiled code can tell.
+      ValueError: no rows, infinite values, float features that vary by less than compiled code can tell,
+        or by more than its floats hold.
     """
     array = as_array("x", x)
     axes = reduced_axes(axis, array.ndim)
@@ -138,7 +142,17 @@ def ordered(x: ArrayLike, axis: Axis) -> Ordered:
     else:
         base = _filled(Halves(middle, None), middle.dtype)
         off = _rows(off_base(array, base), axes)
+    _check_range(off, base.high.dtype)
     return Ordered(base, xp.sort(off, axis=0), count, rounding)
+
+
+def _check_range(off: Statistics, dtype: Any) -> None:
+    """Refuse distances from the base that the dtype of the state does not hold."""
+    if _checks.is_known(off) and (np.isinf(off) | overflows(np.asarray(off), dtype)).any():
+        raise ValueError(
+            f"x holds numbers whose distances from the median are beyond {dtype} (at most "
+            f"{jnp.finfo(dtype).max:.2g}): divide them by a unit"
+        )
 
 
 def off_base(x: ArrayLike, base: Base, name: str = "x", *, exact: bool = False) -> Statistics:

@@ -43,7 +43,7 @@ def box_cox(
     on the scale of x, and the best λ has the smallest variance.
 
     Args:
-      x: positive; others give NaN.
+      x: positive, or NaN; traced ones that are not give NaN.
       lmbda: λ, a number or an array that broadcasts against `x` (one for each column).
       geometric_mean: True for that of `x` over `axis` (of the positive ones); or its value, which
         new data needs.
@@ -53,9 +53,9 @@ def box_cox(
       An array like `x`, computed in at least float32.
 
     Raises:
-      ValueError: shapes that do not broadcast to that of `x`; a geometric mean that is not positive; a
-        λ that is not finite, or that the default float cannot hold; NumPy values above 0 that it would
-        make 0.
+      ValueError: values ≤ 0; shapes that do not broadcast to that of `x`; a geometric mean that is not
+        positive; a λ that is not finite, or that the default float cannot hold; NumPy values above 0
+        that it would make 0.
       TypeError: an `x` that is not of real numbers.
 
     Source: Box & Cox, "An Analysis of Transformations" (1964); `scipy.stats.boxcox`.
@@ -67,6 +67,7 @@ def box_cox(
     """
     check_axis(axis)
     check_above_zero("x", as_array("x", x))  # of which there is a logarithm
+    check_positive(as_array("x", x))
     wide, dtype = widened(x)
     lmbda = _beside("lmbda", lmbda, wide)
     if isinstance(geometric_mean, (bool, np.bool_)) and not geometric_mean:
@@ -170,6 +171,12 @@ def _inverse_yeo_johnson(y: Values, lmbda: Lambda) -> Values:
     negative = y < 0
     log = inverse_power(mirrored(y, negative), exponent(lmbda, negative))
     return mirrored(jnp.expm1(log), negative)
+
+
+def check_positive(x: np.ndarray | jax.Array) -> None:
+    """Refuse known values of which there is no Box-Cox transform."""
+    if _checks.is_known(x) and (np.asarray(x) <= 0).any():
+        raise ValueError("x must be positive for Box-Cox, got values ≤ 0 (use Yeo-Johnson)")
 
 
 def power(log: Values, lmbda: Lambda) -> Values:

@@ -11,9 +11,23 @@ from jaxdeep import _checks
 from jaxdeep._arrays import as_array, broadcasting, check_above_zero
 from jaxdeep._compat import enable_x64
 from jaxdeep._shapes import Array, ArrayLike, Float
-from jaxdeep.preprocessing.features import Axes, Axis, check_axis, check_features, reduced_axes, widened
+from jaxdeep.preprocessing.features import (
+    Axes,
+    Axis,
+    check_axis,
+    check_features,
+    check_varies,
+    reduced_axes,
+    widened,
+)
 from jaxdeep.preprocessing.likelihood import Method, box_cox_mle, yeo_johnson_mle
-from jaxdeep.preprocessing.power import box_cox, inverse_box_cox, inverse_yeo_johnson, yeo_johnson
+from jaxdeep.preprocessing.power import (
+    box_cox,
+    check_positive,
+    inverse_box_cox,
+    inverse_yeo_johnson,
+    yeo_johnson,
+)
 from jaxdeep.preprocessing.precision import is_computing, is_precise, unscaled
 from jaxdeep.preprocessing.scaling import check_state, standard_scaler
 from jaxdeep.preprocessing.statistics import Moments
@@ -97,8 +111,9 @@ def power_transform(
 
     @broadcasting
     def fit(x: ArrayLike) -> PowerState:
-        precise = _precise(x)
-        axes = reduced_axes(axis, np.ndim(x) if precise is None else precise.ndim)
+        precise, array = _precise(x), as_array("x", x)
+        axes = reduced_axes(axis, array.ndim)
+        check_varies("x", array, axes)
         if precise is not None and method == "yeo-johnson":
             check_above_zero("x", precise, axis=axes)  # its results are as small
         if precise is not None and (_is_narrow(precise, axes) or _has_small(precise)):
@@ -121,10 +136,8 @@ def power_transform(
         wide, dtype = widened(x)
         check_features(state.lmbda.shape, wide.shape, axis, "x")
         precise = _precise(x)
-        if method == "box-cox" and not isinstance(wide, jax.core.Tracer):
-            with jax.ensure_compile_time_eval():
-                if bool(((wide if precise is None else precise) <= 0).any()):
-                    raise ValueError("x must be positive for Box-Cox, got values ≤ 0 (use Yeo-Johnson)")
+        if method == "box-cox":
+            check_positive(as_array("x", x))
         is_wide = state.moments is not None and is_precise(state.moments)
         of_logarithms = method == "box-cox" and precise is not None and _has_small(precise)
         if precise is not None and (is_wide or of_logarithms):

@@ -14,6 +14,7 @@ from jaxdeep.preprocessing.features import Axis, check_axis
 from jaxdeep.preprocessing.order import Base, ordered, prepared, with_base
 from jaxdeep.preprocessing.scaling import check_state
 from jaxdeep.preprocessing.smooth import inverse_smooth_clip, smooth_clip
+from jaxdeep.preprocessing.statistics import share_of
 from jaxdeep.preprocessing.transform import Transform, fits
 
 
@@ -62,8 +63,9 @@ def robust_scaler(
       axis: the axis, or axes, of the examples, as for `standard_scaler`.
 
     Raises:
-      ValueError: arguments out of range; when fitting, no or infinite numbers; when transforming, other
-        features than the state's.
+      ValueError: arguments out of range; when fitting, no or infinite numbers, and those that are so far
+        apart that their distances are beyond the default float; when transforming, other features than
+        the state's.
       TypeError: arguments of another kind.
 
     Source: scikit-learn's `RobustScaler`, which takes any scale below 2e-15 for 0, however small the
@@ -97,10 +99,16 @@ def robust_scaler(
                 values.at(values.count[None])[0],
             )
             wide = values.is_constant(most - least)
-            scale = xp.where(same, xp.where(wide, 0, (most - least) / 2), scale)
+            scale = xp.where(same, xp.where(wide, 0, most / 2 - least / 2), scale)
         else:
             scale = xp.where(same, 1, scale)
         scale = xp.where(values.count > 0, scale, 1) / divided
+        largest = jnp.finfo(values.base.high.dtype).max
+        if with_scaling and _checks.is_known(scale) and not (np.asarray(scale) <= largest).all():
+            raise ValueError(
+                f"x has a distance of quantiles beyond {largest:.2g}, which is the largest of "
+                f"{values.base.high.dtype}: divide it by a unit"
+            )
         center = median if with_centering else xp.zeros_like(median)
         base = values.base
         if not with_centering:
@@ -130,7 +138,9 @@ def robust_scaler(
 
 @jax.jit
 def _forward(off: Array, center: Array, scale: Array) -> Array:
-    y = (off - center) / jnp.where(scale == 0, 1, scale)
+    # compiled code may multiply by 1 / scale, which is 0 to it for the largest scales
+    share = share_of(jnp.maximum(jnp.abs(center), scale))
+    y = (off * share - center * share) / jnp.where(scale == 0, 1, scale * share)
     return jnp.where((scale == 0) & ~jnp.isnan(off), 0, y)
 
 

@@ -11,7 +11,7 @@ from jaxdeep import losses
 from jaxdeep._compilation import inside
 from jaxdeep._endings import of_program, takes_as_logits
 from jaxdeep._shapes import PyTree
-from jaxdeep.losses.meaning import OF_BITS, of_probabilities, reads, said_by
+from jaxdeep.losses.meaning import OF_BITS, OF_SCORES, of_probabilities, reads, said_by
 from jaxdeep.metrics import Metric, accuracy, binary_accuracy, mean, subset_accuracy
 from jaxdeep.metrics.streaming import check_agreement
 from jaxdeep.train.state import Network, PerExample
@@ -91,7 +91,7 @@ def check_program(
     apply = lambda *args: model.apply(*args)[0]  # noqa: E731
     program, outputs = jax.make_jaxpr(apply, return_shape=True)(params, state, x)
     words = [None if one.word == "same" else one.word for one in of_program(program)]
-    if taken is not None:
+    if taken is not None or inside(loss) in OF_SCORES:
         known = jax.tree.unflatten(jax.tree.structure(outputs), words)
         if isinstance(outputs, (tuple, list)):
             known = dict(enumerate(known))
@@ -149,6 +149,12 @@ def _check(known: Any, taken: str | None, function: Any, where: str, who: str) -
             f"{where}the model ends in a softmax or a sigmoid, so that it puts out probabilities, and "
             f"{who} takes logits: leave that activation out (better), or use "
             + of_probabilities(function)
+        )
+    if known == "probabilities" and one in OF_SCORES:
+        raise ValueError(
+            f"{where}the model puts out probabilities, as its last layer or the loss says, and {who} "
+            f"({one.__name__}) takes scores of any size and sign, which a margin of 1 separates: leave "
+            "the softmax or the sigmoid out"
         )
     if known in ("scores", "values") and taken == "probabilities":
         end = "a layer without an activation" if known == "scores" else "an activation that gives none"

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxdeep._endings import Meaning, of_program
 from jaxdeep._limits import softmax
 from jaxdeep._shapes import Array, ArrayLike, Float, Num, PyTree
-from jaxdeep.nn.outputs import APART, along
+from jaxdeep.nn.outputs import APART, OF_MODULE, along, check_probabilities
 from jaxdeep.tree import path_name
 
 OUTPUTS = ("logits", "probabilities", "values")
@@ -147,11 +147,13 @@ def kinds_of(y: PyTree, outputs: Any, meaning: Any, computed: Sequence[Meaning] 
         said, depth = along(outputs, path)
         used.add(path_name(path[:depth]))
         known, made = along(meaning, path)[0], next(programs)
-        if known in (None, "scores") and made.word in APART:
+        if known in (None, "scores", OF_MODULE) and made.word in APART:
             known = made.word if made.softmax else APART[made.word]
         where = f"outputs[{path_name(path)!r}]" if path else "outputs"
         if isinstance(said, (Mapping, list, tuple)):
             raise ValueError(f"{where} must be one of {', '.join(map(repr, OUTPUTS))}, got {said!r}")
+        if said == "probabilities":
+            check_probabilities(known, f"{where}='probabilities' (or from_logits=False)")
         if known in ("probabilities", "labels"):
             if said == "logits":
                 raise ValueError(

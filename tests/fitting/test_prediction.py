@@ -416,6 +416,9 @@ def test_refusals():
         asked("class", end=jax.nn.relu)
     with pytest.raises(ValueError, match="comes out of a softmax or a sigmoid"):
         asked("probability", end=jax.nn.sigmoid, from_logits=True)
+    for end in (None, jax.nn.relu):
+        with pytest.raises(ValueError, match="so that it puts out no probabilities"):
+            asked("probability", end=end, from_logits=False)
     with pytest.raises(TypeError, match=r"predict drives devices.*model\.apply"):
         jax.jit(lambda x: jd.predict(MODEL, PARAMS, STATE, x))(X)
     with pytest.raises(ValueError, match="an output for each row of x"):

@@ -47,6 +47,16 @@ def test_bounded_is_a_scaled_sigmoid_or_tanh():
     np.testing.assert_array_equal(ends, np.array([0.1, 0.3], np.float32))
 
 
+def test_they_say_whether_their_outputs_are_probabilities():
+    behind = lambda *layers: jd.nn.serial(jd.nn.dense(3), *layers).meaning  # noqa: E731
+    softmax = jd.nn.activation(jax.nn.softmax)
+    assert behind(jd.nn.bounded()) == behind(jd.nn.bounded(0, [1, 1, 1], squash="tanh"))
+    assert behind(jd.nn.bounded()) == behind(softmax, jd.nn.rescale(1.0, [0, 0, 0])) == "probabilities"
+    assert behind(jd.nn.rescale(1.0)) == "scores"
+    for layers in ([jd.nn.bounded(0, 2)], [softmax, jd.nn.rescale(2.0)], [softmax, jd.nn.rescale(1, 1)]):
+        assert behind(*layers) == "values"
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_the_dtype_of_the_input_is_kept(dtype):
     layers = [jd.nn.scaling(), jd.nn.rescale(2.0, 1.0, low=0.0), jd.nn.bounded(0, [1, 2, 3])]

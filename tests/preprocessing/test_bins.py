@@ -28,6 +28,17 @@ def fitted(x, n, strategy, encode="ordinal"):
         return theirs.fit(x)
 
 
+@pytest.mark.parametrize("on", [np.asarray, jnp.asarray])
+@pytest.mark.parametrize("strategy", ["uniform", "quantile"])
+def test_ranges_beyond_the_largest_float(strategy, on):
+    x = on(np.array([[-2e38], [0], [2e38]], np.float32))
+    bins = pp.k_bins(2, strategy=strategy)
+    state = bins.fit(x)
+    assert bins.transform(state, x).ravel().tolist() == [0, 1, 1]
+    middles = bins.inverse_transform(state, jnp.array([[0], [1]]))
+    np.testing.assert_allclose(middles, [[-1e38], [1e38]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_bins_are_scikit_learns(x64, strategy):
     x = np.column_stack([SKEWED, np.repeat([0.0, 1, 2, 3], 50), 1.7e9 + np.arange(200)])

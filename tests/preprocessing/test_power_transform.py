@@ -204,8 +204,14 @@ def test_float32_is_right_where_the_textbook_form_is_not():
 def test_values_outside_the_domain_are_nan_and_hurt_no_others():
     x = np.float32([-1, 0, 2, np.nan])
     for lmbda in (-1.0, 0.0, 1.0):
-        assert np.isnan(pp.box_cox(x, lmbda)).tolist() == [True, True, False, True]
-    slope = jax.grad(lambda lmbda: jnp.nansum(pp.box_cox(x, lmbda)))
+        of_traced = jax.jit(pp.box_cox)(x, lmbda)
+        assert np.isnan(of_traced).tolist() == [True, True, False, True]
+        for function in (pp.box_cox, pp.box_cox_llf):
+            for known in (x, jnp.asarray(x), x[1:]):
+                with pytest.raises(ValueError, match="x must be positive for Box-Cox, got values ≤ 0"):
+                    function(known, lmbda)
+        assert np.isnan(pp.box_cox(x[2:], lmbda)).tolist() == [False, True]
+    slope = jax.grad(lambda lmbda: jnp.nansum(jax.jit(pp.box_cox)(x, lmbda)))
     assert np.isfinite(slope(0.0))
     assert np.isnan(pp.inverse_box_cox(np.float32([-3, 1]), 0.5)).tolist() == [True, False]
 
@@ -344,6 +350,14 @@ def test_box_cox_of_numbers_below_float32_is_that_of_float64(standardize):
     if standardize:
         expected = (expected - expected.mean()) / expected.std()
     np.testing.assert_allclose(transform.transform(state, x), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_float32_features_that_compiled_code_takes_for_0_are_refused(standardize):
+    x = np.array([1e-42, 2e-42, 3e-42], np.float32)
+    for given in (x, jnp.asarray(x)):
+        with pytest.raises(ValueError, match="features that vary by less than"):
+            pp.power_transform(standardize=standardize).fit(given)
 
 
 def test_numbers_below_float32_are_refused_where_they_would_be_0():

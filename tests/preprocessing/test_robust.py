@@ -25,6 +25,29 @@ FLAGS = {
 }
 
 
+@pytest.mark.parametrize("on", [np.asarray, jnp.asarray])
+def test_ranges_near_the_largest_float(on):
+    scaler, column = pp.robust_scaler(), lambda *values: on(np.array(values, np.float32)[:, None])
+    for large in (1e38, 3e38):
+        x = column(-large, 0, large)
+        y = scaler.transform(state := scaler.fit(x), x)
+        np.testing.assert_array_equal(y, [[-1], [0], [1]])
+        np.testing.assert_allclose(scaler.inverse_transform(state, y), x, rtol=1e-6)
+    with pytest.raises(ValueError, match="distances from the median are beyond float32"):
+        scaler.fit(column(-3e38, 3e38, 3e38))
+    with pytest.raises(ValueError, match="a distance of quantiles beyond 3"):
+        scaler.fit(column(-3e38, -2e38, 0, 2e38, 3e38))
+
+
+def test_values_a_few_units_in_the_last_place_apart_are_not_flat():
+    x = np.array([[60000], [60010], [60020], [60064]], np.float16)  # 60000, 60000, 60032, 60064
+    scaler = pp.robust_scaler()
+    theirs = sk.RobustScaler().fit_transform(x.astype(np.float64))
+    for given in (x, jnp.asarray(x)):
+        found = scaler.transform(scaler.fit(given), given)
+        np.testing.assert_allclose(found, theirs, rtol=1e-3)
+
+
 @pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
 def test_robust_scaler_is_scikit_learns(x64, flags):
     x = np.column_stack([SKEWED, np.full(200, 14.62), np.full(200, np.nan), 1.7e9 + np.arange(200)])

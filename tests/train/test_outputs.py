@@ -420,6 +420,18 @@ def test_the_program_of_a_loss_says_that_it_takes_logits(end, loss, refused):
         train(key=jax.random.key(0))
 
 
+def test_hinges_take_scores():
+    hinge, of_classes = jd.losses.hinge, jd.losses.categorical_hinge
+    for ending, loss in ((jax.nn.sigmoid, hinge), (jax.nn.softmax, of_classes)):
+        with pytest.raises(ValueError, match=f"{loss.__name__}\\) takes scores of any size and sign"):
+            jd.train.supervised(dense(3, activation=ending), loss)
+    jd.train.supervised(dense(3, activation=jnp.tanh), hinge)
+    options = {"optimizer": jd.optimizers.sgd(0.1), "progress": False, "key": jax.random.key(0)}
+    own = serial(dense(1), jd.nn.lambda_(lambda x: 1 / (1 + jnp.exp(-x))))
+    with pytest.raises(ValueError, match="takes scores of any size and sign"):
+        jd.fit(own, (jnp.ones((4, 2)), jnp.zeros(4, int)), loss=hinge, batch_size=4, **options)
+
+
 def test_dropped_probabilities_are_none():
     model = serial(dense(3), SOFTMAX, jd.nn.dropout(0.5))
     assert model.meaning is None

@@ -270,7 +270,11 @@ def test_from_logits_says_what_outputs_say():
     model, params, state = ready(network())
     predict = functools.partial(mc_dropout, model, params, state, X, KEY, samples=2)
     np.testing.assert_array_equal(predict(from_logits=True).mean, predict(outputs="logits").mean)
-    np.testing.assert_array_equal(predict(from_logits=False).mean, predict(outputs="probabilities").mean)
+    for wrong in ({"from_logits": False}, {"outputs": "probabilities"}):  # of a plain dense
+        with pytest.raises(ValueError, match="so that it puts out no probabilities"):
+            predict(**wrong)
+        with pytest.raises(ValueError, match="so that it puts out no probabilities"):
+            jd.uncertainty.ensemble(model, [(params, state)], X, **wrong)
     with pytest.raises(ValueError, match="outputs='logits' and from_logits=False"):
         predict(from_logits=False, outputs="logits")
     with pytest.raises(TypeError, match="from_logits must be True or False"):
