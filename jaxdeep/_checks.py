@@ -395,13 +395,33 @@ def check_numbers(name: str, value: Any) -> None:
 
 
 def check_weights(value: Any) -> None:
-    """Refuse an array of known weights that are negative or not finite."""
+    """Refuse an array of known weights that are negative, not finite, or of no size to compute with."""
     if not is_known(value) or value.dtype == bool:
         return
     known = np.asarray(value)
-    for wrong, what in ((~np.isfinite(known), "finite"), (known < 0, "at least 0")):
+    for wrong, what in wrong_weights(known):
         if wrong.any():
             raise ValueError(f"weights must be {what}, got {known[wrong].flat[0]}")
+
+
+def wrong_weights(known: np.ndarray) -> list[tuple[np.ndarray, str]]:
+    """Which weights are wrong, and what they must be.
+
+    They are multiplied by losses and added up over rows, for which the square root of the largest float
+    leaves room. All of them may be 0, but not become 0 where they are not.
+
+    >>> [what for wrong, what in wrong_weights(np.array([1e-46, 0.0])) if wrong.any()]
+    ['at least 1.2e-38 somewhere, as float32 takes smaller ones for 0']
+    """
+    default = jnp.finfo(jnp.result_type(float))
+    most, least = float(default.max) ** 0.5, float(default.tiny)
+    lost = (known != 0) & bool((known < least).all())
+    return [
+        (~np.isfinite(known), "finite"),
+        (known < 0, "at least 0"),
+        (known > most, f"at most {most:.2g}, for sums in the range of {default.dtype}"),
+        (lost, f"at least {least:.2g} somewhere, as {default.dtype} takes smaller ones for 0"),
+    ]
 
 
 def wrong_sums(known: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ def l2(factor: ArrayLike, *, where: Where | None = None, half: bool = False) -> 
     >>> l2(0.1, where="*/kernel")({"a": {"kernel": jnp.array([1.0, 2.0]), "bias": jnp.ones(2)}})
     Array(0.5, dtype=float32)
     """
-    _checks.check_scalar("factor", factor, "[0, inf)")
+    _checks.check_hyperparameter("factor", factor, "[0, inf)")
     _checks.check_flag("half", half)
     scale = 0.5 if half else 1.0
     return _penalty(lambda w: factor * scale * jnp.sum(w * w), where)
@@ -80,7 +80,7 @@ def l1(factor: ArrayLike, *, where: Where | None = None) -> Penalty:
     >>> l1(0.1)({"kernel": jnp.array([1.0, -2.0])}).round(3)
     Array(0.3, dtype=float32)
     """
-    _checks.check_scalar("factor", factor, "[0, inf)")
+    _checks.check_hyperparameter("factor", factor, "[0, inf)")
     return _penalty(lambda w: factor * jnp.sum(absolute(w)), where)
 
 
@@ -102,7 +102,8 @@ def l1_l2(
     >>> l1_l2(0.1, 0.1)({"kernel": jnp.array([1.0, -2.0])}).round(3)
     Array(0.8, dtype=float32)
     """
-    _checks.check_scalars("[0, inf)", l1=l1, l2=l2)
+    for name, factor in {"l1": l1, "l2": l2}.items():
+        _checks.check_hyperparameter(name, factor, "[0, inf)")
     _checks.check_flag("half", half)
     scale = 0.5 if half else 1.0
 

@@ -412,6 +412,13 @@ def test_a_python_function_of_the_epoch_is_a_table():
 
 
 @pytest.mark.heavy
+def test_a_function_of_the_epoch_that_decides_in_python_names_its_table():
+    decides = lambda epoch: 0.1 if epoch < 1 else 0.01  # noqa: E731
+    with pytest.raises(TypeError, match=r"the schedule of per_epoch, .*epochs=\.\.\."):
+        jax.jit(schedules.per_epoch(decides, 3))(4)
+    np.testing.assert_allclose(jax.jit(schedules.per_epoch(decides, 3, epochs=2))(4), 0.01, rtol=1e-6)
+
+
 def test_a_schedule_that_decides_in_python_is_refused_in_our_words():
     x, y = np.ones((20, 2), np.float32), np.ones((20, 1), np.float32)
 
@@ -422,7 +429,7 @@ def test_a_schedule_that_decides_in_python_is_refused_in_our_words():
         return result.history["learning_rate"]
 
     for rate in (halved_twice, schedules.per_epoch(halved_twice, 2), lambda step: [0.1, 0.2][step]):
-        with pytest.raises(TypeError, match=r"schedule of learning_rate.*per_epoch\(schedule"):
+        with pytest.raises(TypeError, match=r"the schedule of (learning_rate|per_epoch), .*epochs="):
             rates(rate)
     with pytest.raises(TypeError, match=r"use jax\.numpy"):
         rates(np.cos)

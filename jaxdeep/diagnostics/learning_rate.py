@@ -37,7 +37,7 @@ from jaxdeep.train.state import (
     initial_of,
 )
 from jaxdeep.train.step import make_step
-from jaxdeep.train.weights import balanced_by, is_balanced
+from jaxdeep.train.weights import balanced_by, by_class, is_balanced
 from jaxdeep.tree import shapes
 
 Rows = Integer[Array, "steps batch"]  # of every step
@@ -147,7 +147,7 @@ def find_learning_rate(
         data = as_arrays(data)
         check_weights(data, "data")
         if is_balanced(supervision.get("class_weight")):
-            supervision["class_weight"] = balanced_by(data)
+            supervision["class_weight"] = by_class(balanced_by(data))
         objective = supervised(model, **supervision)
         inputs = data[0]
     else:

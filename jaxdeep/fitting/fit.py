@@ -25,7 +25,15 @@ from jaxdeep.fitting.phases import in_phases
 from jaxdeep.fitting.placement import placed
 from jaxdeep.fitting.progress import compiling, ordered, reporting
 from jaxdeep.fitting.result import FitResult, Problem
-from jaxdeep.fitting.setup import Setup, check_begun, frozen_of, make_setup, trial, try_out
+from jaxdeep.fitting.setup import (
+    Setup,
+    check_begun,
+    check_statistics,
+    frozen_of,
+    make_setup,
+    trial,
+    try_out,
+)
 from jaxdeep.fitting.sources import Source, go_to, is_batches, keep_to, position_of, sources_of
 from jaxdeep.train.data import check_pair
 from jaxdeep.train.evaluated import is_another
@@ -35,7 +43,7 @@ from jaxdeep.train.records import Epochs
 from jaxdeep.train.run import RunState
 from jaxdeep.train.state import Network, initial_of
 from jaxdeep.train.step import Measure
-from jaxdeep.train.weights import balanced_by, is_balanced
+from jaxdeep.train.weights import balanced_by, by_class, is_balanced
 
 _PURE = "jaxdeep.train.init and jaxdeep.train.make_run"
 
@@ -139,6 +147,7 @@ def fit(
         check_begun(setup, likes[0], initial)
         begun = setup.shapes(likes[0], key, initial)
         slow_in_loops, bounds = try_out(setup, begun, {s.name: s.sample for s in sources}, likes[0])
+        check_statistics(setup, begun, likes[0])
         keep_to(sources, bounds, trial(setup, begun))
         run = setup.start(likes, key, initial)
         check_untraced("fit", run, instead=_PURE)
@@ -259,7 +268,7 @@ def _balanced(options: FitOptions, data: PyTree) -> FitOptions:
             "jaxdeep.train.balanced_class_weight(y) of all rows"
         )
     check_pair(data, "data")
-    return {**options, "class_weight": balanced_by(data)}
+    return {**options, "class_weight": by_class(balanced_by(data))}
 
 
 def _measure(setup: Setup, every: int | None) -> Measure | None:

@@ -45,7 +45,7 @@ def checked(options: FitOptions) -> list[Phase]:
         if phase.trainable is not None:
             check_where(phase.trainable, f"phases[{i}].trainable")
         if phase.learning_rate is not None:
-            _checks.check_scalar(f"phases[{i}].learning_rate", phase.learning_rate, "[0, inf)")
+            _checks.check_hyperparameter(f"phases[{i}].learning_rate", phase.learning_rate, "[0, inf)")
         checked_phases.append(phase)
     return checked_phases
 

@@ -12,6 +12,8 @@ import optax
 from jaxdeep._compilation import compiled, kept, known_as
 from jaxdeep._identity import Key, key_of
 from jaxdeep._shapes import PyTree
+from jaxdeep.nn.model import Model
+from jaxdeep.nn.normalization import norms_of_one_value
 from jaxdeep.optimizers.identity import init_with_numbers, numbers_of
 from jaxdeep.train import monitors
 from jaxdeep.train.data import with_rows
@@ -28,7 +30,7 @@ from jaxdeep.train.state import (
     check_optimizer,
 )
 from jaxdeep.train.step import Measure
-from jaxdeep.tree import shapes
+from jaxdeep.tree import mask, shapes
 
 # Options that the programs of a run do not depend on: their numbers are arguments, only the host needs
 # them, or they are part of the objective.
@@ -249,6 +251,32 @@ def try_out(
         checked = functools.partial(check_program, setup.model, loss, ts.params, ts.state, *like[:2])
         kept(key_of("ends", setup.key, _shape_key(like)), checked, ts)
     return slow, bounds
+
+
+def check_statistics(setup: Setup, ts: TrainState, like: PyTree) -> None:
+    """Refuse batches of one row if batch norms would take statistics of one value, which are all zeros.
+
+    A last batch that happens to have one row is taken (`jaxdeep.nn.batch_norm`).
+
+    Args:
+      setup: the setup of the run.
+      ts: shapes of its train state.
+      like: shapes of the data.
+    """
+    options, model = setup.options, setup.model
+    size, steps = options["batch_size"], options["accumulation_steps"]
+    if size > steps or not setup.is_supervised or not isinstance(model, Model):
+        return
+    frozen = frozen_of(options).get("trainable")
+    trainable = None if frozen is None else mask(ts.params, frozen)
+    norms = norms_of_one_value(model, ts.params, ts.state, with_rows(like[0], 1), trainable)
+    if norms:
+        of_parts = f" in each of {steps} micro-batches (accumulation_steps={steps})" if steps > 1 else ""
+        raise ValueError(
+            f"batch_size={size} leaves one row{of_parts}, of which batch norms ({', '.join(norms)}) "
+            "have one value a feature: less its mean it is 0. Take larger batches, or group_norm or "
+            "layer_norm, or freeze them"
+        )
 
 
 def trial(setup: Setup, ts: TrainState) -> Callable[[PyTree, str], object]:

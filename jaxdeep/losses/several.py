@@ -59,7 +59,7 @@ def weighted(
     if set(weighted_names) != set(names):
         raise ValueError(f"weights must be one for each of {names}, got {weighted_names}")
     for name in names:
-        _checks.check_scalar(f"weights[{name!r}]", factors[name], "[0, inf)")
+        _checks.check_hyperparameter(f"weights[{name!r}]", factors[name], "[0, inf)")
 
     def loss(outputs: PyTree, y: PyTree) -> Float[Array, "batch"]:
         outputs, y = leaves_of("outputs", outputs), leaves_of("targets", y)

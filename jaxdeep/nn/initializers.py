@@ -19,7 +19,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, get_args
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.nn import initializers as _jax
 from jax.typing import DTypeLike
 
@@ -74,7 +76,7 @@ def _checked(make: Callable[..., Initializer], **numbers: str) -> Callable[..., 
             elif name == "dtype":
                 _checks.check_float_dtype(name, value)
             else:
-                as_array(name, value)
+                _check_held(name, as_array(name, value))
         if "lower" in given.arguments:
             low, high = (_checks.known_value(given.arguments[name]) for name in ("lower", "upper"))
             if low is not None and high is not None and low >= high:
@@ -82,6 +84,13 @@ def _checked(make: Callable[..., Initializer], **numbers: str) -> Callable[..., 
         return make(*args, **kwargs)
 
     return checked
+
+
+def _check_held(name: str, value: np.ndarray | Array) -> None:
+    """Refuse numbers that are not finite in JAX' default float, or become 0 in it."""
+    if _checks.is_known(value) and not isinstance(value, jax.Array):
+        for number in np.unique(value).tolist():
+            _checks.check_hyperparameter(name, number, _ANY)
 
 
 _ANY = "(-inf, inf)"

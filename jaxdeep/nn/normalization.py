@@ -1,8 +1,10 @@
 """Normalisation by statistics of the batch, which may be those of a data set, or of each example."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +82,7 @@ def batch_norm(
     ([[-1.0], [1.0]], [0.20000000298023224])
     """
     _checks.check_scalar("momentum", momentum, "[0, 1)")
-    _checks.check_scalar("epsilon", epsilon, "[0, inf)")
+    _checks.check_hyperparameter("epsilon", epsilon, "[0, inf)")
     _checks.check_flags(
         use_scale=use_scale,
         use_bias=use_bias,
@@ -278,7 +280,7 @@ def _norm_of_examples(
     Scale and bias have the axes that are `given`. For the shape of an input, `split` says which these
     are, in which shape to take the statistics, and over which axes of that; or it refuses the shape.
     """
-    _checks.check_scalar("epsilon", epsilon, "[0, inf)")
+    _checks.check_hyperparameter("epsilon", epsilon, "[0, inf)")
     _checks.check_flags(use_scale=use_scale, use_bias=use_bias)
     _checks.check_functions(optional=False, scale_init=scale_init, bias_init=bias_init)
 
@@ -480,6 +482,39 @@ def recompute_batch_norm(
         new = {"mean": mean.astype(old["mean"].dtype), "var": var.astype(old["var"].dtype)}
         state = walk.put(state, place.keys, new)
     return state
+
+
+def norms_of_one_value(
+    model: Model, params: PyTree, state: PyTree, x: PyTree, trainable: PyTree | None = None
+) -> list[str]:
+    """The batch norms, by path, that would take statistics of a single value a feature in training.
+
+    Args:
+      params, state, x: the shapes of parameters, state and a batch.
+      trainable: as for `Model.frozen`; None where nothing is frozen.
+    """
+    found: list[str] = []
+
+    def seen(place: walk.Place) -> Model:
+        layer, norm = place.layer, place.layer.traits.norm
+        if norm is None:
+            return layer
+
+        def apply(
+            params: PyTree, state: PyTree, x: PyTree, *, train: bool = False, **switches: Any
+        ) -> tuple[PyTree, PyTree]:
+            features = math.prod(jnp.shape(x)[a] for a in _axes_of(norm.axes, jnp.ndim(x)))
+            if train and math.prod(jnp.shape(x)) == features:
+                found.append("/".join(place.keys))
+            return layer.apply(params, state, x, **switches)
+
+        return dataclasses.replace(layer, apply=apply)
+
+    watched = walk.rebuild(model, seen)
+    if watched is not model:
+        watched = watched if trainable is None else watched.frozen(trainable)
+        jax.eval_shape(lambda *args: watched.apply(*args, train=True)[0], params, state, x)
+    return found
 
 
 def _without_memory(place: walk.Place) -> Model:

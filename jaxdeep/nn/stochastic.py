@@ -28,7 +28,11 @@ def dropout(
     the key that switches it on, not `train`, so that MC dropout is a key without `train`.
 
     A mask element is a comparison of 32 random bits (`random_words`), so the rate in force is `rate` in
-    float32 (within 2⁻²⁴); the scale uses the rate in force, so the expectation is exactly `x`.
+    float32 (within 2⁻²⁴); the scale uses the rate in force, so the expectation is `x`.
+
+    The derivative by a traced rate is that of the scale alone, ``x · keep / (1 − rate)²``: which
+    elements are kept depends on the rate too, in steps, which have no slope. So it is not the derivative
+    of the expectation, which is 0.
 
     Args:
       rate: probability of zeroing, in [0, 1]; 0 is the identity, 1 gives zeros.
@@ -79,7 +83,8 @@ def alpha_dropout(rate: float, *, generator: str = "hash") -> Layer:
     """Dropout for SELU networks: with a key, mean 0 and standard deviation 1 stay what they are.
 
     ``y = a · (x · keep + α′ · (1 − keep)) + b`` with ``α′ = −λα``, ``a = ((1 − p) (1 + p α′²))^−½``,
-    ``b = −a α′ p`` and p the rate in force (see `dropout`); without a key ``y = x``.
+    ``b = −a α′ p`` and p the rate in force (see `dropout`); without a key ``y = x``. The derivative by a
+    traced rate is that of a and b alone, with the mask as it is.
 
     Args:
       rate: p, the probability of dropping, in [0, 1).
@@ -200,7 +205,10 @@ def _mask(words: Array, rate: ArrayLike) -> tuple[Array, Array]:
     below = jnp.minimum(rate * 2.0**32, 2.0**32 - 256).astype(jnp.uint32)  # the float next to 2³²
     everything = rate >= 1
     keep = (words >= below) & ~everything
-    return keep, jnp.where(everything, 0, 1 - below.astype(jnp.float32) / 2.0**32)
+    share = jnp.where(everything, 0, 1 - below.astype(jnp.float32) / 2.0**32)
+    if isinstance(rate, jax.core.Tracer):  # steps have no slope, the share that they follow has
+        share = share - (rate - jax.lax.stop_gradient(rate))
+    return keep, share
 
 
 def _generator(name: str) -> Callable[[Array, Shape, Start], Array]:

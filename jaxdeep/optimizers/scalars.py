@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxdeep import _checks
 from jaxdeep._shapes import Array, Arrays
+from jaxdeep.schedules.steps import value_of
 
 if TYPE_CHECKING:
     Numeric: TypeAlias = ArrayLike | Callable[[Array], ArrayLike]  # a number, a scalar array, a schedule
@@ -87,7 +89,11 @@ def initial_scalars(hypers: Mapping[str, Hyper], numbers: Mapping[str, ArrayLike
     dtype = jnp.result_type(float)
     hyperparams = {name: jnp.asarray(numbers[name], dtype) for name in hypers if name in numbers}
     rounding = {name: jnp.asarray(value, dtype) for name, value in numbers.items() if name not in hypers}
-    return Scalars(hyperparams, drive(hypers, jnp.zeros((), jnp.int32)), rounding)
+    driven = drive(hypers, jnp.zeros((), jnp.int32))
+    for name, value in driven.items():
+        if name in hypers:
+            _check_value(name, value, hypers[name])
+    return Scalars(hyperparams, driven, rounding)
 
 
 def drive(hypers: Mapping[str, Hyper], step: Array) -> Arrays:
@@ -96,7 +102,11 @@ def drive(hypers: Mapping[str, Hyper], step: Array) -> Arrays:
     values = {}
     for name, hyper in hypers.items():
         if not hyper.stays:
-            value = _scheduled(name, hyper.value, step) if callable(hyper.value) else hyper.value
+            value = hyper.value
+            if callable(value):
+                value = value_of(f"the schedule of {name}", value, step)
+                if not isinstance(value, jax.Array):  # is the same at every step
+                    _check_value(name, value, hyper)
             if jnp.shape(value) != ():
                 raise ValueError(
                     f"the schedule of {name} must return a scalar, got shape {jnp.shape(value)}"
@@ -106,22 +116,10 @@ def drive(hypers: Mapping[str, Hyper], step: Array) -> Arrays:
     return values
 
 
-def _scheduled(name: str, schedule: Callable[[Array], ArrayLike], step: Array) -> ArrayLike:
-    """The value of a schedule; refuses one that decides in Python what is known only at run time."""
-    try:
-        return schedule(step)
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError) as error:
-        raise TypeError(
-            f"the schedule of {name}, {schedule!r}, needs the number of its step in Python (an `if`, an "
-            "index, float()), which a compiled run knows only as an array; write it with jnp.where or "
-            "jaxdeep.schedules.piecewise_constant or join, or, as a function of the epoch, make it a "
-            "table: jaxdeep.schedules.per_epoch(schedule, steps_per_epoch, epochs=...)"
-        ) from error
-    except jax.errors.TracerArrayConversionError as error:
-        raise TypeError(
-            f"the schedule of {name}, {schedule!r}, calls NumPy with its step, which a compiled run "
-            "knows only as an array of JAX: use jax.numpy"
-        ) from error
+def _check_value(name: str, value: ArrayLike, hyper: Hyper) -> None:
+    """Refuse a value of a schedule, if it is known, that may not be."""
+    if jnp.shape(value) == ():
+        _checks.check_scalar(f"the value of the schedule of {name}", value, hyper.interval)
 
 
 def lost(value: ArrayLike, dtype: DTypeLike) -> np.ndarray:

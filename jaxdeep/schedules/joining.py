@@ -15,6 +15,7 @@ from jaxdeep.schedules.steps import (
     floats,
     since,
     step_of,
+    value_of,
 )
 
 
@@ -134,10 +135,10 @@ def per_epoch(schedule: Schedule, steps_per_epoch: int, *, epochs: int | None = 
     def of_epoch(step: ArrayLike) -> ArrayLike:
         step = step_of(step)
         if jnp.issubdtype(step.dtype, jnp.floating):
-            return schedule(step // float(steps_per_epoch))
+            return value_of("the schedule of per_epoch", schedule, step // float(steps_per_epoch))
         if steps_per_epoch > jnp.iinfo(step.dtype).max:
-            return schedule(jnp.zeros_like(step))
-        return schedule(step // steps_per_epoch)
+            return value_of("the schedule of per_epoch", schedule, jnp.zeros_like(step))
+        return value_of("the schedule of per_epoch", schedule, step // steps_per_epoch)
 
     if epochs is None:
         return of_epoch

@@ -1,6 +1,7 @@
 """What all schedules share: the dtype of their values, and checks of what they are made from."""
 
 import itertools
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -81,6 +82,31 @@ def check_boundaries(boundaries: Sequence[int]) -> list[int]:
     if any(b <= a for a, b in itertools.pairwise(steps)):
         raise ValueError(f"boundaries must increase, got {steps}")
     return steps
+
+
+def value_of(name: str, schedule: Schedule, step: Array) -> ArrayLike:
+    """The value of a schedule, which is called `name`, at a step that may be traced.
+
+    Raises:
+      TypeError: one that decides in Python what is known only at run time, or returns no number.
+    """
+    try:
+        value = schedule(step)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError) as error:
+        raise TypeError(
+            f"{name}, {schedule!r}, needs the number of its step in Python (an `if`, an "
+            "index, float()), which a compiled run knows only as an array; write it with jnp.where or "
+            "jaxdeep.schedules.piecewise_constant or join, or, as a function of the epoch, make it a "
+            "table: jaxdeep.schedules.per_epoch(schedule, steps_per_epoch, epochs=...)"
+        ) from error
+    except jax.errors.TracerArrayConversionError as error:
+        raise TypeError(
+            f"{name}, {schedule!r}, calls NumPy with its step, which a compiled run "
+            "knows only as an array of JAX: use jax.numpy"
+        ) from error
+    if not isinstance(value, (numbers.Real, np.ndarray, jax.Array)):
+        raise TypeError(f"{name}, {schedule!r}, must return a number, got {value!r}")
+    return value
 
 
 def check_schedule(name: str, schedule: Schedule) -> None:

@@ -9,14 +9,14 @@ import optax
 
 from jaxdeep._compilation import closes_over_traced, refuse_traced
 from jaxdeep._shapes import PyTree
-from jaxdeep.fitting.setup import Setup, make_setup, try_out
+from jaxdeep.fitting.setup import Setup, check_statistics, make_setup, try_out
 from jaxdeep.search.spaces.space import Point
 from jaxdeep.train.data import check_batch_size, check_pair, check_weights, count_examples
 from jaxdeep.train.objective import Objective
 from jaxdeep.train.options import SUPERVISED, RowOptions, TrialOptions, check_names, filled, options_of
 from jaxdeep.train.run import RunState
 from jaxdeep.train.state import TrainState
-from jaxdeep.train.weights import Table, is_balanced
+from jaxdeep.train.weights import Table, by_class, is_balanced
 from jaxdeep.tree import shapes
 
 PURE = "jax.vmap over jaxdeep.train.init and jaxdeep.train.make_run"
@@ -119,7 +119,7 @@ class Builder:
         if told.balanced and table is None and self.balance is not None:
             table = self.balance()
         if told.balanced and table is not None:
-            arguments["class_weight"] = table
+            arguments["class_weight"] = by_class(table)
         model, optimizer = arguments.pop("model", None), arguments.pop("optimizer", None)
         if model is None or optimizer is None:
             raise ValueError(f"{self.caller} needs a model= and an optimizer from the builder")
@@ -165,3 +165,4 @@ def check_values(setup: Setup, ts: TrainState, data: PyTree, validation: PyTree)
     for name, sample in samples.items():
         check_weights(sample, name)
     try_out(setup, ts, samples, data)
+    check_statistics(setup, ts, data)

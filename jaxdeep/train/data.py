@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep import _checks
 from jaxdeep._arrays import OnFile, as_array, check_above_zero, check_holds
 from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.tree import is_of_numbers, path_name, shapes
@@ -127,7 +128,7 @@ def check_weights(data: PyTree, name: str, *, whole: bool = True) -> None:
         if isinstance(leaf, jax.core.Tracer):
             continue
         known = np.asarray(leaf)
-        for wrong, what in ((~np.isfinite(known), "finite"), (known < 0, "at least 0")):
+        for wrong, what in _checks.wrong_weights(known):
             if wrong.any():
                 row = int(np.argwhere(wrong)[0][0])
                 where = "/".join(filter(None, ("2", path_name(path))))

@@ -97,11 +97,11 @@ def supervised(
       activity: ``outputs of layers by path -> scalar``, added to the loss in the same way
         (`jaxdeep.regularizers.activity`).
       class_weight: a weight for each class, ``{0: 1.0, 1: 5.0}`` (1 for those that are absent) or an
-        array. In training, each loss is multiplied by the weight of its label, which is an integer or
-        one-hot; of a soft label p by ``Σ_c p_c w_c``. An example whose class has weight 0 may have
-        inputs that are not finite (to metrics its outputs are then NaN). It is for a single output: of
-        several, weigh each loss. As with Keras' ``class_weight`` the mean is over examples, whereas
-        PyTorch's ``weight=`` divides by the sum of the weights.
+        array with one for each. In training, each loss is multiplied by the weight of its label, which
+        is an integer or one-hot; of a soft label p by ``Σ_c p_c w_c``. An example whose class has weight
+        0 may have inputs that are not finite (to metrics its outputs are then NaN). It is for a single
+        output: of several, weigh each loss. As with Keras' ``class_weight`` the mean is over examples,
+        whereas PyTorch's ``weight=`` divides by the sum of the weights.
       trainable: the parameters that are trained, as for `make_step`. In training, batch norms that are
         not among them normalise by their running statistics and keep these (`Model.frozen`).
 
@@ -118,9 +118,10 @@ def supervised(
       ValueError: a metric called "loss", which is the name of the loss itself; a negative weight of a
         class; a loss or a metric of logits for a model that puts out probabilities, or the reverse; a
         metric that depends on it where nothing says which; a softmax over a single output. When called:
-        a weight for a class that there is not; beside `class_weight`, labels below 0 and fractions that
-        are no share of two classes; weights of examples that are NumPy arrays and negative or not finite
-        (those on a device are not looked at, since each step would wait for it).
+        a weight for a class that there is not, or an array without one for each; beside
+        `class_weight`, labels below 0 and fractions that are no share of two classes; weights of
+        examples that are NumPy arrays and negative or not finite (those on a device are not looked at,
+        since each step would wait for it).
 
     >>> import jax, jaxdeep as jd
     >>> model = jd.nn.dense(2)
@@ -141,8 +142,8 @@ def supervised(
     if trainable is not None:
         check_where(trainable, "trainable")
     of_classes = None if class_weight is None else table_of(class_weight)
-    masks = getattr(model, "masks", False)
-    metrics = told(metrics, model, puts_out(model, loss))
+    weigh = functools.partial(_of_classes, whole=not isinstance(class_weight, Mapping))
+    metrics, masks = told(metrics, model, puts_out(model, loss)), getattr(model, "masks", False)
 
     def objective(
         params: PyTree, state: PyTree, batch: PyTree, /, *, key: Key | None = None, train: bool = False
@@ -155,7 +156,7 @@ def supervised(
             x, y = without_uncounted(counted, x, y)
         broken = None
         if train and of_classes is not None and may_be_zero(of_classes):
-            each = _weights_of_classes(model, loss, of_classes, params, state, x, y, key)
+            each = _weights_of_classes(weigh, model, loss, of_classes, params, state, x, y, key)
             x, broken = without_broken(jnp.asarray(of_rows(each != 0)), x)
         layer_outputs: dict[str, PyTree] = {}
         network: Any = model  # one that can be frozen or watched, where that is asked for
@@ -168,7 +169,7 @@ def supervised(
         outputs, state = network.apply(params, state, x, train=train, key=key, **rows)
         losses = loss(outputs, y)
         if of_classes is not None:
-            each = _of_classes(loss, of_classes, outputs, losses, y)
+            each = weigh(loss, of_classes, outputs, losses, y)
             losses = times(losses, each) if train else losses
         value = _mean("loss", losses, outputs, y, weights)
         if broken is not None:  # what a metric sees of them is not that of the rows that stood for them
@@ -216,16 +217,17 @@ def _check_made(name: str, function: Any) -> None:
 
 
 def _of_classes(
-    loss: PerExample, table: Table, outputs: PyTree, losses: Any, y: PyTree
+    loss: PerExample, table: Table, outputs: PyTree, losses: Any, y: PyTree, *, whole: bool
 ) -> Float[Array, "*batch"]:
-    """The weight of each label."""
+    """The weight of each label, of a table of all classes if it must be `whole`."""
     losses = losses if hasattr(losses, "dtype") else jnp.asarray(losses)
     if (ignored := ignored_by(loss)) is not None:
         y, _ = without(as_array("y", y), ignored)
-    return of_labels(table, losses, y, classes_of(loss, outputs, y, losses))
+    return of_labels(table, losses, y, classes_of(loss, outputs, y, losses), whole=whole)
 
 
 def _weights_of_classes(
+    weigh: Callable[..., Float[Array, "*batch"]],
     model: Network,
     loss: PerExample,
     table: Table,
@@ -242,7 +244,7 @@ def _weights_of_classes(
         return outputs, jnp.asarray(loss(outputs, y))
 
     outputs, losses = jax.eval_shape(computed)
-    return _of_classes(loss, table, outputs, losses, y)
+    return weigh(loss, table, outputs, losses, y)
 
 
 def _mask(counted: HostOrDevice | None, broken: Array | None) -> dict[str, Array]:

@@ -97,6 +97,11 @@ def is_balanced(class_weight: Any) -> bool:
     return isinstance(class_weight, str) and class_weight == BALANCED
 
 
+def by_class(table: Table) -> dict[int, Any]:
+    """A table of weights as they are given for some classes, of which others have weight 1."""
+    return {label: table[label] for label in range(len(table))}
+
+
 def balanced_by(data: PyTree) -> np.ndarray:
     """The balanced weights of the classes in data ``(x, y)`` or ``(x, y, weights)``."""
     _, y, *weights = data
@@ -117,7 +122,7 @@ def table_of(class_weight: Mapping[int, ArrayLike] | Sequence[ArrayLike] | Array
         several = [1.0] * (max(by_class, default=-1) + 1)
         for label, weight in by_class.items():
             given = as_array(f"class_weight[{label}]", weight)
-            if given.shape:
+            if given.shape or given.dtype == bool:
                 raise ValueError(f"class_weight[{label}] must be a number, got {weight!r}")
             several[label] = given if is_traced(given) else np.asarray(given, float)
     else:
@@ -149,19 +154,32 @@ def classes_of(loss: PerExample, outputs: PyTree, y: PyTree, losses: Any) -> int
 
 
 def of_labels(
-    table: Table, losses: Any, y: Num[ArrayLike, "..."], classes: int | None = None
+    table: Table,
+    losses: Any,
+    y: Num[ArrayLike, "..."],
+    classes: int | None = None,
+    *,
+    whole: bool = False,
 ) -> Float[Array, "*batch"]:
     """The weight of each label, in the shape of the losses.
 
     Labels have that shape, but for a last axis of 1, or one axis more (one-hot, soft). Of `losses` only
-    shape and dtype are used, and `classes` is their number, where it is known.
+    shape and dtype are used, and `classes` is their number, where it is known. Classes that the table
+    lacks have weight 1, or are refused if it must be `whole`.
     """
     if not hasattr(y, "shape"):
         raise TypeError(f"class_weight is for one output, got targets of several: a {type(y).__name__}")
     if classes is not None and len(table) > classes:
+        several = losses.shape[-1] if len(losses.shape) > 1 else 1
         raise ValueError(
             f"class_weight has a weight for class {len(table) - 1}, and there are {classes} classes, "
             "numbered from 0"
+            + (f", the 0 and 1 of each of {several} labels; weigh these in the loss" * (several > 1))
+        )
+    if whole and classes is not None and len(table) < classes:
+        raise ValueError(
+            f"class_weight must have a weight for each of {classes} classes, got {len(table)}; a dict "
+            "{class: weight} leaves the others at 1"
         )
     weights = jnp.asarray(table, jnp.promote_types(losses.dtype, jnp.float32))
     labels = jnp.asarray(y)

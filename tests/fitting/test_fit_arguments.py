@@ -59,6 +59,15 @@ PARAMS, STATE = network().init(KEY, X[:1])
         ({"validation": (X, Y.astype(np.int64) + 2**32)}, r"validation\[1\] holds 4294967296"),
         ({"data": (X, Y, np.full(70, np.inf))}, r"data\[2\], the weights, must be finite, got inf"),
         ({"data": (X, Y, np.zeros(70))}, r"data\[2\], the weights, must not all be 0: none of 70 rows"),
+        (
+            {"data": (X, Y, np.full(70, 1e-46))},
+            r"data\[2\], the weights, must be at least 1.2e-38 somewhere, as float32 takes",
+        ),
+        ({"data": (X, Y, np.full(70, 1e38))}, r"data\[2\], the weights, must be at most 1.8e\+19"),
+        (
+            {"phases": [(1, None, 1e40)], "epochs": 1},
+            r"phases\[0\].learning_rate is 1e\+40, which float32 cannot",
+        ),
         ({"validation": (X, Y, jnp.zeros(70))}, r"validation\[2\], the weights, must not all be 0"),
         ({"validation": (X, Y, jnp.full(70, jnp.nan))}, r"validation\[2\], the weights, must be finite"),
         ({"state": {}}, "state= is given without the params="),
@@ -86,6 +95,22 @@ def test_wrong_input_is_refused_before_anything_is_compiled(changes, message, mo
     with pytest.raises((ValueError, TypeError), match=message) as info:
         fit(**changes)
     assert not isinstance(info.value, AssertionError)
+
+
+def test_batches_of_one_row_have_no_statistics():
+    dense, norm = jd.nn.dense, jd.nn.batch_norm
+    model = jd.nn.serial(dense(4), norm(), dense(3))
+    for sizes in ({"batch_size": 1}, {"batch_size": 4, "accumulation_steps": 4}):
+        with pytest.raises(ValueError, match=r"one row.*batch norms \(batch_norm0\) have one value a"):
+            fit(model=model, epochs=1, **sizes)
+    optimizer = lambda hp: jd.optimizers.sgd(hp["rate"])  # noqa: E731
+    options = {"model": model, "loss": jd.losses.softmax_cross_entropy, "batch_size": 1}
+    with pytest.raises(ValueError, match="leaves one row"):
+        jd.sweep(optimizer, [{"rate": 0.1}], data=(X, Y), key=KEY, **options)
+    fit(model=model, epochs=1, batch_size=1, trainable="dense1/*", freeze_batch_norm=True)
+    fit(model=model, epochs=1, batch_size=23)  # whose last batch has one row
+    places = jd.nn.serial(jd.nn.reshape(-1, 1), norm(), jd.nn.flatten(), dense(3))
+    fit(model=places, epochs=1, batch_size=1)  # several values of the one feature
 
 
 def test_the_note_says_which_data_a_label_was_in():

@@ -87,6 +87,15 @@ import jaxdeep as jd
         (lambda: jd.nn.conv(4, 3, padding=[(True, 1)]), "padding must be 'SAME', 'VALID' or"),
         (lambda: jd.nn.max_pool(2, padding=((1, np.True_),)), "padding must be 'SAME', 'VALID' or"),
         (lambda: jd.nn.average_pool(True), "window must be a whole number, got True"),
+        (lambda: jd.nn.layer_norm(epsilon=1e-50), "epsilon must be .*, got 1e-50, which float32 rounds"),
+        (lambda: jd.nn.group_norm(1, epsilon=1e-50), "epsilon must be .*, which float32 rounds to 0"),
+        (lambda: jd.nn.batch_norm(epsilon=1e-50), "epsilon must be .*, which float32 rounds to 0"),
+        (lambda: jd.regularizers.l1(1e-50), "factor must be .*, which float32 rounds to 0"),
+        (lambda: jd.regularizers.l1_l2(1, 1e-50), "l2 must be .*, which float32 rounds to 0"),
+        (
+            lambda: jd.losses.weighted({"a": jd.losses.mse}, {"a": 1e-50}),
+            r"weights\['a'\] must be .*, which float32 rounds to 0",
+        ),
         (lambda: jd.nn.reshape(True, 3), "sizes must be a whole number, got True"),
         (lambda: jd.nn.concatenate(jd.nn.flatten(), axis=True), "axis must be a whole number, got True"),
         (

@@ -64,6 +64,13 @@ def test_variance_scaling_refuses_what_would_draw_nan_or_fail_later(arguments, m
         init.variance_scaling(*arguments)
 
 
+def test_constants_that_float32_does_not_hold():
+    for wrong in (1e40, np.nan, np.inf, 1e-50, np.array([0.0, 1e40])):
+        with pytest.raises(ValueError, match=r"value (is|must be)"):
+            init.constant(wrong)
+    assert init.constant(np.array([0.0, -1.5]))(KEY, (3, 2), jnp.float32).tolist() == [[0.0, -1.5]] * 3
+
+
 def test_uniform_and_variance_scaling_are_those_of_jax():
     peer = jax.nn.initializers
     for ours, theirs in (

@@ -20,6 +20,24 @@ def test_dropout_keeps_its_rate_and_the_mean(rate):
     np.testing.assert_allclose(y[y != 0], 1 / (1 - rate), rtol=2e-6)
 
 
+def test_the_slope_of_a_traced_rate_is_that_of_the_scale():
+    x, selu = jnp.arange(1.0, 21).reshape(4, 5), -1.0507009873554805 * 1.6732632423543772
+    total = lambda make, rate: run(make(rate), x, key=KEY).sum()  # noqa: E731
+    kept = run(jd.nn.dropout(0.3), x, key=KEY) != 0
+    found = jax.grad(lambda rate: total(jd.nn.dropout, rate))(0.3)
+    np.testing.assert_allclose(found, (kept * x).sum() / 0.7**2, rtol=1e-5)
+
+    def of_mask(p):  # with the mask as it is
+        a = 1 / np.sqrt((1 - p) * (1 + p * selu**2))
+        return (a * np.where(kept, x, selu) - a * selu * p).sum(dtype=np.float64)
+
+    value, slope = jax.value_and_grad(lambda rate: total(jd.nn.alpha_dropout, rate))(0.3)
+    np.testing.assert_allclose(value, of_mask(0.3), rtol=1e-5)
+    np.testing.assert_allclose(slope, (of_mask(0.301) - of_mask(0.299)) / 0.002, rtol=1e-4)
+    for make in (jd.nn.dropout, jd.nn.alpha_dropout):  # and traced or not, the values are the same
+        np.testing.assert_array_equal(jax.jit(lambda r: total(make, r))(0.3), total(make, 0.3))  # noqa: B023
+
+
 def test_dropout_in_bfloat16_keeps_the_mean_too():
     x = jnp.linspace(0.5, 2.0, 200_000).astype(jnp.bfloat16)
     y = run(jd.nn.dropout(0.1), x, key=KEY)

@@ -161,6 +161,17 @@ def test_the_plateaus_factor_is_a_hyperparameter_like_any_other():
         tx.update(jnp.float32(1.0), tx.init(0.0), value=jnp.ones(3))
 
 
+def test_values_of_schedules_that_are_known_are_checked():
+    params = jnp.ones(2)
+    for schedule in (lambda step: -0.1, lambda step: np.float32(-0.1), lambda step: jnp.float32(-0.1)):
+        with pytest.raises(ValueError, match=r"the value of the schedule of learning_rate must be in"):
+            o.sgd(schedule).init(params)
+    with pytest.raises(ValueError, match="the value of the schedule of learning_rate must be in"):
+        jax.jit(o.sgd(lambda step: -0.1).init)(params)
+    with pytest.raises(TypeError, match=r"the schedule of learning_rate, .* return a number, got N"):
+        o.sgd(lambda step: None).init(params)
+
+
 def test_numbers_that_float32_would_change_are_refused_by_name():
     for name, value, message in (
         ("eps", 1e-50, "rounds to 0"),

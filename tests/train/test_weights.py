@@ -136,6 +136,24 @@ def test_a_class_that_there_is_not_has_no_weight():
     with pytest.raises(ValueError, match="class_weight holds 1e\\+300"):
         of_bits(class_weight={1: 1e300})
     assert np.isfinite(of_bits(mse, class_weight={7: 9.0})())  # of which nobody knows the classes
+    several = functools.partial(value, np.eye(3)[labels], loss=jd.losses.sigmoid_cross_entropy)
+    with pytest.raises(ValueError, match="2 classes, numbered from 0, the 0 and 1 of each of 3 labels"):
+        several(class_weight={2: 2.0})(PARAMS)
+
+
+def test_an_array_of_class_weights_has_one_for_each_class():
+    labels = np.arange(8) % 3
+    for table in ([1.0, 5.0], jnp.array([1.0, 5.0])):
+        with pytest.raises(ValueError, match="a weight for each of 3 classes, got 2; a dict"):
+            value(labels, class_weight=table)(PARAMS)
+    three = value(labels, class_weight=[1.0, 5.0, 1.0])(PARAMS)
+    np.testing.assert_array_equal(value(labels, class_weight={1: 5.0})(PARAMS), three)
+    with pytest.raises(ValueError, match=r"class_weight\[0\] must be a number, got True"):
+        value(labels, class_weight={0: True, 1: False})
+    options = {"loss": softmax_cross_entropy, "optimizer": jd.optimizers.sgd(0.1), "progress": False}
+    balanced = {"class_weight": "balanced", "key": jax.random.key(0), "batch_size": 8}
+    result = jd.fit(jd.nn.dense(3), (X, labels % 2), **options, **balanced)  # class 2 does not occur
+    assert np.isfinite(result.history["loss"]).all()
 
 
 @pytest.mark.heavy
