@@ -7,6 +7,7 @@ import math
 import numbers
 import operator
 import os
+import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -246,6 +247,12 @@ def check_local_path(name: str, path: Any) -> None:
             f"{name} must be a path on this machine, got {str(path)!r}; write to a folder here (or one "
             "where that place is mounted) and copy it from there"
         )
+
+
+def local_path(name: str, path: Any) -> pathlib.Path:
+    """The path of a file on this machine, as of `check_local_path`, with the home directory for "~"."""
+    check_local_path(name, path)
+    return pathlib.Path(path).expanduser()
 
 
 def check_sequence(name: str, value: Any) -> None:

@@ -47,7 +47,8 @@ def export(
     the weights as they are (int8 from `quantize` stays int8), at most 2 GiB.
 
     Args:
-      path: the file; one that exists is replaced once the new one is complete.
+      path: the file, "~" being the home directory; one that exists is replaced once the new one is
+        complete.
       model, params, state: any `Model` with its parameters and state.
       x: an example batch, or `jax.ShapeDtypeStruct` of one; a pytree if the input is one. All
         arrays have the rows first. For a model that reads a table, rows of it are an example, too.
@@ -60,6 +61,7 @@ def export(
     Raises:
       ValueError: an unknown platform, an input without rows, traced parameters or ones that are not of
         the model, a model whose shapes depend on the number of rows (give `batch_size`).
+      OSError: a path that is a directory or in none, or that cannot be written.
       ImportError: flatbuffers is not installed (``pip install 'jaxdeep[export]'``).
 
     Source: `jax.export`; StableHLO.
@@ -86,7 +88,9 @@ def export(
         raise ValueError("params and state must be arrays, not traced: export outside of jit")
     check_fit(model, params, state)
     like = _of_any_rows(example_of(rows_in(model, x)), batch_size)
-    _checks.check_local_path("path", path)
+    file = _checks.local_path("path", path)
+    if file.is_dir():
+        raise IsADirectoryError(f"path must be a file, got the directory {file}: name one in it")
     function = jax.jit(lambda x: model.apply(params, state, x)[0])
     try:
         exported = jax.export.export(function, platforms=tuple(platforms))(like)
@@ -95,7 +99,7 @@ def export(
             f"the model's shapes depend on the number of rows: fix it with batch_size= ({error})"
         ) from error
     body = bytes(exported.serialize())
-    _write(pathlib.Path(path), body + hashlib.sha256(body).digest() + _MARK)
+    _write(file, body + hashlib.sha256(body).digest() + _MARK)
     return exported
 
 
@@ -121,8 +125,7 @@ def load_exported(path: str | os.PathLike[str]) -> Callable[[PyTree], PyTree]:
     FileNotFoundError: no such file: nowhere
     """
     needed("flatbuffers", "load_exported", "flatbuffers", "export")
-    _checks.check_local_path("path", path)
-    path = pathlib.Path(path)
+    path = _checks.local_path("path", path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     whole = path.read_bytes()
@@ -148,6 +151,18 @@ def _of_any_rows(like: PyTree, batch_size: int | None) -> PyTree:
 
 def _write(path: pathlib.Path, content: bytes) -> None:
     """A whole file or none."""
+    try:
+        _write_all(path, content)
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"path could not be written ({error.strerror}): a file of {len(content):,} bytes needs a "
+            "folder that is there, may be written to and has room for it",
+            str(path),
+        ) from error
+
+
+def _write_all(path: pathlib.Path, content: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
         try:
             file.write(content)

@@ -22,7 +22,7 @@ def npz(path: str | os.PathLike[str], *, classes: bool = True) -> Dataset:
     shape ``(rows,)`` or ``(rows, 1)``, or one-hot, ``(rows, classes)``, of which the place is taken.
 
     Args:
-      path: the file.
+      path: the file; "~" is the home directory.
       classes: False takes y as it is, numbers of any kind, ``(rows,)`` or ``(rows, outputs)``: the
         targets of a regression, or 0 and 1 of several labels. Floats become float32.
 
@@ -38,9 +38,8 @@ def npz(path: str | os.PathLike[str], *, classes: bool = True) -> Dataset:
     >>> train[0].shape, len(validation[1]), test is None
     ((90, 3), 10, True)
     """
-    _checks.check_local_path("path", path)
+    path = _checks.local_path("path", path)
     _checks.check_flag("classes", classes)
-    path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     arrays = _read_npz(path)

@@ -28,6 +28,7 @@ from jaxdeep.fitting.result import FitResult, Problem
 from jaxdeep.fitting.setup import (
     Setup,
     check_begun,
+    check_floats,
     check_statistics,
     frozen_of,
     make_setup,
@@ -148,6 +149,7 @@ def fit(
         begun = setup.shapes(likes[0], key, initial)
         slow_in_loops, bounds = try_out(setup, begun, {s.name: s.sample for s in sources}, likes[0])
         check_statistics(setup, begun, likes[0])
+        check_floats(setup, begun)
         keep_to(sources, bounds, trial(setup, begun))
         run = setup.start(likes, key, initial)
         check_untraced("fit", run, instead=_PURE)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeGuard
 import jax
 import numpy as np
 
+from jaxdeep._checks import takes
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.block import Block, Part, Position
 from jaxdeep.fitting.placement import Placement
@@ -231,6 +232,11 @@ class LoaderSource:
 
     def _begin(self, epoch: int) -> Iterator[PyTree]:
         self._number = -1
+        if callable(self._data) and not takes(self._data, 1):
+            raise TypeError(
+                f"{self.name} must be arrays, batches, or a function from the number of an epoch to "
+                f"them (lambda epoch: batches), got {self._data!r}, which does not take one argument"
+            )
         batches = self._data(epoch) if callable(self._data) else self._data
         try:
             return iter(batches)

@@ -19,7 +19,7 @@ from jaxdeep.fitting.placement import Placement, fetched, mesh_of, usable
 from jaxdeep.fitting.regrouping import of_examples
 from jaxdeep.fitting.rows import at_once, check_rows, labels_in, rows_in
 from jaxdeep.fitting.sources import ArraySource, LoaderSource, source_of
-from jaxdeep.train.data import count_rows, with_rows
+from jaxdeep.train.data import count_rows, explain_narrow, with_rows
 from jaxdeep.train.options import FitOptions, filled
 from jaxdeep.train.state import Network, PerExample, check_model
 from jaxdeep.tree import shapes
@@ -142,8 +142,12 @@ def predict(
         else:
             joined = _concatenated(list(computed()))
     except (TypeError, ValueError) as error:
-        if isinstance(source, LoaderSource) and isinstance(source.sample, (tuple, list)):
-            error.add_note("(each batch of x is taken for inputs alone; leave labels out of it)")
+        explain_narrow("x", source.like, error)
+        if isinstance(source, LoaderSource):
+            error.add_note(
+                f"(x gives batches, each of which is inputs of several rows, the first of "
+                f"{source.batch_size}; leave labels out of it, and put single rows together)"
+            )
         elif isinstance(source, ArraySource):
             check_rows(model, variables, source.like)
         raise

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -16,7 +17,7 @@ from jaxdeep.nn.model import Model
 from jaxdeep.nn.normalization import norms_of_one_value
 from jaxdeep.optimizers.identity import init_with_numbers, numbers_of
 from jaxdeep.train import monitors
-from jaxdeep.train.data import with_rows
+from jaxdeep.train.data import explain_narrow, with_rows
 from jaxdeep.train.objective import Bounds, Objective, has_convolution, plan, rehearse, supervised
 from jaxdeep.train.options import SUPERVISED, TrialOptions, minimised_of, options_of
 from jaxdeep.train.outputs import check_program
@@ -30,7 +31,7 @@ from jaxdeep.train.state import (
     check_optimizer,
 )
 from jaxdeep.train.step import Measure
-from jaxdeep.tree import mask, shapes
+from jaxdeep.tree import mask, parted, path_name, shapes
 
 # Options that the programs of a run do not depend on: their numbers are arguments, only the host needs
 # them, or they are part of the objective.
@@ -145,7 +146,11 @@ class Setup:
         inputs = like[0] if self.is_supervised else jax.tree.leaves(like)[0]
         # only the shape, since rows of the data would become a constant of the program
         row = with_rows(inputs, 1)
-        return begin(self.model, optimizer, row, key, initial, self.options["trainable"])
+        try:
+            return begin(self.model, optimizer, row, key, initial, self.options["trainable"])
+        except (TypeError, ValueError) as error:
+            explain_narrow("data[0]" if self.is_supervised else "data", row, error)
+            raise
 
     def start(self, likes: Sequence[PyTree], key: jax.Array, initial: PyTree = None) -> RunState:
         """The run before its first epoch, made by one program for data of these shapes."""
@@ -251,6 +256,18 @@ def try_out(
         checked = functools.partial(check_program, setup.model, loss, ts.params, ts.state, *like[:2])
         kept(key_of("ends", setup.key, _shape_key(like)), checked, ts)
     return slow, bounds
+
+
+def check_floats(setup: Setup, ts: TrainState) -> None:
+    """Refuse parameters that are trained and no floats, of which there is no gradient."""
+    trainable = setup.options["trainable"]
+    chosen = ts.params if trainable is None else parted(ts.params, trainable, "trainable")[0]
+    for path, leaf in jax.tree_util.tree_leaves_with_path(chosen):
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            raise TypeError(
+                f"params/{path_name(path)} must be floats to be trained, got {leaf.dtype}: convert "
+                "them, or leave them out of trainable="
+            )
 
 
 def check_statistics(setup: Setup, ts: TrainState, like: PyTree) -> None:

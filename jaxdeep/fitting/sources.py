@@ -63,6 +63,10 @@ def source_of(
 
     With `inputs` they are those of a model alone, where a list of lists is one array.
     """
+    if isinstance(data, (set, frozenset, str, bytes, bytearray)):
+        raise TypeError(
+            f"{name} must be arrays, or give batches of them in an order, got a {type(data).__name__}"
+        )
     kind = LoaderSource if is_batches(data) else ArraySource
     return kind(data, name, options, pairs=pairs, inputs=inputs)
 

@@ -8,6 +8,9 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
+import jax
+import numpy as np
+
 import jaxdeep.nn  # so that the kinds of its layers are known
 import jaxdeep.preprocessing  # and those of fitted preprocessors
 import jaxdeep.tables  # noqa: F401  # and the layer of tables
@@ -150,7 +153,29 @@ def named(node: Mapping[str, str]) -> Function:
         raise ValueError(f"{dict(node)} is not the name of a function")
     if name not in _public(place):
         raise ValueError(f"{place} has no function {name!r}; the model needs another version of it")
+    if place in _FUNCTIONS:
+        _check_computes(place, name)
     return _public(place)[name]
+
+
+@functools.cache
+def _check_computes(place: str, name: str) -> None:
+    """Refuse a function that no layer can compute: one of sizes that depend on values, or of text."""
+    made: list[Any] = []
+
+    def probe(x: jax.Array) -> jax.Array:
+        made.append(_public(place)[name](x))
+        return x
+
+    try:
+        jax.eval_shape(probe, jax.ShapeDtypeStruct((2, 4), np.float32))
+        computes = all(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(made))
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+        computes = False
+    except Exception:  # a function of several arguments, or of other arrays
+        return
+    if not computes:
+        raise ValueError(f"{place}.{name} makes no array of a known shape: no layer can compute it")
 
 
 @functools.cache

@@ -13,6 +13,10 @@ from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.tree import is_of_numbers, path_name, shapes
 
 _READ_WHOLE = 2**27  # bytes of a memory map that is still read before the run, to look at its values
+_WIDER = {  # the beginnings of dtypes that JAX does not promote
+    **{"int2": "int8", "int4": "int8", "uint2": "uint8", "uint4": "uint8"},
+    **{"float4": "float32", "float6": "float32", "float8": "float32"},
+}
 
 
 def as_arrays(data: PyTree, name: str = "data", *, inputs: bool = False) -> PyTree:
@@ -76,11 +80,32 @@ def rows_of(data: PyTree, name: str) -> int:
             raise TypeError(f"{where} must hold numbers, got an array of dtype {dtype}")
         rows[where] = leaf.shape[0]
     if not rows:
-        raise ValueError(f"{name} holds no arrays")
+        missing = jax.tree.leaves(data, is_leaf=lambda node: node is None)
+        raise ValueError(f"{name} holds no arrays" + (", only None" if missing else ""))
     if len(set(rows.values())) > 1:
         lengths = ", ".join(f"{where} has {n}" for where, n in rows.items())
         raise ValueError(f"the arrays of {name} must have the same number of rows: {lengths}")
     return next(iter(rows.values()))
+
+
+def explain_narrow(name: str, data: PyTree, error: Exception) -> None:
+    """Raise an error in our words where JAX does not combine the narrow numbers of data with others.
+
+    >>> explain_narrow("x", jnp.ones(2, jnp.int4), ValueError("no implicit dtype promotion path"))
+    Traceback (most recent call last):
+    TypeError: x holds int4, which JAX does not combine with other numbers: give x.astype('int8')
+    """
+    if "promotion" not in str(error):
+        return
+    for path, leaf in jax.tree_util.tree_leaves_with_path(data):
+        kind = str(leaf.dtype)
+        wide = next((w for n, w in _WIDER.items() if kind.startswith(n)), None)
+        if wide is not None:
+            where = f"{name}[{path_name(path)}]" if path else name
+            raise TypeError(
+                f"{where} holds {kind}, which JAX does not combine with other numbers: give "
+                f"{name}.astype({wide!r})"
+            ) from error
 
 
 def count_rows(batch: PyTree) -> int:

@@ -20,7 +20,7 @@ from jaxdeep._ignored import ignored_by, without
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.losses import weighted
 from jaxdeep.metrics import Metric, Tally, mean
-from jaxdeep.train.data import check_pair
+from jaxdeep.train.data import check_pair, explain_narrow
 from jaxdeep.train.outputs import puts_out, told
 from jaxdeep.train.state import Network, PerExample, TrainState, check_model
 from jaxdeep.train.weights import (
@@ -329,6 +329,7 @@ def rehearse(
                 lambda params, state, x: objective(params, state, (x, *rest)), return_shape=True
             )(shapes(ts.params), shapes(ts.state), shapes(x))
     except (ValueError, TypeError) as error:
+        explain_narrow(f"{name}[0]", x, error)
         error.add_note(f"(found in {name}, before anything was compiled)")
         raise
     if out[0].shape != ():

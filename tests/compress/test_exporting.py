@@ -204,6 +204,28 @@ def test_files_that_are_not_whole_are_refused(flatbuffers, tmp_path):
         load(tmp_path / "other")
 
 
+def test_where_export_writes(flatbuffers, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model = nn.dense(2)
+    params, state = model.init(jax.random.key(0), jnp.ones((1, 3)))
+    write = lambda path: jd.compress.export(path, model, params, state, jnp.ones((1, 3)))  # noqa: E731
+    write("~/model")
+    assert (tmp_path / "model").is_file()
+    assert jd.compress.load_exported("~/model")(jnp.ones((5, 3))).shape == (5, 2)
+    with pytest.raises(IsADirectoryError, match="path must be a file, got the directory"):
+        write(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"path could not be written .* a folder that is there"):
+        write(tmp_path / "nowhere" / "model")
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=r"path could not be written \(No space left.* has room for it"):
+        write("~/model")
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
 def test_arguments_of_export(flatbuffers, tmp_path, monkeypatch):
     model, x = network(), draw(5, 6)
     params, state = trained(model, x)

@@ -123,9 +123,11 @@ def test_labels_that_do_not_fit_the_images(folder):
 X, Y = np.arange(200.0).reshape(100, 2), np.arange(100) % 3
 
 
-def test_npz_holds_out_a_tenth_unless_told(tmp_path):
+def test_npz_holds_out_a_tenth_unless_told(tmp_path, monkeypatch):
     np.savez(tmp_path / "a.npz", x=X, y=Y)
     train, validation, test = datasets.npz(tmp_path / "a.npz")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.testing.assert_array_equal(datasets.npz("~/a.npz").train[0], train[0])
     assert test is None
     together = np.sort(np.concatenate([train[0][:, 0], validation[0][:, 0]]))
     np.testing.assert_array_equal(together, X[:, 0])

@@ -97,6 +97,17 @@ def test_wrong_input_is_refused_before_anything_is_compiled(changes, message, mo
     assert not isinstance(info.value, AssertionError)
 
 
+def test_what_is_trained_is_of_floats():
+    params = {**PARAMS, "logits": jax.tree.map(lambda leaf: leaf.astype(int), PARAMS["logits"])}
+    with pytest.raises(TypeError, match="params/logits/bias must be floats to be trained, got int32"):
+        fit(params=params, state=STATE)
+    narrow = jnp.ones(X.shape, jnp.float8_e5m2)
+    with pytest.raises(TypeError, match=r"data\[0\] holds float8_e5m2, .*astype\('float32'\)"):
+        fit(data=(narrow, Y))
+    with pytest.raises(TypeError, match="data must be arrays, batches, or a function from the number"):
+        fit(data=lambda: iter([(X, Y)]))
+
+
 def test_batches_of_one_row_have_no_statistics():
     dense, norm = jd.nn.dense, jd.nn.batch_norm
     model = jd.nn.serial(dense(4), norm(), dense(3))

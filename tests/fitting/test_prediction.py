@@ -405,9 +405,17 @@ def test_refusals():
         ({"x": iter(())}, "x holds no batches"),
         ({"x": iter([(ROWS, ROWS)])}, "x must be an array, got a tuple"),
         ({"x": X[:, :2]}, "hidden"),
+        ({"x": {1, 2}}, "x must be arrays, or give batches of them in an order, got a set"),
+        ({"x": b"abc"}, "x must be arrays, or give batches of them in an order, got a bytes"),
+        ({"x": [[None] * 4] * 8}, "x holds no arrays, only None"),
+        ({"x": lambda: [X]}, r"lambda epoch: batches\), got .*, which does not take one argument"),
+        ({"x": jnp.ones((8, X.shape[1]), jnp.int4)}, r"x holds int4, .*: give x\.astype\('int8'\)"),
     ):
         with pytest.raises((ValueError, TypeError), match=message):
             predict(**changes)
+    with pytest.raises(ValueError) as single_rows:
+        predict(x=(row for row in X))
+    assert "put single rows together" in single_rows.value.__notes__[-1]
     with pytest.raises(ValueError, match="does not say what the output holds"):
         asked("class", end=jnp.sin)
     with pytest.raises(

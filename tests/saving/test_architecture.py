@@ -486,6 +486,14 @@ def test_an_adapted_module_goes_by_the_name_of_its_class(names, tmp_path):
         jd.saving.to_config(nn.serial(net=jd.adapters.from_linen(Net(5))))
 
 
+@pytest.mark.parametrize("name", ["where", "nonzero", "unique", "array_repr"])
+def test_a_function_that_no_layer_can_compute_is_refused(name):
+    config = jd.saving.to_config(jd.nn.dense(3, activation=jnp.tanh))
+    config["config"]["activation"] = {"function": f"jax.numpy.{name}"}
+    with pytest.raises(ValueError, match=rf"jax\.numpy\.{name} makes no array of a known shape"):
+        jd.saving.from_config(config)
+
+
 def test_an_adapted_module_with_arguments(names):
     @jd.saving.register("my_net")
     def my_net(size):
