@@ -422,12 +422,15 @@ def wrong_weights(known: np.ndarray) -> list[tuple[np.ndarray, str]]:
     """
     default = jnp.finfo(jnp.result_type(float))
     most, least = float(default.max) ** 0.5, float(default.tiny)
-    lost = (known != 0) & bool((known < least).all())
+    wide = known.astype(np.float64)  # a narrow dtype holds neither
     return [
-        (~np.isfinite(known), "finite"),
-        (known < 0, "at least 0"),
-        (known > most, f"at most {most:.2g}, for sums in the range of {default.dtype}"),
-        (lost, f"at least {least:.2g} somewhere, as {default.dtype} takes smaller ones for 0"),
+        (~np.isfinite(wide), "finite"),
+        (wide < 0, "at least 0"),
+        (wide > most, f"at most {most:.2g}, for sums in the range of {default.dtype}"),
+        (
+            (wide != 0) & bool((wide < least).all()),
+            f"at least {least:.2g} somewhere, as {default.dtype} takes smaller ones for 0",
+        ),
     ]
 
 
