@@ -101,8 +101,8 @@ def fit(
 
     Raises:
       ValueError, TypeError: before anything is compiled: arrays of different lengths, an empty data
-        set, a batch larger than the data, labels outside the model's classes, shapes the model or the
-        loss refuses, whole numbers beyond 32 bits (without x64), arrays with a column whose differences
+        set, a batch larger than the data, batches of one row for batch norms, labels outside the
+        model's classes, shapes the model or the loss refuses, whole numbers beyond 32 bits (without x64), arrays with a column whose differences
         JAX' float does not hold, such as times of 1.7e9 s within a minute (of files beyond 128 MiB as
         many bytes are looked at, evenly spread), weights that are negative or not finite, masked
         values, options that a loader decides, parameters of another model, neither or both of `loss`

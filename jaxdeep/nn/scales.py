@@ -75,7 +75,8 @@ def rescale(
     At the end of a network for regression: with the standard deviation of the training targets as
     `scale` and their mean as `offset`, what is in front of it learns standardised targets, and what
     comes out is what was asked for. In training (``train=True``) nothing is cut, as what lies outside
-    would have no gradient.
+    would have no gradient. By 1, without an offset, outputs stay what they are to losses: logits or
+    probabilities. Otherwise they are values.
 
     Args:
       scale, offset: a number for all features, or one for each.

@@ -99,7 +99,8 @@ def mc_dropout(
       ValueError: a model without a random layer, parameters that are not of the model, no rows, a single
         row without an axis of rows,
         fewer than 1 sample, another kind of outputs,
-        an output of which nobody says what it is, a mesh without an axis called "data".
+        an output of which nobody says what it is, or that is said to be probabilities and comes out of
+        a layer that gives none; a mesh without an axis called "data".
 
     Source: Gal & Ghahramani, "Dropout as a Bayesian Approximation" (arXiv:1506.02142); mutual
     information of Houlsby et al. (arXiv:1112.5745).

@@ -1591,7 +1591,7 @@ ROWS = {
     "loss": CE,
     "penalty": jd.regularizers.l2(0.1),
     "class_weight": {0: 1.0, 1: 2.0, 2: 0.5},
-    **{**RUN, "trainable": "*", "plateau": None, "batch_size": 1},
+    **{**RUN, "trainable": "*", "plateau": None, "batch_size": 2},
     "metrics": EACH,
     "freeze_batch_norm": True,
     "prepare": jd.preprocessing.standard_scaler(),
