@@ -102,16 +102,17 @@ def fit(
     Raises:
       ValueError, TypeError: before anything is compiled: arrays of different lengths, an empty data
         set, a batch larger than the data, batches of one row for batch norms, labels outside the
-        model's classes, shapes the model or the loss refuses, whole numbers beyond 32 bits (without x64), arrays with a column whose differences
-        JAX' float does not hold, such as times of 1.7e9 s within a minute (of files beyond 128 MiB as
-        many bytes are looked at, evenly spread), weights that are negative or not finite, masked
-        values, options that a loader decides, parameters of another model, neither or both of `loss`
-        and `objective`, a key that is not a random key, a checkpoint directory of another run (the
-        error says what differs) or of one on arrays of other values, a loader whose batches are not
-        those of the run that is to go on. At the batch itself: one of other dtypes than the first,
-        NumPy labels and weights that would have been refused in the first (arrays on a device are not
-        looked at, which would wait for it). After the first epoch: float64 batches of a loader with such
-        a column, if all have the shape of the first but for their rows.
+        model's classes, shapes the model or the loss refuses, whole numbers beyond 32 bits (without
+        x64), arrays with a column whose differences JAX' float does not hold, such as times of 1.7e9 s
+        within a minute (of files beyond 128 MiB as many bytes are looked at, evenly spread), weights
+        that are negative or not finite, masked values, options that a loader decides, parameters of
+        another model, neither or both of `loss` and `objective`, a key that is not a random key, a
+        checkpoint directory of another run (the error says what differs) or of one on arrays of other
+        values, a loader whose batches are not those of the run that is to go on. At the batch itself:
+        one of other dtypes than the first, NumPy labels and weights that would have been refused in
+        the first (arrays on a device are not looked at, which would wait for it). After the first
+        epoch: float64 batches of a loader with such a column, if all have the shape of the first but
+        for their rows.
       TypeError: a call inside `jax.jit`, `jax.vmap` or `jax.grad` with traced values; after the epochs
         of a call, a callback that returned neither None nor a boolean.
       FloatingPointError: the loss was not finite (the error names step, epoch and the first non-finite
