@@ -639,6 +639,7 @@ ON_BOTH = {
     "activity": st.just(jd.regularizers.activity(jd.regularizers.l1(0.01), where="hidden")),
     "early_stopping": st.builds(
         jd.train.EarlyStopping,
+        ties=st.sampled_from(["first", "last"]),
         patience=st.integers(0, 2),
         monitor=st.just("loss"),
         mode=st.sampled_from([None, "min"]),
