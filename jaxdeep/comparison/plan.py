@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._version import __version__
@@ -16,7 +17,8 @@ from jaxdeep.comparison.parts import Parts, parts_of
 from jaxdeep.comparison.schedule import made_by, plateau_of
 from jaxdeep.search.spaces.space import Point, Points
 from jaxdeep.train import monitors
-from jaxdeep.train.data import count_examples
+from jaxdeep.train.data import check_pair, count_examples
+from jaxdeep.train.options import RowOptions, filled
 
 _RATE = "learning_rate"
 
@@ -151,7 +153,10 @@ def planned(
                 f"schedule={own!r} needs a learning_rate that candidates[{name!r}] is tuned by or "
                 "given; a Candidate(…, scheduled=False) goes without"
             )
+    filled("compare", RowOptions, shared)
     parts = parts_of(data, validation, test, seed=seed)
+    if shared.get("objective") is None:
+        _check_alike(parts)
     rows, batch = count_examples(parts.train), int(shared.get("batch_size", 32))
     per_epoch = rows // batch if shared.get("drop_remainder") else math.ceil(rows / batch)
     key = jax.random.key(seed)
@@ -172,6 +177,19 @@ def planned(
         seed=seed,
         keys=(jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)),
     )
+
+
+def _check_alike(parts: Parts) -> None:
+    """Refuse test rows that the network could not take, before it is trained for hours."""
+    check_pair(parts.train, "data")
+    check_pair(parts.test, "test")
+    for name, train, test in zip(("x", "y"), parts.train[:2], parts.test[:2]):
+        shapes = [jax.tree.map(lambda a: np.shape(a)[1:], part) for part in (train, test)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"test must have rows like those of data: {name} of shape {shapes[0]} each, got "
+                f"{shapes[1]}"
+            )
 
 
 def named_candidates(candidates: Any, *, model: Any = None) -> dict[str, Candidate]:
@@ -219,7 +237,10 @@ def _names_of(candidate: Candidate) -> set[str]:
 
 def _metric_and_mode(metric: Any, mode: Any, shared: Mapping[str, Any]) -> tuple[str, str]:
     """What decides: by default the first metric, or the loss without metrics."""
-    known = [*(shared.get("metrics") or {}), "loss"]
+    metrics = {} if shared.get("metrics") is None else shared["metrics"]
+    if not isinstance(metrics, Mapping):
+        raise TypeError(f"metrics must be a dict of functions by name, got {metrics!r}")
+    known = [*metrics, "loss"]
     if metric is None:
         metric = known[0]
     if not isinstance(metric, str) or metric.removeprefix("val_") not in known:

@@ -8,6 +8,7 @@ import optax
 
 from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, PyTree
+from jaxdeep.tree import leaf_paths
 
 
 def evaluation_params(opt_state: PyTree, params: PyTree) -> PyTree:
@@ -27,6 +28,7 @@ def evaluation_params(opt_state: PyTree, params: PyTree) -> PyTree:
       A pytree like `params`, with their dtypes.
 
     Raises:
+      ValueError: parameters of another structure or shape.
       TypeError: something that is no pytree of arrays.
 
     Source: Defazio et al., "The Road Less Scheduled" (arXiv:2405.15682);
@@ -42,6 +44,7 @@ def evaluation_params(opt_state: PyTree, params: PyTree) -> PyTree:
     check_leaves("opt_state", opt_state, real=False)
     check_leaves("params", params)
     for state in _schedule_free(opt_state):
+        _check_like(state.z, params)
         params = jax.tree.map(
             lambda z, y, b1=state.b1: _average(y, z, b1), state.z, params, is_leaf=_is_masked
         )
@@ -62,6 +65,22 @@ def _schedule_free(opt_state: PyTree) -> Iterator[optax.contrib.ScheduleFreeStat
         return isinstance(node, optax.contrib.ScheduleFreeState)
 
     return filter(is_state, jax.tree.leaves(opt_state, is_leaf=is_state))
+
+
+def _check_like(z: PyTree, params: PyTree) -> None:
+    """Refuse parameters that are not those of the state."""
+    z_leaves, leaves = jax.tree.leaves(z, is_leaf=_is_masked), jax.tree.leaves(params)
+    expected, structure = jax.tree.structure(z, is_leaf=_is_masked), jax.tree.structure(params)
+    if str(structure) != str(expected):
+        raise ValueError(
+            f"params must have the structure of those in opt_state, {expected}, got {structure}"
+        )
+    for path, one, leaf in zip(leaf_paths(params), z_leaves, leaves):
+        if not _is_masked(one) and jnp.shape(one) != jnp.shape(leaf):
+            raise ValueError(
+                f"params must have the shapes of those in opt_state: {path or 'it'} must be of shape "
+                f"{jnp.shape(one)}, got {jnp.shape(leaf)}"
+            )
 
 
 def _is_masked(node: object) -> bool:
