@@ -135,8 +135,9 @@ def answered(plan: Plan, judged: Judged) -> Comparison:
 
 def _values(plan: Plan, judged: Judged) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """The values that are compared, with the worst of all in the place of what diverged."""
-    raw = {name: own[plan.metric] for name, own in judged.test.items() if plan.metric in own}
-    diverged = {name: int(np.sum(~np.isfinite(own))) for name, own in raw.items()}
+    every_raw = {name: own[plan.metric] for name, own in judged.test.items() if plan.metric in own}
+    diverged = {name: int(np.sum(~np.isfinite(own))) for name, own in every_raw.items()}
+    raw = {name: own for name, own in every_raw.items() if diverged[name] < len(own)}
     every = np.concatenate([*raw.values(), np.zeros(0)])
     finite = every[np.isfinite(every)]
     if not finite.size:

@@ -23,6 +23,8 @@ def cautions_of(
     for name in plan.candidates:
         if name not in judged.chosen:
             yield f"{name}: none of its trials ended with finite numbers, and it is not compared."
+        elif name not in order:
+            yield f"{name}: all of its final runs diverged, and it is not compared."
     for name in order:
         yield from _about_tuning(plan, judged, name)
         if count := diverged.get(name):

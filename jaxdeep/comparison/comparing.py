@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from jaxdeep._compilation import check_untraced, meant_transfers
 from jaxdeep._shapes import PyTree
 from jaxdeep.comparison.answer import Comparison, answered
-from jaxdeep.comparison.directory import asked
+from jaxdeep.comparison.directory import check_asked
 from jaxdeep.comparison.plan import planned
 from jaxdeep.comparison.protocol import carried_out
 from jaxdeep.search.builder import PURE
@@ -80,7 +80,9 @@ def compare(
       seed: of the parts, the trials, and the keys of tuning and final runs.
       strategy, rows_at_once, memory, executor: as for `jaxdeep.sweep`.
       checkpoint: a directory from which the comparison goes on when it is called again. The budget and
-        the seeds may have grown, and candidates may have been added; whatever else differs is refused.
+        the seeds may have grown, the budget as far as no more hyperparameters are tuned (they are from
+        10, 25 and 64 trials on); so may the epochs, if the schedule is constant; and candidates may have
+        been added. Whatever else differs is refused.
       progress: show progress bars.
       {options}
 
@@ -106,6 +108,9 @@ def compare(
     check_untraced("compare", [data, test, arguments.get("validation")], instead=PURE)
     shared: dict[str, Any] = dict(arguments)
     validation = shared.pop("validation", None)
+    for name in ("optimizer", "plateau"):
+        if name in shared:
+            raise TypeError(f"{name} is what candidates and schedule= decide; compare takes none")
     if shared.get("model") is None and not isinstance(candidates, Mapping):
         raise ValueError("compare needs a model=")
     plan = planned(
@@ -134,5 +139,5 @@ def compare(
     filled("compare", HowOptions, {**how, "checkpoint": checkpoint})
     path = None if checkpoint is None else pathlib.Path(checkpoint).expanduser().resolve()
     if path is not None:
-        asked(plan, path)
+        check_asked(plan, path)
     return answered(plan, carried_out(plan, how, path))

@@ -7,33 +7,43 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxdeep.comparison.plan import Plan
+from jaxdeep.fitting.fingerprint import fingerprint
 
 _QUESTION, _CHOSEN = "question.json", "chosen.json"
 _GROWING = ("budget", "seeds", "epochs")
 _OTHERS = ("batch_size", "schedule", "rows")  # whatever else differs is refused by the sweeps
 
 
-def asked(plan: Plan, folder: pathlib.Path) -> None:
-    """Note the question in the directory, or see that it is the one that stands there.
+def check_asked(plan: Plan, folder: pathlib.Path) -> None:
+    """See that the question is the one that stands in the directory, if one does.
 
-    Budget, seeds and epochs may have grown, and candidates may have been added. What decides (metric,
-    `worth`, the level, the target) may differ, since it changes no run.
+    Budget and seeds may have grown, and epochs where no schedule is as long as the run; candidates may
+    have been added. What decides (metric, `worth`, the level, the target) may differ, since it changes
+    no run.
 
     Raises:
       ValueError: another question, by what differs.
     """
-    about = plan.about()
-    now = {name: about[name] for name in (*_GROWING, *_OTHERS, "spaces")}
     path = folder / _QUESTION
-    if path.exists():
-        differ = list(_differences(json.loads(path.read_text(encoding="utf-8")), now))
-        if differ:
-            raise ValueError(
-                f"checkpoint={str(folder)!r} holds another comparison: {'; '.join(differ)}. Ask that "
-                "one, or give a new directory"
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    replaced(path, json.dumps(now, indent=1) + "\n")
+    if not path.exists():
+        return
+    differ = list(_differences(json.loads(path.read_text(encoding="utf-8")), _question(plan), plan))
+    if differ:
+        raise ValueError(
+            f"checkpoint={str(folder)!r} holds another comparison: {'; '.join(differ)}. Ask that "
+            "one, or give a new directory"
+        )
+
+
+def note_asked(plan: Plan, folder: pathlib.Path) -> None:
+    """Note the question in the directory, once its runs have been accepted there."""
+    replaced(folder / _QUESTION, json.dumps(_question(plan), indent=1) + "\n")
+
+
+def _question(plan: Plan) -> dict[str, Any]:
+    about = plan.about()
+    names = (*_GROWING, *_OTHERS, "spaces")
+    return {**{name: about[name] for name in names}, "test": fingerprint(plan.parts.test)}
 
 
 def replaced(path: pathlib.Path, text: str) -> pathlib.Path:
@@ -57,10 +67,18 @@ def ever_chosen(folder: pathlib.Path, chosen: Mapping[str, int]) -> list[tuple[s
     return every
 
 
-def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any], plan: Plan) -> Iterator[str]:
     for name in _GROWING:
         if now[name] < then[name]:
             yield f"{name} was {then[name]} and is {now[name]} (it may grow)"
+    budgets = then["budget"], now["budget"]
+    if budgets[0] < budgets[1] and plan.tuned(budgets[0]) != plan.tuned(budgets[1]):
+        yield f"budget was {budgets[0]} and is {budgets[1]}, which tunes more hyperparameters"
+    if then["epochs"] < now["epochs"] and plan.has_schedule:
+        grown = f"epochs was {then['epochs']} and is {now['epochs']}"
+        yield f"{grown}, and the schedule is as long as the run"
+    if then["rows"] == now["rows"] and then["test"] != now["test"]:
+        yield "the test rows are others"
     for name in _OTHERS:
         if now[name] != then[name]:
             verb = "were" if name.endswith("s") else "was"

@@ -12,7 +12,7 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep._version import __version__
 from jaxdeep.comparison import catalogue
-from jaxdeep.comparison.candidate import COLUMN, Candidate, checked, trials
+from jaxdeep.comparison.candidate import COLUMN, Candidate, checked, trials, width
 from jaxdeep.comparison.parts import Parts, parts_of
 from jaxdeep.comparison.schedule import made_by, plateau_of
 from jaxdeep.search.spaces.space import Point, Points
@@ -61,6 +61,19 @@ class Plan:
         """The epochs of a run."""
         return int(self.shared.get("epochs", 1))
 
+    @property
+    def has_schedule(self) -> bool:
+        """Whether any candidate has a schedule, which is as long as a run."""
+        own = (one.schedule or self.schedule for one in self.candidates.values() if one.scheduled)
+        return any(schedule != "constant" for schedule in own)
+
+    def tuned(self, budget: int) -> dict[str, int]:
+        """How many hyperparameters of each candidate such a budget tunes."""
+        return {
+            name: min(len(one.space), width(budget)) if one.default else len(one.space)
+            for name, one in self.candidates.items()
+        }
+
     def about(self) -> dict[str, Any]:
         """The question, as plain data."""
         return {
@@ -96,16 +109,24 @@ class Plan:
         schedule = self.schedule if candidate.schedule is None else candidate.schedule
         if candidate.scheduled and _RATE in hp:
             hp[_RATE] = made_by(schedule)(hp[_RATE], self.steps)
-        built = candidate.build(hp)
+        try:
+            built = candidate.build(hp)
+        except KeyError as error:
+            raise ValueError(
+                f"candidates[{point[COLUMN]!r}] asks for a hyperparameter {error}; it has "
+                f"{', '.join(hp) or 'none'}"
+            ) from error
         found: dict[str, Any]
         found = dict(built) if isinstance(built, Mapping) else {"optimizer": built}
         if candidate.scheduled:
             plateau = plateau_of(schedule, f"val_{self.metric}", self.mode, self.epochs)
             found = ({} if plateau is None else {"plateau": plateau}) | found
-        if "epochs" in found:
-            raise ValueError(
-                f"candidates[{point[COLUMN]!r}] must not decide about epochs: all have the same"
-            )
+        for name in ("epochs", "early_stopping"):
+            if name in found:
+                raise ValueError(
+                    f"candidates[{point[COLUMN]!r}] must not decide about {name}: all have the same "
+                    "budget of epochs"
+                )
         return found
 
     def arguments(self, point: Point) -> dict[str, Any]:
@@ -160,7 +181,7 @@ def planned(
     rows, batch = count_examples(parts.train), int(shared.get("batch_size", 32))
     per_epoch = rows // batch if shared.get("drop_remainder") else math.ceil(rows / batch)
     key = jax.random.key(seed)
-    return Plan(
+    plan = Plan(
         candidates=named,
         points={name: trials(name, one, budget, seed=seed) for name, one in named.items()},
         parts=parts,
@@ -177,6 +198,22 @@ def planned(
         seed=seed,
         keys=(jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)),
     )
+    _check_losses(plan)
+    return plan
+
+
+def _check_losses(plan: Plan) -> None:
+    """Refuse to judge by losses that are not the same for all candidates."""
+    built = {name: plan.built(points[0]) for name, points in plan.points.items()}
+    if plan.metric != "loss":
+        return
+    for option in ("loss", "objective", "penalty", "activity"):
+        own = [name for name, arguments in built.items() if arguments.get(option) is not None]
+        if own:
+            raise ValueError(
+                f"metric must be one by which all candidates can be judged, and candidates[{own[0]!r}] "
+                f"has a {option} of its own: name another than 'loss', such as one of metrics="
+            )
 
 
 def _check_alike(parts: Parts) -> None:

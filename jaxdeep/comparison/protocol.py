@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdeep.comparison.candidate import COLUMN
-from jaxdeep.comparison.directory import ever_chosen
+from jaxdeep.comparison.directory import ever_chosen, note_asked
 from jaxdeep.comparison.plan import Plan
-from jaxdeep.fitting.evaluation import EVALUATED, evaluate
+from jaxdeep.fitting.evaluation import evaluate
 from jaxdeep.fitting.progress import clock
 from jaxdeep.search.spaces.space import Point, Points
 from jaxdeep.search.sweep import sweep
 from jaxdeep.search.tables.table import Table
+
+_JUDGING = ("loss", "metrics", "objective")  # without penalties, which are means and no end
 
 
 class Judged(NamedTuple):
@@ -110,7 +112,7 @@ def judged(plan: Plan, trained: Table, rows: list[int]) -> dict[str, np.ndarray]
             found.append({})
             continue
         params, state = trained.trained(row)
-        passed = {name: arguments[name] for name in EVALUATED if arguments.get(name) is not None}
+        passed = {name: arguments[name] for name in _JUDGING if arguments.get(name) is not None}
         values = evaluate(arguments["model"], params, state, plan.parts.test, **passed)
         found.append({name: float(value) for name, value in values.items() if np.ndim(value) == 0})
     names = list(dict.fromkeys(name for values in found for name in values)) or [plan.metric]
@@ -137,6 +139,8 @@ def _swept(
         **how,
         **plan.shared,
     )
+    if checkpoint is not None:
+        note_asked(plan, checkpoint)
     ended = [result.ended for result in table.results]
     if len(ended) < len(points) * seeds or "interrupted" in ended:
         raise KeyboardInterrupt

@@ -45,7 +45,7 @@ def holds_for(answer: Record) -> str:
 def table_of(answer: Record) -> str:
     """The table of candidates."""
     rows = answer.rows()
-    level = f"{answer.about['level']:.0%}"
+    level = f"{100 * answer.about['level']:g}%"
     digits = _digits(rows)
     head = ["candidate", f"test {answer.metric}", level, "behind", "p", "target", "chosen"]
     body = []

@@ -49,9 +49,15 @@ def verdict_of(
     if not open_pairs:
         return Verdict((leader,), f"{leader} wins.")
     winners = (leader, *(pair.worse for pair in open_pairs))
+    sure = [pair for pair in pairs if pair.is_sure(level, worth)]
+    inside = [pair for pair in sure if pair.better in winners[1:] and pair.worse in winners]
     apart = f"{_listed(winners)} cannot be told apart"
+    if inside:
+        apart = f"{leader} cannot be told from {_listed(winners[1:], 'or')}"
     rest = [name for name in others if name not in winners]
-    behind = f" {leader} is better than {_listed(rest)}." if rest else ""
+    found = [(leader, rest)] if rest else []
+    found += [(pair.better, [pair.worse]) for pair in inside]
+    behind = "".join(f" {better} is better than {_listed(worse)}." for better, worse in found)
     return Verdict(winners, f"{apart}{_more(open_pairs, len(pairs), seeds, level, worth)}{behind}")
 
 
@@ -59,7 +65,7 @@ def _more(open_pairs: Sequence[Pair], tests: int, seeds: int, level: float, wort
     """What it would take to tell them apart."""
     if seeds < fewest(1, level):
         return f"; {seeds} seeds are too few to be sure of any difference: it takes {fewest(1, level)}."
-    if worth and all(pair.is_sure(level) or pair.high <= worth for pair in open_pairs):
+    if worth and all(pair.high <= worth for pair in open_pairs):
         return f"; the differences are below the {worth:g} that matters."
     adjusted = 1 - (1 - level) / tests
     needed = max(
@@ -70,8 +76,8 @@ def _more(open_pairs: Sequence[Pair], tests: int, seeds: int, level: float, wort
     return f"; about {int(max(needed - seeds, 1))} more seeds would."
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str], joint: str = "and") -> str:
     between = "; " if any("," in name for name in names) else ", "
     if len(names) == 1:
         return names[0]
-    return " and ".join([between.join(names[:-1]), names[-1]])
+    return f" {joint} ".join([between.join(names[:-1]), names[-1]])

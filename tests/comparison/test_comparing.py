@@ -153,6 +153,11 @@ def test_a_comparison_goes_on_and_grows(tmp_path):
     for changes, message in (
         ({"batch_size": 16}, "batch_size was 32 and is 16"),
         ({"budget": 4}, "budget was 5 and is 4.*may grow"),
+        ({"budget": 12}, "budget was 5 and is 12, which tunes more hyperparameters"),
+        (
+            {"test": (X[:32], Y[:32]), "validation": (X[32:64], Y[32:64])},
+            "rows were|test rows are others",
+        ),
         ({"schedule": "cosine"}, "schedule was constant and is cosine"),
         ({"test": 0.3}, "rows were"),
         ({"candidates": ["adam"]}, "sgd"),
@@ -160,6 +165,26 @@ def test_a_comparison_goes_on_and_grows(tmp_path):
         with pytest.raises(ValueError, match=message):
             jd.compare(**{"candidates": ["sgd", "adam"], **options, **changes})
     assert jd.compare(["sgd", "adam"], **options, worth=0.5).about["worth"] == 0.5
+
+
+@pytest.mark.heavy
+def test_a_refused_question_leaves_the_directory_to_the_one_that_is_there(tmp_path):
+    options = SMALL | {"checkpoint": tmp_path, "schedule": "cosine"}
+    first = jd.compare(["sgd"], **options)
+    with pytest.raises(ValueError, match="epochs was 2 and is 3, and the schedule"):
+        jd.compare(["sgd"], **options | {"epochs": 3})
+    wider = jd.nn.serial(a=jd.nn.dense(2), b=jd.nn.dense(1))
+    with pytest.raises(ValueError, match="model"):
+        jd.compare(["sgd"], **options | {"seeds": 4, "model": wider})
+    assert jd.compare(["sgd"], **options).final.rows() == first.final.rows()
+
+
+@pytest.mark.heavy
+def test_other_test_rows_are_another_question(tmp_path):
+    options = SMALL | {"checkpoint": tmp_path, "validation": 0.2}
+    jd.compare(["sgd"], **options, test=(X[:20], Y[:20]))
+    with pytest.raises(ValueError, match="the test rows are others"):
+        jd.compare(["sgd"], **options, test=(X[20:40], Y[20:40]))
 
 
 def test_what_diverges_ranks_last_and_is_said():
@@ -223,6 +248,10 @@ def test_trials_of_equal_spaces_are_equal_and_extend():
         (["sgd"], {"test": 1.5}, "test"),
         (["sgd"], {"test": X}, r"test must be a pair \(x, y\)"),
         (["sgd"], {"test": (X[:, :2], Y)}, r"test must have rows like those of data: x of shape \(4,\)"),
+        (["sgd"], {"optimizer": optax.sgd(0.1)}, "optimizer is what candidates"),
+        ({"a": (lambda hp: optax.sgd(hp["lrr"]), {"rate": [0.1]})}, {}, "'lrr'; it has rate"),
+        ({"a": {"optimizer": optax.sgd(0.1), "loss": jd.losses.mae}}, {}, "loss of its own"),
+        ({"a": {"optimizer": optax.sgd(0.1), "early_stopping": 1}}, {}, "early_stopping"),
         (["sgd"], {"metrics": [1]}, "metrics must be a dict"),
         (["sgd"], {"epochs": "two"}, "epochs"),
         (["sgd"], {"epoch": 2}, "did you mean 'epochs'"),

@@ -63,6 +63,26 @@ def test_what_is_not_worth_it():
     assert verdict({"a": 0.9005 + NOISE, "b": 0.9 + NOISE})[0].winners == ("a",)
 
 
+def test_pairs_of_the_set_that_can_be_told_apart_are_named():
+    rng = np.random.default_rng(1)
+    b, a = 0.01 * rng.normal(size=10), 0.2 * rng.normal(size=10)
+    values = {"a": 0.93 + a - a.mean(), "b": 0.9 + b, "c": 0.87 + b + 0.001 * rng.normal(size=10)}
+    (winners, sentence), _ = verdict(values)
+    assert winners == ("a", "b", "c")
+    assert sentence.startswith("a cannot be told from b or c; about ")
+    assert sentence.endswith(" more seeds would. b is better than c.")
+
+
+def test_a_difference_that_may_matter_is_open():
+    spread = np.linspace(-0.01, 0.01, 10)
+    (winners, sentence), (pair,) = verdict(
+        {"a": 0.905 + 0.7 * spread, "b": np.full(10, 0.9)}, worth=0.006
+    )
+    assert pair.low < 0.006 < pair.high
+    assert winners == ("a", "b")
+    assert "that matters" not in sentence
+
+
 def test_p_values_are_adjusted_for_all_pairs():
     values = {name: 0.9 - 0.1 * i + np.roll(NOISE, i) for i, name in enumerate("abcd")}
     _, pairs = verdict(values)
