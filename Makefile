@@ -47,6 +47,7 @@ bench: $(VENV)/.with-bench
 	$(RUN) benchmarks.layers
 	$(RUN) benchmarks.sweep
 	$(RUN) benchmarks.cross_validation
+	$(RUN) benchmarks.compare_by_hand
 	$(RUN) benchmarks.tables
 	$(RUN) benchmarks.table_train
 	$(RUN) benchmarks.streaming
