@@ -215,7 +215,9 @@ SCHEDULES = {
 def test_the_same_under_jit_vmap_and_for_every_kind_of_step(name):
     f = SCHEDULES[name]
     eager = values(f, range(60))
-    np.testing.assert_allclose(jax.jit(jax.vmap(f))(jnp.arange(60)), eager, rtol=2e-6, atol=1e-9)
+    # a cosine of up to 8 π is off by the rounding of its argument, 1.5e-6 of the peak of 0.1
+    atol = 2e-7 if name in ("coslog4", "flat_cos") else 1e-9
+    np.testing.assert_allclose(jax.jit(jax.vmap(f))(jnp.arange(60)), eager, rtol=2e-6, atol=atol)
     assert f(3).dtype == f(jnp.int32(3)).dtype == jnp.float32
     assert float(f(np.int64(3))) == float(f(3))
     assert f(3).shape == ()
