@@ -54,7 +54,10 @@ def test_quantile_transform_is_scikit_learns_on_any_table(x, output):
     transform = pp.quantile_transform(output=output)
     with enable_x64(True):
         y = np.array(transform.transform(transform.fit(x), x))
-    expected = theirs(x, output, 1000).transform(x)
+    peer = theirs(x, output, 1000)
+    # its 60th percentile of -1, 0, 0, 0, 1, 1 is 2e-16, above the 0 that it is
+    peer.quantiles_ = peer.quantiles_.round(9)
+    expected = peer.transform(x)
     constant = np.nanmax(x, axis=0) == np.nanmin(x, axis=0)
     expected[:, constant] = np.where(np.isnan(x[:, constant]), np.nan, 0)  # there −5.2
     close(y, expected, atol=1e-7)
