@@ -106,9 +106,10 @@ def _compare(args: argparse.Namespace, parser: arguments.Parser) -> int:
     of rows, so that differences are paired. Prints the verdict, a table and what deserves a
     look. Writes results.json, trials.csv, report.html, the winner's model, and best.py, which
     trains the winner again to the same number. The folder is a checkpoint: after Ctrl-C the
-    same command goes on, budget, seeds, epochs and candidates may grow, and another question is
-    refused. Without further flags the network has three hidden layers of 100 ReLU units with
-    He initialisation.
+    same command goes on; seeds and candidates may grow, the budget as far as it tunes no more
+    hyperparameters (it does from 10, 25 and 64 trials on), epochs without a schedule; another
+    question is refused. Without further flags the network has three hidden layers of 100 ReLU
+    units with He initialisation.
 
     Examples:
       python -m jaxdeep compare

@@ -32,7 +32,7 @@ class Comparison(Record):
       winners: the candidate with the best mean, and all that cannot be told from it.
       order: the candidates, the best mean on the test rows first; last those that could not be trained.
       values: ``(seeds,)`` values of the metric on the test rows by candidate. A run that diverged counts
-        as the worst value of all.
+        as the worst value of all; a candidate all of whose runs did has none.
       diverged: how many of these did, by candidate.
       pairs: every two candidates: difference, interval, p-values, P(A > B).
       chosen: the hyperparameters that tuning chose, by candidate.

@@ -66,7 +66,8 @@ def compare(
       test: data like these, or a share of their rows, which judge the chosen points. By default it is
         0.2, as is `validation`, where the data set has no such part. Parts that are drawn have the
         classes in equal shares.
-      metric: what decides, the name of a metric or "loss"; by default the first metric.
+      metric: what decides, the name of a metric or "loss"; by default the first metric. The test loss is
+        without penalties. Candidates with a loss or a penalty of their own need another metric than it.
       mode: "min" or "max", which of its values are better; by default as the name says.
       budget: trials of each candidate.
       seeds: final runs of each candidate, ≥ 2. Below 6 nothing is sure; 10 is what others use.
