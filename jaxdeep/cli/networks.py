@@ -26,6 +26,8 @@ class Network(NamedTuple):
       dropout: share of the units that is dropped before each layer.
       init: of the kernels, by name; "" is the one that suits the activation.
       l2: factor of the penalty on kernels.
+      clip: largest norm of all gradients together; 0 for none.
+      max_norm: largest norm of the weights that come into a unit; 0 for none.
       recipe: of `jaxdeep.nn.mlp`, whose network stands in place of this one.
       model: ``module:function`` of a network in place of this one.
     """
@@ -36,6 +38,8 @@ class Network(NamedTuple):
     dropout: float = 0.0
     init: str = ""
     l2: float = 0.0
+    clip: float = 0.0
+    max_norm: float = 0.0
     recipe: str = ""
     model: str = ""
 
@@ -80,6 +84,16 @@ def serial(network: Network, first: dict[str, Written], last: dict[str, Written]
     if network.dropout:
         layers[f"dropout{len(network.hidden) + 1}"] = call("jd.nn.dropout", network.dropout)
     return call("jd.nn.serial", **layers, **last)
+
+
+def around(network: Network, optimizer: Written) -> Written:
+    """The optimizer with what the network asks of it: clipped gradients, bounded weights."""
+    stages = [optimizer]
+    if network.clip:
+        stages.insert(0, call("jd.optimizers.clip_by_global_norm", network.clip))
+    if network.max_norm:
+        stages.append(call("jd.optimizers.max_norm", network.max_norm, where="*/kernel"))
+    return call("optax.chain", *stages) if len(stages) > 1 else optimizer
 
 
 def function_of(of: str) -> Written:
@@ -168,6 +182,8 @@ FLAGS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "dropout": (share, "P", "share of the units that is dropped before each layer (default: 0)"),
     "init": (init, "NAME", "initialiser of the kernels (default: the one that suits the activation)"),
     "l2": (factor, "FACTOR", "penalty on the squares of the kernels (default: 0)"),
+    "clip": (factor, "NORM", "largest norm of all gradients together (default: 0, none)"),
+    "max-norm": (factor, "NORM", "largest norm of a unit's incoming weights (default: 0, none)"),
     "model": (functions.spec, "MODULE:FUNCTION", "a function that returns your network, instead"),
 }
 
@@ -180,8 +196,10 @@ def changed(network: Network, changes: dict[str, Any]) -> Network:
     """
     changes = {flag.replace("-", "_"): value for flag, value in changes.items()}
     network = network._replace(**changes)
-    usual = Network()
-    for instead, still in (("recipe", ("hidden", "activation", "l2")), ("model", ("l2",))):
+    usual, beside = Network(), ("l2", "clip", "max_norm")
+    # of the kernels of other layers no axis is known that the norms are over
+    replaced = (("recipe", ("hidden", "activation", *beside)), ("model", ("l2", "clip")))
+    for instead, still in replaced:
         if not getattr(network, instead):
             continue
         for field in Network._fields:

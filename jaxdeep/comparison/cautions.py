@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from jaxdeep.comparison.candidate import COLUMN
 from jaxdeep.comparison.pairs import Pair, fewest, judged_by
+from jaxdeep.comparison.parts import share_seen
 from jaxdeep.comparison.plan import Plan
 from jaxdeep.comparison.protocol import Judged
 from jaxdeep.search.spaces.distributions import is_at_edge
 
 _FEW = 8  # seeds
+_SEEN = 0.5  # of the test rows
 
 
 def cautions_of(
@@ -18,7 +20,8 @@ def cautions_of(
     pairs: Sequence[Pair],
     diverged: Mapping[str, int],
 ) -> Iterator[str]:
-    """Sentences about too few seeds, edges of spaces, inclusions, lost trials."""
+    """Sentences about the parts, too few seeds, edges of spaces, inclusions, lost trials."""
+    yield from _about_parts(plan)
     yield from _about_seeds(plan, len(pairs))
     for name in plan.candidates:
         if name not in judged.chosen:
@@ -37,6 +40,17 @@ def cautions_of(
             yield (
                 f"{pair.worse} can do what {pair.better} does, and yet loses to it: it is tuned too "
                 "little, or its space is too narrow."
+            )
+
+
+def _about_parts(plan: Plan) -> Iterator[str]:
+    """Test rows that are no test. (Some rows recur by chance where there are few different ones.)"""
+    for name, what in (("train", "trained on"), ("validation", "tuned by")):
+        share = share_seen(plan.parts.test, getattr(plan.parts, name))
+        if share > _SEEN:
+            yield (
+                f"{share:.0%} of the test rows stand among those that are {what}, too: what is said of "
+                "the test does not hold for new rows."
             )
 
 

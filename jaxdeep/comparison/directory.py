@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxdeep.comparison.plan import Plan
-from jaxdeep.fitting.fingerprint import fingerprint
 
 _QUESTION, _CHOSEN = "question.json", "chosen.json"
 _GROWING = ("budget", "seeds", "epochs")
@@ -43,7 +42,7 @@ def note_asked(plan: Plan, folder: pathlib.Path) -> None:
 def _question(plan: Plan) -> dict[str, Any]:
     about = plan.about()
     names = (*_GROWING, *_OTHERS, "spaces")
-    return {**{name: about[name] for name in names}, "test": fingerprint(plan.parts.test)}
+    return {**{name: about[name] for name in names}, "test": plan.checksums["test"]}
 
 
 def replaced(path: pathlib.Path, text: str) -> pathlib.Path:

@@ -1,7 +1,10 @@
 """The parts of the data: what is trained on, what points are chosen by, and what judges them."""
 
+import hashlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxdeep import _checks
@@ -75,6 +78,25 @@ def parts_of(data: Any, validation: Any, test: Any, *, seed: int) -> Parts:
         name: found[name] if name in found else as_arrays(part, name) for name, part in drawn.items()
     }
     return Parts(train, parts["validation"], parts["test"])
+
+
+def share_seen(part: PyTree, other: PyTree) -> float:
+    """The share of the rows of a part that stand in another one too.
+
+    >>> x = np.arange(6.0)[:, None]
+    >>> share_seen((x[2:], x[2:]), (x[:4], x[:4]))
+    0.5
+    """
+    seen = set(_rows(other))
+    own = [row in seen for row in _rows(part)]
+    return sum(own) / max(len(own), 1)
+
+
+def _rows(part: PyTree) -> Iterator[bytes]:
+    """The bytes of each row."""
+    arrays = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(part)]
+    for row in zip(*arrays):
+        yield hashlib.blake2b(b"".join(one.tobytes() for one in row), digest_size=16).digest()
 
 
 def _labels(data: PyTree, least: int) -> Any:

@@ -15,6 +15,7 @@ from jaxdeep.comparison import catalogue
 from jaxdeep.comparison.candidate import COLUMN, Candidate, checked, trials, width
 from jaxdeep.comparison.parts import Parts, parts_of
 from jaxdeep.comparison.schedule import made_by, plateau_of
+from jaxdeep.fitting.fingerprint import fingerprint
 from jaxdeep.search.spaces.space import Point, Points
 from jaxdeep.train import monitors
 from jaxdeep.train.data import check_pair, count_examples
@@ -38,6 +39,7 @@ class Plan:
       steps: of a run.
       worth, level, target, seed: of `jaxdeep.compare`.
       keys: of the tuning and of the final runs.
+      checksums: of the values of each part.
     """
 
     candidates: Mapping[str, Candidate]
@@ -55,6 +57,7 @@ class Plan:
     target: float | None
     seed: int
     keys: tuple[jax.Array, jax.Array]
+    checksums: Mapping[str, Mapping[str, str]]
 
     @property
     def epochs(self) -> int:
@@ -89,6 +92,7 @@ class Plan:
             "target": self.target,
             "seed": self.seed,
             "rows": {name: count_examples(part) for name, part in self.parts._asdict().items()},
+            "checksums": self.checksums,
             "spaces": {
                 name: {key: str(one) for key, one in candidate.space.items()}
                 for name, candidate in self.candidates.items()
@@ -197,6 +201,7 @@ def planned(
         target=None if target is None else float(target),
         seed=seed,
         keys=(jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)),
+        checksums={name: fingerprint(part) for name, part in parts._asdict().items()},
     )
     _check_losses(plan)
     return plan

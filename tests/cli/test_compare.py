@@ -16,8 +16,8 @@ import pytest
 
 import jaxdeep as jd
 from jaxdeep.__main__ import main
-from jaxdeep.cli import networks
-from jaxdeep.cli.comparing import candidates, errors
+from jaxdeep.cli import networks, written
+from jaxdeep.cli.comparing import candidates, data, errors
 from jaxdeep.cli.comparing import changes as changes_of
 from jaxdeep.cli.networks import Network
 
@@ -161,6 +161,17 @@ def test_a_norm_takes_the_bias_of_the_dense_layer_before_it():
         )
 
 
+def test_clipping_and_max_norm_are_around_the_optimizer():
+    network = Network(clip=2.0, max_norm=1.0)
+    tx = networks.around(network, written.call("optax.sgd", 1.0)).value
+    params = {"hidden": {"kernel": np.zeros((2, 1)), "bias": np.zeros(1)}}
+    gradients = {"hidden": {"kernel": np.array([[3.0], [4.0]]), "bias": np.zeros(1)}}
+    updates, _ = tx.update(gradients, tx.init(params), params)
+    np.testing.assert_allclose(updates["hidden"]["kernel"], [[-0.6], [-0.8]], atol=1e-6)
+    plain = written.call("optax.sgd", 1.0)
+    assert networks.around(Network(), plain) is plain
+
+
 def test_what_is_run_is_what_the_script_says():
     flags = Network((8, 16), "elu", "before", 0.5, "he_uniform")
     for network in (flags, Network(), Network(activation="prelu"), Network(hidden=())):
@@ -222,7 +233,15 @@ def test_help_explains_itself(capsys):
         ("--data table.csv --target pric", "'price' is one"),
         ("--data table.csv --target price --task binary", "none has a row for every part"),
         ("--data one.npz", "argument --data: the targets have a single class, 0"),
-        ("--data few.npz", "sizes must leave rows for each part"),
+        ("--data few.npz", "argument --data: few.npz has too few rows"),
+        ("--optimizers ,", "argument --optimizers: must be names between commas, got ','"),
+        ("--optimizers adam, --clip 1", "must be names between commas, got 'adam,'"),
+        (
+            "--max-norm 1 --optimizers schedule_free_sgd",
+            "--max-norm: does not go with schedule_free_sgd",
+        ),
+        ("--clip -1", "argument --clip: must be a number of at least 0"),
+        ("--max-norm 1 --model users:net", "argument --max-norm: does not go with --model"),
         ("--data digits --test 0.2", "argument --test: must be left out"),
         ("--out /dev/null/x", "argument --out: cannot make the folder /dev/null/x"),
         ("--out gs://bucket/runs", "argument --out: must be a path on this machine"),
@@ -255,6 +274,13 @@ def test_it_prints_the_answer_and_writes_its_files(folder, monkeypatch, tmp_path
     assert value in results(tmp_path)["test"]["sgd"]["mae"]
 
 
+def test_labels_that_leave_out_classes_are_said():
+    labels = np.array([0, 7])
+    (note,) = data.notes_of([labels, labels[:1]], 8)
+    assert note == "the labels are numbers of classes, 0 to 7, of which 2 have rows"
+    assert data.notes_of([np.arange(8)], 8) == []
+
+
 _ELSE = "Give a new directory, or delete that one"
 
 
@@ -272,6 +298,10 @@ _ELSE = "Give a new directory, or delete that one"
             "--out: /a holds another comparison: the model of nag was x and is y. Ask that one, or "
             "name a new folder",
         ),
+        (
+            "checkpoint='/a/runs/tuning' is in use by another sweep; wait until that has ended",
+            "--out: /a is in use by another comparison; wait until that has ended",
+        ),
         ("metric must be one of loss,\n got 'a'", "--metric: metric must be one of loss, got 'a'"),
     ],
 )
@@ -286,7 +316,8 @@ def test_errors_are_said_in_the_words_of_the_command(text, line):
     [
         "--data classes.npz --optimizers nag,adam",
         "--data table.csv --target kind --drop price --optimizers nag",
-        "--data two.npz --optimizers adam --schedule cosine",
+        "--data two.npz --optimizers adam --schedule cosine --clip 0.5 --max-norm 1",
+        "--data two.npz --optimizers nag --clip 0.5 --max-norm 1",
         "--data numbers.npz --optimizers adabelief --dropout 0.1",
         "--data labels.npz --optimizers users:heavy --metric f1 --l2 1e-3",
         "--data numbers.npz --optimizers users:plain --model users:net",

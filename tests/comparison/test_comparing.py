@@ -199,6 +199,21 @@ def test_what_diverges_ranks_last_and_is_said():
     assert "wild" in str(lost)
 
 
+def test_test_rows_that_were_trained_on_are_said():
+    own = {"train": (X[:100], Y[:100]), "validation": (X[100:130], Y[100:130])}
+    plan = {"data": own["train"], "validation": own["validation"]}
+    said = [
+        jd.compare(["sgd"], **SMALL | plan | {"test": (X[first:last], Y[first:last]), "budget": 1})
+        for first, last in ((70, 110), (110, 150), (120, 160))
+    ]
+    words = [[c for c in found.cautions if "test rows" in c] for found in said]
+    assert words[0][0].startswith("75% of the test rows stand among those that are trained on, too")
+    assert [len(one) for one in words] == [1, 0, 0]
+    sums = [found.about["checksums"] for found in said]
+    assert sums[0]["train"] == sums[1]["train"]
+    assert sums[0]["test"] != sums[1]["test"]
+
+
 def test_results_are_the_same_bits_but_for_times(tmp_path):
     texts = []
     for name in ("a", "b"):

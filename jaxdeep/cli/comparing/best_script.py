@@ -8,10 +8,10 @@ from typing import Any
 import optax
 
 import jaxdeep
-from jaxdeep.cli import functions
+from jaxdeep.cli import functions, networks
 from jaxdeep.cli.comparing.candidates import Entrant
 from jaxdeep.cli.comparing.question import Question
-from jaxdeep.cli.written import called, code
+from jaxdeep.cli.written import Written, called, code
 from jaxdeep.comparison import Comparison
 from jaxdeep.comparison.catalogue import Made
 from jaxdeep.comparison.schedule import calls, plateau_of
@@ -48,7 +48,7 @@ def best_script(answer: Comparison, question: Question, args: argparse.Namespace
     values = {name: code(own) if by_fit else f"hp[{code(name)}]" for name, own in point.items()}
     if _RATE in values and (made := calls(schedule, values[_RATE], answer.plan.steps)) is not None:
         values[_RATE] = made
-    optimizer = _optimizer(path, values)
+    optimizer = networks.around(one.network, Written(optax.identity(), _optimizer(path, values))).code
     training = _fitted(passed, optimizer, number) if by_fit else _swept(passed, optimizer, point, number)
     build = "" if path is not None else f"build = {_build(one)}\n"
     metric = code(answer.metric)
@@ -59,7 +59,7 @@ The comparison was
   {shlex.join(["python", "-m", "jaxdeep", *args.typed])}
 """
 
-{_imports(one, path, from_file=bool(question.data.rows))}
+{_imports(one, optimizer, from_file=bool(question.data.rows))}
 REPORTED = {value!r}  # the {answer.metric} of this run on the test rows
 
 {question.data.reading}
@@ -126,13 +126,13 @@ def _build(entrant: Entrant) -> str:
     return f"{entrant.optimizer.replace(':', '.')}{call}.build"
 
 
-def _imports(entrant: Entrant, path: str | None, *, from_file: bool) -> str:
+def _imports(entrant: Entrant, optimizer: str, *, from_file: bool) -> str:
     """The imports, and where modules of the user's are."""
     own = list(dict.fromkeys(t for t in (entrant.optimizer, entrant.network.model) if ":" in t))
     folders = list(dict.fromkeys(filter(None, map(functions.folder_of, own))))
     lines = [*(["import pathlib"] if from_file else []), *(["import sys"] if folders else [])]
     lines += [*([""] if lines else []), "import jax", *(["import numpy as np"] if from_file else [])]
-    lines += ["import optax"] if path is not None and path.startswith("optax.") else []
+    lines += ["import optax"] if "optax." in optimizer else []
     lines += ["", "import jaxdeep as jd", ""]
     if own:
         lines += [f"sys.path.insert(0, {code(folder)})" for folder in folders]

@@ -43,6 +43,8 @@ def optimizers_of(text: str) -> tuple[str, ...]:
       ValueError: one that is named twice, or with a rate.
     """
     found = tuple(map(str.strip, text.split(",")))
+    if not all(found):
+        raise ValueError(f"argument --optimizers: must be names between commas, got {text!r}")
     for name in found:
         if found.count(name) > 1:
             raise ValueError(f"argument --optimizers: {name!r} is named twice")
@@ -92,6 +94,10 @@ def entrants(
             network, {flag: _value(flag, chosen[flag]) for flag in chosen if flag in networks.FLAGS}
         )
         candidate = _candidate(name, model_of(own))
+        if own.max_norm and name.startswith("schedule_free"):
+            raise ValueError(
+                f"argument --max-norm: does not go with {name}, whose weights are an average of others"
+            )
         for one in changes:
             if one.candidate == short[name]:
                 candidate = changed(candidate, one)

@@ -154,6 +154,12 @@ def _of_arrays(args: argparse.Namespace) -> Data:
     if test is None:
         share = args.test or _SHARE
         labels = _labels(train[1]) if task in ("binary", "multiclass") else None
+        rows = len(train[1])
+        if not 0 < round(share * rows) < rows:
+            raise ValueError(
+                f"argument --data: {args.data} has too few rows: of {arguments.several(rows, 'row')} "
+                f"beside those to tune by, a share of {share:g} is to judge by"
+            )
         train, test = datasets.split(train, (None, share), stratify=labels, seed=args.seed)
         how = "" if labels is None else ", stratify=train[1]"
         reading += f"train, test = jd.datasets.split(train, (None, {share}){how}, seed={args.seed})\n"
@@ -163,7 +169,18 @@ def _of_arrays(args: argparse.Namespace) -> Data:
         raise ValueError("argument --task: binary targets are 0 and 1, and there are more classes")
     if task == "multiclass":
         outputs = max(2, 1 + max(int(y.max()) for y in every))
-    return Data(train, data.validation, test, task, outputs, None, reading, {}, [])
+    notes = notes_of(every, outputs) if task == "multiclass" else []
+    return Data(train, data.validation, test, task, outputs, None, reading, {}, notes)
+
+
+def notes_of(targets: list[np.ndarray], outputs: int) -> list[str]:
+    """That labels are numbers of classes, where some have no rows."""
+    if targets[0].ndim > 1:
+        return []
+    found = np.unique(np.concatenate(targets))
+    if len(found) == outputs:
+        return []
+    return [f"the labels are numbers of classes, 0 to {outputs - 1}, of which {len(found)} have rows"]
 
 
 def _labels(y: np.ndarray) -> np.ndarray | None:

@@ -37,8 +37,9 @@ def said(error: BaseException) -> str:
     text = arguments.one_line(error)
     if text.startswith("argument "):
         return text
-    where = r"^checkpoint='(.*?)(/runs)?(/tuning|/final)?' holds"
-    text = re.sub(where, r"argument --out: \1 holds", text)
+    where = r"^checkpoint='(.*?)(/runs)?(/tuning|/final)?' (holds|is in use)"
+    text = re.sub(where, r"argument --out: \1 \4", text)
+    text = text.replace("in use by another sweep", "in use by another comparison")
     for words, instead in _OF_SWEEPS.items():
         text = re.sub(words, instead, text)
     text = re.sub(r"^candidates\['(.*?)'\]:? ?", r"argument --optimizers: \1 ", text)

@@ -11,6 +11,7 @@ from jaxdeep.cli.comparing.changes import Change, change
 from jaxdeep.cli.comparing.data import Data
 from jaxdeep.cli.comparing.setup import Setup, batch_size_of, setup_of
 from jaxdeep.cli.networks import Network
+from jaxdeep.cli.written import Written
 from jaxdeep.comparison.candidate import nearest, width
 from jaxdeep.comparison.schedule import NAMES
 
@@ -92,9 +93,10 @@ def _arguments(
     networks_used = list(dict.fromkeys(one.network for one in entrants.values()))
     shared, compared = made[networks_used[0]], {}
     for label, one in entrants.items():
+        also = made[one.network] if len(networks_used) > 1 else {}
         compared[label] = one.candidate
-        if len(networks_used) > 1:
-            build = _Built(one.candidate.build, made[one.network])
+        if also or _is_around(one.network):
+            build = _Built(one.candidate.build, one.network, also)
             compared[label] = one.candidate._replace(build=build)
     if len(networks_used) > 1:
         shared = {name: shared[name] for name in ("loss", "metrics")}
@@ -112,13 +114,20 @@ def _arguments(
     }
 
 
+def _is_around(network: Network) -> bool:
+    return bool(network.clip or network.max_norm)
+
+
 class _Built:
     """What a candidate's build gives, with the network that it is compared with."""
 
-    def __init__(self, build: Callable[[Any], Any], also: dict[str, Any]) -> None:
-        self.build, self.also = build, also
+    def __init__(self, build: Callable[[Any], Any], network: Network, also: Mapping[str, Any]) -> None:
+        self.build, self.network, self.also = build, network, also
 
     def __call__(self, hp: Any) -> dict[str, Any]:
         """The arguments of `jaxdeep.fit` of a point."""
         built = self.build(hp)
-        return {**self.also, **(built if isinstance(built, Mapping) else {"optimizer": built})}
+        built = dict(built) if isinstance(built, Mapping) else {"optimizer": built}
+        if _is_around(self.network) and "optimizer" in built:
+            built["optimizer"] = networks.around(self.network, Written(built["optimizer"], "")).value
+        return {**self.also, **built}

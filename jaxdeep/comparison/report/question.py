@@ -1,8 +1,11 @@
 """The question that a report answers, and how to ask it again."""
 
+import hashlib
 import html
+import json
 import platform
 import textwrap
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -57,6 +60,7 @@ def _asked(answer: Record) -> str:
             f"{about['metric']} ({'larger' if about['mode'] == 'max' else 'smaller'} is better)",
         ],
         ["rows", ", ".join(f"{part} {n:,}" for part, n in about["rows"].items())],
+        ["checksums of these", ", ".join(_checksums(about["checksums"]))],
         ["budget of each candidate", f"{about['budget']} trials of {about['epochs']} epochs"],
         ["batches of", str(about["batch_size"])],
         ["schedule of the learning rate", str(about["schedule"])],
@@ -67,6 +71,13 @@ def _asked(answer: Record) -> str:
         ["runs in all", f"{runs[0]:,} trials, {runs[1]:,} final runs, {epochs:,} epochs"],
     ]
     return table(["question", "answer"], rows, label="Budget, rows and seeds")
+
+
+def _checksums(parts: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """The checksum of a part, of those of its arrays if there are some."""
+    for part, own in parts.items():
+        text = json.dumps(own, sort_keys=True)
+        yield f"{part} {hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 
 def _spaces(answer: Record) -> str:
