@@ -38,7 +38,7 @@ FLOORS = {
     "ground": (
         ("schedules", "tree", "_ignored", "_pairs"),
         ("_compilation", "_partitions"),
-        ("_checks", "_limits"),
+        ("_checks", "_limits", "_sums"),
         ("_arrays", "_endings", "_identity", "_shapes", "_compat", "_extras", "_version", "_warning"),
     ),
 }

@@ -242,7 +242,8 @@ def check_local_path(name: str, path: Any) -> None:
     """Refuse what is no path, and the address of a remote place, which would become a folder "gs:"."""
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise TypeError(f"{name} must be a path, got {path!r}")
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):  # a drive has one letter
+    is_drive = os.name != "nt" and re.match(r"[A-Za-z]:[\\/]", str(path))
+    if is_drive or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
         raise ValueError(
             f"{name} must be a path on this machine, got {str(path)!r}; write to a folder here (or one "
             "where that place is mounted) and copy it from there"
@@ -470,7 +471,8 @@ def check_classes(outputs: Any, labels: Any) -> None:
         )
     is_bool = jnp.result_type(labels) == jnp.bool_ and classes == 2
     if not jnp.issubdtype(jnp.result_type(labels), jnp.integer) and not is_bool:
-        raise TypeError(f"labels of shape {shape} must be integers, got {jnp.result_type(labels)}")
+        dtype = getattr(labels, "dtype", jnp.result_type(labels))
+        raise TypeError(f"labels of shape {shape} must be integers, got {dtype}")
     _note(labels, 0, classes - 1)
     if not is_known(labels):
         return

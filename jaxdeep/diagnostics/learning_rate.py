@@ -1,6 +1,6 @@
 """The learning-rate range test, as one compiled run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Unpack
 
 import jax
@@ -142,6 +142,11 @@ def find_learning_rate(
     chosen: Minimised = filled("find_learning_rate", Minimised, minimised)
     supervision, objective = minimised_of("find_learning_rate", chosen), chosen["objective"]
     make = _maker(optimizer)
+    if callable(data) or isinstance(data, Iterator):
+        raise TypeError(
+            "data must be arrays, of which find_learning_rate draws its batches; loaders are for fit, "
+            f"got {data!r}"
+        )
     if objective is None:
         check_pair(data, "data")
         data = as_arrays(data)

@@ -158,8 +158,9 @@ def judging(
 
 
 def is_single(outputs: Array, labels: Any) -> bool:
-    """Whether outputs are one an example: ``(…, 1)``, or ``(n,)`` beside labels of one axis."""
-    return outputs.shape[-1:] == (1,) or (outputs.ndim == 1 and labels.ndim == 1)
+    """Whether outputs are one an example: ``(…, 1)``, or ``(n,)`` beside as many labels."""
+    beside = labels.ndim == 1 or labels.shape == (*outputs.shape, 1)
+    return outputs.shape[-1:] == (1,) or (outputs.ndim == 1 and beside)
 
 
 def _of_single(

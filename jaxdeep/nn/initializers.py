@@ -97,8 +97,10 @@ _ANY = "(-inf, inf)"
 zeros = _jax.zeros
 ones = _jax.ones
 constant = _checked(_jax.constant)
-normal = _checked(_jax.normal, stddev=_ANY)
-truncated_normal = _checked(_jax.truncated_normal, stddev=_ANY, lower="[-inf, inf)", upper="(-inf, inf]")
+normal = _checked(_jax.normal, stddev="[0, inf)")
+truncated_normal = _checked(
+    _jax.truncated_normal, stddev="[0, inf)", lower="[-inf, inf)", upper="(-inf, inf]"
+)
 orthogonal = _checked(_jax.orthogonal, scale=_ANY)
 glorot_normal = _checked(_jax.glorot_normal)
 glorot_uniform = _checked(_jax.glorot_uniform)

@@ -326,6 +326,7 @@ def _init(
             if not trees and (several or x is None):
                 _one_array(x)
             x = example_of(x)
+            check_leaves("x", x)
         if check is not None:
             check(x)
         if make is None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -63,9 +63,9 @@ def dropout(
     words = _generator(generator)
 
     def drop(x: Array, key: Array, start: Start) -> Array:
-        keep, share = _mask(words(key, _noise_shape(noise_shape, x.shape), start), rate)
-        scale = 1 / jnp.where(share > 0, share, 1)
         wide = jnp.promote_types(x.dtype, jnp.float32)  # rounded once, so that bfloat16 has no bias
+        keep, share = _mask(words(key, _noise_shape(noise_shape, x.shape), start), rate, wide)
+        scale = 1 / jnp.where(share > 0, share, 1)
         return jnp.where(keep, (x.astype(wide) * scale).astype(x.dtype), jnp.zeros_like(x))
 
     rows = None if noise_shape is None or not len(noise_shape) else noise_shape[0]
@@ -105,11 +105,11 @@ def alpha_dropout(rate: float, *, generator: str = "hash") -> Layer:
     words = _generator(generator)
 
     def drop(x: Array, key: Array, start: Start) -> Array:
-        keep, share = _mask(words(key, x.shape, start), rate)
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        keep, share = _mask(words(key, x.shape, start), rate, wide.dtype)
         p = 1 - share
         a = jax.lax.rsqrt(jnp.maximum(share, 2.0**-24) * (1 + p * _SELU_FLOOR**2))
         b = -a * _SELU_FLOOR * p
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         return (a * jnp.where(keep, wide, _SELU_FLOOR) + b).astype(x.dtype)
 
     return random_layer(drop, traits=_noisy(rate), shifts=generator == "hash")
@@ -199,13 +199,13 @@ def _words_before(first: Start, rows: int, shape: Shape) -> Array:
     return jnp.asarray(first).astype(jnp.uint32) * jnp.uint32(math.prod(shape) // rows % 2**32)
 
 
-def _mask(words: Array, rate: ArrayLike) -> tuple[Array, Array]:
+def _mask(words: Array, rate: ArrayLike, dtype: Any) -> tuple[Array, Array]:
     """Which elements are kept, and the share of them to be expected: 1 − rate in steps of 2⁻³²."""
-    rate = jnp.asarray(rate, jnp.float32)
-    below = jnp.minimum(rate * 2.0**32, 2.0**32 - 256).astype(jnp.uint32)  # the float next to 2³²
+    rate = jnp.asarray(rate, dtype)
+    below = jnp.minimum(rate * 2.0**32, 2.0**32 - 256).astype(jnp.uint32)  # float32 next to 2³²
     everything = rate >= 1
     keep = (words >= below) & ~everything
-    share = jnp.where(everything, 0, 1 - below.astype(jnp.float32) / 2.0**32)
+    share = jnp.where(everything, 0, 1 - below.astype(dtype) / 2.0**32)
     if isinstance(rate, jax.core.Tracer):  # steps have no slope, the share that they follow has
         share = share - (rate - jax.lax.stop_gradient(rate))
     return keep, share

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_holds
+from jaxdeep._arrays import as_array, check_holds, check_told_apart
 from jaxdeep._shapes import Array, ArrayLike, Float, Shaped
 
 Axis = int | tuple[int, ...] | None
@@ -212,3 +212,22 @@ def two_sum(a: Statistic, b: Statistic) -> tuple[Statistic, Statistic]:
     taken = total - a
     rest = (a - (total - taken)) + (b - taken)
     return total, jnp.where(jnp.isfinite(total), rest, 0)
+
+
+def check_kept_apart(name: str, values: Any, axes: Axes, instead: str) -> None:
+    """Refuse results of the host that differ, but by so little that JAX' default float loses it.
+
+    Args:
+      name: of the argument, or of what becomes of it.
+      values: what a transform makes of the data that it is fitted on.
+      axes: those of the examples.
+      instead: what keeps the differences.
+    """
+    if not isinstance(values, np.ndarray):
+        return
+    rows = np.moveaxis(values, axes, range(len(axes)))
+    rows = rows.reshape(-1, *rows.shape[len(axes) :])
+    try:
+        check_told_apart(name, rows, axis=0)
+    except ValueError as error:
+        raise ValueError(f"{str(error).partition(':')[0]}: {instead}") from None

@@ -10,7 +10,14 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, broadcasting, check_above_zero, check_holds
 from jaxdeep._shapes import Array, ArrayLike
-from jaxdeep.preprocessing.features import Axis, check_axis, float_of, widened
+from jaxdeep.preprocessing.features import (
+    Axis,
+    check_axis,
+    check_kept_apart,
+    float_of,
+    reduced_axes,
+    widened,
+)
 from jaxdeep.preprocessing.precision import unscaled
 from jaxdeep.preprocessing.scaling import check_state, standard_scaler
 from jaxdeep.preprocessing.statistics import Moments
@@ -44,7 +51,8 @@ def log_transform(
 
     Raises:
       ValueError: another method; values without a logarithm, fitting and transforming (traced ones
-        become NaN); when fitting to standardize, no or infinite numbers.
+        become NaN); when fitting to standardize, no or infinite numbers, and else NumPy features whose
+        logarithms float32 cannot tell, such as those of times.
       TypeError: arguments of another kind.
 
     Source: `numpy.log1p`; scikit-learn's `FunctionTransformer` with it.
@@ -77,6 +85,8 @@ def log_transform(
     @broadcasting
     def fit(x: ArrayLike) -> LogState:
         y = logarithm(x)
+        if not standardize and y.ndim:
+            check_kept_apart("the transform of x", y, reduced_axes(axis, y.ndim), "use standardize=True")
         return LogState(scaler.fit(y) if standardize else None)
 
     @broadcasting

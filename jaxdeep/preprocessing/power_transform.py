@@ -16,6 +16,7 @@ from jaxdeep.preprocessing.features import (
     Axis,
     check_axis,
     check_features,
+    check_kept_apart,
     check_varies,
     reduced_axes,
     widened,
@@ -82,9 +83,10 @@ def power_transform(
     Raises:
       ValueError: another method; when fitting, infinite values and, for Box-Cox, features that are
         constant or without values, for Yeo-Johnson, NumPy features that vary by so little that float32
-        makes them 0 (below 1e-38); numbers whose powers of the best λ are beyond float32; for Box-Cox,
-        values ≤ 0, when transforming too; when transforming, other features than the state's. (Under
-        `jax.jit`, where values are not known, λ or the result is NaN.)
+        makes them 0 (below 1e-38), or, unless standardized, whose powers it cannot tell; numbers whose
+        powers of the best λ are beyond float32; for Box-Cox, values ≤ 0, when transforming too; when
+        transforming, other features than the state's. (Under `jax.jit`, where values are not known, λ
+        or the result is NaN.)
       TypeError: arguments of another kind.
 
     Source: scikit-learn's `PowerTransformer`.
@@ -121,6 +123,8 @@ def power_transform(
                 found = np.asarray(mle(precise, axis=axis)).astype(np.float32)
                 values = np.asarray(forward(precise, found))
             _check_powers(np.asarray(as_array("x", x)), found, values, axes)
+            if not standardize:
+                check_kept_apart("the transform of x", values, axes, "use standardize=True")
             return PowerState(jnp.asarray(found), scaler.fit(values) if standardize else None)
         wide, _ = widened(x)
         lmbda = mle(wide, axis=axis)

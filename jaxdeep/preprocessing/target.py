@@ -12,6 +12,7 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, broadcasting, check_above_zero, extremes, whole
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer
+from jaxdeep._sums import sums_at
 from jaxdeep._warning import warn
 from jaxdeep.preprocessing.features import Halves, in_halves
 from jaxdeep.preprocessing.folds import folds, given_parts
@@ -235,7 +236,7 @@ def _fit(
 
     def feature(codes: Integer[Array, "n"]) -> Float[Array, "categories columns"]:
         codes = jnp.where(codes < 0, size, codes)  # no category: dropped
-        add = partial(jax.ops.segment_sum, segment_ids=codes, num_segments=size)
+        add = partial(sums_at, places=codes, size=size)
         count = add(weights)
         effect = add(off) / jnp.maximum(count, 1)
         if shrink.smooth is None:

@@ -131,7 +131,7 @@ def check_pair(data: PyTree, name: str) -> None:
     """Refuse data other than ``(x, y)`` and ``(x, y, weights)``, which `supervised` takes."""
     several = isinstance(data, list) and all(isinstance(one, tuple) for one in data)
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3) or several:
-        many = isinstance(data, list) and (several or len(data) > 3)
+        many = isinstance(data, (tuple, list)) and (several or len(data) > 3)
         hint = "; give batches as an iterator, or a function from the epoch to them" if many else ""
         if hasattr(data, "columns"):
             hint = "; of a frame, jaxdeep.tables.fit(frame, target=…).encode(frame) makes one"

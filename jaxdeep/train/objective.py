@@ -84,8 +84,9 @@ def supervised(
     What the model puts out, logits or probabilities, is decided here, once: by its last layer, where
     that is a softmax or a sigmoid (also behind layers that keep what it means, such as `flatten` and
     `dropout`), and by what the loss takes. A loss that takes the other is refused, also as a metric, and
-    metrics that were not told (``from_logits=None``) are. They must be told where neither says it: a
-    loss of one's own beside a linear layer.
+    metrics that were not told (``from_logits=None``) are, as are functions with a keyword of this name,
+    such as `jaxdeep.uncertainty.brier_score`. They must be told where neither says it: a loss of one's
+    own beside a linear layer.
 
     Args:
       model: a `jaxdeep.nn.Model`.

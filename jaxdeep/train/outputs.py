@@ -1,6 +1,7 @@
 """What a model puts out: decided once, by its last layer and its loss, for all who depend on it."""
 
 import functools
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxdeep._compilation import inside
 from jaxdeep._endings import of_program, takes_as_logits
 from jaxdeep._shapes import PyTree
 from jaxdeep.losses.meaning import OF_BITS, OF_SCORES, of_probabilities, reads, said_by
-from jaxdeep.metrics import Metric, accuracy, binary_accuracy, mean, subset_accuracy
+from jaxdeep.metrics import Metric, mean
 from jaxdeep.metrics.streaming import check_agreement
 from jaxdeep.train.state import Network, PerExample
 
@@ -20,7 +21,6 @@ _LOGARITHMS = (
     "the model puts out logarithms of probabilities of labels (log_sigmoid), which are neither logits "
     "nor probabilities: leave that activation out, and use from_logits=True"
 )
-_TOLD = (accuracy, binary_accuracy, subset_accuracy)  # functions that are told what the model puts out
 
 
 def puts_out(model: Network, loss: PerExample) -> str | None:
@@ -193,9 +193,9 @@ def told(
 
     def of_function(function: Any) -> Any:
         _agreed(known, function, "", "it")
-        if of_labels and inside(function) in _TOLD and said_by(function) is not None:
+        if of_labels and _is_told(function) and said_by(function) is not None:
             raise ValueError(_LOGARITHMS)
-        if from_logits is None or inside(function) not in _TOLD:
+        if from_logits is None or not _is_told(function):
             return function
         if (said := said_by(function)) is not None:
             check_agreement(said, from_logits)
@@ -228,6 +228,16 @@ def told(
         except ValueError as error:
             raise ValueError(f"metrics[{name!r}]: {error}") from None
     return found
+
+
+def _is_told(function: Any) -> bool:
+    """Whether a function, no loss, has a keyword ``from_logits``, as `metrics.accuracy` has."""
+    if reads(function) is not None:
+        return False
+    try:
+        return "from_logits" in inspect.signature(inside(function)).parameters
+    except (TypeError, ValueError):  # of a builtin nobody knows it
+        return False
 
 
 def _is_untold(metric: Metric) -> bool:

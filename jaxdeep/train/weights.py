@@ -121,6 +121,8 @@ def table_of(class_weight: Mapping[int, ArrayLike] | Sequence[ArrayLike] | Array
         by_class = {_checks.check_count(name, label, low=0): w for label, w in class_weight.items()}
         several = [1.0] * (max(by_class, default=-1) + 1)
         for label, weight in by_class.items():
+            if type(weight) is int:  # of any size
+                _checks.check_number(f"class_weight[{label}]", weight, "(-inf, inf)")
             given = as_array(f"class_weight[{label}]", weight)
             if given.shape or given.dtype == bool:
                 raise ValueError(f"class_weight[{label}] must be a number, got {weight!r}")

@@ -20,11 +20,10 @@ from jaxdeep import _checks
 from jaxdeep._arrays import as_array, on_device
 from jaxdeep._limits import log_softmax, softmax
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, Num, Shaped
+from jaxdeep._sums import sums_at
 
 Probabilities = Num[ArrayLike, "..."]
 Labels = Num[ArrayLike, "..."]
-
-_BLOCK = 2**16  # rows whose sums are added one by one before they are added to the others as a pair
 
 
 class Reliability(NamedTuple):
@@ -202,30 +201,7 @@ def _reliability(
     count = number(jnp.ones_like(right))
     known = jnp.where(count > 0, count, jnp.nan)
     judged = jnp.where(number(unjudged(p, labels)) > 0, jnp.nan, number(right))
-    return Reliability(_sums(confidence, place, bins) / known, judged / known, count, edges)
-
-
-def _sums(
-    values: Float[Array, "rows"], place: Integer[Array, "rows"], bins: int
-) -> Float[Array, "bins"]:
-    """The sums of the values at each place, in blocks of rows whose sums are added without loss.
-
-    A float32 that values are added to one by one would stop at 2²⁴.
-    """
-    if len(values) <= _BLOCK:
-        return jax.ops.segment_sum(values, place, bins)
-    missing = -len(values) % _BLOCK
-    values, place = (jnp.pad(column, (0, missing)).reshape(-1, _BLOCK) for column in (values, place))
-
-    def add(pair: tuple[Array, Array], block: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
-        (total, lost), new = pair, jax.ops.segment_sum(block[0], block[1], bins)
-        added = total + new  # Knuth's TwoSum
-        of_new = added - total
-        return (added, lost + ((total - (added - of_new)) + (new - of_new))), None
-
-    first = jax.ops.segment_sum(values[0], place[0], bins)
-    (total, lost), _ = jax.lax.scan(add, (first, jnp.zeros_like(first)), (values[1:], place[1:]))
-    return total + lost
+    return Reliability(sums_at(confidence, place, bins) / known, judged / known, count, edges)
 
 
 def unjudged(p: Float[Array, "rows classes"], labels: Integer[Array, "rows"]) -> Bool[Array, "rows"]:

@@ -21,8 +21,9 @@ from jaxdeep.nn.outputs import meaning_of
 from jaxdeep.search.tables.result import NotKept
 from jaxdeep.search.tables.table import Table
 from jaxdeep.train.data import as_arrays, count_rows
+from jaxdeep.train.state import PerExample
 from jaxdeep.tree import leaf_paths, shapes
-from jaxdeep.uncertainty.prediction import Prediction, gather
+from jaxdeep.uncertainty.prediction import Prediction, gather, outputs_of
 from jaxdeep.uncertainty.rows import divisor, in_parts, limits, on_devices, part_rows, placed, row_bytes
 from jaxdeep.uncertainty.sampling import Settings, settings_of
 
@@ -39,6 +40,7 @@ def ensemble(
     return_samples: bool = False,
     outputs: Any = None,
     from_logits: bool | None = None,
+    loss: PerExample | None = None,
     mesh: Mesh | None = None,
 ) -> Prediction:
     """The prediction of a deep ensemble, whose members are one model trained from several seeds.
@@ -59,6 +61,7 @@ def ensemble(
 
       x: inputs, an array or a pytree of arrays with N rows each.
       batch_size, return_samples, outputs, from_logits, mesh: as for `mc_dropout`.
+      loss: as for `mc_dropout`; by default that of the results of `jaxdeep.fit`.
 
     Raises:
       TypeError: an argument of the wrong type.
@@ -76,7 +79,8 @@ def ensemble(
     """
     check_models("ensemble", {"model": model})
     x = as_arrays(x, "x", inputs=True)
-    settings = settings_of(model, x, batch_size, return_samples, outputs, from_logits, mesh)
+    loss = _loss_of(members) if loss is None else loss
+    settings = settings_of(model, x, batch_size, return_samples, (outputs, from_logits, loss), mesh)
     stacked, x = placed(settings.mesh, _stacked(members), x)
     joint = functools.partial(_ensemble, settings)
     return run_once(joint, stacked, x, key=key_of("ensemble", settings), once=None)
@@ -106,6 +110,17 @@ def _ensemble(settings: Settings, stacked: Member, x: PyTree) -> Prediction:
         return in_parts(part, x, rows)
 
     return predict(stacked, x, 0) if mesh is None else on_devices(predict, stacked, x, mesh)
+
+
+def _loss_of(members: Any) -> PerExample | None:
+    """The loss that results of `jaxdeep.fit` know; None if they know none, or not the same kind."""
+    known = [
+        member.problem.minimised.get("loss")
+        for member in (members if isinstance(members, list) else ())
+        if isinstance(member, FitResult)
+    ]
+    words = [None if loss is None else outputs_of(loss) for loss in known]
+    return known[0] if words and all(word == words[0] for word in words) else None
 
 
 def _stacked(members: Any) -> Member:

@@ -9,10 +9,13 @@ import jax.numpy as jnp
 from jaxdeep._endings import Meaning, of_program
 from jaxdeep._limits import softmax
 from jaxdeep._shapes import Array, ArrayLike, Float, Num, PyTree
+from jaxdeep.losses.meaning import reads
 from jaxdeep.nn.outputs import APART, OF_MODULE, along, check_probabilities
+from jaxdeep.train.outputs import kind_of_targets
+from jaxdeep.train.state import PerExample
 from jaxdeep.tree import path_name
 
-OUTPUTS = ("logits", "probabilities", "values")
+OUTPUTS = ("logits", "label_logits", "probabilities", "values")
 
 
 class Prediction(NamedTuple):
@@ -121,6 +124,29 @@ def check_outputs(outputs: Any) -> None:
             raise ValueError(f"{where} must be one of {', '.join(map(repr, OUTPUTS))}, got {kind!r}")
 
 
+def outputs_of(loss: PerExample) -> Any:
+    """What a model puts out that was trained with this loss: of `OUTPUTS`, None where it does not say.
+
+    Of the loss of several outputs it is a dict by their names.
+
+    >>> from jaxdeep import losses
+    >>> outputs_of(losses.mse), outputs_of(losses.sigmoid_cross_entropy)
+    ('values', 'label_logits')
+    """
+
+    def word(targets: Any, read: Any) -> Any:
+        if isinstance(targets, Mapping):
+            return {name: word(targets[name], along_name(read, name)) for name in targets}
+        if targets == "values":
+            return "values"
+        return "label_logits" if (read, targets) == ("logits", "labels") else read
+
+    def along_name(read: Any, name: str) -> Any:
+        return read[name] if isinstance(read, Mapping) else read
+
+    return word(kind_of_targets(loss), reads(loss))
+
+
 def _said(outputs: Any) -> list[tuple[jax.tree_util.KeyPath, Any]]:
     return jax.tree_util.tree_leaves_with_path(outputs, is_leaf=lambda node: node is None)
 
@@ -155,15 +181,16 @@ def kinds_of(y: PyTree, outputs: Any, meaning: Any, computed: Sequence[Meaning] 
         if said == "probabilities":
             check_probabilities(known, f"{where}='probabilities' (or from_logits=False)")
         if known in ("probabilities", "labels"):
-            if said == "logits":
+            if said in ("logits", "label_logits"):
                 raise ValueError(
                     "the model ends in a softmax or a sigmoid, so that it puts out probabilities: leave "
-                    f"outputs out, got {where}='logits'"
+                    f"outputs out, got {where}={said!r}"
                 )
             said = "values" if said == "values" else known
         if known in ("log_probabilities", "log_labels"):
             # those of a softmax are logits, too
-            if said == "probabilities" or (said == "logits" and known == "log_labels"):
+            labels = known == "log_labels"
+            if said in ("probabilities", "label_logits") or (said == "logits" and labels):
                 raise ValueError(
                     "the model ends in the logarithm of a softmax or a sigmoid, so that it puts out "
                     f"logarithms of probabilities: leave outputs out, got {where}={said!r}"
@@ -211,7 +238,7 @@ def entropy(
     """
     p = jnp.asarray(probabilities)
     h = jax.scipy.special.entr(p)
-    if p.shape[-1] == 1 or kind in APART.values():
+    if p.shape[-1] == 1 or kind in (*APART.values(), "label_logits"):
         h = h + jax.scipy.special.entr(1 - p)
     return jnp.sum(h, axis=-1)
 
@@ -222,6 +249,6 @@ def _predicted(y: Num[ArrayLike, "*shape"], kind: str) -> Float[Array, "*shape"]
     y = y.astype(jnp.promote_types(y.dtype, jnp.float32))
     if kind in ("log_probabilities", "log_labels"):
         return jnp.exp(y)
-    if kind != "logits":
+    if kind not in ("logits", "label_logits"):
         return y
-    return jax.nn.sigmoid(y) if y.shape[-1] == 1 else softmax(y)
+    return jax.nn.sigmoid(y) if y.shape[-1] == 1 or kind == "label_logits" else softmax(y)

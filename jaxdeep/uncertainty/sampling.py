@@ -21,8 +21,9 @@ from jaxdeep.nn.model import Model, check_models
 from jaxdeep.nn.outputs import meaning_of
 from jaxdeep.train import sharding
 from jaxdeep.train.data import as_arrays, count_examples, count_rows, with_rows
+from jaxdeep.train.state import PerExample
 from jaxdeep.tree import shapes
-from jaxdeep.uncertainty.prediction import Prediction, check_outputs, gather
+from jaxdeep.uncertainty.prediction import Prediction, check_outputs, gather, outputs_of
 from jaxdeep.uncertainty.rows import (
     divisor,
     in_parts,
@@ -50,6 +51,7 @@ def mc_dropout(
     return_samples: bool = False,
     outputs: Any = None,
     from_logits: bool | None = None,
+    loss: PerExample | None = None,
     mesh: Mesh | None = None,
 ) -> Prediction:
     """Monte Carlo dropout: many predictions of the same rows, each with other units dropped.
@@ -81,8 +83,9 @@ def mc_dropout(
       batch_size: rows of a chunk at most; by default as many as fit the cache (a CPU), or more.
       return_samples: whether to return all of them too: memory for ``samples · N · C`` numbers.
       outputs: what the model gives: "logits" (softmax is taken of them over the last axis; of a single
-        one, σ, the probability of one of two classes), "probabilities", or "values" for a regression,
-        which have no entropy. By default "probabilities" for a model that ends in a softmax or sigmoid
+        one, σ, the probability of one of two classes), "label_logits" (σ of each, of labels that do not
+        exclude each other), "probabilities", or "values" for a regression, which have no entropy. By
+        default what `loss` says; else "probabilities" for a model that ends in a softmax or sigmoid
         (those of a sigmoid are of labels that do not exclude each other: their entropies are added up),
         their exponentials for one that ends in the logarithm of such, as `jax.nn.log_sigmoid`,
         and "logits" for several numbers of a layer without an activation, or of an adapted module that
@@ -92,6 +95,7 @@ def mc_dropout(
         one word for all; there it must be said of each that does not end in a softmax or sigmoid.
       from_logits: the same in the word of losses and metrics: True for ``outputs="logits"``, False for
         ``outputs="probabilities"``.
+      loss: the loss that it was trained with, as for `jaxdeep.predict`: it says what the outputs are.
       mesh: devices to split the rows over, as for `jaxdeep.fit`.
 
     Raises:
@@ -122,7 +126,7 @@ def mc_dropout(
     for argument, tree in (("params", params), ("state", state)):
         check_leaves(argument, tree, real=False)
     x = as_arrays(x, "x", inputs=True)
-    settings = settings_of(model, x, batch_size, return_samples, outputs, from_logits, mesh)
+    settings = settings_of(model, x, batch_size, return_samples, (outputs, from_logits, loss), mesh)
     shared, x = placed(settings.mesh, (params, state, key), x)
     sampled = functools.partial(_mc_dropout, settings, int(samples))
     return run_once(sampled, shared, x, key=key_of("mc", settings, int(samples)), once=None)
@@ -151,11 +155,11 @@ def settings_of(
     x: PyTree,
     batch_size: int | None,
     return_samples: bool,
-    outputs: Any,
-    from_logits: bool | None,
+    said: tuple[Any, bool | None, PerExample | None],
     mesh: Mesh | None,
 ) -> Settings:
-    """The settings; refuses those without sense."""
+    """The settings; refuses those without sense. `said` of the outputs: outputs, from_logits, loss."""
+    outputs, from_logits, loss = said
     count_examples(x, "x")
     if batch_size is not None:
         batch_size = _checks.check_count("batch_size", batch_size)
@@ -166,6 +170,9 @@ def settings_of(
         if outputs is not None:
             raise ValueError(f"outputs={outputs!r} and from_logits={from_logits} say the same: give one")
         outputs = "logits" if from_logits else "probabilities"
+    _checks.check_functions(loss=loss)
+    if outputs is None and loss is not None:
+        outputs = outputs_of(loss)
     return Settings(model, batch_size, bool(return_samples), outputs, usable(mesh))
 
 

@@ -1053,6 +1053,7 @@ call(
     batch_size=4,
     return_samples=True,
     outputs="logits",
+    loss=jd.losses.softmax_cross_entropy,
     **PLAIN,
 )
 call(
@@ -1063,6 +1064,7 @@ call(
     batch_size=4,
     return_samples=True,
     outputs="logits",
+    loss=jd.losses.softmax_cross_entropy,
     **PLAIN,
 )
 

@@ -92,3 +92,14 @@ def test_one_logit_of_infinity_is_certain():
 def value_of(metric, logits, labels):
     metric = metric(from_logits=True)
     return float(metric.compute(metric.update(metric.init(), logits, labels)))
+
+
+@pytest.mark.parametrize("metric", [metrics.brier, metrics.log_loss])
+def test_single_outputs_and_labels_in_columns_or_not(metric):
+    outputs, labels, one = np.array([0.9, 0.2, 0.7]), np.array([1, 0, 0]), metric(from_logits=False)
+    found = {
+        float(one.compute(one.update(one.init(), o, y)))
+        for o in (outputs, outputs[:, None])
+        for y in (labels, labels[:, None])
+    }
+    assert len(found) == 1

@@ -287,3 +287,12 @@ def test_complex_masked_and_too_large_inputs_are_refused_by_every_layer(layer):
         layer.apply(params, state, np.full((5, 3), 2**40))
     with pytest.raises(ValueError, match=r"x holds 1e\+50, which float32 cannot hold"):
         layer.apply(params, state, np.full((5, 3), 1e50))
+
+
+@pytest.mark.parametrize(
+    "layer", [jd.nn.dense(2), jd.nn.flatten(), jd.nn.dropout(0.5), jd.nn.batch_norm()]
+)
+@pytest.mark.parametrize("x", [np.ones((2, 3)) * 1j, jax.ShapeDtypeStruct((2, 3), jnp.complex64)])
+def test_complex_examples_are_refused(layer, x):
+    with pytest.raises(TypeError, match="x must be an array of real numbers"):
+        layer.init(jax.random.key(0), x)

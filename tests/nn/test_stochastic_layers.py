@@ -121,3 +121,17 @@ def test_random_layers_are_random_with_a_key_only(layer):
     np.testing.assert_array_equal(run(layer, x), run(layer, x, train=True))
     assert not np.array_equal(run(layer, x, key=KEY), run(layer, x))
     assert run(layer, x.astype(jnp.bfloat16), key=KEY).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("make", [jd.nn.dropout, jd.nn.alpha_dropout])
+def test_a_traced_rate_has_the_precision_of_float64(make, x64):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(24, 3)))
+    key = jax.random.key(0)
+
+    def dropped(rate):
+        return make(rate).apply({}, {}, x, key=key)[0]
+
+    np.testing.assert_allclose(jax.jit(dropped)(jnp.float64(0.1)), dropped(0.1), rtol=1e-15)
+    if make is jd.nn.dropout:
+        kept = dropped(0.1)[dropped(0.1) != 0] / x[dropped(0.1) != 0]
+        np.testing.assert_allclose(kept, 1 / 0.9, rtol=1e-9)

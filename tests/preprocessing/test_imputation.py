@@ -56,8 +56,10 @@ def test_indicators_have_the_width_of_the_fit_and_give_the_holes_back():
 
 
 def test_means_of_large_numbers_and_other_dtypes():
-    x = np.r_[1.7e9 + np.arange(101.0), np.nan][:, None]
-    assert float(pp.imputer().transform(pp.imputer().fit(x), [[np.nan]])[0, 0]) == np.float32(1.7e9 + 50)
+    x = np.r_[1.7e9 + 1e3 * np.arange(101.0), np.nan][:, None]
+    assert float(pp.imputer().transform(pp.imputer().fit(x), [[np.nan]])[0, 0]) == np.float32(
+        1.7e9 + 5e4
+    )
     for dtype in (bool, np.int8, np.int64):
         y = pp.imputer().transform(pp.imputer().fit(np.eye(2, dtype=dtype)), np.eye(2, dtype=dtype))
         assert y.dtype == jnp.float32
@@ -81,3 +83,15 @@ def test_imputer_refuses():
         impute.fit(np.ones((0, 3)))
     with pytest.raises(ValueError, match="y must have 2 columns"):
         impute.inverse_transform(impute.fit(np.ones((3, 2))), np.ones((3, 3)))
+
+
+def test_features_that_float32_cannot_tell_are_to_be_scaled_first():
+    times = (1.7e9 + np.arange(100.0))[:, None]
+    with pytest.raises(ValueError, match=r"x holds numbers from 1700000000.0 .*: scale it first"):
+        pp.imputer().fit(times)
+    times[3] = np.nan
+    scaler, imputer = pp.standard_scaler(), pp.imputer()
+    scaled = scaler.transform(scaler.fit(times), times)
+    filled = imputer.transform(imputer.fit(scaled), scaled)
+    assert len(np.unique(filled)) == 100
+    imputer.fit(np.full((9, 1), 1.7e9 + 1))  # all equal

@@ -56,3 +56,11 @@ def test_log_transform_refuses_what_has_no_logarithm():
         transform.transform(transform.fit(np.ones((2, 1))), np.array([[-1.0]]))
     with pytest.raises(ValueError, match="method must be"):
         pp.log_transform("log2")
+
+
+def test_logarithms_that_float32_cannot_tell_are_to_be_standardized():
+    times = (1.7e9 + np.arange(100.0))[:, None]
+    with pytest.raises(ValueError, match=r"the transform of x holds .*: use standardize=True"):
+        pp.log_transform().fit(times)
+    transform = pp.log_transform(standardize=True)
+    assert len(np.unique(transform.transform(transform.fit(times), times))) == 100

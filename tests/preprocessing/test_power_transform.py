@@ -431,3 +431,9 @@ def test_numbers_whose_powers_are_beyond_float32_are_named_as_they_are(standardi
     for given in (huge, huge.astype(np.float32), jnp.asarray(huge, jnp.float32)):
         with pytest.raises(ValueError, match=r"x holds \d.* in feature 0, whose power"):
             transform.fit(given)
+
+
+def test_powers_that_float32_cannot_tell_are_to_be_standardized():
+    times = (1.7e9 + np.arange(100.0))[:, None]
+    with pytest.raises(ValueError, match=r"the transform of x holds .*: use standardize=True"):
+        pp.power_transform().fit(times)

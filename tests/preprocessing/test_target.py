@@ -376,3 +376,11 @@ def test_a_network_learns_nothing_from_random_labels():
     assert abs(own - 0.5) < 0.05
     assert abs(other - 0.5) < 0.05
     assert areas(naive)[0] > 0.75  # what cross-fitting is for
+
+
+@pytest.mark.parametrize("rows", [10**5, 2**20])
+def test_effects_of_rare_targets_do_not_drift_with_the_rows(rows):
+    codes, y = np.zeros(rows, np.int32), np.zeros(rows, np.float32)
+    codes[:3], y[-1000:] = 1, 1
+    state = jd.preprocessing.target_encoder(categories=2, smooth=0.0).fit(codes, y)
+    np.testing.assert_allclose(state.encodings, [1000 / (rows - 3), 0], rtol=2e-7, atol=1e-7)

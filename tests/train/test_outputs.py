@@ -470,3 +470,19 @@ def test_metrics_take_logarithms_of_a_softmax_for_logits():
     of_probabilities = {"m": jd.metrics.log_loss(from_logits=False)}
     with pytest.raises(ValueError, match="from_logits=False for a model that puts out logits"):
         jd.train.supervised(dense(3, activation=jax.nn.log_softmax), loss, metrics=of_probabilities)
+
+
+def test_functions_with_from_logits_are_told_as_metrics():
+    x = np.random.default_rng(0).normal(size=(32, 3)).astype(np.float32)
+    model, data = jd.nn.dense(2), (x, np.int32(x[:, 0] > 0))
+    params, state = model.init(jax.random.key(0), x)
+    logits = np.asarray(model.apply(params, state, x)[0], np.float64)
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    options = {"loss": jd.losses.softmax_cross_entropy, "batch_size": 32}
+    brier = jd.uncertainty.brier_score
+    found = jd.evaluate(model, params, state, data, metrics={"brier": brier}, **options)
+    expected = ((p - np.eye(2)[data[1]]) ** 2).sum(axis=1).mean()
+    np.testing.assert_allclose(found["brier"], expected, rtol=1e-5)
+    wrong = functools.partial(brier, from_logits=False)
+    with pytest.raises(ValueError, match=r"metrics\['brier'\]: from_logits=False for a model that puts"):
+        jd.evaluate(model, params, state, data, metrics={"brier": wrong}, **options)

@@ -240,3 +240,15 @@ def test_one_logit_of_infinity_is_certain():
         assert found == expected
     single = np.array([np.inf, -np.inf], np.float32)
     assert float(likelihood(single, np.array([1, 0]), from_logits=True)) == 0
+
+
+@pytest.mark.parametrize("rows", [10**4, 10**6])
+def test_mean_confidences_do_not_drift_with_the_rows(rows):
+    p = np.random.default_rng(rows).random(rows).astype(np.float32)
+    found = jd.uncertainty.reliability(p, np.ones(rows, np.int32), bins=4)
+    confidence = np.maximum(p, np.float32(1) - p).astype(np.float64)
+    place = np.clip(np.ceil(confidence * 4).astype(int) - 1, 0, 3)
+    count = np.bincount(place, minlength=4)
+    np.testing.assert_array_equal(found.count, count)
+    expected = np.bincount(place, confidence, 4)[2:] / count[2:]
+    np.testing.assert_allclose(found.confidence[2:], expected, rtol=2e-7)

@@ -76,3 +76,31 @@ def test_ensembles_that_make_no_sense(members):
     table = Table([{"seed": 0}], [Result({}, {}, {"loss": np.zeros(1)}, 0, "diverged")])
     with pytest.raises(ValueError, match="no run that went to its end"):
         ensemble(model, table, X)
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "said"),
+    [
+        (jd.losses.mse, np.stack([10 * X[:, 0], 5 + X[:, 1]], axis=1), "values"),
+        (jd.losses.sigmoid_cross_entropy, np.float32(X[:, :2] > 0), "label_logits"),
+        (jd.losses.softmax_cross_entropy, np.int32(X[:, 0] > 0), "logits"),
+    ],
+)
+def test_results_of_fit_know_what_their_model_puts_out(loss, targets, said):
+    model, ensemble = nn.dense(2), jd.uncertainty.ensemble
+    options = {"loss": loss, "optimizer": jd.optimizers.sgd(0.1), "progress": False}
+    results = [jd.fit(model, (X, targets), **options, key=jax.random.key(i)) for i in range(2)]
+    asked = None if said == "values" else "probability"
+    expected = np.mean([result.predict(X, output=asked) for result in results], axis=0)
+    pairs = [(result.params, result.state) for result in results]
+    for found in (
+        ensemble(model, results, X),
+        ensemble(model, pairs, X, loss=loss),
+        ensemble(model, pairs, X, outputs=said),
+    ):
+        np.testing.assert_allclose(found.mean, expected, rtol=1e-5, atol=1e-6)
+        assert (found.entropy is None) == (said == "values")
+    if said == "label_logits":
+        p = np.asarray(found.mean, np.float64)
+        entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum(axis=1)
+        np.testing.assert_allclose(found.entropy, entropy, rtol=1e-5)

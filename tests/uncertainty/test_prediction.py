@@ -137,7 +137,7 @@ def test_each_of_several_outputs_is_what_the_model_says_or_must_be_said():
         (
             {"outputs": "scores"},
             ValueError,
-            "outputs must be one of 'logits', 'probabilities', 'values'",
+            "outputs must be one of 'logits', 'label_logits', 'probabilities', 'values'",
         ),
         ({"return_samples": 1}, TypeError, "return_samples must be True or False"),
         ({"x": X[:0]}, ValueError, "x is empty"),
