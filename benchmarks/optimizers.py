@@ -4,12 +4,12 @@
     JAXDEEP_DATA=... python -m benchmarks.optimizers --settings plain-constant bn-cosine
     python -m benchmarks.optimizers --settings          # writes the tables of what is there
 
-Twelve optimizers train three hidden layers of 100 ReLU units on the 55,000 training images for ten epochs
-of batches of 32, plain and with batch norm before each activation, at a constant rate and with one that
-falls along a cosine. Each is tuned with 1, 4 and 16 trials, the first of which is the field's default, on
-the 5,000 validation images; the chosen trial is trained anew with ten seeds, and judged on the 10,000
-test images. A budget of 4 tunes the rate alone and goes on from that of 1; one of 16 tunes two
-hyperparameters, on other points. All in all about 2,400 trainings, some hours on two cores.
+Twelve optimizers train three hidden layers of 100 ReLU units on the 55,000 training images for ten
+epochs of batches of 32, plain and with batch norm before each activation, at a constant rate and with
+one that falls along a cosine. Each is tuned with 1, 4 and 16 trials, the first of which is the field's
+default, on the 5,000 validation images; the chosen trial is trained anew with ten seeds, and judged on
+the 10,000 test images. A budget of 4 tunes the rate alone and goes on from that of 1; one of 16 tunes
+two hyperparameters, on other points. All in all about 2,400 trainings, some hours on two cores.
 """
 
 import argparse

@@ -12,7 +12,7 @@ import numpy as np
 import jaxdeep
 from jaxdeep._extras import needed
 from jaxdeep.cli import arguments, networks
-from jaxdeep.cli.comparing import candidates
+from jaxdeep.cli.comparing import asked, candidates
 from jaxdeep.cli.comparing import data as read_data
 from jaxdeep.cli.comparing.best_script import best_script
 from jaxdeep.cli.comparing.data import Data
@@ -132,12 +132,14 @@ def _compare(args: argparse.Namespace, parser: arguments.Parser) -> int:
         parser.error(said(error))
     arguments.make_out(args, parser, _FILES)
     _tell(args, question.data)
-    began = time.perf_counter()
+    began, noted = time.perf_counter(), asked.note(args)
     try:
         answer = jaxdeep.compare(**question.arguments)
     except (ValueError, TypeError, OSError, ImportError) as error:
+        if noted is not None:
+            noted.unlink()
         arguments.unmake(args.out / "runs" / "tuning", args.out / "runs", args.out)
-        parser.error(said(error))
+        parser.error(said(error, asked.differences(args)))
     except KeyboardInterrupt:
         kept = f"what has been trained is kept in {args.out / 'runs'}"
         print(f"interrupted: {kept}, and the same command goes on from there", file=sys.stderr)

@@ -73,7 +73,8 @@ def serial(network: Network, first: dict[str, Written], last: dict[str, Written]
         if network.batch_norm == "before":
             how["use_bias"] = False
         if network.init:
-            how["kernel_init"] = call(f"jd.nn.initializers.{network.init}")
+            init = f"jd.nn.initializers.{network.init}"
+            how["kernel_init"] = name(init) if network.init == "zeros" else call(init)
         layers[f"hidden{i}"] = call("jd.nn.dense", width, **how)
         if network.batch_norm == "before":
             layers[f"norm{i}"] = call("jd.nn.batch_norm")

@@ -65,8 +65,9 @@ def checked(name: str, candidate: Any) -> Candidate:
         candidate = Candidate(_Given(candidate))
     if not isinstance(candidate, Candidate) or not callable(candidate.build):
         raise TypeError(
-            f"candidates[{name!r}] must be a name, a jaxdeep.comparison.Candidate, a pair (build, "
-            f"space), an optimizer or a dict of arguments of fit, got {candidate!r}"
+            f"candidates[{name!r}] must be a name, a function whose first argument is learning_rate, a "
+            "pair (build, space), an optimizer, a dict of arguments of fit or a "
+            f"jaxdeep.comparison.Candidate, got {candidate!r}"
         )
     try:
         (space,) = spaces_of(dict(candidate.space)) if candidate.space else ({},)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
@@ -61,7 +62,7 @@ def parts_of(data: Any, validation: Any, test: Any, *, seed: int) -> Parts:
     for name, share in shares.items():
         _checks.check_number(name, share, "(0, 1)")
     if not shares:
-        return Parts(data, *(as_arrays(part, name) for name, part in drawn.items()))
+        return Parts(data, *(_given(part, name) for name, part in drawn.items()))
     if sum(shares.values()) >= 1:
         raise ValueError(
             "validation and test must leave rows to train on, got shares of "
@@ -74,10 +75,34 @@ def parts_of(data: Any, validation: Any, test: Any, *, seed: int) -> Parts:
         data, (None, *shares.values()), stratify=_labels(data, len(shares) + 1), seed=seed
     )
     found = dict(zip(shares, others))
-    parts = {
-        name: found[name] if name in found else as_arrays(part, name) for name, part in drawn.items()
-    }
+    parts = {name: found[name] if name in found else _given(part, name) for name, part in drawn.items()}
     return Parts(train, parts["validation"], parts["test"])
+
+
+def _given(part: Any, name: str) -> PyTree:
+    part = as_arrays(part, name)
+    count_examples(part, name)
+    return part
+
+
+def not_finite(part: PyTree) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows have an input that is no finite number, and which a target; of those that count.
+
+    >>> x, y = np.array([[1.0], [np.nan], [2.0]]), np.array([0.0, 1.0, np.inf])
+    >>> not_finite((x, y)), not_finite((x, y, np.array([1.0, 0.0, 0.0])))[1].any()
+    ((array([False,  True, False]), array([False, False,  True])), np.False_)
+    """
+    counts = np.asarray(part[2]) != 0 if len(part) > 2 else np.ones(count_examples(part), bool)
+
+    def odd(side: PyTree) -> np.ndarray:
+        found = np.zeros(len(counts), bool)
+        for leaf in map(np.asarray, jax.tree.leaves(side)):
+            if jnp.issubdtype(leaf.dtype, jnp.floating):
+                wide = leaf.astype(jnp.promote_types(leaf.dtype, np.float32), copy=False)
+                found |= ~np.isfinite(wide).reshape(len(leaf), -1).all(axis=1)
+        return found & counts
+
+    return odd(part[0]), odd(part[1])
 
 
 def share_seen(part: PyTree, other: PyTree) -> float:

@@ -1,25 +1,27 @@
 """The plan of a comparison: everything that is decided before the first run."""
 
 import dataclasses
+import functools
 import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
+import optax
 
 from jaxdeep import _checks
 from jaxdeep._version import __version__
 from jaxdeep.comparison import catalogue
-from jaxdeep.comparison.candidate import COLUMN, Candidate, checked, trials, width
+from jaxdeep.comparison.candidate import COLUMN, Candidate, checked, nearest, trials, width
+from jaxdeep.comparison.checks import check_alike, check_finite, check_losses, check_number, check_whole
 from jaxdeep.comparison.parts import Parts, parts_of
 from jaxdeep.comparison.schedule import made_by, plateau_of
 from jaxdeep.fitting.fingerprint import fingerprint
 from jaxdeep.search.spaces.space import Point, Points
 from jaxdeep.train import monitors
-from jaxdeep.train.data import check_pair, count_examples
-from jaxdeep.train.options import RowOptions, filled
+from jaxdeep.train.data import count_examples
+from jaxdeep.train.options import RowOptions, filled, options_of
 
 _RATE = "learning_rate"
 
@@ -36,7 +38,6 @@ class Plan:
       metric, mode: what decides, and which of its values are better.
       budget, seeds: trials of each candidate, and runs of its chosen point.
       schedule: its name, or the function.
-      steps: of a run.
       worth, level, target, seed: of `jaxdeep.compare`.
       keys: of the tuning and of the final runs.
       checksums: of the values of each part.
@@ -51,7 +52,6 @@ class Plan:
     budget: int
     seeds: int
     schedule: Any
-    steps: int
     worth: float
     level: float
     target: float | None
@@ -101,41 +101,83 @@ class Plan:
         }
 
     def _schedules(self) -> str:
-        """The schedule in words."""
-        if all(one.schedule is not None for one in self.candidates.values()):
+        """The schedule in words; those of candidates that have their own."""
+        usual = _in_words(self.schedule)
+        each = self.candidates.items()
+        own = {name: _in_words(one.schedule) for name, one in each if one.schedule is not None}
+        if len(own) == len(self.candidates):
             return "of each candidate"
-        return self.schedule if isinstance(self.schedule, str) else "a function"
+        return usual + "".join(f" ({name}: {schedule})" for name, schedule in own.items())
 
     def built(self, point: Point) -> dict[str, Any]:
         """What is special about a run: the arguments of `jaxdeep.fit` that a point decides."""
         hp = {name: value for name, value in point.items() if name not in (COLUMN, "seed")}
         candidate = self.candidates[point[COLUMN]]
         schedule = self.schedule if candidate.schedule is None else candidate.schedule
-        if candidate.scheduled and _RATE in hp:
-            hp[_RATE] = made_by(schedule)(hp[_RATE], self.steps)
-        try:
-            built = candidate.build(hp)
-        except KeyError as error:
-            raise ValueError(
-                f"candidates[{point[COLUMN]!r}] asks for a hyperparameter {error}; it has "
-                f"{', '.join(hp) or 'none'}"
-            ) from error
-        found: dict[str, Any]
-        found = dict(built) if isinstance(built, Mapping) else {"optimizer": built}
+
+        def built(steps: int) -> dict[str, Any]:
+            rate = {_RATE: made_by(schedule)(hp[_RATE], steps)} if is_scheduled else {}
+            return built_by(point[COLUMN], candidate, {**hp, **rate})
+
+        is_scheduled = candidate.scheduled and _RATE in hp
+        usual = self.steps_of({})
+        found = built(usual)
+        if (own := self.steps_of(found)) != usual and is_scheduled:  # it has batches of its own
+            found = built(own)
         if candidate.scheduled:
             plateau = plateau_of(schedule, f"val_{self.metric}", self.mode, self.epochs)
             found = ({} if plateau is None else {"plateau": plateau}) | found
-        for name in ("epochs", "early_stopping"):
-            if name in found:
-                raise ValueError(
-                    f"candidates[{point[COLUMN]!r}] must not decide about {name}: all have the same "
-                    "budget of epochs"
-                )
         return found
+
+    def steps_of(self, built: Mapping[str, Any]) -> int:
+        """The steps of a run."""
+        arguments = {**self.shared, **built}
+        rows, batch = count_examples(self.parts.train), int(arguments.get("batch_size", 32))
+        per_epoch = rows // batch if arguments.get("drop_remainder") else math.ceil(rows / batch)
+        return max(per_epoch * self.epochs, 1)
 
     def arguments(self, point: Point) -> dict[str, Any]:
         """All arguments of `jaxdeep.fit` of a run, but for the data and the key."""
         return {**self.shared, **self.built(point)}
+
+
+def built_by(name: str, candidate: Candidate, hp: Mapping[str, Any]) -> dict[str, Any]:
+    """What a candidate makes of its hyperparameters: arguments of `jaxdeep.fit`.
+
+    Raises:
+      ValueError, TypeError: nothing that trains, what all candidates have in common.
+    """
+    own = f"candidates[{name!r}]"
+    try:
+        built = candidate.build(hp)
+    except KeyError as error:
+        has = ", ".join(hp) or "none"
+        raise ValueError(f"{own} asks for a hyperparameter {error}; it has {has}") from error
+    found = dict(built) if isinstance(built, Mapping) else {"optimizer": built}
+    if not isinstance(found.get("optimizer"), optax.GradientTransformation):
+        raise TypeError(
+            f"{own} must give an optimizer, or a dict of arguments of fit with one, got {built!r}"
+        )
+    known = [*options_of(RowOptions)]
+    if unknown := [key for key in found if key not in known]:
+        hint = nearest(str(unknown[0]), known)
+        raise TypeError(f"{own} gives {unknown[0]!r}, which is no argument of fit{hint}")
+    for key, why in _IN_COMMON.items():
+        if key in found:
+            raise ValueError(f"{own} must not decide about {key}: all have the same {why}")
+    return found
+
+
+_IN_COMMON = {
+    "epochs": "budget of epochs",
+    "early_stopping": "budget of epochs",
+    "metrics": "metrics, by which they are judged",
+    "validation": "rows to be tuned by",
+}
+
+
+def _in_words(schedule: Any) -> str:
+    return schedule if isinstance(schedule, str) else "a function"
 
 
 def planned(
@@ -181,9 +223,7 @@ def planned(
     filled("compare", RowOptions, shared)
     parts = parts_of(data, validation, test, seed=seed)
     if shared.get("objective") is None:
-        _check_alike(parts)
-    rows, batch = count_examples(parts.train), int(shared.get("batch_size", 32))
-    per_epoch = rows // batch if shared.get("drop_remainder") else math.ceil(rows / batch)
+        check_alike(parts)
     key = jax.random.key(seed)
     plan = Plan(
         candidates=named,
@@ -195,7 +235,6 @@ def planned(
         budget=budget,
         seeds=seeds,
         schedule=schedule,
-        steps=max(per_epoch * int(shared.get("epochs", 1)), 1),
         worth=float(worth),
         level=float(level),
         target=None if target is None else float(target),
@@ -203,35 +242,13 @@ def planned(
         keys=(jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)),
         checksums={name: fingerprint(part) for name, part in parts._asdict().items()},
     )
-    _check_losses(plan)
-    return plan
-
-
-def _check_losses(plan: Plan) -> None:
-    """Refuse to judge by losses that are not the same for all candidates."""
     built = {name: plan.built(points[0]) for name, points in plan.points.items()}
-    if plan.metric != "loss":
-        return
-    for option in ("loss", "objective", "penalty", "activity"):
-        own = [name for name, arguments in built.items() if arguments.get(option) is not None]
-        if own:
-            raise ValueError(
-                f"metric must be one by which all candidates can be judged, and candidates[{own[0]!r}] "
-                f"has a {option} of its own: name another than 'loss', such as one of metrics="
-            )
-
-
-def _check_alike(parts: Parts) -> None:
-    """Refuse test rows that the network could not take, before it is trained for hours."""
-    check_pair(parts.train, "data")
-    check_pair(parts.test, "test")
-    for name, train, test in zip(("x", "y"), parts.train[:2], parts.test[:2]):
-        shapes = [jax.tree.map(lambda a: np.shape(a)[1:], part) for part in (train, test)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                f"test must have rows like those of data: {name} of shape {shapes[0]} each, got "
-                f"{shapes[1]}"
-            )
+    for name, own in built.items():
+        check_whole(name, {**shared, **own})
+    check_losses(metric, built)
+    if shared.get("objective") is None:
+        check_finite(parts, {**shared, **next(iter(built.values()))}["model"])
+    return plan
 
 
 def named_candidates(candidates: Any, *, model: Any = None) -> dict[str, Candidate]:
@@ -266,7 +283,7 @@ def _known(given: Any, model: Any) -> Any:
     """A candidate of the catalogue, where its name or its function is given."""
     if isinstance(given, str):
         return catalogue.named(given, model=model)
-    if inspect.isfunction(given):
+    if inspect.isfunction(given) or isinstance(given, functools.partial):
         known = catalogue.of_function(given)
         first = next(iter(inspect.signature(given).parameters), None)
         return known or (catalogue.of_factory(given) if first == _RATE else given)
@@ -288,6 +305,7 @@ def _metric_and_mode(metric: Any, mode: Any, shared: Mapping[str, Any]) -> tuple
     if not isinstance(metric, str) or metric.removeprefix("val_") not in known:
         raise ValueError(f"metric must be one of {', '.join(known)}, got {metric!r}")
     metric = metric.removeprefix("val_")
+    check_number(metric, metrics.get(metric))
     _checks.check_choice("mode", mode, (None, "min", "max"))
     mode = mode or monitors.mode_of(metric)
     if mode is None:

@@ -51,9 +51,14 @@ def verdict_of(
     winners = (leader, *(pair.worse for pair in open_pairs))
     sure = [pair for pair in pairs if pair.is_sure(level, worth)]
     inside = [pair for pair in sure if pair.better in winners[1:] and pair.worse in winners]
-    apart = f"{_listed(winners)} cannot be told apart"
-    if inside:
+    if worth:
+        surely = "" if _is_small(open_pairs, worth) else "surely "
+        apart = f"{leader} is not {surely}better than {_listed(winners[1:], 'or')}"
+        apart += f" by the {worth:g} that matters"
+    elif inside:
         apart = f"{leader} cannot be told from {_listed(winners[1:], 'or')}"
+    else:
+        apart = f"{_listed(winners)} cannot be told apart"
     rest = [name for name in others if name not in winners]
     found = [(leader, rest)] if rest else []
     found += [(pair.better, [pair.worse]) for pair in inside]
@@ -62,18 +67,24 @@ def verdict_of(
 
 
 def _more(open_pairs: Sequence[Pair], tests: int, seeds: int, level: float, worth: float) -> str:
-    """What it would take to tell them apart."""
+    """What it would take to tell them apart, or to say whether they differ by what matters."""
     if seeds < fewest(1, level):
         return f"; {seeds} seeds are too few to be sure of any difference: it takes {fewest(1, level)}."
-    if worth and all(pair.high <= worth for pair in open_pairs):
-        return f"; the differences are below the {worth:g} that matters."
+    if _is_small(open_pairs, worth):
+        return "."
     adjusted = 1 - (1 - level) / tests
     needed = max(
-        seeds_needed(pair.deviation, max(pair.difference, worth), level=adjusted) for pair in open_pairs
+        seeds_needed(pair.deviation, abs(pair.difference - worth), level=adjusted) for pair in open_pairs
     )
     if not math.isfinite(needed) or needed > _MOST:
         return f"; if there is a difference, it would take more than {_MOST:,} seeds to find it."
-    return f"; about {int(max(needed - seeds, 1))} more seeds would."
+    more = int(max(needed - seeds, 1))
+    return f"; about {more} more seed{'s' * (more > 1)} would{' say whether it is' if worth else ''}."
+
+
+def _is_small(open_pairs: Sequence[Pair], worth: float) -> bool:
+    """Whether the differences are surely smaller than what matters."""
+    return bool(worth) and all(pair.high <= worth for pair in open_pairs)
 
 
 def _listed(names: Sequence[str], joint: str = "and") -> str:

@@ -18,8 +18,9 @@ def npz(path: str | os.PathLike[str], *, classes: bool = True) -> Dataset:
     The file holds arrays ``x`` and ``y`` (or ``x_train`` and ``y_train``) and optionally
     ``x_validation`` and ``y_validation`` (or ``x_val`` and ``y_val``), ``x_test`` and ``y_test``.
     Without validation rows a tenth of the training rows is held out, drawn the same way every time.
-    Inputs of type uint8 are divided by 255, others are converted to float32. Labels must be integers, of
-    shape ``(rows,)`` or ``(rows, 1)``, or one-hot, ``(rows, classes)``, of which the place is taken.
+    Inputs of type uint8 are divided by 255, others are converted to float32. Labels must be integers, or
+    0 and 1 of any type, of shape ``(rows,)`` or ``(rows, 1)``, or one-hot, ``(rows, classes)``, of which
+    the place is taken.
 
     Args:
       path: the file; "~" is the home directory.
@@ -91,6 +92,8 @@ def _pair(
         if not classes:
             return _inputs(path, names, x), _numbers(path, names, y, len(x))
         given, y = y.shape, _as_classes(y)
+        if y.dtype.kind == "b" or (y.dtype.kind == "f" and ((y == 0) | (y == 1)).all()):
+            y = y.astype(np.int32)
         if x.ndim < 2 or y.shape != x.shape[:1] or not x.size:
             raise ValueError(
                 f"{path}: {names[0]} must be (rows, …) and {names[1]} (rows,), (rows, 1) or one-hot, "

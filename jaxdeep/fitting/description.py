@@ -57,6 +57,7 @@ def describe(
 
 _DESCRIBED = [name for name in options_of(TrialOptions) if name not in ("epochs", "validation")]
 _VERSION = 3
+_WIDTH = 80  # of what is shown of a value
 _METRIC = r"\bMetric\((?:[^()]|\([^()]*\))*\)"  # of what functions one is made is its own affair
 # Words of descriptions of versions 1 and 2 and today's: names of options, and patterns in reprs.
 _OPTIONS = {"accumulate": "accumulation_steps"}
@@ -97,18 +98,26 @@ def shapes_by_path(tree: PyTree) -> dict[str, str]:
 def difference_of(old: Any, new: Any) -> str:
     """The first few entries in which two descriptions differ, as text."""
     if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
-        return f"{_short(old)} there, {_short(new)} here"
+        return _there_and_here(old, new)
     odd = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     shown = [
-        f"{name} is {_short(old.get(name, 'absent'))} there, {_short(new.get(name, 'absent'))} here"
+        f"{name} is {_there_and_here(old.get(name, 'absent'), new.get(name, 'absent'))}"
         for name in odd[:3]
     ]
     return ", ".join(shown) + (f" and {len(odd) - 3} more" if len(odd) > 3 else "")
 
 
-def _short(value: Any) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 80 else text[:77] + "…"
+def _there_and_here(old: Any, new: Any) -> str:
+    """Both as text; of long ones the part in which they begin to differ."""
+    texts = [" ".join(str(value).split()) for value in (old, new)]
+    alike = next((i for i, (a, b) in enumerate(zip(*texts)) if a != b), min(map(len, texts)))
+    start = max(alike - 30, 0) if max(map(len, texts)) > _WIDTH and alike > _WIDTH // 2 else 0
+    there, here = (_short("…" * (start > 0) + text[start:]) for text in texts)
+    return f"{there} there, {here} here"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "…"
 
 
 def lasting(text: str) -> str:

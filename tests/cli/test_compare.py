@@ -1,5 +1,6 @@
 """The command compare, as a user meets it: candidates by flags, its files, and what it refuses."""
 
+import argparse
 import contextlib
 import csv
 import io
@@ -37,6 +38,8 @@ def folder(tmp_path_factory):
     np.savez(folder / "two.npz", x=x, y=(y[:, 0] > 0).astype(int))
     np.savez(folder / "labels.npz", x=x, y=(y > 0).astype(int))
     np.savez(folder / "numbers.npz", x=x, y=y[:, 0])
+    np.savez(folder / "floats.npz", x=x, y=(y[:, 0] > 0).astype(np.float32))
+    np.savez(folder / "signs.npz", x=x, y=np.where(y[:, 0] > 0, 1, -1))
     np.savez(folder / "one.npz", x=x, y=np.zeros(ROWS, int))
     np.savez(folder / "few.npz", x=x[:3], y=np.array([0, 1, 0]))
     with (folder / "table.csv").open("w", newline="") as file:
@@ -168,6 +171,7 @@ def test_clipping_and_max_norm_are_around_the_optimizer():
     gradients = {"hidden": {"kernel": np.array([[3.0], [4.0]]), "bias": np.zeros(1)}}
     updates, _ = tx.update(gradients, tx.init(params), params)
     np.testing.assert_allclose(updates["hidden"]["kernel"], [[-0.6], [-0.8]], atol=1e-6)
+    assert networks.serial(Network(init="zeros"), {}, {}).code.count("initializers.zeros,") == 3
     plain = written.call("optax.sgd", 1.0)
     assert networks.around(Network(), plain) is plain
 
@@ -274,6 +278,25 @@ def test_it_prints_the_answer_and_writes_its_files(folder, monkeypatch, tmp_path
     assert value in results(tmp_path)["test"]["sgd"]["mae"]
 
 
+@pytest.mark.parametrize(
+    ("file", "task", "notes"),
+    [
+        ("two", "binary", 0),
+        ("floats", "binary", 0),
+        ("numbers", "regression", 0),
+        ("signs", "regression", 1),  # which are taken for numbers
+        ("labels", "multilabel", 0),
+        ("hot", "multiclass", 0),
+    ],
+)
+def test_tasks_of_files_are_what_their_targets_look_like(file, task, notes, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    names = ("target", "task", "validation", "test", "kinds", "drop", "null", "min_frequency")
+    args = argparse.Namespace(**dict.fromkeys(names), data=f"{file}.npz", seed=0)
+    found = data.read(args)
+    assert (found.task, len(found.notes)) == (task, notes)
+
+
 def test_labels_that_leave_out_classes_are_said():
     labels = np.array([0, 7])
     (note,) = data.notes_of([labels, labels[:1]], 8)
@@ -378,12 +401,16 @@ def test_the_same_command_goes_on_and_another_question_is_refused(folder, monkey
     text = run(folder, monkeypatch, *args)
     assert results(tmp_path) == first
     assert "epoch 1/" not in text  # nothing is trained again
-    for more, message in (
-        (["--batch-size", "16"], f"argument --out: {tmp_path} holds another comparison: batch_size was"),
-        (["--hidden", "9"], f"argument --out: {tmp_path} holds "),
-        (["--data", "hot.npz", "--seed", "1"], f"argument --out: {tmp_path} holds "),
+    holds = f"argument --out: {tmp_path} holds another comparison"
+    for more, differs in (
+        (["--batch-size", "16"], "--batch-size was not given and is 16."),
+        (["--hidden", "9"], "--hidden was 8 and is 9."),
+        (["--l2", "0.1", "--seed", "1"], "--l2 was not given and is 0.1; --seed was 0 and is 1."),
+        (["--clip", "1"], "--clip was not given and is 1.0."),
+        (["--data", "two.npz"], "--data was classes.npz and is two.npz."),
+        (["--epochs", "1"], "epochs was 2 and is 1 (it may grow)."),
     ):
-        assert message in refused([*args, *more], capsys)
+        assert f"{holds}: {differs} Ask that one, or name" in refused([*args, *more], capsys)
     assert results(tmp_path) == first
 
 

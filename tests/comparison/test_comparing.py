@@ -199,6 +199,79 @@ def test_what_diverges_ranks_last_and_is_said():
     assert "wild" in str(lost)
 
 
+def test_the_schedule_is_as_long_as_the_run_whatever_its_batches():
+    def build(hp, **own):
+        return {"optimizer": jd.optimizers.sgd(hp["learning_rate"]), **own}
+
+    space = {"learning_rate": jd.search.log_uniform(1e-3, 1e-1)}
+    own = {
+        "shared": Candidate(build, space),
+        "small": Candidate(lambda hp: build(hp, batch_size=8), space),
+        "whole": Candidate(lambda hp: build(hp, batch_size=64, drop_remainder=True), space),
+    }
+    found = jd.compare(own, **SMALL | {"epochs": 4, "budget": 1}, schedule="cosine")
+    steps = {"shared": (3, 12), "small": (12, 48), "whole": (1, 4)}  # an epoch, a run; of 96 rows
+    for name, (each, run) in steps.items():
+        (rates,) = [
+            result.history["learning_rate"]
+            for point, result in zip(found.tuning.points, found.tuning.results)
+            if point["candidate"] == name
+        ]
+        (peak,) = {point["learning_rate"] for point in found.plan.points[name]}
+        last = each * np.arange(1, 5) - 1
+        np.testing.assert_allclose(rates, peak * (1 + np.cos(np.pi * last / run)) / 2, rtol=1e-4)
+    assert found.about["schedule"] == "cosine"
+
+
+def test_schedules_of_some_candidates_are_said():
+    sgd = named_candidates(["sgd"])["sgd"]
+    found = jd.compare({"a": sgd._replace(schedule="cosine"), "b": sgd}, **SMALL | {"budget": 1})
+    assert found.about["schedule"] == "constant (a: cosine)"
+
+
+def test_data_that_are_not_finite_are_refused_before_training():
+    holes, odd = X.copy(), Y.copy()
+    holes[:20, 0], odd[3] = np.nan, np.inf
+    options = {key: value for key, value in SMALL.items() if key != "data"}
+    for data, test, message in (
+        ((holes, Y), None, "data must have finite inputs"),
+        ((X, Y), (holes, Y), "test must have finite inputs, and 20 of its 160 rows"),
+        ((X, Y), (X, odd), "test must have finite targets, and 1 of its 160 rows"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            jd.compare(["sgd"], data=data, test=test, **options)
+    imputer = jd.preprocessing.imputer()
+    filled = jd.nn.serial(jd.preprocessing.fitted(imputer, imputer.fit(holes)), jd.nn.dense(1))
+    found = jd.compare(["sgd"], data=(holes, Y), **options | {"model": filled, "budget": 1, "epochs": 1})
+    assert np.isfinite(found.values["sgd"]).all()
+
+
+@pytest.mark.parametrize(
+    ("candidate", "message"),
+    [
+        ({}, "must give an optimizer"),
+        (Candidate(lambda hp: None), "must give an optimizer, or a dict .* got None"),
+        ({"optimizer": optax.sgd(0.1), "lose": 1}, "gives 'lose', which is no argument of fit; did you"),
+        ({"optimizer": optax.sgd(0.1), "metrics": {}}, "must not decide about metrics"),
+        ({"optimizer": optax.sgd(0.1), "epochs": 3}, "must not decide about epochs"),
+        (lambda rate, **_: optax.sgd(rate), "a function whose first argument is learning_rate"),
+    ],
+)
+def test_candidates_that_make_no_run_are_refused_by_name(candidate, message):
+    with pytest.raises((ValueError, TypeError), match=r"candidates\['a'\] .*" + message):
+        jd.compare({"a": candidate}, **SMALL)
+
+
+def test_what_judges_is_one_number_and_there_is_a_loss():
+    matrix = {"cm": jd.metrics.confusion_matrix(classes=2)}
+    with pytest.raises(ValueError, match=r"of 'cm' is of shape \(2, 2\)"):
+        jd.compare(["sgd"], **SMALL, metrics=matrix, metric="cm", mode="max")
+    with pytest.raises(ValueError, match="compare needs a loss="):
+        jd.compare(["sgd"], **SMALL | {"loss": None})
+    with pytest.raises(ValueError, match="arrays of test must have the same number of rows"):
+        jd.compare(["sgd"], **SMALL, test=(X[:5], Y[:4]))
+
+
 def test_test_rows_that_were_trained_on_are_said():
     own = {"train": (X[:100], Y[:100]), "validation": (X[100:130], Y[100:130])}
     plan = {"data": own["train"], "validation": own["validation"]}

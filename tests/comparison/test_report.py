@@ -38,8 +38,10 @@ def made(
     `lost` holds pairs of a name and the number of a trial, or of a name and a text "s3", the seed.
     """
     rng = np.random.default_rng(0)
-    candidates = {name: Candidate(lambda hp: None, space, fixed={"eps": 1e-8}) for name in names}
-    shared = {"epochs": epochs, "model": jd.nn.dense(1)}
+    candidates = {
+        name: Candidate(lambda hp: jd.optimizers.sgd(0.1), space, fixed={"eps": 1e-8}) for name in names
+    }
+    shared = {"epochs": epochs, "model": jd.nn.dense(1), "loss": jd.losses.mse}
     shared |= {"metrics": {metric: jd.metrics.accuracy}} if metric != "loss" else {}
     plan = planned(
         candidates,

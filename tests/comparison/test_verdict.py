@@ -57,9 +57,7 @@ def test_three_seeds_are_too_few():
 
 def test_what_is_not_worth_it():
     found, _ = verdict({"a": 0.9005 + NOISE, "b": 0.9 + NOISE}, worth=0.001)
-    assert found.sentence == (
-        "a and b cannot be told apart; the differences are below the 0.001 that matters."
-    )
+    assert found.sentence == "a is not better than b by the 0.001 that matters."
     assert verdict({"a": 0.9005 + NOISE, "b": 0.9 + NOISE})[0].winners == ("a",)
 
 
@@ -80,7 +78,16 @@ def test_a_difference_that_may_matter_is_open():
     )
     assert pair.low < 0.006 < pair.high
     assert winners == ("a", "b")
-    assert "that matters" not in sentence
+    assert sentence.startswith("a is not surely better than b by the 0.006 that matters; about ")
+
+
+def test_what_more_seeds_would_say_follows_from_the_distance_to_what_matters():
+    each = 0.009 + 0.003 * np.linspace(-1, 1, 10) / np.std(np.linspace(-1, 1, 10), ddof=1)
+    (winners, sentence), (pair,) = verdict({"a": 0.9 + each, "b": np.full(10, 0.9)}, worth=0.01)
+    assert pair.p < 0.05  # they are told apart, but not by so much
+    assert winners == ("a", "b")
+    # ((1.96 + 0.84) · 0.003 / 0.001)² + 2 = 73
+    assert sentence.endswith("; about 63 more seeds would say whether it is.")
 
 
 def test_p_values_are_adjusted_for_all_pairs():

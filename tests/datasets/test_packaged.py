@@ -178,11 +178,21 @@ def test_npz_takes_labels_in_a_column_and_one_hot(tmp_path, dtype):
             assert pair[1].dtype == known[1].dtype
 
 
+@pytest.mark.parametrize("dtype", [bool, np.float32, np.float64])
+def test_zeros_and_ones_of_any_type_are_classes(tmp_path, dtype):
+    y = np.arange(100) % 2
+    np.savez(tmp_path / "a.npz", x=X, y=y)
+    np.savez(tmp_path / "b.npz", x=X, y=y.astype(dtype))
+    for one, other in zip(datasets.npz(tmp_path / "a.npz")[:2], datasets.npz(tmp_path / "b.npz")[:2]):
+        np.testing.assert_array_equal(one[1], other[1])
+        assert other[1].dtype == np.int32
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
         ({"x": X, "y": np.ones((100, 2))}, r"one-hot, .* got \(100, 2\) and \(100, 2\)"),
-        ({"x": X, "y": np.zeros((100, 1))}, "integer classes"),
+        ({"x": X, "y": np.full((100, 1), 2.0)}, "integer classes"),
         ({"a": X}, "must hold arrays x and y, .* it holds a"),
         ({"x": X}, "holds x without its y"),
         ({"x": X, "y": Y[:5]}, r"got \(100, 2\) and \(5,\)"),

@@ -13,6 +13,7 @@ from jaxdeep.cli.comparing.candidates import Entrant
 from jaxdeep.cli.comparing.question import Question
 from jaxdeep.cli.written import Written, called, code
 from jaxdeep.comparison import Comparison
+from jaxdeep.comparison.candidate import COLUMN
 from jaxdeep.comparison.catalogue import Made
 from jaxdeep.comparison.schedule import calls, plateau_of
 
@@ -46,8 +47,9 @@ def best_script(answer: Comparison, question: Question, args: argparse.Namespace
         how = [f"{name}={code(getattr(plateau, name))}" for name in ("patience", "monitor", "mode")]
         passed["plateau"] = called("jd.train.ReduceOnPlateau", how)
     values = {name: code(own) if by_fit else f"hp[{code(name)}]" for name, own in point.items()}
-    if _RATE in values and (made := calls(schedule, values[_RATE], answer.plan.steps)) is not None:
-        values[_RATE] = made
+    if _RATE in values:
+        steps = answer.plan.steps_of(answer.plan.built({**point, COLUMN: label}))
+        values[_RATE] = calls(schedule, values[_RATE], steps) or values[_RATE]
     optimizer = networks.around(one.network, Written(optax.identity(), _optimizer(path, values))).code
     training = _fitted(passed, optimizer, number) if by_fit else _swept(passed, optimizer, point, number)
     build = "" if path is not None else f"build = {_build(one)}\n"

@@ -170,6 +170,8 @@ def _of_arrays(args: argparse.Namespace) -> Data:
     if task == "multiclass":
         outputs = max(2, 1 + max(int(y.max()) for y in every))
     notes = notes_of(every, outputs) if task == "multiclass" else []
+    if task == "regression" and args.task is None and set(np.unique(every[0]).tolist()) == {-1, 1}:
+        notes.append("targets of -1 and 1 are taken for numbers; write 0 and 1 for classes")
     return Data(train, data.validation, test, task, outputs, None, reading, {}, notes)
 
 
@@ -198,6 +200,6 @@ def _task_of(data: "Dataset", asked: str | None) -> str:
         if one_hot or asked is not None:
             return "multiclass"
         return "multilabel" if is_binary else "regression"
-    if asked is None and (y.dtype.kind == "f" or y.min() < 0):
+    if asked is None and not is_binary and (y.dtype.kind == "f" or y.min() < 0):
         return "regression"
     return "binary" if is_binary else "multiclass"

@@ -26,10 +26,11 @@ _OF_SWEEPS = {
         "Ask that one, or name a new folder"
     ),
 }
+_OTHER, _ASK = "holds another comparison", "Ask that one, or name a new folder"
 
 
-def said(error: BaseException) -> str:
-    """The error on a line.
+def said(error: BaseException, differences: str = "") -> str:
+    """The error on a line; of another question by the flags in which it differs, where they are known.
 
     >>> said(ValueError("checkpoint='runs/a' holds another comparison: epochs was 9 and is 5. Ask"))
     'argument --out: runs/a holds another comparison: epochs was 9 and is 5. Ask'
@@ -40,6 +41,9 @@ def said(error: BaseException) -> str:
     where = r"^checkpoint='(.*?)(/runs)?(/tuning|/final)?' (holds|is in use)"
     text = re.sub(where, r"argument --out: \1 \4", text)
     text = text.replace("in use by another sweep", "in use by another comparison")
+    if differences:
+        found = f"{_OTHER}: {differences}. {_ASK}"
+        text = re.sub(r"holds (another comparison|another sweep|a sweep whose).*", lambda _: found, text)
     for words, instead in _OF_SWEEPS.items():
         text = re.sub(words, instead, text)
     text = re.sub(r"^candidates\['(.*?)'\]:? ?", r"argument --optimizers: \1 ", text)

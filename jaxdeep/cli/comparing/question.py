@@ -92,14 +92,15 @@ def _arguments(
     }
     networks_used = list(dict.fromkeys(one.network for one in entrants.values()))
     shared, compared = made[networks_used[0]], {}
+    if len(networks_used) > 1:
+        shared = {name: shared[name] for name in ("loss", "metrics")}
     for label, one in entrants.items():
         also = made[one.network] if len(networks_used) > 1 else {}
+        also = {name: value for name, value in also.items() if name not in shared}
         compared[label] = one.candidate
         if also or _is_around(one.network):
             build = _Built(one.candidate.build, one.network, also)
             compared[label] = one.candidate._replace(build=build)
-    if len(networks_used) > 1:
-        shared = {name: shared[name] for name in ("loss", "metrics")}
     names = ("metric", "budget", "seeds", "schedule", "worth", "level", "seed", "epochs")
     return {
         "candidates": compared,
