@@ -562,3 +562,11 @@ def broadcasting(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
 
     return meant
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An empty array that begins at a multiple of 64 bytes, so that a CPU device need not copy it."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    raw = np.empty(size + 64, np.uint8)
+    first = -raw.ctypes.data % 64
+    return raw[first : first + size].view(dtype).reshape(shape)

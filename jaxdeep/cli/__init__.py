@@ -1,22 +1,27 @@
 """The command line, a file for each command."""
 
+import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
 
-from jaxdeep.cli import cache, compare, find_lr, predict, summary, train, uncertainty
+from jaxdeep.cli import cache
 from jaxdeep.cli.arguments import PROG, Parser
+
+_COMMANDS = ("train", "predict", "compare", "summary", "find-lr", "uncertainty")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status, 2 for wrong arguments."""
     parser = Parser(prog=PROG, description="Deep-network training in JAX, from the command line.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (train, predict, compare, summary, find_lr, uncertainty):
-        command.add(commands)
-    args = parser.parse_args(argv)
-    args.typed = sys.argv[1:] if argv is None else [*argv]
+    typed = sys.argv[1:] if argv is None else [*argv]
+    # a command that is named first is the only one whose file is needed
+    for command in typed[:1] if typed and typed[0] in _COMMANDS else _COMMANDS:
+        importlib.import_module(f"{__name__}.{command.replace('-', '_')}").add(commands)
+    args = parser.parse_args(typed)
+    args.typed = typed
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an ASCII terminal still gets its table
     try:

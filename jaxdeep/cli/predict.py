@@ -1,12 +1,13 @@
 """``python -m jaxdeep predict``: what a saved model says of raw rows, block by block."""
 
 import argparse
+import collections
 import datetime
 import pathlib
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from jaxdeep.cli import arguments, predictions
 
 if TYPE_CHECKING:
     from jaxdeep.tables import Columns
+    from jaxdeep.tables.cells import Cells
+    from jaxdeep.tables.sources import Block, Source
 
 _ROWS = 16_384  # of a block
 
@@ -108,11 +111,16 @@ def _blocks(
     columns: "Columns", args: argparse.Namespace, answer: Callable[[Any, str | None], np.ndarray]
 ) -> Iterator[list[Any]]:
     """For each block of rows the columns of the file."""
-    ids = None if args.id is None else _ids(args.data, args.id, columns.null)
-    for inputs in columns.blocks(args.data, rows=_ROWS):
+    from jaxdeep.tables.sources import source_of
+
+    ids: collections.deque[Cells] = collections.deque()
+    source = source_of(args.data, columns.null)
+    if args.id is not None:
+        source = _with_ids(source, args.id, ids)
+    for inputs in columns.blocks(source, rows=_ROWS):
         block: list[Any] = []
-        if ids is not None:
-            block.append(next(ids, []))
+        if args.id is not None:
+            block.append(_texts(ids.popleft()) if ids else [])
         if columns.classes is None:
             values = answer(inputs, None).reshape(-1)  # float32, which has fewer digits to write
             standardized = columns.target is not None and columns.target.standardized
@@ -132,22 +140,28 @@ def _of_each_class(probabilities: np.ndarray) -> np.ndarray:
     return probabilities
 
 
-def _ids(data: str, name: str, null: tuple[str, ...]) -> Iterator[list[str]]:
-    """The cells of a column as texts, in blocks."""
-    from jaxdeep.tables.sources import nearest, source_of
+def _with_ids(source: "Source", name: str, ids: "collections.deque[Cells]") -> "Source":
+    """The rows of a table, of which this column is read, too: its cells are put into `ids`."""
+    from jaxdeep.tables.sources import nearest
 
-    source = source_of(data, null)
     if name not in source.names:
         near = nearest(name, source.names)
         hint = f"; {near[0]!r} is one" if near else ""
         raise ValueError(f"--id {name!r} is no column of the file{hint}")
+
+    def blocks(names: Sequence[str], size: int) -> Iterator["Block"]:
+        for block in source.blocks(list(dict.fromkeys([*names, name])), size):
+            ids.append(block[name])
+            yield block
+
+    return source._replace(blocks=blocks)
+
+
+def _texts(cells: "Cells") -> list[str]:
+    """Cells as texts, in which one that is missing is empty."""
     epoch = datetime.datetime(1970, 1, 1)
-    for block in source.blocks([name], _ROWS):
-        cells = block[name]
-        texts = [
-            str(epoch + datetime.timedelta(microseconds=int(value)))
-            if cells.kind == "date"
-            else str(value)
-            for value in cells.values
-        ]
-        yield ["" if gone else text for text, gone in zip(texts, cells.missing)]
+    texts = [
+        str(epoch + datetime.timedelta(microseconds=int(value))) if cells.kind == "date" else str(value)
+        for value in cells.values
+    ]
+    return ["" if gone else text for text, gone in zip(texts, cells.missing)]

@@ -69,6 +69,7 @@ class Table(NamedTuple):
 def read(args: argparse.Namespace) -> Table:
     """Fit the columns to the training rows, and encode all."""
     from jaxdeep import tables
+    from jaxdeep.tables import encoding
 
     kinds = dict(args.kinds) | dict.fromkeys(args.drop, "drop")
     if args.task is not None:
@@ -94,12 +95,9 @@ def read(args: argparse.Namespace) -> Table:
                 f"task={args.task} does not fit {args.target!r}, which has "
                 f"{len(columns.classes or ()):,} classes"
             )
-        inputs, targets = columns.encode(args.data)
-    taken = {
-        name: ({key: array[own] for key, array in inputs.items()}, targets[own])
-        for name, own in rows.items()
-    }
-    return Table(columns, taken, notes, rows, fitted)
+        found = encoding.apart(encoding.blocks(columns, args.data, None, targets=True), rows)
+    parts = {name: (part.inputs, part.targets) for name, part in found.items()}
+    return Table(columns, parts, notes, rows, fitted)
 
 
 def _parted(targets: np.ndarray, args: argparse.Namespace, notes: list[str]) -> dict[str, np.ndarray]:

@@ -83,10 +83,12 @@ def _train(args: argparse.Namespace, parser: arguments.Parser) -> int:
     rows = ", ".join(f"{len(y):,} for {name}" for name, (_, y) in table.parts.items())
     print(f"\ntask: {columns.task}; recipe: {args.recipe}; rows: {rows}\n", flush=True)
     arguments.make_out(args, parser, _FILES)  # before the work, of which nothing would be left
+    # a CPU uses the memory of these arrays, which nobody changes; on others fit decides what is copied
+    parts = jax.device_put(table.parts) if jax.default_backend() == "cpu" else table.parts
     try:
         result = jaxdeep.fit(
-            data=table.parts["training"],
-            validation=table.parts["validation"],
+            data=parts["training"],
+            validation=parts["validation"],
             key=jax.random.key(args.seed),
             **recipe.arguments(),
         )
@@ -101,7 +103,7 @@ def _train(args: argparse.Namespace, parser: arguments.Parser) -> int:
         raise KeyboardInterrupt
     measured = {
         name: {key: float(value) for key, value in result.evaluate(part).items()}
-        for name, part in table.parts.items()
+        for name, part in parts.items()
         if name != "training"
     }
     try:

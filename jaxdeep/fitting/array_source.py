@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._arrays import HostOrDevice, OnFile, check_holds, on_file, release
+from jaxdeep._arrays import HostOrDevice, OnFile, aligned, check_holds, on_file, release
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.block import Block, Part, Position
 from jaxdeep.fitting.fingerprint import fingerprint
@@ -199,7 +199,7 @@ def _read(
         local_rows = rows[index[: rows.ndim]]
         place = (local_rows.shape, str(index))
         if place not in memory:
-            memory[place] = _aligned((local_rows.size, *row), dtype)
+            memory[place] = aligned((local_rows.size, *row), dtype)
         buffer, flat = memory[place], local_rows.ravel()
         if isinstance(leaf, OnFile):
             values = leaf.take(flat)
@@ -242,11 +242,3 @@ def _in_order(
 def _in_memory(leaf: Any) -> Any:
     """What is looked at before the run, read if it is on a file."""
     return np.asarray(leaf) if isinstance(leaf, OnFile) else leaf
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An empty array that begins at a multiple of 64 bytes, so that a CPU device need not copy it."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    raw = np.empty(size + 64, np.uint8)
-    first = -raw.ctypes.data % 64
-    return raw[first : first + size].view(dtype).reshape(shape)

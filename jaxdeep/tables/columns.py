@@ -105,12 +105,12 @@ class Columns:
         if self.target is None:
             raise ValueError("encode needs a target, and none was named when the table was fitted; use "
                              "encode_inputs")  # fmt: skip
-        parts = list(encoding.blocks(self, frame, unknown, targets=True))
-        return encoding.together(self, parts), np.concatenate([part.targets for part in parts])
+        whole = encoding.together(encoding.blocks(self, frame, unknown, targets=True))
+        return whole.inputs, whole.targets
 
     def encode_inputs(self, frame: Any, *, unknown: str | None = None) -> Inputs:
         """The inputs of rows, whose targets are neither needed nor looked at; else as `encode`."""
-        return encoding.together(self, list(encoding.blocks(self, frame, unknown, targets=False)))
+        return encoding.together(encoding.blocks(self, frame, unknown, targets=False)).inputs
 
     def blocks(self, frame: Any, *, rows: int = 16_384, unknown: str | None = None) -> Iterator[Inputs]:
         """The inputs of `rows` rows after another: a file of any length in constant memory.
@@ -119,7 +119,7 @@ class Columns:
         """
         rows = _checks.check_count("rows", rows)
         for part in encoding.blocks(self, frame, unknown, targets=False, rows=rows):
-            yield {"numbers": part.numbers, "codes": part.codes}
+            yield part.inputs
 
     def report(self, frame: Any) -> "reports.Report":
         """How many cells of each column of a frame are missing or unknown, with an example."""

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from jaxdeep.tables.cells import Cells, of_values
 
 _DELIMITERS = ",;\t|"
+_LINES = 1024  # made columns of at a time
 _END = "\0end"  # a line of its own after the last one, unless a quote is open there
 
 
@@ -44,13 +45,32 @@ def opened(
             reader = csv.reader(itertools.chain(lines, [_END]), delimiter=delimiter)
             next(reader)
             rows = _checked(reader, file, len(names))
-            while block := list(itertools.islice(rows, size)):
-                columns = list(zip(*block))
-                yield {
-                    name: of_values(name, columns[place], nulls) for name, place in zip(wanted, places)
-                }
+            while len((columns := _columns(rows, places, size))[0]):
+                yield {name: of_values(name, columns[i], nulls) for i, name in enumerate(wanted)}
+                del columns  # before the next one is read
 
     return names, blocks
+
+
+def _columns(rows: Iterator[list[str]], places: Sequence[int], size: int) -> list[list[str]]:
+    """The cells at these places of up to `size` rows, column by column.
+
+    Of a column with few different texts each is kept once, and not as often as it was read.
+    """
+    columns: list[list[str]] = [[] for _ in places]
+    known: list[dict[str, str] | None] = [{} for _ in places]
+    for first in range(0, size, _LINES):
+        cells = list(zip(*itertools.islice(rows, min(_LINES, size - first))))
+        if not cells:
+            break
+        for i, place in enumerate(places):
+            if (texts := known[i]) is None:
+                columns[i].extend(cells[place])
+                continue
+            columns[i].extend(map(texts.setdefault, cells[place], cells[place]))
+            if len(texts) > len(columns[i]) // 2:
+                known[i] = None
+    return columns
 
 
 def _checked(reader: Any, file: pathlib.Path, width: int) -> Iterator[list[str]]:

@@ -1,11 +1,13 @@
 """Rows of a table as the inputs of a network, block by block on the host."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import collections
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import aligned
 from jaxdeep._warning import warn
 from jaxdeep.tables.cells import Cells
 from jaxdeep.tables.column import Column, Fitted
@@ -24,6 +26,11 @@ class Part(NamedTuple):
     numbers: np.ndarray
     codes: np.ndarray
     targets: np.ndarray
+
+    @property
+    def inputs(self) -> dict[str, np.ndarray]:
+        """The inputs, as a network takes them."""
+        return {"numbers": self.numbers, "codes": self.codes}
 
 
 def blocks(
@@ -55,14 +62,53 @@ def blocks(
         _warn(tallies)
 
 
-def together(columns: Fitted, parts: Sequence[Part]) -> dict[str, np.ndarray]:
-    """The inputs of all parts."""
-    if len(parts) == 1:
-        return {"numbers": parts[0].numbers, "codes": parts[0].codes}
-    return {
-        "numbers": np.concatenate([part.numbers for part in parts]),
-        "codes": np.concatenate([part.codes for part in parts]),
-    }
+def together(parts: Iterable[Part]) -> Part:
+    """All parts as one; each is let go of when it is copied."""
+    waiting = collections.deque(parts)
+    if len(waiting) == 1:
+        return waiting[0]
+    whole = _room(waiting[0], sum(len(part.codes) for part in waiting))
+    first = 0
+    while waiting:
+        part = waiting.popleft()
+        for room, array in zip(whole, part):
+            room[first : first + len(array)] = array
+        first += len(part.codes)
+    return whole
+
+
+def apart(parts: Iterable[Part], rows: Mapping[str, np.ndarray]) -> dict[str, Part]:
+    """Some of the rows of all parts under each name, in the order of their numbers; none is in two.
+
+    >>> of_two = Part(np.arange(6.0).reshape(3, 2), np.zeros((3, 0)), np.arange(3)), Part(
+    ...     np.ones((1, 2)), np.zeros((1, 0)), np.array([3])
+    ... )
+    >>> found = apart(of_two, {"a": np.array([3, 0]), "b": np.array([2])})
+    >>> found["a"].targets.tolist(), found["b"].numbers.tolist()
+    ([3, 0], [[4.0, 5.0]])
+    """
+    names = list(rows)
+    owner = np.full(1 + max(int(own.max(initial=-1)) for own in rows.values()), -1)
+    place = np.zeros_like(owner)
+    for number, own in enumerate(rows.values()):
+        owner[own], place[own] = number, np.arange(len(own))
+    found: dict[str, Part] = {}
+    first = 0
+    for part in parts:
+        if not found:
+            found = {name: _room(part, len(own)) for name, own in rows.items()}
+        last = first + len(part.codes)
+        for number, name in enumerate(names):
+            here = np.flatnonzero(owner[first:last] == number)
+            for room, array in zip(found[name], part):
+                room[place[first:last][here]] = array[here]
+        first = last
+    return found
+
+
+def _room(like: Part, rows: int) -> Part:
+    """Room for so many rows, which JAX need not copy on a CPU."""
+    return Part(*(aligned((rows, *array.shape[1:]), array.dtype) for array in like))
 
 
 def known_of(name: str, kind: str, cells: Cells, places: Mapping[str, int]) -> tuple[Known, bool | None]:
@@ -133,7 +179,7 @@ def _part(
             codes.append(known.values)
         else:
             numbers.append(_numbers(column, known, cells))
-    label = np.empty(0)
+    label = np.empty((rows, 0), np.float32)
     if targets and columns.target is not None:
         label = columns.target.encode(block[columns.target.name], first)
     return Part(

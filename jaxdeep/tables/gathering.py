@@ -8,9 +8,8 @@ import numpy as np
 from jaxdeep.tables.cells import Cells, check_one_zone
 from jaxdeep.tables.column import Column
 from jaxdeep.tables.conversion import Known, instants_of, keys_of, numbers_of, truths_of
-from jaxdeep.tables.dates import PARTS, TIME_PARTS, has_times, parts_of
 from jaxdeep.tables.kinds import Kind, check_levels
-from jaxdeep.tables.statistics import Number, Numbers
+from jaxdeep.tables.statistics import Dates, Number, Numbers
 
 TRUTHS = ("False", "True")  # the levels of a boolean column, whatever it holds
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
@@ -27,9 +26,9 @@ class Gathered:
     missing: int = 0
     unknown: int = 0
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
-    numbers: dict[str, Numbers] = dataclasses.field(default_factory=dict)
+    numbers: Numbers = dataclasses.field(default_factory=Numbers)
+    dates: Dates = dataclasses.field(default_factory=Dates)
     aware: set[bool] = dataclasses.field(default_factory=set)
-    timed: bool = False
 
     def add(self, rows: np.ndarray, cells: Cells) -> None:
         """Add the cells of rows with these numbers."""
@@ -58,15 +57,14 @@ class Gathered:
             known, unknown = sum(kept.values()), known - sum(kept.values())
             levels = tuple(sorted(kept, key=_order))
         else:
-            names = ("",) if self.kind == "number" else PARTS + TIME_PARTS * self.timed
-            numbers = tuple(self.numbers.get(name, Numbers()).found(name) for name in names)
+            numbers = (self.numbers.found(),) if self.kind == "number" else self.dates.found()
         aware = next(iter(self.aware), None)
         column = Column(self.name, self.kind, known, self.missing, unknown, levels, numbers, aware)
         return column._replace(notes=self._notes(column))
 
     def _add_numbers(self, rows: np.ndarray, cells: Cells) -> Known:
         found = numbers_of(cells)
-        self.numbers.setdefault("", Numbers()).add(rows, found.values)
+        self.numbers.add(rows, found.values)
         return found
 
     def _add_dates(self, rows: np.ndarray, cells: Cells) -> Known:
@@ -74,11 +72,8 @@ class Gathered:
         if aware is not None:
             self.aware.add(aware)
             check_one_zone(self.name, self.aware)
-        gone = found.unknown | cells.missing
-        self.timed = self.timed or has_times(found.values[~gone])
-        names = (*PARTS, *TIME_PARTS)
-        for name, values in zip(names, parts_of(found.values, gone, names).T):
-            self.numbers.setdefault(name, Numbers()).add(rows, values)
+        here = ~(found.unknown | cells.missing)
+        self.dates.add(rows[here], found.values[here])
         return found
 
     def _add_keys(self, rows: np.ndarray, cells: Cells) -> None:
@@ -91,7 +86,6 @@ class Gathered:
     def _notes(self, column: Column) -> tuple[str, ...]:
         """What deserves a look."""
         notes = []
-        statistics = self.numbers.get("")
         if not column.known:
             notes.append("has no known value: it is a constant")
         elif note := as_id(column):
@@ -102,7 +96,7 @@ class Gathered:
             notes.append("has a single level: it says nothing")
         elif column.kind == "number" and column.numbers[0].low == column.numbers[0].high:
             notes.append("is constant: it says nothing")
-        elif statistics is not None and statistics.count >= _ID and statistics.steps:
+        elif column.kind == "number" and column.known >= _ID and self.numbers.steps:
             notes.append('counts the rows: if it is an id, "drop" in kinds= leaves it out')
         if column.unknown and column.kind == "category":
             notes.append(f"has {column.unknown:,} cells of levels rarer than min_frequency: unknown")

@@ -44,11 +44,13 @@ def is_table(data: object) -> bool:
 
 
 def source_of(frame: Any, nulls: Collection[str], argument: str = "frame") -> Source:
-    """The rows of what `jaxdeep.tables.fit` takes.
+    """The rows of what `jaxdeep.tables.fit` takes; a source is its own.
 
     Raises:
       TypeError: something else. ValueError: columns of different lengths, no columns. FileNotFoundError.
     """
+    if isinstance(frame, Source):
+        return frame
     if isinstance(frame, (str, os.PathLike)):
         return _of_file(frame, nulls, argument)
     if isinstance(frame, Mapping):

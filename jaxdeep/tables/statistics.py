@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxdeep.tables.dates import PARTS, TIME_PARTS, has_times, parts_of
+
 SAMPLE = 2**18
 """Values of which order statistics are taken: all of up to 262,144 rows, as many random ones of more."""
 
@@ -34,12 +36,40 @@ class Number(NamedTuple):
 
 
 @dataclasses.dataclass
-class Numbers:
-    """Statistics of numbers, added block by block; the same however the rows are stored.
+class Sample:
+    """Values of all of up to `SAMPLE` rows, of more those of the rows whose numbers hash least."""
 
-    Moments are merged in the order of the blocks, which have the same rows in all sources. For order
-    statistics the rows with the smallest hashes of their numbers are kept.
-    """
+    rows: list[np.ndarray] = dataclasses.field(default_factory=list)
+    values: list[np.ndarray] = dataclasses.field(default_factory=list)
+    largest: np.uint64 | None = None  # of the hashes, once rows were left out
+
+    def add(self, rows: np.ndarray, values: np.ndarray) -> None:
+        """Add the values of rows, given the numbers of these; at least one."""
+        if self.largest is not None:
+            here = _hashes(rows) <= self.largest
+            rows, values = rows[here], values[here]
+        self.rows.append(rows.astype(np.min_scalar_type(int(rows.max(initial=0)))))
+        self.values.append(values)
+        if sum(map(len, self.rows)) > SAMPLE + SAMPLE // 4:
+            self._keep_least()
+
+    def found(self) -> np.ndarray:
+        """The values that are kept, in any order."""
+        self._keep_least()
+        return self.values[0]
+
+    def _keep_least(self) -> None:
+        rows, values = np.concatenate(self.rows), np.concatenate(self.values)
+        if len(rows) > SAMPLE:
+            hashes = _hashes(rows)
+            order = np.argpartition(hashes, SAMPLE)[:SAMPLE]
+            rows, values, self.largest = rows[order], values[order], hashes[order].max()
+        self.rows, self.values = [rows], [values]
+
+
+@dataclasses.dataclass
+class Moments:
+    """Extremes, mean and spread of numbers, merged in the order of the blocks they are added by."""
 
     count: int = 0
     low: float = math.inf
@@ -47,19 +77,9 @@ class Numbers:
     unit: float = 1.0  # of mean and squares, so that squares neither overflow nor vanish
     mean: float = 0.0
     squares: float = 0.0  # of differences from the mean
-    offset: float = 0.0  # of the first number from the number of its row
-    steps: bool = True  # that of all
-    kept: list[tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=list)
 
-    def add(self, rows: np.ndarray, values: np.ndarray) -> None:
-        """Add the values of rows, given the numbers of these; NaN is none."""
-        here = ~np.isnan(values)
-        known, rows = values[here], rows[here]
-        if not known.size:
-            return
-        if not self.count:
-            self.offset = float(known[0]) - float(rows[0])
-        self.steps = self.steps and bool((known - rows == self.offset).all())
+    def add(self, known: np.ndarray) -> None:
+        """Add numbers, at least one."""
         self.low, self.high = min(self.low, float(known.min())), max(self.high, float(known.max()))
         if not self.count:
             self.unit = _unit(max(abs(self.low), abs(self.high)), 1e100)
@@ -72,15 +92,9 @@ class Numbers:
             self.squares += squares + off * off * self.count * known.size / total
             self.mean += off * known.size / total
         self.count = total
-        self.kept.append((_hashes(rows), known))
-        if sum(len(part) for _, part in self.kept) > 2 * SAMPLE:
-            self.kept = [self._sample()]
 
-    def found(self, name: str = "") -> Number:
-        """The statistics of all that was added."""
-        if not self.count:
-            return Number(name)
-        sample = self._sample()[1]
+    def found(self, name: str, sample: np.ndarray) -> Number:
+        """The statistics of all that was added, and the order statistics of a sample of it."""
         with np.errstate(over="ignore", invalid="ignore"):
             quartiles = np.percentile(sample, [25, 50, 75])
         if not np.isfinite(quartiles).all():  # between numbers near the largest
@@ -97,13 +111,64 @@ class Numbers:
             std if finite else spread, lower, upper,
         )  # fmt: skip
 
-    def _sample(self) -> tuple[np.ndarray, np.ndarray]:
-        hashes = np.concatenate([part for part, _ in self.kept])
-        values = np.concatenate([part for _, part in self.kept])
-        if len(values) <= SAMPLE:
-            return hashes, values
-        order = np.argpartition(hashes, SAMPLE)[:SAMPLE]
-        return hashes[order], values[order]
+
+@dataclasses.dataclass
+class Numbers:
+    """Statistics of a column of numbers, added block by block; the same however the rows are stored.
+
+    All sources have blocks of the same rows, in whose order moments are merged.
+    """
+
+    moments: Moments = dataclasses.field(default_factory=Moments)
+    sample: Sample = dataclasses.field(default_factory=Sample)
+    offset: float = 0.0  # of the first number from the number of its row
+    steps: bool = True  # that of all
+
+    def add(self, rows: np.ndarray, values: np.ndarray) -> None:
+        """Add the values of rows, given the numbers of these; NaN is none."""
+        here = ~np.isnan(values)
+        known, rows = values[here], rows[here]
+        if not known.size:
+            return
+        if not self.moments.count:
+            self.offset = float(known[0]) - float(rows[0])
+        self.steps = self.steps and bool((known - rows == self.offset).all())
+        self.moments.add(known)
+        self.sample.add(rows, known)
+
+    def found(self) -> Number:
+        """The statistics of all that was added."""
+        return self.moments.found("", self.sample.found()) if self.moments.count else Number()
+
+
+@dataclasses.dataclass
+class Dates:
+    """Statistics of the numbers that are made of dates, of which one sample of instants is kept."""
+
+    moments: dict[str, Moments] = dataclasses.field(default_factory=dict)
+    sample: Sample = dataclasses.field(default_factory=Sample)
+    timed: bool = False  # whether one is not the begin of a day
+
+    def add(self, rows: np.ndarray, instants: np.ndarray) -> None:
+        """Add the instants of rows, given the numbers of these; all are known."""
+        if not instants.size:
+            return
+        self.timed = self.timed or has_times(instants)
+        self.sample.add(rows, instants)
+        for name in (*PARTS, *TIME_PARTS):
+            self.moments.setdefault(name, Moments()).add(_part(instants, name))
+
+    def found(self) -> tuple[Number, ...]:
+        """The statistics of the numbers that a network is given."""
+        names = PARTS + TIME_PARTS * self.timed
+        if not self.moments:
+            return tuple(map(Number, names))
+        sample = self.sample.found()
+        return tuple(self.moments[name].found(name, _part(sample, name)) for name in names)
+
+
+def _part(instants: np.ndarray, name: str) -> np.ndarray:
+    return parts_of(instants, np.zeros(len(instants), bool), [name])[:, 0]
 
 
 def _unit(size: float, most: float) -> float:
