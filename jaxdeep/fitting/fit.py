@@ -19,7 +19,7 @@ from jaxdeep.fitting.description import describe
 from jaxdeep.fitting.drive import Drive, driver
 from jaxdeep.fitting.evaluation import EVALUATED
 from jaxdeep.fitting.finite import check_finite, described
-from jaxdeep.fitting.holdout import held_out, is_share
+from jaxdeep.fitting.holdout import check_unseen, held_out, is_share
 from jaxdeep.fitting.interruption import Interruption, interruptible
 from jaxdeep.fitting.phases import in_phases
 from jaxdeep.fitting.placement import placed
@@ -131,6 +131,7 @@ def fit(
     check_untraced("fit", [tree for tree in given if not isinstance(tree, Iterator)], instead=_PURE)
     _checks.check_key(key)
     if is_share(share := chosen["validation"]):
+        check_unseen(model, share)
         data, validation = held_out(data, share, key, stream=chosen["stream"])
         chosen, options = {**chosen, "validation": validation}, {**options, "validation": validation}
     if chosen["phases"] is not None:

@@ -10,6 +10,8 @@ import numpy as np
 from jaxdeep._arrays import OnFile, on_file, release
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.sources import is_batches
+from jaxdeep.nn import walk
+from jaxdeep.nn.model import Model
 from jaxdeep.train.data import as_arrays, count_examples, rows_held_out
 
 _HELD_OUT = 0xFFFF_FFFE  # a stream of a key that nothing else uses: steps and phases are int32
@@ -56,6 +58,25 @@ def held_out(
     take = _taker(stream)
     train, validation = (jax.tree.map(lambda a, at=at: take(a, at), data) for at in parts)
     return train, validation
+
+
+def check_unseen(model: Any, share: Any) -> None:
+    """Refuse to hold out rows whose targets a layer of the model was made of.
+
+    Raises:
+      ValueError: such a layer, with what to do.
+    """
+    if not isinstance(model, Model):
+        return
+    for place in walk.every(model):
+        if place.layer.traits.of_targets:
+            raise ValueError(
+                f"validation={share} would hold out rows whose targets the layer {place.name!r} has "
+                "seen: it encodes columns by the targets of all rows that the table was fitted to, so "
+                "that these would look better than new ones. Part the rows first, train, validation = "
+                f"jaxdeep.datasets.split(numpy.arange(n), (None, {share}), seed=0); fit the table with "
+                "rows=train; and pass the data of the others as validation="
+            )
 
 
 class _RowsOnFile(OnFile):

@@ -119,6 +119,7 @@ class Traits:
       normalises: it normalises each example by its own statistics, and keeps none.
       only_init: it differs from its layer in nothing but how it is initialised.
       encodes: how raw rows become inputs of the model that it is the first layer of.
+      of_targets: its state was made of the targets of rows, by which it must not be judged.
     """
 
     linear: Linear | None = None
@@ -143,6 +144,7 @@ class Traits:
     normalises: bool = False
     only_init: bool = False
     encodes: Encodes | None = None
+    of_targets: bool = False
 
     @property
     def neutral(self) -> bool:

@@ -73,7 +73,7 @@ def fit(
         mean and in standard deviations; missing and unknown are levels, too. While the network is
         trained (``train=True``), each row has the means of rows in four other fifths of the table, so
         that it does not see its own target. Name the training rows in `rows`: others would have
-        seen theirs.
+        seen theirs, so that `jaxdeep.fit` refuses to hold out a share of the rows (``validation=0.2``).
       rows: the numbers of those whose values are looked at, such as the training rows, so that levels
         and statistics know nothing of the others; or a function that gives them for the targets of all
         rows, as `Columns.encode` makes them. By default all. Kinds of columns and classes of the target

@@ -137,7 +137,8 @@ def columns(
         return join(_scaled(numbers, state, clip), numbers, codes, vectors), state
 
     width = sum(piece.width for piece in found)
-    traits = Traits(axes=rows, features=width, encodes=table)
+    of_targets = any(piece.kind == "target" for piece in found)
+    traits = Traits(axes=rows, features=width, encodes=table, of_targets=of_targets)
     return Layer(apply, init, traits=traits, trees=True)
 
 

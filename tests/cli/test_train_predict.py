@@ -13,6 +13,7 @@ import pytest
 
 import jaxdeep as jd
 from jaxdeep.__main__ import main
+from jaxdeep.tables import csv_files
 
 ROWS = 240
 
@@ -343,3 +344,25 @@ def test_a_run_that_is_interrupted_at_once_leaves_nothing(table, tmp_path, capsy
     assert main(list(map(str, args))) == 130
     assert capsys.readouterr().err == "jaxdeep: interrupted\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_predict_reads_its_file_once(trained, table, tmp_path, monkeypatch):
+    read_blocks = []
+    columns_of = csv_files._columns
+    monkeypatch.setattr(
+        csv_files, "_columns", lambda *args: read_blocks.append(args) or columns_of(*args)
+    )
+    args = ["predict", str(trained[0]), str(table), "--id", "id", "--out", str(tmp_path / "p.csv")]
+    assert main(args) == 0
+    assert len(read_blocks) == 2  # all rows, and none
+
+
+@pytest.mark.heavy
+def test_a_command_loads_no_other():
+    code = (
+        "import sys; from jaxdeep.cli import main\n"
+        "try: main(['predict', '--help'])\n"
+        "except SystemExit: print(*(f'jaxdeep.cli.{n}' in sys.modules for n in ('predict', 'compare')))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "True False"

@@ -5,6 +5,7 @@ import gzip
 import pytest
 
 import jaxdeep as jd
+from jaxdeep.tables import csv_files
 
 TEXT = "age,city,member\n31,Rome,True\n,Oslo,False\n58,,\n"
 
@@ -68,3 +69,14 @@ def test_other_files_are_refused(tmp_path):
         jd.tables.fit(write(tmp_path, TEXT, "people.csv.gz"))
     with pytest.raises(ValueError, match="path on this machine"):
         jd.tables.fit("s3://bucket/people.csv")
+
+
+def test_a_text_that_is_there_again_is_kept_once(tmp_path):
+    lines = [f"{('Rome', 'Oslo')[i % 2]},{i / 7}" for i in range(5000)]
+    names, blocks = csv_files.opened(write(tmp_path, "\n".join(["city,x", *lines])), ())
+    (block,) = blocks(names, 6000)
+    assert len(set(map(id, block["city"].values))) == 2
+    expected = [line.split(",") for line in lines]
+    assert [block[name].values.tolist() for name in names] == list(map(list, zip(*expected)))
+    sizes = [part["x"].rows for part in blocks(["x"], 1500)]
+    assert sizes == [1500, 1500, 1500, 500]

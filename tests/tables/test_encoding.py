@@ -2,10 +2,12 @@
 
 import datetime
 
+import chex
 import numpy as np
 import pytest
 
 import jaxdeep as jd
+from jaxdeep.tables import encoding
 
 
 def codes(columns, **cells):
@@ -239,3 +241,15 @@ def test_the_parts_of_a_date():
     days = jd.tables.fit({"x": ["2023-01-01", "2023-07-02"]})
     assert len(days.features[0].numbers) == 5  # without times
     assert "in 2023: 5" in days.summary()
+
+
+def test_rows_are_put_apart_as_one_would_take_them_from_the_whole():
+    table = {"x": np.arange(10.0), "c": list("abcabcabca"), "y": [0, 1] * 5}
+    columns = jd.tables.fit(table, "y")
+    inputs, targets = columns.encode(table)
+    rows = {"a": np.array([7, 1, 4]), "b": np.array([], int), "c": np.array([9, 0])}
+    found = encoding.apart(encoding.blocks(columns, table, None, targets=True, rows=3), rows)
+    for name, own in rows.items():
+        chex.assert_trees_all_equal(found[name].inputs, {key: a[own] for key, a in inputs.items()})
+        np.testing.assert_array_equal(found[name].targets, targets[own])
+        assert all(array.ctypes.data % 64 == 0 for array in found[name] if array.size)

@@ -186,3 +186,46 @@ def test_columns_may_be_encoded_in_another_way_all_the_same():
     )
     assert list(params) == ["city"]
     assert set(state) == {"shift", "scale"}
+
+
+def held_out(validation, **options):
+    columns = fitted("binary")
+    data = columns.encode({**TABLE, "y": TARGETS["binary"]})
+    return jd.fit(
+        jd.nn.serial(columns.layer(**options), jd.nn.dense(1)),
+        data,
+        loss=jd.losses.sigmoid_cross_entropy,
+        optimizer=jd.optimizers.adam(1e-2),
+        validation=data if validation is None else validation,
+        epochs=1,
+        key=KEY,
+        progress=False,
+    )
+
+
+def test_rows_whose_targets_the_table_has_seen_are_not_held_out():
+    words = r"validation=0\.2 would hold out .* layer 'columns0' .*rows=train"
+    with pytest.raises(ValueError, match=words):
+        held_out(0.2)
+
+
+@pytest.mark.heavy
+def test_what_has_seen_no_targets_is_held_out_and_rows_of_ones_own_choice_are_taken():
+    assert "val_loss" in held_out(0.2, encodings={"city": "embedding"}).history
+    assert "val_loss" in held_out(None).history
+
+
+def test_means_of_training_rows_say_nothing_of_the_labels_of_others():
+    n, rng = 400, np.random.default_rng(0)
+    noise = {"id": [f"id {i // 2}" for i in rng.permutation(n)], "y": rng.integers(0, 2, n)}
+    train, others = jd.datasets.split(np.arange(n), 0.5, seed=0)
+
+    def auc(rows):
+        columns = jd.tables.fit(noise, "y", target_encoding=["id"], kinds={"id": "category"}, rows=rows)
+        inputs, y = columns.encode(noise)
+        layer = columns.layer()
+        return roc_auc_score(y[others], layer.apply(*layer.init(KEY, inputs), inputs)[0][others, 0])
+
+    with pytest.warns(UserWarning, match="not there when the table was fitted"):
+        assert abs(auc(train) - 0.5) < 0.1
+    assert auc(None) > 0.8  # which is why such rows are not held out
