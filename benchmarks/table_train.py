@@ -11,7 +11,10 @@ predictions. ``scikit-learn`` reads with pandas, imputes, scales and encodes in 
 (numbers of the dates are made by hand) and fits an `MLPClassifier` of the same two layers of 100, with
 early stopping by the same share of the rows and the same patience, in its own batches of 200.
 Memory is the peak of the process, that of one which only imports what is used, and the difference in
-sizes of the table in pandas. Last, predict reads files of 100,000 and of a million rows.
+sizes of the table in pandas, which are given for strings of Python and, about a third of it, for those
+of pyarrow. What compiling takes, or loading what was compiled, shows in the peaks of train on 560 rows,
+without and with the programs in the cache. Last, train reads 500,000 rows for two epochs, and predict
+files of 100,000 and of a million rows.
 """
 
 import argparse
@@ -30,6 +33,8 @@ from benchmarks.throughput import versions
 COLUMNS = {"number": 12, "category": 10, "boolean": 4, "date": 4}
 LEVELS = (2, 3, 4, 5, 6, 8, 12, 30, 80, 200)
 BLOCK = 50_000
+TRAIN = ("-m", "jaxdeep", "train", "--target", "y", "--drop", "id", "--test", "0")
+FEW = 560  # rows, which take no memory, for programs of full batches but for the last of validation
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -140,7 +145,9 @@ def predict_by_sklearn(model, data, out):
 def size_in_pandas(data):
     import pandas as pd
 
-    print(int(pd.read_csv(data).memory_usage(deep=True).sum()))
+    for storage in ("python", "pyarrow"):
+        with pd.option_context("mode.string_storage", storage):
+            print(int(pd.read_csv(data).memory_usage(deep=True).sum()))
 
 
 # --- measuring --------------------------------------------------------------------------------------
@@ -170,11 +177,10 @@ def run(*command, out=subprocess.DEVNULL):
 
 def contenders(recipes):
     """Commands that train and predict, by name; FILE and MODEL are filled in."""
-    train = ("-m", "jaxdeep", "train", "--target", "y", "--drop", "id", "--test", "0")
     predict = ("-m", "jaxdeep", "predict", "--id", "id", "--probabilities")
     own = {
         f"train {' '.join(more)}".strip(): (
-            lambda data, model, more=more: run(*train, *more, "--data", data, "--out", model),
+            lambda data, model, more=more: run(*TRAIN, *more, "--data", data, "--out", model),
             lambda model, data, out: run(*predict, model, data, "--out", out),
         )
         for more in recipes
@@ -227,14 +233,42 @@ def bases(folder):
         "import jax, jaxdeep.fitting, jaxdeep.tables, jaxdeep.nn; jax.numpy.ones(3).block_until_ready()"
     )
     theirs = "import pandas, sklearn.compose, sklearn.neural_network, sklearn.pipeline"
-    size = folder / "size"
-    with size.open("w") as file:
-        run("-m", "benchmarks.table_train", "--as", "size", folder / "train.csv", out=file)
     return {
         "jaxdeep": run("-c", code)["peak"],
         "scikit-learn": run("-c", theirs)["peak"],
-        "table": int(size.read_text()) / 2**20,
+        **sizes(folder / "train.csv"),
     }
+
+
+def sizes(path):
+    """Sizes of a table in pandas in MiB, with strings of Python and of pyarrow."""
+    told = path.with_suffix(".size")
+    with told.open("w") as file:
+        run("-m", "benchmarks.table_train", "--as", "size", path, out=file)
+    plain, compact = (int(line) / 2**20 for line in told.read_text().split())
+    return {"table": plain, "compact": compact}
+
+
+def floors(folder):
+    """Peaks of train on a few rows: compiling, and with the programs in the cache."""
+    path = folder / "few.csv"
+    write(path, FEW, first=3 * 10**7)
+    epochs = ("--epochs", "2", "--data", path)
+    return {
+        "compiling": run(*TRAIN, *epochs, "--no-cache", "--out", folder / "few0")["peak"],
+        "cached": [run(*TRAIN, *epochs, "--out", folder / f"few{i}")["peak"] for i in (1, 2)][1],
+    }
+
+
+def long_train(folder, rows):
+    """Two epochs on so many rows, with the programs in the cache."""
+    path = folder / "long.csv"
+    write(path, rows, first=4 * 10**7)
+    command = (*TRAIN, "--epochs", "2", "--data", path)
+    found = [run(*command, "--out", folder / f"long-model{i}") for i in (1, 2)][1]
+    found |= {"rows": rows, **sizes(path)}
+    path.unlink()
+    return found
 
 
 def long_files(folder, lengths):
@@ -272,6 +306,22 @@ def report(found):
             above = (peak - own) / base["table"]
             cells += [f"{row[f'{what} seconds']:.1f}", f"{peak:.0f}", f"{above:.1f}"]
         lines.append(f"| {' | '.join(cells)} | {row['accuracy']:.4f} |")
+    few, many = found["floors"], found["long train"]
+    lines += [
+        "",
+        f"Train on {FEW} rows has a peak of {few['compiling']:.0f} MiB if it compiles and of "
+        f"{few['cached']:.0f} MiB with its programs in the cache: the rows of the tables above take "
+        "little beside the compiler.",
+        "",
+        "| train, two epochs | s | peak, MiB | above imports, in tables "
+        f"| above {FEW} rows, in tables | table, MiB |",
+        "| --- " * 6 + "|",
+    ]
+    above = [(many["peak"] - low) / many["table"] for low in (base["jaxdeep"], few["cached"])]
+    lines.append(
+        f"| {many['rows']:,} rows | {many['seconds']:.0f} | {many['peak']:.0f} | {above[0]:.2f} "
+        f"| {above[1]:.2f} | {many['table']:.0f} ({many['compact']:.0f} with pyarrow) |"
+    )
     lines += ["", "| predict | s | rows/s | peak, MiB |", "| --- " * 4 + "|"]
     for name, row in found["long"].items():
         rows = int(name.split()[0].replace(",", ""))
@@ -287,6 +337,7 @@ def main():
     )
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--long", type=int, nargs="*", default=[100_000, 1_000_000])
+    parser.add_argument("--long-train", type=int, default=500_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=pathlib.Path, help="write .json and .md there")
     parser.add_argument("--as", dest="role", nargs="+", help=argparse.SUPPRESS)
@@ -302,18 +353,22 @@ def main():
         found = {
             "contenders": measured(folder, args.rows, args.rounds, recipes),
             "bases": bases(folder),
+            "floors": floors(folder),
+            "long train": long_train(folder, args.long_train),
             "long": long_files(folder, args.long),
         }
     print(report(found))
     if args.out:
         about = {"rows": args.rows, "rounds": args.rounds, "versions": versions(), **found}
         args.out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+        base = found["bases"]
         text = (
-            f"{args.rows:,} rows of 30 columns, {found['bases']['table']:.0f} MiB in pandas, medians of "
-            f"{args.rounds} rounds: `python -m benchmarks.table_train`. Processes that only import have "
-            f"peaks of {found['bases']['jaxdeep']:.0f} MiB (jaxdeep) and "
-            f"{found['bases']['scikit-learn']:.0f} MiB (pandas, scikit-learn). The first round "
-            "compiles; later ones find the programs in the user's cache, as the median does.\n\n"
+            f"{args.rows:,} rows of 30 columns, {base['table']:.0f} MiB in pandas "
+            f"({base['compact']:.0f} with strings of pyarrow), medians of {args.rounds} rounds: "
+            "`python -m benchmarks.table_train`. Processes that only import have peaks of "
+            f"{base['jaxdeep']:.0f} MiB (jaxdeep) and {base['scikit-learn']:.0f} MiB (pandas, "
+            "scikit-learn). The first round compiles; later ones find the programs in the user's cache, "
+            "as the median does.\n\n"
         )
         args.out.with_suffix(".md").write_text(text + report(found) + "\n")
 

@@ -85,7 +85,8 @@ def _predict(args: argparse.Namespace, parser: arguments.Parser) -> int:
                     rows += len(block[0])
     except (ValueError, TypeError, ImportError, FileNotFoundError) as error:
         text = arguments.one_line(error).removeprefix("frame: ")
-        parser.error(f"argument FILE: {re.sub('^frame lacks', 'the file lacks', text)}")
+        text = re.sub("^frame lacks", "the file lacks", text)
+        parser.error(text if text.startswith("argument ") else f"argument FILE: {text}")
     except OSError as error:
         print(f"{arguments.PROG} predict: {arguments.one_line(error)}", file=sys.stderr)
         return 1
@@ -103,7 +104,7 @@ def _names(columns: "Columns", args: argparse.Namespace) -> dict[str, type]:
     if args.probabilities:
         names |= {f"probability_{label}": float for label in columns.classes or ()}
     if len(names) < (args.id is not None) + 1 + args.probabilities * len(columns.classes or ()):
-        raise ValueError(f"the column {args.id!r} of --id has the name of one that is written")
+        raise ValueError(f"argument --id: the column {args.id!r} has the name of one that is written")
     return names
 
 
@@ -147,7 +148,7 @@ def _with_ids(source: "Source", name: str, ids: "collections.deque[Cells]") -> "
     if name not in source.names:
         near = nearest(name, source.names)
         hint = f"; {near[0]!r} is one" if near else ""
-        raise ValueError(f"--id {name!r} is no column of the file{hint}")
+        raise ValueError(f"argument --id: {name!r} is no column of the file{hint}")
 
     def blocks(names: Sequence[str], size: int) -> Iterator["Block"]:
         for block in source.blocks(list(dict.fromkeys([*names, name])), size):

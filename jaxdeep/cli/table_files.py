@@ -3,6 +3,7 @@
 import argparse
 import re
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -70,6 +71,7 @@ def read(args: argparse.Namespace) -> Table:
     """Fit the columns to the training rows, and encode all."""
     from jaxdeep import tables
     from jaxdeep.tables import encoding
+    from jaxdeep.tables.sources import source_of
 
     kinds = dict(args.kinds) | dict.fromkeys(args.drop, "drop")
     if args.task is not None:
@@ -89,15 +91,26 @@ def read(args: argparse.Namespace) -> Table:
     fitted = {name: value for name, value in given.items() if value}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the notes below the summary say it, too
+        source = source_of(args.data, tables.NULLS)
+        for flag, named in (("--kinds", [name for name, _ in args.kinds]), ("--drop", args.drop)):
+            _check_named(flag, named, source.names)
         columns = tables.fit(args.data, args.target, **fitted, rows=training)
-        if args.task in ("binary", "multiclass") and columns.task != args.task:
-            raise ValueError(
-                f"task={args.task} does not fit {args.target!r}, which has "
-                f"{len(columns.classes or ()):,} classes"
-            )
         found = encoding.apart(encoding.blocks(columns, args.data, None, targets=True), rows)
     parts = {name: (part.inputs, part.targets) for name, part in found.items()}
     return Table(columns, parts, notes, rows, fitted)
+
+
+def _check_named(flag: str, named: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse what is no column of the table."""
+    from jaxdeep.tables.sources import nearest
+
+    for name in named:
+        if name not in names:
+            near = nearest(name, names)
+            hint = f"; {near[0]!r} is one" if near else ""
+            raise ValueError(
+                f"argument {flag}: {name!r} is no column of the table{hint}; it has {list(names)}"
+            )
 
 
 def _parted(targets: np.ndarray, args: argparse.Namespace, notes: list[str]) -> dict[str, np.ndarray]:
@@ -109,6 +122,11 @@ def _parted(targets: np.ndarray, args: argparse.Namespace, notes: list[str]) -> 
     labels = None
     if targets.dtype.kind == "i":
         counts = np.bincount(targets)
+        task = "binary" if len(counts) == 2 else "multiclass"
+        if args.task not in (None, "classification", task):
+            raise ValueError(
+                f"task={args.task} does not fit {args.target!r}, which has {len(counts):,} classes"
+            )
         rare = counts[targets] < len(shares) + 1
         if rare.all():
             raise ValueError(
@@ -139,6 +157,8 @@ _ARGUMENTS = {
 def said(error: BaseException) -> str:
     """An error of a function in the words of the command: its arguments instead of Python's."""
     text = arguments.one_line(error).removeprefix("frame: ")
+    if text.startswith("argument "):
+        return text
     name = (re.match(r"\w+", text) or [""])[0]
     text = re.sub(r"\b(the )?frame\b", "the table", in_words_of_the_command(text))
     return f"argument {_ARGUMENTS.get(name, '--data')}: {text}"

@@ -102,8 +102,8 @@ def _train(args: argparse.Namespace, parser: arguments.Parser) -> int:
         arguments.unmake(args.out)
         raise KeyboardInterrupt
     measured = {
-        name: {key: float(value) for key, value in result.evaluate(part).items()}
-        for name, part in parts.items()
+        name: {key: float(value) for key, value in result.evaluate(parts[name]).items()}
+        for name in table.parts
         if name != "training"
     }
     try:

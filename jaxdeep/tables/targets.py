@@ -172,11 +172,9 @@ def of_rows(target: Target, blocks: list[Cells], chosen: np.ndarray) -> Target:
 def check_there(name: str, cells: Cells, first: int) -> None:
     """Refuse a target with holes, by the first row."""
     if cells.missing.any():
-        row = first + int(cells.missing.argmax())
-        raise ValueError(
-            f"target {name!r} is missing in row {row} (of {int(cells.missing.sum())} such rows); leave "
-            "those rows out"
-        )
+        row, more = first + int(cells.missing.argmax()), int(cells.missing.sum()) - 1
+        others = f" and in {more:,} more" if more else ""
+        raise ValueError(f"target {name!r} is missing in row {row}{others}; leave rows without it out")
 
 
 def _numbers(name: str, blocks: list[Cells], standardize: bool) -> Target:

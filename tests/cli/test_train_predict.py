@@ -95,6 +95,7 @@ def test_train_says_what_it_found_and_measures_what_it_held_out(trained):
     assert results["kinds"] == {
         "age": "number", "job": "category", "member": "boolean", "day": "date", "nothing": "number"
     }  # fmt: skip
+    assert list(results["metrics"]) == ["validation", "test"]
     assert set(results["metrics"]["test"]) == {"loss", "accuracy", "auc"}
     assert len(results["history"]["val_loss"]) == 3
 
@@ -219,7 +220,7 @@ def test_broken_tables_are_refused_in_one_line(tmp_path, capsys):
     good = people()
     hole = {**good, "income": ["high", "low", "", *good["income"][3:]]}
     cases = {
-        "hole": (hole, "argument --target: target 'income' is missing in row 2 (of 1 such rows)"),
+        "hole": (hole, "argument --target: target 'income' is missing in row 2; leave"),
         "one": ({**good, "income": ["low"] * ROWS}, "'income' has a single class, 'low'"),
         "two": (
             {**good, "age": ["tall", *map(str, range(ROWS - 1))]},
@@ -246,7 +247,18 @@ def test_broken_tables_are_refused_in_one_line(tmp_path, capsys):
     ("more", "message"),
     [
         (["--target", "incme"], "argument --target: target='incme' is no column of the table; 'income'"),
-        (["--kinds", "sex=category"], "argument --kinds: kinds names a column 'sex'"),
+        (
+            ["--kinds", "sex=category"],
+            "argument --kinds: 'sex' is no column of the table; it has ['id', 'age'",
+        ),
+        (
+            ["--drop", "jobs", "id"],
+            "argument --drop: 'jobs' is no column of the table; 'job' is one; it has",
+        ),
+        (
+            ["--target", "price", "--task", "binary"],
+            "argument --task: task=binary does not fit 'price', which",
+        ),
         (["--kinds", "age=numbr"], "argument --kinds: must be COLUMN=KIND with a kind of number"),
         (["--task", "multiclass"], "argument --task: task=multiclass does not fit 'income'"),
         (["--task", "regression"], "argument --target: target 'income' must be finite numbers"),
@@ -280,7 +292,7 @@ def test_predict_refuses(trained, table, tmp_path, capsys):
         ([trained[0], table, "--out", tmp_path / "no" / "p.csv"], "argument --out: there is no folder"),
         (
             [trained[0], table, "--out", out, "--id", "idd"],
-            "--id 'idd' is no column of the file; 'id' is",
+            "argument --id: 'idd' is no column of the file; 'id' is",
         ),
         ([trained[0], table, "--out", out, "--id", "prediction"], "has the name of one that is written"),
         ([trained[0], ragged, "--out", out], "line 242: 2 cells, where the first line names 9"),

@@ -108,7 +108,8 @@ def test_targets_may_be_standardized():
 @pytest.mark.parametrize(
     ("y", "options", "words"),
     [
-        (["a", None, "b"], {}, r"target 'y' is missing in row 1 \(of 1 such rows\)"),
+        (["a", None, "b"], {}, "target 'y' is missing in row 1; leave rows without it out"),
+        (["a", None, "b", None, None], {}, "target 'y' is missing in row 1 and in 2 more; leave"),
         ([1.5, float("nan")], {}, "target 'y' is missing in row 1"),
         (["a", "a"], {}, "target 'y' has a single class, 'a'"),
         ([1.5, float("inf")], {}, "target 'y' must be finite numbers, got inf in row 1"),

@@ -80,8 +80,7 @@ def read(args: argparse.Namespace) -> Data:
     try:
         data = _of_table(args) if is_table else _of_arrays(args)
     except (ValueError, TypeError, OSError, ImportError) as error:
-        text = str(error)
-        raise ValueError(text if text.startswith("argument ") else table_files.said(error)) from None
+        raise ValueError(table_files.said(error)) from None
     if data.task != "regression" and (classes := np.unique(data.train[1])).size < 2:
         raise ValueError(f"argument --data: the targets have a single class, {classes[0]}")
     return data
