@@ -14,7 +14,7 @@ from jaxdeep.tables.column import Column, Fitted
 from jaxdeep.tables.conversion import Known, codes_of, instants_of, numbers_of, truths_of
 from jaxdeep.tables.dates import parts_of, shown
 from jaxdeep.tables.reports import Tallies, Tally
-from jaxdeep.tables.sources import BLOCK, Source, nearest, numbered, source_of
+from jaxdeep.tables.sources import BLOCK, Source, found_by, nearest, numbered, source_of
 
 _MOST = 1e30  # what float32 holds, with room for the statistics to divide by
 _MANY = 10  # unknown cells from which on there is a warning
@@ -47,7 +47,7 @@ def blocks(
     if unknown is not None:
         _checks.check_choice("unknown", unknown, ("code", "error"))
     strict = (unknown or columns.unknown) == "error"
-    source = source_of(frame, columns.null)
+    source = found_by(source_of(frame, columns.null), _named(columns, targets))
     names = _used(columns, source, targets)
     places = [_places(column) for column in columns.features]
     tallies = {} if tallies is None else tallies
@@ -126,11 +126,14 @@ def known_of(name: str, kind: str, cells: Cells, places: Mapping[str, int]) -> t
     return (truths_of(cells) if kind == "boolean" else codes_of(cells, places)), None
 
 
+def _named(columns: Fitted, targets: bool) -> list[str]:
+    """The columns that the table was fitted to, with the target if it is asked for."""
+    return [*columns.names, *([columns.target.name] if targets and columns.target is not None else [])]
+
+
 def _used(columns: Fitted, source: Source, targets: bool) -> list[str]:
     """The columns to read. All that lack are named at once."""
-    names = list(columns.names)
-    if targets and columns.target is not None:
-        names.append(columns.target.name)
+    names = _named(columns, targets)
     lacking = [name for name in names if name not in source.names]
     imputed = columns.missing_columns == "impute"
     refused = [n for n in lacking if not imputed or (columns.target and n == columns.target.name)]

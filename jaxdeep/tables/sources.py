@@ -64,6 +64,31 @@ def source_of(frame: Any, nulls: Collection[str], argument: str = "frame") -> So
     )
 
 
+def found_by(source: Source, names: Collection[str]) -> Source:
+    """The source, with these names for columns whose own differ in nothing but blanks around them.
+
+    Of a file of text such blanks are left out, and of a frame they are not.
+
+    >>> from jaxdeep.tables.cells import NULLS
+    >>> found_by(source_of({"age": [1], "city ": [2]}, NULLS), ["city", "sex"]).names
+    ('age', 'city')
+    """
+    own = {}
+    for name in set(names) - set(source.names):
+        alike = [other for other in source.names if other.strip() == name.strip() and other not in names]
+        if len(alike) == 1:
+            own[name] = alike[0]
+    if not own:
+        return source
+    shown = {other: name for name, other in own.items()}
+
+    def blocks(names: Sequence[str], size: int) -> Iterator[Block]:
+        for block in source.blocks([own.get(name, name) for name in names], size):
+            yield {shown.get(name, name): cells for name, cells in block.items()}
+
+    return Source(tuple(shown.get(name, name) for name in source.names), blocks, source.rows)
+
+
 def nearest(name: str, names: Collection[str]) -> list[str]:
     """Names that may be meant."""
     found = difflib.get_close_matches(name, names, n=1, cutoff=0.6)

@@ -5,6 +5,7 @@ import decimal
 import pathlib
 import tempfile
 
+import chex
 import hypothesis
 import jax.numpy as jnp
 import numpy as np
@@ -273,3 +274,13 @@ def test_a_million_rows_of_a_file_are_read_in_constant_memory(tmp_path):
     same({name: values[-100:] for name, values in part.items()}, expected)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 50_000  # kilobytes; all inputs together have 32,000 and the frame 48,000
+
+
+def test_blanks_around_names_make_no_difference(tmp_path):
+    columns = jd.tables.fit({"age ": [31, 58], "city": ["Rome", "Oslo"], "y ": ["no", "yes"]}, "y ")
+    expected = columns.encode({"age ": [40], "city": ["Rome"], "y ": ["yes"]})
+    path = write_csv(tmp_path / "t.csv", {"y": ["yes"], "city": ["Rome"], "age": [40]})
+    for rows in (path, {"age": [40], " city": ["Rome"], "y": ["yes"]}):
+        chex.assert_trees_all_equal(columns.encode(rows), expected)
+    with pytest.raises(ValueError, match="lacks the column 'age '"):
+        columns.encode_inputs({"age": [40], " age": [40], "city": ["Rome"]})  # which of them?
