@@ -235,7 +235,11 @@ def test_help_explains_itself(capsys):
         ("--data mnist", "argument --data: must be one of, or a file of, digits"),
         ("--data table.csv", "argument --target: must name the column"),
         ("--data table.csv --target pric", "'price' is one"),
-        ("--data table.csv --target price --task binary", "none has a row for every part"),
+        ("--data table.csv --target price --task classification", "none has a row for every part"),
+        (
+            "--data table.csv --target price --task binary",
+            "argument --task: task=binary does not fit 'price', which",
+        ),
         ("--data one.npz", "argument --data: the targets have a single class, 0"),
         ("--data few.npz", "argument --data: few.npz has too few rows"),
         ("--optimizers ,", "argument --optimizers: must be names between commas, got ','"),
