@@ -20,6 +20,7 @@ files of 100,000 and of a million rows.
 import argparse
 import csv
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -359,7 +360,8 @@ def main():
         }
     print(report(found))
     if args.out:
-        about = {"rows": args.rows, "rounds": args.rounds, "versions": versions(), **found}
+        about = {"rows": args.rows, "rounds": args.rounds, "versions": versions()}
+        about |= {"load": os.getloadavg()[2], **found}
         args.out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
         base = found["bases"]
         text = (
@@ -368,7 +370,7 @@ def main():
             "`python -m benchmarks.table_train`. Processes that only import have peaks of "
             f"{base['jaxdeep']:.0f} MiB (jaxdeep) and {base['scikit-learn']:.0f} MiB (pandas, "
             "scikit-learn). The first round compiles; later ones find the programs in the user's cache, "
-            "as the median does.\n\n"
+            f"as the median does. The machine's load was {about['load']:.1f}.\n\n"
         )
         args.out.with_suffix(".md").write_text(text + report(found) + "\n")
 
