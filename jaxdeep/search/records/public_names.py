@@ -3,6 +3,7 @@
 import functools
 import importlib
 import re
+import sys
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -30,7 +31,9 @@ def name_of(module: str, qualname: str) -> str:
     ('jaxdeep:_init', 'jax.nn.relu')
     """
     root, (top, *inside) = module.partition(".")[0], qualname.split(".")
-    shown = _shown(root).get((module, top))
+    shown = _shown_around(module, top) if root == "jaxdeep" else None
+    if shown is None and not (root == "jaxdeep" and top.startswith("_")):  # which is shown nowhere
+        shown = _shown(root).get((module, top))
     if shown is not None:
         return ".".join([shown, *inside])
     return f"{root if root == 'jaxdeep' else module}:{qualname}"
@@ -46,6 +49,22 @@ def with_names(text: str) -> str:
 
 
 _PATH = re.compile(r"\b(jaxdeep(?:\.\w+)*)\.(\w+)")
+
+
+@functools.cache
+def _shown_around(module: str, name: str) -> str | None:
+    """The public name of what a module of jaxdeep defines, if a package that it is in shows it.
+
+    The names of most things are found so, without loading all of jaxdeep as `_shown` does.
+    """
+    parts = module.split(".")
+    for package in (".".join(parts[:depth]) for depth in range(1, len(parts) + 1)):
+        namespace = sys.modules.get(package)
+        if name in getattr(namespace, "__all__", ()):
+            thing = getattr(namespace, name, None)
+            if getattr(thing, "__qualname__", None) == name and module in _modules_of(thing):
+                return f"{package}.{name}"
+    return None
 
 
 @functools.cache

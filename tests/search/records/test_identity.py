@@ -140,16 +140,19 @@ def test_what_a_function_refers_to_counts(monkeypatch):
 @pytest.fixture
 def moved(monkeypatch):
     """Have a function of jaxdeep, and what is made in it, be written in another module."""
-    public_names._shown.cache_clear()
+
+    def forget():
+        public_names._shown.cache_clear()
+        public_names._shown_around.cache_clear()
 
     def move(*functions):
         for function in functions:
             monkeypatch.setattr(function, "__module__", "jaxdeep.elsewhere.of_it")
-        public_names._shown.cache_clear()
+        forget()
 
     yield move
     monkeypatch.undo()
-    public_names._shown.cache_clear()
+    forget()
 
 
 def test_a_function_that_moves_to_another_module_stays_the_same(moved):
@@ -160,6 +163,15 @@ def test_a_function_that_moves_to_another_module_stays_the_same(moved):
     assert jd.losses.mse.__module__ == "jaxdeep.elsewhere.of_it"
     assert [text_of(thing) for thing in things] == before[0]
     assert before[1] == {"name": "jaxdeep.losses.mse"}
+
+
+def test_names_that_are_found_nearby_are_those_of_all_that_is_shown():
+    shown = {key: name for key, name in public_names._shown("jaxdeep").items() if "jaxdeep" in key[0]}
+    assert len(shown) > 300
+    assert not [name for _, name in shown if name.startswith("_")]
+    assert {key: public_names.name_of(*key) for key in shown} == shown
+    near = {key: public_names._shown_around(*key) for key in shown}
+    assert sum(near[key] == name for key, name in shown.items()) > 0.9 * len(shown)
 
 
 def test_a_function_of_the_users_that_moves_is_another(monkeypatch):
