@@ -30,24 +30,40 @@ def _longer(values: ArrayLike, epochs: int) -> np.ndarray:
     return np.concatenate([values[:epochs], more])
 
 
-def named_arrays(run: PyTree) -> dict[str, np.ndarray]:
+def on_host(tree: PyTree) -> PyTree:
+    """The tree with its arrays as NumPy's, which on a CPU are views; random keys stay as they are.
+
+    It is `jax.device_get`, which takes ten times as long for the many small arrays of a run on a CPU.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    if jax.default_backend() != "cpu":
+        leaves = jax.device_get(leaves)  # which begins all transfers before it waits for one
+    there = [
+        np.asarray(leaf) if isinstance(leaf, jax.Array) and not _is_key(leaf) else leaf
+        for leaf in leaves
+    ]
+    return jax.tree.unflatten(structure, there)
+
+
+def named_arrays(run: PyTree, prefix: str = "") -> dict[str, np.ndarray]:
     """Every array by its path. Random keys are stored as the integers they are made of."""
     leaves, structure = jax.tree.flatten(run)
+    fetch = fetched if jax.process_count() > 1 else np.asarray
     named = {
-        name: fetched(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-        for name, leaf in zip(_names(structure), leaves)
+        name: fetch(_words_of(leaf) if _is_key(leaf) else leaf)
+        for name, leaf in zip(_names(structure, prefix), leaves)
     }
     if len(named) < len(leaves):
         raise ValueError("two leaves of the run have the same path; rename a layer with a '.' in it")
     return named
 
 
-@functools.lru_cache(16)
-def _names(structure: jax.tree_util.PyTreeDef) -> list[str]:
+@functools.lru_cache(64)
+def _names(structure: jax.tree_util.PyTreeDef, prefix: str) -> list[str]:
     """The names of the leaves of a tree of this structure."""
     numbered = jax.tree.unflatten(structure, range(structure.num_leaves))
     paths = jax.tree_util.tree_leaves_with_path(numbered)
-    return [path_name(path).replace("/", ".") for path, _ in paths]
+    return [prefix + path_name(path).replace("/", ".") for path, _ in paths]
 
 
 def filled_run(like: PyTree, arrays: Mapping[str, np.ndarray]) -> PyTree:
@@ -82,6 +98,12 @@ def _kind_of(key: ArrayLike | jax.ShapeDtypeStruct) -> Any:
         kind for kind in _KEYS if jax.random.key(0, impl=kind).dtype == getattr(key, "dtype", None)
     )
     return kind
+
+
+def _words_of(key: jax.Array) -> jax.Array:
+    """What `jax.random.key_data` gives, which runs an operation to take it out of the key."""
+    words: jax.Array | None = getattr(key, "_base_array", None)
+    return jax.random.key_data(key) if words is None else words
 
 
 def _is_key(leaf: ArrayLike) -> bool:

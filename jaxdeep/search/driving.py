@@ -134,7 +134,7 @@ def drive(
     if isinstance(halving, Hyperband) and show:
         print(brackets.plan(halving, max(row.setup.epochs for row in rows), len(seeds)), flush=True)
     with reporting(epochs, None, show=show, title=f"{len(rows)} rows", begun=done) as report:
-        on_epochs = _Meter(report, epochs, done, store)
+        on_epochs = _Meter(report, epochs, done, store if show else None)
         if isinstance(halving, AsynchronousHalving):
             _job_by_job(crew, seeds, halving, store, workers, on_epochs, interruption)
         else:
@@ -342,10 +342,10 @@ def _tell_errors(rows: Sequence[Trial]) -> None:
 class _Meter:
     """Counts the epochs of all threads, and reports each twentieth of the total.
 
-    What is reported outlives the process.
+    What is reported outlives the process, if it is kept in a `store`.
     """
 
-    def __init__(self, report: Report, total: int, done: int, store: Store) -> None:
+    def __init__(self, report: Report, total: int, done: int, store: Store | None) -> None:
         self.report, self.total, self.store = report, total, store
         self.done = self.told = done
         self.lock = threading.Lock()
@@ -355,5 +355,6 @@ class _Meter:
             self.done += epochs
             if self.done - self.told >= self.total / 20 or self.done == self.total > self.told:
                 self.told = self.done
-                self.store.flush()
+                if self.store is not None:
+                    self.store.flush()
                 self.report(self.done, {})

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.fitting.progress import ordered
+from jaxdeep.fitting.run_arrays import on_host
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.search.records.store import NOTHING, Past, Store
 from jaxdeep.search.resampling.subset import WHOLE, Subset
@@ -125,7 +126,7 @@ class Trial:
         same = not (self.setup.restores or another)
         ts = run.train_state if same else self.setup.program.finish(run)[0]
         result = self.standing()
-        params, state = jax.tree.map(_owned, jax.device_get((ts.params, ts.state)))
+        params, state = jax.tree.map(_owned, on_host((ts.params, ts.state)))
         how = early if early is not None and result.ended == "finished" else result.ended
         if not _finite(params):
             how = "diverged"
@@ -148,7 +149,7 @@ class Trial:
             return self.last
         run = self.begun()
         assert run is not None
-        epochs, stopped, bad_step, history, best = jax.device_get(
+        epochs, stopped, bad_step, history, best = on_host(
             (run.epoch, run.stopped, run.bad_step, run.history, run.decisions.best_epoch)
         )
         end = best if self.setup.restores and best >= 0 else epochs - 1

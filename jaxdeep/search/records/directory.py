@@ -1,6 +1,7 @@
 """The directory of a sweep: what has become of its rows, and what it takes to go on with them."""
 
 import contextlib
+import functools
 import math
 import pathlib
 import sys
@@ -24,7 +25,6 @@ from jaxdeep.search.records.row_file import Kept, Place
 from jaxdeep.search.records.store import NOTHING, Ending, Past, Ranking, Row, Store
 from jaxdeep.search.records.writer import Work, Writer
 from jaxdeep.search.tables.result import FULL, Result
-from jaxdeep.train.data import tree_bytes
 from jaxdeep.train.options import TrialOptions, options_of
 from jaxdeep.train.run import RunState
 
@@ -70,7 +70,7 @@ class Directory(Store):
         self._ending = threading.Lock()  # of `_best`
         self._saved: dict[str, float] = {}
         # that of this call alone, so that no place is written twice, whatever becomes of the journal
-        self._file_of_many, self._end = f"ended-{uuid.uuid4().hex[:12]}.bin", 0
+        self._file_of_many, self._end = path / "rows" / f"ended-{uuid.uuid4().hex[:12]}.bin", 0
         header = self._journal.events[0] if self._journal.events else {}
         try:
             self._check_header(header, about)
@@ -115,8 +115,9 @@ class Directory(Store):
                 "directory"
             )
         new: list[Event] = []
+        digest = functools.cache(digest_of)  # rows have most of their texts in common
         for row in rows:
-            made_of = {name: digest_of(text) for name, text in row.texts.items()}
+            made_of = {name: digest(text) for name, text in row.texts.items()}
             for name, text in row.texts.items():
                 if made_of[name] not in self._texts:
                     self._texts[made_of[name]] = text
@@ -153,8 +154,8 @@ class Directory(Store):
     def is_due(self, row: Row) -> bool:
         """Whether a row was saved long ago, for what saving costs."""
         self._writer.check()
-        since = time.monotonic() - self._saved.setdefault(row.id, time.monotonic())
-        return since > _SHARE * max(self._writer.seconds, 1e-3)
+        now = time.monotonic()
+        return now - self._saved.setdefault(row.id, now) > _SHARE * max(self._writer.seconds, 1e-3)
 
     def save(self, row: Row, run: RunState) -> None:
         """Copy the state of a row, and have it written."""
@@ -173,9 +174,7 @@ class Directory(Store):
         """Have a row that has ended written, and let go of its parameters."""
         if result.ended == "interrupted":  # it goes on at the next call
             self._put(row, run, own, {"reached": row.id, "epoch": int(run.epoch)})
-        elif self._keep is None and tree_bytes((run, own)) < _SMALL:
-            self._pack(row, run, own, {"ended": row.id, **as_event(result)})
-        else:
+        elif not (self._keep is None and self._pack(row, run, own, result)):
             self._put(row, run, own, {"ended": row.id, **as_event(result)}, result)
         row.result = self.kept(row, result)
 
@@ -339,16 +338,21 @@ class Directory(Store):
         file, start, size = event["at"]
         return Place(self.path / "rows" / file, start, size)
 
-    def _pack(self, row: Row, run: RunState, own: Ending | None, event: Event) -> None:
-        """Have the state of a row that has ended written behind the others, and this event."""
-        contents = row_file.contents(row_file.arrays_of(run, own, copy=False), int(run.epoch))
+    def _pack(self, row: Row, run: RunState, own: Ending | None, result: Result) -> bool:
+        """Have the state of a row that has ended written behind the others, if it is small."""
+        arrays = row_file.arrays_of(run, own, copy=False)
+        if sum([array.nbytes for array in arrays.values()]) >= _SMALL:
+            return False
+        contents, event = row_file.contents(arrays, int(run.epoch)), as_event(result)
+        path, size = self._file_of_many, len(contents)
         with self._ending:
-            event = {**event, "at": [self._file_of_many, self._end, len(contents)]}
-            self._packed[row.id] = place = self._place_in(event)
-            self._end += len(contents)
+            start, self._end = self._end, self._end + size
+            event = {"ended": row.id, **event, "at": [path.name, start, size]}
+            self._packed[row.id] = Place(path, start, size)
             remove = (self._file(row.id),) if row.id in self._filed else ()
             self._filed.discard(row.id)
-            self._writer.put(Work(place.path, lambda: contents, (event,), remove, start=place.start))
+            self._writer.put(Work(path, lambda: contents, (event,), remove, start=start))
+        return True
 
     def _put(
         self,

@@ -1,5 +1,6 @@
 """The result of a row as an event of a journal, and back."""
 
+import functools
 import math
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxdeep.search.tables.result import Result, Span
 
 def as_event(result: Result) -> Event:
     """A result without parameters as JSON, which keeps every bit."""
-    history = {n: [values.dtype.name, _listed(values)] for n, values in result.history.items()}
+    history = {n: [_name(values.dtype), _listed(values)] for n, values in result.history.items()}
     error = {"error": result.error} if result.error else {}
     spans = {"spans": [list(span) for span in result.spans]}
     return {"how": result.ended, "end": result.end, "history": history, **spans, **error}
@@ -34,11 +35,17 @@ def from_event(event: Event) -> Result:
     return Result(None, None, history, event["end"], event["how"], event.get("error", ""), spans)
 
 
+@functools.cache
+def _name(dtype: np.dtype) -> str:
+    return dtype.name
+
+
 def _listed(values: np.ndarray) -> Any:
     """The numbers of an array for JSON, which has no NaN and infinities."""
     if values.dtype.kind in "iu":
         return values.tolist()
-    values = values.astype(np.float64)
+    if values.dtype.kind != "f":
+        values = values.astype(np.float64)
     return values.tolist() if np.isfinite(values).all() else _worded(values.tolist())
 
 

@@ -183,8 +183,11 @@ def write_file(path: pathlib.Path, contents: bytes) -> None:
         raise not_written(path, error) from error
 
 
-def write_part(path: pathlib.Path, start: int, contents: bytes) -> None:
-    """Write a part of a file, which is made if there is none; it is not on the disk before `sync_file`.
+def write_part(path: pathlib.Path, start: int, pieces: Iterable[bytes]) -> None:
+    """Write pieces of a file behind each other; it is not on the disk before `sync_file`.
+
+    The file is made if there is none. The pieces are not joined first: that much memory is mapped anew
+    each time.
 
     Raises:
       OSError: there is no room, or the disk refuses.
@@ -192,9 +195,11 @@ def write_part(path: pathlib.Path, start: int, contents: bytes) -> None:
     try:
         handle = os.open(path, _NEW, 0o666)
         try:
-            written = 0
-            while written < len(contents):
-                written += os.pwrite(handle, contents[written:], start + written)
+            for piece in pieces:
+                rest = memoryview(piece)
+                while rest:
+                    written = os.pwrite(handle, rest, start)
+                    rest, start = rest[written:], start + written
         finally:
             os.close(handle)
     except OSError as error:

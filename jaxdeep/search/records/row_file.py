@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import math
 import pathlib
 from typing import Any, NamedTuple
 
@@ -83,11 +84,11 @@ def arrays_of(run: RunState, result: tuple[PyTree, PyTree] | None, *, copy: bool
 
     They are copies, unless `copy` is False, which is for a run that does not go on in its own arrays.
     """
-    epoch = int(run.epoch)
+    epoch = int(np.asarray(run.epoch))
     history: Any = with_nan(run.history, epoch)
-    named = {f"run.{name}": a for name, a in named_arrays(run._replace(history=history)).items()}
+    named = named_arrays(run._replace(history=history), "run.")
     if result is not None:
-        named |= {f"result.{name}": a for name, a in named_arrays(result).items()}
+        named |= named_arrays(result, "result.")
     return {name: np.array(array) for name, array in named.items()} if copy else named
 
 
@@ -97,23 +98,12 @@ def contents(arrays: Arrays, epoch: int) -> bytes:
     They are put together here, since a sweep writes thousands of states whose headers differ in nothing
     but the epoch and the checksum.
     """
-    needed("safetensors.numpy", "checkpoint=", "safetensors", "checkpoint")  # which reads it
-    odd = {name: array.dtype.name for name, array in arrays.items() if not _is_plain(array)}
-    stored = {name: _stored(array, name in odd) for name, array in arrays.items()}
-    layout = _layout(_described(stored))
-    # arrays without elements have no bytes
-    body = b"".join([stored[n].data.cast("B") for n in layout.order if stored[n].size])
-    about = {"epoch": str(epoch), "dtypes": json.dumps(odd), "checksum": layout.checksum(body)}
-    header = f'{{"__metadata__":{json.dumps(about)}{layout.tensors}}}'.encode()
+    layout = _layout(*_described(arrays))
+    body = b"".join([_in_order(arrays[name]) for name in layout.order])
+    about = f'{{"epoch": "{epoch}", "dtypes": {layout.dtypes}, "checksum": "{layout.checksum(body)}"}}'
+    header = f'{{"__metadata__":{about}{layout.tensors}}}'.encode()
     header += b" " * (-len(header) % 8)
     return b"".join([len(header).to_bytes(8, "little"), header, body])
-
-
-_Described = tuple[tuple[str, str, tuple[int, ...], int], ...]
-
-
-def _described(stored: Arrays) -> _Described:
-    return tuple((n, a.dtype.str, a.shape, a.nbytes) for n, a in stored.items())
 
 
 class _Layout(NamedTuple):
@@ -122,10 +112,12 @@ class _Layout(NamedTuple):
     Attributes:
       order: the names in the order of the arrays' bytes, wide dtypes first.
       tensors: their part of the header.
+      dtypes: those that the format does not know, by name, as JSON in a text of JSON.
     """
 
     order: list[str]
     tensors: str
+    dtypes: str
 
     def checksum(self, body: bytes | memoryview) -> str:
         """That of the layout and the bytes of the arrays."""
@@ -134,19 +126,36 @@ class _Layout(NamedTuple):
         return digest.hexdigest()
 
 
+def _described(arrays: Arrays) -> tuple[tuple[str, ...], tuple[tuple[np.dtype, tuple[int, ...]], ...]]:
+    return tuple(arrays), tuple([(array.dtype, array.shape) for array in arrays.values()])
+
+
 @functools.lru_cache(64)
-def _layout(described: _Described) -> _Layout:
+def _layout(names: tuple[str, ...], described: tuple[tuple[np.dtype, tuple[int, ...]], ...]) -> _Layout:
+    needed("safetensors.numpy", "checkpoint=", "safetensors", "checkpoint")  # which reads it
+    odd, stored = dict[str, str](), list[tuple[str, np.dtype, tuple[int, ...]]]()
+    for name, (dtype, shape) in zip(names, described):
+        if dtype.kind in _KINDS and dtype.isbuiltin == 1:
+            stored.append((name, dtype, shape))
+        else:
+            odd[name] = dtype.name
+            stored.append((name, np.dtype(np.uint8), (*shape, dtype.itemsize)))
     order, tensors, end = [], list[str](), 0
-    for name, dtype, shape, size in sorted(described, key=lambda d: (-np.dtype(d[1]).itemsize, d[0])):
-        kind = _KINDS[np.dtype(dtype).kind]
+    for name, dtype, shape in sorted(stored, key=lambda s: (-s[1].itemsize, s[0])):
+        kind, size = _KINDS[dtype.kind], dtype.itemsize * math.prod(shape)
         entry = {
-            "dtype": "BOOL" if kind == "BOOL" else f"{kind}{8 * np.dtype(dtype).itemsize}",
+            "dtype": "BOOL" if kind == "BOOL" else f"{kind}{8 * dtype.itemsize}",
             "shape": shape,
             "data_offsets": (end, end := end + size),
         }
         order.append(name)
         tensors.append(f",{json.dumps(name)}:{json.dumps(entry)}")
-    return _Layout(order, "".join(tensors))
+    return _Layout(order, "".join(tensors), json.dumps(json.dumps(odd)))
+
+
+def _in_order(array: np.ndarray) -> Any:
+    """The array in C order, whose bytes are those that are written."""
+    return array if array.flags.c_contiguous else np.asarray(array, order="C")
 
 
 def read(place: Place) -> tuple[Arrays, int]:
@@ -168,7 +177,7 @@ def parsed(data: bytes) -> tuple[Arrays, int]:
     begin = 8 + int.from_bytes(data[:8], "little")
     about = json.loads(data[8:begin])["__metadata__"]
     stored = load(data)
-    if _layout(_described(stored)).checksum(memoryview(data)[begin:]) != about["checksum"]:
+    if _layout(*_described(stored)).checksum(memoryview(data)[begin:]) != about["checksum"]:
         raise ValueError("its arrays do not have the checksum they were written with")
     dtypes = json.loads(about["dtypes"])
     arrays = {n: a.view(jnp.dtype(dtypes[n]))[..., 0] if n in dtypes else a for n, a in stored.items()}
@@ -196,13 +205,3 @@ def restored(arrays: Arrays, epoch: int, like: RunState, room: int) -> RunState:
 def _below(prefix: str, arrays: Arrays) -> Arrays:
     start = f"{prefix}."
     return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
-
-
-def _is_plain(array: np.ndarray) -> bool:
-    return array.dtype.kind in _KINDS and array.dtype.isbuiltin == 1
-
-
-def _stored(array: np.ndarray, is_odd: bool) -> np.ndarray:
-    """The array in a dtype that the format knows, in C order."""
-    array = np.asarray(array, order="C")
-    return array.reshape(*array.shape, 1).view(np.uint8) if is_odd else array

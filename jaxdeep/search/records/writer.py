@@ -11,7 +11,7 @@ from typing import NamedTuple
 from jaxdeep.search.records.journal import Event, Journal, sync_file, write_file, write_part
 
 _WAITING = 64  # pieces of work, at most, before those who bring more must wait
-_TOGETHER = 0.02  # seconds that work waits for more, since each time costs those who train
+_TOGETHER = 0.1  # seconds that work waits for more, since each time costs those who train
 _SYNC = 5.0  # seconds of work, at most, that a power cut costs; a kill of the process costs none
 
 
@@ -66,6 +66,8 @@ class Writer:
         self.check()
         if self._journal.refusal is not None:
             raise self._journal.refusal
+        if self._queue.full():
+            self._hurry.set()
         self._queue.put(work)
 
     def check(self) -> None:
@@ -135,8 +137,8 @@ class Writer:
             self._files[path] = None
             self._remove.pop(path, None)
             self._took(time.monotonic() - began)
-        for path, start, contents in parts:
-            write_part(path, start, contents)
+        for path, start, pieces in parts:
+            write_part(path, start, pieces)
             self._files[path] = None
         self._journal.write(events)
         self._remove.update(dict.fromkeys(path for work in waiting for path in work.remove))
@@ -165,8 +167,8 @@ class Writer:
         self.seconds = seconds if not self.seconds else 0.8 * self.seconds + 0.2 * seconds
 
 
-def _joined(works: Sequence[Work]) -> list[tuple[pathlib.Path, int, bytes]]:
-    """The parts of files that are to be written, those that follow each other as one."""
+def _joined(works: Sequence[Work]) -> list[tuple[pathlib.Path, int, list[bytes]]]:
+    """The parts of files that are to be written, those that follow each other as pieces of one."""
     ends: list[tuple[pathlib.Path, int, list[bytes]]] = []
     end = -1
     for work in works:
@@ -178,4 +180,4 @@ def _joined(works: Sequence[Work]) -> list[tuple[pathlib.Path, int, bytes]]:
             ends.append((work.path, work.start, []))
         ends[-1][2].append(contents)
         end = work.start + len(contents)
-    return [(path, start, b"".join(pieces)) for path, start, pieces in ends]
+    return ends

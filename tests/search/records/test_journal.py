@@ -100,6 +100,20 @@ def test_what_is_written_is_on_the_disk_after_some_seconds(tmp_path, monkeypatch
     journal.close()
 
 
+def test_more_work_than_may_wait_is_written_without_waiting_for_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "_TOGETHER", 1e4)
+    journal = Journal(tmp_path / "journal.jsonl")
+    work, path = Writer(journal), tmp_path / "many"
+    for number in range(3 * writer._WAITING):
+        piece = bytes([number]) * 3
+        work.put(Work(path, piece.__bytes__, ({"ended": number},), start=3 * number))
+    work.close()
+    journal.close()
+    numbers = range(3 * writer._WAITING)
+    assert [line["ended"] for line in lines(journal.path) if "ended" in line] == [*numbers]
+    assert path.read_bytes() == bytes(number for number in numbers for _ in range(3))
+
+
 def test_an_error_of_the_disk_is_raised_at_the_next_work(tmp_path, monkeypatch):
     journal = Journal(tmp_path / "journal.jsonl")
     work = Writer(journal)
