@@ -408,8 +408,13 @@ def check_told_apart(name: str, value: Any, *, axis: int | None = None) -> None:
         known = np.isfinite(value)
         low = np.min(value, axis=axis, initial=np.inf, where=known)
         high = np.max(value, axis=axis, initial=-np.inf, where=known)
+    whole = np.asarray(np.asarray(high, object) - np.asarray(low, object), np.float64)
+    # of integers exact
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
-    for place in np.argwhere(lie_close(low, high)):
+    close = lie_close(low, high)
+    if value.dtype.kind in "iu":  # whose differences are exact
+        close = (whole > 0) & ~lie_apart(low, low + np.maximum(whole, high - low))
+    for place in np.argwhere(close):
         column = value[(slice(None), *place)] if axis == 0 else value
         if is_cut(column, dtype):
             at = f" in column {', '.join(map(str, place))}" if axis == 0 and place.size else ""
@@ -424,7 +429,7 @@ def lie_close(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """
     with np.errstate(invalid="ignore", over="ignore"):
         size = np.maximum(np.abs(low), np.abs(high))
-        return ~lie_apart(low, high) & (high - low > 1024 * np.finfo(np.float64).eps * size)
+        return ~lie_apart(low, high) & (high - low > 16 * np.finfo(np.float64).eps * size)
 
 
 def lie_apart(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -559,6 +564,20 @@ def broadcasting(function: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(function)
     def meant(*args: P.args, **kwargs: P.kwargs) -> T:
         with jax.numpy_rank_promotion("allow"):
+            return function(*args, **kwargs)
+
+    return meant
+
+
+def of_data(function: Callable[P, T]) -> Callable[P, T]:
+    """The function, in which NaN are missing values and not mistakes, and which is `broadcasting`.
+
+    ``jax_debug_nans`` takes each for a mistake.
+    """
+
+    @functools.wraps(function)
+    def meant(*args: P.args, **kwargs: P.kwargs) -> T:
+        with jax.debug_nans(False), jax.numpy_rank_promotion("allow"):
             return function(*args, **kwargs)
 
     return meant

@@ -180,6 +180,13 @@ def meant_transfers() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def meant_nans() -> Iterator[None]:
+    """NaN that a function of ours makes are meant, where ``jax_debug_nans`` takes each for a mistake."""
+    with jax.debug_nans(False):
+        yield
+
+
 def transfer_levels() -> Callable[[], contextlib.AbstractContextManager[Any]]:
     """A function that makes a context with the guards of now, such as for a callback of the user's."""
     levels = {name: getattr(jax.config, f"jax_transfer_guard_{name}") for name in _GUARDS}

@@ -111,7 +111,7 @@ def _ndim(variable: Any) -> int:
 def _meaning_of(made: _Made) -> Meaning:
     if made.by == "input":
         return Meaning("same")
-    made = _origin(made)
+    made = _unclipped(_origin(made))
     if made.by in ("logistic", "tanh"):
         return Meaning("probabilities" if made.by == "logistic" else "values")
     if made.by == "max" and any(_is_literal(one, 0) for one in made.of):
@@ -139,6 +139,18 @@ def _origin(made: _Made) -> _Made:
     """The value before it was only put into another form."""
     while made.by in _UNCHANGED:
         made = made.of[0]
+    return made
+
+
+def _unclipped(made: _Made) -> _Made:
+    """What was cut off at numbers in (0, 1], as probabilities are whose logarithm is taken."""
+    while made.by in ("max", "min", "clamp"):
+        bounds = [_origin(one) for one in made.of]
+        inner = [one for one in bounds if one.by != "literal"]
+        known = [one.params for one in bounds if one.by == "literal"]
+        if len(inner) != 1 or not all(0 < value <= 1 for value in known):
+            break
+        made = inner[0]
     return made
 
 

@@ -246,3 +246,20 @@ def test_a_sparse_matrix_is_named_and_how_to_make_an_array_of_it(form):
             call()
     with pytest.raises(TypeError, match=r"got a sparse matrix, .*\.todense\(\)"):
         as_array("x", jax.experimental.sparse.BCOO.fromdense(jnp.eye(3)))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        1.7e15 + np.arange(100.0),
+        1.7e18 + 1e3 * np.arange(100.0),
+        2**62 + np.arange(100),
+        np.uint64(2**63) + np.arange(100, dtype=np.uint64),
+    ],
+)
+def test_large_numbers_that_differ_by_little_are_not_told_apart(values):
+    with pytest.raises(ValueError, match="whose differences float32 cannot tell"):
+        _arrays.check_told_apart("x", values)
+    _arrays.check_told_apart("x", np.full_like(values, values[0]))
+    noise = np.nextafter(values[:1].astype(float), np.inf)
+    _arrays.check_told_apart("x", np.concatenate([values[:1].astype(float), noise]))  # a sum's rounding

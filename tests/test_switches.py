@@ -244,3 +244,16 @@ def test_recipes_of_several_targets_broadcast_where_it_is_meant(output):
     expected = value()
     with jax.numpy_rank_promotion("raise"):
         np.testing.assert_allclose(value(), expected, rtol=1e-6)
+
+
+def test_missing_values_and_empty_bins_are_no_mistakes():
+    holes, bins = X.copy(), np.eye(2, dtype=np.float32)[Y]
+    holes[3, 1] = np.nan
+    params, state = network().init(KEY, X)
+    expected = jd.uncertainty.expected_calibration_error(bins, Y)
+    with jax.debug_nans(True):
+        for make in (jd.preprocessing.standard_scaler, jd.preprocessing.imputer):
+            transform = make()
+            transform.transform(transform.fit(holes), holes)
+        assert jd.uncertainty.expected_calibration_error(bins, Y) == expected
+        jd.diagnostics.gradient_flow(network(), params, state, (X, Y), loss=OPTIONS["loss"])

@@ -9,13 +9,14 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
-from jaxdeep._compilation import is_traced, meant_transfers, run_once
+from jaxdeep._compilation import is_traced, meant_nans, meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
 from jaxdeep.diagnostics.layer_flow import Flow, flow_of, probed, with_taps
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model
 from jaxdeep.optimizers import gradient_point
+from jaxdeep.train.columns import check_told_apart_by_column
 from jaxdeep.train.data import as_arrays, check_pair, check_weights, count_examples
 from jaxdeep.train.objective import rehearse, supervised
 from jaxdeep.train.options import Minimised, filled, minimised_of, takes
@@ -26,6 +27,7 @@ from jaxdeep.tree import Where, check_where, mask, parted
 
 @takes(Minimised)
 @meant_transfers()
+@meant_nans()
 def gradient_flow(
     model: Model,
     params: PyTree,
@@ -111,6 +113,8 @@ def gradient_flow(
     if measured is None:
         check_pair(batch, "batch")
         batch = as_arrays(batch, "batch")
+        if not is_traced(batch):
+            check_told_apart_by_column(batch, "batch")
         count_examples(batch, "batch")
         check_weights(batch, "batch")
         frozen = {} if trainable is None else {"trainable": trainable}

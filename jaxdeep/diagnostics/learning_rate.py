@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from jaxdeep import _checks
-from jaxdeep._compilation import is_traced, kept, meant_transfers, run_once
+from jaxdeep._compilation import is_traced, kept, meant_nans, meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, Bool, Float, Integer, PyTree
 from jaxdeep.optimizers import set_hyperparams
@@ -74,6 +74,7 @@ class RateTest(NamedTuple):
 
 @takes(Minimised)
 @meant_transfers()
+@meant_nans()
 def find_learning_rate(
     model: Network,
     data: PyTree,

@@ -14,6 +14,7 @@ from jaxdeep._arrays import check_leaves, leaves_of
 from jaxdeep._compilation import check_untraced, kept, meant_transfers
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, PyTree
+from jaxdeep.fitting.ahead import ahead
 from jaxdeep.fitting.drive import by_shape
 from jaxdeep.fitting.placement import Placement, fetched, mesh_of, usable
 from jaxdeep.fitting.progress import ordered
@@ -105,9 +106,14 @@ def evaluate(
     minimised = {name: value for name, value in passed.items() if value is not None}
     fixed = {"stream": True, "shuffle": False, "batch_size": batch_size}  # read where it is needed
     options: FitOptions = filled("evaluate", FitOptions, {**minimised, **fixed})
+    data = examples_in(model, data)
+    if objective is None and isinstance(data, tuple) and data:
+        variables_of(model, params, state)
+        model, params, state, x = ahead(model, params, state, data[0])
+        data = (x, *data[1:])
     setup = make_setup("evaluate", model, optax.identity(), options)
     variables = variables_of(model, params, state)
-    source = source_of(examples_in(model, data), "data", options, pairs=setup.is_supervised)
+    source = source_of(data, "data", options, pairs=setup.is_supervised)
     batch = with_rows(source.like, at_once(options["batch_size"], source))
     mesh = usable(mesh_of(variables) if mesh is None else mesh, None, batch)
     setup = dataclasses.replace(setup, mesh=mesh)

@@ -12,6 +12,7 @@ from jaxdeep._compilation import check_untraced, known_as, meant_transfers
 from jaxdeep._endings import of_program
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
+from jaxdeep.fitting.ahead import ahead
 from jaxdeep.fitting.answers import Known, answers_of, check_answer, check_classes, has_classes
 from jaxdeep.fitting.drive import by_shape
 from jaxdeep.fitting.evaluation import variables_of
@@ -107,8 +108,10 @@ def predict(
     if loss is not None:
         _checks.check_takes("loss", loss, "outputs", "y")
     options: FitOptions = filled("predict", FitOptions, {"stream": True, "batch_size": batch_size})
+    variables_of(model, params, state)
+    model, params, state, x = ahead(model, params, state, rows_in(model, x))
     variables = variables_of(model, params, state)
-    source = source_of(rows_in(model, x), "x", options, pairs=False, inputs=True)
+    source = source_of(x, "x", options, pairs=False, inputs=True)
     if isinstance(source, LoaderSource) and jax.process_count() > 1:
         raise ValueError(
             "x must be arrays where there are several processes, of which each computes its part: a "

@@ -26,6 +26,11 @@ class Problem:
     model: Network | None = None
     minimised: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def loss(self) -> Any:
+        """The loss, also of an objective of `jaxdeep.train.supervised`; None if it is not known."""
+        return self.minimised.get("loss") or getattr(self.minimised.get("objective"), "of_loss", None)
+
     def __hash__(self) -> int:
         return hash(Problem)  # a dict has none; equality tells them apart
 
@@ -82,7 +87,7 @@ class FitResult(NamedTuple):
 
         `options` are those of `jaxdeep.predict`, such as ``output="class"``.
         """
-        loss = self.problem.minimised.get("loss")
+        loss = self.problem.loss
         return predict(self._model("predict"), self.params, self.state, x, **{"loss": loss, **options})
 
     def _model(self, name: str) -> Network:

@@ -319,7 +319,13 @@ def _scalars(rules: tuple[Rule, ...], state: TransformState, driven: Arrays, cou
         in_force[name] = Scalar(value, 1 - value)
     scalars: Arrays = {}
     for rule in rules:
-        own = {name: in_force[name] for name in (*rule.hyperparams, *rule.carry)}
+        needed = (*rule.hyperparams, *rule.carry)
+        if lacking := [name for name in needed if name not in in_force]:
+            raise ValueError(
+                f"the state is of another optimizer: it has no {lacking[0]!r}, and has "
+                f"{', '.join(in_force) or 'nothing'}; make it with this one's init"
+            )
+        own = {name: in_force[name] for name in needed}
         for name, scalar in own.items():
             scalars |= {name: scalar.value, f"1-{name}": scalar.complement}
         if rule.scalars is not None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting
+from jaxdeep._arrays import as_array, of_data
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer
 from jaxdeep._warning import warn
 from jaxdeep.preprocessing.features import Axis, check_axis
@@ -105,7 +105,7 @@ def k_bins(
         if known and np.isnan(np.asarray(array)).any():
             raise ValueError(f"{name} holds nan; impute it, or give missing='bin'")
 
-    @broadcasting
+    @of_data
     def fit(x: ArrayLike) -> BinState:
         check_missing("x", x)
         values = ordered(x, axis)
@@ -121,7 +121,7 @@ def k_bins(
             values.base, values.state(edges), jnp.asarray(count).astype(int).reshape(values.shape)
         )
 
-    @broadcasting
+    @of_data
     def transform(state: BinState, x: ArrayLike) -> Array:
         check_bins(state)
         check_missing("x", x)
@@ -133,7 +133,7 @@ def k_bins(
         columns = codes.shape[-1] * width
         return jax.nn.one_hot(codes, width, dtype=dtype).reshape(*codes.shape[:-1], columns)
 
-    @broadcasting
+    @of_data
     def inverse_transform(state: BinState, y: ArrayLike) -> Array:
         check_bins(state)
         codes = as_array("y", y)

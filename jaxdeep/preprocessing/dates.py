@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting
+from jaxdeep._arrays import as_array, of_data
 from jaxdeep._shapes import Array, Integer
 from jaxdeep.preprocessing.keys import is_missing
 from jaxdeep.preprocessing.scaling import check_state
@@ -178,7 +178,7 @@ def date_encoder(
             rest.append(np.where(missing, 0, seconds % _DAY).astype(np.int32))
         return Dates(jnp.asarray(np.stack(days, axis=1)), jnp.asarray(np.stack(rest, axis=1)))
 
-    @broadcasting
+    @of_data
     def encode(state: DateState, dates: Dates) -> Array:
         check_state(state, DateState)
         if not isinstance(dates, Dates):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting
+from jaxdeep._arrays import as_array, of_data
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
 from jaxdeep.preprocessing.features import check_features, check_kept_apart, widened
 from jaxdeep.preprocessing.order import Base, Ordered, Statistics, ordered, with_base
@@ -104,7 +104,7 @@ def imputer(
     _checks.check_number("fill", fill, "(-inf, inf)")
     _checks.check_choice("indicators", indicators, ("none", "seen", "all"))
 
-    @broadcasting
+    @of_data
     def fit(x: ArrayLike) -> ImputerState:
         array = as_array("x", x)
         if array.ndim != 2:
@@ -132,7 +132,7 @@ def imputer(
             Indicated(tuple(which.tolist())),
         )
 
-    @broadcasting
+    @of_data
     def transform(state: ImputerState, x: ArrayLike) -> Array:
         check_state(state, ImputerState)
         wide, dtype = widened(x)
@@ -143,7 +143,7 @@ def imputer(
         columns = jnp.array(state.indicated.features)
         return jnp.concatenate([y, jnp.isnan(wide)[..., columns].astype(dtype)], axis=-1)
 
-    @broadcasting
+    @of_data
     def inverse_transform(state: ImputerState, y: ArrayLike) -> Array:
         check_state(state, ImputerState)
         wide, dtype = widened(y, "y")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting, check_above_zero
+from jaxdeep._arrays import as_array, check_above_zero, of_data
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
 from jaxdeep.preprocessing.features import (
     Axes,
@@ -21,6 +21,7 @@ from jaxdeep.preprocessing.features import (
     widened,
 )
 from jaxdeep.preprocessing.power import check_positive, exponent, mirrored, powers
+from jaxdeep.preprocessing.precision import precisely
 from jaxdeep.preprocessing.statistics import summed, unit_of
 
 Data = Float[Array, "*data"]
@@ -360,7 +361,8 @@ def _llf_jit(x: Data, lmbda: Array, axes: Axes, method: Method) -> PerFeature:
     return (logs.n * _llf(logs, lmbda, axes)).reshape(shape)
 
 
-@broadcasting
+@of_data
+@precisely
 def _llf_of(x: ArrayLike, lmbda: ArrayLike, axis: Axis, method: Method) -> PerFeature:
     wide, axes = _data(x, axis, method)
     if method == "box-cox":
@@ -368,14 +370,16 @@ def _llf_of(x: ArrayLike, lmbda: ArrayLike, axis: Axis, method: Method) -> PerFe
     return _llf_jit(wide, _lmbdas(lmbda, wide, axes), axes, method)
 
 
-@broadcasting
+@of_data
+@precisely
 def _mle_of(x: ArrayLike, axis: Axis, method: Method) -> PerFeature:
     wide, axes = _data(x, axis, method)
     _check_data(wide, axes, method)
     return _mle(wide, axes, method)
 
 
-@broadcasting
+@of_data
+@precisely
 def _interval_of(
     x: ArrayLike, lmbda: ArrayLike | None, level: float | Array, axis: Axis, method: Method
 ) -> tuple[PerFeature, PerFeature]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting, check_above_zero, check_holds
+from jaxdeep._arrays import as_array, check_above_zero, check_holds, of_data
 from jaxdeep._shapes import Array, ArrayLike
 from jaxdeep.preprocessing.features import (
     Axis,
@@ -82,14 +82,14 @@ def log_transform(
             return (np.log1p if method == "log1p" else np.log)(array.astype(np.float64))
         return _logarithm(widened(array)[0], method)
 
-    @broadcasting
+    @of_data
     def fit(x: ArrayLike) -> LogState:
         y = logarithm(x)
         if not standardize and y.ndim:
             check_kept_apart("the transform of x", y, reduced_axes(axis, y.ndim), "use standardize=True")
         return LogState(scaler.fit(y) if standardize else None)
 
-    @broadcasting
+    @of_data
     def transform(state: LogState, x: ArrayLike) -> Array:
         check_state(state, LogState)
         y, dtype = logarithm(x), float_of(as_array("x", x))
@@ -97,7 +97,7 @@ def log_transform(
             return scaler.transform(state.moments, y).astype(dtype)
         return jnp.asarray(y.astype(jnp.promote_types(dtype, jnp.float32))).astype(dtype)
 
-    @broadcasting
+    @of_data
     def inverse_transform(state: LogState, y: ArrayLike) -> Array:
         check_state(state, LogState)
         wide, dtype = widened(y, "y")

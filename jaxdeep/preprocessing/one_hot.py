@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting, whole
+from jaxdeep._arrays import as_array, of_data, whole
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer
 from jaxdeep._warning import warn
 from jaxdeep.preprocessing.keys import MISSING
@@ -180,7 +180,7 @@ def one_hot_encoder(
         _warn_of(strange(state.columns.levels, found, missing), state.columns, unknown)
         return jnp.asarray(found)
 
-    @broadcasting
+    @of_data
     def encode(state: OneHotState, codes: ArrayLike) -> Array:
         check_state(state, OneHotState)
         numbers, columns = whole("codes", codes), state.columns
@@ -199,7 +199,7 @@ def one_hot_encoder(
     return OneHotEncoder(fit, transform, _inverse_transform, codes, encode, _decode, _names)
 
 
-@broadcasting
+@of_data
 def _decode(state: OneHotState, y: ArrayLike) -> Codes:
     check_state(state, OneHotState)
     array, columns = jnp.asarray(as_array("y", y)), state.columns

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._arrays import as_array, broadcasting, overflows, whole
+from jaxdeep._arrays import as_array, of_data, overflows, whole
 from jaxdeep._shapes import Array, ArrayLike, Num
 from jaxdeep.preprocessing.levels import (
     Levels,
@@ -154,7 +154,7 @@ def ordinal_encoder(
     return OrdinalEncoder(fit, transform, _inverse_transform, codes, _encode, _decode)
 
 
-@broadcasting
+@of_data
 def _encode(state: OrdinalState, codes: ArrayLike) -> Array:
     check_state(state, OrdinalState)
     numbers, (features, size) = whole("codes", codes), state.table.shape
@@ -164,7 +164,7 @@ def _encode(state: OrdinalState, codes: ArrayLike) -> Array:
     return state.table[jnp.arange(features), inside]
 
 
-@broadcasting
+@of_data
 def _decode(state: OrdinalState, y: ArrayLike) -> Array:
     check_state(state, OrdinalState)
     array, features = jnp.asarray(as_array("y", y)), state.table.shape[0]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting, check_above_zero
+from jaxdeep._arrays import as_array, check_above_zero, of_data
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
 from jaxdeep.preprocessing.features import (
     Axis,
@@ -32,7 +32,7 @@ _EXPM1 = [1 / math.factorial(k + 1) for k in range(16)]
 _LOG1P = [(-1) ** k / (k + 1) for k in range(18)]
 
 
-@broadcasting
+@of_data
 def box_cox(
     x: ArrayLike, lmbda: ArrayLike, geometric_mean: ArrayLike = False, *, axis: Axis = 0
 ) -> Float[Array, "..."]:
@@ -75,7 +75,7 @@ def box_cox(
     return _scaled_box_cox(wide, lmbda, _log_mean(wide, geometric_mean, axis)).astype(dtype)
 
 
-@broadcasting
+@of_data
 def inverse_box_cox(y: ArrayLike, lmbda: ArrayLike) -> Float[Array, "..."]:
     """The x of which `box_cox` makes `y`: ``x = (1 + λ y)^(1/λ)``, and ``e^y`` for λ = 0.
 
@@ -95,7 +95,7 @@ def inverse_box_cox(y: ArrayLike, lmbda: ArrayLike) -> Float[Array, "..."]:
     return _inverse_box_cox(wide, _beside("lmbda", lmbda, wide)).astype(dtype)
 
 
-@broadcasting
+@of_data
 def yeo_johnson(x: ArrayLike, lmbda: ArrayLike) -> Float[Array, "..."]:
     """Yeo-Johnson: Box-Cox of 1 + x, and mirrored, with 2 − λ, below 0.
 
@@ -122,7 +122,7 @@ def yeo_johnson(x: ArrayLike, lmbda: ArrayLike) -> Float[Array, "..."]:
     return _yeo_johnson(wide, _beside("lmbda", lmbda, wide)).astype(dtype)
 
 
-@broadcasting
+@of_data
 def inverse_yeo_johnson(y: ArrayLike, lmbda: ArrayLike) -> Float[Array, "..."]:
     """The x of which `yeo_johnson` makes `y`.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting, check_above_zero
+from jaxdeep._arrays import as_array, check_above_zero, of_data
 from jaxdeep._compat import enable_x64
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.preprocessing.features import (
@@ -29,7 +29,14 @@ from jaxdeep.preprocessing.power import (
     inverse_yeo_johnson,
     yeo_johnson,
 )
-from jaxdeep.preprocessing.precision import is_computing, is_precise, unscaled
+from jaxdeep.preprocessing.precision import (
+    has_small,
+    is_computing,
+    is_narrow,
+    is_precise,
+    precise_of,
+    unscaled,
+)
 from jaxdeep.preprocessing.scaling import check_state, standard_scaler
 from jaxdeep.preprocessing.statistics import Moments
 from jaxdeep.preprocessing.transform import described, fits
@@ -111,14 +118,14 @@ def power_transform(
         "yeo-johnson": (yeo_johnson, inverse_yeo_johnson, yeo_johnson_mle),
     }[method]
 
-    @broadcasting
+    @of_data
     def fit(x: ArrayLike) -> PowerState:
-        precise, array = _precise(x), as_array("x", x)
+        precise, array = precise_of(x), as_array("x", x)
         axes = reduced_axes(axis, array.ndim)
         check_varies("x", array, axes)
         if precise is not None and method == "yeo-johnson":
             check_above_zero("x", precise, axis=axes)  # its results are as small
-        if precise is not None and (_is_narrow(precise, axes) or _has_small(precise)):
+        if precise is not None and (is_narrow(precise, axes) or has_small(precise)):
             with enable_x64(True):
                 found = np.asarray(mle(precise, axis=axis)).astype(np.float32)
                 values = np.asarray(forward(precise, found))
@@ -134,16 +141,16 @@ def power_transform(
             )
         return PowerState(lmbda, scaler.fit(forward(wide, lmbda)) if standardize else None)
 
-    @broadcasting
+    @of_data
     def transform(state: PowerState, x: ArrayLike) -> Array:
         check_state(state, PowerState)
         wide, dtype = widened(x)
         check_features(state.lmbda.shape, wide.shape, axis, "x")
-        precise = _precise(x)
+        precise = precise_of(x)
         if method == "box-cox":
             check_positive(as_array("x", x))
         is_wide = state.moments is not None and is_precise(state.moments)
-        of_logarithms = method == "box-cox" and precise is not None and _has_small(precise)
+        of_logarithms = method == "box-cox" and precise is not None and has_small(precise)
         if precise is not None and (is_wide or of_logarithms):
             with enable_x64(True):
                 values = np.asarray(forward(precise, np.asarray(state.lmbda)))
@@ -153,7 +160,7 @@ def power_transform(
         y = forward(wide, state.lmbda)
         return (y if state.moments is None else scaler.transform(state.moments, y)).astype(dtype)
 
-    @broadcasting
+    @of_data
     def inverse_transform(state: PowerState, y: ArrayLike) -> Array:
         check_state(state, PowerState)
         wide, dtype = widened(y, "y")
@@ -168,17 +175,6 @@ def power_transform(
         return inverse(wide, state.lmbda).astype(dtype)
 
     return PowerTransform(fit, transform, inverse_transform)
-
-
-def _precise(x: ArrayLike) -> np.ndarray | None:
-    """Numbers of the host in float64, if JAX would cut them to float32 and nothing is being traced."""
-    array = as_array("x", x)
-    if isinstance(array, jax.Array):
-        return None
-    cut = array.dtype.itemsize >= 4 and array.dtype != np.float32
-    if not cut or not is_computing() or jnp.result_type(float) == jnp.float64:
-        return None
-    return array.astype(np.float64)
 
 
 def _check_powers(x: np.ndarray, lmbda: np.ndarray, powers: np.ndarray, axes: Axes) -> None:
@@ -196,18 +192,3 @@ def _check_powers(x: np.ndarray, lmbda: np.ndarray, powers: np.ndarray, axes: Ax
             f"{jnp.result_type(float)}: subtract what the numbers have in common first, or divide them "
             "by a unit"
         )
-
-
-def _is_narrow(x: np.ndarray, axes: Axes) -> bool:
-    """Whether a feature varies by so little that float32 would keep few digits of it or its powers."""
-    least = np.fmin.reduce(x, axis=axes, initial=np.inf)
-    most = np.fmax.reduce(x, axis=axes, initial=-np.inf)
-    with np.errstate(invalid="ignore"):  # ∞ − ∞
-        spread = most - least
-    size = np.maximum(abs(least), abs(most))
-    return bool(((spread > 0) & ((spread < 2**-12 * size) | (size < 1e-30))).any())
-
-
-def _has_small(x: np.ndarray) -> bool:
-    """Whether float32 would make a number 0 that is none."""
-    return bool(((abs(x) < np.finfo(np.float32).tiny) & (x != 0)).any())

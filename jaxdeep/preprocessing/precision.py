@@ -1,15 +1,22 @@
 """What is computed in float64 on the host though JAX' default float is float32."""
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._arrays import as_array
 from jaxdeep._compat import enable_x64
 from jaxdeep._shapes import ArrayLike
+from jaxdeep.preprocessing.features import Axes, check_axis, reduced_axes
 from jaxdeep.preprocessing.statistics import Moments
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def is_precise(moments: Moments) -> bool:
@@ -33,3 +40,53 @@ def unscaled(scaler: Any, moments: Moments, y: ArrayLike) -> np.ndarray | None:
         wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), moments)
         wide = wide._replace(mean=wide.mean + wide.rest, rest=None)
         return np.asarray(scaler.inverse_transform(wide, np.asarray(y, np.float64)))
+
+
+def precise_of(x: ArrayLike) -> np.ndarray | None:
+    """Numbers of the host in float64, if JAX would cut them to float32 and nothing is being traced."""
+    array = as_array("x", x)
+    if isinstance(array, jax.Array):
+        return None
+    cut = array.dtype.itemsize >= 4 and array.dtype != np.float32
+    if not cut or not is_computing() or jnp.result_type(float) == jnp.float64:
+        return None
+    return array.astype(np.float64)
+
+
+def is_narrow(x: np.ndarray, axes: Axes) -> bool:
+    """Whether a feature varies by so little that float32 would keep few digits of it or its powers."""
+    least = np.fmin.reduce(x, axis=axes, initial=np.inf)
+    most = np.fmax.reduce(x, axis=axes, initial=-np.inf)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞
+        spread = most - least
+    size = np.maximum(abs(least), abs(most))
+    return bool(((spread > 0) & ((spread < 2**-12 * size) | (size < 1e-30))).any())
+
+
+def has_small(x: np.ndarray) -> bool:
+    """Whether float32 would make a number 0 that is none."""
+    return bool(((abs(x) < np.finfo(np.float32).tiny) & (x != 0)).any())
+
+
+def precisely(function: Callable[P, T]) -> Callable[P, T]:
+    """A function of data, …, axis and method, in float64 on the host where float32 is too little.
+
+    What it returns is in float32 then.
+    """
+
+    @functools.wraps(function)
+    def computed(*args: P.args, **kwargs: P.kwargs) -> T:
+        x, *others = args
+        axis: Any = others[-2]
+        precise = precise_of(x)  # type: ignore[arg-type]
+        if precise is None or not precise.size:
+            return function(*args, **kwargs)
+        check_axis(axis)
+        if has_small(precise) or not is_narrow(precise, reduced_axes(axis, precise.ndim)):
+            return function(*args, **kwargs)
+        with enable_x64(True):
+            found = jax.tree.map(np.asarray, function(precise, *others, **kwargs))  # type: ignore[arg-type]
+        narrow: T = jax.tree.map(lambda leaf: jnp.asarray(leaf.astype(np.float32)), found)
+        return narrow
+
+    return computed

@@ -9,7 +9,7 @@ import numpy as np
 from jax.scipy.special import ndtr, ndtri
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting
+from jaxdeep._arrays import as_array, of_data
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.preprocessing.features import Axis, check_axis
 from jaxdeep.preprocessing.order import Base, by_feature, ordered, prepared, with_base
@@ -73,7 +73,7 @@ def quantile_transform(
     check_axis(axis)
     normal = output == "normal"
 
-    @broadcasting
+    @of_data
     def fit(x: ArrayLike) -> QuantileState:
         values = ordered(x, axis)
         xp = values.numpy
@@ -83,14 +83,14 @@ def quantile_transform(
         quantiles = xp.where(values.count > 0, quantiles, xp.nan)
         return QuantileState(values.base, values.state(quantiles))
 
-    @broadcasting
+    @of_data
     def transform(state: QuantileState, x: ArrayLike) -> Array:
         check_state(state, QuantileState)
         off, dtype = prepared(state.base, x, axis, "x")
         place = _normal_place if normal else _even_place
         return _by_feature(place, off, state.quantiles).astype(dtype)
 
-    @broadcasting
+    @of_data
     def inverse_transform(state: QuantileState, y: ArrayLike) -> Array:
         check_state(state, QuantileState)
         zero = jax.tree.map(jnp.zeros_like, state.base)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting
+from jaxdeep._arrays import as_array, of_data
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.preprocessing.features import Axis, check_axis
 from jaxdeep.preprocessing.order import Base, ordered, prepared, with_base
@@ -86,7 +86,7 @@ def robust_scaler(
     check_axis(axis)
     divided = _normal_range(low / 100, high / 100) if unit_variance else 1.0
 
-    @broadcasting
+    @of_data
     def fit(x: ArrayLike) -> RobustState:
         values = ordered(x, axis)
         xp = values.numpy
@@ -117,14 +117,14 @@ def robust_scaler(
             base, values.state(center), values.state(scale if with_scaling else xp.ones_like(scale))
         )
 
-    @broadcasting
+    @of_data
     def transform(state: RobustState, x: ArrayLike) -> Array:
         check_state(state, RobustState)
         off, dtype = prepared(state.base, x, axis, "x")
         y = _forward(off, state.center, state.scale)
         return (y if clip is None else smooth_clip(y, clip)).astype(dtype)
 
-    @broadcasting
+    @of_data
     def inverse_transform(state: RobustState, y: ArrayLike) -> Array:
         check_state(state, RobustState)
         zero = jax.tree.map(jnp.zeros_like, state.base)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting, check_above_zero, extremes
+from jaxdeep._arrays import as_array, check_above_zero, extremes, of_data
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.preprocessing.features import (
     Axes,
@@ -194,7 +194,7 @@ def _scaler(
         kind, values = nothing
         return kind(*(jnp.full(shape, value, dtype) for value in values))
 
-    @broadcasting
+    @of_data
     def update(state: State, x: ArrayLike, weights: ArrayLike | None = None) -> State:
         check_state(state, nothing[0])
         halves, _ = in_halves(x)
@@ -231,13 +231,13 @@ def _scaler(
         check_features(state[0].shape, halves.high.shape, axis, name)
         return halves, dtype
 
-    @broadcasting
+    @of_data
     def transform(state: State, x: ArrayLike) -> Array:
         halves, dtype = prepared(state, x, "x")
         y = _forward(halves, shift_and_scale(state), *bounds)
         return (jnp.clip(y, *bounds) if clip else y).astype(dtype)
 
-    @broadcasting
+    @of_data
     def inverse_transform(state: State, y: ArrayLike) -> Array:
         halves, dtype = prepared(state, y, "y")
         return _backward(halves.high, shift_and_scale(state), *bounds).astype(dtype)

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
-from jaxdeep._arrays import broadcasting
+from jaxdeep._arrays import of_data
 from jaxdeep._shapes import Array, ArrayLike
 from jaxdeep.preprocessing.features import widened
 
 
-@broadcasting
+@of_data
 def smooth_clip(x: ArrayLike, limit: ArrayLike = 3.0) -> Array:
     """``y = x / √(1 + (x / limit)²)``: close to x in the middle, and between −limit and limit.
 
@@ -37,7 +37,7 @@ def smooth_clip(x: ArrayLike, limit: ArrayLike = 3.0) -> Array:
     return _smooth_clip(wide, jnp.asarray(limit, wide.dtype)).astype(dtype)
 
 
-@broadcasting
+@of_data
 def inverse_smooth_clip(y: ArrayLike, limit: ArrayLike = 3.0) -> Array:
     """The x of which `smooth_clip` makes `y`: ``x = y / √(1 − (y / limit)²)``.
 

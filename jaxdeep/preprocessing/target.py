@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, broadcasting, check_above_zero, extremes, whole
+from jaxdeep._arrays import as_array, check_above_zero, check_told_apart, extremes, of_data, whole
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer
 from jaxdeep._sums import sums_at
 from jaxdeep._warning import warn
@@ -142,16 +142,17 @@ def target_encoder(
             codes, size = _integers(x, categories, strict=True), categories
         if codes.ndim not in (1, 2):
             raise ValueError(f"x must be of shape (n,) or (n, features), got {codes.shape}")
+        check_told_apart("y", y)
         return codes, _targets(y, codes.shape[0], classes), size, vocabulary
 
-    @broadcasting
+    @of_data
     def fit(x: Categories, y: ArrayLike) -> TargetState:
         codes, targets, size, vocabulary = prepared(x, y)
         weights = jnp.ones(codes.shape[:1], targets.high.dtype)
         encodings, mean = _fit(codes, targets, weights, shrink, size)
         return TargetState(encodings, mean, vocabulary)
 
-    @broadcasting
+    @of_data
     def transform(state: TargetState, x: Categories) -> Encoded:
         check_state(state, TargetState)
         words = state.vocabulary
@@ -171,7 +172,7 @@ def target_encoder(
             )
         return _encode(state.encodings, state.mean, codes)
 
-    @broadcasting
+    @of_data
     def fit_transform(
         key: Array, x: Categories, y: ArrayLike, *, cv: int | ArrayLike = 5, stratify: bool = False
     ) -> tuple[Encoded, TargetState]:

@@ -43,6 +43,7 @@ from jaxdeep.train.data import (
     to_device,
 )
 from jaxdeep.train.options import filled, options_of
+from jaxdeep.train.outputs import outputs_of
 
 
 class How(NamedTuple):
@@ -263,7 +264,10 @@ def tabled(points: Sequence[Point], rows: Sequence[Trial]) -> Table:
     """The table of rows that have ended."""
     named = tuple({**points[row.place[0]], **row.subset.names, "seed": row.place[2]} for row in rows)
     spaces = getattr(points, "spaces", None)
-    return Table(named, tuple(row.standing() for row in rows), spaces)
+    losses = [row.setup.options["loss"] for row in rows]
+    words = [None if loss is None else outputs_of(loss) for loss in losses]
+    outputs = words[0] if words and all(one == words[0] for one in words) else None
+    return Table(named, tuple(row.standing() for row in rows), spaces, outputs)
 
 
 def order_of(space: Mapping[str, Any] | Sequence[Point], points: Sequence[Point]) -> list[int] | None:

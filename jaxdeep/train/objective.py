@@ -187,12 +187,12 @@ def supervised(
                 return Tally(metric.update(metric.init(), outputs, y, weights), metric)
             if counted is None and ignored_by(metric) is None:
                 return _mean(f"metrics[{name!r}]", metric(outputs, y), outputs, y, None)
-            counting = mean(metric)
-            return Tally(counting.update(counting.init(), outputs, y, counted), counting)
+            return _counted(name, metric, outputs, y, counted)
 
         return value, (state, {name: report(name, metric) for name, metric in metrics.items()})
 
     objective.of_model = model  # type: ignore[attr-defined]
+    objective.of_loss = loss  # type: ignore[attr-defined]
     return objective
 
 
@@ -209,6 +209,19 @@ def _checked(
             _checks.check_takes(name, function, "outputs", "y")
     check_metric_names(metrics)
     return metrics
+
+
+def _counted(name: str, metric: PerExample, outputs: PyTree, y: PyTree, counted: Any) -> Tally:
+    """The mean of a metric over the rows that count, all of them if that is None."""
+    shape = jnp.shape(jax.eval_shape(metric, outputs, y))
+    if counted is not None and shape[:1] != counted.shape[:1]:
+        raise ValueError(
+            f"metrics[{name!r}] must give a value for each row where some do not count, such as those "
+            f"that fill up the last batch, got shape {shape} for {counted.shape[0]} rows; streaming "
+            "metrics, such as jaxdeep.metrics.brier(), are of all rows"
+        )
+    counting = mean(metric)
+    return Tally(counting.update(counting.init(), outputs, y, counted), counting)
 
 
 def _check_made(name: str, function: Any) -> None:

@@ -51,6 +51,29 @@ def kind_of_targets(loss: PerExample) -> Any:
     return next((kind for kind, known in _TARGETS.items() if one in map(inside, known)), None)
 
 
+def outputs_of(loss: PerExample) -> Any:
+    """What a model that was trained with this loss puts out, in a word of `mc_dropout`; None if unknown.
+
+    Of the loss of several outputs it is a dict by their names.
+
+    >>> from jaxdeep import losses
+    >>> outputs_of(losses.mse), outputs_of(losses.sigmoid_cross_entropy)
+    ('values', 'label_logits')
+    """
+
+    def word(targets: Any, read: Any) -> Any:
+        if isinstance(targets, Mapping):
+            return {name: word(targets[name], along_name(read, name)) for name in targets}
+        if targets == "values":
+            return "values"
+        return "label_logits" if (read, targets) == ("logits", "labels") else read
+
+    def along_name(read: Any, name: str) -> Any:
+        return read[name] if isinstance(read, Mapping) else read
+
+    return word(kind_of_targets(loss), reads(loss))
+
+
 _TARGETS: dict[str, tuple[PerExample, ...]] = {
     "labels": (
         *(losses.sigmoid_cross_entropy, losses.sigmoid_focal, losses.hinge),

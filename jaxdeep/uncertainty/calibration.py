@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, on_device
+from jaxdeep._compilation import meant_nans
 from jaxdeep._limits import log_softmax, softmax
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, Num, Shaped
 from jaxdeep._sums import sums_at
@@ -43,6 +44,7 @@ class Reliability(NamedTuple):
     edges: Float[Array, "bins+1"]
 
 
+@meant_nans()
 def reliability(
     probabilities: Probabilities,
     labels: Labels,
@@ -82,6 +84,7 @@ def reliability(
     return _reliability(p, y, bins=int(bins), strategy=strategy)
 
 
+@meant_nans()
 def expected_calibration_error(
     probabilities: Probabilities,
     labels: Labels,
@@ -107,6 +110,7 @@ def expected_calibration_error(
     return jnp.sum(_gaps(diagram) * diagram.count) / jnp.sum(diagram.count)
 
 
+@meant_nans()
 def maximum_calibration_error(
     probabilities: Probabilities,
     labels: Labels,

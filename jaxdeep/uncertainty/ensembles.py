@@ -21,11 +21,12 @@ from jaxdeep.nn.outputs import meaning_of
 from jaxdeep.search.tables.result import NotKept
 from jaxdeep.search.tables.table import Table
 from jaxdeep.train.data import as_arrays, count_rows
+from jaxdeep.train.outputs import outputs_of
 from jaxdeep.train.state import PerExample
 from jaxdeep.tree import leaf_paths, shapes
-from jaxdeep.uncertainty.prediction import Prediction, gather, outputs_of
+from jaxdeep.uncertainty.prediction import Prediction, gather
 from jaxdeep.uncertainty.rows import divisor, in_parts, limits, on_devices, part_rows, placed, row_bytes
-from jaxdeep.uncertainty.sampling import Settings, settings_of
+from jaxdeep.uncertainty.sampling import Settings, said_by, settings_of
 
 Member = tuple[PyTree, PyTree]  # parameters and state; of all members if they are stacked
 
@@ -61,7 +62,7 @@ def ensemble(
 
       x: inputs, an array or a pytree of arrays with N rows each.
       batch_size, return_samples, outputs, from_logits, mesh: as for `mc_dropout`.
-      loss: as for `mc_dropout`; by default that of the results of `jaxdeep.fit`.
+      loss: as for `mc_dropout`; by default that of the results of `jaxdeep.fit`, or of the sweep.
 
     Raises:
       TypeError: an argument of the wrong type.
@@ -80,6 +81,8 @@ def ensemble(
     check_models("ensemble", {"model": model})
     x = as_arrays(x, "x", inputs=True)
     loss = _loss_of(members) if loss is None else loss
+    if isinstance(members, Table) and loss is None and from_logits is None and outputs is None:
+        outputs = said_by(members.outputs, model)
     settings = settings_of(model, x, batch_size, return_samples, (outputs, from_logits, loss), mesh)
     stacked, x = placed(settings.mesh, _stacked(members), x)
     joint = functools.partial(_ensemble, settings)
@@ -115,12 +118,17 @@ def _ensemble(settings: Settings, stacked: Member, x: PyTree) -> Prediction:
 def _loss_of(members: Any) -> PerExample | None:
     """The loss that results of `jaxdeep.fit` know; None if they know none, or not the same kind."""
     known = [
-        member.problem.minimised.get("loss")
+        member.problem.loss
         for member in (members if isinstance(members, list) else ())
         if isinstance(member, FitResult)
     ]
     words = [None if loss is None else outputs_of(loss) for loss in known]
-    return known[0] if words and all(word == words[0] for word in words) else None
+    if any(word != words[0] for word in words):
+        raise ValueError(
+            "members must have been trained with losses that take the outputs for the same, got "
+            f"{words}: say outputs= or loss="
+        )
+    return known[0] if known else None
 
 
 def _stacked(members: Any) -> Member:

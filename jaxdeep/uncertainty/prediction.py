@@ -9,10 +9,7 @@ import jax.numpy as jnp
 from jaxdeep._endings import Meaning, of_program
 from jaxdeep._limits import softmax
 from jaxdeep._shapes import Array, ArrayLike, Float, Num, PyTree
-from jaxdeep.losses.meaning import reads
 from jaxdeep.nn.outputs import APART, OF_MODULE, along, check_probabilities
-from jaxdeep.train.outputs import kind_of_targets
-from jaxdeep.train.state import PerExample
 from jaxdeep.tree import path_name
 
 OUTPUTS = ("logits", "label_logits", "probabilities", "values")
@@ -122,29 +119,6 @@ def check_outputs(outputs: Any) -> None:
         if kind is not None and kind not in OUTPUTS:
             where = f"outputs[{path_name(path)}]" if path else "outputs"
             raise ValueError(f"{where} must be one of {', '.join(map(repr, OUTPUTS))}, got {kind!r}")
-
-
-def outputs_of(loss: PerExample) -> Any:
-    """What a model puts out that was trained with this loss: of `OUTPUTS`, None where it does not say.
-
-    Of the loss of several outputs it is a dict by their names.
-
-    >>> from jaxdeep import losses
-    >>> outputs_of(losses.mse), outputs_of(losses.sigmoid_cross_entropy)
-    ('values', 'label_logits')
-    """
-
-    def word(targets: Any, read: Any) -> Any:
-        if isinstance(targets, Mapping):
-            return {name: word(targets[name], along_name(read, name)) for name in targets}
-        if targets == "values":
-            return "values"
-        return "label_logits" if (read, targets) == ("logits", "labels") else read
-
-    def along_name(read: Any, name: str) -> Any:
-        return read[name] if isinstance(read, Mapping) else read
-
-    return word(kind_of_targets(loss), reads(loss))
 
 
 def _said(outputs: Any) -> list[tuple[jax.tree_util.KeyPath, Any]]:

@@ -21,9 +21,10 @@ from jaxdeep.nn.model import Model, check_models
 from jaxdeep.nn.outputs import meaning_of
 from jaxdeep.train import sharding
 from jaxdeep.train.data import as_arrays, count_examples, count_rows, with_rows
+from jaxdeep.train.outputs import outputs_of
 from jaxdeep.train.state import PerExample
 from jaxdeep.tree import shapes
-from jaxdeep.uncertainty.prediction import Prediction, check_outputs, gather, outputs_of
+from jaxdeep.uncertainty.prediction import Prediction, check_outputs, gather
 from jaxdeep.uncertainty.rows import (
     divisor,
     in_parts,
@@ -172,8 +173,16 @@ def settings_of(
         outputs = "logits" if from_logits else "probabilities"
     _checks.check_functions(loss=loss)
     if outputs is None and loss is not None:
-        outputs = outputs_of(loss)
+        outputs = said_by(outputs_of(loss), model)
     return Settings(model, batch_size, bool(return_samples), outputs, usable(mesh))
+
+
+def said_by(words: Any, model: Model) -> Any:
+    """What the loss says of the outputs, None where the model's last layers say it."""
+    known = meaning_of(model)
+    if known in ("probabilities", "labels", "log_probabilities", "log_labels"):
+        return None
+    return words
 
 
 def _mc_dropout(settings: Settings, samples: int, shared: Shared, x: PyTree) -> Prediction:

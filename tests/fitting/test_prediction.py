@@ -433,3 +433,16 @@ def test_refusals():
         jd.predict(nn.lambda_(lambda x: x.sum(0)), {}, {}, ROWS)
     with pytest.raises(TypeError, match=r"model must be a jaxdeep\.nn\.Model"):
         jd.predict(nn.dense, {}, {}, ROWS)
+
+
+def test_fitted_layers_see_times_as_they_are():
+    times, scaler = 1.7e9 + np.arange(100.0)[:, None], jd.preprocessing.standard_scaler()
+    layer = jd.preprocessing.fitted(scaler, scaler.fit(times))
+    model = jd.nn.serial(scaler=layer, out=jd.nn.dense(1, kernel_init=jax.nn.initializers.ones))
+    params, state = model.init(jax.random.key(0), times[:1])
+    expected = (times - times.mean()) / times.std()
+    found = jd.predict(model, params, state, times)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(jd.predict(model, params, state, times[7:9]), found[7:9])
+    loss = jd.evaluate(model, params, state, (times, expected), loss=jd.losses.mse)["loss"]
+    assert loss < 1e-10

@@ -437,3 +437,10 @@ def test_powers_that_float32_cannot_tell_are_to_be_standardized():
     times = (1.7e9 + np.arange(100.0))[:, None]
     with pytest.raises(ValueError, match=r"the transform of x holds .*: use standardize=True"):
         pp.power_transform().fit(times)
+
+
+def test_likelihoods_of_numbers_that_float32_cannot_tell_are_those_of_float64():
+    x = 1.7e9 + np.arange(100.0)
+    np.testing.assert_allclose(pp.box_cox_llf(x, 1.0), scipy.stats.boxcox_llf(1.0, x), rtol=1e-6)
+    np.testing.assert_allclose(pp.yeo_johnson_llf(x, 1.0), scipy.stats.yeojohnson_llf(1.0, x), rtol=1e-6)
+    assert np.isfinite(pp.box_cox_mle(x))

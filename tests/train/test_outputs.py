@@ -486,3 +486,23 @@ def test_functions_with_from_logits_are_told_as_metrics():
     wrong = functools.partial(brier, from_logits=False)
     with pytest.raises(ValueError, match=r"metrics\['brier'\]: from_logits=False for a model that puts"):
         jd.evaluate(model, params, state, data, metrics={"brier": wrong}, **options)
+
+
+def test_a_softmax_that_is_clipped_is_one():
+    x, y = np.ones((32, 3), np.float32), np.zeros(32, int)
+    options = {"loss": softmax_cross_entropy, "optimizer": jd.optimizers.sgd(0.1), "progress": False}
+    clipped = serial(dense(3), jd.nn.lambda_(lambda z: jnp.clip(jax.nn.softmax(z), 1e-7, 1)))
+    with pytest.raises(ValueError, match="ends in a softmax or a sigmoid"):
+        jd.fit(clipped, (x, y), key=jax.random.key(0), **options)
+    bounded = serial(dense(3), jd.nn.lambda_(lambda z: jnp.clip(z, -1, 1)))
+    jd.fit(bounded, (x, y), key=jax.random.key(0), **options)
+
+
+def test_metrics_of_a_whole_batch_are_refused_where_rows_do_not_count():
+    x, y = np.ones((8, 3), np.float32), np.zeros(8, int)
+    model = dense(2)
+    params, state = model.init(jax.random.key(0), x)
+    options = {"loss": softmax_cross_entropy, "metrics": {"m": lambda outputs, y: jnp.mean(outputs)}}
+    jd.evaluate(model, params, state, (x, y), batch_size=8, **options)
+    with pytest.raises(ValueError, match=r"metrics\['m'\] must give a value for each row"):
+        jd.evaluate(model, params, state, (x, y), batch_size=5, **options)

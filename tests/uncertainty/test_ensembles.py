@@ -104,3 +104,29 @@ def test_results_of_fit_know_what_their_model_puts_out(loss, targets, said):
         p = np.asarray(found.mean, np.float64)
         entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum(axis=1)
         np.testing.assert_allclose(found.entropy, entropy, rtol=1e-5)
+
+
+def test_a_table_knows_what_its_models_put_out(tmp_path):
+    model, targets = nn.dense(2), np.stack([10 * X[:, 0], 5 + X[:, 1]], axis=1)
+    options = {"model": model, "data": (X, targets), "loss": jd.losses.mse, "progress": False}
+    table = jd.sweep(lambda hp: jd.optimizers.sgd(hp["rate"]), {"rate": [0.1]}, seeds=2, **options)
+    expected = np.mean([model.apply(*table.trained(i), X)[0] for i in range(2)], axis=0)
+    table.save(tmp_path / "table.npz")
+    for one in (table, Table.load(tmp_path / "table.npz")):
+        assert one.outputs == "values"
+        found = jd.uncertainty.ensemble(model, one, X)
+        np.testing.assert_allclose(found.mean, expected, rtol=1e-5)
+        assert found.entropy is None
+
+
+def test_members_of_different_losses_are_no_ensemble():
+    options = {"optimizer": jd.optimizers.sgd(0.1), "key": KEY, "progress": False}
+    cross_entropy, model = jd.losses.softmax_cross_entropy, nn.dense(2)
+    one = jd.fit(model, (X, X[:, :2]), loss=jd.losses.mse, **options)
+    other = jd.fit(model, (X, np.int32(X[:, 0] > 0)), loss=cross_entropy, **options)
+    with pytest.raises(ValueError, match="losses that take the outputs for the same"):
+        jd.uncertainty.ensemble(model, [one, other], X)
+    third = jd.fit(model, (X, X[:, :2]), objective=jd.train.supervised(model, jd.losses.mse), **options)
+    assert jd.uncertainty.ensemble(model, [third], X).entropy is None
+    with pytest.raises(ValueError, match="the output holds values"):
+        third.predict(X, output="class")

@@ -44,6 +44,7 @@ class Contents(NamedTuple):
     points: Sequence[Point]
     results: Sequence[Result]
     spaces: Any
+    outputs: Any = None
 
 
 def write(path: str | os.PathLike[str], contents: Contents, *, with_params: bool) -> None:
@@ -113,7 +114,7 @@ class _Arrays:
 
 
 def _about(arrays: _Arrays, contents: Contents, with_params: bool) -> Json:
-    points, results, spaces = contents
+    points, results, spaces, outputs = contents
     names = dict.fromkeys(name for space in (*points, *(spaces or ())) for name in space)
     encoders = {name: _encoder(_column(name, contents)) for name in names}
     rows = []
@@ -137,7 +138,7 @@ def _about(arrays: _Arrays, contents: Contents, with_params: bool) -> Json:
             for space in spaces
         ]
     about = {"format": FORMAT, "format_version": VERSION, "jaxdeep_version": __version__}
-    return about | {"spaces": described, "rows": rows}
+    return about | {"spaces": described, "outputs": outputs, "rows": rows}
 
 
 def _model(arrays: _Arrays, i: int, result: Result) -> Json:
@@ -299,7 +300,7 @@ def _contents(
     spaces = about["spaces"]
     if spaces is not None:
         spaces = tuple({name: _distribution(*d) for name, d in space.items()} for space in spaces)
-    return Contents(points, results, spaces)
+    return Contents(points, results, spaces, about.get("outputs"))
 
 
 def _distribution(kind: str, *fields: Json) -> Any:

@@ -30,6 +30,7 @@ class Runs:
     points: Sequence[Point]
     results: Sequence[Result] = dataclasses.field(repr=False)
     spaces: Any = dataclasses.field(default=None, repr=False)
+    outputs: Any = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         points = tuple(

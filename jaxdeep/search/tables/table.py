@@ -23,6 +23,8 @@ class Table(Views):
       results: for each row, a `Result`.
       spaces: the spaces that the points come from, if they are known; then rows say which values are at
         an edge of their range.
+      outputs: what the models put out, as their loss says, in a word of `jaxdeep.uncertainty.ensemble`;
+        None if that is not known, or not the same for all.
 
     >>> import numpy as np
     >>> result = Result({"w": np.ones(2)}, {}, {"loss": np.array([3.0, 1.0])}, end=1, ended="finished")
@@ -91,7 +93,7 @@ class Table(Views):
         """
         from jaxdeep.search.tables import files
 
-        contents = files.Contents(self.points, self.results, self.spaces)
+        contents = files.Contents(self.points, self.results, self.spaces, self.outputs)
         files.write(path, contents, with_params=with_params)
 
     @classmethod
