@@ -138,6 +138,11 @@ def _parted(targets: np.ndarray, args: argparse.Namespace, notes: list[str]) -> 
             notes.append(f"{many} of classes with fewer rows than there are parts: for training only")
         numbers, always = numbers[~rare], numbers[rare]
         labels = targets[numbers]
+    if len(numbers) <= len(shares) or not all(round(share * len(numbers)) for share in shares.values()):
+        raise ValueError(
+            f"argument --data: {args.data} has too few rows: of {len(numbers)} "
+            + " and ".join(f"a share of {share:g} is for --{part}" for part, share in shares.items())
+        )
     found = datasets.split(numbers, (None, *shares.values()), stratify=labels, seed=args.seed)
     parts = dict(zip(("training", *shares), found))
     return parts | {"training": np.sort(np.concatenate([parts["training"], always]))}

@@ -1,9 +1,10 @@
 """How rows enter a model: as its inputs, or as raw rows that one of its layers knows how to encode."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.array_source import ArraySource
@@ -64,8 +65,19 @@ def examples_in(model: Network, data: Any) -> PyTree:
     if isinstance(data, Iterator):
         return (examples_in(model, part) for part in data)
     if isinstance(data, (tuple, list)) and data:
-        return (rows_in(model, data[0]), *data[1:])
+        x, *others = data
+        if others and _is_text(others[0]):
+            others[0] = encodes.encode_labels(others[0])
+        return (rows_in(model, x), *others)
     return data
+
+
+def _is_text(labels: Any) -> bool:
+    """Whether labels are words, and not numbers of classes."""
+    if isinstance(labels, (str, Mapping, jax.Array)):
+        return False
+    dtype = np.asarray(labels).dtype if isinstance(labels, list) else getattr(labels, "dtype", None)
+    return dtype is not None and not (isinstance(dtype, np.dtype) and dtype.kind not in "UO")
 
 
 def labels_in(model: Network, classes: Any) -> Any:

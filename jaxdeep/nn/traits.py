@@ -83,6 +83,9 @@ class Encodes(Protocol):
     def encode(self, rows: Any) -> tuple[PyTree, PyTree]:
         """The inputs and the targets."""
 
+    def encode_labels(self, labels: Any) -> PyTree:
+        """The targets of labels in the words that they have in the rows."""
+
     def labels(self, classes: Any) -> Any:
         """Classes, as whole numbers, in the words that the targets have in the rows."""
 

@@ -30,6 +30,7 @@ class Cells(NamedTuple):
       aware: of dates, whether they name a time zone; None where there are none.
       categorical: whether the container says that these are categories.
       numbers: of texts all of which are numbers, these, NaN where one is missing; else None.
+      untyped: whether they come from a file of texts, in which 3 may be a number or a text.
     """
 
     kind: CellKind
@@ -38,6 +39,7 @@ class Cells(NamedTuple):
     aware: bool | None = None
     categorical: bool = False
     numbers: np.ndarray | None = None
+    untyped: bool = False
 
     @property
     def rows(self) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep.nn.model import Model
 from jaxdeep.tables import encoding, layers, layout, reports
+from jaxdeep.tables.cells import NULLS, of_values
 from jaxdeep.tables.column import Column
 from jaxdeep.tables.sources import is_table
 from jaxdeep.tables.statistics import Number
@@ -137,6 +138,17 @@ class Columns:
           ValueError: a target of numbers; a number that is of no class.
         """
         return np.asarray(classes) if self.target is None else self.target.labels(classes)
+
+    def encode_labels(self, labels: Any) -> np.ndarray:
+        """Labels of the table as int32 numbers of their classes, the reverse of `labels`.
+
+        Raises:
+          ValueError: a target of numbers, a label that is missing or no class.
+        """
+        if self.target is None or self.target.classes is None:
+            raise ValueError("encode_labels needs a target of classes, and the table has none")
+        values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+        return self.target.encode(of_values(self.target.name, values, NULLS))
 
     def values(self, outputs: Any) -> np.ndarray:
         """Outputs of a regression in the unit of the table, float64."""

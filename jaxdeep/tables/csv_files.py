@@ -46,7 +46,10 @@ def opened(
             next(reader)
             rows = _checked(reader, file, len(names))
             while len((columns := _columns(rows, places, size))[0]):
-                yield {name: of_values(name, columns[i], nulls) for i, name in enumerate(wanted)}
+                yield {
+                    name: of_values(name, columns[i], nulls)._replace(untyped=True)
+                    for i, name in enumerate(wanted)
+                }
                 del columns  # before the next one is read
 
     return names, blocks

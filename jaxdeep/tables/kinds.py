@@ -29,6 +29,7 @@ class Seen:
       present: the number of cells that are not missing.
       examples: of each kind of cell, the row and the value that was seen first.
       categorical: whether the container says that these are categories.
+      untyped: whether they come from a file of texts.
       aware: whether dates name a time zone.
       texts: the distinct texts, as long as there are at most `MOST_LEVELS`; `many` if there are more.
       words: how many the texts of all cells have.
@@ -39,6 +40,7 @@ class Seen:
     present: int = 0
     examples: dict[str, tuple[int, object]] = dataclasses.field(default_factory=dict)
     categorical: bool = False
+    untyped: bool = False
     aware: set[bool] = dataclasses.field(default_factory=set)
     texts: set[str] = dataclasses.field(default_factory=set)
     many: bool = False
@@ -52,6 +54,7 @@ class Seen:
     def add(self, name: str, first: int, cells: Cells) -> None:
         """See the cells of a block that begins with row `first`."""
         self.categorical |= cells.categorical
+        self.untyped |= cells.untyped
         if cells.kind == "empty":
             return
         present = cells.present()

@@ -139,7 +139,13 @@ def fitted_target(
         keys, found = keys_of(cells)
         for key, count in zip(keys, np.bincount(found, minlength=len(keys)).tolist()):
             counts[key] = counts.get(key, 0) + count
-    labels = _labels(seen, kind, list(counts))
+    labels = _labels(seen, list(counts))
+    if set(map(type, labels.values())) == {bool}:  # "true" and "True" are one
+        counts = {
+            str(one): sum(count for key, count in counts.items() if labels[key] is one)
+            for one in set(labels.values())
+        }
+        labels = {str(one): one for one in labels.values()}
     if len(counts) < 2:
         raise ValueError(
             f"target {name!r} has a single class, {next(iter(labels.values()))!r}: there is nothing to "
@@ -197,12 +203,13 @@ def _numbers(name: str, blocks: list[Cells], standardize: bool) -> Target:
     )
 
 
-def _labels(seen: Seen, kind: str, keys: list[str]) -> dict[str, Label]:
-    """The label of each key, in the type that the column has."""
+def _labels(seen: Seen, keys: list[str]) -> dict[str, Label]:
+    """The label of each key, in the type that the column has; of a file of texts, numbers if all are."""
     kinds = set(seen.examples)
     if kinds == {"boolean"} or (kinds == {"text"} and seen.truths):
         return {key: key.lower() == "true" for key in keys}
-    if kinds == {"number"} or (kinds == {"text"} and seen.numbers == seen.present and not seen.zeros):
+    are_numbers = seen.untyped and seen.numbers == seen.present and not seen.zeros
+    if kinds == {"number"} or (kinds == {"text"} and are_numbers):
         return {key: _number(key) for key in keys}
     return {key: key for key in keys}
 

@@ -298,6 +298,8 @@ def without_broken(counted: Bool[Array, "n"], x: PyTree) -> tuple[PyTree, Bool[A
 def _replaced(leaf: Any, stays: Any, counted: Any, xp: Any) -> Any:
     """An array, or where it does not stay the first row that counts, or 0 if none does."""
     leaf = xp.asarray(leaf)
+    if not leaf.size:  # inputs without columns
+        return leaf
     flat = leaf.reshape(-1, *leaf.shape[counted.ndim :])
     first = xp.where(counted.any(), flat[xp.argmax(counted.ravel())], 0).astype(leaf.dtype)
     return xp.where(stays.reshape(stays.shape + (1,) * (leaf.ndim - stays.ndim)), leaf, first)

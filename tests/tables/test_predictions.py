@@ -164,3 +164,34 @@ def test_what_is_no_table_is_refused():
         jd.predict(*network, rows)
     with pytest.raises(TypeError, match=r"x must be .* got an array of shape \(\d+, 3\)"):
         jd.predict(*network, np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("x", [np.linspace(-1, 1, 50).tolist(), ["a", "b"] * 25])
+def test_tables_of_numbers_alone_or_categories_alone_are_evaluated(x):
+    table = {"x": x, "y": ["no", "yes"] * 25}
+    columns = jd.tables.fit(table, "y")
+    recipe = jd.nn.mlp("binary", columns, hidden=(4,), epochs=1)
+    key = jax.random.key(0)
+    result = jd.fit(data=columns.encode(table), key=key, progress=False, **recipe.arguments())
+    p = np.asarray(result.predict(table, output="probability"), np.float64).reshape(-1)
+    y = np.arange(50) % 2
+    expected = -np.mean(np.where(y == 1, np.log(p), np.log1p(-p)))
+    # batches that do not divide the rows, the last of which is filled up
+    for size in (16, 256):
+        found = result.evaluate(table, batch_size=size)["loss"]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_labels_beside_a_table_may_be_its_words():
+    table = {"x": np.linspace(-1, 1, 50).tolist(), "c": ["a", "b"] * 25}
+    labels = ["no", "yes", "yes", "no", "yes"] * 10
+    columns = jd.tables.fit({**table, "y": labels}, "y")
+    recipe = jd.nn.mlp("binary", columns, hidden=(4,), epochs=1)
+    data, key = columns.encode({**table, "y": labels}), jax.random.key(0)
+    result = jd.fit(data=data, key=key, progress=False, **recipe.arguments())
+    expected = result.evaluate({**table, "y": labels})
+    assert columns.encode_labels(labels).tolist() == [label == "yes" for label in labels]
+    for y in (labels, np.array(labels), np.array(labels, object), data[1]):
+        assert result.evaluate((table, y)) == expected
+    with pytest.raises(ValueError, match="must be one of the classes 'no', 'yes', got 'maybe'"):
+        result.evaluate((table, ["maybe"] * 50))

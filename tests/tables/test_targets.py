@@ -18,7 +18,7 @@ def fitted(y, **options):
         (["no", "yes", "no"], ("no", "yes"), [0, 1, 0]),
         ([5, 3, 4, 3], (3, 4, 5), [2, 0, 1, 0]),
         ([3.0, 5.0], (3, 5), [0, 1]),
-        (["10", "9"], (9, 10), [1, 0]),
+        (["10", "9"], ("10", "9"), [0, 1]),
         (["a", "10", "9"], ("10", "9", "a"), [2, 0, 1]),
         ([True, False], (False, True), [1, 0]),
         (["False", "True"], (False, True), [0, 1]),
@@ -134,3 +134,19 @@ def test_the_target_is_a_column():
             call({"x": X})
     with pytest.raises(ValueError, match="has no classes"):
         jd.tables.fit({"x": X, "y": [0.5, 1, 2, 3]}, target="y").labels([0])
+
+
+def test_a_label_of_digits_is_text_where_the_table_has_types(tmp_path):
+    y = ["5", "3", "5", "3"]
+    file = tmp_path / "a.csv"
+    file.write_text("x,y\n" + "".join(f"{a},{b}\n" for a, b in zip(X, y)))
+    assert fitted(y).classes == ("3", "5")
+    assert fitted([int(one) for one in y]).classes == (3, 5)
+    assert jd.tables.fit(file, "y").classes == (3, 5)
+
+
+def test_true_and_false_in_any_case_are_two_classes():
+    columns = fitted(["True", "False", "true", "FALSE"])
+    assert (columns.classes, columns.task) == ((False, True), "binary")
+    assert columns.target.counts == (2, 2)
+    assert columns.encode({"x": X, "y": ["true", "True", "FALSE", "false"]})[1].tolist() == [1, 1, 0, 0]
