@@ -1,7 +1,7 @@
 """`evaluate`, the loss and the metrics of a model on data of any kind and size."""
 
+import collections
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -25,7 +25,7 @@ from jaxdeep.metrics import Metric, Tally
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model
 from jaxdeep.train.batches import COUNTED, Metrics, Totals, averages, none_yet, values_of, with_batch
-from jaxdeep.train.data import count_rows, with_rows
+from jaxdeep.train.data import count_rows, tree_bytes, with_rows
 from jaxdeep.train.epoch import evaluation_of
 from jaxdeep.train.objective import Bounds, Objective, check_bounds, supervised
 from jaxdeep.train.options import FitOptions, filled
@@ -35,6 +35,7 @@ from jaxdeep.tree import shapes
 EVALUATED = ("loss", "metrics", "penalty", "activity", "objective")  # arguments that `fit` has, too
 
 _PURE = "jaxdeep.train.make_evaluate"
+_AHEAD, _AHEAD_BYTES = 8, 2**25  # batches that wait for the device, at most, and their bytes
 
 
 @meant_transfers()
@@ -176,14 +177,19 @@ def _passed(
     totals = placement.everywhere(nothing)
     spread = None if placement.mesh is None else jax.tree.map(lambda a: a.sharding, totals)
 
-    def whole(variables: PyTree, totals: Totals, rows: PyTree) -> Totals:
-        return with_batch(totals, of_batch(variables, rows)[1], count_rows(rows))
+    # apart from the sums, each of which waits for the one before, so that batches are computed at once
+    def whole(variables: PyTree, rows: PyTree) -> Metrics:
+        return of_batch(variables, rows)[1]
+
+    def add(totals: Totals, values: Metrics, rows: Array) -> Totals:
+        return with_batch(totals, values, rows)
 
     def partly(variables: PyTree, totals: Totals, rows: PyTree, counts: Bool[Array, "rows"]) -> Totals:
         return with_batch(totals, of_part(variables, rows, counts, totals.sums), jnp.sum(counts))
 
-    compiled = functools.partial(by_shape, first=2, key=setup.key, out_shardings=spread)
-    on_whole, on_part = compiled("evaluate", whole), compiled("evaluate partly", partly)
+    on_whole = by_shape("evaluate", whole, 1, key=setup.key)
+    added = by_shape("evaluate sum", add, 1, key=setup.key, out_shardings=spread)
+    on_part = by_shape("evaluate partly", partly, 2, key=setup.key, out_shardings=spread)
     size = count_rows(batch) // (jax.process_count() if isinstance(source, LoaderSource) else 1)
 
     def placed(counts: np.ndarray) -> jax.Array:
@@ -191,15 +197,17 @@ def _passed(
             return placement.share(counts, 0)
         return placement.part(counts.shape, 0, counts.__getitem__)
 
-    before = None
+    begun: collections.deque[jax.Array] = collections.deque()
+    most = min(max(_AHEAD_BYTES // max(tree_bytes(batch), 1), 1), _AHEAD)
     for rows, filled_rows in source.parts(count_rows(batch), placement, fill=fill):
         if fill and filled_rows < size:
             counts = np.arange(size) < filled_rows
             totals = on_part(variables, totals, rows, placed(counts))
         else:
-            totals = on_whole(variables, totals, rows)
-        jax.block_until_ready(before)  # so that at most two batches are held
-        before = totals.batches
+            totals = added(totals, on_whole(variables, rows), np.int32(count_rows(rows)))
+        begun.append(totals.batches)
+        if len(begun) > most:  # so that few batches are held
+            jax.block_until_ready(begun.popleft())
     return by_shape("evaluated", _values_of, 0, key=setup.key)(totals)
 
 
