@@ -1,6 +1,7 @@
 """`gradient_flow`, which measures every layer of a network on one batch."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, Unpack
 
 import jax
@@ -21,7 +22,8 @@ from jaxdeep.train.data import as_arrays, check_pair, check_weights, count_examp
 from jaxdeep.train.objective import rehearse, supervised
 from jaxdeep.train.options import Minimised, filled, minimised_of, takes
 from jaxdeep.train.state import TrainState, check_optimizer, only
-from jaxdeep.train.step import gradients_of
+from jaxdeep.train.step import gradients_of, losses_of
+from jaxdeep.train.updating import DEFAULT, check_update_args, updating
 from jaxdeep.tree import Where, check_where, mask, parted
 
 
@@ -37,6 +39,7 @@ def gradient_flow(
     optimizer: optax.GradientTransformation | None = None,
     opt_state: PyTree | None = None,
     trainable: Where | None = None,
+    update_args: Sequence[str] = DEFAULT,
     key: jax.Array | None = None,
     train: bool = True,
     where: Where | None = None,
@@ -65,6 +68,7 @@ def gradient_flow(
       opt_state: the optimizer's state; that of a first step by default.
       trainable: the parameters that are trained, as for `jaxdeep.fit`. The others have no gradient, and
         their batch norms are frozen.
+      update_args: what the optimizer's update is passed, as for `jaxdeep.fit`.
       key: random key of dropout; without it nothing is dropped.
       train: whether batch norms use the batch's statistics.
       where: the layers to return, as a glob over their paths or a list of globs; all by default.
@@ -101,46 +105,49 @@ def gradient_flow(
         check_fit(model, params, state)
     if trainable is not None:
         check_where(trainable, "trainable")
+    check_update_args("update_args", update_args)
     if optimizer is not None:
         check_optimizer(optimizer)
-        optimizer = optax.with_extra_args_support(
-            only(optax.GradientTransformationExtraArgs(optimizer.init, optimizer.update), trainable)
-        )
-        opt_state = optimizer.init(params) if opt_state is None else opt_state
+        opt_state = only(optimizer, trainable).init(params) if opt_state is None else opt_state
     elif opt_state is not None:
         raise ValueError("opt_state= is given without the optimizer= it belongs to")
-    measured = objective
-    if measured is None:
+    frozen: dict[str, Any] = {} if trainable is None else {"trainable": trainable}
+    unprobed = objective
+    if unprobed is None:
         check_pair(batch, "batch")
         batch = as_arrays(batch, "batch")
         if not is_traced(batch):
             check_told_apart_by_column(batch, "batch")
         count_examples(batch, "batch")
         check_weights(batch, "batch")
-        frozen = {} if trainable is None else {"trainable": trainable}
-        measured = probed(model, supervision | frozen)
+        unprobed = supervised(model, **supervision, **frozen)
         if not is_traced(batch):
             # so that labels are checked, which cannot be done once they are traced
             ts = TrainState(jnp.zeros((), jnp.int32), params, state, (), jax.random.key(0))
             rehearse(supervised(model, **supervision), ts, batch, "batch")
 
+    measured = probed(model, supervision | frozen) if objective is None else objective
+
     def measure(params: PyTree, state: PyTree, opt_state: PyTree, batch: PyTree, key: jax.Array) -> Flow:
         moving, held = parted(params, trainable, "trainable")
         point = moving if optimizer is None else gradient_point(opt_state, moving)
-        if objective is None:
-            point, held = with_taps(model, point, held)
-        loss, _, metrics, grads = gradients_of(measured, train=train)(point, held, state, batch, key)
+        gradients = gradients_of(measured, train=train)
+        tapped = with_taps(model, point, held) if objective is None else (point, held)
+        loss, _, metrics, grads = gradients(tapped[0], tapped[1], state, batch, key)
         outputs: dict[str, Any] = {}
         if objective is None:
             outputs = {"taps": grads.taps, "readings": metrics["readings"]}
             grads = grads.params
         updates = None
         if optimizer is not None:
-            updates, _ = optimizer.update(grads, opt_state, moving, value=loss)
+            losses = losses_of(unprobed, train=train)
+            updates, _ = updating(optimizer, update_args)(
+                *(grads, opt_state, moving, loss), lambda some: losses(some, held, state, batch, key)
+            )
         return flow_of(model, moving, grads, updates, **outputs)
 
     update = None if optimizer is None else optimizer.update
-    program = key_of("flow", model, measured, update, trainable, train)
+    program = key_of("flow", model, measured, update, trainable, tuple(update_args), train)
     flow: Flow = run_once(measure, params, state, opt_state, batch, key, key=program)
     if where is None:
         return flow

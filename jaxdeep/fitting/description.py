@@ -12,6 +12,7 @@ from jaxdeep.fitting.setup import Setup
 from jaxdeep.optimizers import hyperparams
 from jaxdeep.train.options import TrialOptions, options_of
 from jaxdeep.train.run import RunState
+from jaxdeep.train.updating import DEFAULT as UPDATE_ARGS
 from jaxdeep.tree import path_name
 
 About = dict[str, Any]
@@ -35,6 +36,8 @@ def describe(
     rates = {name: np.asarray(v, np.float64).tolist() for name, v in hyperparams(ts.opt_state).items()}
     options = {name: setup.options[name] for name in _DESCRIBED}  # type: ignore[literal-required]
     options |= {"objective": setup.objective}
+    if (passed := tuple(setup.options["update_args"])) != UPDATE_ARGS:
+        options |= {"update_args": passed}
     if (every := setup.options.get("diagnostics")) is not None:
         options |= {"diagnostics": every}
     # a run with `ema` that earlier versions saved has none (`Checkpoints.restore`)
@@ -55,7 +58,8 @@ def describe(
     }
 
 
-_DESCRIBED = [name for name in options_of(TrialOptions) if name not in ("epochs", "validation")]
+_APART = ("epochs", "validation", "update_args")
+_DESCRIBED = [name for name in options_of(TrialOptions) if name not in _APART]
 _VERSION = 3
 _WIDTH = 80  # of what is shown of a value
 _METRIC = r"\bMetric\((?:[^()]|\([^()]*\))*\)"  # of what functions one is made is its own affair

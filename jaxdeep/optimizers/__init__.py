@@ -33,6 +33,7 @@ from jaxdeep.optimizers.moments import (
     second_moment,
 )
 from jaxdeep.optimizers.plateau import PlateauState, reduce_on_plateau
+from jaxdeep.optimizers.slow import SlowState, lookahead
 from jaxdeep.optimizers.transform import Transform, TransformState
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "NagState",
     "PlateauState",
     "SkipState",
+    "SlowState",
     "TransformState",
     "adagrad",
     "adam",
@@ -60,6 +62,7 @@ __all__ = [
     "gradient_point",
     "hyperparams",
     "lion",
+    "lookahead",
     "max_norm",
     "multiply",
     "nadam",

@@ -1,6 +1,8 @@
 """The parameters that a model is evaluated with, where an optimizer trains others."""
 
+import functools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,17 +10,21 @@ import optax
 
 from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, PyTree
+from jaxdeep.optimizers.slow import SlowState
 from jaxdeep.tree import leaf_paths
+
+_ELSEWHERE = (optax.contrib.ScheduleFreeState, SlowState)
 
 
 def evaluation_params(opt_state: PyTree, params: PyTree) -> PyTree:
-    """The parameters to evaluate, keep and save: x of schedule-free methods, else `params` themselves.
+    """The parameters to evaluate, keep and save, where an optimizer trains others; else `params`.
 
     A schedule-free optimizer of optax takes gradients at ``y = (1 − β) z + β x``, which are the
     parameters that training moves, and its average ``x = (y − (1 − β) z) / β`` is what it is about.
-    `jaxdeep.fit`, `jaxdeep.train.make_run` and `jaxdeep.sweep` evaluate, keep and return x; in a loop of
-    your own call this. Its state is found inside `optax.chain`, `optax.masked` and other wrappers; a
-    leaf that a mask leaves out stays as it is.
+    `jaxdeep.optimizers.lookahead` moves fast parameters, and its slow ones are what it is about.
+    `jaxdeep.fit`, `jaxdeep.train.make_run` and `jaxdeep.sweep` evaluate, keep and return these; in a
+    loop of your own call this. The state is found inside `optax.chain`, `optax.masked` and other
+    wrappers; a leaf that a mask leaves out stays as it is.
 
     Args:
       opt_state: the state of any optax optimizer.
@@ -43,11 +49,14 @@ def evaluation_params(opt_state: PyTree, params: PyTree) -> PyTree:
     """
     check_leaves("opt_state", opt_state, real=False)
     check_leaves("params", params)
-    for state in _schedule_free(opt_state):
-        _check_like(state.z, params)
-        params = jax.tree.map(
-            lambda z, y, b1=state.b1: _average(y, z, b1), state.z, params, is_leaf=_is_masked
+    for state in states_of(opt_state, *_ELSEWHERE):
+        kept, of_leaf = (
+            (state.slow, _slow)
+            if isinstance(state, SlowState)
+            else (state.z, functools.partial(_average, b1=state.b1))
         )
+        _check_like(kept, params)
+        params = jax.tree.map(of_leaf, kept, params, is_leaf=_is_masked)
     return params
 
 
@@ -57,12 +66,19 @@ def evaluates_elsewhere(opt_state: PyTree) -> bool:
     >>> evaluates_elsewhere(optax.sgd(0.1).init(jnp.ones(2)))
     False
     """
-    return any(True for _ in _schedule_free(opt_state))
+    return any(True for _ in states_of(opt_state, *_ELSEWHERE))
 
 
-def _schedule_free(opt_state: PyTree) -> Iterator[optax.contrib.ScheduleFreeState]:
+def states_of(opt_state: PyTree, *kinds: type) -> Iterator[Any]:
+    """The states of these kinds inside `optax.chain`, `optax.masked` and other wrappers.
+
+    >>> tx = optax.chain(optax.clip(1.0), optax.trace(0.9))
+    >>> len(list(states_of(tx.init(jnp.ones(2)), optax.TraceState)))
+    1
+    """
+
     def is_state(node: object) -> bool:
-        return isinstance(node, optax.contrib.ScheduleFreeState)
+        return isinstance(node, kinds)
 
     return filter(is_state, jax.tree.leaves(opt_state, is_leaf=is_state))
 
@@ -87,7 +103,11 @@ def _is_masked(node: object) -> bool:
     return isinstance(node, optax.MaskedNode)
 
 
-def _average(y: Array, z: Array | optax.MaskedNode, b1: Array) -> Array:
+def _slow(slow: Array | optax.MaskedNode, fast: Array) -> Array:
+    return fast if isinstance(slow, optax.MaskedNode) else slow.astype(jnp.result_type(fast))
+
+
+def _average(z: Array | optax.MaskedNode, y: Array, b1: Array) -> Array:
     if isinstance(z, optax.MaskedNode):
         return y
     y = jnp.asarray(y)

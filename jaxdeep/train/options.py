@@ -29,6 +29,7 @@ from jaxdeep.train.objective import Objective, PerExample
 from jaxdeep.train.records import Epochs
 from jaxdeep.train.state import Network
 from jaxdeep.train.step import Augment
+from jaxdeep.train.updating import DEFAULT, check_update_args
 from jaxdeep.tree import Where, check_where
 
 Callback = Callable[[Epochs], object]  # returns None or a boolean; the run ends if it is true
@@ -158,6 +159,9 @@ class RunOptions(TypedDict, total=False):
       trainable: the parameters that are trained, such as ``"logits/*"`` (`jaxdeep.tree.mask`); all by
         default. The others have no gradient, no share of a clipped norm and nothing in the optimizer's
         state.
+      update_args: names of what the optimizer's update is passed, if it takes it: `optax.contrib.sam`
+        needs ``("grad_fn",)``, `optax.contrib.sophia` ``("obj_fn",)``; any other is right with the
+        default (`jaxdeep.train.make_step`).
       early_stopping: a `jaxdeep.train.EarlyStopping`: when to stop, and whether to end with the
         parameters of the best epoch.
       plateau: a `jaxdeep.train.ReduceOnPlateau`: when to lower the learning rate.
@@ -180,6 +184,7 @@ class RunOptions(TypedDict, total=False):
     augment: Annotated[Augment | None, Option(None, _function)]
     ema: Annotated[bool, Option(False, _checks.check_flag)]
     trainable: Annotated[Where | None, Option(None, _selector)]
+    update_args: Annotated[Sequence[str], Option(DEFAULT, check_update_args)]
     early_stopping: Annotated[
         EarlyStopping | None, Option(None, functools.partial(monitors.check_monitor, EarlyStopping))
     ]

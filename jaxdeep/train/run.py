@@ -366,6 +366,7 @@ def _step_of(
         options["accumulation_steps"],
         options["augment"],
         options["trainable"],
+        options["update_args"],
         measure,
     )
     skip = options["on_nonfinite"] == "skip"

@@ -1,6 +1,6 @@
 """One update as a pure function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,13 +13,16 @@ from jaxdeep.optimizers import gradient_point
 from jaxdeep.train.batches import Metrics, averages, over_batches
 from jaxdeep.train.data import count_examples, count_rows
 from jaxdeep.train.objective import Objective, check_metric_names
-from jaxdeep.train.state import TrainState, check_optimizer, only
+from jaxdeep.train.state import TrainState, check_optimizer
+from jaxdeep.train.updating import DEFAULT, check_update_args, updating
 from jaxdeep.tree import Where, check_where, combine, parted
 
 Step = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
 Augment = Callable[[jax.Array, PyTree], PyTree]
 Gradient = tuple[Float[Array, ""], PyTree, Metrics, PyTree]  # loss, new state, metrics, gradients
 Gradients = Callable[[PyTree, PyTree, PyTree, PyTree, jax.Array], Gradient]
+Loss = tuple[Float[Array, ""], PyTree]  # and the new state
+Losses = Callable[[PyTree, PyTree, PyTree, PyTree, jax.Array], Float[Array, ""]]
 
 
 class Update(NamedTuple):
@@ -57,13 +60,13 @@ def make_step(
     accumulation_steps: int = 1,
     augment: Augment | None = None,
     trainable: Where | None = None,
+    update_args: Sequence[str] = DEFAULT,
 ) -> Step:
     """The update of `objective` by `optimizer`: ``step(ts, batch) -> (ts, metrics)``, pure.
 
     The gradient is taken at ``gradient_point(opt_state, params)``, which are the parameters
-    for every optimizer but `nag`. Randomness of step t comes from ``fold_in(ts.key, t)``. The optimizer
-    is passed `params` and ``value=loss``. The metrics are the "loss" and those of the objective, on the
-    batch, before the update.
+    for every optimizer but `nag`. Randomness of step t comes from ``fold_in(ts.key, t)``. The metrics
+    are the "loss" and those of the objective, on the batch, before the update.
 
     Nothing is compiled or donated here; in a loop of your own, use
     ``jax.jit(step, donate_argnums=0)``.
@@ -115,7 +118,7 @@ def make_step(
     >>> int(ts.step), bool(metrics["loss"] < 0.01)
     (200, True)
     """
-    return measured_step(objective, optimizer, accumulation_steps, augment, trainable)
+    return measured_step(objective, optimizer, accumulation_steps, augment, trainable, update_args)
 
 
 def measured_step(
@@ -124,21 +127,21 @@ def measured_step(
     accumulation_steps: int,
     augment: Augment | None,
     trainable: Where | None,
+    update_args: Sequence[str],
     measure: Measure | None = None,
 ) -> Step:
     """`make_step`, with the further metrics that `measure` makes of the step."""
     check_optimizer(optimizer)
-    if not isinstance(optimizer, optax.GradientTransformation):
-        optimizer = optax.GradientTransformationExtraArgs(optimizer.init, optimizer.update)
-    optimizer = optax.with_extra_args_support(optimizer)
     if trainable is not None:
         check_where(trainable, "trainable")
-        optimizer = optax.with_extra_args_support(only(optimizer, trainable))
+    check_update_args("update_args", update_args)
     accumulation_steps = _checks.check_count("accumulation_steps", accumulation_steps)
     if augment is not None:
         _checks.check_takes("augment", augment, "key", "batch")
     _checks.check_functions(optional=False, objective=objective)
+    update = updating(optimizer, update_args)
     gradients = gradients_of(objective, accumulation_steps)
+    losses = losses_of(objective, accumulation_steps)
 
     def step(ts: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
         if not isinstance(ts, TrainState):
@@ -152,7 +155,11 @@ def measured_step(
         point = gradient_point(ts.opt_state, moving)
         loss, state, metrics, grads = gradients(point, held, ts.state, batch, key)
         check_metric_names(metrics)
-        updates, opt_state = optimizer.update(grads, ts.opt_state, moving, value=loss)
+
+        def loss_fn(moving: PyTree) -> Float[Array, ""]:
+            return losses(moving, held, ts.state, batch, key)
+
+        updates, opt_state = update(grads, ts.opt_state, moving, loss, loss_fn)
         if measure is not None:
             inputs = point, moving, held, ts.state, batch, key
             metrics = metrics | measure(Update(ts.step, *inputs, grads, updates))
@@ -195,10 +202,43 @@ def gradients_of(objective: Objective, accumulation_steps: int = 1, *, train: bo
             lambda p: jnp.zeros_like(p, jnp.promote_types(p.dtype, jnp.float32)), moving
         )
         carry = (jnp.zeros((), jnp.int32), state, zeros)
-        size = -(-rows // accumulation_steps)
+        size = _rows_of_parts(rows, accumulation_steps)
         (_, state, total), totals = over_batches(micro_step, carry, batch, jnp.arange(rows), size)
         values = averages(totals)
         grads = jax.tree.map(lambda sum_, p: sum_.astype(p.dtype), total, moving)
         return values.pop("loss"), state, values, grads
 
     return of_batch if accumulation_steps == 1 else of_parts
+
+
+def losses_of(objective: Objective, accumulation_steps: int = 1, *, train: bool = True) -> Losses:
+    """A function ``(moving, held, state, batch, key) -> loss``; `gradients_of` has its gradient.
+
+    What the objective leaves in the state is dropped.
+    """
+
+    def of_batch(moving: PyTree, held: PyTree, state: PyTree, batch: PyTree, key: jax.Array) -> Loss:
+        loss, (state, _) = objective(combine(moving, held), state, batch, key=key, train=train)
+        return loss, state
+
+    def of_parts(
+        moving: PyTree, held: PyTree, state: PyTree, batch: PyTree, key: jax.Array
+    ) -> Float[Array, ""]:
+        rows = count_examples(batch, "batch")
+        of_part = jax.checkpoint(of_batch)  # its gradient takes the memory of a part
+
+        def micro_step(carry: PyTree, part: PyTree) -> tuple[PyTree, Metrics]:
+            i, state = carry
+            loss, state = of_part(moving, held, state, part, jax.random.fold_in(key, i))
+            return (i + 1, state), {"loss": loss}
+
+        carry = (jnp.zeros((), jnp.int32), state)
+        size = _rows_of_parts(rows, accumulation_steps)
+        _, totals = over_batches(micro_step, carry, batch, jnp.arange(rows), size)
+        return averages(totals)["loss"]
+
+    return of_parts if accumulation_steps > 1 else lambda *args: of_batch(*args)[0]
+
+
+def _rows_of_parts(rows: int, parts: int) -> int:
+    return -(-rows // parts)

@@ -1198,6 +1198,7 @@ call(
     optimizer=SGD,
     opt_state=SGD.init(NET_PARAMS),
     trainable="*/kernel",
+    update_args=("value",),
     key=KEY,
     train=True,
     where="hidden*",
@@ -1273,6 +1274,7 @@ call(
     accumulation_steps=1,
     augment=lambda key, x: x,
     trainable="*/kernel",
+    update_args=("value",),
     use=lambda step: step(jd.train.init(NET, SGD, X, key=KEY, trainable="*/kernel"), BATCH)[1]["loss"],
 )
 call(
@@ -1308,6 +1310,7 @@ RUN = {
     "augment": lambda key, x: x,
     "ema": False,
     "trainable": "*/kernel",
+    "update_args": ("value",),
     "early_stopping": jd.train.EarlyStopping(monitor="loss"),
     "plateau": jd.train.ReduceOnPlateau(monitor="loss"),
     "validate_every": 1,

@@ -1,0 +1,134 @@
+"""Lookahead: fast parameters that are trained, and slow ones that follow them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
+from jaxdeep._shapes import Array, Arrays, PyTree
+from jaxdeep.optimizers.identity import Described, Init
+from jaxdeep.optimizers.scalars import Hyper, Numeric, Scalars, drive, scalars_in_force, within
+from jaxdeep.optimizers.transform import Transform, check_state, check_updates
+
+
+class SlowState(NamedTuple):
+    """State of `lookahead`.
+
+    Attributes:
+      count: updates done, int32.
+      hyperparams, driven, rounding: as in `TransformState`.
+      slow: the slow parameters, which are those to evaluate (`evaluation_params`).
+      fast_state: the state of the fast optimizer.
+    """
+
+    count: jax.Array  # type: ignore[assignment]
+    hyperparams: Arrays
+    driven: Arrays
+    rounding: Arrays
+    slow: PyTree
+    fast_state: PyTree
+
+
+def lookahead(
+    fast_optimizer: optax.GradientTransformation,
+    sync_period: int = 5,
+    slow_step_size: Numeric = 0.5,
+    *,
+    reset_state: bool = False,
+) -> Transform:
+    """Lookahead: every k steps the slow parameters φ go a part of the way to the fast ones θ.
+
+    ::
+
+        θ ← θ + u                                     k times, u of the fast optimizer
+        φ ← φ + α (θ − φ);    θ ← φ
+
+    The parameters that training moves are θ, where gradients are taken. φ is in the state, and
+    `jaxdeep.fit`, `jaxdeep.train.make_run` and `jaxdeep.sweep` evaluate, keep and return it
+    (`evaluation_params` in a loop of your own). Nothing may come after it in a chain, which would change
+    θ alone.
+
+    Args:
+      fast_optimizer: any optax transformation. It is passed no further arguments than the parameters
+        and those of `jaxdeep.train.make_step`.
+      sync_period: k ≥ 1.
+      slow_step_size: α in (0, 1]; a number, a schedule or a scalar array.
+      reset_state: whether the fast optimizer begins anew after every k steps.
+
+    Raises:
+      ValueError: k < 1, α outside (0, 1]; at the update, parameters not passed. TypeError: not an optax
+        transformation.
+
+    Source: Zhang et al., "Lookahead Optimizer: k steps forward, 1 step back" (arXiv:1907.08610);
+    `optax.lookahead`, which wants pairs of fast and slow parameters instead, and gives the same numbers.
+
+    >>> import jaxdeep as jd
+    >>> tx = lookahead(jd.optimizers.sgd(1.0), sync_period=2)
+    >>> theta = jnp.array(0.0); state = tx.init(theta)
+    >>> for _ in range(2):  # down by 1, and by 1, and half of the way back
+    ...     updates, state = tx.update(jnp.array(1.0), state, theta)
+    ...     theta = theta + updates
+    >>> float(theta), float(jd.optimizers.evaluation_params(state, theta))
+    (-1.0, -1.0)
+    """
+    if not isinstance(fast_optimizer, optax.GradientTransformation):
+        raise TypeError(f"fast_optimizer must be an optax transformation, got {fast_optimizer!r}")
+    sync_period = _checks.check_count("sync_period", sync_period)
+    _checks.check_flag("reset_state", reset_state)
+    fast = optax.with_extra_args_support(fast_optimizer)
+    hypers = within("(0, 1]", slow_step_size=slow_step_size)
+    settings = fast.init, fast.update, hypers, sync_period, reset_state
+    return optax.GradientTransformationExtraArgs(
+        Init(_lookahead_init, (fast.init,), hypers), Described(_lookahead_update, settings)
+    )
+
+
+def _lookahead_init(
+    fast_init: Callable[[PyTree], PyTree], scalars: Scalars, params: PyTree
+) -> SlowState:
+    if params is None:
+        raise TypeError("params must be a pytree of arrays, got None")
+    check_leaves("params", params)
+    slow = jax.tree.map(jnp.array, params)  # copies, so that a loop may donate both
+    return SlowState(jnp.zeros((), jnp.int32), *scalars, slow, fast_init(params))
+
+
+def _lookahead_update(
+    fast_init: Callable[[PyTree], PyTree],
+    fast_update: Callable[..., tuple[PyTree, PyTree]],
+    hypers: dict[str, Hyper],
+    sync_period: int,
+    reset_state: bool,
+    updates: PyTree,
+    state: SlowState,
+    params: PyTree | None = None,
+    **extra: object,
+) -> tuple[PyTree, SlowState]:
+    check_state("lookahead", state, SlowState)
+    if params is None:
+        raise ValueError("lookahead needs the parameters: update(updates, state, params)")
+    check_updates(updates, params)
+    updates, fast_state = fast_update(updates, state.fast_state, params, **extra)
+    driven = drive(hypers, state.count)
+    share = scalars_in_force(state.hyperparams, state.rounding, driven)["slow_step_size"].value
+    count = optax.safe_increment(state.count)
+    syncs = count % sync_period == 0
+
+    def follow(slow: Array, fast: Array, update: Array) -> Array:
+        wide = jnp.promote_types(slow.dtype, jnp.float32)
+        new = slow + share.astype(wide) * ((fast + update).astype(wide) - slow)
+        return jnp.where(syncs, new, slow).astype(slow.dtype)
+
+    slow = jax.tree.map(follow, state.slow, params, updates)
+    updates = jax.tree.map(
+        lambda u, s, p: jnp.where(syncs, s - p, u).astype(u.dtype), updates, slow, params
+    )
+    if reset_state:
+        fast_state = jax.tree.map(
+            lambda new, old: jnp.where(syncs, old, new), fast_state, fast_init(params)
+        )
+    return updates, SlowState(count, state.hyperparams, driven, state.rounding, slow, fast_state)
