@@ -27,7 +27,7 @@ _SAM = (
     "update of the parameters, and gradients at adversarial points leave no statistics in the model"
 )
 _MASKED = (
-    "optimizer: optax.masked and optax.partition pass grad on with the gradients of the leaves that they "
+    "optimizer: optax.masked and optax.partition pass grad on with the gradients of leaves that they "
     "leave out, unless they are made with mask_compatible_extra_args=True"
 )
 
@@ -102,6 +102,12 @@ def _filled(some: PyTree, params: PyTree) -> PyTree:
     def is_masked(node: object) -> bool:
         return isinstance(node, optax.MaskedNode)
 
+    if jax.tree.structure(some, is_leaf=is_masked) != jax.tree.structure(params):
+        raise ValueError(
+            "optimizer: the loss is a function of parameters of the structure "
+            f"{jax.tree.structure(params)}, got {jax.tree.structure(some)}; a wrapper that changes it, "
+            "such as optax.flatten, cannot be around an optimizer that evaluates the loss"
+        )
     return jax.tree.map(lambda new, old: old if is_masked(new) else new, some, params, is_leaf=is_masked)
 
 
