@@ -39,10 +39,34 @@ Where: TypeAlias = str | Sequence[str] | Callable[[str, Leaf], bool] | PyTree
 def leaf_paths(tree: PyTree) -> list[str]:
     """The path of every leaf, in the order of ``jax.tree.leaves``.
 
+    Of a leaf in a box of Flax, such as `flax.nnx.Param`, it is the path of the box.
+
     >>> leaf_paths({"hidden1": {"kernel": 1.0, "bias": 2.0}, "logits": [3.0]})
     ['hidden1/bias', 'hidden1/kernel', 'logits/0']
     """
-    return [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    return [path_name(path) for path, _ in _named(tree)]
+
+
+def _named(
+    tree: PyTree, is_leaf: Callable[[Any], bool] = lambda node: False
+) -> list[tuple[KeyPath, Leaf]]:
+    """Leaves with paths, in which a box of Flax has no part."""
+    named = []
+    for path, node in jax.tree_util.tree_leaves_with_path(
+        tree, is_leaf=lambda node: is_leaf(node) or _is_box(node)
+    ):
+        if _is_box(node):  # without the name of its only attribute, value
+            inside = jax.tree_util.tree_leaves_with_path(node, is_leaf=is_leaf)
+            named += [((*path, *rest[1:]), leaf) for rest, leaf in inside]
+        else:
+            named.append((path, node))
+    return named
+
+
+def _is_box(node: object) -> bool:
+    """Whether this is what Flax keeps an array in: a variable of NNX, or metadata of Linen."""
+    kinds = ("Variable", "VariableState", "AxisMetadata")
+    return any(c.__name__ in kinds and c.__module__.startswith("flax.") for c in type(node).__mro__)
 
 
 def path_name(path: KeyPath) -> str:
@@ -169,13 +193,13 @@ def mask(tree: PyTree, where: Where) -> PyTree:
 def selected(tree: PyTree, where: Where, name: str) -> PyTree:
     """The `mask` of a selector that is the argument `name`."""
     check_where(where, name)
-    structure: PyTreeDef
-    named, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_none)
+    structure: PyTreeDef = jax.tree.structure(tree, is_leaf=_is_none)
+    named = _named(tree, _is_none)
     paths, leaves = [path_name(path) for path, _ in named], [leaf for _, leaf in named]
     chosen: list[bool | None]
     if isinstance(where, str) or _is_globs(where):
         chosen = [*_match(where, paths, name)]
-    elif callable(where):
+    elif callable(where) and not _is_of_booleans(where):
         chosen = [None if a is None else _ask(where, path, a, name) for path, a in zip(paths, leaves)]
     else:
         chosen = structure.flatten_up_to(_broadcast(where, tree, name))
@@ -255,23 +279,22 @@ def check_where(where: Where, name: str = "where") -> None:
         ...
     TypeError: where must be a glob, a list of globs, a predicate (path, leaf) -> bool or a pytree ...
     """
+    if isinstance(where, str) or _is_globs(where) or _is_of_booleans(where):
+        return
     if callable(where) and not _takes_two(where):
         raise TypeError(
-            f"{_named(name)} must be a predicate (path, leaf) -> bool, got {where!r}, which takes not "
+            f"{_said(name)} must be a predicate (path, leaf) -> bool, got {where!r}, which takes not "
             "both; of a function of the whole tree, as masks of optax are, give the result: "
             f"{name}=mask(params)"
         )
-    if isinstance(where, str) or callable(where) or _is_globs(where):
-        return
-    leaves = jax.tree.leaves(where)
-    if not leaves or not all(_is_bool(leaf) for leaf in leaves):
+    if not callable(where):
         raise TypeError(
-            f"{_named(name)} must be a glob, a list of globs, a predicate (path, leaf) -> bool or a "
+            f"{_said(name)} must be a glob, a list of globs, a predicate (path, leaf) -> bool or a "
             f"pytree of booleans, got {where!r}"
         )
 
 
-def _named(name: str) -> str:
+def _said(name: str) -> str:
     """A selector in the words of an error: by the argument that it is."""
     return "where" if name == "where" else f"{name}: where"
 
@@ -297,6 +320,12 @@ def _is_none(node: object) -> bool:
 
 def _is_globs(where: object) -> TypeGuard[Sequence[str]]:
     return isinstance(where, (list, tuple)) and bool(where) and all(isinstance(g, str) for g in where)
+
+
+def _is_of_booleans(where: object) -> bool:
+    """Whether this is a pytree of booleans, which may be a module that can be called."""
+    leaves = jax.tree.leaves(where)
+    return bool(leaves) and all(map(_is_bool, leaves))
 
 
 def _is_bool(value: object) -> bool:
@@ -325,7 +354,7 @@ def _matches(path: str, glob: str) -> bool:
 def _ask(predicate: Callable[[str, Leaf], bool], path: str, leaf: Leaf, name: str) -> bool:
     answer = predicate(path, leaf)
     if not _is_bool(answer):
-        raise TypeError(f"{_named(name)} must return True or False, got {answer!r} for leaf {path!r}")
+        raise TypeError(f"{_said(name)} must return True or False, got {answer!r} for leaf {path!r}")
     return bool(answer)
 
 
@@ -340,7 +369,7 @@ def _broadcast(where: PyTree, tree: PyTree, name: str) -> PyTree:
         odd += [q for q in there if not any(q == p or q.startswith(f"{p}/") for p in here)]
         place = odd[0] if odd else "their containers"
         raise ValueError(
-            f"{_named(name)}, a pytree of booleans, must have the structure of the tree it selects from "
+            f"{_said(name)}, a pytree of booleans, must have the structure of the tree it selects from "
             f"or be a prefix of it; they differ in {place}: {jax.tree.structure(where)} against "
             f"{jax.tree.structure(tree)}"
         ) from error

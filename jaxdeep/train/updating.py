@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import jax
 import optax
+from jax.tree_util import PyTreeDef
 
 from jaxdeep._shapes import Array, Float, PyTree
 from jaxdeep.optimizers.evaluation import SlowState, states_of
@@ -102,11 +103,13 @@ def _filled(some: PyTree, params: PyTree) -> PyTree:
     def is_masked(node: object) -> bool:
         return isinstance(node, optax.MaskedNode)
 
-    if jax.tree.structure(some, is_leaf=is_masked) != jax.tree.structure(params):
+    here: PyTreeDef = jax.tree.structure(some, is_leaf=is_masked)
+    there: PyTreeDef = jax.tree.structure(params)
+    if here != there:
         raise ValueError(
-            "optimizer: the loss is a function of parameters of the structure "
-            f"{jax.tree.structure(params)}, got {jax.tree.structure(some)}; a wrapper that changes it, "
-            "such as optax.flatten, cannot be around an optimizer that evaluates the loss"
+            f"optimizer: the loss is a function of parameters of the structure {there}, got {here}; a "
+            "wrapper that changes it, such as optax.flatten, cannot be around an optimizer that "
+            "evaluates the loss"
         )
     return jax.tree.map(lambda new, old: old if is_masked(new) else new, some, params, is_leaf=is_masked)
 
