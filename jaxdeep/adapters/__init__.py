@@ -1,6 +1,7 @@
-"""Models of other libraries as `jaxdeep.nn.Model`, and runs for TensorBoard."""
+"""Models of other libraries as `jaxdeep.nn.Model`, optimizers for Keras, and runs for TensorBoard."""
 
 from jaxdeep.adapters.equinox import from_equinox
+from jaxdeep.adapters.keras import to_keras_optimizer
 from jaxdeep.adapters.linen import from_linen
 from jaxdeep.adapters.nnx import from_nnx
 from jaxdeep.adapters.tensorboard import to_tensorboard
@@ -9,6 +10,7 @@ __all__ = [
     "from_equinox",
     "from_linen",
     "from_nnx",
+    "to_keras_optimizer",
     "to_tensorboard",
 ]
 
