@@ -6,13 +6,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.tree_util import PyTreeDef
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.scalars import Hyper, Numeric, Scalars, drive, scalars_in_force, within
-from jaxdeep.optimizers.transform import Transform, check_state, check_updates
+from jaxdeep.optimizers.transform import Transform, check_state, check_updates, leaves_beside
 
 
 class SlowState(NamedTuple):
@@ -21,7 +22,7 @@ class SlowState(NamedTuple):
     Attributes:
       count: updates done, int32.
       hyperparams, driven, rounding: as in `TransformState`.
-      slow: the slow parameters, which are those to evaluate (`evaluation_params`).
+      slow: the slow parameters, in at least float32; those to evaluate (`evaluation_params`).
       fast_state: the state of the fast optimizer.
     """
 
@@ -93,7 +94,11 @@ def _lookahead_init(
     if params is None:
         raise TypeError("params must be a pytree of arrays, got None")
     check_leaves("params", params)
-    slow = jax.tree.map(jnp.array, params)  # copies, so that a loop may donate both
+
+    def copy(p: Array) -> Array:  # so that a loop may donate both
+        return jnp.array(p, jnp.promote_types(jnp.result_type(p), jnp.float32))
+
+    slow = jax.tree.map(copy, params)
     return SlowState(jnp.zeros((), jnp.int32), *scalars, slow, fast_init(params))
 
 
@@ -118,15 +123,21 @@ def _lookahead_update(
     count = optax.safe_increment(state.count)
     syncs = count % sync_period == 0
 
-    def follow(slow: Array, fast: Array, update: Array) -> Array:
-        wide = jnp.promote_types(slow.dtype, jnp.float32)
-        new = slow + share.astype(wide) * ((fast + update).astype(wide) - slow)
-        return jnp.where(syncs, new, slow).astype(slow.dtype)
+    def follow(u: Array | None, p: Array, slow: Array) -> tuple[Array | None, Array]:
+        """The update of a fast leaf, and the slow leaf."""
+        if u is None:
+            return u, slow
+        p = jnp.asarray(p)
+        after = slow + share.astype(slow.dtype) * ((p + u).astype(slow.dtype) - slow)
+        slow = jnp.where(syncs, after, slow)
+        return jnp.where(syncs, (slow - p.astype(slow.dtype)).astype(u.dtype), u), slow
 
-    slow = jax.tree.map(follow, state.slow, params, updates)
-    updates = jax.tree.map(
-        lambda u, s, p: jnp.where(syncs, s - p, u).astype(u.dtype), updates, slow, params
-    )
+    structure: PyTreeDef
+    leaves, structure = jax.tree.flatten(updates, is_leaf=lambda leaf: leaf is None)
+    beside = leaves_beside(updates, "the parameters", params)
+    moved = list(map(follow, leaves, beside, leaves_beside(updates, "the state", state.slow)))
+    updates = jax.tree.unflatten(structure, [u for u, _ in moved])
+    slow = jax.tree.unflatten(structure, [leaf for _, leaf in moved])
     if reset_state:
         fast_state = jax.tree.map(
             lambda new, old: jnp.where(syncs, old, new), fast_state, fast_init(params)

@@ -637,6 +637,13 @@ optimizer("clip_by_value", max_delta=0.5)
 optimizer("ema_params", decay=0.5)
 optimizer("first_moment", decay=0.5, accumulator_dtype="float32")
 optimizer("lion", learning_rate=0.1, **B, **DTYPE, weight_decay=0.1, where="*/kernel")
+optimizer(
+    "lookahead",
+    fast_optimizer=jd.optimizers.sgd(0.1),
+    sync_period=2,
+    slow_step_size=0.5,
+    reset_state=True,
+)
 optimizer("max_norm", max_norm=0.5, axis=0, where="*/kernel", eps=1e-3)
 optimizer("multiply", factor=0.5, where="*/kernel")
 optimizer("nadam", learning_rate=0.1, **B, eps=1e-3, eps_root=1e-3, momentum_decay=4e-3, **DTYPE)

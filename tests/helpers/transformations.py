@@ -14,6 +14,7 @@ PARAMS = {"kernel": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "bias": jnp.array([0.1
 REQUIRED = {
     "decay": 0.9,
     "factor": 0.5,
+    "fast_optimizer": optimizers.sgd(0.1),
     "l1": 0.1,
     "l2": 0.1,
     "learning_rate": 0.1,
