@@ -10,26 +10,30 @@ from jax.tree_util import PyTreeDef
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
-from jaxdeep._shapes import Array, Arrays, PyTree
+from jaxdeep._shapes import Array, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.scalars import Hyper, Numeric, Scalars, drive, scalars_in_force, within
-from jaxdeep.optimizers.transform import Transform, check_state, check_updates, leaves_beside
+from jaxdeep.optimizers.transform import (
+    Transform,
+    TransformState,
+    check_state,
+    check_updates,
+    leaves_beside,
+)
+
+SHARE = "(0, 1]"  # that slow_step_size is in
 
 
 class SlowState(NamedTuple):
     """State of `lookahead`.
 
     Attributes:
-      count: updates done, int32.
-      hyperparams, driven, rounding: as in `TransformState`.
+      transform: count and hyperparameters.
       slow: the slow parameters, in at least float32; those to evaluate (`evaluation_params`).
       fast_state: the state of the fast optimizer.
     """
 
-    count: jax.Array  # type: ignore[assignment]
-    hyperparams: Arrays
-    driven: Arrays
-    rounding: Arrays
+    transform: TransformState
     slow: PyTree
     fast_state: PyTree
 
@@ -81,7 +85,7 @@ def lookahead(
     sync_period = _checks.check_count("sync_period", sync_period)
     _checks.check_flag("reset_state", reset_state)
     fast = optax.with_extra_args_support(fast_optimizer)
-    hypers = within("(0, 1]", slow_step_size=slow_step_size)
+    hypers = within(SHARE, slow_step_size=slow_step_size)
     settings = fast.init, fast.update, hypers, sync_period, reset_state
     return optax.GradientTransformationExtraArgs(
         Init(_lookahead_init, (fast.init,), hypers), Described(_lookahead_update, settings)
@@ -99,7 +103,7 @@ def _lookahead_init(
         return jnp.array(p, jnp.promote_types(jnp.result_type(p), jnp.float32))
 
     slow = jax.tree.map(copy, params)
-    return SlowState(jnp.zeros((), jnp.int32), *scalars, slow, fast_init(params))
+    return SlowState(TransformState(jnp.zeros((), jnp.int32), *scalars, {}, {}), slow, fast_init(params))
 
 
 def _lookahead_update(
@@ -118,10 +122,10 @@ def _lookahead_update(
         raise ValueError("lookahead needs the parameters: update(updates, state, params)")
     check_updates(updates, params)
     updates, fast_state = fast_update(updates, state.fast_state, params, **extra)
-    driven = drive(hypers, state.count)
-    share = scalars_in_force(state.hyperparams, state.rounding, driven)["slow_step_size"].value
-    count = optax.safe_increment(state.count)
-    syncs = count % sync_period == 0
+    own = state.transform
+    own = own._replace(count=optax.safe_increment(own.count), driven=drive(hypers, own.count))
+    in_force = scalars_in_force(own.hyperparams, own.rounding, own.driven)
+    share, syncs = in_force["slow_step_size"].value, own.count % sync_period == 0
 
     def follow(u: Array | None, p: Array, slow: Array) -> tuple[Array | None, Array]:
         """The update of a fast leaf, and the slow leaf."""
@@ -142,4 +146,4 @@ def _lookahead_update(
         fast_state = jax.tree.map(
             lambda new, old: jnp.where(syncs, old, new), fast_state, fast_init(params)
         )
-    return updates, SlowState(count, state.hyperparams, driven, state.rounding, slow, fast_state)
+    return updates, SlowState(own, slow, fast_state)

@@ -34,6 +34,8 @@ OTHER = {
     "mode": "max",
     "mu_dtype": "bfloat16",
     "optimizer": o.sgd(0.1, momentum=0.9),
+    "fast_optimizer": o.sgd(0.1, momentum=0.9),
+    "sync_period": 3,
     "patience": 3,
     "where": "kernel",
 }
