@@ -116,8 +116,7 @@ def gradient_flow(
     if unprobed is None:
         check_pair(batch, "batch")
         batch = as_arrays(batch, "batch")
-        if not is_traced(batch):
-            check_told_apart_by_column(batch, "batch")
+        check_told_apart_by_column(batch, "batch")
         count_examples(batch, "batch")
         check_weights(batch, "batch")
         unprobed = supervised(model, **supervision, **frozen)
