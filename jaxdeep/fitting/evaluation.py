@@ -14,7 +14,7 @@ from jaxdeep._arrays import check_leaves, leaves_of
 from jaxdeep._compilation import check_untraced, kept, meant_transfers
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, PyTree
-from jaxdeep.fitting.ahead import ahead
+from jaxdeep.fitting.ahead import ahead, told_apart
 from jaxdeep.fitting.drive import by_shape
 from jaxdeep.fitting.placement import Placement, fetched, mesh_of, usable
 from jaxdeep.fitting.progress import ordered
@@ -112,6 +112,8 @@ def evaluate(
         variables_of(model, params, state)
         model, params, state, x = ahead(model, params, state, data[0])
         data = (x, *data[1:])
+    if objective is None and isinstance(data, Iterator):
+        data = ((told_apart(model, batch[0]), *batch[1:]) for batch in data)
     setup = make_setup("evaluate", model, optax.identity(), options)
     variables = variables_of(model, params, state)
     source = source_of(data, "data", options, pairs=setup.is_supervised)

@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import xlogy
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array
+from jaxdeep._limits import times_log
 from jaxdeep._pairs import pair
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.losses.inputs import log_probabilities, scores_of
@@ -49,7 +49,7 @@ def kl_divergence(
     wide = jnp.promote_types(x.dtype, jnp.float32)
     p = jnp.asarray(y).astype(wide)
     log_q = jax.nn.log_softmax(log_probabilities(x.astype(wide), from_logits))
-    parts = xlogy(p, p) - p * jnp.where(p == 0, 0, log_q)
+    parts = times_log(p, p) - p * jnp.where(p == 0, 0, log_q)
     return jnp.sum(parts, axis=-1).astype(x.dtype)
 
 

@@ -5,11 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import xlogy
 
 from jaxdeep import _checks, _ignored
 from jaxdeep._arrays import as_array, on_device
-from jaxdeep._limits import log_softmax, softmax
+from jaxdeep._limits import log_softmax, softmax, times_log
 from jaxdeep._shapes import Array, Float
 from jaxdeep.metrics.counts import is_single
 from jaxdeep.metrics.inputs import check_probabilities, class_labels
@@ -62,8 +61,8 @@ def log_loss(*, from_logits: bool | None = None, ignore_class: int | None = None
             else:
                 eps = jnp.finfo(scores.dtype).eps
                 p = jnp.clip(scores, eps, 1 - eps)
-                values = -xlogy(labels, p)
-                values = values - xlogy(1 - labels, 1 - p) if single else jnp.sum(values, axis=-1)
+                values = -times_log(labels, p)
+                values = values - times_log(1 - labels, 1 - p) if single else jnp.sum(values, axis=-1)
             if not single:  # also among classes that have no part
                 values = jnp.where(jnp.isnan(scores).any(axis=-1), jnp.nan, values)
             return averaged(values, weights)

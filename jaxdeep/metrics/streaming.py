@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
-from jaxdeep._compilation import is_traced
+from jaxdeep._compilation import is_traced, meant_nans
 from jaxdeep._ignored import ignored_by, weights_of
 from jaxdeep._shapes import Array, ArrayLike, PyTree
 from jaxdeep.metrics.inputs import spread, without_uncounted
@@ -198,7 +198,8 @@ def of_sums(
 
     def computed(state: PyTree) -> Any:
         check(state)
-        return compute({name: state[name] for name in (*shapes, *beside)})
+        with meant_nans():  # of what has no value, such as a rate of no examples
+            return compute({name: state[name] for name in (*shapes, *beside)})
 
     return Metric(init, update, merge, computed)
 

@@ -203,6 +203,7 @@ def _update(
     if params is None and together.needs_params:
         raise ValueError(f"{together.needs_params} needs the parameters: update(updates, state, params)")
     check_updates(updates, params)
+    _check_own(together, state)
     count = optax.safe_increment(state.count)
     driven = drive(together.hypers, state.count)
     scalars = _scalars(together.rules, state, driven, count)
@@ -311,6 +312,19 @@ def _is_none(leaf: object) -> bool:
 
 def _described(tree: PyTree) -> str:
     return "are None" if tree is None else f"hold {', '.join(leaf_paths(tree)) or 'nothing'}"
+
+
+def _check_own(together: _Rules, state: TransformState) -> None:
+    """Refuse the state of another optimizer, by what it has and should not."""
+    for what, own, there in (
+        ("hyperparameter", together.hypers, state.hyperparams),
+        ("slot", together.makers, state.slots),
+    ):
+        if odd := [name for name in there if name not in own]:
+            raise ValueError(
+                f"the state is of another optimizer: it has a {what} {odd[0]!r}, and this one has "
+                f"{', '.join(own) or 'none'}; make it with this one's init"
+            )
 
 
 def _scalars(rules: tuple[Rule, ...], state: TransformState, driven: Arrays, count: Array) -> Arrays:

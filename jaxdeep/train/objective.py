@@ -289,8 +289,8 @@ def _mean(
     if weights is not None:
         if jnp.shape(weights) != values.shape[: jnp.ndim(weights)]:
             raise ValueError(
-                f"weights must be one for each example, got shape {jnp.shape(weights)} for {name} of "
-                f"shape {values.shape}"
+                f"{name} must give a value for each row where rows have weights, or fill up the last "
+                f"batch, got shape {values.shape} for weights of {jnp.shape(weights)}"
             )
         trailing = (1,) * (values.ndim - jnp.ndim(weights))
         values = times(values, jnp.reshape(jnp.asarray(weights, wide), jnp.shape(weights) + trailing))

@@ -19,7 +19,7 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, on_device
 from jaxdeep._compilation import meant_nans
-from jaxdeep._limits import log_softmax, softmax
+from jaxdeep._limits import log_softmax, softmax, times_log
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, Num, Shaped
 from jaxdeep._sums import sums_at
 
@@ -164,7 +164,7 @@ def negative_log_likelihood(
         # what cannot be has no part, even if its logarithm is −∞
         return -jnp.mean(jnp.sum(jnp.where(y == 0, 0, y * log_softmax(z)), axis=-1))
     p, y = targets(probabilities, labels, from_logits)
-    return -jnp.mean(jnp.sum(jax.scipy.special.xlogy(y, p), axis=-1))
+    return -jnp.mean(jnp.sum(times_log(y, p), axis=-1))
 
 
 def brier_score(

@@ -13,6 +13,7 @@ from jaxdeep._arrays import leaves_of
 from jaxdeep._compilation import meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
+from jaxdeep.fitting.ahead import told_apart
 from jaxdeep.fitting.result import FitResult
 from jaxdeep.fitting.rows import check_rows
 from jaxdeep.nn.fits import check_fit
@@ -79,7 +80,9 @@ def ensemble(
     ((5, 3), True)
     """
     check_models("ensemble", {"model": model})
-    x = as_arrays(x, "x", inputs=True)
+    x = told_apart(model, as_arrays(x, "x", inputs=True))
+    if isinstance(members, tuple) and members and all(isinstance(one, FitResult) for one in members):
+        members = list(members)
     loss = _loss_of(members) if loss is None else loss
     if isinstance(members, Table) and loss is None and from_logits is None and outputs is None:
         outputs = said_by(members.outputs, model)

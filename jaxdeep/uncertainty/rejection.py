@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep._arrays import on_device
+from jaxdeep._compilation import meant_nans
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, Num
 from jaxdeep.uncertainty.calibration import Labels, Probabilities, classified, unjudged
 from jaxdeep.uncertainty.prediction import entropy
@@ -24,6 +25,7 @@ class Rejection(NamedTuple):
     accuracy: Float[Array, "rows"]
 
 
+@meant_nans()
 def rejection_curve(
     probabilities: Probabilities,
     labels: Labels,

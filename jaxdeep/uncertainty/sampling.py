@@ -14,6 +14,7 @@ from jaxdeep._arrays import check_leaves, leaves_of
 from jaxdeep._compilation import meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
+from jaxdeep.fitting.ahead import told_apart
 from jaxdeep.fitting.rows import check_rows
 from jaxdeep.nn import walk
 from jaxdeep.nn.fits import check_fit
@@ -126,7 +127,7 @@ def mc_dropout(
     params, state = leaves_of("params", params), leaves_of("state", state)
     for argument, tree in (("params", params), ("state", state)):
         check_leaves(argument, tree, real=False)
-    x = as_arrays(x, "x", inputs=True)
+    x = told_apart(model, as_arrays(x, "x", inputs=True))
     settings = settings_of(model, x, batch_size, return_samples, (outputs, from_logits, loss), mesh)
     shared, x = placed(settings.mesh, (params, state, key), x)
     sampled = functools.partial(_mc_dropout, settings, int(samples))

@@ -446,3 +446,25 @@ def test_fitted_layers_see_times_as_they_are():
     np.testing.assert_array_equal(jd.predict(model, params, state, times[7:9]), found[7:9])
     loss = jd.evaluate(model, params, state, (times, expected), loss=jd.losses.mse)["loss"]
     assert loss < 1e-10
+
+
+def test_times_that_no_fitted_layer_would_tell_apart_are_refused(tmp_path):
+    times, scaler = 1.7e9 + np.arange(100.0)[:, None], jd.preprocessing.standard_scaler()
+    layer, key = jd.preprocessing.fitted(scaler, scaler.fit(times)), jax.random.key(0)
+    model = jd.nn.serial(layer, jd.nn.dense(1))
+    params, state = model.init(key, times[:1])
+    expected = jd.predict(model, params, state, times)
+    np.testing.assert_array_equal(jd.predict(model, params, state, times.tolist()), expected)
+    np.save(tmp_path / "x.npy", times)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    inside = jd.nn.serial(body=model)
+    for call in (
+        lambda: jd.predict(model, params, state, mapped),
+        lambda: jd.predict(model, params, state, iter([times])),
+        lambda: jd.predict(inside, *inside.init(key, times[:1]), times),
+        lambda: jd.evaluate(model, params, state, (mapped, expected), loss=jd.losses.mse),
+        lambda: jd.evaluate(model, params, state, iter([(times, expected)]), loss=jd.losses.mse),
+        lambda: jd.uncertainty.ensemble(model, [(params, state)], times, outputs="values"),
+    ):
+        with pytest.raises(ValueError, match="whose differences float32 cannot tell"):
+            call()

@@ -107,3 +107,11 @@ def test_parameters_that_are_none_have_no_state(name):
         ValueError, match="the update of a is an array, and the parameters there are None"
     ):
         tx.update({"a": jnp.ones(2), "b": jnp.ones(2)}, state, params)
+
+
+@pytest.mark.parametrize(("there", "here"), [("adam", "sgd"), ("adamw", "adam"), ("adam", "rmsprop")])
+def test_the_state_of_another_optimizer_is_refused(there, here):
+    params = {"w": jnp.ones(2)}
+    state = getattr(jd.optimizers, there)(0.1).init(params)
+    with pytest.raises(ValueError, match="the state is of another optimizer: it has"):
+        getattr(jd.optimizers, here)(0.1).update(params, state, params)

@@ -252,3 +252,13 @@ def test_mean_confidences_do_not_drift_with_the_rows(rows):
     np.testing.assert_array_equal(found.count, count)
     expected = np.bincount(place, confidence, 4)[2:] / count[2:]
     np.testing.assert_allclose(found.confidence[2:], expected, rtol=2e-7)
+
+
+def test_slopes_of_the_likelihood_at_certain_probabilities_are_finite():
+    def nll(p):
+        return jd.uncertainty.negative_log_likelihood(p, np.array([0, 1]))
+
+    slopes = jax.grad(nll)(np.eye(2, dtype=np.float32))
+    np.testing.assert_array_equal(slopes, [[-0.5, 0], [0, -0.5]])
+    with jax.debug_nans(True):
+        assert nll(np.eye(2, dtype=np.float32)) == 0
