@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_above_zero, check_told_apart, extremes, of_data, whole
+from jaxdeep._arrays import as_array, check_above_zero, extremes, of_data, whole
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer
 from jaxdeep._sums import sums_at
 from jaxdeep._warning import warn
@@ -142,7 +142,6 @@ def target_encoder(
             codes, size = _integers(x, categories, strict=True), categories
         if codes.ndim not in (1, 2):
             raise ValueError(f"x must be of shape (n,) or (n, features), got {codes.shape}")
-        check_told_apart("y", y)
         return codes, _targets(y, codes.shape[0], classes), size, vocabulary
 
     @of_data
