@@ -11,8 +11,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
-# The devices of the host share a pool of as many threads: two reductions at once, of which each waits for
-# all devices, may wait for one another there on a busy machine, until XLA gives up. (Read by XLA.)
+# The devices of the host share a pool of as many threads. Two reductions at once, of which each waits
+# for all devices, may wait for one another there on a busy machine, until XLA gives up. (XLA reads it.)
 os.environ.setdefault("NPROC", "16")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Subprocesses import this checkout and these helpers.
