@@ -179,16 +179,18 @@ def check_functions(*, optional: bool = True, **functions: Any) -> None:
             raise TypeError(f"{name} must be a function, got {function!r}")
 
 
-def takes(function: Callable[..., Any], arguments: int) -> bool:
-    """Whether a function can be called with so many arguments, as far as it says.
+def takes(function: Callable[..., Any], arguments: int, *names: str) -> bool:
+    """Whether a function can be called with so many arguments, and these by name, as far as it says.
 
     >>> takes(lambda a, b=1: a, 1), takes(lambda a, b=1: a, 3), takes(np.add, 2), takes(print, 9)
     (True, False, True, True)
+    >>> takes(lambda a, *, step: a, 1, "step")
+    True
     """
     if isinstance(inputs := getattr(function, "nin", None), int):  # of a ufunc
         return inputs == arguments
     try:
-        inspect.signature(function).bind(*[None] * arguments)
+        inspect.signature(function).bind(*[None] * arguments, **dict.fromkeys(names))
     except ValueError:  # without a signature
         return True
     except TypeError:

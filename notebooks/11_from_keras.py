@@ -83,6 +83,7 @@ print(jd.nn.summary(model, x[:1]))
 # | `EarlyStopping(patience=5, restore_best_weights=True)` | `early_stopping=jd.train.EarlyStopping(patience=5)` |
 # | `ModelCheckpoint`, `BackupAndRestore` | `checkpoint="runs/a"`: run it again and it goes on, to the same bits |
 # | `TensorBoard(logdir)` | `callbacks=[jd.adapters.to_tensorboard(logdir)]` |
+# | `CSVLogger("log.csv", append=True)` | `log=jd.adapters.to_csv("log.csv")` |
 # | `class_weight`, `sample_weight` | `class_weight=`, `data=(x, y, weights)` |
 # | `validation_split=0.1` | `validation=0.1`: rows at random, where Keras takes the last ones; or `validation=(x_val, y_val)` |
 # | `tf.random.set_seed(42)` | `key=jax.random.key(42)`, an argument |

@@ -1,8 +1,9 @@
-"""Models of other libraries as `jaxdeep.nn.Model`, optimizers for Keras, and runs for TensorBoard."""
+"""Models of other libraries as `jaxdeep.nn.Model`, optimizers for Keras, and runs for TensorBoard and files."""
 
 from jaxdeep.adapters.equinox import from_equinox
 from jaxdeep.adapters.keras import to_keras_optimizer
 from jaxdeep.adapters.linen import from_linen
+from jaxdeep.adapters.log_files import to_csv, to_json_lines
 from jaxdeep.adapters.nnx import from_nnx
 from jaxdeep.adapters.tensorboard import to_tensorboard
 
@@ -10,6 +11,8 @@ __all__ = [
     "from_equinox",
     "from_linen",
     "from_nnx",
+    "to_csv",
+    "to_json_lines",
     "to_keras_optimizer",
     "to_tensorboard",
 ]

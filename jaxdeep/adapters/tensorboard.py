@@ -15,6 +15,7 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
+from jaxdeep.train.records import scalars_of
 from jaxdeep.tree import Where, check_where, leaf_paths, mask
 
 if TYPE_CHECKING:
@@ -112,12 +113,9 @@ def _protocol() -> Any:
 def _values(history: Mapping[str, np.ndarray], epoch: int) -> dict[str, Scalars]:
     """What is written of an epoch, counted from 0, by run."""
     found: dict[str, Scalars] = {run: {} for run in _RUNS}
-    for name, values in history.items():
+    for name, value in scalars_of(history, epoch).items():
         run = "validation" if name.startswith("val_") else "train"
-        tag, value = name.removeprefix("val_"), np.asarray(values[epoch], np.float32)
-        for index in np.ndindex(value.shape):
-            if not np.isnan(value[index]):
-                found[run]["/".join([tag, *map(str, index)])] = np.float32(value[index])
+        found[run][name.removeprefix("val_")] = np.float32(value)
     return found
 
 

@@ -21,6 +21,7 @@ from jaxdeep.fitting.evaluation import EVALUATED
 from jaxdeep.fitting.finite import check_finite, described
 from jaxdeep.fitting.holdout import check_unseen, held_out, is_share
 from jaxdeep.fitting.interruption import Interruption, interruptible
+from jaxdeep.fitting.logs import listed, teller
 from jaxdeep.fitting.phases import in_phases
 from jaxdeep.fitting.placement import placed
 from jaxdeep.fitting.progress import compiling, ordered, reporting
@@ -185,6 +186,8 @@ def _driven(
     """
     done, stopped, bad_step, history = _look(run)
     steps, is_traced, ended = sources[0].steps, False, False
+    tell = teller(listed(options["log"]), done)
+    tell(done, history)
     with reporting(setup.epochs, steps, show=options["progress"], begun=done) as report:
         interruption.begin()
         while done < setup.epochs and not (stopped or ended or interruption.noted):
@@ -196,6 +199,7 @@ def _driven(
                 raise FloatingPointError(described(run.train_state, bad_step, done))
             last = {name: values[-1] for name, values in history.items()}
             store.save(run, last, position_of(sources))
+            tell(done, history)
             report(done, _shown(last, setup.measure))
             now = Epochs(done, history, run.train_state)
             for callback in options["callbacks"]:

@@ -11,6 +11,7 @@ import optax
 from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.interruption import NOT_BEGUN
+from jaxdeep.fitting.logs import After, listed
 from jaxdeep.fitting.result import FitResult
 from jaxdeep.optimizers import hyperparams, set_hyperparams
 from jaxdeep.optimizers.identity import Init
@@ -76,6 +77,8 @@ def in_phases(
         if options["checkpoint"] is not None:
             changes["checkpoint"] = pathlib.Path(options["checkpoint"]) / f"phase{i}"
         changes["callbacks"] = [_after(histories, call) for call in options["callbacks"]]
+        before = sum(map(_epochs, histories))
+        changes["log"] = [After(log, before) for log in listed(options["log"])]
         phase_key = jax.random.fold_in(key, i) if i else key
         try:
             result = fit(model, data, optimizer=phase_optimizer, key=phase_key, **{**passed, **changes})

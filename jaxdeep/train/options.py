@@ -34,6 +34,7 @@ from jaxdeep.tree import Where, check_where
 
 Callback = Callable[[Epochs], object]  # returns None or a boolean; the run ends if it is true
 Check = Callable[[str, Any], None]  # of a name and a value
+Log = Callable[..., object]  # of the values by name, and step=
 F = TypeVar("F", bound=Callable[..., Any])
 Kind = TypeVar("Kind", bound=type)
 
@@ -98,6 +99,15 @@ def _functions(name: str, value: object) -> None:
     for function in value:
         _checks.check_functions(optional=False, **{name: function})
         _checks.check_takes(name, function, "epochs")
+
+
+def _logs(name: str, value: Any) -> None:
+    for log in value if isinstance(value, (list, tuple)) and not callable(value) else [value]:
+        if not callable(log) or not _checks.takes(log, 1, "step"):
+            raise TypeError(
+                f"{name} must be a function (values, step=…), such as wandb.log, or a list of them, got "
+                f"{log!r}"
+            )
 
 
 def _optional_flag(name: str, value: object) -> None:
@@ -272,6 +282,13 @@ class FitOptions(TrialOptions, total=False):
       callbacks: functions of a `jaxdeep.train.Epochs`, called after each call of the program. The run
         ends if one of them returns True, which may be a boolean of NumPy or JAX. What is neither None
         nor a boolean is refused.
+      log: a function ``(values, step=…)``, or a list of them, that is told of every epoch, such as
+        ``wandb.log``, ``mlflow.log_metrics``, ``trackio.log``, `jaxdeep.adapters.to_csv` and
+        `jaxdeep.adapters.to_json_lines`: a dict of floats by name and the number of the epoch, from 1
+        on. It is called on the host after each call of the program, once for each of its epochs, in
+        order, with what the history holds but for NaN. A run that is continued from a checkpoint goes on
+        with the first epoch that was not done; a log with a method ``last_step()`` is told of those
+        before that it lacks. What it returns is not looked at. Of several processes the first calls it.
       progress: show a progress bar; without a terminal, print a line after each call of the program.
     """
 
@@ -288,6 +305,7 @@ class FitOptions(TrialOptions, total=False):
     checkpoint: Annotated[str | os.PathLike[str] | None, Option(None, _checks.check_local_path)]
     keep_checkpoints: Annotated[int, Option(3, _checks.check_count)]
     callbacks: Annotated[Sequence[Callback], Option((), _functions)]
+    log: Annotated[Log | Sequence[Log] | None, Option(None, _logs)]
     progress: Annotated[bool, Option(True, _checks.check_flag)]
 
 

@@ -1,5 +1,6 @@
-"""`Epochs`, what the callbacks of a run see."""
+"""What those who watch a run see of it: `Epochs`, and the values of an epoch as plain numbers."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -19,3 +20,21 @@ class Epochs(NamedTuple):
     epoch: int
     history: dict[str, np.ndarray]
     train_state: TrainState
+
+
+def scalars_of(history: Mapping[str, np.ndarray], epoch: int) -> dict[str, float]:
+    """The values of an epoch, counted from 0, as floats by name.
+
+    An entry with several values has a name for each, ``name/0``, ``name/1`` and so on. NaN, which stands
+    between two evaluations, is left out.
+
+    >>> scalars_of({"loss": np.array([0.5]), "recall": np.array([[1.0, np.nan, 0.0]])}, 0)
+    {'loss': 0.5, 'recall/0': 1.0, 'recall/2': 0.0}
+    """
+    found = {}
+    for name, values in history.items():
+        value = np.asarray(values[epoch])
+        for index in np.ndindex(value.shape):
+            if not np.isnan(value[index]):
+                found["/".join([name, *map(str, index)])] = float(value[index])
+    return found

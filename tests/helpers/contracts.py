@@ -1509,6 +1509,7 @@ call(
     epochs_per_call=1,
     keep_checkpoints=3,
     callbacks=(),
+    log=lambda values, step: None,
     progress=False,
     use=lambda r: r.history["loss"],
     dear=True,

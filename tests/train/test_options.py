@@ -83,6 +83,7 @@ WRONG = {  # _replace does not check
     "epochs_per_call": [0],
     "keep_checkpoints": [0],
     "callbacks": [3, [3], "print"],
+    "log": [3, "wandb", [3], lambda values: None],
     "progress": ["bar"],
 }
 

@@ -1,0 +1,146 @@
+"""Files of logs: read back by others to the bit, whole after a kill, and never with a step twice."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxdeep.adapters import to_csv, to_json_lines
+
+MAKE = {"csv": to_csv, "jsonl": to_json_lines}
+both = pytest.mark.parametrize("kind", MAKE)
+
+
+def rows(path):
+    """The rows, as the standard library reads them."""
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            found = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    else:
+        found = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(row.pop("step"), row) for row in found]
+
+
+@both
+def test_values_come_back_to_the_bit_from_the_standard_library(tmp_path, kind):
+    path = tmp_path / "new" / f"log.{kind}"
+    log = MAKE[kind](path)
+    values = np.random.default_rng(0).normal(size=(5, 2)) * [1e-30, 1e30]
+    told = [(i + 1, {"loss": float(a), 'a, "b"': float(b)}) for i, (a, b) in enumerate(values)]
+    for step, row in told:
+        log(row, step=step)
+    assert rows(path) == told
+    assert log.last_step() == 5
+
+
+def test_pandas_reads_both(tmp_path):
+    for kind, make in MAKE.items():
+        log = make(tmp_path / f"log.{kind}")
+        log({"loss": 0.5}, step=1)
+        log({"loss": 0.25, "val_loss": float("inf")}, step=2)
+    frames = [
+        pd.read_csv(tmp_path / "log.csv"),
+        pd.read_json(tmp_path / "log.jsonl", lines=True),
+    ]
+    for frame in frames:
+        assert frame["step"].tolist() == [1, 2]
+        assert frame["loss"].tolist() == [0.5, 0.25]
+        assert np.isnan(frame["val_loss"][0])
+    assert frames[0]["val_loss"][1] == np.inf
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[1])["val_loss"] == np.inf
+
+
+@both
+def test_another_log_of_the_file_goes_on(tmp_path, kind):
+    path = tmp_path / f"log.{kind}"
+    MAKE[kind](path)({"loss": 0.5}, step=1)
+    log = MAKE[kind](path)
+    assert log.last_step() == 1
+    log({"loss": 0.25, "nan": float("nan")}, step=2)
+    assert rows(path) == [(1, {"loss": 0.5}), (2, {"loss": 0.25})]
+
+
+@both
+def test_a_line_that_was_not_finished_is_cut_off(tmp_path, kind):
+    path = tmp_path / f"log.{kind}"
+    log = MAKE[kind](path)
+    log({"loss": 0.5}, step=1)
+    whole = path.read_bytes()
+    for torn in (b"2", b"2,0.2", b'{"step": 2, "lo'):
+        path.write_bytes(whole + torn)
+        assert MAKE[kind](path).last_step() == log.last_step() == 1
+    log({"loss": 0.25}, step=2)
+    assert rows(path) == [(1, {"loss": 0.5}), (2, {"loss": 0.25})]
+
+
+@both
+def test_steps_that_go_back_keep_the_old_file_beside(tmp_path, kind):
+    path = tmp_path / f"log.{kind}"
+    log = MAKE[kind](path)
+    for step in (1, 2, 3):
+        log({"old": step}, step=step)
+    log({"new": 20}, step=2)
+    assert rows(path) == [(1, {"old": 1}), (2, {"new": 20})]
+    assert rows_of_old(path, 1) == [1, 2, 3]
+    MAKE[kind](path)({"new": 10}, step=1)
+    assert rows(path) == [(1, {"new": 10})]
+    assert rows_of_old(path, 2) == [1, 2]
+    assert not path.with_name(f"{path.name}.tmp").exists()
+
+
+def rows_of_old(path, number):
+    old = path.with_name(f"{path.name}.{number}")
+    copy = path.with_name(f"copy{path.suffix}")
+    copy.write_bytes(old.read_bytes())
+    return [step for step, _ in rows(copy)]
+
+
+@both
+def test_a_file_of_something_else_is_refused_and_stays(tmp_path, kind):
+    path = tmp_path / f"log.{kind}"
+    for text in ("epoch,loss\n1,0.5\n", "step,loss\na,b\n", "[1]\n", '{"loss": 1}\n'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="path must be a new file or one that was written as"):
+            MAKE[kind](path)
+        assert path.read_text() == text
+
+
+def test_paths_that_are_none(tmp_path):
+    with pytest.raises(TypeError, match="path must be a path, got 3"):
+        to_csv(3)
+    with pytest.raises(ValueError, match="is a folder"):
+        to_json_lines(tmp_path)
+    with pytest.raises(ValueError, match="on this machine"):
+        to_csv("gs://bucket/log.csv")
+
+
+@pytest.mark.heavy
+@both
+def test_a_kill_leaves_whole_lines(tmp_path, kind):
+    path = tmp_path / f"log.{kind}"
+    name = {"csv": "to_csv", "jsonl": "to_json_lines"}[kind]
+    program = textwrap.dedent(
+        f"""
+        from jaxdeep.adapters import {name}
+        log = {name}({str(path)!r})
+        for step in range(1, 10**9):
+            log({{"loss": 1 / step}}, step=step)
+        """
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    while not path.exists() or path.stat().st_size < 2000:
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    log = MAKE[kind](path)
+    last = log.last_step()
+    log({"loss": 1 / (last + 1)}, step=last + 1)
+    assert last > 10
+    assert rows(path) == [(step, {"loss": 1 / step}) for step in range(1, last + 2)]
