@@ -111,6 +111,7 @@ OMITTED = {
     "fit phases": "an alternative of epochs; Phase has its own example",
     "fit diagnostics": "an alternative of epochs_per_call",
     "fit steps_per_epoch": "of loaders",
+    "fit|evaluate|predict batch": "of loaders; tested in tests/fitting/test_loaders.py",
     "* checkpoint": "writes a folder; tested in test_checkpoint.py and test_resume.py",
     "diagnostics.* penalty": "that of supervised",
     "diagnostics.* activity": "that of supervised",

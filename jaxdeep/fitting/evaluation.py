@@ -16,6 +16,7 @@ from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, PyTree
 from jaxdeep.fitting.ahead import ahead, told_apart
 from jaxdeep.fitting.drive import by_shape
+from jaxdeep.fitting.loaders import check_batch
 from jaxdeep.fitting.placement import Placement, fetched, mesh_of, usable
 from jaxdeep.fitting.progress import ordered
 from jaxdeep.fitting.rows import at_once, examples_in
@@ -51,6 +52,7 @@ def evaluate(
     activity: Callable[[Mapping[str, PyTree]], Float[Array, ""]] | None = None,
     objective: Objective | None = None,
     batch_size: int = 256,
+    batch: Callable[[Any], PyTree] | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> dict[str, Any]:
     """The loss and the metrics of a trained model on data: those that `fit` reports of validation data.
@@ -78,6 +80,7 @@ def evaluate(
       objective: instead of the four before it, a function of the form that `jaxdeep.train.supervised`
         returns.
       batch_size: rows computed at a time, as for `jaxdeep.predict`.
+      batch: a function from what a loader makes to a batch of one of these forms, as for `jaxdeep.fit`.
       mesh: devices to split each batch over, as for `jaxdeep.fit`. In several processes every one passes
         the same arrays, or a loader of its share of each batch.
 
@@ -105,8 +108,8 @@ def evaluate(
     check_untraced("evaluate", *given, instead=_PURE)
     passed = dict(zip(EVALUATED, (loss, metrics, penalty, activity, objective)))
     minimised = {name: value for name, value in passed.items() if value is not None}
-    fixed = {"stream": True, "shuffle": False, "batch_size": batch_size}  # read where it is needed
-    options: FitOptions = filled("evaluate", FitOptions, {**minimised, **fixed})
+    reading = {"batch_size": batch_size, "batch": batch, "shuffle": False, "stream": True}
+    options: FitOptions = filled("evaluate", FitOptions, {**minimised, **reading})
     data = examples_in(model, data)
     if objective is None and isinstance(data, tuple) and data:
         variables_of(model, params, state)
@@ -117,12 +120,13 @@ def evaluate(
     setup = make_setup("evaluate", model, optax.identity(), options)
     variables = variables_of(model, params, state)
     source = source_of(data, "data", options, pairs=setup.is_supervised)
-    batch = with_rows(source.like, at_once(options["batch_size"], source))
-    mesh = usable(mesh_of(variables) if mesh is None else mesh, None, batch)
+    check_batch(batch, loads=isinstance(source, LoaderSource))
+    together = with_rows(source.like, at_once(options["batch_size"], source))
+    mesh = usable(mesh_of(variables) if mesh is None else mesh, None, together)
     setup = dataclasses.replace(setup, mesh=mesh)
     check_source(setup, source, variables)
     placement = Placement(mesh)
-    values = _passed(setup, source, batch, placement.variables(variables), placement)
+    values = _passed(setup, source, together, placement.variables(variables), placement)
     found = {name: fetched(values[name])[()] for name in ordered(values)}
     setup.traced()
     return found

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxdeep._arrays import OnFile, on_file, release
 from jaxdeep._shapes import PyTree
+from jaxdeep.fitting.loaders import check_no_dataset
 from jaxdeep.fitting.sources import is_batches
 from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model
@@ -42,6 +43,7 @@ def held_out(
         raise TypeError(f"validation must be data, or a share of the rows in (0, 1), got {share!r}")
     if not 0 < share < 1:
         raise ValueError(f"validation must be data, or a share of the rows in (0, 1), got {share}")
+    check_no_dataset("data", data)
     if is_batches(data):
         raise ValueError(
             f"validation={share} is for arrays: data is a loader, whose rows nobody knows beforehand; "

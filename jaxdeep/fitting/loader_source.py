@@ -11,6 +11,7 @@ import numpy as np
 from jaxdeep._checks import takes
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.block import Block, Part, Position
+from jaxdeep.fitting.loaders import from_json, is_stateful, taken_apart, to_json
 from jaxdeep.fitting.placement import Placement
 from jaxdeep.fitting.regrouping import filled_up, of_examples, own, regrouped
 from jaxdeep.train.columns import Columns, check_columns, columns_of, with_rows_of
@@ -48,8 +49,9 @@ class LoaderSource:
     Without it, an epoch takes all batches there are. Batches without rows are left out. All others have
     the structure and the dtypes of the first, and may have other numbers of rows.
 
-    An iterator with ``get_state`` and ``set_state``, such as Grain's, is put back where a checkpoint
-    left it; any other is read again up to there. What is iterated over once an epoch is iterated over
+    A loader with ``state_dict`` and ``load_state_dict``, such as torchdata's, and an iterator with
+    ``get_state`` and ``set_state``, such as Grain's, are put back where a checkpoint left them. Any
+    other iterator is read again up to there. What is iterated over once an epoch is iterated over
     again as often as before, since it may shuffle itself; a function is asked for the last epoch. If its
     batches are then others than those the checkpoint knows of, that is refused.
 
@@ -65,6 +67,7 @@ class LoaderSource:
         self.name, self.steps = name, options["steps_per_epoch"]
         self._is_kept = options["checkpoint"] is not None  # so that its position will be asked for
         self._data, self._pairs, self._inputs = data, pairs, inputs
+        self._batch = options["batch"]
         self._taken, self._ahead = 0, list[PyTree]()
         self._passes, self._epoch_begun, self._known = 0, 0, 0
         self._last = 0  # checksum of the batch that was taken last
@@ -84,6 +87,7 @@ class LoaderSource:
             raise ValueError(f"{name} holds no batches with rows")
         self.sample = jax.tree.map(own, first)
         self._taken, self._ahead = 0, [self.sample]
+        self._own_state()  # one that cannot be kept is refused before the run
         self._usual = shapes(self.sample)
         self._tried.add(of_examples(self._usual))
         self.batch_size = count_rows(self.sample) * jax.process_count()  # each process has its share
@@ -144,8 +148,11 @@ class LoaderSource:
         Of what is begun anew for each epoch, it is the number of passes and a checksum of the batches of
         the last one.
         """
+        own = self._own_state()
         if not self._goes_on:
-            return {"passes": self._passes, "epoch": self._epoch_begun, "batches": self._known}
+            return {"passes": self._passes, "epoch": self._epoch_begun, "batches": self._known, **own}
+        if own:
+            return {"taken": self._taken, **own}
         state = self._iterator.get_state() if _has_state(self._iterator) else None
         if isinstance(state, bytes):
             return {"taken": self._taken, "bytes": state.hex()}
@@ -158,6 +165,11 @@ class LoaderSource:
           ValueError: the batches of the epochs before are not those of the run that is continued.
         """
         if position is None:
+            return
+        if is_stateful(self._data) and (own := position.get("loader")) is not None:
+            self._data.load_state_dict(from_json(own))
+            self._passes, self._taken = position.get("passes", 0), position.get("taken", 0)
+            self._iterator, self._ahead = self._begin(0) if self._goes_on else iter(()), []
             return
         if not self._goes_on:
             self._pass_again(position)
@@ -173,6 +185,12 @@ class LoaderSource:
             self._last = _checksum(last)
             if position.get("last") not in (None, self._last):
                 raise ValueError(self._differs("the last one that it was left at is another"))
+
+    def _own_state(self) -> dict[str, Any]:
+        """The loader's own state, under "loader", if it has one and a checkpoint is to keep it."""
+        if not self._is_kept or not is_stateful(self._data):
+            return {}
+        return {"loader": to_json(self._data.state_dict(), self.name)}
 
     def has_ended(self, epoch: int) -> bool:
         """Whether an iterator of one's own, passed over before, has no batch for another epoch.
@@ -292,6 +310,7 @@ class LoaderSource:
         # not `for made in`, which begins an iterator that rewinds anew
         while (made := next(self._iterator, _END)) is not _END:
             self._number += 1
+            made = taken_apart(self._batch, made, self.name, pairs=self._pairs)
             if self._pairs:
                 check_pair(made, self.name)
             batch = as_arrays(made, self.name, inputs=self._inputs)

@@ -16,6 +16,7 @@ from jaxdeep.fitting.ahead import ahead
 from jaxdeep.fitting.answers import Known, answers_of, check_answer, check_classes, has_classes
 from jaxdeep.fitting.drive import by_shape
 from jaxdeep.fitting.evaluation import variables_of
+from jaxdeep.fitting.loaders import check_batch
 from jaxdeep.fitting.placement import Placement, fetched, mesh_of, usable
 from jaxdeep.fitting.regrouping import of_examples
 from jaxdeep.fitting.rows import at_once, check_rows, labels_in, rows_in
@@ -34,6 +35,7 @@ def predict(
     x: PyTree,
     *,
     batch_size: int = 256,
+    batch: Callable[[Any], PyTree] | None = None,
     output: Any = None,
     from_logits: bool | None = None,
     loss: PerExample | None = None,
@@ -56,6 +58,8 @@ def predict(
         among their columns are not looked at.
       batch_size: rows computed at a time. One of more than twice the rows that there are is halved where
         it would take more than a GiB.
+      batch: a function from what a loader makes to inputs, for loaders that make something else, such as
+        ``batch=lambda b: b["image"]``.
       output: None for what the model puts out; "probability" for probabilities; "class" for the most
         probable class. If the model has several outputs, one of these for all, or in their structure
         ``{"box": None, "class": "class"}``.
@@ -107,19 +111,22 @@ def predict(
         _checks.check_flag("from_logits", from_logits)
     if loss is not None:
         _checks.check_takes("loss", loss, "outputs", "y")
-    options: FitOptions = filled("predict", FitOptions, {"stream": True, "batch_size": batch_size})
+    options: FitOptions = filled(
+        "predict", FitOptions, {"stream": True, "batch_size": batch_size, "batch": batch}
+    )
     variables_of(model, params, state)
     model, params, state, x = ahead(model, params, state, rows_in(model, x))
     variables = variables_of(model, params, state)
     source = source_of(x, "x", options, pairs=False, inputs=True)
+    check_batch(batch, loads=isinstance(source, LoaderSource))
     if isinstance(source, LoaderSource) and jax.process_count() > 1:
         raise ValueError(
             "x must be arrays where there are several processes, of which each computes its part: a "
             "loader of their shares has no order over all of them"
         )
     size = at_once(options["batch_size"], source)
-    batch = with_rows(source.like, size)
-    mesh = usable(mesh_of(variables) if mesh is None else mesh, None, batch)
+    together = with_rows(source.like, size)
+    mesh = usable(mesh_of(variables) if mesh is None else mesh, None, together)
     placement = Placement(mesh)
     variables = placement.variables(variables)
     known = Known(loss, from_logits)
@@ -141,7 +148,7 @@ def predict(
     try:
         if isinstance(source, ArraySource):
             joined = _in_place(
-                computed(), source.examples, lambda: jax.eval_shape(put_out, variables, batch)
+                computed(), source.examples, lambda: jax.eval_shape(put_out, variables, together)
             )
         else:
             joined = _concatenated(list(computed()))

@@ -10,6 +10,7 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.array_source import ArraySource
 from jaxdeep.fitting.block import Position
 from jaxdeep.fitting.loader_source import Batches, LoaderSource
+from jaxdeep.fitting.loaders import check_batch, check_no_dataset
 from jaxdeep.fitting.placement import check_same_everywhere, usable
 from jaxdeep.train.columns import check_told_apart_by_column
 from jaxdeep.train.data import check_batch_size
@@ -41,6 +42,7 @@ def sources_of(
             source_of(options["validation"], "validation", {**options, **evaluated}, pairs=pairs)
         )
     training = sources[0]
+    check_batch(options["batch"], loads=any(isinstance(source, LoaderSource) for source in sources))
     if isinstance(training, ArraySource):
         check_told_apart_by_column(training.data)
         check_batch_size(options["batch_size"], training.examples)
@@ -67,6 +69,7 @@ def source_of(
         raise TypeError(
             f"{name} must be arrays, or give batches of them in an order, got a {type(data).__name__}"
         )
+    check_no_dataset(name, data)
     kind = LoaderSource if is_batches(data) else ArraySource
     return kind(data, name, options, pairs=pairs, inputs=inputs)
 

@@ -80,6 +80,10 @@ def _function(name: str, value: Any) -> None:
     _checks.check_functions(**{name: value})
 
 
+def _of_a_batch(name: str, value: Any) -> None:
+    _checks.check_takes(name, value, "batch")
+
+
 def _selector(name: str, value: Any) -> None:
     check_where(value, name)
 
@@ -257,6 +261,9 @@ class FitOptions(TrialOptions, total=False):
         one value for each repetition of a repeated layer. A measured step takes twice as long; the other
         steps take no longer than without.
       steps_per_epoch: batches that an epoch takes from an iterable.
+      batch: a function from what a loader makes to a batch of the form of `data`, for loaders that make
+        something else, such as dicts: ``batch=lambda b: (b["image"], b["label"])``. It is called on the
+        host for every batch of every loader, before it is looked at.
       stream: whether arrays stay on the host and rows go to the device in blocks, where one block is
         read while another is computed. The batches are the same either way. By default memory maps are
         streamed, and so are arrays that do not fit into an accelerator's memory.
@@ -271,11 +278,12 @@ class FitOptions(TrialOptions, total=False):
         saves a checkpoint, reports and calls back after each call.
       checkpoint: a local directory; the whole run is saved there after each call, and a run that is
         found there is continued, to the same bits as without the interruption. `epochs` may have grown.
-        An iterator is put back by its ``set_state``, or else read again up to where it was. A loader
-        that is iterated over once an epoch, and shuffles itself, is iterated over again as often as
-        before; one whose batches are others then (it has no seed) is refused. So are arrays of other
-        values than the run began with, told by a checksum of each (of one above 256 MB, that of 4096
-        rows that are evenly spread), in `validation` too. While a run is in the
+        A loader is put back by its ``load_state_dict``, an iterator by its ``set_state``; any other
+        iterator is read again up to where it was. Any other loader that is iterated over once an epoch,
+        and shuffles itself, is iterated over again as often as before; one whose batches are others then
+        (it has no seed) is refused. So are arrays of other values than the run began with, told by a
+        checksum of each (of one above 256 MB, that of 4096 rows that are evenly spread), in `validation`
+        too. While a run is in the
         directory, another process is refused there. If a checkpoint cannot be written (the disk is
         full), the checkpoints before it stay, and the run goes on from there when it is called again.
       keep_checkpoints: how many of the newest checkpoints stay; with early stopping, the best stays too.
@@ -297,6 +305,7 @@ class FitOptions(TrialOptions, total=False):
     phases: Annotated[Sequence[Phase] | None, Option(None)]
     diagnostics: Annotated[int | None, Option(None, _checks.check_count)]
     steps_per_epoch: Annotated[int | None, Option(None, _checks.check_count)]
+    batch: Annotated[Callable[[Any], PyTree] | None, Option(None, _of_a_batch)]
     stream: Annotated[bool | None, Option(None, _optional_flag)]
     block_bytes: Annotated[int, Option(2**26, _checks.check_count)]
     mesh: Annotated[jax.sharding.Mesh | None, Option(None)]

@@ -78,6 +78,7 @@ WRONG = {  # _replace does not check
     "freeze_batch_norm": [None],
     "diagnostics": [0, 1.5],
     "steps_per_epoch": [0],
+    "batch": [3, lambda: None],
     "stream": ["no"],
     "block_bytes": [0],
     "epochs_per_call": [0],

@@ -1,0 +1,319 @@
+"""Batches of other libraries: dicts taken apart, loaders with a state put back, what to write."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.runs import KEY, X, Y, close, fit, identical, same
+
+import jaxdeep as jd
+from jaxdeep.fitting.loaders import from_json, to_json
+
+ROWS = {"image": np.asarray(X), "label": np.asarray(Y)}
+PAIR = lambda batch: (batch["image"], batch["label"])  # noqa: E731
+MODEL = jd.nn.dense(2)
+SMALL = {"model": MODEL, "metrics": None, "validation": None, "epochs": 2, "batch_size": 20}
+TRAINED = MODEL.init(KEY, X[:1])
+
+
+def dicts(epoch=0, size=20):
+    order = np.random.default_rng(epoch).permutation(len(X))
+    for rows in np.split(order, len(X) // size):
+        yield {name: array[rows] for name, array in ROWS.items()}
+
+
+def pairs(epoch=0, size=20):
+    return map(PAIR, dicts(epoch, size))
+
+
+class Tensor:
+    """An array as those of TensorFlow are: NumPy makes one of it, and it says its shape."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype.name
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.array, dtype)
+
+
+class TfData:
+    """As a `tf.data.Dataset`: iterated over anew for every epoch, in dicts of tensors."""
+
+    def __iter__(self):
+        return ({name: Tensor(array) for name, array in batch.items()} for batch in dicts())
+
+
+# --- dicts ------------------------------------------------------------------------------------------
+
+
+def test_dicts_are_trained_on_as_pairs_are():
+    expected = fit(**SMALL, data=pairs)
+    same(fit(**SMALL, data=dicts, batch=PAIR), expected)
+
+
+def test_tensors_that_are_iterated_over_again_and_validation_batches():
+    expected = fit(**SMALL | {"validation": lambda epoch: pairs()}, data=lambda epoch: pairs())
+    same(fit(**SMALL | {"validation": TfData()}, data=TfData(), batch=PAIR), expected)
+    arrays = fit(**SMALL | {"validation": (X, Y)}, data=TfData(), batch=PAIR)
+    identical(arrays.params, expected.params)
+    close(arrays.history, expected.history)  # the rows of validation are in another order
+
+
+def test_evaluate_and_predict_take_them_too():
+    loss = {"loss": jd.losses.softmax_cross_entropy}
+    found = jd.evaluate(MODEL, *TRAINED, TfData(), batch=PAIR, **loss)
+    order = np.random.default_rng(0).permutation(len(X))
+    close(found, jd.evaluate(MODEL, *TRAINED, (X[order], Y[order]), **loss))
+    outputs = jd.predict(MODEL, *TRAINED, TfData(), batch=lambda batch: batch["image"])
+    identical(outputs, jd.predict(MODEL, *TRAINED, X[order]))
+    result = fit(**SMALL)
+    classes = result.predict(dicts(), batch=lambda batch: batch["image"], output="class")
+    identical(classes, result.predict(X[order], output="class"))
+    assert result.evaluate(dicts(), batch=PAIR)["loss"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"data": dicts},
+            r"data must give pairs \(x, y\) or \(x, y, weights\), got a dict of 'image', 'label': say "
+            r"which are which, batch=lambda b: \(b\['image'\], b\['label'\]\)",
+        ),
+        (
+            {"data": dicts, "batch": lambda batch: (batch["img"], batch["label"])},
+            r"batch=.* failed with KeyError: 'img', for a batch of data, a dict of 'image', 'label'",
+        ),
+        ({"data": dicts, "batch": lambda batch: batch["image"]}, "data must be a pair"),
+        ({"data": (X, Y), "batch": PAIR}, "batch=.* takes the batches of a loader apart, and the data"),
+        ({"data": dicts, "batch": 3}, "batch must be a function batch -> values, got 3"),
+    ],
+)
+def test_what_is_not_taken_is_refused_with_what_to_write(changes, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        fit(**SMALL | changes)
+
+
+def test_evaluate_and_predict_refuse_to_take_arrays_apart():
+    with pytest.raises(ValueError, match=r"batch=.* takes the batches of a loader apart"):
+        jd.evaluate(MODEL, *TRAINED, (X, Y), loss=jd.losses.mse, batch=PAIR)
+    with pytest.raises(ValueError, match=r"batch=.* takes the batches of a loader apart"):
+        jd.predict(MODEL, *TRAINED, X, batch=PAIR)
+
+
+def test_an_objective_of_dicts_needs_no_pairs():
+    def objective(params, state, batch, *, key=None, train=False):
+        outputs, state = MODEL.apply(params, state, batch["image"], train=train, key=key)
+        return jnp.mean(jd.losses.softmax_cross_entropy(outputs, batch["label"])), (state, {})
+
+    given = {"loss": None, "objective": objective, "params": TRAINED[0], "data": dicts}
+    close(fit(**SMALL | given).params, fit(**SMALL, data=pairs, params=TRAINED[0]).params)
+
+
+# --- data sets of Hugging Face ----------------------------------------------------------------------
+
+
+def of_hugging_face(kind, *bases, **fields):
+    fields = {"with_format": lambda self, kind: self, "__module__": "datasets.arrow_dataset", **fields}
+    return type(kind, bases, fields)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda made: fit(**SMALL, data=made), "data=lambda epoch: dataset.shuffle(seed=epoch)"),
+        (lambda made: fit(**SMALL | {"data": made, "validation": 0.2}), "data=lambda epoch: dataset."),
+        (
+            lambda made: fit(**SMALL | {"validation": made}),
+            "validation=lambda epoch: dataset.with_format",
+        ),
+        (lambda made: jd.evaluate(MODEL, *TRAINED, made, loss=jd.losses.mse), "b['image'], b['label'])"),
+        (lambda made: jd.predict(MODEL, *TRAINED, made), "x=lambda epoch: dataset.with_format('numpy')"),
+        (lambda made: jd.predict(MODEL, *TRAINED, made), "batch=lambda b: b['image']"),
+    ],
+)
+def test_data_sets_of_hugging_face_are_told_what_to_write(call, message):
+    made = of_hugging_face("Dataset", shape=(3, 2), column_names=["image", "label"], __len__=lambda _: 3)
+    with pytest.raises(TypeError, match=re.escape(message)):
+        call(made())
+
+
+def test_their_streams_and_dicts_of_splits_too():
+    stream = of_hugging_face("IterableDataset", __iter__=lambda self: iter(()))()
+    with pytest.raises(TypeError, match=r"datasets.IterableDataset, .*b\['x'\], b\['y'\]"):
+        fit(**SMALL, data=stream)
+    splits = of_hugging_face("DatasetDict", dict)({"train": 0, "test": 0})
+    with pytest.raises(
+        TypeError, match=r"datasets\.DatasetDict of 'train', 'test': give batches of one"
+    ):
+        fit(**SMALL, data=splits)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_real_ones_train_as_arrays_do_and_go_on(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    dataset = datasets.Dataset.from_dict(ROWS)
+    for refused in (dataset, datasets.DatasetDict(train=dataset), dataset.to_iterable_dataset()):
+        with pytest.raises(TypeError, match="give"):
+            fit(**SMALL, data=refused)
+    batches = lambda epoch: (  # noqa: E731
+        dataset.shuffle(seed=epoch).with_format("numpy").iter(batch_size=20)
+    )
+    whole = fit(**SMALL, data=batches, batch=PAIR)
+    fit(**SMALL | {"epochs": 1}, data=batches, batch=PAIR, checkpoint=tmp_path)
+    same(fit(**SMALL, data=batches, batch=PAIR, checkpoint=tmp_path), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_tf_data_trains_as_arrays_do_and_goes_on(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+
+    def batches(epoch=0):
+        return tf.data.Dataset.from_tensor_slices(ROWS).shuffle(100, seed=epoch).batch(20)
+
+    in_order = fit(**SMALL, data=(X, Y), shuffle=False)
+    plain = tf.data.Dataset.from_tensor_slices(ROWS).batch(20)
+    close(fit(**SMALL, data=plain, batch=PAIR).params, in_order.params)
+    whole = fit(**SMALL, data=batches, batch=PAIR)
+    fit(**SMALL | {"epochs": 1}, data=batches, batch=PAIR, checkpoint=tmp_path)
+    same(fit(**SMALL, data=batches, batch=PAIR, checkpoint=tmp_path), whole)
+
+
+def test_grain_in_dicts(tmp_path):
+    grain = pytest.importorskip("grain")
+    rows = [{name: array[i] for name, array in ROWS.items()} for i in range(len(X))]
+
+    def loader():
+        return grain.MapDataset.source(rows).seed(0).shuffle().repeat().to_iter_dataset().batch(20)
+
+    how = {**SMALL, "steps_per_epoch": 5, "batch": PAIR}
+    whole = fit(**how, data=loader())
+    fit(**how | {"epochs": 1}, data=loader(), checkpoint=tmp_path)
+    same(fit(**how, data=loader(), checkpoint=tmp_path), whole)
+
+
+# --- loaders with a state ---------------------------------------------------------------------------
+
+
+class StatefulLoader:
+    """As torchdata's `StatefulDataLoader`: in another order each epoch, from a generator it keeps."""
+
+    def __init__(self, seed=0):
+        self.random, self.at, self.next = np.random.default_rng(seed), 0, None
+        self.batches = 0  # that were made
+
+    def __iter__(self):
+        self.at, begun = 0, None
+        if self.next is not None:
+            (self.at, begun), self.next = self.next, None
+            self.random.bit_generator.state = begun
+            if self.at == 5:
+                self.random.permutation(len(X))  # that of the epoch that is done
+                self.at = 0
+        self.begun = self.random.bit_generator.state
+        order = self.random.permutation(len(X)).reshape(5, 20)
+        while self.at < 5:
+            self.at, self.batches = self.at + 1, self.batches + 1
+            yield tuple(array[order[self.at - 1]] for array in ROWS.values())
+
+    def state_dict(self):
+        begun = self.begun["state"]["state"].to_bytes(16, "little")
+        other = {name: value for name, value in self.begun.items() if name != "state"}
+        inc = self.begun["state"]["inc"].to_bytes(16, "little")
+        return {"at": (self.at,), "begun": np.frombuffer(begun, np.uint8), "inc": inc, 0: other}
+
+    def load_state_dict(self, state):
+        (at,), begun = state["at"], state["begun"].tobytes()
+        words = {"state": int.from_bytes(begun, "little"), "inc": int.from_bytes(state["inc"], "little")}
+        self.next = at, {**state[0], "state": words}
+
+
+@pytest.mark.parametrize("steps", [None, 3])
+def test_a_loader_with_a_state_goes_on_where_it_was(tmp_path, steps):
+    how = {**SMALL, "epochs": 4, "steps_per_epoch": steps}
+    whole = fit(**how | {"validation": StatefulLoader(7)}, data=StatefulLoader())
+    begun = {"epochs": 3, "validation": StatefulLoader(7)}
+    fit(**how | begun, data=StatefulLoader(), checkpoint=tmp_path)
+    loader = StatefulLoader(1)  # of another seed: what it draws is in the checkpoint
+    found = fit(**how | {"validation": StatefulLoader(2)}, data=loader, checkpoint=tmp_path)
+    same(found, whole)
+    assert loader.batches <= 2 + (steps or 5)  # it was not passed over again
+
+
+def test_a_state_that_cannot_be_kept_is_refused_before_the_run(tmp_path):
+    loader = StatefulLoader()
+    loader.state_dict = lambda: {"sampler": object()}
+    fit(**SMALL, data=loader)
+    with pytest.raises(TypeError, match=r"data has a state with a builtins\.object in it"):
+        fit(**SMALL, data=loader, checkpoint=tmp_path)
+
+
+def test_states_come_back_from_json_as_they_were():
+    import json
+
+    state = {
+        "none": None,
+        3: [True, (1.5, "text", b"\x00\xff"), []],
+        "nested": {"bytes": {"dict": 1}, "array": np.arange(6, dtype=">i2").reshape(2, 3)},
+        "scalar": np.float32(0.1),
+    }
+    found = from_json(json.loads(json.dumps(to_json(state, "data"))))
+    assert found.keys() == state.keys()
+    assert found[3] == state[3]
+    assert found["nested"]["bytes"] == {"dict": 1}
+    np.testing.assert_array_equal(found["nested"]["array"], state["nested"]["array"])
+    assert found["scalar"] == np.float32(0.1)
+    jax.tree.map(np.testing.assert_array_equal, found["nested"], state["nested"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("steps", [None, 3])
+@pytest.mark.parametrize(
+    ("workers", "by", "seed"), [(0, "sampler", 1), (0, "generator", 0), (2, "generator", 1)]
+)
+def test_torchdata_goes_on_where_it_was(tmp_path, workers, by, seed, steps):
+    """From the state in the checkpoint, where it brings the loader back, else from the seed."""
+    torch = pytest.importorskip("torch")
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+    rows = [{name: array[i] for name, array in ROWS.items()} for i in range(len(X))]
+
+    def loader(seed=0):
+        how = {"num_workers": workers, "multiprocessing_context": "spawn" if workers else None}
+        random = torch.Generator().manual_seed(seed)
+        if by == "sampler":
+            how["sampler"] = stateful.sampler.RandomSampler(rows, generator=random)
+        else:
+            how |= {"shuffle": True, "generator": random}
+        return stateful.StatefulDataLoader(rows, 20, **how)
+
+    how = {**SMALL, "epochs": 4, "steps_per_epoch": steps, "batch": PAIR}
+    whole = fit(**how, data=loader())
+    fit(**how | {"epochs": 3}, data=loader(), checkpoint=tmp_path)
+    same(fit(**how, data=loader(seed), checkpoint=tmp_path), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_plain_torch_loaders_in_dicts_and_in_bfloat16(tmp_path):
+    torch = pytest.importorskip("torch")
+    rows = [
+        {"image": torch.tensor(ROWS["image"][i]).bfloat16(), "label": ROWS["label"][i]}
+        for i in range(len(X))
+    ]
+
+    def loader():
+        seeded = torch.Generator().manual_seed(0)
+        return torch.utils.data.DataLoader(rows, 20, shuffle=True, generator=seeded)
+
+    how = {**SMALL, "epochs": 3, "batch": PAIR}
+    whole = fit(**how, data=loader())
+    fit(**how | {"epochs": 2}, data=loader(), checkpoint=tmp_path)
+    same(fit(**how, data=loader(), checkpoint=tmp_path), whole)
+    narrow = fit(**SMALL, data=(X.astype(jnp.bfloat16), Y), shuffle=False)
+    in_order = torch.utils.data.DataLoader(rows, 20)
+    close(fit(**SMALL, data=in_order, batch=PAIR).params, narrow.params)
