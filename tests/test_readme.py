@@ -47,6 +47,30 @@ def test_the_python_of_the_guide_runs(capsys, tmp_path, monkeypatch):
     assert "(10,)" in capsys.readouterr().out
 
 
+BATCHES = (ROOT / "docs" / "batches.md").read_text()
+OF_LIBRARIES = re.findall(r"```py\n(import ([\w.]+).*?)```", BATCHES, re.DOTALL)
+
+
+@pytest.mark.heavy
+def test_the_python_of_the_page_on_batches_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(BATCHES, "batches.md")["result"].history["loss"][-1] < 3
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("block", "library"), OF_LIBRARIES, ids=[name for _, name in OF_LIBRARIES])
+def test_recipes_for_the_loaders_of_other_libraries_run_and_go_on(block, library, tmp_path, monkeypatch):
+    pytest.importorskip(library)
+    monkeypatch.chdir(tmp_path)
+    names = run(BATCHES, "batches.md")
+    exec(compile(block, library, "exec"), names)
+    first, names["usual"] = names["result"], names["usual"] | {"epochs": 3}
+    exec(compile(block, library, "exec"), names)
+    assert names["result"].history["loss"][:2].tolist() == first.history["loss"].tolist()
+    assert len(names["result"].history["loss"]) == 3
+
+
 def test_every_public_function_is_in_the_guide():
     rows = re.findall(r"^\| (`jd\.[^|]*) \| (.*) \|$", GUIDE, re.MULTILINE)
     listed = {space: text for spaces, text in rows for space in re.findall(r"`jd\.(\w+)`", spaces)}
