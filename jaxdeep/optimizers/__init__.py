@@ -6,7 +6,7 @@ from collections.abc import Callable
 from jaxdeep import _checks
 from jaxdeep.optimizers.adaptive import adagrad, adam, adamax, adamw, nadam, nadamw, rmsprop
 from jaxdeep.optimizers.clipping import clip_by_global_norm, clip_by_norm, clip_by_value
-from jaxdeep.optimizers.constraints import max_norm, multiply
+from jaxdeep.optimizers.constraints import max_norm, min_max_norm, multiply, non_negative, unit_norm
 from jaxdeep.optimizers.contract import check_transform
 from jaxdeep.optimizers.decay import add_decayed_weights, add_l1_penalty, add_l2_penalty
 from jaxdeep.optimizers.descent import (
@@ -64,10 +64,12 @@ __all__ = [
     "lion",
     "lookahead",
     "max_norm",
+    "min_max_norm",
     "multiply",
     "nadam",
     "nadamw",
     "nag",
+    "non_negative",
     "reduce_on_plateau",
     "rmsprop",
     "scale_by_adagrad",
@@ -83,6 +85,7 @@ __all__ = [
     "set_hyperparams",
     "sgd",
     "skip_nonfinite",
+    "unit_norm",
 ]
 
 

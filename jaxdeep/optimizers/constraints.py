@@ -1,11 +1,13 @@
 """Constraints on the parameters after an update, and multipliers of the update, by `where`."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, Arrays
 from jaxdeep.optimizers.clipping import root
-from jaxdeep.optimizers.scalars import NOT_NEGATIVE, POSITIVE, Numeric, within
+from jaxdeep.optimizers.scalars import NOT_NEGATIVE, POSITIVE, SHARE, Numeric, within
 from jaxdeep.optimizers.transform import Rule, transformation
 from jaxdeep.tree import Where
 
@@ -47,6 +49,126 @@ def max_norm(
     >>> [[round(float(w), 4) for w in row] for row in kernel + updates]
     [[0.6, 0.1], [0.8, 0.2]]
     """
+    project = _norms("max_norm", axis, eps, lambda size, s: jnp.minimum(size, s["max_norm"]))
+    hyperparams = within(POSITIVE, max_norm=max_norm)
+    return Rule(hyperparams, project, where=where, needs_params="max_norm")
+
+
+@transformation
+def unit_norm(
+    *, axis: int | tuple[int, ...] | None = 0, where: Where | None = None, eps: float = 0.0
+) -> Rule:
+    """Give incoming weights the norm 1 after the update: ``w ← w / ‖w‖``. Weights of norm 0 stay 0.
+
+    It belongs at the end of the chain, as `max_norm`, whose axes it has. Keras' `UnitNorm` is
+    ``eps=1e-7``, ``w / (‖w‖ + ε)``.
+
+    Args:
+      axis: the axis or axes of the norm; None for all.
+      where: the leaves it applies to, ``"hidden*/kernel"`` for example; all by default.
+      eps: ε ≥ 0; a number or a scalar array.
+
+    Raises:
+      ValueError: a negative ε; at the update, parameters not passed, an `axis` that a leaf lacks, or a
+        `where` that matches no leaf.
+
+    Source: Keras' `UnitNorm`; the sphere of Salimans & Kingma (arXiv:1602.07868) without its scale.
+
+    >>> tx = unit_norm()
+    >>> kernel = jnp.array([[3.0, 0.3], [4.0, 0.4]])
+    >>> updates, _ = tx.update(jnp.zeros((2, 2)), tx.init(kernel), kernel)
+    >>> [[round(float(w), 4) for w in row] for row in kernel + updates]
+    [[0.6, 0.6], [0.8, 0.8]]
+    """
+    project = _norms("unit_norm", axis, eps, lambda size, s: jnp.ones_like(size))
+    return Rule({}, project, where=where, needs_params="unit_norm")
+
+
+@transformation
+def min_max_norm(
+    min_norm: Numeric = 0.0,
+    max_norm: Numeric = 1.0,
+    *,
+    rate: Numeric = 1.0,
+    axis: int | tuple[int, ...] | None = 0,
+    where: Where | None = None,
+    eps: float = 0.0,
+) -> Rule:
+    """Move the norm of incoming weights into an interval: ``w ← w (1 − ρ + ρ clip(‖w‖, a, b) / ‖w‖)``.
+
+    It belongs at the end of the chain, as `max_norm`, whose axes it has. Weights of norm 0 stay 0, as
+    they point nowhere. Keras' `MinMaxNorm` is ``eps=1e-7``, which divides by ``‖w‖ + ε``.
+
+    Args:
+      min_norm: a ≥ 0; a number, a schedule or a scalar array.
+      max_norm: b > 0, at least a; a number, a schedule or a scalar array.
+      rate: ρ in [0, 1]: 1 puts the norm into the interval at every step, less draws it there.
+      axis: the axis or axes of the norm; None for all.
+      where: the leaves it applies to, ``"hidden*/kernel"`` for example; all by default.
+      eps: ε ≥ 0; a number or a scalar array.
+
+    Raises:
+      ValueError: a number outside its interval, a > b; at the update, parameters not passed, an `axis`
+        that a leaf lacks, or a `where` that matches no leaf.
+
+    Source: Keras' `MinMaxNorm`.
+
+    >>> tx = min_max_norm(1.0, 2.0)
+    >>> kernel = jnp.array([[3.0, 0.3], [4.0, 0.4]])
+    >>> updates, _ = tx.update(jnp.zeros((2, 2)), tx.init(kernel), kernel)
+    >>> [[round(float(w), 4) for w in row] for row in kernel + updates]
+    [[1.2, 0.6], [1.6, 0.8]]
+    """
+    hyperparams = {
+        **within(NOT_NEGATIVE, min_norm=min_norm),
+        **within(POSITIVE, max_norm=max_norm),
+        **within(SHARE, rate=rate),
+    }
+    low, high = map(_checks.known_value, (min_norm, max_norm))
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"min_norm must be at most max_norm, {max_norm}, got {min_norm}")
+
+    def wanted(size: Array, s: Arrays) -> Array:
+        inside = jnp.clip(size, s["min_norm"], s["max_norm"])
+        return jnp.where(inside == size, size, s["rate"] * inside + (1 - s["rate"]) * size)
+
+    project = _norms("min_max_norm", axis, eps, wanted)
+    return Rule(hyperparams, project, where=where, needs_params="min_max_norm")
+
+
+@transformation
+def non_negative(*, where: Where | None = None) -> Rule:
+    """Keep parameters at or above 0 after the update: ``w ← max(w, 0)``.
+
+    It belongs at the end of the chain, and projects the updated parameters ``θ + u``.
+
+    Args:
+      where: the leaves it applies to, ``"outputs/kernel"`` for example; all by default.
+
+    Raises:
+      ValueError: at the update, parameters not passed, or a `where` that matches no leaf.
+
+    Source: Keras' `NonNeg`; `optax.keep_params_nonnegative`.
+
+    >>> tx = non_negative()
+    >>> updates, _ = tx.update(jnp.array([-3.0, 1.0]), tx.init(jnp.ones(2)), jnp.ones(2))
+    >>> (jnp.ones(2) + updates).tolist()
+    [0.0, 2.0]
+    """
+
+    def update(g: Array, slots: Arrays, s: Arrays, p: Array) -> tuple[Array, Arrays]:
+        return jnp.where(p + g < 0, -p, g), {}
+
+    return Rule({}, update, where=where, needs_params="non_negative")
+
+
+def _norms(
+    name: str,
+    axis: int | tuple[int, ...] | None,
+    eps: float,
+    wanted: Callable[[Array, Arrays], Array],
+) -> Callable[[Array, Arrays, Arrays, Array], tuple[Array, Arrays]]:
+    """The update after which weights have the norms that `wanted` makes of theirs."""
     _checks.check_hyperparameter("eps", eps, NOT_NEGATIVE)
     norm_axes = _check_axis(axis)
 
@@ -55,14 +177,14 @@ def max_norm(
         axes = None if w.ndim == 0 else norm_axes  # a scalar is its own norm
         for a in axes or ():
             if not -w.ndim <= a < w.ndim:
-                raise ValueError(f"max_norm: axis={norm_axes} is not one of a leaf of shape {w.shape}")
+                raise ValueError(f"{name}: axis={norm_axes} is not one of a leaf of shape {w.shape}")
         size = root(jnp.sum(w * w, axis=axes, keepdims=True))
-        untouched = (size <= s["max_norm"]) & (eps == 0)
-        scale = jnp.minimum(size, s["max_norm"]) / jnp.where(untouched, 1, size + eps)
+        target, divisor = wanted(size, s), size + eps
+        untouched = (target == size) & (eps == 0)
+        scale = target / jnp.where(untouched | (divisor == 0), 1, divisor)
         return jnp.where(untouched, g, w * scale - p), {}
 
-    hyperparams = within(POSITIVE, max_norm=max_norm)
-    return Rule(hyperparams, update, where=where, needs_params="max_norm")
+    return update
 
 
 def _check_axis(axis: int | tuple[int, ...] | None) -> tuple[int, ...] | None:

@@ -15,8 +15,15 @@ from jaxdeep._shapes import Arrays, PyTree
 from jaxdeep.optimizers import plateau
 from jaxdeep.optimizers.guards import EmaState
 from jaxdeep.optimizers.plateau import PlateauState
-from jaxdeep.optimizers.scalars import DECAY, NOT_NEGATIVE, POSITIVE, ROUNDING, driven_values, lost
-from jaxdeep.optimizers.slow import SHARE
+from jaxdeep.optimizers.scalars import (
+    DECAY,
+    NOT_NEGATIVE,
+    POSITIVE,
+    ROUNDING,
+    SHARE,
+    driven_values,
+    lost,
+)
 from jaxdeep.optimizers.transform import TransformState
 from jaxdeep.tree import path_name
 
@@ -138,9 +145,10 @@ def _interval(node: State, name: str) -> str:
         return plateau.INTERVALS[name]
     if name + ROUNDING in node.rounding:
         return DECAY
-    if name == "slow_step_size":
-        return SHARE
-    return POSITIVE if name in ("max_norm", "max_delta") else NOT_NEGATIVE
+    return _INTERVALS.get(name, NOT_NEGATIVE)
+
+
+_INTERVALS = {"max_norm": POSITIVE, "max_delta": POSITIVE, "rate": SHARE, "slow_step_size": SHARE}
 
 
 class _Entry(NamedTuple):

@@ -20,6 +20,7 @@ else:
 DECAY = "[0, 1)"  # the interval of decay rates, whose complements matter
 NOT_NEGATIVE = "[0, inf)"
 POSITIVE = "(0, inf)"
+SHARE = "[0, 1]"
 # Suffixes of keys, so that a name is in a state once (`optax.tree_utils.tree_get` wants that): what
 # rounding lost, and the value of an array, which `optax.inject_hyperparams` keeps under the name itself.
 ROUNDING, GIVEN = "_rounding", "_given"

@@ -645,7 +645,10 @@ optimizer(
     reset_state=True,
 )
 optimizer("max_norm", max_norm=0.5, axis=0, where="*/kernel", eps=1e-3)
+optimizer("min_max_norm", min_norm=0.1, max_norm=0.5, rate=0.5, axis=0, where="*/kernel", eps=1e-3)
 optimizer("multiply", factor=0.5, where="*/kernel")
+optimizer("non_negative", where="*/kernel")
+optimizer("unit_norm", axis=0, where="*/kernel", eps=1e-3)
 optimizer("nadam", learning_rate=0.1, **B, eps=1e-3, eps_root=1e-3, momentum_decay=4e-3, **DTYPE)
 optimizer(
     "nadamw",
