@@ -283,6 +283,26 @@ def check_key(key: Any, *, optional: bool = False) -> None:
     raise TypeError(f"key must be a random key such as jax.random.key(0), got {got}")
 
 
+def as_key(key: Any) -> jax.Array:
+    """A random key, or that of a seed: a whole number n stands for ``jax.random.key(n)``.
+
+    >>> as_key(7) == jax.random.key(7)
+    Array(True, dtype=bool)
+    >>> as_key(-1)
+    Traceback (most recent call last):
+    ValueError: key must be a random key such as jax.random.key(0), or a seed in [0, 2**32), got -1
+    """
+    if is_whole(key):
+        if not 0 <= key < 2**32:  # which jax.random.key takes for another
+            raise ValueError(
+                "key must be a random key such as jax.random.key(0), or a seed in [0, 2**32), got "
+                f"{key!r}"
+            )
+        return jax.random.key(int(key))
+    check_key(key)
+    return key
+
+
 def is_known(value: Any) -> bool:
     """Whether an array has values, and they can be looked at: it is not traced."""
     return not isinstance(value, jax.core.Tracer) and np.size(value) > 0

@@ -101,7 +101,7 @@ def replace_head(
     head: Model,
     x: PyTree,
     *,
-    key: Array,
+    key: Array | int,
     layer: str | None = None,
 ) -> tuple[Model, PyTree, PyTree]:
     """The network with another head, freshly drawn, and everything below it as it was.
@@ -114,7 +114,7 @@ def replace_head(
       params, state: its parameters and state.
       head: the new head, any `Model`.
       x: an example input, ``x[:1]``, or its `jax.ShapeDtypeStruct`.
-      key: draws the new head.
+      key: draws the new head; a random key or its seed.
       layer: name of the first layer to go, if it is not the last with parameters.
 
     Returns:
@@ -136,7 +136,7 @@ def replace_head(
     (['hidden', 'logits'], (3, 1))
     """
     check_models("replace_head", {"model": model, "head": head})
-    _checks.check_key(key)
+    key = _checks.as_key(key)
     x = leaves_of("x", x)
     check_leaves("x", x)
     chain = _chain("replace_head", model).layers

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxdeep as jd
+from jaxdeep import _checks
 from jaxdeep._checks import check_hyperparameter, check_scalar
 from jaxdeep._compat import enable_x64
 
@@ -86,3 +87,46 @@ def test_a_number_that_the_default_float_rounds_to_another_kind_is_refused(value
         check_hyperparameter("x", 1e-50, "[0, inf)")
     for good in (0.0, 0.999, np.float32(1) - np.float32(2) ** -24, 2e-38):
         check_scalar("x", good, "[0, 1)")
+
+
+@pytest.mark.parametrize("seed", [0, 7, np.int8(3), 2**32 - 1])
+def test_a_seed_is_the_key_of_it(seed):
+    key = _checks.as_key(seed)
+    assert jax.random.key_data(key).tolist() == jax.random.key_data(jax.random.key(int(seed))).tolist()
+    assert _checks.as_key(key) is key
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_jax_would_take_for_another_is_refused(seed):
+    with pytest.raises(ValueError, match=rf"or a seed in \[0, 2\*\*32\), got {seed}"):
+        _checks.as_key(seed)
+
+
+@pytest.mark.parametrize("seed", [True, 0.0, "0", None, np.zeros((), np.int32)])
+def test_what_is_neither_a_key_nor_a_whole_number_is_no_seed(seed):
+    with pytest.raises(TypeError, match="key must be a random key such as"):
+        _checks.as_key(seed)
+
+
+def test_a_seed_does_what_its_key_does():
+    x = jnp.linspace(-1, 1, 32).reshape(16, 2)
+    model = jd.nn.serial(jd.nn.dense(4), jd.nn.dropout(0.5), jd.nn.dense(1))
+    usual = {
+        "loss": jd.losses.mse,
+        "optimizer": jd.optimizers.sgd(0.1),
+        "batch_size": 4,
+    }
+    params, state = model.init(jax.random.key(0), x[:1])
+    calls = [
+        lambda key: (
+            jd.fit(model, (x, x[:, :1]), key=key, validation=0.25, progress=False, **usual).params
+        ),
+        lambda key: jd.train.init(model, jd.optimizers.sgd(0.1), x[:1], key=key).params,
+        lambda key: (
+            jd.uncertainty.mc_dropout(model, params, state, x, key=key, samples=2, outputs="values").mean
+        ),
+        lambda key: jd.transfer.replace_head(model, params, state, jd.nn.dense(2), x[:1], key=key)[1],
+        lambda key: [p["a"] for p in jd.search.random_points(3, key=key, a=("uniform", 0.0, 1.0))],
+    ]
+    for call in calls:
+        jax.tree.map(np.testing.assert_array_equal, call(5), call(jax.random.key(5)))

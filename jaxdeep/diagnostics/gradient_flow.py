@@ -40,7 +40,7 @@ def gradient_flow(
     opt_state: PyTree | None = None,
     trainable: Where | None = None,
     update_args: Sequence[str] = DEFAULT,
-    key: jax.Array | None = None,
+    key: jax.Array | int | None = None,
     train: bool = True,
     where: Where | None = None,
     **minimised: Unpack[Minimised],
@@ -69,7 +69,7 @@ def gradient_flow(
       trainable: the parameters that are trained, as for `jaxdeep.fit`. The others have no gradient, and
         their batch norms are frozen.
       update_args: what the optimizer's update is passed, as for `jaxdeep.fit`.
-      key: random key of dropout; without it nothing is dropped.
+      key: random key of dropout, or its seed; without it nothing is dropped.
       train: whether batch norms use the batch's statistics.
       where: the layers to return, as a glob over their paths or a list of globs; all by default.
 
@@ -95,7 +95,7 @@ def gradient_flow(
     """
     if not isinstance(model, Model):
         raise TypeError(f"model must be a jaxdeep.nn.Model, got {model!r}")
-    _checks.check_key(key, optional=True)
+    key = None if key is None else _checks.as_key(key)
     _checks.check_flag("train", train)
     for argument, tree in (("params", params), ("state", state)):
         check_leaves(argument, tree, real=False)

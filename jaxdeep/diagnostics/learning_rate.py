@@ -80,7 +80,7 @@ def find_learning_rate(
     data: PyTree,
     *,
     optimizer: optax.GradientTransformation | MakeOptimizer,
-    key: jax.Array,
+    key: jax.Array | int,
     low: float = 1e-6,
     high: float = 10.0,
     steps: int = 400,
@@ -108,7 +108,7 @@ def find_learning_rate(
         example. Of arrays on the host, memory maps included, only the rows that are used are read.
       optimizer: a function ``rate -> optimizer``, ``jd.optimizers.adam`` itself or a lambda around
         ``optax.chain``; or an optimizer of jaxdeep whose ``learning_rate`` was given as a number.
-      key: random key of initialisation, order and dropout.
+      key: random key of initialisation, order and dropout, or its seed.
       loss, penalty, activity, class_weight, objective: as for `jaxdeep.fit`.
       low, high: the first and the last rate, ``0 < low < high``. Start well below what helps: the first
         twentieth of the steps says where the loss began.
@@ -133,7 +133,7 @@ def find_learning_rate(
     >>> bool(0.01 < test.suggestion < 1), test.losses.shape
     (True, (400,))
     """
-    _checks.check_key(key)
+    key = _checks.as_key(key)
     steps = _checks.check_count("steps", steps, low=20)
     batch_size = _checks.check_count("batch_size", batch_size)
     _checks.check_number("low", low, "(0, inf)")

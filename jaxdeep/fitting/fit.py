@@ -57,7 +57,7 @@ def fit(
     data: PyTree,
     *,
     optimizer: optax.GradientTransformation,
-    key: jax.Array,
+    key: jax.Array | int,
     **options: Unpack[FitOptions],
 ) -> FitResult:
     """Train `model` on `data`, in epochs that are run by one compiled program.
@@ -91,7 +91,8 @@ def fit(
         Whatever is an array of numbers is taken: pandas' Series and DataFrames, torch tensors on the
         host, h5py data sets (read at once, or block by block with ``stream=True``), lists of numbers.
       optimizer: any optax transformation, jaxdeep's included.
-      key: random key of initialisation, shuffling and dropout; there is no default.
+      key: random key of initialisation, shuffling and dropout, ``jax.random.key(0)``, or its seed, 0;
+        there is no default.
       {options}
 
     Returns:
@@ -130,7 +131,7 @@ def fit(
     chosen: FitOptions = filled("fit", FitOptions, options)
     given = [data, key, *(chosen[name] for name in ("validation", "params", "state"))]
     check_untraced("fit", [tree for tree in given if not isinstance(tree, Iterator)], instead=_PURE)
-    _checks.check_key(key)
+    key = _checks.as_key(key)
     if is_share(share := chosen["validation"]):
         check_unseen(model, share)
         data, validation = held_out(data, share, key, stream=chosen["stream"])

@@ -24,6 +24,7 @@ from jaxdeep.optimizers.scalars import (
     driven_values,
     lost,
 )
+from jaxdeep.optimizers.slow import STEP_SIZE
 from jaxdeep.optimizers.transform import TransformState
 from jaxdeep.tree import path_name
 
@@ -148,7 +149,7 @@ def _interval(node: State, name: str) -> str:
     return _INTERVALS.get(name, NOT_NEGATIVE)
 
 
-_INTERVALS = {"max_norm": POSITIVE, "max_delta": POSITIVE, "rate": SHARE, "slow_step_size": SHARE}
+_INTERVALS = {"max_norm": POSITIVE, "max_delta": POSITIVE, "rate": SHARE, "slow_step_size": STEP_SIZE}
 
 
 class _Entry(NamedTuple):

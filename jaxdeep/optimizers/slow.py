@@ -21,7 +21,7 @@ from jaxdeep.optimizers.transform import (
     leaves_beside,
 )
 
-SHARE = "(0, 1]"  # that slow_step_size is in
+STEP_SIZE = "(0, 1]"  # that slow_step_size is in
 
 
 class SlowState(NamedTuple):
@@ -85,7 +85,7 @@ def lookahead(
     sync_period = _checks.check_count("sync_period", sync_period)
     _checks.check_flag("reset_state", reset_state)
     fast = optax.with_extra_args_support(fast_optimizer)
-    hypers = within(SHARE, slow_step_size=slow_step_size)
+    hypers = within(STEP_SIZE, slow_step_size=slow_step_size)
     settings = fast.init, fast.update, hypers, sync_period, reset_state
     return optax.GradientTransformationExtraArgs(
         Init(_lookahead_init, (fast.init,), hypers), Described(_lookahead_update, settings)

@@ -46,7 +46,7 @@ class HowOptions(TypedDict, total=False):
     """
 
     seeds: Annotated[int, Option(1, _checks.check_count)]
-    key: Annotated[jax.Array | None, Option(None, lambda name, key: _checks.check_key(key))]
+    key: Annotated[jax.Array | int | None, Option(None, lambda name, key: _checks.as_key(key))]
     strategy: Annotated[
         str | None,
         Option(None, lambda name, value: _checks.check_choice(name, value, ("vmap", "threads", None))),

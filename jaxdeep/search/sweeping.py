@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxdeep import _checks
 from jaxdeep._compilation import check_untraced
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.holdout import held_out, is_share
@@ -154,7 +155,8 @@ def _begun(
     of_rows: dict[str, Any] = dict(options)
     own = {option: of_rows.pop(option) for option in options_of(HowOptions) if option in of_rows}
     chosen: HowOptions = filled(name, HowOptions, own)
-    how, key = _checked_how(chosen, halving), chosen["key"]
+    how = _checked_how(chosen, halving)
+    key = None if chosen["key"] is None else _checks.as_key(chosen["key"])
     validation = of_rows.pop("validation", None)
     for part, value in (("data", data), ("validation", validation)):
         if is_batches(value):

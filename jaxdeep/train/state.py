@@ -79,7 +79,7 @@ def init(
     optimizer: optax.GradientTransformation,
     x: PyTree,
     *,
-    key: jax.Array,
+    key: jax.Array | int,
     trainable: Where | None = None,
 ) -> TrainState:
     """A fresh `TrainState` for `model` on inputs like `x`.
@@ -89,8 +89,8 @@ def init(
       optimizer: any optax transformation.
       x: an example input, ``x[:1]``, or its `jax.ShapeDtypeStruct`; of anything that `jaxdeep.fit`
         takes as data only the shape and the dtype are used.
-      key: one half of its split makes the parameters, the other is the run's key. Under `jax.vmap`
-        over keys this makes stacked states, one model each.
+      key: a random key or its seed. One half of its split makes the parameters, the other is the run's
+        key. Under `jax.vmap` over keys this makes stacked states, one model each.
       trainable: the parameters that are trained, as for `make_step`; all by default. The optimizer's
         state knows no others.
 
@@ -105,7 +105,7 @@ def init(
     """
     check_model(model)
     check_optimizer(optimizer)
-    _checks.check_key(key)
+    key = _checks.as_key(key)
     if trainable is not None:
         check_where(trainable, "trainable")
     optimizer = only(optimizer, trainable)

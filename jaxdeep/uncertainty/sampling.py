@@ -46,7 +46,7 @@ def mc_dropout(
     params: PyTree,
     state: PyTree,
     x: PyTree,
-    key: jax.Array,
+    key: jax.Array | int,
     *,
     samples: int = 100,
     batch_size: int | None = None,
@@ -80,7 +80,7 @@ def mc_dropout(
       model: a `Model` with a random layer.
       params, state: its parameters and state.
       x: inputs, an array or a pytree of arrays with N rows each.
-      key: a random key.
+      key: a random key, or its seed.
       samples: how many, at least 1.
       batch_size: rows of a chunk at most; by default as many as fit the cache (a CPU), or more.
       return_samples: whether to return all of them too: memory for ``samples · N · C`` numbers.
@@ -122,7 +122,7 @@ def mc_dropout(
     check_models("mc_dropout", {"model": model})
     if not model.stochastic:
         raise ValueError(f"mc_dropout needs a model with a random layer such as dropout, got {model!r}")
-    _checks.check_key(key)
+    key = _checks.as_key(key)
     samples = _checks.check_count("samples", samples)
     params, state = leaves_of("params", params), leaves_of("state", state)
     for argument, tree in (("params", params), ("state", state)):

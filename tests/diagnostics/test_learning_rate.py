@@ -131,7 +131,7 @@ def test_wrong_arguments_of_the_test_are_refused():
     with pytest.raises(ValueError, match="driven by a schedule"):
         find(optimizer=jd.optimizers.sgd(lambda t: 0.1))
     with pytest.raises(TypeError, match="key must be a random key"):
-        find(key=0)
+        find(key=0.5)
 
 
 RATES = np.logspace(-5, 0, 32)

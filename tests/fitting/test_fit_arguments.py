@@ -32,7 +32,10 @@ PARAMS, STATE = network().init(KEY, X[:1])
             {"validation": (X[:, :3], Y)},
             r"hidden: dense was initialised for 4 features, got .* \(70, 3\)",
         ),
-        ({"key": 0}, "key must be a random key such as jax.random.key"),
+        (
+            {"key": -1},
+            r"key must be a random key .* or a seed in \[0, 2\*\*32\), got -1",
+        ),
         ({"key": 0.5}, "key must be a random key .* got 0.5"),
         ({"key": jnp.array([0.1, 0.2])}, "dtype float32"),
         ({"optimizer": jd.optimizers.adam}, "optimizer must be an optax transformation .* call it"),

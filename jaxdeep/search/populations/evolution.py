@@ -49,7 +49,7 @@ def population(
     space: Mapping[str, Any] | Sequence[Point],
     *,
     data: PyTree,
-    key: jax.Array,
+    key: jax.Array | int,
     every: int,
     ranges: Mapping[str, Bounds] | None = None,
     fraction: float = 0.25,
@@ -81,7 +81,7 @@ def population(
         `jaxdeep.search.sobol` draws, or a grid as a dict of lists. Equal points of a list are members of
         their own.
       data: arrays, as for `jaxdeep.sweep`.
-      key: random key of the members and of the exploration; there is no default.
+      key: random key of the members and of the exploration, or its seed; there is no default.
       every: epochs from one exploit to the next. There is none after the last epoch.
       ranges: for each hyperparameter that is explored, a distribution or a pair ``(low, high)``, as for
         `jaxdeep.search.exploit_and_explore`; its values never leave it. By default these are the
@@ -127,7 +127,7 @@ def population(
     check_untraced("population", [t for t in given if not isinstance(t, Iterator)], instead=_PURE)
     if not callable(builder):
         raise TypeError(f"builder must be a function of a point, got {builder!r}")
-    _checks.check_key(key)
+    key = _checks.as_key(key)
     every = _checks.check_count("every", every)
     check_numbers(fraction, factors, resample)
     _checks.check_choice("mode", mode, ("min", "max", None))

@@ -247,12 +247,14 @@ def _generator(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def random_points(n: int, /, *, key: jax.Array, **distributions: Distribution) -> list[dict[str, Any]]:
+def random_points(
+    n: int, /, *, key: jax.Array | int, **distributions: Distribution
+) -> list[dict[str, Any]]:
     """`n` points drawn at random from a key of JAX; `random` draws from more distributions and a seed.
 
     Args:
       n: number of points.
-      key: a random key.
+      key: a random key, or its seed.
       distributions: for each name ``("uniform", low, high)``, ``("log_uniform", low, high)`` or
         ``("choice", values)``.
 
@@ -266,7 +268,7 @@ def random_points(n: int, /, *, key: jax.Array, **distributions: Distribution) -
     [True, True]
     """
     n = _checks.check_count("n", n)
-    _checks.check_key(key)
+    key = _checks.as_key(key)
     columns = {}
     for i, (name, distribution) in enumerate(sorted(distributions.items())):
         columns[name] = _column(name, distribution, n, jax.random.fold_in(key, i))
