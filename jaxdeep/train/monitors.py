@@ -78,6 +78,10 @@ class EarlyStopping(NamedTuple):
       ties: which of several epochs with the best value is the best one, the "first" or the "last", which
         has trained longest: an accuracy on few examples often ties. A tie is no improvement, so that the
         patience runs on.
+      baseline: a value that must be beaten, by more than `min_delta`: improvements that do not beat it
+        are kept as the best so far, and the patience runs on. None for no baseline.
+      start_from_epoch: epochs that are not looked at before the first that is, ≥ 0: they are neither the
+        best one nor waited for. Numbers of a warm-up are often the best for a while.
 
     Raises:
       ValueError, TypeError: when it is made, a field that is out of range or of another kind.
@@ -94,6 +98,14 @@ class EarlyStopping(NamedTuple):
     min_delta: float = 0.0
     restore_best: bool = True
     ties: str = "first"
+    baseline: float | None = None
+    start_from_epoch: int = 0
+
+    def __repr__(self) -> str:
+        """Without the fields that came later where they say nothing: checkpoints know a run by it."""
+        later = {"baseline": None, "start_from_epoch": 0}
+        fields = [(n, v) for n, v in self._asdict().items() if n not in later or v != later[n]]
+        return f"EarlyStopping({', '.join(f'{name}={value!r}' for name, value in fields)})"
 
 
 class ReduceOnPlateau(NamedTuple):
@@ -144,7 +156,7 @@ class Limits(NamedTuple):
 
     Attributes:
       epochs: epochs of the whole run.
-      early_stopping: patience and min_delta of `EarlyStopping`.
+      early_stopping: the numbers of `EarlyStopping`, without a baseline that is None.
       plateau: the numbers of `ReduceOnPlateau`.
     """
 
@@ -153,9 +165,9 @@ class Limits(NamedTuple):
     plateau: PyTree = ()
 
 
-_COUNTS = ("patience", "cooldown")
+_COUNTS = ("patience", "cooldown", "start_from_epoch")
 _NUMBERS = {
-    EarlyStopping: ("patience", "min_delta"),
+    EarlyStopping: ("patience", "min_delta", "baseline", "start_from_epoch"),
     ReduceOnPlateau: ("factor", "patience", "min_delta", "cooldown", "min_learning_rate"),
 }
 
@@ -172,17 +184,19 @@ def limits_of(
     def numbers(config: Monitor | None) -> PyTree:
         if config is None:
             return ()
-        return {name: number(name, getattr(config, name)) for name in _NUMBERS[type(config)]}
+        given = {name: getattr(config, name) for name in _NUMBERS[type(config)]}
+        return {name: number(name, value) for name, value in given.items() if value is not None}
 
     return Limits(np.int32(epochs), numbers(early_stopping), numbers(plateau))
 
 
 def kind_of(config: Monitor | None) -> tuple[str, dict[str, Any]] | None:
-    """The part of a monitor that the program depends on: everything but its numbers."""
+    """The part of a monitor that the program depends on: everything but what its numbers are."""
     if config is None:
         return None
     numbers = _NUMBERS[type(config)]
-    return type(config).__name__, {n: v for n, v in config._asdict().items() if n not in numbers}
+    parts = {n: v is not None if n in numbers else v for n, v in config._asdict().items()}
+    return type(config).__name__, parts
 
 
 class Decisions(NamedTuple):
@@ -216,6 +230,9 @@ def check_monitor(kind: type, name: str, value: Any) -> None:
     if isinstance(value, EarlyStopping):
         _checks.check_flag(f"{name}.restore_best", value.restore_best)
         _checks.check_choice(f"{name}.ties", value.ties, ("first", "last"))
+        if value.baseline is not None:
+            _checks.check_scalar(f"{name}.baseline", value.baseline, "(-inf, inf)")
+        _checks.check_count(f"{name}.start_from_epoch", value.start_from_epoch, low=0)
     else:
         _checks.check_scalar(f"{name}.factor", monitor.factor, "(0, 1)")
         _checks.check_count(f"{name}.cooldown", monitor.cooldown, low=0)
@@ -323,15 +340,22 @@ def decide(
 ) -> tuple[Decisions, Due]:
     """The decisions after an epoch, and whether to stop.
 
-    `due` says whether the epoch was evaluated; if not, a validation metric changes nothing.
+    `due` says whether the epoch was evaluated; if not, a validation metric changes nothing. In an epoch
+    with an improvement the run goes on, also if it does not beat the baseline.
     """
     if early_stopping is None:
         return decisions, False
+    numbers = limits.early_stopping
     name, sign = resolve(early_stopping, values)
-    due = due if name.startswith("val_") else True
+    due = (due if name.startswith("val_") else True) & (epoch >= numbers["start_from_epoch"])
     value = values[name].astype(decisions.best.dtype)
-    improved = due & (sign * (decisions.best - value) > limits.early_stopping["min_delta"])
-    wait = jnp.where(improved, 0, decisions.wait + jnp.where(due, 1, 0))
+
+    def beats(other: Scalar) -> Due:
+        return sign * (other - value) > numbers["min_delta"]
+
+    improved = due & beats(decisions.best)
+    anew = improved & beats(numbers["baseline"]) if "baseline" in numbers else improved
+    wait = jnp.where(anew, 0, decisions.wait + jnp.where(due, 1, 0))
     is_best = improved | (due & (value == decisions.best)) if early_stopping.ties == "last" else improved
     decisions = decisions._replace(
         best=jnp.where(improved, value, decisions.best),
@@ -339,7 +363,7 @@ def decide(
         wait=wait,
         kept=choose(is_best, model, decisions.kept) if early_stopping.restore_best else (),
     )
-    return decisions, due & (wait >= jnp.maximum(limits.early_stopping["patience"], 1))
+    return decisions, due & ~improved & (wait >= jnp.maximum(numbers["patience"], 1))
 
 
 def lower(

@@ -1356,6 +1356,8 @@ call(
     min_delta=0.1,
     restore_best=True,
     ties="last",
+    baseline=0.5,
+    start_from_epoch=1,
 )
 
 

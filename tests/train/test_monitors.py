@@ -1,6 +1,7 @@
 """Which way a metric is better, read from its name."""
 
 import copy
+import os
 import pickle
 
 import hypothesis.strategies as st
@@ -133,6 +134,19 @@ def test_a_run_that_monitors_holds_no_infinity(monitor):
 SCORE = jax.ShapeDtypeStruct((), np.float32)
 
 
+def decided(early, values):
+    """The decisions after the epochs that had these scores, and whether each of them said to stop."""
+    limits = monitors.limits_of(len(values), early, None)
+    decisions = monitors.first_decisions(early, None, limits, jnp.int32(-1), {"score": SCORE})
+    stops = []
+    for epoch, value in enumerate(values):
+        decisions, stop = monitors.decide(
+            early, limits, decisions, jnp.int32(epoch), {"score": jnp.float32(value)}, epoch, True
+        )
+        stops.append(bool(stop))
+    return decisions, stops
+
+
 @over(
     30,
     500,
@@ -144,14 +158,7 @@ def test_of_epochs_that_tie_the_first_or_the_last_is_kept_and_the_patience_is_th
     values, ties, mode
 ):
     early = jd.train.EarlyStopping(patience=3, monitor="score", mode=mode, ties=ties)
-    limits = monitors.limits_of(len(values), early, None)
-    decisions = monitors.first_decisions(early, None, limits, jnp.int32(-1), {"score": SCORE})
-    stops = []
-    for epoch, value in enumerate(values):
-        decisions, stop = monitors.decide(
-            early, limits, decisions, jnp.int32(epoch), {"score": jnp.float32(value)}, epoch, True
-        )
-        stops.append(bool(stop))
+    decisions, stops = decided(early, values)
     known = [v for v in values if not np.isnan(v)]
     best = (min if mode == "min" else max)(known) if known else None
     places = [i for i, v in enumerate(values) if v == best] or [-1]
@@ -168,6 +175,100 @@ def _improves(values, at, mode):
     before = [v for v in values[:at] if not np.isnan(v)]
     sign = 1 if mode == "min" else -1
     return all(sign * values[at] < sign * v for v in before) and not np.isnan(values[at])
+
+
+WATCHED = {
+    "values": st.lists(st.sampled_from([0.125, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=12),
+    "mode": st.sampled_from(["min", "max"]),
+    "patience": st.integers(0, 3),
+    "min_delta": st.sampled_from([0.0, 0.25]),
+    "baseline": st.sampled_from([None, 0.5, 0.875, -1.0]),
+    "start_from_epoch": st.integers(0, 4),
+}
+
+
+@over(40, 500, **WATCHED)
+def test_a_baseline_holds_the_patience_and_the_first_epochs_are_not_looked_at(
+    values, mode, patience, min_delta, baseline, start_from_epoch
+):
+    fields = {"mode": mode, "patience": patience, "min_delta": min_delta}
+    fields |= {"baseline": baseline, "start_from_epoch": start_from_epoch}
+    decisions, stops = decided(EarlyStopping(monitor="score", **fields), values)
+    sign = 1 if mode == "min" else -1
+    best, best_epoch, reset, expected = np.inf, -1, start_from_epoch - 1, []
+    goal = np.inf if baseline is None else sign * baseline
+    for epoch, value in enumerate(values):
+        improves = epoch >= start_from_epoch and sign * value < best - min_delta
+        if improves:
+            best, best_epoch = sign * value, epoch
+            reset = epoch if best < goal - min_delta else reset
+        expected.append(not improves and epoch - reset >= max(patience, 1))
+    assert int(decisions.best_epoch) == int(decisions.kept) == best_epoch
+    assert stops == expected
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@over(100, 500, **WATCHED)
+def test_keras_stops_at_the_same_epoch_and_keeps_the_same(
+    values, mode, patience, min_delta, baseline, start_from_epoch
+):
+    fields = {"mode": mode, "patience": patience, "min_delta": min_delta}
+    fields |= {"baseline": baseline, "start_from_epoch": start_from_epoch}
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    keras = pytest.importorskip("keras")
+
+    class Network:
+        stop_training, epoch = False, -1
+
+        def get_weights(self):
+            return self.epoch
+
+        def set_weights(self, epoch):
+            self.epoch = epoch
+
+    network = Network()
+    given = fields | {"monitor": "score", "restore_best_weights": True}
+    callback = keras.callbacks.EarlyStopping(**given)
+    callback.set_model(network)
+    callback.on_train_begin()
+    for network.epoch, value in enumerate(values):
+        callback.on_epoch_end(network.epoch, {"score": value})
+        if network.stop_training:
+            break
+    done = network.epoch + 1
+    decisions, stops = decided(EarlyStopping(monitor="score", **fields), values[:done])
+    assert stops == [False] * (done - 1) + [network.stop_training]
+    if callback.best is not None:
+        assert int(decisions.best_epoch) == callback.best_epoch
+
+
+def test_a_baseline_and_a_first_epoch_in_a_run():
+    """Numbers, so that another one compiles nothing; in `fit` and in `make_run`."""
+    from helpers.compilations import nothing_compiled
+
+    x = jnp.linspace(-1, 1, 32)[:, None]
+    how = {"loss": jd.losses.mse, "optimizer": jd.optimizers.sgd(0.01), "key": 0, "progress": False}
+
+    def ends(**fields):
+        early = EarlyStopping(patience=2, monitor="loss", **fields)
+        return len(jd.fit(jd.nn.dense(1), (x, x), epochs=8, early_stopping=early, **how).history["loss"])
+
+    assert ends() == ends(baseline=1e6) == 8  # it improves in every epoch, and beats that
+    with nothing_compiled():
+        assert ends(baseline=0.0) == 8  # never beaten, but an epoch that improves does not end a run
+        assert ends(start_from_epoch=3, baseline=-1.0) == 8
+        assert ends(min_delta=1e6, baseline=-1.0, start_from_epoch=3) == 5  # 3 and 4 wait
+
+
+def test_fields_that_came_later_are_shown_where_they_say_something():
+    """Checkpoints and journals know a run by its text."""
+    assert repr(EarlyStopping(2)) == (
+        "EarlyStopping(patience=2, monitor=None, mode=None, min_delta=0.0, restore_best=True, "
+        "ties='first')"
+    )
+    early = EarlyStopping(baseline=0.5, start_from_epoch=3)
+    assert eval(repr(early)) == early
 
 
 @pytest.mark.heavy
@@ -217,6 +318,10 @@ def test_a_run_and_a_row_of_a_sweep_keep_the_same_of_epochs_that_tie(ties, end):
             "EarlyStopping.restore_best must be True or False, got 1",
         ),
         (lambda: EarlyStopping(ties="any"), "EarlyStopping.ties must be 'first' or 'last', got 'any'"),
+        (lambda: EarlyStopping(baseline="0.5"), "EarlyStopping.baseline must be a number"),
+        (lambda: EarlyStopping(baseline=np.nan), r"EarlyStopping.baseline must be in \(-inf, inf\)"),
+        (lambda: EarlyStopping(start_from_epoch=-1), "start_from_epoch must be at least 0, got -1"),
+        (lambda: EarlyStopping(start_from_epoch=1.0), "start_from_epoch must be a whole number"),
         (lambda: ReduceOnPlateau(patience=True), "ReduceOnPlateau.patience must be a whole number"),
         (lambda: ReduceOnPlateau(patience=0), "ReduceOnPlateau.patience must be at least 1"),
         (lambda: ReduceOnPlateau(np.nan), r"ReduceOnPlateau.factor must be in \(0, 1\), got nan"),
@@ -239,7 +344,7 @@ def test_wrong_monitors_are_refused_when_they_are_made(make, message):
 
 def test_monitors_are_plain_tuples_that_may_hold_what_is_traced():
     early = EarlyStopping(3, min_delta=jnp.float32(0.1), monitor="loss")
-    assert early._replace(patience=4) == (4, "loss", None, jnp.float32(0.1), True, "first")
+    assert early._replace(patience=4) == (4, "loss", None, jnp.float32(0.1), True, "first", None, 0)
     assert pickle.loads(pickle.dumps(EarlyStopping(2))) == EarlyStopping(2)
     assert copy.deepcopy(ReduceOnPlateau(0.5)) == ReduceOnPlateau(0.5)
     assert jax.tree.map(lambda leaf: leaf, ReduceOnPlateau(0.5)) == ReduceOnPlateau(0.5)
