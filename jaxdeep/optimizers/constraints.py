@@ -119,6 +119,8 @@ def min_max_norm(
     >>> [[round(float(w), 4) for w in row] for row in kernel + updates]
     [[1.2, 0.6], [1.6, 0.8]]
     """
+    _checks.check_hyperparameter("min_norm", min_norm, NOT_NEGATIVE, schedule=True)
+    _checks.check_hyperparameter("max_norm", max_norm, POSITIVE, schedule=True)
     hyperparams = {
         **within(NOT_NEGATIVE, min_norm=min_norm),
         **within(POSITIVE, max_norm=max_norm),

@@ -111,7 +111,11 @@ def test_numbers_are_no_part_of_what_decides_a_program():
     assert monitors.kind_of(early) == monitors.kind_of(early._replace(patience=9, min_delta=0.1))
     assert monitors.kind_of(early) != monitors.kind_of(early._replace(monitor="val_loss"))
     limits = monitors.limits_of(5, early, None)
-    assert jax.tree.map(float, limits) == ((5.0, {"patience": 3.0, "min_delta": 0.0}, ()))
+    numbers = {"patience": 3.0, "min_delta": 0.0, "start_from_epoch": 0.0}
+    assert jax.tree.map(float, limits) == ((5.0, numbers, ()))
+    with_baseline = early._replace(baseline=0.5)
+    assert monitors.kind_of(early) != monitors.kind_of(with_baseline)
+    assert monitors.kind_of(with_baseline) == monitors.kind_of(early._replace(baseline=0.1))
 
 
 def test_a_phase_takes_what_it_can_be_told_from_the_options():
