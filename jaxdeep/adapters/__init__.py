@@ -1,4 +1,4 @@
-"""Models of other libraries as `jaxdeep.nn.Model`, optimizers for Keras, and runs for TensorBoard and files."""
+"""Models of other libraries as `jaxdeep.nn.Model`, optimizers for Keras, runs for other logs."""
 
 from jaxdeep.adapters.equinox import from_equinox
 from jaxdeep.adapters.keras import to_keras_optimizer
