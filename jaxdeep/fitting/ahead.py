@@ -58,10 +58,17 @@ def told_apart(model: Network, x: Any) -> Any:
     ):
         return x
     if isinstance(x, Iterator):
-        return (told_apart(model, batch) for batch in x)
+        return map(_checked, x)
     if not callable(x):
         check_told_apart_by_column(x, "x")
     return x
+
+
+def _checked(batch: Any) -> Any:
+    """A batch of inputs, with or without targets."""
+    inputs = batch[0] if isinstance(batch, tuple) else batch
+    check_told_apart_by_column(inputs, "x")
+    return batch
 
 
 def _is_wide(x: Any) -> bool:

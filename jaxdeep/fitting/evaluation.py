@@ -116,7 +116,7 @@ def evaluate(
         model, params, state, x = ahead(model, params, state, data[0])
         data = (x, *data[1:])
     if objective is None and isinstance(data, Iterator):
-        data = ((told_apart(model, batch[0]), *batch[1:]) for batch in data)
+        data = told_apart(model, data)
     setup = make_setup("evaluate", model, optax.identity(), options)
     variables = variables_of(model, params, state)
     source = source_of(data, "data", options, pairs=setup.is_supervised)

@@ -315,7 +315,7 @@ def of_numpy(train, validate):
         ({"xyz": 3}, TypeError, r"there are builder.*folds(?!.* validation,)"),
         ({"model": None}, ValueError, "cross_validate needs a model="),
         ({"seeds": 0}, ValueError, "seeds must be at least 1"),
-        ({"key": 3}, TypeError, "key must be a random key"),
+        ({"key": "3"}, TypeError, "key must be a random key"),
         (
             {"builder": lambda hp: {"optimizer": sgd(hp), "validation": (X, Y)}},
             ValueError,
