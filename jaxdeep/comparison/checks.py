@@ -17,6 +17,7 @@ from jaxdeep.train.state import Network
 def check_alike(parts: Parts) -> None:
     """Refuse test rows that the network could not take, before it is trained for hours."""
     check_pair(parts.train, "data")
+    check_pair(parts.validation, "validation")
     check_pair(parts.test, "test")
     for name, train, test in zip(("x", "y"), parts.train[:2], parts.test[:2]):
         shapes = [jax.tree.map(lambda a: np.shape(a)[1:], part) for part in (train, test)]

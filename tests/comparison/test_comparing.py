@@ -268,6 +268,8 @@ def test_what_judges_is_one_number_and_there_is_a_loss():
         jd.compare(["sgd"], **SMALL, metrics=matrix, metric="cm", mode="max")
     with pytest.raises(ValueError, match="compare needs a loss="):
         jd.compare(["sgd"], **SMALL | {"loss": None})
+    with pytest.raises(TypeError, match="validation must be a pair"):
+        jd.compare(["sgd"], **SMALL, validation=np.ones(3))
     with pytest.raises(ValueError, match="arrays of test must have the same number of rows"):
         jd.compare(["sgd"], **SMALL, test=(X[:5], Y[:4]))
 
