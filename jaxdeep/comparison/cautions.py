@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from jaxdeep.comparison.candidate import COLUMN
 from jaxdeep.comparison.pairs import Pair, fewest, judged_by
-from jaxdeep.comparison.parts import share_seen
+from jaxdeep.comparison.parts import shares_seen
 from jaxdeep.comparison.plan import Plan
 from jaxdeep.comparison.protocol import Judged
 from jaxdeep.search.spaces.distributions import is_at_edge
@@ -45,8 +45,8 @@ def cautions_of(
 
 def _about_parts(plan: Plan) -> Iterator[str]:
     """Test rows that are no test. (Some rows recur by chance where there are few different ones.)"""
-    for name, what in (("train", "trained on"), ("validation", "tuned by")):
-        share = share_seen(plan.parts.test, getattr(plan.parts, name))
+    train, validation, test = plan.parts
+    for what, share in zip(("trained on", "tuned by"), shares_seen(test, train, validation)):
         if share > _SEEN:
             yield (
                 f"{share:.0%} of the test rows stand among those that are {what}, too: what is said of "

@@ -105,16 +105,15 @@ def not_finite(part: PyTree) -> tuple[np.ndarray, np.ndarray]:
     return odd(part[0]), odd(part[1])
 
 
-def share_seen(part: PyTree, other: PyTree) -> float:
-    """The share of the rows of a part that stand in another one too.
+def shares_seen(part: PyTree, *others: PyTree) -> tuple[float, ...]:
+    """The share of the rows of a part that stand in each of others, too.
 
     >>> x = np.arange(6.0)[:, None]
-    >>> share_seen((x[2:], x[2:]), (x[:4], x[:4]))
-    0.5
+    >>> shares_seen((x[2:], x[2:]), (x[:4], x[:4]), (x, x))
+    (0.5, 1.0)
     """
-    seen = set(_rows(other))
-    own = [row in seen for row in _rows(part)]
-    return sum(own) / max(len(own), 1)
+    own = [*_rows(part)]
+    return tuple(sum(map(set(_rows(other)).__contains__, own)) / max(len(own), 1) for other in others)
 
 
 def _rows(part: PyTree) -> Iterator[bytes]:

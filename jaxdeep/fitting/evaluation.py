@@ -112,7 +112,7 @@ def evaluate(
     options: FitOptions = filled("evaluate", FitOptions, {**minimised, **reading})
     data = examples_in(model, data)
     if objective is None and isinstance(data, tuple) and data:
-        variables_of(model, params, state)
+        params, state = variables_of(model, params, state)
         model, params, state, x = ahead(model, params, state, data[0])
         data = (x, *data[1:])
     if objective is None and isinstance(data, Iterator):

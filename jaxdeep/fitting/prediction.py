@@ -114,9 +114,9 @@ def predict(
     options: FitOptions = filled(
         "predict", FitOptions, {"stream": True, "batch_size": batch_size, "batch": batch}
     )
-    variables_of(model, params, state)
-    model, params, state, x = ahead(model, params, state, rows_in(model, x))
     variables = variables_of(model, params, state)
+    model, *both, x = ahead(model, *variables, rows_in(model, x))
+    variables = both[0], both[1]
     source = source_of(x, "x", options, pairs=False, inputs=True)
     check_batch(batch, loads=isinstance(source, LoaderSource))
     if isinstance(source, LoaderSource) and jax.process_count() > 1:

@@ -262,3 +262,11 @@ def test_slopes_of_the_likelihood_at_certain_probabilities_are_finite():
     np.testing.assert_array_equal(slopes, [[-0.5, 0], [0, -0.5]])
     with jax.debug_nans(True):
         assert nll(np.eye(2, dtype=np.float32)) == 0
+
+
+def test_the_slope_of_the_calibration_error_is_that_of_the_mean_confidence():
+    p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]], np.float32)
+    labels = np.array([0, 1, 1])
+    slopes = jax.grad(lambda p: jd.uncertainty.expected_calibration_error(p, labels, bins=1))(p)
+    # |accuracy − mean confidence| of one bin: 2/3 below 0.8
+    np.testing.assert_allclose(slopes, [[1 / 3, 0], [1 / 3, 0], [0, 1 / 3]], rtol=1e-5)
