@@ -181,10 +181,22 @@ def meant_transfers() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def meant_nans() -> Iterator[None]:
-    """NaN that a function of ours makes are meant, where ``jax_debug_nans`` takes each for a mistake."""
-    with jax.debug_nans(False):
-        yield
+def meant_nans(*, meant: bool = True) -> Iterator[None]:
+    """NaN that a function of ours makes are meant, where ``jax_debug_nans`` takes each for a mistake.
+
+    Where they are not, the error that a compiled program raises of its own says so in words.
+    """
+    try:
+        with jax.debug_nans(False) if meant else contextlib.nullcontext():
+            yield
+    except Exception as error:
+        if type(error).__name__ != "InternalFloatingPointError":  # JAX' own, which it does not export
+            raise
+        program, value = error.args
+        raise FloatingPointError(
+            f"{program} made a value that is {value}, which jax_debug_nans or jax_debug_infs takes for "
+            "a mistake; with jax.disable_jit() as well JAX shows the operation"
+        ) from None
 
 
 def transfer_levels() -> Callable[[], contextlib.AbstractContextManager[Any]]:

@@ -257,3 +257,53 @@ def test_missing_values_and_empty_bins_are_no_mistakes():
             transform.transform(transform.fit(holes), holes)
         assert jd.uncertainty.expected_calibration_error(bins, Y) == expected
         jd.diagnostics.gradient_flow(network(), params, state, (X, Y), loss=OPTIONS["loss"])
+
+
+# A regression that explodes at a rate of 1e30, and learns at 0.01.
+EXPLODING = {
+    "model": jd.nn.dense(1),
+    "data": (X, X[:, :1]),
+    "loss": jd.losses.mse,
+    "batch_size": 4,
+    "progress": False,
+}
+
+
+@pytest.mark.parametrize("mode", ["stop", "skip", "ignore"])
+def test_a_run_that_expects_nan_is_the_same_with_debug_nans(mode):
+    options = {"optimizer": jd.optimizers.sgd(1e30), "key": KEY, "epochs": 3, "on_nonfinite": mode}
+
+    def diverging():
+        result = jd.fit(**EXPLODING, **options)
+        assert not all(np.isfinite(values).all() for values in result.history.values())
+        return result.params, dict(result.history)
+
+    expected = diverging()
+    with jax.debug_nans(True):
+        found = diverging()
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_nan_that_debug_nans_finds_is_named():
+    wrong = np.full((4, 3), np.nan, np.float32)
+    params, state = EXPLODING["model"].init(KEY, X)
+    with jax.debug_nans(True), pytest.raises(FloatingPointError, match=r"jax_debug_nans.*disable_jit"):
+        jd.fit(**EXPLODING, optimizer=jd.optimizers.sgd(1e30), key=KEY, epochs=3)
+    with jax.debug_nans(True), pytest.raises(FloatingPointError, match="jax_debug_nans"):
+        jd.predict(EXPLODING["model"], params, state, wrong)
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "threads"])
+def test_a_row_that_diverges_under_debug_nans_leaves_the_others(strategy):
+    def ends():
+        rates = {"rate": [1e-2, 1e30]}
+        options = {"epochs": 3, "strategy": strategy, **EXPLODING}
+        table = jd.sweep(lambda hp: jd.optimizers.sgd(hp["rate"]), rates, **options)
+        return [(result.ended, result.history["loss"]) for result in table.results]
+
+    expected = ends()
+    with jax.debug_nans(True):
+        found = ends()
+    assert [ended for ended, _ in found] == ["finished", "diverged"]
+    for (_, one), (_, other) in zip(found, expected):
+        np.testing.assert_array_equal(one, other)

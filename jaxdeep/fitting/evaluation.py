@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from jaxdeep._arrays import check_leaves, leaves_of
-from jaxdeep._compilation import check_untraced, kept, meant_transfers
+from jaxdeep._compilation import check_untraced, kept, meant_nans, meant_transfers
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, PyTree
 from jaxdeep.fitting.ahead import ahead, told_apart
@@ -40,6 +40,7 @@ _AHEAD, _AHEAD_BYTES = 8, 2**25  # batches that wait for the device, at most, an
 
 
 @meant_transfers()
+@meant_nans(meant=False)
 def evaluate(
     model: Network,
     params: PyTree,

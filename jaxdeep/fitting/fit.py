@@ -10,7 +10,7 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array
-from jaxdeep._compilation import check_untraced, meant_transfers, run_once
+from jaxdeep._compilation import check_untraced, meant_nans, meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
 from jaxdeep.diagnostics.layer_flow import LayerMeasure
@@ -141,8 +141,12 @@ def fit(
     chosen = _balanced(chosen, data)
     setup = make_setup("fit", model, optimizer, chosen)
     setup = dataclasses.replace(setup, measure=_measure(setup, chosen["diagnostics"]))
+    nan_is_no_mistake = chosen["on_nonfinite"] != "raise"
     # the workers of a loader, which begin with it, leave Ctrl-C to this process, too
-    with interruptible(show=chosen["progress"], begun=False) as interruption:
+    with (
+        meant_nans(meant=nan_is_no_mistake),
+        interruptible(show=chosen["progress"], begun=False) as interruption,
+    ):
         sources, mesh = sources_of(data, chosen, passed=options, pairs=setup.is_supervised)
         size = min(chosen["batch_size"], sources[0].batch_size)
         with_its_size: FitOptions = {**chosen, "batch_size": size}
@@ -169,7 +173,8 @@ def fit(
                 looped = not (slow_in_loops and jax.default_backend() == "cpu")
                 drive = driver(setup, run, sources, placement, stream=chosen["stream"], looped=looped)
             ended = _driven(drive, setup, run, sources, store, with_its_size, interruption)
-    return _finished(*ended)
+    with meant_nans(meant=nan_is_no_mistake):
+        return _finished(*ended)
 
 
 def _driven(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._compilation import check_untraced, known_as, meant_transfers
+from jaxdeep._compilation import check_untraced, known_as, meant_nans, meant_transfers
 from jaxdeep._endings import of_program
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
@@ -28,6 +28,7 @@ from jaxdeep.tree import shapes
 
 
 @meant_transfers()
+@meant_nans(meant=False)
 def predict(
     model: Network,
     params: PyTree,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
-from jaxdeep._compilation import check_untraced, meant_transfers
+from jaxdeep._compilation import check_untraced, meant_nans, meant_transfers
 from jaxdeep._shapes import PyTree
 from jaxdeep.search.asking import ask_tell
 from jaxdeep.search.asking.ask_tell import AskTell, Sampler
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 @takes(SweepOptions)
 @meant_transfers()
+@meant_nans()
 def sweep(
     builder: Build,
     space: Mapping[str, Any] | Sequence[Point] | None = None,

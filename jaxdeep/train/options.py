@@ -187,7 +187,8 @@ class RunOptions(TypedDict, total=False):
         sweeps cannot raise and treat it as "stop". "skip" undoes a step whose loss, parameters or state
         are not finite, leaves its batch out of the epoch's metrics and counts it as "skipped" in the
         history (`jaxdeep.optimizers.skip_nonfinite` does so for gradients, in any loop). "ignore" goes
-        on.
+        on. ``jax_debug_nans`` raises at the first NaN where it is "raise", and is off in sweeps and
+        with the others, which expect NaN.
     """
 
     epochs: Annotated[int, Option(1, _checks.check_count)]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxdeep._arrays import leaves_of
-from jaxdeep._compilation import meant_transfers, run_once
+from jaxdeep._compilation import meant_nans, meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.ahead import told_apart
@@ -33,6 +33,7 @@ Member = tuple[PyTree, PyTree]  # parameters and state; of all members if they a
 
 
 @meant_transfers()
+@meant_nans(meant=False)
 def ensemble(
     model: Model,
     members: Table | Sequence[Member | FitResult] | Member,

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves, leaves_of
-from jaxdeep._compilation import meant_transfers, run_once
+from jaxdeep._compilation import meant_nans, meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.ahead import told_apart
@@ -41,6 +41,7 @@ Shared = tuple[PyTree, PyTree, jax.Array]  # parameters, state, and a key or key
 
 
 @meant_transfers()
+@meant_nans(meant=False)
 def mc_dropout(
     model: Model,
     params: PyTree,

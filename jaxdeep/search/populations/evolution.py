@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._compilation import check_untraced, compiled, meant_transfers, run_once
+from jaxdeep._compilation import check_untraced, compiled, meant_nans, meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
 from jaxdeep.fitting.description import About, describe
@@ -44,6 +44,7 @@ _PURE = "jaxdeep.search.exploit_and_explore and jaxdeep.train.make_run"
 
 @takes(RowOptions)
 @meant_transfers()
+@meant_nans()
 def population(
     builder: Build,
     space: Mapping[str, Any] | Sequence[Point],
