@@ -5,7 +5,7 @@ import pathlib
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep._extras import needed
+from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.block import Position
 from jaxdeep.fitting.description import About, difference_of, in_words_of_today
 from jaxdeep.fitting.directory import held, reason_of
 from jaxdeep.fitting.run_arrays import digest_of, filled_run, named_arrays, with_room
+from jaxdeep.optimizers.hyperparameters import RECORDED, recorded
 from jaxdeep.train.missing import with_nan, without_nan
 from jaxdeep.train.monitors import resolve
 from jaxdeep.train.options import FitOptions
@@ -106,7 +108,8 @@ class Checkpoints:
         Without a checkpoint, these are `like` itself and None.
 
         A run with ``ema=True`` that earlier versions saved without the statistics of the averaged
-        network begins these with its own, and a warning says so.
+        network begins these with its own, and a warning says so. The history of earlier versions is NaN
+        for hyperparameters that they did not record.
 
         Raises:
           ValueError: a checkpoint of another run, with what differs, or of a run of more epochs.
@@ -119,9 +122,12 @@ class Checkpoints:
                 lacks_averaged = "averaged" in self.about and "averaged" not in about
                 if lacks_averaged:  # as earlier versions saved it
                     about |= {"averaged": self.about["averaged"]}
+                kept = like._replace(averaged=()) if lacks_averaged else like
+                lacking = _unrecorded(like.train_state.opt_state).difference(about["metrics"])
+                about |= {"metrics": sorted({*about["metrics"], *lacking})}
                 self._check_run(about)
                 self._check_contents(about)
-                run = self._read(epoch, about, like._replace(averaged=()) if lacks_averaged else like)
+                run = self._read(epoch, about, kept._replace(history=_without(like.history, lacking)))
             except _OtherRun as refusal:
                 raise ValueError(str(refusal)) from None
             except Exception as error:  # whatever a damaged file makes Orbax raise
@@ -150,7 +156,8 @@ class Checkpoints:
             if self._refusal is not None and int(run.epoch) < epochs and not bool(run.stopped):
                 raise self._refusal
             room = len(next(iter(like.history.values())))
-            run = with_room(run._replace(history=dict(run.history)), room)
+            unknown = {name: np.asarray(like.history[name])[:0] for name in lacking}
+            run = with_room(run._replace(history={**run.history, **unknown}), room)
             history: Any = jax.tree.map(jnp.asarray, without_nan(run.history))  # type: ignore[arg-type]
             return run._replace(history=history), about["position"]
         if damaged:
@@ -297,6 +304,15 @@ def _remove_unfinished(directory: pathlib.Path) -> None:
                 "removed; remove it, or give another directory"
             )
         time.sleep(0.01)
+
+
+def _unrecorded(opt_state: PyTree) -> set[str]:
+    """The hyperparameters of a history that earlier versions did not record."""
+    return {name for name in recorded(opt_state) if name.split("/")[-1] not in RECORDED}
+
+
+def _without(history: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: values for name, values in history.items() if name not in names}
 
 
 _UNFINISHED = "*.orbax-checkpoint-tmp*"

@@ -47,7 +47,8 @@ class FitResult(NamedTuple):
     Attributes:
       train_state: the whole state, from which training can go on.
       history: ``"loss"``, each metric, ``"val_loss"`` and each validation metric as NumPy arrays, one
-        value an epoch. ``learning_rate`` and ``momentum`` are those in force at the end of the epoch.
+        value an epoch. ``learning_rate``, ``momentum`` and every hyperparameter that a schedule
+        drives are those in force at the end of the epoch.
       best_epoch: with early stopping, the index of the best epoch in the history, −1 if there was none.
       stopped: why the run has ended before its last epoch: "early_stopping", "callback", "diverged" (a
         loss was not finite) or "interrupted"; None if it has not. Early stopping and an interruption

@@ -61,6 +61,24 @@ def hyperparams(opt_state: PyTree) -> Arrays:
     }
 
 
+def recorded(opt_state: PyTree) -> Arrays:
+    """The hyperparameters that the history of a run holds: rate and momentum, and what schedules drive.
+
+    >>> import jaxdeep as jd
+    >>> sorted(recorded(jd.optimizers.adamw(0.1, weight_decay=lambda step: 0.1 / (1 + step)).init(0.0)))
+    ['learning_rate', 'weight_decay']
+    """
+    named, values = _named(opt_state), hyperparams(opt_state)
+    return {
+        name: value
+        for name, value in values.items()
+        if named[name].name in RECORDED or named[name].name in named[name].state.driven
+    }
+
+
+RECORDED = ("learning_rate", "momentum")  # whether they change or not
+
+
 def set_hyperparams(opt_state: PyTree, **values: ArrayLike) -> PyTree:
     """The same state with other hyperparameters; nothing retraces.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
-from jaxdeep.optimizers import hyperparams
+from jaxdeep.optimizers.hyperparameters import recorded
 from jaxdeep.train import monitors
 from jaxdeep.train.batches import Advance, Metrics, Totals, averages, values_of
 from jaxdeep.train.columns import check_told_apart_by_column
@@ -25,8 +25,6 @@ from jaxdeep.train.state import TrainState
 from jaxdeep.train.step import Measure, Step, measured_step
 
 History = dict[str, Float[Array, "epochs ..."]]
-
-IN_FORCE = ("learning_rate", "momentum")  # hyperparameters that the history holds
 
 
 class RunState(NamedTuple):
@@ -102,8 +100,9 @@ def make_run(
 
     Returns:
       A function ``(ts, data, validation=None) -> (ts, history)``. The history holds ``(epochs,)`` arrays
-      by name: "loss", every metric, their "val_…" forms, and the ``learning_rate`` and ``momentum`` in
-      force at the end of the epoch. Epochs that were not run are NaN.
+      by name: "loss", every metric, their "val_…" forms, and the ``learning_rate``, the ``momentum``
+      and every hyperparameter that a schedule drives, as in force at the end of the epoch. Epochs that
+      were not run are NaN.
 
     Without early stopping a run has a fixed number of epochs and is differentiated in reverse mode too:
     `jax.grad` of its last validation loss with respect to a learning rate or the strength of a penalty.
@@ -195,7 +194,7 @@ def make_program(
             evaluated = jax.tree.map(lambda v: jnp.where(due, v, missing(v.dtype)), evaluated)
         skipped = {"skipped": totals.skipped} if skip else {}
         evaluated = {f"val_{name}": value for name, value in evaluated.items()}
-        return _in_force(ts.opt_state) | skipped | values_of(averages(totals)) | evaluated
+        return recorded(ts.opt_state) | skipped | values_of(averages(totals)) | evaluated
 
     @jax.jit  # traced once, for the shapes and for the loop
     def one_epoch(
@@ -323,12 +322,6 @@ def _where_due(due: Due, evaluate: Callable[..., Metrics], *args: PyTree) -> Met
         lambda: evaluate(*args),
         lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape),
     )
-
-
-def _in_force(opt_state: PyTree) -> Metrics:
-    """The hyperparameters that the history holds."""
-    values = hyperparams(opt_state)
-    return {name: value for name, value in values.items() if name.split("/")[-1] in IN_FORCE}
 
 
 def _first_bad(ts: TrainState, totals: Totals) -> Integer[Array, ""]:

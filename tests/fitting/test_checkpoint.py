@@ -13,10 +13,12 @@ import time
 import jax
 import numpy as np
 import pytest
-from helpers.runs import STOPPING, X, Y, fit, same
+from helpers.runs import STOPPING, X, Y, fit, identical, same
 
 import jaxdeep as jd
+from jaxdeep._compilation import forget
 from jaxdeep.fitting import fingerprint
+from jaxdeep.optimizers.hyperparameters import recorded
 
 pytest.importorskip("orbax.checkpoint")
 
@@ -319,3 +321,19 @@ def test_a_child_of_the_process_does_not_hold_the_directory(tmp_path):
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def test_a_run_of_earlier_code_has_no_history_of_what_that_did_not_record(tmp_path, monkeypatch):
+    optimizer = jd.optimizers.adam(0.01, b1=lambda step: 0.9 - 0.001 * step)
+    small = SMALL | {"optimizer": optimizer, "checkpoint": tmp_path}
+    with monkeypatch.context() as patched:
+        forget()
+        patched.setattr(
+            "jaxdeep.train.run.recorded", lambda s: {"learning_rate": recorded(s)["learning_rate"]}
+        )
+        assert "b1" not in fit(**small, epochs=1).history
+    forget()
+    going_on = fit(**small, epochs=3)
+    whole = fit(**{**small, "checkpoint": None}, epochs=3)
+    identical(going_on.train_state, whole.train_state)
+    np.testing.assert_array_equal(going_on.history["b1"], [np.nan, *whole.history["b1"][1:]])

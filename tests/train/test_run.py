@@ -156,3 +156,11 @@ def test_what_a_step_computes_is_not_kept_for_the_gradient():
 
     activations = 4 * rows * width
     assert memory(32) - memory(8) < 24 * activations / 4
+
+
+def test_the_history_holds_what_schedules_drive():
+    falls = jd.schedules.polynomial(0.1, 0.0, power=1, transition_steps=8)
+    optimizer = jd.optimizers.adamw(0.01, weight_decay=falls, b1=0.8)
+    _, history = run(jd.nn.dense(1), optimizer)
+    assert set(history) == {"loss", "val_loss", "learning_rate", "weight_decay"}
+    np.testing.assert_allclose(history["weight_decay"], [falls(2), falls(5)], rtol=1e-6)
