@@ -14,6 +14,7 @@ from jaxdeep.fitting.interruption import NOT_BEGUN
 from jaxdeep.fitting.logs import After, listed
 from jaxdeep.fitting.result import FitResult
 from jaxdeep.optimizers import hyperparams, set_hyperparams
+from jaxdeep.optimizers.hyperparameters import undriven
 from jaxdeep.optimizers.identity import Init
 from jaxdeep.optimizers.scalars import NOT_NEGATIVE, Hyper, Scalars
 from jaxdeep.train.options import Callback, FitOptions, Phase, options_of
@@ -115,8 +116,8 @@ def _at_rate(optimizer: Any, phase: Phase, i: int) -> Optimizer:
 
 
 def _init_at_rate(optimizer: Optimizer, i: int, scalars: Scalars, params: PyTree) -> PyTree:
-    """The state of an optimizer, with the learning rate of phase `i`."""
-    state = optimizer.init(params)
+    """The state of an optimizer, with the learning rate of phase `i`, whatever drove it."""
+    state = undriven(optimizer.init(params), "learning_rate")
     names = [name for name in hyperparams(state) if name.split("/")[-1] == "learning_rate"]
     if not names:
         raise ValueError(

@@ -76,6 +76,28 @@ def recorded(opt_state: PyTree) -> Arrays:
     }
 
 
+def undriven(opt_state: PyTree, name: str) -> PyTree:
+    """A state in which what drives this hyperparameter no longer does, so that it can be set, and stays.
+
+    It is a number in the state, which goes before the schedule.
+
+    >>> import jaxdeep as jd
+    >>> tx = jd.optimizers.sgd(lambda step: 1.0 / (1 + step))
+    >>> state = set_hyperparams(undriven(tx.init(0.0), "learning_rate"), learning_rate=0.25)
+    >>> updates, state = tx.update(1.0, state)
+    >>> float(updates), float(hyperparams(state)["learning_rate"])
+    (-0.25, 0.25)
+    """
+
+    def edit(node: PyTree) -> PyTree:
+        if not _is_ours(node) or name not in driven_values(node.driven):
+            return node
+        held = {name: driven_values(node.driven)[name]}
+        return node._replace(hyperparams=held | node.hyperparams)
+
+    return jax.tree.map(edit, opt_state, is_leaf=_is_ours)
+
+
 RECORDED = ("learning_rate", "momentum")  # whether they change or not
 
 
@@ -114,7 +136,7 @@ def set_hyperparams(opt_state: PyTree, **values: ArrayLike) -> PyTree:
                 f"{', '.join(sorted(known)) or 'none in opt_state'}"
             )
         entry = known[name]
-        if entry.name in driven_values(entry.state.driven):
+        if entry.name not in entry.state.hyperparams:
             raise ValueError(
                 f"{name} is driven by a schedule or an array and would be overwritten; make the "
                 "optimizer with a number to set it"
@@ -184,7 +206,7 @@ def _named(opt_state: PyTree) -> dict[str, _Entry]:
         _Entry(path_name(path), name, node)
         for path, node in jax.tree_util.tree_leaves_with_path(opt_state, is_leaf=_is_ours)
         if _is_ours(node)
-        for name in (*driven_values(node.driven), *node.hyperparams)
+        for name in dict.fromkeys([*driven_values(node.driven), *node.hyperparams])
     ]
     times = collections.Counter(entry.name for entry in entries)
     return {

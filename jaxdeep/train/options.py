@@ -62,7 +62,8 @@ class Phase(NamedTuple):
     Attributes:
       epochs: passes over the data, at most.
       trainable: the parameters that are trained (`jaxdeep.tree.mask`); all of them by default.
-      learning_rate: the rate; by default the optimizer's own.
+      learning_rate: the rate, in place of the optimizer's own, be that a number or a schedule; by
+        default that one.
 
     >>> Phase(3, "logits/*", 1e-2).learning_rate
     0.01

@@ -318,3 +318,14 @@ def test_augmentation_is_a_function_of_key_and_batch():
     assert a[1]["loss"] != plain_step(ts, (X[:16], Y[:16]))[1]["loss"]
     with pytest.raises(TypeError, match="augment must be a function, got 3"):
         fit(augment=3)
+
+
+def test_a_phase_sets_the_rate_of_a_scheduled_optimizer():
+    falling = jd.schedules.cosine(0.1, 14)
+    phases = [jd.train.Phase(1), jd.train.Phase(1, learning_rate=0.01)]
+    found = fit(optimizer=jd.optimizers.adam(falling), phases=phases, epochs=1)
+    np.testing.assert_allclose(found.history["learning_rate"], [falling(6), 0.01], rtol=1e-6)
+    phases[0] = jd.train.Phase(1, learning_rate=0.01)
+    found = fit(optimizer=jd.optimizers.adam(falling), phases=phases, epochs=1)
+    by_number = fit(optimizer=jd.optimizers.adam(0.5), phases=phases, epochs=1)
+    identical(found.params, by_number.params)
