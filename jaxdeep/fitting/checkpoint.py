@@ -156,7 +156,7 @@ class Checkpoints:
             if self._refusal is not None and int(run.epoch) < epochs and not bool(run.stopped):
                 raise self._refusal
             room = len(next(iter(like.history.values())))
-            unknown = {name: np.asarray(like.history[name])[:0] for name in lacking}
+            unknown: Any = {name: np.asarray(like.history[name])[:0] for name in lacking}
             run = with_room(run._replace(history={**run.history, **unknown}), room)
             history: Any = jax.tree.map(jnp.asarray, without_nan(run.history))  # type: ignore[arg-type]
             return run._replace(history=history), about["position"]
