@@ -86,6 +86,8 @@ def to_tensorboard(
 
     def write(now: "Epochs") -> None:
         nonlocal written
+        if now.metrics:  # within an epoch
+            return
         chosen = _chosen(now.train_state.params, histograms)
         if jax.process_index():
             return

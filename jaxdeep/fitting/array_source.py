@@ -74,6 +74,7 @@ class ArraySource:
         batch_size = min(options["batch_size"], max(self.examples, 1))
         self.batch_size, self._shuffle = batch_size, options["shuffle"]
         self._drop_remainder, self._block_bytes = options["drop_remainder"], options["block_bytes"]
+        self._steps_per_call = options["steps_per_call"]
         self._turn, self._memory = 0, dict[tuple[int, int], Memory]()
         self._bounds: Bounds = ()
         self.like = shapes(data)
@@ -136,9 +137,13 @@ class ArraySource:
                 yield Block(read(batch), None)
         else:
             bytes_ = max(tree_bytes(self.example), 1)
-            many = max(1, min(self._block_bytes // bytes_, full))
-            for first in range(0, full, many):
-                part = batches[first : first + many]
+            each = self._steps_per_call or full  # no block goes beyond a call
+            many = max(1, min(self._block_bytes // bytes_, each, full))
+            for part in (
+                batches[first : min(first + many, call + each)]
+                for call in range(0, full, max(each, 1))
+                for first in range(call, min(call + each, full), many)
+            ):
                 filler = np.broadcast_to(part[:1], (many - len(part), size))
                 yield Block(read(np.concatenate([part, filler])), np.int32(len(part)))
         if rest and not self._drop_remainder:

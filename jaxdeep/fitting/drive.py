@@ -2,17 +2,16 @@
 
 import functools
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
-from jaxdeep._compilation import Program, compiled, kept
+from jaxdeep._compilation import Program, compiled, kept, run_once
 from jaxdeep._identity import Key, key_of
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.array_source import ArraySource
 from jaxdeep.fitting.block import Block
-from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.fitting.placement import Placement
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.fitting.sources import Source
@@ -23,7 +22,21 @@ from jaxdeep.train.state import TrainState
 from jaxdeep.tree import shapes
 
 T = TypeVar("T")
-Drive = Callable[[RunState, int, Interruption], RunState]
+
+
+class Watch(NamedTuple):
+    """What a driver asks on its way.
+
+    Attributes:
+      ends: whether the run is to end after the epoch at hand.
+      within: what is done with the run within an epoch, with the means over its steps so far.
+    """
+
+    ends: Callable[[], bool]
+    within: Callable[[RunState, Metrics], None]
+
+
+Drive = Callable[[RunState, int, Watch], RunState]
 
 
 def driver(
@@ -33,11 +46,12 @@ def driver(
     placement: Placement,
     *,
     stream: bool | None,
+    steps_per_call: int | None,
     looped: bool,
 ) -> Drive:
-    """A function ``(run, until, interruption) -> run`` that takes the run to the end of epoch `until`.
+    """A function ``(run, until, watch) -> run`` that takes the run to the end of epoch `until`.
 
-    From the host, an interruption ends it after the epoch at hand.
+    From the host, the watch may end it after any epoch.
 
     Args:
       setup: the setup of the run.
@@ -45,12 +59,14 @@ def driver(
       sources: the training data, and the validation data if there are any.
       placement: the devices that the run is on.
       stream: whether arrays stay on the host (`ArraySource.is_streamed`).
+      steps_per_call: steps within an epoch after which the watch is told.
       looped: whether batches are computed in a compiled loop.
     """
     arrays = [s for s in sources if isinstance(s, ArraySource) and not s.is_streamed(stream)]
-    if looped and len(arrays) == len(sources):
+    on_device = looped and len(arrays) == len(sources)
+    if on_device and steps_per_call is None:
         return _on_device(setup, run, [source.on_device(placement) for source in arrays], placement)
-    return _from_host(setup, run, sources, placement, looped=looped)
+    return _from_host(setup, run, sources, placement, every=steps_per_call, looped=looped)
 
 
 def _on_device(setup: Setup, run: RunState, arrays: Sequence[PyTree], placement: Placement) -> Drive:
@@ -64,11 +80,17 @@ def _on_device(setup: Setup, run: RunState, arrays: Sequence[PyTree], placement:
         donate_argnums=0,
         out_shardings=placement.run,
     )
-    return lambda run, until, interruption: segment(run, data, validation, np.int32(until), limits)
+    return lambda run, until, watch: segment(run, data, validation, np.int32(until), limits)
 
 
 def _from_host(
-    setup: Setup, run: RunState, sources: Sequence[Source], placement: Placement, *, looped: bool
+    setup: Setup,
+    run: RunState,
+    sources: Sequence[Source],
+    placement: Placement,
+    *,
+    every: int | None,
+    looped: bool,
 ) -> Drive:
     """The driver for data on the host: one block is read while another is computed."""
     program, key, limits = setup.program, setup.key, setup.limits
@@ -121,42 +143,58 @@ def _from_host(
     evaluate_block = per_shape("evaluate", evaluate, 2, out_shardings=out and (out_evaluated,))
     close_epoch = per_shape("close", close, None, donate_argnums=0, out_shardings=out)
 
-    def one_epoch(run: RunState, epoch: int) -> RunState:
+    def one_epoch(run: RunState, epoch: int, watch: Watch) -> RunState:
+        def look(steps: int, run: RunState, totals: Totals) -> None:
+            if every is not None and steps % every == 0:
+                watch.within(run, run_once(_means, totals, key=key_of("means", key)))
+
         blocks = data.blocks(epoch, run.train_state, placement, looped)
-        run, totals = _through(blocks, advance_block, run, nothing)
-        evaluated = not_evaluated
-        every = setup.options["validate_every"]
-        if validation is not None and ((epoch + 1) % every == 0 or epoch + 1 == setup.epochs):
+        run, totals = _through(blocks, advance_block, run, nothing, look=look)
+        evaluated, often = not_evaluated, setup.options["validate_every"]
+        if validation is not None and ((epoch + 1) % often == 0 or epoch + 1 == setup.epochs):
             blocks = validation.blocks(0, run.train_state, placement, looped)
             (evaluated,) = _through(blocks, functools.partial(evaluate_block, run), not_evaluated)
         return close_epoch(run, totals, evaluated, limits)
 
-    def go_on(run: RunState, until: int, interruption: Interruption) -> RunState:
+    def go_on(run: RunState, until: int, watch: Watch) -> RunState:
         first, last = int(run.epoch), min(until, setup.epochs)
         for epoch in range(first, last):
-            if bool(run.stopped) or interruption.noted:
+            if bool(run.stopped) or watch.ends():
                 break
             # data that ended is refused in the next call, after what was done here is saved
             ended = data.has_ended(epoch) or (validation is not None and validation.has_ended(0))
             if ended and epoch > first:
                 break
-            run = one_epoch(run, epoch)
+            run = one_epoch(run, epoch, watch)
         return run
 
     return go_on
 
 
-def _through(blocks: Iterable[Block], function: Callable[..., Any], *carry: PyTree) -> Any:
+def _means(totals: Totals) -> Metrics:
+    return values_of(averages(totals))
+
+
+def _through(
+    blocks: Iterable[Block],
+    function: Callable[..., Any],
+    *carry: PyTree,
+    look: Callable[..., None] = lambda *_: None,
+) -> Any:
     """The carry after ``carry = function(*carry, *block)`` for every block.
+
+    After each ``look(steps, *carry)`` is called with the number of batches so far.
 
     A block is read while the one before is computed. At most two are held, since the next one is read
     only when the block before the last is done.
     """
-    before = None
+    before, steps = None, 0
     for block in blocks:
         carry = function(*carry, *block)
         jax.block_until_ready(before)
         before = carry[-1].batches
+        steps += 1 if block.filled is None else int(block.filled)
+        look(steps, *carry)
     jax.block_until_ready(before)
     return carry
 

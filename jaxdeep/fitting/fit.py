@@ -16,7 +16,7 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.diagnostics.layer_flow import LayerMeasure
 from jaxdeep.fitting.checkpoint import Store, opened
 from jaxdeep.fitting.description import describe
-from jaxdeep.fitting.drive import Drive, driver
+from jaxdeep.fitting.drive import Drive, Watch, driver
 from jaxdeep.fitting.evaluation import EVALUATED
 from jaxdeep.fitting.finite import check_finite, described
 from jaxdeep.fitting.holdout import check_unseen, held_out, is_share
@@ -37,6 +37,7 @@ from jaxdeep.fitting.setup import (
     try_out,
 )
 from jaxdeep.fitting.sources import Source, go_to, is_batches, keep_to, position_of, sources_of
+from jaxdeep.train.batches import Metrics
 from jaxdeep.train.data import check_pair
 from jaxdeep.train.evaluated import is_another
 from jaxdeep.train.missing import with_nan
@@ -171,7 +172,12 @@ def fit(
             go_to(sources, position)
             with compiling(show=chosen["progress"]):
                 looped = not (slow_in_loops and jax.default_backend() == "cpu")
-                drive = driver(setup, run, sources, placement, stream=chosen["stream"], looped=looped)
+                drive = driver(
+                    *(setup, run, sources, placement),
+                    stream=chosen["stream"],
+                    steps_per_call=chosen["steps_per_call"],
+                    looped=looped,
+                )
             ended = _driven(drive, setup, run, sources, store, with_its_size, interruption)
     with meant_nans(meant=nan_is_no_mistake):
         return _finished(*ended)
@@ -192,12 +198,23 @@ def _driven(
     """
     done, stopped, bad_step, history = _look(run)
     steps, is_traced, ended = sources[0].steps, False, False
+
+    def call_back(now: Epochs) -> None:
+        nonlocal ended
+        for callback in options["callbacks"]:
+            ended |= _called(callback, now, interruption)
+
+    def within(run: RunState, means: Metrics) -> None:
+        done, _, _, history = _look(run)
+        call_back(Epochs(done, history, run.train_state, jax.device_get(means)))
+
+    watch = Watch(lambda: ended or interruption.noted, within)
     tell = teller(listed(options["log"]), done)
     tell(done, history)
     with reporting(setup.epochs, steps, show=options["progress"], begun=done) as report:
         interruption.begin()
-        while done < setup.epochs and not (stopped or ended or interruption.noted):
-            run = drive(run, done + options["epochs_per_call"], interruption)
+        while done < setup.epochs and not (stopped or watch.ends()):
+            run = drive(run, done + options["epochs_per_call"], watch)
             if not is_traced:  # later, what differs may be what a callback has changed
                 setup, is_traced = setup.traced(), True
             done, stopped, bad_step, history = _look(run)
@@ -207,9 +224,7 @@ def _driven(
             store.save(run, last, position_of(sources))
             tell(done, history)
             report(done, _shown(last, setup.measure))
-            now = Epochs(done, history, run.train_state)
-            for callback in options["callbacks"]:
-                ended |= _called(callback, now, interruption)
+            call_back(Epochs(done, history, run.train_state))
     why = None
     if stopped:
         why = "diverged" if bad_step >= 0 and _stops_at_nonfinite(setup) else "early_stopping"

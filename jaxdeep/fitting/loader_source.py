@@ -67,7 +67,7 @@ class LoaderSource:
         self.name, self.steps = name, options["steps_per_epoch"]
         self._is_kept = options["checkpoint"] is not None  # so that its position will be asked for
         self._data, self._pairs, self._inputs = data, pairs, inputs
-        self._batch = options["batch"]
+        self._batch, self._steps_per_call = options["batch"], options["steps_per_call"]
         self._taken, self._ahead = 0, list[PyTree]()
         self._passes, self._epoch_begun, self._known = 0, 0, 0
         self._last = 0  # checksum of the batch that was taken last
@@ -111,13 +111,14 @@ class LoaderSource:
         A batch is copied before the next one is asked for, which may be made in the same memory.
         """
         usual, waiting = shapes(self.sample), _Stack()
-        for batch in self._told_apart(self._epoch(epoch)):
+        for number, batch in enumerate(self._told_apart(self._epoch(epoch)), 1):
             # arrays that are on a device already are not stacked on the host
             on_host = not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(batch))
             stacks = looped and on_host and shapes(batch) == usual
             if stacks:
                 waiting.add(batch)
-            if waiting.filled and (not stacks or waiting.filled == _LOOPED):
+            ends_call = self._steps_per_call is not None and number % self._steps_per_call == 0
+            if waiting.filled and (not stacks or waiting.filled == _LOOPED or ends_call):
                 yield waiting.block(placement)
                 waiting = _Stack()
             if not stacks:

@@ -278,6 +278,9 @@ class FitOptions(TrialOptions, total=False):
         optimizer's state for them. Each is split along the longest of its axes that the devices divide.
       epochs_per_call: epochs that one call of the compiled program runs. The host looks at the run,
         saves a checkpoint, reports and calls back after each call.
+      steps_per_call: steps of an epoch that one call of the compiled program runs, after which the
+        callbacks are called; by default all of them. Data then goes to the device in blocks, as with
+        `stream`.
       checkpoint: a local directory; the whole run is saved there after each call, and a run that is
         found there is continued, to the same bits as without the interruption. `epochs` may have grown.
         A loader is put back by its ``load_state_dict``, an iterator by its ``set_state``; any other
@@ -290,8 +293,8 @@ class FitOptions(TrialOptions, total=False):
         full), the checkpoints before it stay, and the run goes on from there when it is called again.
       keep_checkpoints: how many of the newest checkpoints stay; with early stopping, the best stays too.
       callbacks: functions of a `jaxdeep.train.Epochs`, called after each call of the program. The run
-        ends if one of them returns True, which may be a boolean of NumPy or JAX. What is neither None
-        nor a boolean is refused.
+        ends with the epoch at hand if one of them returns True, which may be a boolean of NumPy or JAX.
+        What is neither None nor a boolean is refused.
       log: a function ``(values, step=…)``, or a list of them, that is told of every epoch, such as
         ``wandb.log``, ``mlflow.log_metrics``, ``trackio.log``, `jaxdeep.adapters.to_csv` and
         `jaxdeep.adapters.to_json_lines`: a dict of floats by name and the number of the epoch, from 1
@@ -313,6 +316,7 @@ class FitOptions(TrialOptions, total=False):
     mesh: Annotated[jax.sharding.Mesh | None, Option(None)]
     shard: Annotated[Where | None, Option(None)]
     epochs_per_call: Annotated[int, Option(1, _checks.check_count)]
+    steps_per_call: Annotated[int | None, Option(None, _checks.check_count)]
     checkpoint: Annotated[str | os.PathLike[str] | None, Option(None, _checks.check_local_path)]
     keep_checkpoints: Annotated[int, Option(3, _checks.check_count)]
     callbacks: Annotated[Sequence[Callback], Option((), _functions)]

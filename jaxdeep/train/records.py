@@ -1,5 +1,6 @@
 """What those who watch a run see of it: `Epochs`, and the values of an epoch as plain numbers."""
 
+import types
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -11,15 +12,22 @@ from jaxdeep.train.state import TrainState
 class Epochs(NamedTuple):
     """The argument of a callback of `jaxdeep.fit`, after each call of the compiled program.
 
+    Between two epochs it is that of the end of an epoch; with ``fit(steps_per_call=)`` callbacks are
+    called within epochs, too.
+
     Attributes:
       epoch: epochs done.
       history: values so far, as `FitResult.history`.
-      train_state: the current state. The next call overwrites its arrays, so copy what you keep.
+      train_state: the current state, whose ``step`` counts the updates done. The next call overwrites
+        its arrays, so copy what you keep.
+      metrics: within an epoch the means over its steps so far, "loss" among them; empty at its end,
+        where they are the last of the history.
     """
 
     epoch: int
     history: dict[str, np.ndarray]
     train_state: TrainState
+    metrics: Mapping[str, np.ndarray] = types.MappingProxyType({})
 
 
 def scalars_of(history: Mapping[str, np.ndarray], epoch: int) -> dict[str, float]:

@@ -1512,6 +1512,7 @@ call(
     stream=False,
     block_bytes=1024,
     epochs_per_call=1,
+    steps_per_call=1,
     keep_checkpoints=3,
     callbacks=(),
     log=lambda values, step: None,
