@@ -1,7 +1,11 @@
-"""Functions with the limits that JAX' own lack: NaN for a logit of ∞, and a slope of 1 of |0|."""
+"""Functions with limits and slopes that JAX' own lack: of a logit of ∞, of |0|, of a largest value."""
+
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep._shapes import Array, Float
 
@@ -33,14 +37,44 @@ def with_certain(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch
     >>> with_certain(jnp.array([[0.0, jnp.inf], [0.0, 1.0]])).tolist()
     [[-inf, 0.0], [0.0, 1.0]]
     """
-    top = jnp.max(logits, axis=-1, keepdims=True)  # NaN beside a NaN
-    largest = jnp.finfo(logits.dtype).max
-    certain, place = logits > largest, jnp.arange(logits.shape[-1])
+    most = jnp.finfo(logits.dtype).max
+    certain, place = logits > most, jnp.arange(logits.shape[-1])
+    # ∞ or 0; the slope of a maximum of the logits is 0 / 0 where a compiler rounds them in two ways
+    top = jnp.max(jnp.where(certain, logits, 0), axis=-1, keepdims=True)
     last = jnp.max(jnp.where(certain, place, -1), axis=-1, keepdims=True)
     first = -jnp.max(jnp.where(certain, -place, -logits.shape[-1]), axis=-1, keepdims=True)
-    is_one = jnp.where(top > largest, first == last, False)
+    is_one = jnp.where(top > most, first == last, False)
     limit = jnp.where(certain, 0, jnp.where(certain, 0, logits) - top)
     return jnp.where(is_one, limit, logits)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def largest(x: Float[Array, "..."], axis: int | tuple[int, ...]) -> Float[Array, "..."]:
+    """``jnp.max(x, axis)``, whose slope is shared by equal largest values, as JAX' is.
+
+    JAX' asks which values equal the largest. Where a compiler computes them a second time for that, and
+    rounds otherwise, none does, and the slope is 0 / 0.
+
+    >>> jax.grad(lambda x: largest(x, 0))(jnp.array([1.0, 2.0, 2.0])).tolist()
+    [0.0, 0.5, 0.5]
+    """
+    return jnp.max(x, axis=axis)
+
+
+@largest.defjvp
+def _(axis: int | tuple[int, ...], primals: Any, tangents: Any) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    axes = tuple(a % x.ndim for a in np.ravel(axis))
+    kept = [a for a in range(x.ndim) if a not in axes]
+
+    def flat(a: Array) -> Array:
+        return a.transpose(*kept, *axes).reshape(*(x.shape[a] for a in kept), -1)
+
+    values, y = flat(x), largest(x, axis)
+    place = jnp.argmax(values, axis=-1)[..., None] == jnp.arange(values.shape[-1])
+    highest = place | (values == y[..., None])
+    shared = jnp.sum(jnp.where(highest, flat(dx), 0), axis=-1)
+    return y, shared / jnp.sum(highest, axis=-1, dtype=y.dtype)
 
 
 def absolute(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -751,3 +751,27 @@ def test_the_gradient_of_a_certain_prediction_is_its_limit():
     assert jnp.isposinf(smoothed[0])
     with jax.debug_infs(True):
         softmax_cross_entropy(x[1:2], jnp.array([0]))
+
+
+@pytest.mark.parametrize(
+    "name", ["softmax_cross_entropy", "softmax_focal", "categorical_hinge", "multiclass_hinge"]
+)
+def test_slopes_are_the_same_where_a_compiler_computes_the_scores_twice(name):
+    """Under jit(vmap) of two steps XLA's fusions round scores otherwise than their largest."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(100, 4)).astype(np.float32), rng.integers(0, 3, 100)
+    kernel = jnp.asarray(rng.normal(size=(4, 3)).astype(np.float32))
+    loss = getattr(jd.losses, name)
+
+    def trained(rate):
+        optimizer, params = optax.rmsprop(rate), {"kernel": kernel, "bias": jnp.zeros(3)}
+        state = optimizer.init(params)
+        for _ in range(2):
+            slopes = jax.grad(lambda p: loss(x @ p["kernel"] + p["bias"], y).mean())(params)
+            updates, state = optimizer.update(slopes, state, params)
+            params = optax.apply_updates(params, updates)
+        return params["kernel"].sum()
+
+    rates = jnp.array([1e-3, 1e-2])
+    together = jax.jit(jax.vmap(trained))(rates)
+    np.testing.assert_allclose(together, [trained(rate) for rate in rates], rtol=1e-5)

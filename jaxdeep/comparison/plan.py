@@ -22,6 +22,7 @@ from jaxdeep.search.spaces.space import Point, Points
 from jaxdeep.train import monitors
 from jaxdeep.train.data import count_examples
 from jaxdeep.train.options import RowOptions, filled, options_of
+from jaxdeep.train.reported import metric_of, names_of
 
 _RATE = "learning_rate"
 
@@ -299,13 +300,13 @@ def _metric_and_mode(metric: Any, mode: Any, shared: Mapping[str, Any]) -> tuple
     metrics = {} if shared.get("metrics") is None else shared["metrics"]
     if not isinstance(metrics, Mapping):
         raise TypeError(f"metrics must be a dict of functions by name, got {metrics!r}")
-    known = [*metrics, "loss"]
+    known = [*names_of(metrics), "loss"]
     if metric is None:
         metric = known[0]
     if not isinstance(metric, str) or metric.removeprefix("val_") not in known:
         raise ValueError(f"metric must be one of {', '.join(known)}, got {metric!r}")
     metric = metric.removeprefix("val_")
-    check_number(metric, metrics.get(metric))
+    check_number(metric, metric_of(metrics, metric))
     _checks.check_choice("mode", mode, (None, "min", "max"))
     mode = mode or monitors.mode_of(metric)
     if mode is None:

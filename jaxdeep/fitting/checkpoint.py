@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep._extras import needed
-from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.block import Position
 from jaxdeep.fitting.description import About, difference_of, in_words_of_today
 from jaxdeep.fitting.directory import held, reason_of
@@ -109,7 +108,7 @@ class Checkpoints:
 
         A run with ``ema=True`` that earlier versions saved without the statistics of the averaged
         network begins these with its own, and a warning says so. The history of earlier versions is NaN
-        for hyperparameters that they did not record.
+        for what they did not record.
 
         Raises:
           ValueError: a checkpoint of another run, with what differs, or of a run of more epochs.
@@ -123,7 +122,7 @@ class Checkpoints:
                 if lacks_averaged:  # as earlier versions saved it
                     about |= {"averaged": self.about["averaged"]}
                 kept = like._replace(averaged=()) if lacks_averaged else like
-                lacking = _unrecorded(like.train_state.opt_state).difference(about["metrics"])
+                lacking = _unrecorded(like).difference(about["metrics"])
                 about |= {"metrics": sorted({*about["metrics"], *lacking})}
                 self._check_run(about)
                 self._check_contents(about)
@@ -306,9 +305,12 @@ def _remove_unfinished(directory: pathlib.Path) -> None:
         time.sleep(0.01)
 
 
-def _unrecorded(opt_state: PyTree) -> set[str]:
-    """The hyperparameters of a history that earlier versions did not record."""
-    return {name for name in recorded(opt_state) if name.split("/")[-1] not in RECORDED}
+def _unrecorded(run: RunState) -> set[str]:
+    """What earlier versions did not record: some hyperparameters, and the losses of several outputs."""
+    hyper = recorded(run.train_state.opt_state)
+    return {name for name in hyper if name.split("/")[-1] not in RECORDED} | {
+        name for name in run.history if name.endswith("/loss")
+    }
 
 
 def _without(history: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

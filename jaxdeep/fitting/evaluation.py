@@ -22,7 +22,7 @@ from jaxdeep.fitting.progress import ordered
 from jaxdeep.fitting.rows import at_once, examples_in
 from jaxdeep.fitting.setup import Setup, make_setup, trial, try_out
 from jaxdeep.fitting.sources import LoaderSource, Source, source_of
-from jaxdeep.metrics import Metric, Tally
+from jaxdeep.metrics import Tally
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model
 from jaxdeep.train.batches import COUNTED, Metrics, Totals, averages, none_yet, values_of, with_batch
@@ -30,6 +30,7 @@ from jaxdeep.train.data import count_rows, tree_bytes, with_rows
 from jaxdeep.train.epoch import evaluation_of
 from jaxdeep.train.objective import Bounds, Objective, check_bounds, supervised
 from jaxdeep.train.options import FitOptions, filled
+from jaxdeep.train.reported import NamedMetrics
 from jaxdeep.train.state import Network, PerExample, TrainState
 from jaxdeep.tree import shapes
 
@@ -48,7 +49,7 @@ def evaluate(
     data: PyTree,
     *,
     loss: PerExample | None = None,
-    metrics: Mapping[str, PerExample | Metric] | None = None,
+    metrics: NamedMetrics | None = None,
     penalty: Callable[[PyTree], Float[Array, ""]] | None = None,
     activity: Callable[[Mapping[str, PyTree]], Float[Array, ""]] | None = None,
     objective: Objective | None = None,
@@ -75,7 +76,7 @@ def evaluate(
         a generator), whose rows are put together anew in batches of `batch_size`. If the model has a
         layer that reads the columns of a table, a frame or an iterator over frames.
       loss: ``(outputs, y) -> losses`` per example, as in `jaxdeep.losses`.
-      metrics: further functions of the form of `loss`, or streaming metrics, by name.
+      metrics: further functions of the form of `loss`, or streaming metrics, by name, and by output.
       penalty: ``params -> scalar``, added to the loss (`jaxdeep.regularizers`).
       activity: ``outputs of layers by path -> scalar``, added to the loss, averaged over batches.
       objective: instead of the four before it, a function of the form that `jaxdeep.train.supervised`
@@ -239,6 +240,7 @@ def _steps(setup: Setup) -> tuple[Callable[..., Any], Callable[..., Metrics]]:
         # a mean over all rows, of which those that do not count are 0
         among = len(counts) / jnp.sum(counts).astype(loss.dtype)
         loss = loss * among
+        metrics |= {name: metrics[name] * among for name in getattr(bare, "parts_of_loss", ())}
         if penalty is not None:
             loss = loss + penalty(params)
         # without weights of the data's own, whole batches report the mean of a function as it is

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import broadcasting, floating
+from jaxdeep._limits import largest
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.losses.inputs import bits, classified
 
@@ -85,7 +86,7 @@ def categorical_hinge(
     )
     # what has no part has none even if its score is infinite
     own = jnp.sum(y * jnp.where(y == 0, 0, scores), axis=-1) if given.soft else given.of_label(scores)
-    others = jnp.max((1 - y) * jnp.where(y == 1, 0, scores), axis=-1)
+    others = largest((1 - y) * jnp.where(y == 1, 0, scores), -1)
     return given.of_counted(jnp.maximum(1 + others - own, 0))
 
 
@@ -121,5 +122,5 @@ def multiclass_hinge(
         classes = jnp.where(broken, given.scores.shape[-1], jnp.argmax(given.labels, axis=-1))
         given = given._replace(labels=classes)
     own = jnp.arange(given.scores.shape[-1]) == given.labels[..., None]
-    others = jnp.max(jnp.where(own, -jnp.inf, given.scores), axis=-1)
+    others = largest(jnp.where(own, -jnp.inf, given.scores), -1)
     return given.of_counted(jnp.maximum(1 + others - given.of_label(given.scores), 0))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._limits import largest
 from jaxdeep._shapes import Array
 from jaxdeep.nn.conv import (
     Padding,
@@ -110,7 +111,7 @@ def global_max_pool() -> Layer:
     >>> global_max_pool().apply({}, {}, jnp.arange(8.0).reshape(1, 2, 2, 2))[0].tolist()
     [[6.0, 7.0]]
     """
-    return _global_pool(jnp.max, _INCREASING)
+    return _global_pool(largest, _INCREASING)
 
 
 @layer
@@ -165,7 +166,7 @@ def _global_pool(reduce: Callable[..., Array], passes: Passes) -> Layer:
             raise ValueError(
                 f"pooling needs an input x of (batch, *space, channels), got one of shape {jnp.shape(x)}"
             )
-        return reduce(x, axis=tuple(range(1, jnp.ndim(x) - 1)))
+        return reduce(jnp.asarray(x), tuple(range(1, jnp.ndim(x) - 1)))
 
     return Layer(apply, traits=Traits(passes=passes, axes=rows, keeps=True))
 

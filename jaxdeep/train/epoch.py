@@ -10,7 +10,8 @@ from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.train.batches import COUNTED, Advance, Metrics, Totals, averages, over_batches, values_of
 from jaxdeep.train.columns import check_told_apart_by_column
 from jaxdeep.train.data import as_arrays, check_batch_size, count_examples
-from jaxdeep.train.objective import Objective, check_metric_names
+from jaxdeep.train.objective import Objective
+from jaxdeep.train.reported import check_metric_names
 from jaxdeep.train.sharding import copied
 from jaxdeep.train.state import TrainState
 from jaxdeep.train.step import Step

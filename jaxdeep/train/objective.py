@@ -21,7 +21,7 @@ from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.losses import weighted
 from jaxdeep.metrics import Metric, Tally, mean
 from jaxdeep.train.data import check_pair, explain_narrow
-from jaxdeep.train.outputs import puts_out, told
+from jaxdeep.train.reported import NamedMetrics, Reported, reported
 from jaxdeep.train.state import Network, PerExample, TrainState, check_model
 from jaxdeep.train.weights import (
     Table,
@@ -65,7 +65,7 @@ def supervised(
     model: Network,
     loss: PerExample,
     *,
-    metrics: Mapping[str, PerExample | Metric] | None = None,
+    metrics: NamedMetrics | None = None,
     penalty: Callable[[PyTree], Float[Array, ""]] | None = None,
     activity: Callable[[Mapping[str, PyTree]], Float[Array, ""]] | None = None,
     class_weight: Mapping[int, float] | ArrayLike | None = None,
@@ -91,8 +91,11 @@ def supervised(
     Args:
       model: a `jaxdeep.nn.Model`.
       loss: ``(outputs, y) -> losses``, one per example, as in `jaxdeep.losses`; any shape is averaged.
+        Of that of several outputs, `jaxdeep.losses.weighted`, each is reported too, as ``main/loss``.
       metrics: further functions of the same form by name, whose means are reported, or streaming ones
-        (`jaxdeep.metrics.Metric`), reported as a `jaxdeep.metrics.Tally`.
+        (`jaxdeep.metrics.Metric`), reported as a `jaxdeep.metrics.Tally`. Those of one of several
+        outputs are in a dict under its name, ``{"main": {"rmse": rmse()}}``, and reported as
+        ``main/rmse``.
       penalty: ``params -> scalar`` added to the loss, in training and in evaluation
         (`jaxdeep.regularizers`).
       activity: ``outputs of layers by path -> scalar``, added to the loss in the same way
@@ -134,7 +137,7 @@ def supervised(
     ((), ['accuracy'])
     """
     check_model(model)
-    metrics = _checked(loss, metrics)
+    listed = reported(model, loss, metrics)
     for name, function, argument in (("penalty", penalty, "params"), ("activity", activity, "outputs")):
         if function is not None:
             _checks.check_takes(name, function, argument)
@@ -144,7 +147,7 @@ def supervised(
         check_where(trainable, "trainable")
     of_classes = None if class_weight is None else table_of(class_weight)
     weigh = functools.partial(_of_classes, whole=not isinstance(class_weight, Mapping))
-    metrics, masks = told(metrics, model, puts_out(model, loss)), getattr(model, "masks", False)
+    masks = getattr(model, "masks", False)
 
     def objective(
         params: PyTree, state: PyTree, batch: PyTree, /, *, key: Key | None = None, train: bool = False
@@ -182,33 +185,26 @@ def supervised(
             named = {path: output for path, output in layer_outputs.items() if path}
             value = value + _scalar("activity", activity(named, **rows))
 
-        def report(name: str, metric: PerExample | Metric) -> Tally | Float[Array, ""]:
-            if isinstance(metric, Metric):
-                return Tally(metric.update(metric.init(), outputs, y, weights), metric)
-            if counted is None and ignored_by(metric) is None:
-                return _mean(f"metrics[{name!r}]", metric(outputs, y), outputs, y, None)
-            return _counted(name, metric, outputs, y, counted)
+        of_batch = functools.partial(_value, outputs=outputs, y=y, weights=weights, counted=counted)
+        return value, (state, {name: of_batch(name, one) for name, one in listed.items()})
 
-        return value, (state, {name: report(name, metric) for name, metric in metrics.items()})
-
-    objective.of_model = model  # type: ignore[attr-defined]
-    objective.of_loss = loss  # type: ignore[attr-defined]
+    parts = [name for name, one in listed.items() if one.is_loss]
+    vars(objective).update(of_model=model, of_loss=loss, parts_of_loss=parts)
     return objective
 
 
-def _checked(
-    loss: object, metrics: Mapping[str, PerExample | Metric] | None
-) -> dict[str, PerExample | Metric]:
-    """The metrics as a dict; refuses what is no function, and what is no name."""
-    if metrics is not None and not isinstance(metrics, Mapping):
-        raise TypeError(f"metrics must be a dict of functions by name, got {metrics!r}")
-    metrics = dict(metrics or {})
-    streaming = {f"metrics[{name!r}]": metric for name, metric in metrics.items()}
-    for name, function in {"loss": loss, **streaming}.items():
-        if not (name in streaming and isinstance(function, Metric)):
-            _checks.check_takes(name, function, "outputs", "y")
-    check_metric_names(metrics)
-    return metrics
+def _value(
+    name: str, one: Reported, *, outputs: PyTree, y: PyTree, weights: ArrayLike | None, counted: Any
+) -> Tally | Float[Array, ""]:
+    """What is reported of a batch under this name."""
+    metric, found, due = one.function, one.of("outputs", outputs), one.of("targets", y)
+    if isinstance(metric, Metric):
+        return Tally(metric.update(metric.init(), found, due, weights), metric)
+    if one.is_loss:
+        return _mean(name, metric(found, due), found, due, weights)
+    if counted is None and ignored_by(metric) is None:
+        return _mean(f"metrics[{name!r}]", metric(found, due), found, due, None)
+    return _counted(name, metric, found, due, counted)
 
 
 def _counted(name: str, metric: PerExample, outputs: PyTree, y: PyTree, counted: Any) -> Tally:
@@ -310,18 +306,6 @@ def _numbers(name: str, value: Any, due: str) -> Array:
     if isinstance(value, (bool, int, float, np.ndarray, np.generic, jax.Array)):
         return jnp.asarray(value)
     raise TypeError(f"{name} must return {due}, got {value!r}")
-
-
-def check_metric_names(metrics: Mapping[str, object]) -> None:
-    """Refuse names that are not strings, or that mean something else in a history."""
-    for name in metrics:
-        if not isinstance(name, str):
-            raise TypeError(f"the names of metrics must be strings, got {name!r}")
-        if name == "loss" or name.startswith("val_"):
-            raise ValueError(
-                f"metrics may not be called {name!r}: 'loss' is the loss and 'val_…' are the values "
-                "on the validation data"
-            )
 
 
 def rehearse(

@@ -22,11 +22,11 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
-from jaxdeep.metrics import Metric
 from jaxdeep.train import monitors
 from jaxdeep.train.monitors import EarlyStopping, ReduceOnPlateau
 from jaxdeep.train.objective import Objective, PerExample
 from jaxdeep.train.records import Epochs
+from jaxdeep.train.reported import NamedMetrics
 from jaxdeep.train.state import Network
 from jaxdeep.train.step import Augment
 from jaxdeep.train.updating import DEFAULT, check_update_args
@@ -217,7 +217,8 @@ class TrialOptions(Minimised, RunOptions, total=False):
 
     Attributes:
       metrics: further functions of the form of `loss`, or streaming metrics (`jaxdeep.metrics.Metric`),
-        by name.
+        by name; those of one of several outputs in a dict under its name,
+        ``{"main": {"rmse": rmse()}}``, which the history has as ``main/rmse``.
       validation: data like the training data, evaluated whole after every epoch. Or a share in (0, 1) of
         the rows, ``validation=0.2``, which are drawn at random by the key of the run and left out of
         training (Keras takes the last rows, whatever their order); `jaxdeep.sweep` draws them once for
@@ -227,7 +228,7 @@ class TrialOptions(Minimised, RunOptions, total=False):
         update their own. An `objective` decides this by itself.
     """
 
-    metrics: Annotated[Mapping[str, PerExample | Metric] | None, Option(None)]
+    metrics: Annotated[NamedMetrics | None, Option(None)]
     validation: Annotated[PyTree | None, Option(None)]
     freeze_batch_norm: Annotated[bool, Option(True, _checks.check_flag)]
 

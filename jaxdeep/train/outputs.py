@@ -199,7 +199,11 @@ def _check(known: Any, taken: str | None, function: Any, where: str, who: str) -
 
 
 def told(
-    metrics: dict[str, PerExample | Metric], model: Network, puts_out: str | None
+    metrics: Mapping[str, PerExample | Metric],
+    model: Network,
+    puts_out: str | None,
+    *,
+    within: str = "metrics",
 ) -> dict[str, PerExample | Metric]:
     """The metrics for a model that puts out logits or probabilities, where they depend on it.
 
@@ -249,7 +253,7 @@ def told(
         try:
             found[name] = of_it(metric)
         except ValueError as error:
-            raise ValueError(f"metrics[{name!r}]: {error}") from None
+            raise ValueError(f"{within}[{name!r}]: {error}") from None
     return found
 
 

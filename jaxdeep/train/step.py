@@ -12,7 +12,8 @@ from jaxdeep._shapes import Array, Float, PyTree
 from jaxdeep.optimizers import gradient_point
 from jaxdeep.train.batches import Metrics, averages, over_batches
 from jaxdeep.train.data import count_examples, count_rows
-from jaxdeep.train.objective import Objective, check_metric_names
+from jaxdeep.train.objective import Objective
+from jaxdeep.train.reported import check_metric_names
 from jaxdeep.train.state import TrainState, check_optimizer
 from jaxdeep.train.updating import DEFAULT, check_update_args, updating
 from jaxdeep.tree import Where, check_where, combine, parted

@@ -19,7 +19,7 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, on_device
 from jaxdeep._compilation import meant_nans
-from jaxdeep._limits import log_softmax, softmax, times_log
+from jaxdeep._limits import largest, log_softmax, softmax, times_log
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, Num, Shaped
 from jaxdeep._sums import sums_at
 
@@ -133,7 +133,7 @@ def maximum_calibration_error(
     0.25
     """
     diagram = reliability(probabilities, labels, bins=bins, strategy=strategy, from_logits=from_logits)
-    return jnp.max(_gaps(diagram))
+    return largest(_gaps(diagram), -1)
 
 
 def negative_log_likelihood(
@@ -193,7 +193,7 @@ def brier_score(
 def _reliability(
     p: Float[Array, "rows classes"], labels: Integer[Array, "rows"], *, bins: int, strategy: str
 ) -> Reliability:
-    confidence, right = jnp.max(p, axis=-1), jnp.argmax(p, axis=-1) == labels
+    confidence, right = largest(p, -1), jnp.argmax(p, axis=-1) == labels
     edges = jnp.linspace(0, 1, bins + 1, dtype=p.dtype)
     if strategy == "quantile":
         edges = jnp.quantile(confidence, edges)

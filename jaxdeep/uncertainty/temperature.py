@@ -110,7 +110,9 @@ def _check_logits(z: Float[Array, "rows classes"]) -> None:
 
 @jax.jit
 def _fit(z: Float[Array, "rows classes"], y: Float[Array, "rows classes"]) -> Float[Array, ""]:
-    z = jnp.maximum(z - jnp.max(z, axis=-1, keepdims=True), -1e30)  # −∞ · 0 is not 0
+    z = jnp.maximum(
+        z - jax.lax.stop_gradient(jnp.max(z, axis=-1, keepdims=True)), -1e30
+    )  # −∞ · 0 is not 0
 
     def loss(beta: Float[Array, ""]) -> Float[Array, ""]:
         return -jnp.mean(jnp.sum(y * jax.nn.log_softmax(beta * z), axis=-1))

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from helpers.training import X, fit
 
@@ -79,3 +80,86 @@ def test_an_augmentation_keeps_the_number_of_rows():
         step(ts, (jnp.ones((4, 3)), jnp.zeros(4, int)))
     with pytest.raises(TypeError, match=r"augment must be a function \(key, batch\)"):
         jd.train.make_step(objective, tx, augment=lambda batch: batch)
+
+
+# --- several outputs ---------------------------------------------------------------------------------
+
+KEY = jax.random.key(0)
+SIDE_BY_SIDE = jd.nn.parallel(main=jd.nn.dense(1), kind=jd.nn.dense(2))
+PARTS = {"main": jd.losses.mse, "kind": jd.losses.softmax_cross_entropy}
+BOTH = jd.losses.weighted(PARTS, {"main": 0.9, "kind": 0.1})
+
+
+def rows(seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(23, 3)).astype(np.float32)
+    targets = {"main": x[:, :1] * 2, "kind": (x[:, 0] > 0).astype(int)}
+    return x, targets, rng.uniform(0, 2, len(x)).astype(np.float32)
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_losses_and_metrics_of_each_output_are_those_of_it_alone(weights):
+    x, y, w = rows()
+    data = (x, y, w) if weights else (x, y)
+    metrics = {
+        "main": {"rmse": jd.metrics.rmse(), "mae": jd.losses.mae},
+        "kind": {"accuracy": jd.metrics.accuracy, "brier": jd.metrics.brier()},
+    }
+    params, state = SIDE_BY_SIDE.init(KEY, x)
+    # batches of 8, the last of which is filled up
+    found = jd.evaluate(SIDE_BY_SIDE, params, state, data, loss=BOTH, metrics=metrics, batch_size=8)
+    for name, own in metrics.items():
+        model, one = SIDE_BY_SIDE.layers[name], {0: y[name], 1: w}
+        alone = jd.evaluate(
+            *(model, params[name], {}, (x, one[0], w) if weights else (x, one[0])),
+            loss=PARTS[name],
+            metrics=own,
+        )
+        for measure, value in alone.items():
+            np.testing.assert_allclose(found[f"{name}/{measure}"], value, rtol=1e-5)
+    np.testing.assert_allclose(
+        found["loss"], 0.9 * found["main/loss"] + 0.1 * found["kind/loss"], rtol=1e-5
+    )
+
+
+def test_a_history_has_every_output_by_its_name():
+    x, y, _ = rows()
+    result = jd.fit(
+        SIDE_BY_SIDE,
+        (x, y),
+        validation=(x, y),
+        loss=BOTH,
+        metrics={"kind": {"accuracy": jd.metrics.accuracy}},
+        optimizer=jd.optimizers.adam(0.01),
+        early_stopping=jd.train.EarlyStopping(monitor="val_kind/accuracy", mode="max"),
+        batch_size=8,
+        key=KEY,
+        progress=False,
+    )
+    reported = ["loss", "main/loss", "kind/loss", "kind/accuracy"]
+    assert {*reported, *(f"val_{name}" for name in reported)} < set(result.history)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "error", "message"),
+    [
+        ({"other": {"mae": jd.losses.mae}}, ValueError, "no part 'other'.*'main', 'kind'"),
+        ({"main": {"loss": jd.losses.mae}}, ValueError, "may not be called 'loss'"),
+        ({"main": {"mae": 3}}, TypeError, r"metrics\['main'\]\['mae'\] must be a function"),
+        ({1.5: {"mae": jd.losses.mae}}, TypeError, "named by texts, or numbered, got 1.5"),
+        (
+            {"kind": {"brier": jd.metrics.brier(from_logits=False)}},
+            ValueError,
+            r"metrics\['kind'\]\['brier'\].*puts out logits",
+        ),
+    ],
+)
+def test_metrics_of_outputs_that_do_not_fit_are_refused(metrics, error, message):
+    x, y, _ = rows()
+    with pytest.raises(error, match=message):
+        jd.evaluate(SIDE_BY_SIDE, *SIDE_BY_SIDE.init(KEY, x), (x, y), loss=BOTH, metrics=metrics)
+
+
+def test_a_dict_of_losses_says_how_they_are_weighed():
+    with pytest.raises(TypeError, match=r"jaxdeep.losses.weighted\(\{name: loss"):
+        jd.train.supervised(SIDE_BY_SIDE, PARTS)
