@@ -1,3 +1,4 @@
+import math
 import re
 
 import hypothesis
@@ -136,6 +137,30 @@ def test_the_schedules_of_realmlp_are_the_published_equations(total):
     np.testing.assert_allclose(decay, 0.02 * flat_cos(steps / total), atol=1e-8)
 
 
+def restarts(t, first, ratio, lower, alpha):
+    """Cycle after cycle, in Python."""
+    height, length = 1.0, float(first)
+    while t >= length:
+        t, length, height = t - length, length * ratio, height * lower
+    return (1 - alpha) * height * (1 + math.cos(math.pi * t / length)) / 2 + alpha
+
+
+@pytest.mark.parametrize("ratio", [1, 1.0, 1.5, 2, 3.25])
+@pytest.mark.parametrize(("lower", "alpha"), [(1.0, 0.0), (0.7, 0.1)])
+def test_a_cosine_restarts_cycle_after_cycle(ratio, lower, alpha):
+    schedule = schedules.cosine_restarts(0.5, 7, t_mul=ratio, m_mul=lower, alpha=alpha)
+    steps = np.arange(400)
+    expected = [0.5 * restarts(int(t), 7, ratio, lower, alpha) for t in steps]
+    np.testing.assert_allclose(jax.jit(jax.vmap(schedule))(steps), expected, rtol=2e-6, atol=1e-8)
+    np.testing.assert_allclose(schedule(steps), expected, rtol=2e-6, atol=1e-8)
+    np.testing.assert_allclose(schedule(steps + 0.0), expected, rtol=2e-5, atol=1e-6)
+
+
+def test_cycles_that_grow_too_slowly_are_refused():
+    with pytest.raises(ValueError, match=r"t_mul must be 1 or at least 1.01, got 1.001"):
+        schedules.cosine_restarts(0.1, 10, t_mul=1.001)
+
+
 @pytest.mark.usefixtures("x64")
 def test_coslog4_has_four_waves_in_double_precision():
     curve = np.asarray(jax.vmap(schedules.coslog4(1.0, 1500))(jnp.arange(1501)))
@@ -202,6 +227,7 @@ SCHEDULES = {
     "piecewise_constant": schedules.piecewise_constant([5, 15], [0.1, 0.2, 0.3]),
     "polynomial": schedules.polynomial(0.1, 0.0, 2, 30, cycle=True),
     "cosine": schedules.cosine(0.1, 30),
+    "cosine_restarts": schedules.cosine_restarts(0.1, 7, m_mul=0.9, alpha=0.1),
     "coslog4": schedules.coslog4(0.1, 30),
     "flat_cos": schedules.flat_cos(0.1, 30),
     "warmup": schedules.warmup(schedules.cosine(0.1, 30), 5),
@@ -453,6 +479,14 @@ VALID = {
         {"init_value": RATE, "decay_steps": STEPS},
         {"alpha": SHARE, "exponent": st.floats(0.1, 4)},
     ),
+    "cosine_restarts": (
+        {"init_value": RATE, "first_decay_steps": STEPS},
+        {
+            "t_mul": st.just(1.0) | st.floats(1.01, 5),
+            "m_mul": st.floats(0, 1),
+            "alpha": st.floats(0, 1),
+        },
+    ),
     "coslog4": ({"peak_value": RATE, "transition_steps": STEPS}, {}),
     "flat_cos": (
         {"init_value": RATE, "transition_steps": STEPS},
@@ -551,6 +585,7 @@ def test_numbers_of_steps_may_be_of_numpy_in_any_width(dtype):
     constants = [s.constant(0.1), s.constant(0.2)]
     made = {
         "cosine": lambda n: s.cosine(0.1, n),
+        "cosine_restarts": lambda n: s.cosine_restarts(0.1, n),
         "coslog4": lambda n: s.coslog4(0.1, n),
         "flat_cos": lambda n: s.flat_cos(0.1, n),
         "exponential": lambda n: s.exponential(0.1, n, 0.9),

@@ -16,10 +16,12 @@ from jaxdeep.schedules.curves import (
 )
 from jaxdeep.schedules.joining import join, per_epoch, warmup
 from jaxdeep.schedules.one_cycle import one_cycle, one_cycle_momentum
+from jaxdeep.schedules.restarts import cosine_restarts
 
 __all__ = [
     "constant",
     "cosine",
+    "cosine_restarts",
     "coslog4",
     "exponential",
     "flat_cos",

@@ -768,6 +768,7 @@ def schedule(name, /, **arguments):
 
 RISE = jd.schedules.exponential(0.1, 10, 0.5)
 schedule("constant", value=0.1)
+schedule("cosine_restarts", init_value=0.1, first_decay_steps=10, t_mul=2.0, m_mul=1.0, alpha=0.0)
 schedule("coslog4", peak_value=0.1, transition_steps=10)
 schedule("flat_cos", init_value=0.1, transition_steps=10, pct_start=0.25)
 schedule("cosine", init_value=0.1, decay_steps=10, alpha=0.1, exponent=2.0)
