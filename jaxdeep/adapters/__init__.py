@@ -1,6 +1,7 @@
 """Models of other libraries as `jaxdeep.nn.Model`, optimizers for Keras, runs for other logs."""
 
 from jaxdeep.adapters.equinox import from_equinox
+from jaxdeep.adapters.hparams import sweep_to_tensorboard
 from jaxdeep.adapters.keras import to_keras_optimizer
 from jaxdeep.adapters.linen import from_linen
 from jaxdeep.adapters.log_files import to_csv, to_json_lines
@@ -11,6 +12,7 @@ __all__ = [
     "from_equinox",
     "from_linen",
     "from_nnx",
+    "sweep_to_tensorboard",
     "to_csv",
     "to_json_lines",
     "to_keras_optimizer",

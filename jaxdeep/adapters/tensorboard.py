@@ -2,31 +2,33 @@
 
 import os
 import pathlib
-import socket
-import struct
-import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
+from jaxdeep.adapters.event_files import Scalars, append, histogram, new_file, on_file, protocol, scalars
 from jaxdeep.train.records import scalars_of
+from jaxdeep.train.state import TrainState
 from jaxdeep.tree import Where, check_where, leaf_paths, mask
 
 if TYPE_CHECKING:
     from jaxdeep.fitting.fit import Epochs
 
+Gradients = Callable[[TrainState], PyTree]
+Distribution = tuple[str, np.ndarray]  # path, values
 _RUNS = ("train", "validation")
-Scalars = dict[str, np.float32]  # of an epoch, by tag
 
 
 def to_tensorboard(
-    logdir: str | os.PathLike[str], *, histograms: bool | Where = False
+    logdir: str | os.PathLike[str],
+    *,
+    histograms: bool | Where = False,
+    gradients: Gradients | None = None,
 ) -> Callable[["Epochs"], None]:
     """A callback for `jaxdeep.fit` that writes what ``tensorboard --logdir runs`` shows.
 
@@ -42,12 +44,18 @@ def to_tensorboard(
 
     Args:
       logdir: the run's folder, made if missing.
-      histograms: whether the distributions of parameters are written too, by path, after each call of
-        the compiled program: True for all of them, or a selector for some (`jaxdeep.tree.mask`).
+      histograms: whether the distributions of parameters, and of the model's state (the statistics of
+        batch norms), are written too, by path, after each call of the compiled program: True for all of
+        them, or a selector for some (`jaxdeep.tree.mask`), of which a pytree of booleans is of the
+        parameters.
+      gradients: a function of the train state (`jaxdeep.train.TrainState`) that returns gradients like
+        the parameters, of a batch that you choose; their distributions are written beside, as
+        ``gradients/hidden/kernel``. It is called after each call of the compiled program.
 
     Raises:
       ImportError: tensorboardX is not installed (``pip install 'jaxdeep[tensorboard]'``).
-      TypeError: a `logdir` that is not a path. OSError: it cannot be made.
+      TypeError: a `logdir` that is not a path, `gradients` that are no function. OSError: the folder
+        cannot be made.
 
     Source: Keras' `TensorBoard` callback; TensorFlow's event files, written by tensorboardX.
 
@@ -60,7 +68,7 @@ def to_tensorboard(
     ...     sorted(path.name for path in pathlib.Path(folder).iterdir())
     ['train', 'validation']
     """
-    _protocol()
+    protocol()
     if not isinstance(logdir, (str, os.PathLike)):
         raise TypeError(f"logdir must be a path, got {logdir!r}")
     _checks.check_local_path("logdir", logdir)
@@ -68,48 +76,45 @@ def to_tensorboard(
     folder.mkdir(parents=True, exist_ok=True)
     if not isinstance(histograms, bool):
         check_where(histograms)
-    files: dict[str, pathlib.Path] = {}
+    _checks.check_functions(gradients=gradients)
+    files: dict[str, pathlib.Path | None] = {}  # None is one that is made with its first event
     written = 0
 
     def begin(now: "Epochs") -> int:
         """Begin new files, and return how many epochs the old ones hold; more is void."""
         files.clear()
-        known = {run: _on_file(folder / run) for run in _RUNS}
+        known = {run: on_file(folder / run) for run in _RUNS}
         same = 0
         while same < now.epoch and _values(now.history, same) == _held(known, same):
             same += 1
         for run in _RUNS:
             if run == "train" or known[run] or any(name.startswith("val_") for name in now.history):
                 purged = same + 1 if max(known[run], default=0) > same else None
-                files[run] = _new_file(folder / run, purged)
+                (folder / run).mkdir(exist_ok=True)
+                files[run] = None if purged is None else new_file(folder / run, purged)
         return same
 
     def write(now: "Epochs") -> None:
         nonlocal written
         if now.metrics:  # within an epoch
             return
-        chosen = _chosen(now.train_state.params, histograms)
+        chosen = _chosen(now.train_state, histograms)
+        if gradients is not None:
+            chosen += _distributions(gradients(now.train_state), "gradients/")
         if jax.process_index():
             return
         if not files or now.epoch <= written:  # the callback has been given to another run
             written = begin(now)
         found = [(epoch + 1, _values(now.history, epoch)) for epoch in range(written, now.epoch)]
-        for run, file in files.items():
-            events = [_scalars(step, values[run]) for step, values in found if values[run]]
-            events += [_histogram(now.epoch, *named) for named in chosen if run == "train"]
-            _append(file, events)
+        for run, known in [*files.items()]:
+            events = [scalars(step, values[run]) for step, values in found if values[run]]
+            events += [histogram(now.epoch, *named) for named in chosen if run == "train"]
+            if events:
+                files[run] = file = known or new_file(folder / run, None)
+                append(file, events)
         written = now.epoch
 
     return write
-
-
-def _part(name: str) -> Any:
-    """A module of tensorboardX, which has no types."""
-    return needed(f"tensorboardX.{name}", "to_tensorboard", "tensorboardX", "tensorboard")
-
-
-def _protocol() -> Any:
-    return _part("proto.event_pb2")
 
 
 def _values(history: Mapping[str, np.ndarray], epoch: int) -> dict[str, Scalars]:
@@ -126,82 +131,35 @@ def _held(known: Mapping[str, Mapping[int, Scalars]], epoch: int) -> dict[str, S
     return {run: steps.get(epoch + 1, {}) for run, steps in known.items()}
 
 
-def _chosen(params: PyTree, histograms: bool | Where) -> list[tuple[str, np.ndarray]]:
-    """The finite values of parameters by path."""
-    from jaxdeep.fitting.placement import fetched
-
+def _chosen(ts: TrainState, histograms: bool | Where) -> list[Distribution]:
+    """The parameters, and the leaves of the model's state, whose distributions are wanted."""
     if histograms is False:
         return []
-    leaves = jax.tree.leaves(params)
-    wanted = [True] * len(leaves) if histograms is True else jax.tree.leaves(mask(params, histograms))
+    both = [*_distributions(ts.params), *_distributions(ts.state)]
+    if histograms is True:
+        return both
+    if callable(histograms) or isinstance(histograms, str) or _are_globs(histograms):
+        leaves = dict(zip(leaf_paths(ts.params), jax.tree.leaves(ts.params)))
+        leaves |= dict(zip(leaf_paths(ts.state), jax.tree.leaves(ts.state)))
+        wanted: dict[str, bool] = mask(leaves, histograms)
+    else:
+        wanted = dict(zip(leaf_paths(ts.params), jax.tree.leaves(mask(ts.params, histograms))))
+    return [(path, values) for path, values in both if wanted.get(path, False)]
+
+
+def _are_globs(where: object) -> bool:
+    return isinstance(where, (list, tuple)) and all(isinstance(one, str) for one in where)
+
+
+def _distributions(tree: PyTree, prefix: str = "") -> list[Distribution]:
+    """The finite values of the leaves of floats, by path."""
+    from jaxdeep.fitting.placement import fetched
+
     found = []
-    for path, leaf, is_wanted in zip(leaf_paths(params), leaves, wanted):
-        if is_wanted and jnp.issubdtype(leaf.dtype, jnp.floating):
+    for path, leaf in zip(leaf_paths(tree), jax.tree.leaves(tree)):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
             values = fetched(leaf).astype(np.float32).ravel()
             values = values[np.isfinite(values)]
             if values.size:
-                found.append((path, values))
+                found.append((prefix + path, values))
     return found
-
-
-def _scalars(step: int, values: Scalars) -> Any:
-    event = _protocol().Event(step=step, wall_time=time.time())
-    for tag, value in values.items():
-        event.summary.value.add(tag=tag, simple_value=float(value))
-    return event
-
-
-def _histogram(step: int, tag: str, values: np.ndarray) -> Any:
-    event = _protocol().Event(step=step, wall_time=time.time())
-    event.summary.value.add(tag=tag, histo=_part("summary").make_histogram(values.astype(float), 64))
-    return event
-
-
-def _new_file(folder: pathlib.Path, purged: int | None) -> pathlib.Path:
-    """A file that sorts behind all others in the folder, and says from which step on these are void."""
-    folder.mkdir(exist_ok=True)
-    now = time.time_ns()
-    name = f"events.out.tfevents.{now // 10**9:010}.{now % 10**9:09}.{socket.gethostname()}"
-    protocol = _protocol()
-    events = [protocol.Event(wall_time=now / 1e9, file_version="brain.Event:2")]
-    if purged is not None:
-        start = protocol.SessionLog(status=protocol.SessionLog.START)
-        events.append(protocol.Event(wall_time=now / 1e9, step=purged, session_log=start))
-    _append(folder / name, events)
-    return folder / name
-
-
-def _append(file: pathlib.Path, events: list[Any]) -> None:
-    """Write events as TensorFlow's records: the file is open no longer than that."""
-    checksum = _part("record_writer").masked_crc32c
-    with file.open("ab") as records:
-        for body in (event.SerializeToString() for event in events):
-            size = struct.pack("<Q", len(body))
-            for part in (size, body):
-                records.write(part + struct.pack("<I", checksum(part)))
-
-
-def _on_file(folder: pathlib.Path) -> dict[int, Scalars]:
-    """Scalars in a folder's event files by step, as TensorBoard would show them."""
-    protocol = _protocol()
-    steps: dict[int, Scalars] = {}
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        for record in _records(path.read_bytes()):
-            event: Any = protocol.Event.FromString(record)
-            if event.session_log.status == protocol.SessionLog.START:
-                steps = {step: values for step, values in steps.items() if step < event.step}
-            for value in event.summary.value:
-                if value.HasField("simple_value"):
-                    steps.setdefault(event.step, {})[value.tag] = np.float32(value.simple_value)
-    return steps
-
-
-def _records(data: bytes) -> Iterator[bytes]:
-    """The records of a file: length, checksum, bytes, checksum; an unfinished last one is left out."""
-    at = 0
-    while at + 12 <= len(data):
-        (size,) = struct.unpack_from("<Q", data, at)
-        if at + 16 + size > len(data):
-            return
-        yield data[at + 12 : at + 12 + size]
-        at += 16 + size
