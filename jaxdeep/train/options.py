@@ -390,7 +390,27 @@ def check_names(caller: str, passed: Iterable[str], known: Iterable[str]) -> Non
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+            if (here := _ELSEWHERE.get(name)) is not None and here[0] in known:
+                hint = f"here it is {here[1]}"
             raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}; {hint}")
+
+
+# Names that Keras, PyTorch and scikit-learn have for what is another option here, with that and a word.
+_ELSEWHERE = {
+    "validation_split": ("validation", "validation=0.2, which draws the rows at random"),
+    "validation_data": ("validation", "validation=(x, y)"),
+    "eval_set": ("validation", "validation=(x, y)"),
+    "verbose": ("progress", "progress=True or progress=False"),
+    "sample_weight": ("class_weight", "a third array of the data, (x, y, weights)"),
+    "loss_weights": ("loss", "loss=jaxdeep.losses.weighted(losses, weights)"),
+    "initial_epoch": ("checkpoint", "checkpoint=, from which a run goes on"),
+    "accumulate_grad_batches": ("accumulation_steps", "accumulation_steps="),
+    "steps_per_execution": ("epochs_per_call", "epochs_per_call="),
+    "max_epochs": ("epochs", "epochs="),
+    "num_epochs": ("epochs", "epochs="),
+    "lr": ("epochs", "the optimizer's learning rate"),
+    "learning_rate": ("epochs", "the optimizer's own"),
+}
 
 
 def takes(kind: type, *, but: Collection[str] = ()) -> Callable[[F], F]:

@@ -47,6 +47,20 @@ def test_an_option_of_one_name_has_the_sentence_of_its_function():
     assert options_of(HowOptions)["checkpoint"].text == here
 
 
+@pytest.mark.parametrize(
+    ("name", "here"),
+    [
+        ("validation_split", "validation=0.2"),
+        ("sample_weight", r"\(x, y, weights\)"),
+        ("verbose", "progress="),
+        ("loss_weights", "losses.weighted"),
+    ],
+)
+def test_a_name_of_another_library_is_answered_with_ours(name, here):
+    with pytest.raises(TypeError, match=rf"'{name}'; here it is .*{here}"):
+        jd.fit(jd.nn.dense(2), (X, Y), optimizer=jd.optimizers.sgd(0.1), key=KEY, **{name: 0.2})
+
+
 def test_a_mistyped_name_is_told_from_the_one_that_was_meant():
     with pytest.raises(TypeError, match=r"fit\(\) got .* 'epoch'; did you mean 'epochs'\?"):
         jd.fit(jd.nn.dense(2), (X, Y), optimizer=jd.optimizers.sgd(0.1), key=KEY, epoch=3)
