@@ -1,4 +1,4 @@
-"""``python -m jaxdeep train | predict | compare | summary | find-lr | uncertainty``."""
+"""``python -m jaxdeep train | predict | compare | export | summary | find-lr | uncertainty``."""
 
 import sys
 

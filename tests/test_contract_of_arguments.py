@@ -31,6 +31,7 @@ LEFT_OUT = {
     "comparison.Pair": RECORD,
     "comparison.names": "takes no arguments",
     "compress.KeepZerosState": RECORD,
+    "compress.export_onnx": "needs the extra `onnx`; tested in tests/compress/test_onnx_exporting.py",
     "compress.Sparsity*": RECORD,
     "compress.WeightDeviation": RECORD,
     "datasets.Dataset": RECORD,

@@ -169,10 +169,14 @@ def pinned(name):
     return [requirements.Requirement(line) for line in lines]
 
 
+# What these bring is in no recorded set: exact versions, or what does not go with the newest of others.
+OWN = {"bench", "onnx", "docs"}
+
+
 def wanted():
-    """What the package and its extras ask for, without `bench`, which fixes its versions itself."""
+    """What the package and its extras ask for, without those that bring versions of their own."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name != "bench"}
+    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name not in OWN}
     for line in [*project["dependencies"], *itertools.chain(*extras.values())]:
         requirement = requirements.Requirement(line)
         if requirement.name != "jaxdeep":

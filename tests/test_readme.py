@@ -71,6 +71,26 @@ def test_recipes_for_the_loaders_of_other_libraries_run_and_go_on(block, library
     assert len(names["result"].history["loss"]) == 3
 
 
+PRODUCTION = (ROOT / "docs" / "production.md").read_text()
+RUNTIMES = re.findall(r"```py\n(import (\w+).*?)```", PRODUCTION, re.DOTALL)
+
+
+@pytest.mark.heavy
+def test_the_python_of_the_page_on_production_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(PRODUCTION, "production.md")["y"].shape == (64, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("block", "library"), RUNTIMES, ids=["onnx", "saved_model", "litert"])
+def test_recipes_for_other_runtimes_give_what_the_model_gives(block, library, tmp_path, monkeypatch):
+    pytest.importorskip("jax2onnx" if library == "onnxruntime" else library)
+    monkeypatch.chdir(tmp_path)
+    names = run(PRODUCTION, "production.md")
+    exec(compile(block, library, "exec"), names)  # which compares
+
+
 def test_every_public_function_is_in_the_guide():
     rows = re.findall(r"^\| (`jd\.[^|]*) \| (.*) \|$", GUIDE, re.MULTILINE)
     listed = {space: text for spaces, text in rows for space in re.findall(r"`jd\.(\w+)`", spaces)}

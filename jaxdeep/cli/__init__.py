@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from jaxdeep.cli import cache
 from jaxdeep.cli.arguments import PROG, Parser
 
-_COMMANDS = ("train", "predict", "compare", "summary", "find-lr", "uncertainty")
+_COMMANDS = ("train", "predict", "compare", "export", "summary", "find-lr", "uncertainty")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

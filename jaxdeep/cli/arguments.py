@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jaxdeep.datasets import Dataset
 
 PROG = "jaxdeep"
+_DTYPES = ("float32", "float16", "bfloat16", "int32")  # of an input
 
 Optimizers = Mapping[str, Callable[[float], optax.GradientTransformation]]
 
@@ -86,6 +87,19 @@ def add_data(parser: Parser, what: str = "") -> None:
         "FILE.npz with arrays x and y"
     )
     parser.option("--data", "digits", str, "NAME", what + sets)
+
+
+def add_input(parser: Parser, model: str) -> None:
+    """``--input``, ``--dtype``."""
+    help = f"shape of one input of {model}, as in 28,28,1, instead of --data"
+    parser.add_argument("--input", type=shape, metavar="SHAPE", help=help)
+    help = f"of that input: {', '.join(_DTYPES)} (default: float32)"
+    parser.add_argument("--dtype", choices=_DTYPES, help=help, metavar="DTYPE")
+
+
+def input_of(args: argparse.Namespace) -> jax.ShapeDtypeStruct:
+    """What ``--input`` and ``--dtype`` say."""
+    return jax.ShapeDtypeStruct((1, *args.input), args.dtype or "float32")
 
 
 def add_epochs(parser: Parser, epochs: int) -> None:
@@ -151,6 +165,16 @@ def count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between them."""
+    try:
+        return tuple(count(size.strip()) for size in text.split(","))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"must be whole numbers of at least 1 with commas between them, got {text!r}"
+        ) from None
 
 
 def seed(text: str) -> int:

@@ -4,7 +4,6 @@ import argparse
 from typing import TYPE_CHECKING
 
 import jax
-import jax.numpy as jnp
 
 import jaxdeep
 from jaxdeep._shapes import PyTree
@@ -15,8 +14,6 @@ from jaxdeep.tree import leaf_paths
 if TYPE_CHECKING:
     from jaxdeep.nn import Model
 
-_DTYPES = ("float32", "float16", "bfloat16", "int32")
-
 
 def add(commands: arguments.Commands) -> None:
     """Make the command known."""
@@ -25,28 +22,8 @@ def add(commands: arguments.Commands) -> None:
     )
     arguments.add_data(parser, "whose rows are the inputs: ")
     parser.add_argument("--model", metavar="DIR", help="folder that jd.save wrote")
-    parser.add_argument(
-        "--input",
-        type=_shape,
-        metavar="SHAPE",
-        help="shape of one input of the saved model, as in 28,28,1, instead of --data",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=_DTYPES,
-        help=f"of that input: {', '.join(_DTYPES)} (default: float32)",
-        metavar="DTYPE",
-    )
+    arguments.add_input(parser, "the saved model")
     parser.set_defaults(data=None)
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(arguments.count(size.strip()) for size in text.split(","))
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(
-            f"must be whole numbers of at least 1 with commas between them, got {text!r}"
-        ) from None
 
 
 def _summary(args: argparse.Namespace, parser: arguments.Parser) -> int:
@@ -77,7 +54,7 @@ def _summary(args: argparse.Namespace, parser: arguments.Parser) -> int:
         except (ValueError, TypeError, OSError, ImportError) as error:
             parser.error(f"argument --model: {arguments.one_line(error)}")
     if args.input:
-        x = jax.ShapeDtypeStruct((1, *args.input), jnp.dtype(args.dtype or "float32"))
+        x = arguments.input_of(args)
     else:
         args.data = args.data or "digits"
         data = arguments.load_data(args, parser)

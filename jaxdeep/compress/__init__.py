@@ -3,6 +3,7 @@
 from jaxdeep.compress.casting import cast, size_bytes
 from jaxdeep.compress.exporting import export, load_exported
 from jaxdeep.compress.folding import fold_batch_norm
+from jaxdeep.compress.onnx_exporting import export_onnx
 from jaxdeep.compress.pruning import (
     KeepZerosState,
     Sparsity,
@@ -29,6 +30,7 @@ __all__ = [
     "cast",
     "dequantize",
     "export",
+    "export_onnx",
     "fold_batch_norm",
     "keep_zeros",
     "load_exported",

@@ -1,10 +1,11 @@
 """A model as one file that runs without the code that trained it."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.export
@@ -84,22 +85,13 @@ def export(
         or any(p not in _PLATFORMS for p in platforms)
     ):
         raise ValueError(f"platforms must be some of {', '.join(_PLATFORMS)}, got {platforms!r}")
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, state))):
-        raise ValueError("params and state must be arrays, not traced: export outside of jit")
-    check_fit(model, params, state)
-    like = _of_any_rows(example_of(rows_in(model, x)), batch_size)
-    file = _checks.local_path("path", path)
-    if file.is_dir():
-        raise IsADirectoryError(f"path must be a file, got the directory {file}: name one in it")
+    file = check_inference(path, model, params, state)
+    like = of_any_rows(example_of(rows_in(model, x)), batch_size)
     function = jax.jit(lambda x: model.apply(params, state, x)[0])
-    try:
+    with any_rows():
         exported = jax.export.export(function, platforms=tuple(platforms))(like)
-    except jax.errors.InconclusiveDimensionOperation as error:
-        raise ValueError(
-            f"the model's shapes depend on the number of rows: fix it with batch_size= ({error})"
-        ) from error
     body = bytes(exported.serialize())
-    _write(file, body + hashlib.sha256(body).digest() + _MARK)
+    write(file, body + hashlib.sha256(body).digest() + _MARK)
     return exported
 
 
@@ -137,7 +129,31 @@ def load_exported(path: str | os.PathLike[str]) -> Callable[[PyTree], PyTree]:
     return jax.jit(jax.export.deserialize(bytearray(body)).call)
 
 
-def _of_any_rows(like: PyTree, batch_size: int | None) -> PyTree:
+def check_inference(
+    path: str | os.PathLike[str], model: Model, params: PyTree, state: PyTree
+) -> pathlib.Path:
+    """Refuse what cannot be written as a function of the inputs alone; the file to write."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, state))):
+        raise ValueError("params and state must be arrays, not traced: export outside of jit")
+    check_fit(model, params, state)
+    file = _checks.local_path("path", path)
+    if file.is_dir():
+        raise IsADirectoryError(f"path must be a file, got the directory {file}: name one in it")
+    return file
+
+
+@contextlib.contextmanager
+def any_rows() -> Iterator[None]:
+    """Say what to do about a model that cannot be traced without the number of rows."""
+    try:
+        yield
+    except jax.errors.InconclusiveDimensionOperation as error:
+        raise ValueError(
+            f"the model's shapes depend on the number of rows: fix it with batch_size= ({error})"
+        ) from error
+
+
+def of_any_rows(like: PyTree, batch_size: int | None) -> PyTree:
     """Shapes with a symbol, or the number given, for the number of rows."""
     if not jax.tree.leaves(like) or any(not leaf.shape for leaf in jax.tree.leaves(like)):
         raise ValueError("x must be arrays with the rows first, got a scalar or nothing")
@@ -149,7 +165,7 @@ def _of_any_rows(like: PyTree, batch_size: int | None) -> PyTree:
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct((rows, *s.shape[1:]), s.dtype), like)
 
 
-def _write(path: pathlib.Path, content: bytes) -> None:
+def write(path: pathlib.Path, content: bytes) -> None:
     """A whole file or none."""
     try:
         _write_all(path, content)
