@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 RUN = $(VENV)/bin/python -m
 DEMO_OUT ?= runs/demo
 
-.PHONY: demo test test-core test-file test-heavy test-all test-slow lint types bench figures house notebooks constraints clean
+.PHONY: demo test test-core test-file test-heavy test-all test-slow lint types bench figures house notebooks docs dist constraints clean
 
 demo: $(VENV)/.with-demo
 	$(RUN) jaxdeep compare --data digits --epochs 20 --out $(DEMO_OUT)
@@ -67,13 +67,17 @@ house: $(VENV)/.with-demo
 notebooks: $(VENV)/.with-notebooks
 	$(VENV)/bin/python notebooks/build.py
 
+# The site, in site/, to be read from disk or put anywhere.
+docs: $(VENV)/.with-docs
+	$(VENV)/bin/python docs/build_site.py
+
 # Newer versions for everyone, to be tested and committed.
 constraints: $(VENV)/.made
 	$(RUN) pip install --quiet --disable-pip-version-check uv
 	PATH="$(abspath $(VENV))/bin:$$PATH" .ci/constraints
 
 clean:
-	rm -rf $(VENV) .cache runs build dist
+	rm -rf $(VENV) .cache runs build dist site
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -87,6 +91,7 @@ $(VENV)/.with-test: EXTRA = test
 $(VENV)/.with-dev: EXTRA = dev
 $(VENV)/.with-bench: EXTRA = bench
 $(VENV)/.with-notebooks: EXTRA = notebooks
+$(VENV)/.with-docs: EXTRA = docs
 $(VENV)/.with-%: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 	$(RUN) pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS)) --editable '.[$(EXTRA)]'
 	@touch $@
