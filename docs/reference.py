@@ -201,7 +201,7 @@ def listed(body, space, known):
     texts = []
     for what, text in items:
         line = linked(" ".join(text.split()), space, known)
-        texts.append(f"- `{what.strip('`')}`: {line}" if what else f"- {line}")
+        texts.append(f"- `{what.strip('` ')}`: {line}" if what else f"- {line}")
     return "\n".join(texts), "\n".join(after)
 
 

@@ -167,7 +167,8 @@ def test_the_site_works_from_disk_in_a_browser(site):
         time.sleep(1)
         browser.call("Input.insertText", text="fold_batch_norm")
         deadline = time.monotonic() + 30
-        while "jd.compress.fold_batch_norm" not in browser.run("document.body.innerText"):
+        shown = "[...document.querySelectorAll('*')].map(e => e.shadowRoot?.textContent ?? '').join()"
+        while "jd.compress.fold_batch_norm" not in browser.run(shown):
             assert time.monotonic() < deadline, "the search finds nothing"
             time.sleep(0.2)
         assert not browser.complaints
