@@ -71,6 +71,10 @@ notebooks: $(VENV)/.with-notebooks
 docs: $(VENV)/.with-docs
 	$(VENV)/bin/python docs/build_site.py
 
+# The archive and the wheel in dist/, tried in fresh environments: the core, each extra (EXTRAS= names some), the README.
+dist: $(VENV)/.made
+	EXTRAS="$(EXTRAS)" CONSTRAINTS="$(CONSTRAINTS)" $(VENV)/bin/python .ci/dist.py
+
 # Newer versions for everyone, to be tested and committed.
 constraints: $(VENV)/.made
 	$(RUN) pip install --quiet --disable-pip-version-check uv
