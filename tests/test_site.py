@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import operator
 import pathlib
 import posixpath
 import re
@@ -109,6 +110,22 @@ def test_the_list_for_language_models_has_every_page(made):
     listed = re.findall(r"^- \[.*\]\((.*)\)$", made["llms.txt"], re.MULTILINE)
     assert sorted(listed) == sorted(page for page in made if page.endswith(".md"))
     assert made["llms.txt"].startswith("# jaxdeep\n\n> The deep-network training playbook")
+
+
+@pytest.mark.parametrize("page", ["concepts.md", "coming-from.md", "errors.md", "production.md"])
+def test_names_and_arguments_that_a_page_speaks_of_exist(page):
+    text = (ROOT / "docs" / page).read_text()
+    names = set(re.findall(r"\bjd((?:\.[a-z_]\w*|\.[A-Z]\w+)+)", text))
+    assert names
+    for name in names:
+        operator.attrgetter(name[1:])(jd)
+    rows = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    here = [
+        row.split("|")[2] for row in rows.splitlines() if row.startswith("| ") and row.count("|") == 3
+    ]
+    given = {name for cell in here for name in re.findall(r"`(\w+)=", cell)}
+    known = {*inspect.signature(jd.fit).parameters, "where", "key", "train"}  # of layers and optimizers
+    assert given <= known, given - known
 
 
 def blocks(name):
