@@ -147,7 +147,10 @@ def any_rows() -> Iterator[None]:
     """Say what to do about a model that cannot be traced without the number of rows."""
     try:
         yield
-    except jax.errors.InconclusiveDimensionOperation as error:
+    except Exception as error:
+        inconclusive = isinstance(error, jax.errors.InconclusiveDimensionOperation)
+        if not inconclusive and "_DimExpr" not in str(error):  # as of len(x) in a module
+            raise
         raise ValueError(
             f"the model's shapes depend on the number of rows: fix it with batch_size= ({error})"
         ) from error

@@ -172,6 +172,10 @@ def test_dicts_of_inputs_and_a_fixed_number_of_rows(flatbuffers, tmp_path):
     predict = jd.compress.load_exported(tmp_path / "model")
     assert predict(jax.tree.map(lambda a: a[:3], x)).shape == (3, 5)
     total = nn.lambda_(lambda x: x / x.shape[0] if x.shape[0] > 3 else x)
+    counting = nn.serial(nn.lambda_(lambda x: x.reshape(len(x), -1)))  # a module that asks how many rows
+    with pytest.raises(ValueError, match="batch_size="):
+        jd.compress.export(tmp_path / "counting", counting, {}, {}, draw(4, 3))
+    jd.compress.export(tmp_path / "counting", counting, {}, {}, draw(4, 3), batch_size=4)
     with pytest.raises(ValueError, match="batch_size="):
         jd.compress.export(tmp_path / "total", total, {}, {}, draw(4, 3))
     jd.compress.export(tmp_path / "total", total, {}, {}, draw(4, 3), batch_size=4)
