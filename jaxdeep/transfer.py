@@ -19,8 +19,9 @@ from jaxdeep._arrays import check_leaves, leaves_of
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.fits import check_fit, check_params
+from jaxdeep.nn.graphs import leaves, rewired, up_to
 from jaxdeep.nn.model import Model, Pair, check_models, located, under
-from jaxdeep.nn.traits import Traits
+from jaxdeep.nn.traits import Traits, Wires
 from jaxdeep.optimizers import multiply
 from jaxdeep.tree import Where, example_of, mask, path_name
 
@@ -110,7 +111,7 @@ def replace_head(
     one takes its name, so that ``trainable="logits/*"`` trains the new head alone.
 
     Args:
-      model: a `jaxdeep.nn.serial`.
+      model: a `jaxdeep.nn.serial`, or a `jaxdeep.nn.graph` of one output.
       params, state: its parameters and state.
       head: the new head, any `Model`.
       x: an example input, ``x[:1]``, or its `jax.ShapeDtypeStruct`.
@@ -139,9 +140,11 @@ def replace_head(
     key = _checks.as_key(key)
     x = leaves_of("x", x)
     check_leaves("x", x)
-    chain = _chain("replace_head", model).layers
+    chain = _layers("replace_head", model).layers
     names = list(chain)
     check_fit(model, params, state)
+    if (wires := walk.unwrapped(model).traits.wires) is not None:
+        return _graph_with_head(model, wires, params, state, head, x, key, layer)
     if layer is None:
         learned = _with_parameters(names, params)
         if not learned:
@@ -173,7 +176,8 @@ def take_layers(
     More layers go on top with ``serial(**lower.layers, new=…)`` and `pretrained`.
 
     Args:
-      model: a `jaxdeep.nn.serial`.
+      model: a `jaxdeep.nn.serial`; or a `jaxdeep.nn.graph`, of which the layers must take nothing from
+        others, and all but one be taken by another of them: that one gives the output.
       params, state: its parameters and state.
       layers: how many from the input on, or names, or globs over names (``"hidden*"``).
 
@@ -194,7 +198,7 @@ def take_layers(
     (['hidden1', 'hidden2'], (5, 4))
     """
     check_models("take_layers", {"model": model})
-    names = list(_chain("take_layers", model).layers)
+    names = list(_layers("take_layers", model).layers)
     check_fit(model, params, state)
     return _with(model, params, state, _chosen(layers, names, "first"))
 
@@ -224,7 +228,7 @@ def drop_layers(
     ['hidden1', 'hidden2']
     """
     check_models("drop_layers", {"model": model})
-    names = list(_chain("drop_layers", model).layers)
+    names = list(_layers("drop_layers", model).layers)
     check_fit(model, params, state)
     gone = _chosen(layers, names, "last")
     return _with(model, params, state, [name for name in names if name not in gone])
@@ -298,6 +302,67 @@ def _chain(caller: str, model: Model) -> Model:
     return inside
 
 
+def _layers(caller: str, model: Model) -> Model:
+    """The graph itself, or else the serial model."""
+    inside = walk.unwrapped(model)
+    return inside if inside.traits.wires is not None else _chain(caller, model)
+
+
+def _graph_with_head(
+    model: Model,
+    wires: Wires,
+    params: PyTree,
+    state: PyTree,
+    head: Model,
+    x: PyTree,
+    key: Array,
+    layer: str | None,
+) -> tuple[Model, PyTree, PyTree]:
+    """The graph up to what its head takes, and another head there."""
+    layers = walk.unwrapped(model).layers
+    if layer is not None and layer not in layers:
+        raise ValueError(f"layer={layer!r} is no layer; they are {', '.join(layers)}")
+    here = wires.outputs
+    while isinstance(here, str) and here in wires.calls:
+        name, taken = wires.calls[here]
+        if name == layer or (layer is None and name in _with_parameters(layers, params)):
+            break
+        here = taken
+    else:
+        which = "with parameters" if layer is None else repr(layer)
+        raise ValueError(
+            f"replace_head: no layer {which} leads to the one output of the graph alone; its calls are "
+            f"{wires.calls}, its outputs {wires.outputs!r}"
+        )
+    below = up_to(wires, taken)
+    if name in below.layers:
+        raise ValueError(f"replace_head: the head {name!r} is called further below, too")
+    kept = list(dict.fromkeys(below.layers))
+    lower_params, lower_state = (_only(tree, kept) for tree in (params, state))
+    outputs = example_of(x)
+    if below.calls:
+        lower = walk.rewrapped(model, rewired(below, layers))
+        outputs, _ = jax.eval_shape(lower.apply, lower_params, lower_state, outputs)
+    with located(name):
+        head_params, head_state = head.init(key, outputs)
+        jax.eval_shape(head.apply, head_params, head_state, outputs)
+    whole = Wires({**below.calls, here: (name, taken)}, here, wires.inputs)
+    new = walk.rewrapped(model, rewired(whole, {**layers, name: head}))
+    return new, lower_params | under(name, head_params), lower_state | under(name, head_state)
+
+
+def _of_graph(wires: Wires, names: Sequence[str]) -> Wires:
+    """The wires of some layers of a graph."""
+    calls = {out: call for out, call in wires.calls.items() if call[0] in names}
+    there = {*calls, *leaves(wires.inputs)}
+    used = {out for _, taken in calls.values() for out in leaves(taken)}
+    if lacking := sorted(used - there):
+        raise ValueError(f"layers={list(names)} take {lacking}, which other layers of the graph give")
+    if len(ends := [out for out in calls if out not in used]) != 1:
+        raise ValueError(f"layers={list(names)} must end in one output, and they end in {ends}")
+    return Wires(calls, ends[0], wires.inputs)
+
+
 def _rebuilt(model: Model, layers: dict[str, Model]) -> Model:
     """The serial model with other layers, in its wrappers."""
     return walk.rewrapped(model, walk.combined(walk.unwrapped(model), layers))
@@ -306,9 +371,13 @@ def _rebuilt(model: Model, layers: dict[str, Model]) -> Model:
 def _with(
     model: Model, params: PyTree, state: PyTree, names: Sequence[str]
 ) -> tuple[Model, PyTree, PyTree]:
-    layers = _chain("", model).layers
+    layers = _layers("", model).layers
     kept = {name: layers[name] for name in names}
-    return _rebuilt(model, kept), _only(params, names), _only(state, names)
+    if (wires := walk.unwrapped(model).traits.wires) is not None:
+        lower = walk.rewrapped(model, rewired(_of_graph(wires, names), kept))
+    else:
+        lower = _rebuilt(model, kept)
+    return lower, _only(params, names), _only(state, names)
 
 
 def _only(tree: PyTree, names: Sequence[str]) -> PyTree:

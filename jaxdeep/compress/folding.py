@@ -24,6 +24,7 @@ from jaxdeep.compress.affine import (
 from jaxdeep.nn import walk
 from jaxdeep.nn.combinators import serial
 from jaxdeep.nn.fits import check_fit
+from jaxdeep.nn.graphs import bridged, rewired, runs
 from jaxdeep.nn.layer import remake
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.nn.traits import same_axes
@@ -108,9 +109,15 @@ Reasons = dict[str, str]
 
 def _folded(whole: Part, stack: int, rank: int | None) -> tuple[Part, Reasons]:
     """One part folded inside. `rank` is the number of axes of its input, None if not known."""
+    chain, reasons = _reduced(_links(whole), stack, rank)
+    return _joined(whole, chain), reasons
+
+
+def _reduced(links: Chain, stack: int, rank: int | None) -> tuple[Chain, Reasons]:
+    """Layers one after another, folded inside and into each other."""
     chain: Chain = []
     reasons = Reasons()
-    for link in _links(whole):
+    for link in links:
         part, found = _inside(link, stack, _rank(chain, stack, rank))
         chain.append(part)
         reasons |= found
@@ -124,7 +131,33 @@ def _folded(whole: Part, stack: int, rank: int | None) -> tuple[Part, Reasons]:
                 going = True
             except Refused as refused:
                 left[norm.path] = str(refused)
-    return _joined(whole, chain), reasons | left
+    return chain, reasons | left
+
+
+def _graph(whole: Part, stack: int, rank: int | None) -> tuple[Part, Reasons]:
+    """A graph folded along each of its chains."""
+    wires, around = whole.layer.traits.wires, walk.Place(whole.layer)
+    assert wires is not None
+    parts, reasons, gone = dict[str, Part](), Reasons(), set[str]()
+    for names in runs(wires):
+        links = {name: whole.inside(around.below(name)) for name in names}
+        first = (names[0], wires.inputs) in wires.calls.values()
+        chain = [link for part in links.values() for link in _links(part)]
+        chain, found = _reduced(chain, stack, rank if first else None)
+        reasons |= found
+        for name, part in links.items():
+            parts[name] = _joined(part, chain)
+            if part.layer.traits.norm is not None and parts[name].layer.kind == "serial":
+                gone.add(name)
+    layers = whole.layer.layers
+    for i, name in enumerate(wires.layers):  # a call draws from its position
+        if any(layers[behind].stochastic for behind in wires.layers[i:]):
+            gone.discard(name)
+    kept = [parts[name] for name in layers if name not in gone]
+    if gone:
+        inside = {part.names[-1]: part.layer for part in kept}
+        whole = whole._replace(layer=rewired(bridged(wires, gone), inside))
+    return _made(whole, kept), reasons
 
 
 def _links(part: Part) -> Chain:
@@ -188,6 +221,8 @@ def _inside(part: Part, stack: int, rank: int | None) -> tuple[Part, Reasons]:
             )
             return part, {part.path: reason}
         return part, {}
+    if traits.wires is not None:
+        return _graph(part, stack, rank)
     if traits.reuses and traits.times is None:  # several inputs
         rank = None
     found = [_folded(p, stack + traits.stacked, rank) for p in _parts(part)]

@@ -7,14 +7,15 @@ from jaxdeep.nn import activations, initializers
 from jaxdeep.nn import quantized as _quantized  # noqa: F401  # so that their kinds are known
 from jaxdeep.nn.activation_layers import activation, prelu, rrelu, swish
 from jaxdeep.nn.combinators import concatenate, lambda_, parallel, residual, select, serial
-from jaxdeep.nn.conv import conv
+from jaxdeep.nn.conv import conv, conv_transpose
+from jaxdeep.nn.graphs import graph, merge
 from jaxdeep.nn.linear import dense, embedding, flatten, ntk_dense, reshape
 from jaxdeep.nn.model import Model
-from jaxdeep.nn.normalization import batch_norm, group_norm, layer_norm, recompute_batch_norm
+from jaxdeep.nn.normalization import batch_norm, group_norm, layer_norm, recompute_batch_norm, rms_norm
 from jaxdeep.nn.pooling import average_pool, global_average_pool, global_max_pool, max_pool
 from jaxdeep.nn.precision import mixed_precision
 from jaxdeep.nn.repetition import repeat, shared
-from jaxdeep.nn.resizing import resize
+from jaxdeep.nn.resizing import resize, zero_padding
 from jaxdeep.nn.scales import bounded, rescale, scaling
 from jaxdeep.nn.stochastic import alpha_dropout, dropout, gaussian_noise
 from jaxdeep.nn.summary import summary
@@ -34,6 +35,7 @@ __all__ = [
     "bounded",
     "concatenate",
     "conv",
+    "conv_transpose",
     "dense",
     "dropout",
     "embedding",
@@ -41,11 +43,13 @@ __all__ = [
     "gaussian_noise",
     "global_average_pool",
     "global_max_pool",
+    "graph",
     "group_norm",
     "initializers",
     "lambda_",
     "layer_norm",
     "max_pool",
+    "merge",
     "mixed_precision",
     "mlp",
     "ntk_dense",
@@ -57,6 +61,7 @@ __all__ = [
     "reshape",
     "residual",
     "resize",
+    "rms_norm",
     "rrelu",
     "scaling",
     "select",
@@ -64,6 +69,7 @@ __all__ = [
     "shared",
     "summary",
     "swish",
+    "zero_padding",
 ]
 
 # A recipe is more than a model: it has a loss, metrics and an optimizer, of which no layer knows. These

@@ -118,6 +118,90 @@ def conv(
     return Layer(apply, init, traits=traits, arguments={"padding": padding})
 
 
+@layer
+def conv_transpose(
+    filters: int,
+    kernel_size: Sizes,
+    *,
+    strides: Sizes = 1,
+    padding: str = "SAME",
+    dilation: Sizes = 1,
+    activation: Activation | None = None,
+    use_bias: bool = True,
+    kernel_init: initializers.Initializer | None = None,
+    bias_init: initializers.Initializer = initializers.zeros,
+) -> Layer:
+    """A transposed convolution over 1, 2 or 3 axes of space, which makes images larger by its strides.
+
+    ``(batch, *space, channels) -> (batch, *larger, filters)``: a convolution of the input with
+    ``strides − 1`` zeros between neighbours. `kernel` is ``(*kernel_size, channels, filters)`` and not
+    turned, as in flax; Keras' and PyTorch's, which are the kernels of the convolution that this is the
+    transpose of, are turned in space and have the last two axes the other way round.
+
+    Args:
+      filters: number of output channels.
+      kernel_size, strides, dilation: as for `conv`.
+      padding: "SAME", for ``space · strides``, or "VALID", for
+        ``(space − 1) · strides + max(kernel_size, strides)``.
+      activation, use_bias, kernel_init, bias_init: as for `dense`.
+
+    Raises:
+      ValueError, TypeError: as `conv`.
+
+    Source: semantics of `flax.linen.ConvTranspose` and Keras' `Conv2DTranspose`.
+
+    >>> layer = conv_transpose(8, 3, strides=2)
+    >>> params, state = layer.init(jax.random.key(0), jnp.ones((1, 7, 7, 4)))
+    >>> params["kernel"].shape, layer.apply(params, state, jnp.ones((5, 7, 7, 4)))[0].shape
+    ((3, 3, 4, 8), (5, 14, 14, 8))
+    """
+    filters = _checks.check_count("filters", filters)
+    check_sizes(kernel_size=kernel_size, strides=strides, dilation=dilation)
+    if not isinstance(padding, str):
+        raise TypeError(f"padding must be 'SAME' or 'VALID', got {padding!r}")
+    padding = str(check_padding(padding))
+    make = kernel_and_bias(activation, use_bias, kernel_init, bias_init)
+
+    def init(key: Array, x: jax.ShapeDtypeStruct) -> Arrays:
+        kernel = each_axis("kernel_size", kernel_size, space_of(x.shape))
+        if x.shape[-1] < 1:
+            raise ValueError(f"conv_transpose needs an x with channels, got shape {x.shape}")
+        dtype = float_dtype(x.dtype)
+        if activation is not None:
+            shape = jax.ShapeDtypeStruct((*x.shape[:-1], filters), dtype)
+            check_activates("activation", activation, shape)
+        return make(key, (*kernel, x.shape[-1], filters), dtype)
+
+    def apply(params: Arrays, x: Array) -> Array:
+        kernel = params["kernel"]
+        x = jnp.asarray(x)
+        x = x.astype(jnp.promote_types(float_dtype(x.dtype), kernel.dtype))
+        space, letters = kernel.ndim - 2, _SPACE[5 - kernel.ndim :]
+        if x.ndim != space + 2 or x.shape[-1] != kernel.shape[-2]:
+            raise ValueError(
+                f"conv_transpose was initialised for (batch, {space} axes of space, {kernel.shape[-2]} "
+                f"channels), got an input x of shape {x.shape} (params: the kernel is {kernel.shape})"
+            )
+        y = jax.lax.conv_transpose(
+            x,
+            kernel.astype(x.dtype),
+            each_axis("strides", strides, space),
+            padding,
+            rhs_dilation=each_axis("dilation", dilation, space),
+            dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+        )
+        return finished(y, params, use_bias, activation)
+
+    traits = Traits(
+        linear=Linear("kernel", pads=True),
+        function=activation,
+        axes=same_axes,
+        features=filters,
+        example=lambda own: ((1, *own["kernel"][:-1]), jnp.float32),
+    )
+    return Layer(apply, init, traits=traits, arguments={"padding": padding})
+
+
 def _pads(kernel_size: Sizes, padding: Padding) -> bool:
     """Whether zeros are put around an input."""
     if isinstance(padding, str):

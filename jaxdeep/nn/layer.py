@@ -82,11 +82,16 @@ def layer(make: Callable[P, Layer]) -> Callable[P, Model]:
     signature = inspect.signature(make)
     of_models = [name for name, parameter in signature.parameters.items() if _is_model(parameter)]
     takes_layers = bool(of_models)
+    by_place = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_ONLY]
+    required = sum(p.default is p.empty for p in by_place)
+    defaults = (*((None,) * required), *(p.default for p in by_place[required:]))
 
     @functools.wraps(make)
     def made(*args: P.args, **kwargs: P.kwargs) -> Model:
         try:
-            bound = signature.bind(*args, **kwargs).arguments
+            # `bind` takes no layer by the name of an argument that is left at its default
+            placed = (*args, *defaults[len(args) :]) if len(args) >= required else args
+            bound = signature.bind(*placed, **kwargs).arguments
         except TypeError as error:
             raise TypeError(f"{make.__name__}(): {error}") from None
         for name in of_models:
@@ -131,6 +136,13 @@ def build(kind: str, config: Mapping[str, Any], layers: Mapping[str, Model] = {}
             raise ValueError(f"{kind} has {first.name}, got {[*config, *layers]}")
         positional = config[first.name]
         config = {name: value for name, value in config.items() if name != first.name}
+    elif first is not None and first.kind is first.POSITIONAL_ONLY:  # their names are free for layers
+        parameters = inspect.signature(KINDS[kind]).parameters.values()
+        only = [p for p in parameters if p.kind is p.POSITIONAL_ONLY]
+        if lacking := [p.name for p in only if p.default is p.empty and p.name not in config]:
+            raise ValueError(f"{kind} has {lacking[0]}, got {[*config, *layers]}")
+        positional = [config.get(p.name, p.default) for p in only]
+        config = {name: own for name, own in config.items() if name not in {p.name for p in only}}
     elif first is not None and first.kind not in _VARIADIC and list(layers) == [""]:
         positional, layers = [layers[""]], {}
     return KINDS[kind](*positional, **config, **layers)

@@ -262,6 +262,53 @@ def group_norm(
     )
 
 
+@layer
+def rms_norm(
+    *,
+    epsilon: float = 1e-6,
+    axis: int | tuple[int, ...] = -1,
+    use_scale: bool = True,
+    scale_init: initializers.Initializer = initializers.ones,
+) -> Layer:
+    """Normalisation by the root mean square: ``y = scale · x / √(mean(x²) + epsilon)``.
+
+    As `layer_norm`, without a mean that is taken off and without a bias. Parameter: `scale` (ones).
+
+    Args:
+      epsilon: added to the mean square, ≥ 0; flax' and Keras' 1e-6.
+      axis: the axis, or axes, normalised together: the features in the last one by default.
+      use_scale, scale_init: as for `layer_norm`.
+
+    Raises:
+      ValueError, TypeError: as `layer_norm`.
+
+    Source: Zhang & Sennrich, "Root Mean Square Layer Normalization" (arXiv:1910.07467); semantics of
+    `flax.linen.RMSNorm` and Keras' `RMSNormalization`.
+
+    >>> layer = rms_norm()
+    >>> params, state = layer.init(jax.random.key(0), jnp.ones((1, 2)))
+    >>> layer.apply(params, state, jnp.array([[1.0, 7.0]]))[0].round(1).tolist()
+    [[0.20000000298023224, 1.399999976158142]]
+    """
+    given = _check_axes(axis, None)
+
+    def split(shape: Shape) -> tuple[Shape, Shape, Shape]:
+        together = _axes_of(given, len(shape), but_the_first=True)
+        return together, shape, together
+
+    return _norm_of_examples(
+        "rms_norm",
+        given,
+        split,
+        epsilon,
+        use_scale,
+        False,
+        scale_init,
+        initializers.zeros,
+        centred=False,
+    )
+
+
 # --- what the norms share -----------------------------------------------------------------------------
 
 
@@ -274,6 +321,8 @@ def _norm_of_examples(
     use_bias: bool,
     scale_init: initializers.Initializer,
     bias_init: initializers.Initializer,
+    *,
+    centred: bool = True,
 ) -> Layer:
     """A norm without state, by statistics of each example.
 
@@ -306,7 +355,7 @@ def _norm_of_examples(
                 )
             return jnp.expand_dims(params[name], [a for a in range(x.ndim) if a not in axes])
 
-        y = _by_itself(x, grouped, together, epsilon)
+        y = _by_itself(x, grouped, together, epsilon, centred)
         y = y * along_axes("scale") if use_scale else y
         y = y + along_axes("bias") if use_bias else y
         return y.astype(float_dtype(x.dtype))
@@ -320,10 +369,13 @@ def _norm_of_examples(
     return Layer(apply, init if use_scale or use_bias else None, lambda x: split(x.shape), traits)
 
 
-def _by_itself(x: Array, shape: Shape, axes: Shape, epsilon: float) -> Array:
-    """``(x − mean) / √(var + epsilon)`` over some axes of `x` in another shape, in float32 or wider."""
+def _by_itself(x: Array, shape: Shape, axes: Shape, epsilon: float, centred: bool) -> Array:
+    """``(x − mean) / √(var + epsilon)`` over some axes of `x` in another shape, in float32 or wider.
+
+    With a mean of 0 if it is not to be `centred`.
+    """
     wide = x.astype(jnp.promote_types(float_dtype(x.dtype), jnp.float32)).reshape(shape)
-    off = wide - jnp.mean(wide, axes, keepdims=True)
+    off = wide - jnp.mean(wide, axes, keepdims=True) if centred else wide
     var = jnp.mean(off**2, axes, keepdims=True)
     return (off * jax.lax.rsqrt(var + epsilon)).reshape(x.shape)
 
@@ -440,12 +492,11 @@ def recompute_batch_norm(
     if not norms:
         raise ValueError("recompute_batch_norm: the model has no batch_norm")
     for place in norms:
-        for around in place.above:
-            if around.traits.reuses:
-                raise ValueError(
-                    f"recompute_batch_norm: a batch norm inside {around.kind} is used more than once, "
-                    "each time with other statistics"
-                )
+        if (around := place.reused_by) is not None:
+            raise ValueError(
+                f"recompute_batch_norm: a batch norm inside {around.kind} is used more than once, "
+                "each time with other statistics"
+            )
     check_fit(model, params, state)
     x = jax.tree.map(functools.partial(on_device, "x"), x)
     rows = {next(iter(jnp.shape(leaf)), 0) for leaf in jax.tree.leaves(x)}

@@ -1,4 +1,4 @@
-"""Images of another size in front of a network that was made for its own."""
+"""Images of another size: resized in front of a network that was made for its own, or with a border."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array
+from jaxdeep.nn.conv import Padding, check_padding, pairs, space_of
 from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.linear import one_by_one
 from jaxdeep.nn.model import float_dtype
@@ -53,3 +54,32 @@ def resize(*sizes: int | Sequence[int], method: str = "bilinear", antialias: boo
         return jax.image.resize(x.astype(float_dtype(x.dtype)), shape, method, antialias=antialias)
 
     return Layer(apply, traits=Traits(keeps=True, axes=same_axes), arguments={"sizes": wanted})
+
+
+@layer
+def zero_padding(padding: int | Padding = 1) -> Layer:
+    """Zeros around images: ``(batch, *space, channels) -> (batch, *larger, channels)``.
+
+    Args:
+      padding: so many on every side, or ``(low, high)`` for each axis of space.
+
+    Raises:
+      ValueError: negative numbers, not a pair for each axis of space. TypeError: what is no number.
+
+    Source: Keras' `ZeroPadding1D`, `2D`, `3D`.
+
+    >>> zero_padding(((0, 1), (2, 0))).apply({}, {}, jnp.ones((1, 2, 2, 1)))[0][0, :, :, 0].tolist()
+    [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]
+    """
+    if isinstance(padding, Sequence) and not isinstance(padding, str):
+        padding = check_padding(padding)
+    else:
+        padding = _checks.check_count("padding", padding, low=0)
+
+    def apply(x: Array) -> Array:
+        x = jnp.asarray(x)
+        space = space_of(x.shape)
+        around = ((padding, padding),) * space if isinstance(padding, int) else pairs(padding, space)
+        return jnp.pad(x, ((0, 0), *around, (0, 0)))
+
+    return Layer(apply, traits=Traits(keeps=True, axes=same_axes), arguments={"padding": padding})

@@ -67,7 +67,28 @@ class Passes(NamedTuple):
     windows: bool = False
 
 
-Joins = Literal["chain", "sum", "concatenate", "collect"]
+Joins = Literal["chain", "sum", "concatenate", "collect", "graph"]
+Names: TypeAlias = Any  # a name, or a tuple or dict of them
+
+
+class Wires(NamedTuple):
+    """How the layers of a graph are wired.
+
+    Attributes:
+      calls: ``(layer, what it takes)`` by the name of what it puts out, in order.
+      outputs, inputs: names of what the model puts out and gets.
+    """
+
+    calls: Mapping[str, tuple[str, Names]]
+    outputs: Names
+    inputs: Names
+
+    @property
+    def layers(self) -> list[str]:
+        """The layer of every call."""
+        return [layer for layer, _ in self.calls.values()]
+
+
 Outputs = Literal["probabilities", "log_probabilities", "scores", "values"]
 
 
@@ -113,8 +134,11 @@ class Traits:
       empty: it has neither parameters nor state.
       joins: of a combinator, what becomes of the outputs of its layers: each is the next one's input
         ("chain"), or all get the same input and their outputs are added, to the input itself if there
-        is but one ("sum"), concatenated along `join_axis`, or put out side by side ("collect").
+        is but one ("sum"), concatenated along `join_axis`, put out side by side ("collect"), or
+        what `wires` says ("graph").
       join_axis: the axis of ``joins="concatenate"``.
+      wires: of ``joins="graph"``, which layer gets what.
+      merges: of a layer that takes several arrays, what becomes of them, as in `joins`.
       times: how often its only layer is applied in a loop.
       stacked: whether that layer has parameters of its own for each time, along a first axis.
       reuses: its layer is applied more than once with the same parameters and statistics.
@@ -140,6 +164,8 @@ class Traits:
     empty: bool = False
     joins: Joins | None = None
     join_axis: int = -1
+    wires: Wires | None = None
+    merges: Literal["sum", "concatenate"] | None = None
     times: int | None = None
     stacked: bool = False
     reuses: bool = False

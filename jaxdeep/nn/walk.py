@@ -54,6 +54,15 @@ class Place(NamedTuple):
         """The leading axes of its parameters and state: the times of `repeat` without sharing."""
         return tuple(m.traits.times for m in self.above if m.traits.stacked and m.traits.times)
 
+    @property
+    def reused_by(self) -> Model | None:
+        """What is around it and applies it more than once with the same parameters, if anything."""
+        for around, name in zip(self.above, self.names):
+            wires = around.traits.wires
+            if around.traits.reuses or (wires is not None and wires.layers.count(name) > 1):
+                return around
+        return None
+
     def below(self, name: str) -> Place:
         """The place of one of its layers."""
         return Place(self.layer.layers[name], (*self.names, name), (*self.above, self.layer))
@@ -210,6 +219,12 @@ _Through = Callable[[Any], Any]  # what is known behind a layer, from what is kn
 
 def _through(place: Place, below: dict[str, _Through]) -> _Through:
     traits = place.layer.traits
+    if traits.wires is not None and below:
+        return lambda before: _wired(traits.wires, below, before)
+    if traits.merges is not None:
+        return lambda before: _joined(
+            traits.merges, _UNKNOWN, list(before.values()) if isinstance(before, dict) else [before]
+        )
     if traits.joins == "collect":
         return lambda before: {name: one(before) for name, one in below.items()}
     if traits.joins in ("sum", "concatenate") and below:
@@ -238,6 +253,29 @@ def _through(place: Place, below: dict[str, _Through]) -> _Through:
         return ends if function is None else _behind(function, ends, features)
 
     return behind
+
+
+def _wired(wires: Any, below: Mapping[str, _Through], before: Any) -> Any:
+    """What is known of the outputs of a graph; those of a tuple go by their place."""
+    known: dict[str, Any] = {}
+
+    def put(names: Any, ends: Any) -> None:
+        if isinstance(names, str):
+            known[names] = ends
+            return
+        for key, part in names.items() if isinstance(names, Mapping) else enumerate(names):
+            put(part, ends.get(key, _UNKNOWN) if isinstance(ends, dict) else _UNKNOWN)
+
+    def of(names: Any) -> Any:
+        if isinstance(names, str):
+            return known[names]
+        pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
+        return {key: of(part) for key, part in pairs}
+
+    put(wires.inputs, before)
+    for name, (layer, taken) in wires.calls.items():
+        known[name] = below[layer](of(taken))
+    return of(wires.outputs)
 
 
 def _behind(function: Callable[..., Any], before: _End, features: Callable[[], int | None]) -> _End:

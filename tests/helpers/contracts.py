@@ -363,6 +363,19 @@ layer(
     kernel_init=ones,
     bias_init=zeros,
 )
+layer(
+    "conv_transpose",
+    x=IMAGES,
+    filters=2,
+    kernel_size=3,
+    strides=1,
+    padding="SAME",
+    dilation=1,
+    activation=jnp.tanh,
+    use_bias=True,
+    kernel_init=ones,
+    bias_init=zeros,
+)
 layer("dense", features=2, activation=jnp.tanh, use_bias=True, kernel_init=ones, bias_init=zeros)
 layer("dropout", rate=0.25, noise_shape=(None, 3), generator="hash")
 layer("embedding", x=LABELS, num_embeddings=4, features=2, embedding_init=ones)
@@ -370,6 +383,7 @@ layer("flatten")
 layer("gaussian_noise", stddev=0.5)
 layer("global_average_pool", x=IMAGES)
 layer("global_max_pool", x=IMAGES)
+layer("graph", calls={"y": ("out", "x")}, outputs="y", inputs="x", out=nn.dense(2))
 layer(
     "group_norm", groups=3, epsilon=1e-3, use_scale=True, use_bias=True, scale_init=ones, bias_init=zeros
 )
@@ -378,6 +392,7 @@ layer(
     "layer_norm", epsilon=1e-3, axis=-1, use_scale=True, use_bias=True, scale_init=ones, bias_init=zeros
 )
 layer("max_pool", x=IMAGES, window=2, strides=2, padding="VALID")
+layer("merge", x=(X, 2 * X), how="concatenate", axis=-1)
 layer("mixed_precision", model=nn.dense(2), compute_dtype="bfloat16")
 layer("ntk_dense", features=2, activation=jnp.tanh, use_bias=True, kernel_init=ones, bias_init=zeros)
 layer("parallel", also={"branches": "layer"}, branches=(nn.dense(2), nn.flatten()), by_position=False)
@@ -387,12 +402,14 @@ layer("rescale", scale=2.0, offset=[0.0, 1.0, 2.0], low=-1.0, high=3.0)
 layer("reshape", sizes=(1, 3))
 layer("residual", layer=nn.dense(3), shortcut=nn.dense(3))
 layer("resize", x=IMAGES, sizes=(3, 2), method="nearest", antialias=True)
+layer("rms_norm", epsilon=1e-3, axis=-1, use_scale=True, scale_init=ones)
 layer("rrelu", lower=0.1, upper=0.3)
 layer("scaling", scale_init=ones)
 layer("select", x={"b": X, "c": X}, name="b")
 layer("serial", also={"layers": "layer"}, layers=(nn.dense(2), nn.flatten()))
 layer("shared", x=(X, X), layer=nn.dense(2))
 layer("swish", beta=0.5)
+layer("zero_padding", x=IMAGES, padding=((1, 0), (0, 2)))
 
 NET = nn.serial(
     hidden=nn.dense(3, activation=jax.nn.relu),

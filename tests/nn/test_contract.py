@@ -25,10 +25,16 @@ MAKE = {
     "alpha_dropout": lambda: nn.alpha_dropout(0.5),
     "concatenate": lambda: nn.concatenate(nn.flatten(), nn.flatten()),
     "conv": lambda: nn.conv(4, 3),
+    "conv_transpose": lambda: nn.conv_transpose(4, 3, strides=2),
     "dense": lambda: nn.dense(4),
     "dropout": lambda: nn.dropout(0.5),
     "embedding": lambda: nn.embedding(9, 4),
     "gaussian_noise": lambda: nn.gaussian_noise(0.1),
+    "graph": lambda: nn.graph(
+        {"a": ("both", "x"), "b": ("both", "a"), "c": ("join", ("a", "b"))},
+        both=block(),
+        join=nn.merge(),
+    ),
     "group_norm": lambda: nn.group_norm(3),
     "lambda_": lambda: nn.lambda_(jnp.tanh),
     "mixed_precision": lambda: nn.mixed_precision(block()),
@@ -45,6 +51,7 @@ MAKE = {
 }
 INPUTS = {
     "embedding": jnp.arange(6).reshape(2, 3),
+    "merge": (IMAGES, 2 * IMAGES),
     "select": {"a": IMAGES, "b": 2 * IMAGES},
     "shared": (IMAGES, 2 * IMAGES),
 }

@@ -90,3 +90,54 @@ def test_gradients_of_a_convolution_are_in_the_order_that_is_fast_in_a_loop(spac
     assert len(orders) == 2
     for order in orders:
         assert (order.lhs_spec, order.rhs_spec, order.out_spec) == (rows, kernel, rows)
+
+
+TRANSPOSED = [
+    ((2, 5, 3), {"kernel_size": 3, "strides": 2, "padding": "SAME"}),
+    ((2, 5, 4, 3), {"kernel_size": (2, 3), "strides": (3, 2), "padding": "VALID"}),
+    ((2, 5, 4, 3), {"kernel_size": 4, "strides": 2, "padding": "SAME", "dilation": 2}),
+    ((1, 3, 4, 2, 2), {"kernel_size": 2, "padding": "VALID"}),
+]
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize(("shape", "kwargs"), TRANSPOSED)
+def test_transposed_convolutions_are_those_of_flax(shape, kwargs):
+    x = jax.random.normal(jax.random.key(1), shape)
+    layer = jd.nn.conv_transpose(4, **kwargs)
+    params, state = layer.init(KEY, x)
+    space = len(shape) - 2
+    wide = {n: (v,) * space if isinstance(v, int) else v for n, v in kwargs.items() if n != "padding"}
+    other = nn.ConvTranspose(
+        4,
+        wide["kernel_size"],
+        strides=wide.get("strides"),
+        kernel_dilation=wide.get("dilation"),
+        padding=kwargs["padding"],
+    )
+    expected = other.apply({"params": params}, x)
+    np.testing.assert_allclose(layer.apply(params, state, x)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_transposed_convolution_is_the_sum_of_shifted_kernels():
+    layer = jd.nn.conv_transpose(1, 2, strides=2, padding="VALID", use_bias=False)
+    params = {"kernel": jnp.array([[[3.0]], [[5.0]]])}
+    y, _ = layer.apply(params, {}, jnp.array([[[1.0], [2.0]]]))
+    # as flax, the kernel is not turned: an input x puts x · (last, …, first) down
+    assert y.ravel().tolist() == [5.0, 3.0, 10.0, 6.0]
+    with pytest.raises(TypeError, match="padding must be 'SAME' or 'VALID'"):
+        jd.nn.conv_transpose(1, 2, padding=((1, 1),))
+    with pytest.raises(ValueError, match=r"was initialised for .* 1 channels"):
+        layer.apply(params, {}, jnp.ones((1, 2, 3)))
+
+
+def test_a_batch_norm_behind_a_transposed_convolution_is_folded_into_it():
+    x = jax.random.normal(KEY, (2, 3, 3, 2))
+    model = jd.nn.serial(up=jd.nn.conv_transpose(4, 3, strides=2), bn=jd.nn.batch_norm())
+    params, state = model.init(KEY, x)
+    state = {"bn": {"mean": jnp.arange(4.0), "var": jnp.arange(1.0, 5.0)}}
+    folded, fparams, fstate = jd.compress.fold_batch_norm(model, params, state)
+    assert list(folded.layers) == ["up"]
+    np.testing.assert_allclose(
+        folded.apply(fparams, fstate, x)[0], model.apply(params, state, x)[0], atol=1e-5
+    )

@@ -165,3 +165,18 @@ def test_every_tool_knows_them_without_further_code(tmp_path):
     small, qparams, qstate = jd.compress.quantize(folded, fparams, fstate)
     assert small.layers["norm"] == jd.nn.layer_norm()
     assert small.apply(qparams, qstate, x)[0].shape == (16, 6)
+
+
+@pytest.mark.parametrize("axis", [-1, (1, 3)])
+def test_rms_norm_is_the_equation_and_flax(axis):
+    layer = jd.nn.rms_norm(axis=axis, epsilon=1e-3)
+    params = trained(layer, IMAGES)
+    y, _ = layer.apply(params, {}, IMAGES)
+    axes = tuple(a % 4 for a in (axis if isinstance(axis, tuple) else (axis,)))
+    scale = np.expand_dims(np.asarray(params["scale"]), [a for a in range(4) if a not in axes])
+    x = np.asarray(IMAGES, np.float64)
+    expected = x / np.sqrt((x**2).mean(axes, keepdims=True) + 1e-3) * scale
+    np.testing.assert_allclose(y, expected, atol=2e-6)
+    peer = flax.linen.RMSNorm(epsilon=1e-3, reduction_axes=axis, feature_axes=axis)
+    np.testing.assert_allclose(y, peer.apply({"params": params}, IMAGES), atol=1e-5)
+    assert jd.nn.rms_norm(use_scale=False).init(KEY, IMAGES) == ({}, {})
