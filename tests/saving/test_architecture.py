@@ -63,7 +63,7 @@ CASES = {
             {
                 "a": ("outputs", "in"),
                 "b": ("outputs", "a"),
-                "c": ("inputs", {"l": "a", "r": ("b", "a")}),
+                "c": ("inputs", {"l": "a", "r": "b"}),
             },
             {"y": "b", "z": ("c", "a")},
             "in",
