@@ -232,7 +232,8 @@ def _inside(part: Part, stack: int, rank: int | None) -> tuple[Part, Reasons]:
 def _hidden_statistics(state: PyTree) -> bool:
     if not isinstance(state, Mapping):
         return False
-    return {"mean", "var"} <= set(state) or any(_hidden_statistics(tree) for tree in state.values())
+    hidden = {"mean", "var"} <= set(state) or {"moving_mean", "moving_variance"} <= set(state)
+    return hidden or any(_hidden_statistics(tree) for tree in state.values())
 
 
 # --- one batch norm ------------------------------------------------------------------------------------

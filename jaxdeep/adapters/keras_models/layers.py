@@ -1,0 +1,442 @@
+"""Layers of Keras as layers of jaxdeep: each by its class, from its description and its variables."""
+
+import functools
+import math
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep import nn
+from jaxdeep._shapes import PyTree
+from jaxdeep.adapters.keras_models.archive import Config
+from jaxdeep.adapters.keras_models.functions import activation_of
+from jaxdeep.nn.model import Model
+
+_EPSILON = 1e-7  # keras.backend.epsilon()
+
+
+class Given(NamedTuple):
+    """A layer in a description.
+
+    Attributes:
+      config: its arguments.
+      variables: its variables, in Keras' order.
+      shape: the shape of its input, if the description has it.
+    """
+
+    config: Config
+    variables: Sequence[np.ndarray]
+    shape: Sequence[int | None] | None = None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """An argument; a default where it is missing."""
+        return self.config.get(name, default)
+
+    def named(self, *names: str | None) -> dict[str, jax.Array]:
+        """The variables by these names, of which those that are None are not there."""
+        wanted = [name for name in names if name is not None]
+        if len(wanted) != len(self.variables):
+            shapes = [v.shape for v in self.variables]
+            raise ValueError(
+                f"has {len(wanted)} variables ({', '.join(wanted)}), and the file {len(shapes)}: "
+                f"{shapes}"
+            )
+        return {name: jnp.asarray(v) for name, v in zip(wanted, self.variables)}
+
+    def only(self, **allowed: Any) -> None:
+        """Refuse an argument that is there and is none of what is allowed for it."""
+        for name, value in allowed.items():
+            values = value if isinstance(value, tuple) else (value,)
+            if name in self.config and self.config[name] not in values:
+                raise ValueError(f"has {name}={self.config[name]!r}, which jaxdeep does not have")
+
+    def channels_last(self) -> None:
+        """Refuse arrays with the channels first."""
+        if self.get("data_format") == "channels_first":
+            raise ValueError(
+                "has data_format='channels_first', and jaxdeep's arrays are channels-last: build the "
+                "model so in Keras, with the rows of a Dense behind Flatten in that order"
+            )
+
+
+class Made(NamedTuple):
+    """A layer with its parameters and its state."""
+
+    model: Model
+    params: PyTree = types.MappingProxyType({})
+    state: PyTree = types.MappingProxyType({})
+
+
+def layer_of(class_name: str, given: Given) -> Made:
+    """The layer of a class of Keras.
+
+    Raises:
+      ValueError: a class or an argument that jaxdeep has not, by its name; variables that do not fit.
+
+    >>> layer_of("Dropout", Given({"rate": 0.5}, [])).model
+    dropout(rate=0.5)
+    """
+    if class_name not in LAYERS:
+        raise ValueError(
+            f"is a {class_name}, which jaxdeep does not have; jaxdeep.adapters.from_keras_model runs "
+            "any model of an installed Keras"
+        )
+    dtype = given.get("dtype")
+    policy = dtype.get("config", {}).get("name") if isinstance(dtype, Mapping) else dtype
+    if policy not in (None, "float32") and class_name not in _ANY_DTYPE:
+        raise ValueError(f"has dtype {policy!r}, and layers of float32 are read")
+    given.only(quantization_config=None, lora_rank=None)
+    given.channels_last()
+    made = LAYERS[class_name](given)
+    for v in given.variables:
+        if v.dtype not in (np.float32, np.float64, np.int32, np.int64):
+            raise ValueError(f"has a variable of {v.dtype}, and those of float32 are read")
+    return made
+
+
+def plain(value: Any) -> Any:
+    """An argument with tuples in place of lists."""
+    return tuple(plain(one) for one in value) if isinstance(value, list) else value
+
+
+# --- layers of weights ------------------------------------------------------------------------------
+
+
+def _bias(given: Given) -> str | None:
+    return "bias" if given.get("use_bias", True) else None
+
+
+def _dense(given: Given) -> Made:
+    bias, function = _bias(given), activation_of(given.get("activation"))
+    layer = nn.dense(given.get("units"), activation=function, use_bias=bias is not None)
+    return Made(layer, given.named("kernel", bias))
+
+
+def _shared_by_convolutions(given: Given) -> dict[str, Any]:
+    padding = given.get("padding", "valid")
+    if padding not in ("same", "valid"):
+        raise ValueError(f"has padding={padding!r}, and 'same' and 'valid' are known")
+    return {
+        "strides": plain(given.get("strides", 1)),
+        "padding": padding.upper(),
+        "dilation": plain(given.get("dilation_rate", 1)),
+    }
+
+
+def _finish(given: Given) -> dict[str, Any]:
+    return {
+        "activation": activation_of(given.get("activation")),
+        "use_bias": given.get("use_bias", True),
+    }
+
+
+def _conv(given: Given) -> Made:
+    size, groups = plain(given.get("kernel_size")), given.get("groups", 1)
+    own = {**_shared_by_convolutions(given), **_finish(given)}
+    layer = nn.conv(given.get("filters"), size, groups=groups, **own)
+    return Made(layer, given.named("kernel", _bias(given)))
+
+
+def _by_channel(kernel: jax.Array) -> tuple[jax.Array, int]:
+    """A kernel ``(…, channels, multiplier)`` as that of a convolution in groups, and their number."""
+    *space, channels, multiplier = kernel.shape
+    return kernel.reshape(*space, 1, channels * multiplier), channels
+
+
+def _depthwise(given: Given) -> Made:
+    params = given.named("kernel", _bias(given))
+    params["kernel"], channels = _by_channel(params["kernel"])
+    own = {**_shared_by_convolutions(given), **_finish(given)}
+    size, filters = plain(given.get("kernel_size")), params["kernel"].shape[-1]
+    return Made(nn.conv(filters, size, groups=channels, **own), params)
+
+
+def _separable(given: Given) -> Made:
+    own = given.named("depthwise", "pointwise", _bias(given))
+    kernel, channels = _by_channel(own.pop("depthwise"))
+    pointwise = {"kernel": own.pop("pointwise"), **own}
+    size, shared = plain(given.get("kernel_size")), _shared_by_convolutions(given)
+    layer = nn.serial(
+        depthwise=nn.conv(kernel.shape[-1], size, groups=channels, use_bias=False, **shared),
+        pointwise=nn.conv(given.get("filters"), 1, **_finish(given)),
+    )
+    return Made(layer, {"depthwise": {"kernel": kernel}, "pointwise": pointwise})
+
+
+def _conv_transpose(given: Given) -> Made:
+    given.only(output_padding=None)
+    own = {**_shared_by_convolutions(given), **_finish(given)}
+    layer = nn.conv_transpose(given.get("filters"), plain(given.get("kernel_size")), **own)
+    params = given.named("kernel", _bias(given))
+    return Made(layer, {**params, "kernel": turned(params["kernel"])})
+
+
+def turned(kernel: jax.Array) -> jax.Array:
+    """A kernel turned in space and with its last two axes swapped: Keras' transposed, or back again."""
+    return jnp.flip(kernel, range(kernel.ndim - 2)).swapaxes(-1, -2)
+
+
+def _embedding(given: Given) -> Made:
+    given.only(mask_zero=False)
+    layer = nn.embedding(given.get("input_dim"), given.get("output_dim"))
+    return Made(layer, given.named("table"))
+
+
+# --- norms ------------------------------------------------------------------------------------------
+
+
+def _scale_and_bias(given: Given) -> tuple[dict[str, Any], list[str | None]]:
+    scale, bias = given.get("scale", True), given.get("center", True)
+    names = ["scale" if scale else None, "bias" if bias else None]
+    return {"use_scale": scale, "use_bias": bias}, names
+
+
+def _batch_norm(given: Given) -> Made:
+    given.only(renorm=False)
+    own, names = _scale_and_bias(given)
+    layer = nn.batch_norm(
+        momentum=given.get("momentum", 0.99),
+        epsilon=given.get("epsilon", 1e-3),
+        axis=plain(given.get("axis", -1)),
+        **own,
+    )
+    found = given.named(*names, "mean", "var")
+    state = {name: found.pop(name) for name in ("mean", "var")}
+    return Made(layer, found, state)
+
+
+def _layer_norm(given: Given) -> Made:
+    given.only(rms_scaling=False)
+    own, names = _scale_and_bias(given)
+    axis = plain(given.get("axis", -1))
+    layer = nn.layer_norm(epsilon=given.get("epsilon", 1e-3), axis=axis, **own)
+    return Made(layer, given.named(*names))
+
+
+def _group_norm(given: Given) -> Made:
+    own, names = _scale_and_bias(given)
+    params, groups = given.named(*names), given.get("groups", 32)
+    last = (-1,) if given.shape is None else (-1, len(given.shape) - 1)
+    given.only(axis=last)
+    if groups == -1:
+        sizes = [p.shape[-1] for p in params.values()] or list(given.shape or ())[-1:]
+        if not sizes or not sizes[0]:
+            raise ValueError("has groups=-1, and nothing says how many channels there are")
+        groups = sizes[0]
+    return Made(nn.group_norm(groups, epsilon=given.get("epsilon", 1e-3), **own), params)
+
+
+def _rms_norm(given: Given) -> Made:
+    axis = plain(given.get("axis", -1))
+    return Made(nn.rms_norm(epsilon=given.get("epsilon", 1e-6), axis=axis), given.named("scale"))
+
+
+def _normalization(given: Given) -> Made:
+    """``(x − mean) / √variance`` of statistics found beforehand, which are numbers of the layer."""
+    if given.variables:
+        own = given.named("mean", "variance", "count")
+        mean, variance = (np.asarray(own[name], np.float64) for name in ("mean", "variance"))
+    else:
+        found = [given.get(name) for name in ("mean", "variance")]
+        if None in found:
+            raise ValueError("has neither statistics nor variables: adapt it and save it anew")
+        mean, variance = (np.asarray(one, np.float64) for one in found)
+    axes = given.get("axis", -1)
+    axes = axes if isinstance(axes, list) else [axes]
+    last = -1 if given.shape is None else len(given.shape) - 1
+    if mean.ndim > 1 and math.prod(mean.shape[:-1]) == 1:
+        mean, variance = mean.reshape(-1), variance.reshape(-1)
+    if mean.ndim > 1 or (mean.ndim and axes not in ([-1], [last]) and mean.size > 1):
+        raise ValueError(f"has axis={given.get('axis')!r}, and numbers for the last axis are known")
+    std = np.maximum(np.sqrt(variance.astype(np.float32)), np.float32(_EPSILON)).astype(np.float64)
+    if given.get("invert", False):
+        return Made(nn.rescale(std.tolist(), mean.tolist()))
+    return Made(nn.serial(shift=nn.rescale(1.0, (-mean).tolist()), scale=nn.rescale((1 / std).tolist())))
+
+
+# --- layers without weights -------------------------------------------------------------------------
+
+
+def _function(name: str) -> Callable[[Given], Made]:
+    return lambda given: _activation(Given({"activation": name}, given.variables))
+
+
+def _activation(given: Given) -> Made:
+    function = activation_of(given.get("activation"))
+    return Made(nn.serial() if function is None else nn.activation(function))
+
+
+def _relu(given: Given) -> Made:
+    given.only(threshold=0)
+    slope, most = given.get("negative_slope", 0.0) or 0.0, given.get("max_value")
+    if most is None:
+        leaky = functools.partial(jax.nn.leaky_relu, negative_slope=slope)
+        return Made(nn.activation(leaky if slope else jax.nn.relu))
+    if slope or most != 6:
+        raise ValueError(f"has max_value={most!r} and negative_slope={slope!r}: 6 and 0 are known")
+    return Made(nn.activation(jax.nn.relu6))
+
+
+def _leaky_relu(given: Given) -> Made:
+    slope = given.get("negative_slope", given.get("alpha", 0.3))
+    return Made(nn.activation(functools.partial(jax.nn.leaky_relu, negative_slope=float(slope))))
+
+
+def _elu(given: Given) -> Made:
+    alpha = given.get("alpha", 1.0)
+    return Made(nn.activation(jax.nn.elu if alpha == 1 else functools.partial(jax.nn.elu, alpha=alpha)))
+
+
+def _softmax(given: Given) -> Made:
+    axis = plain(given.get("axis", -1))
+    return Made(
+        nn.activation(jax.nn.softmax if axis == -1 else functools.partial(jax.nn.softmax, axis=axis))
+    )
+
+
+def _prelu(given: Given) -> Made:
+    params = given.named("alpha")
+    return Made(nn.prelu(0.0, shared_axes=plain(given.get("shared_axes") or ())), params)
+
+
+def _dropout(given: Given) -> Made:
+    return Made(nn.dropout(given.get("rate"), noise_shape=plain(given.get("noise_shape"))))
+
+
+def _spatial_dropout(space: int) -> Callable[[Given], Made]:
+    return lambda given: Made(nn.dropout(given.get("rate"), noise_shape=(None, *(1,) * space, None)))
+
+
+def _alpha_dropout(given: Given) -> Made:
+    given.only(noise_shape=None)
+    return Made(nn.alpha_dropout(given.get("rate")))
+
+
+def _pool(make: Callable[..., Model]) -> Callable[[Given], Made]:
+    def pool(given: Given) -> Made:
+        strides, padding = plain(given.get("strides")), given.get("padding", "valid")
+        return Made(make(plain(given.get("pool_size", 2)), strides=strides, padding=padding.upper()))
+
+    return pool
+
+
+def _global_pool(make: Callable[[], Model], space: int) -> Callable[[Given], Made]:
+    def pool(given: Given) -> Made:
+        if given.get("keepdims", False):
+            return Made(nn.serial(pool=make(), keepdims=nn.reshape(*(1,) * space, -1)))
+        return Made(make())
+
+    return pool
+
+
+def _zero_padding(given: Given) -> Made:
+    padding = plain(given.get("padding"))
+    pairs = padding if isinstance(padding[0], tuple) else (padding,)
+    return Made(nn.zero_padding(pairs))
+
+
+def _rescaling(given: Given) -> Made:
+    numbers = [given.get("scale"), given.get("offset", 0.0)]
+    if any(isinstance(one, Mapping) for one in numbers):
+        raise ValueError("has arrays as scale or offset, and numbers and lists of them are known")
+    return Made(nn.rescale(*numbers))
+
+
+def _resizing(given: Given) -> Made:
+    given.only(crop_to_aspect_ratio=False, pad_to_aspect_ratio=False)
+    sizes = given.get("height"), given.get("width")
+    method = given.get("interpolation", "bilinear")
+    return Made(nn.resize(*sizes, method=method, antialias=given.get("antialias", False)))
+
+
+def _merge(how: str) -> Callable[[Given], Made]:
+    return lambda given: Made(nn.merge(how, axis=given.get("axis", -1)))
+
+
+LAYERS: Mapping[str, Callable[[Given], Made]] = {
+    "Dense": _dense,
+    **{f"Conv{n}D": _conv for n in (1, 2, 3)},
+    **{f"DepthwiseConv{n}D": _depthwise for n in (1, 2)},
+    **{f"SeparableConv{n}D": _separable for n in (1, 2)},
+    **{f"Conv{n}DTranspose": _conv_transpose for n in (1, 2, 3)},
+    "Embedding": _embedding,
+    "BatchNormalization": _batch_norm,
+    "LayerNormalization": _layer_norm,
+    "GroupNormalization": _group_norm,
+    "RMSNormalization": _rms_norm,
+    "Normalization": _normalization,
+    "Activation": _activation,
+    "ReLU": _relu,
+    "LeakyReLU": _leaky_relu,
+    "ELU": _elu,
+    "Softmax": _softmax,
+    "PReLU": _prelu,
+    "Dropout": _dropout,
+    **{f"SpatialDropout{n}D": _spatial_dropout(n) for n in (1, 2, 3)},
+    "AlphaDropout": _alpha_dropout,
+    "GaussianNoise": lambda given: Made(nn.gaussian_noise(given.get("stddev"))),
+    **{f"MaxPooling{n}D": _pool(nn.max_pool) for n in (1, 2, 3)},
+    **{f"AveragePooling{n}D": _pool(nn.average_pool) for n in (1, 2, 3)},
+    **{f"GlobalMaxPooling{n}D": _global_pool(nn.global_max_pool, n) for n in (1, 2, 3)},
+    **{f"GlobalAveragePooling{n}D": _global_pool(nn.global_average_pool, n) for n in (1, 2, 3)},
+    "Flatten": lambda given: Made(nn.flatten()),
+    "Reshape": lambda given: Made(nn.reshape(plain(given.get("target_shape")))),
+    **{f"ZeroPadding{n}D": _zero_padding for n in (1, 2, 3)},
+    "Rescaling": _rescaling,
+    "Resizing": _resizing,
+    "Identity": _function("linear"),
+    "ActivityRegularization": _function("linear"),
+    **{
+        name: _merge(name.lower())
+        for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
+    },
+    "Concatenate": _merge("concatenate"),
+}
+"""What becomes of each class, by its name in Keras."""
+
+_ANY_DTYPE = ("Flatten", "Reshape", "Identity")
+
+# Operations of `keras.ops` on tensors of a functional model; those of `keras.ops.nn` are functions.
+_OF_TENSORS = {
+    "Add": "add",
+    "Subtract": "subtract",
+    "Multiply": "multiply",
+    "Maximum": "maximum",
+    "Minimum": "minimum",
+}
+_FUNCTIONS = ("Relu", "Relu6", "Sigmoid", "Tanh", "Silu", "Softplus", "Selu", "Softsign", "LogSigmoid")
+
+
+def operation_of(class_name: str, numbers: Sequence[float | None]) -> Made:
+    """The layer of an operation of `keras.ops`.
+
+    Args:
+      class_name: of the operation.
+      numbers: its arguments, of which tensors are None.
+
+    >>> operation_of("Multiply", [None, 2.0]).model, operation_of("Add", [None, None]).model
+    (rescale(scale=2.0, offset=0.0), merge())
+    """
+    if class_name in _OF_TENSORS and list(numbers) == [None, None]:
+        return Made(nn.merge(_OF_TENSORS[class_name]))
+    if class_name in ("Divide", "TrueDivide") and list(numbers) == [None, numbers[-1]] and numbers[-1]:
+        return Made(nn.rescale(1 / numbers[-1]))
+    number = next((one for one in numbers if one is not None), None)
+    if len(numbers) == 2 and number is not None and None in numbers:
+        if class_name == "Multiply":
+            return Made(nn.rescale(number))
+        if class_name == "Add":
+            return Made(nn.rescale(1.0, number))
+        if class_name == "Subtract":
+            return Made(nn.rescale(-1.0, number) if numbers[0] is not None else nn.rescale(1.0, -number))
+    if class_name in _FUNCTIONS and list(numbers) == [None]:
+        snake = "log_sigmoid" if class_name == "LogSigmoid" else class_name.lower()
+        return _activation(Given({"activation": snake}, []))
+    raise ValueError(
+        f"is the operation keras.ops.{class_name} of {len(numbers)} arguments, which jaxdeep does not "
+        "have"
+    )

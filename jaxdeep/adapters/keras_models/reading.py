@@ -1,0 +1,421 @@
+"""Saved models of Keras 3 as models of jaxdeep, without Keras."""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdeep import nn
+from jaxdeep._shapes import PyTree
+from jaxdeep.adapters.keras_models.archive import Archive, Config, Variables, opened
+from jaxdeep.adapters.keras_models.layers import Given, Made, layer_of, operation_of
+from jaxdeep.nn import walk
+from jaxdeep.nn.fits import check_fit
+from jaxdeep.nn.model import Model, under
+from jaxdeep.nn.traits import Names
+
+_NESTED = ("Sequential", "Functional", "Model")
+Path = str | os.PathLike[str]
+
+
+def from_keras(source: Any, *, weights: Path | None = None) -> tuple[Model, PyTree, PyTree]:
+    """A saved model of Keras 3 as ``(model, params, state)``, made of jaxdeep's own layers.
+
+    Keras is not needed and nothing of the file is run. A `Sequential` is a `jaxdeep.nn.serial` of layers
+    by their names, and so is a functional model that is a chain; every other is a `jaxdeep.nn.graph`.
+    So all that jaxdeep does with models it does with these: train, freeze, fold, quantise, save, export.
+
+    Read are layers for tables and images: dense layers, convolutions (also depthwise, separable and
+    transposed), pools, embeddings, norms, activations, dropouts, merges and what reshapes or rescales,
+    and the operations of `keras.ops` that are sums, products and activations. What jaxdeep computes
+    otherwise, or not at all, is refused by the name of the layer; `from_keras_model` runs it by Keras.
+
+    The loss, the optimizer, initialisers, regularisers and constraints are not read. Which layers were
+    trainable, `keras_trainable` says.
+
+    Args:
+      source: a ``.keras`` file, a folder with its members (that of Hugging Face), a ``config.json``
+        beside `weights`, or a model of an installed Keras.
+      weights: a ``.weights.h5`` file to take the variables from in place of those of `source`.
+
+    Raises:
+      ValueError: a layer or an argument that jaxdeep does not have; variables that are missing, by the
+        path that was looked for and those that are there; a file that holds code, links, data of other
+        files or more than it stores; FileNotFoundError. ImportError: h5py is not installed.
+
+    Source: the format of ``keras.saving``, version 3.
+
+    >>> from_keras("model.keras")  # doctest: +SKIP
+    (serial(...), {'hidden': {'kernel': ...
+    """
+    read = _read(source, weights)
+    return read.model, read.params, read.state
+
+
+def keras_trainable(source: Any) -> PyTree:
+    """Which parameters of a saved model were trainable: for ``fit(trainable=…)``, in their structure.
+
+    A frozen batch norm stays in inference mode when it is trained so, as in Keras.
+
+    Args:
+      source: as for `from_keras`.
+
+    Raises:
+      ValueError, FileNotFoundError, ImportError: as `from_keras`.
+
+    Source: ``layer.trainable`` of Keras.
+
+    >>> keras_trainable("model.keras")  # doctest: +SKIP
+    {'hidden': {'bias': False, 'kernel': False}, 'logits': {'bias': True, 'kernel': True}}
+    """
+    read = _read(source, None)
+
+    def learns(path: jax.tree_util.KeyPath, leaf: Any) -> bool:
+        names = tuple(str(getattr(key, "key", key)) for key in path)
+        return not any(names[: len(frozen)] == frozen for frozen in read.frozen)
+
+    return jax.tree_util.tree_map_with_path(learns, read.params)
+
+
+class _Read(NamedTuple):
+    """A part of a model: `frozen` are the names that lead to its layers that do not learn."""
+
+    model: Model
+    params: PyTree
+    state: PyTree
+    frozen: Sequence[tuple[str, ...]] = ()
+
+
+class _Call(NamedTuple):
+    """A call of a layer in a functional model: what it takes, and what comes out."""
+
+    layer: str
+    taken: Any
+    out: tuple[str, int]
+
+
+def _read(source: Any, weights: Path | None) -> _Read:
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(source, keras.Model):
+        with tempfile.TemporaryDirectory() as folder:
+            source.save(path := os.path.join(folder, "model.keras"))
+            return _translated(opened(path, weights))
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(f"source must be a path or a model of Keras, got {source!r}")
+    return _translated(opened(source, weights))
+
+
+def _translated(archive: Archive) -> _Read:
+    name = archive.config.get("class_name")
+    if name not in _NESTED:
+        raise ValueError(
+            f"source is a {name}, a class of its own, whose code no file holds; Sequential and "
+            "functional models are read, and jaxdeep.adapters.from_keras_model runs any other"
+        )
+    read = _nested(archive.config, "", archive.variables)
+    check_fit(read.model, read.params, read.state)
+    _try_out(read, archive.config)
+    return read
+
+
+def _nested(config: Config, path: str, variables: Variables) -> _Read:
+    """A model inside a model, or the outermost."""
+    own = config["config"]
+    if config["class_name"] == "Sequential":
+        layers = [one for one in own["layers"] if one["class_name"] != "InputLayer"]
+        parts = {_name(one): part for one, part in _parts(layers, path, variables)}
+        return _together(nn.serial(**{n: part.model for n, part in parts.items()}), parts, own)
+    return _functional(own, path, variables)
+
+
+def _parts(layers: Sequence[Config], path: str, variables: Variables) -> Iterator[tuple[Config, _Read]]:
+    """Each layer of a model that is no operation; in the file they go by class and count."""
+    seen: dict[str, int] = {}
+    for config in layers:
+        if _is_operation(config):
+            continue
+        kind = snake(config["class_name"])
+        count = seen[kind] = seen.get(kind, -1) + 1
+        here = f"{path}layers/{kind}{f'_{count}' if count else ''}"
+        if config["class_name"] == "InputLayer":
+            continue
+        with _of(config):
+            yield config, _part(config, here, variables)
+
+
+def _part(config: Config, path: str, variables: Variables) -> _Read:
+    if config["class_name"] in _NESTED:
+        return _nested(config, f"{path}/", variables)
+    registered = config.get("registered_name")
+    if isinstance(registered, str) and ">" in registered:
+        raise ValueError(f"is a {registered}, a class of its own, whose code no file holds")
+    own = config["config"]
+    shape = (config.get("build_config") or {}).get("input_shape")
+    there = variables.get(path, [])
+    given = Given(own, there, shape if _is_shape(shape) else None)
+    try:
+        made = layer_of(config["class_name"], given)
+    except ValueError as error:
+        if not there and " variables (" in str(error):
+            known = ", ".join(sorted(variables)) or "none"
+            raise ValueError(f"has its variables at {path}/vars, and there are {known}") from None
+        raise
+    return _Read(*made, frozen=[] if own.get("trainable", True) else [()])
+
+
+def _together(model: Model, parts: Mapping[str, _Read], config: Config) -> _Read:
+    params: dict[str, PyTree] = {}
+    state: dict[str, PyTree] = {}
+    frozen: list[tuple[str, ...]] = [] if config.get("trainable", True) else [()]
+    for name, part in parts.items():
+        params |= under(name, part.params)
+        state |= under(name, part.state)
+        frozen += [(name, *names) for names in part.frozen]
+    return _Read(model, params, state, frozen)
+
+
+# --- functional models ------------------------------------------------------------------------------
+
+
+def _functional(own: Config, path: str, variables: Variables) -> _Read:
+    parts = {_name(one): part for one, part in _parts(own["layers"], path, variables)}
+    inputs = [_name(one) for one in own["layers"] if one["class_name"] == "InputLayer"]
+    calls: list[_Call] = []
+    nested = {_name(one) for one in own["layers"] if one["class_name"] in ("Functional", "Model")}
+    for one in own["layers"]:
+        with _of(one):
+            nodes = one.get("inbound_nodes", [])
+            if nodes and isinstance(nodes[0], list):
+                raise ValueError(
+                    "has its calls in the form of Keras 2: load the model in Keras 3 and save it"
+                )
+            for number, node in enumerate(nodes):
+                calls.append(_call(one, number, node, parts))
+    outer = _history(own["input_layers"], nested), _history(own["output_layers"], nested)
+    taken = outer[0][0] if isinstance(outer[0], tuple) and len(outer[0]) == 1 else outer[0]
+    calls = _in_order(calls, inputs)
+    if _is_chain(calls, inputs, outer[1]):
+        model = nn.serial(**{call.layer: parts[call.layer].model for call in calls})
+        return _together(model, parts, own)
+    names = _names(calls, inputs)
+    wired: dict[str, tuple[str, Names]] = {}
+    for call in calls:
+        taken_names = _named(call.taken, names, wired, parts)
+        wired[names[call.out]] = (call.layer, taken_names)
+    outputs = _named(outer[1], names, wired, parts)
+    order = dict.fromkeys(layer for layer, _ in wired.values())
+    layers = {name: parts[name].model for name in order}
+    model = nn.graph(wired, outputs, _named(taken, names, wired, parts), **layers)
+    return _together(model, {name: parts[name] for name in order}, own)
+
+
+def _call(config: Config, number: int, node: Config, parts: dict[str, _Read]) -> _Call:
+    """One call of a layer; an operation becomes a layer here, since it is told by its arguments."""
+    name, args, kwargs = _name(config), list(node.get("args", [])), dict(node.get("kwargs", {}))
+    training = kwargs.pop("training", None)
+    others = {key: value for key, value in kwargs.items() if any(jax.tree.leaves(value))}
+    if _is_operation(config):
+        if number or others:
+            raise ValueError(f"is an operation with the arguments {[*others]}, which are not known")
+        tensors = [_tensors(one) for one in args]
+        numbers = [None if found is not None else one for one, found in zip(args, tensors)]
+        if any(one is not None and not isinstance(one, (int, float)) for one in numbers):
+            raise ValueError("is an operation on an array that is not part of the model")
+        settings = {k: v for k, v in config["config"].items() if k not in ("name", "dtype")}
+        if config["class_name"] == "Concatenate" and len(args) == 1:
+            made = Made(nn.merge("concatenate", axis=settings.get("axis", 0)))
+        elif any(settings.values()):
+            raise ValueError(f"is an operation with {settings}, which jaxdeep does not have")
+        else:
+            made = operation_of(config["class_name"], numbers)
+        parts[name] = _Read(*made)
+        found = [one for one in tensors if one is not None]
+        return _Call(name, found[0] if len(found) == 1 else tuple(found), (name, number))
+    # False is a default that is written down: where a model is told to train, Keras overrules it
+    if training and any(
+        place.layer.stochastic or place.layer.traits.norm for place in walk.leaves(parts[name].model)
+    ):
+        raise ValueError("is called with training=True, also where the model does not train")
+    if others or len(args) != 1 or (taken := _tensors(args[0])) is None:
+        raise ValueError(f"is called with {len(args)} arguments and {[*others]}, and one input is known")
+    return _Call(name, taken, (name, number))
+
+
+class _Tensor(NamedTuple):
+    """What a call of a layer puts out, or one of several things."""
+
+    call: tuple[str, int]
+    place: int
+
+
+def _tensors(node: Any) -> Any:
+    """The tensors of an argument in their structure; None of what holds none."""
+    if isinstance(node, dict) and node.get("class_name") == "__keras_tensor__":
+        layer, number, place = node["config"]["keras_history"]
+        return _Tensor((layer, number), place)
+    if isinstance(node, dict) and "class_name" not in node and node:
+        found = {key: _tensors(one) for key, one in node.items()}
+        return None if None in found.values() else found
+    if isinstance(node, dict) and node.get("class_name") == "__tuple__":
+        node = node.get("config", {}).get("value", node.get("items", []))
+    if isinstance(node, list) and node:
+        several = [_tensors(one) for one in node]
+        return None if None in several else tuple(several)
+    return None
+
+
+def _history(node: Any, nested: set[str]) -> Any:
+    """The tensors of inputs or outputs; there, the calls of a functional model are counted from 1."""
+    if isinstance(node, list) and len(node) == 3 and isinstance(node[0], str):
+        layer, number, place = node
+        return _Tensor((layer, number - (layer in nested)), place)
+    if isinstance(node, dict):
+        return {key: _history(one, nested) for key, one in node.items()}
+    return tuple(_history(one, nested) for one in node)
+
+
+def _leaves(tensors: Any) -> list[_Tensor]:
+    if isinstance(tensors, _Tensor):
+        return [tensors]
+    several = tensors.values() if isinstance(tensors, dict) else tensors
+    return [leaf for one in several for leaf in _leaves(one)]
+
+
+def _in_order(calls: list[_Call], inputs: Sequence[str]) -> list[_Call]:
+    """Calls in an order in which what each takes is there."""
+    known, ordered, waiting = {(name, 0) for name in inputs}, [], calls
+    while waiting:
+        ready = [c for c in waiting if all(tensor.call in known for tensor in _leaves(c.taken))]
+        if not ready:
+            raise ValueError(
+                f"the calls of {', '.join(c.layer for c in waiting)} take what is not there"
+            )
+        ordered.append(ready[0])
+        known.add(ready[0].out)
+        waiting = [c for c in waiting if c is not ready[0]]
+    return ordered
+
+
+def _is_chain(calls: Sequence[_Call], inputs: Sequence[str], outputs: Any) -> bool:
+    """Whether each call takes what the one before puts out, and nothing else does."""
+    before: Any = _Tensor((inputs[0], 0), 0) if len(inputs) == 1 else None
+    for call in calls:
+        if call.taken != before:
+            return False
+        before = _Tensor(call.out, 0)
+    once = len({call.layer for call in calls}) == len(calls)
+    return once and bool(calls) and outputs == before
+
+
+def _names(calls: Sequence[_Call], inputs: Sequence[str]) -> dict[tuple[str, int], str]:
+    """A name for what each call puts out: the layer's, with a number from the second call on."""
+    names = {(name, 0): name for name in inputs}
+    taken = {*inputs, *(call.layer for call in calls)}
+    for call in calls:
+        layer, number = call.out
+        name = f"{layer}.{number}" if number else layer
+        while number and name in taken:
+            name += "_"
+        taken.add(name)
+        names[call.out] = name
+    return names
+
+
+def _named(
+    tensors: Any,
+    names: Mapping[tuple[str, int], str],
+    wired: dict[str, tuple[str, Names]],
+    parts: dict[str, _Read],
+) -> Names:
+    """Tensors by their names; one of several outputs of a model is selected, by a layer of its own."""
+    if isinstance(tensors, dict):
+        return {key: _named(one, names, wired, parts) for key, one in tensors.items()}
+    if not isinstance(tensors, _Tensor):
+        return tuple(_named(one, names, wired, parts) for one in tensors)
+    name, wires = names[tensors.call], None
+    if tensors.call[0] in parts:
+        wires = parts[tensors.call[0]].model.traits.wires
+    if wires is None or isinstance(wires.outputs, str):
+        return name
+    several = wires.outputs
+    keys: Any = sorted(several) if isinstance(several, dict) else range(len(several))
+    key = list(keys)[tensors.place]
+    chosen = f"{name}[{key}]"
+    layer = f"select[{key!r}]".replace("/", "_")
+    parts.setdefault(layer, _Read(nn.select(key), {}, {}))
+    wired.setdefault(chosen, (layer, name))
+    return chosen
+
+
+# --- what they share --------------------------------------------------------------------------------
+
+
+class _of:
+    """Put the class and the name of a layer in front of an error."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, (ValueError, TypeError, KeyError, IndexError)):
+            raise ValueError(f"{self.config['class_name']} {_name(self.config)!r}: {error}") from error
+
+
+def _name(config: Config) -> str:
+    return str(config.get("name", config["config"].get("name", "")))
+
+
+def _is_operation(config: Config) -> bool:
+    module = config.get("module") or ""
+    return module.startswith(("keras.src.ops", "keras.ops"))
+
+
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, list) and all(size is None or isinstance(size, int) for size in shape)
+
+
+def snake(name: str) -> str:
+    """A class as Keras names it in the files.
+
+    >>> snake("PReLU"), snake("Conv2DTranspose"), snake("BatchNormalization")
+    ('p_re_lu', 'conv2d_transpose', 'batch_normalization')
+    """
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def _try_out(read: _Read, config: Config) -> None:
+    """Trace the model for an input of the shapes in the description, where these are known."""
+    layers = config["config"]["layers"]
+    found = {_name(one): one["config"] for one in layers if one["class_name"] == "InputLayer"}
+
+    def example(shape: Sequence[int | None], dtype: str) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((2, *(size or 0 for size in shape[1:])), jnp.dtype(dtype))
+
+    shapes = {
+        name: example(own["batch_shape"], own.get("dtype") or "float32")
+        for name, own in found.items()
+        if isinstance(own.get("batch_shape"), list)
+    }
+    if not shapes or len(shapes) < len(found) or any(0 in own.shape for own in shapes.values()):
+        return
+
+    def of(names: Names) -> PyTree:
+        if isinstance(names, str):
+            return shapes[names]
+        if isinstance(names, dict):
+            return {key: of(one) for key, one in names.items()}
+        return tuple(of(one) for one in names)
+
+    wires = read.model.traits.wires
+    x = next(iter(shapes.values())) if wires is None else of(wires.inputs)
+    jax.eval_shape(read.model.apply, read.params, read.state, x)

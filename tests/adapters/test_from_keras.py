@@ -1,0 +1,526 @@
+"""Saved models of Keras read without Keras: what they gave there, and what no file may make it do."""
+
+import functools
+import io
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdeep as jd
+
+FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures" / "keras"
+NAMES = ["table", "wired", "image", "words", "activations"]
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    with np.load(FIXTURES / "expected.npz") as file:
+        return dict(file)
+
+
+def part(recorded, name, what):
+    found = {
+        key.split("/", 2)[2]: own for key, own in recorded.items() if key.startswith(f"{name}/{what}/")
+    }
+    return found[""] if list(found) == [""] else found
+
+
+def read(name):
+    return jd.adapters.from_keras(FIXTURES / f"{name}.keras")
+
+
+def as_dict(outputs):
+    if isinstance(outputs, dict):
+        return outputs
+    several = isinstance(outputs, tuple)
+    return {str(i): y for i, y in enumerate(outputs)} if several else {"": outputs}
+
+
+@pytest.mark.few("table", "wired", "words")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_gives_what_it_gave_in_keras(name, recorded):
+    model, params, state = read(name)
+    y, _ = model.apply(params, state, part(recorded, name, "x"))
+    expected = part(recorded, name, "y")
+    expected = expected if isinstance(expected, dict) else {"": expected}
+    assert set(as_dict(y)) == set(expected)
+    for key, own in as_dict(y).items():
+        np.testing.assert_allclose(own, expected[key], rtol=1e-6, atol=1e-6, err_msg=key)
+
+
+@pytest.mark.few("table")
+@pytest.mark.parametrize("name", ["table", "image"])
+def test_statistics_move_as_in_keras(name, recorded):
+    model, params, state = read(name)
+    after = model.apply(params, state, part(recorded, name, "x"), train=True)[1]["norm"]
+    for own in ("mean", "var"):
+        np.testing.assert_allclose(after[own], part(recorded, name, own)["norm"], rtol=1e-6, atol=1e-6)
+
+
+def test_a_chain_is_serial_by_the_names_of_its_layers_and_the_rest_is_a_graph():
+    model, params, _ = read("table")
+    assert model.kind == "serial"
+    names = ["scaled", "hidden", "norm", "act", "drop", "hidden2", "layer_norm", "probabilities"]
+    assert list(model.layers) == names
+    assert params["hidden"]["kernel"].shape == (4, 6)
+    assert model.layers["norm"] == jd.nn.batch_norm(momentum=0.7, epsilon=1e-3)
+    assert model.meaning == "probabilities"
+    wired, params, _ = read("wired")
+    assert wired.kind == "graph"
+    assert wired.traits.wires.layers.count("twice") == 2
+    assert set(params["nested"]) == {"first", "second"}
+
+
+def test_what_was_not_trainable_is_told_in_the_structure_of_the_parameters():
+    learns = jd.adapters.keras_trainable(FIXTURES / "table.keras")
+    _, params, _ = read("table")
+    assert jax.tree.structure(learns) == jax.tree.structure(params)
+    assert learns["hidden"] == {"kernel": False}
+    assert learns["hidden2"] == {"kernel": True, "bias": True}
+
+
+def test_tools_take_what_was_read(recorded, tmp_path):
+    model, params, state = read("table")
+    x = part(recorded, "table", "x")
+    y, _ = model.apply(params, state, x)
+    folded, fparams, fstate = jd.compress.fold_batch_norm(model, params, state)
+    assert fstate == {}
+    assert "norm" not in fparams
+    np.testing.assert_allclose(folded.apply(fparams, fstate, x)[0], y, rtol=1e-5, atol=1e-6)
+    jd.save(tmp_path / "m", model, params, state)
+    again = jd.load(tmp_path / "m")
+    np.testing.assert_array_equal(again[0].apply(again[1], again[2], x)[0], y)
+    new, nparams, _ = jd.transfer.replace_head(model, params, state, jd.nn.dense(2), x, key=KEY)
+    assert nparams["probabilities"]["kernel"].shape == (5, 2)
+    assert "scaled" in new.layers
+
+
+@pytest.mark.heavy
+def test_it_trains_with_what_keras_froze_held(recorded):
+    model, params, state = read("table")
+    x = part(recorded, "table", "x")
+    result = jd.fit(
+        model,
+        (x, np.arange(5) % 3),
+        loss=functools.partial(jd.losses.softmax_cross_entropy, from_logits=False),
+        optimizer=jd.optimizers.adam(1e-2),
+        params=params,
+        state=state,
+        trainable=jd.adapters.keras_trainable(FIXTURES / "table.keras"),
+        epochs=2,
+        batch_size=5,
+        key=0,
+        progress=False,
+    )
+    np.testing.assert_array_equal(result.params["hidden"]["kernel"], params["hidden"]["kernel"])
+    assert not np.array_equal(result.params["hidden2"]["kernel"], params["hidden2"]["kernel"])
+
+
+# --- files ------------------------------------------------------------------------------------------
+
+
+def members(name="table"):
+    with zipfile.ZipFile(FIXTURES / f"{name}.keras") as archive:
+        return {member: archive.read(member) for member in archive.namelist()}
+
+
+def packed(path, parts):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return path
+
+
+def changed(content, change):
+    """The weights after a change."""
+    file = io.BytesIO(content)
+    with h5py.File(file, "r+") as weights:
+        change(weights)
+    return file.getvalue()
+
+
+def with_weights(tmp_path, change, name="table"):
+    parts = members(name)
+    parts["model.weights.h5"] = changed(parts["model.weights.h5"], change)
+    return packed(tmp_path / "changed.keras", parts)
+
+
+def described(tmp_path, change, name="table"):
+    parts = members(name)
+    config = json.loads(parts["config.json"])
+    change(config)
+    parts["config.json"] = json.dumps(config)
+    return packed(tmp_path / "changed.keras", parts)
+
+
+def layer(config, name):
+    return next(one for one in config["config"]["layers"] if one["config"]["name"] == name)
+
+
+def assert_same(found, expected):
+    assert found[0] == expected[0]
+    jax.tree.map(np.testing.assert_array_equal, found[1:], expected[1:])
+
+
+def test_a_folder_and_weights_beside_a_description_are_read_too(tmp_path):
+    expected = read("wired")
+    for name, content in members("wired").items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "README.md").write_text("of Hugging Face")
+    assert_same(jd.adapters.from_keras(tmp_path), expected)
+    shutil.move(tmp_path / "model.weights.h5", tmp_path / "other.weights.h5")
+    found = jd.adapters.from_keras(tmp_path / "config.json", weights=tmp_path / "other.weights.h5")
+    assert_same(found, expected)
+    with pytest.raises(ValueError, match=r"has no model\.weights\.h5; there are README"):
+        jd.adapters.from_keras(tmp_path)
+
+
+def test_empty_groups_may_lack_and_those_of_an_optimizer_be_there(tmp_path):
+    def change(weights):
+        for group in ("layers/activation", "layers/dropout", "vars"):
+            del weights[group]
+        weights["optimizer/vars/0"] = np.int64(3)
+        weights["_loss_tracker/vars/0"] = np.float32(1)
+
+    path = with_weights(tmp_path, change)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("assets/more.txt", "text")
+    assert_same(jd.adapters.from_keras(path), read("table"))
+
+
+def test_names_are_not_looked_at_and_modules_neither(tmp_path):
+    def change(config):
+        config["module"] = "keras.src.engine.sequential"
+        layer(config, "hidden")["config"]["name"] = "renamed"
+
+    _, params, _ = jd.adapters.from_keras(described(tmp_path, change))
+    np.testing.assert_array_equal(params["renamed"]["kernel"], read("table")[1]["hidden"]["kernel"])
+
+
+def test_missing_variables_are_said_with_those_that_are_there(tmp_path):
+    def change(weights):
+        weights.move("layers/dense_1", "layers/dense_7")
+
+    with pytest.raises(
+        ValueError, match=r"Dense 'hidden2'.* at layers/dense_1/vars, and there are .*dense_7"
+    ):
+        jd.adapters.from_keras(with_weights(tmp_path, change))
+
+    def fewer(weights):
+        del weights["layers/dense_1/vars/1"]
+
+    with pytest.raises(
+        ValueError, match=r"has 2 variables \(kernel, bias\), and the file 1: \[\(6, 5\)\]"
+    ):
+        jd.adapters.from_keras(with_weights(tmp_path, fewer))
+
+    def other(weights):
+        del weights["layers/dense_1/vars/1"]
+        weights["layers/dense_1/vars/1"] = np.zeros(4, np.float32)
+
+    with pytest.raises(ValueError, match=r"hidden2/bias has shape \(4,\)"):
+        jd.adapters.from_keras(with_weights(tmp_path, other))
+
+
+def huge(weights):
+    weights.create_dataset("layers/huge/vars/0", (1 << 40,), "f4", chunks=(1024,))
+
+
+def soft(weights):
+    weights["layers/soft"] = h5py.SoftLink("/layers/dense")
+
+
+def external(weights):
+    weights["layers/external"] = h5py.ExternalLink("/etc/passwd", "/")
+
+
+def hard(weights):
+    weights["layers/again"] = weights["layers/dense"]
+
+
+def virtual(weights):
+    layout = h5py.VirtualLayout((2,), "f4")
+    layout[:] = h5py.VirtualSource("/tmp/other.h5", "x", (2,))
+    weights.create_virtual_dataset("layers/virtual/vars/0", layout)
+
+
+def elsewhere(weights):
+    weights.create_dataset("layers/raw/vars/0", (2,), "f4", external=[("/etc/passwd", 0, 8)])
+
+
+def objects(weights):
+    weights["layers/text/vars/0"] = "text"
+
+
+HOSTILE = {
+    huge: r"layers/huge/vars/0 has 0 bytes and claims to hold 4,398,046,511,104",
+    soft: r"layers/soft is a link to elsewhere",
+    external: r"layers/external is a link to elsewhere",
+    hard: r"is in the file under another name already",
+    virtual: r"layers/virtual/vars/0 has its data in other files",
+    elsewhere: r"layers/raw/vars/0 has its data in other files",
+    objects: r"layers/text/vars/0 has numbers of object",
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE, ids=lambda change: change.__name__)
+def test_weights_that_are_not_ordinary_are_refused(change, tmp_path):
+    with pytest.raises(ValueError, match=HOSTILE[change]):
+        jd.adapters.from_keras(with_weights(tmp_path, change))
+
+
+def test_members_that_lead_out_or_claim_too_much_are_refused(tmp_path):
+    parts = members()
+    for name in ("../config.json", "/config.json", "a/../../b", "..\\b", "C:/b"):
+        with pytest.raises(ValueError, match="leads out of the archive"):
+            jd.adapters.from_keras(packed(tmp_path / "m.keras", {**parts, name: b""}))
+    bomb = tmp_path / "bomb.keras"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", b" " * (1 << 24))
+    with pytest.raises(ValueError, match="that claims to hold 16,777,216"):
+        jd.adapters.from_keras(bomb)
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("config.json", b"{}")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("config.json", b"{}")
+    with pytest.raises(ValueError, match="two members of the name"):
+        jd.adapters.from_keras(tmp_path / "m.keras")
+    link = zipfile.ZipInfo("config.json")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr(link, b"/etc/passwd")
+    with pytest.raises(ValueError, match="that is a link"):
+        jd.adapters.from_keras(tmp_path / "m.keras")
+
+
+def test_code_is_refused_before_the_weights_are_looked_at(tmp_path):
+    def change(config):
+        one = layer(config, "act")
+        one["class_name"] = "Lambda"
+        one["config"]["function"] = {
+            "class_name": "__lambda__",
+            "config": {"value": ["4wEAAAA=", None, None]},
+        }
+
+    path = described(tmp_path, change)
+    parts = {
+        **{"config.json": zipfile.ZipFile(path).read("config.json")},
+        "model.weights.h5": b"nothing",
+    }
+    with pytest.raises(ValueError, match=r"holds (Lambda|__lambda__).* code of Python: it is never run"):
+        jd.adapters.from_keras(packed(tmp_path / "m.keras", parts))
+    with pytest.raises(ValueError, match="is no JSON"):
+        jd.adapters.from_keras(packed(tmp_path / "m.keras", {"config.json": b"[" * 100_000}))
+
+
+REFUSED = {
+    "a class of its own": (
+        {"class_name": "Mine", "registered_name": "my_package>Mine"},
+        {},
+        "Mine 'hidden2': is a my_package>Mine, a class of its own",
+    ),
+    "an unknown class": (
+        {"class_name": "LSTM"},
+        {},
+        "LSTM 'hidden2': is a LSTM, which jaxdeep does not have",
+    ),
+    "half precision": (
+        {},
+        {"dtype": {"config": {"name": "mixed_float16"}}},
+        "has dtype 'mixed_float16'",
+    ),
+    "quantised": ({}, {"quantization_config": {"mode": "int8"}}, "has quantization_config="),
+    "an activation": (
+        {},
+        {"activation": "sparsemax"},
+        "has the activation 'sparsemax', which is none of",
+    ),
+    "channels first": ({}, {"data_format": "channels_first"}, "has data_format='channels_first'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_jaxdeep_does_not_have_is_refused_by_name(case, tmp_path):
+    outside, inside, message = REFUSED[case]
+
+    def change(config):
+        one = layer(config, "hidden2")
+        one.update(outside)
+        one["config"].update(inside)
+
+    with pytest.raises(ValueError, match=message):
+        jd.adapters.from_keras(described(tmp_path, change))
+
+
+CONFIGS = {
+    "Dot": ({"axes": 1}, "is a Dot, which jaxdeep does not have"),
+    "Embedding": ({"input_dim": 3, "output_dim": 2, "mask_zero": True}, "mask_zero=True"),
+    "Conv1D": ({"filters": 2, "kernel_size": [2], "padding": "causal"}, "padding='causal'"),
+    "Conv2DTranspose": ({"filters": 2, "kernel_size": [2], "output_padding": [1, 1]}, "output_padding"),
+    "ReLU": ({"max_value": 2.0}, "max_value=2.0"),
+    "LayerNormalization": ({"rms_scaling": True}, "rms_scaling=True"),
+    "BatchNormalization": ({"renorm": True}, "renorm=True"),
+    "Resizing": ({"height": 2, "width": 2, "crop_to_aspect_ratio": True}, "crop_to_aspect_ratio=True"),
+    "Normalization": ({"axis": -1}, "has neither statistics nor variables"),
+    "GroupNormalization": ({"groups": -1, "scale": False, "center": False}, "groups=-1"),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_argument_that_means_something_else_is_refused(name):
+    from jaxdeep.adapters.keras_models.layers import Given, layer_of
+
+    config, message = CONFIGS[name]
+    with pytest.raises(ValueError, match=message):
+        layer_of(name, Given(config, []))
+
+
+def test_other_things_are_no_models(tmp_path):
+    with pytest.raises(FileNotFoundError, match="source: there is no"):
+        jd.adapters.from_keras(tmp_path / "none.keras")
+    with pytest.raises(TypeError, match="source must be a path or a model of Keras, got 3"):
+        jd.adapters.from_keras(3)
+    (tmp_path / "old.h5").write_bytes(b"\x89HDF")
+    with pytest.raises(ValueError, match=r"source must be a \.keras file"):
+        jd.adapters.from_keras(tmp_path / "old.h5")
+    own = {"class_name": "Mine", "config": {}, "module": "mine"}
+    path = packed(tmp_path / "m.keras", {**members(), "config.json": json.dumps(own)})
+    with pytest.raises(ValueError, match="source is a Mine, a class of its own"):
+        jd.adapters.from_keras(path)
+
+
+@pytest.mark.heavy
+def test_keras_is_not_imported(tmp_path):
+    code = (
+        "import sys, jaxdeep as jd\n"
+        f"jd.adapters.from_keras({str(FIXTURES / 'table.keras')!r})\n"
+        "assert 'keras' not in sys.modules and 'marshal' not in dir(jd)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=pathlib.Path(jd.__file__).parents[1])
+
+
+# --- and back ---------------------------------------------------------------------------------------
+
+
+def drawn(model, x):
+    params, state = model.init(KEY, x)
+    leaves, structure = jax.tree.flatten((params, state))
+    keys = jax.random.split(KEY, len(leaves) + 1)
+    moved = [jnp.abs(leaf + 0.3 * jax.random.normal(k, leaf.shape)) for k, leaf in zip(keys, leaves)]
+    return jax.tree.unflatten(structure, moved)
+
+
+def networks():
+    nn = jd.nn
+    image = nn.serial(
+        conv=nn.conv(4, 3, strides=2, activation=jax.nn.leaky_relu),
+        pad=nn.conv(4, 3, padding=((1, 2), (0, 1)), groups=4),
+        bn=nn.batch_norm(),
+        res=nn.residual(nn.serial(a=nn.conv(4, 1), b=nn.activation(jax.nn.relu))),
+        both=nn.concatenate(l=nn.conv(2, 1), r=nn.serial(nn.conv(2, 3), nn.prelu(shared_axes=(1, 2)))),
+        up=nn.conv_transpose(3, 3, strides=2),
+        pool=nn.average_pool(2, padding="SAME"),
+        flat=nn.flatten(),
+        rest=nn.serial(h=nn.dense(5), loop=nn.repeat(nn.dense(5, activation=jnp.tanh), 3)),
+        out=nn.parallel(p=nn.dense(2, activation=jax.nn.softmax), q=nn.dense(1)),
+    )
+    graph = nn.graph(
+        {
+            "a": ("twin", "l"),
+            "b": ("twin", "a"),
+            "unused": ("twin", "b"),
+            "m": ("join", ("b", "r", "a")),
+            "y": ("outputs", "m"),
+            "z": ("norm", "a"),
+        },
+        ("y", "z"),
+        {"left": "l", "right": "r"},
+        twin=nn.dense(3, activation=jnp.tanh),
+        join=nn.merge("concatenate"),
+        outputs=nn.dense(2),
+        norm=nn.layer_norm(),
+    )
+    words = nn.serial(table=nn.embedding(7, 4), pool=nn.global_average_pool(), out=nn.dense(1))
+    key = jax.random.key(3)
+    rows = jax.random.normal(key, (5, 3))
+    return {
+        "image": (image, jax.random.normal(key, (3, 9, 9, 2))),
+        "graph": (graph, {"left": rows, "right": 2 * rows}),
+        "words": (words, jax.random.randint(key, (4, 6), 0, 7)),
+        "shared": (nn.serial(nn.shared(nn.dense(2)), nn.merge("subtract")), (rows, rows[::-1])),
+    }
+
+
+WRITTEN = ["graph", "words", "shared", "image"]
+
+
+@pytest.mark.few("graph")
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_is_written_is_read_again(name, tmp_path):
+    model, x = networks()[name]
+    params, state = drawn(model, x)
+    path = tmp_path / "m.keras"
+    jd.adapters.to_keras(model, params, state, path, jax.eval_shape(lambda: x))
+    with zipfile.ZipFile(path) as archive:
+        assert sorted(archive.namelist()) == ["config.json", "metadata.json", "model.weights.h5"]
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
+    found, fparams, fstate = jd.adapters.from_keras(path)
+    expected = jax.tree.leaves(model.apply(params, state, x)[0])
+    again = jax.tree.leaves(found.apply(fparams, fstate, x)[0])
+    for a, b in zip(again, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_arrays_in_another_order_of_memory_are_written_as_they_are(tmp_path):
+    model = jd.nn.serial(out=jd.nn.dense(3))
+    kernel = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(4, 3))
+    params = {"out": {"kernel": kernel, "bias": np.zeros(6, np.float32)[::2]}}
+    jd.adapters.to_keras(model, params, {}, tmp_path / "m.keras", np.ones((1, 4), np.float32))
+    found = jd.adapters.from_keras(tmp_path / "m.keras")[1]
+    np.testing.assert_array_equal(found["out"]["kernel"], kernel)
+
+
+NOT_WRITTEN = [
+    (jd.nn.serial(a=jd.nn.swish()), "a: is a swish, which Keras does not have"),
+    (jd.nn.serial(a=jd.nn.dense(2, activation=jax.nn.gelu)), "a: has the function .* approximate=False"),
+    (jd.nn.serial(a=jd.nn.lambda_(jnp.sin)), "a: is a lambda, which Keras does not have"),
+    (jd.nn.mixed_precision(jd.nn.dense(2)), "computes in bfloat16"),
+    (jd.nn.serial(a=jd.nn.batch_norm(unbiased_running_var=True)), "a: has unbiased_running_var=True"),
+    (jd.nn.serial(b=jd.nn.serial(a=jd.nn.rescale(1.0, low=0.0))), "b/a: has low=0.0"),
+]
+
+
+@pytest.mark.parametrize(("model", "message"), NOT_WRITTEN)
+def test_what_keras_does_not_have_is_refused_by_its_path(model, message, tmp_path):
+    x = jnp.ones((2, 3))
+    params, state = model.init(KEY, x)
+    with pytest.raises(ValueError, match=message):
+        jd.adapters.to_keras(model, params, state, tmp_path / "m.keras", x)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_faults_of_writing_are_said(tmp_path):
+    model = jd.nn.dense(2)
+    params, state = model.init(KEY, jnp.ones((1, 3)))
+    with pytest.raises(ValueError, match=r"path must end in \.keras"):
+        jd.adapters.to_keras(model, params, state, tmp_path / "m.h5", jnp.ones((1, 3)))
+    with pytest.raises(TypeError, match="must be a Model"):
+        jd.adapters.to_keras(3, params, state, tmp_path / "m.keras", jnp.ones((1, 3)))
+    half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), params)
+    with pytest.raises(ValueError, match="of bfloat16, and float32 is written"):
+        jd.adapters.to_keras(model, half, state, tmp_path / "m.keras", jnp.ones((1, 3)))
+    with pytest.raises(ValueError, match="params/kernel has shape"):
+        jd.adapters.to_keras(
+            model, {**params, "kernel": jnp.ones((3, 5))}, state, tmp_path / "m.keras", 0
+        )
