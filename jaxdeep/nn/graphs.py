@@ -1,5 +1,6 @@
 """Models whose layers are wired by name: a graph of calls, and the layers that join several arrays."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -141,7 +142,7 @@ def merge(how: str = "add", *, axis: int = -1) -> Layer:
     (2, 4)
     """
     _checks.check_choice("how", how, (*_JOINS, "concatenate"))
-    axis = _checks.whole_numbers("axis", axis)[0]
+    axis = _checks.check_count("axis", axis, low=-math.inf)
 
     def apply(x: PyTree) -> Array:
         several = _several(x)
@@ -156,8 +157,10 @@ def merge(how: str = "add", *, axis: int = -1) -> Layer:
             for a in several[1:]:
                 total = _JOINS[how](total, a)
         except (TypeError, ValueError):
+            along = f" along axis={axis}" if how == "concatenate" else ""
+            shapes = [a.shape for a in several]
             raise ValueError(
-                f"merge({how!r}) needs arrays of shapes that fit as x, got {[a.shape for a in several]}"
+                f"merge({how!r}) needs arrays of shapes that fit{along} as x, got {shapes}"
             ) from None
         return total / len(several) if how == "average" else total
 

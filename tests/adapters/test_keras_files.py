@@ -278,6 +278,50 @@ def test_it_is_trained_and_held_by_jaxdeep(keras):
         jd.transfer.replace_head(model, params, state, jd.nn.dense(1), x, key=0)
 
 
+def test_recurrent_layers_and_subclasses_are_run_too(keras):
+    L, x = keras.layers, inputs((5, 3))
+    module = randomised(keras.Sequential([keras.Input((5, 3)), L.LSTM(4, dropout=0.5), L.Dense(1)]))
+    model = jd.adapters.from_keras_model(module)
+    params, state = model.init(KEY, x)
+    y = model.apply(params, state, x)[0]
+    np.testing.assert_allclose(y, module(x), rtol=1e-6)
+    np.testing.assert_array_equal(model.apply(params, state, x, train=True)[0], y)
+    assert not np.allclose(model.apply(params, state, x, key=KEY)[0], y)
+
+    class Mine(keras.Model):
+        def __init__(self, *inner):
+            super().__init__()
+            self.inner = inner
+
+        def call(self, x):
+            for layer in self.inner:
+                x = layer(x)
+            return x
+
+    plain, random = Mine(L.Dense(2)), Mine(L.Dense(2), L.Dropout(0.5))
+    for one in (plain, random):
+        one(x)
+        model = jd.adapters.from_keras_model(one)
+        params, state = model.init(KEY, x)
+        np.testing.assert_allclose(model.apply(params, state, x)[0], one(x), rtol=1e-6)
+    with pytest.raises(ValueError, match="the call of Mine takes no `training`, so that dropout"):
+        model.apply(params, state, x, key=KEY)
+    with pytest.raises(ValueError, match="source is a Mine, a class of its own"):
+        jd.adapters.from_keras(plain)
+
+
+def test_a_layer_that_two_models_share_and_code_are_refused(keras):
+    L, x = keras.layers, keras.Input((4,))
+    shared = L.Dense(4, name="shared")
+    inner = keras.Model(x, shared(x), name="inner")
+    model = keras.Model(x, L.Add()([inner(x), shared(shared(x))]))
+    with pytest.raises(ValueError, match="that two models inside each other share"):
+        jd.adapters.from_keras(model)
+    code = keras.Sequential([keras.Input((3,)), L.Lambda(lambda x: x * 2, name="twice")])
+    with pytest.raises(ValueError, match=r"holds .* which is code of Python: it is never run"):
+        jd.adapters.from_keras(code)
+
+
 def test_what_cannot_be_run_is_refused(keras):
     with pytest.raises(TypeError, match="module must be a model of Keras, got 3"):
         jd.adapters.from_keras_model(3)

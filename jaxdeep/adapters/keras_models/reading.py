@@ -163,7 +163,10 @@ def _part(config: Config, path: str, variables: Variables) -> _Read:
     except ValueError as error:
         if not there and " variables (" in str(error):
             known = ", ".join(sorted(variables)) or "none"
-            raise ValueError(f"has its variables at {path}/vars, and there are {known}") from None
+            raise ValueError(
+                f"has its variables at {path}/vars, and there are {known}; those of a layer that two "
+                "models inside each other share are at one of them only, which is not read"
+            ) from None
         raise
     return _Read(*made, frozen=[] if own.get("trainable", True) else [()])
 

@@ -37,7 +37,8 @@ def from_keras_model(module: Any) -> Model:
 
     Raises:
       TypeError: not a model of Keras. ValueError: another backend of Keras than JAX; a model that is
-        not built; a `mask=`. ImportError: Keras is not installed.
+        not built; a `mask=`; a switch that is on where the module's `call` takes no ``training``, and
+        layers inside would need it. ImportError: Keras is not installed.
 
     Source: ``stateless_call`` of `keras.Layer`.
 
@@ -94,7 +95,7 @@ def _model(held: _Module, trainable: PyTree) -> Model:
             for variable, names in zip(others, _names(others))
         ]
         with _changing, _switched(held, switches, trainable):
-            y, new = held.module.stateless_call(values, rest, x, training=switches.any_on)
+            y, new = held.module.stateless_call(values, rest, x, **_mode(held, switches))
         return y, _tree(others, new) if switches.train else state
 
     return adapted(type(held.module).__name__, make, run, functools.partial(_model, held))
@@ -139,6 +140,24 @@ def _words(key: jax.Array | None, number: int) -> jax.Array:
     return jax.random.bits(jax.random.fold_in(key, number), (2,), jnp.uint32)
 
 
+def _mode(held: _Module, switches: Switches) -> dict[str, bool]:
+    """Keras' one switch, as a model takes it."""
+    if held.module._call_has_training_arg:
+        return {"training": switches.any_on}
+    asked = [layer for layer in held.module._flatten_layers() if _has_norm(held.keras, layer)]
+    asked += [layer for layer in held.module._flatten_layers() if layer._seed_generators]
+    if switches.any_on and asked:
+        raise ValueError(
+            f"the call of {type(held.module).__name__} takes no `training`, so that {asked[0].name} "
+            "inside of it cannot be told to train or to draw"
+        )
+    return {}
+
+
+def _has_norm(keras: Any, layer: Any) -> bool:
+    return isinstance(layer, keras.layers.BatchNormalization)
+
+
 @contextlib.contextmanager
 def _switched(held: _Module, switches: Switches, trainable: PyTree) -> Iterator[None]:
     """Where it is entered, batch norms and what is random do as the switches say.
@@ -160,10 +179,17 @@ def _switched(held: _Module, switches: Switches, trainable: PyTree) -> Iterator[
 def _is_off(keras: Any, layer: Any, switches: Switches, trainable: PyTree) -> bool:
     if not layer._call_has_training_arg:
         return False
-    if isinstance(layer, keras.layers.BatchNormalization):
+    if _has_norm(keras, layer):
         names = layer.path.split("/")
         return not switches.train or (trainable is not None and not learns(trainable, names))
-    return switches.key is None and bool(layer._seed_generators)
+    if switches.key is not None or not layer._seed_generators:
+        return False
+    if switches.train and any(_has_norm(keras, inner) for inner in layer._flatten_layers()):
+        raise ValueError(
+            f"{layer.name} draws random numbers itself and has batch norms inside, which Keras switches "
+            "together: pass a key"
+        )
+    return True
 
 
 def _without_training(call: Callable[..., Any]) -> Callable[..., Any]:
