@@ -524,3 +524,24 @@ def test_other_faults_of_writing_are_said(tmp_path):
         jd.adapters.to_keras(
             model, {**params, "kernel": jnp.ones((3, 5))}, state, tmp_path / "m.keras", 0
         )
+
+
+@pytest.mark.heavy
+def test_further_tools_take_a_graph_that_was_read(recorded, tmp_path):
+    model, params, state = read("image")
+    x = part(recorded, "image", "x")
+    y = part(recorded, "image", "y")
+    with pytest.raises(
+        ValueError, match=r"cannot fold norm: .*zeros are padded in front"
+    ):  # behind a ReLU
+        jd.compress.fold_batch_norm(model, params, state)
+    small = jd.compress.quantize(model, params, state)
+    assert small[1]["conv"]["kernel"].dtype == jnp.int8
+    assert small[1]["separable"]["pointwise"]["kernel"].dtype == jnp.int8
+    jd.compress.export(tmp_path / "m.jax", model, params, state, x[:1])
+    run = jd.compress.load_exported(tmp_path / "m.jax")
+    np.testing.assert_allclose(run(x), y, rtol=1e-5, atol=1e-5)
+    draw = functools.partial(jd.uncertainty.mc_dropout, model, params, state, x, key=0, samples=8)
+    whole, chunked = draw(from_logits=True), draw(from_logits=True, batch_size=2)
+    assert float(whole.std.max()) > 0
+    np.testing.assert_allclose(chunked.std, whole.std, rtol=1e-4, atol=1e-6)  # the same masks
