@@ -20,7 +20,7 @@ from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.fits import check_fit, check_params
 from jaxdeep.nn.graphs import leaves, rewired, up_to
-from jaxdeep.nn.model import Model, Pair, check_models, located, under
+from jaxdeep.nn.model import Model, Pair, check_models, lifting, located, under
 from jaxdeep.nn.traits import Traits, Wires
 from jaxdeep.optimizers import multiply
 from jaxdeep.tree import Where, example_of, mask, path_name
@@ -291,13 +291,9 @@ def _chain(caller: str, model: Model) -> Model:
     """The serial model itself, or the one inside a wrapper such as `mixed_precision`."""
     inside = walk.unwrapped(model)
     if inside.traits.joins != "chain":
-        hint = (
-            "; for an adapted module, make it anew with what you want and give it to "
-            "jaxdeep.transfer.pretrained"
-        )
         raise ValueError(
             f"{caller} needs layers one after another (jaxdeep.nn.serial), got {inside.kind}"
-            f"{hint if not inside.layers else ''}"
+            f"{lifting(inside)}"
         )
     return inside
 

@@ -6,6 +6,7 @@ from jaxdeep.adapters.keras import to_keras_optimizer
 from jaxdeep.adapters.keras_models.reading import from_keras, keras_trainable
 from jaxdeep.adapters.keras_models.wrapping import from_keras_model
 from jaxdeep.adapters.keras_models.writing import to_keras
+from jaxdeep.adapters.lifting import lift, lower
 from jaxdeep.adapters.linen import from_linen
 from jaxdeep.adapters.log_files import to_csv, to_json_lines
 from jaxdeep.adapters.nnx import from_nnx
@@ -18,6 +19,8 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "keras_trainable",
+    "lift",
+    "lower",
     "sweep_to_tensorboard",
     "to_csv",
     "to_json_lines",

@@ -12,7 +12,8 @@ import numpy as np
 
 from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
-from jaxdeep.adapters.module import Switches, adapted, check_names
+from jaxdeep.adapters.known import of_equinox
+from jaxdeep.adapters.module import Hook, Inside, Switches, adapted, check_names, hooked
 from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model, learns
 from jaxdeep.tree import path_name
@@ -116,7 +117,9 @@ def _model(
         leaves = jax.tree.leaves(make(key))
         return jax.tree.map(lambda i: _strong(jnp.copy(leaves[i])), (form().params, form().rest))
 
-    def run(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> tuple[PyTree, PyTree]:
+    def run(
+        params: PyTree, state: PyTree, x: PyTree, switches: Switches, hook: Hook | None = None
+    ) -> tuple[PyTree, PyTree]:
         own = form()
         updates = switches.train and own.first_state < len(own.leaves)
         if switches.mask is not None and updates:
@@ -139,6 +142,9 @@ def _model(
             """What the module makes of the rows, called with this key, and its state after it."""
             module, before = jax.tree.unflatten(own.structure, leaves)
             _switch(module, switches, trainable)
+            for path, node in list(_modules(module)):
+                if hook is not None and path and callable(node):
+                    object.__setattr__(node, "__class__", hooked(hook, path, type(node)))
             flags = _flags(switches, own.takes)
 
             def one(x: PyTree, key: jax.Array | None) -> PyTree:
@@ -163,7 +169,8 @@ def _model(
         new = leaves[: own.first_state] + jax.tree.leaves(after)
         return y, jax.tree.map(lambda i: _strong(new[i]), own.rest)
 
-    return adapted(kind, init, run, functools.partial(_model, make, form, kind))
+    freeze = functools.partial(_model, make, form, kind)
+    return adapted(kind, init, Inside(run, of_equinox, rows=True), freeze)
 
 
 class _Form(NamedTuple):
@@ -356,7 +363,8 @@ def _obedient(kind: Any) -> Any:
     ) -> Any:
         return kind.__call__(self, *args, **kwargs)
 
-    return type(kind)(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
+    namespace = {"__call__": call, "__module__": kind.__module__, "_kind_": kind.__name__}
+    return type(kind)(kind.__name__, (kind,), namespace)
 
 
 @functools.cache

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep._shapes import PyTree
-from jaxdeep.adapters.module import Switches, adapted, trailing
+from jaxdeep.adapters.known import of_flax
+from jaxdeep.adapters.module import Hook, Inside, Switches, adapted, trailing
 from jaxdeep.nn.model import Model, learns
 from jaxdeep.tree import example_of
 
@@ -89,21 +90,27 @@ def _model(module: "nn.Module", rngs: Sequence[str], trainable: PyTree) -> Model
                 variables = module.init(keys, zeros, **off.flags(taken))
         return variables.get("params", {}), {n: c for n, c in variables.items() if n != "params"}
 
-    def run(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> tuple[PyTree, PyTree]:
+    def run(
+        params: PyTree, state: PyTree, x: PyTree, switches: Switches, hook: Hook | None = None
+    ) -> tuple[PyTree, PyTree]:
         variables = {"params": params, **{name: _unsown(tree) for name, tree in state.items()}}
         random = {} if switches.key is None else streams(switches.key)
         call = functools.partial(module.apply, variables, x, rngs=random, **switches.flags(taken))
-        with _switched(switches, trainable):
+        with _switched(switches, trainable, hook):
             if not state or not switches.any_on:
                 return call(), state
             # with a key alone the module may write statistics, which are not kept
             y, new = call(mutable=list(state))
         return y, {**state, **new} if switches.train else state
 
-    return adapted(type(module).__name__, make, run, functools.partial(_model, module, rngs))
+    known = functools.partial(of_flax, collection=("batch_stats",))
+    freeze = functools.partial(_model, module, rngs)
+    return adapted(type(module).__name__, make, Inside(run, known), freeze)
 
 
-def _switched(switches: Switches, trainable: PyTree) -> AbstractContextManager[None]:
+def _switched(
+    switches: Switches, trainable: PyTree, hook: Hook | None = None
+) -> AbstractContextManager[None]:
     """Where it is entered, layers with a switch of their own do as the model's switches say."""
     import flax.linen as nn
 
@@ -114,6 +121,15 @@ def _switched(switches: Switches, trainable: PyTree) -> AbstractContextManager[N
     }
 
     def intercept(
+        call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: Any
+    ) -> Any:
+        layer = context.module
+        if hook is None or context.method_name != "__call__" or not layer.path:
+            return switched(call, args, kwargs, context)
+        go = lambda *args, **kwargs: switched(call, args, kwargs, context)  # noqa: E731
+        return hook(layer.path, layer, go, args, kwargs)
+
+    def switched(
         call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: Any
     ) -> Any:
         layer = context.module

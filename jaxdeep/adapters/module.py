@@ -1,15 +1,30 @@
 """What the adapters of modules of Flax and Equinox share: the two switches, and names of arrays."""
 
+import functools
 from collections.abc import Callable, Container
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
-from jaxdeep.nn.model import Model
+from jaxdeep.adapters.known import Known
+from jaxdeep.nn.model import Call, Model
 from jaxdeep.tree import leaf_paths
+
+Path = tuple[Any, ...]  # the names that lead to a module inside
+Hook = Callable[[Path, Any, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+"""``hook(path, module, call, args, kwargs)`` in place of ``call(*args, **kwargs)``."""
+
+
+class Run(Protocol):
+    """``run(params, state, x, switches, hook) -> (y, state)`` of a module."""
+
+    def __call__(
+        self, params: PyTree, state: PyTree, x: PyTree, switches: "Switches", hook: Hook | None = None, /
+    ) -> tuple[PyTree, PyTree]:
+        """Run the module."""
 
 
 class Switches(NamedTuple):
@@ -41,10 +56,50 @@ class Switches(NamedTuple):
         return {name: value for name, value in values.items() if name in taken}
 
 
+class Inside(NamedTuple):
+    """What there is inside a module, as ``Model.inside`` holds it.
+
+    Attributes:
+      run: the module, with a hook for every call of a module inside.
+      known: ``(module, path, x, state)``, the layer of jaxdeep that a module inside is when it is called
+        with `x`, or None.
+      rows: for modules of one example, that outputs lack the axis of the batch.
+    """
+
+    run: Run
+    known: Callable[[Any, Path, jax.Array, PyTree], Known | None]
+    rows: bool = False
+
+    @property
+    def lifts(self) -> bool:
+        """Whether it can become layers of jaxdeep."""
+        return True
+
+    def calls(self, params: PyTree, state: PyTree, x: PyTree) -> list[Call]:
+        """The calls of modules inside that call no other, in order, with shapes for arrays."""
+        found: list[Call] = []
+        rows = jax.tree.leaves(x)[0].shape[:1] if self.rows else ()
+
+        def hook(
+            path: Path, module: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
+        ) -> Any:
+            before = len(found)
+            y = call(*args, **kwargs)
+            if len(found) == before:
+                arrays = [leaf for leaf in jax.tree.leaves(y) if hasattr(leaf, "shape")]
+                shapes = [jax.ShapeDtypeStruct((*rows, *a.shape), a.dtype) for a in arrays[:1]]
+                kind = getattr(module, "_kind_", type(module).__name__)
+                found.append(Call(path, kind, shapes))
+            return y
+
+        jax.eval_shape(lambda p, s, x: self.run(p, s, x, Switches(), hook)[0], params, state, x)
+        return found
+
+
 def adapted(
     kind: str,
     make: Callable[[jax.Array, PyTree], tuple[PyTree, PyTree]],
-    run: Callable[[PyTree, PyTree, PyTree, Switches], tuple[PyTree, PyTree]],
+    inside: Inside,
     freeze: Callable[[PyTree], Model],
 ) -> Model:
     """The model of a module.
@@ -52,7 +107,7 @@ def adapted(
     Args:
       kind: the model's.
       make: ``(key, x) -> (params, state)``.
-      run: ``(params, state, x, switches) -> (y, state)``.
+      inside: the module and what is inside.
       freeze: what ``Model.frozen`` does.
     """
 
@@ -70,9 +125,9 @@ def adapted(
         mask: jax.Array | None = None,
     ) -> tuple[PyTree, PyTree]:
         _checks.check_key(key, optional=True)
-        return run(params, state, x, Switches(train, key, mask))
+        return inside.run(params, state, x, Switches(train, key, mask))
 
-    return Model(init, apply, kind, freeze=freeze)
+    return Model(init, apply, kind, freeze=freeze, inside=inside)
 
 
 def check_names(own: PyTree, given: PyTree) -> None:
@@ -85,3 +140,14 @@ def check_names(own: PyTree, given: PyTree) -> None:
 def trailing(mask: jax.Array, x: jax.Array) -> jax.Array:
     """The mask of the leading axes with as many axes as `x`, as Flax' batch norms want it."""
     return jnp.reshape(mask, jnp.shape(mask) + (1,) * (jnp.ndim(x) - jnp.ndim(mask)))
+
+
+def hooked(hook: Hook, path: Path, kind: Any) -> Any:
+    """A class of modules whose call goes through the hook."""
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return hook(path, self, functools.partial(kind.__call__, self), args, kwargs)
+
+    own = getattr(kind, "_kind_", None) or kind.__name__
+    namespace = {"__call__": call, "__module__": kind.__module__, "_kind_": own}
+    return type(kind)(kind.__name__, (kind,), namespace)

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep._shapes import PyTree
-from jaxdeep.adapters.module import Switches, adapted, check_names, trailing
+from jaxdeep.adapters.known import of_flax
+from jaxdeep.adapters.module import Hook, Inside, Switches, adapted, check_names, hooked, trailing
 from jaxdeep.nn.model import Model, learns
 
 if TYPE_CHECKING:
@@ -83,15 +84,21 @@ def _model(
         _, params, _, rest = make(key)
         return jax.tree.map(jnp.copy, (nnx.to_pure_dict(params), nnx.to_pure_dict(rest)))
 
-    def run(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> tuple[PyTree, PyTree]:
+    def run(
+        params: PyTree, state: PyTree, x: PyTree, switches: Switches, hook: Hook | None = None
+    ) -> tuple[PyTree, PyTree]:
         graph, own_params, own_streams, own_rest = template()
         streams = _streams(own_streams, switches.key)
         net = nnx.merge(graph, _filled(own_params, params), streams, _filled(own_rest, state))
         _switch(net, switches, trainable)
+        for path, node in nnx.iter_graph(net):
+            if hook is not None and path and isinstance(node, nnx.Module) and callable(node):
+                node.__class__ = hooked(hook, path, type(node))
         y = net(x, **switches.flags(inspect.signature(type(net).__call__).parameters))
         return y, _only(nnx.to_pure_dict(_split(net)[3]), state) if switches.train else state
 
-    return adapted(kind, init, run, functools.partial(_model, make, template, kind))
+    freeze = functools.partial(_model, make, template, kind)
+    return adapted(kind, init, Inside(run, of_flax), freeze)
 
 
 def _split(module: "nnx.Module") -> tuple[Any, ...]:
@@ -108,12 +115,16 @@ def _switch(net: "nnx.Module", switches: Switches, trainable: PyTree) -> None:
     from flax import nnx
 
     class Norm(nnx.BatchNorm):
+        _kind_ = "BatchNorm"
+
         def __call__(self, x: Any, use_running_average: Any = None, **kwargs: Any) -> Any:
             if switches.mask is not None:
                 kwargs["mask"] = trailing(switches.mask, x)
             return super().__call__(x, use_running_average=self.use_running_average, **kwargs)
 
     class Drop(nnx.Dropout):
+        _kind_ = "Dropout"
+
         def __call__(self, inputs: Any, *, deterministic: Any = None, **kwargs: Any) -> Any:
             return super().__call__(inputs, deterministic=self.deterministic, **kwargs)
 

@@ -26,7 +26,7 @@ from jaxdeep.nn.combinators import serial
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.graphs import bridged, rewired, runs
 from jaxdeep.nn.layer import remake
-from jaxdeep.nn.model import Model, check_models
+from jaxdeep.nn.model import Model, check_models, lifting
 from jaxdeep.nn.traits import same_axes
 
 
@@ -215,9 +215,11 @@ def _inside(part: Part, stack: int, rank: int | None) -> tuple[Part, Reasons]:
     if traits.norm is not None:
         return part, {}
     if not walk.known(part.layer):
-        if _hidden_statistics(part.state):
+        adapted = part.layer.inside is not None and bool(jax.tree.leaves(part.state))
+        if adapted or _hidden_statistics(part.state):
             reason = (
                 f"{part.layer.kind} keeps statistics of its own, inside of which jaxdeep cannot look"
+                f"{lifting(part.layer)}"
             )
             return part, {part.path: reason}
         return part, {}

@@ -14,7 +14,7 @@ from jaxdeep._shapes import Array, Float, PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.layer import KINDS, build, initialisers
-from jaxdeep.nn.model import Model, check_models
+from jaxdeep.nn.model import Model, check_models, lifting
 from jaxdeep.nn.quantized import doubly_rounded, rounded
 from jaxdeep.tree import Where, leaf_paths, mask
 
@@ -107,10 +107,10 @@ def quantize(
     if chosen is not None and chosen - done:
         raise ValueError(
             f"where={where!r} selects {', '.join(sorted(chosen - done))}; what can be quantised are "
-            "kernels of dense and conv layers and tables of embeddings"
+            f"kernels of dense and conv layers and tables of embeddings{lifting(model)}"
         )
     if not done:
-        raise ValueError("quantize: the model has no dense, conv or embedding layer")
+        raise ValueError(f"quantize: the model has no dense, conv or embedding layer{lifting(model)}")
     return small_model, qparams, state
 
 

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,31 @@ class Apply(Protocol):
         """Run the model."""
 
 
+class Call(NamedTuple):
+    """A call of a module inside an adapted module.
+
+    Attributes:
+      path: the names that lead to it, as in parameters and state.
+      kind: its class.
+      output: shapes.
+    """
+
+    path: tuple[Any, ...]
+    kind: str
+    output: PyTree
+
+
+class Inside(Protocol):
+    """What an adapted module tells of what is inside it; `jaxdeep.adapters.lift` asks for more."""
+
+    @property
+    def lifts(self) -> bool:
+        """Whether it can become layers of jaxdeep; what `lift` left as it is cannot."""
+
+    def calls(self, params: PyTree, state: PyTree, x: PyTree) -> list[Call]:
+        """The calls of the modules at the bottom, in order, with shapes for arrays."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A model, a layer or a whole network: two pure functions over plain nested dicts of arrays.
@@ -69,6 +94,7 @@ class Model:
       stochastic: whether a key makes a difference; if not, none is derived for it.
       loops: whether its layers run inside a compiled loop, where their outputs cannot be taken out.
       freeze: for a model whose layers are not known here (an adapted module), what `frozen` does.
+      inside: for an adapted module, what is inside it.
       rows_from: for a random layer, ``rows_from(first, rows)`` is the layer for the `rows` rows of a
         longer batch that begin at `first`, a number or an array: it draws for each of them what the
         layer draws for it in the whole batch. None if that cannot be had.
@@ -92,6 +118,7 @@ class Model:
     stochastic: bool = True
     loops: bool = False
     freeze: Callable[[PyTree], "Model"] | None = None
+    inside: Inside | None = None
     rows_from: Callable[[Array | int, int], "Model"] | None = None
     traits: Traits = dataclasses.field(default_factory=Traits)
     # not an argument, so that `dataclasses.replace` does not copy it
@@ -225,6 +252,16 @@ class Model:
 
 def _show(value: object) -> str:
     return getattr(value, "__name__", None) or repr(value)
+
+
+def lifting(model: Model) -> str:
+    """The end of an error, which says what to do about adapted modules in a model; "" without any."""
+    if not any(p.layer.inside is not None and p.layer.inside.lifts for p in walk.every(model)):
+        return ""
+    return (
+        "; a module of Flax or Equinox becomes layers of jaxdeep by model, params, state = "
+        "jaxdeep.adapters.lift(model, params, state, x)"
+    )
 
 
 def learns(trainable: PyTree, path: Sequence[Hashable]) -> bool:

@@ -1,13 +1,15 @@
 """A table of what a model is made of."""
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 
 from jaxdeep._shapes import PyTree
 from jaxdeep.nn import walk
-from jaxdeep.nn.model import Model, check_models
+from jaxdeep.nn.model import Call, Model, Pair, check_models
 from jaxdeep.tree import example_of
 
 
@@ -18,7 +20,8 @@ def summary(model: Model, x: PyTree) -> str:
     "non-trainable" those of `state`.
 
     Args:
-      model: any `Model`; combinators are shown layer by layer.
+      model: any `Model`; combinators are shown layer by layer, adapted modules by the modules inside
+        that call no others, in the order of their calls. What is called again counts once.
       x: an example input, or its `jax.ShapeDtypeStruct`.
 
     Raises:
@@ -47,20 +50,21 @@ def summary(model: Model, x: PyTree) -> str:
     shape = example_of(x)
     params, state = jax.eval_shape(lambda key: model.init(key, shape), key)
 
-    def run(params: PyTree, state: PyTree, x: PyTree) -> dict[str, PyTree]:
+    def run(params: PyTree, state: PyTree, x: PyTree) -> tuple[dict[str, PyTree], ...]:
         found: dict[str, PyTree] = {}
-        model.watch(found).apply(params, state, x)
-        return found
+        given: dict[str, PyTree] = {}
+        _taking(model, given).watch(found).apply(params, state, x)
+        return found, given
 
-    outputs = jax.eval_shape(run, params, state, shape)
+    outputs, inputs = jax.eval_shape(run, params, state, shape)
 
     table = rich.table.Table(box=rich.box.HEAVY_HEAD)
     for name in ("layer", "kind", "output"):
         table.add_column(name, overflow="fold")
     for name in ("trainable", "non-trainable", "bytes"):
         table.add_column(name, justify="right")
-    for path, kind, own_params, own_state in _rows(model, params, state):
-        table.add_row(path, kind, *_row(outputs.get(path), own_params, own_state))
+    for row in _rows(model, params, state, outputs, inputs):
+        table.add_row(row.path, row.kind, *_row(*row[2:]))
     table.add_section()
     table.add_row("total", model.kind, *_row(outputs[""], params, state))
 
@@ -72,28 +76,76 @@ def summary(model: Model, x: PyTree) -> str:
     return capture.get().rstrip("\n")
 
 
-def _rows(model: Model, params: PyTree, state: PyTree) -> Iterator[tuple[str, str, PyTree, PyTree]]:
-    """Path, kind, parameters and state of what the table lists: layers, or a module's own parts."""
+class _Row(NamedTuple):
+    path: str
+    kind: str
+    output: PyTree
+    params: PyTree
+    state: PyTree
+
+
+def _taking(model: Model, given: dict[str, PyTree]) -> Model:
+    """The model, which puts the inputs of adapted modules into `given`, by path, when applied."""
+
+    def taking(place: walk.Place) -> Model:
+        layer = place.layer
+        if layer.inside is None:
+            return layer
+
+        def apply(params: PyTree, state: PyTree, x: PyTree, **switches: Any) -> Pair:
+            given[place.path] = x
+            return layer.apply(params, state, x, **switches)
+
+        return dataclasses.replace(layer, apply=apply)
+
+    return walk.rebuild(model, taking, walk.outside_loops)
+
+
+def _rows(
+    model: Model, params: PyTree, state: PyTree, outputs: PyTree, inputs: PyTree
+) -> Iterator[_Row]:
+    """What the table lists: layers, and the modules inside of adapted ones."""
     for place in walk.leaves(model):
         own_params, own_state = (walk.at(tree, place.keys) for tree in (params, state))
-        if place.path:
+        if place.layer.inside is not None and place.path in inputs:
+            calls = place.layer.inside.calls(own_params, own_state, inputs[place.path])
+            yield from _inside(place.path, calls, own_params, own_state)
+        elif place.path:
             times = "".join(f" × {n}" for n in place.times)
-            yield place.path, f"{place.layer.kind}{times}", own_params, own_state
-        else:
-            yield from _parts(own_params, own_state)
+            kind = f"{place.layer.kind}{times}"
+            yield _Row(place.path, kind, outputs.get(place.path), own_params, own_state)
 
 
-def _parts(params: PyTree, state: PyTree) -> Iterator[tuple[str, str, PyTree, PyTree]]:
-    """The parts of an adapted module, by name."""
-    parts = [name for name in {**params, **state} if isinstance(params.get(name), Mapping)]
-    for name in parts:
-        collections = {
-            c: own[name] for c, own in state.items() if isinstance(own, Mapping) and name in own
-        }  # Linen's
-        yield name, "", params[name], state.get(name, collections)
-    own = {name: leaf for name, leaf in params.items() if name not in parts}
-    if parts and own:
-        yield ", ".join(own), "", own, {}
+def _inside(path: str, calls: list[Call], params: PyTree, state: PyTree) -> Iterator[_Row]:
+    """The calls inside a module, and what is the module's own."""
+    trees = {"params": params, "state": state}
+    left = {
+        (root, *leaf_path): leaf for root, tree in trees.items() for leaf_path, leaf in _leaves(tree)
+    }
+    for call in calls:
+        own: dict[str, list[PyTree]] = {"params": [], "state": []}
+        for keys in [k for k in left if _is_of(k, call.path)]:
+            own[keys[0]].append(left.pop(keys))
+        name = "/".join(map(str, ((path,) if path else ()) + call.path))
+        yield _Row(name, call.kind, call.output, own["params"], own["state"])
+    for root in trees:
+        rest = {keys[1:]: leaf for keys, leaf in left.items() if keys[0] == root}
+        if rest:
+            found: dict[str, PyTree] = {"params": {}, "state": {}, root: list(rest.values())}
+            names = ", ".join("/".join(map(str, keys)) for keys in rest)
+            yield _Row(f"{path}/{names}".strip("/"), "", None, found["params"], found["state"])
+
+
+def _leaves(tree: PyTree) -> list[tuple[tuple[Any, ...], Any]]:
+    """The leaves with the keys that lead to them."""
+    if not isinstance(tree, Mapping):
+        return [((), leaf) for leaf in jax.tree.leaves(tree)]
+    return [((key, *keys), leaf) for key in tree for keys, leaf in _leaves(tree[key])]
+
+
+def _is_of(keys: tuple[Any, ...], path: tuple[Any, ...]) -> bool:
+    """Whether a leaf is under the path, in a collection of Linen or in none."""
+    return path in (keys[1 : 1 + len(path)], *([keys[2 : 2 + len(path)]] if keys[0] == "state" else []))
 
 
 def _row(output: PyTree, params: PyTree, state: PyTree) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from jaxdeep.nn import walk
 from jaxdeep.nn.layer import KINDS
-from jaxdeep.nn.model import Model
+from jaxdeep.nn.model import Model, lifting
 from jaxdeep.saving import registry
 from jaxdeep.saving.sameness import difference
 from jaxdeep.saving.values import Json, decode, encode
@@ -115,6 +115,7 @@ def _check_registered(model: Model) -> None:
             if model.kind == registry.UNNAMED
             else f"the kind {model.kind!r} is not one of jaxdeep's and has no name to be saved by; give "
             f"it one, here and where the model is loaded: jd.saving.register({model.kind!r}, {make})"
+            f"{lifting(model)}"
         ) from None
 
 

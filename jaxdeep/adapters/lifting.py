@@ -1,0 +1,465 @@
+"""Adapted modules as layers of jaxdeep, so that every tool knows what is inside, and back."""
+
+import collections
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep import _checks, nn
+from jaxdeep._arrays import check_leaves, leaves_of
+from jaxdeep._shapes import PyTree
+from jaxdeep.adapters import rest
+from jaxdeep.adapters.known import Leaf, Path
+from jaxdeep.adapters.module import Inside, Switches
+from jaxdeep.adapters.recognition import TO_FIRST, TO_LAST, is_pointwise, recognised
+from jaxdeep.adapters.tracing import (
+    Piece,
+    Trace,
+    Var,
+    behind,
+    called,
+    inputs,
+    pieces,
+    run,
+    trace,
+)
+from jaxdeep.nn import walk
+from jaxdeep.nn.model import Model, check_models
+from jaxdeep.tree import example_of, path_name
+
+
+def lift(
+    model: Model, params: PyTree, state: PyTree, x: PyTree, *, inference: bool = False
+) -> tuple[Model, PyTree, PyTree]:
+    """An adapted module as layers of jaxdeep, as far as it goes: then every tool knows what is inside.
+
+    The module is traced once, abstractly. Its dense layers, convolutions, norms, dropouts and embeddings
+    become jaxdeep's, with the same values; activations, pools and reshapes between them are recognised
+    by what they compute; sums and concatenations of branches become `jaxdeep.nn.residual` and
+    `concatenate`. What runs one after another becomes a `jaxdeep.nn.serial`, with the module's own names
+    joined by dots, ``"layers.0"``. All else stays as it is, in layers of which tools know the paths of
+    their arrays only, or a function without any; `jaxdeep.nn.summary` lists them.
+
+    What is made is compared with the module on `x`: its outputs, and in training its outputs and
+    statistics too. Dropouts draw other numbers of the same distribution.
+
+    Args:
+      model: from `from_linen`, `from_nnx` or `from_equinox`.
+      params, state: its parameters and state. Arrays are not copied where they need not be transposed.
+      x: an example input, one array. Of shapes alone (`jax.ShapeDtypeStruct`) random numbers are drawn.
+      inference: whether layers are lifted, too, that are the same at inference alone: batch norms of
+        Equinox, whose statistics begin in another way.
+
+    Returns:
+      The model, its parameters and its state. `lower` takes them back.
+
+    Raises:
+      TypeError: not an adapted module. ValueError: an input or output of several arrays; arrays that
+        several parts share; a module of which nothing is known, or which does other than the trace says,
+        naming the layer.
+
+    Source: the rules for reading a program of JAX of `jax.make_jaxpr`.
+
+    >>> import flax.linen as linen, jaxdeep as jd
+    >>> model = jd.adapters.from_linen(linen.Sequential([linen.Dense(4), linen.relu, linen.Dense(2)]))
+    >>> x = jnp.ones((1, 3))
+    >>> params, state = model.init(jax.random.key(0), x)
+    >>> lifted, params, state = lift(model, params, state, x)
+    >>> lifted
+    serial(
+        layers_0=dense(features=4),
+        activation0=activation(function=relu),
+        layers_2=dense(features=2),
+    )
+    """
+    _checks.check_flag("inference", inference)
+    found, trees = _lifted("lift", model, params, state, x, inference)
+    new = _filled(found, trees)
+    _verify(model, found, trees, new, _example(x), inference)
+    return found.model, *new
+
+
+def lower(
+    model: Model,
+    params: PyTree,
+    state: PyTree,
+    lifted_params: PyTree,
+    lifted_state: PyTree,
+    x: PyTree,
+    *,
+    inference: bool = False,
+) -> tuple[PyTree, PyTree]:
+    """Parameters and state of an adapted module, with the values that its lifted layers have now.
+
+    Args:
+      model, params, state, x, inference: as `lift` was given them.
+      lifted_params, lifted_state: of the layers that it made, in their structure: trained, pruned or
+        cast, but not folded or quantised.
+
+    Returns:
+      Parameters and state in the structure of the module's; what has no place in the layers stays.
+
+    Raises:
+      ValueError: arrays that the layers do not have, or of other shapes. TypeError: as `lift`.
+
+    Source: the inverse of `lift`.
+
+    >>> import flax.linen as linen, jaxdeep as jd
+    >>> model, x = jd.adapters.from_linen(linen.Sequential([linen.Dense(2)])), jnp.ones((1, 3))
+    >>> params, state = model.init(jax.random.key(0), x)
+    >>> lifted, own, _ = lift(model, params, state, x)
+    >>> doubled = jax.tree.map(lambda leaf: 2 * leaf, own)
+    >>> new, _ = lower(model, params, state, doubled, {}, x)
+    >>> bool((new["layers_0"]["kernel"] == 2 * params["layers_0"]["kernel"]).all())
+    True
+    """
+    _checks.check_flag("inference", inference)
+    found, trees = _lifted("lower", model, params, state, x, inference)
+    wanted = dict(zip(("params", "state"), jax.eval_shape(lambda: _filled(found, trees))))
+    given = {"params": lifted_params, "state": lifted_state}
+    for name, tree in given.items():
+        check_leaves(f"lifted_{name}", tree, real=False)
+    here, there = (
+        {path_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (wanted, given)
+    )
+    odd = [name for name in {**here, **there} if here.get(name) != there.get(name)]
+    if odd:
+        name = odd[0]
+        is_odd = f"has shape {there[name]}" if name in there else "is missing"
+        wants = f"needs {here[name]}" if name in here else "has no such array"
+        raise ValueError(
+            f"lifted_{name} {is_odd}, and what lift makes of this module {wants}; what was folded or "
+            "quantised has no way back"
+        )
+    for root, places in (("params", found.params), ("state", found.state)):
+        for keys, leaf in places.items():
+            value = leaf.there(walk.at(given[root], keys))
+            trees = walk.put(trees, leaf.path, value)
+    return trees["params"], trees["state"]
+
+
+class Part(NamedTuple):
+    """A layer of the lifted model.
+
+    Attributes:
+      name: of the layer; "" for one that is named by its kind.
+      model: the layer.
+      params, state: where its arrays come from, by the names in its own.
+    """
+
+    name: str
+    model: Model
+    params: Mapping[Path, Leaf] = {}
+    state: Mapping[Path, Leaf] = {}
+
+
+class _Module(NamedTuple):
+    """An adapted module and its trace at inference."""
+
+    model: Model
+    trees: PyTree
+    x: jax.ShapeDtypeStruct
+    trace: Trace
+    left: frozenset[Path]
+    seen: dict[str, list[Model] | None]  # what was recognised, by its program
+
+
+def _lifted(
+    caller: str, model: Model, params: PyTree, state: PyTree, x: PyTree, inference: bool
+) -> tuple[Part, PyTree]:
+    check_models(caller, {"model": model})
+    if not isinstance(model.inside, Inside):
+        raise TypeError(
+            f"{caller} takes a model of from_linen, from_nnx or from_equinox, got {model.kind}"
+        )
+    shape = example_of(x)
+    if not hasattr(shape, "shape") or not shape.shape:
+        raise ValueError(f"{caller} takes modules of one array, of a batch, got x of {shape}")
+    trees = {"params": leaves_of("params", params), "state": leaves_of("state", state)}
+    left: frozenset[Path] = frozenset()
+    seen: dict[str, list[Model] | None] = {}
+    while True:
+        shapes = jax.eval_shape(lambda: trees)
+        found = trace(
+            model.inside, shapes["params"], shapes["state"], shape, Switches(), left, trees["state"]
+        )
+        if found.y is None:
+            raise ValueError(f"{caller} takes modules of one output, which {model.kind} has not")
+        module = _Module(model, trees, shape, found, left, seen)
+        parts, odd = _chain(module, found.x, found.y, (), whole=True)
+        odd |= _unusable(found, inference)
+        if not odd:
+            break
+        left |= odd
+    whole = _joined("", parts)
+    places = [leaf.path for leaf in (*whole.params.values(), *whole.state.values())]
+    shared = [path for path, n in collections.Counter(places).items() if n > 1]
+    if shared:
+        raise ValueError(
+            f"{caller}: several parts of {model.kind} use {_named(shared[0][1:])}, and layers of "
+            "jaxdeep have arrays of their own"
+        )
+    return whole, trees
+
+
+def _unusable(found: Trace, inference: bool) -> frozenset[Path]:
+    """Known layers that must stay as they are: called twice, not seen, or other in training."""
+    seen = collections.Counter(
+        found.calls[i][0] for e in behind(found, None, [found.y]) if (i := called(e)) is not None
+    )
+    return frozenset(
+        path for path, known in found.calls if seen[path] != 1 or not (known.trains or inference)
+    )
+
+
+def _chain(
+    module: _Module, begin: Var, end: Var, prefix: Path, *, whole: bool
+) -> tuple[list[Part], frozenset[Path]]:
+    """The parts from one cut to another, and known layers that cannot be part of a layer.
+
+    Where it is not `whole`, but a branch, nothing can stay as it is.
+    """
+    if begin is end:
+        return [], frozenset()
+    found = pieces(module.trace, begin, end)
+    if found is None:
+        return [], _inside(module, begin, end)
+    parts: list[Part] = []
+    odd: frozenset[Path] = frozenset()
+    i = 0
+    while i < len(found):
+        own, stop = _layers(module, found, i, prefix)
+        if own is None:
+            stop = _stays(module, found, i, prefix)
+            odd |= _inside(module, found[i].begin, found[stop - 1].end)
+            if not whole and not odd:
+                odd |= frozenset(path for path, _ in module.trace.calls)
+            own = [] if odd else [_rest(module, found, i, stop)]
+        parts += own
+        i = stop
+    return _permuted(parts), odd
+
+
+def _inside(module: _Module, begin: Var, end: Var) -> frozenset[Path]:
+    """The paths of known layers between two variables."""
+    numbers = (called(equation) for equation in behind(module.trace, begin, [end]))
+    return frozenset(module.trace.calls[i][0] for i in numbers if i is not None)
+
+
+def _layers(module: _Module, found: list[Piece], i: int, prefix: Path) -> tuple[list[Part] | None, int]:
+    """The layers that begin with a piece, or None, and the piece behind them."""
+    piece = found[i]
+    if piece.call is not None:
+        return _known(module, piece.call, prefix), i + 1
+    joined = _branches(module, piece, prefix)
+    if joined is not None:
+        return [joined], i + 1
+    stop = i
+    while stop < len(found) and found[stop].call is None and _is_pure(module, found[stop]):
+        stop += 1
+    for j in range(stop, i, -1):
+        layers = _recognised(module, piece.begin, found[j - 1].end)
+        if layers is not None:
+            return [Part("", layer) for layer in layers], j
+    return None, i + 1
+
+
+def _stays(module: _Module, found: list[Piece], i: int, prefix: Path) -> int:
+    """Where what stays as it is ends: behind all that takes parameters up to the next known layer.
+
+    In training it may have other cuts inside, so that it is found from its two ends.
+    """
+    stop = i + 1
+    while stop < len(found) and _layers(module, found, stop, prefix)[0] is None:
+        stop += 1
+    ahead = stop
+    while ahead < len(found) and (found[ahead].call is None):
+        if _branches(module, found[ahead], prefix) is not None:
+            break
+        ahead += 1
+        if not _is_pure(module, found[ahead - 1]):
+            stop = ahead
+    return stop
+
+
+def _is_pure(module: _Module, piece: Piece) -> bool:
+    """Whether a piece takes no parameters and holds no layers."""
+    equations = behind(module.trace, piece.begin, [piece.end])
+    known = {piece.begin, *module.trace.program.constvars}
+    return inputs(equations) <= known and not any(called(e) is not None for e in equations)
+
+
+def _recognised(module: _Module, begin: Var, end: Var) -> list[Model] | None:
+    """The layers that are what a pure part computes."""
+    found = module.trace
+    equations = behind(found, begin, [end])
+    consts = dict(zip(found.program.constvars, found.consts))
+    used = inputs(equations)
+    consts = {v: value for v, value in consts.items() if v in used}
+
+    def function(x: jax.Array) -> jax.Array:
+        (y,) = run(equations, {**consts, begin: x}, [end], found.program)
+        return y
+
+    shape = jax.ShapeDtypeStruct(begin.aval.shape, begin.aval.dtype)
+    text = str(jax.make_jaxpr(function)(shape))
+    if consts or text not in module.seen:
+        module.seen[text] = recognised(jax.jit(function), shape, equations)
+    return module.seen[text]
+
+
+def _known(module: _Module, number: int, prefix: Path) -> list[Part]:
+    path, known = module.trace.calls[number]
+    params, state = (
+        {(name,): leaf for name, leaf in own.items()} for own in (known.params, known.state)
+    )
+    own = Part(_named(path[len(prefix) :]), known.layer, params, state)
+    return [Part("", TO_LAST), own, Part("", TO_FIRST)] if known.channels_first else [own]
+
+
+def _named(path: Path) -> str:
+    return ".".join(map(str, path))
+
+
+def _branches(module: _Module, piece: Piece, prefix: Path) -> Part | None:
+    """A sum of two branches, or a concatenation of some, as a layer."""
+    last = piece.equations[-1]
+    if last.primitive.name not in ("add", "add_any", "concatenate"):
+        return None
+    ends = list(last.invars)
+    if any(not hasattr(v, "aval") or v.aval.shape[:1] != piece.begin.aval.shape[:1] for v in ends):
+        return None
+    own = [behind(module.trace, piece.begin, [v]) for v in ends]
+    flows = [{id(e) for e in equations if e in piece.equations} for equations in own]
+    if sum(map(len, flows)) > len(set().union(*flows)) or len(ends) < 2:
+        return None
+    if any(not flow and v is not piece.begin for flow, v in zip(flows, ends)):
+        return None
+    around = _common([module.trace.calls[i][0] for e in piece.equations if (i := called(e)) is not None])
+    if len(around) < len(prefix):
+        around = prefix
+    branches = []
+    for v in ends:
+        parts, odd = _chain(module, piece.begin, v, around, whole=False)
+        if odd:
+            return None
+        branches.append(_joined("", parts))
+    name = _named(around[len(prefix) :])
+    if last.primitive.name == "concatenate":
+        names = [f"branch{i}" for i in range(len(branches))]
+        axis = last.params["dimension"]
+        return _gathered(name, dict(zip(names, branches)), lambda own: nn.concatenate(axis=axis, **own))
+    if ends[0] is piece.begin:
+        branches.reverse()
+    layers = {"layer": branches[0]}
+    if piece.begin not in ends:
+        layers["shortcut"] = branches[1]
+    return _gathered(
+        name, layers, lambda layers: nn.residual(layers["layer"], shortcut=layers.get("shortcut"))
+    )
+
+
+def _common(paths: Sequence[Path]) -> Path:
+    """The names with which all paths begin, without the last of each."""
+    if not paths:
+        return ()
+    short = min(len(path) for path in paths) - 1
+    count = next((i for i in range(short) if len({path[i] for path in paths}) > 1), short)
+    return paths[0][:count]
+
+
+def _joined(name: str, parts: list[Part]) -> Part:
+    """Parts one after another as one."""
+    counts: collections.Counter[str] = collections.Counter()
+    taken = {part.name for part in parts}
+    named: dict[str, Part] = {}
+    for part in parts:
+        own = part.name
+        while not own or own in named:
+            kind = own or part.model.kind
+            own = f"{kind}{counts[kind]}"
+            counts[kind] += 1
+            own = "" if own in taken else own
+        named[own] = part
+    return _gathered(name, named, lambda layers: nn.serial(**layers))
+
+
+def _gathered(name: str, parts: Mapping[str, Part], make: Callable[[dict[str, Model]], Model]) -> Part:
+    params, state = (
+        {(own, *keys): leaf for own, part in parts.items() for keys, leaf in getattr(part, root).items()}
+        for root in ("params", "state")
+    )
+    return Part(name, make({own: part.model for own, part in parts.items()}), params, state)
+
+
+def _permuted(parts: list[Part]) -> list[Part]:
+    """Permutations of axes moved behind what acts on each element; two that undo each other are gone."""
+    found: list[Part] = []
+    for part in parts:
+        if part.model is TO_LAST and found and found[-1].model is TO_FIRST:
+            found.pop()
+        elif is_pointwise(part.model) and found and found[-1].model is TO_FIRST:
+            found.insert(-1, part)
+        else:
+            found.append(part)
+    return found
+
+
+def _rest(module: _Module, found: list[Piece], start: int, stop: int) -> Part:
+    """What stays as it is, between two of the cuts of the whole module."""
+    cuts = rest.cuts(module.trace, found, start, stop)
+    shapes = jax.eval_shape(lambda: module.trees)
+    left, kept = module.left, module.trees["state"]
+    part = rest.Rest(module.model, shapes, module.x, left, kept, *cuts)
+    own = rest.own_leaves(part)
+    around = _common([path[1:] for path in own])
+    names = {path: tuple(map(str, path[1 + len(around) :])) for path in own}
+    params, state = (
+        {names[path]: Leaf(path) for path in own if path[0] == root} for root in ("params", "state")
+    )
+    return Part(_named(around) or "rest", rest.opaque(part, names), params, state)
+
+
+def _filled(found: Part, trees: PyTree) -> tuple[PyTree, PyTree]:
+    made: list[PyTree] = []
+    for places in (found.params, found.state):
+        tree: PyTree = {}
+        for keys, leaf in places.items():
+            tree = walk.put(tree, keys, leaf.here(walk.at(trees, leaf.path)))
+        made.append(tree)
+    return made[0], made[1]
+
+
+def _example(x: PyTree) -> jax.Array:
+    if not isinstance(x, jax.ShapeDtypeStruct):
+        return jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return jnp.zeros(x.shape, x.dtype)
+    return jax.random.normal(jax.random.key(0), x.shape, x.dtype)
+
+
+def _verify(
+    model: Model, found: Part, trees: PyTree, new: tuple[PyTree, PyTree], x: jax.Array, inference: bool
+) -> None:
+    """Refuse what does not do as the module does."""
+    for train in (False,) if inference else (False, True):
+        wanted, after = model.apply(trees["params"], trees["state"], x, train=train)
+        y, own_after = found.model.apply(*new, x, train=train)
+        where = "in training" if train else "at inference"
+        if not _alike(y, wanted):
+            raise ValueError(f"lift: the layers of {model.kind} do not give what it gives {where}")
+        for keys, leaf in found.state.items():
+            if not _alike(walk.at(own_after, keys), leaf.here(walk.at({"state": after}, leaf.path))):
+                raise ValueError(f"lift: {_named(keys)} of {model.kind} moves otherwise {where}")
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if np.shape(a) != np.shape(b):
+        return False
+    a, b = (np.asarray(value, np.float64) for value in (a, b))
+    scale = max(float(np.max(np.abs(b), initial=0.0)), 1e-6)
+    return bool(np.all(np.abs(a - b) <= 1e-4 * scale) or np.array_equal(a, b, equal_nan=True))

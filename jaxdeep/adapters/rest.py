@@ -1,0 +1,189 @@
+"""The parts of an adapted module that stay as they are when the others become layers of jaxdeep."""
+
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxdeep._shapes import Array, PyTree
+from jaxdeep.adapters.known import Path
+from jaxdeep.adapters.module import Inside, Switches
+from jaxdeep.adapters.tracing import Piece, Trace, Var, behind, inputs, pieces, run, trace
+from jaxdeep.nn import walk
+from jaxdeep.nn.model import Apply, Call, Model, Pair
+
+
+class Cut(NamedTuple):
+    """A cut, told so that it is found in a trace with other switches.
+
+    Attributes:
+      call: the path of a known layer; None for the input, or for the output where `steps` are below 0.
+      steps: how many cuts it is behind that layer, or in front of it, counted from -1.
+    """
+
+    call: Path | None
+    steps: int
+
+
+class Rest(NamedTuple):
+    """A part that stays as it is.
+
+    Attributes:
+      model: of the module.
+      shapes: of its parameters and state, by these names.
+      x: shape of the example.
+      left: known layers that are not layers of their own.
+      kept: the state of which known layers take numbers.
+      begin, end: where it is.
+    """
+
+    model: Model
+    shapes: PyTree
+    x: jax.ShapeDtypeStruct
+    left: Set[Path]
+    kept: PyTree
+    begin: Cut
+    end: Cut
+
+    def trace(self, rows: int, train: bool, key: Any, mask: Any) -> tuple[Trace, Var, Var]:
+        """The trace for so many rows, and the variables where the part begins and ends."""
+        inside = self.model.inside
+        assert isinstance(inside, Inside)
+        x = jax.ShapeDtypeStruct((rows, *self.x.shape[1:]), self.x.dtype)
+        params, state = self.shapes["params"], self.shapes["state"]
+        found = trace(inside, params, state, x, Switches(train, key, mask), self.left, self.kept)
+        flow = pieces(found, found.x, found.y)
+        if flow is None:
+            raise ValueError(f"{self.model.kind} does not depend on its input")
+        calls = {found.calls[p.call][0]: i for i, p in enumerate(flow) if p.call is not None}
+        cuts = [found.x, *(piece.end for piece in flow)]
+
+        def place(cut: Cut) -> int:
+            behind = cut.steps >= 0
+            end = -1 if behind else len(flow)
+            return (end if cut.call is None else calls.get(cut.call, end)) + 1 + cut.steps
+
+        first, last = place(self.begin), place(self.end)
+        lacks = {self.begin.call, self.end.call} - {None, *calls}
+        if lacks or not 0 <= first < last < len(cuts):
+            raise ValueError(
+                f"{self.model.kind} computes something else where its switches are other than at "
+                "inference, and cannot be lifted"
+            )
+        return found, cuts[first], cuts[last]
+
+
+def cuts(found: Trace, flow: Sequence[Piece], start: int, stop: int) -> tuple[Cut, Cut]:
+    """Where the pieces from `start` to `stop` begin and end, counted from the nearer known layers.
+
+    Both are counted from the same side where there is, on the other, something that takes parameters.
+    """
+    calls = [None if p.call is None else found.calls[p.call][0] for p in flow]
+    i = next((i for i in range(start - 1, -1, -1) if calls[i] is not None), -1)
+    j = next((j for j in range(stop, len(flow)) if calls[j] is not None), len(flow))
+    before = calls[i] if i >= 0 else None
+    behind = calls[j] if j < len(flow) else None
+    from_front = [Cut(before, at - i - 1) for at in (start, stop)]
+    from_back = [Cut(behind, at - j - 1) for at in (start, stop)]
+    own = _takes(found, flow[start:stop])
+    in_front = _takes(found, flow[i + 1 : start])
+    if own:
+        return from_front[0], from_back[1]
+    return (from_back[0], from_back[1]) if in_front else (from_front[0], from_front[1])
+
+
+def _takes(found: Trace, flow: Sequence[Piece]) -> bool:
+    """Whether pieces take parameters or statistics."""
+    leaves = set(found.leaves.values())
+    return any(leaves & inputs(behind(found, piece.begin, [piece.end])) for piece in flow)
+
+
+def own_leaves(part: Rest) -> list[Path]:
+    """The paths of the parameters and statistics that a part uses or changes, with any switches."""
+    paths: set[Path] = set()
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    for train, own_key in ((False, None), (True, None), (False, key), (True, key)):
+        found, begin, end = part.trace(part.x.shape[0], train, own_key, None)
+        updated = _updated(found, begin, end)
+        used = inputs(behind(found, begin, [end, *updated.values()]), [end, *updated.values()])
+        paths |= {path for path, v in found.leaves.items() if v in used} | set(updated)
+    return [path for path in part.trace(part.x.shape[0], False, None, None)[0].leaves if path in paths]
+
+
+def opaque(part: Rest, names: Mapping[Path, tuple[str, ...]]) -> Model:
+    """The part as a model of arrays that have these names, by their paths in the module."""
+
+    def init(key: Array, x: PyTree) -> Pair:
+        trees = dict(zip(("params", "state"), part.model.init(key, part.x)))
+        made: dict[str, PyTree] = {"params": {}, "state": {}}
+        for path, keys in names.items():
+            made[path[0]] = walk.put(made[path[0]], keys, walk.at(trees, path))
+        return made["params"], made["state"]
+
+    def apply(
+        params: PyTree,
+        state: PyTree,
+        x: Array,
+        *,
+        train: bool = False,
+        key: Array | None = None,
+        mask: Array | None = None,
+    ) -> Pair:
+        found, begin, end = part.trace(x.shape[0], train, *_shapes(key, mask))
+        own_trees = {"params": params, "state": state}
+        updated = {p: v for p, v in _updated(found, begin, end).items() if p in names and train}
+        values = {begin: x.astype(begin.aval.dtype)}
+        values |= dict(zip(found.program.constvars, found.consts))
+        values |= dict(zip(found.switches, [a for a in (key, mask) if a is not None]))
+        for path, keys in names.items():
+            v = found.leaves[path]
+            values[v] = walk.at(own_trees[path[0]], keys).astype(v.aval.dtype)
+        outs = [end, *updated.values()]
+        equations = behind(found, begin, outs)
+        y, *new = run(equations, values, outs, found.program)
+        for path, value in zip(updated, new):
+            state = walk.put(state, names[path], value)
+        return y, state
+
+    kind = f"{part.model.kind} (a part)" if names else "function"
+    return Model(init, apply, kind, inside=_Closed(kind, apply))
+
+
+class _Closed(NamedTuple):
+    """What a part tells of what is inside it: that it is called."""
+
+    kind: str
+    apply: Apply
+
+    @property
+    def lifts(self) -> bool:
+        """Whether it can become layers of jaxdeep."""
+        return False
+
+    def calls(self, params: PyTree, state: PyTree, x: PyTree) -> list[Call]:
+        """The part as one call."""
+        y, _ = jax.eval_shape(self.apply, params, state, x)
+        return [Call((), self.kind, y)]
+
+
+def _shapes(*arrays: Array | None) -> list[Any]:
+    return [None if a is None else jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arrays]
+
+
+def _updated(found: Trace, begin: Var, end: Var) -> dict[Path, Var]:
+    """The variables of the state that change, by path, as far as the part makes them."""
+    made = {}
+    for path, v in found.after.items():
+        if v is found.leaves[path]:
+            continue
+        equations = behind(found, begin, [v])
+        taken = inputs(equations, [v])
+        whole = begin is found.x or found.x not in taken
+        if whole and begin in taken and not any(end in e.outvars for e in equations):
+            made[path] = v
+    for path in set(found.after) - set(made):
+        v, module = found.after[path], path[1:-1]
+        counts = v is not found.leaves[path] and found.x not in inputs(behind(found, None, [v]), [v])
+        if counts and any(own[1 : len(path) - 1] == module for own in [*made]):
+            made[path] = v
+    return made

@@ -1,0 +1,275 @@
+"""The flow of data through an adapted module, recorded in one abstract trace.
+
+The call of every layer that jaxdeep knows becomes one equation of the program, ``jaxdeep_layer``; all
+else stays as the equations that it computes. A *cut* is a place where a single array is alive that
+depends on the input; what lies between two cuts is a *piece*.
+"""
+
+import contextlib
+import functools
+from collections.abc import Sequence, Set
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.interpreters import batching
+
+from jaxdeep._shapes import PyTree
+from jaxdeep.adapters.known import Known, Path
+from jaxdeep.adapters.module import Inside, Switches
+from jaxdeep.nn import walk
+from jaxdeep.nn.model import Pair
+
+Var = Any  # of a program of JAX
+Equation = Any
+
+LAYER = "jaxdeep_layer"
+
+
+def _output(x: Any, *, index: int, shape: tuple[int, ...], dtype: Any) -> jax.core.ShapedArray:
+    return jax.core.ShapedArray(shape, dtype)
+
+
+def _mapped(args: Any, axes: Any, *, index: int, shape: tuple[int, ...], dtype: Any) -> Any:
+    x = jnp.moveaxis(args[0], axes[0], 0)
+    return _layer().bind(x, index=index, shape=(x.shape[0], *shape), dtype=dtype), 0
+
+
+@functools.cache
+def _layer() -> Any:
+    """The primitive, made when it is first needed, so that importing jaxdeep loads nothing more."""
+    import jax.extend.core
+
+    made = jax.extend.core.Primitive(LAYER)
+    made.def_abstract_eval(_output)
+    batching.primitive_batchers[made] = _mapped
+    return made
+
+
+class Trace(NamedTuple):
+    """What a module computes.
+
+    Attributes:
+      program: with a variable for each leaf of parameters and state, the input, and what switches need.
+      consts: values of its constants.
+      calls: the layers that are known, by the number in their equation.
+      leaves: variables of parameters and state, by path in ``{"params": …, "state": …}``.
+      x, y: variables of input and output.
+      after: those of the new state, by path.
+      switches: those of the key and the mask.
+    """
+
+    program: Any
+    consts: Sequence[Any]
+    calls: list[tuple[Path, Known]]
+    leaves: dict[Path, Var]
+    x: Var
+    y: Var
+    after: dict[Path, Var]
+    switches: list[Var]
+
+
+class Piece(NamedTuple):
+    """What lies between two cuts: its equations that depend on the first of them."""
+
+    begin: Var
+    end: Var
+    equations: list[Equation]
+
+    @property
+    def call(self) -> int | None:
+        """The number of the known layer that it is."""
+        return called(self.equations[0]) if len(self.equations) == 1 else None
+
+
+def called(equation: Equation) -> int | None:
+    """The number of the known layer that an equation is."""
+    return equation.params["index"] if equation.primitive.name == LAYER else None
+
+
+def as_ours(known: Known, params: PyTree, state: PyTree, x: jax.Array) -> jax.Array:
+    """The output of a known layer."""
+    if known.channels_first:
+        x = jnp.moveaxis(x, 1, -1)
+    y, _ = known.layer.apply(params, state, x)
+    return jnp.moveaxis(y, -1, 1) if known.channels_first else y
+
+
+def taken(known: Known, trees: PyTree) -> Pair:
+    """Parameters and state of a known layer, from those of the module."""
+    params, state = (
+        {name: leaf.here(walk.at(trees, leaf.path)) for name, leaf in own.items()}
+        for own in (known.params, known.state)
+    )
+    return params, state
+
+
+def trace(
+    inside: Inside,
+    params: PyTree,
+    state: PyTree,
+    x: PyTree,
+    switches: Switches,
+    left: Set[Path],
+    kept: PyTree,
+) -> Trace:
+    """Trace a module.
+
+    Args:
+      inside: the module.
+      params, state, x: shapes. `x` is one array.
+      switches: a key and a mask are shapes too.
+      left: paths of known layers that stay as they are.
+      kept: the state of which known layers take numbers.
+    """
+    calls: list[tuple[Path, Known]] = []
+    trees = {"params": params, "state": state}
+
+    def hook(path: Path, module: Any, call: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+        known = None
+        if path not in left and args and isinstance(args[0], jax.Array):
+            known = inside.known(module, path, args[0], kept)
+        if known is None:
+            return call(*args, **kwargs)
+        x = jax.ShapeDtypeStruct((*((1,) if inside.rows else ()), *args[0].shape), args[0].dtype)
+        y = None
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            own = jax.eval_shape(lambda trees: taken(known, trees), trees)
+            y = jax.eval_shape(lambda own, x: as_ours(known, own[0], own[1], x), own, x)
+        if y is None:
+            return call(*args, **kwargs)
+        calls.append((path, known))
+        shape = y.shape[1:] if inside.rows else y.shape
+        y = _layer().bind(args[0], index=len(calls) - 1, shape=shape, dtype=y.dtype)
+        passed = [*args[1:2], *([kwargs["state"]] if "state" in kwargs else [])]
+        return (y, passed[0]) if passed and inside.rows else y
+
+    def run(params: PyTree, state: PyTree, x: PyTree, key: Any, mask: Any) -> Any:
+        return inside.run(params, state, x, Switches(switches.train, key, mask), hook)
+
+    args = (params, state, x, switches.key, switches.mask)
+    closed, (_, new) = jax.make_jaxpr(run, return_shape=True)(*args)
+    if any(_hides(equation) for equation in closed.jaxpr.eqns):
+        closed = jax.make_jaxpr(lambda *args: _opened(closed, args))(*jax.tree.leaves(args))
+    program = closed.jaxpr
+    paths = [
+        tuple(_name(entry) for entry in path) for path, _ in jax.tree_util.tree_leaves_with_path(trees)
+    ]
+    count = len(paths)
+    leaves = dict(zip(paths, program.invars[:count]))
+    updated = [
+        ("state", *(_name(entry) for entry in path))
+        for path, _ in jax.tree_util.tree_leaves_with_path(new)
+    ]
+    y = program.outvars[: len(program.outvars) - len(updated)]
+    given = program.invars[count:]
+    return Trace(
+        program,
+        closed.consts,
+        calls,
+        leaves,
+        given[0],
+        y[0] if len(y) == 1 else None,
+        dict(zip(updated, program.outvars[len(y) :])),
+        given[1:],
+    )
+
+
+def _name(entry: Any) -> Any:
+    return next(getattr(entry, name) for name in ("key", "idx", "name") if hasattr(entry, name))
+
+
+def _inner(equation: Equation) -> Any:
+    """The program that an equation calls once, as it is."""
+    return equation.params["jaxpr"] if equation.primitive.name in ("pjit", "jit") else None
+
+
+def _hides(equation: Equation) -> bool:
+    """Whether a known layer is inside the program that an equation calls."""
+    inner = _inner(equation)
+    return inner is not None and any(called(e) is not None or _hides(e) for e in inner.jaxpr.eqns)
+
+
+def _opened(closed: Any, args: Sequence[Any]) -> list[Any]:
+    """The outputs of a program, with those that it calls in its place where known layers are inside."""
+    program = closed.jaxpr
+    used = _used(program)
+    values = dict(zip([*program.constvars, *program.invars], [*closed.consts, *args]))
+    for equation in program.eqns:
+        own = {v: values[v] for v in equation.invars if not _is_literal(v)}
+        if _hides(equation):
+            given = [v.val if _is_literal(v) else values[v] for v in equation.invars]
+            made = dict(zip(equation.outvars, _opened(_inner(equation), given)))
+        else:
+            outs = [v for v in equation.outvars if v in used]
+            made = dict(zip(outs, run([equation], own, outs, program)))
+        values |= made
+    return [v.val if _is_literal(v) else values[v] for v in program.outvars]
+
+
+def _used(program: Any) -> set[Var]:
+    inputs = [v for equation in program.eqns for v in equation.invars] + program.outvars
+    return {v for v in inputs if not _is_literal(v)}
+
+
+def _is_literal(v: Any) -> bool:
+    return hasattr(v, "val")
+
+
+def run(
+    equations: list[Equation], values: dict[Var, Any], outs: Sequence[Var], program: Any
+) -> list[Any]:
+    """The values of `outs` after the equations."""
+    part = program.replace(constvars=[], invars=list(values), outvars=list(outs), eqns=list(equations))
+    return list(jax.core.eval_jaxpr(part, (), *values.values()))
+
+
+def behind(trace: Trace, begin: Var | None, ends: Sequence[Var]) -> list[Equation]:
+    """The equations that `ends` need, but for those in front of `begin`."""
+    wanted = {v for v in ends if not _is_literal(v)} - {begin}
+    found = []
+    for equation in reversed(trace.program.eqns):
+        if wanted & set(equation.outvars):
+            found.append(equation)
+            wanted -= set(equation.outvars)
+            wanted |= {v for v in equation.invars if not _is_literal(v)} - {begin}
+    return found[::-1]
+
+
+def inputs(equations: Sequence[Equation], ends: Sequence[Var] = ()) -> set[Var]:
+    """The variables that equations, and what is put out besides, take from outside."""
+    taken = {v for equation in equations for v in equation.invars if not _is_literal(v)}
+    made = {v for equation in equations for v in equation.outvars}
+    return (taken | {v for v in ends if not _is_literal(v)}) - made
+
+
+def pieces(trace: Trace, begin: Var, end: Var) -> list[Piece] | None:
+    """What lies between all cuts from `begin` to `end`; None if `end` depends on more of the input."""
+    equations = behind(trace, begin, [end])
+    if begin is not trace.x and trace.x in inputs(equations, [end]):
+        return None
+    depends = {begin}
+    flow = []
+    for equation in equations:
+        if depends & {v for v in equation.invars if not _is_literal(v)}:
+            flow.append(equation)
+            depends |= set(equation.outvars)
+    if end not in depends:
+        return None
+    last = {end: len(flow)}
+    for i, equation in reversed(list(enumerate(flow))):
+        for v in equation.invars:
+            if not _is_literal(v) and v in depends:
+                last.setdefault(v, i)
+    found: list[Piece] = []
+    since: list[Equation] = []
+    alive, cut = {begin}, begin
+    for i, equation in enumerate(flow):
+        since.append(equation)
+        alive = {v for v in (*alive, *equation.outvars) if last.get(v, -1) > i}
+        if len(alive) == 1:
+            (here,) = alive
+            if here is not cut:
+                found.append(Piece(cut, here, since))
+                cut, since = here, []
+    return found

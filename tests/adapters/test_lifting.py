@@ -1,0 +1,403 @@
+"""Adapted modules as layers of jaxdeep: the module's own numbers, and the tools that then work."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen, nnx
+
+import jaxdeep as jd
+from jaxdeep.adapters import from_equinox, from_linen, from_nnx, lift, lower
+
+KEY = jax.random.key(7)
+IMAGES = jax.random.normal(jax.random.key(1), (6, 8, 8, 1))
+ROWS = jax.random.normal(jax.random.key(2), (6, 5))
+
+
+class Net(linen.Module):
+    """Most of what is recognised, in one chain with a residual block."""
+
+    @linen.compact
+    def __call__(self, x, train: bool = False):
+        x = linen.Conv(4, (3, 3), strides=2)(x)
+        x = linen.relu(linen.BatchNorm(use_running_average=not train, momentum=0.9)(x))
+        x = linen.avg_pool(x, (2, 2), strides=(2, 2)).reshape(x.shape[0], -1)
+        x = linen.leaky_relu(linen.Dense(8)(x), 0.2)
+        x = x + linen.gelu(linen.Dense(8, use_bias=False)(x))
+        x = linen.Dropout(0.5, deterministic=not train)(linen.LayerNorm()(x))
+        return linen.Dense(3)(x)
+
+
+class Nnx(nnx.Module):
+    """Layers in a list, whose names are numbers."""
+
+    def __init__(self, rngs):
+        self.layers = nnx.List([nnx.Linear(5, 8, rngs=rngs), nnx.Linear(8, 3, rngs=rngs)])
+        self.norm = nnx.BatchNorm(8, momentum=0.9, rngs=rngs)
+
+    def __call__(self, x):
+        return self.layers[1](nnx.tanh(self.norm(self.layers[0](x))))
+
+
+class Eqx(eqx.Module):
+    """One example of an image, channels in front."""
+
+    conv: eqx.nn.Conv2d
+    norm: eqx.nn.BatchNorm
+    pool: eqx.nn.MaxPool2d
+    out: eqx.nn.Linear
+
+    def __init__(self, key):
+        first, second = jax.random.split(key)
+        self.conv = eqx.nn.Conv2d(1, 4, 3, padding=1, key=first)
+        self.norm = eqx.nn.BatchNorm(4, "batch", mode="batch", momentum=0.5)
+        self.pool = eqx.nn.MaxPool2d(2, 2)
+        self.out = eqx.nn.Linear(64, 3, key=second)
+
+    def __call__(self, x, state):
+        x, state = self.norm(self.conv(x), state)
+        return self.out(self.pool(jax.nn.relu(x)).ravel()), state
+
+
+def close(a, b, **kwargs):
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, **{"rtol": 1e-5, "atol": 1e-5} | kwargs), a, b
+    )
+
+
+def varied(params):
+    """Parameters none of which is at its beginning, of ones or zeros."""
+    return jax.tree.map(lambda a: a + 0.1 * jnp.cos(jnp.arange(a.size)).reshape(a.shape), params)
+
+
+def kinds(model):
+    return [place.layer.kind for place in jd.nn.walk.leaves(model)]
+
+
+def lifted(model, x, **kwargs):
+    params, state = model.init(KEY, x)
+    params = varied(params)
+    return params, state, *lift(model, params, state, x, **kwargs)
+
+
+# --- each library ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def of_linen():
+    return lifted(from_linen(Net()), IMAGES)
+
+
+def test_a_linen_network_becomes_layers(of_linen):
+    params, _, model, own, _ = of_linen
+    assert list(model.layers) == [
+        *("Conv_0", "BatchNorm_0", "activation0", "average_pool0", "flatten0", "Dense_0"),
+        *("activation1", "residual0", "LayerNorm_0", "Dropout_0", "Dense_2"),
+    ]
+    assert all(kind in jd.nn.layer.KINDS for kind in kinds(model))
+    assert own["residual0"]["layer"]["Dense_1"]["kernel"] is params["Dense_1"]["kernel"]
+
+
+def test_the_layers_give_what_the_linen_module_gives(of_linen):
+    params, state, model, own, own_state = of_linen
+    expected = Net().apply({"params": params, **state}, IMAGES)
+    close(jax.jit(model.apply)(own, own_state, IMAGES)[0], expected)
+
+
+@pytest.mark.heavy
+def test_a_linen_network_trains_as_it_does_by_itself(of_linen):
+    params, state, model, own, own_state = of_linen
+    _, new = model.apply(own, own_state, IMAGES[:4], train=True)  # another batch size
+    _, expected = Net().apply(
+        {"params": params, **state},
+        IMAGES[:4],
+        train=True,
+        rngs={"dropout": KEY},
+        mutable=["batch_stats"],
+    )
+    close(new["BatchNorm_0"], expected["batch_stats"]["BatchNorm_0"])
+
+    def loss(own):
+        return (model.apply(own, own_state, IMAGES)[0] ** 2).mean()
+
+    def of_module(params):
+        return (Net().apply({"params": params, **state}, IMAGES) ** 2).mean()
+
+    step = lambda p, g: optax.apply_updates(p, jax.tree.map(lambda a: -0.1 * a, g))  # noqa: E731
+    trained = step(own, jax.grad(loss)(own))
+    adapted = from_linen(Net())
+    back, back_state = lower(adapted, params, state, trained, own_state, IMAGES)
+    close(back, step(params, jax.grad(of_module)(params)))
+    close(back_state, state, rtol=0, atol=0)
+    close(
+        Net().apply({"params": back, **back_state}, IMAGES), model.apply(trained, own_state, IMAGES)[0]
+    )
+
+
+@pytest.mark.heavy
+def test_a_network_of_nnx_in_and_trained_and_out():
+    adapted = from_nnx(Nnx)
+    params, state, model, own, own_state = lifted(adapted, ROWS)
+    assert list(model.layers) == ["layers.0", "norm", "activation0", "layers.1"]
+    close(model.apply(own, own_state, ROWS)[0], adapted.apply(params, state, ROWS)[0])
+    result = jd.fit(
+        model, (ROWS, jnp.zeros(6, int)), loss=jd.losses.softmax_cross_entropy, epochs=2, key=KEY,
+        params=own, state=own_state, optimizer=jd.optimizers.sgd(0.1), batch_size=3, progress=False,
+    )  # fmt: skip
+    back = lower(adapted, params, state, result.params, result.state, ROWS)
+    close(adapted.apply(*back, ROWS)[0], model.apply(result.params, result.state, ROWS)[0])
+    again, own_again, state_again = lift(adapted, *back, ROWS)
+    assert again.layers == model.layers
+    close((own_again, state_again), (result.params, result.state), rtol=0, atol=0)
+
+
+@pytest.mark.heavy
+def test_a_network_of_equinox_with_channels_in_front():
+    x = jnp.moveaxis(IMAGES, -1, 1)
+    adapted = from_equinox(Eqx)
+    params, state, model, own, own_state = lifted(adapted, x, inference=True)
+    assert "max_pool0" in model.layers
+    close(model.apply(own, own_state, x)[0], adapted.apply(params, state, x)[0])
+    folded, fparams, fstate = jd.compress.fold_batch_norm(model, own, own_state)
+    assert not jax.tree.leaves(fstate)
+    close(folded.apply(fparams, fstate, x)[0], adapted.apply(params, state, x)[0])
+    back = lower(adapted, params, state, own, own_state, x, inference=True)
+    close(back, (params, state), rtol=0, atol=0)
+
+
+@pytest.mark.heavy
+def test_a_batch_norm_of_equinox_stays_as_it_is_where_it_trains_otherwise():
+    x = jnp.moveaxis(IMAGES, -1, 1)
+    adapted = from_equinox(Eqx)
+    params, state, model, own, own_state = lifted(adapted, x)
+    assert kinds(model)[3] == "equinox (a part)"
+    for rows in (6, 3):
+        y, new = model.apply(own, own_state, x[:rows], train=True)
+        expected, after = adapted.apply(params, state, x[:rows], train=True)
+        close(y, expected)
+        close(new["norm"], after["norm"])
+    close(lower(adapted, params, state, own, new, x)[1], after)
+    with pytest.raises(ValueError, match=r"norm: equinox.* keeps statistics of its own"):
+        jd.compress.fold_batch_norm(model, own, own_state)
+
+
+@pytest.mark.heavy
+def test_after_many_steps_the_statistics_of_equinox_are_ours():
+    x = jnp.moveaxis(IMAGES, -1, 1)
+    adapted = from_equinox(Eqx)
+    params, state = adapted.init(KEY, x)
+    state["norm"]["batch_counter"] = jnp.full_like(state["norm"]["batch_counter"], 40)  # 0.5**40
+    model, own, own_state = lift(adapted, params, state, x)
+    assert "batch_norm" in kinds(model)
+    _, new = model.apply(own, own_state, x, train=True)
+    _, after = adapted.apply(params, state, x, train=True)
+    close(new["norm"]["mean"], after["norm"]["batch_state_index"]["0"])
+
+
+# --- what tools do then ---------------------------------------------------------------------------
+
+
+@pytest.mark.heavy
+def test_tools_work_on_what_was_lifted(of_linen, tmp_path):
+    params, state, model, own, own_state = of_linen
+    expected = Net().apply({"params": params, **state}, IMAGES)
+    folded, fparams, fstate = jd.compress.fold_batch_norm(model, own, own_state)
+    assert "batch_norm" not in kinds(folded)
+    close(folded.apply(fparams, fstate, IMAGES)[0], expected)
+    small, qparams, qstate = jd.compress.quantize(folded, fparams, fstate)
+    assert float(jnp.abs(small.apply(qparams, qstate, IMAGES)[0] - expected).max()) < 0.05
+    head = jd.transfer.replace_head(model, own, own_state, jd.nn.dense(7), IMAGES, key=0)
+    assert head[0].apply(*head[1:], IMAGES)[0].shape == (6, 7)
+    lower_part = jd.transfer.take_layers(model, own, own_state, 5)
+    assert lower_part[0].apply(*lower_part[1:], IMAGES)[0].shape == (6, 16)
+    jd.save(tmp_path / "net", model, own, own_state)
+    again = jd.load(tmp_path / "net")
+    close(again[0].apply(*again[1:], IMAGES)[0], expected)
+    pred = jd.uncertainty.mc_dropout(model, own, own_state, IMAGES, key=KEY, samples=3)
+    assert float(jnp.max(pred.std)) > 0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        jd.compress.fold_batch_norm,
+        jd.compress.quantize,
+        lambda *own: jd.transfer.replace_head(*own, jd.nn.dense(2), ROWS, key=0),
+        lambda *own: jd.transfer.take_layers(*own, 1),
+        lambda *own: jd.saving.to_config(own[0]),
+    ],
+)
+def test_tools_say_what_to_do_about_an_adapted_module(call):
+    class Small(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return linen.BatchNorm(use_running_average=True)(linen.Dense(2)(x))
+
+    model = from_linen(Small())
+    params, state = model.init(KEY, ROWS)
+    with pytest.raises(ValueError, match=r"jaxdeep\.adapters\.lift\(model, params, state, x\)"):
+        call(model, params, state)
+
+
+# --- the flow of data -----------------------------------------------------------------------------
+
+
+def compact(call):
+    """A Linen module of a function of its input."""
+
+    class Compact(linen.Module):
+        @linen.compact
+        def __call__(self, x, train: bool = False):
+            return call(x, train)
+
+    return Compact()
+
+
+class Block(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        y = linen.relu(linen.Conv(4, (3, 3), name="first")(x))
+        return linen.Conv(4, (3, 3), name="second")(y) + linen.Conv(4, (1, 1), name="around")(x)
+
+
+def test_blocks_keep_their_names_and_branches():
+    module = compact(lambda x, train: linen.Dense(2)(Block()(x).mean((1, 2))))
+    params, _, model, own, own_state = lifted(from_linen(module), IMAGES)
+    assert list(model.layers) == ["Block_0", "global_average_pool0", "Dense_0"]
+    assert own["Block_0"]["layer"]["first"]["kernel"] is params["Block_0"]["first"]["kernel"]
+    assert list(own["Block_0"]["shortcut"]) == ["around"]
+    close(model.apply(own, own_state, IMAGES)[0], module.apply({"params": params}, IMAGES))
+
+
+@pytest.mark.heavy
+def test_branches_that_are_concatenated():
+    module = compact(
+        lambda x, train: linen.Dense(2)(
+            jnp.concatenate([linen.tanh(linen.Dense(3)(x)), x, linen.Dense(4)(x)], axis=-1)
+        )
+    )
+    params, _, model, own, _ = lifted(from_linen(module), ROWS)
+    assert kinds(model) == ["dense", "activation", "serial", "dense", "dense"]
+    close(model.apply(own, {}, ROWS)[0], module.apply({"params": params}, ROWS))
+
+
+@pytest.mark.heavy
+def test_what_is_not_known_stays_as_it_is_with_its_paths():
+    class Attends(linen.Module):
+        @linen.compact
+        def __call__(self, x, train: bool = False):
+            x = linen.Dense(8)(x)
+            heads = linen.MultiHeadDotProductAttention(2, dropout_rate=0.5, deterministic=not train)
+            return linen.Dense(2)(linen.relu(x + heads(x)))
+
+    module, x = Attends(), jax.random.normal(KEY, (4, 7, 3))
+    adapted = from_linen(module)
+    params, _, model, own, _ = lifted(adapted, x)
+    assert list(model.layers) == ["Dense_0", "MultiHeadDotProductAttention_0", "activation0", "Dense_1"]
+    query = own["MultiHeadDotProductAttention_0"]["query"]["kernel"]
+    assert query is params["MultiHeadDotProductAttention_0"]["query"]["kernel"]
+    close(model.apply(own, {}, x[:3])[0], module.apply({"params": params}, x[:3]))
+    samples = [model.apply(own, {}, x, key=key)[0] for key in jax.random.split(KEY, 2)]
+    assert not np.allclose(*samples)
+    gradient = jax.grad(lambda p: model.apply(p, {}, x)[0].sum())(own)
+    assert float(jnp.abs(gradient["MultiHeadDotProductAttention_0"]["out"]["kernel"]).max()) > 0
+    assert "MultiHeadDotProductAttention_0 │ Attends (a part)" in jd.nn.summary(model, x)
+    small, qparams, _ = jd.compress.quantize(model, own, {})
+    assert qparams["Dense_0"]["kernel"].dtype == jnp.int8
+    assert small.apply(qparams, {}, x)[0].shape == (4, 7, 2)
+    fresh, _ = model.init(KEY, x)
+    assert jax.tree.structure(fresh) == jax.tree.structure(own)
+
+
+@pytest.mark.heavy
+def test_a_layer_that_is_called_twice_stays_as_it_is():
+    class Twice(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            same = linen.Dense(5)
+            return linen.Dense(2)(same(linen.tanh(same(x))))
+
+    params, _, model, own, _ = lifted(from_linen(Twice()), ROWS)
+    assert kinds(model) == ["Twice (a part)", "dense"]
+    close(model.apply(own, {}, ROWS)[0], Twice().apply({"params": params}, ROWS))
+
+
+@pytest.mark.heavy
+def test_only_what_computes_the_same_is_recognised():
+    def call(x, train):
+        x = linen.avg_pool(
+            x, (3, 3), strides=(2, 2), padding="SAME"
+        )  # counts the padding, ours does not
+        x = linen.Conv(3, (3, 3), padding="CIRCULAR")(x)
+        return linen.Dense(2)((x / (1 + x**2)).reshape(x.shape[0], -1))
+
+    module = compact(call)
+    params, _, model, own, _ = lifted(from_linen(module), IMAGES)
+    assert [kind for kind in kinds(model) if kind in jd.nn.layer.KINDS] == ["flatten", "dense"]
+    close(model.apply(own, {}, IMAGES)[0], module.apply({"params": params}, IMAGES))
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(jax.nn.relu, jax.nn.relu6, jax.nn.tanh, jax.nn.gelu, jax.nn.elu, jax.nn.celu, jax.nn.selu),
+        *(jax.nn.silu, jax.nn.sigmoid, jax.nn.softplus, jax.nn.softmax, jax.nn.log_softmax),
+        *(jax.nn.hard_tanh, jax.nn.mish, jax.nn.leaky_relu),
+    ],
+)
+def test_activations_are_recognised_by_what_they_compute(function):
+    _, _, model, _, _ = lifted(from_linen(compact(lambda x, train: function(linen.Dense(4)(x)))), ROWS)
+    found = model.layers["activation0"].config["function"]
+    x = jnp.linspace(-8, 8, 40).reshape(10, 4)
+    close(found(x), function(x), rtol=1e-6, atol=1e-7)
+    assert jd.nn.walk.meaning(model) == jd.nn.walk.meaning(
+        jd.nn.serial(jd.nn.dense(4), jd.nn.activation(function))
+    )
+
+
+@pytest.mark.heavy
+def test_dtypes_that_a_layer_sets_stay_as_they_are():
+    module = compact(lambda x, train: linen.Dense(2)(linen.Dense(3, dtype=jnp.bfloat16)(x)))
+    params, _, model, own, _ = lifted(from_linen(module), ROWS)
+    assert kinds(model)[-1] == "dense"
+    assert "(a part)" in kinds(model)[0]
+    close(model.apply(own, {}, ROWS)[0], module.apply({"params": params}, ROWS), rtol=1e-2, atol=1e-2)
+
+
+# --- refused --------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_lifted_is_refused():
+    scaled = compact(lambda x, train: linen.Dense(2)(x) * (2.0 if train else 1.0))
+    two = compact(lambda x, train: (linen.Dense(2)(x), x))
+    model = from_linen(two)
+    params, state = model.init(KEY, ROWS)
+    with pytest.raises(ValueError, match="lift takes modules of one output"):
+        lift(model, params, state, ROWS)
+    model = from_linen(scaled)
+    params, state = model.init(KEY, ROWS)
+    with pytest.raises(ValueError, match="do not give what it gives in training"):
+        lift(model, params, state, ROWS)
+    found = lift(model, params, state, ROWS, inference=True)
+    with pytest.raises(ValueError, match="lifted_params/Dense_0/bias is missing, and what lift makes"):
+        lower(model, params, state, {}, {}, ROWS, inference=True)
+    with pytest.raises(TypeError, match="lift takes a model of from_linen, from_nnx or from_equinox"):
+        lift(*found, ROWS)
+
+
+@pytest.mark.heavy
+def test_arrays_that_several_parts_share_are_refused():
+    class Tied(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            embed = linen.Embed(5, 4)
+            return embed.attend(linen.tanh(linen.Dense(4)(embed(x))))
+
+    model = from_linen(Tied())
+    x = jnp.array([[0, 1], [2, 3]])
+    params, state = model.init(KEY, x)
+    with pytest.raises(ValueError, match=r"use Embed_0\.embedding, and layers of jaxdeep have arrays"):
+        lift(model, params, state, x)
