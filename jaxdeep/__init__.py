@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from jaxdeep.fitting.fit import fit
     from jaxdeep.fitting.prediction import predict
     from jaxdeep.saving.files import load, save
+    from jaxdeep.saving.into import load_into
     from jaxdeep.search.sweep import sweep
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "evaluate",
     "fit",
     "load",
+    "load_into",
     "losses",
     "metrics",
     "nn",
@@ -71,6 +73,7 @@ _FUNCTIONS = {
     "evaluate": "jaxdeep.fitting.evaluation",
     "fit": "jaxdeep.fitting.fit",
     "load": "jaxdeep.saving.files",
+    "load_into": "jaxdeep.saving.into",
     "predict": "jaxdeep.fitting.prediction",
     "save": "jaxdeep.saving.files",
     "sweep": "jaxdeep.search.sweep",

@@ -69,6 +69,13 @@ def _is_box(node: object) -> bool:
     return any(c.__name__ in kinds and c.__module__.startswith("flax.") for c in type(node).__mro__)
 
 
+def unboxed(tree: PyTree) -> PyTree:
+    """The tree with the arrays themselves in place of the boxes of Flax that hold them."""
+    return jax.tree.map(
+        lambda node: jax.tree.leaves(node)[0] if _is_box(node) else node, tree, is_leaf=_is_box
+    )
+
+
 def path_name(path: KeyPath) -> str:
     """A JAX key path as text.
 

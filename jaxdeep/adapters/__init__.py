@@ -1,5 +1,6 @@
 """Models of other libraries as `jaxdeep.nn.Model`, optimizers for Keras, runs for other logs."""
 
+from jaxdeep.adapters.back import to_equinox, to_linen, to_nnx, to_opt_state
 from jaxdeep.adapters.equinox import from_equinox
 from jaxdeep.adapters.hparams import sweep_to_tensorboard
 from jaxdeep.adapters.keras import to_keras_optimizer
@@ -23,9 +24,13 @@ __all__ = [
     "lower",
     "sweep_to_tensorboard",
     "to_csv",
+    "to_equinox",
     "to_json_lines",
     "to_keras",
     "to_keras_optimizer",
+    "to_linen",
+    "to_nnx",
+    "to_opt_state",
     "to_tensorboard",
 ]
 

@@ -83,15 +83,30 @@ def from_equinox(
     >>> y.shape, same is state
     ((5, 4), True)
     """
+    made = whole_or_maker(module, state)
+    if isinstance(made, tuple):
+        own_form = form_of(made, axis_name)
+        return _model(lambda key: made, lambda: own_form, type(made[0]).__name__, None)
+    make: Callable[[jax.Array], Whole] = made
+
+    @functools.cache
+    def form() -> _Form:
+        return form_of(_equinox().filter_eval_shape(make, jax.random.key(0)), axis_name)
+
+    return _model(make, form, "equinox", None)
+
+
+def whole_or_maker(
+    module: "eqx.Module | Maker", state: "eqx.nn.State | None"
+) -> Whole | Callable[[jax.Array], Whole]:
+    """A module with its state, or what makes both of a key."""
     eqx = _equinox()
     if state is not None and not isinstance(state, eqx.nn.State):
         raise TypeError(f"state must be an equinox.nn.State, got {state!r}")
     if isinstance(module, eqx.Module):  # equinox.filter_jit of a function is one too
         module = inspect.unwrap(module)
     if isinstance(module, eqx.Module):
-        whole = _whole(module, state)
-        own_form = _form(whole, axis_name)
-        return _model(lambda key: whole, lambda: own_form, type(module).__name__, None)
+        return _whole(module, state)
     if not callable(module):
         raise TypeError(f"module must be an equinox.Module or a function key -> module, got {module!r}")
     if state is not None:
@@ -101,11 +116,7 @@ def from_equinox(
         made = module(key=key) if _by_keyword(module) else module(key)
         return _whole(*made) if isinstance(made, tuple) and len(made) == 2 else _whole(made, None)
 
-    @functools.cache
-    def form() -> _Form:
-        return _form(eqx.filter_eval_shape(make, jax.random.key(0)), axis_name)
-
-    return _model(make, form, "equinox", None)
+    return make
 
 
 def _model(
@@ -228,7 +239,8 @@ def _whole(module: "eqx.Module", state: "eqx.nn.State | None") -> Whole:
     return made
 
 
-def _form(whole: Whole, axis_name: Hashable | None) -> _Form:
+def form_of(whole: Whole, axis_name: Hashable | None) -> _Form:
+    """Where the arrays of a module and its state are; `axis_name` is None for that of its norms."""
     eqx = _equinox()
     module, state = whole
     leaves, structure = jax.tree.flatten(whole)

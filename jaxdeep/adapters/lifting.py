@@ -28,7 +28,7 @@ from jaxdeep.adapters.tracing import (
 )
 from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model, check_models
-from jaxdeep.tree import example_of, path_name
+from jaxdeep.tree import example_of, path_name, unboxed
 
 
 def lift(
@@ -139,7 +139,11 @@ def lower(
         for keys, leaf in places.items():
             value = leaf.there(walk.at(given[root], keys))
             trees = walk.put(trees, leaf.path, value)
-    return trees["params"], trees["state"]
+    structure = jax.tree.structure((params, state))  # with the boxes that were there
+    new: tuple[PyTree, PyTree] = jax.tree.unflatten(
+        structure, jax.tree.leaves((trees["params"], trees["state"]))
+    )
+    return new
 
 
 class Part(NamedTuple):
@@ -179,7 +183,7 @@ def _lifted(
     shape = example_of(x)
     if not hasattr(shape, "shape") or not shape.shape:
         raise ValueError(f"{caller} takes modules of one array, of a batch, got x of {shape}")
-    trees = {"params": leaves_of("params", params), "state": leaves_of("state", state)}
+    trees = unboxed({"params": leaves_of("params", params), "state": leaves_of("state", state)})
     left: frozenset[Path] = frozenset()
     seen: dict[str, list[Model] | None] = {}
     while True:

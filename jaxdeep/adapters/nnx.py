@@ -52,17 +52,17 @@ def from_nnx(module: "nnx.Module | Maker") -> Model:
     from flax import nnx
 
     if isinstance(module, nnx.Module):
-        parts = _split(module)
+        parts = split(module)
         return _model(lambda key: parts, lambda: parts, type(module).__name__, None)
     if not callable(module):
         raise TypeError(f"module must be a flax.nnx.Module or a function rngs -> module, got {module!r}")
 
     def make(key: jax.Array) -> tuple[Any, ...]:
-        return _split(module(nnx.Rngs(key)))
+        return split(module(nnx.Rngs(key)))
 
     @functools.cache
     def template() -> tuple[Any, ...]:
-        return _split(nnx.eval_shape(lambda key: module(nnx.Rngs(key)), jax.random.key(0)))
+        return split(nnx.eval_shape(lambda key: module(nnx.Rngs(key)), jax.random.key(0)))
 
     return _model(make, template, "nnx", None)
 
@@ -95,13 +95,13 @@ def _model(
             if hook is not None and path and isinstance(node, nnx.Module) and callable(node):
                 node.__class__ = hooked(hook, path, type(node))
         y = net(x, **switches.flags(inspect.signature(type(net).__call__).parameters))
-        return y, _only(nnx.to_pure_dict(_split(net)[3]), state) if switches.train else state
+        return y, _only(nnx.to_pure_dict(split(net)[3]), state) if switches.train else state
 
     freeze = functools.partial(_model, make, template, kind)
     return adapted(kind, init, Inside(run, of_flax), freeze)
 
 
-def _split(module: "nnx.Module") -> tuple[Any, ...]:
+def split(module: "nnx.Module") -> tuple[Any, ...]:
     """Graph, parameters, random streams and the rest."""
     from flax import nnx
 

@@ -4,6 +4,9 @@ A saved model is a directory of two files. ``model.json`` holds the format and i
 layers with their arguments and names, the structure of parameters and state, and checksums;
 ``arrays.safetensors`` holds the arrays by path, ``params/hidden1/kernel``.
 
+The Hub of Hugging Face knows other names, ``config.json`` and ``model.safetensors``, which
+``form="huggingface"`` gives them.
+
 Functions in arguments go by name: those of `jax.nn`, `jaxdeep.nn.activations`, `jax.numpy`, `jax.lax`
 and `jax.scipy.special`, `functools.partial` of them, and the initialisers that `jax.nn.initializers`
 makes. Everything else, a user's functions, layers and adapted modules, goes by the name it was given

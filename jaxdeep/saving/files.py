@@ -9,6 +9,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -29,14 +30,49 @@ from jaxdeep.saving.values import Json
 Document = dict[str, Json]  # of model.json
 Arrays = dict[str, np.ndarray]  # by path, as safetensors holds them
 
-MODEL, ARRAYS = "model.json", "arrays.safetensors"
 FORMAT, VERSION = "jaxdeep-model", 1
+
+
+class Form(NamedTuple):
+    """What the files of a saved model are called.
+
+    Attributes:
+      document: the file of the architecture.
+      arrays: that of the arrays.
+      metadata: what the latter says about itself.
+      card: whether there is a README beside them.
+    """
+
+    document: str
+    arrays: str
+    metadata: dict[str, str] | None = None
+    card: bool = False
+
+
+# "format" is what other readers of safetensors ask for; arrays of JAX go by "flax"
+FORMS = {
+    "jaxdeep": Form("model.json", "arrays.safetensors"),
+    "huggingface": Form(
+        "config.json",
+        "model.safetensors",
+        {"format": "flax", "jaxdeep_format_version": str(VERSION)},
+        card=True,
+    ),
+}
+OWN, CARD = FORMS["jaxdeep"], "README.md"
 _BEGINNING = f'{{\n  "format": "{FORMAT}"'.encode()
 _SEALED = re.compile(rb'(.*),\n  "sha256": "([0-9a-f]{64})"\n}\n', re.DOTALL)
 _OWN = re.compile(r"arrays\.[0-9a-f]{16}\.safetensors|\.[0-9a-f]{8}\.tmp")
 
 
-def save(path: str | os.PathLike[str], model: Model, params: PyTree, state: PyTree) -> None:
+def save(
+    path: str | os.PathLike[str],
+    model: Model,
+    params: PyTree,
+    state: PyTree,
+    *,
+    form: str = "jaxdeep",
+) -> None:
     """Save a model: its architecture as a readable config, its arrays as safetensors.
 
     `path` becomes a directory of ``model.json`` and ``arrays.safetensors``. A model saved there before
@@ -49,6 +85,9 @@ def save(path: str | os.PathLike[str], model: Model, params: PyTree, state: PyTr
       model: a `Model`.
       params, state: dicts (lists, tuples) of arrays. Arrays on several devices are gathered; Python
         numbers become arrays, weak types are not kept.
+      form: "jaxdeep", or "huggingface" for a directory that the Hub knows: ``config.json``,
+        ``model.safetensors``, which says that its format is flax, and a model card, ``README.md``, which
+        is written where there is none. `load` reads both.
 
     With several processes all of them call it, and the first writes.
 
@@ -80,10 +119,12 @@ def save(path: str | os.PathLike[str], model: Model, params: PyTree, state: PyTr
             "jax.grad; return the parameters from there and save them outside"
         )
     needed("safetensors", "saving models", "safetensors", "checkpoint")
+    _checks.check_choice("form", form, [*FORMS])
+    own = FORMS[form]
     directory = _directory(path)
     params, state = leaves_of("params", params), leaves_of("state", state)
     if jax.process_index() == 0:
-        _check_free(directory)
+        _check_free(directory, own)
     architecture = to_config(model)
     document = {
         "format": FORMAT,
@@ -98,7 +139,7 @@ def save(path: str | os.PathLike[str], model: Model, params: PyTree, state: PyTr
     arrays = {name: trees.stored(fetched(array)) for name, array in named.items()}
     if jax.process_index() == 0:
         with _written(directory):
-            _write(directory, document, arrays)
+            _write(directory, document, arrays, own)
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -137,29 +178,32 @@ def load(path: str | os.PathLike[str]) -> tuple[Model, PyTree, PyTree]:
     if not directory.exists():
         raise FileNotFoundError(f"there is no saved model at {str(directory)!r}; jd.save writes one")
     if not directory.is_dir():
-        raise ValueError(f"{str(directory)!r} is a file; a saved model is a directory with a {MODEL}")
+        raise ValueError(
+            f"{str(directory)!r} is a file; a saved model is a directory with a {OWN.document}"
+        )
     with _locked(directory, exclusive=False):
-        document = _read(directory / MODEL)
-        file = _arrays_file(directory, document["arrays"])
-        with _located(directory / MODEL):
+        form = _form_of(directory)
+        document = _read(directory / form.document)
+        file = _arrays_file(directory, document["arrays"], form)
+        with located(directory / form.document):
             model = from_config(document["architecture"])
             like = {root: trees.like(document[root], root) for root in ("params", "state")}
-        with _located(file):
+        with located(file):
             check_fit(model, like["params"], like["state"])
-            filled = trees.filled(like, _arrays(file))
+            filled = trees.filled(like, arrays_in(file))
     return model, filled["params"], filled["state"]
 
 
 # --- writing --------------------------------------------------------------------------------------
 
 
-def _write(directory: pathlib.Path, document: Document, arrays: Arrays) -> None:
+def _write(directory: pathlib.Path, document: Document, arrays: Arrays, form: Form) -> None:
     if not directory.exists():  # complete before it has its name
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.tmp")
         temporary.mkdir()
         try:
-            _write_into(temporary, document, arrays)
+            _write_into(temporary, document, arrays, form, directory.name)
             os.rename(temporary, directory)
             _sync(directory.parent)
             return
@@ -168,9 +212,9 @@ def _write(directory: pathlib.Path, document: Document, arrays: Arrays) -> None:
                 raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        _check_free(directory)
+        _check_free(directory, form)
     with _locked(directory, exclusive=True):
-        _write_into(directory, document, arrays)
+        _write_into(directory, document, arrays, form, directory.name)
 
 
 @contextlib.contextmanager
@@ -199,8 +243,10 @@ def _unwritable(error: OSError, shown: str) -> OSError:
     return type(error)(error.errno, f"a model cannot be saved at {shown!r} ({why}); {_ELSEWHERE}")
 
 
-def _write_into(directory: pathlib.Path, document: Document, arrays: Arrays) -> None:
-    """Write both files; the moment when ``model.json`` gets its name decides between old and new.
+def _write_into(
+    directory: pathlib.Path, document: Document, arrays: Arrays, form: Form, title: str
+) -> None:
+    """Write the files; the moment when the document gets its name decides between old and new.
 
     Until then the old arrays stay, and the new ones lie beside them under a name with their checksum,
     where `load` finds them too.
@@ -216,19 +262,42 @@ def _write_into(directory: pathlib.Path, document: Document, arrays: Arrays) -> 
     try:
         temporary.touch()
         mode = temporary.stat().st_mode  # as the user wants it; the library makes a file private
-        save_file(arrays, temporary)
+        save_file(arrays, temporary, metadata=form.metadata)
         temporary.chmod(mode)
         digest = _digest(temporary)
         about, beside = {"bytes": temporary.stat().st_size, "sha256": digest}, _beside(digest)
         put(temporary, beside)
         temporary.write_bytes(_sealed(document | {"arrays": about}))
-        put(temporary, MODEL)
-        put(directory / beside, ARRAYS)
+        put(temporary, form.document)
+        put(directory / beside, form.arrays)
+        if form.card and not (directory / CARD).exists():
+            temporary.write_text(_CARD.format(title=title, version=__version__))
+            put(temporary, CARD)
     finally:
         temporary.unlink(missing_ok=True)
     for left in directory.iterdir():  # by a process that was killed
         if _OWN.fullmatch(left.name):
             left.unlink(missing_ok=True)
+
+
+_CARD = """---
+library_name: jaxdeep
+tags:
+- jaxdeep
+- jax
+---
+
+# {title}
+
+Saved by jaxdeep {version}: `config.json` is the architecture, `model.safetensors` the arrays by path.
+
+```python
+import jaxdeep as jd
+
+model, params, state = jd.load("the path of this directory")
+outputs, _ = model.apply(params, state, inputs)
+```
+"""
 
 
 def _sealed(document: Document) -> bytes:
@@ -252,7 +321,7 @@ def _text(node: Json, indent: int) -> str:
     return first + gap + f",{gap}".join(inside) + "\n" + " " * indent + last
 
 
-def _check_free(directory: pathlib.Path) -> None:
+def _check_free(directory: pathlib.Path, form: Form) -> None:
     """Refuse a path where there is something else than a saved model."""
     if not os.path.lexists(directory):
         return
@@ -260,13 +329,13 @@ def _check_free(directory: pathlib.Path) -> None:
     if not directory.is_dir():
         raise FileExistsError(f"{shown!r} is a file; a model is saved as a directory: give another path")
     names = {entry.name for entry in directory.iterdir()}
-    if MODEL in names:
-        file = directory / MODEL
+    if form.document in names:
+        file = directory / form.document
         if not file.is_file() or not file.read_bytes().startswith(_BEGINNING):
             raise FileExistsError(
                 f"{str(file)!r} is not of a model that jaxdeep saved: give another path"
             )
-    elif any(name != ARRAYS and not _OWN.fullmatch(name) for name in names):
+    elif any(name != form.arrays and not _OWN.fullmatch(name) for name in names):
         raise FileExistsError(
             f"{shown!r} is a directory of other files, not of a model that jaxdeep saved: give another "
             "path"
@@ -274,6 +343,14 @@ def _check_free(directory: pathlib.Path) -> None:
 
 
 # --- reading --------------------------------------------------------------------------------------
+
+
+def _form_of(directory: pathlib.Path) -> Form:
+    """The form that a saved model has; the own one if there is none."""
+    other = FORMS["huggingface"]
+    if (directory / OWN.document).exists() or not (directory / other.document).exists():
+        return OWN
+    return other
 
 
 def _read(file: pathlib.Path) -> Document:
@@ -307,7 +384,7 @@ def _read(file: pathlib.Path) -> Document:
             f"{str(file)!r} was damaged or changed since it was written: it does not have its checksum; "
             f"{_AGAIN}"
         )
-    with _located(file):
+    with located(file):
         _check_document(document)
     return document
 
@@ -339,28 +416,31 @@ def _describes_a_file(about: Json) -> bool:
     return type(about["bytes"]) is int and digest is not None
 
 
-def _arrays_file(directory: pathlib.Path, about: dict[str, Json]) -> pathlib.Path:
-    """The file with the arrays that belong to ``model.json``."""
-    file = directory / ARRAYS
+def _arrays_file(directory: pathlib.Path, about: dict[str, Json], form: Form) -> pathlib.Path:
+    """The file with the arrays that belong to the document."""
+    file = directory / form.arrays
     beside = directory / _beside(about["sha256"])
     for candidate in (beside, file):  # beside: saving was cut off before the old arrays went
         if candidate.is_file() and _digest(candidate) == about["sha256"]:
             return candidate
     if not file.exists():
-        raise FileNotFoundError(f"there is no {str(file)!r}, which belongs to {MODEL} there; {_AGAIN}")
+        raise FileNotFoundError(
+            f"there is no {str(file)!r}, which belongs to {form.document} there; {_AGAIN}"
+        )
     size = file.stat().st_size
     if size != about["bytes"]:
         raise ValueError(
             f"{str(file)!r} has {size} bytes and should have {about['bytes']}: it was cut off, changed, "
-            f"or belongs to another {MODEL}; {_AGAIN}"
+            f"or belongs to another {form.document}; {_AGAIN}"
         )
     raise ValueError(
-        f"{str(file)!r} was damaged or changed, or belongs to another {MODEL}: it does not have the "
-        f"checksum it was written with; {_AGAIN}"
+        f"{str(file)!r} was damaged or changed, or belongs to another {form.document}: it does not have "
+        f"the checksum it was written with; {_AGAIN}"
     )
 
 
-def _arrays(file: pathlib.Path) -> Arrays:
+def arrays_in(file: pathlib.Path) -> Arrays:
+    """The arrays in a safetensors file, by name."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -418,7 +498,7 @@ def _locked(directory: pathlib.Path, *, exclusive: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _located(file: pathlib.Path) -> Iterator[None]:
+def located(file: pathlib.Path) -> Iterator[None]:
     """Put the file in front of an error."""
     try:
         yield

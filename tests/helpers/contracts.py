@@ -1211,9 +1211,24 @@ def thing():
 
 
 call("saving.register", name="contract.thing", thing=thing, replace=True, use=lambda made: None)
-call("save", path=FOLDER / "saved", **net, use=lambda _: jd.load(FOLDER / "saved")[1:], also=NET_ALSO)
+call(
+    "save",
+    path=FOLDER / "saved",
+    **net,
+    form="jaxdeep",
+    use=lambda _: jd.load(FOLDER / "saved")[1:],
+    also=NET_ALSO,
+)
 jd.save(FOLDER / "kept", **net)
 call("load", path=FOLDER / "kept", use=lambda made: made[1:])
+call(
+    "load_into",
+    **net,
+    arrays={"params": net["params"], "state": net["state"]},
+    rename={"params/*": "params/*"},
+    strict=True,
+    also=NET_ALSO,
+)
 
 # diagnostics
 BATCH = (X, LABELS)
