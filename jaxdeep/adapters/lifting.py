@@ -193,9 +193,10 @@ def _lifted(
         )
         if found.y is None:
             raise ValueError(f"{caller} takes modules of one output, which {model.kind} has not")
-        module = _Module(model, trees, shape, found, left, seen)
-        parts, odd = _chain(module, found.x, found.y, (), whole=True)
-        odd |= _unusable(found, inference)
+        odd = _unusable(found, inference)
+        if not odd:
+            module = _Module(model, trees, shape, found, left, seen)
+            parts, odd = _chain(module, found.x, found.y, (), whole=True)
         if not odd:
             break
         left |= odd

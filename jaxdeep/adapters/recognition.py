@@ -117,17 +117,18 @@ def _candidates(x: jax.Array, y: jax.Array, hints: list[Any]) -> Iterator[list[M
         yield []
         yield from ([nn.activation(f)] for f in _OF_ROWS)
         return
+    if y.size == x.size:
+        if y.shape[0] == x.shape[0]:
+            yield [nn.flatten() if y.ndim == 2 else nn.reshape(*y.shape[1:])]
+        yield [TO_LAST]
+        yield [TO_FIRST]
+        return
     windows = [e for e in hints if e.primitive.name.startswith("reduce_window")]
     if len(windows) == 1:
         yield from _pools(windows[0], x.ndim - 2)
-    if len(y.shape) == 2:
+    if y.ndim == 2:
         yield from ([pool] for pool in (nn.global_average_pool(), nn.global_max_pool()))
         yield from ([TO_LAST, pool] for pool in (nn.global_average_pool(), nn.global_max_pool()))
-        yield [nn.flatten()]
-    if y.shape[0] == x.shape[0] and len(y.shape) > 1:
-        yield [nn.reshape(*y.shape[1:])]
-    yield [TO_LAST]
-    yield [TO_FIRST]
 
 
 def _pools(equation: Any, space: int) -> Iterator[list[Model]]:

@@ -324,6 +324,41 @@ def test_a_layer_that_is_called_twice_stays_as_it_is():
     close(model.apply(own, {}, ROWS)[0], Twice().apply({"params": params}, ROWS))
 
 
+class Step(linen.Module):
+    @linen.compact
+    def __call__(self, carry, _):
+        return linen.tanh(linen.Dense(5)(carry)), None
+
+
+def scanned(x):
+    step = linen.scan(Step, variable_axes={"params": 0}, split_rngs={"params": True}, length=3)
+    return step()(x, None)[0]
+
+
+def rematted(x):
+    return linen.remat(linen.Dense)(5)(x)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    "call",
+    [
+        scanned,
+        rematted,
+        lambda x: linen.RNN(linen.GRUCell(5))(jnp.stack([x, x], 1))[:, -1],
+        lambda x: linen.Dense(5)(x) * linen.sigmoid(linen.Dense(5)(x)),
+    ],
+    ids=["scan", "remat", "recurrent", "gate"],
+)
+def test_layers_in_loops_and_in_gates_stay_as_they_are(call):
+    module = compact(lambda x, train: linen.Dense(2)(call(linen.Dense(5)(x))))
+    params, _, model, own, _ = lifted(from_linen(module), ROWS)
+    assert kinds(model)[0] == kinds(model)[-1] == "dense"
+    assert kinds(model)[1] == "Compact (a part)"
+    close(model.apply(own, {}, ROWS[:2])[0], module.apply({"params": params}, ROWS[:2]))
+    close(lower(from_linen(module), params, {}, own, {}, ROWS)[0], params, rtol=0, atol=0)
+
+
 @pytest.mark.heavy
 def test_only_what_computes_the_same_is_recognised():
     def call(x, train):
