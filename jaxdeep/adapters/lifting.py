@@ -27,7 +27,7 @@ from jaxdeep.adapters.tracing import (
     trace,
 )
 from jaxdeep.nn import walk
-from jaxdeep.nn.model import Model, check_models
+from jaxdeep.nn.model import Model, check_models, taking
 from jaxdeep.tree import example_of, path_name, unboxed
 
 
@@ -47,7 +47,8 @@ def lift(
     statistics too. Dropouts draw other numbers of the same distribution.
 
     Args:
-      model: from `from_linen`, `from_nnx` or `from_equinox`.
+      model: from `from_linen`, `from_nnx` or `from_equinox`, or one that has such modules among its
+        layers, each of which is lifted in its place.
       params, state: its parameters and state. Arrays are not copied where they need not be transposed.
       x: an example input, one array. Of shapes alone (`jax.ShapeDtypeStruct`) random numbers are drawn.
       inference: whether layers are lifted, too, that are the same at inference alone: batch norms of
@@ -76,6 +77,15 @@ def lift(
     )
     """
     _checks.check_flag("inference", inference)
+    modules = _modules("lift", model, params, state, x)
+    if modules:
+        layers = {}
+        for keys, (layer, given) in modules.items():
+            old = [walk.at(tree, keys) for tree in (params, state)]
+            layers[keys], *new_own = lift(layer, old[0], old[1], given, inference=inference)
+            params, state = (walk.put(t, keys, new) for t, new in zip((params, state), new_own))
+        chosen = lambda place: layers.get(place.keys, place.layer)  # noqa: E731
+        return walk.rebuild(model, chosen, walk.outside_loops), params, state
     found, trees = _lifted("lift", model, params, state, x, inference)
     new = _filled(found, trees)
     _verify(model, found, trees, new, _example(x), inference)
@@ -117,6 +127,15 @@ def lower(
     True
     """
     _checks.check_flag("inference", inference)
+    modules = _modules("lower", model, params, state, x)
+    if modules:
+        whole = lifted_params, lifted_state
+        for keys, (layer, given_x) in modules.items():
+            old = [walk.at(tree, keys) for tree in (params, state)]
+            now = [walk.at(tree, keys) for tree in whole]
+            back = lower(layer, old[0], old[1], now[0], now[1], given_x, inference=inference)
+            whole = walk.put(whole[0], keys, back[0]), walk.put(whole[1], keys, back[1])
+        return whole
     found, trees = _lifted("lower", model, params, state, x, inference)
     wanted = dict(zip(("params", "state"), jax.eval_shape(lambda: _filled(found, trees))))
     given = {"params": lifted_params, "state": lifted_state}
@@ -144,6 +163,22 @@ def lower(
         structure, jax.tree.leaves((trees["params"], trees["state"]))
     )
     return new
+
+
+def _modules(
+    caller: str, model: Model, params: PyTree, state: PyTree, x: PyTree
+) -> dict[tuple[str, ...], tuple[Model, PyTree]]:
+    """The adapted modules among the layers of a model, and their inputs, by keys; none of a module."""
+    check_models(caller, {"model": model})
+    if isinstance(model.inside, Inside):
+        return {}
+    inputs: dict[str, PyTree] = {}
+    taking(model, inputs).apply(params, state, jax.tree.map(_example, x))
+    return {
+        place.keys: (place.layer, inputs[place.path])
+        for place in walk.leaves(model, walk.outside_loops)
+        if isinstance(place.layer.inside, Inside)
+    }
 
 
 class Part(NamedTuple):

@@ -254,6 +254,23 @@ def _show(value: object) -> str:
     return getattr(value, "__name__", None) or repr(value)
 
 
+def taking(model: Model, given: dict[str, PyTree]) -> Model:
+    """The model, which puts the inputs of adapted modules into `given`, by path, when applied."""
+
+    def taken(place: Place) -> Model:
+        layer = place.layer
+        if layer.inside is None:
+            return layer
+
+        def apply(params: PyTree, state: PyTree, x: PyTree, **switches: Any) -> Pair:
+            given[place.path] = x
+            return layer.apply(params, state, x, **switches)
+
+        return dataclasses.replace(layer, apply=apply)
+
+    return walk.rebuild(model, taken, walk.outside_loops)
+
+
 def lifting(model: Model) -> str:
     """The end of an error, which says what to do about adapted modules in a model; "" without any."""
     if not any(p.layer.inside is not None and p.layer.inside.lifts for p in walk.every(model)):

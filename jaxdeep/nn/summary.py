@@ -1,6 +1,5 @@
 """A table of what a model is made of."""
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ import jax
 
 from jaxdeep._shapes import PyTree
 from jaxdeep.nn import walk
-from jaxdeep.nn.model import Call, Model, Pair, check_models
+from jaxdeep.nn.model import Call, Model, check_models, taking
 from jaxdeep.tree import example_of
 
 
@@ -53,7 +52,7 @@ def summary(model: Model, x: PyTree) -> str:
     def run(params: PyTree, state: PyTree, x: PyTree) -> tuple[dict[str, PyTree], ...]:
         found: dict[str, PyTree] = {}
         given: dict[str, PyTree] = {}
-        _taking(model, given).watch(found).apply(params, state, x)
+        taking(model, given).watch(found).apply(params, state, x)
         return found, given
 
     outputs, inputs = jax.eval_shape(run, params, state, shape)
@@ -82,23 +81,6 @@ class _Row(NamedTuple):
     output: PyTree
     params: PyTree
     state: PyTree
-
-
-def _taking(model: Model, given: dict[str, PyTree]) -> Model:
-    """The model, which puts the inputs of adapted modules into `given`, by path, when applied."""
-
-    def taking(place: walk.Place) -> Model:
-        layer = place.layer
-        if layer.inside is None:
-            return layer
-
-        def apply(params: PyTree, state: PyTree, x: PyTree, **switches: Any) -> Pair:
-            given[place.path] = x
-            return layer.apply(params, state, x, **switches)
-
-        return dataclasses.replace(layer, apply=apply)
-
-    return walk.rebuild(model, taking, walk.outside_loops)
 
 
 def _rows(

@@ -241,6 +241,18 @@ def test_tools_say_what_to_do_about_an_adapted_module(call):
         call(model, params, state)
 
 
+@pytest.mark.heavy
+def test_modules_among_layers_are_lifted_in_their_places():
+    body = from_linen(compact(lambda x, train: linen.relu(linen.Dense(4)(x))))
+    model = jd.nn.serial(flat=jd.nn.flatten(), body=body, out=jd.nn.dense(2))
+    params, state, found, own, _ = lifted(model, ROWS)
+    assert kinds(found) == ["flatten", "dense", "activation", "dense"]
+    assert own["body"]["Dense_0"]["kernel"] is params["body"]["Dense_0"]["kernel"]
+    close(found.apply(own, {}, ROWS)[0], model.apply(params, state, ROWS)[0])
+    back, _ = lower(model, params, state, jax.tree.map(lambda a: 2 * a, own), {}, ROWS)
+    close(back, jax.tree.map(lambda a: 2 * a, params), rtol=0, atol=0)
+
+
 # --- the flow of data -----------------------------------------------------------------------------
 
 
