@@ -359,7 +359,6 @@ def test_phases_with_an_optimizer_made_from_the_rate():
         ([(1,)], {"epochs": 3}, "phases say epochs themselves"),
         ([(1,)], {"trainable": "*"}, "phases say trainable themselves"),
         ([(1,), (1, None, 0.1)], {"optimizer": optax.adam(1e-3)}, r"phases\[1\].learning_rate needs"),
-        ([(1,), (1, None, 0.1)], {"optimizer": jd.optimizers.adam(lambda t: 1e-3)}, "driven by a sched"),
     ],
 )
 def test_phases_that_are_wrong_are_refused_before_the_first(phases, arguments, message):

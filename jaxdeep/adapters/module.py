@@ -99,7 +99,7 @@ class Inside(NamedTuple):
 def adapted(
     kind: str,
     make: Callable[[jax.Array, PyTree], tuple[PyTree, PyTree]],
-    inside: Inside,
+    module: Inside | Callable[[PyTree, PyTree, PyTree, Switches], Any],
     freeze: Callable[[PyTree], Model],
 ) -> Model:
     """The model of a module.
@@ -107,9 +107,11 @@ def adapted(
     Args:
       kind: the model's.
       make: ``(key, x) -> (params, state)``.
-      inside: the module and what is inside.
+      module: the module and what is inside, or how it runs where nobody looks inside.
       freeze: what ``Model.frozen`` does.
     """
+    inside = module if isinstance(module, Inside) else None
+    run = module.run if isinstance(module, Inside) else module
 
     def init(key: jax.Array, x: PyTree) -> tuple[PyTree, PyTree]:
         _checks.check_key(key)
@@ -125,7 +127,7 @@ def adapted(
         mask: jax.Array | None = None,
     ) -> tuple[PyTree, PyTree]:
         _checks.check_key(key, optional=True)
-        return inside.run(params, state, x, Switches(train, key, mask))
+        return run(params, state, x, Switches(train, key, mask))
 
     return Model(init, apply, kind, freeze=freeze, inside=inside)
 
