@@ -57,6 +57,7 @@ bench: $(VENV)/.with-bench
 	$(RUN) benchmarks.hyperband
 	$(RUN) benchmarks.compress
 	$(RUN) benchmarks.population
+	$(RUN) benchmarks.pretraining
 
 figures: $(VENV)/.with-demo
 	$(VENV)/bin/python docs/figures.py

@@ -68,6 +68,7 @@ LEFT_OUT = {
     "tables.Tally": RECORD,
     "tables.Target": RECORD,
     "train.TrainState": RECORD,
+    "transfer.pretrain_on_task": "is `fit` under another head; tested in transfer/test_pretraining.py",
     "uncertainty.Prediction": RECORD,
     "uncertainty.Rejection": RECORD,
     "uncertainty.Reliability": RECORD,

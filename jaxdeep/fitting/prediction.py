@@ -47,8 +47,9 @@ def predict(
     The model is as in inference: nothing is random, and batch norms use their running statistics. All
     rows go through one compiled program, `batch_size` at a time; a smaller number is filled up to it. So
     a row has the same bits whether it comes alone or among a million, if the model computes rows apart
-    from each other, and another number of rows compiles nothing. Rows are read as they are needed, so
-    that they may be larger than memory; what comes out is in memory.
+    from each other (with another `batch_size` the last bits may differ), and another number of rows
+    compiles nothing. Rows are read as they are needed, so that they may be larger than memory; what
+    comes out is in memory.
 
     Args:
       model, params, state: a `jaxdeep.nn.Model` and what it has learned.

@@ -1,5 +1,6 @@
 """A table of what a model is made of."""
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -9,22 +10,24 @@ import jax
 from jaxdeep._shapes import PyTree
 from jaxdeep.nn import walk
 from jaxdeep.nn.model import Call, Model, check_models, taking
-from jaxdeep.tree import example_of
+from jaxdeep.tree import Where, example_of, selected
 
 
-def summary(model: Model, x: PyTree) -> str:
+def summary(model: Model, x: PyTree, *, trainable: Where | None = None) -> str:
     """Layers, output shapes and sizes of `model` on an input like `x`, as a table to print.
 
     Nothing is computed: shapes come from tracing. "Trainable" counts the elements of `params`,
-    "non-trainable" those of `state`.
+    "non-trainable" those of `state`, and those of parameters that are not trained.
 
     Args:
       model: any `Model`; combinators are shown layer by layer, adapted modules by the modules inside
         that call no others, in the order of their calls. What is called again counts once.
       x: an example input, or its `jax.ShapeDtypeStruct`.
+      trainable: the parameters that are trained, as ``jaxdeep.fit(trainable=)`` takes them
+        (`jaxdeep.tree.mask`); all by default.
 
     Raises:
-      TypeError: no `Model`; an input that is no array.
+      TypeError: no `Model`; an input that is no array. ValueError: a `trainable` that matches no leaf.
 
     Source: Keras' ``Model.summary``.
 
@@ -56,6 +59,11 @@ def summary(model: Model, x: PyTree) -> str:
         return found, given
 
     outputs, inputs = jax.eval_shape(run, params, state, shape)
+    if trainable is not None:
+        chosen = selected(params, trainable, "trainable")
+        params = jax.tree.map(
+            lambda leaf, on: leaf if on else _Held(leaf.shape, leaf.dtype), params, chosen
+        )
 
     table = rich.table.Table(box=rich.box.HEAVY_HEAD)
     for name in ("layer", "kind", "output"):
@@ -73,6 +81,14 @@ def summary(model: Model, x: PyTree) -> str:
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip("\n")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Held:
+    """The shape of a parameter that is not trained."""
+
+    shape: tuple[int, ...]
+    dtype: Any
 
 
 class _Row(NamedTuple):
@@ -132,8 +148,8 @@ def _is_of(keys: tuple[Any, ...], path: tuple[Any, ...]) -> bool:
 
 def _row(output: PyTree, params: PyTree, state: PyTree) -> list[str]:
     shapes = [str(leaf.shape) for leaf in jax.tree.leaves(output)]
-    size = [sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(t)) for t in (params, state)]
-    bytes_ = sum(
-        math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves((params, state))
-    )
-    return [", ".join(shapes), *(f"{n:,}" for n in size), f"{bytes_:,}"]
+    learned, kept = jax.tree.leaves(params), jax.tree.leaves(state)
+    trained = sum(math.prod(leaf.shape) for leaf in learned if not isinstance(leaf, _Held))
+    every = sum(math.prod(leaf.shape) for leaf in (*learned, *kept))
+    bytes_ = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in (*learned, *kept))
+    return [", ".join(shapes), *(f"{n:,}" for n in (trained, every - trained, bytes_))]

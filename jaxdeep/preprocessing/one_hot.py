@@ -82,7 +82,8 @@ class OneHotEncoder(NamedTuple):
       encode: ``(state, codes) -> y``, a pure function of arrays.
       decode: ``(state, y) -> codes``, a pure function of arrays: the group is −1.
       names: ``(state, names=None) -> texts``, of the columns: ``city_Rome``. `names` are those of the
-        features; without, those of the frame, or ``x0``. No two are the same.
+        features; without, those of the frame, or ``x0``. No two are the same. The group is
+        ``city_infrequent`` (scikit-learn: ``city_infrequent_sklearn``).
     """
 
     fit: Callable[[Categories], OneHotState]

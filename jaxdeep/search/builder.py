@@ -9,6 +9,7 @@ import optax
 
 from jaxdeep._compilation import closes_over_traced, refuse_traced
 from jaxdeep._shapes import PyTree
+from jaxdeep.fitting.holdout import check_unseen
 from jaxdeep.fitting.setup import Setup, check_statistics, make_setup, try_out
 from jaxdeep.search.spaces.space import Point
 from jaxdeep.train.data import check_batch_size, check_pair, check_weights, count_examples
@@ -71,6 +72,7 @@ class Builder:
         check_names(caller, [name for name in arguments if name not in _ARGUMENTS], known)
         self.function, self.arguments, self.caller = function, dict(arguments), caller
         self.balance: Callable[[], Table] | None = None  # the weights of classes in all of the data
+        self.share: object = None  # of the rows, if some were held out for validation
         self._objective: Objective | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -113,7 +115,8 @@ class Builder:
         """The setup of what is known of a point; without a `table` weights are those of all of the data.
 
         Raises:
-          TypeError, ValueError: no model or optimizer, neither or both of loss and objective.
+          TypeError, ValueError: no model or optimizer, neither or both of loss and objective, a model
+            that has seen the targets of rows that were held out.
         """
         arguments, shared = dict(told.arguments), told.shared
         if told.balanced and table is None and self.balance is not None:
@@ -123,6 +126,8 @@ class Builder:
         model, optimizer = arguments.pop("model", None), arguments.pop("optimizer", None)
         if model is None or optimizer is None:
             raise ValueError(f"{self.caller} needs a model= and an optimizer from the builder")
+        if self.share is not None:
+            check_unseen(model, self.share)
         options = filled(self.caller, TrialOptions, arguments)
         setup = make_setup(self.caller, model, optimizer, options, self._objective if shared else None)
         if shared:

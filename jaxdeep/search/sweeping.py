@@ -161,12 +161,14 @@ def _begun(
     for part, value in (("data", data), ("validation", validation)):
         if is_batches(value):
             raise TypeError(f"{name} needs arrays as {part}: every row passes over them; got {value!r}")
-    if is_share(validation):  # the same for all rows, which are compared by it
+    share = validation if is_share(validation) else None
+    if share is not None:  # the same for all rows, which are compared by it
         data, validation = held_out(data, validation, jax.random.key(0) if key is None else key)
     data = as_arrays(data)
     check_told_apart_by_column(data)
     count_examples(data)
     build = Builder(builder, of_rows, name, known)
+    build.share = share
     if validation is not None:
         validation = as_arrays(validation, "validation")
         count_examples(validation, "validation")

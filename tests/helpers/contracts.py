@@ -421,7 +421,7 @@ NET_PARAMS, NET_STATE = drawn(lambda: NET.init(KEY, X))
 net = {"model": NET, "params": NET_PARAMS, "state": NET_STATE}
 NET_ALSO = {"params": "parameters|kernel|scale|hidden|bn|logits", "state": "mean|var|bn"}
 call("nn.recompute_batch_norm", **net, x=X, batch_size=4, also=NET_ALSO, free="x")
-call("nn.summary", use=str, model=NET, x=X, free="x")
+call("nn.summary", use=str, model=NET, x=X, trainable="*", free="x")
 
 
 def begun(recipe):
@@ -1198,6 +1198,18 @@ call(
     layer="logits",
     use=lambda made: made[1:],
     also=NET_ALSO,
+)
+
+call(
+    "transfer.pretrain_layerwise",
+    dear=True,
+    model=NET,
+    x=X,
+    optimizer=optax.sgd(0.1),
+    key=KEY,
+    epochs=1,
+    batch_size=2,
+    noise=0.1,
 )
 
 # saving

@@ -422,6 +422,15 @@ def test_summary_shows_every_layer_and_the_chapters_counts():
     assert len({len(line) for line in table.splitlines()}) == 1
 
 
+def test_summary_counts_what_is_trained():
+    model = jd.nn.serial(hidden=jd.nn.dense(3), bn=jd.nn.batch_norm(), out=jd.nn.dense(2))
+    rows = jd.nn.summary(model, jnp.ones((1, 2)), trainable="out/*").splitlines()
+    counts = {row.split()[1]: [int(c) for c in row.split("│")[4:6]] for row in rows if "│" in row}
+    assert counts == {"hidden": [0, 9], "bn": [0, 12], "out": [8, 0], "total": [8, 21]}
+    with pytest.raises(ValueError, match=r"trainable='ou/\*' matches no leaf"):
+        jd.nn.summary(model, jnp.ones((1, 2)), trainable="ou/*")
+
+
 def test_summary_of_nested_and_foreign_models():
     foreign = Model(lambda key, x: ({"w": jnp.ones(3)}, {}), lambda p, s, x, **_: (x @ p["w"], s))
     table = summary(serial(body=serial(dense(3)), f=foreign), jnp.ones((2, 4)))

@@ -209,6 +209,29 @@ def test_rows_whose_targets_the_table_has_seen_are_not_held_out():
         held_out(0.2)
 
 
+def test_sweeps_hold_out_no_such_rows_either():
+    columns = fitted("binary")
+    model = jd.nn.serial(columns.layer(), jd.nn.dense(1))
+    options = {
+        "data": columns.encode({**TABLE, "y": TARGETS["binary"]}),
+        "loss": jd.losses.sigmoid_cross_entropy,
+        "validation": 0.2,
+        "progress": False,
+    }
+    rates = {"rate": [0.1, 0.2, 0.3, 0.4]}
+    with pytest.raises(ValueError, match=r"validation=0\.2 would hold out .* layer 'columns0'"):
+        jd.sweep(lambda hp: jd.optimizers.sgd(hp["rate"]), rates, model=model, **options)
+    with pytest.raises(ValueError, match=r"validation=0\.2 would hold out .* layer 'columns0'"):
+        jd.search.population(
+            lambda hp: {"model": model, "optimizer": jd.optimizers.sgd(hp["rate"])},
+            rates,
+            key=KEY,
+            every=1,
+            epochs=2,
+            **options,
+        )
+
+
 @pytest.mark.heavy
 def test_what_has_seen_no_targets_is_held_out_and_rows_of_ones_own_choice_are_taken():
     assert "val_loss" in held_out(0.2, encodings={"city": "embedding"}).history

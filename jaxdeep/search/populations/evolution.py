@@ -140,13 +140,15 @@ def population(
     # from here on, since Python may only print what is raised while members are traced
     with interruptible(show=False, begun=False) as interruption:
         validation = arguments.pop("validation", None)
-        if is_share(validation):  # the same for all members
+        share = validation if is_share(validation) else None
+        if share is not None:  # the same for all members
             data, validation = held_out(data, validation, key)
         data = _on_device("data", data)
         validation = None if validation is None else _on_device("validation", validation)
         check_untraced("population", data, validation, instead=_PURE)
         points, ranges = members_of(space, ranges)
         build = Builder(builder, arguments, "population")
+        build.share = share
         build.balance = functools.partial(DeviceData(data, validation).balanced, WHOLE)
         setups = [build(point) for point in points]
         check_members(points, setups)

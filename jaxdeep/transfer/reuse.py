@@ -1,9 +1,4 @@
-"""Using what one network has learned in another: its layers, frozen, fine-tuned or with a new head.
-
-Arrays do not change, so that a network and its clone may share them: ``clone = params`` is a clone by
-value, and training the one leaves the other as it was. What is trained, in which order and at which
-rate, `jaxdeep.fit` is told by ``trainable=`` and ``phases=``.
-"""
+"""Layers of a trained network: taken, dropped, under a new head, or as where another begins."""
 
 import dataclasses
 import fnmatch
@@ -24,18 +19,6 @@ from jaxdeep.nn.model import Model, Pair, check_models, lifting, located, under
 from jaxdeep.nn.traits import Traits, Wires
 from jaxdeep.optimizers import multiply
 from jaxdeep.tree import Where, example_of, mask, path_name
-
-__all__ = [
-    "drop_layers",
-    "layerwise_decay",
-    "pretrained",
-    "replace_head",
-    "take_layers",
-]
-
-
-def __dir__() -> list[str]:
-    return __all__
 
 
 def pretrained(model: Model, params: PyTree, state: PyTree, *, where: Where | None = None) -> Model:
@@ -146,7 +129,7 @@ def replace_head(
     if (wires := walk.unwrapped(model).traits.wires) is not None:
         return _graph_with_head(model, wires, params, state, head, x, key, layer)
     if layer is None:
-        learned = _with_parameters(names, params)
+        learned = with_parameters(names, params)
         if not learned:
             raise ValueError(
                 "replace_head: no layer of the model has parameters; name the head by layer="
@@ -157,7 +140,7 @@ def replace_head(
     below = names[: names.index(layer)]
     layers = {name: chain[name] for name in below}
     new = _rebuilt(model, layers | {layer: head})
-    lower_params, lower_state = (_only(tree, below) for tree in (params, state))
+    lower_params, lower_state = (only(tree, below) for tree in (params, state))
     outputs = example_of(x)
     if below:
         lower = _rebuilt(model, layers)
@@ -266,14 +249,14 @@ def layerwise_decay(model: Model, params: PyTree, decay: float) -> optax.Gradien
     """
     check_models("layerwise_decay", {"model": model})
     _checks.check_scalar("decay", decay, "(0, 1]")
-    layers = _chain("layerwise_decay", model).layers
+    layers = chain_of("layerwise_decay", model).layers
     if not isinstance(params, Mapping) or not set(params) <= set(layers):
         odd = sorted(set(params) - set(layers)) if isinstance(params, Mapping) else type(params)
         raise ValueError(
             f"params hold {odd}, which is of no layer of the model; they are {', '.join(layers)}"
         )
     check_params(model, params)
-    names = _with_parameters(layers, params)
+    names = with_parameters(layers, params)
     depths = [(name, k) for k, name in enumerate(reversed(names)) if k]
 
     def within(name: str) -> Callable[[str, PyTree], bool]:
@@ -287,7 +270,7 @@ def layerwise_decay(model: Model, params: PyTree, decay: float) -> optax.Gradien
 # --- what they share ------------------------------------------------------------------------------
 
 
-def _chain(caller: str, model: Model) -> Model:
+def chain_of(caller: str, model: Model) -> Model:
     """The serial model itself, or the one inside a wrapper such as `mixed_precision`."""
     inside = walk.unwrapped(model)
     if inside.traits.joins != "chain":
@@ -301,7 +284,7 @@ def _chain(caller: str, model: Model) -> Model:
 def _layers(caller: str, model: Model) -> Model:
     """The graph itself, or else the serial model."""
     inside = walk.unwrapped(model)
-    return inside if inside.traits.wires is not None else _chain(caller, model)
+    return inside if inside.traits.wires is not None else chain_of(caller, model)
 
 
 def _graph_with_head(
@@ -321,7 +304,7 @@ def _graph_with_head(
     here = wires.outputs
     while isinstance(here, str) and here in wires.calls:
         name, taken = wires.calls[here]
-        if name == layer or (layer is None and name in _with_parameters(layers, params)):
+        if name == layer or (layer is None and name in with_parameters(layers, params)):
             break
         here = taken
     else:
@@ -334,7 +317,7 @@ def _graph_with_head(
     if name in below.layers:
         raise ValueError(f"replace_head: the head {name!r} is called further below, too")
     kept = list(dict.fromkeys(below.layers))
-    lower_params, lower_state = (_only(tree, kept) for tree in (params, state))
+    lower_params, lower_state = (only(tree, kept) for tree in (params, state))
     outputs = example_of(x)
     if below.calls:
         lower = walk.rewrapped(model, rewired(below, layers))
@@ -373,10 +356,11 @@ def _with(
         lower = walk.rewrapped(model, rewired(_of_graph(wires, names), kept))
     else:
         lower = _rebuilt(model, kept)
-    return lower, _only(params, names), _only(state, names)
+    return lower, only(params, names), only(state, names)
 
 
-def _only(tree: PyTree, names: Sequence[str]) -> PyTree:
+def only(tree: PyTree, names: Sequence[str]) -> PyTree:
+    """The parts of a tree that belong to these layers."""
     return {name: tree[name] for name in names if name in tree}
 
 
@@ -396,7 +380,8 @@ def _chosen(layers: Any, names: list[str], which: str) -> list[str]:
     return names[:layers] if which == "first" else names[len(names) - layers :]
 
 
-def _with_parameters(names: Iterable[str], params: PyTree) -> list[str]:
+def with_parameters(names: Iterable[str], params: PyTree) -> list[str]:
+    """Those of the layers that have parameters."""
     return [name for name in names if jax.tree.leaves(params.get(name, {}))]
 
 
