@@ -115,7 +115,43 @@ def _from(name: str, value: Any) -> np.ndarray:
             f"{name} must be an array of numbers, and a {_type_of(value)} of these values gives one of "
             f"objects (missing values, text, or rows of different lengths){_of_table(value)}"
         )
+    _check_whole(name, value, array)
     return array
+
+
+def _check_whole(name: str, value: Any, array: np.ndarray) -> None:
+    """Refuse whole numbers of 64 bits of which missing values or fractions beside them made float64."""
+    if array.dtype != np.float64 or not (abs(array) > 2**53).any():
+        return
+    for column in _columns_of(value, array):
+        whole = [entry for entry in column if isinstance(entry, (int, np.integer))]
+        numbers = np.asarray(whole or [0])
+        if numbers.dtype.kind not in "iu":  # from below 0 to beyond int64
+            continue
+        try:
+            check_told_apart(name, numbers, dtype=np.float64)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} (missing values or fractions beside whole numbers make float64 of all)"
+            ) from None
+
+
+def _columns_of(value: Any, array: np.ndarray) -> list[Any]:
+    """The entries of each column of what became the array of floats, as they were."""
+    if isinstance(value, (list, tuple)):
+        entries = np.asarray(value, object)
+        return [*entries.reshape(len(entries), -1).T] if entries.shape == array.shape else []
+    columns = [value]
+    if array.ndim == 2 and hasattr(value, "iloc"):  # of pandas
+        columns = [value.iloc[:, place] for place in range(array.shape[1])]
+    for method in ("iter_columns", "itercolumns"):  # of polars and pyarrow
+        columns = [*getattr(value, method)()] if hasattr(value, method) else columns
+    return [
+        getattr(column, method)()
+        for column in columns
+        for method in ("tolist", "to_list", "to_pylist")
+        if hasattr(column, method)
+    ]
 
 
 def _of_table(value: Any) -> str:
@@ -385,72 +421,78 @@ def in_two(value: HostOrDevice, dtype: Any) -> tuple[jax.Array, jax.Array | None
     return jnp.asarray(high), jnp.asarray(np.where(np.isfinite(low), low, 0).astype(dtype))
 
 
-def check_told_apart(name: str, value: Any, *, axis: int | None = None) -> None:
-    """Refuse numbers of the host that differ, but by so little that JAX' default float takes few steps.
+def check_told_apart(name: str, value: Any, *, axis: int | None = None, dtype: Any = None) -> None:
+    """Refuse numbers of the host that differ, but by so little that a float dtype takes few steps.
 
     Fewer than 64 of its steps are between the least and the largest. What it holds exactly is fine, and
     so are equal numbers but for the rounding of their own width. With ``axis=0`` each column is looked
-    at by itself.
+    at by itself. The dtype is JAX' default float, if no other is named.
 
     >>> check_told_apart("outputs", np.array([1e6, 1e6 + 1e-3]))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ValueError: outputs holds numbers from 1000000.0 to 1000000.001, whose differences float32 ...
+    >>> check_told_apart("ids", 2**60 + np.arange(3), dtype=np.float64)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: ids holds numbers from 1152921504606846976 to 1152921504606846978, whose differences ...
     """
     if isinstance(value, jax.Array):
         return
     value = as_array(name, value)
-    dtype = jnp.result_type(float)
-    if isinstance(value, jax.Array) or value.dtype.itemsize <= 4 or not value.size or dtype.itemsize > 4:
+    dtype = np.dtype(jnp.result_type(float) if dtype is None else dtype)
+    if isinstance(value, jax.Array) or not value.size or value.dtype.itemsize < 4:
+        return
+    if value.dtype.kind not in "iu" and value.dtype.itemsize <= max(4, dtype.itemsize):
         return
     if np.isfinite(value).all():
-        low, high = value.min(axis=axis), value.max(axis=axis)
+        least, most = value.min(axis=axis), value.max(axis=axis)
     else:
         known = np.isfinite(value)
-        low = np.min(value, axis=axis, initial=np.inf, where=known)
-        high = np.max(value, axis=axis, initial=-np.inf, where=known)
-    whole = np.asarray(np.asarray(high, object) - np.asarray(low, object), np.float64)
-    # of integers exact
-    low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
-    close = lie_close(low, high)
+        least = np.min(value, axis=axis, initial=np.inf, where=known)
+        most = np.max(value, axis=axis, initial=-np.inf, where=known)
+    low, high = np.asarray(least, np.float64), np.asarray(most, np.float64)
+    close = lie_close(low, high, dtype)
     if value.dtype.kind in "iu":  # whose differences are exact
-        close = (whole > 0) & ~lie_apart(low, low + np.maximum(whole, high - low))
+        whole = differences(np.asarray(most), np.asarray(least))
+        close = (whole > 0) & ~lie_apart(low, low + np.maximum(whole, high - low), dtype)
     for place in np.argwhere(close):
         column = value[(slice(None), *place)] if axis == 0 else value
         if is_cut(column, dtype):
             at = f" in column {', '.join(map(str, place))}" if axis == 0 and place.size else ""
-            raise ValueError(f"{name} {not_told(low[tuple(place)], high[tuple(place)], at)}")
+            first, last = (np.asarray(end)[tuple(place)].item() for end in (least, most))
+            raise ValueError(f"{name} {not_told(first, last, at, dtype)}")
 
 
-def lie_close(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Where numbers between these two differ by more than by rounding, but by few steps of JAX' float.
+def lie_close(low: np.ndarray, high: np.ndarray, dtype: Any = None) -> np.ndarray:
+    """Where numbers between these two differ by more than by rounding, but by few steps of a float.
 
     >>> lie_close(np.array([0.0, 1.7e9, 5.0]), np.array([1.0, 1.7e9 + 60, 5.0]))
     array([False,  True, False])
     """
     with np.errstate(invalid="ignore", over="ignore"):
         size = np.maximum(np.abs(low), np.abs(high))
-        return ~lie_apart(low, high) & (high - low > 16 * np.finfo(np.float64).eps * size)
+        return ~lie_apart(low, high, dtype) & (high - low > 16 * np.finfo(np.float64).eps * size)
 
 
-def lie_apart(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Where numbers between these two are 64 steps of JAX' default float apart.
+def lie_apart(low: np.ndarray, high: np.ndarray, dtype: Any = None) -> np.ndarray:
+    """Where numbers between these two are 64 steps of a float dtype apart, by default of JAX' float.
 
     Where they are, they still are among more numbers.
 
     >>> lie_apart(np.array([0.0, 1.7e9, 5.0]), np.array([1.0, 1.7e9 + 60, 5.0]))
     array([ True, False, False])
     """
-    eps = float(jnp.finfo(jnp.result_type(float)).eps)
+    eps = float(jnp.finfo(jnp.result_type(float) if dtype is None else dtype).eps)
     with np.errstate(invalid="ignore", over="ignore"):
         return high - low >= 64 * eps * np.maximum(np.abs(low), np.abs(high))
 
 
-def not_told(low: float, high: float, at: str) -> str:
+def not_told(low: float, high: float, at: str, dtype: Any = None) -> str:
     """What is said of numbers that `lie_close` and are rounded, and where they are."""
+    dtype = np.dtype(jnp.result_type(float) if dtype is None else dtype)
+    wider = ", or turn on jax_enable_x64" if dtype.itemsize < 8 else ""
     return (
-        f"holds numbers from {float(low)!r} to {float(high)!r}{at}, whose differences "
-        f"{jnp.result_type(float)} cannot tell: subtract what they have in common first, or turn on "
-        "jax_enable_x64"
+        f"holds numbers from {low!r} to {high!r}{at}, whose differences {dtype} cannot tell: subtract "
+        f"what they have in common first{wider}"
     )
 
 

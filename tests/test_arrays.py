@@ -1,6 +1,8 @@
 """The one way in for arrays: whatever holds numbers gives the numbers of the array."""
 
+import functools
 import itertools
+import math
 
 import chex
 import hypothesis.extra.numpy as hnp
@@ -255,6 +257,7 @@ def test_a_sparse_matrix_is_named_and_how_to_make_an_array_of_it(form):
         1.7e18 + 1e3 * np.arange(100.0),
         2**62 + np.arange(100),
         np.uint64(2**63) + np.arange(100, dtype=np.uint64),
+        1_700_000_000 + np.arange(100, dtype=np.int32),
     ],
 )
 def test_large_numbers_that_differ_by_little_are_not_told_apart(values):
@@ -263,3 +266,39 @@ def test_large_numbers_that_differ_by_little_are_not_told_apart(values):
     _arrays.check_told_apart("x", np.full_like(values, values[0]))
     noise = np.nextafter(values[:1].astype(float), np.inf)
     _arrays.check_told_apart("x", np.concatenate([values[:1].astype(float), noise]))  # a sum's rounding
+
+
+def test_float64_is_not_told_whole_numbers_apart_either():
+    check = functools.partial(_arrays.check_told_apart, "x", dtype=np.float64)
+    for base in (2**60, -(2**60)):
+        with pytest.raises(
+            ValueError, match=rf"x holds .*{base}.* whose differences float64 cannot tell"
+        ):
+            check(np.sign(base) * np.arange(100) + base)
+    check(2**52 + np.arange(100))
+    check(2**60 * np.arange(8))
+    check(1.7e9 + np.arange(100.0))
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars", "pyarrow", "list"])
+def test_whole_numbers_beside_missing_ones_keep_their_differences_or_are_refused(container):
+    ids = [2**60, 2**60 + 1, None]
+    if container == "list":
+        columns = [[ids[0], ids[1], math.nan]]
+        wide = [2**60, 1, math.nan]
+    else:
+        library = pytest.importorskip(container)
+        make = {
+            "pandas": lambda values: library.DataFrame({"a": values}, dtype="Int64"),
+            "polars": lambda values: library.DataFrame({"a": values}),
+            "pyarrow": lambda values: library.table({"a": values}),
+        }[container]
+        series = {"pandas": lambda: make(ids)["a"], "polars": lambda: make(ids)["a"]}
+        columns = [make(ids), series.get(container, lambda: library.array(ids))()]
+        wide = make([2**60, 1, None])
+    for column in columns:
+        with pytest.raises(
+            ValueError, match=rf"x holds numbers from {2**60} .*float64 .*missing values"
+        ):
+            as_array("x", column)
+    assert np.ravel(as_array("x", wide)).tolist()[:2] == [2.0**60, 1.0]

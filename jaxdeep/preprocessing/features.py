@@ -214,20 +214,30 @@ def two_sum(a: Statistic, b: Statistic) -> tuple[Statistic, Statistic]:
     return total, jnp.where(jnp.isfinite(total), rest, 0)
 
 
-def check_kept_apart(name: str, values: Any, axes: Axes, instead: str) -> None:
-    """Refuse results of the host that differ, but by so little that JAX' default float loses it.
+def as_known(name: str, value: ArrayLike) -> jax.Array | np.ndarray:
+    """`as_array`, with whole numbers that JAX' float rounds on the host, from a device too."""
+    array = as_array(name, value)
+    if not isinstance(array, jax.Array) or not _checks.is_known(array):
+        return array
+    rounded = jnp.issubdtype(array.dtype, jnp.integer) and array.dtype.itemsize >= 4
+    return np.asarray(array) if rounded and array.is_fully_addressable else array
+
+
+def check_kept_apart(name: str, values: Any, axes: Axes, instead: str, dtype: Any = None) -> None:
+    """Refuse results of the host that differ, but by so little that a float dtype loses it.
 
     Args:
       name: of the argument, or of what becomes of it.
       values: what a transform makes of the data that it is fitted on.
       axes: those of the examples.
       instead: what keeps the differences.
+      dtype: JAX' default float, if no other is named.
     """
     if not isinstance(values, np.ndarray):
         return
     rows = np.moveaxis(values, axes, range(len(axes)))
     rows = rows.reshape(-1, *rows.shape[len(axes) :])
     try:
-        check_told_apart(name, rows, axis=0)
+        check_told_apart(name, rows, axis=0, dtype=dtype)
     except ValueError as error:
         raise ValueError(f"{str(error).partition(':')[0]}: {instead}") from None

@@ -11,7 +11,7 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, of_data
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
-from jaxdeep.preprocessing.features import check_features, check_kept_apart, widened
+from jaxdeep.preprocessing.features import as_known, check_features, check_kept_apart, widened
 from jaxdeep.preprocessing.order import Base, Ordered, Statistics, ordered, with_base
 from jaxdeep.preprocessing.scaling import check_state
 from jaxdeep.preprocessing.transform import described, fits
@@ -109,7 +109,8 @@ def imputer(
         array = as_array("x", x)
         if array.ndim != 2:
             raise ValueError(f"x must be of shape (n, features), got {tuple(array.shape)}")
-        check_kept_apart("x", array, (0,), "scale it first; `standard_scaler` leaves NaN as they are")
+        known, instead = as_known("x", array), "scale it first; `standard_scaler` leaves NaN as they are"
+        check_kept_apart("x", known, (0,), instead)
         values = ordered(array, 0)
         missing, empty = values.count < len(values.values), values.count == 0
         which = np.arange(array.shape[1]) if indicators == "all" else np.zeros(0, int)

@@ -12,13 +12,14 @@ from jaxdeep._arrays import as_array, check_above_zero, check_holds, of_data
 from jaxdeep._shapes import Array, ArrayLike
 from jaxdeep.preprocessing.features import (
     Axis,
+    as_known,
     check_axis,
     check_kept_apart,
     float_of,
     reduced_axes,
     widened,
 )
-from jaxdeep.preprocessing.precision import unscaled
+from jaxdeep.preprocessing.precision import check_results, unscaled
 from jaxdeep.preprocessing.scaling import check_state, standard_scaler
 from jaxdeep.preprocessing.statistics import Moments
 from jaxdeep.preprocessing.transform import Transform, fits
@@ -72,7 +73,7 @@ def log_transform(
     least = -1 if method == "log1p" else 0
 
     def logarithm(x: ArrayLike) -> Array | np.ndarray:
-        array = as_array("x", x)
+        array = as_known("x", x)
         if method == "log":
             check_above_zero("x", array)  # of which there is a logarithm
         if _checks.is_known(array) and (np.asarray(array) <= least).any():
@@ -85,8 +86,11 @@ def log_transform(
     @of_data
     def fit(x: ArrayLike) -> LogState:
         y = logarithm(x)
-        if not standardize and y.ndim:
-            check_kept_apart("the transform of x", y, reduced_axes(axis, y.ndim), "use standardize=True")
+        if y.ndim:
+            axes = reduced_axes(axis, y.ndim)
+            check_results(x, y, axes)
+            if not standardize:
+                check_kept_apart("the transform of x", y, axes, "use standardize=True")
         return LogState(scaler.fit(y) if standardize else None)
 
     @of_data

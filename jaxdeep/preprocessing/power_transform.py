@@ -30,6 +30,7 @@ from jaxdeep.preprocessing.power import (
     yeo_johnson,
 )
 from jaxdeep.preprocessing.precision import (
+    check_whole,
     has_small,
     is_computing,
     is_narrow,
@@ -123,6 +124,7 @@ def power_transform(
         precise, array = precise_of(x), as_array("x", x)
         axes = reduced_axes(axis, array.ndim)
         check_varies("x", array, axes)
+        check_whole(x, axes)
         if precise is not None and method == "yeo-johnson":
             check_above_zero("x", precise, axis=axes)  # its results are as small
         if precise is not None and (is_narrow(precise, axes) or has_small(precise)):

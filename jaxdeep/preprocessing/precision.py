@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array
+from jaxdeep._arrays import lie_apart
 from jaxdeep._compat import enable_x64
 from jaxdeep._shapes import ArrayLike
-from jaxdeep.preprocessing.features import Axes, check_axis, reduced_axes
+from jaxdeep.preprocessing.features import Axes, as_known, check_axis, check_kept_apart, reduced_axes
 from jaxdeep.preprocessing.statistics import Moments
+
+COMMON = "subtract what they have in common first"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,14 +45,45 @@ def unscaled(scaler: Any, moments: Moments, y: ArrayLike) -> np.ndarray | None:
 
 
 def precise_of(x: ArrayLike) -> np.ndarray | None:
-    """Numbers of the host in float64, if JAX would cut them to float32 and nothing is being traced."""
-    array = as_array("x", x)
+    """Known numbers in float64, if JAX would cut them to float32 and nothing is being traced."""
+    array = as_known("x", x)
     if isinstance(array, jax.Array):
         return None
     cut = array.dtype.itemsize >= 4 and array.dtype != np.float32
     if not cut or not is_computing() or jnp.result_type(float) == jnp.float64:
         return None
     return array.astype(np.float64)
+
+
+def check_whole(x: ArrayLike, axes: Axes) -> None:
+    """Refuse whole numbers that differ by so little that float64 loses it: 2⁶⁰ and its neighbours."""
+    check_kept_apart("x", as_known("x", x), axes, COMMON, np.float64)
+
+
+def check_results(x: ArrayLike, values: Any, axes: Axes) -> None:
+    """Refuse known numbers that differ of which a transform in float64 makes fewer than 64 steps.
+
+    Numbers that are equal but for the rounding of their own width are fine, as for `check_told_apart`.
+    """
+    check_whole(x, axes)
+    known = as_known("x", x)
+    if not isinstance(known, np.ndarray) or not isinstance(values, np.ndarray) or not values.size:
+        return
+    finite = np.isfinite(values)
+    (low, high), (least, most) = (
+        [
+            np.asarray(extreme(of, axis=axes, initial=beyond, where=finite))
+            for extreme, beyond in ((np.min, np.inf), (np.max, -np.inf))
+        ]
+        for of in (known.astype(np.float64), values)
+    )
+    differ = high - low > 16 * np.finfo(np.float64).eps * np.maximum(np.abs(low), np.abs(high))
+    if (differ & ~lie_apart(least, most, np.float64)).any():
+        lost = float(low[differ & ~lie_apart(least, most, np.float64)].flat[0])
+        raise ValueError(
+            f"x holds numbers near {lost:.6g} that differ by so little that float64 cannot tell what "
+            f"becomes of them: {COMMON}"
+        )
 
 
 def is_narrow(x: np.ndarray, axes: Axes) -> bool:
@@ -78,10 +111,12 @@ def precisely(function: Callable[P, T]) -> Callable[P, T]:
     def computed(*args: P.args, **kwargs: P.kwargs) -> T:
         x, *others = args
         axis: Any = others[-2]
-        precise = precise_of(x)  # type: ignore[arg-type]
+        check_axis(axis)
+        known = as_known("x", x)  # type: ignore[arg-type]
+        check_whole(known, reduced_axes(axis, known.ndim))
+        precise = precise_of(known)
         if precise is None or not precise.size:
             return function(*args, **kwargs)
-        check_axis(axis)
         if has_small(precise) or not is_narrow(precise, reduced_axes(axis, precise.ndim)):
             return function(*args, **kwargs)
         with enable_x64(True):

@@ -58,6 +58,7 @@ class Scaler(NamedTuple):
         leading axes of `x`; a row of weight 0 does not count (padding). In float32 the largest of them
         is between 3.6e-15 and 2.8e14.
       merge: ``(state, state) -> state``, as of both sets of data; joins devices and runs, in any order.
+        States of other features are a ValueError.
 
     >>> scaler = standard_scaler()
     >>> state = scaler.init(jax.ShapeDtypeStruct((2, 1), jnp.float32))
@@ -223,6 +224,11 @@ def _scaler(
     def joined(state: State, other: State) -> State:
         check_state(state, nothing[0])
         check_state(other, nothing[0])
+        if jnp.shape(state[0]) != jnp.shape(other[0]):
+            raise ValueError(
+                f"the states must be of the same features, got those of {jnp.shape(state[0])} and of "
+                f"{jnp.shape(other[0])}"
+            )
         return merge(state, other)
 
     def prepared(state: State, x: ArrayLike, name: str) -> tuple[Halves, jnp.dtype]:

@@ -3,18 +3,18 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_above_zero, extremes, of_data, whole
+from jaxdeep._arrays import as_array, check_above_zero, check_told_apart, extremes, of_data, whole
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer
 from jaxdeep._sums import sums_at
 from jaxdeep._warning import warn
-from jaxdeep.preprocessing.features import Halves, in_halves
+from jaxdeep.preprocessing.features import Halves, as_known, in_halves, two_sum
 from jaxdeep.preprocessing.folds import folds, given_parts
 from jaxdeep.preprocessing.scaling import check_state
 from jaxdeep.preprocessing.statistics import moments
@@ -44,11 +44,15 @@ class TargetState(NamedTuple):
         axis of classes if there are any.
       mean: of the target, ``()`` or ``(classes,)``: what an unseen category becomes.
       vocabulary: the categories, None if they are integers known beforehand.
+      rest: what rounding took off the encodings of targets that differ by less than the default float
+        can tell, so that they are ``encodings + rest``; else None. What is encoded is of that float, so
+        that `transform` refuses such a state.
     """
 
     encodings: Encodings
     mean: Mean
     vocabulary: Vocabulary | None
+    rest: Any = None
 
 
 @described
@@ -109,8 +113,8 @@ def target_encoder(
     Raises:
       ValueError: arguments out of range; when fitting, shapes that do not fit, targets that are not
         finite or not classes, categories beyond those declared, a `cv` below 2 or above n, two values
-        of one key, as 1 and "1"; when
-        transforming, other features than the state's.
+        of one key, as 1 and "1"; when transforming, other features than the state's, and targets that
+        differ by so little that the default float cannot tell: seconds since 1970 of a few minutes.
       TypeError: arguments of another kind, masked values, also in a list; traced data without
         `categories`.
 
@@ -148,12 +152,12 @@ def target_encoder(
     def fit(x: Categories, y: ArrayLike) -> TargetState:
         codes, targets, size, vocabulary = prepared(x, y)
         weights = jnp.ones(codes.shape[:1], targets.high.dtype)
-        encodings, mean = _fit(codes, targets, weights, shrink, size)
-        return TargetState(encodings, mean, vocabulary)
+        encodings, mean, rest = _fit(codes, targets, weights, shrink, size)
+        return TargetState(encodings, mean, vocabulary, None if _is_told(y) else rest)
 
     @of_data
     def transform(state: TargetState, x: Categories) -> Encoded:
-        check_state(state, TargetState)
+        _check_told(state)
         words = state.vocabulary
         size = state.encodings.shape[-1 - state.mean.ndim]
         if words is None:
@@ -178,6 +182,7 @@ def target_encoder(
         _checks.check_key(key)
         _checks.check_flag("stratify", stratify)
         codes, targets, size, vocabulary = prepared(x, y)
+        check_told_apart("y", as_known("y", y))
         n = codes.shape[0]
         if _checks.is_whole(cv) or np.ndim(cv) != 1:
             count = _checks.check_count("cv", cv, low=2)
@@ -224,8 +229,8 @@ class _Shrink(NamedTuple):
 @partial(jax.jit, static_argnums=4)
 def _fit(
     codes: Codes, y: Halves, weights: Float[Array, "n"], shrink: _Shrink, size: int
-) -> tuple[Encodings, Mean]:
-    """Encodings and mean, of the examples with weight 1."""
+) -> tuple[Encodings, Mean, Encodings]:
+    """Encodings, mean, and what rounding took off the encodings, of the examples with weight 1."""
     shape, y = y.high.shape, jax.tree.map(lambda half: half.reshape(len(half), -1), y)
     weights = weights[:, None]
     seen = moments(y, weights, (0,), False)
@@ -234,7 +239,7 @@ def _fit(
     off = (y.high - mean) + ((0 if y.low is None else y.low) - seen.rest)
     off = weights * (off / unit)
 
-    def feature(codes: Integer[Array, "n"]) -> Float[Array, "categories columns"]:
+    def feature(codes: Integer[Array, "n"]) -> tuple[Array, Array]:  # (categories, columns) each
         codes = jnp.where(codes < 0, size, codes)  # no category: dropped
         add = partial(sums_at, places=codes, size=size)
         count = add(weights)
@@ -247,10 +252,11 @@ def _fit(
         else:
             share = count / (shrink.smooth + jnp.where(count > 0, count, 1))
         share = jnp.where(count < shrink.least, 0, share)
-        return mean + (unit * (share * effect) + seen.rest)
+        return two_sum(mean, unit * (share * effect) + seen.rest)
 
-    encodings = feature(codes) if codes.ndim == 1 else jax.vmap(feature, in_axes=1)(codes)
-    return encodings.reshape(encodings.shape[:-1] + shape[1:]), mean.reshape(shape[1:])
+    both = feature(codes) if codes.ndim == 1 else jax.vmap(feature, in_axes=1)(codes)
+    encodings, rest = (part.reshape(part.shape[:-1] + shape[1:]) for part in both)
+    return encodings, mean.reshape(shape[1:]), rest
 
 
 @jax.jit
@@ -272,14 +278,14 @@ def _cross_fit(
 ) -> tuple[Encoded, Encodings, Mean]:
     def one(fold: Array) -> Encoded:
         weights = (part != fold).astype(y.high.dtype)
-        return _encode(*_fit(codes, y, weights, shrink, size), codes)
+        return _encode(*_fit(codes, y, weights, shrink, size)[:2], codes)
 
     # fold by fold, which needs no room for all of them
     def add(encoded: Encoded, fold: Array) -> tuple[Encoded, None]:
         mine = (part == fold).reshape((-1,) + (1,) * (encoded.ndim - 1))
         return jnp.where(mine, one(fold), encoded), None
 
-    state = _fit(codes, y, jnp.ones(len(y.high), y.high.dtype), shrink, size)
+    state = _fit(codes, y, jnp.ones(len(y.high), y.high.dtype), shrink, size)[:2]
     encoded, _ = jax.lax.scan(add, _encode(*state, codes), jnp.arange(cv))
     return encoded, *state
 
@@ -321,7 +327,28 @@ def _targets(y: ArrayLike, n: int, classes: int | None) -> Halves:
         hot = jax.nn.one_hot(jnp.asarray(given), classes, dtype=jnp.result_type(float))
         return Halves(hot, None)
     halves, _ = in_halves(given, "y")
+    if halves.last is not None:  # of which two parts are used
+        check_told_apart("y", as_known("y", given))
     check_above_zero("y", given, axis=(0,))
     if not isinstance(given, jax.core.Tracer) and not all(map(math.isfinite, extremes(given))):
         raise ValueError("y must be finite")
     return halves
+
+
+def _check_told(state: TargetState) -> None:
+    """Refuse the state of targets whose differences are lost in what is encoded."""
+    check_state(state, TargetState)
+    if state.rest is not None:
+        raise ValueError(
+            f"the state is of targets whose differences {state.encodings.dtype} cannot tell: fit to "
+            "targets less what they have in common, or turn on jax_enable_x64"
+        )
+
+
+def _is_told(y: ArrayLike) -> bool:
+    """Whether the default float tells the differences of targets, as far as they are known."""
+    try:
+        check_told_apart("y", as_known("y", y))
+    except ValueError:
+        return False
+    return True

@@ -146,7 +146,7 @@ def _units(array: np.ndarray) -> Units:
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
         raise ValueError(f"targets must be finite, got {array[row]} in row {row}")
-    for column in values.T:
+    for column in array.reshape(len(array), -1).T:  # whole numbers of 64 bits as they are
         check_told_apart("targets", column)
     mean, std, low, high = (getattr(values, name)(axis=0) for name in ("mean", "std", "min", "max"))
     # of equal numbers that are no sums of powers of 2, the standard deviation is not 0

@@ -78,6 +78,25 @@ def numbers_of(cells: Cells) -> Known:
     return Known(values, np.isnan(values) & ~cells.missing)
 
 
+def whole_of(cells: Cells, numbers: np.ndarray) -> list[int]:
+    """The whole numbers beyond 2⁵³ among cells, as they were written, given what float64 makes of them.
+
+    >>> from jaxdeep.tables.cells import of_values
+    >>> cells = of_values("a", ["9007199254740993", None, "1"], ())
+    >>> whole_of(cells, numbers_of(cells).values)
+    [9007199254740993]
+    """
+    large = cells.values[np.abs(numbers) >= 2**53]  # NaN is not
+    if large.dtype.kind == "f":
+        return []
+    digits = [value.strip().lstrip("+-") if isinstance(value, str) else "" for value in large]
+    return [
+        int(value)
+        for value, text in zip(large.tolist(), digits)
+        if isinstance(value, int) or text.isdecimal()
+    ]
+
+
 def instants_of(cells: Cells, name: str = "") -> tuple[Known, bool | None]:
     """Cells as microseconds since 1970 in UTC; whether they name a time zone, None where none is there.
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from jaxdeep.tables.cells import Cells, check_one_zone
 from jaxdeep.tables.column import Column
-from jaxdeep.tables.conversion import Known, instants_of, keys_of, numbers_of, truths_of
+from jaxdeep.tables.conversion import Known, instants_of, keys_of, numbers_of, truths_of, whole_of
 from jaxdeep.tables.kinds import Kind, check_levels
-from jaxdeep.tables.statistics import Dates, Number, Numbers
+from jaxdeep.tables.statistics import Dates, Number, Numbers, Whole
 
 TRUTHS = ("False", "True")  # the levels of a boolean column, whatever it holds
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
@@ -27,6 +27,7 @@ class Gathered:
     unknown: int = 0
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     numbers: Numbers = dataclasses.field(default_factory=Numbers)
+    whole: Whole = dataclasses.field(default_factory=Whole)
     dates: Dates = dataclasses.field(default_factory=Dates)
     aware: set[bool] = dataclasses.field(default_factory=set)
 
@@ -57,6 +58,8 @@ class Gathered:
             known, unknown = sum(kept.values()), known - sum(kept.values())
             levels = tuple(sorted(kept, key=_order))
         else:
+            instead = ', or make it a "category" in kinds=, or "drop" it'
+            self.whole.check(f"column {self.name!r}", instead)
             numbers = (self.numbers.found(),) if self.kind == "number" else self.dates.found()
         aware = next(iter(self.aware), None)
         column = Column(self.name, self.kind, known, self.missing, unknown, levels, numbers, aware)
@@ -65,6 +68,7 @@ class Gathered:
     def _add_numbers(self, rows: np.ndarray, cells: Cells) -> Known:
         found = numbers_of(cells)
         self.numbers.add(rows, found.values)
+        self.whole.add(whole_of(cells, found.values))
         return found
 
     def _add_dates(self, rows: np.ndarray, cells: Cells) -> Known:

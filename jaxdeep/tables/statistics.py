@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxdeep._arrays import lie_apart, not_told
 from jaxdeep.tables.dates import PARTS, TIME_PARTS, has_times, parts_of
 
 SAMPLE = 2**18
@@ -110,6 +111,27 @@ class Moments:
             name, center, unit, self.low, self.high, mean if finite else center,
             std if finite else spread, lower, upper,
         )  # fmt: skip
+
+
+@dataclasses.dataclass
+class Whole:
+    """Whole numbers of 64 bits of a column, added block by block, which float64 should tell apart."""
+
+    low: float = math.inf  # whole, once there are some
+    high: float = -math.inf
+    cut: bool = False
+
+    def add(self, numbers: list[int]) -> None:
+        """Add numbers, which may be none."""
+        self.low, self.high = min([self.low, *numbers]), max([self.high, *numbers])
+        self.cut = self.cut or any(int(float(number)) != number for number in numbers)
+
+    def check(self, name: str, instead: str) -> None:
+        """Refuse numbers that differ by so little that float64 loses it."""
+        low, high = np.asarray(self.low, float), np.asarray(self.high, float)
+        if self.cut and self.low < self.high and not lie_apart(low, high, np.float64):
+            said = not_told(self.low, self.high, "", np.float64)
+            raise ValueError(f"{name} {said}{instead}")
 
 
 @dataclasses.dataclass

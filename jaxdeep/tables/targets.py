@@ -4,11 +4,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdeep._arrays import is_cut, lie_close, not_told
 from jaxdeep.preprocessing.keys import key_of
 from jaxdeep.tables.cells import Cells
-from jaxdeep.tables.conversion import keys_of, numbers_of
+from jaxdeep.tables.conversion import keys_of, numbers_of, whole_of
 from jaxdeep.tables.kinds import Seen, decided
-from jaxdeep.tables.statistics import Numbers
+from jaxdeep.tables.statistics import Numbers, Whole
 
 Label = str | int | float | bool
 
@@ -133,6 +134,7 @@ def fitted_target(
         whole = np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all()
         kind = "category" if whole and len(np.unique(numbers)) <= _FEW else "number"
     if kind == "number":
+        _check_told_apart(name, blocks, standardize)
         return _numbers(name, blocks, standardize)
     counts: dict[str, int] = {}
     for cells in blocks:
@@ -201,6 +203,20 @@ def _numbers(name: str, blocks: list[Cells], standardize: bool) -> Target:
         found.high,
         standardize,
     )
+
+
+def _check_told_apart(name: str, blocks: list[Cells], standardize: bool) -> None:
+    """Refuse numbers whose differences are lost where they are encoded: in float64, then in float32."""
+    whole, parts = Whole(), [numbers_of(cells).values for cells in blocks]
+    for cells, part in zip(blocks, parts):
+        whole.add(whole_of(cells, part))
+    whole.check(f"target {name!r}", "")
+    numbers = np.concatenate(parts)
+    if standardize or np.isnan(numbers).any():  # which is refused elsewhere
+        return
+    if is_cut(numbers, np.float32) and lie_close(numbers.min(), numbers.max(), np.float32):
+        said = not_told(float(numbers.min()), float(numbers.max()), "", np.float32)
+        raise ValueError(f"target {name!r} {said.partition(':')[0]}: use standardize_target=True")
 
 
 def _labels(seen: Seen, keys: list[str]) -> dict[str, Label]:

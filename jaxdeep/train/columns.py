@@ -110,7 +110,8 @@ def check_columns(columns: Columns, name: str, during: str = "") -> None:
     for place in np.flatnonzero(columns.cut & lie_close(columns.low, columns.high)):
         at = np.unravel_index(columns.places[place], columns.shape) if columns.shape else ()
         where = f" in column {', '.join(map(str, at))}" if at else ""
-        raise ValueError(f"{name} {not_told(columns.low[place], columns.high[place], where + during)}")
+        ends = float(columns.low[place]), float(columns.high[place])
+        raise ValueError(f"{name} {not_told(*ends, where + during)}")
 
 
 def _is_wide(leaf: Any) -> bool:

@@ -89,6 +89,15 @@ def test_features_that_float32_cannot_tell_are_to_be_scaled_first():
     times = (1.7e9 + np.arange(100.0))[:, None]
     with pytest.raises(ValueError, match=r"x holds numbers from 1700000000.0 .*: scale it first"):
         pp.imputer().fit(times)
+    for whole in (
+        times.astype(np.int32),
+        jnp.asarray(times.astype(np.int32)),
+        2**60 + np.arange(9)[:, None],
+    ):
+        with pytest.raises(
+            ValueError, match=r"x holds numbers from 1.* float.* cannot tell: scale it first"
+        ):
+            pp.imputer().fit(whole)
     times[3] = np.nan
     scaler, imputer = pp.standard_scaler(), pp.imputer()
     scaled = scaler.transform(scaler.fit(times), times)

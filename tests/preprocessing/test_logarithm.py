@@ -64,3 +64,19 @@ def test_logarithms_that_float32_cannot_tell_are_to_be_standardized():
         pp.log_transform().fit(times)
     transform = pp.log_transform(standardize=True)
     assert len(np.unique(transform.transform(transform.fit(times), times))) == 100
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_numbers_whose_logarithms_float64_cannot_tell_are_refused(standardize):
+    transform = pp.log_transform(standardize=standardize)
+    for x, what in ((2**60, "x holds numbers from"), (2**50, "x holds numbers near")):
+        with pytest.raises(ValueError, match=f"{what} .* float64 cannot tell"):
+            transform.fit((x + np.arange(100))[:, None])
+
+
+def test_whole_numbers_on_a_device_are_those_of_the_host():
+    x = (1_700_000_000 + np.arange(50, dtype=np.int32))[:, None]
+    transform = pp.log_transform(standardize=True)
+    host, device = (transform.transform(transform.fit(some), some) for some in (x, jnp.asarray(x)))
+    assert len(np.unique(host)) == 50
+    np.testing.assert_array_equal(host, device)

@@ -418,7 +418,7 @@ def test_the_inverse_of_large_numbers_is_right_to_their_rounding(method):
 @pytest.mark.parametrize("standardize", [False, True])
 def test_numbers_whose_powers_are_beyond_float32_are_named_as_they_are(standardize):
     # the best λ is far from 1, as they vary by little: 1.8e19 to the 15th
-    x = np.array([[2**64 - 1 - 2**10 * k, k] for k in (0, 1, 3, 4, 9)], np.uint64)
+    x = np.array([[2**64 - 1 - 2**20 * k, k] for k in (0, 1, 3, 4, 9)], np.uint64)
     transform = pp.power_transform(standardize=standardize)
     with pytest.raises(
         ValueError, match=rf"x holds {2**64 - 1} in feature 0, whose power .* float32: sub"
@@ -444,3 +444,24 @@ def test_likelihoods_of_numbers_that_float32_cannot_tell_are_those_of_float64():
     np.testing.assert_allclose(pp.box_cox_llf(x, 1.0), scipy.stats.boxcox_llf(1.0, x), rtol=1e-6)
     np.testing.assert_allclose(pp.yeo_johnson_llf(x, 1.0), scipy.stats.yeojohnson_llf(1.0, x), rtol=1e-6)
     assert np.isfinite(pp.box_cox_mle(x))
+
+
+@pytest.mark.parametrize("method", ["yeo-johnson", "box-cox"])
+@pytest.mark.parametrize("standardize", [False, True])
+def test_whole_numbers_that_float64_cannot_tell_are_refused(method, standardize):
+    transform = pp.power_transform(method, standardize=standardize)
+    for base in (2**60, np.uint64(2**63)):
+        x = (base + np.arange(100, dtype=np.uint64 if base > 2**62 else int))[:, None]
+        with pytest.raises(ValueError, match=rf"x holds numbers from {base} to .* float64 cannot tell"):
+            transform.fit(x)
+    for function in (pp.yeo_johnson_mle, pp.box_cox_mle):
+        with pytest.raises(ValueError, match="float64 cannot tell"):
+            function(x)
+
+
+def test_whole_numbers_on_a_device_are_those_of_the_host():
+    x = (1_700_000_000 + np.arange(50, dtype=np.int32) ** 2)[:, None]
+    transform = pp.power_transform(standardize=True)
+    host, device = (transform.transform(transform.fit(some), some) for some in (x, jnp.asarray(x)))
+    assert len(np.unique(host)) == 50
+    np.testing.assert_array_equal(host, device)

@@ -547,3 +547,34 @@ def test_features_that_compiled_code_takes_for_zero_are_refused(scaler):
         with pytest.raises(ValueError, match=r"x holds 9\.99995e-41, and features that vary by less"):
             scaler.fit(x)
     scaler.fit(jnp.array([[1e-40], [1.0]]))
+
+
+@scalers
+def test_states_of_other_features_are_not_merged(scaler):
+    two, one = scaler.fit(np.array([[0.0, 10.0], [2.0, 12.0]])), scaler.fit(np.array([[100.0], [102.0]]))
+    none = scaler.fit(np.array([1.0, 2.0]))
+    for a, b in ((two, one), (one, two), (two, none), (one, none), (none, one)):
+        with pytest.raises(
+            ValueError, match=r"the states must be of the same features, got those of \("
+        ):
+            scaler.merge(a, b)
+
+
+def test_whole_numbers_beside_missing_ones_are_refused_where_float64_loses_them():
+    pd = pytest.importorskip("pandas")
+    ids = [2**60, 2**60 + 1, 2**60 + 2]
+    scaler = pp.standard_scaler()
+    for x in (
+        pd.DataFrame({"a": [*ids, None]}, dtype="Int64"),
+        pd.DataFrame({"a": pd.array([*ids, None], dtype="Int64"), "b": 1}),
+        pd.DataFrame({"a": ids, "b": 0.5}),
+        [[one] for one in [*ids, math.nan]],
+    ):
+        with pytest.raises(
+            (ValueError, TypeError), match=r"x holds numbers from 115.* float64|x must be"
+        ):
+            scaler.fit(x)
+    whole = pd.DataFrame({"a": ids}, dtype="Int64")
+    close(scaler.transform(scaler.fit(whole), whole)[:, 0], np.array([-1, 0, 1]) * 1.5**0.5, rtol=1e-6)
+    few = pd.DataFrame({"a": [1, 2, 3, None]}, dtype="Int64")
+    close(scaler.transform(scaler.fit(few), few)[:3, 0], np.array([-1, 0, 1]) * 1.5**0.5, rtol=1e-6)

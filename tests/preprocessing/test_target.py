@@ -384,3 +384,29 @@ def test_effects_of_rare_targets_do_not_drift_with_the_rows(rows):
     codes[:3], y[-1000:] = 1, 1
     state = jd.preprocessing.target_encoder(categories=2, smooth=0.0).fit(codes, y)
     np.testing.assert_allclose(state.encodings, [1000 / (rows - 3), 0], rtol=2e-7, atol=1e-7)
+
+
+def test_targets_that_float32_cannot_tell_are_kept_and_not_encoded():
+    x, key = np.repeat([0, 1], 50), jax.random.key(0)
+    small = np.arange(100)
+    for base, kind in ((1.7e9, float), (1_700_000_000, np.int32), (2**45, int)):
+        y = (base + small).astype(kind)
+        for encoder in (pp.target_encoder(1.0), pp.target_encoder(1.0, categories=2)):
+            for targets in (y, jnp.asarray(y)) if kind is np.int32 else (y,):
+                state = encoder.fit(x, targets)
+                found = np.asarray(state.encodings, float) + np.asarray(state.rest, float) - base
+                # two float32 have steps of an eighth at 2⁴⁵
+                close(found, encoder.fit(x, small).encodings, atol=2**-3)
+                with pytest.raises(
+                    ValueError, match="the state is of targets whose differences float32"
+                ):
+                    encoder.transform(state, x)
+                with pytest.raises(ValueError, match=r"y holds numbers from .* float32 cannot tell"):
+                    encoder.fit_transform(key, x, targets)
+    with pytest.raises(ValueError, match=f"y holds numbers from {2**60} to"):
+        pp.target_encoder().fit(x, 2**60 + small)
+    # what it tells is encoded, even if categories turn out to be alike
+    alike = 1e6 + np.tile(np.arange(50.0), 2) * 100
+    encoder = pp.target_encoder()
+    assert encoder.fit(x, alike).rest is None
+    encoder.fit_transform(key, x, alike)

@@ -223,3 +223,13 @@ def test_a_column_without_values_in_the_named_rows_stays():
 def test_rows_that_there_are_not_are_refused(rows, error, message):
     with pytest.raises(error, match=message):
         jd.tables.fit({"a": [1, 2]}, rows=rows)
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_whole_numbers_that_float64_cannot_tell_are_refused_but_as_levels(kind):
+    ids = [kind(2**60 + k) for k in range(40)]
+    frame = {"id": [*ids, None], "y": np.arange(41) % 2}
+    with pytest.raises(ValueError, match=f"column 'id' holds numbers from {2**60} to .* float64 cannot"):
+        jd.tables.fit(frame, target="y", kinds={"id": "number"})
+    codes = jd.tables.fit(frame, target="y", kinds={"id": "category"}).encode(frame)[0]["codes"]
+    assert len(np.unique(codes)) == 41

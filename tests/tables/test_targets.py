@@ -79,18 +79,27 @@ def test_a_class_may_be_absent_later_and_no_other_may_be_there():
 
 
 def test_numbers_are_a_regression():
-    y = [1e9 + 0.5, 1e9 + 1.5, 1e9 + 3.0]
+    y = [1e5 + 0.5, 1e5 + 1.5, 1e5 + 3.0]
     columns = fitted(y)
     assert columns.task == "regression"
     assert columns.classes is None
     assert columns.outputs == 1
     targets = columns.encode({"x": X[:3], "y": y})[1]
     np.testing.assert_array_equal(targets, np.array(y, np.float32))
-    assert "target 'y': a number from 1e+09" in columns.summary()
+    assert "target 'y': a number from 100000 to 100003" in columns.summary()
     whole = fitted(list(range(11)))
     assert whole.task == "regression"
     assert fitted([1, 2, 1], kinds={"y": "number"}).task == "regression"
     assert fitted(list(range(11)), kinds={"y": "category"}).outputs == 11
+
+
+def test_numbers_whose_differences_would_be_lost_are_refused():
+    with pytest.raises(ValueError, match=r"target 'y' holds .* float32 cannot tell: use stand"):
+        fitted(1.7e9 + np.arange(40.0))
+    for y in (2**60 + np.arange(40), [str(2**60 + k) for k in range(40)]):
+        for standardize in (False, True):
+            with pytest.raises(ValueError, match=f"target 'y' holds numbers from {2**60} to .* float64"):
+                fitted(y, kinds={"y": "number"}, standardize_target=standardize)
 
 
 def test_targets_may_be_standardized():
