@@ -380,6 +380,18 @@ def is_cut(value: np.ndarray, dtype: Any) -> bool:
         return bool((value.astype(dtype) != exact)[np.isfinite(value)].any())
 
 
+def numbers_in(kind: Any) -> int:
+    """How many whole numbers from 0 on a dtype tells apart.
+
+    >>> numbers_in(jnp.bfloat16), numbers_in(np.int8)
+    (257, 128)
+    """
+    held = jax.dtypes.canonicalize_dtype(kind)
+    if jnp.issubdtype(held, jnp.integer):
+        return int(jnp.iinfo(held).max) + 1
+    return int(2 ** (jnp.finfo(held).nmant + 1) + 1)
+
+
 def differences(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """``one − other`` of numbers of the host in float64, rounded once also for whole ones of 64 bits.
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, of_data
+from jaxdeep._arrays import as_array, numbers_in, of_data
 from jaxdeep._shapes import Array, Integer
 from jaxdeep.preprocessing.keys import is_missing
 from jaxdeep.preprocessing.scaling import check_state
@@ -92,6 +92,11 @@ class DateEncoder(NamedTuple):
 # What is a part of a date, and how long its circle is.
 PARTS = ("year", "month", "day", "weekday", "yearday", "hour", "minute", "second", "time")
 CYCLES = {"month": 12, "day": 31, "weekday": 7, "yearday": 366, "hour": 24, "minute": 60}
+# How large the parts are; of the time, the hours of a century.
+MOST = {
+    **{"year": 9999, "month": 12, "day": 31, "weekday": 6, "yearday": 366, "hour": 23},
+    **{"minute": 59, "second": 59, "time": 876_576},
+}
 
 
 @fits(DateState)
@@ -115,16 +120,17 @@ def date_encoder(
       cycles: of ``"month"``, ``"day"``, ``"weekday"``, ``"yearday"``, ``"hour"``, ``"minute"``.
       zone: where dates with a time zone are looked at, such as ``"Europe/Rome"``; None is UTC. Dates
         without one are taken as they are.
-      dtype: of the result, of floats.
+      dtype: of the result, of floats that hold the parts: float16 holds no years and no "time", and
+        bfloat16 no days of the year either. Circles are in any.
 
     The functions take `x` ``(n,)`` or ``(n, features)`` of datetime64 of any unit, ISO 8601 texts,
     Python's or pandas' dates, a dict of columns or a frame. The years 1 to 9999 may be in texts, others
     in datetime64. An instant gives the same columns in whatever unit and container.
 
     Raises:
-      ValueError: other parts or zones; texts that are no dates, by row; dates with and without a time
-        zone in one column, also when the state was fitted on the others; other features than those of
-        the state.
+      ValueError: other parts or zones; a dtype that does not hold one of the parts; texts that are no
+        dates, by row; dates with and without a time zone in one column, also when the state was fitted
+        on the others; other features than those of the state.
       TypeError: arguments of another kind, numbers (which do not say their unit), traced data (encode
         `Dates`).
 
@@ -143,6 +149,7 @@ def date_encoder(
         raise ValueError("parts must name at least one, or cycles must")
     place = _zone(zone)
     _checks.check_float_dtype("dtype", dtype, optional=False)
+    _check_holds_parts(dtype, chosen)
 
     def columns(features: Features, names: tuple[str, ...] | None, count: int) -> list[Any]:
         found = columns_of(names, count, features)
@@ -201,6 +208,17 @@ def date_encoder(
         return unique(f"{name}_{end}" for name in own for end in ends)
 
     return DateEncoder(fit, transform, read, encode, names)
+
+
+def _check_holds_parts(dtype: Any, parts: tuple[str, ...]) -> None:
+    """Refuse a dtype that rounds a part of a date, or in which a day is not told by its hours."""
+    count = numbers_in(dtype)
+    for part in parts:
+        if count <= MOST[part]:
+            raise ValueError(
+                f"dtype must hold the {part}, whole numbers up to {MOST[part]:,}, and "
+                f"{jnp.dtype(dtype)} holds those up to {count - 1:,}: use float32, or leave {part!r} out of parts"
+            )
 
 
 def _encoded(

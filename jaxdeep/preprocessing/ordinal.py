@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._arrays import as_array, of_data, overflows, whole
+from jaxdeep._arrays import as_array, numbers_in, of_data, overflows, whole
 from jaxdeep._shapes import Array, ArrayLike, Num
 from jaxdeep.preprocessing.levels import (
     Levels,
@@ -125,7 +125,7 @@ def ordinal_encoder(
             max_categories=max_categories,
             missing=False,
         )
-        most, limit = max(map(len, levels.slots), default=0), _numbers_in(kind)
+        most, limit = max(map(len, levels.slots), default=0), numbers_in(kind)
         if most > limit:
             raise ValueError(
                 f"dtype must have a number for each of {most} categories, got {kind}, which has {limit}"
@@ -213,14 +213,6 @@ def _check_number(name: str, value: Any, kind: Any) -> None:
         beyond = bool(overflows(value, held))
     if beyond:
         raise ValueError(f"{name} must be a number that {held} holds, got {value!r}")
-
-
-def _numbers_in(kind: Any) -> int:
-    """How many whole numbers from 0 on a dtype tells apart."""
-    held = jax.dtypes.canonicalize_dtype(kind)
-    if jnp.issubdtype(held, jnp.integer):
-        return int(jnp.iinfo(held).max) + 1
-    return int(2 ** (jnp.finfo(held).nmant + 1) + 1)
 
 
 def _dtype(dtype: Any) -> Any:

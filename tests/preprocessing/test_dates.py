@@ -136,3 +136,27 @@ def test_dates_refuse():
         encoder.fit(np.array([1.7e9]))
     with pytest.raises(ValueError, match="x is empty"):
         encoder.fit([])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "part"),
+    [
+        *[(jnp.float16, part) for part in ("year", "time")],
+        *[(jnp.bfloat16, part) for part in ("year", "time", "yearday")],
+    ],
+)
+def test_a_dtype_that_does_not_hold_the_parts_is_refused(dtype, part):
+    name = jnp.dtype(dtype).name
+    with pytest.raises(ValueError, match=f"dtype must hold the {part}, whole .* and {name} holds"):
+        pp.date_encoder(["month", part], dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_parts_that_a_narrow_dtype_holds_are_exact(dtype):
+    parts = ["month", "day", "weekday", "hour", "minute", "second"]
+    parts += ["yearday"] if dtype == jnp.float16 else []
+    x = np.datetime64("2023-12-31T23:59:59") - np.arange(400) * np.timedelta64(87_001, "s")
+    narrow, wide = (pp.date_encoder(parts, dtype=kind) for kind in (dtype, jnp.float32))
+    y = narrow.transform(narrow.fit(x), x)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y.astype(jnp.float32), wide.transform(wide.fit(x), x))
