@@ -17,6 +17,7 @@ from jaxdeep.nn.model import Model
 from jaxdeep.train.batches import Metrics
 from jaxdeep.train.objective import Evaluated, Objective, supervised
 from jaxdeep.train.step import Update, gradients_of
+from jaxdeep.train.weights import counts, of_rows
 
 Measured = Any  # a scalar array, or a number for each repetition; a Python float where it is judged
 
@@ -25,7 +26,8 @@ class LayerFlow(NamedTuple):
     """The measurements of one layer in a step.
 
     Each is an array of shape ``()``, or ``(times,)`` for a layer that is repeated. Those that do not
-    apply to the layer (parameters of a dropout, activation of a layer without one) are NaN.
+    apply to the layer (parameters of a dropout, activation of a layer without one) are NaN. Gradients
+    are those of the loss, whose mean is over all rows; activations are of rows whose weight is not 0.
 
     Attributes:
       gradient_norm: ‖g‖, over all parameters of the layer.
@@ -67,17 +69,26 @@ def probed(model: Model, minimised: Mapping[str, Any]) -> Objective:
     """The supervised objective that also measures the layers' outputs, as a metric called ``readings``.
 
     Its parameters are `Probed`. The loss and its gradient with respect to ``params`` are those of the
-    model; the gradient with respect to ``taps`` is what comes back to the outputs.
+    model; the gradient with respect to ``taps`` is what comes back to the outputs. The readings are of
+    the rows whose weight is not 0, and those of micro-batches count by how many they have.
     """
     objective = supervised(probe.probe(model), **minimised)
 
     def measured(probed_params: Probed, state: PyTree, batch: PyTree, /, **switches: Any) -> Evaluated:
-        state = probe.tapped(model, state, probed_params.taps)
+        rows = counted_rows(batch)
+        state = probe.tapped(model, state, probed_params.taps, rows)
         loss, (state, metrics) = objective(probed_params.params, state, batch, **switches)
-        readings = probe.readings(model, state)
+        readings: Any = probe.readings(model, state)
+        if rows is not None:
+            readings = jax.tree.map(functools.partial(_tally, times=jnp.sum(rows)), readings)
         return loss, (probe.own_state(model, state), metrics | {"readings": readings})
 
     return measured
+
+
+def counted_rows(batch: PyTree) -> Bool[Array, "batch"] | None:
+    """Which rows of a batch have a weight other than 0; None if none has a weight."""
+    return jnp.asarray(of_rows(counts(batch[2]))) if len(batch) == 3 else None
 
 
 def with_taps(model: Model, moving: PyTree, held: PyTree) -> tuple[Probed, Probed]:
@@ -123,6 +134,8 @@ class LayerMeasure:
 
         shape = jax.eval_shape(measured)
         due = update.step % self.every == 0
+        if (rows := counted_rows(update.batch)) is not None:
+            due &= rows.any()
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shape)
         flow = jax.lax.cond(due, measured, lambda: nothing)
         return {
@@ -167,7 +180,7 @@ def flow_of(
             flow[path or leaf.name] = _of_group(parts, len(leaf.stacked))
         if readings is None or taps is None:
             continue
-        reading = readings[leaf.name]
+        reading = jax.tree.map(_value, readings[leaf.name], is_leaf=_is_tally)
         usual = flow.get(leaf.name, _of_group(({}, {}, {}), 0))
         flow[leaf.name] = usual._replace(
             output_gradient=taps[leaf.name],
@@ -207,9 +220,19 @@ def _of_group(parts: tuple[PyTree, ...], axes: int) -> LayerFlow:
     return LayerFlow(gradient, length, update / length, none, none, none, none, none)
 
 
-def _tally(value: Measured, due: Bool[Array, ""]) -> Tally:
-    """The value of this step as a tally, which counts only if the step was measured."""
-    return Tally({"sum": value, "count": due.astype(value.dtype)}, _mean_of(jnp.shape(value)))
+def _tally(value: Measured, times: Array) -> Tally:
+    """A value as a tally, in which it counts so many times, such as 1 or 0: was the step measured?"""
+    times = times.astype(value.dtype)
+    total = jnp.where(times > 0, value * times, 0)
+    return Tally({"sum": total, "count": times}, _mean_of(jnp.shape(value)))
+
+
+def _is_tally(node: object) -> bool:
+    return isinstance(node, Tally)
+
+
+def _value(node: Any) -> Measured:
+    return node.compute() if _is_tally(node) else node
 
 
 @functools.cache  # a metric is compared by its functions, so that equal shapes must give the same object

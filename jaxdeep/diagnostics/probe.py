@@ -64,12 +64,22 @@ def probe(model: Model) -> Model:
     return walk.rebuild(model, lambda place: _measured(place.layer))
 
 
-def tapped(model: Model, state: PyTree, of: Mapping[str, Float[Array, "..."] | None]) -> PyTree:
-    """The state of `probe`: the model's own, taps `of` every layer, and readings of nothing yet."""
+def tapped(
+    model: Model,
+    state: PyTree,
+    of: Mapping[str, Float[Array, "..."] | None],
+    rows: Bool[Array, "batch"] | None = None,
+) -> PyTree:
+    """The state of `probe`: the model's own, taps `of` every layer, and readings of nothing yet.
+
+    Readings are of some rows of the batch, if these are given: of outputs that have as many.
+    """
     given: PyTree = {}
     for leaf in walk.leaves(model):
         nothing = Reading(*[jnp.zeros(leaf.stacked)] * len(Reading._fields))
         node = {"own": walk.at(state, leaf.keys), "tap": of[leaf.name], "reading": nothing}
+        if rows is not None:
+            node["rows"] = jnp.broadcast_to(rows, (*leaf.stacked, *rows.shape))
         given = walk.put(given, leaf.keys, node)
     return given
 
@@ -146,16 +156,18 @@ def _measured(layer: Model) -> Model:
             function_of_x = lambda x: layer.apply(params, {}, x, key=switches.get("key"))[0]  # noqa: E731
             passing = _slopes(function_of_x, x), np.False_
         unknown = bool(jax.tree.leaves(params)) and not multiplies
-        new = _reading(y, passing, unknown)
+        new = _reading(y, passing, unknown, state.get("rows"))
         total = jax.tree.map(lambda old, more: old + more.astype(old.dtype), state["reading"], new)
-        return _tap(y, state["tap"]), {"own": own, "tap": state["tap"], "reading": total}
+        return _tap(y, state["tap"]), {**state, "own": own, "reading": total}
 
     freeze = layer.freeze
     held = None if freeze is None else lambda trainable: _measured(freeze(trainable))
     return described_as(dataclasses.replace(layer, apply=apply, freeze=held), "probe", layer)
 
 
-def _reading(y: PyTree, passing: Passing | None, unknown: bool) -> Reading:
+def _reading(
+    y: PyTree, passing: Passing | None, unknown: bool, rows: Bool[Array, "batch"] | None
+) -> Reading:
     """The reading of one application: of arrays of floats, NaN of anything else.
 
     An `unknown` layer may have any activation inside.
@@ -166,14 +178,18 @@ def _reading(y: PyTree, passing: Passing | None, unknown: bool) -> Reading:
     y = jax.lax.stop_gradient(y)
     wide = y.astype(jnp.promote_types(y.dtype, jnp.float32))
     others = tuple(range(y.ndim - 1))
+    here = None  # which elements are of rows that count, where some may not be
+    if rows is not None and y.shape[:1] == rows.shape:
+        here = jnp.broadcast_to(rows.reshape(-1, *(1,) * (y.ndim - 1)), y.shape)
+        here |= ~rows.any()  # of nothing there is a number, too, which does not count
     saturation, dead = none, none
     if passing is not None:
         slopes, off = passing
-        saturation = jnp.mean((slopes < SATURATED_SLOPE) & ~off)
-        dead = jnp.mean((slopes < DEAD_SLOPE).all(others))
+        saturation = jnp.mean((slopes < SATURATED_SLOPE) & ~off, where=here)
+        dead = jnp.mean((slopes < DEAD_SLOPE).all(others, where=here))
     elif unknown:
-        dead = jnp.mean((y == 0).all(others))
-    return Reading(jnp.ones(()), jnp.mean(wide), jnp.std(wide), saturation, dead)
+        dead = jnp.mean((y == 0).all(others, where=here))
+    return Reading(jnp.ones(()), jnp.mean(wide, where=here), jnp.std(wide, where=here), saturation, dead)
 
 
 def _passing(function: Function, z: Array) -> Passing | None:

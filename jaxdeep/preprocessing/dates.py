@@ -217,7 +217,8 @@ def _check_holds_parts(dtype: Any, parts: tuple[str, ...]) -> None:
         if count <= MOST[part]:
             raise ValueError(
                 f"dtype must hold the {part}, whole numbers up to {MOST[part]:,}, and "
-                f"{jnp.dtype(dtype)} holds those up to {count - 1:,}: use float32, or leave {part!r} out of parts"
+                f"{jnp.dtype(dtype)} holds those up to {count - 1:,}: use float32, or leave it "
+                "out of parts"
             )
 
 

@@ -319,3 +319,30 @@ def test_wrong_arguments_are_refused():
         diagnose({"a": 1})
     with pytest.raises(TypeError, match=r"outside of jax\.jit"):
         jax.jit(lambda f: (diagnose(f), f)[1])(flow(model))
+
+
+@pytest.mark.parametrize("norm", [False, pytest.param(True, marks=pytest.mark.heavy)])
+def test_rows_of_weight_0_have_no_part_in_the_activations(norm):
+    block = jd.nn.serial(dense=jd.nn.dense(6, activation=jax.nn.tanh))
+    model = jd.nn.serial(
+        hidden=jd.nn.dense(6, activation=jax.nn.relu),
+        **({"bn": jd.nn.batch_norm()} if norm else {}),
+        deep=jd.nn.repeat(block, 2),
+        **({} if norm else {"own": jd.nn.lambda_(lambda x: 3 * x)}),
+        logits=jd.nn.dense(4),
+    )
+    params, state = model.init(jax.random.key(0), X)
+    few = X[:10]
+    x = np.concatenate([few, np.full_like(few, 1e3)])
+    y = np.concatenate([Y[:10], Y[:10]])
+    weights = np.repeat([1.0, 0.0], 10).astype(np.float32)
+    order = np.argsort(np.arange(20) % 10, kind="stable")  # one that counts, one that does not
+    padded = gradient_flow(model, params, state, (x[order], y[order], weights[order]), loss=CE)
+    alone = gradient_flow(model, params, state, (few, Y[:10]), loss=CE)
+    for path, expected in alone.items():
+        for field in ("activation_mean", "activation_std", "saturation", "dead"):
+            found = getattr(padded[path], field)
+            np.testing.assert_allclose(
+                found, getattr(expected, field), rtol=1e-5, atol=1e-6, err_msg=f"{field} {path}"
+            )
+        np.testing.assert_allclose(2 * padded[path].gradient_norm, expected.gradient_norm, rtol=1e-4)

@@ -163,3 +163,23 @@ def test_fit_refuses_what_it_cannot_measure():
         fit(loss=None, objective=jd.train.supervised(small(), CE), diagnostics=1)
     with pytest.raises(ValueError, match="diagnostics must be at least 1"):
         fit(diagnostics=0)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("accumulation_steps", [1, 4])
+def test_rows_of_weight_0_have_no_part_in_the_history(accumulation_steps):
+    model = jd.nn.serial(hidden=jd.nn.dense(8, activation=jnp.tanh), logits=jd.nn.dense(4))
+    params, state = model.init(jax.random.key(3), X)
+    weights = (np.arange(16) < 9).astype(np.float32)  # of four micro-batches one has none that counts
+    x = np.where(weights[:, None] > 0, X[:16], 1e3).astype(np.float32)
+    run = fit(
+        model, (x, Y[:16], weights), optimizer=jd.optimizers.sgd(0.1), epochs=1, shuffle=False,
+        diagnostics=1, params=params, state=state, accumulation_steps=accumulation_steps,
+    )  # fmt: skip
+    alone = gradient_flow(model, params, state, (X[:9], Y[:9]), loss=CE)
+    for path, expected in alone.items():
+        mean = run.history[f"activation_mean/{path}"]
+        np.testing.assert_allclose(mean, expected.activation_mean, rtol=1e-5)
+    if accumulation_steps == 1:
+        deviation = run.history["activation_std/hidden"]
+        np.testing.assert_allclose(deviation, alone["hidden"].activation_std, rtol=1e-5)
