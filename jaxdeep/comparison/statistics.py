@@ -242,7 +242,7 @@ def seeds_needed(
       power: the probability of finding it, in (0, 1).
 
     Returns:
-      A whole number, at least 2; infinity for a difference of 0.
+      A whole number, at least 2; infinity for a difference of 0, and beyond the largest float.
 
     Raises:
       ValueError, TypeError: a negative deviation, a share out of range.
@@ -262,8 +262,9 @@ def seeds_needed(
         return math.inf
     from scipy.special import ndtri
 
-    needed = (ndtri((1 + level) / 2) + ndtri(power)) * deviation / abs(difference)
-    return math.ceil(needed**2 + 2) if needed < 1e8 else math.inf
+    both = max(float(ndtri((1 + level) / 2) + ndtri(power)), 0.0)  # below 0 a single pair would do
+    root = both * (deviation / abs(difference))
+    return math.ceil(root * root + 2) if math.isfinite(root * root) else math.inf
 
 
 def _values(name: str, values: ArrayLike | Sequence[float], *, least: int) -> np.ndarray:

@@ -13,11 +13,11 @@ from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
 from jaxdeep._compilation import is_traced
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
-from jaxdeep.metrics import Metric, accuracy
+from jaxdeep.metrics import Metric, accuracy, mean
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.optimizers.transform import check_state
-from jaxdeep.train.data import check_pair
+from jaxdeep.train.data import check_pair, check_weights
 from jaxdeep.tree import Where, check_where, leaf_paths, mask
 
 PerExample = Callable[[PyTree, PyTree], Array]  # (outputs, y) -> a value for each example
@@ -47,7 +47,8 @@ def prune(
       The parameters, in their dtypes.
 
     Raises:
-      ValueError: a share outside [0, 1], another scope, a `where` that matches no leaf.
+      ValueError: a share outside [0, 1], another scope, a `where` that matches no leaf, weights that are
+        NaN, naming them. (Traced ones are kept.)
 
     Source: Han et al., "Learning both Weights and Connections" (arXiv:1506.02626); global ranking as in
     `torch.nn.utils.prune.global_unstructured`.
@@ -92,6 +93,7 @@ def _groups(params: PyTree, where: Where, scope: Scope) -> Groups:
         dtype = jnp.result_type(leaves[i])
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(f"weights to prune must be floating-point, {paths[i]} is {dtype}")
+        _checks.check_numbers(f"weights to prune: {paths[i]}", leaves[i])
     return (chosen,) if scope == "global" else tuple((i,) for i in chosen)
 
 
@@ -249,7 +251,7 @@ def sparsity_curve(
     model: Model,
     params: PyTree,
     state: PyTree,
-    data: tuple[PyTree, PyTree],
+    data: tuple[PyTree, PyTree] | tuple[PyTree, PyTree, ArrayLike],
     levels: Sequence[float] = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99),
     metric: PerExample | Metric = accuracy,
     *,
@@ -263,7 +265,8 @@ def sparsity_curve(
 
     Args:
       model, params, state: any `Model` with its parameters and state.
-      data: ``(x, y)``, arrays (or pytrees of arrays) with a row per example.
+      data: ``(x, y)`` or ``(x, y, weights)``, arrays (or pytrees of arrays) with a row per example. As
+        in `jaxdeep.evaluate`, rows of weight 0 do not count, and further a streaming metric weighs.
       levels: shares of the selected weights that are set to zero, in [0, 1].
       metric: ``(outputs, y) -> values`` per example, of which the mean is taken, or a streaming
         `jaxdeep.metrics.Metric`; `jaxdeep.metrics.accuracy` by default.
@@ -274,8 +277,8 @@ def sparsity_curve(
       A `SparsityCurve` of NumPy arrays.
 
     Raises:
-      ValueError: no levels or levels outside [0, 1], no rows, rows of different numbers, parameters that
-        are not of the model; as `prune`.
+      ValueError: no levels or levels outside [0, 1], no rows, rows of different numbers, weights that
+        are negative, not finite or all 0, parameters that are not of the model; as `prune`.
       TypeError: a metric that is neither.
 
     Source: Han et al. (arXiv:1506.02626), figure 5.
@@ -308,6 +311,7 @@ def sparsity_curve(
     check_pair(data, "data")
     for i, part in enumerate(data):
         check_leaves(f"data[{i}]", part)
+    check_weights(data, "data")
     rows = {next(iter(np.shape(leaf)), 0) for leaf in jax.tree.leaves(data)}
     if len(rows) != 1 or not min(rows):
         raise ValueError(f"data must have the same number of rows everywhere, got {sorted(rows)}")
@@ -326,11 +330,12 @@ def _curve(
     batch_size: int,
     params: PyTree,
     state: PyTree,
-    data: tuple[PyTree, PyTree],
+    data: tuple[PyTree, ...],
     counts: Integer[Array, "levels groups"],
 ) -> Float[Array, "levels"]:
     """The metric for each row of counts."""
-    ranks, counted = _ranks(params, groups), metric if isinstance(metric, Metric) else _mean(metric)
+    ranks, streams = _ranks(params, groups), isinstance(metric, Metric)
+    counted = metric if isinstance(metric, Metric) else mean(metric)
     n = jnp.shape(jax.tree.leaves(data)[0])[0]
     whole = n - n % batch_size
     batches = jax.tree.map(
@@ -341,27 +346,13 @@ def _curve(
     def at(count: Integer[Array, "groups"]) -> Array:
         pruned = _zeroed(params, _kept(params, groups, ranks, count))
 
-        def add(total: PyTree, batch: tuple[PyTree, PyTree]) -> tuple[PyTree, None]:
-            outputs, _ = model.apply(pruned, state, batch[0])
-            return counted.update(total, outputs, batch[1]), None
+        def add(total: PyTree, batch: tuple[PyTree, ...]) -> tuple[PyTree, None]:
+            x, y, *weights = batch
+            outputs, _ = model.apply(pruned, state, x)
+            each = [w if streams else w != 0 for w in weights]
+            return counted.update(total, outputs, y, *each), None
 
         total, _ = jax.lax.scan(add, counted.init(), batches)
         return counted.compute(total if whole == n else add(total, rest)[0])
 
     return jax.lax.map(at, counts)
-
-
-_Sum = tuple[Float[Array, ""], Integer[Array, ""]]  # of values, and their number
-
-
-def _mean(function: PerExample) -> Metric:
-    """The mean of a function's values as a streaming metric."""
-
-    def update(state: _Sum, outputs: PyTree, y: PyTree, weights: None = None) -> _Sum:
-        values = jnp.asarray(function(outputs, y), jnp.result_type(float))
-        return state[0] + jnp.sum(values), state[1] + values.size
-
-    def init() -> _Sum:
-        return jnp.zeros(()), jnp.zeros((), jnp.int32)
-
-    return Metric(init, update, lambda a, b: (a[0] + b[0], a[1] + b[1]), lambda s: s[0] / s[1])

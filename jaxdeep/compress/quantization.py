@@ -167,7 +167,8 @@ def quantization_error(params: PyTree, qparams: PyTree) -> dict[str, WeightDevia
       A `WeightDeviation` for each leaf that is int8 now.
 
     Raises:
-      ValueError: parameters that are not of the same model.
+      ValueError: parameters that are not of the same model, nothing that was quantised (the other way
+        around).
 
     Source: relative Frobenius error, as usual for weight-only quantisation.
 
@@ -198,4 +199,9 @@ def quantization_error(params: PyTree, qparams: PyTree) -> dict[str, WeightDevia
             off, size = jnp.abs(w - back[path]), jnp.sqrt(jnp.sum(w * w))
             relative = jnp.sqrt(jnp.sum(off * off)) / jnp.where(size > 0, size, 1)
             errors[path] = WeightDeviation(jnp.max(off), relative)
+    if not errors:
+        raise ValueError(
+            "qparams must be what quantize made of params, and no leaf is int8 in it alone: give the "
+            "parameters as they were first, and those of quantize second"
+        )
     return errors

@@ -93,6 +93,10 @@ def test_seeds_that_are_needed():
     assert seeds_needed(1.0, 1.0) == np.ceil(7.849 + 2)
     assert seeds_needed(1.0, 0.5) == np.ceil(4 * 7.849 + 2)
     assert seeds_needed(1.0, 0.0) == np.inf
+    assert seeds_needed(1.0, 1e-8) == pytest.approx(7.849e16, rel=1e-4)
+    assert seeds_needed(1e-300, 1e-308) == pytest.approx(7.849e16, rel=1e-4)
+    assert seeds_needed(1.0, 1e-200) == np.inf  # 7.8e400
+    assert seeds_needed(1.0, 1.0, level=0.1, power=0.1) == 2
     assert seeds_needed(0.0, 0.1) == 2
 
 

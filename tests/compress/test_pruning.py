@@ -171,3 +171,30 @@ def test_arguments_of_the_curve():
         curve(data, [2.0])
     with pytest.raises(TypeError, match="metric"):
         curve(data, [0.5], "accuracy")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_curve_counts_rows_by_their_weights(streaming):
+    model, x = nn.serial(out=dense(3)), draw(70, 6)
+    params, state = trained(model, x)
+    y = np.arange(70) % 3
+    weights = np.where(np.arange(70) % 4, np.arange(70) % 5 + 0.5, 0)
+    broken = np.where(weights[:, None] > 0, x, np.nan)
+    metric = jd.metrics.mean(jd.metrics.accuracy) if streaming else jd.metrics.accuracy
+    curve = jd.compress.sparsity_curve(
+        model, params, state, (broken, y, weights), [0.0, 0.5], metric, batch_size=32
+    )
+    for level, value in zip(*curve):
+        outputs, _ = model.apply(jd.compress.prune(params, level), state, x)
+        right = np.argmax(outputs, axis=-1) == y
+        assert value == pytest.approx(np.average(right, weights=weights if streaming else weights > 0))
+    with pytest.raises(ValueError, match="the weights, must be at least 0"):
+        jd.compress.sparsity_curve(model, params, state, (x, y, -weights))
+
+
+def test_weights_that_are_no_numbers_are_not_ranked():
+    params = {"a": {"kernel": jnp.array([jnp.nan, 1.0, 2.0])}, "b": {"kernel": jnp.ones(2)}}
+    for function in (jd.compress.prune, jd.compress.pruning_mask):
+        with pytest.raises(ValueError, match="a/kernel must be numbers, got nan"):
+            function(params, 0.5)
+    assert float(jd.compress.prune(params, 0.5, where="b/*")["b"]["kernel"].sum()) == 1

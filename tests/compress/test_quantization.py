@@ -201,3 +201,13 @@ def test_a_realmlp_is_quantised():
     np.testing.assert_allclose(small.apply(qparams, qstate, x)[0], expected, rtol=1e-5, atol=1e-6)
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(qparams)} == {"float32", "int8"}
     assert jd.saving.from_config(jd.saving.to_config(small)) == small
+
+
+def test_errors_of_parameters_the_other_way_around_are_refused():
+    model = jd.nn.serial(out=jd.nn.dense(2))
+    params, state = model.init(jax.random.key(0), jnp.ones((1, 30)))
+    _, qparams, _ = jd.compress.quantize(model, params, state)
+    for one, other in ((qparams, params), (params, params), (qparams, qparams)):
+        with pytest.raises(ValueError, match=r"qparams must be what quantize made of params"):
+            jd.compress.quantization_error(one, other)
+    assert list(jd.compress.quantization_error(params, qparams)) == ["out/kernel"]
