@@ -474,6 +474,14 @@ def check_told_apart(name: str, value: Any, *, axis: int | None = None, dtype: A
             raise ValueError(f"{name} {not_told(first, last, at, dtype)}")
 
 
+def check_rows_told_apart(name: str, value: Any) -> None:
+    """Refuse scores of the host in a row of which `check_told_apart` tells too few apart."""
+    scores = as_array(name, value)
+    if isinstance(scores, np.ndarray) and scores.ndim and is_cut(scores, jnp.result_type(float)):
+        for row in scores.reshape(-1, scores.shape[-1]):
+            check_told_apart(name, row)
+
+
 def lie_close(low: np.ndarray, high: np.ndarray, dtype: Any = None) -> np.ndarray:
     """Where numbers between these two differ by more than by rounding, but by few steps of a float.
 
@@ -607,6 +615,24 @@ def floating(name: str, value: Any) -> jax.Array:
     """Floating-point numbers in their dtype; whole numbers and booleans in the default one."""
     value = on_device(name, value)
     return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.result_type(float))
+
+
+def from_top(name: str, value: Any) -> HostOrDevice:
+    """Scores of classes ``(…, classes)`` of which only differences count, with their differences kept.
+
+    Numbers of the host that JAX' default float rounds come less the largest one of their row.
+
+    >>> from_top("logits", np.array([[1.7e9, 1.7e9 + 1]]))
+    array([[-1.,  0.]])
+    """
+    scores = as_array(name, value)
+    check_holds(name, scores)
+    if isinstance(scores, jax.Array) or not scores.ndim or not is_cut(scores, jnp.result_type(float)):
+        return scores
+    known = np.isfinite(scores)
+    least = np.iinfo(scores.dtype).min if scores.dtype.kind in "iu" else -np.inf
+    top = np.max(scores, axis=-1, keepdims=True, initial=least, where=known)
+    return differences(scores, np.where(known.any(axis=-1, keepdims=True), top, 0).astype(scores.dtype))
 
 
 def broadcasting(function: Callable[P, T]) -> Callable[P, T]:

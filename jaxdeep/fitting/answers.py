@@ -13,7 +13,7 @@ from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.losses.meaning import reads
 from jaxdeep.nn.model import Model
 from jaxdeep.nn.outputs import APART, OF_MODULE, along, check_probabilities, meaning_of
-from jaxdeep.train.outputs import kind_of_targets
+from jaxdeep.train.outputs import kind_of_targets, no_probabilities, outputs_of
 from jaxdeep.train.state import Network, PerExample
 from jaxdeep.tree import path_name
 
@@ -76,6 +76,8 @@ def answers_of(
             continue
         where = f"output {path_name(path)!r}" if path else "the output"
         ending = _ending_of(model, known, path, leaf.shape, made, where)
+        if asked == "probability" and ending.word == "margins":
+            raise ValueError(no_probabilities(where))
         make = _class if asked == "class" else _probability
         found.append(functools.partial(make, ending))
     return found
@@ -124,6 +126,8 @@ def _ending_of(
             f"{where} holds values, as the loss says, which have neither classes nor probabilities: use "
             "output=None"
         )
+    if said is None and known.loss is not None and along(outputs_of(known.loss), path)[0] == "margins":
+        return _Ending("margins", single or targets == "labels")
     if said is False:
         check_probabilities(word, "from_logits=False")
     if said is None and word not in ("scores", OF_MODULE):

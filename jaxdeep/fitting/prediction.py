@@ -89,8 +89,9 @@ def predict(
     Raises:
       ValueError: no batches; a single row without an axis of rows; parameters of another model; a
         batch size below 1, or one that the devices do not divide; an output of which nobody says whether
-        it holds logits, that is said to be probabilities and is none, or that has no classes; a row
-        whose outputs are NaN, which has no class.
+        it holds logits, that is said to be probabilities and is none, or that has no classes; the
+        probabilities of scores that a margin separates, as a hinge `loss` says; a row whose outputs are
+        NaN, which has no class.
       TypeError: inputs that are no arrays of numbers; traced values.
 
     Source: Keras' `Model.predict`; scikit-learn's ``predict`` and ``predict_proba``.

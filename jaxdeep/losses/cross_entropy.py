@@ -56,7 +56,7 @@ def softmax_cross_entropy(
     [1.3860000371932983]
     """
     _checks.check_scalar("label_smoothing", label_smoothing, "[0, 1]")
-    given = classified(scores_of(logits, from_logits), labels, ignore_class)
+    given = classified(scores_of(logits, from_logits, exclusive=True), labels, ignore_class)
     x = log_probabilities(given.scores, from_logits)
     if given.soft:
         # "safe": 0 for a class that cannot be, even with a logit of −∞

@@ -39,7 +39,7 @@ def kl_divergence(
     >>> kl_divergence(p, p, from_logits=False).round(3).tolist()
     [0.0]
     """
-    x, y = scores_of(logits, from_logits), as_array("labels", labels)
+    x, y = scores_of(logits, from_logits, exclusive=True), as_array("labels", labels)
     if x.ndim < 1 or x.shape[-1] < 2 or y.shape != x.shape:
         raise ValueError(
             "labels must be probabilities of the shape of the logits, (…, classes) of classes, "

@@ -103,7 +103,7 @@ def softmax_focal(
     [0.17328999936580658]
     """
     _checks.check_scalar("gamma", gamma, "[0, inf)")
-    given = classified(scores_of(logits, from_logits), labels, ignore_class)
+    given = classified(scores_of(logits, from_logits, exclusive=True), labels, ignore_class)
     wide = jnp.promote_types(given.scores.dtype, jnp.float32)
     weights = _weights(alpha, given.scores.shape[-1], wide)
     log_p = jax.nn.log_softmax(log_probabilities(given.scores.astype(wide), from_logits))

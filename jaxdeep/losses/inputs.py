@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks, _ignored
-from jaxdeep._arrays import HostOrDevice, as_array, floating
+from jaxdeep._arrays import HostOrDevice, as_array, floating, from_top
 from jaxdeep._limits import with_certain
 from jaxdeep._pairs import errors_of, pair
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Shaped
@@ -96,9 +96,11 @@ def bits(
     return scores, y, counted
 
 
-def scores_of(outputs: ArrayLike, from_logits: bool) -> jax.Array:
-    """Logits or probabilities, as the model gives them."""
+def scores_of(outputs: ArrayLike, from_logits: bool, *, exclusive: bool = False) -> jax.Array:
+    """Logits or probabilities, as the model gives them, or `exclusive` logits but for a common shift."""
     _checks.check_flag("from_logits", from_logits)
+    if from_logits and exclusive:
+        outputs = from_top("logits", outputs)
     if not from_logits:
         outputs = as_array("logits", outputs)
         _checks.check_known("logits (which are probabilities with from_logits=False)", outputs, 0, 1)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import broadcasting, floating
+from jaxdeep._arrays import broadcasting, check_rows_told_apart, floating, from_top
 from jaxdeep._limits import largest
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.losses.inputs import bits, classified
@@ -77,6 +77,7 @@ def categorical_hinge(
     >>> categorical_hinge(jnp.array([[0.5, -1.0], [0.5, 0.0]]), jnp.array([0, 1])).tolist()
     [0.5, 1.5]
     """
+    check_rows_told_apart("outputs", outputs)
     given = classified(floating("outputs", outputs), labels, ignore_class, "outputs", "hinge")
     scores = given.scores
     y = (
@@ -114,7 +115,9 @@ def multiclass_hinge(
     >>> multiclass_hinge(jnp.array([[0.5, -1.0], [0.5, 0.0]]), jnp.array([0, 1])).tolist()
     [0.0, 1.5]
     """
-    given = classified(floating("outputs", outputs), labels, ignore_class, "outputs", "hinge")
+    given = classified(
+        floating("outputs", from_top("outputs", outputs)), labels, ignore_class, "outputs", "hinge"
+    )
     if given.soft:
         if _checks.is_known(given.labels) and not np.isin(np.asarray(given.labels), (0, 1)).all():
             raise ValueError("labels of the shape of the outputs must be one-hot, 0 and 1")

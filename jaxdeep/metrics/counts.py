@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks, _ignored
-from jaxdeep._arrays import as_array, on_device
+from jaxdeep._arrays import HostOrDevice, as_array
 from jaxdeep._shapes import Array, ArrayLike, Bool, Integer
 from jaxdeep.metrics.inputs import (
-    above,
     any_nan,
     check_probabilities,
     class_labels,
     flat,
+    in_order,
+    is_called,
     ravelled,
-    sigmoid,
     spread,
 )
 from jaxdeep.metrics.streaming import Found, Metric, Sums, marked, of_sums, scattered, told
@@ -137,9 +137,10 @@ def judging(
     _ignored.check(ignore_class)
 
     def judge(outputs: Any, y: Any, weights: Any, from_logits: bool | None) -> Judged:
-        outputs, labels = on_device("outputs", outputs), as_array("labels", y)
-        if classes == 2 and is_single(outputs, labels):
-            return _of_single(name, outputs, labels, weights, threshold, from_logits)
+        given, labels = as_array("outputs", outputs), as_array("labels", y)
+        if classes == 2 and is_single(given, labels):
+            return _of_single(name, given, labels, weights, threshold, from_logits)
+        outputs = in_order("outputs", given)
         if outputs.shape[-1:] != (classes,):
             single = ", or single ones (n,) or (…, 1)" if classes == 2 else ""
             raise ValueError(
@@ -157,14 +158,19 @@ def judging(
     return judge
 
 
-def is_single(outputs: Array, labels: Any) -> bool:
+def is_single(outputs: HostOrDevice, labels: Any) -> bool:
     """Whether outputs are one an example: ``(…, 1)``, or ``(n,)`` beside as many labels."""
     beside = labels.ndim == 1 or labels.shape == (*outputs.shape, 1)
     return outputs.shape[-1:] == (1,) or (outputs.ndim == 1 and beside)
 
 
 def _of_single(
-    name: str, outputs: Array, labels: Any, weights: Any, threshold: ArrayLike, from_logits: bool | None
+    name: str,
+    outputs: HostOrDevice,
+    labels: Any,
+    weights: Any,
+    threshold: ArrayLike,
+    from_logits: bool | None,
 ) -> Judged:
     """Of outputs that are one an example, for class 1 of two."""
     if from_logits is None:
@@ -175,7 +181,7 @@ def _of_single(
     scores, positive, w, nan = flat(outputs, labels, weights)
     if not from_logits:
         check_probabilities(scores)
-    called = above(sigmoid(scores) if from_logits else scores, threshold)
+    called = is_called(outputs, scores, threshold, from_logits)
     w = jnp.ones(positive.shape, bool) if w is None else w
     return Judged(positive.astype(int), called.astype(int), w, nan, nan)
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxdeep import _checks, _ignored
 from jaxdeep._arrays import as_array, on_device
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer
-from jaxdeep.metrics.inputs import above, class_labels, in_order, probabilities
+from jaxdeep.metrics.inputs import class_labels, in_order, is_called
 
 Values = Float[Array, "*batch"]  # one of each example
 
@@ -153,9 +153,11 @@ def _on_their_side(
         counted = jnp.asarray(kept).reshape(scores.shape)
     _checks.check_known("labels", y, 0, 1)
     _checks.check_numbers("labels", y)
-    scores = probabilities(scores, from_logits)
+    if not from_logits:
+        _checks.check_known("outputs (which are probabilities with from_logits=False)", scores, 0, 1)
+    called = is_called(outputs, scores, threshold, from_logits)
     y = jnp.asarray(y, jnp.result_type(float)).reshape(scores.shape)
-    return (above(scores, threshold) == (y > 0.5)) & ~jnp.isnan(scores) & ~jnp.isnan(y), counted
+    return (called == (y > 0.5)) & ~jnp.isnan(scores) & ~jnp.isnan(y), counted
 
 
 def top_k_accuracy(

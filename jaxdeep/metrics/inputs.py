@@ -165,12 +165,18 @@ def ravelled(weights: Array | None) -> Array | None:
     return None if weights is None else jnp.ravel(weights)
 
 
-def probabilities(scores: Array, from_logits: bool) -> Array:
-    """Outputs as probabilities; known ones that are none are refused."""
-    if from_logits:
-        return sigmoid(scores)
-    _checks.check_known("outputs (which are probabilities with from_logits=False)", scores, 0, 1)
-    return scores
+def is_called(
+    outputs: ArrayLike, scores: Array, threshold: ArrayLike, from_logits: bool
+) -> Bool[Array, "*shape"]:
+    """Where outputs are above a threshold, σ of them for logits; `scores` are what JAX has of them.
+
+    Numbers of the host are compared in their own precision.
+    """
+    given, value = as_array("outputs", outputs), _checks.known_value(threshold)
+    wider = given.dtype.itemsize > jnp.result_type(float).itemsize
+    if isinstance(given, np.ndarray) and wider and value is not None and not from_logits:
+        return jnp.asarray(given > value).reshape(scores.shape)
+    return above(sigmoid(scores) if from_logits else scores, threshold)
 
 
 def check_probabilities(scores: Array, *, exclusive: bool = False) -> None:

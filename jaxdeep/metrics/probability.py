@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks, _ignored
-from jaxdeep._arrays import as_array, on_device
+from jaxdeep._arrays import as_array, from_top, on_device
 from jaxdeep._limits import log_softmax, softmax, times_log
 from jaxdeep._shapes import Array, Float
 from jaxdeep.metrics.counts import is_single
@@ -126,8 +126,9 @@ def _classified(
     outputs: Any, y: Any, from_logits: bool | None
 ) -> tuple[Float[Array, "..."], Float[Array, "..."], bool]:
     """Outputs in at least float32, labels as probabilities of that shape; whether they are single."""
-    scores, labels = on_device("outputs", outputs), as_array("labels", y)
-    single = is_single(scores, labels)
+    given, labels = as_array("outputs", outputs), as_array("labels", y)
+    single = is_single(given, labels)
+    scores = on_device("outputs", from_top("outputs", given) if from_logits and not single else given)
     if not from_logits:
         check_probabilities(scores, exclusive=not single)
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))

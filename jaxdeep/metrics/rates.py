@@ -6,17 +6,17 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxdeep import _checks, _ignored
-from jaxdeep._arrays import as_array, on_device
+from jaxdeep._arrays import as_array
 from jaxdeep._shapes import Array, ArrayLike, Bool
 from jaxdeep.metrics.counts import judging, told_of_single
 from jaxdeep.metrics.inputs import (
-    above,
     any_nan,
     check_probabilities,
     class_labels,
     flat,
+    in_order,
+    is_called,
     ravelled,
-    sigmoid,
     spread,
     where,
 )
@@ -303,14 +303,14 @@ def _binary(
         def counts(outputs: Any, y: Any, weights: Any) -> Found:
             if class_id is not None:
                 return _of_class(class_id, outputs, y, weights)
-            if labels is not None and labels != (on_device("outputs", outputs).shape or (0,))[-1]:
+            if labels is not None and labels != (as_array("outputs", outputs).shape or (0,))[-1]:
                 raise ValueError(
                     f"outputs must have a last axis of {labels} labels, got shape {jnp.shape(outputs)}"
                 )
             scores, positive, w, wrong = flat(outputs, y, weights)
             if of_probabilities and not from_logits:
                 check_probabilities(scores)
-            called = above(sigmoid(scores) if from_logits else scores, threshold)
+            called = is_called(outputs, scores, threshold, bool(from_logits))
             if labels is None:
                 return _found(called, positive, w, wrong)
             column = jnp.arange(scores.size) % labels
@@ -332,7 +332,7 @@ def _binary(
 
 def _of_class(class_id: int, outputs: Any, y: Any, weights: Any) -> Found:
     """The counts of one class of several that exclude each other."""
-    outputs, labels = on_device("outputs", outputs), as_array("labels", y)
+    outputs, labels = in_order("outputs", outputs), as_array("labels", y)
     classes = jnp.shape(outputs)[-1]
     if class_id >= classes:
         raise ValueError(f"class_id must be below the {classes} classes, got {class_id}")

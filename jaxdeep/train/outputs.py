@@ -54,24 +54,30 @@ def kind_of_targets(loss: PerExample) -> Any:
 def outputs_of(loss: PerExample) -> Any:
     """What a model that was trained with this loss puts out, in a word of `mc_dropout`; None if unknown.
 
-    Of the loss of several outputs it is a dict by their names.
+    Behind a hinge it is "margins", which have no probabilities. Of the loss of several outputs it is a
+    dict by their names.
 
     >>> from jaxdeep import losses
     >>> outputs_of(losses.mse), outputs_of(losses.sigmoid_cross_entropy)
     ('values', 'label_logits')
     """
+    one = inside(loss)
+    if (several := getattr(one, "of_outputs", None)) is not None:
+        return {name: outputs_of(of_output) for name, of_output in several.items()}
+    if one in OF_SCORES:
+        return "margins"
+    targets, read = kind_of_targets(loss), reads(loss)
+    if targets == "values":
+        return "values"
+    return "label_logits" if (read, targets) == ("logits", "labels") else read
 
-    def word(targets: Any, read: Any) -> Any:
-        if isinstance(targets, Mapping):
-            return {name: word(targets[name], along_name(read, name)) for name in targets}
-        if targets == "values":
-            return "values"
-        return "label_logits" if (read, targets) == ("logits", "labels") else read
 
-    def along_name(read: Any, name: str) -> Any:
-        return read[name] if isinstance(read, Mapping) else read
-
-    return word(kind_of_targets(loss), reads(loss))
+def no_probabilities(where: str) -> str:
+    """What is said of an output of "margins" where it is asked for probabilities."""
+    return (
+        f"{where} holds scores that a margin separates, as the loss says, which have classes and no "
+        "probabilities: say from_logits=True to take them for logits all the same"
+    )
 
 
 _TARGETS: dict[str, tuple[PerExample, ...]] = {

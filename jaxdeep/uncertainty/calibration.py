@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, on_device
+from jaxdeep._arrays import as_array, from_top, on_device
 from jaxdeep._compilation import meant_nans
 from jaxdeep._limits import largest, log_softmax, softmax, times_log
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, Num, Shaped
@@ -298,7 +298,9 @@ def flat(
     Outputs are probabilities or logits, as `name` says. ``both(output)`` makes the outputs ``(N, 2)`` of
     two classes from the output ``(N, 1)`` of class 1. Classes as integers may have a last axis of 1.
     """
-    outputs = on_device(name, outputs)
+    given = as_array(name, outputs)
+    of_classes = name == "logits" and given.ndim > 1 and given.shape[-1] > 1
+    outputs = on_device(name, from_top(name, given) if of_classes else given)
     outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
     y = as_array("labels", labels)
     if outputs.ndim == 0:

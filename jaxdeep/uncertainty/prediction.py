@@ -10,6 +10,7 @@ from jaxdeep._endings import Meaning, of_program
 from jaxdeep._limits import softmax
 from jaxdeep._shapes import Array, ArrayLike, Float, Num, PyTree
 from jaxdeep.nn.outputs import APART, OF_MODULE, along, check_probabilities
+from jaxdeep.train.outputs import no_probabilities
 from jaxdeep.tree import path_name
 
 OUTPUTS = ("logits", "label_logits", "probabilities", "values")
@@ -152,6 +153,11 @@ def kinds_of(y: PyTree, outputs: Any, meaning: Any, computed: Sequence[Meaning] 
         where = f"outputs[{path_name(path)!r}]" if path else "outputs"
         if isinstance(said, (Mapping, list, tuple)):
             raise ValueError(f"{where} must be one of {', '.join(map(repr, OUTPUTS))}, got {said!r}")
+        if said == "margins":  # as a loss says, and as the program may say otherwise
+            if known in (None, "scores", "values", OF_MODULE):
+                place = f"output {path_name(path)!r}" if path else "the output"
+                raise ValueError(f"{no_probabilities(place)}, or outputs='values'")
+            said = None
         if said == "probabilities":
             check_probabilities(known, f"{where}='probabilities' (or from_logits=False)")
         if known in ("probabilities", "labels"):

@@ -4,10 +4,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxdeep._arrays import on_device
-from jaxdeep._compilation import meant_nans
+from jaxdeep._arrays import as_array
+from jaxdeep._compilation import is_traced, meant_nans
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, Num
+from jaxdeep.metrics.inputs import in_order
 from jaxdeep.uncertainty.calibration import Labels, Probabilities, classified, unjudged
 from jaxdeep.uncertainty.prediction import entropy
 
@@ -42,13 +44,14 @@ def rejection_curve(
     Args:
       probabilities: ``(N, classes)``, as in ``Prediction.mean``, or of class 1 of two.
       labels: classes as integers, or one-hot.
-      uncertainty: ``(N,)``, such as ``Prediction.entropy`` or ``mutual_information``; the entropy of the
-        probabilities by default.
+      uncertainty: ``(N,)``, such as ``Prediction.entropy`` or ``mutual_information``, of which only the
+        order counts; the entropy of the probabilities by default. It is NaN where they are, and a
+        (traced) one that is NaN is judged as they are.
       from_logits: whether `probabilities` are logits, of which softmax is taken, or σ of a single one.
 
     Raises:
       ValueError: shapes that do not fit, known probabilities outside [0, 1] or that do not sum to one,
-        labels that are no class.
+        labels that are no class, a known uncertainty that is NaN of probabilities that are not.
 
     Source: Nadeem et al., "Accuracy-Rejection Curves" (MLSB 2009).
 
@@ -58,13 +61,17 @@ def rejection_curve(
     ([0.0, 0.25, 0.5, 0.75], [0.75, 1.0, 1.0, 1.0])
     """
     p, y = classified(probabilities, labels, from_logits)
-    unshaped = entropy(p) if uncertainty is None else on_device("uncertainty", uncertainty)
-    uncertain = unshaped.reshape(-1)
-    if uncertain.shape != y.shape:
+    unshaped = entropy(p) if uncertainty is None else as_array("uncertainty", uncertainty)
+    if unshaped.size != len(y):
         raise ValueError(
             f"uncertainty must be one number for each of {len(y)} predictions, got shape "
             f"{unshaped.shape}"
         )
+    uncertain = in_order("uncertainty", unshaped.reshape(-1))
+    if not is_traced((p, uncertain)) and uncertainty is not None:
+        wrong = np.isnan(np.asarray(uncertain)) & ~np.isnan(np.asarray(p)).any(axis=-1)
+        if wrong.any():
+            raise ValueError(f"uncertainty must be numbers, got nan in row {int(np.argmax(wrong))}")
     return _curve(p, y, uncertain)
 
 
@@ -75,7 +82,7 @@ def _curve(
     n = len(labels)
     order = jnp.argsort(uncertain)
     right = (jnp.argmax(p, axis=-1) == labels)[order]
-    unknown = unjudged(p, labels)[order]
+    unknown = (unjudged(p, labels) | jnp.isnan(uncertain))[order]
     new = jnp.diff(uncertain[order], prepend=uncertain[order][:1]) != 0
     group = jnp.cumsum(new)  # the same number for equal uncertainty
 

@@ -127,7 +127,11 @@ ENDINGS = {
     "log-sigmoids": ({"end": jax.nn.log_sigmoid}, sigmoid(SCORES), SCORES > 0),
     "logits of labels": ({"loss": losses.sigmoid_cross_entropy}, sigmoid(SCORES), SCORES > 0),
     "optax's": ({"loss": optax.losses.sigmoid_binary_cross_entropy}, sigmoid(SCORES), SCORES > 0),
-    "a hinge of labels": ({"loss": losses.hinge}, sigmoid(SCORES), SCORES > 0),
+    "a hinge, said": (
+        {"loss": losses.categorical_hinge, "from_logits": True},
+        softmax(SCORES),
+        SCORES.argmax(-1),
+    ),
     "a focal loss of classes": ({"loss": losses.softmax_focal}, softmax(SCORES), SCORES.argmax(-1)),
     "logits of classes": ({"loss": losses.softmax_cross_entropy}, softmax(SCORES), SCORES.argmax(-1)),
     "one logit": ({"scores": ONE}, sigmoid(SCORES[:, ONE]), SCORES[:, 0] > 0),
@@ -146,6 +150,30 @@ def test_probabilities_and_classes(options, p, classes):
     found = asked("class", **options)
     assert found.dtype == np.int32
     np.testing.assert_array_equal(found, classes)
+
+
+@pytest.mark.parametrize(
+    ("loss", "classes"),
+    [
+        (losses.hinge, SCORES > 0),
+        (functools.partial(losses.hinge, squared=True), SCORES > 0),
+        (losses.categorical_hinge, SCORES.argmax(-1)),
+        (losses.multiclass_hinge, SCORES.argmax(-1)),
+    ],
+)
+def test_margins_have_classes_and_no_probabilities_whoever_is_asked(loss, classes):
+    np.testing.assert_array_equal(asked("class", loss=loss), classes)
+    words = "the output holds scores that a margin separates, as the loss says, .* no probabilities: say"
+    with pytest.raises(ValueError, match=words):
+        asked("probability", loss=loss)
+    model, key = nn.serial(nn.dropout(0.1), nn.dense(3)), jax.random.key(0)
+    params, state = model.init(key, ROWS[:1])
+    for sampled in (
+        lambda: jd.uncertainty.mc_dropout(model, params, state, ROWS, key=key, samples=2, loss=loss),
+        lambda: jd.uncertainty.ensemble(model, [(params, state)], ROWS, loss=loss),
+    ):
+        with pytest.raises(ValueError, match=words):
+            sampled()
 
 
 def test_probabilities_that_a_model_puts_out_are_left_as_they_are():

@@ -1,6 +1,8 @@
 """Which examples to leave to others."""
 
+import jax
 import numpy as np
+import pytest
 from helpers.samples import constructed
 
 import jaxdeep as jd
@@ -39,3 +41,22 @@ def test_the_plot_of_reliability():
     np.testing.assert_allclose(lines[1].get_xdata(), [0.55, 0.95], rtol=1e-6)
     np.testing.assert_allclose(lines[1].get_ydata(), [0.5, 0.9], rtol=1e-6)
     assert lines[1].get_label() == "network (calibration error 0.050)"
+
+
+def test_an_uncertainty_that_is_no_number_is_refused():
+    p, y = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]]), np.array([0, 0, 1])
+    curve = jd.uncertainty.rejection_curve
+    with pytest.raises(ValueError, match="uncertainty must be numbers, got nan in row 1"):
+        curve(p, y, np.array([1.0, np.nan, 2.0]))
+    traced = jax.jit(curve)(p, y, np.array([1.0, np.nan, 2.0]))
+    np.testing.assert_allclose(traced.accuracy, [np.nan, 0.5, 1])  # rejected first, as the largest
+    broken = np.where([[False], [True], [False]], np.nan, p)
+    np.testing.assert_allclose(curve(broken, y, np.array([1.0, np.nan, 2.0])).accuracy, [np.nan, 0.5, 1])
+
+
+def test_uncertainties_are_ranked_in_their_own_precision():
+    p, y = np.tile([0.9, 0.1], (3, 1)), np.array([1, 0, 1])
+    for base in (1e9, 2**60):
+        uncertain = base + np.arange(3)[::-1] * (1 if isinstance(base, int) else 1.0)
+        found = jd.uncertainty.rejection_curve(p, y, uncertain)
+        np.testing.assert_allclose(found.accuracy, [1 / 3, 1 / 2, 0], rtol=1e-6)
