@@ -260,6 +260,18 @@ def _type_of(value: Any) -> str:
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
+def weights_of_rows(weights: Any) -> HostOrDevice:
+    """Weights without last axes of length 1: those of rows ``(n, 1)`` mean what ``(n,)`` do.
+
+    >>> weights_of_rows(np.ones((3, 1))).shape, weights_of_rows(np.ones((3, 2))).shape
+    ((3,), (3, 2))
+    """
+    array = as_array("weights", weights)
+    while array.ndim > 1 and array.shape[-1] == 1:
+        array = array[..., 0]
+    return array
+
+
 def check_leaves(name: str, tree: Any, *, real: bool = True) -> None:
     """Refuse a pytree with a leaf that is no array of real numbers, by its path.
 

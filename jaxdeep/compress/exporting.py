@@ -6,9 +6,11 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.export
+import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep._extras import needed
@@ -16,6 +18,7 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.rows import rows_in
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, check_models
+from jaxdeep.train.data import as_arrays
 from jaxdeep.tree import example_of
 
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -98,6 +101,7 @@ def export(
 def load_exported(path: str | os.PathLike[str]) -> Callable[[PyTree], PyTree]:
     """The function in a file of `export`: ``predict(x)`` gives the outputs for a batch.
 
+    It takes what `jaxdeep.predict` takes as arrays: lists, frames of numbers, whole numbers for floats.
     It is compiled when first called, and once for every shape.
 
     Args:
@@ -106,7 +110,7 @@ def load_exported(path: str | os.PathLike[str]) -> Callable[[PyTree], PyTree]:
     Raises:
       FileNotFoundError: no such file.
       ValueError: not a file of `export`, or one that is truncated or damaged. When called: inputs of
-        another shape or dtype, a platform that it was not exported for.
+        another structure, shape or dtype, a platform that it was not exported for.
       ImportError: flatbuffers is not installed (``pip install 'jaxdeep[export]'``).
 
     Source: `jax.export.deserialize`.
@@ -126,7 +130,30 @@ def load_exported(path: str | os.PathLike[str]) -> Callable[[PyTree], PyTree]:
         raise ValueError(f"{path} is truncated, or not a file of jaxdeep.compress.export")
     if hashlib.sha256(body).digest() != checksum:
         raise ValueError(f"{path} is damaged: its checksum does not fit")
-    return jax.jit(jax.export.deserialize(bytearray(body)).call)
+    exported = jax.export.deserialize(bytearray(body))
+    call = jax.jit(exported.call)
+
+    def predict(x: PyTree) -> PyTree:
+        return call(_as_exported(x, exported))
+
+    return predict
+
+
+def _as_exported(x: PyTree, exported: jax.export.Exported) -> PyTree:
+    """Inputs as arrays, whole numbers as floats where these are meant; refuses another structure."""
+    arrays = as_arrays(x, "x", inputs=True)
+    structure: Any = jax.tree.structure(((arrays,), {}))
+    if structure != exported.in_tree:
+        (wanted,), _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
+        given = jax.tree.map(lambda a: jax.typeof(jnp.asarray(a)), arrays)
+        raise ValueError(f"x must have the structure that was exported, {wanted}, got {given}")
+
+    def as_meant(leaf: Any, aval: Any) -> Any:
+        whole = not jnp.issubdtype(leaf.dtype, jnp.floating)
+        return leaf.astype(aval.dtype) if whole and jnp.issubdtype(aval.dtype, jnp.floating) else leaf
+
+    leaves = map(as_meant, jax.tree.leaves(arrays), exported.in_avals)
+    return jax.tree.unflatten(jax.tree.structure(arrays), leaves)
 
 
 def check_inference(

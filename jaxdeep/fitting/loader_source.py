@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeGuard
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._arrays import extremes
 from jaxdeep._checks import takes
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.block import Block, Part, Position
@@ -47,7 +49,8 @@ class LoaderSource:
 
     With `steps_per_epoch` an epoch takes this many batches and the next epoch goes on from there.
     Without it, an epoch takes all batches there are. Batches without rows are left out. All others have
-    the structure and the dtypes of the first, and may have other numbers of rows.
+    the structure and the dtypes of the first, and may have other numbers of rows; whole numbers of
+    another width that its dtype holds are made those of the first.
 
     A loader with ``state_dict`` and ``load_state_dict``, such as torchdata's, and an iterator with
     ``get_state`` and ``set_state``, such as Grain's, are put back where a checkpoint left them. Any
@@ -314,11 +317,18 @@ class LoaderSource:
             made = taken_apart(self._batch, made, self.name, pairs=self._pairs)
             if self._pairs:
                 check_pair(made, self.name)
-            batch = as_arrays(made, self.name, inputs=self._inputs)
+            batch = self._as_first(as_arrays(made, self.name, inputs=self._inputs))
             if rows_of(batch, f"a batch of {self.name}"):
                 self._check(batch)
                 return batch
         return None
+
+    def _as_first(self, batch: PyTree) -> PyTree:
+        """The batch with whole numbers in the dtype of the first, where that holds them."""
+        usual = self._usual
+        if usual is None or str(jax.tree.structure(batch)) != str(jax.tree.structure(usual)):
+            return batch
+        return jax.tree.map(lambda known, leaf: _in_dtype(leaf, known.dtype), usual, batch)
 
     def _check(self, batch: PyTree) -> None:
         """Refuse weights that are not finite, and what the programs of the run were not made for."""
@@ -385,6 +395,20 @@ def _check_lasts(data: Batches, name: str, options: FitOptions) -> None:
             f"{name} is a {type(data).__name__}, which ends once, and epochs={options['epochs']}; "
             + _LASTING
         )
+
+
+def _in_dtype(array: Any, dtype: np.dtype) -> Any:
+    """Whole numbers in another dtype of whole numbers, if it holds these; all else as it is."""
+    own = array.dtype
+    if own == dtype or not all(jnp.issubdtype(kind, jnp.integer) for kind in (own, dtype)):
+        return array
+    if not np.can_cast(own, dtype):
+        if not isinstance(array, np.ndarray) or not array.size:
+            return array
+        info, (low, high) = jnp.iinfo(dtype), extremes(array)
+        if not info.min <= low <= high <= info.max:
+            return array
+    return array.astype(dtype)
 
 
 def _canonical(array: Any) -> Any:

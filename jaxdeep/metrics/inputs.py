@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import HostOrDevice, as_array, on_device
+from jaxdeep._arrays import HostOrDevice, as_array, on_device, weights_of_rows
 from jaxdeep._ignored import at_once
 from jaxdeep._shapes import Array, ArrayLike, Bool, Integer, PyTree
 
@@ -100,9 +100,7 @@ def without_uncounted(
     """
     given = as_array("weights", weights)
     _checks.check_weights(given)
-    shape = given.shape
-    while len(shape) > 1 and shape[-1] == 1:  # (n, 1) and (n,) are the same here
-        shape = shape[:-1]
+    shape = weights_of_rows(given).shape
     with at_once(given):
         counted = (given != 0).reshape(shape)
     if isinstance(counted, np.ndarray) and counted.all():
@@ -150,7 +148,7 @@ def spread(weights: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
     """Weights of examples, one for every value; None if there are none. Whole numbers stay whole."""
     if weights is None:
         return None
-    weights = on_device("weights", weights)
+    weights = on_device("weights", weights_of_rows(weights))
     if jnp.issubdtype(weights.dtype, jnp.floating):
         weights = weights.astype(jnp.result_type(float))
     if weights.shape != shape[: weights.ndim]:

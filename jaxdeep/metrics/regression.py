@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import HostOrDevice, as_array, broadcasting, in_two
+from jaxdeep._arrays import HostOrDevice, as_array, broadcasting, in_two, weights_of_rows
 from jaxdeep._pairs import errors_of, pair
 from jaxdeep._shapes import Array, Float, PyTree
 from jaxdeep.metrics.inputs import spread
@@ -162,6 +162,7 @@ def _in_columns(
             f"{name}({outputs}) needs outputs (…, {outputs})"
             f"{' or (n,)' if outputs == 1 else ''}, got {errors.shape}; {several} takes these"
         )
+    weights = None if weights is None else weights_of_rows(weights)
     w = spread(weights, shape[:-1] if weights is None or np.ndim(weights) < errors.ndim else shape)
     if w is not None and w.shape == shape:
         if outputs > 1:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_above_zero, extremes, of_data
+from jaxdeep._arrays import as_array, check_above_zero, extremes, of_data, weights_of_rows
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.preprocessing.features import (
     Axes,
@@ -308,6 +308,7 @@ def _weights(weights: ArrayLike | None, x: Batch) -> Weights:
     if weights is None:
         return jnp.ones((1,) * x.ndim, x.dtype)
     given = as_array("weights", weights)
+    given = given if given.shape == x.shape[: given.ndim] else weights_of_rows(given)
     if given.shape != x.shape[: given.ndim]:
         raise ValueError(f"weights must have the leading axes of {x.shape}, got shape {given.shape}")
     if not isinstance(given, jax.core.Tracer) and given.size and not extremes(given)[0] >= 0:

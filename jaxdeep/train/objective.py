@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks, regularizers
-from jaxdeep._arrays import HostOrDevice, as_array
+from jaxdeep._arrays import HostOrDevice, as_array, weights_of_rows
 from jaxdeep._compilation import is_traced
 from jaxdeep._ignored import ignored_by, without
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
@@ -156,7 +156,7 @@ def supervised(
         x, y, weights = batch if len(batch) == 3 else (*batch, None)
         counted = None
         if weights is not None:
-            counted = counts(weights)
+            counted = counts(weights := weights_of_rows(weights))
             x, y = without_uncounted(counted, x, y)
         broken = None
         if train and of_classes is not None and may_be_zero(of_classes):
@@ -284,6 +284,11 @@ def _mean(
     wide = jnp.promote_types(values.dtype, jnp.float32)
     if weights is not None:
         if jnp.shape(weights) != values.shape[: jnp.ndim(weights)]:
+            if jnp.shape(weights)[:1] == values.shape[:1]:
+                raise ValueError(
+                    f"weights must be one a row, or have the leading axes of what {name} gives, "
+                    f"{values.shape}, got {jnp.shape(weights)}"
+                )
             raise ValueError(
                 f"{name} must give a value for each row where rows have weights, or fill up the last "
                 f"batch, got shape {values.shape} for weights of {jnp.shape(weights)}"

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import HostOrDevice, as_array, check_holds, on_device
+from jaxdeep._arrays import HostOrDevice, as_array, check_holds, on_device, weights_of_rows
 from jaxdeep._compilation import check_untraced, inside, is_traced
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Num, PyTree
 from jaxdeep.losses.meaning import OF_BITS, OF_CLASSES
@@ -56,7 +56,7 @@ def balanced_class_weight(y: ArrayLike, *, weights: ArrayLike | None = None) -> 
     if not (hasattr(given, "shape") or isinstance(given, (list, tuple))):
         raise TypeError(f"class_weight='balanced' is for labels y of one output, got {given!r}")
     labels = np.asarray(as_array("y", given))
-    rows = np.ones(labels.shape[:1]) if weights is None else np.asarray(as_array("weights", weights))
+    rows = np.ones(labels.shape[:1]) if weights is None else np.asarray(weights_of_rows(weights))
     _checks.check_weights(rows)
     if not labels.ndim or rows.shape != labels.shape[:1]:
         raise ValueError(

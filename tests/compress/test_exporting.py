@@ -249,3 +249,19 @@ def test_arguments_of_export(flatbuffers, tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r"jaxdeep\[export\]"):
         export(x)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_exported_model_takes_what_predict_takes(tmp_path):
+    pd = pytest.importorskip("pandas")
+    model, x = jd.nn.dense(2), np.arange(12.0, dtype=np.float32).reshape(4, 3)
+    params, state = model.init(jax.random.key(0), x)
+    jd.compress.export(tmp_path / "m", model, params, state, x[:1])
+    call = jd.compress.load_exported(tmp_path / "m")
+    expected = jd.predict(model, params, state, x)
+    for given in (x, pd.DataFrame(x), pd.DataFrame(x).astype("Int64"), x.tolist(), x.astype(int)):
+        np.testing.assert_allclose(call(given), expected, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(call)(x), expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"x must have the structure that was exported, float32\["):
+        call({"x": x})
+    with pytest.raises(TypeError, match="x must be an array"):
+        call([["a", "b", "c"]])

@@ -317,3 +317,20 @@ def test_plain_torch_loaders_in_dicts_and_in_bfloat16(tmp_path):
     narrow = fit(**SMALL, data=(X.astype(jnp.bfloat16), Y), shuffle=False)
     in_order = torch.utils.data.DataLoader(rows, 20)
     close(fit(**SMALL, data=in_order, batch=PAIR).params, narrow.params)
+
+
+@pytest.mark.parametrize(("first", "later"), [("int32", "int8"), ("int8", "int64"), ("int64", "uint8")])
+def test_labels_of_another_width_are_those_of_the_first(first, later):
+    x, y = np.asarray(X[:24]), np.asarray(Y[:24]) % 2
+
+    options = {"model": jd.nn.dense(2), "loss": jd.losses.softmax_cross_entropy, "epochs": 1, "key": KEY}
+    options |= {"optimizer": jd.optimizers.sgd(0.1), "progress": False}
+
+    def run(*kinds):
+        batches = [(x[:12], y[:12].astype(kinds[0])), (x[12:], y[12:].astype(kinds[1]))]
+        return jd.fit(data=lambda epoch: batches, **options).history["loss"]
+
+    np.testing.assert_array_equal(run(first, later), run(first, first))
+    large = [(x[:12], y[:12].astype("int8")), (x[12:], y[12:].astype("int32") + 300)]
+    with pytest.raises(ValueError, match="must be in every batch as in the first, int8"):
+        jd.fit(data=lambda epoch: large, **options)

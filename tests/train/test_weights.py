@@ -424,3 +424,27 @@ def test_searches_balance_the_classes_of_each_rows_data(strategy):
     for i, result in enumerate(folded.results):
         expected = run(pairs[i % 3][0], (0.05, 0.1)[i // 3])
         chex.assert_trees_all_close(result.params, expected.params, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_of_a_column_are_those_of_rows():
+    x = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    y, weights = (x[:, 0] > 0).astype(int), np.arange(12) % 3 / 2
+    x = np.where(weights[:, None] > 0, x, np.nan)  # which are not looked at
+    model = jd.nn.dense(2)
+    params, state = model.init(jax.random.key(0), x)
+    metrics = {"a": jd.metrics.accuracy, "mean": jd.metrics.mean(jd.metrics.accuracy)}
+    objective = jd.train.supervised(model, jd.losses.softmax_cross_entropy, metrics=metrics)
+    flat, column = (objective(params, state, (x, y, w)) for w in (weights, weights[:, None]))
+    assert np.isfinite(flat[0])
+    assert flat[0] == column[0]
+    for name in metrics:
+        assert float(flat[1][1][name]) == float(column[1][1][name])
+    np.testing.assert_array_equal(
+        jd.train.balanced_class_weight(y, weights=weights),
+        jd.train.balanced_class_weight(y, weights=weights[:, None]),
+    )
+    scaler, known = jd.preprocessing.standard_scaler(), np.nan_to_num(x)
+    states = (scaler.fit(known, w) for w in (weights, weights[:, None]))
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    with pytest.raises(ValueError, match=r"weights must be one a row, .* \(12,\), got \(12, 3\)"):
+        objective(params, state, (x, y, np.ones((12, 3))))
