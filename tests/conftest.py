@@ -1,10 +1,12 @@
 """Settings of the whole suite: eight CPU devices, kept programs, reference values, float64 at wish."""
 
+import gc
 import importlib.metadata
 import json
 import os
 import pathlib
 import shutil
+import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -86,6 +88,16 @@ def pytest_sessionstart(session):
     worker = hasattr(session.config, "workerinput")
     if not worker and sum(file.stat().st_size for file in _KEPT.glob("*")) > 2**30:
         shutil.rmtree(_KEPT, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def room_for_programs():
+    """Every compiled program holds parts of a table of the kernel's, beyond whose end LLVM crashes."""
+    yield
+    if sys.platform == "linux" and pathlib.Path("/proc/self/maps").read_bytes().count(b"\n") > 30_000:
+        jax.clear_caches()
+        jaxdeep._compilation.forget()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
