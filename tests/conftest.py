@@ -37,6 +37,7 @@ from helpers.tiers import mark_heavy_cases
 
 import jaxdeep
 from jaxdeep._compat import enable_x64
+from jaxdeep._compilation import forget
 
 # Before pytest imports a module for its examples, which would put it in the place of a function of its
 # name: jaxdeep.nn.conv.
@@ -96,7 +97,7 @@ def room_for_programs():
     yield
     if sys.platform == "linux" and pathlib.Path("/proc/self/maps").read_bytes().count(b"\n") > 30_000:
         jax.clear_caches()
-        jaxdeep._compilation.forget()
+        forget()
         gc.collect()
 
 
