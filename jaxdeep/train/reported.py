@@ -12,7 +12,7 @@ from jaxdeep.train.outputs import puts_out, told
 from jaxdeep.train.state import Network, PerExample
 
 NamedMetrics = Mapping[str, PerExample | Metric | Mapping[str, PerExample | Metric]]
-_WHOLE = object()  # the output as it is
+_WHOLE = None  # in the place of an output's name: the output as it is
 
 
 class Reported(NamedTuple):
@@ -20,7 +20,7 @@ class Reported(NamedTuple):
 
     Attributes:
       function: a function of outputs and targets, or a streaming metric.
-      output: the name, or the number, of the one of several outputs that it is of.
+      output: the name, or the number, of the one of several outputs that it is of; None for all.
       is_loss: whether it is a part of the loss, which is averaged as that is.
     """
 
