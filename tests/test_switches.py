@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import json
+import pathlib
+import tempfile
 
 import hypothesis.strategies as st
 import jax
@@ -70,12 +72,12 @@ def mc_dropout(_):
 
 def compare(folder):
     np.savez(folder / "small.npz", x=X, y=Y)
-    shared = ["--data", str(folder / "small.npz"), "--out", str(folder / "out")]
-    main(
-        ["compare", "--optimizers", "sgd", "--epochs", "1", "--seeds", "1", "--batch-size", "4", *shared]
-    )
-    results = json.loads((folder / "out" / "results.json").read_text())
-    return results["optimizers"]["sgd"]["history"]
+    out = pathlib.Path(tempfile.mkdtemp(dir=folder))  # another switch is another sweep
+    shared = ["--data", str(folder / "small.npz"), "--out", str(out / "results")]
+    shared += ["--epochs", "1", "--budget", "1", "--seeds", "2", "--batch-size", "4"]
+    main(["compare", "--optimizers", "sgd", *shared])
+    results = json.loads((out / "results" / "results.json").read_text())
+    return results["values"]
 
 
 PARAMS = jax.tree.map(np.asarray, network().init(KEY, X[:1]))

@@ -645,6 +645,8 @@ ON_BOTH = {
         mode=st.sampled_from([None, "min"]),
         restore_best=st.booleans(),
         min_delta=st.sampled_from([0.0, 0.05]),
+        baseline=st.sampled_from([None, 0.5]),
+        start_from_epoch=st.integers(0, 2),
     ),
     "plateau": st.just(jd.train.ReduceOnPlateau(patience=1, monitor="loss", min_delta=0.1)),
     "ema": st.just(True),
