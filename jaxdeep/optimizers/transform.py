@@ -61,7 +61,7 @@ class Rule(NamedTuple):
     made_by: tuple[Callable[..., "Rule"], dict[str, object]] | None = None
 
     def _identity_(self) -> object:
-        return self.hyperparams, tuple(self[1:-1]) if self.made_by is None else self.made_by
+        return tuple(self[1:-1]) if self.made_by is None else self.made_by, self.hyperparams
 
 
 def rule_factory(factory: Callable[Arguments, Rule]) -> Callable[Arguments, Rule]:

@@ -238,7 +238,7 @@ def _source(
         space,
         {name: text for name, text in about.items() if name != "strategy"}
         | {"seeds": len(sweeping.keys), "metric": [metric, sign], "space": lasting(repr(space))}
-        | {name: text_of(value) for name, value in made_of.items()},
+        | {name: text_of(value, name) for name, value in made_of.items()},
         metric=metric,
         sign=sign,
         named=how.checkpoint is not None,

@@ -11,7 +11,8 @@ from jaxdeep.fitting.description import shapes_by_path
 from jaxdeep.fitting.fingerprint import fingerprint
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.optimizers.identity import numbers_of
-from jaxdeep.search.records.identity import Json, array_digest, digest_of, text_of, words_of
+from jaxdeep.search.records.identity import Json, digest_of, text_of, words_of
+from jaxdeep.search.records.made_of import array_digest
 from jaxdeep.search.spaces.space import Point
 from jaxdeep.search.trial import Trial
 from jaxdeep.train.options import TrialOptions, options_of
@@ -35,7 +36,7 @@ def description(data: PyTree, validation: PyTree, *, key: jax.Array | None, **op
         "contents": {"data": fingerprint(data), "validation": fingerprint(validation)},
         "key": words,
         "settings": {name: str(getattr(config, name, None)) for name in _SETTINGS},
-        **{name: text_of(value) for name, value in options.items()},
+        **{name: text_of(value, name) for name, value in options.items()},
     }
 
 
@@ -47,10 +48,10 @@ def name_rows(rows: Sequence[Trial], points: Sequence[Point], about: Json) -> No
     """
     texts: dict[Hashable, tuple[object, str]] = {}  # with the object, so that its id stays its own
 
-    def text(value: object, name: Hashable) -> str:
-        if name not in texts:
-            texts[name] = value, text_of(value)
-        return texts[name][1]
+    def text(value: object, name: str, key: Hashable) -> str:
+        if (name, key) not in texts:
+            texts[name, key] = value, text_of(value, name)
+        return texts[name, key][1]
 
     sweep = digest_of(about)
     words = [{name: words_of(name, value) for name, value in point.items()} for point in points]
@@ -61,10 +62,10 @@ def name_rows(rows: Sequence[Trial], points: Sequence[Point], about: Json) -> No
         row.id = digest_of([sweep, sorted(row.words.items()), subset, seed])
         setup, key = row.setup, row.setup.key  # rows of one program have the same model and optimizer
         row.texts = {
-            "model": text(setup.model, ("model", key)),
-            "optimizer": text(setup.optimizer, ("optimizer", key)),
+            "model": text(setup.model, "model", key),
+            "optimizer": text(setup.optimizer, "optimizer", key),
             "hyperparameters": repr(numbers_of(setup.optimizer)),
-            **{name: text(value, id(value)) for name, value in _chosen(setup).items()},
+            **{name: text(value, name, id(value)) for name, value in _chosen(setup).items()},
         }
 
 

@@ -39,6 +39,21 @@ def name_of(module: str, qualname: str) -> str:
     return f"{root if root == 'jaxdeep' else module}:{qualname}"
 
 
+def place_of(value: object) -> str | None:
+    """Where a function or class is found in any process, by the name that lasts; None for nowhere.
+
+    >>> place_of(dict), place_of(lambda x: x)
+    ('builtins:dict', None)
+    """
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or "<" in name:
+        return None
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return name_of(module, name) if found is value else None
+
+
 def with_names(text: str) -> str:
     """A repr, in which what jaxdeep defines goes by the names of `name_of`.
 

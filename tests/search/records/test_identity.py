@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import inspect
 import json
+import re
 import subprocess
 import sys
 import types
@@ -98,6 +100,105 @@ def test_what_was_changed_has_another_text(one, other):
     assert text_of(one) != text_of(other)
 
 
+def restarts(steps):
+    one = {"init_value": 0.1, "peak_value": 1.0, "decay_steps": steps, "warmup_steps": 2}
+    return optax.sgdr_schedule([one, one])
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda steps: optax.cosine_decay_schedule(0.1, steps),
+        lambda steps: optax.piecewise_constant_schedule(0.1, {steps: 0.5}),
+        lambda steps: optax.linear_schedule(0.1, 0.2, steps),
+        lambda steps: optax.join_schedules([optax.constant_schedule(0.1)] * 2, [steps]),
+        lambda steps: jd.schedules.piecewise_constant([steps], [0.1, 0.2]),
+        restarts,
+    ],
+    ids=["cosine", "piecewise", "linear", "join", "ours", "restarts"],
+)
+def test_the_steps_of_a_schedule_count_wherever_it_is(schedule):
+    users = [lambda s: s, jd.optimizers.adam, jd.optimizers.sgd, optax.adam, optax.sgd]
+    users += [lambda s: optax.chain(optax.clip(1.0), optax.adam(s)), lambda s: {"a": [s]}]
+    for use in users:
+        same, other = schedule(9), schedule(900)
+        before = text_of(use(same))
+        assert before != text_of(use(other))
+        same(3)
+        jax.jit(same)(jnp.int32(3))  # after which optax has floats in place of integers
+        assert before == text_of(use(same)) == text_of(use(schedule(9)))
+
+
+FACTORIES = {  # what arguments of optax's factories are that have no default
+    **dict.fromkeys(["inner", "opt", "base_optimizer", "optimizer"], optax.sgd(0.1)),
+    **{"inner_factory": optax.sgd, "transforms": {"a": optax.sgd(0.1)}, "param_labels": {"x": "a"}},
+    **dict.fromkeys(["schedule", "step_size_fn"], optax.constant_schedule(0.1)),
+    **{"schedules": [optax.constant_schedule(0.1)] * 2, "boundaries": [9], "mask": {"x": True}},
+    **{"boundaries_and_scales": {9: 0.5}, "interpolate_type": "linear"},
+    **dict.fromkeys(["seed", "key", "k", "n", "max_consecutive_errors", "sync_period"], 3),
+}
+
+
+def made_by(factory):
+    """A call of a factory with all of its numbers, as far as they can be guessed."""
+    arguments = {}
+    for name, one in inspect.signature(factory).parameters.items():
+        if one.default is inspect.Parameter.empty and one.kind.name.startswith(("POS", "KEY")):
+            arguments[name] = FACTORIES.get(name, 9 if "step" in name else 0.1)
+        elif isinstance(one.default, (int, float)) and not isinstance(one.default, bool):
+            arguments[name] = one.default
+    return arguments
+
+
+def made_with(factory, arguments):
+    """What a factory makes of arguments; None if it refuses them, or is none."""
+    try:
+        made = factory(**arguments)
+    except Exception:
+        return None
+    known = optax.GradientTransformation, optax.MultiSteps
+    return made if callable(made) or isinstance(made, known) else None
+
+
+@pytest.mark.heavy
+@pytest.mark.filterwarnings("ignore")  # of factories that are deprecated
+@pytest.mark.parametrize("namespace", [optax, optax.contrib], ids=["optax", "contrib"])
+def test_every_number_of_every_factory_of_optax_counts(namespace):
+    same, asked = [], 0
+    for name, factory in vars(namespace).items():
+        if name.startswith("_") or not (inspect.isroutine(factory) or factory is optax.MultiSteps):
+            continue
+        arguments = made_by(factory)
+        made = made_with(factory, arguments)
+        if made is None:
+            continue
+        text = text_of(made)
+        assert text == text_of(factory(**arguments))
+        for argument, value in arguments.items():
+            if not isinstance(value, (int, float)):
+                continue
+            for new in {value + 1, value * 0.5} - {value}:  # of which one is in the range
+                other = made_with(factory, {**arguments, argument: new})
+                if other is not None:
+                    asked += 1
+                    if text_of(other) == text:
+                        same.append((name, argument, value, new))
+    assert not same
+    assert asked > 100
+
+
+def test_what_objects_of_a_library_hold_counts():
+    for made in (
+        lambda k: optax.MultiSteps(optax.sgd(0.1), k),
+        lambda k: optax.MultiSteps(optax.sgd(0.1), k).gradient_transformation(),
+        lambda k: jd.search.SuccessiveHalving(first=k),
+        lambda k: types.SimpleNamespace(a=[{"b": k}]),
+        np.random.default_rng,
+        lambda k: re.compile("a" * k),
+    ):
+        assert text_of(made(1)) == text_of(made(1)) != text_of(made(9))
+
+
 WEIGHTS = [1.0, 2.0]
 SCALE = 1.0
 
@@ -135,6 +236,123 @@ def test_what_a_function_refers_to_counts(monkeypatch):
     assert text_of(Scaled(1.0)) != text_of(Scaled(2.0))
     assert text_of(Scaled(1.0).method) != text_of(Scaled(2.0).method)
     assert text_of(Scaled(1.0)) == text_of(Scaled(1.0))
+
+
+class Tracker:
+    """Holds what is computed with, and what it only adds to."""
+
+    calls = 0
+
+    def __init__(self, scales):
+        self.scales, self.seen = scales, []
+
+    def factor(self):
+        return self.scales["a"][0]
+
+    def __call__(self, outputs, y):
+        self.seen.append(1)
+        self.calls += 1
+        return self.factor() * jnp.add(outputs, y)
+
+
+def changed_within(weights):
+    def by_element(outputs, y):
+        return jnp.add(outputs * weights[0], 0.0)
+
+    def by_name(outputs, y):
+        traced = []
+        traced.append(y)
+        return outputs * weights[0]
+
+    def nested(outputs, y):
+        return {"sum": lambda: jnp.add(weights[0], y)}["sum"]().clip(0).at[0].add(1)
+
+    def by_default(outputs, y, held=weights):
+        return jnp.add(outputs, held[0])
+
+    return by_element, by_name, nested, by_default, Tracker({"a": weights})
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_what_is_computed_with_counts_whatever_else_is_called(place):
+    weights = [1.0, 5.0]
+    loss = changed_within(weights)[place]
+    before = text_of(loss), text_of(functools.partial(loss)), text_of({"loss": [loss]})
+    weights[0] = 50.0
+    after = text_of(loss), text_of(functools.partial(loss)), text_of({"loss": [loss]})
+    assert not {*before} & {*after}
+    weights[0] = 1.0
+    assert text_of(loss) == before[0]
+    assert text_of(changed_within([1.0, 5.0])[place]) == before[0]
+
+
+def test_the_methods_of_an_object_count(monkeypatch):
+    before = text_of(Tracker({}))
+    monkeypatch.setattr(Tracker, "factor", lambda self: 2.0)  # which only __call__ refers to
+    assert text_of(Tracker({})) != before
+
+
+def test_what_is_only_added_to_says_nothing_until_it_is_read():
+    tracker = Tracker({"a": [1.0]})
+    before = text_of(tracker)
+    tracker(1.0, 2.0)
+    assert (tracker.calls, tracker.seen, text_of(tracker)) == (1, [1], before)
+
+    def reads(outputs, y):
+        return tracker(outputs, y) * len(tracker.seen)
+
+    before = text_of(reads)
+    tracker(1.0, 2.0)
+    assert text_of(reads) != before
+
+
+def test_a_method_that_is_called_add_is_looked_into():
+    class Scale:
+        def __init__(self, by):
+            self.by = by
+
+        def add(self, x):
+            return self.by * x
+
+    def loss_of(scale):
+        def loss(outputs, y):
+            return scale.add(outputs)
+
+        return loss
+
+    module = types.ModuleType("losses_of_mine")
+    texts = []
+    for by in (1.0, 2.0):
+        module.add = scaled(by)
+
+        def loss(outputs, y):
+            return module.add(outputs, y)
+
+        texts.append((text_of(loss_of(Scale(by))), text_of(loss)))
+    assert texts[0][0] != texts[1][0]
+    assert texts[0][1] != texts[1][1]
+
+
+def test_what_cannot_be_described_is_refused_by_name():
+    generator = (i for i in range(3))
+
+    def loss(outputs, y):
+        return outputs * next(generator)
+
+    with pytest.raises(ValueError, match=r"^loss must be made of what a journal.*generator holds <gene"):
+        text_of({"a": loss}, "loss")
+    with open(__file__) as file, pytest.raises(ValueError, match="TextIOWrapper"):
+        text_of(Scaled(file).method, "loss")
+
+
+def test_what_refers_to_itself_has_an_end():
+    held: list = [1.0]
+    held.append(held)
+
+    def loss(outputs, y):
+        return loss(held[0], y)
+
+    assert text_of(loss) == text_of(loss)
 
 
 @pytest.fixture
@@ -224,10 +442,16 @@ def test_a_counter_that_a_function_keeps_says_nothing():
 @pytest.mark.heavy
 def test_words_and_texts_are_those_of_another_process():
     code = (
-        "import json, jax, jaxdeep as jd; from jaxdeep.search.records.identity import text_of, words_of;"
+        "import json, equinox, flax, flax.nnx, jax, optax, jaxdeep as jd;"
+        "from jaxdeep.search.records.identity import text_of, words_of;"
         "print(json.dumps([words_of('a', (1, jax.nn.relu, {'b': 0.1})),"
         "text_of(jd.nn.serial(jd.nn.dense(3, activation=jax.nn.relu), jd.nn.dropout(0.2))),"
-        "text_of(jd.optimizers.adam(0.1)), text_of(jd.losses.mse), text_of(jd.metrics.precision())]))"
+        "text_of(jd.optimizers.adam(0.1)), text_of(jd.losses.mse), text_of(jd.metrics.precision()),"
+        "text_of(jd.adapters.from_linen(flax.linen.Dense(3))),"
+        "text_of(jd.adapters.from_nnx(flax.nnx.Dropout(0.5, rngs=flax.nnx.Rngs(0)))),"
+        "text_of(jd.adapters.from_equinox(equinox.nn.Linear(2, 3, key=jax.random.key(0)))),"
+        "text_of(optax.MultiSteps(optax.adam(optax.cosine_decay_schedule(0.1, 9)), 3)),"
+        "text_of(lambda x: jax.scipy.special.logsumexp(x + {'a', 'b', 'c'}))]))"
     )
     outs = {subprocess.check_output([sys.executable, "-c", code], text=True) for _ in range(2)}
     assert len(outs) == 1

@@ -1,5 +1,6 @@
 """Sweeps that go on after a kill: to the same table, bit for bit, and nothing is trained twice."""
 
+import functools
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from helpers.sweeps import identical
 
@@ -194,6 +196,25 @@ def test_whatever_else_changes_is_refused_by_name(tmp_path_factory, changes, mes
     with pytest.raises(ValueError, match=message):
         sweep(**{"checkpoint": directory, "strategy": "threads"} | changes)
     assert (directory / "journal.jsonl").read_bytes() == before
+
+
+def test_what_a_loss_or_a_schedule_is_made_of_is_refused_when_it_changes(tmp_path):
+    weights = [1.0, 5.0]
+
+    def scheduled(hp, steps=9):
+        return optax.sgd(optax.cosine_decay_schedule(0.1, steps), momentum=hp["momentum"])
+
+    def loss(outputs, y):
+        return jnp.add(jd.losses.mse(outputs, y) * weights[0], 0.0)
+
+    how = {"space": {"momentum": [0.5]}, "epochs": 1, "loss": loss, "checkpoint": tmp_path}
+    table = sweep(builder=scheduled, **how)
+    identical(sweep(builder=scheduled, **how), table)
+    with pytest.raises(ValueError, match="another optimizer: .*decay_steps=9.0.* there, .*=90.0"):
+        sweep(builder=functools.partial(scheduled, steps=90), **how)
+    weights[0] = 50.0
+    with pytest.raises(ValueError, match=r"another loss: .*weights=\[1.0, .* there, .*\[50.0, .* here"):
+        sweep(builder=scheduled, **how)
 
 
 _CACHED = []

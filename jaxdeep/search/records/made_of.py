@@ -1,0 +1,444 @@
+"""What values and functions are made of, as text that is the same in another process.
+
+Whatever a function may compute with counts: its code, its defaults, what it closes over, the variables
+of its module that it refers to, and what these hold in turn. A value that it only writes to, such as a
+list of calls, does not (`jaxdeep.search.records.written_only`). What has no description that lasts is
+refused, since two such values could be taken for one.
+"""
+
+import collections
+import copyreg
+import dataclasses
+import functools
+import hashlib
+import logging
+import re
+import sys
+import threading
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep.fitting.fingerprint import fingerprint
+from jaxdeep.optimizers.identity import Init
+from jaxdeep.search.records.public_names import name_of, place_of
+from jaxdeep.search.records.written_only import names_in, rebound, written_only
+
+_LIBRARIES = frozenset({"jaxdeep", "jax", "jaxlib", "optax", "flax", "chex", "numpy", "equinox"})
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
+_SILENT = (
+    type(threading.Lock()),
+    type(threading.RLock()),
+    logging.Logger,
+)  # nothing is computed of them
+_BY_REPR = (jax.sharding.Sharding, jax.sharding.Mesh, jax.ShapeDtypeStruct, jax.Device)
+_OF_C = (
+    types.BuiltinFunctionType,
+    types.WrapperDescriptorType,
+    types.MethodWrapperType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+)
+_WRAPPERS: dict[type, tuple[str, ...]] = {
+    functools.partial: ("func", "args", "keywords"),
+    functools.cached_property: ("func",),
+    types.MethodType: ("__func__", "__self__"),
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    property: ("fget",),
+}
+_ADDED_TO = (list, set, dict, collections.deque, int, float)
+_NEW = vars(copyreg)["__newobj__"]
+# What says of a function or class where it was written, how it is shown, or what it is made from.
+_ABOUT = frozenset(
+    {
+        "__module__",
+        "__name__",
+        "__qualname__",
+        "__doc__",
+        "__dict__",
+        "__weakref__",
+        "__annotations__",
+        "__annotate__",
+        "__annotate_func__",
+        "__annotations_cache__",
+        "__type_params__",
+        "__wrapped__",
+        "__firstlineno__",
+        "__static_attributes__",
+        "__parameters__",
+        "__orig_bases__",
+        "__match_args__",
+        "__abstractmethods__",
+        "_abc_impl",
+        "__dataclass_fields__",
+        "__dataclass_params__",
+        "__signature__",
+    }
+)
+
+
+def made_of(value: object, name: str = "value") -> str:
+    """The description of a value; of jaxdeep's optimizers the numbers do not count.
+
+    Args:
+      value: any.
+      name: what it is, for errors.
+
+    Raises:
+      ValueError: something in it whose contents are not known.
+
+    >>> import optax
+    >>> made_of({"a": (1, jax.nn.relu)})
+    "{'a': (1, jax.nn.relu)}"
+    >>> made_of(optax.cosine_decay_schedule(0.1, 9)) == made_of(optax.cosine_decay_schedule(0.1, 90))
+    False
+    """
+    try:
+        walk = _Walk()
+        text = walk(value)
+        if unread := written_only(walk.codes):
+            text = _Walk(unread)(value)
+    except _Unknown as error:
+        thing, holder = error.args
+        raise ValueError(
+            f"{name} must be made of what a journal can describe when there is a checkpoint=, so that a "
+            f"change of it is noticed: numbers, texts, arrays, functions, and containers and objects of "
+            f"such; {holder} holds {_shortened(repr(thing))}"
+        ) from None
+    except RecursionError:
+        raise ValueError(
+            f"{name} is nested too deeply for a journal to describe it: {_shortened(repr(value))}"
+        ) from None
+    return text
+
+
+def array_digest(array: Any) -> str:
+    """The dtype, shape and a checksum of the values of an array, as text."""
+    dtype = array.dtype
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    values = np.ascontiguousarray(array)
+    contents = repr(values.tolist()).encode() if values.dtype.hasobject else values.tobytes()
+    return f"{dtype}{list(values.shape)} {hashlib.blake2b(contents, digest_size=10).hexdigest()}"
+
+
+class _Unknown(Exception):
+    """Raised with a value that is not understood, and the name of what holds it."""
+
+
+class _Walk:
+    """A walk over a value and everything it holds.
+
+    An object that is met again becomes a reference to its first place, so that cycles end.
+
+    Args:
+      unread: names of variables and attributes that are only written to.
+
+    Attributes:
+      codes: the code of the user's functions that were met.
+    """
+
+    def __init__(self, unread: frozenset[str] = frozenset()) -> None:
+        self.codes: list[types.CodeType] = []
+        self._unread, self._holder = unread, "it"
+        self._seen: dict[object, tuple[int, object]] = {}
+
+    def __call__(self, value: Any) -> str:
+        if type(value) in _PLAIN:
+            return repr(value)
+        if isinstance(value, np.dtype) or _is_scalar_type(value):
+            return f"dtype({jnp.dtype(value).name})"
+        if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+            return self._array(value)
+        if isinstance(value, _OF_C):
+            owner = getattr(value, "__self__", None)
+            holder = "" if owner is None or isinstance(owner, types.ModuleType) else f"{self(owner)}."
+            return f"{holder}{getattr(value, '__module__', None) or ''}:{value.__qualname__}"
+        if isinstance(value, types.ModuleType):
+            return self._module(value, frozenset())
+        if isinstance(value, type) and _is_library(value.__module__):
+            return name_of(value.__module__, value.__qualname__)
+        if type(value) is tuple:
+            return f"({self._items(value)})"
+        return self._numbered(id(value), value, self._parts)
+
+    def _numbered(self, key: object, value: Any, parts: Any, *args: Any) -> str:
+        if key in self._seen:
+            return f"again {self._seen[key][0]}"
+        # the value is kept alive, so that its id is not used again
+        self._seen[key] = len(self._seen), value
+        return str(parts(value, *args))
+
+    def _parts(self, value: Any) -> str:
+        if isinstance(value, Init):  # its numbers are told apart from what it is (`numbers_of`)
+            driven = {name: h.value for name, h in value.hypers.items() if not h.stays}
+            return f"{self(value.function)}{self(value.settings)}{[*value.hypers]}{self(driven)}"
+        describe = getattr(type(value), "_identity_", None)
+        if describe is not None and (parts := describe(value)) is not None:
+            return f"{type(value).__qualname__}{self(parts)}"
+        if isinstance(value, types.FunctionType):
+            return self._function(value)
+        if isinstance(value, (tuple, list)):
+            fields = getattr(value, "_fields", None)
+            inside = self._items(value) if fields is None else self._named(dict(zip(fields, value)))
+            return self._of_type(value, (tuple, list), f"[{inside}]")
+        if isinstance(value, (dict, types.MappingProxyType)):
+            inside = ", ".join(f"{self(name)}: {self._under(name, v)}" for name, v in value.items())
+            return self._of_type(value, (dict, types.MappingProxyType), f"{{{inside}}}")
+        if isinstance(value, (set, frozenset)):
+            return self._of_type(value, (), f"{{{', '.join(sorted(map(self, value)))}}}")
+        for kind, attributes in _WRAPPERS.items():
+            if isinstance(value, kind):
+                return f"{kind.__name__}({self._items(getattr(value, name) for name in attributes)})"
+        if isinstance(value, type):
+            return self._class(value)
+        return self._object(value)
+
+    def _items(self, values: Iterable[Any]) -> str:
+        return ", ".join(map(self, values))
+
+    def _named(self, values: Mapping[str, Any]) -> str:
+        return ", ".join(f"{name}={self._under(name, value)}" for name, value in values.items())
+
+    def _under(self, name: object, value: Any) -> str:
+        """A value, with the name that it has in what holds it."""
+        outer, self._holder = self._holder, f"{self._holder}.{name}"
+        text = self(value)
+        self._holder = outer
+        return text
+
+    def _of_type(self, value: Any, plain: tuple[type, ...], text: str) -> str:
+        """A container; of a class of its own with what else it has."""
+        if type(value) in plain:
+            return text
+        return f"{self(type(value))}{text}{self._state(value)}"
+
+    def _array(self, array: Any) -> str:
+        if isinstance(array, jax.core.Tracer):  # left by an earlier trace, it means nothing now
+            return f"tracer {array.aval}"
+        if isinstance(array, jax.Array) and not array.is_fully_addressable:
+            return f"{array.dtype}{array.shape}"
+        if isinstance(array, np.memmap):
+            return f"{array.dtype}{array.shape} {fingerprint([array])['0'] if array.ndim else array}"
+        if getattr(array.dtype, "hasobject", False):
+            return f"array{list(array.shape)}{self(array.tolist())}"
+        return f"array({array_digest(array)})"
+
+    # --- functions and modules ------------------------------------------------------------------------
+
+    def _function(self, function: types.FunctionType) -> str:
+        outer, self._holder = self._holder, function.__qualname__
+        try:
+            if _is_library(function.__module__):
+                return self._function_of_library(function)
+            code = function.__code__
+            self.codes.append(code)
+            parts = [
+                f"{function.__qualname__} {_digest(_code(code))}",
+                ", ".join(self._variables(function, names_in(code))),
+                self((function.__defaults__, function.__kwdefaults__)),
+                self._named(_rest(function.__dict__)),
+            ]
+            return f"function({'; '.join(parts)})"
+        finally:
+            self._holder = outer
+
+    def _function_of_library(self, function: types.FunctionType) -> str:
+        """By its name; one that is made in another function, by what it remembers too."""
+        name = name_of(function.__module__, function.__qualname__)
+        if "<" not in function.__qualname__:
+            return name
+        numbers = rebound(function.__code__)  # optax makes floats of integers when it is traced
+        held = {
+            cell: float(v) if cell in numbers and type(v) is int else v
+            for cell, v in self._closed_over(function)
+        }
+        defaults = [value for value in (function.__defaults__, function.__kwdefaults__) if value]
+        also = "".join(f"; {self(value)}" for value in (*defaults, _rest(function.__dict__)) if value)
+        return f"{name}{_which(function)}({self._named(held)}{also})"
+
+    def _closed_over(self, function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+            try:
+                contents = cell.cell_contents
+            except ValueError:  # a name that is not bound yet
+                continue
+            yield name, contents
+
+    def _is_unread(self, name: str, value: Any) -> bool:
+        """Whether a value of this name is only written to: by ``add`` of an object it may be read."""
+        return name in self._unread and type(value) in _ADDED_TO
+
+    def _variables(self, function: types.FunctionType, names: frozenset[str]) -> Iterator[str]:
+        """What a function closes over, and the variables of its module that have these names."""
+        known = function.__globals__
+        held = [*self._closed_over(function), *((n, known[n]) for n in sorted(names & known.keys()))]
+        for name, value in held:
+            if not self._is_unread(name, value):
+                yield f"{name}={self._global(name, value, names)}"
+        for name in sorted((names & sys.modules.keys()) - known.keys()):  # imported inside the function
+            yield f"{name}={self._module(sys.modules[name], names)}"
+
+    def _global(self, name: str, value: Any, names: frozenset[str]) -> str:
+        is_module = isinstance(value, types.ModuleType)
+        return self._module(value, names) if is_module else self._under(name, value)
+
+    def _module(self, module: types.ModuleType, names: frozenset[str]) -> str:
+        """A module; of the user's, what code with these names may take from it."""
+        if _is_library(module.__name__):
+            return module.__name__
+        if not names:
+            raise _Unknown(module, self._holder)
+        return self._numbered((id(module), names), module, self._taken, names)
+
+    def _taken(self, module: types.ModuleType, names: frozenset[str]) -> str:
+        texts = (
+            f"{name}={self._global(name, value, names)}"
+            for name in sorted(names & vars(module).keys())
+            if not self._is_unread(name, value := vars(module)[name])
+        )
+        return f"{module.__name__}({', '.join(texts)})"
+
+    # --- classes and objects --------------------------------------------------------------------------
+
+    def _class(self, kind: type) -> str:
+        name = name_of(kind.__module__, kind.__qualname__)
+        own = [base for base in kind.__mro__ if not _is_library(base.__module__)]
+        inside = [
+            f"{base.__qualname__}.{key}={self._under(key, thing)}"
+            for base in own
+            for key, thing in sorted(vars(base).items())
+            if key not in _ABOUT
+            and not isinstance(thing, (types.MemberDescriptorType, types.GetSetDescriptorType))
+        ]
+        return f"{name}({', '.join(inside)})" if inside else name
+
+    def _object(self, value: Any) -> str:
+        kind = type(value)
+        if isinstance(value, _SILENT) or kind is object:  # which holds nothing
+            return kind.__name__
+        place = place_of(value)
+        if place is not None and _is_library(value.__module__):
+            return place
+        if callable(wrapped := getattr(value, "__wrapped__", None)):  # of jax.jit and jax.custom_jvp
+            more = _rest(getattr(value, "__dict__", {}))
+            return f"{kind.__name__}({self(wrapped)}, {self._named(more)})"
+        if isinstance(value, (np.ufunc, *_BY_REPR)):
+            return self._repr(value)
+        if _is_library(kind.__module__) and dataclasses.is_dataclass(value):
+            fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
+            return f"{self(kind)}({self._named(fields)})"
+        if not _is_library(kind.__module__) and (state := self._state(value)):
+            return f"{self(kind)}{state}"
+        try:
+            reduce = copyreg.dispatch_table.get(kind, lambda value: value.__reduce_ex__(4))
+            parts = reduce(value)  # what it would be pickled as
+        except Exception:  # of many kinds, for what cannot be pickled
+            if not str(kind.__module__).startswith("jax"):
+                raise _Unknown(value, self._holder) from None
+            return self._repr(value)
+        if isinstance(parts, str):
+            return f"{kind.__module__}:{parts}"
+        made, args, state, *items = (*parts, None, None, None)[:5]
+        if made is _NEW and args == (kind,):
+            made, args = None, ()
+        items = [list(part) for part in items if part is not None]
+        return f"{self(kind)}({self((made, args, state, *items))})"
+
+    def _state(self, value: Any) -> str:
+        """What an object of the user's holds, by name."""
+        slots = {
+            name: getattr(value, name)
+            for base in type(value).__mro__
+            for name, thing in vars(base).items()
+            if isinstance(thing, types.MemberDescriptorType) and hasattr(value, name)
+        }
+        held = slots | getattr(value, "__dict__", {})
+        held = {
+            name: held[name]
+            for name in sorted(held)
+            if not self._is_unread(name, held[name])
+            and not isinstance(getattr(type(value), name, None), functools.cached_property)
+        }
+        return f"({self._named(held)})" if held else ""
+
+    def _repr(self, value: Any) -> str:
+        """The text of a value, which shows all of it unless it shows where it is in memory."""
+        text = repr(value)
+        if re.search(r"\bat 0x[0-9a-fA-F]+", text):
+            raise _Unknown(value, self._holder)
+        return text
+
+
+def _is_scalar_type(value: object) -> bool:
+    """Whether a value is a type of NumPy's or JAX' that stands for a dtype, such as jnp.float32."""
+    return isinstance(value, type) and (
+        issubclass(value, np.generic) or isinstance(getattr(value, "dtype", None), np.dtype)
+    )
+
+
+@functools.cache
+def _is_library(module: object) -> bool:
+    """Whether a module was installed, rather than written for what is described here."""
+    top = str(module).split(".", 1)[0]
+    if top in _LIBRARIES or (top in sys.stdlib_module_names and top != "__main__"):
+        return True
+    file = getattr(sys.modules.get(top), "__file__", None) or ""
+    return "site-packages" in file or "dist-packages" in file
+
+
+def _rest(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if name not in _ABOUT}
+
+
+def _which(function: types.FunctionType) -> str:
+    """Which of several functions of this name it is, that one function of a library makes."""
+    outer: Any = sys.modules.get(function.__module__)
+    for part in function.__qualname__.split(".<locals>.")[0].split("."):
+        outer = getattr(outer, part, None)
+    while hasattr(outer, "__wrapped__"):
+        outer = outer.__wrapped__
+    code = function.__code__
+    known = [c for c in _made_inside(getattr(outer, "__code__", None)) if c.co_name == code.co_name]
+    if code not in known:
+        return f" {_digest(_code(code))}" if "<lambda>" in code.co_name else ""
+    return f" {known.index(code)}" if len(known) > 1 else ""
+
+
+def _made_inside(code: types.CodeType | None) -> Iterator[types.CodeType]:
+    for constant in () if code is None else code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield constant
+            yield from _made_inside(constant)
+
+
+def _code(code: types.CodeType) -> list[Any]:
+    constants = [_constant(c) for c in code.co_consts]
+    if code.co_consts and isinstance(code.co_consts[0], str):
+        constants = constants[1:]  # a docstring
+    arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return [
+        *(code.co_code.hex(), code.co_exceptiontable.hex(), constants),
+        *(list(code.co_names), arguments, code.co_flags),
+    ]
+
+
+def _constant(constant: object) -> Any:
+    if isinstance(constant, types.CodeType):
+        return _code(constant)
+    if isinstance(constant, frozenset):  # whose order is another in each process
+        return sorted(map(repr, constant))
+    return repr(constant)
+
+
+def _digest(parts: object) -> str:
+    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"

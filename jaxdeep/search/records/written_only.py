@@ -1,0 +1,80 @@
+"""Names that code only writes to, such as a counter, on which nothing that it computes depends."""
+
+import dis
+import types
+from collections.abc import Iterable, Iterator
+
+_LOADS = (
+    *("LOAD_GLOBAL", "LOAD_DEREF", "LOAD_NAME", "LOAD_ATTR", "LOAD_METHOD"),
+    "LOAD_FROM_DICT_OR_DEREF",
+)
+_STORES = ("STORE_GLOBAL", "STORE_DEREF", "STORE_NAME", "STORE_ATTR")
+_ADDING = frozenset({"append", "extend", "insert", "add", "update", "clear"})  # which return None
+_MOVING = frozenset({"COPY", "SWAP", "CACHE"})  # what stands between parts of ``self.calls += 1``
+# By these, attributes are read of which the code does not have the names.
+_READING_ALL = frozenset({"__dict__", "vars", "getattr", "asdict", "astuple", "fields", "replace"})
+
+
+def written_only(codes: Iterable[types.CodeType]) -> frozenset[str]:
+    """The names of globals, closed-over variables and attributes that all of this code only writes to.
+
+    That is, each time that a name is read, something is appended to it (``calls.append(x)``), or a
+    constant is added to it and the sum bound to it again (``calls += 1``).
+
+    >>> calls, weights = [], [1.0]
+    >>> def loss(x):
+    ...     calls.append(1)
+    ...     return weights[0] * x
+    >>> "calls" in written_only([loss.__code__]), "weights" in written_only([loss.__code__])
+    (True, False)
+    """
+    written, read = set[str](), set[str]()
+    for code in _inside(codes):
+        read.update(c for c in code.co_consts if isinstance(c, str))  # getattr(it, "name")
+        read.update(_READING_ALL & {*code.co_names})
+        steps = [i for i in dis.get_instructions(code) if i.opname not in _MOVING]
+        for i, step in enumerate(steps):
+            if step.opname in _LOADS:
+                (written if _is_written(steps[i:]) else read).add(str(step.argval))
+    return frozenset() if read & _READING_ALL else frozenset(written - read)
+
+
+def rebound(code: types.CodeType) -> frozenset[str]:
+    """The variables of others that code binds anew.
+
+    >>> def count():
+    ...     global calls
+    ...     calls = 1
+    >>> sorted(rebound(count.__code__))
+    ['calls']
+    """
+    steps = (step for inner in _inside([code]) for step in dis.get_instructions(inner))
+    return frozenset(str(step.argval) for step in steps if step.opname in _STORES)
+
+
+def names_in(code: types.CodeType) -> frozenset[str]:
+    """The names of globals and attributes that code, and the functions made inside it, refer to."""
+    return frozenset(name for inner in _inside([code]) for name in inner.co_names)
+
+
+def _inside(codes: Iterable[types.CodeType]) -> Iterator[types.CodeType]:
+    """Code, and that of the functions and classes made inside it."""
+    for code in codes:
+        yield code
+        yield from _inside(c for c in code.co_consts if isinstance(c, types.CodeType))
+
+
+def _is_written(steps: list[dis.Instruction]) -> bool:
+    """Whether what comes after a name is read only adds to what it names."""
+    first, *rest = steps[:4]
+    if rest and rest[0].opname in ("LOAD_ATTR", "LOAD_METHOD"):
+        return rest[0].argval in _ADDING
+    if len(rest) < 3:
+        return False
+    constant, operation, store = rest
+    return (
+        constant.opname in ("LOAD_CONST", "LOAD_SMALL_INT")
+        and operation.opname == "BINARY_OP"
+        and store.opname in _STORES
+        and store.argval == first.argval
+    )
