@@ -155,3 +155,23 @@ def test_a_schedule_that_reads_a_module_is_followed(monkeypatch):
     assert history() == pytest.approx(0.1)
     monkeypatch.setattr(CONFIG, "scale", 2.0)
     assert history() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"metrics": {"mae": jd.losses.mae}},
+        {"metrics": {"rate": jd.metrics.r2()}},
+        {"metrics": {"a": {"mae": jd.losses.mae}, "b": {"mse": jd.losses.mse}}},
+        {"class_weight": {0: 1.0, 1: 2.0}},
+        {"penalty": jd.regularizers.l2(0.1)},
+        {"trainable": "*/kernel"},
+    ],
+    ids=lambda options: ", ".join(options),
+)
+def test_an_objective_made_again_of_the_same_is_the_same_program(options):
+    model = jd.nn.dense(2)
+    keys = [key_of(jd.train.supervised(model, jd.losses.mse, **options)) for _ in range(2)]
+    assert keys[0].usable
+    assert keys[0] == keys[1]

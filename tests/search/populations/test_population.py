@@ -84,6 +84,14 @@ def test_members_that_diverge_are_replaced_by_finite_ones(whole):
     assert whole.best == np.nanargmin(whole.history["val_loss"][-1])
 
 
+@pytest.mark.parametrize("metrics", [{"mae": jd.losses.mae}, {"drift": jd.metrics.r2()}])
+def test_members_have_metrics(metrics):
+    (name,) = metrics
+    result = population(RATES[:2], metrics=metrics, epochs=1)
+    assert np.isfinite(result.history[f"val_{name}"]).all()
+    assert len({*result.history[name][0].tolist()}) == 2
+
+
 def test_the_rates_in_the_history_are_those_of_the_lineage(whole):
     for generation in whole.lineage:
         rates = whole.history["learning_rate"][generation.epoch : generation.epoch + 2]

@@ -210,7 +210,7 @@ def test_what_a_loss_or_a_schedule_is_made_of_is_refused_when_it_changes(tmp_pat
     how = {"space": {"momentum": [0.5]}, "epochs": 1, "loss": loss, "checkpoint": tmp_path}
     table = sweep(builder=scheduled, **how)
     identical(sweep(builder=scheduled, **how), table)
-    with pytest.raises(ValueError, match="another optimizer: .*decay_steps=9.0.* there, .*=90.0"):
+    with pytest.raises(ValueError, match=r"another optimizer: .*decay_steps=9.0.* there, .*=90.0"):
         sweep(builder=functools.partial(scheduled, steps=90), **how)
     weights[0] = 50.0
     with pytest.raises(ValueError, match=r"another loss: .*weights=\[1.0, .* there, .*\[50.0, .* here"):
