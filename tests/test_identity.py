@@ -168,7 +168,7 @@ def test_a_schedule_that_reads_a_module_is_followed(monkeypatch):
         {"penalty": jd.regularizers.l2(0.1)},
         {"trainable": "*/kernel"},
     ],
-    ids=lambda options: ", ".join(options),
+    ids=", ".join,
 )
 def test_an_objective_made_again_of_the_same_is_the_same_program(options):
     model = jd.nn.dense(2)

@@ -49,7 +49,8 @@ def sweep(
         Python's floats and with traced arrays in their place.
       space: a grid, as a dict of lists or arrays by name, or a list of points, such as
         `jaxdeep.search.sobol` draws. A point that is there twice is run once. With a study as `sampler`,
-        a dict of distributions by name, such as `jaxdeep.search.log_uniform`.
+        a dict of distributions by name, such as `jaxdeep.search.log_uniform`. No name is that of a
+        column of the table, such as "seed", "ended" or a metric.
       data: as for `jaxdeep.fit`.
       sampler: what chooses the points instead, batch by batch: an Optuna study, or a
         `jaxdeep.search.AskTell` of one, which says how many.

@@ -15,6 +15,7 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.holdout import held_out, is_share
 from jaxdeep.fitting.interruption import NOT_BEGUN, Interruption, interruptible
 from jaxdeep.fitting.sources import is_batches
+from jaxdeep.optimizers import hyperparams
 from jaxdeep.search.builder import PURE, Build, Builder, check_data, check_values
 from jaxdeep.search.driving import STRATEGIES, MakeRunner, Runner, Strategy, drive
 from jaxdeep.search.options import HowOptions, SweepOptions
@@ -33,6 +34,7 @@ from jaxdeep.search.spaces.space import Point
 from jaxdeep.search.spaces.values import RESERVED
 from jaxdeep.search.strategies import halving as successive
 from jaxdeep.search.strategies.asynchronous import AsynchronousHalving
+from jaxdeep.search.tables.runs import ENDINGS
 from jaxdeep.search.tables.table import Table, scalars
 from jaxdeep.search.trial import Group, Trial, arrays
 from jaxdeep.train import monitors
@@ -300,6 +302,9 @@ def prepared(
     data = device_data.of(first.subset)
     with _telling(first.subset, device_data):
         shapes = check_data(first.setup, *data, sweeping.build.caller, first.key)
+    rates = hyperparams(shapes.train_state.opt_state)  # which are in the history, and may be swept
+    metrics = [name for name in scalars(shapes.history) if name not in rates]
+    check_free([first.point], (*ENDINGS, *metrics))
     for row in others:
         with _telling(row.subset, device_data):
             check_values(row.setup, shapes.train_state, *device_data.of(row.subset))

@@ -52,7 +52,10 @@ def check_free(points: Sequence[Mapping[str, Any]], names: Collection[str]) -> N
     """Refuse points with a hyperparameter of a name that the table has a column of its own for."""
     for name in names:
         if any(name in point for point in points):
-            raise ValueError(f"space must not have the name {name!r}, a column that the table has")
+            raise ValueError(
+                f"space must not have the name {name!r}, a column that the table has; give the "
+                "hyperparameter another name"
+            )
 
 
 def part(

@@ -20,6 +20,7 @@ from jaxdeep.train import monitors
 
 Row = dict[str, Any]  # hyperparameters, metrics and how the run ended, by name
 
+ENDINGS = ("ended", "diverged", "error", "edge")  # columns that no hyperparameter of a sweep is called
 NAMED = ("epochs", "ended", "diverged")  # columns of every row beside its point and its metrics
 
 

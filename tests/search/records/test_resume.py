@@ -463,10 +463,22 @@ def test_a_directory_that_is_gone_is_not_a_row_that_was_not_kept(tmp_path):
         table.save(tmp_path / "table.npz")
 
 
-@pytest.mark.parametrize("name", ["seed", "fold", "n_train", "n_validate"])
+COLUMNS = ["seed", "fold", "n_train", "n_validate", "ended", "diverged", "error", "edge"]
+
+
+@pytest.mark.parametrize("name", [*COLUMNS, "loss", "val_loss", "mae", "val_mae"])
 def test_names_of_the_table_are_refused(name):
-    with pytest.raises(ValueError, match=name):
-        sweep({"rate": [0.1], name: [1, 2]})
+    how = {"metrics": {"mae": jd.losses.mae}}
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        sweep({"rate": [0.1], name: [1, 2]}, **how)
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        sweep([{"rate": 0.1, name: 0.5}, {"rate": 0.2}], **how)
+
+
+def test_a_name_that_is_no_column_here_is_taken():
+    point = {"rate": 0.1, "val_loss": 2, "mae": "a"}
+    row = sweep([point], validation=None, epochs=1).rows()[0]
+    assert {name: row[name] for name in point} == point
 
 
 def test_a_hyperparameter_keeps_its_name_in_the_rows():
