@@ -11,6 +11,7 @@ from jaxdeep._warning import warn
 from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.fitting.progress import Report, reporting
 from jaxdeep.search.records.store import Store
+from jaxdeep.search.rows import telling_point
 from jaxdeep.search.runners.thread_runner import settings
 from jaxdeep.search.strategies import asynchronous
 from jaxdeep.search.strategies import halving as successive
@@ -190,7 +191,7 @@ def _halved(
     interruption: Interruption,
 ) -> list[list[Trial]]:
     """The points that go on after a rung, when the others have been ended."""
-    metric, sign = monitors.resolve(halving, scalars(points[0][0].shapes.history))
+    metric, sign = _metric(halving, points)
     values = [[row.value_at(until, metric) for row in seeds] for seeds in points]
     best = set(successive.survivors(halving, values, sign))
     out = [row for i, rows in enumerate(points) for row in rows if i not in best and row.result is None]
@@ -207,13 +208,20 @@ def _halved(
     return [rows for i, rows in enumerate(points) if i in best]
 
 
+def _metric(halving: Strategy, points: list[list[Trial]]) -> tuple[str, float]:
+    """The metric by which points are compared, and the sign that makes smaller values better."""
+    # a row that could not be traced has no shapes
+    shapes = next(row.shapes for seeds in points for row in seeds if row.shapes is not None)
+    return monitors.resolve(halving, scalars(shapes.history))
+
+
 def _check_any(points: list[list[Trial]], halving: Strategy) -> None:
     """Refuse a sweep of which no row went to its end: no metric was finite, or all raised."""
     rows = [row for seeds in points for row in seeds]
     if any(row.standing().ended in ("finished", "stopped") for row in rows):
         return
     _tell_errors(rows)  # which may be the reason
-    metric, _ = monitors.resolve(halving, scalars(rows[0].shapes.history))
+    metric, _ = _metric(halving, points)
     some = "; ".join(str(dict(seeds[0].point)) for seeds in points[:50])
     more = f" and {len(points) - 50} more" if len(points) > 50 else ""
     raise FloatingPointError(
@@ -232,7 +240,7 @@ def _job_by_job(
     interruption: Interruption,
 ) -> None:
     """Run rows as asynchronous halving decides, with a thread for each worker."""
-    metric, _ = monitors.resolve(halving, scalars(points[0][0].shapes.history))
+    metric, _ = _metric(halving, points)
     halving = halving._replace(monitor=metric)
     epochs = max(row.setup.epochs for seeds in points for row in seeds)
     state = asynchronous.replay(halving, len(points), epochs, _told(store, points, halving, epochs))
@@ -328,7 +336,8 @@ def _tell_errors(rows: Sequence[Trial]) -> None:
     last = (failed[0].result.error if failed[0].result else "").strip().splitlines()[-1:]
     if len(failed) == len(rows):
         if raised is not None:
-            raise raised
+            with telling_point(next(row.point for row in failed if row.error is raised)):
+                raise raised
         raise RuntimeError(
             f"all {len(rows)} rows ended with an error in an earlier call, such as {' '.join(last)}; "
             "mend what raised it, and pass retry_errors=True"

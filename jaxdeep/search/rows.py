@@ -1,6 +1,8 @@
 """The rows of a sweep: every point, on every subset of the data, with every seed."""
 
+import contextlib
 import functools
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,8 +11,10 @@ import numpy as np
 
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.search.builder import Builder
+from jaxdeep.search.records.made_of import is_library
 from jaxdeep.search.resampling.subset import WHOLE, DeviceData, Subset
 from jaxdeep.search.spaces.space import Point, groups
+from jaxdeep.search.tables.columns import in_words
 from jaxdeep.search.trial import Group, Trial
 
 _TABLE = "class_weight='balanced'"  # among floats: weights of classes, which differ between subsets
@@ -47,9 +51,10 @@ def grouped_rows(
         by_size: dict[tuple[int | None, int | None], list[Trial]] = {}
         for i in members:
             # with Python numbers, so that errors of the builder come before anything is traced
-            told = build.told(points[i])
+            with telling_point(points[i]):
+                told = build.told(points[i])
+                setup = build.setup(told)
             by_subset = told.balanced and len(subsets) > 1
-            setup = build.setup(told)
             first = setup if first is None else first
             setup = setup.sharing(first)
             floats: dict[str, Any] = {
@@ -65,6 +70,29 @@ def grouped_rows(
                         rows.append(Trial((i, number, seed), setup, floats, key, points[i], subset))
         for rows in by_size.values():
             yield Group(rows, functools.partial(_traced, build, fixed))
+
+
+@contextlib.contextmanager
+def telling_point(point: Point) -> Iterator[None]:
+    """Say in errors which point they are about."""
+    try:
+        yield
+    except Exception as error:
+        words = zip(point, in_words(point.values(), digits=6))
+        values = ", ".join(
+            f"{name}={text if len(text) < 99 else f'{text[:99]}…'}" for name, text in words
+        )
+        error.add_note(f"This is about the point {values or 'without names'}.")
+        raise
+
+
+def raised_by_user(error: Exception) -> bool:
+    """Whether an error came out of a function of the user's, such as a loss, that was called here.
+
+    Otherwise it is a refusal of jaxdeep's, for which no function of the user's is to blame.
+    """
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(not is_library(frame.f_globals.get("__name__")) for frame in frames)
 
 
 def _traced(build: Builder, fixed: Point, floats: Mapping[str, Any]) -> Setup:

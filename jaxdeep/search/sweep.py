@@ -64,8 +64,9 @@ def sweep(
     ``on_nonfinite="raise"`` its row ends after that epoch as "diverged", while "skip" and "ignore" are
     as in `jaxdeep.fit`. In any case a row that ends with parameters that are not finite is "diverged".
 
-    A row that raises an error ends as "error", with its traceback in the table, and a warning says so.
-    If all rows do, the first error is raised.
+    A row that raises an error ends as "error", with its traceback in the table, and a warning says so;
+    so do the rows of a point whose loss or model cannot be traced. If all rows do, the first error is
+    raised, with a note that names its point.
 
     Returns:
       A `Table`. Ctrl-C ends the rows after the epoch at hand: the table has those that have ended, and

@@ -24,7 +24,7 @@ from jaxdeep.search.records.directory import opened
 from jaxdeep.search.records.identity import digest_of
 from jaxdeep.search.records.store import Ranking, Store
 from jaxdeep.search.resampling.subset import WHOLE, DeviceData, Prepare, Subset, check_free
-from jaxdeep.search.rows import grouped_rows, keys_of
+from jaxdeep.search.rows import grouped_rows, keys_of, raised_by_user, telling_point
 from jaxdeep.search.runners.executor_runner import ExecutorRunner
 from jaxdeep.search.runners.executors import Executor, Outside
 from jaxdeep.search.runners.same_program import same_program
@@ -196,18 +196,30 @@ def trained(
 
     Raises:
       KeyboardInterrupt: an interruption before any epoch was done.
+      Exception: what jaxdeep refuses of a point, or what no point can be traced for.
     """
     check_free(points, RESERVED)
     how, device_data = sweeping.how, DeviceData(sweeping.data, sweeping.validation, prepare)
     grouped = list(grouped_rows(sweeping.build, sweeping.keys, points, device_data, subsets))
     for group in grouped:
-        prepared(sweeping, group, device_data, halving)
+        try:
+            with telling_point(group.rows[0].point):
+                prepared(sweeping, group, device_data, halving)
+        except Exception as raised:
+            if not raised_by_user(raised):
+                raise
+            for row in group.rows:  # which end with it
+                row.error = raised
     rows = sorted((row for group in grouped for row in group.rows), key=lambda row: row.place)
+    if (error := rows[0].error) is not None and all(row.error is not None for row in rows):
+        raise error
     about = {}
     if how.checkpoint is not None:
         about = described(sweeping, halving, prepare)
         name_rows(rows, points, about)
-    ranking = None if how.keep_params is None else _ranking(rows[0], halving)
+    ranking = None
+    if how.keep_params is not None:
+        ranking = _ranking(next(row for row in rows if row.shapes is not None), halving)
     with opened(how.checkpoint, about, keep=how.keep_params, ranking=ranking) as store:
         rows = run(sweeping, points, subsets, grouped, rows, device_data, store, halving, order)
     if not rows:
@@ -237,6 +249,9 @@ def run(
     for row in rows:
         row.store = store
     store.register(rows, again=how.retry_errors, partial=partial)
+    for row in rows:
+        if row.error is not None and row.result is None:
+            row.fail(row.error)
     places = Places(how.rows_at_once)
     with contextlib.ExitStack() as stack:
         outside = None

@@ -136,8 +136,7 @@ class Trial:
 
     def fail(self, error: Exception) -> None:
         """End the run with an error."""
-        text = "".join(traceback.format_exception(error))
-        self.result = Result(None, None, {}, -1, "error", text, tuple(self.spans))
+        self.result = Result(None, None, {}, -1, "error", traceback_of(error), tuple(self.spans))
         self.run, self.error = None, error
         self.store.fail(self, self.result)
 
@@ -215,6 +214,14 @@ class Group(NamedTuple):
         """A row after the epochs up to `until`."""
         setup = self.traced(floats)
         return setup.program.segment(run, *data, until, setup.limits)
+
+
+def traceback_of(error: Exception) -> str:
+    """The traceback as text, with notes before it, so that its last line is the error's own."""
+    told = traceback.TracebackException.from_exception(error)
+    notes = [f"{note}\n" for note in getattr(error, "__notes__", ())]
+    told.__notes__ = None
+    return "".join([*notes, *told.format()])
 
 
 def light(run: RunState) -> RunState:

@@ -611,3 +611,68 @@ def test_an_error_of_the_builder_says_which_names_the_point_has():
     with pytest.raises(KeyError) as raised:
         jd.sweep(sgd, [{"rate": 0.1}], **LINEAR)
     assert "raised by the builder, given a point with 'rate'." in raised.value.__notes__[0]
+    assert raised.value.__notes__[1] == "This is about the point rate=0.1."
+
+
+def loss_of(kind):
+    def loss(outputs, y):
+        errors = (outputs - y) ** 2
+        return errors[:, 0] if kind == "right" else errors[:, 0, 0]
+
+    return loss
+
+
+def with_loss(hp):
+    return {"optimizer": jd.optimizers.sgd(hp["rate"]), "loss": loss_of(hp["kind"])}
+
+
+HOW = {**LINEAR, "epochs": 2, "progress": False}
+HALVINGS = [
+    None,
+    jd.search.SuccessiveHalving(first=1, factor=2),
+    jd.search.AsynchronousHalving(first=1, factor=2),
+]
+
+
+@STRATEGIES
+def test_a_point_that_cannot_be_traced_is_an_error_and_the_others_finish(strategy, tmp_path):
+    how = {**HOW, "strategy": strategy, "checkpoint": tmp_path}
+    space = {"kind": ["wrong", "right"], "rate": [0.1, 0.2]}
+    for _ in range(2):  # and the second time nothing is trained
+        with pytest.warns(UserWarning, match="2 of 4 rows ended with an error, such as .*indices"):
+            table = jd.sweep(with_loss, space, **how)
+    assert [row["ended"] for row in table.rows()] == ["error"] * 2 + ["finished"] * 2
+    assert "in loss" in table.results[0].error
+    assert "indices" in table.rows()[1]["error"]
+    alone = jd.sweep(with_loss, {"kind": ["right"], "rate": [0.1, 0.2]}, **HOW, strategy=strategy)
+    identical(table.trained(2), alone.trained(0))
+
+
+@pytest.mark.parametrize("halving", HALVINGS[1:], ids=["halving", "asynchronous"])
+def test_a_point_that_cannot_be_traced_is_the_first_to_be_halved(halving):
+    space = {"kind": ["wrong", "right"], "rate": [0.1, 0.2]}
+    with pytest.warns(UserWarning, match="2 of 4 rows ended with an error"):
+        table = jd.sweep(with_loss, space, **HOW, halving=halving, keep_params=1)
+    assert [row["ended"] for row in table.rows()].count("error") == 2
+    assert table.best("val_loss")["kind"] == "right"
+
+
+def test_if_no_point_can_be_traced_the_first_error_is_raised_with_its_point():
+    with pytest.raises((IndexError, TypeError), match="indices") as raised:
+        jd.sweep(with_loss, {"kind": ["wrong", "worse"], "rate": [0.1]}, **HOW)
+    assert raised.value.__notes__[-1] == "This is about the point kind=wrong, rate=0.1."
+
+
+def with_options(hp):
+    layers = jd.nn.dropout(hp.get("drop", 0.5)), jd.nn.dense(1)
+    own = {"batch_size": hp["batch_size"]} if "batch_size" in hp else {}
+    optimizer = jd.optimizers.sgd(hp.get("rate", 0.1))
+    return {"model": jd.nn.serial(*layers), "optimizer": optimizer, **own}
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 10_000}, {"drop": 1.5}, {"rate": float("nan")}])
+def test_points_that_are_refused_are_named(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError) as raised:
+        jd.sweep(with_options, [{name: type(value)(1)} if name != "drop" else {name: 0.1}, wrong], **HOW)
+    assert raised.value.__notes__[-1] == f"This is about the point {name}={value}."

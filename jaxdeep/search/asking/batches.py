@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import traceback
 from collections.abc import Hashable, Iterator, Sequence
 
 from jaxdeep.fitting.progress import is_live
@@ -19,7 +18,7 @@ from jaxdeep.search.spaces.space import Point
 from jaxdeep.search.spaces.values import words
 from jaxdeep.search.sweeping import Sweeping, prepared, run
 from jaxdeep.search.tables.table import Result, scalars
-from jaxdeep.search.trial import Group, Trial
+from jaxdeep.search.trial import Group, Trial, traceback_of
 from jaxdeep.train import monitors
 from jaxdeep.train.monitors import EarlyStopping
 
@@ -154,7 +153,7 @@ class Batches:
 
     def _failed(self, error: Exception) -> Result:
         self.errors.append(error)
-        return Result(None, None, {}, -1, "error", "".join(traceback.format_exception(error)))
+        return Result(None, None, {}, -1, "error", traceback_of(error))
 
     def _prepare(self, group: Group) -> None:
         prepared(self.sweeping, group, self.device_data, self.halving)

@@ -161,7 +161,7 @@ class _Walk:
             return f"{holder}{getattr(value, '__module__', None) or ''}:{value.__qualname__}"
         if isinstance(value, types.ModuleType):
             return self._module(value, frozenset())
-        if isinstance(value, type) and _is_library(value.__module__):
+        if isinstance(value, type) and is_library(value.__module__):
             return name_of(value.__module__, value.__qualname__)
         if type(value) is tuple:
             return f"({self._items(value)})"
@@ -234,7 +234,7 @@ class _Walk:
     def _function(self, function: types.FunctionType) -> str:
         outer, self._holder = self._holder, function.__qualname__
         try:
-            if _is_library(function.__module__):
+            if is_library(function.__module__):
                 return self._function_of_library(function)
             code = function.__code__
             self.codes.append(code)
@@ -290,7 +290,7 @@ class _Walk:
 
     def _module(self, module: types.ModuleType, names: frozenset[str]) -> str:
         """A module; of the user's, what code with these names may take from it."""
-        if _is_library(module.__name__):
+        if is_library(module.__name__):
             return module.__name__
         if not names:
             raise _Unknown(module, self._holder)
@@ -308,7 +308,7 @@ class _Walk:
 
     def _class(self, kind: type) -> str:
         name = name_of(kind.__module__, kind.__qualname__)
-        own = [base for base in kind.__mro__ if not _is_library(base.__module__)]
+        own = [base for base in kind.__mro__ if not is_library(base.__module__)]
         inside = [
             f"{base.__qualname__}.{key}={self._under(key, thing)}"
             for base in own
@@ -323,17 +323,17 @@ class _Walk:
         if isinstance(value, _SILENT) or kind is object:  # which holds nothing
             return kind.__name__
         place = place_of(value)
-        if place is not None and _is_library(value.__module__):
+        if place is not None and is_library(value.__module__):
             return place
         if callable(wrapped := getattr(value, "__wrapped__", None)):  # of jax.jit and jax.custom_jvp
             more = _rest(getattr(value, "__dict__", {}))
             return f"{kind.__name__}({self(wrapped)}, {self._named(more)})"
         if isinstance(value, (np.ufunc, *_BY_REPR)):
             return self._repr(value)
-        if _is_library(kind.__module__) and dataclasses.is_dataclass(value):
+        if is_library(kind.__module__) and dataclasses.is_dataclass(value):
             fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
             return f"{self(kind)}({self._named(fields)})"
-        if not _is_library(kind.__module__) and (state := self._state(value)):
+        if not is_library(kind.__module__) and (state := self._state(value)):
             return f"{self(kind)}{state}"
         try:
             reduce = copyreg.dispatch_table.get(kind, lambda value: value.__reduce_ex__(4))
@@ -383,7 +383,7 @@ def _is_scalar_type(value: object) -> bool:
 
 
 @functools.cache
-def _is_library(module: object) -> bool:
+def is_library(module: object) -> bool:
     """Whether a module was installed, rather than written for what is described here."""
     top = str(module).split(".", 1)[0]
     if top in _LIBRARIES or (top in sys.stdlib_module_names and top != "__main__"):

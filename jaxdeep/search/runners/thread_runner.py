@@ -82,7 +82,13 @@ class ThreadRunner:
         self, rows: list[Trial], until: int, on_epochs: OnEpochs, interruption: Interruption
     ) -> None:
         """Take rows to the end of epoch `until`, or until an interruption."""
-        first = self._compiled()
+        try:
+            first = self._compiled()
+        except Exception as error:  # of these rows alone
+            for row in rows:
+                on_epochs(row.setup.epochs - row.epoch)
+                row.fail(error)
+            return
         threads = len(self.places.devices[: first.at_once(self.memory)])
         in_thread = settings()
 

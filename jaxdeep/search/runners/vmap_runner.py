@@ -14,6 +14,7 @@ from jaxdeep._compilation import Program, compiled
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.search.resampling.subset import DeviceData, part
+from jaxdeep.search.rows import raised_by_user
 from jaxdeep.search.runners.memory import fitting, free
 from jaxdeep.search.trial import Floats, Group, OnEpochs, Trial, arrays, light
 from jaxdeep.train.data import tree_bytes
@@ -68,13 +69,21 @@ class VmapRunner:
             return self.stacks[devices, per_device].segment
 
         on_a_device = -(-len(rows) // devices)
-        per_device, _ = fitting(
-            program_of,
-            on_a_device,
-            at_most=self.at_once,
-            memory=self.memory,
-            shared=tree_bytes(self.device_data.arrays),
-        )
+        try:
+            per_device, _ = fitting(
+                program_of,
+                on_a_device,
+                at_most=self.at_once,
+                memory=self.memory,
+                shared=tree_bytes(self.device_data.arrays),
+            )
+        except Exception as error:
+            if not raised_by_user(error):  # a row does not fit into memory
+                raise
+            for row in rows:
+                on_epochs(row.setup.epochs - row.epoch)
+                row.fail(error)
+            return
         if per_device < on_a_device:
             self.at_once = per_device  # so that later rungs do not try more again
         stack = self.stacks[devices, per_device]

@@ -253,7 +253,8 @@ def test_a_batch_that_is_larger_than_a_fold_is_refused_with_the_fold():
     ) as e:
         linear(folds=4, batch_size=80)
     assert e.value.__notes__ == [
-        "In fold 0, n_train 75, n_validate 25: its training data are 75 of 100 rows."
+        "In fold 0, n_train 75, n_validate 25: its training data are 75 of 100 rows.",
+        "This is about the point learning_rate=0.01.",
     ]
 
 
