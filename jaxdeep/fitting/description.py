@@ -62,6 +62,7 @@ _APART = ("epochs", "validation", "update_args")
 _DESCRIBED = [name for name in options_of(TrialOptions) if name not in _APART]
 _VERSION = 3
 _WIDTH = 80  # of what is shown of a value
+_WORD = r"[\w.<>]+"  # names of functions, and numbers
 _METRIC = r"\bMetric\((?:[^()]|\([^()]*\))*\)"  # of what functions one is made is its own affair
 # Words of descriptions of versions 1 and 2 and today's: names of options, and patterns in reprs.
 _OPTIONS = {"accumulate": "accumulation_steps"}
@@ -115,13 +116,19 @@ def _there_and_here(old: Any, new: Any) -> str:
     """Both as text; of long ones the part in which they begin to differ."""
     texts = [" ".join(str(value).split()) for value in (old, new)]
     alike = next((i for i, (a, b) in enumerate(zip(*texts)) if a != b), min(map(len, texts)))
-    start = max(alike - 30, 0) if max(map(len, texts)) > _WIDTH and alike > _WIDTH // 2 else 0
-    there, here = (_short("…" * (start > 0) + text[start:]) for text in texts)
+    starts = [0, *(found.start() for found in re.finditer(_WORD, texts[0]) if found.start() <= alike)]
+    start = starts[-1] if max(map(len, texts)) > _WIDTH and alike > _WIDTH // 2 else 0
+    start = next((s for s in starts if start and s >= start - 30), 0)  # with the words before
+    there, here = ("…" * (start > 0) + _short(text[start:], alike - start) for text in texts)
     return f"{there} there, {here} here"
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "…"
+def _short(text: str, alike: int) -> str:
+    """The beginning of a text, which ends with a word, at the earliest with the one that differs."""
+    ends = [found.end() for found in re.finditer(_WORD, text) if found.end() <= _WIDTH]
+    differs = next((f.end() for f in re.finditer(_WORD, text) if f.end() > alike), len(text))
+    end = max([*ends, min(differs, 2 * _WIDTH)])
+    return text if len(text) <= _WIDTH else text[:end] + "…"
 
 
 def lasting(text: str) -> str:

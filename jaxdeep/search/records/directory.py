@@ -295,9 +295,11 @@ class Directory(Store):
             if there.get(name) != made_of.get(name):
                 default = repr(getattr(options_of(TrialOptions).get(name), "default", None))
                 texts = (self._texts.get(d.get(name, ""), default) for d in (there, made_of))
+                other = f"{'other' if name == 'hyperparameters' else 'another'} {name}"
                 raise ValueError(
                     f"checkpoint={str(self.path)!r} holds a sweep whose row {_point_of(known)} has "
-                    f"another {name}: {difference_of(*texts)}. Give a new directory, or delete that one"
+                    f"{other}: {difference_of(*texts)}. Give a new "
+                    "directory, or delete that one"
                 )
         if row.setup.epochs < known["epochs"]:
             raise ValueError(

@@ -23,7 +23,7 @@ from jaxdeep.search.records.public_names import place_of, with_names
 
 Json: TypeAlias = Any  # what `json.dumps` takes
 
-_MOST = 4_000  # letters of a description that are kept beside its checksum
+_MOST = 16_000  # letters of a description that are kept beside its checksum
 
 
 def words_of(name: str, value: object) -> Json:

@@ -239,7 +239,7 @@ class _Walk:
             code = function.__code__
             self.codes.append(code)
             parts = [
-                f"{function.__qualname__} {_digest(_code(code))}",
+                f"{function.__qualname__}, code {_digest(_code(code))}",
                 ", ".join(self._variables(function, names_in(code))),
                 self((function.__defaults__, function.__kwdefaults__)),
                 self._named(_rest(function.__dict__)),

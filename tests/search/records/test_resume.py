@@ -217,6 +217,39 @@ def test_what_a_loss_or_a_schedule_is_made_of_is_refused_when_it_changes(tmp_pat
         sweep(builder=scheduled, **how)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            *(jd.optimizers.adam, jd.optimizers.sgd),
+            r"\S*jaxdeep.optimizers.scale_by_adam\b.* there, .*scale_by_learning_rate\b.* here",
+        ),
+        (
+            *(jd.optimizers.adam, lambda rate: jd.optimizers.adam(rate, mu_dtype="bfloat16")),
+            r"optimizer: .*'mu_dtype': None\b.* there, .*'mu_dtype': 'bfloat16'.* here",
+        ),
+        (
+            *(jd.optimizers.adam, lambda rate: jd.optimizers.adam(rate, b1=0.5)),
+            r"has other hyperparameters: .*'b1': 0.9,.* there, .*'b1': 0.5,.* here",
+        ),
+        (
+            *(optax.adam, lambda rate: optax.adam(rate, b1=0.5)),
+            r"another optimizer: …b1=0.9, .* there, …b1=0.5, .* here",
+        ),
+        (
+            optax.adam,
+            optax.sgd,
+            r"optimizer: .*optax.scale_by_adam\b.* there, .*init_empty_state.* here",
+        ),
+    ],
+)
+def test_a_refusal_shows_what_is_another(tmp_path, before, after, message):
+    how = {"space": {"rate": [0.1]}, "epochs": 1, "checkpoint": tmp_path}
+    sweep(builder=lambda hp: before(hp["rate"]), **how)
+    with pytest.raises(ValueError, match=message):
+        sweep(builder=lambda hp: after(hp["rate"]), **how)
+
+
 _CACHED = []
 
 
