@@ -51,7 +51,7 @@ def grouped_rows(
         by_size: dict[tuple[int | None, int | None], list[Trial]] = {}
         for i in members:
             # with Python numbers, so that errors of the builder come before anything is traced
-            with telling_point(points[i]):
+            with telling_point(points[i], points):
                 told = build.told(points[i])
                 setup = build.setup(told)
             by_subset = told.balanced and len(subsets) > 1
@@ -73,8 +73,8 @@ def grouped_rows(
 
 
 @contextlib.contextmanager
-def telling_point(point: Point) -> Iterator[None]:
-    """Say in errors which point they are about."""
+def telling_point(point: Point, points: Sequence[Point] = ()) -> Iterator[None]:
+    """Say in errors which point they are about, and which name it lacks that another of `points` has."""
     try:
         yield
     except Exception as error:
@@ -83,6 +83,12 @@ def telling_point(point: Point) -> Iterator[None]:
             f"{name}={text if len(text) < 99 else f'{text[:99]}…'}" for name, text in words
         )
         error.add_note(f"This is about the point {values or 'without names'}.")
+        name = error.args[0] if isinstance(error, KeyError) and error.args else None
+        if name not in point and any(name in other for other in points):
+            error.add_note(
+                f"Points of a list may have different names: others have {name!r}, and this one lacks it. "
+                f"Give it to all, or have the builder ask for hp.get({name!r}, …)."
+            )
         raise
 
 

@@ -74,10 +74,11 @@ def sweep(
       one before the first epoch.
 
     Raises:
-      ValueError, TypeError: before anything is compiled: an empty space, points of different names, an
-        unknown argument, a call inside `jax.jit`, `jax.vmap` or `jax.grad` with traced values, and what
-        `jaxdeep.fit` refuses, a directory of another sweep. After compilation: a row that does not fit
-        into `memory`.
+      ValueError, TypeError: before anything is compiled: an empty space, an unknown argument, a call
+        inside `jax.jit`, `jax.vmap` or `jax.grad` with traced values, what `jaxdeep.fit` refuses, a
+        directory of another sweep. After compilation: a row that does not fit into `memory`.
+      Exception: what the builder raises for a point, before anything is compiled, with a note that names
+        the point: a KeyError for a name that it lacks, since points of a list may have different names.
       OSError: the directory cannot be written; what was there is kept.
 
     Source: grid and random search, Bergstra & Bengio (2012).

@@ -614,6 +614,13 @@ def test_an_error_of_the_builder_says_which_names_the_point_has():
     assert raised.value.__notes__[1] == "This is about the point rate=0.1."
 
 
+def test_an_error_of_the_builder_says_which_name_a_point_lacks():
+    with pytest.raises(KeyError) as raised:
+        sweep(adam, [{"learning_rate": 0.1, "b1": 0.5}, {"learning_rate": 0.2}])
+    assert "point learning_rate=0.2" in raised.value.__notes__[1]
+    assert "others have 'b1', and this one lacks it" in raised.value.__notes__[2]
+
+
 def loss_of(kind):
     def loss(outputs, y):
         errors = (outputs - y) ** 2
