@@ -180,6 +180,9 @@ def _subset(number: int, pair: Any, rows: int) -> Subset:
     return Subset({"fold": number, **sizes}, train, validate)
 
 
+_FEW = 10  # rows, of which a bootstrap sample may hold the first two alone
+
+
 def _indices(name: str, given: Any, rows: int) -> Rows:
     """Indices of rows, or a mask of them, as indices."""
     array = np.asarray(as_array(name, given))
@@ -193,6 +196,11 @@ def _indices(name: str, given: Any, rows: int) -> Rows:
         raise ValueError(f"{name} must hold rows, got none")
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be whole numbers or a mask of booleans, got {array.dtype}")
+    if array.shape == (rows,) and rows >= _FEW and not np.any((array != 0) & (array != 1)):
+        raise ValueError(
+            f"{name} must be numbers of rows, or a mask of booleans; these are {rows} zeros and ones, "
+            "as many as there are rows: make the mask boolean, mask.astype(bool)"
+        )
     outside = array[(array < 0) | (array >= rows)]
     if len(outside):
         raise ValueError(f"{name} must be rows in [0, {rows}), got {outside[0]}")

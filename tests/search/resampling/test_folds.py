@@ -202,6 +202,14 @@ def test_bootstrap_samples_hold_the_share_of_rows_that_theory_says():
         ([([], [1])], {}, r"folds\[0\]\[0\] must hold rows, got none"),
         ([(np.zeros(30, bool), [1])], {}, r"folds\[0\]\[0\] must hold rows, got none"),
         ([(np.zeros(29, bool), [1])], {}, r"folds\[0\]\[0\] must be a mask of 30 rows, got .* \(29,\)"),
+        (
+            [(np.arange(30) % 2, np.arange(30) % 2 == 0)],
+            *(
+                {},
+                r"folds\[0\]\[0\] must be .*a mask of booleans; these are 30 zeros and ones.*astype\(bool\)",
+            ),
+        ),
+        ([(np.arange(30) > 0, [1] + [0] * 29)], {}, r"folds\[0\]\[1\] .*make the mask boolean"),
         ([([0.0], [1])], {}, r"folds\[0\]\[0\] must be whole numbers or a mask"),
         ([([[0]], [1])], {}, r"folds\[0\]\[0\] must be a list of rows, got an array of shape \(1, 1\)"),
         ([(None, [1])], {}, r"folds\[0\]\[0\] must be an array of numbers, got None"),
