@@ -86,8 +86,8 @@ def telling_point(point: Point, points: Sequence[Point] = ()) -> Iterator[None]:
         name = error.args[0] if isinstance(error, KeyError) and error.args else None
         if name not in point and any(name in other for other in points):
             error.add_note(
-                f"Points of a list may have different names: others have {name!r}, and this one lacks it. "
-                f"Give it to all, or have the builder ask for hp.get({name!r}, …)."
+                f"Points may have different names: others have {name!r}, and this one lacks it. Give it "
+                f"to all, or have the builder ask for hp.get({name!r}, …)."
             )
         raise
 

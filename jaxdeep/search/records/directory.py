@@ -74,6 +74,8 @@ class Directory(Store):
         header = self._journal.events[0] if self._journal.events else {}
         try:
             self._check_header(header, about)
+            # earlier versions did not note which files they removed
+            self._tells = not header or header.get("tells", False)
             self._replay_all()
             newest = {
                 event.get("reached") or event.get("ended"): event for event in self._journal.unsure
@@ -93,6 +95,7 @@ class Directory(Store):
         self.began = header.get("began", time.time())
         if not header:
             first = {"sweep": _FORMAT, "about": about, "made_with": _versions(), "began": self.began}
+            first["tells"] = True  # which files were removed
             self._journal.add([first])
         self._writer = Writer(self._journal)
 
@@ -113,6 +116,12 @@ class Directory(Store):
                 f"checkpoint={str(self.path)!r} holds a sweep of {len(missing)} more rows, such as "
                 f"{some}: points and seeds may grow, and none may be left out. Add them, or give a new "
                 "directory"
+            )
+        lost = {row.id for row in rows if self._is_lost(row.id)}
+        if lost:
+            warn(
+                f"the files of the parameters of {len(lost)} rows are not there any more in "
+                f"{str(self.path)!r}; these rows are trained again"
             )
         new: list[Event] = []
         digest = functools.cache(digest_of)  # rows have most of their texts in common
@@ -135,7 +144,7 @@ class Directory(Store):
                 }
                 self._rows[row.id] = event
                 new.append(event)
-            past = self._pasts.get(row.id, NOTHING)
+            past = NOTHING if row.id in lost else self._pasts.get(row.id, NOTHING)
             if past.ended is not None and past.ended.ended == "error" and again:
                 past = past._replace(ended=None)
             row.past = past
@@ -237,6 +246,7 @@ class Directory(Store):
         self._best: list[tuple[float, str]] = []
         self._packed: dict[str, Place] = {}  # states that are in a file of many
         self._filed = set[str]()  # rows that have a file of their own
+        self._forgotten = set[str]()  # rows of which no file was kept
         for number, event in enumerate(self._journal.events[1:], 2):
             try:
                 self._replay(event)
@@ -273,18 +283,34 @@ class Directory(Store):
             past = self._pasts.get(name, NOTHING)
             self._pasts[name] = past._replace(epoch=result.epochs, ended=result)
             self._packed.pop(name, None)
+            self._forgotten.discard(name)
+            if event.get("kept") is False:
+                self._forgotten.add(name)
             if "at" in event:
                 self._packed[name] = self._place_in(event)
             else:
                 self._filed.add(name)
             self._to_forget(name, result)
+        self._forgotten.update(event.get("forgot", ()))
+
+    def _is_lost(self, name: str) -> bool:
+        """Whether the file of a row that has ended was removed by others."""
+        past = self._pasts.get(name, NOTHING)
+        if past.ended is None or past.ended.ended == "error" or name in self._forgotten:
+            return False
+        known = name in self._packed or (name in self._filed and self._tells)
+        return known and not self._place(name).path.exists()
 
     def _forget_all(self) -> None:
         """Remove files that a kill has left of rows that are not among the best, or are elsewhere."""
         best = {name for _, name in self._best}
-        for name, past in self._pasts.items():
-            if self._keep is not None and past.ended is not None and name not in best:
-                self._file(name).unlink(missing_ok=True)
+        ended = [name for name, past in self._pasts.items() if past.ended is not None]
+        worse = [name for name in ended if self._keep is not None and name not in best]
+        if new := [name for name in worse if name not in self._forgotten]:
+            self._forgotten.update(new)
+            self._journal.add([{"forgot": new}])
+        for name in worse:
+            self._file(name).unlink(missing_ok=True)
         for file in (self.path / "rows").iterdir():
             if file.stem in self._packed:
                 file.unlink(missing_ok=True)
@@ -372,6 +398,9 @@ class Directory(Store):
             self._packed.pop(row.id, None)
             if result is not None:
                 remove = self._to_forget(row.id, result)
+            if forgot := [file.stem for file in remove]:
+                self._forgotten.update(forgot)
+                event = {**event, "forgot": forgot}
             if path in remove:  # it is not among the best
                 self._writer.put(Work(after=({**event, "kept": False},), remove=remove))
                 return

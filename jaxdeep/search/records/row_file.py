@@ -68,9 +68,18 @@ class Kept(NamedTuple):
         path = self.place.path
         if not path.exists():
             if self.keep is None:
-                raise ValueError(f"the file of its parameters, {str(path)!r}, is not there any more")
+                raise ValueError(
+                    f"the file of its parameters, {str(path)!r}, is not there any more; the "
+                    "sweep trains the row again when it is called again"
+                )
             raise NotKept(f"its parameters were not kept (keep_params={self.keep} keeps the best)")
-        arrays, _ = read(self.place)
+        try:
+            arrays, _ = read(self.place)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}. Delete that file and call the sweep again, which trains the rows again whose "
+                "parameters were in it"
+            ) from error
         chosen = "result" if any(name.startswith("result.") for name in arrays) else "run.train_state"
         names = ("0", "1") if chosen == "result" else ("params", "state")
         parts = [

@@ -54,9 +54,9 @@ def cross_validate(
       builder, space: as for `jaxdeep.sweep`.
       data: as for `jaxdeep.fit`. There is no `validation`: the folds are.
       folds: how many, ≥ 2, or a list of pairs (training rows, validation rows), each as indices or as a
-        mask of booleans, such as `jaxdeep.datasets.folds` makes, also by time and by identity; or a splitter of
-        scikit-learn (with a `random_state`, so that a `checkpoint` finds the same folds again). Indices
-        for training may repeat, as in `jaxdeep.search.bootstrap_samples`.
+        mask of booleans, such as `jaxdeep.datasets.folds` makes, also by time and by identity; or a
+        splitter of scikit-learn (with a `random_state`, so that a `checkpoint` finds the same folds
+        again). Indices for training may repeat, as in `jaxdeep.search.bootstrap_samples`.
       stratify: of a number of folds, labels whose classes all folds have in equal shares, to a row:
         strings or numbers, one a row. By default they are the y of data ``(x, y)`` if y is one whole
         number a row, as classes are; with False the folds are drawn without them. Labels that are given,

@@ -294,6 +294,36 @@ def test_a_damaged_state_is_trained_again_with_a_warning(tmp_path, kept):
     identical(longer, sweep(epochs=4))
 
 
+def test_a_row_whose_file_is_damaged_or_gone_says_how_it_is_had_again(tmp_path, kept):
+    first = sweep(checkpoint=tmp_path)
+    place = places(tmp_path)[0]
+    with place.path.open("r+b") as file:
+        file.truncate(place.start + 100)
+    table = sweep(checkpoint=tmp_path)
+    assert table.rows() == first.rows()
+    row = next(i for i in range(4) if table.results[i].params.place == place)
+    with pytest.raises(ValueError, match=r"cannot be read: .*Delete that file and call the sweep again"):
+        table.trained(row)
+    place.path.unlink()
+    with pytest.raises(ValueError, match="not there any more; the sweep trains the row again"):
+        table.trained(row)
+    count = 4 if kept == "together" else 1
+    with pytest.warns(UserWarning, match=f"files of the parameters of {count} rows"):
+        identical(sweep(checkpoint=tmp_path), sweep())
+    lines = len(events(tmp_path))
+    identical(sweep(checkpoint=tmp_path), sweep())
+    assert not trained_epochs(tmp_path, lines)
+
+
+def test_files_that_were_not_kept_are_not_missed(tmp_path):
+    how = {"checkpoint": tmp_path, "rows_at_once": 1}
+    first = sweep(**how, keep_params=3)
+    for keep in (2, 1, 3, None):
+        lines = len(events(tmp_path))
+        assert sweep(**how, keep_params=keep).rows() == first.rows()
+        assert not trained_epochs(tmp_path, lines)
+
+
 def unsynced(monkeypatch, directory, **how):
     """A sweep of which nothing has reached the disk but what the system wrote by itself."""
     with monkeypatch.context() as patch:
