@@ -42,6 +42,7 @@ class Known(NamedTuple):
       params, state: where its arrays come from, by name.
       channels_first: it takes and gives channels in front of the axes of space.
       trains: whether it does the same in training, and not at inference alone.
+      arrays: what the module holds at the paths of its arrays while it is called.
     """
 
     layer: Model
@@ -49,6 +50,7 @@ class Known(NamedTuple):
     state: Mapping[str, Leaf] = {}
     channels_first: bool = False
     trains: bool = True
+    arrays: Mapping[Path, Any] = {}
 
 
 def kind_of(module: Any) -> type:
@@ -91,7 +93,18 @@ def of_flax(
         if flags[name] is True or getattr(module, str(flags[name]))
     }
     kept = ("mean", "var") if layer.kind == "batch_norm" else ()
-    return Known(layer, params, {name: Leaf(("state", *collection, *path, name)) for name in kept})
+    statistics = {name: Leaf(("state", *collection, *path, name)) for name in kept}
+    places = [leaf.path for leaf in (*params.values(), *statistics.values())]
+    arrays = {place: _flax_array(module, place) for place in places}
+    return Known(layer, params, statistics, arrays=arrays)
+
+
+def _flax_array(module: Any, place: Path) -> Any:
+    """What a module holds at a path, or None; of Linen, in the collection of the path."""
+    if hasattr(module, "get_variable"):
+        collection = place[0] if place[0] == "params" else place[1]
+        return module.get_variable(collection, place[-1])
+    return next(iter(jax.tree.leaves(getattr(module, place[-1], None))), None)
 
 
 def _flax_dense(module: Any, x: jax.Array) -> Model | None:
@@ -192,7 +205,11 @@ def of_equinox(module: Any, path: Path, x: jax.Array, state: PyTree) -> Known | 
     if not kind.__module__.startswith("equinox.nn"):
         return None
     make = next((make for name, make in _EQUINOX.items() if name in _bases(kind)), None)
-    return None if make is None else make(module, ("params", *path), x, state)
+    known = None if make is None else make(module, ("params", *path), x, state)
+    if known is None:
+        return None
+    places = [leaf.path for leaf in known.params.values()]
+    return known._replace(arrays={place: getattr(module, place[-1]) for place in places})
 
 
 def _bases(kind: type) -> list[str]:

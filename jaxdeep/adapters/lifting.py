@@ -2,11 +2,9 @@
 
 import collections
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from jaxdeep import _checks, nn
 from jaxdeep._arrays import check_leaves, leaves_of
@@ -26,6 +24,7 @@ from jaxdeep.adapters.tracing import (
     run,
     trace,
 )
+from jaxdeep.adapters.verification import example_array, verify
 from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model, check_models, taking
 from jaxdeep.tree import example_of, path_name, unboxed
@@ -43,8 +42,11 @@ def lift(
     joined by dots, ``"layers.0"``. All else stays as it is, in layers of which tools know the paths of
     their arrays only, or a function without any; `jaxdeep.nn.summary` lists them.
 
-    What is made is compared with the module on `x`: its outputs, and in training its outputs and
-    statistics too. Dropouts draw other numbers of the same distribution.
+    A layer whose parameters reach it changed, as inside of `flax.linen.WeightNorm`, stays as it is with
+    what changes them, and so does what has other slopes than the layer that has its values: a
+    `jax.lax.stop_gradient`, a `jax.custom_vjp`. What is made is compared with the module on `x`: its
+    outputs and, near `x`, their gradients, in training its statistics too. Dropouts draw other numbers
+    of the same distribution.
 
     Args:
       model: from `from_linen`, `from_nnx` or `from_equinox`, or one that has such modules among its
@@ -88,7 +90,7 @@ def lift(
         return walk.rebuild(model, chosen, walk.outside_loops), params, state
     found, trees = _lifted("lift", model, params, state, x, inference)
     new = _filled(found, trees)
-    _verify(model, found, trees, new, _example(x), inference)
+    verify(model, found.model, (found.params, found.state), trees, new, example_array(x), inference)
     return found.model, *new
 
 
@@ -173,7 +175,7 @@ def _modules(
     if isinstance(model.inside, Inside):
         return {}
     inputs: dict[str, PyTree] = {}
-    taking(model, inputs).apply(params, state, jax.tree.map(_example, x))
+    taking(model, inputs).apply(params, state, jax.tree.map(example_array, x))
     return {
         place.keys: (place.layer, inputs[place.path])
         for place in walk.leaves(model, walk.outside_loops)
@@ -247,11 +249,14 @@ def _lifted(
 
 
 def _unusable(found: Trace, inference: bool) -> frozenset[Path]:
-    """Known layers that must stay as they are: called twice, not seen, or other in training."""
+    """Known layers that must stay as they are.
+
+    They are called twice or with other arrays than their own, not seen, or other in training.
+    """
     seen = collections.Counter(
         found.calls[i][0] for e in behind(found, None, [found.y]) if (i := called(e)) is not None
     )
-    return frozenset(
+    return found.foreign | frozenset(
         path for path, known in found.calls if seen[path] != 1 or not (known.trains or inference)
     )
 
@@ -347,7 +352,8 @@ def _recognised(module: _Module, begin: Var, end: Var) -> list[Model] | None:
 
     shape = jax.ShapeDtypeStruct(begin.aval.shape, begin.aval.dtype)
     text = str(jax.make_jaxpr(function)(shape))
-    if consts or text not in module.seen:
+    # a text does not tell values of constants or rules of derivatives
+    if consts or "custom_vjp_call" in text or text not in module.seen:
         module.seen[text] = recognised(jax.jit(function), shape, equations)
     return module.seen[text]
 
@@ -472,34 +478,3 @@ def _filled(found: Part, trees: PyTree) -> tuple[PyTree, PyTree]:
             tree = walk.put(tree, keys, leaf.here(walk.at(trees, leaf.path)))
         made.append(tree)
     return made[0], made[1]
-
-
-def _example(x: PyTree) -> jax.Array:
-    if not isinstance(x, jax.ShapeDtypeStruct):
-        return jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        return jnp.zeros(x.shape, x.dtype)
-    return jax.random.normal(jax.random.key(0), x.shape, x.dtype)
-
-
-def _verify(
-    model: Model, found: Part, trees: PyTree, new: tuple[PyTree, PyTree], x: jax.Array, inference: bool
-) -> None:
-    """Refuse what does not do as the module does."""
-    for train in (False,) if inference else (False, True):
-        wanted, after = model.apply(trees["params"], trees["state"], x, train=train)
-        y, own_after = found.model.apply(*new, x, train=train)
-        where = "in training" if train else "at inference"
-        if not _alike(y, wanted):
-            raise ValueError(f"lift: the layers of {model.kind} do not give what it gives {where}")
-        for keys, leaf in found.state.items():
-            if not _alike(walk.at(own_after, keys), leaf.here(walk.at({"state": after}, leaf.path))):
-                raise ValueError(f"lift: {_named(keys)} of {model.kind} moves otherwise {where}")
-
-
-def _alike(a: Any, b: Any) -> bool:
-    if np.shape(a) != np.shape(b):
-        return False
-    a, b = (np.asarray(value, np.float64) for value in (a, b))
-    scale = max(float(np.max(np.abs(b), initial=0.0)), 1e-6)
-    return bool(np.all(np.abs(a - b) <= 1e-4 * scale) or np.array_equal(a, b, equal_nan=True))

@@ -47,21 +47,29 @@ def recognised(function: Function, x: jax.ShapeDtypeStruct, hints: list[Any]) ->
     """
     if not jnp.issubdtype(x.dtype, jnp.floating) or len(x.shape) < 2:
         return None
-    given = jnp.asarray(np.resize(_grid(), x.shape), x.dtype)
-    wanted = function(given)
-    if wanted.shape == x.shape and wanted.dtype == x.dtype:
-        made = _over_grid(function, x)
-        for f in _activations(function, given, hints):
-            if _close(_on_grid(f, x.dtype), made, _grid()):
+    given = _everywhere(x)
+    wanted = _values(function, given)
+    if wanted is None or not jnp.issubdtype(wanted.dtype, jnp.floating):
+        return None
+    if wanted.shape == given.shape and wanted.dtype == x.dtype:
+        at_grid = wanted.ravel()[: len(_grid())]
+        for f in _activations(function, x, hints):
+            may_be = _close(_on_grid(f, x.dtype), at_grid, given.ravel()[: len(_grid())])
+            if may_be and _same_values(f, wanted, given) and _same_slopes(function, f, x):
                 return [nn.activation(f)]
-    for layers in _candidates(given, wanted, hints):
-        y = given
+    one = jax.ShapeDtypeStruct(wanted.shape[1:], wanted.dtype)
+    for layers in _candidates(x, one, hints):
+        layered = functools.partial(_through, layers)
         with contextlib.suppress(ValueError, TypeError, ZeroDivisionError):
-            for layer in layers:
-                y, _ = layer.apply({}, {}, y)
-            if y.shape == wanted.shape and y.dtype == wanted.dtype and _close(y, wanted, given):
+            if _same_values(jax.vmap(layered), wanted, given) and _same_slopes(function, layered, x):
                 return layers
     return None
+
+
+def _through(layers: list[Model], x: jax.Array) -> jax.Array:
+    for layer in layers:
+        x, _ = layer.apply({}, {}, x)
+    return x
 
 
 @functools.cache
@@ -72,31 +80,85 @@ def _grid() -> np.ndarray:
     return np.concatenate([values, [-1e4, 1e4, -1e2, 1e2]])
 
 
-def _over_grid(function: Function, x: jax.ShapeDtypeStruct) -> np.ndarray:
-    """What a function of each element gives at the grid, a piece of which it takes at a time."""
+def _resized(values: np.ndarray, x: jax.ShapeDtypeStruct) -> np.ndarray:
+    """All of the values in arrays of a shape, stacked; what repeats is a little larger each time."""
     size = math.prod(x.shape)
-    count = -(-len(_grid()) // size)
-    chunks = jnp.asarray(np.resize(_grid(), (count, *x.shape)), x.dtype)
-    made = [np.asarray(function(chunk)).ravel() for chunk in chunks]
-    return np.concatenate(made)[: len(_grid())]
+    count = -(-len(values) // size)
+    where = np.arange(count * size) // len(values)
+    return np.resize(values, (count, *x.shape)) * (1 + where / (2 * where[-1] + 2)).reshape(
+        count, *x.shape
+    )
+
+
+def _everywhere(x: jax.ShapeDtypeStruct) -> jax.Array:
+    """The grid in arrays of the shape, and behind it others of values nearly as large as there are.
+
+    There a sum of some of them, as in a pool, is still finite.
+    """
+    largest = float(jnp.finfo(x.dtype).max)
+    far = np.random.default_rng(1).normal(size=64)
+    near = _resized(np.clip(_grid(), -largest / 2, largest / 2), x)
+    both = np.concatenate([near, _resized(far * largest**0.8, x)])
+    return jnp.asarray(both, x.dtype)
 
 
 @functools.lru_cache(maxsize=256)
-def _on_grid(f: Function, dtype: Any) -> np.ndarray:
-    return np.asarray(f(jnp.asarray(_grid(), dtype)))
+def _on_grid(f: Function, dtype: Any) -> jax.Array:
+    """What an activation gives at the grid, computed once for inputs of all shapes."""
+    return f(_everywhere(jax.ShapeDtypeStruct(_grid().shape, dtype))[0])
+
+
+def _values(function: Function, given: jax.Array) -> jax.Array | None:
+    """What a function of one array gives for several; None if it cannot be computed so."""
+    with contextlib.suppress(NotImplementedError):
+        return jax.vmap(function)(given)
+    return None
+
+
+def _same_values(function: Function, wanted: jax.Array, given: jax.Array) -> bool:
+    y = function(given)
+    return y.shape == wanted.shape and y.dtype == wanted.dtype and _close(y, wanted, given)
 
 
 def _close(y: Any, wanted: Any, x: Any) -> bool:
     """Equal to rounding; where nearly all of an input is cancelled, to the rounding of that."""
     tolerance = 8 * float(jnp.finfo(wanted.dtype).eps)
     y, wanted, x = (np.asarray(a, np.float64) for a in (y, wanted, x))
-    size = np.abs(x) if x.shape == y.shape else np.max(np.abs(x))
+    rows = (slice(None), *(None,) * (wanted.ndim - 1))
+    size = np.abs(x) if x.shape == y.shape else np.max(np.abs(x), axis=tuple(range(1, x.ndim)))[rows]
     with np.errstate(invalid="ignore"):
         near = np.abs(y - wanted) <= tolerance * (np.abs(wanted) + size)
-    return bool(np.all(near | (y == wanted)))
+    return bool(np.all(near | (y == wanted) | (np.isnan(y) & np.isnan(wanted))))
 
 
-def _activations(function: Function, x: jax.Array, hints: list[Any]) -> Iterator[Function]:
+def _same_slopes(function: Function, other: Function, x: jax.ShapeDtypeStruct) -> bool:
+    """Whether two functions of the same values have the same slopes too, in reverse mode.
+
+    A `jax.lax.stop_gradient` and a `jax.custom_vjp` have the values of another function.
+    """
+    values = np.asarray(jnp.asarray(_resized(_grid()[:-4], x), x.dtype), np.float64)
+    on_kink = (values % 0.5 == 0) & (np.abs(values) < 16)  # where activations have two slopes
+    given = jnp.asarray(np.where(on_kink, values + 3 / 16, values), x.dtype)
+    with contextlib.suppress(ValueError, TypeError, NotImplementedError):
+        made, wanted = (_slopes(f, given) for f in (other, function))
+        size = np.minimum(np.max(np.abs(wanted)), 1)
+        tolerance = math.sqrt(float(jnp.finfo(x.dtype).eps))
+        with np.errstate(invalid="ignore"):
+            near = np.abs(made - wanted) <= tolerance * (np.abs(wanted) + size)
+        return bool(np.all(near | (made == wanted)))
+    return False
+
+
+def _slopes(function: Function, given: jax.Array) -> np.ndarray:
+    def along(x: jax.Array) -> jax.Array:
+        y, back = jax.vjp(function, x)
+        weights = np.resize(1 + np.random.default_rng(2).uniform(size=97), y.shape)
+        return back(jnp.asarray(weights, y.dtype))[0]
+
+    return np.asarray(jax.vmap(along)(given), np.float64)
+
+
+def _activations(function: Function, x: jax.ShapeDtypeStruct, hints: list[Any]) -> Iterator[Function]:
     """Those that go by a name in the program first, and with the slopes that it has."""
     names = {str(e.params.get("name", "")) for e in hints}
     one, far = (-float(function(jnp.full(x.shape, at, x.dtype)).ravel()[0]) for at in (-1.0, -100.0))
@@ -112,7 +174,9 @@ def _activations(function: Function, x: jax.Array, hints: list[Any]) -> Iterator
     yield from sorted(every, key=lambda f: getattr(unwrapped(f), "__name__", "") not in names)
 
 
-def _candidates(x: jax.Array, y: jax.Array, hints: list[Any]) -> Iterator[list[Model]]:
+def _candidates(
+    x: jax.ShapeDtypeStruct, y: jax.ShapeDtypeStruct, hints: list[Any]
+) -> Iterator[list[Model]]:
     if y.shape == x.shape:
         yield []
         yield from ([nn.activation(f)] for f in _OF_ROWS)

@@ -173,13 +173,16 @@ def _shapes(*arrays: Array | None) -> list[Any]:
 def _updated(found: Trace, begin: Var, end: Var) -> dict[Path, Var]:
     """The variables of the state that change, by path, as far as the part makes them."""
     made = {}
+    own = inputs(behind(found, begin, [end]))
     for path, v in found.after.items():
         if v is found.leaves[path]:
             continue
         equations = behind(found, begin, [v])
         taken = inputs(equations, [v])
         whole = begin is found.x or found.x not in taken
-        if whole and begin in taken and not any(end in e.outvars for e in equations):
+        behind_it = any(end in e.outvars for e in equations)
+        changes_own = found.x not in taken and found.leaves[path] in own  # as a power iteration does
+        if changes_own or (whole and begin in taken and not behind_it):
             made[path] = v
     for path in set(found.after) - set(made):
         v, module = found.after[path], path[1:-1]

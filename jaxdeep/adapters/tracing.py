@@ -26,13 +26,17 @@ Equation = Any
 LAYER = "jaxdeep_layer"
 
 
-def _output(x: Any, *, index: int, shape: tuple[int, ...], dtype: Any) -> jax.core.ShapedArray:
+def _output(x: Any, *own: Any, index: int, shape: tuple[int, ...], dtype: Any) -> jax.core.ShapedArray:
     return jax.core.ShapedArray(shape, dtype)
 
 
 def _mapped(args: Any, axes: Any, *, index: int, shape: tuple[int, ...], dtype: Any) -> Any:
+    if any(axis is not None for axis in axes[1:]):  # of several sets of arrays, none is its own
+        size = next(a.shape[axis] for a, axis in zip(args[1:], axes[1:]) if axis is not None)
+        rows = args[0] if axes[0] is not None else jnp.broadcast_to(args[0], (size, *args[0].shape))
+        args, axes = [rows], [axes[0] or 0]
     x = jnp.moveaxis(args[0], axes[0], 0)
-    return _layer().bind(x, index=index, shape=(x.shape[0], *shape), dtype=dtype), 0
+    return _layer().bind(x, *args[1:], index=index, shape=(x.shape[0], *shape), dtype=dtype), 0
 
 
 @functools.cache
@@ -57,6 +61,8 @@ class Trace(NamedTuple):
       x, y: variables of input and output.
       after: those of the new state, by path.
       switches: those of the key and the mask.
+      foreign: the paths of known layers that compute with other arrays than those of the module, as
+        where a module around them changes their parameters.
     """
 
     program: Any
@@ -67,6 +73,7 @@ class Trace(NamedTuple):
     y: Var
     after: dict[Path, Var]
     switches: list[Var]
+    foreign: frozenset[Path]
 
 
 class Piece(NamedTuple):
@@ -136,11 +143,12 @@ def trace(
         with contextlib.suppress(ValueError, TypeError, KeyError):
             own = jax.eval_shape(lambda trees: taken(known, trees), trees)
             y = jax.eval_shape(lambda own, x: as_ours(known, own[0], own[1], x), own, x)
-        if y is None:
+        if y is None or any(array is None for array in known.arrays.values()):
             return call(*args, **kwargs)
         calls.append((path, known))
         shape = y.shape[1:] if inside.rows else y.shape
-        y = _layer().bind(args[0], index=len(calls) - 1, shape=shape, dtype=y.dtype)
+        own = known.arrays.values()
+        y = _layer().bind(args[0], *own, index=len(calls) - 1, shape=shape, dtype=y.dtype)
         passed = [*args[1:2], *([kwargs["state"]] if "state" in kwargs else [])]
         return (y, passed[0]) if passed and inside.rows else y
 
@@ -157,6 +165,7 @@ def trace(
     ]
     count = len(paths)
     leaves = dict(zip(paths, program.invars[:count]))
+    program, foreign = _freed(program, calls, leaves)
     updated = [
         ("state", *(_name(entry) for entry in path))
         for path, _ in jax.tree_util.tree_leaves_with_path(new)
@@ -172,7 +181,25 @@ def trace(
         y[0] if len(y) == 1 else None,
         dict(zip(updated, program.outvars[len(y) :])),
         given[1:],
+        foreign,
     )
+
+
+def _freed(
+    program: Any, calls: Sequence[tuple[Path, Known]], leaves: dict[Path, Var]
+) -> tuple[Any, frozenset[Path]]:
+    """The program with layers that take their input alone, and paths of those with foreign arrays."""
+    equations, foreign = [], set()
+    for equation in program.eqns:
+        if (i := called(equation)) is not None:
+            path, known = calls[i]
+            taken = equation.invars[1:]
+            own = [leaves.get(place) for place in known.arrays]
+            if len(taken) != len(own) or any(a is not b for a, b in zip(taken, own)):
+                foreign.add(path)
+        alone = equation.invars if i is None else equation.invars[:1]
+        equations.append(equation.replace(invars=alone))
+    return program.replace(eqns=equations), frozenset(foreign)
 
 
 def _name(entry: Any) -> Any:

@@ -448,3 +448,167 @@ def test_arrays_that_several_parts_share_are_refused():
     params, state = model.init(KEY, x)
     with pytest.raises(ValueError, match=r"use Embed_0\.embedding, and layers of jaxdeep have arrays"):
         lift(model, params, state, x)
+
+
+# --- what has the values of a layer, and is another -----------------------------------------------
+
+
+def between(function, rows=8):
+    """A module of two dense layers with a function between them, lifted."""
+
+    class Module(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            h = function(linen.Dense(8)(x))
+            return linen.Dense(2)(h)
+
+    return lifted(from_linen(Module()), ROWS[:rows])
+
+
+class Around(linen.Module):
+    """A dense layer inside of a module that changes its parameters."""
+
+    norm: type
+
+    @linen.compact
+    def __call__(self, x, train: bool = False):
+        flags = {"update_stats": train} if self.norm is linen.SpectralNorm else {}
+        return linen.Dense(2)(linen.relu(self.norm(linen.Dense(4))(x, **flags)))
+
+
+class AroundEqx(eqx.Module):
+    """The same in Equinox."""
+
+    inner: eqx.Module
+    out: eqx.nn.Linear
+
+    def __init__(self, key):
+        self.inner = eqx.nn.WeightNorm(eqx.nn.Linear(5, 4, key=key))
+        self.out = eqx.nn.Linear(4, 2, key=key)
+
+    def __call__(self, x):
+        return self.out(jax.nn.relu(self.inner(x)))
+
+
+class AroundNnx(nnx.Module):
+    """The same in NNX, where its call writes what it changes."""
+
+    def __init__(self, rngs):
+        self.inner = nnx.SpectralNorm(nnx.Linear(5, 4, rngs=rngs), rngs=rngs)
+        self.out = nnx.Linear(4, 2, rngs=rngs)
+
+    def __call__(self, x, train: bool = False):
+        return self.out(nnx.relu(self.inner(x, update_stats=train)))
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: from_linen(Around(linen.SpectralNorm)),
+        lambda: from_linen(Around(linen.WeightNorm)),
+        lambda: from_equinox(AroundEqx),
+        lambda: from_nnx(AroundNnx),
+    ],
+    ids=["spectral", "weight", "equinox", "nnx"],
+)
+def test_a_layer_whose_parameters_are_changed_on_the_way_stays_with_what_changes_them(make):
+    model = make()
+    params, state, layers, own, own_state = lifted(model, ROWS)
+    assert kinds(layers)[1:] == ["activation", "dense"]
+    assert kinds(layers)[0].endswith("(a part)")
+    step = lambda tree: jax.tree.map(lambda a: a + 0.1 * jnp.sin(a), tree)  # noqa: E731
+    moved = step(own)
+    y, new = layers.apply(moved, own_state, ROWS, train=True)
+    wanted, after = model.apply(step(params), state, ROWS, train=True)
+    close(y, wanted)
+    back, back_state = lower(model, params, state, moved, new, ROWS)
+    close(back, step(params))
+    close(back_state, after)
+    assert jax.tree.leaves(after) == [] or not jax.tree.all(jax.tree.map(jnp.allclose, after, state))
+
+
+def test_a_layer_in_a_jitted_module_is_lifted_all_the_same():
+    class Jitted(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return linen.jit(linen.Dense)(4)(x)
+
+    assert kinds(lifted(from_linen(Jitted()), ROWS)[2]) == ["dense"]
+
+
+@jax.custom_vjp
+def reversed_gradient(x):
+    return x
+
+
+reversed_gradient.defvjp(lambda x: (x, None), lambda _, g: (-g,))
+
+
+@jax.custom_vjp
+def straight_through(x):
+    return jnp.round(x)
+
+
+straight_through.defvjp(lambda x: (x, None), lambda _, g: (g,))
+
+
+@pytest.mark.few(2)
+@pytest.mark.parametrize(
+    "function",
+    [
+        reversed_gradient,
+        lambda h: 0.5 * linen.relu(h) + 0.5 * jax.lax.stop_gradient(linen.relu(h)),
+        lambda h: jax.lax.stop_gradient(linen.relu(h)),
+        lambda h: reversed_gradient(linen.gelu(h)),
+        straight_through,
+    ],
+    ids=["reversed", "half", "stopped", "after gelu", "straight through"],
+)
+def test_what_has_other_slopes_than_a_layer_of_its_values_stays(function):
+    params, _, model, own, _ = between(function)
+    assert "function" in kinds(model)
+
+    def of_module(params):
+        first, last = params["Dense_0"], params["Dense_1"]
+        h = function(ROWS @ first["kernel"] + first["bias"])
+        return ((h @ last["kernel"] + last["bias"]) ** 2).sum()
+
+    def loss(own):
+        return (model.apply(own, {}, ROWS)[0] ** 2).sum()
+
+    close(jax.grad(loss)(own), jax.grad(of_module)(params), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.few(3)
+@pytest.mark.parametrize("rows", [6, 1])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda h: jnp.clip(h, -50, 50),
+        lambda h: jnp.minimum(linen.relu(h), 100),
+        lambda h: linen.gelu(jnp.clip(h, -1000, 1000)),
+        lambda h: jnp.clip(h, -1e30, 1e30),
+        lambda h: linen.relu(h).at[-1, -1].mul(2),
+        lambda h: linen.max_pool(jnp.clip(h, -1e6, 1e6)[..., None], (2,), (2,))[..., 0],
+    ],
+    ids=["clip", "cap", "clip and gelu", "far", "the last element", "clip and pool"],
+)
+def test_clips_and_caps_are_seen_whatever_the_example(function, rows):
+    params, _, model, own, _ = between(function, rows)
+    first, last = params["Dense_0"], params["Dense_1"]
+    for size in (1.0, 1e3, 1e6, 1e34):
+        x = size * ROWS[:rows]
+        h = function(x @ first["kernel"] + first["bias"])
+        wanted = h @ last["kernel"] + last["bias"]
+        scale = float(jnp.abs(wanted).max())
+        close(model.apply(own, {}, x)[0] / scale, wanted / scale)
+
+
+@pytest.mark.heavy
+def test_gradients_are_compared_at_the_end_too(monkeypatch):
+    from jaxdeep.adapters import recognition
+
+    monkeypatch.setattr(recognition, "_same_slopes", lambda *_: True)
+    with pytest.raises(ValueError, match="have other gradients than it at inference"):
+        between(lambda h: jax.lax.stop_gradient(linen.relu(h)))

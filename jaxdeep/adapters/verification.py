@@ -1,0 +1,115 @@
+"""That lifted layers do what their module does: its outputs, its statistics and its gradients."""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdeep._shapes import Array, PyTree
+from jaxdeep.adapters.known import Leaf, Path
+from jaxdeep.nn import walk
+from jaxdeep.nn.model import Model, Pair
+
+_OUTPUTS, _GRADIENTS = 1e-4, 1e-2  # of the largest; gradients of batch norms are sums that cancel
+
+
+def example_array(x: PyTree) -> jax.Array:
+    """The example, or random numbers of its shape."""
+    if not isinstance(x, jax.ShapeDtypeStruct):
+        return jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return jnp.zeros(x.shape, x.dtype)
+    return jax.random.normal(jax.random.key(0), x.shape, x.dtype)
+
+
+def verify(
+    model: Model,
+    lifted: Model,
+    places: tuple[Mapping[Path, Leaf], Mapping[Path, Leaf]],
+    trees: PyTree,
+    new: Pair,
+    x: jax.Array,
+    inference: bool,
+) -> None:
+    """Refuse layers that do not do as the module does.
+
+    Args:
+      model, lifted: the module and its layers.
+      places: where parameters and state of the layers come from.
+      trees: parameters and state of the module, by these names.
+      new: those of the layers.
+      x: an example.
+      inference: whether they need to be the same at inference alone.
+
+    Raises:
+      ValueError: they are not.
+    """
+    of_params, of_state = places
+    near = _beside(x)
+    for train in (False,) if inference else (False, True):
+        wanted, after = model.apply(trees["params"], trees["state"], x, train=train)
+        y, own_after = lifted.apply(*new, x, train=train)
+        where = "in training" if train else "at inference"
+        if not _alike(y, wanted):
+            raise ValueError(f"lift: the layers of {model.kind} do not give what it gives {where}")
+        for keys, leaf in of_state.items():
+            if not _alike(walk.at(own_after, keys), leaf.here(walk.at({"state": after}, leaf.path))):
+                name = ".".join(map(str, keys))
+                raise ValueError(f"lift: {name} of {model.kind} moves otherwise {where}")
+        slopes = _gradients(model, (trees["params"], trees["state"]), near, train)
+        if slopes is None:  # as of a loop without an end, through which nothing is trained
+            continue
+        there = {
+            keys: leaf.here(walk.at({"params": slopes[0]}, leaf.path))
+            for keys, leaf in of_params.items()
+        }
+        made = _gradients(lifted, new, near, train)
+        here = None if made is None else {keys: walk.at(made[0], keys) for keys in of_params}
+        if made is None or not _all_alike((here, made[1]), (there, slopes[1])):
+            raise ValueError(f"lift: the layers of {model.kind} have other gradients than it {where}")
+
+
+def _beside(x: jax.Array) -> jax.Array:
+    """An input near the example, at which nothing is exactly on a kink, such as 0."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    size = jnp.std(x) + jnp.asarray(1e-2, x.dtype)
+    return x + 1e-2 * size * jax.random.normal(jax.random.key(1), x.shape, x.dtype)
+
+
+def _gradients(model: Model, own: Pair, x: jax.Array, train: bool) -> tuple[PyTree, PyTree] | None:
+    """Gradients of a random sum of the outputs, of parameters and input; None where there are none."""
+
+    def total(params: PyTree, x: Array) -> Array:
+        y, _ = model.apply(params, own[1], x, train=train)
+        return jnp.sum(y * jax.random.normal(jax.random.key(2), y.shape, y.dtype))
+
+    with contextlib.suppress(ValueError, TypeError, NotImplementedError):
+        slopes: tuple[PyTree, PyTree] = jax.grad(total, (0, 1), allow_int=True)(own[0], x)
+        return slopes
+    return None
+
+
+def _all_alike(a: PyTree, b: PyTree) -> bool:
+    pairs = [
+        (one, other)
+        for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b))
+        if one.dtype != jax.dtypes.float0
+    ]
+    scale = max((float(np.max(np.abs(_float(b)), initial=0.0)) for _, b in pairs), default=0.0)
+    return all(_alike(one, other, _GRADIENTS, scale) for one, other in pairs)
+
+
+def _alike(a: Any, b: Any, tolerance: float = _OUTPUTS, scale: float | None = None) -> bool:
+    if np.shape(a) != np.shape(b):
+        return False
+    a, b = _float(a), _float(b)
+    scale = max(float(np.max(np.abs(b), initial=0.0)) if scale is None else scale, 1e-6)
+    return bool(np.all(np.abs(a - b) <= tolerance * scale) or np.array_equal(a, b, equal_nan=True))
+
+
+def _float(a: Any) -> np.ndarray:
+    return np.asarray(a, np.float64)
