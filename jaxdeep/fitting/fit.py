@@ -269,17 +269,18 @@ def _finished(
 ) -> FitResult:
     """The result of a run that has ended, checked to be finite."""
     program, key = setup.program, key_of("finish", setup.key)
-    if setup.restores or is_another(run.train_state.opt_state, setup.options["ema"]):
-        ts = run_once(lambda run: program.finish(run)[0], run, key=key)
-    else:
-        ts = run.train_state
+    ts, evaluated = run.train_state, None
+    if setup.restores or is_another(ts.opt_state, setup.options["ema"]):
+        ended = run_once(lambda run: program.finish(run)[0], run, key=key)
+        evaluated = ended.params, ended.state
+    params, state = evaluated or (ts.params, ts.state)
     if setup.options["on_nonfinite"] == "raise":
-        check_finite(ts)
+        check_finite(ts._replace(params=params, state=state))
     early = setup.options["early_stopping"] is not None
     best_epoch = int(run.decisions.best_epoch) if early else None
     minimised = {name: setup.options.get(name) for name in EVALUATED}
     minimised = {name: value for name, value in minimised.items() if value is not None}
-    return FitResult(ts, history, best_epoch, stopped, Problem(setup.model, minimised))
+    return FitResult(ts, history, best_epoch, stopped, Problem(setup.model, minimised), evaluated)
 
 
 def _balanced(options: FitOptions, data: PyTree) -> FitOptions:

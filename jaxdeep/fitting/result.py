@@ -44,8 +44,13 @@ class Problem:
 class FitResult(NamedTuple):
     """The result of a run of `jaxdeep.fit`.
 
+    ``result.params`` and ``result.state`` are the model to use: of the best epoch where early stopping
+    restores it, the average with ``ema=True``, and `jaxdeep.optimizers.evaluation_params` where an
+    optimizer has others, such as a schedule-free one. `evaluate` and `predict` use these. In every case
+    ``result.train_state`` is as the last step has left it, for a next step to go on from.
+
     Attributes:
-      train_state: the whole state, from which training can go on.
+      train_state: the whole state after the last step, from which training can go on.
       history: ``"loss"``, each metric, ``"val_loss"`` and each validation metric as NumPy arrays, one
         value an epoch. ``learning_rate``, ``momentum`` and every hyperparameter that a schedule
         drives are those in force at the end of the epoch.
@@ -55,6 +60,8 @@ class FitResult(NamedTuple):
         are named in the last epoch, too. Of phases, it is that of the last one run.
       problem: the model and what was minimised, with which the result is evaluated and predicts. A
         pickle is without it.
+      evaluated: parameters and state of the model to use, if they are others than those of
+        `train_state`; else None.
     """
 
     train_state: TrainState
@@ -62,16 +69,17 @@ class FitResult(NamedTuple):
     best_epoch: int | None = None
     stopped: str | None = None
     problem: Problem = Problem()
+    evaluated: tuple[PyTree, PyTree] | None = None
 
     @property
     def params(self) -> PyTree:
-        """The trained parameters."""
-        return self.train_state.params
+        """The parameters of the model to use."""
+        return self.train_state.params if self.evaluated is None else self.evaluated[0]
 
     @property
     def state(self) -> PyTree:
-        """The model's state: batch-norm statistics."""
-        return self.train_state.state
+        """The state of the model to use: batch-norm statistics."""
+        return self.train_state.state if self.evaluated is None else self.evaluated[1]
 
     def evaluate(self, data: PyTree, **options: Any) -> dict[str, Any]:
         """The loss and the metrics of the run on other data: `jaxdeep.evaluate` of what was trained.

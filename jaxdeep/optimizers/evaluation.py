@@ -1,5 +1,6 @@
 """The parameters that a model is evaluated with, where an optimizer trains others."""
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +25,7 @@ def evaluation_params(opt_state: PyTree, params: PyTree) -> PyTree:
     `jaxdeep.optimizers.lookahead` moves fast parameters, and its slow ones are what it is about.
     `jaxdeep.fit`, `jaxdeep.train.make_run` and `jaxdeep.sweep` evaluate, keep and return these; in a
     loop of your own call this. The state is found inside `optax.chain`, `optax.masked` and other
-    wrappers; a leaf that a mask leaves out stays as it is.
+    wrappers; leaves that `optax.masked` or `optax.partition` leaves out stay as they are.
 
     Args:
       opt_state: the state of any optax optimizer.
@@ -55,7 +56,7 @@ def evaluation_params(opt_state: PyTree, params: PyTree) -> PyTree:
             if isinstance(state, SlowState)
             else (state.z, functools.partial(_average, b1=state.b1))
         )
-        _check_like(kept, params)
+        kept = _spread(kept, params)
         params = jax.tree.map(of_leaf, kept, params, is_leaf=_is_masked)
     return params
 
@@ -83,20 +84,38 @@ def states_of(opt_state: PyTree, *kinds: type) -> Iterator[Any]:
     return filter(is_state, jax.tree.leaves(opt_state, is_leaf=is_state))
 
 
-def _check_like(z: PyTree, params: PyTree) -> None:
-    """Refuse parameters that are not those of the state."""
-    z_leaves, leaves = jax.tree.leaves(z, is_leaf=_is_masked), jax.tree.leaves(params)
-    expected, structure = jax.tree.structure(z, is_leaf=_is_masked), jax.tree.structure(params)
-    if str(structure) != str(expected):
+def _spread(kept: PyTree, params: PyTree) -> PyTree:
+    """What a state keeps of each leaf; a mask may have left out a whole subtree, or a part of one.
+
+    Raises:
+      ValueError: it is not of parameters like these.
+    """
+    kept_leaves = jax.tree.leaves(kept, is_leaf=_is_masked)
+    expected: Any = jax.tree.structure(kept, is_leaf=_is_masked)
+    below = None
+    with contextlib.suppress(ValueError, TypeError):
+        below = expected.flatten_up_to(params)
+    masked = [_is_masked(one) for one in kept_leaves]
+    if below is None or not all(
+        left_out or jax.tree_util.all_leaves([leaf]) for left_out, leaf in zip(masked, below)
+    ):
         raise ValueError(
-            f"params must have the structure of those in opt_state, {expected}, got {structure}"
+            f"params must have the structure of those in opt_state, {expected}, got "
+            f"{jax.tree.structure(params)}"
         )
-    for path, one, leaf in zip(leaf_paths(params), z_leaves, leaves):
+    whole = [
+        jax.tree.map(lambda _, one=one: one, leaf) if left_out else one
+        for one, left_out, leaf in zip(kept_leaves, masked, below)
+    ]
+    kept = jax.tree.unflatten(expected, whole)
+    leaves = jax.tree.leaves(params)
+    for path, one, leaf in zip(leaf_paths(params), jax.tree.leaves(kept, is_leaf=_is_masked), leaves):
         if not _is_masked(one) and jnp.shape(one) != jnp.shape(leaf):
             raise ValueError(
                 f"params must have the shapes of those in opt_state: {path or 'it'} must be of shape "
                 f"{jnp.shape(one)}, got {jnp.shape(leaf)}"
             )
+    return kept
 
 
 def _is_masked(node: object) -> bool:

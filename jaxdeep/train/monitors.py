@@ -73,8 +73,9 @@ class EarlyStopping(NamedTuple):
         "minus", "inverse", a "-" or "1 -" anywhere ("neg_log_loss", "-loss"), or with words of both
         kinds, such as "loss_auc" (an "f1_loss" is a loss).
       min_delta: margin that an improvement must exceed, ≥ 0.
-      restore_best: end with parameters and state of the best epoch, while the optimizer's state stays
-        that of the last. Keras calls it ``restore_best_weights`` and has it off by default.
+      restore_best: end with parameters and state of the best epoch, ``result.params`` and
+        ``result.state``; ``result.train_state`` stays that of the last. Keras calls it
+        ``restore_best_weights`` and has it off by default.
       ties: which of several epochs with the best value is the best one, the "first" or the "last", which
         has trained longest: an accuracy on few examples often ties. A tie is no improvement, so that the
         patience runs on.

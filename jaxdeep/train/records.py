@@ -18,8 +18,8 @@ class Epochs(NamedTuple):
     Attributes:
       epoch: epochs done.
       history: values so far, as `FitResult.history`.
-      train_state: the current state, whose ``step`` counts the updates done. The next call overwrites
-        its arrays, so copy what you keep.
+      train_state: the state after the last step, whose ``step`` counts the updates done, as
+        `FitResult` has it. The next call overwrites its arrays, so copy what you keep.
       metrics: within an epoch the means over its steps so far, "loss" among them; empty at its end,
         where they are the last of the history.
     """

@@ -99,9 +99,12 @@ def make_run(
       {options}
 
     Returns:
-      A function ``(ts, data, validation=None) -> (ts, history)``. The history holds ``(epochs,)`` arrays
-      by name: "loss", every metric, their "val_…" forms, and the ``learning_rate``, the ``momentum``
-      and every hyperparameter that a schedule drives, as in force at the end of the epoch. Epochs that
+      A function ``(ts, data, validation=None) -> (ts, history)``. The train state has the parameters and
+      the state of the model to use, which `jaxdeep.fit` has as ``result.params`` and ``result.state``;
+      where these are not what was trained, no further step is taken from it. The history holds
+      ``(epochs,)`` arrays by name: "loss", every metric, their "val_…" forms, and the ``learning_rate``,
+      the ``momentum`` and every hyperparameter that a schedule drives, as in force at the end of the
+      epoch. Epochs that
       were not run are NaN.
 
     Without early stopping a run has a fixed number of epochs and is differentiated in reverse mode too:

@@ -44,7 +44,12 @@ def recorded(file):
 
 def arrays(parts, result):
     ts = result.train_state
-    tree = {"params": ts.params, "state": ts.state, "step": ts.step, "history": dict(result.history)}
+    tree = {
+        "params": result.params,
+        "state": result.state,
+        "step": ts.step,
+        "history": dict(result.history),
+    }
     return parts.flat(tree | ({} if result.best_epoch is None else {"best_epoch": result.best_epoch}))
 
 

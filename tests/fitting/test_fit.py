@@ -301,6 +301,41 @@ def test_the_average_of_the_parameters_is_evaluated_and_ended_with():
         fit(ema=True)
 
 
+SCHEDULE_FREE = optax.contrib.schedule_free_sgd(0.2)
+AVERAGING = optax.chain(jd.optimizers.sgd(0.2), jd.optimizers.ema_params(0.9))
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [
+        (SCHEDULE_FREE, {}),
+        (jd.optimizers.lookahead(jd.optimizers.sgd(0.2), sync_period=2), {}),
+        (AVERAGING, {"ema": True}),
+        (jd.optimizers.sgd(0.2), {"early_stopping": jd.train.EarlyStopping(9, "val_loss", "max")}),
+    ],
+    ids=["schedule_free", "lookahead", "ema", "restored"],
+)
+def test_training_goes_on_from_the_train_state(optimizer, options):
+    """Three epochs by `fit` and three steps are six steps, though other parameters are evaluated."""
+    options = {"optimizer": optimizer, "epochs": 3, "batch_size": len(X), "shuffle": False} | options
+    result = fit(**options)
+    step = jax.jit(jd.train.make_step(OBJECTIVE, optimizer))
+    ts, by_hand = result.train_state, jd.train.init(MODEL, optimizer, X[:1], key=KEY)
+    for _ in range(3):
+        ts, _ = step(ts, (X, Y))
+    for _ in range(6):
+        by_hand, _ = step(by_hand, (X, Y))
+    close(ts.params, by_hand.params, rtol=1e-5)
+    close(ts.opt_state, by_hand.opt_state, rtol=1e-5)
+    # the model to use is the one that was validated, in all that the result does
+    best = result.history["val_loss"][-1 if result.best_epoch is None else result.best_epoch]
+    logits, _ = MODEL.apply(result.params, result.state, X)
+    np.testing.assert_allclose(jd.losses.softmax_cross_entropy(logits, Y).mean(), best, rtol=1e-5)
+    np.testing.assert_allclose(result.evaluate((X, Y))["loss"], best, rtol=1e-5)
+    np.testing.assert_allclose(result.predict(X), logits, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.heavy
 def test_augmentation_is_a_function_of_key_and_batch():
     def noisy(key, batch):

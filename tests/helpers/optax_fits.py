@@ -168,7 +168,7 @@ def _fails(tx, names, objective, ts) -> bool:
 
 def _same_bits(one: jd.train.FitResult, other: jd.train.FitResult) -> bool:
     def bits(result):
-        leaves = jax.tree.leaves((result.train_state, result.history))
+        leaves = jax.tree.leaves((result.train_state, result.params, result.state, result.history))
         is_key = [jnp.issubdtype(a.dtype, jax.dtypes.prng_key) for a in leaves]
         return [np.asarray(jax.random.key_data(a) if k else a).tobytes() for a, k in zip(leaves, is_key)]
 

@@ -59,5 +59,6 @@ STOPPING = jd.train.EarlyStopping(patience=4, monitor="val_accuracy")
 
 def same(a, b):
     identical(a.train_state, b.train_state)
+    identical((a.params, a.state), (b.params, b.state))
     identical(a.history, b.history)
     assert a.best_epoch == b.best_epoch

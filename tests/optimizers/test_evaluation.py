@@ -50,6 +50,61 @@ def test_it_is_optax_own_anywhere_in_a_chain(chained):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
 
 
+@pytest.mark.parametrize("inner", [OPTIMIZER, jd.optimizers.lookahead(optax.sgd(0.1), sync_period=2)])
+@pytest.mark.parametrize(
+    "labels", [{"a": "own", "b": "other"}, {"a": {"v": "own", "w": "other"}, "b": "other"}]
+)
+def test_what_a_partition_leaves_out_stays_as_it_is(inner, labels):
+    """Whole subtrees and parts of one: the others are evaluated as if they were alone."""
+    parts = optax.partition({"own": inner, "other": optax.sgd(0.1)}, labels)
+    params = {"a": {"v": jnp.ones(3), "w": jnp.ones(2)}, "b": [jnp.zeros(2), jnp.ones(1)]}
+    whole = labels["a"] == "own"
+    alone = {name: params["a"][name] for name in ("v", "w") if whole or name == "v"}
+    state, own_state = parts.init(params), inner.init(alone)
+    for _ in range(3):
+        grads = jax.tree.map(lambda p: p + 0.5, params)
+        own_grads = jax.tree.map(lambda p: p + 0.5, alone)
+        updates, state = parts.update(grads, state, params)
+        own_updates, own_state = inner.update(own_grads, own_state, alone)
+        params = optax.apply_updates(params, updates)
+        alone = optax.apply_updates(alone, own_updates)
+    found = jd.optimizers.evaluation_params(state, params)
+    expected = jd.optimizers.evaluation_params(own_state, alone)
+    assert not np.allclose(expected["v"], alone["v"], rtol=1e-4)
+    for name, leaf in params["a"].items():
+        np.testing.assert_allclose(found["a"][name], expected.get(name, leaf), rtol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, found["b"], params["b"])
+
+
+@pytest.mark.heavy
+def test_a_partition_is_trained_and_masked_ones_too():
+    labels = {"hidden": "own", "out": "other"}
+    model = jd.nn.serial(hidden=jd.nn.dense(4), out=jd.nn.dense(1))
+    parts = optax.partition({"own": OPTIMIZER, "other": optax.sgd(0.1)}, labels)
+    masked = optax.chain(
+        optax.masked(OPTIMIZER, {"hidden": True, "out": False}),
+        optax.masked(optax.sgd(0.1), {"hidden": False, "out": True}),
+    )
+    one, other = (fit(model, optimizer=optimizer) for optimizer in (parts, masked))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), one.params, other.params)
+    state = one.train_state.opt_state.inner_states["own"].inner_state
+    raw = one.train_state.params
+    average = optax.contrib.schedule_free_eval_params(state._replace(z=state.z["hidden"]), raw["hidden"])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        one.params["hidden"],
+        average,
+    )
+    np.testing.assert_array_equal(one.params["out"]["kernel"], raw["out"]["kernel"])
+
+
+@pytest.mark.parametrize("params", [{"a": jnp.ones(3)}, {"a": [jnp.ones(3)], "b": jnp.ones(2)}])
+def test_parameters_of_another_structure_are_refused(params):
+    state = OPTIMIZER.init({"a": jnp.ones(3), "b": jnp.ones(2)})
+    with pytest.raises(ValueError, match="params must have the structure of those in opt_state"):
+        jd.optimizers.evaluation_params(state, params)
+
+
 def test_other_optimizers_are_evaluated_where_they_are():
     params = {"a": jnp.ones(3)}
     for optimizer in (optax.adam(0.1), jd.optimizers.nag(0.1)):

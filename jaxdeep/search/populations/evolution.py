@@ -33,6 +33,7 @@ from jaxdeep.search.tables.table import scalars
 from jaxdeep.train import monitors
 from jaxdeep.train.columns import check_told_apart_by_column
 from jaxdeep.train.data import as_arrays, count_examples, to_device
+from jaxdeep.train.evaluated import is_another
 from jaxdeep.train.missing import with_nan
 from jaxdeep.train.monitors import Limits
 from jaxdeep.train.options import RowOptions, takes
@@ -417,7 +418,7 @@ def _result(
     run = jax.tree.map(lambda leaf: leaf[best], runs)
     setup = _unstopped(course.setup)
     ts = run.train_state
-    if setup.options["ema"]:
+    if is_another(ts.opt_state, setup.options["ema"]):
         ts = run_once(lambda run: setup.program.finish(run)[0], run, key=key_of("finish", setup.key))
     params, state = jax.device_get((ts.params, ts.state))
     history = with_nan(jax.device_get(runs.history))

@@ -602,3 +602,17 @@ def test_a_population_inside_a_trace_is_refused(transform):
     x = X[None] if transform is jax.vmap else X
     with pytest.raises(TypeError, match="population drives devices from the host and cannot be traced"):
         transform(train)(x)
+
+
+def test_the_result_is_the_model_that_was_validated():
+    """Of an optimizer whose parameters are evaluated elsewhere: the slow ones of a lookahead."""
+    found = population(
+        RATES[2:4],
+        lambda hp: jd.optimizers.lookahead(jd.optimizers.sgd(hp["learning_rate"]), sync_period=3),
+        fraction=0.0,
+        epochs=2,
+    )
+    x, y = LINEAR["validation"]
+    outputs, _ = LINEAR["model"].apply(found.params, found.state, x)
+    validated = found.history["val_loss"][-1, found.best]
+    np.testing.assert_allclose(jnp.mean((outputs - y) ** 2), validated, rtol=1e-5)
