@@ -26,7 +26,7 @@ from jaxdeep.adapters.tracing import (
 )
 from jaxdeep.adapters.verification import example_array, verify
 from jaxdeep.nn import walk
-from jaxdeep.nn.model import Model, check_models, taking
+from jaxdeep.nn.model import Model, check_models, lifting, taking
 from jaxdeep.tree import example_of, path_name, unboxed
 
 
@@ -66,7 +66,7 @@ def lift(
 
     Source: the rules for reading a program of JAX of `jax.make_jaxpr`.
 
-    >>> import flax.linen as linen, jaxdeep as jd
+    >>> import flax.linen as linen, jax.numpy as jnp, jaxdeep as jd
     >>> model = jd.adapters.from_linen(linen.Sequential([linen.Dense(4), linen.relu, linen.Dense(2)]))
     >>> x = jnp.ones((1, 3))
     >>> params, state = model.init(jax.random.key(0), x)
@@ -119,7 +119,7 @@ def lower(
 
     Source: the inverse of `lift`.
 
-    >>> import flax.linen as linen, jaxdeep as jd
+    >>> import flax.linen as linen, jax.numpy as jnp, jaxdeep as jd
     >>> model, x = jd.adapters.from_linen(linen.Sequential([linen.Dense(2)])), jnp.ones((1, 3))
     >>> params, state = model.init(jax.random.key(0), x)
     >>> lifted, own, _ = lift(model, params, state, x)
@@ -216,6 +216,7 @@ def _lifted(
     if not isinstance(model.inside, Inside):
         raise TypeError(
             f"{caller} takes a model of from_linen, from_nnx or from_equinox, got {model.kind}"
+            f"{lifting(model)}"
         )
     shape = example_of(x)
     if not hasattr(shape, "shape") or not shape.shape:

@@ -71,9 +71,12 @@ class Inside(NamedTuple):
     rows: bool = False
 
     @property
-    def lifts(self) -> bool:
-        """Whether it can become layers of jaxdeep."""
-        return True
+    def advice(self) -> str:
+        """How to have layers of jaxdeep in its place."""
+        return (
+            "a module of Flax or Equinox becomes layers of jaxdeep by model, params, state = "
+            "jaxdeep.adapters.lift(model, params, state, x)"
+        )
 
     def calls(self, params: PyTree, state: PyTree, x: PyTree) -> list[Call]:
         """The calls of modules inside that call no other, in order, with shapes for arrays."""
@@ -96,11 +99,26 @@ class Inside(NamedTuple):
         return found
 
 
+class Closed(NamedTuple):
+    """What ``Model.inside`` holds where nobody looks inside.
+
+    Attributes:
+      advice: how to have layers of jaxdeep in its place; "" if there is no way.
+    """
+
+    advice: str = ""
+
+    def calls(self, params: PyTree, state: PyTree, x: PyTree) -> None:
+        """None: it is one layer."""
+
+
 def adapted(
     kind: str,
     make: Callable[[jax.Array, PyTree], tuple[PyTree, PyTree]],
     module: Inside | Callable[[PyTree, PyTree, PyTree, Switches], Any],
     freeze: Callable[[PyTree], Model],
+    *,
+    advice: str = "",
 ) -> Model:
     """The model of a module.
 
@@ -109,8 +127,8 @@ def adapted(
       make: ``(key, x) -> (params, state)``.
       module: the module and what is inside, or how it runs where nobody looks inside.
       freeze: what ``Model.frozen`` does.
+      advice: where nobody looks inside, how to have layers of jaxdeep in its place.
     """
-    inside = module if isinstance(module, Inside) else None
     run = module.run if isinstance(module, Inside) else module
 
     def init(key: jax.Array, x: PyTree) -> tuple[PyTree, PyTree]:
@@ -129,6 +147,7 @@ def adapted(
         _checks.check_key(key, optional=True)
         return run(params, state, x, Switches(train, key, mask))
 
+    inside = module if isinstance(module, Inside) else Closed(advice)
     return Model(init, apply, kind, freeze=freeze, inside=inside)
 
 

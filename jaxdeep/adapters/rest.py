@@ -7,10 +7,10 @@ import jax
 
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.adapters.known import Path
-from jaxdeep.adapters.module import Inside, Switches
+from jaxdeep.adapters.module import Closed, Inside, Switches
 from jaxdeep.adapters.tracing import Piece, Trace, Var, behind, inputs, pieces, run, trace
 from jaxdeep.nn import walk
-from jaxdeep.nn.model import Apply, Call, Model, Pair
+from jaxdeep.nn.model import Model, Pair
 
 
 class Cut(NamedTuple):
@@ -146,24 +146,7 @@ def opaque(part: Rest, names: Mapping[Path, tuple[str, ...]]) -> Model:
         return y, state
 
     kind = f"{part.model.kind} (a part)" if names else "function"
-    return Model(init, apply, kind, inside=_Closed(kind, apply))
-
-
-class _Closed(NamedTuple):
-    """What a part tells of what is inside it: that it is called."""
-
-    kind: str
-    apply: Apply
-
-    @property
-    def lifts(self) -> bool:
-        """Whether it can become layers of jaxdeep."""
-        return False
-
-    def calls(self, params: PyTree, state: PyTree, x: PyTree) -> list[Call]:
-        """The part as one call."""
-        y, _ = jax.eval_shape(self.apply, params, state, x)
-        return [Call((), self.kind, y)]
+    return Model(init, apply, kind, inside=Closed())
 
 
 def _shapes(*arrays: Array | None) -> list[Any]:

@@ -62,11 +62,11 @@ class Inside(Protocol):
     """What an adapted module tells of what is inside it; `jaxdeep.adapters.lift` asks for more."""
 
     @property
-    def lifts(self) -> bool:
-        """Whether it can become layers of jaxdeep; what `lift` left as it is cannot."""
+    def advice(self) -> str:
+        """How to have layers of jaxdeep in its place; "" if there is no way, as of what `lift` left."""
 
-    def calls(self, params: PyTree, state: PyTree, x: PyTree) -> list[Call]:
-        """The calls of the modules at the bottom, in order, with shapes for arrays."""
+    def calls(self, params: PyTree, state: PyTree, x: PyTree) -> list[Call] | None:
+        """The calls of the modules at the bottom, in order, with shapes for arrays; None if unknown."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -273,12 +273,9 @@ def taking(model: Model, given: dict[str, PyTree]) -> Model:
 
 def lifting(model: Model) -> str:
     """The end of an error, which says what to do about adapted modules in a model; "" without any."""
-    if not any(p.layer.inside is not None and p.layer.inside.lifts for p in walk.every(model)):
-        return ""
-    return (
-        "; a module of Flax or Equinox becomes layers of jaxdeep by model, params, state = "
-        "jaxdeep.adapters.lift(model, params, state, x)"
-    )
+    inside = (place.layer.inside for place in walk.every(model))
+    advice = next((own.advice for own in inside if own is not None and own.advice), "")
+    return f"; {advice}" if advice else ""
 
 
 def learns(trainable: PyTree, path: Sequence[Hashable]) -> bool:

@@ -105,8 +105,10 @@ def _rows(
     """What the table lists: layers, and the modules inside of adapted ones."""
     for place in walk.leaves(model):
         own_params, own_state = (walk.at(tree, place.keys) for tree in (params, state))
+        calls = None
         if place.layer.inside is not None and place.path in inputs:
             calls = place.layer.inside.calls(own_params, own_state, inputs[place.path])
+        if calls is not None:
             yield from _inside(place.path, calls, own_params, own_state)
         elif place.path:
             times = "".join(f" × {n}" for n in place.times)

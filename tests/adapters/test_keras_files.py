@@ -271,11 +271,31 @@ def test_it_is_trained_and_held_by_jaxdeep(keras):
     outputs = model.apply(result.params, result.state, x)[0]
     before = model.apply(params, state, x)[0]
     assert np.square(outputs - inputs((2,))).mean() < np.square(before - inputs((2,))).mean() / 2
-    for tool in (jd.compress.fold_batch_norm, jd.compress.quantize):
-        with pytest.raises(ValueError, match=r"Sequential keeps|has no dense, conv or embedding"):
-            tool(model, params, state)
-    with pytest.raises(ValueError, match="needs layers one after another"):
-        jd.transfer.replace_head(model, params, state, jd.nn.dense(1), x, key=0)
+
+
+@pytest.mark.parametrize("around", [False, True], ids=["alone", "among layers"])
+def test_tools_say_who_runs_the_model_and_what_translates_it(keras, around, tmp_path):
+    module, x = network(keras), inputs((4,))
+    model = jd.adapters.from_keras_model(module)
+    model = jd.nn.serial(body=model) if around else model
+    own = (model, *model.init(KEY, x))
+    calls = [
+        lambda: jd.compress.fold_batch_norm(*own),
+        lambda: jd.compress.quantize(*own),
+        lambda: jd.save(tmp_path / "saved", *own),
+        lambda: jd.adapters.to_keras(*own, tmp_path / "model.keras", x),
+    ]
+    if not around:
+        calls += [
+            lambda: jd.transfer.replace_head(*own, jd.nn.dense(1), x, key=0),
+            lambda: jd.transfer.take_layers(*own, 1),
+        ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"Keras runs this model .*from_keras translates a model"):
+            call()
+    with pytest.raises(TypeError, match=r"lift takes .* Keras runs this model"):
+        jd.adapters.lift(*own, x)
+    assert "Sequential" in jd.nn.summary(model, x)
 
 
 def test_recurrent_layers_and_subclasses_are_run_too(keras):

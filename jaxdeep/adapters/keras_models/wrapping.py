@@ -15,6 +15,10 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.adapters.module import Switches, adapted, check_names
 from jaxdeep.nn.model import Model, learns
 
+_ADVICE = (
+    "Keras runs this model (from_keras_model), whose layers jaxdeep does not know; "
+    "jaxdeep.adapters.from_keras translates a model of ordinary layers, which every tool takes"
+)
 _SEED = "seed_generator_state"
 _changing = threading.RLock()  # a module is nobody else's while its layers are switched
 
@@ -98,7 +102,8 @@ def _model(held: _Module, trainable: PyTree) -> Model:
             y, new = held.module.stateless_call(values, rest, x, **_mode(held, switches))
         return y, _tree(others, new) if switches.train else state
 
-    return adapted(type(held.module).__name__, make, run, functools.partial(_model, held))
+    freeze = functools.partial(_model, held)
+    return adapted(type(held.module).__name__, make, run, freeze, advice=_ADVICE)
 
 
 def _is_seed(variable: Any) -> bool:

@@ -12,7 +12,7 @@ from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
 from jaxdeep.adapters.keras_models.functions import name_of
 from jaxdeep.adapters.keras_models.layers import turned
-from jaxdeep.nn.model import Model
+from jaxdeep.nn.model import Model, lifting
 from jaxdeep.nn.traits import Activation, unwrapped
 
 Shape = tuple[int, ...]
@@ -74,7 +74,7 @@ def layers_of(model: Model, params: PyTree, state: PyTree, shape: Shape) -> list
     'Dropout'
     """
     if model.kind not in KINDS:
-        raise ValueError(f"is a {model.kind}, which Keras does not have")
+        raise ValueError(f"is a {model.kind}, which Keras does not have{lifting(model)}")
     for name, leaf in {**params, **state}.items():
         if leaf.dtype != np.float32:
             raise ValueError(f"has a {name} of {leaf.dtype}, and float32 is written")
