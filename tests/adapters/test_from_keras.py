@@ -545,3 +545,72 @@ def test_further_tools_take_a_graph_that_was_read(recorded, tmp_path):
     whole, chunked = draw(from_logits=True), draw(from_logits=True, batch_size=2)
     assert float(whole.std.max()) > 0
     np.testing.assert_allclose(chunked.std, whole.std, rtol=1e-4, atol=1e-6)  # the same masks
+
+
+# --- descriptions that are not built as Keras builds them -----------------------------------------
+
+
+def twin(own):
+    own["layers"][2]["name"] = own["layers"][2]["config"]["name"] = own["layers"][1]["config"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("table", lambda own: own.pop("layers"), r"Sequential '\w+' must have a list of layers"),
+        ("table", lambda own: own["layers"].insert(1, 3), r"layer 1 of .* must be an object, got 3"),
+        ("table", lambda own: own["layers"][2].pop("config"), r"layer 2 of .* must have its arguments"),
+        ("table", lambda own: own["layers"][2].pop("class_name"), r"layer 2 of .* the name of a class"),
+        ("table", twin, r"two layers of Sequential '\w+' have the name 'scaled'"),
+        ("wired", twin, r"two layers of Functional 'wired' have the name"),
+        (
+            "wired",
+            lambda own: own.update(output_layers=[["nowhere", 0, 0]]),
+            r"output_layers of Functional 'wired' names 'nowhere', and the layers are add",
+        ),
+        ("wired", lambda own: own.update(output_layers=[]), r"must have a list of tensors"),
+        (
+            "wired",
+            lambda own: own.update(output_layers=[["last", 7, 0]]),
+            r"call 7 of layer 'last' is taken, and is not there",
+        ),
+        (
+            "wired",
+            lambda own: own["layers"][-1].update(inbound_nodes=3),
+            r"inbound_nodes of layer 'last'",
+        ),
+        ("wired", lambda own: own["layers"][-1].update(inbound_nodes=[3]), r"a call of layer 'last'"),
+    ],
+)
+def test_a_damaged_description_is_refused_by_the_layer(name, change, message, tmp_path):
+    with pytest.raises(ValueError, match=rf"^source: config\.json: .*{message}"):
+        jd.adapters.from_keras(described(tmp_path, lambda config: change(config["config"]), name))
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["table", "wired", "words"])
+def test_no_damage_ends_in_an_error_of_python(name):
+    """At any place of a description: what was there is gone, or something else."""
+    rng = np.random.default_rng(0)
+    archive = jd.adapters.keras_models.archive.opened(FIXTURES / f"{name}.keras", None)
+    refused = 0
+    for _ in range(200):
+        config = json.loads(json.dumps(archive.config))
+        places = list(places_in(config["config"]))
+        node, key = places[rng.integers(len(places))]
+        node[key] = [3, None, [], {}, "x", [3], {"a": 1}][rng.integers(7)]
+        if rng.random() < 0.2:
+            del node[key]
+        try:
+            jd.adapters.keras_models.reading._translated(archive._replace(config=config))
+        except ValueError:
+            refused += 1
+    assert refused > 20
+
+
+def places_in(node):
+    inside = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, below in inside:
+        yield node, key
+        if isinstance(below, (dict, list)):
+            yield from places_in(below)

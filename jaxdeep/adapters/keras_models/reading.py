@@ -12,14 +12,14 @@ import jax.numpy as jnp
 
 from jaxdeep import nn
 from jaxdeep._shapes import PyTree
-from jaxdeep.adapters.keras_models.archive import Archive, Config, Variables, opened
+from jaxdeep.adapters.keras_models.archive import CONFIG, Archive, Config, Variables, opened
+from jaxdeep.adapters.keras_models.description import NESTED, check_description, layer_name
 from jaxdeep.adapters.keras_models.layers import Given, Made, layer_of, operation_of
 from jaxdeep.nn import walk
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, under
 from jaxdeep.nn.traits import Names
 
-_NESTED = ("Sequential", "Functional", "Model")
 Path = str | os.PathLike[str]
 
 
@@ -44,7 +44,8 @@ def from_keras(source: Any, *, weights: Path | None = None) -> tuple[Model, PyTr
       weights: a ``.weights.h5`` file to take the variables from in place of those of `source`.
 
     Raises:
-      ValueError: a layer or an argument that jaxdeep does not have; variables that are missing, by the
+      ValueError: a layer or an argument that jaxdeep does not have; a description that is not built as
+        Keras builds one, by the layer; variables that are missing, by the
         path that was looked for and those that are there; a file that holds code, links, data of other
         files or more than it stores; FileNotFoundError. ImportError: h5py is not installed.
 
@@ -111,8 +112,9 @@ def _read(source: Any, weights: Path | None) -> _Read:
 
 
 def _translated(archive: Archive) -> _Read:
-    name = archive.config.get("class_name")
-    if name not in _NESTED:
+    check_description(archive.config)
+    name = archive.config["class_name"]
+    if name not in NESTED:
         raise ValueError(
             f"source is a {name}, a class of its own, whose code no file holds; Sequential and "
             "functional models are read, and jaxdeep.adapters.from_keras_model runs any other"
@@ -128,7 +130,7 @@ def _nested(config: Config, path: str, variables: Variables) -> _Read:
     own = config["config"]
     if config["class_name"] == "Sequential":
         layers = [one for one in own["layers"] if one["class_name"] != "InputLayer"]
-        parts = {_name(one): part for one, part in _parts(layers, path, variables)}
+        parts = {layer_name(one): part for one, part in _parts(layers, path, variables)}
         return _together(nn.serial(**{n: part.model for n, part in parts.items()}), parts, own)
     return _functional(own, path, variables)
 
@@ -149,7 +151,7 @@ def _parts(layers: Sequence[Config], path: str, variables: Variables) -> Iterato
 
 
 def _part(config: Config, path: str, variables: Variables) -> _Read:
-    if config["class_name"] in _NESTED:
+    if config["class_name"] in NESTED:
         return _nested(config, f"{path}/", variables)
     registered = config.get("registered_name")
     if isinstance(registered, str) and ">" in registered:
@@ -186,10 +188,10 @@ def _together(model: Model, parts: Mapping[str, _Read], config: Config) -> _Read
 
 
 def _functional(own: Config, path: str, variables: Variables) -> _Read:
-    parts = {_name(one): part for one, part in _parts(own["layers"], path, variables)}
-    inputs = [_name(one) for one in own["layers"] if one["class_name"] == "InputLayer"]
+    parts = {layer_name(one): part for one, part in _parts(own["layers"], path, variables)}
+    inputs = [layer_name(one) for one in own["layers"] if one["class_name"] == "InputLayer"]
     calls: list[_Call] = []
-    nested = {_name(one) for one in own["layers"] if one["class_name"] in ("Functional", "Model")}
+    nested = {layer_name(one) for one in own["layers"] if one["class_name"] in ("Functional", "Model")}
     for one in own["layers"]:
         with _of(one):
             nodes = one.get("inbound_nodes", [])
@@ -219,7 +221,7 @@ def _functional(own: Config, path: str, variables: Variables) -> _Read:
 
 def _call(config: Config, number: int, node: Config, parts: dict[str, _Read]) -> _Call:
     """One call of a layer; an operation becomes a layer here, since it is told by its arguments."""
-    name, args, kwargs = _name(config), list(node.get("args", [])), dict(node.get("kwargs", {}))
+    name, args, kwargs = layer_name(config), list(node.get("args", [])), dict(node.get("kwargs", {}))
     training = kwargs.pop("training", None)
     others = {key: value for key, value in kwargs.items() if any(jax.tree.leaves(value))}
     if _is_operation(config):
@@ -340,6 +342,11 @@ def _named(
         return {key: _named(one, names, wired, parts) for key, one in tensors.items()}
     if not isinstance(tensors, _Tensor):
         return tuple(_named(one, names, wired, parts) for one in tensors)
+    if tensors.call not in names:
+        layer, number = tensors.call
+        raise ValueError(
+            f"source: {CONFIG}: call {number} of layer {layer!r} is taken, and is not there"
+        )
     name, wires = names[tensors.call], None
     if tensors.call[0] in parts:
         wires = parts[tensors.call[0]].model.traits.wires
@@ -368,12 +375,13 @@ class _of:
         pass
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, (ValueError, TypeError, KeyError, IndexError)):
-            raise ValueError(f"{self.config['class_name']} {_name(self.config)!r}: {error}") from error
-
-
-def _name(config: Config) -> str:
-    return str(config.get("name", config["config"].get("name", "")))
+        if isinstance(error, (ValueError, TypeError, LookupError, AttributeError)):
+            reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            if isinstance(error, AttributeError):
+                reason = f"has an argument of another kind than Keras writes: {error}"
+            raise ValueError(
+                f"{self.config['class_name']} {layer_name(self.config)!r}: {reason}"
+            ) from error
 
 
 def _is_operation(config: Config) -> bool:
@@ -399,15 +407,19 @@ def snake(name: str) -> str:
 def _try_out(read: _Read, config: Config) -> None:
     """Trace the model for an input of the shapes in the description, where these are known."""
     layers = config["config"]["layers"]
-    found = {_name(one): one["config"] for one in layers if one["class_name"] == "InputLayer"}
+    found = {layer_name(one): one["config"] for one in layers if one["class_name"] == "InputLayer"}
 
     def example(shape: Sequence[int | None], dtype: str) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((2, *(size or 0 for size in shape[1:])), jnp.dtype(dtype))
+        try:
+            own = jnp.dtype(dtype)
+        except TypeError:
+            raise ValueError(f"source: {CONFIG}: an input has dtype {dtype!r}, which is none") from None
+        return jax.ShapeDtypeStruct((2, *(size or 0 for size in shape[1:])), own)
 
     shapes = {
         name: example(own["batch_shape"], own.get("dtype") or "float32")
         for name, own in found.items()
-        if isinstance(own.get("batch_shape"), list)
+        if _is_shape(own.get("batch_shape"))
     }
     if not shapes or len(shapes) < len(found) or any(0 in own.shape for own in shapes.values()):
         return
