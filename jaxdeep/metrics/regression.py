@@ -23,6 +23,8 @@ from jaxdeep.metrics.streaming import (
     total,
 )
 
+_NONE = -5000.0  # the exponent of what is 0, below that of any float
+
 
 def r2(outputs: int = 1, *, multioutput: str = "uniform_average") -> Metric:
     """R², the coefficient of determination: ``1 − Σ w (y − ŷ)² / Σ w (y − ȳ)²`` over all examples.
@@ -45,8 +47,9 @@ def r2(outputs: int = 1, *, multioutput: str = "uniform_average") -> Metric:
       ValueError, TypeError: targets of another shape, or that cannot be held; another number of outputs;
         another `multioutput`; known weights that are negative or not finite.
 
-    States are joined by `merge`; what was added up leaf by leaf (`jax.lax.psum`) gives NaN. Squares of
-    targets beyond 1e18 or below 1e-18 leave the range of float32: use other units.
+    States are joined by `merge`; what was added up leaf by leaf (`jax.lax.psum`) gives NaN. Squares are
+    those of numbers divided by a power of two, which the state holds, so that they leave the range of
+    float32 for targets in no unit that float32 holds.
 
     Source: `sklearn.metrics.r2_score`; merging of Chan et al. (1979).
 
@@ -67,26 +70,41 @@ def r2(outputs: int = 1, *, multioutput: str = "uniform_average") -> Metric:
         weight = exactly(len(errors)) if w is None else total(w)
         rows = exactly(len(errors)) if w is None else total(w != 0)
         factors = jnp.ones((len(errors), 1), errors.dtype) if w is None else w[:, None]
-        mean, rest, squares = _moments(*in_two(targets, errors.dtype), factors)
+        factors, of_weights = _scaled(factors)
+        errors, of_errors = _scaled(errors)
+        high, low = in_two(targets, errors.dtype)
+        high, unit = _scaled(high)
+        mean, rest, squares = _moments(high, None if low is None else _shifted(low, -unit), factors)
         error = _columns_total(times(factors, jnp.square(errors)))
         sums: dict[str, Any] = {"weight": weight, "rows": rows, "error": error, "squares": squares}
-        return sums | {"mean": mean, "rest": rest, "parts": jnp.ones(())}
+        return sums | {
+            "mean": mean,
+            "rest": rest,
+            "mean_exponent": unit,
+            "error_exponent": 2 * of_errors + of_weights,
+            "squares_exponent": 2 * unit + of_weights,
+            "parts": jnp.ones(()),
+        }
 
     def compute(state: Sums) -> Array:
         error, squares = state["error"], state["squares"]
         ratio = error / jnp.where(squares == 0, 1, squares)
+        ratio = _shifted(ratio, state["error_exponent"] - state["squares_exponent"])
         each = jnp.where(error == 0, 1, jnp.where(squares == 0, 0, 1 - ratio))
         each = jnp.where((state["rows"] < 2) | (state["parts"] != 1), jnp.nan, each)
         if multioutput == "raw_values":
             return each
         if multioutput == "uniform_average":
             return jnp.mean(each)
+        exponent = state["squares_exponent"]
+        squares = _shifted(squares, exponent - jnp.max(exponent))
         largest = jnp.max(squares)
         part = jnp.where(largest == 0, 1, squares / jnp.where(largest == 0, 1, largest))
         return jnp.sum(each * part) / jnp.sum(part)
 
     shapes = {"weight": (), "rows": (), "error": shape, "squares": shape}
     beside: dict[str, Any] = {"mean": np.zeros(shape), "rest": np.zeros(shape), "parts": 1.0}
+    beside |= {f"{name}_exponent": np.full(shape, _NONE) for name in ("mean", "error", "squares")}
     return of_sums(shapes, counts, compute, beside=beside, aligned=_aligned)
 
 
@@ -101,7 +119,8 @@ def rmse(outputs: int = 1, *, multioutput: str = "uniform_average") -> Metric:
         Keras').
 
     Returns:
-      A streaming `Metric`; 0 for no examples.
+      A streaming `Metric`; 0 for no examples. States hold squares as those of `r2` do, and are joined by
+      `merge` alone.
 
     Raises:
       ValueError, TypeError: targets of another shape, or that cannot be held; another number of outputs;
@@ -123,24 +142,36 @@ def rmse(outputs: int = 1, *, multioutput: str = "uniform_average") -> Metric:
 
     def counts(predicted: Any, y: Any, weights: Any) -> Found:
         if joint:
-            squares = jnp.square(_errors(predicted, y)[0])
-            w = spread(weights, squares.shape)
-            if w is None:
-                return {"error": total(squares), "weight": exactly(squares.size)}
-            return {"error": total(times(w, squares)), "weight": total(w)}
-        errors, _, w = _in_columns("rmse", outputs, predicted, y, weights)
-        weight = exactly(len(errors)) if w is None else total(w)
-        squares = jnp.square(errors)
-        return {
-            "error": _columns_total(squares if w is None else times(w[:, None], squares)),
-            "weight": weight,
-        }
+            errors = _errors(predicted, y)[0]
+            w = spread(weights, errors.shape)
+            weight = exactly(errors.size) if w is None else total(w)
+        else:
+            errors, _, w = _in_columns("rmse", outputs, predicted, y, weights)
+            weight = exactly(len(errors)) if w is None else total(w)
+            w = None if w is None else w[:, None]
+        of_all = _columns_total if not joint else total
+        errors, exponent = _scaled(errors, None if joint else 0)
+        squares, exponent = jnp.square(errors), 2 * exponent
+        if w is not None:
+            w, of_weights = _scaled(w.astype(errors.dtype), None)
+            squares, exponent = times(w, squares), exponent + of_weights
+        found = {"error": of_all(squares), "weight": weight}
+        return found | {"error_exponent": exponent, "parts": jnp.ones(())}
 
-    def compute(sums: Sums) -> Array:
-        roots = jnp.sqrt(share(sums["error"], sums["weight"]))
+    def compute(state: Sums) -> Array:
+        weight, of_weight = jnp.frexp(state["weight"])
+        exponent = state["error_exponent"] - of_weight
+        half = jnp.floor(exponent / 2)
+        mean = _shifted(share(state["error"], weight), exponent - 2 * half)
+        roots = _shifted(jnp.sqrt(mean), half)
+        roots = jnp.where(state["parts"] == 1, roots, jnp.nan)
         return jnp.mean(roots) if multioutput == "uniform_average" else roots
 
-    return of_sums({"error": () if joint else (outputs,), "weight": ()}, counts, compute)
+    shape = () if joint else (outputs,)
+    beside: dict[str, Any] = {"error_exponent": np.full(shape, _NONE), "parts": 1.0}
+    return of_sums(
+        {"error": shape, "weight": ()}, counts, compute, beside=beside, aligned=_aligned_errors
+    )
 
 
 def _errors(outputs: Any, y: Any) -> tuple[Array, HostOrDevice]:
@@ -209,7 +240,13 @@ def _moments(
 
 
 def _aligned(one: PyTree, other: PyTree) -> tuple[PyTree, PyTree]:
-    """The states with squares about the mean of both together."""
+    """The states with squares about the mean of both together, and exponents that both have."""
+    one, other = _aligned_errors(one, other)
+    unit = jnp.maximum(one["mean_exponent"], other["mean_exponent"])
+    one, other = (
+        state | {name: _shifted(state[name], state["mean_exponent"] - unit) for name in ("mean", "rest")}
+        for state in (one, other)
+    )
     both = one["weight"] + other["weight"]
     apart = (other["mean"] - one["mean"]) + (other["rest"] - one["rest"])
     share_of_other = share(other["weight"], both)
@@ -218,19 +255,61 @@ def _aligned(one: PyTree, other: PyTree) -> tuple[PyTree, PyTree]:
     alone, none = other["weight"] == 0, one["weight"] == 0
     mean = jnp.where(alone, one["mean"], jnp.where(none, other["mean"], mean))
     rest = jnp.where(alone, one["rest"], jnp.where(none, other["rest"], rest))
-    parts = jnp.maximum(one["parts"], other["parts"])
 
-    def moved(state: PyTree, off: Array) -> PyTree:
-        further = jnp.where(alone | none, 0, state["weight"] * jnp.square(off))
-        pair: Pair = (state["squares"], state["lost"]["squares"])
-        squares, lost = added(*pair, further, jnp.zeros_like(further))
+    def moved(state: PyTree, off: Array) -> tuple[Pair, Array]:
+        weight, of_weight = jnp.frexp(state["weight"])
+        further = jnp.where(alone | none, 0, weight * jnp.square(off))
+        exponent = jnp.where(further == 0, _NONE, of_weight + 2 * unit)
+        common = jnp.maximum(exponent, state["squares_exponent"])
+        down = state["squares_exponent"] - common
+        pair = _shifted(state["squares"], down), _shifted(state["lost"]["squares"], down)
+        further = _shifted(further, exponent - common)
+        return added(*pair, further, jnp.zeros_like(further)), common
+
+    def with_squares(state: PyTree, off: Array) -> PyTree:
+        (squares, lost), exponent = moved(state, off)
         return (
             state
-            | {"squares": squares, "mean": mean, "rest": rest, "parts": parts}
+            | {"squares": squares, "squares_exponent": exponent}
+            | {"mean": mean, "rest": rest, "mean_exponent": unit}
             | {"lost": state["lost"] | {"squares": lost}}
         )
 
-    return moved(one, apart * share_of_other), moved(other, apart * share(one["weight"], both))
+    one = with_squares(one, apart * share_of_other)
+    other = with_squares(other, apart * share(one["weight"], both))
+    return _of_both("squares", one, other)
+
+
+def _aligned_errors(one: PyTree, other: PyTree) -> tuple[PyTree, PyTree]:
+    """The states with squares of errors of one exponent."""
+    parts = {"parts": jnp.maximum(one["parts"], other["parts"])}
+    return _of_both("error", one | parts, other | parts)
+
+
+def _of_both(name: str, one: PyTree, other: PyTree) -> tuple[PyTree, PyTree]:
+    """The states with this sum in the larger of their exponents."""
+    exponent = jnp.maximum(one[f"{name}_exponent"], other[f"{name}_exponent"])
+
+    def shifted(state: PyTree) -> PyTree:
+        down = state[f"{name}_exponent"] - exponent
+        lost = state["lost"] | {name: _shifted(state["lost"][name], down)}
+        own = {name: _shifted(state[name], down), f"{name}_exponent": exponent}
+        return state | own | {"lost": lost}
+
+    return shifted(one), shifted(other)
+
+
+def _scaled(values: Array, axis: int | None = 0) -> Pair:
+    """Values as shares of a power of two above the largest in size along the axis, and its exponent."""
+    size = jnp.abs(jnp.where(jnp.isfinite(values), values, 0))
+    largest = jnp.max(size, axis=axis, initial=0)
+    exponent = jnp.where(largest == 0, _NONE, jnp.frexp(largest)[1].astype(values.dtype))
+    return _shifted(values, -exponent), exponent
+
+
+def _shifted(values: Array, exponent: Array) -> Array:
+    """``values · 2^exponent``."""
+    return jnp.ldexp(values, exponent.astype(jnp.int32))
 
 
 def _columns_total(values: Float[Array, "n outputs"]) -> Float[Array, "outputs"]:

@@ -339,10 +339,12 @@ def exact_sums(state: PyTree) -> dict[str, np.ndarray]:
     check_leaves("state", state)
     if is_traced(state):
         raise TypeError("state must be known, got one that is traced: call exact_sums outside jax.jit")
-    return {
+    sums = {
         name: np.asarray(state[name], np.float64) + np.asarray(lost, np.float64)
         for name, lost in state["lost"].items()
     }
+    exponents = {name: np.asarray(state.get(f"{name}_exponent", 0), np.int64) for name in sums}
+    return {name: np.ldexp(of, exponents[name]) for name, of in sums.items()}
 
 
 def marked(found: Found, wrong: Array | None) -> Found:

@@ -107,11 +107,39 @@ def test_r2_keeps_the_digits_of_numpy_and_of_many_batches():
     np.testing.assert_allclose(metric.compute(state), expected, rtol=1e-6)
 
 
-def test_an_r2_that_was_added_up_leaf_by_leaf_is_none():
-    metric = metrics.r2()
-    state = metric.update(metric.init(), jnp.arange(4.0), jnp.arange(4.0) + 1)
-    assert np.isfinite(metric.compute(metric.merge(state, state)))
-    assert np.isnan(metric.compute(jax.tree.map(jnp.add, state, state)))
+@pytest.mark.parametrize("unit", [1e-30, 1e-22, 1e20, 1e30])
+def test_squares_that_float32_does_not_hold_count(unit):
+    """Of 1e-22 R² was 1 for outputs of 0, and of 1e20 NaN; one column lies far from the other."""
+    from sklearn import metrics as sk
+
+    rng = np.random.default_rng(0)
+    y = (rng.normal(size=(90, 2)) * [unit, 1]).astype(np.float32)
+    off = (y + 0.3 * rng.normal(size=y.shape) * [unit, 1]).astype(np.float32)
+    for outputs, size in ((off, None), (off, unit**0.5), (np.zeros_like(y), None)):
+        weights = None if size is None else (size * rng.uniform(0.1, 1, 90)).astype(np.float32)
+        exact = None if weights is None else weights.astype(float)
+        truth = y.astype(float), outputs.astype(float)
+        parts = [slice(0, 40), slice(40, 41), slice(41, 90)]
+        given = (outputs, y) if weights is None else (outputs, y, weights)
+        batches = [tuple(array[rows] for array in given) for rows in parts]
+        r2 = streamed(metrics.r2(2, multioutput="raw_values"), *batches)
+        expected = sk.r2_score(*truth, sample_weight=exact, multioutput="raw_values")
+        np.testing.assert_allclose(1 - r2, 1 - expected, rtol=2e-5)
+        rmse = streamed(metrics.rmse(2, multioutput="raw_values"), *batches)
+        expected = sk.root_mean_squared_error(*truth, sample_weight=exact, multioutput="raw_values")
+        np.testing.assert_allclose(rmse, expected, rtol=1e-5)
+        joint = streamed(metrics.rmse(multioutput="joint"), *batches)
+        np.testing.assert_allclose(joint, np.sqrt(np.mean(expected**2)), rtol=1e-5)
+    state = metrics.rmse().update(metrics.rmse().init(), off[:, :1], y[:, :1])
+    expected = ((off - y).astype(float)[:, 0] ** 2).sum()
+    np.testing.assert_allclose(metrics.exact_sums(state)["error"], expected, rtol=1e-5)
+
+
+def test_squares_that_were_added_up_leaf_by_leaf_are_none():
+    for metric in (metrics.r2(), metrics.rmse()):
+        state = metric.update(metric.init(), jnp.arange(4.0), jnp.arange(4.0) + 1)
+        assert np.isfinite(metric.compute(metric.merge(state, state)))
+        assert np.isnan(metric.compute(jax.tree.map(jnp.add, state, state)))
 
 
 def test_the_number_of_outputs_is_said():
