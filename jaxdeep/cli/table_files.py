@@ -178,6 +178,7 @@ def in_words_of_the_command(text: str) -> str:
     declared = re.compile(r"kinds=\{(.*?)\}")
     text = declared.sub(lambda found: f"--kinds {_declared(found[1])}", text)
     text = re.sub(r'"drop"\s+in\s+kinds=', "--drop", text)
+    text = text.replace(", or standardize_target=True", "")  # which the command does not have
     return text.replace("in kinds=", "in --kinds").replace("in null=", "in --null")
 
 

@@ -26,7 +26,8 @@ class Cells(NamedTuple):
         "date": int64 microseconds since 1970 in UTC. "text": objects that are strings, or None.
         "mixed": objects of several of these kinds. "empty": all are missing.
       values: one a row; under a missing one there is anything.
-      missing: whether a cell is None, NaN, NaT, NA or one of the texts for that.
+      missing: whether a cell is None, NaN, NaT, NA, one of the texts for that or a number that one of
+        them spells.
       aware: of dates, whether they name a time zone; None where there are none.
       categorical: whether the container says that these are categories.
       numbers: of texts all of which are numbers, these, NaN where one is missing; else None.
@@ -73,10 +74,11 @@ def of_array(name: str, array: np.ndarray, nulls: Collection[str]) -> Cells:
     if kind == "b":
         return Cells("boolean", array, np.zeros(len(array), bool))
     if kind in "iu":
-        return Cells("number", array.astype(f"{kind}8"), np.zeros(len(array), bool))
+        values = array.astype(f"{kind}8")
+        return Cells("number", values, _stand_for_missing(values, nulls))
     if jnp.issubdtype(array.dtype, jnp.floating):
         values = array.astype(np.float64)
-        return Cells("number", values, np.isnan(values))
+        return Cells("number", values, np.isnan(values) | _stand_for_missing(array, nulls))
     if kind == "M":
         return Cells("date", microseconds(name, array), np.isnat(array), aware=False)
     if kind == "m":
@@ -107,7 +109,8 @@ def of_values(name: str, values: Sequence[Any], nulls: Collection[str]) -> Cells
         )
     if set(words.values()) <= {"text", "missing"}:
         return _of_texts(values, nulls)
-    cleaned = [_cleaned(value, nulls) for value in values]
+    spelled = numbers_in(nulls)
+    cleaned = [_cleaned(value, nulls, spelled) for value in values]
     missing = np.fromiter((value is None for value in cleaned), bool, len(cleaned))
     kinds = {_word(kind) for kind in set(map(type, cleaned))} - {"missing"}
     if not kinds:
@@ -148,7 +151,8 @@ def _of_texts(values: Sequence[Any], nulls: Collection[str]) -> Cells:
     if (found := _numbers_of_texts(values, nulls)) is not None:
         missing = np.isnan(found)
         return Cells("text", _objects(values), missing, numbers=found)
-    known = {value: _cleaned(value, nulls) for value in set(values)}
+    spelled = numbers_in(nulls)
+    known = {value: _cleaned(value, nulls, spelled) for value in set(values)}
     if all(value is None for value in known.values()):
         return _empty(len(values))
     cleaned = _objects([known[value] for value in values])
@@ -164,9 +168,10 @@ def _numbers_of_texts(values: Sequence[Any], nulls: Collection[str]) -> np.ndarr
         return None
     # what Python takes for a number and a table does not: "1_000", "inf", "nan"
     plain = all(v is None or v in nulls for v, x in zip(values, found) if not math.isfinite(x))
-    if not plain or np.isnan(found).all() or not _is_plain(values):
+    if not plain or not _is_plain(values):
         return None
-    return found
+    found[_stand_for_missing(found, nulls)] = nan
+    return None if np.isnan(found).all() else found
 
 
 def _is_plain(values: Sequence[Any]) -> bool:
@@ -174,15 +179,45 @@ def _is_plain(values: Sequence[Any]) -> bool:
     return text.isascii() and "_" not in text and not any(isinstance(v, bytes) for v in values)
 
 
-def _cleaned(value: Any, nulls: Collection[str]) -> Any:
+def numbers_in(nulls: Collection[str]) -> frozenset[float]:
+    """The numbers that texts for a missing cell spell, which stand for one as well.
+
+    >>> numbers_in(["NA", "nan", "-999", "1_0"])
+    frozenset({-999.0})
+    """
+    found = (_number_spelled(text) for text in nulls)
+    return frozenset(number for number in found if number is not None)
+
+
+def _number_spelled(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and _is_plain([text]) else None
+
+
+def _stand_for_missing(array: np.ndarray, nulls: Collection[str]) -> np.ndarray:
+    """Where numbers are those that texts for a missing cell spell, of the precision that they have."""
+    found = np.zeros(len(array), bool)
+    floating = jnp.issubdtype(array.dtype, jnp.floating)
+    for number in numbers_in(nulls):
+        with np.errstate(over="ignore"):
+            found |= array == (np.asarray(number).astype(array.dtype) if floating else number)
+    return found
+
+
+def _cleaned(value: Any, nulls: Collection[str], spelled: Collection[float]) -> Any:
     """A cell as a number, a bool, a date or a text without blanks around it; None if it is missing."""
     if isinstance(value, (str, bytes)):
         text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
         text = text.strip()
-        return None if text in nulls else text
+        return None if text in nulls or (spelled and _number_spelled(text) in spelled) else text
     if is_missing(value):
         return None
-    if isinstance(value, (datetime.timedelta, np.timedelta64)):
+    if spelled and _word(type(value)) == "number" and not isinstance(value, _SPANS) and value in spelled:
+        return None
+    if isinstance(value, _SPANS[:2]):
         return np.timedelta64(value).astype("m8[us]").astype(int) / 1e6
     if isinstance(value, datetime.time):
         return value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1e6
@@ -212,11 +247,13 @@ def _way_out(kind: type) -> str:
     return "make numbers of it, or text, as str() does"
 
 
+_SPANS = (datetime.timedelta, np.timedelta64, datetime.time)
+
 _WORDS: list[tuple[Any, str]] = [
     (type(None), "missing"),
     ((str, bytes), "text"),
     ((bool, np.bool_), "boolean"),
-    ((np.timedelta64, datetime.timedelta, datetime.time), "number"),
+    (_SPANS, "number"),
     ((int, float, np.integer, np.floating, decimal.Decimal), "number"),
     ((np.datetime64, datetime.date), "date"),
 ]

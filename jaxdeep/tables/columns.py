@@ -101,7 +101,8 @@ class Columns:
             was none, or the reverse; with ``unknown="error"`` an unknown value. TypeError: something
             else than a table.
 
-        A warning says where more than a tenth of a column is unknown.
+        A warning says where more than a tenth of a column is unknown, in ten cells or more, and where
+        all of it is, in two or more.
         """
         if self.target is None:
             raise ValueError("encode needs a target, and none was named when the table was fitted; use "

@@ -17,7 +17,7 @@ from jaxdeep.tables.reports import Tallies, Tally
 from jaxdeep.tables.sources import BLOCK, Source, found_by, nearest, numbered, source_of
 
 _MOST = 1e30  # what float32 holds, with room for the statistics to divide by
-_MANY = 10  # unknown cells from which on there is a warning
+_MANY = 10  # unknown cells from which on there is a warning, if they are not all: two
 
 
 class Part(NamedTuple):
@@ -236,7 +236,8 @@ def _warn(tallies: Tallies) -> None:
     many = {
         name: tally
         for name, tally in tallies.items()
-        if tally.unknown >= _MANY and tally.unknown > 0.1 * (tally.rows - tally.missing)
+        if (tally.unknown >= _MANY and tally.unknown > 0.1 * (tally.rows - tally.missing))
+        or 1 < tally.unknown == tally.rows - tally.missing
     }
     for name, tally in many.items():
         share = tally.unknown / (tally.rows - tally.missing)

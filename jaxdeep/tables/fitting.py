@@ -48,9 +48,10 @@ def fit(
       keep all digits. Levels are sorted, numbers by size and text by its characters, and taken from
       the values, whatever levels a frame declares.
 
-    Missing are None, NaN, NaT, NA, null, and the texts `null`. Infinite numbers, text in a column of
-    numbers, and levels that were not there are *unknown*, which is another thing: its own code, and NaN
-    for a number. A column in which all is missing is a number that is constant.
+    Missing are None, NaN, NaT, NA, null, and the texts `null`; if one of these spells a number ("-999"),
+    so is every number equal to it, in any container and in later rows. Infinite numbers, text in a
+    column of numbers, and levels that were not there are *unknown*, which is another thing: its own
+    code, and NaN for a number. A column in which all is missing is a number that is constant.
 
     Args:
       frame: a frame of pandas, polars or pyarrow; a dict of columns (lists, arrays, series); the path of
@@ -83,10 +84,11 @@ def fit(
       `Columns`, whose `summary()` says what was found.
 
     Raises:
-      ValueError: a column of several kinds, of long text or of more than 131,072 levels, all of them at
-        once and with what to declare; dates of which some name a time zone; a target that is missing in
-        a row, or has one class; a table without rows or columns; a broken file, with the line; target
-        encoding of numbers, without a target, of too many levels, or of rows that are all alike.
+      ValueError: a column of several kinds, of long text or of more than 131,072 levels, all of them
+        at once and with what to declare; dates of which some name a time zone; a target that is
+        missing in a row, has one class or one value, or numbers that float32 does not hold; a table
+        without rows or columns; a broken file, with the line; target encoding of numbers, without a
+        target, of too many levels, or of rows that are all alike.
       TypeError: something else than a table; cells that are no numbers, text, booleans or dates.
 
     Warns where a category looks like an id: nearly each row has a level of its own.

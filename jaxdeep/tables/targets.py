@@ -116,7 +116,8 @@ def fitted_target(
       declared: "number" makes it a regression, "category" or "boolean" classes.
 
     Raises:
-      ValueError: missing labels, one class only, dates, too many classes, numbers that are not finite.
+      ValueError: missing labels, one class or number only, dates, too many classes, numbers that are
+        not finite or that float32 does not hold.
     """
     first = 0
     for cells in blocks:
@@ -135,7 +136,9 @@ def fitted_target(
         kind = "category" if whole and len(np.unique(numbers)) <= _FEW else "number"
     if kind == "number":
         _check_told_apart(name, blocks, standardize)
-        return _numbers(name, blocks, standardize)
+        found = _numbers(name, blocks, standardize)
+        _check_learnable(found, blocks)
+        return found
     counts: dict[str, int] = {}
     for cells in blocks:
         keys, found = keys_of(cells)
@@ -203,6 +206,29 @@ def _numbers(name: str, blocks: list[Cells], standardize: bool) -> Target:
         found.high,
         standardize,
     )
+
+
+def _check_learnable(target: Target, blocks: list[Cells]) -> None:
+    """Refuse equal numbers, and such as float32 does not hold where they are encoded as they are."""
+    name, values = target.name, np.concatenate([numbers_of(cells).values for cells in blocks])
+    if target.low == target.high:
+        raise ValueError(
+            f"target {name!r} has a single value, {target.low:g}: there is nothing to learn; take rows "
+            "of others too"
+        )
+    if target.standardized:
+        return
+    limits, way_out = np.finfo(np.float32), "use another unit, or standardize_target=True"
+    row = int(np.abs(values).argmax())
+    if abs(values[row]) > limits.max:
+        raise ValueError(
+            f"target {name!r} holds {values[row]:g} in row {row}, beyond what float32 holds: {way_out}"
+        )
+    if target.std < limits.tiny:
+        raise ValueError(
+            f"target {name!r} holds numbers of standard deviation {target.std:g}, below what float32 "
+            f"holds: {way_out}"
+        )
 
 
 def _check_told_apart(name: str, blocks: list[Cells], standardize: bool) -> None:

@@ -226,6 +226,15 @@ def test_broken_tables_are_refused_in_one_line(tmp_path, capsys):
             {**good, "age": ["tall", *map(str, range(ROWS - 1))]},
             "argument --data: column 'age' holds numbers, 239 of 240 cells, and text, 'tall' in row 0",
         ),
+        "same": ({**good, "income": ["14.62"] * ROWS}, "'income' has a single value, 14.62: there is"),
+        "huge": (
+            {**good, "income": [f"{1.5 + i}e60" for i in range(ROWS)]},
+            "target 'income' holds 2.405e+62 in row 239, beyond what float32 holds: use another unit",
+        ),
+        "tiny": (
+            {**good, "income": [f"{1.5 + i}e-60" for i in range(ROWS)]},
+            "target 'income' holds numbers of standard deviation 6.92814e-59, below what float32 holds",
+        ),
         "few": ({name: cells[:2] for name, cells in good.items()}, "argument --"),
     }
     for name, (columns, message) in cases.items():

@@ -1,6 +1,7 @@
 """Cells as numbers and codes: what is missing, what is unknown, and what becomes of dates."""
 
 import datetime
+import decimal
 
 import chex
 import numpy as np
@@ -53,7 +54,7 @@ def test_booleans_may_come_in_any_form(cells):
     columns = jd.tables.fit({"x": [True, False, None, True]})
     assert codes(columns, x=cells) == [3, 2, 0]
     assert codes(columns, x=[True, True]) == [3, 3]
-    assert codes(columns, x=["maybe", 2, None]) == [1, 1, 0]
+    assert codes(columns, x=["maybe", 2, None, True]) == [1, 1, 0, 3]
 
 
 def test_nullable_booleans_are_booleans():
@@ -134,7 +135,43 @@ def test_many_unknown_values_are_warned_of():
         columns.encode_inputs({"x": ["a"] * 90 + ["A"] * 11})
     assert caught[0].filename == __file__
     columns.encode_inputs({"x": ["a"] * 91 + ["A"] * 10})  # a tenth
-    columns.encode_inputs({"x": ["c"] * 9})  # few
+    columns.encode_inputs({"x": ["c"] * 9 + ["a"]})  # few
+    for rows in (2, 5):  # all, however few, but for a row alone
+        with pytest.warns(UserWarning, match="column 'x': 100% of the cells have values.*such as 'c'"):
+            columns.encode_inputs({"x": ["c"] * rows + [None]})
+    columns.encode_inputs({"x": ["c"]})
+
+
+@pytest.mark.parametrize("null", ["-999", "-999.0", " -9.99e2"])
+def test_a_number_that_stands_for_missing_does_so_in_every_container(null, tmp_path):
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    numbers, gone = [-999, 7, 3], [True, False, False]
+    files = {name: tmp_path / f"{name}.csv" for name in ("whole", "floats", "texts")}
+    files["whole"].write_text("x\n-999\n7\n3\n")
+    files["floats"].write_text("x\n-999.0\n7.0\n3.0\n")
+    files["texts"].write_text("x\n -999\n7\n3.0\n")
+    frames = [
+        {"x": numbers},
+        {"x": np.array(numbers, np.int16)},
+        {"x": np.array(numbers, np.float32)},
+        {"x": [decimal.Decimal(-999), 7.0, 3]},
+        {"x": ["-999.00", "7", "3"]},
+        pandas.DataFrame({"x": numbers}, dtype="Int64"),
+        polars.DataFrame({"x": [-999.0, 7.0, 3.0]}),
+        *files.values(),
+    ]
+    polars.DataFrame({"x": numbers}).write_parquet(tmp_path / "x.parquet")
+    for frame in (*frames, tmp_path / "x.parquet"):
+        columns = jd.tables.fit(frame, null=[*jd.tables.NULLS, null], kinds={"x": "number"})
+        assert columns.features[0].missing == 1, frame
+        assert columns.features[0].numbers[0].low == 3
+        for other in frames:  # later rows
+            assert np.isnan(columns.encode_inputs(other)["numbers"][:, 0]).tolist() == gone
+    as_levels = jd.tables.fit({"x": ["-999", "a", "b"]}, null=[null])
+    assert codes(as_levels, x=[-999, "-999.0", "a"]) == [0, 0, 2]
+    # and of the precision that a column has
+    values = np.array([-999.9, 1, 2], np.float32)
+    assert jd.tables.fit({"x": values}, null=["-999.9"]).features[0].missing == 1
 
 
 def test_a_column_whose_kind_drifts_is_unknown_and_no_error():

@@ -109,9 +109,10 @@ def test_targets_may_be_standardized():
     assert targets.dtype == np.float32
     np.testing.assert_allclose(targets, (y - y.mean()) / y.std(), rtol=1e-6)
     np.testing.assert_allclose(columns.values(targets) - 1e9, y - 1e9, rtol=1e-5)
-    assert fitted([2.5, 2.5], standardize_target=True).encode({"x": [1], "y": [2.5]})[1].tolist() == [
-        0.0
-    ]
+    for unit in (1e-60, 1e60):  # in float64, of which float32 holds nothing
+        columns = fitted(y * unit, kinds={"y": "number"}, standardize_target=True)
+        targets = columns.encode({"x": X[:3], "y": y * unit})[1]
+        np.testing.assert_allclose(targets, (y - y.mean()) / y.std(), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,11 @@ def test_targets_may_be_standardized():
         (["a", None, "b", None, None], {}, "target 'y' is missing in row 1 and in 2 more; leave"),
         ([1.5, float("nan")], {}, "target 'y' is missing in row 1"),
         (["a", "a"], {}, "target 'y' has a single class, 'a'"),
+        ([14.62] * 3, {}, r"target 'y' has a single value, 14.62: there is nothing to learn"),
+        ([2.5, 2.5], {"standardize_target": True}, "target 'y' has a single value, 2.5"),
+        ([7, 7], {"kinds": {"y": "number"}}, "target 'y' has a single value, 7"),
+        ([1.5, -1e60], {}, r"target 'y' holds -1e\+60 in row 1, beyond what float32 holds: use ano"),
+        ([1e-60, 3e-60], {}, "'y' holds numbers of standard deviation 1e-60, below what float32 holds"),
         ([1.5, float("inf")], {}, "target 'y' must be finite numbers, got inf in row 1"),
         (["2020-01-01", "2020-01-02"], {}, "must be of numbers or classes"),
         ([1, "a", 2.5], {}, "'y' holds number"),
