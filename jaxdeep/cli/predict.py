@@ -2,7 +2,7 @@
 
 import argparse
 import collections
-import datetime
+import itertools
 import pathlib
 import re
 import sys
@@ -43,7 +43,7 @@ def _predict(args: argparse.Namespace, parser: arguments.Parser) -> int:
     with a line for each row: `prediction`, a label as it was in the table, or a number in the
     unit of the target. Rows are read, predicted and written in blocks, so that memory does
     not grow with the file. Columns are found by name, others and the target are not looked
-    at. The file gets its name when it is complete.
+    at. The cells of --id are written as they are in the file. It gets its name when it is complete.
 
     Examples:
       python -m jaxdeep predict runs/people new.csv --out predictions.csv
@@ -79,8 +79,12 @@ def _predict(args: argparse.Namespace, parser: arguments.Parser) -> int:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always", UserWarning)
             names = _names(columns, args)
+            blocks = _blocks(columns, args, answer)
+            first = next(blocks)
+            if args.id is not None:
+                names[args.id] = predictions.type_of(first[0])
             with predictions.written(args.out, names) as write:
-                for block in _blocks(columns, args, answer):
+                for block in itertools.chain([first], blocks):
                     write(block)
                     rows += len(block[0])
     except (ValueError, TypeError, ImportError, FileNotFoundError) as error:
@@ -96,10 +100,10 @@ def _predict(args: argparse.Namespace, parser: arguments.Parser) -> int:
     return 0
 
 
-def _names(columns: "Columns", args: argparse.Namespace) -> dict[str, type]:
+def _names(columns: "Columns", args: argparse.Namespace) -> dict[str, Any]:
     """The columns of the file and their types."""
     kind: type = float if columns.classes is None else type(columns.classes[0])
-    names: dict[str, type] = {} if args.id is None else {args.id: str}
+    names: dict[str, Any] = {} if args.id is None else {args.id: str}
     names["prediction"] = kind
     if args.probabilities:
         names |= {f"probability_{label}": float for label in columns.classes or ()}
@@ -115,13 +119,13 @@ def _blocks(
     from jaxdeep.tables.sources import source_of
 
     ids: collections.deque[Cells] = collections.deque()
-    source = source_of(args.data, columns.null)
+    source = source_of(args.data, columns.null, written=args.id)
     if args.id is not None:
         source = _with_ids(source, args.id, ids)
     for inputs in columns.blocks(source, rows=_ROWS):
         block: list[Any] = []
         if args.id is not None:
-            block.append(_texts(ids.popleft()) if ids else [])
+            block.append(ids.popleft().written if ids else [])
         if columns.classes is None:
             values = answer(inputs, None).reshape(-1)  # float32, which has fewer digits to write
             standardized = columns.target is not None and columns.target.standardized
@@ -156,13 +160,3 @@ def _with_ids(source: "Source", name: str, ids: "collections.deque[Cells]") -> "
             yield block
 
     return source._replace(blocks=blocks)
-
-
-def _texts(cells: "Cells") -> list[str]:
-    """Cells as texts, in which one that is missing is empty."""
-    epoch = datetime.datetime(1970, 1, 1)
-    texts = [
-        str(epoch + datetime.timedelta(microseconds=int(value))) if cells.kind == "date" else str(value)
-        for value in cells.values
-    ]
-    return ["" if gone else text for text, gone in zip(texts, cells.missing)]

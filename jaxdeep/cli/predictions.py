@@ -37,12 +37,12 @@ def check_new(path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def written(path: pathlib.Path, names: Mapping[str, type]) -> Iterator[Write]:
+def written(path: pathlib.Path, names: Mapping[str, Any]) -> Iterator[Write]:
     """A function that writes a block; the file is there once the context is left without an error.
 
     Args:
       path: of a file that is not there yet.
-      names: the columns and the types of their values: str, int, float or bool.
+      names: the columns and the types of their values: str, int, float, bool, or as of `type_of`.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     kind = _csv
@@ -54,6 +54,11 @@ def written(path: pathlib.Path, names: Mapping[str, type]) -> Iterator[Write]:
         _name(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def type_of(column: Any) -> Any:
+    """The type of a column as a file has it: that of the library which read it, or str."""
+    return getattr(column, "type", None) or getattr(column, "dtype", str)
 
 
 def _name(temporary: pathlib.Path, path: pathlib.Path) -> None:
@@ -69,7 +74,7 @@ def _name(temporary: pathlib.Path, path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def _csv(path: pathlib.Path, names: Mapping[str, type]) -> Iterator[Write]:
+def _csv(path: pathlib.Path, names: Mapping[str, Any]) -> Iterator[Write]:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
@@ -83,26 +88,29 @@ def _csv(path: pathlib.Path, names: Mapping[str, type]) -> Iterator[Write]:
 def _texts(column: Any) -> list[Any]:
     """Numbers in the fewest digits that give them again, of the precision that they have."""
     kind = getattr(getattr(column, "dtype", None), "kind", "")
-    return [str(value) for value in column] if kind == "f" else list(column)
+    return [str(value) for value in column] if kind == "f" else _plain(column)
 
 
 @contextlib.contextmanager
-def _by_pyarrow(path: pathlib.Path, names: Mapping[str, type]) -> Iterator[Write]:
+def _by_pyarrow(path: pathlib.Path, names: Mapping[str, Any]) -> Iterator[Write]:
     import pyarrow
     from pyarrow import parquet
 
-    types = {
+    types: dict[Any, Any] = {
         str: pyarrow.string(),
         int: pyarrow.int64(),
         float: pyarrow.float64(),
         bool: pyarrow.bool_(),
     }
-    schema = pyarrow.schema([(name, types[kind]) for name, kind in names.items()])
+    schema = pyarrow.schema([(name, types.get(kind, kind)) for name, kind in names.items()])
     with parquet.ParquetWriter(path, schema) as writer:
 
         def write(columns: Sequence[Any]) -> None:
             arrays = [
-                pyarrow.array(_plain(column), field.type) for column, field in zip(columns, schema)
+                column
+                if isinstance(column, pyarrow.ChunkedArray)
+                else pyarrow.array(_plain(column), field.type)
+                for column, field in zip(columns, schema)
             ]
             writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
 
@@ -110,11 +118,11 @@ def _by_pyarrow(path: pathlib.Path, names: Mapping[str, type]) -> Iterator[Write
 
 
 @contextlib.contextmanager
-def _by_polars(path: pathlib.Path, names: Mapping[str, type]) -> Iterator[Write]:
-    """Through a CSV file, since polars writes no Parquet file in pieces."""
+def _by_polars(path: pathlib.Path, names: Mapping[str, Any]) -> Iterator[Write]:
+    """Through a CSV file, since polars writes no Parquet file in pieces; other types become texts."""
     import polars
 
-    types: dict[type, Any] = {
+    types: dict[Any, Any] = {
         str: polars.String,
         int: polars.Int64,
         float: polars.Float64,
@@ -127,22 +135,26 @@ def _by_polars(path: pathlib.Path, names: Mapping[str, type]) -> Iterator[Write]
             writer.writerow(names)
 
             def write(columns: Sequence[Any]) -> None:
-                rows = zip(*(_words(_plain(column)) for column in columns))
-                writer.writerows(rows)
+                writer.writerows(zip(*map(_words, columns, names.values())))
 
             yield write
-        schema = {name: types[kind] for name, kind in names.items()}
+        schema = {name: types.get(kind, polars.String) for name, kind in names.items()}
         polars.scan_csv(between, schema=schema, null_values=None).sink_parquet(path)
     finally:
         between.unlink(missing_ok=True)
 
 
-def _words(column: list[Any]) -> list[Any]:
+def _words(column: Any, kind: Any) -> list[Any]:
     """As polars reads them: booleans in small letters."""
-    return [str(value).lower() if isinstance(value, bool) else value for value in column]
+    values = _plain(column)
+    if kind not in (str, int, float, bool):
+        return ["" if value is None else str(value) for value in values]
+    return [str(value).lower() if isinstance(value, bool) else value for value in values]
 
 
 def _plain(column: Any) -> list[Any]:
+    if hasattr(column, "to_pylist"):
+        return column.to_pylist()
     return column.tolist() if hasattr(column, "tolist") else list(column)
 
 

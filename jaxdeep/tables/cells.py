@@ -32,6 +32,8 @@ class Cells(NamedTuple):
       categorical: whether the container says that these are categories.
       numbers: of texts all of which are numbers, these, NaN where one is missing; else None.
       untyped: whether they come from a file of texts, in which 3 may be a number or a text.
+      written: the cells as the file has them, of a column that is asked for in this form: a list of
+        texts, or a column of the library that reads the file.
     """
 
     kind: CellKind
@@ -41,6 +43,7 @@ class Cells(NamedTuple):
     categorical: bool = False
     numbers: np.ndarray | None = None
     untyped: bool = False
+    written: Any = None
 
     @property
     def rows(self) -> int:
@@ -54,7 +57,8 @@ class Cells(NamedTuple):
     def where(self, chosen: np.ndarray | slice) -> "Cells":
         """The cells where a mask is True, or of a slice."""
         numbers = None if self.numbers is None else self.numbers[chosen]
-        return self._replace(values=self.values[chosen], missing=self.missing[chosen], numbers=numbers)
+        values, missing = self.values[chosen], self.missing[chosen]
+        return self._replace(values=values, missing=missing, numbers=numbers, written=None)
 
 
 def of_array(name: str, array: np.ndarray, nulls: Collection[str]) -> Cells:

@@ -16,7 +16,7 @@ _END = "\0end"  # a line of its own after the last one, unless a quote is open t
 
 
 def opened(
-    file: pathlib.Path, nulls: Collection[str]
+    file: pathlib.Path, nulls: Collection[str], written: str | None = None
 ) -> tuple[tuple[str, ...], Callable[[Sequence[str], int], Iterator[dict[str, Cells]]]]:
     """The names in the first line, and a function of names and a number of rows that reads blocks.
 
@@ -46,11 +46,14 @@ def opened(
             next(reader)
             rows = _checked(reader, file, len(names))
             while len((columns := _columns(rows, places, size))[0]):
-                yield {
+                block = {
                     name: of_values(name, columns[i], nulls)._replace(untyped=True)
                     for i, name in enumerate(wanted)
                 }
-                del columns  # before the next one is read
+                if written is not None and written in block:
+                    block[written] = block[written]._replace(written=columns[wanted.index(written)])
+                yield block
+                del columns, block  # before the next one is read
 
     return names, blocks
 

@@ -12,7 +12,9 @@ from jaxdeep.tables.cells import Cells
 Blocks = Callable[[Sequence[str], int], Iterator[dict[str, Cells]]]
 
 
-def opened(file: pathlib.Path, nulls: Collection[str]) -> tuple[tuple[str, ...], int, Blocks]:
+def opened(
+    file: pathlib.Path, nulls: Collection[str], written: str | None = None
+) -> tuple[tuple[str, ...], int, Blocks]:
     """The names of the columns, the number of rows, and a function that reads blocks.
 
     Raises:
@@ -29,7 +31,10 @@ def opened(file: pathlib.Path, nulls: Collection[str]) -> tuple[tuple[str, ...],
     def blocks(wanted: Sequence[str], size: int) -> Iterator[dict[str, Cells]]:
         for frame in read(wanted, size):
             _, length, cells = frames.opened(frame, nulls, str(file))
-            yield {name: cells(name, 0, length) for name in wanted}
+            block = {name: cells(name, 0, length) for name in wanted}
+            if written is not None and written in block:
+                block[written] = block[written]._replace(written=frame[written])
+            yield block
 
     return names, rows, blocks
 

@@ -43,8 +43,13 @@ def is_table(data: object) -> bool:
     return isinstance(data, (Mapping, str, os.PathLike)) or frames.is_frame(data)
 
 
-def source_of(frame: Any, nulls: Collection[str], argument: str = "frame") -> Source:
+def source_of(
+    frame: Any, nulls: Collection[str], argument: str = "frame", *, written: str | None = None
+) -> Source:
     """The rows of what `jaxdeep.tables.fit` takes; a source is its own.
+
+    Args:
+      written: a column of a file whose cells are kept as the file has them, too: `Cells.written`.
 
     Raises:
       TypeError: something else. ValueError: columns of different lengths, no columns. FileNotFoundError.
@@ -52,7 +57,7 @@ def source_of(frame: Any, nulls: Collection[str], argument: str = "frame") -> So
     if isinstance(frame, Source):
         return frame
     if isinstance(frame, (str, os.PathLike)):
-        return _of_file(frame, nulls, argument)
+        return _of_file(frame, nulls, argument, written)
     if isinstance(frame, Mapping):
         return _of_dict(frame, nulls, argument)
     if frames.is_frame(frame):
@@ -96,7 +101,9 @@ def nearest(name: str, names: Collection[str]) -> list[str]:
     return folded[:1] or found
 
 
-def _of_file(path: str | os.PathLike[str], nulls: Collection[str], argument: str) -> Source:
+def _of_file(
+    path: str | os.PathLike[str], nulls: Collection[str], argument: str, written: str | None
+) -> Source:
     _checks.check_local_path(argument, path)
     file = pathlib.Path(path).expanduser()
     if not file.exists():
@@ -105,12 +112,12 @@ def _of_file(path: str | os.PathLike[str], nulls: Collection[str], argument: str
         raise ValueError(f"{argument}: {str(file)!r} is a directory; give the path of a file")
     ends = [suffix.lower() for suffix in file.suffixes[-2:]]
     if ends[-1:] in ([".parquet"], [".pq"]):
-        names, rows, blocks = parquet_files.opened(file, nulls)
+        names, rows, blocks = parquet_files.opened(file, nulls, written)
         return Source(names, blocks, rows)
     if ends[-1:] == [".gz"]:
         ends.pop()
     if ends[-1:] and ends[-1] in (".csv", ".tsv", ".txt", ".data", ".tab"):
-        return Source(*csv_files.opened(file, nulls), None)
+        return Source(*csv_files.opened(file, nulls, written), None)
     raise ValueError(
         f"{argument}: {str(file)!r} must end with .csv, .tsv, .txt, .csv.gz or .parquet, by which its "
         "format is known"

@@ -136,9 +136,9 @@ def fitted_target(
         kind = "category" if whole and len(np.unique(numbers)) <= _FEW else "number"
     if kind == "number":
         _check_told_apart(name, blocks, standardize)
-        found = _numbers(name, blocks, standardize)
-        _check_learnable(found, blocks)
-        return found
+        target = _numbers(name, blocks, standardize)
+        _check_learnable(target, blocks)
+        return target
     counts: dict[str, int] = {}
     for cells in blocks:
         keys, found = keys_of(cells)

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import datetime
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 
 import jaxdeep as jd
 from jaxdeep.__main__ import main
+from jaxdeep.cli import predictions
 from jaxdeep.tables import csv_files
 
 ROWS = 240
@@ -157,6 +159,45 @@ def test_predict_reads_parquet_and_says_what_is_unknown(trained, tmp_path, capsy
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1
     assert "column 'job': 100% of the cells have values that were not there" in err
+
+
+@pytest.mark.few("text")
+@pytest.mark.parametrize("kind", ["text", "number", "instant", "by polars"])
+def test_ids_come_out_as_they_came_in(kind, trained, tmp_path, monkeypatch):
+    """A country "NA" was empty, blanks were cut, and instants of a Parquet file became texts."""
+    polars = pytest.importorskip("polars")
+    cells = [" 7", "NA", "None", "?", "007 ", "1.50", "", "x,y"]
+    columns = {name: values[: len(cells)] for name, values in people().items()} | {"code": cells}
+    out = tmp_path / "p.csv"
+    if kind in ("text", "by polars"):
+        if kind == "by polars":
+            monkeypatch.setattr(predictions, "_has", lambda package: package == "polars")
+        raw = written(tmp_path / "new.csv", columns)
+        for name in ("p.csv", "p.parquet"):
+            assert (
+                main(
+                    list(
+                        map(str, ["predict", trained[0], raw, "--id", "code", "--out", tmp_path / name])
+                    )
+                )
+                == 0
+            )
+        assert read(out)["code"] == cells
+        assert polars.read_parquet(tmp_path / "p.parquet")["code"].to_list() == cells
+        return
+    ids = {
+        "number": polars.Series([2**60 + 1, None, *range(6)]),
+        "instant": polars.Series([datetime.datetime(2024, 1, day, 5) for day in range(1, 8)] + [None]),
+    }[kind]
+    frame = polars.DataFrame(columns).with_columns(code=ids)
+    frame.write_parquet(tmp_path / "new.parquet")
+    args = ["predict", trained[0], tmp_path / "new.parquet", "--id", "code", "--out"]
+    for name in ("p.csv", "p.parquet"):
+        assert main(list(map(str, [*args, tmp_path / name]))) == 0
+    found = polars.read_parquet(tmp_path / "p.parquet")["code"]
+    assert found.dtype == ids.dtype
+    assert found.to_list() == ids.to_list()
+    assert read(out)["code"] == ["" if value is None else str(value) for value in ids]
 
 
 def test_predict_of_no_rows_is_a_file_of_none(trained, tmp_path):
