@@ -4,15 +4,11 @@ import contextlib
 import functools
 import math
 import pathlib
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 
-import jax
-
-from jaxdeep import _version
 from jaxdeep._compilation import uninterrupted
 from jaxdeep._warning import warn
 from jaxdeep.fitting.description import difference_of
@@ -20,7 +16,7 @@ from jaxdeep.fitting.directory import held
 from jaxdeep.search.records import row_file
 from jaxdeep.search.records.events import as_event, from_event
 from jaxdeep.search.records.identity import digest_of
-from jaxdeep.search.records.journal import Event, Journal, no_event
+from jaxdeep.search.records.journal import Event, Journal, no_event, versions
 from jaxdeep.search.records.row_file import Kept, Place
 from jaxdeep.search.records.store import NOTHING, Ending, Past, Ranking, Row, Store
 from jaxdeep.search.records.writer import Work, Writer
@@ -94,7 +90,7 @@ class Directory(Store):
             self._forget_all()
         self.began = header.get("began", time.time())
         if not header:
-            first = {"sweep": _FORMAT, "about": about, "made_with": _versions(), "began": self.began}
+            first = {"sweep": _FORMAT, "about": about, "made_with": versions(), "began": self.began}
             first["tells"] = True  # which files were removed
             self._journal.add([first])
         self._writer = Writer(self._journal)
@@ -443,11 +439,6 @@ def opened(
             raise
         with uninterrupted():  # what is still written would meet what another call writes
             directory.close()
-
-
-def _versions() -> Event:
-    python = ".".join(map(str, sys.version_info[:3]))
-    return {"jaxdeep": _version.__version__, "jax": jax.__version__, "python": python}
 
 
 def _point_of(event: Event) -> str:

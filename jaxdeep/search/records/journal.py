@@ -4,10 +4,14 @@ import contextlib
 import json
 import os
 import pathlib
+import sys
 import threading
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+import jax
+
+from jaxdeep import _version
 from jaxdeep._warning import warn
 from jaxdeep.fitting.directory import reason_of
 
@@ -242,3 +246,9 @@ def _read(path: pathlib.Path, data: bytes, of: str) -> tuple[list[Event], list[i
         events.append(event)
         ends.append(end)
     return events, ends
+
+
+def versions() -> Event:
+    """The versions that write a journal, for those who cannot read it."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    return {"jaxdeep": _version.__version__, "jax": jax.__version__, "python": python}
