@@ -48,7 +48,8 @@ def due(sizes: Any, rows: int) -> tuple[list[float], list[float | None]]:
     if None in targets:
         rest = rows - known
         if rest < near:
-            raise ValueError(f"sizes must leave a rest of {rows} rows, got {sizes!r}, or {known:g}")
+            sums = "" if single else f", which is {known:g}"
+            raise ValueError(f"sizes must leave a rest of {rows} rows, got {sizes!r}{sums}")
         place = targets.index(None)
         targets[place] = rest
         counted = None in shares

@@ -1,5 +1,6 @@
 """CSV files, read in blocks by Python's own reader: the same cells whatever is installed."""
 
+import codecs
 import contextlib
 import csv
 import gzip
@@ -29,10 +30,16 @@ def opened(
         is not closed; with the number of the line. What is no UTF-8.
     """
     with _open(file) as lines, _located(file):
-        first = lines.readline()
+        first, second = lines.readline(), lines.readline()
     if not first.strip():
         raise ValueError(f"{str(file)!r} is empty; its first line must name the columns")
     delimiter = _delimiter(first)
+    cells = [len(next(csv.reader([line], delimiter=_delimiter(line)), [])) for line in (first, second)]
+    if first.startswith("#") and second.strip() and cells[0] != cells[1]:
+        raise ValueError(
+            f"{str(file)!r} begins with a comment, {first.strip()[:40]!r}, where its first line must "
+            f"name the columns, of which the second has {cells[1]}; leave the comment out"
+        )
     with _open(file) as lines, _located(file):
         names = tuple(name.strip() for name in next(csv.reader(lines, delimiter=delimiter)))
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -117,12 +124,26 @@ def _open(file: pathlib.Path) -> TextIO:
     return file.open(encoding="utf-8-sig", newline="")
 
 
+def _mark(file: pathlib.Path) -> str | None:
+    """The encoding that a byte-order mark other than that of UTF-8 says."""
+    with gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb") as opened:
+        first = opened.read(4)
+    if first in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+        return "UTF-32"
+    return "UTF-16" if first[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else None
+
+
 @contextlib.contextmanager
 def _located(file: pathlib.Path) -> Iterator[None]:
     """Name the file in errors of what reads it."""
     try:
         yield
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
+        if (mark := _mark(file)) is not None:
+            raise ValueError(
+                f"{str(file)!r} is {mark}, as its byte-order mark says, and not UTF-8; convert it: "
+                f"iconv -f {mark.lower()} -t utf-8 old.csv > new.csv"
+            ) from error
         raise ValueError(
             f"{str(file)!r} is not UTF-8 ({error}); convert it: "
             "iconv -f latin1 -t utf-8 old.csv > new.csv"

@@ -1,6 +1,7 @@
 """Fitting a table: two passes over its rows, one for the kinds of columns and one for their values."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxdeep._shapes import ArrayLike
 from jaxdeep._warning import warn
 from jaxdeep.tables.cells import NULLS, Cells
 from jaxdeep.tables.columns import Columns
-from jaxdeep.tables.gathering import Gathered, as_id
+from jaxdeep.tables.gathering import Gathered, as_other
 from jaxdeep.tables.kinds import Kind, Seen, check_declared, decided
 from jaxdeep.tables.sources import BLOCK, Source, nearest, numbered, source_of
 from jaxdeep.tables.target_means import check_means, with_means
@@ -91,7 +92,8 @@ def fit(
         target, of too many levels, or of rows that are all alike.
       TypeError: something else than a table; cells that are no numbers, text, booleans or dates.
 
-    Warns where a category looks like an id: nearly each row has a level of its own.
+    Warns where a category looks like an id, as nearly each row has a level of its own, or holds numbers
+    with a decimal comma.
 
     Target encoding is Micci-Barreca's (2001), as of `jaxdeep.preprocessing.target_encoder`.
 
@@ -144,7 +146,7 @@ def fit(
             gathered[name].add(np.arange(first, first + cells.rows)[own], cells.where(own))
     fitted = tuple(own.column(min_frequency) for own in gathered.values())
     for column in fitted:
-        if note := as_id(column):
+        if note := as_other(column):
             warn(f"column {column.name!r} {note}")
     length = length if looked_at is None else int(looked_at.sum())
     check_means(target_encoding, fitted, found)
@@ -195,19 +197,22 @@ def _looked_at(rows: Any, target: Target | None, labels: list[Cells], length: in
         if target is None:
             raise ValueError("rows is a function of the targets, and there is no target; give numbers")
         rows = rows(np.concatenate([target.encode(cells) for cells in labels]))
+    if not np.size(rows):
+        raise ValueError("rows must name a row, got none")
     numbers = np.asarray(as_array("rows", rows))
     if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
         raise TypeError(
             f"rows must be numbers of rows, whole and in one axis, got {numbers.dtype} of shape "
             f"{numbers.shape}"
         )
-    if not numbers.size:
-        raise ValueError("rows must name a row, got none")
     odd = numbers[(numbers < 0) | (numbers >= length)]
     if odd.size:
         raise ValueError(f"rows must be in [0, {length}), the rows of the frame, got {odd[0]}")
-    mask = np.zeros(length, bool)
-    mask[numbers] = True
+    times = np.bincount(numbers, minlength=length)
+    if times.max() > 1:
+        row = int(times.argmax())
+        raise ValueError(f"rows must name each row once, got {row} {times[row]} times")
+    mask = times > 0
     return mask
 
 
@@ -223,6 +228,12 @@ def _decided(
         except ValueError as error:
             faults.append((name, str(error)))
     if faults:
-        example = ", ".join(f'{name!r}: "drop"' for name, _ in faults)
+        example = ", ".join(f"{name!r}: {_proposed(fault)}" for name, fault in faults)
         raise ValueError("; ".join(fault for _, fault in faults) + f" (kinds={{{example}}})")
     return chosen
+
+
+def _proposed(fault: str) -> str:
+    """The first of the kinds that the error of a column says to declare."""
+    found = re.search(r'declare it: ("\w+")', fault)
+    return found[1] if found else '"drop"'

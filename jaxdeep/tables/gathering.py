@@ -12,7 +12,7 @@ from jaxdeep.tables.kinds import Kind, check_levels
 from jaxdeep.tables.statistics import Dates, Number, Numbers, Whole
 
 TRUTHS = ("False", "True")  # the levels of a boolean column, whatever it holds
-_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d{1,3}((\.\d{3})+|\d*)(,\d+)?")  # with points between thousands
 _ID = 50  # distinct values from which on a column may be an id
 
 
@@ -92,10 +92,8 @@ class Gathered:
         notes = []
         if not column.known:
             notes.append("has no known value: it is a constant")
-        elif note := as_id(column):
+        elif note := as_other(column):
             notes.append(note)
-        elif column.levels and all(_DECIMAL_COMMA.fullmatch(level) for level in column.levels):
-            notes.append("holds numbers with a decimal comma, which are taken for levels: write a point")
         elif column.kind == "category" and len(column.levels) == 1:
             notes.append("has a single level: it says nothing")
         elif column.kind == "number" and column.numbers[0].low == column.numbers[0].high:
@@ -111,8 +109,11 @@ class Gathered:
         return tuple(notes)
 
 
-def as_id(column: Column) -> str | None:
-    """What to say of a category in which nearly each cell has a level of its own."""
+def as_other(column: Column) -> str | None:
+    """What to say of a category of numbers, or in which nearly each cell has a level of its own."""
+    levels = column.levels
+    if any("," in level for level in levels) and all(map(_DECIMAL_COMMA.fullmatch, levels)):
+        return "holds numbers with a decimal comma, which are taken for levels: write a point"
     if len(column.levels) < _ID or len(column.levels) <= 0.9 * column.known:
         return None
     return (

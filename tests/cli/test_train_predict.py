@@ -282,7 +282,7 @@ def test_broken_tables_are_refused_in_one_line(tmp_path, capsys):
         file = written(tmp_path / f"{name}.csv", columns)
         err = refused(["train", "--data", file, "--target", "income", "--out", tmp_path / "run"], capsys)
         assert message in err
-    assert "(--kinds age=drop)" in refused(
+    assert "(--kinds age=number)" in refused(
         ["train", "--data", tmp_path / "two.csv", "--target", "income", "--out", tmp_path / "run"],
         capsys,
     )

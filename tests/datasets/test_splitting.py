@@ -434,7 +434,7 @@ IDS = np.arange(30)
         ({"sizes": 1.0}, r"sizes must be in \(0, 1\), got 1.0"),
         ({"sizes": float("nan")}, r"sizes must be in \(0, 1\), got nan"),
         ({"sizes": 0}, "sizes must be at least 1, got 0"),
-        ({"sizes": 30}, "sizes must leave a rest of 30 rows, got 30, or 30"),
+        ({"sizes": 30}, "sizes must leave a rest of 30 rows, got 30$"),
         ({"sizes": (0.5,)}, "sizes must be of two parts at least"),
         ({"sizes": (None, None)}, "None, for the rest, at most once"),
         ({"sizes": (0.5, 0.4)}, "sizes must add up to all 30 rows, got .* which is 27; None stands for"),

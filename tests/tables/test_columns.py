@@ -214,7 +214,9 @@ def test_a_column_without_values_in_the_named_rows_stays():
     ("rows", "error", "message"),
     [
         ([0, 5], ValueError, r"rows must be in \[0, 2\), the rows of the frame, got 5"),
-        ([], (ValueError, TypeError), "rows must"),
+        ([], ValueError, "rows must name a row, got none"),
+        (np.arange(0), ValueError, "rows must name a row, got none"),
+        ([1, 0, 0], ValueError, "rows must name each row once, got 0 2 times"),
         ([0.5], TypeError, "rows must be numbers of rows, whole and in one axis, got float"),
         ([[0]], TypeError, "rows must be numbers of rows"),
         (lambda y: y, ValueError, "rows is a function of the targets, and there is no target"),

@@ -54,12 +54,27 @@ def test_cells_may_hold_delimiters_quotes_and_new_lines(tmp_path):
         ('a,b\n1,x\n2,"y\n3,z\n4,u\n', "line 3: a quote is opened in these cells and never closed"),
         ('a\n1\n"2', "line 3: a quote is opened"),
         ('a,b\n1,"x\n' + "2,y\n" * 40_000, "line 2 cannot be read.*is a quote opened there"),
-        ("a\nm\xfcller\n".encode("latin-1"), "is not UTF-8.*iconv"),
+        ("a\nm\xfcller\n".encode("latin-1"), "is not UTF-8.*iconv -f latin1"),
+        ("a,b\n1,2\n".encode("utf-16"), "is UTF-16, as its byte-order mark says.*iconv -f utf-16 "),
+        (b"\xfe\xff" + "a,b\n1,2\n".encode("utf-16-be"), "is UTF-16, as its byte-order mark"),
+        ("# made by x\na,b\n1,2\n", "begins with a comment, '# made by x', .* the second has 2; leave"),
     ],
 )
 def test_broken_files_are_refused_with_the_line(tmp_path, text, words):
     with pytest.raises(ValueError, match=words):
         jd.tables.fit(write(tmp_path, text))
+
+
+def test_a_name_may_begin_as_a_comment_does(tmp_path):
+    assert jd.tables.fit(write(tmp_path, "#a,b\n1,2\n")).names == ("#a", "b")
+
+
+@pytest.mark.parametrize("cells", [["1,5", "2", "-3,25"], [f"1.{k:03},5" for k in range(60)]])
+def test_decimal_commas_are_said(cells, tmp_path):
+    """Few, and so many that they looked like an id."""
+    with pytest.warns(UserWarning, match="column 'a' holds numbers with a decimal comma.*write a point"):
+        columns = jd.tables.fit(write(tmp_path, "a;b\n" + "".join(f"{cell};1\n" for cell in cells)))
+    assert "! a holds numbers with a decimal comma" in columns.summary()
 
 
 def test_other_files_are_refused(tmp_path):

@@ -51,6 +51,11 @@ def test_categories_of_a_frame_are_categories():
     assert column.levels == ("1", "2")  # those that occur
 
 
+def test_the_kind_that_is_proposed_keeps_the_column():
+    with pytest.raises(ValueError, match=r"\(kinds=\{'x': \"category\"\}\)"):
+        jd.tables.fit({"x": [1, "1", True, 1.0]})
+
+
 def test_what_is_of_several_kinds_is_named_with_its_rows():
     with pytest.raises(
         ValueError, match=r"'x' holds number \(1 in row 0\) and text \('1' in row 1\).*kinds"
@@ -133,7 +138,8 @@ def test_levels_are_in_order():
 
 
 def test_numbers_with_a_decimal_comma_are_pointed_out():
-    assert "decimal comma" in jd.tables.fit({"x": ["1,5", "-2,25", None]}).summary()
+    with pytest.warns(UserWarning, match="decimal comma"):
+        assert "decimal comma" in jd.tables.fit({"x": ["1,5", "-2,25", None]}).summary()
     assert "decimal comma" not in jd.tables.fit({"x": ["1,5", "a"]}).summary()
 
 

@@ -1,6 +1,7 @@
 """From raw rows to a trained network and back: fit, save, load, evaluate and predict on tables."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.frames import containers
@@ -155,6 +156,17 @@ def test_chunks_of_a_file_are_predicted_and_evaluated(tmp_path):
     loss = {"loss": jd.losses.sigmoid_cross_entropy}
     found = jd.evaluate(*network, iter([frame[:80], frame[80:]]), **loss)
     np.testing.assert_allclose(found["loss"], jd.evaluate(*network, frame, **loss)["loss"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("array", [np.ones((3, 1)), jnp.ones(3)])
+def test_an_array_is_no_table_and_named_by_its_own_shape(array):
+    columns = jd.tables.fit({"x": [1.0, 2.0, 3.0]})
+    model = jd.nn.serial(columns.layer(), jd.nn.dense(1))
+    params, state = model.init(jax.random.key(0), columns.encode_inputs({"x": [1.0]}))
+    with pytest.raises(
+        TypeError, match=rf"x must be rows of a table.*got an array of shape \({array.shape[0]},"
+    ):
+        jd.predict(model, params, state, array)
 
 
 def test_what_is_no_table_is_refused():
