@@ -49,7 +49,7 @@ def rows_in(model: Network, data: Any) -> PyTree:
             f"{type(data).__name__} of {len(data)}: join them, as with pandas.DataFrame(rows) or "
             "pandas.concat(frames)"
         )
-    if isinstance(data, (np.ndarray, jax.Array)):
+    if hasattr(encodes, "names") and isinstance(data, (np.ndarray, jax.Array)):  # columns of a table
         raise TypeError(
             "x must be rows of a table, such as a frame or a dict of columns, or what the model's "
             f'columns make of them, {{"numbers": …, "codes": …}}, got an array of shape {data.shape}'
