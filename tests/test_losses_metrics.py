@@ -775,3 +775,20 @@ def test_slopes_are_the_same_where_a_compiler_computes_the_scores_twice(name):
     rates = jnp.array([1e-3, 1e-2])
     together = jax.jit(jax.vmap(trained))(rates)
     np.testing.assert_allclose(together, [trained(rate) for rate in rates], rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_half_a_float_is_rounded_once(dtype, smoothing):
+    z = jnp.asarray(np.random.default_rng(0).normal(scale=4.0, size=(200, 5)), dtype)
+    y = np.arange(200) % 5
+    for labels in (y, jax.nn.one_hot(y, 5, dtype=dtype)):
+        found = softmax_cross_entropy(z, labels, label_smoothing=smoothing)
+        wide = softmax_cross_entropy(
+            z.astype(jnp.float32), jnp.asarray(labels), label_smoothing=smoothing
+        )
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found.astype(float), wide.astype(dtype).astype(float))
+    slopes = jax.grad(lambda z: softmax_cross_entropy(z, y, label_smoothing=smoothing).sum())(z)
+    sums = np.asarray(slopes, float).sum(axis=-1)
+    np.testing.assert_allclose(sums, 0, atol=5 * float(jnp.finfo(dtype).eps))

@@ -35,7 +35,7 @@ def softmax_cross_entropy(
         examples. A metric of this loss is the mean over the others.
 
     Returns:
-      One loss per example, of shape ``(…)``, in the dtype of the logits.
+      One loss per example, of shape ``(…)``, computed in at least float32, in the dtype of the logits.
 
     Raises:
       ValueError: shapes that do not fit; a smoothing outside [0, 1]; as far as values are known (not
@@ -57,17 +57,19 @@ def softmax_cross_entropy(
     """
     _checks.check_scalar("label_smoothing", label_smoothing, "[0, 1]")
     given = classified(scores_of(logits, from_logits, exclusive=True), labels, ignore_class)
-    x = log_probabilities(given.scores, from_logits)
+    dtype = given.scores.dtype
+    wide = jnp.promote_types(dtype, jnp.float32)  # a sum of exponentials in half of it loses the small
+    x = log_probabilities(given.scores.astype(wide), from_logits)
     if given.soft:
         # "safe": 0 for a class that cannot be, even with a logit of −∞
-        loss = optax.losses.safe_softmax_cross_entropy(x, given.labels)
+        loss = optax.losses.safe_softmax_cross_entropy(x, given.labels.astype(wide))
     else:
         loss = optax.losses.softmax_cross_entropy_with_integer_labels(x, given.labels)
     if not (isinstance(label_smoothing, (int, float)) and label_smoothing == 0):
         alpha = jnp.asarray(label_smoothing, x.dtype)
         uniform = -jnp.mean(jax.nn.log_softmax(x), axis=-1)
         loss = jnp.where(alpha == 0, loss, (1 - alpha) * loss + alpha * uniform)
-    return given.of_counted(loss)
+    return given.of_counted(loss.astype(dtype))
 
 
 def sigmoid_cross_entropy(
