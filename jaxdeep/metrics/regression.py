@@ -309,7 +309,7 @@ def _scaled(values: Array, axis: int | None = 0) -> Pair:
 
 def _shifted(values: Array, exponent: Array) -> Array:
     """``values · 2^exponent``."""
-    return jnp.ldexp(values, exponent.astype(jnp.int32))
+    return jnp.ldexp(*jnp.broadcast_arrays(values, exponent.astype(jnp.int32)))
 
 
 def _columns_total(values: Float[Array, "n outputs"]) -> Float[Array, "outputs"]:
