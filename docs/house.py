@@ -40,6 +40,7 @@ FLOORS = {
         ("_compilation", "_partitions"),
         ("_checks", "_limits", "_sums"),
         ("_arrays", "_endings", "_identity", "_shapes", "_compat", "_extras", "_version", "_warning"),
+        ("_precision",),
     ),
 }
 ROWS = [row for rows in FLOORS.values() for row in rows]

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import HostOrDevice, as_array
+from jaxdeep._arrays import as_array
 from jaxdeep._compilation import inside
+from jaxdeep._precision import HostOrDevice
 
 
 def check(ignore_class: Any) -> int | None:

@@ -5,15 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import (
-    HostOrDevice,
-    as_array,
-    check_holds,
-    differences,
-    floating,
-    in_two,
-    is_cut,
-)
+from jaxdeep._arrays import as_array, floating
+from jaxdeep._precision import HostOrDevice, check_holds, differences, in_two, is_cut
 from jaxdeep._shapes import ArrayLike
 
 

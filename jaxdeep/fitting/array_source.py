@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._arrays import HostOrDevice, OnFile, aligned, check_holds, on_file, release
+from jaxdeep._arrays import OnFile, aligned, on_file, release
+from jaxdeep._precision import HostOrDevice, check_holds
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.block import Block, Part, Position
 from jaxdeep.fitting.fingerprint import fingerprint

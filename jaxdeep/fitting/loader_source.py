@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._arrays import extremes
 from jaxdeep._checks import takes
+from jaxdeep._precision import extremes
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.block import Block, Part, Position
 from jaxdeep.fitting.loaders import from_json, is_stateful, taken_apart, to_json

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks, _ignored
-from jaxdeep._arrays import HostOrDevice, as_array, floating, from_top
+from jaxdeep._arrays import as_array, floating, from_top
 from jaxdeep._limits import with_certain
 from jaxdeep._pairs import errors_of, pair
+from jaxdeep._precision import HostOrDevice
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Shaped
 
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks, _ignored
-from jaxdeep._arrays import HostOrDevice, as_array
+from jaxdeep._arrays import as_array
+from jaxdeep._precision import HostOrDevice
 from jaxdeep._shapes import Array, ArrayLike, Bool, Integer
 from jaxdeep.metrics.inputs import (
     any_nan,

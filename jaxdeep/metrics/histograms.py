@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks, _ignored
-from jaxdeep._arrays import check_told_apart
+from jaxdeep._arrays import as_array
+from jaxdeep._precision import check_told_apart
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.metrics.inputs import check_probabilities, flat, where
 from jaxdeep.metrics.streaming import Found, Metric, Pair, added, marked, of_sums, scattered, told
@@ -38,7 +39,7 @@ def of_histograms(
 
     def of(from_logits: bool | None) -> Metric:
         def counts(outputs: Any, y: Any, weights: Any) -> Found:
-            check_told_apart("outputs", outputs)
+            check_told_apart("outputs", as_array("outputs", outputs))
             scores, positive, w, wrong = flat(outputs, y, weights)
             wide = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
             if not from_logits:

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import HostOrDevice, as_array, on_device, weights_of_rows
+from jaxdeep._arrays import as_array, on_device, weights_of_rows
 from jaxdeep._ignored import at_once
+from jaxdeep._precision import HostOrDevice
 from jaxdeep._shapes import Array, ArrayLike, Bool, Integer, PyTree
 
 

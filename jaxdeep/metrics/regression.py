@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import HostOrDevice, as_array, broadcasting, in_two, weights_of_rows
+from jaxdeep._arrays import as_array, broadcasting, weights_of_rows
 from jaxdeep._pairs import errors_of, pair
+from jaxdeep._precision import HostOrDevice, in_two
 from jaxdeep._shapes import Array, Float, PyTree
 from jaxdeep.metrics.inputs import spread
 from jaxdeep.metrics.streaming import (

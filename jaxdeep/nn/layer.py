@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_holds, check_leaves, check_not_masked, leaves_of
+from jaxdeep._arrays import as_array, check_leaves, check_not_masked, leaves_of
 from jaxdeep._identity import is_same
+from jaxdeep._precision import check_holds
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.nn.model import Apply, Init, Model, Pair, Switches, check_models, described_as
 from jaxdeep.nn.traits import Shape, Traits

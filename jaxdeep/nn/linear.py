@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, extremes, whole
+from jaxdeep._arrays import as_array, whole
+from jaxdeep._precision import extremes
 from jaxdeep._shapes import Array, Arrays
 from jaxdeep.nn import initializers
 from jaxdeep.nn.activation_layers import activated, check_activates, check_activation

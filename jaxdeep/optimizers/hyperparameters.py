@@ -10,7 +10,8 @@ from jax.tree_util import KeyPath
 from jax.typing import ArrayLike
 
 from jaxdeep import _checks
-from jaxdeep._arrays import check_leaves, overflows
+from jaxdeep._arrays import check_leaves
+from jaxdeep._precision import overflows
 from jaxdeep._shapes import Arrays, PyTree
 from jaxdeep.optimizers import plateau
 from jaxdeep.optimizers.guards import EmaState

@@ -19,7 +19,8 @@ from jax.interpreters import partial_eval as pe
 from jax.tree_util import PyTreeDef
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxdeep._arrays import check_leaves, check_leaves_hold
+from jaxdeep._arrays import check_leaves
+from jaxdeep._precision import check_leaves_hold
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.scalars import Hyper, Scalar, Scalars, drive, scalars_in_force

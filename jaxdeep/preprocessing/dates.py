@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, numbers_in, of_data
+from jaxdeep._arrays import as_array, of_data
+from jaxdeep._precision import numbers_in
 from jaxdeep._shapes import Array, Integer
 from jaxdeep.preprocessing.keys import is_missing
 from jaxdeep.preprocessing.scaling import check_state

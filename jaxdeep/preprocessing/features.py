@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_holds, check_told_apart
+from jaxdeep._arrays import as_array
+from jaxdeep._precision import check_holds, check_told_apart
 from jaxdeep._shapes import Array, ArrayLike, Float, Shaped
 
 Axis = int | tuple[int, ...] | None

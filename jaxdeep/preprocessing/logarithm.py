@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_above_zero, check_holds, of_data
+from jaxdeep._arrays import as_array, of_data
+from jaxdeep._precision import check_above_zero, check_holds
 from jaxdeep._shapes import Array, ArrayLike
 from jaxdeep.preprocessing.features import (
     Axis,

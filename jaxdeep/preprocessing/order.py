@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_above_zero, check_holds, differences, overflows
+from jaxdeep._arrays import as_array
+from jaxdeep._precision import check_above_zero, check_holds, differences, overflows
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.preprocessing.features import (
     Axis,

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._arrays import as_array, numbers_in, of_data, overflows, whole
+from jaxdeep._arrays import as_array, of_data, whole
+from jaxdeep._precision import numbers_in, overflows
 from jaxdeep._shapes import Array, ArrayLike, Num
 from jaxdeep.preprocessing.levels import (
     Levels,

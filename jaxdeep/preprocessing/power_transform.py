@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_above_zero, of_data
+from jaxdeep._arrays import as_array, of_data
 from jaxdeep._compat import enable_x64
+from jaxdeep._precision import check_above_zero
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.preprocessing.features import (
     Axes,

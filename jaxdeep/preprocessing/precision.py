@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import lie_apart
 from jaxdeep._compat import enable_x64
+from jaxdeep._precision import lie_apart
 from jaxdeep._shapes import ArrayLike
 from jaxdeep.preprocessing.features import Axes, as_known, check_axis, check_kept_apart, reduced_axes
 from jaxdeep.preprocessing.statistics import Moments

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_above_zero, extremes, of_data, weights_of_rows
+from jaxdeep._arrays import as_array, of_data, weights_of_rows
+from jaxdeep._precision import check_above_zero, extremes
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.preprocessing.features import (
     Axes,

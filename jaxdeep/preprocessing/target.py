@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import as_array, check_above_zero, check_told_apart, extremes, of_data, whole
+from jaxdeep._arrays import as_array, of_data, whole
+from jaxdeep._precision import check_above_zero, check_told_apart, extremes
 from jaxdeep._shapes import Array, ArrayLike, Float, Integer
 from jaxdeep._sums import sums_at
 from jaxdeep._warning import warn

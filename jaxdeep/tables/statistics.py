@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdeep._arrays import lie_apart, not_told
+from jaxdeep._precision import lie_apart, not_told
 from jaxdeep.tables.dates import PARTS, TIME_PARTS, has_times, parts_of
 
 SAMPLE = 2**18

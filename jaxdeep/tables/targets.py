@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdeep._arrays import is_cut, lie_close, not_told
+from jaxdeep._precision import is_cut, lie_close, not_told
 from jaxdeep.preprocessing.keys import key_of
 from jaxdeep.tables.cells import Cells
 from jaxdeep.tables.conversion import keys_of, numbers_of, whole_of

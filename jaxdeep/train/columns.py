@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._arrays import OnFile, check_told_apart, lie_apart, lie_close, not_told, release
+from jaxdeep._arrays import OnFile, release
+from jaxdeep._precision import check_told_apart, lie_apart, lie_close, not_told
 from jaxdeep._shapes import PyTree
 from jaxdeep.tree import path_name
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import OnFile, as_array, check_above_zero, check_holds
+from jaxdeep._arrays import OnFile, as_array
+from jaxdeep._precision import check_above_zero, check_holds
 from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.tree import is_of_numbers, path_name, shapes
 

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks, regularizers
-from jaxdeep._arrays import HostOrDevice, as_array, weights_of_rows
+from jaxdeep._arrays import as_array, weights_of_rows
 from jaxdeep._compilation import is_traced
 from jaxdeep._ignored import ignored_by, without
+from jaxdeep._precision import HostOrDevice
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.losses import weighted
 from jaxdeep.metrics import Metric, Tally, mean

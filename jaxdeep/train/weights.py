@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import HostOrDevice, as_array, check_holds, on_device, weights_of_rows
+from jaxdeep._arrays import as_array, on_device, weights_of_rows
 from jaxdeep._compilation import check_untraced, inside, is_traced
+from jaxdeep._precision import HostOrDevice, check_holds
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Num, PyTree
 from jaxdeep.losses.meaning import OF_BITS, OF_CLASSES
 from jaxdeep.train.state import PerExample
