@@ -38,7 +38,7 @@ import time
 from importlib import metadata
 
 from benchmarks.cross_validation import CORES, cpu_seconds
-from benchmarks.throughput import versions
+from benchmarks.throughput import write_results
 
 CANDIDATES, HALVING = ("sgd", "nag", "rmsprop", "adam"), "halving"
 BUDGETS = range(10, 25)  # for which `compare` tunes two hyperparameters of each, as the others do here
@@ -184,13 +184,10 @@ def main():
         args.out.write_text(json.dumps(worker(args.worker, size, args.seed)))
         return
     results, loads = measure(size, args.rounds)
-    about = versions() | {name: metadata.version(name) for name in PEERS}
+    peers = {name: metadata.version(name) for name in PEERS}
     words = " ".join(options(size))
     command = f"python -m benchmarks.compare_by_hand --rounds {args.rounds} {words}"
-    text = (
-        "# Compare by hand\n\n"
-        f"`{command}`\n\n"
-        f"{', '.join(f'{name} {value}' for name, value in about.items())}\n\n"
+    body = (
         f"{table(results, size)}\n\n"
         f"Medians over {args.rounds} rounds, contenders one after another in each; {len(CANDIDATES)} "
         f"optimizers, {args.budget} trials and {args.seeds} final seeds\nof each, {args.epochs} epochs "
@@ -198,14 +195,9 @@ def main():
         "file, and halving trains fewer epochs. The load of the machine before a run was\n"
         f"{min(loads):.1f} to {max(loads):.1f}, on {CORES} cores: others worked on it, too.\n\n"
         "What the answer says, round by round (each has another seed), and the mean test accuracies:\n\n"
-        f"{answers(results)}\n"
+        f"{answers(results)}"
     )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.with_suffix(".json").write_text(
-        json.dumps({**about, "command": command, "loads": loads, **results}, indent=1) + "\n"
-    )
-    args.out.with_suffix(".md").write_text(text)
-    print("\n" + text)
+    write_results(args.out, "Compare by hand", command, body, {"loads": loads, **results}, peers=peers)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 
-from benchmarks.throughput import versions
+from benchmarks.throughput import write_results
 
 EPOCHS, BATCH, FOLDS, SEEDS, UNITS = 20, 32, 5, 3, 64
 SECONDS = ("seconds", "seconds_without_imports", "cpu_seconds")
@@ -200,14 +200,10 @@ def main():
         args.out.write_text(json.dumps(CONTENDERS[args.worker][0]()))
         return
     results, loads = measure(args.contenders, args.rounds)
-    about = versions()
     command = f"python -m benchmarks.cross_validation --rounds {args.rounds}"
     if len(args.contenders) < len(CONTENDERS):
         command += f" --contenders {' '.join(args.contenders)}"
-    text = (
-        "# Cross-validation\n\n"
-        f"`{command}`\n\n"
-        f"{', '.join(f'{name} {value}' for name, value in about.items())}\n\n"
+    body = (
         f"{table(results)}\n\n"
         f"Medians over {args.rounds} rounds, contenders one after another in each; {FOLDS} folds, "
         f"{len(RATES)} learning rates,\n{SEEDS} seeds, {EPOCHS} epochs of batches of {BATCH}. All is "
@@ -215,14 +211,9 @@ def main():
         f"run was {min(loads):.1f} to {max(loads):.1f}, on {CORES} cores: others worked on it, too.\n\n"
         "Mean accuracy over folds and seeds, of the first round. (Each of the three seeds draws the "
         "first parameters\nfor all folds and rates, so that rows may differ by a hundredth or two.)\n\n"
-        f"{by_rate(results)}\n"
+        f"{by_rate(results)}"
     )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.with_suffix(".json").write_text(
-        json.dumps({**about, "command": command, "loads": loads, **results}, indent=1) + "\n"
-    )
-    args.out.with_suffix(".md").write_text(text)
-    print("\n" + text)
+    write_results(args.out, "Cross-validation", command, body, {"loads": loads, **results})
 
 
 if __name__ == "__main__":

@@ -17,13 +17,12 @@ one of five instead of ten, a label that is cheaper. Intervals are 95 %, by Stud
 """
 
 import argparse
-import json
 import pathlib
 import time
 
 import numpy as np
 
-from benchmarks.throughput import versions
+from benchmarks.throughput import write_results
 from benchmarks.transfer import interval
 
 UNLABELLED, TESTED, EPOCHS, BATCH = 10_000, 5_000, 60, 20
@@ -118,19 +117,10 @@ def main():
             gain, wide = interval(np.subtract(values, ways["from scratch"]))
             of_gain = f"{gain:+.3f} ± {wide:.3f}" if way != "from scratch" else ""
             lines.append(f"| {name} | {way} | {mean:.3f} ± {half:.3f} | {of_gain} |")
-    command, about = f"python -m benchmarks.pretraining --seeds {args.seeds}", versions()
-    text = (
-        f"# Pretraining\n\n`{command}`\n\n{', '.join(f'{n} {v}' for n, v in about.items())}\n\n"
-        + "\n".join(lines)
-        + f"\n\n{args.seeds} seeds, {time.perf_counter() - began:.0f} s. The networks and the task: "
-        "`benchmarks/pretraining.py`.\n"
-    )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.with_suffix(".json").write_text(
-        json.dumps({**about, "command": command, **found}, indent=1) + "\n"
-    )
-    args.out.with_suffix(".md").write_text(text)
-    print(text)
+    command = f"python -m benchmarks.pretraining --seeds {args.seeds}"
+    seconds = f"{args.seeds} seeds, {time.perf_counter() - began:.0f} s"
+    lines += ["", f"{seconds}. The networks and the task: `benchmarks/pretraining.py`."]
+    write_results(args.out, "Pretraining", command, "\n".join(lines), found)
 
 
 if __name__ == "__main__":

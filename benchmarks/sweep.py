@@ -13,7 +13,6 @@ of the ratio within a round.
 import argparse
 import dataclasses
 import functools
-import json
 import pathlib
 import statistics
 import subprocess
@@ -21,7 +20,7 @@ import sys
 import time
 
 from benchmarks.contenders.variants import BATCH, VARIANTS, data
-from benchmarks.throughput import versions
+from benchmarks.throughput import write_results
 
 PLAIN = dataclasses.replace(VARIANTS["plain"], examples=500 * BATCH)
 RATES = [10 ** (-4 + 3 * i / 15) for i in range(16)]
@@ -128,24 +127,15 @@ def main():
         CONTENDERS[args.worker][0](args.epochs)
         return
     results = measure(args.contenders, args.rounds, args.epochs)
-    about = versions()
     command = f"python -m benchmarks.sweep --rounds {args.rounds} --epochs {args.epochs}"
     if len(args.contenders) < len(CONTENDERS):
         command += f" --contenders {' '.join(args.contenders)}"
-    text = (
-        "# Sweep\n\n"
-        f"`{command}`\n\n"
-        f"{', '.join(f'{name} {value}' for name, value in about.items())}\n\n"
+    body = (
         f"{table(results)}\n\n"
         "Medians over rounds; 16 learning rates, 500 steps of 32 examples each. Cold is from the start\n"
-        "of the process to the end of the sweep, imports, data and compilation included.\n"
+        "of the process to the end of the sweep, imports, data and compilation included."
     )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.with_suffix(".json").write_text(
-        json.dumps({**about, "command": command, **results}, indent=1) + "\n"
-    )
-    args.out.with_suffix(".md").write_text(text)
-    print("\n" + text)
+    write_results(args.out, "Sweep", command, body, results)
 
 
 if __name__ == "__main__":

@@ -212,6 +212,17 @@ def versions():
     return found
 
 
+def write_results(out, title, command, body, found, *, peers=()):
+    """A benchmark's page and its numbers, as ``out.md`` and ``out.json``; the page is printed, too."""
+    about = versions() | dict(peers)
+    text = f"# {title}\n\n`{command}`\n\n{', '.join(f'{n} {v}' for n, v in about.items())}\n\n{body}\n"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    everything = {**about, "command": command, **found}
+    out.with_suffix(".json").write_text(json.dumps(everything, indent=1) + "\n")
+    out.with_suffix(".md").write_text(text)
+    print(f"\n{text}")
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -10,13 +10,12 @@ runs of B are one sweep. The accuracy is that of the 2,000 test images of the tw
 """
 
 import argparse
-import json
 import pathlib
 import time
 
 import numpy as np
 
-from benchmarks.throughput import versions
+from benchmarks.throughput import write_results
 
 PULLOVER, T_SHIRT = 2, 0
 IMAGES, HELD_EPOCHS, EPOCHS, BATCH, RATE = 200, 4, 20, 32, 1e-3
@@ -149,20 +148,11 @@ def main():
         f"| gain, seed by seed | {mean:+.4f} ± {half:.4f} | {gain.min():+.4f} – {gain.max():+.4f} | "
         f"{TEXTBOOK['reused'] - TEXTBOOK['from scratch']:+.4f} |"
     )
-    command, about = f"python -m benchmarks.transfer --seeds {args.seeds}", versions()
+    command = f"python -m benchmarks.transfer --seeds {args.seeds}"
     of_a = f"validation accuracy {found['a_validation_accuracy']:.4f}, {found['seconds_a']:.0f} s"
-    text = (
-        f"# Transfer\n\n`{command}`\n\n{', '.join(f'{n} {v}' for n, v in about.items())}\n\n"
-        + "\n".join(lines)
-        + f"\n\n{args.seeds} seeds. Network A, 8 classes: {of_a};\n"
-        f"the {2 * args.seeds} runs of B, one sweep: {found['seconds_b']:.0f} s.\n"
-    )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.with_suffix(".json").write_text(
-        json.dumps({**about, "command": command, **found}, indent=1) + "\n"
-    )
-    args.out.with_suffix(".md").write_text(text)
-    print(text)
+    lines += ["", f"{args.seeds} seeds. Network A, 8 classes: {of_a};"]
+    lines += [f"the {2 * args.seeds} runs of B, one sweep: {found['seconds_b']:.0f} s."]
+    write_results(args.out, "Transfer", command, "\n".join(lines), found)
 
 
 if __name__ == "__main__":

@@ -104,8 +104,7 @@ def make_run(
       where these are not what was trained, no further step is taken from it. The history holds
       ``(epochs,)`` arrays by name: "loss", every metric, their "val_…" forms, and the ``learning_rate``,
       the ``momentum`` and every hyperparameter that a schedule drives, as in force at the end of the
-      epoch. Epochs that
-      were not run are NaN.
+      epoch. Epochs that were not run are NaN.
 
     Without early stopping a run has a fixed number of epochs and is differentiated in reverse mode too:
     `jax.grad` of its last validation loss with respect to a learning rate or the strength of a penalty.

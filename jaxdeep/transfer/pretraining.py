@@ -83,7 +83,8 @@ def pretrain_layerwise(
             "pretrain_layerwise needs a hidden layer with parameters below the head, got "
             f"{', '.join(names) or 'none'}"
         )
-    for number, group in enumerate(_groups(list(layers), names)):
+    groups = list(_groups(list(layers), names))
+    for number, group in enumerate(groups):
         if not group:  # nothing stands in front of the first
             continue
         below = serial(**{name: layers[name] for name in group})
@@ -108,7 +109,8 @@ def pretrain_layerwise(
             )
             trained = result.params["layer"], result.state.get("layer", {})
             params, state = params | trained[0], state | trained[1]
-        h = predict(below, *trained, h, batch_size=max(batch_size, _ROWS))
+        if group is not groups[-1]:
+            h = predict(below, *trained, h, batch_size=max(batch_size, _ROWS))
     return params, state
 
 

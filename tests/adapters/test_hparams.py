@@ -5,7 +5,7 @@ import importlib.util
 import jax
 import numpy as np
 import pytest
-from helpers.events import events
+from helpers.events import events, scalars
 
 import jaxdeep as jd
 from jaxdeep.adapters import sweep_to_tensorboard
@@ -52,15 +52,6 @@ def sessions(folders):
         }
         found.append((values, ended[0].status))
     return found
-
-
-def scalars(folder):
-    return [
-        (value.tag, event.step, value.simple_value)
-        for event in events(folder)
-        for value in event.summary.value
-        if value.HasField("simple_value")
-    ]
 
 
 def test_every_row_is_a_session_with_its_values(tmp_path):

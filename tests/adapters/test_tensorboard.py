@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.events import events
+from helpers.events import events, scalars
 
 import jaxdeep as jd
 from jaxdeep.adapters import to_tensorboard
@@ -21,16 +21,6 @@ pytestmark = pytest.mark.skipif(
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (60, 3))
 Y = X @ jnp.ones((3, 2))
-
-
-def scalars(folder):
-    """Every scalar that was written, in order: (tag, step, value)."""
-    return [
-        (value.tag, event.step, value.simple_value)
-        for event in events(folder)
-        for value in event.summary.value
-        if value.HasField("simple_value")
-    ]
 
 
 def series(folder, tag):

@@ -29,3 +29,13 @@ def events(folder):
             data = data[4:]
             found.append(Event.FromString(body))
     return found
+
+
+def scalars(folder):
+    """Every scalar that was written, in order: (tag, step, value)."""
+    return [
+        (value.tag, event.step, value.simple_value)
+        for event in events(folder)
+        for value in event.summary.value
+        if value.HasField("simple_value")
+    ]
