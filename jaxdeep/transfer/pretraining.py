@@ -76,6 +76,11 @@ def pretrain_layerwise(
     _checks.check_number("noise", noise, "[0, 1)")
     layers = chain_of("pretrain_layerwise", model).layers
     h: Any = as_array("x", x)
+    batch_size = _checks.check_count("batch_size", batch_size)
+    if h.ndim < 2 or len(h) < batch_size:
+        raise ValueError(
+            f"x must have at least batch_size={batch_size} rows of numbers, got an array of shape {h.shape}"
+        )
     params, state = model.init(key, h[:1])
     names = [name for name in with_parameters(layers, params) if _begins(layers[name])]
     if len(names) < 2:
