@@ -79,7 +79,7 @@ def pretrain_layerwise(
     batch_size = _checks.check_count("batch_size", batch_size)
     if h.ndim < 2 or len(h) < batch_size:
         raise ValueError(
-            f"x must have at least batch_size={batch_size} rows of numbers, got an array of shape {h.shape}"
+            f"x must have at least batch_size={batch_size} rows, got an array of shape {h.shape}"
         )
     params, state = model.init(key, h[:1])
     names = [name for name in with_parameters(layers, params) if _begins(layers[name])]
