@@ -29,7 +29,7 @@ FLOORS = {
     "the door": (("__main__",), ("cli",), (HOUSE,)),
     "leaves": (("comparison",), ("adapters", "datasets", "plotting")),
     "tools": (("uncertainty", "saving"), ("search", "compress", "transfer", "tables")),
-    "the host": (("fitting",),),
+    "the host": (("fitting",), ("lasting",)),
     "pure": (
         ("diagnostics", "recipes"),
         ("train", "preprocessing"),

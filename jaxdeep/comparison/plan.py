@@ -17,7 +17,7 @@ from jaxdeep.comparison.candidate import COLUMN, Candidate, checked, nearest, tr
 from jaxdeep.comparison.checks import check_alike, check_finite, check_losses, check_number, check_whole
 from jaxdeep.comparison.parts import Parts, parts_of
 from jaxdeep.comparison.schedule import made_by, plateau_of
-from jaxdeep.fitting.fingerprint import fingerprint
+from jaxdeep.lasting.fingerprint import fingerprint
 from jaxdeep.search.spaces.space import Point, Points
 from jaxdeep.train import monitors
 from jaxdeep.train.data import count_examples

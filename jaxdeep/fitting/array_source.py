@@ -12,8 +12,8 @@ from jaxdeep._arrays import OnFile, aligned, on_file, release
 from jaxdeep._precision import HostOrDevice, check_holds
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.block import Block, Part, Position
-from jaxdeep.fitting.fingerprint import fingerprint
 from jaxdeep.fitting.placement import Placement
+from jaxdeep.lasting.fingerprint import fingerprint
 from jaxdeep.train.data import (
     as_arrays,
     check_pair,

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxdeep._extras import needed
 from jaxdeep.fitting.block import Position
-from jaxdeep.fitting.description import About, difference_of, in_words_of_today
+from jaxdeep.fitting.description import About, differences, in_words_of_today
 from jaxdeep.fitting.directory import held, reason_of
 from jaxdeep.fitting.run_arrays import digest_of, filled_run, named_arrays, with_room
 from jaxdeep.optimizers.hyperparameters import RECORDED, recorded
@@ -186,15 +186,12 @@ class Checkpoints:
         return self._manager.restore(epoch, args=self._ocp.args.Composite(**items))
 
     def _check_run(self, about: About) -> None:
-        differences = [
-            f"{name}: {difference_of(about.get(name), value)}"
-            for name, value in self.about.items()
-            if name != "contents" and about.get(name) != value
-        ]
-        if differences:
+        # names of entries that only other versions have are no difference
+        there = {name: value for name, value in about.items() if name in self.about}
+        if odd := differences(there, self.about, apart=["contents"]):
             raise _OtherRun(
                 f"checkpoint={str(self.directory)!r} holds another run; it differs in "
-                + "; ".join(differences)
+                + "; ".join(odd)
                 + ". Give a new directory, or delete that one"
             )
 

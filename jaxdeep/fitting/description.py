@@ -1,14 +1,19 @@
 """What tells a run from others, as JSON that is kept beside its checkpoints."""
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from jaxdeep._shapes import PyTree
+from jaxdeep._version import __version__
 from jaxdeep.fitting.setup import Setup
+from jaxdeep.lasting.identity import METRIC, lasting_repr, text_of
 from jaxdeep.optimizers import hyperparams
 from jaxdeep.train.options import TrialOptions, options_of
 from jaxdeep.train.run import RunState
@@ -44,7 +49,7 @@ def describe(
     averaged = {"averaged": shapes_by_path(run.averaged)} if jax.tree.leaves(run.averaged) else {}
     return {
         "version": _VERSION,
-        "model": lasting(repr(setup.model)),
+        "model": lasting_repr(setup.model),
         "parameters": shapes_by_path(ts.params),
         "state": shapes_by_path(ts.state),
         **averaged,
@@ -54,8 +59,54 @@ def describe(
         "contents": dict(contents),
         "metrics": sorted(run.history),
         "key": np.asarray(jax.random.key_data(ts.key)).tolist(),
-        "arguments": {name: lasting(repr(value)) for name, value in options.items()},
+        "arguments": {name: lasting_repr(value) for name, value in options.items()},
+        "made_of": _made_of(
+            {"model": setup.model, "optimizer": setup.optimizer}
+            | {name: options[name] for name in options if name != "objective"}  # made of these
+        ),
     }
+
+
+def differences(old: About, new: About, apart: Collection[str] = ()) -> list[str]:
+    """Every entry in which a run is another than the one described before, with both.
+
+    What things are made of counts where both know it, by the same versions.
+    """
+    made, anew = old.get("made_of", {}), new["made_of"]
+    values, others = made.get("values", {}), anew["values"]
+    if made.get("versions") != anew["versions"]:
+        values = {}
+    names = [name for name in {**old, **new} if name != "made_of" and name not in apart]
+    found = {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
+    odd = [name for name in values if values[name] != others.get(name, values[name])]
+    for name in odd:  # which is shown alike, or else is found above
+        if name not in found and name not in _names_in(found.get("arguments")):
+            found[name] = (values[name], others[name])
+    return [f"{name}: {difference_of(*both)}" for name, both in found.items()]
+
+
+def _names_in(both: tuple[Any, Any] | None) -> list[str]:
+    """The options that two descriptions of them have differently."""
+    old, new = both or ({}, {})
+    return [name for name in {**old, **new} if old.get(name) != new.get(name)]
+
+
+def _made_of(things: Mapping[str, object]) -> dict[str, Any]:
+    """What things are made of, which tells apart what is shown alike; without what cannot be known.
+
+    Beside it are the versions that it holds for: others may write the same with another code.
+    """
+    known = {}
+    for name, thing in things.items():
+        with contextlib.suppress(ValueError):
+            # a module of another library holds its first parameters, which the run has left
+            known[name] = text_of(thing, name, arrays=name != "model")
+    return {"versions": _versions(), "values": known}
+
+
+def _versions() -> dict[str, str]:
+    python = ".".join(map(str, sys.version_info[:2]))
+    return {"python": python, "jaxdeep": __version__, "jax": jax.__version__, "optax": optax.__version__}
 
 
 _APART = ("epochs", "validation", "update_args")
@@ -63,7 +114,6 @@ _DESCRIBED = [name for name in options_of(TrialOptions) if name not in _APART]
 _VERSION = 3
 _WIDTH = 80  # of what is shown of a value
 _WORD = r"[\w.<>]+"  # names of functions, and numbers
-_METRIC = r"\bMetric\((?:[^()]|\([^()]*\))*\)"  # of what functions one is made is its own affair
 # Words of descriptions of versions 1 and 2 and today's: names of options, and patterns in reprs.
 _OPTIONS = {"accumulate": "accumulation_steps"}
 _WORDS = (
@@ -71,7 +121,7 @@ _WORDS = (
     (r"\b((?:quantized_)?dense)\(units=", r"\1(features="),
     (r"\b((?:quantized_)?embedding)\(size=", r"\1(num_embeddings="),
     (r"(\bembedding\(num_embeddings=[^()]*, )init=", r"\1embedding_init="),
-    (_METRIC, "Metric"),
+    (METRIC, "Metric"),
     (r"(\bEarlyStopping\([^()]*restore_best=\w+)\)", r"\1, ties='first')"),
 )
 
@@ -129,8 +179,3 @@ def _short(text: str, alike: int) -> str:
     differs = next((f.end() for f in re.finditer(_WORD, text) if f.end() > alike), len(text))
     end = max([*ends, min(differs, 2 * _WIDTH)])
     return text if len(text) <= _WIDTH else text[:end] + "…"
-
-
-def lasting(text: str) -> str:
-    """A repr without addresses and inner functions, so that it is the same in another process."""
-    return re.sub(_METRIC, "Metric", re.sub(r" at 0x[0-9a-fA-F]+", "", text))

@@ -32,7 +32,8 @@ class HowOptions(TypedDict, total=False):
       checkpoint: a local directory, from which the sweep goes on when it is called again after it was
         killed, in whatever moment: to the same table, bit for bit. No row that had ended is trained
         again, and the others go on from the last epoch or rung that was saved. Points, seeds and epochs
-        may be more than before (with a `sampler`, points alone); whatever else differs is refused. The
+        may be more than before (with a `sampler`, points alone); whatever else differs is refused. Where
+        more points end fewer of them late, those that went further keep what they have. The
         directory holds a journal of JSON lines and the states of rows. A power cut may cost the last
         five seconds, whose rows are trained again. Values of points must have a name that lasts, so
         that functions must be those of a module. Data are known by a checksum; of arrays above 256 MB

@@ -15,13 +15,13 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.holdout import held_out, is_share
 from jaxdeep.fitting.interruption import NOT_BEGUN, Interruption, interruptible
 from jaxdeep.fitting.sources import is_batches
+from jaxdeep.lasting.identity import digest_of
 from jaxdeep.optimizers import hyperparams
 from jaxdeep.search.builder import PURE, Build, Builder, check_data, check_values
 from jaxdeep.search.driving import STRATEGIES, MakeRunner, Runner, Strategy, drive
 from jaxdeep.search.options import HowOptions, SweepOptions
 from jaxdeep.search.records.description import description, name_rows
 from jaxdeep.search.records.directory import opened
-from jaxdeep.search.records.identity import digest_of
 from jaxdeep.search.records.store import Ranking, Store
 from jaxdeep.search.resampling.subset import WHOLE, DeviceData, Prepare, Subset, check_free
 from jaxdeep.search.rows import grouped_rows, keys_of, raised_by_user, telling_point

@@ -12,12 +12,13 @@ import time
 
 import jax
 import numpy as np
+import optax
 import pytest
 from helpers.runs import STOPPING, X, Y, fit, identical, same
 
 import jaxdeep as jd
 from jaxdeep._compilation import forget
-from jaxdeep.fitting import fingerprint
+from jaxdeep.lasting import fingerprint
 from jaxdeep.optimizers.hyperparameters import recorded
 
 pytest.importorskip("orbax.checkpoint")
@@ -98,6 +99,62 @@ def test_another_run_is_refused_with_what_differs(tmp_path):
     ]:
         with pytest.raises(ValueError, match=f"holds another run; it differs in .*{message}"):
             fit(epochs=2, checkpoint=tmp_path, **changes)
+
+
+def weighted(weight):
+    return lambda outputs, y: weight * jd.losses.softmax_cross_entropy(outputs, y)
+
+
+def leaky(slope):
+    return jd.nn.serial(jd.nn.dense(2, activation=lambda x: jax.numpy.maximum(x, slope * x)))
+
+
+def test_a_number_in_a_function_makes_another_run(tmp_path):
+    fit(**SMALL, loss=weighted(1.0), epochs=1, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match=r"another run; it differs in loss: .*weight=1\.0.* there"):
+        fit(**SMALL, loss=weighted(2.0), epochs=2, checkpoint=tmp_path)
+    assert len(fit(**SMALL, loss=weighted(1.0), epochs=2, checkpoint=tmp_path).history["loss"]) == 2
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("name", "made", "old", "new"),
+    [
+        ("model", leaky, 0.1, 0.2),
+        ("optimizer", optax.adam, 1e-3, 1e-2),
+        ("optimizer", lambda steps: optax.sgd(optax.cosine_decay_schedule(0.1, steps)), 9, 90),
+        ("optimizer", lambda k: optax.MultiSteps(optax.sgd(0.1), k), 1, 2),
+        ("optimizer", lambda s: jd.optimizers.sgd(lambda step: 0.1 * s**step), 0.5, 0.6),
+        ("metrics", lambda power: {"p": lambda o, y: (y**power).mean()}, 1, 2),
+    ],
+)
+def test_what_is_shown_alike_is_told_apart(name, made, old, new, tmp_path):
+    fit(**SMALL | {name: made(old)}, epochs=1, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match=rf"another run; it differs in {name}: .* there, .* here"):
+        fit(**SMALL | {name: made(new)}, epochs=2, checkpoint=tmp_path)
+    fit(**SMALL | {name: made(old)}, epochs=2, checkpoint=tmp_path)
+
+
+@pytest.mark.heavy
+def test_other_first_parameters_of_a_module_and_what_cannot_be_described_make_no_other_run(
+    tmp_path, monkeypatch
+):
+    nnx = pytest.importorskip("flax.nnx")
+    for seed in (0, 1):
+        module = jd.adapters.from_nnx(nnx.Linear(4, 2, rngs=nnx.Rngs(seed)))
+        fit(**SMALL | {"model": module}, epochs=1 + seed, checkpoint=tmp_path / "nnx")
+    with (tmp_path / "log").open("w") as log:
+
+        def loss(outputs, y):
+            print(type(outputs), file=log)
+            return jd.losses.softmax_cross_entropy(outputs, y)
+
+        for epochs in (1, 2):
+            fit(**SMALL, loss=loss, epochs=epochs, checkpoint=tmp_path / "file")
+    # another version may write the same with another code
+    fit(**SMALL, loss=weighted(1.0), epochs=1, checkpoint=tmp_path / "version")
+    monkeypatch.setattr("jaxdeep.fitting.description.__version__", "0.0.1")
+    fit(**SMALL, loss=weighted(2.0), epochs=2, checkpoint=tmp_path / "version")
 
 
 # of a future of the array store that nobody waits for once another has failed

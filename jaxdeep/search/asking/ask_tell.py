@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from jaxdeep import _checks
 from jaxdeep._warning import warn
-from jaxdeep.fitting.description import lasting
 from jaxdeep.fitting.interruption import NOT_BEGUN, Interruption
+from jaxdeep.lasting.identity import Json, lasting_repr, text_of
 from jaxdeep.optimizers.identity import numbers_of
 from jaxdeep.search.asking.batches import Batches, BySeed
 from jaxdeep.search.asking.outcome import Asked, Outcome, Source, outcome_of
 from jaxdeep.search.asking.study import StudySource
 from jaxdeep.search.driving import Strategy
 from jaxdeep.search.records.directory import opened
-from jaxdeep.search.records.identity import Json, text_of
 from jaxdeep.search.records.store import Ranking
 from jaxdeep.search.spaces.space import Point, points_of
 from jaxdeep.search.spaces.values import words
@@ -237,7 +236,7 @@ def _source(
         config.sampler,
         space,
         {name: text for name, text in about.items() if name != "strategy"}
-        | {"seeds": len(sweeping.keys), "metric": [metric, sign], "space": lasting(repr(space))}
+        | {"seeds": len(sweeping.keys), "metric": [metric, sign], "space": lasting_repr(space)}
         | {name: text_of(value, name) for name, value in made_of.items()},
         metric=metric,
         sign=sign,

@@ -5,9 +5,9 @@ import functools
 from collections.abc import Hashable, Iterator, Sequence
 
 from jaxdeep.fitting.progress import is_live
+from jaxdeep.lasting.identity import Json
 from jaxdeep.search.driving import MakeRunner, Runner, Strategy
 from jaxdeep.search.records.description import name_rows
-from jaxdeep.search.records.identity import Json
 from jaxdeep.search.records.store import Store
 from jaxdeep.search.resampling.subset import WHOLE, DeviceData
 from jaxdeep.search.rows import grouped_rows

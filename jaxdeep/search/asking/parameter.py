@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxdeep.fitting.description import lasting
-from jaxdeep.search.records.identity import words_of
+from jaxdeep.lasting.identity import lasting_repr, words_of
 from jaxdeep.search.spaces.distributions import (
     Choice,
     Distribution,
@@ -160,6 +159,6 @@ def _labels(values: Sequence[Any]) -> list[Any]:
     plain = all(value is None or isinstance(value, (bool, int, float, str)) for value in values)
     if plain and len(set(values)) == len(values):
         return list(values)
-    names = [getattr(value, "__name__", None) or lasting(repr(value)) for value in values]
+    names = [getattr(value, "__name__", None) or lasting_repr(value) for value in values]
     clear = len(set(names)) == len(names) and max(map(len, names)) <= _LONGEST
     return names if clear else list(range(len(values)))

@@ -7,9 +7,9 @@ from typing import Any
 
 from jaxdeep._extras import needed
 from jaxdeep.fitting.description import difference_of
+from jaxdeep.lasting.identity import Json, digest_of
 from jaxdeep.search.asking.outcome import Asked, Outcome
 from jaxdeep.search.asking.parameter import Parameters, parameters_of, which_of
-from jaxdeep.search.records.identity import Json, digest_of
 from jaxdeep.search.spaces.space import Point
 
 # User attributes. "jaxdeep" says of a study what the sweep is, and of a trial a checksum of that and the

@@ -15,12 +15,12 @@ from jaxdeep._compilation import check_untraced, compiled, meant_nans, meant_tra
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
 from jaxdeep.fitting.description import About, describe
-from jaxdeep.fitting.fingerprint import fingerprint
 from jaxdeep.fitting.holdout import held_out, is_share
 from jaxdeep.fitting.interruption import Interruption, interruptible
 from jaxdeep.fitting.progress import compiling, ordered, reporting
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.fitting.sources import is_batches
+from jaxdeep.lasting.fingerprint import fingerprint
 from jaxdeep.optimizers import hyperparams
 from jaxdeep.search.builder import Build, Builder, check_data
 from jaxdeep.search.populations.exploit import Bounds, Range, check_numbers, exploit_and_explore

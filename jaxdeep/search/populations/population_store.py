@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdeep._extras import needed
 from jaxdeep._warning import warn
-from jaxdeep.fitting.description import About, difference_of
+from jaxdeep.fitting.description import About, differences
 from jaxdeep.fitting.directory import held, reason_of
 from jaxdeep.fitting.run_arrays import filled_run, named_arrays
 from jaxdeep.search.populations.lineage import Generation
@@ -169,15 +169,9 @@ class Directory:
         place = f"checkpoint={str(self.directory)!r}"
         if (header["format"], header.get("format_version")) != (_FORMAT, _VERSION):
             raise ValueError(f"{place} holds a population of another version; give another directory")
-        there = header["about"]
-        differences = [
-            f"{name}: {difference_of(there.get(name), self._about.get(name))}"
-            for name in {**there, **self._about}
-            if there.get(name) != self._about.get(name)
-        ]
-        if differences:
+        if odd := differences(header["about"], self._about):
             raise ValueError(
-                f"{place} holds another population; it differs in {'; '.join(differences)}. Give "
+                f"{place} holds another population; it differs in {'; '.join(odd)}. Give "
                 "another directory, or delete that one"
             )
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.description import shapes_by_path
-from jaxdeep.fitting.fingerprint import fingerprint
 from jaxdeep.fitting.setup import Setup
+from jaxdeep.lasting.fingerprint import fingerprint
+from jaxdeep.lasting.identity import Json, digest_of, text_of, words_of
+from jaxdeep.lasting.made_of import array_digest
 from jaxdeep.optimizers.identity import numbers_of
-from jaxdeep.search.records.identity import Json, digest_of, text_of, words_of
-from jaxdeep.search.records.made_of import array_digest
 from jaxdeep.search.spaces.space import Point
 from jaxdeep.search.trial import Trial
 from jaxdeep.train.options import TrialOptions, options_of

@@ -13,9 +13,9 @@ from jaxdeep._compilation import uninterrupted
 from jaxdeep._warning import warn
 from jaxdeep.fitting.description import difference_of
 from jaxdeep.fitting.directory import held
+from jaxdeep.lasting.identity import digest_of
 from jaxdeep.search.records import row_file
 from jaxdeep.search.records.events import as_event, from_event
-from jaxdeep.search.records.identity import digest_of
 from jaxdeep.search.records.journal import Event, Journal, no_event, versions
 from jaxdeep.search.records.row_file import Kept, Place
 from jaxdeep.search.records.store import NOTHING, Ending, Past, Ranking, Row, Store
@@ -25,6 +25,7 @@ from jaxdeep.train.options import TrialOptions, options_of
 from jaxdeep.train.run import RunState
 
 _FORMAT = 2
+_OF_A_POPULATION = "population.jsonl"
 _SMALL = 2**20  # bytes of a state that is kept with others
 _SHARE = 100  # a row is saved after so many times what that takes: 1 % of a worker's time
 
@@ -60,6 +61,11 @@ class Directory(Store):
         refusal: OSError | None = None,
     ) -> None:
         self.path, self._keep, self._ranking = path, keep, ranking
+        if (path / _OF_A_POPULATION).exists():
+            raise ValueError(
+                f"checkpoint={str(path)!r} holds a population ({_OF_A_POPULATION!r}), and no sweep; "
+                "give another directory"
+            )
         self._journal = Journal(path / "journal.jsonl", refusal)
         if refusal is None:
             (path / "rows").mkdir(exist_ok=True)

@@ -86,6 +86,8 @@ def subsets_of(
         number = _checks.check_count("folds", folds, low=2)
         pairs = _drawn(number, rows, labels, grouped, key, is_asked=is_asked, shuffle=shuffle)
     elif isinstance(folds, Splitter) and not isinstance(folds, (type, str, bytes)):
+        if grouped is None and "Group" in type(folds).__name__:
+            raise ValueError(f"{type(folds).__name__} needs groups=, the group of each row; got None")
         pairs = list(folds.split(np.zeros((rows, 1)), labels, grouped))
     elif _is_list(folds):
         for name, is_given in (("stratify", is_asked), ("groups", groups is not None)):

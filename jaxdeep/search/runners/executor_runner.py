@@ -72,13 +72,18 @@ class ExecutorRunner:
     ) -> tuple[int, bool] | None:
         """Take what came back; None if the row is where it should be, else how to give it out again."""
         try:
-            answer: Answer = future.result()
+            answer = future.result()
         except Exception as error:
             if _is_lost(error) and attempt < _ATTEMPTS:
                 return attempt + 1, False
             on_epochs(row.setup.epochs - row.epoch)
             row.fail(error)
             return None
+        if not isinstance(answer, Answer):
+            raise TypeError(
+                "executor must be one of concurrent.futures, or like one: its futures must give "
+                f"what the function that was submitted returned, an Answer, got {answer!r}"
+            )
         if answer.state is None:
             return attempt, True
         arrays, epoch = row_file.parsed(answer.state)

@@ -23,9 +23,10 @@ COLORS = {
     "halved": "#E69F00",
     "diverged": "#D55E00",
     "interrupted": "#999999",
+    "incomplete": "#999999",
     "error": "#882255",
 }
-MARKS = {"diverged": "x", "error": "+", "interrupted": "s", "halved": "o"}
+MARKS = {"diverged": "x", "error": "+", "interrupted": "s", "incomplete": "s", "halved": "o"}
 SIGNS = {"diverged": "×", "error": "+"}
 FAINT = "0.45"  # of what is said beside the data
 

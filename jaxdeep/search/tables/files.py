@@ -9,6 +9,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import struct
 import uuid
 import zipfile
@@ -35,6 +36,7 @@ FORMAT, VERSION = "jaxdeep-table", 1
 _ABOUT = "table.json"
 _BEGINNING = f'{{"format": "{FORMAT}"'.encode()
 _AGAIN = "use a sound copy, or save the table again"
+_LONGEST = 1000  # letters of the name of an array
 _PLAIN = "biufcSU"  # kinds of dtypes that NumPy's files know
 
 
@@ -97,6 +99,7 @@ class _Arrays:
 
     def add(self, name: str, array: Any) -> Json:
         """Write an array under a name like this one, and say what is there."""
+        name = re.sub(r"[^\w./+-]", "_", name)[:_LONGEST]  # whose colon begins the kind
         while name in self.names:
             name += "'"
         self.names.add(name)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxdeep._shapes import PyTree
 
 FULL = ("finished", "stopped")  # how a run ends that did all it was to do
+INCOMPLETE = "incomplete"  # said of a point alone, which lacks runs
 ENDED = (*FULL, "halved", "diverged", "interrupted", "error")
 
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdeep.search.spaces.values import RESERVED, word
-from jaxdeep.search.tables.result import FULL, Result
+from jaxdeep.search.tables.result import FULL, INCOMPLETE, Result
 
 Point = Mapping[str, Any]
 
 # The endings of a point's runs, of which the first that one of them has is the point's.
-_FIRST = ("diverged", "error", "interrupted", "halved", "stopped", "finished")
+_FIRST = ("diverged", "error", "interrupted", INCOMPLETE, "halved", "stopped", "finished")
 
 
 class Standing(NamedTuple):
@@ -23,7 +23,8 @@ class Standing(NamedTuple):
       point: the hyperparameters.
       value: the metric at the end, for a point its mean.
       ended: how the run ended. A point has the ending of the run with which it went worst:
-        "diverged", "error", "interrupted" (or a run is missing), "halved", "stopped" or "finished".
+        "diverged", "error", "interrupted", "incomplete" (it lacks seeds or folds that others have),
+        "halved", "stopped" or "finished".
       rows: the indices of the runs.
     """
 
@@ -75,7 +76,7 @@ def standings(
     for rows in together(points) if over_seeds else [[i] for i in range(len(points))]:
         endings = {results[i].ended for i in rows}
         if over_seeds and {_run(points[i]) for i in rows} != runs:
-            endings.add("interrupted")
+            endings.add(INCOMPLETE)
         ended = min(endings, key=_FIRST.index)
         free = {name: value for name, value in points[rows[0]].items() if name not in RESERVED}
         every.append(Standing(free, mean([values[i] for i in rows]), ended, tuple(rows)))

@@ -73,7 +73,9 @@ class Views(Runs):
             left = counted([standing for standing in every if not standing.full])
             raise ValueError(
                 f"importance needs {forest.FEWEST} points at least that went to their end or diverged, "
-                f"got {len(used)} of {len(every)}" + f" ({left})" * bool(left)
+                f"one of them with a finite {metric}, got {len(used)} of {len(every)}"
+                + f" ({left})"
+                * bool(left)
             )
         values = [standing.value if standing.full else np.nan for standing in used]
         return forest.importance(

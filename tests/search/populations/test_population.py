@@ -391,6 +391,17 @@ def test_another_population_is_refused_with_what_differs(changes, message, begun
         population(checkpoint=begun, **changes)
 
 
+@pytest.mark.heavy
+def test_a_number_in_a_loss_makes_another_population(tmp_path):
+    def weighted(weight):
+        return lambda outputs, y: weight * jd.losses.mse(outputs, y)
+
+    population(epochs=2, checkpoint=tmp_path, loss=weighted(1.0))
+    with pytest.raises(ValueError, match=r"another population; it differs in loss: .*weight=1\.0"):
+        population(checkpoint=tmp_path, loss=weighted(2.0))
+    population(checkpoint=tmp_path, loss=weighted(1.0))
+
+
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
     place = tmp_path_factory.mktemp("begun")

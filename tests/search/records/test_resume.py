@@ -174,6 +174,13 @@ def test_more_points_change_who_is_halved(tmp_path):
     identical(sweep(more, halving=halving, checkpoint=tmp_path), sweep(more, halving=halving))
 
 
+def test_the_directory_of_a_population_is_refused(tmp_path):
+    (tmp_path / "population.jsonl").touch()
+    with pytest.raises(ValueError, match=r"holds a population \('population.jsonl'\), and no sweep"):
+        sweep(checkpoint=tmp_path)
+    assert [place.name for place in tmp_path.iterdir() if place.suffix] == ["population.jsonl"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -231,6 +231,7 @@ def test_bootstrap_samples_hold_the_share_of_rows_that_theory_says():
         (4, {"groups": np.arange(30) // 10}, "folds must be at most the number of groups, 3, got 4"),
         (2, {"groups": 3}, "groups must be one label a row"),
         (2, {"shuffle": "yes"}, "shuffle_folds must be True or False"),
+        (model_selection.GroupKFold(2), {}, "GroupKFold needs groups=, the group of each row; got None"),
     ],
 )
 def test_wrong_folds(folds, more, message):

@@ -7,7 +7,7 @@ from helpers.runs import X, Y
 from sklearn import preprocessing
 
 import jaxdeep as jd
-from jaxdeep.search.records.identity import text_of
+from jaxdeep.lasting.identity import text_of
 from jaxdeep.search.resampling.prepare import prepare_of
 from jaxdeep.search.resampling.subset import DeviceData, Subset
 

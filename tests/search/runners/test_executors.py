@@ -232,7 +232,17 @@ def test_what_returns_no_future_is_refused():
         def get_executor(self):
             return None
 
-    for executor, message in ((Odd(), "must return futures"), (Client(), "client.get_executor")):
+    class Empty:
+        def submit(self, function, *args):
+            future = futures.Future()
+            future.set_result(None)
+            return future
+
+    for executor, message in (
+        (Odd(), "must return futures"),
+        (Client(), "client.get_executor"),
+        (Empty(), "executor must be .* its futures must give .* an Answer, got None"),
+    ):
         with pytest.raises(TypeError, match=message):
             sweep(executor=executor)
     with pytest.raises(TypeError, match="executor must have submit"):

@@ -346,6 +346,16 @@ def test_no_damage_is_read_as_another_table(tmp_path):
     _check_damage(path, sound, table, range(0, len(sound), 29))
 
 
+@pytest.mark.parametrize("name", ["layer:0", "a:bfloat16", "nul\0", "x" * 70_000, "../up", "é"])
+def test_names_of_any_letters_come_back(name, tmp_path):
+    params = {name: jnp.ones(3, jnp.bfloat16), "a": jnp.zeros(2)}
+    result = Result(params, {}, {"loss": np.zeros(1), f"recall {name}": np.ones(1)}, 0, "finished")
+    Table([{"rate": 0.1, "seed": 0}], [result]).save(tmp_path / "table.npz")
+    read = Table.load(tmp_path / "table.npz").results[0]
+    jax.tree.map(np.testing.assert_array_equal, [read.params, read.history], [params, result.history])
+    assert read.params[name].dtype == jnp.bfloat16
+
+
 @pytest.mark.heavy
 def test_no_damage_of_any_byte_is_read_as_another_table(tmp_path):
     path, sound, table = small(tmp_path)

@@ -94,6 +94,14 @@ def test_what_is_no_full_run_is_never_best(mode, ended):
         assert grid([[1.0], [value]]).best("loss", mode)["rate"] == 0.0
 
 
+def test_points_that_lack_runs_of_others_are_incomplete():
+    points = [{"rate": i / 10, "seed": i % 2} for i in range(12)]
+    table = Table(points, [run(1.0)] * 12)
+    with pytest.raises(ValueError, match="as full runs with a finite loss: 12 incomplete"):
+        table.best("loss", over_seeds=True)
+    table.plot("loss", "rate")
+
+
 @hypothesis.given(
     st.lists(st.tuples(st.floats(width=32), st.sampled_from(ENDED)), min_size=1, max_size=8),
     st.sampled_from(["min", "max"]),
@@ -132,7 +140,7 @@ def test_the_best_point_has_all_seeds_and_folds():
     # as many runs, but not the same ones
     some = [{"rate": 0.0, "seed": 0}, {"rate": 0.0, "seed": 1}, {"rate": 1.0, "seed": 1}]
     two = Table([*some, {"rate": 1.0, "seed": 2}], [run(1.0)] * 4)
-    with pytest.raises(ValueError, match=r"no point has all .*: 2 interrupted"):
+    with pytest.raises(ValueError, match=r"no point has all .*: 2 incomplete"):
         two.best("loss", over_seeds=True)
 
 

@@ -306,7 +306,7 @@ def test_every_view_draws_on_axes_and_saves(view, tmp_path, monkeypatch):
 
 
 def test_colors_and_marks_are_of_endings():
-    from jaxdeep.search.tables.result import ENDED
+    from jaxdeep.search.tables.result import ENDED, INCOMPLETE
 
-    assert set(drawing.COLORS) == set(ENDED)
-    assert set(drawing.MARKS) < set(ENDED)
+    assert set(drawing.COLORS) == {*ENDED, INCOMPLETE}
+    assert set(drawing.MARKS) < set(drawing.COLORS)

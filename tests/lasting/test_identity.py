@@ -16,8 +16,8 @@ import optax
 import pytest
 
 import jaxdeep as jd
-from jaxdeep.search.records import public_names
-from jaxdeep.search.records.identity import digest_of, text_of, words_of
+from jaxdeep.lasting import public_names
+from jaxdeep.lasting.identity import digest_of, text_of, words_of
 
 
 def relu_like(x):
@@ -443,7 +443,7 @@ def test_a_counter_that_a_function_keeps_says_nothing():
 def test_words_and_texts_are_those_of_another_process():
     code = (
         "import json, equinox, flax, flax.nnx, jax, optax, jaxdeep as jd;"
-        "from jaxdeep.search.records.identity import text_of, words_of;"
+        "from jaxdeep.lasting.identity import text_of, words_of;"
         "print(json.dumps([words_of('a', (1, jax.nn.relu, {'b': 0.1})),"
         "text_of(jd.nn.serial(jd.nn.dense(3, activation=jax.nn.relu), jd.nn.dropout(0.2))),"
         "text_of(jd.optimizers.adam(0.1)), text_of(jd.losses.mse), text_of(jd.metrics.precision()),"

@@ -2,7 +2,7 @@
 
 Whatever a function may compute with counts: its code, its defaults, what it closes over, the variables
 of its module that it refers to, and what these hold in turn. A value that it only writes to, such as a
-list of calls, does not (`jaxdeep.search.records.written_only`). What has no description that lasts is
+list of calls, does not (`jaxdeep.lasting.written_only`). What has no description that lasts is
 refused, since two such values could be taken for one.
 """
 
@@ -23,10 +23,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep.fitting.fingerprint import fingerprint
+from jaxdeep.lasting.fingerprint import fingerprint
+from jaxdeep.lasting.public_names import name_of, place_of
+from jaxdeep.lasting.written_only import names_in, rebound, written_only
 from jaxdeep.optimizers.identity import Init
-from jaxdeep.search.records.public_names import name_of, place_of
-from jaxdeep.search.records.written_only import names_in, rebound, written_only
 
 _LIBRARIES = frozenset({"jaxdeep", "jax", "jaxlib", "optax", "flax", "chex", "numpy", "equinox"})
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
@@ -82,12 +82,13 @@ _ABOUT = frozenset(
 )
 
 
-def made_of(value: object, name: str = "value") -> str:
+def made_of(value: object, name: str = "value", *, arrays: bool = True) -> str:
     """The description of a value; of jaxdeep's optimizers the numbers do not count.
 
     Args:
       value: any.
       name: what it is, for errors.
+      arrays: whether the values of arrays count; else their dtypes and shapes alone.
 
     Raises:
       ValueError: something in it whose contents are not known.
@@ -99,10 +100,10 @@ def made_of(value: object, name: str = "value") -> str:
     False
     """
     try:
-        walk = _Walk()
+        walk = _Walk(arrays=arrays)
         text = walk(value)
         if unread := written_only(walk.codes):
-            text = _Walk(unread)(value)
+            text = _Walk(unread, arrays)(value)
     except _Unknown as error:
         thing, holder = error.args
         raise ValueError(
@@ -138,14 +139,15 @@ class _Walk:
 
     Args:
       unread: names of variables and attributes that are only written to.
+      arrays: whether the values of arrays count.
 
     Attributes:
       codes: the code of the user's functions that were met.
     """
 
-    def __init__(self, unread: frozenset[str] = frozenset()) -> None:
+    def __init__(self, unread: frozenset[str] = frozenset(), arrays: bool = True) -> None:
         self.codes: list[types.CodeType] = []
-        self._unread, self._holder = unread, "it"
+        self._unread, self._arrays, self._holder = unread, arrays, "it"
         self._seen: dict[object, tuple[int, object]] = {}
 
     def __call__(self, value: Any) -> str:
@@ -221,7 +223,8 @@ class _Walk:
     def _array(self, array: Any) -> str:
         if isinstance(array, jax.core.Tracer):  # left by an earlier trace, it means nothing now
             return f"tracer {array.aval}"
-        if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        unknown = isinstance(array, jax.Array) and not array.is_fully_addressable
+        if unknown or not (self._arrays or array.ndim == 0):
             return f"{array.dtype}{array.shape}"
         if isinstance(array, np.memmap):
             return f"{array.dtype}{array.shape} {fingerprint([array])['0'] if array.ndim else array}"

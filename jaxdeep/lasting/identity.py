@@ -9,6 +9,7 @@ of the user's is its module and name.
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -16,13 +17,13 @@ import jax
 import numpy as np
 import optax
 
-from jaxdeep.fitting.description import lasting
+from jaxdeep.lasting.made_of import array_digest, made_of
+from jaxdeep.lasting.public_names import place_of, with_names
 from jaxdeep.optimizers.identity import numbers_of
-from jaxdeep.search.records.made_of import array_digest, made_of
-from jaxdeep.search.records.public_names import place_of, with_names
 
 Json: TypeAlias = Any  # what `json.dumps` takes
 
+METRIC = r"\bMetric\((?:[^()]|\([^()]*\))*\)"  # of what functions one is made is its own affair
 _MOST = 16_000  # letters of a description that are kept beside its checksum
 
 
@@ -80,7 +81,7 @@ def digest_of(description: Json) -> str:
     return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 
 
-def text_of(value: object, name: str = "value") -> str:
+def text_of(value: object, name: str = "value", *, arrays: bool = True) -> str:
     """A text that tells what an option of a run is from what it would be after a change.
 
     It is the value's `repr` without addresses, what it is made of (`made_of`), of which only the
@@ -90,6 +91,7 @@ def text_of(value: object, name: str = "value") -> str:
     Args:
       value: any.
       name: the option, for errors.
+      arrays: whether the values of arrays count, as in `made_of`.
 
     Raises:
       ValueError: something in it that has no description in another process, such as an open file.
@@ -98,8 +100,13 @@ def text_of(value: object, name: str = "value") -> str:
     >>> text_of(0.5), text_of(jd.optimizers.sgd(0.1)) == text_of(jd.optimizers.sgd(0.2))
     ('0.5', True)
     """
-    shown = "" if isinstance(value, tuple) and hasattr(value, "_fields") else f"{lasting(repr(value))} "
-    parts = made_of(value, name)
+    shown = "" if isinstance(value, tuple) and hasattr(value, "_fields") else f"{lasting_repr(value)} "
+    parts = made_of(value, name, arrays=arrays)
     if parts == shown.strip():
         return parts
     return f"{with_names(shown)}{parts[:_MOST]} #{digest_of(parts)}"
+
+
+def lasting_repr(value: object) -> str:
+    """A repr without addresses and inner functions, so that it is the same in another process."""
+    return re.sub(METRIC, "Metric", re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)))
