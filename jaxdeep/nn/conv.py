@@ -1,5 +1,6 @@
 """Convolutions over channels-last arrays, ``(batch, *space, channels)``."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -242,7 +243,7 @@ def convolve(
     def in_order(x: Array, kernel: Array) -> Array:
         return plain(x, kernel, "N*C", "*IO", "N*C")
 
-    if groups > 1 or jax.default_backend() != "cpu":  # the library does not take groups
+    if groups > 1:  # which the library does not take
         return in_order(x, kernel)
 
     space = tuple(range(1, x.ndim - 1))
@@ -258,6 +259,8 @@ def convolve(
         dy = plain(x, dkernel, "C*N", "I*O", "*NC")
         return dy.transpose(x.ndim - 2, *(axis - 1 for axis in space), x.ndim - 1)
 
+    # decided when a program is lowered, so that one exported here for another device has its order
+    on_platform = functools.partial(jax.lax.platform_dependent, default=in_order)
     result = jax.custom_jvp(in_order)
 
     def derivative(
@@ -267,9 +270,9 @@ def convolve(
         y = result(x, kernel)
         terms = []
         if not isinstance(dx, SymbolicZero):
-            terms.append(along_input(dx, kernel))
+            terms.append(on_platform(dx, kernel, cpu=along_input))
         if not isinstance(dkernel, SymbolicZero):
-            terms.append(along_kernel(x, dkernel))
+            terms.append(on_platform(x, dkernel, cpu=along_kernel))
         return y, sum(terms[1:], start=terms[0]) if terms else SymbolicZero.from_primal_value(y)
 
     result.defjvp(derivative, symbolic_zeros=True)
