@@ -7,25 +7,21 @@ import pathlib
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from jaxdeep._compilation import uninterrupted
 from jaxdeep._warning import warn
-from jaxdeep.fitting.description import difference_of
 from jaxdeep.fitting.directory import held
 from jaxdeep.lasting.identity import digest_of
-from jaxdeep.search.records import row_file
+from jaxdeep.search.records import refusals, row_file
 from jaxdeep.search.records.events import as_event, from_event
 from jaxdeep.search.records.journal import Event, Journal, no_event, versions
 from jaxdeep.search.records.row_file import Kept, Place
 from jaxdeep.search.records.store import NOTHING, Ending, Past, Ranking, Row, Store
 from jaxdeep.search.records.writer import Work, Writer
 from jaxdeep.search.tables.result import FULL, Result
-from jaxdeep.train.options import TrialOptions, options_of
 from jaxdeep.train.run import RunState
 
-_FORMAT = 2
-_OF_A_POPULATION = "population.jsonl"
 _SMALL = 2**20  # bytes of a state that is kept with others
 _SHARE = 100  # a row is saved after so many times what that takes: 1 % of a worker's time
 
@@ -61,11 +57,7 @@ class Directory(Store):
         refusal: OSError | None = None,
     ) -> None:
         self.path, self._keep, self._ranking = path, keep, ranking
-        if (path / _OF_A_POPULATION).exists():
-            raise ValueError(
-                f"checkpoint={str(path)!r} holds a population ({_OF_A_POPULATION!r}), and no sweep; "
-                "give another directory"
-            )
+        refusals.check_kind(path)
         self._journal = Journal(path / "journal.jsonl", refusal)
         if refusal is None:
             (path / "rows").mkdir(exist_ok=True)
@@ -75,7 +67,7 @@ class Directory(Store):
         self._file_of_many, self._end = path / "rows" / f"ended-{uuid.uuid4().hex[:12]}.bin", 0
         header = self._journal.events[0] if self._journal.events else {}
         try:
-            self._check_header(header, about)
+            refusals.check_header(path, header, about)
             # earlier versions did not note which files they removed
             self._tells = not header or header.get("tells", False)
             self._replay_all()
@@ -96,7 +88,12 @@ class Directory(Store):
             self._forget_all()
         self.began = header.get("began", time.time())
         if not header:
-            first = {"sweep": _FORMAT, "about": about, "made_with": versions(), "began": self.began}
+            first = {
+                "sweep": refusals.FORMAT,
+                "about": about,
+                "made_with": versions(),
+                "began": self.began,
+            }
             first["tells"] = True  # which files were removed
             self._journal.add([first])
         self._writer = Writer(self._journal)
@@ -113,7 +110,7 @@ class Directory(Store):
         asked = {row.id for row in rows}
         missing = [event for name, event in self._rows.items() if name not in asked]
         if missing and not partial:
-            some = ", ".join(_point_of(event) for event in missing[:3])
+            some = ", ".join(refusals.point_of(event) for event in missing[:3])
             raise ValueError(
                 f"checkpoint={str(self.path)!r} holds a sweep of {len(missing)} more rows, such as "
                 f"{some}: points and seeds may grow, and none may be left out. Add them, or give a new "
@@ -135,7 +132,7 @@ class Directory(Store):
                     new.append({"text": made_of[name], "is": text})
             known = self._rows.get(row.id)
             if known is not None:
-                self._check_row(row, known, made_of)
+                refusals.check_row(self.path, row, known, made_of, self._texts)
             if known is None or known["epochs"] != row.setup.epochs:
                 event = {
                     "row": row.id,
@@ -220,25 +217,6 @@ class Directory(Store):
 
     # --- what was there -------------------------------------------------------------------------------
 
-    def _check_header(self, header: Event, about: Event) -> None:
-        if not header:
-            return
-        if header.get("sweep") != _FORMAT:
-            by = header.get("made_with", {}).get("jaxdeep", "another version")
-            raise ValueError(
-                f"checkpoint={str(self.path)!r} holds a sweep in the format {header.get('sweep')!r}, "
-                f"which jaxdeep {by} wrote, and this version goes on with those of format {_FORMAT}. "
-                "Finish it with that version, or give another directory"
-            )
-        there = header["about"]
-        odd = [name for name in {**there, **about} if there.get(name) != about.get(name)]
-        if odd:
-            told = "; ".join(f"{n}: {difference_of(there.get(n), about.get(n))}" for n in odd)
-            raise ValueError(
-                f"checkpoint={str(self.path)!r} holds another sweep; it differs in {told}. Give a new "
-                "directory, or delete that one"
-            )
-
     def _replay_all(self) -> None:
         """Take everything from the journal."""
         self._rows: dict[str, Event] = {}
@@ -316,24 +294,6 @@ class Directory(Store):
         for file in (self.path / "rows").iterdir():
             if file.stem in self._packed:
                 file.unlink(missing_ok=True)
-
-    def _check_row(self, row: Row, known: Event, made_of: Mapping[str, str]) -> None:
-        there = known["made_of"]
-        for name in {**there, **made_of}:
-            if there.get(name) != made_of.get(name):
-                default = repr(getattr(options_of(TrialOptions).get(name), "default", None))
-                texts = (self._texts.get(d.get(name, ""), default) for d in (there, made_of))
-                other = f"{'other' if name == 'hyperparameters' else 'another'} {name}"
-                raise ValueError(
-                    f"checkpoint={str(self.path)!r} holds a sweep whose row {_point_of(known)} has "
-                    f"{other}: {difference_of(*texts)}. Give a new "
-                    "directory, or delete that one"
-                )
-        if row.setup.epochs < known["epochs"]:
-            raise ValueError(
-                f"epochs must be at least {known['epochs']}, as in the sweep in {str(self.path)!r}, for "
-                f"the row {_point_of(known)}; got {row.setup.epochs}"
-            )
 
     def _final(self, row: Row, ended: Result | None) -> Result | None:
         """The result of a row that needs nothing more; a halved one is what the ranks make of it."""
@@ -445,7 +405,3 @@ def opened(
             raise
         with uninterrupted():  # what is still written would meet what another call writes
             directory.close()
-
-
-def _point_of(event: Event) -> str:
-    return f"{event['point']} with seed {event['seed']}"
