@@ -69,13 +69,17 @@ def checked(name: str, candidate: Any) -> Candidate:
             "pair (build, space), an optimizer, a dict of arguments of fit or a "
             f"jaxdeep.comparison.Candidate, got {candidate!r}"
         )
+    for argument in ("space", "default", "fixed"):
+        if not isinstance(values := getattr(candidate, argument), Mapping):
+            raise TypeError(f"candidates[{name!r}].{argument} must be a dict by name, got {values!r}")
+    if isinstance(candidate.includes, str) or not all(isinstance(n, str) for n in candidate.includes):
+        raise TypeError(
+            f"candidates[{name!r}].includes must be a sequence of names, got {candidate.includes!r}"
+        )
     try:
         (space,) = spaces_of(dict(candidate.space)) if candidate.space else ({},)
     except (TypeError, ValueError) as error:
         raise type(error)(f"candidates[{name!r}]: {error}") from None
-    for argument, values in (("default", candidate.default), ("fixed", candidate.fixed)):
-        if not isinstance(values, Mapping):
-            raise TypeError(f"candidates[{name!r}].{argument} must be a dict by name, got {values!r}")
     taken = sorted({COLUMN, *RESERVED} & {*space, *candidate.fixed})
     if taken:
         raise ValueError(f"candidates[{name!r}] must not call a hyperparameter {taken[0]!r}")

@@ -8,6 +8,7 @@ budget of few trials tunes no more than that (`jaxdeep.comparison.candidate.widt
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -226,9 +227,12 @@ def named(name: str, *, model: Any = None) -> Candidate:
     if (found := _of_optax(name)) is not None:
         return found
     known = names()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that optax is about to remove
+        others = [own for module in (optax, optax.contrib) for own in dir(module) if _of_optax(own)]
+    hint = nearest(name, [*known, *others])
     raise ValueError(
-        f"unknown optimizer {name!r}{nearest(name, known)}; known are {', '.join(known)}, and those of "
-        "optax by name"
+        f"unknown optimizer {name!r}{hint}; known are {', '.join(known)}, and those of optax by name"
     )
 
 

@@ -7,7 +7,7 @@ from jaxdeep.comparison.pairs import Pair, fewest, judged_by
 from jaxdeep.comparison.parts import shares_seen
 from jaxdeep.comparison.plan import Plan
 from jaxdeep.comparison.protocol import Judged
-from jaxdeep.search.spaces.distributions import is_at_edge
+from jaxdeep.search.spaces.distributions import contains, is_at_edge
 
 _FEW = 8  # seeds
 _SEEN = 0.5  # of the test rows
@@ -82,9 +82,12 @@ def _about_tuning(plan: Plan, judged: Judged, name: str) -> Iterator[str]:
         yield f"{name}: {failed} of {len(trials)} trials ended with an error."
     point = plan.points[name][judged.chosen[name]]
     for key, space in plan.candidates[name].space.items():
-        if len({own[key] for own in plan.points[name]}) > 1 and is_at_edge(space, point[key]):
+        outside = not contains(space, point[key])  # as only a default is
+        tuned = len({own[key] for own in plan.points[name]}) > 1
+        if tuned and space.bounds and (outside or is_at_edge(space, point[key])):
             low, high = space.bounds
+            where = "outside of" if outside else "at the edge of"
             yield (
-                f"{name}: the best {key}, {point[key]:.3g}, is at the edge of its space, {low:g} to "
+                f"{name}: the best {key}, {point[key]:.3g}, is {where} its space, {low:g} to "
                 f"{high:g}; better ones may lie beyond."
             )

@@ -19,6 +19,11 @@ def check_alike(parts: Parts) -> None:
     check_pair(parts.train, "data")
     check_pair(parts.validation, "validation")
     check_pair(parts.test, "test")
+    labels = np.asarray(parts.train[1]) if hasattr(parts.train[1], "dtype") else np.zeros(0)
+    if labels.dtype.kind in "iub" and labels.ndim == 1 and (labels == labels[:1]).all() and labels.size:
+        raise ValueError(
+            f"data must have targets of two classes at least; all {labels.size:,} rows have {labels[0]}"
+        )
     for name, train, test in zip(("x", "y"), parts.train[:2], parts.test[:2]):
         shapes = [jax.tree.map(lambda a: np.shape(a)[1:], part) for part in (train, test)]
         if shapes[0] != shapes[1]:

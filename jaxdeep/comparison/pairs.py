@@ -14,7 +14,7 @@ from jaxdeep.comparison.statistics import (
     t_interval,
 )
 
-_TESTS = {"sign-flip": sign_flip_test, "t": paired_t_test}
+_ROUNDED = 2.0**-24  # the error of a value in float32, as metrics are, relative to it
 
 
 class Pair(NamedTuple):
@@ -60,11 +60,12 @@ def pairs_of(values: Mapping[str, np.ndarray], mode: str, level: float) -> list[
     sign = 1 if mode == "max" else -1
     order = sorted(values, key=lambda name: -sign * float(np.mean(values[name])))
     seeds = len(next(iter(values.values()), ()))
-    test = _TESTS[judged_by(seeds, len(order) * (len(order) - 1) // 2, level)]
+    test = judged_by(seeds, len(order) * (len(order) - 1) // 2, level)
     found = []
     for better, worse in itertools.combinations(order, 2):
         each = sign * (values[better] - values[worse])
         low, high = t_interval(each, level=level)
+        error = 2 * _ROUNDED * float(max(np.abs(values[better]).max(), np.abs(values[worse]).max()))
         found.append(
             Pair(
                 better,
@@ -73,7 +74,7 @@ def pairs_of(values: Mapping[str, np.ndarray], mode: str, level: float) -> list[
                 low=low,
                 high=high,
                 deviation=float(each.std(ddof=1)),
-                p=test(each),
+                p=paired_t_test(each) if test == "t" else sign_flip_test(each, error=error),
                 adjusted=1.0,
                 superiority=superiority(values[better], values[worse], mode),
             )

@@ -154,6 +154,9 @@ def built_by(name: str, candidate: Candidate, hp: Mapping[str, Any]) -> dict[str
     except KeyError as error:
         has = ", ".join(hp) or "none"
         raise ValueError(f"{own} asks for a hyperparameter {error}; it has {has}") from error
+    except Exception as error:  # whatever a user's function raises
+        kind = type(error) if isinstance(error, (TypeError, ValueError)) else ValueError
+        raise kind(f"{own} builds nothing of {dict(hp)}: {_said(error)}") from error
     found = dict(built) if isinstance(built, Mapping) else {"optimizer": built}
     if not isinstance(found.get("optimizer"), optax.GradientTransformation):
         raise TypeError(
@@ -167,6 +170,12 @@ def built_by(name: str, candidate: Candidate, hp: Mapping[str, Any]) -> dict[str
         if key in found:
             raise ValueError(f"{own} must not decide about {key}: all have the same {why}")
     return found
+
+
+def _said(error: Exception) -> str:
+    """An error in words; of other kinds than wrong arguments with its kind."""
+    plain = isinstance(error, (TypeError, ValueError)) and str(error)
+    return str(error) if plain else f"{type(error).__name__}: {error}"
 
 
 _IN_COMMON = {
@@ -222,6 +231,11 @@ def planned(
                 "given; a Candidate(…, scheduled=False) goes without"
             )
     filled("compare", RowOptions, shared)
+    if shared.get("early_stopping") is not None:
+        raise ValueError(
+            "early_stopping must be left out: all candidates have the same budget of epochs, and those "
+            "that stop early would have less"
+        )
     parts = parts_of(data, validation, test, seed=seed)
     if shared.get("objective") is None:
         check_alike(parts)

@@ -99,7 +99,9 @@ def bca_interval(
     return float(array.min()), float(array.max())
 
 
-def sign_flip_test(differences: ArrayLike | Sequence[float], *, seed: int = 0) -> float:
+def sign_flip_test(
+    differences: ArrayLike | Sequence[float], *, seed: int = 0, error: float = 0.0
+) -> float:
     """Two-sided p-value of the mean of paired differences, by flipping their signs.
 
     If neither of a pair is better, each difference is as likely as its negative, and p is the share of
@@ -110,6 +112,8 @@ def sign_flip_test(differences: ArrayLike | Sequence[float], *, seed: int = 0) -
     Args:
       differences: ``(n,)``, n ≥ 1, finite: one for each seed.
       seed: of the draws.
+      error: what each difference may be off by, ≥ 0, such as that of metrics in float32: sums that are
+        equal but for it count as equal, as those of accuracies often are.
 
     Returns:
       p in (0, 1]; 1 if all differences are 0.
@@ -124,12 +128,14 @@ def sign_flip_test(differences: ArrayLike | Sequence[float], *, seed: int = 0) -
     """
     array = _values("differences", differences, least=1)
     seed = _checks.check_count("seed", seed, low=0)
+    _checks.check_number("error", error, "[0, inf)")
     n = len(array)
     size = np.abs(array).max()
     if size == 0:
         return 1.0
     array = array / size  # sums neither over- nor underflow
-    least = abs(array.sum()) - 1e-12 * n  # sums of equal numbers in another order are as large
+    # sums of equal numbers in another order are as large
+    least = abs(array.sum()) - n * (1e-12 + 2 * error / size)
     if n <= _EXACT:
         sums = np.zeros(1)
         for value in array:

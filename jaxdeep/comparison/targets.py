@@ -57,8 +57,10 @@ def arrivals_of(plan: Plan, judged: Judged) -> dict[str, Arrival]:
 def _arrival(target: float, sign: int, runs: list[tuple[np.ndarray, float]]) -> Arrival:
     each, seconds = [], []
     for history, took in runs:
-        with np.errstate(invalid="ignore"):
-            there = np.flatnonzero(sign * history >= sign * target)
+        with np.errstate(invalid="ignore", over="ignore"):
+            # metrics are float32, in which 0.7 is less than 0.7
+            ahead = sign * (history.astype(np.float32) - np.float32(target))
+            there = np.flatnonzero(ahead >= 0)
         epochs = there[0] + 1.0 if len(there) else math.inf
         each.append(epochs)
         seconds.append(took * epochs / len(history) if len(there) else math.inf)

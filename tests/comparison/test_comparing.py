@@ -11,6 +11,7 @@ import pytest
 import jaxdeep as jd
 from jaxdeep.comparison import Candidate
 from jaxdeep.comparison.candidate import trials, width
+from jaxdeep.comparison.catalogue import Made
 from jaxdeep.comparison.plan import named_candidates
 
 X = np.random.default_rng(0).normal(size=(160, 4)).astype(np.float32)
@@ -304,6 +305,16 @@ def test_results_are_the_same_bits_but_for_times(tmp_path):
     assert len(set(names)) == len(names)
 
 
+def test_a_best_point_beyond_its_space_is_said():
+    far = Candidate(
+        Made(jd.optimizers.sgd),
+        {"learning_rate": jd.search.log_uniform(1e-7, 1e-6)},
+        {"learning_rate": 0.1},
+    )
+    answer = jd.compare({"far": far, "near": jd.optimizers.sgd(0.1)}, **SMALL)
+    assert any("far: the best learning_rate, 0.1, is outside of its space" in c for c in answer.cautions)
+
+
 def test_the_text_fits_eighty_columns():
     found = jd.compare(["sgd", "schedule_free_adamw", "nadam"], **SMALL | {"seeds": 2})
     assert max(map(len, str(found).splitlines())) <= 80
@@ -350,6 +361,32 @@ def test_trials_of_equal_spaces_are_equal_and_extend():
         ({"a": lambda learning_rate: {"optimizer": optax.sgd(0.1), "epochs": 3}}, {}, "epochs"),
         ({"a": Candidate(jd.optimizers.sgd, {"seed": [1, 2]})}, {}, "seed"),
         ({"a": Candidate(jd.optimizers.sgd, {"b": [1, 2]}, {"c": 1})}, {}, "default must have"),
+        (["adabelif"], {}, "unknown optimizer 'adabelif'; did you mean adabelief"),
+        (["sgd"], {"early_stopping": jd.train.EarlyStopping()}, "early_stopping must be left out: all"),
+        (
+            ["sgd"],
+            {"data": (X, np.zeros(160, int))},
+            "two classes at least; all 96 rows have 0",
+        ),
+        ({"a": Candidate(jd.optimizers.sgd, [1, 2])}, {}, r"candidates\['a'\].space must be a dict"),
+        (
+            {"a": Candidate(jd.optimizers.sgd, includes="adam")},
+            {},
+            "includes must be a sequence of",
+        ),
+        (
+            {"a": Candidate(lambda hp: 1 / 0)},
+            {},
+            r"candidates\['a'\] builds nothing of {}: Zero",
+        ),
+        ({"a": Candidate(lambda: optax.sgd(0.1))}, {}, r"candidates\['a'\] builds .* 0 positional arg"),
+        (
+            {"a": Candidate(Made(jd.optimizers.sgd), {"learning_rate": [1, 2]}, {"learning_rate": "x"})},
+            *(
+                {},
+                r"candidates\['a'\] builds nothing of {'learning_rate': 'x'}: learning_rate must",
+            ),
+        ),
     ],
 )
 def test_what_is_refused(candidates, changes, message):

@@ -17,6 +17,8 @@ from jaxdeep.comparison import (
     superiority,
     t_interval,
 )
+from jaxdeep.comparison.pairs import pairs_of
+from jaxdeep.comparison.targets import _arrival
 
 VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=9).map(np.array)
 
@@ -57,6 +59,30 @@ def test_the_paired_t_test_is_that_of_scipy(differences):
     assume(np.ptp(differences) > 1e-6)
     expected = stats.ttest_1samp(differences, 0).pvalue
     np.testing.assert_allclose(paired_t_test(differences), expected, rtol=1e-6)
+
+
+def test_sign_flips_of_accuracies_in_float32_are_those_of_their_counts():
+    a, b = (
+        np.array([36, 37, 36, 37, 37, 36, 36, 35, 36, 37]),
+        np.array([36, 34, 36, 37, 33, 36, 35, 36, 36, 36]),
+    )
+    values = {name: np.float32(counts / 40).astype(float) for name, counts in (("a", a), ("b", b))}
+    (pair,) = pairs_of(values, "max", 0.95)
+    assert pair.p == sign_flip_test(a - b) == 0.25
+    rng = np.random.default_rng(0)
+    for rows in (40, 270, 360, 1000, 10_000):
+        for _ in range(20):
+            a, b = rng.binomial(rows, 0.9, (2, 9))
+            values = {name: np.float32(c / rows).astype(float) for name, c in (("a", a), ("b", b))}
+            assert pairs_of(values, "max", 0.95)[0].p == sign_flip_test(a - b)
+
+
+def test_a_target_that_is_reached_to_the_digit_is_reached():
+    history = np.float32([0.5, 0.7, 0.9]).astype(float)
+    for target, epoch in ((0.7, 2), (0.9, 3), (0.91, np.inf), (0.1, 1)):
+        assert _arrival(target, 1, [(history, 1.0)]).each[0] == epoch
+    losses = np.float32([0.9, 0.7, 0.1]).astype(float)
+    assert [_arrival(target, -1, [(losses, 1.0)]).each[0] for target in (0.7, 0.1)] == [2, 3]
 
 
 def test_equal_differences():

@@ -1,5 +1,6 @@
 """The candidates of ``compare``: optimizers by name or of one's own, with what is fixed and varied."""
 
+import functools
 import inspect
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -153,7 +154,7 @@ def _candidate(name: str, model: Any) -> Candidate:
     given = functions.found(name, "--optimizers")
     if inspect.isfunction(given) and functions.needs_nothing(given):
         given = given()
-    if inspect.isfunction(given):
+    if inspect.isfunction(given) or isinstance(given, functools.partial):
         first = next(iter(inspect.signature(given).parameters), None)
         if first != "learning_rate":
             raise ValueError(
