@@ -44,9 +44,10 @@ def initialised(model, kind):
 
 
 def train(variant, data, epochs, *, fused=False, compiled=False, rate=RATE):
-    x, y = (torch.from_numpy(array) for array in data)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x, y = (torch.from_numpy(array).to(device) for array in data)
     x, y = (x.movedim(-1, 1).contiguous() if variant.name == "conv" else x), y.long()
-    model = initialised(network(variant.name), variant.name)
+    model = initialised(network(variant.name), variant.name).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=fused)
 
     def forward(x, y):
@@ -55,8 +56,8 @@ def train(variant, data, epochs, *, fused=False, compiled=False, rate=RATE):
 
     forward = torch.compile(forward) if compiled else forward
     for _ in range(epochs):
-        total, right = torch.zeros(()), torch.zeros(())
-        for rows in torch.randperm(len(x)).split(BATCH):
+        total, right = torch.zeros((), device=device), torch.zeros((), device=device)
+        for rows in torch.randperm(len(x), device=device).split(BATCH):
             optimizer.zero_grad(set_to_none=True)
             loss, correct = forward(x[rows], y[rows])
             loss.backward()

@@ -156,15 +156,18 @@ class Setup:
         """The run before its first epoch, made by one program for data of these shapes."""
         args = initial, key, numbers_of(self.optimizer), self.limits
         program_key = key_of("start", self.key, _shape_key(likes))
-        return compiled(self._starting(likes), *args, key=program_key, once=True)(*args)
+        return compiled(self.starting(likes), *args, key=program_key, once=True)(*args)
 
     def started_like(self, likes: Sequence[PyTree], key: jax.Array) -> RunState:
         """The shapes of the run that `start` makes."""
         numbers = numbers_of(self.optimizer)
-        return jax.eval_shape(self._starting(likes), None, key, numbers, self.limits)
+        return jax.eval_shape(self.starting(likes), None, key, numbers, self.limits)
 
-    def _starting(self, likes: Sequence[PyTree]) -> Callable[..., RunState]:
-        """What makes the run; one function for the same shapes, so that it is traced once."""
+    def starting(self, likes: Sequence[PyTree]) -> Callable[..., RunState]:
+        """What makes the run of ``(initial, key, numbers, limits)``.
+
+        It is one function for the same shapes, so that it is traced once.
+        """
 
         def run(initial: PyTree, key: jax.Array, numbers: PyTree, limits: monitors.Limits) -> RunState:
             data, validation = likes if len(likes) == 2 else (likes[0], None)

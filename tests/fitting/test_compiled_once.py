@@ -328,6 +328,28 @@ def test_tools_find_their_programs_again():
 
 
 @pytest.mark.heavy
+@pytest.mark.heavy
+@pytest.mark.parametrize("strategy", ["threads", "vmap"])
+def test_a_sweep_of_other_rates_finds_the_programs_of_another(strategy):
+    def losses(rates, rate=0.2):
+        table = jd.sweep(
+            lambda hp: jd.optimizers.adam(hp["rate"]),
+            {"rate": rates},
+            **{"model": network(rate), "data": (X, Y), "loss": jd.losses.softmax_cross_entropy},
+            **{"epochs": 2, "batch_size": 16, "strategy": strategy, "progress": False},
+        )
+        return np.array([row["loss"] for row in table.rows()])
+
+    first = losses([1e-3, 1e-2])
+    before = work("backend_compile")
+    others = losses([1e-2, 1e-1])
+    assert work("backend_compile") == before
+    np.testing.assert_allclose(others[0], first[1], rtol=1e-6)
+    assert others[1] != first[0]
+    losses([1e-3, 1e-2], rate=0.3)  # another program
+    assert work("backend_compile") > before
+
+
 def test_another_hyperparameter_is_another_range_test():
     def losses(momentum):
         optimizer = jd.optimizers.nag(0.1, momentum=momentum)

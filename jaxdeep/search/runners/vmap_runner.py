@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -11,19 +11,25 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdeep._compilation import Program, compiled
+from jaxdeep._identity import key_of
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.interruption import Interruption
+from jaxdeep.optimizers.identity import numbers_of
 from jaxdeep.search.resampling.subset import DeviceData, part
 from jaxdeep.search.rows import raised_by_user
 from jaxdeep.search.runners.memory import fitting, free
-from jaxdeep.search.trial import Floats, Group, OnEpochs, Trial, arrays, light
+from jaxdeep.search.runners.same_program import same_program
+from jaxdeep.search.trial import Group, OnEpochs, Trial, light
 from jaxdeep.train.data import tree_bytes
 from jaxdeep.train.evaluated import is_another
 from jaxdeep.train.run import RunState
+from jaxdeep.tree import shapes
 
 Stacked = TypeVar("Stacked", jax.Array, np.ndarray)  # with a row on each place of the first axis
 
 Indices = tuple[Any, Any]  # of rows for training and for validation, or None
+# Of a row: its floats, wherever they go, or the hyperparameters and limits of the program of all rows.
+Numbers = tuple[Any, ...]
 
 _ROWS, _SAME = PartitionSpec("rows"), PartitionSpec()
 
@@ -99,6 +105,12 @@ class VmapRunner:
                     return
 
 
+def _column(values: Sequence[ArrayLike]) -> np.ndarray:
+    """Numbers of rows as an array of JAX' default dtype."""
+    column = np.array(values)
+    return column.astype(jax.dtypes.canonicalize_dtype(column.dtype))
+
+
 def _at_one_epoch(rows: list[Trial]) -> list[list[Trial]]:
     """The rows in groups that have done equally many epochs; those of an earlier call are read."""
     for row in rows:
@@ -129,25 +141,44 @@ class Stack:
         def of_row(data: tuple[PyTree, PyTree], indices: Indices) -> tuple[PyTree, PyTree]:
             return part(*data, indices, device_data.prepare)
 
-        def start(floats: Floats, key: jax.Array, indices: Indices, data: Any) -> RunState:
-            return group.start(floats, key, of_row(data, indices))
+        setup = group.rows[0].setup
+        self.is_same = same_program([row.setup for row in group.rows])
+
+        def start(numbers: Numbers, key: jax.Array, indices: Indices, data: Any) -> RunState:
+            chosen = of_row(data, indices)
+            if not self.is_same:
+                return group.start(numbers[0], key, chosen)
+            likes = shapes(tuple(part for part in chosen if part is not None))
+            return setup.starting(likes)(None, key, *numbers[1:])
 
         def segment(
-            floats: Floats, run: RunState, indices: Indices, data: Any, until: ArrayLike
+            numbers: Numbers, run: RunState, indices: Indices, data: Any, until: ArrayLike
         ) -> RunState:
-            return group.segment(floats, run, of_row(data, indices), until)
+            chosen = of_row(data, indices)
+            if not self.is_same:
+                return group.segment(numbers[0], run, chosen, until)
+            return setup.program.segment(run, *chosen, until, numbers[-1])
 
-        floats, keys, indices = self._inputs(group.rows[:1])
-        self.start = jax.jit(spread(start, _ROWS, _ROWS, _ROWS, _SAME))
+        numbers, keys, indices = self._inputs(group.rows[:1])
+        self._start = spread(start, _ROWS, _ROWS, _ROWS, _SAME)
+        # of the same programs another sweep's are found again
+        what = setup.key, device_data.prepare
+        self._keys = [key_of(f"stack {w}", *what) if self.is_same else None for w in ("start", "row")]
         runs = jax.tree.map(
             lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=self.over, weak_type=s.weak_type),
-            jax.eval_shape(self.start, floats, keys, indices, self.data),
+            jax.eval_shape(self._start, numbers, keys, indices, self.data),
         )
         self.segment = compiled(
             spread(segment, _ROWS, _ROWS, _ROWS, _SAME, _SAME),
-            *(floats, runs, indices, self.data, np.int32(0)),
+            *(numbers, runs, indices, self.data, np.int32(0)),
+            key=self._keys[1],
             donate_argnums=1,
         )
+
+    def start(self, *inputs: PyTree) -> RunState:
+        """The rows before their first epoch."""
+        args = *inputs, self.data
+        return compiled(self._start, *args, key=self._keys[0], once=None)(*args)
 
     def drive(
         self, rows: list[Trial], until: int, on_epochs: OnEpochs, interruption: Interruption
@@ -156,16 +187,16 @@ class Stack:
 
         All have begun or none has.
         """
-        floats, keys, indices = self._inputs(rows)
+        numbers, keys, indices = self._inputs(rows)
         began, options = time.time(), rows[0].setup.options
         if rows[0].run is None:
-            epoch, runs = 0, self.start(floats, keys, indices, self.data)
+            epoch, runs = 0, self.start(numbers, keys, indices)
         else:
             epoch, runs = int(rows[0].run.epoch), self._stacked([row.run for row in rows])
         last, first = min(until, rows[0].setup.epochs), epoch
         going = len(rows)
         while epoch < last and going and not interruption.noted:
-            runs = self.segment(floats, runs, indices, self.data, np.int32(epoch + 1))
+            runs = self.segment(numbers, runs, indices, self.data, np.int32(epoch + 1))
             epoch += 1
             on_epochs(going)
             going = int(np.sum(~jax.device_get(runs.stopped)[: len(rows)]))
@@ -186,16 +217,20 @@ class Stack:
             elif epoch == until:
                 row.pause()
 
-    def _inputs(self, rows: list[Trial]) -> tuple[Floats, jax.Array, Indices]:
-        """The floats, keys and indices of the rows, stacked."""
-        columns = {name: np.array([row.floats[name] for row in rows]) for name in rows[0].floats}
-        floats = arrays({name: self._filled(values) for name, values in columns.items()})
+    def _inputs(self, rows: list[Trial]) -> tuple[Numbers, jax.Array, Indices]:
+        """The numbers, keys and indices of the rows, stacked."""
+        each: list[Numbers]
+        if self.is_same:
+            each = [({}, numbers_of(row.setup.optimizer), row.setup.limits) for row in rows]
+        else:
+            each = [({name: float(v) for name, v in row.floats.items()},) for row in rows]
+        numbers = jax.tree.map(lambda *values: self._filled(_column(values)), *each)
         keys = jnp.stack([row.key for row in rows])
         indices = tuple(
             None if each[0] is None else self._filled(np.stack(each).astype(np.int32))
             for each in zip(*(row.subset.indices for row in rows))
         )
-        return jax.device_put((floats, self._filled(keys), indices), self.over)
+        return jax.device_put((numbers, self._filled(keys), indices), self.over)
 
     def _stacked(self, runs: list[RunState | None]) -> RunState:
         def stack(*leaves: Any) -> Any:
