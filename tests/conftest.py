@@ -3,9 +3,11 @@
 import gc
 import importlib.metadata
 import json
+import mmap
 import os
 import pathlib
 import shutil
+import signal
 import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -32,6 +34,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import hypothesis
 import jax
+import jaxlib
 import pytest
 from helpers.tiers import mark_heavy_cases
 
@@ -54,11 +57,38 @@ def pytest_configure(config):
     """What is not slow compiles in a hurry, unless told otherwise.
 
     What runs once or twice spends its time in the compiler: without most of LLVM's passes it takes 0.7
-    of the time. XLA's own passes, which decide what is computed, stay. Subprocesses inherit it.
+    of the time, and half of that with XLA's plain emitter of machine code. Subprocesses inherit the
+    former.
     """
     hurry = config.option.markexpr == "heavy" or "not slow" in config.option.markexpr
     os.environ.setdefault(_HURRY, "1" if hurry else "0")
     jax.config.update("jax_disable_most_optimizations", os.environ[_HURRY] != "0")
+    if os.environ[_HURRY] != "0":
+        _emit_plainly()
+
+
+def _emit_plainly():
+    """Add to what JAX tells the compiler, for which it has no setting; without it tests take longer."""
+    from jax._src import compiler
+
+    options_of = getattr(compiler, "get_compile_options", None)
+    plainly = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+    plainly = {name: value for name, value in plainly.items() if _xla_knows(name)}
+
+    def options(*args, env_options_overrides=None, **others):
+        if os.environ[_HURRY] != "0":
+            env_options_overrides = plainly | (env_options_overrides or {})
+        return options_of(*args, env_options_overrides=env_options_overrides, **others)
+
+    if options_of is not None:
+        compiler.get_compile_options = options
+
+
+def _xla_knows(option):
+    """Whether this version of XLA has an option: one that it lacks is an error."""
+    library = max(pathlib.Path(jaxlib.__file__).parent.glob("*.so"), key=os.path.getsize)
+    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(option.encode()) >= 0
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
@@ -85,7 +115,13 @@ def pytest_runtest_protocol(item):
 
 
 def pytest_sessionstart(session):
-    """Programs of code that is gone are never read again: a folder that has grown is begun anew."""
+    """Ctrl-C is heard, and a folder of programs that has grown is begun anew.
+
+    A shell ignores SIGINT for what it runs in the background, and all that this starts would ignore it:
+    tests send it to themselves and to their children. Programs of code that is gone are not read again.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = hasattr(session.config, "workerinput")
     if not worker and sum(file.stat().st_size for file in _KEPT.glob("*")) > 2**30:
         shutil.rmtree(_KEPT, ignore_errors=True)
