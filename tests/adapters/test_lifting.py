@@ -77,7 +77,7 @@ def kinds(model):
 
 
 def lifted(model, x, **kwargs):
-    params, state = model.init(KEY, x)
+    params, state = jax.jit(model.init)(KEY, x)
     params = varied(params)
     return params, state, *lift(model, params, state, x, **kwargs)
 

@@ -200,6 +200,7 @@ def test_what_diverges_ranks_last_and_is_said():
     assert "wild" in str(lost)
 
 
+@pytest.mark.heavy
 def test_the_schedule_is_as_long_as_the_run_whatever_its_batches():
     def build(hp, **own):
         return {"optimizer": jd.optimizers.sgd(hp["learning_rate"]), **own}
@@ -305,6 +306,7 @@ def test_results_are_the_same_bits_but_for_times(tmp_path):
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.heavy
 def test_a_best_point_beyond_its_space_is_said():
     far = Candidate(
         Made(jd.optimizers.sgd),
@@ -315,6 +317,7 @@ def test_a_best_point_beyond_its_space_is_said():
     assert any("far: the best learning_rate, 0.1, is outside of its space" in c for c in answer.cautions)
 
 
+@pytest.mark.heavy
 def test_the_text_fits_eighty_columns():
     found = jd.compare(["sgd", "schedule_free_adamw", "nadam"], **SMALL | {"seeds": 2})
     assert max(map(len, str(found).splitlines())) <= 80

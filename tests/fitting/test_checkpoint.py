@@ -380,6 +380,7 @@ def test_a_child_of_the_process_does_not_hold_the_directory(tmp_path):
         os.waitpid(child, 0)
 
 
+@pytest.mark.heavy
 def test_a_run_of_earlier_code_has_no_history_of_what_that_did_not_record(tmp_path, monkeypatch):
     optimizer = jd.optimizers.adam(0.01, b1=lambda step: 0.9 - 0.001 * step)
     small = SMALL | {"optimizer": optimizer, "checkpoint": tmp_path}

@@ -15,6 +15,7 @@ def loader(epoch):
     return ((X[rows], Y[rows]) for rows in np.split(order, range(16, len(X), 16)))
 
 
+@pytest.mark.few("4-arrays", "4-loader")
 @pytest.mark.parametrize("data", [(X, Y), loader], ids=["arrays", "loader"])
 @pytest.mark.parametrize("steps", [1, 4, 100])
 def test_callbacks_are_called_after_so_many_steps_of_an_epoch(data, steps):
@@ -31,6 +32,7 @@ def test_callbacks_are_called_after_so_many_steps_of_an_epoch(data, steps):
     assert seen == expected
 
 
+@pytest.mark.heavy
 def test_within_an_epoch_the_means_over_its_steps_are_told():
     told = []
     fit(**SMALL, steps_per_call=2, callbacks=[lambda now: told.append(dict(now.metrics))])

@@ -360,7 +360,11 @@ def test_a_phase_sets_the_rate_of_a_scheduled_optimizer():
     phases = [jd.train.Phase(1), jd.train.Phase(1, learning_rate=0.01)]
     found = fit(optimizer=jd.optimizers.adam(falling), phases=phases, epochs=1)
     np.testing.assert_allclose(found.history["learning_rate"], [falling(6), 0.01], rtol=1e-6)
-    phases[0] = jd.train.Phase(1, learning_rate=0.01)
+
+
+@pytest.mark.heavy
+def test_phases_at_rates_of_their_own_are_those_of_an_optimizer_without_a_schedule():
+    falling, phases = jd.schedules.cosine(0.1, 14), [jd.train.Phase(1, learning_rate=0.01)] * 2
     found = fit(optimizer=jd.optimizers.adam(falling), phases=phases, epochs=1)
     by_number = fit(optimizer=jd.optimizers.adam(0.5), phases=phases, epochs=1)
     identical(found.params, by_number.params)

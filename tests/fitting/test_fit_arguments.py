@@ -121,6 +121,12 @@ def test_batches_of_one_row_have_no_statistics():
     options = {"model": model, "loss": jd.losses.softmax_cross_entropy, "batch_size": 1}
     with pytest.raises(ValueError, match="leaves one row"):
         jd.sweep(optimizer, [{"rate": 0.1}], data=(X, Y), key=KEY, **options)
+
+
+@pytest.mark.heavy
+def test_batches_of_one_row_that_need_none_of_their_own_are_taken():
+    dense, norm = jd.nn.dense, jd.nn.batch_norm
+    model = jd.nn.serial(dense(4), norm(), dense(3))
     fit(model=model, epochs=1, batch_size=1, trainable="dense1/*", freeze_batch_norm=True)
     fit(model=model, epochs=1, batch_size=23)  # whose last batch has one row
     places = jd.nn.serial(jd.nn.reshape(-1, 1), norm(), jd.nn.flatten(), dense(3))

@@ -63,6 +63,7 @@ def test_average_precision_where_it_is_none():
     assert float(found) == pytest.approx(5 / 6)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("make", [metrics.auc, metrics.average_precision])
 def test_no_infinity_comes_in_between(make):
     rng = np.random.default_rng(0)

@@ -107,6 +107,7 @@ def test_r2_keeps_the_digits_of_numpy_and_of_many_batches():
     np.testing.assert_allclose(metric.compute(state), expected, rtol=1e-6)
 
 
+@pytest.mark.few("1e-22", "1e+20")
 @pytest.mark.parametrize("unit", [1e-30, 1e-22, 1e20, 1e30])
 def test_squares_that_float32_does_not_hold_count(unit):
     """Of 1e-22 R² was 1 for outputs of 0, and of 1e20 NaN; one column lies far from the other."""

@@ -38,7 +38,7 @@ def named(values):
     return [["infrequent" if v == "infrequent_sklearn" else v for v in row] for row in values.tolist()]
 
 
-@over(12, 200, rows=TABLE, more=TABLE, groups=GROUPS)
+@over(4, 200, rows=TABLE, more=TABLE, groups=GROUPS)
 def test_one_hot_is_scikit_learns_on_any_table(rows, more, groups):
     x, new = table(rows), table(more)
     for ours, theirs in (("ignore", "ignore"), ("infrequent", "infrequent_if_exist")):

@@ -178,6 +178,7 @@ def test_what_is_no_table_is_refused():
         jd.predict(*network, np.ones((2, 3)))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("x", [np.linspace(-1, 1, 50).tolist(), ["a", "b"] * 25])
 def test_tables_of_numbers_alone_or_categories_alone_are_evaluated(x):
     table = {"x": x, "y": ["no", "yes"] * 25}

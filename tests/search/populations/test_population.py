@@ -84,6 +84,7 @@ def test_members_that_diverge_are_replaced_by_finite_ones(whole):
     assert whole.best == np.nanargmin(whole.history["val_loss"][-1])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("metrics", [{"mae": jd.losses.mae}, {"drift": jd.metrics.r2()}])
 def test_members_have_metrics(metrics):
     (name,) = metrics
