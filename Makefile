@@ -26,8 +26,12 @@ CORE = tests/test_tree.py tests/test_schedules.py tests/optimizers/test_identity
 test-core: $(VENV)/.with-test
 	$(RUN) pytest -q -n auto $(CORE)
 
+# In two goes: programs stay in memory, and those of all of the heavy tests are too many for one process.
+RUNS = tests/cli tests/comparison tests/fitting tests/search
+
 test-heavy: $(VENV)/.with-test
-	$(RUN) pytest -q -n auto -m heavy
+	$(RUN) pytest -q -n auto -m heavy $(RUNS)
+	$(RUN) pytest -q -n auto -m heavy $(addprefix --ignore=,$(RUNS))
 
 test-all: test test-heavy
 

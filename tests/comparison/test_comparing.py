@@ -103,6 +103,7 @@ def test_test_rows_are_not_touched_before_the_end():
     assert one.final.rows() == other.final.rows()
 
 
+@pytest.mark.heavy
 def test_schedules_are_those_of_all_but_schedule_free():
     peaks = []
 

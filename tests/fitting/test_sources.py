@@ -191,6 +191,7 @@ def test_an_odd_batch_on_a_mesh_is_computed_as_on_one_device():
     close(spread.history, whole.history)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("kind", ["torch", "lists", "pandas", "h5py", "masked"])
 def test_whatever_is_an_array_is_taken(kind, tmp_path):
     whole = fit_rows(data=ROWS)

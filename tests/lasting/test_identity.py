@@ -105,6 +105,7 @@ def restarts(steps):
     return optax.sgdr_schedule([one, one])
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "schedule",
     [

@@ -60,7 +60,7 @@ METRICS = {
 }
 
 
-@pytest.mark.few("accuracy", "f1 of classes", "f1 of labels")
+@pytest.mark.few("accuracy", "f1 of classes")
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("ignored", [-1, 255])
 def test_ignored_labels_are_examples_of_weight_0(name, ignored):
@@ -95,7 +95,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.few("softmax_cross_entropy", "hinge")
+@pytest.mark.few("softmax_cross_entropy")
 @pytest.mark.parametrize("name", LOSSES)
 @over(2, 30, ignored=st.sampled_from(IGNORED))
 def test_an_ignored_label_costs_nothing_and_has_no_gradient(name, ignored):

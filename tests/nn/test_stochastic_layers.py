@@ -123,6 +123,7 @@ def test_random_layers_are_random_with_a_key_only(layer):
     assert run(layer, x.astype(jnp.bfloat16), key=KEY).dtype == jnp.bfloat16
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("make", [jd.nn.dropout, jd.nn.alpha_dropout])
 def test_a_traced_rate_has_the_precision_of_float64(make, x64):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(24, 3)))

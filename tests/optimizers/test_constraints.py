@@ -84,6 +84,7 @@ def constrained(tx, start, update):
     return start + apply(tx, update, start)
 
 
+@pytest.mark.few("0.0")
 @pytest.mark.parametrize("eps", [0.0, 1e-7])
 @pytest.mark.parametrize("axis", [0, 1, (0, 1), None, -1])
 @pytest.mark.parametrize("name", CONSTRAINTS)

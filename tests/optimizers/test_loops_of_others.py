@@ -51,6 +51,7 @@ class Network(nnx.Module):
         return self.rest[1](jnp.tanh(self.rest[0](x)))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("where", ["*/kernel", ["first/*", "rest/1/bias"]])
 def test_in_nnx_a_leaf_has_the_same_name_at_init_and_at_update(where):
     module = Network(nnx.Rngs(0))

@@ -28,6 +28,7 @@ def fitted(x, n, strategy, encode="ordinal"):
         return theirs.fit(x)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("on", [np.asarray, jnp.asarray])
 @pytest.mark.parametrize("strategy", ["uniform", "quantile"])
 def test_ranges_beyond_the_largest_float(strategy, on):

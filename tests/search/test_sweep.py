@@ -641,6 +641,7 @@ HALVINGS = [
 ]
 
 
+@pytest.mark.few(1)
 @STRATEGIES
 def test_a_point_that_cannot_be_traced_is_an_error_and_the_others_finish(strategy, tmp_path):
     how = {**HOW, "strategy": strategy, "checkpoint": tmp_path}

@@ -290,6 +290,7 @@ def stored(kind, path):
     return f"sqlite:///{path / 'study.db'}"
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("checkpoint", [True, False], ids=["rows", "study"])
 @pytest.mark.parametrize("kind", ["memory", "journal", pytest.param("sqlite", marks=pytest.mark.heavy)])
 def test_trials_that_were_not_told_are_taken_up(tmp_path, monkeypatch, kind, checkpoint):
@@ -453,6 +454,7 @@ def test_an_interrupted_batch_is_not_told_and_goes_on(tmp_path, monkeypatch):
     assert states(study) == ["COMPLETE"] * 6
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("changes", "what"),
     [

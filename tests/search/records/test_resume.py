@@ -224,6 +224,7 @@ def test_what_a_loss_or_a_schedule_is_made_of_is_refused_when_it_changes(tmp_pat
         sweep(builder=scheduled, **how)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
@@ -338,6 +339,7 @@ def unsynced(monkeypatch, directory, **how):
         return sweep(checkpoint=directory, **how)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("lost", ["torn", "gone", "old", "nothing"])
 def test_a_power_cut_costs_the_last_seconds(tmp_path, monkeypatch, lost, kept):
     unsynced(monkeypatch, tmp_path)

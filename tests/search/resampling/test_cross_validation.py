@@ -366,6 +366,7 @@ def test_a_cross_validation_under_jaxs_switches():
                 jax.config.update(name, before)
 
 
+@pytest.mark.heavy
 def test_folds_go_to_any_executor_and_every_strategy():
     plain = linear(folds=3)
     same_tables(linear(folds=3, executor=futures.ThreadPoolExecutor(2)), plain)

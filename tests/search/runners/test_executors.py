@@ -210,6 +210,7 @@ def test_what_cannot_be_sent_is_refused_before_anything_starts(builder, executor
         pool.shutdown()
 
 
+@pytest.mark.heavy
 def test_many_sweeps_in_threads_do_not_forget_each_other(expected):
     def one(_):
         return sweep(executor=futures.ThreadPoolExecutor(1))
