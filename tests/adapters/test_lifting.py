@@ -580,7 +580,7 @@ def test_what_has_other_slopes_than_a_layer_of_its_values_stays(function):
     close(jax.grad(loss)(own), jax.grad(of_module)(params), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("rows", [6, 1])
 @pytest.mark.parametrize(
     "function",

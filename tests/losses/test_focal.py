@@ -60,6 +60,7 @@ def test_focal_loss_of_classes_is_the_equation(gamma):
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_gradients_have_an_end_everywhere(gamma):
     x = jnp.concatenate([jnp.asarray(LOGITS), jnp.array([1e4, -1e4])])

