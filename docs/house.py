@@ -39,7 +39,17 @@ FLOORS = {
         ("schedules", "tree", "_ignored", "_pairs"),
         ("_compilation", "_partitions"),
         ("_checks", "_limits", "_sums"),
-        ("_arrays", "_endings", "_identity", "_shapes", "_compat", "_extras", "_version", "_warning"),
+        (
+            "_arrays",
+            "_calls",
+            "_endings",
+            "_identity",
+            "_shapes",
+            "_compat",
+            "_extras",
+            "_version",
+            "_warning",
+        ),
         ("_precision",),
     ),
 }

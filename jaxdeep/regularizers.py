@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxdeep import _checks, tree
 from jaxdeep._arrays import as_array, check_leaves, leaves_of
+from jaxdeep._calls import remembered
 from jaxdeep._limits import absolute
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, PyTree
 from jaxdeep.tree import Where, check_where, partition, path_name
@@ -34,6 +35,7 @@ def __dir__() -> list[str]:
 Penalty: TypeAlias = Callable[[PyTree], Array]
 
 
+@remembered
 def l2(factor: ArrayLike, *, where: Where | None = None, half: bool = False) -> Penalty:
     """``factor · Σ w²`` over the selected leaves, ``½ · factor · Σ w²`` if `half`.
 
@@ -62,6 +64,7 @@ def l2(factor: ArrayLike, *, where: Where | None = None, half: bool = False) -> 
     return _penalty(lambda w: factor * scale * jnp.sum(w * w), where)
 
 
+@remembered
 def l1(factor: ArrayLike, *, where: Where | None = None) -> Penalty:
     """``factor · Σ |w|`` over the selected leaves, which draws weights to zero.
 
@@ -84,6 +87,7 @@ def l1(factor: ArrayLike, *, where: Where | None = None) -> Penalty:
     return _penalty(lambda w: factor * jnp.sum(absolute(w)), where)
 
 
+@remembered
 def l1_l2(
     l1: ArrayLike = 0.0, l2: ArrayLike = 0.0, *, where: Where | None = None, half: bool = False
 ) -> Penalty:
@@ -120,6 +124,7 @@ def _is_zero(factor: ArrayLike) -> bool:
     return isinstance(factor, (int, float)) and factor == 0
 
 
+@remembered
 def total(*penalties: Penalty) -> Penalty:
     """The sum of penalties, as one.
 
@@ -141,6 +146,7 @@ def total(*penalties: Penalty) -> Penalty:
     return lambda params: sum((penalty(params) for penalty in penalties), jnp.zeros(()))
 
 
+@remembered
 def activity(penalty: Penalty, *, where: Where) -> Callable[[Mapping[str, PyTree]], Array]:
     """A penalty on the outputs of layers, a mean over the batch: for ``supervised(…, activity=…)``.
 

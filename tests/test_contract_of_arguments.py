@@ -111,6 +111,7 @@ OMITTED = {
     "sweep|search.* keep_params": "of a checkpoint",
     "sweep|search.* retry_errors": "of a checkpoint",
     "fit phases": "an alternative of epochs; Phase has its own example",
+    "fit train_state": "an alternative of params and key; tested in tests/saving/test_training.py",
     "fit diagnostics": "an alternative of epochs_per_call",
     "fit steps_per_epoch": "of loaders",
     "fit|evaluate|predict batch": "of loaders; tested in tests/fitting/test_loaders.py",

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 import jax
 import numpy as np
@@ -25,7 +25,7 @@ from jaxdeep.fitting.logs import listed, teller
 from jaxdeep.fitting.phases import in_phases
 from jaxdeep.fitting.placement import placed
 from jaxdeep.fitting.progress import compiling, ordered, reporting
-from jaxdeep.fitting.result import FitResult, Problem
+from jaxdeep.fitting.result import TRAINED_WITH, FitResult, Problem
 from jaxdeep.fitting.setup import (
     Setup,
     check_begun,
@@ -41,10 +41,10 @@ from jaxdeep.train.batches import Metrics
 from jaxdeep.train.data import check_pair
 from jaxdeep.train.evaluated import is_another
 from jaxdeep.train.missing import with_nan
-from jaxdeep.train.options import Callback, FitOptions, filled, minimised_of, takes
+from jaxdeep.train.options import Callback, FitOptions, filled, minimised_of, options_of, takes
 from jaxdeep.train.records import Epochs
 from jaxdeep.train.run import RunState
-from jaxdeep.train.state import Network, initial_of
+from jaxdeep.train.state import Network, check_going_on, initial_of
 from jaxdeep.train.step import Measure
 from jaxdeep.train.weights import balanced_by, by_class, is_balanced
 
@@ -58,7 +58,7 @@ def fit(
     data: PyTree,
     *,
     optimizer: optax.GradientTransformation,
-    key: jax.Array | int,
+    key: jax.Array | int | None = None,
     **options: Unpack[FitOptions],
 ) -> FitResult:
     """Train `model` on `data`, in epochs that are run by one compiled program.
@@ -93,7 +93,7 @@ def fit(
         host, h5py data sets (read at once, or block by block with ``stream=True``), lists of numbers.
       optimizer: any optax transformation, jaxdeep's included.
       key: random key of initialisation, shuffling and dropout, ``jax.random.key(0)``, or its seed, 0;
-        there is no default.
+        there is no default. With `train_state` it is left out, as that has its own.
       {options}
 
     Returns:
@@ -130,9 +130,9 @@ def fit(
     True
     """
     chosen: FitOptions = filled("fit", FitOptions, options)
-    given = [data, key, *(chosen[name] for name in ("validation", "params", "state"))]
+    given = [data, key, *(chosen[name] for name in ("validation", "params", "state", "train_state"))]
     check_untraced("fit", [tree for tree in given if not isinstance(tree, Iterator)], instead=_PURE)
-    key = _checks.as_key(key)
+    key = _key_of_run(key, chosen)
     if is_share(share := chosen["validation"]):
         check_unseen(model, share)
         data, validation = held_out(data, share, key, stream=chosen["stream"])
@@ -153,8 +153,11 @@ def fit(
         with_its_size: FitOptions = {**chosen, "batch_size": size}
         setup = dataclasses.replace(setup, mesh=mesh, options=with_its_size)
         likes = [source.like for source in sources]
-        initial = initial_of(chosen["params"], chosen["state"])
-        check_begun(setup, likes[0], initial)
+        goes_on = chosen["train_state"]
+        initial = goes_on or initial_of(chosen["params"], chosen["state"])
+        check_begun(setup, likes[0], initial if goes_on is None else (goes_on.params, goes_on.state))
+        if goes_on is not None:
+            check_going_on(setup.optimizer, goes_on, chosen["trainable"])
         begun = setup.shapes(likes[0], key, initial)
         slow_in_loops, bounds = try_out(setup, begun, {s.name: s.sample for s in sources}, likes[0])
         check_statistics(setup, begun, likes[0])
@@ -280,7 +283,39 @@ def _finished(
     best_epoch = int(run.decisions.best_epoch) if early else None
     minimised = {name: setup.options.get(name) for name in EVALUATED}
     minimised = {name: value for name, value in minimised.items() if value is not None}
-    return FitResult(ts, history, best_epoch, stopped, Problem(setup.model, minimised), evaluated)
+    problem = Problem(setup.model, minimised, _trained_with(setup))
+    return FitResult(ts, history, best_epoch, stopped, problem, evaluated)
+
+
+def _trained_with(setup: Setup) -> dict[str, Any]:
+    """The arguments of `fit` that decide what a step does, but for defaults and the size of batches."""
+    known, chosen = options_of(FitOptions), setup.options
+    passed = {name: chosen.get(name, known[name].default) for name in TRAINED_WITH}
+    passed = {name: value for name, value in passed.items() if value is not known[name].default}
+    return {"optimizer": setup.optimizer, **passed}
+
+
+def _key_of_run(key: Any, options: FitOptions) -> jax.Array:
+    """The key of a run, which is that of the train state if it goes on from one.
+
+    Raises:
+      TypeError: no key. ValueError: what a train state decides.
+    """
+    if (ts := options["train_state"]) is None:
+        if key is None:
+            raise TypeError("fit needs a key=: a random key such as jax.random.key(0), or its seed, 0")
+        return _checks.as_key(key)
+    own = {"key": key} | {name: options[name] for name in ("params", "state", "phases")}
+    passed = [name for name, value in own.items() if value is not None]
+    if passed:
+        raise ValueError(f"train_state= is a whole run to go on from: drop {', '.join(passed)}")
+    if is_share(share := options["validation"]):
+        raise ValueError(
+            f"validation={share} draws its rows by a key, and would draw others than those that were "
+            "left out before train_state=: pass validation=(x, y)"
+        )
+    _checks.check_key(ts.key)
+    return ts.key
 
 
 def _balanced(options: FitOptions, data: PyTree) -> FitOptions:

@@ -12,6 +12,9 @@ from jaxdeep.fitting.evaluation import evaluate
 from jaxdeep.fitting.prediction import predict
 from jaxdeep.train.state import Network, TrainState
 
+# What `FitResult.training` tells besides the optimizer, and what was minimised.
+TRAINED_WITH = ("class_weight", "trainable", "freeze_batch_norm", "ema", "update_args")
+
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +24,12 @@ class Problem:
     Attributes:
       model: the model.
       minimised: what `jaxdeep.evaluate` takes by name, such as the loss and the metrics.
+      trained_with: the optimizer and the other arguments of `jaxdeep.fit` that decide what a step does.
     """
 
     model: Network | None = None
     minimised: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    trained_with: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def loss(self) -> Any:
@@ -80,6 +85,40 @@ class FitResult(NamedTuple):
     def state(self) -> PyTree:
         """The state of the model to use: batch-norm statistics."""
         return self.train_state.state if self.evaluated is None else self.evaluated[1]
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The arguments of `jaxdeep.fit` with which the run goes on, which `jaxdeep.save` takes, too.
+
+        These are the optimizer, the loss, the metrics and whatever else decides what a step does, and
+        the `train_state`: ``jaxdeep.fit(model, data, **result.training, epochs=2)`` goes on in the same
+        order of batches, with the same dropout. What belongs to a call is passed again: `batch_size`,
+        `shuffle`, `accumulation_steps`, `augment`, `validation`, callbacks. Four things begin anew: the
+        history, the counting of early stopping and of a plateau (a rate that it has lowered stays), the
+        passes of a loader, and, where other parameters are evaluated than trained (``ema=True``,
+        schedule-free optimizers), the batch-norm statistics of these. A run in `checkpoint=` goes on
+        with all of it.
+
+        Raises:
+          ValueError: a result that was pickled, and does not know it.
+
+        >>> import jax.numpy as jnp, jaxdeep as jd
+        >>> x = jnp.linspace(-1, 1, 64)[:, None]
+        >>> how = dict(loss=jd.losses.mse, optimizer=jd.optimizers.adam(0.01))
+        >>> model, data = jd.nn.dense(1), (x, 3 * x)
+        >>> whole = jd.fit(model, data, **how, epochs=4, key=0, progress=False)
+        >>> half = jd.fit(model, data, **how, epochs=2, key=0, progress=False)
+        >>> rest = jd.fit(model, data, **half.training, epochs=2, progress=False)
+        >>> bool((whole.params["kernel"] == rest.params["kernel"]).all())
+        True
+        """
+        if not self.problem.trained_with:
+            raise ValueError(
+                "this result does not know how it was trained, as one that was pickled: pass the "
+                "optimizer, the loss and train_state=result.train_state to jaxdeep.fit"
+            )
+        how = {**self.problem.minimised, **self.problem.trained_with}
+        return {**how, "train_state": self.train_state}
 
     def evaluate(self, data: PyTree, **options: Any) -> dict[str, Any]:
         """The loss and the metrics of the run on other data: `jaxdeep.evaluate` of what was trained.

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves, leaves_of
+from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 
 Loss = Callable[[PyTree, PyTree], Array]  # (outputs, y) -> values
 
 
+@remembered
 def weighted(
     losses: Mapping[str, Loss] | Sequence[Loss],
     weights: Mapping[str, ArrayLike] | Sequence[ArrayLike] | None = None,

@@ -4,11 +4,13 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks
 from jaxdeep._arrays import broadcasting
+from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, ArrayLike, Float
 from jaxdeep.metrics.counts import of_matrix
 from jaxdeep.metrics.streaming import Metric
 
 
+@remembered
 def cohen_kappa(
     classes: int = 2,
     *,
@@ -66,6 +68,7 @@ def cohen_kappa(
     )
 
 
+@remembered
 def matthews_corrcoef(
     classes: int = 2,
     *,

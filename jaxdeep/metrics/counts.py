@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks, _ignored
 from jaxdeep._arrays import as_array
+from jaxdeep._calls import remembered
 from jaxdeep._precision import HostOrDevice
 from jaxdeep._shapes import Array, ArrayLike, Bool, Integer
 from jaxdeep.metrics.inputs import (
@@ -23,6 +24,7 @@ from jaxdeep.metrics.inputs import (
 from jaxdeep.metrics.streaming import Found, Metric, Sums, marked, of_sums, scattered, told
 
 
+@remembered
 def confusion_matrix(
     classes: int,
     *,

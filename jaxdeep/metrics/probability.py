@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxdeep import _checks, _ignored
 from jaxdeep._arrays import as_array, from_top, on_device
+from jaxdeep._calls import remembered
 from jaxdeep._limits import log_softmax, softmax, times_log
 from jaxdeep._shapes import Array, Float
 from jaxdeep.metrics.counts import is_single
@@ -15,6 +16,7 @@ from jaxdeep.metrics.inputs import check_probabilities, class_labels
 from jaxdeep.metrics.streaming import AVERAGED, Found, Metric, average, averaged, of_sums, told
 
 
+@remembered
 def log_loss(*, from_logits: bool | None = None, ignore_class: int | None = None) -> Metric:
     """Mean of ``−Σ_c y_c log p_c``, the negative log-likelihood of an example.
 
@@ -72,6 +74,7 @@ def log_loss(*, from_logits: bool | None = None, ignore_class: int | None = None
     return told(of, from_logits)
 
 
+@remembered
 def brier(
     *,
     scale_by_half: bool | str = "auto",

@@ -3,12 +3,14 @@
 import jax
 import jax.numpy as jnp
 
+from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float
 from jaxdeep.metrics.histograms import of_histograms
 from jaxdeep.metrics.inputs import flat, in_order, where, without_uncounted
 from jaxdeep.metrics.streaming import Metric, countable, share
 
 
+@remembered
 def auc(bins: int = 200, *, from_logits: bool | None = None, ignore_class: int | None = None) -> Metric:
     """Area under the ROC curve, from histograms of the scores of both classes.
 
@@ -54,6 +56,7 @@ def auc(bins: int = 200, *, from_logits: bool | None = None, ignore_class: int |
     return of_histograms(bins, from_logits, ignore_class, _area_and_shared, 0.02)
 
 
+@remembered
 def average_precision(
     bins: int = 200, *, from_logits: bool | None = None, ignore_class: int | None = None
 ) -> Metric:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxdeep import _checks, _ignored
 from jaxdeep._arrays import as_array
+from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, ArrayLike, Bool
 from jaxdeep.metrics.counts import judging, told_of_single
 from jaxdeep.metrics.inputs import (
@@ -26,6 +27,7 @@ Ratio = Callable[[Sums], tuple[Array, Array]]  # numerator and denominator, of e
 _AVERAGES = (None, "micro", "macro", "weighted")
 
 
+@remembered
 def precision(
     threshold: ArrayLike = 0.5,
     *,
@@ -89,6 +91,7 @@ def precision(
     return _rate("precision", ratio, threshold, of, average, from_logits, ignore_class)
 
 
+@remembered
 def recall(
     threshold: ArrayLike = 0.5,
     *,
@@ -124,6 +127,7 @@ def recall(
     return _rate("recall", ratio, threshold, of, average, from_logits, ignore_class)
 
 
+@remembered
 def f1(
     threshold: ArrayLike = 0.5,
     *,
@@ -161,6 +165,7 @@ def f1(
     return _rate("f1", ratio, threshold, of, average, from_logits, ignore_class)
 
 
+@remembered
 def balanced_accuracy(
     classes: int = 2,
     *,

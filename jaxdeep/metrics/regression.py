@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, broadcasting, weights_of_rows
+from jaxdeep._calls import remembered
 from jaxdeep._pairs import errors_of, pair
 from jaxdeep._precision import HostOrDevice, in_two
 from jaxdeep._shapes import Array, Float, PyTree
@@ -27,6 +28,7 @@ from jaxdeep.metrics.streaming import (
 _NONE = -5000.0  # the exponent of what is 0, below that of any float
 
 
+@remembered
 def r2(outputs: int = 1, *, multioutput: str = "uniform_average") -> Metric:
     """R², the coefficient of determination: ``1 − Σ w (y − ŷ)² / Σ w (y − ȳ)²`` over all examples.
 
@@ -109,6 +111,7 @@ def r2(outputs: int = 1, *, multioutput: str = "uniform_average") -> Metric:
     return of_sums(shapes, counts, compute, beside=beside, aligned=_aligned)
 
 
+@remembered
 def rmse(outputs: int = 1, *, multioutput: str = "uniform_average") -> Metric:
     """Root of the mean squared error over all examples: ``√(Σ w (y − ŷ)² / Σ w)``.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
+from jaxdeep._calls import remembered
 from jaxdeep._compilation import is_traced, meant_nans
 from jaxdeep._ignored import ignored_by, weights_of
 from jaxdeep._shapes import Array, ArrayLike, PyTree
@@ -76,6 +77,7 @@ class Tally:
         return float(self.compute())
 
 
+@remembered
 def mean(function: Callable[[Any, Any], Any]) -> Metric:
     """The weighted mean of a function of examples or elements: ``Σ w f(outputs, y) / Σ w``.
 

@@ -6,6 +6,7 @@ Each is the rule of a ``scale_by_…`` of `jaxdeep.optimizers.moments`, followed
 from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._calls import remembered
 from jaxdeep.optimizers.decay import decay_rule
 from jaxdeep.optimizers.descent import descend, scale_by_momentum
 from jaxdeep.optimizers.moments import (
@@ -20,6 +21,7 @@ from jaxdeep.optimizers.transform import Rule, Transform, transform
 from jaxdeep.tree import Where
 
 
+@remembered
 def adagrad(
     learning_rate: Numeric,
     *,
@@ -59,6 +61,7 @@ def adagrad(
     return transform(scaled, descend(learning_rate))
 
 
+@remembered
 def rmsprop(
     learning_rate: Numeric,
     *,
@@ -129,6 +132,7 @@ def rmsprop(
     return transform(scaled, step, velocity) if lr_in_trace else transform(scaled, velocity, step)
 
 
+@remembered
 def adam(
     learning_rate: Numeric,
     *,
@@ -179,6 +183,7 @@ def adam(
     return transform(rule, descend(learning_rate))
 
 
+@remembered
 def adamw(
     learning_rate: Numeric,
     *,
@@ -227,6 +232,7 @@ def adamw(
     return _decayed(rule, learning_rate, weight_decay, where, couple_lr)
 
 
+@remembered
 def adamax(
     learning_rate: Numeric,
     *,
@@ -268,6 +274,7 @@ def adamax(
     return transform(rule, descend(learning_rate))
 
 
+@remembered
 def nadam(
     learning_rate: Numeric,
     *,
@@ -311,6 +318,7 @@ def nadam(
     return transform(rule, descend(learning_rate))
 
 
+@remembered
 def nadamw(
     learning_rate: Numeric,
     *,

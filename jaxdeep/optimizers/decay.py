@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from jaxdeep import _checks
+from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, Arrays
 from jaxdeep.optimizers.scalars import NOT_NEGATIVE, Numeric, within
 from jaxdeep.optimizers.transform import Rule, Transform, rule_factory, transform, transformation
@@ -17,6 +18,7 @@ def decay_rule(weight_decay: Numeric, where: Where | None, sign: int = 1) -> Rul
     return _penalty("weight_decay", weight_decay, where, "weight decay", lambda p: sign * p)
 
 
+@remembered
 def add_decayed_weights(weight_decay: Numeric, *, where: Where | None = None) -> Transform:
     """Decoupled weight decay: ``u ← u + λ θ``, in front of the learning rate.
 

@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
+from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described
 from jaxdeep.optimizers.scalars import DECAY, NOT_NEGATIVE, Hyper, Numeric, drive, driven_values, within
@@ -24,6 +25,7 @@ from jaxdeep.optimizers.transform import (
 )
 
 
+@remembered
 def sgd(
     learning_rate: Numeric,
     *,
@@ -156,6 +158,7 @@ class NagState(NamedTuple):
         return self.transform.hyperparams["momentum"] if self.lookahead is None else self.lookahead
 
 
+@remembered
 def nag(
     learning_rate: Numeric, *, momentum: Numeric = 0.9, accumulator_dtype: DTypeLike | None = None
 ) -> Transform:
@@ -234,6 +237,7 @@ def _coming_momentum(driven: dict[str, Hyper], count: jax.Array) -> jax.Array | 
     return driven_values(drive(driven, count)).get("momentum")
 
 
+@remembered
 def scale_by_nag(momentum: Numeric = 0.9, *, accumulator_dtype: DTypeLike | None = None) -> Transform:
     """`nag` without its learning rate: ``m ← β m + u``, for a u that holds ``−η ∇J(θ + β m)`` already.
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep._arrays import check_leaves
+from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.moments import moving_average
@@ -30,6 +31,7 @@ class SkipState(NamedTuple):
     in_a_row: jax.Array
 
 
+@remembered
 def skip_nonfinite(optimizer: optax.GradientTransformation) -> Transform:
     """Do nothing when a gradient is not finite: no update, no change of the optimizer's state.
 
@@ -105,6 +107,7 @@ class EmaState(NamedTuple):
     ema: PyTree
 
 
+@remembered
 def ema_params(decay: Numeric = 0.999) -> Transform:
     """Keep a moving average of the parameters, ``ē ← β ē + (1 − β) (θ + u)``; updates pass unchanged.
 

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdeep import _checks
+from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, Arrays
 from jaxdeep.optimizers.decay import decay_rule
 from jaxdeep.optimizers.descent import descend
@@ -13,6 +14,7 @@ from jaxdeep.optimizers.transform import Rule, Transform, slot, transform, trans
 from jaxdeep.tree import Where
 
 
+@remembered
 def lion(
     learning_rate: Numeric,
     *,

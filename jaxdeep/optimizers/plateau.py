@@ -9,6 +9,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array
+from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.scalars import Hyper, Numeric, Scalars, drive, driven_values
@@ -42,6 +43,7 @@ class PlateauState(NamedTuple):
     count: jax.Array  # type: ignore[assignment]
 
 
+@remembered
 def reduce_on_plateau(
     factor: Numeric = 0.1,
     patience: int | jax.Array = 10,

@@ -10,6 +10,7 @@ from jax.tree_util import PyTreeDef
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
+from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.scalars import Hyper, Numeric, Scalars, drive, scalars_in_force, within
@@ -38,6 +39,7 @@ class SlowState(NamedTuple):
     fast_state: PyTree
 
 
+@remembered
 def lookahead(
     fast_optimizer: optax.GradientTransformation,
     sync_period: int = 5,

@@ -20,6 +20,7 @@ from jax.tree_util import PyTreeDef
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxdeep._arrays import check_leaves
+from jaxdeep._calls import remembered
 from jaxdeep._precision import check_leaves_hold
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
@@ -124,7 +125,7 @@ def transformation(make: Callable[Arguments, Rule]) -> Transformation[Arguments]
         return_annotation=Transform
     )
     made.rule = rule  # type: ignore[attr-defined]
-    return made  # type: ignore[return-value]
+    return remembered(made)  # type: ignore[return-value]
 
 
 class TransformState(NamedTuple):

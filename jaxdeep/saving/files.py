@@ -8,8 +8,8 @@ import pathlib
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, overload
 
 import jax
 import numpy as np
@@ -25,12 +25,14 @@ from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model
 from jaxdeep.saving import trees
 from jaxdeep.saving.architecture import from_config, to_config
+from jaxdeep.saving.training import PREFIX, described, restored
 from jaxdeep.saving.values import Json
 
 Document = dict[str, Json]  # of model.json
 Arrays = dict[str, np.ndarray]  # by path, as safetensors holds them
 
-FORMAT, VERSION = "jaxdeep-model", 1
+FORMAT, VERSION = "jaxdeep-model", 2
+_PLAIN = 1  # the version of a model without what `fit` needs to go on
 
 
 class Form(NamedTuple):
@@ -55,7 +57,7 @@ FORMS = {
     "huggingface": Form(
         "config.json",
         "model.safetensors",
-        {"format": "flax", "jaxdeep_format_version": str(VERSION)},
+        {"format": "flax", "jaxdeep_format_version": str(_PLAIN)},
         card=True,
     ),
 }
@@ -72,6 +74,7 @@ def save(
     state: PyTree,
     *,
     form: str = "jaxdeep",
+    training: Mapping[str, Any] | None = None,
 ) -> None:
     """Save a model: its architecture as a readable config, its arrays as safetensors.
 
@@ -88,13 +91,19 @@ def save(
       form: "jaxdeep", or "huggingface" for a directory that the Hub knows: ``config.json``,
         ``model.safetensors``, which says that its format is flax, and a model card, ``README.md``, which
         is written where there is none. `load` reads both.
+      training: what `jaxdeep.fit` needs to go on, as a dict of its arguments: ``result.training``
+        (`FitResult.training`), or some of it, such as ``{"optimizer": …, "loss": …, "metrics": …}``
+        without a train state. ``load(path, training=True)`` gives it back. Optimizers, schedules,
+        losses, metrics and penalties of jaxdeep and optax are kept by their names and arguments, your
+        own functions by those of `jaxdeep.saving.register`. In place of an optimizer that has none, pass
+        what makes it, ``functools.partial(optax.lbfgs, 0.1)``.
 
     With several processes all of them call it, and the first writes.
 
     Raises:
-      ValueError: a function or layer without a name, arrays that are not those of the model or that
-        could not be loaded again. FileExistsError: `path` is something else than a saved model.
-        OSError: `path` cannot be written.
+      ValueError: a function, a layer or an optimizer without a name, arrays that are not those of the
+        model or that could not be loaded again. FileExistsError: `path` is something else than a saved
+        model. OSError: `path` cannot be written.
       ImportError: safetensors is not installed.
 
     Source: Keras' `save_model`; arrays in the format of safetensors.
@@ -122,20 +131,26 @@ def save(
     _checks.check_choice("form", form, [*FORMS])
     own = FORMS[form]
     directory = _directory(path)
+    about: Json = None
+    more: PyTree = {}
+    if training is not None:
+        about, more = described(training, params, state)
     params, state = leaves_of("params", params), leaves_of("state", state)
     if jax.process_index() == 0:
         _check_free(directory, own)
     architecture = to_config(model)
     document = {
         "format": FORMAT,
-        "format_version": VERSION,
+        "format_version": _PLAIN if about is None else VERSION,
         "jaxdeep_version": __version__,
         "architecture": architecture,
         "params": trees.skeleton(params, "params"),
         "state": trees.skeleton(state, "state"),
     }
     check_fit(model, *(trees.like(document[root], root) for root in ("params", "state")))
-    named = trees.flat({"params": params, "state": state})
+    if about is not None:
+        document["training"] = about
+    named = trees.flat({"params": params, "state": state} | ({"training": more} if more else {}))
     arrays = {name: trees.stored(fetched(array)) for name, array in named.items()}
     if jax.process_index() == 0:
         with _written(directory):
@@ -146,7 +161,15 @@ def save(
         multihost_utils.sync_global_devices(f"jaxdeep.save {directory}")
 
 
-def load(path: str | os.PathLike[str]) -> tuple[Model, PyTree, PyTree]:
+@overload
+def load(
+    path: str | os.PathLike[str], *, training: Literal[False] = False
+) -> tuple[Model, PyTree, PyTree]: ...
+@overload
+def load(
+    path: str | os.PathLike[str], *, training: Literal[True]
+) -> tuple[Model, PyTree, PyTree, dict[str, Any]]: ...
+def load(path: str | os.PathLike[str], *, training: bool = False) -> tuple[Any, ...]:
     """The model, parameters and state that `save` wrote.
 
     Checksums are compared before anything is made, the constructors check their arguments, and only
@@ -155,14 +178,19 @@ def load(path: str | os.PathLike[str]) -> tuple[Model, PyTree, PyTree]:
 
     Args:
       path: the directory.
+      training: whether to return what `jaxdeep.fit` needs to go on, too: a dict of its arguments, as it
+        was passed to `save`. ``fit(model, data, **training, epochs=2)`` then goes on, and draws batches
+        and dropout as if it had not been interrupted; what belongs to a call, such as `batch_size`, is
+        passed again (`FitResult.training`).
 
     Returns:
-      The model, its parameters and its state.
+      The model, its parameters and its state; with ``training=True`` the dict, too.
 
     Raises:
       FileNotFoundError: no saved model there, or half of one. ValueError: a file that is damaged, was
         changed, is of a newer version or names something that is not registered in this process; float64
-        arrays as long as x64 is off. ImportError: safetensors is not installed.
+        arrays as long as x64 is off; with ``training=True`` a model that was saved without it.
+        ImportError: safetensors is not installed.
 
     Source: Keras' `load_model`.
 
@@ -174,6 +202,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Model, PyTree, PyTree]:
     (swish(), {'beta': Array(2., dtype=float32)})
     """
     needed("safetensors", "saving models", "safetensors", "checkpoint")
+    _checks.check_flag("training", training)
     directory = _directory(path)
     if not directory.exists():
         raise FileNotFoundError(f"there is no saved model at {str(directory)!r}; jd.save writes one")
@@ -190,8 +219,20 @@ def load(path: str | os.PathLike[str]) -> tuple[Model, PyTree, PyTree]:
             like = {root: trees.like(document[root], root) for root in ("params", "state")}
         with located(file):
             check_fit(model, like["params"], like["state"])
-            filled = trees.filled(like, arrays_in(file))
-    return model, filled["params"], filled["state"]
+            arrays = arrays_in(file)
+            about = document.get("training")
+            more = {name: arrays.pop(name) for name in [*arrays] if about and name.startswith(PREFIX)}
+            filled = trees.filled(like, arrays)
+    params, state = filled["params"], filled["state"]
+    if not training:
+        return model, params, state
+    with located(directory / form.document):
+        if about is None:
+            raise ValueError(
+                "the model was saved without what fit needs to go on: save it with jd.save(…, "
+                "training=result.training)"
+            )
+        return model, params, state, restored(about, params, state, more)
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -395,7 +436,7 @@ _AGAIN = "use a sound copy of the directory, or save the model again"
 def _check_document(document: Document) -> None:
     fits: dict[str, Callable[[Json], bool]] = {
         "format": lambda format: format == FORMAT,
-        "format_version": lambda version: type(version) is int and version == VERSION,
+        "format_version": lambda version: type(version) is int and version == _version_of(document),
         "jaxdeep_version": lambda version: isinstance(version, str),
         "architecture": lambda config: isinstance(config, dict),
         "params": lambda skeleton: True,
@@ -403,10 +444,17 @@ def _check_document(document: Document) -> None:
         "arrays": _describes_a_file,
         "sha256": lambda digest: isinstance(digest, str),
     }
+    if "training" in document:
+        fits["training"] = lambda about: isinstance(about, dict) and bool(about)
     odd = sorted(set(document) ^ set(fits))
     odd += [name for name in fits if name in document and not fits[name](document[name])]
     if odd:
         raise ValueError(f"it does not have the fields of this format; look at {odd[0]!r}")
+
+
+def _version_of(document: Document) -> int:
+    """The version that a document of this content has."""
+    return VERSION if "training" in document else _PLAIN
 
 
 def _describes_a_file(about: Json) -> bool:

@@ -5,16 +5,18 @@ import functools
 import importlib
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 import jax
 import numpy as np
+import optax
 
 import jaxdeep.nn  # so that the kinds of its layers are known
 import jaxdeep.preprocessing  # and those of fitted preprocessors
 import jaxdeep.tables  # noqa: F401  # and the layer of tables
 from jaxdeep import _checks
+from jaxdeep._calls import call_of
 from jaxdeep.nn.layer import KINDS, build
 from jaxdeep.nn.model import Model
 from jaxdeep.preprocessing.transform import made_of
@@ -26,8 +28,15 @@ Named = TypeVar("Named", bound=Function)
 UNNAMED = "model"  # the kind of ``Model(init, apply)``
 
 # Where functions may come from, first come first served, and those that are not functions of arrays.
-_FUNCTIONS = ("jax.nn", "jaxdeep.nn.activations", "jax.numpy", "jax.lax", "jax.scipy.special")
-FACTORIES = ("jax.nn.initializers", "jaxdeep.nn.initializers", "jaxdeep.preprocessing")
+_FUNCTIONS = (
+    "jax.nn", "jaxdeep.nn.activations", "jax.numpy", "jax.lax", "jax.scipy.special",
+    "jaxdeep.losses", "jaxdeep.metrics", "optax.losses",
+)  # fmt: skip
+FACTORIES = (
+    "jax.nn.initializers", "jaxdeep.nn.initializers", "jaxdeep.preprocessing",
+    "jaxdeep.optimizers", "jaxdeep.schedules", "jaxdeep.regularizers", "jaxdeep.metrics",
+    "jaxdeep.losses", "optax", "optax.contrib", "optax.schedules",
+)  # fmt: skip
 _NOT_OF_ARRAYS = {
     "load", "save", "savez", "fromfile", "frombuffer", "fromfunction", "fromiter", "fromstring",
     "from_dlpack", "frompyfunc", "vectorize", "apply_along_axis", "apply_over_axes", "piecewise",
@@ -191,35 +200,74 @@ def _public(place: str) -> dict[str, Function]:
     }
 
 
-def factory_of(function: Function) -> tuple[dict[str, str], dict[str, Any]] | None:
+def factory_of(
+    function: Function,
+) -> tuple[dict[str, str], Sequence[Any], Mapping[str, Any]] | None:
     """The public factory, or the registered function, that made a closure, and its arguments.
 
-    A preprocessor, a tuple of closures, says itself how it was made. ``he_normal()`` is a function
+    Of what jaxdeep makes for `fit` the call is remembered (`jaxdeep._calls`), and a preprocessor, a
+    tuple of closures, says itself how it was made. ``he_normal()`` is a function
     inside `variance_scaling` that remembers its arguments. Its name, ``variance_scaling.<locals>.init``,
     tells the factory, and the arguments must make the same again.
     """
     made = made_of(function)
     if made is not None and (name := name_of(made.factory)) is not None:
-        return name, dict(made.arguments)
+        return name, (), dict(made.arguments)
+    call = call_of(function)
+    if call is not None and (name := name_of(call.factory)) is not None:
+        return name, call.positional, call.keywords
     closures: tuple[Any, ...] = function if isinstance(function, tuple) else (function,)
-    if not all(isinstance(closure, types.FunctionType) for closure in closures):
+    if not closures or not all(isinstance(closure, types.FunctionType) for closure in closures):
         return None
-    closure = closures[0]
-    maker = closure.__qualname__.rpartition(".<locals>.")[0]
+    if (links := _links(closures)) is not None:
+        return {"function": "optax.chain"}, links, {}
     factories = [f for place in FACTORIES for f in _public(place).values()]
-    for factory in (*factories, *_registered.values()):
-        module = getattr(factory, "__globals__", None)  # __module__ may be the public one
-        if module is not closure.__globals__ or factory.__qualname__ != maker:
-            continue
-        arguments = _arguments(factory, closures)
-        try:
-            again = factory(**arguments)
-        except Exception:  # whatever a factory says to arguments that are not its own
-            continue
-        name = name_of(factory)
-        if name is not None and difference(function, again) is None:
-            return name, arguments
+    # a factory may have called another one with a function of its own
+    inner = tuple(f for c in closures for f in remembered(c).values() if _is_made(f))
+    for within, closure in ((w, c) for w in (inner, closures) for c in w if _is_made(c)):
+        maker = closure.__qualname__.rpartition(".<locals>.")[0]
+        for factory in (*factories, *_registered.values()):
+            module = getattr(factory, "__globals__", None)  # __module__ may be the public one
+            if module is not closure.__globals__ or factory.__qualname__ != maker:
+                continue
+            arguments = _arguments(factory, within)
+            try:
+                again = factory(**arguments)
+            except Exception:  # whatever a factory says to arguments that are not its own
+                continue
+            name = name_of(factory)
+            if name is not None and difference(function, again) is None:
+                return name, (), arguments
     return None
+
+
+def _is_made(function: Any) -> bool:
+    """Whether a function was made by another one."""
+    return isinstance(function, types.FunctionType) and "<locals>" in function.__qualname__
+
+
+def _links(closures: tuple[types.FunctionType, ...]) -> list[Any] | None:
+    """The transformations that `optax.chain` joined; None for what it has not made."""
+    if closures[-1].__module__ != optax.chain.__module__ or len(closures) != 2:
+        return None
+    if any(closure.__qualname__.rpartition(".<locals>.")[0] != "chain" for closure in closures):
+        return None
+    inits, updates = (remembered(closure).get(name) for closure, name in zip(closures, _CHAINED))
+    if not (isinstance(inits, tuple) and isinstance(updates, tuple) and len(inits) == len(updates)):
+        return None
+    return [_unwrapped(init, update) for init, update in zip(inits, updates)]
+
+
+_CHAINED = ("init_fns", "update_fns")
+
+
+def _unwrapped(init: Function, update: Function) -> Any:
+    """A transformation without `optax.with_extra_args_support`, which a chain puts around it."""
+    if getattr(update, "__qualname__", "").startswith("with_extra_args_support."):
+        inner = remembered(update).get("tx")  # type: ignore[arg-type]
+        if isinstance(inner, optax.GradientTransformation) and inner.init is init:
+            return inner
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _arguments(factory: Function, made: tuple[types.FunctionType, ...]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def encode(value: object, most: float = _LARGEST) -> Json:
         return {"dtype": jnp.dtype(value).name}
     if isinstance(value, Columns):
         return {"columns": value.to_config()}
-    if callable(value) or (isinstance(value, tuple) and hasattr(value, "transform")):
+    if callable(value) or (isinstance(value, tuple) and not isinstance(value, Model)):
         return _encode_function(value)
     if isinstance(value, Model):
         raise ValueError("a Model, which belongs among the layers of the model, not into its config")
@@ -115,7 +115,9 @@ def _encode_function(function: Any) -> dict[str, Json]:
         return called | positional | _keywords(function.keywords)
     made = registry.factory_of(function)
     if made is not None:
-        return {"made_by": made[0]} | _keywords(made[1])
+        factory, given, keywords = made
+        also = {"positional": encode(tuple(given))} if given else {}
+        return {"made_by": factory} | also | _keywords(keywords)
     if isinstance(function, tuple):
         raise ValueError(
             f"{short(function)} was made by a function that has no name to be saved by; give it one, "
@@ -137,15 +139,17 @@ def _partial(partial: Json, positional: Json = (), keywords: Json = None) -> reg
     return functools.partial(decode(partial), *decode(positional), **_decoded(keywords))
 
 
-def _made_by(made_by: Json, keywords: Json = None) -> registry.Function:
+def _made_by(made_by: Json, positional: Json = (), keywords: Json = None) -> registry.Function:
     name = str(made_by.get("function", ""))
-    if name and not name.startswith(registry.FACTORIES):
-        raise ValueError(f"{name} makes no initialisers and no preprocessors")
+    if name and name.rpartition(".")[0] not in registry.FACTORIES:
+        raise ValueError(f"{name} makes nothing that is saved")
     factory, arguments = registry.named(made_by), _decoded(keywords)
+    given = decode(list(positional))
     try:
-        return factory(**arguments)
+        return factory(*given, **arguments)
     except Exception as error:  # whatever a user's factory may raise
-        raise ValueError(f"{short(factory)} does not take {short(arguments)}: {error}") from error
+        shown = ", ".join([*map(short, given), *(f"{n}={short(v)}" for n, v in arguments.items())])
+        raise ValueError(f"{short(factory)} does not take {shown}: {error}") from error
 
 
 def _decoded(keywords: Json) -> dict[str, Any]:

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, ArrayLike, Float, Num
 from jaxdeep.schedules.steps import Schedule, between, check_boundaries, floats, since, step_of
 
 
+@remembered
 def constant(value: ArrayLike) -> Schedule:
     """The same value at every step: ``f(t) = value``.
 
@@ -34,6 +36,7 @@ def constant(value: ArrayLike) -> Schedule:
     return schedule
 
 
+@remembered
 def power(
     init_value: ArrayLike,
     transition_steps: int,
@@ -78,6 +81,7 @@ def power(
     return schedule
 
 
+@remembered
 def exponential(
     init_value: ArrayLike,
     transition_steps: int,
@@ -132,6 +136,7 @@ def exponential(
     return schedule
 
 
+@remembered
 def piecewise_constant(
     boundaries: Sequence[int], values: Sequence[ArrayLike], *, side: str = "right"
 ) -> Schedule:
@@ -173,6 +178,7 @@ def piecewise_constant(
     return schedule
 
 
+@remembered
 def polynomial(
     init_value: ArrayLike,
     end_value: ArrayLike,
@@ -224,6 +230,7 @@ def polynomial(
     return schedule
 
 
+@remembered
 def cosine(
     init_value: ArrayLike, decay_steps: int, *, alpha: ArrayLike = 0.0, exponent: ArrayLike = 1.0
 ) -> Schedule:
@@ -262,6 +269,7 @@ def cosine(
     return schedule
 
 
+@remembered
 def coslog4(peak_value: ArrayLike, transition_steps: int) -> Schedule:
     """Four waves, each twice as long as the last: ``f(t) = peak · ½ (1 − cos(2π log₂(1 + 15 t / T)))``.
 
@@ -298,6 +306,7 @@ def coslog4(peak_value: ArrayLike, transition_steps: int) -> Schedule:
     return schedule
 
 
+@remembered
 def flat_cos(init_value: ArrayLike, transition_steps: int, *, pct_start: ArrayLike = 0.5) -> Schedule:
     """Constant, then half a cosine to 0: ``f(t) = init · ½ (1 + cos(π max(0, t/T − p) / (1 − p)))``.
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdeep import _checks
+from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, ArrayLike
 from jaxdeep.schedules.steps import (
     Schedule,
@@ -19,6 +20,7 @@ from jaxdeep.schedules.steps import (
 )
 
 
+@remembered
 def warmup(schedule: Schedule, steps: int, *, init_value: ArrayLike = 0.0) -> Schedule:
     """A straight line in front of a schedule: from `init_value` to ``schedule(0)`` in `steps` steps.
 
@@ -51,6 +53,7 @@ def warmup(schedule: Schedule, steps: int, *, init_value: ArrayLike = 0.0) -> Sc
     return _joined([line, schedule], [steps])
 
 
+@remembered
 def join(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
     """Schedules one after another, from their starts: ``f(t) = schedules[i](t − boundaries[i − 1])``.
 
@@ -105,6 +108,7 @@ def _joined(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedul
     return joined
 
 
+@remembered
 def per_epoch(schedule: Schedule, steps_per_epoch: int, *, epochs: int | None = None) -> Schedule:
     """A schedule of epochs as one of steps: ``f(t) = schedule(t // steps_per_epoch)``.
 

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from jaxdeep import _checks
+from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, ArrayLike, Float, Num
 from jaxdeep.schedules.steps import Schedule, between, floats
 
 
+@remembered
 def one_cycle(
     peak_value: ArrayLike,
     transition_steps: int,
@@ -81,6 +83,7 @@ def one_cycle(
     return schedule
 
 
+@remembered
 def one_cycle_momentum(
     transition_steps: int,
     *,

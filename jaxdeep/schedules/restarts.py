@@ -6,12 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, ArrayLike, Float, Num
 from jaxdeep.schedules.steps import Schedule, floats, since
 
 _SHORTEST, _LAST = 1.01, 1e18  # the beginnings of all cycles until then are a table of 4,000 at most
 
 
+@remembered
 def cosine_restarts(
     init_value: ArrayLike,
     first_decay_steps: int,

@@ -27,7 +27,7 @@ from jaxdeep.train.monitors import EarlyStopping, ReduceOnPlateau
 from jaxdeep.train.objective import Objective, PerExample
 from jaxdeep.train.records import Epochs
 from jaxdeep.train.reported import NamedMetrics
-from jaxdeep.train.state import Network
+from jaxdeep.train.state import Network, TrainState
 from jaxdeep.train.step import Augment
 from jaxdeep.train.updating import DEFAULT, check_update_args
 from jaxdeep.tree import Where, check_where
@@ -113,6 +113,11 @@ def _logs(name: str, value: Any) -> None:
                 f"{name} must be a function (values, step=…), such as wandb.log, or a list of them, got "
                 f"{log!r}"
             )
+
+
+def _going_on(name: str, value: object) -> None:
+    if not isinstance(value, TrainState):
+        raise TypeError(f"{name} must be a jaxdeep.train.TrainState, got {type(value).__name__}")
 
 
 def _optional_flag(name: str, value: object) -> None:
@@ -253,6 +258,11 @@ class FitOptions(TrialOptions, total=False):
     Attributes:
       params: parameters to begin with; freshly initialised by default. They are copied.
       state: the model's state to begin with, which goes with `params`.
+      train_state: a `jaxdeep.train.TrainState` to go on from, such as ``result.train_state``: its
+        parameters, state, optimizer's state, steps done and key, in place of `params`, `state` and
+        `key`. With arrays as data and the same options, n epochs and then m more are the bits of n + m
+        epochs (`FitResult.training` says what begins anew). It is copied. The optimizer, and
+        `trainable`, must be those of before.
       phases: instead of `epochs` and `trainable`, a list of `jaxdeep.train.Phase`, ``(epochs, trainable,
         learning_rate)``, run one after another: for example the head first, then more of the network at
         a lower rate. Each phase has a fresh optimizer, and early stopping and a plateau of its own.
@@ -308,6 +318,7 @@ class FitOptions(TrialOptions, total=False):
 
     params: Annotated[PyTree | None, Option(None)]
     state: Annotated[PyTree | None, Option(None)]
+    train_state: Annotated[TrainState | None, Option(None, _going_on)]
     phases: Annotated[Sequence[Phase] | None, Option(None)]
     diagnostics: Annotated[int | None, Option(None, _checks.check_count)]
     steps_per_epoch: Annotated[int | None, Option(None, _checks.check_count)]
@@ -403,7 +414,7 @@ _ELSEWHERE = {
     "verbose": ("progress", "progress=True or progress=False"),
     "sample_weight": ("class_weight", "a third array of the data, (x, y, weights)"),
     "loss_weights": ("loss", "loss=jaxdeep.losses.weighted(losses, weights)"),
-    "initial_epoch": ("checkpoint", "checkpoint=, from which a run goes on"),
+    "initial_epoch": ("checkpoint", "checkpoint= or train_state=, from which a run goes on"),
     "accumulate_grad_batches": ("accumulation_steps", "accumulation_steps="),
     "steps_per_execution": ("epochs_per_call", "epochs_per_call="),
     "max_epochs": ("epochs", "epochs="),

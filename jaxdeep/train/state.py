@@ -124,12 +124,17 @@ def begin(
     optimizer: optax.GradientTransformation,
     x: PyTree,
     key: jax.Array,
-    initial: tuple[PyTree, PyTree] | None = None,
+    initial: tuple[PyTree, PyTree] | TrainState | None = None,
     trainable: Where | None = None,
 ) -> TrainState:
-    """The state that `init` makes, or one that begins at copies of `initial`, parameters and state."""
+    """The state that `init` makes, or one that begins at copies of `initial`.
+
+    `initial` are parameters and state, or a whole train state to go on from.
+    """
     if initial is None:
         return init(model, optimizer, x, key=key, trainable=trainable)
+    if isinstance(initial, TrainState):
+        return run_once(lambda ts: jax.tree.map(jnp.copy, ts), initial)
 
     def build(initial: tuple[PyTree, PyTree], key: jax.Array) -> TrainState:
         params, state = jax.tree.map(jnp.copy, initial)
@@ -151,6 +156,29 @@ def initial_of(params: PyTree | None, state: PyTree | None) -> tuple[PyTree, PyT
         return None
     state = {} if state is None else state
     return as_arrays_or_shapes(params, "params"), as_arrays_or_shapes(state, "state")
+
+
+def check_going_on(
+    optimizer: optax.GradientTransformation, ts: TrainState, trainable: Where | None
+) -> None:
+    """Refuse a train state to go on from whose optimizer's state is not one of this optimizer.
+
+    Raises:
+      ValueError: with the first path that differs.
+    """
+    made = jax.eval_shape(only(optimizer, trainable).init, ts.params)
+    here, there = (
+        {path_name(path): (jnp.shape(leaf), leaf.dtype) for path, leaf in leaves}
+        for leaves in map(jax.tree_util.tree_leaves_with_path, (ts.opt_state, made))
+    )
+    odd = next((path for path in {**here, **there} if here.get(path) != there.get(path)), None)
+    structures: list[Any] = [jax.tree.structure(state) for state in (ts.opt_state, made)]
+    if odd is not None or structures[0] != structures[1]:
+        where = "" if odd is None else f": they differ in {odd!r}"
+        raise ValueError(
+            "train_state= holds the state of another optimizer, or of one of other parameters, than "
+            f"optimizer= and trainable= make{where}; pass those that it was trained with"
+        )
 
 
 def check_initial(

@@ -1228,11 +1228,12 @@ call(
     path=FOLDER / "saved",
     **net,
     form="jaxdeep",
+    training={"optimizer": jd.optimizers.sgd(0.1), "loss": jd.losses.softmax_cross_entropy},
     use=lambda _: jd.load(FOLDER / "saved")[1:],
     also=NET_ALSO,
 )
-jd.save(FOLDER / "kept", **net)
-call("load", path=FOLDER / "kept", use=lambda made: made[1:])
+jd.save(FOLDER / "kept", **net, training={"loss": jd.losses.softmax_cross_entropy})
+call("load", path=FOLDER / "kept", training=True, use=lambda made: made[1:3])
 call(
     "load_into",
     **net,

@@ -239,7 +239,8 @@ def test_a_file_cut_off_or_longer_is_found(saved, name):
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [
-    (b'"format_version": 1', b'"format_version": 2', "version 2, written by jaxdeep .* install a"),
+    (b'"format_version": 1', b'"format_version": 3', "version 3, written by jaxdeep .* install a"),
+    (b'"format_version": 1', b'"format_version": 2', "fields of this format; look at 'format_version'"),
     (b'"format_version": 1', b'"format_version": 0', "fields of this format; look at 'format_version'"),
     (b'"format_version": 1', b'"format_version": true', "fields of this format|version"),
     (b'"jaxdeep-model"', b'"other-model"', "not of a model that jaxdeep saved"),
