@@ -59,6 +59,7 @@ LEFT_OUT = {
     "train.Objective": "a protocol",
     "search.Points": RECORD,
     "search.Generation": RECORD,
+    "search.LoggedRow": RECORD,
     "search.PopulationResult": RECORD,
     "search.Table": RECORD,
     "tables.Column": RECORD,

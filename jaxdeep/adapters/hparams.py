@@ -1,9 +1,7 @@
 """Sweeps for TensorBoard: a run for each row, compared in its view of hyperparameters."""
 
-import hashlib
 import os
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +10,7 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep.adapters.event_files import append, module, protocol
 from jaxdeep.adapters.tensorboard import to_tensorboard
-from jaxdeep.search.tables.columns import in_words
+from jaxdeep.search.tables.columns import in_words, name_of
 from jaxdeep.train.records import Epochs
 
 if TYPE_CHECKING:
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 
 _START, _END = "_hparams_/session_start_info", "_hparams_/session_end_info"
 _VERSION = 0
-_LONGEST = 80  # characters of a folder's name
 
 
 def sweep_to_tensorboard(table: "Table", logdir: str | os.PathLike[str]) -> list[pathlib.Path]:
@@ -62,7 +59,7 @@ def sweep_to_tensorboard(table: "Table", logdir: str | os.PathLike[str]) -> list
     folders: list[pathlib.Path] = []
     for point, result in zip(table.points, table.results):
         values = {name: _plain(value) for name, value in point.items()}
-        folder = pathlib.Path(logdir).expanduser() / _name(point)
+        folder = pathlib.Path(logdir).expanduser() / name_of(point)
         _write_session(folder, values, result.ended)
         epochs = min((len(column) for column in result.history.values()), default=0)
         if epochs:
@@ -83,21 +80,6 @@ def _plain(value: Any) -> bool | float | str:
     if isinstance(value, (int, float)):
         return float(value)
     return in_words([value])[0]
-
-
-def _name(point: Mapping[str, Any]) -> str:
-    """A folder's name for a point, the same in every call; its texts are cut to what a name may hold."""
-
-    def text(value: Any) -> str:
-        if hasattr(value, "__array__"):
-            value = np.asarray(value)[()]  # a number of NumPy says no more digits than it has
-        return str(value) if isinstance(value, (float, np.generic)) else in_words([value])[0]
-
-    whole = ",".join(f"{name}={text(value)}" for name, value in point.items())
-    name = re.sub(r"[^\w.,=+-]", "_", whole)
-    if name == whole and len(name) <= _LONGEST:
-        return name
-    return f"{name[:_LONGEST]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
 def _write_session(folder: pathlib.Path, values: Mapping[str, Any], ended: str) -> None:

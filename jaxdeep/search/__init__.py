@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxdeep.search.asking.ask_tell import AskTell
+    from jaxdeep.search.logs import LoggedRow
     from jaxdeep.search.populations.evolution import population
     from jaxdeep.search.populations.exploit import exploit_and_explore
     from jaxdeep.search.populations.lineage import Generation, PopulationResult
@@ -28,6 +29,7 @@ _NAMES = {
     "AsynchronousHalving": "strategies.asynchronous",
     "Generation": "populations.lineage",
     "Hyperband": "strategies.hyperband",
+    "LoggedRow": "logs",
     "Points": "spaces.space",
     "PopulationResult": "populations.lineage",
     "SuccessiveHalving": "strategies.halving",
@@ -58,6 +60,7 @@ __all__ = [
     "AsynchronousHalving",
     "Generation",
     "Hyperband",
+    "LoggedRow",
     "Points",
     "PopulationResult",
     "SuccessiveHalving",

@@ -1,6 +1,7 @@
 """What `jaxdeep.sweep` and the searches that are sweeps take alike, written once (`train.options`)."""
 
 import os
+from collections.abc import Sequence
 from typing import Annotated, TypedDict
 
 import jax
@@ -8,7 +9,11 @@ import jax
 from jaxdeep import _checks
 from jaxdeep.search.runners import executors
 from jaxdeep.search.runners.executors import Executor
-from jaxdeep.train.options import Option, RowOptions, documented
+from jaxdeep.train.options import Log, Option, RowOptions, check_logs, documented
+
+
+def _logs(name: str, value: object) -> None:
+    check_logs(name, value, "step", "row")
 
 
 @documented
@@ -43,6 +48,13 @@ class HowOptions(TypedDict, total=False):
         of `halving` or `early_stopping`, or else by the loss (of the validation data, if there are any);
         all by default. Where `epochs` grow, the others begin anew.
       retry_errors: run rows again that ended with an error in an earlier call.
+      log: a function ``(values, step=…, row=…)``, or a list of them, that is told of every epoch of
+        every row: a dict of floats by name, as in `jaxdeep.fit`, the number of the epoch, from 1 on, and
+        a `jaxdeep.search.LoggedRow`, whose ``row.point`` are its hyperparameters and seed, and
+        ``row.name`` these in words. It is called on the host, one call at a time, in the order of a
+        row's epochs; rows take turns. With a `checkpoint` epochs are told once the state after them is
+        on the disk, and none is told again when the sweep goes on; a log with a method
+        ``last_step(row)`` is told of those that it lacks, such as the last before a kill. An error that it raises ends the sweep.
       progress: show a progress bar, or print lines without a terminal.
     """
 
@@ -58,6 +70,7 @@ class HowOptions(TypedDict, total=False):
     checkpoint: Annotated[str | os.PathLike[str] | None, Option(None, _checks.check_local_path)]
     keep_params: Annotated[int | None, Option(None, _checks.check_count)]
     retry_errors: Annotated[bool, Option(False, _checks.check_flag)]
+    log: Annotated[Log | Sequence[Log] | None, Option(None, _logs)]
     progress: Annotated[bool, Option(True, _checks.check_flag)]
 
 

@@ -19,6 +19,7 @@ from jaxdeep.lasting.identity import digest_of
 from jaxdeep.optimizers import hyperparams
 from jaxdeep.search.builder import PURE, Build, Builder, check_data, check_values
 from jaxdeep.search.driving import STRATEGIES, MakeRunner, Runner, Strategy, drive
+from jaxdeep.search.logs import RowLogs
 from jaxdeep.search.options import HowOptions, SweepOptions
 from jaxdeep.search.records.description import description, name_rows
 from jaxdeep.search.records.directory import opened
@@ -45,7 +46,7 @@ from jaxdeep.train.data import (
     count_rows,
     to_device,
 )
-from jaxdeep.train.options import filled, options_of
+from jaxdeep.train.options import Log, filled, options_of
 from jaxdeep.train.outputs import outputs_of
 
 
@@ -59,6 +60,7 @@ class How(NamedTuple):
     checkpoint: pathlib.Path | None
     keep_params: int | None
     retry_errors: bool
+    log: Log | Sequence[Log] | None
     progress: bool
 
 
@@ -117,6 +119,7 @@ def _checked_how(options: HowOptions, halving: Strategy | None) -> How:
         checkpoint=None if checkpoint is None else pathlib.Path(checkpoint).expanduser().resolve(),
         keep_params=options["keep_params"],
         retry_errors=bool(options["retry_errors"]),
+        log=options["log"],
         progress=bool(options["progress"]),
     )
 
@@ -252,6 +255,9 @@ def run(
     for row in rows:
         if row.error is not None and row.result is None:
             row.fail(row.error)
+    logs = RowLogs(how.log, sweeping.interruption)
+    logs.follow(rows)
+    logs.check()
     places = Places(how.rows_at_once)
     with contextlib.ExitStack() as stack:
         outside = None
@@ -272,13 +278,15 @@ def run(
         workers = len(places.devices)
         if outside is not None:
             workers = how.rows_at_once or outside.workers or workers
-        return drive(
+        done = drive(
             *(grouped, rows, functools.partial(around, make) if around else make, halving, store),
             order=order,
             workers=workers,
             show=how.progress,
             interruption=sweeping.interruption,
         )
+    logs.check()
+    return done
 
 
 def tabled(points: Sequence[Point], rows: Sequence[Trial]) -> Table:

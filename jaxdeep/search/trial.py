@@ -48,6 +48,7 @@ class Trial:
       spans: when it was worked on.
       error: what it raised in this call.
       last: its standing when its state went to the disk.
+      telling: ``(epochs done, history)``, which tells the logs what they do not know.
     """
 
     place: tuple[int, int, int]
@@ -67,6 +68,7 @@ class Trial:
     spans: list[Span] = dataclasses.field(default_factory=list)
     error: Exception | None = None
     last: Result | None = None
+    telling: Callable[[int, Mapping[str, np.ndarray]], None] | None = None
 
     @property
     def epoch(self) -> int:
@@ -102,6 +104,7 @@ class Trial:
         if self.store.lasts:
             self.last, self.past = self.standing(), self.past._replace(epoch=self.epoch, ended=None)
             self.run = None
+        self.tell(kept=True)
 
     def worked(self, worker: str, begin: float, epochs: int) -> None:
         """Note that a worker has done epochs since `begin`, in seconds as `time.time` counts them."""
@@ -133,6 +136,24 @@ class Trial:
         result = result._replace(params=params, state=state, ended=how, spans=tuple(self.spans))
         self.store.end(self, run, result, None if same else (params, state))
         self.run = None
+        self.tell(kept=True)
+
+    def tell(self, run: RunState | None = None, *, kept: bool = False) -> None:
+        """Tell the logs of the epochs that `run`, or the row itself, has done.
+
+        Where rows last, that is once the state after them is on the disk (`kept`), so that no other
+        process does them again.
+        """
+        if self.telling is None or (self.store.lasts and not kept):
+            return
+        if self.store.lasts:
+            self.store.flush()
+        if run is None:
+            now = self.standing()
+            self.telling(now.epochs, now.history)
+        else:
+            done, history = on_host((run.epoch, run.history))
+            self.telling(int(done), with_nan(history, int(done)))
 
     def fail(self, error: Exception) -> None:
         """End the run with an error."""

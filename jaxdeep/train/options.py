@@ -106,13 +106,17 @@ def _functions(name: str, value: object) -> None:
         _checks.check_takes(name, function, "epochs")
 
 
-def _logs(name: str, value: Any) -> None:
+def check_logs(name: str, value: Any, *told: str) -> None:
+    """Refuse what is no function ``(values, step=…)``, or with further arguments, nor a list of them."""
     for log in value if isinstance(value, (list, tuple)) and not callable(value) else [value]:
-        if not callable(log) or not _checks.takes(log, 1, "step"):
-            raise TypeError(
-                f"{name} must be a function (values, step=…), such as wandb.log, or a list of them, got "
-                f"{log!r}"
-            )
+        if not callable(log) or not _checks.takes(log, 1, *told):
+            form = ", ".join(["values", *(f"{argument}=…" for argument in told)])
+            such = ", such as wandb.log," if told == ("step",) else ","
+            raise TypeError(f"{name} must be a function ({form}){such} or a list of them, got {log!r}")
+
+
+def _logs(name: str, value: Any) -> None:
+    check_logs(name, value, "step")
 
 
 def _going_on(name: str, value: object) -> None:

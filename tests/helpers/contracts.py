@@ -1605,6 +1605,7 @@ call(
     rows_at_once=1,
     keep_params=2,
     retry_errors=False,
+    log=lambda values, step, row: None,
     progress=False,
     use=lambda table: [row["loss"] for row in table.rows()],
     dear=True,

@@ -193,8 +193,10 @@ class Driver:
             epoch += 1
             stopped = bool(run.stopped)
             on_epochs(1)
+            row.tell(run)
             if epoch < last and not stopped and row.store.is_due(row):
                 row.store.save(row, run)
+                row.tell(run, kept=True)
         row.run = run
         row.worked(threading.current_thread().name, began, epoch - first)
         if stopped or epoch == row.setup.epochs:

@@ -200,9 +200,14 @@ class Stack:
             epoch += 1
             on_epochs(going)
             going = int(np.sum(~jax.device_get(runs.stopped)[: len(rows)]))
+            if rows[0].telling is not None and not rows[0].store.lasts:
+                told = runs._replace(train_state=(), decisions=(), averaged=())
+                for row, run in zip(rows, _unstacked(jax.device_get(told))):
+                    row.tell(run)
             if epoch < last and going and rows[0].store.is_due(rows[0]):
                 for row, run in zip(rows, _unstacked(jax.device_get(runs))):
                     row.store.save(row, run)
+                    row.tell(run, kept=True)
         final = epoch == rows[0].setup.epochs or not going
         # a run that lasts may go on with more epochs
         another = is_another(runs.train_state.opt_state, options["ema"])

@@ -1,10 +1,14 @@
 """The hyperparameters of a sweep's rows as columns: their names, and their values as text."""
 
 import functools
+import hashlib
 import math
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from jaxdeep.search.spaces.distributions import Int, LogInt, LogUniform, OneMinus, Uniform
 from jaxdeep.search.spaces.values import RESERVED, is_number, word
@@ -93,3 +97,25 @@ def _text(value: Any, digits: int = 3) -> str:
         return f"partial of {_text(value.func)}"
     name = getattr(value, "__name__", None)
     return name if isinstance(name, str) else " ".join(str(value).split())
+
+
+_LONGEST = 80  # characters of a name
+
+
+def name_of(point: Mapping[str, Any]) -> str:
+    """A name for a point that a folder may have, the same in every call; a long one is cut.
+
+    >>> name_of({"rate": 0.1, "seed": 0})
+    'rate=0.1,seed=0'
+    """
+
+    def text(value: Any) -> str:
+        if hasattr(value, "__array__"):
+            value = np.asarray(value)[()]  # a number of NumPy says no more digits than it has
+        return str(value) if isinstance(value, (float, np.generic)) else in_words([value])[0]
+
+    whole = ",".join(f"{name}={text(value)}" for name, value in point.items())
+    name = re.sub(r"[^\w.,=+-]", "_", whole)
+    if name == whole and len(name) <= _LONGEST:
+        return name
+    return f"{name[:_LONGEST]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
