@@ -219,8 +219,15 @@ def _lifted(
             f"{lifting(model)}"
         )
     shape = example_of(x)
-    if not hasattr(shape, "shape") or not shape.shape:
-        raise ValueError(f"{caller} takes modules of one array, of a batch, got x of {shape}")
+    if not hasattr(shape, "shape"):
+        raise ValueError(
+            f"{caller} takes modules of one array, got x of {len(jax.tree.leaves(shape))}. One of "
+            "several inputs stays whole: tools that need paths alone work on it, such as trainable=. For "
+            "the others make a model of each of its parts, from_linen(part), and wire them with "
+            "jaxdeep.nn.graph; lift then lifts each part in its place"
+        )
+    if not shape.shape:
+        raise ValueError(f"{caller} takes modules of an array of a batch, got x of {shape}")
     trees = unboxed({"params": leaves_of("params", params), "state": leaves_of("state", state)})
     left: frozenset[Path] = frozenset()
     seen: dict[str, list[Model] | None] = {}
@@ -230,7 +237,10 @@ def _lifted(
             model.inside, shapes["params"], shapes["state"], shape, Switches(), left, trees["state"]
         )
         if found.y is None:
-            raise ValueError(f"{caller} takes modules of one output, which {model.kind} has not")
+            raise ValueError(
+                f"{caller} takes modules of one output, which {model.kind} has not: make a model of "
+                "what its outputs have in common, and one of each end, and wire them with jaxdeep.nn.graph"
+            )
         odd = _unusable(found, inference)
         if not odd:
             module = _Module(model, trees, shape, found, left, seen)

@@ -62,7 +62,9 @@ def from_nnx(module: "nnx.Module | Maker") -> Model:
 
     @functools.cache
     def template() -> tuple[Any, ...]:
-        return split(nnx.eval_shape(lambda key: module(nnx.Rngs(key)), jax.random.key(0)))
+        # shapes of the parts: in a module of shapes, those of bare arrays would not be taken for arrays
+        parts: tuple[Any, ...] = jax.eval_shape(make, jax.random.key(0))
+        return parts
 
     return _model(make, template, "nnx", None)
 

@@ -54,7 +54,8 @@ class HowOptions(TypedDict, total=False):
         ``row.name`` these in words. It is called on the host, one call at a time, in the order of a
         row's epochs; rows take turns. With a `checkpoint` epochs are told once the state after them is
         on the disk, and none is told again when the sweep goes on; a log with a method
-        ``last_step(row)`` is told of those that it lacks, such as the last before a kill. An error that it raises ends the sweep.
+        ``last_step(row)`` is told of those that it lacks, such as the last before a kill. An error that
+        it raises ends the sweep.
       progress: show a progress bar, or print lines without a terminal.
     """
 

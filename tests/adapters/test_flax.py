@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 import jaxdeep as jd
-from jaxdeep.adapters import from_linen, from_nnx
+from jaxdeep.adapters import from_linen, from_nnx, to_nnx
 
 KEY = jax.random.key(7)
 X = jax.random.normal(jax.random.key(1), (16, 8, 8, 1))
@@ -194,6 +194,40 @@ def test_fit_summary_and_stacked_models(make):
     assert not np.allclose(ys[0], ys[1])
     table = jd.nn.summary(model, X[:1])
     assert "811" in table or "819" in table
+
+
+class Normalised(nnx.Module):
+    """Layers whose wrapper has arrays that are no variables."""
+
+    def __init__(self, rngs):
+        self.hidden = nnx.WeightNorm(nnx.Linear(5, 4, rngs=rngs), scale_init=ones_and_twos, rngs=rngs)
+        self.bn = nnx.BatchNorm(4, rngs=rngs)
+        self.out = nnx.WeightNorm(nnx.Linear(4, 2, rngs=rngs), rngs=rngs)
+
+    def __call__(self, x):
+        return self.out(nnx.relu(self.bn(self.hidden(x))))
+
+
+def ones_and_twos(key, shape, dtype=jnp.float32):
+    return 1 + jnp.arange(np.prod(shape), dtype=dtype).reshape(shape) % 2
+
+
+@pytest.mark.parametrize("make", [lambda: Normalised(nnx.Rngs(0)), lambda: Normalised])
+def test_weight_norm_of_nnx_by_module_and_by_function(make):
+    x = jax.random.normal(jax.random.key(1), (6, 5))
+    model = from_nnx(make())
+    params, state = model.init(jax.random.key(0), x)
+    own = to_nnx(Normalised(nnx.Rngs(1)), params, state)
+    own.set_attributes(use_running_average=True)
+    np.testing.assert_allclose(model.apply(params, state, x)[0], own(x), rtol=1e-6)
+    own.set_attributes(use_running_average=False)
+    np.testing.assert_allclose(model.apply(params, state, x, train=True)[0], own(x), rtol=1e-5)
+    grads = jax.grad(lambda params: model.apply(params, state, x)[0].sum())(params)
+    kernel, slope = (
+        params["hidden"]["layer_instance"]["kernel"],
+        grads["hidden"]["layer_instance"]["kernel"],
+    )
+    np.testing.assert_allclose((kernel * slope).sum(0), 0, atol=1e-5)  # lengths of columns do not count
 
 
 def test_only_modules_are_adapted():

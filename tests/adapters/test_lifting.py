@@ -435,6 +435,37 @@ def test_what_cannot_be_lifted_is_refused():
         lift(*found, ROWS)
 
 
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_module_of_several_inputs_says_what_to_do_and_that_works(by_name):
+    class Two(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            a, b = (x["a"], x["b"]) if by_name else x
+            both = jnp.concatenate([linen.relu(linen.Dense(3)(a)), b], -1)
+            return linen.Dense(2)(both)
+
+    a, b = ROWS, ROWS[:, :2]
+    x = {"a": a, "b": b} if by_name else (a, b)
+    model = from_linen(Two())
+    params, state = model.init(KEY, x)
+    with pytest.raises(ValueError, match=r"lift takes modules of one array, got x of 2.*nn\.graph"):
+        lift(model, params, state, x)
+
+    parts = jd.nn.graph(
+        {"wide": ("wide", "a"), "both": ("join", ("wide", "b")), "y": ("end", "both")},
+        "y",
+        {"a": "a", "b": "b"} if by_name else ("a", "b"),
+        wide=from_linen(linen.Sequential([linen.Dense(3), linen.relu])),
+        join=jd.nn.merge("concatenate"),
+        end=from_linen(linen.Sequential([linen.Dense(2)])),
+    )
+    own = {"wide": {"layers_0": params["Dense_0"]}, "end": {"layers_0": params["Dense_1"]}, "join": {}}
+    model, own, own_state = lift(parts, own, parts.init(KEY, x)[1], x)
+    assert kinds(model.layers["wide"]) == ["dense", "activation"]
+    assert kinds(model.layers["end"]) == ["dense"]
+    close(model.apply(own, own_state, x)[0], Two().apply({"params": params}, x))
+
+
 @pytest.mark.heavy
 def test_arrays_that_several_parts_share_are_refused():
     class Tied(linen.Module):

@@ -1699,6 +1699,8 @@ call(
     "compare",
     candidates=["sgd"],
     model=NET,
+    log=lambda values, step, row: None,
+    log=lambda values, step, row: None,
     data=BATCH,
     validation=0.2,
     test=0.2,
