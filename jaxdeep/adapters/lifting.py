@@ -222,7 +222,7 @@ def _lifted(
     if not hasattr(shape, "shape"):
         raise ValueError(
             f"{caller} takes modules of one array, got x of {len(jax.tree.leaves(shape))}. One of "
-            "several inputs stays whole: tools that need paths alone work on it, such as trainable=. For "
+            "several inputs stays whole: what needs paths alone works on it, such as trainable=. For "
             "the others make a model of each of its parts, from_linen(part), and wire them with "
             "jaxdeep.nn.graph; lift then lifts each part in its place"
         )
@@ -239,7 +239,8 @@ def _lifted(
         if found.y is None:
             raise ValueError(
                 f"{caller} takes modules of one output, which {model.kind} has not: make a model of "
-                "what its outputs have in common, and one of each end, and wire them with jaxdeep.nn.graph"
+                "what its outputs have in common and one of each end, and wire them with "
+                "jaxdeep.nn.graph"
             )
         odd = _unusable(found, inference)
         if not odd:

@@ -1661,6 +1661,7 @@ ROWS = {
     "metrics": EACH,
     "freeze_batch_norm": True,
     "prepare": jd.preprocessing.standard_scaler(),
+    "log": lambda values, step, row: None,
 }
 call(
     "search.cross_validate",
@@ -1699,8 +1700,6 @@ call(
     "compare",
     candidates=["sgd"],
     model=NET,
-    log=lambda values, step, row: None,
-    log=lambda values, step, row: None,
     data=BATCH,
     validation=0.2,
     test=0.2,
