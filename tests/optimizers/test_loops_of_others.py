@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen, nnx
+from flax import linen, nnx, serialization
 from flax.training.train_state import TrainState
 
 import jaxdeep as jd
@@ -131,3 +131,61 @@ def test_in_a_loop_of_equinox_where_a_mask_is_a_module_that_can_be_called():
     )
     close(eqx.filter(module, eqx.is_inexact_array), expected)
     assert jd.tree.mask(params, mask).layers[0].weight is True
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    "make",
+    [
+        optimizer,
+        lambda: optax.chain(
+            jd.optimizers.clip_by_norm(1.0), jd.optimizers.nadam(jd.schedules.cosine(1e-2, 9))
+        ),
+        lambda: jd.optimizers.lookahead(jd.optimizers.adam(1e-2), sync_period=2),
+    ],
+)
+def test_a_train_state_of_flax_that_was_saved_goes_on_to_the_same_bits(make):
+    module = linen.Sequential([linen.Dense(4), jnp.tanh, linen.Dense(1)])
+    params = module.init(jax.random.key(0), X)["params"]
+
+    def fresh():
+        return TrainState.create(apply_fn=module.apply, params=params, tx=make())
+
+    @jax.jit
+    def step(ts):
+        loss = lambda params: ((ts.apply_fn({"params": params}, X) - Y) ** 2).mean()  # noqa: E731
+        return ts.apply_gradients(grads=jax.grad(loss)(ts.params))
+
+    def trained(ts, steps):
+        for _ in range(steps):
+            ts = step(ts)
+        return ts
+
+    saved = serialization.to_bytes(trained(fresh(), 3))
+    resumed = trained(serialization.from_bytes(fresh(), saved), 3)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        *((ts.step, ts.params, ts.opt_state) for ts in (resumed, trained(fresh(), 6))),
+    )
+
+
+@pytest.mark.heavy
+def test_an_optimizer_of_nnx_that_was_saved_goes_on_to_the_same_bits():
+    def fresh():
+        module = Network(nnx.Rngs(0))
+        return module, nnx.Optimizer(module, optimizer(), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(module, there):
+        there.update(module, nnx.grad(lambda module: ((module(X) - Y) ** 2).mean())(module))
+
+    def trained(pair, steps):
+        for _ in range(steps):
+            step(*pair)
+        return pair
+
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(trained(fresh(), 3)))]
+    begun = fresh()
+    nnx.update(begun, jax.tree.unflatten(jax.tree.structure(nnx.state(begun)), leaves))
+    resumed, whole = (nnx.state(pair) for pair in (trained(begun, 3), trained(fresh(), 6)))
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
