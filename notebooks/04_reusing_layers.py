@@ -265,14 +265,14 @@ print("the same outputs:", bool((before == after).all()))
 # %% [markdown]
 # ## Unlabelled images: greedy pretraining with autoencoders
 #
-# Without a network A, but with many unlabelled images: `hidden1` learns to reconstruct the pixels
-# through a linear layer that is thrown away, then `hidden2` to reconstruct what `hidden1` gives, and so
-# on, one layer at a time. Then the stack is trained on the few labels. The objective is our own: it
-# needs no labels.
+# Without a network A, but with many unlabelled images: `hidden1` learns to reconstruct the pixels, some
+# of which are set to 0, through a linear layer that is thrown away, then `hidden2` to reconstruct what
+# `hidden1` gives, and so on, one layer at a time. That is `jd.transfer.pretrain_layerwise`. Then the
+# network is trained on the few labels.
 #
-# The question is about few labels, so what has to vary is *which* images have them. Eight networks are
-# trained side by side with `jax.vmap`, each with its own key, its own pretraining and its own labelled
-# images.
+# The question is about few labels, so what has to vary is *which* images have them. Eight networks have
+# each its own key, its own pretraining and its own labelled images; on these they are trained side by
+# side with `jax.vmap`.
 
 # %%
 runs = 8
@@ -281,36 +281,21 @@ unlabelled = jnp.asarray(x[:2000])
 optimizer = jd.optimizers.adam(1e-3)
 
 
-def train_all(objective, ts, data, epochs, *, batch_size, shared=False):
-    """Train all runs side by side, on the same data or each on its own."""
-    epoch = jd.train.make_epoch(jd.train.make_step(objective, optimizer), batch_size=batch_size)
-    step = jax.jit(jax.vmap(epoch, in_axes=(0, None if shared else 0)))
-    for _ in range(epochs):
-        ts, _ = step(ts, data)
-    return ts
+def stacked(pretrained, names):
+    """The layers of these names of all runs, as one stack."""
+    own = [{name: params[name] for name in names} for params, _ in pretrained]
+    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *own)
 
 
-def start_all(model, like):
-    return jax.vmap(lambda key: jd.train.init(model, optimizer, like[:1], key=key))(keys)
-
-
-def reconstruction(autoencoder):
-    def objective(params, state, batch, *, key=None, train=False):
-        again, state = autoencoder.apply(params, state, batch, train=train, key=key)
-        return jnp.mean((again - batch) ** 2), (state, {})
-
-    return objective
-
-
-codes = jnp.broadcast_to(unlabelled.reshape(1, len(unlabelled), -1), (runs, len(unlabelled), x[0].size))
-stack = {}
-for name in ("hidden1", "hidden2", "hidden3"):
-    autoencoder = jd.nn.serial(**{name: network(10).layers[name], "back": jd.nn.dense(codes.shape[-1])})
-    ts = start_all(autoencoder, codes[0])
-    ts = train_all(reconstruction(autoencoder), ts, codes, 12, batch_size=64)
-    encoder, params, _ = jd.transfer.take_layers(autoencoder, ts.params, {}, name)
-    codes, _ = jax.vmap(encoder.apply, in_axes=(0, None, 0))(params, {}, codes)
-    stack |= params
+stack = stacked(
+    [
+        jd.transfer.pretrain_layerwise(
+            network(10), unlabelled, optimizer=optimizer, key=key, epochs=12, batch_size=64
+        )
+        for key in keys
+    ],
+    ["hidden1", "hidden2", "hidden3"],
+)
 print({name: layer["kernel"].shape for name, layer in stack.items()})
 
 # %% [markdown]
@@ -322,6 +307,10 @@ counts = (20, 100)
 drawn = np.array([np.random.default_rng(run).permutation(len(y)) for run in range(runs)])
 
 
+def start_all(model, like):
+    return jax.vmap(lambda key: jd.train.init(model, optimizer, like[:1], key=key))(keys)
+
+
 def accuracies(start):
     """Test accuracy of each run, for each number of labels; `start` makes the train states."""
     model = network(10)
@@ -330,7 +319,10 @@ def accuracies(start):
     found = []
     for n in counts:
         data = jnp.asarray(x[drawn[:, :n]]), jnp.asarray(y[drawn[:, :n]])
-        ts = train_all(objective, start(model), data, 30, batch_size=10)
+        epoch = jd.train.make_epoch(jd.train.make_step(objective, optimizer), batch_size=10)
+        epoch, ts = jax.jit(jax.vmap(epoch)), start(model)
+        for _ in range(30):
+            ts, _ = epoch(ts, data)
         found.append((np.asarray(predict(ts.params)) == test[1]).mean(1))
     return np.array(found)
 
@@ -371,37 +363,43 @@ def compare(**found):
 compare(from_scratch=scratch, autoencoders=greedy)
 
 # %% [markdown]
-# The curves lie within each other's intervals, and so do the differences run by run: on these images
-# greedy pretraining neither helps nor harms. To reconstruct pixels is not the same as to know classes,
-# and with a good initialisation a network this shallow trains without help. It was the way to train deep
-# networks before He's initialisation and batch norm; *try it* when unlabelled data abound, and compare
-# as here.
+# On these images greedy pretraining does not help: with 20 labels it harms a little, by about its
+# interval, and with 100 there is no difference to be seen. To reconstruct pixels is not the same as to
+# know classes, and with a good initialisation a network this shallow trains without help. It was the way
+# to train deep networks before He's initialisation and batch norm; *try it* when unlabelled data abound,
+# and compare as here.
 
 # %% [markdown]
 # ## Unlabelled images: an auxiliary task
 #
 # Another task for which labels cost nothing: turn each image by 0, 90, 180 or 270 degrees and let the
-# network say which. What it learns about shapes for that may be of use for the labels. The two lower
+# network say which: `jd.transfer.pretrain_on_task` puts a head of that task in the place of its own, and
+# throws it away afterwards. What it learns about shapes for that may be of use for the labels. The two lower
 # hidden layers are reused, the third and the head are drawn anew: upper layers know most about the task
 # they were trained on.
 
 # %%
 turned = jnp.concatenate([jnp.rot90(unlabelled, k, axes=(1, 2)) for k in range(4)])
 turns = jnp.repeat(jnp.arange(4), len(unlabelled))
-teller = network(4)
-objective = jd.train.supervised(teller, jd.losses.softmax_cross_entropy)
-ts = train_all(objective, start_all(teller, x), (turned, turns), 10, batch_size=128, shared=True)
-told = jax.vmap(lambda params: teller.apply(params, {}, turned)[0].argmax(-1))(ts.params)
-print("turns told right on the training images:", round(float((told == turns).mean()), 3))
-_, lower, _ = jd.transfer.take_layers(teller, ts.params, {}, ["hidden1", "hidden2"])
+told = []
+begun = [
+    jd.transfer.pretrain_on_task(
+        network(10), (turned, turns), head=jd.nn.dense(4), optimizer=optimizer, key=key,
+        loss=jd.losses.softmax_cross_entropy, metrics={"told": jd.metrics.accuracy},
+        epochs=10, batch_size=128, log=lambda values, step: told.append(values["told"]), progress=False,
+    )
+    for key in keys
+]  # fmt: skip
+print("turns told right on the training images:", round(np.mean(told[9::10]), 3))
+lower = stacked(begun, ["hidden1", "hidden2"])
 compare(from_scratch=scratch, autoencoders=greedy, rotations=accuracies(reusing(lower)))
 
 # %% [markdown]
-# The turns are learned well, the reused layers gain little: the differences are positive, but each is
-# smaller than its interval, so that this experiment does not show a gain. The spread comes from *which*
-# images are labelled; a few more labels are worth far more than either pretraining, as the step from 20
-# to 100 shows. Auxiliary tasks pay where networks are deeper, images larger and unlabelled images many;
-# the comparison to make stays this one.
+# The turns are learned well, and the reused layers gain nothing that this experiment can show: each
+# difference is smaller than its interval. The spread comes from *which* images are labelled; a few more
+# labels are worth far more than either pretraining, as the step from 20 to 100 shows. Auxiliary tasks
+# pay where networks are deeper, images larger and unlabelled images many; the comparison to make stays
+# this one.
 
 # %% [markdown]
 # ## In short
@@ -412,8 +410,8 @@ compare(from_scratch=scratch, autoencoders=greedy, rotations=accuracies(reusing(
 # | the same, and somewhat more labels | `phases=`: the head, then all at a tenth of the rate or less |
 # | lower layers that should change least | `layerwise_decay` at the end of the chain |
 # | batch norms in what you hold | leave `freeze_batch_norm=True`, unless the new inputs are distributed otherwise |
-# | only unlabelled images | an auxiliary task or autoencoders, *beside* from scratch, over draws of the labels |
+# | only unlabelled images | `pretrain_on_task` or `pretrain_layerwise`, *beside* from scratch, over draws of the labels |
 # | a gain smaller than its interval | nothing yet: more seeds, or from scratch |
 #
 # Functions: `jd.transfer.pretrained`, `replace_head`, `take_layers`, `drop_layers`, `layerwise_decay`,
-# `jd.train.Phase`, `jd.save`, `jd.load`, `jd.sweep`. Next: [05, optimizers](05_optimizers.ipynb).
+# `pretrain_layerwise`, `pretrain_on_task`, `jd.train.Phase`, `jd.save`, `jd.load`, `jd.sweep`. Next: [05, optimizers](05_optimizers.ipynb).

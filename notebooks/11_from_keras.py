@@ -66,7 +66,8 @@ print(jd.nn.summary(model, x[:1]))
 # %% [markdown]
 # ## compile and fit
 #
-# `compile` does not exist: what it takes are arguments of `fit`, and nothing is kept between calls.
+# `compile` does not exist: what it takes are arguments of `fit`, and nothing is kept between calls but
+# `result.training`, a dict of these arguments, with which another `fit` goes on.
 #
 # | Keras | jaxdeep |
 # | --- | --- |
@@ -158,7 +159,8 @@ print("an MC dropout sample leaves the statistics alone:", same)
 # | `clone_model` and `set_weights` | `clone = params`: arrays do not change |
 # | `Sequential(model_a.layers[:-1])` and a new `Dense` | `jd.transfer.replace_head(model, params, state, jd.nn.dense(1), x[:1], key=…)` |
 # | unfreeze and `compile` at a lower rate | `fit(phases=[(5, "logits/*", 1e-2), (10, None, 1e-3)])` |
-# | `model.save("m.keras")`, `load_model` | `jd.save("m", model, params, state)`, `jd.load("m")` |
+# | `model.save("m.keras")`, `load_model` | `jd.save("m", model, params, state)`, `jd.load("m")`; with `training=result.training` and `training=True`, the optimizer and the rest of `compile`, too |
+# | a `.keras` file that you have | `jd.adapters.from_keras("m.keras")`, without Keras; `to_keras` writes one |
 # | `GradientTape` | `jax.grad`; a training loop is `jax.jit(jd.train.make_step(objective, optimizer))` |
 
 # %%
