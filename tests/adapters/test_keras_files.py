@@ -1,5 +1,6 @@
 """Files beside the real Keras: read as it computes them, and loaded by it in another process."""
 
+import functools
 import json
 import os
 import pathlib
@@ -136,6 +137,33 @@ def test_a_compiled_and_trained_model_is_read_without_its_optimizer(keras, tmp_p
     model.save(tmp_path / "m.keras")
     found, params, state = jd.adapters.from_keras(tmp_path / "m.keras")
     np.testing.assert_allclose(found.apply(params, state, x)[0], model(x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_of_training_moves_what_was_read_as_in_keras(keras, tmp_path):
+    """Its batch norm has Keras' ε and sense of the momentum, and a biased running variance."""
+    L, x, y = keras.layers, inputs((4,)), inputs((2,))
+    model = randomised(
+        keras.Sequential([keras.Input((4,)), L.Dense(3), L.BatchNormalization(momentum=0.9), L.Dense(2)])
+    )
+    found, params, state = jd.adapters.from_keras(model)
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    after = jd.fit(
+        found,
+        (x, y),
+        params=params,
+        state=state,
+        loss=jd.losses.mse,
+        optimizer=jd.optimizers.sgd(0.1),
+        batch_size=4,
+        key=0,
+        progress=False,
+    )
+    _, expected, statistics = jd.adapters.from_keras(model)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, (after.params, after.state), (expected, statistics))
+    assert not np.allclose(*(jax.tree.leaves(tree)[0] for tree in (state, statistics)))
+    close(after.predict(x), model.predict(x, verbose=0))
 
 
 def test_operations_and_several_outputs_of_nested_models(keras, tmp_path):

@@ -144,6 +144,19 @@ def test_batch_norms_have_the_statistics_of_the_average():
 
 
 @pytest.mark.heavy
+def test_behind_clipping_and_with_early_stopping_it_is_the_average_too():
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.contrib.schedule_free_adamw(0.1))
+    stopping = jd.train.EarlyStopping(monitor="val_loss", patience=2, restore_best=True)
+    result = fit(NORMED, optimizer=tx, early_stopping=stopping, epochs=8)
+    best = result.history["val_loss"][result.best_epoch]
+    np.testing.assert_allclose(result.evaluate((X, Y))["loss"], best, rtol=1e-5)
+    raw, state = result.train_state.params, result.train_state.state
+    assert not np.isclose(
+        jd.evaluate(NORMED, raw, state, (X, Y), loss=jd.losses.mse)["loss"], best, rtol=1e-3
+    )
+
+
+@pytest.mark.heavy
 def test_a_run_that_was_resumed_is_that_which_was_not(tmp_path):
     fit(epochs=2, checkpoint=tmp_path)
     resumed, whole = fit(checkpoint=tmp_path), fit()
