@@ -158,7 +158,7 @@ def test_every_error_of_the_page_of_errors_is_raised(tmp_path, monkeypatch):
     names: dict = {}
     (_, setup), *pairs = blocks("errors.md")
     exec(compile(setup, "errors.md", "exec"), names)
-    assert len(pairs) == 2 * 16
+    assert len(pairs) == 2 * 18
     for (_, code), (_, said) in zip(pairs[::2], pairs[1::2]):
         with pytest.raises(Exception) as caught:  # which one, the page says
             exec(compile(code, "errors.md", "exec"), names)

@@ -299,11 +299,9 @@ def _key_of_run(key: Any, options: FitOptions) -> jax.Array:
     """The key of a run, which is that of the train state if it goes on from one.
 
     Raises:
-      TypeError: no key. ValueError: what a train state decides.
+      TypeError: no key. ValueError: what is passed beside a train state, which decides it.
     """
     if (ts := options["train_state"]) is None:
-        if key is None:
-            raise TypeError("fit needs a key=: a random key such as jax.random.key(0), or its seed, 0")
         return _checks.as_key(key)
     own = {"key": key} | {name: options[name] for name in ("params", "state", "phases")}
     passed = [name for name, value in own.items() if value is not None]

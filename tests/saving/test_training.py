@@ -222,7 +222,9 @@ def test_what_a_train_state_decides_is_refused(half, options, error, message):
 
 
 def test_without_a_train_state_there_must_be_a_key():
-    with pytest.raises(TypeError, match="fit needs a key="):
+    with pytest.raises(
+        TypeError, match=r"key must be a random key such as jax.random.key\(0\), got None"
+    ):
         jd.fit(MODEL, (X, Y), optimizer=adam(), **HOW)
 
 
