@@ -25,6 +25,7 @@ from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model
 from jaxdeep.saving import trees
 from jaxdeep.saving.architecture import from_config, to_config
+from jaxdeep.saving.sealing import sealed
 from jaxdeep.saving.training import PREFIX, described, restored
 from jaxdeep.saving.values import Json
 
@@ -308,7 +309,7 @@ def _write_into(
         digest = _digest(temporary)
         about, beside = {"bytes": temporary.stat().st_size, "sha256": digest}, _beside(digest)
         put(temporary, beside)
-        temporary.write_bytes(_sealed(document | {"arrays": about}))
+        temporary.write_bytes(sealed(document | {"arrays": about}))
         put(temporary, form.document)
         put(directory / beside, form.arrays)
         if form.card and not (directory / CARD).exists():
@@ -339,27 +340,6 @@ model, params, state = jd.load("the path of this directory")
 outputs, _ = model.apply(params, state, inputs)
 ```
 """
-
-
-def _sealed(document: Document) -> bytes:
-    """The document, and at its end a checksum of all that comes before."""
-    lines = [f"  {json.dumps(name)}: {_text(value, 2)}" for name, value in document.items()]
-    head = ("{\n" + ",\n".join(lines)).encode()
-    return head + f',\n  "sha256": "{hashlib.sha256(head).hexdigest()}"\n}}\n'.encode()
-
-
-def _text(node: Json, indent: int) -> str:
-    """JSON with a line for each entry, but for what fits on one."""
-    flat = json.dumps(node, allow_nan=False)
-    if not isinstance(node, (dict, list)) or not node or len(flat) + indent <= 100:
-        return flat
-    if isinstance(node, dict):
-        inside = [f"{json.dumps(name)}: {_text(value, indent + 2)}" for name, value in node.items()]
-    else:
-        inside = [_text(value, indent + 2) for value in node]
-    first, last = ("{", "}") if isinstance(node, dict) else ("[", "]")
-    gap = "\n" + " " * (indent + 2)
-    return first + gap + f",{gap}".join(inside) + "\n" + " " * indent + last
 
 
 def _check_free(directory: pathlib.Path, form: Form) -> None:

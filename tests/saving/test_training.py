@@ -234,7 +234,8 @@ def test_files_without_it_say_so_and_damaged_ones_are_refused(tmp_path, half):
     with pytest.raises(ValueError, match="saved without what fit needs to go on"):
         jd.load(tmp_path / "m", training=True)
     jd.save(tmp_path / "n", MODEL, half.params, half.state, training=half.training)
-    from jaxdeep.saving.files import _read, _sealed
+    from jaxdeep.saving.files import _read
+    from jaxdeep.saving.sealing import sealed
 
     document = _read(tmp_path / "n" / "model.json")
     arguments, ts = document["training"]["arguments"], document["training"]["train_state"]
@@ -257,7 +258,7 @@ def test_files_without_it_say_so_and_damaged_ones_are_refused(tmp_path, half):
         ({"arguments": arguments, "train_state": {"step": "int32[]"}}, "it differs in"),
     ):
         whole = {n: v for n, v in document.items() if n != "sha256"} | {"training": odd}
-        (tmp_path / "n" / "model.json").write_bytes(_sealed(whole))
+        (tmp_path / "n" / "model.json").write_bytes(sealed(whole))
         with pytest.raises(ValueError, match=message):
             jd.load(tmp_path / "n", training=True)
 
