@@ -1,4 +1,4 @@
-"""The accelerator's benchmark runs small on a CPU, so that it is not stale on the day that there is one."""
+"""The benchmark for an accelerator runs small on a CPU, so that it is not stale on that day."""
 
 import json
 import subprocess

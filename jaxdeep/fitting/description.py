@@ -92,15 +92,16 @@ def _names_in(both: tuple[Any, Any] | None) -> list[str]:
 
 
 def _made_of(things: Mapping[str, object]) -> dict[str, Any]:
-    """What things are made of, which tells apart what is shown alike; without what cannot be known.
+    """What things are made of, which tells apart what is shown alike.
 
-    Beside it are the versions that it holds for: others may write the same with another code.
+    What cannot be known counts by its type, and the first parameters of adapted modules, which the run
+    has left, do not count. Beside it are the versions that it holds for: others may write the same with
+    another code.
     """
     known = {}
     for name, thing in things.items():
-        with contextlib.suppress(ValueError):
-            # a module of another library holds its first parameters, which the run has left
-            known[name] = text_of(thing, name, arrays=name != "model")
+        with contextlib.suppress(ValueError):  # of what is nested too deeply
+            known[name] = text_of(thing, name, strict=False)
     return {"versions": _versions(), "values": known}
 
 

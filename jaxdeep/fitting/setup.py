@@ -86,6 +86,18 @@ class Setup:
     @functools.cached_property
     def key(self) -> Key:
         """The identity of the programs of the run: two setups with equal keys compute the same."""
+        return key_of(self.model, self.objective, self._key_beside_the_network)
+
+    def is_like(self, other: "Setup") -> bool:
+        """Whether two setups compute the same, which is known of one and the same network, too."""
+        if self.key.usable:
+            return self.key == other.key
+        same = self.model is other.model and self.objective is other.objective
+        own, another = self._key_beside_the_network, other._key_beside_the_network
+        return same and own.usable and own == another
+
+    @functools.cached_property
+    def _key_beside_the_network(self) -> Key:
         static = {
             name: value
             for name, value in self.options.items()
@@ -93,8 +105,7 @@ class Setup:
         }
         watches = [monitors.kind_of(self.options[name]) for name in ("early_stopping", "plateau")]
         tx = self.optimizer
-        parts = self.model, self.objective, (tx.init, tx.update), self.measure, self.mesh
-        return key_of(*parts, static, watches, self.room)
+        return key_of((tx.init, tx.update), self.measure, self.mesh, static, watches, self.room)
 
     def sharing(self, other: "Setup") -> "Setup":
         """The setup with the model and the objective of another one, if these were made anew and alike.

@@ -81,7 +81,7 @@ def digest_of(description: Json) -> str:
     return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 
 
-def text_of(value: object, name: str = "value", *, arrays: bool = True) -> str:
+def text_of(value: object, name: str = "value", *, strict: bool = True) -> str:
     """A text that tells what an option of a run is from what it would be after a change.
 
     It is the value's `repr` without addresses, what it is made of (`made_of`), of which only the
@@ -91,7 +91,7 @@ def text_of(value: object, name: str = "value", *, arrays: bool = True) -> str:
     Args:
       value: any.
       name: the option, for errors.
-      arrays: whether the values of arrays count, as in `made_of`.
+      strict: as in `made_of`.
 
     Raises:
       ValueError: something in it that has no description in another process, such as an open file.
@@ -101,7 +101,7 @@ def text_of(value: object, name: str = "value", *, arrays: bool = True) -> str:
     ('0.5', True)
     """
     shown = "" if isinstance(value, tuple) and hasattr(value, "_fields") else f"{lasting_repr(value)} "
-    parts = made_of(value, name, arrays=arrays)
+    parts = made_of(value, name, strict=strict)
     if parts == shown.strip():
         return parts
     return f"{with_names(shown)}{parts[:_MOST]} #{digest_of(parts)}"

@@ -23,9 +23,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep.lasting.code import code_parts, digest, which
 from jaxdeep.lasting.fingerprint import fingerprint
 from jaxdeep.lasting.public_names import name_of, place_of
-from jaxdeep.lasting.written_only import names_in, rebound, written_only
+from jaxdeep.lasting.written_only import globals_in, imported_in, names_in, rebound, written_only
 from jaxdeep.optimizers.identity import Init
 
 _LIBRARIES = frozenset({"jaxdeep", "jax", "jaxlib", "optax", "flax", "chex", "numpy", "equinox"})
@@ -51,7 +52,13 @@ _WRAPPERS: dict[type, tuple[str, ...]] = {
     classmethod: ("__func__",),
     property: ("fget",),
 }
+_ADAPTERS = "jaxdeep.adapters."  # whose functions hold the first parameters of modules
+_ABSTRACT: tuple[type, ...] = (  # types of NumPy's that are no dtype
+    *(np.generic, np.number, np.integer, np.signedinteger, np.unsignedinteger),
+    *(np.inexact, np.floating, np.complexfloating, np.flexible, np.character),
+)
 _ADDED_TO = (list, set, dict, collections.deque, int, float)
+_OF_PYTHON = 1 << 9  # a flag of classes (Py_TPFLAGS_HEAPTYPE)
 _NEW = vars(copyreg)["__newobj__"]
 # What says of a function or class where it was written, how it is shown, or what it is made from.
 _ABOUT = frozenset(
@@ -78,17 +85,19 @@ _ABOUT = frozenset(
         "__dataclass_fields__",
         "__dataclass_params__",
         "__signature__",
+        "__slotnames__",
     }
 )
 
 
-def made_of(value: object, name: str = "value", *, arrays: bool = True) -> str:
+def made_of(value: object, name: str = "value", *, strict: bool = True) -> str:
     """The description of a value; of jaxdeep's optimizers the numbers do not count.
 
     Args:
       value: any.
       name: what it is, for errors.
-      arrays: whether the values of arrays count; else their dtypes and shapes alone.
+      strict: otherwise what is not known counts by its type alone, and the first parameters that a
+        module of another library holds do not count.
 
     Raises:
       ValueError: something in it whose contents are not known.
@@ -100,10 +109,10 @@ def made_of(value: object, name: str = "value", *, arrays: bool = True) -> str:
     False
     """
     try:
-        walk = _Walk(arrays=arrays)
+        walk = _Walk(strict=strict)
         text = walk(value)
         if unread := written_only(walk.codes):
-            text = _Walk(unread, arrays)(value)
+            text = _Walk(unread, strict)(value)
     except _Unknown as error:
         thing, holder = error.args
         raise ValueError(
@@ -139,15 +148,16 @@ class _Walk:
 
     Args:
       unread: names of variables and attributes that are only written to.
-      arrays: whether the values of arrays count.
+      strict: as in `made_of`.
 
     Attributes:
       codes: the code of the user's functions that were met.
     """
 
-    def __init__(self, unread: frozenset[str] = frozenset(), arrays: bool = True) -> None:
+    def __init__(self, unread: frozenset[str] = frozenset(), strict: bool = True) -> None:
         self.codes: list[types.CodeType] = []
-        self._unread, self._arrays, self._holder = unread, arrays, "it"
+        self._unread, self._strict, self._holder = unread, strict, "it"
+        self._begins = False  # whether it is in what holds first parameters
         self._seen: dict[object, tuple[int, object]] = {}
 
     def __call__(self, value: Any) -> str:
@@ -157,6 +167,8 @@ class _Walk:
             return f"dtype({jnp.dtype(value).name})"
         if isinstance(value, (np.ndarray, np.generic, jax.Array)):
             return self._array(value)
+        if (array := _tensor(value)) is not None:
+            return self._array(array)
         if isinstance(value, _OF_C):
             owner = getattr(value, "__self__", None)
             holder = "" if owner is None or isinstance(owner, types.ModuleType) else f"{self(owner)}."
@@ -193,7 +205,7 @@ class _Walk:
             inside = ", ".join(f"{self(name)}: {self._under(name, v)}" for name, v in value.items())
             return self._of_type(value, (dict, types.MappingProxyType), f"{{{inside}}}")
         if isinstance(value, (set, frozenset)):
-            return self._of_type(value, (), f"{{{', '.join(sorted(map(self, value)))}}}")
+            return self._of_type(value, (), f"{{{', '.join(sorted(map(self._apart, value)))}}}")
         for kind, attributes in _WRAPPERS.items():
             if isinstance(value, kind):
                 return f"{kind.__name__}({self._items(getattr(value, name) for name in attributes)})"
@@ -203,6 +215,12 @@ class _Walk:
 
     def _items(self, values: Iterable[Any]) -> str:
         return ", ".join(map(self, values))
+
+    def _apart(self, value: Any) -> str:
+        """A member of a set, whose order is another in each process, as if nothing were met before."""
+        walk = _Walk(self._unread, self._strict)
+        walk.codes, walk._begins = self.codes, self._begins
+        return walk(value)
 
     def _named(self, values: Mapping[str, Any]) -> str:
         return ", ".join(f"{name}={self._under(name, value)}" for name, value in values.items())
@@ -224,7 +242,7 @@ class _Walk:
         if isinstance(array, jax.core.Tracer):  # left by an earlier trace, it means nothing now
             return f"tracer {array.aval}"
         unknown = isinstance(array, jax.Array) and not array.is_fully_addressable
-        if unknown or not (self._arrays or array.ndim == 0):
+        if unknown or self._begins:
             return f"{array.dtype}{array.shape}"
         if isinstance(array, np.memmap):
             return f"{array.dtype}{array.shape} {fingerprint([array])['0'] if array.ndim else array}"
@@ -242,7 +260,7 @@ class _Walk:
             code = function.__code__
             self.codes.append(code)
             parts = [
-                f"{function.__qualname__}, code {_digest(_code(code))}",
+                f"{function.__qualname__}, code {digest(code_parts(code))}",
                 ", ".join(self._variables(function, names_in(code))),
                 self((function.__defaults__, function.__kwdefaults__)),
                 self._named(_rest(function.__dict__)),
@@ -261,9 +279,14 @@ class _Walk:
             cell: float(v) if cell in numbers and type(v) is int else v
             for cell, v in self._closed_over(function)
         }
+        begins = self._begins
+        self._begins |= not self._strict and function.__module__.startswith(_ADAPTERS)
         defaults = [value for value in (function.__defaults__, function.__kwdefaults__) if value]
+        inside = self._named(held)
         also = "".join(f"; {self(value)}" for value in (*defaults, _rest(function.__dict__)) if value)
-        return f"{name}{_which(function)}({self._named(held)}{also})"
+        text = f"{name}{which(function)}({inside}{also})"
+        self._begins = begins
+        return text
 
     def _closed_over(self, function: types.FunctionType) -> Iterator[tuple[str, Any]]:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
@@ -280,11 +303,14 @@ class _Walk:
     def _variables(self, function: types.FunctionType, names: frozenset[str]) -> Iterator[str]:
         """What a function closes over, and the variables of its module that have these names."""
         known = function.__globals__
-        held = [*self._closed_over(function), *((n, known[n]) for n in sorted(names & known.keys()))]
+        held = [
+            *self._closed_over(function),
+            *((n, known[n]) for n in sorted(globals_in(function.__code__) & known.keys())),
+        ]
         for name, value in held:
             if not self._is_unread(name, value):
                 yield f"{name}={self._global(name, value, names)}"
-        for name in sorted((names & sys.modules.keys()) - known.keys()):  # imported inside the function
+        for name in sorted(imported_in(function.__code__) & sys.modules.keys()):
             yield f"{name}={self._module(sys.modules[name], names)}"
 
     def _global(self, name: str, value: Any, names: frozenset[str]) -> str:
@@ -296,7 +322,7 @@ class _Walk:
         if is_library(module.__name__):
             return module.__name__
         if not names:
-            raise _Unknown(module, self._holder)
+            return self._not_known(module)
         return self._numbered((id(module), names), module, self._taken, names)
 
     def _taken(self, module: types.ModuleType, names: frozenset[str]) -> str:
@@ -328,22 +354,24 @@ class _Walk:
         place = place_of(value)
         if place is not None and is_library(value.__module__):
             return place
-        if callable(wrapped := getattr(value, "__wrapped__", None)):  # of jax.jit and jax.custom_jvp
+        of_library = is_library(kind.__module__)
+        wrapped = getattr(value, "__wrapped__", None)
+        if callable(wrapped) and of_library:  # of jax.jit and jax.custom_jvp
             more = _rest(getattr(value, "__dict__", {}))
             return f"{kind.__name__}({self(wrapped)}, {self._named(more)})"
         if isinstance(value, (np.ufunc, *_BY_REPR)):
             return self._repr(value)
-        if is_library(kind.__module__) and dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and (of_library or _is_linen(kind)):
             fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
             return f"{self(kind)}({self._named(fields)})"
-        if not is_library(kind.__module__) and (state := self._state(value)):
+        if not of_library and ((state := self._state(value)) or _is_of_attributes(kind)):
             return f"{self(kind)}{state}"
         try:
             reduce = copyreg.dispatch_table.get(kind, lambda value: value.__reduce_ex__(4))
             parts = reduce(value)  # what it would be pickled as
         except Exception:  # of many kinds, for what cannot be pickled
             if not str(kind.__module__).startswith("jax"):
-                raise _Unknown(value, self._holder) from None
+                return self._not_known(value)
             return self._repr(value)
         if isinstance(parts, str):
             return f"{kind.__module__}:{parts}"
@@ -370,19 +398,44 @@ class _Walk:
         }
         return f"({self._named(held)})" if held else ""
 
+    def _not_known(self, value: Any) -> str:
+        if self._strict:
+            raise _Unknown(value, self._holder)
+        return f"a {type(value).__qualname__}"
+
     def _repr(self, value: Any) -> str:
         """The text of a value, which shows all of it unless it shows where it is in memory."""
         text = repr(value)
         if re.search(r"\bat 0x[0-9a-fA-F]+", text):
-            raise _Unknown(value, self._holder)
+            return self._not_known(value)
         return text
+
+
+def _tensor(value: Any) -> np.ndarray | None:
+    """The values of a tensor of PyTorch, which is pickled with the place that it is at."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(value, torch.Tensor):
+        return None
+    return np.asarray(value.detach().cpu())
+
+
+def _is_of_attributes(kind: type) -> bool:
+    """Whether all that objects of a class hold is in attributes: no base but object is written in C."""
+    return next(base for base in kind.__mro__ if not base.__flags__ & _OF_PYTHON) is object
+
+
+def _is_linen(kind: type) -> bool:
+    """Whether objects of a class are modules of Flax Linen, which hold a number of their own besides."""
+    return any(base.__module__ == "flax.linen.module" for base in kind.__mro__)
 
 
 def _is_scalar_type(value: object) -> bool:
     """Whether a value is a type of NumPy's or JAX' that stands for a dtype, such as jnp.float32."""
-    return isinstance(value, type) and (
-        issubclass(value, np.generic) or isinstance(getattr(value, "dtype", None), np.dtype)
-    )
+    if not isinstance(value, type):
+        return False
+    if issubclass(value, np.generic):
+        return value not in _ABSTRACT
+    return isinstance(getattr(value, "dtype", None), np.dtype)
 
 
 @functools.cache
@@ -397,50 +450,6 @@ def is_library(module: object) -> bool:
 
 def _rest(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in attributes.items() if name not in _ABOUT}
-
-
-def _which(function: types.FunctionType) -> str:
-    """Which of several functions of this name it is, that one function of a library makes."""
-    outer: Any = sys.modules.get(function.__module__)
-    for part in function.__qualname__.split(".<locals>.")[0].split("."):
-        outer = getattr(outer, part, None)
-    while hasattr(outer, "__wrapped__"):
-        outer = outer.__wrapped__
-    code = function.__code__
-    known = [c for c in _made_inside(getattr(outer, "__code__", None)) if c.co_name == code.co_name]
-    if code not in known:
-        return f" {_digest(_code(code))}" if "<lambda>" in code.co_name else ""
-    return f" {known.index(code)}" if len(known) > 1 else ""
-
-
-def _made_inside(code: types.CodeType | None) -> Iterator[types.CodeType]:
-    for constant in () if code is None else code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield constant
-            yield from _made_inside(constant)
-
-
-def _code(code: types.CodeType) -> list[Any]:
-    constants = [_constant(c) for c in code.co_consts]
-    if code.co_consts and isinstance(code.co_consts[0], str):
-        constants = constants[1:]  # a docstring
-    arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    return [
-        *(code.co_code.hex(), code.co_exceptiontable.hex(), constants),
-        *(list(code.co_names), arguments, code.co_flags),
-    ]
-
-
-def _constant(constant: object) -> Any:
-    if isinstance(constant, types.CodeType):
-        return _code(constant)
-    if isinstance(constant, frozenset):  # whose order is another in each process
-        return sorted(map(repr, constant))
-    return repr(constant)
-
-
-def _digest(parts: object) -> str:
-    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
 def _shortened(text: str) -> str:

@@ -1,6 +1,7 @@
 """Names that code only writes to, such as a counter, on which nothing that it computes depends."""
 
 import dis
+import itertools
 import types
 from collections.abc import Iterable, Iterator
 
@@ -9,6 +10,7 @@ _LOADS = (
     "LOAD_FROM_DICT_OR_DEREF",
 )
 _STORES = ("STORE_GLOBAL", "STORE_DEREF", "STORE_NAME", "STORE_ATTR")
+_CONSTANTS = ("LOAD_CONST", "LOAD_SMALL_INT")
 _ADDING = frozenset({"append", "extend", "insert", "add", "update", "clear"})  # which return None
 _MOVING = frozenset({"COPY", "SWAP", "CACHE"})  # what stands between parts of ``self.calls += 1``
 # By these, attributes are read of which the code does not have the names.
@@ -18,8 +20,8 @@ _READING_ALL = frozenset({"__dict__", "vars", "getattr", "asdict", "astuple", "f
 def written_only(codes: Iterable[types.CodeType]) -> frozenset[str]:
     """The names of globals, closed-over variables and attributes that all of this code only writes to.
 
-    That is, each time that a name is read, something is appended to it (``calls.append(x)``), or a
-    constant is added to it and the sum bound to it again (``calls += 1``).
+    That is, each time that a name is read, something is appended to it (``calls.append(x)``), or added
+    to it and the sum bound to it again (``calls += 1``, ``calls["loss"] += 1``).
 
     >>> calls, weights = [], [1.0]
     >>> def loss(x):
@@ -57,6 +59,18 @@ def names_in(code: types.CodeType) -> frozenset[str]:
     return frozenset(name for inner in _inside([code]) for name in inner.co_names)
 
 
+def globals_in(code: types.CodeType) -> frozenset[str]:
+    """The names of globals that code, and the functions made inside it, refer to."""
+    steps = (step for inner in _inside([code]) for step in dis.get_instructions(inner))
+    return frozenset(str(s.argval) for s in steps if s.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
+
+
+def imported_in(code: types.CodeType) -> frozenset[str]:
+    """The modules that code imports where it runs."""
+    steps = (step for inner in _inside([code]) for step in dis.get_instructions(inner))
+    return frozenset(str(step.argval) for step in steps if step.opname == "IMPORT_NAME")
+
+
 def _inside(codes: Iterable[types.CodeType]) -> Iterator[types.CodeType]:
     """Code, and that of the functions and classes made inside it."""
     for code in codes:
@@ -66,15 +80,23 @@ def _inside(codes: Iterable[types.CodeType]) -> Iterator[types.CodeType]:
 
 def _is_written(steps: list[dis.Instruction]) -> bool:
     """Whether what comes after a name is read only adds to what it names."""
-    first, *rest = steps[:4]
+    first, *rest = steps
     if rest and rest[0].opname in ("LOAD_ATTR", "LOAD_METHOD"):
         return rest[0].argval in _ADDING
-    if len(rest) < 3:
-        return False
-    constant, operation, store = rest
-    return (
-        constant.opname in ("LOAD_CONST", "LOAD_SMALL_INT")
-        and operation.opname == "BINARY_OP"
-        and store.opname in _STORES
-        and store.argval == first.argval
-    )
+    if len(rest) > 4 and rest[0].opname in _CONSTANTS and _is_subscript(rest[1]):  # calls["n"] += 1
+        names = [step.opname for step in rest[3:5]]
+        is_added = rest[2].opname in _CONSTANTS and rest[3].argrepr == "+="
+        return is_added and names == ["BINARY_OP", "STORE_SUBSCR"]
+    depth = 1  # of the stack, from what was read on
+    for step, after in itertools.pairwise(rest):
+        if step.opcode in dis.hasjrel or step.opcode in dis.hasjabs:
+            return False
+        depth += dis.stack_effect(step.opcode, step.arg, jump=False)
+        if depth <= 1:
+            is_added = step.opname == "BINARY_OP" and step.argrepr == "+=" and after.opname in _STORES
+            return depth == 1 and is_added and after.argval == first.argval
+    return False
+
+
+def _is_subscript(step: dis.Instruction) -> bool:
+    return step.opname == "BINARY_SUBSCR" or (step.opname == "BINARY_OP" and step.argrepr == "[]")

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -458,3 +459,140 @@ def test_words_and_texts_are_those_of_another_process():
     assert len(outs) == 1
     words, *_ = json.loads(outs.pop())
     assert words == words_of("a", (1, jax.nn.relu, {"b": 0.1}))
+
+
+class Decorated:
+    """A decorator as a class, which has the name and documentation of what it decorates."""
+
+    scale = 1.0
+
+    def __init__(self, function):
+        functools.update_wrapper(self, function)
+
+    def __call__(self, outputs, y):
+        return self.scale * self.__wrapped__(outputs, y)
+
+
+def test_the_class_of_a_decorator_counts(monkeypatch):
+    before = text_of(Decorated(jd.losses.mse))
+    assert before == text_of(Decorated(jd.losses.mse))
+    monkeypatch.setattr(Decorated, "scale", 5.0)
+    assert text_of(Decorated(jd.losses.mse)) != before
+
+
+class Timed:
+    """A loss that counts and times its calls."""
+
+    seconds = 0.0
+
+    def __init__(self):
+        self.calls = {"n": 0}
+
+    def __call__(self, outputs, y):
+        began = len(str(y))
+        self.calls["n"] += 1
+        values = jd.losses.mse(outputs, y)
+        self.seconds += len(str(y)) - began + 1
+        return values
+
+
+class Read(Timed):
+    """One whose loss is of its calls."""
+
+    def __call__(self, outputs, y):
+        return self.calls["n"] * super().__call__(outputs, y)
+
+
+def test_what_is_only_added_to_does_not_count():
+    for kind, is_same in ((Timed, True), (Read, False)):
+        loss = kind()
+        before = text_of(loss)
+        loss(jnp.ones(2), jnp.zeros(2))
+        assert (text_of(loss) == before) == is_same
+
+
+def test_a_linen_module_is_the_same_whichever_was_made_before():
+    linen = pytest.importorskip("flax.linen")
+
+    class Network(linen.Module):
+        features: int = 1
+
+        @linen.compact
+        def __call__(self, x):
+            return linen.Dense(self.features)(x)
+
+    def text(features=1):
+        return text_of(jd.adapters.from_linen(Network(features)))
+
+    before = text()
+    Network(3)
+    assert text() == before != text(2)
+
+
+def test_first_parameters_of_adapted_modules_count_when_strict_only():
+    nnx = pytest.importorskip("flax.nnx")
+
+    def network(seed, rate=0.5):
+        rngs = nnx.Rngs(seed)
+        return nnx.Sequential(nnx.Linear(2, 3, rngs=rngs), nnx.Dropout(rate, rngs=rngs))
+
+    def text(module, strict=False):
+        return text_of(jd.adapters.from_nnx(module), strict=strict)
+
+    called = network(0)
+    called(jnp.ones((1, 2)))
+    assert text(network(0)) == text(network(1)) == text(called)
+    assert text(network(0)) != text(network(0, rate=0.4))
+    assert text(network(0), strict=True) != text(network(1), strict=True)
+
+
+def test_an_array_in_a_layer_counts():
+    def shifted(value):
+        shift = np.full(2, value, np.float32)
+        return jd.nn.activation(lambda x: x + shift)
+
+    assert text_of(shifted(0.0), strict=False) != text_of(shifted(5.0), strict=False)
+
+
+def test_what_is_not_known_hides_nothing_else(tmp_path):
+    with (tmp_path / "log").open("w") as log:
+
+        def weighted(weight):
+            return lambda outputs, y: print(weight, file=log) or weight * outputs
+
+        assert text_of(weighted(1.0), strict=False) != text_of(weighted(2.0), strict=False)
+        with pytest.raises(ValueError, match="must be made of what a journal can describe"):
+            text_of(weighted(1.0))
+
+
+SETS = """
+import dataclasses
+from jaxdeep.lasting.identity import text_of
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    name: str
+    weight: float
+
+TERMS = frozenset({Term("a", 1.0), Term("b", 0.5), Term("c", 0.5)})
+
+def loss(outputs, y):
+    return sum(term.weight for term in TERMS) * outputs
+
+print(text_of(loss))
+"""
+
+
+@pytest.mark.heavy
+def test_sets_of_objects_are_the_same_in_another_process():
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", SETS],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "3", "7")
+    }
+    assert len(texts) == 1

@@ -9,7 +9,6 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.setup import Setup
 from jaxdeep.optimizers import hyperparams
 from jaxdeep.search.populations.exploit import Bounds, Range, ranges_of
-from jaxdeep.search.runners.same_program import same_program
 from jaxdeep.search.spaces.space import Point, groups, points_of
 
 
@@ -75,7 +74,7 @@ def check_members(points: Sequence[Point], setups: Sequence[Setup]) -> None:
                 f"epochs must be the same for all members, got {setups[0].epochs} for point 0 and "
                 f"{setup.epochs} for point {place}"
             )
-        if not same_program([setups[0], setup]):
+        if not setups[0].is_like(setup):
             raise ValueError(
                 "the members of a population must be one program, and differ only in floats that are "
                 f"hyperparameters of jaxdeep's optimizers; point {place} is another program than point "
