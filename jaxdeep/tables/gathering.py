@@ -1,18 +1,25 @@
 """The second pass over a table: levels and statistics of a column whose kind is known."""
 
 import dataclasses
-import re
 
 import numpy as np
 
 from jaxdeep.tables.cells import Cells, check_one_zone
 from jaxdeep.tables.column import Column
-from jaxdeep.tables.conversion import Known, instants_of, keys_of, numbers_of, truths_of, whole_of
+from jaxdeep.tables.conversion import (
+    Known,
+    comma_in,
+    have_decimal_commas,
+    instants_of,
+    keys_of,
+    numbers_of,
+    truths_of,
+    whole_of,
+)
 from jaxdeep.tables.kinds import Kind, check_levels
 from jaxdeep.tables.statistics import Dates, Number, Numbers, Whole
 
 TRUTHS = ("False", "True")  # the levels of a boolean column, whatever it holds
-_DECIMAL_COMMA = re.compile(r"[+-]?\d{1,3}((\.\d{3})+|\d*)(,\d+)?")  # with points between thousands
 _ID = 50  # distinct values from which on a column may be an id
 
 
@@ -112,8 +119,8 @@ class Gathered:
 def as_other(column: Column) -> str | None:
     """What to say of a category of numbers, or in which nearly each cell has a level of its own."""
     levels = column.levels
-    if any("," in level for level in levels) and all(map(_DECIMAL_COMMA.fullmatch, levels)):
-        return "holds numbers with a decimal comma, which are taken for levels: write a point"
+    if have_decimal_commas(levels):
+        return f"{comma_in(levels)}; they are taken for levels"
     if len(column.levels) < _ID or len(column.levels) <= 0.9 * column.known:
         return None
     return (

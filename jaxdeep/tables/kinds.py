@@ -7,7 +7,7 @@ from typing import Literal
 
 from jaxdeep import _checks
 from jaxdeep.tables.cells import Cells, check_one_zone
-from jaxdeep.tables.conversion import number_of
+from jaxdeep.tables.conversion import comma_in, have_decimal_commas, number_of
 from jaxdeep.tables.dates import read_dates
 
 Kind = Literal["number", "category", "boolean", "date"]
@@ -156,6 +156,8 @@ def decided(name: str, seen: Seen) -> Kind:
             f'{many:,} different ones: declare it: "drop" leaves it out, "category" takes each distinct '
             "text as a level; or put numbers of your own in its place"
         )
+    if many > MOST_LEVELS and have_decimal_commas(seen.texts):
+        raise ValueError(f"column {name!r} {comma_in(seen.texts)}")
     check_levels(name, many)
     return "category"
 

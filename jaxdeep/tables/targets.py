@@ -7,7 +7,7 @@ import numpy as np
 from jaxdeep._precision import is_cut, lie_close, not_told
 from jaxdeep.preprocessing.keys import key_of
 from jaxdeep.tables.cells import Cells
-from jaxdeep.tables.conversion import keys_of, numbers_of, whole_of
+from jaxdeep.tables.conversion import comma_in, have_decimal_commas, keys_of, numbers_of, whole_of
 from jaxdeep.tables.kinds import Seen, decided
 from jaxdeep.tables.statistics import Numbers, Whole
 
@@ -125,6 +125,11 @@ def fitted_target(
         first += cells.rows
     if not first:
         raise ValueError(f"target {name!r} has no rows")
+    if declared in (None, "number") and have_decimal_commas(seen.texts):
+        raise ValueError(
+            f"target {name!r} {comma_in(seen.texts)}; if they are labels, declare it: "
+            f'kinds={{{name!r}: "category"}}'
+        )
     kind = decided(name, seen) if declared is None else declared
     if kind in ("date", "drop"):
         raise ValueError(
@@ -133,17 +138,15 @@ def fitted_target(
     if declared is None and kind == "number":
         numbers = np.concatenate([numbers_of(cells).values for cells in blocks])
         whole = np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all()
-        kind = "category" if whole and len(np.unique(numbers)) <= _FEW else "number"
+        # whole numbers beyond 2⁵³ are counted by their digits
+        few = whole and len(np.unique(numbers)) <= _FEW and len(_counts(blocks)) <= _FEW
+        kind = "category" if few else "number"
     if kind == "number":
         _check_told_apart(name, blocks, standardize)
         target = _numbers(name, blocks, standardize)
         _check_learnable(target, blocks)
         return target
-    counts: dict[str, int] = {}
-    for cells in blocks:
-        keys, found = keys_of(cells)
-        for key, count in zip(keys, np.bincount(found, minlength=len(keys)).tolist()):
-            counts[key] = counts.get(key, 0) + count
+    counts = _counts(blocks)
     labels = _labels(seen, list(counts))
     if set(map(type, labels.values())) == {bool}:  # "true" and "True" are one
         counts = {
@@ -166,6 +169,16 @@ def fitted_target(
         name, tuple(labels[key] for key in order), tuple(counts[key] for key in order),
         standardized=False,
     )  # fmt: skip
+
+
+def _counts(blocks: list[Cells]) -> dict[str, int]:
+    """How often each key is there."""
+    counts: dict[str, int] = {}
+    for cells in blocks:
+        keys, found = keys_of(cells)
+        for key, count in zip(keys, np.bincount(found, minlength=len(keys)).tolist()):
+            counts[key] = counts.get(key, 0) + count
+    return counts
 
 
 def of_rows(target: Target, blocks: list[Cells], chosen: np.ndarray) -> Target:
@@ -236,7 +249,7 @@ def _check_told_apart(name: str, blocks: list[Cells], standardize: bool) -> None
     whole, parts = Whole(), [numbers_of(cells).values for cells in blocks]
     for cells, part in zip(blocks, parts):
         whole.add(whole_of(cells, part))
-    whole.check(f"target {name!r}", "")
+    whole.check(f"target {name!r}", f', or if they are labels, kinds={{{name!r}: "category"}}')
     numbers = np.concatenate(parts)
     if standardize or np.isnan(numbers).any():  # which is refused elsewhere
         return

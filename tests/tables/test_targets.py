@@ -165,3 +165,25 @@ def test_true_and_false_in_any_case_are_two_classes():
     assert (columns.classes, columns.task) == ((False, True), "binary")
     assert columns.target.counts == (2, 2)
     assert columns.encode({"x": X, "y": ["true", "True", "FALSE", "false"]})[1].tolist() == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("kinds", [None, {"y": "number"}])
+def test_a_target_with_decimal_commas_is_no_target_of_classes(kinds):
+    y = [f"{i},2" for i in range(30)] + ["1.234,5", "7"]
+    with pytest.raises(
+        ValueError, match=r"""decimal comma, such as '0,2': .* kinds=\{'y': "category"\}"""
+    ):
+        fitted(y, kinds=kinds)
+    assert fitted(y, kinds={"y": "category"}).task == "multiclass"
+    assert fitted(["a,1", "b", "a,1"]).classes == ("a,1", "b")
+
+
+def test_whole_numbers_are_counted_by_their_digits():
+    y = [2**60 + i for i in range(12)]  # which float64 takes for one
+    for given in (y, list(map(str, y))):
+        with pytest.raises(ValueError, match="float64 cannot tell"):
+            fitted(given, kinds={"y": "number"})
+    with pytest.raises(ValueError, match="float64 cannot tell"):
+        fitted(y)
+    assert fitted(y, kinds={"y": "category"}).classes == tuple(y)
+    assert fitted([2**60 + i % 10 for i in range(30)]).classes == tuple(y[:10])
