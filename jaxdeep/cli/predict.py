@@ -127,9 +127,7 @@ def _blocks(
         if args.id is not None:
             block.append(ids.popleft().written if ids else [])
         if columns.classes is None:
-            values = answer(inputs, None).reshape(-1)  # float32, which has fewer digits to write
-            standardized = columns.target is not None and columns.target.standardized
-            block.append(columns.values(values) if standardized else values)
+            block.append(answer(inputs, None).reshape(-1))
         else:
             block.append(answer(inputs, "class"))
         if args.probabilities:

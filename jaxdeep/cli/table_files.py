@@ -94,8 +94,14 @@ def read(args: argparse.Namespace) -> Table:
         source = source_of(args.data, tables.NULLS)
         for flag, named in (("--kinds", [name for name, _ in args.kinds]), ("--drop", args.drop)):
             _check_named(flag, named, source.names)
-        columns = tables.fit(args.data, args.target, **fitted, rows=training)
+        columns = tables.fit(args.data, args.target, **fitted, rows=training, standardize_target="auto")
         found = encoding.apart(encoding.blocks(columns, args.data, None, targets=True), rows)
+    if columns.target is not None and columns.target.standardized:
+        fitted["standardize_target"] = True
+        notes.append(
+            "float32 cannot tell the numbers of the target: losses and errors are in its standard "
+            f"deviations of {columns.target.std:g}; predict gives numbers in the unit of the table"
+        )
     parts = {name: (part.inputs, part.targets) for name, part in found.items()}
     return Table(columns, parts, notes, rows, fitted)
 
@@ -178,7 +184,6 @@ def in_words_of_the_command(text: str) -> str:
     declared = re.compile(r"kinds=\{(.*?)\}")
     text = declared.sub(lambda found: f"--kinds {_declared(found[1])}", text)
     text = re.sub(r'"drop"\s+in\s+kinds=', "--drop", text)
-    text = text.replace(", or standardize_target=True", "")  # which the command does not have
     return text.replace("in kinds=", "in --kinds").replace("in null=", "in --null")
 
 

@@ -19,7 +19,7 @@ from jaxdeep.fitting.evaluation import variables_of
 from jaxdeep.fitting.loaders import check_batch
 from jaxdeep.fitting.placement import Placement, fetched, mesh_of, usable
 from jaxdeep.fitting.regrouping import of_examples
-from jaxdeep.fitting.rows import at_once, check_rows, labels_in, rows_in
+from jaxdeep.fitting.rows import at_once, check_rows, labels_in, outputs_in, rows_in
 from jaxdeep.fitting.sources import ArraySource, LoaderSource, source_of
 from jaxdeep.train.data import count_rows, explain_narrow, with_rows
 from jaxdeep.train.options import FitOptions, filled
@@ -74,7 +74,10 @@ def predict(
         are on.
 
     Returns:
-      NumPy arrays with N rows, in the dtype and structure of the outputs.
+      NumPy arrays with N rows, in the dtype and structure of the outputs. If the model has a layer that
+      reads the columns of a table whose target was standardised (``standardize_target``), an output of
+      one number a row is ``mean + std · output`` in float64, in the unit of the table, for raw rows and
+      for encoded ones alike.
 
       Probabilities are in at least float32, of the shape of the outputs. They are what comes out of a
       model that ends in a softmax or a sigmoid, the exponentials of what comes out of a log-softmax, and
@@ -166,7 +169,7 @@ def predict(
             check_rows(model, variables, source.like)
         raise
     known_as(key, key_of("predict", model, output, known))  # tracing may change what a key is made of
-    return labels_in(model, joined) if output == "class" else joined
+    return labels_in(model, joined) if output == "class" else outputs_in(model, joined, output)
 
 
 def _program(model: Network, output: Any, known: Known) -> Callable[..., PyTree]:

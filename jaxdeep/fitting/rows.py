@@ -91,6 +91,19 @@ def labels_in(model: Network, classes: Any) -> Any:
     return classes if encodes is None else encodes.labels(classes)
 
 
+def outputs_in(model: Network, outputs: PyTree, output: Any) -> PyTree:
+    """Outputs of a model for a table whose target was standardised, in the unit of the table, float64.
+
+    Those that are one number a row, if `output` is None; all others are as they are.
+    """
+    encodes: Any = encoder_of(model)
+    target = getattr(encodes, "target", None)
+    if output is not None or not getattr(target, "standardized", False):
+        return outputs
+    single = isinstance(outputs, np.ndarray) and outputs.shape[1:] in ((), (1,))
+    return encodes.values(outputs) if single else outputs
+
+
 def at_once(batch_size: int, source: Source) -> int:
     """The rows computed at a time: `batch_size`, unless fewer take all rows and that many a GiB.
 

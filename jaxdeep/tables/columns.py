@@ -152,7 +152,7 @@ class Columns:
         return self.target.encode(of_values(self.target.name, values, NULLS))
 
     def values(self, outputs: Any) -> np.ndarray:
-        """Outputs of a regression in the unit of the table, float64."""
+        """Outputs of a regression in the unit of the table, float64, as `jaxdeep.predict` gives them."""
         if self.target is None or self.target.classes is not None:
             raise ValueError("values needs a target of numbers, and the table was fitted without one")
         return self.target.values(outputs)

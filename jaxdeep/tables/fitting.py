@@ -29,7 +29,7 @@ def fit(
     min_frequency: int = 1,
     unknown: str = "code",
     missing_columns: str = "error",
-    standardize_target: bool = False,
+    standardize_target: bool | str = False,
     target_encoding: Sequence[str] = (),
     rows: ArrayLike | Callable[[np.ndarray], ArrayLike] | None = None,
 ) -> Columns:
@@ -69,7 +69,10 @@ def fit(
       unknown: "code" counts an unknown value; "error" refuses it when rows are encoded.
       missing_columns: "error" refuses rows without one of the columns; "impute" takes all its cells as
         missing.
-      standardize_target: encode the target of a regression as ``(y − mean) / std``.
+      standardize_target: encode the target of a regression as ``(y − mean) / std``. The network is
+        trained, and judged by `jaxdeep.evaluate`, in standard deviations; `jaxdeep.predict` gives
+        numbers in the unit of the table, as ``columns.values`` makes them of other outputs. "auto" does
+        so where float32 cannot hold the numbers or tell them apart, which is refused with False.
       target_encoding: categories that `Columns.layer` makes numbers of by the target: its mean over the
         rows of each level (of each class its share), mixed with ten rows of the mean of all, less that
         mean and in standard deviations; missing and unknown are levels, too. While the network is
@@ -118,7 +121,8 @@ def fit(
     min_frequency = _checks.check_count("min_frequency", min_frequency)
     _checks.check_choice("unknown", unknown, ("code", "error"))
     _checks.check_choice("missing_columns", missing_columns, ("error", "impute"))
-    _checks.check_flag("standardize_target", standardize_target)
+    if standardize_target != "auto":
+        _checks.check_flag("standardize_target", standardize_target)
     source = source_of(frame, nulls)
     names = source.names
     declared = check_declared({} if kinds is None else kinds, names)

@@ -108,12 +108,13 @@ _TRUTHS = {"true": "True", "false": "False", "1": "True", "0": "False"}
 
 
 def fitted_target(
-    name: str, seen: Seen, blocks: list[Cells], declared: str | None, standardize: bool
+    name: str, seen: Seen, blocks: list[Cells], declared: str | None, standardize: bool | str
 ) -> Target:
     """The target of all blocks of its column.
 
     Args:
       declared: "number" makes it a regression, "category" or "boolean" classes.
+      standardize: whether a regression is; "auto": if float32 needs it.
 
     Raises:
       ValueError: missing labels, one class or number only, dates, too many classes, numbers that are
@@ -142,10 +143,7 @@ def fitted_target(
         few = whole and len(np.unique(numbers)) <= _FEW and len(_counts(blocks)) <= _FEW
         kind = "category" if few else "number"
     if kind == "number":
-        _check_told_apart(name, blocks, standardize)
-        target = _numbers(name, blocks, standardize)
-        _check_learnable(target, blocks)
-        return target
+        return _regression(name, blocks, standardize)
     counts = _counts(blocks)
     labels = _labels(seen, list(counts))
     if set(map(type, labels.values())) == {bool}:  # "true" and "True" are one
@@ -221,41 +219,37 @@ def _numbers(name: str, blocks: list[Cells], standardize: bool) -> Target:
     )
 
 
-def _check_learnable(target: Target, blocks: list[Cells]) -> None:
-    """Refuse equal numbers, and such as float32 does not hold where they are encoded as they are."""
-    name, values = target.name, np.concatenate([numbers_of(cells).values for cells in blocks])
+def _regression(name: str, blocks: list[Cells], standardize: bool | str) -> Target:
+    """The target of numbers; refuses equal ones, and such as are lost where they are encoded."""
+    whole, parts = Whole(), [numbers_of(cells).values for cells in blocks]
+    for cells, part in zip(blocks, parts):
+        whole.add(whole_of(cells, part))
+    whole.check(f"target {name!r}", f', or if they are labels, kinds={{{name!r}: "category"}}')
+    target = _numbers(name, blocks, standardize is True)
     if target.low == target.high:
         raise ValueError(
             f"target {name!r} has a single value, {target.low:g}: there is nothing to learn; take rows "
             "of others too"
         )
-    if target.standardized:
-        return
+    lost = None if target.standardized else _lost(target, np.concatenate(parts))
+    if lost is not None and standardize != "auto":
+        raise ValueError(f"target {name!r} {lost}")
+    return target._replace(standardized=target.standardized or lost is not None)
+
+
+def _lost(target: Target, values: np.ndarray) -> str | None:
+    """What float32 does not hold of numbers, or tell apart; None if it does."""
     limits, way_out = np.finfo(np.float32), "use another unit, or standardize_target=True"
     row = int(np.abs(values).argmax())
     if abs(values[row]) > limits.max:
-        raise ValueError(
-            f"target {name!r} holds {values[row]:g} in row {row}, beyond what float32 holds: {way_out}"
-        )
+        return f"holds {values[row]:g} in row {row}, beyond what float32 holds: {way_out}"
     if target.std < limits.tiny:
-        raise ValueError(
-            f"target {name!r} holds numbers of standard deviation {target.std:g}, below what float32 "
-            f"holds: {way_out}"
-        )
-
-
-def _check_told_apart(name: str, blocks: list[Cells], standardize: bool) -> None:
-    """Refuse numbers whose differences are lost where they are encoded: in float64, then in float32."""
-    whole, parts = Whole(), [numbers_of(cells).values for cells in blocks]
-    for cells, part in zip(blocks, parts):
-        whole.add(whole_of(cells, part))
-    whole.check(f"target {name!r}", f', or if they are labels, kinds={{{name!r}: "category"}}')
-    numbers = np.concatenate(parts)
-    if standardize or np.isnan(numbers).any():  # which is refused elsewhere
-        return
-    if is_cut(numbers, np.float32) and lie_close(numbers.min(), numbers.max(), np.float32):
-        said = not_told(float(numbers.min()), float(numbers.max()), "", np.float32)
-        raise ValueError(f"target {name!r} {said.partition(':')[0]}: use standardize_target=True")
+        std = f"{target.std:g}"
+        return f"holds numbers of standard deviation {std}, below what float32 holds: {way_out}"
+    if is_cut(values, np.float32) and lie_close(values.min(), values.max(), np.float32):
+        said = not_told(target.low, target.high, "", np.float32)
+        return f"{said.partition(':')[0]}: use standardize_target=True"
+    return None
 
 
 def _labels(seen: Seen, keys: list[str]) -> dict[str, Label]:

@@ -208,3 +208,36 @@ def test_labels_beside_a_table_may_be_its_words():
         assert result.evaluate((table, y)) == expected
     with pytest.raises(ValueError, match="must be one of the classes 'no', 'yes', got 'maybe'"):
         result.evaluate((table, ["maybe"] * 50))
+
+
+@pytest.mark.parametrize("standardize", [False, True, "auto"])
+def test_a_standardised_target_is_predicted_in_the_unit_of_the_table(standardize, tmp_path):
+    """Of a network of known weights: output = 2 x in the unit that it was trained in."""
+    rows = {"x": np.arange(8.0), "y": 100.5 + 3 * np.arange(8)}
+    columns = jd.tables.fit(rows, target="y", standardize_target=standardize)
+    model = jd.nn.serial(columns=columns.layer(scaling=None, clip=False), out=jd.nn.dense(1))
+    params = {"columns": {}, "out": {"kernel": np.full((1, 1), 2.0, "f4"), "bias": np.zeros(1, "f4")}}
+    inputs, targets = columns.encode(rows)
+    state = model.init(jax.random.key(0), inputs)[1]
+    bare = np.asarray(model.apply(params, state, inputs)[0])
+    expected, dtype = bare, np.float32
+    if standardize is True:
+        expected, dtype = bare.astype(float) * np.std(rows["y"]) + np.mean(rows["y"]), np.float64
+    jd.save(tmp_path / "model", model, params, state)
+    for given in (model, params, state), jd.load(tmp_path / "model"):
+        for x in rows, inputs, iter([rows]):
+            found = jd.predict(*given, x)
+            assert found.dtype == dtype
+            np.testing.assert_allclose(found, expected, rtol=1e-7 if dtype == np.float32 else 1e-14)
+    # judged in the unit that it is trained in
+    loss = jd.evaluate(model, params, state, rows, loss=jd.losses.mse)["loss"]
+    np.testing.assert_allclose(loss, np.mean((bare[:, 0] - targets) ** 2), rtol=1e-5)
+
+
+def test_outputs_that_are_no_single_number_stay_as_they_are():
+    rows = {"x": np.arange(8.0), "y": 100.5 + 3 * np.arange(8)}
+    columns = jd.tables.fit(rows, target="y", standardize_target=True)
+    model = jd.nn.serial(columns=columns.layer(), out=jd.nn.dense(2))
+    params, state = model.init(jax.random.key(0), columns.encode_inputs(rows))
+    bare = model.apply(params, state, columns.encode_inputs(rows))[0]
+    np.testing.assert_allclose(jd.predict(model, params, state, rows), bare, rtol=1e-6)

@@ -187,3 +187,18 @@ def test_whole_numbers_are_counted_by_their_digits():
         fitted(y)
     assert fitted(y, kinds={"y": "category"}).classes == tuple(y)
     assert fitted([2**60 + i % 10 for i in range(30)]).classes == tuple(y[:10])
+
+
+def test_a_target_is_standardised_where_float32_needs_it():
+    fine, close = np.arange(40) / 3, 1e9 + 0.25 * np.arange(40)
+    assert not fitted(fine, standardize_target="auto").target.standardized
+    assert fitted(fine, standardize_target="auto") == fitted(fine)
+    for y in close, fine * 1e300, fine * 1e-300:
+        with pytest.raises(ValueError, match="standardize_target=True"):
+            fitted(y)
+        columns = fitted(y, standardize_target="auto")
+        assert columns == fitted(y, standardize_target=True)
+        codes = columns.encode({"x": np.resize(X, 40), "y": y})[1]
+        np.testing.assert_allclose(columns.values(codes) / y[-1], y / y[-1], atol=1e-6)
+    with pytest.raises(TypeError, match="standardize_target"):
+        fitted(fine, standardize_target="often")
