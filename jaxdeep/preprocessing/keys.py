@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import math
 from collections.abc import Hashable
 from typing import Any
 
@@ -35,7 +36,8 @@ def key_of(value: Any) -> Hashable:
 
     - Text is itself, and bytes are the text that they encode.
     - A number is its digits: 3, 3.0 and np.int8(3) are ``"3"``, as is the text "3", which a file has in
-      place of the number; but the text "3.0" is itself. Whole numbers keep all their digits.
+      place of the number; but the text "3.0" is itself. Whole numbers keep all their digits. One that
+      float32 made of a decimal is that decimal: np.float32(0.1) is ``"0.1"``.
     - True and False are ``"True"`` and ``"False"``, and not 1 and 0.
     - A date is written as ISO 8601 has it, without what is zero at its end, whatever its unit; one with
       a time zone in UTC, with a Z.
@@ -62,7 +64,11 @@ def key_of(value: Any) -> Hashable:
     if isinstance(value, (float, np.floating, decimal.Decimal)):
         number: Any = value if isinstance(value, decimal.Decimal) else float(value)
         whole = abs(number) < float("inf") and number == int(number)
-        return str(int(number)) if whole else repr(float(number))
+        if whole:
+            return str(int(number))
+        if isinstance(value, np.float16):
+            return repr(decimal_of(number, np.float16))
+        return repr(_widened(float(number)))
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, (np.datetime64, datetime.date)):
@@ -74,6 +80,34 @@ def key_of(value: Any) -> Hashable:
     except TypeError:
         raise TypeError(f"a category must be hashable, got {value!r}") from None
     return value
+
+
+def decimal_of(number: float, dtype: Any) -> float:
+    """The number of the fewest digits that a float dtype rounds to this one, which it holds.
+
+    >>> decimal_of(0.0999755859375, np.float16), decimal_of(0.10000000149011612, np.float32)
+    (0.1, 0.1)
+    """
+    exact = np.dtype(dtype).type(number)
+    with np.errstate(over="ignore", under="ignore"):
+        shorter = (float(f"{number:.{digits}e}") for digits in range(9))
+        return next((short for short in shorter if exact == np.dtype(dtype).type(short)), number)
+
+
+def _widened(number: float) -> float:
+    """The decimal that float32 made this number of, if it did, or the number itself.
+
+    Numbers of 16 bits, such as 1/8192, are as likely meant as they are: of these only a decimal of at
+    most six digits, which float32 tells apart from all others, is taken for meant.
+
+    >>> _widened(float(np.float32(0.1))), _widened(0.1), _widened(1 / 8192)
+    (0.1, 0.1, 0.0001220703125)
+    """
+    if not abs(number) < 3e38 or float(np.float32(number)) != number:
+        return number
+    short = decimal_of(number, np.float32)
+    few = math.frexp(number)[0] * 2**16 % 1 == 0
+    return number if few and float(f"{short:.5e}") != short else short
 
 
 def kind_of(value: object) -> str:

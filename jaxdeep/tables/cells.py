@@ -32,6 +32,7 @@ class Cells(NamedTuple):
       categorical: whether the container says that these are categories.
       numbers: of texts all of which are numbers, these, NaN where one is missing; else None.
       untyped: whether they come from a file of texts, in which 3 may be a number or a text.
+      narrow: of numbers that came in a float dtype of less than 32 bits, this dtype.
       written: the cells as the file has them, of a column that is asked for in this form: a list of
         texts, or a column of the library that reads the file.
     """
@@ -43,6 +44,7 @@ class Cells(NamedTuple):
     categorical: bool = False
     numbers: np.ndarray | None = None
     untyped: bool = False
+    narrow: Any = None
     written: Any = None
 
     @property
@@ -82,7 +84,8 @@ def of_array(name: str, array: np.ndarray, nulls: Collection[str]) -> Cells:
         return Cells("number", values, _stand_for_missing(values, nulls))
     if jnp.issubdtype(array.dtype, jnp.floating):
         values = array.astype(np.float64)
-        return Cells("number", values, np.isnan(values) | _stand_for_missing(array, nulls))
+        missing = np.isnan(values) | _stand_for_missing(array, nulls)
+        return Cells("number", values, missing, narrow=array.dtype if array.dtype.itemsize < 4 else None)
     if kind == "M":
         return Cells("date", microseconds(name, array), np.isnat(array), aware=False)
     if kind == "m":

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdeep.preprocessing.keys import key_of
+from jaxdeep.preprocessing.keys import decimal_of, key_of
 from jaxdeep.tables.cells import Cells, check_one_zone
 from jaxdeep.tables.dates import read_dates
 
@@ -163,7 +163,10 @@ def keys_of(cells: Cells) -> tuple[list[str], np.ndarray]:
         zone = "Z" if cells.aware else ""
         texts = [f"{key_of(value)}{zone}" for value in distinct[used].astype("M8[us]")]
     else:
-        texts = [str(key_of(value)) for value in distinct[used].tolist()]
+        given = distinct[used].tolist()
+        if cells.narrow is not None:
+            given = [decimal_of(value, cells.narrow) for value in given]
+        texts = [str(key_of(value)) for value in given]
     # 0.0 and −0.0 have one key
     places = {}
     renumbered = np.full(len(distinct) + 1, -1)

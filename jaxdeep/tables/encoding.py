@@ -11,7 +11,7 @@ from jaxdeep._arrays import aligned
 from jaxdeep._warning import warn
 from jaxdeep.tables.cells import Cells
 from jaxdeep.tables.column import Column, Fitted
-from jaxdeep.tables.conversion import Known, codes_of, instants_of, numbers_of, truths_of
+from jaxdeep.tables.conversion import Known, codes_of, instants_of, numbers_of, text_key, truths_of
 from jaxdeep.tables.dates import parts_of, shown
 from jaxdeep.tables.reports import Tallies, Tally
 from jaxdeep.tables.sources import BLOCK, Source, found_by, nearest, numbered, source_of
@@ -208,7 +208,9 @@ def _numbers(column: Column, known: Known, cells: Cells) -> np.ndarray:
 
 
 def _places(column: Column) -> dict[str, int]:
-    return {level: place for place, level in enumerate(column.levels)}
+    """The numbers of levels by their keys, also of what float32 was once taken for."""
+    places = {level: place for place, level in enumerate(column.levels)}
+    return {text_key(level): place for level, place in places.items()} | places
 
 
 def _tally(

@@ -436,7 +436,5 @@ def test_numbers_that_float32_cannot_tell_are_standardised_and_come_back(tmp_pat
     assert "losses and errors are in its standard deviations of" in capsys.readouterr().out
     assert main(["predict", str(tmp_path / "m"), str(file), "--out", str(tmp_path / "p.csv")]) == 0
     found = np.array(read(tmp_path / "p.csv")["prediction"], float)
-    assert (
-        np.abs(found - y).max() < y.std()
-    )  # a constant is further off, and so is float32
+    assert np.abs(found - y).max() < y.std()  # a constant is further off, and so is float32
     assert len(set(found)) > 200

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from helpers.properties import over
 
-from jaxdeep.preprocessing.keys import is_missing, key_of
+from jaxdeep.preprocessing.keys import decimal_of, is_missing, key_of
 from jaxdeep.preprocessing.vocabulary import ABSENT, UNSEEN, features_of, places_in, vocabulary_of
 
 SAME = {
@@ -167,3 +167,33 @@ def test_numbers_of_small_dtypes_are_the_same_keys():
         for given in (array, jnp.asarray(array)):
             assert places_in(known, features_of(given))[0].tolist() == [2, 0, 3, 1, UNSEEN]
     assert places_in(known, features_of(jnp.array([2, 1], jnp.int4)))[0].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, jnp.bfloat16])
+def test_a_narrow_number_has_the_key_of_the_decimal_that_it_was_rounded_from(dtype):
+    for text in ("0.1", "-2.7", "1000.1", "0.0003", "12.5", "1e-05", "100"):
+        value = np.dtype(dtype).type(float(text))
+        short = decimal_of(float(value), dtype)
+        assert np.dtype(dtype).type(short) == value
+        assert len(repr(short)) <= len(repr(float(text)))
+        if dtype is np.float32:
+            assert key_of(value) == key_of(float(value)) == key_of(float(text)) == text
+        elif dtype is np.float16:
+            assert key_of(value) == key_of(short)
+
+
+@over(number=st.floats(-1e6, 1e6, width=32), seed=st.integers(0, 99))
+def test_a_decimal_gives_the_number_again(number, seed):
+    """As NumPy writes it; float64 beside it keeps all of its digits."""
+    assert np.float32(decimal_of(number, np.float32)) == np.float32(number)
+    text = np.format_float_positional(np.float32(number), unique=True)
+    assert decimal_of(number, np.float32) == pytest.approx(float(text), rel=1e-7)
+    wide = number + seed / 3
+    if float(np.float32(wide)) != wide and wide != int(wide):
+        assert key_of(wide) == repr(wide)
+
+
+def test_exact_fractions_keep_their_digits():
+    for power in range(1, 16):
+        for k in (1, 3, 2**power + 1):
+            assert float(key_of(k / 2**power)) == k / 2**power

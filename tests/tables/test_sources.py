@@ -1,5 +1,6 @@
 """The same rows become the same inputs, whatever they come in, alone and among others."""
 
+import dataclasses
 import datetime
 import decimal
 import pathlib
@@ -284,3 +285,47 @@ def test_blanks_around_names_make_no_difference(tmp_path):
         chex.assert_trees_all_equal(columns.encode(rows), expected)
     with pytest.raises(ValueError, match="lacks the column 'age '"):
         columns.encode_inputs({"age": [40], " age": [40], "city": ["Rome"]})  # which of them?
+
+
+def test_a_narrow_number_is_the_level_of_the_same_decimal(tmp_path):
+    """In any container, and the other way round."""
+    prices = [0.1, 0.2, 1000.1, 12345.67]
+    wide = {"a": prices}
+    narrow = {"a": np.array(prices, "f4")}
+    pandas.DataFrame(narrow).to_csv(tmp_path / "t.csv", index=False)
+    polars.DataFrame(narrow).write_parquet(tmp_path / "t.parquet")
+    given = [wide, narrow, {"a": list(map(str, prices))}, {"a": jnp.asarray(narrow["a"])}]
+    given += [pandas.DataFrame(narrow), pandas.DataFrame(narrow).astype("Float32")]
+    given += [polars.DataFrame(narrow), tmp_path / "t.csv", tmp_path / "t.parquet"]
+    if ARROW:
+        import pyarrow
+
+        given.append(pyarrow.table(narrow))
+    given += [{"a": narrow["a"].tolist()}, {"a": narrow["a"].astype(float)}, {"a": list(narrow["a"])}]
+    columns = [jd.tables.fit(frame, kinds={"a": "category"}) for frame in given]
+    for one in columns:
+        assert one.features[0].levels == ("0.1", "0.2", "1000.1", "12345.67")
+        for frame in given:
+            assert one.encode_inputs(frame)["codes"][:, 0].tolist() == [2, 3, 4, 5]
+    short = jd.tables.fit({"a": [0.1, 0.5, 3]}, kinds={"a": "category"})
+    for dtype in np.float16, jnp.bfloat16:
+        codes = short.encode_inputs({"a": np.array([0.1, 0.5, 3], dtype)})["codes"]
+        assert codes[:, 0].tolist() == [2, 3, 4]
+
+
+def test_narrow_labels_come_back_as_decimals():
+    columns = jd.tables.fit(
+        {"x": [1, 2, 3], "y": np.array([0.1, 0.25, 0.1], "f4")}, "y", kinds={"y": "category"}
+    )
+    assert columns.classes == (0.1, 0.25)
+    assert columns.encode({"x": [1, 2], "y": [0.25, 0.1]})[1].tolist() == [1, 0]
+
+
+def test_levels_that_were_written_as_float32_was_are_found_again():
+    """As an earlier version named them."""
+    columns = jd.tables.fit({"a": [0.1, 0.3, 2]}, kinds={"a": "category"})
+    levels = ("0.10000000149011612", "0.30000001192092896", "2")
+    old = dataclasses.replace(columns, features=(columns.features[0]._replace(levels=levels),))
+    old = jd.tables.from_json(old.to_json())
+    for given in ([0.1, 0.3, 2], np.array([0.1, 0.3, 2], "f4"), ["0.1", "0.3", "2"]):
+        assert old.encode_inputs({"a": given})["codes"][:, 0].tolist() == [2, 3, 4]
