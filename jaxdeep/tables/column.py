@@ -22,6 +22,8 @@ class Column(NamedTuple):
       means: of a category that is encoded by the target: its mean, or the share of each class (of two
         the second), ``[table][code][output]``. The first table is of all rows, each other one of
         those outside one of five parts.
+      scales: of these, ``[table][output]``, mean and standard deviation of the target of the same rows,
+        in which the means are put out; () in files of earlier versions, which took those of all rows.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Column(NamedTuple):
     aware: bool | None = None
     notes: tuple[str, ...] = ()
     means: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    scales: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
     @property
     def coded(self) -> bool:

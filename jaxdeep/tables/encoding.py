@@ -39,11 +39,12 @@ def blocks(
     unknown: str | None,
     *,
     targets: bool,
+    exact: bool = False,
     rows: int = BLOCK,
     tallies: Tallies | None = None,
     warns: bool = True,
 ) -> Iterator[Part]:
-    """The parts of a frame; one without rows if it has none."""
+    """The parts of a frame; one without rows if it has none. Targets may be those of `Target.exact`."""
     if unknown is not None:
         _checks.check_choice("unknown", unknown, ("code", "error"))
     strict = (unknown or columns.unknown) == "error"
@@ -54,10 +55,10 @@ def blocks(
     none = True
     for first, block in numbered(source.blocks(names, rows) if names else _nothing(source, rows)):
         none = False
-        yield _part(columns, block, first, places, tallies, strict, targets)
+        yield _part(columns, block, first, places, tallies, strict, targets, exact)
     if none:
         empty = {name: Cells("empty", np.empty(0, object), np.empty(0, bool)) for name in names}
-        yield _part(columns, empty, 0, places, tallies, strict, targets)
+        yield _part(columns, empty, 0, places, tallies, strict, targets, exact)
     if warns:
         _warn(tallies)
 
@@ -163,6 +164,7 @@ def _part(
     tallies: Tallies,
     strict: bool,
     targets: bool,
+    exact: bool,
 ) -> Part:
     rows = next(iter(block.values())).rows if block else 0
     numbers: list[np.ndarray] = []
@@ -184,7 +186,8 @@ def _part(
             numbers.append(_numbers(column, known, cells))
     label = np.empty((rows, 0), np.float32)
     if targets and columns.target is not None:
-        label = columns.target.encode(block[columns.target.name], first)
+        encode = columns.target.exact if exact else columns.target.encode
+        label = encode(block[columns.target.name], first)
     return Part(
         np.concatenate(numbers, axis=1) if numbers else np.empty((rows, 0), np.float32),
         np.stack(codes, axis=1) if codes else np.empty((rows, 0), np.int32),

@@ -102,7 +102,7 @@ def columns(
     kept = _statistics(table.features, chosen)
     for name, (piece, column) in looked_up.items():
         if piece.kind == "target":
-            kept[name] = standardized(column.means, table.target)
+            kept[name] = standardized(column, table.target)
     sizes = [len(column.levels) + FIRST for column in table.features if column.coded]
 
     def init(key: Array, x: Any) -> tuple[Arrays, Arrays]:

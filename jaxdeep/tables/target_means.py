@@ -1,5 +1,6 @@
 """What the target is on average at each level of a category, for target encoding in the first layer."""
 
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -56,8 +57,9 @@ def with_means(
     outputs = table.target.outputs
     # of each part and level: how many rows, and the sum of their targets
     sums = {name: np.zeros((FOLDS, size, 1 + outputs)) for name, size in sizes.items()}
+    of_parts: list[list[np.ndarray]] = [[] for _ in range(FOLDS)]
     first = 0
-    for part in encoding.blocks(table, frame, "code", targets=True, warns=False):
+    for part in encoding.blocks(table, frame, "code", targets=True, exact=True, warns=False):
         rows = slice(None) if looked_at is None else looked_at[first : first + len(part.codes)]
         first += len(part.codes)
         fold = np.asarray(folds_of(part.numbers, part.codes))[rows]
@@ -66,8 +68,13 @@ def with_means(
         for place, column in enumerate(coded):
             if column.name in sizes:
                 np.add.at(sums[column.name], (fold, part.codes[rows, place]), counted)
+        for number, own in enumerate(of_parts):
+            own.append(of_rows[fold == number])
+    scales = _scales(table.target, list(map(np.concatenate, of_parts)))
     return tuple(
-        column._replace(means=_means(column.name, sums[column.name])) if column.name in sums else column
+        column._replace(means=_means(column.name, sums[column.name]), scales=scales)
+        if column.name in sums
+        else column
         for column in table.features
     )
 
@@ -96,18 +103,43 @@ def check_means(names: Any, columns: tuple[Column, ...], target: Target | None) 
             )
 
 
-def standardized(means: tuple[tuple[tuple[float, ...], ...], ...], target: Target) -> np.ndarray:
+def standardized(column: Column, target: Target) -> np.ndarray:
     """Means less that of the target, in its standard deviations: ``(tables, codes, outputs)``."""
+    means = np.array(column.means)
+    scales = np.array(column.scales or (_scale_of(target),))[:, None]
+    return (means - scales[..., 0]) / scales[..., 1]
+
+
+def _scale_of(target: Target) -> list[tuple[float, float]]:
+    """Mean and standard deviation of the target of all rows, or of the indicators of its classes."""
     if target.classes is None:
-        return (np.array(means) - target.mean) / target.std
-    share = np.array(target.counts[_first(target) :]) / sum(target.counts)
-    return (np.array(means) - share) / np.sqrt(np.maximum(share * (1 - share), 1e-12))
+        return [(target.mean, target.std)]
+    counts = target.counts[_first(target) :]
+    return [_of_share(count / sum(target.counts)) for count in counts]
+
+
+def _scales(target: Target, of_parts: list[np.ndarray]) -> tuple[tuple[tuple[float, ...], ...], ...]:
+    """Those of all rows, and of all but those of each part, in which no row of it has a share."""
+    tables = [_scale_of(target)]
+    for part in range(FOLDS):
+        others = np.concatenate([own for number, own in enumerate(of_parts) if number != part])
+        found = others.mean(axis=0).tolist() if len(others) else [0.0] * others.shape[1]
+        if target.classes is None:
+            spread = float(others.std()) if len(others) else 0.0
+            tables.append([(found[0], spread if spread > 0 else 1.0)])
+        else:
+            tables.append(list(map(_of_share, found)))
+    return tuple(map(tuple, tables))
+
+
+def _of_share(share: float) -> tuple[float, float]:
+    return share, math.sqrt(max(share * (1 - share), 1e-12))
 
 
 def _numbers(target: Target, targets: np.ndarray) -> np.ndarray:
-    """Targets in the unit of the table, of classes the indicators of each: ``(n, outputs)``."""
+    """Exact targets, of classes the indicators of each: ``(n, outputs)``."""
     if target.classes is None:
-        return target.values(targets)[:, None]
+        return targets[:, None]
     return targets[:, None] == np.arange(_first(target), len(target.classes))
 
 
@@ -126,8 +158,9 @@ def _means(name: str, sums: np.ndarray) -> tuple[tuple[tuple[float, ...], ...], 
             f"target_encoding: rows of one level of column {name!r} are alike in all other columns, so "
             "that none can be encoded by the targets of others; one-hot columns say as much"
         )
-    total = sums.sum(axis=0)
-    of_parts = np.stack([total, *(total - part for part in sums)])
+    # a difference from the total would be rounded by what is subtracted
+    others = [np.delete(sums, part, axis=0).sum(axis=0) for part in range(FOLDS)]
+    of_parts = np.stack([sums.sum(axis=0), *others])
     n, s = of_parts[..., :1], of_parts[..., 1:]
     every = s.sum(axis=1, keepdims=True) / np.maximum(n.sum(axis=1, keepdims=True), 1)
     found = (s + SMOOTH * every) / (n + SMOOTH)

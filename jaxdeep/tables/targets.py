@@ -56,13 +56,20 @@ class Target(NamedTuple):
         Raises:
           ValueError: a missing label, one that is no class, or no number, with its row and name.
         """
+        found = self.exact(cells, first)
+        if self.classes is not None:
+            return found
+        values = (found - self.mean) / self.std if self.standardized else found
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32)
+
+    def exact(self, cells: Cells, first: int = 0) -> np.ndarray:
+        """As `encode`, but numbers are float64 in the unit of the table."""
         check_there(self.name, cells, first)
         if self.classes is None:
             known = numbers_of(cells)
             _refuse(self.name, cells, known.unknown, first, "must be numbers")
-            values = (known.values - self.mean) / self.std if self.standardized else known.values
-            with np.errstate(over="ignore"):
-                return values.astype(np.float32)
+            return known.values
         places = {str(key_of(label)): place for place, label in enumerate(self.classes)}
         keys, found = keys_of(cells)
         if isinstance(self.classes[0], bool):

@@ -1,5 +1,6 @@
 """Categories encoded by the target: scikit-learn's means, and in training never a row's own target."""
 
+import dataclasses
 import json
 
 import chex
@@ -42,11 +43,8 @@ def encoded(columns, inputs, train=False):
     params, state = layer.init(KEY, inputs)
     assert params == {}
     y = jax.jit(layer.apply, static_argnames="train")(params, state, inputs, train=train)[0]
-    target = columns.target
-    if target.classes is None:
-        return np.asarray(y, np.float64) * target.std + target.mean
-    share = np.array(target.counts[-y.shape[1] :]) / sum(target.counts)
-    return y * np.sqrt(share * (1 - share)) + share
+    scales = np.array(columns.features[1].scales)[1 + np.asarray(folds_of(**inputs)) if train else 0]
+    return np.asarray(y, np.float64) * scales[..., 1] + scales[..., 0]
 
 
 @pytest.mark.parametrize("task", TARGETS)
@@ -89,6 +87,56 @@ def test_flipping_a_label_does_not_change_what_its_row_is_encoded_from():
         after = np.array(fitted("binary", y=flipped).features[1].means)
         np.testing.assert_array_equal(after[1 + fold[row]], before[1 + fold[row]])
         assert (after[0, code[row]] != before[0, code[row]]).all()
+
+
+@pytest.mark.parametrize(
+    ("task", "standardize"), [*((task, False) for task in TARGETS), ("continuous", True)]
+)
+def test_the_encoding_of_a_training_row_has_nothing_of_its_own_label(task, standardize):
+    """Bit for bit, as the layer puts it out."""
+    y = TARGETS[task]
+    others = {"binary": {"yes": "no", "no": "yes"}, "multiclass": {0: 1, 1: 2, 2: 0}}.get(task)
+
+    def put_out(y):
+        columns = fitted(task, y=y, standardize_target=standardize)
+        layer = columns.layer(encodings={"age": "drop", "member": "drop"})
+        inputs = columns.encode_inputs(TABLE)
+        held = layer.init(KEY, inputs)
+        return [np.asarray(layer.apply(*held, inputs, train=train)[0]) for train in (True, False)]
+
+    before = put_out(y)
+    for row in (0, 7, N - 1):
+        changed = y.copy()
+        changed[row] = y[row] * 1.37 + 12_345.678 if others is None else others[y[row]]
+        after = put_out(changed)
+        np.testing.assert_array_equal(after[0][row], before[0][row])
+        assert (after[1][row] != before[1][row]).any()  # the means of all rows, for rows of tomorrow
+        assert (after[0] != before[0]).any()
+
+
+@pytest.mark.parametrize("task", TARGETS)
+def test_means_are_in_standard_deviations_of_the_target_of_the_same_rows(task):
+    columns = fitted(task)
+    inputs, targets = columns.encode({**TABLE, "y": TARGETS[task]})
+    fold, column = np.asarray(folds_of(**inputs)), columns.features[1]
+    y = np.asarray(TARGETS[task])[:, None]
+    if task != "continuous":
+        y = targets[:, None] == np.arange(1 if task == "binary" else 0, len(columns.classes))
+    for table, scales in enumerate(column.scales):
+        rows = fold != table - 1
+        np.testing.assert_allclose(np.array(scales).T, [y[rows].mean(0), y[rows].std(0)], rtol=1e-9)
+
+
+def test_states_of_before_are_in_standard_deviations_of_all_rows():
+    columns = fitted("continuous")
+    city = columns.features[1]
+    features = (columns.features[0], city._replace(scales=()), *columns.features[2:])
+    old = jd.tables.from_json(dataclasses.replace(columns, features=features).to_json())
+    assert "scales" not in json.loads(old.to_json())["columns"][1]
+    layer = old.layer()
+    state = layer.init(KEY, old.encode_inputs(TABLE))[1]
+    expected = (np.array(city.means) - old.target.mean) / old.target.std
+    np.testing.assert_allclose(state["city=target"], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_parts_follow_from_the_rows_alone():
