@@ -1,5 +1,6 @@
 """`split` and `folds`: parts of the rows, at random, by classes, by groups, by time or by identity."""
 
+import datetime
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -55,8 +56,8 @@ def split(
         ``(x, y)``. By default classes are not looked at.
       groups: labels, one a row, or the name of a column.
       time: numbers or dates, one a row, or the name of a column. Rows need not be sorted.
-      gap: rows that are left out before each later part, with `time`, so that what is known of one part
-        says less of the next; as many more as are of the same time.
+      gap: how many rows are left out before each later part, with `time`, so that what is known of one
+        part says less of the next; and as many more as are of the same time. No span of time.
       identity: whole numbers or texts, one a row, or the name of a column, such as a customer's number.
         A number and its digits as a text are the same. Rows of one identity are in one part.
       shuffle: draw the parts; with False they are consecutive rows, also of each class.
@@ -146,7 +147,8 @@ def folds(
         that folds are as equal as can be, whatever the seed. With `stratify`, groups whose classes
         differ most go first, to the fold by which shares of classes vary least.
       time: numbers or dates. Rows of one time are in one part, so that windows may differ by some rows.
-      gap: rows left out of the end of each training window, as many more as are of the same time.
+      gap: how many rows are left out of the end of each training window, and as many more as are of the
+        same time; no span of time.
       identity: the fold of a row depends on its identity and the seed alone, so that more rows move
         none.
       shuffle: with False folds are consecutive rows, or with labels every k-th row of each class.
@@ -217,7 +219,7 @@ def _read(
     stratify: bool | Labels | None,
     groups: Labels | None,
     time: Labels | None,
-    gap: int,
+    gap: Any,
     identity: Labels | None,
     shuffle: bool,
     seed: int,
@@ -232,6 +234,11 @@ def _read(
     _checks.check_count("seed", seed, low=0)
     if seed >= 2**32:
         raise ValueError(f"seed must be in [0, 2**32), got {seed}")
+    if isinstance(gap, (datetime.timedelta, np.timedelta64)):  # pandas' is one
+        raise TypeError(
+            f"gap must be a number of rows, got the span of time {gap!r}: count the rows that fall into "
+            "it, or give times of a coarser unit"
+        )
     _checks.check_count("gap", gap, low=0)
     data = as_rows(data)
     rows = number_of_rows(data)

@@ -531,3 +531,14 @@ def test_a_list_of_lists_is_refused_where_rows_and_parts_look_alike():
         split(rows.tolist(), 0.5)
     parts = split((rows.tolist(), [0, 1] * 3), 0.5)
     assert [len(part[0]) for part in parts] == [3, 3]
+
+
+@pytest.mark.parametrize("gap", [np.timedelta64(2, "D"), datetime.timedelta(days=2)])
+def test_a_gap_is_a_number_of_rows_and_no_span_of_time(gap):
+    days = np.datetime64("2024-01-01") + np.arange(30)
+    for call in (
+        lambda: jd.datasets.folds(days, 4, time=days, gap=gap),
+        lambda: jd.datasets.split(days, 0.2, time=days, gap=gap),
+    ):
+        with pytest.raises(TypeError, match="gap must be a number of rows, got the span of time"):
+            call()
