@@ -83,7 +83,10 @@ class Columns:
     def is_raw(self, data: object) -> bool:
         """Whether data are rows of a table, and not the inputs that they become."""
         if isinstance(data, Mapping) and set(data) == {"numbers", "codes"}:
-            return bool(set(self.names) & set(data))
+            if not set(self.names) & set(data):
+                return False
+            # a column has one axis, and inputs have two
+            return any(getattr(array, "ndim", None) != 2 for array in data.values())
         return is_table(data)
 
     def encode(self, frame: Any, *, unknown: str | None = None) -> tuple[Inputs, np.ndarray]:

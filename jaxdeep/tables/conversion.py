@@ -163,10 +163,10 @@ def keys_of(cells: Cells) -> tuple[list[str], np.ndarray]:
         zone = "Z" if cells.aware else ""
         texts = [f"{key_of(value)}{zone}" for value in distinct[used].astype("M8[us]")]
     else:
-        given = distinct[used].tolist()
+        numbers = distinct[used].tolist()
         if cells.narrow is not None:
-            given = [decimal_of(value, cells.narrow) for value in given]
-        texts = [str(key_of(value)) for value in given]
+            numbers = [decimal_of(value, cells.narrow) for value in numbers]
+        texts = [str(key_of(value)) for value in numbers]
     # 0.0 and −0.0 have one key
     places = {}
     renumbered = np.full(len(distinct) + 1, -1)

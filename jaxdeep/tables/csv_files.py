@@ -22,24 +22,29 @@ def opened(
     """The names in the first line, and a function of names and a number of rows that reads blocks.
 
     What is between the cells, one of ``, ; | tab``, is told from the first line. A file is UTF-8, with
-    or without a byte-order mark; with .gz it is unpacked while it is read. Lines without anything are
-    left out.
+    or without a byte-order mark; with .gz it is unpacked while it is read. Lines without anything, or,
+    where there are several columns, with nothing but blanks, are left out.
 
     Raises:
-      ValueError: no first line, two columns of one name, a line of another number of cells, a quote that
-        is not closed; with the number of the line. What is no UTF-8.
+      ValueError: no first line, two columns of one name, a line of another number of cells, a cell of
+        more than 131,072 characters, a quote that is not closed; with the number of the line. What is no
+        UTF-8.
     """
     with _open(file) as lines, _located(file):
         first, second = lines.readline(), lines.readline()
     if not first.strip():
         raise ValueError(f"{str(file)!r} is empty; its first line must name the columns")
     delimiter = _delimiter(first)
-    cells = [len(next(csv.reader([line], delimiter=_delimiter(line)), [])) for line in (first, second)]
-    if first.startswith("#") and second.strip() and cells[0] != cells[1]:
-        raise ValueError(
-            f"{str(file)!r} begins with a comment, {first.strip()[:40]!r}, where its first line must "
-            f"name the columns, of which the second has {cells[1]}; leave the comment out"
-        )
+    if first.startswith("#") and second.strip():
+        with _located(file):
+            cells = [
+                len(next(csv.reader([line], delimiter=_delimiter(line)))) for line in (first, second)
+            ]
+        if cells[0] != cells[1]:
+            raise ValueError(
+                f"{str(file)!r} begins with a comment, {first.strip()[:40]!r}, where its first line "
+                f"must name the columns, of which the second has {cells[1]}; leave the comment out"
+            )
     with _open(file) as lines, _located(file):
         names = tuple(name.strip() for name in next(csv.reader(lines, delimiter=delimiter)))
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -91,7 +96,10 @@ def _checked(reader: Any, file: pathlib.Path, width: int) -> Iterator[list[str]]
         first = reader.line_num + 1
         try:
             row = next(reader)
-        except csv.Error as error:  # a cell that goes on and on, as after a quote that is not closed
+        except csv.Error as error:
+            if reader.line_num == first and "field limit" in str(error):
+                raise ValueError(f"{str(file)!r}, line {first}: {_too_long()}") from error
+            # a cell that goes on and on, as after a quote that is not closed
             raise ValueError(
                 f"{str(file)!r}, line {first} cannot be read ({error}); is a quote opened there "
                 "and never closed?"
@@ -105,11 +113,18 @@ def _checked(reader: Any, file: pathlib.Path, width: int) -> Iterator[list[str]]
             )
         if len(row) == width:
             yield row
-        elif row:
+        elif len(row) > 1 or any(cell.strip() for cell in row):
             raise ValueError(
                 f"{str(file)!r}, line {reader.line_num}: {len(row)} cells, where the first line names "
                 f"{width} columns; put quotes around cells that hold a delimiter"
             )
+
+
+def _too_long() -> str:
+    return (
+        f"a cell has more than {csv.field_size_limit():,} characters, the most that is read; shorten "
+        "it, or leave its column out of the file"
+    )
 
 
 def _delimiter(line: str) -> str:
@@ -149,4 +164,5 @@ def _located(file: pathlib.Path) -> Iterator[None]:
             "iconv -f latin1 -t utf-8 old.csv > new.csv"
         ) from error
     except (csv.Error, gzip.BadGzipFile, EOFError) as error:
-        raise ValueError(f"{str(file)!r} cannot be read: {error}") from error
+        said = _too_long() if "field limit" in str(error) else f"cannot be read: {error}"
+        raise ValueError(f"{str(file)!r} {said}") from error

@@ -25,10 +25,17 @@ def series_of(value: object) -> Any:
     """A series of one of the libraries as that of narwhals; None for anything else."""
     if type(value).__module__.split(".")[0] not in _LIBRARIES:
         return None
-    if type(value).__name__ in ("Index", "RangeIndex", "DatetimeIndex", "Categorical"):
-        pandas = sys.modules["pandas"]
-        value = pandas.Series(value)
-    return _narwhals().from_native(value, series_only=True, pass_through=False)
+    pandas, pyarrow = sys.modules.get("pandas"), sys.modules.get("pyarrow")
+    try:
+        if pandas is not None and isinstance(
+            value, (pandas.Index, pandas.api.extensions.ExtensionArray)
+        ):
+            value = pandas.Series(value)
+        elif pyarrow is not None and isinstance(value, pyarrow.Array):
+            value = pyarrow.chunked_array([value])
+        return _narwhals().from_native(value, series_only=True, pass_through=False)
+    except (TypeError, NotImplementedError) as error:
+        raise TypeError(f"{_kind_of(value)} is no column; give a series, an array or a list") from error
 
 
 def opened(
@@ -67,12 +74,26 @@ def of_series(name: str, series: Any, nulls: Collection[str]) -> Cells:
     >>> cells.kind, cells.missing.tolist()
     ('number', [False, True])
     """
+    try:
+        return _of_series(name, series, nulls)
+    except Exception as error:  # each library has its own
+        if str(error).startswith("column "):
+            raise
+        raise TypeError(
+            f"column {name!r} of {_kind_of(series.to_native())} cannot be read ({error}); make numbers "
+            "of it, or text"
+        ) from error
+
+
+def _of_series(name: str, series: Any, nulls: Collection[str]) -> Cells:
     narwhals, dtype = _narwhals(), series.dtype
     if isinstance(dtype, (narwhals.List, narwhals.Struct, narwhals.Array, narwhals.Binary)):
         raise TypeError(
             f"column {name!r} must hold numbers, text, booleans or dates, got {dtype}; make columns of "
             "its parts"
         )
+    if isinstance(dtype, (narwhals.Int128, narwhals.UInt128)):  # which NumPy has not
+        return of_values(name, series.to_list(), nulls)
     if isinstance(dtype, narwhals.Boolean) or dtype.is_integer() or dtype.is_float():
         missing = series.is_null().to_numpy().astype(bool)
         filling: Any = False if isinstance(dtype, narwhals.Boolean) else 0
@@ -89,6 +110,14 @@ def of_series(name: str, series: Any, nulls: Collection[str]) -> Cells:
         return Cells("number", spans.astype(np.float64) / 1e6, missing)
     cells = of_values(name, series.to_list(), nulls)
     return cells._replace(categorical=isinstance(dtype, (narwhals.Categorical, narwhals.Enum)))
+
+
+def _kind_of(value: Any) -> str:
+    """The dtype of a library's column, or its type where it has none."""
+    dtype = getattr(value, "dtype", getattr(value, "type", None))
+    return f"{type(value).__module__.split('.')[0]}.{type(value).__name__}" + (
+        f" ({dtype})" if dtype else ""
+    )
 
 
 def _dates(name: str, series: Any, dtype: Any) -> Cells:

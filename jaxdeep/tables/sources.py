@@ -156,7 +156,11 @@ def _is_single(value: Any) -> bool:
     >>> _is_single("Rome"), _is_single(np.float32(3)), _is_single(["Rome"]), _is_single(np.ones(3))
     (True, True, False, False)
     """
-    return isinstance(value, (str, bytes)) or not hasattr(value, "__len__") or np.ndim(value) == 0
+    return (
+        isinstance(value, (str, bytes))
+        or not hasattr(value, "__len__")
+        or getattr(value, "ndim", 1) == 0
+    )
 
 
 def _column(argument: str, name: str, value: Any) -> Any:
@@ -167,8 +171,11 @@ def _column(argument: str, name: str, value: Any) -> Any:
         return np.asarray(value)
     if isinstance(value, (list, tuple, range)):
         return list(value)
-    if (series := frames.series_of(value)) is not None:
-        return series
+    try:
+        if (series := frames.series_of(value)) is not None:
+            return series
+    except TypeError as error:
+        raise TypeError(f"{argument}: column {name!r}: {error}") from error
     if hasattr(value, "__array__"):
         return np.asarray(value)
     check_not_masked(f"{argument}: column {name!r}", value)  # which says what to make of a sparse one

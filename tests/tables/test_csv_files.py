@@ -95,3 +95,30 @@ def test_a_text_that_is_there_again_is_kept_once(tmp_path):
     assert [block[name].values.tolist() for name in names] == list(map(list, zip(*expected)))
     sizes = [part["x"].rows for part in blocks(["x"], 1500)]
     assert sizes == [1500, 1500, 1500, 500]
+
+
+@pytest.mark.parametrize("row", [0, 5])
+def test_a_cell_that_is_too_long_is_said_to_be(tmp_path, row):
+    lines = ["a,b", *["1,x"] * 8]
+    lines[1 + row] = "1," + "y" * 131_073
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match=rf"t\.csv', line {row + 2}: a cell has more than 131,072 char"):
+        jd.tables.fit(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("a,b\n" + "1," + "y" * 131_072 + "\n2,z\n")
+    assert jd.tables.fit(tmp_path / "t.csv").rows == 2
+    for text in ("a," + "b" * 131_073 + "\n1,2\n", "# c\n1," + "y" * 131_073 + "\n"):
+        (tmp_path / "t.csv").write_text(text)
+        with pytest.raises(ValueError, match=r"t\.csv' a cell has more than 131,072"):
+            jd.tables.fit(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text('a,b\n1,"x\n' + "1,x\n" * 40_000)
+    with pytest.raises(ValueError, match=r"line 2 .*quote"):
+        jd.tables.fit(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\t", " \t "])
+def test_a_line_of_blanks_is_no_row(tmp_path, blank):
+    (tmp_path / "t.csv").write_text(f"a,b\n{blank}\n1,x\n{blank}\n2,y\n{blank}\n{blank}")
+    columns = jd.tables.fit(tmp_path / "t.csv")
+    assert columns == jd.tables.fit({"a": ["1", "2"], "b": ["x", "y"]})
+    (tmp_path / "one.csv").write_text("a\n1\n  \n2\n")  # of a single column it is a cell
+    assert jd.tables.fit(tmp_path / "one.csv").features[0].missing == 1

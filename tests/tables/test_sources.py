@@ -8,6 +8,7 @@ import tempfile
 
 import chex
 import hypothesis
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -329,3 +330,63 @@ def test_levels_that_were_written_as_float32_was_are_found_again():
     old = jd.tables.from_json(old.to_json())
     for given in ([0.1, 0.3, 2], np.array([0.1, 0.3, 2], "f4"), ["0.1", "0.3", "2"]):
         assert old.encode_inputs({"a": given})["codes"][:, 0].tolist() == [2, 3, 4]
+
+
+def test_arrays_and_indices_of_the_libraries_are_columns():
+    day = datetime.timedelta(days=1)
+    same_as = {
+        "Int64": (pandas.array([1, None, 3], dtype="Int64"), [1, None, 3]),
+        "boolean": (pandas.array([True, None, False], dtype="boolean"), [True, None, False]),
+        "string": (pandas.array(["a", None, "b"], dtype="string"), ["a", None, "b"]),
+        "spans": (pandas.to_timedelta([day, None, 3 * day]), [day, None, 3 * day]),
+        "wide": (polars.Series([1, None, 2**100], dtype=polars.Int128), [1, None, 2**100]),
+    }
+    if ARROW:
+        import pyarrow
+
+        same_as |= {
+            f"arrow {i}": (pyarrow.array(values), values)
+            for i, values in enumerate(([1, None, 3], ["a", None, "b"], [True, None, False], [day] * 3))
+        }
+    for name, (given, values) in same_as.items():
+        columns = jd.tables.fit({"x": values}, missing_columns="impute")
+        assert jd.tables.fit({"x": given}) == jd.tables.fit({"x": values}), name
+        same(columns.encode_inputs({"x": given}), columns.encode_inputs({"x": values}))
+        frame = polars.DataFrame({"x": given}) if name == "wide" else pandas.DataFrame({"x": values})
+        assert jd.tables.fit(frame) == jd.tables.fit({"x": values})
+    words = pandas.CategoricalIndex(["a", None, "b"])
+    assert jd.tables.fit({"x": words}) == jd.tables.fit({"x": pandas.Series(words)})
+
+
+def test_what_is_no_column_is_refused_by_its_name():
+    pairs = pandas.MultiIndex.from_tuples([(1, 2), (3, 4)])
+    refused = {
+        "start_time": pandas.period_range("2020", "2021", freq="Y"),
+        "mid": pandas.interval_range(0, 2),
+        "pandas.MultiIndex": pairs,
+        "pandas.DataFrame": pandas.DataFrame({"a": [1, 2]}),
+    }
+    for said, given in refused.items():
+        with pytest.raises(TypeError, match=f"column 'y'.*{said}"):
+            jd.tables.fit({"x": [1, 2], "y": given})
+
+
+@pytest.mark.parametrize("names", [("numbers", "codes"), ("codes", "numbers"), ("numbers", "x")])
+def test_columns_may_be_called_as_the_inputs_are(names):
+    rows = {names[0]: [1.0, 2.0, 4.0, None], names[1]: ["a", "b", "b", "a"], "y": [0, 1, 1, 0]}
+    columns = jd.tables.fit(rows, "y")
+    inputs, targets = columns.encode(rows)
+    raw = {name: rows[name] for name in names}
+    given = [raw, {name: np.array(values) for name, values in raw.items()}, pandas.DataFrame(raw)]
+    for frame in [*given, {name: values[0] for name, values in raw.items()}]:
+        assert columns.is_raw(frame)
+    model = jd.nn.serial(columns=columns.layer(), out=jd.nn.dense(1))
+    params, state = model.init(jax.random.key(0), inputs)
+    expected = jd.predict(model, params, state, rows)
+    loss = jd.losses.sigmoid_cross_entropy
+    for x in (inputs, jax.tree.map(jnp.asarray, inputs)):
+        assert not columns.is_raw(x)
+        np.testing.assert_array_equal(jd.predict(model, params, state, x), expected)
+        found = jd.evaluate(model, params, state, (x, targets), loss=loss)
+        assert found == jd.evaluate(model, params, state, rows, loss=loss)
+    np.testing.assert_array_equal(jd.predict(model, params, state, raw), expected)
