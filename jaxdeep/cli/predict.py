@@ -40,10 +40,11 @@ def add(commands: arguments.Commands) -> None:
 
 def _predict(args: argparse.Namespace, parser: arguments.Parser) -> int:
     """Predict the rows of a file by a model that was saved with its columns, and write a file
-    with a line for each row: `prediction`, a label as it was in the table, or a number in the
-    unit of the target. Rows are read, predicted and written in blocks, so that memory does
-    not grow with the file. Columns are found by name, others and the target are not looked
-    at. The cells of --id are written as they are in the file. It gets its name when it is complete.
+    with a line for each row: `prediction`, a label as it was in the table (but 1 for 1.0, and
+    True for true, in a file of texts), or a number in the unit of the target. Rows are read,
+    predicted and written in blocks, so that memory does not grow with the file. Columns are
+    found by name, others and the target are not looked at. The cells of --id are written as
+    they are in the file. It gets its name when it is complete.
 
     Examples:
       python -m jaxdeep predict runs/people new.csv --out predictions.csv

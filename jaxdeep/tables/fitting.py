@@ -13,7 +13,7 @@ from jaxdeep._shapes import ArrayLike
 from jaxdeep._warning import warn
 from jaxdeep.tables.cells import NULLS, Cells
 from jaxdeep.tables.columns import Columns
-from jaxdeep.tables.gathering import Gathered, as_other
+from jaxdeep.tables.gathering import Gathered, as_other, as_unread, check_read
 from jaxdeep.tables.kinds import Kind, Seen, check_declared, decided
 from jaxdeep.tables.sources import BLOCK, Source, nearest, numbered, source_of
 from jaxdeep.tables.target_means import check_means, with_means
@@ -60,7 +60,9 @@ def fit(
         of the levels, and of 262,144 numbers of each column. Quartiles and medians are those of all rows
         up to that many, and of as many random rows of a longer table, the same for every container.
       target: the column to be predicted, which is not among the inputs. Text, booleans, and whole
-        numbers of which there are at most ten are classes, other numbers a regression.
+        numbers of which there are at most ten are classes, other numbers a regression. Labels that are
+        numbers are Python's, whole ones without a point: of the texts of a file, too, "1.0" is 1 and
+        "true" is True. Others are the texts that they are.
       kinds: for some columns by name, "number", "category", "boolean", "date" or "drop" in place of what
         would be found. For the target "category" says classes, and "number" a regression.
       null: texts that stand for a missing cell.
@@ -89,14 +91,15 @@ def fit(
 
     Raises:
       ValueError: a column of several kinds, of long text or of more than 131,072 levels, all of them
-        at once and with what to declare; dates of which some name a time zone; a target that is
-        missing in a row, has one class or one value, or numbers that float32 does not hold; a table
-        without rows or columns; a broken file, with the line; target encoding of numbers, without a
-        target, of too many levels, or of rows that are all alike.
+        at once and with what to declare; one without a cell of the kind that is declared; dates of which
+        some name a time zone; a target that is missing in a row, has one class or one value, numbers
+        with a decimal comma, or numbers that float32 does not hold; a table without rows or columns; a
+        broken file, with the line; target encoding of numbers, without a target, of too many levels, or
+        of rows that are all alike.
       TypeError: something else than a table; cells that are no numbers, text, booleans or dates.
 
     Warns where a category looks like an id, as nearly each row has a level of its own, or holds numbers
-    with a decimal comma.
+    with a decimal comma, and where more than a tenth of a column, and ten cells, are not of its kind.
 
     Target encoding is Micci-Barreca's (2001), as of `jaxdeep.preprocessing.target_encoder`.
 
@@ -150,7 +153,9 @@ def fit(
             gathered[name].add(np.arange(first, first + cells.rows)[own], cells.where(own))
     fitted = tuple(own.column(min_frequency) for own in gathered.values())
     for column in fitted:
-        if note := as_other(column):
+        if declared.get(column.name) == column.kind:
+            check_read(column)
+        if note := as_other(column) or as_unread(column):
             warn(f"column {column.name!r} {note}")
     length = length if looked_at is None else int(looked_at.sum())
     check_means(target_encoding, fitted, found)

@@ -20,6 +20,7 @@ from jaxdeep.tables.kinds import Kind, check_levels
 from jaxdeep.tables.statistics import Dates, Number, Numbers, Whole
 
 TRUTHS = ("False", "True")  # the levels of a boolean column, whatever it holds
+_MANY = 10  # cells of another kind from which on there is a warning
 _ID = 50  # distinct values from which on a column may be an id
 
 
@@ -110,9 +111,7 @@ class Gathered:
         if column.unknown and column.kind == "category":
             notes.append(f"has {column.unknown:,} cells of levels rarer than min_frequency: unknown")
         elif column.unknown:
-            notes.append(
-                f"has {column.unknown:,} cells that are no {column.kind}: they count as missing"
-            )
+            notes.append(_unread(column))
         return tuple(notes)
 
 
@@ -127,6 +126,25 @@ def as_other(column: Column) -> str | None:
         f'looks like an id, with {len(column.levels):,} levels in {column.known:,} cells: "drop" in '
         "kinds= leaves it out"
     )
+
+
+def as_unread(column: Column) -> str | None:
+    """What to say of a column many of whose cells are not of its kind; None of others."""
+    many = column.unknown >= _MANY and column.unknown > 0.1 * (column.known + column.unknown)
+    return _unread(column) if many and column.kind != "category" else None
+
+
+def check_read(column: Column) -> None:
+    """Refuse a column of a declared kind of which no cell is."""
+    if column.unknown and not column.known and column.kind != "category":
+        raise ValueError(
+            f"column {column.name!r} is declared a {column.kind}, and none of its {column.unknown:,} "
+            "cells is one; declare another kind in kinds=, or leave it to be found"
+        )
+
+
+def _unread(column: Column) -> str:
+    return f"has {column.unknown:,} cells that are no {column.kind}: they count as missing"
 
 
 def _order(key: str) -> tuple[bool, float, str]:

@@ -190,3 +190,21 @@ def test_a_sparse_matrix_is_no_column():
     sparse = pytest.importorskip("scipy.sparse").csr_matrix(np.eye(3))
     with pytest.raises(TypeError, match=r"column 'a' must be .* a sparse matrix.*\.toarray\(\)"):
         jd.tables.fit({"a": sparse})
+
+
+@pytest.mark.parametrize(
+    ("kind", "cells"),
+    [("date", [1.5, 2.5, None]), ("number", ["a", "b", None]), ("boolean", [2, 3, None])],
+)
+def test_a_declared_kind_that_no_cell_has_is_refused(kind, cells):
+    with pytest.raises(ValueError, match=f"column 'x' is declared a {kind}, and none of its 2 cells"):
+        jd.tables.fit({"x": cells}, kinds={"x": kind})
+    assert jd.tables.fit({"x": [None, None]}, kinds={"x": kind}).features[0].missing == 2
+
+
+def test_many_cells_of_another_kind_than_the_declared_are_warned_of():
+    cells = ["2020-01-02"] * 80 + ["soon"] * 20
+    with pytest.warns(UserWarning, match="column 'x' has 20 cells that are no date"):
+        columns = jd.tables.fit({"x": cells}, kinds={"x": "date"})
+    assert "x has 20 cells that are no date" in columns.summary()
+    jd.tables.fit({"x": [*range(95), *["?!"] * 9]}, kinds={"x": "number"})  # few, and asked for

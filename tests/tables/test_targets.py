@@ -202,3 +202,16 @@ def test_a_target_is_standardised_where_float32_needs_it():
         np.testing.assert_allclose(columns.values(codes) / y[-1], y / y[-1], atol=1e-6)
     with pytest.raises(TypeError, match="standardize_target"):
         fitted(fine, standardize_target="often")
+
+
+@pytest.mark.parametrize(
+    ("texts", "classes"),
+    [(["1.0", "2.0"], (1, 2)), (["0.50", "2"], (0.5, 2)), (["true", "false"], (False, True))],
+)
+def test_labels_of_a_file_are_numbers_and_truths_as_they_are_documented(tmp_path, texts, classes):
+    (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{i},{text}\n" for i, text in enumerate(texts)))
+    columns = jd.tables.fit(tmp_path / "t.csv", "y", kinds={"y": "category"})
+    assert columns.classes == classes
+    assert list(map(type, columns.classes)) == list(map(type, classes))
+    # an array of mixed numbers has one type
+    assert columns.labels([0, 1]).tolist() == list(classes)
