@@ -6,13 +6,10 @@ import json
 import os
 import pathlib
 import re
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, overload
 
 import jax
-import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import leaves_of
@@ -25,47 +22,24 @@ from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model
 from jaxdeep.saving import trees
 from jaxdeep.saving.architecture import from_config, to_config
-from jaxdeep.saving.sealing import sealed
+from jaxdeep.saving.forms import (
+    FORMAT,
+    FORMS,
+    OWN,
+    PLAIN,
+    VERSION,
+    Arrays,
+    Document,
+    Form,
+    beside,
+    digest_of,
+    locked,
+)
 from jaxdeep.saving.training import PREFIX, described, restored
 from jaxdeep.saving.values import Json
+from jaxdeep.saving.writing import check_free, write, written
 
-Document = dict[str, Json]  # of model.json
-Arrays = dict[str, np.ndarray]  # by path, as safetensors holds them
-
-FORMAT, VERSION = "jaxdeep-model", 2
-_PLAIN = 1  # the version of a model without what `fit` needs to go on
-
-
-class Form(NamedTuple):
-    """What the files of a saved model are called.
-
-    Attributes:
-      document: the file of the architecture.
-      arrays: that of the arrays.
-      metadata: what the latter says about itself.
-      card: whether there is a README beside them.
-    """
-
-    document: str
-    arrays: str
-    metadata: dict[str, str] | None = None
-    card: bool = False
-
-
-# "format" is what other readers of safetensors ask for; arrays of JAX go by "flax"
-FORMS = {
-    "jaxdeep": Form("model.json", "arrays.safetensors"),
-    "huggingface": Form(
-        "config.json",
-        "model.safetensors",
-        {"format": "flax", "jaxdeep_format_version": str(_PLAIN)},
-        card=True,
-    ),
-}
-OWN, CARD = FORMS["jaxdeep"], "README.md"
-_BEGINNING = f'{{\n  "format": "{FORMAT}"'.encode()
 _SEALED = re.compile(rb'(.*),\n  "sha256": "([0-9a-f]{64})"\n}\n', re.DOTALL)
-_OWN = re.compile(r"arrays\.[0-9a-f]{16}\.safetensors|\.[0-9a-f]{8}\.tmp")
 
 
 def save(
@@ -138,11 +112,11 @@ def save(
         about, more = described(training, params, state)
     params, state = leaves_of("params", params), leaves_of("state", state)
     if jax.process_index() == 0:
-        _check_free(directory, own)
+        check_free(directory, own)
     architecture = to_config(model)
     document = {
         "format": FORMAT,
-        "format_version": _PLAIN if about is None else VERSION,
+        "format_version": PLAIN if about is None else VERSION,
         "jaxdeep_version": __version__,
         "architecture": architecture,
         "params": trees.skeleton(params, "params"),
@@ -154,8 +128,8 @@ def save(
     named = trees.flat({"params": params, "state": state} | ({"training": more} if more else {}))
     arrays = {name: trees.stored(fetched(array)) for name, array in named.items()}
     if jax.process_index() == 0:
-        with _written(directory):
-            _write(directory, document, arrays, own)
+        with written(directory):
+            write(directory, document, arrays, own)
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -211,7 +185,7 @@ def load(path: str | os.PathLike[str], *, training: bool = False) -> tuple[Any, 
         raise ValueError(
             f"{str(directory)!r} is a file; a saved model is a directory with a {OWN.document}"
         )
-    with _locked(directory, exclusive=False):
+    with locked(directory, exclusive=False):
         form = _form_of(directory)
         document = _read(directory / form.document)
         file = _arrays_file(directory, document["arrays"], form)
@@ -234,133 +208,6 @@ def load(path: str | os.PathLike[str], *, training: bool = False) -> tuple[Any, 
                 "training=result.training)"
             )
         return model, params, state, restored(about, params, state, more)
-
-
-# --- writing --------------------------------------------------------------------------------------
-
-
-def _write(directory: pathlib.Path, document: Document, arrays: Arrays, form: Form) -> None:
-    if not directory.exists():  # complete before it has its name
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.tmp")
-        temporary.mkdir()
-        try:
-            _write_into(temporary, document, arrays, form, directory.name)
-            os.rename(temporary, directory)
-            _sync(directory.parent)
-            return
-        except OSError:
-            if not directory.exists():  # else another process was faster
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        _check_free(directory, form)
-    with _locked(directory, exclusive=True):
-        _write_into(directory, document, arrays, form, directory.name)
-
-
-@contextlib.contextmanager
-def _written(directory: pathlib.Path) -> Iterator[None]:
-    """Name the path that was given where it cannot be written, not a temporary file there."""
-    from safetensors import SafetensorError
-
-    shown = str(directory)
-    try:
-        yield
-    except FileExistsError as error:
-        if str(error).startswith(repr(shown)):  # it says itself what is there
-            raise
-        raise _unwritable(error, shown) from error
-    except OSError as error:
-        raise _unwritable(error, shown) from error
-    except SafetensorError as error:  # which words the system's errors in its own way
-        raise OSError(f"a model cannot be saved at {shown!r} ({error}); {_ELSEWHERE}") from error
-
-
-_ELSEWHERE = "make room there, or make it writable, or give another path"
-
-
-def _unwritable(error: OSError, shown: str) -> OSError:
-    why = error.strerror or str(error)
-    return type(error)(error.errno, f"a model cannot be saved at {shown!r} ({why}); {_ELSEWHERE}")
-
-
-def _write_into(
-    directory: pathlib.Path, document: Document, arrays: Arrays, form: Form, title: str
-) -> None:
-    """Write the files; the moment when the document gets its name decides between old and new.
-
-    Until then the old arrays stay, and the new ones lie beside them under a name with their checksum,
-    where `load` finds them too.
-    """
-    from safetensors.numpy import save_file
-
-    def put(temporary: pathlib.Path, name: str) -> None:
-        _sync(temporary)
-        os.replace(temporary, directory / name)
-        _sync(directory)
-
-    temporary = directory / f".{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # as the user wants it; the library makes a file private
-        save_file(arrays, temporary, metadata=form.metadata)
-        temporary.chmod(mode)
-        digest = _digest(temporary)
-        about, beside = {"bytes": temporary.stat().st_size, "sha256": digest}, _beside(digest)
-        put(temporary, beside)
-        temporary.write_bytes(sealed(document | {"arrays": about}))
-        put(temporary, form.document)
-        put(directory / beside, form.arrays)
-        if form.card and not (directory / CARD).exists():
-            temporary.write_text(_CARD.format(title=title, version=__version__))
-            put(temporary, CARD)
-    finally:
-        temporary.unlink(missing_ok=True)
-    for left in directory.iterdir():  # by a process that was killed
-        if _OWN.fullmatch(left.name):
-            left.unlink(missing_ok=True)
-
-
-_CARD = """---
-library_name: jaxdeep
-tags:
-- jaxdeep
-- jax
----
-
-# {title}
-
-Saved by jaxdeep {version}: `config.json` is the architecture, `model.safetensors` the arrays by path.
-
-```python
-import jaxdeep as jd
-
-model, params, state = jd.load("the path of this directory")
-outputs, _ = model.apply(params, state, inputs)
-```
-"""
-
-
-def _check_free(directory: pathlib.Path, form: Form) -> None:
-    """Refuse a path where there is something else than a saved model."""
-    if not os.path.lexists(directory):
-        return
-    shown = str(directory)
-    if not directory.is_dir():
-        raise FileExistsError(f"{shown!r} is a file; a model is saved as a directory: give another path")
-    names = {entry.name for entry in directory.iterdir()}
-    if form.document in names:
-        file = directory / form.document
-        if not file.is_file() or not file.read_bytes().startswith(_BEGINNING):
-            raise FileExistsError(
-                f"{str(file)!r} is not of a model that jaxdeep saved: give another path"
-            )
-    elif any(name != form.arrays and not _OWN.fullmatch(name) for name in names):
-        raise FileExistsError(
-            f"{shown!r} is a directory of other files, not of a model that jaxdeep saved: give another "
-            "path"
-        )
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -434,7 +281,7 @@ def _check_document(document: Document) -> None:
 
 def _version_of(document: Document) -> int:
     """The version that a document of this content has."""
-    return VERSION if "training" in document else _PLAIN
+    return VERSION if "training" in document else PLAIN
 
 
 def _describes_a_file(about: Json) -> bool:
@@ -447,9 +294,9 @@ def _describes_a_file(about: Json) -> bool:
 def _arrays_file(directory: pathlib.Path, about: dict[str, Json], form: Form) -> pathlib.Path:
     """The file with the arrays that belong to the document."""
     file = directory / form.arrays
-    beside = directory / _beside(about["sha256"])
-    for candidate in (beside, file):  # beside: saving was cut off before the old arrays went
-        if candidate.is_file() and _digest(candidate) == about["sha256"]:
+    newer = directory / beside(about["sha256"])
+    for candidate in (newer, file):  # beside it: saving was cut off before the old arrays went
+        if candidate.is_file() and digest_of(candidate) == about["sha256"]:
             return candidate
     if not file.exists():
         raise FileNotFoundError(
@@ -486,43 +333,6 @@ def _directory(path: str | os.PathLike[str]) -> pathlib.Path:
         raise TypeError(f"path must be the path of a directory, got {path!r}")
     _checks.check_local_path("path", path)
     return pathlib.Path(os.path.realpath(pathlib.Path(path).expanduser()))
-
-
-def _beside(digest: str) -> str:
-    return f"arrays.{digest[:16]}.safetensors"
-
-
-def _digest(file: pathlib.Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _sync(path: pathlib.Path) -> None:
-    """Wait until a file, or the names in a directory, are on the disk."""
-    if os.name == "nt" and path.is_dir():  # which Windows does by itself
-        return
-    descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _locked(directory: pathlib.Path, *, exclusive: bool) -> Iterator[None]:
-    """One writer at a time, and no reader meanwhile, where the system can do that."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

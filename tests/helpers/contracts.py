@@ -1690,7 +1690,7 @@ call(
 DIFFERENCES = [0.1, 0.2, 0.4]
 call("comparison.t_interval", values=DIFFERENCES, level=0.9)
 call("comparison.bca_interval", values=DIFFERENCES, level=0.9, seed=1)
-call("comparison.sign_flip_test", differences=DIFFERENCES, seed=1)
+call("comparison.sign_flip_test", differences=DIFFERENCES, seed=1, error=1e-7)
 call("comparison.paired_t_test", differences=DIFFERENCES)
 call("comparison.holm", p_values=DIFFERENCES)
 call("comparison.superiority", a=DIFFERENCES, b=[0.3, 0.1], mode="min")

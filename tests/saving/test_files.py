@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 import jaxdeep as jd
 from jaxdeep._compat import enable_x64
 from jaxdeep.nn.model import Model
-from jaxdeep.saving import files
+from jaxdeep.saving import writing
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (6, 8))
@@ -369,7 +369,7 @@ class Killed(BaseException):
 def steps(monkeypatch, limit):
     """Let the process die at its file operation number `limit`, and count them."""
     done = []
-    for module, name in ((os, "replace"), (os, "rename"), (os, "fsync"), (files, "_digest")):
+    for module, name in ((os, "replace"), (os, "rename"), (os, "fsync"), (writing, "digest_of")):
         real = getattr(module, name)
 
         def counted(*args, real=real):
@@ -381,7 +381,7 @@ def steps(monkeypatch, limit):
         monkeypatch.setattr(module, name, counted)
     # a process that is killed does not clean up
     monkeypatch.setattr(pathlib.Path, "unlink", lambda *args, **kwargs: None)
-    monkeypatch.setattr(files.shutil, "rmtree", lambda *args, **kwargs: None)
+    monkeypatch.setattr(writing.shutil, "rmtree", lambda *args, **kwargs: None)
     return done
 
 
