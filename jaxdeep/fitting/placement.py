@@ -122,7 +122,7 @@ def placed(mesh: Mesh | None, run: PyTree, params: PyTree, where: Where | None) 
 
     These are split over the mesh's model axis, along the longest of their axes that it divides. So are
     the leaves that the optimizer and the run keep for them, which are told by having the same shape and
-    a path that ends in the parameter's path.
+    a path that ends in the parameter's path, or in one name more, as codes of `low_precision` have.
     """
     if mesh is None:
         return Placement()
@@ -141,8 +141,8 @@ def placed(mesh: Mesh | None, run: PyTree, params: PyTree, where: Where | None) 
 
     def sharding(path: jax.tree_util.KeyPath, leaf: jax.Array) -> NamedSharding:
         parts = path_name(path).split("/")
-        for i in range(len(parts)):
-            end = "/".join(parts[i:])
+        ends = (parts[i:] for parts in (parts, parts[:-1]) for i in range(len(parts)))
+        for end in map("/".join, ends):
             if end in specs and sizes[end] == leaf.shape:
                 return NamedSharding(mesh, specs[end])
         return NamedSharding(mesh, PartitionSpec())

@@ -33,11 +33,13 @@ from jaxdeep.optimizers.moments import (
     second_moment,
 )
 from jaxdeep.optimizers.plateau import PlateauState, reduce_on_plateau
+from jaxdeep.optimizers.precision import LowPrecisionState, bytes_per_param, low_precision
 from jaxdeep.optimizers.slow import SlowState, lookahead
 from jaxdeep.optimizers.transform import Transform, TransformState
 
 __all__ = [
     "EmaState",
+    "LowPrecisionState",
     "NagState",
     "PlateauState",
     "SkipState",
@@ -51,6 +53,7 @@ __all__ = [
     "add_l1_penalty",
     "add_l2_penalty",
     "bias_correction",
+    "bytes_per_param",
     "check_transform",
     "clip_by_global_norm",
     "clip_by_norm",
@@ -63,6 +66,7 @@ __all__ = [
     "hyperparams",
     "lion",
     "lookahead",
+    "low_precision",
     "max_norm",
     "min_max_norm",
     "multiply",

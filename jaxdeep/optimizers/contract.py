@@ -9,6 +9,8 @@ from jax.tree_util import KeyPath, PyTreeDef
 from jax.typing import DTypeLike
 
 from jaxdeep._shapes import Array, PyTree
+from jaxdeep.optimizers.evaluation import states_of
+from jaxdeep.optimizers.precision import LowPrecisionState
 from jaxdeep.optimizers.transform import Transform
 from jaxdeep.tree import leaf_paths, path_name
 
@@ -26,7 +28,8 @@ def check_transform(
 
     * `update` can be traced and keeps the structure, shapes, dtypes and weak types of the state, so that
       nothing retraces and a scan can carry it; twice the same arguments give twice the same results;
-    * updates have the structure, shapes and dtypes of the parameters;
+    * updates have the structure, shapes and dtypes of the parameters; those of `low_precision`, which
+      come last, may be float32 for parameters in bfloat16;
     * scalars and accumulators of the state are at least float32 whatever the parameters are: 0.999 is 1
       in bfloat16, and 0.001 of the new is lost (an accumulator that is low in precision for float32
       parameters too was chosen to be, and passes);
@@ -97,7 +100,7 @@ def _check_dtype(
         except jax.errors.JAXTypeError as error:
             raise ValueError(f"update cannot be traced by jax.jit: {error}") from error
         _check_same("state", state, after, dtype)
-        _check_same("update", params, updates, dtype)
+        _check_same("update", _expected(params, updates, state), updates, dtype)
         again = tx.update(grads, state, params, **extra)
         for (path, old), (_, new) in zip(_floats((updates, after)), _floats(again)):
             if not jnp.allclose(old, new, rtol=0.05, atol=1e-3, equal_nan=True):
@@ -135,6 +138,18 @@ def _floats(tree: PyTree) -> list[tuple[KeyPath, Array]]:
 def _is_slot(path: KeyPath, params: PyTree) -> bool:
     """Whether a leaf belongs to a parameter, rather than to the algorithm."""
     return any(path_name(path).endswith(name) for name in leaf_paths(params) if name)
+
+
+def _expected(params: PyTree, updates: PyTree, state: PyTree) -> PyTree:
+    """What updates are to be like: `low_precision` says which of bfloat16 are in float32."""
+    last = next(states_of(state, LowPrecisionState), None) is not None
+    if not last or jax.tree.structure(params) != jax.tree.structure(updates):
+        return params
+
+    def wide(p: Array, u: Array) -> Array:
+        return p.astype(u.dtype) if (p.dtype, u.dtype) == (jnp.bfloat16, jnp.float32) else p
+
+    return jax.tree.map(wide, params, updates)
 
 
 def _check_same(label: str, before: PyTree, after: PyTree, dtype: str) -> None:

@@ -12,6 +12,7 @@ from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
 from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, Arrays, PyTree
+from jaxdeep.optimizers.codes import all_decoded
 from jaxdeep.optimizers.identity import Described
 from jaxdeep.optimizers.scalars import DECAY, NOT_NEGATIVE, Hyper, Numeric, drive, driven_values, within
 from jaxdeep.optimizers.transform import (
@@ -294,7 +295,8 @@ def gradient_point(opt_state: PyTree, params: PyTree) -> PyTree:
 
     for node in jax.tree.leaves(opt_state, is_leaf=is_nag):
         if is_nag(node):
-            shapes = [m.shape for m in jax.tree.leaves(node.transform.slots["trace"])]
+            trace = all_decoded(node.transform.slots["trace"])
+            shapes = [m.shape for m in jax.tree.leaves(trace)]
             if any(shape not in map(jnp.shape, jax.tree.leaves(params)) for shape in shapes):
                 raise ValueError(
                     "gradient_point: the trace of nag does not have the parameters' shapes; a wrapper "
@@ -302,7 +304,7 @@ def gradient_point(opt_state: PyTree, params: PyTree) -> PyTree:
                 )
             params = jax.tree.map(
                 lambda m, p, beta=node.momentum: _ahead(p, m, beta),
-                node.transform.slots["trace"],
+                trace,
                 params,
                 is_leaf=lambda m: isinstance(m, optax.MaskedNode),
             )

@@ -1,0 +1,403 @@
+"""Any optimizer with its state, and the parameters, in fewer bits."""
+
+import collections
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.tree_util import KeyPath, PyTreeDef
+
+from jaxdeep import _checks
+from jaxdeep._arrays import check_leaves
+from jaxdeep._shapes import Array, PyTree
+from jaxdeep._words import hashed
+from jaxdeep.optimizers.codes import Coded, all_decoded, encoded, in_parts, is_coded, joined, rounded
+from jaxdeep.optimizers.evaluation import states_of
+from jaxdeep.optimizers.identity import Described
+from jaxdeep.optimizers.transform import Transform, check_state, check_updates, leaves_beside
+from jaxdeep.tree import Where, check_where, mask, path_name
+
+_STATES = ("bfloat16", "int8")
+_PARAMS = ("float32", "bfloat16", "bfloat16+8")
+_NEVER_NEGATIVE = ("nu", "nu_max", "sum_of_squares", "exp_avg_sq")  # what optax and jaxdeep call squares
+_SHORTEST = 16  # last axis, below which the scales of 8-bit codes would not be worth it
+_SEED = 0x10_09
+
+
+class LowPrecisionState(NamedTuple):
+    """State of `low_precision`.
+
+    Attributes:
+      count: updates done, int32; the random bits of a rounding are of it and of the place alone.
+      inner: the state of the optimizer inside, with codes in the place of large arrays.
+      error: what parameters of bfloat16 lack, in 8 bits, with ``params="bfloat16+8"``; None for others.
+    """
+
+    count: jax.Array  # type: ignore[assignment]
+    inner: PyTree
+    error: PyTree
+
+
+class _Settings(NamedTuple):
+    state: str
+    params: str
+    where: Where | None
+    min_size: int
+
+
+def low_precision(
+    inner: optax.GradientTransformation,
+    state: str = "int8",
+    params: str = "float32",
+    *,
+    where: Where | None = None,
+    min_size: int = 4096,
+) -> Transform:
+    """Any optimizer with its state in 8 or 16 bits a number, and the parameters in 16 or 24.
+
+    AdamW in float32 takes 12 bytes a parameter: the parameter, m and v. With this around it::
+
+        state       params         bytes
+        "int8"      "float32"       6.03
+        "bfloat16"  "bfloat16"      6.00
+        "int8"      "bfloat16+8"    5.03
+        "int8"      "bfloat16"      4.03
+
+    At every update the state is decoded, `inner` does its arithmetic in float32, and the result is
+    encoded again, all in one compiled pass over each array. ``int8`` has a scale for each 256 elements
+    along the last axis, the largest size s among them, and 8-bit floats below it::
+
+        v ≈ s · 2^((c − 253)/8)    31 octaves of squares, ``uint8``; c = 0 is v = 0, and nothing else
+        m ≈ ± s · 2^((|c| − 126)/8)    15 octaves, ``int8``
+
+    (the power being linear within an octave). A v that is not 0 never becomes 0, so that no update can
+    be far larger than it was to be; what is 0 stays exactly 0. Whatever loses bits is **rounded at
+    random** to one of its two neighbours so that the mean is right, for v changes by a thousandth an
+    update, less than any of these steps, and rounding to the nearest would hold it where it is. The
+    random bits are a hash of the number of the array, of the count of updates and of the position: no
+    key is kept, and they are the same under `jax.jit` and `jax.vmap`, on any number of devices, and in
+    a run that goes on from a checkpoint.
+
+    What is encoded: arrays of `inner`'s state that have the path, the shape and at least `min_size`
+    elements of a parameter, are float32, and begin at a value which the parameters have no part in.
+    So averages of gradients are, and copies or averages of parameters (`lookahead`, `ema_params`) are
+    not; nor are whole numbers, scalars, factors of Adafactor and dtypes below float32. Squares are told
+    by their names ("nu", "nu_max", "sum_of_squares", "exp_avg_sq"); everything else has a sign.
+
+    With ``params="bfloat16"`` or ``"bfloat16+8"`` the parameters themselves are bfloat16 (cast them
+    before `init`; smaller ones may stay float32). The new parameter is rounded at random, to bfloat16 or
+    to 24 bits, of which the last 8 are in the state. The update is ``new − p`` in float32, whatever
+    the parameters are, so that ``p + u``, which `optax.apply_updates` rounds to bfloat16, is the
+    new parameter. Therefore this comes **last in a chain**: put clipping, decay and constraints into
+    `inner`.
+
+    Args:
+      inner: any transformation of jaxdeep or optax, or a pair of `init` and `update`. It sees
+        gradients, parameters and state in at least float32.
+      state: "int8" or "bfloat16".
+      params: "float32" leaves parameters and updates in the dtype they have; "bfloat16"; "bfloat16+8".
+      where: the parameters it is for (`jaxdeep.tree.mask`), themselves and their state; all by default.
+      min_size: state of smaller parameters stays float32; so does with "int8" that of parameters with
+        less than 16 elements along the last axis.
+
+    Raises:
+      TypeError: not an optax transformation. ValueError: an unknown word, a size below 1; at
+        `init`, a parameter of `min_size` that is not bfloat16 though `params` says so, or an `inner`
+        that is already in low precision; at the update, parameters not passed, or another's state.
+
+    Sources: Dettmers et al., "8-bit Optimizers via Block-wise Quantization" (arXiv:2110.02861);
+    Gonzalez Ortiz et al., "FlashOptim" (arXiv:2602.23349); Zamirai et al., "Revisiting BFloat16
+    Training" (arXiv:2010.06192). In the codes of the first two a v that is not 0 can become 0, so that
+    one large coordinate makes the updates of its neighbours thousands of times too large.
+
+    >>> import jaxdeep as jd
+    >>> tx = low_precision(jd.optimizers.adamw(1e-3), "int8", "bfloat16+8")
+    >>> params = {"kernel": jnp.ones((64, 256), jnp.bfloat16), "bias": jnp.zeros(256)}
+    >>> state = tx.init(params)
+    >>> round(jd.optimizers.bytes_per_param(state, params), 2)  # the bias stays as it is
+    5.14
+    >>> updates, state = tx.update(jax.tree.map(jnp.ones_like, params), state, params)
+    >>> params = optax.apply_updates(params, updates)
+    >>> params["kernel"].dtype, round(float(jd.optimizers.hyperparams(state)["learning_rate"]), 4)
+    (dtype(bfloat16), 0.001)
+    """
+    if not all(callable(getattr(inner, name, None)) for name in ("init", "update")):
+        hint = "; call it with a learning rate" if callable(inner) else ""
+        raise TypeError(f"inner must be an optax transformation, got {inner!r}{hint}")
+    _checks.check_choice("state", state, _STATES)
+    _checks.check_choice("params", params, _PARAMS)
+    if where is not None:
+        check_where(where)
+    settings = _Settings(state, params, where, _checks.check_count("min_size", min_size))
+    update = inner.update
+    if isinstance(inner, optax.GradientTransformation):
+        update = optax.with_extra_args_support(inner).update
+    return optax.GradientTransformationExtraArgs(
+        Described(_init, (inner.init, settings)), Described(_update, (update, settings))
+    )
+
+
+def bytes_per_param(opt_state: PyTree, params: PyTree) -> float:
+    """Bytes of the optimizer's state and of the parameters together, a parameter.
+
+    Args:
+      opt_state: the state of any optax optimizer, or its `jax.ShapeDtypeStruct` from
+        ``jax.eval_shape(tx.init, params)``, which takes no memory.
+      params: the parameters, or theirs.
+
+    Raises:
+      ValueError: no parameters.
+      TypeError: a leaf that is no array.
+
+    >>> import jaxdeep as jd
+    >>> params = jax.ShapeDtypeStruct((1000, 1000), "float32")
+    >>> round(bytes_per_param(jax.eval_shape(jd.optimizers.adamw(1e-3).init, params), params), 2)
+    12.0
+    """
+    check_leaves("opt_state", opt_state, real=False)
+    check_leaves("params", params, real=False)
+    count = sum(np.size(leaf) if np.isscalar(leaf) else leaf.size for leaf in jax.tree.leaves(params))
+    if not count:
+        raise ValueError("params must have elements, got none")
+    return sum(map(_bytes, jax.tree.leaves((opt_state, params)))) / count
+
+
+def _bytes(leaf: Any) -> int:
+    if jax.dtypes.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+        return int(jax.eval_shape(jax.random.key_data, leaf).size * 4)
+    return int(np.prod(np.shape(leaf), dtype=np.int64) * jnp.result_type(leaf).itemsize)
+
+
+# --- the beginning ----------------------------------------------------------------------------------
+
+
+def _init(
+    inner_init: Callable[[PyTree], PyTree], settings: _Settings, params: PyTree
+) -> LowPrecisionState:
+    if params is None:
+        raise TypeError("params must be a pytree of arrays, got None")
+    check_leaves("params", params)
+    chosen = _chosen(params, settings)
+    large: dict[KeyPath, tuple[int, ...]] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if np.size(leaf) < settings.min_size or not (_is_float(leaf) and chosen[path]):
+            continue
+        if settings.params != "float32" and leaf.dtype != jnp.bfloat16:
+            raise ValueError(
+                f"params={settings.params!r} wants parameters in bfloat16, and "
+                f"{path_name(path) or 'the only leaf'} is {jnp.result_type(leaf)}; cast it, "
+                "leaf.astype('bfloat16'), or leave it out by where="
+            )
+        if settings.state == "bfloat16" or np.shape(leaf)[-1:] >= (_SHORTEST,):
+            large[path] = np.shape(leaf)
+    wide = jax.tree.map(_widened, params)
+    inner = inner_init(wide)
+    if next(states_of(inner, LowPrecisionState), None) is not None:
+        raise ValueError("inner must not be in low precision already, got low_precision in it")
+    leaves, structure = jax.tree_util.tree_flatten_with_path(inner)
+    of_values = _depend_on_values(inner_init, wide) if large else [True] * len(leaves)
+    coded = [
+        leaf if copied else _first(leaf, path, large, settings.state)
+        for (path, leaf), copied in zip(leaves, of_values)
+    ]
+    error = None
+    if settings.params == "bfloat16+8":
+        error = jax.tree_util.tree_map_with_path(
+            lambda path, p: jnp.zeros_like(p, jnp.int8) if _is_low(p) and chosen[path] else None, params
+        )
+    return LowPrecisionState(jnp.zeros((), jnp.int32), jax.tree.unflatten(structure, coded), error)
+
+
+def _first(leaf: Array, path: KeyPath, large: dict[KeyPath, tuple[int, ...]], state: str) -> Any:
+    """A leaf of a new state, encoded if it belongs to one of the large parameters."""
+    for start in range(len(path) + 1):
+        if large.get(path[start:]) == jnp.shape(leaf) and leaf.dtype == jnp.float32:
+            if state == "bfloat16":
+                return rounded(leaf, 1 << 15)
+            name = path_name(path[start - 1 : start])
+            return encoded(leaf, 1 << 15, signed=name not in _NEVER_NEGATIVE)
+    return leaf
+
+
+def _depend_on_values(inner_init: Callable[[PyTree], PyTree], params: PyTree) -> list[bool]:
+    """Whether each leaf of a new state is made of the parameters' values, and not of shapes alone."""
+    program = jax.make_jaxpr(lambda params: jax.tree.leaves(inner_init(params)))(params)
+    return _reached(program.jaxpr, [True] * len(program.jaxpr.invars))
+
+
+def _reached(program: Any, known: list[bool]) -> list[bool]:
+    """The results of a program that some of the arguments which are True have a part in."""
+    reached = {variable for variable, is_one in zip(program.invars, known) if is_one}
+
+    def is_reached(variables: list[Any]) -> Iterator[bool]:
+        return (not hasattr(variable, "val") and variable in reached for variable in variables)
+
+    for equation in program.eqns:
+        parts = [*is_reached(equation.invars)]
+        within = getattr(equation.params.get("jaxpr"), "jaxpr", None)
+        if within is not None and len(within.invars) == len(parts):
+            results = _reached(within, parts)
+        else:
+            results = [any(parts)] * len(equation.outvars)
+        reached |= {variable for variable, is_one in zip(equation.outvars, results) if is_one}
+    return [*is_reached(program.outvars)]
+
+
+# --- the update -------------------------------------------------------------------------------------
+
+
+def _update(
+    inner_update: Callable[..., tuple[PyTree, PyTree]],
+    settings: _Settings,
+    updates: PyTree,
+    state: LowPrecisionState,
+    params: PyTree | None = None,
+    **extra: object,
+) -> tuple[PyTree, LowPrecisionState]:
+    check_state("low_precision", state, LowPrecisionState)
+    if params is None and settings.params != "float32":
+        raise ValueError(
+            f"low_precision(params={settings.params!r}) needs the parameters: "
+            "update(updates, state, params)"
+        )
+    check_updates(updates, params)
+    _check_own(settings, state)
+    structure: PyTreeDef = jax.tree.structure(updates, is_leaf=_is_none)
+    grads = jax.tree.leaves(updates, is_leaf=_is_none)
+    given = grads if params is None else leaves_beside(updates, "the parameters", params)
+    errors: list[Any] = [None] * len(given)
+    if state.error is not None:
+        errors = jax.tree.leaves(state.error, is_leaf=_is_none)
+        if len(errors) != len(given):
+            raise ValueError("the state is of other parameters; make it with init(params)")
+    exact = None
+    if params is not None:
+        exact = jax.tree.unflatten(structure, list(map(_exact, given, errors)))
+    wide = jax.tree.unflatten(structure, [None if g is None else _widened(g) for g in grads])
+    new_updates, inner = inner_update(wide, all_decoded(state.inner), exact, **extra)
+
+    count = optax.safe_increment(state.count)
+    words = _Words(count, given, [*states_of(state.inner, Coded)])
+    kept = jax.tree.map(
+        lambda old, new: _encoded_again(old, new, words) if is_coded(old) else new,
+        state.inner,
+        inner,
+        is_leaf=is_coded,
+    )
+    own = [False] * len(given)
+    if params is not None and settings.params != "float32":
+        chosen = _chosen(params, settings)
+        paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params, is_leaf=_is_none)]
+        own = [chosen.get(path, False) and _is_low(p) for path, p in zip(paths, given)]
+    moves = enumerate(zip(structure.flatten_up_to(new_updates), given, errors))
+    out = [
+        _moved(u, p, error, words.of_param(index, p)) if own[index] and u is not None else (u, error)
+        for index, (u, p, error) in moves
+    ]
+    moved = [
+        u if is_own or u is None or not _is_float(p) else u.astype(jnp.result_type(p))
+        for (u, _), p, is_own in zip(out, given, own)
+    ]
+    error = state.error
+    if error is not None:
+        error = jax.tree.unflatten(
+            jax.tree.structure(error, is_leaf=_is_none), [error for _, error in out]
+        )
+    return jax.tree.unflatten(structure, moved), LowPrecisionState(count, kept, error)
+
+
+def _check_own(settings: _Settings, state: LowPrecisionState) -> None:
+    for node in states_of(state.inner, Coded):
+        there = "bfloat16" if node.scales is None else "int8"
+        if there != settings.state:
+            raise ValueError(
+                f"the state was made with state={there!r}, and this optimizer with "
+                f"state={settings.state!r}; make it with this one's init"
+            )
+    if (state.error is not None) != (settings.params == "bfloat16+8"):
+        raise ValueError(
+            f"the state was made with other params= than {settings.params!r}; make it with this one's "
+            "init"
+        )
+
+
+def _exact(p: Array, error: Array | None) -> Array:
+    return _widened(p) if error is None or p is None else joined(p, error)
+
+
+def _encoded_again(old: Coded, new: Array, words: "_Words") -> Coded:
+    new = new.astype(jnp.float32)
+    if old.scales is None:
+        return rounded(new, words.of_state(new.shape))
+    return encoded(new, words.of_state(new.shape), signed=old.codes.dtype == jnp.int8)
+
+
+def _moved(u: Array, p: Array, error: Array | None, random: Array) -> tuple[Array, Array | None]:
+    """The update of a parameter in bfloat16, in float32, and what the new one lacks."""
+    new = _exact(p, error) + u
+    if error is None:
+        high = rounded(new, random).codes
+    else:
+        high, error = in_parts(new, random)
+    return high.astype(jnp.float32) - p.astype(jnp.float32), error
+
+
+class _Words:
+    """The random bits of one update, 16 for each element of each array that is rounded.
+
+    A parameter has a word an element for itself, and one for every two arrays of its shape in the
+    state, which take its halves. Which array is of which parameter does not matter, as long as no two
+    have the same half.
+    """
+
+    def __init__(self, count: Array, params: list[Any], coded: list[Coded]) -> None:
+        self.owners: dict[tuple[int, ...], list[int]] = {}
+        for index, p in enumerate(params):
+            self.owners.setdefault(jnp.shape(p), []).append(index)
+        self.drawn = collections.Counter[tuple[int, ...]]()
+        several = collections.Counter(node.codes.shape for node in coded)
+        most = max((-(-n // len(self.owners.get(s, "1"))) for s, n in several.items()), default=0)
+        key = jax.random.fold_in(jax.random.key(_SEED, impl="threefry2x32"), count)
+        self.mixed_in = jax.random.bits(key, (len(params) + 1, 1 + -(-most // 2), 3), jnp.uint32)
+
+    def of_param(self, index: int, p: Array) -> Array:
+        return hashed(self.mixed_in[index, 0], jnp.shape(p)) & 0xFFFF
+
+    def of_state(self, shape: tuple[int, ...]) -> Array:
+        """Those of the next array of this shape."""
+        owners = self.owners.get(shape, [-1])  # a gradient that was not taken has no shape
+        half, index = divmod(self.drawn[shape], len(owners))
+        self.drawn[shape] += 1
+        word = hashed(self.mixed_in[owners[index], 1 + half // 2], shape)
+        return word >> 16 if half % 2 else word & 0xFFFF
+
+
+# --- leaves -----------------------------------------------------------------------------------------
+
+
+def _chosen(params: PyTree, settings: _Settings) -> dict[KeyPath, bool]:
+    chosen = (
+        jax.tree.map(lambda _: True, params) if settings.where is None else mask(params, settings.where)
+    )
+    return dict(jax.tree_util.tree_leaves_with_path(chosen))
+
+
+def _is_none(leaf: object) -> bool:
+    return leaf is None
+
+
+def _is_float(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.floating))
+
+
+def _is_low(leaf: Any) -> bool:
+    return leaf is not None and bool(jnp.result_type(leaf) == jnp.bfloat16)
+
+
+def _widened(leaf: Array) -> Array:
+    """A leaf as the optimizer inside sees it, in at least float32."""
+    leaf = jnp.asarray(leaf)
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) if _is_float(leaf) else leaf
