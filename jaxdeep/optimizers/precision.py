@@ -324,8 +324,8 @@ def _check_own(settings: _Settings, state: LowPrecisionState) -> None:
         )
 
 
-def _exact(p: Array, error: Array | None) -> Array:
-    return _widened(p) if error is None or p is None else joined(p, error)
+def _exact(p: Array | None, error: Array | None) -> Array | None:
+    return p if p is None else _widened(p) if error is None else joined(p, error)
 
 
 def _encoded_again(old: Coded, new: Array, words: "_Words") -> Coded:
@@ -337,11 +337,10 @@ def _encoded_again(old: Coded, new: Array, words: "_Words") -> Coded:
 
 def _moved(u: Array, p: Array, error: Array | None, random: Array) -> tuple[Array, Array | None]:
     """The update of a parameter in bfloat16, in float32, and what the new one lacks."""
-    new = _exact(p, error) + u
     if error is None:
-        high = rounded(new, random).codes
+        high = rounded(_widened(p) + u, random).codes
     else:
-        high, error = in_parts(new, random)
+        high, error = in_parts(joined(p, error) + u, random)
     return high.astype(jnp.float32) - p.astype(jnp.float32), error
 
 
@@ -356,7 +355,8 @@ class _Words:
     def __init__(self, count: Array, params: list[Any], coded: list[Coded]) -> None:
         self.owners: dict[tuple[int, ...], list[int]] = {}
         for index, p in enumerate(params):
-            self.owners.setdefault(jnp.shape(p), []).append(index)
+            if p is not None:
+                self.owners.setdefault(jnp.shape(p), []).append(index)
         self.drawn = collections.Counter[tuple[int, ...]]()
         several = collections.Counter(node.codes.shape for node in coded)
         most = max((-(-n // len(self.owners.get(s, "1"))) for s, n in several.items()), default=0)
@@ -368,7 +368,7 @@ class _Words:
 
     def of_state(self, shape: tuple[int, ...]) -> Array:
         """Those of the next array of this shape."""
-        owners = self.owners.get(shape, [-1])  # a gradient that was not taken has no shape
+        owners = self.owners.get(shape, [-1])  # None if a gradient was not taken
         half, index = divmod(self.drawn[shape], len(owners))
         self.drawn[shape] += 1
         word = hashed(self.mixed_in[owners[index], 1 + half // 2], shape)
