@@ -133,6 +133,7 @@ ALLOWED = [
     ("metrics.*", "weights", "None|a scalar", "no weights, or one for all"),
     ("metrics.*", "weights", "extra axis", "no weights, or one for all"),
     ("optimizers.*().init", "params", "number|array|list|another structure|extra axes", "any pytree"),
+    ("optimizers.bytes_per_param", "*", "number|array|dict|list|another structure", "any pytrees"),
     ("optimizers.*_norm", "axis", "None", "the norm of the whole leaf"),
     ("optimizers.hyperparams", "opt_state", "number|array|dict|list", "the state of another library"),
     ("optimizers.reduce_on_plateau().update", "value", "True|nan", "a NaN is no improvement"),

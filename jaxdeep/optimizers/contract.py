@@ -142,8 +142,9 @@ def _is_slot(path: KeyPath, params: PyTree) -> bool:
 
 def _expected(params: PyTree, updates: PyTree, state: PyTree) -> PyTree:
     """What updates are to be like: `low_precision` says which of bfloat16 are in float32."""
-    last = next(states_of(state, LowPrecisionState), None) is not None
-    if not last or jax.tree.structure(params) != jax.tree.structure(updates):
+    here: PyTreeDef = jax.tree.structure(updates)
+    there: PyTreeDef = jax.tree.structure(params)
+    if here != there or next(states_of(state, LowPrecisionState), None) is None:
         return params
 
     def wide(p: Array, u: Array) -> Array:

@@ -1,6 +1,7 @@
 """Any optimizer with its state, and the parameters, in fewer bits."""
 
 import collections
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -157,18 +158,24 @@ def bytes_per_param(opt_state: PyTree, params: PyTree) -> float:
     >>> round(bytes_per_param(jax.eval_shape(jd.optimizers.adamw(1e-3).init, params), params), 2)
     12.0
     """
+    if opt_state is None:
+        raise TypeError("opt_state must be what an optimizer's init returned, got None")
     check_leaves("opt_state", opt_state, real=False)
-    check_leaves("params", params, real=False)
-    count = sum(np.size(leaf) if np.isscalar(leaf) else leaf.size for leaf in jax.tree.leaves(params))
+    check_leaves("params", params)
+    count = sum(_size(leaf) for leaf in jax.tree.leaves(params))
     if not count:
         raise ValueError("params must have elements, got none")
     return sum(map(_bytes, jax.tree.leaves((opt_state, params)))) / count
 
 
+def _size(leaf: Any) -> int:
+    return math.prod(np.shape(leaf))
+
+
 def _bytes(leaf: Any) -> int:
     if jax.dtypes.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
-        return int(jax.eval_shape(jax.random.key_data, leaf).size * 4)
-    return int(np.prod(np.shape(leaf), dtype=np.int64) * jnp.result_type(leaf).itemsize)
+        leaf = jax.eval_shape(jax.random.key_data, leaf)
+    return _size(leaf) * jnp.result_type(leaf).itemsize
 
 
 # --- the beginning ----------------------------------------------------------------------------------

@@ -661,6 +661,14 @@ optimizer(
     slow_step_size=0.5,
     reset_state=True,
 )
+optimizer(
+    "low_precision",
+    inner=jd.optimizers.adam(0.1),
+    state="bfloat16",
+    params="float32",
+    where="*/kernel",
+    min_size=2,
+)
 optimizer("max_norm", max_norm=0.5, axis=0, where="*/kernel", eps=1e-3)
 optimizer("min_max_norm", min_norm=0.1, max_norm=0.5, rate=0.5, axis=0, where="*/kernel", eps=1e-3)
 optimizer("multiply", factor=0.5, where="*/kernel")
@@ -752,6 +760,7 @@ call(
     also={"params": "parameters|kernel|a/kernel", "updates": "update|gradients|kernel|a/kernel"},
 )
 NAG = jd.optimizers.nag(0.1)
+call("optimizers.bytes_per_param", opt_state=NAG.init(PARAMS), params=PARAMS)
 call("optimizers.check_transform", tx=jd.optimizers.sgd(0.1), params=PARAMS, dear=True)
 call("optimizers.factories", use=sorted, with_learning_rate=True)
 call(

@@ -403,9 +403,9 @@ def test_rows_of_a_sweep_are_their_runs():
             strategy=strategy,
             **options,
         )
-        for rate, loss in zip(table["rate"], table["loss"]):
-            alone = fit(SMALL(jd.optimizers.adam(float(rate))), epochs=2, key=jax.random.key(0))
-            np.testing.assert_allclose(loss, alone.history["loss"][-1], rtol=0.02)
+        for row in table.rows():
+            alone = fit(SMALL(jd.optimizers.adam(row["rate"])), epochs=2, key=jax.random.key(0))
+            np.testing.assert_allclose(row["loss"], alone.history["loss"][-1], rtol=0.02)
 
 
 @pytest.mark.parametrize(
