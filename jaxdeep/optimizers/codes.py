@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxdeep._shapes import Array, PyTree
 
-BLOCK = 256  # elements along the last axis that have a scale together
+BLOCK = 256  # elements along the last axis that have a scale together, at most
 WORD = 16  # random bits that a rounding takes
 _FRACTION = 20  # bits of a float32's 23 below the three of a code
 _SNAP = 5  # of these, the ones that only arithmetic left there
@@ -28,7 +28,7 @@ class Coded(NamedTuple):
     Attributes:
       codes: of the array's shape; uint8 for what is never negative, int8 for what has a sign, or
         bfloat16.
-      scales: of the blocks, the largest size in each, float32 of shape ``(…, ⌈n/256⌉)``; None with
+      scales: of ⌈n/256⌉ equal blocks along the last axis, the largest size in each, float32; None with
         bfloat16.
     """
 
@@ -42,7 +42,7 @@ def is_coded(node: object) -> TypeGuard[Coded]:
 
 
 def encoded(x: Array, words: Array | int, *, signed: bool) -> Coded:
-    """An array in 8 bits an element and 32 a block of 256, rounded at random.
+    """An array in 8 bits an element and 32 a block of up to 256, rounded at random.
 
     In a block with the largest size s, code c > 0 stands for ``s · 2^((c − c₁)/8)``, where the power is
     linear between the whole exponents, as in a float with three bits of mantissa: the steps are 6 to
@@ -179,17 +179,25 @@ def _largest(x: Array) -> Array:
     As whole numbers, which sizes are in order as: on a CPU, XLA would hand floats to a library that
     wants them in memory first.
     """
-    n, bits = x.shape[-1], _bits(x) & 0x7FFFFFFF
+    (*rows, n), bits = x.shape, _bits(x) & 0x7FFFFFFF
     bits = jnp.where(bits < _INFINITE, bits, 0)
-    blocks, block = -(-n // BLOCK), min(max(n, 1), BLOCK)
-    bits = jnp.pad(bits, [(0, 0)] * (x.ndim - 1) + [(0, blocks * block - n)])
-    rows = (block // 32, 32) if block == BLOCK else (1, block)
-    bits = jnp.max(bits.reshape(*x.shape[:-1], blocks, *rows), axis=(-2, -1))
+    blocks, block = _blocks(n)
+    if blocks * block != n:
+        bits = jnp.pad(bits, [(0, 0)] * len(rows) + [(0, blocks * block - n)])
+    # XLA reduces a long axis on a CPU in steps, of which it keeps the first in memory.
+    short = next((a for a in range(1, 33) if block % a == 0 and block // a <= 32), 1)
+    bits = jnp.max(bits.reshape(*rows, blocks, short, block // short), axis=(-2, -1))
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
 def _beside(scales: Array, n: int) -> Any:
     """The scale of each of the n elements of the last axis."""
-    block = min(max(n, 1), BLOCK)
+    blocks, block = _blocks(n)
     wide = jnp.broadcast_to(scales[..., None], (*scales.shape, block))
-    return wide.reshape(*scales.shape[:-1], scales.shape[-1] * block)[..., :n]
+    return wide.reshape(*scales.shape[:-1], blocks * block)[..., :n]
+
+
+def _blocks(n: int) -> tuple[int, int]:
+    """How many blocks the last axis has, and elements of each; most n are their product."""
+    blocks = -(-n // BLOCK)
+    return blocks, -(-n // max(blocks, 1)) if n else 1

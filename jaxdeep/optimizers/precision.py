@@ -68,8 +68,8 @@ def low_precision(
         "int8"      "bfloat16"      4.03
 
     At every update the state is decoded, `inner` does its arithmetic in float32, and the result is
-    encoded again, all in one compiled pass over each array. ``int8`` has a scale for each 256 elements
-    along the last axis, the largest size s among them, and 8-bit floats below it::
+    encoded again, all in one compiled pass over each array. ``int8`` has a scale for each block of up
+    to 256 elements along the last axis, the largest size s among them, and 8-bit floats below it::
 
         v ≈ s · 2^((c − 253)/8)    31 octaves of squares, ``uint8``; c = 0 is v = 0, and nothing else
         m ≈ ± s · 2^((|c| − 126)/8)    15 octaves, ``int8``
