@@ -1,6 +1,7 @@
 """Any optimizer with its state, and the parameters, in fewer bits."""
 
 import collections
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -222,11 +223,16 @@ def _first(leaf: Array, path: KeyPath, large: dict[KeyPath, tuple[int, ...]], st
     """A leaf of a new state, encoded if it belongs to one of the large parameters."""
     for start in range(len(path) + 1):
         if large.get(path[start:]) == jnp.shape(leaf) and leaf.dtype == jnp.float32:
-            if state == "bfloat16":
-                return rounded(leaf, 1 << 15)
             name = path_name(path[start - 1 : start])
-            return encoded(leaf, 1 << 15, signed=name not in _NEVER_NEGATIVE)
+            return _coded(leaf, state=state, signed=name not in _NEVER_NEGATIVE)
     return leaf
+
+
+@functools.partial(jax.jit, static_argnames=("state", "signed"))
+def _coded(leaf: Array, *, state: str, signed: bool) -> Coded:
+    # without the barrier XLA would encode zeros while it compiles, which takes it seconds
+    leaf = jax.lax.optimization_barrier(leaf)
+    return rounded(leaf, 1 << 15) if state == "bfloat16" else encoded(leaf, 1 << 15, signed=signed)
 
 
 def _depend_on_values(inner_init: Callable[[PyTree], PyTree], params: PyTree) -> list[bool]:

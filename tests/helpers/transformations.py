@@ -15,6 +15,7 @@ REQUIRED = {
     "decay": 0.9,
     "factor": 0.5,
     "fast_optimizer": optimizers.sgd(0.1),
+    "inner": optimizers.sgd(0.1),
     "l1": 0.1,
     "l2": 0.1,
     "learning_rate": 0.1,
