@@ -40,6 +40,16 @@ def state():
     return jd.train.init(MODEL, optimizer(), X[:1], key=KEY)
 
 
+def in_low_precision():
+    params = jnp.ones((64, 300), jnp.bfloat16)
+    tx = jd.optimizers.low_precision(optax.adam(1e-3), "int8", "bfloat16+8")
+    return lambda state, grads, params: tx.update(grads, state, params), (
+        tx.init(params),
+        params,
+        params,
+    )
+
+
 def two():
     return jax.tree.map(lambda a: jnp.stack([a, a]), state())
 
@@ -54,6 +64,7 @@ def over_devices():
 PROGRAMS = {
     "step": lambda: (STEP, (state(), (X, Y)), True),
     "step on 8 devices": lambda: (STEP, over_devices(), True),
+    "update in low precision": lambda: (*in_low_precision(), True),
     "epoch": lambda: (jd.train.make_epoch(STEP, batch_size=5), (state(), (X, Y)), True),
     "run": lambda: (RUN, (state(), (X, Y), (X, Y)), False),
     "sweep": lambda: (jax.vmap(RUN, in_axes=(0, None, None)), (two(), (X, Y), (X, Y)), False),
