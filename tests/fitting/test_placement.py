@@ -7,13 +7,16 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from helpers.runs import close, fit
 from jax.sharding import PartitionSpec as P
 
 import jaxdeep as jd
 from jaxdeep.fitting import drive
+from jaxdeep.fitting.placement import placed
 
 COLLECTIVE = r" = .*?\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
 
@@ -56,6 +59,15 @@ def test_parameters_and_what_the_optimizer_keeps_may_be_split(alone):
         if "hidden" in jax.tree_util.keystr(path) and leaf.ndim == 2
     ]
     assert moments == [P(None, "model")] * 2
+
+
+def test_codes_of_the_state_are_split_as_their_parameters_are():
+    params = {"hidden": {"kernel": jnp.ones((4, 32))}, "out": jnp.ones((4, 32))}
+    tx = jd.optimizers.low_precision(optax.trace(0.9), min_size=1)
+    mesh = jax.make_mesh((4, 2), ("data", "model"))
+    where = placed(mesh, tx.init(params), params, "hidden/*").run
+    assert where.inner.trace["hidden"]["kernel"].codes.spec == P(None, "model")
+    assert where.inner.trace["out"].codes.spec == P()
 
 
 @pytest.mark.heavy
@@ -116,6 +128,7 @@ if count > 1:
 from helpers.runs import MODEL
 import jaxdeep as jd
 from jaxdeep.fitting import drive
+from jaxdeep.fitting.placement import placed
 x = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
 y = (x[:, 0] > x[:, 1]).astype(int)
 sizes = ((4,), ("data",)) if mode != "split" else ((2, 2), ("data", "model"))
