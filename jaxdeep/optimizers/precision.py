@@ -69,7 +69,7 @@ def low_precision(
         "int8"      "bfloat16"      4.03
 
     At every update the state is decoded, `inner` does its arithmetic in float32, and the result is
-    encoded again, all in one compiled pass over each array. ``int8`` has a scale for each block of up
+    encoded again, leaf by leaf in one compiled function. ``int8`` has a scale for each block of up
     to 256 elements along the last axis, the largest size s among them, and 8-bit floats below it::
 
         v ≈ s · 2^((c − 253)/8)    31 octaves of squares, ``uint8``; c = 0 is v = 0, and nothing else
@@ -351,9 +351,9 @@ def _encoded_again(old: Coded, new: Array, words: "_Words") -> Coded:
 def _moved(u: Array, p: Array, error: Array | None, random: Array) -> tuple[Array, Array | None]:
     """The update of a parameter in bfloat16, in float32, and what the new one lacks."""
     if error is None:
-        high = rounded(_widened(p) + u, random).codes
+        high = rounded((_widened(p) + u).astype(jnp.float32), random).codes
     else:
-        high, error = in_parts(joined(p, error) + u, random)
+        high, error = in_parts((joined(p, error) + u).astype(jnp.float32), random)
     return high.astype(jnp.float32) - p.astype(jnp.float32), error
 
 
