@@ -83,6 +83,9 @@ def low_precision(
     key is kept, and they are the same under `jax.jit` and `jax.vmap`, on any number of devices, and in
     a run that goes on from a checkpoint.
 
+    It saves memory, not time: on a CPU, where an update in float32 is only waiting for memory, one of
+    these computes for several times as long (``benchmarks/results/low_precision.md``).
+
     What is encoded: arrays of `inner`'s state that have the path, the shape and at least `min_size`
     elements of a parameter, are float32, and begin at a value which the parameters have no part in.
     So averages of gradients are, and copies or averages of parameters (`lookahead`, `ema_params`) are
