@@ -33,7 +33,8 @@ from jaxdeep.optimizers.moments import (
     second_moment,
 )
 from jaxdeep.optimizers.plateau import PlateauState, reduce_on_plateau
-from jaxdeep.optimizers.precision import LowPrecisionState, bytes_per_param, low_precision
+from jaxdeep.optimizers.precision import LowPrecisionState, low_precision
+from jaxdeep.optimizers.sizes import bytes_per_param
 from jaxdeep.optimizers.slow import SlowState, lookahead
 from jaxdeep.optimizers.transform import Transform, TransformState
 

@@ -1,9 +1,7 @@
 """Any optimizer with its state, and the parameters, in fewer bits."""
 
-import collections
 import functools
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +13,9 @@ from jax.tree_util import KeyPath, PyTreeDef
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
 from jaxdeep._shapes import Array, PyTree
-from jaxdeep._words import hashed
+from jaxdeep.optimizers.bits import Words
 from jaxdeep.optimizers.codes import Coded, all_decoded, encoded, in_parts, is_coded, joined, rounded
+from jaxdeep.optimizers.dependence import depend_on_values
 from jaxdeep.optimizers.evaluation import states_of
 from jaxdeep.optimizers.identity import Described
 from jaxdeep.optimizers.transform import Transform, check_state, check_updates, leaves_beside
@@ -26,7 +25,6 @@ _STATES = ("bfloat16", "int8")
 _PARAMS = ("float32", "bfloat16", "bfloat16+8")
 _NEVER_NEGATIVE = ("nu", "nu_max", "sum_of_squares", "exp_avg_sq")  # what optax and jaxdeep call squares
 _SHORTEST = 16  # last axis, below which the scales of 8-bit codes would not be worth it
-_SEED = 0x10_09
 
 
 class LowPrecisionState(NamedTuple):
@@ -145,43 +143,6 @@ def low_precision(
     )
 
 
-def bytes_per_param(opt_state: PyTree, params: PyTree) -> float:
-    """Bytes of the optimizer's state and of the parameters together, a parameter.
-
-    Args:
-      opt_state: the state of any optax optimizer, or its `jax.ShapeDtypeStruct` from
-        ``jax.eval_shape(tx.init, params)``, which takes no memory.
-      params: the parameters, or theirs.
-
-    Raises:
-      ValueError: no parameters.
-      TypeError: a leaf that is no array.
-
-    >>> import jaxdeep as jd
-    >>> params = jax.ShapeDtypeStruct((1000, 1000), "float32")
-    >>> round(bytes_per_param(jax.eval_shape(jd.optimizers.adamw(1e-3).init, params), params), 2)
-    12.0
-    """
-    if opt_state is None:
-        raise TypeError("opt_state must be what an optimizer's init returned, got None")
-    check_leaves("opt_state", opt_state, real=False)
-    check_leaves("params", params)
-    count = sum(_size(leaf) for leaf in jax.tree.leaves(params))
-    if not count:
-        raise ValueError("params must have elements, got none")
-    return sum(map(_bytes, jax.tree.leaves((opt_state, params)))) / count
-
-
-def _size(leaf: Any) -> int:
-    return math.prod(np.shape(leaf))
-
-
-def _bytes(leaf: Any) -> int:
-    if jax.dtypes.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
-        leaf = jax.eval_shape(jax.random.key_data, leaf)
-    return _size(leaf) * jnp.result_type(leaf).itemsize
-
-
 # --- the beginning ----------------------------------------------------------------------------------
 
 
@@ -209,7 +170,7 @@ def _init(
     if next(states_of(inner, LowPrecisionState), None) is not None:
         raise ValueError("inner must not be in low precision already, got low_precision in it")
     leaves, structure = jax.tree_util.tree_flatten_with_path(inner)
-    of_values = _depend_on_values(inner_init, wide) if large else [True] * len(leaves)
+    of_values = depend_on_values(inner_init, wide) if large else [True] * len(leaves)
     coded = [
         leaf if copied else _first(leaf, path, large, settings.state)
         for (path, leaf), copied in zip(leaves, of_values)
@@ -236,30 +197,6 @@ def _coded(leaf: Array, *, state: str, signed: bool) -> Coded:
     # without the barrier XLA would encode zeros while it compiles, which takes it seconds
     leaf = jax.lax.optimization_barrier(leaf)
     return rounded(leaf, 1 << 15) if state == "bfloat16" else encoded(leaf, 1 << 15, signed=signed)
-
-
-def _depend_on_values(inner_init: Callable[[PyTree], PyTree], params: PyTree) -> list[bool]:
-    """Whether each leaf of a new state is made of the parameters' values, and not of shapes alone."""
-    program = jax.make_jaxpr(lambda params: jax.tree.leaves(inner_init(params)))(params)
-    return _reached(program.jaxpr, [True] * len(program.jaxpr.invars))
-
-
-def _reached(program: Any, known: list[bool]) -> list[bool]:
-    """The results of a program that some of the arguments which are True have a part in."""
-    reached = {variable for variable, is_one in zip(program.invars, known) if is_one}
-
-    def is_reached(variables: list[Any]) -> Iterator[bool]:
-        return (not hasattr(variable, "val") and variable in reached for variable in variables)
-
-    for equation in program.eqns:
-        parts = [*is_reached(equation.invars)]
-        within = getattr(equation.params.get("jaxpr"), "jaxpr", None)
-        if within is not None and len(within.invars) == len(parts):
-            results = _reached(within, parts)
-        else:
-            results = [any(parts)] * len(equation.outvars)
-        reached |= {variable for variable, is_one in zip(equation.outvars, results) if is_one}
-    return [*is_reached(program.outvars)]
 
 
 # --- the update -------------------------------------------------------------------------------------
@@ -296,7 +233,7 @@ def _update(
     new_updates, inner = inner_update(wide, all_decoded(state.inner), exact, **extra)
 
     count = optax.safe_increment(state.count)
-    words = _Words(count, given, [*states_of(state.inner, Coded)])
+    words = Words(count, given, [*states_of(state.inner, Coded)])
     kept = jax.tree.map(
         lambda old, new: _encoded_again(old, new, words) if is_coded(old) else new,
         state.inner,
@@ -344,7 +281,7 @@ def _exact(p: Array | None, error: Array | None) -> Array | None:
     return p if p is None else _widened(p) if error is None else joined(p, error)
 
 
-def _encoded_again(old: Coded, new: Array, words: "_Words") -> Coded:
+def _encoded_again(old: Coded, new: Array, words: Words) -> Coded:
     new = new.astype(jnp.float32)
     if old.scales is None:
         return rounded(new, words.of_state(new.shape))
@@ -358,37 +295,6 @@ def _moved(u: Array, p: Array, error: Array | None, random: Array) -> tuple[Arra
     else:
         high, error = in_parts((joined(p, error) + u).astype(jnp.float32), random)
     return high.astype(jnp.float32) - p.astype(jnp.float32), error
-
-
-class _Words:
-    """The random bits of one update, 16 for each element of each array that is rounded.
-
-    A parameter has a word an element for itself, and one for every two arrays of its shape in the
-    state, which take its halves. Which array is of which parameter does not matter, as long as no two
-    have the same half.
-    """
-
-    def __init__(self, count: Array, params: list[Any], coded: list[Coded]) -> None:
-        self.owners: dict[tuple[int, ...], list[int]] = {}
-        for index, p in enumerate(params):
-            if p is not None:
-                self.owners.setdefault(jnp.shape(p), []).append(index)
-        self.drawn = collections.Counter[tuple[int, ...]]()
-        several = collections.Counter(node.codes.shape for node in coded)
-        most = max((-(-n // len(self.owners.get(s, "1"))) for s, n in several.items()), default=0)
-        key = jax.random.fold_in(jax.random.key(_SEED, impl="threefry2x32"), count)
-        self.mixed_in = jax.random.bits(key, (len(params) + 1, 1 + -(-most // 2), 3), jnp.uint32)
-
-    def of_param(self, index: int, p: Array) -> Array:
-        return hashed(self.mixed_in[index, 0], jnp.shape(p)) & 0xFFFF
-
-    def of_state(self, shape: tuple[int, ...]) -> Array:
-        """Those of the next array of this shape."""
-        owners = self.owners.get(shape, [-1])  # None if a gradient was not taken
-        half, index = divmod(self.drawn[shape], len(owners))
-        self.drawn[shape] += 1
-        word = hashed(self.mixed_in[owners[index], 1 + half // 2], shape)
-        return word >> 16 if half % 2 else word & 0xFFFF
 
 
 # --- leaves -----------------------------------------------------------------------------------------
