@@ -127,7 +127,7 @@ def test_any_optimizer_keeps_its_state_in_shape_and_stays_near(name):
         assert jax.tree.map(jax.typeof, after) == jax.tree.map(jax.typeof, state)
         found, state = new, after
         expected, exact = plain(expected, exact, grads)
-    equal(found["bias"], expected["bias"])
+    np.testing.assert_allclose(found["bias"], expected["bias"], rtol=1e-6)  # of two programs
     moved = np.abs(expected["kernel"] - params["kernel"]).mean()
     assert np.abs(found["kernel"] - expected["kernel"]).mean() <= 0.1 * moved
 
