@@ -109,7 +109,7 @@ def low_precision(
     Raises:
       TypeError: not an optax transformation. ValueError: an unknown word, a size below 1; at
         `init`, a parameter of `min_size` that is not bfloat16 though `params` says so, or an `inner`
-        that is already in low precision; at the update, parameters not passed, or another's state.
+        that is already in low precision or takes a variance as a difference; at the update, parameters not passed, or another's state.
 
     Sources: Dettmers et al., "8-bit Optimizers via Block-wise Quantization" (arXiv:2110.02861);
     Gonzalez Ortiz et al., "FlashOptim" (arXiv:2602.23349); Zamirai et al., "Revisiting BFloat16
@@ -169,6 +169,11 @@ def _init(
     inner = inner_init(wide)
     if next(states_of(inner, LowPrecisionState), None) is not None:
         raise ValueError("inner must not be in low precision already, got low_precision in it")
+    if next(states_of(inner, optax.ScaleByRStdDevState), None) is not None:
+        raise ValueError(
+            "inner must not take a variance as nu − mu², as optax.scale_by_stddev does, which rounding "
+            "makes negative; jaxdeep.optimizers.rmsprop(centered=True) sums squares of differences"
+        )
     leaves, structure = jax.tree_util.tree_flatten_with_path(inner)
     of_values = depend_on_values(inner_init, wide) if large else [True] * len(leaves)
     coded = [

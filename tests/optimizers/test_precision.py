@@ -423,6 +423,7 @@ def test_rows_of_a_sweep_are_their_runs():
             "wants parameters in bfloat16, and kernel is float32; cast it",
         ),
         (lambda: SMALL(SMALL(optax.adam(0.1))).init(KERNEL), ValueError, "in low precision already"),
+        (lambda: SMALL(optax.rmsprop(0.1, centered=True)).init(KERNEL), ValueError, "nu − mu²"),
         (lambda: SMALL(optax.adam(0.1)).init(None), TypeError, "params must be a pytree"),
         (lambda: SMALL(optax.adam(0.1), where="odd").init(KERNEL), ValueError, "matches no leaf"),
         (
