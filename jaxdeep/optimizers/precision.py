@@ -109,7 +109,8 @@ def low_precision(
     Raises:
       TypeError: not an optax transformation. ValueError: an unknown word, a size below 1; at
         `init`, a parameter of `min_size` that is not bfloat16 though `params` says so, or an `inner`
-        that is already in low precision or takes a variance as a difference; at the update, parameters not passed, or another's state.
+        that is already in low precision or takes a variance as a difference; at the update, parameters
+        not passed, or another's state.
 
     Sources: Dettmers et al., "8-bit Optimizers via Block-wise Quantization" (arXiv:2110.02861);
     Gonzalez Ortiz et al., "FlashOptim" (arXiv:2602.23349); Zamirai et al., "Revisiting BFloat16
