@@ -335,9 +335,9 @@ def prepared(
         every = first.setup.options["validate_every"]
         successive.check_metrics(halving, scalars(shapes.history), every)
     how = sweeping.how
-    if not (how.checkpoint is None and how.executor is None) and not (
-        how.strategy == "threads" and same_program([row.setup for row in group.rows])
-    ):  # rates that are arguments have other places in the state than those that are constants
+    lasts = how.checkpoint is not None or how.executor is not None
+    if lasts and not same_program([row.setup for row in group.rows]):
+        # rates that go elsewhere have other places in the state than those that are its numbers
         shapes = jax.eval_shape(group.start, arrays(first.floats), first.key, data)
     for row in group.rows:
         row.shapes = shapes
