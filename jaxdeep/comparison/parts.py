@@ -49,16 +49,8 @@ def parts_of(data: Any, validation: Any, test: Any, *, seed: int) -> Parts:
     >>> [len(part[1]) for part in parts_of((x, y), 0.2, 0.2, seed=0)]
     [6, 2, 2]
     """
-    given: dict[str, Any] = {"validation": validation, "test": test}
-    if isinstance(data, Dataset):
-        for name, own in (("validation", data.validation), ("test", data.test)):
-            if own is not None and given[name] is not None:
-                raise ValueError(f"{name} must be left out: the data set has rows for it")
-            given[name] = own if own is not None else given[name]
-        data = data.train
-    data = as_arrays(data)
-    drawn = {name: SHARE if part is None else part for name, part in given.items()}
-    shares = {name: part for name, part in drawn.items() if is_share(part)}
+    drawn, shares = _drawn(data, validation, test), shares_of(data, validation, test)
+    data = as_arrays(data.train if isinstance(data, Dataset) else data)
     for name, share in shares.items():
         _checks.check_number(name, share, "(0, 1)")
     if not shares:
@@ -77,6 +69,28 @@ def parts_of(data: Any, validation: Any, test: Any, *, seed: int) -> Parts:
     found = dict(zip(shares, others))
     parts = {name: found[name] if name in found else _given(part, name) for name, part in drawn.items()}
     return Parts(train, parts["validation"], parts["test"])
+
+
+def shares_of(data: Any, validation: Any, test: Any) -> dict[str, Any]:
+    """The share of the rows that each part is drawn as, of those parts that were not given.
+
+    >>> x = np.arange(10.0)
+    >>> shares_of((x, x), None, (x, x)), shares_of((x, x), 0.1, 0.3)
+    ({'validation': 0.2}, {'validation': 0.1, 'test': 0.3})
+    """
+    drawn = _drawn(data, validation, test)
+    return {name: part for name, part in drawn.items() if is_share(part)}
+
+
+def _drawn(data: Any, validation: Any, test: Any) -> dict[str, Any]:
+    """Both parts by name: what was given, or the share of the rows."""
+    given: dict[str, Any] = {"validation": validation, "test": test}
+    if isinstance(data, Dataset):
+        for name, own in (("validation", data.validation), ("test", data.test)):
+            if own is not None and given[name] is not None:
+                raise ValueError(f"{name} must be left out: the data set has rows for it")
+            given[name] = own if own is not None else given[name]
+    return {name: SHARE if part is None else part for name, part in given.items()}
 
 
 def _given(part: Any, name: str) -> PyTree:

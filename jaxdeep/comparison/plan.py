@@ -15,8 +15,9 @@ from jaxdeep._version import __version__
 from jaxdeep.comparison import catalogue
 from jaxdeep.comparison.candidate import COLUMN, Candidate, checked, nearest, trials, width
 from jaxdeep.comparison.checks import check_alike, check_finite, check_losses, check_number, check_whole
-from jaxdeep.comparison.parts import Parts, parts_of
+from jaxdeep.comparison.parts import Parts, parts_of, shares_of
 from jaxdeep.comparison.schedule import made_by, plateau_of
+from jaxdeep.fitting.holdout import check_unseen
 from jaxdeep.lasting.fingerprint import fingerprint
 from jaxdeep.search.spaces.space import Point, Points
 from jaxdeep.train import monitors
@@ -259,6 +260,8 @@ def planned(
     )
     built = {name: plan.built(points[0]) for name, points in plan.points.items()}
     for name, own in built.items():
+        for part, share in shares_of(data, validation, test).items():
+            check_unseen({**shared, **own}.get("model"), f"{part}={share}", share)
         check_whole(name, {**shared, **own})
     check_losses(metric, built)
     if shared.get("objective") is None:

@@ -62,8 +62,13 @@ def held_out(
     return train, validation
 
 
-def check_unseen(model: Any, share: Any) -> None:
+def check_unseen(model: Any, how: str, share: Any = 0.2) -> None:
     """Refuse to hold out rows whose targets a layer of the model was made of.
+
+    Args:
+      model: of the run.
+      how: what holds rows out, such as "validation=0.2".
+      share: of the rows, for what is said to do.
 
     Raises:
       ValueError: such a layer, with what to do.
@@ -73,7 +78,7 @@ def check_unseen(model: Any, share: Any) -> None:
     for place in walk.every(model):
         if place.layer.traits.of_targets:
             raise ValueError(
-                f"validation={share} would hold out rows whose targets the layer {place.name!r} has "
+                f"{how} would hold out rows whose targets the layer {place.name!r} has "
                 "seen: it encodes columns by the targets of all rows that the table was fitted to, so "
                 "that these would look better than new ones. Part the rows first, train, validation = "
                 f"jaxdeep.datasets.split(numpy.arange(n), (None, {share}), seed=0); fit the table with "

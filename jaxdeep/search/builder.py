@@ -72,7 +72,7 @@ class Builder:
         check_names(caller, [name for name in arguments if name not in _ARGUMENTS], known)
         self.function, self.arguments, self.caller = function, dict(arguments), caller
         self.balance: Callable[[], Table] | None = None  # the weights of classes in all of the data
-        self.share: object = None  # of the rows, if some were held out for validation
+        self.held_out: tuple[str, object] | None = None  # by what rows are, and which share of them
         self._objective: Objective | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -86,6 +86,10 @@ class Builder:
           TypeError, ValueError: as for `told` and `setup`.
         """
         return self.setup(self.told(point), table)
+
+    def holds_out(self, how: str, share: object = 0.2) -> None:
+        """From now on refuse models that have seen the targets of all rows, as `check_unseen` does."""
+        self.held_out = how, share
 
     def told(self, point: Point) -> Told:
         """What the user's builder says of a point.
@@ -126,8 +130,8 @@ class Builder:
         model, optimizer = arguments.pop("model", None), arguments.pop("optimizer", None)
         if model is None or optimizer is None:
             raise ValueError(f"{self.caller} needs a model= and an optimizer from the builder")
-        if self.share is not None:
-            check_unseen(model, self.share)
+        if self.held_out is not None:
+            check_unseen(model, *self.held_out)
         options = filled(self.caller, TrialOptions, arguments)
         setup = make_setup(self.caller, model, optimizer, options, self._objective if shared else None)
         if shared:

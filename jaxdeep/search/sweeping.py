@@ -173,7 +173,8 @@ def _begun(
     check_told_apart_by_column(data)
     count_examples(data)
     build = Builder(builder, of_rows, name, known)
-    build.share = share
+    if share is not None:
+        build.holds_out(f"validation={share}", share)
     if validation is not None:
         validation = as_arrays(validation, "validation")
         count_examples(validation, "validation")

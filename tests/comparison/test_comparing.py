@@ -277,6 +277,18 @@ def test_what_judges_is_one_number_and_there_is_a_loss():
         jd.compare(["sgd"], **SMALL, test=(X[:5], Y[:4]))
 
 
+@pytest.mark.parametrize("given", ["test", "validation"])
+def test_no_part_is_drawn_from_rows_whose_targets_a_table_has_seen(given):
+    table = {"id": ["a", "b", "c", "d"] * 10, "x": np.arange(40.0), "y": [0, 1, 1, 1, 0] * 8}
+    columns = jd.tables.fit(table, "y", kinds={"id": "category"}, target_encoding=["id"])
+    data = columns.encode(table)
+    model = jd.nn.serial(columns.layer(), jd.nn.dense(1))
+    own = {"model": model, "loss": jd.losses.sigmoid_cross_entropy, "data": data, given: data}
+    other = {"test": "validation", "validation": "test"}[given]
+    with pytest.raises(ValueError, match=rf"^{other}=0\.2 would hold out .* layer 'columns0'"):
+        jd.compare(["sgd", "adam"], **SMALL | own)
+
+
 def test_test_rows_that_were_trained_on_are_said():
     own = {"train": (X[:100], Y[:100]), "validation": (X[100:130], Y[100:130])}
     plan = {"data": own["train"], "validation": own["validation"]}

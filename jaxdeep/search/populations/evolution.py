@@ -149,7 +149,8 @@ def population(
         check_untraced("population", data, validation, instead=_PURE)
         points, ranges = members_of(space, ranges)
         build = Builder(builder, arguments, "population")
-        build.share = share
+        if share is not None:
+            build.holds_out(f"validation={share}", share)
         build.balance = functools.partial(DeviceData(data, validation).balanced, WHOLE)
         setups = [build(point) for point in points]
         check_members(points, setups)

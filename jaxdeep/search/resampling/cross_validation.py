@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Unpack
 
+from jaxdeep import _checks
 from jaxdeep._compilation import check_untraced, meant_transfers
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.preprocessing import PowerTransform, Scaler
@@ -85,7 +86,8 @@ def cross_validate(
     Raises:
       ValueError, TypeError: as for `jaxdeep.sweep`; fewer than two folds or more than there are rows (or
         groups); a fold whose rows are out of range, in both of its parts, or none in one of them; labels
-        that are not one a row; a batch larger than the training rows of a fold; `validation`.
+        that are not one a row; a batch larger than the training rows of a fold; `validation`; columns
+        that are encoded by the targets of all rows (``target_encoding``), those of the folds among them.
 
     Source: Stone, "Cross-Validatory Choice and Assessment of Statistical Predictions" (1974);
     scikit-learn's `GridSearchCV`.
@@ -107,6 +109,7 @@ def cross_validate(
         raise ValueError("validation must be left out: each fold is validated on its own rows of data")
     prepared = prepare_of(prepare)
     with begun(cross_validate, builder, data, options, halving) as sweeping:
+        sweeping.build.holds_out(f"folds={folds}" if _checks.is_whole(folds) else "folds=")
         subsets = subsets_of(
             folds,
             sweeping.data,

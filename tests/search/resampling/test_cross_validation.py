@@ -329,6 +329,18 @@ def test_wrong_arguments(changes, error, message):
         linear(**changes)
 
 
+@pytest.mark.parametrize(("folds", "said"), [(3, "folds=3"), ([(range(10), range(10, 20))], "folds=")])
+def test_folds_hold_out_no_rows_whose_targets_a_table_has_seen(folds, said):
+    """Random labels of an id with two rows would look as if they could be predicted."""
+    rng = np.random.default_rng(0)
+    table = {"id": [f"id {i // 2}" for i in range(60)], "x": rng.random(60), "y": rng.integers(0, 2, 60)}
+    columns = jd.tables.fit(table, "y", kinds={"id": "category"}, target_encoding=["id"])
+    own = {"loss": jd.losses.sigmoid_cross_entropy, "data": columns.encode(table), "folds": folds}
+    model = jd.nn.serial(columns.layer(), jd.nn.dense(1))
+    with pytest.raises(ValueError, match=rf"^{said} would hold out .* layer 'columns0' .*rows=train"):
+        linear(**own, model=model)
+
+
 def test_validation_is_not_taken():
     with pytest.raises(ValueError, match="validation must be left out"):
         jd.search.cross_validate(sgd, RATES, **ARGUMENTS)
