@@ -74,8 +74,10 @@ def evaluate(
       data: as for `jaxdeep.fit`: arrays with a row per example, ``(x, y)`` or ``(x, y, weights)``,
         memory maps, HDF5 data sets, or batches of these forms that somebody else makes (Grain, PyTorch,
         a generator), whose rows are put together anew in batches of `batch_size`. If the model has a
-        layer that reads the columns of a table, a frame or an iterator over frames. A target that was
-        standardised (``standardize_target``) is judged as it was trained on, in standard deviations.
+        layer that reads the columns of a table, a frame or an iterator over frames. In ``(frame, y)``
+        the y is what the table has: its labels, or numbers in its unit. (Where labels are words, numbers
+        are those of the classes.) A target that was standardised (``standardize_target``) is judged as
+        it was trained on, in standard deviations.
       loss: ``(outputs, y) -> losses`` per example, as in `jaxdeep.losses`.
       metrics: further functions of the form of `loss`, or streaming metrics, by name, and by output.
       penalty: ``params -> scalar``, added to the loss (`jaxdeep.regularizers`).

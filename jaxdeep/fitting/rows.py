@@ -60,7 +60,8 @@ def rows_in(model: Network, data: Any) -> PyTree:
 def examples_in(model: Network, data: Any) -> PyTree:
     """The data that the model is judged by, of raw rows that hold their targets, too.
 
-    In a pair ``(x, y)`` or a triple ``(x, y, weights)`` only the inputs may be raw.
+    In a pair ``(x, y)`` or a triple ``(x, y, weights)`` words are labels of the table, and beside raw
+    rows numbers are what they are in it, too, unless its labels are words: then they number the classes.
     """
     encodes = encoder_of(model)
     if encodes is None:
@@ -71,8 +72,8 @@ def examples_in(model: Network, data: Any) -> PyTree:
         return (examples_in(model, part) for part in data)
     if isinstance(data, (tuple, list)) and data:
         x, *others = data
-        if others and _is_text(others[0]):
-            others[0] = encodes.encode_labels(others[0])
+        if others and (_is_text(others[0]) or (encodes.is_raw(x) and _is_of(encodes, others[0]))):
+            others[0] = _encoded(encodes, others[0])
         return (rows_in(model, x), *others)
     return data
 
@@ -83,6 +84,22 @@ def _is_text(labels: Any) -> bool:
         return False
     dtype = np.asarray(labels).dtype if isinstance(labels, list) else getattr(labels, "dtype", None)
     return dtype is not None and not (isinstance(dtype, np.dtype) and dtype.kind not in "UO")
+
+
+def _is_of(encodes: Encodes, numbers: Any) -> bool:
+    """Whether numbers may be the target of the table: one a row, where its labels are numbers."""
+    target = getattr(encodes, "target", None)
+    if target is None or not target.of_numbers or isinstance(numbers, (str, Mapping, tuple)):
+        return False
+    array = numbers if hasattr(numbers, "dtype") and hasattr(numbers, "shape") else np.asarray(numbers)
+    return array.dtype != bool and array.shape[1:] in ((), (1,)) and array.shape != ()
+
+
+def _encoded(encodes: Encodes, labels: Any) -> Any:
+    """Targets, in the shape that labels have."""
+    if len(np.shape(labels)) < 2:
+        return encodes.encode_labels(labels)
+    return np.reshape(encodes.encode_labels(np.reshape(labels, -1)), np.shape(labels))
 
 
 def labels_in(model: Network, classes: Any) -> Any:

@@ -105,7 +105,7 @@ class Encodes(Protocol):
         """The inputs and the targets."""
 
     def encode_labels(self, labels: Any) -> PyTree:
-        """The targets of labels in the words that they have in the rows."""
+        """The targets of labels, in the words or numbers that they have in the rows."""
 
     def labels(self, classes: Any) -> Any:
         """Classes, as whole numbers, in the words that the targets have in the rows."""

@@ -12,9 +12,8 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep.nn.model import Model
 from jaxdeep.tables import encoding, layers, layout, reports
-from jaxdeep.tables.cells import NULLS, of_values
 from jaxdeep.tables.column import Column
-from jaxdeep.tables.sources import is_table
+from jaxdeep.tables.sources import cells_of, is_table
 from jaxdeep.tables.statistics import Number
 from jaxdeep.tables.targets import Target
 
@@ -146,13 +145,17 @@ class Columns:
     def encode_labels(self, labels: Any) -> np.ndarray:
         """Labels of the table as int32 numbers of their classes, the reverse of `labels`.
 
+        Numbers of a regression become float32, the reverse of `values`: in standard deviations, if the
+        target was standardised.
+
         Raises:
-          ValueError: a target of numbers, a label that is missing or no class.
+          ValueError: no target, a label that is missing, no class or no number.
         """
-        if self.target is None or self.target.classes is None:
-            raise ValueError("encode_labels needs a target of classes, and the table has none")
-        values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
-        return self.target.encode(of_values(self.target.name, values, NULLS))
+        if self.target is None:
+            raise ValueError(
+                "encode_labels needs a target, and none was named when the table was fitted"
+            )
+        return self.target.encode(cells_of(self.target.name, labels))
 
     def values(self, outputs: Any) -> np.ndarray:
         """Outputs of a regression in the unit of the table, float64, as `jaxdeep.predict` gives them."""

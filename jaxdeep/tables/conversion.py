@@ -43,6 +43,16 @@ def number_of(text: str) -> float | None:
     return float(text) if _DIGITS.fullmatch(text) else None
 
 
+def text_of_number(text: str) -> str | None:
+    """The key of the number that a text is; None for other texts.
+
+    >>> text_of_number("3.0"), text_of_number("03"), text_of_number("b")
+    ('3', '3', None)
+    """
+    number = number_of(text)
+    return None if number is None else str(key_of(number))
+
+
 def truth_of(text: str) -> bool | None:
     """True and False as texts, in any case, and as the numbers 1 and 0; None for other texts."""
     number = number_of(text)

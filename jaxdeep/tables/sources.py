@@ -12,7 +12,7 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep._arrays import check_not_masked
 from jaxdeep.tables import csv_files, frames, parquet_files
-from jaxdeep.tables.cells import Cells, of_array, of_values
+from jaxdeep.tables.cells import NULLS, Cells, of_array, of_values
 
 BLOCK = 16_384
 """Rows of a block. All sources have the same, so that what is summed up block by block is the same."""
@@ -122,6 +122,18 @@ def _of_file(
         f"{argument}: {str(file)!r} must end with .csv, .tsv, .txt, .csv.gz or .parquet, by which its "
         "format is known"
     )
+
+
+def cells_of(name: str, column: Any, nulls: Collection[str] = NULLS) -> Cells:
+    """The cells of a column that comes alone: a list, an array or a series.
+
+    >>> cells_of("age", [31, None]).missing.tolist()
+    [False, True]
+    """
+    source = _of_dict({name: column}, nulls, "rows")
+    return next(source.blocks([name], max(source.rows or 0, 1)), {name: of_values(name, [], nulls)})[
+        name
+    ]
 
 
 def _of_dict(columns: Mapping[Any, Any], nulls: Collection[str], argument: str) -> Source:

@@ -7,7 +7,14 @@ import numpy as np
 from jaxdeep._precision import is_cut, lie_close, not_told
 from jaxdeep.preprocessing.keys import key_of
 from jaxdeep.tables.cells import Cells
-from jaxdeep.tables.conversion import comma_in, have_decimal_commas, keys_of, numbers_of, whole_of
+from jaxdeep.tables.conversion import (
+    comma_in,
+    have_decimal_commas,
+    keys_of,
+    numbers_of,
+    text_of_number,
+    whole_of,
+)
 from jaxdeep.tables.kinds import Seen, decided
 from jaxdeep.tables.statistics import Numbers, Whole
 
@@ -54,14 +61,17 @@ class Target(NamedTuple):
         """Labels as int32 numbers of classes, numbers as float32.
 
         Raises:
-          ValueError: a missing label, one that is no class, or no number, with its row and name.
+          ValueError: a missing label, one that is no class, no number or one that float32 does not hold,
+            with its row and name.
         """
         found = self.exact(cells, first)
         if self.classes is not None:
             return found
-        values = (found - self.mean) / self.std if self.standardized else found
         with np.errstate(over="ignore"):
-            return values.astype(np.float32)
+            values = (found - self.mean) / self.std if self.standardized else found
+            held = values.astype(np.float32)
+        _refuse(self.name, cells, np.isinf(held), first, "must be numbers that float32 holds")
+        return held
 
     def exact(self, cells: Cells, first: int = 0) -> np.ndarray:
         """As `encode`, but numbers are float64 in the unit of the table."""
@@ -79,6 +89,16 @@ class Target(NamedTuple):
         shown = [*map(repr, self.classes[:6])] + ["…"] * (len(self.classes) > 6)
         _refuse(self.name, cells, codes < 0, first, f"must be one of the classes {', '.join(shown)}")
         return codes
+
+    @property
+    def of_numbers(self) -> bool:
+        """Whether a number can be a label: of a regression, and where classes are numbers or their text.
+
+        >>> [Target("y", classes).of_numbers for classes in (None, (1, 2), ("1", "b"), (False, True))]
+        [True, True, True, False]
+        """
+        texts = [label for label in self.classes or (0,) if not isinstance(label, bool)]
+        return any(not isinstance(label, str) or text_of_number(label) == label for label in texts)
 
     def labels(self, codes: Any) -> np.ndarray:
         """The labels of numbers of classes, in the type that they have in the table.

@@ -105,6 +105,11 @@ def network_on(columns, outputs):
     return model, *model.init(jax.random.key(0), columns.encode_inputs(PEOPLE))
 
 
+def network_on_x(columns, rows):
+    model = jd.nn.serial(columns=columns.layer(), out=jd.nn.dense(columns.outputs))
+    return model, *model.init(jax.random.key(0), columns.encode_inputs(rows))
+
+
 def test_a_table_without_a_target_has_numbers_of_classes():
     found = jd.predict(*network_on(jd.tables.fit(PEOPLE), 3), PEOPLE, output="class")
     assert found.dtype == np.int32
@@ -241,3 +246,45 @@ def test_outputs_that_are_no_single_number_stay_as_they_are():
     params, state = model.init(jax.random.key(0), columns.encode_inputs(rows))
     bare = model.apply(params, state, columns.encode_inputs(rows))[0]
     np.testing.assert_allclose(jd.predict(model, params, state, rows), bare, rtol=1e-6)
+
+
+@pytest.mark.parametrize("wrapped", [list, np.array, jnp.asarray, lambda y: np.array(y)[:, None]])
+@pytest.mark.parametrize(
+    ("y", "options"),
+    [
+        ([1, 2, 3] * 4, {}),
+        ([1, 2] * 6, {}),
+        (["1", "2", "3"] * 4, {}),
+        ([100.0 + i for i in range(12)], {"kinds": {"y": "number"}, "standardize_target": True}),
+        ([100.0 + i for i in range(12)], {"kinds": {"y": "number"}}),
+    ],
+)
+def test_numbers_beside_raw_rows_are_what_they_are_in_the_table(y, options, wrapped):
+    rows = {"x": np.arange(12.0), "y": y}
+    columns = jd.tables.fit(rows, "y", **options)
+    inputs, targets = columns.encode(rows)
+    model = jd.nn.serial(columns.layer(), jd.nn.dense(columns.outputs))
+    params, state = model.init(jax.random.key(0), inputs)
+    losses = {
+        "binary": lambda o, y: jd.losses.sigmoid_cross_entropy(o.reshape(-1), y.reshape(-1)),
+        "multiclass": lambda o, y: jd.losses.softmax_cross_entropy(o, y.reshape(-1)),
+        "regression": lambda o, y: jd.losses.mse(o.reshape(-1, 1), y.reshape(-1, 1)),
+    }
+    judge = {"loss": losses[columns.task]}
+    expected = jd.evaluate(model, params, state, (inputs, targets), **judge)
+    numbers = wrapped([float(label) for label in y])
+    assert jd.evaluate(model, params, state, (rows, numbers), **judge) == expected
+    if isinstance(numbers, list):
+        assert jd.evaluate(model, params, state, iter([(rows, numbers)]), **judge) == expected
+        with pytest.raises(ValueError, match=r"target 'y' (is missing|must be)"):
+            jd.evaluate(model, params, state, (rows, [float("nan"), *numbers[1:]]), **judge)
+
+
+def test_numbers_of_classes_that_are_no_labels_are_refused_beside_raw_rows():
+    rows = {"x": np.arange(6.0), "y": [1, 2, 3] * 2}
+    columns = jd.tables.fit(rows, "y")
+    with pytest.raises(ValueError, match="must be one of the classes 1, 2, 3, got 0 in row 0"):
+        jd.evaluate(
+            *network_on_x(columns, rows), (rows, columns.encode(rows)[1]),
+            loss=jd.losses.softmax_cross_entropy,
+        )  # fmt: skip

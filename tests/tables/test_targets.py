@@ -138,6 +138,15 @@ def test_targets_that_cannot_be_learnt_are_refused(y, options, words):
         fitted(y, **options)
 
 
+@pytest.mark.parametrize("standardize", [False, True])
+def test_later_numbers_that_float32_does_not_hold_are_refused_by_row(standardize):
+    columns = fitted([1.5, 2.5, 4.0], standardize_target=standardize)
+    with pytest.raises(
+        ValueError, match=r"'y' must be numbers that float32 holds, got 1e\+300 in row 1"
+    ):
+        columns.encode({"x": [1, 2], "y": [1.0, 1e300]})
+
+
 def test_the_target_is_a_column():
     with pytest.raises(ValueError, match="target='Y' is no column of the frame; 'y' is one"):
         jd.tables.fit({"x": X, "y": X}, target="Y")
