@@ -75,9 +75,10 @@ def predict(
 
     Returns:
       NumPy arrays with N rows, in the dtype and structure of the outputs. If the model has a layer that
-      reads the columns of a table whose target was standardised (``standardize_target``), an output of
-      one number a row is ``mean + std · output`` in float64, in the unit of the table, for raw rows and
-      for encoded ones alike.
+      reads the columns of a table whose target was standardised (``standardize_target``), and one output
+      of one number a row, this is ``mean + std · output`` in float64, in the unit of the table, for raw
+      rows and for encoded ones alike. Of several outputs nobody says which is that target, and they are
+      as they come: ``columns.values(y["main"])`` puts one in its unit.
 
       Probabilities are in at least float32, of the shape of the outputs. They are what comes out of a
       model that ends in a softmax or a sigmoid, the exponentials of what comes out of a log-softmax, and

@@ -111,7 +111,8 @@ def labels_in(model: Network, classes: Any) -> Any:
 def outputs_in(model: Network, outputs: PyTree, output: Any) -> PyTree:
     """Outputs of a model for a table whose target was standardised, in the unit of the table, float64.
 
-    Those that are one number a row, if `output` is None; all others are as they are.
+    One output of one number a row, if `output` is None. All others are as they are: of several it is
+    not known which is the target.
     """
     encodes: Any = encoder_of(model)
     target = getattr(encodes, "target", None)

@@ -72,9 +72,10 @@ def fit(
       missing_columns: "error" refuses rows without one of the columns; "impute" takes all its cells as
         missing.
       standardize_target: encode the target of a regression as ``(y − mean) / std``. The network is
-        trained, and judged by `jaxdeep.evaluate`, in standard deviations; `jaxdeep.predict` gives
-        numbers in the unit of the table, as ``columns.values`` makes them of other outputs. "auto" does
-        so where float32 cannot hold the numbers or tell them apart, which is refused with False.
+        trained, and judged by `jaxdeep.evaluate`, in standard deviations; of a network with one output
+        `jaxdeep.predict` gives numbers in the unit of the table, as ``columns.values`` makes them of
+        those of another. "auto" does so where float32 cannot hold the numbers or tell them apart, which
+        is refused with False.
       target_encoding: categories that `Columns.layer` makes numbers of by the target: its mean over the
         rows of each level (of each class its share), mixed with ten rows of the mean of all, less that
         mean and in standard deviations; missing and unknown are levels, too. While the network is

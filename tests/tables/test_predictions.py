@@ -248,6 +248,25 @@ def test_outputs_that_are_no_single_number_stay_as_they_are():
     np.testing.assert_allclose(jd.predict(model, params, state, rows), bare, rtol=1e-6)
 
 
+def test_of_several_outputs_that_of_the_table_is_put_in_its_unit_by_its_columns():
+    rows = {"x": np.arange(8.0), "y": 100.5 + 3 * np.arange(8)}
+    columns = jd.tables.fit(rows, target="y", standardize_target=True)
+    model = jd.nn.graph(
+        {"c": ("columns", "x"), "a": ("main", "c"), "b": ("aux", "c")},
+        {"main": "a", "aux": "b"},
+        columns=columns.layer(),
+        main=jd.nn.dense(1),
+        aux=jd.nn.dense(1),
+    )
+    inputs = columns.encode_inputs(rows)
+    params, state = model.init(jax.random.key(0), inputs)
+    bare, found = model.apply(params, state, inputs)[0], jd.predict(model, params, state, rows)
+    for name in ("main", "aux"):
+        np.testing.assert_allclose(found[name], bare[name], rtol=1e-6)
+    expected = np.asarray(bare["main"], float) * np.std(rows["y"]) + np.mean(rows["y"])
+    np.testing.assert_allclose(columns.values(found["main"]), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("wrapped", [list, np.array, jnp.asarray, lambda y: np.array(y)[:, None]])
 @pytest.mark.parametrize(
     ("y", "options"),
