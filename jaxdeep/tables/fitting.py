@@ -75,7 +75,7 @@ def fit(
         trained, and judged by `jaxdeep.evaluate`, in standard deviations; of a network with one output
         `jaxdeep.predict` gives numbers in the unit of the table, as ``columns.values`` makes them of
         those of another. "auto" does so where float32 cannot hold the numbers or tell them apart, which
-        is refused with False.
+        is refused with False; the numbers are those of `rows`. True is for a regression only.
       target_encoding: categories that `Columns.layer` makes numbers of by the target: its mean over the
         rows of each level (of each class its share), mixed with ten rows of the mean of all, less that
         mean and in standard deviations; missing and unknown are levels, too. While the network is
@@ -125,8 +125,12 @@ def fit(
     min_frequency = _checks.check_count("min_frequency", min_frequency)
     _checks.check_choice("unknown", unknown, ("code", "error"))
     _checks.check_choice("missing_columns", missing_columns, ("error", "impute"))
-    if standardize_target != "auto":
-        _checks.check_flag("standardize_target", standardize_target)
+    if not isinstance(standardize_target, (bool, np.bool_)) and not (
+        isinstance(standardize_target, str) and standardize_target == "auto"
+    ):
+        raise TypeError(f"standardize_target must be True, False or 'auto', got {standardize_target!r}")
+    if target is None and standardize_target and standardize_target != "auto":
+        raise ValueError("standardize_target=True needs a target, and none is named: target=")
     source = source_of(frame, nulls)
     names = source.names
     declared = check_declared({} if kinds is None else kinds, names)
@@ -145,7 +149,8 @@ def fit(
     looked_at = None
     if rows is not None:
         looked_at = _looked_at(rows, found, labels, length)
-        found = None if found is None else of_rows(found, labels, looked_at)
+    if found is not None:
+        found = of_rows(found, labels, looked_at, standardize_target)
     chosen = _decided(features, seen, declared)
     gathered = {name: Gathered(name, kind) for name, kind in chosen.items()}
     for first, block in numbered(source.blocks(features, BLOCK)):

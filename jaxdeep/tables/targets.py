@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdeep._precision import is_cut, lie_close, not_told
+from jaxdeep._precision import is_cut, lie_apart, not_told
 from jaxdeep.preprocessing.keys import key_of
 from jaxdeep.tables.cells import Cells
 from jaxdeep.tables.conversion import (
@@ -145,7 +145,7 @@ def fitted_target(
 
     Raises:
       ValueError: missing labels, one class or number only, dates, too many classes, numbers that are
-        not finite or that float32 does not hold.
+        not finite; classes that are to be standardised.
     """
     first = 0
     for cells in blocks:
@@ -171,6 +171,11 @@ def fitted_target(
         kind = "category" if few else "number"
     if kind == "number":
         return _regression(name, blocks, standardize)
+    if standardize and standardize != "auto":
+        raise ValueError(
+            f"standardize_target=True is for a target of numbers, and {name!r} has classes; leave it "
+            f'out, or make numbers of it: kinds={{{name!r}: "number"}}'
+        )
     counts = _counts(blocks)
     labels = _labels(seen, list(counts))
     if set(map(type, labels.values())) == {bool}:  # "true" and "True" are one
@@ -206,16 +211,34 @@ def _counts(blocks: list[Cells]) -> dict[str, int]:
     return counts
 
 
-def of_rows(target: Target, blocks: list[Cells], chosen: np.ndarray) -> Target:
-    """The target with counts or statistics of some rows; its classes stay."""
+def of_rows(
+    target: Target, blocks: list[Cells], chosen: np.ndarray | None, standardize: bool | str
+) -> Target:
+    """The target with counts or statistics of some rows, by default of all; its classes stay.
+
+    Raises:
+      ValueError: numbers of these rows that float32 does not hold or tell apart, and are not
+        standardised.
+    """
     if target.classes is not None:
+        if chosen is None:
+            return target
         codes = np.concatenate([target.encode(cells) for cells in blocks])[chosen]
         return target._replace(counts=tuple(np.bincount(codes, minlength=len(target.classes)).tolist()))
+    if chosen is None:
+        chosen = np.ones(sum(cells.rows for cells in blocks), bool)
     first, parts = 0, []
     for cells in blocks:
         parts.append(cells.where(chosen[first : first + cells.rows]))
         first += cells.rows
-    return _numbers(target.name, parts, target.standardized)
+    found = _numbers(target.name, parts)
+    if standardize != "auto" and standardize:
+        return found._replace(standardized=True)
+    values = np.concatenate([numbers_of(part).values for part in parts])
+    lost = _lost(found, values, np.flatnonzero(chosen))
+    if lost is not None and standardize != "auto":
+        raise ValueError(f"target {target.name!r} {lost}")
+    return found._replace(standardized=lost is not None)
 
 
 def check_there(name: str, cells: Cells, first: int) -> None:
@@ -226,7 +249,7 @@ def check_there(name: str, cells: Cells, first: int) -> None:
         raise ValueError(f"target {name!r} is missing in row {row}{others}; leave rows without it out")
 
 
-def _numbers(name: str, blocks: list[Cells], standardize: bool) -> Target:
+def _numbers(name: str, blocks: list[Cells]) -> Target:
     statistics, first = Numbers(), 0
     for cells in blocks:
         known = numbers_of(cells)
@@ -242,38 +265,38 @@ def _numbers(name: str, blocks: list[Cells], standardize: bool) -> Target:
         found.std if found.std > 0 else 1.0,
         found.low,
         found.high,
-        standardize,
     )
 
 
 def _regression(name: str, blocks: list[Cells], standardize: bool | str) -> Target:
-    """The target of numbers; refuses equal ones, and such as are lost where they are encoded."""
+    """The target of numbers; refuses equal ones, and such as float64 cannot tell."""
     whole, parts = Whole(), [numbers_of(cells).values for cells in blocks]
     for cells, part in zip(blocks, parts):
         whole.add(whole_of(cells, part))
     whole.check(f"target {name!r}", f', or if they are labels, kinds={{{name!r}: "category"}}')
-    target = _numbers(name, blocks, standardize is True)
+    target = _numbers(name, blocks)
     if target.low == target.high:
         raise ValueError(
             f"target {name!r} has a single value, {target.low:g}: there is nothing to learn; take rows "
             "of others too"
         )
-    lost = None if target.standardized else _lost(target, np.concatenate(parts))
-    if lost is not None and standardize != "auto":
-        raise ValueError(f"target {name!r} {lost}")
-    return target._replace(standardized=target.standardized or lost is not None)
+    lost = standardize == "auto" and _lost(target, np.concatenate(parts)) is not None
+    return target._replace(standardized=lost or (standardize != "auto" and bool(standardize)))
 
 
-def _lost(target: Target, values: np.ndarray) -> str | None:
-    """What float32 does not hold of numbers, or tell apart; None if it does."""
+def _lost(target: Target, values: np.ndarray, rows: np.ndarray | None = None) -> str | None:
+    """What float32 does not hold of numbers, or tell apart; None if it does. `rows` are theirs."""
     limits, way_out = np.finfo(np.float32), "use another unit, or standardize_target=True"
-    row = int(np.abs(values).argmax())
-    if abs(values[row]) > limits.max:
-        return f"holds {values[row]:g} in row {row}, beyond what float32 holds: {way_out}"
+    most = int(np.abs(values).argmax())
+    if abs(values[most]) > limits.max:
+        row = most if rows is None else rows[most]
+        return f"holds {values[most]:g} in row {row}, beyond what float32 holds: {way_out}"
     if target.std < limits.tiny:
         std = f"{target.std:g}"
         return f"holds numbers of standard deviation {std}, below what float32 holds: {way_out}"
-    if is_cut(values, np.float32) and lie_close(values.min(), values.max(), np.float32):
+    if target.low == target.high:  # as those of some rows may be
+        return None
+    if is_cut(values, np.float32) and not lie_apart(values.min(), values.max(), np.float32):
         said = not_told(target.low, target.high, "", np.float32)
         return f"{said.partition(':')[0]}: use standardize_target=True"
     return None

@@ -224,3 +224,54 @@ def test_labels_of_a_file_are_numbers_and_truths_as_they_are_documented(tmp_path
     assert list(map(type, columns.classes)) == list(map(type, classes))
     # an array of mixed numbers has one type
     assert columns.labels([0, 1]).tolist() == list(classes)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        1e9 + 1e-6 * np.arange(3),
+        1e15 + 0.25 * np.arange(12),
+        2.0**53 + 2 * np.arange(12),
+        0.3 + np.arange(12) * 2.0**-54,
+    ],
+)
+def test_a_target_that_float32_takes_for_one_value_is_standardised(y):
+    with pytest.raises(ValueError, match=r"target 'y' holds .* float32 cannot tell: use standardize"):
+        fitted(y)
+    columns = fitted(y, standardize_target="auto")
+    codes = columns.encode({"x": np.resize(X, len(y)), "y": y})[1]
+    assert len(np.unique(codes)) == len(np.unique(y))
+    np.testing.assert_allclose(codes.std(), 1, rtol=0.1)
+    np.testing.assert_allclose(columns.values(codes), y, rtol=4 * np.finfo(float).eps)
+
+
+def test_whether_to_standardise_is_decided_by_the_rows_that_are_looked_at():
+    y, rows = np.r_[1e9 + 0.25 * np.arange(99), 0.0], np.arange(80)
+    with pytest.raises(ValueError, match=r"'y' holds .* float32 cannot tell: use standardize"):
+        fitted(y, rows=rows)
+    columns = fitted(y, rows=rows, standardize_target="auto")
+    assert columns.target.standardized
+    assert columns == fitted(y, rows=rows, standardize_target=True)
+    assert columns == fitted(y, rows=lambda targets: rows, standardize_target="auto")
+    far = np.r_[np.arange(99) / 3, 1e60]
+    assert not fitted(far, rows=rows, standardize_target="auto").target.standardized
+    with pytest.raises(ValueError, match=r"'y' holds 1e\+60 in row 99, beyond what float32 holds"):
+        fitted(far, rows=np.arange(50, 100))
+
+
+def test_numpys_truths_are_pythons():
+    y = np.arange(40) / 3
+    assert fitted(y, standardize_target=np.True_) == fitted(y, standardize_target=True)
+    assert fitted(y, standardize_target=np.False_) == fitted(y)
+    columns = fitted(y, standardize_target=np.True_)
+    assert jd.tables.from_json(columns.to_json()) == columns
+
+
+def test_what_is_standardised_is_a_target_of_numbers():
+    with pytest.raises(ValueError, match="standardize_target=True is for a target of numbers, and 'y'"):
+        fitted(["a", "b", "a"], standardize_target=True)
+    with pytest.raises(ValueError, match="standardize_target=True needs a target"):
+        jd.tables.fit({"x": X}, standardize_target=True)
+    assert fitted(["a", "b"], standardize_target="auto") == fitted(["a", "b"])
+    with pytest.raises(TypeError, match="must be True, False or 'auto', got 'Auto'"):
+        fitted(np.arange(20.0), standardize_target="Auto")
