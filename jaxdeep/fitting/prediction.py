@@ -136,7 +136,7 @@ def predict(
     mesh = usable(mesh_of(variables) if mesh is None else mesh, None, together)
     placement = Placement(mesh)
     variables = placement.variables(variables)
-    known = Known(loss, from_logits)
+    known = Known(loss, None if from_logits is None else bool(from_logits))
     put_out, key = _program(model, output, known), key_of("predict", model, output, known)
     program = by_shape("predict", put_out, 1, key=key)
 

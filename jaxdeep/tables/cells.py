@@ -107,7 +107,7 @@ def of_values(name: str, values: Sequence[Any], nulls: Collection[str]) -> Cells
     >>> of_values("age", [3, None, 2**53 + 1], NULLS)[:2]
     ('number', array([               3,                0, 9007199254740993]))
     """
-    words = {kind: _word(kind) for kind in set(map(type, values))}
+    words = {kind: word_of(kind) for kind in set(map(type, values))}
     if "other" in words.values():
         row, odd = next((i, v) for i, v in enumerate(values) if words[type(v)] == "other")
         raise TypeError(
@@ -116,10 +116,16 @@ def of_values(name: str, values: Sequence[Any], nulls: Collection[str]) -> Cells
         )
     if set(words.values()) <= {"text", "missing"}:
         return _of_texts(values, nulls)
+    floats = {kind for kind, word in words.items() if word != "missing"}
+    if len(floats) == 1 and _is_single(dtype := next(iter(floats))):  # as an array of them would be
+        gone = np.fromiter((words[type(value)] == "missing" for value in values), bool, len(values))
+        array: np.ndarray = np.array([0 if none else value for value, none in zip(values, gone)], dtype)
+        known = of_array(name, array, nulls)
+        return known._replace(missing=known.missing | gone)
     spelled = numbers_in(nulls)
     cleaned = [_cleaned(value, nulls, spelled) for value in values]
     missing = np.fromiter((value is None for value in cleaned), bool, len(cleaned))
-    kinds = {_word(kind) for kind in set(map(type, cleaned))} - {"missing"}
+    kinds = {word_of(kind) for kind in set(map(type, cleaned))} - {"missing"}
     if not kinds:
         return _empty(len(values))
     if kinds == {"number"}:
@@ -220,9 +226,16 @@ def _cleaned(value: Any, nulls: Collection[str], spelled: Collection[float]) -> 
         text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
         text = text.strip()
         return None if text in nulls or (spelled and _number_spelled(text) in spelled) else text
-    if is_missing(value):
+    if is_missing(value) or (is_narrow(type(value)) and np.isnan(value)):
         return None
-    if spelled and _word(type(value)) == "number" and not isinstance(value, _SPANS) and value in spelled:
+    if _is_single(type(value)):
+        return None if _stand_for_missing(np.array([value]), nulls)[0] else value
+    if (
+        spelled
+        and word_of(type(value)) == "number"
+        and not isinstance(value, _SPANS)
+        and value in spelled
+    ):
         return None
     if isinstance(value, _SPANS[:2]):
         return np.timedelta64(value).astype("m8[us]").astype(int) / 1e6
@@ -231,12 +244,29 @@ def _cleaned(value: Any, nulls: Collection[str], spelled: Collection[float]) -> 
     return value
 
 
-def _word(kind: type) -> str:
+def word_of(kind: type) -> str:
     """What a value of this type is, in a word."""
     for kinds, word in _WORDS:
         if issubclass(kind, kinds):
             return word
+    if is_narrow(kind):
+        return "number"
     return "missing" if kind.__name__ in ("NAType", "NaTType") else "other"
+
+
+def is_narrow(kind: type) -> bool:
+    """Whether values of this type are NumPy's floats of less than 32 bits, or those of ml_dtypes.
+
+    >>> is_narrow(np.float16), is_narrow(jnp.bfloat16.dtype.type), is_narrow(np.float32), is_narrow(int)
+    (True, True, False, False)
+    """
+    return _is_single(kind) and np.dtype(kind).itemsize < 4
+
+
+def _is_single(kind: type) -> bool:
+    """Whether values of this type are floats of at most 32 bits."""
+    floats = issubclass(kind, np.generic) and jnp.issubdtype(kind, jnp.floating)
+    return bool(floats) and np.dtype(kind).itemsize <= 4
 
 
 def _way_out(kind: type) -> str:
@@ -269,9 +299,11 @@ _WORDS: list[tuple[Any, str]] = [
 def _numbers(values: list[Any]) -> np.ndarray:
     """Numbers of Python in int64 if all are whole and fit, in float64 if floats, else objects."""
     filled = [0 if value is None else value for value in values]
+    if any(is_narrow(kind) for kind in set(map(type, filled))):  # whose keys are those of their dtype
+        return _objects(filled)
     if any(isinstance(value, (float, np.floating)) for value in filled):
         # a whole number beyond 2⁵³ beside a float keeps its digits
-        big = any(isinstance(value, int) and abs(value) > 2**53 for value in filled)
+        big = any(isinstance(value, (int, np.integer)) and abs(int(value)) > 2**53 for value in filled)
         return _objects(filled) if big else np.array(filled, np.float64)
     if any(isinstance(value, decimal.Decimal) for value in filled):
         return _objects(filled)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdeep.preprocessing.keys import decimal_of, key_of
-from jaxdeep.tables.cells import Cells, check_one_zone
+from jaxdeep.tables.cells import Cells, check_one_zone, is_narrow
 from jaxdeep.tables.dates import read_dates
 
 MISSING, UNKNOWN, FIRST = 0, 1, 2
@@ -122,7 +122,7 @@ def whole_of(cells: Cells, numbers: np.ndarray) -> list[int]:
     return [
         int(value)
         for value, text in zip(large.tolist(), digits)
-        if isinstance(value, int) or text.isdecimal()
+        if isinstance(value, (int, np.integer)) or text.isdecimal()
     ]
 
 
@@ -214,7 +214,9 @@ def truths_of(cells: Cells) -> Known:
 
 
 def _key(typed: tuple[type, Any]) -> str:
-    value = typed[1]
+    kind, value = typed
+    if is_narrow(kind):
+        value = decimal_of(float(value), kind)
     return text_key(value.strip()) if isinstance(value, str) else str(key_of(value))
 
 

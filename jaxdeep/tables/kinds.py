@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from jaxdeep import _checks
-from jaxdeep.tables.cells import Cells, check_one_zone
+from jaxdeep.tables.cells import Cells, check_one_zone, word_of
 from jaxdeep.tables.conversion import comma_in, have_decimal_commas, number_of
 from jaxdeep.tables.dates import read_dates
 
@@ -64,7 +64,7 @@ class Seen:
         if cells.kind == "mixed":
             for row, (value, gone) in enumerate(zip(cells.values, cells.missing)):
                 if not gone:
-                    self.examples.setdefault(_word(value), (first + row, value))
+                    self.examples.setdefault(word_of(type(value)), (first + row, value))
             return
         row = int((~cells.missing).argmax())
         self.examples.setdefault(cells.kind, (first + row, cells.values[row]))
@@ -180,11 +180,3 @@ def check_declared(kinds: object, names: tuple[str, ...]) -> Mapping[str, str]:
             raise ValueError(f"kinds names a column {name!r}, and frame has {list(names)}")
         _checks.check_choice(f"kinds[{name!r}]", kind, DECLARED)
     return kinds
-
-
-def _word(value: object) -> str:
-    if isinstance(value, str):
-        return "text"
-    if isinstance(value, bool):
-        return "boolean"
-    return "number" if isinstance(value, (int, float)) or hasattr(value, "__float__") else "date"

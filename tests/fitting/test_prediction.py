@@ -181,6 +181,15 @@ def test_probabilities_that_a_model_puts_out_are_left_as_they_are():
         np.testing.assert_array_equal(asked("probability", end=end), asked(None, end=end))
 
 
+def test_numpys_truths_say_what_pythons_do():
+    model = jd.nn.serial(jd.nn.dense(3), jd.nn.lambda_(jax.nn.softmax))
+    found = [
+        jd.predict(*made(model), ROWS, output="probability", from_logits=said)
+        for said in (False, np.False_)
+    ]
+    np.testing.assert_array_equal(*found)
+
+
 def test_classes_are_those_that_accuracies_count():
     y = (SCORES[:, 0] > 0.3).astype(np.int32)
     params = {"kernel": KERNEL[:, :1], "bias": jnp.full(1, -0.1)}

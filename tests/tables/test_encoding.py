@@ -4,6 +4,7 @@ import datetime
 import decimal
 
 import chex
+import jax
 import numpy as np
 import pytest
 
@@ -290,3 +291,34 @@ def test_rows_are_put_apart_as_one_would_take_them_from_the_whole():
         chex.assert_trees_all_equal(found[name].inputs, {key: a[own] for key, a in inputs.items()})
         np.testing.assert_array_equal(found[name].targets, targets[own])
         assert all(array.ctypes.data % 64 == 0 for array in found[name] if array.size)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "bfloat16"])
+def test_a_level_of_few_bits_is_the_same_alone_and_in_a_list(dtype):
+    g = np.random.default_rng(0).normal(size=40).astype(jax.numpy.dtype(dtype))
+    columns = jd.tables.fit({"g": g}, kinds={"g": "category"})
+    codes = columns.encode_inputs({"g": g})["codes"][:, 0].tolist()
+    assert min(codes) == 2
+    others = [3.5, 4, None]
+    for given, expected in [
+        *((one, [code]) for one, code in zip(g, codes)),
+        (list(g), codes),
+        ([None, *g[:2], g.dtype.type(np.nan)], [0, *codes[:2], 0]),
+        ([*g[:2], *others], [*codes[:2], 1, 1, 0]),
+        (np.array([*g[:3], *others], object), [*codes[:3], 1, 1, 0]),
+    ]:
+        assert columns.encode_inputs({"g": given})["codes"][:, 0].tolist() == expected
+    numbers = jd.tables.fit({"g": g})
+    np.testing.assert_array_equal(
+        numbers.encode_inputs({"g": list(g)})["numbers"], numbers.encode_inputs({"g": g})["numbers"]
+    )
+
+
+def test_scalars_of_numpy_are_missing_and_whole_as_those_of_arrays_are():
+    columns = jd.tables.fit({"a": [1.5, 2.5]}, null=["-9.9"])
+    for nothing in (np.float32(-9.9), np.float16(-9.9), np.float64(-9.9)):
+        for given in ([nothing], [nothing, 1], np.array([nothing])):
+            assert np.isnan(columns.encode_inputs({"a": given})["numbers"][0, 0])
+    big = 2**53 + 1
+    levels = jd.tables.fit({"a": [big, 0.5]}, kinds={"a": "category"})
+    assert levels == jd.tables.fit({"a": [np.int64(big), 0.5]}, kinds={"a": "category"})

@@ -208,3 +208,9 @@ def test_many_cells_of_another_kind_than_the_declared_are_warned_of():
         columns = jd.tables.fit({"x": cells}, kinds={"x": "date"})
     assert "x has 20 cells that are no date" in columns.summary()
     jd.tables.fit({"x": [*range(95), *["?!"] * 9]}, kinds={"x": "number"})  # few, and asked for
+
+
+@pytest.mark.parametrize("odd", [np.True_, np.datetime64("2020-01-01")])
+def test_truths_and_dates_of_numpy_are_no_numbers_among_them(odd):
+    with pytest.raises(ValueError, match=r"column 'a' holds (boolean|date) .* in row 0. and number"):
+        jd.tables.fit({"a": [odd, 3, 4]})
