@@ -4,7 +4,7 @@ What becomes of a cell depends on nothing but the cell, so that a row is the sam
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,6 @@ MISSING, UNKNOWN, FIRST = 0, 1, 2
 _DIGITS = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+([eE][+-]?\d+)?|[eE][+-]?\d+)")
 _TRUTHS = {"true": True, "false": False}
-_DECIMAL_COMMA = re.compile(r"[+-]?\d{1,3}((\.\d{3})+|\d*)(,\d+)?")  # with points between thousands
 
 
 class Known(NamedTuple):
@@ -57,24 +56,6 @@ def truth_of(text: str) -> bool | None:
     """True and False as texts, in any case, and as the numbers 1 and 0; None for other texts."""
     number = number_of(text)
     return _TRUTHS.get(text.lower()) if number is None else {1.0: True, 0.0: False}.get(number)
-
-
-def have_decimal_commas(texts: Collection[str]) -> bool:
-    """Whether these are numbers with a comma where a point should be, and whole ones.
-
-    >>> have_decimal_commas(["1,5", "-1.234,5", "2"]), have_decimal_commas(["1,5", "a"])
-    (True, False)
-    """
-    return any("," in text for text in texts) and all(map(_DECIMAL_COMMA.fullmatch, texts))
-
-
-def comma_in(texts: Collection[str]) -> str:
-    """What to say of numbers with a decimal comma."""
-    shown = min(text for text in texts if "," in text)
-    return (
-        f"holds numbers with a decimal comma, such as {shown!r}: write a point, or read the file with "
-        'pandas.read_csv(…, decimal=",")'
-    )
 
 
 def text_key(text: str) -> str:

@@ -94,13 +94,15 @@ def fit(
       ValueError: a column of several kinds, of long text or of more than 131,072 levels, all of them
         at once and with what to declare; one without a cell of the kind that is declared; dates of which
         some name a time zone; a target that is missing in a row, has one class or one value, numbers
-        with a decimal comma, or numbers that float32 does not hold; a table without rows or columns; a
-        broken file, with the line; target encoding of numbers, without a target, of too many levels, or
-        of rows that are all alike.
+        with a decimal comma or written in another way that is not plain ("$1,234.50", "5 %"), or such as
+        float32 does not hold; standardize_target=True without a target of numbers; a table without rows
+        or columns; a broken file, with the line; target encoding of numbers, without a target, of too
+        many levels, or of rows that are all alike.
       TypeError: something else than a table; cells that are no numbers, text, booleans or dates.
 
     Warns where a category looks like an id, as nearly each row has a level of its own, or holds numbers
-    with a decimal comma, and where more than a tenth of a column, and ten cells, are not of its kind.
+    that are not written plainly, and where more than a tenth of a column, and ten cells, are not of its
+    kind.
 
     Target encoding is Micci-Barreca's (2001), as of `jaxdeep.preprocessing.target_encoder`.
 

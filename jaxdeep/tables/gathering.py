@@ -8,8 +8,6 @@ from jaxdeep.tables.cells import Cells, check_one_zone
 from jaxdeep.tables.column import Column
 from jaxdeep.tables.conversion import (
     Known,
-    comma_in,
-    have_decimal_commas,
     instants_of,
     keys_of,
     numbers_of,
@@ -17,6 +15,7 @@ from jaxdeep.tables.conversion import (
     whole_of,
 )
 from jaxdeep.tables.kinds import Kind, check_levels
+from jaxdeep.tables.numerals import oddly_written
 from jaxdeep.tables.statistics import Dates, Number, Numbers, Whole
 
 TRUTHS = ("False", "True")  # the levels of a boolean column, whatever it holds
@@ -118,8 +117,8 @@ class Gathered:
 def as_other(column: Column) -> str | None:
     """What to say of a category of numbers, or in which nearly each cell has a level of its own."""
     levels = column.levels
-    if have_decimal_commas(levels):
-        return f"{comma_in(levels)}; they are taken for levels"
+    if (said := oddly_written(levels)) is not None:
+        return f"{said}; they are taken for levels"
     if len(column.levels) < _ID or len(column.levels) <= 0.9 * column.known:
         return None
     return (

@@ -7,8 +7,9 @@ from typing import Literal
 
 from jaxdeep import _checks
 from jaxdeep.tables.cells import Cells, check_one_zone, word_of
-from jaxdeep.tables.conversion import comma_in, have_decimal_commas, number_of
+from jaxdeep.tables.conversion import number_of
 from jaxdeep.tables.dates import read_dates
+from jaxdeep.tables.numerals import oddly_written
 
 Kind = Literal["number", "category", "boolean", "date"]
 KINDS = ("number", "category", "boolean", "date")
@@ -156,8 +157,8 @@ def decided(name: str, seen: Seen) -> Kind:
             f'{many:,} different ones: declare it: "drop" leaves it out, "category" takes each distinct '
             "text as a level; or put numbers of your own in its place"
         )
-    if many > MOST_LEVELS and have_decimal_commas(seen.texts):
-        raise ValueError(f"column {name!r} {comma_in(seen.texts)}")
+    if many > MOST_LEVELS and (said := oddly_written(seen.texts)) is not None:
+        raise ValueError(f"column {name!r} {said}")
     check_levels(name, many)
     return "category"
 

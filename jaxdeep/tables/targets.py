@@ -8,14 +8,13 @@ from jaxdeep._precision import is_cut, lie_apart, not_told
 from jaxdeep.preprocessing.keys import key_of
 from jaxdeep.tables.cells import Cells
 from jaxdeep.tables.conversion import (
-    comma_in,
-    have_decimal_commas,
     keys_of,
     numbers_of,
     text_of_number,
     whole_of,
 )
 from jaxdeep.tables.kinds import Seen, decided
+from jaxdeep.tables.numerals import oddly_written
 from jaxdeep.tables.statistics import Numbers, Whole
 
 Label = str | int | float | bool
@@ -153,10 +152,9 @@ def fitted_target(
         first += cells.rows
     if not first:
         raise ValueError(f"target {name!r} has no rows")
-    if declared in (None, "number") and have_decimal_commas(seen.texts):
+    if declared in (None, "number") and (said := oddly_written(seen.texts)) is not None:
         raise ValueError(
-            f"target {name!r} {comma_in(seen.texts)}; if they are labels, declare it: "
-            f'kinds={{{name!r}: "category"}}'
+            f'target {name!r} {said}; if they are labels, declare it: kinds={{{name!r}: "category"}}'
         )
     kind = decided(name, seen) if declared is None else declared
     if kind in ("date", "drop"):

@@ -275,3 +275,48 @@ def test_what_is_standardised_is_a_target_of_numbers():
     assert fitted(["a", "b"], standardize_target="auto") == fitted(["a", "b"])
     with pytest.raises(TypeError, match="must be True, False or 'auto', got 'Auto'"):
         fitted(np.arange(20.0), standardize_target="Auto")
+
+
+PLAIN = r"not written plainly, such as .*: write plain numbers"
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ("1,{}34.50", r"commas before three digits.*write plain numbers.*thousands=\",\"\)"),
+        ("1,{}34", r"commas before three digits.*thousands=\",\"\) \(or, for decimals, decimal=\",\""),
+        ("1 {}34,50", PLAIN),
+        ("1\u202f{}34", PLAIN),
+        ("1'{}34.50", PLAIN),
+        ("1\u2019{}34", PLAIN),
+        ("1.{}34.000", PLAIN),
+        ("${}2.50", PLAIN),
+        ("-${}2.50", PLAIN),
+        ("{}2.5%", PLAIN),
+        ("{}2,5 %", PLAIN),
+        ("{}2,50 €", PLAIN),
+        ("\N{MINUS SIGN}{}.5", PLAIN),
+        (",{}50", "decimal comma"),
+        ("1,{}3e+03", "decimal comma"),
+        ("1.{}34,5", "decimal comma"),
+    ],
+)
+def test_numbers_that_are_not_written_plainly_are_no_classes(form, words):
+    for others in ([], ["7", "7.5"] if PLAIN in words else []):
+        y = [form.format(digit) for digit in range(1, 10)] + others
+        with pytest.raises(ValueError, match=rf"target 'y' holds numbers .*{words}.*\"category\""):
+            fitted(y)
+        assert fitted(y, kinds={"y": "category"}).task == "multiclass"
+
+
+@pytest.mark.parametrize(
+    "y", [["1,5", "a"], ["A1", "B2"], ["1-2", "3-4"], ["12 34", "5 6"], ["$", "%"], ["1.2.3", "1.2.4"]]
+)
+def test_labels_that_are_no_numbers_are_classes(y):
+    assert fitted(y).classes == tuple(sorted(y))
+
+
+def test_columns_of_such_numbers_are_warned_of():
+    prices = [f"${i}.50" for i in range(20)]
+    with pytest.warns(UserWarning, match="column 'x' holds numbers that are not written plainly"):
+        jd.tables.fit({"x": prices})
