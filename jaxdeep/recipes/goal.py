@@ -68,6 +68,8 @@ def goal_of(task: str, inputs: Any, outputs: int | None, rows: int | None, targe
         outputs = _checks.check_count("outputs", outputs)
     found = _of_columns(task, inputs) if is_columns(inputs) else None
     if targets is not None:
+        if found is not None and not isinstance(targets, jax.core.Tracer):
+            _check_encoded(found, targets, inputs)
         found = _of_targets(task, targets)
     if task == "binary" and outputs not in (None, 1):
         raise ValueError(f"outputs must be 1 for task='binary', got {outputs}")
@@ -112,6 +114,31 @@ def _of_columns(task: str, columns: Any) -> Goal:
         mean, low, high = ((number - shift) / scale for number in (target.mean, target.low, target.high))
         units = Units(mean, target.std / scale, low, high)
     return Goal(task, columns.outputs, columns.rows, units)
+
+
+def _check_encoded(of_columns: Goal, targets: Any, inputs: Any) -> None:
+    """Refuse targets as they are in the table where the columns encode them as other numbers."""
+    array = np.asarray(as_array("targets", targets))
+    if array.dtype.kind not in "iuf" or not array.size or array.shape[1:] not in ((), (1,)):
+        return
+    low, high = float(array.min()), float(array.max())
+    instead = "pass columns.encode_labels(targets), or leave them out"
+    if of_columns.task == "multiclass" and high >= of_columns.outputs:
+        raise ValueError(
+            f"targets must be the classes of the columns, 0 to {of_columns.outputs - 1}, as "
+            f"columns.encode gives them, got {high:g}; {instead}"
+        )
+    target = getattr(inputs, "target", None)
+    if of_columns.units is None or target is None or not target.standardized:
+        return
+    least, most = np.min(of_columns.units.low), np.max(of_columns.units.high)
+    # twice as far as any that the columns were fitted to, and where these are in the table
+    if (low < 2 * least or high > 2 * most) and target.low <= low and high <= target.high:
+        raise ValueError(
+            "targets must be in standard deviations, as columns.encode gives them, since the target of "
+            f"the columns is standardised; got numbers from {low:g} to {high:g}, as they are in the "
+            f"table; {instead}"
+        )
 
 
 def _of_targets(task: str, targets: Any) -> Goal:

@@ -78,7 +78,8 @@ def mlp(
       targets: the training targets, from which outputs and rows are read. For a regression their mean
         and standard deviation too: the network then learns as from standardised targets, gives numbers
         in their unit, and is cut at inference to their range (`jaxdeep.nn.rescale`). Fitted columns know
-        their targets by themselves; pass targets beside them if only some of their rows are trained on.
+        their targets by themselves; pass targets beside them if only some of their rows are trained on,
+        in standard deviations if they are standardised, as ``columns.encode`` gives them.
       rows: the number of training rows, from which "strong" computes the length of the run; by default
         that of the targets or else of the columns.
       validation: a share in (0, 1) of these rows, which `fit` then holds out for validation: it is among
@@ -99,7 +100,8 @@ def mlp(
 
     Raises:
       ValueError: an unknown task, recipe or name; targets or columns of another task; numbers that are
-        not known and needed; what is not of the task; a batch larger than the rows.
+        not known and needed; what is not of the task; a batch larger than the rows; targets beside
+        columns that are not encoded as these encode them.
       TypeError: inputs that are none of the three.
 
     Source: "textbook": Géron, "Hands-On Machine Learning", chapter 10, the tables of typical

@@ -187,6 +187,29 @@ def test_the_target_of_columns_is_in_its_own_unit_or_standardised(standardized):
     np.testing.assert_allclose(recipe.loss(jnp.array([[4.0]]), jnp.array([2.0])), [[4.0 / std**2]])
 
 
+@pytest.mark.parametrize("recipe", ["textbook", "strong"])
+@pytest.mark.parametrize("y", [100 + np.arange(40) / 3, 1e9 + 0.25 * np.arange(40)])
+def test_targets_of_the_table_beside_standardised_columns_are_refused(recipe, y):
+    """At inference outputs in standard deviations would be cut to the range of the table."""
+    columns = jd.tables.fit({"x": np.arange(40.0), "y": y}, "y", standardize_target=True)
+    words = "targets must be in standard deviations.*columns.encode_labels"
+    for given in (y, list(y[:30]), y[:, None]):
+        with pytest.raises(ValueError, match=words):
+            jd.nn.mlp("regression", columns, recipe=recipe, targets=given)
+    encoded = columns.encode_labels(y[:30])
+    units = jd.nn.mlp("regression", columns, recipe=recipe, targets=encoded).model.layers["units"].config
+    np.testing.assert_allclose(units["high"], encoded.max(), rtol=1e-6)
+
+
+def test_classes_of_the_table_beside_its_columns_are_refused():
+    columns = jd.tables.fit({"x": np.arange(6.0), "y": [1, 2, 3] * 2}, "y")
+    with pytest.raises(
+        ValueError, match=r"targets must be the classes of the columns, 0 to 2, .* got 3"
+    ):
+        jd.nn.mlp("multiclass", columns, targets=[1, 2, 3])
+    assert jd.nn.mlp("multiclass", columns, targets=columns.encode_labels([1, 2, 3])).model is not None
+
+
 def test_a_share_of_the_rows_is_held_out_and_the_run_is_as_long_as_what_is_left():
     recipe = strong("binary", targets=Y["binary"], validation=0.25, hidden=(8,))
     assert recipe.options["batch_size"] == 90
