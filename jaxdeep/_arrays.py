@@ -162,10 +162,30 @@ def _of_table(value: Any) -> str:
     names = getattr(value, "columns", ())
     odd = [str(name) for name in names if np.asarray(value[name]).dtype.kind not in "fiub"]
     which = f" in {', '.join(odd[:8])}{', …' * (len(odd) > 8)}" if odd else ""
+    return which + table_hint("frame")
+
+
+def table_hint(rows: str) -> str:
+    """What to do with rows of a table, in words, where numbers are needed."""
     return (
-        f"{which}; jaxdeep.tables.fit(frame, target=…) finds out what its columns are; .encode(frame)"
-        " of what it returns makes numbers of them"
+        f"; jaxdeep.tables.fit({rows}, target=…) finds out what its columns are; .encode({rows}) of what"
+        f" it returns makes numbers of them, .encode_inputs({rows}) without the target"
     )
+
+
+def is_column_of_text(value: Any) -> bool:
+    """Whether this is a list or an array of texts, with or without holes.
+
+    >>> is_column_of_text(["Rome", None]), is_column_of_text([1.0, None]), is_column_of_text("Rome")
+    (True, False, False)
+    """
+    if isinstance(value, (list, tuple)):
+        values: Any = value
+    elif getattr(getattr(value, "dtype", None), "kind", None) in ("U", "S", "T", "O"):
+        values = value.ravel() if isinstance(value, np.ndarray) else value
+    else:
+        return False
+    return any(isinstance(one, (str, bytes)) for one in values)
 
 
 def _is_torch_bfloat16(value: Any) -> bool:

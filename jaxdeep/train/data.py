@@ -1,6 +1,8 @@
 """Data sets as pytrees of arrays with one row per example."""
 
+import contextlib
 import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -8,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import _checks
-from jaxdeep._arrays import OnFile, as_array
+from jaxdeep._arrays import OnFile, as_array, is_column_of_text, table_hint
 from jaxdeep._precision import check_above_zero, check_holds
 from jaxdeep._shapes import Array, Integer, PyTree
 from jaxdeep.tree import is_of_numbers, path_name, shapes
@@ -43,7 +45,8 @@ def as_arrays(data: PyTree, name: str = "data", *, inputs: bool = False) -> PyTr
             value.check(where)
             return value
         if not isinstance(value, (jax.Array, np.ndarray)) or not _is_complex(value):
-            value = as_array(where, value)
+            with _hinting(path, value):
+                value = as_array(where, value)
         if not isinstance(value, np.memmap) or value.nbytes <= _READ_WHOLE:
             check_holds(where, value)
             if isinstance(value, np.ndarray) and value.ndim:
@@ -54,6 +57,19 @@ def as_arrays(data: PyTree, name: str = "data", *, inputs: bool = False) -> PyTr
     return jax.tree_util.tree_map_with_path(
         array, data, is_leaf=lambda node: (node is not data or nested) and is_of_numbers(node)
     )
+
+
+@contextlib.contextmanager
+def _hinting(path: jax.tree_util.KeyPath, value: Any) -> Iterator[None]:
+    """Say in errors of a column of text, in a dict of columns, what makes numbers of it."""
+    try:
+        yield
+    except TypeError as error:
+        # of a list that begins with None each text is a leaf
+        in_dict = any(isinstance(entry, jax.tree_util.DictKey) for entry in path[-2:])
+        if in_dict and (isinstance(value, str) or is_column_of_text(value)):
+            raise TypeError(f"{error}{table_hint('rows')}") from error
+        raise
 
 
 def _is_complex(array: Any) -> bool:
@@ -136,6 +152,8 @@ def check_pair(data: PyTree, name: str) -> None:
         hint = "; give batches as an iterator, or a function from the epoch to them" if many else ""
         if hasattr(data, "columns"):
             hint = "; of a frame, jaxdeep.tables.fit(frame, target=…).encode(frame) makes one"
+        elif isinstance(data, Mapping) and any(map(is_column_of_text, data.values())):
+            hint = "; of a dict of columns, jaxdeep.tables.fit(data, target=…).encode(data) makes one"
         raise TypeError(
             f"{name} must be a pair (x, y) or (x, y, weights), got {type(data).__name__}{hint}"
         )

@@ -258,3 +258,29 @@ def test_text_is_sent_to_the_tables():
         TypeError, match=r"data\[1\] .* <U1; numpy\.unique\(…, return_inverse=True\)\[1\]"
     ):
         fit((np.ones((2, 1), np.float32), np.array(["x", "y"])))
+
+
+def test_a_dict_with_columns_of_text_is_sent_to_the_tables_too():
+    table = {"a": [1.0, 2.0, 3.0, 4.0], "b": ["x", "y", None, "x"], "c": [None, "u", "v", "u"]}
+    y = np.array([0, 1, 1, 0])
+    model = jd.nn.serial(jd.nn.dropout(0.5), jd.nn.dense(2))
+    params, state = model.init(KEY, X[:1])
+    own = {"loss": jd.losses.softmax_cross_entropy, "progress": False}
+
+    def validated(data):
+        jd.search.cross_validate(jd.optimizers.sgd, [{}], data=data, model=model, folds=2, **own)
+
+    calls = {
+        "data must be a pair .* of a dict of columns, ": lambda x: fit(data=x),
+        r"data\[0/b\] must be .*; ": lambda x: fit(data=(x, y)),
+        r"data\[b\] must be .*; ": validated,
+        r"x\[b\] must be .*; ": lambda x: jd.uncertainty.mc_dropout(model, params, state, x, KEY),
+    }
+    for words, call in calls.items():
+        for odd in (["x", "y", None, "x"], ["x", "y", "z", "x"], np.array(["x", "y", "z", "x"])):
+            with pytest.raises(TypeError, match=rf"^{words}jaxdeep\.tables\.fit\(.*\.encode\("):
+                call({"a": table["a"], "b": odd})
+    with pytest.raises(TypeError, match=r"^data\[0/c/1\] .*; jaxdeep\.tables\.fit\("):
+        fit(data=({"c": table["c"]}, y))
+    with pytest.raises(TypeError, match=r"got dict$"):
+        fit(data={"x": X, "y": Y})
