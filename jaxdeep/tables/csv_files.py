@@ -6,12 +6,14 @@ import csv
 import gzip
 import itertools
 import pathlib
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, TextIO
 
 from jaxdeep.tables.cells import Cells, of_values
 
 _DELIMITERS = ",;\t|"
+_LOOKED_THROUGH = 2**24  # characters of a row, for the end of a long cell
 _LINES = 1024  # made columns of at a time
 _END = "\0end"  # a line of its own after the last one, unless a quote is open there
 
@@ -56,7 +58,7 @@ def opened(
         with _open(file) as lines, _located(file):
             reader = csv.reader(itertools.chain(lines, [_END]), delimiter=delimiter)
             next(reader)
-            rows = _checked(reader, file, len(names))
+            rows = _checked(reader, file, delimiter, len(names))
             while len((columns := _columns(rows, places, size))[0]):
                 block = {
                     name: of_values(name, columns[i], nulls)._replace(untyped=True)
@@ -91,13 +93,14 @@ def _columns(rows: Iterator[list[str]], places: Sequence[int], size: int) -> lis
     return columns
 
 
-def _checked(reader: Any, file: pathlib.Path, width: int) -> Iterator[list[str]]:
+def _checked(reader: Any, file: pathlib.Path, delimiter: str, width: int) -> Iterator[list[str]]:
     while True:
         first = reader.line_num + 1
         try:
             row = next(reader)
         except csv.Error as error:
-            if reader.line_num == first and "field limit" in str(error):
+            is_long = "field limit" in str(error)
+            if is_long and (reader.line_num == first or _is_closed(file, first, delimiter, width)):
                 raise ValueError(f"{str(file)!r}, line {first}: {_too_long()}") from error
             # a cell that goes on and on, as after a quote that is not closed
             raise ValueError(
@@ -118,6 +121,23 @@ def _checked(reader: Any, file: pathlib.Path, width: int) -> Iterator[list[str]]
                 f"{str(file)!r}, line {reader.line_num}: {len(row)} cells, where the first line names "
                 f"{width} columns; put quotes around cells that hold a delimiter"
             )
+
+
+def _is_closed(file: pathlib.Path, first: int, delimiter: str, width: int) -> bool:
+    """Whether the row that begins with this line is of so many cells, however long they are."""
+    quoted = r'"[^"]*(?:""[^"]*)*"(?!")'
+    cell_at = re.compile(rf'{quoted}|(?!")[^{re.escape(delimiter)}\r\n]*')
+    text, place, cells = "", 0, 0
+    with _open(file) as lines:
+        for line in itertools.islice(lines, first - 1, None):
+            text += line
+            if len(text) > _LOOKED_THROUGH:
+                break
+    while (cell := cell_at.match(text, place)) is not None:
+        place, cells = cell.end() + 1, cells + 1
+        if text[cell.end() : place] != delimiter:
+            return cells == width and text[cell.end() : place] in ("", "\r", "\n")
+    return False
 
 
 def _too_long() -> str:

@@ -115,6 +115,30 @@ def test_a_cell_that_is_too_long_is_said_to_be(tmp_path, row):
         jd.tables.fit(tmp_path / "t.csv")
 
 
+LONG = '"' + "y\n" * 70_000 + '"'
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+@pytest.mark.parametrize(
+    ("row", "closed"),
+    [
+        (("1", LONG), True),
+        ((LONG, '"x ""y"""'), True),
+        (("1", LONG[:-1] + '""z"'), True),
+        (("1", LONG[:-1]), False),
+        (("1", LONG[:-1] + "\n2", '"z"'), False),  # the quote of another row
+        (("1", LONG, "2"), False),  # of three cells
+    ],
+)
+def test_a_long_cell_over_several_lines_is_one_too(tmp_path, delimiter, row, closed):
+    row = [";,"[delimiter == ";"] if cell == "1" else cell for cell in row]  # the other one in a cell
+    lines = [delimiter.join(cells) for cells in (("a", "b"), ("0", "x"), row, ("3", "z"))]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    words = "a cell has more than 131,072 char" if closed else "cannot be read.*is a quote opened there"
+    with pytest.raises(ValueError, match=rf"t\.csv', line 3:? {words}"):
+        jd.tables.fit(tmp_path / "t.csv")
+
+
 @pytest.mark.parametrize("blank", ["", "  ", "\t", " \t "])
 def test_a_line_of_blanks_is_no_row(tmp_path, blank):
     (tmp_path / "t.csv").write_text(f"a,b\n{blank}\n1,x\n{blank}\n2,y\n{blank}\n{blank}")
