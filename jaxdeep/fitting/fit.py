@@ -40,11 +40,12 @@ from jaxdeep.fitting.sources import Source, go_to, is_batches, keep_to, position
 from jaxdeep.train.batches import Metrics
 from jaxdeep.train.data import check_pair
 from jaxdeep.train.evaluated import is_another
+from jaxdeep.train.going_on import check_going_on, comes_of
 from jaxdeep.train.missing import with_nan
 from jaxdeep.train.options import Callback, FitOptions, filled, minimised_of, options_of, takes
 from jaxdeep.train.records import Epochs
 from jaxdeep.train.run import RunState
-from jaxdeep.train.state import Network, check_going_on, initial_of
+from jaxdeep.train.state import Network, initial_of
 from jaxdeep.train.step import Measure
 from jaxdeep.train.weights import balanced_by, by_class, is_balanced
 
@@ -279,6 +280,7 @@ def _finished(
     params, state = evaluated or (ts.params, ts.state)
     if setup.options["on_nonfinite"] == "raise":
         check_finite(ts._replace(params=params, state=state))
+    comes_of(ts, setup.optimizer)
     early = setup.options["early_stopping"] is not None
     best_epoch = int(run.decisions.best_epoch) if early else None
     minimised = {name: setup.options.get(name) for name in EVALUATED}

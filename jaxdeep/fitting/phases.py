@@ -17,6 +17,7 @@ from jaxdeep.optimizers import hyperparams, set_hyperparams
 from jaxdeep.optimizers.hyperparameters import undriven
 from jaxdeep.optimizers.identity import Init
 from jaxdeep.optimizers.scalars import NOT_NEGATIVE, Hyper, Scalars
+from jaxdeep.train.going_on import comes_of
 from jaxdeep.train.options import Callback, FitOptions, Phase, options_of
 from jaxdeep.train.state import Network, check_optimizer, only
 from jaxdeep.tree import check_where
@@ -93,6 +94,8 @@ def in_phases(
         if result.stopped == "interrupted":
             break
     assert result is not None
+    if hasattr(optimizer, "update"):  # whose rate a phase may have set
+        comes_of(result.train_state, optimizer)
     before = sum(map(_epochs, histories[:-1]))
     best = result.best_epoch
     if best is not None and best >= 0:

@@ -13,7 +13,9 @@ from jaxdeep.fitting.prediction import predict
 from jaxdeep.train.state import Network, TrainState
 
 # What `FitResult.training` tells besides the optimizer, and what was minimised.
-TRAINED_WITH = ("class_weight", "trainable", "freeze_batch_norm", "ema", "update_args")
+TRAINED_WITH = (
+    "class_weight", "trainable", "freeze_batch_norm", "ema", "update_args", "on_nonfinite",
+)  # fmt: skip
 
 
 @jax.tree_util.register_static
@@ -98,6 +100,9 @@ class FitResult(NamedTuple):
         passes of a loader, and, where other parameters are evaluated than trained (``ema=True``,
         schedule-free optimizers), the batch-norm statistics of these. A run in `checkpoint=` goes on
         with all of it.
+
+        Numbers of the optimizer are in the state, and one that begins with others is refused; another
+        rate is set there, ``ts._replace(opt_state=jd.optimizers.set_hyperparams(ts.opt_state, …))``.
 
         Raises:
           ValueError: a result that was pickled, and does not know it.

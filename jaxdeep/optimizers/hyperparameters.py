@@ -1,11 +1,12 @@
 """Reading and editing the hyperparameters of an optimizer's state."""
 
 import collections
-from typing import NamedTuple, TypeAlias, TypeGuard
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.tree_util import KeyPath
 from jax.typing import ArrayLike
 
@@ -75,6 +76,51 @@ def recorded(opt_state: PyTree) -> Arrays:
         for name, value in values.items()
         if named[name].name in RECORDED or named[name].name in named[name].state.driven
     }
+
+
+def constants(opt_state: PyTree) -> Arrays:
+    """The numbers that a state holds and nothing drives, by name.
+
+    These are `hyperparams` without those of schedules and arrays, and behind `INJECTED` those that
+    `optax.inject_hyperparams` keeps.
+
+    >>> import optax, jaxdeep as jd
+    >>> sorted(constants(jd.optimizers.sgd(lambda step: 0.1, momentum=0.9).init(0.0)))
+    ['momentum']
+    >>> sorted(constants(optax.inject_hyperparams(optax.sgd)(0.1).init(0.0)))
+    ['of optax.inject_hyperparams: learning_rate']
+    """
+    named = _named(opt_state)
+    own = {
+        name: entry.state.hyperparams[entry.name]
+        for name, entry in sorted(named.items())
+        if entry.name in entry.state.hyperparams
+    }
+    return own | {INJECTED + name: value for name, value in sorted(_injected(opt_state, "").items())}
+
+
+INJECTED = "of optax.inject_hyperparams: "
+
+
+def _injected(opt_state: PyTree, place: str) -> Arrays:
+    """The numbers of `optax.inject_hyperparams` at any depth, by path, without what schedules drive."""
+    found: Arrays = {}
+    leaves = jax.tree_util.tree_leaves_with_path(opt_state, is_leaf=_is_injecting)
+    for path, node in leaves:
+        if _is_injecting(node):
+            here = "/".join(filter(None, (place, path_name(path))))
+            driven = node.hyperparams_states
+            found |= {
+                "/".join(filter(None, (here, name))): value
+                for name, value in node.hyperparams.items()
+                if name not in driven and isinstance(value, jax.Array)
+            }
+            found |= _injected(node.inner_state, "/".join(filter(None, (here, "inner_state"))))
+    return found
+
+
+def _is_injecting(node: object) -> TypeGuard[Any]:
+    return isinstance(node, optax.InjectStatefulHyperparamsState)
 
 
 def undriven(opt_state: PyTree, name: str) -> PyTree:

@@ -19,8 +19,9 @@ from jaxdeep.fitting.result import TRAINED_WITH
 from jaxdeep.saving import registry, trees
 from jaxdeep.saving.sameness import short
 from jaxdeep.saving.values import Json, decode, encode
+from jaxdeep.train.going_on import check_going_on, comes_of
 from jaxdeep.train.options import FitOptions, filled
-from jaxdeep.train.state import TrainState, check_going_on, check_optimizer, only
+from jaxdeep.train.state import TrainState, check_optimizer, only
 from jaxdeep.tree import leaf_paths
 
 NAMES = ("optimizer", *EVALUATED, *TRAINED_WITH)
@@ -102,6 +103,7 @@ def restored(about: Json, params: PyTree, state: PyTree, arrays: Mapping[str, np
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"training does not describe a train state: {error!r}") from error
     check_going_on(arguments["optimizer"], ts, arguments.get("trainable"))
+    comes_of(ts, arguments["optimizer"])
     return {**arguments, "train_state": ts}
 
 

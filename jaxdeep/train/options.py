@@ -266,7 +266,8 @@ class FitOptions(TrialOptions, total=False):
         parameters, state, optimizer's state, steps done and key, in place of `params`, `state` and
         `key`. With arrays as data and the same options, n epochs and then m more are the bits of n + m
         epochs (`FitResult.training` says what begins anew). It is copied. The optimizer, and
-        `trainable`, must be those of before.
+        `trainable`, must be those of before: numbers are in the state and stay, and an optimizer that
+        begins with others is refused (`jaxdeep.optimizers.set_hyperparams` sets them there).
       phases: instead of `epochs` and `trainable`, a list of `jaxdeep.train.Phase`, ``(epochs, trainable,
         learning_rate)``, run one after another: for example the head first, then more of the network at
         a lower rate. Each phase has a fresh optimizer, and early stopping and a plateau of its own.

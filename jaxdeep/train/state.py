@@ -158,29 +158,6 @@ def initial_of(params: PyTree | None, state: PyTree | None) -> tuple[PyTree, PyT
     return as_arrays_or_shapes(params, "params"), as_arrays_or_shapes(state, "state")
 
 
-def check_going_on(
-    optimizer: optax.GradientTransformation, ts: TrainState, trainable: Where | None
-) -> None:
-    """Refuse a train state to go on from whose optimizer's state is not one of this optimizer.
-
-    Raises:
-      ValueError: with the first path that differs.
-    """
-    made = jax.eval_shape(only(optimizer, trainable).init, ts.params)
-    here, there = (
-        {path_name(path): (jnp.shape(leaf), leaf.dtype) for path, leaf in leaves}
-        for leaves in map(jax.tree_util.tree_leaves_with_path, (ts.opt_state, made))
-    )
-    odd = next((path for path in {**here, **there} if here.get(path) != there.get(path)), None)
-    structures: list[Any] = [jax.tree.structure(state) for state in (ts.opt_state, made)]
-    if odd is not None or structures[0] != structures[1]:
-        where = "" if odd is None else f": they differ in {odd!r}"
-        raise ValueError(
-            "train_state= holds the state of another optimizer, or of one of other parameters, than "
-            f"optimizer= and trainable= make{where}; pass those that it was trained with"
-        )
-
-
 def check_initial(
     model: Network, x: PyTree, initial: tuple[PyTree, PyTree] | None, *, is_input: bool = True
 ) -> None:

@@ -209,6 +209,69 @@ def test_a_train_state_of_another_optimizer_is_refused(tmp_path, half):
         jd.save(tmp_path / "m", MODEL, half.params, half.state, training=training)
 
 
+INJECTING = optax.inject_hyperparams(optax.adam)
+
+
+@pytest.mark.parametrize(("make", "way"), [
+    (jd.optimizers.adam, r"jaxdeep\.optimizers\.set_hyperparams\(ts.opt_state, learning_rate=0.5\)"),
+    (INJECTING, r"optax\.tree_utils\.tree_set\(.*learning_rate=jax\.numpy\.float32\(0.5\)\)"),
+])  # fmt: skip
+def test_other_numbers_of_the_optimizer_are_refused_where_the_state_would_keep_its_own(
+    tmp_path, make, way
+):
+    old, new = make(0.01), make(0.5)
+    half = trained(1, optimizer=old)
+    other = half.training | {"optimizer": new}
+    message = f"begins with learning_rate=0.5, and train_state= is of one that began with 0.01: .*{way}"
+    with pytest.raises(ValueError, match=message):
+        trained(1, **other)
+    assert trained(1, **half.training | {"optimizer": make(0.01)}).stopped is None
+    # as the message says: the number in the state is then the one that counts, whatever is passed
+    ts = half.train_state
+    if make is INJECTING:
+        state = optax.tree_utils.tree_set(ts.opt_state, learning_rate=jnp.float32(0.5))
+    else:
+        state = jd.optimizers.set_hyperparams(ts.opt_state, learning_rate=0.5)
+        with pytest.raises(ValueError, match=message):
+            jd.save(tmp_path / "m", MODEL, half.params, half.state, training=other)
+        jd.save(tmp_path / "m", MODEL, half.params, half.state, training=half.training)
+        *_, training = jd.load(tmp_path / "m", training=True)
+        with pytest.raises(ValueError, match=message):
+            trained(1, **training | {"optimizer": new})
+    ends = [
+        trained(1, **half.training | {"optimizer": tx, "train_state": ts._replace(opt_state=state)})
+        for tx in (old, new)
+    ]
+    same(*(end.params for end in ends))
+
+
+def test_a_rate_that_a_plateau_or_phases_have_set_goes_on():
+    sgd = jd.optimizers.sgd
+    plateau = jd.train.ReduceOnPlateau(0.5, 1, "loss", min_delta=1e3)
+    lowered = trained(3, optimizer=sgd(0.1), plateau=plateau)
+    (rate,) = {float(jd.optimizers.hyperparams(lowered.train_state.opt_state)["learning_rate"])}
+    assert rate < 0.1
+    for passed in (sgd(0.1), sgd(rate)):  # that of before, and that of now
+        rest = trained(1, **lowered.training | {"optimizer": passed})
+        np.testing.assert_allclose(rest.history["learning_rate"], rate)
+    with pytest.raises(ValueError, match=r"=0.3, and .* began with 0.1 \(now 0.0"):
+        trained(1, **lowered.training | {"optimizer": sgd(0.3)})
+    own = sgd(0.1)
+    phases = jd.fit(MODEL, (X, Y), optimizer=own, key=0, phases=[(1, "o/*", 0.1), (1, None, 0.02)],
+                    batch_size=16, progress=False, **HOW)  # fmt: skip
+    rest = trained(1, **phases.training | {"optimizer": sgd(0.1)})
+    np.testing.assert_allclose(rest.history["learning_rate"], 0.02, rtol=1e-6)
+
+
+def test_what_to_do_about_losses_that_are_not_finite_goes_on(tmp_path):
+    skipping = trained(1, on_nonfinite="skip")
+    assert skipping.training["on_nonfinite"] == "skip"
+    assert "skipped" in trained(1, **skipping.training).history
+    jd.save(tmp_path / "m", MODEL, skipping.params, skipping.state, training=skipping.training)
+    assert jd.load(tmp_path / "m", training=True)[-1]["on_nonfinite"] == "skip"
+    assert "on_nonfinite" not in trained(1).training  # the default
+
+
 @pytest.mark.parametrize(("options", "error", "message"), [
     ({"key": 1}, ValueError, "train_state= is a whole run to go on from: drop key"),
     ({"params": {}}, ValueError, "drop params"),
