@@ -125,6 +125,7 @@ class Checkpoints:
                 lacking = _unrecorded(like).difference(about["metrics"])
                 about |= {"metrics": sorted({*about["metrics"], *lacking})}
                 self._check_run(about)
+                self._check_beginning(about)
                 self._check_contents(about)
                 run = self._read(epoch, about, kept._replace(history=_without(like.history, lacking)))
             except _OtherRun as refusal:
@@ -188,12 +189,31 @@ class Checkpoints:
     def _check_run(self, about: About) -> None:
         # names of entries that only other versions have are no difference
         there = {name: value for name, value in about.items() if name in self.about}
-        if odd := differences(there, self.about, apart=["contents"]):
+        if odd := differences(there, self.about, apart=["contents", "began_with"]):
             raise _OtherRun(
                 f"checkpoint={str(self.directory)!r} holds another run; it differs in "
                 + "; ".join(odd)
                 + ". Give a new directory, or delete that one"
             )
+
+    def _check_beginning(self, about: About) -> None:
+        """Refuse other parameters to begin with, where the checkpoint knows those it had."""
+        here = self.about["began_with"]
+        there = about.get("began_with", here)  # earlier versions did not keep it
+        if there == here:
+            return
+        if isinstance(there, str) or isinstance(here, str):
+            what = [_GIVEN[isinstance(began, str)] for began in (there, here)]
+            odd = f"its first parameters were {what[0]} there and are {what[1]} here"
+        else:
+            paths = [path for path in {**here, **there} if here.get(path) != there.get(path)]
+            more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+            odd = f"the values of {', '.join(paths[:3])}{more} are others here than there"
+        raise _OtherRun(
+            f"checkpoint={str(self.directory)!r} holds a run that began with something else: {odd}, so "
+            "that it would not end with the same result. Pass the params= and state=, or the "
+            "train_state=, that it was begun with, give a new directory, or delete that one"
+        )
 
     def _check_contents(self, about: About) -> None:
         """Refuse data of other values, where the checkpoint knows those it had."""
@@ -316,6 +336,7 @@ def _without(history: Mapping[str, Any], names: Collection[str]) -> dict[str, An
 
 _UNFINISHED = "*.orbax-checkpoint-tmp*"
 _MOMENT, _PATIENCE = 0.2, 20.0  # seconds
+_GIVEN = {False: "given", True: "drawn by the key"}
 _FORMS = {False: "arrays", True: "batches of a loader"}
 
 

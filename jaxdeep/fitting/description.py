@@ -7,12 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from jaxdeep._shapes import PyTree
 from jaxdeep._version import __version__
 from jaxdeep.fitting.setup import Setup
+from jaxdeep.lasting.fingerprint import fingerprint
 from jaxdeep.lasting.identity import METRIC, lasting_repr, text_of
 from jaxdeep.optimizers import hyperparams
 from jaxdeep.train.options import TrialOptions, options_of
@@ -65,6 +67,24 @@ def describe(
             | {name: options[name] for name in options if name != "objective"}  # made of these
         ),
     }
+
+
+def beginning(run: RunState, *, given: bool) -> dict[str, str] | str:
+    """What a run began with: checksums of all arrays if they were given, else that its key drew them.
+
+    Args:
+      run: the run before its first epoch.
+      given: whether its parameters, or the whole train state, were passed.
+
+    Its key is described beside it.
+    """
+    if not given:  # other machines and versions draw others
+        return "what the key draws"
+    ts = run.train_state
+    named = {"params": ts.params, "state": ts.state}
+    if int(ts.step):  # of a fresh one, numbers of the optimizer are told beside it
+        named |= {"opt_state": ts.opt_state, "step": ts.step}
+    return fingerprint(jax.tree.map(jnp.atleast_1d, named))
 
 
 def differences(old: About, new: About, apart: Collection[str] = ()) -> list[str]:

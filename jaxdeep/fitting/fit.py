@@ -15,7 +15,7 @@ from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
 from jaxdeep.diagnostics.layer_flow import LayerMeasure
 from jaxdeep.fitting.checkpoint import Store, opened
-from jaxdeep.fitting.description import describe
+from jaxdeep.fitting.description import beginning, describe
 from jaxdeep.fitting.drive import Drive, Watch, driver
 from jaxdeep.fitting.evaluation import EVALUATED
 from jaxdeep.fitting.finite import check_finite, described
@@ -170,6 +170,7 @@ def fit(
         about = None
         if chosen["checkpoint"] is not None:
             about = describe(setup, run, likes, {s.name: s.fingerprint() for s in sources})
+            about |= {"began_with": beginning(run, given=initial is not None)}
         with opened(about, chosen) as store:
             run, position = store.restore(run, setup.epochs)
             run = placement.put(run)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -41,7 +42,9 @@ def described(training: Mapping[str, Any], params: PyTree, state: PyTree) -> tup
     Raises:
       ValueError: an argument that cannot be saved, or that `fit` does not take.
     """
-    if not isinstance(training, Mapping) or not training:
+    if isinstance(training, Mapping) and not training:
+        raise ValueError("training is an empty dict: pass result.training, or leave it out")
+    if not isinstance(training, Mapping):
         raise TypeError(
             "training must be a dict of arguments of jaxdeep.fit, such as result.training, got "
             f"{type(training).__name__}"
@@ -61,6 +64,7 @@ def described(training: Mapping[str, Any], params: PyTree, state: PyTree) -> tup
     optimizer = training["optimizer"]
     optimizer = optimizer if isinstance(optimizer, optax.GradientTransformation) else optimizer()
     check_going_on(optimizer, ts, training.get("trainable"))
+    _check_of_model(ts, params, state)
     by_path = dict(zip(leaf_paths(ts.opt_state), jax.tree.leaves(ts.opt_state)))
     arrays: dict[str, PyTree] = {"step": ts.step, "key": ts.key, "opt_state": by_path}
     for name, tree in (("params", params), ("state", state)):
@@ -151,6 +155,20 @@ def _decoded(name: str, node: Json) -> Any:
     if name == "class_weight" and all(isinstance(pair, tuple) for pair in value):
         return dict(value)
     return value
+
+
+def _check_of_model(ts: TrainState, params: PyTree, state: PyTree) -> None:
+    """Refuse a train state whose parameters and state are not like those of the model."""
+    for name, tree in (("params", params), ("state", state)):
+        own, given = ({path: jnp.shape(leaf) for path, leaf in zip(leaf_paths(t), jax.tree.leaves(t))}
+                      for t in (tree, getattr(ts, name)))  # fmt: skip
+        odd = next((path for path in {**own, **given} if own.get(path) != given.get(path)), None)
+        if odd is not None:
+            what = [shapes.get(odd, "absent") for shapes in (given, own)]
+            raise ValueError(
+                f"training holds a train_state of another model: its {name}[{odd!r}] is {what[0]}, and "
+                f"that of the model is {what[1]}; pass result.training of the run that the model is of"
+            )
 
 
 def _are_same(tree: PyTree, other: PyTree) -> bool:

@@ -380,6 +380,33 @@ def test_a_child_of_the_process_does_not_hold_the_directory(tmp_path):
         os.waitpid(child, 0)
 
 
+def test_a_run_goes_on_with_what_it_began_with_only(tmp_path):
+    first = fit(**SMALL, epochs=1)
+    params, state = first.params, first.state
+    other = jax.tree.map(lambda leaf: leaf + 1, params)
+    begun = {"params": params, "state": state}
+    fit(**SMALL, **begun, epochs=1, checkpoint=tmp_path / "given")
+    same(fit(**SMALL, **begun, epochs=2, checkpoint=tmp_path / "given"), fit(**SMALL, **begun, epochs=2))
+    with pytest.raises(ValueError, match=r"began with something else: the values of params/.* others"):
+        fit(**SMALL, params=other, state=state, epochs=2, checkpoint=tmp_path / "given")
+    with pytest.raises(ValueError, match="were given there and are drawn by the key here"):
+        fit(**SMALL, epochs=2, checkpoint=tmp_path / "given")
+    fit(**SMALL, epochs=1, checkpoint=tmp_path / "drawn")
+    with pytest.raises(ValueError, match="were drawn by the key there and are given here"):
+        fit(**SMALL, **begun, epochs=2, checkpoint=tmp_path / "drawn")
+
+
+def test_a_run_from_a_train_state_goes_on_from_that_one_only(tmp_path):
+    ts = fit(**SMALL, epochs=1).train_state
+    later = fit(**SMALL, key=None, train_state=ts, epochs=1, checkpoint=tmp_path).train_state
+    whole = fit(**SMALL, key=None, train_state=ts, epochs=2)
+    same(fit(**SMALL, key=None, train_state=ts, epochs=2, checkpoint=tmp_path), whole)
+    doubled = jax.tree.map(lambda leaf: 2 * leaf if leaf.ndim else leaf, ts.opt_state)
+    for other in (later, ts._replace(opt_state=doubled)):
+        with pytest.raises(ValueError, match=r"began with something else: .*train_state="):
+            fit(**SMALL, key=None, train_state=other, epochs=2, checkpoint=tmp_path)
+
+
 @pytest.mark.heavy
 def test_a_run_of_earlier_code_has_no_history_of_what_that_did_not_record(tmp_path, monkeypatch):
     optimizer = jd.optimizers.adam(0.01, b1=lambda step: 0.9 - 0.001 * step)

@@ -209,6 +209,19 @@ def test_a_train_state_of_another_optimizer_is_refused(tmp_path, half):
         jd.save(tmp_path / "m", MODEL, half.params, half.state, training=training)
 
 
+def test_a_train_state_of_another_model_is_refused(tmp_path, half):
+    other = jd.nn.serial(h=jd.nn.dense(4), bn=jd.nn.batch_norm(), o=jd.nn.dense(3))
+    params, state = other.init(jax.random.key(0), X)
+    message = r"train_state of another model: its params\['o/bias'\] is \(2,\), .* model is \(3,\)"
+    with pytest.raises(ValueError, match=message):
+        jd.save(tmp_path / "m", other, params, state, training=half.training)
+    plain = jd.nn.serial(h=MODEL.layers["h"], o=MODEL.layers["o"])
+    params = {name: half.params[name] for name in ("h", "o")}
+    with pytest.raises(ValueError, match=r"its params\['bn/bias'\] is \(4,\), .* model is absent"):
+        jd.save(tmp_path / "m", plain, params, {}, training=half.training)
+    assert not list(tmp_path.iterdir())
+
+
 INJECTING = optax.inject_hyperparams(optax.adam)
 
 
