@@ -126,6 +126,38 @@ def test_it_trains_with_what_keras_froze_held(recorded):
     assert not np.array_equal(result.params["hidden2"]["kernel"], params["hidden2"]["kernel"])
 
 
+def test_an_embedding_takes_whole_numbers_where_keras_calls_its_input_float32(recorded, tmp_path):
+    def change(config):
+        config["config"]["layers"][0]["config"]["dtype"] = "float32"  # the default
+
+    model, params, state = jd.adapters.from_keras(described(tmp_path, change, "words"))
+    x = part(recorded, "words", "x")
+    assert jnp.issubdtype(x.dtype, jnp.integer)
+    y, _ = model.apply(params, state, x)
+    np.testing.assert_allclose(y, part(recorded, "words", "y"), rtol=1e-6, atol=1e-6)
+
+
+def test_of_several_inputs_only_those_of_embeddings_are_whole_numbers(tmp_path):
+    """A convolution, which takes floats only, beside an embedding whose input Keras calls float32."""
+    graph = jd.nn.graph(
+        {"t": ("table", "words"), "c": ("conv", "signal"), "y": ("join", ("t", "c"))},
+        "y",
+        {"words": "words", "signal": "signal"},
+        table=jd.nn.embedding(5, 2),
+        conv=jd.nn.conv(2, 3),
+        join=jd.nn.merge("add"),
+    )
+    x = {"words": jnp.arange(8).reshape(2, 4) % 5, "signal": jnp.ones((2, 4, 3))}
+    params, state = graph.init(KEY, x)
+    jd.adapters.to_keras(graph, params, state, tmp_path / "m.keras", x)
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts["config.json"] = parts["config.json"].replace(b"int32", b"float32")
+    found, fparams, fstate = jd.adapters.from_keras(packed(tmp_path / "floats.keras", parts))
+    y, _ = found.apply(fparams, fstate, x)
+    np.testing.assert_allclose(y, graph.apply(params, state, x)[0], rtol=1e-6)
+
+
 # --- files ------------------------------------------------------------------------------------------
 
 
@@ -489,6 +521,14 @@ def test_arrays_in_another_order_of_memory_are_written_as_they_are(tmp_path):
     jd.adapters.to_keras(model, params, {}, tmp_path / "m.keras", np.ones((1, 4), np.float32))
     found = jd.adapters.from_keras(tmp_path / "m.keras")[1]
     np.testing.assert_array_equal(found["out"]["kernel"], kernel)
+
+
+@pytest.mark.parametrize("model", [jd.nn.serial(), jd.nn.serial(identity=jd.nn.serial())])
+def test_a_model_without_layers_is_written_and_read_again(model, tmp_path):
+    x = jnp.arange(6.0).reshape(2, 3)
+    jd.adapters.to_keras(model, {}, {}, tmp_path / "m.keras", x)
+    found, params, state = jd.adapters.from_keras(tmp_path / "m.keras")
+    np.testing.assert_array_equal(found.apply(params, state, x)[0], x)
 
 
 NOT_WRITTEN = [

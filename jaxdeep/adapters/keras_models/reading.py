@@ -1,14 +1,16 @@
 """Saved models of Keras 3 as models of jaxdeep, without Keras."""
 
+import itertools
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdeep import nn
 from jaxdeep._shapes import PyTree
@@ -34,6 +36,9 @@ def from_keras(source: Any, *, weights: Path | None = None) -> tuple[Model, PyTr
     transposed), pools, embeddings, norms, activations, dropouts, merges and what reshapes or rescales,
     and the operations of `keras.ops` that are sums, products and activations. What jaxdeep computes
     otherwise, or not at all, is refused by the name of the layer; `from_keras_model` runs it by Keras.
+
+    An Embedding takes whole numbers, of an integer dtype, also where Keras calls its input float32, as
+    it does by default.
 
     The loss, the optimizer, initialisers, regularisers and constraints are not read. Which layers were
     trainable, `keras_trainable` says.
@@ -207,6 +212,10 @@ def _functional(own: Config, path: str, variables: Variables) -> _Read:
     if _is_chain(calls, inputs, outer[1]):
         model = nn.serial(**{call.layer: parts[call.layer].model for call in calls})
         return _together(model, parts, own)
+    if not calls:
+        if outer[1] != taken or not isinstance(taken, _Tensor):
+            raise ValueError("source is a model without layers that does not put out its one input")
+        return _together(nn.serial(), {}, own)
     names = _names(calls, inputs)
     wired: dict[str, tuple[str, Names]] = {}
     for call in calls:
@@ -424,13 +433,41 @@ def _try_out(read: _Read, config: Config) -> None:
     if not shapes or len(shapes) < len(found) or any(0 in own.shape for own in shapes.values()):
         return
 
-    def of(names: Names) -> PyTree:
+    def of(names: Names, whole: Collection[str]) -> PyTree:
         if isinstance(names, str):
-            return shapes[names]
+            like = shapes[names]
+            return jax.ShapeDtypeStruct(like.shape, np.int32) if names in whole else like
         if isinstance(names, dict):
-            return {key: of(one) for key, one in names.items()}
-        return tuple(of(one) for one in names)
+            return {key: of(one, whole) for key, one in names.items()}
+        return tuple(of(one, whole) for one in names)
 
     wires = read.model.traits.wires
-    x = next(iter(shapes.values())) if wires is None else of(wires.inputs)
-    jax.eval_shape(read.model.apply, read.params, read.state, x)
+    inputs = next(iter(shapes)) if wires is None else wires.inputs
+    refusal: Exception | None = None
+    for whole in _whole_numbers(shapes):
+        try:
+            jax.eval_shape(read.model.apply, read.params, read.state, of(inputs, whole))
+            return
+        except (TypeError, ValueError) as error:  # of other layers, too, where they get whole numbers
+            if refusal is None and "embedding needs integers" not in str(error):
+                raise
+            refusal = refusal or error
+    assert refusal is not None
+    raise ValueError(
+        "source has an Embedding whose numbers are floats: give its input whole numbers in Keras, "
+        'keras.Input(…, dtype="int32")'
+    ) from refusal
+
+
+def _whole_numbers(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> Iterator[tuple[str, ...]]:
+    """The inputs that may be whole numbers: none, or some that Keras, by default, calls floats.
+
+    There an Embedding takes numbers of any kind.
+    """
+    floats = [name for name, like in shapes.items() if jnp.issubdtype(like.dtype, jnp.floating)]
+    sizes = range(len(floats) + 1) if len(floats) <= _FEW else (0, 1, len(floats))
+    for size in sizes:
+        yield from itertools.combinations(floats, size)
+
+
+_FEW = 6  # inputs, of which all choices are tried

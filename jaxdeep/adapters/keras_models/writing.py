@@ -1,6 +1,7 @@
 """Models of jaxdeep as files that Keras 3 loads."""
 
 import datetime
+import functools
 import io
 import json
 import os
@@ -66,6 +67,8 @@ def to_keras(
     )
     inputs = _inputs(draft, example_of(example), floats)
     outputs = _emitted(draft, walk.Place(model), params, state, inputs)
+    if draft.layers.keys() == {tensor.layer for tensor in jax.tree.leaves(inputs)}:
+        outputs = jax.tree.map(functools.partial(_unchanged, draft), outputs)
     layers, names = _ordered(draft, jax.tree.leaves(outputs), jax.tree.leaves(inputs))
     config = _config(draft, layers, names, inputs, outputs)
     content = _archive(draft, layers, config)
@@ -136,6 +139,12 @@ def _inputs(draft: _Draft, example: PyTree, floats: bool) -> PyTree:
         )
 
     return jax.tree_util.tree_map_with_path(made, example)
+
+
+def _unchanged(draft: _Draft, tensor: _Tensor) -> _Tensor:
+    """An input as an output, of a model without layers: one of Keras has at least one."""
+    name = draft.named(f"{tensor.layer}_unchanged", 0)
+    return draft.call(name, Written("Identity", {}), tensor, tensor.like)
 
 
 # --- layers -----------------------------------------------------------------------------------------
