@@ -293,12 +293,15 @@ def _chain(
         if own is None:
             stop = _stays(module, found, i, prefix)
             odd |= _inside(module, found[i].begin, found[stop - 1].end)
-            if not whole and not odd:
-                odd |= frozenset(path for path, _ in module.trace.calls)
+            if not whole:
+                return [], _CANNOT_STAY
             own = [] if odd else [_rest(module, found, i, stop)]
         parts += own
         i = stop
     return _permuted(parts), odd
+
+
+_CANNOT_STAY: frozenset[Path] = frozenset([()])  # of a part of a branch, also of one without layers
 
 
 def _inside(module: _Module, begin: Var, end: Var) -> frozenset[Path]:

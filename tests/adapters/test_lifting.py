@@ -435,6 +435,38 @@ def test_what_cannot_be_lifted_is_refused():
         lift(*found, ROWS)
 
 
+SUMS = {
+    "f(x) + 2 x": lambda x: linen.Dense(5)(x) + 2 * x,
+    "f(x) + a slice": lambda x: linen.Dense(2)(x) + x[:, :2],
+    "f(x) + a mean": lambda x: linen.Dense(5)(x) + x.mean(-1, keepdims=True),
+    "x + f(x) / 2": lambda x: x + 0.5 * linen.Dense(5)(x),
+    "f(x) + 2 g(x)": lambda x: linen.Dense(5)(x) + 2 * linen.Dense(5)(x),
+}
+
+
+@pytest.mark.few("f(x) + 2 x-False", "x + f(x) / 2-False")
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("name", SUMS)
+def test_a_sum_with_a_branch_of_no_layer_stays_as_it_is(name, behind):
+    """The layers behind it are lifted all the same."""
+
+    class Sum(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            y = SUMS[name](x)
+            return linen.Dense(3, name="out")(linen.relu(y)) if behind else y
+
+    model = from_linen(Sum())
+    params, state = model.init(KEY, ROWS)
+    lifted, own, own_state = lift(model, params, state, ROWS)
+    y, _ = lifted.apply(own, own_state, ROWS)
+    np.testing.assert_allclose(y, model.apply(params, state, ROWS)[0], rtol=1e-5, atol=1e-6)
+    back, _ = lower(model, params, state, own, own_state, ROWS)
+    jax.tree.map(np.testing.assert_array_equal, back, params)
+    kinds = [layer.kind for layer in lifted.layers.values()]
+    assert kinds[1:] == (["activation", "dense"] if behind else [])
+
+
 @pytest.mark.parametrize("by_name", [True, False])
 def test_a_module_of_several_inputs_says_what_to_do_and_that_works(by_name):
     class Two(linen.Module):
