@@ -198,8 +198,8 @@ class Checkpoints:
 
     def _check_beginning(self, about: About) -> None:
         """Refuse other parameters to begin with, where the checkpoint knows those it had."""
-        here = self.about["began_with"]
-        there = about.get("began_with", here)  # earlier versions did not keep it
+        here: Any = self.about["began_with"]
+        there: Any = about.get("began_with", here)  # earlier versions did not keep it
         if there == here:
             return
         if isinstance(there, str) or isinstance(here, str):

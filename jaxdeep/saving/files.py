@@ -71,7 +71,7 @@ def save(
         without a train state. ``load(path, training=True)`` gives it back. Optimizers, schedules,
         losses, metrics and penalties of jaxdeep and optax are kept by their names and arguments, your
         own functions by those of `jaxdeep.saving.register`. In place of an optimizer that has none, pass
-        what makes it, ``functools.partial(optax.lbfgs, 0.1)``.
+        what makes it, ``functools.partial(optax.lbfgs, 0.1)`` or a function that is registered.
 
     With several processes all of them call it, and the first writes.
 

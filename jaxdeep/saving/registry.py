@@ -241,6 +241,59 @@ def factory_of(
     return None
 
 
+def maker_in_optax(thing: Any) -> str | None:
+    """The function of optax in which a function, or a transformation, was made; None for all others.
+
+    >>> maker_in_optax(optax.inject_hyperparams(optax.adam)(0.1)), maker_in_optax(lambda x: x)
+    ('optax.inject_hyperparams', None)
+    """
+    first = thing[0] if isinstance(thing, tuple) and thing else thing
+    if not _is_made(first) or not str(first.__module__).startswith("optax."):
+        return None
+    maker = _maker(first)
+    places = [place for place in FACTORIES if place.startswith("optax") and maker in _public(place)]
+    return f"{places[0] if places else first.__module__}.{maker}"
+
+
+def optimizer_with(tx: object, maker: str) -> str | None:
+    """The optimizer of optax that is in a transformation and has parts of this maker; None if none is.
+
+    >>> optimizer_with(optax.lbfgs(0.1), "optax.scale_by_zoom_linesearch")
+    'optax.lbfgs'
+    >>> optimizer_with(optax.contrib.muon(0.1), "optax.contrib.muon")
+    'optax.contrib.muon'
+    """
+    name, makers = maker.rpartition(".")[2], _makers(tx, [])
+    for place in ("optax", "optax.contrib"):
+        for own, factory in _public(place).items():
+            if f"scale_by_{own}" in makers and isinstance(factory, types.FunctionType):
+                used = {own, *factory.__code__.co_names, *_makers(factory.__defaults__, [])}
+                if name in used:
+                    return f"{place}.{own}"
+    return None
+
+
+def _makers(value: object, seen: list[object]) -> set[str]:
+    """The names of the functions in which the functions that a value is made of were made."""
+    if any(value is other for other in seen):
+        return set()
+    seen.append(value)
+    match value:
+        case types.FunctionType():
+            parts, own = list(remembered(value).values()), {_maker(value)}
+        case Mapping():
+            parts, own = list(value.values()), set()
+        case tuple() | list():
+            parts, own = list(value), set()
+        case _:
+            return set()
+    return own.union(*(_makers(part, seen) for part in parts))
+
+
+def _maker(function: types.FunctionType) -> str:
+    return function.__qualname__.partition(".<locals>")[0]
+
+
 def _is_made(function: Any) -> bool:
     """Whether a function was made by another one."""
     return isinstance(function, types.FunctionType) and "<locals>" in function.__qualname__

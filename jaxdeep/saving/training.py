@@ -19,7 +19,7 @@ from jaxdeep.fitting.evaluation import EVALUATED
 from jaxdeep.fitting.result import TRAINED_WITH
 from jaxdeep.saving import registry, trees
 from jaxdeep.saving.sameness import short
-from jaxdeep.saving.values import Json, decode, encode
+from jaxdeep.saving.values import InnerError, Json, decode, encode
 from jaxdeep.train.going_on import check_going_on, comes_of
 from jaxdeep.train.options import FitOptions, filled
 from jaxdeep.train.state import TrainState, check_optimizer, only
@@ -119,13 +119,19 @@ def _encoded(name: str, value: Any) -> Json:
             value = tuple(value.items())
         return encode(value)
     except ValueError as error:
-        also = ""
-        if name == "optimizer":
-            also = (
-                ". Or pass the function that makes it in its place, functools.partial(optax.lbfgs, 0.1) "
-                "or one of yours that is registered"
-            )
-        raise ValueError(f"training[{name!r}]: {error}{also}") from error
+        if name != "optimizer":
+            raise ValueError(f"training[{name!r}]: {error}") from error
+        registered = (
+            "the function that makes it in its place, registered: jd.saving.register('make', make) and "
+            "{'optimizer': make}"
+        )
+        if not isinstance(error, InnerError):
+            raise ValueError(f"training[{name!r}]: {error}. Or pass {registered}") from error
+        of = registry.optimizer_with(value, error.maker)
+        named = f"functools.partial({of}, …), with its arguments, or " if of else ""
+        raise ValueError(
+            f"training[{name!r}]: {InnerError(of or error.maker)}: pass {named}{registered}"
+        ) from error
 
 
 def _maker(make: Any) -> Json:

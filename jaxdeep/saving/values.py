@@ -21,6 +21,14 @@ Json: TypeAlias = Any  # what json.dumps writes and json.loads reads
 _LARGEST = 4096  # elements of an array among the arguments
 
 
+class InnerError(ValueError):
+    """A function that one of optax' made, which nobody can register."""
+
+    def __init__(self, maker: str):
+        self.maker = maker
+        super().__init__(f"{maker} makes functions that have no names to be saved by")
+
+
 def encode(value: object, most: float = _LARGEST) -> Json:
     """An argument as JSON: itself, if JSON has it, or an object that says what it is.
 
@@ -49,9 +57,11 @@ def encode(value: object, most: float = _LARGEST) -> Json:
     if type(value) is list:
         return {"list": [encode(item, most) for item in value]}
     if isinstance(value, Mapping):
-        if not all(isinstance(name, str) for name in value):
-            raise ValueError(f"{short(value)} has names that are not strings")
-        return {"dict": {name: encode(item, most) for name, item in value.items()}}
+        if all(isinstance(name, str) for name in value):
+            return {"dict": {name: encode(item, most) for name, item in value.items()}}
+        if not all(type(name) in (str, int) for name in value):
+            raise ValueError(f"{short(value)} has names that are not strings or whole numbers")
+        return {"pairs": [[name, encode(item, most)] for name, item in value.items()]}
     if isinstance(value, np.dtype) or (isinstance(value, type) and hasattr(value, "dtype")):
         return {"dtype": jnp.dtype(value).name}
     if isinstance(value, Columns):
@@ -118,6 +128,8 @@ def _encode_function(function: Any) -> dict[str, Json]:
         factory, given, keywords = made
         also = {"positional": encode(tuple(given))} if given else {}
         return {"made_by": factory} | also | _keywords(keywords)
+    if (maker := registry.maker_in_optax(function)) is not None:
+        raise InnerError(maker)
     if isinstance(function, tuple):
         raise ValueError(
             f"{short(function)} was made by a function that has no name to be saved by; give it one, "
@@ -191,6 +203,12 @@ def _instant(instant: str, dtype: str) -> np.datetime64:
     return np.asarray(instant, found)[()]  # type: ignore[return-value]
 
 
+def _key(name: Json) -> str | int:
+    if type(name) not in (str, int):
+        raise TypeError(name)
+    return name
+
+
 def _float(float: str) -> float:
     if float not in ("inf", "-inf", "nan"):
         raise TypeError(float)
@@ -201,6 +219,7 @@ _DECODERS: dict[str | None, Callable[..., Any]] = {
     "float": _float,
     "list": lambda list: [decode(item) for item in list],
     "dict": lambda dict: {name: decode(item) for name, item in dict.items()},
+    "pairs": lambda pairs: {_key(*pair[:-1]): decode(pair[1]) for pair in pairs},
     "dtype": jnp.dtype,
     "number": _number,
     "weak": lambda weak: jnp.asarray(decode(weak)),

@@ -186,7 +186,35 @@ def test_functions_of_ones_own_go_by_their_registered_names(tmp_path, registered
     )
 
 
+def test_dicts_with_whole_numbers_as_names_are_kept(tmp_path):
+    rate = optax.piecewise_constant_schedule(0.1, {3: 0.5, 6: 0.5})
+    labels = {"h": 0, "bn": 1, "o": 1}
+    optimizer = optax.multi_transform({0: jd.optimizers.sgd(rate), 1: optax.adam(0.01)}, labels)
+    half = trained(2, optimizer=optimizer)
+    jd.save(tmp_path / "m", MODEL, half.params, half.state, training=half.training)
+    training = jd.load(tmp_path / "m", training=True)[3]
+    same(trained(2, **training).train_state, trained(4, optimizer=optimizer).train_state)
+    for odd in ([[1.5, 2]], [[True, 2]], [[[1], 2]], [1], {"a": 1}):
+        with pytest.raises(ValueError, match="is not a value that jaxdeep writes"):
+            decode({"pairs": odd})
+
+
+@pytest.mark.parametrize(("optimizer", "named"), [
+    (optax.lbfgs(0.1), "optax.lbfgs makes .* pass functools.partial\\(optax.lbfgs, "),
+    (optax.chain(optax.clip(1.0), optax.lbfgs(0.1)), "optax.lbfgs makes"),
+    (optax.contrib.muon(0.1), "optax.contrib.muon makes .* functools.partial\\(optax.contrib.muon, "),
+    (optax.inject_hyperparams(optax.adam)(0.1), "optax.inject_hyperparams makes .* pass the function"),
+])  # fmt: skip
+def test_an_optimizer_that_cannot_be_taken_apart_is_named(tmp_path, optimizer, named):
+    params, state = (model := jd.nn.dense(1)).init(jax.random.key(0), X)
+    with pytest.raises(ValueError, match=rf"training\['optimizer'\]: {named}") as refused:
+        jd.save(tmp_path / "m", model, params, state, training={"optimizer": optimizer})
+    assert "<function" not in str(refused.value)
+    assert "locals" not in str(refused.value)
+
+
 @pytest.mark.parametrize(("training", "message"), [
+    ({}, "training is an empty dict: pass result.training, or leave it out"),
     ({"epochs": 3}, "training holds 'epochs', which is not saved; it may hold optimizer, loss"),
     ({"optimizer": 3}, r"training\['optimizer'\]"),
     ({"optimizer": functools.partial(jnp.ones, 3)}, "makes nothing that is saved"),
