@@ -1,5 +1,6 @@
 """What `jaxdeep.sweep` and the searches that are sweeps take alike, written once (`train.options`)."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from typing import Annotated, TypedDict
@@ -13,7 +14,20 @@ from jaxdeep.train.options import Log, Option, RowOptions, check_logs, documente
 
 
 def _logs(name: str, value: object) -> None:
-    check_logs(name, value, "step", "row")
+    try:
+        check_logs(name, value, "step", "row")
+    except TypeError as error:
+        with contextlib.suppress(TypeError):
+            check_logs(name, value, "step")
+            error = TypeError(f"{error}. {_OF_ONE_RUN}")
+        raise error from None
+
+
+_OF_ONE_RUN = (
+    "A log of one run is given a file for each row, lambda values, step, row: "
+    "jaxdeep.adapters.to_csv(f'{row.name}.csv')(values, step=step), or is told of all without their "
+    "names, lambda values, step, row: log(values, step=step)"
+)
 
 
 @documented

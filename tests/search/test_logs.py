@@ -169,6 +169,23 @@ def test_a_log_must_take_a_row():
         jd.sweep(build, SPACE, data=DATA, log=lambda values, step: None, **HOW)
 
 
+def test_a_log_of_one_run_is_told_how_it_is_one_of_many(tmp_path):
+    write = jd.adapters.to_csv(tmp_path / "all.csv")
+    with pytest.raises(TypeError, match=r"row=….* lambda values, step, row: jaxdeep.adapters.to_csv\(f"):
+        jd.sweep(build, SPACE, data=DATA, log=[write], **HOW)
+    with pytest.raises(TypeError, match=r"log must be a function \(values, step=…, row=…\)") as refused:
+        jd.sweep(build, SPACE, data=DATA, log=lambda: None, **HOW)
+    assert "for each row" not in str(refused.value)
+
+    def a_file_each(values, step, row):
+        jd.adapters.to_csv(tmp_path / f"{row.name}.csv")(values, step=step)
+
+    table = jd.sweep(build, SPACE, data=DATA, epochs=2, log=a_file_each, **HOW)
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == len(table)
+    assert all(len(file.read_text().splitlines()) == 1 + 2 for file in files)
+
+
 def test_long_points_have_short_names_that_differ():
     names = [
         jd.search.tables.columns.name_of({"layers": [64] * 40, "rate": rate, "seed": 0})
