@@ -17,7 +17,7 @@ from jaxdeep.search.runners.executors import Executor
 from jaxdeep.train.options import RowOptions, filled, takes
 
 
-@takes(RowOptions, but=("optimizer", "plateau"))
+@takes(RowOptions, but=("optimizer", "plateau", "early_stopping"))
 @meant_transfers()
 def compare(
     candidates: Mapping[str, Any] | Sequence[str],

@@ -1717,7 +1717,8 @@ call(
     penalty=jd.regularizers.l2(0.1),
     class_weight={0: 1.0, 1: 2.0, 2: 0.5},
     freeze_batch_norm=True,
-    **{name: option for name, option in RUN.items() if name != "plateau"} | {"trainable": "*"},
+    **{n: option for n, option in RUN.items() if n not in ("plateau", "early_stopping")}
+    | {"trainable": "*"},
     metric="loss",
     mode="min",
     budget=1,
