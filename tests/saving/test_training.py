@@ -426,7 +426,7 @@ def test_optimizers_by_name_and_arguments(name, make):
         pytest.skip(f"{name} needs {[p.name for p in needed]}")
     tx = make(**{p.name: known[p.name] for p in needed})
     if name in UNNAMED:
-        with pytest.raises(ValueError, match="has no name"):
+        with pytest.raises(ValueError, match=r"ha(s|ve) no name"):
             encode(tx)
         return
     same_updates(tx, decode(json.loads(json.dumps(encode(tx)))))
