@@ -17,8 +17,10 @@ neither data nor parameters alive.
 """
 
 import dataclasses
+import dis
 import functools
 import hashlib
+import itertools
 import sys
 import types
 import weakref
@@ -213,9 +215,9 @@ class _Walk:
         if isinstance(value, types.ModuleType):
             return self._module(value, frozenset())
         if isinstance(value, type):
-            return self._itself(value), self(
-                _shared(b for b in value.__mro__ if _is_users(b.__module__))
-            )
+            above: Any = type(value)
+            bases = (*value.__mro__, *above.__mro__)
+            return self._itself(value), self(_shared(b for b in bases if _is_users(b.__module__)))
         return self._object(value)
 
     def _element(self, value: Any) -> Hashable:
@@ -235,13 +237,13 @@ class _Walk:
         """What a function closes over, and its defaults."""
         parts: list[Hashable] = []
         names = _names(function.__code__)
-        for cell in function.__closure__ or ():
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
             try:
                 contents = cell.cell_contents
             except ValueError:  # an empty cell: a name that is not bound yet
                 parts.append("empty")
             else:
-                parts.append(self._named(contents, names))
+                parts.append(self._named(contents, names, name in used_whole(function.__code__)))
         return *parts, self(function.__defaults__), self(function.__kwdefaults__)
 
     def _globals(self, function: types.FunctionType) -> Iterator[Hashable]:
@@ -249,13 +251,18 @@ class _Walk:
         names = _names(function.__code__)
         for name in sorted(names):
             if name in function.__globals__:
-                yield name, self._named(function.__globals__[name], names)
+                whole = name in used_whole(function.__code__)
+                yield name, self._named(function.__globals__[name], names, whole)
             elif name in sys.modules:  # imported inside the function
                 yield name, self._module(sys.modules[name], names)
 
-    def _named(self, value: Any, names: frozenset[str]) -> Hashable:
-        """A value that code refers to, which also has these names in it."""
-        return self._module(value, names) if isinstance(value, types.ModuleType) else self(value)
+    def _named(self, value: Any, names: frozenset[str], whole: bool = False) -> Hashable:
+        """A value that code with these names refers to, or passes on as a `whole`."""
+        if not isinstance(value, types.ModuleType):
+            return self(value)
+        if whole and _is_users(value.__name__):  # what is taken from it is not known
+            raise _NotUnderstood
+        return self._module(value, names)
 
     def _module(self, module: types.ModuleType, names: frozenset[str]) -> Hashable:
         """A module; of the user's, what code with these names may take from it."""
@@ -283,7 +290,8 @@ class _Walk:
             return self._itself(value), self(wrapped)
         if _library(type(value).__module__) and not dataclasses.is_dataclass(value):
             return self._itself(value)
-        bases = [base for base in type(value).__mro__ if base.__module__ not in _BASIC]
+        above = [base for base in type(type(value)).__mro__ if _is_users(base.__module__)]
+        bases = [*(base for base in type(value).__mro__ if base.__module__ not in _BASIC), *above]
         shared = _shared(base for base in bases if not _library(base.__module__))
         return self._itself(value), self(getattr(value, "__dict__", {}) | _slots(value) | shared)
 
@@ -350,6 +358,18 @@ def _names(code: types.CodeType) -> frozenset[str]:
         if isinstance(constant, types.CodeType):
             names |= _names(constant)
     return names
+
+
+@functools.cache
+def used_whole(code: types.CodeType) -> frozenset[str]:
+    """The names that code, or a function made inside it, uses otherwise than to take an attribute."""
+    steps = [*dis.get_instructions(code)]
+    loads = [(step, after) for step, after in itertools.pairwise(steps) if step.opname in _LOADS]
+    found = frozenset(s.argval for s, after in loads if after.opname not in ("LOAD_ATTR", "LOAD_METHOD"))
+    return found.union(*(used_whole(c) for c in code.co_consts if isinstance(c, types.CodeType)))
+
+
+_LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF")
 
 
 def _array(array: Any) -> Hashable:

@@ -23,13 +23,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._identity import used_whole
 from jaxdeep.lasting.code import code_parts, digest, which
 from jaxdeep.lasting.fingerprint import fingerprint
+from jaxdeep.lasting.kinds import is_library, is_linen, is_of_attributes, is_scalar_type, tensor
 from jaxdeep.lasting.public_names import name_of, place_of
 from jaxdeep.lasting.written_only import globals_in, imported_in, names_in, rebound, written_only
 from jaxdeep.optimizers.identity import Init
 
-_LIBRARIES = frozenset({"jaxdeep", "jax", "jaxlib", "optax", "flax", "chex", "numpy", "equinox"})
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
 _SILENT = (
     type(threading.Lock()),
@@ -53,12 +54,10 @@ _WRAPPERS: dict[type, tuple[str, ...]] = {
     property: ("fget",),
 }
 _ADAPTERS = "jaxdeep.adapters."  # whose functions hold the first parameters of modules
-_ABSTRACT: tuple[type, ...] = (  # types of NumPy's that are no dtype
-    *(np.generic, np.number, np.integer, np.signedinteger, np.unsignedinteger),
-    *(np.inexact, np.floating, np.complexfloating, np.flexible, np.character),
+_ADDED_TO: tuple[type, ...] = (
+    *(list, set, dict, collections.deque, collections.Counter, collections.defaultdict),
+    *(int, float),
 )
-_ADDED_TO = (list, set, dict, collections.deque, int, float)
-_OF_PYTHON = 1 << 9  # a flag of classes (Py_TPFLAGS_HEAPTYPE)
 _NEW = vars(copyreg)["__newobj__"]
 # What says of a function or class where it was written, how it is shown, or what it is made from.
 _ABOUT = frozenset(
@@ -163,11 +162,11 @@ class _Walk:
     def __call__(self, value: Any) -> str:
         if type(value) in _PLAIN:
             return repr(value)
-        if isinstance(value, np.dtype) or _is_scalar_type(value):
+        if isinstance(value, np.dtype) or is_scalar_type(value):
             return f"dtype({jnp.dtype(value).name})"
         if isinstance(value, (np.ndarray, np.generic, jax.Array)):
             return self._array(value)
-        if (array := _tensor(value)) is not None:
+        if (array := tensor(value)) is not None:
             return self._array(array)
         if isinstance(value, _OF_C):
             owner = getattr(value, "__self__", None)
@@ -264,6 +263,7 @@ class _Walk:
                 ", ".join(self._variables(function, names_in(code))),
                 self((function.__defaults__, function.__kwdefaults__)),
                 self._named(_rest(function.__dict__)),
+                *(self(v) for name, v in function.__dict__.items() if name == "__wrapped__"),
             ]
             return f"function({'; '.join(parts)})"
         finally:
@@ -308,6 +308,8 @@ class _Walk:
             *((n, known[n]) for n in sorted(globals_in(function.__code__) & known.keys())),
         ]
         for name, value in held:
+            if name in used_whole(function.__code__) and isinstance(value, types.ModuleType):
+                names = names.union(n for n in vars(value) if not n.startswith("__"))
             if not self._is_unread(name, value):
                 yield f"{name}={self._global(name, value, names)}"
         for name in sorted(imported_in(function.__code__) & sys.modules.keys()):
@@ -345,6 +347,8 @@ class _Walk:
             if key not in _ABOUT
             and not isinstance(thing, (types.MemberDescriptorType, types.GetSetDescriptorType))
         ]
+        if not is_library(type(kind).__module__):
+            inside.append(f"of {self(type(kind))}")
         return f"{name}({', '.join(inside)})" if inside else name
 
     def _object(self, value: Any) -> str:
@@ -361,10 +365,10 @@ class _Walk:
             return f"{kind.__name__}({self(wrapped)}, {self._named(more)})"
         if isinstance(value, (np.ufunc, *_BY_REPR)):
             return self._repr(value)
-        if dataclasses.is_dataclass(value) and (of_library or _is_linen(kind)):
+        if dataclasses.is_dataclass(value) and (of_library or is_linen(kind)):
             fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
             return f"{self(kind)}({self._named(fields)})"
-        if not of_library and ((state := self._state(value)) or _is_of_attributes(kind)):
+        if not of_library and ((state := self._state(value)) or is_of_attributes(kind)):
             return f"{self(kind)}{state}"
         try:
             reduce = copyreg.dispatch_table.get(kind, lambda value: value.__reduce_ex__(4))
@@ -409,43 +413,6 @@ class _Walk:
         if re.search(r"\bat 0x[0-9a-fA-F]+", text):
             return self._not_known(value)
         return text
-
-
-def _tensor(value: Any) -> np.ndarray | None:
-    """The values of a tensor of PyTorch, which is pickled with the place that it is at."""
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(value, torch.Tensor):
-        return None
-    return np.asarray(value.detach().cpu())
-
-
-def _is_of_attributes(kind: type) -> bool:
-    """Whether all that objects of a class hold is in attributes: no base but object is written in C."""
-    return next(base for base in kind.__mro__ if not base.__flags__ & _OF_PYTHON) is object
-
-
-def _is_linen(kind: type) -> bool:
-    """Whether objects of a class are modules of Flax Linen, which hold a number of their own besides."""
-    return any(base.__module__ == "flax.linen.module" for base in kind.__mro__)
-
-
-def _is_scalar_type(value: object) -> bool:
-    """Whether a value is a type of NumPy's or JAX' that stands for a dtype, such as jnp.float32."""
-    if not isinstance(value, type):
-        return False
-    if issubclass(value, np.generic):
-        return value not in _ABSTRACT
-    return isinstance(getattr(value, "dtype", None), np.dtype)
-
-
-@functools.cache
-def is_library(module: object) -> bool:
-    """Whether a module was installed, rather than written for what is described here."""
-    top = str(module).split(".", 1)[0]
-    if top in _LIBRARIES or (top in sys.stdlib_module_names and top != "__main__"):
-        return True
-    file = getattr(sys.modules.get(top), "__file__", None) or ""
-    return "site-packages" in file or "dist-packages" in file
 
 
 def _rest(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxdeep.fitting.setup import Setup
-from jaxdeep.lasting.made_of import is_library
+from jaxdeep.lasting.kinds import is_library
 from jaxdeep.search.builder import Builder
 from jaxdeep.search.resampling.subset import WHOLE, DeviceData, Subset
 from jaxdeep.search.spaces.space import Point, groups

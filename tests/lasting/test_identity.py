@@ -17,6 +17,7 @@ import optax
 import pytest
 
 import jaxdeep as jd
+from jaxdeep._identity import key_of
 from jaxdeep.lasting import public_names
 from jaxdeep.lasting.identity import digest_of, text_of, words_of
 
@@ -596,3 +597,75 @@ def test_sets_of_objects_are_the_same_in_another_process():
         for seed in ("1", "3", "7")
     }
     assert len(texts) == 1
+
+
+CONFIG = types.ModuleType("config_of_a_user")
+CONFIG.scale = 1.0
+
+
+def scale_of(module):
+    return module.scale
+
+
+def by_a_helper(outputs, y):
+    return scale_of(CONFIG) * outputs
+
+
+def by_name(outputs, y):
+    return getattr(CONFIG, "scale") * outputs  # noqa: B009
+
+
+def by_dict(outputs, y):
+    return vars(CONFIG)["scale"] * outputs
+
+
+def by_attribute(outputs, y):
+    return CONFIG.scale * outputs
+
+
+class Scaling(type):
+    def scale(cls):
+        return 1.0
+
+
+class Metered(metaclass=Scaling):
+    def __call__(self, outputs, y):
+        return type(self).scale() * outputs
+
+
+METERED = Metered()
+
+
+@pytest.mark.parametrize("loss", [by_a_helper, by_name, by_dict, by_attribute, METERED])
+def test_what_is_taken_from_a_module_or_a_metaclass_counts_however_it_is_taken(loss, monkeypatch):
+    text, key = text_of(loss), key_of(loss)
+    assert text == text_of(loss)
+    monkeypatch.setattr(CONFIG, "scale", 3.0)
+    monkeypatch.setattr(Scaling, "scale", lambda cls: 3.0)
+    assert text_of(loss) != text
+    assert key_of(loss) != key
+    # what is read as an attribute is known, and its program is found again
+    assert key_of(by_attribute).usable
+    assert key_of(METERED).usable
+    assert not key_of(by_a_helper).usable
+
+
+def test_a_function_that_is_reached_by_what_it_wraps_counts():
+    def wrapping(function):
+        def call(*args):
+            return call.__wrapped__(*args)
+
+        call.__wrapped__ = function
+        return call
+
+    assert text_of(wrapping(jnp.mean)) != text_of(wrapping(jnp.sum))
+
+
+def test_tensors_of_any_kind_are_known():
+    torch = pytest.importorskip("torch")
+    for tensor in (
+        torch.tensor([2.0], dtype=torch.bfloat16),
+        torch.eye(2).to_sparse(),
+        torch.tensor([1 + 2j]).conj(),
+    ):
+        assert text_of([tensor]) == text_of([tensor.clone()]) != text_of([tensor * 2])
