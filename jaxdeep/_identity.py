@@ -243,7 +243,7 @@ class _Walk:
             except ValueError:  # an empty cell: a name that is not bound yet
                 parts.append("empty")
             else:
-                parts.append(self._named(contents, names, name in used_whole(function.__code__)))
+                parts.append(self._named(contents, names, name, function.__code__))
         return *parts, self(function.__defaults__), self(function.__kwdefaults__)
 
     def _globals(self, function: types.FunctionType) -> Iterator[Hashable]:
@@ -251,17 +251,19 @@ class _Walk:
         names = _names(function.__code__)
         for name in sorted(names):
             if name in function.__globals__:
-                whole = name in used_whole(function.__code__)
-                yield name, self._named(function.__globals__[name], names, whole)
+                value = function.__globals__[name]
+                yield name, self._named(value, names, name, function.__code__)
             elif name in sys.modules:  # imported inside the function
                 yield name, self._module(sys.modules[name], names)
 
-    def _named(self, value: Any, names: frozenset[str], whole: bool = False) -> Hashable:
-        """A value that code with these names refers to, or passes on as a `whole`."""
+    def _named(
+        self, value: Any, names: frozenset[str], name: str, code: types.CodeType | None = None
+    ) -> Hashable:
+        """A value that code with these names refers to by `name`."""
         if not isinstance(value, types.ModuleType):
             return self(value)
-        if whole and _is_users(value.__name__):  # what is taken from it is not known
-            raise _NotUnderstood
+        if code is not None and _is_users(value.__name__) and name in used_whole(code):
+            raise _NotUnderstood  # what is taken from it, once it is handed on, is not known
         return self._module(value, names)
 
     def _module(self, module: types.ModuleType, names: frozenset[str]) -> Hashable:
@@ -277,7 +279,7 @@ class _Walk:
         return (
             "module",
             module.__name__,
-            *((name, self._named(vars(module)[name], names)) for name in taken),
+            *((name, self._named(vars(module)[name], names, name)) for name in taken),
         )
 
     def _object(self, value: Any) -> Hashable:
@@ -360,7 +362,7 @@ def _names(code: types.CodeType) -> frozenset[str]:
     return names
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1024)
 def used_whole(code: types.CodeType) -> frozenset[str]:
     """The names that code, or a function made inside it, uses otherwise than to take an attribute."""
     steps = [*dis.get_instructions(code)]

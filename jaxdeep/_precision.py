@@ -207,6 +207,23 @@ def check_leaves_hold(name: str, tree: Any) -> None:
             check_holds(f"{name}: {place}" if place else name, np.asarray(leaf))
 
 
+def vanishing(value: np.ndarray, least: float, axis: tuple[int, ...] | None = None) -> np.ndarray:
+    """Which numbers are below the least that counts; with axes, of features that vary by as little.
+
+    >>> vanishing(np.array([1.0, 1e-50, 0.0]), 1e-38).tolist()
+    [False, True, False]
+    >>> vanishing(np.array([1.0, 1e-50, 0.0]), 1e-38, (0,)).any()
+    np.False_
+    """
+    lost = (abs(value) < least) & (value != 0)
+    if lost.any() and axis is not None:
+        high = np.fmax.reduce(value, axis=axis, keepdims=True)
+        with np.errstate(invalid="ignore"):  # ∞ − ∞
+            spread = high - np.fmin.reduce(value, axis=axis, keepdims=True)
+        lost &= (spread > 0) & (spread < 1024 * least)
+    return lost
+
+
 def check_above_zero(name: str, value: HostOrDevice, *, axis: tuple[int, ...] | None = None) -> None:
     """Refuse numbers of the host that JAX' default float would make 0, and lose by that.
 
@@ -227,12 +244,7 @@ def check_above_zero(name: str, value: HostOrDevice, *, axis: tuple[int, ...] | 
     ):
         return
     least = float(jnp.finfo(dtype).tiny)
-    lost = (abs(value) < least) & (value != 0)
-    if lost.any() and axis is not None:
-        high = np.fmax.reduce(value, axis=axis, keepdims=True)
-        with np.errstate(invalid="ignore"):  # ∞ − ∞
-            spread = high - np.fmin.reduce(value, axis=axis, keepdims=True)
-        lost &= (spread > 0) & (spread < 1024 * least)
+    lost = vanishing(value, least, axis)
     if lost.any():
         raise ValueError(
             f"{name} holds {value[lost][0]}, which {dtype} makes 0 (from {least:.2g} on it keeps its "

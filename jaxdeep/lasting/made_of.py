@@ -167,7 +167,7 @@ class _Walk:
         if isinstance(value, (np.ndarray, np.generic, jax.Array)):
             return self._array(value)
         if (array := tensor(value)) is not None:
-            return self._array(array)
+            return f"{value.dtype} {self._array(array)}"
         if isinstance(value, _OF_C):
             owner = getattr(value, "__self__", None)
             holder = "" if owner is None or isinstance(owner, types.ModuleType) else f"{self(owner)}."

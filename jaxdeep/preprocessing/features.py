@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array
-from jaxdeep._precision import check_holds, check_told_apart
+from jaxdeep._precision import check_holds, check_told_apart, vanishing
 from jaxdeep._shapes import Array, ArrayLike, Float, Shaped
 
 Axis = int | tuple[int, ...] | None
@@ -193,13 +193,8 @@ def check_varies(name: str, value: jax.Array | np.ndarray, axes: Axes) -> None:
     if not _checks.is_known(value) or value.dtype != np.float32:
         return
     known = np.asarray(value)
-    tiny = np.finfo(np.float32).tiny
-    lost = (abs(known) < tiny) & (known != 0)
-    if lost.any():
-        high = np.fmax.reduce(known, axis=axes, keepdims=True)
-        with np.errstate(invalid="ignore"):  # ∞ − ∞
-            spread = high - np.fmin.reduce(known, axis=axes, keepdims=True)
-        lost &= (spread > 0) & (spread < 1024 * tiny)
+    tiny = float(np.finfo(np.float32).tiny)
+    lost = vanishing(known, tiny, axes)
     if lost.any():
         raise ValueError(
             f"{name} holds {known[lost][0]:.6g}, and features that vary by less than {1024 * tiny:.2g} "

@@ -183,7 +183,19 @@ def test_parameters_that_are_not_finite_at_the_end_are_a_divergence():
     assert [row["ended"] for row in table.rows()] == ["diverged"]
 
 
-@pytest.mark.heavy
+def test_rows_in_several_stacks_are_started_by_one_program(monkeypatch):
+    def build(hp):  # whose rate goes into a schedule, so that a row is no program of another sweep
+        return jd.optimizers.sgd(lambda step: hp["rate"] / (1 + step))
+
+    made = []
+    monkeypatch.setattr(
+        vmap_runner, "compiled", lambda *args, **how: made.append(compiled(*args, **how)) or made[-1]
+    )
+    rates = np.linspace(1e-3, 2e-3, 24).tolist()  # three stacks on eight devices
+    sweep(build, {"rate": rates}, strategy="vmap", rows_at_once=1, **LINEAR)
+    assert len(made) == 2  # that of the epochs, and this one
+
+
 def test_devices_of_a_stack_do_not_wait_for_each_other(monkeypatch):
     texts = []
     monkeypatch.setattr(

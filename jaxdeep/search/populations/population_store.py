@@ -17,12 +17,11 @@ from jaxdeep.fitting.directory import held, reason_of
 from jaxdeep.fitting.run_arrays import filled_run, named_arrays
 from jaxdeep.search.populations.lineage import Generation
 from jaxdeep.search.records import row_file
-from jaxdeep.search.records.journal import Event, Journal, no_event, sync_file, write_file
+from jaxdeep.search.records.journal import POPULATION, Event, Journal, no_event, sync_file, write_file
 from jaxdeep.search.records.row_file import Place
 from jaxdeep.train.missing import with_nan, without_nan
 from jaxdeep.train.run import RunState
 
-JOURNAL = "population.jsonl"
 _FORMAT, _VERSION = "jaxdeep-population", 2
 
 
@@ -51,9 +50,9 @@ class Directory:
         needed("safetensors.numpy", "checkpoint=", "safetensors", "checkpoint")
         self.directory, self._refusal = directory, refusal
         self._about = json.loads(json.dumps(about))  # as it is read
-        if not (directory / JOURNAL).exists():
+        if not (directory / POPULATION).exists():
             self._check_free()
-        self._journal = Journal(directory / JOURNAL, refusal, of="population")
+        self._journal = Journal(directory / POPULATION, refusal, of="population")
         try:
             self._lines = self._read()
         except BaseException:
@@ -180,7 +179,7 @@ class Directory:
         others = [
             place.name
             for place in self.directory.iterdir()
-            if not place.name.startswith(".") and place.name != JOURNAL
+            if not place.name.startswith(".") and place.name != POPULATION
         ]
         if others:
             raise ValueError(

@@ -15,7 +15,7 @@ from jaxdeep.fitting.directory import held
 from jaxdeep.lasting.identity import digest_of
 from jaxdeep.search.records import refusals, row_file
 from jaxdeep.search.records.events import as_event, from_event
-from jaxdeep.search.records.journal import Event, Journal, no_event, versions
+from jaxdeep.search.records.journal import SWEEP, Event, Journal, no_event, versions
 from jaxdeep.search.records.row_file import Kept, Place
 from jaxdeep.search.records.store import NOTHING, Ending, Past, Ranking, Row, Store
 from jaxdeep.search.records.writer import Work, Writer
@@ -58,7 +58,7 @@ class Directory(Store):
     ) -> None:
         self.path, self._keep, self._ranking = path, keep, ranking
         refusals.check_kind(path)
-        self._journal = Journal(path / "journal.jsonl", refusal)
+        self._journal = Journal(path / SWEEP, refusal)
         if refusal is None:
             (path / "rows").mkdir(exist_ok=True)
         self._ending = threading.Lock()  # of `_best`

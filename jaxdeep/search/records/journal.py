@@ -18,6 +18,7 @@ from jaxdeep.fitting.directory import reason_of
 Event = dict[str, Any]
 
 MARK: Event = {"synced": True}
+SWEEP, POPULATION = "journal.jsonl", "population.jsonl"  # the files of both in their directories
 
 _NEW = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
 

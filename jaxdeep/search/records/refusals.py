@@ -4,19 +4,18 @@ import pathlib
 from collections.abc import Mapping
 
 from jaxdeep.fitting.description import difference_of
-from jaxdeep.search.records.journal import Event
+from jaxdeep.search.records.journal import POPULATION, Event
 from jaxdeep.search.records.store import Row
 from jaxdeep.train.options import TrialOptions, options_of
 
 FORMAT = 2
-_OF_A_POPULATION = "population.jsonl"
 
 
 def check_kind(path: pathlib.Path) -> None:
     """Refuse the directory of a population."""
-    if (path / _OF_A_POPULATION).exists():
+    if (path / POPULATION).exists():
         raise ValueError(
-            f"checkpoint={str(path)!r} holds a population ({_OF_A_POPULATION!r}), and no sweep; "
+            f"checkpoint={str(path)!r} holds a population ({POPULATION!r}), and no sweep; "
             "give another directory"
         )
 

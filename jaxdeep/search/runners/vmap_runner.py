@@ -161,6 +161,7 @@ class Stack:
 
         numbers, keys, indices = self._inputs(group.rows[:1])
         self._start = spread(start, _ROWS, _ROWS, _ROWS, _SAME)
+        self._started: Program | None = None
         # of the same programs another sweep's are found again
         what = setup.key, device_data.prepare
         self._keys = [key_of(f"stack {w}", *what) if self.is_same else None for w in ("start", "row")]
@@ -176,9 +177,11 @@ class Stack:
         )
 
     def start(self, *inputs: PyTree) -> RunState:
-        """The rows before their first epoch."""
+        """The rows before their first epoch, by a program that is not needed where all have begun."""
         args = *inputs, self.data
-        return compiled(self._start, *args, key=self._keys[0], once=None)(*args)
+        if self._started is None:
+            self._started = compiled(self._start, *args, key=self._keys[0], once=None)
+        return self._started(*args)
 
     def drive(
         self, rows: list[Trial], until: int, on_epochs: OnEpochs, interruption: Interruption

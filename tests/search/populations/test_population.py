@@ -354,7 +354,7 @@ def test_a_damaged_file_falls_back_to_the_one_before(tmp_path):
 @pytest.mark.optimized
 def test_a_torn_last_line_is_left_out_and_another_is_named(tmp_path):
     expected = population(checkpoint=tmp_path)
-    journal = tmp_path / population_store.JOURNAL
+    journal = tmp_path / population_store.POPULATION
     lines = journal.read_bytes().splitlines(keepends=True)
     assert len(lines) == 4
     journal.write_bytes(b"".join(lines[:3]) + lines[3][:20])
@@ -421,7 +421,7 @@ def test_a_directory_of_something_else_is_refused(tmp_path):
 
 def test_a_population_of_another_format_is_refused(tmp_path):
     header = {"format": "jaxdeep-population", "format_version": 1, "about": {}}
-    (tmp_path / population_store.JOURNAL).write_text(json.dumps(header) + "\n")
+    (tmp_path / population_store.POPULATION).write_text(json.dumps(header) + "\n")
     with pytest.raises(ValueError, match="holds a population of another version; give another"):
         population(checkpoint=tmp_path)
 
@@ -479,7 +479,7 @@ def test_a_process_that_is_killed_goes_on_to_the_same_bits(tmp_path):
     killed = 0
     for attempt in range(12):
         command = [sys.executable, "-c", RUN.format(tests=tests), str(tmp_path / "killed")]
-        journal = tmp_path / "killed" / population_store.JOURNAL
+        journal = tmp_path / "killed" / population_store.POPULATION
         lines = len(journal.read_bytes().splitlines()) if journal.exists() else 0
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout.readline() == "begun\n"
