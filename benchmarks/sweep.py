@@ -6,8 +6,9 @@ The chapter's network (784-100-100-100-10, ReLU, He initialisation), batch 32, A
 from 1e-4 to 1e-1, 500 steps of each, which are an epoch of 16,000 examples. Cold is the time from the
 start of the process to the end of the sweep, imports, data and compilation included. Warm is what a step
 of a model costs once all is compiled: the difference to a sweep of more epochs, over its further steps.
-Each contender and length runs in a process of its own, round by round. A ratio is the median over rounds
-of the ratio within a round.
+Each contender and length runs in a process of its own, round by round, after one that is not counted and
+leaves modules byte-compiled, as an installation does. A ratio is the median over rounds of the ratio
+within a round.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import sys
 import time
 
 from benchmarks.contenders.variants import BATCH, VARIANTS, data
+from benchmarks.fresh import as_installed
 from benchmarks.throughput import write_results
 
 PLAIN = dataclasses.replace(VARIANTS["plain"], examples=500 * BATCH)
@@ -68,22 +70,23 @@ CONTENDERS = {
 }
 
 
-def run(name, epochs):
+def run(name, epochs, environment):
     """Seconds from the start of a process to the end of its sweep."""
     own = ["--worker", name, "--epochs", str(epochs)]
     began = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks.sweep", *own], check=True, stdout=subprocess.DEVNULL
-    )
+    command = [sys.executable, "-m", "benchmarks.sweep", *own]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
     return time.perf_counter() - began
 
 
-def measure(names, rounds, epochs):
+def measure(names, rounds, epochs, environment):
     results = {name: {"us_per_model_step": [], "cold_seconds": []} for name in names}
     steps = (epochs - 1) * len(RATES) * PLAIN.steps
+    for name in names:
+        run(name, 1, environment)
     for number in range(rounds):
         for name, found in results.items():
-            cold, longer = run(name, 1), run(name, epochs)
+            cold, longer = (run(name, length, environment) for length in (1, epochs))
             found["us_per_model_step"].append((longer - cold) / steps * 1e6)
             found["cold_seconds"].append(cold)
             print(
@@ -126,7 +129,8 @@ def main():
     if args.worker:
         CONTENDERS[args.worker][0](args.epochs)
         return
-    results = measure(args.contenders, args.rounds, args.epochs)
+    with as_installed() as environment:
+        results = measure(args.contenders, args.rounds, args.epochs, environment)
     command = f"python -m benchmarks.sweep --rounds {args.rounds} --epochs {args.epochs}"
     if len(args.contenders) < len(CONTENDERS):
         command += f" --contenders {' '.join(args.contenders)}"
