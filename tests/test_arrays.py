@@ -142,6 +142,7 @@ def test_parameters_of_torch_are_applied_and_saved(dtype, tmp_path):
     chex.assert_trees_all_equal_shapes_and_dtypes(jd.load(tmp_path / "m")[1], ours)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("dtype", [">f4", "longdouble"])
 def test_parameters_of_dtypes_that_jax_lacks_are_taken_or_refused_by_their_path(dtype):
     ours = {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.ones(3, np.float32)}
@@ -191,6 +192,7 @@ def test_masked_values_in_a_list_are_refused(values):
         jd.losses.mse(values, values)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("form", ["csr_matrix", "csr_array", "coo_matrix", "lil_array"])
 def test_a_sparse_matrix_is_named_and_how_to_make_an_array_of_it(form):
     matrix = getattr(scipy.sparse, form)(np.eye(4))

@@ -108,6 +108,7 @@ def test_what_is_neither_a_key_nor_a_whole_number_is_no_seed(seed):
         _checks.as_key(seed)
 
 
+@pytest.mark.heavy
 def test_a_seed_does_what_its_key_does():
     x = jnp.linspace(-1, 1, 32).reshape(16, 2)
     model = jd.nn.serial(jd.nn.dense(4), jd.nn.dropout(0.5), jd.nn.dense(1))

@@ -218,6 +218,7 @@ def test_smoothed_labels_are_mixed_with_the_uniform_distribution(alpha):
     )
 
 
+@pytest.mark.heavy
 def test_weighted_losses_of_several_outputs():
     loss = jd.losses.weighted([jd.losses.mse, jd.losses.softmax_cross_entropy], [2.0, 0.5])
     outputs = (jnp.ones((3, 2)), jnp.zeros((3, 4)))
@@ -693,6 +694,7 @@ def test_targets_that_would_be_cut_are_refused(loss, targets, held):
         both({"a": jnp.zeros(1)}, {"a": np.asarray(targets)})
 
 
+@pytest.mark.heavy
 @pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_targets_are_not_rounded_to_narrow_outputs(dtype):
@@ -741,6 +743,7 @@ def test_a_logit_of_infinity_is_certain(logits, label, expected, dtype):
             )
 
 
+@pytest.mark.heavy
 def test_the_gradient_of_a_certain_prediction_is_its_limit():
     x = jnp.array([[INF, 0.0], [1.0, 2.0], [0.0, INF]])
     expected = [[0.0, 0.0], jax.nn.softmax(x[1]) - jnp.array([1.0, 0.0]), [-1.0, 1.0]]
@@ -753,6 +756,7 @@ def test_the_gradient_of_a_certain_prediction_is_its_limit():
         softmax_cross_entropy(x[1:2], jnp.array([0]))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "name", ["softmax_cross_entropy", "softmax_focal", "categorical_hinge", "multiclass_hinge"]
 )
@@ -777,6 +781,7 @@ def test_slopes_are_the_same_where_a_compiler_computes_the_scores_twice(name):
     np.testing.assert_allclose(together, [trained(rate) for rate in rates], rtol=1e-5)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_half_a_float_is_rounded_once(dtype, smoothing):

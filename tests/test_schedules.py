@@ -145,6 +145,7 @@ def restarts(t, first, ratio, lower, alpha):
     return (1 - alpha) * height * (1 + math.cos(math.pi * t / length)) / 2 + alpha
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("ratio", [1, 1.0, 1.5, 2, 3.25])
 @pytest.mark.parametrize(("lower", "alpha"), [(1.0, 0.0), (0.7, 0.1)])
 def test_a_cosine_restarts_cycle_after_cycle(ratio, lower, alpha):

@@ -93,7 +93,7 @@ CALLS = {
 
 @contextlib.contextmanager
 def checking_leaks():
-    """JAX' search for what holds a tracer, over what is made from here on: the process holds much else."""
+    """JAX' search for what holds a tracer, among what is made from here on, as a process holds much."""
     gc.freeze()
     try:
         with jax.checking_leaks():
@@ -113,6 +113,7 @@ SWITCHES = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.few(1)
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("switch", SWITCHES)
@@ -221,6 +222,7 @@ CLASSES = np.array([0, 2, 1, 0])
 SHARES = np.array([[0.5, 0.25, 0.25]] * 3 + [[0.1, 0.9, 0.0]], np.float32)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("metric", "y"),
     [

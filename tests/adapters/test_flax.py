@@ -212,6 +212,7 @@ def ones_and_twos(key, shape, dtype=jnp.float32):
     return 1 + jnp.arange(np.prod(shape), dtype=dtype).reshape(shape) % 2
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("make", [lambda: Normalised(nnx.Rngs(0)), lambda: Normalised])
 def test_weight_norm_of_nnx_by_module_and_by_function(make):
     x = jax.random.normal(jax.random.key(1), (6, 5))

@@ -54,6 +54,7 @@ def sessions(folders):
     return found
 
 
+@pytest.mark.heavy
 def test_every_row_is_a_session_with_its_values(tmp_path):
     folders = sweep_to_tensorboard(table(), tmp_path)
     assert len(set(folders)) == 4
@@ -113,6 +114,7 @@ def test_tensorboard_reads_the_sessions(tmp_path):
     assert rates == sorted([float(np.float32(0.01)), float(np.float32(0.1)), 0.02, 1e30])
 
 
+@pytest.mark.heavy
 def test_statistics_of_batch_norms_and_gradients_are_written_beside_the_parameters(tmp_path):
     x = jax.random.normal(jax.random.key(0), (32, 3))
     y = x[:, :1]

@@ -274,6 +274,7 @@ class Block(linen.Module):
         return linen.Conv(4, (3, 3), name="second")(y) + linen.Conv(4, (1, 1), name="around")(x)
 
 
+@pytest.mark.heavy
 def test_blocks_keep_their_names_and_branches():
     module = compact(lambda x, train: linen.Dense(2)(Block()(x).mean((1, 2))))
     params, _, model, own, own_state = lifted(from_linen(module), IMAGES)
@@ -417,6 +418,7 @@ def test_dtypes_that_a_layer_sets_stay_as_they_are():
 # --- refused --------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_what_cannot_be_lifted_is_refused():
     scaled = compact(lambda x, train: linen.Dense(2)(x) * (2.0 if train else 1.0))
     two = compact(lambda x, train: (linen.Dense(2)(x), x))
@@ -444,6 +446,7 @@ SUMS = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.few("f(x) + 2 x-False", "x + f(x) / 2-False")
 @pytest.mark.parametrize("behind", [False, True])
 @pytest.mark.parametrize("name", SUMS)
@@ -467,6 +470,7 @@ def test_a_sum_with_a_branch_of_no_layer_stays_as_it_is(name, behind):
     assert kinds[1:] == (["activation", "dense"] if behind else [])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("by_name", [True, False])
 def test_a_module_of_several_inputs_says_what_to_do_and_that_works(by_name):
     class Two(linen.Module):
@@ -564,6 +568,7 @@ class AroundNnx(nnx.Module):
         return self.out(nnx.relu(self.inner(x, update_stats=train)))
 
 
+@pytest.mark.heavy
 @pytest.mark.few(1)
 @pytest.mark.parametrize(
     "make",
@@ -616,6 +621,7 @@ def straight_through(x):
 straight_through.defvjp(lambda x: (x, None), lambda _, g: (g,))
 
 
+@pytest.mark.heavy
 @pytest.mark.few(2)
 @pytest.mark.parametrize(
     "function",
@@ -643,6 +649,7 @@ def test_what_has_other_slopes_than_a_layer_of_its_values_stays(function):
     close(jax.grad(loss)(own), jax.grad(of_module)(params), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.heavy
 @pytest.mark.few(2)
 @pytest.mark.parametrize("rows", [6, 1])
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ def trackio_log(metrics, step=None):
     return metrics, step
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("log", [wandb_log, mlflow_log_metrics, trackio_log])
 def test_signatures_of_the_libraries_are_those_of_a_log(tmp_path, log):
     told = []

@@ -164,6 +164,7 @@ def test_a_norm_takes_the_bias_of_the_dense_layer_before_it():
         )
 
 
+@pytest.mark.heavy
 def test_clipping_and_max_norm_are_around_the_optimizer():
     network = Network(clip=2.0, max_norm=1.0)
     tx = networks.around(network, written.call("optax.sgd", 1.0)).value

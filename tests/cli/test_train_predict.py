@@ -384,6 +384,7 @@ def test_predict_needs_no_library_of_frames(trained, table, tmp_path):
     assert len(read(tmp_path / "p.csv")["prediction"]) == ROWS
 
 
+@pytest.mark.heavy
 def test_a_run_that_diverges_leaves_nothing(table, tmp_path, capsys):
     args = ["train", "--data", table, "--target", "price", "--learning-rate", "1e30", "--epochs", "2"]
     assert main(list(map(str, [*args, "--drop", "id", "--out", tmp_path / "run"]))) == 1
@@ -426,6 +427,7 @@ def test_a_command_loads_no_other():
     assert found.stdout.splitlines()[-1] == "True False"
 
 
+@pytest.mark.heavy
 @pytest.mark.few(1)
 @pytest.mark.parametrize(("offset", "unit"), [(1e9, 0.25), (0.0, 1e60), (0.0, 1e-60)])
 def test_numbers_that_float32_cannot_tell_are_standardised_and_come_back(tmp_path, capsys, offset, unit):

@@ -46,6 +46,7 @@ def another(x, y):
     return x, y
 
 
+@pytest.mark.heavy
 def test_a_run_goes_on_with_the_values_it_began_with_only(tmp_path):
     x, y = np.asarray(X), np.asarray(Y)
     known = {**SMALL, "data": (x, y), "validation": (x[:20], y[:20])}

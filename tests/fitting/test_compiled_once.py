@@ -246,6 +246,7 @@ def test_a_function_that_counts_its_traces_is_traced_once():
     assert len(traces) == count
 
 
+@pytest.mark.heavy
 def test_what_a_callback_changes_makes_another_function():
     weight = [1.0]
 
@@ -361,6 +362,7 @@ def test_another_hyperparameter_is_another_range_test():
     assert not np.array_equal(losses(0.9), losses(0.0), equal_nan=True)
 
 
+@pytest.mark.heavy
 def test_nothing_of_a_run_is_kept_alive():
     def leave():
         big = jnp.ones((50_000,))

@@ -15,6 +15,7 @@ def loader(epoch):
     return ((X[rows], Y[rows]) for rows in np.split(order, range(16, len(X), 16)))
 
 
+@pytest.mark.heavy
 @pytest.mark.few("4-arrays", "4-loader")
 @pytest.mark.parametrize("data", [(X, Y), loader], ids=["arrays", "loader"])
 @pytest.mark.parametrize("steps", [1, 4, 100])

@@ -69,6 +69,7 @@ def test_what_has_weight_0_makes_no_difference():
     close(evaluate((x, y, weights)), naive(weights))
 
 
+@pytest.mark.heavy
 def test_streaming_metrics_are_merged_exactly():
     metrics = {"auc": jd.metrics.auc(), "recall": jd.metrics.recall()}
     model = jd.nn.dense(1, activation=jax.nn.sigmoid)

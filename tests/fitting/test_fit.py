@@ -355,6 +355,7 @@ def test_augmentation_is_a_function_of_key_and_batch():
         fit(augment=3)
 
 
+@pytest.mark.heavy
 def test_a_phase_sets_the_rate_of_a_scheduled_optimizer():
     falling = jd.schedules.cosine(0.1, 14)
     phases = [jd.train.Phase(1), jd.train.Phase(1, learning_rate=0.01)]

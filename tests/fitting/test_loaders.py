@@ -319,6 +319,7 @@ def test_plain_torch_loaders_in_dicts_and_in_bfloat16(tmp_path):
     close(fit(**SMALL, data=in_order, batch=PAIR).params, narrow.params)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("first", "later"), [("int32", "int8"), ("int8", "int64"), ("int64", "uint8")])
 def test_labels_of_another_width_are_those_of_the_first(first, later):
     x, y = np.asarray(X[:24]), np.asarray(Y[:24]) % 2

@@ -39,6 +39,7 @@ def test_a_log_has_every_epoch_of_the_history_as_floats():
     assert "val_loss" in told[2][1]
 
 
+@pytest.mark.heavy
 def test_a_run_that_goes_on_repeats_no_step(tmp_path):
     told, lines = Told(), to_json_lines(tmp_path / "log.jsonl")
     whole = fit(**SMALL, epochs=4)
@@ -63,6 +64,7 @@ def test_a_file_is_told_of_epochs_that_a_kill_kept_from_it(tmp_path, left):
     assert not list(tmp_path.glob("log.csv.*"))
 
 
+@pytest.mark.heavy
 def test_phases_are_one_run_to_a_log(tmp_path):
     told, path = Told(), tmp_path / "log.csv"
     phases = [(2, "out/*"), (1, None)]
@@ -77,6 +79,7 @@ def test_phases_are_one_run_to_a_log(tmp_path):
     assert path.read_text() == before
 
 
+@pytest.mark.heavy
 def test_values_that_are_arrays_have_a_name_for_each():
     told = Told()
     metrics = {"recall": jd.metrics.recall(classes=2, average=None)}

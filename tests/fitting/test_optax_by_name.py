@@ -24,6 +24,7 @@ def rows_of_the_page():
     return {m[1]: m[0] for m in re.finditer(r"^\| `(optax\.[\w.]+)` .*$", PAGE, re.MULTILINE)}
 
 
+@pytest.mark.heavy
 @pytest.mark.few(3)
 @pytest.mark.optimized
 @pytest.mark.parametrize("name", sorted(makers(), key=lambda name: name not in FIRST))
@@ -83,6 +84,7 @@ def test_a_loop_may_donate_what_it_began_with(name):
     jax.tree.map(np.testing.assert_array_equal, *ends)
 
 
+@pytest.mark.heavy
 @pytest.mark.few("dog")
 @pytest.mark.parametrize("name", KEEPING)
 def test_a_phase_begins_where_the_last_one_ended(name):

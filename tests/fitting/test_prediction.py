@@ -386,6 +386,7 @@ def test_modules_of_other_libraries():
 # --- results ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_a_result_predicts_and_knows_its_loss():
     result = fit(epochs=1)
     np.testing.assert_array_equal(result.predict(X), jd.predict(MODEL, result.params, result.state, X))

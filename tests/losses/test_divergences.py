@@ -8,6 +8,7 @@ import scipy.special
 from jaxdeep import losses
 
 
+@pytest.mark.heavy
 def test_divergence_is_that_of_scipy():
     rng = np.random.default_rng(0)
     logits, y = rng.normal(size=(9, 4)).astype(np.float32), rng.dirichlet(np.ones(4), 9)

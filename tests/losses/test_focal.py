@@ -111,6 +111,7 @@ def test_a_weight_of_0_leaves_out_an_infinite_loss():
     assert losses.sigmoid_focal(certain, bits, alpha=0.0).tolist() == [jnp.inf, 0]
 
 
+@pytest.mark.heavy
 def test_the_gradient_of_a_right_certain_logit_is_0():
     logits, labels = jnp.array([jnp.inf, -jnp.inf, 0.0]), jnp.array([1, 0, 1])
     slope = jax.grad(lambda x: losses.sigmoid_focal(x, labels).sum())(logits)
@@ -118,6 +119,7 @@ def test_the_gradient_of_a_right_certain_logit_is_0():
     assert jnp.isfinite(slope).all()
 
 
+@pytest.mark.heavy
 @pytest.mark.few(2)
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_the_gradient_of_a_wrong_certain_logit_is_that_of_the_cross_entropy(gamma):

@@ -61,7 +61,7 @@ def test_rates_of_classes_are_those_of_scikit_learn(average, seed, kind, cut, we
         check((make, options), reference, (seed, kind, cut, weighted), **more)
 
 
-@over(2, 200, **TABLES)
+@over(2, 200, heavy=True, **TABLES)
 def test_agreement_is_that_of_scikit_learn(seed, kind, cut, weighted):
     from sklearn import metrics as sk
 
@@ -126,6 +126,7 @@ def test_a_single_output_is_class_1_of_two():
         np.testing.assert_allclose(streamed(make(), (both, y)), reference(y, called), rtol=1e-5)
 
 
+@pytest.mark.heavy
 def test_a_run_says_what_a_single_output_is():
     metric = metrics.matthews_corrcoef()
     with pytest.raises(ValueError, match="depends on what it is: say from_logits"):

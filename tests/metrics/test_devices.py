@@ -30,6 +30,7 @@ METRICS = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.few("r2", "f1")
 @pytest.mark.parametrize("name", METRICS)
 def test_rows_may_lie_on_several_devices(name):

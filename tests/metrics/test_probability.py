@@ -78,6 +78,7 @@ def test_what_is_no_probability_and_no_label():
         metrics.brier(scale_by_half="half")
 
 
+@pytest.mark.heavy
 def test_one_logit_of_infinity_is_certain():
     logits = jnp.array([[jnp.inf, 0.0, -jnp.inf], [0.0, jnp.inf, 1.0]])
     for labels in (jnp.array([0, 1]), jnp.eye(3)[jnp.array([0, 1])]):

@@ -15,7 +15,7 @@ from jaxdeep import metrics
 exactly = jax.jit(metrics.average_precision_score)
 
 
-@over(3, 200, **TABLES)
+@over(3, 200, heavy=True, **TABLES)
 def test_average_precision_is_that_of_scikit_learn(seed, kind, cut, weighted):
     """With ties, and scores that fall into bins of their own."""
     from sklearn import metrics as sk
@@ -51,6 +51,7 @@ def test_average_precision_of_batches_is_near_the_exact_one(share, location, sca
         np.testing.assert_allclose(found, sk.average_precision_score(y, logits), atol=0.01)
 
 
+@pytest.mark.heavy
 def test_average_precision_where_it_is_none():
     scores, labels = jnp.array([0.1, jnp.nan, 0.3]), jnp.array([0, 1, 1])
     assert np.isnan(metrics.average_precision_score(scores, labels))
@@ -63,6 +64,7 @@ def test_average_precision_where_it_is_none():
     assert float(found) == pytest.approx(5 / 6)
 
 
+@pytest.mark.heavy
 @pytest.mark.few(1)
 @pytest.mark.parametrize("make", [metrics.auc, metrics.average_precision])
 def test_no_infinity_comes_in_between(make):

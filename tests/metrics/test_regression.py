@@ -24,7 +24,7 @@ def table(seed, kind, weighted):
 
 @pytest.mark.few("uniform_average")
 @pytest.mark.parametrize("multioutput", ["uniform_average", "variance_weighted", "raw_values"])
-@over(3, 200, **TABLES)
+@over(3, 200, heavy=True, **TABLES)
 def test_r2_is_that_of_scikit_learn_in_any_batches(multioutput, seed, kind, cut, weighted):
     from sklearn import metrics as sk
 
@@ -42,7 +42,7 @@ def test_r2_is_that_of_scikit_learn_in_any_batches(multioutput, seed, kind, cut,
         np.testing.assert_allclose(1 - found, 1 - np.asarray(expected), rtol=2e-5, atol=1e-6)
 
 
-@over(3, 200, **TABLES)
+@over(3, 200, heavy=True, **TABLES)
 def test_errors_are_those_of_scikit_learn_in_any_batches(seed, kind, cut, weighted):
     from sklearn import metrics as sk
 
@@ -107,6 +107,7 @@ def test_r2_keeps_the_digits_of_numpy_and_of_many_batches():
     np.testing.assert_allclose(metric.compute(state), expected, rtol=1e-6)
 
 
+@pytest.mark.heavy
 @pytest.mark.few("1e-22", "1e+20")
 @pytest.mark.parametrize("unit", [1e-30, 1e-22, 1e20, 1e30])
 def test_squares_that_float32_does_not_hold_count(unit):
@@ -158,6 +159,7 @@ def test_the_number_of_outputs_is_said():
         streamed(metrics.rmse(3), (jnp.ones((4, 3)), jnp.zeros((4, 3)), jnp.ones((4, 3))))
 
 
+@pytest.mark.heavy
 def test_metrics_of_numbers_in_bfloat16_and_float64(x64):
     y = np.linspace(0, 1, 64)
     outputs = y + 0.1 * np.sin(np.arange(64))

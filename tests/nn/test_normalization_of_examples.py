@@ -41,6 +41,7 @@ def test_layer_norm_is_the_equation_and_flax(axis, axes):
     np.testing.assert_allclose(y, peer.apply({"params": params}, IMAGES), atol=1e-5)
 
 
+@pytest.mark.heavy
 @pytest.mark.few(1)
 @pytest.mark.parametrize("groups", [1, 2, 3, 6])
 def test_group_norm_is_the_equation_and_flax(groups):

@@ -10,6 +10,7 @@ import jaxdeep as jd
 from jaxdeep.nn.stochastic import random_words
 
 
+@pytest.mark.heavy
 @pytest.mark.few(1)
 @pytest.mark.parametrize("rate", [0.05, 0.2, 0.5, 0.9])
 def test_dropout_keeps_its_rate_and_the_mean(rate):
@@ -20,6 +21,7 @@ def test_dropout_keeps_its_rate_and_the_mean(rate):
     np.testing.assert_allclose(y[y != 0], 1 / (1 - rate), rtol=2e-6)
 
 
+@pytest.mark.heavy
 def test_the_slope_of_a_traced_rate_is_that_of_the_scale():
     x, selu = jnp.arange(1.0, 21).reshape(4, 5), -1.0507009873554805 * 1.6732632423543772
     total = lambda make, rate: run(make(rate), x, key=KEY).sum()  # noqa: E731
@@ -123,6 +125,7 @@ def test_random_layers_are_random_with_a_key_only(layer):
     assert run(layer, x.astype(jnp.bfloat16), key=KEY).dtype == jnp.bfloat16
 
 
+@pytest.mark.heavy
 @pytest.mark.few(1)
 @pytest.mark.parametrize("make", [jd.nn.dropout, jd.nn.alpha_dropout])
 def test_a_traced_rate_has_the_precision_of_float64(make, x64):

@@ -48,6 +48,7 @@ def test_each_code_is_the_number_that_the_definition_says(signed):
     np.testing.assert_array_equal(decoded(coded), sizes.astype(np.float32))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("signed", SIGNED)
 @pytest.mark.parametrize("n", [0, 1, 255, 257])
 def test_what_was_decoded_is_encoded_to_the_same_codes_whatever_the_random_bits(n, signed):
@@ -61,6 +62,7 @@ def test_what_was_decoded_is_encoded_to_the_same_codes_whatever_the_random_bits(
         np.testing.assert_array_equal(again.scales, coded.scales)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("signed", SIGNED)
 def test_codes_are_in_the_order_of_numbers_and_near_them(signed):
     x = np.sort(numbers((1, 256), signed))
@@ -72,6 +74,7 @@ def test_codes_are_in_the_order_of_numbers_and_near_them(signed):
     assert off[inside].max() <= 1 / 16  # half a step, at most an eighth
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("signed", SIGNED)
 def test_zero_is_zero_and_without_a_sign_nothing_else_is(signed):
     x = jnp.asarray([[1e30, 1.0, 1e-30, 0.0, -0.0]])
@@ -97,6 +100,7 @@ def test_what_is_not_finite_stays_so_and_leaves_the_block_alone(signed):
     np.testing.assert_array_equal(np.delete(found, [3, 5]), np.delete(others, [3, 5]))
 
 
+@pytest.mark.heavy
 def test_a_negative_number_where_there_is_no_sign_is_loud():
     assert jnp.isnan(decoded(encoded(jnp.asarray([1.0, -1.0]), 0, signed=False))[1])
     found = decoded(encoded(jnp.asarray([1.0, -jnp.inf]), 0, signed=True))
@@ -162,6 +166,7 @@ def test_a_zero_that_was_put_in_the_place_of_a_parameter_is_not_far_from_zero():
     assert (jnp.abs(joined(jnp.zeros(2, jnp.bfloat16), jnp.asarray([-5, 5], jnp.int8))) < 1e-30).all()
 
 
+@pytest.mark.heavy
 @pytest.mark.optimized
 @pytest.mark.parametrize("signed", SIGNED)
 def test_the_bits_are_the_same_under_jit_vmap_and_on_eight_devices(signed):

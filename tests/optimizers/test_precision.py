@@ -170,6 +170,7 @@ def test_the_contract_holds(state, kind):
     jd.optimizers.check_transform(SMALL(jd.optimizers.adamw(0.1), state, kind))
 
 
+@pytest.mark.heavy
 def test_the_contract_lets_updates_be_float32_in_low_precision_alone():
     jd.optimizers.check_transform(low_precision(optax.sgd(0.1), params="bfloat16"), jnp.ones(3))
     wide = optax.stateless(lambda g, p: jax.tree.map(lambda g: g.astype(jnp.float32), g))
@@ -183,6 +184,7 @@ def test_the_contract_holds_with_large_leaves():
     jd.optimizers.check_transform(tx, KERNEL)
 
 
+@pytest.mark.heavy
 def test_hyperparameters_are_read_and_set_as_before():
     tx = optax.chain(optax.clip(1.0), SMALL(jd.optimizers.adam(0.1)))
     state = tx.init(KERNEL)
@@ -205,6 +207,7 @@ def test_nag_looks_ahead_by_the_trace_that_was_encoded():
     np.testing.assert_allclose(trace["kernel"], updates["kernel"], rtol=1 / 8, atol=1e-4)
 
 
+@pytest.mark.heavy
 @pytest.mark.optimized
 @pytest.mark.parametrize("kind", ["bfloat16", "bfloat16+8"])
 def test_the_sum_of_parameter_and_update_is_the_new_parameter_to_the_bit(kind):

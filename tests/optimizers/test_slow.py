@@ -16,6 +16,7 @@ def loss(p):
     return ((jnp.tanh(X @ p["kernel"]) - Y + p["bias"]) ** 2).mean()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("reset_state", [False, True])
 def test_it_is_that_of_optax(reset_state):
     fast = optax.adam(0.1)

@@ -67,6 +67,7 @@ def test_bins_are_scikit_learns_on_any_table(strategy, x, n):
         np.testing.assert_array_equal(bins.transform(bins.fit(x), x), theirs.transform(x))
 
 
+@pytest.mark.heavy
 def test_columns_of_bins_have_a_fixed_width_and_nan_a_bin():
     x = np.array([[1.0, 5.0], [2.0, 5.0], [np.nan, 5.0], [4.0, 5.0]])
     bins = pp.k_bins(2, encode="onehot", missing="bin")

@@ -35,6 +35,7 @@ def test_imputer_is_scikit_learns_on_any_table(strategy, x):
     np.testing.assert_array_equal(state.empty, np.isnan(x).all(axis=0))
 
 
+@pytest.mark.heavy
 def test_indicators_have_the_width_of_the_fit_and_give_the_holes_back():
     impute = pp.imputer("median", indicators="seen")
     state = impute.fit(X)
@@ -55,6 +56,7 @@ def test_indicators_have_the_width_of_the_fit_and_give_the_holes_back():
         jax.jit(impute.fit)(X)
 
 
+@pytest.mark.heavy
 def test_means_of_large_numbers_and_other_dtypes():
     x = np.r_[1.7e9 + 1e3 * np.arange(101.0), np.nan][:, None]
     assert float(pp.imputer().transform(pp.imputer().fit(x), [[np.nan]])[0, 0]) == np.float32(

@@ -384,6 +384,7 @@ def test_refused(call, kind, words):
         call()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["one-hot", "bins", "dates"])
 def test_no_rows_become_no_rows(name):
     transform, fitted, x = CASES[name]

@@ -405,6 +405,7 @@ def test_a_state_of_one_feature_is_of_no_other(standardize, axes):
     assert transform.transform(state, one).shape == one.shape
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("method", ["yeo-johnson", "box-cox"])
 def test_the_inverse_of_large_numbers_is_right_to_their_rounding(method):
     x = (1.7e9 + np.arange(100.0))[:, None]
@@ -415,6 +416,7 @@ def test_the_inverse_of_large_numbers_is_right_to_their_rounding(method):
     assert abs(back - x).max() <= 64  # half a step of float32
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("standardize", [False, True])
 def test_numbers_whose_powers_are_beyond_float32_are_named_as_they_are(standardize):
     # the best λ is far from 1, as they vary by little: 1.8e19 to the 15th

@@ -98,6 +98,7 @@ def test_quantiles_never_go_down():
     assert (np.diff(y, axis=0) >= 0).all()
 
 
+@pytest.mark.heavy
 def test_quantile_transform_runs_compiled():
     x = jnp.asarray(RNG.normal(size=(30, 2)), jnp.float32)
     transform = pp.quantile_transform(output="normal")

@@ -104,6 +104,7 @@ def test_small_honest_differences_are_scaled_and_rounding_is_not(x64):
     assert np.abs(y[:, 1]).max() < 1e-15
 
 
+@pytest.mark.heavy
 @pytest.mark.few("bfloat16")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_robust_scaler_runs_compiled_and_keeps_the_dtype(dtype):

@@ -513,6 +513,7 @@ def test_infinite_numbers_and_none_are_not_fitted(make):
     np.testing.assert_allclose(state[0], make().fit(x[[0, 2]])[0])
 
 
+@pytest.mark.heavy
 @pytest.mark.few(2)
 @scalers
 @pytest.mark.parametrize("wide", [False, True])

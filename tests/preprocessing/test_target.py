@@ -289,6 +289,7 @@ def test_masked_values_in_a_list_are_refused(x):
         encoder.fit(["a", "b", "b"], [1.0, np.ma.masked, 2.0])
 
 
+@pytest.mark.heavy
 def test_flipping_a_label_never_changes_its_own_training_encoding():
     x = [RNG.integers(0, 12, 60), np.arange(60), RNG.choice(["a", "b", None], 60)]
     y, key = RNG.integers(0, 2, 60), jax.random.key(0)
@@ -322,6 +323,7 @@ def test_categories_seen_too_rarely_are_the_mean():
         close(encoded[1:], all_of_them.transform(all_of_them.fit(x, y), x)[1:], rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_many_parts_warn_and_parts_may_be_given():
     x, y, key = np.arange(30) % 3, RNG.normal(size=30), jax.random.key(0)
     encoder = pp.target_encoder(1.0)
@@ -390,6 +392,7 @@ def test_effects_of_rare_targets_do_not_drift_with_the_rows(rows):
     np.testing.assert_allclose(state.encodings, [1000 / (rows - 3), 0], rtol=2e-7, atol=1e-7)
 
 
+@pytest.mark.heavy
 def test_targets_that_float32_cannot_tell_are_kept_and_not_encoded():
     x, key = np.repeat([0, 1], 50), jax.random.key(0)
     small = np.arange(100)

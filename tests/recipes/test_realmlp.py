@@ -73,6 +73,7 @@ def trained(leaves, batches, loss, activation, rate, total):
     return jax.tree.unflatten(structure, flat)
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("x64")
 @pytest.mark.few("binary")
 @pytest.mark.parametrize("task", TARGETS)

@@ -186,6 +186,7 @@ def test_functions_of_ones_own_go_by_their_registered_names(tmp_path, registered
     )
 
 
+@pytest.mark.heavy
 def test_dicts_with_whole_numbers_as_names_are_kept(tmp_path):
     rate = optax.piecewise_constant_schedule(0.1, {3: 0.5, 6: 0.5})
     labels = {"h": 0, "bn": 1, "o": 1}
@@ -286,6 +287,7 @@ def test_other_numbers_of_the_optimizer_are_refused_where_the_state_would_keep_i
     same(*(end.params for end in ends))
 
 
+@pytest.mark.heavy
 def test_a_rate_that_a_plateau_or_phases_have_set_goes_on():
     sgd = jd.optimizers.sgd
     plateau = jd.train.ReduceOnPlateau(0.5, 1, "loss", min_delta=1e3)
@@ -304,6 +306,7 @@ def test_a_rate_that_a_plateau_or_phases_have_set_goes_on():
     np.testing.assert_allclose(rest.history["learning_rate"], 0.02, rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_what_to_do_about_losses_that_are_not_finite_goes_on(tmp_path):
     skipping = trained(1, on_nonfinite="skip")
     assert skipping.training["on_nonfinite"] == "skip"
@@ -463,6 +466,7 @@ def test_penalties_by_name_and_arguments(penalty):
     assert penalty(params) == decode(json.loads(json.dumps(encode(penalty))))(params)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("metric", [
     jd.metrics.balanced_accuracy(3), jd.metrics.cohen_kappa(3), jd.metrics.log_loss(from_logits=True),
     jd.metrics.mean(functools.partial(jd.losses.huber, delta=2.0)),

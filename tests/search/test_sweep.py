@@ -653,6 +653,7 @@ HALVINGS = [
 ]
 
 
+@pytest.mark.heavy
 @pytest.mark.few(1)
 @STRATEGIES
 def test_a_point_that_cannot_be_traced_is_an_error_and_the_others_finish(strategy, tmp_path):

@@ -113,6 +113,7 @@ def test_constant_and_empty_columns_are_constant_and_finite():
     assert matrix(half, half.encode_inputs({"x": [0.0, 10.0]}), clip=False)["x"].tolist() == [0.0, 2.0]
 
 
+@pytest.mark.heavy
 def test_unknown_and_missing_cells_have_vectors_of_their_own():
     layer = COLUMNS.layer(embedding=4, embedding_init=jd.nn.initializers.normal(1.0))
     params, state = layer.init(KEY, INPUTS)
@@ -243,6 +244,7 @@ def test_dtypes_are_kept():
         assert y.dtype == params["street"].dtype == state["scale"].dtype == jnp.float64
 
 
+@pytest.mark.heavy
 def test_stacked_models_are_each_of_them_and_nothing_retraces():
     layer = COLUMNS.layer()
     keys = jax.random.split(KEY, 3)
@@ -255,6 +257,7 @@ def test_stacked_models_are_each_of_them_and_nothing_retraces():
         np.testing.assert_allclose(apply(*own, INPUTS), stacked[i], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_one_hot_columns_that_would_not_fit_are_refused_before_they_are_made():
     rows = 50_000
     with pytest.warns(UserWarning, match="looks like an id"):
@@ -284,6 +287,7 @@ def test_names_of_outputs_are_all_different():
     assert "d=1=2 (2)" in names
 
 
+@pytest.mark.heavy
 def test_a_network_on_a_table_learns():
     y = [
         "yes" if city == "Oslo" and age is not None and age > 40 else "no"

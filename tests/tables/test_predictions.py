@@ -183,6 +183,7 @@ def test_what_is_no_table_is_refused():
         jd.predict(*network, np.ones((2, 3)))
 
 
+@pytest.mark.heavy
 @pytest.mark.few(1)
 @pytest.mark.parametrize("x", [np.linspace(-1, 1, 50).tolist(), ["a", "b"] * 25])
 def test_tables_of_numbers_alone_or_categories_alone_are_evaluated(x):
@@ -200,6 +201,7 @@ def test_tables_of_numbers_alone_or_categories_alone_are_evaluated(x):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.heavy
 def test_labels_beside_a_table_may_be_its_words():
     table = {"x": np.linspace(-1, 1, 50).tolist(), "c": ["a", "b"] * 25}
     labels = ["no", "yes", "yes", "no", "yes"] * 10

@@ -300,6 +300,7 @@ def test_what_has_seen_no_targets_is_held_out_and_rows_of_ones_own_choice_are_ta
     assert "val_loss" in held_out(None).history
 
 
+@pytest.mark.heavy
 def test_means_of_training_rows_say_nothing_of_the_labels_of_others():
     n, rng = 400, np.random.default_rng(0)
     noise = {"id": [f"id {i // 2}" for i in rng.permutation(n)], "y": rng.integers(0, 2, n)}

@@ -71,6 +71,7 @@ def test_logits_are_not_taken_for_probabilities(model):
         jd.train.supervised(model, of_probabilities)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("softmax", "loss", "told", "y", "features"),
     [

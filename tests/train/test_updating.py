@@ -55,6 +55,7 @@ def matrices(params):
 # --- what is passed -----------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 @pytest.mark.few(1)
 @pytest.mark.parametrize("accumulation_steps", [2, 1])
 def test_lbfgs_is_passed_the_loss_of_the_same_batch_with_the_same_key(accumulation_steps):

@@ -361,6 +361,7 @@ RARE = {
 }
 
 
+@pytest.mark.heavy
 def test_fit_balances_the_classes_of_its_data():
     def trained(y, class_weight, *more):
         model, optimizer = jd.nn.dense(3), jd.optimizers.sgd(0.1)

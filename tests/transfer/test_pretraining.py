@@ -40,6 +40,7 @@ def rebuilt(model, params, state, name, h):
     return ((target - found) ** 2).mean() / target.var(), out[:, :-1]
 
 
+@pytest.mark.heavy
 def test_every_hidden_layer_learns_to_give_its_input_back():
     model = network()
     drawn = model.init(KEY, X[:1])
@@ -56,6 +57,7 @@ def test_every_hidden_layer_learns_to_give_its_input_back():
     assert all(np.less(found[0]["left"], drawn[0]["left"]))
 
 
+@pytest.mark.heavy
 def test_the_same_key_gives_the_same_bits():
     options = {"optimizer": jd.optimizers.adam(0.01), "epochs": 1, "batch_size": 50}
     once, again = (pretrain_layerwise(network(), X, key=3, **options) for _ in range(2))
@@ -96,6 +98,7 @@ def test_what_cannot_be_pretrained_is_refused(changes, error, message):
 TASK = {"loss": jd.losses.softmax_cross_entropy, "batch_size": 50, "progress": False}
 
 
+@pytest.mark.heavy
 def test_a_task_trains_what_is_below_the_head_and_leaves_the_head():
     model = network(10)
     drawn, _ = model.init(KEY, X[:1])

@@ -101,6 +101,7 @@ def killed_when_told(study, trials, monkeypatch):
 # --- what a study is told -----------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_a_study_is_told_the_means_over_seeds_of_the_runs_it_asks_for():
     study = random_study()
     table = sweep(study, seeds=2)
@@ -128,6 +129,7 @@ def test_a_row_is_the_run_by_fit():
     jax.tree.map(np.testing.assert_array_equal, table.trained(1)[0], jax.device_get(result.params))
 
 
+@pytest.mark.heavy
 def test_how_runs_end_is_the_state_of_their_trials():
     study = random_study(direction="maximize")
     for rate in (GOOD, DIVERGES, 0.02, 0.0):
@@ -182,6 +184,7 @@ def test_early_stopping_tells_the_best_epoch():
         assert trial.value == row["val_loss"] == min(trial.intermediate_values.values())
 
 
+@pytest.mark.heavy
 def test_values_by_epoch_are_few():
     study = random_study()
     jd.sweep(sgd, SPACE, sampler=jd.search.AskTell(study, 1, reports=3), **(LINEAR | {"epochs": 7}))

@@ -65,6 +65,7 @@ def whole():
 # --- members and generations ------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_members_that_diverge_are_replaced_by_finite_ones(whole):
     first, second, third = whole.lineage
     assert (first.epoch, second.epoch, third.epoch) == (0, 2, 4)
@@ -165,6 +166,7 @@ def test_any_model_and_optimizer():
     assert accuracy == pytest.approx(result.history["val_accuracy"][-1, result.best], abs=0.011)
 
 
+@pytest.mark.heavy
 @pytest.mark.few("max")
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_of_an_unknown_metric_the_mode_decides_and_nan_is_worst_in_both(mode):
@@ -272,6 +274,7 @@ class Killed(BaseException):
     """Nothing catches it."""
 
 
+@pytest.mark.heavy
 @pytest.mark.optimized
 @pytest.mark.few(2)
 @pytest.mark.parametrize("epoch", [3, 2, 1, 5])

@@ -329,6 +329,7 @@ def test_wrong_arguments(changes, error, message):
         linear(**changes)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("folds", "said"), [(3, "folds=3"), ([(range(10), range(10, 20))], "folds=")])
 def test_folds_hold_out_no_rows_whose_targets_a_table_has_seen(folds, said):
     """Random labels of an id with two rows would look as if they could be predicted."""

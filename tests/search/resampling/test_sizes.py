@@ -123,6 +123,7 @@ def test_every_row_is_fit_on_so_many_rows(strategy, monkeypatch):
         same(table.history(i), dict(alone.history))
 
 
+@pytest.mark.heavy
 def test_a_size_is_a_column_over_which_nothing_is_averaged():
     table = curve({"learning_rate": [0.01, 0.1]}, sizes=(20, 60), seeds=2)
     summaries = table.over_seeds()
