@@ -261,7 +261,7 @@ def planned(
     built = {name: plan.built(points[0]) for name, points in plan.points.items()}
     for name, own in built.items():
         for part, share in shares_of(data, validation, test).items():
-            check_unseen({**shared, **own}.get("model"), f"{part}={share}", share)
+            check_unseen({**shared, **own}.get("model"), part, share)
         check_whole(name, {**shared, **own})
     check_losses(metric, built)
     if shared.get("objective") is None:

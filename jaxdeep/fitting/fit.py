@@ -135,7 +135,7 @@ def fit(
     check_untraced("fit", [tree for tree in given if not isinstance(tree, Iterator)], instead=_PURE)
     key = _key_of_run(key, chosen)
     if is_share(share := chosen["validation"]):
-        check_unseen(model, f"validation={share}", share)
+        check_unseen(model, "validation", share)
         data, validation = held_out(data, share, key, stream=chosen["stream"])
         chosen, options = {**chosen, "validation": validation}, {**options, "validation": validation}
     if chosen["phases"] is not None:

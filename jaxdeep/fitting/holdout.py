@@ -62,27 +62,38 @@ def held_out(
     return train, validation
 
 
-def check_unseen(model: Any, how: str, share: Any = 0.2) -> None:
+def check_unseen(model: Any, part: str, share: Any = None) -> None:
     """Refuse to hold out rows whose targets a layer of the model was made of.
 
     Args:
       model: of the run.
-      how: what holds rows out, such as "validation=0.2".
-      share: of the rows, for what is said to do.
+      part: the argument that holds rows out, such as "validation", "test" or "folds".
+      share: its value; of "folds" their number, or None for other folds.
 
     Raises:
       ValueError: such a layer, with what to do.
     """
     if not isinstance(model, Model):
         return
+    how = f"{part}={'' if share is None else share}"
+    if part == "folds":
+        instead = (
+            "Fit the table without target_encoding=; or, for each pair train, others of "
+            "jaxdeep.datasets.folds(numpy.arange(n), 5), fit a table with rows=train, and call "
+            "jaxdeep.fit with the data of the others as validation="
+        )
+    else:
+        instead = (
+            "Part the rows first, train, others = jaxdeep.datasets.split(numpy.arange(n), (None, "
+            f"{share}), seed=0); fit the table with rows=train; and pass the data of the others as "
+            f"{part}="
+        )
     for place in walk.every(model):
         if place.layer.traits.of_targets:
             raise ValueError(
                 f"{how} would hold out rows whose targets the layer {place.name!r} has "
                 "seen: it encodes columns by the targets of all rows that the table was fitted to, so "
-                "that these would look better than new ones. Part the rows first, train, validation = "
-                f"jaxdeep.datasets.split(numpy.arange(n), (None, {share}), seed=0); fit the table with "
-                "rows=train; and pass the data of the others as validation="
+                f"that these would look better than new ones. {instead}"
             )
 
 

@@ -72,7 +72,7 @@ class Builder:
         check_names(caller, [name for name in arguments if name not in _ARGUMENTS], known)
         self.function, self.arguments, self.caller = function, dict(arguments), caller
         self.balance: Callable[[], Table] | None = None  # the weights of classes in all of the data
-        self.held_out: tuple[str, object] | None = None  # by what rows are, and which share of them
+        self.held_out: tuple[str, object] | None = None  # the argument by which rows are, and its value
         self._objective: Objective | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -87,9 +87,9 @@ class Builder:
         """
         return self.setup(self.told(point), table)
 
-    def holds_out(self, how: str, share: object = 0.2) -> None:
+    def holds_out(self, part: str, share: object) -> None:
         """From now on refuse models that have seen the targets of all rows, as `check_unseen` does."""
-        self.held_out = how, share
+        self.held_out = part, share
 
     def told(self, point: Point) -> Told:
         """What the user's builder says of a point.

@@ -174,7 +174,7 @@ def _begun(
     count_examples(data)
     build = Builder(builder, of_rows, name, known)
     if share is not None:
-        build.holds_out(f"validation={share}", share)
+        build.holds_out("validation", share)
     if validation is not None:
         validation = as_arrays(validation, "validation")
         count_examples(validation, "validation")

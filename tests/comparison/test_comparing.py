@@ -285,7 +285,9 @@ def test_no_part_is_drawn_from_rows_whose_targets_a_table_has_seen(given):
     model = jd.nn.serial(columns.layer(), jd.nn.dense(1))
     own = {"model": model, "loss": jd.losses.sigmoid_cross_entropy, "data": data, given: data}
     other = {"test": "validation", "validation": "test"}[given]
-    with pytest.raises(ValueError, match=rf"^{other}=0\.2 would hold out .* layer 'columns0'"):
+    with pytest.raises(
+        ValueError, match=rf"^{other}=0\.2 would hold out .* layer 'columns0' .* as {other}=$"
+    ):
         jd.compare(["sgd", "adam"], **SMALL | own)
 
 

@@ -266,7 +266,7 @@ def held_out(validation, **options):
 
 
 def test_rows_whose_targets_the_table_has_seen_are_not_held_out():
-    words = r"validation=0\.2 would hold out .* layer 'columns0' .*rows=train"
+    words = r"validation=0\.2 would hold out .* layer 'columns0' .*rows=train.* as validation=$"
     with pytest.raises(ValueError, match=words):
         held_out(0.2)
 

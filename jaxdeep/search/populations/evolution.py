@@ -150,7 +150,7 @@ def population(
         points, ranges = members_of(space, ranges)
         build = Builder(builder, arguments, "population")
         if share is not None:
-            build.holds_out(f"validation={share}", share)
+            build.holds_out("validation", share)
         build.balance = functools.partial(DeviceData(data, validation).balanced, WHOLE)
         setups = [build(point) for point in points]
         check_members(points, setups)

@@ -109,7 +109,7 @@ def cross_validate(
         raise ValueError("validation must be left out: each fold is validated on its own rows of data")
     prepared = prepare_of(prepare)
     with begun(cross_validate, builder, data, options, halving) as sweeping:
-        sweeping.build.holds_out(f"folds={folds}" if _checks.is_whole(folds) else "folds=")
+        sweeping.build.holds_out("folds", folds if _checks.is_whole(folds) else None)
         subsets = subsets_of(
             folds,
             sweeping.data,

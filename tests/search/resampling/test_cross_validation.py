@@ -338,8 +338,12 @@ def test_folds_hold_out_no_rows_whose_targets_a_table_has_seen(folds, said):
     columns = jd.tables.fit(table, "y", kinds={"id": "category"}, target_encoding=["id"])
     own = {"loss": jd.losses.sigmoid_cross_entropy, "data": columns.encode(table), "folds": folds}
     model = jd.nn.serial(columns.layer(), jd.nn.dense(1))
-    with pytest.raises(ValueError, match=rf"^{said} would hold out .* layer 'columns0' .*rows=train"):
+    with pytest.raises(
+        ValueError, match=rf"^{said} would hold out .* layer 'columns0' .*rows=train"
+    ) as info:
         linear(**own, model=model)
+    assert "Fit the table without target_encoding=; or, for each pair" in str(info.value)
+    assert "folds(numpy.arange(n), 5)" in str(info.value)  # and not a share of the rows
 
 
 def test_validation_is_not_taken():
