@@ -62,6 +62,7 @@ def examples_in(model: Network, data: Any) -> PyTree:
 
     In a pair ``(x, y)`` or a triple ``(x, y, weights)`` words are labels of the table, and beside raw
     rows numbers are what they are in it, too, unless its labels are words: then they number the classes.
+    True and False number no more than two.
     """
     encodes = encoder_of(model)
     if encodes is None:
@@ -72,6 +73,8 @@ def examples_in(model: Network, data: Any) -> PyTree:
         return (examples_in(model, part) for part in data)
     if isinstance(data, (tuple, list)) and data:
         x, *others = data
+        if others and isinstance(others[0], tuple) and all(np.ndim(one) == 0 for one in others[0]):
+            others[0] = list(others[0])  # labels, and no pytree of arrays of them
         if others and (_is_text(others[0]) or (encodes.is_raw(x) and _is_of(encodes, others[0]))):
             others[0] = _encoded(encodes, others[0])
         return (rows_in(model, x), *others)
@@ -82,17 +85,30 @@ def _is_text(labels: Any) -> bool:
     """Whether labels are words, and not numbers of classes."""
     if isinstance(labels, (str, Mapping, jax.Array)):
         return False
-    dtype = np.asarray(labels).dtype if isinstance(labels, list) else getattr(labels, "dtype", None)
-    return dtype is not None and not (isinstance(dtype, np.dtype) and dtype.kind not in "UO")
+    dtype = _dtype(labels)
+    return dtype is not None and dtype.kind in "UOS"
+
+
+def _dtype(labels: Any) -> np.dtype | None:
+    """NumPy's dtype of a list, an array or a series of any library; None of anything else."""
+    dtype = getattr(labels, "dtype", None)
+    dtype = getattr(dtype, "numpy_dtype", dtype)  # of pandas' Int64
+    if isinstance(dtype, np.dtype):
+        return dtype
+    return np.asarray(labels).dtype if isinstance(labels, list) or hasattr(labels, "__array__") else None
 
 
 def _is_of(encodes: Encodes, numbers: Any) -> bool:
     """Whether numbers may be the target of the table: one a row, where its labels are numbers."""
     target = getattr(encodes, "target", None)
-    if target is None or not target.of_numbers or isinstance(numbers, (str, Mapping, tuple)):
+    if target is None or isinstance(numbers, (str, Mapping, tuple)):
         return False
     array = numbers if hasattr(numbers, "dtype") and hasattr(numbers, "shape") else np.asarray(numbers)
-    return array.dtype != bool and array.shape[1:] in ((), (1,)) and array.shape != ()
+    if array.shape[1:] not in ((), (1,)) or array.shape == ():
+        return False
+    dtype = _dtype(array)
+    are_truths = dtype is not None and dtype.kind == "b"
+    return target.of_numbers or (are_truths and len(target.classes) > 2)
 
 
 def _encoded(encodes: Encodes, labels: Any) -> Any:

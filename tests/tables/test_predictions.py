@@ -309,3 +309,51 @@ def test_numbers_of_classes_that_are_no_labels_are_refused_beside_raw_rows():
             *network_on_x(columns, rows), (rows, columns.encode(rows)[1]),
             loss=jd.losses.softmax_cross_entropy,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("wrapped", ["list", "array", "objects", "jax", "column", "pandas", "nullable",
+                                     "polars"])  # fmt: skip
+@pytest.mark.parametrize("y", [[1, 2], [3, 4], [0, 1], [0, 1, 2], ["a", "b", "c"], ["1", "2"]])
+def test_truths_beside_raw_rows_are_no_numbers_of_classes(y, wrapped):
+    rows = {"x": np.arange(6.0), "y": y * (6 // len(y))}
+    columns = jd.tables.fit(rows, "y")
+    truths = given_as([True, False] * 3, wrapped)
+    with pytest.raises(ValueError, match=r"target 'y' must be one of the classes .*, got True in row 0"):
+        jd.evaluate(*network_on_x(columns, rows), (rows, truths), loss=jd.losses.mse)
+
+
+def given_as(values, wrapped):
+    import pandas
+    import polars
+
+    kinds = {
+        "list": list, "tuple": tuple,
+        "array": np.array, "objects": lambda v: np.array(v, object), "jax": jnp.asarray,
+        "column": lambda v: np.array(v)[:, None], "pandas": pandas.Series, "polars": polars.Series,
+        "nullable": lambda v: pandas.Series(v, dtype="boolean" if v[0] is True else "Int64"),
+    }  # fmt: skip
+    return kinds[wrapped](values)
+
+
+@pytest.mark.parametrize("wrapped", ["list", "tuple", "array", "jax", "pandas", "nullable", "polars"])
+def test_labels_of_every_container_are_read_alike(wrapped):
+    """Whole numbers of polars and of pandas' Int64 were labels beside inputs, and others numbers."""
+    judge = {"loss": lambda o, y: jd.losses.sigmoid_cross_entropy(o.reshape(-1), y.reshape(-1))}
+    truths, codes = given_as([True, False] * 3, wrapped), given_as([1, 0] * 3, wrapped)
+    for y in ([False, True] * 3, [1, 2] * 3, ["a", "b"] * 3):
+        rows = {"x": np.arange(6.0), "y": y}
+        columns = jd.tables.fit(rows, "y")
+        network, inputs = network_on_x(columns, rows), columns.encode_inputs(rows)
+        expected = jd.evaluate(*network, (inputs, np.array([1, 0] * 3)), **judge)
+        given = [(inputs, codes), (inputs, truths)]
+        given += [] if y[0] == 1 else [(rows, codes), (rows, truths)]
+        for data in given:
+            assert jd.evaluate(*network, data, **judge) == expected
+
+
+def test_classes_are_predicted_with_all_digits():
+    rows = {"x": np.arange(6.0), "y": [-1, 2**63 + 5] * 3}
+    columns = jd.tables.fit(rows, "y")
+    labels = jd.predict(*network_on_x(columns, rows), rows, output="class")
+    assert labels.dtype == object
+    assert set(labels.tolist()) <= {-1, 2**63 + 5}
