@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxdeep._arrays import as_array, whole
 from jaxdeep._precision import overflows
+from jaxdeep._quoted import quoted
 
 _INTERVAL = re.compile(r"([\[(])\s*(\S+)\s*,\s*(\S+)\s*([\])])")
 
@@ -225,7 +226,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str | None]) -> None:
     """Refuse what is none of the choices."""
     if not (value is None or isinstance(value, str)) or value not in choices:
         *others, last = map(repr, choices)
-        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {quoted(value, 200)}")
 
 
 def check_float_dtype(name: str, dtype: Any, *, optional: bool = True) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import jaxdeep
+from jaxdeep._quoted import quoted
 from jaxdeep.cli import arguments, predictions
 
 if TYPE_CHECKING:
@@ -41,10 +42,11 @@ def add(commands: arguments.Commands) -> None:
 def _predict(args: argparse.Namespace, parser: arguments.Parser) -> int:
     """Predict the rows of a file by a model that was saved with its columns, and write a file
     with a line for each row: `prediction`, a label as it was in the table (but 1 for 1.0, and
-    True for true, in a file of texts), or a number in the unit of the target. Rows are read,
-    predicted and written in blocks, so that memory does not grow with the file. Columns are
-    found by name, others and the target are not looked at. The cells of --id are written as
-    they are in the file. It gets its name when it is complete.
+    True for true, in a file of texts), or a number in the unit of the target; labels that are
+    too large for a type of Parquet are texts there. Rows are read, predicted and written in
+    blocks, so that memory does not grow with the file. Columns are found by name, others and
+    the target are not looked at. The cells of --id are written as they are in the file. It gets
+    its name when it is complete.
 
     Examples:
       python -m jaxdeep predict runs/people new.csv --out predictions.csv
@@ -70,7 +72,9 @@ def _predict(args: argparse.Namespace, parser: arguments.Parser) -> int:
     if columns.target is None:
         parser.error(f"argument DIR: the columns of the model in {args.model} have no target")
     if args.probabilities and columns.classes is None:
-        parser.error(f"argument --probabilities: {columns.target.name!r} is a number and has no classes")
+        parser.error(
+            f"argument --probabilities: {quoted(columns.target.name)} is a number and has no classes"
+        )
 
     def answer(inputs: Any, output: str | None) -> np.ndarray:
         return np.asarray(jaxdeep.predict(model, params, state, inputs, output=output))
@@ -97,20 +101,28 @@ def _predict(args: argparse.Namespace, parser: arguments.Parser) -> int:
         return 1
     for text in dict.fromkeys(str(warning.message) for warning in warned):
         print(f"{arguments.PROG} predict: {text}", file=sys.stderr)
-    print(f"wrote {args.out}: {columns.target.name!r} of {arguments.several(rows, 'row')}")
+    print(f"wrote {args.out}: {quoted(columns.target.name)} of {arguments.several(rows, 'row')}")
     return 0
 
 
 def _names(columns: "Columns", args: argparse.Namespace) -> dict[str, Any]:
     """The columns of the file and their types."""
-    kind: type = float if columns.classes is None else type(columns.classes[0])
+    kind = float if columns.classes is None else _type_of(columns.labels(range(len(columns.classes))))
     names: dict[str, Any] = {} if args.id is None else {args.id: str}
     names["prediction"] = kind
     if args.probabilities:
         names |= {f"probability_{label}": float for label in columns.classes or ()}
     if len(names) < (args.id is not None) + 1 + args.probabilities * len(columns.classes or ()):
-        raise ValueError(f"argument --id: the column {args.id!r} has the name of one that is written")
+        raise ValueError(
+            f"argument --id: the column {quoted(args.id)} has the name of one that is written; rename "
+            "it in the file"
+        )
     return names
+
+
+def _type_of(labels: np.ndarray) -> Any:
+    """The type of a column of labels; text for numbers that no type of a file holds side by side."""
+    return {"b": bool, "i": int, "f": float}.get(labels.dtype.kind, str)
 
 
 def _blocks(
@@ -130,7 +142,8 @@ def _blocks(
         if columns.classes is None:
             block.append(answer(inputs, None).reshape(-1))
         else:
-            block.append(answer(inputs, "class"))
+            labels = answer(inputs, "class")
+            block.append(list(map(str, labels)) if _type_of(labels) is str else labels)
         if args.probabilities:
             block += list(_of_each_class(answer(inputs, "probability")).T)
         yield block
@@ -150,8 +163,8 @@ def _with_ids(source: "Source", name: str, ids: "collections.deque[Cells]") -> "
 
     if name not in source.names:
         near = nearest(name, source.names)
-        hint = f"; {near[0]!r} is one" if near else ""
-        raise ValueError(f"argument --id: {name!r} is no column of the file{hint}")
+        hint = f"; {quoted(near[0])} is one" if near else ""
+        raise ValueError(f"argument --id: {quoted(name)} is no column of the file{hint}")
 
     def blocks(names: Sequence[str], size: int) -> Iterator["Block"]:
         for block in source.blocks(list(dict.fromkeys([*names, name])), size):

@@ -88,7 +88,12 @@ def _csv(path: pathlib.Path, names: Mapping[str, Any]) -> Iterator[Write]:
 def _texts(column: Any) -> list[Any]:
     """Numbers in the fewest digits that give them again, of the precision that they have."""
     kind = getattr(getattr(column, "dtype", None), "kind", "")
-    return [str(value) for value in column] if kind == "f" else _plain(column)
+    return [str(value) for value in column] if kind == "f" else list(map(_text, _plain(column)))
+
+
+def _text(value: Any) -> Any:
+    """Bytes as the text that they encode, as a table reads them."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
 @contextlib.contextmanager
@@ -148,7 +153,7 @@ def _words(column: Any, kind: Any) -> list[Any]:
     """As polars reads them: booleans in small letters."""
     values = _plain(column)
     if kind not in (str, int, float, bool):
-        return ["" if value is None else str(value) for value in values]
+        return ["" if value is None else str(_text(value)) for value in values]
     return [str(value).lower() if isinstance(value, bool) else value for value in values]
 
 

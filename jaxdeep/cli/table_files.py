@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from jaxdeep._quoted import listed, quoted
 from jaxdeep.cli import arguments
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def share(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, got {quoted(text)}")
     return value
 
 
@@ -44,7 +45,7 @@ def _kind(text: str) -> tuple[str, str]:
     name, equals, kind = text.rpartition("=")
     if not equals or kind not in _KINDS:
         raise argparse.ArgumentTypeError(
-            f"must be COLUMN=KIND with a kind of {', '.join(_KINDS)}, got {text!r}"
+            f"must be COLUMN=KIND with a kind of {', '.join(_KINDS)}, got {quoted(text)}"
         )
     return name, kind
 
@@ -89,13 +90,15 @@ def read(args: argparse.Namespace) -> Table:
         "min_frequency": args.min_frequency if args.min_frequency > 1 else None,
     }
     fitted = {name: value for name, value in given.items() if value}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the notes below the summary say it, too
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", UserWarning)
         source = source_of(args.data, tables.NULLS)
         for flag, named in (("--kinds", [name for name, _ in args.kinds]), ("--drop", args.drop)):
             _check_named(flag, named, source.names)
         columns = tables.fit(args.data, args.target, **fitted, rows=training, standardize_target="auto")
         found = encoding.apart(encoding.blocks(columns, args.data, None, targets=True), rows)
+    # of other columns the notes below the summary say it, too
+    notes += [said for warning in warned if (said := str(warning.message)).startswith("target ")]
     if columns.target is not None and columns.target.standardized:
         fitted["standardize_target"] = True
         notes.append(
@@ -113,9 +116,10 @@ def _check_named(flag: str, named: Sequence[str], names: Sequence[str]) -> None:
     for name in named:
         if name not in names:
             near = nearest(name, names)
-            hint = f"; {near[0]!r} is one" if near else ""
+            hint = f"; {quoted(near[0])} is one" if near else ""
             raise ValueError(
-                f"argument {flag}: {name!r} is no column of the table{hint}; it has {list(names)}"
+                f"argument {flag}: {quoted(name)} is no column of the table{hint}; it has "
+                f"[{listed(names)}]"
             )
 
 
@@ -131,13 +135,14 @@ def _parted(targets: np.ndarray, args: argparse.Namespace, notes: list[str]) -> 
         task = "binary" if len(counts) == 2 else "multiclass"
         if args.task not in (None, "classification", task):
             raise ValueError(
-                f"task={args.task} does not fit {args.target!r}, which has {len(counts):,} classes"
+                f"task={args.task} does not fit {quoted(args.target)}, which has {len(counts):,} classes"
             )
         rare = counts[targets] < len(shares) + 1
         if rare.all():
             raise ValueError(
-                f"target {args.target!r} has {np.count_nonzero(counts):,} classes in {len(targets):,} "
-                "rows, and none has a row for every part"
+                f"target {quoted(args.target)} has {np.count_nonzero(counts):,} classes in "
+                f"{len(targets):,} rows, and none has a row for every part: is it an id, or are these "
+                "numbers that are not written plainly, as 12.5?"
             )
         if rare.any():
             many = arguments.several(int(rare.sum()), "row")
@@ -145,8 +150,9 @@ def _parted(targets: np.ndarray, args: argparse.Namespace, notes: list[str]) -> 
         numbers, always = numbers[~rare], numbers[rare]
         labels = targets[numbers]
     if len(numbers) <= len(shares) or not all(round(share * len(numbers)) for share in shares.values()):
+        left = f" in classes that every part has a row of ({', '.join(notes)})" if len(always) else ""
         raise ValueError(
-            f"argument --data: {args.data} has too few rows: of {len(numbers)} "
+            f"argument --data: {args.data} has too few rows{left}: of {len(numbers)} "
             + " and ".join(f"a share of {share:g} is for --{part}" for part, share in shares.items())
         )
     found = datasets.split(numbers, (None, *shares.values()), stratify=labels, seed=args.seed)

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 import jaxdeep
+from jaxdeep._quoted import quoted
 from jaxdeep.cli import arguments, table_files
 
 if TYPE_CHECKING:
@@ -217,6 +218,6 @@ def _without_inputs(table: table_files.Table) -> str:
         return f"for comparison: always the mean of the training rows has an rmse of {error:.4g}"
     usual = int(np.bincount(train).argmax())
     return (
-        f"for comparison: always {table.columns.classes[usual]!r} has an accuracy of "
+        f"for comparison: always {quoted(table.columns.classes[usual])} has an accuracy of "
         f"{np.mean(test == usual):.4g}"
     )

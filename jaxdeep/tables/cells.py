@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._quoted import quoted
 from jaxdeep.preprocessing.keys import is_missing
 from jaxdeep.tables.dates import EPOCH, EPOCH_UTC, MICROSECOND, microseconds
 
@@ -63,8 +64,8 @@ class Cells(NamedTuple):
         return self._replace(values=values, missing=missing, numbers=numbers, written=None)
 
 
-def of_array(name: str, array: np.ndarray, nulls: Collection[str]) -> Cells:
-    """The cells of a NumPy array of one axis.
+def of_array(name: str, array: np.ndarray, nulls: Collection[str], first: int = 0) -> Cells:
+    """The cells of a NumPy array of one axis, from the row `first` on.
 
     >>> of_array("age", np.array([31.0, np.nan]), NULLS).missing.tolist()
     [False, True]
@@ -72,9 +73,11 @@ def of_array(name: str, array: np.ndarray, nulls: Collection[str]) -> Cells:
     np.int64(86400000000)
     """
     if array.ndim != 1:
-        raise ValueError(f"column {name!r} must have one axis, got an array of shape {array.shape}")
+        raise ValueError(
+            f"column {quoted(name)} must have one axis, got an array of shape {array.shape}"
+        )
     if isinstance(array, np.ma.MaskedArray):
-        known = of_array(name, array.filled(_any(array.dtype)), nulls)
+        known = of_array(name, array.filled(_any(array.dtype)), nulls, first)
         return known._replace(missing=known.missing | np.ma.getmaskarray(array))
     kind = array.dtype.kind
     if kind == "b":
@@ -92,15 +95,15 @@ def of_array(name: str, array: np.ndarray, nulls: Collection[str]) -> Cells:
         seconds = array.astype("m8[us]").astype(np.int64) / 1e6
         return Cells("number", seconds, np.isnat(array))
     if kind in "USOT":
-        return of_values(name, array.tolist(), nulls)
+        return of_values(name, array.tolist(), nulls, first)
     raise TypeError(
-        f"column {name!r} must hold numbers, text, booleans or dates, got {array.dtype}; "
+        f"column {quoted(name)} must hold numbers, text, booleans or dates, got {array.dtype}; "
         f"{_way_out(array.dtype.type)}"
     )
 
 
-def of_values(name: str, values: Sequence[Any], nulls: Collection[str]) -> Cells:
-    """The cells of a list of Python's values, or NumPy's.
+def of_values(name: str, values: Sequence[Any], nulls: Collection[str], first: int = 0) -> Cells:
+    """The cells of a list of Python's values, or NumPy's, from the row `first` on.
 
     >>> of_values("city", ["Rome ", None, "?"], NULLS)[:2]
     ('text', array(['Rome', None, None], dtype=object))
@@ -111,8 +114,8 @@ def of_values(name: str, values: Sequence[Any], nulls: Collection[str]) -> Cells
     if "other" in words.values():
         row, odd = next((i, v) for i, v in enumerate(values) if words[type(v)] == "other")
         raise TypeError(
-            f"column {name!r} must hold numbers, text, booleans or dates, got {odd!r} in row {row}; "
-            f"{_way_out(type(odd))}"
+            f"column {quoted(name)} must hold numbers, text, booleans or dates, got {quoted(odd)} in "
+            f"row {first + row}; {_way_out(type(odd))}"
         )
     if set(words.values()) <= {"text", "missing"}:
         return _of_texts(values, nulls)
@@ -146,7 +149,7 @@ def check_one_zone(name: str, aware: Collection[bool]) -> None:
     """Refuse dates of which some name a time zone and others do not."""
     if len(set(aware)) > 1:
         raise ValueError(
-            f"column {name!r} holds dates with a time zone and dates without one, which cannot be "
+            f"column {quoted(name)} holds dates with a time zone and dates without one, which cannot be "
             "compared; give all of them a zone, or none"
         )
 
@@ -279,6 +282,8 @@ def _way_out(kind: type) -> str:
         return "its start is a date: .dt.start_time of the column, .start_time of a value"
     if issubclass(kind, (complex, np.complexfloating)):
         return "make columns of its parts, .real and .imag"
+    if issubclass(kind, (bytearray, memoryview)):
+        return "make text of it: bytes(value).decode()"
     if issubclass(kind, (list, tuple, set, frozenset, Mapping, np.ndarray, np.void)):
         return "make columns of its parts"
     return "make numbers of it, or text, as str() does"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxdeep import _checks
+from jaxdeep._quoted import quoted
 from jaxdeep.nn.model import Model
 from jaxdeep.tables import encoding, layers, layout, reports
 from jaxdeep.tables.column import Column
@@ -54,7 +55,7 @@ class Columns:
     missing_columns: str = "error"
 
     def __repr__(self) -> str:
-        target = "" if self.target is None else f", target={self.target.name!r}"
+        target = "" if self.target is None else f", target={quoted(self.target.name)}"
         return f"Columns({len(self.features)} columns of {self.rows:,} rows{target})"
 
     @property
@@ -136,6 +137,8 @@ class Columns:
 
     def labels(self, classes: Any) -> np.ndarray:
         """Numbers of classes as the labels of the table; as they are, if no target was named.
+
+        Labels that NumPy has no common type for, such as −1 and 2⁶³ + 5, are in an array of objects.
 
         Raises:
           ValueError: a target of numbers; a number that is of no class.

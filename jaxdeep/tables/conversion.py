@@ -3,6 +3,7 @@
 What becomes of a cell depends on nothing but the cell, so that a row is the same alone and among others.
 """
 
+import decimal
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -16,8 +17,13 @@ from jaxdeep.tables.dates import read_dates
 MISSING, UNKNOWN, FIRST = 0, 1, 2
 """The codes of a missing cell, of an unknown one, and of the first level."""
 
+DIGITS = 4300
+"""Of a number, the most that Python writes down."""
+_ENDLESS = 10**DIGITS
 _DIGITS = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+([eE][+-]?\d+)?|[eE][+-]?\d+)")
+_WHOLE = re.compile(r"[+-]?\d+")
+_ZERO = re.compile(r"[+-]?0\d")
 _TRUTHS = {"true": True, "false": False}
 
 
@@ -50,6 +56,32 @@ def text_of_number(text: str) -> str | None:
     """
     number = number_of(text)
     return None if number is None else str(key_of(number))
+
+
+def plain_number(text: str) -> str:
+    """The key of the number that a text is, with all digits of a whole one; other texts as they are.
+
+    Those are others, too, that begin with a zero which the number loses.
+
+    >>> plain_number("+5"), plain_number(".50"), plain_number("-9007199254740993"), plain_number("07")
+    ('5', '0.5', '-9007199254740993', '07')
+    """
+    if _ZERO.match(text):
+        return text
+    if _WHOLE.fullmatch(text) and len(text) <= DIGITS:
+        return str(int(text))
+    return text_of_number(text) or text
+
+
+def is_endless(value: object) -> bool:
+    """Whether this is a number of more digits than Python writes down.
+
+    >>> is_endless(10**5000), is_endless(10**4000), is_endless(1e308)
+    (True, False, False)
+    """
+    if isinstance(value, decimal.Decimal):
+        return value.is_finite() and value.adjusted() >= DIGITS
+    return isinstance(value, int) and abs(value) >= _ENDLESS
 
 
 def truth_of(text: str) -> bool | None:
@@ -196,6 +228,8 @@ def truths_of(cells: Cells) -> Known:
 
 def _key(typed: tuple[type, Any]) -> str:
     kind, value = typed
+    if is_endless(value):  # which is no level of any column
+        return f"more than {DIGITS:,} digits"
     if is_narrow(kind):
         value = decimal_of(float(value), kind)
     return text_key(value.strip()) if isinstance(value, str) else str(key_of(value))

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, TextIO
 
+from jaxdeep._quoted import quoted
 from jaxdeep.tables.cells import Cells, of_values
 
 _DELIMITERS = ",;\t|"
@@ -44,14 +45,14 @@ def opened(
             ]
         if cells[0] != cells[1]:
             raise ValueError(
-                f"{str(file)!r} begins with a comment, {first.strip()[:40]!r}, where its first line "
-                f"must name the columns, of which the second has {cells[1]}; leave the comment out"
+                f"{str(file)!r} begins with a comment, {quoted(first.strip()[:40])}, where its first "
+                f"line must name the columns, of which the second has {cells[1]}; leave the comment out"
             )
     with _open(file) as lines, _located(file):
         names = tuple(name.strip() for name in next(csv.reader(lines, delimiter=delimiter)))
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"{str(file)!r} has more than one column {twice[0]!r}; rename them")
+        raise ValueError(f"{str(file)!r} has more than one column {quoted(twice[0])}; rename them")
 
     def blocks(wanted: Sequence[str], size: int) -> Iterator[dict[str, Cells]]:
         places = [names.index(name) for name in wanted]

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from jaxdeep._quoted import quoted
+
 EPOCH = datetime.datetime(1970, 1, 1)
 EPOCH_UTC = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 MICROSECOND = datetime.timedelta(microseconds=1)
@@ -32,7 +34,9 @@ def microseconds(name: str, array: np.ndarray) -> np.ndarray:
     if unit in ("Y", "M", "W", "D", "h", "m", "s", "ms"):  # coarser ones reach further
         lost = (found.astype(array.dtype) != array) & ~np.isnat(array)
         if lost.any():
-            raise ValueError(f"column {name!r} holds {array[lost][0]}, a date beyond ±290,000 years")
+            raise ValueError(
+                f"column {quoted(name)} holds {array[lost][0]}, a date beyond ±290,000 years"
+            )
     return found.astype(np.int64)
 
 

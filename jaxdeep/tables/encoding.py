@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import aligned
+from jaxdeep._quoted import quoted
 from jaxdeep._warning import warn
 from jaxdeep.tables.cells import Cells
 from jaxdeep.tables.column import Column, Fitted
@@ -141,11 +142,11 @@ def _used(columns: Fitted, source: Source, targets: bool) -> list[str]:
     if refused:
         free = [name for name in source.names if name not in names]
         near = {name: found[0] for name in refused if (found := nearest(name, free))}
-        hints = "".join(f"; {other!r} may be {name!r}" for name, other in near.items())
-        listed = ", ".join(map(repr, refused))
+        hints = "".join(f"; {quoted(other)} may be {quoted(name)}" for name, other in near.items())
+        listed = ", ".join(map(quoted, refused))
         raise ValueError(
             f"frame lacks the column{'s' * (len(refused) > 1)} {listed}, which the table was fitted with"
-            f"{hints}; it has {', '.join(map(repr, source.names[:30]))}"
+            f"{hints}; it has {', '.join(map(quoted, source.names[:30]))}"
             f"{', …' * (len(source.names) > 30)}"
         )
     return [name for name in names if name in source.names]
@@ -176,8 +177,8 @@ def _part(
         if column.aware is not None and aware is not None and aware != column.aware:
             has, had = ("a time zone", "none") if aware else ("no time zone", "one")
             raise ValueError(
-                f"column {column.name!r} holds dates with {has}, and was fitted to dates with {had}: "
-                "hours cannot be compared; convert them"
+                f"column {quoted(column.name)} holds dates with {has}, and was fitted to dates with "
+                f"{had}: hours cannot be compared; convert them"
             )
         _tally(tallies, column, cells, known, first, strict)
         if column.coded:
@@ -228,7 +229,9 @@ def _tally(
         if strict:
             levels = f"is none of its {len(column.levels):,} levels"
             what = levels if column.kind == "category" else f"is no {column.kind}"
-            raise ValueError(f"column {column.name!r}: {example[1]!r} in row {example[0]} {what}")
+            raise ValueError(
+                f"column {quoted(column.name)}: {quoted(example[1])} in row {example[0]} {what}"
+            )
     tallies[column.name] = Tally(
         tally.rows + cells.rows,
         tally.missing + int(cells.missing.sum()),
@@ -247,7 +250,7 @@ def _warn(tallies: Tallies) -> None:
     for name, tally in many.items():
         share = tally.unknown / (tally.rows - tally.missing)
         warn(
-            f"column {name!r}: {share:.0%} of the cells have values that were not there when the table "
-            f"was fitted, such as {tally.example[1] if tally.example else None!r}: is it written in "
-            "another way?"
+            f"column {quoted(name)}: {share:.0%} of the cells have values that were not there when the "
+            f"table was fitted, such as {quoted(tally.example[1] if tally.example else None)}: is it "
+            "written in another way?"
         )

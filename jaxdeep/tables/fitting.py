@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array
+from jaxdeep._quoted import listed, quoted
 from jaxdeep._shapes import ArrayLike
 from jaxdeep._warning import warn
 from jaxdeep.tables.cells import NULLS, Cells
@@ -17,7 +18,7 @@ from jaxdeep.tables.gathering import Gathered, as_other, as_unread, check_read
 from jaxdeep.tables.kinds import Kind, Seen, check_declared, decided
 from jaxdeep.tables.sources import BLOCK, Source, nearest, numbered, source_of
 from jaxdeep.tables.target_means import check_means, with_means
-from jaxdeep.tables.targets import Target, fitted_target, of_rows
+from jaxdeep.tables.targets import Target, as_id, fitted_target, of_rows
 
 
 def fit(
@@ -44,7 +45,8 @@ def fit(
     * **date**: dates and times of any unit, and text in the form of ISO 8601 ("2026-11-29 08:30"). In
       UTC if they name a time zone, microseconds at the finest, rounded down. It becomes days since
       1970, and sine and cosine of the place in the year, the week and, if any has a time, the day.
-    * **category**: other text, and what a frame says is categorical. The key of a value is its text:
+    * **category**: other text, and what a frame says is categorical; bytes are the text that they are
+      in UTF-8. The key of a value is its text:
       3, 3.0 and "3" are one level, "03" is another, and blanks around it do not count; whole numbers
       keep all digits. Levels are sorted, numbers by size and text by its characters, and taken from
       the values, whatever levels a frame declares.
@@ -64,7 +66,8 @@ def fit(
         numbers are Python's, whole ones without a point: of the texts of a file, too, "1.0" is 1 and
         "true" is True. Others are the texts that they are.
       kinds: for some columns by name, "number", "category", "boolean", "date" or "drop" in place of what
-        would be found. For the target "category" says classes, and "number" a regression.
+        would be found. For the target "category" says classes, "boolean" the classes False
+        and True, of which 0 and 1 are some, too, and "number" a regression.
       null: texts that stand for a missing cell.
       min_frequency: a level with fewer rows is left out, so that its cells are unknown and the network
         learns what to make of unknown ones.
@@ -101,8 +104,8 @@ def fit(
       TypeError: something else than a table; cells that are no numbers, text, booleans or dates.
 
     Warns where a category looks like an id, as nearly each row has a level of its own, or holds numbers
-    that are not written plainly, and where more than a tenth of a column, and ten cells, are not of its
-    kind.
+    that are not written plainly; where a target does that nobody declared; and where more than a tenth
+    of a column, and ten cells, are not of its kind.
 
     Target encoding is Micci-Barreca's (2001), as of `jaxdeep.preprocessing.target_encoder`.
 
@@ -130,7 +133,9 @@ def fit(
     if not isinstance(standardize_target, (bool, np.bool_)) and not (
         isinstance(standardize_target, str) and standardize_target == "auto"
     ):
-        raise TypeError(f"standardize_target must be True, False or 'auto', got {standardize_target!r}")
+        raise TypeError(
+            f"standardize_target must be True, False or 'auto', got {quoted(standardize_target)}"
+        )
     if target is None and standardize_target and standardize_target != "auto":
         raise ValueError("standardize_target=True needs a target, and none is named: target=")
     source = source_of(frame, nulls)
@@ -148,6 +153,8 @@ def fit(
     found = None
     if target is not None:
         found = fitted_target(target, seen[target], labels, declared.get(target), standardize_target)
+        if target not in declared and (said := as_id(found)) is not None:
+            warn(f"target {quoted(target)} {said}")
     looked_at = None
     if rows is not None:
         looked_at = _looked_at(rows, found, labels, length)
@@ -164,7 +171,7 @@ def fit(
         if declared.get(column.name) == column.kind:
             check_read(column)
         if note := as_other(column) or as_unread(column):
-            warn(f"column {column.name!r} {note}")
+            warn(f"column {quoted(column.name)} {note}")
     length = length if looked_at is None else int(looked_at.sum())
     check_means(target_encoding, fitted, found)
     columns = Columns(fitted, found, length, tuple(null), unknown, missing_columns)
@@ -176,20 +183,22 @@ def fit(
 
 def _nulls(null: object) -> Collection[str]:
     if isinstance(null, str) or not isinstance(null, Collection):
-        raise TypeError(f"null must be a list of texts, got {null!r}")
+        raise TypeError(f"null must be a list of texts, got {quoted(null)}")
     odd = [text for text in null if not isinstance(text, str)]
     if odd:
-        raise TypeError(f"null must be a list of texts, got {odd[0]!r} in it")
+        raise TypeError(f"null must be a list of texts, got {quoted(odd[0])} in it")
     return {text.strip() for text in null}
 
 
 def _check_target(target: object, names: Sequence[str]) -> None:
     if not isinstance(target, str):
-        raise TypeError(f"target must be the name of a column, got {target!r}")
+        raise TypeError(f"target must be the name of a column, got {quoted(target)}")
     if target not in names:
         near = nearest(target, names)
-        hint = f"; {near[0]!r} is one" if near else ""
-        raise ValueError(f"target={target!r} is no column of the frame{hint}; it has {list(names)}")
+        hint = f"; {quoted(near[0])} is one" if near else ""
+        raise ValueError(
+            f"target={quoted(target)} is no column of the frame{hint}; it has [{listed(names)}]"
+        )
 
 
 def _seen(
@@ -245,7 +254,7 @@ def _decided(
         except ValueError as error:
             faults.append((name, str(error)))
     if faults:
-        example = ", ".join(f"{name!r}: {_proposed(fault)}" for name, fault in faults)
+        example = ", ".join(f"{quoted(name)}: {_proposed(fault)}" for name, fault in faults)
         raise ValueError("; ".join(fault for _, fault in faults) + f" (kinds={{{example}}})")
     return chosen
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxdeep._extras import needed
+from jaxdeep._quoted import cut, quoted
 from jaxdeep.tables.cells import Cells, of_array, of_values
 
 # Whatever narwhals knows comes from a package that is loaded where there is such a frame.
@@ -52,21 +53,21 @@ def opened(
         columns = known.columns
         names = tuple(columns)
     except (ValueError, narwhals.exceptions.NarwhalsError) as error:
-        raise ValueError(f"{argument}: {error}") from error
+        raise ValueError(f"{argument}: {cut(str(error), 200)}") from error
     odd = [name for name in names if not isinstance(name, str)]
     if odd:
         raise TypeError(
-            f"{argument}: the names of columns must be text, got {odd[0]!r}; rename them: "
+            f"{argument}: the names of columns must be text, got {quoted(odd[0])}; rename them: "
             f"{argument}.columns = [str(name) for name in {argument}.columns]"
         )
 
     def cells(name: str, first: int, last: int) -> Cells:
-        return of_series(name, known.get_column(name)[first:last], nulls)
+        return of_series(name, known.get_column(name)[first:last], nulls, first)
 
     return names, len(known), cells
 
 
-def of_series(name: str, series: Any, nulls: Collection[str]) -> Cells:
+def of_series(name: str, series: Any, nulls: Collection[str], first: int = 0) -> Cells:
     """The cells of a series of narwhals: null or NaN is missing, in all libraries.
 
     >>> import pandas
@@ -75,31 +76,31 @@ def of_series(name: str, series: Any, nulls: Collection[str]) -> Cells:
     ('number', [False, True])
     """
     try:
-        return _of_series(name, series, nulls)
+        return _of_series(name, series, nulls, first)
     except Exception as error:  # each library has its own
         if str(error).startswith("column "):
             raise
         raise TypeError(
-            f"column {name!r} of {_kind_of(series.to_native())} cannot be read ({error}); make numbers "
-            "of it, or text"
+            f"column {quoted(name)} of {_kind_of(series.to_native())} cannot be read "
+            f"({cut(str(error), 200)}); make numbers of it, or text"
         ) from error
 
 
-def _of_series(name: str, series: Any, nulls: Collection[str]) -> Cells:
+def _of_series(name: str, series: Any, nulls: Collection[str], first: int = 0) -> Cells:
     narwhals, dtype = _narwhals(), series.dtype
-    if isinstance(dtype, (narwhals.List, narwhals.Struct, narwhals.Array, narwhals.Binary)):
+    if isinstance(dtype, (narwhals.List, narwhals.Struct, narwhals.Array)):
         raise TypeError(
-            f"column {name!r} must hold numbers, text, booleans or dates, got {dtype}; make columns of "
-            "its parts"
+            f"column {quoted(name)} must hold numbers, text, booleans or dates, got {dtype}; make "
+            "columns of its parts"
         )
     if isinstance(dtype, (narwhals.Int128, narwhals.UInt128)):  # which NumPy has not
-        return of_values(name, series.to_list(), nulls)
+        return of_values(name, series.to_list(), nulls, first)
     if isinstance(dtype, narwhals.Boolean) or dtype.is_integer() or dtype.is_float():
         missing = series.is_null().to_numpy().astype(bool)
         filling: Any = False if isinstance(dtype, narwhals.Boolean) else 0
         values = (series.fill_null(filling) if missing.any() else series).to_numpy()
         if values.dtype.kind not in "biuf":
-            return of_values(name, series.to_list(), nulls)
+            return of_values(name, series.to_list(), nulls, first)
         known = of_array(name, np.asarray(values), nulls)
         return known._replace(missing=known.missing | missing)
     if isinstance(dtype, narwhals.Datetime):
@@ -108,7 +109,7 @@ def _of_series(name: str, series: Any, nulls: Collection[str]) -> Cells:
         missing = series.is_null().to_numpy().astype(bool)
         spans = series.dt.total_microseconds().fill_null(0).to_numpy()
         return Cells("number", spans.astype(np.float64) / 1e6, missing)
-    cells = of_values(name, series.to_list(), nulls)
+    cells = of_values(name, series.to_list(), nulls, first)
     return cells._replace(categorical=isinstance(dtype, (narwhals.Categorical, narwhals.Enum)))
 
 

@@ -4,11 +4,14 @@ import dataclasses
 
 import numpy as np
 
+from jaxdeep._quoted import quoted
 from jaxdeep.tables.cells import Cells, check_one_zone
 from jaxdeep.tables.column import Column
 from jaxdeep.tables.conversion import (
+    DIGITS,
     Known,
     instants_of,
+    is_endless,
     keys_of,
     numbers_of,
     truths_of,
@@ -66,7 +69,7 @@ class Gathered:
             levels = tuple(sorted(kept, key=_order))
         else:
             instead = ', or make it a "category" in kinds=, or "drop" it'
-            self.whole.check(f"column {self.name!r}", instead)
+            self.whole.check(f"column {quoted(self.name)}", instead)
             numbers = (self.numbers.found(),) if self.kind == "number" else self.dates.found()
         aware = next(iter(self.aware), None)
         column = Column(self.name, self.kind, known, self.missing, unknown, levels, numbers, aware)
@@ -88,6 +91,12 @@ class Gathered:
         return found
 
     def _add_keys(self, rows: np.ndarray, cells: Cells) -> None:
+        if cells.kind != "text" and cells.values.dtype == object and any(map(is_endless, cells.values)):
+            row = rows[[is_endless(value) for value in cells.values]][0]
+            raise ValueError(
+                f"column {quoted(self.name)} holds a number of more than {DIGITS:,} digits in row "
+                f'{row}, which is no level; leave such rows out, or the column: "drop" in kinds='
+            )
         keys, found = keys_of(cells)
         counts = np.bincount(found[found >= 0], minlength=len(keys)).tolist()
         for key, count in zip(keys, counts):
@@ -137,8 +146,8 @@ def check_read(column: Column) -> None:
     """Refuse a column of a declared kind of which no cell is."""
     if column.unknown and not column.known and column.kind != "category":
         raise ValueError(
-            f"column {column.name!r} is declared a {column.kind}, and none of its {column.unknown:,} "
-            "cells is one; declare another kind in kinds=, or leave it to be found"
+            f"column {quoted(column.name)} is declared a {column.kind}, and none of its "
+            f"{column.unknown:,} cells is one; declare another kind in kinds=, or leave it to be found"
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from jaxdeep import _checks
+from jaxdeep._quoted import listed, quoted
 from jaxdeep.tables.cells import Cells, check_one_zone, word_of
 from jaxdeep.tables.conversion import number_of
 from jaxdeep.tables.dates import read_dates
@@ -126,9 +127,9 @@ def decided(name: str, seen: Seen) -> Kind:
     if len(kinds) > 1:
         (row, value), (other_row, other) = list(seen.examples.values())[:2]
         raise ValueError(
-            f"column {name!r} holds {kinds[0]} ({value!r} in row {row}) and {kinds[1]} ({other!r} in "
-            f'row {other_row}): declare it: "category" takes each value as a level, "number" takes what '
-            "is none as missing"
+            f"column {quoted(name)} holds {kinds[0]} ({quoted(value)} in row {row}) and {kinds[1]} "
+            f'({quoted(other)} in row {other_row}): declare it: "category" takes each value as a level, '
+            '"number" takes what is none as missing'
         )
     if not kinds:
         return "number"
@@ -147,18 +148,18 @@ def decided(name: str, seen: Seen) -> Kind:
     if seen.odd is not None and seen.numbers > 0.9 * seen.present and many > _FEW:
         row, text = seen.odd
         raise ValueError(
-            f"column {name!r} holds numbers, {seen.numbers:,} of {seen.present:,} cells, and text, "
-            f'{text!r} in row {row}: declare it: "number" takes what is none as missing, "category" '
-            "takes each value as a level; or name the text in null="
+            f"column {quoted(name)} holds numbers, {seen.numbers:,} of {seen.present:,} cells, and "
+            f'text, {quoted(text)} in row {row}: declare it: "number" takes what is none as missing, '
+            '"category" takes each value as a level; or name the text in null='
         )
     if many > max(100, seen.present // 2) and seen.words >= _WORDS * seen.present:
         raise ValueError(
-            f"column {name!r} holds text, {seen.words / seen.present:.0f} words a cell and "
+            f"column {quoted(name)} holds text, {seen.words / seen.present:.0f} words a cell and "
             f'{many:,} different ones: declare it: "drop" leaves it out, "category" takes each distinct '
             "text as a level; or put numbers of your own in its place"
         )
     if many > MOST_LEVELS and (said := oddly_written(seen.texts)) is not None:
-        raise ValueError(f"column {name!r} {said}")
+        raise ValueError(f"column {quoted(name)} {said}")
     check_levels(name, many)
     return "category"
 
@@ -167,7 +168,7 @@ def check_levels(name: str, many: int) -> None:
     """Refuse more levels than a category may have."""
     if many > MOST_LEVELS:
         raise ValueError(
-            f"column {name!r} holds more than {MOST_LEVELS:,} different values, too many for a "
+            f"column {quoted(name)} holds more than {MOST_LEVELS:,} different values, too many for a "
             'category: declare it: "drop" leaves it out; or group its values'
         )
 
@@ -175,9 +176,9 @@ def check_levels(name: str, many: int) -> None:
 def check_declared(kinds: object, names: tuple[str, ...]) -> Mapping[str, str]:
     """Refuse what does not declare kinds of columns that there are."""
     if not isinstance(kinds, Mapping):
-        raise TypeError(f"kinds must be a dict from columns to kinds, got {kinds!r}")
+        raise TypeError(f"kinds must be a dict from columns to kinds, got {quoted(kinds)}")
     for name, kind in kinds.items():
         if name not in names:
-            raise ValueError(f"kinds names a column {name!r}, and frame has {list(names)}")
-        _checks.check_choice(f"kinds[{name!r}]", kind, DECLARED)
+            raise ValueError(f"kinds names a column {quoted(name)}, and frame has [{listed(names)}]")
+        _checks.check_choice(f"kinds[{quoted(name)}]", kind, DECLARED)
     return kinds

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._precision import extremes
+from jaxdeep._quoted import quoted
 from jaxdeep._shapes import Array, Arrays
 from jaxdeep.nn import initializers
 from jaxdeep.nn.layer import Layer, layer
@@ -78,7 +79,7 @@ def columns(
     ['age', 'age=missing', 'city=Bonn', 'city=Oslo', 'city=Rome']
     """
     if not hasattr(table, "features") or not hasattr(table, "encode_inputs"):
-        raise TypeError(f"table must be made by jaxdeep.tables.fit, got {table!r}")
+        raise TypeError(f"table must be made by jaxdeep.tables.fit, got {quoted(table)}")
     chosen = options(
         table.features,
         {
@@ -246,7 +247,8 @@ def _inputs(x: Any, numbers: int, codes: int) -> tuple[Any, Any]:
     for name, array, width in zip(("numbers", "codes"), given, (numbers, codes)):
         if jnp.ndim(array) != 2 or jnp.shape(array)[1] != width:
             raise ValueError(
-                f"x[{name!r}] must have shape (n, {width}), as of the table, got {jnp.shape(array)}"
+                f"x[{quoted(name)}] must have shape (n, {width}), as of the table, got "
+                f"{jnp.shape(array)}"
             )
     if jnp.shape(given[0])[0] != jnp.shape(given[1])[0]:
         raise ValueError(
@@ -291,6 +293,7 @@ def _check_bytes(table: Fitted, chosen: Options, found: tuple[Piece, ...]) -> No
         column = coded[max(many, key=lambda source: many[source])]
         raise ValueError(
             f"one-hot columns of {sum(many.values()):,} levels, {len(column.levels):,} of them of "
-            f"{column.name!r}, would take {total / 2**30:,.1f} GiB for {table.rows:,} rows; embed them: "
-            f'one_hot={Options().one_hot}, or encodings={{{column.name!r}: "embedding"}}'
+            f"{quoted(column.name)}, would take {total / 2**30:,.1f} GiB for {table.rows:,} rows; "
+            f"embed them: one_hot={Options().one_hot}, or "
+            f'encodings={{{quoted(column.name)}: "embedding"}}'
         )

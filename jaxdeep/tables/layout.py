@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from jaxdeep import _checks
+from jaxdeep._quoted import quoted
 from jaxdeep.tables.column import Column
 from jaxdeep.tables.conversion import FIRST, MISSING
 
@@ -64,7 +65,7 @@ def options(columns: Sequence[Column], given: Mapping[str, Any]) -> Options:
         encodings = dict(encodings)
     except (TypeError, ValueError):
         raise TypeError(
-            f"encodings must be a dict from columns to encodings, got {encodings!r}"
+            f"encodings must be a dict from columns to encodings, got {quoted(encodings)}"
         ) from None
     found = Options(**{**given, "encodings": tuple(encodings.items())})
     _checks.check_choice("scaling", found.scaling, ("robust", "standard", None))
@@ -76,20 +77,20 @@ def options(columns: Sequence[Column], given: Mapping[str, Any]) -> Options:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
             raise ValueError(
-                f"encodings names a column {name!r}, which is none of the table's"
-                + (f"; {near[0]!r} is one" if near else "")
+                f"encodings names a column {quoted(name)}, which is none of the table's"
+                + (f"; {quoted(near[0])} is one" if near else "")
             )
         allowed = ["one_hot", "embedding", "drop"] if known[name].coded else ["drop"]
         if encoding == "target" and known[name].coded and not known[name].means:
             raise ValueError(
-                f'encodings[{name!r}] can be "target" only if the table was fitted with '
-                f"target_encoding=[{name!r}]"
+                f'encodings[{quoted(name)}] can be "target" only if the table was fitted with '
+                f"target_encoding=[{quoted(name)}]"
             )
         allowed += ["target"] * bool(known[name].means)
         if encoding not in allowed:
             raise ValueError(
-                f"encodings[{name!r}] must be {' or '.join(map(repr, allowed))} for a column of the "
-                f"kind {known[name].kind}, got {encoding!r}"
+                f"encodings[{quoted(name)}] must be {' or '.join(map(quoted, allowed))} for a column "
+                f"of the kind {known[name].kind}, got {quoted(encoding)}"
             )
     return found._replace(one_hot=one_hot, embedding=embedding)
 

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from jaxdeep._quoted import cut, quoted
 from jaxdeep.tables.column import Column, Fitted
 from jaxdeep.tables.dates import DAY, shown
 from jaxdeep.tables.layout import Options, encoding_of, pieces
@@ -45,8 +46,8 @@ class Report(NamedTuple):
         lines = [("column", "missing", "unknown", "first unknown")]
         for name, tally in odd.items():
             row, value = tally.example or (0, None)
-            first = f"{_cut(repr(value), 40)} in row {row}" if tally.example else ""
-            lines.append((_cut(name, _NAME), f"{tally.missing:,}", f"{tally.unknown:,}", first))
+            first = f"{quoted(value, 40)} in row {row}" if tally.example else ""
+            lines.append((cut(name, _NAME), f"{tally.missing:,}", f"{tally.unknown:,}", first))
         return _table(lines, "<>><")
 
 
@@ -57,10 +58,10 @@ def summary(table: Fitted, options: Options) -> str:
         levels = f"{len(column.levels):,}" if column.coded else "-"
         missing, unknown = (_share(n, table.rows) for n in (column.missing, column.unknown))
         lines.append(
-            (_cut(column.name, _NAME), column.kind, levels, missing, unknown, _becomes(column, options))
+            (cut(column.name, _NAME), column.kind, levels, missing, unknown, _becomes(column, options))
         )
     width = sum(piece.width for piece in pieces(table.features, options))
-    notes = [f"! {column.name} {note}" for column in table.features for note in column.notes]
+    notes = [f"! {cut(column.name)} {note}" for column in table.features for note in column.notes]
     wrapped = [textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes]
     total = f"{width:,} input{'s' * (width != 1)}"
     parts = [_head(table), "", _table(lines, "<<>>><"), *([""] if notes else []), *wrapped, "", total]
@@ -71,11 +72,11 @@ def _head(table: Fitted) -> str:
     rows, target = f"{table.rows:,} row{'s' * (table.rows != 1)}", table.target
     if target is None:
         return f"{rows}; no target"
-    name = _cut(repr(target.name), _NAME)
+    name = cut(repr(target.name), _NAME)
     if target.classes is None:
         return f"{rows}; target {name}: a number from {target.low:g} to {target.high:g}"
     few = list(zip(target.classes, target.counts))[:4]
-    shares = ", ".join(f"{_cut(str(label), 20)} ({_share(n, table.rows)})" for label, n in few)
+    shares = ", ".join(f"{cut(str(label), 20)} ({_share(n, table.rows)})" for label, n in few)
     more = ", …" * (len(target.classes) > len(few))
     return textwrap.shorten(
         f"{rows}; target {name}: {len(target.classes):,} classes, {shares}{more}",
@@ -114,10 +115,6 @@ def _share(count: int, total: int) -> str:
     if share < 1:
         return "<1 %"
     return "99 %" if count < total and share > 99 else f"{share:.0f} %"
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _table(lines: Sequence[Sequence[str]], sides: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_not_masked
+from jaxdeep._quoted import quoted
 from jaxdeep.tables import csv_files, frames, parquet_files
 from jaxdeep.tables.cells import NULLS, Cells, of_array, of_values
 
@@ -139,24 +140,28 @@ def cells_of(name: str, column: Any, nulls: Collection[str] = NULLS) -> Cells:
 def _of_dict(columns: Mapping[Any, Any], nulls: Collection[str], argument: str) -> Source:
     for name in columns:
         if not isinstance(name, str):
-            raise TypeError(f"{argument}: the names of columns must be text, got {name!r}")
+            raise TypeError(f"{argument}: the names of columns must be text, got {quoted(name)}")
     if columns and all(_is_single(value) for value in columns.values()):
         arrays = (np.ndarray, jax.Array)
         columns = {n: np.reshape(v, 1) if isinstance(v, arrays) else [v] for n, v in columns.items()}
     whole = {name: _column(argument, name, value) for name, value in columns.items()}
     lengths = {name: len(column) for name, column in whole.items()}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"{argument}: all columns must have the same number of rows, got {lengths}")
+        got = ", ".join(f"{quoted(name)}: {rows}" for name, rows in [*lengths.items()][:30])
+        more = ", …" * (len(lengths) > 30)
+        raise ValueError(
+            f"{argument}: all columns must have the same number of rows, got {{{got}{more}}}"
+        )
     rows = next(iter(lengths.values()), 0)
 
     def cells(name: str, first: int, last: int) -> Cells:
         part = whole[name][first:last]
         if isinstance(part, np.ndarray):
-            return of_array(name, part, nulls)
+            return of_array(name, part, nulls, first)
         return (
-            of_values(name, part, nulls)
+            of_values(name, part, nulls, first)
             if isinstance(part, list)
-            else frames.of_series(name, part, nulls)
+            else frames.of_series(name, part, nulls, first)
         )
 
     return Source(tuple(whole), _sliced(cells, rows), rows)
@@ -187,12 +192,15 @@ def _column(argument: str, name: str, value: Any) -> Any:
         if (series := frames.series_of(value)) is not None:
             return series
     except TypeError as error:
-        raise TypeError(f"{argument}: column {name!r}: {error}") from error
+        raise TypeError(f"{argument}: column {quoted(name)}: {error}") from error
     if hasattr(value, "__array__"):
         return np.asarray(value)
-    check_not_masked(f"{argument}: column {name!r}", value)  # which says what to make of a sparse one
+    check_not_masked(
+        f"{argument}: column {quoted(name)}", value
+    )  # which says what to make of a sparse one
     raise TypeError(
-        f"{argument}: column {name!r} must be a list, an array or a series, got {type(value).__name__}"
+        f"{argument}: column {quoted(name)} must be a list, an array or a series, got "
+        f"{type(value).__name__}"
     )
 
 

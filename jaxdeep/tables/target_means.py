@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdeep._quoted import listed, quoted
 from jaxdeep._shapes import Array
 from jaxdeep.tables import encoding
 from jaxdeep.tables.column import Column, Fitted
@@ -82,23 +83,25 @@ def with_means(
 def check_means(names: Any, columns: tuple[Column, ...], target: Target | None) -> None:
     """Refuse what does not name columns that can be encoded by the target."""
     if isinstance(names, str) or not isinstance(names, (list, tuple)):
-        raise TypeError(f"target_encoding must be a list of names of columns, got {names!r}")
+        raise TypeError(f"target_encoding must be a list of names of columns, got {quoted(names)}")
     known = {column.name: column for column in columns}
     for name in names:
         if name not in known:
-            raise ValueError(f"target_encoding names a column {name!r}, and there are {list(known)}")
+            raise ValueError(
+                f"target_encoding names a column {quoted(name)}, and there are [{listed(known)}]"
+            )
         if not known[name].coded:
             raise ValueError(
-                f"target_encoding: column {name!r} is a {known[name].kind}, and only levels of a "
-                f'category are encoded; declare it: kinds={{{name!r}: "category"}}'
+                f"target_encoding: column {quoted(name)} is a {known[name].kind}, and only levels of a "
+                f'category are encoded; declare it: kinds={{{quoted(name)}: "category"}}'
             )
         if target is None:
             raise ValueError("target_encoding needs a target, and none is named")
         numbers = (FOLDS + 1) * (len(known[name].levels) + FIRST) * target.outputs
         if numbers > _MOST:
             raise ValueError(
-                f"target_encoding: column {name!r} has {len(known[name].levels):,} levels, for which "
-                f"{numbers:,} numbers would be kept, more than {_MOST:,}; leave rare levels out "
+                f"target_encoding: column {quoted(name)} has {len(known[name].levels):,} levels, for "
+                f"which {numbers:,} numbers would be kept, more than {_MOST:,}; leave rare levels out "
                 "(min_frequency=), or embed it"
             )
 
@@ -155,8 +158,8 @@ def _means(name: str, sums: np.ndarray) -> tuple[tuple[tuple[float, ...], ...], 
     alike = (counts.max(axis=0) == counts.sum(axis=0))[frequent]
     if alike.size and alike.mean() > 0.5:
         raise ValueError(
-            f"target_encoding: rows of one level of column {name!r} are alike in all other columns, so "
-            "that none can be encoded by the targets of others; one-hot columns say as much"
+            f"target_encoding: rows of one level of column {quoted(name)} are alike in all other "
+            "columns, so that none can be encoded by the targets of others; one-hot columns say as much"
         )
     # a difference from the total would be rounded by what is subtracted
     others = [np.delete(sums, part, axis=0).sum(axis=0) for part in range(FOLDS)]

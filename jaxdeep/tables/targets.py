@@ -5,19 +5,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdeep._precision import is_cut, lie_apart, not_told
+from jaxdeep._quoted import listed, quoted
 from jaxdeep.preprocessing.keys import key_of
 from jaxdeep.tables.cells import Cells
 from jaxdeep.tables.conversion import (
+    DIGITS,
+    is_endless,
     keys_of,
+    number_of,
     numbers_of,
+    plain_number,
     text_of_number,
+    truths_of,
     whole_of,
 )
 from jaxdeep.tables.kinds import Seen, decided
+from jaxdeep.tables.labels import Label, counts_of, labels_of
 from jaxdeep.tables.numerals import oddly_written
 from jaxdeep.tables.statistics import Numbers, Whole
-
-Label = str | int | float | bool
 
 _FEW = 10  # distinct whole numbers up to which they are taken for classes
 _MOST = 10_000  # classes
@@ -83,10 +88,12 @@ class Target(NamedTuple):
         keys, found = keys_of(cells)
         if isinstance(self.classes[0], bool):
             keys = [_TRUTHS.get(key.lower(), key) for key in keys]
+        elif not isinstance(self.classes[0], str):
+            keys = list(map(plain_number, keys))
         of_key = np.array([places.get(key, -1) for key in keys], np.int32)
         codes = of_key[found] if keys else np.zeros(0, np.int32)
-        shown = [*map(repr, self.classes[:6])] + ["…"] * (len(self.classes) > 6)
-        _refuse(self.name, cells, codes < 0, first, f"must be one of the classes {', '.join(shown)}")
+        shown = listed(self.classes, 6)
+        _refuse(self.name, cells, codes < 0, first, f"must be one of the classes {shown}")
         return codes
 
     @property
@@ -102,23 +109,30 @@ class Target(NamedTuple):
     def labels(self, codes: Any) -> np.ndarray:
         """The labels of numbers of classes, in the type that they have in the table.
 
+        In an array of objects, if NumPy has no type that holds all of them as they are.
+
         >>> Target("y", ("no", "yes")).labels([1, 0])
         array(['yes', 'no'], dtype='<U3')
+        >>> Target("y", (-1, 2**63 + 5)).labels([1])
+        array([9223372036854775813], dtype=object)
         """
         if self.classes is None:
             raise ValueError(
-                f"target {self.name!r} is of numbers and has no classes, nor probabilities of them: use "
-                "output=None"
+                f"target {quoted(self.name)} is of numbers and has no classes, nor probabilities of "
+                "them: use output=None"
             )
         codes = np.asarray(codes)
         codes = codes.astype(int) if codes.dtype == bool else codes
         odd = codes[(codes < 0) | (codes >= len(self.classes))]
         if odd.size:
             raise ValueError(
-                f"target {self.name!r} has {len(self.classes)} classes, numbered from 0, got class "
-                f"number {odd[0]}: the last layer must have an output for each and no more"
+                f"target {quoted(self.name)} has {len(self.classes)} classes, numbered from 0, got "
+                f"class number {odd[0]}: the last layer must have an output for each and no more"
             )
-        return np.array(self.classes)[codes]
+        labels = np.array(self.classes)
+        if labels.tolist() != list(self.classes):
+            labels = np.array(self.classes, object)
+        return labels[codes]
 
     def values(self, outputs: Any) -> np.ndarray:
         """Encoded numbers in the unit of the table, in float64.
@@ -149,48 +163,45 @@ def fitted_target(
     first = 0
     for cells in blocks:
         check_there(name, cells, first)
+        _check_digits(name, cells, first)
         first += cells.rows
     if not first:
-        raise ValueError(f"target {name!r} has no rows")
+        raise ValueError(f"target {quoted(name)} has no rows")
     if declared in (None, "number") and (said := oddly_written(seen.texts)) is not None:
         raise ValueError(
-            f'target {name!r} {said}; if they are labels, declare it: kinds={{{name!r}: "category"}}'
+            f"target {quoted(name)} {said}; if they are labels, declare it: "
+            f'kinds={{{quoted(name)}: "category"}}'
         )
     kind = decided(name, seen) if declared is None else declared
     if kind in ("date", "drop"):
         raise ValueError(
-            f'target {name!r} must be of numbers or classes, not "{kind}"; declare it in kinds='
+            f'target {quoted(name)} must be of numbers or classes, not "{kind}"; declare it in kinds='
         )
     if declared is None and kind == "number":
         numbers = np.concatenate([numbers_of(cells).values for cells in blocks])
         whole = np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all()
         # whole numbers beyond 2⁵³ are counted by their digits
-        few = whole and len(np.unique(numbers)) <= _FEW and len(_counts(blocks)) <= _FEW
+        few = whole and len(np.unique(numbers)) <= _FEW and len(counts_of(blocks)) <= _FEW
         kind = "category" if few else "number"
     if kind == "number":
         return _regression(name, blocks, standardize)
     if standardize and standardize != "auto":
         raise ValueError(
-            f"standardize_target=True is for a target of numbers, and {name!r} has classes; leave it "
-            f'out, or make numbers of it: kinds={{{name!r}: "number"}}'
+            f"standardize_target=True is for a target of numbers, and {quoted(name)} has classes; "
+            f'leave it out, or make numbers of it: kinds={{{quoted(name)}: "number"}}'
         )
-    counts = _counts(blocks)
-    labels = _labels(seen, list(counts))
-    if set(map(type, labels.values())) == {bool}:  # "true" and "True" are one
-        counts = {
-            str(one): sum(count for key, count in counts.items() if labels[key] is one)
-            for one in set(labels.values())
-        }
-        labels = {str(one): one for one in labels.values()}
+    if kind == "boolean" and declared == "boolean":
+        _check_truths(name, blocks)
+    labels, counts = labels_of(seen, counts_of(blocks), truths=kind == "boolean")
     if len(counts) < 2:
         raise ValueError(
-            f"target {name!r} has a single class, {next(iter(labels.values()))!r}: there is nothing to "
-            "learn; take rows of the others too"
+            f"target {quoted(name)} has a single class, {quoted(next(iter(labels.values())))}: there "
+            "is nothing to learn; take rows of the others too"
         )
     if len(counts) > _MOST:
         raise ValueError(
-            f"target {name!r} has {len(counts):,} classes, more than {_MOST:,}: is it a number? "
-            f'kinds={{{name!r}: "number"}}'
+            f"target {quoted(name)} has {len(counts):,} classes, more than {_MOST:,}: is it a number? "
+            f'kinds={{{quoted(name)}: "number"}}'
         )
     order = sorted(labels, key=lambda key: labels[key])
     return Target(
@@ -199,14 +210,16 @@ def fitted_target(
     )  # fmt: skip
 
 
-def _counts(blocks: list[Cells]) -> dict[str, int]:
-    """How often each key is there."""
-    counts: dict[str, int] = {}
-    for cells in blocks:
-        keys, found = keys_of(cells)
-        for key, count in zip(keys, np.bincount(found, minlength=len(keys)).tolist()):
-            counts[key] = counts.get(key, 0) + count
-    return counts
+def as_id(target: Target) -> str | None:
+    """What to say of a target in which nearly each row is a class of its own; None of others."""
+    many, rows = len(target.counts), sum(target.counts)
+    if target.classes is None or many <= _FEW or many <= 0.9 * rows:
+        return None
+    example = quoted(target.classes[0])
+    return (
+        f"looks like an id, with {many:,} classes in {rows:,} rows, such as {example}: none can be "
+        "learnt from so few rows; if they are numbers, write them plainly, as 12.5"
+    )
 
 
 def of_rows(
@@ -235,7 +248,7 @@ def of_rows(
     values = np.concatenate([numbers_of(part).values for part in parts])
     lost = _lost(found, values, np.flatnonzero(chosen))
     if lost is not None and standardize != "auto":
-        raise ValueError(f"target {target.name!r} {lost}")
+        raise ValueError(f"target {quoted(target.name)} {lost}")
     return found._replace(standardized=lost is not None)
 
 
@@ -244,7 +257,31 @@ def check_there(name: str, cells: Cells, first: int) -> None:
     if cells.missing.any():
         row, more = first + int(cells.missing.argmax()), int(cells.missing.sum()) - 1
         others = f" and in {more:,} more" if more else ""
-        raise ValueError(f"target {name!r} is missing in row {row}{others}; leave rows without it out")
+        raise ValueError(
+            f"target {quoted(name)} is missing in row {row}{others}; leave rows without it out"
+        )
+
+
+def _check_truths(name: str, blocks: list[Cells]) -> None:
+    """Refuse what is neither True nor False, of a target that is said to be so."""
+    first = 0
+    for cells in blocks:
+        what = 'must be True or False (or 1 and 0), as it is declared a "boolean"'
+        _refuse(name, cells, truths_of(cells).unknown, first, what)
+        first += cells.rows
+
+
+def _check_digits(name: str, cells: Cells, first: int) -> None:
+    """Refuse numbers that cannot be written down, by the first row."""
+    if cells.values.dtype != object:
+        return
+    for row, value in enumerate(cells.values):
+        long = cells.untyped and isinstance(value, str) and len(value) > DIGITS
+        if (long and number_of(value) is not None) or is_endless(value):
+            raise ValueError(
+                f"target {quoted(name)} holds a number of more than {DIGITS:,} digits in row "
+                f"{first + row}; use another unit, or leave such rows out"
+            )
 
 
 def _numbers(name: str, blocks: list[Cells]) -> Target:
@@ -271,12 +308,14 @@ def _regression(name: str, blocks: list[Cells], standardize: bool | str) -> Targ
     whole, parts = Whole(), [numbers_of(cells).values for cells in blocks]
     for cells, part in zip(blocks, parts):
         whole.add(whole_of(cells, part))
-    whole.check(f"target {name!r}", f', or if they are labels, kinds={{{name!r}: "category"}}')
+    whole.check(
+        f"target {quoted(name)}", f', or if they are labels, kinds={{{quoted(name)}: "category"}}'
+    )
     target = _numbers(name, blocks)
     if target.low == target.high:
         raise ValueError(
-            f"target {name!r} has a single value, {target.low:g}: there is nothing to learn; take rows "
-            "of others too"
+            f"target {quoted(name)} has a single value, {target.low:g}: there is nothing to learn; "
+            "take rows of others too"
         )
     lost = standardize == "auto" and _lost(target, np.concatenate(parts)) is not None
     return target._replace(standardized=lost or (standardize != "auto" and bool(standardize)))
@@ -300,27 +339,9 @@ def _lost(target: Target, values: np.ndarray, rows: np.ndarray | None = None) ->
     return None
 
 
-def _labels(seen: Seen, keys: list[str]) -> dict[str, Label]:
-    """The label of each key, in the type that the column has; of a file of texts, numbers if all are."""
-    kinds = set(seen.examples)
-    if kinds == {"boolean"} or (kinds == {"text"} and seen.truths):
-        return {key: key.lower() == "true" for key in keys}
-    are_numbers = seen.untyped and seen.numbers == seen.present and not seen.zeros
-    if kinds == {"number"} or (kinds == {"text"} and are_numbers):
-        return {key: _number(key) for key in keys}
-    return {key: key for key in keys}
-
-
-def _number(key: str) -> int | float:
-    try:
-        return int(key)
-    except ValueError:
-        return float(key)
-
-
 def _refuse(name: str, cells: Cells, odd: np.ndarray, first: int, what: str) -> None:
     if odd.any():
         row = int(odd.argmax())
         value = cells.values[row]
         value = value.item() if isinstance(value, np.generic) else value
-        raise ValueError(f"target {name!r} {what}, got {value!r} in row {first + row}")
+        raise ValueError(f"target {quoted(name)} {what}, got {quoted(value)} in row {first + row}")

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -162,7 +163,7 @@ def test_predict_reads_parquet_and_says_what_is_unknown(trained, tmp_path, capsy
 
 
 @pytest.mark.few("text")
-@pytest.mark.parametrize("kind", ["text", "number", "instant", "by polars"])
+@pytest.mark.parametrize("kind", ["text", "number", "instant", "bytes", "by polars"])
 def test_ids_come_out_as_they_came_in(kind, trained, tmp_path, monkeypatch):
     """A country "NA" was empty, blanks were cut, and instants of a Parquet file became texts."""
     polars = pytest.importorskip("polars")
@@ -187,6 +188,7 @@ def test_ids_come_out_as_they_came_in(kind, trained, tmp_path, monkeypatch):
         return
     ids = {
         "number": polars.Series([2**60 + 1, None, *range(6)]),
+        "bytes": polars.Series([b"a", None, *[b"caf\xc3\xa9"] * 6]),
         "instant": polars.Series([datetime.datetime(2024, 1, day, 5) for day in range(1, 8)] + [None]),
     }[kind]
     frame = polars.DataFrame(columns).with_columns(code=ids)
@@ -197,7 +199,9 @@ def test_ids_come_out_as_they_came_in(kind, trained, tmp_path, monkeypatch):
     found = polars.read_parquet(tmp_path / "p.parquet")["code"]
     assert found.dtype == ids.dtype
     assert found.to_list() == ids.to_list()
-    assert read(out)["code"] == ["" if value is None else str(value) for value in ids]
+    assert read(out)["code"] == [
+        "" if value is None else value.decode() if kind == "bytes" else str(value) for value in ids
+    ]
 
 
 def test_predict_of_no_rows_is_a_file_of_none(trained, tmp_path):
@@ -272,6 +276,15 @@ def test_broken_tables_are_refused_in_one_line(tmp_path, capsys):
             {**good, "income": [f"{i},5" for i in range(ROWS)]},
             "argument --target: target 'income' holds numbers with a decimal comma, such as '0,5'",
         ),
+        "own": (
+            {**good, "income": [f"{i} kg" for i in range(ROWS)]},
+            "has 240 classes in 240 rows, and none has a row for every part: is it an id, or are these",
+        ),
+        "digits": (
+            {**good, "income": [f"1_{i:03}" for i in range(ROWS)]},
+            "not written plainly, such as '1_000': write plain numbers, as 12.5; if they are labels, "
+            "declare it: --kinds income=category",
+        ),
         "few": ({name: cells[:2] for name, cells in good.items()}, "argument --"),
     }
     for name, (columns, message) in cases.items():
@@ -340,7 +353,7 @@ def test_predict_refuses(trained, table, tmp_path, capsys):
             [trained[0], table, "--out", out, "--id", "idd"],
             "argument --id: 'idd' is no column of the file; 'id' is",
         ),
-        ([trained[0], table, "--out", out, "--id", "prediction"], "has the name of one that is written"),
+        ([trained[0], table, "--out", out, "--id", "prediction"], "is written; rename it in the file"),
         ([trained[0], ragged, "--out", out], "line 242: 2 cells, where the first line names 9"),
         ([trained[0], lacking, "--out", out], "the file lacks the columns 'age', 'member', 'nothing'"),
         ([trained[0], "/absent.csv", "--out", out], "there is no file '/absent.csv'"),
@@ -440,3 +453,26 @@ def test_numbers_that_float32_cannot_tell_are_standardised_and_come_back(tmp_pat
     found = np.array(read(tmp_path / "p.csv")["prediction"], float)
     assert np.abs(found - y).max() < y.std()  # a constant is further off, and so is float32
     assert len(set(found)) > 200
+
+
+@pytest.mark.parametrize("library", ["pyarrow", "polars"])
+@pytest.mark.parametrize(
+    "y", [[-1, 2**63 + 5], [2**63 + 1, 2**63 + 5], [0.5, 2**53 + 1], [1, 2.5], [1, 2]]
+)
+def test_predict_writes_labels_with_all_digits(y, library, tmp_path, monkeypatch):
+    polars = pytest.importorskip(library) and pytest.importorskip("polars")
+    monkeypatch.setattr(predictions, "_has", lambda package: package == library)
+    rows = {"x": [1.0, 2.0] * 3, "y": y * 3}
+    columns = jd.tables.fit(rows, "y", kinds={"y": "category"})
+    model = jd.nn.serial(columns=columns.layer(), out=jd.nn.dense(1))
+    params, state = model.init(jax.random.key(0), columns.encode_inputs(rows))
+    jd.save(tmp_path / "m", model, params, state)
+    raw = written(tmp_path / "new.csv", rows)
+    for name in ("p.csv", "p.parquet"):
+        args = ["predict", tmp_path / "m", raw, "--probabilities", "--out", tmp_path / name]
+        assert main(list(map(str, args))) == 0
+    labels = jd.predict(model, params, state, rows, output="class").tolist()
+    assert set(labels) == set(y)
+    assert read(tmp_path / "p.csv")["prediction"] == list(map(str, labels))
+    found = polars.read_parquet(tmp_path / "p.parquet")["prediction"].to_list()
+    assert found == (list(map(str, labels)) if max(y) > 2**53 else labels)

@@ -403,3 +403,65 @@ def test_columns_may_be_called_as_the_inputs_are(names):
         found = jd.evaluate(model, params, state, (x, targets), loss=loss)
         assert found == jd.evaluate(model, params, state, rows, loss=loss)
     np.testing.assert_array_equal(jd.predict(model, params, state, raw), expected)
+
+
+def test_bytes_are_text_in_every_container(tmp_path):
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    values = [b"Rome", b"Oslo", None, b"\xff", "caf\xe9".encode(), b"Rome"]
+    given = [
+        values,
+        np.array(values, object),
+        np.array([v or b"NA" for v in values]),
+        pandas.Series(values),
+    ]
+    given += [polars.Series(values), polars.Series(values).to_frame("x")["x"]]
+    if ARROW:
+        import pyarrow
+
+        given += [pyarrow.array(values, kind) for kind in (pyarrow.binary(), pyarrow.large_binary())]
+    polars.DataFrame({"x": values}).write_parquet(tmp_path / "t.parquet")
+    frames = [{"x": column} for column in given]
+    frames += [polars.DataFrame({"x": values}), pandas.DataFrame({"x": values}), tmp_path / "t.parquet"]
+    text = ["Rome", "Oslo", None, "\\xff", "caf\xe9", "Rome"]
+    expected = jd.tables.fit({"x": text})
+    for frame in frames:
+        assert jd.tables.fit(frame) == expected
+    with pytest.raises(TypeError, match=r"bytearray\(b'a'\) in row 0; make text of it: bytes\(value\)"):
+        jd.tables.fit({"x": [bytearray(b"a")]})
+
+
+LONG = "L" * 10_000
+TABLE_OF_TEN = {"x": np.arange(10.0)}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: jd.tables.fit(
+            {**TABLE_OF_TEN, "y": [*map(str, range(9)), LONG]}, "y", kinds={"y": "number"}
+        ),
+        lambda: jd.tables.fit({**TABLE_OF_TEN, "y": [LONG] * 10}, "y"),
+        lambda: jd.tables.fit({**TABLE_OF_TEN, "y": [LONG, "b"] * 5}, "y").encode_labels(["c"]),
+        lambda: jd.tables.fit({**TABLE_OF_TEN, "y": ["a", "b"] * 5}, "y").encode_labels([LONG]),
+        lambda: jd.tables.fit({**TABLE_OF_TEN, LONG: [1, None] * 5}, LONG),
+        lambda: jd.tables.fit(TABLE_OF_TEN, LONG),
+        lambda: jd.tables.fit({LONG: [1]}, "y"),
+        lambda: jd.tables.fit({LONG: [1, "1"]}),
+        lambda: jd.tables.fit({"x": [1, LONG]}),
+        lambda: jd.tables.fit({"x": [[LONG]]}),
+        lambda: jd.tables.fit({LONG: [1], "x": [1, 2]}),
+        lambda: jd.tables.fit({LONG: [1j]}),
+        lambda: jd.tables.fit({LONG: np.array([2**62], "M8[s]")}),
+        lambda: jd.tables.fit(TABLE_OF_TEN, kinds={LONG: "number"}),
+        lambda: jd.tables.fit(TABLE_OF_TEN, kinds={"x": LONG}),
+        lambda: jd.tables.fit({LONG: [1.0, 2.0]}).encode_inputs({LONG + "a": [1]}),
+        lambda: jd.tables.fit({"x": ["a", "b"]}, unknown="error").encode_inputs({"x": [LONG]}),
+        lambda: jd.tables.fit({"x": ["a", "b"]}).layer(encodings={LONG: "drop"}),
+        lambda: jd.tables.fit({"x": ["a", "b"]}).layer(encodings={"x": LONG}),
+    ],
+)
+def test_errors_do_not_repeat_what_is_long(call):
+    with pytest.raises((ValueError, TypeError), match=r"L{20}|'c'") as info:
+        call()
+    assert len(str(info.value)) < 500
+    assert "LLL…" in str(info.value)

@@ -1,5 +1,7 @@
 """Labels as classes and back, and the targets of regressions."""
 
+import decimal
+
 import numpy as np
 import pytest
 
@@ -296,6 +298,13 @@ PLAIN = r"not written plainly, such as .*: write plain numbers"
         ("{}2,5 %", PLAIN),
         ("{}2,50 €", PLAIN),
         ("\N{MINUS SIGN}{}.5", PLAIN),
+        ("1_{}00", PLAIN),
+        ("({}2.00)", PLAIN),
+        ("$({}2)", PLAIN),
+        ("{}2.00 USD", PLAIN),
+        ("kr {}2", PLAIN),
+        ("\u0661{}", PLAIN),
+        ("\uff11{}\uff0e5", PLAIN),
         (",{}50", "decimal comma"),
         ("1,{}3e+03", "decimal comma"),
         ("1.{}34,5", "decimal comma"),
@@ -310,7 +319,20 @@ def test_numbers_that_are_not_written_plainly_are_no_classes(form, words):
 
 
 @pytest.mark.parametrize(
-    "y", [["1,5", "a"], ["A1", "B2"], ["1-2", "3-4"], ["12 34", "5 6"], ["$", "%"], ["1.2.3", "1.2.4"]]
+    "y",
+    [
+        ["1,5", "a"],
+        ["A1", "B2"],
+        ["1-2", "3-4"],
+        ["12 34", "5 6"],
+        ["$", "%"],
+        ["1.2.3", "1.2.4"],
+        ["1_2", "3_4"],
+        ["inf", "sup"],
+        ["12 AB", "13 AB"],
+        ["Nan", "Bob"],
+        ["(1", "2)"],
+    ],
 )
 def test_labels_that_are_no_numbers_are_classes(y):
     assert fitted(y).classes == tuple(sorted(y))
@@ -320,3 +342,98 @@ def test_columns_of_such_numbers_are_warned_of():
     prices = [f"${i}.50" for i in range(20)]
     with pytest.warns(UserWarning, match="column 'x' holds numbers that are not written plainly"):
         jd.tables.fit({"x": prices})
+
+
+@pytest.mark.parametrize("many", [3, 200])
+@pytest.mark.parametrize("odd", ["inf", "-Infinity", "NAN", "\u221e", "\u0661\u0662", "1_000"])
+def test_odd_numerals_are_refused_among_few_and_many_numbers_alike(odd, many, tmp_path):
+    y = [*map(str, range(1, many)), odd]
+    (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{i},{v}\n" for i, v in enumerate(y)), "utf-8")
+    for fit in (lambda: fitted(y), lambda: jd.tables.fit(tmp_path / "t.csv", "y")):
+        with pytest.raises(ValueError, match=r"target 'y' holds numbers.* kinds=\{'y': \"category\"\}"):
+            fit()
+    assert len(fitted(y, kinds={"y": "category"}).classes) == many
+
+
+def test_classes_of_one_row_each_look_like_an_id():
+    y = [f"{i} apples" for i in range(20)]
+    with pytest.warns(
+        UserWarning, match="target 'y' looks like an id, with 20 classes in 20 rows, such"
+    ):
+        assert len(fitted(y).classes) == 20
+    fitted(y, kinds={"y": "category"})  # said to be classes
+    fitted(y * 2)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [(-1, 2**63 + 5), (0.5, 2**53 + 1), (1, 2**70), (1, 2**63 + 5), ("a\0", "b"), (1, 2.5), (1, 2)],
+)
+def test_labels_keep_all_digits(classes):
+    columns = fitted(classes * 3, kinds={"y": "category"})
+    assert columns.classes == tuple(sorted(classes))
+    labels = columns.labels([1, 0])
+    assert labels.tolist() == sorted(classes, reverse=True)
+    assert columns.encode_labels(labels).tolist() == [1, 0]
+    assert jd.tables.from_json(columns.to_json()).labels([1, 0]).tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("texts", "classes"),
+    [
+        (["+5", "-3", "5"], (-3, 5)),
+        ([".5", "5.", "0.50"], (0.5, 5)),
+        (["1e3", "+1", "1.0"], (1, 1000)),
+        (["+9007199254740993", "9007199254740992"], (2**53, 2**53 + 1)),
+        (["-0", "0", "1"], (0, 1)),
+    ],
+)
+def test_numbers_that_a_file_writes_in_several_ways_are_one_class(texts, classes, tmp_path):
+    """They were two classes of one label, or a label that was not found again."""
+    file = tmp_path / "t.csv"
+    file.write_text("x,y\n" + "".join(f"{i},{text}\n" for i, text in enumerate(texts)))
+    columns = jd.tables.fit(file, "y", kinds={"y": "category"})
+    assert columns.classes == classes
+    codes = columns.encode(file)[1]
+    assert columns.labels(codes).tolist() == [
+        float(t) if "." in t or "e" in t else int(t) for t in texts
+    ]
+    assert columns.target.counts == tuple(np.bincount(codes))
+
+
+def test_numbers_that_cannot_be_written_down_are_named(tmp_path):
+    words = "holds a number of more than 4,300 digits in row 2"
+    for huge in (10**5000, decimal.Decimal("1e9999")):
+        for kinds in ({}, {"y": "category"}):
+            with pytest.raises(ValueError, match=f"target 'y' {words}"):
+                fitted([1, 2, huge, 1], kinds=kinds)
+        with pytest.raises(ValueError, match=f"column 'x' {words}"):
+            jd.tables.fit({"x": [1, 2, huge]}, kinds={"x": "category"})
+        columns = jd.tables.fit({"x": [1, 2, 1]}, kinds={"x": "category"})
+        assert columns.encode_inputs({"x": [huge, 2]})["codes"].tolist() == [[1], [3]]
+        with pytest.raises(ValueError, match="'y' must be one of the classes 1, 2, got"):
+            fitted([1, 2, 1]).encode_labels([1, huge])
+    (tmp_path / "t.csv").write_text("x,y\n1,2\n1,3\n1," + "1" * 5000)
+    with pytest.raises(ValueError, match=f"target 'y' {words}"):
+        jd.tables.fit(tmp_path / "t.csv", "y", kinds={"y": "category"})
+
+
+def test_a_target_that_is_said_to_be_boolean_has_two_classes():
+    """1 and True were two, and so were the texts of a file."""
+    for y in ([True, 1, 0], ["True", "1", "0"], [1, 1, 0], ["true", "TRUE", "False"]):
+        columns = fitted(y, kinds={"y": "boolean"})
+        assert columns.classes == (False, True)
+        assert columns.target.counts == (1, 2)
+        assert columns.encode_labels(y).tolist() == [1, 1, 0]
+    with pytest.raises(
+        ValueError, match=r"'y' must be True or False \(or 1 and 0\).*, got 'no' in row 1"
+    ):
+        fitted([True, "no", False], kinds={"y": "boolean"})
+
+
+def test_rows_are_counted_over_all_blocks():
+    for values in ([1.0] * 20_000 + [1j], np.array([1.0] * 20_000 + [[]], object)):
+        with pytest.raises(
+            TypeError, match=r"column 'x' must hold .* in row 20000; make columns of its"
+        ):
+            jd.tables.fit({"x": values})
