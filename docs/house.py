@@ -50,7 +50,7 @@ FLOORS = {
             "_version",
             "_warning",
         ),
-        ("_precision", "_quoted"),
+        ("_code", "_precision", "_quoted"),
     ),
 }
 ROWS = [row for rows in FLOORS.values() for row in rows]

@@ -9,7 +9,8 @@ the first ones did. `key_of` makes keys that are equal only in this case:
   and the values it closes over, so that ``optax.chain`` of equal transformations is equal.
 * A function, class or object of the user's is equal only to itself. The values that it closes over,
   holds and refers to, in its own module and in others of the user's, must also be the same as before, so
-  that after a constant was changed in a notebook, a function that uses it has another key.
+  that after a constant was changed in a notebook, a function that uses it has another key. A number or
+  container of a class of the user's is what it contains, and all that its class holds.
 
 A wrong match would be a silent wrong answer, while a missed one only costs a compilation. Therefore a
 value that is not understood makes a key that equals no other. Keys hold users' objects weakly and keep
@@ -17,31 +18,66 @@ neither data nor parameters alive.
 """
 
 import dataclasses
-import dis
 import functools
 import hashlib
-import itertools
 import sys
 import types
 import weakref
 from collections.abc import Hashable, Iterable, Iterator
-from typing import Any
+from typing import Any, Generic
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-_LIBRARIES = frozenset({"jaxdeep", "jax", "optax", "flax", "chex", "numpy", "equinox"})
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
+from jaxdeep._code import globals_in, imports, names_in, used_whole
+
+_LIBRARIES = frozenset({"jaxdeep", "jax", "jaxlib", "optax", "flax", "chex", "numpy", "equinox"})
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
 _BY_VALUE = (jax.sharding.Sharding, jax.sharding.Mesh, jax.ShapeDtypeStruct)
-_MADE_OF: dict[type, tuple[str, ...]] = {  # kinds that are compared by these attributes
+MADE_OF: dict[type, tuple[str, ...]] = {  # kinds that are compared by these attributes
     functools.partial: ("func", "args", "keywords"),
+    functools.cached_property: ("func",),
     types.MethodType: ("__func__", "__self__"),
     staticmethod: ("__func__",),
     classmethod: ("__func__",),
     property: ("fget",),
 }
-_BASIC = ("builtins", "typing", "abc")  # modules whose classes say nothing of their objects
+# What says of a function or class where it was written, how it is shown, or what it is made from.
+ABOUT = frozenset(
+    {
+        "__module__",
+        "__name__",
+        "__qualname__",
+        "__doc__",
+        "__dict__",
+        "__weakref__",
+        "__annotations__",
+        "__annotate__",
+        "__annotate_func__",
+        "__annotations_cache__",
+        "__type_params__",
+        "__wrapped__",
+        "__firstlineno__",
+        "__static_attributes__",
+        "__parameters__",
+        "__orig_bases__",
+        "__match_args__",
+        "__abstractmethods__",
+        "_abc_impl",
+        "__dataclass_fields__",
+        "__dataclass_params__",
+        "__signature__",
+        "__slotnames__",
+    }
+)
+OF_C = (  # functions and methods of classes that are written in C
+    types.BuiltinFunctionType,
+    types.WrapperDescriptorType,
+    types.MethodWrapperType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+)
 _MOST = 20_000  # values that a key may consist of, since a user's object may hold a whole data set
 
 
@@ -107,6 +143,7 @@ class _Object:
 
 _TUPLE = _Object(tuple)
 _FREQUENT = frozenset({tuple, dict, types.FunctionType})  # kinds that need fewer questions
+_BARE = frozenset({tuple, list, dict, types.MappingProxyType, set, frozenset})  # which hold nothing else
 
 
 class _NotUnderstood(Exception):
@@ -131,7 +168,7 @@ def key_of(*values: Any, numbers: bool = False) -> Key:
     try:
         parts: Hashable = tuple(map(walk, values))
         hash(parts)
-    except (_NotUnderstood, RecursionError, TypeError):
+    except Exception:  # of many kinds: what users' objects hold is found by asking them
         return Key((), (), usable=False)
     return Key(parts, tuple(walk.objects), usable=True)
 
@@ -142,7 +179,7 @@ def is_same(one: Any, other: Any) -> bool:
     >>> is_same(1, 1), is_same(1, True), is_same(0.0, -0.0), is_same([1], [1]), is_same(1, [1])
     (True, False, False, True, False)
     """
-    if isinstance(one, _PLAIN) and isinstance(other, _PLAIN):
+    if type(one) in _PLAIN and type(other) in _PLAIN:
         return _plain(one) == _plain(other)
     return key_of(one) == key_of(other)
 
@@ -162,14 +199,14 @@ class _Walk:
         self.objects: list[_Object] = []
         self._numbers = numbers
         self._seen: dict[int, tuple[int, Any]] = {}
-        self._modules: set[tuple[int, frozenset[str]]] = set()
+        self._modules: set[tuple[int, frozenset[str], frozenset[str]]] = set()
         self._count = 0
 
     def __call__(self, value: Any) -> Hashable:
         self._count += 1
         if self._count > _MOST:
             raise _NotUnderstood
-        if isinstance(value, _PLAIN):
+        if type(value) in _PLAIN:
             return _plain(value)
         if type(value) not in _FREQUENT:
             if isinstance(value, np.dtype) or _names_dtype(value):
@@ -191,34 +228,48 @@ class _Walk:
 
     def _parts(self, value: Any) -> Hashable:
         if type(value) is tuple:
-            return _TUPLE, *map(self, value)
+            return (_TUPLE, *map(self, value))
         if type(value) is types.FunctionType:
             return self._function(value)
-        describe = getattr(type(value), "_identity_", None)
+        describe = of_class(value, "_identity_")
         if not self._numbers:
-            describe = getattr(type(value), "_program_identity_", describe)
+            describe = of_class(value, "_program_identity_") or describe
         if describe is not None and (parts := describe(value)) is not None:
             return type(value).__qualname__, self(parts)
+        if isinstance(value, types.ModuleType):
+            return self._module(value, frozenset(), frozenset())
+        if isinstance(value, type):
+            above: Any = type(value)
+            return self._itself(value), self(_shared((*value.__mro__, *above.__mro__)))
+        contents, kind = self._contents(value), type(value)
+        if contents is None:
+            return self._object(value)
+        if isinstance(value, tuple) and not _is_users(kind.__module__):
+            return self._itself(kind), contents
+        if kind in _BARE or kind in MADE_OF or _library(kind.__module__):
+            return contents
+        return self._itself(kind), contents, self._held(value)
+
+    def _contents(self, value: Any) -> Any:
+        """What a value of a known kind contains; None for another one."""
         if isinstance(value, tuple):
-            return self._itself(type(value)), *map(self, value)
+            return tuple, *map(self, value)
         if isinstance(value, list):
             return list, *map(self._element, value)
         if isinstance(value, (types.MappingProxyType, dict)):
             return "mapping", *((self(name), self(item)) for name, item in value.items())
         if isinstance(value, (set, frozenset)):
-            return type(value), frozenset(map(self, value))
+            return "set", frozenset(map(self, value))
         if isinstance(value, _BY_VALUE):
             return type(value), value
-        for kind, attributes in _MADE_OF.items():
+        for kind, attributes in MADE_OF.items():
             if isinstance(value, kind):
                 return kind, *(self(getattr(value, name)) for name in attributes)
-        if isinstance(value, types.ModuleType):
-            return self._module(value, frozenset())
-        if isinstance(value, type):
-            above: Any = type(value)
-            bases = (*value.__mro__, *above.__mro__)
-            return self._itself(value), self(_shared(b for b in bases if _is_users(b.__module__)))
-        return self._object(value)
+        for kind in _PLAIN:
+            if isinstance(value, kind):
+                text: Any = kind.__repr__  # that of the class itself, which shows all of the value
+                return kind, text(value)
+        return None
 
     def _element(self, value: Any) -> Hashable:
         """An element of a list. A tracer in it was left by an earlier trace, and means nothing now."""
@@ -228,7 +279,7 @@ class _Walk:
 
     def _function(self, function: types.FunctionType) -> Hashable:
         remembered = self._remembered(function)
-        if _library(function.__globals__.get("__name__")):
+        if not _is_users(function.__globals__.get("__name__")):
             return "made by", self._itself(function.__code__), *remembered
         held = self(function.__dict__) if function.__dict__ else None
         return self._itself(function), *remembered, held, *self._globals(function)
@@ -236,72 +287,84 @@ class _Walk:
     def _remembered(self, function: types.FunctionType) -> tuple[Hashable, ...]:
         """What a function closes over, and its defaults."""
         parts: list[Hashable] = []
-        names = _names(function.__code__)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
             try:
                 contents = cell.cell_contents
             except ValueError:  # an empty cell: a name that is not bound yet
                 parts.append("empty")
             else:
-                parts.append(self._named(contents, names, name, function.__code__))
+                parts.append(self._variable(function.__code__, name, contents))
         return *parts, self(function.__defaults__), self(function.__kwdefaults__)
 
     def _globals(self, function: types.FunctionType) -> Iterator[Hashable]:
-        """The module variables that a user's function, or one defined in it, refers to."""
-        names = _names(function.__code__)
-        for name in sorted(names):
-            if name in function.__globals__:
-                value = function.__globals__[name]
-                yield name, self._named(value, names, name, function.__code__)
-            elif name in sys.modules:  # imported inside the function
-                yield name, self._module(sys.modules[name], names)
+        """The variables of its module that a user's function refers to, and what it imports itself."""
+        for name in sorted(globals_in(function.__code__) & function.__globals__.keys()):
+            yield name, self._variable(function.__code__, name, function.__globals__[name])
+        for name, module, taken in imports(function):
+            if not _is_users(module):
+                yield module, taken
+                continue
+            if (found := sys.modules.get(module)) is None:
+                raise _NotUnderstood
+            yield name, self._variable(function.__code__, name, taken_from(found, taken))
 
-    def _named(
-        self, value: Any, names: frozenset[str], name: str, code: types.CodeType | None = None
-    ) -> Hashable:
-        """A value that code with these names refers to by `name`."""
+    def _variable(self, code: types.CodeType, name: str, value: Any) -> Hashable:
+        return self._named(name, value, names_in(code), used_whole(code))
+
+    def _named(self, name: str, value: Any, names: frozenset[str], whole: frozenset[str]) -> Hashable:
+        """A value that code calls `name`, which refers to these names, and to some as a whole."""
         if not isinstance(value, types.ModuleType):
             return self(value)
-        if code is not None and _is_users(value.__name__) and name in used_whole(code):
-            raise _NotUnderstood  # what is taken from it, once it is handed on, is not known
-        return self._module(value, names)
+        # what is taken from a module that is handed on is not known
+        return self._module(value, frozenset() if name in whole else names, whole)
 
-    def _module(self, module: types.ModuleType, names: frozenset[str]) -> Hashable:
+    def _module(
+        self, module: types.ModuleType, names: frozenset[str], whole: frozenset[str]
+    ) -> Hashable:
         """A module; of the user's, what code with these names may take from it."""
         if not _is_users(module.__name__):
             return "module", module.__name__
         if not names:
             raise _NotUnderstood
-        if (id(module), names) in self._modules:
+        if (id(module), names, whole) in self._modules:
             return "again", module.__name__
-        self._modules.add((id(module), names))
-        taken = sorted(names & vars(module).keys())
-        return (
-            "module",
-            module.__name__,
-            *((name, self._named(vars(module)[name], names, name)) for name in taken),
-        )
+        self._modules.add((id(module), names, whole))
+        found = vars(module)
+        taken = sorted((names | {"__getattr__"}) & found.keys())
+        parts = ((name, self._named(name, found[name], names, whole)) for name in taken)
+        return "module", module.__name__, *parts
 
     def _object(self, value: Any) -> Hashable:
         """An object of no kind that is known here: itself, and what it and its classes hold."""
-        wrapped = getattr(value, "__wrapped__", None)  # of jax.jit and jax.custom_jvp
-        if wrapped is not None:
+        kind = type(value)
+        if isinstance(value, OF_C):
+            owner = getattr(value, "__self__", None)
+            is_method = owner is not None and not isinstance(owner, types.ModuleType)
+            return self._itself(value), self(owner) if is_method else None
+        wrapped = None if _is_users(kind.__module__) else getattr(value, "__wrapped__", None)
+        if wrapped is not None:  # of jax.jit and jax.custom_jvp
             module = getattr(wrapped, "__globals__", {})
             if _library(module.get("__name__")) and not getattr(wrapped, "__closure__", None):
                 return self._itself(value)
-            return self._itself(value), self(wrapped)
-        if _library(type(value).__module__) and not dataclasses.is_dataclass(value):
+            held = {name: v for name, v in vars(value).items() if name[0] != "_"}
+            return self._itself(value), self(wrapped), self(held)
+        if _library(kind.__module__) and not dataclasses.is_dataclass(value):
             return self._itself(value)
-        above = [base for base in type(type(value)).__mro__ if _is_users(base.__module__)]
-        bases = [*(base for base in type(value).__mro__ if base.__module__ not in _BASIC), *above]
-        shared = _shared(base for base in bases if not _library(base.__module__))
-        return self._itself(value), self(getattr(value, "__dict__", {}) | _slots(value) | shared)
+        if not is_of_attributes(kind):
+            raise _NotUnderstood
+        return self._itself(value), self._held(value)
+
+    def _held(self, value: Any) -> Hashable:
+        """What an object holds, and what its classes hold for it."""
+        kind = type(value)
+        shared = _shared((*kind.__mro__, *type(kind).__mro__))
+        return self(getattr(value, "__dict__", {}) | _slots(value) | shared)
 
     def _itself(self, thing: Any) -> Hashable:
         try:
             reference = _Object(thing)
         except TypeError:
-            if isinstance(thing, (types.BuiltinFunctionType, np.ufunc, types.CodeType)):
+            if isinstance(thing, (*OF_C, np.ufunc, types.CodeType)):
                 return id(thing)  # it belongs to a module and is never freed
             raise _NotUnderstood from None
         self.objects.append(reference)
@@ -317,19 +380,47 @@ def _names_dtype(value: Any) -> bool:
 
 
 def _shared(bases: Iterable[type]) -> dict[str, Any]:
-    """What classes hold for their objects."""
+    """What classes of the user's hold for their objects."""
     return {
-        f"{base.__qualname__}.{name}": thing
-        for base in bases
+        f"{place}.{name}": thing
+        for place, base in enumerate(bases)
+        if _is_users(base.__module__)
         for name, thing in vars(base).items()
-        if name == "__call__" or not (name.startswith("__") or _describes(name, thing))
+        if not (name in ABOUT or _is_place(thing))
     }
 
 
-def _describes(name: str, thing: Any) -> bool:
+def _is_place(thing: Any) -> bool:
     """Whether an attribute of a class says only where its objects have a value."""
-    is_place = isinstance(thing, types.MemberDescriptorType) or type(thing).__name__ == "_tuplegetter"
-    return is_place or name == "_abc_impl"
+    return isinstance(thing, _PLACES) or type(thing).__name__ == "_tuplegetter"
+
+
+_PLACES = (types.MemberDescriptorType, types.GetSetDescriptorType)
+
+
+def is_of_attributes(kind: type) -> bool:
+    """Whether all that objects of a class hold is in attributes, since no base is written in C."""
+    return not any(any(_is_of_c(base)) for base in kind.__mro__ if base not in (object, Generic))
+
+
+def _is_of_c(kind: type) -> Iterator[bool]:
+    """Of what a class holds, whether it is written in C for this class."""
+    for thing in vars(kind).values():
+        if isinstance(thing, OF_C):
+            yield kind in (getattr(thing, "__objclass__", None), getattr(thing, "__self__", None))
+
+
+def of_class(value: Any, name: str) -> Any:
+    """What the class of a value has by this name, whatever a metaclass may answer; None if nothing."""
+    return next((vars(base)[name] for base in type(value).__mro__ if name in vars(base)), None)
+
+
+def taken_from(module: types.ModuleType, name: str | None) -> Any:
+    """What an import takes from a module: a variable, a module inside it, or all of it."""
+    if name is None:
+        return module
+    inner = sys.modules.get(f"{module.__name__}.{name}")
+    return getattr(module, name, inner)
 
 
 def _slots(value: Any) -> dict[str, Any]:
@@ -353,31 +444,12 @@ def _library(module: Any) -> bool:
     return isinstance(module, str) and module.split(".", 1)[0] in _LIBRARIES
 
 
-def _names(code: types.CodeType) -> frozenset[str]:
-    """The names of globals and attributes that code, and the functions made inside it, refer to."""
-    names = frozenset(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _names(constant)
-    return names
-
-
-@functools.lru_cache(maxsize=1024)
-def used_whole(code: types.CodeType) -> frozenset[str]:
-    """The names that code, or a function made inside it, uses otherwise than to take an attribute."""
-    steps = [*dis.get_instructions(code)]
-    loads = [(step, after) for step, after in itertools.pairwise(steps) if step.opname in _LOADS]
-    found = frozenset(s.argval for s, after in loads if after.opname not in ("LOAD_ATTR", "LOAD_METHOD"))
-    return found.union(*(used_whole(c) for c in code.co_consts if isinstance(c, types.CodeType)))
-
-
-_LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF")
-
-
 def _array(array: Any) -> Hashable:
     """The type, shape and a hash of the values of an array."""
-    if isinstance(array, jax.core.Tracer):
+    if isinstance(array, jax.core.Tracer) or _is_users(type(array).__module__):
         raise _NotUnderstood
+    if isinstance(array, np.ma.MaskedArray):
+        return "masked", *map(_array, (array.data, array.mask, array.fill_value))
     dtype, weak = array.dtype, getattr(array, "weak_type", False)
     if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
         array = jax.random.key_data(array)

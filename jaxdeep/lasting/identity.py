@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import optax
 
+from jaxdeep._identity import of_class
 from jaxdeep.lasting.made_of import array_digest, made_of
 from jaxdeep.lasting.public_names import place_of, with_names
 from jaxdeep.optimizers.identity import numbers_of
@@ -61,7 +62,7 @@ def words_of(name: str, value: object) -> Json:
         return {"dtype": value.name}
     if isinstance(value, functools.partial):
         return {"partial": [words_of(name, part) for part in (value.func, value.args, value.keywords)]}
-    if hasattr(type(value), "_identity_"):
+    if of_class(value, "_identity_") is not None:
         return {type(value).__qualname__: text_of(value, name)}
     if (place := place_of(value)) is not None:
         return {"name": place}

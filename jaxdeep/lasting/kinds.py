@@ -1,6 +1,7 @@
 """What kind of thing a value is, for what it is made of."""
 
 import functools
+import importlib.util
 import sys
 from typing import Any
 
@@ -11,7 +12,6 @@ _ABSTRACT: tuple[type, ...] = (  # types of NumPy's that are no dtype
     *(np.generic, np.number, np.integer, np.signedinteger, np.unsignedinteger),
     *(np.inexact, np.floating, np.complexfloating, np.flexible, np.character),
 )
-_OF_PYTHON = 1 << 9  # a flag of classes (Py_TPFLAGS_HEAPTYPE)
 
 
 def tensor(value: Any) -> np.ndarray | None:
@@ -21,11 +21,6 @@ def tensor(value: Any) -> np.ndarray | None:
         return None
     value = value.detach().cpu().to_dense().resolve_conj().resolve_neg()
     return np.asarray(value.double() if value.dtype == torch.bfloat16 else value)
-
-
-def is_of_attributes(kind: type) -> bool:
-    """Whether all that objects of a class hold is in attributes: no base but object is written in C."""
-    return next(base for base in kind.__mro__ if not base.__flags__ & _OF_PYTHON) is object
 
 
 def is_linen(kind: type) -> bool:
@@ -48,5 +43,16 @@ def is_library(module: object) -> bool:
     top = str(module).split(".", 1)[0]
     if top in _LIBRARIES or (top in sys.stdlib_module_names and top != "__main__"):
         return True
-    file = getattr(sys.modules.get(top), "__file__", None) or ""
+    file = _file_of(top) or ""
     return "site-packages" in file or "dist-packages" in file
+
+
+def _file_of(module: str) -> str | None:
+    """Where a module is written, also if nothing has imported it yet."""
+    if module in sys.modules:
+        return getattr(sys.modules[module], "__file__", None)
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # no name of a module
+        return None
+    return None if spec is None else spec.origin

@@ -7,13 +7,14 @@ refused, since two such values could be taken for one.
 """
 
 import collections
+import contextvars
 import copyreg
 import dataclasses
 import functools
 import hashlib
+import importlib
 import logging
 import re
-import sys
 import threading
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,12 +24,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._identity import used_whole
+from jaxdeep._code import globals_in, imports, names_in, used_whole
+from jaxdeep._identity import ABOUT, MADE_OF, OF_C, is_of_attributes, of_class, taken_from
 from jaxdeep.lasting.code import code_parts, digest, which
 from jaxdeep.lasting.fingerprint import fingerprint
-from jaxdeep.lasting.kinds import is_library, is_linen, is_of_attributes, is_scalar_type, tensor
+from jaxdeep.lasting.kinds import is_library, is_linen, is_scalar_type, tensor
 from jaxdeep.lasting.public_names import name_of, place_of
-from jaxdeep.lasting.written_only import globals_in, imported_in, names_in, rebound, written_only
+from jaxdeep.lasting.written_only import rebound, written_only
 from jaxdeep.optimizers.identity import Init
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
@@ -38,55 +40,14 @@ _SILENT = (
     logging.Logger,
 )  # nothing is computed of them
 _BY_REPR = (jax.sharding.Sharding, jax.sharding.Mesh, jax.ShapeDtypeStruct, jax.Device)
-_OF_C = (
-    types.BuiltinFunctionType,
-    types.WrapperDescriptorType,
-    types.MethodWrapperType,
-    types.MethodDescriptorType,
-    types.ClassMethodDescriptorType,
-)
-_WRAPPERS: dict[type, tuple[str, ...]] = {
-    functools.partial: ("func", "args", "keywords"),
-    functools.cached_property: ("func",),
-    types.MethodType: ("__func__", "__self__"),
-    staticmethod: ("__func__",),
-    classmethod: ("__func__",),
-    property: ("fget",),
-}
 _ADAPTERS = "jaxdeep.adapters."  # whose functions hold the first parameters of modules
 _ADDED_TO: tuple[type, ...] = (
     *(list, set, dict, collections.deque, collections.Counter, collections.defaultdict),
     *(int, float),
 )
+_ARRAYS = (np.ndarray, np.memmap, np.ma.MaskedArray)
 _NEW = vars(copyreg)["__newobj__"]
-# What says of a function or class where it was written, how it is shown, or what it is made from.
-_ABOUT = frozenset(
-    {
-        "__module__",
-        "__name__",
-        "__qualname__",
-        "__doc__",
-        "__dict__",
-        "__weakref__",
-        "__annotations__",
-        "__annotate__",
-        "__annotate_func__",
-        "__annotations_cache__",
-        "__type_params__",
-        "__wrapped__",
-        "__firstlineno__",
-        "__static_attributes__",
-        "__parameters__",
-        "__orig_bases__",
-        "__match_args__",
-        "__abstractmethods__",
-        "_abc_impl",
-        "__dataclass_fields__",
-        "__dataclass_params__",
-        "__signature__",
-        "__slotnames__",
-    }
-)
+_BY_TYPE: Any = functools.singledispatch(len)  # whose code is that of all that keep functions by type
 
 
 def made_of(value: object, name: str = "value", *, strict: bool = True) -> str:
@@ -128,6 +89,8 @@ def made_of(value: object, name: str = "value", *, strict: bool = True) -> str:
 
 def array_digest(array: Any) -> str:
     """The dtype, shape and a checksum of the values of an array, as text."""
+    if isinstance(array, np.ma.MaskedArray):
+        return f"masked {' '.join(map(array_digest, (array.data, array.mask, array.fill_value)))}"
     dtype = array.dtype
     if jnp.issubdtype(dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
@@ -164,16 +127,16 @@ class _Walk:
             return repr(value)
         if isinstance(value, np.dtype) or is_scalar_type(value):
             return f"dtype({jnp.dtype(value).name})"
-        if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        if type(value) in _ARRAYS or isinstance(value, (np.generic, jax.Array)):
             return self._array(value)
         if (array := tensor(value)) is not None:
             return f"{value.dtype} {self._array(array)}"
-        if isinstance(value, _OF_C):
+        if isinstance(value, OF_C):
             owner = getattr(value, "__self__", None)
             holder = "" if owner is None or isinstance(owner, types.ModuleType) else f"{self(owner)}."
             return f"{holder}{getattr(value, '__module__', None) or ''}:{value.__qualname__}"
         if isinstance(value, types.ModuleType):
-            return self._module(value, frozenset())
+            return self._module(value, None, frozenset())
         if isinstance(value, type) and is_library(value.__module__):
             return name_of(value.__module__, value.__qualname__)
         if type(value) is tuple:
@@ -191,7 +154,7 @@ class _Walk:
         if isinstance(value, Init):  # its numbers are told apart from what it is (`numbers_of`)
             driven = {name: h.value for name, h in value.hypers.items() if not h.stays}
             return f"{self(value.function)}{self(value.settings)}{[*value.hypers]}{self(driven)}"
-        describe = getattr(type(value), "_identity_", None)
+        describe = of_class(value, "_identity_")
         if describe is not None and (parts := describe(value)) is not None:
             return f"{type(value).__qualname__}{self(parts)}"
         if isinstance(value, types.FunctionType):
@@ -205,9 +168,12 @@ class _Walk:
             return self._of_type(value, (dict, types.MappingProxyType), f"{{{inside}}}")
         if isinstance(value, (set, frozenset)):
             return self._of_type(value, (), f"{{{', '.join(sorted(map(self._apart, value)))}}}")
-        for kind, attributes in _WRAPPERS.items():
+        if isinstance(value, np.ndarray):
+            return self._of_type(value, (), self._array(value))
+        for kind, attributes in MADE_OF.items():
             if isinstance(value, kind):
-                return f"{kind.__name__}({self._items(getattr(value, name) for name in attributes)})"
+                inside = self._items(getattr(value, name) for name in attributes)
+                return self._of_type(value, (kind,), f"{kind.__name__}({inside})")
         if isinstance(value, type):
             return self._class(value)
         return self._object(value)
@@ -254,13 +220,15 @@ class _Walk:
     def _function(self, function: types.FunctionType) -> str:
         outer, self._holder = self._holder, function.__qualname__
         try:
+            if function.__code__ is _BY_TYPE.__code__:
+                return f"singledispatch({self(dict(vars(function)['registry']))})"
             if is_library(function.__module__):
                 return self._function_of_library(function)
             code = function.__code__
             self.codes.append(code)
             parts = [
                 f"{function.__qualname__}, code {digest(code_parts(code))}",
-                ", ".join(self._variables(function, names_in(code))),
+                ", ".join(self._variables(function)),
                 self((function.__defaults__, function.__kwdefaults__)),
                 self._named(_rest(function.__dict__)),
                 *(self(v) for name, v in function.__dict__.items() if name == "__wrapped__"),
@@ -300,38 +268,55 @@ class _Walk:
         """Whether a value of this name is only written to: by ``add`` of an object it may be read."""
         return name in self._unread and type(value) in _ADDED_TO
 
-    def _variables(self, function: types.FunctionType, names: frozenset[str]) -> Iterator[str]:
-        """What a function closes over, and the variables of its module that have these names."""
-        known = function.__globals__
+    def _variables(self, function: types.FunctionType) -> Iterator[str]:
+        """What a function closes over, what it refers to in its module, and what it imports."""
+        code, known = function.__code__, function.__globals__
+        names, whole = names_in(code), used_whole(code)
         held = [
             *self._closed_over(function),
-            *((n, known[n]) for n in sorted(globals_in(function.__code__) & known.keys())),
+            *((n, known[n]) for n in sorted(globals_in(code) & known.keys())),
         ]
         for name, value in held:
-            if name in used_whole(function.__code__) and isinstance(value, types.ModuleType):
-                names = names.union(n for n in vars(value) if not n.startswith("__"))
             if not self._is_unread(name, value):
-                yield f"{name}={self._global(name, value, names)}"
-        for name in sorted(imported_in(function.__code__) & sys.modules.keys()):
-            yield f"{name}={self._module(sys.modules[name], names)}"
+                yield f"{name}={self._global(name, value, names, whole)}"
+        for name, module, taken in imports(function):
+            if is_library(module):
+                yield f"{name}={module}{f'.{taken}' if taken else ''}"
+            else:
+                yield f"{name}={self._imported(name, module, taken, names, whole)}"
 
-    def _global(self, name: str, value: Any, names: frozenset[str]) -> str:
-        is_module = isinstance(value, types.ModuleType)
-        return self._module(value, names) if is_module else self._under(name, value)
+    def _imported(self, name: str, module: str, taken: str | None, *of_code: frozenset[str]) -> str:
+        """What a function imports, which is imported before it for what it holds."""
+        try:
+            value = taken_from(importlib.import_module(module), taken)
+        except Exception:  # of any kind, which the function itself will raise
+            return "absent"
+        return self._global(name, value, *of_code)
 
-    def _module(self, module: types.ModuleType, names: frozenset[str]) -> str:
-        """A module; of the user's, what code with these names may take from it."""
+    def _global(self, name: str, value: Any, names: frozenset[str], whole: frozenset[str]) -> str:
+        """A value that code calls `name`, which refers to these names, and to some as a whole."""
+        if not isinstance(value, types.ModuleType):
+            return self._under(name, value)
+        return self._module(value, *((None, frozenset()) if name in whole else (names, whole)))
+
+    def _module(
+        self, module: types.ModuleType, names: frozenset[str] | None, whole: frozenset[str]
+    ) -> str:
+        """A module; of the user's, what code with these names may take from it, or all that it has."""
         if is_library(module.__name__):
             return module.__name__
-        if not names:
-            return self._not_known(module)
-        return self._numbered((id(module), names), module, self._taken, names)
+        return self._numbered((id(module), names, whole), module, self._taken, names, whole)
 
-    def _taken(self, module: types.ModuleType, names: frozenset[str]) -> str:
+    def _taken(
+        self, module: types.ModuleType, names: frozenset[str] | None, whole: frozenset[str]
+    ) -> str:
+        found = vars(module)
+        if names is None:  # all that modules in it have counts too
+            names = whole = frozenset(name for name in found if not name.startswith("__"))
         texts = (
-            f"{name}={self._global(name, value, names)}"
-            for name in sorted(names & vars(module).keys())
-            if not self._is_unread(name, value := vars(module)[name])
+            f"{name}={self._global(name, value, names, whole)}"
+            for name in sorted((names | {"__getattr__"}) & found.keys())
+            if not self._is_unread(name, value := found[name])
         )
         return f"{module.__name__}({', '.join(texts)})"
 
@@ -344,7 +329,7 @@ class _Walk:
             f"{base.__qualname__}.{key}={self._under(key, thing)}"
             for base in own
             for key, thing in sorted(vars(base).items())
-            if key not in _ABOUT
+            if key not in ABOUT
             and not isinstance(thing, (types.MemberDescriptorType, types.GetSetDescriptorType))
         ]
         if not is_library(type(kind).__module__):
@@ -355,6 +340,10 @@ class _Walk:
         kind = type(value)
         if isinstance(value, _SILENT) or kind is object:  # which holds nothing
             return kind.__name__
+        if value is np.random.mtrand._rand:
+            return "numpy.random"  # of which frozen distributions of SciPy draw
+        if isinstance(value, contextvars.ContextVar):
+            return f"ContextVar({value.name}, {self(value.get(None))})"
         place = place_of(value)
         if place is not None and is_library(value.__module__):
             return place
@@ -416,7 +405,7 @@ class _Walk:
 
 
 def _rest(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in attributes.items() if name not in _ABOUT}
+    return {name: value for name, value in attributes.items() if name not in ABOUT}
 
 
 def _shortened(text: str) -> str:

@@ -3,7 +3,9 @@
 import dis
 import itertools
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+
+from jaxdeep._code import inside
 
 _LOADS = (
     *("LOAD_GLOBAL", "LOAD_DEREF", "LOAD_NAME", "LOAD_ATTR", "LOAD_METHOD"),
@@ -31,7 +33,7 @@ def written_only(codes: Iterable[types.CodeType]) -> frozenset[str]:
     (True, False)
     """
     written, read = set[str](), set[str]()
-    for code in _inside(codes):
+    for code in inside(codes):
         read.update(c for c in code.co_consts if isinstance(c, str))  # getattr(it, "name")
         read.update(_READING_ALL & {*code.co_names})
         steps = [i for i in dis.get_instructions(code) if i.opname not in _MOVING]
@@ -50,32 +52,8 @@ def rebound(code: types.CodeType) -> frozenset[str]:
     >>> sorted(rebound(count.__code__))
     ['calls']
     """
-    steps = (step for inner in _inside([code]) for step in dis.get_instructions(inner))
+    steps = (step for inner in inside([code]) for step in dis.get_instructions(inner))
     return frozenset(str(step.argval) for step in steps if step.opname in _STORES)
-
-
-def names_in(code: types.CodeType) -> frozenset[str]:
-    """The names of globals and attributes that code, and the functions made inside it, refer to."""
-    return frozenset(name for inner in _inside([code]) for name in inner.co_names)
-
-
-def globals_in(code: types.CodeType) -> frozenset[str]:
-    """The names of globals that code, and the functions made inside it, refer to."""
-    steps = (step for inner in _inside([code]) for step in dis.get_instructions(inner))
-    return frozenset(str(s.argval) for s in steps if s.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
-
-
-def imported_in(code: types.CodeType) -> frozenset[str]:
-    """The modules that code imports where it runs."""
-    steps = (step for inner in _inside([code]) for step in dis.get_instructions(inner))
-    return frozenset(str(step.argval) for step in steps if step.opname == "IMPORT_NAME")
-
-
-def _inside(codes: Iterable[types.CodeType]) -> Iterator[types.CodeType]:
-    """Code, and that of the functions and classes made inside it."""
-    for code in codes:
-        yield code
-        yield from _inside(c for c in code.co_consts if isinstance(c, types.CodeType))
 
 
 def _is_written(steps: list[dis.Instruction]) -> bool:
