@@ -1,5 +1,6 @@
 """A run in phases, such as the head first and then more of the network at a lower rate."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -13,10 +14,10 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.interruption import NOT_BEGUN
 from jaxdeep.fitting.logs import After, listed
 from jaxdeep.fitting.result import FitResult
-from jaxdeep.optimizers import hyperparams, set_hyperparams
-from jaxdeep.optimizers.hyperparameters import undriven
+from jaxdeep.optimizers import at_learning_rate
 from jaxdeep.optimizers.identity import Init
-from jaxdeep.optimizers.scalars import NOT_NEGATIVE, Hyper, Scalars
+from jaxdeep.optimizers.scalars import Scalars
+from jaxdeep.optimizers.transform import update_of
 from jaxdeep.train.going_on import comes_of
 from jaxdeep.train.options import Callback, FitOptions, Phase, options_of
 from jaxdeep.train.state import Network, check_optimizer, only
@@ -71,10 +72,9 @@ def in_phases(
     plan = checked(options)
     optimizers = [_at_rate(optimizer, phase, i) for i, phase in enumerate(plan)]
     all_phases = [only(tx, phase.trainable) for tx, phase in zip(optimizers, plan)]
-    optimizers[0] = _trying_all(optimizers[0], all_phases)
     histories: list[History] = []
     result, changes = None, FitOptions(phases=None)
-    for i, (phase, phase_optimizer) in enumerate(zip(plan, optimizers)):
+    for i, (phase, own) in enumerate(zip(plan, optimizers)):
         changes |= FitOptions(epochs=phase.epochs, trainable=phase.trainable)
         if options["checkpoint"] is not None:
             changes["checkpoint"] = pathlib.Path(options["checkpoint"]) / f"phase{i}"
@@ -82,13 +82,15 @@ def in_phases(
         before = sum(map(_epochs, histories))
         changes["log"] = [After(log, before) for log in listed(options["log"])]
         phase_key = jax.random.fold_in(key, i) if i else key
+        tx = own if i else _trying_all(own, all_phases)
         try:
-            result = fit(model, data, optimizer=phase_optimizer, key=phase_key, **{**passed, **changes})
+            result = fit(model, data, optimizer=tx, key=phase_key, **{**passed, **changes})
         except KeyboardInterrupt as error:  # while this phase was compiled
             if result is None or error.args != (NOT_BEGUN,):
                 raise
             result = result._replace(stopped="interrupted")
             break
+        result = _trained_by(own, result)
         changes |= FitOptions(params=result.params, state=result.state)
         histories = [*histories, result.history]
         if result.stopped == "interrupted":
@@ -114,37 +116,31 @@ def _at_rate(optimizer: Any, phase: Phase, i: int) -> Optimizer:
     check_optimizer(optimizer)
     if phase.learning_rate is None:
         return optimizer
-    rate = {"learning_rate": Hyper(phase.learning_rate, NOT_NEGATIVE)}
-    return _with_init(optimizer, Init(_init_at_rate, (optimizer, i), rate))
-
-
-def _init_at_rate(optimizer: Optimizer, i: int, scalars: Scalars, params: PyTree) -> PyTree:
-    """The state of an optimizer, with the learning rate of phase `i`, whatever drove it."""
-    state = undriven(optimizer.init(params), "learning_rate")
-    names = [name for name in hyperparams(state) if name.split("/")[-1] == "learning_rate"]
-    if not names:
-        raise ValueError(
-            f"phases[{i}].learning_rate needs an optimizer of jaxdeep, with a learning_rate in its "
-            "state, or a function from the rate to an optimizer"
-        )
-    return set_hyperparams(state, **dict.fromkeys(names, scalars.hyperparams["learning_rate"]))
+    return at_learning_rate(optimizer, phase.learning_rate)
 
 
 def _trying_all(optimizer: Optimizer, optimizers: Sequence[Optimizer]) -> Optimizer:
     """The optimizer, whose `init` first traces those of all phases, so that their errors come now."""
-    return _with_init(optimizer, Init(_init_after_trying, (optimizer, tuple(optimizers)), {}))
+    init = Init(_init_after_trying, (optimizer, tuple(optimizers)), {})
+    return optax.GradientTransformationExtraArgs(init, update_of(optimizer))
 
 
 def _init_after_trying(
     optimizer: Optimizer, optimizers: tuple[Optimizer, ...], scalars: Scalars, params: PyTree
 ) -> PyTree:
-    for phase_optimizer in optimizers:
-        jax.eval_shape(phase_optimizer.init, params)
+    for i, phase_optimizer in enumerate(optimizers):
+        try:
+            jax.eval_shape(phase_optimizer.init, params)
+        except ValueError as error:
+            raise ValueError(f"phases[{i}]: {error}") from error
     return optimizer.init(params)
 
 
-def _with_init(optimizer: Optimizer, init: Callable[[PyTree], PyTree]) -> Optimizer:
-    return optax.GradientTransformationExtraArgs(init, optax.with_extra_args_support(optimizer).update)
+def _trained_by(optimizer: Optimizer, result: FitResult) -> FitResult:
+    """The result, which goes on with the optimizer of its phase, not with the one that tried all."""
+    comes_of(result.train_state, optimizer)
+    trained_with = {**result.problem.trained_with, "optimizer": optimizer}
+    return result._replace(problem=dataclasses.replace(result.problem, trained_with=trained_with))
 
 
 def _after(histories: Sequence[History], callback: Callback) -> Callback:

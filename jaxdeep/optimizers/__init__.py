@@ -20,7 +20,7 @@ from jaxdeep.optimizers.descent import (
 )
 from jaxdeep.optimizers.evaluation import evaluation_params
 from jaxdeep.optimizers.guards import EmaState, SkipState, ema_params, skip_nonfinite
-from jaxdeep.optimizers.hyperparameters import hyperparams, set_hyperparams
+from jaxdeep.optimizers.hyperparameters import at_learning_rate, hyperparams, set_hyperparams
 from jaxdeep.optimizers.lion import lion, scale_by_lion
 from jaxdeep.optimizers.moments import (
     bias_correction,
@@ -53,6 +53,7 @@ __all__ = [
     "add_decayed_weights",
     "add_l1_penalty",
     "add_l2_penalty",
+    "at_learning_rate",
     "bias_correction",
     "bytes_per_param",
     "check_transform",

@@ -1,6 +1,7 @@
 """Reading and editing the hyperparameters of an optimizer's state."""
 
 import collections
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import jax
@@ -12,10 +13,12 @@ from jax.typing import ArrayLike
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
+from jaxdeep._calls import remembered
 from jaxdeep._precision import overflows
 from jaxdeep._shapes import Arrays, PyTree
 from jaxdeep.optimizers import plateau
 from jaxdeep.optimizers.guards import EmaState
+from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.plateau import PlateauState
 from jaxdeep.optimizers.scalars import (
     DECAY,
@@ -23,11 +26,13 @@ from jaxdeep.optimizers.scalars import (
     POSITIVE,
     ROUNDING,
     SHARE,
+    Hyper,
+    Scalars,
     driven_values,
     lost,
 )
 from jaxdeep.optimizers.slow import STEP_SIZE
-from jaxdeep.optimizers.transform import TransformState
+from jaxdeep.optimizers.transform import Transform, TransformState, update_of
 from jaxdeep.tree import path_name
 
 State: TypeAlias = TransformState | EmaState | PlateauState  # of what has hyperparameters
@@ -143,6 +148,56 @@ def undriven(opt_state: PyTree, name: str) -> PyTree:
         return node._replace(hyperparams=held | node.hyperparams)
 
     return jax.tree.map(edit, opt_state, is_leaf=_is_ours)
+
+
+@remembered
+def at_learning_rate(optimizer: optax.GradientTransformation, learning_rate: ArrayLike) -> Transform:
+    """An optimizer that begins with another learning rate and stays at it, whatever schedule it has.
+
+    It updates as `optimizer` does; its state holds the rate, which goes before that of the schedule,
+    in every transformation of a chain that has one. A phase of `jaxdeep.fit` with a rate
+    (`jaxdeep.train.Phase`) trains with this.
+
+    Args:
+      optimizer: any optax transformation with a `learning_rate` in its state, as those of jaxdeep have.
+      learning_rate: η ≥ 0, a number or a scalar array.
+
+    Raises:
+      TypeError: not an optax transformation, a schedule.
+      ValueError: η < 0; at `init`, a state without a learning rate.
+
+    >>> import jaxdeep as jd
+    >>> scheduled = jd.optimizers.sgd(jd.schedules.cosine(0.1, 100))
+    >>> tx = at_learning_rate(scheduled, 0.5)
+    >>> updates, state = tx.update(1.0, tx.init(0.0))
+    >>> float(updates), float(hyperparams(state)["learning_rate"])
+    (-0.5, 0.5)
+    """
+    if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
+        raise TypeError(f"optimizer must be an optax transformation, got {optimizer!r}")
+    _checks.check_hyperparameter("learning_rate", learning_rate, NOT_NEGATIVE)
+    init = Init(_init_at_rate, (optimizer,), {"learning_rate": Hyper(learning_rate, NOT_NEGATIVE)})
+    # an update of its own, for by the update it is known how something was made
+    update = Described(_update_at_rate, (update_of(optimizer),))
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _update_at_rate(
+    update: Callable[..., tuple[PyTree, PyTree]], *args: PyTree, **extra: object
+) -> tuple[PyTree, PyTree]:
+    return update(*args, **extra)
+
+
+def _init_at_rate(optimizer: optax.GradientTransformation, scalars: Scalars, params: PyTree) -> PyTree:
+    state = undriven(optimizer.init(params), "learning_rate")
+    names = [name for name in hyperparams(state) if name.split("/")[-1] == "learning_rate"]
+    if not names:
+        raise ValueError(
+            "learning_rate needs an optimizer of jaxdeep, with a learning_rate in its state; others are "
+            "made with it (phases= take a function from the rate to an optimizer)"
+        )
+    rate = (driven_values(scalars.driven) | scalars.hyperparams)["learning_rate"]
+    return set_hyperparams(state, **dict.fromkeys(names, rate))
 
 
 RECORDED = ("learning_rate", "momentum")  # whether they change or not

@@ -12,13 +12,14 @@ from jax.tree_util import KeyPath, PyTreeDef
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
+from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.optimizers.bits import Words
 from jaxdeep.optimizers.codes import Coded, all_decoded, encoded, in_parts, is_coded, joined, rounded
 from jaxdeep.optimizers.dependence import depend_on_values
 from jaxdeep.optimizers.evaluation import states_of
 from jaxdeep.optimizers.identity import Described
-from jaxdeep.optimizers.transform import Transform, check_state, check_updates, leaves_beside
+from jaxdeep.optimizers.transform import Transform, check_state, check_updates, leaves_beside, update_of
 from jaxdeep.tree import Where, check_where, mask, path_name
 
 _STATES = ("bfloat16", "int8")
@@ -48,6 +49,7 @@ class _Settings(NamedTuple):
     min_size: int
 
 
+@remembered
 def low_precision(
     inner: optax.GradientTransformation,
     state: str = "int8",
@@ -136,11 +138,8 @@ def low_precision(
     if where is not None:
         check_where(where)
     settings = _Settings(state, params, where, _checks.check_count("min_size", min_size))
-    update = inner.update
-    if isinstance(inner, optax.GradientTransformation):
-        update = optax.with_extra_args_support(inner).update
     return optax.GradientTransformationExtraArgs(
-        Described(_init, (inner.init, settings)), Described(_update, (update, settings))
+        Described(_init, (inner.init, settings)), Described(_update, (update_of(inner), settings))
     )
 
 

@@ -244,6 +244,18 @@ def _update(
     )
 
 
+def update_of(tx: Any) -> Callable[..., tuple[PyTree, PyTree]]:
+    """The ``update`` of a transformation, which takes further arguments, used or not.
+
+    >>> update_of(optax.sgd(0.5))(1.0, optax.sgd(0.5).init(0.0), value=3.0)[0]
+    -0.5
+    """
+    if isinstance(tx, optax.GradientTransformation):
+        tx = optax.with_extra_args_support(tx)
+    update: Callable[..., tuple[PyTree, PyTree]] = tx.update
+    return update
+
+
 def check_state(name: str, state: object, kind: type) -> None:
     """Refuse what is not the state that ``init`` makes.
 

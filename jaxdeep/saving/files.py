@@ -69,9 +69,10 @@ def save(
       training: what `jaxdeep.fit` needs to go on, as a dict of its arguments: ``result.training``
         (`FitResult.training`), or some of it, such as ``{"optimizer": …, "loss": …, "metrics": …}``
         without a train state. ``load(path, training=True)`` gives it back. Optimizers, schedules,
-        losses, metrics and penalties of jaxdeep and optax are kept by their names and arguments, your
-        own functions by those of `jaxdeep.saving.register`. In place of an optimizer that has none, pass
-        what makes it, ``functools.partial(optax.lbfgs, 0.1)`` or a function that is registered.
+        losses, metrics and penalties of jaxdeep are kept by their names and arguments, and so are most
+        of optax (a table in docs/guide.md has the others), your own functions by the names of
+        `jaxdeep.saving.register`. In place of an optimizer that has none, pass what makes it,
+        ``functools.partial(optax.lbfgs, 0.1)`` or a function that is registered.
 
     With several processes all of them call it, and the first writes.
 

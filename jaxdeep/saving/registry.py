@@ -241,6 +241,28 @@ def factory_of(
     return None
 
 
+def multi_steps(thing: Any) -> dict[str, Any] | None:
+    """The arguments of an `optax.MultiSteps`, or of the pair that it gives; None for all else.
+
+    >>> multi_steps(optax.MultiSteps(optax.sgd(0.1), 3))["every_k_schedule"]
+    3
+    """
+    is_pair = isinstance(thing, optax.GradientTransformation)
+    steps = getattr(thing.init, "__self__", None) if is_pair else thing
+    if type(steps) is not optax.MultiSteps or (is_pair and thing != steps.gradient_transformation()):
+        return None
+    own: dict[str, Any] = {name.lstrip("_"): value for name, value in vars(steps).items()}
+    inner = own.get("opt", optax.identity())
+    arguments = {"opt": _unwrapped(inner.init, inner.update)}
+    for name in ("every_k_schedule", "use_grad_mean", "should_skip_update_fn", "accumulator_dtype"):
+        value = own.get(name)
+        if _is_made(value) and _maker(value) == "MultiSteps.__init__":  # of a number, or of the default
+            value = remembered(value).get(name)
+        arguments[name] = value
+    again = optax.MultiSteps(**arguments)
+    return arguments if difference(vars(steps), vars(again)) is None else None
+
+
 def maker_in_optax(thing: Any) -> str | None:
     """The function of optax in which a function, or a transformation, was made; None for all others.
 

@@ -62,7 +62,7 @@ def described(training: Mapping[str, Any], params: PyTree, state: PyTree) -> tup
     if "optimizer" not in training:
         raise ValueError("training holds a train_state, and no optimizer that it belongs to")
     optimizer = training["optimizer"]
-    optimizer = optimizer if isinstance(optimizer, optax.GradientTransformation) else optimizer()
+    optimizer = optimizer if hasattr(optimizer, "init") else optimizer()
     check_going_on(optimizer, ts, training.get("trainable"))
     _check_of_model(ts, params, state)
     by_path = dict(zip(leaf_paths(ts.opt_state), jax.tree.leaves(ts.opt_state)))
@@ -113,7 +113,7 @@ def restored(about: Json, params: PyTree, state: PyTree, arrays: Mapping[str, np
 
 def _encoded(name: str, value: Any) -> Json:
     try:
-        if name == "optimizer" and not isinstance(value, optax.GradientTransformation):
+        if name == "optimizer" and not hasattr(value, "init"):  # a pair, as `optax.MultiSteps` is
             return _maker(value)
         if name == "class_weight" and isinstance(value, Mapping):  # whose names are whole numbers
             value = tuple(value.items())
@@ -128,7 +128,7 @@ def _encoded(name: str, value: Any) -> Json:
         if not isinstance(error, InnerError):
             raise ValueError(f"training[{name!r}]: {error}. Or pass {registered}") from error
         of = registry.optimizer_with(value, error.maker)
-        named = f"functools.partial({of}, …), with its arguments, or " if of else ""
+        named = f"functools.partial({of}, …), with its arguments, if it is that alone, or " if of else ""
         raise ValueError(
             f"training[{name!r}]: {InnerError(of or error.maker)}: pass {named}{registered}"
         ) from error

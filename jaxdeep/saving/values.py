@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxdeep.nn.model import Model
 from jaxdeep.preprocessing.layers import PARTS, Fitted
@@ -66,6 +67,8 @@ def encode(value: object, most: float = _LARGEST) -> Json:
         return {"dtype": jnp.dtype(value).name}
     if isinstance(value, Columns):
         return {"columns": value.to_config()}
+    if (steps := registry.multi_steps(value)) is not None:
+        return {"multi_steps": _keywords(steps)["keywords"], "is_pair": isinstance(value, tuple)}
     if callable(value) or (isinstance(value, tuple) and not isinstance(value, Model)):
         return _encode_function(value)
     if isinstance(value, Model):
@@ -168,6 +171,11 @@ def _decoded(keywords: Json) -> dict[str, Any]:
     return {name: decode(value) for name, value in (keywords or {}).items()}
 
 
+def _multi_steps(multi_steps: Json, is_pair: bool) -> Any:
+    steps = optax.MultiSteps(**_decoded(multi_steps))
+    return steps.gradient_transformation() if is_pair else steps
+
+
 def _number(number: Json, dtype: str) -> np.generic:
     return _plain_dtype(dtype).type(decode(number))
 
@@ -231,4 +239,5 @@ _DECODERS: dict[str | None, Callable[..., Any]] = {
     "instant": _instant,
     "partial": _partial,
     "made_by": _made_by,
+    "multi_steps": _multi_steps,
 }

@@ -647,6 +647,7 @@ optimizer(
 optimizer("add_decayed_weights", weight_decay=0.1, where="*/kernel")
 optimizer("add_l1_penalty", l1=0.1, where="*/kernel")
 optimizer("add_l2_penalty", l2=0.1, where="*/kernel", half=False)
+optimizer("at_learning_rate", optimizer=jd.optimizers.adam(0.1), learning_rate=0.2)
 optimizer("bias_correction", decay=0.5)
 optimizer("clip_by_global_norm", max_norm=0.5, eps=1e-3)
 optimizer("clip_by_norm", max_norm=0.5)

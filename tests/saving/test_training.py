@@ -125,7 +125,11 @@ def test_the_file_says_what_it_is_made_of_and_holds_each_array_once(tmp_path, ha
     {"class_weight": {1: 3.0}, "penalty": jd.regularizers.l2(0.01, where="*/kernel")},
     {"optimizer": optax.contrib.schedule_free_adamw(0.01)},
     {"phases": [(1, "o/*"), (2, None)]},
-], ids=["trainable", "best", "ema", "weights", "schedule_free", "phases"])  # fmt: skip
+    {"phases": [(1, "o/*", 1e-2), (1, None, 1e-3)]},
+    {"optimizer": jd.optimizers.low_precision(adam(), "bfloat16", min_size=2)},
+    {"optimizer": optax.MultiSteps(optax.adam(1e-2), 2)},
+], ids=["trainable", "best", "ema", "weights", "schedule_free", "phases", "rates", "low_precision",
+        "multi_steps"])  # fmt: skip
 def test_all_that_decides_a_step_is_kept(tmp_path, options):
     epochs = 1 if "phases" in options else 2
     result = trained(epochs=epochs, **options)
@@ -137,6 +141,29 @@ def test_all_that_decides_a_step_is_kept(tmp_path, options):
     same(here.train_state, there.train_state)
     if "class_weight" in options:
         assert training["class_weight"] == {1: 3.0}
+
+
+RATED = {
+    "a number": jd.optimizers.adam(1e-2),
+    "a schedule": jd.optimizers.adam(jd.schedules.one_cycle(peak_value=0.01, transition_steps=24)),
+    "a chain": adam(),
+    "of optax": optax.chain(optax.clip(1.0), jd.optimizers.sgd(jd.schedules.cosine(0.1, 24))),
+    "a function": jd.optimizers.adam,
+}
+
+
+@pytest.mark.optimized
+@pytest.mark.few("a schedule")
+@pytest.mark.parametrize("name", RATED)
+def test_the_rate_that_a_phase_has_set_is_kept(tmp_path, name):
+    run = functools.partial(jd.fit, MODEL, (X, Y), batch_size=16, progress=False)
+    for phases in ([(1, "o/*", 1e-2), (1, None, 1e-3)], [(1, "o/*", 1e-3)]):
+        result = run(optimizer=RATED[name], phases=phases, key=3, **HOW)
+        jd.save(tmp_path / "m", MODEL, result.params, result.state, training=result.training)
+        training = jd.load(tmp_path / "m", training=True)[3]
+        there, here = run(**training, epochs=1), run(**result.training, epochs=1)
+        same(there.train_state, here.train_state)
+        np.testing.assert_allclose(there.history["learning_rate"], 1e-3, rtol=1e-6)
 
 
 def test_the_names_alone_are_kept_without_a_train_state(tmp_path):
@@ -198,6 +225,31 @@ def test_dicts_with_whole_numbers_as_names_are_kept(tmp_path):
     for odd in ([[1.5, 2]], [[True, 2]], [[[1], 2]], [1], {"a": 1}):
         with pytest.raises(ValueError, match="is not a value that jaxdeep writes"):
             decode({"pairs": odd})
+
+
+@pytest.mark.parametrize("make", [
+    lambda: jd.optimizers.low_precision(optax.adam(0.1), "bfloat16", where="a", min_size=2),
+    lambda: jd.optimizers.low_precision(adam(), min_size=2),
+    lambda: jd.optimizers.at_learning_rate(adam(), 0.3),
+    lambda: optax.MultiSteps(optax.adam(0.1), 2),
+    lambda: optax.MultiSteps(jd.optimizers.adam(0.1), 2, use_grad_mean=False),
+    lambda: optax.MultiSteps(adam(), 2).gradient_transformation(),
+    lambda: optax.chain(
+        optax.clip(1.0),
+        optax.MultiSteps(
+            optax.sgd(0.1), 2, should_skip_update_fn=optax.skip_not_finite, accumulator_dtype="bfloat16"
+        ).gradient_transformation(),
+    ),
+])  # fmt: skip
+def test_wrappers_with_settings_are_named(make):
+    again = decode(json.loads(json.dumps(encode(make()))))
+    assert type(again) is type(make())
+    same_updates(make(), again)
+
+
+def test_a_schedule_of_steps_without_a_name_is_refused():
+    with pytest.raises(ValueError, match="has no name to be saved by"):
+        encode(optax.MultiSteps(optax.adam(0.1), lambda step: 2 + step))
 
 
 @pytest.mark.parametrize(("optimizer", "named"), [
