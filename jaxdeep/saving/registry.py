@@ -248,18 +248,18 @@ def multi_steps(thing: Any) -> dict[str, Any] | None:
     3
     """
     is_pair = isinstance(thing, optax.GradientTransformation)
-    steps = getattr(thing.init, "__self__", None) if is_pair else thing
+    steps: Any = getattr(thing.init, "__self__", None) if is_pair else thing
     if type(steps) is not optax.MultiSteps or (is_pair and thing != steps.gradient_transformation()):
         return None
     own: dict[str, Any] = {name.lstrip("_"): value for name, value in vars(steps).items()}
     inner = own.get("opt", optax.identity())
     arguments = {"opt": _unwrapped(inner.init, inner.update)}
     for name in ("every_k_schedule", "use_grad_mean", "should_skip_update_fn", "accumulator_dtype"):
-        value = own.get(name)
+        value: Any = own.get(name)
         if _is_made(value) and _maker(value) == "MultiSteps.__init__":  # of a number, or of the default
             value = remembered(value).get(name)
         arguments[name] = value
-    again = optax.MultiSteps(**arguments)
+    again: Any = optax.MultiSteps(**arguments)
     return arguments if difference(vars(steps), vars(again)) is None else None
 
 

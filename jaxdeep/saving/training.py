@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.evaluation import EVALUATED
