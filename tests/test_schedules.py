@@ -157,6 +157,12 @@ def test_a_cosine_restarts_cycle_after_cycle(ratio, lower, alpha):
     np.testing.assert_allclose(schedule(steps + 0.0), expected, rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("ratio", [1.0, 2.0])
+def test_a_cycle_may_be_longer_than_any_step(ratio):
+    schedule = schedules.cosine_restarts(0.1, 2**32, t_mul=ratio)
+    np.testing.assert_allclose(schedule(2**30), 0.1 * np.cos(np.pi / 8) ** 2, rtol=1e-6)
+
+
 def test_cycles_that_grow_too_slowly_are_refused():
     with pytest.raises(ValueError, match=r"t_mul must be 1 or at least 1.01, got 1.001"):
         schedules.cosine_restarts(0.1, 10, t_mul=1.001)

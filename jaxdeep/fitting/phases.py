@@ -132,7 +132,8 @@ def _init_after_trying(
         try:
             jax.eval_shape(phase_optimizer.init, params)
         except ValueError as error:
-            raise ValueError(f"phases[{i}]: {error}") from error
+            joint = "." if str(error).startswith("learning_rate") else ": "
+            raise ValueError(f"phases[{i}]{joint}{error}") from error
     return optimizer.init(params)
 
 

@@ -55,16 +55,19 @@ def cosine_restarts(
 
     def place(step: Num[Array, "*steps"]) -> tuple[Num[Array, "*steps"], Float[Array, "*steps"]]:
         """The number of the cycle, and the share of it that has passed."""
+        whole = jnp.issubdtype(step.dtype, jnp.integer)
+        if t_mul == 1 and whole and first > jnp.iinfo(step.dtype).max:  # a cycle that no step ends
+            return jnp.zeros_like(step), jnp.divide(*floats(step, float(first)))
         if t_mul == 1:
             within, length = floats(step % first, first)
             return step // first, within / length
         reached = begins[1:]
-        if jnp.issubdtype(step.dtype, jnp.integer):
+        if whole:
             reached = np.ceil(reached)
             reached = reached[reached <= jnp.iinfo(step.dtype).max].astype(step.dtype)
         number = jnp.searchsorted(jnp.asarray(reached), step, side="right")
         elapsed, starts, ratio = floats(step, begins, t_mul)
-        return number, (elapsed - starts[number]) / (first * ratio**number)
+        return number, (elapsed - starts[number]) / (float(first) * ratio**number)
 
     def schedule(step: Num[ArrayLike, "*steps"]) -> Float[Array, "*steps"]:
         number, passed = place(since(step, 0))

@@ -154,7 +154,7 @@ def over_block(
     if count is None:
         return _advanced(step, (carry, totals), block, skip)
 
-    def body(i: Integer[Array, ""], both: Both[Carry]) -> Both[Carry]:
+    def body(i: Integer[Array, ""] | int, both: Both[Carry]) -> Both[Carry]:
         return _advanced(step, both, jax.tree.map(lambda a: a[i], block), skip)
 
     return jax.lax.fori_loop(0, count, body, (carry, totals))

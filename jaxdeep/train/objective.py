@@ -198,7 +198,23 @@ def _value(
     name: str, one: Reported, *, outputs: PyTree, y: PyTree, weights: ArrayLike | None, counted: Any
 ) -> Tally | Float[Array, ""]:
     """What is reported of a batch under this name."""
-    metric, found, due = one.function, one.of("outputs", outputs), one.of("targets", y)
+    found, due = one.of("outputs", outputs), one.of("targets", y)
+    try:
+        return _of_part(name, one, found, due, weights, counted)
+    except TypeError as error:
+        if one.is_loss or not isinstance(found, (Mapping, tuple, list)):
+            raise
+        first = next(iter(found)) if isinstance(found, Mapping) else 0
+        raise TypeError(
+            f"metrics[{name!r}] is given all outputs at once, and is not of several ({error}); that of "
+            f"one of them is metrics={{{first!r}: {{{name!r}: …}}}}"
+        ) from error
+
+
+def _of_part(
+    name: str, one: Reported, found: PyTree, due: PyTree, weights: ArrayLike | None, counted: Any
+) -> Tally | Float[Array, ""]:
+    metric = one.function
     if isinstance(metric, Metric):
         return Tally(metric.update(metric.init(), found, due, weights), metric)
     if one.is_loss:

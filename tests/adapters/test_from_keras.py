@@ -1,5 +1,6 @@
 """Saved models of Keras read without Keras: what they gave there, and what no file may make it do."""
 
+import contextlib
 import functools
 import io
 import json
@@ -364,13 +365,14 @@ REFUSED = {
     "an unknown class": (
         {"class_name": "LSTM"},
         {},
-        "LSTM 'hidden2': is a LSTM, which jaxdeep does not have",
+        "LSTM 'hidden2': is a LSTM, which jaxdeep does not have; jaxdeep.adapters.from_keras_model runs",
     ),
     "half precision": (
         {},
         {"dtype": {"config": {"name": "mixed_float16"}}},
         "has dtype 'mixed_float16'",
     ),
+    "no boolean": ({}, {"use_bias": "no"}, "has use_bias='no', which must be true or false"),
     "quantised": ({}, {"quantization_config": {"mode": "int8"}}, "has quantization_config="),
     "an activation": (
         {},
@@ -415,6 +417,36 @@ def test_an_argument_that_means_something_else_is_refused(name):
     config, message = CONFIGS[name]
     with pytest.raises(ValueError, match=message):
         layer_of(name, Given(config, []))
+
+
+def test_a_layer_that_was_never_built_is_named(tmp_path):
+    parts = members()
+    config = json.loads(parts["config.json"])
+    layer(config, "hidden2")["build_config"] = None
+    parts["config.json"] = json.dumps(config)
+    parts["model.weights.h5"] = changed(
+        parts["model.weights.h5"], lambda file: file["layers"].pop("dense_1", None)
+    )
+    message = "Dense 'hidden2': is not built and has no variables: call the model on an input"
+    with pytest.raises(ValueError, match=message):
+        jd.adapters.from_keras(packed(tmp_path / "m.keras", parts))
+
+
+def test_damaged_files_are_named_and_nothing_else_is_raised(tmp_path):
+    whole, rng, path = (FIXTURES / "table.keras").read_bytes(), np.random.default_rng(0), tmp_path / "m"
+    refused = 0
+    for size in rng.integers(100, len(whole), 20):
+        damaged = bytearray(whole if size % 2 else whole[:size])
+        damaged[size // 2] ^= 255
+        path.write_bytes(damaged)
+        with contextlib.suppress(ValueError):
+            jd.adapters.from_keras(path)
+            continue
+        refused += 1
+    assert refused > 10
+    path.write_bytes(whole.replace(b"\x89HDF", b"\x89HDG"))
+    with pytest.raises(ValueError, match=r"source: .*model.weights.h5 is damaged: Bad CRC"):
+        jd.adapters.from_keras(path)
 
 
 def test_other_things_are_no_models(tmp_path):

@@ -3,12 +3,15 @@
 Nothing in a file is run or unpickled, no link is followed, and no size that a file claims is believed.
 """
 
+import contextlib
+import functools
 import io
 import json
 import math
 import os
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -78,7 +81,8 @@ def _reader(path: pathlib.Path) -> Callable[[], bytes]:
 
 def _members(path: pathlib.Path) -> dict[str, Callable[[], bytes]]:
     """The members of a zip file, none of which is looked at if one of them is not as Keras writes it."""
-    archive = zipfile.ZipFile(path)
+    with _whole(f"source: {path}"):
+        archive = zipfile.ZipFile(path)
     found: dict[str, Callable[[], bytes]] = {}
     for info in archive.infolist():
         name = info.filename
@@ -96,8 +100,22 @@ def _members(path: pathlib.Path) -> dict[str, Callable[[], bytes]]:
                 f"source: {path} has a member {name!r} of {info.compress_size:,} bytes that claims to "
                 f"hold {info.file_size:,}"
             )
-        found[name] = lambda name=name: archive.read(name)  # type: ignore[misc]
+        found[name] = functools.partial(_member, archive, name, path)
     return found
+
+
+def _member(archive: zipfile.ZipFile, name: str, path: pathlib.Path) -> bytes:
+    with _whole(f"source: {path}: {name}"):
+        return archive.read(name)
+
+
+@contextlib.contextmanager
+def _whole(where: str) -> Iterator[None]:
+    """Errors of libraries that read a file which is not as it was written are one, in words."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, KeyError) as error:
+        raise ValueError(f"{where} is damaged: {error}") from None
 
 
 def _config(text: bytes) -> Config:
@@ -150,7 +168,7 @@ def variables(content: bytes, where: str) -> Variables:
         file = h5py.File(io.BytesIO(content), "r")
     except OSError as error:
         raise ValueError(f"{where} is no HDF5 file: {error}") from None
-    with file:
+    with file, _whole(where):
         for path, data in _datasets(h5py, file, where):
             owner, _, last = path.rpartition("/")
             is_variable = f"/{owner}".endswith("/vars") and last.isdigit()

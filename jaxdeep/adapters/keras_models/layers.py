@@ -33,8 +33,11 @@ class Given(NamedTuple):
     shape: Sequence[int | None] | None = None
 
     def get(self, name: str, default: Any = None) -> Any:
-        """An argument; a default where it is missing."""
-        return self.config.get(name, default)
+        """An argument; a default where it is missing. One that is true or false must be that."""
+        value = self.config.get(name, default)
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise ValueError(f"has {name}={value!r}, which must be true or false")
+        return value
 
     def named(self, *names: str | None) -> dict[str, jax.Array]:
         """The variables by these names, of which those that are None are not there."""

@@ -1,5 +1,6 @@
 """Saved models of Keras 3 as models of jaxdeep, without Keras."""
 
+import contextlib
 import itertools
 import os
 import re
@@ -51,8 +52,8 @@ def from_keras(source: Any, *, weights: Path | None = None) -> tuple[Model, PyTr
     Raises:
       ValueError: a layer or an argument that jaxdeep does not have; a description that is not built as
         Keras builds one, by the layer; variables that are missing, by the
-        path that was looked for and those that are there; a file that holds code, links, data of other
-        files or more than it stores; FileNotFoundError. ImportError: h5py is not installed.
+        path that was looked for and those that are there; a file that is damaged, or holds code, links,
+        data of other files or more than it stores; FileNotFoundError. ImportError: there is no h5py.
 
     Source: the format of ``keras.saving``, version 3.
 
@@ -166,9 +167,14 @@ def _part(config: Config, path: str, variables: Variables) -> _Read:
     there = variables.get(path, [])
     given = Given(own, there, shape if _is_shape(shape) else None)
     try:
-        made = layer_of(config["class_name"], given)
+        with _or_by_keras():
+            made = layer_of(config["class_name"], given)
     except ValueError as error:
         if not there and " variables (" in str(error):
+            if not config.get("build_config"):
+                raise ValueError(
+                    "is not built and has no variables: call the model on an input in Keras first"
+                ) from None
             known = ", ".join(sorted(variables)) or "none"
             raise ValueError(
                 f"has its variables at {path}/vars, and there are {known}; those of a layer that two "
@@ -176,6 +182,18 @@ def _part(config: Config, path: str, variables: Variables) -> _Read:
             ) from None
         raise
     return _Read(*made, frozen=[] if own.get("trainable", True) else [()])
+
+
+@contextlib.contextmanager
+def _or_by_keras() -> Iterator[None]:
+    """What jaxdeep does not have is refused with what runs it nevertheless."""
+    try:
+        yield
+    except ValueError as error:
+        if "from_keras_model" in str(error) or " variables (" in str(error):
+            raise
+        runs = "jaxdeep.adapters.from_keras_model runs any model of an installed Keras"
+        raise ValueError(f"{error}; {runs}") from None
 
 
 def _together(model: Model, parts: Mapping[str, _Read], config: Config) -> _Read:
@@ -205,7 +223,8 @@ def _functional(own: Config, path: str, variables: Variables) -> _Read:
                     "has its calls in the form of Keras 2: load the model in Keras 3 and save it"
                 )
             for number, node in enumerate(nodes):
-                calls.append(_call(one, number, node, parts))
+                with _or_by_keras():
+                    calls.append(_call(one, number, node, parts))
     outer = _history(own["input_layers"], nested), _history(own["output_layers"], nested)
     taken = outer[0][0] if isinstance(outer[0], tuple) and len(outer[0]) == 1 else outer[0]
     calls = _in_order(calls, inputs)
@@ -238,6 +257,8 @@ def _call(config: Config, number: int, node: Config, parts: dict[str, _Read]) ->
             raise ValueError(f"is an operation with the arguments {[*others]}, which are not known")
         tensors = [_tensors(one) for one in args]
         numbers = [None if found is not None else one for one, found in zip(args, tensors)]
+        if config["class_name"] == "GetItem":
+            raise ValueError("is an index or a slice of an array, which jaxdeep has no layer for")
         if any(one is not None and not isinstance(one, (int, float)) for one in numbers):
             raise ValueError("is an operation on an array that is not part of the model")
         settings = {k: v for k, v in config["config"].items() if k not in ("name", "dtype")}
