@@ -186,6 +186,7 @@ def test_ids_come_out_as_they_came_in(kind, trained, tmp_path, monkeypatch):
         assert read(out)["code"] == cells
         assert polars.read_parquet(tmp_path / "p.parquet")["code"].to_list() == cells
         return
+    pytest.importorskip("pyarrow", reason="without it a Parquet file is written with ids as texts")
     ids = {
         "number": polars.Series([2**60 + 1, None, *range(6)]),
         "bytes": polars.Series([b"a", None, *[b"caf\xc3\xa9"] * 6]),
