@@ -29,15 +29,22 @@ def microseconds(name: str, array: np.ndarray) -> np.ndarray:
     >>> microseconds("day", np.array(["1677-01-01", "2300-01-01"], "M8[s]")).tolist()
     [-9246096000000000, 10413792000000000]
     """
-    found = array.astype("M8[us]")
-    unit = np.datetime_data(array.dtype)[0]
-    if unit in ("Y", "M", "W", "D", "h", "m", "s", "ms"):  # coarser ones reach further
-        lost = (found.astype(array.dtype) != array) & ~np.isnat(array)
+    unit, multiple = np.datetime_data(array.dtype)
+    if unit in _MICROSECONDS:  # coarser units reach further
+        most = (2**63 - 1) // (_MICROSECONDS[unit] * multiple)
+        numbers = array.astype(np.int64)
+        lost = ((numbers > most) | (numbers < -most)) & ~np.isnat(array)
         if lost.any():
             raise ValueError(
                 f"column {quoted(name)} holds {array[lost][0]}, a date beyond ±290,000 years"
             )
-    return found.astype(np.int64)
+    return array.astype("M8[us]").astype(np.int64)
+
+
+_MICROSECONDS = {
+    **{"ms": 10**3, "s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6, "D": 86400 * 10**6},
+    **{"W": 7 * 86400 * 10**6, "M": 31 * 86400 * 10**6, "Y": 366 * 86400 * 10**6},
+}
 
 
 def read_dates(texts: Iterable[str]) -> tuple[list[int | None], set[bool]]:
