@@ -231,6 +231,25 @@ def test_an_object_that_holds_another_value_is_another_function(monkeypatch):
     assert quick(loss=other, epochs=1).history["loss"][0] > 2 * one.history["loss"][0]
 
 
+class Weights:
+    def __getitem__(self, index):
+        return CONSTANT
+
+
+WEIGHTS = Weights()
+
+
+def test_a_variable_that_an_operator_reads_makes_another_function(monkeypatch):
+    def loss(outputs, y):
+        return WEIGHTS[0] * jd.losses.softmax_cross_entropy(outputs, y)
+
+    one = quick(loss=loss)
+    with nothing_compiled():
+        quick(loss=loss)
+    monkeypatch.setitem(globals(), "CONSTANT", 3.0)
+    assert quick(loss=loss).history["loss"][0] > 2 * one.history["loss"][0]
+
+
 def test_a_function_that_counts_its_traces_is_traced_once():
     traces = []
 

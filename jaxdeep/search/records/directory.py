@@ -107,6 +107,12 @@ class Directory(Store):
           ValueError: a row that is there with another setup, or with more epochs; a row that is there
             and not here, unless there may be others.
         """
+        digest = functools.cache(digest_of)  # rows have most of their texts in common
+        made_of = [{name: digest(text) for name, text in row.texts.items()} for row in rows]
+        texts = self._texts | {digest(text): text for row in rows for text in row.texts.values()}
+        for row, parts in zip(rows, made_of):  # what was changed is named before what is missing
+            if row.id in self._rows:
+                refusals.check_row(self.path, row, self._rows[row.id], parts, texts)
         asked = {row.id for row in rows}
         missing = [event for name, event in self._rows.items() if name not in asked]
         if missing and not partial:
@@ -122,24 +128,19 @@ class Directory(Store):
                 f"the files of the parameters of {len(lost)} rows are not there any more in "
                 f"{str(self.path)!r}; these rows are trained again"
             )
-        new: list[Event] = []
-        digest = functools.cache(digest_of)  # rows have most of their texts in common
-        for row in rows:
-            made_of = {name: digest(text) for name, text in row.texts.items()}
-            for name, text in row.texts.items():
-                if made_of[name] not in self._texts:
-                    self._texts[made_of[name]] = text
-                    new.append({"text": made_of[name], "is": text})
+        new: list[Event] = [
+            {"text": name, "is": text} for name, text in texts.items() if name not in self._texts
+        ]
+        self._texts.update(texts)
+        for row, parts in zip(rows, made_of):
             known = self._rows.get(row.id)
-            if known is not None:
-                refusals.check_row(self.path, row, known, made_of, self._texts)
             if known is None or known["epochs"] != row.setup.epochs:
                 event = {
                     "row": row.id,
                     "point": row.words,
                     "seed": row.place[2],
                     "epochs": row.setup.epochs,
-                    "made_of": made_of,
+                    "made_of": parts,
                 }
                 self._rows[row.id] = event
                 new.append(event)

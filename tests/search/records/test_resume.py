@@ -195,6 +195,7 @@ def test_the_directory_of_a_population_is_refused(tmp_path):
         ({"halving": jd.search.SuccessiveHalving()}, "differs in halving"),
         ({"epochs": 2}, "epochs must be at least 4, as in the sweep in .*; got 2"),
         ({"space": {"rate": [0.01]}}, "holds a sweep of 3 more rows, such as .*0.02.*with seed 0"),
+        ({"space": {"rate": [0.01]}, "batch_size": 32}, "another batch_size"),
     ],
 )
 def test_whatever_else_changes_is_refused_by_name(tmp_path_factory, changes, message):
