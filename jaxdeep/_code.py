@@ -21,6 +21,7 @@ def inside(codes: Iterable[types.CodeType]) -> Iterator[types.CodeType]:
         yield from inside(c for c in code.co_consts if isinstance(c, types.CodeType))
 
 
+@functools.lru_cache(maxsize=1024)
 def names_in(code: types.CodeType) -> frozenset[str]:
     """The names of globals and attributes that code, and the functions made inside it, refer to."""
     return frozenset(name for inner in inside([code]) for name in inner.co_names)
