@@ -356,7 +356,79 @@ def test_code_is_refused_before_the_weights_are_looked_at(tmp_path):
         jd.adapters.from_keras(packed(tmp_path / "m.keras", {"config.json": b"[" * 100_000}))
 
 
+def cut(name, where):
+    """A member without its end, or its beginning."""
+    return lambda parts: {**parts, name: parts[name][where]}
+
+
+def swapped(name, content):
+    return lambda parts: {**parts, name: content}
+
+
+def without_signature(parts):
+    weights = parts["model.weights.h5"]
+    return {**parts, "model.weights.h5": weights.replace(b"TREE", b"EERT")}
+
+
+OF_MEMBERS = {
+    "the weights are cut": cut("model.weights.h5", slice(3000)),
+    "the weights are nothing": swapped("model.weights.h5", b""),
+    "the weights are no HDF5": swapped("model.weights.h5", b"PK\3\4" * 500),
+    "the weights have no tree": without_signature,
+    "the description is cut": cut("config.json", slice(900)),
+    "the description is nothing": swapped("config.json", b""),
+    "the description is no text": swapped("config.json", b"\xff\xfe\x00{"),
+}
+OF_BYTES = {
+    "the end is cut": lambda content: content[:-400],
+    "half is cut": lambda content: content[: len(content) // 2],
+    "it is HDF5": lambda content: b"\x89HDF\r\n\x1a\n" + bytes(600),
+    "it is empty": lambda content: b"",
+    "a bit of the weights is another": lambda content: flipped(content, b"model.weights.h5", 5000),
+    "a bit of the description is another": lambda content: flipped(content, b"config.json", 200),
+    "a member has no header": lambda content: content.replace(b"PK\3\4", b"PK\0\0"),
+    "a member is compressed in no known way": lambda content: content.replace(
+        b"PK\3\4\x14\0\0\0\0", b"PK\3\4\x14\0\0\0\x63"
+    ).replace(b"PK\1\2\x14\3\x14\0\0\0\0", b"PK\1\2\x14\3\x14\0\0\0\x63"),
+}
+
+
+def flipped(content, member, by):
+    place = content.index(member) + by
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("way", [*OF_MEMBERS, *OF_BYTES])
+def test_a_damaged_file_is_said_to_be_damaged(way, tmp_path):
+    path = tmp_path / "m.keras"
+    packed(path, OF_MEMBERS.get(way, dict)(members()))
+    path.write_bytes(OF_BYTES.get(way, bytes)(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"^source: .*m\.keras.* is damaged: ."):
+        jd.adapters.from_keras(path)
+
+
+def test_damaged_weights_beside_a_description_are_named(tmp_path):
+    (tmp_path / "w.weights.h5").write_bytes(members()["model.weights.h5"][:2000])
+    with pytest.raises(ValueError, match=r"^weights .*w\.weights\.h5 is damaged: "):
+        jd.adapters.from_keras(FIXTURES / "table.keras", weights=tmp_path / "w.weights.h5")
+
+
+def test_a_model_that_was_not_built_is_said_to_be(tmp_path):
+    def change(weights):
+        del weights["layers"]
+
+    with pytest.raises(ValueError, match=r"must be built, .*: call the model on an input first"):
+        jd.adapters.from_keras(with_weights(tmp_path, change, "wired"))
+
+
 REFUSED = {
+    "a flag that is a text": ({}, {"use_bias": "no"}, "use_bias='no', which must be true or false"),
+    "a flag that is a number": ({}, {"trainable": 0}, "trainable of layer .* must be true or false"),
+    "a number that is a text": ({}, {"units": "5"}, "units='5', which must be a whole number"),
+    "a number that is a flag": ({}, {"units": True}, "units=True, which must be a whole number"),
+    "a share of a unit": ({}, {"units": 5.0}, r"units=5\.0, which must be a whole number"),
+    "a name that is a number": ({}, {"name": 3}, "name of layer .* must be a text"),
+    "an order of axes": ({}, {"data_format": "last"}, "data_format='last', which is neither"),
     "a class of its own": (
         {"class_name": "Mine", "registered_name": "my_package>Mine"},
         {},
@@ -415,8 +487,86 @@ def test_an_argument_that_means_something_else_is_refused(name):
     from jaxdeep.adapters.keras_models.layers import Given, layer_of
 
     config, message = CONFIGS[name]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as refused:
         layer_of(name, Given(config, []))
+    assert ("from_keras_model" in str(refused.value)) == (name in KNOWN_TO_KERAS)
+
+
+KNOWN_TO_KERAS = {
+    *("Dot", "Embedding", "Conv1D", "Conv2DTranspose", "ReLU", "LayerNormalization"),
+    *("BatchNormalization", "Resizing"),
+}
+WRONG_KINDS = {
+    "Dropout": {"rate": "0.5"},
+    "Conv2D": {"filters": 2, "kernel_size": [3, "3"]},
+    "Conv1D": {"filters": 2, "kernel_size": [3], "padding": 1},
+    "Embedding": {"input_dim": 3.5, "output_dim": 2},
+    "BatchNormalization": {"scale": 1},
+    "Softmax": {"axis": "last"},
+    "Resizing": {"height": 2, "width": 2, "antialias": "false"},
+    "GlobalAveragePooling2D": {"keepdims": None},
+    "LeakyReLU": {"negative_slope": True},
+    "Reshape": {"target_shape": [2, True]},
+}
+
+
+@pytest.mark.parametrize("name", WRONG_KINDS)
+def test_an_argument_of_another_kind_is_refused(name):
+    from jaxdeep.adapters.keras_models.layers import Given, layer_of
+
+    with pytest.raises(ValueError, match=r"^has .*=.*, which must be (a|true)"):
+        layer_of(name, Given(WRONG_KINDS[name], []))
+
+
+def span(start=None, stop=None, step=None):
+    return {"class_name": "__slice__", "config": {"start": start, "stop": stop, "step": step}}
+
+
+ALL, DOTS = span(), {"class_name": "__ellipsis__", "config": {}}
+OPERATIONS = [
+    ("Negative", [None], {}, lambda x: -x),
+    ("Absolute", [None], {}, abs),
+    ("Square", [None], {}, lambda x: x * x),
+    ("Exp", [None], {}, np.exp),
+    ("Mean", [None], {"axis": [1, 2], "keepdims": False}, lambda x: x.mean((1, 2))),
+    ("Mean", [None], {"axis": -1, "keepdims": True}, lambda x: x.mean(-1, keepdims=True)),
+    ("Sum", [None], {"axis": 1, "keepdims": False}, lambda x: x.sum(1)),
+    ("Max", [None], {"axis": 2, "keepdims": False, "initial": None}, lambda x: x.max(2)),
+    ("Subtract", [2.0, None], {}, lambda x: 2 - x),
+    ("GetItem", [None, [ALL, -1]], {}, lambda x: x[:, -1]),
+    ("GetItem", [None, [ALL, span(1, 3), 0]], {}, lambda x: x[:, 1:3, 0]),
+    ("GetItem", [None, [ALL, 2, 1]], {}, lambda x: x[:, 2, 1]),
+    ("GetItem", [None, [ALL, span(step=2), span(stop=-1)]], {}, lambda x: x[:, ::2, :-1]),
+    ("GetItem", [None, ALL], {}, lambda x: x),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "settings", "expected"), OPERATIONS)
+def test_an_operation_is_that_of_numpy_and_can_be_saved(name, arguments, settings, expected, tmp_path):
+    from jaxdeep.adapters.keras_models.operations import operation_of
+
+    model, params, state = operation_of(name, arguments, settings)
+    x = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
+    np.testing.assert_allclose(model.apply(params, state, x)[0], expected(x), rtol=1e-5)
+    jd.save(tmp_path / "m", model, dict(params), dict(state))
+    assert jd.load(tmp_path / "m")[0] == model
+
+
+@pytest.mark.parametrize(("name", "arguments", "settings", "message"), [
+    ("GetItem", [None, 0], {}, r"slicing, x\[0\],"),
+    ("GetItem", [None, [ALL, span(step=-1)]], {}, r"slicing, x\[:, ::-1\],"),
+    ("GetItem", [None, [DOTS, 0]], {}, r"slicing, x\[\.\.\., 0\],"),
+    ("GetItem", [None, [ALL, None]], {}, r"slicing, x\[:, None\],"),
+    ("Mean", [None], {"axis": None, "keepdims": False}, r"keras\.ops\.Mean\(…\),"),
+    ("Mean", [None], {"axis": [0, 1]}, r"keras\.ops\.Mean\(…, axis=\[0, 1\]\),"),
+    ("Power", [None, 2], {}, r"keras\.ops\.Power\(…, 2\),"),
+    ("Gelu", [None], {"approximate": True}, "approximate=True"),
+])  # fmt: skip
+def test_an_operation_that_is_not_known_is_shown(name, arguments, settings, message):
+    from jaxdeep.adapters.keras_models.operations import operation_of
+
+    with pytest.raises(ValueError, match=message + ".*from_keras_model"):
+        operation_of(name, arguments, settings)
 
 
 def test_a_layer_that_was_never_built_is_named(tmp_path):

@@ -182,6 +182,24 @@ def test_operations_and_several_outputs_of_nested_models(keras, tmp_path):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+def test_slices_and_means_and_what_was_not_built(keras):
+    L, ops = keras.layers, keras.ops
+    a, x = keras.Input((5, 4)), inputs((5, 4))
+    outputs = [a[:, -1], a[:, 1:4:2, 0], -a, abs(a), ops.mean(a, axis=(1, 2)), ops.max(a, 1, True)]
+    model = keras.Model(a, [L.Dense(2)(outputs[0]), *outputs[1:]])
+    found, params, state = jd.adapters.from_keras(model)
+    for one, other in zip(found.apply(params, state, x)[0], model(x), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    for output, message in ((a[..., 0], r"x\[\.\.\., 0\]"), (ops.clip(a, 0.0, 1.0), "Clip")):
+        with pytest.raises(ValueError, match=message + ".*from_keras_model"):
+            jd.adapters.from_keras(keras.Model(a, output))
+    half = L.Dense(2, dtype="mixed_bfloat16")
+    with pytest.raises(ValueError, match=r"'mixed_bfloat16'.*from_keras_model"):
+        jd.adapters.from_keras(keras.Model(a, half(a)))
+    with pytest.raises(ValueError, match="must be built"):
+        jd.adapters.from_keras(keras.Sequential([L.Dense(2)]))
+
+
 PROBE = """
 import os, sys, json
 os.environ["KERAS_BACKEND"] = "jax"

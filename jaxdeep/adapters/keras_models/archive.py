@@ -11,7 +11,6 @@ import math
 import os
 import pathlib
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -54,6 +53,8 @@ def opened(source: str | os.PathLike[str], weights: str | os.PathLike[str] | Non
     elif zipfile.is_zipfile(path):
         members = _members(path)
         there = list(members)
+    elif path.suffix == ".keras":
+        raise ValueError(f"source: {path} is damaged: it is no whole zip file, as a .keras file is")
     else:
         raise ValueError(
             "source must be a .keras file of Keras 3, the folder of one or its config.json, got "
@@ -62,7 +63,7 @@ def opened(source: str | os.PathLike[str], weights: str | os.PathLike[str] | Non
         )
     if CONFIG not in members:
         raise ValueError(f"source: {path} has no {CONFIG}; there are {', '.join(there) or 'no files'}")
-    config = _config(members[CONFIG]())
+    config = _config(members[CONFIG](), path)
     if weights is not None:
         return Archive(config, variables(pathlib.Path(weights).read_bytes(), f"weights {weights}"))
     if WEIGHTS not in members:
@@ -70,7 +71,19 @@ def opened(source: str | os.PathLike[str], weights: str | os.PathLike[str] | Non
             f"source: {path} has no {WEIGHTS}; there are {', '.join(there)}. Weights in another file go "
             "with weights=; those in several files or in .npz are saved anew by Keras"
         )
-    return Archive(config, variables(members[WEIGHTS](), f"{path}: {WEIGHTS}"))
+    return Archive(config, variables(members[WEIGHTS](), f"source: {path}: {WEIGHTS}"))
+
+
+@contextlib.contextmanager
+def _whole(where: str) -> Iterator[None]:
+    """Where it is entered, whatever a library says of bytes is that the file is damaged."""
+    try:
+        yield
+    except Exception as error:  # of zip files there are a dozen kinds, and as many of HDF5
+        if isinstance(error, ValueError) and str(error).startswith(where):
+            raise
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{where} is damaged: {reason}") from error
 
 
 def _reader(path: pathlib.Path) -> Callable[[], bytes]:
@@ -81,9 +94,15 @@ def _reader(path: pathlib.Path) -> Callable[[], bytes]:
 
 def _members(path: pathlib.Path) -> dict[str, Callable[[], bytes]]:
     """The members of a zip file, none of which is looked at if one of them is not as Keras writes it."""
-    with _whole(f"source: {path}"):
+    where = f"source: {path}"
+    with _whole(where):
         archive = zipfile.ZipFile(path)
     found: dict[str, Callable[[], bytes]] = {}
+
+    def read(name: str) -> bytes:
+        with _whole(f"{where}: {name}"):
+            return archive.read(name)
+
     for info in archive.infolist():
         name = info.filename
         parts = name.replace("\\", "/").split("/")
@@ -100,25 +119,11 @@ def _members(path: pathlib.Path) -> dict[str, Callable[[], bytes]]:
                 f"source: {path} has a member {name!r} of {info.compress_size:,} bytes that claims to "
                 f"hold {info.file_size:,}"
             )
-        found[name] = functools.partial(_member, archive, name, path)
+        found[name] = functools.partial(read, name)
     return found
 
 
-def _member(archive: zipfile.ZipFile, name: str, path: pathlib.Path) -> bytes:
-    with _whole(f"source: {path}: {name}"):
-        return archive.read(name)
-
-
-@contextlib.contextmanager
-def _whole(where: str) -> Iterator[None]:
-    """Errors of libraries that read a file which is not as it was written are one, in words."""
-    try:
-        yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, KeyError) as error:
-        raise ValueError(f"{where} is damaged: {error}") from None
-
-
-def _config(text: bytes) -> Config:
+def _config(text: bytes, path: pathlib.Path) -> Config:
     """The description, without anything that is code."""
     if len(text) > _LARGEST_CONFIG:
         raise ValueError(
@@ -127,9 +132,9 @@ def _config(text: bytes) -> Config:
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"source: {CONFIG} is no JSON: {error}") from None
+        raise ValueError(f"source: {path} is damaged: {CONFIG} is no JSON: {error}") from None
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
-        raise ValueError(f"source: {CONFIG} describes no model")
+        raise ValueError(f"source: {path}: {CONFIG} describes no model")
     for node in _nodes(config):
         name = node.get("class_name")
         if name in ("__lambda__", "Lambda"):
@@ -164,17 +169,13 @@ def variables(content: bytes, where: str) -> Variables:
     """
     h5py = needed("h5py", "from_keras", "h5py", "keras")
     found: dict[str, dict[int, Any]] = {}
-    try:
-        file = h5py.File(io.BytesIO(content), "r")
-    except OSError as error:
-        raise ValueError(f"{where} is no HDF5 file: {error}") from None
-    with file, _whole(where):
+    with _whole(where), h5py.File(io.BytesIO(content), "r") as file:
         for path, data in _datasets(h5py, file, where):
             owner, _, last = path.rpartition("/")
             is_variable = f"/{owner}".endswith("/vars") and last.isdigit()
             if is_variable and not path.startswith("optimizer/"):
                 found.setdefault(owner.removesuffix("vars").strip("/"), {})[int(last)] = data
-        return {owner: [_array(own[i], where) for i in sorted(own)] for owner, own in found.items()}
+        return {owner: [_array(own[i]) for i in sorted(own)] for owner, own in found.items()}
 
 
 def _datasets(h5py: Any, file: Any, where: str) -> Iterator[tuple[str, Any]]:
@@ -218,8 +219,5 @@ def _check_data(data: Any, where: str) -> None:
         raise ValueError(f"{where} has {stored:,} bytes and claims to hold {claimed:,}")
 
 
-def _array(data: Any, where: str) -> np.ndarray:
-    try:
-        return np.ascontiguousarray(data[()]).reshape(data.shape)
-    except OSError as error:
-        raise ValueError(f"{where}: {data.name} cannot be read: {error}") from None
+def _array(data: Any) -> np.ndarray:
+    return np.ascontiguousarray(data[()]).reshape(data.shape)

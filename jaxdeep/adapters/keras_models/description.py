@@ -65,8 +65,11 @@ def _check_object(config: Any, where: str) -> None:
         _refuse(f"{where} must be an object, got {config!r}")
     if not isinstance(config.get("class_name"), str):
         _refuse(f"{where} must have the name of a class", config, "class_name")
-    if not isinstance(config.get("config"), dict):
+    if not isinstance(own := config.get("config"), dict):
         _refuse(f"{where} must have its arguments, an object", config, "config")
+    for key, kind, word in (("name", str, "a text"), ("trainable", bool, "true or false")):
+        if not isinstance(own.get(key, kind()), kind):
+            _refuse(f"{key} of {where} must be {word}", own, key)
 
 
 def _check_wires(own: Config, names: set[str], where: str) -> None:

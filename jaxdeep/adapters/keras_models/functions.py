@@ -10,6 +10,16 @@ import jax.numpy as jnp
 from jaxdeep._identity import is_same
 from jaxdeep.nn.traits import Activation
 
+
+class NotKnownError(ValueError):
+    """Something that Keras has and jaxdeep has not."""
+
+    def __init__(self, reason: str):
+        super().__init__(
+            f"{reason}; jaxdeep.adapters.from_keras_model runs any model of an installed Keras"
+        )
+
+
 ACTIVATIONS: Mapping[str, Activation | None] = {
     "linear": None,
     "relu": jax.nn.relu,
@@ -47,7 +57,7 @@ def activation_of(name: Any) -> Activation | None:
     name = _ALSO.get(name, name) if isinstance(name, str | None) else name
     if not isinstance(name, str) or name not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
-        raise ValueError(f"has the activation {name!r}, which is none of those known: {known}")
+        raise NotKnownError(f"has the activation {name!r}, which is none of those known: {known}")
     return ACTIVATIONS[name]
 
 

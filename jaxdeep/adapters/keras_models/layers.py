@@ -13,7 +13,7 @@ import numpy as np
 from jaxdeep import nn
 from jaxdeep._shapes import PyTree
 from jaxdeep.adapters.keras_models.archive import Config
-from jaxdeep.adapters.keras_models.functions import activation_of
+from jaxdeep.adapters.keras_models.functions import NotKnownError, activation_of
 from jaxdeep.nn.model import Model
 
 _EPSILON = 1e-7  # keras.backend.epsilon()
@@ -32,11 +32,19 @@ class Given(NamedTuple):
     variables: Sequence[np.ndarray]
     shape: Sequence[int | None] | None = None
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """An argument; a default where it is missing. One that is true or false must be that."""
+    def get(self, name: str, default: Any = None, kind: type | None = None) -> Any:
+        """An argument; a default where it is missing.
+
+        Args:
+          kind: what it must be, by default as the default is: `bool`, `str`, or numbers (`int`, `float`)
+            and lists of them.
+        """
         value = self.config.get(name, default)
-        if isinstance(default, bool) and not isinstance(value, bool):
-            raise ValueError(f"has {name}={value!r}, which must be true or false")
+        kind = type(default) if kind is None and default is not None else kind
+        if value is None and kind is not bool:
+            return default
+        if kind is not None and not _is_of(value, kind):
+            raise ValueError(f"has {name}={value!r}, which must be {_WORDS[kind]}")
         return value
 
     def named(self, *names: str | None) -> dict[str, jax.Array]:
@@ -55,15 +63,33 @@ class Given(NamedTuple):
         for name, value in allowed.items():
             values = value if isinstance(value, tuple) else (value,)
             if name in self.config and self.config[name] not in values:
-                raise ValueError(f"has {name}={self.config[name]!r}, which jaxdeep does not have")
+                raise NotKnownError(f"has {name}={self.config[name]!r}, which jaxdeep does not have")
 
     def channels_last(self) -> None:
         """Refuse arrays with the channels first."""
-        if self.get("data_format") == "channels_first":
+        if (order := self.get("data_format", kind=str)) == "channels_first":
             raise ValueError(
                 "has data_format='channels_first', and jaxdeep's arrays are channels-last: build the "
                 "model so in Keras, with the rows of a Dense behind Flatten in that order"
             )
+        if order not in (None, "channels_last"):
+            raise ValueError(f"has data_format={order!r}, which is neither order of axes in Keras")
+
+
+_WORDS = {
+    bool: "true or false",
+    str: "a text",
+    int: "a whole number, or a list of them",
+    float: "a number, or a list of them",
+}
+
+
+def _is_of(value: Any, kind: type) -> bool:
+    if isinstance(value, list) and kind in (int, float):
+        return all(one is None or _is_of(one, kind) for one in value)
+    if isinstance(value, bool) or kind is not float:
+        return type(value) is kind
+    return isinstance(value, int | float)
 
 
 class Made(NamedTuple):
@@ -84,20 +110,17 @@ def layer_of(class_name: str, given: Given) -> Made:
     dropout(rate=0.5)
     """
     if class_name not in LAYERS:
-        raise ValueError(
-            f"is a {class_name}, which jaxdeep does not have; jaxdeep.adapters.from_keras_model runs "
-            "any model of an installed Keras"
-        )
+        raise NotKnownError(f"is a {class_name}, which jaxdeep does not have")
     dtype = given.get("dtype")
     policy = dtype.get("config", {}).get("name") if isinstance(dtype, Mapping) else dtype
     if policy not in (None, "float32") and class_name not in _ANY_DTYPE:
-        raise ValueError(f"has dtype {policy!r}, and layers of float32 are read")
+        raise NotKnownError(f"has dtype {policy!r}, and layers of float32 are read")
     given.only(quantization_config=None, lora_rank=None)
     given.channels_last()
     made = LAYERS[class_name](given)
     for v in given.variables:
         if v.dtype not in (np.float32, np.float64, np.int32, np.int64):
-            raise ValueError(f"has a variable of {v.dtype}, and those of float32 are read")
+            raise NotKnownError(f"has a variable of {v.dtype}, and those of float32 are read")
     return made
 
 
@@ -115,14 +138,14 @@ def _bias(given: Given) -> str | None:
 
 def _dense(given: Given) -> Made:
     bias, function = _bias(given), activation_of(given.get("activation"))
-    layer = nn.dense(given.get("units"), activation=function, use_bias=bias is not None)
+    layer = nn.dense(given.get("units", kind=int), activation=function, use_bias=bias is not None)
     return Made(layer, given.named("kernel", bias))
 
 
 def _shared_by_convolutions(given: Given) -> dict[str, Any]:
     padding = given.get("padding", "valid")
     if padding not in ("same", "valid"):
-        raise ValueError(f"has padding={padding!r}, and 'same' and 'valid' are known")
+        raise NotKnownError(f"has padding={padding!r}, and 'same' and 'valid' are known")
     return {
         "strides": plain(given.get("strides", 1)),
         "padding": padding.upper(),
@@ -138,9 +161,9 @@ def _finish(given: Given) -> dict[str, Any]:
 
 
 def _conv(given: Given) -> Made:
-    size, groups = plain(given.get("kernel_size")), given.get("groups", 1)
+    size, groups = plain(given.get("kernel_size", kind=int)), given.get("groups", 1)
     own = {**_shared_by_convolutions(given), **_finish(given)}
-    layer = nn.conv(given.get("filters"), size, groups=groups, **own)
+    layer = nn.conv(given.get("filters", kind=int), size, groups=groups, **own)
     return Made(layer, given.named("kernel", _bias(given)))
 
 
@@ -154,7 +177,7 @@ def _depthwise(given: Given) -> Made:
     params = given.named("kernel", _bias(given))
     params["kernel"], channels = _by_channel(params["kernel"])
     own = {**_shared_by_convolutions(given), **_finish(given)}
-    size, filters = plain(given.get("kernel_size")), params["kernel"].shape[-1]
+    size, filters = plain(given.get("kernel_size", kind=int)), params["kernel"].shape[-1]
     return Made(nn.conv(filters, size, groups=channels, **own), params)
 
 
@@ -162,10 +185,10 @@ def _separable(given: Given) -> Made:
     own = given.named("depthwise", "pointwise", _bias(given))
     kernel, channels = _by_channel(own.pop("depthwise"))
     pointwise = {"kernel": own.pop("pointwise"), **own}
-    size, shared = plain(given.get("kernel_size")), _shared_by_convolutions(given)
+    size, shared = plain(given.get("kernel_size", kind=int)), _shared_by_convolutions(given)
     layer = nn.serial(
         depthwise=nn.conv(kernel.shape[-1], size, groups=channels, use_bias=False, **shared),
-        pointwise=nn.conv(given.get("filters"), 1, **_finish(given)),
+        pointwise=nn.conv(given.get("filters", kind=int), 1, **_finish(given)),
     )
     return Made(layer, {"depthwise": {"kernel": kernel}, "pointwise": pointwise})
 
@@ -173,7 +196,9 @@ def _separable(given: Given) -> Made:
 def _conv_transpose(given: Given) -> Made:
     given.only(output_padding=None)
     own = {**_shared_by_convolutions(given), **_finish(given)}
-    layer = nn.conv_transpose(given.get("filters"), plain(given.get("kernel_size")), **own)
+    layer = nn.conv_transpose(
+        given.get("filters", kind=int), plain(given.get("kernel_size", kind=int)), **own
+    )
     params = given.named("kernel", _bias(given))
     return Made(layer, {**params, "kernel": turned(params["kernel"])})
 
@@ -185,7 +210,7 @@ def turned(kernel: jax.Array) -> jax.Array:
 
 def _embedding(given: Given) -> Made:
     given.only(mask_zero=False)
-    layer = nn.embedding(given.get("input_dim"), given.get("output_dim"))
+    layer = nn.embedding(*(given.get(name, kind=int) for name in ("input_dim", "output_dim")))
     return Made(layer, given.named("table"))
 
 
@@ -244,7 +269,7 @@ def _normalization(given: Given) -> Made:
         own = given.named("mean", "variance", "count")
         mean, variance = (np.asarray(own[name], np.float64) for name in ("mean", "variance"))
     else:
-        found = [given.get(name) for name in ("mean", "variance")]
+        found = [given.get(name, kind=float) for name in ("mean", "variance")]
         if None in found:
             raise ValueError("has neither statistics nor variables: adapt it and save it anew")
         mean, variance = (np.asarray(one, np.float64) for one in found)
@@ -254,7 +279,7 @@ def _normalization(given: Given) -> Made:
     if mean.ndim > 1 and math.prod(mean.shape[:-1]) == 1:
         mean, variance = mean.reshape(-1), variance.reshape(-1)
     if mean.ndim > 1 or (mean.ndim and axes not in ([-1], [last]) and mean.size > 1):
-        raise ValueError(f"has axis={given.get('axis')!r}, and numbers for the last axis are known")
+        raise NotKnownError(f"has axis={given.get('axis')!r}, and numbers for the last axis are known")
     std = np.maximum(np.sqrt(variance.astype(np.float32)), np.float32(_EPSILON)).astype(np.float64)
     if given.get("invert", False):
         return Made(nn.rescale(std.tolist(), mean.tolist()))
@@ -275,12 +300,12 @@ def _activation(given: Given) -> Made:
 
 def _relu(given: Given) -> Made:
     given.only(threshold=0)
-    slope, most = given.get("negative_slope", 0.0) or 0.0, given.get("max_value")
+    slope, most = given.get("negative_slope", 0.0), given.get("max_value", kind=float)
     if most is None:
         leaky = functools.partial(jax.nn.leaky_relu, negative_slope=slope)
         return Made(nn.activation(leaky if slope else jax.nn.relu))
     if slope or most != 6:
-        raise ValueError(f"has max_value={most!r} and negative_slope={slope!r}: 6 and 0 are known")
+        raise NotKnownError(f"has max_value={most!r} and negative_slope={slope!r}: 6 and 0 are known")
     return Made(nn.activation(jax.nn.relu6))
 
 
@@ -303,25 +328,29 @@ def _softmax(given: Given) -> Made:
 
 def _prelu(given: Given) -> Made:
     params = given.named("alpha")
-    return Made(nn.prelu(0.0, shared_axes=plain(given.get("shared_axes") or ())), params)
+    return Made(nn.prelu(0.0, shared_axes=plain(given.get("shared_axes", kind=int) or ())), params)
 
 
 def _dropout(given: Given) -> Made:
-    return Made(nn.dropout(given.get("rate"), noise_shape=plain(given.get("noise_shape"))))
+    return Made(
+        nn.dropout(given.get("rate", kind=float), noise_shape=plain(given.get("noise_shape", kind=int)))
+    )
 
 
 def _spatial_dropout(space: int) -> Callable[[Given], Made]:
-    return lambda given: Made(nn.dropout(given.get("rate"), noise_shape=(None, *(1,) * space, None)))
+    return lambda given: Made(
+        nn.dropout(given.get("rate", kind=float), noise_shape=(None, *(1,) * space, None))
+    )
 
 
 def _alpha_dropout(given: Given) -> Made:
     given.only(noise_shape=None)
-    return Made(nn.alpha_dropout(given.get("rate")))
+    return Made(nn.alpha_dropout(given.get("rate", kind=float)))
 
 
 def _pool(make: Callable[..., Model]) -> Callable[[Given], Made]:
     def pool(given: Given) -> Made:
-        strides, padding = plain(given.get("strides")), given.get("padding", "valid")
+        strides, padding = plain(given.get("strides", kind=int)), given.get("padding", "valid")
         return Made(make(plain(given.get("pool_size", 2)), strides=strides, padding=padding.upper()))
 
     return pool
@@ -337,7 +366,7 @@ def _global_pool(make: Callable[[], Model], space: int) -> Callable[[Given], Mad
 
 
 def _zero_padding(given: Given) -> Made:
-    padding = plain(given.get("padding"))
+    padding = plain(given.get("padding", kind=int))
     pairs = padding if isinstance(padding[0], tuple) else (padding,)
     return Made(nn.zero_padding(pairs))
 
@@ -345,13 +374,13 @@ def _zero_padding(given: Given) -> Made:
 def _rescaling(given: Given) -> Made:
     numbers = [given.get("scale"), given.get("offset", 0.0)]
     if any(isinstance(one, Mapping) for one in numbers):
-        raise ValueError("has arrays as scale or offset, and numbers and lists of them are known")
+        raise NotKnownError("has arrays as scale or offset, and numbers and lists of them are known")
     return Made(nn.rescale(*numbers))
 
 
 def _resizing(given: Given) -> Made:
     given.only(crop_to_aspect_ratio=False, pad_to_aspect_ratio=False)
-    sizes = given.get("height"), given.get("width")
+    sizes = [given.get(name, kind=int) for name in ("height", "width")]
     method = given.get("interpolation", "bilinear")
     return Made(nn.resize(*sizes, method=method, antialias=given.get("antialias", False)))
 
@@ -381,13 +410,13 @@ LAYERS: Mapping[str, Callable[[Given], Made]] = {
     "Dropout": _dropout,
     **{f"SpatialDropout{n}D": _spatial_dropout(n) for n in (1, 2, 3)},
     "AlphaDropout": _alpha_dropout,
-    "GaussianNoise": lambda given: Made(nn.gaussian_noise(given.get("stddev"))),
+    "GaussianNoise": lambda given: Made(nn.gaussian_noise(given.get("stddev", kind=float))),
     **{f"MaxPooling{n}D": _pool(nn.max_pool) for n in (1, 2, 3)},
     **{f"AveragePooling{n}D": _pool(nn.average_pool) for n in (1, 2, 3)},
     **{f"GlobalMaxPooling{n}D": _global_pool(nn.global_max_pool, n) for n in (1, 2, 3)},
     **{f"GlobalAveragePooling{n}D": _global_pool(nn.global_average_pool, n) for n in (1, 2, 3)},
     "Flatten": lambda given: Made(nn.flatten()),
-    "Reshape": lambda given: Made(nn.reshape(plain(given.get("target_shape")))),
+    "Reshape": lambda given: Made(nn.reshape(plain(given.get("target_shape", kind=int)))),
     **{f"ZeroPadding{n}D": _zero_padding for n in (1, 2, 3)},
     "Rescaling": _rescaling,
     "Resizing": _resizing,
@@ -402,44 +431,3 @@ LAYERS: Mapping[str, Callable[[Given], Made]] = {
 """What becomes of each class, by its name in Keras."""
 
 _ANY_DTYPE = ("Flatten", "Reshape", "Identity")
-
-# Operations of `keras.ops` on tensors of a functional model; those of `keras.ops.nn` are functions.
-_OF_TENSORS = {
-    "Add": "add",
-    "Subtract": "subtract",
-    "Multiply": "multiply",
-    "Maximum": "maximum",
-    "Minimum": "minimum",
-}
-_FUNCTIONS = ("Relu", "Relu6", "Sigmoid", "Tanh", "Silu", "Softplus", "Selu", "Softsign", "LogSigmoid")
-
-
-def operation_of(class_name: str, numbers: Sequence[float | None]) -> Made:
-    """The layer of an operation of `keras.ops`.
-
-    Args:
-      class_name: of the operation.
-      numbers: its arguments, of which tensors are None.
-
-    >>> operation_of("Multiply", [None, 2.0]).model, operation_of("Add", [None, None]).model
-    (rescale(scale=2.0, offset=0.0), merge())
-    """
-    if class_name in _OF_TENSORS and list(numbers) == [None, None]:
-        return Made(nn.merge(_OF_TENSORS[class_name]))
-    if class_name in ("Divide", "TrueDivide") and list(numbers) == [None, numbers[-1]] and numbers[-1]:
-        return Made(nn.rescale(1 / numbers[-1]))
-    number = next((one for one in numbers if one is not None), None)
-    if len(numbers) == 2 and number is not None and None in numbers:
-        if class_name == "Multiply":
-            return Made(nn.rescale(number))
-        if class_name == "Add":
-            return Made(nn.rescale(1.0, number))
-        if class_name == "Subtract":
-            return Made(nn.rescale(-1.0, number) if numbers[0] is not None else nn.rescale(1.0, -number))
-    if class_name in _FUNCTIONS and list(numbers) == [None]:
-        snake = "log_sigmoid" if class_name == "LogSigmoid" else class_name.lower()
-        return _activation(Given({"activation": snake}, []))
-    raise ValueError(
-        f"is the operation keras.ops.{class_name} of {len(numbers)} arguments, which jaxdeep does not "
-        "have"
-    )

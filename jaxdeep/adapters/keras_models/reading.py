@@ -1,6 +1,5 @@
 """Saved models of Keras 3 as models of jaxdeep, without Keras."""
 
-import contextlib
 import itertools
 import os
 import re
@@ -17,7 +16,9 @@ from jaxdeep import nn
 from jaxdeep._shapes import PyTree
 from jaxdeep.adapters.keras_models.archive import CONFIG, Archive, Config, Variables, opened
 from jaxdeep.adapters.keras_models.description import NESTED, check_description, layer_name
-from jaxdeep.adapters.keras_models.layers import Given, Made, layer_of, operation_of
+from jaxdeep.adapters.keras_models.functions import NotKnownError
+from jaxdeep.adapters.keras_models.layers import Given, layer_of
+from jaxdeep.adapters.keras_models.operations import operation_of
 from jaxdeep.nn import walk
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.model import Model, under
@@ -35,7 +36,8 @@ def from_keras(source: Any, *, weights: Path | None = None) -> tuple[Model, PyTr
 
     Read are layers for tables and images: dense layers, convolutions (also depthwise, separable and
     transposed), pools, embeddings, norms, activations, dropouts, merges and what reshapes or rescales,
-    and the operations of `keras.ops` that are sums, products and activations. What jaxdeep computes
+    and the operations of `keras.ops` that are sums, products and activations, ``x[:, -1]`` and the like,
+    and means, sums and extremes over axes. What jaxdeep computes
     otherwise, or not at all, is refused by the name of the layer; `from_keras_model` runs it by Keras.
 
     An Embedding takes whole numbers, of an integer dtype, also where Keras calls its input float32, as
@@ -52,8 +54,8 @@ def from_keras(source: Any, *, weights: Path | None = None) -> tuple[Model, PyTr
     Raises:
       ValueError: a layer or an argument that jaxdeep does not have; a description that is not built as
         Keras builds one, by the layer; variables that are missing, by the
-        path that was looked for and those that are there; a file that is damaged, or holds code, links,
-        data of other files or more than it stores; FileNotFoundError. ImportError: there is no h5py.
+        path that was looked for and those that are there; a model that was not built; a file that is
+        damaged, or holds code, links, data of other files or more than it stores; FileNotFoundError. ImportError: h5py is not installed.
 
     Source: the format of ``keras.saving``, version 3.
 
@@ -167,33 +169,21 @@ def _part(config: Config, path: str, variables: Variables) -> _Read:
     there = variables.get(path, [])
     given = Given(own, there, shape if _is_shape(shape) else None)
     try:
-        with _or_by_keras():
-            made = layer_of(config["class_name"], given)
+        made = layer_of(config["class_name"], given)
     except ValueError as error:
         if not there and " variables (" in str(error):
-            if not config.get("build_config"):
+            if not variables:
                 raise ValueError(
-                    "is not built and has no variables: call the model on an input in Keras first"
+                    "source must be built, and no layer has variables: call the model on an input "
+                    "first, and save it anew if it is in a file"
                 ) from None
-            known = ", ".join(sorted(variables)) or "none"
+            known = ", ".join(sorted(variables))
             raise ValueError(
                 f"has its variables at {path}/vars, and there are {known}; those of a layer that two "
                 "models inside each other share are at one of them only, which is not read"
             ) from None
         raise
     return _Read(*made, frozen=[] if own.get("trainable", True) else [()])
-
-
-@contextlib.contextmanager
-def _or_by_keras() -> Iterator[None]:
-    """What jaxdeep does not have is refused with what runs it nevertheless."""
-    try:
-        yield
-    except ValueError as error:
-        if "from_keras_model" in str(error) or " variables (" in str(error):
-            raise
-        runs = "jaxdeep.adapters.from_keras_model runs any model of an installed Keras"
-        raise ValueError(f"{error}; {runs}") from None
 
 
 def _together(model: Model, parts: Mapping[str, _Read], config: Config) -> _Read:
@@ -223,8 +213,7 @@ def _functional(own: Config, path: str, variables: Variables) -> _Read:
                     "has its calls in the form of Keras 2: load the model in Keras 3 and save it"
                 )
             for number, node in enumerate(nodes):
-                with _or_by_keras():
-                    calls.append(_call(one, number, node, parts))
+                calls.append(_call(one, number, node, parts))
     outer = _history(own["input_layers"], nested), _history(own["output_layers"], nested)
     taken = outer[0][0] if isinstance(outer[0], tuple) and len(outer[0]) == 1 else outer[0]
     calls = _in_order(calls, inputs)
@@ -254,30 +243,24 @@ def _call(config: Config, number: int, node: Config, parts: dict[str, _Read]) ->
     others = {key: value for key, value in kwargs.items() if any(jax.tree.leaves(value))}
     if _is_operation(config):
         if number or others:
-            raise ValueError(f"is an operation with the arguments {[*others]}, which are not known")
+            raise NotKnownError(f"is an operation with the arguments {[*others]}, which are not known")
         tensors = [_tensors(one) for one in args]
-        numbers = [None if found is not None else one for one, found in zip(args, tensors)]
-        if config["class_name"] == "GetItem":
-            raise ValueError("is an index or a slice of an array, which jaxdeep has no layer for")
-        if any(one is not None and not isinstance(one, (int, float)) for one in numbers):
-            raise ValueError("is an operation on an array that is not part of the model")
+        rest = [None if found is not None else one for one, found in zip(args, tensors)]
+        if any(_is_array(one) for one in rest):
+            raise NotKnownError("is an operation on an array that is not part of the model")
         settings = {k: v for k, v in config["config"].items() if k not in ("name", "dtype")}
-        if config["class_name"] == "Concatenate" and len(args) == 1:
-            made = Made(nn.merge("concatenate", axis=settings.get("axis", 0)))
-        elif any(settings.values()):
-            raise ValueError(f"is an operation with {settings}, which jaxdeep does not have")
-        else:
-            made = operation_of(config["class_name"], numbers)
-        parts[name] = _Read(*made)
+        parts[name] = _Read(*operation_of(config["class_name"], rest, settings))
         found = [one for one in tensors if one is not None]
         return _Call(name, found[0] if len(found) == 1 else tuple(found), (name, number))
     # False is a default that is written down: where a model is told to train, Keras overrules it
     if training and any(
         place.layer.stochastic or place.layer.traits.norm for place in walk.leaves(parts[name].model)
     ):
-        raise ValueError("is called with training=True, also where the model does not train")
+        raise NotKnownError("is called with training=True, also where the model does not train")
     if others or len(args) != 1 or (taken := _tensors(args[0])) is None:
-        raise ValueError(f"is called with {len(args)} arguments and {[*others]}, and one input is known")
+        raise NotKnownError(
+            f"is called with {len(args)} arguments and {[*others]}, and one input is known"
+        )
     return _Call(name, taken, (name, number))
 
 
@@ -412,6 +395,11 @@ class _of:
             raise ValueError(
                 f"{self.config['class_name']} {layer_name(self.config)!r}: {reason}"
             ) from error
+
+
+def _is_array(argument: Any) -> bool:
+    """Whether this is an array of numbers that a description holds beside the layers."""
+    return isinstance(argument, dict) and argument.get("class_name") in ("__tensor__", "__numpy__")
 
 
 def _is_operation(config: Config) -> bool:
