@@ -5,8 +5,9 @@ An objective is any function ``objective(params, state, batch, *, key=None, trai
 over the examples of the batch. `supervised` makes the usual one.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
@@ -15,17 +16,18 @@ import numpy as np
 
 from jaxdeep import _checks, regularizers
 from jaxdeep._arrays import as_array, weights_of_rows
-from jaxdeep._compilation import is_traced
+from jaxdeep._compilation import inside, is_traced
 from jaxdeep._ignored import ignored_by, without
 from jaxdeep._precision import HostOrDevice
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.losses import weighted
 from jaxdeep.metrics import Metric, Tally, mean
 from jaxdeep.train.data import check_pair, explain_narrow
-from jaxdeep.train.reported import NamedMetrics, Reported, reported
+from jaxdeep.train.reported import NamedMetrics, Reported, of_several, reported
 from jaxdeep.train.state import Network, PerExample, TrainState, check_model
 from jaxdeep.train.weights import (
     Table,
+    check_one_output,
     classes_of,
     counts,
     may_be_zero,
@@ -172,7 +174,8 @@ def supervised(
         mask = _mask(counted, broken)
         rows = mask if train and masks else {}
         outputs, state = network.apply(params, state, x, train=train, key=key, **rows)
-        losses = loss(outputs, y)
+        with _of_one("loss", loss, outputs):
+            losses = loss(outputs, y)
         if of_classes is not None:
             each = weigh(loss, of_classes, outputs, losses, y)
             losses = times(losses, each) if train else losses
@@ -198,30 +201,29 @@ def _value(
     name: str, one: Reported, *, outputs: PyTree, y: PyTree, weights: ArrayLike | None, counted: Any
 ) -> Tally | Float[Array, ""]:
     """What is reported of a batch under this name."""
-    found, due = one.of("outputs", outputs), one.of("targets", y)
+    metric, found, due = one.function, one.of("outputs", outputs), one.of("targets", y)
+    with _of_one(f"metrics[{name!r}]", metric, found):
+        if isinstance(metric, Metric):
+            return Tally(metric.update(metric.init(), found, due, weights), metric)
+        if one.is_loss:
+            return _mean(name, metric(found, due), found, due, weights)
+        if counted is not None or ignored_by(metric) is not None:
+            return _counted(name, metric, found, due, counted)
+        values = metric(found, due)
+    return _mean(f"metrics[{name!r}]", values, found, due, None)
+
+
+@contextlib.contextmanager
+def _of_one(name: str, function: Any, outputs: PyTree) -> Iterator[None]:
+    """Where it is entered, an error of a function that cannot take several outputs says so."""
     try:
-        return _of_part(name, one, found, due, weights, counted)
-    except TypeError as error:
-        if one.is_loss or not isinstance(found, (Mapping, tuple, list)):
+        yield
+    except (TypeError, AttributeError) as error:
+        is_one = not isinstance(outputs, (Mapping, list, tuple)) or not outputs
+        if is_one or hasattr(inside(function), "of_outputs"):
             raise
-        first = next(iter(found)) if isinstance(found, Mapping) else 0
-        raise TypeError(
-            f"metrics[{name!r}] is given all outputs at once, and is not of several ({error}); that of "
-            f"one of them is metrics={{{first!r}: {{{name!r}: …}}}}"
-        ) from error
-
-
-def _of_part(
-    name: str, one: Reported, found: PyTree, due: PyTree, weights: ArrayLike | None, counted: Any
-) -> Tally | Float[Array, ""]:
-    metric = one.function
-    if isinstance(metric, Metric):
-        return Tally(metric.update(metric.init(), found, due, weights), metric)
-    if one.is_loss:
-        return _mean(name, metric(found, due), found, due, weights)
-    if counted is None and ignored_by(metric) is None:
-        return _mean(f"metrics[{name!r}]", metric(found, due), found, due, None)
-    return _counted(name, metric, found, due, counted)
+        names = list(outputs) if isinstance(outputs, Mapping) else list(range(len(outputs)))
+        raise TypeError(of_several(name, names)) from error
 
 
 def _counted(name: str, metric: PerExample, outputs: PyTree, y: PyTree, counted: Any) -> Tally:
@@ -247,6 +249,7 @@ def _of_classes(
     loss: PerExample, table: Table, outputs: PyTree, losses: Any, y: PyTree, *, whole: bool
 ) -> Float[Array, "*batch"]:
     """The weight of each label, of a table of all classes if it must be `whole`."""
+    check_one_output("class_weight is", y)
     losses = losses if hasattr(losses, "dtype") else jnp.asarray(losses)
     if (ignored := ignored_by(loss)) is not None:
         y, _ = without(as_array("y", y), ignored)

@@ -1,7 +1,7 @@
 """What is reported of a batch beside its loss: metrics by name, of all outputs or of one of several."""
 
 import types
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxdeep import _checks
@@ -70,12 +70,46 @@ def reported(model: Network, loss: PerExample, metrics: NamedMetrics | None) -> 
         within = "metrics" if output is _WHOLE else f"metrics[{output!r}]"
         _check(group, within)
         _check_output(output)
+        if parts and output is _WHOLE:
+            _check_of_one(group, list(parts))
         one, its_loss = (model, loss) if output is _WHOLE else (_part(model, output), parts.get(output))
         said = puts_out(one, its_loss) if its_loss is not None else None
         for name, function in told(group, one, said, within=within).items():
             full = name if output is _WHOLE else f"{output}/{name}"
             found[full] = Reported(function, output)
     return found
+
+
+def _check_of_one(metrics: Mapping[str, Any], outputs: Sequence[Hashable]) -> None:
+    """Refuse, of metrics of all of several outputs, one of a library, which takes a single one."""
+    for name, metric in metrics.items():
+        function = (
+            getattr(metric.update, "of_mean", metric.update) if isinstance(metric, Metric) else metric
+        )
+        inner = inside(function)
+        module = str(getattr(inner, "__module__", ""))
+        if module.startswith(_OF_ONE) and not hasattr(inner, "of_outputs"):
+            raise TypeError(of_several(f"metrics[{name!r}]", outputs))
+
+
+_OF_ONE = ("jaxdeep.metrics", "jaxdeep.losses", "optax.losses")
+
+
+def of_several(name: str, outputs: Sequence[Hashable]) -> str:
+    """What is said of a loss or a metric that takes one output, where a model has several of these.
+
+    >>> of_several("metrics['rmse']", ["main", "other"])  # doctest: +ELLIPSIS
+    "metrics['rmse'] does not take several outputs, and the model has 'main', 'other': give it to one ...
+    """
+    own = name.removeprefix("metrics[").removesuffix("]")
+    shown = ", ".join(map(repr, outputs))
+    if own != name:
+        form = f"give it to one of them, metrics={{{outputs[0]!r}: {{{own}: …}}}}"
+    elif outputs[0] == 0:
+        form = "give each its own, jaxdeep.losses.weighted([loss, …])"
+    else:
+        form = f"give each its own, jaxdeep.losses.weighted({{{outputs[0]!r}: loss, …}})"
+    return f"{name} does not take several outputs, and the model has {shown}: {form}"
 
 
 def names_of(metrics: NamedMetrics | None) -> list[str]:

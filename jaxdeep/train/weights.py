@@ -54,6 +54,8 @@ def balanced_class_weight(y: ArrayLike, *, weights: ArrayLike | None = None) -> 
         instead="a class_weight of numbers",
     )
     given: Any = y
+    if isinstance(given, Mapping):
+        check_one_output("class_weight='balanced' is", given)
     if not (hasattr(given, "shape") or isinstance(given, (list, tuple))):
         raise TypeError(f"class_weight='balanced' is for labels y of one output, got {given!r}")
     labels = np.asarray(as_array("y", given))
@@ -93,6 +95,20 @@ def _whole_classes(labels: np.ndarray) -> np.ndarray:
     return values.astype(int)
 
 
+def check_one_output(who: str, y: Any) -> None:
+    """Refuse targets of several outputs.
+
+    >>> check_one_output("class_weight is", {"a": np.zeros(3)})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    TypeError: class_weight is for labels y of one output, got targets of several: a dict; weigh each ...
+    """
+    if not hasattr(y, "shape"):
+        raise TypeError(
+            f"{who} for labels y of one output, got targets of several: a {type(y).__name__}; weigh "
+            "each loss, or pass weights of the rows, data=(x, y, weights)"
+        )
+
+
 def is_balanced(class_weight: Any) -> bool:
     """Whether the weights of classes are to be found from the labels."""
     return isinstance(class_weight, str) and class_weight == BALANCED
@@ -106,6 +122,8 @@ def by_class(table: Table) -> dict[int, Any]:
 def balanced_by(data: PyTree) -> np.ndarray:
     """The balanced weights of the classes in data ``(x, y)`` or ``(x, y, weights)``."""
     _, y, *weights = data
+    if isinstance(y, (list, tuple)) and any(np.ndim(one) for one in y):
+        check_one_output("class_weight='balanced' is", y)
     return balanced_class_weight(y, weights=weights[0] if weights else None)
 
 
@@ -170,8 +188,6 @@ def of_labels(
     shape and dtype are used, and `classes` is their number, where it is known. Classes that the table
     lacks have weight 1, or are refused if it must be `whole`.
     """
-    if not hasattr(y, "shape"):
-        raise TypeError(f"class_weight is for one output, got targets of several: a {type(y).__name__}")
     if classes is not None and len(table) > classes:
         several = losses.shape[-1] if len(losses.shape) > 1 else 1
         raise ValueError(

@@ -1,8 +1,11 @@
 """What an objective may not do."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from helpers.training import X, fit
 
@@ -130,6 +133,44 @@ def test_losses_and_metrics_of_each_output_are_those_of_it_alone(weights):
     np.testing.assert_allclose(
         found["loss"], 0.9 * found["main/loss"] + 0.1 * found["kind/loss"], rtol=1e-5
     )
+
+
+OF_ONE = {
+    "rmse": jd.metrics.rmse(),
+    "auc": jd.metrics.auc(),
+    "mean": jd.metrics.mean(jd.losses.mae),
+    "mse": jd.losses.mse,
+    "partial": functools.partial(jd.losses.huber, delta=2.0),
+    "accuracy": jd.metrics.accuracy,
+    "optax": optax.losses.squared_error,
+}
+
+
+@pytest.mark.parametrize("name", OF_ONE)
+def test_a_metric_of_one_output_is_named_before_anything_is_traced(name):
+    form = rf"^metrics\['{name}'\] does not take several .* metrics={{'main': {{'{name}': …}}}}$"
+    with pytest.raises(TypeError, match=form):
+        jd.train.supervised(SIDE_BY_SIDE, BOTH, metrics={name: OF_ONE[name]})
+
+
+def test_other_functions_of_one_output_are_named_with_the_form_that_is_due():
+    x, y, _ = rows()
+    difference = lambda outputs, y: (outputs - y) ** 2  # noqa: E731
+    whole = {"main": lambda outputs, y: (outputs["main"] - y["main"]) ** 2}
+    in_order = jd.nn.parallel(jd.nn.dense(1), jd.nn.dense(2))
+    in_turn = y["main"], y["kind"]
+    for model, targets, options, message in (
+        (SIDE_BY_SIDE, y, {"loss": BOTH, "metrics": {"own": difference}}, r"metrics={'main': {'own'"),
+        (SIDE_BY_SIDE, y, {"loss": difference}, r"^loss does .* 'main', .*weighted\({'main': loss"),
+        (SIDE_BY_SIDE, y, {"loss": jd.losses.mse}, r"^loss does .*weighted\({'main': loss"),
+        (in_order, in_turn, {"loss": jd.losses.mse}, r"has 0, 1: .*weighted\(\[loss"),
+    ):
+        with pytest.raises(TypeError, match=message) as refused:
+            jd.fit(model, (x, targets), optimizer=optax.sgd(0.1), key=0, batch_size=8, **options)
+        assert "Tracer" not in str(refused.value)
+    objective = jd.train.supervised(SIDE_BY_SIDE, BOTH, metrics=whole)
+    params, state = SIDE_BY_SIDE.init(KEY, x)
+    assert objective(params, state, (x, y))[1][1]["main"].shape == ()
 
 
 def test_a_history_has_every_output_by_its_name():

@@ -79,8 +79,18 @@ def test_class_weights_are_for_one_output():
     y = {"a": jnp.zeros(8, int), "b": jnp.zeros(8, int)}
     params, state = model.init(jax.random.key(0), X)
     objective = jd.train.supervised(model, both, class_weight={0: 2.0})
-    with pytest.raises(TypeError, match="class_weight is for one output, got targets of several"):
+    with pytest.raises(
+        TypeError, match="class_weight is for labels y of one output, got targets of several"
+    ):
         objective(params, state, (X, y), train=True)
+    several = {"a": np.zeros((600, 3)), "b": np.arange(600) % 2}
+    for targets in (several, tuple(several.values())):
+        with pytest.raises(TypeError, match=r"'balanced' is for .*, got targets of several") as refused:
+            jd.fit(
+                *(model, (np.ones((600, 3), np.float32), targets)),
+                **{"loss": both, "optimizer": optax.sgd(0.1), "key": 0, "class_weight": "balanced"},
+            )
+        assert len(str(refused.value)) < 250
 
 
 def of_bits(loss=jd.losses.sigmoid_cross_entropy, y=None, **options):

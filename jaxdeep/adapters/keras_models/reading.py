@@ -55,7 +55,8 @@ def from_keras(source: Any, *, weights: Path | None = None) -> tuple[Model, PyTr
       ValueError: a layer or an argument that jaxdeep does not have; a description that is not built as
         Keras builds one, by the layer; variables that are missing, by the
         path that was looked for and those that are there; a model that was not built; a file that is
-        damaged, or holds code, links, data of other files or more than it stores; FileNotFoundError. ImportError: h5py is not installed.
+        damaged, or holds code, links, data of other files or more than it stores; FileNotFoundError.
+      ImportError: h5py is not installed.
 
     Source: the format of ``keras.saving``, version 3.
 
