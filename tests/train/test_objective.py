@@ -100,16 +100,6 @@ def rows(seed=0):
     return x, targets, rng.uniform(0, 2, len(x)).astype(np.float32)
 
 
-@pytest.mark.parametrize("metric", [jd.metrics.rmse(), jd.losses.mae])
-def test_a_metric_that_is_of_one_output_says_how_it_is_given(metric):
-    x, targets, _ = rows()
-    params, state = SIDE_BY_SIDE.init(KEY, x)
-    objective = jd.train.supervised(SIDE_BY_SIDE, BOTH, metrics={"error": metric})
-    form = r"metrics\['error'\] is given all outputs .* metrics=\{'main': \{'error': …\}\}"
-    with pytest.raises(TypeError, match=form):
-        jax.eval_shape(lambda: objective(params, state, (x, targets), train=True, key=KEY))
-
-
 @pytest.mark.parametrize("weights", [False, True])
 def test_losses_and_metrics_of_each_output_are_those_of_it_alone(weights):
     x, y, w = rows()

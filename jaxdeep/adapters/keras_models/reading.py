@@ -178,6 +178,10 @@ def _part(config: Config, path: str, variables: Variables) -> _Read:
                     "source must be built, and no layer has variables: call the model on an input "
                     "first, and save it anew if it is in a file"
                 ) from None
+            if not config.get("build_config"):
+                raise ValueError(
+                    "is not built and has no variables: call the model on an input in Keras first"
+                ) from None
             known = ", ".join(sorted(variables))
             raise ValueError(
                 f"has its variables at {path}/vars, and there are {known}; those of a layer that two "
