@@ -427,8 +427,11 @@ def test_searches_balance_the_classes_of_each_rows_data(strategy):
             key=jax.random.key(seed),
         )
 
+    # under vmap the terms of a gradient, of 0.1 and less, are added in another order: 0.1 x 2^-24 each
+    within = {"rtol": 0, "atol": 0} if strategy == "threads" else {"rtol": 1e-5, "atol": 1e-7}
     for i, rate in enumerate((0.05, 0.1)):
-        chex.assert_trees_all_close(table.results[i].params, run(np.arange(60), rate).params, rtol=1e-5)
+        expected = run(np.arange(60), rate)
+        chex.assert_trees_all_close(table.results[i].params, expected.params, **within)
     # class 2 is rarer in some folds than in others
     pairs = jd.datasets.folds(data, 3, groups=np.arange(60) // 4)
     folded = jd.search.cross_validate(builder, points, data=data, folds=pairs, **how)
