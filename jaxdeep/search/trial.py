@@ -53,7 +53,7 @@ class Trial:
 
     place: tuple[int, int, int]
     setup: Setup
-    floats: dict[str, float]
+    floats: dict[str, ArrayLike]
     key: jax.Array
     point: Point
     subset: Subset = WHOLE

@@ -231,7 +231,7 @@ class Stack:
         if self.is_same:
             each = [({}, numbers_of(row.setup.optimizer), row.setup.limits) for row in rows]
         else:
-            each = [({name: float(v) for name, v in row.floats.items()},) for row in rows]
+            each = [({name: np.asarray(v, float) for name, v in row.floats.items()},) for row in rows]
         numbers = jax.tree.map(lambda *values: self._filled(_column(values)), *each)
         keys = jnp.stack([row.key for row in rows])
         indices = tuple(
