@@ -159,6 +159,9 @@ def _of_table(value: Any) -> str:
     """What to do with a frame or a series that gives no numbers, and which columns give none."""
     if not hasattr(value, "to_numpy"):
         return ""
+    labels = getattr(value, "index", None) if hasattr(value, "to_dict") else None
+    if getattr(value, "ndim", 0) == 1 and labels is not None and all(isinstance(k, str) for k in labels):
+        return "; one row of a table is a frame, frame.iloc[[i]], or a dict, row.to_dict()"
     names = getattr(value, "columns", ())
     odd = [str(name) for name in names if np.asarray(value[name]).dtype.kind not in "fiub"]
     which = f" in {', '.join(odd[:8])}{', …' * (len(odd) > 8)}" if odd else ""

@@ -223,6 +223,15 @@ def test_a_sparse_matrix_is_named_and_how_to_make_an_array_of_it(form):
         as_array("x", jax.experimental.sparse.BCOO.fromdense(jnp.eye(3)))
 
 
+def test_a_row_of_a_frame_says_how_it_is_given():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"age": [31.0, 40.0], "city": ["Rome", "Oslo"]})
+    with pytest.raises(TypeError, match=r"frame\.iloc\[\[i\]\], or a dict, row\.to_dict\(\)"):
+        as_array("x", frame.iloc[0])
+    with pytest.raises(TypeError, match="finds out what its columns are"):
+        as_array("x", frame["city"])
+
+
 @pytest.mark.parametrize("container", ["pandas", "polars", "pyarrow", "list"])
 def test_whole_numbers_beside_missing_ones_keep_their_differences_or_are_refused(container):
     ids = [2**60, 2**60 + 1, None]
