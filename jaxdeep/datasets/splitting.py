@@ -165,8 +165,8 @@ def folds(
       TypeError, ImportError: as for `split`.
 
     Source: scikit-learn's `KFold` (the same rows for the same seed), `StratifiedKFold`, `GroupKFold`,
-    `StratifiedGroupKFold` (which decides ties by rounding) and `TimeSeriesSplit` (the same rows if no two
-    have the same time).
+    `StratifiedGroupKFold` (which decides ties by rounding) and `TimeSeriesSplit` (the same rows if no
+    two have the same time).
 
     >>> [test.tolist() for _, test in folds(np.arange(6), 3, groups=["a", "a", "b", "c", "b", "c"])]
     [[3, 5], [2, 4], [0, 1]]
