@@ -79,8 +79,8 @@ _ABOVE = {"Recipe": "jaxdeep.recipes.recipe", "mlp": "jaxdeep.recipes.networks"}
 
 def __getattr__(name: str) -> object:
     if name in _ABOVE:
-        found: object = getattr(importlib.import_module(_ABOVE[name]), name)
-        return found
+        member: object = getattr(importlib.import_module(_ABOVE[name]), name)
+        return member
     raise AttributeError(f"module 'jaxdeep.nn' has no attribute {name!r}")
 
 

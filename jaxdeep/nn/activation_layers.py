@@ -85,19 +85,19 @@ def prelu(alpha: float = 0.01, *, shared_axes: Sequence[int] = ()) -> Layer:
     """
     _checks.check_scalar("alpha", alpha, "(-inf, inf)")
     try:
-        given = shared_axes if isinstance(shared_axes, Sequence) else (shared_axes,)
-        shared = tuple(map(_checks.index, given))
+        axes = shared_axes if isinstance(shared_axes, Sequence) else (shared_axes,)
+        shared = tuple(map(_checks.index, axes))
     except TypeError:
         raise TypeError(f"shared_axes must be whole numbers, got {shared_axes!r}") from None
 
-    def of_slopes(given: Shape) -> Shape:
-        ndim = len(given)
+    def of_slopes(shape: Shape) -> Shape:
+        ndim = len(shape)
         if not all(-ndim <= a < ndim and a % ndim > 0 for a in shared):
             raise ValueError(
-                f"shared_axes must be axes of an input of shape {given} other than 0, got {shared}"
+                f"shared_axes must be axes of an input of shape {shape} other than 0, got {shared}"
             )
         ones = {a % ndim for a in shared}
-        return tuple(1 if a in ones else given[a] for a in range(1, ndim))
+        return tuple(1 if a in ones else shape[a] for a in range(1, ndim))
 
     def init(x: jax.ShapeDtypeStruct) -> Arrays:
         return {"alpha": jnp.full(of_slopes(x.shape), alpha, float_dtype(x.dtype))}
@@ -116,7 +116,7 @@ def prelu(alpha: float = 0.01, *, shared_axes: Sequence[int] = ()) -> Layer:
         passes=_POSITIVE,
         axes=same_axes,
         outputs="values",
-        example=lambda own: ((1, *own["alpha"]), jnp.float32),
+        example=lambda shapes: ((1, *shapes["alpha"]), jnp.float32),
     )
     return Layer(apply, init, traits=traits, arguments={"shared_axes": shared})
 
@@ -147,7 +147,7 @@ def swish(beta: float = 1.0) -> Layer:
         elementwise=True,
         axes=same_axes,
         outputs="values",
-        example=lambda own: ((1,), jnp.float32),
+        example=lambda shapes: ((1,), jnp.float32),
     )
     return Layer(apply, init, traits=traits)
 
@@ -200,8 +200,8 @@ def check_activation(name: str, function: object) -> None:
             f"{name} must be a function of an array, got {function!r}: jd.nn.{maker} makes a layer"
             + (f"; the function is jd.nn.activations.{maker}" if hasattr(activations, maker) else "")
         )
-    own = any(inside is one for one in vars(activations).values())  # which are saved by name
-    if not own and not _checks.takes(function, 1):
+    is_ours = any(inside is one for one in vars(activations).values())  # which are saved by name
+    if not is_ours and not _checks.takes(function, 1):
         raise TypeError(f"{name} must be a function of one array, and {function!r} is not")
 
 
@@ -223,11 +223,11 @@ def activated(name: str, function: Activation, x: Array) -> Array:
             f"{name} must keep the shape of its input, {shape}, and {_called(function)} gives {got}; "
             "jaxdeep.nn.lambda_ is for functions that change it"
         )
-    dtype, given = jnp.result_type(y), jnp.result_type(x)
-    if jnp.issubdtype(given, jnp.floating) and not jnp.issubdtype(dtype, jnp.floating):
+    dtype, x_dtype = jnp.result_type(y), jnp.result_type(x)
+    if jnp.issubdtype(x_dtype, jnp.floating) and not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(
-            f"{name} must give floating-point numbers for an input of {given}, and {_called(function)} "
-            f"gives {dtype}; jaxdeep.nn.lambda_ is for such functions"
+            f"{name} must give floating-point numbers for an input of {x_dtype}, and "
+            f"{_called(function)} gives {dtype}; jaxdeep.nn.lambda_ is for such functions"
         )
     return y
 

@@ -125,17 +125,17 @@ def _float(x: ArrayLike) -> Float[Array, "..."]:
 
 def _slope(name: str, value: ArrayLike, x: Array) -> Float[Array, "..."]:
     """A slope in the dtype of `x`, refused unless it broadcasts against it."""
-    given = as_array(name, value)
-    if given.dtype == jnp.bool_:
+    array = as_array(name, value)
+    if array.dtype == jnp.bool_:
         raise TypeError(f"{name} must be a number or an array of numbers, got {value!r}")
-    if _checks.is_known(given) and not given.ndim:
-        _checks.check_scalar(name, given, "(-inf, inf)")
+    if _checks.is_known(array) and not array.ndim:
+        _checks.check_scalar(name, array, "(-inf, inf)")
     try:
-        jnp.broadcast_shapes(given.shape, x.shape)
+        jnp.broadcast_shapes(array.shape, x.shape)
     except ValueError:
-        shapes = f"{x.shape} of x, got {given.shape}"
+        shapes = f"{x.shape} of x, got {array.shape}"
         raise ValueError(f"{name} must broadcast against the shape {shapes}") from None
-    slope = jnp.asarray(value if isinstance(value, (int, float)) else given, x.dtype)
+    slope = jnp.asarray(value if isinstance(value, (int, float)) else array, x.dtype)
     return jnp.expand_dims(slope, range(max(x.ndim - slope.ndim, 0)))
 
 

@@ -71,8 +71,8 @@ def serial(*layers: Model, **named: Model) -> Layer:
     >>> list(serial(jd.nn.dense(4), jd.nn.dropout(0.5), jd.nn.dense(2)).layers)
     ['dense0', 'dropout0', 'dense1']
     """
-    given = _named("serial", layers, named)
-    return _combined(given, lambda outputs, y: y, Traits(joins="chain"))
+    named_layers = _named("serial", layers, named)
+    return _combined(named_layers, lambda outputs, y: y, Traits(joins="chain"))
 
 
 @layer_function
@@ -100,12 +100,12 @@ def parallel(*branches: Model, by_position: bool = False, **named: Model) -> Lay
     """
     _checks.check_flag("by_position", by_position)
     by_position = by_position or not named
-    given = _named("parallel", branches, named)
+    named_layers = _named("parallel", branches, named)
 
     def collect(outputs: Mapping[str, PyTree], x: PyTree) -> PyTree:
         return tuple(outputs.values()) if by_position else dict(outputs)
 
-    parts = _combined(given, collect, Traits(joins="collect"))
+    parts = _combined(named_layers, collect, Traits(joins="collect"))
     return parts._replace(arguments={"by_position": by_position})
 
 
@@ -131,20 +131,20 @@ def concatenate(*branches: Model, axis: int = -1, **named: Model) -> Layer:
     ((34, 1), (5, 1))
     """
     axis = _checks.check_count("axis", axis, low=-math.inf)
-    given = _named("concatenate", branches, named)
-    if not given:
+    named_layers = _named("concatenate", branches, named)
+    if not named_layers:
         raise ValueError("concatenate needs at least one branch")
 
     def join(outputs: Mapping[str, PyTree], x: PyTree) -> Array:
         try:
             return jnp.concatenate(_together(list(outputs.values())), axis=axis)
         except (TypeError, ValueError):
-            found = {name: jax.tree.map(jnp.shape, y) for name, y in outputs.items()}
+            shapes = {name: jax.tree.map(jnp.shape, y) for name, y in outputs.items()}
             raise ValueError(
-                f"concatenate needs arrays that differ along axis {axis} only, got shapes {found}"
+                f"concatenate needs arrays that differ along axis {axis} only, got shapes {shapes}"
             ) from None
 
-    return _combined(given, join, Traits(joins="concatenate", join_axis=axis))
+    return _combined(named_layers, join, Traits(joins="concatenate", join_axis=axis))
 
 
 @layer_function
@@ -290,8 +290,8 @@ def _combined(layers: Mapping[str, Model], join: Join, traits: Traits) -> Layer:
         outputs: dict[str, PyTree] = {}
         new_state: dict[str, PyTree] = {}
         for i, (name, layer) in enumerate(layers.items()):
-            own = params.get(name, {}), state.get(name, {})
-            outputs[name], own_state = apply_inside(name, layer, i, own, x, switches)
+            variables = params.get(name, {}), state.get(name, {})
+            outputs[name], own_state = apply_inside(name, layer, i, variables, x, switches)
             x = outputs[name] if chained else x
             new_state |= under(name, own_state)
         return join(outputs, x), new_state
@@ -310,7 +310,7 @@ def _suited(layers: Mapping[str, Model]) -> list[Model]:
         for place in walk.leaves(layer, _opens)
     ]
     names, flat = [names for names, _ in bottom], [layer for _, layer in bottom]
-    suited = {own: _suited_to(layer, flat[i + 1 :]) for i, (own, layer) in enumerate(zip(names, flat))}
+    suited = {path: _suited_to(layer, flat[i + 1 :]) for i, (path, layer) in enumerate(zip(names, flat))}
     return [
         walk.rebuild(layer, lambda place, name=name: suited[name, *place.names], _opens)  # type: ignore[misc]
         for name, layer in layers.items()

@@ -105,8 +105,8 @@ def conv(
         check_room("kernel_size", kernel.shape[:-2], x, y)
         return finished(y, params, use_bias, activation)
 
-    def example(own: Mapping[str, Shape]) -> tuple[Shape, DTypeLike]:
-        *space, channels, _ = own["kernel"]
+    def example(shapes: Mapping[str, Shape]) -> tuple[Shape, DTypeLike]:
+        *space, channels, _ = shapes["kernel"]
         return (1, *space, channels * groups), jnp.float32
 
     traits = Traits(
@@ -198,7 +198,7 @@ def conv_transpose(
         function=activation,
         axes=same_axes,
         features=filters,
-        example=lambda own: ((1, *own["kernel"][:-1]), jnp.float32),
+        example=lambda shapes: ((1, *shapes["kernel"][:-1]), jnp.float32),
     )
     return Layer(apply, init, traits=traits, arguments={"padding": padding})
 
@@ -309,13 +309,13 @@ def each_axis(name: str, sizes: Sizes, space: int) -> Shape:
     return (int(sizes),) * space
 
 
-def check_sizes(**given: object) -> None:
+def check_sizes(**arguments: object) -> None:
     """Refuse each that is neither a size nor one for each of 1 to 3 axes."""
-    for name, sizes in given.items():
-        each = sizes if isinstance(sizes, Sequence) and not isinstance(sizes, str) else (sizes,)
-        for size in each:
+    for name, sizes in arguments.items():
+        by_axis = sizes if isinstance(sizes, Sequence) and not isinstance(sizes, str) else (sizes,)
+        for size in by_axis:
             _checks.check_count(name, size)
-        if not 1 <= len(each) <= 3:
+        if not 1 <= len(by_axis) <= 3:
             raise ValueError(f"{name} must be one number or 1 to 3 of them, got {sizes}")
 
 

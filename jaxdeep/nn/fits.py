@@ -75,18 +75,18 @@ def _check(model: Model, params: PyTree, state: PyTree, alone: bool) -> None:
         layer, path = place.layer, f"/{place.path}" if place.path else ""
         if any(around.kind not in KINDS for around in (*place.above, layer)) or walk.is_wrapper(layer):
             continue
-        own = walk.at(params, place.keys)
-        if own is None:
+        layer_params = walk.at(params, place.keys)
+        if layer_params is None:
             raise TypeError(f"params{path} must be a dict of the arrays of {layer!r}, got None")
-        kept = _statistics(layer, own) if alone else walk.at(state, place.keys)
-        trees = {"params": own, "state": kept}
+        kept = _statistics(layer, layer_params) if alone else walk.at(state, place.keys)
+        trees = {"params": layer_params, "state": kept}
         for _ in place.stacked:
             trees = _rows(trees)
         if layer.combine is not None or layer.traits.empty:
             _check_names(path, trees, layer.layers)
             if layer.traits.stacked:
                 _check_times(path, trees, layer)
-        elif layer.traits.example is not None and (not alone or jax.tree.leaves(own)):
+        elif layer.traits.example is not None and (not alone or jax.tree.leaves(layer_params)):
             _check_layer(layer, trees, path)
 
 
@@ -124,24 +124,24 @@ def _check_layer(model: Model, trees: dict[str, PyTree], path: str) -> None:
     """A layer that has arrays of its own: they are those of its `init`, for an input taken from them."""
     for root, tree in trees.items():
         check_leaves(f"{root}{path}", tree)
-    found = _shapes(trees, path)
-    own = {name.rpartition("/")[2]: shape for name, shape in found.items()}
+    shapes = _shapes(trees, path)
+    by_name = {name.rpartition("/")[2]: shape for name, shape in shapes.items()}
     try:
-        made = made_for(model.kind, model.config, model.traits, own)
+        made = made_for(model.kind, model.config, model.traits, by_name)
     except KeyError as missing:
         raise ValueError(f"params or state{path} lack {missing}, which {model!r} needs") from None
     except (ValueError, TypeError, IndexError) as error:
         raise ValueError(f"params or state{path} do not fit {model!r}: {error}") from error
     expected = _shapes(dict(zip(("params", "state"), made)), path)
-    for name in {**expected, **found}:
-        if name not in found:
+    for name in {**expected, **shapes}:
+        if name not in shapes:
             raise ValueError(f"{name} is missing; {model!r} needs it")
         if name not in expected:
             raise ValueError(f"{name} is not part of {model!r}")
-        shape, needed = found[name], expected[name]
+        shape, needed = shapes[name], expected[name]
         if shape != needed:
             # what a norm needs is told from its own arrays, any of which may be the odd one
-            as_other = next((f", as {other} has" for other in found if found[other] == needed), "")
+            as_other = next((f", as {other} has" for other in shapes if shapes[other] == needed), "")
             raise ValueError(f"{name} has shape {shape}, but {model!r} needs {needed}{as_other}")
 
 

@@ -108,8 +108,8 @@ def graph(
         new = dict(state)
 
         def call(i: int, name: str, x: PyTree) -> PyTree:
-            own = params.get(name, {}), new.get(name, {})
-            y, own_state = apply_inside(name, layers[name], i, own, x, switches)
+            variables = params.get(name, {}), new.get(name, {})
+            y, own_state = apply_inside(name, layers[name], i, variables, x, switches)
             new.update(under(name, own_state))
             return y
 
@@ -277,7 +277,7 @@ def _spread(names: Names, x: PyTree) -> list[tuple[str, PyTree]]:
         named = isinstance(names, Mapping)
         wanted = f"a dict with {list(names)}" if named else f"{len(names)} in a tuple"
         raise ValueError(f"graph needs an x of {wanted}, as its inputs are {names!r}; got {got}")
-    return [found for part, own in pairs for found in _spread(part, own)]
+    return [pair for part, tree in pairs for pair in _spread(part, tree)]
 
 
 def _several(x: PyTree) -> list[Array]:

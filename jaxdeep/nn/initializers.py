@@ -66,9 +66,9 @@ def _checked(make: Callable[..., Initializer], **numbers: str) -> Callable[..., 
 
     @functools.wraps(make)
     def checked(*args: Any, **kwargs: Any) -> Initializer:
-        given = signature.bind(*args, **kwargs)
-        given.apply_defaults()
-        for name, value in given.arguments.items():
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        for name, value in bound.arguments.items():
             if name in numbers:
                 _checks.check_scalar(name, value, numbers[name])
             elif name.endswith("_axis"):
@@ -77,8 +77,8 @@ def _checked(make: Callable[..., Initializer], **numbers: str) -> Callable[..., 
                 _checks.check_float_dtype(name, value)
             else:
                 _check_held(name, as_array(name, value))
-        if "lower" in given.arguments:
-            low, high = (_checks.known_value(given.arguments[name]) for name in ("lower", "upper"))
+        if "lower" in bound.arguments:
+            low, high = (_checks.known_value(bound.arguments[name]) for name in ("lower", "upper"))
             if low is not None and high is not None and low >= high:
                 raise ValueError(f"lower must be below upper, got {low} and {high}")
         return make(*args, **kwargs)
@@ -204,12 +204,12 @@ def draw(name: str, init: Any, key: Array, shape: tuple[int, ...], dtype: DTypeL
     """
     makes = any(init is globals()[made] for made in __all__ if made not in ("zeros", "ones"))
     drawn = init if makes else init(key, shape, dtype)
-    found = getattr(drawn, "shape", None)
-    if found != tuple(shape):
-        got = f"a {type(drawn).__name__}" if found is None else f"one of shape {found}"
+    drawn_shape = getattr(drawn, "shape", None)
+    if drawn_shape != tuple(shape):
+        got = f"a {type(drawn).__name__}" if drawn_shape is None else f"one of shape {drawn_shape}"
         got = "a function; call it" if callable(drawn) else got
         title = getattr(init, "__name__", repr(init))
-        kind = TypeError if found is None else ValueError
+        kind = TypeError if drawn_shape is None else ValueError
         raise kind(f"{name} must return an array of shape {tuple(shape)}, and {title} returns {got}")
     return drawn
 

@@ -101,11 +101,11 @@ def layer(make: Callable[P, Layer]) -> Callable[P, Model]:
             if given_one and name in bound:
                 check_models(kind, {name: bound[name]})
         parts = make(*args, **kwargs)
-        given = {**bound, **parts.arguments}
+        arguments = {**bound, **parts.arguments}
         config = {
-            name: given[name]
+            name: arguments[name]
             for name, parameter in signature.parameters.items()
-            if name in given and name not in of_models and given[name] is not parameter.default
+            if name in arguments and name not in of_models and arguments[name] is not parameter.default
         }
         chosen = {
             name: value
@@ -143,7 +143,7 @@ def build(kind: str, config: Mapping[str, Any], layers: Mapping[str, Model] = {}
         if lacking := [p.name for p in only if p.default is p.empty and p.name not in config]:
             raise ValueError(f"{kind} has {lacking[0]}, got {[*config, *layers]}")
         positional = [config.get(p.name, p.default) for p in only]
-        config = {name: own for name, own in config.items() if name not in {p.name for p in only}}
+        config = {name: value for name, value in config.items() if name not in {p.name for p in only}}
     elif first is not None and first.kind not in _VARIADIC and list(layers) == [""]:
         positional, layers = [layers[""]], {}
     return KINDS[kind](*positional, **config, **layers)
@@ -177,13 +177,13 @@ def initialisers(kind: str) -> list[str]:
 
 
 def made_for(
-    kind: str, config: Mapping[str, Any], traits: Traits, own: Mapping[str, Shape]
+    kind: str, config: Mapping[str, Any], traits: Traits, shapes: Mapping[str, Shape]
 ) -> tuple[PyTree, PyTree]:
     """The shapes of the parameters and the state that a layer makes, for an input told from its own.
 
     Args:
       kind, config, traits: of the layer, which has an `example`.
-      own: the shapes of its parameters and statistics by name.
+      shapes: those of its parameters and statistics by name.
 
     Raises:
       KeyError: it lacks one that the input is told from.
@@ -195,7 +195,7 @@ def made_for(
     (3,)
     """
     assert traits.example is not None
-    x = jax.ShapeDtypeStruct(*traits.example(own))
+    x = jax.ShapeDtypeStruct(*traits.example(shapes))
     zeros = dict.fromkeys(initialisers(kind), jax.nn.initializers.zeros)  # what draws may refuse shapes
     layer = build(kind, {**config, **zeros})
     made: tuple[PyTree, PyTree] = jax.eval_shape(lambda seed: layer.init(jax.random.key(seed), x), 0)
@@ -315,7 +315,7 @@ def _model(kind: str, config: dict[str, Any], parts: Layer, takes_layers: bool) 
         config,
         layers,
         combine if takes_layers else None,
-        any(own.stochastic for own in layers.values()) if takes_layers else "key" in takes,
+        any(inner.stochastic for inner in layers.values()) if takes_layers else "key" in takes,
         parts.loops,
         rows_from=None if parts.rows_from is None else rows_from,
         traits=traits,
@@ -344,8 +344,8 @@ def _init(
             check(x)
         if make is None:
             return {}, {}
-        found = make(key, x) if "key" in takes else make(x)
-        return found if isinstance(found, tuple) else (found, {})
+        made = make(key, x) if "key" in takes else make(x)
+        return made if isinstance(made, tuple) else (made, {})
 
     return init
 
@@ -367,37 +367,37 @@ class _OwnShapes:
         """Refuse, by the first name, what does not belong to the layer."""
         if not self._traits.empty and self._traits.example is None:
             return
-        own = tuple(
+        entries = tuple(
             (argument, name, tuple(jnp.shape(leaf)))
             for argument, tree in (("params", params), ("state", state))
             if isinstance(tree, Mapping)
             for name, leaf in tree.items()
         )
-        if own and own not in self._known:
+        if entries and entries not in self._known:
             if len(self._known) > 31:  # a few sets for each layer
                 self._known.clear()
-            self._known[own] = self._fault(own)
-        if own and (refusal := self._known[own]) is not None:
+            self._known[entries] = self._fault(entries)
+        if entries and (refusal := self._known[entries]) is not None:
             raise ValueError(refusal)
 
-    def _fault(self, own: "_Shapes") -> str | None:
+    def _fault(self, entries: "_Shapes") -> str | None:
         title = repr(build(self._kind, self._config))
         if self._traits.empty:
-            argument, name, _ = own[0]
+            argument, name, _ = entries[0]
             return f"{argument}: {name} is not part of {title}, which learns nothing"
-        shapes = {name: shape for _, name, shape in own}
+        shapes = {name: shape for _, name, shape in entries}
         try:
             made = made_for(self._kind, self._config, self._traits, shapes)
         except KeyError:  # what is lacking, the layer names when it asks for it
             return None
         except (ValueError, TypeError, IndexError) as error:
-            return f"{' and '.join(dict.fromkeys(a for a, *_ in own))} do not fit {title}: {error}"
+            return f"{' and '.join(dict.fromkeys(a for a, *_ in entries))} do not fit {title}: {error}"
         expected = dict(zip(("params", "state"), made))
-        for argument, name, shape in own:
+        for argument, name, shape in entries:
             if name not in expected[argument]:
                 return f"{argument}: {name} is not part of {title}, which has {[*expected[argument]]}"
             if shape != (needed := expected[argument][name].shape):
-                beside = {other: shape for a, other, shape in own if a != argument}
+                beside = {other: shape for a, other, shape in entries if a != argument}
                 also = f" beside {beside} in {'params' if argument == 'state' else 'state'}"
                 also = also if beside else ""
                 return f"{argument}: {name} has shape {shape}, but {title} needs {needed}{also}"
@@ -428,19 +428,25 @@ def _apply(
     ) -> Pair:
         x = x if whole else _taken(x, trees)
         switches: Switches = {"train": train, "key": key} | ({} if mask is None else {"mask": mask})
-        given = switches | {"params": params, "state": state, "x": x, "mask": mask, "switches": switches}
+        arguments = switches | {
+            "params": params,
+            "state": state,
+            "x": x,
+            "mask": mask,
+            "switches": switches,
+        }
         if takes & {"key", "switches"} or not hasattr(key, "dtype"):
             _checks.check_key(key, optional=True)
         if "train" in takes or not isinstance(train, (bool, np.bool_, jax.Array)):
             _check_train(train)
         for name in takes & {"params", "state"} if not whole else ():
-            given[name] = _Own(name, given[name])
+            arguments[name] = _Own(name, arguments[name])
         if own_shapes is not None:
             own_shapes.check(params, state)
-        y = apply(**{name: given[name] for name in takes})
+        y = apply(**{name: arguments[name] for name in takes})
         if "state" not in takes:
             return y, state
         y, new = y
-        return y, state if new is given["state"] else new
+        return y, state if new is arguments["state"] else new
 
     return full

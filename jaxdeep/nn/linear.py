@@ -77,8 +77,8 @@ def reshape(*sizes: int | Sequence[int]) -> Layer:
 
 def one_by_one(sizes: Sequence[int | Sequence[int]], low: int = 1) -> Shape:
     """Sizes that were given one by one or as one tuple, checked."""
-    given = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes
-    return tuple(_checks.check_count("sizes", size, low=low) for size in given)
+    unpacked = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes
+    return tuple(_checks.check_count("sizes", size, low=low) for size in unpacked)
 
 
 @layer
@@ -141,7 +141,7 @@ def embedding(
     traits = Traits(
         linear=Linear("table", looks_up=True),
         axes=lambda ndim: None if ndim is None else ndim + 1,
-        example=lambda own: ((1,), jnp.int32),
+        example=lambda shapes: ((1,), jnp.int32),
     )
     return Layer(apply, init, traits=traits)
 
@@ -282,7 +282,7 @@ def _dense_traits(features: int, activation: Activation | None, linear: Linear |
         axes=same_axes,
         features=features,
         outputs="scores" if linear is None and activation is None else None,
-        example=lambda own: ((1, own["kernel"][0]), jnp.float32),
+        example=lambda shapes: ((1, shapes["kernel"][0]), jnp.float32),
     )
 
 

@@ -224,27 +224,27 @@ class Model:
         [0.0]
         """
         parts = [jax.tree.leaves(walk.at(trainable, p.keys)) for p in walk.leaves(self)]
-        learning = [any(own) for own in parts if own]
+        learning = [any(leaves) for leaves in parts if leaves]
         before = learning[0] if learning else False
 
         def held(place: Place) -> Model:
             nonlocal before
-            given = walk.at(trainable, place.keys)
-            own = jax.tree.leaves(given)
-            before = any(own) if own else before
+            layer_trainable = walk.at(trainable, place.keys)
+            leaves = jax.tree.leaves(layer_trainable)
+            before = any(leaves) if leaves else before
             if not before:
                 return _at_inference(place.layer)
             freeze = place.layer.freeze
-            return place.layer if freeze is None or all(own) else freeze(given)
+            return place.layer if freeze is None or all(leaves) else freeze(layer_trainable)
 
         return walk.rebuild(self, held)
 
     def __repr__(self) -> str:
         def text(place: Place, layers: dict[str, str]) -> str:
             if not layers:
-                given = ", ".join(f"{n}={_show(value)}" for n, value in place.layer.config.items())
-                return f"{place.layer.kind}({given})"
-            lines = [f"{name}={own},\n".replace("\n", "\n    ") for name, own in layers.items()]
+                arguments = ", ".join(f"{n}={_show(value)}" for n, value in place.layer.config.items())
+                return f"{place.layer.kind}({arguments})"
+            lines = [f"{name}={shown},\n".replace("\n", "\n    ") for name, shown in layers.items()]
             return f"{place.layer.kind}(\n    {''.join(lines).rstrip(' ')})"
 
         return walk.fold(self, text, walk.any_layers)
@@ -254,8 +254,8 @@ def _show(value: object) -> str:
     return getattr(value, "__name__", None) or repr(value)
 
 
-def taking(model: Model, given: dict[str, PyTree]) -> Model:
-    """The model, which puts the inputs of adapted modules into `given`, by path, when applied."""
+def taking(model: Model, inputs: dict[str, PyTree]) -> Model:
+    """The model, which puts the inputs of adapted modules into `inputs`, by path, when applied."""
 
     def taken(place: Place) -> Model:
         layer = place.layer
@@ -263,7 +263,7 @@ def taking(model: Model, given: dict[str, PyTree]) -> Model:
             return layer
 
         def apply(params: PyTree, state: PyTree, x: PyTree, **switches: Any) -> Pair:
-            given[place.path] = x
+            inputs[place.path] = x
             return layer.apply(params, state, x, **switches)
 
         return dataclasses.replace(layer, apply=apply)
@@ -274,18 +274,18 @@ def taking(model: Model, given: dict[str, PyTree]) -> Model:
 def lifting(model: Model) -> str:
     """The end of an error, which says what to do about adapted modules in a model; "" without any."""
     inside = (place.layer.inside for place in walk.every(model))
-    advice = next((own.advice for own in inside if own is not None and own.advice), "")
+    advice = next((module.advice for module in inside if module is not None and module.advice), "")
     return f"; {advice}" if advice else ""
 
 
 def learns(trainable: PyTree, path: Sequence[Hashable]) -> bool:
     """Whether a module at `path` of an adapted network learns; without parameters, the one around it."""
-    found = any(jax.tree.leaves(trainable))
+    is_learning = any(jax.tree.leaves(trainable))
     for name in path:
         trainable = trainable.get(name, {}) if isinstance(trainable, Mapping) else {}
-        if own := jax.tree.leaves(trainable):
-            found = any(own)
-    return found
+        if leaves := jax.tree.leaves(trainable):
+            is_learning = any(leaves)
+    return is_learning
 
 
 def _at_inference(model: Model) -> Model:
@@ -358,18 +358,18 @@ def located(name: str) -> Iterator[None]:
 
 
 def apply_inside(
-    name: str, layer: Model, i: Array | int, own: Pair, x: PyTree, switches: Switches
+    name: str, layer: Model, i: Array | int, variables: Pair, x: PyTree, switches: Switches
 ) -> Pair:
     """Apply the i-th layer of a combinator to `x`, with a key of its own if it is random.
 
     Args:
-      own: the layer's parameters and state.
+      variables: the layer's parameters and state.
       switches: those of the combinator.
     """
     key = switches["key"] if layer.stochastic else None
     own_key = None if key is None else jax.random.fold_in(key, i)
     with located(name):
-        return layer.apply(*own, x, **switches | {"key": own_key})
+        return layer.apply(*variables, x, **switches | {"key": own_key})
 
 
 class LayerError(ValueError, TypeError):

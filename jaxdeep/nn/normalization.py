@@ -119,8 +119,8 @@ def batch_norm(
                 f"batch_norm was initialised for axes of {mean.shape}, got an input x of shape "
                 f"{x.shape} (axis={axis}; state: mean is {mean.shape})"
             )
-        own = {"var": var} | ({"scale": params["scale"]} if use_scale else {})
-        for name, array in (own | ({"bias": params["bias"]} if use_bias else {})).items():
+        arrays = {"var": var} | ({"scale": params["scale"]} if use_scale else {})
+        for name, array in (arrays | ({"bias": params["bias"]} if use_bias else {})).items():
             if jnp.shape(array) != mean.shape:
                 raise ValueError(
                     f"batch_norm has {name} of shape {jnp.shape(array)} and mean of {mean.shape}, which "
@@ -160,7 +160,7 @@ def batch_norm(
     traits = Traits(
         norm=Norm(epsilon, kept, use_scale, use_bias),
         axes=same_axes,
-        example=lambda own: _example(kept, own["mean"]),
+        example=lambda shapes: _example(kept, shapes["mean"]),
     )
     return Layer(apply, init, traits=traits)
 
@@ -200,14 +200,14 @@ def layer_norm(
     >>> layer.apply(params, state, jnp.array([[1.0, 3.0], [10.0, 30.0]]))[0].round(3).tolist()
     [[-1.0, 1.0], [-1.0, 1.0]]
     """
-    given = _check_axes(axis, None)
+    chosen_axes = _check_axes(axis, None)
 
     def split(shape: Shape) -> tuple[Shape, Shape, Shape]:
-        together = _axes_of(given, len(shape), but_the_first=True)
+        together = _axes_of(chosen_axes, len(shape), but_the_first=True)
         return together, shape, together
 
     return _norm_of_examples(
-        "layer_norm", given, split, epsilon, use_scale, use_bias, scale_init, bias_init
+        "layer_norm", chosen_axes, split, epsilon, use_scale, use_bias, scale_init, bias_init
     )
 
 
@@ -290,15 +290,15 @@ def rms_norm(
     >>> layer.apply(params, state, jnp.array([[1.0, 7.0]]))[0].round(1).tolist()
     [[0.20000000298023224, 1.399999976158142]]
     """
-    given = _check_axes(axis, None)
+    chosen_axes = _check_axes(axis, None)
 
     def split(shape: Shape) -> tuple[Shape, Shape, Shape]:
-        together = _axes_of(given, len(shape), but_the_first=True)
+        together = _axes_of(chosen_axes, len(shape), but_the_first=True)
         return together, shape, together
 
     return _norm_of_examples(
         "rms_norm",
-        given,
+        chosen_axes,
         split,
         epsilon,
         use_scale,
@@ -314,7 +314,7 @@ def rms_norm(
 
 def _norm_of_examples(
     kind: str,
-    given: Shape,
+    chosen_axes: Shape,
     split: Callable[[Shape], tuple[Shape, Shape, Shape]],
     epsilon: float,
     use_scale: bool,
@@ -326,7 +326,7 @@ def _norm_of_examples(
 ) -> Layer:
     """A norm without state, by statistics of each example.
 
-    Scale and bias have the axes that are `given`. For the shape of an input, `split` says which these
+    Scale and bias have the `chosen_axes`. For the shape of an input, `split` says which these
     are, in which shape to take the statistics, and over which axes of that; or it refuses the shape.
     """
     _checks.check_hyperparameter("epsilon", epsilon, "[0, inf)")
@@ -364,7 +364,7 @@ def _norm_of_examples(
         axes=same_axes,
         outputs="scores",
         normalises=True,
-        example=lambda own: _example(given, next(iter(own.values()))),
+        example=lambda shapes: _example(chosen_axes, next(iter(shapes.values()))),
     )
     return Layer(apply, init if use_scale or use_bias else None, lambda x: split(x.shape), traits)
 
@@ -389,13 +389,14 @@ def _example(axes: Shape, sizes: Shape) -> tuple[Shape, DTypeLike]:
     return tuple(shape), jnp.float32
 
 
-def _axes_of(given: Shape, ndim: int, *, but_the_first: bool = False) -> Shape:
+def _axes_of(chosen_axes: Shape, ndim: int, *, but_the_first: bool = False) -> Shape:
     """The axes of an input that are given, in order and counted from the start."""
-    axes = sorted({a % ndim for a in given}) if all(-ndim <= a < ndim for a in given) else []
-    if len(axes) < len(given) or (but_the_first and axes[:1] < [1]):
+    axes = sorted({a % ndim for a in chosen_axes}) if all(-ndim <= a < ndim for a in chosen_axes) else []
+    if len(axes) < len(chosen_axes) or (but_the_first and axes[:1] < [1]):
+        got = chosen_axes[0] if len(chosen_axes) == 1 else chosen_axes
         raise ValueError(
             f"axis must name different axes of the input, which has {ndim}"
-            f"{', not 0' if but_the_first else ''}; got {given[0] if len(given) == 1 else given}"
+            f"{', not 0' if but_the_first else ''}; got {got}"
         )
     return tuple(axes)
 
@@ -524,7 +525,7 @@ def recompute_batch_norm(
     if rest:
         last = of_batch(jax.tree.map(lambda a: a[full * batch_size :], x))
         parts.append(jax.tree.map(lambda a: a[None], last))
-    batches = jax.tree.map(lambda *each: jnp.concatenate(each), *parts)
+    batches = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
     sizes = jnp.array([batch_size] * full + [rest] * (rest > 0))
     for place, of_norm in zip(norms, batches):
         mean = jnp.average(of_norm["mean"], 0, sizes)
@@ -544,7 +545,7 @@ def norms_of_one_value(
       params, state, x: the shapes of parameters, state and a batch.
       trainable: as for `Model.frozen`; None where nothing is frozen.
     """
-    found: list[str] = []
+    paths: list[str] = []
 
     def seen(place: walk.Place) -> Model:
         layer, norm = place.layer, place.layer.traits.norm
@@ -556,7 +557,7 @@ def norms_of_one_value(
         ) -> tuple[PyTree, PyTree]:
             features = math.prod(jnp.shape(x)[a] for a in _axes_of(norm.axes, jnp.ndim(x)))
             if train and math.prod(jnp.shape(x)) == features:
-                found.append("/".join(place.keys))
+                paths.append("/".join(place.keys))
             return layer.apply(params, state, x, **switches)
 
         return dataclasses.replace(layer, apply=apply)
@@ -565,7 +566,7 @@ def norms_of_one_value(
     if watched is not model:
         watched = watched if trainable is None else watched.frozen(trainable)
         jax.eval_shape(lambda *args: watched.apply(*args, train=True)[0], params, state, x)
-    return found
+    return paths
 
 
 def _without_memory(place: walk.Place) -> Model:

@@ -73,7 +73,7 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Layer:
             first = own_params, own_state
             if not shared:
                 first = jax.tree.map(lambda leaf: leaf[0], first)
-            y, _ = jax.eval_shape(lambda x, own: once(x, own[0], own[1], 0), x, first)
+            y, _ = jax.eval_shape(lambda x, variables: once(x, variables[0], variables[1], 0), x, first)
             x = jax.tree.map(lambda a, like: jnp.asarray(a).astype(like.dtype), x, y)
 
         numbers = jnp.arange(times)
@@ -82,8 +82,8 @@ def repeat(layer: Model, times: int, *, shared: bool = False) -> Layer:
                 lambda carry, i: (once(carry[0], own_params, carry[1], i), None), (x, own_state), numbers
             )
         else:
-            each = own_params, own_state, numbers
-            x, own_state = jax.lax.scan(lambda x, own: once(x, *own), x, each)
+            stacked = own_params, own_state, numbers
+            x, own_state = jax.lax.scan(lambda x, row: once(x, *row), x, stacked)
         return x, under("layer", own_state)
 
     traits = Traits(times=times, stacked=not shared, reuses=shared)
@@ -128,12 +128,14 @@ def shared(layer: Model) -> Layer:
 
     def apply(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> Pair:
         check_known({"layer": layer}, params, state)
-        own, ys = state.get("layer", {}), []
+        own_state, ys = state.get("layer", {}), []
         inputs, again = items(x)
-        for i, each in enumerate(inputs):
-            y, own = apply_inside("layer", layer, i, (params.get("layer", {}), own), each, switches)
+        for i, item in enumerate(inputs):
+            y, own_state = apply_inside(
+                "layer", layer, i, (params.get("layer", {}), own_state), item, switches
+            )
             ys.append(y)
-        return again(ys), under("layer", own)
+        return again(ys), under("layer", own_state)
 
     return Layer(apply, init, traits=Traits(reuses=True), layers={"layer": layer})
 
@@ -148,5 +150,5 @@ def _check_times(argument: str, tree: PyTree, times: int) -> None:
 
 
 def _float_dtypes(tree: PyTree) -> set[np.dtype]:
-    found = {jnp.result_type(leaf) for leaf in jax.tree.leaves(tree)}
-    return {dtype for dtype in found if jnp.issubdtype(dtype, jnp.floating)}
+    dtypes = {jnp.result_type(leaf) for leaf in jax.tree.leaves(tree)}
+    return {dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)}

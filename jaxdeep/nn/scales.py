@@ -61,7 +61,7 @@ def scaling(*, scale_init: initializers.Initializer = initializers.ones) -> Laye
         elementwise=True,
         axes=same_axes,
         outputs="scores",
-        example=lambda own: ((1, *own["scale"]), jnp.float32),
+        example=lambda shapes: ((1, *shapes["scale"]), jnp.float32),
     )
     return Layer(apply, init, traits=traits)
 
@@ -95,10 +95,10 @@ def rescale(
     >>> layer.apply({}, {}, jnp.array([[-2.0, 0.0, 1.0]]), train=True)[0].tolist()
     [[80.0, 100.0, 110.0]]
     """
-    given = {"scale": scale, "offset": offset, "low": low, "high": high}
+    arguments = {"scale": scale, "offset": offset, "low": low, "high": high}
     numbers = {
         name: _numbers(name, value)
-        for name, value in given.items()
+        for name, value in arguments.items()
         if value is not None or name in ("scale", "offset")
     }
     _check_order(numbers)
@@ -107,14 +107,14 @@ def rescale(
     def apply(x: Array, train: bool) -> Array:
         _check_features("rescale", jnp.shape(x), numbers)
         x = jnp.asarray(x, float_dtype(jnp.result_type(x)))
-        own = {name: jnp.asarray(value, x.dtype) for name, value in numbers.items()}
-        y = x * own["scale"] + own["offset"]
-        return y if train else jnp.clip(y, own.get("low"), own.get("high"))
+        arrays = {name: jnp.asarray(value, x.dtype) for name, value in numbers.items()}
+        y = x * arrays["scale"] + arrays["offset"]
+        return y if train else jnp.clip(y, arrays.get("low"), arrays.get("high"))
 
     # by 1 they stay probabilities, or logits: in training nothing is cut
     keeps = bool(np.all(np.equal(numbers["scale"], 1)) and np.all(np.equal(numbers["offset"], 0)))
     traits = Traits(elementwise=True, axes=same_axes, outputs=None if keeps else "values", keeps=keeps)
-    return Layer(apply, traits=traits, arguments={name: numbers.get(name) for name in given})
+    return Layer(apply, traits=traits, arguments={name: numbers.get(name) for name in arguments})
 
 
 @layer
@@ -199,11 +199,11 @@ def _check_order(numbers: dict[str, Any], *, strict: bool = False) -> None:
             raise ValueError(f"low must be {order} high, got {numbers['low']} and {numbers['high']}")
 
 
-def _check_features(kind: str, given: tuple[int, ...], numbers: dict[str, Any]) -> None:
+def _check_features(kind: str, shape: tuple[int, ...], numbers: dict[str, Any]) -> None:
     """Refuse an input of other features than there are numbers for."""
     for name, value in numbers.items():
-        if isinstance(value, tuple) and given[-1:] != (len(value),):
+        if isinstance(value, tuple) and shape[-1:] != (len(value),):
             raise ValueError(
                 f"{kind} has {len(value)} numbers in {name}, one for each feature, got an input x of "
-                f"shape {given}"
+                f"shape {shape}"
             )

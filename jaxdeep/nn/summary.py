@@ -53,10 +53,10 @@ def summary(model: Model, x: PyTree, *, trainable: Where | None = None) -> str:
     params, state = jax.eval_shape(lambda key: model.init(key, shape), key)
 
     def run(params: PyTree, state: PyTree, x: PyTree) -> tuple[dict[str, PyTree], ...]:
-        found: dict[str, PyTree] = {}
-        given: dict[str, PyTree] = {}
-        taking(model, given).watch(found).apply(params, state, x)
-        return found, given
+        outputs: dict[str, PyTree] = {}
+        inputs: dict[str, PyTree] = {}
+        taking(model, inputs).watch(outputs).apply(params, state, x)
+        return outputs, inputs
 
     outputs, inputs = jax.eval_shape(run, params, state, shape)
     if trainable is not None:
@@ -123,17 +123,19 @@ def _inside(path: str, calls: list[Call], params: PyTree, state: PyTree) -> Iter
         (root, *leaf_path): leaf for root, tree in trees.items() for leaf_path, leaf in _leaves(tree)
     }
     for call in calls:
-        own: dict[str, list[PyTree]] = {"params": [], "state": []}
+        call_arrays: dict[str, list[PyTree]] = {"params": [], "state": []}
         for keys in [k for k in left if _is_of(k, call.path)]:
-            own[keys[0]].append(left.pop(keys))
+            call_arrays[keys[0]].append(left.pop(keys))
         name = "/".join(map(str, ((path,) if path else ()) + call.path))
-        yield _Row(name, call.kind, call.output, own["params"], own["state"])
+        yield _Row(name, call.kind, call.output, call_arrays["params"], call_arrays["state"])
     for root in trees:
         rest = {keys[1:]: leaf for keys, leaf in left.items() if keys[0] == root}
         if rest:
-            found: dict[str, PyTree] = {"params": {}, "state": {}, root: list(rest.values())}
+            rest_arrays: dict[str, PyTree] = {"params": {}, "state": {}, root: list(rest.values())}
             names = ", ".join("/".join(map(str, keys)) for keys in rest)
-            yield _Row(f"{path}/{names}".strip("/"), "", None, found["params"], found["state"])
+            yield _Row(
+                f"{path}/{names}".strip("/"), "", None, rest_arrays["params"], rest_arrays["state"]
+            )
 
 
 def _leaves(tree: PyTree) -> list[tuple[tuple[Any, ...], Any]]:

@@ -142,7 +142,7 @@ def leaves(model: Model, opens: Opens = replaceable) -> list[Place]:
     """
 
     def gather(place: Place, below: dict[str, list[Place]]) -> list[Place]:
-        return [leaf for found in below.values() for leaf in found] if opens(place.layer) else [place]
+        return [leaf for places in below.values() for leaf in places] if opens(place.layer) else [place]
 
     return fold(model, gather, opens)
 
@@ -156,7 +156,7 @@ def every(model: Model) -> list[Place]:
     """
 
     def gather(place: Place, below: dict[str, list[Place]]) -> list[Place]:
-        return [place, *(inner for found in below.values() for inner in found)]
+        return [place, *(inner for places in below.values() for inner in places)]
 
     return fold(model, gather, any_layers)
 
