@@ -153,31 +153,31 @@ def date_encoder(
     _check_holds_parts(dtype, chosen)
 
     def columns(features: Features, names: tuple[str, ...] | None, count: int) -> list[Any]:
-        found = columns_of(names, count, features)
+        arrays = columns_of(names, count, features)
         titles = names or features.names
         return [
             _seconds(column, f"column {titles[j]!r}" if titles else column_name(features, j), place)
-            for j, column in enumerate(found)
+            for j, column in enumerate(arrays)
         ]
 
     def fit(x: Categories) -> DateState:
         features = features_of(x)
         if not features.rows:
             raise ValueError("x is empty: there is nothing to fit")
-        found = columns(features, features.names, len(features.columns))
+        instants = columns(features, features.names, len(features.columns))
         origin = [
             int(np.median(seconds[~missing]) // _DAY) if not missing.all() else 0
-            for seconds, missing, _ in found
+            for seconds, missing, _ in instants
         ]
-        aware = tuple(aware for *_, aware in found)
+        aware = tuple(aware for *_, aware in instants)
         return DateState(jnp.array(origin, jnp.int32), DateColumns(aware, features.names))
 
     def read(state: DateState, x: Categories) -> Dates:
         check_state(state, DateState)
         features, known = features_of(x), state.columns
         days, rest = [], []
-        found = columns(features, known.names, len(known.aware))
-        for j, ((seconds, missing, aware), fitted) in enumerate(zip(found, known.aware)):
+        instants = columns(features, known.names, len(known.aware))
+        for j, ((seconds, missing, aware), fitted) in enumerate(zip(instants, known.aware)):
             if None not in (aware, fitted) and aware != fitted:
                 title = f"column {known.names[j]!r}" if known.names else column_name(features, j)
                 have, had = ("have a", "had none") if aware else ("have no", "had one")
@@ -204,9 +204,9 @@ def date_encoder(
 
     def names(state: DateState, names: Sequence[str] | None = None) -> tuple[str, ...]:
         check_state(state, DateState)
-        own = names_of(names if names is not None else state.columns.names, len(state.columns.aware))
+        titles = names_of(names if names is not None else state.columns.names, len(state.columns.aware))
         ends = [*chosen, *(f"{cycle}_{wave}" for cycle in circles for wave in ("sin", "cos"))]
-        return unique(f"{name}_{end}" for name in own for end in ends)
+        return unique(f"{name}_{end}" for name in titles for end in ends)
 
     return DateEncoder(fit, transform, read, encode, names)
 
@@ -228,16 +228,16 @@ def _encoded(
 ) -> Array:
     missing = days == NEVER
     known = jnp.where(missing, 0, days)
-    found = _parts(known, seconds)
+    values = _parts(known, seconds)
     wide = jnp.result_type(float)
-    found["time"] = (known - origin).astype(wide) + seconds / _DAY
-    columns = [found[part].astype(wide) for part in parts]
+    values["time"] = (known - origin).astype(wide) + seconds / _DAY
+    columns = [values[part].astype(wide) for part in parts]
     of_day = seconds / _DAY
-    passed = {"month": (found["day"] - 1) / 31, "hour": found["minute"] / 60 + found["second"] / 3600}
-    passed |= {"minute": found["second"] / 60}
+    passed = {"month": (values["day"] - 1) / 31, "hour": values["minute"] / 60 + values["second"] / 3600}
+    passed |= {"minute": values["second"] / 60}
     for cycle in cycles:
         first = 1 if cycle in ("month", "day", "yearday") else 0
-        angle = 2 * jnp.pi * (found[cycle] - first + passed.get(cycle, of_day)) / CYCLES[cycle]
+        angle = 2 * jnp.pi * (values[cycle] - first + passed.get(cycle, of_day)) / CYCLES[cycle]
         columns += [jnp.sin(angle), jnp.cos(angle)]
     y = jnp.where(missing[..., None], jnp.nan, jnp.stack(columns, axis=-1))
     return y.reshape(*days.shape[:-1], days.shape[-1] * len(columns))
@@ -283,21 +283,21 @@ def _seconds(
             f"{title} must hold dates, got an array of {column.dtype}: numbers do not say their unit "
             "(numpy: x.astype('datetime64[s]'))"
         )
-    found = distinct(column.astype(object))
-    values = list(found.values.values())
+    uniques = distinct(column.astype(object))
+    values = list(uniques.values.values())
     numbers, kinds = np.zeros(len(values), np.int64), list[bool | None]()
     for number, value in enumerate(values):
         try:
             numbers[number], aware = _instant(value, place)
         except (ValueError, TypeError, OverflowError):
-            row = int(np.flatnonzero(found.places == number)[0])
+            row = int(np.flatnonzero(uniques.places == number)[0])
             raise ValueError(
                 f"{title} holds {value!r} in row {row}, which is no date: give datetime64, Python's "
                 "dates or texts as in ISO 8601, 2024-02-29 or 2024-02-29T18:30:00+01:00"
             ) from None
         kinds.append(aware)
     if True in kinds and False in kinds:
-        rows = [int(np.flatnonzero(found.places == kinds.index(kind))[0]) for kind in (True, False)]
+        rows = [int(np.flatnonzero(uniques.places == kinds.index(kind))[0]) for kind in (True, False)]
         raise ValueError(
             f"{title} holds dates with a time zone (row {rows[0]}) and without (row {rows[1]}): make "
             "them of one kind"
@@ -306,7 +306,7 @@ def _seconds(
     known = [kind for kind in kinds if kind is not None]
     if not values:
         return np.zeros(0, np.int64), np.zeros(0, bool), None
-    return numbers[found.places], missing[found.places], known[0] if known else None
+    return numbers[uniques.places], missing[uniques.places], known[0] if known else None
 
 
 def _instant(value: Any, place: datetime.tzinfo) -> tuple[int, bool | None]:
@@ -345,12 +345,12 @@ def _zone(zone: str | None) -> datetime.tzinfo:
         ) from None
 
 
-def _checked(name: str, given: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
-    if isinstance(given, str) or not isinstance(given, (list, tuple)):
-        raise TypeError(f"{name} must be a list of {', '.join(allowed)}, got {given!r}")
-    for value in given:
+def _checked(name: str, chosen: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(chosen, str) or not isinstance(chosen, (list, tuple)):
+        raise TypeError(f"{name} must be a list of {', '.join(allowed)}, got {chosen!r}")
+    for value in chosen:
         if not isinstance(value, str) or value not in allowed:
             raise ValueError(f"{name} must be of {', '.join(allowed)}, got {value!r}")
-    if len(set(given)) < len(given):
-        raise ValueError(f"{name} must be different ones, got {given!r}")
-    return tuple(given)
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"{name} must be different ones, got {chosen!r}")
+    return tuple(chosen)

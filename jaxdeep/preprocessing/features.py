@@ -52,14 +52,14 @@ def kept_shape(shape: tuple[int, ...], axes: Axes) -> tuple[int, ...]:
     return tuple(1 if i in axes else shape[i] for i in range(first, len(shape)))
 
 
-def check_features(state: tuple[int, ...], given: tuple[int, ...], axis: Axis, name: str) -> None:
+def check_features(state: tuple[int, ...], shape: tuple[int, ...], axis: Axis, name: str) -> None:
     """Refuse an array of other features than a state: statistics of one feature are of no other.
 
     The array is a batch, or one of its examples; it may have more axes in front of those of the state.
 
     Args:
       state: the shape of the statistics.
-      given: the shape of the array.
+      shape: of the array.
       axis: the axes that statistics were taken over.
       name: of the array, for the error.
 
@@ -78,17 +78,17 @@ def check_features(state: tuple[int, ...], given: tuple[int, ...], axis: Axis, n
         if len(over) < len(axes) or ndim - first != len(state):  # so many axes were not fitted
             continue
         free = {i - first for i in over}
-        trailing = given[max(len(given) - len(state), 0) :]
+        trailing = shape[max(len(shape) - len(state), 0) :]
         fits = len(trailing) == len(state) and all(
             s == n or (s == 1 and i in free) for i, (s, n) in enumerate(zip(state, trailing))
         )
         # nothing is left to compare for a state of a single number: more axes would be more features
-        if fits and not state and len(given) > ndim:
-            more = {a % len(given) for a in axes}
-            fits = math.prod(n for i, n in enumerate(given) if i not in more) == 1
+        if fits and not state and len(shape) > ndim:
+            more = {a % len(shape) for a in axes}
+            fits = math.prod(n for i, n in enumerate(shape) if i not in more) == 1
         if fits:
             return
-    raise ValueError(f"the state is of features {state}, got an array {name} of shape {given}")
+    raise ValueError(f"the state is of features {state}, got an array {name} of shape {shape}")
 
 
 def broadcasts(shape: tuple[int, ...], larger: tuple[int, ...]) -> bool:

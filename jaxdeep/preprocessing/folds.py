@@ -39,9 +39,9 @@ def _parts_by_target(key: Array, y: Shaped[Array, "n"], cv: int) -> Integer[Arra
     return jnp.zeros(n, place.dtype).at[order].set((place + starts[place // cv]) % cv)
 
 
-def given_parts(given: ArrayLike, n: int) -> tuple[Integer[Array, "n"], int]:
+def given_parts(cv: ArrayLike, n: int) -> tuple[Integer[Array, "n"], int]:
     """The parts that somebody else made, and their number."""
-    part = as_array("cv", given)
+    part = as_array("cv", cv)
     if tuple(part.shape) != (n,) or not jnp.issubdtype(part.dtype, jnp.integer):
         raise ValueError(
             f"cv must be a number, or the part of each of {n} examples as whole numbers, got an array "

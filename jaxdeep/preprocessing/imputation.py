@@ -189,8 +189,8 @@ def _most_frequent(values: Ordered) -> Statistics:
         counts = jnp.searchsorted(column, column, side="right") - jnp.searchsorted(column, column)
         return column[jnp.argmax(jnp.where(jnp.isnan(column), 0, counts))]
 
-    found = jax.vmap(of_feature, in_axes=1)(values.values)
-    return jnp.where(values.count > 0, found, 0)
+    modes = jax.vmap(of_feature, in_axes=1)(values.values)
+    return jnp.where(values.count > 0, modes, 0)
 
 
 def _longest_run(column: np.ndarray) -> Any:

@@ -42,12 +42,12 @@ class Levels:
     @property
     def slots(self) -> list[list[tuple[int, ...]]]:
         """Of each feature, the categories of each of its levels: frequent ones, then the group."""
-        found = []
+        by_feature = []
         for values, group in zip(self.vocabulary.categories, self.infrequent):
             grouped = set(group)
             slots: list[tuple[int, ...]] = [(p,) for p in range(len(values)) if p not in grouped]
-            found.append([*slots, group] if group else slots)
-        return found
+            by_feature.append([*slots, group] if group else slots)
+        return by_feature
 
     def codes(self, x: Any, name: str = "x") -> np.ndarray:
         """Codes of `x` for these features: 0 missing, 1 unknown, 2 the first category."""
@@ -111,8 +111,8 @@ def fit_levels(
             raise ValueError(
                 f"categories must be of {len(features.columns)} features, as x, got {len(categories)}"
             )
-        given = tuple(_in_order(values) for values in categories)
-        vocabulary = Vocabulary(given, features.names)
+        ordered = tuple(_in_order(values) for values in categories)
+        vocabulary = Vocabulary(ordered, features.names)
     if not missing:
         kept = tuple(tuple(v for v in values if v is not MISSING) for values in vocabulary.categories)
         vocabulary = Vocabulary(kept, vocabulary.names)
@@ -147,9 +147,9 @@ def refuse(levels: Levels, features: Features, codes: np.ndarray, code: int, rea
     if not len(wrong):
         return
     row, j = wrong[0].tolist()
-    own = levels.vocabulary.names
-    name = f"column {own[j]!r}" if own and features.names else column_name(features, j)
-    column = features.columns[features.names.index(own[j]) if own and features.names else j]
+    names = levels.vocabulary.names
+    name = f"column {names[j]!r}" if names and features.names else column_name(features, j)
+    column = features.columns[features.names.index(names[j]) if names and features.names else j]
     value = plain(column[row])
     more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
     raise ValueError(f"{name} holds {value!r} in row {row}{more}, {reason}")
@@ -161,11 +161,11 @@ def values_of_codes(levels: Levels, codes: np.ndarray) -> np.ndarray:
     for j, values in enumerate(levels.vocabulary.categories):
         places = codes[:, j] - 2
         absent = values.index(MISSING) if MISSING in values else -1
-        found = values_at(values, np.where(codes[:, j] == 0, absent, np.maximum(places, -1)))
+        column = values_at(values, np.where(codes[:, j] == 0, absent, np.maximum(places, -1)))
         if (codes[:, j] == -1).any():
-            found = found.astype(object)
-            found[codes[:, j] == -1] = INFREQUENT
-        columns.append(found)
+            column = column.astype(object)
+            column[codes[:, j] == -1] = INFREQUENT
+        columns.append(column)
     if levels.single:
         return columns[0]
     kinds = {column.dtype for column in columns}
@@ -174,9 +174,9 @@ def values_of_codes(levels: Levels, codes: np.ndarray) -> np.ndarray:
 
 def _in_order(values: Sequence[Any]) -> tuple[Any, ...]:
     """The categories as they are, but for what is missing, which is last."""
-    given = [plain(value) for value in values]
-    there = [value for value in given if value is not MISSING]
-    return (*there, *([MISSING] if len(there) < len(given) else []))
+    plain_values = [plain(value) for value in values]
+    there = [value for value in plain_values if value is not MISSING]
+    return (*there, *([MISSING] if len(there) < len(plain_values) else []))
 
 
 def _infrequent(

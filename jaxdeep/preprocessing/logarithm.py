@@ -109,8 +109,8 @@ def log_transform(
         if state.moments is not None:
             precise = unscaled(scaler, state.moments, as_array("y", y))
             if precise is not None:
-                found = (np.expm1 if method == "log1p" else np.exp)(precise)
-                return jnp.asarray(found.astype(dtype))
+                x = (np.expm1 if method == "log1p" else np.exp)(precise)
+                return jnp.asarray(x.astype(dtype))
             wide = scaler.inverse_transform(state.moments, wide)
         return (jnp.expm1 if method == "log1p" else jnp.exp)(wide).astype(dtype)
 

@@ -166,8 +166,11 @@ def one_hot_encoder(
             missing=missing == "category",
         )
         slots = levels.slots
-        drops = [drop == "first" or (drop == "if_binary" and len(each) == 2) for each in slots]
-        columns = HotColumns(levels, tuple(0 if each else None for each in drops))
+        drops = [
+            drop == "first" or (drop == "if_binary" and len(feature_slots) == 2)
+            for feature_slots in slots
+        ]
+        columns = HotColumns(levels, tuple(0 if drops_one else None for drops_one in drops))
         _check_bytes(columns, len(codes), max_bytes, dtype)
         state = OneHotState(jnp.asarray(_table(columns, grouped, missing == "category")), columns)
         check_known(levels, features_of(x), codes, unknown=unknown, missing=missing)
@@ -176,10 +179,10 @@ def one_hot_encoder(
     def codes(state: OneHotState, x: Categories) -> Codes:
         check_state(state, OneHotState)
         features = features_of(x)
-        found = state.columns.levels.codes(x)
-        check_known(state.columns.levels, features, found, unknown=unknown, missing=missing)
-        _warn_of(strange(state.columns.levels, found, missing), state.columns, unknown)
-        return jnp.asarray(found)
+        numbers = state.columns.levels.codes(x)
+        check_known(state.columns.levels, features, numbers, unknown=unknown, missing=missing)
+        _warn_of(strange(state.columns.levels, numbers, missing), state.columns, unknown)
+        return jnp.asarray(numbers)
 
     @of_data
     def encode(state: OneHotState, codes: ArrayLike) -> Array:
@@ -191,8 +194,8 @@ def one_hot_encoder(
         rows = numbers.reshape(math.prod(numbers.shape[:-1]), features)
         _check_bytes(columns, rows.shape[0], max_bytes, dtype)
         width = sum(columns.widths)
-        found = _hot(state.table, rows, width, jnp.dtype(dtype))
-        return found.reshape(*numbers.shape[:-1], width)
+        y = _hot(state.table, rows, width, jnp.dtype(dtype))
+        return y.reshape(*numbers.shape[:-1], width)
 
     def transform(state: OneHotState, x: Categories) -> Array:
         return encode(state, codes(state, x))
@@ -208,16 +211,16 @@ def _decode(state: OneHotState, y: ArrayLike) -> Codes:
         raise ValueError(
             f"y must be of shape (…, {sum(columns.widths)}), the columns of the state, got {array.shape}"
         )
-    found, start = [], 0
+    decoded, start = [], 0
     for width, of_column, otherwise in zip(columns.widths, *_inverse(columns)):
         part = array[..., start : start + width]
         start += width
         if not width:
-            found.append(jnp.full(array.shape[:-1], otherwise, jnp.int32))
+            decoded.append(jnp.full(array.shape[:-1], otherwise, jnp.int32))
             continue
         number = jnp.asarray(of_column, jnp.int32)[jnp.argmax(part, axis=-1)]
-        found.append(jnp.where(jnp.any(part != 0, axis=-1), number, otherwise))
-    return jnp.stack(found, axis=-1)
+        decoded.append(jnp.where(jnp.any(part != 0, axis=-1), number, otherwise))
+    return jnp.stack(decoded, axis=-1)
 
 
 def _inverse_transform(state: OneHotState, y: ArrayLike) -> np.ndarray:
@@ -227,15 +230,15 @@ def _inverse_transform(state: OneHotState, y: ArrayLike) -> np.ndarray:
 def _names(state: OneHotState, names: Sequence[str] | None = None) -> tuple[str, ...]:
     check_state(state, OneHotState)
     levels = state.columns.levels
-    found = []
-    own = feature_names(levels.vocabulary, names)
-    for j, name in enumerate(own):
+    column_names = []
+    titles = feature_names(levels.vocabulary, names)
+    for j, name in enumerate(titles):
         values, group = levels.vocabulary.categories[j], levels.infrequent[j]
         for slot, places in enumerate(levels.slots[j]):
             if slot != state.columns.dropped[j]:
                 text = INFREQUENT if places == group else str(values[places[0]])
-                found.append(f"{name}_{text}")
-    return unique(found)
+                column_names.append(f"{name}_{text}")
+    return unique(column_names)
 
 
 def _warn_of(unseen: np.ndarray, columns: HotColumns, unknown: str) -> None:
@@ -271,7 +274,7 @@ def _table(columns: HotColumns, grouped: bool, is_category: bool) -> np.ndarray:
 
 def _inverse(columns: HotColumns) -> tuple[list[list[int]], list[int]]:
     """Of each feature the codes of its columns, and the code of zeros in all of them."""
-    found, otherwise = [], []
+    of_columns, otherwise = [], []
     for values, slots, group, dropped in zip(
         columns.levels.vocabulary.categories,
         columns.levels.slots,
@@ -280,8 +283,8 @@ def _inverse(columns: HotColumns) -> tuple[list[list[int]], list[int]]:
     ):
         codes = [-1 if places == group else code_of(values, places[0]) for places in slots]
         otherwise.append(1 if dropped is None else codes[dropped])
-        found.append([code for slot, code in enumerate(codes) if slot != dropped])
-    return found, otherwise
+        of_columns.append([code for slot, code in enumerate(codes) if slot != dropped])
+    return of_columns, otherwise
 
 
 def _hot(table: Array, codes: Array, width: int, dtype: Any) -> Float[Array, "rows width"]:

@@ -70,8 +70,8 @@ class Ordered(NamedTuple):
         """The values at these places, ``(k, features)``, 0 where there are none."""
         xp = self.numpy
         places = xp.clip(places, 0, xp.maximum(self.count - 1, 0))
-        found = xp.take_along_axis(self.values, places, axis=0)
-        return xp.where(self.count > 0, found, 0)
+        values = xp.take_along_axis(self.values, places, axis=0)
+        return xp.where(self.count > 0, values, 0)
 
     def quantiles(self, shares: np.ndarray) -> Statistics:
         """The quantiles, interpolated: ``(k, features)``."""
@@ -94,8 +94,8 @@ class Ordered(NamedTuple):
 
     def state(self, statistics: Statistics) -> Array:
         """Statistics ``(…, features)`` in the dtype and the shape that a state has."""
-        found = jnp.asarray(statistics).astype(self.base.high.dtype)
-        return found.reshape(*found.shape[:-1], *self.shape)
+        array = jnp.asarray(statistics).astype(self.base.high.dtype)
+        return array.reshape(*array.shape[:-1], *self.shape)
 
     def is_constant(self, spread: Statistics) -> Statistics:
         """Whether a spread is within the rounding of the values, one unit in the last place."""
@@ -194,12 +194,14 @@ def by_feature(
 ) -> Array:
     """What a function of the values of a feature and its k statistics gives, shaped as `values`."""
     shape = statistics.shape[1:]
-    own = [values.ndim - len(shape) + i for i, size in enumerate(shape) if size > 1]
-    last = list(range(-len(own), 0))
-    moved = jnp.moveaxis(values, own, last)
-    rows = moved.reshape(-1, math.prod(shape))
-    found = jax.vmap(function, in_axes=(1, 1), out_axes=1)(rows, statistics.reshape(len(statistics), -1))
-    return jnp.moveaxis(found.reshape(moved.shape), last, own)
+    axes = [values.ndim - len(shape) + i for i, size in enumerate(shape) if size > 1]
+    last = list(range(-len(axes), 0))
+    features_last = jnp.moveaxis(values, axes, last)
+    rows = features_last.reshape(-1, math.prod(shape))
+    results = jax.vmap(function, in_axes=(1, 1), out_axes=1)(
+        rows, statistics.reshape(len(statistics), -1)
+    )
+    return jnp.moveaxis(results.reshape(features_last.shape), last, axes)
 
 
 def total(base: Base) -> np.ndarray:
@@ -231,6 +233,6 @@ def _filled(halves: Halves, dtype: Any) -> Base:
 def _rows(array: Any, axes: tuple[int, ...]) -> Any:
     """The array as ``(n, features)``."""
     xp = np if isinstance(array, np.ndarray) else jnp
-    moved = xp.moveaxis(array, axes, range(len(axes)))
+    rows_first = xp.moveaxis(array, axes, range(len(axes)))
     count = math.prod(array.shape[axis] for axis in axes)
-    return moved.reshape(count, -1)
+    return rows_first.reshape(count, -1)

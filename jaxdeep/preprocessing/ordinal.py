@@ -145,9 +145,9 @@ def ordinal_encoder(
 
     def codes(state: OrdinalState, x: Categories) -> Array:
         check_state(state, OrdinalState)
-        found = state.levels.codes(x)
-        check_known(state.levels, features_of(x), found, **policy)
-        return jnp.asarray(found)
+        numbers = state.levels.codes(x)
+        check_known(state.levels, features_of(x), numbers, **policy)
+        return jnp.asarray(numbers)
 
     def transform(state: OrdinalState, x: Categories) -> Array:
         return _encode(state, codes(state, x))
@@ -171,7 +171,7 @@ def _decode(state: OrdinalState, y: ArrayLike) -> Array:
     array, features = jnp.asarray(as_array("y", y)), state.table.shape[0]
     if array.ndim < 1 or array.shape[-1] != features:
         raise ValueError(f"y must be of shape (…, {features}), got {array.shape}")
-    found = []
+    decoded = []
     for j, (values, slots) in enumerate(zip(state.levels.vocabulary.categories, state.levels.slots)):
         group = state.levels.infrequent[j]
         of_number = jnp.array(
@@ -182,8 +182,8 @@ def _decode(state: OrdinalState, y: ArrayLike) -> Array:
         codes = of_number[jnp.where(known, number, 0).astype(int)]
         missing = state.table[j, 0]
         absent = (number == missing) | ((number != number) & (missing != missing))  # noqa: PLR0124
-        found.append(jnp.where(known, codes, jnp.where(absent, 0, 1)))
-    return jnp.stack(found, axis=-1)
+        decoded.append(jnp.where(known, codes, jnp.where(absent, 0, 1)))
+    return jnp.stack(decoded, axis=-1)
 
 
 def _inverse_transform(state: OrdinalState, y: ArrayLike) -> np.ndarray:
@@ -222,6 +222,6 @@ def _dtype(dtype: Any) -> Any:
         kind = jnp.dtype(dtype) if good else None
     except (TypeError, ValueError):
         kind = None
-    if kind is None or not any(jnp.issubdtype(kind, each) for each in (jnp.floating, jnp.integer)):
+    if kind is None or not any(jnp.issubdtype(kind, allowed) for allowed in (jnp.floating, jnp.integer)):
         raise TypeError(f"dtype must be one of floats or whole numbers, got {dtype!r}")
     return kind

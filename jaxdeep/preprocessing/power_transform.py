@@ -130,12 +130,12 @@ def power_transform(
             check_above_zero("x", precise, axis=axes)  # its results are as small
         if precise is not None and (is_narrow(precise, axes) or has_small(precise)):
             with enable_x64(True):
-                found = np.asarray(mle(precise, axis=axis)).astype(np.float32)
-                values = np.asarray(forward(precise, found))
-            _check_powers(np.asarray(as_array("x", x)), found, values, axes)
+                known_lmbda = np.asarray(mle(precise, axis=axis)).astype(np.float32)
+                values = np.asarray(forward(precise, known_lmbda))
+            _check_powers(np.asarray(as_array("x", x)), known_lmbda, values, axes)
             if not standardize:
                 check_kept_apart("the transform of x", values, axes, "use standardize=True")
-            return PowerState(jnp.asarray(found), scaler.fit(values) if standardize else None)
+            return PowerState(jnp.asarray(known_lmbda), scaler.fit(values) if standardize else None)
         wide, _ = widened(x)
         lmbda = mle(wide, axis=axis)
         if is_computing() and not isinstance(wide, jax.core.Tracer):
@@ -171,8 +171,8 @@ def power_transform(
         precise = None if state.moments is None else unscaled(scaler, state.moments, as_array("y", y))
         if precise is not None:
             with enable_x64(True):
-                found = np.asarray(inverse(precise, np.asarray(state.lmbda, np.float64)))
-            return jnp.asarray(found.astype(dtype))
+                x = np.asarray(inverse(precise, np.asarray(state.lmbda, np.float64)))
+            return jnp.asarray(x.astype(dtype))
         if state.moments is not None:
             wide = scaler.inverse_transform(state.moments, wide)
         return inverse(wide, state.lmbda).astype(dtype)
@@ -189,9 +189,9 @@ def _check_powers(x: np.ndarray, lmbda: np.ndarray, powers: np.ndarray, axes: Ax
         at = [int(i) for axis, i in enumerate(place) if axis not in axes]
         where = f" in feature {', '.join(map(str, at))}" if at else ""
         best = lmbda[tuple(at)]
-        found = f" ({best:.4g})" if np.isfinite(best) else ""
+        shown = f" ({best:.4g})" if np.isfinite(best) else ""
         raise ValueError(
-            f"x holds {x[place]}{where}, whose power of the best λ{found} is beyond "
+            f"x holds {x[place]}{where}, whose power of the best λ{shown} is beyond "
             f"{jnp.result_type(float)}: subtract what the numbers have in common first, or divide them "
             "by a unit"
         )

@@ -120,8 +120,8 @@ def precisely(function: Callable[P, T]) -> Callable[P, T]:
         if has_small(precise) or not is_narrow(precise, reduced_axes(axis, precise.ndim)):
             return function(*args, **kwargs)
         with enable_x64(True):
-            found = jax.tree.map(np.asarray, function(precise, *others, **kwargs))  # type: ignore[arg-type]
-        narrow: T = jax.tree.map(lambda leaf: jnp.asarray(leaf.astype(np.float32)), found)
+            wide = jax.tree.map(np.asarray, function(precise, *others, **kwargs))  # type: ignore[arg-type]
+        narrow: T = jax.tree.map(lambda leaf: jnp.asarray(leaf.astype(np.float32)), wide)
         return narrow
 
     return computed

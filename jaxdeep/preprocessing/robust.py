@@ -150,14 +150,14 @@ def _backward(y: Array, state: RobustState) -> Array:
     return with_base(off + state.center, state.base)
 
 
-def _quantile_range(given: object) -> tuple[float, float]:
-    if not isinstance(given, (tuple, list)) or len(given) != 2:
-        raise TypeError(f"quantile_range must be a pair of percentages, got {given!r}")
-    for place, share in enumerate(given):
+def _quantile_range(percentages: object) -> tuple[float, float]:
+    if not isinstance(percentages, (tuple, list)) or len(percentages) != 2:
+        raise TypeError(f"quantile_range must be a pair of percentages, got {percentages!r}")
+    for place, share in enumerate(percentages):
         _checks.check_number(f"quantile_range[{place}]", share, "[0, 100]")
-    low, high = map(float, given)
+    low, high = map(float, percentages)
     if not low < high:
-        raise ValueError(f"quantile_range must be a pair of ascending percentages, got {given!r}")
+        raise ValueError(f"quantile_range must be a pair of ascending percentages, got {percentages!r}")
     return low, high
 
 

@@ -213,13 +213,13 @@ def _scaler(
         return jax.tree.map(lambda leaf: leaf.astype(state[0].dtype), new)
 
     def fit(x: ArrayLike, weights: ArrayLike | None = None) -> State:
-        given = as_array("x", x)
-        check_above_zero("x", given, axis=reduced_axes(axis, given.ndim))
-        if not given.size:
-            raise ValueError(f"x is empty, got shape {given.shape}: there is nothing to fit")
-        if weights is None and _checks.is_known(given) and np.isinf(np.asarray(given)).any():
+        array = as_array("x", x)
+        check_above_zero("x", array, axis=reduced_axes(axis, array.ndim))
+        if not array.size:
+            raise ValueError(f"x is empty, got shape {array.shape}: there is nothing to fit")
+        if weights is None and _checks.is_known(array) and np.isinf(np.asarray(array)).any():
             raise ValueError("x holds infinite numbers, of which there are no statistics")
-        check_varies("x", given, reduced_axes(axis, given.ndim))
+        check_varies("x", array, reduced_axes(axis, array.ndim))
         return update(init(x), x, weights)
 
     def joined(state: State, other: State) -> State:
@@ -308,17 +308,17 @@ def _low_and_width(state: Range) -> _Shift:
 def _weights(weights: ArrayLike | None, x: Batch) -> Weights:
     if weights is None:
         return jnp.ones((1,) * x.ndim, x.dtype)
-    given = as_array("weights", weights)
-    given = given if given.shape == x.shape[: given.ndim] else weights_of_rows(given)
-    if given.shape != x.shape[: given.ndim]:
-        raise ValueError(f"weights must have the leading axes of {x.shape}, got shape {given.shape}")
-    if not isinstance(given, jax.core.Tracer) and given.size and not extremes(given)[0] >= 0:
-        raise ValueError(f"weights must be ≥ 0, got some of {extremes(given)[0]}")
-    if not isinstance(given, jax.core.Tracer) and given.size:
-        largest, most = extremes(given)[1], float(jnp.finfo(x.dtype).max) ** 0.375
+    array = as_array("weights", weights)
+    array = array if array.shape == x.shape[: array.ndim] else weights_of_rows(array)
+    if array.shape != x.shape[: array.ndim]:
+        raise ValueError(f"weights must have the leading axes of {x.shape}, got shape {array.shape}")
+    if not isinstance(array, jax.core.Tracer) and array.size and not extremes(array)[0] >= 0:
+        raise ValueError(f"weights must be ≥ 0, got some of {extremes(array)[0]}")
+    if not isinstance(array, jax.core.Tracer) and array.size:
+        largest, most = extremes(array)[1], float(jnp.finfo(x.dtype).max) ** 0.375
         if not largest <= most or 0 < largest < 1 / most:
             raise ValueError(
                 f"the largest of the weights must be at most {most:.2g}, and at least {1 / most:.2g} "
                 f"unless all are 0, for sums of squares in the range of {x.dtype}; got {largest}"
             )
-    return jnp.asarray(given).astype(x.dtype).reshape(given.shape + (1,) * (x.ndim - given.ndim))
+    return jnp.asarray(array).astype(x.dtype).reshape(array.shape + (1,) * (x.ndim - array.ndim))

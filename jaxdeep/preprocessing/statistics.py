@@ -153,8 +153,8 @@ def moments(x: Halves, weights: Weights, axes: Axes, ignore_nan: bool) -> Moment
     relative = rounding if low is None else 2 * rounding**2 if last is None else 4 * rounding**3
     eps = jnp.where(n > 0, jnp.full_like(n, relative), 0)
     shape = kept_shape(high.shape, axes)
-    found = Moments(n, mean / share, m2, rest / share, unit / share, eps, last=end / share)
-    return jax.tree.map(lambda leaf: leaf.reshape(shape), found)
+    estimates = Moments(n, mean / share, m2, rest / share, unit / share, eps, last=end / share)
+    return jax.tree.map(lambda leaf: leaf.reshape(shape), estimates)
 
 
 @jax.jit
@@ -269,7 +269,7 @@ def extremes_of(x: Halves, weights: Weights, axes: Axes, ignore_nan: bool) -> Ra
     if ignore_nan:
         counted &= ~jnp.isnan(high)
     shape = kept_shape(high.shape, axes)
-    found = []
+    bounds = []
     for extreme, beyond in ((jnp.min, jnp.inf), (jnp.max, -jnp.inf)):
         value = extreme(high, axis=axes, keepdims=True, where=counted, initial=beyond)
         there, values = counted & (high == value), [value]
@@ -280,8 +280,8 @@ def extremes_of(x: Halves, weights: Weights, axes: Axes, ignore_nan: bool) -> Ra
                 there &= part == rest
                 rest = jnp.where(jnp.isfinite(rest), rest, 0)
             values.append(rest)
-        found.append([each.reshape(shape) for each in values])
-    return _range_of(*found)
+        bounds.append([leaf.reshape(shape) for leaf in values])
+    return _range_of(*bounds)
 
 
 @jax.jit

@@ -168,8 +168,8 @@ def target_encoder(
             codes = _codes(places_in(words, columns), columns)
         single = state.encodings.ndim == 1 + state.mean.ndim
         features = 1 if single else state.encodings.shape[0]
-        given = math.prod(codes.shape[1:]) if single else codes.shape[-1] if codes.ndim else None
-        if given != features:
+        width = math.prod(codes.shape[1:]) if single else codes.shape[-1] if codes.ndim else None
+        if width != features:
             raise ValueError(
                 f"the state is of {'one feature' if single else f'{features} features'}, got x of shape "
                 f"{codes.shape}"
@@ -316,22 +316,22 @@ def _integers(x: Categories, size: int, *, strict: bool = False) -> Codes:
 
 def _targets(y: ArrayLike, n: int, classes: int | None) -> Halves:
     """Targets in at least float32; for classes one-hot."""
-    given = as_array("y", y)
-    if tuple(given.shape) != (n,):
+    array = as_array("y", y)
+    if tuple(array.shape) != (n,):
         raise ValueError(
-            f"y must have one target for each of {n} examples of x, got shape {tuple(given.shape)}"
+            f"y must have one target for each of {n} examples of x, got shape {tuple(array.shape)}"
         )
     if not n:
         raise ValueError("there are no examples to learn encodings from")
     if classes is not None:
-        _checks.check_classes(jax.ShapeDtypeStruct((n, classes), jnp.float32), given)
-        hot = jax.nn.one_hot(jnp.asarray(given), classes, dtype=jnp.result_type(float))
+        _checks.check_classes(jax.ShapeDtypeStruct((n, classes), jnp.float32), array)
+        hot = jax.nn.one_hot(jnp.asarray(array), classes, dtype=jnp.result_type(float))
         return Halves(hot, None)
-    halves, _ = in_halves(given, "y")
+    halves, _ = in_halves(array, "y")
     if halves.last is not None:  # of which two parts are used
-        check_told_apart("y", as_known("y", given))
-    check_above_zero("y", given, axis=(0,))
-    if not isinstance(given, jax.core.Tracer) and not all(map(math.isfinite, extremes(given))):
+        check_told_apart("y", as_known("y", array))
+    check_above_zero("y", array, axis=(0,))
+    if not isinstance(array, jax.core.Tracer) and not all(map(math.isfinite, extremes(array))):
         raise ValueError("y must be finite")
     return halves
 

@@ -29,8 +29,8 @@ class Made(NamedTuple):
     functions: tuple[Any, ...]
 
     def __repr__(self) -> str:
-        given = (f"{n}={getattr(v, '__name__', None) or repr(v)}" for n, v in self.arguments.items())
-        return f"{self.factory.__name__}({', '.join(given)})"
+        arguments = (f"{n}={getattr(v, '__name__', None) or repr(v)}" for n, v in self.arguments.items())
+        return f"{self.factory.__name__}({', '.join(arguments)})"
 
 
 def fits(state: type) -> Callable[[Callable[P, T]], Callable[P, T]]:
@@ -48,11 +48,13 @@ def fits(state: type) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
         @functools.wraps(make)
         def made(*args: P.args, **kwargs: P.kwargs) -> T:
-            found: Any = make(*args, **kwargs)
+            functions: Any = make(*args, **kwargs)
             bound = signature.bind(*args, **kwargs).arguments
-            given = {n: v for n, v in bound.items() if not is_same(v, signature.parameters[n].default)}
-            found.transform.made = Made(made, given, state, tuple(found))
-            return found
+            arguments = {
+                n: v for n, v in bound.items() if not is_same(v, signature.parameters[n].default)
+            }
+            functions.transform.made = Made(made, arguments, state, tuple(functions))
+            return functions
 
         return made
 

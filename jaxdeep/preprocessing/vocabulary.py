@@ -159,12 +159,12 @@ def vocabulary_of(features: Features) -> tuple[Vocabulary, list[np.ndarray]]:
     """The categories of features, and in which place each row has one of them."""
     categories, places = [], []
     for j, column in enumerate(features.columns):
-        found = distinct(column, column_name(features, j))
-        order = sorted_keys(found.values)
+        uniques = distinct(column, column_name(features, j))
+        order = sorted_keys(uniques.values)
         rank = {key: place for place, key in enumerate(order)}
-        ranks = np.array([rank[key] for key in found.values], np.int32)
-        categories.append(tuple(found.values[key] for key in order))
-        places.append(ranks[found.places] if len(ranks) else np.zeros(0, np.int32))
+        ranks = np.array([rank[key] for key in uniques.values], np.int32)
+        categories.append(tuple(uniques.values[key] for key in order))
+        places.append(ranks[uniques.places] if len(ranks) else np.zeros(0, np.int32))
     return Vocabulary(tuple(categories), features.names), places
 
 
@@ -173,14 +173,14 @@ def places_in(vocabulary: Vocabulary, features: Features, name: str = "x") -> li
 
     The columns of a frame are found by their names, if the vocabulary is that of a frame.
     """
-    found = []
+    places = []
     columns = columns_of(vocabulary.names, len(vocabulary.categories), features, name)
     for column, keys in zip(columns, vocabulary.keys):
         rank = {key: place for place, key in enumerate(keys)}
-        some = distinct(column)
-        ranks = [rank.get(key, ABSENT if key is MISSING else UNSEEN) for key in some.values]
-        found.append(np.array(ranks, np.int32)[some.places] if ranks else np.zeros(0, np.int32))
-    return found
+        uniques = distinct(column)
+        ranks = [rank.get(key, ABSENT if key is MISSING else UNSEEN) for key in uniques.values]
+        places.append(np.array(ranks, np.int32)[uniques.places] if ranks else np.zeros(0, np.int32))
+    return places
 
 
 def codes_in(vocabulary: Vocabulary, features: Features, name: str = "x") -> np.ndarray:
@@ -240,7 +240,7 @@ def names_of(names: Sequence[str] | None, count: int) -> list[str]:
         return [f"x{j}" for j in range(count)]
     if isinstance(names, str) or not isinstance(names, (list, tuple)):
         raise TypeError(f"names must be a list of {count} texts, got {names!r}")
-    if len(names) != count or not all(isinstance(given, str) for given in names):
+    if len(names) != count or not all(isinstance(name, str) for name in names):
         raise ValueError(f"names must be a list of {count} texts, got {names!r}")
     return list(names)
 
@@ -251,27 +251,27 @@ def unique(names: Iterable[str]) -> tuple[str, ...]:
     >>> unique(["a_b", "a_b", "a_b_2"])
     ('a_b', 'a_b_3', 'a_b_2')
     """
-    given = list(names)
-    taken, found = set(given), list[str]()
+    wished = list(names)
+    taken, numbered = set(wished), list[str]()
     seen = set[str]()
-    for name in given:
+    for name in wished:
         number, other = 2, name
         while other in seen or (other != name and other in taken):
             other, number = f"{name}_{number}", number + 1
         seen.add(other)
-        found.append(other)
-    return tuple(found)
+        numbered.append(other)
+    return tuple(numbered)
 
 
 def values_at(categories: Sequence[Any], places: np.ndarray) -> np.ndarray:
     """The categories in these places, None for negative ones; numbers as such if all of them are."""
     table = np.empty(len(categories) + 1, object)
     table[:-1] = categories
-    found = table[np.where(places < 0, len(categories), places)]
+    values = table[np.where(places < 0, len(categories), places)]
     for kinds in (bool, int, float):
-        if len(found) and all(type(value) is kinds for value in categories) and (places >= 0).all():
-            return found.astype(kinds if kinds is not int else _holding(categories))
-    return found
+        if len(values) and all(type(value) is kinds for value in categories) and (places >= 0).all():
+            return values.astype(kinds if kinds is not int else _holding(categories))
+    return values
 
 
 def _holding(values: Sequence[int]) -> type:
