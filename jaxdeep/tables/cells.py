@@ -164,9 +164,9 @@ def joined(parts: Sequence[Cells]) -> Cells:
 
 def _of_texts(values: Sequence[Any], nulls: Collection[str]) -> Cells:
     """Numbers are tried first, of which there may be many; of others each distinct text."""
-    if (found := _numbers_of_texts(values, nulls)) is not None:
-        missing = np.isnan(found)
-        return Cells("text", _objects(values), missing, numbers=found)
+    if (numbers := _numbers_of_texts(values, nulls)) is not None:
+        missing = np.isnan(numbers)
+        return Cells("text", _objects(values), missing, numbers=numbers)
     spelled = numbers_in(nulls)
     known = {value: _cleaned(value, nulls, spelled) for value in set(values)}
     if all(value is None for value in known.values()):
@@ -179,15 +179,15 @@ def _numbers_of_texts(values: Sequence[Any], nulls: Collection[str]) -> np.ndarr
     """The numbers that texts are, NaN for a missing one; None if one is none, or all are missing."""
     nan = math.nan
     try:
-        found = np.array([nan if v is None or v in nulls else float(v) for v in values], np.float64)
+        numbers = np.array([nan if v is None or v in nulls else float(v) for v in values], np.float64)
     except (ValueError, TypeError):  # the latter of pandas' NA
         return None
     # what Python takes for a number and a table does not: "1_000", "inf", "nan"
-    plain = all(v is None or v in nulls for v, x in zip(values, found) if not math.isfinite(x))
+    plain = all(v is None or v in nulls for v, x in zip(values, numbers) if not math.isfinite(x))
     if not plain or not _is_plain(values):
         return None
-    found[_stand_for_missing(found, nulls)] = nan
-    return None if np.isnan(found).all() else found
+    numbers[_stand_for_missing(numbers, nulls)] = nan
+    return None if np.isnan(numbers).all() else numbers
 
 
 def _is_plain(values: Sequence[Any]) -> bool:
@@ -201,8 +201,8 @@ def numbers_in(nulls: Collection[str]) -> frozenset[float]:
     >>> numbers_in(["NA", "nan", "-999", "1_0"])
     frozenset({-999.0})
     """
-    found = (_number_spelled(text) for text in nulls)
-    return frozenset(number for number in found if number is not None)
+    spelled = (_number_spelled(text) for text in nulls)
+    return frozenset(number for number in spelled if number is not None)
 
 
 def _number_spelled(text: str) -> float | None:
@@ -215,12 +215,12 @@ def _number_spelled(text: str) -> float | None:
 
 def _stand_for_missing(array: np.ndarray, nulls: Collection[str]) -> np.ndarray:
     """Where numbers are those that texts for a missing cell spell, of the precision that they have."""
-    found = np.zeros(len(array), bool)
+    missing = np.zeros(len(array), bool)
     floating = jnp.issubdtype(array.dtype, jnp.floating)
     for number in numbers_in(nulls):
         with np.errstate(over="ignore"):
-            found |= array == (np.asarray(number).astype(array.dtype) if floating else number)
-    return found
+            missing |= array == (np.asarray(number).astype(array.dtype) if floating else number)
+    return missing
 
 
 def _cleaned(value: Any, nulls: Collection[str], spelled: Collection[float]) -> Any:

@@ -274,15 +274,15 @@ def _plain(value: Any) -> Any:
     """A NamedTuple as an object of what is not at its default, a tuple as an array."""
     if hasattr(value, "_fields"):
         defaults = type(value)._field_defaults
-        given = value._asdict()
-        return {n: _plain(v) for n, v in given.items() if n not in defaults or v != defaults[n]}
+        fields = value._asdict()
+        return {n: _plain(v) for n, v in fields.items() if n not in defaults or v != defaults[n]}
     return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
 def _column(plain: Mapping[str, Any]) -> Column:
-    given = {name: _tuples(value) for name, value in plain.items()}
+    fields = {name: _tuples(value) for name, value in plain.items()}
     numbers = tuple(Number(**number) for number in plain.get("numbers", ()))
-    return Column(**{**given, "numbers": numbers})
+    return Column(**{**fields, "numbers": numbers})
 
 
 def _target(plain: Mapping[str, Any]) -> Target:

@@ -148,12 +148,12 @@ def instants_of(cells: Cells, name: str = "") -> tuple[Known, bool | None]:
     if cells.kind == "date":
         return Known(cells.values, np.zeros(cells.rows, bool)), cells.aware
     texts = cells.kind in ("text", "mixed") and cells.numbers is None
-    given = [v if isinstance(v, str) else "" for v in cells.values.tolist()] if texts else []
-    distinct = list(dict.fromkeys(given))
-    found, aware = read_dates(distinct)
+    strings = [v if isinstance(v, str) else "" for v in cells.values.tolist()] if texts else []
+    distinct = list(dict.fromkeys(strings))
+    dates, aware = read_dates(distinct)
     check_one_zone(name, aware)
-    at = dict(zip(distinct, found))
-    instants = [at[text] for text in given] if texts else [None] * cells.rows
+    at = dict(zip(distinct, dates))
+    instants = [at[text] for text in strings] if texts else [None] * cells.rows
     known = np.array([value is not None for value in instants], bool)
     values = np.array([value or 0 for value in instants], np.int64)
     return Known(values, ~known & ~cells.missing), aware.pop() if aware else None
@@ -175,13 +175,13 @@ def keys_of(cells: Cells) -> tuple[list[str], np.ndarray]:
             value: places.setdefault(_key(value), len(places))
             for value in dict.fromkeys(zip(map(type, cells.present()), cells.present()))
         }
-        given = zip(cells.values, cells.missing)
-        where = [-1 if gone else at[type(value), value] for value, gone in given]
+        pairs = zip(cells.values, cells.missing)
+        where = [-1 if gone else at[type(value), value] for value, gone in pairs]
         return list(places), np.array(where, np.int64)
-    distinct, found = np.unique(cells.values, return_inverse=True)
-    found = np.where(cells.missing, -1, found)
+    distinct, indices = np.unique(cells.values, return_inverse=True)
+    indices = np.where(cells.missing, -1, indices)
     used = np.zeros(len(distinct), bool)
-    used[found[found >= 0]] = True
+    used[indices[indices >= 0]] = True
     if cells.kind == "date":
         zone = "Z" if cells.aware else ""
         texts = [f"{key_of(value)}{zone}" for value in distinct[used].astype("M8[us]")]
@@ -194,7 +194,7 @@ def keys_of(cells: Cells) -> tuple[list[str], np.ndarray]:
     places = {}
     renumbered = np.full(len(distinct) + 1, -1)
     renumbered[:-1][used] = [places.setdefault(text, len(places)) for text in texts]
-    return list(places), renumbered[found]
+    return list(places), renumbered[indices]
 
 
 def codes_of(cells: Cells, places: Mapping[str, int]) -> Known:
@@ -204,9 +204,9 @@ def codes_of(cells: Cells, places: Mapping[str, int]) -> Known:
       cells: of any kind.
       places: the number of each level, from 0 on.
     """
-    keys, found = keys_of(cells)
+    keys, indices = keys_of(cells)
     of_key = np.array([FIRST + places.get(key, UNKNOWN - FIRST) for key in keys] + [MISSING], np.int32)
-    codes = of_key[found]
+    codes = of_key[indices]
     return Known(codes, codes == UNKNOWN)
 
 
@@ -217,13 +217,13 @@ def truths_of(cells: Cells) -> Known:
         for text in set(cells.present().tolist()):
             truth = truth_of(text.strip())
             of_text[text] = UNKNOWN if truth is None else FIRST + truth
-        given = zip(cells.values.tolist(), cells.missing.tolist())
-        found = np.array([MISSING if gone else of_text[text] for text, gone in given], np.int32)
-        return Known(found, found == UNKNOWN)
+        pairs = zip(cells.values.tolist(), cells.missing.tolist())
+        codes = np.array([MISSING if gone else of_text[text] for text, gone in pairs], np.int32)
+        return Known(codes, codes == UNKNOWN)
     numbers = numbers_of(cells)
-    found = np.where(numbers.values == 1, FIRST + 1, np.where(numbers.values == 0, FIRST, UNKNOWN))
-    found = np.where(cells.missing, MISSING, found).astype(np.int32)
-    return Known(found, found == UNKNOWN)
+    codes = np.where(numbers.values == 1, FIRST + 1, np.where(numbers.values == 0, FIRST, UNKNOWN))
+    codes = np.where(cells.missing, MISSING, codes).astype(np.int32)
+    return Known(codes, codes == UNKNOWN)
 
 
 def _key(typed: tuple[type, Any]) -> str:
@@ -237,8 +237,8 @@ def _key(typed: tuple[type, Any]) -> str:
 
 def _as_number(value: Any) -> float:
     if isinstance(value, str):
-        found = number_of(value)
-        return float(_TRUTHS.get(value.lower(), np.nan)) if found is None else found
+        number = number_of(value)
+        return float(_TRUTHS.get(value.lower(), np.nan)) if number is None else number
     try:
         return float(value)
     except OverflowError:

@@ -53,7 +53,7 @@ def read_dates(texts: Iterable[str]) -> tuple[list[int | None], set[bool]]:
     >>> read_dates(["1970-01-02", "1970-01-01 01:00+01:00", "soon"])
     ([86400000000, 0, None], {False, True})
     """
-    found: list[int | None] = []
+    instants: list[int | None] = []
     aware = set()
     for text in texts:
         match = _ISO.fullmatch(text)
@@ -62,11 +62,11 @@ def read_dates(texts: Iterable[str]) -> tuple[list[int | None], set[bool]]:
         except ValueError:  # the 30th of February
             value = None
         if match is None or value is None:
-            found.append(None)
+            instants.append(None)
             continue
         aware.add(match["zone"] is not None)
-        found.append((value - (EPOCH_UTC if value.tzinfo else EPOCH)) // MICROSECOND)
-    return found, aware
+        instants.append((value - (EPOCH_UTC if value.tzinfo else EPOCH)) // MICROSECOND)
+    return instants, aware
 
 
 def parts_of(instants: np.ndarray, missing: np.ndarray, names: Sequence[str]) -> np.ndarray:

@@ -90,22 +90,22 @@ def apart(parts: Iterable[Part], rows: Mapping[str, np.ndarray]) -> dict[str, Pa
     ([3, 0], [[4.0, 5.0]])
     """
     names = list(rows)
-    owner = np.full(1 + max(int(own.max(initial=-1)) for own in rows.values()), -1)
+    owner = np.full(1 + max(int(chosen.max(initial=-1)) for chosen in rows.values()), -1)
     place = np.zeros_like(owner)
-    for number, own in enumerate(rows.values()):
-        owner[own], place[own] = number, np.arange(len(own))
-    found: dict[str, Part] = {}
+    for number, chosen in enumerate(rows.values()):
+        owner[chosen], place[chosen] = number, np.arange(len(chosen))
+    gathered: dict[str, Part] = {}
     first = 0
     for part in parts:
-        if not found:
-            found = {name: _room(part, len(own)) for name, own in rows.items()}
+        if not gathered:
+            gathered = {name: _room(part, len(chosen)) for name, chosen in rows.items()}
         last = first + len(part.codes)
         for number, name in enumerate(names):
             here = np.flatnonzero(owner[first:last] == number)
-            for room, array in zip(found[name], part):
+            for room, array in zip(gathered[name], part):
                 room[place[first:last][here]] = array[here]
         first = last
-    return found
+    return gathered
 
 
 def _room(like: Part, rows: int) -> Part:
@@ -141,7 +141,7 @@ def _used(columns: Fitted, source: Source, targets: bool) -> list[str]:
     refused = [n for n in lacking if not imputed or (columns.target and n == columns.target.name)]
     if refused:
         free = [name for name in source.names if name not in names]
-        near = {name: found[0] for name in refused if (found := nearest(name, free))}
+        near = {name: candidates[0] for name in refused if (candidates := nearest(name, free))}
         hints = "".join(f"; {quoted(other)} may be {quoted(name)}" for name, other in near.items())
         listed = ", ".join(map(quoted, refused))
         raise ValueError(
@@ -171,9 +171,9 @@ def _part(
     numbers: list[np.ndarray] = []
     codes: list[np.ndarray] = []
     gone = Cells("empty", np.full(rows, None, object), np.ones(rows, bool))
-    for column, own in zip(columns.features, places):
+    for column, level_places in zip(columns.features, places):
         cells = block.get(column.name, gone)
-        known, aware = known_of(column.name, column.kind, cells, own)
+        known, aware = known_of(column.name, column.kind, cells, level_places)
         if column.aware is not None and aware is not None and aware != column.aware:
             has, had = ("a time zone", "none") if aware else ("no time zone", "one")
             raise ValueError(
@@ -228,9 +228,9 @@ def _tally(
         example = first + row, value.item() if isinstance(value, np.generic) else value
         if strict:
             levels = f"is none of its {len(column.levels):,} levels"
-            what = levels if column.kind == "category" else f"is no {column.kind}"
+            fault = levels if column.kind == "category" else f"is no {column.kind}"
             raise ValueError(
-                f"column {quoted(column.name)}: {quoted(example[1])} in row {example[0]} {what}"
+                f"column {quoted(column.name)}: {quoted(example[1])} in row {example[0]} {fault}"
             )
     tallies[column.name] = Tally(
         tally.rows + cells.rows,

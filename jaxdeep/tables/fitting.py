@@ -150,31 +150,33 @@ def fit(
     seen, labels, length = _seen(source, used, target)
     if not length:
         raise ValueError("frame must have a row, got none")
-    found = None
+    known_target = None
     if target is not None:
-        found = fitted_target(target, seen[target], labels, declared.get(target), standardize_target)
-        if target not in declared and (said := as_id(found)) is not None:
+        known_target = fitted_target(
+            target, seen[target], labels, declared.get(target), standardize_target
+        )
+        if target not in declared and (said := as_id(known_target)) is not None:
             warn(f"target {quoted(target)} {said}")
     looked_at = None
     if rows is not None:
-        looked_at = _looked_at(rows, found, labels, length)
-    if found is not None:
-        found = of_rows(found, labels, looked_at, standardize_target)
+        looked_at = _looked_at(rows, known_target, labels, length)
+    if known_target is not None:
+        known_target = of_rows(known_target, labels, looked_at, standardize_target)
     chosen = _decided(features, seen, declared)
     gathered = {name: Gathered(name, kind) for name, kind in chosen.items()}
     for first, block in numbered(source.blocks(features, BLOCK)):
         for name, cells in block.items():
-            own = slice(None) if looked_at is None else looked_at[first : first + cells.rows]
-            gathered[name].add(np.arange(first, first + cells.rows)[own], cells.where(own))
-    fitted = tuple(own.column(min_frequency) for own in gathered.values())
+            here = slice(None) if looked_at is None else looked_at[first : first + cells.rows]
+            gathered[name].add(np.arange(first, first + cells.rows)[here], cells.where(here))
+    fitted = tuple(statistics.column(min_frequency) for statistics in gathered.values())
     for column in fitted:
         if declared.get(column.name) == column.kind:
             check_read(column)
         if note := as_other(column) or as_unread(column):
             warn(f"column {quoted(column.name)} {note}")
     length = length if looked_at is None else int(looked_at.sum())
-    check_means(target_encoding, fitted, found)
-    columns = Columns(fitted, found, length, tuple(null), unknown, missing_columns)
+    check_means(target_encoding, fitted, known_target)
+    columns = Columns(fitted, known_target, length, tuple(null), unknown, missing_columns)
     if not target_encoding:
         return columns
     encoded = with_means(columns, frame, target_encoding, looked_at)
@@ -261,5 +263,5 @@ def _decided(
 
 def _proposed(fault: str) -> str:
     """The first of the kinds that the error of a column says to declare."""
-    found = re.search(r'declare it: ("\w+")', fault)
-    return found[1] if found else '"drop"'
+    match = re.search(r'declare it: ("\w+")', fault)
+    return match[1] if match else '"drop"'

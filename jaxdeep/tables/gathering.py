@@ -49,9 +49,9 @@ class Gathered:
             "category": self._add_keys,
             "boolean": lambda rows, cells: truths_of(cells),
         }[self.kind]
-        found = add(rows, cells)
+        known = add(rows, cells)
         missing = int(cells.missing.sum())
-        unknown = 0 if found is None else int(found.unknown.sum())
+        unknown = 0 if known is None else int(known.unknown.sum())
         self.known += cells.rows - missing - unknown
         self.missing += missing
         self.unknown += unknown
@@ -76,19 +76,19 @@ class Gathered:
         return column._replace(notes=self._notes(column))
 
     def _add_numbers(self, rows: np.ndarray, cells: Cells) -> Known:
-        found = numbers_of(cells)
-        self.numbers.add(rows, found.values)
-        self.whole.add(whole_of(cells, found.values))
-        return found
+        known = numbers_of(cells)
+        self.numbers.add(rows, known.values)
+        self.whole.add(whole_of(cells, known.values))
+        return known
 
     def _add_dates(self, rows: np.ndarray, cells: Cells) -> Known:
-        found, aware = instants_of(cells, self.name)
+        known, aware = instants_of(cells, self.name)
         if aware is not None:
             self.aware.add(aware)
             check_one_zone(self.name, self.aware)
-        here = ~(found.unknown | cells.missing)
-        self.dates.add(rows[here], found.values[here])
-        return found
+        here = ~(known.unknown | cells.missing)
+        self.dates.add(rows[here], known.values[here])
+        return known
 
     def _add_keys(self, rows: np.ndarray, cells: Cells) -> None:
         if cells.kind != "text" and cells.values.dtype == object and any(map(is_endless, cells.values)):
@@ -97,8 +97,8 @@ class Gathered:
                 f"column {quoted(self.name)} holds a number of more than {DIGITS:,} digits in row "
                 f'{row}, which is no level; leave such rows out, or the column: "drop" in kinds='
             )
-        keys, found = keys_of(cells)
-        counts = np.bincount(found[found >= 0], minlength=len(keys)).tolist()
+        keys, indices = keys_of(cells)
+        counts = np.bincount(indices[indices >= 0], minlength=len(keys)).tolist()
         for key, count in zip(keys, counts):
             self.counts[key] = self.counts.get(key, 0) + count
         check_levels(self.name, len(self.counts))

@@ -103,8 +103,8 @@ class Seen:
         self.zeros |= any(_LEADING_ZERO.match(text) for text in new - odd)
         self.truths = self.truths and all(text.lower() in ("true", "false") for text in new)
         if self.dates and new:
-            found, aware = read_dates(new)
-            self.dates = None not in found
+            instants, aware = read_dates(new)
+            self.dates = None not in instants
             if self.dates:
                 self.aware |= aware
                 check_one_zone(name, self.aware)

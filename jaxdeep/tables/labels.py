@@ -23,12 +23,12 @@ def labels_of(
       truths: whether they are truths, of which "1" and 0 are some, too.
     """
     truth = {key: bool(truth_of(key)) for key in counts} if truths else None
-    found: Mapping[str, Label] = _labels(seen, list(counts)) if truth is None else truth
+    by_key: Mapping[str, Label] = _labels(seen, list(counts)) if truth is None else truth
     labels: dict[str, Label] = {}
     sums: dict[str, int] = {}
-    for key, label in found.items():
-        own = str(key_of(label))
-        labels[own], sums[own] = label, sums.get(own, 0) + counts[key]
+    for key, label in by_key.items():
+        label_key = str(key_of(label))
+        labels[label_key], sums[label_key] = label, sums.get(label_key, 0) + counts[key]
     return labels, sums
 
 
@@ -36,8 +36,8 @@ def counts_of(blocks: list[Cells]) -> dict[str, int]:
     """How often each key is there."""
     counts: dict[str, int] = {}
     for cells in blocks:
-        keys, found = keys_of(cells)
-        for key, count in zip(keys, np.bincount(found, minlength=len(keys)).tolist()):
+        keys, indices = keys_of(cells)
+        for key, count in zip(keys, np.bincount(indices, minlength=len(keys)).tolist()):
             counts[key] = counts.get(key, 0) + count
     return counts
 

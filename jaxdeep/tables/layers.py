@@ -92,14 +92,14 @@ def columns(
         },
     )
     _checks.check_functions(embedding_init=embedding_init)
-    found = pieces(table.features, chosen)
-    _check_bytes(table, chosen, found)
-    if not found:
+    all_pieces = pieces(table.features, chosen)
+    _check_bytes(table, chosen, all_pieces)
+    if not all_pieces:
         raise ValueError("the table has no column that the layer puts anything out for")
     make = initializers.normal(0.05) if embedding_init is None else embedding_init
-    looked_up = _looked_up(table.features, found)
+    looked_up = _looked_up(table.features, all_pieces)
     embedded = {name: held for name, held in looked_up.items() if held[0].kind == "embedding"}
-    join = _joined(found)
+    join = _joined(all_pieces)
     kept = _statistics(table.features, chosen)
     for name, (piece, column) in looked_up.items():
         if piece.kind == "target":
@@ -112,8 +112,8 @@ def columns(
         params = {}
         for place, (name, (piece, column)) in enumerate(embedded.items()):
             shape = piece.levels, piece.width
-            own = jax.random.fold_in(key, place)
-            vectors = initializers.draw("embedding_init", make, own, shape, numbers.dtype)
+            column_key = jax.random.fold_in(key, place)
+            vectors = initializers.draw("embedding_init", make, column_key, shape, numbers.dtype)
             learnt = np.ones((piece.levels, 1), numbers.dtype)
             learnt[MISSING], learnt[UNKNOWN] = column.missing > 0, column.unknown > 0
             params[name] = vectors * learnt
@@ -137,19 +137,19 @@ def columns(
         ]
         return join(_scaled(numbers, state, clip), numbers, codes, vectors), state
 
-    width = sum(piece.width for piece in found)
-    of_targets = any(piece.kind == "target" for piece in found)
+    width = sum(piece.width for piece in all_pieces)
+    of_targets = any(piece.kind == "target" for piece in all_pieces)
     traits = Traits(axes=rows, features=width, encodes=table, of_targets=of_targets)
     return Layer(apply, init, traits=traits, trees=True)
 
 
 def _looked_up(
-    features: tuple[Column, ...], found: tuple[Piece, ...]
+    features: tuple[Column, ...], all_pieces: tuple[Piece, ...]
 ) -> dict[str, tuple[Piece, Column]]:
     """Embeddings by the names of their parameters, means of the target by those in the state."""
     coded = [column for column in features if column.coded]
     named: dict[str, tuple[Piece, Column]] = {}
-    for piece in found:
+    for piece in all_pieces:
         if piece.looked_up:
             name = wished = piece.name.replace("/", "_") or "_"
             count = 2
@@ -182,15 +182,18 @@ def _scaled(numbers: Array, state: Arrays, clip: bool) -> Array:
     return 3 * (z / 3) / jnp.hypot(1, z / 3) if clip else z
 
 
-def _joined(found: tuple[Piece, ...]) -> Any:
+def _joined(all_pieces: tuple[Piece, ...]) -> Any:
     """A function that puts all pieces side by side, in their order.
 
     All but what is looked up is computed together, in an order of its own, and then put in the right
     one: it has no gradient, which would have to find its way back.
     """
-    of = {kind: [p for p in found if p.kind == kind] for kind in ("scaled", "missing", "level", "sign")}
+    of = {
+        kind: [p for p in all_pieces if p.kind == kind]
+        for kind in ("scaled", "missing", "level", "sign")
+    }
     together = [piece for kind in of.values() for piece in kind]
-    plain = [piece for piece in found if not piece.looked_up]
+    plain = [piece for piece in all_pieces if not piece.looked_up]
     places = {piece: place for place, piece in enumerate(together)}
     order = np.array([places[piece] for piece in plain], np.int32)
     in_order = bool((order == np.arange(len(order))).all())
@@ -219,7 +222,7 @@ def _joined(found: tuple[Piece, ...]) -> Any:
             return matrix
         pieces, done, rest = [], 0, iter(vectors)
         run = 0
-        for piece in (*found, None):
+        for piece in (*all_pieces, None):
             if piece is not None and not piece.looked_up:
                 run += 1
                 continue
@@ -243,23 +246,23 @@ def _inputs(x: Any, numbers: int, codes: int) -> tuple[Any, Any]:
             'x must be {"numbers": …, "codes": …}, which columns.encode_inputs(frame) makes of rows, '
             f"got {got}"
         )
-    given = x["numbers"], x["codes"]
-    for name, array, width in zip(("numbers", "codes"), given, (numbers, codes)):
+    arrays = x["numbers"], x["codes"]
+    for name, array, width in zip(("numbers", "codes"), arrays, (numbers, codes)):
         if jnp.ndim(array) != 2 or jnp.shape(array)[1] != width:
             raise ValueError(
                 f"x[{quoted(name)}] must have shape (n, {width}), as of the table, got "
                 f"{jnp.shape(array)}"
             )
-    if jnp.shape(given[0])[0] != jnp.shape(given[1])[0]:
+    if jnp.shape(arrays[0])[0] != jnp.shape(arrays[1])[0]:
         raise ValueError(
-            f"x must have as many rows of numbers as of codes, got {jnp.shape(given[0])[0]} and "
-            f"{jnp.shape(given[1])[0]}"
+            f"x must have as many rows of numbers as of codes, got {jnp.shape(arrays[0])[0]} and "
+            f"{jnp.shape(arrays[1])[0]}"
         )
-    if not jnp.issubdtype(given[0].dtype, jnp.floating):
-        raise TypeError(f"x['numbers'] must be floats, got {given[0].dtype}")
-    if not jnp.issubdtype(given[1].dtype, jnp.integer):
-        raise TypeError(f"x['codes'] must be integers, got {given[1].dtype}")
-    return given
+    if not jnp.issubdtype(arrays[0].dtype, jnp.floating):
+        raise TypeError(f"x['numbers'] must be floats, got {arrays[0].dtype}")
+    if not jnp.issubdtype(arrays[1].dtype, jnp.integer):
+        raise TypeError(f"x['codes'] must be integers, got {arrays[1].dtype}")
+    return arrays
 
 
 def _codes(codes: Array, sizes: list[int]) -> Array:
@@ -281,11 +284,11 @@ def _check_shape(argument: str, name: str, array: Any, shape: tuple[int, ...]) -
         raise ValueError(f"{argument}: {name} has shape {jnp.shape(array)}, and the table needs {shape}")
 
 
-def _check_bytes(table: Fitted, chosen: Options, found: tuple[Piece, ...]) -> None:
+def _check_bytes(table: Fitted, chosen: Options, all_pieces: tuple[Piece, ...]) -> None:
     """Refuse one-hot columns that would not fit, before anything is made of them."""
     coded = [column for column in table.features if column.coded]
     many: dict[int, int] = {}
-    for piece in found:
+    for piece in all_pieces:
         if piece.kind == "level":
             many[piece.source] = many.get(piece.source, 0) + 1
     total = 4 * table.rows * sum(many.values())

@@ -49,29 +49,29 @@ class Piece(NamedTuple):
         return self.kind in ("embedding", "target")
 
 
-def options(columns: Sequence[Column], given: Mapping[str, Any]) -> Options:
+def options(columns: Sequence[Column], settings: Mapping[str, Any]) -> Options:
     """The options of a layer, checked.
 
     Raises:
       ValueError, TypeError: an option out of range or unknown, an encoding of a column that is none.
     """
-    unknown = [name for name in given if name not in Options._fields]
+    unknown = [name for name in settings if name not in Options._fields]
     if unknown:
         raise TypeError(
             f"a layer of columns has the options {', '.join(Options._fields)}; got {unknown[0]}"
         )
-    encodings = given.get("encodings") or {}
+    encodings = settings.get("encodings") or {}
     try:
         encodings = dict(encodings)
     except (TypeError, ValueError):
         raise TypeError(
             f"encodings must be a dict from columns to encodings, got {quoted(encodings)}"
         ) from None
-    found = Options(**{**given, "encodings": tuple(encodings.items())})
-    _checks.check_choice("scaling", found.scaling, ("robust", "standard", None))
-    _checks.check_flags(clip=found.clip, indicators=found.indicators)
-    one_hot = _checks.check_count("one_hot", found.one_hot, low=0)
-    embedding = _checks.check_count("embedding", found.embedding)
+    chosen = Options(**{**settings, "encodings": tuple(encodings.items())})
+    _checks.check_choice("scaling", chosen.scaling, ("robust", "standard", None))
+    _checks.check_flags(clip=chosen.clip, indicators=chosen.indicators)
+    one_hot = _checks.check_count("one_hot", chosen.one_hot, low=0)
+    embedding = _checks.check_count("embedding", chosen.embedding)
     known = {column.name: column for column in columns}
     for name, encoding in encodings.items():
         if name not in known:
@@ -92,7 +92,7 @@ def options(columns: Sequence[Column], given: Mapping[str, Any]) -> Options:
                 f"encodings[{quoted(name)}] must be {' or '.join(map(quoted, allowed))} for a column "
                 f"of the kind {known[name].kind}, got {quoted(encoding)}"
             )
-    return found._replace(one_hot=one_hot, embedding=embedding)
+    return chosen._replace(one_hot=one_hot, embedding=embedding)
 
 
 def encoding_of(column: Column, options: Options) -> str:
@@ -115,7 +115,7 @@ def encoding_of(column: Column, options: Options) -> str:
 
 def pieces(columns: Sequence[Column], options: Options) -> tuple[Piece, ...]:
     """All that is put out, column by column in their order."""
-    found: list[Piece] = []
+    all_pieces: list[Piece] = []
     number = code = 0
     for column in columns:
         encoding, name = encoding_of(column, options), column.name
@@ -125,36 +125,36 @@ def pieces(columns: Sequence[Column], options: Options) -> tuple[Piece, ...]:
         if not column.coded:
             if encoding == "scale":
                 for place, part in enumerate(column.numbers):
-                    own = f"{name}_{part.name}" if part.name else name
-                    found.append(Piece("scaled", number + place, own))
+                    title = f"{name}_{part.name}" if part.name else name
+                    all_pieces.append(Piece("scaled", number + place, title))
                 if has_holes:
-                    found.append(Piece("missing", number, f"{name}=missing"))
+                    all_pieces.append(Piece("missing", number, f"{name}=missing"))
             number += len(column.numbers)
             continue
         if encoding == "sign":
-            found.append(Piece("sign", code, f"{name}={column.levels[1]}"))
+            all_pieces.append(Piece("sign", code, f"{name}={column.levels[1]}"))
         elif encoding == "one_hot":
-            found += [
+            all_pieces += [
                 Piece("level", code, f"{name}={level}", place + FIRST)
                 for place, level in enumerate(column.levels)
             ]
         if encoding in ("sign", "one_hot") and has_holes:
-            found.append(Piece("level", code, f"{name}=missing", MISSING))
+            all_pieces.append(Piece("level", code, f"{name}=missing", MISSING))
         if encoding == "embedding":
             levels = len(column.levels) + FIRST
-            found.append(Piece("embedding", code, name, 0, options.embedding, levels))
+            all_pieces.append(Piece("embedding", code, name, 0, options.embedding, levels))
         if encoding == "target":
             width = len(column.means[0][0])
-            found.append(Piece("target", code, f"{name}=target", 0, width, len(column.means[0])))
+            all_pieces.append(Piece("target", code, f"{name}=target", 0, width, len(column.means[0])))
         code += 1
-    return tuple(found)
+    return tuple(all_pieces)
 
 
-def names(found: Sequence[Piece]) -> list[str]:
+def names(all_pieces: Sequence[Piece]) -> list[str]:
     """A name for each number that is put out; where two would be the same, the later one is numbered."""
     wished = [
         name
-        for piece in found
+        for piece in all_pieces
         for name in (
             [f"{piece.name}[{place}]" for place in range(piece.width)]
             if piece.kind == "embedding" or piece.width > 1
@@ -163,9 +163,9 @@ def names(found: Sequence[Piece]) -> list[str]:
     ]
     taken: set[str] = set()
     for place, name in enumerate(wished):
-        own, count = name, 2
-        while own in taken or (own != name and own in wished):
-            own, count = f"{name} ({count})", count + 1
-        taken.add(own)
-        wished[place] = own
+        title, count = name, 2
+        while title in taken or (title != name and title in wished):
+            title, count = f"{name} ({count})", count + 1
+        taken.add(title)
+        wished[place] = title
     return wished

@@ -87,7 +87,7 @@ def _head(table: Fitted) -> str:
 
 def _becomes(column: Column, options: Options) -> str:
     """What a column becomes, and of how many numbers."""
-    own = pieces([column], options)
+    column_pieces = pieces([column], options)
     encoding = encoding_of(column, options)
     words = {
         "scale": "scaled",
@@ -102,8 +102,8 @@ def _becomes(column: Column, options: Options) -> str:
         if column.known:
             low, high = (shown(int(day) * DAY)[:-6] for day in (elapsed.low, elapsed.high))
             words = f"in {low}" if low == high else f"{low} to {high}"
-    holes = any(piece.kind == "missing" or piece.name.endswith("=missing") for piece in own)
-    width = sum(piece.width for piece in own)
+    holes = any(piece.kind == "missing" or piece.name.endswith("=missing") for piece in column_pieces)
+    width = sum(piece.width for piece in column_pieces)
     return f"{words}{', and missing' * holes}: {width}"
 
 

@@ -79,17 +79,17 @@ def found_by(source: Source, names: Collection[str]) -> Source:
     >>> found_by(source_of({"age": [1], "city ": [2]}, NULLS), ["city", "sex"]).names
     ('age', 'city')
     """
-    own = {}
+    spelled = {}
     for name in set(names) - set(source.names):
         alike = [other for other in source.names if other.strip() == name.strip() and other not in names]
         if len(alike) == 1:
-            own[name] = alike[0]
-    if not own:
+            spelled[name] = alike[0]
+    if not spelled:
         return source
-    shown = {other: name for name, other in own.items()}
+    shown = {other: name for name, other in spelled.items()}
 
     def blocks(names: Sequence[str], size: int) -> Iterator[Block]:
-        for block in source.blocks([own.get(name, name) for name in names], size):
+        for block in source.blocks([spelled.get(name, name) for name in names], size):
             yield {shown.get(name, name): cells for name, cells in block.items()}
 
     return Source(tuple(shown.get(name, name) for name in source.names), blocks, source.rows)
@@ -97,9 +97,9 @@ def found_by(source: Source, names: Collection[str]) -> Source:
 
 def nearest(name: str, names: Collection[str]) -> list[str]:
     """Names that may be meant."""
-    found = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     folded = [other for other in names if other.strip().casefold() == name.strip().casefold()]
-    return folded[:1] or found
+    return folded[:1] or close
 
 
 def _of_file(

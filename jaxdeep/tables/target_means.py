@@ -69,8 +69,8 @@ def with_means(
         for place, column in enumerate(coded):
             if column.name in sizes:
                 np.add.at(sums[column.name], (fold, part.codes[rows, place]), counted)
-        for number, own in enumerate(of_parts):
-            own.append(of_rows[fold == number])
+        for number, of_part in enumerate(of_parts):
+            of_part.append(of_rows[fold == number])
     scales = _scales(table.target, list(map(np.concatenate, of_parts)))
     return tuple(
         column._replace(means=_means(column.name, sums[column.name]), scales=scales)
@@ -125,13 +125,13 @@ def _scales(target: Target, of_parts: list[np.ndarray]) -> tuple[tuple[tuple[flo
     """Those of all rows, and of all but those of each part, in which no row of it has a share."""
     tables = [_scale_of(target)]
     for part in range(FOLDS):
-        others = np.concatenate([own for number, own in enumerate(of_parts) if number != part])
-        found = others.mean(axis=0).tolist() if len(others) else [0.0] * others.shape[1]
+        others = np.concatenate([of_part for number, of_part in enumerate(of_parts) if number != part])
+        means = others.mean(axis=0).tolist() if len(others) else [0.0] * others.shape[1]
         if target.classes is None:
             spread = float(others.std()) if len(others) else 0.0
-            tables.append([(found[0], spread if spread > 0 else 1.0)])
+            tables.append([(means[0], spread if spread > 0 else 1.0)])
         else:
-            tables.append(list(map(_of_share, found)))
+            tables.append(list(map(_of_share, means)))
     return tuple(map(tuple, tables))
 
 
@@ -166,7 +166,7 @@ def _means(name: str, sums: np.ndarray) -> tuple[tuple[tuple[float, ...], ...], 
     of_parts = np.stack([sums.sum(axis=0), *others])
     n, s = of_parts[..., :1], of_parts[..., 1:]
     every = s.sum(axis=1, keepdims=True) / np.maximum(n.sum(axis=1, keepdims=True), 1)
-    found = (s + SMOOTH * every) / (n + SMOOTH)
+    means = (s + SMOOTH * every) / (n + SMOOTH)
     return tuple(
-        tuple(tuple(float(f"{value:.12g}") for value in level) for level in table) for table in found
+        tuple(tuple(float(f"{value:.12g}") for value in level) for level in table) for table in means
     )

@@ -68,11 +68,11 @@ class Target(NamedTuple):
           ValueError: a missing label, one that is no class, no number or one that float32 does not hold,
             with its row and name.
         """
-        found = self.exact(cells, first)
+        labels = self.exact(cells, first)
         if self.classes is not None:
-            return found
+            return labels
         with np.errstate(over="ignore"):
-            values = (found - self.mean) / self.std if self.standardized else found
+            values = (labels - self.mean) / self.std if self.standardized else labels
             held = values.astype(np.float32)
         _refuse(self.name, cells, np.isinf(held), first, "must be numbers that float32 holds")
         return held
@@ -85,13 +85,13 @@ class Target(NamedTuple):
             _refuse(self.name, cells, known.unknown, first, "must be numbers")
             return known.values
         places = {str(key_of(label)): place for place, label in enumerate(self.classes)}
-        keys, found = keys_of(cells)
+        keys, indices = keys_of(cells)
         if isinstance(self.classes[0], bool):
             keys = [_TRUTHS.get(key.lower(), key) for key in keys]
         elif not isinstance(self.classes[0], str):
             keys = list(map(plain_number, keys))
         of_key = np.array([places.get(key, -1) for key in keys], np.int32)
-        codes = of_key[found] if keys else np.zeros(0, np.int32)
+        codes = of_key[indices] if keys else np.zeros(0, np.int32)
         shown = listed(self.classes, 6)
         _refuse(self.name, cells, codes < 0, first, f"must be one of the classes {shown}")
         return codes
@@ -242,14 +242,14 @@ def of_rows(
     for cells in blocks:
         parts.append(cells.where(chosen[first : first + cells.rows]))
         first += cells.rows
-    found = _numbers(target.name, parts)
+    fitted = _numbers(target.name, parts)
     if standardize != "auto" and standardize:
-        return found._replace(standardized=True)
+        return fitted._replace(standardized=True)
     values = np.concatenate([numbers_of(part).values for part in parts])
-    lost = _lost(found, values, np.flatnonzero(chosen))
+    lost = _lost(fitted, values, np.flatnonzero(chosen))
     if lost is not None and standardize != "auto":
         raise ValueError(f"target {quoted(target.name)} {lost}")
-    return found._replace(standardized=lost is not None)
+    return fitted._replace(standardized=lost is not None)
 
 
 def check_there(name: str, cells: Cells, first: int) -> None:
@@ -266,8 +266,8 @@ def _check_truths(name: str, blocks: list[Cells]) -> None:
     """Refuse what is neither True nor False, of a target that is said to be so."""
     first = 0
     for cells in blocks:
-        what = 'must be True or False (or 1 and 0), as it is declared a "boolean"'
-        _refuse(name, cells, truths_of(cells).unknown, first, what)
+        demand = 'must be True or False (or 1 and 0), as it is declared a "boolean"'
+        _refuse(name, cells, truths_of(cells).unknown, first, demand)
         first += cells.rows
 
 
@@ -291,15 +291,15 @@ def _numbers(name: str, blocks: list[Cells]) -> Target:
         _refuse(name, cells, known.unknown, first, "must be finite numbers")
         statistics.add(np.arange(first, first + cells.rows), known.values)
         first += cells.rows
-    found = statistics.found()
+    number = statistics.found()
     return Target(
         name,
         None,
         (),
-        found.mean,
-        found.std if found.std > 0 else 1.0,
-        found.low,
-        found.high,
+        number.mean,
+        number.std if number.std > 0 else 1.0,
+        number.low,
+        number.high,
     )
 
 
@@ -339,9 +339,9 @@ def _lost(target: Target, values: np.ndarray, rows: np.ndarray | None = None) ->
     return None
 
 
-def _refuse(name: str, cells: Cells, odd: np.ndarray, first: int, what: str) -> None:
+def _refuse(name: str, cells: Cells, odd: np.ndarray, first: int, demand: str) -> None:
     if odd.any():
         row = int(odd.argmax())
         value = cells.values[row]
         value = value.item() if isinstance(value, np.generic) else value
-        raise ValueError(f"target {quoted(name)} {what}, got {quoted(value)} in row {first + row}")
+        raise ValueError(f"target {quoted(name)} {demand}, got {quoted(value)} in row {first + row}")
