@@ -96,12 +96,12 @@ def constants(opt_state: PyTree) -> Arrays:
     ['of optax.inject_hyperparams: learning_rate']
     """
     named = _named(opt_state)
-    own = {
+    ours = {
         name: entry.state.hyperparams[entry.name]
         for name, entry in sorted(named.items())
         if entry.name in entry.state.hyperparams
     }
-    return own | {INJECTED + name: value for name, value in sorted(_injected(opt_state, "").items())}
+    return ours | {INJECTED + name: value for name, value in sorted(_injected(opt_state, "").items())}
 
 
 INJECTED = "of optax.inject_hyperparams: "
@@ -109,19 +109,19 @@ INJECTED = "of optax.inject_hyperparams: "
 
 def _injected(opt_state: PyTree, place: str) -> Arrays:
     """The numbers of `optax.inject_hyperparams` at any depth, by path, without what schedules drive."""
-    found: Arrays = {}
+    numbers: Arrays = {}
     leaves = jax.tree_util.tree_leaves_with_path(opt_state, is_leaf=_is_injecting)
     for path, node in leaves:
         if _is_injecting(node):
             here = "/".join(filter(None, (place, path_name(path))))
             driven = node.hyperparams_states
-            found |= {
+            numbers |= {
                 "/".join(filter(None, (here, name))): value
                 for name, value in node.hyperparams.items()
                 if name not in driven and isinstance(value, jax.Array)
             }
-            found |= _injected(node.inner_state, "/".join(filter(None, (here, "inner_state"))))
-    return found
+            numbers |= _injected(node.inner_state, "/".join(filter(None, (here, "inner_state"))))
+    return numbers
 
 
 def _is_injecting(node: object) -> TypeGuard[Any]:

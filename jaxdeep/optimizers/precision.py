@@ -225,46 +225,46 @@ def _update(
     _check_own(settings, state)
     structure: PyTreeDef = jax.tree.structure(updates, is_leaf=_is_none)
     grads = jax.tree.leaves(updates, is_leaf=_is_none)
-    given = grads if params is None else leaves_beside(updates, "the parameters", params)
-    errors: list[Any] = [None] * len(given)
+    parameters = grads if params is None else leaves_beside(updates, "the parameters", params)
+    errors: list[Any] = [None] * len(parameters)
     if state.error is not None:
         errors = jax.tree.leaves(state.error, is_leaf=_is_none)
-        if len(errors) != len(given):
+        if len(errors) != len(parameters):
             raise ValueError("the state is of other parameters; make it with init(params)")
     exact = None
     if params is not None:
-        exact = jax.tree.unflatten(structure, list(map(_exact, given, errors)))
+        exact = jax.tree.unflatten(structure, list(map(_exact, parameters, errors)))
     wide = jax.tree.unflatten(structure, [None if g is None else _widened(g) for g in grads])
     new_updates, inner = inner_update(wide, all_decoded(state.inner), exact, **extra)
 
     count = optax.safe_increment(state.count)
-    words = Words(count, given, [*states_of(state.inner, Coded)])
+    words = Words(count, parameters, [*states_of(state.inner, Coded)])
     kept = jax.tree.map(
         lambda old, new: _encoded_again(old, new, words) if is_coded(old) else new,
         state.inner,
         inner,
         is_leaf=is_coded,
     )
-    own = [False] * len(given)
+    low = [False] * len(parameters)
     if params is not None and settings.params != "float32":
         chosen = _chosen(params, settings)
         paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params, is_leaf=_is_none)]
-        own = [chosen.get(path, False) and _is_low(p) for path, p in zip(paths, given)]
-    moves = enumerate(zip(structure.flatten_up_to(new_updates), given, errors))
+        low = [chosen.get(path, False) and _is_low(p) for path, p in zip(paths, parameters)]
+    moves = enumerate(zip(structure.flatten_up_to(new_updates), parameters, errors))
     out = [
-        _moved(u, p, error, words.of_param(index, p)) if own[index] and u is not None else (u, error)
+        _moved(u, p, error, words.of_param(index, p)) if low[index] and u is not None else (u, error)
         for index, (u, p, error) in moves
     ]
-    moved = [
-        u if is_own or u is None or not _is_float(p) else u.astype(jnp.result_type(p))
-        for (u, _), p, is_own in zip(out, given, own)
+    cast = [
+        u if is_low or u is None or not _is_float(p) else u.astype(jnp.result_type(p))
+        for (u, _), p, is_low in zip(out, parameters, low)
     ]
     error = state.error
     if error is not None:
         error = jax.tree.unflatten(
             jax.tree.structure(error, is_leaf=_is_none), [error for _, error in out]
         )
-    return jax.tree.unflatten(structure, moved), LowPrecisionState(count, kept, error)
+    return jax.tree.unflatten(structure, cast), LowPrecisionState(count, kept, error)
 
 
 def _check_own(settings: _Settings, state: LowPrecisionState) -> None:

@@ -124,10 +124,12 @@ def _lookahead_update(
         raise ValueError("lookahead needs the parameters: update(updates, state, params)")
     check_updates(updates, params)
     updates, fast_state = fast_update(updates, state.fast_state, params, **extra)
-    own = state.transform
-    own = own._replace(count=optax.safe_increment(own.count), driven=drive(hypers, own.count))
-    in_force = scalars_in_force(own.hyperparams, own.rounding, own.driven)
-    share, syncs = in_force["slow_step_size"].value, own.count % sync_period == 0
+    transform = state.transform
+    transform = transform._replace(
+        count=optax.safe_increment(transform.count), driven=drive(hypers, transform.count)
+    )
+    in_force = scalars_in_force(transform.hyperparams, transform.rounding, transform.driven)
+    share, syncs = in_force["slow_step_size"].value, transform.count % sync_period == 0
 
     def follow(u: Array | None, p: Array, slow: Array) -> tuple[Array | None, Array]:
         """The update of a fast leaf, and the slow leaf."""
@@ -141,11 +143,11 @@ def _lookahead_update(
     structure: PyTreeDef
     leaves, structure = jax.tree.flatten(updates, is_leaf=lambda leaf: leaf is None)
     beside = leaves_beside(updates, "the parameters", params)
-    moved = list(map(follow, leaves, beside, leaves_beside(updates, "the state", state.slow)))
-    updates = jax.tree.unflatten(structure, [u for u, _ in moved])
-    slow = jax.tree.unflatten(structure, [leaf for _, leaf in moved])
+    pairs = list(map(follow, leaves, beside, leaves_beside(updates, "the state", state.slow)))
+    updates = jax.tree.unflatten(structure, [u for u, _ in pairs])
+    slow = jax.tree.unflatten(structure, [leaf for _, leaf in pairs])
     if reset_state:
         fast_state = jax.tree.map(
             lambda new, old: jnp.where(syncs, old, new), fast_state, fast_init(params)
         )
-    return updates, SlowState(own, slow, fast_state)
+    return updates, SlowState(transform, slow, fast_state)

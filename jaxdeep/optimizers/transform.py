@@ -236,7 +236,8 @@ def _update(
             update_leaf = together.jitted if is_traced else together.update_leaf
             updated.append(update_leaf(chosen, g, slots, leaf_scalars, p))
     slots = {
-        name: jax.tree.unflatten(structure, [own[name] for _, own in updated]) for name in state.slots
+        name: jax.tree.unflatten(structure, [leaf_slots[name] for _, leaf_slots in updated])
+        for name in state.slots
     }
     return (
         jax.tree.unflatten(structure, [u for u, _ in updated]),
@@ -330,14 +331,14 @@ def _described(tree: PyTree) -> str:
 
 def _check_own(together: _Rules, state: TransformState) -> None:
     """Refuse the state of another optimizer, by what it has and should not."""
-    for what, own, there in (
+    for kind, declared, there in (
         ("hyperparameter", together.hypers, state.hyperparams),
         ("slot", together.makers, state.slots),
     ):
-        if odd := [name for name in there if name not in own]:
+        if odd := [name for name in there if name not in declared]:
             raise ValueError(
-                f"the state is of another optimizer: it has a {what} {odd[0]!r}, and this one has "
-                f"{', '.join(own) or 'none'}; make it with this one's init"
+                f"the state is of another optimizer: it has a {kind} {odd[0]!r}, and this one has "
+                f"{', '.join(declared) or 'none'}; make it with this one's init"
             )
 
 
@@ -353,11 +354,11 @@ def _scalars(rules: tuple[Rule, ...], state: TransformState, driven: Arrays, cou
                 f"the state is of another optimizer: it has no {lacking[0]!r}, and has "
                 f"{', '.join(in_force) or 'nothing'}; make it with this one's init"
             )
-        own = {name: in_force[name] for name in needed}
-        for name, scalar in own.items():
+        rule_scalars = {name: in_force[name] for name in needed}
+        for name, scalar in rule_scalars.items():
             scalars |= {name: scalar.value, f"1-{name}": scalar.complement}
         if rule.scalars is not None:
-            scalars |= rule.scalars(own, count.astype(jnp.result_type(float)))
+            scalars |= rule.scalars(rule_scalars, count.astype(jnp.result_type(float)))
     return scalars
 
 
