@@ -432,9 +432,9 @@ def check_weights(value: Any) -> None:
     if not is_known(value) or value.dtype == bool:
         return
     known = np.asarray(value)
-    for wrong, what in wrong_weights(known):
+    for wrong, demand in wrong_weights(known):
         if wrong.any():
-            raise ValueError(f"weights must be {what}, got {known[wrong].flat[0]}")
+            raise ValueError(f"weights must be {demand}, got {known[wrong].flat[0]}")
 
 
 def wrong_weights(known: np.ndarray) -> list[tuple[np.ndarray, str]]:

@@ -43,15 +43,15 @@ def used_whole(code: types.CodeType) -> frozenset[str]:
     >>> sorted(used_whole((lambda a: a.b.c + a.d.__dict__["e"]).__code__))
     ['__dict__', 'c', 'd', 'e']
     """
-    found = set[str]()
+    names = set[str]()
     for inner in inside([code]):
         cells = {*inner.co_cellvars, *inner.co_freevars}
         for (step, name), (after, attribute) in itertools.pairwise(_steps(inner)):
             is_handed_on = step.startswith(("LOAD_CLOSURE", "LOAD_FAST")) and name in cells
             is_asked = after in _ATTRIBUTES and not str(attribute).startswith("__")
             if step.startswith("LOAD_") and isinstance(name, str) and not (is_handed_on or is_asked):
-                found.add(name)
-    return frozenset(found)
+                names.add(name)
+    return frozenset(names)
 
 
 def imports(function: types.FunctionType) -> Iterator[tuple[str, str, str | None]]:
@@ -74,7 +74,7 @@ def imports(function: types.FunctionType) -> Iterator[tuple[str, str, str | None
 @functools.lru_cache(maxsize=1024)
 def _imports(code: types.CodeType) -> tuple[tuple[str, int, str, str | None], ...]:
     """Variables, how far the module is above the package, its name, and what is taken from it."""
-    found: list[tuple[str, int, str, str | None]] = []
+    imported: list[tuple[str, int, str, str | None]] = []
     for inner in inside([code]):
         steps = _steps(inner)
         for i, (step, module) in enumerate(steps):
@@ -83,13 +83,13 @@ def _imports(code: types.CodeType) -> tuple[tuple[str, int, str, str | None], ..
             (_, level), (_, names) = steps[i - 2 : i]
             stores = (str(name) for step, name in steps[i:] if step.startswith("STORE_"))
             if names is not None:  # from module import names
-                found += [(variable, level, module, name) for name, variable in zip(names, stores)]
+                imported += [(variable, level, module, name) for name, variable in zip(names, stores)]
             elif steps[i + 1][0] == "IMPORT_FROM":  # import package.module as variable
-                found.append((next(stores), level, module, None))
+                imported.append((next(stores), level, module, None))
             else:  # import package.module, which binds the package
-                found += [(module, level, module, None)]
-                found += [(next(stores), level, module.partition(".")[0], None)]
-    return tuple(found)
+                imported += [(module, level, module, None)]
+                imported += [(next(stores), level, module.partition(".")[0], None)]
+    return tuple(imported)
 
 
 def _steps(code: types.CodeType) -> list[tuple[str, Any]]:

@@ -17,5 +17,5 @@ def needed(module: str, caller: str, package: str, extra: str | None) -> ModuleT
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        what = package if extra is None else f"'jaxdeep[{extra}]'"
-        raise ImportError(f"{caller} needs {package}: pip install {what}") from error
+        requirement = package if extra is None else f"'jaxdeep[{extra}]'"
+        raise ImportError(f"{caller} needs {package}: pip install {requirement}") from error

@@ -304,9 +304,9 @@ class _Walk:
             if not _is_users(module):
                 yield module, taken
                 continue
-            if (found := sys.modules.get(module)) is None:
+            if (loaded := sys.modules.get(module)) is None:
                 raise _NotUnderstood
-            yield name, self._variable(function.__code__, name, taken_from(found, taken))
+            yield name, self._variable(function.__code__, name, taken_from(loaded, taken))
 
     def _variable(self, code: types.CodeType, name: str, value: Any) -> Hashable:
         return self._named(name, value, names_in(code), used_whole(code))
@@ -329,9 +329,9 @@ class _Walk:
         if (id(module), names, whole) in self._modules:
             return "again", module.__name__
         self._modules.add((id(module), names, whole))
-        found = vars(module)
-        taken = sorted((names | {"__getattr__"}) & found.keys())
-        parts = ((name, self._named(name, found[name], names, whole)) for name in taken)
+        members = vars(module)
+        taken = sorted((names | {"__getattr__"}) & members.keys())
+        parts = ((name, self._named(name, members[name], names, whole)) for name in taken)
         return "module", module.__name__, *parts
 
     def _object(self, value: Any) -> Hashable:

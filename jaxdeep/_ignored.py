@@ -79,15 +79,15 @@ def weights_of(
     kept = _narrowed(counted(labels, ignore_class))
     if weights is None:
         return kept
-    given = _narrowed(as_array("weights", weights))
-    xp: Any = np if isinstance(kept, np.ndarray) and isinstance(given, np.ndarray) else jnp
-    if given.shape != kept.shape[: given.ndim] and kept.shape != given.shape[: kept.ndim]:
+    factors = _narrowed(as_array("weights", weights))
+    xp: Any = np if isinstance(kept, np.ndarray) and isinstance(factors, np.ndarray) else jnp
+    if factors.shape != kept.shape[: factors.ndim] and kept.shape != factors.shape[: kept.ndim]:
         raise ValueError(
-            f"weights must have the leading axes of the labels, {kept.shape}, got {given.shape}"
+            f"weights must have the leading axes of the labels, {kept.shape}, got {factors.shape}"
         )
-    axes = max(given.ndim, kept.ndim)
-    with at_once(kept, given):
-        one, other = (a.reshape(a.shape + (1,) * (axes - a.ndim)) for a in (kept, given))
+    axes = max(factors.ndim, kept.ndim)
+    with at_once(kept, factors):
+        one, other = (a.reshape(a.shape + (1,) * (axes - a.ndim)) for a in (kept, factors))
         return xp.where(one, other, xp.zeros_like(other))
 
 

@@ -10,20 +10,20 @@ from jaxdeep._precision import HostOrDevice, check_holds, differences, in_two, i
 from jaxdeep._shapes import ArrayLike
 
 
-def errors_of(given: HostOrDevice, outputs: jax.Array, targets: HostOrDevice) -> jax.Array:
+def errors_of(uncut: HostOrDevice, outputs: jax.Array, targets: HostOrDevice) -> jax.Array:
     """``outputs − targets`` in at least float32, of the outputs as they were given."""
     wide = jnp.promote_types(outputs.dtype, jnp.float32)
-    given = given.reshape(outputs.shape)
-    if isinstance(given, np.ndarray) and isinstance(targets, np.ndarray):
-        cut = is_cut(given, wide) or is_cut(targets, wide)
+    uncut = uncut.reshape(outputs.shape)
+    if isinstance(uncut, np.ndarray) and isinstance(targets, np.ndarray):
+        cut = is_cut(uncut, wide) or is_cut(targets, wide)
         if cut:
-            apart = differences(given, targets)
+            apart = differences(uncut, targets)
             check_holds("outputs - targets", apart)
             return jnp.asarray(apart.astype(wide))
-    on_device = isinstance(given, jax.Array) and isinstance(targets, jax.Array)
-    if on_device and jnp.issubdtype(given.dtype, jnp.floating):
+    on_device = isinstance(uncut, jax.Array) and isinstance(targets, jax.Array)
+    if on_device and jnp.issubdtype(uncut.dtype, jnp.floating):
         return outputs.astype(wide) - targets.astype(wide)
-    (high, low), (of_target, low_of_target) = in_two(given, wide), in_two(targets, wide)
+    (high, low), (of_target, low_of_target) = in_two(uncut, wide), in_two(targets, wide)
     errors = high - of_target
     if low is not None:
         errors = errors + low if low_of_target is None else errors + (low - low_of_target)

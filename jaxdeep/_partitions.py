@@ -21,7 +21,7 @@ Targets: TypeAlias = Sequence[float] | Float[np.ndarray, "parts"]  # rows that a
 # --- labels, times and identities ---------------------------------------------------------------------
 
 
-def codes_of(name: str, labels: Any, rows: int, *, what: str = "label") -> Codes:
+def codes_of(name: str, labels: Any, rows: int, *, noun: str = "label") -> Codes:
     """Labels of any kind, one a row, as whole numbers from 0 in the order of the labels.
 
     Raises:
@@ -31,18 +31,18 @@ def codes_of(name: str, labels: Any, rows: int, *, what: str = "label") -> Codes
     >>> codes_of("stratify", ["b", "a", "b"], 3).tolist()
     [1, 0, 1]
     """
-    array = column_of(name, labels, rows, what=what)
+    array = column_of(name, labels, rows, noun=noun)
     try:
         return np.unique(array, return_inverse=True)[1].reshape(-1)
     except TypeError as error:
-        raise TypeError(f"{name} must be {_plural(what)} of one kind, one a row: {error}") from None
+        raise TypeError(f"{name} must be {_plural(noun)} of one kind, one a row: {error}") from None
 
 
-def _plural(what: str) -> str:
-    return f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+def _plural(noun: str) -> str:
+    return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
 
 
-def column_of(name: str, values: Any, rows: int, *, what: str = "label") -> np.ndarray:
+def column_of(name: str, values: Any, rows: int, *, noun: str = "label") -> np.ndarray:
     """Values of any kind, one a row and none of them missing, as an array of one axis."""
     check_not_masked(name, values)
     try:
@@ -52,19 +52,19 @@ def column_of(name: str, values: Any, rows: int, *, what: str = "label") -> np.n
             if len(kinds) > 1:  # NumPy would write the numbers out
                 array = np.array(values, object)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be {_plural(what)} of one kind, one a row: {error}") from None
+        raise TypeError(f"{name} must be {_plural(noun)} of one kind, one a row: {error}") from None
     array = array[:, 0] if array.shape == (rows, 1) else array
     if array.shape != (rows,):
-        raise ValueError(f"{name} must be one {what} a row, {rows} in all, got shape {array.shape}")
+        raise ValueError(f"{name} must be one {noun} a row, {rows} in all, got shape {array.shape}")
     missing = missing_of(array)
     if missing.any():
         row = int(np.argmax(missing))
         if array.dtype.kind == "O" and not missing.all():
             raise TypeError(
-                f"{name} must be {_plural(what)} of one kind, one a row: row {row} is missing, "
+                f"{name} must be {_plural(noun)} of one kind, one a row: row {row} is missing, "
                 f"{array[row]!r}"
             )
-        raise ValueError(f"{name} must be {_plural(what)}, got {array[row]} in row {row}")
+        raise ValueError(f"{name} must be {_plural(noun)}, got {array[row]} in row {row}")
     return array
 
 
@@ -100,7 +100,7 @@ def places_of(name: str, ids: Any, rows: int, seed: int) -> Float[np.ndarray, "r
     >>> bool(a == c != b), bool(a == places_of("identity", [7.0], 1, seed=0)[0])
     (True, True)
     """
-    array = column_of(name, ids, rows, what="identity")
+    array = column_of(name, ids, rows, noun="identity")
     if array.dtype.kind == "f":
         whole = np.isfinite(array) & (np.floor(array) == array) & (np.abs(array) <= 2**53)
         if not whole.all():

@@ -265,11 +265,11 @@ def combine(*trees: PyTree) -> PyTree:
         raise ValueError("combine needs trees, got none")
 
     def first(*leaves: Leaf) -> Leaf:
-        given = next((leaf for leaf in leaves if leaf is not None), None)
-        others = [leaf for leaf in leaves if leaf is not None and leaf is not given]
-        if _is_leaf(given) and not all(map(_is_leaf, others)):
+        kept = next((leaf for leaf in leaves if leaf is not None), None)
+        others = [leaf for leaf in leaves if leaf is not None and leaf is not kept]
+        if _is_leaf(kept) and not all(map(_is_leaf, others)):
             raise ValueError("an array is where another tree has a part")
-        return given
+        return kept
 
     try:
         return jax.tree.map(first, *trees, is_leaf=_is_none)

@@ -91,13 +91,13 @@ def _pair(
         x, y = (arrays[name] for name in names)
         if not classes:
             return _inputs(path, names, x), _numbers(path, names, y, len(x))
-        given, y = y.shape, _as_classes(y)
+        y_shape, y = y.shape, _as_classes(y)
         if y.dtype.kind == "b" or (y.dtype.kind == "f" and ((y == 0) | (y == 1)).all()):
             y = y.astype(np.int32)
         if x.ndim < 2 or y.shape != x.shape[:1] or not x.size:
             raise ValueError(
                 f"{path}: {names[0]} must be (rows, …) and {names[1]} (rows,), (rows, 1) or one-hot, "
-                f"with at least one row; got {x.shape} and {given}"
+                f"with at least one row; got {x.shape} and {y_shape}"
             )
         if x.dtype.kind not in "biuf" or y.dtype.kind not in "iu":
             raise ValueError(

@@ -188,10 +188,10 @@ def folds(
         pairs = _partitions.growing_windows(k, by.times, gap)
         for i, (train, test) in enumerate(pairs):
             if not (len(train) and len(test)):
-                what = "train" if not len(train) else "test"
+                purpose = "train" if not len(train) else "test"
                 times = by.times.max() + 1
                 raise ValueError(
-                    f"time leaves fold {i} of {k} no rows to {what} on: there are {rows} rows of "
+                    f"time leaves fold {i} of {k} no rows to {purpose} on: there are {rows} rows of "
                     f"{times} different times, and gap is {gap}; ask for fewer folds"
                 )
         return pairs
@@ -245,11 +245,11 @@ def _read(
     rows = number_of_rows(data)
     if isinstance(stratify, (bool, np.bool_)):
         stratify = _targets_of(data) if stratify else None
-    given = {"stratify": stratify, "groups": groups, "time": time, "identity": identity}
-    _check_together({name for name, value in given.items() if value is not None}, gap, shuffle)
+    arguments = {"stratify": stratify, "groups": groups, "time": time, "identity": identity}
+    _check_together({name for name, value in arguments.items() if value is not None}, gap, shuffle)
     values = {
         name: column(data, name, value) if isinstance(value, str) else value
-        for name, value in given.items()
+        for name, value in arguments.items()
     }
     labels, grouped, times = (
         None if values[name] is None else codes(name, values[name], rows)
@@ -265,19 +265,19 @@ def _read(
     return data, rows, _By(labels, grouped, times, places)
 
 
-def _check_together(given: set[str], gap: int, shuffle: bool) -> None:
+def _check_together(names: set[str], gap: int, shuffle: bool) -> None:
     """Refuse arguments of which each says where a row belongs."""
-    if len(given) > 1 and given != {"stratify", "groups"}:
-        one, other = sorted(given)[:2] if given >= {"groups", "identity"} else sorted(given)[-2:]
+    if len(names) > 1 and names != {"stratify", "groups"}:
+        one, other = sorted(names)[:2] if names >= {"groups", "identity"} else sorted(names)[-2:]
         why = {
             "identity": "rows of one identity are in one part already, and classes have their shares on "
             "average",
             "time": "a part is what happened in a while, whatever it holds",
-        }["time" if "time" in given else "identity"]
+        }["time" if "time" in names else "identity"]
         raise ValueError(f"{one} and {other} exclude each other: {why}")
-    if gap and "time" not in given:
+    if gap and "time" not in names:
         raise ValueError(f"gap is of rows before a time, and there is no time; got {gap}")
-    if not shuffle and "identity" in given:
+    if not shuffle and "identity" in names:
         raise ValueError("shuffle=False and identity exclude each other: identities are drawn by")
 
 
@@ -292,14 +292,14 @@ def _targets_of(data: PyTree) -> Any:
 
 def _times(name: str, values: Any, rows: int) -> Codes:
     """Numbers or dates as the places of different times."""
-    array = _partitions.column_of(name, values, rows, what="time")
+    array = _partitions.column_of(name, values, rows, noun="time")
     texts = array.dtype.kind == "O" and any(isinstance(value, str) for value in array)
     if texts or array.dtype.kind in "USb":
         raise TypeError(
             f"{name} must be numbers or dates, got {array[0]!r}; texts have another order: read them, "
             "for example as np.asarray(…, 'datetime64[s]')"
         )
-    return _partitions.codes_of(name, array, rows, what="time")
+    return _partitions.codes_of(name, array, rows, noun="time")
 
 
 def _of_rows(

@@ -56,20 +56,20 @@ def softmax_cross_entropy(
     [1.3860000371932983]
     """
     _checks.check_scalar("label_smoothing", label_smoothing, "[0, 1]")
-    given = classified(scores_of(logits, from_logits, exclusive=True), labels, ignore_class)
-    dtype = given.scores.dtype
+    batch = classified(scores_of(logits, from_logits, exclusive=True), labels, ignore_class)
+    dtype = batch.scores.dtype
     wide = jnp.promote_types(dtype, jnp.float32)  # a sum of exponentials in half of it loses the small
-    x = log_probabilities(given.scores.astype(wide), from_logits)
-    if given.soft:
+    x = log_probabilities(batch.scores.astype(wide), from_logits)
+    if batch.soft:
         # "safe": 0 for a class that cannot be, even with a logit of −∞
-        loss = optax.losses.safe_softmax_cross_entropy(x, given.labels.astype(wide))
+        loss = optax.losses.safe_softmax_cross_entropy(x, batch.labels.astype(wide))
     else:
-        loss = optax.losses.softmax_cross_entropy_with_integer_labels(x, given.labels)
+        loss = optax.losses.softmax_cross_entropy_with_integer_labels(x, batch.labels)
     if not (isinstance(label_smoothing, (int, float)) and label_smoothing == 0):
         alpha = jnp.asarray(label_smoothing, x.dtype)
         uniform = -jnp.mean(jax.nn.log_softmax(x), axis=-1)
         loss = jnp.where(alpha == 0, loss, (1 - alpha) * loss + alpha * uniform)
-    return given.of_counted(loss.astype(dtype))
+    return batch.of_counted(loss.astype(dtype))
 
 
 def sigmoid_cross_entropy(

@@ -51,9 +51,9 @@ def sigmoid_focal(
     _checks.check_scalar("gamma", gamma, "[0, inf)")
     if alpha is not None:
         _checks.check_scalar("alpha", alpha, "[0, 1]")
-    given, y, counted = bits(scores_of(logits, from_logits), labels, ignore_class)
-    wide = jnp.promote_types(given.dtype, jnp.float32)
-    x, y = given.astype(wide), jnp.asarray(y).astype(wide)
+    scores, y, counted = bits(scores_of(logits, from_logits), labels, ignore_class)
+    wide = jnp.promote_types(scores.dtype, jnp.float32)
+    x, y = scores.astype(wide), jnp.asarray(y).astype(wide)
     # on the way in, as a derivative of infinity times 0 is NaN
     even = 0 if from_logits else 0.5
     of_yes, of_no = jnp.where(y == 0, even, x), jnp.where(y == 1, even, x)
@@ -65,7 +65,7 @@ def sigmoid_focal(
     if alpha is not None:
         alpha = jnp.asarray(alpha, wide)
         of_one, of_none = _times(alpha, of_one), _times(1 - alpha, of_none)
-    loss = (of_one + of_none).astype(given.dtype)
+    loss = (of_one + of_none).astype(scores.dtype)
     return loss if counted is None else jnp.where(counted, loss, 0)
 
 
@@ -103,22 +103,22 @@ def softmax_focal(
     [0.17328999936580658]
     """
     _checks.check_scalar("gamma", gamma, "[0, inf)")
-    given = classified(scores_of(logits, from_logits, exclusive=True), labels, ignore_class)
-    wide = jnp.promote_types(given.scores.dtype, jnp.float32)
-    weights = _weights(alpha, given.scores.shape[-1], wide)
-    log_p = jax.nn.log_softmax(log_probabilities(given.scores.astype(wide), from_logits))
+    batch = classified(scores_of(logits, from_logits, exclusive=True), labels, ignore_class)
+    wide = jnp.promote_types(batch.scores.dtype, jnp.float32)
+    weights = _weights(alpha, batch.scores.shape[-1], wide)
+    log_p = jax.nn.log_softmax(log_probabilities(batch.scores.astype(wide), from_logits))
     # what cannot be has no part, neither in the loss nor in its gradient
-    if given.soft:
-        y = given.labels.astype(wide)
+    if batch.soft:
+        y = batch.labels.astype(wide)
         log_p = jnp.where(y == 0, 0, log_p)
         loss = jnp.sum(_times(weights, y * _focused(-jnp.expm1(log_p), gamma, log_p)), axis=-1)
     else:
-        log_p = given.of_label(log_p)
+        log_p = batch.of_label(log_p)
         weights = (
-            given.of_label(jnp.broadcast_to(weights, given.scores.shape)) if weights.ndim else weights
+            batch.of_label(jnp.broadcast_to(weights, batch.scores.shape)) if weights.ndim else weights
         )
         loss = _times(weights, _focused(-jnp.expm1(log_p), gamma, log_p))
-    return given.of_counted(loss.astype(given.scores.dtype))
+    return batch.of_counted(loss.astype(batch.scores.dtype))
 
 
 @broadcasting
@@ -145,13 +145,13 @@ def _weights(alpha: ArrayLike | None, classes: int, dtype: jnp.dtype) -> jax.Arr
     """A weight for each class, or one."""
     if alpha is None:
         return jnp.ones((), dtype)
-    given = as_array("alpha", alpha)
-    if given.shape not in ((), (classes,)):
+    array = as_array("alpha", alpha)
+    if array.shape not in ((), (classes,)):
         raise ValueError(
-            f"alpha must be a number or one for each of the {classes} classes, got shape {given.shape}"
+            f"alpha must be a number or one for each of the {classes} classes, got shape {array.shape}"
         )
-    if not given.shape:
+    if not array.shape:
         _checks.check_scalar("alpha", alpha, "[0, inf)")
-    _checks.check_known("alpha", given, 0, float(jnp.finfo(dtype).max))
-    _checks.check_numbers("alpha", given)
-    return jnp.asarray(given, dtype)
+    _checks.check_known("alpha", array, 0, float(jnp.finfo(dtype).max))
+    _checks.check_numbers("alpha", array)
+    return jnp.asarray(array, dtype)

@@ -37,8 +37,8 @@ class Classified(NamedTuple):
     def of_label(self, values: Float[Array, "*batch classes"]) -> Float[Array, "*batch"]:
         """The values of the classes that are the labels; NaN for a label that is no class."""
         place = self.labels[..., None]
-        found = jnp.take_along_axis(values, place, axis=-1, mode="fill", fill_value=jnp.nan)
-        return found[..., 0]
+        picked = jnp.take_along_axis(values, place, axis=-1, mode="fill", fill_value=jnp.nan)
+        return picked[..., 0]
 
     def of_counted(self, losses: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
         """The losses, 0 for labels that are left out."""
@@ -130,23 +130,23 @@ def elementwise(
     equation: Callable[[jax.Array], jax.Array], outputs: ArrayLike, targets: ArrayLike
 ) -> jax.Array:
     """Of errors in at least float32, which keeps the targets; in the dtype of the outputs."""
-    given, outputs, targets = _fitting(outputs, targets)
-    return equation(errors_of(given, outputs, targets)).astype(outputs.dtype)
+    uncut, outputs, targets = _fitting(outputs, targets)
+    return equation(errors_of(uncut, outputs, targets)).astype(outputs.dtype)
 
 
 def relative(
     equation: Callable[[jax.Array, jax.Array], jax.Array], outputs: ArrayLike, targets: ArrayLike
 ) -> jax.Array:
     """The same of errors and targets."""
-    given, outputs, targets = _fitting(outputs, targets)
-    errors = errors_of(given, outputs, targets)
+    uncut, outputs, targets = _fitting(outputs, targets)
+    errors = errors_of(uncut, outputs, targets)
     return equation(errors, jnp.asarray(targets).astype(errors.dtype)).astype(outputs.dtype)
 
 
 def _fitting(outputs: ArrayLike, targets: ArrayLike) -> tuple[HostOrDevice, jax.Array, HostOrDevice]:
     """The outputs as given and of JAX, and targets that their dtype can hold."""
-    given = as_array("outputs", outputs)
-    outputs, targets = pair("targets", given, targets)
+    uncut = as_array("outputs", outputs)
+    outputs, targets = pair("targets", uncut, targets)
     most = float(jnp.finfo(outputs.dtype).max)
     if isinstance(targets, np.ndarray) and outputs.dtype.itemsize < 4 and targets.size:
         beyond = targets[np.isfinite(targets) & (np.abs(targets.astype(np.float64)) > most)]
@@ -155,4 +155,4 @@ def _fitting(outputs: ArrayLike, targets: ArrayLike) -> tuple[HostOrDevice, jax.
                 f"targets holds {beyond[0]}, which {outputs.dtype} of the outputs cannot hold (at most "
                 f"{most:.2g})"
             )
-    return given, outputs, targets
+    return uncut, outputs, targets

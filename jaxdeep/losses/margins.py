@@ -78,17 +78,19 @@ def categorical_hinge(
     [0.5, 1.5]
     """
     check_rows_told_apart("outputs", outputs)
-    given = classified(floating("outputs", outputs), labels, ignore_class, "outputs", "hinge")
-    scores = given.scores
+    batch = classified(floating("outputs", outputs), labels, ignore_class, "outputs", "hinge")
+    scores = batch.scores
     y = (
-        given.labels
-        if given.soft
-        else jax.nn.one_hot(given.labels, scores.shape[-1], dtype=scores.dtype)
+        batch.labels
+        if batch.soft
+        else jax.nn.one_hot(batch.labels, scores.shape[-1], dtype=scores.dtype)
     )
     # what has no part has none even if its score is infinite
-    own = jnp.sum(y * jnp.where(y == 0, 0, scores), axis=-1) if given.soft else given.of_label(scores)
+    label_scores = (
+        jnp.sum(y * jnp.where(y == 0, 0, scores), axis=-1) if batch.soft else batch.of_label(scores)
+    )
     others = largest((1 - y) * jnp.where(y == 1, 0, scores), -1)
-    return given.of_counted(jnp.maximum(1 + others - own, 0))
+    return batch.of_counted(jnp.maximum(1 + others - label_scores, 0))
 
 
 @broadcasting
@@ -115,15 +117,15 @@ def multiclass_hinge(
     >>> multiclass_hinge(jnp.array([[0.5, -1.0], [0.5, 0.0]]), jnp.array([0, 1])).tolist()
     [0.0, 1.5]
     """
-    given = classified(
+    batch = classified(
         floating("outputs", from_top("outputs", outputs)), labels, ignore_class, "outputs", "hinge"
     )
-    if given.soft:
-        if _checks.is_known(given.labels) and not np.isin(np.asarray(given.labels), (0, 1)).all():
+    if batch.soft:
+        if _checks.is_known(batch.labels) and not np.isin(np.asarray(batch.labels), (0, 1)).all():
             raise ValueError("labels of the shape of the outputs must be one-hot, 0 and 1")
-        broken = jnp.isnan(given.labels).any(axis=-1)
-        classes = jnp.where(broken, given.scores.shape[-1], jnp.argmax(given.labels, axis=-1))
-        given = given._replace(labels=classes)
-    own = jnp.arange(given.scores.shape[-1]) == given.labels[..., None]
-    others = largest(jnp.where(own, -jnp.inf, given.scores), -1)
-    return given.of_counted(jnp.maximum(1 + others - given.of_label(given.scores), 0))
+        broken = jnp.isnan(batch.labels).any(axis=-1)
+        classes = jnp.where(broken, batch.scores.shape[-1], jnp.argmax(batch.labels, axis=-1))
+        batch = batch._replace(labels=classes)
+    is_label = jnp.arange(batch.scores.shape[-1]) == batch.labels[..., None]
+    others = largest(jnp.where(is_label, -jnp.inf, batch.scores), -1)
+    return batch.of_counted(jnp.maximum(1 + others - batch.of_label(batch.scores), 0))

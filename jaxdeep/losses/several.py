@@ -97,11 +97,11 @@ def weighted(
             of_examples = values.mean(axis=tuple(range(1, values.ndim)))
             return jnp.where(of_nothing, 0, jnp.asarray(factor, of_examples.dtype) * of_examples)
 
-        each = [weighted_loss(name) for name in names]
-        if len({values.shape for values in each}) > 1:
-            rows = {name: len(values) for name, values in zip(names, each)}
+        terms = [weighted_loss(name) for name in names]
+        if len({values.shape for values in terms}) > 1:
+            rows = {name: len(values) for name, values in zip(names, terms)}
             raise ValueError(f"the outputs must have the same number of examples, got {rows}")
-        return functools.reduce(jnp.add, each)
+        return functools.reduce(jnp.add, terms)
 
     loss.of_outputs = functions  # type: ignore[attr-defined]
     return loss

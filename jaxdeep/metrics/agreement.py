@@ -115,11 +115,12 @@ def _correlation(matrix: Float[Array, "classes classes"]) -> Array:
     """Of each class ``TP TN − FP FN``, whose sum is ``c s − Σ t p``, from sums without differences."""
     size = jnp.sum(matrix)
     shares = matrix / jnp.where(size == 0, 1, size)
-    own = jnp.eye(len(matrix), dtype=bool)
-    outside = jnp.where(own, 0, shares)
+    diagonal = jnp.eye(len(matrix), dtype=bool)
+    outside = jnp.where(diagonal, 0, shares)
     missed, false = jnp.sum(outside, axis=1), jnp.sum(outside, axis=0)
     true, called = jnp.sum(shares, axis=1), jnp.sum(shares, axis=0)
-    neither = jnp.sum(jnp.where(own, 0, _all_but_one(shares)), axis=0)  # label and prediction are others
+    # label and prediction are others
+    neither = jnp.sum(jnp.where(diagonal, 0, _all_but_one(shares)), axis=0)
     covariance = jnp.sum(jnp.diagonal(shares) * neither - missed * false)
     of_labels, of_calls = (jnp.sum(part * _all_but_one(part[None])[0]) for part in (true, called))
     spread = jnp.sqrt(of_labels * of_calls)

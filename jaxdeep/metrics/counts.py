@@ -91,12 +91,12 @@ def of_matrix(
 
     def of(from_logits: bool | None) -> Metric:
         def counts(outputs: Any, y: Any, weights: Any) -> Found:
-            found = judge(outputs, y, weights, from_logits)
-            known = (found.labels >= 0) & (found.labels < classes)
-            place = found.labels * classes + found.predicted
-            matrix = scattered(jnp.where(known, place, classes**2), found.weights, classes**2)
+            judged = judge(outputs, y, weights, from_logits)
+            known = (judged.labels >= 0) & (judged.labels < classes)
+            place = judged.labels * classes + judged.predicted
+            matrix = scattered(jnp.where(known, place, classes**2), judged.weights, classes**2)
             square = jax.tree.map(lambda sums: sums.reshape(classes, classes), matrix)
-            wrong = found.broken if strict else found.nan
+            wrong = judged.broken if strict else judged.nan
             return marked({"matrix": square}, wrong)
 
         def value(sums: Sums) -> Array:
@@ -140,10 +140,10 @@ def judging(
     _ignored.check(ignore_class)
 
     def judge(outputs: Any, y: Any, weights: Any, from_logits: bool | None) -> Judged:
-        given, labels = as_array("outputs", outputs), as_array("labels", y)
-        if classes == 2 and is_single(given, labels):
-            return _of_single(name, given, labels, weights, threshold, from_logits)
-        outputs = in_order("outputs", given)
+        array, labels = as_array("outputs", outputs), as_array("labels", y)
+        if classes == 2 and is_single(array, labels):
+            return _of_single(name, array, labels, weights, threshold, from_logits)
+        outputs = in_order("outputs", array)
         if outputs.shape[-1:] != (classes,):
             single = ", or single ones (n,) or (…, 1)" if classes == 2 else ""
             raise ValueError(

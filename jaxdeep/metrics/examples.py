@@ -197,13 +197,13 @@ def _classes(
     ignore_class = _ignored.check(ignore_class)
     if ignore_class is None:
         return class_labels(outputs, labels), None
-    given = as_array("labels", labels)
-    if given.shape == np.shape(outputs):
+    array = as_array("labels", labels)
+    if array.shape == np.shape(outputs):
         raise ValueError(
-            f"ignore_class is for labels that are integers, got one-hot labels of shape {given.shape}; "
+            f"ignore_class is for labels that are integers, got one-hot labels of shape {array.shape}; "
             "leave rows out by weights of 0"
         )
-    replaced, kept = _ignored.without(given, ignore_class)
+    replaced, kept = _ignored.without(array, ignore_class)
     classes = class_labels(outputs, replaced)
     return classes, jnp.asarray(kept).reshape(classes.shape)
 

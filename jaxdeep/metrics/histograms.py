@@ -54,12 +54,12 @@ def of_histograms(
             high = jnp.max(finite, where=known, initial=-_MOST)
             even = _even_place(finite, side, _bins_between(low, high, even_bins), even_bins)
             of_class = {"positive": where(positive, w), "negative": where(~positive, w)}
-            found = {name: scattered(place, rows, bins) for name, rows in of_class.items()}
-            found |= {
+            sums = {name: scattered(place, rows, bins) for name, rows in of_class.items()}
+            sums |= {
                 f"even_{name}": scattered(even, rows, even_bins + 2) for name, rows in of_class.items()
             }
             # NaN has no place in the order
-            return {**marked(found, wrong), "low": low, "high": high, "parts": jnp.ones_like(low)}
+            return {**marked(sums, wrong), "low": low, "high": high, "parts": jnp.ones_like(low)}
 
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("positive", "negative"), (bins,))
         shapes |= dict.fromkeys(("even_positive", "even_negative"), (even_bins + 2,))

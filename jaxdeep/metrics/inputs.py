@@ -81,8 +81,8 @@ def any_nan(scores: Array, labels: HostOrDevice) -> Array | None:
     """Whether there is a NaN among scores and labels; None where there can be none."""
     floats = [scores] if jnp.issubdtype(scores.dtype, jnp.floating) else []
     floats += [jnp.asarray(labels)] if may_be_nan(labels) else []
-    found = [jnp.isnan(values).any() for values in floats]
-    return found[0] | found[-1] if found else None
+    nans = [jnp.isnan(values).any() for values in floats]
+    return nans[0] | nans[-1] if nans else None
 
 
 def where(which: Bool[Array, "n"], weights: Array | None) -> Array:
@@ -99,13 +99,13 @@ def without_uncounted(
     values can be checked. Known weights that are negative or not finite are refused. `ignored` is the
     label of some of the rows of weight 0.
     """
-    given = as_array("weights", weights)
-    _checks.check_weights(given)
-    shape = weights_of_rows(given).shape
-    with at_once(given):
-        counted = (given != 0).reshape(shape)
+    w = as_array("weights", weights)
+    _checks.check_weights(w)
+    shape = weights_of_rows(w).shape
+    with at_once(w):
+        counted = (w != 0).reshape(shape)
     if isinstance(counted, np.ndarray) and counted.all():
-        return outputs, y, given
+        return outputs, y, w
 
     def replaced(leaf: Any) -> Any:
         if not (_is_list_of_numbers(leaf) or hasattr(leaf, "shape")):
@@ -122,7 +122,7 @@ def without_uncounted(
         return new
 
     outputs, y = (jax.tree.map(replaced, tree, is_leaf=_is_list_of_numbers) for tree in (outputs, y))
-    return outputs, y, given
+    return outputs, y, w
 
 
 def _stood_for(array: Any, counted: Any, xp: Any) -> Any:
@@ -171,10 +171,10 @@ def is_called(
 
     Numbers of the host are compared in their own precision.
     """
-    given, value = as_array("outputs", outputs), _checks.known_value(threshold)
-    wider = given.dtype.itemsize > jnp.result_type(float).itemsize
-    if isinstance(given, np.ndarray) and wider and value is not None and not from_logits:
-        return jnp.asarray(given > value).reshape(scores.shape)
+    array, value = as_array("outputs", outputs), _checks.known_value(threshold)
+    wider = array.dtype.itemsize > jnp.result_type(float).itemsize
+    if isinstance(array, np.ndarray) and wider and value is not None and not from_logits:
+        return jnp.asarray(array > value).reshape(scores.shape)
     return above(sigmoid(scores) if from_logits else scores, threshold)
 
 

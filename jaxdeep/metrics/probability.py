@@ -129,9 +129,9 @@ def _classified(
     outputs: Any, y: Any, from_logits: bool | None
 ) -> tuple[Float[Array, "..."], Float[Array, "..."], bool]:
     """Outputs in at least float32, labels as probabilities of that shape; whether they are single."""
-    given, labels = as_array("outputs", outputs), as_array("labels", y)
-    single = is_single(given, labels)
-    scores = on_device("outputs", from_top("outputs", given) if from_logits and not single else given)
+    array, labels = as_array("outputs", outputs), as_array("labels", y)
+    single = is_single(array, labels)
+    scores = on_device("outputs", from_top("outputs", array) if from_logits and not single else array)
     if not from_logits:
         check_probabilities(scores, exclusive=not single)
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))

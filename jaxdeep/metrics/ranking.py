@@ -103,9 +103,9 @@ def _steps_and_slack(positive: Array, negative: Array) -> tuple[Array, Array]:
     """Average precision, and how much more it would be with the positives of each bin in front."""
     true, false = (jnp.cumsum(counts[::-1])[::-1] for counts in (positive, negative))  # in it and above
     parts = share(positive, jnp.sum(positive))
-    found = share(true, true + false)
+    precisions = share(true, true + false)
     in_front = share(true, true + (false - negative))
-    return jnp.sum(parts * found), jnp.sum(parts * (in_front - found))
+    return jnp.sum(parts * precisions), jnp.sum(parts * (in_front - precisions))
 
 
 def roc_auc_score(

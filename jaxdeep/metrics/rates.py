@@ -268,16 +268,16 @@ def _of_classes(
 
     def of(from_logits: bool | None) -> Metric:
         def counts(outputs: Any, y: Any, weights: Any) -> Found:
-            found = judge(outputs, y, weights, from_logits)
-            right = found.labels == found.predicted
-            labels = jnp.where(found.labels < 0, classes, found.labels)
+            judged = judge(outputs, y, weights, from_logits)
+            right = judged.labels == judged.predicted
+            labels = jnp.where(judged.labels < 0, classes, judged.labels)
             places = {
                 "tp": jnp.where(right, labels, classes),
-                "fp": jnp.where(right, classes, found.predicted),
+                "fp": jnp.where(right, classes, judged.predicted),
                 "fn": jnp.where(right, classes, labels),
             }
-            sums = {key: scattered(place, found.weights, classes) for key, place in places.items()}
-            return marked(sums, found.broken)
+            sums = {key: scattered(place, judged.weights, classes) for key, place in places.items()}
+            return marked(sums, judged.broken)
 
         shapes = dict.fromkeys(("tp", "fp", "fn"), (classes,))
         return of_sums(shapes, counts, compute, ignore_class=ignore_class, exclusive=True)

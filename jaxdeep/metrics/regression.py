@@ -93,17 +93,17 @@ def r2(outputs: int = 1, *, multioutput: str = "uniform_average") -> Metric:
         error, squares = state["error"], state["squares"]
         ratio = error / jnp.where(squares == 0, 1, squares)
         ratio = _shifted(ratio, state["error_exponent"] - state["squares_exponent"])
-        each = jnp.where(error == 0, 1, jnp.where(squares == 0, 0, 1 - ratio))
-        each = jnp.where((state["rows"] < 2) | (state["parts"] != 1), jnp.nan, each)
+        scores = jnp.where(error == 0, 1, jnp.where(squares == 0, 0, 1 - ratio))
+        scores = jnp.where((state["rows"] < 2) | (state["parts"] != 1), jnp.nan, scores)
         if multioutput == "raw_values":
-            return each
+            return scores
         if multioutput == "uniform_average":
-            return jnp.mean(each)
+            return jnp.mean(scores)
         exponent = state["squares_exponent"]
         squares = _shifted(squares, exponent - jnp.max(exponent))
         largest = jnp.max(squares)
         part = jnp.where(largest == 0, 1, squares / jnp.where(largest == 0, 1, largest))
-        return jnp.sum(each * part) / jnp.sum(part)
+        return jnp.sum(scores * part) / jnp.sum(part)
 
     shapes = {"weight": (), "rows": (), "error": shape, "squares": shape}
     beside: dict[str, Any] = {"mean": np.zeros(shape), "rest": np.zeros(shape), "parts": 1.0}
@@ -159,8 +159,8 @@ def rmse(outputs: int = 1, *, multioutput: str = "uniform_average") -> Metric:
         if w is not None:
             w, of_weights = _scaled(w.astype(errors.dtype), None)
             squares, exponent = times(w, squares), exponent + of_weights
-        found = {"error": of_all(squares), "weight": weight}
-        return found | {"error_exponent": exponent, "parts": jnp.ones(())}
+        sums = {"error": of_all(squares), "weight": weight}
+        return sums | {"error_exponent": exponent, "parts": jnp.ones(())}
 
     def compute(state: Sums) -> Array:
         weight, of_weight = jnp.frexp(state["weight"])
@@ -180,9 +180,9 @@ def rmse(outputs: int = 1, *, multioutput: str = "uniform_average") -> Metric:
 
 def _errors(outputs: Any, y: Any) -> tuple[Array, HostOrDevice]:
     """``outputs − targets``, and the targets in that shape."""
-    given = as_array("outputs", outputs)
-    on_device, targets = pair("targets", given, y)
-    return errors_of(given, on_device, targets), targets
+    uncut = as_array("outputs", outputs)
+    on_device, targets = pair("targets", uncut, y)
+    return errors_of(uncut, on_device, targets), targets
 
 
 def _in_columns(
@@ -297,8 +297,8 @@ def _of_both(name: str, one: PyTree, other: PyTree) -> tuple[PyTree, PyTree]:
     def shifted(state: PyTree) -> PyTree:
         down = state[f"{name}_exponent"] - exponent
         lost = state["lost"] | {name: _shifted(state["lost"][name], down)}
-        own = {name: _shifted(state[name], down), f"{name}_exponent": exponent}
-        return state | own | {"lost": lost}
+        rescaled = {name: _shifted(state[name], down), f"{name}_exponent": exponent}
+        return state | rescaled | {"lost": lost}
 
     return shifted(one), shifted(other)
 

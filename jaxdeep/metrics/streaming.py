@@ -191,10 +191,10 @@ def of_sums(
             weights = weights_of(y, weights, ignore_class, one_hot)
         if weights is not None:
             outputs, y, weights = without_uncounted(outputs, y, weights, ignored=ignore_class)
-        found = counts(outputs, y, weights)
-        pairs = {name: _as_pair(found[name], state[name].dtype) for name in shapes}
+        batch_sums = counts(outputs, y, weights)
+        pairs = {name: _as_pair(batch_sums[name], state[name].dtype) for name in shapes}
         sums = {name: total for name, (total, _) in pairs.items()} | {
-            name: found[name] for name in beside
+            name: batch_sums[name] for name in beside
         }
         return merge(state, sums | {"lost": {name: lost for name, (_, lost) in pairs.items()}})
 
@@ -216,13 +216,13 @@ def added(a: Array, a_lost: Array, b: Array, b_lost: Array) -> tuple[Array, Arra
     return jnp.where(jnp.isfinite(total), rounded, total), jnp.where(jnp.isfinite(total), lost, 0)
 
 
-def _as_pair(found: Array | Pair, dtype: Any) -> Pair:
+def _as_pair(amount: Array | Pair, dtype: Any) -> Pair:
     """A sum of floats or whole numbers as a pair of floats, exact for the latter."""
-    if isinstance(found, tuple):
-        return found[0].astype(dtype), found[1].astype(dtype)
-    added = found.astype(dtype)
-    if jnp.issubdtype(found.dtype, jnp.integer):
-        return added, (found - added.astype(found.dtype)).astype(dtype)
+    if isinstance(amount, tuple):
+        return amount[0].astype(dtype), amount[1].astype(dtype)
+    added = amount.astype(dtype)
+    if jnp.issubdtype(amount.dtype, jnp.integer):
+        return added, (amount - added.astype(amount.dtype)).astype(dtype)
     return added, jnp.zeros_like(added)
 
 
@@ -349,11 +349,11 @@ def exact_sums(state: PyTree) -> dict[str, np.ndarray]:
     return {name: np.ldexp(of, exponents[name]) for name, of in sums.items()}
 
 
-def marked(found: Found, wrong: Array | None) -> Found:
+def marked(sums: Found, wrong: Array | None) -> Found:
     """The sums, all of them NaN if something is wrong, such as a score or a label that is NaN."""
     if wrong is None:
-        return found
-    pairs = {name: _as_pair(of, jnp.result_type(float)) for name, of in found.items()}
+        return sums
+    pairs = {name: _as_pair(of, jnp.result_type(float)) for name, of in sums.items()}
     return {name: (jnp.where(wrong, jnp.nan, of), lost) for name, (of, lost) in pairs.items()}
 
 
