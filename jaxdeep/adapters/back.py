@@ -43,8 +43,8 @@ def to_linen(params: PyTree, state: PyTree, variables: PyTree | None = None) -> 
     for name, tree in (("params", params), ("state", state)):
         if not isinstance(tree, dict):
             raise TypeError(f"{name} must be a dict, as a model of from_linen has it, got {tree!r}")
-    own = ({"params": params} if params else {}) | state
-    return own if variables is None else _in(variables, own, "to_linen")
+    collections = ({"params": params} if params else {}) | state
+    return collections if variables is None else _in(variables, collections, "to_linen")
 
 
 def to_nnx(
@@ -88,7 +88,7 @@ def to_nnx(
         module = module(nnx.Rngs(0))
     graph, own_params, streams, rest = nnx_modules.split(module)
     new_params, new_rest = (
-        _in(own, given, "to_nnx") for own, given in ((own_params, params), (rest, state))
+        _in(like, values, "to_nnx") for like, values in ((own_params, params), (rest, state))
     )
     if in_place:
         nnx.update(module, new_params, new_rest)
@@ -125,12 +125,12 @@ def to_equinox(
     >>> float(to_equinox(module, jax.tree.map(lambda a: 0 * a, params), state).weight.sum())
     0.0
     """
-    found = eqx_modules.whole_or_maker(module, own_state)
-    whole = found if isinstance(found, tuple) else found(jax.random.key(0))
+    whole = eqx_modules.whole_or_maker(module, own_state)
+    whole = whole if isinstance(whole, tuple) else whole(jax.random.key(0))
     form = eqx_modules.form_of(whole, "batch")
     leaves = jax.tree.leaves(whole)
-    for places, given in ((form.params, params), (form.rest, state)):
-        new = _in(jax.tree.map(lambda i: leaves[i], places), given, "to_equinox")
+    for places, values in ((form.params, params), (form.rest, state)):
+        new = _in(jax.tree.map(lambda i: leaves[i], places), values, "to_equinox")
         for i, value in zip(jax.tree.leaves(places), jax.tree.leaves(new)):
             leaves[i] = value
     made, after = jax.tree.unflatten(form.structure, leaves)
@@ -162,6 +162,6 @@ def to_opt_state(opt_state: PyTree, like: PyTree) -> PyTree:
     return _in(like, leaves_of("opt_state", opt_state), "to_opt_state")
 
 
-def _in(like: PyTree, given: PyTree, caller: str) -> PyTree:
+def _in(like: PyTree, values: PyTree, caller: str) -> PyTree:
     """The values that are given in the structure of another tree, by path."""
-    return filled(caller, like, dict(zip(leaf_paths(given), jax.tree.leaves(given))), whole=True)
+    return filled(caller, like, dict(zip(leaf_paths(values), jax.tree.leaves(values))), whole=True)

@@ -131,15 +131,15 @@ def _model(
     def run(
         params: PyTree, state: PyTree, x: PyTree, switches: Switches, hook: Hook | None = None
     ) -> tuple[PyTree, PyTree]:
-        own = form()
-        updates = switches.train and own.first_state < len(own.leaves)
+        own_form = form()
+        updates = switches.train and own_form.first_state < len(own_form.leaves)
         if switches.mask is not None and updates:
             raise ValueError(
                 "mask: the statistics of an equinox module are of all rows; leave out those that do not "
                 "count, or train without mask="
             )
-        leaves = list(own.leaves)
-        for places, values in ((own.params, params), (own.rest, state)):
+        leaves = list(own_form.leaves)
+        for places, values in ((own_form.params, params), (own_form.rest, state)):
             check_names(places, values)
             for i, value in zip(jax.tree.leaves(places), jax.tree.leaves(values)):
                 leaves[i] = value
@@ -151,25 +151,25 @@ def _model(
 
         def outputs(key: jax.Array | None) -> tuple[PyTree, PyTree]:
             """What the module makes of the rows, called with this key, and its state after it."""
-            module, before = jax.tree.unflatten(own.structure, leaves)
+            module, before = jax.tree.unflatten(own_form.structure, leaves)
             _switch(module, switches, trainable)
             for path, node in list(_modules(module)):
                 if hook is not None and path and callable(node):
                     object.__setattr__(node, "__class__", hooked(hook, path, type(node)))
-            flags = _flags(switches, own.takes)
+            flags = _flags(switches, own_form.takes)
 
             def one(x: PyTree, key: jax.Array | None) -> PyTree:
-                kwargs: dict[str, Any] = flags | ({"key": key} if "key" in own.takes else {})
-                if not own.passes_state:
+                kwargs: dict[str, Any] = flags | ({"key": key} if "key" in own_form.takes else {})
+                if not own_form.passes_state:
                     return module(x, **kwargs), before
                 return module(x, state=before, **kwargs)
 
             keys, axis = (None, None) if key is None else (jax.random.split(key, rows), 0)
-            mapped = jax.vmap(one, (0, axis), out_axes=(0, None), axis_name=own.axis_name)
+            mapped = jax.vmap(one, (0, axis), out_axes=(0, None), axis_name=own_form.axis_name)
             return mapped(x, keys)
 
         made = None
-        if switches.key is None and "key" in own.takes:
+        if switches.key is None and "key" in own_form.takes:
             # A module that divides its key among its dropouts, which are off, refuses None.
             with contextlib.suppress(Exception):
                 made = outputs(None)
@@ -177,8 +177,8 @@ def _model(
         y, after = made or outputs(switches.key)
         if not updates:
             return y, state
-        new = leaves[: own.first_state] + jax.tree.leaves(after)
-        return y, jax.tree.map(lambda i: _strong(new[i]), own.rest)
+        new = leaves[: own_form.first_state] + jax.tree.leaves(after)
+        return y, jax.tree.map(lambda i: _strong(new[i]), own_form.rest)
 
     freeze = functools.partial(_model, make, form, kind)
     return adapted(kind, init, Inside(run, of_equinox, rows=True), freeze)
@@ -253,7 +253,7 @@ def form_of(whole: Whole, axis_name: Hashable | None) -> _Form:
     # The module holds indices into its state, and these give each leaf of the state a path.
     first = len(inside)
     numbers = jax.tree.unflatten(jax.tree.structure(state), range(first, len(leaves)))
-    found: dict[int, KeyPath] = {}
+    state_paths: dict[int, KeyPath] = {}
     for path, index in _state_indices(module):
         try:
             below = numbers.get(index)
@@ -262,11 +262,11 @@ def form_of(whole: Whole, axis_name: Hashable | None) -> _Form:
                 f"the state is of another module: it has nothing for {path_name(path)}"
             ) from None
         for rest_of_path, i in jax.tree_util.tree_leaves_with_path(below):
-            found.setdefault(i, (*path, *rest_of_path))
-    if len(found) < len(leaves) - first:
+            state_paths.setdefault(i, (*path, *rest_of_path))
+    if len(state_paths) < len(leaves) - first:
         raise ValueError("the state is of another module: the module has no place for some of it")
-    rest += [(path, i) for i, path in found.items()]
-    takes, passes_state = _call_of(module, bool(found))
+    rest += [(path, i) for i, path in state_paths.items()]
+    takes, passes_state = _call_of(module, bool(state_paths))
     axes = [n.axis_name for _, n in _modules(module) if isinstance(n, eqx.nn.BatchNorm)]
     names = {tuple(axis) if isinstance(axis, (list, tuple)) else axis for axis in axes}
     if axis_name is None and (len(names) > 1 or any(isinstance(name, tuple) for name in names)):
@@ -311,9 +311,11 @@ def _call_of(module: "eqx.Module", has_state: bool) -> tuple[tuple[str, ...], bo
     if not callable(module):
         raise TypeError(f"the module must be called with an example, but {kind} has no __call__")
     parameters = dict(inspect.signature(module).parameters)
-    own = parameters.get("state")
-    passes_state = has_state or (own is not None and own.default is inspect.Parameter.empty)
-    if passes_state and own is None:
+    state_argument = parameters.get("state")
+    passes_state = has_state or (
+        state_argument is not None and state_argument.default is inspect.Parameter.empty
+    )
+    if passes_state and state_argument is None:
         raise TypeError(f"{kind} holds a state, but its call takes no argument called state")
     known = {"key", "state", *_flags(Switches(), parameters)}
     needed = [
@@ -332,8 +334,8 @@ def _call_of(module: "eqx.Module", has_state: bool) -> tuple[tuple[str, ...], bo
 
 def _flags(switches: Switches, taken: Container[str]) -> dict[str, bool]:
     """Values of the flags that a module's call takes."""
-    own = {"inference": not switches.any_on, "enable_dropout": switches.key is not None}
-    return switches.flags(taken) | {name: value for name, value in own.items() if name in taken}
+    flags = {"inference": not switches.any_on, "enable_dropout": switches.key is not None}
+    return switches.flags(taken) | {name: value for name, value in flags.items() if name in taken}
 
 
 def _nested(places: list[tuple[KeyPath, int]]) -> PyTree:

@@ -88,8 +88,8 @@ def of_flax(
     names = _ARRAYS[layer.kind]
     flags = {"kernel": True, "bias": "use_bias", "scale": "use_scale", "embedding": True}
     params = {
-        own: Leaf(("params", *path, name))
-        for own, name in names.items()
+        our_name: Leaf(("params", *path, name))
+        for our_name, name in names.items()
         if flags[name] is True or getattr(module, str(flags[name]))
     }
     kept = ("mean", "var") if layer.kind == "batch_norm" else ()
@@ -154,8 +154,8 @@ def _flax_layer_norm(module: Any, x: jax.Array) -> Model | None:
 def _flax_group_norm(module: Any, x: jax.Array) -> Model | None:
     if module.num_groups is None or module.reduction_axes is not None or module.axis_name is not None:
         return None
-    own = {"use_scale": module.use_scale, "use_bias": module.use_bias}
-    return nn.group_norm(module.num_groups, epsilon=module.epsilon, **own)
+    flags = {"use_scale": module.use_scale, "use_bias": module.use_bias}
+    return nn.group_norm(module.num_groups, epsilon=module.epsilon, **flags)
 
 
 def _flax_dropout(module: Any, x: jax.Array) -> Model | None:
@@ -252,10 +252,10 @@ def _conv(module: Any, path: Path, x: jax.Array, state: PyTree) -> Known | None:
 def _layer_norm(module: Any, path: Path, x: jax.Array, state: PyTree) -> Known | None:
     if len(module.shape) != 1:
         return None
-    own = {"use_scale": module.use_weight, "use_bias": module.use_bias}
+    flags = {"use_scale": module.use_weight, "use_bias": module.use_bias}
     params = {"scale": Leaf((*path, "weight"))} if module.use_weight else {}
     params |= {"bias": Leaf((*path, "bias"))} if module.use_bias else {}
-    return Known(nn.layer_norm(epsilon=module.eps, **own), params)
+    return Known(nn.layer_norm(epsilon=module.eps, **flags), params)
 
 
 def _batch_norm(module: Any, path: Path, x: jax.Array, state: PyTree) -> Known | None:
@@ -268,15 +268,16 @@ def _batch_norm(module: Any, path: Path, x: jax.Array, state: PyTree) -> Known |
     index = "ema_state_index"
     here: Moved = _same
     there: Moved = _same
-    own = ("state", *path[1:])
+    state_path = ("state", *path[1:])
     still = False
     if module.mode == "batch":
-        index, n = "batch_state_index", int(np.asarray(walk.at(state, (*own[1:], "batch_counter"))))
+        counter = walk.at(state, (*state_path[1:], "batch_counter"))
+        index, n = "batch_state_index", int(np.asarray(counter))
         share = 1.0 if n == 0 else 1 - float(module.momentum) ** n
         still = n > 0 and np.float32(share) == 1
         here, there = (lambda a: a / share), (lambda a: a * share)
     statistics = {
-        name: Leaf((*own, index, str(i)), here, there) for i, name in enumerate(("mean", "var"))
+        name: Leaf((*state_path, index, str(i)), here, there) for i, name in enumerate(("mean", "var"))
     }
     return Known(layer, params, statistics, channels_first=x.ndim > 1, trains=still)
 

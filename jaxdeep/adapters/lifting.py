@@ -82,16 +82,16 @@ def lift(
     modules = _modules("lift", model, params, state, x)
     if modules:
         layers = {}
-        for keys, (layer, given) in modules.items():
+        for keys, (layer, layer_x) in modules.items():
             old = [walk.at(tree, keys) for tree in (params, state)]
-            layers[keys], *new_own = lift(layer, old[0], old[1], given, inference=inference)
+            layers[keys], *new_own = lift(layer, old[0], old[1], layer_x, inference=inference)
             params, state = (walk.put(t, keys, new) for t, new in zip((params, state), new_own))
         chosen = lambda place: layers.get(place.keys, place.layer)  # noqa: E731
         return walk.rebuild(model, chosen, walk.outside_loops), params, state
-    found, trees = _lifted("lift", model, params, state, x, inference)
-    new = _filled(found, trees)
-    verify(model, found.model, (found.params, found.state), trees, new, example_array(x), inference)
-    return found.model, *new
+    part, trees = _lifted("lift", model, params, state, x, inference)
+    new = _filled(part, trees)
+    verify(model, part.model, (part.params, part.state), trees, new, example_array(x), inference)
+    return part.model, *new
 
 
 def lower(
@@ -132,20 +132,20 @@ def lower(
     modules = _modules("lower", model, params, state, x)
     if modules:
         whole = lifted_params, lifted_state
-        for keys, (layer, given_x) in modules.items():
+        for keys, (layer, layer_x) in modules.items():
             old = [walk.at(tree, keys) for tree in (params, state)]
             now = [walk.at(tree, keys) for tree in whole]
-            back = lower(layer, old[0], old[1], now[0], now[1], given_x, inference=inference)
+            back = lower(layer, old[0], old[1], now[0], now[1], layer_x, inference=inference)
             whole = walk.put(whole[0], keys, back[0]), walk.put(whole[1], keys, back[1])
         return whole
-    found, trees = _lifted("lower", model, params, state, x, inference)
-    wanted = dict(zip(("params", "state"), jax.eval_shape(lambda: _filled(found, trees))))
-    given = {"params": lifted_params, "state": lifted_state}
-    for name, tree in given.items():
+    part, trees = _lifted("lower", model, params, state, x, inference)
+    wanted = dict(zip(("params", "state"), jax.eval_shape(lambda: _filled(part, trees))))
+    lifted = {"params": lifted_params, "state": lifted_state}
+    for name, tree in lifted.items():
         check_leaves(f"lifted_{name}", tree, real=False)
     here, there = (
         {path_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (wanted, given)
+        for tree in (wanted, lifted)
     )
     odd = [name for name in {**here, **there} if here.get(name) != there.get(name)]
     if odd:
@@ -156,9 +156,9 @@ def lower(
             f"lifted_{name} {is_odd}, and what lift makes of this module {wants}; what was folded or "
             "quantised has no way back"
         )
-    for root, places in (("params", found.params), ("state", found.state)):
+    for root, places in (("params", part.params), ("state", part.state)):
         for keys, leaf in places.items():
-            value = leaf.there(walk.at(given[root], keys))
+            value = leaf.there(walk.at(lifted[root], keys))
             trees = walk.put(trees, leaf.path, value)
     structure = jax.tree.structure((params, state))  # with the boxes that were there
     new: tuple[PyTree, PyTree] = jax.tree.unflatten(
@@ -233,19 +233,19 @@ def _lifted(
     seen: dict[str, list[Model] | None] = {}
     while True:
         shapes = jax.eval_shape(lambda: trees)
-        found = trace(
+        traced = trace(
             model.inside, shapes["params"], shapes["state"], shape, Switches(), left, trees["state"]
         )
-        if found.y is None:
+        if traced.y is None:
             raise ValueError(
                 f"{caller} takes modules of one output, which {model.kind} has not: make a model of "
                 "what its outputs have in common and one of each end, and wire them with "
                 "jaxdeep.nn.graph"
             )
-        odd = _unusable(found, inference)
+        odd = _unusable(traced, inference)
         if not odd:
-            module = _Module(model, trees, shape, found, left, seen)
-            parts, odd = _chain(module, found.x, found.y, (), whole=True)
+            module = _Module(model, trees, shape, traced, left, seen)
+            parts, odd = _chain(module, traced.x, traced.y, (), whole=True)
         if not odd:
             break
         left |= odd
@@ -260,16 +260,16 @@ def _lifted(
     return whole, trees
 
 
-def _unusable(found: Trace, inference: bool) -> frozenset[Path]:
+def _unusable(traced: Trace, inference: bool) -> frozenset[Path]:
     """Known layers that must stay as they are.
 
     They are called twice or with other arrays than their own, not seen, or other in training.
     """
     seen = collections.Counter(
-        found.calls[i][0] for e in behind(found, None, [found.y]) if (i := called(e)) is not None
+        traced.calls[i][0] for e in behind(traced, None, [traced.y]) if (i := called(e)) is not None
     )
-    return found.foreign | frozenset(
-        path for path, known in found.calls if seen[path] != 1 or not (known.trains or inference)
+    return traced.foreign | frozenset(
+        path for path, known in traced.calls if seen[path] != 1 or not (known.trains or inference)
     )
 
 
@@ -282,21 +282,21 @@ def _chain(
     """
     if begin is end:
         return [], frozenset()
-    found = pieces(module.trace, begin, end)
-    if found is None:
+    flow = pieces(module.trace, begin, end)
+    if flow is None:
         return [], _inside(module, begin, end)
     parts: list[Part] = []
     odd: frozenset[Path] = frozenset()
     i = 0
-    while i < len(found):
-        own, stop = _layers(module, found, i, prefix)
-        if own is None:
-            stop = _stays(module, found, i, prefix)
-            odd |= _inside(module, found[i].begin, found[stop - 1].end)
+    while i < len(flow):
+        next_parts, stop = _layers(module, flow, i, prefix)
+        if next_parts is None:
+            stop = _stays(module, flow, i, prefix)
+            odd |= _inside(module, flow[i].begin, flow[stop - 1].end)
             if not whole:
                 return [], _CANNOT_STAY
-            own = [] if odd else [_rest(module, found, i, stop)]
-        parts += own
+            next_parts = [] if odd else [_rest(module, flow, i, stop)]
+        parts += next_parts
         i = stop
     return _permuted(parts), odd
 
@@ -310,38 +310,38 @@ def _inside(module: _Module, begin: Var, end: Var) -> frozenset[Path]:
     return frozenset(module.trace.calls[i][0] for i in numbers if i is not None)
 
 
-def _layers(module: _Module, found: list[Piece], i: int, prefix: Path) -> tuple[list[Part] | None, int]:
+def _layers(module: _Module, flow: list[Piece], i: int, prefix: Path) -> tuple[list[Part] | None, int]:
     """The layers that begin with a piece, or None, and the piece behind them."""
-    piece = found[i]
+    piece = flow[i]
     if piece.call is not None:
         return _known(module, piece.call, prefix), i + 1
     joined = _branches(module, piece, prefix)
     if joined is not None:
         return [joined], i + 1
     stop = i
-    while stop < len(found) and found[stop].call is None and _is_pure(module, found[stop]):
+    while stop < len(flow) and flow[stop].call is None and _is_pure(module, flow[stop]):
         stop += 1
     for j in range(stop, i, -1):
-        layers = _recognised(module, piece.begin, found[j - 1].end)
+        layers = _recognised(module, piece.begin, flow[j - 1].end)
         if layers is not None:
             return [Part("", layer) for layer in layers], j
     return None, i + 1
 
 
-def _stays(module: _Module, found: list[Piece], i: int, prefix: Path) -> int:
+def _stays(module: _Module, flow: list[Piece], i: int, prefix: Path) -> int:
     """Where what stays as it is ends: behind all that takes parameters up to the next known layer.
 
     In training it may have other cuts inside, so that it is found from its two ends.
     """
     stop = i + 1
-    while stop < len(found) and _layers(module, found, stop, prefix)[0] is None:
+    while stop < len(flow) and _layers(module, flow, stop, prefix)[0] is None:
         stop += 1
     ahead = stop
-    while ahead < len(found) and (found[ahead].call is None):
-        if _branches(module, found[ahead], prefix) is not None:
+    while ahead < len(flow) and (flow[ahead].call is None):
+        if _branches(module, flow[ahead], prefix) is not None:
             break
         ahead += 1
-        if not _is_pure(module, found[ahead - 1]):
+        if not _is_pure(module, flow[ahead - 1]):
             stop = ahead
     return stop
 
@@ -355,14 +355,14 @@ def _is_pure(module: _Module, piece: Piece) -> bool:
 
 def _recognised(module: _Module, begin: Var, end: Var) -> list[Model] | None:
     """The layers that are what a pure part computes."""
-    found = module.trace
-    equations = behind(found, begin, [end])
-    consts = dict(zip(found.program.constvars, found.consts))
+    traced = module.trace
+    equations = behind(traced, begin, [end])
+    consts = dict(zip(traced.program.constvars, traced.consts))
     used = inputs(equations)
     consts = {v: value for v, value in consts.items() if v in used}
 
     def function(x: jax.Array) -> jax.Array:
-        (y,) = run(equations, {**consts, begin: x}, [end], found.program)
+        (y,) = run(equations, {**consts, begin: x}, [end], traced.program)
         return y
 
     shape = jax.ShapeDtypeStruct(begin.aval.shape, begin.aval.dtype)
@@ -376,10 +376,10 @@ def _recognised(module: _Module, begin: Var, end: Var) -> list[Model] | None:
 def _known(module: _Module, number: int, prefix: Path) -> list[Part]:
     path, known = module.trace.calls[number]
     params, state = (
-        {(name,): leaf for name, leaf in own.items()} for own in (known.params, known.state)
+        {(name,): leaf for name, leaf in leaves.items()} for leaves in (known.params, known.state)
     )
-    own = Part(_named(path[len(prefix) :]), known.layer, params, state)
-    return [Part("", TO_LAST), own, Part("", TO_FIRST)] if known.channels_first else [own]
+    part = Part(_named(path[len(prefix) :]), known.layer, params, state)
+    return [Part("", TO_LAST), part, Part("", TO_FIRST)] if known.channels_first else [part]
 
 
 def _named(path: Path) -> str:
@@ -394,8 +394,8 @@ def _branches(module: _Module, piece: Piece, prefix: Path) -> Part | None:
     ends = list(last.invars)
     if any(not hasattr(v, "aval") or v.aval.shape[:1] != piece.begin.aval.shape[:1] for v in ends):
         return None
-    own = [behind(module.trace, piece.begin, [v]) for v in ends]
-    flows = [{id(e) for e in equations if e in piece.equations} for equations in own]
+    branch_equations = [behind(module.trace, piece.begin, [v]) for v in ends]
+    flows = [{id(e) for e in equations if e in piece.equations} for equations in branch_equations]
     if sum(map(len, flows)) > len(set().union(*flows)) or len(ends) < 2:
         return None
     if any(not flow and v is not piece.begin for flow, v in zip(flows, ends)):
@@ -413,7 +413,9 @@ def _branches(module: _Module, piece: Piece, prefix: Path) -> Part | None:
     if last.primitive.name == "concatenate":
         names = [f"branch{i}" for i in range(len(branches))]
         axis = last.params["dimension"]
-        return _gathered(name, dict(zip(names, branches)), lambda own: nn.concatenate(axis=axis, **own))
+        return _gathered(
+            name, dict(zip(names, branches)), lambda layers: nn.concatenate(axis=axis, **layers)
+        )
     if ends[0] is piece.begin:
         branches.reverse()
     layers = {"layer": branches[0]}
@@ -439,55 +441,59 @@ def _joined(name: str, parts: list[Part]) -> Part:
     taken = {part.name for part in parts}
     named: dict[str, Part] = {}
     for part in parts:
-        own = part.name
-        while not own or own in named:
-            kind = own or part.model.kind
-            own = f"{kind}{counts[kind]}"
+        part_name = part.name
+        while not part_name or part_name in named:
+            kind = part_name or part.model.kind
+            part_name = f"{kind}{counts[kind]}"
             counts[kind] += 1
-            own = "" if own in taken else own
-        named[own] = part
+            part_name = "" if part_name in taken else part_name
+        named[part_name] = part
     return _gathered(name, named, lambda layers: nn.serial(**layers))
 
 
 def _gathered(name: str, parts: Mapping[str, Part], make: Callable[[dict[str, Model]], Model]) -> Part:
     params, state = (
-        {(own, *keys): leaf for own, part in parts.items() for keys, leaf in getattr(part, root).items()}
+        {
+            (part_name, *keys): leaf
+            for part_name, part in parts.items()
+            for keys, leaf in getattr(part, root).items()
+        }
         for root in ("params", "state")
     )
-    return Part(name, make({own: part.model for own, part in parts.items()}), params, state)
+    return Part(name, make({part_name: part.model for part_name, part in parts.items()}), params, state)
 
 
 def _permuted(parts: list[Part]) -> list[Part]:
     """Permutations of axes moved behind what acts on each element; two that undo each other are gone."""
-    found: list[Part] = []
+    ordered: list[Part] = []
     for part in parts:
-        if part.model is TO_LAST and found and found[-1].model is TO_FIRST:
-            found.pop()
-        elif is_pointwise(part.model) and found and found[-1].model is TO_FIRST:
-            found.insert(-1, part)
+        if part.model is TO_LAST and ordered and ordered[-1].model is TO_FIRST:
+            ordered.pop()
+        elif is_pointwise(part.model) and ordered and ordered[-1].model is TO_FIRST:
+            ordered.insert(-1, part)
         else:
-            found.append(part)
-    return found
+            ordered.append(part)
+    return ordered
 
 
-def _rest(module: _Module, found: list[Piece], start: int, stop: int) -> Part:
+def _rest(module: _Module, flow: list[Piece], start: int, stop: int) -> Part:
     """What stays as it is, between two of the cuts of the whole module."""
-    cuts = rest.cuts(module.trace, found, start, stop)
+    cuts = rest.cuts(module.trace, flow, start, stop)
     shapes = jax.eval_shape(lambda: module.trees)
     left, kept = module.left, module.trees["state"]
     part = rest.Rest(module.model, shapes, module.x, left, kept, *cuts)
-    own = rest.own_leaves(part)
-    around = _common([path[1:] for path in own])
-    names = {path: tuple(map(str, path[1 + len(around) :])) for path in own}
+    paths = rest.own_leaves(part)
+    around = _common([path[1:] for path in paths])
+    names = {path: tuple(map(str, path[1 + len(around) :])) for path in paths}
     params, state = (
-        {names[path]: Leaf(path) for path in own if path[0] == root} for root in ("params", "state")
+        {names[path]: Leaf(path) for path in paths if path[0] == root} for root in ("params", "state")
     )
     return Part(_named(around) or "rest", rest.opaque(part, names), params, state)
 
 
-def _filled(found: Part, trees: PyTree) -> tuple[PyTree, PyTree]:
+def _filled(part: Part, trees: PyTree) -> tuple[PyTree, PyTree]:
     made: list[PyTree] = []
-    for places in (found.params, found.state):
+    for places in (part.params, part.state):
         tree: PyTree = {}
         for keys, leaf in places.items():
             tree = walk.put(tree, keys, leaf.here(walk.at(trees, leaf.path)))

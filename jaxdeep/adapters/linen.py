@@ -133,7 +133,9 @@ def _switched(
         call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: Any
     ) -> Any:
         layer = context.module
-        name, value = next((own for kind, own in set_to.items() if isinstance(layer, kind)), ("", None))
+        name, value = next(
+            (switch for kind, switch in set_to.items() if isinstance(layer, kind)), ("", None)
+        )
         if not name or context.method_name != "__call__":
             return call(*args, **kwargs)
         statistics = name == "use_running_average"

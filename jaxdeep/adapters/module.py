@@ -80,23 +80,23 @@ class Inside(NamedTuple):
 
     def calls(self, params: PyTree, state: PyTree, x: PyTree) -> list[Call]:
         """The calls of modules inside that call no other, in order, with shapes for arrays."""
-        found: list[Call] = []
+        calls: list[Call] = []
         rows = jax.tree.leaves(x)[0].shape[:1] if self.rows else ()
 
         def hook(
             path: Path, module: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
         ) -> Any:
-            before = len(found)
+            before = len(calls)
             y = call(*args, **kwargs)
-            if len(found) == before:
+            if len(calls) == before:
                 arrays = [leaf for leaf in jax.tree.leaves(y) if hasattr(leaf, "shape")]
                 shapes = [jax.ShapeDtypeStruct((*rows, *a.shape), a.dtype) for a in arrays[:1]]
                 kind = getattr(module, "_kind_", type(module).__name__)
-                found.append(Call(path, kind, shapes))
+                calls.append(Call(path, kind, shapes))
             return y
 
         jax.eval_shape(lambda p, s, x: self.run(p, s, x, Switches(), hook)[0], params, state, x)
-        return found
+        return calls
 
 
 class Closed(NamedTuple):
@@ -151,9 +151,9 @@ def adapted(
     return Model(init, apply, kind, freeze=freeze, inside=inside)
 
 
-def check_names(own: PyTree, given: PyTree) -> None:
+def check_names(like: PyTree, values: PyTree) -> None:
     """Refuse parameters, or a state, that do not have the names of the module's own."""
-    odd = sorted(set(leaf_paths(own)) ^ set(leaf_paths(given)))
+    odd = sorted(set(leaf_paths(like)) ^ set(leaf_paths(values)))
     if odd:
         raise ValueError(f"parameters or state do not have the module's names: {', '.join(odd[:6])}")
 
@@ -169,6 +169,6 @@ def hooked(hook: Hook, path: Path, kind: Any) -> Any:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         return hook(path, self, functools.partial(kind.__call__, self), args, kwargs)
 
-    own = getattr(kind, "_kind_", None) or kind.__name__
-    namespace = {"__call__": call, "__module__": kind.__module__, "_kind_": own}
+    kind_name = getattr(kind, "_kind_", None) or kind.__name__
+    namespace = {"__call__": call, "__module__": kind.__module__, "_kind_": kind_name}
     return type(kind)(kind.__name__, (kind,), namespace)

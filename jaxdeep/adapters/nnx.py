@@ -140,12 +140,12 @@ def _switch(net: "nnx.Module", switches: Switches, trainable: PyTree) -> None:
             node.__class__ = obedient[type(node)]
 
 
-def _filled(own: PyTree, values: PyTree) -> PyTree:
+def _filled(like: PyTree, values: PyTree) -> PyTree:
     """A state of the module's with the leaves of a pure dict."""
     from flax import nnx
 
-    check_names(nnx.to_pure_dict(own), values)
-    return jax.tree.unflatten(jax.tree.structure(own), jax.tree.leaves(values))
+    check_names(nnx.to_pure_dict(like), values)
+    return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(values))
 
 
 def _only(tree: PyTree, like: PyTree) -> PyTree:
@@ -153,10 +153,10 @@ def _only(tree: PyTree, like: PyTree) -> PyTree:
     return {n: _only(tree[n], like[n]) for n in like} if isinstance(like, dict) else tree
 
 
-def _streams(own: PyTree, key: jax.Array | None) -> PyTree:
+def _streams(streams: PyTree, key: jax.Array | None) -> PyTree:
     """Random streams that begin at `key`; `nnx.reseed` of a module's own fails under a trace."""
     usual = jax.random.key(0) if key is None else key
-    leaves, structure = jax.tree.flatten(own)
+    leaves, structure = jax.tree.flatten(streams)
     made: list[jax.Array] = []
     number = 0
     for leaf in leaves:

@@ -47,21 +47,21 @@ def recognised(function: Function, x: jax.ShapeDtypeStruct, hints: list[Any]) ->
     """
     if not jnp.issubdtype(x.dtype, jnp.floating) or len(x.shape) < 2:
         return None
-    given = _everywhere(x)
-    wanted = _values(function, given)
+    inputs = _everywhere(x)
+    wanted = _values(function, inputs)
     if wanted is None or not jnp.issubdtype(wanted.dtype, jnp.floating):
         return None
-    if wanted.shape == given.shape and wanted.dtype == x.dtype:
+    if wanted.shape == inputs.shape and wanted.dtype == x.dtype:
         at_grid = wanted.ravel()[: len(_grid())]
         for f in _activations(function, x, hints):
-            may_be = _close(_on_grid(f, x.dtype), at_grid, given.ravel()[: len(_grid())])
-            if may_be and _same_values(f, wanted, given) and _same_slopes(function, f, x):
+            may_be = _close(_on_grid(f, x.dtype), at_grid, inputs.ravel()[: len(_grid())])
+            if may_be and _same_values(f, wanted, inputs) and _same_slopes(function, f, x):
                 return [nn.activation(f)]
     one = jax.ShapeDtypeStruct(wanted.shape[1:], wanted.dtype)
     for layers in _candidates(x, one, hints):
         layered = functools.partial(_through, layers)
         with contextlib.suppress(ValueError, TypeError, ZeroDivisionError):
-            if _same_values(jax.vmap(layered), wanted, given) and _same_slopes(function, layered, x):
+            if _same_values(jax.vmap(layered), wanted, inputs) and _same_slopes(function, layered, x):
                 return layers
     return None
 
@@ -108,16 +108,16 @@ def _on_grid(f: Function, dtype: Any) -> jax.Array:
     return f(_everywhere(jax.ShapeDtypeStruct(_grid().shape, dtype))[0])
 
 
-def _values(function: Function, given: jax.Array) -> jax.Array | None:
+def _values(function: Function, inputs: jax.Array) -> jax.Array | None:
     """What a function of one array gives for several; None if it cannot be computed so."""
     with contextlib.suppress(NotImplementedError):
-        return jax.vmap(function)(given)
+        return jax.vmap(function)(inputs)
     return None
 
 
-def _same_values(function: Function, wanted: jax.Array, given: jax.Array) -> bool:
-    y = function(given)
-    return y.shape == wanted.shape and y.dtype == wanted.dtype and _close(y, wanted, given)
+def _same_values(function: Function, wanted: jax.Array, inputs: jax.Array) -> bool:
+    y = function(inputs)
+    return y.shape == wanted.shape and y.dtype == wanted.dtype and _close(y, wanted, inputs)
 
 
 def _close(y: Any, wanted: Any, x: Any) -> bool:
@@ -138,9 +138,9 @@ def _same_slopes(function: Function, other: Function, x: jax.ShapeDtypeStruct) -
     """
     values = np.asarray(jnp.asarray(_resized(_grid()[:-4], x), x.dtype), np.float64)
     on_kink = (values % 0.5 == 0) & (np.abs(values) < 16)  # where activations have two slopes
-    given = jnp.asarray(np.where(on_kink, values + 3 / 16, values), x.dtype)
+    inputs = jnp.asarray(np.where(on_kink, values + 3 / 16, values), x.dtype)
     with contextlib.suppress(ValueError, TypeError, NotImplementedError):
-        made, wanted = (_slopes(f, given) for f in (other, function))
+        made, wanted = (_slopes(f, inputs) for f in (other, function))
         size = np.minimum(np.max(np.abs(wanted)), 1)
         tolerance = math.sqrt(float(jnp.finfo(x.dtype).eps))
         with np.errstate(invalid="ignore"):
@@ -149,13 +149,13 @@ def _same_slopes(function: Function, other: Function, x: jax.ShapeDtypeStruct) -
     return False
 
 
-def _slopes(function: Function, given: jax.Array) -> np.ndarray:
+def _slopes(function: Function, inputs: jax.Array) -> np.ndarray:
     def along(x: jax.Array) -> jax.Array:
         y, back = jax.vjp(function, x)
         weights = np.resize(1 + np.random.default_rng(2).uniform(size=97), y.shape)
         return back(jnp.asarray(weights, y.dtype))[0]
 
-    return np.asarray(jax.vmap(along)(given), np.float64)
+    return np.asarray(jax.vmap(along)(inputs), np.float64)
 
 
 def _activations(function: Function, x: jax.ShapeDtypeStruct, hints: list[Any]) -> Iterator[Function]:
@@ -202,7 +202,7 @@ def _pools(equation: Any, space: int) -> Iterator[list[Model]]:
     if len(slides) != space:
         return
     pool = nn.max_pool if "max" in equation.primitive.name else nn.average_pool
-    window, strides, explicit = (tuple(own[i] for i in slides) for own in sizes)
+    window, strides, explicit = (tuple(per_axis[i] for i in slides) for per_axis in sizes)
     for around in (False, True):
         for padding in ("VALID", "SAME", explicit):
             with contextlib.suppress(ValueError, TypeError):

@@ -51,12 +51,12 @@ class Rest(NamedTuple):
         assert isinstance(inside, Inside)
         x = jax.ShapeDtypeStruct((rows, *self.x.shape[1:]), self.x.dtype)
         params, state = self.shapes["params"], self.shapes["state"]
-        found = trace(inside, params, state, x, Switches(train, key, mask), self.left, self.kept)
-        flow = pieces(found, found.x, found.y)
+        traced = trace(inside, params, state, x, Switches(train, key, mask), self.left, self.kept)
+        flow = pieces(traced, traced.x, traced.y)
         if flow is None:
             raise ValueError(f"{self.model.kind} does not depend on its input")
-        calls = {found.calls[p.call][0]: i for i, p in enumerate(flow) if p.call is not None}
-        cuts = [found.x, *(piece.end for piece in flow)]
+        calls = {traced.calls[p.call][0]: i for i, p in enumerate(flow) if p.call is not None}
+        cuts = [traced.x, *(piece.end for piece in flow)]
 
         def place(cut: Cut) -> int:
             behind = cut.steps >= 0
@@ -70,32 +70,32 @@ class Rest(NamedTuple):
                 f"{self.model.kind} computes something else where its switches are other than at "
                 "inference, and cannot be lifted"
             )
-        return found, cuts[first], cuts[last]
+        return traced, cuts[first], cuts[last]
 
 
-def cuts(found: Trace, flow: Sequence[Piece], start: int, stop: int) -> tuple[Cut, Cut]:
+def cuts(traced: Trace, flow: Sequence[Piece], start: int, stop: int) -> tuple[Cut, Cut]:
     """Where the pieces from `start` to `stop` begin and end, counted from the nearer known layers.
 
     Both are counted from the same side where there is, on the other, something that takes parameters.
     """
-    calls = [None if p.call is None else found.calls[p.call][0] for p in flow]
+    calls = [None if p.call is None else traced.calls[p.call][0] for p in flow]
     i = next((i for i in range(start - 1, -1, -1) if calls[i] is not None), -1)
     j = next((j for j in range(stop, len(flow)) if calls[j] is not None), len(flow))
     before = calls[i] if i >= 0 else None
     behind = calls[j] if j < len(flow) else None
     from_front = [Cut(before, at - i - 1) for at in (start, stop)]
     from_back = [Cut(behind, at - j - 1) for at in (start, stop)]
-    own = _takes(found, flow[start:stop])
-    in_front = _takes(found, flow[i + 1 : start])
-    if own:
+    takes_leaves = _takes(traced, flow[start:stop])
+    in_front = _takes(traced, flow[i + 1 : start])
+    if takes_leaves:
         return from_front[0], from_back[1]
     return (from_back[0], from_back[1]) if in_front else (from_front[0], from_front[1])
 
 
-def _takes(found: Trace, flow: Sequence[Piece]) -> bool:
+def _takes(traced: Trace, flow: Sequence[Piece]) -> bool:
     """Whether pieces take parameters or statistics."""
-    leaves = set(found.leaves.values())
-    return any(leaves & inputs(behind(found, piece.begin, [piece.end])) for piece in flow)
+    leaves = set(traced.leaves.values())
+    return any(leaves & inputs(behind(traced, piece.begin, [piece.end])) for piece in flow)
 
 
 def own_leaves(part: Rest) -> list[Path]:
@@ -103,10 +103,10 @@ def own_leaves(part: Rest) -> list[Path]:
     paths: set[Path] = set()
     key = jax.eval_shape(lambda: jax.random.key(0))
     for train, own_key in ((False, None), (True, None), (False, key), (True, key)):
-        found, begin, end = part.trace(part.x.shape[0], train, own_key, None)
-        updated = _updated(found, begin, end)
-        used = inputs(behind(found, begin, [end, *updated.values()]), [end, *updated.values()])
-        paths |= {path for path, v in found.leaves.items() if v in used} | set(updated)
+        traced, begin, end = part.trace(part.x.shape[0], train, own_key, None)
+        updated = _updated(traced, begin, end)
+        used = inputs(behind(traced, begin, [end, *updated.values()]), [end, *updated.values()])
+        paths |= {path for path, v in traced.leaves.items() if v in used} | set(updated)
     return [path for path in part.trace(part.x.shape[0], False, None, None)[0].leaves if path in paths]
 
 
@@ -129,18 +129,18 @@ def opaque(part: Rest, names: Mapping[Path, tuple[str, ...]]) -> Model:
         key: Array | None = None,
         mask: Array | None = None,
     ) -> Pair:
-        found, begin, end = part.trace(x.shape[0], train, *_shapes(key, mask))
+        traced, begin, end = part.trace(x.shape[0], train, *_shapes(key, mask))
         own_trees = {"params": params, "state": state}
-        updated = {p: v for p, v in _updated(found, begin, end).items() if p in names and train}
+        updated = {p: v for p, v in _updated(traced, begin, end).items() if p in names and train}
         values = {begin: x.astype(begin.aval.dtype)}
-        values |= dict(zip(found.program.constvars, found.consts))
-        values |= dict(zip(found.switches, [a for a in (key, mask) if a is not None]))
+        values |= dict(zip(traced.program.constvars, traced.consts))
+        values |= dict(zip(traced.switches, [a for a in (key, mask) if a is not None]))
         for path, keys in names.items():
-            v = found.leaves[path]
+            v = traced.leaves[path]
             values[v] = walk.at(own_trees[path[0]], keys).astype(v.aval.dtype)
         outs = [end, *updated.values()]
-        equations = behind(found, begin, outs)
-        y, *new = run(equations, values, outs, found.program)
+        equations = behind(traced, begin, outs)
+        y, *new = run(equations, values, outs, traced.program)
         for path, value in zip(updated, new):
             state = walk.put(state, names[path], value)
         return y, state
@@ -153,23 +153,23 @@ def _shapes(*arrays: Array | None) -> list[Any]:
     return [None if a is None else jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arrays]
 
 
-def _updated(found: Trace, begin: Var, end: Var) -> dict[Path, Var]:
+def _updated(traced: Trace, begin: Var, end: Var) -> dict[Path, Var]:
     """The variables of the state that change, by path, as far as the part makes them."""
     made = {}
-    own = inputs(behind(found, begin, [end]))
-    for path, v in found.after.items():
-        if v is found.leaves[path]:
+    used = inputs(behind(traced, begin, [end]))
+    for path, v in traced.after.items():
+        if v is traced.leaves[path]:
             continue
-        equations = behind(found, begin, [v])
+        equations = behind(traced, begin, [v])
         taken = inputs(equations, [v])
-        whole = begin is found.x or found.x not in taken
+        whole = begin is traced.x or traced.x not in taken
         behind_it = any(end in e.outvars for e in equations)
-        changes_own = found.x not in taken and found.leaves[path] in own  # as a power iteration does
+        changes_own = traced.x not in taken and traced.leaves[path] in used  # as a power iteration does
         if changes_own or (whole and begin in taken and not behind_it):
             made[path] = v
-    for path in set(found.after) - set(made):
-        v, module = found.after[path], path[1:-1]
-        counts = v is not found.leaves[path] and found.x not in inputs(behind(found, None, [v]), [v])
-        if counts and any(own[1 : len(path) - 1] == module for own in [*made]):
+    for path in set(traced.after) - set(made):
+        v, module = traced.after[path], path[1:-1]
+        counts = v is not traced.leaves[path] and traced.x not in inputs(behind(traced, None, [v]), [v])
+        if counts and any(made_path[1 : len(path) - 1] == module for made_path in [*made]):
             made[path] = v
     return made

@@ -105,9 +105,9 @@ def to_tensorboard(
             return
         if not files or now.epoch <= written:  # the callback has been given to another run
             written = begin(now)
-        found = [(epoch + 1, _values(now.history, epoch)) for epoch in range(written, now.epoch)]
+        unwritten = [(epoch + 1, _values(now.history, epoch)) for epoch in range(written, now.epoch)]
         for run, known in [*files.items()]:
-            events = [scalars(step, values[run]) for step, values in found if values[run]]
+            events = [scalars(step, values[run]) for step, values in unwritten if values[run]]
             events += [histogram(now.epoch, *named) for named in chosen if run == "train"]
             if events:
                 files[run] = file = known or new_file(folder / run, None)
@@ -119,11 +119,11 @@ def to_tensorboard(
 
 def _values(history: Mapping[str, np.ndarray], epoch: int) -> dict[str, Scalars]:
     """What is written of an epoch, counted from 0, by run."""
-    found: dict[str, Scalars] = {run: {} for run in _RUNS}
+    by_run: dict[str, Scalars] = {run: {} for run in _RUNS}
     for name, value in scalars_of(history, epoch).items():
         run = "validation" if name.startswith("val_") else "train"
-        found[run][name.removeprefix("val_")] = np.float32(value)
-    return found
+        by_run[run][name.removeprefix("val_")] = np.float32(value)
+    return by_run
 
 
 def _held(known: Mapping[str, Mapping[int, Scalars]], epoch: int) -> dict[str, Scalars]:
@@ -155,11 +155,11 @@ def _distributions(tree: PyTree, prefix: str = "") -> list[Distribution]:
     """The finite values of the leaves of floats, by path."""
     from jaxdeep.fitting.placement import fetched
 
-    found = []
+    distributions = []
     for path, leaf in zip(leaf_paths(tree), jax.tree.leaves(tree)):
         if jnp.issubdtype(leaf.dtype, jnp.floating):
             values = fetched(leaf).astype(np.float32).ravel()
             values = values[np.isfinite(values)]
             if values.size:
-                found.append((prefix + path, values))
-    return found
+                distributions.append((prefix + path, values))
+    return distributions

@@ -26,7 +26,9 @@ Equation = Any
 LAYER = "jaxdeep_layer"
 
 
-def _output(x: Any, *own: Any, index: int, shape: tuple[int, ...], dtype: Any) -> jax.core.ShapedArray:
+def _output(
+    x: Any, *arrays: Any, index: int, shape: tuple[int, ...], dtype: Any
+) -> jax.core.ShapedArray:
     return jax.core.ShapedArray(shape, dtype)
 
 
@@ -105,8 +107,8 @@ def as_ours(known: Known, params: PyTree, state: PyTree, x: jax.Array) -> jax.Ar
 def taken(known: Known, trees: PyTree) -> Pair:
     """Parameters and state of a known layer, from those of the module."""
     params, state = (
-        {name: leaf.here(walk.at(trees, leaf.path)) for name, leaf in own.items()}
-        for own in (known.params, known.state)
+        {name: leaf.here(walk.at(trees, leaf.path)) for name, leaf in leaves.items()}
+        for leaves in (known.params, known.state)
     )
     return params, state
 
@@ -141,14 +143,14 @@ def trace(
         x = jax.ShapeDtypeStruct((*((1,) if inside.rows else ()), *args[0].shape), args[0].dtype)
         y = None
         with contextlib.suppress(ValueError, TypeError, KeyError):
-            own = jax.eval_shape(lambda trees: taken(known, trees), trees)
-            y = jax.eval_shape(lambda own, x: as_ours(known, own[0], own[1], x), own, x)
+            shapes = jax.eval_shape(lambda trees: taken(known, trees), trees)
+            y = jax.eval_shape(lambda pair, x: as_ours(known, pair[0], pair[1], x), shapes, x)
         if y is None or any(array is None for array in known.arrays.values()):
             return call(*args, **kwargs)
         calls.append((path, known))
         shape = y.shape[1:] if inside.rows else y.shape
-        own = known.arrays.values()
-        y = _layer().bind(args[0], *own, index=len(calls) - 1, shape=shape, dtype=y.dtype)
+        arrays = known.arrays.values()
+        y = _layer().bind(args[0], *arrays, index=len(calls) - 1, shape=shape, dtype=y.dtype)
         passed = [*args[1:2], *([kwargs["state"]] if "state" in kwargs else [])]
         return (y, passed[0]) if passed and inside.rows else y
 
@@ -171,16 +173,16 @@ def trace(
         for path, _ in jax.tree_util.tree_leaves_with_path(new)
     ]
     y = program.outvars[: len(program.outvars) - len(updated)]
-    given = program.invars[count:]
+    x_and_switches = program.invars[count:]
     return Trace(
         program,
         closed.consts,
         calls,
         leaves,
-        given[0],
+        x_and_switches[0],
         y[0] if len(y) == 1 else None,
         dict(zip(updated, program.outvars[len(y) :])),
-        given[1:],
+        x_and_switches[1:],
         foreign,
     )
 
@@ -194,8 +196,8 @@ def _freed(
         if (i := called(equation)) is not None:
             path, known = calls[i]
             taken = equation.invars[1:]
-            own = [leaves.get(place) for place in known.arrays]
-            if len(taken) != len(own) or any(a is not b for a, b in zip(taken, own)):
+            module_vars = [leaves.get(place) for place in known.arrays]
+            if len(taken) != len(module_vars) or any(a is not b for a, b in zip(taken, module_vars)):
                 foreign.add(path)
         alone = equation.invars if i is None else equation.invars[:1]
         equations.append(equation.replace(invars=alone))
@@ -223,13 +225,13 @@ def _opened(closed: Any, args: Sequence[Any]) -> list[Any]:
     used = _used(program)
     values = dict(zip([*program.constvars, *program.invars], [*closed.consts, *args]))
     for equation in program.eqns:
-        own = {v: values[v] for v in equation.invars if not _is_literal(v)}
+        input_values = {v: values[v] for v in equation.invars if not _is_literal(v)}
         if _hides(equation):
-            given = [v.val if _is_literal(v) else values[v] for v in equation.invars]
-            made = dict(zip(equation.outvars, _opened(_inner(equation), given)))
+            arguments = [v.val if _is_literal(v) else values[v] for v in equation.invars]
+            made = dict(zip(equation.outvars, _opened(_inner(equation), arguments)))
         else:
             outs = [v for v in equation.outvars if v in used]
-            made = dict(zip(outs, run([equation], own, outs, program)))
+            made = dict(zip(outs, run([equation], input_values, outs, program)))
         values |= made
     return [v.val if _is_literal(v) else values[v] for v in program.outvars]
 
@@ -254,13 +256,13 @@ def run(
 def behind(trace: Trace, begin: Var | None, ends: Sequence[Var]) -> list[Equation]:
     """The equations that `ends` need, but for those in front of `begin`."""
     wanted = {v for v in ends if not _is_literal(v)} - {begin}
-    found = []
+    equations = []
     for equation in reversed(trace.program.eqns):
         if wanted & set(equation.outvars):
-            found.append(equation)
+            equations.append(equation)
             wanted -= set(equation.outvars)
             wanted |= {v for v in equation.invars if not _is_literal(v)} - {begin}
-    return found[::-1]
+    return equations[::-1]
 
 
 def inputs(equations: Sequence[Equation], ends: Sequence[Var] = ()) -> set[Var]:
@@ -288,7 +290,7 @@ def pieces(trace: Trace, begin: Var, end: Var) -> list[Piece] | None:
         for v in equation.invars:
             if not _is_literal(v) and v in depends:
                 last.setdefault(v, i)
-    found: list[Piece] = []
+    cut_pieces: list[Piece] = []
     since: list[Equation] = []
     alive, cut = {begin}, begin
     for i, equation in enumerate(flow):
@@ -297,6 +299,6 @@ def pieces(trace: Trace, begin: Var, end: Var) -> list[Piece] | None:
         if len(alive) == 1:
             (here,) = alive
             if here is not cut:
-                found.append(Piece(cut, here, since))
+                cut_pieces.append(Piece(cut, here, since))
                 cut, since = here, []
-    return found
+    return cut_pieces

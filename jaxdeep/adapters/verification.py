@@ -80,15 +80,17 @@ def _beside(x: jax.Array) -> jax.Array:
     return x + 1e-2 * size * jax.random.normal(jax.random.key(1), x.shape, x.dtype)
 
 
-def _gradients(model: Model, own: Pair, x: jax.Array, train: bool) -> tuple[PyTree, PyTree] | None:
+def _gradients(
+    model: Model, params_and_state: Pair, x: jax.Array, train: bool
+) -> tuple[PyTree, PyTree] | None:
     """Gradients of a random sum of the outputs, of parameters and input; None where there are none."""
 
     def total(params: PyTree, x: Array) -> Array:
-        y, _ = model.apply(params, own[1], x, train=train)
+        y, _ = model.apply(params, params_and_state[1], x, train=train)
         return jnp.sum(y * jax.random.normal(jax.random.key(2), y.shape, y.dtype))
 
     with contextlib.suppress(ValueError, TypeError, NotImplementedError):
-        slopes: tuple[PyTree, PyTree] = jax.grad(total, (0, 1), allow_int=True)(own[0], x)
+        slopes: tuple[PyTree, PyTree] = jax.grad(total, (0, 1), allow_int=True)(params_and_state[0], x)
         return slopes
     return None
 

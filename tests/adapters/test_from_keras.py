@@ -484,11 +484,11 @@ CONFIGS = {
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_an_argument_that_means_something_else_is_refused(name):
-    from jaxdeep.adapters.keras_models.layers import Given, layer_of
+    from jaxdeep.adapters.keras_models.layers import LayerSpec, layer_of
 
     config, message = CONFIGS[name]
     with pytest.raises(ValueError, match=message) as refused:
-        layer_of(name, Given(config, []))
+        layer_of(name, LayerSpec(config, []))
     assert ("from_keras_model" in str(refused.value)) == (name in KNOWN_TO_KERAS)
 
 
@@ -512,10 +512,10 @@ WRONG_KINDS = {
 
 @pytest.mark.parametrize("name", WRONG_KINDS)
 def test_an_argument_of_another_kind_is_refused(name):
-    from jaxdeep.adapters.keras_models.layers import Given, layer_of
+    from jaxdeep.adapters.keras_models.layers import LayerSpec, layer_of
 
     with pytest.raises(ValueError, match=r"^has .*=.*, which must be (a|true)"):
-        layer_of(name, Given(WRONG_KINDS[name], []))
+        layer_of(name, LayerSpec(WRONG_KINDS[name], []))
 
 
 def span(start=None, stop=None, step=None):

@@ -47,7 +47,7 @@ def opened(source: str | os.PathLike[str], weights: str | os.PathLike[str] | Non
         raise FileNotFoundError(f"source: there is no {path}")
     if path.is_dir():
         members = {name: _reader(path / name) for name in (CONFIG, WEIGHTS) if (path / name).is_file()}
-        there = sorted(own.name for own in path.iterdir())
+        there = sorted(member.name for member in path.iterdir())
     elif path.suffix == ".json":
         members, there = {CONFIG: _reader(path)}, [path.name]
     elif zipfile.is_zipfile(path):
@@ -97,7 +97,7 @@ def _members(path: pathlib.Path) -> dict[str, Callable[[], bytes]]:
     where = f"source: {path}"
     with _whole(where):
         archive = zipfile.ZipFile(path)
-    found: dict[str, Callable[[], bytes]] = {}
+    members: dict[str, Callable[[], bytes]] = {}
 
     def read(name: str) -> bytes:
         with _whole(f"{where}: {name}"):
@@ -108,7 +108,7 @@ def _members(path: pathlib.Path) -> dict[str, Callable[[], bytes]]:
         parts = name.replace("\\", "/").split("/")
         if ".." in parts or name.startswith(("/", "\\")) or ":" in parts[0]:
             raise ValueError(f"source: {path} has a member {name!r}, which leads out of the archive")
-        if name in found:
+        if name in members:
             raise ValueError(f"source: {path} has two members of the name {name!r}")
         if (info.external_attr >> 16) & 0o170000 == 0o120000:
             raise ValueError(f"source: {path} has a member {name!r} that is a link")
@@ -119,8 +119,8 @@ def _members(path: pathlib.Path) -> dict[str, Callable[[], bytes]]:
                 f"source: {path} has a member {name!r} of {info.compress_size:,} bytes that claims to "
                 f"hold {info.file_size:,}"
             )
-        found[name] = functools.partial(read, name)
-    return found
+        members[name] = functools.partial(read, name)
+    return members
 
 
 def _config(text: bytes, path: pathlib.Path) -> Config:
@@ -168,20 +168,23 @@ def variables(content: bytes, where: str) -> Variables:
       where: words for it, in errors.
     """
     h5py = needed("h5py", "from_keras", "h5py", "keras")
-    found: dict[str, dict[int, Any]] = {}
+    by_owner: dict[str, dict[int, Any]] = {}
     with _whole(where), h5py.File(io.BytesIO(content), "r") as file:
         for path, data in _datasets(h5py, file, where):
             owner, _, last = path.rpartition("/")
             is_variable = f"/{owner}".endswith("/vars") and last.isdigit()
             if is_variable and not path.startswith("optimizer/"):
-                found.setdefault(owner.removesuffix("vars").strip("/"), {})[int(last)] = data
-        return {owner: [_array(own[i]) for i in sorted(own)] for owner, own in found.items()}
+                by_owner.setdefault(owner.removesuffix("vars").strip("/"), {})[int(last)] = data
+        return {
+            owner: [_array(datasets[i]) for i in sorted(datasets)]
+            for owner, datasets in by_owner.items()
+        }
 
 
 def _datasets(h5py: Any, file: Any, where: str) -> Iterator[tuple[str, Any]]:
     """All data sets, once every link and every size is known to be an ordinary one."""
     waiting, seen = [("", file)], set()
-    found = []
+    datasets = []
     while waiting:
         path, group = waiting.pop()
         for name in group:
@@ -198,8 +201,8 @@ def _datasets(h5py: Any, file: Any, where: str) -> Iterator[tuple[str, Any]]:
                 waiting.append((here, node))
             elif isinstance(node, h5py.Dataset):
                 _check_data(node, f"{where}: {here}")
-                found.append((here, node))
-    return iter(found)
+                datasets.append((here, node))
+    return iter(datasets)
 
 
 def _check_data(data: Any, where: str) -> None:

@@ -34,10 +34,10 @@ def layer_name(config: Config) -> str:
 
 
 def _check_model(config: Config) -> None:
-    own, where = config["config"], f"{config['class_name']} {layer_name(config)!r}"
-    layers = own.get("layers")
+    arguments, where = config["config"], f"{config['class_name']} {layer_name(config)!r}"
+    layers = arguments.get("layers")
     if not isinstance(layers, list):
-        _refuse(f"{where} must have a list of layers", own, "layers")
+        _refuse(f"{where} must have a list of layers", arguments, "layers")
     names: set[str] = set()
     for i, one in enumerate(layers):
         _check_object(one, f"layer {i} of {where}")
@@ -56,7 +56,7 @@ def _check_model(config: Config) -> None:
         if one["class_name"] in NESTED:
             _check_model(one)
     if config["class_name"] != "Sequential":
-        _check_wires(own, names, where)
+        _check_wires(arguments, names, where)
 
 
 def _check_object(config: Any, where: str) -> None:
@@ -65,21 +65,21 @@ def _check_object(config: Any, where: str) -> None:
         _refuse(f"{where} must be an object, got {config!r}")
     if not isinstance(config.get("class_name"), str):
         _refuse(f"{where} must have the name of a class", config, "class_name")
-    if not isinstance(own := config.get("config"), dict):
+    if not isinstance(arguments := config.get("config"), dict):
         _refuse(f"{where} must have its arguments, an object", config, "config")
     for key, kind, word in (("name", str, "a text"), ("trainable", bool, "true or false")):
-        if not isinstance(own.get(key, kind()), kind):
-            _refuse(f"{key} of {where} must be {word}", own, key)
+        if not isinstance(arguments.get(key, kind()), kind):
+            _refuse(f"{key} of {where} must be {word}", arguments, key)
 
 
-def _check_wires(own: Config, names: set[str], where: str) -> None:
+def _check_wires(arguments: Config, names: set[str], where: str) -> None:
     """Refuse inputs, outputs and calls that are no tensors, or are of layers that are not there."""
     for key in ("input_layers", "output_layers"):
-        if not isinstance(own.get(key), (list, dict)) or not own[key]:
-            _refuse(f"{where} must have a list of tensors", own, key)
-        for tensor in _histories(own[key]):
+        if not isinstance(arguments.get(key), (list, dict)) or not arguments[key]:
+            _refuse(f"{where} must have a list of tensors", arguments, key)
+        for tensor in _histories(arguments[key]):
             _check_tensor(tensor, names, f"{key} of {where}")
-    for one in own["layers"]:
+    for one in arguments["layers"]:
         for node in one.get("inbound_nodes") or []:
             at = f"a call of layer {layer_name(one)!r} of {where}"
             if isinstance(node, list):  # of Keras 2, which has words of its own
@@ -110,8 +110,8 @@ def _holds_some(several: list[Any]) -> bool:
 def _tensors(node: Any) -> Iterator[Any]:
     """The tensors among the arguments of a call."""
     if isinstance(node, dict) and node.get("class_name") == "__keras_tensor__":
-        own = node.get("config")
-        yield own.get("keras_history") if isinstance(own, dict) else own
+        arguments = node.get("config")
+        yield arguments.get("keras_history") if isinstance(arguments, dict) else arguments
     elif isinstance(node, (dict, list)):
         for one in node.values() if isinstance(node, dict) else node:
             yield from _tensors(one)
@@ -125,6 +125,6 @@ def _check_tensor(tensor: Any, names: set[str], where: str) -> None:
         _refuse(f"{where} names {tensor[0]!r}, and the layers are {', '.join(sorted(names))}")
 
 
-def _refuse(problem: str, own: Config | None = None, key: str = "") -> NoReturn:
-    got = "" if own is None else f", got {key}={own[key]!r}" if key in own else f" ({key!r})"
+def _refuse(problem: str, node: Config | None = None, key: str = "") -> NoReturn:
+    got = "" if node is None else f", got {key}={node[key]!r}" if key in node else f" ({key!r})"
     raise ValueError(f"source: {CONFIG}: {problem}{got[:200]}")

@@ -67,4 +67,6 @@ def name_of(function: Activation | None) -> str | None:
     >>> name_of(jax.nn.relu), name_of(jax.nn.gelu)
     ('relu', None)
     """
-    return next((name for name, own in ACTIVATIONS.items() if is_same(own, function)), None)
+    return next(
+        (name for name, activation in ACTIVATIONS.items() if is_same(activation, function)), None
+    )

@@ -19,7 +19,7 @@ from jaxdeep.nn.model import Model
 _EPSILON = 1e-7  # keras.backend.epsilon()
 
 
-class Given(NamedTuple):
+class LayerSpec(NamedTuple):
     """A layer in a description.
 
     Attributes:
@@ -100,25 +100,25 @@ class Made(NamedTuple):
     state: PyTree = types.MappingProxyType({})
 
 
-def layer_of(class_name: str, given: Given) -> Made:
+def layer_of(class_name: str, spec: LayerSpec) -> Made:
     """The layer of a class of Keras.
 
     Raises:
       ValueError: a class or an argument that jaxdeep has not, by its name; variables that do not fit.
 
-    >>> layer_of("Dropout", Given({"rate": 0.5}, [])).model
+    >>> layer_of("Dropout", LayerSpec({"rate": 0.5}, [])).model
     dropout(rate=0.5)
     """
     if class_name not in LAYERS:
         raise NotKnownError(f"is a {class_name}, which jaxdeep does not have")
-    dtype = given.get("dtype")
+    dtype = spec.get("dtype")
     policy = dtype.get("config", {}).get("name") if isinstance(dtype, Mapping) else dtype
     if policy not in (None, "float32") and class_name not in _ANY_DTYPE:
         raise NotKnownError(f"has dtype {policy!r}, and layers of float32 are read")
-    given.only(quantization_config=None, lora_rank=None)
-    given.channels_last()
-    made = LAYERS[class_name](given)
-    for v in given.variables:
+    spec.only(quantization_config=None, lora_rank=None)
+    spec.channels_last()
+    made = LAYERS[class_name](spec)
+    for v in spec.variables:
         if v.dtype not in (np.float32, np.float64, np.int32, np.int64):
             raise NotKnownError(f"has a variable of {v.dtype}, and those of float32 are read")
     return made
@@ -132,39 +132,39 @@ def plain(value: Any) -> Any:
 # --- layers of weights ------------------------------------------------------------------------------
 
 
-def _bias(given: Given) -> str | None:
-    return "bias" if given.get("use_bias", True) else None
+def _bias(spec: LayerSpec) -> str | None:
+    return "bias" if spec.get("use_bias", True) else None
 
 
-def _dense(given: Given) -> Made:
-    bias, function = _bias(given), activation_of(given.get("activation"))
-    layer = nn.dense(given.get("units", kind=int), activation=function, use_bias=bias is not None)
-    return Made(layer, given.named("kernel", bias))
+def _dense(spec: LayerSpec) -> Made:
+    bias, function = _bias(spec), activation_of(spec.get("activation"))
+    layer = nn.dense(spec.get("units", kind=int), activation=function, use_bias=bias is not None)
+    return Made(layer, spec.named("kernel", bias))
 
 
-def _shared_by_convolutions(given: Given) -> dict[str, Any]:
-    padding = given.get("padding", "valid")
+def _shared_by_convolutions(spec: LayerSpec) -> dict[str, Any]:
+    padding = spec.get("padding", "valid")
     if padding not in ("same", "valid"):
         raise NotKnownError(f"has padding={padding!r}, and 'same' and 'valid' are known")
     return {
-        "strides": plain(given.get("strides", 1)),
+        "strides": plain(spec.get("strides", 1)),
         "padding": padding.upper(),
-        "dilation": plain(given.get("dilation_rate", 1)),
+        "dilation": plain(spec.get("dilation_rate", 1)),
     }
 
 
-def _finish(given: Given) -> dict[str, Any]:
+def _finish(spec: LayerSpec) -> dict[str, Any]:
     return {
-        "activation": activation_of(given.get("activation")),
-        "use_bias": given.get("use_bias", True),
+        "activation": activation_of(spec.get("activation")),
+        "use_bias": spec.get("use_bias", True),
     }
 
 
-def _conv(given: Given) -> Made:
-    size, groups = plain(given.get("kernel_size", kind=int)), given.get("groups", 1)
-    own = {**_shared_by_convolutions(given), **_finish(given)}
-    layer = nn.conv(given.get("filters", kind=int), size, groups=groups, **own)
-    return Made(layer, given.named("kernel", _bias(given)))
+def _conv(spec: LayerSpec) -> Made:
+    size, groups = plain(spec.get("kernel_size", kind=int)), spec.get("groups", 1)
+    options = {**_shared_by_convolutions(spec), **_finish(spec)}
+    layer = nn.conv(spec.get("filters", kind=int), size, groups=groups, **options)
+    return Made(layer, spec.named("kernel", _bias(spec)))
 
 
 def _by_channel(kernel: jax.Array) -> tuple[jax.Array, int]:
@@ -173,33 +173,33 @@ def _by_channel(kernel: jax.Array) -> tuple[jax.Array, int]:
     return kernel.reshape(*space, 1, channels * multiplier), channels
 
 
-def _depthwise(given: Given) -> Made:
-    params = given.named("kernel", _bias(given))
+def _depthwise(spec: LayerSpec) -> Made:
+    params = spec.named("kernel", _bias(spec))
     params["kernel"], channels = _by_channel(params["kernel"])
-    own = {**_shared_by_convolutions(given), **_finish(given)}
-    size, filters = plain(given.get("kernel_size", kind=int)), params["kernel"].shape[-1]
-    return Made(nn.conv(filters, size, groups=channels, **own), params)
+    options = {**_shared_by_convolutions(spec), **_finish(spec)}
+    size, filters = plain(spec.get("kernel_size", kind=int)), params["kernel"].shape[-1]
+    return Made(nn.conv(filters, size, groups=channels, **options), params)
 
 
-def _separable(given: Given) -> Made:
-    own = given.named("depthwise", "pointwise", _bias(given))
-    kernel, channels = _by_channel(own.pop("depthwise"))
-    pointwise = {"kernel": own.pop("pointwise"), **own}
-    size, shared = plain(given.get("kernel_size", kind=int)), _shared_by_convolutions(given)
+def _separable(spec: LayerSpec) -> Made:
+    params = spec.named("depthwise", "pointwise", _bias(spec))
+    kernel, channels = _by_channel(params.pop("depthwise"))
+    pointwise = {"kernel": params.pop("pointwise"), **params}
+    size, shared = plain(spec.get("kernel_size", kind=int)), _shared_by_convolutions(spec)
     layer = nn.serial(
         depthwise=nn.conv(kernel.shape[-1], size, groups=channels, use_bias=False, **shared),
-        pointwise=nn.conv(given.get("filters", kind=int), 1, **_finish(given)),
+        pointwise=nn.conv(spec.get("filters", kind=int), 1, **_finish(spec)),
     )
     return Made(layer, {"depthwise": {"kernel": kernel}, "pointwise": pointwise})
 
 
-def _conv_transpose(given: Given) -> Made:
-    given.only(output_padding=None)
-    own = {**_shared_by_convolutions(given), **_finish(given)}
+def _conv_transpose(spec: LayerSpec) -> Made:
+    spec.only(output_padding=None)
+    options = {**_shared_by_convolutions(spec), **_finish(spec)}
     layer = nn.conv_transpose(
-        given.get("filters", kind=int), plain(given.get("kernel_size", kind=int)), **own
+        spec.get("filters", kind=int), plain(spec.get("kernel_size", kind=int)), **options
     )
-    params = given.named("kernel", _bias(given))
+    params = spec.named("kernel", _bias(spec))
     return Made(layer, {**params, "kernel": turned(params["kernel"])})
 
 
@@ -208,80 +208,80 @@ def turned(kernel: jax.Array) -> jax.Array:
     return jnp.flip(kernel, range(kernel.ndim - 2)).swapaxes(-1, -2)
 
 
-def _embedding(given: Given) -> Made:
-    given.only(mask_zero=False)
-    layer = nn.embedding(*(given.get(name, kind=int) for name in ("input_dim", "output_dim")))
-    return Made(layer, given.named("table"))
+def _embedding(spec: LayerSpec) -> Made:
+    spec.only(mask_zero=False)
+    layer = nn.embedding(*(spec.get(name, kind=int) for name in ("input_dim", "output_dim")))
+    return Made(layer, spec.named("table"))
 
 
 # --- norms ------------------------------------------------------------------------------------------
 
 
-def _scale_and_bias(given: Given) -> tuple[dict[str, Any], list[str | None]]:
-    scale, bias = given.get("scale", True), given.get("center", True)
+def _scale_and_bias(spec: LayerSpec) -> tuple[dict[str, Any], list[str | None]]:
+    scale, bias = spec.get("scale", True), spec.get("center", True)
     names = ["scale" if scale else None, "bias" if bias else None]
     return {"use_scale": scale, "use_bias": bias}, names
 
 
-def _batch_norm(given: Given) -> Made:
-    given.only(renorm=False)
-    own, names = _scale_and_bias(given)
+def _batch_norm(spec: LayerSpec) -> Made:
+    spec.only(renorm=False)
+    flags, names = _scale_and_bias(spec)
     layer = nn.batch_norm(
-        momentum=given.get("momentum", 0.99),
-        epsilon=given.get("epsilon", 1e-3),
-        axis=plain(given.get("axis", -1)),
-        **own,
+        momentum=spec.get("momentum", 0.99),
+        epsilon=spec.get("epsilon", 1e-3),
+        axis=plain(spec.get("axis", -1)),
+        **flags,
     )
-    found = given.named(*names, "mean", "var")
-    state = {name: found.pop(name) for name in ("mean", "var")}
-    return Made(layer, found, state)
+    arrays = spec.named(*names, "mean", "var")
+    state = {name: arrays.pop(name) for name in ("mean", "var")}
+    return Made(layer, arrays, state)
 
 
-def _layer_norm(given: Given) -> Made:
-    given.only(rms_scaling=False)
-    own, names = _scale_and_bias(given)
-    axis = plain(given.get("axis", -1))
-    layer = nn.layer_norm(epsilon=given.get("epsilon", 1e-3), axis=axis, **own)
-    return Made(layer, given.named(*names))
+def _layer_norm(spec: LayerSpec) -> Made:
+    spec.only(rms_scaling=False)
+    flags, names = _scale_and_bias(spec)
+    axis = plain(spec.get("axis", -1))
+    layer = nn.layer_norm(epsilon=spec.get("epsilon", 1e-3), axis=axis, **flags)
+    return Made(layer, spec.named(*names))
 
 
-def _group_norm(given: Given) -> Made:
-    own, names = _scale_and_bias(given)
-    params, groups = given.named(*names), given.get("groups", 32)
-    last = (-1,) if given.shape is None else (-1, len(given.shape) - 1)
-    given.only(axis=last)
+def _group_norm(spec: LayerSpec) -> Made:
+    flags, names = _scale_and_bias(spec)
+    params, groups = spec.named(*names), spec.get("groups", 32)
+    last = (-1,) if spec.shape is None else (-1, len(spec.shape) - 1)
+    spec.only(axis=last)
     if groups == -1:
-        sizes = [p.shape[-1] for p in params.values()] or list(given.shape or ())[-1:]
+        sizes = [p.shape[-1] for p in params.values()] or list(spec.shape or ())[-1:]
         if not sizes or not sizes[0]:
             raise ValueError("has groups=-1, and nothing says how many channels there are")
         groups = sizes[0]
-    return Made(nn.group_norm(groups, epsilon=given.get("epsilon", 1e-3), **own), params)
+    return Made(nn.group_norm(groups, epsilon=spec.get("epsilon", 1e-3), **flags), params)
 
 
-def _rms_norm(given: Given) -> Made:
-    axis = plain(given.get("axis", -1))
-    return Made(nn.rms_norm(epsilon=given.get("epsilon", 1e-6), axis=axis), given.named("scale"))
+def _rms_norm(spec: LayerSpec) -> Made:
+    axis = plain(spec.get("axis", -1))
+    return Made(nn.rms_norm(epsilon=spec.get("epsilon", 1e-6), axis=axis), spec.named("scale"))
 
 
-def _normalization(given: Given) -> Made:
+def _normalization(spec: LayerSpec) -> Made:
     """``(x − mean) / √variance`` of statistics found beforehand, which are numbers of the layer."""
-    if given.variables:
-        own = given.named("mean", "variance", "count")
-        mean, variance = (np.asarray(own[name], np.float64) for name in ("mean", "variance"))
+    if spec.variables:
+        arrays = spec.named("mean", "variance", "count")
+        mean, variance = (np.asarray(arrays[name], np.float64) for name in ("mean", "variance"))
     else:
-        found = [given.get(name, kind=float) for name in ("mean", "variance")]
-        if None in found:
+        statistics = [spec.get(name, kind=float) for name in ("mean", "variance")]
+        if None in statistics:
             raise ValueError("has neither statistics nor variables: adapt it and save it anew")
-        mean, variance = (np.asarray(one, np.float64) for one in found)
-    axes = given.get("axis", -1)
+        mean, variance = (np.asarray(one, np.float64) for one in statistics)
+    axes = spec.get("axis", -1)
     axes = axes if isinstance(axes, list) else [axes]
-    last = -1 if given.shape is None else len(given.shape) - 1
+    last = -1 if spec.shape is None else len(spec.shape) - 1
     if mean.ndim > 1 and math.prod(mean.shape[:-1]) == 1:
         mean, variance = mean.reshape(-1), variance.reshape(-1)
     if mean.ndim > 1 or (mean.ndim and axes not in ([-1], [last]) and mean.size > 1):
-        raise NotKnownError(f"has axis={given.get('axis')!r}, and numbers for the last axis are known")
+        raise NotKnownError(f"has axis={spec.get('axis')!r}, and numbers for the last axis are known")
     std = np.maximum(np.sqrt(variance.astype(np.float32)), np.float32(_EPSILON)).astype(np.float64)
-    if given.get("invert", False):
+    if spec.get("invert", False):
         return Made(nn.rescale(std.tolist(), mean.tolist()))
     return Made(nn.serial(shift=nn.rescale(1.0, (-mean).tolist()), scale=nn.rescale((1 / std).tolist())))
 
@@ -289,18 +289,18 @@ def _normalization(given: Given) -> Made:
 # --- layers without weights -------------------------------------------------------------------------
 
 
-def _function(name: str) -> Callable[[Given], Made]:
-    return lambda given: _activation(Given({"activation": name}, given.variables))
+def _function(name: str) -> Callable[[LayerSpec], Made]:
+    return lambda spec: _activation(LayerSpec({"activation": name}, spec.variables))
 
 
-def _activation(given: Given) -> Made:
-    function = activation_of(given.get("activation"))
+def _activation(spec: LayerSpec) -> Made:
+    function = activation_of(spec.get("activation"))
     return Made(nn.serial() if function is None else nn.activation(function))
 
 
-def _relu(given: Given) -> Made:
-    given.only(threshold=0)
-    slope, most = given.get("negative_slope", 0.0), given.get("max_value", kind=float)
+def _relu(spec: LayerSpec) -> Made:
+    spec.only(threshold=0)
+    slope, most = spec.get("negative_slope", 0.0), spec.get("max_value", kind=float)
     if most is None:
         leaky = functools.partial(jax.nn.leaky_relu, negative_slope=slope)
         return Made(nn.activation(leaky if slope else jax.nn.relu))
@@ -309,87 +309,87 @@ def _relu(given: Given) -> Made:
     return Made(nn.activation(jax.nn.relu6))
 
 
-def _leaky_relu(given: Given) -> Made:
-    slope = given.get("negative_slope", given.get("alpha", 0.3))
+def _leaky_relu(spec: LayerSpec) -> Made:
+    slope = spec.get("negative_slope", spec.get("alpha", 0.3))
     return Made(nn.activation(functools.partial(jax.nn.leaky_relu, negative_slope=float(slope))))
 
 
-def _elu(given: Given) -> Made:
-    alpha = given.get("alpha", 1.0)
+def _elu(spec: LayerSpec) -> Made:
+    alpha = spec.get("alpha", 1.0)
     return Made(nn.activation(jax.nn.elu if alpha == 1 else functools.partial(jax.nn.elu, alpha=alpha)))
 
 
-def _softmax(given: Given) -> Made:
-    axis = plain(given.get("axis", -1))
+def _softmax(spec: LayerSpec) -> Made:
+    axis = plain(spec.get("axis", -1))
     return Made(
         nn.activation(jax.nn.softmax if axis == -1 else functools.partial(jax.nn.softmax, axis=axis))
     )
 
 
-def _prelu(given: Given) -> Made:
-    params = given.named("alpha")
-    return Made(nn.prelu(0.0, shared_axes=plain(given.get("shared_axes", kind=int) or ())), params)
+def _prelu(spec: LayerSpec) -> Made:
+    params = spec.named("alpha")
+    return Made(nn.prelu(0.0, shared_axes=plain(spec.get("shared_axes", kind=int) or ())), params)
 
 
-def _dropout(given: Given) -> Made:
+def _dropout(spec: LayerSpec) -> Made:
     return Made(
-        nn.dropout(given.get("rate", kind=float), noise_shape=plain(given.get("noise_shape", kind=int)))
+        nn.dropout(spec.get("rate", kind=float), noise_shape=plain(spec.get("noise_shape", kind=int)))
     )
 
 
-def _spatial_dropout(space: int) -> Callable[[Given], Made]:
-    return lambda given: Made(
-        nn.dropout(given.get("rate", kind=float), noise_shape=(None, *(1,) * space, None))
+def _spatial_dropout(space: int) -> Callable[[LayerSpec], Made]:
+    return lambda spec: Made(
+        nn.dropout(spec.get("rate", kind=float), noise_shape=(None, *(1,) * space, None))
     )
 
 
-def _alpha_dropout(given: Given) -> Made:
-    given.only(noise_shape=None)
-    return Made(nn.alpha_dropout(given.get("rate", kind=float)))
+def _alpha_dropout(spec: LayerSpec) -> Made:
+    spec.only(noise_shape=None)
+    return Made(nn.alpha_dropout(spec.get("rate", kind=float)))
 
 
-def _pool(make: Callable[..., Model]) -> Callable[[Given], Made]:
-    def pool(given: Given) -> Made:
-        strides, padding = plain(given.get("strides", kind=int)), given.get("padding", "valid")
-        return Made(make(plain(given.get("pool_size", 2)), strides=strides, padding=padding.upper()))
+def _pool(make: Callable[..., Model]) -> Callable[[LayerSpec], Made]:
+    def pool(spec: LayerSpec) -> Made:
+        strides, padding = plain(spec.get("strides", kind=int)), spec.get("padding", "valid")
+        return Made(make(plain(spec.get("pool_size", 2)), strides=strides, padding=padding.upper()))
 
     return pool
 
 
-def _global_pool(make: Callable[[], Model], space: int) -> Callable[[Given], Made]:
-    def pool(given: Given) -> Made:
-        if given.get("keepdims", False):
+def _global_pool(make: Callable[[], Model], space: int) -> Callable[[LayerSpec], Made]:
+    def pool(spec: LayerSpec) -> Made:
+        if spec.get("keepdims", False):
             return Made(nn.serial(pool=make(), keepdims=nn.reshape(*(1,) * space, -1)))
         return Made(make())
 
     return pool
 
 
-def _zero_padding(given: Given) -> Made:
-    padding = plain(given.get("padding", kind=int))
+def _zero_padding(spec: LayerSpec) -> Made:
+    padding = plain(spec.get("padding", kind=int))
     pairs = padding if isinstance(padding[0], tuple) else (padding,)
     return Made(nn.zero_padding(pairs))
 
 
-def _rescaling(given: Given) -> Made:
-    numbers = [given.get("scale"), given.get("offset", 0.0)]
+def _rescaling(spec: LayerSpec) -> Made:
+    numbers = [spec.get("scale"), spec.get("offset", 0.0)]
     if any(isinstance(one, Mapping) for one in numbers):
         raise NotKnownError("has arrays as scale or offset, and numbers and lists of them are known")
     return Made(nn.rescale(*numbers))
 
 
-def _resizing(given: Given) -> Made:
-    given.only(crop_to_aspect_ratio=False, pad_to_aspect_ratio=False)
-    sizes = [given.get(name, kind=int) for name in ("height", "width")]
-    method = given.get("interpolation", "bilinear")
-    return Made(nn.resize(*sizes, method=method, antialias=given.get("antialias", False)))
+def _resizing(spec: LayerSpec) -> Made:
+    spec.only(crop_to_aspect_ratio=False, pad_to_aspect_ratio=False)
+    sizes = [spec.get(name, kind=int) for name in ("height", "width")]
+    method = spec.get("interpolation", "bilinear")
+    return Made(nn.resize(*sizes, method=method, antialias=spec.get("antialias", False)))
 
 
-def _merge(how: str) -> Callable[[Given], Made]:
-    return lambda given: Made(nn.merge(how, axis=given.get("axis", -1)))
+def _merge(how: str) -> Callable[[LayerSpec], Made]:
+    return lambda spec: Made(nn.merge(how, axis=spec.get("axis", -1)))
 
 
-LAYERS: Mapping[str, Callable[[Given], Made]] = {
+LAYERS: Mapping[str, Callable[[LayerSpec], Made]] = {
     "Dense": _dense,
     **{f"Conv{n}D": _conv for n in (1, 2, 3)},
     **{f"DepthwiseConv{n}D": _depthwise for n in (1, 2)},
@@ -410,13 +410,13 @@ LAYERS: Mapping[str, Callable[[Given], Made]] = {
     "Dropout": _dropout,
     **{f"SpatialDropout{n}D": _spatial_dropout(n) for n in (1, 2, 3)},
     "AlphaDropout": _alpha_dropout,
-    "GaussianNoise": lambda given: Made(nn.gaussian_noise(given.get("stddev", kind=float))),
+    "GaussianNoise": lambda spec: Made(nn.gaussian_noise(spec.get("stddev", kind=float))),
     **{f"MaxPooling{n}D": _pool(nn.max_pool) for n in (1, 2, 3)},
     **{f"AveragePooling{n}D": _pool(nn.average_pool) for n in (1, 2, 3)},
     **{f"GlobalMaxPooling{n}D": _global_pool(nn.global_max_pool, n) for n in (1, 2, 3)},
     **{f"GlobalAveragePooling{n}D": _global_pool(nn.global_average_pool, n) for n in (1, 2, 3)},
-    "Flatten": lambda given: Made(nn.flatten()),
-    "Reshape": lambda given: Made(nn.reshape(plain(given.get("target_shape", kind=int)))),
+    "Flatten": lambda spec: Made(nn.flatten()),
+    "Reshape": lambda spec: Made(nn.reshape(plain(spec.get("target_shape", kind=int)))),
     **{f"ZeroPadding{n}D": _zero_padding for n in (1, 2, 3)},
     "Rescaling": _rescaling,
     "Resizing": _resizing,

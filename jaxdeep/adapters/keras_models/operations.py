@@ -49,11 +49,11 @@ def operation_of(class_name: str, arguments: Sequence[Any], settings: Mapping[st
     >>> operation_of("Multiply", [None, 2.0], {}).model, operation_of("Add", [None, None], {}).model
     (rescale(scale=2.0, offset=0.0), merge())
     """
-    given = {name: value for name, value in settings.items() if value}  # the rest are defaults
-    model = _model(class_name, list(arguments), dict(given))
+    chosen = {name: value for name, value in settings.items() if value}  # the rest are defaults
+    model = _model(class_name, list(arguments), dict(chosen))
     if model is None:
         shown = ["…" if one is None else repr(one) for one in arguments]
-        shown += [f"{name}={value!r}" for name, value in given.items()]
+        shown += [f"{name}={value!r}" for name, value in chosen.items()]
         call = f"keras.ops.{class_name}({', '.join(shown)})"
         if class_name == "GetItem":
             call = f"slicing, x[{_shown(arguments[-1])}]"
@@ -104,8 +104,8 @@ def _with_number(class_name: str, number: float, *, is_first: bool) -> Model | N
 
 
 def _over_axes(class_name: str, axis: Any, keepdims: bool = False) -> Model:
-    own = {"axis": tuple(axis) if isinstance(axis, list) else axis, "keepdims": keepdims}
-    return nn.lambda_(functools.partial(_OVER_AXES[class_name], **own))
+    options = {"axis": tuple(axis) if isinstance(axis, list) else axis, "keepdims": keepdims}
+    return nn.lambda_(functools.partial(_OVER_AXES[class_name], **options))
 
 
 def _holds_rows(axis: Any) -> bool:
@@ -122,13 +122,18 @@ def _sliced(key: Any) -> Model | None:
     for axis, part in reversed([*enumerate(parts, 1)]):  # the last first, so that the others stay
         ends = _ends(part)
         if type(part) is int:
-            own = {"index": part, "axis": axis, "keepdims": False}
-            layers.append(nn.lambda_(functools.partial(jax.lax.index_in_dim, **own)))
+            options = {"index": part, "axis": axis, "keepdims": False}
+            layers.append(nn.lambda_(functools.partial(jax.lax.index_in_dim, **options)))
         elif ends is None or not (ends[2] is None or ends[2] > 0):
             return None
         elif ends != [None, None, None]:
-            own = {"start_index": ends[0], "limit_index": ends[1], "stride": ends[2] or 1, "axis": axis}
-            layers.append(nn.lambda_(functools.partial(jax.lax.slice_in_dim, **own)))
+            options = {
+                "start_index": ends[0],
+                "limit_index": ends[1],
+                "stride": ends[2] or 1,
+                "axis": axis,
+            }
+            layers.append(nn.lambda_(functools.partial(jax.lax.slice_in_dim, **options)))
     return layers[0] if len(layers) == 1 else nn.serial(*layers)
 
 

@@ -17,7 +17,7 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.adapters.keras_models.archive import CONFIG, Archive, Config, Variables, opened
 from jaxdeep.adapters.keras_models.description import NESTED, check_description, layer_name
 from jaxdeep.adapters.keras_models.functions import NotKnownError
-from jaxdeep.adapters.keras_models.layers import Given, layer_of
+from jaxdeep.adapters.keras_models.layers import LayerSpec, layer_of
 from jaxdeep.adapters.keras_models.operations import operation_of
 from jaxdeep.nn import walk
 from jaxdeep.nn.fits import check_fit
@@ -136,12 +136,12 @@ def _translated(archive: Archive) -> _Read:
 
 def _nested(config: Config, path: str, variables: Variables) -> _Read:
     """A model inside a model, or the outermost."""
-    own = config["config"]
+    arguments = config["config"]
     if config["class_name"] == "Sequential":
-        layers = [one for one in own["layers"] if one["class_name"] != "InputLayer"]
+        layers = [one for one in arguments["layers"] if one["class_name"] != "InputLayer"]
         parts = {layer_name(one): part for one, part in _parts(layers, path, variables)}
-        return _together(nn.serial(**{n: part.model for n, part in parts.items()}), parts, own)
-    return _functional(own, path, variables)
+        return _together(nn.serial(**{n: part.model for n, part in parts.items()}), parts, arguments)
+    return _functional(arguments, path, variables)
 
 
 def _parts(layers: Sequence[Config], path: str, variables: Variables) -> Iterator[tuple[Config, _Read]]:
@@ -165,12 +165,12 @@ def _part(config: Config, path: str, variables: Variables) -> _Read:
     registered = config.get("registered_name")
     if isinstance(registered, str) and ">" in registered:
         raise ValueError(f"is a {registered}, a class of its own, whose code no file holds")
-    own = config["config"]
+    arguments = config["config"]
     shape = (config.get("build_config") or {}).get("input_shape")
     there = variables.get(path, [])
-    given = Given(own, there, shape if _is_shape(shape) else None)
+    spec = LayerSpec(arguments, there, shape if _is_shape(shape) else None)
     try:
-        made = layer_of(config["class_name"], given)
+        made = layer_of(config["class_name"], spec)
     except ValueError as error:
         if not there and " variables (" in str(error):
             if not variables:
@@ -188,7 +188,7 @@ def _part(config: Config, path: str, variables: Variables) -> _Read:
                 "models inside each other share are at one of them only, which is not read"
             ) from None
         raise
-    return _Read(*made, frozen=[] if own.get("trainable", True) else [()])
+    return _Read(*made, frozen=[] if arguments.get("trainable", True) else [()])
 
 
 def _together(model: Model, parts: Mapping[str, _Read], config: Config) -> _Read:
@@ -205,12 +205,14 @@ def _together(model: Model, parts: Mapping[str, _Read], config: Config) -> _Read
 # --- functional models ------------------------------------------------------------------------------
 
 
-def _functional(own: Config, path: str, variables: Variables) -> _Read:
-    parts = {layer_name(one): part for one, part in _parts(own["layers"], path, variables)}
-    inputs = [layer_name(one) for one in own["layers"] if one["class_name"] == "InputLayer"]
+def _functional(arguments: Config, path: str, variables: Variables) -> _Read:
+    parts = {layer_name(one): part for one, part in _parts(arguments["layers"], path, variables)}
+    inputs = [layer_name(one) for one in arguments["layers"] if one["class_name"] == "InputLayer"]
     calls: list[_Call] = []
-    nested = {layer_name(one) for one in own["layers"] if one["class_name"] in ("Functional", "Model")}
-    for one in own["layers"]:
+    nested = {
+        layer_name(one) for one in arguments["layers"] if one["class_name"] in ("Functional", "Model")
+    }
+    for one in arguments["layers"]:
         with _of(one):
             nodes = one.get("inbound_nodes", [])
             if nodes and isinstance(nodes[0], list):
@@ -219,16 +221,16 @@ def _functional(own: Config, path: str, variables: Variables) -> _Read:
                 )
             for number, node in enumerate(nodes):
                 calls.append(_call(one, number, node, parts))
-    outer = _history(own["input_layers"], nested), _history(own["output_layers"], nested)
+    outer = _history(arguments["input_layers"], nested), _history(arguments["output_layers"], nested)
     taken = outer[0][0] if isinstance(outer[0], tuple) and len(outer[0]) == 1 else outer[0]
     calls = _in_order(calls, inputs)
     if _is_chain(calls, inputs, outer[1]):
         model = nn.serial(**{call.layer: parts[call.layer].model for call in calls})
-        return _together(model, parts, own)
+        return _together(model, parts, arguments)
     if not calls:
         if outer[1] != taken or not isinstance(taken, _Tensor):
             raise ValueError("source is a model without layers that does not put out its one input")
-        return _together(nn.serial(), {}, own)
+        return _together(nn.serial(), {}, arguments)
     names = _names(calls, inputs)
     wired: dict[str, tuple[str, Names]] = {}
     for call in calls:
@@ -238,7 +240,7 @@ def _functional(own: Config, path: str, variables: Variables) -> _Read:
     order = dict.fromkeys(layer for layer, _ in wired.values())
     layers = {name: parts[name].model for name in order}
     model = nn.graph(wired, outputs, _named(taken, names, wired, parts), **layers)
-    return _together(model, {name: parts[name] for name in order}, own)
+    return _together(model, {name: parts[name] for name in order}, arguments)
 
 
 def _call(config: Config, number: int, node: Config, parts: dict[str, _Read]) -> _Call:
@@ -250,13 +252,13 @@ def _call(config: Config, number: int, node: Config, parts: dict[str, _Read]) ->
         if number or others:
             raise NotKnownError(f"is an operation with the arguments {[*others]}, which are not known")
         tensors = [_tensors(one) for one in args]
-        rest = [None if found is not None else one for one, found in zip(args, tensors)]
+        rest = [None if tensor is not None else one for one, tensor in zip(args, tensors)]
         if any(_is_array(one) for one in rest):
             raise NotKnownError("is an operation on an array that is not part of the model")
         settings = {k: v for k, v in config["config"].items() if k not in ("name", "dtype")}
         parts[name] = _Read(*operation_of(config["class_name"], rest, settings))
-        found = [one for one in tensors if one is not None]
-        return _Call(name, found[0] if len(found) == 1 else tuple(found), (name, number))
+        inputs = [one for one in tensors if one is not None]
+        return _Call(name, inputs[0] if len(inputs) == 1 else tuple(inputs), (name, number))
     # False is a default that is written down: where a model is told to train, Keras overrules it
     if training and any(
         place.layer.stochastic or place.layer.traits.norm for place in walk.leaves(parts[name].model)
@@ -282,8 +284,8 @@ def _tensors(node: Any) -> Any:
         layer, number, place = node["config"]["keras_history"]
         return _Tensor((layer, number), place)
     if isinstance(node, dict) and "class_name" not in node and node:
-        found = {key: _tensors(one) for key, one in node.items()}
-        return None if None in found.values() else found
+        tensors = {key: _tensors(one) for key, one in node.items()}
+        return None if None in tensors.values() else tensors
     if isinstance(node, dict) and node.get("class_name") == "__tuple__":
         node = node.get("config", {}).get("value", node.get("items", []))
     if isinstance(node, list) and node:
@@ -430,21 +432,23 @@ def snake(name: str) -> str:
 def _try_out(read: _Read, config: Config) -> None:
     """Trace the model for an input of the shapes in the description, where these are known."""
     layers = config["config"]["layers"]
-    found = {layer_name(one): one["config"] for one in layers if one["class_name"] == "InputLayer"}
+    input_layers = {
+        layer_name(one): one["config"] for one in layers if one["class_name"] == "InputLayer"
+    }
 
     def example(shape: Sequence[int | None], dtype: str) -> jax.ShapeDtypeStruct:
         try:
-            own = jnp.dtype(dtype)
+            input_dtype = jnp.dtype(dtype)
         except TypeError:
             raise ValueError(f"source: {CONFIG}: an input has dtype {dtype!r}, which is none") from None
-        return jax.ShapeDtypeStruct((2, *(size or 0 for size in shape[1:])), own)
+        return jax.ShapeDtypeStruct((2, *(size or 0 for size in shape[1:])), input_dtype)
 
     shapes = {
-        name: example(own["batch_shape"], own.get("dtype") or "float32")
-        for name, own in found.items()
-        if _is_shape(own.get("batch_shape"))
+        name: example(arguments["batch_shape"], arguments.get("dtype") or "float32")
+        for name, arguments in input_layers.items()
+        if _is_shape(arguments.get("batch_shape"))
     }
-    if not shapes or len(shapes) < len(found) or any(0 in own.shape for own in shapes.values()):
+    if not shapes or len(shapes) < len(input_layers) or any(0 in like.shape for like in shapes.values()):
         return
 
     def of(names: Names, whole: Collection[str]) -> PyTree:

@@ -78,19 +78,19 @@ def _model(held: _Module, trainable: PyTree) -> Model:
     def both() -> tuple[Sequence[Any], Sequence[Any]]:
         return held.module.trainable_variables, held.module.non_trainable_variables
 
-    def own() -> tuple[PyTree, PyTree]:
+    def trees() -> tuple[PyTree, PyTree]:
         params, rest = (_tree(some, [variable.value for variable in some]) for some in both())
         return params, rest
 
     def make(key: jax.Array, x: PyTree) -> tuple[PyTree, PyTree]:
-        params, rest = jax.tree.map(jnp.copy, own())
+        params, rest = jax.tree.map(jnp.copy, trees())
         return params, rest
 
     def run(params: PyTree, state: PyTree, x: PyTree, switches: Switches) -> tuple[PyTree, PyTree]:
         if switches.mask is not None:
             raise ValueError("mask: the batch norms of Keras do not take the rows that count")
-        for mine, given in zip(own(), (params, state)):
-            check_names(mine, given)
+        for mine, tree in zip(trees(), (params, state)):
+            check_names(mine, tree)
         learned, others = both()
         seeds = itertools.count()
         values = [_at(params, names) for names in _names(learned)]

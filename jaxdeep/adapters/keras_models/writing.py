@@ -130,10 +130,10 @@ def _inputs(draft: _Draft, example: PyTree, floats: bool) -> PyTree:
     def made(path: jax.tree_util.KeyPath, like: jax.ShapeDtypeStruct) -> _Tensor:
         if not like.shape:
             raise ValueError(f"example must have an axis of the batch, got shape {like.shape}")
-        own = jax.tree_util.keystr(path, simple=True, separator="_")
+        input_path = jax.tree_util.keystr(path, simple=True, separator="_")
         dtype = "float32" if floats else str(like.dtype)
         config = {"batch_shape": [None, *like.shape[1:]], "dtype": dtype}
-        name = draft.named(own or "input", 0)
+        name = draft.named(input_path or "input", 0)
         return draft.call(
             name, Written("InputLayer", config), None, jax.ShapeDtypeStruct(like.shape, dtype)
         )
@@ -193,9 +193,10 @@ def _spread(names: Any, x: PyTree) -> dict[str, Any]:
     if isinstance(names, str):
         return {names: x}
     pairs = (
-        (own, x[key]) for key, own in (names.items() if isinstance(names, Mapping) else enumerate(names))
+        (inner_names, x[key])
+        for key, inner_names in (names.items() if isinstance(names, Mapping) else enumerate(names))
     )
-    return {name: one for own, part in pairs for name, one in _spread(own, part).items()}
+    return {name: one for inner_names, part in pairs for name, one in _spread(inner_names, part).items()}
 
 
 def _row(tree: PyTree, i: int) -> PyTree:
@@ -214,7 +215,7 @@ def _joined(draft: _Draft, place: walk.Place, outputs: dict[str, Any], x: PyTree
     else:
         layer = Written("Concatenate", {"axis": traits.join_axis})
         shapes = [one.like for one in several]
-        like = jax.eval_shape(lambda own: jax.numpy.concatenate(own, traits.join_axis), shapes)
+        like = jax.eval_shape(lambda arrays: jax.numpy.concatenate(arrays, traits.join_axis), shapes)
     if len(several) == 1:
         return several[0]
     return draft.call(draft.named(f"{place.path}/{traits.joins}".strip("/"), 0), layer, several, like)
@@ -304,15 +305,15 @@ def _config(
     described = []
     for name in layers:
         layer = draft.layers[name]
-        own = {"name": name, **layer.config}
+        layer_config = {"name": name, **layer.config}
         if layer.class_name != "InputLayer":
-            own = {"trainable": True, "dtype": "float32", **own}
+            layer_config = {"trainable": True, "dtype": "float32", **layer_config}
         calls = [draft.calls[name][number] for owner, number in names if owner == name]
         described.append(
             {
                 "module": "keras.layers",
                 "class_name": layer.class_name,
-                "config": own,
+                "config": layer_config,
                 "registered_name": None,
                 "name": name,
                 "inbound_nodes": [node(taken) for taken in calls if taken is not None],
@@ -329,7 +330,7 @@ def _config(
     def history(one: _Tensor) -> list[Any]:
         return [*names[one.call], 0]
 
-    own = {
+    model_config = {
         "name": "jaxdeep",
         "trainable": True,
         "layers": described,
@@ -339,7 +340,7 @@ def _config(
     return {
         "module": "keras.src.models.functional",
         "class_name": "Functional",
-        "config": own,
+        "config": model_config,
         "registered_name": "Functional",
         "build_config": {"input_shape": None},
     }
@@ -376,8 +377,8 @@ def _check_same(model: Model, params: PyTree, state: PyTree, file: pathlib.Path,
     """Refuse a file that gives other numbers than the model, as a layer written wrong would."""
     expected, _ = model.apply(params, state, x)
     again = from_keras(file)
-    found, _ = again[0].apply(again[1], again[2], x)
-    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found)):
+    outputs, _ = again[0].apply(again[1], again[2], x)
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(outputs)):
         if not np.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True):
             off = float(np.max(np.abs(np.asarray(a) - np.asarray(b))))
             raise ValueError(

@@ -146,8 +146,8 @@ def _conv_transpose(layer: Layer) -> list[Written]:
         **finish,
     }
     kernel = turned(jax.numpy.asarray(layer.params["kernel"]))
-    own = Written(f"Conv{space}DTranspose", config, [kernel, *_found(layer.params, "bias")])
-    return [own, *behind]
+    transposed = Written(f"Conv{space}DTranspose", config, [kernel, *_found(layer.params, "bias")])
+    return [transposed, *behind]
 
 
 def _embedding(layer: Layer) -> list[Written]:
@@ -206,16 +206,16 @@ def _of_function(function: Activation) -> Written:
     """A function as a layer."""
     if (name := name_of(function)) is not None:
         return Written("Activation", {"activation": name})
-    inside, given = unwrapped(function), getattr(function, "keywords", {})
+    inside, keywords = unwrapped(function), getattr(function, "keywords", {})
     plain = isinstance(function, functools.partial) and not function.args
     if inside is function is jax.nn.leaky_relu:
         return Written("LeakyReLU", {"negative_slope": 0.01})
-    if inside is jax.nn.leaky_relu and plain and set(given) == {"negative_slope"}:
-        return Written("LeakyReLU", {"negative_slope": float(given["negative_slope"])})
-    if inside is jax.nn.elu and plain and set(given) <= {"alpha"}:
-        return Written("ELU", {"alpha": float(given["alpha"])})
-    if inside is jax.nn.softmax and plain and set(given) <= {"axis"}:
-        return Written("Softmax", {"axis": given["axis"]})
+    if inside is jax.nn.leaky_relu and plain and set(keywords) == {"negative_slope"}:
+        return Written("LeakyReLU", {"negative_slope": float(keywords["negative_slope"])})
+    if inside is jax.nn.elu and plain and set(keywords) <= {"alpha"}:
+        return Written("ELU", {"alpha": float(keywords["alpha"])})
+    if inside is jax.nn.softmax and plain and set(keywords) <= {"axis"}:
+        return Written("Softmax", {"axis": keywords["axis"]})
     hint = (
         "; functools.partial(jax.nn.gelu, approximate=False) is Keras'" if inside is jax.nn.gelu else ""
     )
@@ -280,7 +280,9 @@ def _zero_padding(layer: Layer) -> list[Written]:
 def _rescale(layer: Layer) -> list[Written]:
     layer.only(low=None, high=None)
     numbers = {name: layer.get(name, default) for name, default in (("scale", 1.0), ("offset", 0.0))}
-    config = {name: list(own) if isinstance(own, tuple) else own for name, own in numbers.items()}
+    config = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in numbers.items()
+    }
     return [Written("Rescaling", config)]
 
 
@@ -291,7 +293,9 @@ def _merge(layer: Layer) -> list[Written]:
 
 def _plain(name: str, **arguments: str) -> Callable[[Layer], list[Written]]:
     """A class whose arguments are numbers by other names."""
-    return lambda layer: [Written(name, {k: layer.number(own) for k, own in arguments.items()})]
+    return lambda layer: [
+        Written(name, {k: layer.number(argument) for k, argument in arguments.items()})
+    ]
 
 
 def _global(name: str) -> Callable[[Layer], list[Written]]:
