@@ -80,13 +80,13 @@ def command(
 # --- arguments of several commands ----------------------------------------------------------------
 
 
-def add_data(parser: Parser, what: str = "") -> None:
+def add_data(parser: Parser, purpose: str = "") -> None:
     """``--data``."""
     sets = (
         "digits (comes with scikit-learn), fashion-mnist (from $JAXDEEP_DATA or downloaded), or "
         "FILE.npz with arrays x and y"
     )
-    parser.option("--data", "digits", str, "NAME", what + sets)
+    parser.option("--data", "digits", str, "NAME", purpose + sets)
 
 
 def add_input(parser: Parser, model: str) -> None:
@@ -112,20 +112,20 @@ def add_batch_size(parser: Parser) -> None:
     parser.option("--batch-size", 32, count, "B", "rows of a batch")
 
 
-def add_seeds(parser: Parser, what: str) -> None:
+def add_seeds(parser: Parser, help: str) -> None:
     """``--seeds``, ``--seed``."""
-    parser.option("--seeds", 3, count, "S", what)
+    parser.option("--seeds", 3, count, "S", help)
     add_seed(parser, "what the seeds are drawn from")
 
 
-def add_seed(parser: Parser, what: str) -> None:
+def add_seed(parser: Parser, help: str) -> None:
     """``--seed``."""
-    parser.option("--seed", 0, seed, "K", what)
+    parser.option("--seed", 0, seed, "K", help)
 
 
-def add_learning_rate(parser: Parser, what: str) -> None:
+def add_learning_rate(parser: Parser, help: str) -> None:
     """``--learning-rate``."""
-    parser.option("--learning-rate", 1e-3, positive, "RATE", what)
+    parser.option("--learning-rate", 1e-3, positive, "RATE", help)
 
 
 def add_optimizer(parser: Parser) -> None:
@@ -263,14 +263,14 @@ def console() -> "Console":
     """Where tables are printed: as wide as the terminal, but not too narrow for them."""
     import rich.console
 
-    found = rich.console.Console(markup=False, emoji=False)
-    found.width = max(found.width, 80) if found.is_terminal else 100
-    return found
+    rich_console = rich.console.Console(markup=False, emoji=False)
+    rich_console.width = max(rich_console.width, 80) if rich_console.is_terminal else 100
+    return rich_console
 
 
-def several(number: int, what: str) -> str:
+def several(number: int, noun: str) -> str:
     """``1 seed``, ``2 seeds``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def about(args: argparse.Namespace, *names: str) -> dict[str, object]:

@@ -69,8 +69,8 @@ def own_folder() -> pathlib.Path:
     folder = _user_cache() / "jaxdeep" / "compiled" / kind
     for path in (folder.parent.parent, folder.parent, folder):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.stat()
-        if hasattr(os, "geteuid") and (found.st_uid != os.geteuid() or found.st_mode & 0o002):
+        status = path.stat()
+        if hasattr(os, "geteuid") and (status.st_uid != os.geteuid() or status.st_mode & 0o002):
             raise PermissionError(f"others may write to {path}")
     return folder
 
@@ -92,8 +92,8 @@ def prune(folder: pathlib.Path, largest: int = LARGEST) -> None:
     entries = []
     for path in folder.glob("*/*-cache"):
         with contextlib.suppress(OSError):  # another process has deleted it
-            found = path.stat()
-            entries.append((found.st_atime, found.st_size, path))
+            status = path.stat()
+            entries.append((status.st_atime, status.st_size, path))
     total = 0
     for _, size, path in sorted(entries, reverse=True):
         total += size

@@ -32,8 +32,8 @@ _QUICK = {"epochs": 5, "budget": 4, "seeds": 6}
 
 def add(commands: arguments.Commands) -> None:
     """Make the command known."""
-    what = "tune optimizers with equal budgets, and say which is best and how sure that is"
-    parser = arguments.command(commands, "compare", _compare, what)
+    summary = "tune optimizers with equal budgets, and say which is best and how sure that is"
+    parser = arguments.command(commands, "compare", _compare, summary)
     read_data.add(parser)
     _add_candidates(parser)
     for flag, (parse, metavar, help) in networks.FLAGS.items():
@@ -158,7 +158,7 @@ def _compare(args: argparse.Namespace, parser: arguments.Parser) -> int:
 def _tell(args: argparse.Namespace, data: Data) -> None:
     """What is compared on what, before it begins."""
     parts = ((data.train, "to train on"), (data.validation, "to tune by"), (data.test, "to judge by"))
-    rows = ", ".join(f"{len(part[1]):,} {what}" for part, what in parts)
+    rows = ", ".join(f"{len(part[1]):,} {purpose}" for part, purpose in parts)
     lines = [f"{args.data}: {data.task}; rows: {rows}", *(f"! {note}" for note in data.notes)]
     if args.quick:
         lines.append("--quick: few trials, seeds and epochs; a rough answer, not one to build on")

@@ -51,12 +51,12 @@ def _find(args: argparse.Namespace, parser: arguments.Parser) -> int:
         parser.error(f"argument --steps: must be at least {_FEWEST_STEPS}, got {args.steps}")
     data = arguments.load_data(args, parser)
     arguments.make_out(args, parser, _FILES)
-    found = _tests(data, args)
-    suggestions = np.asarray(found.suggestion, float)
+    tests = _tests(data, args)
+    suggestions = np.asarray(tests.suggestion, float)
     order = np.argsort(suggestions)  # NaN last
     usable = int(np.isfinite(suggestions).sum())
     middle = int(order[(max(usable, 1) - 1) // 2])  # a run of its own, for an even number too
-    one = found._replace(**{name: values[middle] for name, values in found._asdict().items()})
+    one = tests._replace(**{name: values[middle] for name, values in tests._asdict().items()})
     suggestion = float(suggestions[middle])
 
     picture, everything = (args.out / name for name in _FILES)
@@ -66,18 +66,18 @@ def _find(args: argparse.Namespace, parser: arguments.Parser) -> int:
     measured = {
         "suggestion": suggestion,
         "suggestions": suggestions.tolist(),
-        "steps_done": found.steps.tolist(),
-        "learning_rates": found.learning_rates[0].tolist(),
-        "losses": found.losses.tolist(),
-        "smoothed": found.smoothed.tolist(),
+        "steps_done": tests.steps.tolist(),
+        "learning_rates": tests.learning_rates[0].tolist(),
+        "losses": tests.losses.tolist(),
+        "smoothed": tests.smoothed.tolist(),
     }
     arguments.write_json(everything, {**about, **measured})
     title = f"{args.data}, {args.optimizer}"
     drawn = arguments.write_picture(picture, "learning_rate", one, title=title)
     if usable:
-        each = ", ".join(f"{suggestions[i]:.2g}" for i in order[:usable])
+        rates = ", ".join(f"{suggestions[i]:.2g}" for i in order[:usable])
         print(f"suggested learning rate: {suggestion:.2g}")
-        print(f"{title}, batch {args.batch_size}, {arguments.several(args.seeds, 'seed')}: {each}")
+        print(f"{title}, batch {args.batch_size}, {arguments.several(args.seeds, 'seed')}: {rates}")
         print(
             f"try it: python -m jaxdeep compare --data {args.data} --batch-size {args.batch_size} "
             f"--optimizers {args.optimizer}:{suggestion:.2g}"

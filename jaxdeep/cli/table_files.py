@@ -84,19 +84,19 @@ def read(args: argparse.Namespace) -> Table:
         rows.update(_parted(targets, args, notes))
         return rows["training"]
 
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "kinds": kinds,
         "null": [*tables.NULLS, *args.null] if args.null else None,
         "min_frequency": args.min_frequency if args.min_frequency > 1 else None,
     }
-    fitted = {name: value for name, value in given.items() if value}
+    fitted = {name: value for name, value in options.items() if value}
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", UserWarning)
         source = source_of(args.data, tables.NULLS)
         for flag, named in (("--kinds", [name for name, _ in args.kinds]), ("--drop", args.drop)):
             _check_named(flag, named, source.names)
         columns = tables.fit(args.data, args.target, **fitted, rows=training, standardize_target="auto")
-        found = encoding.apart(encoding.blocks(columns, args.data, None, targets=True), rows)
+        encoded = encoding.apart(encoding.blocks(columns, args.data, None, targets=True), rows)
     # of other columns the notes below the summary say it, too
     notes += [said for warning in warned if (said := str(warning.message)).startswith("target ")]
     if columns.target is not None and columns.target.standardized:
@@ -105,7 +105,7 @@ def read(args: argparse.Namespace) -> Table:
             "float32 cannot tell the numbers of the target: losses and errors are in its standard "
             f"deviations of {columns.target.std:g}; predict gives numbers in the unit of the table"
         )
-    parts = {name: (part.inputs, part.targets) for name, part in found.items()}
+    parts = {name: (part.inputs, part.targets) for name, part in encoded.items()}
     return Table(columns, parts, notes, rows, fitted)
 
 
@@ -155,8 +155,8 @@ def _parted(targets: np.ndarray, args: argparse.Namespace, notes: list[str]) -> 
             f"argument --data: {args.data} has too few rows{left}: of {len(numbers)} "
             + " and ".join(f"a share of {share:g} is for --{part}" for part, share in shares.items())
         )
-    found = datasets.split(numbers, (None, *shares.values()), stratify=labels, seed=args.seed)
-    parts = dict(zip(("training", *shares), found))
+    drawn = datasets.split(numbers, (None, *shares.values()), stratify=labels, seed=args.seed)
+    parts = dict(zip(("training", *shares), drawn))
     return parts | {"training": np.sort(np.concatenate([parts["training"], always]))}
 
 
@@ -188,7 +188,7 @@ def in_words_of_the_command(text: str) -> str:
     'declare it (--kinds a=drop b=number)'
     """
     declared = re.compile(r"kinds=\{(.*?)\}")
-    text = declared.sub(lambda found: f"--kinds {_declared(found[1])}", text)
+    text = declared.sub(lambda match: f"--kinds {_declared(match[1])}", text)
     text = re.sub(r'"drop"\s+in\s+kinds=', "--drop", text)
     return text.replace("in kinds=", "in --kinds").replace("in null=", "in --null")
 

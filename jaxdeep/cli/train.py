@@ -35,18 +35,18 @@ def add(commands: arguments.Commands) -> None:
     parser.add_argument("--task", choices=table_files.TASKS, metavar="TASK", help=tasks)
     recipe = f"{' or '.join(_RECIPES)}, as of jd.nn.mlp (default: textbook)"
     parser.add_argument("--recipe", default="textbook", choices=_RECIPES, metavar="NAME", help=recipe)
-    for name, what in (
+    for name, purpose in (
         ("validation", "of which the best epoch is chosen"),
         ("test", "that is measured at the end; 0 for none"),
     ):
-        parser.option(f"--{name}", 0.2, table_files.share, "SHARE", f"share of the rows {what}")
+        parser.option(f"--{name}", 0.2, table_files.share, "SHARE", f"share of the rows {purpose}")
     table_files.add_columns(parser)
-    for flag, type, metavar, what in (
+    for flag, type, metavar, meaning in (
         ("--epochs", arguments.count, "N", "passes over the data"),
         ("--batch-size", arguments.count, "B", "rows of a batch"),
         ("--learning-rate", arguments.positive, "RATE", "learning rate, or the highest"),
     ):
-        parser.add_argument(flag, type=type, metavar=metavar, help=f"{what} (default: the recipe's)")
+        parser.add_argument(flag, type=type, metavar=metavar, help=f"{meaning} (default: the recipe's)")
     arguments.add_seed(parser, "what parts, parameters and batches are drawn from")
     arguments.add_out(parser, "train")
 

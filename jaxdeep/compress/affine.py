@@ -60,8 +60,8 @@ class Affine(NamedTuple):
 
     def map(self, function: Callable[[Values], Values], **changes: Any) -> "Affine":
         """With a function of one example's array applied to both."""
-        each = stacked(function, self.stack)
-        return self._replace(scale=each(self.scale), shift=each(self.shift), **changes)
+        over_stack = stacked(function, self.stack)
+        return self._replace(scale=over_stack(self.scale), shift=over_stack(self.shift), **changes)
 
 
 def stacked(function: Callable[..., Any], stack: int) -> Callable[..., Any]:
@@ -70,13 +70,13 @@ def stacked(function: Callable[..., Any], stack: int) -> Callable[..., Any]:
         return function
     deeper = stacked(function, stack - 1)
 
-    def each(*arrays: Values) -> PyTree:
+    def mapped(*arrays: Values) -> PyTree:
         if library(*arrays) is jnp:
             return jax.vmap(deeper)(*arrays)
         results = [deeper(*(a[i] for a in arrays)) for i in range(len(arrays[0]))]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *results)
 
-    return each
+    return mapped
 
 
 def library(*arrays: Values) -> Any:

@@ -145,8 +145,8 @@ def _as_exported(x: PyTree, exported: jax.export.Exported) -> PyTree:
     structure: Any = jax.tree.structure(((arrays,), {}))
     if structure != exported.in_tree:
         (wanted,), _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
-        given = jax.tree.map(lambda a: jax.typeof(jnp.asarray(a)), arrays)
-        raise ValueError(f"x must have the structure that was exported, {wanted}, got {given}")
+        x_types = jax.tree.map(lambda a: jax.typeof(jnp.asarray(a)), arrays)
+        raise ValueError(f"x must have the structure that was exported, {wanted}, got {x_types}")
 
     def as_meant(leaf: Any, aval: Any) -> Any:
         whole = not jnp.issubdtype(leaf.dtype, jnp.floating)

@@ -77,11 +77,11 @@ def fold_batch_norm(
     check_models("fold_batch_norm", {"model": model})
     _checks.check_flag("partial", partial)
     check_fit(model, params, state)
-    found, reasons = _folded(Part((), model, params, state), 0, None)
+    folded, reasons = _folded(Part((), model, params, state), 0, None)
     if reasons and not partial:
         listed = "; ".join(f"{path or 'the model'}: {reason}" for path, reason in reasons.items())
         raise ValueError(f"fold_batch_norm cannot fold {listed}. partial=True leaves it in place")
-    return found.layer, found.params, found.state
+    return folded.layer, folded.params, folded.state
 
 
 class Part(NamedTuple):
@@ -118,9 +118,9 @@ def _reduced(links: Chain, stack: int, rank: int | None) -> tuple[Chain, Reasons
     chain: Chain = []
     reasons = Reasons()
     for link in links:
-        part, found = _inside(link, stack, _rank(chain, stack, rank))
+        part, part_reasons = _inside(link, stack, _rank(chain, stack, rank))
         chain.append(part)
-        reasons |= found
+        reasons |= part_reasons
     going = True
     while going:
         going, left = False, Reasons()
@@ -143,8 +143,8 @@ def _graph(whole: Part, stack: int, rank: int | None) -> tuple[Part, Reasons]:
         links = {name: whole.inside(around.below(name)) for name in names}
         first = (names[0], wires.inputs) in wires.calls.values()
         chain = [link for part in links.values() for link in _links(part)]
-        chain, found = _reduced(chain, stack, rank if first else None)
-        reasons |= found
+        chain, chain_reasons = _reduced(chain, stack, rank if first else None)
+        reasons |= chain_reasons
         for name, part in links.items():
             parts[name] = _joined(part, chain)
             if part.layer.traits.norm is not None and parts[name].layer.kind == "serial":
@@ -227,8 +227,8 @@ def _inside(part: Part, stack: int, rank: int | None) -> tuple[Part, Reasons]:
         return _graph(part, stack, rank)
     if traits.reuses and traits.times is None:  # several inputs
         rank = None
-    found = [_folded(p, stack + traits.stacked, rank) for p in _parts(part)]
-    return _made(part, [p for p, _ in found]), {k: v for _, r in found for k, v in r.items()}
+    folded = [_folded(p, stack + traits.stacked, rank) for p in _parts(part)]
+    return _made(part, [p for p, _ in folded]), {k: v for _, r in folded for k, v in r.items()}
 
 
 def _hidden_statistics(state: PyTree) -> bool:
@@ -295,7 +295,7 @@ def _with_behind(part: Part, a: Affine) -> Part | None:
         shares = _shares(part, a)
     else:
         return None
-    return _made(part, [_branch(p, own, backwards=True) for p, own in zip(_parts(part), shares)])
+    return _made(part, [_branch(p, share, backwards=True) for p, share in zip(_parts(part), shares)])
 
 
 def _with_before(part: Part, a: Affine) -> Part | None:
@@ -384,8 +384,8 @@ def _rank(chain: Chain, stack: int, rank: int | None) -> int | None:
     """Number of axes behind a chain, from that in front of it; None if not known."""
     for part in chain:
         traits = part.layer.traits
-        if (own := _rank_of(part, stack)) is not None:
-            rank = own
+        if (part_rank := _rank_of(part, stack)) is not None:
+            rank = part_rank
         elif traits.joins in ("sum", "concatenate") or traits.times is not None:
             rank = _rank(_links(_parts(part)[0]), stack + traits.stacked, rank)
         else:
@@ -396,8 +396,8 @@ def _rank(chain: Chain, stack: int, rank: int | None) -> int | None:
 def _rank_behind(chain: Chain, stack: int) -> int | None:
     """Number of axes in front of a chain, from the first convolution in it."""
     for part in chain:
-        if (own := _rank_of(part, stack)) is not None:
-            return own
+        if (part_rank := _rank_of(part, stack)) is not None:
+            return part_rank
         if part.layer.traits.axes is not same_axes:
             return None
     return None

@@ -90,10 +90,10 @@ def export_onnx(
     try:
         proto = _compared(_traced(model, params, state, x, options), x, options)
     except _Refused as error:
-        found = _layer_at_fault(model, params, state, x, options)
-        place, reason = (None, error) if found is None else found
-        what = "the model" if place is None else f"layer {place.name} ({place.layer!r})"
-        raise ValueError(f"{what} cannot be exported to ONNX: {reason}") from error
+        fault = _layer_at_fault(model, params, state, x, options)
+        place, reason = (None, error) if fault is None else fault
+        name = "the model" if place is None else f"layer {place.name} ({place.layer!r})"
+        raise ValueError(f"{name} cannot be exported to ONNX: {reason}") from error
     write(file, proto.SerializeToString())
     return proto
 
@@ -164,10 +164,10 @@ def _compared(traced: _Traced, x: PyTree, options: _Options) -> Any:
         )
         for n in rows if options.batch_size is None else {options.batch_size}:
             inputs = [_example(leaf, n) for leaf in jax.tree.leaves(x)]
-            given = session.run(None, dict(zip(traced.inputs, inputs)))
+            outputs = session.run(None, dict(zip(traced.inputs, inputs)))
             with jax.default_matmul_precision("highest"):
                 wanted = jax.device_get(jax.jit(traced.function)(*inputs))
-            for name, a, b in zip(traced.outputs, given, wanted):
+            for name, a, b in zip(traced.outputs, outputs, wanted):
                 _check_same(name, a, b, options.tolerance)
     except _Refused:
         raise
@@ -230,20 +230,21 @@ def _example(leaf: Any, rows: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=shape).astype(leaf.dtype)
 
 
-def _check_same(name: str, given: np.ndarray, wanted: np.ndarray, tolerance: float) -> None:
-    if given.shape != wanted.shape or given.dtype != wanted.dtype:
+def _check_same(name: str, output: np.ndarray, wanted: np.ndarray, tolerance: float) -> None:
+    if output.shape != wanted.shape or output.dtype != wanted.dtype:
         raise _Refused(
-            f"ONNX Runtime gives {given.dtype}{given.shape} for {name}, JAX {wanted.dtype}{wanted.shape}"
+            f"ONNX Runtime gives {output.dtype}{output.shape} for {name}, "
+            f"JAX {wanted.dtype}{wanted.shape}"
         )
     if not jnp.issubdtype(wanted.dtype, jnp.floating):
-        same = given == wanted
+        same = output == wanted
     else:
         finite = np.abs(wanted[np.isfinite(wanted)])
         scale = float(finite.max(initial=0.0)) or 1.0
-        same = np.isclose(given, wanted, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
+        same = np.isclose(output, wanted, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
     if not np.all(same):
         at = tuple(int(i) for i in np.argwhere(~np.asarray(same))[0])
-        raise _Refused(f"ONNX Runtime gives {given[at]:.6g} for {name}{list(at)}, JAX {wanted[at]:.6g}")
+        raise _Refused(f"ONNX Runtime gives {output[at]:.6g} for {name}{list(at)}, JAX {wanted[at]:.6g}")
 
 
 def _first_line(error: Exception) -> str:
@@ -292,24 +293,24 @@ def _pool_over_space(graph: Any) -> None:
         for attribute in node.attribute:
             if attribute.type == AttributeProto.GRAPH:
                 _pool_over_space(attribute.g)
-        own = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        window = own.get("kernel_shape", [])
+        settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        window = settings.get("kernel_shape", [])
         if node.op_type != "MaxPool" or len(window) < 4 or (window[0], window[-1]) != (1, 1):
             nodes.append(node)
             continue
         axes, out = len(window), node.output[0]
-        own["kernel_shape"] = window[1:-1]
-        for name in {"strides", "dilations"} & own.keys():
-            own[name] = own[name][1:-1]
-        if "pads" in own:
-            own["pads"] = own["pads"][1 : axes - 1] + own["pads"][axes + 1 : -1]
+        settings["kernel_shape"] = window[1:-1]
+        for name in {"strides", "dilations"} & settings.keys():
+            settings[name] = settings[name][1:-1]
+        if "pads" in settings:
+            settings["pads"] = settings["pads"][1 : axes - 1] + settings["pads"][axes + 1 : -1]
         front = helper.make_tensor(f"{out}_front", 7, [2], [0, 1])  # int64
         graph.initializer.append(front)
         space = list(range(1, axes - 1))
         steps: tuple[tuple[str, list[str] | None, dict[str, Any]], ...] = (
             ("Squeeze", [node.input[0], front.name], {}),
             ("Transpose", None, {"perm": [0, axes - 1, *space]}),
-            ("MaxPool", None, own),
+            ("MaxPool", None, settings),
             ("Transpose", None, {"perm": [0, *(axis + 1 for axis in space), 1]}),
             ("Unsqueeze", [f"{out}_3", front.name], {}),
         )

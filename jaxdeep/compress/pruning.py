@@ -349,8 +349,8 @@ def _curve(
         def add(total: PyTree, batch: tuple[PyTree, ...]) -> tuple[PyTree, None]:
             x, y, *weights = batch
             outputs, _ = model.apply(pruned, state, x)
-            each = [w if streams else w != 0 for w in weights]
-            return counted.update(total, outputs, y, *each), None
+            row_weights = [w if streams else w != 0 for w in weights]
+            return counted.update(total, outputs, y, *row_weights), None
 
         total, _ = jax.lax.scan(add, counted.init(), batches)
         return counted.compute(total if whole == n else add(total, rest)[0])

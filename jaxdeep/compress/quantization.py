@@ -90,15 +90,15 @@ def quantize(
         if chosen is not None and leaf not in chosen:
             return layer
         done.add(leaf)
-        own = walk.at(params, place.keys)
-        w = own[weights]
+        layer_params = walk.at(params, place.keys)
+        w = layer_params[weights]
         if not isinstance(w, jax.core.Tracer) and not np.isfinite(np.asarray(w, np.float64)).all():
             raise ValueError(f"{leaf} must be finite to be quantised")
         if linear is not None and linear.looks_up:
             small = dict(zip((weights, "scale"), rounded(w, -1)))
         else:
             small = doubly_rounded(w, len(place.stacked))
-        qparams = walk.put(qparams, place.keys, {**own, **small})
+        qparams = walk.put(qparams, place.keys, {**layer_params, **small})
         without = initialisers(layer.kind)
         config = {name: value for name, value in layer.config.items() if name not in without}
         return build(f"quantized_{layer.kind}", config)
@@ -152,7 +152,7 @@ def _dequantized(qparams: PyTree, dtype: DTypeLike | None) -> PyTree:
         factors, shape = qparams[scale], [1] * wide.ndim
         shape[: factors.ndim - 1], shape[axis] = factors.shape[:-1], factors.shape[-1]
         wide = wide * jnp.reshape(factors, shape)
-    kept = {n: own for n, own in qparams.items() if n not in _SCALES[name]}
+    kept = {n: leaf for n, leaf in qparams.items() if n not in _SCALES[name]}
     return {**kept, name: wide if dtype is None else wide.astype(dtype)}
 
 

@@ -39,14 +39,14 @@ def best_script(answer: Comparison, question: Question, args: argparse.Namespace
     by_fit = is_own and schedule in ("constant", "performance")
     passed = {
         "validation": "validation",
-        **{name: own.code for name, own in setup.also.items()},
+        **{name: written.code for name, written in setup.also.items()},
         "epochs": str(args.epochs),
         "batch_size": str(answer.about["batch_size"]),
     }
     if (plateau := plateau_of(schedule, f"val_{answer.metric}", answer.mode, args.epochs)) is not None:
         how = [f"{name}={code(getattr(plateau, name))}" for name in ("patience", "monitor", "mode")]
         passed["plateau"] = called("jd.train.ReduceOnPlateau", how)
-    values = {name: code(own) if by_fit else f"hp[{code(name)}]" for name, own in point.items()}
+    values = {name: code(setting) if by_fit else f"hp[{code(name)}]" for name, setting in point.items()}
     if _RATE in values:
         steps = answer.plan.steps_of(answer.plan.built({**point, COLUMN: label}))
         values[_RATE] = calls(schedule, values[_RATE], steps) or values[_RATE]
@@ -76,14 +76,14 @@ print("test", {metric}, value, "as reported" if value == REPORTED else f"and not
 
 
 def _fitted(passed: Mapping[str, str], optimizer: str, seed: int) -> str:
-    own = {"optimizer": optimizer, **passed, "key": f"jax.random.fold_in(seeds, {seed})"}
-    result = called("jd.fit", ["model", "train", *_named(own)])
+    arguments = {"optimizer": optimizer, **passed, "key": f"jax.random.fold_in(seeds, {seed})"}
+    result = called("jd.fit", ["model", "train", *_named(arguments)])
     return f"result = {result}\nmeasured = result.evaluate(test)"
 
 
 def _swept(passed: Mapping[str, str], optimizer: str, point: Mapping[str, Any], seed: int) -> str:
-    own = {"model": "model", "data": "train", **passed, "seeds": str(seed + 1), "key": "seeds"}
-    table = called("jd.sweep", [f"lambda hp: {optimizer}", f"[{code(dict(point))}]", *_named(own)])
+    arguments = {"model": "model", "data": "train", **passed, "seeds": str(seed + 1), "key": "seeds"}
+    table = called("jd.sweep", [f"lambda hp: {optimizer}", f"[{code(dict(point))}]", *_named(arguments)])
     judged = {name: passed[name] for name in ("loss", "metrics", "penalty") if name in passed}
     measured = called("jd.evaluate", ["model", "params", "state", "test", *_named(judged)])
     return f"{_SAME_BITS}\ntable = {table}\nparams, state = table.trained({seed})\nmeasured = {measured}"
@@ -130,13 +130,15 @@ def _build(entrant: Entrant) -> str:
 
 def _imports(entrant: Entrant, optimizer: str, *, from_file: bool) -> str:
     """The imports, and where modules of the user's are."""
-    own = list(dict.fromkeys(t for t in (entrant.optimizer, entrant.network.model) if ":" in t))
-    folders = list(dict.fromkeys(filter(None, map(functions.folder_of, own))))
+    user_functions = list(
+        dict.fromkeys(t for t in (entrant.optimizer, entrant.network.model) if ":" in t)
+    )
+    folders = list(dict.fromkeys(filter(None, map(functions.folder_of, user_functions))))
     lines = [*(["import pathlib"] if from_file else []), *(["import sys"] if folders else [])]
     lines += [*([""] if lines else []), "import jax", *(["import numpy as np"] if from_file else [])]
     lines += ["import optax"] if "optax." in optimizer else []
     lines += ["", "import jaxdeep as jd", ""]
-    if own:
+    if user_functions:
         lines += [f"sys.path.insert(0, {code(folder)})" for folder in folders]
-        lines += [*dict.fromkeys(f"import {text.partition(':')[0]}" for text in own), ""]
+        lines += [*dict.fromkeys(f"import {text.partition(':')[0]}" for text in user_functions), ""]
     return "\n".join(lines)

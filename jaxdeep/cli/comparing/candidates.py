@@ -43,11 +43,11 @@ def optimizers_of(text: str) -> tuple[str, ...]:
     Raises:
       ValueError: one that is named twice, or with a rate.
     """
-    found = tuple(map(str.strip, text.split(",")))
-    if not all(found):
+    names = tuple(map(str.strip, text.split(",")))
+    if not all(names):
         raise ValueError(f"argument --optimizers: must be names between commas, got {text!r}")
-    for name in found:
-        if found.count(name) > 1:
+    for name in names:
+        if names.count(name) > 1:
             raise ValueError(f"argument --optimizers: {name!r} is named twice")
         first, colon, second = name.partition(":")
         if colon and second and not second.isidentifier():
@@ -55,7 +55,7 @@ def optimizers_of(text: str) -> tuple[str, ...]:
                 f"argument --optimizers: {name!r} is no MODULE:FUNCTION; rates are tuned, and --set "
                 f"{first}.learning_rate={second} fixes one"
             )
-    return found
+    return names
 
 
 def entrants(
@@ -88,14 +88,14 @@ def entrants(
         if one.candidate not in short.values():
             hint = nearest(one.candidate, [*short.values()])
             raise one.error(f"no candidate {one.candidate!r}{hint}")
-    found = {}
+    by_label = {}
     for name, values in itertools.product(optimizers, itertools.product(*varied.values())):
         chosen = dict(zip(varied, values))
-        own = networks.changed(
+        varied_network = networks.changed(
             network, {flag: _value(flag, chosen[flag]) for flag in chosen if flag in networks.FLAGS}
         )
-        candidate = _candidate(name, model_of(own))
-        if own.max_norm and name.startswith("schedule_free"):
+        candidate = _candidate(name, model_of(varied_network))
+        if varied_network.max_norm and name.startswith("schedule_free"):
             raise ValueError(
                 f"argument --max-norm: does not go with {name}, whose weights are an average of others"
             )
@@ -111,8 +111,8 @@ def entrants(
         _try_out(candidate, [one.flag for one in changes if one.candidate == short[name]])
         said = [f"{flag}={text}" for flag, text in chosen.items()]
         label = ", ".join(said if said and len(optimizers) == 1 else [short[name], *said])
-        found[label] = Entrant(name, candidate, own)
-    return found
+        by_label[label] = Entrant(name, candidate, varied_network)
+    return by_label
 
 
 def vary(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -124,19 +124,19 @@ def vary(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
     >>> vary(["dropout=0,0.2"])
     {'dropout': ('0', '0.2')}
     """
-    found: dict[str, tuple[str, ...]] = {}
+    varied: dict[str, tuple[str, ...]] = {}
     for text in texts:
         name, _, values = text.partition("=")
         name = "batch-norm" if name == "batch_norm" else name
-        each = tuple(value.strip() for value in values.split(","))
-        if not name or len(each) < 2 or not all(each):
+        choices = tuple(value.strip() for value in values.split(","))
+        if not name or len(choices) < 2 or not all(choices):
             raise ValueError(f"argument --vary: must be NAME=V1,V2,…, got {text!r}")
         if name in _NOT_VARIED:
             raise ValueError(f"argument --vary: all candidates have the same {name}")
-        if name in found or len(set(each)) < len(each):
+        if name in varied or len(set(choices)) < len(choices):
             raise ValueError(f"argument --vary: {text!r} says something twice")
-        found[name] = each
-    return found
+        varied[name] = choices
+    return varied
 
 
 def _value(flag: str, text: str) -> Any:
@@ -151,18 +151,18 @@ def _candidate(name: str, model: Any) -> Candidate:
     """The candidate that is named, with its space checked."""
     if ":" not in name:
         return catalogue.named(name, model=model)
-    given = functions.found(name, "--optimizers")
-    if inspect.isfunction(given) and functions.needs_nothing(given):
-        given = given()
-    if inspect.isfunction(given) or isinstance(given, functools.partial):
-        first = next(iter(inspect.signature(given).parameters), None)
+    candidate = functions.found(name, "--optimizers")
+    if inspect.isfunction(candidate) and functions.needs_nothing(candidate):
+        candidate = candidate()
+    if inspect.isfunction(candidate) or isinstance(candidate, functools.partial):
+        first = next(iter(inspect.signature(candidate).parameters), None)
         if first != "learning_rate":
             raise ValueError(
                 f"argument --optimizers: {name} must be a jaxdeep.comparison.Candidate, a function "
                 "without arguments that returns one, or a function of learning_rate"
             )
-        given = catalogue.of_function(given) or catalogue.of_factory(given)
-    return checked(name.rpartition(":")[2], given)
+        candidate = catalogue.of_function(candidate) or catalogue.of_factory(candidate)
+    return checked(name.rpartition(":")[2], candidate)
 
 
 def _try_out(candidate: Candidate, flags: Sequence[str]) -> None:

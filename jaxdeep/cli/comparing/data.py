@@ -178,10 +178,10 @@ def notes_of(targets: list[np.ndarray], outputs: int) -> list[str]:
     """That labels are numbers of classes, where some have no rows."""
     if targets[0].ndim > 1:
         return []
-    found = np.unique(np.concatenate(targets))
-    if len(found) == outputs:
+    classes = np.unique(np.concatenate(targets))
+    if len(classes) == outputs:
         return []
-    return [f"the labels are numbers of classes, 0 to {outputs - 1}, of which {len(found)} have rows"]
+    return [f"the labels are numbers of classes, 0 to {outputs - 1}, of which {len(classes)} have rows"]
 
 
 def _labels(y: np.ndarray) -> np.ndarray | None:

@@ -42,8 +42,10 @@ def said(error: BaseException, differences: str = "") -> str:
     text = re.sub(where, r"argument --out: \1 \4", text)
     text = text.replace("in use by another sweep", "in use by another comparison")
     if differences:
-        found = f"{_OTHER}: {differences}. {_ASK}"
-        text = re.sub(r"holds (another comparison|another sweep|a sweep whose).*", lambda _: found, text)
+        message = f"{_OTHER}: {differences}. {_ASK}"
+        text = re.sub(
+            r"holds (another comparison|another sweep|a sweep whose).*", lambda _: message, text
+        )
     for words, instead in _OF_SWEEPS.items():
         text = re.sub(words, instead, text)
     text = re.sub(r"^candidates\['(.*?)'\]:? ?", r"argument --optimizers: \1 ", text)

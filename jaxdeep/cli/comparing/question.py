@@ -48,8 +48,10 @@ def question_of(args: argparse.Namespace, data: Data) -> Question:
     varied = candidates.vary(args.vary)
     if "schedule" in varied and args.schedule != "constant":
         raise ValueError("argument --schedule: does not go with --vary schedule=…")
-    given = {flag: getattr(args, flag.replace("-", "_")) for flag in (*networks.FLAGS, "recipe")}
-    network = networks.changed(Network(), {flag: own for flag, own in given.items() if own is not None})
+    settings = {flag: getattr(args, flag.replace("-", "_")) for flag in (*networks.FLAGS, "recipe")}
+    network = networks.changed(
+        Network(), {flag: value for flag, value in settings.items() if value is not None}
+    )
     setups: dict[Network, Setup] = {}
 
     def model_of(network: Network) -> Any:
@@ -67,7 +69,7 @@ def question_of(args: argparse.Namespace, data: Data) -> Question:
 
 def _check_tuned(change: Change, entrants: Mapping[str, Entrant], budget: int) -> None:
     """Refuse bounds of what the budget is too small to tune."""
-    one = next(own for own in entrants.values() if own.short == change.candidate)
+    one = next(entrant for entrant in entrants.values() if entrant.short == change.candidate)
     names = [*one.candidate.space]
     if change.flag != "--space" or not one.candidate.default:
         return
@@ -87,8 +89,8 @@ def _arguments(
 ) -> dict[str, Any]:
     """The arguments of `jaxdeep.compare`."""
     made: dict[Network, dict[str, Any]] = {
-        network: {"model": own.model.value, **{name: one.value for name, one in own.also.items()}}
-        for network, own in setups.items()
+        network: {"model": setup.model.value, **{name: one.value for name, one in setup.also.items()}}
+        for network, setup in setups.items()
     }
     networks_used = list(dict.fromkeys(one.network for one in entrants.values()))
     shared, compared = made[networks_used[0]], {}

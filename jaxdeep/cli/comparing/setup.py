@@ -109,13 +109,13 @@ def _own_model(text: str, outputs: int) -> Written:
     if not isinstance(function.value, Model):
         if not callable(function.value):
             raise ValueError(f"argument --model: {text} must be a function that returns a Model")
-        given = [] if functions.needs_nothing(function.value) else [outputs]
+        passed = [] if functions.needs_nothing(function.value) else [outputs]
         try:
-            inspect.signature(function.value).bind(*given)
+            inspect.signature(function.value).bind(*passed)
         except TypeError as error:
             how = "is called with the number of outputs"
             raise ValueError(f"argument --model: {text} {how}: {error}") from None
-        model = call(function, *given)
+        model = call(function, *passed)
     if not isinstance(model.value, Model):
         raise ValueError(f"argument --model: {text} must return a jaxdeep Model, got {model.value!r}")
     return model
