@@ -122,12 +122,12 @@ def _check_registered(model: Model) -> None:
 def _check_same(place: walk.Place, again: Model) -> None:
     """Refuse a model that its own config does not make again."""
     model = place.layer
-    found = difference(model, again)
-    if found is not None:
+    mismatch = difference(model, again)
+    if mismatch is not None:
         whose = f"jaxdeep's {model.kind!r}" if model.kind in KINDS else "what is registered"
         with _at(place.path):
             raise ValueError(
-                f"{whose} makes another {model.kind!r} of its config {dict(model.config)}: {found}; "
+                f"{whose} makes another {model.kind!r} of its config {dict(model.config)}: {mismatch}; "
                 "put all that it depends on into its config, or give it a kind of its own and register "
                 "what makes it (jd.saving.register)"
             )

@@ -105,7 +105,7 @@ def save(
         )
     needed("safetensors", "saving models", "safetensors", "checkpoint")
     _checks.check_choice("form", form, [*FORMS])
-    own = FORMS[form]
+    layout = FORMS[form]
     directory = _directory(path)
     about: Json = None
     more: PyTree = {}
@@ -113,7 +113,7 @@ def save(
         about, more = described(training, params, state)
     params, state = leaves_of("params", params), leaves_of("state", state)
     if jax.process_index() == 0:
-        check_free(directory, own)
+        check_free(directory, layout)
     architecture = to_config(model)
     document = {
         "format": FORMAT,
@@ -130,7 +130,7 @@ def save(
     arrays = {name: trees.stored(fetched(array)) for name, array in named.items()}
     if jax.process_index() == 0:
         with written(directory):
-            write(directory, document, arrays, own)
+            write(directory, document, arrays, layout)
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 

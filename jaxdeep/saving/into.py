@@ -78,9 +78,9 @@ def load_into(
     trees = {"params": leaves_of("params", params), "state": leaves_of("state", state)}
     for name, tree in trees.items():
         check_leaves(name, tree, real=False)
-    found = leaves_of("arrays", _read(arrays))
-    check_leaves("arrays", found, real=False)
-    named = _renamed(found, rename)
+    by_name = leaves_of("arrays", _read(arrays))
+    check_leaves("arrays", by_name, real=False)
+    named = _renamed(by_name, rename)
     made = filled("load_into", trees, named, strict=strict)
     return made["params"], made["state"]
 
@@ -103,7 +103,7 @@ def filled(
     for i, path in enumerate(paths):
         for name in {_plain(path), *([] if whole else [_plain(path).partition("/")[2]])}:
             known.setdefault(name, []).append(i)
-    found: dict[int, str] = {}
+    array_names: dict[int, str] = {}
     unused, faults = [], []
     for name in named:
         places = known.get(_plain(name), [])
@@ -113,20 +113,20 @@ def filled(
             unused.append(name)
         elif len(places) > 1:
             faults.append(f"{name} may be {' or '.join(paths[i] for i in places)}")
-        elif places[0] in found:
-            faults.append(f"{paths[places[0]]} is filled by {found[places[0]]} and by {name}")
+        elif places[0] in array_names:
+            faults.append(f"{paths[places[0]]} is filled by {array_names[places[0]]} and by {name}")
         else:
-            found[places[0]] = name
+            array_names[places[0]] = name
     values = dict(enumerate(leaves))
-    for i, name in found.items():
+    for i, name in array_names.items():
         fault = _fault(leaves[i], named[name])
         if fault is None:
             values[i] = jnp.asarray(named[name], leaves[i].dtype)
         else:
             faults.append(f"{name} {fault.format(paths[i])}")
-    lacking = [path for i, path in enumerate(paths) if i not in found]
+    lacking = [path for i, path in enumerate(paths) if i not in array_names]
     lines = _listed("of another shape or kind, or ambiguous", faults)
-    if strict or not found:
+    if strict or not array_names:
         lines += _listed("leaves that no array fills", lacking) + _listed("arrays not used", unused)
     if lines:
         raise ValueError(f"{caller} loaded none of the arrays:\n" + "\n".join(lines))

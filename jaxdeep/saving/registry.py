@@ -145,9 +145,10 @@ def name_of(function: Function) -> dict[str, str] | None:
         if thing is function:
             return {"registered": name}
     for place in (*_FUNCTIONS, *FACTORIES):
-        found = _public(place)
-        own = getattr(function, "__name__", "")
-        names = [own] if found.get(own) is function else [n for n, f in found.items() if f is function]
+        public = _public(place)
+        own_name = getattr(function, "__name__", "")
+        names = [name for name, public_function in public.items() if public_function is function]
+        names = [own_name] if public.get(own_name) is function else names
         if names:
             return {"function": f"{place}.{names[0]}"}
     return None
@@ -251,11 +252,11 @@ def multi_steps(thing: Any) -> dict[str, Any] | None:
     steps: Any = getattr(thing.init, "__self__", None) if is_pair else thing
     if type(steps) is not optax.MultiSteps or (is_pair and thing != steps.gradient_transformation()):
         return None
-    own: dict[str, Any] = {name.lstrip("_"): value for name, value in vars(steps).items()}
-    inner = own.get("opt", optax.identity())
+    attributes: dict[str, Any] = {name.lstrip("_"): value for name, value in vars(steps).items()}
+    inner = attributes.get("opt", optax.identity())
     arguments = {"opt": _unwrapped(inner.init, inner.update)}
     for name in ("every_k_schedule", "use_grad_mean", "should_skip_update_fn", "accumulator_dtype"):
-        value: Any = own.get(name)
+        value: Any = attributes.get(name)
         if _is_made(value) and _maker(value) == "MultiSteps.__init__":  # of a number, or of the default
             value = remembered(value).get(name)
         arguments[name] = value
@@ -287,11 +288,11 @@ def optimizer_with(tx: object, maker: str) -> str | None:
     """
     name, makers = maker.rpartition(".")[2], _makers(tx, [])
     for place in ("optax", "optax.contrib"):
-        for own, factory in _public(place).items():
-            if f"scale_by_{own}" in makers and isinstance(factory, types.FunctionType):
-                used = {own, *factory.__code__.co_names, *_makers(factory.__defaults__, [])}
+        for optimizer, factory in _public(place).items():
+            if f"scale_by_{optimizer}" in makers and isinstance(factory, types.FunctionType):
+                used = {optimizer, *factory.__code__.co_names, *_makers(factory.__defaults__, [])}
                 if name in used:
-                    return f"{place}.{own}"
+                    return f"{place}.{optimizer}"
     return None
 
 
@@ -302,14 +303,14 @@ def _makers(value: object, seen: list[object]) -> set[str]:
     seen.append(value)
     match value:
         case types.FunctionType():
-            parts, own = list(remembered(value).values()), {_maker(value)}
+            parts, makers = list(remembered(value).values()), {_maker(value)}
         case Mapping():
-            parts, own = list(value.values()), set()
+            parts, makers = list(value.values()), set()
         case tuple() | list():
-            parts, own = list(value), set()
+            parts, makers = list(value), set()
         case _:
             return set()
-    return own.union(*(_makers(part, seen) for part in parts))
+    return makers.union(*(_makers(part, seen) for part in parts))
 
 
 def _maker(function: types.FunctionType) -> str:
@@ -349,8 +350,8 @@ def _arguments(factory: Function, made: tuple[types.FunctionType, ...]) -> dict[
     """The arguments of the factory that are not at their defaults, as far as the closures know them."""
     known: dict[str, Any] = {}
     for closure in made:  # ``def init(key, shape, dtype=dtype)`` remembers too
-        own = inspect.signature(closure).parameters.values()
-        known |= {parameter.name: parameter.default for parameter in own} | remembered(closure)
+        parameters = inspect.signature(closure).parameters.values()
+        known |= {parameter.name: parameter.default for parameter in parameters} | remembered(closure)
     arguments = {}
     for name, parameter in inspect.signature(factory).parameters.items():
         value = known.get(name, inspect.Parameter.empty)

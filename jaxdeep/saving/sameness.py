@@ -38,10 +38,10 @@ def _difference(a: object, b: object, where: str, seen: dict[tuple[int, int], An
     if parts is None or others is None:
         return None if _alike(a, b) else f"{where} is {short(a)} and {short(b)}"
     # where the first parts are equal there are the same further ones, so that zip() leaves none out
-    found = (
+    differences = (
         _difference(part, other, name or where, seen) for (name, part), (_, other) in zip(parts, others)
     )
-    return next((text for text in found if text is not None), None)
+    return next((text for text in differences if text is not None), None)
 
 
 def _parts(value: object) -> list[tuple[str, Any]] | None:
@@ -49,16 +49,18 @@ def _parts(value: object) -> list[tuple[str, Any]] | None:
     match value:
         case Model():
             names = tuple(value.layers)  # the layers themselves are compared alone
-            own = {name: getattr(value, name) for name in ("init", "apply", "stochastic", "loops")}
-            return [("the kind", value.kind), ("layers", names), *own.items()]
+            attributes = {
+                name: getattr(value, name) for name in ("init", "apply", "stochastic", "loops")
+            }
+            return [("the kind", value.kind), ("layers", names), *attributes.items()]
         case types.FunctionType():
-            own = remembered(value)
+            variables = remembered(value)
             return [
                 ("", f"{value.__module__}.{value.__qualname__}"),
-                ("remembered", tuple(own)),
+                ("remembered", tuple(variables)),
                 ("defaults", value.__defaults__),
                 ("defaults", value.__kwdefaults__),
-                *own.items(),
+                *variables.items(),
             ]
         case functools.partial():
             return [("", value.func), ("arguments", value.args), ("", value.keywords)]
@@ -75,13 +77,13 @@ def _parts(value: object) -> list[tuple[str, Any]] | None:
 
 def remembered(function: types.FunctionType) -> dict[str, Any]:
     """The variables that a function closes over, by name."""
-    found = {}
+    variables = {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
         try:
-            found[name] = cell.cell_contents
+            variables[name] = cell.cell_contents
         except ValueError:  # not filled yet
             continue
-    return found
+    return variables
 
 
 def _alike(a: object, b: object) -> bool:

@@ -67,8 +67,8 @@ def described(training: Mapping[str, Any], params: PyTree, state: PyTree) -> tup
     by_path = dict(zip(leaf_paths(ts.opt_state), jax.tree.leaves(ts.opt_state)))
     arrays: dict[str, PyTree] = {"step": ts.step, "key": ts.key, "opt_state": by_path}
     for name, tree in (("params", params), ("state", state)):
-        if not _are_same(tree, own := getattr(ts, name)):
-            arrays[name] = own
+        if not _are_same(tree, trained := getattr(ts, name)):
+            arrays[name] = trained
     about = {name: trees.skeleton(tree, f"{PREFIX}{name}") for name, tree in arrays.items()}
     return {"arguments": arguments, "train_state": about}, arrays
 
@@ -95,14 +95,14 @@ def restored(about: Json, params: PyTree, state: PyTree, arrays: Mapping[str, np
         return arguments
     try:
         like = {n: trees.like(node, f"{PREFIX}{n}") for n, node in about["train_state"].items()}
-        found = {"params": params, "state": state, **trees.filled({_ROOT: like}, arrays)[_ROOT]}
+        fields = {"params": params, "state": state, **trees.filled({_ROOT: like}, arrays)[_ROOT]}
         optimizer = only(arguments["optimizer"], arguments.get("trainable"))
-        made = jax.eval_shape(optimizer.init, found["params"])
-        by_path = found.pop("opt_state")
+        made = jax.eval_shape(optimizer.init, fields["params"])
+        by_path = fields.pop("opt_state")
         if set(by_path) != set(paths := leaf_paths(made)):
             raise ValueError("the optimizer's state there is that of another optimizer")
         leaves = [by_path[path] for path in paths]
-        ts = TrainState(opt_state=jax.tree.unflatten(jax.tree.structure(made), leaves), **found)
+        ts = TrainState(opt_state=jax.tree.unflatten(jax.tree.structure(made), leaves), **fields)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"training does not describe a train state: {error!r}") from error
     check_going_on(arguments["optimizer"], ts, arguments.get("trainable"))
@@ -165,14 +165,17 @@ def _decoded(name: str, node: Json) -> Any:
 def _check_of_model(ts: TrainState, params: PyTree, state: PyTree) -> None:
     """Refuse a train state whose parameters and state are not like those of the model."""
     for name, tree in (("params", params), ("state", state)):
-        own, given = ({path: jnp.shape(leaf) for path, leaf in zip(leaf_paths(t), jax.tree.leaves(t))}
-                      for t in (tree, getattr(ts, name)))  # fmt: skip
-        odd = next((path for path in {**own, **given} if own.get(path) != given.get(path)), None)
+        model_shapes, run_shapes = (
+            {path: jnp.shape(leaf) for path, leaf in zip(leaf_paths(t), jax.tree.leaves(t))}
+            for t in (tree, getattr(ts, name))
+        )
+        paths = {**model_shapes, **run_shapes}
+        odd = next((path for path in paths if model_shapes.get(path) != run_shapes.get(path)), None)
         if odd is not None:
-            what = [shapes.get(odd, "absent") for shapes in (given, own)]
+            shown = [shapes.get(odd, "absent") for shapes in (run_shapes, model_shapes)]
             raise ValueError(
-                f"training holds a train_state of another model: its {name}[{odd!r}] is {what[0]}, and "
-                f"that of the model is {what[1]}; pass result.training of the run that the model is of"
+                f"training holds a train_state of another model: its {name}[{odd!r}] is {shown[0]}, and "
+                f"that of the model is {shown[1]}; pass result.training of the run that the model is of"
             )
 
 

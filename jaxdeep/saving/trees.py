@@ -152,8 +152,8 @@ def filled(like: PyTree, arrays: Mapping[str, np.ndarray]) -> PyTree:
     odd = sorted(set(expected) ^ set(arrays))
     if odd or len(expected) < len(leaves):
         raise ValueError(f"it does not hold the arrays that model.json names; it differs in {odd[:6]}")
-    found = [_restored(name, leaf, arrays[name]) for name, leaf in expected.items()]
-    return jax.tree.unflatten(structure, found)
+    restored = [_restored(name, leaf, arrays[name]) for name, leaf in expected.items()]
+    return jax.tree.unflatten(structure, restored)
 
 
 def _restored(name: str, like: jax.ShapeDtypeStruct, array: np.ndarray) -> jax.Array:

@@ -128,8 +128,8 @@ def _encode_function(function: Any) -> dict[str, Json]:
         return called | positional | _keywords(function.keywords)
     made = registry.factory_of(function)
     if made is not None:
-        factory, given, keywords = made
-        also = {"positional": encode(tuple(given))} if given else {}
+        factory, args, keywords = made
+        also = {"positional": encode(tuple(args))} if args else {}
         return {"made_by": factory} | also | _keywords(keywords)
     if (maker := registry.maker_in_optax(function)) is not None:
         raise InnerError(maker)
@@ -138,16 +138,16 @@ def _encode_function(function: Any) -> dict[str, Json]:
             f"{short(function)} was made by a function that has no name to be saved by; give it one, "
             "here and where the model is loaded: jd.saving.register('name', function)"
         )
-    own = getattr(function, "__name__", "name")
-    own = "name" if own in ("<lambda>", "init", "apply") else own
+    suggested = getattr(function, "__name__", "name")
+    suggested = "name" if suggested in ("<lambda>", "init", "apply") else suggested
     raise ValueError(
         f"{short(function)} has no name to be saved by; give it one, here and where the model is "
-        f"loaded: jd.saving.register({own!r}, function)"
+        f"loaded: jd.saving.register({suggested!r}, function)"
     )
 
 
-def _keywords(given: Mapping[str, object]) -> dict[str, Json]:
-    return {"keywords": {name: encode(value) for name, value in given.items()}} if given else {}
+def _keywords(keywords: Mapping[str, object]) -> dict[str, Json]:
+    return {"keywords": {name: encode(value) for name, value in keywords.items()}} if keywords else {}
 
 
 def _partial(partial: Json, positional: Json = (), keywords: Json = None) -> registry.Function:
@@ -159,11 +159,11 @@ def _made_by(made_by: Json, positional: Json = (), keywords: Json = None) -> reg
     if name and name.rpartition(".")[0] not in registry.FACTORIES:
         raise ValueError(f"{name} makes nothing that is saved")
     factory, arguments = registry.named(made_by), _decoded(keywords)
-    given = decode(list(positional))
+    args = decode(list(positional))
     try:
-        return factory(*given, **arguments)
+        return factory(*args, **arguments)
     except Exception as error:  # whatever a user's factory may raise
-        shown = ", ".join([*map(short, given), *(f"{n}={short(v)}" for n, v in arguments.items())])
+        shown = ", ".join([*map(short, args), *(f"{n}={short(v)}" for n, v in arguments.items())])
         raise ValueError(f"{short(factory)} does not take {shown}: {error}") from error
 
 
@@ -205,10 +205,10 @@ def _part(part: str, of: Json) -> Any:
 
 
 def _instant(instant: str, dtype: str) -> np.datetime64:
-    found = np.dtype(dtype)
-    if found.kind != "M":
+    numpy_dtype = np.dtype(dtype)
+    if numpy_dtype.kind != "M":
         raise TypeError(dtype)
-    return np.asarray(instant, found)[()]  # type: ignore[return-value]
+    return np.asarray(instant, numpy_dtype)[()]  # type: ignore[return-value]
 
 
 def _key(name: Json) -> str | int:

@@ -58,8 +58,8 @@ def pretrained(model: Model, params: PyTree, state: PyTree, *, where: Where | No
     def init(key: Array, x: PyTree) -> Pair:
         fresh, fresh_state = model.init(key, x)
         wanted = None if where is None else mask(fresh, where)
-        new, found = _filled(fresh, params, wanted)
-        if not found:
+        new, count = _filled(fresh, params, wanted)
+        if not count:
             raise ValueError(
                 "pretrained: no parameter of the model has the path and shape of one that is given: "
                 f"{_named(fresh)} here, {_named(params)} given"
@@ -369,10 +369,10 @@ def _chosen(layers: Any, names: list[str], which: str) -> list[str]:
     if isinstance(layers, (str, list, tuple)):
         matched: set[str] = set()
         for glob in [layers] if isinstance(layers, str) else layers:
-            found = [name for name in names if fnmatch.fnmatchcase(name, glob)]
-            if not found:
+            matches = [name for name in names if fnmatch.fnmatchcase(name, glob)]
+            if not matches:
                 raise ValueError(f"layers={glob!r} is no layer; they are {', '.join(names)}")
-            matched.update(found)
+            matched.update(matches)
         return [name for name in names if name in matched]
     layers = _checks.check_count("layers", layers)
     if layers > len(names):
@@ -401,12 +401,14 @@ def _check_given(name: str, tree: PyTree) -> None:
             raise TypeError(f"{place} must be an array, got {leaf!r}")
 
 
-def _filled(fresh: PyTree, given: PyTree, wanted: PyTree, *, strict: bool = True) -> tuple[PyTree, int]:
+def _filled(
+    fresh: PyTree, learned: PyTree, wanted: PyTree, *, strict: bool = True
+) -> tuple[PyTree, int]:
     """A tree with the leaves that are given in place of its own, and how many there were."""
-    known = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(given)}
+    known = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(learned)}
     flat, structure = jax.tree_util.tree_flatten_with_path(fresh)
     choices = [None] * len(flat) if wanted is None else jax.tree.leaves(wanted)
-    leaves, found = [], 0
+    leaves, count = [], 0
     for (path, leaf), choice in zip(flat, choices):
         name = path_name(path)
         old = known.get(name)
@@ -420,8 +422,8 @@ def _filled(fresh: PyTree, given: PyTree, wanted: PyTree, *, strict: bool = True
         if np.iscomplexobj(old) and not np.iscomplexobj(leaf):
             raise TypeError(f"params or state: {name} is complex, and real in the model")
         leaves.append(old if old.dtype == leaf.dtype else old.astype(leaf.dtype))
-        found += 1
-    return jax.tree.unflatten(structure, leaves), found
+        count += 1
+    return jax.tree.unflatten(structure, leaves), count
 
 
 def _loosely(tree: PyTree, where: Where) -> PyTree:

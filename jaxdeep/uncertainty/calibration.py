@@ -298,9 +298,9 @@ def flat(
     Outputs are probabilities or logits, as `name` says. ``both(output)`` makes the outputs ``(N, 2)`` of
     two classes from the output ``(N, 1)`` of class 1. Classes as integers may have a last axis of 1.
     """
-    given = as_array(name, outputs)
-    of_classes = name == "logits" and given.ndim > 1 and given.shape[-1] > 1
-    outputs = on_device(name, from_top(name, given) if of_classes else given)
+    array = as_array(name, outputs)
+    of_classes = name == "logits" and array.ndim > 1 and array.shape[-1] > 1
+    outputs = on_device(name, from_top(name, array) if of_classes else array)
     outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
     y = as_array("labels", labels)
     if outputs.ndim == 0:

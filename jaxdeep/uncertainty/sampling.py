@@ -261,7 +261,7 @@ def split(model: Model) -> tuple[Model, Model]:
         before: dict[str, Model] = {}
         after: dict[str, Model] = {}
         for name, (head, tail) in layers.items():
-            done = any(own.stochastic for own in after.values())
+            done = any(part.stochastic for part in after.values())
             before[name], after[name] = (_SAME, layer.layers[name]) if done else (head, tail)
         return walk.combined(layer, before), walk.combined(layer, after)
 
