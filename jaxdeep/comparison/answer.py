@@ -124,7 +124,9 @@ def answered(plan: Plan, judged: Judged) -> Comparison:
         chosen=MappingProxyType(chosen),
         tuning=judged.tuning,
         final=judged.final,
-        test=MappingProxyType({name: read_only(dict(own)) for name, own in judged.test.items()}),
+        test=MappingProxyType(
+            {name: read_only(dict(by_metric)) for name, by_metric in judged.test.items()}
+        ),
         arrivals=MappingProxyType(arrivals),
         tolerances=MappingProxyType(tolerances),
         cautions=tuple(cautions),
@@ -135,13 +137,17 @@ def answered(plan: Plan, judged: Judged) -> Comparison:
 
 def _values(plan: Plan, judged: Judged) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """The values that are compared, with the worst of all in the place of what diverged."""
-    every_raw = {name: own[plan.metric] for name, own in judged.test.items() if plan.metric in own}
-    diverged = {name: int(np.sum(~np.isfinite(own))) for name, own in every_raw.items()}
-    raw = {name: own for name, own in every_raw.items() if diverged[name] < len(own)}
+    every_raw = {
+        name: by_metric[plan.metric]
+        for name, by_metric in judged.test.items()
+        if plan.metric in by_metric
+    }
+    diverged = {name: int(np.sum(~np.isfinite(by_seed))) for name, by_seed in every_raw.items()}
+    raw = {name: by_seed for name, by_seed in every_raw.items() if diverged[name] < len(by_seed)}
     every = np.concatenate([*raw.values(), np.zeros(0)])
     finite = every[np.isfinite(every)]
     if not finite.size:
         return {}, diverged
     worst = finite.min() if plan.mode == "max" else finite.max()
-    values = {name: np.where(np.isfinite(own), own, worst) for name, own in raw.items()}
-    return {name: read_only(own) for name, own in values.items()}, diverged
+    values = {name: np.where(np.isfinite(by_seed), by_seed, worst) for name, by_seed in raw.items()}
+    return {name: read_only(by_seed) for name, by_seed in values.items()}, diverged

@@ -224,12 +224,12 @@ def named(name: str, *, model: Any = None) -> Candidate:
         return _muon(model)
     if name in _REFUSED:
         raise ValueError(f"candidate {name!r} cannot be compared: {_REFUSED[name]}")
-    if (found := _of_optax(name)) is not None:
-        return found
+    if (candidate := _of_optax(name)) is not None:
+        return candidate
     known = names()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names that optax is about to remove
-        others = [own for module in (optax, optax.contrib) for own in dir(module) if _of_optax(own)]
+        others = [attr for module in (optax, optax.contrib) for attr in dir(module) if _of_optax(attr)]
     hint = nearest(name, [*known, *others])
     raise ValueError(
         f"unknown optimizer {name!r}{hint}; known are {', '.join(known)}, and those of optax by name"
@@ -243,6 +243,10 @@ def of_function(function: Any) -> Candidate | None:
     True
     """
     return next(
-        (own for own in _OWN.values() if isinstance(own.build, Made) and own.build.factory is function),
+        (
+            candidate
+            for candidate in _OWN.values()
+            if isinstance(candidate.build, Made) and candidate.build.factory is function
+        ),
         None,
     )

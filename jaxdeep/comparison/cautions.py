@@ -46,10 +46,10 @@ def cautions_of(
 def _about_parts(plan: Plan) -> Iterator[str]:
     """Test rows that are no test. (Some rows recur by chance where there are few different ones.)"""
     train, validation, test = plan.parts
-    for what, share in zip(("trained on", "tuned by"), shares_seen(test, train, validation)):
+    for use, share in zip(("trained on", "tuned by"), shares_seen(test, train, validation)):
         if share > _SEEN:
             yield (
-                f"{share:.0%} of the test rows stand among those that are {what}, too: what is said of "
+                f"{share:.0%} of the test rows stand among those that are {use}, too: what is said of "
                 "the test does not hold for new rows."
             )
 
@@ -83,7 +83,7 @@ def _about_tuning(plan: Plan, judged: Judged, name: str) -> Iterator[str]:
     point = plan.points[name][judged.chosen[name]]
     for key, space in plan.candidates[name].space.items():
         outside = not contains(space, point[key])  # as only a default is
-        tuned = len({own[key] for own in plan.points[name]}) > 1
+        tuned = len({other[key] for other in plan.points[name]}) > 1
         if tuned and space.bounds and (outside or is_at_edge(space, point[key])):
             low, high = space.bounds
             where = "outside of" if outside else "at the edge of"

@@ -66,11 +66,12 @@ def check_losses(metric: str, built: Mapping[str, Mapping[str, Any]]) -> None:
       built: of each candidate, the arguments of `jaxdeep.fit` that it decides.
     """
     for option in ("loss", "objective", "penalty", "activity") if metric == "loss" else ():
-        own = [name for name, arguments in built.items() if arguments.get(option) is not None]
-        if own:
+        with_option = [name for name, arguments in built.items() if arguments.get(option) is not None]
+        if with_option:
             raise ValueError(
-                f"metric must be one by which all candidates can be judged, and candidates[{own[0]!r}] "
-                f"has a {option} of its own: name another than 'loss', such as one of metrics="
+                "metric must be one by which all candidates can be judged, and "
+                f"candidates[{with_option[0]!r}] has a {option} of its own: name another than 'loss', "
+                "such as one of metrics="
             )
 
 

@@ -32,10 +32,10 @@ def results_of(answer: Record) -> dict[str, Any]:
         "cautions": list(answer.cautions),
         "question": dict(answer.about),
         "candidates": rows,
-        "values": {name: own.tolist() for name, own in answer.values.items()},
+        "values": {name: by_seed.tolist() for name, by_seed in answer.values.items()},
         "test": {
-            name: {metric: values.tolist() for metric, values in own.items()}
-            for name, own in answer.test.items()
+            name: {metric: values.tolist() for metric, values in by_metric.items()}
+            for name, by_metric in answer.test.items()
         },
         "pairs": [pair._asdict() for pair in answer.pairs],
         "tuning": _runs(answer.tuning),
@@ -66,7 +66,7 @@ def trials_csv(answer: Record) -> str:
         for name in scalars(result.history)
         if name not in hyper  # a run's learning rate by epoch
     )
-    tested = dict.fromkeys(name for own in answer.test.values() for name in own)
+    tested = dict.fromkeys(name for by_metric in answer.test.values() for name in by_metric)
     head = ["stage", COLUMN, "seed", *hyper, "ended", "epochs", *metrics]
     head += [*(f"test_{name}" for name in tested), "seconds"]
     text = io.StringIO()
@@ -76,8 +76,10 @@ def trials_csv(answer: Record) -> str:
         for point, result in zip(table.points, table.results):
             line = [stage, point[COLUMN], point["seed"], *(point.get(name, "") for name in hyper)]
             line += [result.ended, result.epochs, *(_cell(result.at_end(name)) for name in metrics)]
-            own = answer.test.get(point[COLUMN], {}) if stage == "final" else {}
-            line += [_cell(own[name][point["seed"]]) if name in own else "" for name in tested]
+            by_metric = answer.test.get(point[COLUMN], {}) if stage == "final" else {}
+            line += [
+                _cell(by_metric[name][point["seed"]]) if name in by_metric else "" for name in tested
+            ]
             writer.writerow([*line, f"{_seconds(result):.3f}"])
     return text.getvalue()
 

@@ -61,26 +61,28 @@ def pairs_of(values: Mapping[str, np.ndarray], mode: str, level: float) -> list[
     order = sorted(values, key=lambda name: -sign * float(np.mean(values[name])))
     seeds = len(next(iter(values.values()), ()))
     test = judged_by(seeds, len(order) * (len(order) - 1) // 2, level)
-    found = []
+    pairs = []
     for better, worse in itertools.combinations(order, 2):
-        each = sign * (values[better] - values[worse])
-        low, high = t_interval(each, level=level)
+        differences = sign * (values[better] - values[worse])
+        low, high = t_interval(differences, level=level)
         error = 2 * _ROUNDED * float(max(np.abs(values[better]).max(), np.abs(values[worse]).max()))
-        found.append(
+        pairs.append(
             Pair(
                 better,
                 worse,
-                difference=float(each.mean()),
+                difference=float(differences.mean()),
                 low=low,
                 high=high,
-                deviation=float(each.std(ddof=1)),
-                p=paired_t_test(each) if test == "t" else sign_flip_test(each, error=error),
+                deviation=float(differences.std(ddof=1)),
+                p=paired_t_test(differences)
+                if test == "t"
+                else sign_flip_test(differences, error=error),
                 adjusted=1.0,
                 superiority=superiority(values[better], values[worse], mode),
             )
         )
-    adjusted = holm([pair.p for pair in found])
-    return [pair._replace(adjusted=float(p)) for pair, p in zip(found, adjusted)]
+    adjusted = holm([pair.p for pair in pairs])
+    return [pair._replace(adjusted=float(p)) for pair, p in zip(pairs, adjusted)]
 
 
 def fewest(tests: int, level: float) -> int:

@@ -66,8 +66,8 @@ def parts_of(data: Any, validation: Any, test: Any, *, seed: int) -> Parts:
     train, *others = split(
         data, (None, *shares.values()), stratify=_labels(data, len(shares) + 1), seed=seed
     )
-    found = dict(zip(shares, others))
-    parts = {name: found[name] if name in found else _given(part, name) for name, part in drawn.items()}
+    taken = dict(zip(shares, others))
+    parts = {name: taken[name] if name in taken else _given(part, name) for name, part in drawn.items()}
     return Parts(train, parts["validation"], parts["test"])
 
 
@@ -84,13 +84,13 @@ def shares_of(data: Any, validation: Any, test: Any) -> dict[str, Any]:
 
 def _drawn(data: Any, validation: Any, test: Any) -> dict[str, Any]:
     """Both parts by name: what was given, or the share of the rows."""
-    given: dict[str, Any] = {"validation": validation, "test": test}
+    parts: dict[str, Any] = {"validation": validation, "test": test}
     if isinstance(data, Dataset):
-        for name, own in (("validation", data.validation), ("test", data.test)):
-            if own is not None and given[name] is not None:
+        for name, in_data in (("validation", data.validation), ("test", data.test)):
+            if in_data is not None and parts[name] is not None:
                 raise ValueError(f"{name} must be left out: the data set has rows for it")
-            given[name] = own if own is not None else given[name]
-    return {name: SHARE if part is None else part for name, part in given.items()}
+            parts[name] = in_data if in_data is not None else parts[name]
+    return {name: SHARE if part is None else part for name, part in parts.items()}
 
 
 def _given(part: Any, name: str) -> PyTree:
@@ -109,12 +109,12 @@ def not_finite(part: PyTree) -> tuple[np.ndarray, np.ndarray]:
     counts = np.asarray(part[2]) != 0 if len(part) > 2 else np.ones(count_examples(part), bool)
 
     def odd(side: PyTree) -> np.ndarray:
-        found = np.zeros(len(counts), bool)
+        is_odd = np.zeros(len(counts), bool)
         for leaf in map(np.asarray, jax.tree.leaves(side)):
             if jnp.issubdtype(leaf.dtype, jnp.floating):
                 wide = leaf.astype(jnp.promote_types(leaf.dtype, np.float32), copy=False)
-                found |= ~np.isfinite(wide).reshape(len(leaf), -1).all(axis=1)
-        return found & counts
+                is_odd |= ~np.isfinite(wide).reshape(len(leaf), -1).all(axis=1)
+        return is_odd & counts
 
     return odd(part[0]), odd(part[1])
 
@@ -126,8 +126,8 @@ def shares_seen(part: PyTree, *others: PyTree) -> tuple[float, ...]:
     >>> shares_seen((x[2:], x[2:]), (x[:4], x[:4]), (x, x))
     (0.5, 1.0)
     """
-    own = [*_rows(part)]
-    return tuple(sum(map(set(_rows(other)).__contains__, own)) / max(len(own), 1) for other in others)
+    rows = [*_rows(part)]
+    return tuple(sum(map(set(_rows(other)).__contains__, rows)) / max(len(rows), 1) for other in others)
 
 
 def _rows(part: PyTree) -> Iterator[bytes]:

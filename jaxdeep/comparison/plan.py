@@ -69,8 +69,8 @@ class Plan:
     @property
     def has_schedule(self) -> bool:
         """Whether any candidate has a schedule, which is as long as a run."""
-        own = (one.schedule or self.schedule for one in self.candidates.values() if one.scheduled)
-        return any(schedule != "constant" for schedule in own)
+        schedules = (one.schedule or self.schedule for one in self.candidates.values() if one.scheduled)
+        return any(schedule != "constant" for schedule in schedules)
 
     def tuned(self, budget: int) -> dict[str, int]:
         """How many hyperparameters of each candidate such a budget tunes."""
@@ -105,11 +105,11 @@ class Plan:
     def _schedules(self) -> str:
         """The schedule in words; those of candidates that have their own."""
         usual = _in_words(self.schedule)
-        each = self.candidates.items()
-        own = {name: _in_words(one.schedule) for name, one in each if one.schedule is not None}
-        if len(own) == len(self.candidates):
+        candidates = self.candidates.items()
+        by_name = {name: _in_words(one.schedule) for name, one in candidates if one.schedule is not None}
+        if len(by_name) == len(self.candidates):
             return "of each candidate"
-        return usual + "".join(f" ({name}: {schedule})" for name, schedule in own.items())
+        return usual + "".join(f" ({name}: {schedule})" for name, schedule in by_name.items())
 
     def built(self, point: Point) -> dict[str, Any]:
         """What is special about a run: the arguments of `jaxdeep.fit` that a point decides."""
@@ -123,13 +123,13 @@ class Plan:
 
         is_scheduled = candidate.scheduled and _RATE in hp
         usual = self.steps_of({})
-        found = built(usual)
-        if (own := self.steps_of(found)) != usual and is_scheduled:  # it has batches of its own
-            found = built(own)
+        arguments = built(usual)
+        if (own_steps := self.steps_of(arguments)) != usual and is_scheduled:  # batches of its own
+            arguments = built(own_steps)
         if candidate.scheduled:
             plateau = plateau_of(schedule, f"val_{self.metric}", self.mode, self.epochs)
-            found = ({} if plateau is None else {"plateau": plateau}) | found
-        return found
+            arguments = ({} if plateau is None else {"plateau": plateau}) | arguments
+        return arguments
 
     def steps_of(self, built: Mapping[str, Any]) -> int:
         """The steps of a run."""
@@ -149,28 +149,28 @@ def built_by(name: str, candidate: Candidate, hp: Mapping[str, Any]) -> dict[str
     Raises:
       ValueError, TypeError: nothing that trains, what all candidates have in common.
     """
-    own = f"candidates[{name!r}]"
+    label = f"candidates[{name!r}]"
     try:
         built = candidate.build(hp)
     except KeyError as error:
         has = ", ".join(hp) or "none"
-        raise ValueError(f"{own} asks for a hyperparameter {error}; it has {has}") from error
+        raise ValueError(f"{label} asks for a hyperparameter {error}; it has {has}") from error
     except Exception as error:  # whatever a user's function raises
         kind = type(error) if isinstance(error, (TypeError, ValueError)) else ValueError
-        raise kind(f"{own} builds nothing of {dict(hp)}: {_said(error)}") from error
-    found = dict(built) if isinstance(built, Mapping) else {"optimizer": built}
-    if not isinstance(found.get("optimizer"), optax.GradientTransformation):
+        raise kind(f"{label} builds nothing of {dict(hp)}: {_said(error)}") from error
+    arguments = dict(built) if isinstance(built, Mapping) else {"optimizer": built}
+    if not isinstance(arguments.get("optimizer"), optax.GradientTransformation):
         raise TypeError(
-            f"{own} must give an optimizer, or a dict of arguments of fit with one, got {built!r}"
+            f"{label} must give an optimizer, or a dict of arguments of fit with one, got {built!r}"
         )
     known = [*options_of(RowOptions)]
-    if unknown := [key for key in found if key not in known]:
+    if unknown := [key for key in arguments if key not in known]:
         hint = nearest(str(unknown[0]), known)
-        raise TypeError(f"{own} gives {unknown[0]!r}, which is no argument of fit{hint}")
+        raise TypeError(f"{label} gives {unknown[0]!r}, which is no argument of fit{hint}")
     for key, why in _IN_COMMON.items():
-        if key in found:
-            raise ValueError(f"{own} must not decide about {key}: all have the same {why}")
-    return found
+        if key in arguments:
+            raise ValueError(f"{label} must not decide about {key}: all have the same {why}")
+    return arguments
 
 
 def _said(error: Exception) -> str:
@@ -225,11 +225,11 @@ def planned(
     metric, mode = _metric_and_mode(metric, mode, shared)
     named = named_candidates(candidates, model=shared.get("model"))
     for name, candidate in named.items():
-        own = schedule if candidate.schedule is None else candidate.schedule
-        if own != "constant" and candidate.scheduled and _RATE not in _names_of(candidate):
+        its_schedule = schedule if candidate.schedule is None else candidate.schedule
+        if its_schedule != "constant" and candidate.scheduled and _RATE not in _names_of(candidate):
             raise ValueError(
-                f"schedule={own!r} needs a learning_rate that candidates[{name!r}] is tuned by or "
-                "given; a Candidate(…, scheduled=False) goes without"
+                f"schedule={its_schedule!r} needs a learning_rate that candidates[{name!r}] is tuned by "
+                "or given; a Candidate(…, scheduled=False) goes without"
             )
     filled("compare", RowOptions, shared)
     if shared.get("early_stopping") is not None:
@@ -259,10 +259,10 @@ def planned(
         checksums={name: fingerprint(part) for name, part in parts._asdict().items()},
     )
     built = {name: plan.built(points[0]) for name, points in plan.points.items()}
-    for name, own in built.items():
+    for name, arguments in built.items():
         for part, share in shares_of(data, validation, test).items():
-            check_unseen({**shared, **own}.get("model"), part, share)
-        check_whole(name, {**shared, **own})
+            check_unseen({**shared, **arguments}.get("model"), part, share)
+        check_whole(name, {**shared, **arguments})
     check_losses(metric, built)
     if shared.get("objective") is None:
         check_finite(parts, {**shared, **next(iter(built.values()))}["model"])
@@ -289,23 +289,23 @@ def named_candidates(candidates: Any, *, model: Any = None) -> dict[str, Candida
         candidates = {name: name for name in candidates}
     if not candidates:
         raise ValueError("candidates must be one at least, got none")
-    found = {}
-    for name, given in candidates.items():
+    by_name = {}
+    for name, candidate in candidates.items():
         if not isinstance(name, str) or not name:
             raise TypeError(f"candidates must be named by texts, got {name!r}")
-        found[name] = checked(name, _known(given, model))
-    return found
+        by_name[name] = checked(name, _known(candidate, model))
+    return by_name
 
 
-def _known(given: Any, model: Any) -> Any:
+def _known(candidate: Any, model: Any) -> Any:
     """A candidate of the catalogue, where its name or its function is given."""
-    if isinstance(given, str):
-        return catalogue.named(given, model=model)
-    if inspect.isfunction(given) or isinstance(given, functools.partial):
-        known = catalogue.of_function(given)
-        first = next(iter(inspect.signature(given).parameters), None)
-        return known or (catalogue.of_factory(given) if first == _RATE else given)
-    return given
+    if isinstance(candidate, str):
+        return catalogue.named(candidate, model=model)
+    if inspect.isfunction(candidate) or isinstance(candidate, functools.partial):
+        known = catalogue.of_function(candidate)
+        first = next(iter(inspect.signature(candidate).parameters), None)
+        return known or (catalogue.of_factory(candidate) if first == _RATE else candidate)
+    return candidate
 
 
 def _names_of(candidate: Candidate) -> set[str]:

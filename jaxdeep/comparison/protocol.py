@@ -61,10 +61,10 @@ def carried_out(plan: Plan, how: Mapping[str, Any], checkpoint: pathlib.Path | N
     trained = _swept(plan, finals, plan.seeds, 1, how, checkpoint, "final")
     rows = {name: _rows_of(trained, plan.points[name][i]) for name, i in chosen.items()}
     final = Table(
-        [trained.points[i] for found in rows.values() for i in found],
-        [trained.results[i] for found in rows.values() for i in found],
+        [trained.points[i] for places in rows.values() for i in places],
+        [trained.results[i] for places in rows.values() for i in places],
     )
-    test = {name: judged(plan, trained, found) for name, found in rows.items()}
+    test = {name: judged(plan, trained, places) for name, places in rows.items()}
     return Judged(tuning, final, chosen, test)
 
 
@@ -72,12 +72,12 @@ def stage(plan: Plan, number: int) -> str:
     """What a stage costs: candidates × trials, or × seeds, × epochs."""
     several = len(plan.points)
     trials = sum(map(len, plan.points.values()))
-    each = f"{plan.budget} trials" if number == 1 else f"{plan.seeds} seeds"
+    per_candidate = f"{plan.budget} trials" if number == 1 else f"{plan.seeds} seeds"
     if number == 1 and trials != several * plan.budget:
-        each = f"up to {each}"
+        per_candidate = f"up to {per_candidate}"
     runs = trials if number == 1 else several * plan.seeds
     many = "1 candidate" if several == 1 else f"{several} candidates"
-    return f"{many} × {each} × {plan.epochs} epochs = {runs * plan.epochs:,} epochs"
+    return f"{many} × {per_candidate} × {plan.epochs} epochs = {runs * plan.epochs:,} epochs"
 
 
 def best_trials(plan: Plan, tuning: Table) -> dict[str, int]:
@@ -93,8 +93,8 @@ def best_trials(plan: Plan, tuning: Table) -> dict[str, int]:
         if result.full
     }
     for name in plan.candidates:
-        own = {number: value for (of, number), value in values.items() if of == name}
-        finite = {number: value for number, value in own.items() if np.isfinite(value)}
+        by_number = {number: value for (of, number), value in values.items() if of == name}
+        finite = {number: value for number, value in by_number.items() if np.isfinite(value)}
         if finite:
             chosen[name] = max(finite, key=lambda number: (finite[number], -number))
     return chosen
@@ -105,18 +105,18 @@ def judged(plan: Plan, trained: Table, rows: list[int]) -> dict[str, np.ndarray]
 
     A run that diverged has NaN.
     """
-    found: list[dict[str, float]] = []
+    by_row: list[dict[str, float]] = []
     for row in rows:
         arguments = plan.arguments(trained.points[row])
         if not trained.results[row].full:
-            found.append({})
+            by_row.append({})
             continue
         params, state = trained.trained(row)
         passed = {name: arguments[name] for name in _JUDGING if arguments.get(name) is not None}
         values = evaluate(arguments["model"], params, state, plan.parts.test, **passed)
-        found.append({name: float(value) for name, value in values.items() if np.ndim(value) == 0})
-    names = list(dict.fromkeys(name for values in found for name in values)) or [plan.metric]
-    return {name: np.array([values.get(name, np.nan) for values in found]) for name in names}
+        by_row.append({name: float(value) for name, value in values.items() if np.ndim(value) == 0})
+    names = list(dict.fromkeys(name for values in by_row for name in values)) or [plan.metric]
+    return {name: np.array([values.get(name, np.nan) for values in by_row]) for name in names}
 
 
 def _swept(
@@ -147,24 +147,24 @@ def _swept(
     return table
 
 
-def _together(each: Any) -> Points:
+def _together(parts: Any) -> Points:
     points: list[Point] = []
     spaces: list[Any] = []
-    for own in each:
-        points.extend(own)
-        spaces.extend(own.spaces or ())
+    for part in parts:
+        points.extend(part)
+        spaces.extend(part.spaces or ())
     return Points(points, spaces)
 
 
 def _numbered(table: Table) -> list[tuple[Point, int]]:
     """The points of a table, and the number of each among those of its candidate."""
     seen: dict[str, int] = {}
-    found = []
+    numbered = []
     for point in table.points:
         number = seen.get(point[COLUMN], 0)
         seen[point[COLUMN]] = number + 1
-        found.append((point, number))
-    return found
+        numbered.append((point, number))
+    return numbered
 
 
 def _rows_of(table: Table, point: Point) -> list[int]:
@@ -172,6 +172,6 @@ def _rows_of(table: Table, point: Point) -> list[int]:
     wanted = dict(point)
     return [
         i
-        for i, own in enumerate(table.points)
-        if {name: value for name, value in own.items() if name != "seed"} == wanted
+        for i, seeded in enumerate(table.points)
+        if {name: value for name, value in seeded.items() if name != "seed"} == wanted
     ]

@@ -85,14 +85,14 @@ class Record:
         )
 
     def _row(self, name: str) -> Row:
-        own = self.values.get(name)
+        by_seed = self.values.get(name)
         row: Row = {"candidate": name, "mean": np.nan, "low": np.nan, "high": np.nan}
         row |= {"seeds": 0, "diverged": self.diverged.get(name, 0)}
-        if own is not None:
-            low, high = t_interval(own, level=self.about["level"])
-            row |= {"mean": float(own.mean()), "low": low, "high": high, "seeds": len(own)}
-            if len(own) >= _FEW:
-                bca = bca_interval(own, level=self.about["level"])
+        if by_seed is not None:
+            low, high = t_interval(by_seed, level=self.about["level"])
+            row |= {"mean": float(by_seed.mean()), "low": low, "high": high, "seeds": len(by_seed)}
+            if len(by_seed) >= _FEW:
+                bca = bca_interval(by_seed, level=self.about["level"])
                 row |= {"bca_low": bca[0], "bca_high": bca[1]}
         row |= {"difference": np.nan, "p": np.nan}
         for pair in self.pairs:

@@ -85,7 +85,7 @@ def bca_interval(
 
     with warnings.catch_warnings():  # resamples of few values may all be equal
         warnings.simplefilter("ignore")
-        found = stats.bootstrap(
+        interval = stats.bootstrap(
             (array,),
             np.mean,
             n_resamples=_RESAMPLES,
@@ -93,7 +93,7 @@ def bca_interval(
             method="BCa",
             rng=np.random.default_rng(seed),
         ).confidence_interval
-    low, high = float(found.low), float(found.high)
+    low, high = float(interval.low), float(interval.high)
     if math.isfinite(low) and math.isfinite(high):
         return low, high
     return float(array.min()), float(array.max())

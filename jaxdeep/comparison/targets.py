@@ -55,19 +55,19 @@ def arrivals_of(plan: Plan, judged: Judged) -> dict[str, Arrival]:
 
 
 def _arrival(target: float, sign: int, runs: list[tuple[np.ndarray, float]]) -> Arrival:
-    each, seconds = [], []
+    counts, seconds = [], []
     for history, took in runs:
         with np.errstate(invalid="ignore", over="ignore"):
             # metrics are float32, in which 0.7 is less than 0.7
             ahead = sign * (history.astype(np.float32) - np.float32(target))
             there = np.flatnonzero(ahead >= 0)
         epochs = there[0] + 1.0 if len(there) else math.inf
-        each.append(epochs)
+        counts.append(epochs)
         seconds.append(took * epochs / len(history) if len(there) else math.inf)
-    found = np.array(each)
-    low, high = median_interval(found)
-    share = float(np.mean(np.isfinite(found)))
-    return Arrival(target, found, _median(found), low, high, _median(np.array(seconds)), share)
+    reached = np.array(counts)
+    low, high = median_interval(reached)
+    share = float(np.mean(np.isfinite(reached)))
+    return Arrival(target, reached, _median(reached), low, high, _median(np.array(seconds)), share)
 
 
 def _median(values: np.ndarray) -> float:

@@ -60,9 +60,9 @@ def verdict_of(
     else:
         apart = f"{_listed(winners)} cannot be told apart"
     rest = [name for name in others if name not in winners]
-    found = [(leader, rest)] if rest else []
-    found += [(pair.better, [pair.worse]) for pair in inside]
-    behind = "".join(f" {better} is better than {_listed(worse)}." for better, worse in found)
+    ranked = [(leader, rest)] if rest else []
+    ranked += [(pair.better, [pair.worse]) for pair in inside]
+    behind = "".join(f" {better} is better than {_listed(worse)}." for better, worse in ranked)
     return Verdict(winners, f"{apart}{_more(open_pairs, len(pairs), seeds, level, worth)}{behind}")
 
 

@@ -149,14 +149,14 @@ def applying(model: Model, moving: PyTree, held: PyTree) -> OrderedDict[str, lis
     """By path, which fields of a layer's flow are not always NaN."""
     fields: OrderedDict[str, list[str]] = OrderedDict()
     for leaf in walk.leaves(model):
-        own, fixed = walk.at(moving, leaf.keys), walk.at(held, leaf.keys)
-        for path, parts in _groups("/".join(leaf.keys), own, own, own):
+        free, fixed = walk.at(moving, leaf.keys), walk.at(held, leaf.keys)
+        for path, parts in _groups("/".join(leaf.keys), free, free, free):
             if jax.tree.leaves(parts):
                 fields[path or leaf.name] = ["gradient_norm", "parameter_norm", "update_ratio"]
         inside = fields.setdefault(leaf.name, [])
         inside += ["output_gradient", "activation_mean", "activation_std"]
         inside += ["saturation"] * probe.has_slopes(leaf.layer)
-        inside += ["dead"] * probe.may_die(leaf.layer, bool(jax.tree.leaves((own, fixed))))
+        inside += ["dead"] * probe.may_die(leaf.layer, bool(jax.tree.leaves((free, fixed))))
     return fields
 
 
@@ -175,8 +175,8 @@ def flow_of(
     """
     flow: Flow = OrderedDict()
     for leaf in walk.leaves(model):
-        own = (walk.at(tree, leaf.keys) for tree in (params, grads, updates or {}))
-        for path, parts in _groups("/".join(leaf.keys), *own):
+        subtrees = (walk.at(tree, leaf.keys) for tree in (params, grads, updates or {}))
+        for path, parts in _groups("/".join(leaf.keys), *subtrees):
             flow[path or leaf.name] = _of_group(parts, len(leaf.stacked))
         if readings is None or taps is None:
             continue

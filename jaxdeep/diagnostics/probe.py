@@ -74,31 +74,31 @@ def tapped(
 
     Readings are of some rows of the batch, if these are given: of outputs that have as many.
     """
-    given: PyTree = {}
+    probed: PyTree = {}
     for leaf in walk.leaves(model):
         nothing = Reading(*[jnp.zeros(leaf.stacked)] * len(Reading._fields))
         node = {"own": walk.at(state, leaf.keys), "tap": of[leaf.name], "reading": nothing}
         if rows is not None:
             node["rows"] = jnp.broadcast_to(rows, (*leaf.stacked, *rows.shape))
-        given = walk.put(given, leaf.keys, node)
-    return given
+        probed = walk.put(probed, leaf.keys, node)
+    return probed
 
 
 def readings(model: Model, state: PyTree) -> OrderedDict[str, Reading]:
     """What `probe` measured: means over the applications of each layer, by path."""
-    found = OrderedDict()
+    means = OrderedDict()
     for leaf in walk.leaves(model):
         reading = walk.at(state, leaf.keys)["reading"]
-        found[leaf.name] = Reading(reading.count, *[total / reading.count for total in reading[1:]])
-    return found
+        means[leaf.name] = Reading(reading.count, *[total / reading.count for total in reading[1:]])
+    return means
 
 
 def own_state(model: Model, state: PyTree) -> PyTree:
     """The state that the model itself would have returned."""
-    own: PyTree = {}
+    model_state: PyTree = {}
     for leaf in walk.leaves(model):
-        own = walk.put(own, leaf.keys, walk.at(state, leaf.keys)["own"])
-    return own
+        model_state = walk.put(model_state, leaf.keys, walk.at(state, leaf.keys)["own"])
+    return model_state
 
 
 def size(tree: PyTree, axes: int = 0) -> Float[Array, "..."]:
@@ -146,7 +146,7 @@ def _measured(layer: Model) -> Model:
         affine = remake(layer, activation=None)
 
     def apply(params: PyTree, state: PyTree, x: PyTree, **switches: Any) -> tuple[PyTree, PyTree]:
-        y, own = affine.apply(params, state["own"], x, **switches)
+        y, layer_state = affine.apply(params, state["own"], x, **switches)
         passing = None
         if multiplies and function is not None:
             passing, y = _passing(function, y), function(y)
@@ -158,7 +158,7 @@ def _measured(layer: Model) -> Model:
         unknown = bool(jax.tree.leaves(params)) and not multiplies
         new = _reading(y, passing, unknown, state.get("rows"))
         total = jax.tree.map(lambda old, more: old + more.astype(old.dtype), state["reading"], new)
-        return _tap(y, state["tap"]), {**state, "own": own, "reading": total}
+        return _tap(y, state["tap"]), {**state, "own": layer_state, "reading": total}
 
     freeze = layer.freeze
     held = None if freeze is None else lambda trainable: _measured(freeze(trainable))

@@ -42,7 +42,7 @@ def ahead(model: Network, params: PyTree, state: PyTree, x: Any) -> Ahead:
             break
         x, _ = first.apply({}, state.get(name, {}), x)
         model = serial(**{other: layer for other, layer in model.layers.items() if other != name})
-        state = {other: own for other, own in state.items() if other != name}
+        state = {other: layer_state for other, layer_state in state.items() if other != name}
     return model, params, state, told_apart(model, x)
 
 

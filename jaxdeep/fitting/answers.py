@@ -68,19 +68,19 @@ def answers_of(
     """
     leaves = jax.tree_util.tree_leaves_with_path(y)
     _check_asked(output, [path for path, _ in leaves])
-    found: list[Answer] = []
+    answers: list[Answer] = []
     for (path, leaf), made in zip(leaves, program):
         asked, _ = along(output, path)
         if asked is None:
-            found.append(_as_it_is)
+            answers.append(_as_it_is)
             continue
         where = f"output {path_name(path)!r}" if path else "the output"
         ending = _ending_of(model, known, path, leaf.shape, made, where)
         if asked == "probability" and ending.word == "margins":
             raise ValueError(no_probabilities(where))
         make = _class if asked == "class" else _probability
-        found.append(functools.partial(make, ending))
-    return found
+        answers.append(functools.partial(make, ending))
+    return answers
 
 
 def _check_asked(output: Any, paths: Sequence[jax.tree_util.KeyPath]) -> None:
@@ -162,10 +162,10 @@ def _class(ending: _Ending, output: Array) -> Integer[Array, "..."]:
     """The class of each row, or 0 and 1 of each label; `NO_CLASS` where it is NaN."""
     wide = _wide(output)
     if not ending.apart:
-        found = jnp.argmax(wide, axis=-1).astype(jnp.int32)
-        return jnp.where(jnp.isnan(wide).any(axis=-1), NO_CLASS, found)
-    found = jnp.where(jnp.isnan(wide), NO_CLASS, _probability(ending, wide) > 0.5)
-    return found[..., 0] if found.ndim > 1 and found.shape[-1] == 1 else found
+        classes = jnp.argmax(wide, axis=-1).astype(jnp.int32)
+        return jnp.where(jnp.isnan(wide).any(axis=-1), NO_CLASS, classes)
+    classes = jnp.where(jnp.isnan(wide), NO_CLASS, _probability(ending, wide) > 0.5)
+    return classes[..., 0] if classes.ndim > 1 and classes.shape[-1] == 1 else classes
 
 
 def _wide(output: Array) -> Array:
@@ -183,10 +183,10 @@ def check_classes(predicted: PyTree, output: Any, first: int) -> None:
 
     `predicted` are the rows from number `first` on.
     """
-    for path, found in jax.tree_util.tree_leaves_with_path(predicted):
-        if along(output, path)[0] != "class" or not (found == NO_CLASS).any():
+    for path, classes in jax.tree_util.tree_leaves_with_path(predicted):
+        if along(output, path)[0] != "class" or not (classes == NO_CLASS).any():
             continue
-        row = first + int((found == NO_CLASS).reshape(len(found), -1).any(axis=1).argmax())
+        row = first + int((classes == NO_CLASS).reshape(len(classes), -1).any(axis=1).argmax())
         of = f"output {path_name(path)!r}" if path else "the output"
         raise ValueError(
             f"{of} is NaN in row {row} of x, which therefore has no class: look at its inputs and at "

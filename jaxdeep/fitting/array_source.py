@@ -138,12 +138,12 @@ class ArraySource:
                 yield Block(read(batch), None)
         else:
             bytes_ = max(tree_bytes(self.example), 1)
-            each = self._steps_per_call or full  # no block goes beyond a call
-            many = max(1, min(self._block_bytes // bytes_, each, full))
+            per_call = self._steps_per_call or full  # no block goes beyond a call
+            many = max(1, min(self._block_bytes // bytes_, per_call, full))
             for part in (
-                batches[first : min(first + many, call + each)]
-                for call in range(0, full, max(each, 1))
-                for first in range(call, min(call + each, full), many)
+                batches[first : min(first + many, call + per_call)]
+                for call in range(0, full, max(per_call, 1))
+                for first in range(call, min(call + per_call, full), many)
             ):
                 filler = np.broadcast_to(part[:1], (many - len(part), size))
                 yield Block(read(np.concatenate([part, filler])), np.int32(len(part)))

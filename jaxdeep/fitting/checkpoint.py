@@ -203,8 +203,8 @@ class Checkpoints:
         if there == here:
             return
         if isinstance(there, str) or isinstance(here, str):
-            what = [_GIVEN[isinstance(began, str)] for began in (there, here)]
-            odd = f"its first parameters were {what[0]} there and are {what[1]} here"
+            origins = [_GIVEN[isinstance(began, str)] for began in (there, here)]
+            odd = f"its first parameters were {origins[0]} there and are {origins[1]} here"
         else:
             paths = [path for path in {**here, **there} if here.get(path) != there.get(path)]
             more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
@@ -222,15 +222,17 @@ class Checkpoints:
             if there == here:
                 continue
             if there is None or here is None:
-                what = f"{name} was {_FORMS[there is None]} there and is {_FORMS[here is None]} here"
+                difference = (
+                    f"{name} was {_FORMS[there is None]} there and is {_FORMS[here is None]} here"
+                )
             else:
                 odd = [path for path in here if here[path] != there.get(path)]
                 arrays = " and ".join(f"{name}[{path}]" if path else name for path in odd)
-                what = f"the values of {arrays} are others here than there"
+                difference = f"the values of {arrays} are others here than there"
             raise _OtherRun(
-                f"checkpoint={str(self.directory)!r} holds a run on other data: {what}, so that it "
-                "would not end with the same result. Pass the arrays that it was begun with, give a new "
-                "directory, or delete that one"
+                f"checkpoint={str(self.directory)!r} holds a run on other data: {difference}, so that "
+                "it would not end with the same result. Pass the arrays that it was begun with, give a "
+                "new directory, or delete that one"
             )
 
     def _set_aside(self, damaged: list[int]) -> None:

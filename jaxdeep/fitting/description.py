@@ -69,16 +69,16 @@ def describe(
     }
 
 
-def beginning(run: RunState, *, given: bool) -> dict[str, str] | str:
+def beginning(run: RunState, *, passed: bool) -> dict[str, str] | str:
     """What a run began with: checksums of all arrays if they were given, else that its key drew them.
 
     Args:
       run: the run before its first epoch.
-      given: whether its parameters, or the whole train state, were passed.
+      passed: whether its parameters, or the whole train state, were passed.
 
     Its key is described beside it.
     """
-    if not given:  # other machines and versions draw others
+    if not passed:  # other machines and versions draw others
         return "what the key draws"
     ts = run.train_state
     named = {"params": ts.params, "state": ts.state}
@@ -97,12 +97,12 @@ def differences(old: About, new: About, apart: Collection[str] = ()) -> list[str
     if made.get("versions") != anew["versions"]:
         values = {}
     names = [name for name in {**old, **new} if name != "made_of" and name not in apart]
-    found = {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
+    differing = {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
     odd = [name for name in values if values[name] != others.get(name, values[name])]
     for name in odd:  # which is shown alike, or else is found above
-        if name not in found and name not in _names_in(found.get("arguments")):
-            found[name] = (values[name], others[name])
-    return [f"{name}: {difference_of(*both)}" for name, both in found.items()]
+        if name not in differing and name not in _names_in(differing.get("arguments")):
+            differing[name] = (values[name], others[name])
+    return [f"{name}: {difference_of(*both)}" for name, both in differing.items()]
 
 
 def _names_in(both: tuple[Any, Any] | None) -> list[str]:
@@ -187,7 +187,7 @@ def _there_and_here(old: Any, new: Any) -> str:
     """Both as text; of long ones the part in which they begin to differ."""
     texts = [" ".join(str(value).split()) for value in (old, new)]
     alike = next((i for i, (a, b) in enumerate(zip(*texts)) if a != b), min(map(len, texts)))
-    starts = [0, *(found.start() for found in re.finditer(_WORD, texts[0]) if found.start() <= alike)]
+    starts = [0, *(match.start() for match in re.finditer(_WORD, texts[0]) if match.start() <= alike)]
     start = starts[-1] if max(map(len, texts)) > _WIDTH and alike > _WIDTH // 2 else 0
     start = next((s for s in starts if start and s >= start - 30), 0)  # with the words before
     there, here = ("…" * (start > 0) + _short(text[start:], alike - start) for text in texts)
@@ -196,7 +196,7 @@ def _there_and_here(old: Any, new: Any) -> str:
 
 def _short(text: str, alike: int) -> str:
     """The beginning of a text, which ends with a word, at the earliest with the one that differs."""
-    ends = [found.end() for found in re.finditer(_WORD, text) if found.end() <= _WIDTH]
+    ends = [match.end() for match in re.finditer(_WORD, text) if match.end() <= _WIDTH]
     differs = next((f.end() for f in re.finditer(_WORD, text) if f.end() > alike), len(text))
     end = max([*ends, min(differs, 2 * _WIDTH)])
     return text if len(text) <= _WIDTH else text[:end] + "…"

@@ -10,10 +10,10 @@ import jax
 
 
 @contextlib.contextmanager
-def held(directory: pathlib.Path, what: str = "run") -> Iterator[OSError | None]:
+def held(directory: pathlib.Path, work: str = "run") -> Iterator[OSError | None]:
     """The directory, made if it is missing, and locked against others until the context is left.
 
-    The lock is the system's and ends with the process, however that ends. `what` is done there, for
+    The lock is the system's and ends with the process, however that ends. `work` is done there, for
     errors.
 
     Yields:
@@ -44,7 +44,7 @@ def held(directory: pathlib.Path, what: str = "run") -> Iterator[OSError | None]
             fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(
-                f"{name} is in use by another {what}; wait until that has ended, or give another "
+                f"{name} is in use by another {work}; wait until that has ended, or give another "
                 "directory"
             ) from None
         except OSError as error:

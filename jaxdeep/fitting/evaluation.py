@@ -109,8 +109,8 @@ def evaluate(
     >>> evaluate(model, params, state, (x, x), loss=jd.losses.mse, metrics={"mae": jd.losses.mae})
     {'loss': np.float32(1.0), 'mae': np.float32(1.0)}
     """
-    given = [tree for tree in (params, state, data) if not isinstance(tree, Iterator)]
-    check_untraced("evaluate", *given, instead=_PURE)
+    trees = [tree for tree in (params, state, data) if not isinstance(tree, Iterator)]
+    check_untraced("evaluate", *trees, instead=_PURE)
     passed = dict(zip(EVALUATED, (loss, metrics, penalty, activity, objective)))
     minimised = {name: value for name, value in passed.items() if value is not None}
     reading = {"batch_size": batch_size, "batch": batch, "shuffle": False, "stream": True}
@@ -132,9 +132,9 @@ def evaluate(
     check_source(setup, source, variables)
     placement = Placement(mesh)
     values = _passed(setup, source, together, placement.variables(variables), placement)
-    found = {name: fetched(values[name])[()] for name in ordered(values)}
+    results = {name: fetched(values[name])[()] for name in ordered(values)}
     setup.traced()
-    return found
+    return results
 
 
 def variables_of(model: Network, params: PyTree, state: PyTree) -> tuple[PyTree, PyTree]:

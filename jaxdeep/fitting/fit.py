@@ -131,8 +131,8 @@ def fit(
     True
     """
     chosen: FitOptions = filled("fit", FitOptions, options)
-    given = [data, key, *(chosen[name] for name in ("validation", "params", "state", "train_state"))]
-    check_untraced("fit", [tree for tree in given if not isinstance(tree, Iterator)], instead=_PURE)
+    trees = [data, key, *(chosen[name] for name in ("validation", "params", "state", "train_state"))]
+    check_untraced("fit", [tree for tree in trees if not isinstance(tree, Iterator)], instead=_PURE)
     key = _key_of_run(key, chosen)
     if is_share(share := chosen["validation"]):
         check_unseen(model, "validation", share)
@@ -170,7 +170,7 @@ def fit(
         about = None
         if chosen["checkpoint"] is not None:
             about = describe(setup, run, likes, {s.name: s.fingerprint() for s in sources})
-            about |= {"began_with": beginning(run, given=initial is not None)}
+            about |= {"began_with": beginning(run, passed=initial is not None)}
         with opened(about, chosen) as store:
             run, position = store.restore(run, setup.epochs)
             run = placement.put(run)
@@ -306,8 +306,8 @@ def _key_of_run(key: Any, options: FitOptions) -> jax.Array:
     """
     if (ts := options["train_state"]) is None:
         return _checks.as_key(key)
-    own = {"key": key} | {name: options[name] for name in ("params", "state", "phases")}
-    passed = [name for name, value in own.items() if value is not None]
+    decided = {"key": key} | {name: options[name] for name in ("params", "state", "phases")}
+    passed = [name for name, value in decided.items() if value is not None]
     if passed:
         raise ValueError(f"train_state= is a whole run to go on from: drop {', '.join(passed)}")
     if is_share(share := options["validation"]):

@@ -152,11 +152,16 @@ class LoaderSource:
         Of what is begun anew for each epoch, it is the number of passes and a checksum of the batches of
         the last one.
         """
-        own = self._own_state()
+        loader_state = self._own_state()
         if not self._goes_on:
-            return {"passes": self._passes, "epoch": self._epoch_begun, "batches": self._known, **own}
-        if own:
-            return {"taken": self._taken, **own}
+            return {
+                "passes": self._passes,
+                "epoch": self._epoch_begun,
+                "batches": self._known,
+                **loader_state,
+            }
+        if loader_state:
+            return {"taken": self._taken, **loader_state}
         state = self._iterator.get_state() if _has_state(self._iterator) else None
         if isinstance(state, bytes):
             return {"taken": self._taken, "bytes": state.hex()}
@@ -170,8 +175,8 @@ class LoaderSource:
         """
         if position is None:
             return
-        if is_stateful(self._data) and (own := position.get("loader")) is not None:
-            self._data.load_state_dict(from_json(own))
+        if is_stateful(self._data) and (loader_state := position.get("loader")) is not None:
+            self._data.load_state_dict(from_json(loader_state))
             self._passes, self._taken = position.get("passes", 0), position.get("taken", 0)
             self._iterator, self._ahead = self._begin(0) if self._goes_on else iter(()), []
             return
@@ -289,10 +294,10 @@ class LoaderSource:
             raise ValueError(self._differs(f"epoch {passes - 1} had others"))
         self._passes = passes
 
-    def _differs(self, what: str) -> str:
+    def _differs(self, difference: str) -> str:
         return (
-            f"{self.name} gives other batches than in the run that is to go on ({what}), so that it "
-            "would not end with the same result. Make it again as it was, with a seed of its own "
+            f"{self.name} gives other batches than in the run that is to go on ({difference}), so that "
+            "it would not end with the same result. Make it again as it was, with a seed of its own "
             "(torch.utils.data.DataLoader(…, generator=torch.Generator().manual_seed(0))), or give a "
             "function from the epoch to its batches; or begin anew in another directory"
         )
@@ -399,10 +404,10 @@ def _check_lasts(data: Batches, name: str, options: FitOptions) -> None:
 
 def _in_dtype(array: Any, dtype: np.dtype) -> Any:
     """Whole numbers in another dtype of whole numbers, if it holds these; all else as it is."""
-    own = array.dtype
-    if own == dtype or not all(jnp.issubdtype(kind, jnp.integer) for kind in (own, dtype)):
+    current = array.dtype
+    if current == dtype or not all(jnp.issubdtype(kind, jnp.integer) for kind in (current, dtype)):
         return array
-    if not np.can_cast(own, dtype):
+    if not np.can_cast(current, dtype):
         if not isinstance(array, np.ndarray) or not array.size:
             return array
         info, (low, high) = jnp.iinfo(dtype), extremes(array)

@@ -74,7 +74,7 @@ def in_phases(
     all_phases = [only(tx, phase.trainable) for tx, phase in zip(optimizers, plan)]
     histories: list[History] = []
     result, changes = None, FitOptions(phases=None)
-    for i, (phase, own) in enumerate(zip(plan, optimizers)):
+    for i, (phase, phase_optimizer) in enumerate(zip(plan, optimizers)):
         changes |= FitOptions(epochs=phase.epochs, trainable=phase.trainable)
         if options["checkpoint"] is not None:
             changes["checkpoint"] = pathlib.Path(options["checkpoint"]) / f"phase{i}"
@@ -82,7 +82,7 @@ def in_phases(
         before = sum(map(_epochs, histories))
         changes["log"] = [After(log, before) for log in listed(options["log"])]
         phase_key = jax.random.fold_in(key, i) if i else key
-        tx = own if i else _trying_all(own, all_phases)
+        tx = phase_optimizer if i else _trying_all(phase_optimizer, all_phases)
         try:
             result = fit(model, data, optimizer=tx, key=phase_key, **{**passed, **changes})
         except KeyboardInterrupt as error:  # while this phase was compiled
@@ -90,7 +90,7 @@ def in_phases(
                 raise
             result = result._replace(stopped="interrupted")
             break
-        result = _trained_by(own, result)
+        result = _trained_by(phase_optimizer, result)
         changes |= FitOptions(params=result.params, state=result.state)
         histories = [*histories, result.history]
         if result.stopped == "interrupted":

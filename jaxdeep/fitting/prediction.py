@@ -108,8 +108,8 @@ def predict(
     >>> predict(model, params, state, [[1.0, 2.0]], output="class").dtype
     dtype('int32')
     """
-    given = [tree for tree in (params, state, x) if not isinstance(tree, Iterator)]
-    check_untraced("predict", *given, instead="model.apply")
+    trees = [tree for tree in (params, state, x) if not isinstance(tree, Iterator)]
+    check_untraced("predict", *trees, instead="model.apply")
     check_model(model)
     check_answer(output)
     if isinstance(output, str):
@@ -199,10 +199,10 @@ def _program(model: Network, output: Any, known: Known) -> Callable[..., PyTree]
 
 def _fetched(y: PyTree, filled: int, output: Any, first: int) -> PyTree:
     """The rows that count on the host; refuses those without a class."""
-    found = jax.tree.map(lambda a: fetched(a)[:filled], y)
+    rows = jax.tree.map(lambda a: fetched(a)[:filled], y)
     if has_classes(output):
-        check_classes(found, output, first)
-    return found
+        check_classes(rows, output, first)
+    return rows
 
 
 def _in_place(parts: Iterable[PyTree], rows: int, like: Callable[[], PyTree]) -> PyTree:

@@ -23,8 +23,8 @@ def encoder_of(model: Network) -> Encodes | None:
     """What makes inputs of raw rows, if a layer of the model says how (`Traits.encodes`)."""
     if not isinstance(model, Model):
         return None
-    found = (place.layer.traits.encodes for place in walk.every(model))
-    return next((encodes for encodes in found if encodes is not None), None)
+    encoders = (place.layer.traits.encodes for place in walk.every(model))
+    return next((encodes for encodes in encoders if encodes is not None), None)
 
 
 def rows_in(model: Network, data: Any) -> PyTree:
@@ -182,8 +182,8 @@ def check_rows(model: Network, variables: tuple[PyTree, PyTree], x: PyTree) -> N
         and of_all in (None, [shape[1:] for shape in of_one])
         and {s[:1] for s in of_one} == {(1,)}
     ):
-        found = " and ".join(sorted({str(leaf.shape) for leaf in jax.tree.leaves(like)}))
+        shown = " and ".join(sorted({str(leaf.shape) for leaf in jax.tree.leaves(like)}))
         raise ValueError(
-            f"x must have an axis of rows in front, got shape {found}, which is that of a single row of "
+            f"x must have an axis of rows in front, got shape {shown}, which is that of a single row of "
             "the model: give x[None]"
         )

@@ -93,8 +93,8 @@ class Setup:
         if self.key.usable:
             return self.key == other.key
         same = self.model is other.model and self.objective is other.objective
-        own, another = self._key_beside_the_network, other._key_beside_the_network
-        return same and own.usable and own == another
+        key, other_key = self._key_beside_the_network, other._key_beside_the_network
+        return same and key.usable and key == other_key
 
     @functools.cached_property
     def _key_beside_the_network(self) -> Key:

@@ -310,13 +310,13 @@ class _Walk:
     def _taken(
         self, module: types.ModuleType, names: frozenset[str] | None, whole: frozenset[str]
     ) -> str:
-        found = vars(module)
+        contents = vars(module)
         if names is None:  # all that modules in it have counts too
-            names = whole = frozenset(name for name in found if not name.startswith("__"))
+            names = whole = frozenset(name for name in contents if not name.startswith("__"))
         texts = (
             f"{name}={self._global(name, value, names, whole)}"
-            for name in sorted((names | {"__getattr__"}) & found.keys())
-            if not self._is_unread(name, value := found[name])
+            for name in sorted((names | {"__getattr__"}) & contents.keys())
+            if not self._is_unread(name, value := contents[name])
         )
         return f"{module.__name__}({', '.join(texts)})"
 
@@ -324,10 +324,10 @@ class _Walk:
 
     def _class(self, kind: type) -> str:
         name = name_of(kind.__module__, kind.__qualname__)
-        own = [base for base in kind.__mro__ if not is_library(base.__module__)]
+        bases = [base for base in kind.__mro__ if not is_library(base.__module__)]
         inside = [
             f"{base.__qualname__}.{key}={self._under(key, thing)}"
-            for base in own
+            for base in bases
             for key, thing in sorted(vars(base).items())
             if key not in ABOUT
             and not isinstance(thing, (types.MemberDescriptorType, types.GetSetDescriptorType))

@@ -48,10 +48,10 @@ def place_of(value: object) -> str | None:
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or "<" in name:
         return None
-    found: Any = sys.modules.get(module)
+    reached: Any = sys.modules.get(module)
     for part in name.split("."):
-        found = getattr(found, part, None)
-    return name_of(module, name) if found is value else None
+        reached = getattr(reached, part, None)
+    return name_of(module, name) if reached is value else None
 
 
 def with_names(text: str) -> str:
@@ -60,7 +60,7 @@ def with_names(text: str) -> str:
     >>> with_names("<class 'jaxdeep.search.tables.table.Table'>")
     "<class 'jaxdeep.search.Table'>"
     """
-    return _PATH.sub(lambda found: name_of(found[1], found[2]), text)
+    return _PATH.sub(lambda match: name_of(match[1], match[2]), text)
 
 
 _PATH = re.compile(r"\b(jaxdeep(?:\.\w+)*)\.(\w+)")

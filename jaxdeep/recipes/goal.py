@@ -66,30 +66,30 @@ def goal_of(task: str, inputs: Any, outputs: int | None, rows: int | None, targe
         rows = _checks.check_count("rows", rows)
     if outputs is not None:
         outputs = _checks.check_count("outputs", outputs)
-    found = _of_columns(task, inputs) if is_columns(inputs) else None
+    goal = _of_columns(task, inputs) if is_columns(inputs) else None
     if targets is not None:
-        if found is not None and not isinstance(targets, jax.core.Tracer):
-            _check_encoded(found, targets, inputs)
-        found = _of_targets(task, targets)
+        if goal is not None and not isinstance(targets, jax.core.Tracer):
+            _check_encoded(goal, targets, inputs)
+        goal = _of_targets(task, targets)
     if task == "binary" and outputs not in (None, 1):
         raise ValueError(f"outputs must be 1 for task='binary', got {outputs}")
     if task == "multiclass" and outputs == 1:
         raise ValueError(
             "outputs must be at least 2 for task='multiclass', got 1; two classes are 'binary'"
         )
-    if found is None:
+    if goal is None:
         if outputs is None and task in ("multiclass", "multilabel"):
-            what = "classes" if task == "multiclass" else "labels"
+            noun = "classes" if task == "multiclass" else "labels"
             raise ValueError(
-                f"outputs must be given for task={task!r}: the number of {what}; or pass targets="
+                f"outputs must be given for task={task!r}: the number of {noun}; or pass targets="
             )
         return Goal(task, 1 if outputs is None else outputs, rows)
     if outputs is not None:
-        fits = outputs >= found.outputs if task == "multiclass" else outputs == found.outputs
+        fits = outputs >= goal.outputs if task == "multiclass" else outputs == goal.outputs
         if not fits:
-            raise ValueError(f"outputs must be {found.outputs}, as the targets say, got {outputs}")
-        found = found._replace(outputs=outputs)
-    return found if rows is None else found._replace(rows=rows)
+            raise ValueError(f"outputs must be {goal.outputs}, as the targets say, got {outputs}")
+        goal = goal._replace(outputs=outputs)
+    return goal if rows is None else goal._replace(rows=rows)
 
 
 def is_columns(inputs: object) -> bool:
@@ -102,11 +102,11 @@ def is_columns(inputs: object) -> bool:
 
 
 def _of_columns(task: str, columns: Any) -> Goal:
-    own = getattr(columns, "task", None)
-    if own is None:
+    known_task = getattr(columns, "task", None)
+    if known_task is None:
         return Goal(task, columns.outputs, columns.rows)
-    if own != task:
-        raise ValueError(f"task must be {own!r}, as the target of the columns says, got {task!r}")
+    if known_task != task:
+        raise ValueError(f"task must be {known_task!r}, as the target of the columns says, got {task!r}")
     units = None
     if task == "regression":
         target = columns.target
@@ -142,10 +142,10 @@ def _check_encoded(of_columns: Goal, targets: Any, inputs: Any) -> None:
 
 
 def _of_targets(task: str, targets: Any) -> Goal:
-    given = as_array("targets", targets)
-    if isinstance(given, jax.core.Tracer):
+    maybe_traced = as_array("targets", targets)
+    if isinstance(maybe_traced, jax.core.Tracer):
         raise TypeError("targets must be known when the network is made, got a traced array")
-    array = np.asarray(given)
+    array = np.asarray(maybe_traced)
     most = 1 if task == "binary" else 2
     if not array.size or not 1 <= array.ndim <= 2 or (array.ndim > 1 and most == 1 != array.shape[1]):
         rows = "(rows,) or (rows, 1)" if most == 1 else "(rows,) or (rows, outputs)"
@@ -179,5 +179,10 @@ def _units(array: np.ndarray) -> Units:
     mean, std, low, high = (getattr(values, name)(axis=0) for name in ("mean", "std", "min", "max"))
     # of equal numbers that are no sums of powers of 2, the standard deviation is not 0
     known = (low < high) & (std > np.finfo(np.float32).tiny)
-    found = (mean, np.where(known, std, 1), low, high)
-    return Units(*(each[0].item() if len(each) == 1 else tuple(each.tolist()) for each in found))
+    statistics = (mean, np.where(known, std, 1), low, high)
+    return Units(
+        *(
+            statistic[0].item() if len(statistic) == 1 else tuple(statistic.tolist())
+            for statistic in statistics
+        )
+    )

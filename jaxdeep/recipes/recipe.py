@@ -52,10 +52,10 @@ class Recipe(NamedTuple):
         >>> result.params["logits"]["kernel"].shape
         (3, 1)
         """
-        own: dict[str, PyTree] = {
+        arguments: dict[str, PyTree] = {
             "model": self.model,
             "loss": self.loss,
             "metrics": dict(self.metrics),
             "optimizer": self.optimizer,
         }
-        return own | dict(self.options)
+        return arguments | dict(self.options)

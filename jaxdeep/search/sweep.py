@@ -91,12 +91,12 @@ def sweep(
     >>> len(table.rows()), round(table.best("loss")["learning_rate"], 3)
     (4, 0.1)
     """
-    given = [
+    trees = [
         options.get("key"),
         list(space) if isinstance(space, list) else space,
         options.get("class_weight"),
     ]
-    check_untraced("sweep", [tree for tree in given if not isinstance(tree, Iterator)], instead=PURE)
+    check_untraced("sweep", [tree for tree in trees if not isinstance(tree, Iterator)], instead=PURE)
     asking = None if sampler is None else ask_tell.checked(sampler, space, halving)
     with begun(sweep, builder, data, options, halving) as sweeping:
         if asking is not None:

@@ -158,8 +158,8 @@ def _begun(
     if not callable(builder):
         raise TypeError(f"builder must be a function of a point, got {builder!r}")
     of_rows: dict[str, Any] = dict(options)
-    own = {option: of_rows.pop(option) for option in options_of(HowOptions) if option in of_rows}
-    chosen: HowOptions = filled(name, HowOptions, own)
+    of_sweep = {option: of_rows.pop(option) for option in options_of(HowOptions) if option in of_rows}
+    chosen: HowOptions = filled(name, HowOptions, of_sweep)
     how = _checked_how(chosen, halving)
     key = None if chosen["key"] is None else _checks.as_key(chosen["key"])
     validation = of_rows.pop("validation", None)

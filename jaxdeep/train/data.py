@@ -172,12 +172,12 @@ def check_weights(data: PyTree, name: str, *, whole: bool = True) -> None:
         if isinstance(leaf, jax.core.Tracer):
             continue
         known = np.asarray(leaf)
-        for wrong, what in _checks.wrong_weights(known):
+        for wrong, allowed in _checks.wrong_weights(known):
             if wrong.any():
                 row = int(np.argwhere(wrong)[0][0])
                 where = "/".join(filter(None, ("2", path_name(path))))
                 raise ValueError(
-                    f"{name}[{where}], the weights, must be {what}, got {known[row]} in row {row}"
+                    f"{name}[{where}], the weights, must be {allowed}, got {known[row]} in row {row}"
                 )
         if whole and known.size and not known.any():
             where = "/".join(filter(None, ("2", path_name(path))))

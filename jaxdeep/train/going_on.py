@@ -43,7 +43,7 @@ def check_going_on(
             f"optimizer= and trainable= make{where}; pass those that it was trained with"
         )
     known = _known_of(ts)
-    if not known or any(optimizer is own for own in known):
+    if not known or any(optimizer is tx for tx in known):
         return
 
     def begun(params: PyTree) -> list[Arrays]:

@@ -185,8 +185,8 @@ def limits_of(
     def numbers(config: Monitor | None) -> PyTree:
         if config is None:
             return ()
-        given = {name: getattr(config, name) for name in _NUMBERS[type(config)]}
-        return {name: number(name, value) for name, value in given.items() if value is not None}
+        values = {name: getattr(config, name) for name in _NUMBERS[type(config)]}
+        return {name: number(name, value) for name, value in values.items() if value is not None}
 
     return Limits(np.int32(epochs), numbers(early_stopping), numbers(plateau))
 

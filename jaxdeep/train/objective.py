@@ -163,8 +163,8 @@ def supervised(
             x, y = without_uncounted(counted, x, y)
         broken = None
         if train and of_classes is not None and may_be_zero(of_classes):
-            each = _weights_of_classes(weigh, model, loss, of_classes, params, state, x, y, key)
-            x, broken = without_broken(jnp.asarray(of_rows(each != 0)), x)
+            label_weights = _weights_of_classes(weigh, model, loss, of_classes, params, state, x, y, key)
+            x, broken = without_broken(jnp.asarray(of_rows(label_weights != 0)), x)
         layer_outputs: dict[str, PyTree] = {}
         network: Any = model  # one that can be frozen or watched, where that is asked for
         if train and trainable is not None:
@@ -177,8 +177,8 @@ def supervised(
         with _of_one("loss", loss, outputs):
             losses = loss(outputs, y)
         if of_classes is not None:
-            each = weigh(loss, of_classes, outputs, losses, y)
-            losses = times(losses, each) if train else losses
+            label_weights = weigh(loss, of_classes, outputs, losses, y)
+            losses = times(losses, label_weights) if train else losses
         value = _mean("loss", losses, outputs, y, weights)
         if broken is not None:  # what a metric sees of them is not that of the rows that stood for them
             outputs = jax.tree.map(functools.partial(_nan_where, broken), outputs)
@@ -201,16 +201,16 @@ def _value(
     name: str, one: Reported, *, outputs: PyTree, y: PyTree, weights: ArrayLike | None, counted: Any
 ) -> Tally | Float[Array, ""]:
     """What is reported of a batch under this name."""
-    metric, found, due = one.function, one.of("outputs", outputs), one.of("targets", y)
-    with _of_one(f"metrics[{name!r}]", metric, found):
+    metric, predicted, due = one.function, one.of("outputs", outputs), one.of("targets", y)
+    with _of_one(f"metrics[{name!r}]", metric, predicted):
         if isinstance(metric, Metric):
-            return Tally(metric.update(metric.init(), found, due, weights), metric)
+            return Tally(metric.update(metric.init(), predicted, due, weights), metric)
         if one.is_loss:
-            return _mean(name, metric(found, due), found, due, weights)
+            return _mean(name, metric(predicted, due), predicted, due, weights)
         if counted is not None or ignored_by(metric) is not None:
-            return _counted(name, metric, found, due, counted)
-        values = metric(found, due)
-    return _mean(f"metrics[{name!r}]", values, found, due, None)
+            return _counted(name, metric, predicted, due, counted)
+        values = metric(predicted, due)
+    return _mean(f"metrics[{name!r}]", values, predicted, due, None)
 
 
 @contextlib.contextmanager

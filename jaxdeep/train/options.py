@@ -351,9 +351,9 @@ def options_of(kind: type) -> dict[str, Option]:
     >>> options_of(RunOptions)["batch_size"].default
     32
     """
-    found = {name: hint.__metadata__[0] for name, hint in _hints(kind).items()}
+    options = {name: hint.__metadata__[0] for name, hint in _hints(kind).items()}
     texts = _texts(kind)
-    return {name: option._replace(text=texts.get(name, "")) for name, option in found.items()}
+    return {name: option._replace(text=texts.get(name, "")) for name, option in options.items()}
 
 
 def filled(caller: str, kind: type, passed: Mapping[str, Any]) -> Any:

@@ -254,13 +254,13 @@ def told(
             )
         return metric
 
-    found = {}
+    told_metrics = {}
     for name, metric in metrics.items():
         try:
-            found[name] = of_it(metric)
+            told_metrics[name] = of_it(metric)
         except ValueError as error:
             raise ValueError(f"{within}[{name!r}]: {error}") from None
-    return found
+    return told_metrics
 
 
 def _is_told(function: Any) -> bool:

@@ -39,10 +39,10 @@ def scalars_of(history: Mapping[str, np.ndarray], epoch: int) -> dict[str, float
     >>> scalars_of({"loss": np.array([0.5]), "recall": np.array([[1.0, np.nan, 0.0]])}, 0)
     {'loss': 0.5, 'recall/0': 1.0, 'recall/2': 0.0}
     """
-    found = {}
+    by_name = {}
     for name, values in history.items():
         value = np.asarray(values[epoch])
         for index in np.ndindex(value.shape):
             if not np.isnan(value[index]):
-                found["/".join([name, *map(str, index)])] = float(value[index])
-    return found
+                by_name["/".join([name, *map(str, index)])] = float(value[index])
+    return by_name

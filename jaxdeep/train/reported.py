@@ -65,7 +65,7 @@ def reported(model: Network, loss: PerExample, metrics: NamedMetrics | None) -> 
         else:
             groups[_WHOLE][name] = metric
     parts = getattr(inside(loss), "of_outputs", {})
-    found = {f"{name}/loss": Reported(one, name, is_loss=True) for name, one in parts.items()}
+    by_name = {f"{name}/loss": Reported(one, name, is_loss=True) for name, one in parts.items()}
     for output, group in groups.items():
         within = "metrics" if output is _WHOLE else f"metrics[{output!r}]"
         _check(group, within)
@@ -76,8 +76,8 @@ def reported(model: Network, loss: PerExample, metrics: NamedMetrics | None) -> 
         said = puts_out(one, its_loss) if its_loss is not None else None
         for name, function in told(group, one, said, within=within).items():
             full = name if output is _WHOLE else f"{output}/{name}"
-            found[full] = Reported(function, output)
-    return found
+            by_name[full] = Reported(function, output)
+    return by_name
 
 
 def _check_of_one(metrics: Mapping[str, Any], outputs: Sequence[Hashable]) -> None:
@@ -101,10 +101,10 @@ def of_several(name: str, outputs: Sequence[Hashable]) -> str:
     >>> of_several("metrics['rmse']", ["main", "other"])  # doctest: +ELLIPSIS
     "metrics['rmse'] does not take several outputs, and the model has 'main', 'other': give it to one ...
     """
-    own = name.removeprefix("metrics[").removesuffix("]")
+    metric_name = name.removeprefix("metrics[").removesuffix("]")
     shown = ", ".join(map(repr, outputs))
-    if own != name:
-        form = f"give it to one of them, metrics={{{outputs[0]!r}: {{{own}: …}}}}"
+    if metric_name != name:
+        form = f"give it to one of them, metrics={{{outputs[0]!r}: {{{metric_name}: …}}}}"
     elif outputs[0] == 0:
         form = "give each its own, jaxdeep.losses.weighted([loss, …])"
     else:
@@ -130,7 +130,7 @@ def metric_of(metrics: NamedMetrics | None, name: str) -> Any:
 def _flat(metrics: NamedMetrics) -> Iterator[tuple[str, Any]]:
     for name, metric in metrics.items():
         if isinstance(metric, Mapping):
-            yield from ((f"{name}/{own}", one) for own, one in metric.items())
+            yield from ((f"{name}/{metric_name}", one) for metric_name, one in metric.items())
         else:
             yield name, metric
 

@@ -186,14 +186,14 @@ def check_initial(
     if made is None:
         return
     if not is_input:
-        own, others = _by_path(initial[0]), _by_path(made[0])
-        if not set(own) & set(others):
+        here, there = _by_path(initial[0]), _by_path(made[0])
+        if not set(here) & set(there):
             return
-        if any(own.get(path, shape) != shape for path, shape in others.items() if len(shape) > 1):
-            made = tuple(_with_shapes(tree, given) for tree, given in zip(made, initial))
-    for name, given, wanted in zip(("params", "state"), initial, made):
-        check_leaves(name, given, real=False)
-        here, there = _by_path(given), _by_path(wanted)
+        if any(here.get(path, shape) != shape for path, shape in there.items() if len(shape) > 1):
+            made = tuple(_with_shapes(tree, passed) for tree, passed in zip(made, initial))
+    for name, passed, wanted in zip(("params", "state"), initial, made):
+        check_leaves(name, passed, real=False)
+        here, there = _by_path(passed), _by_path(wanted)
         for path in {**there, **here}:
             if path not in here:
                 raise ValueError(
@@ -209,9 +209,9 @@ def check_initial(
                 )
 
 
-def _with_shapes(tree: PyTree, given: PyTree) -> PyTree:
+def _with_shapes(tree: PyTree, other: PyTree) -> PyTree:
     """The tree with the shapes of the leaves that have the same paths in another one."""
-    shapes_of = _by_path(given)
+    shapes_of = _by_path(other)
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: jax.ShapeDtypeStruct(shapes_of.get(path_name(path), leaf.shape), leaf.dtype),
         tree,

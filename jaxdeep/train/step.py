@@ -150,8 +150,8 @@ def measured_step(
         key = jax.random.fold_in(ts.key, ts.step)
         if augment is not None:
             rows, batch = count_rows(batch), augment(augmenting(key), batch)
-            if (found := count_rows(batch)) != rows:
-                raise ValueError(f"augment must keep the number of rows, {rows}, and returned {found}")
+            if (count := count_rows(batch)) != rows:
+                raise ValueError(f"augment must keep the number of rows, {rows}, and returned {count}")
         moving, held = parted(ts.params, trainable, "trainable")
         point = gradient_point(ts.opt_state, moving)
         loss, state, metrics, grads = gradients(point, held, ts.state, batch, key)

@@ -53,12 +53,12 @@ def balanced_class_weight(y: ArrayLike, *, weights: ArrayLike | None = None) -> 
         does="counts labels on the host",
         instead="a class_weight of numbers",
     )
-    given: Any = y
-    if isinstance(given, Mapping):
-        check_one_output("class_weight='balanced' is", given)
-    if not (hasattr(given, "shape") or isinstance(given, (list, tuple))):
-        raise TypeError(f"class_weight='balanced' is for labels y of one output, got {given!r}")
-    labels = np.asarray(as_array("y", given))
+    raw_labels: Any = y
+    if isinstance(raw_labels, Mapping):
+        check_one_output("class_weight='balanced' is", raw_labels)
+    if not (hasattr(raw_labels, "shape") or isinstance(raw_labels, (list, tuple))):
+        raise TypeError(f"class_weight='balanced' is for labels y of one output, got {raw_labels!r}")
+    labels = np.asarray(as_array("y", raw_labels))
     rows = np.ones(labels.shape[:1]) if weights is None else np.asarray(weights_of_rows(weights))
     _checks.check_weights(rows)
     if not labels.ndim or rows.shape != labels.shape[:1]:
@@ -142,10 +142,10 @@ def table_of(class_weight: Mapping[int, ArrayLike] | Sequence[ArrayLike] | Array
         for label, weight in by_class.items():
             if type(weight) is int:  # of any size
                 _checks.check_number(f"class_weight[{label}]", weight, "(-inf, inf)")
-            given = as_array(f"class_weight[{label}]", weight)
-            if given.shape or given.dtype == bool:
+            number = as_array(f"class_weight[{label}]", weight)
+            if number.shape or number.dtype == bool:
                 raise ValueError(f"class_weight[{label}] must be a number, got {weight!r}")
-            several[label] = given if is_traced(given) else np.asarray(given, float)
+            several[label] = number if is_traced(number) else np.asarray(number, float)
     else:
         if isinstance(class_weight, np.ma.MaskedArray):
             as_array("class_weight", class_weight)  # refuses masked values
@@ -247,11 +247,11 @@ def counts(weights: ArrayLike) -> HostOrDevice:
     >>> counts([1.0, 0.0])
     array([ True, False])
     """
-    given = as_array("weights", weights)
-    if isinstance(given, jax.Array):
-        return given != 0
-    _checks.check_weights(given)
-    return given != 0
+    array = as_array("weights", weights)
+    if isinstance(array, jax.Array):
+        return array != 0
+    _checks.check_weights(array)
+    return array != 0
 
 
 def of_rows(counted: HostOrDevice) -> HostOrDevice:

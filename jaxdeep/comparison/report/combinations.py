@@ -58,15 +58,15 @@ def combinations(answer: Record, trials: Trials) -> View:
     return View("combinations", question, reading, figures, numbers, (Choice("Candidate", list(drawn)),))
 
 
-def _axes(answer: Record, name: str, own: Sequence[Trial]) -> list[_Axis]:
+def _axes(answer: Record, name: str, trials: Sequence[Trial]) -> list[_Axis]:
     """An axis for each hyperparameter that differs between trials."""
     space = answer.plan.candidates[name].space
-    found = []
+    axes = []
     for key, one in space.items():
-        if len({word(trial.point[key]) for trial in own}) > 1:
+        if len({word(trial.point[key]) for trial in trials}) > 1:
             height = functools.partial(_height, one)
-            found.append(_Axis(key, height, [(height(value), brief(value)) for value in one.spread(5)]))
-    return found
+            axes.append(_Axis(key, height, [(height(value), brief(value)) for value in one.spread(5)]))
+    return axes
 
 
 def _height(space: Any, value: Any) -> float:
@@ -87,13 +87,13 @@ def _height(space: Any, value: Any) -> float:
     return 1 - share if falling else share
 
 
-def _figure(answer: Record, own: Sequence[Trial], axes: Sequence[_Axis]) -> looks.Figure:
-    good = [trial.value for trial in own if math.isfinite(trial.value)]
+def _figure(answer: Record, trials: Sequence[Trial], axes: Sequence[_Axis]) -> looks.Figure:
+    good = [trial.value for trial in trials if math.isfinite(trial.value)]
     scale = looks.scale(good, answer.mode)
     known = sorted({min(good), float(sorted(good)[len(good) // 2]), max(good)})
     last = [(scale.share(scale.clipped(value)), f"{value:.4g}") for value in known]
     every = [*axes, _Axis(f"validation {answer.metric}", lambda v: scale.share(scale.clipped(v)), last)]
-    worst_first = sorted(own, key=lambda t: _rank(t, answer.mode), reverse=True)
+    worst_first = sorted(trials, key=lambda t: _rank(t, answer.mode), reverse=True)
     data = [_trial(trial, every, worst_first) for trial in worst_first]
     annotations, shapes = [], []
     for place, axis in enumerate(every):
@@ -113,7 +113,7 @@ def _figure(answer: Record, own: Sequence[Trial], axes: Sequence[_Axis]) -> look
                     "font": {"size": 11},
                 }
             )
-    lost = [trial for trial in own if not math.isfinite(trial.value)]
+    lost = [trial for trial in trials if not math.isfinite(trial.value)]
     x = {"tickvals": list(range(len(every))), "ticktext": [looks.plain(a.name, 20) for a in every]}
     low = _LOST - 0.05 if lost else -0.05
     y: dict[str, Any] = {"range": [low, 1.06], "tickvals": [], "showgrid": False}

@@ -193,14 +193,14 @@ def _seeds_of(
     color, _, marker = looks.look(i)
     values, gone = answer.values[name], lost(answer, name)
     common = {"type": "scatter", "meta": i, "name": looks.plain(name)}
-    found: list[dict[str, Any]] = []
+    traces: list[dict[str, Any]] = []
     for failed, symbol in ((False, "circle"), (True, "x-thin")):
         some = np.flatnonzero(gone == failed)
         if not len(some):
             continue
         said = "%{fullData.name}, seed %{customdata[0]}: " + "diverged; counts as " * failed
         mark = {"color": looks.tinted(color, 0.45), "symbol": symbol, "size": 8}
-        found.append(
+        traces.append(
             {
                 **common,
                 "mode": "markers",
@@ -218,7 +218,7 @@ def _seeds_of(
         ends = [row[low], row["mean"], row[high]]
         mean_text = f"%{{fullData.name}}<br>mean {shown(ends[1])} ({shown(ends[0])} to {shown(ends[2])})"
         size = [0, 10, 0] if width > 2 else [0, 0, 0]
-        found.append(
+        traces.append(
             {
                 **common,
                 "mode": "lines+markers",
@@ -229,4 +229,4 @@ def _seeds_of(
                 "hovertemplate": mean_text + ("" if width > 2 else " (BCa)") + "<extra></extra>",
             }
         )
-    return found
+    return traces

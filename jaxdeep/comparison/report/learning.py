@@ -22,10 +22,11 @@ _HEIGHT, _MARGINS = 410, 80  # of a plot with lines, and what of it is not plot
 def curves(answer: Record) -> View:
     """Whether the order holds all along."""
     runs = {
-        name: [result for _, result in own] for name, own in by_candidate(answer, answer.final).items()
+        name: [result for _, result in pairs]
+        for name, pairs in by_candidate(answer, answer.final).items()
     }
     wanted = [f"val_{answer.metric}", answer.metric, "val_loss", "loss"]
-    every = [result for own in runs.values() for result in own]
+    every = [result for results in runs.values() for result in results]
     known = dict.fromkeys(name for result in every for name in scalars(result.history))
     judged = [name for name in known if f"val_{name.removeprefix('val_')}" in known]
     metrics = [name for name in dict.fromkeys([*wanted, *judged]) if name in known]
@@ -36,15 +37,15 @@ def curves(answer: Record) -> View:
     longest = max(result.epochs for result in every)
     for k, metric in enumerate(metrics):
         quartiles = {
-            name: _quartiles(found)
-            for name, own in runs.items()
-            if (found := aligned(own, metric)) is not None
+            name: _quartiles(aligned_runs)
+            for name, results in runs.items()
+            if (aligned_runs := aligned(results, metric)) is not None
         }
         mode = answer.mode if metric.removeprefix("val_") == answer.metric else _mode(metric)
         for x, unit in enumerate(("epochs", "seconds")):
             pace = {name: 1.0 if unit == "epochs" else _pace(runs[name]) for name in quartiles}
             figures[f"{k},{x}"] = _curves(answer, quartiles, pace, _said(metric), unit, mode)
-        lines += [[name, _said(metric), *_cells(own, longest)] for name, own in quartiles.items()]
+        lines += [[name, _said(metric), *_cells(band, longest)] for name, band in quartiles.items()]
     reading = (
         "A line is the median over the seeds, its band from the lower to the upper quartile. Seconds "
         "are a run's own time without compiling, spread evenly over its epochs; runs that were trained "
@@ -90,21 +91,21 @@ def _columns(epochs: int) -> list[int]:
 def _quartiles(runs: np.ndarray) -> np.ndarray:
     """``(3, epochs)`` median, lower and upper quartile of curves, NaN where none has a value."""
     known = np.isfinite(runs).any(0)
-    found = np.full((len(_QUARTILES), runs.shape[1]), np.nan)
+    band = np.full((len(_QUARTILES), runs.shape[1]), np.nan)
     with np.errstate(over="ignore", invalid="ignore"):
-        found[:, known] = np.nanquantile(runs[:, known], _QUARTILES, axis=0)
-    return found
+        band[:, known] = np.nanquantile(runs[:, known], _QUARTILES, axis=0)
+    return band
 
 
-def _cells(own: np.ndarray, longest: int) -> list[str]:
+def _cells(band: np.ndarray, longest: int) -> list[str]:
     """The quartiles at some epochs in words."""
-    found = []
+    cells = []
     for epoch in _columns(longest):
         median, low, high = (
-            brief(float(v)) for v in (own[:, epoch - 1] if epoch <= own.shape[1] else [np.nan] * 3)
+            brief(float(v)) for v in (band[:, epoch - 1] if epoch <= band.shape[1] else [np.nan] * 3)
         )
-        found.append(f"{median} ({low} to {high})" if median != "nan" else "–")
-    return found
+        cells.append(f"{median} ({low} to {high})" if median != "nan" else "–")
+    return cells
 
 
 def _curves(
@@ -119,13 +120,13 @@ def _curves(
     scale = looks.scale(np.concatenate([q[:2].ravel() for q in quartiles.values()]), mode)
     data: list[dict[str, Any]] = []
     ends, last = {}, 0.0
-    for name, found in quartiles.items():
+    for name, band in quartiles.items():
         i = names.index(name)
         color, dash, marker = looks.look(i)
-        epochs = found.shape[1]
+        epochs = band.shape[1]
         step = -(-epochs // _MOST)
         first = (epochs - 1) % step  # so that the last one is among them
-        middle, low, high = (rounded(values[first::step]) for values in found)
+        middle, low, high = (rounded(values[first::step]) for values in band)
         if pace[name] != pace[name]:
             continue
         x0, dx = rounded([(first + 1) * pace[name], step * pace[name]])
@@ -146,7 +147,7 @@ def _curves(
                 "hovertemplate": f"{where}: %{{y:.5g}}",
             }
         )
-        known = found[0][np.isfinite(found[0])]
+        known = band[0][np.isfinite(band[0])]
         if len(known):
             ends[i] = float(known[-1])
         last = max(last, epochs * pace[name])
@@ -200,11 +201,11 @@ def arrivals(answer: Record) -> View:
                 "hovertemplate": "by epoch %{x}: %{y:.0%}",
             }
         )
-    each = {"dtick": 1} if epochs <= _EACH else {}
+    ticks = {"dtick": 1} if epochs <= _EACH else {}
     layout = looks.layout(
         _HEIGHT,
         right=looks.room_for(names),
-        xaxis=looks.axis("epochs", range=[0, epochs * 1.02], **each),
+        xaxis=looks.axis("epochs", range=[0, epochs * 1.02], **ticks),
         yaxis=scale.axis("share of seeds at the target", tickformat=".0%"),
         annotations=looks.labels(ends, names, scale, _HEIGHT - _MARGINS),
     )

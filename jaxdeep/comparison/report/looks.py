@@ -178,9 +178,9 @@ def labels(
     held = {i: scale.clipped(value) for i, value in ends.items() if math.isfinite(value)}
     order = sorted(held, key=lambda i: (held[i], i))
     at = [pixels * scale.share(held[i]) for i in order]
-    found = []
+    annotations = []
     for i, old, new in zip(order, at, apart(at, pixels)):
-        found.append(
+        annotations.append(
             {
                 "name": str(i),
                 "text": plain(names[i]),
@@ -196,7 +196,7 @@ def labels(
                 "showarrow": False,
             }
         )
-    return found
+    return annotations
 
 
 def apart(at: Sequence[float], length: float) -> list[float]:
@@ -215,14 +215,14 @@ def apart(at: Sequence[float], length: float) -> list[float]:
             total, count = groups.pop()
             groups[-1][0] += total
             groups[-1][1] += count
-    found: list[float] = []
+    places: list[float] = []
     for group in groups:
-        found += [_start(group, gap) + gap * k for k in range(int(group[1]))]
-    for k in range(len(found)):  # from the bottom up, then from the top down, within the axis
-        found[k] = max(found[k], k * gap)
-    for k in reversed(range(len(found))):
-        found[k] = min(found[k], length - (len(found) - 1 - k) * gap)
-    return [round(place, 6) for place in found]
+        places += [_start(group, gap) + gap * k for k in range(int(group[1]))]
+    for k in range(len(places)):  # from the bottom up, then from the top down, within the axis
+        places[k] = max(places[k], k * gap)
+    for k in reversed(range(len(places))):
+        places[k] = min(places[k], length - (len(places) - 1 - k) * gap)
+    return [round(place, 6) for place in places]
 
 
 def _start(group: Sequence[float], gap: float) -> float:

@@ -36,7 +36,7 @@ def question(answer: Record, command: str | None) -> str:
 def call(answer: Record) -> str:
     """The call of `jaxdeep.compare`, as far as plain data can say it."""
     about = answer.about
-    given = {
+    arguments = {
         "metric": about["metric"],
         "mode": about["mode"],
         **{name: about[name] for name in ("budget", "seeds", "epochs", "batch_size", "schedule")},
@@ -44,7 +44,7 @@ def call(answer: Record) -> str:
     }
     names = textwrap.wrap(", ".join(map(repr, answer.plan.candidates)), 76)
     names = ["    [", *(f"        {line}" for line in names), "    ],"]
-    lines = [f"    {name}={value!r}," for name, value in given.items() if value is not None]
+    lines = [f"    {name}={value!r}," for name, value in arguments.items() if value is not None]
     objects = [name for name in ("model", "loss", "metrics") if answer.plan.shared.get(name) is not None]
     lines = [*(f"    {name}=…," for name in ("data", *objects)), *lines]
     return "\n".join(["jaxdeep.compare(", *names, *lines, ")"])
@@ -75,8 +75,8 @@ def _asked(answer: Record) -> str:
 
 def _checksums(parts: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     """The checksum of a part, of those of its arrays if there are some."""
-    for part, own in parts.items():
-        text = json.dumps(own, sort_keys=True)
+    for part, checksums in parts.items():
+        text = json.dumps(checksums, sort_keys=True)
         yield f"{part} {hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 

@@ -22,14 +22,18 @@ def rates(answer: Record, trials: Trials) -> View:
     """How forgiving each is: the metric against the learning rate."""
     question = "How forgiving is the learning rate, and is the best one at an edge?"
     held = {
-        name: [trial for trial in own if _has_rate(trial)]
-        for name, own in trials.items()
-        if any(_has_rate(trial) for trial in own)
+        name: [trial for trial in own_trials if _has_rate(trial)]
+        for name, own_trials in trials.items()
+        if any(_has_rate(trial) for trial in own_trials)
     }
-    good = [t.value for own in held.values() for t in own if math.isfinite(t.value)]
+    good = [t.value for own_trials in held.values() for t in own_trials if math.isfinite(t.value)]
     numbers = _tolerances(answer, held) + table(
         ["candidate", "trial", "learning rate", f"validation {answer.metric}", "ended"],
-        [[name, t.number, t.point[_RATE], t.value, t.ended] for name, own in held.items() for t in own],
+        [
+            [name, t.number, t.point[_RATE], t.value, t.ended]
+            for name, own_trials in held.items()
+            for t in own_trials
+        ],
         label="Every trial",
     )
     if not good:
@@ -55,13 +59,13 @@ def _has_rate(trial: Trial) -> bool:
 def _rates(answer: Record, held: Trials, good: Sequence[float]) -> looks.Figure:
     names = names_of(answer)
     scale = looks.scale(good, answer.mode)
-    every = [float(t.point[_RATE]) for own in held.values() for t in own]
+    every = [float(t.point[_RATE]) for own_trials in held.values() for t in own_trials]
     log = logarithmic(_RATE, every, answer.tuning.spaces)
     data: list[dict[str, Any]] = []
     ticks = []
-    for lane, (name, own) in enumerate(held.items()):
+    for lane, (name, own_trials) in enumerate(held.items()):
         i = names.index(name)
-        known = sorted((t for t in own if math.isfinite(t.value)), key=lambda t: t.point[_RATE])
+        known = sorted((t for t in own_trials if math.isfinite(t.value)), key=lambda t: t.point[_RATE])
         ticks.append(looks.plain(name))
         color, _, marker = looks.look(i)
         data.append(
@@ -81,8 +85,8 @@ def _rates(answer: Record, held: Trials, good: Sequence[float]) -> looks.Figure:
             said = f"%{{fullData.name}}: searched from {ends[0]:g} to {ends[1]:g}<extra></extra>"
             data.append({**below, **bar, "x": rounded(ends), "y": [lane] * 2, "hovertemplate": said})
         for some, symbol, size, said in (
-            ([t for t in own if t.chosen], marker, 11, "chosen"),
-            ([t for t in own if not math.isfinite(t.value)], "x-thin", 9, ""),
+            ([t for t in own_trials if t.chosen], marker, 11, "chosen"),
+            ([t for t in own_trials if not math.isfinite(t.value)], "x-thin", 9, ""),
         ):
             edge = {"color": color if said else "#000", "width": 2}
             mark = {"symbol": symbol, "size": size, "color": color, "line": edge}
@@ -120,13 +124,13 @@ def _rates(answer: Record, held: Trials, good: Sequence[float]) -> looks.Figure:
 
 def _tolerances(answer: Record, held: Trials) -> str:
     rows = []
-    for name, own in held.items():
+    for name, own_trials in held.items():
         space = answer.plan.candidates[name].space.get(_RATE)
         low, high = (*getattr(space, "bounds", ()), None, None)[:2]
         tolerance = answer.tolerances.get(name)
         near = [tolerance.decades, tolerance.share] if tolerance else [None, None]
         chosen = answer.chosen.get(name, {}).get(_RATE)
-        gone = sum(trial.failed for trial in own)
-        rows.append([name, low, high, chosen, *near, len(own), gone])
+        gone = sum(trial.failed for trial in own_trials)
+        rows.append([name, low, high, chosen, *near, len(own_trials), gone])
     head = ["candidate", "searched from", "to", "chosen", "decades within 1 %", "trials within 1 %"]
     return table([*head, "trials", "diverged"], rows, label="Learning rates")

@@ -49,11 +49,11 @@ class Trial(NamedTuple):
 def trials_of(answer: Record) -> dict[str, list[Trial]]:
     """The trials of each candidate, in the order in which they were drawn."""
     metric = f"val_{answer.metric}"
-    found = {}
+    by_name = {}
     for name, results in by_candidate(answer, answer.tuning).items():
         points = [bare(point) for point, _ in results]
         chosen = words(sorted(answer.chosen[name].items())) if name in answer.chosen else None
-        found[name] = [
+        by_name[name] = [
             Trial(
                 number=i + 1,
                 point=point,
@@ -63,15 +63,15 @@ def trials_of(answer: Record) -> dict[str, list[Trial]]:
             )
             for i, (point, (_, result)) in enumerate(zip(points, results))
         ]
-    return found
+    return by_name
 
 
 def by_candidate(answer: Record, table: Table) -> dict[str, list[tuple[Mapping[str, Any], Result]]]:
     """Points and results of each candidate, in the order in which candidates were given."""
-    found: dict[str, list[tuple[Mapping[str, Any], Result]]] = {name: [] for name in names_of(answer)}
+    by_name: dict[str, list[tuple[Mapping[str, Any], Result]]] = {name: [] for name in names_of(answer)}
     for point, result in zip(table.points, table.results):
-        found[point[COLUMN]].append((point, result))
-    return found
+        by_name[point[COLUMN]].append((point, result))
+    return by_name
 
 
 def names_of(answer: Record) -> list[str]:

@@ -65,20 +65,20 @@ def _figure(answer: Record, bars: list[_Bar]) -> looks.Figure:
     names = names_of(answer)
     places: dict[_Bar, tuple[float, float]] = {}
     for row, worker in enumerate(workers):
-        own = [bar for bar in bars if bar[0] == worker]
-        lanes = lanes_of([Span(bar[0], bar[1], bar[2], 0) for bar in own])
+        of_worker = [bar for bar in bars if bar[0] == worker]
+        lanes = lanes_of([Span(bar[0], bar[1], bar[2], 0) for bar in of_worker])
         height = 0.86 / (max(lanes) + 1)
-        places |= {b: (row - 0.43 + (lane + 0.5) * height, height) for b, lane in zip(own, lanes)}
+        places |= {b: (row - 0.43 + (lane + 0.5) * height, height) for b, lane in zip(of_worker, lanes)}
     last = max(bar[2] for bar in bars)
     data: list[dict[str, Any]] = []
     kinds = dict.fromkeys((bar[4], bar[3]) for bar in bars)
     for name, ended in sorted(kinds, key=lambda kind: (names.index(kind[0]), kind[1])):
-        own = [bar for bar in bars if (bar[4], bar[3]) == (name, ended)]
+        alike = [bar for bar in bars if (bar[4], bar[3]) == (name, ended)]
         i = names.index(name)
         pattern = {"shape": _PATTERNS[ended], "fillmode": "overlay", "fgcolor": "#fff"}
         said = [
             f"{bar[5]} run{'s' * (bar[5] > 1)}, {ended}<br>{bar[2] - bar[1]:.3g} s from {bar[1]:.3g} s"
-            for bar in own
+            for bar in alike
         ]
         data.append(
             {
@@ -86,17 +86,17 @@ def _figure(answer: Record, bars: list[_Bar]) -> looks.Figure:
                 "orientation": "h",
                 "meta": i,
                 "name": looks.plain(name),
-                "base": rounded(bar[1] for bar in own),
-                "x": rounded(bar[2] - bar[1] for bar in own),
-                "y": [round(places[bar][0], 4) for bar in own],
-                "width": [round(places[bar][1] * 0.94, 4) for bar in own],
+                "base": rounded(bar[1] for bar in alike),
+                "x": rounded(bar[2] - bar[1] for bar in alike),
+                "y": [round(places[bar][0], 4) for bar in alike],
+                "width": [round(places[bar][1] * 0.94, 4) for bar in alike],
                 "marker": {
                     "color": looks.look(i).color,
                     "pattern": pattern,
                     # a white edge would hide a short bar
-                    "line": {"color": [_edge(bar, last, i) for bar in own], "width": 0.6},
+                    "line": {"color": [_edge(bar, last, i) for bar in alike], "width": 0.6},
                 },
-                "text": [looks.plain(name)] * len(own),
+                "text": [looks.plain(name)] * len(alike),
                 "customdata": said,
                 "textposition": "inside",
                 "insidetextanchor": "middle",

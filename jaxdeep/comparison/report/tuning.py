@@ -28,10 +28,10 @@ def best_of(answer: Record, trials: Trials) -> View:
     kinds = "unbiased, to half of the trials", "with replacement, to all trials"
     lines: dict[str, tuple[np.ndarray, np.ndarray]] = {
         name: (
-            expected_best(own, answer.mode)[: max(1, len(own) // 2)],
-            expected_best(own, answer.mode, unbiased=False),
+            expected_best(own_values, answer.mode)[: max(1, len(own_values) // 2)],
+            expected_best(own_values, answer.mode, unbiased=False),
         )
-        for name, own in values.items()
+        for name, own_values in values.items()
     }
     figures = {str(kind): _best_of(answer, lines, kind) for kind in (0, 1)}
     reading = (
@@ -44,9 +44,9 @@ def best_of(answer: Record, trials: Trials) -> View:
     most = max(map(len, values.values()))
     ks = sorted({k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256) if k <= most} | {most})
     rows = [
-        [name, kind.split(",")[0], *(float(own[k - 1]) if k <= len(own) else None for k in ks)]
+        [name, kind.split(",")[0], *(float(expected[k - 1]) if k <= len(expected) else None for k in ks)]
         for name, both in lines.items()
-        for kind, own in zip(kinds, both)
+        for kind, expected in zip(kinds, both)
     ]
     numbers = table(["candidate", "estimator", *(f"k = {k}" for k in ks)], rows)
     return View("best-of", question, reading, figures, numbers, (Choice("Estimator", kinds),))
@@ -55,19 +55,19 @@ def best_of(answer: Record, trials: Trials) -> View:
 def _counted(answer: Record, trials: Trials) -> dict[str, np.ndarray]:
     """The values of each candidate's trials that count, with the worst of all for what diverged."""
     used = {
-        name: [trial.value for trial in own if trial.failed or math.isfinite(trial.value)]
-        for name, own in trials.items()
+        name: [trial.value for trial in own_trials if trial.failed or math.isfinite(trial.value)]
+        for name, own_trials in trials.items()
     }
-    every = [value for own in used.values() for value in own]
+    every = [value for own_values in used.values() for value in own_values]
     if not any(map(math.isfinite, every)):
         return {}
     full = with_worst(every, 1 if answer.mode == "min" else -1)
-    found, start = {}, 0
-    for name, own in used.items():
-        if any(map(math.isfinite, own)):
-            found[name] = full[start : start + len(own)]
-        start += len(own)
-    return found
+    counted, start = {}, 0
+    for name, own_values in used.items():
+        if any(map(math.isfinite, own_values)):
+            counted[name] = full[start : start + len(own_values)]
+        start += len(own_values)
+    return counted
 
 
 def _best_of(answer: Record, lines: Mapping[str, tuple[np.ndarray, ...]], kind: int) -> looks.Figure:
@@ -75,10 +75,10 @@ def _best_of(answer: Record, lines: Mapping[str, tuple[np.ndarray, ...]], kind: 
     scale = looks.scale(np.concatenate([both[kind] for both in lines.values()]), answer.mode)
     data, ends, most = [], {}, 1
     for name, both in lines.items():
-        i, own = names.index(name), both[kind]
-        most = max(most, len(own))
-        ends[i] = float(own[-1])
-        best = {"y": rounded(own), "x0": 1, "dx": 1, "hovertemplate": "best of %{x}: %{y:.5g}"}
+        i, expected = names.index(name), both[kind]
+        most = max(most, len(expected))
+        ends[i] = float(expected[-1])
+        best = {"y": rounded(expected), "x0": 1, "dx": 1, "hovertemplate": "best of %{x}: %{y:.5g}"}
         data.append(line(i, name) | best)
     x = {"type": "log", "range": [math.log10(0.95), math.log10(most * 1.06)]}
     ticks = [k for k in (1, 2, *([3] if most < 8 else []), 4, 8, 16, 32, 64, 128, 256, 512) if k <= most]
@@ -108,14 +108,16 @@ def line(i: int, name: str, **style: Any) -> dict[str, Any]:
 def distribution(answer: Record, trials: Trials) -> View:
     """What a random point would have given."""
     question = "What would a random trial have given?"
-    good = [t.value for own in trials.values() for t in own if math.isfinite(t.value)]
+    good = [t.value for own_trials in trials.values() for t in own_trials if math.isfinite(t.value)]
     head = ["candidate", "trials", "diverged", "best", "a quarter", "half", "three quarters", "all"]
     rows = []
-    for name, own in trials.items():
-        rising, n = _rising(answer, own)
+    for name, own_trials in trials.items():
+        rising, n = _rising(answer, own_trials)
         at = [math.ceil(share * n) for share in (0.25, 0.5, 0.75, 1)]
         quantiles = [rising[k - 1] if 0 < k <= len(rising) else None for k in at]
-        rows.append([name, n, sum(t.failed for t in own), rising[0] if rising else None, *quantiles])
+        rows.append(
+            [name, n, sum(t.failed for t in own_trials), rising[0] if rising else None, *quantiles]
+        )
     numbers = table(head, rows, label=f"Validation {answer.metric} that so many trials are as good as")
     if not good:
         return View("distribution", question, NO_VALUE, {}, numbers)
@@ -123,8 +125,8 @@ def distribution(answer: Record, trials: Trials) -> View:
     data = []
     names = names_of(answer)
     bad = 10.0 ** (scale.high if answer.mode == "min" else scale.low) if scale.log else None
-    for name, own in trials.items():
-        rising, n = _rising(answer, own)
+    for name, own_trials in trials.items():
+        rising, n = _rising(answer, own_trials)
         if not rising:
             continue
         end = bad if bad is not None else scale.high if answer.mode == "min" else scale.low
@@ -156,8 +158,8 @@ def distribution(answer: Record, trials: Trials) -> View:
     return View("distribution", question, reading, {"": {"data": data, "layout": layout}}, numbers)
 
 
-def _rising(answer: Record, own: Sequence[Trial]) -> tuple[list[float], int]:
+def _rising(answer: Record, trials: Sequence[Trial]) -> tuple[list[float], int]:
     """The values of trials, the best first, and how many trials count."""
-    values = [t.value for t in own if math.isfinite(t.value)]
-    n = sum(t.failed or math.isfinite(t.value) for t in own)
+    values = [t.value for t in trials if math.isfinite(t.value)]
+    n = sum(t.failed or math.isfinite(t.value) for t in trials)
     return sorted(values, reverse=answer.mode == "max"), n

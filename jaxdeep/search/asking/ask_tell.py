@@ -156,18 +156,18 @@ def asked_and_told(sweeping: Sweeping, space: Any, config: AskTell, halving: Str
         batches.tried(source.examples())
         interruption.begin()
         for asked in _asked(source, config, interruption):
-            points.update((each.key, each.point) for each in asked)
-            known.update((each.key, each.told) for each in asked if each.told is not None)
-            new = [key for key in dict.fromkeys(each.key for each in asked) if key not in rows]
+            points.update((request.key, request.point) for request in asked)
+            known.update((request.key, request.told) for request in asked if request.told is not None)
+            new = [key for key in dict.fromkeys(request.key for request in asked) if key not in rows]
             trained = batches.trained([points[key] for key in new], [key in known for key in new])
             for key, results in zip(new, trained):
                 if results:
                     rows[key] = results
                 if (outcome := outcome_of([*results.values()], metric, seeds)) is not None:
                     known.setdefault(key, outcome)
-            for each in asked:
-                if each.told is None and each.key in known:
-                    source.tell(each, known[each.key])
+            for request in asked:
+                if request.told is None and request.key in known:
+                    source.tell(request, known[request.key])
             _tell_errors(batches.errors, known.values())
             trials += len(asked)
             if how.progress:
@@ -212,13 +212,13 @@ def _watched(
 ) -> tuple[EarlyStopping, float]:
     """The metric whose values are told, and the sign that makes less of it better."""
     stopping = sweeping.build.arguments.get("early_stopping")
-    for given in (config, halving, stopping, EarlyStopping()):
-        if isinstance(given, monitors.Watching) and (given.monitor or given.mode):
+    for watcher in (config, halving, stopping, EarlyStopping()):
+        if isinstance(watcher, monitors.Watching) and (watcher.monitor or watcher.mode):
             break
     else:
-        given = EarlyStopping()
-    monitor = given.monitor or ("loss" if sweeping.validation is None else "val_loss")
-    watched = EarlyStopping(monitor=monitor, mode=given.mode)
+        watcher = EarlyStopping()
+    monitor = watcher.monitor or ("loss" if sweeping.validation is None else "val_loss")
+    watched = EarlyStopping(monitor=monitor, mode=watcher.mode)
     return watched, monitors.resolve(watched, {monitor: 0.0})[1]
 
 
@@ -279,13 +279,13 @@ class SamplerSource:
             self.is_exhausted = True
             return None
         forms = [asked, *(getattr(asked, name, None) for name in ("params", "kwargs", "value"))]
-        found = next((form for form in forms if isinstance(form, Mapping) and form), None)
-        if found is None:
+        hyperparameters = next((form for form in forms if isinstance(form, Mapping) and form), None)
+        if hyperparameters is None:
             raise TypeError(
                 "sampler.ask() must return a dict of hyperparameters by name, or an object whose "
                 f"params, kwargs or value is one; got {asked!r}"
             )
-        (point,) = points_of([found])
+        (point,) = points_of([hyperparameters])
         return Asked(point, words(point.items()), asked)
 
     def tell(self, asked: Asked, outcome: Outcome) -> None:

@@ -42,28 +42,32 @@ class Parameter(NamedTuple):
 
     def suggested(self, trial: "BaseTrial") -> Any:
         """The trial's value of it, which is drawn if there is none yet; None for a constant."""
-        given: Any = self.distribution
-        if given is None:
+        distribution: Any = self.distribution
+        if distribution is None:
             return None
         if self.label in trial.params:
             return trial.params[self.label]
-        if hasattr(given, "choices"):
-            return trial.suggest_categorical(self.label, given.choices)
-        suggest = trial.suggest_int if isinstance(given.low, int) else trial.suggest_float
-        return suggest(self.label, given.low, given.high, step=given.step, log=given.log)
+        if hasattr(distribution, "choices"):
+            return trial.suggest_categorical(self.label, distribution.choices)
+        suggest = trial.suggest_int if isinstance(distribution.low, int) else trial.suggest_float
+        return suggest(
+            self.label, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
 
     def example(self, share: float) -> Any:
         """A value of it, from its smallest (0) to its largest (1)."""
-        given: Any = self.distribution
-        if given is None:
+        distribution: Any = self.distribution
+        if distribution is None:
             return None
-        if hasattr(given, "choices"):
-            return given.choices[round(share * (len(given.choices) - 1))]
-        if given.step is not None:
-            steps = round((given.high - given.low) / given.step)
-            return given.low + round(share * steps) * given.step
-        ends = np.array([given.low, given.high])
-        value = np.exp(np.log(ends) @ [1 - share, share]) if given.log else ends @ [1 - share, share]
+        if hasattr(distribution, "choices"):
+            return distribution.choices[round(share * (len(distribution.choices) - 1))]
+        if distribution.step is not None:
+            steps = round((distribution.high - distribution.low) / distribution.step)
+            return distribution.low + round(share * steps) * distribution.step
+        ends = np.array([distribution.low, distribution.high])
+        value = (
+            np.exp(np.log(ends) @ [1 - share, share]) if distribution.log else ends @ [1 - share, share]
+        )
         return float(np.clip(value, *ends))
 
 
@@ -82,16 +86,19 @@ def parameters_of(space: Any, optuna: ModuleType, *, named: bool = False) -> lis
     Raises:
       ValueError, TypeError: a space that is none, or in which nothing varies.
     """
-    found = [
-        {name: _parameter(optuna, name, given, named) for name, given in each.items()}
-        for each in spaces_of(space)
+    parameters = [
+        {
+            name: _parameter(optuna, name, distribution, named)
+            for name, distribution in distributions.items()
+        }
+        for distributions in spaces_of(space)
     ]
-    if not any(parameter.distribution for each in found for parameter in each.values()):
+    if not any(parameter.distribution for by_name in parameters for parameter in by_name.values()):
         raise ValueError(
             f"space must hold distributions, in which a sampler can search; got {space!r}. A list of "
             "points is swept without a sampler"
         )
-    return [_told_apart(i, each, found) for i, each in enumerate(found)]
+    return [_told_apart(i, by_name, parameters) for i, by_name in enumerate(parameters)]
 
 
 def which_of(spaces: Sequence[Parameters], optuna: ModuleType) -> Parameter:
@@ -103,7 +110,7 @@ def which_of(spaces: Sequence[Parameters], optuna: ModuleType) -> Parameter:
 
 def _told_apart(i: int, names: Parameters, spaces: Sequence[Parameters]) -> Parameters:
     """The parameters of a space, renamed where another space has others of the same label."""
-    others = [p for j, each in enumerate(spaces) if j != i for p in each.values()]
+    others = [p for j, by_name in enumerate(spaces) if j != i for p in by_name.values()]
 
     def renamed(parameter: Parameter) -> Parameter:
         label, distribution = parameter.label, parameter.distribution
@@ -113,37 +120,39 @@ def _told_apart(i: int, names: Parameters, spaces: Sequence[Parameters]) -> Para
     return {name: renamed(parameter) for name, parameter in names.items()}
 
 
-def _parameter(optuna: ModuleType, name: str, given: Distribution, named: bool) -> Parameter:
+def _parameter(optuna: ModuleType, name: str, distribution: Distribution, named: bool) -> Parameter:
     known = optuna.distributions
-    if isinstance(given, (Uniform, LogUniform)):
-        log = isinstance(given, LogUniform)
-        return Parameter(name, known.FloatDistribution(*given, log=log), _same, given)
-    if isinstance(given, (Int, LogInt)):
-        log = isinstance(given, LogInt)
-        return Parameter(name, known.IntDistribution(*given, log=log), _same, given)
-    if isinstance(given, OneMinus):
-        return Parameter(f"1 - {name}", known.FloatDistribution(*given, log=True), _one_minus, given)
-    first, *others = given.values
+    if isinstance(distribution, (Uniform, LogUniform)):
+        log = isinstance(distribution, LogUniform)
+        return Parameter(name, known.FloatDistribution(*distribution, log=log), _same, distribution)
+    if isinstance(distribution, (Int, LogInt)):
+        log = isinstance(distribution, LogInt)
+        return Parameter(name, known.IntDistribution(*distribution, log=log), _same, distribution)
+    if isinstance(distribution, OneMinus):
+        return Parameter(
+            f"1 - {name}", known.FloatDistribution(*distribution, log=True), _one_minus, distribution
+        )
+    first, *others = distribution.values
     if isinstance(first, known.BaseDistribution) and not others:
         return Parameter(name, first, _same, _among(first))
     if named:
-        for value in given.values:
+        for value in distribution.values:
             words_of(f"space[{name!r}]", value)
     if not others:
-        return Parameter(name, None, lambda _: first, given)
-    labels = _labels(given.values)
-    by_label = dict(zip(labels, given.values))
-    return Parameter(name, known.CategoricalDistribution(labels), by_label.__getitem__, given)
+        return Parameter(name, None, lambda _: first, distribution)
+    labels = _labels(distribution.values)
+    by_label = dict(zip(labels, distribution.values))
+    return Parameter(name, known.CategoricalDistribution(labels), by_label.__getitem__, distribution)
 
 
-def _among(given: Any) -> Distribution:
+def _among(distribution: Any) -> Distribution:
     """A distribution of Optuna as one of ours, apart from its steps."""
-    if hasattr(given, "choices"):
-        return Choice(given.choices)
-    if given.single():
-        return Choice((given.low,))
-    kinds = (Int, LogInt) if isinstance(given.low, int) else (Uniform, LogUniform)
-    return kinds[given.log](given.low, given.high)
+    if hasattr(distribution, "choices"):
+        return Choice(distribution.choices)
+    if distribution.single():
+        return Choice((distribution.low,))
+    kinds = (Int, LogInt) if isinstance(distribution.low, int) else (Uniform, LogUniform)
+    return kinds[distribution.log](distribution.low, distribution.high)
 
 
 def _same(value: Any) -> Any:

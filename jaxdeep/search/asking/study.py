@@ -64,7 +64,7 @@ class StudySource:
         about = {"format": _FORMAT, **about}
         self.about, self.id = about, digest_of(about)
         self.retry_errors, self.reports, self.prunes = retry_errors, reports, prunes
-        self.spaces = [{name: p.among for name, p in each.items()} for each in self.parameters]
+        self.spaces = [{name: p.among for name, p in by_name.items()} for by_name in self.parameters]
         self._stopped = False
         self.which = which_of(self.parameters, self.optuna)
         _check_directions(study, metric, sign)
@@ -159,7 +159,7 @@ class StudySource:
         if not self._lasts:
             return
         asking = self.study.user_attrs.get(_ASKING, [None, 0, math.inf])
-        labels = {self.which.label, *(p.label for each in self.parameters for p in each.values())}
+        labels = {self.which.label, *(p.label for by_name in self.parameters for p in by_name.values())}
         for trial in self.study.get_trials(deepcopy=False):
             mark = trial.user_attrs.get(_MARK, asking if trial.number >= asking[2] else None)
             runs = trial.state.name == "RUNNING" and set(trial.params) <= labels
@@ -206,7 +206,7 @@ class StudySource:
     def _is_finished(self, trial: Any) -> bool:
         """Whether a study that holds its trials says that this one has been told."""
         trials = self.study.get_trials(deepcopy=False) if self._lasts else []
-        return any(each.number == trial.number and each.state.is_finished() for each in trials)
+        return any(other.number == trial.number and other.state.is_finished() for other in trials)
 
 
 def _check_directions(study: Any, metric: str, sign: float) -> None:

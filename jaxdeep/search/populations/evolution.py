@@ -125,8 +125,8 @@ def population(
     >>> result.history["loss"].shape, result.lineage[1].parents.tolist()
     ((4, 4), [0, 1, 2, 1])
     """
-    given = [data, key, space, arguments.get("validation"), arguments.get("class_weight")]
-    check_untraced("population", [t for t in given if not isinstance(t, Iterator)], instead=_PURE)
+    trees = [data, key, space, arguments.get("validation"), arguments.get("class_weight")]
+    check_untraced("population", [t for t in trees if not isinstance(t, Iterator)], instead=_PURE)
     if not callable(builder):
         raise TypeError(f"builder must be a function of a point, got {builder!r}")
     key = _checks.as_key(key)
@@ -264,7 +264,7 @@ def _described(
 ) -> About:
     """What tells the population from others."""
     contents = {name: fingerprint(part) for name, part in arrays.items() if part is not None}
-    ranges = {name: [type(own).__name__, *own] for name, own in course.rules.ranges.items()}
+    ranges = {name: [type(bounds).__name__, *bounds] for name, bounds in course.rules.ranges.items()}
     rules = course.rules._asdict() | {"ranges": ranges}
     key = jax.random.key_data(course.key) if _is_typed(course.key) else course.key
     about = {"every": course.every, "monitor": course.monitor, "key": np.asarray(key).tolist()}
@@ -366,8 +366,8 @@ def _finite(runs: RunState) -> Bool[Array, "members"]:
     ts = runs.train_state
     leaves = jax.tree.leaves((ts.params, ts.state))
     floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    each = [jnp.isfinite(leaf).reshape(len(runs.epoch), -1).all(axis=1) for leaf in floats]
-    return functools.reduce(jnp.logical_and, each, jnp.ones(len(runs.epoch), bool))
+    by_leaf = [jnp.isfinite(leaf).reshape(len(runs.epoch), -1).all(axis=1) for leaf in floats]
+    return functools.reduce(jnp.logical_and, by_leaf, jnp.ones(len(runs.epoch), bool))
 
 
 def _column(course: Course, runs: RunState, epoch: int) -> np.ndarray:
@@ -384,13 +384,13 @@ def _in_force(course: Course, runs: RunState) -> dict[str, np.ndarray]:
 def _check_alive(course: Course, runs: RunState, values: np.ndarray, epoch: int) -> None:
     """Refuse to go on with members that have all diverged."""
     if not np.isfinite(values).any():
-        each = "; ".join(
+        hyperparameters = "; ".join(
             f"{name} was {', '.join(f'{v:.3g}' for v in values)}"
             for name, values in _in_force(course, runs).items()
         )
         raise FloatingPointError(
             f"no member of the population has a finite {course.monitor} and finite parameters after "
-            f"{epoch} epochs; {each}"
+            f"{epoch} epochs; {hyperparameters}"
         )
 
 

@@ -92,12 +92,12 @@ class PopulationResult(NamedTuple):
         Raises:
           ValueError, TypeError: there is no such member.
         """
-        found: list[tuple[int, dict[str, float]]] = []
+        changes: list[tuple[int, dict[str, float]]] = []
         for place, generation in zip(self._places(member), self.lineage):
             values = {name: float(v[place]) for name, v in generation.hyperparameters.items()}
-            if not found or found[-1][1] != values:
-                found.append((generation.epoch, values))
-        return found
+            if not changes or changes[-1][1] != values:
+                changes.append((generation.epoch, values))
+        return changes
 
     def schedules(
         self, steps_per_epoch: int | None = None, member: int | None = None

@@ -42,7 +42,11 @@ def members_of(
             )
     spaces = getattr(space, "spaces", ())
     drawn_from = spaces[0] if spaces and all(other == spaces[0] for other in spaces) else {}
-    known = {name: found for name, found in drawn_from.items() if isinstance(found, Range)}
+    known = {
+        name: distribution
+        for name, distribution in drawn_from.items()
+        if isinstance(distribution, Range)
+    }
     return points, known | dict(ranges or {})
 
 
@@ -63,12 +67,12 @@ def check_members(points: Sequence[Point], setups: Sequence[Setup]) -> None:
             f"{odd[0]} is {values} in point {members[0]}"
         )
     for place, setup in enumerate(setups):
-        for name, what in (
+        for name, why in (
             ("early_stopping", "all members run for the same epochs"),
             ("plateau", "it would change what is explored"),
         ):
             if setup.options[name] is not None:  # type: ignore[literal-required]
-                raise ValueError(f"a population takes no {name}=: {what}; leave it out")
+                raise ValueError(f"a population takes no {name}=: {why}; leave it out")
         if setup.epochs != setups[0].epochs:
             raise ValueError(
                 f"epochs must be the same for all members, got {setups[0].epochs} for point 0 and "

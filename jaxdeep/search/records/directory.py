@@ -179,12 +179,12 @@ class Directory(Store):
         """What was in the journal."""
         return self._told
 
-    def end(self, row: Row, run: RunState, result: Result, own: Ending | None) -> None:
+    def end(self, row: Row, run: RunState, result: Result, ending: Ending | None) -> None:
         """Have a row that has ended written, and let go of its parameters."""
         if result.ended == "interrupted":  # it goes on at the next call
-            self._put(row, run, own, {"reached": row.id, "epoch": int(run.epoch)})
-        elif not (self._keep is None and self._pack(row, run, own, result)):
-            self._put(row, run, own, {"ended": row.id, **as_event(result)}, result)
+            self._put(row, run, ending, {"reached": row.id, "epoch": int(run.epoch)})
+        elif not (self._keep is None and self._pack(row, run, ending, result)):
+            self._put(row, run, ending, {"ended": row.id, **as_event(result)}, result)
         row.result = self.kept(row, result)
 
     def fail(self, row: Row, result: Result) -> None:
@@ -329,9 +329,9 @@ class Directory(Store):
         file, start, size = event["at"]
         return Place(self.path / "rows" / file, start, size)
 
-    def _pack(self, row: Row, run: RunState, own: Ending | None, result: Result) -> bool:
+    def _pack(self, row: Row, run: RunState, ending: Ending | None, result: Result) -> bool:
         """Have the state of a row that has ended written behind the others, if it is small."""
-        arrays = row_file.arrays_of(run, own, copy=False)
+        arrays = row_file.arrays_of(run, ending, copy=False)
         if sum([array.nbytes for array in arrays.values()]) >= _SMALL:
             return False
         contents, event = row_file.contents(arrays, int(run.epoch)), as_event(result)
@@ -349,7 +349,7 @@ class Directory(Store):
         self,
         row: Row,
         run: RunState,
-        own: Ending | None,
+        ending: Ending | None,
         event: Event,
         result: Result | None = None,
     ) -> None:
@@ -368,7 +368,7 @@ class Directory(Store):
                 self._writer.put(Work(after=({**event, "kept": False},), remove=remove))
                 return
             self._filed.add(row.id)
-            arrays = row_file.arrays_of(run, own, copy=result is None)
+            arrays = row_file.arrays_of(run, ending, copy=result is None)
             made = lambda: row_file.contents(arrays, epoch)  # noqa: E731
             self._writer.put(Work(path, made, (event,), remove))
 

@@ -107,12 +107,12 @@ class Store:
         """What earlier calls have told."""
         return ()
 
-    def end(self, row: Row, run: RunState, result: Result, own: Ending | None) -> None:
+    def end(self, row: Row, run: RunState, result: Result, ending: Ending | None) -> None:
         """Keep a row that has ended, and give it its result.
 
         Args:
           row, run, result: the row, its last state and its result, parameters included.
-          own: the result's parameters and state, if they are not those of the last state.
+          ending: the result's parameters and state, if they are not those of the last state.
         """
         row.result = result
         if self._keep is None or self._ranking is None:

@@ -117,12 +117,14 @@ def intervals(
     by_run = [{_run(table.points[i]): values[i] for i in rows} for rows in members]
     if against is not None:
         other = by_run[_place(against, [table.points[rows[0]] for rows in members])]
-        by_run = [{run: v - other.get(run, np.nan) for run, v in own.items()} for own in by_run]
-    runs = {run for own in by_run for run in own}
+        by_run = [
+            {run: v - other.get(run, np.nan) for run, v in run_values.items()} for run_values in by_run
+        ]
+    runs = {run for run_values in by_run for run in run_values}
     summaries = []
-    for rows, own in zip(members, by_run):
+    for rows, run_values in zip(members, by_run):
         points = [table.points[i] for i in rows]
-        complete = own if set(own) == runs else dict.fromkeys(runs, np.nan)
+        complete = run_values if set(run_values) == runs else dict.fromkeys(runs, np.nan)
         n, *bounds = _summary(complete, points, level)
         numbers = zip(("mean", "low", "high"), bounds)
         named = {f"{metric}_{name}": number for name, number in numbers}
@@ -138,12 +140,12 @@ def _summary(
     for (fold, seed), value in values.items():
         by_value.setdefault(seed if fold is None else fold, []).append(value)
     with np.errstate(invalid="ignore"):
-        each = np.array([np.mean(several) for several in by_value.values()])
-        mean = float(np.mean(each))
-    if len(each) < 2 or not np.isfinite(each).all():
-        return len(each), mean, np.nan, np.nan
+        means = np.array([np.mean(several) for several in by_value.values()])
+        mean = float(np.mean(means))
+    if len(means) < 2 or not np.isfinite(means).all():
+        return len(means), mean, np.nan, np.nan
     n_train, n_validate = _sizes(points) if "fold" in points[0] else (1, 0)
-    return len(each), mean, *corrected_interval(each, n_train, n_validate, level=level)
+    return len(means), mean, *corrected_interval(means, n_train, n_validate, level=level)
 
 
 def _sizes(points: Sequence[Point]) -> tuple[float, float]:
@@ -152,8 +154,8 @@ def _sizes(points: Sequence[Point]) -> tuple[float, float]:
         raise ValueError(
             "table must have n_train and n_validate beside each fold, as cross_validate gives them"
         )
-    each = np.array([(point["n_train"], point["n_validate"]) for point in points])
-    n_train, n_validate = each.mean(axis=0)
+    sizes = np.array([(point["n_train"], point["n_validate"]) for point in points])
+    n_train, n_validate = sizes.mean(axis=0)
     return float(n_train), float(n_validate)
 
 

@@ -101,9 +101,9 @@ def cross_validate(
     >>> len(table), table.best("val_loss", over_seeds=True)["learning_rate"]
     (8, 0.1)
     """
-    given = [options.get("key"), space, stratify, groups, folds, options.get("class_weight")]
+    trees = [options.get("key"), space, stratify, groups, folds, options.get("class_weight")]
     check_untraced(
-        "cross_validate", [tree for tree in given if not isinstance(tree, Iterator)], instead=PURE
+        "cross_validate", [tree for tree in trees if not isinstance(tree, Iterator)], instead=PURE
     )
     if options.get("validation") is not None:
         raise ValueError("validation must be left out: each fold is validated on its own rows of data")

@@ -173,7 +173,7 @@ def _subset(number: int, pair: Any, rows: int) -> Subset:
         raise TypeError(
             f"{name} must be a pair (training rows, validation rows), got {reprlib.repr(pair)}"
         )
-    train, validate = (_indices(f"{name}[{i}]", given, rows) for i, given in enumerate(pair))
+    train, validate = (_indices(f"{name}[{i}]", chosen, rows) for i, chosen in enumerate(pair))
     if len(both := np.intersect1d(train, validate)):
         raise ValueError(
             f"{name} has {len(both)} rows both for training and for validation, such as row {both[0]}"
@@ -185,9 +185,9 @@ def _subset(number: int, pair: Any, rows: int) -> Subset:
 _FEW = 10  # rows, of which a bootstrap sample may hold the first two alone
 
 
-def _indices(name: str, given: Any, rows: int) -> Rows:
+def _indices(name: str, chosen: Any, rows: int) -> Rows:
     """Indices of rows, or a mask of them, as indices."""
-    array = np.asarray(as_array(name, given))
+    array = np.asarray(as_array(name, chosen))
     if array.dtype == bool and array.shape != (rows,):
         raise ValueError(f"{name} must be a mask of {rows} rows, got one of shape {array.shape}")
     if array.dtype == bool:

@@ -84,9 +84,9 @@ def learning_curve(
     >>> [row["size"] for row in table.rows()]
     [16, 64]
     """
-    given = [options.get("key"), space, stratify, sizes, options.get("class_weight")]
+    trees = [options.get("key"), space, stratify, sizes, options.get("class_weight")]
     check_untraced(
-        "learning_curve", [tree for tree in given if not isinstance(tree, Iterator)], instead=PURE
+        "learning_curve", [tree for tree in trees if not isinstance(tree, Iterator)], instead=PURE
     )
     if options.get("validation") is None:
         raise ValueError("learning_curve needs validation=, the data that all sizes are judged by")
@@ -99,8 +99,8 @@ def learning_curve(
         words = key_words(sweeping.key)
 
         def drawn(size: int, seed: int) -> Rows:
-            own = [*words, seed] if nested else [*words, seed, size]
-            order = in_shares(np.random.default_rng(own), rows, labels)
+            entropy = [*words, seed] if nested else [*words, seed, size]
+            order = in_shares(np.random.default_rng(entropy), rows, labels)
             return np.sort(order[:size]).astype(np.int32)  # so that all rows are the data as they are
 
         subsets = [

@@ -105,7 +105,7 @@ class Outside:
                 executor, futures.ThreadPoolExecutor
             ):  # its workers know what this process knows
                 self.sweep, self.data = checksum(os.urandom(16)), b""
-                remember(self.sweep, recipe, own=True)
+                remember(self.sweep, recipe, local=True)
             else:
                 _check_light(build, device_data.prepare)
                 self.data = _pickled(recipe, executor)
@@ -171,7 +171,7 @@ def _pickled(recipe: Recipe, executor: Executor) -> bytes:
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(recipe.data))
     if len(sent) - size > _LARGE:
         sizes = {name: len(dumps(part)) for name, part in _parts(recipe.build, recipe.prepare)}
-        name = max(sizes, key=lambda each: sizes[each])
+        name = max(sizes, key=sizes.__getitem__)
         raise ValueError(
             f"{name} must not carry data to the workers: it takes {sizes[name] / 1e6:,.0f} MB with what "
             "it refers to; pass data as data=, or read it where it is needed"

@@ -163,8 +163,8 @@ class Stack:
         self._start = spread(start, _ROWS, _ROWS, _ROWS, _SAME)
         self._started: Program | None = None
         # of the same programs another sweep's are found again
-        what = setup.key, device_data.prepare
-        self._keys = [key_of(f"stack {w}", *what) if self.is_same else None for w in ("start", "row")]
+        parts = setup.key, device_data.prepare
+        self._keys = [key_of(f"stack {w}", *parts) if self.is_same else None for w in ("start", "row")]
         runs = jax.tree.map(
             lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=self.over, weak_type=s.weak_type),
             jax.eval_shape(self._start, numbers, keys, indices, self.data),
@@ -227,16 +227,16 @@ class Stack:
 
     def _inputs(self, rows: list[Trial]) -> tuple[Numbers, jax.Array, Indices]:
         """The numbers, keys and indices of the rows, stacked."""
-        each: list[Numbers]
+        by_row: list[Numbers]
         if self.is_same:
-            each = [({}, numbers_of(row.setup.optimizer), row.setup.limits) for row in rows]
+            by_row = [({}, numbers_of(row.setup.optimizer), row.setup.limits) for row in rows]
         else:
-            each = [({name: np.asarray(v, float) for name, v in row.floats.items()},) for row in rows]
-        numbers = jax.tree.map(lambda *values: self._filled(_column(values)), *each)
+            by_row = [({name: np.asarray(v, float) for name, v in row.floats.items()},) for row in rows]
+        numbers = jax.tree.map(lambda *values: self._filled(_column(values)), *by_row)
         keys = jnp.stack([row.key for row in rows])
         indices = tuple(
-            None if each[0] is None else self._filled(np.stack(each).astype(np.int32))
-            for each in zip(*(row.subset.indices for row in rows))
+            None if column[0] is None else self._filled(np.stack(column).astype(np.int32))
+            for column in zip(*(row.subset.indices for row in rows))
         )
         return jax.device_put((numbers, self._filled(keys), indices), self.over)
 

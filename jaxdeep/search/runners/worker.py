@@ -111,7 +111,7 @@ class _Known(NamedTuple):
 
 
 _known: dict[str, _Known] = {}
-_own: set[str] = set()  # sweeps of this process, whose threads have no other way to know them
+_local: set[str] = set()  # sweeps of this process, whose threads have no other way to know them
 _lock = threading.Lock()
 
 
@@ -176,11 +176,13 @@ def work(task: tuple[Any, ...]) -> Answer:
 def forget(sweep: str) -> None:
     """Let go of a sweep of this process."""
     with _lock:
-        _own.discard(sweep)
+        _local.discard(sweep)
         _known.pop(sweep, None)
 
 
-def remember(sweep: str, recipe: Recipe, device: jax.Device | None = None, *, own: bool = False) -> None:
+def remember(
+    sweep: str, recipe: Recipe, device: jax.Device | None = None, *, local: bool = False
+) -> None:
     """Make the rows of a sweep, and keep them for its tasks; those of this process until `forget`."""
     key = None
     if recipe.key is not None:
@@ -192,12 +194,12 @@ def remember(sweep: str, recipe: Recipe, device: jax.Device | None = None, *, ow
         keys = keys_of(recipe.seeds, key)
         groups = list(grouped_rows(recipe.build, keys, recipe.points, data, recipe.subsets))
     rows = {row.place: (i, row) for i, group in enumerate(groups) for row in group.rows}
-    if not own:
-        sent = [name for name in _known if name not in _own]
+    if not local:
+        sent = [name for name in _known if name not in _local]
         for name in sent[: max(0, len(sent) + 1 - _MOST)]:
             _known.pop(name)
     else:
-        _own.add(sweep)
+        _local.add(sweep)
     _known[sweep] = _Known(recipe.settings, rows, groups, data, device, {}, threading.Lock())
 
 

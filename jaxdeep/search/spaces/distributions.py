@@ -167,7 +167,7 @@ class Choice(NamedTuple):
 
     def unit(self, value: Any) -> float:
         """The share in the middle of those of a value; NaN for another one."""
-        known = [word(each) for each in self.values]
+        known = [word(option) for option in self.values]
         return (known.index(word(value)) + 0.5) / len(known) if word(value) in known else math.nan
 
     def spread(self, count: int) -> list[Any]:
@@ -300,24 +300,24 @@ _FACTORIES = {
 }
 
 
-def distribution_of(name: str, given: Any) -> Distribution:
+def distribution_of(name: str, entry: Any) -> Distribution:
     """The distribution that stands in a space: itself, a list as a choice, one value as a constant.
 
     >>> distribution_of("a", uniform(0, 1)), distribution_of("a", [1, 2]), distribution_of("a", "x")
     (Uniform(low=0.0, high=1.0), Choice(values=(1, 2)), Choice(values=('x',)))
     """
-    if isinstance(given, Distribution):
-        return given
-    axes = getattr(given, "ndim", 0)
-    if type(given) in (list, tuple, range) or axes == 1:
-        return choice_of(name, given)
-    if isinstance(given, (set, frozenset, Iterator)) or axes:
+    if isinstance(entry, Distribution):
+        return entry
+    axes = getattr(entry, "ndim", 0)
+    if type(entry) in (list, tuple, range) or axes == 1:
+        return choice_of(name, entry)
+    if isinstance(entry, (set, frozenset, Iterator)) or axes:
         raise TypeError(
-            f"{name} must be a distribution, a list of values or a single one, got {given!r}"
+            f"{name} must be a distribution, a list of values or a single one, got {entry!r}"
         )
-    if any(given is factory for factory in _FACTORIES.values()):
+    if any(entry is factory for factory in _FACTORIES.values()):
         raise TypeError(f"{name} must be a distribution, got the function that makes one; call it")
-    return choice_of(name, [given])
+    return choice_of(name, [entry])
 
 
 def choice_of(name: str, values: Iterable[Any]) -> Choice:

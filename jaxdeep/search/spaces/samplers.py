@@ -275,8 +275,8 @@ def random_points(
     return [{name: columns[name][i] for name in distributions} for i in range(n)]
 
 
-def _column(name: str, given: Any, n: int, key: jax.Array) -> list[Any]:
-    distribution = _of_tuple(name, given)
+def _column(name: str, entry: Any, n: int, key: jax.Array) -> list[Any]:
+    distribution = _of_tuple(name, entry)
     if isinstance(distribution, Choice):
         places = np.asarray(jax.random.randint(key, (n,), 0, len(distribution.values)))
         return [distribution.values[i] for i in places]
@@ -284,8 +284,8 @@ def _column(name: str, given: Any, n: int, key: jax.Array) -> list[Any]:
     return [float(value) for value in distribution.scaled(shares)]
 
 
-def _of_tuple(name: str, given: Any) -> Uniform | LogUniform | Choice:
-    kind, *rest = given if isinstance(given, (tuple, list)) and given else (given,)
+def _of_tuple(name: str, entry: Any) -> Uniform | LogUniform | Choice:
+    kind, *rest = entry if isinstance(entry, (tuple, list)) and entry else (entry,)
     try:
         if kind == "choice" and len(rest) == 1:
             return choice(*rest)
@@ -295,5 +295,5 @@ def _of_tuple(name: str, given: Any) -> Uniform | LogUniform | Choice:
         raise type(error)(f"{name}: {error}") from None
     raise ValueError(
         f"{name} must be ('uniform', low, high), ('log_uniform', low, high) or ('choice', values), got "
-        f"{given!r}"
+        f"{entry!r}"
     )

@@ -50,8 +50,8 @@ class Points(list[Point]):
     def __getitem__(self, index: slice) -> "Points": ...
 
     def __getitem__(self, index: SupportsIndex | slice) -> "Point | Points":
-        found = super().__getitem__(index)
-        return Points(found, self.spaces) if isinstance(found, list) else found
+        chosen = super().__getitem__(index)
+        return Points(chosen, self.spaces) if isinstance(chosen, list) else chosen
 
     def __add__(self, others: Iterable[Point]) -> "Points":  # type: ignore[override]
         return Points([*self, *others], (*self.spaces, *getattr(others, "spaces", ())))
@@ -94,26 +94,28 @@ def points_of(space: Mapping[str, Iterable[Any]] | Sequence[Point]) -> Points:
     return Points(distinct.values(), points.spaces)
 
 
-def spaces_of(given: Any) -> list[Space]:
+def spaces_of(declared: Any) -> list[Space]:
     """The space of a dict, or those of a list of dicts, with a distribution for every name.
 
     >>> spaces_of({"rate": [0.1, 0.2], "units": 8})
     [{'rate': Choice(values=(0.1, 0.2)), 'units': Choice(values=(8,))}]
     """
-    spaces = [given] if isinstance(given, Mapping) else given
+    spaces = [declared] if isinstance(declared, Mapping) else declared
     if not isinstance(spaces, (list, tuple)) or not all(isinstance(space, Mapping) for space in spaces):
         raise TypeError(
             f"space must be a dict of distributions and lists of values by name, or a list of such "
-            f"dicts, got {given!r}"
+            f"dicts, got {declared!r}"
         )
     if not spaces or not all(spaces):
-        raise ValueError(f"space must name a hyperparameter at least, got {given!r}")
-    found: list[Space] = []
+        raise ValueError(f"space must name a hyperparameter at least, got {declared!r}")
+    checked_spaces: list[Space] = []
     for i, space in enumerate(spaces):
         check_names(space)
-        where = "space" if isinstance(given, Mapping) else f"space[{i}]"
-        found.append({name: distribution_of(f"{where}[{name!r}]", d) for name, d in space.items()})
-    return found
+        where = "space" if isinstance(declared, Mapping) else f"space[{i}]"
+        checked_spaces.append(
+            {name: distribution_of(f"{where}[{name!r}]", d) for name, d in space.items()}
+        )
+    return checked_spaces
 
 
 def check_names(point: Mapping[Any, Any]) -> None:
@@ -127,8 +129,8 @@ def check_total(counts: Mapping[str, int]) -> None:
     """Refuse a grid of too many points, given the number of values by name."""
     total = math.prod(counts.values())
     if total > MOST_POINTS:
-        each = " × ".join(f"{values:,} of {name}" for name, values in counts.items())
-        raise ValueError(f"space must have at most {MOST_POINTS:,} points, got {each} = {total:,}")
+        factors = " × ".join(f"{values:,} of {name}" for name, values in counts.items())
+        raise ValueError(f"space must have at most {MOST_POINTS:,} points, got {factors} = {total:,}")
 
 
 def product(columns: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
@@ -158,13 +160,13 @@ def edges(
     >>> edges({"rate": 0.3, "units": 8, "seed": 0}, spaces), edges({"rate": 0.2, "units": 8}, spaces)
     (('rate',), ())
     """
-    found = {} if known is None else known
+    answers = {} if known is None else known
 
     def holds(ask: Callable[[Distribution, Any], bool], distribution: Distribution, value: Any) -> bool:
         question = ask, id(distribution), word(value)
-        if question not in found:
-            found[question] = ask(distribution, value)
-        return found[question]
+        if question not in answers:
+            answers[question] = ask(distribution, value)
+        return answers[question]
 
     names = set(point).difference(RESERVED)
     alike = [space for space in spaces if set(space).difference(RESERVED) == names]

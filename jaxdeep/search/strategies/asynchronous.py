@@ -177,8 +177,8 @@ def tell(state: State, job: Job, value: float) -> State:
     """
     if job not in state.running:
         raise ValueError(f"job must be one that was asked for and not told yet, got {job!r}")
-    given: Any = value
-    if isinstance(given, bool) or not isinstance(given, numbers.Real):
+    number: Any = value
+    if isinstance(number, bool) or not isinstance(number, numbers.Real):
         raise TypeError(f"value must be a number, got {value!r}")
     i, signed = state.running.index(job), state.sign * float(value)
     entry = (signed if math.isfinite(signed) else math.inf, job.point)
@@ -200,14 +200,14 @@ def halved(state: State) -> list[int]:
     >>> halved(state)
     [0]
     """
-    found, most = [], state.points
+    stopped, most = [], state.points
     for rung in state.rungs[:-1]:
         room = successive.kept(most, state.factor)
         worst = rung.reached[room] if room < len(rung.reached) else _NEVER
         over = rung.waiting[bisect_left(rung.waiting, min(worst, _NEVER)) :]
-        found += [point for _, point in over]
+        stopped += [point for _, point in over]
         most -= len(over)
-    return sorted(found)
+    return sorted(stopped)
 
 
 def replay(

@@ -61,10 +61,10 @@ def check(halving: Any, *kinds: type) -> None:
         *others, last = (kind.__name__ for kind in kinds)
         names = f"{', '.join(others)} or {last}" if others else last
         raise TypeError(f"halving must be a jaxdeep.search.{names}, got {halving!r}")
-    given: Any = halving
-    _checks.check_count("halving.first", given.first)
-    _checks.check_count("halving.factor", given.factor, low=2)
-    monitors.check_watched("halving", given)
+    config: Any = halving
+    _checks.check_count("halving.first", config.first)
+    _checks.check_count("halving.factor", config.factor, low=2)
+    monitors.check_watched("halving", config)
 
 
 monitors.check_when_made(SuccessiveHalving, check)

@@ -161,8 +161,8 @@ def plan(hyperband: Hyperband, epochs: int, points: int) -> str:
     return "\n".join([head, *lines])
 
 
-def _many(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
+def _many(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _shared(points: int, sizes: list[int]) -> list[int]:

@@ -72,7 +72,7 @@ def _lines(
     at = np.array([place(s.point[x]) for s in points])
     value = np.array([s.value for s in points])
     sd = np.nan_to_num(np.array(spread), posinf=0.0)
-    full, failed = (np.array([getattr(s, what) for s in points]) for what in ("full", "failed"))
+    full, failed = (np.array([getattr(s, flag) for s in points]) for flag in ("full", "failed"))
     begun = ~full & ~failed & np.isfinite(value)  # halved or interrupted
     errors = ~failed & np.array([s.ended == "error" for s in points])
     drawing.scale_metric(ax, "y", metric, value[full | begun])
@@ -93,8 +93,8 @@ def _lines(
             marks = {"marker": drawing.MARKS[ended], "linestyle": "", "color": f"C{k % 10}"}
             ax.plot(at[some], [height] * len(some), transform=ax.get_xaxis_transform(), **marks)
     if begun.any():
-        what = " or ".join(dict.fromkeys(points[i].ended for i in np.flatnonzero(begun)))
-        ax.plot([], [], "o", color=drawing.FAINT, markersize=4, fillstyle="none", label=what)
+        endings = " or ".join(dict.fromkeys(points[i].ended for i in np.flatnonzero(begun)))
+        ax.plot([], [], "o", color=drawing.FAINT, markersize=4, fillstyle="none", label=endings)
     if (lines and len(together) > 1) or begun.any():
         ax.legend(fontsize="small")
     ax.set(xlabel=drawing.plain(x), ylabel=drawing.plain(metric))

@@ -221,10 +221,10 @@ def _values(standings: Sequence[Standing], sign: float, caller: str) -> dict[tup
     return {s.rows: float(value) for s, value in zip(used, values)}
 
 
-def _label(name: str, part: Sequence[Standing], n: int, what: str = "points") -> str:
+def _label(name: str, part: Sequence[Standing], n: int, noun: str = "points") -> str:
     """A line in words: of how many it is, how many diverged, and what was left out."""
     failed = sum(s.failed for s in part)
     left = counted([s for s in part if not s.full and not s.failed])
-    said = [f"{n} {what}" if n != 1 else f"1 {what[:-1]}"]
+    said = [f"{n} {noun}" if n != 1 else f"1 {noun[:-1]}"]
     said += [f"{failed} diverged"] * bool(failed) + [f"without {left}"] * bool(left)
     return f"{name}: {', '.join(said)}" if name else ", ".join(said)

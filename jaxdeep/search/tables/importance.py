@@ -142,7 +142,7 @@ def _blocks(points: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[s
     everywhere = [name for name in blocks if blocks[name].present.all()]
     if len(set(held)) > 1 and not any(_tells([p[name] for p in points], held) for name in everywhere):
         every = np.ones(len(points), bool)
-        blocks["which names"] = _Block(_indicators([str(sorted(each)) for each in held], every), every)
+        blocks["which names"] = _Block(_indicators([str(sorted(keys)) for keys in held], every), every)
     return blocks
 
 

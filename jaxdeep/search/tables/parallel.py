@@ -46,8 +46,8 @@ def coordinates(
     shown = [s for s in points if s.full or s.failed]
     good = [s for s in shown if s.full]
     if not good or not varied:
-        what = "a hyperparameter that differs between points" if good else "a full run"
-        raise ValueError(f"plot_parallel needs {what}, to draw {metric} by it")
+        needed = "a hyperparameter that differs between points" if good else "a full run"
+        raise ValueError(f"plot_parallel needs {needed}, to draw {metric} by it")
     ax = drawing.axes("plot_parallel", ax, path, (1.7 * (len(varied) + 1) + 1, 4))
     from matplotlib import cm, collections, colors, patheffects
 

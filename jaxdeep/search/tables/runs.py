@@ -231,8 +231,8 @@ class Runs:
             raise ValueError(f"metric must be one of {', '.join(sorted(self._metrics))}; got {metric!r}")
 
     def _check_hyperparameter(self, argument: str, name: Any, *, optional: bool) -> None:
-        given = isinstance(name, str) and name in self._hyperparameters
-        if not given and not (optional and name is None):
+        is_known = isinstance(name, str) and name in self._hyperparameters
+        if not is_known and not (optional and name is None):
             known = ", ".join(self._hyperparameters)
             raise ValueError(f"{argument} must be one of {known}; got {name!r}")
 
