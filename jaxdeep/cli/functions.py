@@ -1,10 +1,13 @@
 """Functions of the user's own, which a command is told as ``module:function``."""
 
 import argparse
+import contextlib
 import importlib
 import inspect
 import os
 import sys
+import traceback
+from collections.abc import Iterator
 from typing import Any
 
 from jaxdeep.comparison.candidate import nearest
@@ -43,6 +46,29 @@ def found(text: str, flag: str) -> Any:
             f"argument {flag}: no {function!r} in the module {module!r}{nearest(function, public)}"
         )
     return getattr(imported, function)
+
+
+@contextlib.contextmanager
+def calling(text: str, flag: str) -> Iterator[None]:
+    """Where a function of the user's runs, whatever it raises is said in a line, with its place.
+
+    >>> with calling("networks:small", "--model"):
+    ...     raise RuntimeError("no units")
+    Traceback (most recent call last):
+    ValueError: argument --model: networks:small raises RuntimeError: no units (<doctest ...>, line 2)
+    """
+    try:
+        yield
+    except Exception as error:  # whatever a user's function raises
+        if str(error).startswith("argument "):  # which is said already
+            raise
+        frames = traceback.extract_tb(error.__traceback__)
+        module = getattr(sys.modules.get(text.partition(":")[0]), "__file__", None)
+        last = next((frame for frame in reversed(frames) if frame.filename == module), frames[-1])
+        place = f"{os.path.basename(last.filename)}, line {last.lineno}"
+        raise ValueError(
+            f"argument {flag}: {text} raises {type(error).__name__}: {error} ({place})"
+        ) from error
 
 
 def folder_of(text: str) -> str:

@@ -77,7 +77,7 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any], plan: Plan) ->
         grown = f"epochs was {then['epochs']} and is {now['epochs']}"
         yield f"{grown}, and the schedule is as long as the run"
     if then["rows"] == now["rows"] and then["test"] != now["test"]:
-        yield "the test rows are others"
+        yield "the test rows are others (of other data, of another seed= that draws them, or of test=)"
     for name in _OTHERS:
         if now[name] != then[name]:
             verb = "were" if name.endswith("s") else "was"

@@ -58,6 +58,12 @@ def net(outputs):
 def plain(learning_rate):
     return optax.sgd(learning_rate, momentum=0.5)
 
+def broken(outputs):
+    return jd.nn.dence(outputs)
+
+def failing(learning_rate):
+    raise RuntimeError("no rates")
+
 def heavy():
     space = {"learning_rate": jd.search.log_uniform(1e-3, 1.0)}
     return jd.comparison.Candidate(
@@ -209,6 +215,15 @@ def test_help_explains_itself(capsys):
         ("--optimizers absent:f", "argument --optimizers: no module 'absent'"),
         ("--optimizers users:hevy", "no 'hevy' in the module 'users'; did you mean heavy?"),
         ("--optimizers users:net", "users:net must be a jaxdeep.comparison.Candidate"),
+        (
+            "--optimizers users:failing",
+            "users:failing raises RuntimeError: no rates (users.py, line 14)",
+        ),
+        (
+            "--model users:broken",
+            "argument --model: users:broken raises AttributeError: module 'jaxdeep.nn",
+        ),
+        ("--space adam.b1=0.5:1.5", "argument --space: adam.b1 must be in [0, 1), got 1.5"),
         ("--space adam.learning_rate=1:0.1", "adam.learning_rate has no room between 1 and 0.1"),
         ("--space adm.b1=0.1:1", "argument --space: no candidate 'adm'; did you mean adam?"),
         ("--space adam.learning_rat=0.1:1", "did you mean learning_rate?"),

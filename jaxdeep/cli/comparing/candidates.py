@@ -108,7 +108,8 @@ def entrants(
             elif flag not in networks.FLAGS:
                 own_value = Change("--vary", short[name], flag.replace("-", "_"), text)
                 candidate = fixed(candidate, own_value, [*networks.FLAGS, "schedule"])
-        _try_out(candidate, [one.flag for one in changes if one.candidate == short[name]])
+        flags = [one.flag for one in changes if one.candidate == short[name]]
+        _try_out(name, candidate, [*flags, *["--vary"] * bool(chosen)])
         said = [f"{flag}={text}" for flag, text in chosen.items()]
         label = ", ".join(said if said and len(optimizers) == 1 else [short[name], *said])
         by_label[label] = Entrant(name, candidate, varied_network)
@@ -153,7 +154,8 @@ def _candidate(name: str, model: Any) -> Candidate:
         return catalogue.named(name, model=model)
     candidate = functions.found(name, "--optimizers")
     if inspect.isfunction(candidate) and functions.needs_nothing(candidate):
-        candidate = candidate()
+        with functions.calling(name, "--optimizers"):
+            candidate = candidate()
     if inspect.isfunction(candidate) or isinstance(candidate, functools.partial):
         first = next(iter(inspect.signature(candidate).parameters), None)
         if first != "learning_rate":
@@ -165,13 +167,16 @@ def _candidate(name: str, model: Any) -> Candidate:
     return checked(name.rpartition(":")[2], candidate)
 
 
-def _try_out(candidate: Candidate, flags: Sequence[str]) -> None:
-    """Build the first trial, so that values out of their range are refused by their flag."""
+def _try_out(name: str, candidate: Candidate, flags: Sequence[str]) -> None:
+    """Build the first trial, so that values out of their range are refused by the flag that set them."""
     first = candidate.default or {name: space.at(0.5) for name, space in candidate.space.items()}
-    try:
-        candidate.build({**first, **candidate.fixed})
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"argument {(*flags, '--vary')[0]}: {error}") from None
+    with functions.calling(name, "--optimizers"):
+        try:
+            candidate.build({**first, **candidate.fixed})
+        except (TypeError, ValueError) as error:
+            if not flags:
+                raise
+            raise ValueError(f"argument {flags[0]}: {error}") from None
 
 
 def _scheduled(name: str, candidate: Candidate, schedule: str) -> Candidate:

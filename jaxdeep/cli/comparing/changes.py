@@ -112,6 +112,9 @@ def _bounded(space: Any, change: Change) -> Any:
         raise change.error(f"must be {change.candidate}.{change.name}=LOW:HIGH, got {change.text!r}")
     if low >= high:
         raise change.error(f"{change.candidate}.{change.name} has no room between {low:g} and {high:g}")
+    if isinstance(space, distributions.OneMinus) and not (low >= 0 and high < 1):
+        wrong = f"{low:g}" if low < 0 else f"{high:g}"
+        raise change.error(f"{change.candidate}.{change.name} must be in [0, 1), got {wrong}")
     try:
         return kinds[type(space)](low, high)
     except (TypeError, ValueError) as error:

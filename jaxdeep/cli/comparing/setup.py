@@ -115,7 +115,8 @@ def _own_model(text: str, outputs: int) -> Written:
         except TypeError as error:
             how = "is called with the number of outputs"
             raise ValueError(f"argument --model: {text} {how}: {error}") from None
-        model = call(function, *passed)
+        with functions.calling(text, "--model"):
+            model = call(function, *passed)
     if not isinstance(model.value, Model):
         raise ValueError(f"argument --model: {text} must return a jaxdeep Model, got {model.value!r}")
     return model
