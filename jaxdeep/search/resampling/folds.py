@@ -88,6 +88,11 @@ def subsets_of(
     elif isinstance(folds, Splitter) and not isinstance(folds, (type, str, bytes)):
         if grouped is None and "Group" in type(folds).__name__:
             raise ValueError(f"{type(folds).__name__} needs groups=, the group of each row; got None")
+        if labels is None and "Stratified" in type(folds).__name__:
+            raise ValueError(
+                f"{type(folds).__name__} needs stratify=, the class of each row, since the data have no "
+                "y of one whole number a row; got None"
+            )
         pairs = list(folds.split(np.zeros((rows, 1)), labels, grouped))
     elif _is_list(folds):
         for name, is_given in (("stratify", is_asked), ("groups", groups is not None)):

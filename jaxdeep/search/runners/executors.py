@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from jaxdeep._code import globals_in
 from jaxdeep._shapes import PyTree
 from jaxdeep.search.builder import Builder
 from jaxdeep.search.resampling.subset import DeviceData, Subset
@@ -172,9 +173,11 @@ def _pickled(recipe: Recipe, executor: Executor) -> bytes:
     if len(sent) - size > _LARGE:
         sizes = {name: len(dumps(part)) for name, part in _parts(recipe.build, recipe.prepare)}
         name = max(sizes, key=sizes.__getitem__)
+        part = dict(_parts(recipe.build, recipe.prepare))[name]
+        named = "".join(f" ({held!r}, an array of {mb:,.0f} MB)" for held, mb in _global_arrays(part))
         raise ValueError(
             f"{name} must not carry data to the workers: it takes {sizes[name] / 1e6:,.0f} MB with what "
-            "it refers to; pass data as data=, or read it where it is needed"
+            f"it refers to{named}; pass data as data=, or read it where it is needed"
         )
     return sent
 
@@ -238,6 +241,15 @@ def _carried(value: Any, depth: int) -> Iterator[tuple[str, Any]]:
             yield from ((repr(name), leaf) for leaf in leaves if hasattr(leaf, "nbytes"))
         else:
             yield from _carried(held, depth - 1)
+
+
+def _global_arrays(function: Any) -> Iterator[tuple[str, float]]:
+    """The large arrays among the globals of a script's function, and their megabytes."""
+    if isinstance(function, types.FunctionType):
+        for name in sorted(globals_in(function.__code__)):
+            size = getattr(function.__globals__.get(name), "nbytes", 0)
+            if isinstance(size, int) and size > _LARGE:
+                yield name, size / 1e6
 
 
 def _is_bound(cell: types.CellType) -> bool:

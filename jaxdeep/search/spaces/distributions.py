@@ -343,6 +343,7 @@ def _refuse_form_of_random_points(name: str, kind: Any, *rest: Any) -> None:
 
 def refuse_distribution(name: str, value: Any) -> None:
     """Refuse a distribution, or a dict that holds one, where a value must be."""
+    _refuse_of_others(name, value)
     if isinstance(value, Distribution):
         raise TypeError(
             f"{name} must hold values, got {value}; draw points with jaxdeep.search.sobol(space, n) "
@@ -350,6 +351,24 @@ def refuse_distribution(name: str, value: Any) -> None:
         )
     for inner in value.values() if isinstance(value, dict) else ():
         refuse_distribution(name, inner)
+
+
+def _refuse_of_others(name: str, value: Any) -> None:
+    """Refuse a distribution of another library, which would be taken for a constant."""
+    kind = value if isinstance(value, type) else type(value)
+    names = {f"{base.__module__}.{base.__name__}".casefold() for base in kind.__mro__}
+    if any(part in name for name in names for part in _OF_OTHERS):
+        raise TypeError(
+            f"{name} is a distribution of another library, {kind.__module__}.{kind.__name__}; write it "
+            "with jaxdeep.search.uniform, log_uniform, int, log_int or choice"
+        )
+
+
+# Parts of the names of those of scipy, Optuna, Ray Tune, Keras Tuner, scikit-optimize and hyperopt.
+_OF_OTHERS = (
+    *("scipy.stats._distn_infrastructure.", "optuna.distributions.", "ray.tune.search.sample."),
+    *("hyperparameters.hyperparameter.", "skopt.space.", "hyperopt.pyll."),
+)
 
 
 def size(distribution: Distribution) -> int | None:

@@ -232,6 +232,7 @@ def test_bootstrap_samples_hold_the_share_of_rows_that_theory_says():
         (2, {"groups": 3}, "groups must be one label a row"),
         (2, {"shuffle": "yes"}, "shuffle_folds must be True or False"),
         (model_selection.GroupKFold(2), {}, "GroupKFold needs groups=, the group of each row; got None"),
+        (model_selection.StratifiedKFold(2), {}, "StratifiedKFold needs stratify=, the class of each"),
     ],
 )
 def test_wrong_folds(folds, more, message):

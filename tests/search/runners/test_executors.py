@@ -7,6 +7,7 @@ import pathlib
 import signal
 import threading
 import time
+import types
 from concurrent import futures
 
 import jax
@@ -210,6 +211,16 @@ def test_what_cannot_be_sent_is_refused_before_anything_starts(builder, executor
         pool.shutdown()
 
 
+def test_a_large_array_beside_the_builder_of_a_script_is_named():
+    pytest.importorskip("cloudpickle")
+    script = types.ModuleType("of_a_script")  # which other processes cannot import
+    vars(script).update(build=build, TABLE=LARGE)
+    exec("def builder(hp):\n    return build(hp) if len(TABLE) else None", vars(script))
+    with futures.ThreadPoolExecutor(1) as pool:
+        with pytest.raises(ValueError, match=r"what it refers to \('TABLE', an array of 20 MB\)"):
+            sweep(script.builder, executor=_Wrapped(pool))
+
+
 @pytest.mark.heavy
 def test_many_sweeps_in_threads_do_not_forget_each_other(expected):
     def one(_):
@@ -218,7 +229,7 @@ def test_many_sweeps_in_threads_do_not_forget_each_other(expected):
     with futures.ThreadPoolExecutor(4) as pool:
         for table in pool.map(one, range(4)):
             identical(table, expected)
-    assert not worker._own
+    assert not worker._local
 
 
 def test_what_returns_no_future_is_refused():
