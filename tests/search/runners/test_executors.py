@@ -216,9 +216,9 @@ def test_a_large_array_beside_the_builder_of_a_script_is_named():
     script = types.ModuleType("of_a_script")  # which other processes cannot import
     vars(script).update(build=build, TABLE=LARGE)
     exec("def builder(hp):\n    return build(hp) if len(TABLE) else None", vars(script))
-    with futures.ThreadPoolExecutor(1) as pool:
-        with pytest.raises(ValueError, match=r"what it refers to \('TABLE', an array of 20 MB\)"):
-            sweep(script.builder, executor=_Wrapped(pool))
+    message = r"what it refers to \('TABLE', an array of 20 MB\)"
+    with futures.ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match=message):
+        sweep(script.builder, executor=_Wrapped(pool))
 
 
 @pytest.mark.heavy
