@@ -47,8 +47,9 @@ _SETTINGS = (
 )
 
 # Compiled programs of the last runs, and facts that took a trace to find out. They hold neither data nor
-# parameters nor users' functions. The least recently used are dropped first.
-_MOST = 64
+# parameters nor users' functions. The least recently used are dropped first. A run has about six, two of
+# them programs, so that some thirty runs that differ in more than values find theirs again.
+_MOST = 192
 _kept: OrderedDict[Place, Any] = OrderedDict()
 _lock = threading.Lock()
 
@@ -262,7 +263,7 @@ def kept(key: Key | None, build: Callable[[], T], args: PyTree, *static: Hashabl
     Several threads may call `build` at the same time. Its result must hold no arrays of the arguments'
     size and no object of the user's.
     """
-    if key is None or not key.usable:
+    if key is None or not key.usable or is_traced(args):
         return build()
     place: Place = (key, static, _shapes(args), settings())
     try:
@@ -329,4 +330,5 @@ def _like(leaf: ArrayLike | jax.ShapeDtypeStruct) -> Hashable:
         return leaf.shape, leaf.dtype, bool(getattr(leaf, "weak_type", False)), leaf.sharding
     if isinstance(leaf, (np.ndarray, np.generic)):
         return leaf.shape, leaf.dtype
-    return type(leaf).__name__  # a Python number, whose value is an argument
+    # a Python number, whose value is an argument, or an array of another library
+    return type(leaf).__name__, tuple(getattr(leaf, "shape", ())), str(getattr(leaf, "dtype", ""))

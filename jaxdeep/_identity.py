@@ -7,10 +7,11 @@ the first ones did. `key_of` makes keys that are equal only in this case:
 * A layer or an optimizer of jaxdeep is compared by its description, which ``_identity_()`` returns.
 * A closure made by a function of JAX, optax, Flax or jaxdeep is compared by the ``def`` it comes from
   and the values it closes over, so that ``optax.chain`` of equal transformations is equal.
-* A function, class or object of the user's is equal only to itself. The values that it closes over,
-  holds and refers to, in its own module and in others of the user's, must also be the same as before, so
-  that after a constant was changed in a notebook, a function that uses it has another key. A number or
-  container of a class of the user's is what it contains, and all that its class holds.
+* A function, class or object of the user's is equal only to itself, a function while it has the code
+  that it had. The values that it closes over, holds and refers to, in its own module and in others of
+  the user's, must also be the same as before, so that after a constant was changed in a notebook, a
+  function that uses it has another key. A number or container of a class of the user's is what it
+  contains, and all that its class holds.
 
 A wrong match would be a silent wrong answer, while a missed one only costs a compilation. Therefore a
 value that is not understood makes a key that equals no other. Keys hold users' objects weakly and keep
@@ -282,7 +283,9 @@ class _Walk:
         if not _is_users(function.__globals__.get("__name__")):
             return "made by", self._itself(function.__code__), *remembered
         held = self(function.__dict__) if function.__dict__ else None
-        return self._itself(function), *remembered, held, *self._globals(function)
+        # the code of a function may be replaced in place, as IPython's %autoreload 2 does
+        its_code = self._itself(function), self._itself(function.__code__)
+        return *its_code, *remembered, held, *self._globals(function)
 
     def _remembered(self, function: types.FunctionType) -> tuple[Hashable, ...]:
         """What a function closes over, and its defaults."""

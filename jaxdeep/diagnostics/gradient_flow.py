@@ -1,5 +1,6 @@
 """`gradient_flow`, which measures every layer of a network on one batch."""
 
+import functools
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Unpack
@@ -10,7 +11,7 @@ import optax
 
 from jaxdeep import _checks
 from jaxdeep._arrays import check_leaves
-from jaxdeep._compilation import is_traced, meant_nans, meant_transfers, run_once
+from jaxdeep._compilation import is_traced, kept, meant_nans, meant_transfers, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import PyTree
 from jaxdeep.diagnostics.layer_flow import Flow, flow_of, probed, with_taps
@@ -19,7 +20,7 @@ from jaxdeep.nn.model import Model
 from jaxdeep.optimizers import gradient_point
 from jaxdeep.train.columns import check_told_apart_by_column
 from jaxdeep.train.data import as_arrays, check_pair, check_weights, count_examples
-from jaxdeep.train.objective import rehearse, supervised
+from jaxdeep.train.objective import rehearsed, supervised
 from jaxdeep.train.options import Minimised, filled, minimised_of, takes
 from jaxdeep.train.state import TrainState, check_optimizer, only
 from jaxdeep.train.step import gradients_of, losses_of
@@ -102,7 +103,8 @@ def gradient_flow(
     options: Minimised = filled("gradient_flow", Minimised, minimised)
     supervision, objective = minimised_of("gradient_flow", options), options["objective"]
     if objective is None:
-        check_fit(model, params, state)
+        fits = functools.partial(check_fit, model, params, state)
+        kept(key_of("fits", model), fits, (params, state))
     if trainable is not None:
         check_where(trainable, "trainable")
     check_update_args("update_args", update_args)
@@ -114,16 +116,8 @@ def gradient_flow(
     frozen: dict[str, Any] = {} if trainable is None else {"trainable": trainable}
     unprobed = objective
     if unprobed is None:
-        check_pair(batch, "batch")
-        batch = as_arrays(batch, "batch")
-        check_told_apart_by_column(batch, "batch")
-        count_examples(batch, "batch")
-        check_weights(batch, "batch")
+        batch = _checked(model, params, state, batch, supervision)
         unprobed = supervised(model, **supervision, **frozen)
-        if not is_traced(batch):
-            # so that labels are checked, which cannot be done once they are traced
-            ts = TrainState(jnp.zeros((), jnp.int32), params, state, (), jax.random.key(0))
-            rehearse(supervised(model, **supervision), ts, batch, "batch")
 
     measured = probed(model, supervision | frozen) if objective is None else objective
 
@@ -152,3 +146,20 @@ def gradient_flow(
         return flow
     chosen = mask(dict.fromkeys(flow, 0), where)
     return OrderedDict((path, layer) for path, layer in flow.items() if chosen[path])
+
+
+def _checked(
+    model: Model, params: PyTree, state: PyTree, batch: PyTree, supervision: dict[str, Any]
+) -> PyTree:
+    """The batch as arrays, refused if it does not fit the model and the loss."""
+    check_pair(batch, "batch")
+    batch = as_arrays(batch, "batch")
+    check_told_apart_by_column(batch, "batch")
+    count_examples(batch, "batch")
+    check_weights(batch, "batch")
+    if not is_traced(batch):
+        # so that labels are checked, which cannot be done once they are traced
+        ts = TrainState(jnp.zeros((), jnp.int32), params, state, (), jax.random.key(0))
+        objective = supervised(model, **supervision)
+        rehearsed(objective, key_of(objective), ts, batch, "batch")
+    return batch

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from jaxdeep._compilation import compiled, kept, known_as
@@ -18,7 +17,15 @@ from jaxdeep.nn.normalization import norms_of_one_value
 from jaxdeep.optimizers.identity import init_with_numbers, numbers_of
 from jaxdeep.train import monitors
 from jaxdeep.train.data import explain_narrow, with_rows
-from jaxdeep.train.objective import Bounds, Objective, has_convolution, plan, rehearse, supervised
+from jaxdeep.train.objective import (
+    Bounds,
+    Objective,
+    has_convolution,
+    plan,
+    rehearse,
+    rehearsed,
+    supervised,
+)
 from jaxdeep.train.options import SUPERVISED, TrialOptions, minimised_of, options_of
 from jaxdeep.train.outputs import check_program
 from jaxdeep.train.run import Program, RunState, make_program
@@ -261,10 +268,7 @@ def try_out(
         return bool(kept(key, lambda: has_convolution(plan(setup.objective, ts, like)), ts)), {}
     slow, bounds = False, dict[str, Bounds]()
     for name, sample in samples.items():
-        key = key_of("rehearse", setup.key, _labels_key(sample))
-        slow_here, bounds[name] = kept(
-            key, functools.partial(_rehearse, setup.objective, ts, sample, name), (ts, sample)
-        )
+        slow_here, bounds[name] = rehearsed(setup.objective, setup.key, ts, sample, name)
         slow |= slow_here
     if (loss := setup.options["loss"]) is not None:
         checked = functools.partial(check_program, setup.model, loss, ts.params, ts.state, *like[:2])
@@ -317,21 +321,6 @@ def trial(setup: Setup, ts: TrainState) -> Callable[[PyTree, str], object]:
     return functools.partial(rehearse, setup.objective, ts)
 
 
-def _rehearse(objective: Objective, ts: TrainState, sample: PyTree, name: str) -> tuple[bool, Bounds]:
-    jaxpr, bounds = rehearse(objective, ts, sample, name)
-    return has_convolution(jaxpr), bounds
-
-
 def _shape_key(tree: PyTree) -> tuple[Hashable, ...]:
     leaves, structure = jax.tree.flatten(tree)
     return str(structure), *((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-
-
-def _labels_key(sample: PyTree) -> list[tuple[int, int] | np.ndarray]:
-    """The part of labels and weights that a refusal depends on: of integers the range, else values."""
-    _, *rest = sample
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(rest)]
-    return [
-        (leaf.min().item(), leaf.max().item()) if leaf.dtype.kind in "iub" and leaf.size else leaf
-        for leaf in leaves
-    ]

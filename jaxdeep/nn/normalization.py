@@ -99,9 +99,7 @@ def batch_norm(
     def init(x: jax.ShapeDtypeStruct) -> tuple[Arrays, Arrays]:
         shape = tuple(x.shape[a] for a in _axes_of(kept, len(x.shape)))
         dtype = float_dtype(x.dtype)
-        params = {}
-        if use_scale:
-            params["scale"] = jnp.ones(shape, dtype)
+        params = {"scale": jnp.ones(shape, dtype)} if use_scale else {}
         if use_bias:
             params["bias"] = jnp.zeros(shape, dtype)
         wide = jnp.promote_types(dtype, jnp.float32)

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep import _checks, regularizers
+from jaxdeep import _checks, _identity, regularizers
 from jaxdeep._arrays import as_array, weights_of_rows
-from jaxdeep._compilation import inside, is_traced
+from jaxdeep._compilation import inside, is_traced, kept
 from jaxdeep._ignored import ignored_by, without
 from jaxdeep._precision import HostOrDevice
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
@@ -406,3 +406,28 @@ def has_convolution(jaxpr: "ClosedJaxpr | Jaxpr") -> bool:
 
 def _is_jaxpr(value: object) -> bool:
     return hasattr(getattr(value, "jaxpr", value), "eqns")
+
+
+def rehearsed(
+    objective: Objective, identity: _identity.Key, ts: TrainState, sample: PyTree, name: str
+) -> tuple[bool, Bounds]:
+    """What `rehearse` finds of labels like these, traced once for an identity.
+
+    Besides the bounds: whether the objective has a convolution that is slow in a compiled loop.
+    """
+
+    def find() -> tuple[bool, Bounds]:
+        jaxpr, bounds = rehearse(objective, ts, sample, name)
+        return has_convolution(jaxpr), bounds
+
+    return kept(_identity.key_of("rehearse", identity, _labels_key(sample)), find, (ts, sample))
+
+
+def _labels_key(sample: PyTree) -> list[tuple[int, int] | np.ndarray]:
+    """The part of labels and weights that a refusal depends on: of integers the range, else values."""
+    _, *rest = sample
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(rest)]
+    return [
+        (leaf.min().item(), leaf.max().item()) if leaf.dtype.kind in "iub" and leaf.size else leaf
+        for leaf in leaves
+    ]
