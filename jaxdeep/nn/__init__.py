@@ -17,6 +17,7 @@ from jaxdeep.nn.precision import mixed_precision
 from jaxdeep.nn.repetition import repeat, shared
 from jaxdeep.nn.resizing import resize, zero_padding
 from jaxdeep.nn.scales import bounded, rescale, scaling
+from jaxdeep.nn.slicing import get_item
 from jaxdeep.nn.stochastic import alpha_dropout, dropout, gaussian_noise
 from jaxdeep.nn.summary import summary
 
@@ -41,6 +42,7 @@ __all__ = [
     "embedding",
     "flatten",
     "gaussian_noise",
+    "get_item",
     "global_average_pool",
     "global_max_pool",
     "graph",

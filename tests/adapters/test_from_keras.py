@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 
 import jaxdeep as jd
 
@@ -473,6 +475,7 @@ CONFIGS = {
     "Embedding": ({"input_dim": 3, "output_dim": 2, "mask_zero": True}, "mask_zero=True"),
     "Conv1D": ({"filters": 2, "kernel_size": [2], "padding": "causal"}, "padding='causal'"),
     "Conv2DTranspose": ({"filters": 2, "kernel_size": [2], "output_padding": [1, 1]}, "output_padding"),
+    "Concatenate": ({"axis": 0}, "axis=0, along the rows of a batch"),
     "ReLU": ({"max_value": 2.0}, "max_value=2.0"),
     "LayerNormalization": ({"rms_scaling": True}, "rms_scaling=True"),
     "BatchNormalization": ({"renorm": True}, "renorm=True"),
@@ -494,7 +497,7 @@ def test_an_argument_that_means_something_else_is_refused(name):
 
 KNOWN_TO_KERAS = {
     *("Dot", "Embedding", "Conv1D", "Conv2DTranspose", "ReLU", "LayerNormalization"),
-    *("BatchNormalization", "Resizing"),
+    *("BatchNormalization", "Resizing", "Concatenate"),
 }
 WRONG_KINDS = {
     "Dropout": {"rate": "0.5"},
@@ -523,6 +526,12 @@ def span(start=None, stop=None, step=None):
 
 
 ALL, DOTS = span(), {"class_name": "__ellipsis__", "config": {}}
+
+
+def tanh_gelu(x):
+    return x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
 OPERATIONS = [
     ("Negative", [None], {}, lambda x: -x),
     ("Absolute", [None], {}, abs),
@@ -538,6 +547,20 @@ OPERATIONS = [
     ("GetItem", [None, [ALL, 2, 1]], {}, lambda x: x[:, 2, 1]),
     ("GetItem", [None, [ALL, span(step=2), span(stop=-1)]], {}, lambda x: x[:, ::2, :-1]),
     ("GetItem", [None, ALL], {}, lambda x: x),
+    ("GetItem", [None, [ALL, span(2, 100)]], {}, lambda x: x[:, 2:100]),
+    ("GetItem", [None, [ALL, span(-100, 3), -1]], {}, lambda x: x[:, -100:3, -1]),
+    ("GetItem", [None, [ALL, ALL, span(1, 9)]], {}, lambda x: x[:, :, 1:9]),
+    ("GetItem", [None, [ALL, span(7, 9)]], {}, lambda x: x[:, 7:9]),
+    ("Gelu", [None], {"approximate": True}, tanh_gelu),
+    ("Gelu", [None], {"approximate": False}, lambda x: x * scipy.stats.norm.cdf(x)),
+    ("Softmax", [None], {"axis": -1}, lambda x: scipy.special.softmax(x, -1)),
+    ("Softmax", [None], {"axis": [1, 2]}, lambda x: scipy.special.softmax(x, (1, 2))),
+    ("LogSoftmax", [None], {"axis": 1}, lambda x: scipy.special.log_softmax(x, 1)),
+    ("LeakyRelu", [None], {"negative_slope": 0.2}, lambda x: np.where(x > 0, x, 0.2 * x)),
+    ("LeakyRelu", [None], {"negative_slope": 0.01}, lambda x: np.where(x > 0, x, 0.01 * x)),
+    ("Elu", [None], {"alpha": 0.5}, lambda x: np.where(x > 0, x, 0.5 * np.expm1(x))),
+    ("Celu", [None], {"alpha": 0.5}, lambda x: np.where(x > 0, x, 0.5 * np.expm1(x / 0.5))),
+    ("HardSigmoid", [None], {}, lambda x: np.clip(x / 6 + 0.5, 0, 1)),
 ]
 
 
@@ -559,14 +582,26 @@ def test_an_operation_is_that_of_numpy_and_can_be_saved(name, arguments, setting
     ("GetItem", [None, [ALL, None]], {}, r"slicing, x\[:, None\],"),
     ("Mean", [None], {"axis": None, "keepdims": False}, r"keras\.ops\.Mean\(…\),"),
     ("Mean", [None], {"axis": [0, 1]}, r"keras\.ops\.Mean\(…, axis=\[0, 1\]\),"),
+    ("Mean", [None], {"axis": 0, "keepdims": True},
+     r"Mean\(…, axis=0, keepdims=True\), over the rows of a batch,"),
+    ("Mean", [None], {"axis": -3, "keepdims": False}, r"Mean\(…, axis=-3\), over the rows"),
+    ("Sum", [None], {"axis": 1, "keepdims": 0}, r"Sum\(…, axis=1, keepdims=0\), which"),
+    ("Max", [None], {"axis": 1, "keepdims": False, "initial": 0.0}, r"Max\(…, axis=1, initial=0\.0\), "),
+    ("Std", [None], {"axis": 0, "keepdims": False}, r"Std\(…, axis=0, keepdims=False\), which"),
+    ("Concatenate", [None], {"axis": 0}, r"Concatenate\(…\), over the rows of a batch,"),
+    ("Concatenate", [None], {"axis": -3}, r"Concatenate\(…, axis=-3\), over the rows"),
+    ("Softmax", [None], {"axis": 0}, r"Softmax\(…, axis=0\), over the rows"),
+    ("GetItem", [None, [ALL, span(step=0)]], {}, r"slicing, x\[:, ::0\],"),
     ("Power", [None, 2], {}, r"keras\.ops\.Power\(…, 2\),"),
-    ("Gelu", [None], {"approximate": True}, "approximate=True"),
+    ("Gelu", [None], {"approximate": 1}, "approximate=1"),
+    ("Elu", [None], {"alpha": "1"}, "alpha='1'"),
+    ("LogSoftmax", [None], {"axis": 1, "mask": True}, r"LogSoftmax\(…, axis=1, mask=True\),"),
 ])  # fmt: skip
 def test_an_operation_that_is_not_known_is_shown(name, arguments, settings, message):
     from jaxdeep.adapters.keras_models.operations import operation_of
 
     with pytest.raises(ValueError, match=message + ".*from_keras_model"):
-        operation_of(name, arguments, settings)
+        operation_of(name, arguments, settings, 3)
 
 
 def test_a_layer_that_was_never_built_is_named(tmp_path):
@@ -713,10 +748,46 @@ def test_a_model_without_layers_is_written_and_read_again(model, tmp_path):
     np.testing.assert_array_equal(found.apply(params, state, x)[0], x)
 
 
+def test_a_layer_with_the_name_of_the_input_is_another_one(tmp_path):
+    x = jnp.ones((2, 3))
+    serial = jd.nn.serial(input=jd.nn.dense(2))
+    graph = jd.nn.graph({"y": ("rows", "rows_in")}, "y", "rows_in", rows=jd.nn.dense(2))
+    for model in (serial, graph, jd.nn.graph({"y": ("x", "x")}, "y", "x", x=jd.nn.dense(2))):
+        params, state = model.init(KEY, x)
+        jd.adapters.to_keras(model, params, state, tmp_path / "m.keras", x)
+        found, found_params, _ = jd.adapters.from_keras(tmp_path / "m.keras")
+        np.testing.assert_array_equal(
+            found.apply(found_params, {}, x)[0], model.apply(params, state, x)[0]
+        )
+
+
+def test_what_is_read_by_slice_and_mean_is_written_and_read_again(tmp_path):
+    mean = functools.partial(jnp.mean, axis=(1, -1), keepdims=False)
+    model = jd.nn.serial(
+        part=jd.nn.get_item((2, 100), (None, 3, 2)),
+        gelu=jd.nn.activation(jax.nn.gelu),
+        abs=jd.nn.activation(jnp.abs),
+        hidden=jd.nn.dense(3),
+        mean=jd.nn.lambda_(mean),
+    )
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 4)), jnp.float32)
+    params, state = model.init(KEY, x)
+    jd.adapters.to_keras(model, params, state, tmp_path / "m.keras", x)
+    assert_same(jd.adapters.from_keras(tmp_path / "m.keras"), (model, params, state))
+
+
 NOT_WRITTEN = [
     (jd.nn.serial(a=jd.nn.swish()), "a: is a swish, which Keras does not have"),
-    (jd.nn.serial(a=jd.nn.dense(2, activation=jax.nn.gelu)), "a: has the function .* approximate=False"),
-    (jd.nn.serial(a=jd.nn.lambda_(jnp.sin)), "a: is a lambda, which Keras does not have"),
+    (jd.nn.serial(a=jd.nn.dense(2, activation=jnp.sin)), "a: has the function .* Keras has no name"),
+    (
+        jd.nn.serial(a=jd.nn.lambda_(functools.partial(jnp.mean, axis=0, keepdims=True))),
+        r"a: has the function .*axis=0.* are written those over axes other than the batch's",
+    ),
+    (
+        jd.nn.serial(a=jd.nn.lambda_(lambda x: x[:, :1])),
+        r"a: has the function <function .*, which is not written; .*jaxdeep\.nn\.get_item for slices",
+    ),
+    (jd.nn.serial(a=jd.nn.lambda_(jnp.sin)), "a: has the function .*sin.*, which is not written"),
     (jd.nn.mixed_precision(jd.nn.dense(2)), "computes in bfloat16"),
     (jd.nn.serial(a=jd.nn.batch_norm(unbiased_running_var=True)), "a: has unbiased_running_var=True"),
     (jd.nn.serial(b=jd.nn.serial(a=jd.nn.rescale(1.0, low=0.0))), "b/a: has low=0.0"),

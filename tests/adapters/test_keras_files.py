@@ -200,6 +200,57 @@ def test_slices_and_means_and_what_was_not_built(keras):
         jd.adapters.from_keras(keras.Sequential([L.Dense(2)]))
 
 
+def several_slices(a, ops, L):
+    return [a[:, 2:100], a[:, -100:3], a[:, :, 1:9], a[:, 7:9], a[:, 1:4:2, 0]]
+
+
+def several_means(a, ops, L):
+    outputs = [ops.mean(a, axis=(1, -1)), ops.sum(a, 1, True), ops.max(a, 2), ops.min(a, axis=1)]
+    return [L.Dense(2)(outputs[1]), *outputs]
+
+
+def several_activations(a, ops, L):
+    outputs = [ops.gelu(a), ops.gelu(a, approximate=False), ops.softmax(a, axis=1), ops.log_softmax(a)]
+    outputs += [ops.softmax(a, axis=(1, 2)), ops.log_softmax(a, axis=1), ops.leaky_relu(a)]
+    outputs += [ops.leaky_relu(a, negative_slope=0.3), ops.elu(a), ops.elu(a, alpha=0.5), ops.celu(a)]
+    outputs += [ops.celu(a, alpha=0.5), ops.hard_sigmoid(a), ops.hard_silu(a), ops.hard_tanh(a)]
+    return [*outputs, abs(a), -a, ops.square(a), ops.sqrt(abs(a)), ops.exp(a)]
+
+
+def wired_with_layers(a, ops, L):
+    shared = L.Dense(3, name="shared")
+    y = shared(a)[:, :2] + shared(a[:, 1:3])
+    return L.Dense(1)(ops.mean(L.BatchNormalization()(y), axis=1) * 2.0)
+
+
+@pytest.mark.parametrize("make", [several_slices, several_means, several_activations, wired_with_layers])
+def test_operations_are_read_written_loaded_and_read_again(make, keras, tmp_path):
+    a, x = keras.Input((5, 4)), inputs((5, 4))
+    model = randomised(keras.Model(a, make(a, keras.ops, keras.layers)))
+    expected = model(x)
+    first = jd.adapters.from_keras(model)
+    jd.adapters.to_keras(*first, tmp_path / "m.keras", x)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, jax.tree.leaves(first[0].apply(*first[1:], x)[0]), jax.tree.leaves(expected))
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    jax.tree.map(close, loaded(x), expected)
+    again = jd.adapters.from_keras(tmp_path / "m.keras")
+    assert again[0] == first[0]
+    jax.tree.map(np.testing.assert_array_equal, again[1:], first[1:])
+
+
+def test_what_joins_the_rows_of_a_batch_is_refused_when_it_is_read(keras):
+    a, ops = keras.Input((5, 4)), keras.ops
+    joined = [ops.concatenate([a, a]), ops.concatenate([a, a], axis=-3), ops.mean(a, axis=-3)]
+    for output in joined:
+        with pytest.raises(ValueError, match=r"'.*': is the operation .*, over the rows of a batch"):
+            jd.adapters.from_keras(keras.Model(a, output))
+    for axis in (0, -3):
+        layer = keras.layers.Concatenate(axis=axis, name="both")
+        with pytest.raises(ValueError, match=f"Concatenate 'both': has axis={axis}, along the rows"):
+            jd.adapters.from_keras(keras.Model(a, layer([a, a])))
+
+
 PROBE = """
 import os, sys, json
 os.environ["KERAS_BACKEND"] = "jax"

@@ -30,6 +30,7 @@ MAKE = {
     "dropout": lambda: nn.dropout(0.5),
     "embedding": lambda: nn.embedding(9, 4),
     "gaussian_noise": lambda: nn.gaussian_noise(0.1),
+    "get_item": lambda: nn.get_item((1, 3), 0),
     "graph": lambda: nn.graph(
         {"a": ("both", "x"), "b": ("both", "a"), "c": ("join", ("a", "b"))},
         both=block(),

@@ -74,6 +74,7 @@ CASES = {
     ),
     "merge": (nn.graph({"y": ("m", ("x", "x"))}, m=nn.merge("concatenate", axis=0)), X),
     "rms_norm": (nn.rms_norm(axis=(1, 3), use_scale=False), IMAGES),
+    "get_item": (nn.get_item(slice(1, 9), -1), IMAGES),
     "zero_padding": (nn.zero_padding(((1, 0), (0, 2))), IMAGES),
     "max_pool": (nn.max_pool(2, strides=1, padding="SAME"), IMAGES),
     "average_pool": (nn.average_pool((2, 3), padding=((1, 0), (0, 1))), IMAGES),

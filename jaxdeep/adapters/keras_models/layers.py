@@ -386,7 +386,16 @@ def _resizing(spec: LayerSpec) -> Made:
 
 
 def _merge(how: str) -> Callable[[LayerSpec], Made]:
-    return lambda spec: Made(nn.merge(how, axis=spec.get("axis", -1)))
+    return lambda spec: Made(nn.merge(how))
+
+
+def _concatenate(spec: LayerSpec) -> Made:
+    axis = spec.get("axis", -1)
+    if axis == 0 or (spec.shape is not None and axis == -len(spec.shape)):
+        raise NotKnownError(
+            f"has axis={axis!r}, along the rows of a batch, which a model of jaxdeep keeps"
+        )
+    return Made(nn.merge("concatenate", axis=axis))
 
 
 LAYERS: Mapping[str, Callable[[LayerSpec], Made]] = {
@@ -426,7 +435,7 @@ LAYERS: Mapping[str, Callable[[LayerSpec], Made]] = {
         name: _merge(name.lower())
         for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
     },
-    "Concatenate": _merge("concatenate"),
+    "Concatenate": _concatenate,
 }
 """What becomes of each class, by its name in Keras."""
 

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeep import nn
-from jaxdeep.adapters.keras_models.functions import NotKnownError, activation_of
-from jaxdeep.adapters.keras_models.layers import Made
+from jaxdeep.adapters.keras_models.functions import ACTIVATIONS, NotKnownError
+from jaxdeep.adapters.keras_models.layers import Made, plain
 from jaxdeep.nn.model import Model
+from jaxdeep.nn.traits import Activation
 
 _OF_TENSORS = {
     "Add": "add",
@@ -19,29 +20,59 @@ _OF_TENSORS = {
     "Maximum": "maximum",
     "Minimum": "minimum",
 }
-_OF_ELEMENTS: Mapping[str, Callable[..., Any]] = {
+OF_ELEMENTS: Mapping[str, Callable[..., Any]] = {
     "Absolute": jnp.abs,
     "Square": jnp.square,
     "Sqrt": jnp.sqrt,
     "Exp": jnp.exp,
 }
-_OVER_AXES: Mapping[str, Callable[..., Any]] = {
+OVER_AXES: Mapping[str, Callable[..., Any]] = {
     "Mean": jnp.mean,
     "Sum": jnp.sum,
     "Max": jnp.max,
     "Min": jnp.min,
 }
-# Those of `keras.ops.nn` are functions.
-_FUNCTIONS = ("Relu", "Relu6", "Sigmoid", "Tanh", "Silu", "Softplus", "Selu", "Softsign", "LogSigmoid")
+# Those of `keras.ops.nn` that are functions of the array alone, by the names that they have there.
+_PLAIN = {
+    "Relu": "relu",
+    "Relu6": "relu6",
+    "Sigmoid": "sigmoid",
+    "LogSigmoid": "log_sigmoid",
+    "HardSigmoid": "hard_sigmoid",
+    "Tanh": "tanh",
+    "HardTanh": "hard_tanh",
+    "Silu": "silu",
+    "HardSilu": "hard_silu",
+    "Selu": "selu",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
+}
+# Those with an argument: its name, its default there, and the function with another one.
+OF_ARGUMENT: Mapping[str, tuple[str, Any, Activation]] = {
+    "Gelu": ("approximate", True, jax.nn.gelu),
+    "Softmax": ("axis", -1, jax.nn.softmax),
+    "LogSoftmax": ("axis", -1, jax.nn.log_softmax),
+    "LeakyRelu": ("negative_slope", 0.2, jax.nn.leaky_relu),
+    "Elu": ("alpha", 1.0, jax.nn.elu),
+    "Celu": ("alpha", 1.0, jax.nn.celu),
+}
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    **{name: {"axis": None, "keepdims": False, "initial": None} for name in OVER_AXES},
+    **{name: {argument: default} for name, (argument, default, _) in OF_ARGUMENT.items()},
+    "Concatenate": {"axis": 0},
+}
 
 
-def operation_of(class_name: str, arguments: Sequence[Any], settings: Mapping[str, Any]) -> Made:
+def operation_of(
+    class_name: str, arguments: Sequence[Any], settings: Mapping[str, Any], axes: int | None = None
+) -> Made:
     """The layer of an operation of `keras.ops`.
 
     Args:
       class_name: of the operation.
       arguments: those that it is called with, of which tensors, and lists of them, are None.
       settings: its further ones, by name.
+      axes: the number of axes of its first tensor, if it is known.
 
     Raises:
       ValueError: one that jaxdeep does not have.
@@ -49,36 +80,50 @@ def operation_of(class_name: str, arguments: Sequence[Any], settings: Mapping[st
     >>> operation_of("Multiply", [None, 2.0], {}).model, operation_of("Add", [None, None], {}).model
     (rescale(scale=2.0, offset=0.0), merge())
     """
-    chosen = {name: value for name, value in settings.items() if value}  # the rest are defaults
-    model = _model(class_name, list(arguments), dict(chosen))
+    defaults = _DEFAULTS.get(class_name, {})
+    chosen = {
+        name: value
+        for name, value in settings.items()
+        if name not in defaults or not _is_equal(value, defaults[name])
+    }
+    mixes = "axis" in defaults and holds_rows({**defaults, **settings}["axis"], axes)
+    model = None if mixes else _model(class_name, list(arguments), {**defaults, **chosen})
     if model is None:
-        shown = ["…" if one is None else repr(one) for one in arguments]
+        shown = ["…" if argument is None else repr(argument) for argument in arguments]
         shown += [f"{name}={value!r}" for name, value in chosen.items()]
         call = f"keras.ops.{class_name}({', '.join(shown)})"
         if class_name == "GetItem":
             call = f"slicing, x[{_shown(arguments[-1])}]"
-        raise NotKnownError(f"is the operation {call}, which jaxdeep does not have")
+        along = ", over the rows of a batch" if mixes else ""
+        raise NotKnownError(f"is the operation {call}{along}, which jaxdeep does not have")
     return Made(model)
+
+
+def _is_equal(value: Any, default: Any) -> bool:
+    """Whether two arguments mean the same: 0 is not False."""
+    return isinstance(value, bool) == isinstance(default, bool) and value == default
 
 
 def _model(class_name: str, arguments: list[Any], settings: dict[str, Any]) -> Model | None:
     """The layer, or None if there is none."""
-    axis = settings.pop("axis", 0)
-    if class_name in _OVER_AXES and arguments == [None] and axis and not _holds_rows(axis):
-        return _over_axes(class_name, axis, **settings) if set(settings) <= {"keepdims"} else None
-    if settings or (axis and class_name != "Concatenate"):
+    if class_name in OVER_AXES and arguments == [None]:
+        is_known = settings.keys() == _DEFAULTS[class_name].keys() and settings["initial"] is None
+        return _over_axes(class_name, settings["axis"], settings["keepdims"]) if is_known else None
+    if class_name in OF_ARGUMENT and arguments == [None] and len(settings) == 1:
+        function = _with_argument(class_name, *settings.values())
+        return None if function is None else nn.activation(function)
+    if class_name == "Concatenate" and arguments == [None] and list(settings) == ["axis"]:
+        return nn.merge("concatenate", axis=settings["axis"])
+    if settings:
         return None
-    if class_name == "Concatenate" and arguments == [None]:
-        return nn.merge("concatenate", axis=axis)
     if class_name == "GetItem" and len(arguments) == 2 and arguments[0] is None:
         return _sliced(arguments[1])
     if class_name in _OF_TENSORS and arguments == [None, None]:
         return nn.merge(_OF_TENSORS[class_name])
-    if class_name in _OF_ELEMENTS and arguments == [None]:
-        return nn.activation(_OF_ELEMENTS[class_name])
-    if class_name in _FUNCTIONS and arguments == [None]:
-        snake = "log_sigmoid" if class_name == "LogSigmoid" else class_name.lower()
-        function = activation_of(snake)
+    if class_name in OF_ELEMENTS and arguments == [None]:
+        return nn.activation(OF_ELEMENTS[class_name])
+    if class_name in _PLAIN and arguments == [None]:
+        function = ACTIVATIONS[_PLAIN[class_name]]
         return None if function is None else nn.activation(function)
     if class_name == "Negative" and arguments == [None]:
         return nn.rescale(-1.0)
@@ -103,38 +148,50 @@ def _with_number(class_name: str, number: float, *, is_first: bool) -> Model | N
     return None
 
 
-def _over_axes(class_name: str, axis: Any, keepdims: bool = False) -> Model:
-    options = {"axis": tuple(axis) if isinstance(axis, list) else axis, "keepdims": keepdims}
-    return nn.lambda_(functools.partial(_OVER_AXES[class_name], **options))
+def _with_argument(class_name: str, value: Any) -> Activation | None:
+    """The function of an operation with an argument, or None if the argument is of another kind."""
+    argument, default, function = OF_ARGUMENT[class_name]
+    if argument == "axis":
+        fits = _is_axis(value)
+    else:
+        fits = isinstance(value, bool) == isinstance(default, bool) and isinstance(value, int | float)
+    if not fits:
+        return None
+    if class_name == "LeakyRelu" or value != default:  # another slope is JAX' default
+        return functools.partial(function, **{argument: plain(value)})
+    return function
 
 
-def _holds_rows(axis: Any) -> bool:
-    """Whether the first axis, that of the rows of a batch, is among these."""
-    return 0 in (axis if isinstance(axis, list) else [axis])
+def _over_axes(class_name: str, axis: Any, keepdims: Any) -> Model | None:
+    if not _is_axis(axis) or not isinstance(keepdims, bool):
+        return None
+    return nn.lambda_(functools.partial(OVER_AXES[class_name], axis=plain(axis), keepdims=keepdims))
+
+
+def _is_axis(axis: Any) -> bool:
+    several = axis if isinstance(axis, list) else [axis]
+    return bool(several) and all(type(number) is int for number in several)
+
+
+def holds_rows(axis: Any, axes: int | None) -> bool:
+    """Whether the first axis, that of the rows of a batch, is among these; None is all of them."""
+    several = axis if isinstance(axis, list) else [axis]
+    first = (0, None) if axes is None else (0, -axes, None)
+    return any(number in first for number in several)
 
 
 def _sliced(key: Any) -> Model | None:
-    """The layer of ``x[key]``, which takes all rows; a position goes with its axis."""
+    """The layer of ``x[key]``, which takes all rows."""
     rows, *parts = key if isinstance(key, list) and key else [key]
     if _ends(rows) != [None, None, None]:
         return None
-    layers = []
-    for axis, part in reversed([*enumerate(parts, 1)]):  # the last first, so that the others stay
-        ends = _ends(part)
-        if type(part) is int:
-            options = {"index": part, "axis": axis, "keepdims": False}
-            layers.append(nn.lambda_(functools.partial(jax.lax.index_in_dim, **options)))
-        elif ends is None or not (ends[2] is None or ends[2] > 0):
+    places: list[int | list[int | None]] = []
+    for part in parts:
+        place = part if type(part) is int else _ends(part)
+        if place is None or (isinstance(place, list) and place[2] is not None and place[2] < 1):
             return None
-        elif ends != [None, None, None]:
-            options = {
-                "start_index": ends[0],
-                "limit_index": ends[1],
-                "stride": ends[2] or 1,
-                "axis": axis,
-            }
-            layers.append(nn.lambda_(functools.partial(jax.lax.slice_in_dim, **options)))
-    return layers[0] if len(layers) == 1 else nn.serial(*layers)
+        places.append(place)
+    return nn.get_item(*places)
 
 
 def _ends(part: Any) -> list[int | None] | None:

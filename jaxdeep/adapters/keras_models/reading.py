@@ -36,9 +36,19 @@ def from_keras(source: Any, *, weights: Path | None = None) -> tuple[Model, PyTr
 
     Read are layers for tables and images: dense layers, convolutions (also depthwise, separable and
     transposed), pools, embeddings, norms, activations, dropouts, merges and what reshapes or rescales,
-    and the operations of `keras.ops` that are sums, products and activations, ``x[:, -1]`` and the like,
-    and means, sums and extremes over axes. What jaxdeep computes
-    otherwise, or not at all, is refused by the name of the layer; `from_keras_model` runs it by Keras.
+    and operations of `keras.ops`:
+
+    * `add`, `subtract`, `multiply`, `maximum`, `minimum` of two tensors, and the first three and
+      `divide` of a tensor and a number; `concatenate`;
+    * `negative`, `absolute`, `square`, `sqrt`, `exp`;
+    * `relu`, `relu6`, `sigmoid`, `log_sigmoid`, `hard_sigmoid`, `tanh`, `hard_tanh`, `silu`,
+      `hard_silu`, `selu`, `softplus`, `softsign`, and with their arguments `gelu`, `softmax`,
+      `log_softmax`, `leaky_relu`, `elu`, `celu`;
+    * `mean`, `sum`, `max`, `min` over axes other than the batch's;
+    * slices of all rows, ``x[:, -1]`` or ``x[:, 2:9, 0]``, of steps above 0: `jaxdeep.nn.get_item`.
+
+    What jaxdeep computes otherwise, or not at all, is refused by the name of the layer;
+    `from_keras_model` runs it by Keras.
 
     An Embedding takes whole numbers, of an integer dtype, also where Keras calls its input float32, as
     it does by default.
@@ -168,6 +178,8 @@ def _part(config: Config, path: str, variables: Variables) -> _Read:
     arguments = config["config"]
     shape = (config.get("build_config") or {}).get("input_shape")
     there = variables.get(path, [])
+    if isinstance(shape, list) and shape and isinstance(shape[0], list):  # of several inputs
+        shape = shape[0]
     spec = LayerSpec(arguments, there, shape if _is_shape(shape) else None)
     try:
         made = layer_of(config["class_name"], spec)
@@ -256,7 +268,7 @@ def _call(config: Config, number: int, node: Config, parts: dict[str, _Read]) ->
         if any(_is_array(one) for one in rest):
             raise NotKnownError("is an operation on an array that is not part of the model")
         settings = {k: v for k, v in config["config"].items() if k not in ("name", "dtype")}
-        parts[name] = _Read(*operation_of(config["class_name"], rest, settings))
+        parts[name] = _Read(*operation_of(config["class_name"], rest, settings, _axes(args)))
         inputs = [one for one in tensors if one is not None]
         return _Call(name, inputs[0] if len(inputs) == 1 else tuple(inputs), (name, number))
     # False is a default that is written down: where a model is told to train, Keras overrules it
@@ -269,6 +281,15 @@ def _call(config: Config, number: int, node: Config, parts: dict[str, _Read]) ->
             f"is called with {len(args)} arguments and {[*others]}, and one input is known"
         )
     return _Call(name, taken, (name, number))
+
+
+def _axes(node: Any) -> int | None:
+    """The number of axes of the first tensor in an argument; None where the description has no shape."""
+    if isinstance(node, dict) and node.get("class_name") == "__keras_tensor__":
+        shape = node["config"].get("shape")
+        return len(shape) if _is_shape(shape) else None
+    several = node if isinstance(node, list) else []
+    return next((axes for part in several if (axes := _axes(part)) is not None), None)
 
 
 class _Tensor(NamedTuple):

@@ -8,7 +8,7 @@ import os
 import pathlib
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -34,10 +34,11 @@ def to_keras(
 ) -> None:
     """Write a model as a ``.keras`` file, which `keras.models.load_model` loads without jaxdeep.
 
-    It is a functional model of Keras' own layers, by the paths of jaxdeep's, with ``_`` in place of
-    ``/``. Loops of `repeat` are written out, and a layer that is called in several places is one there,
-    too. What Keras does not have is refused by its path. Where `example` has values, the file is read
-    again and must give what the model gives.
+    It is a functional model of Keras' own layers and operations, by the paths of jaxdeep's, with
+    ``_`` in place of ``/``. Loops of `repeat` are written out, and a layer that is called in several
+    places is one there, too. Of functions in `lambda_`, means, sums and extremes over axes are written,
+    ``functools.partial(jnp.mean, axis=1)``. What Keras does not have is refused by its path. Where
+    `example` has values, the file is read again and must give what the model gives.
 
     Args:
       model: a model of jaxdeep's layers.
@@ -65,7 +66,9 @@ def to_keras(
     floats = not any(
         p.layer.traits.linear and p.layer.traits.linear.looks_up for p in walk.leaves(model)
     )
-    inputs = _inputs(draft, example_of(example), floats)
+    wires = model.traits.wires
+    name = wires.inputs if wires is not None and isinstance(wires.inputs, str) else "input"
+    inputs = _inputs(draft, example_of(example), floats, name)
     outputs = _emitted(draft, walk.Place(model), params, state, inputs)
     if draft.layers.keys() == {tensor.layer for tensor in jax.tree.leaves(inputs)}:
         outputs = jax.tree.map(functools.partial(_unchanged, draft), outputs)
@@ -108,11 +111,11 @@ class _Draft(NamedTuple):
     names: dict[tuple[str, int], str]
 
     def named(self, path: str, place: int) -> str:
-        """The name of the layer at a path, and of those behind it that it needs besides."""
+        """The name of the layer at a path, and of those that it needs behind it; -1 of an input."""
         if (path, place) not in self.names:
             name = _NOT_IN_NAMES.sub("_", path) or "layer"
             name = name if name[0].isalnum() else f"layer{name}"
-            name += f"_then_{place}" if place else ""
+            name += f"_then_{place}" if place > 0 else ""
             while name in self.layers or name in self.names.values():
                 name += "_"
             self.names[path, place] = name
@@ -126,14 +129,16 @@ class _Draft(NamedTuple):
         return _Tensor(name, len(calls) - 1, like)
 
 
-def _inputs(draft: _Draft, example: PyTree, floats: bool) -> PyTree:
+def _inputs(draft: _Draft, example: PyTree, floats: bool, only: str) -> PyTree:
+    """The tensors of the inputs; `only` is the name of a single one."""
+
     def made(path: jax.tree_util.KeyPath, like: jax.ShapeDtypeStruct) -> _Tensor:
         if not like.shape:
             raise ValueError(f"example must have an axis of the batch, got shape {like.shape}")
         input_path = jax.tree_util.keystr(path, simple=True, separator="_")
         dtype = "float32" if floats else str(like.dtype)
         config = {"batch_shape": [None, *like.shape[1:]], "dtype": dtype}
-        name = draft.named(input_path or "input", 0)
+        name = draft.named(input_path or only, -1)
         return draft.call(
             name, Written("InputLayer", config), None, jax.ShapeDtypeStruct(like.shape, dtype)
         )
@@ -297,26 +302,27 @@ def _config(
         config = {"shape": shape, "dtype": dtype, "keras_history": history}
         return {"class_name": "__keras_tensor__", "config": config}
 
-    def node(taken: Any) -> dict[str, Any]:
+    def node(taken: Any, besides: Sequence[Any]) -> dict[str, Any]:
         several = isinstance(taken, list)
         args = [[tensor(one) for one in taken]] if several else [tensor(taken)]
-        return {"args": args, "kwargs": {}}
+        return {"args": [*args, *besides], "kwargs": {}}
 
     described = []
     for name in layers:
         layer = draft.layers[name]
         layer_config = {"name": name, **layer.config}
-        if layer.class_name != "InputLayer":
+        is_operation = layer.module != "keras.layers"
+        if layer.class_name != "InputLayer" and not is_operation:
             layer_config = {"trainable": True, "dtype": "float32", **layer_config}
         calls = [draft.calls[name][number] for owner, number in names if owner == name]
         described.append(
             {
-                "module": "keras.layers",
+                "module": layer.module,
                 "class_name": layer.class_name,
                 "config": layer_config,
-                "registered_name": None,
+                "registered_name": layer.class_name if is_operation else None,
                 "name": name,
-                "inbound_nodes": [node(taken) for taken in calls if taken is not None],
+                "inbound_nodes": [node(taken, layer.taken) for taken in calls if taken is not None],
             }
         )
 
@@ -354,6 +360,8 @@ def _archive(draft: _Draft, layers: list[str], config: dict[str, Any]) -> bytes:
     with h5py.File(weights, "w") as file:
         for name in layers:
             layer = draft.layers[name]
+            if layer.module != "keras.layers":  # operations have no place among the variables
+                continue
             kind = snake(layer.class_name)
             count = seen[kind] = seen.get(kind, -1) + 1
             group = file.create_group(f"layers/{kind}{f'_{count}' if count else ''}/vars")

@@ -12,6 +12,7 @@ from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
 from jaxdeep.adapters.keras_models.functions import name_of
 from jaxdeep.adapters.keras_models.layers import turned
+from jaxdeep.adapters.keras_models.operations import OF_ARGUMENT, OF_ELEMENTS, OVER_AXES, holds_rows
 from jaxdeep.nn.model import Model, lifting
 from jaxdeep.nn.traits import Activation, unwrapped
 
@@ -19,17 +20,21 @@ Shape = tuple[int, ...]
 
 
 class Written(NamedTuple):
-    """A layer of Keras.
+    """A layer of Keras, or an operation.
 
     Attributes:
       class_name: its class.
       config: its arguments.
       variables: its variables, in Keras' order.
+      module: where the class is; that of an operation is in ``keras.src.ops``.
+      taken: what the call takes besides the tensor.
     """
 
     class_name: str
     config: dict[str, Any]
     variables: Sequence[Any] = ()
+    module: str = "keras.layers"
+    taken: Sequence[Any] = ()
 
 
 class Layer(NamedTuple):
@@ -216,10 +221,58 @@ def _of_function(function: Activation) -> Written:
         return Written("ELU", {"alpha": float(keywords["alpha"])})
     if inside is jax.nn.softmax and plain and set(keywords) <= {"axis"}:
         return Written("Softmax", {"axis": keywords["axis"]})
-    hint = (
-        "; functools.partial(jax.nn.gelu, approximate=False) is Keras'" if inside is jax.nn.gelu else ""
+    for name, operation in OF_ELEMENTS.items():
+        if function is operation:
+            return Written(name, {}, module=_OPS_OF_NUMPY)
+    for name, (argument, default, operation) in OF_ARGUMENT.items():
+        is_alone = inside is function or (plain and set(keywords) <= {argument})
+        value = keywords.get(argument, default)
+        # of several axes Keras does not load its own log_softmax, whose tuple is a list in the file
+        if inside is operation and is_alone and not isinstance(value, tuple):
+            return Written(name, {argument: value}, module=_OPS_OF_NN)
+    raise ValueError(
+        f"has the function {function!r}, for which Keras has no name, or none with these arguments"
     )
-    raise ValueError(f"has the function {function!r}, for which Keras has no name{hint}")
+
+
+_OPS_OF_NUMPY, _OPS_OF_NN = "keras.src.ops.numpy", "keras.src.ops.nn"
+
+
+def _listed(argument: Any) -> Any:
+    return list(argument) if isinstance(argument, tuple) else argument
+
+
+def _get_item(layer: Layer) -> list[Written]:
+    """All rows, and of each a part."""
+    rows = (None, None, None)
+    key = [
+        {"class_name": "__slice__", "config": dict(zip(("start", "stop", "step"), place))}
+        if isinstance(place, tuple)
+        else place
+        for place in (rows, *layer.get("parts"))
+    ]
+    return [Written("GetItem", {}, module=_OPS_OF_NUMPY, taken=[key])]
+
+
+def _lambda(layer: Layer) -> list[Written]:
+    """A mean, a sum or an extreme over axes; what else a function does, nobody knows."""
+    function = layer.get("function")
+    inside, keywords = unwrapped(function), getattr(function, "keywords", {})
+    name = next((name for name, over_axes in OVER_AXES.items() if inside is over_axes), None)
+    axis, keepdims = keywords.get("axis"), keywords.get("keepdims", False)
+    if name is None:
+        raise ValueError(
+            f"has the function {function!r}, which is not written; "
+            "functools.partial(jax.numpy.mean, axis=1), also of sum, max and min, and "
+            "jaxdeep.nn.get_item for slices are"
+        )
+    is_known = set(keywords) <= {"axis", "keepdims"} and isinstance(keepdims, bool)
+    if not is_known or function.args or holds_rows(_listed(axis), len(layer.shape)):
+        raise ValueError(
+            f"has the function {function!r}, and of such are written those over axes other than the "
+            "batch's, by axis= and keepdims= alone"
+        )
+    return [Written(name, {"axis": _listed(axis), "keepdims": keepdims}, module=_OPS_OF_NUMPY)]
 
 
 def _prelu(layer: Layer) -> list[Written]:
@@ -313,6 +366,8 @@ KINDS: Mapping[str, Callable[[Layer], list[Written]]] = {
     "dropout": _dropout,
     "embedding": _embedding,
     "flatten": lambda layer: [Written("Flatten", {})],
+    "get_item": _get_item,
+    "lambda": _lambda,
     "gaussian_noise": _plain("GaussianNoise", stddev="stddev"),
     "global_average_pool": _global("GlobalAveragePooling"),
     "global_max_pool": _global("GlobalMaxPooling"),
