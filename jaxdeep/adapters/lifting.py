@@ -1,7 +1,6 @@
 """Adapted modules as layers of jaxdeep, so that every tool knows what is inside, and back."""
 
 import collections
-from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,21 +8,12 @@ import jax
 from jaxdeep import _checks, nn
 from jaxdeep._arrays import check_leaves, leaves_of
 from jaxdeep._shapes import PyTree
-from jaxdeep.adapters import rest
+from jaxdeep.adapters import draws, rest
 from jaxdeep.adapters.known import Leaf, Path
 from jaxdeep.adapters.module import Inside, Switches
-from jaxdeep.adapters.recognition import TO_FIRST, TO_LAST, is_pointwise, recognised
-from jaxdeep.adapters.tracing import (
-    Piece,
-    Trace,
-    Var,
-    behind,
-    called,
-    inputs,
-    pieces,
-    run,
-    trace,
-)
+from jaxdeep.adapters.parts import Part, common_names, dotted, filled, gathered, in_a_row, permuted
+from jaxdeep.adapters.recognition import TO_FIRST, TO_LAST, recognised
+from jaxdeep.adapters.tracing import Piece, Trace, Var, behind, called, inputs, pieces, run, trace_of
 from jaxdeep.adapters.verification import example_array, verify
 from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model, check_models, lifting, taking
@@ -35,18 +25,19 @@ def lift(
 ) -> tuple[Model, PyTree, PyTree]:
     """An adapted module as layers of jaxdeep, as far as it goes: then every tool knows what is inside.
 
-    The module is traced once, abstractly. Its dense layers, convolutions, norms, dropouts and embeddings
-    become jaxdeep's, with the same values; activations, pools and reshapes between them are recognised
-    by what they compute; sums and concatenations of branches become `jaxdeep.nn.residual` and
-    `concatenate`. What runs one after another becomes a `jaxdeep.nn.serial`, with the module's own names
-    joined by dots, ``"layers.0"``. All else stays as it is, in layers of which tools know the paths of
+    The module is traced abstractly, at inference and in training. Its dense layers, convolutions, norms,
+    dropouts and embeddings become jaxdeep's, with the same values; activations, pools and reshapes
+    between them are recognised by what they compute; sums and concatenations of branches become
+    `jaxdeep.nn.residual` and `concatenate`. What runs one after another becomes a `jaxdeep.nn.serial`,
+    with the module's own names joined by dots, ``"layers.0"``. All else stays as it is, in layers of which tools know the paths of
     their arrays only, or a function without any; `jaxdeep.nn.summary` lists them.
 
     A layer whose parameters reach it changed, as inside of `flax.linen.WeightNorm`, stays as it is with
     what changes them, and so does what has other slopes than the layer that has its values: a
-    `jax.lax.stop_gradient`, a `jax.custom_vjp`. What is made is compared with the module on `x`: its
-    outputs and, near `x`, their gradients, in training its statistics too. Dropouts draw other numbers
-    of the same distribution.
+    `jax.lax.stop_gradient`, a `jax.custom_vjp`. What draws random numbers itself, such as noise by
+    ``make_rng``, stays as it is, with the layer beside it. What is made is compared with the module on
+    `x`: its outputs and, near `x`, their gradients, in training its statistics too. Dropouts draw other
+    numbers of the same distribution.
 
     Args:
       model: from `from_linen`, `from_nnx` or `from_equinox`, or one that has such modules among its
@@ -88,9 +79,15 @@ def lift(
             params, state = (walk.put(t, keys, new) for t, new in zip((params, state), new_own))
         chosen = lambda place: layers.get(place.keys, place.layer)  # noqa: E731
         return walk.rebuild(model, chosen, walk.outside_loops), params, state
-    part, trees = _lifted("lift", model, params, state, x, inference)
-    new = _filled(part, trees)
-    verify(model, part.model, (part.params, part.state), trees, new, example_array(x), inference)
+    part, module = _lifted("lift", model, params, state, x, inference)
+    new = filled(part, module.trees)
+    applies: dict[str, tuple[draws.Apply, draws.Apply]] = {}
+    applies["at inference"] = model.apply, part.model.apply
+    if not inference:
+        applies["in training"] = draws.in_training(
+            model, part.model, module.training, module.left, module.trees["state"]
+        )
+    verify(model.kind, applies, (part.params, part.state), module.trees, new, example_array(x))
     return part.model, *new
 
 
@@ -138,8 +135,9 @@ def lower(
             back = lower(layer, old[0], old[1], now[0], now[1], layer_x, inference=inference)
             whole = walk.put(whole[0], keys, back[0]), walk.put(whole[1], keys, back[1])
         return whole
-    part, trees = _lifted("lower", model, params, state, x, inference)
-    wanted = dict(zip(("params", "state"), jax.eval_shape(lambda: _filled(part, trees))))
+    part, module = _lifted("lower", model, params, state, x, inference)
+    trees = module.trees
+    wanted = dict(zip(("params", "state"), jax.eval_shape(lambda: filled(part, trees))))
     lifted = {"params": lifted_params, "state": lifted_state}
     for name, tree in lifted.items():
         check_leaves(f"lifted_{name}", tree, real=False)
@@ -183,35 +181,32 @@ def _modules(
     }
 
 
-class Part(NamedTuple):
-    """A layer of the lifted model.
+class _Module(NamedTuple):
+    """An adapted module.
 
     Attributes:
-      name: of the layer; "" for one that is named by its kind.
-      model: the layer.
-      params, state: where its arrays come from, by the names in its own.
+      model: the module.
+      trees: its parameters and state, by these names.
+      x: the shape of the example.
+      trace, training: its traces at inference and, with a key, in training; None where that fails.
+      left: known layers that stay as they are.
+      draws: whether some of them do since the module draws random numbers beside them.
+      seen: what was recognised, by its program.
     """
-
-    name: str
-    model: Model
-    params: Mapping[Path, Leaf] = {}
-    state: Mapping[Path, Leaf] = {}
-
-
-class _Module(NamedTuple):
-    """An adapted module and its trace at inference."""
 
     model: Model
     trees: PyTree
     x: jax.ShapeDtypeStruct
     trace: Trace
+    training: Trace | None
     left: frozenset[Path]
-    seen: dict[str, list[Model] | None]  # what was recognised, by its program
+    draws: bool
+    seen: dict[str, list[Model] | None]
 
 
 def _lifted(
     caller: str, model: Model, params: PyTree, state: PyTree, x: PyTree, inference: bool
-) -> tuple[Part, PyTree]:
+) -> tuple[Part, _Module]:
     check_models(caller, {"model": model})
     if not isinstance(model.inside, Inside):
         raise TypeError(
@@ -230,12 +225,10 @@ def _lifted(
         raise ValueError(f"{caller} takes modules of an array of a batch, got x of {shape}")
     trees = unboxed({"params": leaves_of("params", params), "state": leaves_of("state", state)})
     left: frozenset[Path] = frozenset()
+    draws_beside = False
     seen: dict[str, list[Model] | None] = {}
     while True:
-        shapes = jax.eval_shape(lambda: trees)
-        traced = trace(
-            model.inside, shapes["params"], shapes["state"], shape, Switches(), left, trees["state"]
-        )
+        traced = trace_of(model.inside, trees, shape, Switches(), left)
         if traced.y is None:
             raise ValueError(
                 f"{caller} takes modules of one output, which {model.kind} has not: make a model of "
@@ -244,20 +237,24 @@ def _lifted(
             )
         odd = _unusable(traced, inference)
         if not odd:
-            module = _Module(model, trees, shape, traced, left, seen)
+            training = draws.training(caller, model, trees, shape, left, inference)
+            module = _Module(model, trees, shape, traced, training, left, draws_beside, seen)
             parts, odd = _chain(module, traced.x, traced.y, (), whole=True)
+        if not odd:
+            whole = in_a_row("", parts)
+            odd = draws.beside_draws(caller, model, training, whole.left)
+            draws_beside |= bool(odd)
         if not odd:
             break
         left |= odd
-    whole = _joined("", parts)
     places = [leaf.path for leaf in (*whole.params.values(), *whole.state.values())]
     shared = [path for path, n in collections.Counter(places).items() if n > 1]
     if shared:
         raise ValueError(
-            f"{caller}: several parts of {model.kind} use {_named(shared[0][1:])}, and layers of "
+            f"{caller}: several parts of {model.kind} use {dotted(shared[0][1:])}, and layers of "
             "jaxdeep have arrays of their own"
         )
-    return whole, trees
+    return whole, module
 
 
 def _unusable(traced: Trace, inference: bool) -> frozenset[Path]:
@@ -298,7 +295,7 @@ def _chain(
             next_parts = [] if odd else [_rest(module, flow, i, stop)]
         parts += next_parts
         i = stop
-    return _permuted(parts), odd
+    return permuted(parts), odd
 
 
 _CANNOT_STAY: frozenset[Path] = frozenset([()])  # of a part of a branch, also of one without layers
@@ -331,7 +328,8 @@ def _layers(module: _Module, flow: list[Piece], i: int, prefix: Path) -> tuple[l
 def _stays(module: _Module, flow: list[Piece], i: int, prefix: Path) -> int:
     """Where what stays as it is ends: behind all that takes parameters up to the next known layer.
 
-    In training it may have other cuts inside, so that it is found from its two ends.
+    In training it may have other cuts inside, so that it is found from its two ends. Where the module
+    draws random numbers, it goes up to the next known layer: nothing at inference says where in between.
     """
     stop = i + 1
     while stop < len(flow) and _layers(module, flow, stop, prefix)[0] is None:
@@ -341,7 +339,7 @@ def _stays(module: _Module, flow: list[Piece], i: int, prefix: Path) -> int:
         if _branches(module, flow[ahead], prefix) is not None:
             break
         ahead += 1
-        if not _is_pure(module, flow[ahead - 1]):
+        if module.draws or not _is_pure(module, flow[ahead - 1]):
             stop = ahead
     return stop
 
@@ -378,12 +376,8 @@ def _known(module: _Module, number: int, prefix: Path) -> list[Part]:
     params, state = (
         {(name,): leaf for name, leaf in leaves.items()} for leaves in (known.params, known.state)
     )
-    part = Part(_named(path[len(prefix) :]), known.layer, params, state)
+    part = Part(dotted(path[len(prefix) :]), known.layer, params, state)
     return [Part("", TO_LAST), part, Part("", TO_FIRST)] if known.channels_first else [part]
-
-
-def _named(path: Path) -> str:
-    return ".".join(map(str, path))
 
 
 def _branches(module: _Module, piece: Piece, prefix: Path) -> Part | None:
@@ -400,7 +394,9 @@ def _branches(module: _Module, piece: Piece, prefix: Path) -> Part | None:
         return None
     if any(not flow and v is not piece.begin for flow, v in zip(flows, ends)):
         return None
-    around = _common([module.trace.calls[i][0] for e in piece.equations if (i := called(e)) is not None])
+    around = common_names(
+        [module.trace.calls[i][0] for e in piece.equations if (i := called(e)) is not None]
+    )
     if len(around) < len(prefix):
         around = prefix
     branches = []
@@ -408,12 +404,12 @@ def _branches(module: _Module, piece: Piece, prefix: Path) -> Part | None:
         parts, odd = _chain(module, piece.begin, v, around, whole=False)
         if odd:
             return None
-        branches.append(_joined("", parts))
-    name = _named(around[len(prefix) :])
+        branches.append(in_a_row("", parts))
+    name = dotted(around[len(prefix) :])
     if last.primitive.name == "concatenate":
         names = [f"branch{i}" for i in range(len(branches))]
         axis = last.params["dimension"]
-        return _gathered(
+        return gathered(
             name, dict(zip(names, branches)), lambda layers: nn.concatenate(axis=axis, **layers)
         )
     if ends[0] is piece.begin:
@@ -421,59 +417,9 @@ def _branches(module: _Module, piece: Piece, prefix: Path) -> Part | None:
     layers = {"layer": branches[0]}
     if piece.begin not in ends:
         layers["shortcut"] = branches[1]
-    return _gathered(
+    return gathered(
         name, layers, lambda layers: nn.residual(layers["layer"], shortcut=layers.get("shortcut"))
     )
-
-
-def _common(paths: Sequence[Path]) -> Path:
-    """The names with which all paths begin, without the last of each."""
-    if not paths:
-        return ()
-    short = min(len(path) for path in paths) - 1
-    count = next((i for i in range(short) if len({path[i] for path in paths}) > 1), short)
-    return paths[0][:count]
-
-
-def _joined(name: str, parts: list[Part]) -> Part:
-    """Parts one after another as one."""
-    counts: collections.Counter[str] = collections.Counter()
-    taken = {part.name for part in parts}
-    named: dict[str, Part] = {}
-    for part in parts:
-        part_name = part.name
-        while not part_name or part_name in named:
-            kind = part_name or part.model.kind
-            part_name = f"{kind}{counts[kind]}"
-            counts[kind] += 1
-            part_name = "" if part_name in taken else part_name
-        named[part_name] = part
-    return _gathered(name, named, lambda layers: nn.serial(**layers))
-
-
-def _gathered(name: str, parts: Mapping[str, Part], make: Callable[[dict[str, Model]], Model]) -> Part:
-    params, state = (
-        {
-            (part_name, *keys): leaf
-            for part_name, part in parts.items()
-            for keys, leaf in getattr(part, root).items()
-        }
-        for root in ("params", "state")
-    )
-    return Part(name, make({part_name: part.model for part_name, part in parts.items()}), params, state)
-
-
-def _permuted(parts: list[Part]) -> list[Part]:
-    """Permutations of axes moved behind what acts on each element; two that undo each other are gone."""
-    ordered: list[Part] = []
-    for part in parts:
-        if part.model is TO_LAST and ordered and ordered[-1].model is TO_FIRST:
-            ordered.pop()
-        elif is_pointwise(part.model) and ordered and ordered[-1].model is TO_FIRST:
-            ordered.insert(-1, part)
-        else:
-            ordered.append(part)
-    return ordered
 
 
 def _rest(module: _Module, flow: list[Piece], start: int, stop: int) -> Part:
@@ -483,19 +429,9 @@ def _rest(module: _Module, flow: list[Piece], start: int, stop: int) -> Part:
     left, kept = module.left, module.trees["state"]
     part = rest.Rest(module.model, shapes, module.x, left, kept, *cuts)
     paths = rest.own_leaves(part)
-    around = _common([path[1:] for path in paths])
+    around = common_names([path[1:] for path in paths])
     names = {path: tuple(map(str, path[1 + len(around) :])) for path in paths}
     params, state = (
         {names[path]: Leaf(path) for path in paths if path[0] == root} for root in ("params", "state")
     )
-    return Part(_named(around) or "rest", rest.opaque(part, names), params, state)
-
-
-def _filled(part: Part, trees: PyTree) -> tuple[PyTree, PyTree]:
-    made: list[PyTree] = []
-    for places in (part.params, part.state):
-        tree: PyTree = {}
-        for keys, leaf in places.items():
-            tree = walk.put(tree, keys, leaf.here(walk.at(trees, leaf.path)))
-        made.append(tree)
-    return made[0], made[1]
+    return Part(dotted(around) or "rest", rest.opaque(part, names), params, state, [part])

@@ -104,9 +104,11 @@ class Closed(NamedTuple):
 
     Attributes:
       advice: how to have layers of jaxdeep in its place; "" if there is no way.
+      keyed: of a part of a module, the layer that draws by this key, whichever it is called with.
     """
 
     advice: str = ""
+    keyed: Callable[[jax.Array], Model] | None = None
 
     def calls(self, params: PyTree, state: PyTree, x: PyTree) -> None:
         """None: it is one layer."""

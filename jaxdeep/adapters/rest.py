@@ -1,5 +1,6 @@
 """The parts of an adapted module that stay as they are when the others become layers of jaxdeep."""
 
+import functools
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
@@ -103,15 +104,23 @@ def own_leaves(part: Rest) -> list[Path]:
     paths: set[Path] = set()
     key = jax.eval_shape(lambda: jax.random.key(0))
     for train, own_key in ((False, None), (True, None), (False, key), (True, key)):
-        traced, begin, end = part.trace(part.x.shape[0], train, own_key, None)
+        try:
+            traced, begin, end = part.trace(part.x.shape[0], train, own_key, None)
+        except Exception:
+            if train and own_key is None:  # a module that draws in training refuses to without a key
+                continue
+            raise
         updated = _updated(traced, begin, end)
         used = inputs(behind(traced, begin, [end, *updated.values()]), [end, *updated.values()])
         paths |= {path for path, v in traced.leaves.items() if v in used} | set(updated)
     return [path for path in part.trace(part.x.shape[0], False, None, None)[0].leaves if path in paths]
 
 
-def opaque(part: Rest, names: Mapping[Path, tuple[str, ...]]) -> Model:
-    """The part as a model of arrays that have these names, by their paths in the module."""
+def opaque(part: Rest, names: Mapping[Path, tuple[str, ...]], own_key: jax.Array | None = None) -> Model:
+    """The part as a model of arrays that have these names, by their paths in the module.
+
+    With a key of its own it draws by that.
+    """
 
     def init(key: Array, x: PyTree) -> Pair:
         trees = dict(zip(("params", "state"), part.model.init(key, part.x)))
@@ -129,6 +138,7 @@ def opaque(part: Rest, names: Mapping[Path, tuple[str, ...]]) -> Model:
         key: Array | None = None,
         mask: Array | None = None,
     ) -> Pair:
+        key = key if own_key is None else own_key
         traced, begin, end = part.trace(x.shape[0], train, *_shapes(key, mask))
         own_trees = {"params": params, "state": state}
         updated = {p: v for p, v in _updated(traced, begin, end).items() if p in names and train}
@@ -146,7 +156,8 @@ def opaque(part: Rest, names: Mapping[Path, tuple[str, ...]]) -> Model:
         return y, state
 
     kind = f"{part.model.kind} (a part)" if names else "function"
-    return Model(init, apply, kind, inside=Closed())
+    keyed = functools.partial(opaque, part, names)
+    return Model(init, apply, kind, inside=Closed(keyed=keyed))
 
 
 def _shapes(*arrays: Array | None) -> list[Any]:

@@ -187,6 +187,14 @@ def trace(
     )
 
 
+def trace_of(
+    inside: Inside, trees: PyTree, x: jax.ShapeDtypeStruct, switches: Switches, left: Set[Path]
+) -> Trace:
+    """The trace of a module with these parameters and this state, by these names in `trees`."""
+    shapes = jax.eval_shape(lambda: trees)
+    return trace(inside, shapes["params"], shapes["state"], x, switches, left, trees["state"])
+
+
 def _freed(
     program: Any, calls: Sequence[tuple[Path, Known]], leaves: dict[Path, Var]
 ) -> tuple[Any, frozenset[Path]]:
@@ -225,23 +233,24 @@ def _opened(closed: Any, args: Sequence[Any]) -> list[Any]:
     used = _used(program)
     values = dict(zip([*program.constvars, *program.invars], [*closed.consts, *args]))
     for equation in program.eqns:
-        input_values = {v: values[v] for v in equation.invars if not _is_literal(v)}
+        input_values = {v: values[v] for v in equation.invars if not is_literal(v)}
         if _hides(equation):
-            arguments = [v.val if _is_literal(v) else values[v] for v in equation.invars]
+            arguments = [v.val if is_literal(v) else values[v] for v in equation.invars]
             made = dict(zip(equation.outvars, _opened(_inner(equation), arguments)))
         else:
             outs = [v for v in equation.outvars if v in used]
             made = dict(zip(outs, run([equation], input_values, outs, program)))
         values |= made
-    return [v.val if _is_literal(v) else values[v] for v in program.outvars]
+    return [v.val if is_literal(v) else values[v] for v in program.outvars]
 
 
 def _used(program: Any) -> set[Var]:
     inputs = [v for equation in program.eqns for v in equation.invars] + program.outvars
-    return {v for v in inputs if not _is_literal(v)}
+    return {v for v in inputs if not is_literal(v)}
 
 
-def _is_literal(v: Any) -> bool:
+def is_literal(v: Any) -> bool:
+    """Whether what an equation takes is a number that is written there."""
     return hasattr(v, "val")
 
 
@@ -255,21 +264,21 @@ def run(
 
 def behind(trace: Trace, begin: Var | None, ends: Sequence[Var]) -> list[Equation]:
     """The equations that `ends` need, but for those in front of `begin`."""
-    wanted = {v for v in ends if not _is_literal(v)} - {begin}
+    wanted = {v for v in ends if not is_literal(v)} - {begin}
     equations = []
     for equation in reversed(trace.program.eqns):
         if wanted & set(equation.outvars):
             equations.append(equation)
             wanted -= set(equation.outvars)
-            wanted |= {v for v in equation.invars if not _is_literal(v)} - {begin}
+            wanted |= {v for v in equation.invars if not is_literal(v)} - {begin}
     return equations[::-1]
 
 
 def inputs(equations: Sequence[Equation], ends: Sequence[Var] = ()) -> set[Var]:
     """The variables that equations, and what is put out besides, take from outside."""
-    taken = {v for equation in equations for v in equation.invars if not _is_literal(v)}
+    taken = {v for equation in equations for v in equation.invars if not is_literal(v)}
     made = {v for equation in equations for v in equation.outvars}
-    return (taken | {v for v in ends if not _is_literal(v)}) - made
+    return (taken | {v for v in ends if not is_literal(v)}) - made
 
 
 def pieces(trace: Trace, begin: Var, end: Var) -> list[Piece] | None:
@@ -280,7 +289,7 @@ def pieces(trace: Trace, begin: Var, end: Var) -> list[Piece] | None:
     depends = {begin}
     flow = []
     for equation in equations:
-        if depends & {v for v in equation.invars if not _is_literal(v)}:
+        if depends & {v for v in equation.invars if not is_literal(v)}:
             flow.append(equation)
             depends |= set(equation.outvars)
     if end not in depends:
@@ -288,7 +297,7 @@ def pieces(trace: Trace, begin: Var, end: Var) -> list[Piece] | None:
     last = {end: len(flow)}
     for i, equation in reversed(list(enumerate(flow))):
         for v in equation.invars:
-            if not _is_literal(v) and v in depends:
+            if not is_literal(v) and v in depends:
                 last.setdefault(v, i)
     cut_pieces: list[Piece] = []
     since: list[Equation] = []

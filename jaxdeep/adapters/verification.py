@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep._shapes import Array, PyTree
+from jaxdeep.adapters.draws import Apply
 from jaxdeep.adapters.known import Leaf, Path
 from jaxdeep.nn import walk
-from jaxdeep.nn.model import Model, Pair
+from jaxdeep.nn.model import Pair
 
 _OUTPUTS, _GRADIENTS = 1e-4, 1e-2  # of the largest; gradients of batch norms are sums that cancel
 
@@ -26,50 +27,48 @@ def example_array(x: PyTree) -> jax.Array:
 
 
 def verify(
-    model: Model,
-    lifted: Model,
+    kind: str,
+    applies: Mapping[str, tuple[Apply, Apply]],
     places: tuple[Mapping[Path, Leaf], Mapping[Path, Leaf]],
     trees: PyTree,
     new: Pair,
     x: jax.Array,
-    inference: bool,
 ) -> None:
     """Refuse layers that do not do as the module does.
 
     Args:
-      model, lifted: the module and its layers.
+      kind: of the module.
+      applies: the module and its layers, "at inference" and "in training".
       places: where parameters and state of the layers come from.
       trees: parameters and state of the module, by these names.
       new: those of the layers.
       x: an example.
-      inference: whether they need to be the same at inference alone.
 
     Raises:
-      ValueError: they are not.
+      ValueError: they are not the same.
     """
     of_params, of_state = places
     near = _beside(x)
-    for train in (False,) if inference else (False, True):
-        wanted, after = model.apply(trees["params"], trees["state"], x, train=train)
-        y, own_after = lifted.apply(*new, x, train=train)
-        where = "in training" if train else "at inference"
+    for where, (of_module, of_layers) in applies.items():
+        wanted, after = of_module(trees["params"], trees["state"], x)
+        y, own_after = of_layers(*new, x)
         if not _alike(y, wanted):
-            raise ValueError(f"lift: the layers of {model.kind} do not give what it gives {where}")
+            raise ValueError(f"lift: the layers of {kind} do not give what it gives {where}")
         for keys, leaf in of_state.items():
             if not _alike(walk.at(own_after, keys), leaf.here(walk.at({"state": after}, leaf.path))):
                 name = ".".join(map(str, keys))
-                raise ValueError(f"lift: {name} of {model.kind} moves otherwise {where}")
-        slopes = _gradients(model, (trees["params"], trees["state"]), near, train)
+                raise ValueError(f"lift: {name} of {kind} moves otherwise {where}")
+        slopes = _gradients(of_module, (trees["params"], trees["state"]), near)
         if slopes is None:  # as of a loop without an end, through which nothing is trained
             continue
         there = {
             keys: leaf.here(walk.at({"params": slopes[0]}, leaf.path))
             for keys, leaf in of_params.items()
         }
-        made = _gradients(lifted, new, near, train)
+        made = _gradients(of_layers, new, near)
         here = None if made is None else {keys: walk.at(made[0], keys) for keys in of_params}
         if made is None or not _all_alike((here, made[1]), (there, slopes[1])):
-            raise ValueError(f"lift: the layers of {model.kind} have other gradients than it {where}")
+            raise ValueError(f"lift: the layers of {kind} have other gradients than it {where}")
 
 
 def _beside(x: jax.Array) -> jax.Array:
@@ -80,13 +79,11 @@ def _beside(x: jax.Array) -> jax.Array:
     return x + 1e-2 * size * jax.random.normal(jax.random.key(1), x.shape, x.dtype)
 
 
-def _gradients(
-    model: Model, params_and_state: Pair, x: jax.Array, train: bool
-) -> tuple[PyTree, PyTree] | None:
+def _gradients(apply: Apply, params_and_state: Pair, x: jax.Array) -> tuple[PyTree, PyTree] | None:
     """Gradients of a random sum of the outputs, of parameters and input; None where there are none."""
 
     def total(params: PyTree, x: Array) -> Array:
-        y, _ = model.apply(params, params_and_state[1], x, train=train)
+        y, _ = apply(params, params_and_state[1], x)
         return jnp.sum(y * jax.random.normal(jax.random.key(2), y.shape, y.dtype))
 
     with contextlib.suppress(ValueError, TypeError, NotImplementedError):

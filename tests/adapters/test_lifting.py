@@ -324,6 +324,132 @@ def test_what_is_not_known_stays_as_it_is_with_its_paths():
     assert jax.tree.structure(fresh) == jax.tree.structure(own)
 
 
+class Noisy(linen.Module):
+    """Noise of its own in training, behind a dropout that is known."""
+
+    @linen.compact
+    def __call__(self, x, train: bool = False):
+        x = linen.Dropout(0.5, deterministic=not train)(linen.Dense(6)(x))
+        x = linen.relu(linen.Dense(8)(x))
+        if train:
+            x = x + 0.1 * jax.random.normal(self.make_rng("dropout"), x.shape)
+        return linen.Dense(3)(linen.BatchNorm(use_running_average=not train)(x))
+
+
+class NoisyWithAKey(linen.Module):
+    """What draws wherever there is a key, so that it trains without one, too."""
+
+    @linen.compact
+    def __call__(self, x, deterministic: bool = True):
+        x = linen.Dense(8)(x)
+        if not deterministic:
+            x = x * jax.random.bernoulli(self.make_rng("dropout"), 0.9, x.shape)
+        return linen.Dense(3)(linen.tanh(x))
+
+
+class NoisyNnx(nnx.Module):
+    def __init__(self, rngs):
+        self.hidden, self.out = nnx.Linear(5, 8, rngs=rngs), nnx.Linear(8, 3, rngs=rngs)
+        self.rngs = rngs
+
+    def __call__(self, x, train=False):
+        x = nnx.relu(self.hidden(x))
+        if train:
+            x = x + 0.1 * jax.random.normal(self.rngs.dropout(), x.shape)
+        return self.out(x)
+
+
+class NoisyEqx(eqx.Module):
+    hidden: eqx.nn.Linear
+    out: eqx.nn.Linear
+
+    def __init__(self, key):
+        first, second = jax.random.split(key)
+        self.hidden = eqx.nn.Linear(5, 8, key=first)
+        self.out = eqx.nn.Linear(8, 3, key=second)
+
+    def __call__(self, x, key=None):
+        x = jax.nn.relu(self.hidden(x))
+        if key is not None:
+            x = x + 0.1 * jax.random.normal(key, x.shape)
+        return self.out(x)
+
+
+NOISY = {
+    "linen": (from_linen(Noisy()), ["dense", "dropout", "Noisy (a part)", "batch_norm", "dense"]),
+    "linen, with a key": (from_linen(NoisyWithAKey()), ["NoisyWithAKey (a part)", "dense"]),
+    "nnx": (from_nnx(NoisyNnx), ["nnx (a part)", "dense"]),
+    "equinox": (from_equinox(NoisyEqx), ["equinox (a part)", "dense"]),
+}
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", NOISY)
+def test_what_draws_random_numbers_itself_stays_as_it_is_with_the_layer_before(name):
+    adapted, expected_kinds = NOISY[name]
+    params, state, model, own, own_state = lifted(adapted, ROWS)
+    assert kinds(model) == expected_kinds
+    at_inference = adapted.apply(params, state, ROWS)[0]
+    close(model.apply(own, own_state, ROWS)[0], at_inference)
+
+    # the same distribution: over many keys, in mean and spread of the outputs
+    keys = jax.random.split(KEY, 2000)
+
+    def samples(m, p, s):
+        return jax.jit(jax.vmap(lambda key: m.apply(p, s, ROWS, train=True, key=key)[0]))(keys)
+
+    drawn, drawn_there = samples(model, own, own_state), samples(adapted, params, state)
+    assert float(drawn_there.std(0).min()) > 0
+    close(drawn.std(0), drawn_there.std(0), rtol=0.15)  # a standard error of 1.6 % each
+    margin = 5 * np.sqrt(2 / len(keys)) * np.asarray(drawn_there.std(0))
+    assert (np.abs(np.asarray(drawn.mean(0) - drawn_there.mean(0))) < margin).all()
+
+    labels = jnp.zeros(6, int)
+    result = jd.fit(
+        model, (ROWS, labels), params=own, state=own_state, loss=jd.losses.softmax_cross_entropy,
+        optimizer=optax.sgd(0.1), epochs=1, batch_size=3, key=KEY, progress=False,
+    )  # fmt: skip
+    back = lower(adapted, params, state, result.params, result.state, ROWS)
+    close(adapted.apply(*back, ROWS)[0], model.apply(result.params, result.state, ROWS)[0])
+
+
+def test_noise_under_train_stays_in_the_part_before_the_next_layer():
+    class Small(linen.Module):
+        @linen.compact
+        def __call__(self, x, train: bool = False):
+            x = linen.Dense(4)(x)
+            return linen.Dense(2)(x + jax.random.normal(self.make_rng("dropout")) if train else x)
+
+    _, _, model, own, _ = lifted(from_linen(Small()), ROWS)
+    assert kinds(model) == ["Small (a part)", "dense"]
+    y, noisy = (
+        model.apply(own, {}, ROWS, **switches)[0] for switches in ({}, {"train": True, "key": KEY})
+    )
+    assert not np.allclose(y, noisy)
+
+
+def test_a_module_that_fails_in_training_is_named():
+    class Other(linen.Module):
+        @linen.compact
+        def __call__(self, x, train: bool = False):
+            x = linen.Dense(3)(x)
+            return x + self.make_rng("noise")[0] if train else x
+
+    with pytest.raises(ValueError, match=r'^lift: Other fails in training with a key.*"noise".*infer'):
+        lifted(from_linen(Other()), ROWS)
+    assert kinds(lifted(from_linen(Other()), ROWS, inference=True)[2]) == ["dense"]
+
+
+def test_a_module_of_noise_alone_is_refused_in_words_of_lift():
+    class Noise(linen.Module):
+        @linen.compact
+        def __call__(self, x, train: bool = False):
+            return x + jax.random.normal(self.make_rng("dropout"), x.shape) if train else jnp.tanh(x)
+
+    with pytest.raises(ValueError, match=r"^lift: Noise draws random numbers itself, beside no layer"):
+        lifted(from_linen(Noise()), ROWS)
+
+
 @pytest.mark.heavy
 def test_a_layer_that_is_called_twice_stays_as_it_is():
     class Twice(linen.Module):
