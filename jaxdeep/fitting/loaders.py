@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias, TypeGuard
 import numpy as np
 
 from jaxdeep._shapes import PyTree
+from jaxdeep.train.data import check_pair
 
 Json: TypeAlias = Any
 
@@ -62,7 +63,8 @@ def taken_apart(batch: Callable[[Any], PyTree] | None, made: Any, name: str, *, 
     """What a loader made, as `batch` says.
 
     Raises:
-      TypeError: it is a dict, where a pair is needed and nobody says what its parts are.
+      TypeError: it is a dict, where a pair is needed and nobody says what its parts are; `batch` did not
+        return a pair there, or returned nothing.
       ValueError: `batch` did not find what it looked for.
     """
     if batch is None:
@@ -74,13 +76,18 @@ def taken_apart(batch: Callable[[Any], PyTree] | None, made: Any, name: str, *, 
             )
         return made
     try:
-        return batch(made)
+        taken = batch(made)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         has = f" of {', '.join(map(repr, made))}" if isinstance(made, Mapping) else ""
         raise ValueError(
             f"batch={batch!r} failed with {type(error).__name__}: {error}, for a batch of {name}, a "
             f"{type(made).__name__}{has}"
         ) from error
+    if pairs:
+        check_pair(taken, f"what batch={batch!r} returns")
+    elif taken is None:
+        raise TypeError(f"what batch={batch!r} returns must be a batch of arrays, got NoneType")
+    return taken
 
 
 def _taking(names: list[str]) -> str:

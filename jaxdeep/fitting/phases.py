@@ -1,6 +1,7 @@
 """A run in phases, such as the head first and then more of the network at a lower rate."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -16,6 +17,7 @@ from jaxdeep.fitting.logs import After, listed
 from jaxdeep.fitting.result import FitResult
 from jaxdeep.optimizers import at_learning_rate
 from jaxdeep.optimizers.identity import Init
+from jaxdeep.optimizers.misfits import begun
 from jaxdeep.optimizers.scalars import Scalars
 from jaxdeep.optimizers.transform import update_of
 from jaxdeep.train.going_on import comes_of
@@ -130,11 +132,11 @@ def _init_after_trying(
 ) -> PyTree:
     for i, phase_optimizer in enumerate(optimizers):
         try:
-            jax.eval_shape(phase_optimizer.init, params)
+            jax.eval_shape(functools.partial(begun, phase_optimizer), params)
         except ValueError as error:
             joint = "." if str(error).startswith("learning_rate") else ": "
             raise ValueError(f"phases[{i}]{joint}{error}") from error
-    return optimizer.init(params)
+    return begun(optimizer, params)
 
 
 def _trained_by(optimizer: Optimizer, result: FitResult) -> FitResult:

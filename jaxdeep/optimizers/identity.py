@@ -180,32 +180,32 @@ def _found(value: object, place: str, above: tuple[int, ...]) -> Iterator[tuple[
         return
     if isinstance(value, Init):
         yield place, value
-    for name, part in _parts(value):
+    for name, part in parts(value):
         yield from _found(part, f"{place}/{name}" if place else name, (*above, id(value)))
 
 
-def _parts(value: object) -> Iterator[tuple[str, object]]:
+def parts(value: object) -> Iterator[tuple[str, object]]:
     """What a value is made of, by name, as far as a transformation can be in it.
 
     A function under `jax.jit` is not looked into: its traces hold the numbers that it was traced with.
     """
     if isinstance(value, Described):
-        yield from _parts(value.settings)
+        yield from parts(value.settings)
     elif isinstance(value, types.FunctionType):
         for name, cell in zip(value.__code__.co_freevars, value.__closure__ or ()):
             try:
                 yield name, cell.cell_contents
             except ValueError:  # not filled yet
                 continue
-        yield from _parts(value.__defaults__ or ())
-        yield from _parts(value.__kwdefaults__ or {})
+        yield from parts(value.__defaults__ or ())
+        yield from parts(value.__kwdefaults__ or {})
     elif isinstance(value, functools.partial):
         yield "func", value.func
-        yield from _parts(value.args)
-        yield from _parts(value.keywords)
+        yield from parts(value.args)
+        yield from parts(value.keywords)
     elif isinstance(value, types.MethodType):
         yield "func", value.__func__
-        yield from _parts(getattr(value.__self__, "__dict__", {}))
+        yield from parts(getattr(value.__self__, "__dict__", {}))
     elif isinstance(value, optax.GradientTransformation):
         yield "init", value.init
     elif isinstance(value, Mapping):

@@ -155,6 +155,12 @@ def _check_output(output: Hashable) -> None:
 def _check(metrics: Mapping[str, Any], within: str) -> None:
     """Refuse what is no function, and what is no name."""
     for name, metric in metrics.items():
+        if isinstance(metric, (list, tuple)) and within == "metrics":
+            one = getattr(inside(metric[0]), "__name__", "name") if metric else "name"
+            raise TypeError(
+                f"metrics[{name!r}] must be a function (outputs, y) -> values, or, of one of several "
+                f"outputs, a dict of them by name, metrics={{{name!r}: {{{one!r}: …}}}}; got {metric!r}"
+            )
         if not isinstance(metric, Metric):
             _checks.check_takes(f"{within}[{name!r}]", metric, "outputs", "y")
     check_metric_names(metrics)

@@ -12,6 +12,7 @@ from jaxdeep._arrays import check_leaves
 from jaxdeep._compilation import kept, run_once
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, Integer, Num, PyTree
+from jaxdeep.optimizers.misfits import begun
 from jaxdeep.tree import (
     Where,
     as_arrays_or_shapes,
@@ -240,7 +241,7 @@ def only(
         return None if tree is None else parted(tree, trainable, "trainable")[0]
 
     def init(params: PyTree) -> Any:
-        return optimizer.init(selected(params))
+        return begun(optimizer, selected(params))
 
     def update(updates: PyTree, state: Any, params: PyTree | None = None, **extra: Any) -> Any:
         return optimizer.update(selected(updates), state, selected(params), **extra)
@@ -251,4 +252,4 @@ def only(
 def _start(
     params: PyTree, state: PyTree, optimizer: optax.GradientTransformation, key: jax.Array
 ) -> TrainState:
-    return TrainState(jnp.zeros((), jnp.int32), params, state, optimizer.init(params), key)
+    return TrainState(jnp.zeros((), jnp.int32), params, state, begun(optimizer, params), key)

@@ -45,6 +45,10 @@ PARAMS, STATE = network().init(KEY, X[:1])
         ({"objective": lambda *a, **k: None}, "drop loss, metrics$"),
         ({"loss": "mse"}, "loss must be a function"),
         ({"metrics": {"accuracy": "accuracy"}}, r"metrics\['accuracy'\] must be a function"),
+        (
+            {"metrics": {"main": [jd.losses.mae]}},
+            r"metrics\['main'\] must be a function .* metrics=\{'main': \{'mae': …\}\}; got \[<func",
+        ),
         ({"metrics": {"loss": jd.metrics.accuracy}}, "metrics may not be called 'loss'"),
         ({"metrics": {"val_x": jd.metrics.accuracy}}, "metrics may not be called 'val_x'"),
         ({"metrics": [jd.metrics.accuracy]}, "metrics must be a dict of functions by name"),

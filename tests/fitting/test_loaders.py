@@ -86,7 +86,11 @@ def test_evaluate_and_predict_take_them_too():
             {"data": dicts, "batch": lambda batch: (batch["img"], batch["label"])},
             r"batch=.* failed with KeyError: 'img', for a batch of data, a dict of 'image', 'label'",
         ),
-        ({"data": dicts, "batch": lambda batch: batch["image"]}, "data must be a pair"),
+        (
+            {"data": dicts, "batch": lambda batch: batch["image"]},
+            r"what batch=.* returns must be a pair \(x, y\) or \(x, y, weights\), got ndarray",
+        ),
+        ({"data": dicts, "batch": lambda batch: None}, "what batch=.* returns must be .*, got NoneType"),
         ({"data": (X, Y), "batch": PAIR}, "batch=.* takes the batches of a loader apart, and the data"),
         ({"data": dicts, "batch": 3}, "batch must be a function batch -> values, got 3"),
     ],
@@ -101,6 +105,10 @@ def test_evaluate_and_predict_refuse_to_take_arrays_apart():
         jd.evaluate(MODEL, *TRAINED, (X, Y), loss=jd.losses.mse, batch=PAIR)
     with pytest.raises(ValueError, match=r"batch=.* takes the batches of a loader apart"):
         jd.predict(MODEL, *TRAINED, X, batch=PAIR)
+    with pytest.raises(
+        TypeError, match=r"what batch=.* returns must be a batch of arrays, got NoneType"
+    ):
+        jd.predict(MODEL, *TRAINED, TfData(), batch=lambda batch: None)
 
 
 def test_an_objective_of_dicts_needs_no_pairs():

@@ -1,0 +1,107 @@
+"""Masks and labels of optimizers that are not of the parameters that these begin at."""
+
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import optax
+
+from jaxdeep._shapes import PyTree
+from jaxdeep.optimizers.identity import parts
+from jaxdeep.tree import path_name
+
+
+class MisfitError(ValueError):
+    """An optimizer is of other parameters than it was given."""
+
+
+def begun(tx: optax.GradientTransformation, params: PyTree) -> Any:
+    """``tx.init(params)``, with an error that says which mask or which labels do not fit.
+
+    Raises:
+      MisfitError: a tree of `optax.masked` or `optax.partition` that lacks parameters, has others, or
+        has labels that no transformation has. Else what ``tx.init`` raises.
+
+    >>> begun(optax.masked(optax.sgd(0.1), {"kernel": True}), {"bias": 0.0, "kernel": 1.0})
+    Traceback (most recent call last):
+        ...
+    jaxdeep.optimizers.misfits.MisfitError: optimizer: the mask of optax.masked is of other ...
+    """
+    try:
+        return tx.init(params)
+    except MisfitError:
+        raise
+    except Exception as error:
+        misfit = next(filter(None, (_misfit(v, params) for v in _variables(tx.init, ()))), None)
+        if misfit is None:
+            raise
+        raise MisfitError(f"optimizer: {misfit}") from error
+
+
+_TREES = {"mask": "the mask of optax.masked is", "param_labels": "the labels of optax.partition are"}
+
+
+def _variables(value: object, above: Sequence[int]) -> Iterator[Mapping[str, Any]]:
+    """What each function and dict in a transformation holds by name, the outermost first."""
+    if id(value) in above:  # a function that refers to itself
+        return
+    named = list(parts(value))
+    if isinstance(value, types.FunctionType):
+        yield dict(named)
+    elif isinstance(value, Mapping):  # as `optax.inject_hyperparams` keeps arguments
+        yield value
+    for name, part in named:
+        if name not in _TREES:
+            yield from _variables(part, (*above, id(value)))
+
+
+def _misfit(variables: Mapping[str, Any], params: PyTree) -> str | None:
+    """What is wrong with the tree among some variables; None where there is none, or it fits."""
+    name = next((name for name in _TREES if name in variables), None)
+    if name is None:
+        return None
+    tree = variables[name]
+    if callable(tree):
+        try:
+            tree = tree(params)
+        except Exception:  # which says itself what it lacks
+            return None
+    here, there = (  # a parameter that is not trained is None
+        [path for path, _ in jax.tree_util.tree_leaves_with_path(leaves, is_leaf=_is_none)]
+        for leaves in (tree, params)
+    )
+    missing = [path_name(path) for path in there if not any(path[: len(p)] == p for p in here)]
+    too_much = [path_name(path) for path in here if not any(p[: len(path)] == path for p in there)]
+    faults = [f"{_shown(missing)} {_are(missing)} missing"] * bool(missing)
+    faults += [f"{_shown(too_much)} {_are(too_much)} too much"] * bool(too_much)
+    if faults:
+        known = _shown([path_name(path) for path in there])
+        hint = "; jaxdeep.tree.mask(params, '*/kernel') makes a mask by paths" * (name == "mask")
+        return f"{_TREES[name]} of other parameters: {' and '.join(faults)}; those are {known}{hint}"
+    transforms = variables.get("transforms")
+    if name == "param_labels" and isinstance(transforms, Mapping):
+        labels = dict.fromkeys(jax.tree.leaves(tree))
+        unknown = [label for label in labels if label not in transforms]
+        if unknown:
+            return (
+                f"optax.partition has no transformation for the labels {_shown(unknown)}, but for "
+                f"{_shown(list(transforms))}"
+            )
+    return None
+
+
+def _is_none(node: object) -> bool:
+    return node is None
+
+
+def _are(names: Sequence[object]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _shown(names: Sequence[object]) -> str:
+    shown = ", ".join(map(repr, names[:_FEW]))
+    return shown + (f" and {len(names) - _FEW} more" if len(names) > _FEW else "")
+
+
+_FEW = 8
