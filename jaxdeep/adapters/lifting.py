@@ -29,8 +29,9 @@ def lift(
     dropouts and embeddings become jaxdeep's, with the same values; activations, pools and reshapes
     between them are recognised by what they compute; sums and concatenations of branches become
     `jaxdeep.nn.residual` and `concatenate`. What runs one after another becomes a `jaxdeep.nn.serial`,
-    with the module's own names joined by dots, ``"layers.0"``. All else stays as it is, in layers of which tools know the paths of
-    their arrays only, or a function without any; `jaxdeep.nn.summary` lists them.
+    with the module's own names joined by dots, ``"layers.0"``. All else stays as it is, in layers of
+    which tools know the paths of their arrays only, or a function without any; `jaxdeep.nn.summary`
+    lists them.
 
     A layer whose parameters reach it changed, as inside of `flax.linen.WeightNorm`, stays as it is with
     what changes them, and so does what has other slopes than the layer that has its values: a
