@@ -126,6 +126,7 @@ ALLOWED = [
     ("metrics.exact_sums", "state", "extra axes", "several states"),
     ("nn.*().apply", "key", "None", "randomness is off without a key"),
     ("nn.select().apply", "x", "*", "hands on what it is given; the layer behind it refuses"),
+    ("nn.get_item", "parts", "None in it", "an end of a slice that is left out"),
     ("nn.rescale|nn.bounded", "*", "number|list", "one for all features, or one for each"),
     ("nn.summary", "x", "extra axis", "another input"),
     ("nn.activations.*", "*", "list", "a list of numbers is an array"),
