@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import guessed
 from helpers.properties import of_width, over
 
 import jaxdeep as jd
@@ -29,7 +30,13 @@ METRICS = sorted(set(metrics.__all__) - {"Metric", "Tally", "exact_sums", *SCORE
 SOFT_LABELS = jax.nn.softmax(jax.random.normal(jax.random.key(4), (ROWS, CLASSES)))
 SIZES = jnp.exp(VALUES), jnp.exp(TARGETS)
 
-# Those that want something else than outputs and targets of the same shape.
+# What losses and metrics without an entry below are tried on, as `guessed.with_batch` says.
+BATCHES = {
+    "bits": (SCORES, BITS),
+    "classes": (jax.nn.softmax(LOGITS), LABELS),
+    "values": (VALUES, TARGETS),
+}
+# Those that deserve another call or another batch than the guess.
 LOSS = {
     "softmax_cross_entropy": (losses.softmax_cross_entropy, LOGITS, LABELS),
     "sigmoid_cross_entropy": (losses.sigmoid_cross_entropy, VALUES, (TARGETS > 0).astype(int)),
@@ -48,7 +55,6 @@ LOSS = {
         {"a": TARGETS, "b": TARGETS},
     ),
 }
-# Those that want something else than a score and a bit for each example.
 METRIC = {
     "accuracy": (metrics.accuracy, LOGITS, LABELS),
     "binary_accuracy": (functools.partial(metrics.binary_accuracy, from_logits=False), SCORES, BITS),
@@ -71,11 +77,11 @@ METRIC = {
 
 
 def loss_of(name):
-    return LOSS.get(name) or (getattr(losses, name), VALUES, TARGETS)
+    return LOSS.get(name) or guessed.with_batch(getattr(losses, name), BATCHES)
 
 
 def metric_of(name):
-    metric, outputs, y = METRIC.get(name) or (getattr(metrics, name)(), SCORES, BITS)
+    metric, outputs, y = METRIC.get(name) or guessed.with_batch(getattr(metrics, name), BATCHES)
     return metric if isinstance(metric, metrics.Metric) else metrics.mean(metric), outputs, y
 
 
@@ -155,8 +161,7 @@ def test_a_metric_is_vmapped_and_its_state_does_not_retrace(name):
 
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_is_taken_by_supervised(name):
-    metric = METRIC.get(name, (None,))[0] or getattr(metrics, name)()
-    _, outputs, y = metric_of(name)
+    metric, outputs, y = METRIC.get(name) or guessed.with_batch(getattr(metrics, name), BATCHES)
     objective = jd.train.supervised(
         jd.nn.activation(jax.nn.sigmoid), lambda o, y: jnp.zeros(len(y)), metrics={"it": metric}
     )

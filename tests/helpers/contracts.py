@@ -21,6 +21,7 @@ import numpy as np
 import optax
 
 import jaxdeep as jd
+from helpers import guessed
 from jaxdeep.search.asking import ask_tell
 from jaxdeep.search.strategies import asynchronous, halving
 from jaxdeep.search.tables.table import Result
@@ -281,6 +282,29 @@ def call(name: str, /, *, use=lambda made: made, free="", also=None, dear=False,
 
 # --- the table --------------------------------------------------------------------------------------
 
+# Members without a call below for which the guess is none, and why.
+UNGUESSED: dict[str, str] = {}
+
+
+def guess_the_others(room, names, add):
+    """Add the members of a room that have no call yet: a new one is tested by existing.
+
+    Args:
+      add: adds the calls of a member, by its name and all of its arguments.
+    """
+    for name in names:
+        if f"{room}.{name}" in CALLS:
+            continue
+        before = dict(CALLS)
+        try:
+            add(name, guessed.arguments(getattr(getattr(jd, room), name), optional=True))
+            CALLS[f"{room}.{name}"]()
+        except Exception as error:
+            CALLS.clear()
+            CALLS.update(before)
+            UNGUESSED[f"{room}.{name}"] = f"{type(error).__name__}: {error}"
+
+
 X = jnp.linspace(-1.0, 1.0, 12).reshape(4, 3)
 POSITIVE = X + 2
 IMAGES = jnp.linspace(-1.0, 1.0, 96).reshape(2, 4, 4, 3)
@@ -411,6 +435,25 @@ layer("serial", also={"layers": "layer"}, layers=(nn.dense(2), nn.flatten()))
 layer("shared", x=(X, X), layer=nn.dense(2))
 layer("swish", beta=0.5)
 layer("zero_padding", x=IMAGES, padding=((1, 0), (0, 2)))
+
+
+def guessed_layer(name, arguments):
+    """With rows, or with images if it refuses those."""
+    model = called(getattr(nn, name), arguments)
+    try:
+        jax.eval_shape(lambda: ran(model))
+    except (ValueError, TypeError):
+        layer(name, x=IMAGES, **arguments)
+    else:
+        layer(name, **arguments)
+
+
+NO_LAYERS = {"recompute_batch_norm", "summary", "mlp"}
+guess_the_others(
+    "nn",
+    [n for n in nn.__all__ if inspect.isfunction(getattr(nn, n)) and n not in NO_LAYERS],
+    guessed_layer,
+)
 
 NET = nn.serial(
     hidden=nn.dense(3, activation=jax.nn.relu),
@@ -591,6 +634,27 @@ for name in ("r2", "rmse"):
         also={"y": "labels|targets"},
     )
 call("metrics.exact_sums", state=jd.metrics.r2().init())
+BATCHES = {"bits": (SCORES, BITS), "classes": (P, LABELS), "values": (X, X / 2)}
+
+
+def guessed_measure(room, name, arguments):
+    """A function of outputs and targets with a batch that it takes, or a `Metric` with its methods."""
+    function = getattr(getattr(jd, room), name)
+    _, outputs, y = guessed.with_batch(function, BATCHES)
+    if guessed.is_of_examples(function):
+        batch = dict(zip(arguments, (outputs, y)))
+        call(f"{room}.{name}", also={"logits": "outputs"}, **arguments | batch)
+    else:
+        metric(name, outputs, y, **arguments)
+
+
+for room in ("losses", "metrics"):
+    namespace = getattr(jd, room)
+    guess_the_others(
+        room,
+        [name for name in namespace.__all__ if inspect.isfunction(getattr(namespace, name))],
+        functools.partial(guessed_measure, room),
+    )
 
 # optimizers
 
@@ -780,6 +844,10 @@ call(
 )
 call("optimizers.hyperparams", opt_state=NAG.init(PARAMS))
 call("optimizers.set_hyperparams", opt_state=NAG.init(PARAMS), learning_rate=0.5)
+
+guess_the_others(
+    "optimizers", jd.optimizers.factories(), lambda name, arguments: optimizer(name, **arguments)
+)
 
 # schedules
 
