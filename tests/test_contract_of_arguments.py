@@ -1,7 +1,7 @@
 """What every public function owes an argument that is not what it takes: an error that names it.
 
 The valid calls are in `helpers.contracts`. Layers, losses, metrics and optimizers that have none there
-are called as their signature suggests. Any other public function, and an argument that cannot be guessed,
+are called as their signature suggests. Any other public function, and an argument that has no guess,
 fails here until it has a valid call. The table takes seconds to make, so it is imported when it is used.
 """
 
