@@ -133,11 +133,11 @@ def gradient_flow(flows: Mapping[str, "Mapping[str, LayerFlow]"], *, title: str 
     return figure
 
 
-def learning_rate(found: "RateTest | Mapping[str, RateTest]", *, title: str = "") -> "Figure":
+def learning_rate(result: "RateTest | Mapping[str, RateTest]", *, title: str = "") -> "Figure":
     """The loss of range tests by learning rate, with the suggested rates, as a matplotlib figure.
 
     Args:
-      found: a result of `jaxdeep.diagnostics.find_learning_rate`, or several of them by name.
+      result: what `jaxdeep.diagnostics.find_learning_rate` returns, or several of them by name.
       title: text above the figure.
 
     Returns:
@@ -157,8 +157,8 @@ def learning_rate(found: "RateTest | Mapping[str, RateTest]", *, title: str = ""
     """
     figure = _figure("learning_rate", (6, 4), title)
     ax = figure.subplots()
-    several = isinstance(found, Mapping)
-    tests = found if isinstance(found, Mapping) else {"": found}
+    several = isinstance(result, Mapping)
+    tests = result if isinstance(result, Mapping) else {"": result}
     first, lowest = [], []
     for i, (name, test) in enumerate(tests.items()):
         color, suggested = (f"C{i}", f"C{i}") if several else ("C0", "C1")

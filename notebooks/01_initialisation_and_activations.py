@@ -96,11 +96,11 @@ pairs = {
 
 def network(activation, kernel_init, depth, units=100):
     """`depth` hidden layers; those that are alike are a loop, which compiles as fast as one."""
-    own = {"activation": activation, "kernel_init": kernel_init}
+    options = {"activation": activation, "kernel_init": kernel_init}
     return jd.nn.serial(
         flatten=jd.nn.flatten(),
-        first=jd.nn.dense(units, **own),
-        deep=jd.nn.repeat(jd.nn.dense(units, **own), depth - 1),
+        first=jd.nn.dense(units, **options),
+        deep=jd.nn.repeat(jd.nn.dense(units, **options), depth - 1),
         logits=jd.nn.dense(10),
     )
 

@@ -12,7 +12,7 @@ from jaxdeep.comparison.plan import Plan
 from jaxdeep.comparison.statistics import bca_interval, t_interval
 from jaxdeep.comparison.targets import Arrival
 from jaxdeep.comparison.tolerance import Tolerance
-from jaxdeep.search.tables.table import Row, Table
+from jaxdeep.search.tables.table import Table, TableRow
 
 _FEW = 20  # seeds below which a bootstrap covers less than it promises
 
@@ -39,7 +39,7 @@ class Record:
     about: Mapping[str, Any] = dataclasses.field(repr=False)
     plan: Plan = dataclasses.field(repr=False)
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TableRow]:
         """A dict for each candidate, the best first: what the table and the report show.
 
         "mean", "low" and "high" are of the test rows, the bounds by Student's t; from 20 seeds on
@@ -84,9 +84,9 @@ class Record:
             f"{', '.join(self.values)} with seeds 0 to {self.about['seeds'] - 1}"
         )
 
-    def _row(self, name: str) -> Row:
+    def _row(self, name: str) -> TableRow:
         by_seed = self.values.get(name)
-        row: Row = {"candidate": name, "mean": np.nan, "low": np.nan, "high": np.nan}
+        row: TableRow = {"candidate": name, "mean": np.nan, "low": np.nan, "high": np.nan}
         row |= {"seeds": 0, "diverged": self.diverged.get(name, 0)}
         if by_seed is not None:
             low, high = t_interval(by_seed, level=self.about["level"])
@@ -110,7 +110,7 @@ class Record:
             row |= {"decades": tolerance.decades, "share": tolerance.share}
         return row
 
-    def _cost(self, name: str) -> Row:
+    def _cost(self, name: str) -> TableRow:
         every = [
             result
             for table in (self.tuning, self.final)

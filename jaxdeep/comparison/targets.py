@@ -15,14 +15,14 @@ class Arrival(NamedTuple):
 
     Attributes:
       target: the value of the metric.
-      each: ``(seeds,)`` the first epoch, from 1, at or beyond it; never is infinity.
+      epochs_by_seed: ``(seeds,)`` the first epoch, from 1, at or beyond it; never is infinity.
       epochs: their median, between `low` and `high` (order statistics that hold it with 95 %).
       seconds: the median of the time until then, of the runs' own time, without compiling.
       share: of the runs that reach it at all.
     """
 
     target: float
-    each: np.ndarray
+    epochs_by_seed: np.ndarray
     epochs: float
     low: float
     high: float

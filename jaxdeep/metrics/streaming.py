@@ -33,7 +33,7 @@ class Metric(NamedTuple):
       merge: ``(state, state) -> state``, as of both sets of examples; associative, so that it joins
         batches, devices and runs in any order.
       compute: ``state -> value``; a scalar or an array.
-      given: ``from_logits -> metric``, the metric for a model that puts out logits (True) or
+      for_logits: ``from_logits -> metric``, the metric for a model that puts out logits (True) or
         probabilities, if it depends on that; else None. `jaxdeep.train.supervised` asks for it.
 
     >>> from jaxdeep.metrics import precision
@@ -47,7 +47,7 @@ class Metric(NamedTuple):
     update: Callable[..., PyTree]
     merge: Callable[[PyTree, PyTree], PyTree]
     compute: Callable[[PyTree], Any]
-    given: Callable[[bool], "Metric"] | None = None
+    for_logits: Callable[[bool], "Metric"] | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -366,15 +366,15 @@ def share(part: Array, whole: Array) -> Array:
 def told(of: Callable[[bool | None], Metric], from_logits: bool | None) -> Metric:
     """A metric that learns what the model puts out if it was not told, and else refuses the other."""
     if from_logits is None:
-        return of(None)._replace(given=of)
+        return of(None)._replace(for_logits=of)
     _checks.check_flag("from_logits", from_logits)
     metric = of(from_logits)
 
-    def given(logits: bool) -> Metric:
+    def if_agreed(logits: bool) -> Metric:
         check_agreement(from_logits, logits)
         return metric
 
-    return metric._replace(given=given)
+    return metric._replace(for_logits=if_agreed)
 
 
 def check_agreement(told: bool, logits: bool) -> None:

@@ -93,8 +93,8 @@ def _alike(a: object, b: object) -> bool:
     if isinstance(a, (np.ndarray, jax.Array)) and isinstance(b, (np.ndarray, jax.Array)):
         if jax.dtypes.issubdtype(a.dtype, jax.dtypes.extended) or isinstance(a, jax.core.Tracer):
             return True  # random keys
-        alike = a.dtype == b.dtype and a.shape == b.shape
-        return alike and np.asarray(a).tobytes() == np.asarray(b).tobytes()
+        same_form = a.dtype == b.dtype and a.shape == b.shape
+        return same_form and np.asarray(a).tobytes() == np.asarray(b).tobytes()
     if type(a) is not type(b):
         return False
     if not dataclasses.is_dataclass(a):

@@ -240,10 +240,10 @@ def told(
         if (function := getattr(metric.update, "of_mean", None)) is not None:
             new = of_function(function)
             return metric if new is function else mean(new)
-        if metric.given is None:
+        if metric.for_logits is None:
             return metric
         if from_logits is not None:
-            return metric.given(from_logits)
+            return metric.for_logits(from_logits)
         is_untold = _is_untold(metric)
         if of_labels and not is_untold:
             raise ValueError(_LOGARITHMS)
@@ -275,10 +275,10 @@ def _is_told(function: Any) -> bool:
 
 def _is_untold(metric: Metric) -> bool:
     """Whether a metric takes either, as one does that was not told what the outputs are."""
-    assert metric.given is not None
+    assert metric.for_logits is not None
     try:
         for from_logits in (True, False):
-            metric.given(from_logits)
+            metric.for_logits(from_logits)
     except ValueError:
         return False
     return True

@@ -80,9 +80,9 @@ def test_sign_flips_of_accuracies_in_float32_are_those_of_their_counts():
 def test_a_target_that_is_reached_to_the_digit_is_reached():
     history = np.float32([0.5, 0.7, 0.9]).astype(float)
     for target, epoch in ((0.7, 2), (0.9, 3), (0.91, np.inf), (0.1, 1)):
-        assert _arrival(target, 1, [(history, 1.0)]).each[0] == epoch
+        assert _arrival(target, 1, [(history, 1.0)]).epochs_by_seed[0] == epoch
     losses = np.float32([0.9, 0.7, 0.1]).astype(float)
-    assert [_arrival(target, -1, [(losses, 1.0)]).each[0] for target in (0.7, 0.1)] == [2, 3]
+    assert [_arrival(target, -1, [(losses, 1.0)]).epochs_by_seed[0] for target in (0.7, 0.1)] == [2, 3]
 
 
 def test_equal_differences():

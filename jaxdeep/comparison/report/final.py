@@ -10,14 +10,14 @@ from jaxdeep.comparison.report import looks
 from jaxdeep.comparison.report.numbers import point_in_words, rounded, shown, table
 from jaxdeep.comparison.report.runs import lost, names_of
 from jaxdeep.comparison.report.view import View
-from jaxdeep.search.tables.table import Row
+from jaxdeep.search.tables.table import TableRow
 
 _ROW = 30  # pixels of a candidate
 ALONE = "There is no other candidate to compare it with."
 NOTHING = "None of the candidates could be trained."
 
 
-def ranking(answer: Record, rows: list[Row]) -> View:
+def ranking(answer: Record, rows: list[TableRow]) -> View:
     """Who wins: how far each is behind the best."""
     best = answer.order[0]
     level = f"{answer.about['level']:.0%}"
@@ -119,7 +119,7 @@ def _rows_layout(names: list[str], title: str, *, right: int = 20, **more: Any) 
     )
 
 
-def _ranks(rows: list[Row]) -> str:
+def _ranks(rows: list[TableRow]) -> str:
     columns = {
         "mean": "mean",
         "low": "low",
@@ -154,7 +154,7 @@ def _ranks(rows: list[Row]) -> str:
     )
 
 
-def seeds(answer: Record, rows: list[Row]) -> View:
+def seeds(answer: Record, rows: list[TableRow]) -> View:
     """Whether it is one lucky run: all final seeds."""
     question = "Is it one lucky run?"
     if not answer.values:
@@ -188,7 +188,7 @@ def _ends(scale: looks.Scale) -> dict[str, Any]:
 
 
 def _seeds_of(
-    answer: Record, name: str, row: Row, i: int, place: int, scale: looks.Scale
+    answer: Record, name: str, row: TableRow, i: int, place: int, scale: looks.Scale
 ) -> list[dict[str, Any]]:
     color, _, marker = looks.look(i)
     values, gone = answer.values[name], lost(answer, name)

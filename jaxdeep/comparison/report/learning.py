@@ -182,9 +182,9 @@ def arrivals(answer: Record) -> View:
     for name, arrival in answer.arrivals.items():
         i = names.index(name)
         color, dash, marker = looks.look(i)
-        there = np.sort(arrival.each[np.isfinite(arrival.each)])
+        there = np.sort(arrival.epochs_by_seed[np.isfinite(arrival.epochs_by_seed)])
         at, counts = np.unique(there, return_counts=True)
-        shares = np.cumsum(counts) / len(arrival.each)
+        shares = np.cumsum(counts) / len(arrival.epochs_by_seed)
         x = [0, *at.tolist(), *([epochs] if not len(at) or at[-1] < epochs else [])]
         y = [0, *shares.tolist(), *([arrival.share] if len(x) > len(at) + 1 else [])]
         ends[i] = arrival.share

@@ -10,7 +10,7 @@ from jaxdeep._warning import warn
 from jaxdeep.fitting.interruption import NOT_BEGUN, Interruption
 from jaxdeep.lasting.identity import Json, lasting_repr, text_of
 from jaxdeep.optimizers.identity import numbers_of
-from jaxdeep.search.asking.batches import Batches, BySeed
+from jaxdeep.search.asking.batches import BatchTrainer, BySeed
 from jaxdeep.search.asking.outcome import Asked, Outcome, Source, outcome_of
 from jaxdeep.search.asking.study import StudySource
 from jaxdeep.search.driving import Strategy
@@ -152,14 +152,14 @@ def asked_and_told(sweeping: Sweeping, space: Any, config: AskTell, halving: Str
     trials = 0
     interruption = sweeping.interruption
     with opened(how.checkpoint, about, keep=how.keep_params, ranking=ranking) as store:
-        batches = Batches(sweeping, halving, watched, store=store, about=about)
-        batches.tried(source.examples())
+        trainer = BatchTrainer(sweeping, halving, watched, store=store, about=about)
+        trainer.tried(source.examples())
         interruption.begin()
         for asked in _asked(source, config, interruption):
             points.update((request.key, request.point) for request in asked)
             known.update((request.key, request.told) for request in asked if request.told is not None)
             new = [key for key in dict.fromkeys(request.key for request in asked) if key not in rows]
-            trained = batches.trained([points[key] for key in new], [key in known for key in new])
+            trained = trainer.trained([points[key] for key in new], [key in known for key in new])
             for key, results in zip(new, trained):
                 if results:
                     rows[key] = results
@@ -168,7 +168,7 @@ def asked_and_told(sweeping: Sweeping, space: Any, config: AskTell, halving: Str
             for request in asked:
                 if request.told is None and request.key in known:
                     source.tell(request, known[request.key])
-            _tell_errors(batches.errors, known.values())
+            _tell_errors(trainer.errors, known.values())
             trials += len(asked)
             if how.progress:
                 _report(f"{trials} of {config.trials} trials", metric, sign, known, points)

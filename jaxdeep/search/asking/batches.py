@@ -1,4 +1,4 @@
-"""`Batches`, which trains the points of a sweep as they are asked for, a batch at a time."""
+"""`BatchTrainer`, which trains the points of a sweep as they are asked for, a batch at a time."""
 
 import dataclasses
 import functools
@@ -27,7 +27,7 @@ _MOST = 8  # runners with programs that later batches may use
 BySeed = dict[int, Result]
 
 
-class Batches:
+class BatchTrainer:
     """Trains batches of points with all seeds, each as a sweep, with the programs of earlier batches.
 
     Args:

@@ -12,7 +12,7 @@ from jaxdeep.search.spaces.space import Point
 from jaxdeep.search.spaces.values import RESERVED, word
 from jaxdeep.search.tables.result import FULL
 from jaxdeep.search.tables.standings import together
-from jaxdeep.search.tables.table import Row, Table, scalars
+from jaxdeep.search.tables.table import Table, TableRow, scalars
 
 Run = tuple[int | None, int]  # the fold of a run, if there are folds, and its seed
 
@@ -69,7 +69,7 @@ def corrected_interval(
 
 def intervals(
     table: Table, metric: str, *, level: float = 0.95, against: Mapping[str, Any] | None = None
-) -> list[Row]:
+) -> list[TableRow]:
     """The mean of a metric for each point of a table, with its confidence interval.
 
     In a cross-validation a value is the mean over the seeds of a fold, n is the number of folds, and the

@@ -18,7 +18,7 @@ from jaxdeep.search.tables.result import NotKept, Result, Stored, read_only, sca
 from jaxdeep.search.tables.standings import Standing, counted, mean, standings, together
 from jaxdeep.train import monitors
 
-Row = dict[str, Any]  # hyperparameters, metrics and how the run ended, by name
+TableRow = dict[str, Any]  # hyperparameters, metrics and how the run ended, by name
 
 ENDINGS = ("ended", "diverged", "error", "edge")  # columns that no hyperparameter of a sweep is called
 NAMED = ("epochs", "ended", "diverged")  # columns of every row beside its point and its metrics
@@ -47,7 +47,7 @@ class Runs:
     def __len__(self) -> int:
         return len(self.points)
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TableRow]:
         """Each run as a flat dict: its point, "epochs", "ended", "diverged", and its metrics at the end.
 
         "epochs" are those done. The end is the last epoch, or the best one if early stopping restored
@@ -69,7 +69,7 @@ class Runs:
                 row["error"] = (result.error.strip().splitlines() or [""])[-1]
         return self._with_edges(rows, range(len(self)))
 
-    def best(self, metric: str, mode: str | None = None, *, over_seeds: bool = False) -> Row:
+    def best(self, metric: str, mode: str | None = None, *, over_seeds: bool = False) -> TableRow:
         """The row with the best `metric`, among the full runs: those that finished or stopped early.
 
         Runs that were halved or interrupted had fewer epochs and are not compared, whatever their value.
@@ -104,7 +104,7 @@ class Runs:
         rows = self.over_seeds() if over_seeds else self.rows()
         return rows[min(full, key=lambda i: sign * every[i].value)]
 
-    def over_seeds(self) -> list[Row]:
+    def over_seeds(self) -> list[TableRow]:
         """For each point: "runs", how many "diverged", and "…_mean" and "…_std" of every metric.
 
         The runs of a point are those of all its seeds and folds. The standard deviation is the sample's
@@ -190,7 +190,7 @@ class Runs:
         names = dict.fromkeys(name for result in self.results for name in scalars(result.history))
         return [name for name in names if name not in (*self._hyperparameters, *RESERVED)]
 
-    def _row(self, point: Point, result: Result) -> Row:
+    def _row(self, point: Point, result: Result) -> TableRow:
         held = scalars(result.history)
         at_end = {name: result.at_end(name) for name in self._metrics if name in held}
         ending = (result.epochs, result.ended, result.ended == "diverged")
@@ -200,7 +200,7 @@ class Runs:
     def _is_free(self, name: str) -> bool:
         return name not in (*self._hyperparameters, *self._metrics)
 
-    def _with_edges(self, rows: list[Row], places: Iterable[int]) -> list[Row]:
+    def _with_edges(self, rows: list[TableRow], places: Iterable[int]) -> list[TableRow]:
         """The rows with the names of what is at an edge of its range, if the ranges are known."""
         if self.spaces and self._is_free("edge"):
             known: dict[Hashable, bool] = {}

@@ -5,10 +5,10 @@ from typing import Any
 
 from jaxdeep.search.spaces.values import RESERVED
 from jaxdeep.search.tables.result import Result, Span, scalars
-from jaxdeep.search.tables.runs import NAMED, Row
+from jaxdeep.search.tables.runs import NAMED, TableRow
 from jaxdeep.search.tables.views import Path, Views
 
-__all__ = ["Result", "Row", "Span", "Table", "scalars"]
+__all__ = ["Result", "Span", "Table", "TableRow", "scalars"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -397,14 +397,14 @@ def test_trials_of_others_do_not_count():
 
 def test_what_another_process_has_told_stays(monkeypatch):
     study = random_study()
-    train = batches.Batches.trained
+    train = batches.BatchTrainer.trained
 
     def told_meanwhile(*args):
         if study.trials[-1].number == 2:
             study.tell(1, state=TrialState.FAIL)
         return train(*args)
 
-    monkeypatch.setattr(batches.Batches, "trained", told_meanwhile)
+    monkeypatch.setattr(batches.BatchTrainer, "trained", told_meanwhile)
     sweep(study)
     assert states(study) == ["COMPLETE", "FAIL"] + ["COMPLETE"] * 4
 
