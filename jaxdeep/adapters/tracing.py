@@ -79,7 +79,13 @@ class Trace(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """What lies between two cuts: its equations that depend on the first of them."""
+    """A part of a program: the equations that lead from one variable to another.
+
+    Attributes:
+      begin: the variable that the part takes.
+      end: the variable that it computes.
+      equations: those between the two that depend on `begin`, in order.
+    """
 
     begin: Var
     end: Var
@@ -87,12 +93,12 @@ class Piece(NamedTuple):
 
     @property
     def call(self) -> int | None:
-        """The number of the known layer that it is."""
+        """The number of the known layer, if the part is nothing but one such layer."""
         return called(self.equations[0]) if len(self.equations) == 1 else None
 
 
 def called(equation: Equation) -> int | None:
-    """The number of the known layer that an equation is."""
+    """The number of a known layer whose call this equation is; None for any other equation."""
     return equation.params["index"] if equation.primitive.name == LAYER else None
 
 

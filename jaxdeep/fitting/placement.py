@@ -69,7 +69,7 @@ class Placement(NamedTuple):
     def share(self, share: np.ndarray, axis: int) -> jax.Array:
         """A global array, made from the share that each process has: split along `axis`.
 
-        Where the devices do not divide it, each of them has all of it.
+        If the axis cannot be divided evenly among the devices, each device gets the whole array.
         """
         if self.mesh is None:
             return to_device(share)

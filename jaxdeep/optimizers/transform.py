@@ -330,7 +330,7 @@ def _described(tree: PyTree) -> str:
 
 
 def _check_own(together: _Rules, state: TransformState) -> None:
-    """Refuse the state of another optimizer, by what it has and should not."""
+    """Refuse a state with a hyperparameter or a slot that this optimizer does not have."""
     for kind, declared, there in (
         ("hyperparameter", together.hypers, state.hyperparams),
         ("slot", together.makers, state.slots),

@@ -169,7 +169,7 @@ class _Logs(NamedTuple):
     """What the likelihood needs to know of the data."""
 
     log: Data  # of x (Box-Cox) or 1 + |x|, less `center`; 0 where not valid
-    negative: Bool[Array, "*data"] | None  # the side of 2 − λ; None for Box-Cox, which has none
+    negative: Bool[Array, "*data"] | None  # where x < 0 and the exponent is 2 − λ; None for Box-Cox
     valid: Bool[Array, "*data"]
     n: Kept
     center: Kept

@@ -167,7 +167,8 @@ def merge_moments(one: Moments, other: Moments) -> Moments:
     # of no data the mean is that of the other, so that its two halves are never added up
     left = jnp.where(one.n > 0, one.mean, other.mean)
     right = jnp.where(other.n > 0, other.mean, one.mean)
-    rests = [seen.rest + seen.mean_rest for seen in (one, other)]  # one of them is 0
+    # For each element, `rest` or `mean_rest` is 0: only one of the two fields is in use, as `eps` says.
+    rests = [seen.rest + seen.mean_rest for seen in (one, other)]
     left_rest = jnp.where(one.n > 0, rests[0], rests[1])
     right_rest = jnp.where(other.n > 0, rests[1], rests[0])
     part = share_of(jnp.maximum(jnp.abs(left), jnp.abs(right)))

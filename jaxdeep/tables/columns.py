@@ -187,7 +187,7 @@ class Columns:
 
     @functools.cached_property
     def checksum(self) -> str:
-        """The SHA-256 of all that it holds, as of the text of JSON."""
+        """The SHA-256 of the columns, taken of their JSON text without the checksum itself."""
         return _checksum(self._contents())
 
     def to_config(self) -> dict[str, Any]:

@@ -103,7 +103,11 @@ class EarlyStopping(NamedTuple):
     start_from_epoch: int = 0
 
     def __repr__(self) -> str:
-        """Without the fields that came later where they say nothing: checkpoints know a run by it."""
+        """The fields as text, by which checkpoints recognise a run.
+
+        Fields that later versions added are left out at their defaults, so that a checkpoint of an
+        earlier version is still recognised.
+        """
         later = {"baseline": None, "start_from_epoch": 0}
         fields = [(n, v) for n, v in self._asdict().items() if n not in later or v != later[n]]
         return f"EarlyStopping({', '.join(f'{name}={value!r}' for name, value in fields)})"

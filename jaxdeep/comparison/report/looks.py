@@ -86,7 +86,7 @@ class Scale(NamedTuple):
     high: float
 
     def place(self, value: float) -> float:
-        """Where plotly has a value, as of an annotation."""
+        """The coordinate of a value: on a logarithmic axis plotly places annotations by log10."""
         return math.log10(value) if self.log else value
 
     def share(self, value: float) -> float:

@@ -23,7 +23,9 @@ from jaxdeep.search.tables.result import FULL, Result
 from jaxdeep.train.run import RunState
 
 _SMALL = 2**20  # bytes of a state that is kept with others
-_SHARE = 100  # a row is saved after so many times what that takes: 1 % of a worker's time
+# A running row is saved again once this many times the duration of a saving have passed, so that saving
+# takes about 1 % of a worker's time.
+_SHARE = 100
 
 
 class Directory(Store):
@@ -161,7 +163,7 @@ class Directory(Store):
         self._writer.flush(durable=durable)
 
     def is_due(self, row: Row) -> bool:
-        """Whether a row was saved long ago, for what saving costs."""
+        """Whether it is time to save a row again, measured by the time that a saving takes."""
         self._writer.check()
         now = time.monotonic()
         return now - self._saved.setdefault(row.id, now) > _SHARE * max(self._writer.seconds, 1e-3)

@@ -99,7 +99,8 @@ class _Arrays:
 
     def add(self, name: str, array: Any) -> Json:
         """Write an array under a name like this one, and say what is there."""
-        name = re.sub(r"[^\w./+-]", "_", name)[:_LONGEST]  # whose colon begins the kind
+        # No colon stays in the name: in the file a colon parts the name from the kind of its elements.
+        name = re.sub(r"[^\w./+-]", "_", name)[:_LONGEST]
         while name in self.names:
             name += "'"
         self.names.add(name)
