@@ -103,7 +103,7 @@ def to_equinox(
     state: PyTree,
     own_state: "eqx.nn.State | None" = None,
 ) -> Any:
-    """An Equinox module with the values that an adapted one has now, and its state if it keeps one.
+    """The Equinox module of an adapted model with new values, and its state if it keeps one.
 
     Args:
       module: as `from_equinox` was given it: a module, or a function of a key.

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     Maker = Callable[..., eqx.Module | tuple[eqx.Module, eqx.nn.State]]
 
-Whole = tuple["eqx.Module", "eqx.nn.State"]  # a module and, out of it, its state
-KeyPath = tuple[Any, ...]  # of JAX, to a leaf
+Whole = tuple["eqx.Module", "eqx.nn.State"]  # a module, and its state, which was taken out of it
+KeyPath = tuple[Any, ...]  # the path of JAX to a leaf
 
 
 def from_equinox(
@@ -150,7 +150,7 @@ def _model(
         rows = lengths.pop()[0]
 
         def outputs(key: jax.Array | None) -> tuple[PyTree, PyTree]:
-            """What the module makes of the rows, called with this key, and its state after it."""
+            """The outputs of the module for the rows with this key, and its state after the call."""
             module, before = jax.tree.unflatten(own_form.structure, leaves)
             _switch(module, switches, trainable)
             for path, node in list(_modules(module)):
@@ -170,7 +170,7 @@ def _model(
 
         made = None
         if switches.key is None and "key" in own_form.takes:
-            # A module that divides its key among its dropouts, which are off, refuses None.
+            # Some modules split their key for their dropouts, even if these are off, and refuse None.
             with contextlib.suppress(Exception):
                 made = outputs(None)
             made = made or outputs(jax.random.key(0, impl=_null_kind()))
@@ -221,7 +221,7 @@ def _by_keyword(function: Callable[..., Any]) -> bool:
 
 
 def _whole(module: "eqx.Module", state: "eqx.nn.State | None") -> Whole:
-    """The module and its state, which is taken out of it if that has not been done."""
+    """The module and its state; a state that is still inside the module is taken out."""
     eqx = _equinox()
     if not isinstance(module, eqx.Module):
         raise TypeError(f"the function of from_equinox must return an equinox.Module, got {module!r}")
@@ -231,7 +231,7 @@ def _whole(module: "eqx.Module", state: "eqx.nn.State | None") -> Whole:
         return module, state
     try:
         made: Whole = eqx.nn.make_with_state(lambda: module)()
-    except ValueError:  # an index without a first value
+    except ValueError:  # a state index has no first value any more
         raise ValueError(
             f"the state of this {type(module).__name__} was taken out of it, as by "
             "equinox.nn.make_with_state: pass both, from_equinox(module, state)"
@@ -240,7 +240,7 @@ def _whole(module: "eqx.Module", state: "eqx.nn.State | None") -> Whole:
 
 
 def form_of(whole: Whole, axis_name: Hashable | None) -> _Form:
-    """Where the arrays of a module and its state are; `axis_name` is None for that of its norms."""
+    """Find the arrays of a module and its state; without an `axis_name` that of its norms is taken."""
     eqx = _equinox()
     module, state = whole
     leaves, structure = jax.tree.flatten(whole)
@@ -250,7 +250,7 @@ def form_of(whole: Whole, axis_name: Hashable | None) -> _Form:
     for i, (path, leaf) in enumerate(inside):
         if isinstance(leaf, (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)):
             (trained if jnp.issubdtype(leaf.dtype, jnp.inexact) else rest).append((path, i))
-    # The module holds indices into its state, and these give each leaf of the state a path.
+    # A leaf of the state has the path of the index in the module that leads to it.
     first = len(inside)
     numbers = jax.tree.unflatten(jax.tree.structure(state), range(first, len(leaves)))
     state_paths: dict[int, KeyPath] = {}
@@ -279,7 +279,7 @@ def form_of(whole: Whole, axis_name: Hashable | None) -> _Form:
 
 
 def _state_indices(module: "eqx.Module") -> list[tuple[KeyPath, "eqx.nn.StateIndex"]]:
-    """The indices by which a module finds its state, and where it holds them."""
+    """The state indices in a module, each with its path."""
     eqx = _equinox()
 
     kind = eqx.nn.StateIndex
@@ -370,7 +370,7 @@ def _switch(module: "eqx.Module", switches: Switches, trainable: PyTree) -> None
 
 @functools.cache
 def _obedient(kind: Any) -> Any:
-    """A kind of layer that follows its attribute, whatever it is called with."""
+    """A subclass of a layer that obeys its attribute and ignores the switches that callers pass."""
 
     def call(
         self: Any, *args: Any, inference: Any = None, deterministic: Any = None, **kwargs: Any

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxdeep._extras import needed
 
-Scalars = dict[str, np.float32]  # of a step, by tag
+Scalars = dict[str, np.float32]  # the scalars of one step, by tag
 
 
 def module(name: str, caller: str = "to_tensorboard") -> Any:

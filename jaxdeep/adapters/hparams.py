@@ -63,14 +63,14 @@ def sweep_to_tensorboard(table: "Table", logdir: str | os.PathLike[str]) -> list
         _write_session(folder, values, result.ended)
         epochs = min((len(column) for column in result.history.values()), default=0)
         if epochs:
-            state: Any = None  # of which nothing is written
+            state: Any = None  # the writer of scalars writes nothing of the train state
             to_tensorboard(folder)(Epochs(epochs, dict(result.history), state))
         folders.append(folder)
     return folders
 
 
 def _plain(value: Any) -> bool | float | str:
-    """A value as the plugin takes it: NumPy's numbers are none to it."""
+    """A value as the plugin takes it: numbers of NumPy and JAX become those of Python."""
     if isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "__array__"):
         array = np.asarray(value)
         if array.shape == () and array.dtype.kind in "biuf":
@@ -83,7 +83,7 @@ def _plain(value: Any) -> bool | float | str:
 
 
 def _write_session(folder: pathlib.Path, values: Mapping[str, Any], ended: str) -> None:
-    """The hyperparameters of a row, if they are not there, and how it ended, if that is new."""
+    """Write the hyperparameters of a row, and how it ended, unless the files have them already."""
     folder.mkdir(parents=True, exist_ok=True)
     messages, plugin = protocol(), module("proto.plugin_hparams_pb2", "sweep_to_tensorboard")
     status = module("proto.api_pb2", "sweep_to_tensorboard").Status

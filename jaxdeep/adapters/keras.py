@@ -85,7 +85,8 @@ def _kind(keras: Any) -> Any:
             self._slots = []
             for i, leaf in enumerate(map(_as_numbers, leaves)):
                 slot = self.add_variable(leaf.shape, dtype=str(leaf.dtype), name=f"state_{i}")
-                slot.assign(jnp.copy(leaf))  # Keras donates it beside the parameters it may be
+                # A copy: Keras donates both, and the leaf may be a parameter.
+                slot.assign(jnp.copy(leaf))
                 self._slots.append(slot)
 
         @property

@@ -179,7 +179,7 @@ _FLAX: dict[str, Callable[[Any, jax.Array], Model | None]] = {
     "Dropout": _flax_dropout,
     "Embed": _flax_embed,
 }
-_ARRAYS: dict[str, dict[str, str]] = {  # the module's names by ours
+_ARRAYS: dict[str, dict[str, str]] = {  # names of a module's arrays by the names in jaxdeep
     "dense": {"kernel": "kernel", "bias": "bias"},
     "conv": {"kernel": "kernel", "bias": "bias"},
     "batch_norm": {"scale": "scale", "bias": "bias"},
@@ -213,7 +213,7 @@ def of_equinox(module: Any, path: Path, x: jax.Array, state: PyTree) -> Known | 
 
 
 def _bases(kind: type) -> list[str]:
-    """Conv2d is a Conv."""
+    """The names of a layer's classes in Equinox: a Conv2d is also a Conv."""
     return [base.__name__ for base in kind.__mro__ if base.__module__.startswith("equinox.nn")]
 
 

@@ -159,7 +159,8 @@ def lower(
         for keys, leaf in places.items():
             value = leaf.there(walk.at(lifted[root], keys))
             trees = walk.put(trees, leaf.path, value)
-    structure = jax.tree.structure((params, state))  # with the boxes that were there
+    # As the module has them, boxes around arrays included.
+    structure = jax.tree.structure((params, state))
     new: tuple[PyTree, PyTree] = jax.tree.unflatten(
         structure, jax.tree.leaves((trees["params"], trees["state"]))
     )

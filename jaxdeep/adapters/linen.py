@@ -111,7 +111,7 @@ def _model(module: "nn.Module", rngs: Sequence[str], trainable: PyTree) -> Model
 def _switched(
     switches: Switches, trainable: PyTree, hook: Hook | None = None
 ) -> AbstractContextManager[None]:
-    """Where it is entered, layers with a switch of their own do as the model's switches say."""
+    """A context in which layers with a switch such as `deterministic` follow the model's switches."""
     import flax.linen as nn
 
     set_to = {

@@ -23,7 +23,7 @@ class Held(NamedTuple):
 
 
 class Form(Protocol):
-    """How rows are written."""
+    """A format of log files, such as CSV."""
 
     def held(self, data: bytes) -> Held:
         """What a file of these bytes, which end with a line, holds; a ValueError of one of others."""
@@ -60,7 +60,7 @@ class LogFile:
 
     def last_step(self) -> int:
         """The last step in the file; 0 without any."""
-        if _size(self.path) != self._held.size:  # not what was written last
+        if _size(self.path) != self._held.size:  # something else has changed the file
             self._held = self._read()
         return next(reversed(self._held.rows), 0)
 

@@ -42,7 +42,7 @@ class Switches(NamedTuple):
 
     @property
     def any_on(self) -> bool:
-        """Whether it is other than inference."""
+        """Whether the model is applied in training or with a key, so not as at inference."""
         return self.train or self.key is not None
 
     def flags(self, taken: Container[str]) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class Closed(NamedTuple):
     keyed: Callable[[jax.Array], Model] | None = None
 
     def calls(self, params: PyTree, state: PyTree, x: PyTree) -> None:
-        """None: it is one layer."""
+        """None: the module is not looked into, and stays one layer."""
 
 
 def adapted(

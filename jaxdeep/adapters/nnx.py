@@ -136,7 +136,7 @@ def _switch(net: "nnx.Module", switches: Switches, trainable: PyTree) -> None:
     for path, node in nnx.iter_graph(net):
         if trainable is not None and isinstance(node, nnx.BatchNorm):
             node.use_running_average = not switches.train or not learns(trainable, path)
-        if type(node) in obedient:  # follows its attribute, whatever its caller passes
+        if type(node) in obedient:  # now obeys its attribute and ignores the switches that callers pass
             node.__class__ = obedient[type(node)]
 
 

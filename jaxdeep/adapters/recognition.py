@@ -30,7 +30,7 @@ _OF_ROWS = (jax.nn.softmax, jax.nn.log_softmax)
 
 
 def is_pointwise(model: Model) -> bool:
-    """Whether it acts on each element alone, so that it may go to the other side of a permutation."""
+    """Whether a layer acts on each element alone, so that it commutes with a permutation of the axes."""
     function = model.config.get("function")
     if model.kind == "activation":
         return function not in _OF_ROWS
@@ -137,7 +137,7 @@ def _same_slopes(function: Function, other: Function, x: jax.ShapeDtypeStruct) -
     A `jax.lax.stop_gradient` and a `jax.custom_vjp` have the values of another function.
     """
     values = np.asarray(jnp.asarray(_resized(_grid()[:-4], x), x.dtype), np.float64)
-    on_kink = (values % 0.5 == 0) & (np.abs(values) < 16)  # where activations have two slopes
+    on_kink = (values % 0.5 == 0) & (np.abs(values) < 16)  # the points at which activations have a kink
     inputs = jnp.asarray(np.where(on_kink, values + 3 / 16, values), x.dtype)
     with contextlib.suppress(ValueError, TypeError, NotImplementedError):
         made, wanted = (_slopes(f, inputs) for f in (other, function))
@@ -159,7 +159,7 @@ def _slopes(function: Function, inputs: jax.Array) -> np.ndarray:
 
 
 def _activations(function: Function, x: jax.ShapeDtypeStruct, hints: list[Any]) -> Iterator[Function]:
-    """Those that go by a name in the program first, and with the slopes that it has."""
+    """Activations to be tried: first those named in the program, with the slopes that it shows."""
     names = {str(e.params.get("name", "")) for e in hints}
     one, far = (-float(function(jnp.full(x.shape, at, x.dtype)).ravel()[0]) for at in (-1.0, -100.0))
     sloped = [

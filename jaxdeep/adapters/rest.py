@@ -175,7 +175,8 @@ def _updated(traced: Trace, begin: Var, end: Var) -> dict[Path, Var]:
         taken = inputs(equations, [v])
         whole = begin is traced.x or traced.x not in taken
         behind_it = any(end in e.outvars for e in equations)
-        changes_own = traced.x not in taken and traced.leaves[path] in used  # as a power iteration does
+        # Such as the vector of a power iteration.
+        changes_own = traced.x not in taken and traced.leaves[path] in used
         if changes_own or (whole and begin in taken and not behind_it):
             made[path] = v
     for path in set(traced.after) - set(made):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jaxdeep.fitting.fit import Epochs
 
 Gradients = Callable[[TrainState], PyTree]
-Distribution = tuple[str, np.ndarray]  # path, values
+Distribution = tuple[str, np.ndarray]  # (path, values)
 _RUNS = ("train", "validation")
 
 

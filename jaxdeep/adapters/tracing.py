@@ -20,7 +20,7 @@ from jaxdeep.adapters.module import Inside, Switches
 from jaxdeep.nn import walk
 from jaxdeep.nn.model import Pair
 
-Var = Any  # of a program of JAX
+Var = Any  # a variable of a program of JAX
 Equation = Any
 
 LAYER = "jaxdeep_layer"
@@ -204,7 +204,10 @@ def trace_of(
 def _freed(
     program: Any, calls: Sequence[tuple[Path, Known]], leaves: dict[Path, Var]
 ) -> tuple[Any, frozenset[Path]]:
-    """The program with layers that take their input alone, and paths of those with foreign arrays."""
+    """The program with known layers as equations of their input alone.
+
+    Beside it, the paths of layers that compute with other arrays than those of the module.
+    """
     equations, foreign = [], set()
     for equation in program.eqns:
         if (i := called(equation)) is not None:
@@ -234,7 +237,7 @@ def _hides(equation: Equation) -> bool:
 
 
 def _opened(closed: Any, args: Sequence[Any]) -> list[Any]:
-    """The outputs of a program, with those that it calls in its place where known layers are inside."""
+    """The outputs of a program in which inner programs are written out where they hold known layers."""
     program = closed.jaxpr
     used = _used(program)
     values = dict(zip([*program.constvars, *program.invars], [*closed.consts, *args]))
@@ -263,7 +266,7 @@ def is_literal(v: Any) -> bool:
 def run(
     equations: list[Equation], values: dict[Var, Any], outs: Sequence[Var], program: Any
 ) -> list[Any]:
-    """The values of `outs` after the equations."""
+    """The values of the variables `outs`, computed by the equations from `values`."""
     part = program.replace(constvars=[], invars=list(values), outvars=list(outs), eqns=list(equations))
     return list(jax.core.eval_jaxpr(part, (), *values.values()))
 

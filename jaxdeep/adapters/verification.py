@@ -1,4 +1,4 @@
-"""That lifted layers do what their module does: its outputs, its statistics and its gradients."""
+"""Checks that lifted layers have the outputs, the statistics and the gradients of their module."""
 
 import contextlib
 from collections.abc import Mapping

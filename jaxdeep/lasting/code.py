@@ -8,7 +8,7 @@ from typing import Any
 
 
 def which(function: types.FunctionType) -> str:
-    """Which of several functions of this name it is, that one function of a library makes."""
+    """The number of a function among those of the same name inside the function that makes it; or ""."""
     outer: Any = sys.modules.get(function.__module__)
     for part in function.__qualname__.split(".<locals>.")[0].split("."):
         outer = getattr(outer, part, None)
@@ -32,7 +32,7 @@ def code_parts(code: types.CodeType) -> list[Any]:
     """What code does: its instructions, constants and names, without where it is written."""
     constants = [_constant(c) for c in code.co_consts]
     if code.co_consts and isinstance(code.co_consts[0], str):
-        constants = constants[1:]  # a docstring
+        constants = constants[1:]  # without the docstring
     arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     return [
         *(code.co_code.hex(), code.co_exceptiontable.hex(), constants),
@@ -43,7 +43,7 @@ def code_parts(code: types.CodeType) -> list[Any]:
 def _constant(constant: object) -> Any:
     if isinstance(constant, types.CodeType):
         return code_parts(constant)
-    if isinstance(constant, frozenset):  # whose order is another in each process
+    if isinstance(constant, frozenset):  # the order of a set differs between processes
         return sorted(map(repr, constant))
     return repr(constant)
 

@@ -12,7 +12,7 @@ from jaxdeep.tree import path_name, shapes
 
 _HASHED_BYTES = 2**28  # arrays of up to this size are read whole
 _HASHED_AT_ONCE = 2**24
-_SPREAD_ROWS = 2**12  # of a larger one, so many rows
+_SPREAD_ROWS = 2**12  # of a larger array only so many rows are read
 
 
 def fingerprint(data: PyTree) -> dict[str, str]:
@@ -27,7 +27,7 @@ def fingerprint(data: PyTree) -> dict[str, str]:
 def _checksum(leaf: Any) -> str:
     """A checksum of all rows of an array; of very large ones, of rows that are evenly spread."""
     if isinstance(leaf, jax.Array):
-        if not leaf.is_fully_addressable:  # each process has a part of it
+        if not leaf.is_fully_addressable:  # each process has only a part of the array
             return ""
         leaf = jax.device_get(leaf)
     rows, dtype = leaf.shape[0], shapes(leaf).dtype

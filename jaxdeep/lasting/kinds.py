@@ -53,6 +53,6 @@ def _file_of(module: str) -> str | None:
         return getattr(sys.modules[module], "__file__", None)
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # no name of a module
+    except (ImportError, ValueError):  # the text is not the name of a module
         return None
     return None if spec is None else spec.origin

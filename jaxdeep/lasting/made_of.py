@@ -38,7 +38,7 @@ _SILENT = (
     type(threading.Lock()),
     type(threading.RLock()),
     logging.Logger,
-)  # nothing is computed of them
+)  # no result depends on these
 _BY_REPR = (jax.sharding.Sharding, jax.sharding.Mesh, jax.ShapeDtypeStruct, jax.Device)
 _ADAPTERS = "jaxdeep.adapters."  # whose functions hold the first parameters of modules
 _ADDED_TO: tuple[type, ...] = (
@@ -151,7 +151,8 @@ class _Walk:
         return str(parts(value, *args))
 
     def _parts(self, value: Any) -> str:
-        if isinstance(value, Init):  # its numbers are told apart from what it is (`numbers_of`)
+        # An optimizer's numbers are described apart from its function (`numbers_of`).
+        if isinstance(value, Init):
             driven = {name: h.value for name, h in value.hypers.items() if not h.stays}
             return f"{self(value.function)}{self(value.settings)}{[*value.hypers]}{self(driven)}"
         describe = of_class(value, "_identity_")
@@ -191,14 +192,14 @@ class _Walk:
         return ", ".join(f"{name}={self._under(name, value)}" for name, value in values.items())
 
     def _under(self, name: object, value: Any) -> str:
-        """A value, with the name that it has in what holds it."""
+        """The text of a value; errors name it by its path, which ends with this name."""
         outer, self._holder = self._holder, f"{self._holder}.{name}"
         text = self(value)
         self._holder = outer
         return text
 
     def _of_type(self, value: Any, plain: tuple[type, ...], text: str) -> str:
-        """A container; of a class of its own with what else it has."""
+        """The text of a container; a subclass adds its type and its attributes."""
         if type(value) in plain:
             return text
         return f"{self(type(value))}{text}{self._state(value)}"
@@ -238,7 +239,7 @@ class _Walk:
             self._holder = outer
 
     def _function_of_library(self, function: types.FunctionType) -> str:
-        """By its name; one that is made in another function, by what it remembers too."""
+        """The name of a library's function; a closure adds the values that it closes over."""
         name = name_of(function.__module__, function.__qualname__)
         if "<" not in function.__qualname__:
             return name
@@ -260,12 +261,12 @@ class _Walk:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
             try:
                 contents = cell.cell_contents
-            except ValueError:  # a name that is not bound yet
+            except ValueError:  # the variable has no value yet
                 continue
             yield name, contents
 
     def _is_unread(self, name: str, value: Any) -> bool:
-        """Whether a value of this name is only written to: by ``add`` of an object it may be read."""
+        """Whether code only writes to this value, which is of a type such as a list or a dict."""
         return name in self._unread and type(value) in _ADDED_TO
 
     def _variables(self, function: types.FunctionType) -> Iterator[str]:
@@ -286,7 +287,7 @@ class _Walk:
                 yield f"{name}={self._imported(name, module, taken, names, whole)}"
 
     def _imported(self, name: str, module: str, taken: str | None, *of_code: frozenset[str]) -> str:
-        """What a function imports, which is imported before it for what it holds."""
+        """The text of what a function imports in its body; the import is done here, to look inside."""
         try:
             value = taken_from(importlib.import_module(module), taken)
         except Exception:  # of any kind, which the function itself will raise
@@ -302,7 +303,7 @@ class _Walk:
     def _module(
         self, module: types.ModuleType, names: frozenset[str] | None, whole: frozenset[str]
     ) -> str:
-        """A module; of the user's, what code with these names may take from it, or all that it has."""
+        """The text of a module: a library's name, or what code with these names may read in it."""
         if is_library(module.__name__):
             return module.__name__
         return self._numbered((id(module), names, whole), module, self._taken, names, whole)
@@ -338,10 +339,10 @@ class _Walk:
 
     def _object(self, value: Any) -> str:
         kind = type(value)
-        if isinstance(value, _SILENT) or kind is object:  # which holds nothing
+        if isinstance(value, _SILENT) or kind is object:  # a plain object() holds nothing
             return kind.__name__
         if value is np.random.mtrand._rand:
-            return "numpy.random"  # of which frozen distributions of SciPy draw
+            return "numpy.random"  # the global generator, from which frozen distributions of SciPy draw
         if isinstance(value, contextvars.ContextVar):
             return f"ContextVar({value.name}, {self(value.get(None))})"
         place = place_of(value)
@@ -349,7 +350,7 @@ class _Walk:
             return place
         of_library = is_library(kind.__module__)
         wrapped = getattr(value, "__wrapped__", None)
-        if callable(wrapped) and of_library:  # of jax.jit and jax.custom_jvp
+        if callable(wrapped) and of_library:  # functions under jax.jit and jax.custom_jvp
             more = _rest(getattr(value, "__dict__", {}))
             return f"{kind.__name__}({self(wrapped)}, {self._named(more)})"
         if isinstance(value, (np.ufunc, *_BY_REPR)):
@@ -361,7 +362,7 @@ class _Walk:
             return f"{self(kind)}{state}"
         try:
             reduce = copyreg.dispatch_table.get(kind, lambda value: value.__reduce_ex__(4))
-            parts = reduce(value)  # what it would be pickled as
+            parts = reduce(value)  # the parts by which pickle would rebuild the value
         except Exception:  # of many kinds, for what cannot be pickled
             if not str(kind.__module__).startswith("jax"):
                 return self._not_known(value)
@@ -397,7 +398,7 @@ class _Walk:
         return f"a {type(value).__qualname__}"
 
     def _repr(self, value: Any) -> str:
-        """The text of a value, which shows all of it unless it shows where it is in memory."""
+        """The repr of a value, which is refused if it shows an address in memory instead."""
         text = repr(value)
         if re.search(r"\bat 0x[0-9a-fA-F]+", text):
             return self._not_known(value)

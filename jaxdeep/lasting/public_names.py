@@ -18,10 +18,10 @@ _NAMESPACES = {
 
 
 def name_of(module: str, qualname: str) -> str:
-    """The name that lasts of what a module defines: the public one, if it is of a library that shows it.
+    """A lasting name for what a module defines: its public name, where its library has one.
 
-    What is inside of a function or class goes by the name of that. What jaxdeep does not show has the
-    name that it has in its module, whichever that is.
+    Members of a function or class go by its name. What jaxdeep does not show publicly has the name of
+    its module in front.
 
     >>> name_of("jaxdeep.losses.regression", "mse"), name_of("mine", "mse")
     ('jaxdeep.losses.mse', 'mine:mse')
@@ -32,7 +32,8 @@ def name_of(module: str, qualname: str) -> str:
     """
     root, (top, *inside) = module.partition(".")[0], qualname.split(".")
     shown = _shown_around(module, top) if root == "jaxdeep" else None
-    if shown is None and not (root == "jaxdeep" and top.startswith("_")):  # which is shown nowhere
+    # Private names of jaxdeep are not public anywhere.
+    if shown is None and not (root == "jaxdeep" and top.startswith("_")):
         shown = _shown(root).get((module, top))
     if shown is not None:
         return ".".join([shown, *inside])
@@ -97,7 +98,7 @@ def _shown(root: str) -> dict[tuple[str, str], str]:
 
 
 def _modules_of(thing: Any) -> set[str]:
-    """The module that a thing says it is of, and the one that it is written in."""
+    """The modules of a thing: the one in its ``__module__``, and the one that its code is written in."""
     written = getattr(getattr(thing, "__wrapped__", thing), "__globals__", {}).get("__name__")
     return {m for m in (getattr(thing, "__module__", None), written) if isinstance(m, str)}
 
@@ -109,9 +110,10 @@ def _namespaces(root: str) -> Iterator[tuple[types.ModuleType, list[str]]]:
     for name in _NAMESPACES.get(root, ()):
         try:
             module = importlib.import_module(name)
-        except ImportError:  # of another version of the library
+        except ImportError:  # this version of the library has no such module
             continue
-        yield module, [name for name in vars(module) if not name.startswith("_")]  # no __getattr__
+        # `vars` does not call the module's `__getattr__`.
+        yield module, [name for name in vars(module) if not name.startswith("_")]
 
 
 def _below(module: types.ModuleType) -> Iterator[tuple[types.ModuleType, list[str]]]:

@@ -13,7 +13,8 @@ _LOADS = (
 )
 _STORES = ("STORE_GLOBAL", "STORE_DEREF", "STORE_NAME", "STORE_ATTR")
 _CONSTANTS = ("LOAD_CONST", "LOAD_SMALL_INT")
-_ADDING = frozenset({"append", "extend", "insert", "add", "update", "clear"})  # which return None
+# These methods return None, so that nothing is read by them.
+_ADDING = frozenset({"append", "extend", "insert", "add", "update", "clear"})
 _MOVING = frozenset({"COPY", "SWAP", "CACHE"})  # what stands between parts of ``self.calls += 1``
 # By these, attributes are read of which the code does not have the names.
 _READING_ALL = frozenset({"__dict__", "vars", "getattr", "asdict", "astuple", "fields", "replace"})
@@ -34,7 +35,8 @@ def written_only(codes: Iterable[types.CodeType]) -> frozenset[str]:
     """
     written, read = set[str](), set[str]()
     for code in inside(codes):
-        read.update(c for c in code.co_consts if isinstance(c, str))  # getattr(it, "name")
+        # A constant may be the name in getattr(object, "name").
+        read.update(c for c in code.co_consts if isinstance(c, str))
         read.update(_READING_ALL & {*code.co_names})
         steps = [i for i in dis.get_instructions(code) if i.opname not in _MOVING]
         for i, step in enumerate(steps):
@@ -61,7 +63,8 @@ def _is_written(steps: list[dis.Instruction]) -> bool:
     first, *rest = steps
     if rest and rest[0].opname in ("LOAD_ATTR", "LOAD_METHOD"):
         return rest[0].argval in _ADDING
-    if len(rest) > 4 and rest[0].opname in _CONSTANTS and _is_subscript(rest[1]):  # calls["n"] += 1
+    # Matches ``calls["n"] += 1``.
+    if len(rest) > 4 and rest[0].opname in _CONSTANTS and _is_subscript(rest[1]):
         names = [step.opname for step in rest[3:5]]
         is_added = rest[2].opname in _CONSTANTS and rest[3].argrepr == "+="
         return is_added and names == ["BINARY_OP", "STORE_SUBSCR"]

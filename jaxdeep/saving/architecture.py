@@ -77,7 +77,7 @@ def from_config(config: Mapping[str, Json]) -> Model:
 
 
 def _begun(model: Model) -> Model:
-    """The model without what only changes how it is initialised: its arrays are saved."""
+    """The model without layers that only change its initialisation, which saved arrays make needless."""
 
     def begun(place: walk.Place, layers: dict[str, Model]) -> Model:
         if place.layer.traits.only_init:

@@ -223,7 +223,7 @@ def _form_of(directory: pathlib.Path) -> Form:
 
 
 def _read(file: pathlib.Path) -> Document:
-    """The document in ``model.json``, of this format and unchanged since it was written."""
+    """The document in ``model.json``, after its format and its checksum were checked."""
     try:
         data = file.read_bytes()
     except FileNotFoundError:

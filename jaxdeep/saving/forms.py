@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxdeep.saving.values import Json
 
-Document = dict[str, Json]  # of model.json
+Document = dict[str, Json]  # the contents of model.json
 Arrays = dict[str, np.ndarray]  # by path, as safetensors holds them
 
 FORMAT, VERSION = "jaxdeep-model", 2
@@ -63,12 +63,12 @@ def locked(directory: pathlib.Path, *, exclusive: bool) -> Iterator[None]:
     """One writer at a time, and no reader meanwhile, where the system can do that."""
     try:
         import fcntl
-    except ImportError:  # Windows
+    except ImportError:  # Windows has no such locks
         yield
         return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks
+        with contextlib.suppress(OSError):  # some file systems have no locks
             fcntl.flock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
         yield
     finally:

@@ -19,7 +19,7 @@ from jaxdeep.nn.model import Model, check_models
 from jaxdeep.saving import files
 from jaxdeep.tree import leaf_paths
 
-Arrays: TypeAlias = Mapping[str, Any]  # by name
+Arrays: TypeAlias = Mapping[str, Any]  # arrays by the name of their leaf
 Change: TypeAlias = Callable[[np.ndarray], Any]
 Rename: TypeAlias = Mapping[str, str | tuple[str, Change] | None]
 

@@ -228,7 +228,8 @@ def factory_of(
     for within, closure in ((w, c) for w in (inner, closures) for c in w if _is_made(c)):
         maker = closure.__qualname__.rpartition(".<locals>.")[0]
         for factory in (*factories, *_registered.values()):
-            module = getattr(factory, "__globals__", None)  # __module__ may be the public one
+            # `__module__` may name the public namespace instead.
+            module = getattr(factory, "__globals__", None)
             if module is not closure.__globals__ or factory.__qualname__ != maker:
                 continue
             arguments = _arguments(factory, within)
@@ -257,7 +258,8 @@ def multi_steps(thing: Any) -> dict[str, Any] | None:
     arguments = {"opt": _unwrapped(inner.init, inner.update)}
     for name in ("every_k_schedule", "use_grad_mean", "should_skip_update_fn", "accumulator_dtype"):
         value: Any = attributes.get(name)
-        if _is_made(value) and _maker(value) == "MultiSteps.__init__":  # of a number, or of the default
+        # Optax has wrapped a number or the default in a function.
+        if _is_made(value) and _maker(value) == "MultiSteps.__init__":
             value = remembered(value).get(name)
         arguments[name] = value
     again: Any = optax.MultiSteps(**arguments)
@@ -347,7 +349,7 @@ def _unwrapped(init: Function, update: Function) -> Any:
 
 
 def _arguments(factory: Function, made: tuple[types.FunctionType, ...]) -> dict[str, Any]:
-    """The arguments of the factory that are not at their defaults, as far as the closures know them."""
+    """A factory's arguments that differ from their defaults, read from the closures that it made."""
     known: dict[str, Any] = {}
     for closure in made:  # ``def init(key, shape, dtype=dtype)`` remembers too
         parameters = inspect.signature(closure).parameters.values()

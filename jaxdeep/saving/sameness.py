@@ -70,7 +70,7 @@ def _parts(value: object) -> list[tuple[str, Any]] | None:
             return [("names", tuple(value)), *((str(name), item) for name, item in value.items())]
         case tuple() | list():
             return [("length", len(value)), *(("", item) for item in value)]
-    if hasattr(value, "__wrapped__"):  # of jax.jit and jax.custom_jvp
+    if hasattr(value, "__wrapped__"):  # functions under jax.jit and jax.custom_jvp
         return [("", value.__wrapped__)]
     return None
 
@@ -81,7 +81,7 @@ def remembered(function: types.FunctionType) -> dict[str, Any]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
         try:
             variables[name] = cell.cell_contents
-        except ValueError:  # not filled yet
+        except ValueError:  # the variable has no value yet
             continue
     return variables
 
@@ -92,7 +92,7 @@ def _alike(a: object, b: object) -> bool:
         return type(a) is type(b) and (a == b or repr(a) == repr(b))  # NaN is NaN here
     if isinstance(a, (np.ndarray, jax.Array)) and isinstance(b, (np.ndarray, jax.Array)):
         if jax.dtypes.issubdtype(a.dtype, jax.dtypes.extended) or isinstance(a, jax.core.Tracer):
-            return True  # random keys
+            return True  # random keys are not compared
         same_form = a.dtype == b.dtype and a.shape == b.shape
         return same_form and np.asarray(a).tobytes() == np.asarray(b).tobytes()
     if type(a) is not type(b):

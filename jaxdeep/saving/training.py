@@ -26,9 +26,9 @@ from jaxdeep.tree import leaf_paths
 
 NAMES = ("optimizer", *EVALUATED, *TRAINED_WITH)
 _ROOT = "training"
-PREFIX = f"{_ROOT}/"  # of the paths of its arrays
+PREFIX = f"{_ROOT}/"  # begins the paths of the arrays of a training
 
-Arguments = dict[str, Any]  # of `jaxdeep.fit`
+Arguments = dict[str, Any]  # arguments of `jaxdeep.fit` by name
 
 
 def described(training: Mapping[str, Any], params: PyTree, state: PyTree) -> tuple[Json, PyTree]:
@@ -114,7 +114,7 @@ def _encoded(name: str, value: Any) -> Json:
     try:
         if name == "optimizer" and not hasattr(value, "init"):  # a pair, as `optax.MultiSteps` is
             return _maker(value)
-        if name == "class_weight" and isinstance(value, Mapping):  # whose names are whole numbers
+        if name == "class_weight" and isinstance(value, Mapping):  # JSON has no whole numbers as keys
             value = tuple(value.items())
         return encode(value)
     except ValueError as error:
@@ -146,7 +146,7 @@ def _maker(make: Any) -> Json:
             f"{short(shown)} has no name to be saved by; give it one, here and where the model is "
             f"loaded: jd.saving.register({getattr(shown, '__name__', 'name')!r}, function)"
         )
-    decode(call)  # refuses what is no factory
+    decode(call)  # refuses a name that is not of a factory
     return call
 
 

@@ -170,4 +170,4 @@ def _restored(name: str, like: jax.ShapeDtypeStruct, array: np.ndarray) -> jax.A
     if key:
         (kind,) = (kind for kind in _KEYS if jax.random.key(0, impl=kind).dtype == like.dtype)
         return jax.random.wrap_key_data(jnp.asarray(array), impl=kind)
-    return jax.device_put(array, may_alias=False)  # which compiles nothing, unlike jnp.array
+    return jax.device_put(array, may_alias=False)  # unlike jnp.array, device_put compiles nothing

@@ -19,7 +19,7 @@ from jaxdeep.tables.columns import Columns, from_config
 
 Json: TypeAlias = Any  # what json.dumps writes and json.loads reads
 
-_LARGEST = 4096  # elements of an array among the arguments
+_LARGEST = 4096  # an array with more elements is no argument to be written as JSON
 
 
 class InnerError(ValueError):
@@ -31,10 +31,10 @@ class InnerError(ValueError):
 
 
 def encode(value: object, most: float = _LARGEST) -> Json:
-    """An argument as JSON: itself, if JSON has it, or an object that says what it is.
+    """An argument as JSON: itself if JSON has its kind, else an object that names the kind.
 
-    Arrays of JSON are tuples, those of numbers have at most so many elements. Raises ValueError, with
-    words that go behind ``name=``.
+    A tuple becomes a JSON array. An array of numbers has at most `most` elements. Raises ValueError,
+    with words that go behind ``name=``.
 
     >>> encode((3, None, float("inf"))), encode(jax.nn.relu), encode(jax.nn.initializers.he_normal())
     ([3, None, {'float': 'inf'}], {'function': 'jax.nn.relu'}, {'made_by': {'function': ...
@@ -80,7 +80,7 @@ def encode(value: object, most: float = _LARGEST) -> Json:
 
 
 def decode(node: Json) -> Any:
-    """What `encode` was given.
+    """The argument that `encode` wrote: its inverse.
 
     >>> decode([3, None, {"float": "inf"}]), decode({"function": "jax.nn.relu"}) is jax.nn.relu
     ((3, None, inf), True)

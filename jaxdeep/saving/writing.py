@@ -18,7 +18,8 @@ _OWN = re.compile(r"arrays\.[0-9a-f]{16}\.safetensors|\.[0-9a-f]{8}\.tmp")
 
 def write(directory: pathlib.Path, document: Document, arrays: Arrays, form: Form) -> None:
     """Write a model, which is there as a whole or not at all, also if the process is killed."""
-    if not directory.exists():  # complete before it has its name
+    # Written under another name first, so that it is complete when it appears.
+    if not directory.exists():
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.tmp")
         temporary.mkdir()
@@ -28,7 +29,7 @@ def write(directory: pathlib.Path, document: Document, arrays: Arrays, form: For
             _sync(directory.parent)
             return
         except OSError:
-            if not directory.exists():  # else another process was faster
+            if not directory.exists():  # otherwise another process has saved there meanwhile
                 raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -46,7 +47,7 @@ def written(directory: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except FileExistsError as error:
-        if str(error).startswith(repr(shown)):  # it says itself what is there
+        if str(error).startswith(repr(shown)):  # the message names the path already
             raise
         raise _unwritable(error, shown) from error
     except OSError as error:
@@ -95,7 +96,7 @@ def _write_into(
             put(temporary, CARD)
     finally:
         temporary.unlink(missing_ok=True)
-    for left in directory.iterdir():  # by a process that was killed
+    for left in directory.iterdir():  # left by a process that was killed
         if _OWN.fullmatch(left.name):
             left.unlink(missing_ok=True)
 
@@ -143,7 +144,7 @@ def check_free(directory: pathlib.Path, form: Form) -> None:
 
 def _sync(path: pathlib.Path) -> None:
     """Wait until a file, or the names in a directory, are on the disk."""
-    if os.name == "nt" and path.is_dir():  # which Windows does by itself
+    if os.name == "nt" and path.is_dir():  # Windows cannot sync directories, and need not
         return
     descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     try:

@@ -76,7 +76,7 @@ class Builder:
         self._objective: Objective | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What it is made of; the objective is made again where it is needed."""
+        """The fields to be pickled: a copy in another process makes its own objective."""
         return {**self.__dict__, "_objective": None, "balance": None}
 
     def __call__(self, point: Point, table: Table | None = None) -> Setup:
@@ -152,7 +152,8 @@ def check_data(
     for name, sample in samples.items() if setup.is_supervised else ():
         check_pair(sample, name)
     key = jax.random.key(0) if key is None else key
-    begin = jax.jit(lambda key: setup.begin(shapes(data), key))  # traced once for both
+    # The same trace serves `eval_shape` and `closes_over_traced`.
+    begin = jax.jit(lambda key: setup.begin(shapes(data), key))
     ts = begin.eval_shape(key)
     if closes_over_traced(begin, key):
         refuse_traced(caller, instead=PURE)

@@ -109,7 +109,7 @@ def drive(
     show: bool,
     interruption: Interruption,
 ) -> list[Trial]:
-    """Take all rows to their ends, and return them; after an interruption, those that have begun.
+    """Train all rows to their ends, and return them; after an interruption, only those that have begun.
 
     Args:
       groups, rows: the rows, and how they can be run together.
@@ -178,7 +178,7 @@ def _rung_by_rung(
             return
         if halving is not None and until != rungs[-1]:
             running = _halved(crew, halving, running, until, on_epochs, interruption)
-            if not running:  # all of a bracket diverged
+            if not running:  # every point of the bracket has diverged
                 return
 
 
@@ -220,7 +220,7 @@ def _check_any(points: list[list[Trial]], halving: Strategy) -> None:
     rows = [row for seeds in points for row in seeds]
     if any(row.standing().ended in ("finished", "stopped") for row in rows):
         return
-    _tell_errors(rows)  # which may be the reason
+    _tell_errors(rows)  # an error in a row may be why no row has ended
     metric, _ = _metric(halving, points)
     some = "; ".join(str(dict(seeds[0].point)) for seeds in points[:50])
     more = f" and {len(points) - 50} more" if len(points) > 50 else ""
@@ -279,7 +279,7 @@ def _job_by_job(
             work()
         except BaseException:
             with changed:
-                interruption.noted = True  # so that the others end, too
+                interruption.noted = True  # so that the other threads end, too
                 changed.notify_all()
             raise
 

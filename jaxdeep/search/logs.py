@@ -37,7 +37,7 @@ class RowLogs:
         self._interruption, self._lock = interruption, threading.Lock()
 
     def follow(self, rows: Sequence[Trial]) -> None:
-        """Have rows tell what they do from now on; those of earlier calls have told it."""
+        """Report every further epoch of these rows to the log, and none of earlier calls."""
         if not self.logs:
             return
         for row in rows:
@@ -46,7 +46,7 @@ class RowLogs:
                 row.telling(row.result.epochs, row.result.history)
 
     def check(self) -> None:
-        """Raise what a log has raised."""
+        """Raise the exception that the user's log function has raised, if it has."""
         if self.error is not None:
             raise self.error
 

@@ -74,7 +74,7 @@ def grouped_rows(
 
 @contextlib.contextmanager
 def telling_point(point: Point, points: Sequence[Point] = ()) -> Iterator[None]:
-    """Say in errors which point they are about, and which name it lacks that another of `points` has."""
+    """Add to an error its point, and a name that this point lacks and another of `points` has."""
     try:
         yield
     except Exception as error:

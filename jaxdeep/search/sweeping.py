@@ -132,7 +132,7 @@ def begun(
     options: SweepOptions,
     halving: Strategy | None = None,
 ) -> Iterator[Sweeping]:
-    """A sweep before it has points, with its data on the device, which takes note of Ctrl-C.
+    """A sweep before it has points; inside the context its data are on the device and Ctrl-C is noted.
 
     Args:
       caller: the public function, whose signature has all that it takes.
@@ -212,7 +212,7 @@ def trained(
         except Exception as raised:
             if not raised_by_user(raised):
                 raise
-            for row in group.rows:  # which end with it
+            for row in group.rows:  # all rows of the group end with this error
                 row.error = raised
     rows = sorted((row for group in grouped for row in group.rows), key=lambda row: row.place)
     if (error := rows[0].error) is not None and all(row.error is not None for row in rows):
@@ -245,9 +245,10 @@ def run(
     partial: bool = False,
     around: Callable[[MakeRunner, Group], Runner] | None = None,
 ) -> list[Trial]:
-    """Take rows to their ends; of an interrupted sweep, those that have begun are returned.
+    """Train rows to their ends, and return them; after an interruption, only those that have begun.
 
-    With `partial`, these are not all rows of the sweep, and `around` may know a runner of earlier ones.
+    With `partial`, these are not all rows of the sweep. `around` may return a runner that earlier rows
+    have used in place of a new one.
     """
     how = sweeping.how
     for row in rows:
@@ -313,7 +314,7 @@ def order_of(space: Mapping[str, Any] | Sequence[Point], points: Sequence[Point]
 
 
 def described(sweeping: Sweeping, halving: Strategy | None, prepare: Prepare | None) -> dict[str, Any]:
-    """What the sweep is in its journal."""
+    """The description of the sweep in its journal, by which a later call recognises it."""
     options = {"strategy": sweeping.how.strategy, "halving": halving, "prepare": prepare}
     return description(sweeping.data, sweeping.validation, key=sweeping.key, **options)
 

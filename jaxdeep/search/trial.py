@@ -78,7 +78,7 @@ class Trial:
         return self.past.epoch if self.run is None else int(self.run.epoch)
 
     def begun(self) -> RunState | None:
-        """Its state, from the file of an earlier call if there is one; None if it has to begin."""
+        """The state of the run, from the file of an earlier call if needed; None before it begins."""
         if self.run is None and self.past.epoch:
             self.run = self.store.load(self)
             self.past = self.past._replace(epoch=0 if self.run is None else int(self.run.epoch))
@@ -93,11 +93,11 @@ class Trial:
             self.last, self.run = self.standing(), None
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Drop all progress, so that the run begins anew."""
         self.run, self.last, self.past = None, None, NOTHING
 
     def pause(self) -> None:
-        """Keep its state at the end of a rung; on the disk only, if it is kept there."""
+        """Save the state at the end of a rung; one that is on the disk leaves the memory."""
         if self.run is None:
             return
         self.store.save(self, self.run)
@@ -120,7 +120,7 @@ class Trial:
             self.result = self.store.kept(self, ended)._replace(ended=early)
             return
         run = self.begun()
-        if run is None:  # its file is not there any more
+        if run is None:  # the file of the row has been removed
             if self.last is None:
                 return
             self.result = self.standing()._replace(ended=early or "interrupted", spans=tuple(self.spans))

@@ -23,7 +23,7 @@ Variables: TypeAlias = dict[str, list[np.ndarray]]
 
 CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
 _MOST_TIMES = 100  # larger than what is stored; Keras refuses the same
-_SMALL = 1 << 20  # bytes that are never too many
+_SMALL = 1 << 20  # a member that unpacks to no more bytes is always read
 _LARGEST_CONFIG = 1 << 27
 _FILTERS = (1, 2, 3, 4, 32000)  # deflate, shuffle, fletcher32, szip, lzf: what h5py itself reads
 
@@ -93,7 +93,7 @@ def _reader(path: pathlib.Path) -> Callable[[], bytes]:
 
 
 def _members(path: pathlib.Path) -> dict[str, Callable[[], bytes]]:
-    """The members of a zip file, none of which is looked at if one of them is not as Keras writes it."""
+    """The members of a zip file. All are checked before any is read: Keras writes no other kinds."""
     where = f"source: {path}"
     with _whole(where):
         archive = zipfile.ZipFile(path)
@@ -149,7 +149,7 @@ def _config(text: bytes, path: pathlib.Path) -> Config:
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """Every object in a JSON value."""
+    """Every dict in a JSON value, at any depth."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()

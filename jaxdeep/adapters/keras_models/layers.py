@@ -48,7 +48,7 @@ class LayerSpec(NamedTuple):
         return value
 
     def named(self, *names: str | None) -> dict[str, jax.Array]:
-        """The variables by these names, of which those that are None are not there."""
+        """The variables of the layer, in order, by these names; None is one that it does not have."""
         wanted = [name for name in names if name is not None]
         if len(wanted) != len(self.variables):
             shapes = [v.shape for v in self.variables]
@@ -66,7 +66,7 @@ class LayerSpec(NamedTuple):
                 raise NotKnownError(f"has {name}={self.config[name]!r}, which jaxdeep does not have")
 
     def channels_last(self) -> None:
-        """Refuse arrays with the channels first."""
+        """Refuse a layer that takes arrays with the channels first."""
         if (order := self.get("data_format", kind=str)) == "channels_first":
             raise ValueError(
                 "has data_format='channels_first', and jaxdeep's arrays are channels-last: build the "

@@ -256,7 +256,7 @@ def _functional(arguments: Config, path: str, variables: Variables) -> _Read:
 
 
 def _call(config: Config, number: int, node: Config, parts: dict[str, _Read]) -> _Call:
-    """One call of a layer; an operation becomes a layer here, since it is told by its arguments."""
+    """One call of a layer. An operation becomes a layer here, since its arguments decide which."""
     name, args, kwargs = layer_name(config), list(node.get("args", [])), dict(node.get("kwargs", {}))
     training = kwargs.pop("training", None)
     others = {key: value for key, value in kwargs.items() if any(jax.tree.leaves(value))}
@@ -378,7 +378,7 @@ def _named(
     wired: dict[str, tuple[str, Names]],
     parts: dict[str, _Read],
 ) -> Names:
-    """Tensors by their names; one of several outputs of a model is selected, by a layer of its own."""
+    """The names of tensors. To take one of several outputs of a model, a `select` layer is added."""
     if isinstance(tensors, dict):
         return {key: _named(one, names, wired, parts) for key, one in tensors.items()}
     if not isinstance(tensors, _Tensor):
@@ -509,4 +509,4 @@ def _whole_numbers(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> Iterator[tuple
         yield from itertools.combinations(floats, size)
 
 
-_FEW = 6  # inputs, of which all choices are tried
+_FEW = 6  # up to so many float inputs, all choices of them are tried

@@ -63,7 +63,7 @@ def from_keras_model(module: Any) -> Model:
 
 
 class _Module:
-    """A module and its Keras, which may be changed in place: no program of it is taken for another."""
+    """A module and its Keras. A module may change in place, so it is always compiled anew."""
 
     def __init__(self, keras: Any, module: Any) -> None:
         self.keras, self.module = keras, module
@@ -121,7 +121,7 @@ def _names(variables: Sequence[Any]) -> list[tuple[str, ...]]:
 
 
 def _tree(variables: Sequence[Any], values: Sequence[Any]) -> PyTree:
-    """Values as nested dicts by the paths of their variables, without those of seeds."""
+    """The values of variables as nested dicts by path; seeds are left out."""
     tree: dict[str, Any] = {}
     for variable, names, value in zip(variables, _names(variables), values):
         if not _is_seed(variable):

@@ -25,7 +25,7 @@ from jaxdeep.nn.graphs import gathered
 from jaxdeep.nn.model import Model, check_models
 from jaxdeep.tree import example_of
 
-_VERSION = "3.15.1"  # of Keras, whose form is written
+_VERSION = "3.15.1"  # the version of Keras whose format is written
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]")
 
 
@@ -273,7 +273,7 @@ def _ordered(
         depths[call] = of_layers[call[0]] = depth
         for one in _taken(draft, call):
             depths[one.call] = max(depth + 1, depths.get(one.call, 0))
-    for tensor in inputs:  # which nothing takes
+    for tensor in inputs:  # inputs that no layer takes
         if tensor.layer not in of_layers:
             of_layers[tensor.layer], met[tensor.layer], finished[tensor.call] = 0, -1, None
     layers = sorted(of_layers, key=lambda name: (-of_layers[name], met[name]))

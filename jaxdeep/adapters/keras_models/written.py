@@ -38,7 +38,7 @@ class Written(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A layer of jaxdeep with its own arrays, and the shape that its input has."""
+    """A layer of jaxdeep with its arrays and the shape of its input."""
 
     model: Model
     params: Mapping[str, Any]
@@ -130,7 +130,8 @@ def _conv(layer: Layer) -> list[Written]:
     if max(config["strides"]) > 1 and max(config["dilation_rate"]) > 1:
         raise ValueError("has strides and a dilation above 1, which Keras does not have together")
     kernel, bias = layer.params["kernel"], _found(layer.params, "bias")
-    if groups > 1 and kernel.shape[-2] == 1 and space < 3:  # a multiple of each channel
+    # A depthwise convolution: some filters for each channel.
+    if groups > 1 and kernel.shape[-2] == 1 and space < 3:
         *sizes, _, filters = kernel.shape
         config["depth_multiplier"] = filters // groups
         by_channel = np.reshape(kernel, (*sizes, groups, filters // groups))
@@ -208,7 +209,7 @@ def _activation(layer: Layer) -> list[Written]:
 
 
 def _of_function(function: Activation) -> Written:
-    """A function as a layer."""
+    """An activation function as a layer of Keras."""
     if (name := name_of(function)) is not None:
         return Written("Activation", {"activation": name})
     inside, keywords = unwrapped(function), getattr(function, "keywords", {})

@@ -263,11 +263,11 @@ class SamplerSource:
         return ()
 
     def earlier(self) -> Mapping[int, Sequence[Asked]]:
-        """None: a sampler is asked anew."""
+        """No earlier trials: a sampler of this form cannot be asked for what it has asked before."""
         return {}
 
     def begin(self, batch: int) -> None:
-        """Nothing is noted."""
+        """Do nothing: a sampler of this form keeps no record of batches."""
 
     def ask(self, batch: int) -> Asked | None:
         """A further point; None if there is none."""
@@ -298,7 +298,7 @@ def _is_study(sampler: Any) -> bool:
     """Whether a sampler has the form of an Optuna study, which is given the space with every ask."""
     try:
         return "fixed_distributions" in inspect.signature(sampler.ask).parameters
-    except (TypeError, ValueError):  # a function that does not say
+    except (TypeError, ValueError):  # builtin functions have no signature
         return False
 
 

@@ -122,7 +122,7 @@ class BatchTrainer:
         return rows
 
     def _advanced(self, points: Sequence[Point], groups: list[Group], rows: list[Trial]) -> list[Trial]:
-        """The rows, at their ends; of an interrupted batch, those that have begun."""
+        """Train the rows to their ends, and return them; if interrupted, only those that have begun."""
         groups = [group for group in groups if group.rows]
         if not rows or self.interruption.noted:
             return []

@@ -71,7 +71,7 @@ class Parameter(NamedTuple):
         return float(np.clip(value, *ends))
 
 
-Parameters = Mapping[str, Parameter]  # by the names of hyperparameters
+Parameters = Mapping[str, Parameter]  # by the name of the hyperparameter
 
 
 def parameters_of(space: Any, optuna: ModuleType, *, named: bool = False) -> list[Parameters]:

@@ -154,7 +154,7 @@ class StudySource:
     def _mine(self) -> Iterator[tuple[Any, int]]:
         """The trials of this sweep and the numbers of their batches.
 
-        A kill may have left one that was asked for and not yet marked.
+        A process that was killed may have left a trial that it had asked for and not yet marked.
         """
         if not self._lasts:
             return

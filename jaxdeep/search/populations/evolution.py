@@ -142,7 +142,7 @@ def population(
     with interruptible(show=False, begun=False) as interruption:
         validation = arguments.pop("validation", None)
         share = validation if is_share(validation) else None
-        if share is not None:  # the same for all members
+        if share is not None:  # all members hold out the same rows
             data, validation = held_out(data, validation, key)
         data = _on_device("data", data)
         validation = None if validation is None else _on_device("validation", validation)
@@ -185,7 +185,7 @@ class Rules(NamedTuple):
 
 
 class Course(NamedTuple):
-    """What decides how a population goes on.
+    """The settings by which a population goes on from one generation to the next.
 
     Attributes:
       setup: that of the first member.
@@ -203,7 +203,7 @@ class Course(NamedTuple):
 
     @property
     def epochs(self) -> int:
-        """Epochs of the whole."""
+        """The number of epochs of the whole run."""
         return self.setup.epochs
 
     @property
@@ -262,7 +262,7 @@ def _stacked(members: list[RunState]) -> RunState:
 def _described(
     course: Course, runs: RunState, likes: Sequence[PyTree], arrays: Mapping[str, PyTree]
 ) -> About:
-    """What tells the population from others."""
+    """The description by which a directory tells this population from others."""
     contents = {name: fingerprint(part) for name, part in arrays.items() if part is not None}
     ranges = {name: [type(bounds).__name__, *bounds] for name, bounds in course.rules.ranges.items()}
     rules = course.rules._asdict() | {"ranges": ranges}
@@ -346,10 +346,10 @@ def _next_generation(course: Course, runs: RunState, epoch: int) -> tuple[RunSta
 def _exploited(
     rules: Rules, key: jax.Array, runs: RunState, values: Float[Array, "members"]
 ) -> tuple[RunState, Integer[Array, "members"]]:
-    """The runs, the worst of which go on from where their parents are, and their parents."""
+    """The runs after the worst have taken over their parents' states, and the parents' indices."""
     states, parents = exploit_and_explore(key, runs.train_state, values, **rules._asdict())
     copied = jax.tree.map(lambda leaf: leaf[parents], runs)
-    # the history is that of the place
+    # Each place among the members keeps its own history, whatever state it goes on from.
     return copied._replace(train_state=states, history=runs.history), parents
 
 

@@ -1,4 +1,4 @@
-"""The members that a population begins with: their points, what is explored of them, and its ranges."""
+"""The first members of a population: their points, the hyperparameters to explore, and the ranges."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -126,10 +126,11 @@ def explored_in(
 
 
 def check_begun(points: Sequence[Point], opt_state: PyTree, explored: Mapping[str, Range]) -> None:
-    """Refuse stacked states whose hyperparameters are not those of the points, or out of their range.
+    """Refuse stacked states with hyperparameters that differ from their points or are out of range.
 
     Raises:
-      ValueError: the builder makes another number of one, or begins with one out of its range.
+      ValueError: the builder makes another number of a hyperparameter than its point says, or one that
+        is out of its range.
     """
     in_force = {name: np.asarray(v) for name, v in hyperparams(opt_state).items() if name in explored}
     for name, values in in_force.items():

@@ -1,4 +1,4 @@
-"""A population on disk: a journal of its generations, and its members as they were at the newest."""
+"""A population on disk: a journal of its generations, and its members at the newest generation."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ _FORMAT, _VERSION = "jaxdeep-population", 2
 
 
 class Saved(NamedTuple):
-    """A population after some epochs: those, its stacked runs, and its generations so far."""
+    """A population as it was saved: the epoch, the stacked runs, and the generations so far."""
 
     epoch: int
     runs: RunState
@@ -49,7 +49,8 @@ class Directory:
     def __init__(self, directory: pathlib.Path, about: About, refusal: OSError | None = None) -> None:
         needed("safetensors.numpy", "checkpoint=", "safetensors", "checkpoint")
         self.directory, self._refusal = directory, refusal
-        self._about = json.loads(json.dumps(about))  # as it is read
+        # In the form in which JSON gives it back, for comparison.
+        self._about = json.loads(json.dumps(about))
         if not (directory / POPULATION).exists():
             self._check_free()
         self._journal = Journal(directory / POPULATION, refusal, of="population")
@@ -210,7 +211,7 @@ def opened(checkpoint: str | os.PathLike[str] | None, about: About | None) -> It
     directory = pathlib.Path(checkpoint).expanduser().resolve()
     with held(directory, "population") as refusal:
         if refusal is None:
-            for left in directory.glob(f".{_file_of('*')}.tmp"):  # by a process that was killed
+            for left in directory.glob(f".{_file_of('*')}.tmp"):  # left by a process that was killed
                 left.unlink(missing_ok=True)
         with contextlib.closing(Directory(directory, about, refusal)) as store:
             yield store
@@ -226,5 +227,5 @@ def _generation(line: dict[str, Any]) -> Generation:
 
 
 def _cause(error: OSError) -> Exception:
-    """What the system said of a file."""
+    """The error of the operating system behind an error, or the error itself."""
     return error.__cause__ if isinstance(error.__cause__, OSError) else error

@@ -41,12 +41,13 @@ def description(data: PyTree, validation: PyTree, *, key: jax.Array | None, **op
 
 
 def name_rows(rows: Sequence[Trial], points: Sequence[Point], about: Json) -> None:
-    """Give rows what they are in a journal: an id, their point and what their setup is made of.
+    """Give each row its description in a journal: an id, its point and what its setup is made of.
 
     Raises:
       ValueError: a value without a name that lasts.
     """
-    texts: dict[Hashable, tuple[object, str]] = {}  # with the object, so that its id stays its own
+    # Holds the object, too, so that its `id` is not given to another.
+    texts: dict[Hashable, tuple[object, str]] = {}
 
     def text(value: object, name: str, key: Hashable) -> str:
         if (name, key) not in texts:

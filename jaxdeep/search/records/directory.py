@@ -1,4 +1,4 @@
-"""The directory of a sweep: what has become of its rows, and what it takes to go on with them."""
+"""The directory of a sweep: how its rows have ended, and the states from which others go on."""
 
 import contextlib
 import functools
@@ -63,7 +63,7 @@ class Directory(Store):
         self._journal = Journal(path / SWEEP, refusal)
         if refusal is None:
             (path / "rows").mkdir(exist_ok=True)
-        self._ending = threading.Lock()  # of `_best`
+        self._ending = threading.Lock()  # guards `_best`
         self._saved: dict[str, float] = {}
         # that of this call alone, so that no place is written twice, whatever becomes of the journal
         self._file_of_many, self._end = path / "rows" / f"ended-{uuid.uuid4().hex[:12]}.bin", 0
@@ -96,12 +96,12 @@ class Directory(Store):
                 "made_with": versions(),
                 "began": self.began,
             }
-            first["tells"] = True  # which files were removed
+            first["tells"] = True  # the journal notes which files were removed
             self._journal.add([first])
         self._writer = Writer(self._journal)
 
     def register(self, rows: Sequence[Row], *, again: bool = False, partial: bool = False) -> None:
-        """Tell each row what is known of it, and note those that are new.
+        """Give each row what the journal knows of it, and note rows that are new.
 
         With `again`, rows that ended with an error are run again. With `partial`, there may be others.
 
@@ -173,28 +173,28 @@ class Directory(Store):
         self._put(row, run, None, {"reached": row.id, "epoch": int(run.epoch)})
 
     def tell(self, job: Event) -> None:
-        """Have it written, after the states of rows that it is about."""
+        """Have a job written to the journal, after the states of the rows that it is about."""
         self._writer.put(Work(after=({"told": job},)))
 
     @property
     def told(self) -> Sequence[Event]:
-        """What was in the journal."""
+        """The jobs that were in the journal when it was opened."""
         return self._told
 
     def end(self, row: Row, run: RunState, result: Result, ending: Ending | None) -> None:
         """Have a row that has ended written, and let go of its parameters."""
-        if result.ended == "interrupted":  # it goes on at the next call
+        if result.ended == "interrupted":  # the row goes on at the next call
             self._put(row, run, ending, {"reached": row.id, "epoch": int(run.epoch)})
         elif not (self._keep is None and self._pack(row, run, ending, result)):
             self._put(row, run, ending, {"ended": row.id, **as_event(result)}, result)
         row.result = self.kept(row, result)
 
     def fail(self, row: Row, result: Result) -> None:
-        """Have the error of a row written."""
+        """Have the error that ended a row written to the journal."""
         self._writer.put(Work(after=({"ended": row.id, **as_event(result)},)))
 
     def load(self, row: Row) -> RunState | None:
-        """Read the file of a row."""
+        """The saved state of a row, read from its file."""
         self._writer.flush()
         place = self._place(row.id)
         if not place.path.exists():
@@ -221,7 +221,7 @@ class Directory(Store):
     # --- what was there -------------------------------------------------------------------------------
 
     def _replay_all(self) -> None:
-        """Take everything from the journal."""
+        """Rebuild what is known of all rows from the events of the journal."""
         self._rows: dict[str, Event] = {}
         self._texts: dict[str, str] = {}
         self._pasts: dict[str, Past] = {}
@@ -229,7 +229,7 @@ class Directory(Store):
         self._best: list[tuple[float, str]] = []
         self._packed: dict[str, Place] = {}  # states that are in a file of many
         self._filed = set[str]()  # rows that have a file of their own
-        self._forgotten = set[str]()  # rows of which no file was kept
+        self._forgotten = set[str]()  # rows whose files were removed
         for number, event in enumerate(self._journal.events[1:], 2):
             try:
                 self._replay(event)
@@ -355,7 +355,7 @@ class Directory(Store):
         event: Event,
         result: Result | None = None,
     ) -> None:
-        """Copy a run now, and have its file and this event written."""
+        """Copy the state of a run now, and have the writer write it and then the event."""
         epoch, path = int(run.epoch), self._file(row.id)
         remove: tuple[pathlib.Path, ...] = ()
         self._saved[row.id] = time.monotonic()
@@ -366,7 +366,7 @@ class Directory(Store):
             if forgot := [file.stem for file in remove]:
                 self._forgotten.update(forgot)
                 event = {**event, "forgot": forgot}
-            if path in remove:  # it is not among the best
+            if path in remove:  # the row is not among the best, so that nothing of it is kept
                 self._writer.put(Work(after=({**event, "kept": False},), remove=remove))
                 return
             self._filed.add(row.id)

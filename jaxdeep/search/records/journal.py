@@ -18,7 +18,7 @@ from jaxdeep.fitting.directory import reason_of
 Event = dict[str, Any]
 
 MARK: Event = {"synced": True}
-SWEEP, POPULATION = "journal.jsonl", "population.jsonl"  # the files of both in their directories
+SWEEP, POPULATION = "journal.jsonl", "population.jsonl"  # names of the journals in their directories
 
 _NEW = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
@@ -250,6 +250,6 @@ def _read(path: pathlib.Path, data: bytes, of: str) -> tuple[list[Event], list[i
 
 
 def versions() -> Event:
-    """The versions that write a journal, for those who cannot read it."""
+    """The versions of jaxdeep, JAX and Python that write a journal, for whoever cannot read it."""
     python = ".".join(map(str, sys.version_info[:3]))
     return {"jaxdeep": _version.__version__, "jax": jax.__version__, "python": python}

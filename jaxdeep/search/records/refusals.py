@@ -64,5 +64,5 @@ def check_row(
 
 
 def point_of(event: Event) -> str:
-    """A row in words."""
+    """The point and the seed of a row, as an error names them."""
     return f"{event['point']} with seed {event['seed']}"

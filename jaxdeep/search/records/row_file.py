@@ -1,4 +1,4 @@
-"""The state of a row of a sweep after an epoch, from which it goes on: its bytes, and where they are."""
+"""The file of a row of a sweep: the bytes of its state, from which it goes on, and their place."""
 
 import functools
 import hashlib
@@ -141,7 +141,8 @@ def _described(arrays: Arrays) -> tuple[tuple[str, ...], tuple[tuple[np.dtype, t
 
 @functools.lru_cache(64)
 def _layout(names: tuple[str, ...], described: tuple[tuple[np.dtype, tuple[int, ...]], ...]) -> _Layout:
-    needed("safetensors.numpy", "checkpoint=", "safetensors", "checkpoint")  # which reads it
+    # Safetensors will read the file.
+    needed("safetensors.numpy", "checkpoint=", "safetensors", "checkpoint")
     odd, stored = dict[str, str](), list[tuple[str, np.dtype, tuple[int, ...]]]()
     for name, (dtype, shape) in zip(names, described):
         if dtype.kind in _KINDS and dtype.isbuiltin == 1:

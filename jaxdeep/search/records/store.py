@@ -23,7 +23,7 @@ class Ranking(NamedTuple):
 
 
 class Row(Protocol):
-    """What a directory knows of a row.
+    """A row of a sweep, with what a store has to know of it.
 
     Attributes:
       id: a checksum of its point and seed, and of what the sweep is.
@@ -80,7 +80,7 @@ class Store:
         self._letting_go = threading.Lock()
 
     def register(self, rows: Sequence[Row], *, again: bool = False, partial: bool = False) -> None:
-        """Tell each row what is known of it, and note those that are new.
+        """Give each row what earlier calls have left of it, and note rows that are new.
 
         With `again`, rows that ended with an error are run again. With `partial`, there may be others.
         """
@@ -104,7 +104,7 @@ class Store:
 
     @property
     def told(self) -> Sequence[Event]:
-        """What earlier calls have told."""
+        """The jobs that earlier calls have noted with `tell`."""
         return ()
 
     def end(self, row: Row, run: RunState, result: Result, ending: Ending | None) -> None:

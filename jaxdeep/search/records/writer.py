@@ -58,10 +58,10 @@ class Writer:
         self._thread.start()
 
     def put(self, work: Work) -> None:
-        """Have a piece of work done.
+        """Queue a piece of work for the thread that writes.
 
         Raises:
-          OSError: an earlier one could not be written, or nothing can.
+          OSError: an earlier piece could not be written, or the directory cannot be written to.
         """
         self.check()
         if self._journal.refusal is not None:
@@ -100,7 +100,8 @@ class Writer:
             waiting = self._next()
             going = None not in waiting
             try:
-                if self._error is None:  # nothing is written after a gap
+                # After a failure nothing is written, so that no event is missing between others.
+                if self._error is None:
                     self._write([work for work in waiting if work is not None], last=not going)
             except Exception as error:
                 self._error = error

@@ -14,7 +14,7 @@ from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.search.resampling.subset import Subset
 from jaxdeep.train.data import count_rows
 
-Pair = tuple[ArrayLike, ArrayLike]  # rows for training and for validation
+Pair = tuple[ArrayLike, ArrayLike]  # indices of the rows for training and for validation
 
 
 @runtime_checkable
@@ -75,7 +75,7 @@ def subsets_of(
     shuffle: bool,
     key: jax.Array | None,
 ) -> list[Subset]:
-    """The folds of `jaxdeep.search.cross_validate`, checked, each with its number and its sizes."""
+    """The folds of `jaxdeep.search.cross_validate`, each a subset with its number and sizes."""
     _checks.check_flag("shuffle_folds", shuffle)
     rows = count_rows(data)
     labels = labels_of(stratify, data, rows)

@@ -13,7 +13,8 @@ from jaxdeep.train.data import check_pair, take
 from jaxdeep.train.weights import balanced_by
 
 Place: TypeAlias = jax.Device | jax.sharding.Sharding | None
-Prepare = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]  # of training and validation data, pure
+# A pure function of training and validation data.
+Prepare = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
 
 _MOST = 8  # parts of the data that are held on each device
 
@@ -118,10 +119,11 @@ class DeviceData:
         if subset is WHOLE and self.is_whole:
             return self.on(place)
         name = place, id(subset)
-        with self._lock:  # several threads take parts in turn
+        with self._lock:  # several threads ask for parts
             if name not in self._parts:
                 made = self._part(*self.on(place), subset.indices)
                 while len(self._parts) >= _MOST:
                     del self._parts[next(iter(self._parts))]
-                self._parts[name] = subset, made  # with the subset, so that its id stays its own
+                # Holds the subset, too, so that its `id` is not given to another.
+                self._parts[name] = subset, made
             return self._parts[name][1]

@@ -9,8 +9,8 @@ from jaxdeep.search.runners.executors import Outside
 from jaxdeep.search.runners.worker import Answer, Task
 from jaxdeep.search.trial import Group, OnEpochs, Trial
 
-_ATTEMPTS = 4  # times that a row is given out before a worker that dies of it is its error
-_MOST_WAITING = 256  # tasks given out at a time, where the number of workers is not known
+_ATTEMPTS = 4  # a row whose worker has died so many times fails, as it may be what kills them
+_MOST_WAITING = 256  # tasks that are out at the same time, if the number of workers is unknown
 
 
 class ExecutorRunner:
@@ -28,7 +28,7 @@ class ExecutorRunner:
         self.at_once = at_once or (_MOST_WAITING if workers is None else 2 * workers)
 
     def prepare(self) -> None:
-        """Nothing: workers compile."""
+        """Do nothing: each worker compiles its own program."""
 
     def advance(
         self, rows: list[Trial], until: int, on_epochs: OnEpochs, interruption: Interruption
@@ -70,7 +70,7 @@ class ExecutorRunner:
     def _taken(
         self, row: Trial, until: int, attempt: int, future: Any, on_epochs: OnEpochs
     ) -> tuple[int, bool] | None:
-        """Take what came back; None if the row is where it should be, else how to give it out again."""
+        """Take a worker's answer: None if the row has reached `until`, else how to give it out again."""
         try:
             answer = future.result()
         except Exception as error:

@@ -119,7 +119,7 @@ class Outside:
 
     @property
     def cores(self) -> int | None:
-        """The cores that each worker may use, if it is known how many share them."""
+        """The cores that each worker may use; None if the number of workers is not known."""
         return None if self.workers is None else max(1, (os.cpu_count() or 1) // self.workers)
 
     def submit(self, task: Task) -> Any:

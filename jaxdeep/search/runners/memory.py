@@ -20,7 +20,7 @@ def needed(program: Program) -> int:
     if not isinstance(program, Compiled):
         return 0
     analysis = program.memory_analysis()
-    if analysis is None:  # not every backend says
+    if analysis is None:  # not every backend reports the memory of a program
         return 0
     held = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
     return int(held + analysis.output_size_in_bytes - analysis.alias_size_in_bytes)

@@ -26,7 +26,7 @@ from jaxdeep.train.monitors import Limits
 from jaxdeep.train.run import RunState
 from jaxdeep.tree import shapes
 
-Device: TypeAlias = jax.Device | None  # None for the default one
+Device: TypeAlias = jax.Device | None  # None is the default device
 Data = tuple[PyTree, ...]  # training and validation data
 
 
@@ -121,7 +121,7 @@ class ThreadRunner:
 
     def _compiled(self) -> "Driver":
         with self._lock:
-            return self._driver(self._first)  # compiled in this thread, with its settings
+            return self._driver(self._first)  # in this thread, so that its settings of JAX apply
 
     def _driver(self, device: Device) -> "Driver":
         if device not in self.drivers:  # no lock: an accelerator is used by one thread at a time
@@ -159,7 +159,7 @@ class Driver:
 
         def compile_start() -> Program | None:
             with in_thread(device):
-                if self.is_same:  # it is kept for all rows
+                if self.is_same:  # the program is kept for all rows
                     first.setup.start(self._likes, first.key)
                     return None
                 return compiled(start, floats, first.key, once=True)
@@ -219,7 +219,7 @@ class Driver:
         return self.start(floats, row.key)
 
     def _arguments(self, row: Trial) -> tuple[Floats, Limits | None]:
-        """The arguments of the program that are a row's: its limits, or its floats wherever they go."""
+        """The arguments of the program that belong to one row: its floats, or else its limits."""
         return ({}, row.setup.limits) if self.is_same else (arrays(row.floats), None)
 
 

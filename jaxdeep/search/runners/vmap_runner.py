@@ -28,7 +28,7 @@ from jaxdeep.tree import shapes
 Stacked = TypeVar("Stacked", jax.Array, np.ndarray)  # with a row on each place of the first axis
 
 Indices = tuple[Any, Any]  # of rows for training and for validation, or None
-# Of a row: its floats, wherever they go, or the hyperparameters and limits of the program of all rows.
+# The arguments that differ between rows: floats, or hyperparameters and limits if all share one program.
 Numbers = tuple[Any, ...]
 
 _ROWS, _SAME = PartitionSpec("rows"), PartitionSpec()
@@ -84,7 +84,7 @@ class VmapRunner:
                 shared=tree_bytes(self.device_data.arrays),
             )
         except Exception as error:
-            if not raised_by_user(error):  # a row does not fit into memory
+            if not raised_by_user(error):  # no error of the user's: a row does not fit into memory
                 raise
             for row in rows:
                 on_epochs(row.setup.epochs - row.epoch)

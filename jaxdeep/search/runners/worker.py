@@ -1,4 +1,4 @@
-"""What a worker of an executor does: it takes rows of a sweep on, and sends them back.
+"""What a worker of an executor does: it trains rows of a sweep further, and sends them back.
 
 A worker is told of a sweep once. From then on a task is the sweep's checksum, the place of a row, and
 the epoch to go to, with the row's state if it has begun.
@@ -33,7 +33,7 @@ from jaxdeep.train.data import to_device
 
 Place = tuple[int, int, int]
 
-_MOST = 2  # sweeps that a worker remembers
+_MOST = 2  # sweeps whose rows a worker keeps for further tasks
 _SLICE = 20.0  # seconds after which a row is sent back, so that little is lost with a worker
 
 
@@ -111,7 +111,8 @@ class _Known(NamedTuple):
 
 
 _known: dict[str, _Known] = {}
-_local: set[str] = set()  # sweeps of this process, whose threads have no other way to know them
+# Sweeps of this process, whose threads get no recipe: they are kept until `forget`.
+_local: set[str] = set()
 _lock = threading.Lock()
 
 
@@ -122,7 +123,7 @@ class _Row(Trial):
         """Leave the end to who gave the row out."""
 
     def pause(self) -> None:
-        """Leave it as it is."""
+        """Do nothing at a rung: the state stays in the row, which is sent back."""
 
 
 class _Deadline(Interruption):
@@ -133,7 +134,7 @@ class _Deadline(Interruption):
         self._at = time.monotonic() + seconds
 
     def __getattribute__(self, name: str) -> Any:
-        """`noted` says whether it has passed."""
+        """`noted` is computed: whether the deadline has passed."""
         if name == "noted":
             return time.monotonic() > self._at
         return super().__getattribute__(name)
@@ -183,7 +184,7 @@ def forget(sweep: str) -> None:
 def remember(
     sweep: str, recipe: Recipe, device: jax.Device | None = None, *, local: bool = False
 ) -> None:
-    """Make the rows of a sweep, and keep them for its tasks; those of this process until `forget`."""
+    """Make the rows of a sweep and keep them for its tasks; with `local` until `forget` is called."""
     key = None
     if recipe.key is not None:
         words, kind = recipe.key
@@ -204,7 +205,7 @@ def remember(
 
 
 def _recipe_of(task: Task) -> Recipe | None:
-    """The recipe that came with a task, or from its file if that is here and as it was written."""
+    """The recipe that came with a task or is in its file; None if there is none with its checksum."""
     data = task.recipe
     if data is None:
         with contextlib.suppress(OSError):
@@ -222,9 +223,9 @@ def checksum(data: bytes) -> str:
 
 @functools.cache
 def _prepare_process(cores: int | None, at: str) -> None:
-    """Make a process that was started for this leave Ctrl-C to its parent, and cores to others.
+    """Make a worker process leave Ctrl-C to its parent, and use no more than its share of the cores.
 
-    It ends with its parent, and removes the recipe that a killed one leaves.
+    The process ends with its parent, and removes the recipe that a killed parent leaves.
     """
     import multiprocessing  # which gives the main module a second name
 
@@ -256,7 +257,7 @@ def _device(at: str) -> jax.Device | None:
             os.close(os.open(f"{at}.worker{number}", os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             continue
-        except OSError:  # the directory is not here
+        except OSError:  # this machine does not see the directory
             break
         return devices[number % len(devices)]
     return devices[0]

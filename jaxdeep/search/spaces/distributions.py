@@ -32,15 +32,15 @@ class Uniform(NamedTuple):
         return self
 
     def scaled(self, u: Shares) -> Shares:
-        """The values of shares, to rounding."""
+        """The values at the shares `u` of the range, before they are kept within it."""
         return self.low + u * (self.high - self.low)
 
     def at(self, u: float) -> float:
-        """The value of a share."""
+        """The value at the share `u` of the range, from 0 to 1."""
         return _within(self, self.scaled(u))
 
     def unit(self, value: float) -> float:
-        """The share of a value."""
+        """The share of the range at which a value lies: the inverse of `at`."""
         return (value - self.low) / (self.high - self.low)
 
     def spread(self, count: int) -> list[float]:
@@ -60,15 +60,15 @@ class LogUniform(NamedTuple):
         return self
 
     def scaled(self, u: Shares) -> Shares:
-        """The values of shares, to rounding."""
+        """The values at the shares `u` of the range, before they are kept within it."""
         return self.low * (self.high / self.low) ** u
 
     def at(self, u: float) -> float:
-        """The value of a share."""
+        """The value at the share `u` of the range, from 0 to 1."""
         return _within(self, self.scaled(u))
 
     def unit(self, value: float) -> float:
-        """The share of a value."""
+        """The share of the range at which a value lies: the inverse of `at`."""
         return _log_share(self.low, self.high, value)
 
     def spread(self, count: int) -> list[float]:
@@ -91,11 +91,11 @@ class OneMinus(NamedTuple):
         return 1 - self.high, 1 - self.low
 
     def at(self, u: float) -> float:
-        """The value of a share."""
+        """The value at the share `u` of the range, from 0 to 1."""
         return 1 - LogUniform(*self).at(u)
 
     def unit(self, value: float) -> float:
-        """The share of a value."""
+        """The share of the range at which a value lies: the inverse of `at`."""
         return _log_share(self.low, self.high, 1 - value)
 
     def spread(self, count: int) -> list[float]:
@@ -115,7 +115,7 @@ class Int(NamedTuple):
         return self
 
     def at(self, u: float) -> int:
-        """The value of a share."""
+        """The value at the share `u` of the range, from 0 to 1."""
         return _within(self, self.low + math.floor(u * (self.high - self.low + 1)))
 
     def unit(self, value: int) -> float:
@@ -139,7 +139,7 @@ class LogInt(NamedTuple):
         return self
 
     def at(self, u: float) -> int:
-        """The value of a share."""
+        """The value at the share `u` of the range, from 0 to 1."""
         return _within(self, math.floor(self.low * ((self.high + 1) / self.low) ** u))
 
     def unit(self, value: int) -> float:
@@ -162,7 +162,7 @@ class Choice(NamedTuple):
         return (min(self.values), max(self.values)) if all(map(is_number, self.values)) else ()
 
     def at(self, u: float) -> Any:
-        """The value of a share."""
+        """The value at the share `u` of the range, from 0 to 1."""
         return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
 
     def unit(self, value: Any) -> float:

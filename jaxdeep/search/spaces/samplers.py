@@ -219,7 +219,7 @@ def _shuffled(space: Space, total: int, rng: np.random.Generator) -> Iterator[di
 
 
 def _sobol_cube(names: list[str], seed: int, number: int) -> Iterator[Sequence[float]]:
-    from scipy.stats import qmc  # takes half a second
+    from scipy.stats import qmc  # imported here, as it takes half a second
 
     if not names:
         return
@@ -228,7 +228,7 @@ def _sobol_cube(names: list[str], seed: int, number: int) -> Iterator[Sequence[f
     sampler = qmc.Sobol(len(names), scramble=True, rng=rng)
     rows = 16
     yield from sampler.random(rows).tolist()
-    while True:  # always to the next power of two
+    while True:  # up to the next power of two, as Sobol's balance needs
         yield from sampler.random(rows).tolist()
         rows *= 2
 

@@ -20,7 +20,7 @@ from jaxdeep.search.spaces.values import RESERVED, plain, word, words
 Point = Mapping[str, Any]  # values of hyperparameters by name
 Space = Mapping[str, Distribution]
 
-MOST_POINTS = 1_000_000  # that a list may have
+MOST_POINTS = 1_000_000  # a longer list of points is refused
 
 
 class Points(list[Point]):

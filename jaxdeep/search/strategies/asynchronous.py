@@ -67,7 +67,8 @@ class Job(NamedTuple):
     rung: int
 
 
-Ranked = tuple[float, int]  # a value of which less is better, infinite if it was not finite; its point
+# (value, point): smaller values are better, those that are not finite count as infinite.
+Ranked = tuple[float, int]
 
 
 class Rung(NamedTuple):
@@ -269,7 +270,7 @@ def _bar(state: State, k: int) -> Ranked:
 
 
 def _asked(state: State, job: Job) -> State:
-    """The state with a job that begins."""
+    """The state after a job has begun."""
     state = state._replace(running=(*state.running, job))
     if job.rung == 0:
         return state._replace(begun=max(state.begun, job.point + 1))
@@ -280,7 +281,7 @@ def _asked(state: State, job: Job) -> State:
 
 
 def _check_next(name: str, state: State, job: Job, seen: set[tuple[int, int]]) -> None:
-    """Refuse a job that cannot come next."""
+    """Refuse a job that the strategy would not give out after those seen so far."""
     for field, value, limit in (("point", job.point, state.points), ("rung", job.rung, len(state.ends))):
         if _checks.check_count(f"{name}: {field}", value, 0) >= limit:
             raise ValueError(f"{name} is of {field} {value}, but there are {limit} of them")

@@ -136,7 +136,7 @@ def plan(hyperband: Hyperband, epochs: int, points: int) -> str:
     """
     shared, rule = brackets(hyperband, epochs, points), brackets(hyperband, epochs)
     rungs, costs = rule[0].rungs, []
-    points, epochs = sum(bracket.points for bracket in shared), rungs[-1]  # as Python's
+    points, epochs = sum(bracket.points for bracket in shared), rungs[-1]  # as integers of Python
     width = max(6, *(len(f"{n:,}") + 2 for n in (points, epochs)))
     lines = ["points at epoch " + "".join(f"{end:{width},}" for end in rungs) + "  epochs trained"]
     for i, bracket in enumerate(shared):

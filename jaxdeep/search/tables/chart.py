@@ -73,7 +73,7 @@ def _lines(
     value = np.array([s.value for s in points])
     sd = np.nan_to_num(np.array(spread), posinf=0.0)
     full, failed = (np.array([getattr(s, flag) for s in points]) for flag in ("full", "failed"))
-    begun = ~full & ~failed & np.isfinite(value)  # halved or interrupted
+    begun = ~full & ~failed & np.isfinite(value)  # points that were halved or interrupted
     errors = ~failed & np.array([s.ended == "error" for s in points])
     drawing.scale_metric(ax, "y", metric, value[full | begun])
     for k, (name, members) in enumerate(together.items()):

@@ -33,7 +33,9 @@ def decades(values: Sequence[float]) -> bool:
 
 
 def logarithmic(name: str, values: Sequence[float], spaces: Iterable[Mapping[str, Any]] | None) -> bool:
-    """Whether logarithms show a hyperparameter best: as its range says, or else if it spans decades.
+    """Whether to draw a hyperparameter on a logarithmic axis.
+
+    A range in the space decides. Without one, values that span decades are drawn by their logarithms.
 
     >>> from jaxdeep.search.spaces.distributions import log_uniform, uniform
     >>> logarithmic("a", [1.0, 2.0], [{"a": log_uniform(1, 4)}]), logarithmic("a", [1.0, 99.0], None)
@@ -42,7 +44,8 @@ def logarithmic(name: str, values: Sequence[float], spaces: Iterable[Mapping[str
     False
     """
     kinds = {type(space[name]) for space in spaces or () if name in space}
-    known = kinds <= _LOGARITHMIC or kinds <= _LINEAR  # not both, and no list of values
+    # All ranges are of one kind, and none is a list of values.
+    known = kinds <= _LOGARITHMIC or kinds <= _LINEAR
     if not kinds or not known or min(values, default=0) <= 0:
         return decades(values)
     return kinds <= _LOGARITHMIC

@@ -39,7 +39,8 @@ def history(
     order = sorted(range(len(points)), key=lambda i: _rank(points[i], sign))
     drawn: list[np.ndarray] = []
     others: list[np.ndarray] = []
-    ends: dict[str, list[tuple[int, float, str]]] = {}  # where lines end, by how
+    # The last point of each line, by how the run ended.
+    ends: dict[str, list[tuple[int, float, str]]] = {}
     for rank, i in reversed(list(enumerate(order))):
         runs = aligned([results[row] for row in points[i].rows], metric)
         if runs is None:
@@ -110,7 +111,7 @@ def aligned(results: Sequence[Result], metric: str) -> np.ndarray | None:
 
 
 def _limits(ax: "Axes", metric: str, values: np.ndarray) -> None:
-    """Axes that show these values; others may leave them."""
+    """Fit the axis to these values; lines of other values may leave the picture."""
     drawing.scale_metric(ax, "y", metric, values)
     transform = ax.yaxis.get_transform()
     low, high = transform.transform(np.array([values.min(), values.max()]))
@@ -191,7 +192,7 @@ def distribution(
     """
     runs = [s for s in runs if by is None or by in s.point]
     ax = drawing.axes("plot_distribution", ax, path)
-    _values(runs, sign, "plot_distribution")  # refuses what has none
+    _values(runs, sign, "plot_distribution")  # refuses runs without a value
     full = [s.value for s in runs if s.full]
     drawing.scale_metric(ax, "x", metric, full)
     for i, (name, part) in enumerate(drawing.split(runs, by).items()):
@@ -203,7 +204,7 @@ def distribution(
         at = np.array([good[0], *good])
         label = _label(name, part, n, "runs")
         ax.plot(at, shares, color=f"C{i % 10}", drawstyle="steps-post", label=label)
-        if len(good) < n:  # those that diverged are beyond
+        if len(good) < n:  # runs that diverged lie beyond the last value
             end = max(full) if sign > 0 else min(full)
             ax.plot([good[-1], end], [shares[-1]] * 2, ":", color=f"C{i % 10}", linewidth=1)
     ax.set(xlabel=drawing.plain(metric), ylabel="share of runs at least as good", ylim=(-0.02, 1.02))
@@ -213,7 +214,7 @@ def distribution(
 
 
 def _values(standings: Sequence[Standing], sign: float, caller: str) -> dict[tuple[int, ...], float]:
-    """The values of those that can be compared, by their rows, with the worst for what diverged."""
+    """Values by rows, of points that can be compared; a point that diverged has the worst of them."""
     used = [s for s in standings if s.full or s.failed]
     if not any(s.full for s in used):
         raise ValueError(f"{caller} needs a full run with a finite metric: {counted(standings)}")

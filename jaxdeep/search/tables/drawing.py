@@ -28,7 +28,7 @@ COLORS = {
 }
 MARKS = {"diverged": "x", "error": "+", "interrupted": "s", "incomplete": "s", "halved": "o"}
 SIGNS = {"diverged": "×", "error": "+"}
-FAINT = "0.45"  # of what is said beside the data
+FAINT = "0.45"  # the grey of notes beside the data
 
 
 def axes(caller: str, ax: Any, path: Any, size: tuple[float, float] = (6, 4)) -> "Axes":

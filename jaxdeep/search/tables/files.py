@@ -41,7 +41,7 @@ _PLAIN = "biufcSU"  # kinds of dtypes that NumPy's files know
 
 
 class Contents(NamedTuple):
-    """What a table is made of."""
+    """The parts of a table that a file holds."""
 
     points: Sequence[Point]
     results: Sequence[Result]
@@ -263,7 +263,8 @@ def _members(archive: zipfile.ZipFile) -> Callable[[str], np.ndarray | jax.Array
         name, _, kind = described.partition(":") if ":" in described else (described, "", "")
         if f"{name}.npy" not in names:
             raise ValueError(f"it lacks the array {name}")
-        data = io.BytesIO(archive.read(f"{name}.npy"))  # all of it, so that its checksum is compared
+        # Read to the end, so that zipfile compares the checksum.
+        data = io.BytesIO(archive.read(f"{name}.npy"))
         array = np.lib.format.read_array(data, allow_pickle=False)
         if kind.startswith("key "):
             return jax.random.wrap_key_data(jnp.asarray(array), impl=kind[4:])
@@ -330,7 +331,8 @@ def _decode(node: Json) -> Any:
         return node
     ((kind, content),) = node.items()
     if kind == "float":
-        return math.nan if content == "nan" else float(content)  # the same one in all rows
+        # `math.nan` itself, so that the NaNs of all rows are one object.
+        return math.nan if content == "nan" else float(content)
     if kind == "dict":
         return {_decode(name): _decode(item) for name, item in content}
     return {"list": list, "tuple": tuple}[kind](map(_decode, content))

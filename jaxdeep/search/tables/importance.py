@@ -12,9 +12,9 @@ from jaxdeep.search.spaces.values import is_number, word
 from jaxdeep.search.tables.best_of import with_worst
 from jaxdeep.search.tables.columns import decades, in_words
 
-FEWEST = 10  # points; of fewer a forest learns nothing
+FEWEST = 10  # points; a forest learns nothing from fewer
 
-_MOST = 1e30  # trees compare, and add up, in float32
+_MOST = 1e30  # values are cut to this, since trees compute in float32
 
 
 class Importance(NamedTuple):
@@ -80,7 +80,7 @@ def importance(
         raise ValueError("importance needs a hyperparameter that differs between points; none does")
     if y.min() == y.max():
         raise ValueError(f"importance needs a metric that differs between points, got {y[0]:g} for all")
-    y = y / np.abs(y).max()  # whose squares are finite
+    y = y / np.abs(y).max()  # scaled, so that squares are finite
     x = np.concatenate([block.columns for block in blocks.values()], axis=1)
     edges = np.cumsum([0, *(block.columns.shape[1] for block in blocks.values())])
     places = [slice(*pair) for pair in itertools.pairwise(edges)]
@@ -88,7 +88,7 @@ def importance(
 
     rng = np.random.default_rng(seed)
     unseen, predicted = np.zeros(len(y)), np.zeros(len(y))
-    rises = np.zeros((len(y), len(blocks)))  # of the squared error
+    rises = np.zeros((len(y), len(blocks)))  # the rise of the squared error, by point and hyperparameter
     by_tree = np.zeros((trees, len(blocks)))
     for t, (tree, rows) in enumerate(zip(forest.estimators_, forest.estimators_samples_)):
         out = np.setdiff1d(np.arange(len(y)), rows)
@@ -127,7 +127,7 @@ class _Block(NamedTuple):
     """A hyperparameter as columns: itself, its logarithm, or an indicator for each word."""
 
     columns: np.ndarray
-    present: np.ndarray  # the points that have it
+    present: np.ndarray  # whether each point has the hyperparameter
 
 
 def _blocks(points: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, _Block]:
@@ -155,7 +155,8 @@ def _columns(values: list[Any], present: np.ndarray) -> np.ndarray:
         return _indicators(in_words(values), present)
     numbers = np.log(numbers) if decades(known) and np.nanmin(numbers) > 0 else numbers
     numbers = np.clip(numbers, -_MOST, _MOST)
-    column = np.full(len(present), np.nanmedian(numbers))  # says least of which points lack it
+    # The median in place of missing values tells least of which are missing.
+    column = np.full(len(present), np.nanmedian(numbers))
     column[present] = numbers
     return column[:, None]
 
@@ -172,7 +173,7 @@ def _tells(values: list[Any], held: list[frozenset[str]]) -> bool:
 
 
 def check(trees: Any, seed: Any) -> None:
-    """Refuse counts that are none."""
+    """Refuse a number of trees or a seed that is out of range."""
     _checks.check_count("trees", trees, low=10)
     _checks.check_count("seed", seed, low=0)
     if seed >= 2**32:

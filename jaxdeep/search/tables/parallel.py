@@ -15,7 +15,7 @@ from jaxdeep.train import monitors
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_BELOW = -0.08  # the height of what lacks a value
+_BELOW = -0.08  # the height at which a line passes an axis without a value
 
 
 class _Axis(NamedTuple):

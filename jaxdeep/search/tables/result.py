@@ -77,7 +77,7 @@ class Result(NamedTuple):
 
     @property
     def full(self) -> bool:
-        """Whether it did all that it was to do, so that its values can be compared."""
+        """Whether the run ended by itself, neither cut nor failed: its values can be compared."""
         return self.ended in FULL
 
     def value(self, metric: str) -> float:
@@ -94,7 +94,7 @@ class Result(NamedTuple):
         return float(values[self.end]) if 0 <= self.end < len(values) else float("nan")
 
     def frozen(self) -> "Result":
-        """The same, whose arrays are read-only."""
+        """The same result with read-only arrays."""
         model = self.params, self.state
         if not isinstance(self.params, Stored):
             model = read_only(model)

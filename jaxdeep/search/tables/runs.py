@@ -1,4 +1,4 @@
-"""`Runs`, the rows of a `jaxdeep.search.Table`: their points, results and what is asked of them."""
+"""`Runs`, the rows of a `jaxdeep.search.Table`: points, results and methods that compare them."""
 
 import dataclasses
 import functools

@@ -35,12 +35,12 @@ class Standing(NamedTuple):
 
     @property
     def full(self) -> bool:
-        """Whether it went to its end, in all runs, and has a value: it can be compared."""
+        """Whether all runs of the point went to their ends with a finite value."""
         return self.ended in FULL and math.isfinite(self.value)
 
     @property
     def failed(self) -> bool:
-        """Whether it went as badly as can be: it diverged, or its value is not finite at the end."""
+        """Whether the point counts as the worst: a run diverged, or its last value is not finite."""
         return self.ended == "diverged" or (self.ended in FULL and not self.full)
 
 

@@ -42,7 +42,8 @@ def timeline(results: Sequence[Result], *, ax: Any = None, path: Any = None) -> 
             low = top + height * (0.96 if height > 0.05 else 1)
             boxes.append([(span.begin, top), (span.end, top), (span.end, low), (span.begin, low)])
             colors.append(drawing.COLORS[ended])
-            wide = height > 0.02 and span.end - span.begin > 0.003 * last  # else its edge would hide it
+            # An edge would hide a smaller box.
+            wide = height > 0.02 and span.end - span.begin > 0.003 * last
             widths.append(0.4 if wide else 0.0)
     ax.add_collection(PolyCollection(boxes, facecolors=colors, edgecolors="w", linewidths=widths))
     counts = Counter(result.ended for result in results)
