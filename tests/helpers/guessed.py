@@ -64,9 +64,7 @@ def value(parameter):
         return 3
     if float in kinds or typing.Any in kinds:  # a number, or a schedule of numbers
         return 0.5
-    raise LookupError(
-        f"no guess for {parameter.name}: {annotation}; add a call of your own to the table"
-    )
+    raise LookupError(f"no guess for {parameter.name}: {annotation}")
 
 
 def arguments(function, *, optional=False):
@@ -83,7 +81,10 @@ def arguments(function, *, optional=False):
         if parameter.kind is parameter.VAR_POSITIONAL:
             guessed[name] = (value(parameter),)
         elif parameter.default is parameter.empty:
-            guessed[name] = value(parameter)
+            try:
+                guessed[name] = value(parameter)
+            except LookupError as error:
+                raise LookupError(f"{function.__name__}: {error}; add a call to the table") from None
         elif optional and parameter.default is not None:
             guessed[name] = parameter.default
         elif optional:
