@@ -155,7 +155,7 @@ def _check_output(output: Hashable) -> None:
 def _check(metrics: Mapping[str, Any], within: str) -> None:
     """Refuse what is no function, and what is no name."""
     for name, metric in metrics.items():
-        if isinstance(metric, (list, tuple)) and within == "metrics":
+        if within == "metrics" and type(metric) in (list, tuple):
             one = getattr(inside(metric[0]), "__name__", "name") if metric else "name"
             raise TypeError(
                 f"metrics[{name!r}] must be a function (outputs, y) -> values, or, of one of several "

@@ -91,7 +91,7 @@ def parameters_of(space: Any, optuna: ModuleType, *, named: bool = False) -> lis
             name: _parameter(optuna, name, distribution, named)
             for name, distribution in distributions.items()
         }
-        for distributions in spaces_of(space)
+        for distributions in spaces_of(space, of_study=True)
     ]
     if not any(parameter.distribution for by_name in parameters for parameter in by_name.values()):
         raise ValueError(

@@ -343,7 +343,6 @@ def _refuse_form_of_random_points(name: str, kind: Any, *rest: Any) -> None:
 
 def refuse_distribution(name: str, value: Any) -> None:
     """Refuse a distribution, or a dict that holds one, where a value must be."""
-    _refuse_of_others(name, value)
     if isinstance(value, Distribution):
         raise TypeError(
             f"{name} must hold values, got {value}; draw points with jaxdeep.search.sobol(space, n) "
@@ -353,21 +352,25 @@ def refuse_distribution(name: str, value: Any) -> None:
         refuse_distribution(name, inner)
 
 
-def _refuse_of_others(name: str, value: Any) -> None:
-    """Refuse a distribution of another library, which would be taken for a constant."""
+def refuse_of_others(name: str, value: Any) -> None:
+    """Refuse a distribution of another library, which would be taken for a constant.
+
+    Those of SciPy, PyTorch, Optuna and the tuners of Ray, Keras and others are told by their names.
+    """
+    for inner in value if isinstance(value, (list, tuple)) else ():
+        refuse_of_others(name, inner)
     kind = value if isinstance(value, type) else type(value)
-    names = {f"{base.__module__}.{base.__name__}".casefold() for base in kind.__mro__}
-    if any(part in name for name in names for part in _OF_OTHERS):
+    names = [f"{base.__module__}.{base.__name__}".casefold() for base in kind.__mro__]
+    if any(base.startswith("scipy.stats.") or part in base for base in names for part in _OF_OTHERS):
         raise TypeError(
             f"{name} is a distribution of another library, {kind.__module__}.{kind.__name__}; write it "
             "with jaxdeep.search.uniform, log_uniform, int, log_int or choice"
         )
 
 
-# Parts of the names of those of scipy, Optuna, Ray Tune, Keras Tuner, scikit-optimize and hyperopt.
 _OF_OTHERS = (
-    *("scipy.stats._distn_infrastructure.", "optuna.distributions.", "ray.tune.search.sample."),
-    *("hyperparameters.hyperparameter.", "skopt.space.", "hyperopt.pyll."),
+    *("torch.distributions.", "optuna.distributions.", "ray.tune.search.sample.", "hyperopt.pyll."),
+    *("hyperparameters.hyperparameter.", "skopt.space.", "numpy.random."),
 )
 
 

@@ -13,6 +13,7 @@ from jaxdeep.search.spaces.distributions import (
     distribution_of,
     is_at_edge,
     refuse_distribution,
+    refuse_of_others,
     size,
 )
 from jaxdeep.search.spaces.values import RESERVED, plain, word, words
@@ -69,6 +70,7 @@ def points_of(space: Mapping[str, Iterable[Any]] | Sequence[Point]) -> Points:
         check_names(space)
         for name, values in space.items():
             refuse_distribution(f"space[{name!r}]", values)
+            refuse_of_others(f"space[{name!r}]", values)
         choices = {name: choice_of(f"space[{name!r}]", values) for name, values in space.items()}
         columns = {name: choice.values for name, choice in choices.items()}
         points = Points(product(columns), [choices])
@@ -78,6 +80,7 @@ def points_of(space: Mapping[str, Iterable[Any]] | Sequence[Point]) -> Points:
             check_names(point)
             for name, value in point.items():
                 refuse_distribution(f"space[{i}][{name!r}]", value)
+                refuse_of_others(f"space[{i}][{name!r}]", value)
             points.append({name: plain(value) for name, value in point.items()})
     else:
         raise TypeError(f"space must be a dict of values by name or a list of points, got {space!r}")
@@ -94,8 +97,10 @@ def points_of(space: Mapping[str, Iterable[Any]] | Sequence[Point]) -> Points:
     return Points(distinct.values(), points.spaces)
 
 
-def spaces_of(declared: Any) -> list[Space]:
+def spaces_of(declared: Any, *, of_study: bool = False) -> list[Space]:
     """The space of a dict, or those of a list of dicts, with a distribution for every name.
+
+    Those of other libraries are refused, but in the space `of_study`, which may hold those of Optuna.
 
     >>> spaces_of({"rate": [0.1, 0.2], "units": 8})
     [{'rate': Choice(values=(0.1, 0.2)), 'units': Choice(values=(8,))}]
@@ -112,6 +117,8 @@ def spaces_of(declared: Any) -> list[Space]:
     for i, space in enumerate(spaces):
         check_names(space)
         where = "space" if isinstance(declared, Mapping) else f"space[{i}]"
+        for name, entry in () if of_study else space.items():
+            refuse_of_others(f"{where}[{name!r}]", entry)
         checked_spaces.append(
             {name: distribution_of(f"{where}[{name!r}]", d) for name, d in space.items()}
         )

@@ -6,7 +6,6 @@ import sys
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import scipy.stats
 from helpers import properties
 
 import jaxdeep as jd
@@ -237,11 +236,6 @@ def test_an_optimizer_is_a_value_although_it_is_a_tuple():
         (lambda: distribution_of("a", {1, 2}), "a must be a distribution, a list of values or"),
         (lambda: distribution_of("a", iter([1])), "a must be a distribution, a list of values or"),
         (lambda: distribution_of("a", np.ones((2, 2))), "a must be a distribution, a list of values or"),
-        (
-            lambda: distribution_of("a", scipy.stats.loguniform(1e-3, 1)),
-            "a is a distribution of another library, scipy.stats.* write it with jaxdeep.search.uniform",
-        ),
-        (lambda: S.choice([scipy.stats.norm]), "values is a distribution of another library"),
         (lambda: distribution_of("a", S.uniform), "got the function that makes one; call it"),
         (
             lambda: distribution_of("a", ("log_uniform", 1e-4, 1)),

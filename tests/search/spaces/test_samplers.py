@@ -252,6 +252,9 @@ def test_nothing_warns_and_values_are_pythons():
         ([{"a": 1}, {"a": {1, 2}}], r"space\[1\]\['a'\] must be a distribution, a list of values"),
         ({"a": [S.uniform(0, 1), 3]}, r"space\['a'\] must hold values, got Uniform"),
         ({"a": S.log_uniform}, r"space\['a'\] must be a distribution, got the function"),
+        ({"a": stats.loguniform(1e-3, 1)}, r"space\['a'\] is a distribution of another .* scipy\.stats"),
+        ([{"a": [stats.norm, 1]}], r"space\[0\]\['a'\] is a distribution of another .* log_uniform"),
+        ({"a": np.random.default_rng(0)}, r"space\['a'\] is a distribution of another library, numpy"),
     ],
 )
 def test_wrong_spaces(sampler, space, message):
