@@ -20,9 +20,9 @@ if importlib.util.find_spec("jaxdeep") is None:  # in Colab: about half a minute
 
 # What is compiled is kept for the next start on this machine; JAX_ENABLE_COMPILATION_CACHE=0 turns it off.
 folder = os.path.expanduser(f"~/.cache/jaxdeep/compiled/notebooks-{platform.node()}")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+kept = {"COMPILATION_CACHE_DIR": folder, "PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+for name, value in (kept | {"PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}).items():
+    os.environ.setdefault(f"JAX_{name}", value)
 
 # %%
 import jax
@@ -140,7 +140,9 @@ def weighing(hp):
     """An objective that gives the careless annotator's examples a weight."""
     losses = {"cross-entropy": jd.losses.softmax_cross_entropy, "robust": robust}
     inner = jd.train.supervised(
-        model, losses[hp["loss"]], metrics={"accuracy": jd.metrics.accuracy, "confidence": confidence}
+        model,
+        losses[hp["criterion"]],
+        metrics={"accuracy": jd.metrics.accuracy, "confidence": confidence},
     )
 
     def objective(params, state, batch, *, key=None, train=False):
@@ -153,7 +155,7 @@ def weighing(hp):
 
 weighed = jd.sweep(
     weighing,
-    {"loss": ["cross-entropy", "robust"], "weight": [0.0, 0.1, 0.2, 0.5, 1.0]},
+    {"criterion": ["cross-entropy", "robust"], "weight": [0.0, 0.1, 0.2, 0.5, 1.0]},
     seeds=5,
     model=model,
     data=(train[0], labels, careless),

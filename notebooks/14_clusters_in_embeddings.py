@@ -20,9 +20,9 @@ if importlib.util.find_spec("jaxdeep") is None:  # in Colab: about half a minute
 
 # What is compiled is kept for the next start on this machine; JAX_ENABLE_COMPILATION_CACHE=0 turns it off.
 folder = os.path.expanduser(f"~/.cache/jaxdeep/compiled/notebooks-{platform.node()}")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+kept = {"COMPILATION_CACHE_DIR": folder, "PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+for name, value in (kept | {"PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}).items():
+    os.environ.setdefault(f"JAX_{name}", value)
 
 # %%
 import jax
