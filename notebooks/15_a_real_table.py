@@ -22,9 +22,13 @@ if importlib.util.find_spec("jaxdeep") is None:  # in Colab: about half a minute
 
 # What is compiled is kept for the next start on this machine; JAX_ENABLE_COMPILATION_CACHE=0 turns it off.
 folder = os.path.expanduser(f"~/.cache/jaxdeep/compiled/notebooks-{platform.node()}")
-kept = {"COMPILATION_CACHE_DIR": folder, "PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-for name, value in (kept | {"PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}).items():
-    os.environ.setdefault(f"JAX_{name}", value)
+kept = {
+    "JAX_COMPILATION_CACHE_DIR": folder,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+for name, value in kept.items():
+    os.environ.setdefault(name, value)
 
 # %%
 import json
