@@ -11,7 +11,7 @@ import numpy as np
 
 import jaxdeep
 from jaxdeep._extras import needed
-from jaxdeep.cli import arguments, networks
+from jaxdeep.cli import arguments, functions, networks
 from jaxdeep.cli.comparing import asked, candidates
 from jaxdeep.cli.comparing import data as read_data
 from jaxdeep.cli.comparing.best_script import best_script
@@ -135,15 +135,17 @@ def _compare(args: argparse.Namespace, parser: arguments.Parser) -> int:
     began, noted = time.perf_counter(), asked.note(args)
     try:
         answer = jaxdeep.compare(**question.arguments)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        if noted is not None:
-            noted.unlink()
-        arguments.unmake(args.out / "runs" / "tuning", args.out / "runs", args.out)
-        parser.error(said(error, asked.differences(args)))
     except KeyboardInterrupt:
         kept = f"what has been trained is kept in {args.out / 'runs'}"
         print(f"interrupted: {kept}, and the same command goes on from there", file=sys.stderr)
         return 130
+    except Exception as error:
+        if not (text := _in_words(error, args)):
+            raise
+        if noted is not None:
+            noted.unlink()
+        arguments.unmake(args.out / "runs" / "tuning", args.out / "runs", args.out)
+        parser.error(text)
     epochs, seconds = sum(row["epochs"] for row in answer.rows()), time.perf_counter() - began
     print(f"\n{answer}\n\n{epochs:,} epochs of training; this call took {clock(seconds)}")
     try:
@@ -153,6 +155,15 @@ def _compare(args: argparse.Namespace, parser: arguments.Parser) -> int:
         return 1
     print(f"wrote {', '.join(map(str, paths))}")
     return 0 if answer.winners else 1
+
+
+def _in_words(error: Exception, args: argparse.Namespace) -> str:
+    """An error of what was asked, or of a user's function, on a line; "" for one that is neither."""
+    if isinstance(error, (ValueError, TypeError, OSError, ImportError)):
+        return said(error, asked.differences(args))
+    named = [args.model, *(args.optimizers or "").split(",")]
+    texts = [text for text in named if text and ":" in text]
+    return functions.raised(texts[0], error) if texts else ""
 
 
 def _tell(args: argparse.Namespace, data: Data) -> None:

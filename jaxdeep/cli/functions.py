@@ -62,13 +62,17 @@ def calling(text: str, flag: str) -> Iterator[None]:
     except Exception as error:  # whatever a user's function raises
         if str(error).startswith("argument "):  # which is said already
             raise
-        frames = traceback.extract_tb(error.__traceback__)
-        module = getattr(sys.modules.get(text.partition(":")[0]), "__file__", None)
-        last = next((frame for frame in reversed(frames) if frame.filename == module), frames[-1])
-        place = f"{os.path.basename(last.filename)}, line {last.lineno}"
-        raise ValueError(
-            f"argument {flag}: {text} raises {type(error).__name__}: {error} ({place})"
-        ) from error
+        raise ValueError(f"argument {flag}: {raised(text, error)}") from error
+
+
+def raised(text: str, error: Exception) -> str:
+    """What a ``module:function`` raises, in words, with the place in that module."""
+    frames = traceback.extract_tb(error.__traceback__)
+    module = getattr(sys.modules.get(text.partition(":")[0]), "__file__", None)
+    last = next((frame for frame in reversed(frames) if frame.filename == module), frames[-1])
+    said = f": {error}" if str(error) else ""
+    place = f"{os.path.basename(last.filename)}, line {last.lineno}"
+    return f"{text} raises {type(error).__name__}{said} ({place})"
 
 
 def folder_of(text: str) -> str:

@@ -85,7 +85,8 @@ def compare(
       checkpoint: a directory from which the comparison goes on when it is called again. The budget and
         the seeds may have grown, the budget as far as no more hyperparameters are tuned (they are from
         10, 25 and 64 trials on); so may the epochs, if the schedule is constant; and candidates may have
-        been added. Whatever else differs is refused.
+        been added. What values are judged by (`metric`, `mode`, `worth`, `level`, `target`) may differ,
+        since it changes no run. Whatever else differs is refused.
       progress: show progress bars.
       {options}
 

@@ -10,7 +10,7 @@ from jaxdeep.comparison.plan import Plan
 
 _QUESTION, _CHOSEN = "question.json", "chosen.json"
 _GROWING = ("budget", "seeds", "epochs")
-_OTHERS = ("batch_size", "schedule", "rows")  # whatever else differs is refused by the sweeps
+_OTHERS = ("batch_size", "schedule", "rows", "seed")  # whatever else differs is refused by the sweeps
 
 
 def check_asked(plan: Plan, folder: pathlib.Path) -> None:
@@ -77,9 +77,9 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any], plan: Plan) ->
         grown = f"epochs was {then['epochs']} and is {now['epochs']}"
         yield f"{grown}, and the schedule is as long as the run"
     if then["rows"] == now["rows"] and then["test"] != now["test"]:
-        yield "the test rows are others (of other data, of another seed= that draws them, or of test=)"
+        yield "the test rows are others"
     for name in _OTHERS:
-        if now[name] != then[name]:
+        if name in then and now[name] != then[name]:
             verb = "were" if name.endswith("s") else "was"
             yield f"{name} {verb} {_shown(then[name])} and {_IS[verb]} {_shown(now[name])}"
     for name, space in then["spaces"].items():

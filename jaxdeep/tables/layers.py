@@ -242,6 +242,7 @@ def _inputs(x: Any, numbers: int, codes: int) -> tuple[Any, Any]:
         shape = getattr(x, "shape", None)
         got = type(x).__name__ if shape is None else f"an array of shape {shape}"
         got = str(sorted(x)) if isinstance(x, Mapping) else got
+        got += " (one row is frame.iloc[[i]], or a dict of its columns)" if shape else ""
         raise TypeError(
             'x must be {"numbers": …, "codes": …}, which columns.encode_inputs(frame) makes of rows, '
             f"got {got}"

@@ -61,6 +61,15 @@ def plain(learning_rate):
 def broken(outputs):
     return jd.nn.dence(outputs)
 
+def failing_later(learning_rate):
+    def loss(outputs, y):
+        raise LookupError("no such loss")
+    return {"optimizer": optax.sgd(learning_rate), "loss": loss}
+
+LATER = jd.comparison.Candidate(
+    lambda hp: failing_later(hp["learning_rate"]), {"learning_rate": jd.search.log_uniform(1e-3, 1.0)}
+)
+
 def failing(learning_rate):
     raise RuntimeError("no rates")
 
