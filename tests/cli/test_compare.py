@@ -287,6 +287,12 @@ def test_wrong_arguments_get_one_line_and_nothing_is_made(args, message, folder,
     assert {path.name for path in folder.iterdir()} <= before
 
 
+def test_what_a_loss_of_the_users_raises_gets_one_line(folder, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(folder)
+    args = ["--optimizers", "users:LATER", "--quick", "--out", str(tmp_path / "runs")]
+    assert "users:LATER raises LookupError: no such loss (users.py, line" in refused(args, capsys)
+
+
 def test_a_folder_that_cannot_be_written_gets_one_line(folder, capsys, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
