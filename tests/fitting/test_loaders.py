@@ -1,5 +1,6 @@
 """Batches of other libraries: dicts taken apart, loaders with a state put back, what to write."""
 
+import importlib
 import re
 
 import jax
@@ -162,7 +163,8 @@ def test_their_streams_and_dicts_of_splits_too():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_real_ones_train_as_arrays_do_and_go_on(tmp_path):
-    datasets = pytest.importorskip("datasets")
+    pytest.importorskip("datasets.arrow_dataset")  # tests/datasets is called datasets, too
+    datasets = importlib.import_module("datasets")
     dataset = datasets.Dataset.from_dict(ROWS)
     for refused in (dataset, datasets.DatasetDict(train=dataset), dataset.to_iterable_dataset()):
         with pytest.raises(TypeError, match="give"):
