@@ -5,6 +5,7 @@ import functools
 import io
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -470,12 +471,57 @@ def test_what_jaxdeep_does_not_have_is_refused_by_name(case, tmp_path):
         jd.adapters.from_keras(described(tmp_path, change))
 
 
+ROWS = "over the rows of a batch, which jaxdeep does not have; jaxdeep.adapters.from_keras_model runs"
+
+
+@pytest.mark.parametrize(("kind", "axis", "axes"), [
+    ("Softmax", 0, None), ("Softmax", [0], None), ("Softmax", -2, 2), ("Softmax", [1, 0], 3),
+    ("Softmax", None, None), ("BatchNormalization", 0, None), ("BatchNormalization", -3, 3),
+    ("LayerNormalization", [0, 1], None), ("LayerNormalization", [-2], 2),
+    ("RMSNormalization", [0], None), ("GroupNormalization", 0, None), ("Normalization", [0], None),
+    ("Concatenate", -2, 2), ("Concatenate", None, None),
+])  # fmt: skip
+def test_a_layer_over_the_rows_of_a_batch_is_refused(kind, axis, axes):
+    from jaxdeep.adapters.keras_models.layers import LayerSpec, layer_of
+
+    arrays = [np.ones(3, np.float32)] * {"BatchNormalization": 4, "Normalization": 3}.get(kind, 2)
+    spec = LayerSpec({"axis": axis}, arrays, [None, *[3] * (axes - 1)] if axes else None)
+    with pytest.raises(ValueError, match=re.escape(f"has axis={axis!r}, {ROWS}")):
+        layer_of(kind, spec)
+
+
+def softmax_at_the_end(axis):
+    """A Sequential: a dense layer for 4 numbers and a softmax, whose shape no description has."""
+
+    def change(config):
+        layers = config["config"]["layers"]
+        own = {"name": "shares", "axis": axis}
+        layers.append({"module": "keras.layers", "class_name": "Softmax", "config": own})
+
+    return change
+
+
+@pytest.mark.parametrize("axis", [-2, [-1, -2]])
+def test_the_axes_in_front_of_a_layer_of_a_sequential_are_counted(axis, tmp_path):
+    message = re.escape(f"Softmax 'shares': has axis={axis!r}, {ROWS}")
+    with pytest.raises(ValueError, match=message):
+        jd.adapters.from_keras(described(tmp_path, softmax_at_the_end(axis)))
+
+
+def test_softmax_over_other_axes_than_the_rows_is_read(recorded, tmp_path):
+    path = described(tmp_path, softmax_at_the_end([-1]))
+    model, params, state = jd.adapters.from_keras(path)
+    y = model.apply(params, state, part(recorded, "table", "x"))[0]
+    before = part(recorded, "table", "y")
+    np.testing.assert_allclose(y, scipy.special.softmax(before, -1), rtol=1e-4)
+
+
 CONFIGS = {
     "Dot": ({"axes": 1}, "is a Dot, which jaxdeep does not have"),
     "Embedding": ({"input_dim": 3, "output_dim": 2, "mask_zero": True}, "mask_zero=True"),
     "Conv1D": ({"filters": 2, "kernel_size": [2], "padding": "causal"}, "padding='causal'"),
     "Conv2DTranspose": ({"filters": 2, "kernel_size": [2], "output_padding": [1, 1]}, "output_padding"),
-    "Concatenate": ({"axis": 0}, "axis=0, along the rows of a batch"),
+    "Concatenate": ({"axis": 0}, "axis=0, over the rows of a batch"),
     "ReLU": ({"max_value": 2.0}, "max_value=2.0"),
     "LayerNormalization": ({"rms_scaling": True}, "rms_scaling=True"),
     "BatchNormalization": ({"renorm": True}, "renorm=True"),

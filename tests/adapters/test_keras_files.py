@@ -247,7 +247,7 @@ def test_what_joins_the_rows_of_a_batch_is_refused_when_it_is_read(keras):
             jd.adapters.from_keras(keras.Model(a, output))
     for axis in (0, -3):
         layer = keras.layers.Concatenate(axis=axis, name="both")
-        with pytest.raises(ValueError, match=f"Concatenate 'both': has axis={axis}, along the rows"):
+        with pytest.raises(ValueError, match=f"Concatenate 'both': has axis={axis}, over the rows"):
             jd.adapters.from_keras(keras.Model(a, layer([a, a])))
 
 

@@ -117,11 +117,44 @@ def layer_of(class_name: str, spec: LayerSpec) -> Made:
         raise NotKnownError(f"has dtype {policy!r}, and layers of float32 are read")
     spec.only(quantization_config=None, lora_rank=None)
     spec.channels_last()
+    check_rows(class_name, spec.config, None if spec.shape is None else len(spec.shape))
     made = LAYERS[class_name](spec)
     for v in spec.variables:
         if v.dtype not in (np.float32, np.float64, np.int32, np.int64):
             raise NotKnownError(f"has a variable of {v.dtype}, and those of float32 are read")
     return made
+
+
+_ALONG_AN_AXIS = (
+    *("Softmax", "Concatenate", "Normalization"),
+    *(f"{kind}Normalization" for kind in ("Batch", "Layer", "Group", "RMS")),
+)
+
+
+def check_rows(class_name: str, config: Config, axes: int | None) -> None:
+    """Refuse a layer that goes over the rows of a batch, which a model of jaxdeep keeps.
+
+    Args:
+      class_name, config: of the layer.
+      axes: the number of axes of its input, if it is known.
+
+    Raises:
+      ValueError: it does.
+
+    >>> check_rows("Softmax", {"axis": -2}, 3)
+    """
+    axis = config.get("axis", -1)
+    if class_name not in _ALONG_AN_AXIS or (class_name == "Normalization" and axis is None):
+        return  # without an axis, a Normalization has one mean for all numbers
+    if holds_rows(axis, axes):
+        raise NotKnownError(f"has axis={axis!r}, over the rows of a batch, which jaxdeep does not have")
+
+
+def holds_rows(axis: Any, axes: int | None) -> bool:
+    """Whether the first axis, that of the rows of a batch, is among these; None is all of them."""
+    several = axis if isinstance(axis, list) else [axis]
+    first = (0, None) if axes is None else (0, -axes, None)
+    return any(number in first for number in several)
 
 
 def plain(value: Any) -> Any:
@@ -390,12 +423,7 @@ def _merge(how: str) -> Callable[[LayerSpec], Made]:
 
 
 def _concatenate(spec: LayerSpec) -> Made:
-    axis = spec.get("axis", -1)
-    if axis == 0 or (spec.shape is not None and axis == -len(spec.shape)):
-        raise NotKnownError(
-            f"has axis={axis!r}, along the rows of a batch, which a model of jaxdeep keeps"
-        )
-    return Made(nn.merge("concatenate", axis=axis))
+    return Made(nn.merge("concatenate", axis=spec.get("axis", -1)))
 
 
 LAYERS: Mapping[str, Callable[[LayerSpec], Made]] = {

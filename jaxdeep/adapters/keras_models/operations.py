@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxdeep import nn
 from jaxdeep.adapters.keras_models.functions import ACTIVATIONS, NotKnownError
-from jaxdeep.adapters.keras_models.layers import Made, plain
+from jaxdeep.adapters.keras_models.layers import Made, holds_rows, plain
 from jaxdeep.nn.model import Model
 from jaxdeep.nn.traits import Activation
 
@@ -171,13 +171,6 @@ def _over_axes(class_name: str, axis: Any, keepdims: Any) -> Model | None:
 def _is_axis(axis: Any) -> bool:
     several = axis if isinstance(axis, list) else [axis]
     return bool(several) and all(type(number) is int for number in several)
-
-
-def holds_rows(axis: Any, axes: int | None) -> bool:
-    """Whether the first axis, that of the rows of a batch, is among these; None is all of them."""
-    several = axis if isinstance(axis, list) else [axis]
-    first = (0, None) if axes is None else (0, -axes, None)
-    return any(number in first for number in several)
 
 
 def _sliced(key: Any) -> Model | None:

@@ -1,5 +1,6 @@
 """Saved models of Keras 3 as models of jaxdeep, without Keras."""
 
+import contextlib
 import itertools
 import os
 import re
@@ -17,7 +18,7 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.adapters.keras_models.archive import CONFIG, Archive, Config, Variables, opened
 from jaxdeep.adapters.keras_models.description import NESTED, check_description, layer_name
 from jaxdeep.adapters.keras_models.functions import NotKnownError
-from jaxdeep.adapters.keras_models.layers import LayerSpec, layer_of
+from jaxdeep.adapters.keras_models.layers import LayerSpec, check_rows, layer_of
 from jaxdeep.adapters.keras_models.operations import operation_of
 from jaxdeep.nn import walk
 from jaxdeep.nn.fits import check_fit
@@ -150,8 +151,47 @@ def _nested(config: Config, path: str, variables: Variables) -> _Read:
     if config["class_name"] == "Sequential":
         layers = [one for one in arguments["layers"] if one["class_name"] != "InputLayer"]
         parts = {layer_name(one): part for one, part in _parts(layers, path, variables)}
+        _check_rows_in_a_row(layers, parts, _input_shape(config))
         return _together(nn.serial(**{n: part.model for n, part in parts.items()}), parts, arguments)
     return _functional(arguments, path, variables)
+
+
+def _input_shape(config: Config) -> Sequence[int | None] | None:
+    """The shape of the input of a Sequential, if the description has it."""
+    first = config["config"]["layers"][:1]
+    shapes = [one["config"].get("batch_shape") for one in first if one["class_name"] == "InputLayer"]
+    shapes += [(one.get("build_config") or {}).get("input_shape") for one in (config, *first)]
+    return next((shape for shape in shapes if shape and _is_shape(shape)), None)
+
+
+def _check_rows_in_a_row(
+    layers: Sequence[Config], parts: Mapping[str, _Read], shape: Sequence[int | None] | None
+) -> None:
+    """Refuse a layer of a Sequential over the rows, where only the layers before say which axis that is.
+
+    The description has no shapes for layers without variables.
+    """
+    for place, one in enumerate(layers):
+        axes = jax.tree.leaves(one["config"].get("axis"))
+        if shape is None or not any(type(axis) is int and axis < -1 for axis in axes):
+            continue
+        before = {name: parts[name] for name in map(layer_name, layers[:place]) if name in parts}
+        with _of(one):
+            check_rows(one["class_name"], one["config"], _axes_behind(before, shape))
+
+
+def _axes_behind(parts: Mapping[str, _Read], shape: Sequence[int | None]) -> int | None:
+    """The number of axes behind layers one after another; None where they do not take such an input."""
+    whole = _together(nn.serial(**{name: part.model for name, part in parts.items()}), parts, {})
+    sizes = (2, *(size or _SOME for size in shape[1:]))
+    for dtype in (np.float32, np.int32):  # an Embedding takes whole numbers
+        x = jax.ShapeDtypeStruct(sizes, dtype)
+        with contextlib.suppress(TypeError, ValueError):
+            return jax.eval_shape(whole.model.apply, whole.params, whole.state, x)[0].ndim
+    return None
+
+
+_SOME = 64  # of an axis that may have any size
 
 
 def _parts(layers: Sequence[Config], path: str, variables: Variables) -> Iterator[tuple[Config, _Read]]:
@@ -280,6 +320,7 @@ def _call(config: Config, number: int, node: Config, parts: dict[str, _Read]) ->
         raise NotKnownError(
             f"is called with {len(args)} arguments and {[*others]}, and one input is known"
         )
+    check_rows(config["class_name"], config["config"], _axes(args))
     return _Call(name, taken, (name, number))
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep._shapes import PyTree
 from jaxdeep.adapters.keras_models.functions import name_of
-from jaxdeep.adapters.keras_models.layers import turned
-from jaxdeep.adapters.keras_models.operations import OF_ARGUMENT, OF_ELEMENTS, OVER_AXES, holds_rows
+from jaxdeep.adapters.keras_models.layers import holds_rows, turned
+from jaxdeep.adapters.keras_models.operations import OF_ARGUMENT, OF_ELEMENTS, OVER_AXES
 from jaxdeep.nn.model import Model, lifting
 from jaxdeep.nn.traits import Activation, unwrapped
 
