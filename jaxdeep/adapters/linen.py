@@ -1,8 +1,10 @@
 """Flax Linen modules as models."""
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -34,14 +36,15 @@ def from_linen(module: "nn.Module", *, rngs: Sequence[str] = ("dropout",)) -> Mo
     * ``use_running_average`` is True without `train`.
 
     A ``mask=`` is handed to the batch norms. A module that draws random numbers itself, with
-    ``make_rng``, needs a key.
+    ``make_rng``, needs a key wherever it does.
 
     Args:
       module: a Linen module of one input, ``module(x)``, with or without such a flag.
       rngs: names of its random streams. The first gets the key, stream i ``fold_in(key, i)``.
 
     Raises:
-      TypeError: not a Linen module, `rngs` that are not names. ImportError: flax is not installed.
+      TypeError: not a Linen module, `rngs` that are not names. ImportError: flax is not installed. When
+        applied, ValueError: a random stream that is not among `rngs`, or a draw without a key.
 
     Source: `flax.linen.Module.init` and `apply`.
 
@@ -96,7 +99,7 @@ def _model(module: "nn.Module", rngs: Sequence[str], trainable: PyTree) -> Model
         variables = {"params": params, **{name: _unsown(tree) for name, tree in state.items()}}
         random = {} if switches.key is None else streams(switches.key)
         call = functools.partial(module.apply, variables, x, rngs=random, **switches.flags(taken))
-        with _switched(switches, trainable, hook):
+        with _switched(switches, trainable, hook), _streams_named(module, rngs, switches):
             if not state or not switches.any_on:
                 return call(), state
             # with a key alone the module may write statistics, which are not kept
@@ -154,6 +157,34 @@ def _switched(
         return call(*bound.args, **bound.kwargs)
 
     return nn.intercept_methods(intercept)
+
+
+@contextlib.contextmanager
+def _streams_named(module: "nn.Module", rngs: Sequence[str], switches: Switches) -> Iterator[None]:
+    """Say of a random stream that is not there how it comes to be there."""
+    import flax.errors
+
+    try:
+        yield
+    except flax.errors.InvalidRngError as error:
+        kind, stream = type(module).__name__, re.search('PRNG for "([^"]*)"', str(error))
+        if stream is None:
+            raise
+        name = stream[1]
+        if name in rngs and switches.key is not None:
+            raise
+        draws = f"{kind} draws from the random stream {name!r}"
+        if name not in rngs:
+            known = ", ".join(map(repr, (*rngs, name)))
+            comma = "," * (not rngs)
+            raise ValueError(
+                f"{draws}, which is not among rngs={tuple(rngs)!r}: "
+                f"jaxdeep.adapters.from_linen(module, rngs=({known}{comma}))"
+            ) from error
+        raise ValueError(
+            f"{draws} where there is no key, as at inference: pass key=, or let the module draw only "
+            "where a flag of its call is on, such as train"
+        ) from error
 
 
 def _unsown(tree: PyTree) -> PyTree:

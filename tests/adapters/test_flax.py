@@ -413,3 +413,58 @@ def test_an_nnx_module_that_sows_is_trained():
     learns(model, x)
     with pytest.raises(TypeError, match=r"must return a flax.nnx.Module, got 3"):
         from_nnx(lambda rngs: 3).init(KEY, x)
+
+
+class Noisy(nn.Module):
+    """Noise of a stream of its own in training, drawn by itself or by a dropout; else everywhere."""
+
+    by: str
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        x = nn.Dense(4)(x)
+        if self.by == "dropout":
+            x = nn.Dropout(0.5, rng_collection="noise", deterministic=not train)(x)
+        elif train or self.by == "itself everywhere":
+            x = x + jax.random.normal(self.make_rng("noise"), x.shape)
+        return nn.Dense(3)(x)
+
+
+def fitted(model):
+    return jd.fit(
+        model, (X[:, 0, :, 0], Y), loss=jd.losses.softmax_cross_entropy, key=KEY, epochs=1,
+        optimizer=jd.optimizers.sgd(0.1), batch_size=16, progress=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("by", ["itself", "dropout", "itself everywhere"])
+def test_a_random_stream_that_is_not_named_is_said_with_what_to_write(by):
+    message = (
+        r"Noisy draws from the random stream 'noise', which is not among rngs=\('dropout',\): "
+        r"jaxdeep\.adapters\.from_linen\(module, rngs=\('dropout', 'noise'\)\)"
+    )
+    model, x = from_linen(Noisy(by)), X[:, 0, :, 0]
+    params, state = model.init(KEY, x)
+    with pytest.raises(ValueError, match="^" + message):
+        model.apply(params, state, x, train=True, key=KEY)
+    with pytest.raises(ValueError, match="^" + message):
+        fitted(model)
+    if by != "dropout":  # which is lifted, to one that needs no stream
+        with pytest.raises(ValueError, match=message):
+            jd.adapters.lift(model, params, state, x)
+    with pytest.raises(ValueError, match=r"which is not among rngs=\(\): .*, rngs=\('noise',\)\)"):
+        from_linen(Noisy(by), rngs=[]).apply(params, state, x, train=True, key=KEY)
+
+
+def test_a_random_stream_that_is_named_trains_and_needs_a_key_where_it_is_drawn_from():
+    for by in ("itself", "dropout"):
+        assert np.isfinite(fitted(from_linen(Noisy(by), rngs=["noise"])).history["loss"]).all()
+    model, x = from_linen(Noisy("itself everywhere"), rngs=("dropout", "noise")), X[:, 0, :, 0]
+    params, state = model.init(KEY, x)
+    y = [model.apply(params, state, x, key=jax.random.key(i))[0] for i in (0, 0, 1)]
+    np.testing.assert_array_equal(y[0], y[1])
+    assert not np.allclose(y[0], y[2])
+    message = "Noisy draws from the random stream 'noise' where there is no key, as at inference"
+    for applied in (lambda: model.apply(params, state, x), lambda: fitted(model)):
+        with pytest.raises(ValueError, match=message):
+            applied()
