@@ -206,7 +206,10 @@ def check_takes(name: str, function: Any, *arguments: str) -> None:
     if not callable(function) or not takes(function, len(arguments)):
         form = f"({', '.join(arguments)})" if len(arguments) != 1 else arguments[0]
         ours = str(getattr(function, "__module__", "")).startswith("jaxdeep.")
-        hint = "; call it" if ours and callable(function) else ""
+        hint = ""
+        if callable(function):
+            count = "one argument" if len(arguments) == 1 else f"{len(arguments)} arguments"
+            hint = "; call it" if ours else f"; it is called with {count}"
         raise TypeError(f"{name} must be a function {form} -> values, got {function!r}{hint}")
 
 

@@ -84,7 +84,7 @@ def taken_apart(batch: Callable[[Any], PyTree] | None, made: Any, name: str, *, 
             f"{type(made).__name__}{has}"
         ) from error
     if pairs:
-        check_pair(taken, f"what batch={batch!r} returns")
+        check_pair(taken, f"what batch={batch!r} returns", is_batch=True)
     elif taken is None:
         raise TypeError(f"what batch={batch!r} returns must be a batch of arrays, got NoneType")
     return taken

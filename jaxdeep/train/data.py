@@ -144,19 +144,24 @@ def tree_bytes(tree: PyTree) -> int:
     return sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def check_pair(data: PyTree, name: str) -> None:
-    """Refuse data other than ``(x, y)`` and ``(x, y, weights)``, which `supervised` takes."""
+def check_pair(data: PyTree, name: str, *, is_batch: bool = False) -> None:
+    """Refuse data other than ``(x, y)`` and ``(x, y, weights)``, which `supervised` takes.
+
+    With `is_batch` the data are known to be one batch, of which no iterator would be due.
+    """
     several = isinstance(data, list) and all(isinstance(one, tuple) for one in data)
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3) or several:
         many = isinstance(data, (tuple, list)) and (several or len(data) > 3)
-        hint = "; give batches as an iterator, or a function from the epoch to them" if many else ""
+        hint = ""
+        if many and not is_batch:
+            hint = "; give batches as an iterator, or a function from the epoch to them"
         if hasattr(data, "columns"):
             hint = "; of a frame, jaxdeep.tables.fit(frame, target=…).encode(frame) makes one"
         elif isinstance(data, Mapping) and any(map(is_column_of_text, data.values())):
             hint = "; of a dict of columns, jaxdeep.tables.fit(data, target=…).encode(data) makes one"
-        raise TypeError(
-            f"{name} must be a pair (x, y) or (x, y, weights), got {type(data).__name__}{hint}"
-        )
+        kind = type(data).__name__
+        got = f"{kind} of {len(data)}" if isinstance(data, (tuple, list)) else kind
+        raise TypeError(f"{name} must be a pair (x, y) or (x, y, weights), got {got}{hint}")
     if data[0] is None:
         raise TypeError(f"{name}[0], the inputs, must be an array or several of them, got None")
 

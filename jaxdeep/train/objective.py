@@ -353,6 +353,11 @@ def rehearse(
             )(shapes(ts.params), shapes(ts.state), shapes(x))
     except (ValueError, TypeError) as error:
         explain_narrow(f"{name}[0]", x, error)
+        if rest[0] is None and type(error) is TypeError:  # not that of a layer
+            raise TypeError(
+                f"{name}[1], the labels, must be arrays, got None: give pairs (x, y), which of the "
+                f"batches of a loader batch= makes ({error})"
+            ) from error
         error.add_note(f"(found in {name}, before anything was compiled)")
         raise
     if out[0].shape != ():

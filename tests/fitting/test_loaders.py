@@ -92,6 +92,23 @@ def test_evaluate_and_predict_take_them_too():
             r"what batch=.* returns must be a pair \(x, y\) or \(x, y, weights\), got ndarray",
         ),
         ({"data": dicts, "batch": lambda batch: None}, "what batch=.* returns must be .*, got NoneType"),
+        (
+            {"data": dicts, "batch": lambda batch: (*PAIR(batch), *PAIR(batch))},
+            r"what batch=.* returns must be a pair \(x, y\) or \(x, y, weights\), got tuple of 4$",
+        ),
+        (
+            {"data": dicts, "batch": lambda batch: [batch["image"]]},
+            r"what batch=.* returns must be a pair .*, got list of 1$",
+        ),
+        (
+            {"data": dicts, "batch": lambda batch: (batch["image"], None)},
+            r"data\[1\], the labels, must be arrays, got None: give pairs \(x, y\), which of the "
+            r"batches of a loader batch= makes \(labels must be",
+        ),
+        (
+            {"data": dicts, "batch": lambda batch, epoch: PAIR(batch)},
+            "batch must be a function batch -> values, got .*; it is called with one argument$",
+        ),
         ({"data": (X, Y), "batch": PAIR}, "batch=.* takes the batches of a loader apart, and the data"),
         ({"data": dicts, "batch": 3}, "batch must be a function batch -> values, got 3"),
     ],
@@ -99,6 +116,12 @@ def test_evaluate_and_predict_take_them_too():
 def test_what_is_not_taken_is_refused_with_what_to_write(changes, message):
     with pytest.raises((TypeError, ValueError), match=message):
         fit(**SMALL | changes)
+
+
+def test_a_loss_of_outputs_alone_takes_no_labels():
+    changes = {"data": dicts, "batch": lambda batch: (batch["image"], None)}
+    result = fit(**SMALL | changes | {"loss": lambda outputs, y: jnp.mean(outputs**2, -1)})
+    assert np.isfinite(result.history["loss"]).all()
 
 
 def test_evaluate_and_predict_refuse_to_take_arrays_apart():
