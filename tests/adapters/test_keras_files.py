@@ -201,11 +201,12 @@ def test_slices_and_means_and_what_was_not_built(keras):
 
 
 def several_slices(a, ops, L):
-    return [a[:, 2:100], a[:, -100:3], a[:, :, 1:9], a[:, 7:9], a[:, 1:4:2, 0]]
+    return [a[:, 2:100], a[:, -100:3], a[:, :, 1:9], a[:, 7:9], a[:, 1:4:2, 0], a[::1, :2]]
 
 
 def several_means(a, ops, L):
     outputs = [ops.mean(a, axis=(1, -1)), ops.sum(a, 1, True), ops.max(a, 2), ops.min(a, axis=1)]
+    outputs += [ops.amax(a, axis=1), ops.amin(a, axis=(1, 2), keepdims=True)]
     return [L.Dense(2)(outputs[1]), *outputs]
 
 
@@ -261,6 +262,19 @@ y = model(x if len(x) > 1 else x["x"])
 y = y if isinstance(y, dict) else {"y": y}
 np.savez(sys.argv[3], **{k: np.asarray(v) for k, v in y.items()})
 """
+
+
+@pytest.mark.parametrize("axis", [0, -2, [0], None])
+def test_a_layer_over_the_rows_is_refused_wherever_it_stands(axis, keras):
+    L, refused = keras.layers, r"Softmax '.*': has axis=.*, over the rows of a batch"
+    a, matrix, softmax = keras.Input((4,)), keras.Input((4, 4)), L.Softmax(axis=axis)
+    chain = keras.Sequential([keras.Input((4,)), L.Dense(3), L.Softmax(axis=axis)])
+    models = [chain, keras.Model(a, chain(a)), keras.Model([matrix, a], [softmax(matrix), softmax(a)])]
+    for model in models:
+        with pytest.raises(ValueError, match=refused):
+            jd.adapters.from_keras(model)
+    if axis == -2:
+        jd.adapters.from_keras(keras.Sequential([keras.Input((None, 4)), L.Softmax(axis=axis)]))
 
 
 def test_what_is_written_loads_in_a_new_process(tmp_path):

@@ -32,6 +32,7 @@ OVER_AXES: Mapping[str, Callable[..., Any]] = {
     "Max": jnp.max,
     "Min": jnp.min,
 }
+_ALIASES = {"Amax": "Max", "Amin": "Min"}  # without an `initial`, which is then None
 # Those of `keras.ops.nn` that are functions of the array alone, by the names that they have there.
 _PLAIN = {
     "Relu": "relu",
@@ -57,7 +58,7 @@ OF_ARGUMENT: Mapping[str, tuple[str, Any, Activation]] = {
     "Celu": ("alpha", 1.0, jax.nn.celu),
 }
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    **{name: {"axis": None, "keepdims": False, "initial": None} for name in OVER_AXES},
+    **{name: {"axis": None, "keepdims": False, "initial": None} for name in (*OVER_AXES, *_ALIASES)},
     **{name: {argument: default} for name, (argument, default, _) in OF_ARGUMENT.items()},
     "Concatenate": {"axis": 0},
 }
@@ -106,6 +107,7 @@ def _is_equal(value: Any, default: Any) -> bool:
 
 def _model(class_name: str, arguments: list[Any], settings: dict[str, Any]) -> Model | None:
     """The layer, or None if there is none."""
+    class_name = _ALIASES.get(class_name, class_name)
     if class_name in OVER_AXES and arguments == [None]:
         is_known = settings.keys() == _DEFAULTS[class_name].keys() and settings["initial"] is None
         return _over_axes(class_name, settings["axis"], settings["keepdims"]) if is_known else None
@@ -176,7 +178,7 @@ def _is_axis(axis: Any) -> bool:
 def _sliced(key: Any) -> Model | None:
     """The layer of ``x[key]``, which takes all rows."""
     rows, *parts = key if isinstance(key, list) and key else [key]
-    if _ends(rows) != [None, None, None]:
+    if _ends(rows) not in ([None, None, None], [None, None, 1], [0, None, None], [0, None, 1]):
         return None
     places: list[int | list[int | None]] = []
     for part in parts:

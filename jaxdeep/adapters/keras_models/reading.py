@@ -45,7 +45,7 @@ def from_keras(source: Any, *, weights: Path | None = None) -> tuple[Model, PyTr
     * `relu`, `relu6`, `sigmoid`, `log_sigmoid`, `hard_sigmoid`, `tanh`, `hard_tanh`, `silu`,
       `hard_silu`, `selu`, `softplus`, `softsign`, and with their arguments `gelu`, `softmax`,
       `log_softmax`, `leaky_relu`, `elu`, `celu`;
-    * `mean`, `sum`, `max`, `min` over axes other than the batch's;
+    * `mean`, `sum`, `max`, `min`, `amax`, `amin` over axes other than the batch's;
     * slices of all rows, ``x[:, -1]`` or ``x[:, 2:9, 0]``, of steps above 0: `jaxdeep.nn.get_item`.
 
     What jaxdeep computes otherwise, or not at all, is refused by the name of the layer;
