@@ -1,6 +1,6 @@
 """The table of tools on kinds of models, which this writes to the end of docs/models.md.
 
-PYTHONPATH=.:tests python docs/models_table.py   # two minutes
+PYTHONPATH=.:tests python docs/models_table.py   # two minutes, with Keras (the extra `bench`)
 """
 
 import pathlib

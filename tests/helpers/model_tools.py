@@ -1,9 +1,10 @@
-"""Every tool on every kind of model: a network of jaxdeep's, and the same of Linen, NNX and Equinox.
+"""Every tool on every kind of model: a network of jaxdeep's, and that of Linen, NNX, Equinox and Keras.
 
 Each tool is tried on a dense layer, batch norm, an activation, dropout and a dense layer. A tool works
 if what it makes does what it promises, not if it raises nothing.
 """
 
+import os
 import re
 import tempfile
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import numpy as np
 from flax import linen, nnx
 
 import jaxdeep as jd
-from jaxdeep.adapters import from_equinox, from_linen, from_nnx
+from jaxdeep.adapters import from_equinox, from_keras_model, from_linen, from_nnx
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (16, 5))
@@ -66,6 +67,22 @@ class Equinox(eqx.Module):
         return self.out(self.drop(jax.nn.relu(x), key=key)), state
 
 
+def keras_network():
+    """The network in Keras, which is imported where it is asked for."""
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    import keras
+
+    layers = [
+        keras.Input((5,)),
+        keras.layers.Dense(8, name="hidden"),
+        keras.layers.BatchNormalization(momentum=0.9, name="norm"),
+        keras.layers.ReLU(),
+        keras.layers.Dropout(0.5),
+        keras.layers.Dense(3, name="out"),
+    ]
+    return keras.Sequential(layers, name="net")
+
+
 OWN = jd.nn.serial(
     hidden=jd.nn.dense(8),
     norm=jd.nn.batch_norm(momentum=0.9),
@@ -78,8 +95,9 @@ MODELS = {
     "Linen": lambda: from_linen(Linen()),
     "NNX": lambda: from_nnx(Nnx),
     "Equinox": lambda: from_equinox(Equinox),
+    "Keras": lambda: from_keras_model(keras_network()),
 }
-KINDS = [*MODELS, *(f"{name}, lifted" for name in MODELS if name != "jaxdeep")]
+KINDS = [*MODELS, *(f"{name}, lifted" for name in ("Linen", "NNX", "Equinox"))]
 
 
 class Case(NamedTuple):
@@ -91,6 +109,11 @@ class Case(NamedTuple):
 
     def __call__(self, x=X):
         return self.model.apply(self.params, self.state, x)[0]
+
+    @property
+    def root(self) -> str:
+        """What the paths of all parameters begin with: Keras puts the name of the network there."""
+        return "" if "hidden" in self.params else f"{next(iter(self.params))}/"
 
 
 def case(kind: str) -> Case:
@@ -129,12 +152,16 @@ def summary(case: Case) -> None:
 
 
 def freezing(case: Case) -> None:
-    result = fit(case, trainable="out/*")
+    result = fit(case, trainable=f"{case.root}out/*")
     before, after = (
         dict(zip(jd.tree.leaf_paths(p), jax.tree.leaves(p))) for p in (case.params, result.params)
     )
-    moved = {path.split("/")[0] for path in before if not np.array_equal(before[path], after[path])}
-    check(moved == {"out"}, f"{sorted(moved)} moved")
+    trained = {
+        path.removeprefix(case.root).split("/")[0]
+        for path in before
+        if not np.array_equal(before[path], after[path])
+    }
+    check(trained == {"out"}, f"{sorted(trained)} moved")
     check(near(jax.tree.leaves(result.state)[0], jax.tree.leaves(case.state)[0], 0), "statistics moved")
 
 
@@ -151,8 +178,9 @@ def quantising(case: Case) -> None:
 
 
 def pruning(case: Case) -> None:
-    params = jd.compress.prune(case.params, 0.5, where="hidden/*")
-    zeros = sum(int((leaf == 0).sum()) for leaf in jax.tree.leaves(params["hidden"]))
+    params = jd.compress.prune(case.params, 0.5, where=f"{case.root}hidden/*")
+    leaves = zip(jd.tree.leaf_paths(params), jax.tree.leaves(params))
+    zeros = sum(int((leaf == 0).sum()) for path, leaf in leaves if "hidden/" in path)
     check(zeros >= 0.4 * 40, "too few zeros")
     check(case._replace(params=params)().shape == (16, 3), "it does not run")
 
@@ -252,7 +280,7 @@ def tried(tool: str, own: Case) -> str:
         TOOLS[tool](own)
     except (ValueError, TypeError, AssertionError, AttributeError, KeyError) as error:
         text = str(error).strip().splitlines()[0]
-        return re.sub(r"'?\b(Linen|nnx|equinox)\b'?", "…", text)
+        return re.sub(r"'?\b(Linen|nnx|equinox|Sequential)\b'?", "…", text)
     return "✓"
 
 
