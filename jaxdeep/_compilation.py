@@ -48,8 +48,8 @@ _SETTINGS = (
 
 # Compiled programs of the last runs, and facts that took a trace to find out. They hold neither data nor
 # parameters nor users' functions. The least recently used are dropped first. A run has about six, two of
-# them programs, so that some thirty runs that differ in more than values find theirs again.
-_MOST = 192
+# them programs, so that sixteen runs that differ in more than values find theirs again.
+_MOST = 96
 _kept: OrderedDict[Place, Any] = OrderedDict()
 _lock = threading.Lock()
 

@@ -16,6 +16,15 @@ import numpy as np
 from jaxdeep import nn
 from jaxdeep._shapes import PyTree
 from jaxdeep.adapters.keras_models.archive import CONFIG, Archive, Config, Variables, opened
+from jaxdeep.adapters.keras_models.calls import (
+    Call,
+    Tensor,
+    history_of,
+    in_order,
+    is_chain,
+    names_of,
+    tensors_of,
+)
 from jaxdeep.adapters.keras_models.description import NESTED, check_description, layer_name
 from jaxdeep.adapters.keras_models.functions import NotKnownError
 from jaxdeep.adapters.keras_models.layers import LayerSpec, check_rows, layer_of
@@ -110,14 +119,6 @@ class _Read(NamedTuple):
     params: PyTree
     state: PyTree
     frozen: Sequence[tuple[str, ...]] = ()
-
-
-class _Call(NamedTuple):
-    """A call of a layer in a functional model: what it takes, and what comes out."""
-
-    layer: str
-    taken: Any
-    out: tuple[str, int]
 
 
 def _read(source: Any, weights: Path | None) -> _Read:
@@ -260,7 +261,7 @@ def _together(model: Model, parts: Mapping[str, _Read], config: Config) -> _Read
 def _functional(arguments: Config, path: str, variables: Variables) -> _Read:
     parts = {layer_name(one): part for one, part in _parts(arguments["layers"], path, variables)}
     inputs = [layer_name(one) for one in arguments["layers"] if one["class_name"] == "InputLayer"]
-    calls: list[_Call] = []
+    calls: list[Call] = []
     nested = {
         layer_name(one) for one in arguments["layers"] if one["class_name"] in ("Functional", "Model")
     }
@@ -273,17 +274,17 @@ def _functional(arguments: Config, path: str, variables: Variables) -> _Read:
                 )
             for number, node in enumerate(nodes):
                 calls.append(_call(one, number, node, parts))
-    outer = _history(arguments["input_layers"], nested), _history(arguments["output_layers"], nested)
+    outer = history_of(arguments["input_layers"], nested), history_of(arguments["output_layers"], nested)
     taken = outer[0][0] if isinstance(outer[0], tuple) and len(outer[0]) == 1 else outer[0]
-    calls = _in_order(calls, inputs)
-    if _is_chain(calls, inputs, outer[1]):
+    calls = in_order(calls, inputs)
+    if is_chain(calls, inputs, outer[1]):
         model = nn.serial(**{call.layer: parts[call.layer].model for call in calls})
         return _together(model, parts, arguments)
     if not calls:
-        if outer[1] != taken or not isinstance(taken, _Tensor):
+        if outer[1] != taken or not isinstance(taken, Tensor):
             raise ValueError("source is a model without layers that does not put out its one input")
         return _together(nn.serial(), {}, arguments)
-    names = _names(calls, inputs)
+    names = names_of(calls, inputs)
     wired: dict[str, tuple[str, Names]] = {}
     for call in calls:
         taken_names = _named(call.taken, names, wired, parts)
@@ -295,7 +296,7 @@ def _functional(arguments: Config, path: str, variables: Variables) -> _Read:
     return _together(model, {name: parts[name] for name in order}, arguments)
 
 
-def _call(config: Config, number: int, node: Config, parts: dict[str, _Read]) -> _Call:
+def _call(config: Config, number: int, node: Config, parts: dict[str, _Read]) -> Call:
     """One call of a layer. An operation becomes a layer here, since its arguments decide which."""
     name, args, kwargs = layer_name(config), list(node.get("args", [])), dict(node.get("kwargs", {}))
     training = kwargs.pop("training", None)
@@ -303,25 +304,25 @@ def _call(config: Config, number: int, node: Config, parts: dict[str, _Read]) ->
     if _is_operation(config):
         if number or others:
             raise NotKnownError(f"is an operation with the arguments {[*others]}, which are not known")
-        tensors = [_tensors(one) for one in args]
+        tensors = [tensors_of(one) for one in args]
         rest = [None if tensor is not None else one for one, tensor in zip(args, tensors)]
         if any(_is_array(one) for one in rest):
             raise NotKnownError("is an operation on an array that is not part of the model")
         settings = {k: v for k, v in config["config"].items() if k not in ("name", "dtype")}
         parts[name] = _Read(*operation_of(config["class_name"], rest, settings, _axes(args)))
         inputs = [one for one in tensors if one is not None]
-        return _Call(name, inputs[0] if len(inputs) == 1 else tuple(inputs), (name, number))
+        return Call(name, inputs[0] if len(inputs) == 1 else tuple(inputs), (name, number))
     # False is a default that is written down: where a model is told to train, Keras overrules it
     if training and any(
         place.layer.stochastic or place.layer.traits.norm for place in walk.leaves(parts[name].model)
     ):
         raise NotKnownError("is called with training=True, also where the model does not train")
-    if others or len(args) != 1 or (taken := _tensors(args[0])) is None:
+    if others or len(args) != 1 or (taken := tensors_of(args[0])) is None:
         raise NotKnownError(
             f"is called with {len(args)} arguments and {[*others]}, and one input is known"
         )
     check_rows(config["class_name"], config["config"], _axes(args))
-    return _Call(name, taken, (name, number))
+    return Call(name, taken, (name, number))
 
 
 def _axes(node: Any) -> int | None:
@@ -333,86 +334,6 @@ def _axes(node: Any) -> int | None:
     return next((axes for part in several if (axes := _axes(part)) is not None), None)
 
 
-class _Tensor(NamedTuple):
-    """What a call of a layer puts out, or one of several things."""
-
-    call: tuple[str, int]
-    place: int
-
-
-def _tensors(node: Any) -> Any:
-    """The tensors of an argument in their structure; None of what holds none."""
-    if isinstance(node, dict) and node.get("class_name") == "__keras_tensor__":
-        layer, number, place = node["config"]["keras_history"]
-        return _Tensor((layer, number), place)
-    if isinstance(node, dict) and "class_name" not in node and node:
-        tensors = {key: _tensors(one) for key, one in node.items()}
-        return None if None in tensors.values() else tensors
-    if isinstance(node, dict) and node.get("class_name") == "__tuple__":
-        node = node.get("config", {}).get("value", node.get("items", []))
-    if isinstance(node, list) and node:
-        several = [_tensors(one) for one in node]
-        return None if None in several else tuple(several)
-    return None
-
-
-def _history(node: Any, nested: set[str]) -> Any:
-    """The tensors of inputs or outputs; there, the calls of a functional model are counted from 1."""
-    if isinstance(node, list) and len(node) == 3 and isinstance(node[0], str):
-        layer, number, place = node
-        return _Tensor((layer, number - (layer in nested)), place)
-    if isinstance(node, dict):
-        return {key: _history(one, nested) for key, one in node.items()}
-    return tuple(_history(one, nested) for one in node)
-
-
-def _leaves(tensors: Any) -> list[_Tensor]:
-    if isinstance(tensors, _Tensor):
-        return [tensors]
-    several = tensors.values() if isinstance(tensors, dict) else tensors
-    return [leaf for one in several for leaf in _leaves(one)]
-
-
-def _in_order(calls: list[_Call], inputs: Sequence[str]) -> list[_Call]:
-    """Calls in an order in which what each takes is there."""
-    known, ordered, waiting = {(name, 0) for name in inputs}, [], calls
-    while waiting:
-        ready = [c for c in waiting if all(tensor.call in known for tensor in _leaves(c.taken))]
-        if not ready:
-            raise ValueError(
-                f"the calls of {', '.join(c.layer for c in waiting)} take what is not there"
-            )
-        ordered.append(ready[0])
-        known.add(ready[0].out)
-        waiting = [c for c in waiting if c is not ready[0]]
-    return ordered
-
-
-def _is_chain(calls: Sequence[_Call], inputs: Sequence[str], outputs: Any) -> bool:
-    """Whether each call takes what the one before puts out, and nothing else does."""
-    before: Any = _Tensor((inputs[0], 0), 0) if len(inputs) == 1 else None
-    for call in calls:
-        if call.taken != before:
-            return False
-        before = _Tensor(call.out, 0)
-    once = len({call.layer for call in calls}) == len(calls)
-    return once and bool(calls) and outputs == before
-
-
-def _names(calls: Sequence[_Call], inputs: Sequence[str]) -> dict[tuple[str, int], str]:
-    """A name for what each call puts out: the layer's, with a number from the second call on."""
-    names = {(name, 0): name for name in inputs}
-    taken = {*inputs, *(call.layer for call in calls)}
-    for call in calls:
-        layer, number = call.out
-        name = f"{layer}.{number}" if number else layer
-        while number and name in taken:
-            name += "_"
-        taken.add(name)
-        names[call.out] = name
-    return names
-
-
 def _named(
     tensors: Any,
     names: Mapping[tuple[str, int], str],
@@ -422,7 +343,7 @@ def _named(
     """The names of tensors. To take one of several outputs of a model, a `select` layer is added."""
     if isinstance(tensors, dict):
         return {key: _named(one, names, wired, parts) for key, one in tensors.items()}
-    if not isinstance(tensors, _Tensor):
+    if not isinstance(tensors, Tensor):
         return tuple(_named(one, names, wired, parts) for one in tensors)
     if tensors.call not in names:
         layer, number = tensors.call
