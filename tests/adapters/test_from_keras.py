@@ -660,6 +660,21 @@ def test_an_operation_that_is_not_known_is_shown(name, arguments, settings, mess
         operation_of(name, arguments, settings, 3)
 
 
+def tensor(*shape):
+    return {"class_name": "__keras_tensor__", "config": {"shape": [None, *shape], "keras_history": []}}
+
+
+def test_tensors_of_other_axes_are_not_taken_together():
+    from jaxdeep.adapters.keras_models.calls import axes_of, check_together
+
+    several = {"class_name": "__tuple__", "config": {"value": [tensor(3), {"b": tensor(2, 3)}]}}
+    assert axes_of([0.5, several]) == 2
+    assert axes_of(["x", None]) is None
+    check_together([tensor(3), 2.0, [tensor(1)]])
+    with pytest.raises(ValueError, match="takes tensors of 2 and 3 axes together"):
+        check_together([several])
+
+
 def test_a_layer_that_was_never_built_is_named(tmp_path):
     parts = members()
     config = json.loads(parts["config.json"])

@@ -252,6 +252,28 @@ def test_what_joins_the_rows_of_a_batch_is_refused_when_it_is_read(keras):
             jd.adapters.from_keras(keras.Model(a, layer([a, a])))
 
 
+def test_tensors_that_would_mix_the_rows_are_refused(keras):
+    L, ops = keras.layers, keras.ops
+    a = keras.Input((3,))
+    for output in (
+        L.Multiply()([a[:, 0], a[:, 1:2]]),
+        L.Add()([a, L.Reshape((1, 3))(a)]),
+        a[:, 0] + a[:, 1:2],
+        ops.maximum(a[:, 0], a),
+    ):
+        with pytest.raises(
+            ValueError, match=r"takes tensors of \d and \d axes together.*from_keras_model"
+        ):
+            jd.adapters.from_keras(keras.Model(a, output))
+    for name in ("softmax", "log_softmax"):
+        with pytest.raises(ValueError, match="over the rows of a batch"):
+            jd.adapters.from_keras(keras.Model(a, L.Activation(name)(a[:, 0])))
+    alike = [a * a[:, 1:2], L.Multiply()([a[:, :1], a[:, 1:2]]), L.Activation("softmax")(a), a[:, 0] * 2]
+    model, x = keras.Model(a, alike), inputs((3,))
+    for one, other in zip(jd.predict(*jd.adapters.from_keras(model), x), model(x), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
 PROBE = """
 import os, sys, json
 os.environ["KERAS_BACKEND"] = "jax"

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from jaxdeep.adapters.keras_models.functions import NotKnownError
+
 
 class Call(NamedTuple):
     """A call of a layer in a functional model: what it takes, and what comes out."""
@@ -90,3 +92,43 @@ def names_of(calls: Sequence[Call], inputs: Sequence[str]) -> dict[tuple[str, in
         taken.add(name)
         names[call.out] = name
     return names
+
+
+# --- shapes -----------------------------------------------------------------------------------------
+
+
+def is_shape(shape: Any) -> bool:
+    """Whether a description holds a shape here."""
+    return isinstance(shape, list) and all(size is None or isinstance(size, int) for size in shape)
+
+
+def axes_of(node: Any) -> int | None:
+    """The number of axes of the first tensor in an argument; None where the description has no shape."""
+    return next(iter(_all_axes(node)), None)
+
+
+def check_together(node: Any) -> None:
+    """Refuse tensors with other numbers of axes than one another, which Keras aligns behind the rows.
+
+    Those of jaxdeep are aligned at their last axes, so that the rows of one would meet the numbers of
+    another.
+    """
+    counts = sorted(set(_all_axes(node)))
+    if len(counts) > 1:
+        raise NotKnownError(
+            f"takes tensors of {' and '.join(map(str, counts))} axes together, those of the rows among "
+            "them, which jaxdeep does not have"
+        )
+
+
+def _all_axes(node: Any) -> list[int]:
+    """The numbers of axes of the tensors in an argument, of those with a shape in the description."""
+    if isinstance(node, dict) and node.get("class_name") == "__keras_tensor__":
+        shape = node["config"].get("shape")
+        return [len(shape)] if is_shape(shape) else []
+    if isinstance(node, dict) and node.get("class_name") == "__tuple__":
+        node = node.get("config", {}).get("value", node.get("items", []))
+    several: Any = node if isinstance(node, list) else []
+    if isinstance(node, dict) and "class_name" not in node:
+        several = node.values()
+    return [axes for part in several for axes in _all_axes(part)]

@@ -144,7 +144,8 @@ def check_rows(class_name: str, config: Config, axes: int | None) -> None:
     >>> check_rows("Softmax", {"axis": -2}, 3)
     """
     axis = config.get("axis", -1)
-    if class_name not in _ALONG_AN_AXIS or (class_name == "Normalization" and axis is None):
+    along = class_name in _ALONG_AN_AXIS or config.get("activation") in ("softmax", "log_softmax")
+    if not along or (class_name == "Normalization" and axis is None):
         return  # without an axis, a Normalization has one mean for all numbers
     if holds_rows(axis, axes):
         raise NotKnownError(f"has axis={axis!r}, over the rows of a batch, which jaxdeep does not have")

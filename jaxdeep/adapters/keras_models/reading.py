@@ -19,9 +19,12 @@ from jaxdeep.adapters.keras_models.archive import CONFIG, Archive, Config, Varia
 from jaxdeep.adapters.keras_models.calls import (
     Call,
     Tensor,
+    axes_of,
+    check_together,
     history_of,
     in_order,
     is_chain,
+    is_shape,
     names_of,
     tensors_of,
 )
@@ -162,7 +165,7 @@ def _input_shape(config: Config) -> Sequence[int | None] | None:
     first = config["config"]["layers"][:1]
     shapes = [one["config"].get("batch_shape") for one in first if one["class_name"] == "InputLayer"]
     shapes += [(one.get("build_config") or {}).get("input_shape") for one in (config, *first)]
-    return next((shape for shape in shapes if shape and _is_shape(shape)), None)
+    return next((shape for shape in shapes if shape and is_shape(shape)), None)
 
 
 def _check_rows_in_a_row(
@@ -221,7 +224,7 @@ def _part(config: Config, path: str, variables: Variables) -> _Read:
     there = variables.get(path, [])
     if isinstance(shape, list) and shape and isinstance(shape[0], list):  # of several inputs
         shape = shape[0]
-    spec = LayerSpec(arguments, there, shape if _is_shape(shape) else None)
+    spec = LayerSpec(arguments, there, shape if is_shape(shape) else None)
     try:
         made = layer_of(config["class_name"], spec)
     except ValueError as error:
@@ -304,12 +307,13 @@ def _call(config: Config, number: int, node: Config, parts: dict[str, _Read]) ->
     if _is_operation(config):
         if number or others:
             raise NotKnownError(f"is an operation with the arguments {[*others]}, which are not known")
+        check_together(args)
         tensors = [tensors_of(one) for one in args]
         rest = [None if tensor is not None else one for one, tensor in zip(args, tensors)]
         if any(_is_array(one) for one in rest):
             raise NotKnownError("is an operation on an array that is not part of the model")
         settings = {k: v for k, v in config["config"].items() if k not in ("name", "dtype")}
-        parts[name] = _Read(*operation_of(config["class_name"], rest, settings, _axes(args)))
+        parts[name] = _Read(*operation_of(config["class_name"], rest, settings, axes_of(args)))
         inputs = [one for one in tensors if one is not None]
         return Call(name, inputs[0] if len(inputs) == 1 else tuple(inputs), (name, number))
     # False is a default that is written down: where a model is told to train, Keras overrules it
@@ -321,17 +325,10 @@ def _call(config: Config, number: int, node: Config, parts: dict[str, _Read]) ->
         raise NotKnownError(
             f"is called with {len(args)} arguments and {[*others]}, and one input is known"
         )
-    check_rows(config["class_name"], config["config"], _axes(args))
+    if isinstance(taken, tuple) and config["class_name"] not in NESTED:
+        check_together(args)
+    check_rows(config["class_name"], config["config"], axes_of(args))
     return Call(name, taken, (name, number))
-
-
-def _axes(node: Any) -> int | None:
-    """The number of axes of the first tensor in an argument; None where the description has no shape."""
-    if isinstance(node, dict) and node.get("class_name") == "__keras_tensor__":
-        shape = node["config"].get("shape")
-        return len(shape) if _is_shape(shape) else None
-    several = node if isinstance(node, list) else []
-    return next((axes for part in several if (axes := _axes(part)) is not None), None)
 
 
 def _named(
@@ -397,10 +394,6 @@ def _is_operation(config: Config) -> bool:
     return module.startswith(("keras.src.ops", "keras.ops"))
 
 
-def _is_shape(shape: Any) -> bool:
-    return isinstance(shape, list) and all(size is None or isinstance(size, int) for size in shape)
-
-
 def snake(name: str) -> str:
     """A class as Keras names it in the files.
 
@@ -429,7 +422,7 @@ def _try_out(read: _Read, config: Config) -> None:
     shapes = {
         name: example(arguments["batch_shape"], arguments.get("dtype") or "float32")
         for name, arguments in input_layers.items()
-        if _is_shape(arguments.get("batch_shape"))
+        if is_shape(arguments.get("batch_shape"))
     }
     if not shapes or len(shapes) < len(input_layers) or any(0 in like.shape for like in shapes.values()):
         return
