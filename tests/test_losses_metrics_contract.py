@@ -15,6 +15,7 @@ from helpers.properties import of_width, over
 
 import jaxdeep as jd
 from jaxdeep import losses, metrics, uncertainty
+from jaxdeep.metrics.streaming import tally
 
 ROWS, CLASSES = 6, 3
 VALUES = jax.random.normal(jax.random.key(0), (ROWS, 2))
@@ -144,6 +145,19 @@ def test_a_metric_is_the_same_in_any_batches(name):
     weighted = metric.compute(metric.update(metric.init(), outputs, y, counted.astype(float)))
     first = metric.update(metric.init(), rows(outputs, slice(4)), rows(y, slice(4)))
     chex.assert_trees_all_close(weighted, metric.compute(first), rtol=1e-6)
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize("name", METRICS)
+def test_a_tally_is_the_state_of_a_batch(name):
+    """Which is the sum with no examples, in kind and to the bit."""
+    metric, outputs, y = metric_of(name)
+    for weights in (None, jnp.arange(ROWS) % 3 / 2):
+        of_batch = tally(metric, outputs, y, weights).state
+        chex.assert_trees_all_equal_shapes_and_dtypes(of_batch, metric.init())
+        updated = metric.update(metric.init(), outputs, y, weights)
+        chex.assert_trees_all_equal(metric.merge(metric.init(), of_batch), updated)
+        chex.assert_trees_all_equal(metric.compute(of_batch), metric.compute(updated))
 
 
 @pytest.mark.heavy

@@ -11,7 +11,7 @@ from jaxdeep import _checks, _ignored
 from jaxdeep._arrays import as_array
 from jaxdeep._precision import check_told_apart
 from jaxdeep._shapes import Array, PyTree
-from jaxdeep.metrics.inputs import check_probabilities, flat, where
+from jaxdeep.metrics.inputs import check_probabilities, flat
 from jaxdeep.metrics.streaming import Found, Metric, Pair, added, marked, of_sums, scattered, told
 
 _MOST = float(jnp.finfo(jnp.float32).max)  # the least score of none, and the largest is less
@@ -53,11 +53,9 @@ def of_histograms(
             low = jnp.min(finite, where=known, initial=_MOST)
             high = jnp.max(finite, where=known, initial=-_MOST)
             even = _even_place(finite, side, _bins_between(low, high, even_bins), even_bins)
-            of_class = {"positive": where(positive, w), "negative": where(~positive, w)}
-            sums = {name: scattered(place, rows, bins) for name, rows in of_class.items()}
-            sums |= {
-                f"even_{name}": scattered(even, rows, even_bins + 2) for name, rows in of_class.items()
-            }
+            rows = jnp.ones(positive.shape, bool) if w is None else w
+            sums = _of_classes("", positive, place, rows, bins)
+            sums |= _of_classes("even_", positive, even, rows, even_bins + 2)
             # NaN has no place in the order
             return {**marked(sums, wrong), "low": low, "high": high, "parts": jnp.ones_like(low)}
 
@@ -75,6 +73,17 @@ def of_histograms(
         return jnp.where(better, even_value, value)
 
     return told(of, from_logits)
+
+
+def _of_classes(
+    kind: str, positive: Array, place: Array, weights: Array, bins: int
+) -> dict[str, Array | Pair]:
+    """The weights at each place of either class, by name; both are counted in one go."""
+    sums = scattered(place + bins * positive, weights, 2 * bins)
+    halves = {"negative": slice(bins), "positive": slice(bins, None)}
+    return {
+        kind + name: jax.tree.map(lambda of, rows=rows: of[rows], sums) for name, rows in halves.items()
+    }
 
 
 @jax.jit
@@ -141,49 +150,62 @@ def _even_place(scores: Array, side: Array, bins: _Bins, count: int) -> Array:
 @jax.jit
 def _aligned(one: PyTree, other: PyTree) -> tuple[PyTree, PyTree]:
     """The states with the even bins of both together."""
+    both, names = (one, other), ("even_positive", "even_negative")
     low, high = jnp.minimum(one["low"], other["low"]), jnp.maximum(one["high"], other["high"])
     parts = jnp.maximum(one["parts"], other["parts"])
-    count = one["even_positive"].shape[0] - 2
-    bins = _bins_between(low, high, count)
-    names = ("even_positive", "even_negative")
+    count = one[names[0]].shape[0] - 2
+    lows, highs = (
+        jnp.stack([one["low"], other["low"], low]),
+        jnp.stack([one["high"], other["high"], high]),
+    )
+    bins = jax.vmap(partial(_bins_between, count=count))(lows, highs)
+    old, new = jax.tree.map(lambda a: a[:2], bins), jax.tree.map(lambda a: a[2], bins)
+    pairs = [[[of[name] for name in names] for of in (state, state["lost"])] for state in both]
+    rebinned = _rebinned(jnp.array(pairs), old, new)
 
-    def moved(state: PyTree) -> PyTree:
-        sums, lost = (jnp.stack([of[name] for name in names]) for of in (state, state["lost"]))
-        old = _bins_between(state["low"], state["high"], count)
-        sums, lost = _rebinned((sums, lost), old, bins)
-        return (
-            state
-            | dict(zip(names, sums))
-            | {"low": low, "high": high, "parts": parts}
-            | {"lost": state["lost"] | dict(zip(names, lost))}
-        )
+    def moved(state: PyTree, pair: Array) -> PyTree:
+        sums, lost = (dict(zip(names, values)) for values in pair)
+        agreed = {"low": low, "high": high, "parts": parts}
+        return state | sums | agreed | {"lost": state["lost"] | lost}
 
-    return moved(one), moved(other)
+    return moved(one, rebinned[0]), moved(other, rebinned[1])
 
 
-def _rebinned(pair: Pair, old: _Bins, new: _Bins) -> Pair:
-    """Sums of some bins as those of bins that are as wide or wider, and in which they lie."""
-    count = pair[0].shape[-1] - 2
+def _rebinned(pairs: Array, old: _Bins, new: _Bins) -> Array:
+    """Sums of some bins as those of bins that are as wide or wider, and in which they lie.
 
-    def put(values: Array, offset: Array, length: int) -> Array:
-        zeros = jnp.zeros((len(values), length), values.dtype)
-        return jax.lax.dynamic_update_slice(zeros, values, (jnp.zeros_like(offset), offset))
+    Args:
+      pairs: ``(states, 2, classes, count + 2)``, the sums and what they lost; before and behind the bins
+        are those of −∞ and ∞.
+      old: the bins of each state.
+      new: those of all of them.
+    """
+    count = pairs.shape[-1] - 2
 
-    def wider(at: tuple[Pair, Array, Array]) -> tuple[Pair, Array, Array]:
+    def of_state(values: Array) -> Array:
+        return values[:, None, None, None]
+
+    def padded(values: Array, before: int, after: int) -> Array:
+        return jnp.pad(values, ((0, 0),) * 3 + ((before, after),))
+
+    def wider(at: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         inner, first, times = at
-        halves = [put(values, first & 1, count + 2).reshape(2, -1, 2) for values in inner]
-        left, right = ([half[..., side] for half in halves] for side in (0, 1))
-        short = added(*left, *right)
-        padded = tuple(jnp.pad(values, ((0, 0), (0, count - values.shape[1]))) for values in short)
-        return (padded[0], padded[1]), first >> 1, times - 1
+        moves, is_odd = times > 0, first & 1 == 1
+        two = jnp.where(of_state(is_odd), padded(inner, 1, 1), padded(inner, 0, 2))
+        left, right = (two[..., side::2] for side in (0, 1))
+        short = jnp.stack(added(left[:, 0], left[:, 1], right[:, 0], right[:, 1]), axis=1)
+        short = padded(short, 0, count - short.shape[-1])
+        inner = jnp.where(of_state(moves), short, inner)
+        return inner, jnp.where(moves, first >> 1, first), times - moves
 
     times = jnp.where(old.seen, new.exponent - old.exponent, 0)
-    start = (pair[0][:, 1:-1], pair[1][:, 1:-1]), old.first, times
-    inner, first, _ = jax.lax.while_loop(lambda at: at[2] > 0, wider, start)
-    offset = jnp.clip(jnp.where(old.seen, first - new.first, 0), 0, count)
-    ends = ((values[:, :1], values[:, -1:]) for values in pair)
-    sums, lost = (
-        jnp.concatenate([start, put(values, offset, 2 * count)[:, :count], end], axis=1)
-        for (start, end), values in zip(ends, inner)
-    )
-    return sums, lost
+    start = pairs[..., 1:-1], old.first, jnp.maximum(times, 0)
+    inner, first, _ = jax.lax.while_loop(lambda at: (at[2] > 0).any(), wider, start)
+    offsets = jnp.clip(jnp.where(old.seen, first - new.first, 0), 0, count)
+
+    def put(values: Array, offset: Array) -> Array:
+        room, zero = jnp.zeros((*values.shape[:-1], 2 * count), values.dtype), jnp.zeros_like(offset)
+        return jax.lax.dynamic_update_slice(room, values, (zero, zero, offset))[..., :count]
+
+    inner = jnp.stack([put(*of) for of in zip(inner, offsets)])
+    return jnp.concatenate([pairs[..., :1], inner, pairs[..., -1:]], axis=-1)

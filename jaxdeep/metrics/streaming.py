@@ -77,6 +77,20 @@ class Tally:
         return float(self.compute())
 
 
+def tally(metric: Metric, outputs: PyTree, y: PyTree, weights: ArrayLike | None = None) -> Tally:
+    """The tally of a batch.
+
+    A metric of this package is spared the sum with what it is of no examples: a program of some kernels.
+
+    >>> from jaxdeep.metrics import precision
+    >>> float(tally(precision(), jnp.array([0.9, 0.8]), jnp.array([1, 0])))
+    0.5
+    """
+    if (alone := getattr(metric.update, "alone", None)) is None:
+        return Tally(metric.update(metric.init(), outputs, y, weights), metric)
+    return Tally(alone(outputs, y, weights), metric)
+
+
 @remembered
 def mean(function: Callable[[Any, Any], Any]) -> Metric:
     """The weighted mean of a function of examples or elements: ``Σ w f(outputs, y) / Σ w``.
@@ -184,19 +198,27 @@ def of_sums(
         sums = {name: total for name, (total, _) in pairs.items()} | {name: a[name] for name in beside}
         return sums | {"lost": {name: lost for name, (_, lost) in pairs.items()}}
 
-    def update(state: PyTree, outputs: PyTree, y: PyTree, weights: ArrayLike | None = None) -> PyTree:
-        check(state)
+    def alone(outputs: PyTree, y: PyTree, weights: ArrayLike | None, like: PyTree = None) -> PyTree:
+        """The state of a batch, its sums in the dtypes of another state; by default those of `init`."""
         if ignore_class is not None:
             one_hot = np.shape(outputs) if exclusive and np.ndim(outputs) > 1 else None
             weights = weights_of(y, weights, ignore_class, one_hot)
         if weights is not None:
             outputs, y, weights = without_uncounted(outputs, y, weights, ignored=ignore_class)
         batch_sums = counts(outputs, y, weights)
-        pairs = {name: _as_pair(batch_sums[name], state[name].dtype) for name in shapes}
+        default = jnp.result_type(float)
+        dtypes = {name: default if like is None else like[name].dtype for name in shapes}
+        pairs = {name: _as_pair(batch_sums[name], dtype) for name, dtype in dtypes.items()}
         sums = {name: total for name, (total, _) in pairs.items()} | {
             name: batch_sums[name] for name in beside
         }
-        return merge(state, sums | {"lost": {name: lost for name, (_, lost) in pairs.items()}})
+        return sums | {"lost": {name: lost for name, (_, lost) in pairs.items()}}
+
+    def update(state: PyTree, outputs: PyTree, y: PyTree, weights: ArrayLike | None = None) -> PyTree:
+        check(state)
+        return merge(state, alone(outputs, y, weights, state))
+
+    update.alone = alone  # type: ignore[attr-defined]
 
     def computed(state: PyTree) -> Any:
         check(state)

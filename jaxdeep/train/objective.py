@@ -22,6 +22,7 @@ from jaxdeep._precision import HostOrDevice
 from jaxdeep._shapes import Array, ArrayLike, Float, PyTree
 from jaxdeep.losses import weighted
 from jaxdeep.metrics import Metric, Tally, mean
+from jaxdeep.metrics.streaming import tally
 from jaxdeep.train.data import check_pair, explain_narrow
 from jaxdeep.train.reported import NamedMetrics, Reported, of_several, reported
 from jaxdeep.train.state import Network, PerExample, TrainState, check_model
@@ -204,7 +205,7 @@ def _value(
     metric, predicted, due = one.function, one.of("outputs", outputs), one.of("targets", y)
     with _of_one(f"metrics[{name!r}]", metric, predicted):
         if isinstance(metric, Metric):
-            return Tally(metric.update(metric.init(), predicted, due, weights), metric)
+            return tally(metric, predicted, due, weights)
         if one.is_loss:
             return _mean(name, metric(predicted, due), predicted, due, weights)
         if counted is not None or ignored_by(metric) is not None:
@@ -235,8 +236,7 @@ def _counted(name: str, metric: PerExample, outputs: PyTree, y: PyTree, counted:
             f"that fill up the last batch, got shape {shape} for {counted.shape[0]} rows; streaming "
             "metrics, such as jaxdeep.metrics.brier(), are of all rows"
         )
-    counting = mean(metric)
-    return Tally(counting.update(counting.init(), outputs, y, counted), counting)
+    return tally(mean(metric), outputs, y, counted)
 
 
 def _check_made(name: str, function: Any) -> None:
