@@ -44,7 +44,7 @@ _UNCHANGED = (
 # What keeps numbers of the kind they are, as a softmax and a sigmoid do before the exponential.
 _MOVED = (
     *(*_UNCHANGED, "neg", "abs", "add", "sub", "mul", "max", "min", "reduce_max", "select_n"),
-    *("is_finite", "eq", "ne", "lt", "le", "gt", "ge"),  # of which a select_n is made
+    *("is_finite", "argmax", "eq", "ne", "lt", "le", "gt", "ge"),  # of which a select_n is made
 )
 
 

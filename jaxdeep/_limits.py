@@ -48,6 +48,25 @@ def with_certain(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch
     return jnp.where(is_one, limit, logits)
 
 
+@jax.custom_jvp
+def from_largest(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch classes"]:
+    """The logits less the largest of their row: for one of ∞ its limit, 0 and −∞ for the others.
+
+    Of two logits of ∞, and of −∞ everywhere, there are NaN. The slope is that of the logits themselves:
+    that of their largest is left out, for functions that a common shift does not change.
+
+    >>> from_largest(jnp.array([[0.0, jnp.inf], [0.0, 1.0]])).tolist()
+    [[-inf, 0.0], [-1.0, 0.0]]
+    """
+    is_largest = jnp.argmax(logits, axis=-1)[..., None] == jnp.arange(logits.shape[-1])
+    return jnp.where(is_largest, 0, logits - jnp.max(logits, axis=-1, keepdims=True))
+
+
+@from_largest.defjvp
+def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    return from_largest(*primals), tangents[0]
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def largest(x: Float[Array, "..."], axis: int | tuple[int, ...]) -> Float[Array, "..."]:
     """``jnp.max(x, axis)``, whose slope is shared by equal largest values, as JAX' is.

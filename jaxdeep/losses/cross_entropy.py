@@ -1,12 +1,10 @@
 """Cross-entropies of classes that exclude each other, and of those that do not."""
 
-import jax
 import jax.numpy as jnp
-import optax
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, ArrayLike, Float
-from jaxdeep.losses.inputs import bits, classified, log_both, log_probabilities, scores_of
+from jaxdeep.losses.inputs import bits, classified, log_both, log_softmax, scores_of
 
 
 def softmax_cross_entropy(
@@ -59,15 +57,16 @@ def softmax_cross_entropy(
     batch = classified(scores_of(logits, from_logits, exclusive=True), labels, ignore_class)
     dtype = batch.scores.dtype
     wide = jnp.promote_types(dtype, jnp.float32)  # a sum of exponentials in half of it loses the small
-    x = log_probabilities(batch.scores.astype(wide), from_logits)
+    x, log_sum = log_softmax(batch.scores.astype(wide), from_logits)
     if batch.soft:
-        # "safe": 0 for a class that cannot be, even with a logit of −∞
-        loss = optax.losses.safe_softmax_cross_entropy(x, batch.labels.astype(wide))
+        p = batch.labels.astype(wide)
+        # a class that cannot be has no part, even with a logit of −∞
+        loss = jnp.sum(p * jnp.where(p == 0, 0, log_sum[..., None] - x), axis=-1)
     else:
-        loss = optax.losses.softmax_cross_entropy_with_integer_labels(x, batch.labels)
+        loss = log_sum - batch.of_label(x)
     if not (isinstance(label_smoothing, (int, float)) and label_smoothing == 0):
         alpha = jnp.asarray(label_smoothing, x.dtype)
-        uniform = -jnp.mean(jax.nn.log_softmax(x), axis=-1)
+        uniform = log_sum - jnp.mean(x, axis=-1)
         loss = jnp.where(alpha == 0, loss, (1 - alpha) * loss + alpha * uniform)
     return batch.of_counted(loss.astype(dtype))
 

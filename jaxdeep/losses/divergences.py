@@ -1,6 +1,5 @@
 """Losses of distributions: how far predicted ones are from those of the targets."""
 
-import jax
 import jax.numpy as jnp
 
 from jaxdeep import _checks
@@ -8,7 +7,7 @@ from jaxdeep._arrays import as_array
 from jaxdeep._limits import times_log
 from jaxdeep._pairs import pair
 from jaxdeep._shapes import Array, ArrayLike, Float
-from jaxdeep.losses.inputs import log_probabilities, scores_of
+from jaxdeep.losses.inputs import log_softmax, scores_of
 
 
 def kl_divergence(
@@ -39,18 +38,18 @@ def kl_divergence(
     >>> kl_divergence(p, p, from_logits=False).round(3).tolist()
     [0.0]
     """
-    x, y = scores_of(logits, from_logits, exclusive=True), as_array("labels", labels)
-    if x.ndim < 1 or x.shape[-1] < 2 or y.shape != x.shape:
+    scores, y = scores_of(logits, from_logits, exclusive=True), as_array("labels", labels)
+    if scores.ndim < 1 or scores.shape[-1] < 2 or y.shape != scores.shape:
         raise ValueError(
             "labels must be probabilities of the shape of the logits, (…, classes) of classes, "
-            f"got labels of {y.shape} for logits of {x.shape}"
+            f"got labels of {y.shape} for logits of {scores.shape}"
         )
     _checks.check_distributions("labels", y)
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = jnp.promote_types(scores.dtype, jnp.float32)
     p = jnp.asarray(y).astype(wide)
-    log_q = jax.nn.log_softmax(log_probabilities(x.astype(wide), from_logits))
-    parts = times_log(p, p) - p * jnp.where(p == 0, 0, log_q)
-    return jnp.sum(parts, axis=-1).astype(x.dtype)
+    x, log_sum = log_softmax(scores.astype(wide), from_logits)
+    parts = times_log(p, p) - p * jnp.where(p == 0, 0, x - log_sum[..., None])
+    return jnp.sum(parts, axis=-1).astype(scores.dtype)
 
 
 def poisson(

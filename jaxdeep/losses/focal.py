@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxdeep import _checks
 from jaxdeep._arrays import as_array, broadcasting
 from jaxdeep._shapes import Array, ArrayLike, Float
-from jaxdeep.losses.inputs import bits, classified, log_both, log_probabilities, scores_of
+from jaxdeep.losses.inputs import bits, classified, log_both, log_softmax, scores_of
 
 
 def sigmoid_focal(
@@ -106,7 +106,8 @@ def softmax_focal(
     batch = classified(scores_of(logits, from_logits, exclusive=True), labels, ignore_class)
     wide = jnp.promote_types(batch.scores.dtype, jnp.float32)
     weights = _weights(alpha, batch.scores.shape[-1], wide)
-    log_p = jax.nn.log_softmax(log_probabilities(batch.scores.astype(wide), from_logits))
+    x, log_sum = log_softmax(batch.scores.astype(wide), from_logits)
+    log_p = x - log_sum[..., None]
     # what cannot be has no part, neither in the loss nor in its gradient
     if batch.soft:
         y = batch.labels.astype(wide)

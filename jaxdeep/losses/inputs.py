@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdeep import _checks, _ignored
 from jaxdeep._arrays import as_array, floating, from_top
-from jaxdeep._limits import with_certain
+from jaxdeep._limits import from_largest
 from jaxdeep._pairs import errors_of, pair
 from jaxdeep._precision import HostOrDevice
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Shaped
@@ -36,9 +36,10 @@ class Classified(NamedTuple):
 
     def of_label(self, values: Float[Array, "*batch classes"]) -> Float[Array, "*batch"]:
         """The values of the classes that are the labels; NaN for a label that is no class."""
-        place = self.labels[..., None]
-        picked = jnp.take_along_axis(values, place, axis=-1, mode="fill", fill_value=jnp.nan)
-        return picked[..., 0]
+        classes = values.shape[-1]
+        # by comparison: the slope of an index is a scatter, which no compiler joins to what is around it
+        picked = jnp.where(self.labels[..., None] == jnp.arange(classes), values, 0).sum(axis=-1)
+        return jnp.where((self.labels >= 0) & (self.labels < classes), picked, jnp.nan)
 
     def of_counted(self, losses: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
         """The losses, 0 for labels that are left out."""
@@ -108,11 +109,16 @@ def scores_of(outputs: ArrayLike, from_logits: bool, *, exclusive: bool = False)
     return floating("logits", outputs)
 
 
-def log_probabilities(scores: jax.Array, from_logits: bool) -> jax.Array:
-    """Logits whose softmax are the probabilities: what is given, or the logarithms of probabilities."""
-    if from_logits:
-        return with_certain(scores)
-    return jnp.log(jnp.maximum(scores, jnp.finfo(scores.dtype).tiny))
+def log_softmax(
+    scores: Float[Array, "*batch classes"], from_logits: bool
+) -> tuple[Float[Array, "*batch classes"], Float[Array, "*batch"]]:
+    """X and s, with which the logarithms of the classes' probabilities are ``x − s[..., None]``.
+
+    Apart, as a loss of one class takes s from that one only. Probabilities are divided by their sum.
+    """
+    x = scores if from_logits else jnp.log(jnp.maximum(scores, jnp.finfo(scores.dtype).tiny))
+    x = from_largest(x)
+    return x, jnp.log(jnp.sum(jnp.exp(x), axis=-1))
 
 
 def log_both(scores: jax.Array, from_logits: bool) -> tuple[jax.Array, jax.Array]:

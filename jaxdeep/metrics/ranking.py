@@ -93,19 +93,27 @@ def average_precision(
 def _area_and_shared(positive: Array, negative: Array) -> tuple[Array, Array]:
     """The area, and the share of the pairs of both classes that are in one bin."""
     below = jnp.cumsum(negative) - negative
-    won = jnp.sum(positive * (below + negative / 2))
-    pairs = jnp.sum(positive) * jnp.sum(negative)
-    return won / pairs, jnp.sum(positive * negative) / pairs
+    won = positive * (below + negative / 2)
+    # summed together, which is one program of a few kernels
+    won, positives, negatives, shared = _sums(won, positive, negative, positive * negative)
+    pairs = positives * negatives
+    return won / pairs, shared / pairs
 
 
 @jax.jit
 def _steps_and_slack(positive: Array, negative: Array) -> tuple[Array, Array]:
     """Average precision, and how much more it would be with the positives of each bin in front."""
-    true, false = (jnp.cumsum(counts[::-1])[::-1] for counts in (positive, negative))  # in it and above
+    # what is in a bin and above it
+    true, false = jnp.cumsum(jnp.stack([positive, negative])[:, ::-1], axis=-1)[:, ::-1]
     parts = share(positive, jnp.sum(positive))
     precisions = share(true, true + false)
     in_front = share(true, true + (false - negative))
-    return jnp.sum(parts * precisions), jnp.sum(parts * (in_front - precisions))
+    precision, slack = _sums(parts * precisions, parts * (in_front - precisions))
+    return precision, slack
+
+
+def _sums(*columns: Array) -> Array:
+    return jnp.sum(jnp.stack(columns), axis=-1)
 
 
 def roc_auc_score(
