@@ -38,7 +38,7 @@ class Resumable(Protocol):
     """An iterator that says where it is and can be put there, such as Grain's."""
 
     def get_state(self) -> Any:
-        """Where it is, as bytes or JSON."""
+        """Where it is, as anything that `to_json` keeps."""
 
     def set_state(self, state: Any, /) -> None:
         """Put it there."""
@@ -152,20 +152,15 @@ class LoaderSource:
         Of what is begun anew for each epoch, it is the number of passes and a checksum of the batches of
         the last one.
         """
-        loader_state = self._own_state()
+        own = self._own_state()
         if not self._goes_on:
             return {
                 "passes": self._passes,
                 "epoch": self._epoch_begun,
                 "batches": self._known,
-                **loader_state,
+                **own,
             }
-        if loader_state:
-            return {"taken": self._taken, **loader_state}
-        state = self._iterator.get_state() if _has_state(self._iterator) else None
-        if isinstance(state, bytes):
-            return {"taken": self._taken, "bytes": state.hex()}
-        return {"taken": self._taken, "state": state, "last": self._last}
+        return {"taken": self._taken, **(own or {"last": self._last})}
 
     def go_to(self, position: Position) -> None:
         """Continue from a position that `position` returned.
@@ -183,9 +178,8 @@ class LoaderSource:
         if not self._goes_on:
             self._pass_again(position)
             return
-        if _has_state(self._iterator):
-            known = position.get("bytes")
-            self._iterator.set_state(position["state"] if known is None else bytes.fromhex(known))
+        if _has_state(self._iterator) and (state := _iterator_state(position)) is not None:
+            self._iterator.set_state(state)
             self._taken, self._ahead = position["taken"], []
         else:
             last: PyTree = None
@@ -196,10 +190,17 @@ class LoaderSource:
                 raise ValueError(self._differs("the last one that it was left at is another"))
 
     def _own_state(self) -> dict[str, Any]:
-        """The loader's own state, under "loader", if it has one and a checkpoint is to keep it."""
-        if not self._is_kept or not is_stateful(self._data):
+        """The state of the loader, or of an iterator that goes on, if a checkpoint is to keep it.
+
+        It is under "loader" or "iterator", and nowhere if neither has one.
+        """
+        if not self._is_kept:
             return {}
-        return {"loader": to_json(self._data.state_dict(), self.name)}
+        if is_stateful(self._data):
+            return {"loader": to_json(self._data.state_dict(), self.name)}
+        if self._goes_on and _has_state(self._iterator):
+            return {"iterator": to_json(self._iterator.get_state(), self.name)}
+        return {}
 
     def has_ended(self, epoch: int) -> bool:
         """Whether an iterator of one's own, passed over before, has no batch for another epoch.
@@ -433,6 +434,15 @@ def _checksum(batch: PyTree, sum_: int = 0) -> int:
     for leaf in jax.tree.leaves(batch):
         sum_ = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), sum_)
     return sum_
+
+
+def _iterator_state(position: dict[str, Any]) -> Any:
+    """The state of an iterator in a position; None if its iterator had none."""
+    if "iterator" in position:
+        return from_json(position["iterator"])
+    # earlier versions kept bytes as hexadecimal digits, and all else as JSON has it
+    known = position.get("bytes")
+    return position.get("state") if known is None else bytes.fromhex(known)
 
 
 def _has_state(iterator: object) -> TypeGuard[Resumable]:

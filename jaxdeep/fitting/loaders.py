@@ -98,7 +98,8 @@ def to_json(state: Any, name: str) -> Json:
     """The state of a loader as JSON, which `from_json` makes the same of again; nothing is pickled.
 
     Args:
-      state: dicts, lists and tuples of numbers, text, bytes, None and arrays of NumPy and torch.
+      state: dicts, lists and tuples of numbers, text, bytes, None, arrays and scalars of
+        NumPy, and tensors of torch.
       name: the loader, for errors.
 
     Raises:
@@ -107,7 +108,7 @@ def to_json(state: Any, name: str) -> Json:
     >>> from_json(to_json({"at": (1, 2.5), 3: b"bytes"}, "data"))
     {'at': (1, 2.5), 3: b'bytes'}
     """
-    if state is None or isinstance(state, (bool, int, float, str)):
+    if isinstance(state, (bool, int, float, str, type(None))) and not isinstance(state, np.floating):
         return state
     if isinstance(state, bytes):
         return {"bytes": _text(state)}
@@ -119,11 +120,12 @@ def to_json(state: Any, name: str) -> Json:
     array = state.numpy() if is_torch else state
     if isinstance(array, (np.ndarray, np.generic)) and array.dtype.kind in "biuf":
         parts = [array.dtype.str, list(array.shape), _text(array.tobytes())]
-        return {"tensor" if is_torch else "array": parts}
+        kind = "scalar" if isinstance(array, np.generic) else "tensor" if is_torch else "array"
+        return {kind: parts}
     raise TypeError(
         f"{name} has a state with a {type(state).__module__}.{type(state).__qualname__} in it, which "
-        "checkpoint= does not keep, as nothing is pickled: leave it out of its state_dict(), or give a "
-        "function from the epoch to its batches"
+        "checkpoint= does not keep, as nothing is pickled: leave it out of what its state_dict() or "
+        "get_state() returns, or give a function from the epoch to its batches"
     )
 
 
@@ -143,6 +145,8 @@ def from_json(state: Json) -> Any:
     array = np.frombuffer(base64.b64decode(text), dtype).reshape(shape).copy()
     if kind == "array":
         return array
+    if kind == "scalar":
+        return array[()]
     import torch
 
     return torch.from_numpy(array)

@@ -277,12 +277,68 @@ def test_a_loader_with_a_state_goes_on_where_it_was(tmp_path, steps):
     assert loader.batches <= 2 + (steps or 5)  # it was not passed over again
 
 
-def test_a_state_that_cannot_be_kept_is_refused_before_the_run(tmp_path):
-    loader = StatefulLoader()
-    loader.state_dict = lambda: {"sampler": object()}
-    fit(**SMALL, data=loader)
+class StatefulIterator:
+    """An endless iterator, as Grain's, with a state of all that JSON does not have."""
+
+    def __init__(self):
+        self.seed = {0: (np.int64(0), b"\x00\xff"), "drawn": np.zeros(2, np.int16)}
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        at, _ = self.seed[0]  # a KeyError if 0 has become "0"
+        self.seed = {0: (at + 1, b"\x00\xff"), "drawn": self.seed["drawn"] + 1}
+        wanted = isinstance(self.seed[0], tuple), self.seed["drawn"].dtype == np.int16
+        rows = np.random.default_rng([int(at), *wanted]).integers(0, len(X), 20)
+        return tuple(array[rows] for array in ROWS.values())
+
+    def get_state(self):
+        return self.seed
+
+    def set_state(self, state):
+        assert type(state[0]) is tuple
+        assert type(state[0][0]) is np.int64
+        self.seed = state
+
+
+def test_the_state_of_an_iterator_is_kept_as_that_of_a_loader_is(tmp_path):
+    how = {**SMALL, "steps_per_epoch": 3}
+    whole = fit(**how, data=StatefulIterator())
+    fit(**how | {"epochs": 1}, data=StatefulIterator(), checkpoint=tmp_path)
+    same(fit(**how, data=StatefulIterator(), checkpoint=tmp_path), whole)
+
+
+@pytest.mark.parametrize(
+    ("kept", "given"),
+    [
+        ({"state": {"at": 6}, "last": 1}, {"at": 6}),
+        ({"bytes": "00ff06"}, b"\x00\xff\x06"),
+        ({"iterator": {"dict": [["at", 6]]}}, {"at": 6}),
+    ],
+)
+def test_an_iterator_is_put_where_earlier_versions_left_it(kept, given):
+    found = []
+
+    class Watched(StatefulIterator):
+        set_state = staticmethod(found.append)
+
+    from jaxdeep.fitting.loader_source import LoaderSource
+
+    options = {"steps_per_epoch": 3, "checkpoint": "there", "batch": None, "steps_per_call": None}
+    source = LoaderSource(Watched(), "data", options | {"epochs": 2}, pairs=True)
+    source.go_to({"taken": 6, **kept})
+    assert found == [given]
+
+
+@pytest.mark.parametrize("by", ["state_dict", "get_state"])
+def test_a_state_that_cannot_be_kept_is_refused_before_the_run(tmp_path, by):
+    loader = StatefulLoader() if by == "state_dict" else StatefulIterator()
+    setattr(loader, by, lambda: {"sampler": object()})
+    how = {**SMALL, "steps_per_epoch": 3}
+    fit(**how, data=loader)
     with pytest.raises(TypeError, match=r"data has a state with a builtins\.object in it"):
-        fit(**SMALL, data=loader, checkpoint=tmp_path)
+        fit(**how, data=loader, checkpoint=tmp_path)
 
 
 def test_states_come_back_from_json_as_they_were():
@@ -293,6 +349,7 @@ def test_states_come_back_from_json_as_they_were():
         3: [True, (1.5, "text", b"\x00\xff"), []],
         "nested": {"bytes": {"dict": 1}, "array": np.arange(6, dtype=">i2").reshape(2, 3)},
         "scalar": np.float32(0.1),
+        np.int64(2): [np.float64(0.1), np.bool_(True), 0.1, float("inf"), 2**100],
     }
     found = from_json(json.loads(json.dumps(to_json(state, "data"))))
     assert found.keys() == state.keys()
@@ -300,6 +357,9 @@ def test_states_come_back_from_json_as_they_were():
     assert found["nested"]["bytes"] == {"dict": 1}
     np.testing.assert_array_equal(found["nested"]["array"], state["nested"]["array"])
     assert found["scalar"] == np.float32(0.1)
+    assert found[2] == state[2]
+    scalars = [found["scalar"], *found[2], *(key for key in found if key == 2)]
+    assert [*map(type, scalars)] == [np.float32, np.float64, np.bool_, float, float, int, np.int64]
     jax.tree.map(np.testing.assert_array_equal, found["nested"], state["nested"])
 
 
