@@ -7,7 +7,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from jaxdeep import _checks
 
@@ -49,7 +49,16 @@ class LogFile:
         self._held = self._read()
 
     def __call__(self, values: Mapping[str, float], step: int) -> None:
-        """Append the values of a step."""
+        """Append the values of a step.
+
+        Raises:
+          ValueError: a value called "step".
+        """
+        if "step" in values:
+            raise ValueError(
+                "values must not have the name 'step', which the number of the step has in "
+                f"{str(self.path)!r}; give it another"
+            )
         row = {name: float(value) for name, value in values.items() if not math.isnan(value)}
         rises, held = step > self.last_step(), self._held
         if rises and held.size and self._form.takes(held.names, row):
@@ -71,11 +80,14 @@ class LogFile:
         data = self.path.read_bytes() if self.path.exists() else b""
         whole = data[: data.rfind(b"\n") + 1]
         try:
+            if data and not whole:  # a file appears with its first line, so that it is none of ours
+                raise ValueError("it has no whole line")
             return self._form.held(whole)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except ValueError as error:
+            reason = "it is no text in UTF-8" if isinstance(error, UnicodeError) else error
             raise ValueError(
                 f"path must be a new file or one that was written as this one will be, and "
-                f"{str(self.path)!r} was not ({error}); give another"
+                f"{str(self.path)!r} was not ({reason}); give another"
             ) from None
 
     def _append(self, step: int, row: Row) -> None:
@@ -106,13 +118,18 @@ class _Csv:
     """A header with the names, then a line for each step; a value that is not there is left blank."""
 
     def held(self, data: bytes) -> Held:
-        lines = csv.reader(io.StringIO(data.decode(), newline=""))
-        first, *names = next(lines, ["step"])
-        if first != "step":
-            raise ValueError(f"its first column is {first!r}, and not 'step'")
-        rows = {}
-        for step, *cells in lines:
-            rows[int(step)] = {name: float(cell) for name, cell in zip(names, cells) if cell}
+        header, *lines = _cells(data.decode()) or [["step"]]
+        if header[:1] != ["step"]:
+            raise ValueError(f"its first column is {''.join(header[:1])!r}, and not 'step'")
+        if twice := [name for place, name in enumerate(header) if name in header[:place]]:
+            raise ValueError(f"two of its columns are called {twice[0]!r}")
+        rows, names = {}, header[1:]
+        for number, line in enumerate(lines, 2):
+            try:
+                step, *cells = line
+                rows[int(step)] = {name: float(cell) for name, cell in zip(names, cells) if cell}
+            except ValueError:
+                raise ValueError(f"its line {number} has no whole number and then numbers") from None
         return Held(rows, tuple(names), len(data))
 
     def takes(self, names: Iterable[str], row: Row) -> bool:
@@ -133,9 +150,11 @@ class _JsonLines:
 
     def held(self, data: bytes) -> Held:
         rows, names = {}, dict[str, None]()
-        for line in data.decode().splitlines():
-            row = json.loads(line)
-            rows[int(row.pop("step"))] = {name: float(value) for name, value in row.items()}
+        for number, line in enumerate(data.decode().splitlines(), 1):
+            row = _numbers_by_name(line)
+            if row is None or type(step := row.pop("step", None)) is not int:
+                raise ValueError(f"its line {number} is no object of numbers with a whole one as 'step'")
+            rows[step] = {name: float(value) for name, value in row.items()}
             names |= dict.fromkeys(row)
         return Held(rows, tuple(names), len(data))
 
@@ -158,7 +177,7 @@ def to_csv(path: str | os.PathLike[str]) -> LogFile:
       path: the file; its folder is made if missing.
 
     Returns:
-      A function ``(values, step=…)``, with a method ``last_step()``.
+      A function ``(values, step=…)``, with a method ``last_step()``. It refuses a value called "step".
 
     Raises:
       TypeError: a `path` that is none. ValueError: a file there that was not written like that. OSError:
@@ -189,7 +208,7 @@ def to_json_lines(path: str | os.PathLike[str]) -> LogFile:
       path: the file; its folder is made if missing.
 
     Returns:
-      A function ``(values, step=…)``, with a method ``last_step()``.
+      A function ``(values, step=…)``, with a method ``last_step()``. It refuses a value called "step".
 
     Raises:
       TypeError: a `path` that is none. ValueError: a file there that was not written like that. OSError:
@@ -205,6 +224,23 @@ def to_json_lines(path: str | os.PathLike[str]) -> LogFile:
     {"step": 1, "loss": 0.5}
     """
     return LogFile(_file("path", path), _JsonLines())
+
+
+def _cells(text: str) -> list[list[str]]:
+    try:
+        return [*csv.reader(io.StringIO(text, newline=""))]
+    except csv.Error:
+        raise ValueError("it is no CSV") from None
+
+
+def _numbers_by_name(line: str) -> dict[str, Any] | None:
+    """The object of a line; None if that is something else."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    is_one = isinstance(row, dict) and all(type(value) in (int, float) for value in row.values())
+    return row if is_one else None
 
 
 def _json_line(step: int, row: Row) -> str:

@@ -123,13 +123,13 @@ def supervised(
 
     Raises:
       TypeError: a loss, metric or penalty that is not a function.
-      ValueError: a metric called "loss", which is the name of the loss itself; a negative weight of a
-        class; a loss or a metric of logits for a model that puts out probabilities, or the reverse; a
-        metric that depends on it where nothing says which; a softmax over a single output. When called:
-        a weight for a class that there is not, or an array without one for each; beside
-        `class_weight`, labels below 0 and fractions that are no share of two classes; weights of
-        examples that are NumPy arrays and negative or not finite (those on a device are not looked at,
-        since each step would wait for it).
+      ValueError: a metric called "loss", which is the name of the loss itself, or "step", that of the
+        number of an epoch in a log; a negative weight of a class; a loss or a metric of logits for a
+        model that puts out probabilities, or the reverse; a metric that depends on it where nothing says
+        which; a softmax over a single output. When called: a weight for a class that there is not, or an
+        array without one for each; beside `class_weight`, labels below 0 and fractions that are no share
+        of two classes; weights of examples that are NumPy arrays and negative or not finite (those on a
+        device are not looked at, since each step would wait for it).
 
     >>> import jax, jaxdeep as jd
     >>> model = jd.nn.dense(2)

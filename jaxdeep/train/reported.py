@@ -163,16 +163,19 @@ def _check(metrics: Mapping[str, Any], within: str) -> None:
             )
         if not isinstance(metric, Metric):
             _checks.check_takes(f"{within}[{name!r}]", metric, "outputs", "y")
-    check_metric_names(metrics)
+    check_metric_names(metrics, TAKEN if within == "metrics" else ("loss",))
 
 
-def check_metric_names(metrics: Mapping[str, object]) -> None:
-    """Refuse names that are not strings, or that mean something else in a history."""
+TAKEN = ("loss", "step")
+
+
+def check_metric_names(metrics: Mapping[str, object], taken: Sequence[str] = TAKEN) -> None:
+    """Refuse names that are not strings, or that mean something else in a history or a log."""
     for name in metrics:
         if not isinstance(name, str):
             raise TypeError(f"the names of metrics must be strings, got {name!r}")
-        if name == "loss" or name.startswith("val_"):
+        if name in taken or name.startswith("val_"):
             raise ValueError(
-                f"metrics may not be called {name!r}: 'loss' is the loss and 'val_…' are the values "
-                "on the validation data"
+                f"metrics may not be called {name!r}: 'loss' is the loss, 'step' the number of an epoch "
+                "in a log, and 'val_…' are the values on the validation data"
             )

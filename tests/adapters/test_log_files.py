@@ -102,14 +102,56 @@ def rows_of_old(path, number):
     return [step for step, _ in rows(copy)]
 
 
+FOREIGN = {
+    b"epoch,loss\n1,0.5\n": "its first column is 'epoch'|its line 1 is no object",
+    b"step,loss\na,b\n": "its line 2 has no whole number|its line 1 is no object",
+    b"step,loss\n1,0.5,\n\n": "its line 3 has no whole number|its line 1 is no object",
+    b"step,step\n1,0.5\n": "two of its columns are called 'step'|its line 1 is no object",
+    b"[1]\n": r"its first column is '\[1\]'|its line 1 is no object of numbers with a whole one",
+    b'{"loss": 1}\n': "its first column is|its line 1 is no object",
+    b'{"step": 1, "step": 0.5}\n': "its first column is|its line 1 is no object",
+    b'{"step": 1, "loss": [1]}\n': "its first column is|its line 1 is no object",
+    b"\n": "its first column is ''|its line 1 is no object",
+    b"a line of mine": "it has no whole line",
+    b"step,loss": "it has no whole line",
+    b"two lines\nof mine": "its first column is 'two lines'|its line 1 is no object",
+    b"step\n\xff\n": "it is no text in UTF-8",
+    b"step\n" + b"1" * 200_000 + b"\n": "it is no CSV|its line 1 is no object",
+}
+
+
 @both
-def test_a_file_of_something_else_is_refused_and_stays(tmp_path, kind):
+@pytest.mark.parametrize("data", FOREIGN, ids=range(len(FOREIGN)))
+def test_a_file_of_something_else_is_refused_and_stays(tmp_path, kind, data):
     path = tmp_path / f"log.{kind}"
-    for text in ("epoch,loss\n1,0.5\n", "step,loss\na,b\n", "[1]\n", '{"loss": 1}\n'):
-        path.write_text(text)
-        with pytest.raises(ValueError, match="path must be a new file or one that was written as"):
-            MAKE[kind](path)
-        assert path.read_text() == text
+    path.write_bytes(data)
+    written = r"path must be a new file or one that was written as .* was not \("
+    with pytest.raises(ValueError, match=f"{written}({FOREIGN[data]})"):
+        MAKE[kind](path)
+    assert path.read_bytes() == data
+    assert [*tmp_path.iterdir()] == [path]
+
+
+@both
+def test_a_file_that_another_has_written_meanwhile_stays(tmp_path, kind):
+    path = tmp_path / f"log.{kind}"
+    log = MAKE[kind](path)
+    for step in (1, 2):
+        path.write_text("a line of mine")
+        with pytest.raises(ValueError, match="it has no whole line"):
+            log({"loss": 0.5}, step=step)
+        assert path.read_text() == "a line of mine"
+        path.unlink()
+        log({"loss": 0.5}, step=step)
+
+
+@both
+def test_a_value_called_step_is_refused(tmp_path, kind):
+    log = MAKE[kind](tmp_path / f"log.{kind}")
+    log({"loss": 0.5}, step=1)
+    with pytest.raises(ValueError, match="values must not have the name 'step'"):
+        log({"step": 0.5}, step=2)
+    assert rows(log.path) == [(1, {"loss": 0.5})]
 
 
 def test_paths_that_are_none(tmp_path):

@@ -50,6 +50,7 @@ PARAMS, STATE = network().init(KEY, X[:1])
             r"metrics\['main'\] must be a function .* metrics=\{'main': \{'mae': …\}\}; got \[<func",
         ),
         ({"metrics": {"loss": jd.metrics.accuracy}}, "metrics may not be called 'loss'"),
+        ({"metrics": {"step": jd.metrics.accuracy}}, "metrics may not be called 'step'"),
         ({"metrics": {"val_x": jd.metrics.accuracy}}, "metrics may not be called 'val_x'"),
         ({"metrics": [jd.metrics.accuracy]}, "metrics must be a dict of functions by name"),
         ({"model": jd.nn.dense(1), "data": (X, Y[:, None])}, "at least 2 classes"),

@@ -23,7 +23,7 @@ def test_a_loss_blown_up_by_broadcasting_is_refused():
         )
 
 
-@pytest.mark.parametrize("name", ["loss", "val_loss"])
+@pytest.mark.parametrize("name", ["loss", "val_loss", "step"])
 def test_a_metric_cannot_take_the_place_of_the_loss(name):
     def objective(params, state, batch, *, key=None, train=False):
         y, state = jd.nn.dense(3).apply(params, state, batch[0])
