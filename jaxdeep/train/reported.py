@@ -48,7 +48,8 @@ def reported(model: Network, loss: PerExample, metrics: NamedMetrics | None) -> 
 
     Raises:
       TypeError: what is no function and no metric, a name that is none.
-      ValueError: a name that means something else; a metric that takes the outputs for something else.
+      ValueError: a name that means something else, or that two would have; a metric that takes the
+        outputs for something else.
     """
     if isinstance(loss, (Mapping, list, tuple)):
         raise TypeError(
@@ -65,7 +66,18 @@ def reported(model: Network, loss: PerExample, metrics: NamedMetrics | None) -> 
         else:
             groups[_WHOLE][name] = metric
     parts = getattr(inside(loss), "of_outputs", {})
-    by_name = {f"{name}/loss": Reported(one, name, is_loss=True) for name, one in parts.items()}
+    by_name, sources = dict[str, Reported](), dict[str, str]()
+
+    def add(full: str, one: Reported, source: str) -> None:
+        if full in by_name:
+            raise ValueError(
+                f"{sources[full]} and {source} would both be reported as {full!r}: call one of them "
+                "otherwise"
+            )
+        by_name[full], sources[full] = one, source
+
+    for name, part in parts.items():
+        add(f"{name}/loss", Reported(part, name, is_loss=True), f"the loss of output {name!r}")
     for output, group in groups.items():
         within = "metrics" if output is _WHOLE else f"metrics[{output!r}]"
         _check(group, within)
@@ -76,7 +88,7 @@ def reported(model: Network, loss: PerExample, metrics: NamedMetrics | None) -> 
         said = puts_out(one, its_loss) if its_loss is not None else None
         for name, function in told(group, one, said, within=within).items():
             full = name if output is _WHOLE else f"{output}/{name}"
-            by_name[full] = Reported(function, output)
+            add(full, Reported(function, output), f"{within}[{name!r}]")
     return by_name
 
 
@@ -179,3 +191,20 @@ def check_metric_names(metrics: Mapping[str, object], taken: Sequence[str] = TAK
                 f"metrics may not be called {name!r}: 'loss' is the loss, 'step' the number of an epoch "
                 "in a log, and 'val_…' are the values on the validation data"
             )
+
+
+def apart(what: str, known: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a history knows by name beside the values of a step, none of which may hide another.
+
+    >>> apart("a hyperparameter", {"momentum": 0.9}, {"loss": 0.5})
+    {'momentum': 0.9, 'loss': 0.5}
+    >>> apart("a hyperparameter", {"momentum": 0.9}, {"loss": 0.5, "momentum": 1})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: metrics may not be called 'momentum', which is the name of a hyperparameter in the ...
+    """
+    for name in values:
+        if name in known:
+            raise ValueError(
+                f"metrics may not be called {name!r}, which is the name of {what} in the history"
+            )
+    return {**known, **values}

@@ -20,6 +20,7 @@ from jaxdeep.train.missing import missing
 from jaxdeep.train.monitors import Decisions, Due, Limits, choose, limits_of
 from jaxdeep.train.objective import Objective
 from jaxdeep.train.options import RunOptions, filled, takes
+from jaxdeep.train.reported import apart
 from jaxdeep.train.sharding import split
 from jaxdeep.train.state import TrainState
 from jaxdeep.train.step import Measure, Step, measured_step
@@ -195,8 +196,10 @@ def make_program(
         if validate_every > 1:
             evaluated = jax.tree.map(lambda v: jnp.where(due, v, missing(v.dtype)), evaluated)
         skipped = {"skipped": totals.skipped} if skip else {}
-        evaluated = {f"val_{name}": value for name, value in evaluated.items()}
-        return recorded(ts.opt_state) | skipped | values_of(averages(totals)) | evaluated
+        values = apart("the number of skipped steps", skipped, values_of(averages(totals)))
+        return apart("a hyperparameter of the optimizer", recorded(ts.opt_state), values) | {
+            f"val_{name}": value for name, value in evaluated.items()
+        }
 
     @jax.jit  # traced once, for the shapes and for the loop
     def one_epoch(

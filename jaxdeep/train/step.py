@@ -13,7 +13,7 @@ from jaxdeep.optimizers import gradient_point
 from jaxdeep.train.batches import Metrics, averages, over_batches
 from jaxdeep.train.data import count_examples, count_rows
 from jaxdeep.train.objective import Objective
-from jaxdeep.train.reported import check_metric_names
+from jaxdeep.train.reported import apart, check_metric_names
 from jaxdeep.train.state import TrainState, check_optimizer
 from jaxdeep.train.updating import DEFAULT, check_update_args, updating
 from jaxdeep.tree import Where, check_where, combine, parted
@@ -163,7 +163,8 @@ def measured_step(
         updates, opt_state = update(grads, ts.opt_state, moving, loss, loss_fn)
         if measure is not None:
             inputs = point, moving, held, ts.state, batch, key
-            metrics = metrics | measure(Update(ts.step, *inputs, grads, updates))
+            measured = measure(Update(ts.step, *inputs, grads, updates))
+            metrics = apart("a measurement of the layers", measured, metrics)
         params = combine(optax.apply_updates(moving, updates), held)
         return TrainState(ts.step + 1, params, state, opt_state, ts.key), {"loss": loss, **metrics}
 

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from helpers.training import KEY, X, Y, fit, network
 
@@ -103,6 +104,35 @@ def test_wrong_input_is_refused_before_anything_is_compiled(changes, message, mo
     with pytest.raises((ValueError, TypeError), match=message) as info:
         fit(**changes)
     assert not isinstance(info.value, AssertionError)
+
+
+HISTORY = {
+    "learning_rate": ({}, "a hyperparameter of the optimizer"),
+    "momentum": ({"optimizer": jd.optimizers.sgd(0.1, momentum=0.9)}, "a hyperparameter"),
+    "b1": ({"optimizer": jd.optimizers.adam(0.1, b1=lambda step: 0.9)}, "a hyperparameter"),
+    "1/learning_rate": (
+        {"optimizer": optax.chain(jd.optimizers.sgd(0.1), jd.optimizers.sgd(0.1))},
+        "a hyperparameter",
+    ),
+    "skipped": ({"on_nonfinite": "skip"}, "the number of skipped steps"),
+    "gradient_norm/logits": ({"diagnostics": 1}, "a measurement of the layers"),
+}
+
+
+@pytest.mark.parametrize("name", HISTORY)
+def test_a_metric_does_not_hide_what_else_the_history_has(name):
+    changes, what = HISTORY[name]
+    called = []
+    message = f"metrics may not be called '{name}', which is the name of {what}"
+    with pytest.raises(ValueError, match=message):
+        fit(metrics={name: jd.metrics.accuracy}, callbacks=[called.append], **changes)
+    assert not called
+
+
+def test_a_metric_may_have_the_name_of_a_hyperparameter_that_the_history_has_not():
+    metrics = dict.fromkeys(["b1", "accuracy"], jd.metrics.accuracy)
+    history = fit(model=jd.nn.dense(3), metrics=metrics, validation=None, epochs=1).history
+    assert history["b1"] == history["accuracy"]
 
 
 def test_what_is_trained_is_of_floats():

@@ -1,6 +1,7 @@
 """What an objective may not do."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -199,6 +200,32 @@ def test_metrics_of_outputs_that_do_not_fit_are_refused(metrics, error, message)
     x, y, _ = rows()
     with pytest.raises(error, match=message):
         jd.evaluate(SIDE_BY_SIDE, *SIDE_BY_SIDE.init(KEY, x), (x, y), loss=BOTH, metrics=metrics)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "first", "second"),
+    [
+        ({"main/mae": jd.losses.mae, "main": {"mae": jd.losses.mse}}, "['main/mae']", "['main']['mae']"),
+        ({"main": {"mae": jd.losses.mse}, "main/mae": jd.losses.mae}, "['main/mae']", "['main']['mae']"),
+        ({0: {"mae": jd.losses.mse}, "0": {"mae": jd.losses.mae}}, "[0]['mae']", "['0']['mae']"),
+    ],
+)
+def test_two_metrics_of_one_name_are_refused_by_both_of_theirs(metrics, first, second):
+    message = re.escape(f"metrics{first} and metrics{second} would both be reported as")
+    with pytest.raises(ValueError, match=message):
+        jd.train.supervised(SIDE_BY_SIDE, lambda outputs, y: outputs["main"], metrics=metrics)
+
+
+def test_a_metric_does_not_hide_the_loss_of_an_output():
+    message = (
+        r"the loss of output 'main' and metrics\['main/loss'\] would both be reported as 'main/loss'"
+    )
+    with pytest.raises(ValueError, match=message):
+        jd.train.supervised(SIDE_BY_SIDE, BOTH, metrics={"main/loss": lambda outputs, y: y["main"]})
+    one = jd.train.supervised(jd.nn.dense(1), jd.losses.mse, metrics={"main/loss": jd.losses.mae})
+    x, _, _ = rows()
+    params, state = jd.nn.dense(1).init(KEY, x)
+    assert set(one(params, state, (x, x[:, :1]))[1][1]) == {"main/loss"}
 
 
 def test_a_dict_of_losses_says_how_they_are_weighed():
