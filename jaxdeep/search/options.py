@@ -3,11 +3,12 @@
 import contextlib
 import os
 from collections.abc import Sequence
-from typing import Annotated, TypedDict
+from typing import Annotated, Any, TypedDict, cast
 
 import jax
 
 from jaxdeep import _checks
+from jaxdeep.fitting.logs import KnowsItsEnd, listed
 from jaxdeep.search.runners import executors
 from jaxdeep.search.runners.executors import Executor
 from jaxdeep.train.options import Log, Option, RowOptions, check_logs, documented
@@ -19,14 +20,19 @@ def _logs(name: str, value: object) -> None:
     except TypeError as error:
         with contextlib.suppress(TypeError):
             check_logs(name, value, "step")
-            error = TypeError(f"{error}. {_OF_ONE_RUN}")
+            # in a file that has its steps in order, the rows would take the place of each other
+            is_file = any(isinstance(log, KnowsItsEnd) for log in listed(cast(Any, value)))
+            error = TypeError(f"{error}. {_FILES if is_file else f'{_FILES}, {_FUNCTION}'}")
         raise error from None
 
 
-_OF_ONE_RUN = (
-    "A log of one run is given a file for each row, lambda values, step, row: "
-    "jaxdeep.adapters.to_csv(f'{row.name}.csv')(values, step=step), or is told of all without their "
-    "names, lambda values, step, row: log(values, step=step)"
+_FILES = (
+    "A log of one run is made for each row, lambda values, step, row: "
+    "jaxdeep.adapters.to_csv(f'{row.name}.csv')(values, step=step)"
+)
+_FUNCTION = (
+    "or told the row among the values, lambda values, step, row: "
+    "log({**values, 'row': row.name}, step=step)"
 )
 
 

@@ -2,8 +2,10 @@
 
 import collections
 import concurrent.futures
+import csv
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -169,21 +171,49 @@ def test_a_log_must_take_a_row():
         jd.sweep(build, SPACE, data=DATA, log=lambda values, step: None, **HOW)
 
 
-def test_a_log_of_one_run_is_told_how_it_is_one_of_many(tmp_path):
-    write = jd.adapters.to_csv(tmp_path / "all.csv")
-    with pytest.raises(TypeError, match=r"row=….* lambda values, step, row: jaxdeep.adapters.to_csv\(f"):
-        jd.sweep(build, SPACE, data=DATA, log=[write], **HOW)
+def recipes(log):
+    """What a refusal of this log says to write instead, as functions of the log it is made of."""
     with pytest.raises(TypeError, match=r"log must be a function \(values, step=…, row=…\)") as refused:
-        jd.sweep(build, SPACE, data=DATA, log=lambda: None, **HOW)
-    assert "for each row" not in str(refused.value)
+        jd.sweep(build, SPACE, data=DATA, log=log, **HOW)
+    written = re.findall(r"lambda values, step, row: .*?step=step\)", str(refused.value))
+    return [lambda log, text=text: eval(text, {"jaxdeep": jd, "log": log}) for text in written]
 
-    def a_file_each(values, step, row):
-        jd.adapters.to_csv(tmp_path / f"{row.name}.csv")(values, step=step)
 
-    table = jd.sweep(build, SPACE, data=DATA, epochs=2, log=a_file_each, **HOW)
-    files = sorted(tmp_path.iterdir())
-    assert len(files) == len(table)
-    assert all(len(file.read_text().splitlines()) == 1 + 2 for file in files)
+@pytest.mark.parametrize("make", [jd.adapters.to_csv, jd.adapters.to_json_lines])
+def test_a_log_file_of_one_run_is_told_to_be_one_for_each_row(tmp_path, monkeypatch, make):
+    monkeypatch.chdir(tmp_path)
+    write = make("all.log")
+    (a_file_each,) = recipes([write])
+    assert len(recipes(write)) == 1
+    book = Book()
+    table = jd.sweep(build, SPACE, data=DATA, epochs=2, log=[a_file_each(write), book], **HOW)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{row}.csv" for row in book.rows)
+    assert len(book.rows) == len(table)
+    for name, told in book.rows.items():
+        with open(f"{name}.csv", newline="") as file:
+            found = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        assert found == [{"step": step, **values} for step, values in told]
+
+
+def test_a_function_of_one_run_is_told_how_it_learns_the_row(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = []
+
+    def log(values, step):
+        told.append((values, step))
+
+    a_file_each, with_the_row = recipes(log)
+    book = Book()
+    jd.sweep(build, SPACE, data=DATA, epochs=2, log=[with_the_row(log), a_file_each(log), book], **HOW)
+    expected = [({**values, "row": name}, i) for name, rows in book.rows.items() for i, values in rows]
+    assert sorted(told, key=lambda one: (one[0]["row"], one[1])) == sorted(
+        expected, key=lambda one: (one[0]["row"], one[1])
+    )
+    assert len([*tmp_path.iterdir()]) == len(book.rows)
+
+
+def test_a_function_that_is_no_log_is_told_no_recipe():
+    assert recipes(lambda: None) == []
 
 
 def test_long_points_have_short_names_that_differ():
