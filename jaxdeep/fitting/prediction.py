@@ -19,8 +19,8 @@ from jaxdeep.fitting.evaluation import variables_of
 from jaxdeep.fitting.loaders import check_batch
 from jaxdeep.fitting.placement import Placement, fetched, mesh_of, usable
 from jaxdeep.fitting.regrouping import of_examples
-from jaxdeep.fitting.rows import at_once, check_rows, labels_in, outputs_in, rows_in
-from jaxdeep.fitting.sources import ArraySource, LoaderSource, source_of
+from jaxdeep.fitting.rows import at_once, check_batches, check_rows, labels_in, outputs_in, rows_in
+from jaxdeep.fitting.sources import ArraySource, LoaderSource, Source, source_of
 from jaxdeep.train.data import count_rows, explain_narrow, with_rows
 from jaxdeep.train.options import FitOptions, filled
 from jaxdeep.train.state import Network, PerExample, check_model
@@ -96,7 +96,8 @@ def predict(
         it holds logits, that is said to be probabilities and is none, or that has no classes; the
         probabilities of scores that a margin separates, as a hinge `loss` says; a row whose outputs are
         NaN, which has no class.
-      TypeError: inputs that are no arrays of numbers; traced values.
+      TypeError: inputs that are no arrays of numbers; pairs, such as of inputs and labels, of which the
+        model takes one part alone; traced values.
 
     Source: Keras' `Model.predict`; scikit-learn's ``predict`` and ``predict_proba``.
 
@@ -160,17 +161,26 @@ def predict(
         else:
             joined = _concatenated(list(computed()))
     except (TypeError, ValueError) as error:
-        explain_narrow("x", source.like, error)
-        if isinstance(source, LoaderSource):
-            error.add_note(
-                f"(x gives batches, each of which is inputs of several rows, the first of "
-                f"{source.batch_size}; leave labels out of it, and put single rows together)"
-            )
-        elif isinstance(source, ArraySource):
-            check_rows(model, variables, source.like)
+        _explain(error, source, model, variables, batch)
         raise
     known_as(key, key_of("predict", model, output, known))  # tracing may change what a key is made of
     return labels_in(model, joined) if output == "class" else outputs_in(model, joined, output)
+
+
+def _explain(
+    error: Exception, source: Source, model: Network, variables: tuple[PyTree, PyTree], batch: Any
+) -> None:
+    """Raise or note what is wrong with inputs that the model does not take, as far as it is known."""
+    explain_narrow("x", source.like, error)
+    if isinstance(source, ArraySource):
+        check_rows(model, variables, source.like)
+        return
+    if batch is None:
+        check_batches(model, variables, source.like)
+    error.add_note(
+        f"(x gives batches, each of which is inputs of several rows, the first of "
+        f"{source.batch_size}; leave labels out of it, and put single rows together)"
+    )
 
 
 def _program(model: Network, output: Any, known: Known) -> Callable[..., PyTree]:

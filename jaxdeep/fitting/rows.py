@@ -1,7 +1,7 @@
 """How rows enter a model: as its inputs, or as raw rows that one of its layers knows how to encode."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -152,7 +152,7 @@ def at_once(batch_size: int, source: Source) -> int:
 
 
 def check_rows(model: Network, variables: tuple[PyTree, PyTree], x: PyTree) -> None:
-    """Refuse inputs that are a single row of the model, without an axis of rows in front.
+    """Refuse inputs that are a single row of the model, or a pair of which it takes one part alone.
 
     Parameters, state and inputs may be shapes.
 
@@ -165,18 +165,10 @@ def check_rows(model: Network, variables: tuple[PyTree, PyTree], x: PyTree) -> N
     """
     like = shapes(x)
     row = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), like)
-
-    def outputs(x: PyTree) -> list[tuple[int, ...]] | None:
-        try:
-            y = jax.eval_shape(lambda variables, x: model.apply(*variables, x)[0], variables, x)
-        except Exception:  # whatever a layer raises for an input that it is not made for
-            return None
-        return [leaf.shape for leaf in jax.tree.leaves(y)]
-
-    of_all = outputs(like)
+    of_all = _outputs(model, variables, like)
     if of_all is not None and all(shape[:1] == (count_rows(like),) for shape in of_all):
         return
-    of_one = outputs(row)
+    of_one = _outputs(model, variables, row)
     if (
         of_one
         and of_all in (None, [shape[1:] for shape in of_one])
@@ -187,3 +179,56 @@ def check_rows(model: Network, variables: tuple[PyTree, PyTree], x: PyTree) -> N
             f"x must have an axis of rows in front, got shape {shown}, which is that of a single row of "
             "the model: give x[None]"
         )
+    if (part := _part_alone(model, variables, like)) is not None:
+        raise TypeError(
+            f"x is a {part.kind} of {part.parts}, and the model takes part {part.key!r} alone: give "
+            f"x[{part.key!r}]"
+        )
+
+
+def check_batches(model: Network, variables: tuple[PyTree, PyTree], batch: PyTree) -> None:
+    """Refuse a loader of pairs or dicts, such as of inputs and labels, of which the model takes a part.
+
+    >>> import jax.numpy as jnp, jaxdeep as jd
+    >>> model = jd.nn.dense(1)
+    >>> variables = model.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> check_batches(model, variables, (jnp.ones((8, 4)), jnp.ones(8)))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    TypeError: x gives batches (x, y) that are tuples of 2, ... say batch=lambda b: b[0]
+    """
+    if (part := _part_alone(model, variables, shapes(batch))) is not None:
+        pairs = " (x, y)" if part.key == 0 else ""
+        raise TypeError(
+            f"x gives batches{pairs} that are {part.kind}s of {part.parts}, and the model takes part "
+            f"{part.key!r} alone: say batch=lambda b: b[{part.key!r}]"
+        )
+
+
+class _Part(NamedTuple):
+    """A part of inputs: its key, of which kind these are, and how many parts they have."""
+
+    key: int | str
+    kind: str
+    parts: int
+
+
+def _part_alone(model: Network, variables: tuple[PyTree, PyTree], like: PyTree) -> _Part | None:
+    """The first part of inputs that the model takes alone, where it does not take all; None if none."""
+    if not isinstance(like, (tuple, list, Mapping)) or _outputs(model, variables, like) is not None:
+        return None
+    for key in like if isinstance(like, Mapping) else range(len(like)):
+        of_part = _outputs(model, variables, like[key])
+        if of_part and {shape[:1] for shape in of_part} == {(count_rows(like[key]),)}:
+            return _Part(key, type(like).__name__, len(like))
+    return None
+
+
+def _outputs(
+    model: Network, variables: tuple[PyTree, PyTree], like: PyTree
+) -> list[tuple[int, ...]] | None:
+    """The shapes of what the model puts out for inputs like these; None if it does not take them."""
+    try:
+        y = jax.eval_shape(lambda variables, x: model.apply(*variables, x)[0], variables, like)
+    except Exception:  # whatever a layer raises for an input that it is not made for
+        return None
+    return [leaf.shape for leaf in jax.tree.leaves(y)]

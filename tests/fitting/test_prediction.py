@@ -433,6 +433,46 @@ def test_the_result_of_phases():
     )
 
 
+LABELS = np.zeros((len(ROWS), 1), np.float32)
+ALONE = "part 0 alone: say batch=lambda b: b[0]"
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (
+            lambda: iter([(ROWS, LABELS)]),
+            f"x gives batches (x, y) that are tuples of 2, and the model takes {ALONE}",
+        ),
+        (lambda: iter([(ROWS, ROWS)]), ALONE),
+        (
+            lambda: lambda epoch: [[ROWS, LABELS, LABELS]],
+            f"(x, y) that are lists of 3, and the model takes {ALONE}",
+        ),
+        (
+            lambda: iter([{"label": LABELS, "pixels": ROWS}]),
+            "x gives batches that are dicts of 2, and the model takes part 'pixels' alone: say "
+            "batch=lambda b: b['pixels']",
+        ),
+        (lambda: (ROWS, LABELS), "x is a tuple of 2, and the model takes part 0 alone: give x[0]"),
+        (
+            lambda: {"label": LABELS, "pixels": ROWS},
+            "x is a dict of 2, and the model takes part 'pixels' alone: give x['pixels']",
+        ),
+    ],
+)
+def test_pairs_are_told_what_the_model_takes_of_them(x, words):
+    with pytest.raises(TypeError, match=re.escape(words)):
+        predict(x=x())
+
+
+def test_pairs_that_are_taken_apart_as_they_are_told():
+    pairs = [(ROWS, LABELS)]
+    np.testing.assert_array_equal(predict(x=iter(pairs), batch=lambda b: b[0]), predict(x=ROWS))
+    with pytest.raises(TypeError, match="x must be an array, got a tuple"):
+        predict(x=iter([(LABELS, LABELS)]))  # of which it takes none
+
+
 def test_refusals():
     for changes, message in (
         ({"output": "classes"}, "output must be None, 'probability' or 'class', got 'classes'"),
@@ -442,7 +482,6 @@ def test_refusals():
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"x": "text"}, "x must be"),
         ({"x": iter(())}, "x holds no batches"),
-        ({"x": iter([(ROWS, ROWS)])}, "x must be an array, got a tuple"),
         ({"x": X[:, :2]}, "hidden"),
         ({"x": {1, 2}}, "x must be arrays, or give batches of them in an order, got a set"),
         ({"x": b"abc"}, "x must be arrays, or give batches of them in an order, got a bytes"),
