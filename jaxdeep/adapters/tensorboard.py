@@ -54,8 +54,8 @@ def to_tensorboard(
 
     Raises:
       ImportError: tensorboardX is not installed (``pip install 'jaxdeep[tensorboard]'``).
-      TypeError: a `logdir` that is not a path, `gradients` that are no function. OSError: the folder
-        cannot be made.
+      TypeError: a `logdir` that is not a path, `gradients` that are no function, or return something
+        else when they are called. OSError: the folder cannot be made.
 
     Source: Keras' `TensorBoard` callback; TensorFlow's event files, written by tensorboardX.
 
@@ -100,7 +100,9 @@ def to_tensorboard(
             return
         chosen = _chosen(now.train_state, histograms)
         if gradients is not None:
-            chosen += _distributions(gradients(now.train_state), "gradients/")
+            of_batch = gradients(now.train_state)
+            _check_gradients(of_batch, now.train_state.params)
+            chosen += _distributions(of_batch, "gradients/")
         if jax.process_index():
             return
         if not files or now.epoch <= written:  # the callback has been given to another run
@@ -145,6 +147,23 @@ def _chosen(ts: TrainState, histograms: bool | Where) -> list[Distribution]:
     else:
         wanted = dict(zip(leaf_paths(ts.params), jax.tree.leaves(mask(ts.params, histograms))))
     return [(path, values) for path, values in both if wanted.get(path, False)]
+
+
+def _check_gradients(found: PyTree, params: PyTree) -> None:
+    """Refuse what is not like the parameters, of which some may be left out."""
+    known = dict(zip(leaf_paths(params), map(jnp.shape, jax.tree.leaves(params))))
+    leaves = dict(zip(leaf_paths(found), jax.tree.leaves(found)))
+    wrong = [repr(found)] if known and not leaves else []
+    for path, leaf in leaves.items():
+        shape = getattr(leaf, "shape", None)
+        if shape is None or known.get(path) != shape:
+            shown = repr(leaf) if shape is None else f"an array of shape {shape}"
+            wrong.append(f"{shown} at {path!r}" if path else shown)
+    if wrong:
+        raise TypeError(
+            "gradients must return an array like each parameter, in the structure of "
+            f"train_state.params, got {wrong[0]}"
+        )
 
 
 def _are_globs(where: object) -> bool:

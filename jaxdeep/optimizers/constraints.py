@@ -38,8 +38,8 @@ def max_norm(
       eps: ε ≥ 0; a number or a scalar array.
 
     Raises:
-      ValueError: r ≤ 0; at the update, parameters not passed, an `axis` that a leaf lacks, or a
-        `where` that matches no leaf.
+      ValueError: r ≤ 0; at the update, parameters not passed, an `axis` that a leaf lacks or
+        that is named twice, or a `where` that matches no leaf.
 
     Source: Srivastava et al., "Dropout" (JMLR 2014), section 5.1.
 
@@ -69,8 +69,8 @@ def unit_norm(
       eps: ε ≥ 0; a number or a scalar array.
 
     Raises:
-      ValueError: a negative ε; at the update, parameters not passed, an `axis` that a leaf lacks, or a
-        `where` that matches no leaf.
+      ValueError: a negative ε; at the update, parameters not passed, an `axis` that a leaf lacks or
+        that is named twice, or a `where` that matches no leaf.
 
     Source: Keras' `UnitNorm`; the sphere of Salimans & Kingma (arXiv:1602.07868) without its scale.
 
@@ -109,7 +109,7 @@ def min_max_norm(
 
     Raises:
       ValueError: a number outside its interval, a > b; at the update, parameters not passed, an `axis`
-        that a leaf lacks, or a `where` that matches no leaf.
+        that a leaf lacks or that is named twice, or a `where` that matches no leaf.
 
     Source: Keras' `MinMaxNorm`.
 
@@ -180,6 +180,10 @@ def _norms(
         for a in axes or ():
             if not -w.ndim <= a < w.ndim:
                 raise ValueError(f"{name}: axis={norm_axes} is not one of a leaf of shape {w.shape}")
+        if len({a % w.ndim for a in axes or ()}) < len(axes or ()):
+            raise ValueError(
+                f"{name}: axis={norm_axes} names an axis of a leaf of shape {w.shape} twice"
+            )
         size = root(jnp.sum(w * w, axis=axes, keepdims=True))
         target, divisor = wanted(size, s), size + eps
         untouched = (target == size) & (eps == 0)

@@ -242,7 +242,7 @@ def cosine(
     Args:
       init_value: value at the start.
       decay_steps: T.
-      alpha: the last value as a share of the first.
+      alpha: the last value as a share of the first, in [0, 1].
       exponent: of the cosine, > 0.
 
     Raises:
@@ -254,7 +254,8 @@ def cosine(
     >>> [round(float(schedule(t)), 3) for t in (0, 5, 10, 20)]
     [0.1, 0.05, 0.0, 0.0]
     """
-    _checks.check_scalars("(-inf, inf)", init_value=init_value, alpha=alpha)
+    _checks.check_scalar("init_value", init_value, "(-inf, inf)")
+    _checks.check_scalar("alpha", alpha, "[0, 1]")
     decay_steps = _checks.check_count("decay_steps", decay_steps)
     _checks.check_scalar("exponent", exponent, "(0, inf)")
 

@@ -32,7 +32,7 @@ def cosine_restarts(
       first_decay_steps: T, the steps of the first cycle.
       t_mul: r, how much longer each cycle is than the one before: 1, or 1.01 and more.
       m_mul: m ≥ 0, how much lower each cycle begins than the one before.
-      alpha: the lowest value as a share of the first.
+      alpha: the lowest value as a share of the first, in [0, 1].
 
     Raises:
       ValueError: a value out of range.
@@ -45,7 +45,8 @@ def cosine_restarts(
     >>> [round(float(schedule(t)), 3) for t in (0, 5, 9, 10, 20, 29, 30)]
     [0.1, 0.05, 0.002, 0.1, 0.05, 0.001, 0.1]
     """
-    _checks.check_scalars("(-inf, inf)", init_value=init_value, alpha=alpha)
+    _checks.check_scalar("init_value", init_value, "(-inf, inf)")
+    _checks.check_scalar("alpha", alpha, "[0, 1]")
     first = _checks.check_count("first_decay_steps", first_decay_steps)
     _checks.check_number("t_mul", t_mul, "[1, inf)")
     _checks.check_scalar("m_mul", m_mul, "[0, inf)")

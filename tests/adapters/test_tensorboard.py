@@ -151,6 +151,27 @@ def test_entries_of_several_values_and_parameters_that_are_not_finite(tmp_path):
     assert (histogram.tag, histogram.histo.num, histogram.histo.sum) == ("w", 2, 4)
 
 
+@pytest.mark.parametrize(
+    ("gradients", "got"),
+    [
+        (lambda ts: 3, "got 3$"),
+        (lambda ts: None, "got None$"),
+        (lambda ts: {"w": "text", "b": ts.params["b"]}, "got 'text' at 'w'"),
+        (lambda ts: (jnp.float32(0.5), ts.params), r"got an array of shape \(\) at '0'"),
+        (lambda ts: {"w": ts.params["b"]}, r"got an array of shape \(1,\) at 'w'"),
+    ],
+)
+def test_what_gradients_return_is_like_the_parameters(tmp_path, gradients, got):
+    ts = jd.train.TrainState(jnp.array(1), {"w": jnp.ones(3), "b": jnp.ones(1)}, {}, (), KEY)
+    now = Epochs(1, {"loss": np.array([0.5])}, ts)
+    message = "gradients must return an array like each parameter, in the structure of .*params, "
+    with pytest.raises(TypeError, match=message + got):
+        to_tensorboard(tmp_path, gradients=gradients)(now)
+    to_tensorboard(tmp_path, gradients=lambda ts: {"w": 2 * ts.params["w"]})(now)
+    tags = {value.tag for e in events(tmp_path / "train") for value in e.summary.value}
+    assert tags == {"loss", "gradients/w"}
+
+
 @pytest.mark.heavy
 def test_wrong_arguments(tmp_path, monkeypatch):
     with pytest.raises(TypeError, match="logdir must be a path, got 3"):

@@ -59,6 +59,15 @@ def test_max_norm_of_an_axis_that_is_not_there():
         apply(o.max_norm(1.0, axis=(0, 1, 2)), jnp.zeros(2), jnp.zeros(2))
 
 
+@pytest.mark.parametrize("make", [o.max_norm, o.unit_norm, o.min_max_norm])
+def test_an_axis_that_is_named_twice_is_refused_by_name(make):
+    message = r"norm: axis=\(1, -1\) names an axis of a leaf of shape \(2, 3\) twice"
+    with pytest.raises(ValueError, match=message):
+        apply(make(axis=(1, -1)), jnp.zeros((2, 3)), jnp.ones((2, 3)))
+    found = [apply(make(axis=a), jnp.zeros((2, 3)), jnp.ones((2, 3))) for a in ((0, 1), (0, -1))]
+    np.testing.assert_array_equal(*found)
+
+
 def test_multipliers_by_depth():
     tx = optax.chain(o.sgd(1.0), o.multiply(0.1, where="kernel"), o.multiply(0.0, where="bias"))
     found = apply(tx, jax.tree.map(jnp.ones_like, PARAMS), PARAMS)
