@@ -16,7 +16,7 @@ from jaxdeep.fitting.holdout import held_out, is_share
 from jaxdeep.fitting.interruption import NOT_BEGUN, Interruption, interruptible
 from jaxdeep.fitting.sources import is_batches
 from jaxdeep.lasting.identity import digest_of
-from jaxdeep.optimizers import hyperparams
+from jaxdeep.optimizers.hyperparameters import recorded
 from jaxdeep.search.builder import PURE, Build, Builder, check_data, check_values
 from jaxdeep.search.driving import STRATEGIES, MakeRunner, Runner, Strategy, drive
 from jaxdeep.search.logs import RowLogs
@@ -327,7 +327,7 @@ def prepared(
     data = device_data.of(first.subset)
     with _telling(first.subset, device_data):
         shapes = check_data(first.setup, *data, sweeping.build.caller, first.key)
-    rates = hyperparams(shapes.train_state.opt_state)  # which are in the history, and may be swept
+    rates = recorded(shapes.train_state.opt_state)  # which the history has, and which may be swept
     metrics = [name for name in scalars(shapes.history) if name not in rates]
     check_free([first.point], (*ENDINGS, *metrics))
     for row in others:

@@ -548,6 +548,18 @@ def test_names_of_the_table_are_refused(name):
         sweep([{"rate": 0.1, name: 0.5}, {"rate": 0.2}], **how)
 
 
+@pytest.mark.parametrize("strategy", ["threads", "vmap"])
+def test_a_metric_is_not_hidden_by_a_hyperparameter_of_the_optimizer(strategy):
+    def adam(hp):
+        return jd.optimizers.adam(0.1, b1=hp["b1"])
+
+    space = {"b1": [0.8, 0.9]}
+    with pytest.raises(ValueError, match="'b1'"):
+        sweep(space, adam, metrics={"b1": jd.losses.mae}, strategy=strategy)
+    rows = sweep(space, adam, epochs=1, strategy=strategy).rows()
+    assert [row["b1"] for row in rows] == space["b1"]
+
+
 def test_a_name_that_is_no_column_here_is_taken():
     point = {"rate": 0.1, "val_loss": 2, "mae": "a"}
     row = sweep([point], validation=None, epochs=1).rows()[0]
