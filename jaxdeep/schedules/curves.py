@@ -242,7 +242,7 @@ def cosine(
     Args:
       init_value: value at the start.
       decay_steps: T.
-      alpha: the last value as a share of the first, in [0, 1].
+      alpha: the last value as a share of the first, at least 0; above 1 the value rises.
       exponent: of the cosine, > 0.
 
     Raises:
@@ -255,7 +255,7 @@ def cosine(
     [0.1, 0.05, 0.0, 0.0]
     """
     _checks.check_scalar("init_value", init_value, "(-inf, inf)")
-    _checks.check_scalar("alpha", alpha, "[0, 1]")
+    _checks.check_scalar("alpha", alpha, "[0, inf)")
     decay_steps = _checks.check_count("decay_steps", decay_steps)
     _checks.check_scalar("exponent", exponent, "(0, inf)")
 
