@@ -59,7 +59,9 @@ def from_largest(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch
     [[-inf, 0.0], [-1.0, 0.0]]
     """
     is_largest = jnp.argmax(logits, axis=-1)[..., None] == jnp.arange(logits.shape[-1])
-    return jnp.where(is_largest, 0, logits - jnp.max(logits, axis=-1, keepdims=True))
+    # no ∞ − ∞, which jax_debug_nans refuses
+    top = jnp.where(is_largest, 0, jnp.max(logits, axis=-1, keepdims=True))
+    return jnp.where(is_largest, 0, logits) - top
 
 
 @from_largest.defjvp

@@ -43,3 +43,13 @@ def test_the_largest_logit_is_certain_if_it_alone_is_infinite():
     chex.assert_trees_all_close(losses, jnp.array(expected), rtol=1e-6)
     wrong = jax.grad(lambda row: softmax_cross_entropy(row, 1))(rows[0])
     assert wrong.tolist() == [1.0, -1.0, 0.0]
+
+
+def test_a_certain_prediction_is_no_mistake():
+    """Neither for jax_debug_nans, as right and as wrong, nor in its slope."""
+    rows = jnp.array([[jnp.inf, 0.0], [0.0, 1.0]])
+    with jax.debug_nans(True):
+        assert softmax_cross_entropy(rows, jnp.array([0, 1]))[0] == 0
+        assert softmax_cross_entropy(rows, jnp.array([1, 1]))[0] == jnp.inf
+        slope = jax.grad(lambda rows: softmax_cross_entropy(rows, jnp.array([0, 1])).sum())(rows)
+    assert slope[0].tolist() == [0.0, 0.0]
