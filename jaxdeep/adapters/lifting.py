@@ -1,6 +1,7 @@
 """Adapted modules as layers of jaxdeep, so that every tool knows what is inside, and back."""
 
 import collections
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -12,10 +13,13 @@ from jaxdeep.adapters import draws, rest
 from jaxdeep.adapters.known import Leaf, Path
 from jaxdeep.adapters.module import Inside, Switches
 from jaxdeep.adapters.parts import Part, common_names, dotted, filled, gathered, in_a_row, permuted
-from jaxdeep.adapters.recognition import TO_FIRST, TO_LAST, recognised
-from jaxdeep.adapters.tracing import Piece, Trace, Var, behind, called, inputs, pieces, run, trace_of
-from jaxdeep.adapters.verification import example_array, verify
+from jaxdeep.adapters.recognition import TO_FIRST, TO_LAST, Recognised, recognised
+from jaxdeep.adapters.sizes import Twin, section, twin
+from jaxdeep.adapters.sizes import others as other_sizes
+from jaxdeep.adapters.tracing import Piece, Trace, Var, behind, called, inputs, pieces, trace_of
+from jaxdeep.adapters.verification import alike_at, example_array, verify
 from jaxdeep.nn import walk
+from jaxdeep.nn.linear import of_size
 from jaxdeep.nn.model import Model, check_models, lifting, taking
 from jaxdeep.tree import example_of, path_name, unboxed
 
@@ -39,6 +43,11 @@ def lift(
     ``make_rng``, stays as it is, with the layer beside it. What is made is compared with the module on
     `x`: its outputs and, near `x`, their gradients, in training its statistics too. Dropouts draw other
     numbers of the same distribution.
+
+    Where the module runs at other sizes of the axes behind the first, a little larger or smaller or
+    twice as large, the layers are compared with it there too, and those are taken that do as it does at
+    all of them. Where none are known, as of a slice ``x[:, :8]``, the lifted model takes examples of the
+    size of `x` alone: it begins with a layer that refuses others.
 
     Args:
       model: from `from_linen`, `from_nnx` or `from_equinox`, or one that has such modules among its
@@ -89,7 +98,10 @@ def lift(
             model, part.model, module.training, module.left, module.trees["state"]
         )
     verify(model.kind, applies, (part.params, part.state), module.trees, new, example_array(x))
-    return part.model, *new
+    lifted = part.model
+    if part.one_size or not alike_at(applies["at inference"], module.trees, new, x, module.sizes):
+        lifted = nn.serial(of_size0=of_size(*module.x.shape[1:]), **lifted.layers)
+    return lifted, *new
 
 
 def lower(
@@ -193,7 +205,9 @@ class _Module(NamedTuple):
       trace, training: its traces at inference and, with a key, in training; None where that fails.
       left: known layers that stay as they are.
       draws: whether some of them do since the module draws random numbers beside them.
-      seen: what was recognised, by its program.
+      seen: what was recognised, by its programs at all sizes.
+      sizes: shapes of other sizes at which the module runs.
+      twins: its traces there, of the same steps.
     """
 
     model: Model
@@ -203,7 +217,9 @@ class _Module(NamedTuple):
     training: Trace | None
     left: frozenset[Path]
     draws: bool
-    seen: dict[str, list[Model] | None]
+    seen: dict[tuple[str, ...], Recognised]
+    sizes: list[jax.ShapeDtypeStruct]
+    twins: Sequence[Twin]
 
 
 def _lifted(
@@ -228,7 +244,8 @@ def _lifted(
     trees = unboxed({"params": leaves_of("params", params), "state": leaves_of("state", state)})
     left: frozenset[Path] = frozenset()
     draws_beside = False
-    seen: dict[str, list[Model] | None] = {}
+    seen: dict[tuple[str, ...], Recognised] = {}
+    sizes = other_sizes(model, trees, shape)
     while True:
         traced = trace_of(model.inside, trees, shape, Switches(), left)
         if traced.y is None:
@@ -240,7 +257,11 @@ def _lifted(
         odd = _unusable(traced, inference)
         if not odd:
             training = draws.training(caller, model, trees, shape, left, inference)
-            module = _Module(model, trees, shape, traced, training, left, draws_beside, seen)
+            at_others = (trace_of(model.inside, trees, size, Switches(), left) for size in sizes)
+            twins = [one for other in at_others if (one := twin(traced, other)) is not None]
+            module = _Module(
+                model, trees, shape, traced, training, left, draws_beside, seen, sizes, twins
+            )
             parts, odd = _chain(module, traced.x, traced.y, (), whole=True)
         if not odd:
             whole = in_a_row("", parts)
@@ -320,11 +341,15 @@ def _layers(module: _Module, flow: list[Piece], i: int, prefix: Path) -> tuple[l
     stop = i
     while stop < len(flow) and flow[stop].call is None and _is_pure(module, flow[stop]):
         stop += 1
+    at_one_size = None
     for j in range(stop, i, -1):
-        layers = _recognised(module, piece.begin, flow[j - 1].end)
+        layers, elsewhere = _recognised(module, piece.begin, flow[j - 1].end)
         if layers is not None:
-            return [Part("", layer) for layer in layers], j
-    return None, i + 1
+            found = [Part("", layer, one_size=not elsewhere) for layer in layers], j
+            if elsewhere:
+                return found
+            at_one_size = at_one_size or found
+    return at_one_size or (None, i + 1)
 
 
 def _stays(module: _Module, flow: list[Piece], i: int, prefix: Path) -> int:
@@ -353,24 +378,25 @@ def _is_pure(module: _Module, piece: Piece) -> bool:
     return inputs(equations) <= known and not any(called(e) is not None for e in equations)
 
 
-def _recognised(module: _Module, begin: Var, end: Var) -> list[Model] | None:
+def _recognised(module: _Module, begin: Var, end: Var) -> Recognised:
     """The layers that are what a pure part computes."""
-    traced = module.trace
-    equations = behind(traced, begin, [end])
-    consts = dict(zip(traced.program.constvars, traced.consts))
-    used = inputs(equations)
-    consts = {v: value for v, value in consts.items() if v in used}
-
-    def function(x: jax.Array) -> jax.Array:
-        (y,) = run(equations, {**consts, begin: x}, [end], traced.program)
-        return y
-
-    shape = jax.ShapeDtypeStruct(begin.aval.shape, begin.aval.dtype)
-    text = str(jax.make_jaxpr(function)(shape))
+    here = section(module.trace, begin, end)
+    there = {
+        other.text: other
+        for twin in module.twins
+        if (other := section(twin.trace, twin.of[begin], twin.of[end])).text != here.text
+    }
     # a text does not tell values of constants or rules of derivatives
-    if consts or "custom_vjp_call" in text or text not in module.seen:
-        module.seen[text] = recognised(jax.jit(function), shape, equations)
-    return module.seen[text]
+    untold = here.has_consts or "custom_vjp_call" in here.text
+    key = (here.text, *there)
+    if untold or key not in module.seen:
+        equations = behind(module.trace, begin, [end])
+        elsewhere = list(there.values())[:_AT_SIZES]
+        module.seen[key] = recognised(jax.jit(here.function), here.x, equations, elsewhere)
+    return module.seen[key]
+
+
+_AT_SIZES = 2  # besides that of the example, of those at which the module runs: an odd and an even one
 
 
 def _known(module: _Module, number: int, prefix: Path) -> list[Part]:

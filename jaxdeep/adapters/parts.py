@@ -21,6 +21,7 @@ class Part(NamedTuple):
       model: the layer.
       params, state: where its arrays come from, by the names in its own.
       left: the parts in it that stay as they are.
+      one_size: whether it is known to do otherwise than the module at other sizes of the input.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Part(NamedTuple):
     params: Mapping[Path, Leaf] = {}
     state: Mapping[Path, Leaf] = {}
     left: Sequence[rest.Rest] = ()
+    one_size: bool = False
 
 
 def dotted(path: Path) -> str:
@@ -75,7 +77,8 @@ def gathered(name: str, parts: Mapping[str, Part], make: Callable[[dict[str, Mod
         for root in ("params", "state")
     )
     model = make({part_name: part.model for part_name, part in parts.items()})
-    return Part(name, model, params, state, [one for part in parts.values() for one in part.left])
+    left = [one for part in parts.values() for one in part.left]
+    return Part(name, model, params, state, left, any(part.one_size for part in parts.values()))
 
 
 def permuted(parts: list[Part]) -> list[Part]:

@@ -3,14 +3,15 @@
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdeep import nn
+from jaxdeep.adapters.sizes import Section
 from jaxdeep.nn.model import Model
 from jaxdeep.nn.traits import unwrapped
 
@@ -37,33 +38,72 @@ def is_pointwise(model: Model) -> bool:
     return model.kind == "dropout" and model.config.get("noise_shape") is None
 
 
-def recognised(function: Function, x: jax.ShapeDtypeStruct, hints: list[Any]) -> list[Model] | None:
-    """Layers that give what the function gives, at an input of values of all sizes; None if none do.
+class Recognised(NamedTuple):
+    """Layers that give what a function gives; none known of one that gives what no layers do.
+
+    Attributes:
+      layers: the layers, or None.
+      elsewhere: whether they do at other sizes, too.
+    """
+
+    layers: list[Model] | None
+    elsewhere: bool = False
+
+
+def recognised(
+    function: Function, x: jax.ShapeDtypeStruct, hints: list[Any], elsewhere: Sequence[Section] = ()
+) -> Recognised:
+    """Layers that give what the function gives, at an input of values of all sizes.
+
+    Those that do at other sizes too go before those that do not.
 
     Args:
       function: of a batch.
       x: shape and dtype of its input.
       hints: its equations, of which the windows of pools and names are read.
+      elsewhere: what the module computes in its place at other sizes.
     """
+    at_one_size = None
+    for layers in _holding(function, x, hints):
+        if all(_holds(layers, other) for other in elsewhere):
+            return Recognised(layers, elsewhere=True)
+        at_one_size = at_one_size or layers
+    return Recognised(at_one_size)
+
+
+def _holds(layers: list[Model], other: Section) -> bool:
+    """Whether layers give what the section gives; of one activation the shape says it."""
+    if len(layers) == 1 and is_pointwise(layers[0]):
+        return other.y.shape == other.x.shape
+    inputs = _everywhere(other.x)
+    with contextlib.suppress(ValueError, TypeError, ZeroDivisionError):
+        wanted = _values(jax.jit(other.function), inputs)
+        return wanted is not None and _same_values(
+            jax.vmap(functools.partial(_through, layers)), wanted, inputs
+        )
+    return False
+
+
+def _holding(function: Function, x: jax.ShapeDtypeStruct, hints: list[Any]) -> Iterator[list[Model]]:
     if not jnp.issubdtype(x.dtype, jnp.floating) or len(x.shape) < 2:
-        return None
+        return
     inputs = _everywhere(x)
     wanted = _values(function, inputs)
     if wanted is None or not jnp.issubdtype(wanted.dtype, jnp.floating):
-        return None
+        return
     if wanted.shape == inputs.shape and wanted.dtype == x.dtype:
         at_grid = wanted.ravel()[: len(_grid())]
         for f in _activations(function, x, hints):
             may_be = _close(_on_grid(f, x.dtype), at_grid, inputs.ravel()[: len(_grid())])
             if may_be and _same_values(f, wanted, inputs) and _same_slopes(function, f, x):
-                return [nn.activation(f)]
+                yield [nn.activation(f)]
+                break
     one = jax.ShapeDtypeStruct(wanted.shape[1:], wanted.dtype)
     for layers in _candidates(x, one, hints):
         layered = functools.partial(_through, layers)
         with contextlib.suppress(ValueError, TypeError, ZeroDivisionError):
             if _same_values(jax.vmap(layered), wanted, inputs) and _same_slopes(function, layered, x):
-                return layers
-    return None
+                yield layers
 
 
 def _through(layers: list[Model], x: jax.Array) -> jax.Array:

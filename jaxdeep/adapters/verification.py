@@ -1,7 +1,7 @@
 """Checks that lifted layers have the outputs, the statistics and the gradients of their module."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -69,6 +69,52 @@ def verify(
         here = None if made is None else {keys: walk.at(made[0], keys) for keys in of_params}
         if made is None or not _all_alike((here, made[1]), (there, slopes[1])):
             raise ValueError(f"lift: the layers of {kind} have other gradients than it {where}")
+
+
+def alike_at(
+    applies: tuple[Apply, Apply],
+    trees: PyTree,
+    new: Pair,
+    x: PyTree,
+    sizes: Sequence[jax.ShapeDtypeStruct],
+) -> bool:
+    """Whether a module and its layers put out the same at other sizes: shapes, and numbers at two.
+
+    Args:
+      applies: the module and its layers.
+      trees: parameters and state of the module, by these names.
+      new: those of the layers.
+      x: the example.
+      sizes: shapes that the module takes, the first of nearly its size, the last far from it.
+    """
+
+    def outputs(x: jax.Array) -> PyTree:
+        of_module, of_layers = applies
+        return of_module(trees["params"], trees["state"], x)[0], of_layers(*new, x)[0]
+
+    try:
+        for size in sizes:
+            wanted, y = jax.eval_shape(outputs, size)
+            if y.shape != wanted.shape:
+                return False
+        for size in [*sizes[:1], *sizes[1:][-1:]]:
+            wanted, y = jax.jit(outputs)(_of_size(x, size))
+            if not _alike(y, wanted):
+                return False
+    except Exception:  # whatever layers raise that are not made for this size
+        return False
+    return True
+
+
+def _of_size(x: PyTree, size: jax.ShapeDtypeStruct) -> jax.Array:
+    """Four examples of another size: random, as large as those of the example, or of its own numbers."""
+    x = example_array(x)
+    shape = (4, *size.shape[1:])
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return jnp.resize(x, shape)
+    spread = jnp.std(x)
+    noise = jax.random.normal(jax.random.key(3), shape, x.dtype)
+    return jnp.mean(x) + jnp.where(spread > 0, spread, 1).astype(x.dtype) * noise
 
 
 def _beside(x: jax.Array) -> jax.Array:

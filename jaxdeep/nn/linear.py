@@ -75,6 +75,43 @@ def reshape(*sizes: int | Sequence[int]) -> Layer:
     return Layer(apply, traits=traits, arguments={"sizes": wanted})
 
 
+@layer
+def of_size(*sizes: int | Sequence[int]) -> Layer:
+    """Every example as it is, if it has this shape: ``(batch, *sizes) -> (batch, *sizes)``.
+
+    `jaxdeep.adapters.lift` puts it in front of layers that do as their module does at one size alone.
+
+    Args:
+      sizes: of the axes after the batch, one by one or as one tuple.
+
+    Raises:
+      ValueError: examples of another shape.
+
+    Source: Keras' `InputSpec`.
+
+    >>> import jax.numpy as jnp
+    >>> of_size(8, 8, 3).apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
+    (2, 8, 8, 3)
+    """
+    wanted = one_by_one(sizes)
+
+    def apply(x: Array) -> Array:
+        if jnp.shape(x)[1:] != wanted:
+            raise ValueError(
+                f"the model takes examples of shape {wanted} alone, got {jnp.shape(x)[1:]}: its layers "
+                f"were made of a module by jaxdeep.adapters.lift with an example of {wanted}, and are "
+                "not known to do as it does at other sizes; lift it again with an example of the size "
+                "that it is used at"
+            )
+        return x
+
+    return Layer(
+        apply,
+        traits=Traits(elementwise=True, axes=same_axes, keeps=True),
+        arguments={"sizes": wanted},
+    )
+
+
 def one_by_one(sizes: Sequence[int | Sequence[int]], low: int = 1) -> Shape:
     """Sizes that were given one by one or as one tuple, checked."""
     unpacked = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes

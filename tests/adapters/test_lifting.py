@@ -308,7 +308,9 @@ def test_what_is_not_known_stays_as_it_is_with_its_paths():
     module, x = Attends(), jax.random.normal(KEY, (4, 7, 3))
     adapted = from_linen(module)
     params, _, model, own, _ = lifted(adapted, x)
-    assert list(model.layers) == ["Dense_0", "MultiHeadDotProductAttention_0", "activation0", "Dense_1"]
+    assert list(model.layers) == [
+        *("of_size0", "Dense_0", "MultiHeadDotProductAttention_0", "activation0", "Dense_1")
+    ]
     query = own["MultiHeadDotProductAttention_0"]["query"]["kernel"]
     assert query is params["MultiHeadDotProductAttention_0"]["query"]["kernel"]
     close(model.apply(own, {}, x[:3])[0], module.apply({"params": params}, x[:3]))
@@ -510,7 +512,8 @@ def test_only_what_computes_the_same_is_recognised():
 
     module = compact(call)
     params, _, model, own, _ = lifted(from_linen(module), IMAGES)
-    assert [kind for kind in kinds(model) if kind in jd.nn.layer.KINDS] == ["flatten", "dense"]
+    known = [kind for kind in kinds(model) if kind in jd.nn.layer.KINDS]
+    assert known == ["of_size", "flatten", "dense"]  # at 7×7 the module runs, too
     close(model.apply(own, {}, IMAGES)[0], module.apply({"params": params}, IMAGES))
 
 
