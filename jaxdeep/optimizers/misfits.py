@@ -1,5 +1,7 @@
 """Masks and labels of optimizers that are not of the parameters that these begin at."""
 
+import contextlib
+import inspect
 import types
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
@@ -24,6 +26,7 @@ def begun(tx: optax.GradientTransformation, params: PyTree) -> Any:
       MisfitError: a mask of optax that is not of booleans; a tree of `optax.masked` or
         `optax.partition` that lacks parameters, has others, or has labels that no transformation has.
         Else what ``tx.init`` raises.
+      TypeError: an argument that cannot be traced, as `telling_static` says.
 
     >>> begun(optax.masked(optax.sgd(0.1), {"kernel": True}), {"bias": 0.0, "kernel": 1.0})
     Traceback (most recent call last):
@@ -34,7 +37,8 @@ def begun(tx: optax.GradientTransformation, params: PyTree) -> Any:
     if wrong is not None:  # optax takes whatever is neither False nor empty for True
         raise MisfitError(f"optimizer: {wrong}")
     try:
-        return tx.init(params)
+        with telling_static(tx.init):
+            return tx.init(params)
     except MisfitError:
         raise
     except Exception as error:
@@ -44,6 +48,49 @@ def begun(tx: optax.GradientTransformation, params: PyTree) -> Any:
         raise MisfitError(f"optimizer: {misfit}") from error
 
 
+@contextlib.contextmanager
+def telling_static(init: Callable[..., Any]) -> Iterator[None]:
+    """Say which arguments `optax.inject_hyperparams` must not make arrays of, if one cannot be traced.
+
+    Args:
+      init: of the transformation that is traced.
+
+    Raises:
+      TypeError: in place of JAX' errors of values that are not known while tracing.
+
+    >>> tx = optax.inject_hyperparams(optax.lbfgs)(0.1)
+    >>> jax.jit(lambda params: begun(tx, params))(1.0)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    TypeError: optimizer: optax.lbfgs needs the value of an argument that optax.inject_hyperparams ...
+    """
+    try:
+        yield
+    except _UNKNOWN as error:
+        for value, variables in _holders(init, ()):
+            factory = variables.get("inner_factory")
+            if factory is not None and _is_of_optax(value) and "numeric_hps" in variables:
+                given = {**variables["numeric_hps"], **variables.get("other_hps", {})}
+                order = inspect.signature(factory).parameters
+                static = tuple(
+                    name
+                    for name in order
+                    if isinstance(given.get(name), int) and name != "learning_rate"
+                )
+                name = ("optax." if _is_of_optax(factory) else "") + factory.__name__
+                raise TypeError(
+                    f"optimizer: {name} needs the value of an argument that optax.inject_hyperparams "
+                    "keeps in the state, where it is not known while tracing; name those that stay as "
+                    f"they are, optax.inject_hyperparams({name}, static_args={static or '…'})"
+                ) from error
+        raise
+
+
+_UNKNOWN = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
 _TREES = {"mask": "the mask of optax.masked is", "param_labels": "the labels of optax.partition are"}
 
 

@@ -16,6 +16,7 @@ from jax.tree_util import PyTreeDef
 
 from jaxdeep._shapes import Array, Float, PyTree
 from jaxdeep.optimizers.evaluation import SlowState, states_of
+from jaxdeep.optimizers.misfits import telling_static
 
 Loss = Callable[[PyTree], Float[Array, ""]]  # of the parameters that are trained
 UpdateParams = Callable[[PyTree, PyTree, PyTree, Float[Array, ""], Loss], tuple[PyTree, PyTree]]
@@ -76,9 +77,10 @@ def updating(optimizer: optax.GradientTransformation, names: Sequence[str]) -> U
             "grad_fn": lambda some, _: jax.grad(value_fn)(some),
         }
         try:
-            updates: tuple[PyTree, PyTree] = optimizer.update(
-                grads, opt_state, params, **{name: known[name] for name in taken}
-            )
+            with telling_static(optimizer.init):
+                updates: tuple[PyTree, PyTree] = optimizer.update(
+                    grads, opt_state, params, **{name: known[name] for name in taken}
+                )
         except (TypeError, ValueError) as error:
             _explain(error, taken)
             raise
