@@ -17,7 +17,7 @@ from jaxdeep.fitting.block import Position
 from jaxdeep.fitting.description import About, differences, in_words_of_today
 from jaxdeep.fitting.directory import held, reason_of
 from jaxdeep.fitting.run_arrays import digest_of, filled_run, named_arrays, with_room
-from jaxdeep.optimizers.hyperparameters import RECORDED, recorded
+from jaxdeep.optimizers.hyperparameters import RECORDED, injected, recorded
 from jaxdeep.train.missing import with_nan, without_nan
 from jaxdeep.train.monitors import resolve
 from jaxdeep.train.options import FitOptions
@@ -124,6 +124,8 @@ class Checkpoints:
                 kept = like._replace(averaged=()) if lacks_averaged else like
                 lacking = _unrecorded(like).difference(about["metrics"])
                 about |= {"metrics": sorted({*about["metrics"], *lacking})}
+                if later := self._later(like):
+                    about |= {"hyperparameters": later | about["hyperparameters"]}
                 self._check_run(about)
                 self._check_beginning(about)
                 self._check_contents(about)
@@ -185,6 +187,11 @@ class Checkpoints:
     def _restored(self, epoch: int, **items: Any) -> Mapping[str, Any]:
         """These items of a checkpoint, read as Orbax' arguments say."""
         return self._manager.restore(epoch, args=self._ocp.args.Composite(**items))
+
+    def _later(self, like: RunState) -> dict[str, Any]:
+        """The hyperparameters that earlier versions did not describe."""
+        names = injected(like.train_state.opt_state)
+        return {name: v for name, v in self.about["hyperparameters"].items() if name in names}
 
     def _check_run(self, about: About) -> None:
         # names of entries that only other versions have are no difference
@@ -326,8 +333,10 @@ def _remove_unfinished(directory: pathlib.Path) -> None:
 
 def _unrecorded(run: RunState) -> set[str]:
     """What earlier versions did not record: some hyperparameters, and the losses of several outputs."""
-    hyper = recorded(run.train_state.opt_state)
-    return {name for name in hyper if name.split("/")[-1] not in RECORDED} | {
+    opt_state = run.train_state.opt_state
+    later = injected(opt_state)
+    hyper = recorded(opt_state)
+    return {name for name in hyper if name in later or name.split("/")[-1] not in RECORDED} | {
         name for name in run.history if name.endswith("/loss")
     }
 

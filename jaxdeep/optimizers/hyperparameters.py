@@ -1,7 +1,7 @@
 """Reading and editing the hyperparameters of an optimizer's state."""
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import jax
@@ -22,6 +22,7 @@ from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.plateau import PlateauState
 from jaxdeep.optimizers.scalars import (
     DECAY,
+    GIVEN,
     NOT_NEGATIVE,
     POSITIVE,
     ROUNDING,
@@ -39,13 +40,15 @@ State: TypeAlias = TransformState | EmaState | PlateauState  # of what has hyper
 
 
 def hyperparams(opt_state: PyTree) -> Arrays:
-    """The hyperparameters in force, by name, of every jaxdeep transformation in a state.
+    """The hyperparameters in force, by name, of every transformation in a state that keeps them there.
+
+    Those of jaxdeep all do, and in others `optax.inject_hyperparams` keeps the numbers and schedules.
 
     Those that a schedule or an array drives have the value that the last update used, and before the
     first update the value that it is going to use. States are found inside `optax.chain`, masks and
     other wrappers. A name that occurs more than once is told apart by the place of its transformation:
-    ``"0/learning_rate"``, ``"1/learning_rate"``. Optax's own transformations keep their hyperparameters
-    in closures, where they cannot be read.
+    ``"0/learning_rate"``, ``"1/learning_rate"``. Without `optax.inject_hyperparams` optax's own
+    transformations keep theirs in closures, where they cannot be read.
 
     Args:
       opt_state: the state of any optax optimizer.
@@ -63,8 +66,7 @@ def hyperparams(opt_state: PyTree) -> Arrays:
     """
     _check_state(opt_state)
     return {
-        name: (driven_values(entry.state.driven) | entry.state.hyperparams)[entry.name]
-        for name, entry in sorted(_named(opt_state).items())
+        name: _values_of(entry.state)[entry.name] for name, entry in sorted(_named(opt_state).items())
     }
 
 
@@ -79,7 +81,7 @@ def recorded(opt_state: PyTree) -> Arrays:
     return {
         name: value
         for name, value in values.items()
-        if named[name].name in RECORDED or named[name].name in named[name].state.driven
+        if named[name].name in RECORDED or _is_scheduled(named[name])
     }
 
 
@@ -99,29 +101,45 @@ def constants(opt_state: PyTree) -> Arrays:
     ours = {
         name: entry.state.hyperparams[entry.name]
         for name, entry in sorted(named.items())
-        if entry.name in entry.state.hyperparams
+        if _is_ours(entry.state) and entry.name in entry.state.hyperparams
     }
-    return ours | {INJECTED + name: value for name, value in sorted(_injected(opt_state, "").items())}
+    return ours | {
+        INJECTED + name: value for name, value in sorted(_injected_numbers(opt_state).items())
+    }
 
 
 INJECTED = "of optax.inject_hyperparams: "
 
 
-def _injected(opt_state: PyTree, place: str) -> Arrays:
+def _injected_numbers(opt_state: PyTree) -> Arrays:
     """The numbers of `optax.inject_hyperparams` at any depth, by path, without what schedules drive."""
-    numbers: Arrays = {}
-    leaves = jax.tree_util.tree_leaves_with_path(opt_state, is_leaf=_is_injecting)
+    return {
+        "/".join(filter(None, (place, name))): value
+        for place, node in _holders(opt_state)
+        if _is_injecting(node)
+        for name, value in node.hyperparams.items()
+        if name not in node.hyperparams_states and isinstance(value, jax.Array)
+    }
+
+
+def _holders(opt_state: PyTree, place: str = "") -> Iterator[tuple[str, Any]]:
+    """The states that hold hyperparameters, with their places; those around others in front of them."""
+    leaves = jax.tree_util.tree_leaves_with_path(opt_state, is_leaf=_holds)
     for path, node in leaves:
+        here = "/".join(filter(None, (place, path_name(path))))
+        if _holds(node):
+            yield here, node
         if _is_injecting(node):
-            here = "/".join(filter(None, (place, path_name(path))))
-            driven = node.hyperparams_states
-            numbers |= {
-                "/".join(filter(None, (here, name))): value
-                for name, value in node.hyperparams.items()
-                if name not in driven and isinstance(value, jax.Array)
-            }
-            numbers |= _injected(node.inner_state, "/".join(filter(None, (here, "inner_state"))))
-    return numbers
+            yield from _holders(node.inner_state, "/".join(filter(None, (here, "inner_state"))))
+
+
+def _holds(node: object) -> bool:
+    return _is_ours(node) or _is_injecting(node)
+
+
+def injected(opt_state: PyTree) -> set[str]:
+    """The names in `hyperparams` of those of `optax.inject_hyperparams`."""
+    return {name for name, entry in _named(opt_state).items() if _is_injecting(entry.state)}
 
 
 def _is_injecting(node: object) -> TypeGuard[Any]:
@@ -216,7 +234,8 @@ def set_hyperparams(opt_state: PyTree, **values: ArrayLike) -> PyTree:
 
     Raises:
       ValueError: an unknown or ambiguous name, a value out of range or of another shape, or a
-        hyperparameter that a schedule or an array drives.
+        hyperparameter that a schedule or an array drives. What `optax.inject_hyperparams` keeps may be
+        any number.
       TypeError: a value that is not a number.
 
     >>> import jaxdeep as jd
@@ -238,12 +257,12 @@ def set_hyperparams(opt_state: PyTree, **values: ArrayLike) -> PyTree:
                 f"{', '.join(sorted(known)) or 'none in opt_state'}"
             )
         entry = known[name]
-        if entry.name not in entry.state.hyperparams:
+        if _is_driven(entry):
             raise ValueError(
                 f"{name} is driven by a schedule or an array and would be overwritten; make the "
                 "optimizer with a number to set it"
             )
-        old = entry.state.hyperparams[entry.name]
+        old = _values_of(entry.state)[entry.name]
         if np.ndim(value) and np.shape(value) != old.shape:
             raise ValueError(
                 f"{name} must be a scalar or have shape {old.shape}, got shape {np.shape(value)}"
@@ -256,20 +275,34 @@ def set_hyperparams(opt_state: PyTree, **values: ArrayLike) -> PyTree:
                 raise ValueError(f"{name} must be finite in {old.dtype}, got {scalar!r}")
         edits[entry.place][entry.name] = value
 
-    def edit(path: KeyPath, node: PyTree) -> PyTree:
-        if not _is_ours(node):
-            return node
-        for name, value in edits.get(path_name(path), {}).items():
-            old = node.hyperparams[name]
-            new = jnp.broadcast_to(jnp.asarray(value, old.dtype), old.shape)
-            node = node._replace(hyperparams=node.hyperparams | {name: new})
-            if name + ROUNDING in node.rounding:
-                missing = 0.0 if isinstance(value, jax.Array) else lost(value, old.dtype)
-                rounding = jnp.broadcast_to(jnp.asarray(missing, old.dtype), old.shape)
-                node = node._replace(rounding=node.rounding | {name + ROUNDING: rounding})
-        return node
+    def edit(tree: PyTree, place: str = "") -> PyTree:
+        def at(path: KeyPath, node: PyTree) -> PyTree:
+            here = "/".join(filter(None, (place, path_name(path))))
+            if _is_injecting(node):
+                old = _values_of(node)
+                new = {name: _like(old[name], value) for name, value in edits[here].items()}
+                inner = edit(node.inner_state, "/".join(filter(None, (here, "inner_state"))))
+                return node._replace(hyperparams=node.hyperparams | new, inner_state=inner)
+            return _edited(node, edits[here]) if _is_ours(node) else node
 
-    return jax.tree_util.tree_map_with_path(edit, opt_state, is_leaf=_is_ours)
+        return jax.tree_util.tree_map_with_path(at, tree, is_leaf=_holds)
+
+    return edit(opt_state)
+
+
+def _edited(node: State, values: Mapping[str, ArrayLike]) -> State:
+    """A state of jaxdeep with other values of some of its hyperparameters."""
+    for name, value in values.items():
+        old = node.hyperparams[name]
+        node = node._replace(hyperparams=node.hyperparams | {name: _like(old, value)})
+        if name + ROUNDING in node.rounding:
+            missing = 0.0 if isinstance(value, jax.Array) else lost(value, old.dtype)
+            node = node._replace(rounding=node.rounding | {name + ROUNDING: _like(old, missing)})
+    return node
+
+
+def _like(old: jax.Array, value: ArrayLike) -> jax.Array:
+    return jnp.broadcast_to(jnp.asarray(value, old.dtype), old.shape)
 
 
 def _check_state(opt_state: PyTree) -> None:
@@ -283,7 +316,9 @@ def _is_ours(node: object) -> TypeGuard[State]:
     return isinstance(node, State)
 
 
-def _interval(node: State, name: str) -> str:
+def _interval(node: Any, name: str) -> str:
+    if _is_injecting(node):
+        return "(-inf, inf)"
     if isinstance(node, PlateauState):
         return plateau.INTERVALS[name]
     if name + ROUNDING in node.rounding:
@@ -299,16 +334,39 @@ class _Entry(NamedTuple):
 
     place: str
     name: str
-    state: State
+    state: Any
+
+
+def _values_of(node: Any) -> Arrays:
+    """The hyperparameters that a state holds, by their names in it."""
+    if not _is_injecting(node):
+        return driven_values(node.driven) | node.hyperparams
+    # those that a transformation of jaxdeep inside is driven by are in its state, too
+    inside = [inner.driven for _, inner in _holders(node.inner_state) if _is_ours(inner)]
+    return {
+        name: value if hasattr(value, "dtype") else jnp.asarray(value)  # a number that was set there
+        for name, value in node.hyperparams.items()
+        if getattr(value, "ndim", 0) == node.count.ndim
+        and not any(name + GIVEN in one for one in inside)
+    }
+
+
+def _is_driven(entry: _Entry) -> bool:
+    """Whether a schedule or an array drives the hyperparameter."""
+    if _is_injecting(entry.state):
+        return entry.name in entry.state.hyperparams_states
+    return entry.name not in entry.state.hyperparams
+
+
+def _is_scheduled(entry: _Entry) -> bool:
+    node = entry.state
+    return entry.name in (node.hyperparams_states if _is_injecting(node) else node.driven)
 
 
 def _named(opt_state: PyTree) -> dict[str, _Entry]:
     """Every hyperparameter by the name that `hyperparams` gives it."""
     entries = [
-        _Entry(path_name(path), name, node)
-        for path, node in jax.tree_util.tree_leaves_with_path(opt_state, is_leaf=_is_ours)
-        if _is_ours(node)
-        for name in dict.fromkeys([*driven_values(node.driven), *node.hyperparams])
+        _Entry(place, name, node) for place, node in _holders(opt_state) for name in _values_of(node)
     ]
     times = collections.Counter(entry.name for entry in entries)
     return {
