@@ -348,6 +348,9 @@ def _match(where: str | Sequence[str], paths: list[str], name: str) -> list[bool
         if not any(_matches(path, glob) for path in paths):
             close = difflib.get_close_matches(glob, paths, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
+            other = glob.replace("kernel", "weight")
+            if other != glob and any(_matches(path, other) for path in paths):
+                hint = f"Equinox calls kernels 'weight', and scales of norms too: {other!r}; "
             within = "" if where == glob else f" (in {name}={where!r})"
             raise ValueError(f"{name}={glob!r}{within} matches no leaf; {hint}{_choices(paths)}")
     return [any(_matches(path, glob) for glob in globs) for path in paths]

@@ -71,6 +71,18 @@ def test_recipes_for_the_loaders_of_other_libraries_run_and_go_on(block, library
     assert len(names["result"].history["loss"]) == 3
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize("page", ["models.md", "optax.md"])
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run((ROOT / "docs" / page).read_text(), page)
+    if page == "optax.md":
+        updates, _ = names["tx"].update({"a": 2.0}, names["tx"].init({"a": 1.0}))
+        assert updates == {"a": -0.2}
+    else:
+        assert names["variables"]["params"].keys() == {"layers_0", "layers_2"}
+
+
 PRODUCTION = (ROOT / "docs" / "production.md").read_text()
 RUNTIMES = re.findall(r"```py\n(import (\w+).*?)```", PRODUCTION, re.DOTALL)
 

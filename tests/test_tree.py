@@ -86,6 +86,16 @@ def test_what_selects_nothing_is_refused(where, message):
         jd.tree.mask(PARAMS, where)
 
 
+def test_kernels_of_another_name_are_told():
+    weights = {"layers": {"0": {"weight": jnp.ones((2, 2)), "bias": jnp.ones(2)}}}
+    with pytest.raises(
+        ValueError, match=r"'\*/kernel' matches no leaf; .*: '\*/weight'; the leaves are"
+    ):
+        jd.compress.prune(weights, 0.5)
+    with pytest.raises(ValueError, match="'head/kernel' matches no leaf; the leaves are"):
+        jd.compress.prune(weights, 0.5, where="head/kernel")
+
+
 @pytest.mark.parametrize("where", [None, 3, [], [1, 2], {"hidden1": "yes"}])
 def test_other_kinds_are_refused(where):
     with pytest.raises(TypeError, match="where must be a glob"):

@@ -260,7 +260,7 @@ TOOLS: dict[str, Callable[[Case], None]] = {
     "`fit(trainable=…)`": freezing,
     "`transfer.pretrained`": pretraining,
     "`uncertainty.mc_dropout`": sampling,
-    "`compress.prune`": pruning,
+    "`compress.prune(where=…)`": pruning,
     "`compress.cast`": casting,
     "`compress.export`": exporting,
     "`load_into`": loading,
