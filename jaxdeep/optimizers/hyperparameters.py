@@ -177,7 +177,8 @@ def at_learning_rate(optimizer: optax.GradientTransformation, learning_rate: Arr
     (`jaxdeep.train.Phase`) trains with this.
 
     Args:
-      optimizer: any optax transformation with a `learning_rate` in its state, as those of jaxdeep have.
+      optimizer: any optax transformation with a `learning_rate` in its state, as those of jaxdeep have,
+        and as a number `optax.inject_hyperparams` around others.
       learning_rate: η ≥ 0, a number or a scalar array.
 
     Raises:
@@ -211,8 +212,9 @@ def _init_at_rate(optimizer: optax.GradientTransformation, scalars: Scalars, par
     names = [name for name in hyperparams(state) if name.split("/")[-1] == "learning_rate"]
     if not names:
         raise ValueError(
-            "learning_rate needs an optimizer of jaxdeep, with a learning_rate in its state; others are "
-            "made with it (phases= take a function from the rate to an optimizer)"
+            "learning_rate needs an optimizer of jaxdeep, or optax.inject_hyperparams around another, "
+            "with a learning_rate in its state; others are made with it (phases= take a function from "
+            "the rate to an optimizer)"
         )
     rate = (driven_values(scalars.driven) | scalars.hyperparams)["learning_rate"]
     return set_hyperparams(state, **dict.fromkeys(names, rate))

@@ -385,7 +385,10 @@ def lower(
     name, sign = resolve(plateau, values)
     rates = {n: r for n, r in hyperparams(opt_state).items() if n.split("/")[-1] == "learning_rate"}
     if not rates:
-        raise ValueError("plateau needs an optimizer of jaxdeep with a learning_rate in its state")
+        raise ValueError(
+            "plateau needs an optimizer of jaxdeep, or optax.inject_hyperparams around another, with a "
+            "learning_rate in its state"
+        )
     old = decisions.plateau
     _, new = _machine(plateau, limits, sign).update(jnp.zeros(()), old, value=values[name])
     if name.startswith("val_"):

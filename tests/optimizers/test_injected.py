@@ -83,6 +83,12 @@ def test_plateau_lowers_an_injected_rate():
     assert result.history["learning_rate"][-1] < 0.1
 
 
+def test_a_phase_sets_an_injected_rate():
+    phases = [jd.train.Phase(epochs=1, learning_rate=rate) for rate in (0.1, 0.02)]
+    history = fit(optimizer=sgd(0.5), phases=phases, key=jax.random.key(0)).history
+    np.testing.assert_allclose(history["learning_rate"], [0.1, 0.02], rtol=1e-6)
+
+
 def test_a_resumed_run_has_equal_bits(tmp_path):
     run = functools.partial(fit, optimizer=sgd(FALLING), key=jax.random.key(0))
     run(epochs=1, checkpoint=tmp_path / "a")
