@@ -20,6 +20,7 @@ import scipy.special
 import scipy.stats
 
 import jaxdeep as jd
+from jaxdeep.nn.linear import of_size
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures" / "keras"
 NAMES = ["table", "wired", "image", "words", "activations"]
@@ -809,6 +810,17 @@ def test_arrays_in_another_order_of_memory_are_written_as_they_are(tmp_path):
     jd.adapters.to_keras(model, params, {}, tmp_path / "m.keras", np.ones((1, 4), np.float32))
     found = jd.adapters.from_keras(tmp_path / "m.keras")[1]
     np.testing.assert_array_equal(found["out"]["kernel"], kernel)
+
+
+def test_a_model_of_one_size_is_written_as_one_of_the_size_of_its_input(tmp_path):
+    """What `lift` puts in front of layers that are right at one size only is the shape of Keras' input."""
+    model = jd.nn.serial(of_size0=of_size(8, 8, 3), out=jd.nn.conv(4, 3))
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    params, state = drawn(model, x)
+    jd.adapters.to_keras(model, params, state, tmp_path / "m.keras", x)
+    found, fparams, fstate = jd.adapters.from_keras(tmp_path / "m.keras")
+    assert list(found.layers) == ["out"]
+    np.testing.assert_array_equal(found.apply(fparams, fstate, x)[0], model.apply(params, state, x)[0])
 
 
 @pytest.mark.parametrize("model", [jd.nn.serial(), jd.nn.serial(identity=jd.nn.serial())])

@@ -367,6 +367,7 @@ KINDS: Mapping[str, Callable[[Layer], list[Written]]] = {
     "dropout": _dropout,
     "embedding": _embedding,
     "flatten": lambda layer: [Written("Flatten", {})],
+    "of_size": lambda layer: [],  # that of the input is the example's
     "get_item": _get_item,
     "lambda": _lambda,
     "gaussian_noise": _plain("GaussianNoise", stddev="stddev"),
