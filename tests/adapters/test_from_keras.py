@@ -813,7 +813,7 @@ def test_arrays_in_another_order_of_memory_are_written_as_they_are(tmp_path):
 
 
 def test_a_model_of_one_size_is_written_as_one_of_the_size_of_its_input(tmp_path):
-    """What `lift` puts in front of layers that are right at one size only is the shape of Keras' input."""
+    """What `lift` puts in front of layers of one size is the shape of the input in Keras."""
     model = jd.nn.serial(of_size0=of_size(8, 8, 3), out=jd.nn.conv(4, 3))
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
     params, state = drawn(model, x)
