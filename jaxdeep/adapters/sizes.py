@@ -1,5 +1,6 @@
 """Other sizes of its input at which a module runs, where its layers must do as it does, too."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from jaxdeep.adapters.tracing import Trace, Var, behind, inputs, run
 from jaxdeep.nn.model import Model
 
 _STEPS = (1, -1, 2, 4, 8)  # behind strides of s, every s-th size is another one
+_FAR, _MOST = 16, 2**18  # so many times as long, if one example has at most so many numbers then
 
 
 class Section(NamedTuple):
@@ -58,6 +60,8 @@ def section(traced: Trace, begin: Var, end: Var) -> Section:
 def others(model: Model, trees: PyTree, x: jax.ShapeDtypeStruct) -> list[jax.ShapeDtypeStruct]:
     """The example with other sizes of all axes behind the first that may have others, where it runs.
 
+    The first is near its size and the last far from it; before that one are those of one axis alone.
+
     Args:
       model: a module.
       trees: its parameters and state, by these names.
@@ -72,8 +76,13 @@ def others(model: Model, trees: PyTree, x: jax.ShapeDtypeStruct) -> list[jax.Sha
         return True
 
     def moved(axes: Sequence[int], steps: Sequence[int]) -> Iterator[jax.ShapeDtypeStruct]:
-        """Shapes with a little more, or less, or twice as much along the axes, at which it runs."""
-        for sizes in [*([n + step for n in x.shape] for step in steps), [2 * n for n in x.shape]]:
+        """Shapes with a little more, or less, or twice as much along the axes, at which it runs.
+
+        And one that is far longer along a single axis.
+        """
+        times = [2, _FAR] if len(axes) == 1 and _FAR * math.prod(x.shape[1:]) <= _MOST else [2]
+        near = ([n + step for n in x.shape] for step in steps)
+        for sizes in [*near, *([n * of for n in x.shape] for of in times)]:
             shape = tuple(sizes[i] if i in axes else n for i, n in enumerate(x.shape))
             new = jax.ShapeDtypeStruct(shape, x.dtype)
             if min(shape) > 0 and runs(new):
@@ -85,7 +94,9 @@ def others(model: Model, trees: PyTree, x: jax.ShapeDtypeStruct) -> list[jax.Sha
     for axes in [free, *([i] for i in free)] if free else [a for a in square if len(a) > 1]:
         shapes = list(moved(axes, _STEPS))
         if shapes:
-            return shapes
+            # of one axis alone, too: a square may hide which of two sizes a module means
+            alone = [next(moved([i], _STEPS), None) for i in axes] if axes == free and axes[1:] else []
+            return [*shapes[:-1], *(shape for shape in alone if shape is not None), shapes[-1]]
     return []
 
 

@@ -37,8 +37,9 @@ class Classified(NamedTuple):
     def of_label(self, values: Float[Array, "*batch classes"]) -> Float[Array, "*batch"]:
         """The values of the classes that are the labels; NaN for a label that is no class."""
         classes = values.shape[-1]
+        place = jax.lax.broadcasted_iota(self.labels.dtype, values.shape, values.ndim - 1)
         # by comparison: the slope of an index is a scatter, which no compiler joins to what is around it
-        picked = jnp.where(self.labels[..., None] == jnp.arange(classes), values, 0).sum(axis=-1)
+        picked = jnp.where(self.labels[..., None] == place, values, 0).sum(axis=-1)
         return jnp.where((self.labels >= 0) & (self.labels < classes), picked, jnp.nan)
 
     def of_counted(self, losses: Float[Array, "*batch"]) -> Float[Array, "*batch"]:

@@ -69,6 +69,9 @@ def average_precision(
     own less. 0 if nothing is positive. `average_precision_score` is exact, for scores that are all at
     hand.
 
+    The error has no bound, as the order of the highest scores decides: of logits with heavy tails, most
+    of whose positives are in few bins of either kind, it may be 0.1 and more.
+
     Args:
       bins, from_logits, ignore_class: as for `auc`.
 

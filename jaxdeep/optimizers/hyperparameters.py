@@ -343,13 +343,14 @@ def _values_of(node: Any) -> Arrays:
     """The hyperparameters that a state holds, by their names in it."""
     if not _is_injecting(node):
         return driven_values(node.driven) | node.hyperparams
-    # those that a transformation of jaxdeep inside is driven by are in its state, too
-    inside = [inner.driven for _, inner in _holders(node.inner_state) if _is_ours(inner)]
+    # a transformation inside goes by its own state: one of jaxdeep, and one that is injecting again
+    holders = [inner for _, inner in _holders(node.inner_state)]
+    inside = {name.removesuffix(GIVEN) for inner in holders if _is_ours(inner) for name in inner.driven}
+    inside |= {name for inner in holders if _is_injecting(inner) for name in inner.hyperparams}
     return {
         name: value if hasattr(value, "dtype") else jnp.asarray(value)  # a number that was set there
         for name, value in node.hyperparams.items()
-        if getattr(value, "ndim", 0) == node.count.ndim
-        and not any(name + GIVEN in one for one in inside)
+        if getattr(value, "ndim", 0) == node.count.ndim and name not in inside
     }
 
 
@@ -372,6 +373,6 @@ def _named(opt_state: PyTree) -> dict[str, _Entry]:
     ]
     times = collections.Counter(entry.name for entry in entries)
     return {
-        entry.name if times[entry.name] == 1 else f"{entry.place}/{entry.name}": entry
+        f"{entry.place}/{entry.name}" if times[entry.name] > 1 and entry.place else entry.name: entry
         for entry in entries
     }

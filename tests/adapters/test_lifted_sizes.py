@@ -138,6 +138,35 @@ def test_sequences_of_other_lengths(shared):
 
 
 @pytest.mark.heavy
+@pytest.mark.parametrize("mean", ["pool of the height", "reshape"])
+def test_what_is_right_for_squares_alone(mean):
+    class Net(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            height, width = x.shape[1:3]
+            if mean == "reshape":
+                x = x.reshape(-1, width, height, 3)
+            x = linen.Conv(4, (3, 3))(x)
+            if mean != "reshape":
+                x = linen.avg_pool(x, (height, height))
+            return linen.Dense(2)(x.mean((1, 2)))
+
+    module, model = both(from_linen(Net()), images(8))
+    assert agreed(module, model, images(8))
+    assert not agreed(module, model, jax.random.normal(KEY, (2, 8, 12, 3)))
+
+
+def test_a_slice_that_is_longer_than_the_example():
+    class Net(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return linen.Dense(2)(x[:, :64].mean(1))
+
+    module, model = both(from_linen(Net()), jax.random.normal(KEY, (2, 16, 5)))
+    assert [agreed(module, model, jax.random.normal(KEY, (2, n, 5))) for n in (16, 65)] == [True, False]
+
+
+@pytest.mark.heavy
 def test_tokens_of_other_lengths():
     class Net(linen.Module):
         @linen.compact

@@ -64,6 +64,15 @@ def test_what_drives_one_of_jaxdeep_is_named_once():
     assert list(hyperparams(state)) == ["learning_rate"]
 
 
+def test_of_two_that_inject_the_inner_one_is_in_force():
+    inject = optax.inject_hyperparams
+    tx = inject(lambda learning_rate: optax.chain(inject(optax.sgd)(learning_rate)))(0.1)
+    state = tx.init(X)
+    assert list(hyperparams(state)) == ["learning_rate"]
+    updates, _ = tx.update(X, set_hyperparams(state, learning_rate=0.5))
+    np.testing.assert_allclose(updates, -0.5 * X)
+
+
 def test_constants_are_set_and_what_a_schedule_drives_is_not():
     tx = optax.chain(optax.clip(9.0), optax.inject_hyperparams(optax.sgd)(0.1, momentum=FALLING))
     state = tx.init(X)
