@@ -1,6 +1,7 @@
 """What loaders of other libraries need: their batches taken apart, and their states kept as JSON."""
 
 import base64
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias, TypeGuard
 
@@ -10,6 +11,8 @@ from jaxdeep._shapes import PyTree
 from jaxdeep.train.data import check_pair
 
 Json: TypeAlias = Any
+
+_DEEPEST = 100  # parts within parts of a loader's state, of which JSON takes several levels each
 
 
 class Stateful(Protocol):
@@ -94,38 +97,50 @@ def _taking(names: list[str]) -> str:
     return f"batch=lambda b: (b[{names[0]!r}], b[{names[1]!r}])"
 
 
-def to_json(state: Any, name: str) -> Json:
+def to_json(state: Any, name: str, *, depth: int = 0) -> Json:
     """The state of a loader as JSON, which `from_json` makes the same of again; nothing is pickled.
 
     Args:
       state: dicts, lists and tuples of numbers, text, bytes, None, arrays and scalars of
-        NumPy, and tensors of torch.
+        NumPy, and tensors of torch that NumPy has a dtype for.
       name: the loader, for errors.
+      depth: how deep within a state this is.
 
     Raises:
-      TypeError: anything else in it.
+      TypeError: anything else in it, of subclasses too, which would come back as another type.
+      ValueError: it nests more than 100 deep, as one that holds itself does.
 
     >>> from_json(to_json({"at": (1, 2.5), 3: b"bytes"}, "data"))
     {'at': (1, 2.5), 3: b'bytes'}
     """
-    if isinstance(state, (bool, int, float, str, type(None))) and not isinstance(state, np.floating):
+    if depth > _DEEPEST:
+        raise ValueError(
+            f"{name} has a state that nests more than {_DEEPEST} deep, or holds itself, which "
+            "checkpoint= does not keep: give a flatter one, or a function from the epoch to its batches"
+        )
+    within = functools.partial(to_json, name=name, depth=depth + 1)
+    if type(state) in (bool, int, float, str, type(None)):
         return state
-    if isinstance(state, bytes):
+    if type(state) is bytes:
         return {"bytes": _text(state)}
     if type(state) in (list, tuple):
-        return {type(state).__name__: [to_json(part, name) for part in state]}
-    if isinstance(state, Mapping):
-        return {"dict": [[to_json(key, name), to_json(part, name)] for key, part in state.items()]}
-    is_torch = type(state).__module__.split(".")[0] == "torch" and hasattr(state, "numpy")
-    array = state.numpy() if is_torch else state
-    if isinstance(array, (np.ndarray, np.generic)) and array.dtype.kind in "biuf":
+        return {type(state).__name__: [within(part) for part in state]}
+    if type(state) is dict:
+        return {"dict": [[within(key), within(part)] for key, part in state.items()]}
+    kind = f"{type(state).__module__}.{type(state).__qualname__}"
+    is_torch = kind == "torch.Tensor"
+    array = _numpy_of(state) if is_torch else state
+    is_scalar = isinstance(array, np.generic)
+    if (is_scalar or type(array) is np.ndarray) and array.dtype.kind in "biuf":
         parts = [array.dtype.str, list(array.shape), _text(array.tobytes())]
-        kind = "scalar" if isinstance(array, np.generic) else "tensor" if is_torch else "array"
-        return {kind: parts}
+        return {"scalar" if is_scalar else "tensor" if is_torch else "array": parts}
+    if is_torch:
+        kind += f" of {state.dtype}" + " that requires a gradient" * state.requires_grad
     raise TypeError(
-        f"{name} has a state with a {type(state).__module__}.{type(state).__qualname__} in it, which "
+        f"{name} has a state with a {kind} in it, which "
         "checkpoint= does not keep, as nothing is pickled: leave it out of what its state_dict() or "
-        "get_state() returns, or give a function from the epoch to its batches"
+        "get_state() returns, make it a plain dict, list, tuple, number or text there, or give a "
+        "function from the epoch to its batches"
     )
 
 
@@ -150,6 +165,14 @@ def from_json(state: Json) -> Any:
     import torch
 
     return torch.from_numpy(array)
+
+
+def _numpy_of(tensor: Any) -> Any:
+    """A tensor of torch as an array; None where NumPy cannot hold it, such as of bfloat16."""
+    try:
+        return tensor.numpy()
+    except (TypeError, RuntimeError):
+        return None
 
 
 def _text(data: bytes) -> str:

@@ -1,5 +1,7 @@
 """Batches of other libraries: dicts taken apart, loaders with a state put back, what to write."""
 
+import collections
+import enum
 import importlib
 import re
 
@@ -339,6 +341,64 @@ def test_a_state_that_cannot_be_kept_is_refused_before_the_run(tmp_path, by):
     fit(**how, data=loader)
     with pytest.raises(TypeError, match=r"data has a state with a builtins\.object in it"):
         fit(**how, data=loader, checkpoint=tmp_path)
+
+
+class Phase(enum.IntEnum):
+    FIRST = 1
+
+
+class Name(str):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        (collections.OrderedDict(a=1), "collections.OrderedDict"),
+        (collections.defaultdict(list), "collections.defaultdict"),
+        (collections.namedtuple("Place", "row")(1), "test_loaders.Place"),
+        (collections.deque([1]), "collections.deque"),
+        (Phase.FIRST, "test_loaders.Phase"),
+        (Name("a"), "test_loaders.Name"),
+        (np.str_("a"), "numpy.str_"),
+        (np.ma.masked_array([1, 2], [True, False]), "numpy.ma.*MaskedArray"),
+    ],
+)
+@pytest.mark.parametrize("within", [lambda part: [part], lambda part: {"at": (part,)}])
+def test_what_would_come_back_as_another_type_is_refused(part, kind, within):
+    with pytest.raises(TypeError, match=f"^data has a state with a .*{kind} in it, which checkpoint="):
+        to_json(within(part), "data")
+
+
+@pytest.mark.slow
+def test_tensors_that_numpy_cannot_hold_are_refused_by_name():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(
+        TypeError, match=r"data has a state with a torch\.Tensor of torch\.bfloat16 in it"
+    ):
+        to_json({"seen": torch.zeros(2, dtype=torch.bfloat16)}, "data")
+    with pytest.raises(
+        TypeError, match=r"a torch\.Tensor of torch\.float32 that requires a gradient in"
+    ):
+        to_json({"seen": torch.zeros(2, requires_grad=True)}, "data")
+
+
+def test_states_that_hold_themselves_or_nest_without_end_are_refused():
+    import json
+
+    cyclic = {"list": []}
+    cyclic["list"] += [cyclic, cyclic]
+    deep, kept = [], {}
+    for _ in range(2000):
+        deep = [deep]
+    for _ in range(100):
+        kept = {1: kept}
+    for state in (cyclic, deep, {1: kept}):
+        with pytest.raises(
+            ValueError, match=r"^data has a state that nests more than 100 deep, or holds"
+        ):
+            to_json(state, "data")
+    assert from_json(json.loads(json.dumps(to_json(kept, "data")))) == kept
 
 
 def test_states_come_back_from_json_as_they_were():
