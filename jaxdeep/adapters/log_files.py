@@ -138,8 +138,10 @@ class _Csv:
     def text(self, rows: Mapping[int, Row], names: tuple[str, ...], *, begun: bool) -> str:
         lines = io.StringIO(newline="")
         writer = csv.writer(lines, lineterminator="\n")
-        if not begun:
-            writer.writerow(["step", *names])
+        if not begun:  # csv quotes a "\r" only where lines end in one, though it reads it as an end
+            quotes = csv.writer(lines, lineterminator="\n", quoting=csv.QUOTE_ALL)
+            header = quotes if any("\r" in name for name in names) else writer
+            header.writerow(["step", *names])
         for step, row in rows.items():
             writer.writerow([step, *(repr(row[name]) if name in row else "" for name in names)])
         return lines.getvalue()

@@ -58,6 +58,18 @@ def test_pandas_reads_both(tmp_path):
 
 
 @both
+@pytest.mark.parametrize("name", ["a\rb", "a\nb", "a\r\nb", "\r", 'a,"b"\r', "\n"])
+def test_names_with_ends_of_lines_come_back(tmp_path, kind, name):
+    path = tmp_path / f"log.{kind}"
+    MAKE[kind](path)({"loss": 1.0, name: 0.5}, step=1)
+    log = MAKE[kind](path)
+    assert log.last_step() == 1
+    log({name: 0.25}, step=2)
+    assert rows(path) == [(1, {"loss": 1.0, name: 0.5}), (2, {name: 0.25})]
+    assert [at.name for at in tmp_path.iterdir()] == [path.name]
+
+
+@both
 def test_another_log_of_the_file_goes_on(tmp_path, kind):
     path = tmp_path / f"log.{kind}"
     MAKE[kind](path)({"loss": 0.5}, step=1)
