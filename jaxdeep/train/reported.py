@@ -182,10 +182,12 @@ TAKEN = ("loss", "step")
 
 
 def check_metric_names(metrics: Mapping[str, object], taken: Sequence[str] = TAKEN) -> None:
-    """Refuse names that are not strings, or that mean something else in a history or a log."""
+    """Refuse what is no string or empty, and names that mean something else in a history or a log."""
     for name in metrics:
         if not isinstance(name, str):
             raise TypeError(f"the names of metrics must be strings, got {name!r}")
+        if not name:
+            raise ValueError("metrics may not be called '', which is no name")
         if name in taken or name.startswith("val_"):
             raise ValueError(
                 f"metrics may not be called {name!r}: 'loss' is the loss, 'step' the number of an epoch "

@@ -53,6 +53,7 @@ PARAMS, STATE = network().init(KEY, X[:1])
         ({"metrics": {"loss": jd.metrics.accuracy}}, "metrics may not be called 'loss'"),
         ({"metrics": {"step": jd.metrics.accuracy}}, "metrics may not be called 'step'"),
         ({"metrics": {"val_x": jd.metrics.accuracy}}, "metrics may not be called 'val_x'"),
+        ({"metrics": {"": jd.metrics.accuracy}}, "metrics may not be called ''"),
         ({"metrics": [jd.metrics.accuracy]}, "metrics must be a dict of functions by name"),
         ({"model": jd.nn.dense(1), "data": (X, Y[:, None])}, "at least 2 classes"),
         ({"penalty": 1e-4}, "penalty must be a function"),

@@ -187,6 +187,7 @@ def test_a_history_has_every_output_by_its_name():
     [
         ({"other": {"mae": jd.losses.mae}}, ValueError, "no part 'other'.*'main', 'kind'"),
         ({"main": {"loss": jd.losses.mae}}, ValueError, "may not be called 'loss'"),
+        ({"main": {"": jd.losses.mae}}, ValueError, "may not be called ''"),
         ({"main": {"mae": 3}}, TypeError, r"metrics\['main'\]\['mae'\] must be a function"),
         ({1.5: {"mae": jd.losses.mae}}, TypeError, "named by texts, or numbered, got 1.5"),
         (
