@@ -891,6 +891,10 @@ def test_other_faults_of_writing_are_said(tmp_path):
     params, state = model.init(KEY, jnp.ones((1, 3)))
     with pytest.raises(ValueError, match=r"path must end in \.keras"):
         jd.adapters.to_keras(model, params, state, tmp_path / "m.h5", jnp.ones((1, 3)))
+    with pytest.raises(TypeError, match=r"^path must be a path, got Array"):
+        jd.adapters.to_keras(model, params, state, jnp.ones((1, 3)), tmp_path / "m.keras")
+    with pytest.raises(TypeError, match=r"^weights must be a path, got 3"):
+        jd.adapters.from_keras(tmp_path / "config.json", weights=3)
     with pytest.raises(TypeError, match="must be a Model"):
         jd.adapters.to_keras(3, params, state, tmp_path / "m.keras", jnp.ones((1, 3)))
     half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), params)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep import nn
+from jaxdeep import _checks, nn
 from jaxdeep._shapes import PyTree
 from jaxdeep.adapters.keras_models.archive import CONFIG, Archive, Config, Variables, opened
 from jaxdeep.adapters.keras_models.calls import (
@@ -125,6 +125,8 @@ class _Read(NamedTuple):
 
 
 def _read(source: Any, weights: Path | None) -> _Read:
+    if weights is not None:
+        _checks.check_local_path("weights", weights)
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(source, keras.Model):
         with tempfile.TemporaryDirectory() as folder:

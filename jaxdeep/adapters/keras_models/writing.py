@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxdeep import _checks
 from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
 from jaxdeep.adapters.keras_models.archive import CONFIG, METADATA, WEIGHTS
@@ -50,14 +51,14 @@ def to_keras(
     Raises:
       ValueError: a layer, an argument or an activation that Keras does not have, with the path of the
         layer; parameters or a state of another model; another ending of `path`.
-      TypeError: no `Model`. ImportError: h5py is not installed.
+      TypeError: no `Model`, a `path` that is none. ImportError: h5py is not installed.
 
     Source: the format of ``keras.saving``, version 3.
 
     >>> to_keras(model, params, state, "model.keras", x[:1])  # doctest: +SKIP
     """
     check_models("to_keras", {"model": model})
-    file = pathlib.Path(path)
+    file = _checks.local_path("path", path)
     if file.suffix != ".keras":
         raise ValueError(f"path must end in .keras, got {str(path)!r}")
     needed("h5py", "to_keras", "h5py", "keras")
