@@ -329,7 +329,8 @@ def prepared(
         shapes = check_data(first.setup, *data, sweeping.build.caller, first.key)
     rates = recorded(shapes.train_state.opt_state)  # which the history has, and which may be swept
     metrics = [name for name in scalars(shapes.history) if name not in rates]
-    check_free([first.point], (*ENDINGS, *metrics))
+    check_free([first.point], ENDINGS)
+    check_free([first.point], metrics, "which is that of a metric in the table")
     for row in others:
         with _telling(row.subset, device_data):
             check_values(row.setup, shapes.train_state, *device_data.of(row.subset))

@@ -514,6 +514,18 @@ def test_random_points():
         (lambda: sweep(validation=(X, Y - 5)), "got labels from -5 to -4"),
         (lambda: sweep(data=X), "data must be a pair"),
         (lambda: sweep(data=iter([(X, Y)])), "sweep needs arrays as data"),
+        (
+            lambda: sweep(
+                lambda hp: jd.optimizers.sgd(hp["lr"]),
+                {"lr": [0.1]},
+                metrics={"lr": jd.metrics.accuracy},
+            ),
+            "space must not have the name 'lr', which is that of a metric in the table; give the",
+        ),
+        (
+            lambda: sweep(space={"learning_rate": [0.1], "b1": [0.9], "ended": [1.0]}),
+            "'ended', a column",
+        ),
         (lambda: sweep(batch_size=1000), "batch_size must be at most the number of examples, 100"),
         (
             lambda: table_of([{"seed": 0}], [1.0]).best("score"),

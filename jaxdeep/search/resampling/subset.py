@@ -49,13 +49,16 @@ class Subset(NamedTuple):
 WHOLE = Subset()
 
 
-def check_free(points: Sequence[Mapping[str, Any]], names: Collection[str]) -> None:
+def check_free(
+    points: Sequence[Mapping[str, Any]],
+    names: Collection[str],
+    what: str = "a column that the table has",
+) -> None:
     """Refuse points with a hyperparameter of a name that the table has a column of its own for."""
     for name in names:
         if any(name in point for point in points):
             raise ValueError(
-                f"space must not have the name {name!r}, a column that the table has; give the "
-                "hyperparameter another name"
+                f"space must not have the name {name!r}, {what}; give the hyperparameter another name"
             )
 
 
