@@ -1,6 +1,7 @@
 """Side by side with the frameworks themselves and on the real data: make test-slow."""
 
 import itertools
+import json
 import os
 
 import jax
@@ -119,9 +120,7 @@ def test_twenty_steps_with_batch_norm_like_pytorch(name):
 
 @pytest.fixture(scope="module")
 def fashion(tmp_path_factory):
-    """Three seeds of ten epochs on the real Fashion-MNIST with each optimizer."""
-    import json
-
+    """The mean accuracies of optimizers that were compared on the real Fashion-MNIST."""
     from jaxdeep.__main__ import main
 
     try:
@@ -130,21 +129,24 @@ def fashion(tmp_path_factory):
         pytest.skip("Fashion-MNIST is not at hand: set JAXDEEP_DATA")
     out = tmp_path_factory.mktemp("fashion")
     assert main(["compare", "--data", "fashion-mnist", "--epochs", "10", "--out", str(out)]) == 0
-    return json.loads((out / "results.json").read_text())["optimizers"]
+    return means(out)
+
+
+def means(out):
+    """The mean of each candidate of a comparison."""
+    rows = json.loads((out / "results.json").read_text())["candidates"]
+    return {row["candidate"]: row["mean"] for row in rows}
 
 
 @pytest.mark.parametrize(
     ("name", "bar"), [("adam", 0.875), ("momentum", 0.862), ("nag", 0.862), ("sgd", 0.82)]
 )
 def test_fashion_mnist_reaches_the_textbook(fashion, name, bar):
-    assert fashion[name]["val_accuracy"] >= bar
+    assert fashion[name] >= bar
 
 
 def test_digits_reach_95_percent(tmp_path):
-    import json
-
     from jaxdeep.__main__ import main
 
-    assert main(["compare", "--epochs", "20", "--out", str(tmp_path)]) == 0
-    rows = json.loads((tmp_path / "results.json").read_text())["optimizers"]
-    assert max(row["val_accuracy"] for row in rows.values()) >= 0.95
+    assert main(["compare", "--epochs", "2", "--out", str(tmp_path)]) == 0
+    assert max(means(tmp_path).values()) >= 0.95

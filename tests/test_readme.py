@@ -61,7 +61,8 @@ def test_the_python_of_the_page_on_batches_runs(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("block", "library"), OF_LIBRARIES, ids=[name for _, name in OF_LIBRARIES])
 def test_recipes_for_the_loaders_of_other_libraries_run_and_go_on(block, library, tmp_path, monkeypatch):
-    pytest.importorskip(library)
+    if not getattr(pytest.importorskip(library), "__file__", None):  # a folder of that name
+        pytest.skip(f"{library} is not installed")
     monkeypatch.chdir(tmp_path)
     names = run(BATCHES, "batches.md")
     exec(compile(block, library, "exec"), names)
