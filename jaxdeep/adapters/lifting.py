@@ -44,10 +44,10 @@ def lift(
     `x`: its outputs and, near `x`, their gradients, in training its statistics too. Dropouts draw other
     numbers of the same distribution.
 
-    Where the module runs at other sizes of the axes behind the first, a little larger or smaller or
-    twice as large, the layers are compared with it there too, and those are taken that do as it does at
-    all of them. Where none are known, as of a slice ``x[:, :8]``, the lifted model takes examples of the
-    size of `x` alone: it begins with a layer that refuses others.
+    Where the module runs at other sizes of the axes behind the first, a little larger or smaller, twice
+    as large, or larger along one axis alone, the layers are compared with it there too, and those are
+    taken that do as it does at all of them. Where none are known, as of a slice ``x[:, :8]``, the lifted
+    model takes examples of the size of `x` alone: it begins with a layer that refuses others.
 
     Args:
       model: from `from_linen`, `from_nnx` or `from_equinox`, or one that has such modules among its

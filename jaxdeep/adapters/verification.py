@@ -79,7 +79,7 @@ def alike_at(
     x: PyTree,
     sizes: Sequence[jax.ShapeDtypeStruct],
 ) -> bool:
-    """Whether a module and its layers put out the same at other sizes: shapes, and numbers at three.
+    """Whether a module and its layers put out the same at other sizes: shapes, and numbers at four.
 
     Args:
       applies: the module and its layers.
@@ -98,7 +98,7 @@ def alike_at(
             wanted, y = jax.eval_shape(outputs, size)
             if y.shape != wanted.shape:
                 return False
-        for size in [*sizes[:1], *sizes[1:][-2:]]:
+        for size in [*sizes[:1], *sizes[1:][-3:]]:
             wanted, y = jax.jit(outputs)(_of_size(x, size))
             if not _alike(y, wanted):
                 return False

@@ -71,7 +71,7 @@ def with_batch(totals: Totals, values: Metrics, rows: int | Array, *, skip: bool
             new, new_lost = old.merge(value), old_lost
         else:
             # Kahan's sum, so that a million batches lose nothing
-            addend = value.astype(old.dtype) * rows + old_lost
+            addend = value.astype(old.dtype) * jnp.asarray(rows, old.dtype) + old_lost
             new = old + addend
             added = new - old
             new_lost = (old - (new - added)) + (addend - added)

@@ -823,6 +823,14 @@ def test_a_model_of_one_size_is_written_as_one_of_the_size_of_its_input(tmp_path
     np.testing.assert_array_equal(found.apply(fparams, fstate, x)[0], model.apply(params, state, x)[0])
 
 
+def test_a_path_that_leads_nowhere_is_said(tmp_path):
+    model = jd.nn.serial(out=jd.nn.dense(3))
+    with pytest.raises(FileNotFoundError, match=r"path: there is no folder '.*missing'"):
+        jd.adapters.to_keras(model, {}, {}, tmp_path / "missing" / "m.keras", np.ones((1, 4)))
+    with pytest.raises(TypeError, match="source must be a path or a model of Keras, got ''"):
+        jd.adapters.from_keras("")
+
+
 @pytest.mark.parametrize("model", [jd.nn.serial(), jd.nn.serial(identity=jd.nn.serial())])
 def test_a_model_without_layers_is_written_and_read_again(model, tmp_path):
     x = jnp.arange(6.0).reshape(2, 3)

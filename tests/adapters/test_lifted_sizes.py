@@ -156,6 +156,20 @@ def test_what_is_right_for_squares_alone(mean):
     assert not agreed(module, model, jax.random.normal(KEY, (2, 8, 12, 3)))
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize("axis", [1, 2])
+def test_images_that_are_turned_by_their_longer_side(axis):
+    class Net(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            x = x.swapaxes(1, 2) if x.shape[axis] > x.shape[3 - axis] else x
+            return linen.Dense(2)(linen.Conv(4, (3, 3))(x).mean((1, 2)))
+
+    module, model = both(from_linen(Net()), images(8))
+    longer = (2, 16, 8, 3) if axis == 1 else (2, 8, 16, 3)
+    assert not agreed(module, model, jax.random.normal(KEY, longer))
+
+
 def test_a_slice_that_is_longer_than_the_example():
     class Net(linen.Module):
         @linen.compact

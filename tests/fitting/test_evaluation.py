@@ -1,5 +1,6 @@
 """`evaluate` gives the numbers of all rows at once, whatever they come from and in whatever batches."""
 
+import functools
 import itertools
 
 import hypothesis.strategies as st
@@ -290,3 +291,15 @@ def test_users_functions_are_compiled_once():
     evaluate(loss=loss)
     evaluate((ROWS[0][:21], ROWS[1][:21]), loss=loss)
     assert len(traces) == many
+
+
+def test_types_are_never_mixed_unasked():
+    """As under jax_numpy_dtype_promotion="strict", also where the last batch is smaller."""
+    model, x, y = jd.nn.dense(2), np.ones((8, 4), np.float32), np.zeros(8, np.int32)
+    params, state = model.init(jax.random.key(1), x)
+    evaluate = functools.partial(
+        jd.evaluate, model, params, state, (x, y), loss=jd.losses.softmax_cross_entropy, batch_size=3
+    )
+    with jax.numpy_dtype_promotion("strict"):
+        strict = evaluate()
+    assert strict == evaluate()

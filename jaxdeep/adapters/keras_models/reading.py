@@ -132,7 +132,7 @@ def _read(source: Any, weights: Path | None) -> _Read:
         with tempfile.TemporaryDirectory() as folder:
             source.save(path := os.path.join(folder, "model.keras"))
             return _translated(opened(path, weights))
-    if not isinstance(source, (str, os.PathLike)):
+    if not isinstance(source, (str, os.PathLike)) or not os.fspath(source):
         raise TypeError(f"source must be a path or a model of Keras, got {source!r}")
     return _translated(opened(source, weights))
 

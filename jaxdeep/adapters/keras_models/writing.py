@@ -61,6 +61,8 @@ def to_keras(
     file = _checks.local_path("path", path)
     if file.suffix != ".keras":
         raise ValueError(f"path must end in .keras, got {str(path)!r}")
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"path: there is no folder {str(file.parent)!r}")
     needed("h5py", "to_keras", "h5py", "keras")
     check_fit(model, params, state)
     draft = _Draft({}, {}, {})
