@@ -58,8 +58,8 @@ def from_largest(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch
     >>> from_largest(jnp.array([[0.0, jnp.inf], [0.0, 1.0]])).tolist()
     [[-inf, 0.0], [-1.0, 0.0]]
     """
-    place = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
-    is_largest = jnp.argmax(logits, axis=-1, keepdims=True) == place
+    place = jnp.argmax(logits, axis=-1, keepdims=True)
+    is_largest = jax.lax.broadcasted_iota(place.dtype, logits.shape, logits.ndim - 1) == place
     # no ∞ − ∞, which jax_debug_nans refuses
     top = jnp.where(is_largest, 0, jnp.max(logits, axis=-1, keepdims=True))
     return jnp.where(is_largest, 0, logits) - top

@@ -113,7 +113,7 @@ def scores_of(outputs: ArrayLike, from_logits: bool, *, exclusive: bool = False)
 def log_softmax(
     scores: Float[Array, "*batch classes"], from_logits: bool
 ) -> tuple[Float[Array, "*batch classes"], Float[Array, "*batch"]]:
-    """X and s, with which the logarithms of the classes' probabilities are ``x − s[..., None]``.
+    """The pair x, s with which the logarithms of the classes' probabilities are ``x − s[..., None]``.
 
     Apart, as a loss of one class takes s from that one only. Probabilities are divided by their sum.
     """

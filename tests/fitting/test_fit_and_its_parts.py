@@ -8,6 +8,7 @@ import pytest
 from helpers.training import KEY, X, Y, close, fit, network, problem, setup
 
 import jaxdeep as jd
+from jaxdeep import _compilation
 from jaxdeep.train import make_epoch, make_evaluate
 
 
@@ -153,3 +154,17 @@ def test_vector_metrics_are_kept_and_not_printed(capsys):
     arguments = {"model": jd.nn.dense(3), "loss": None, "metrics": None, "objective": objective}
     assert fit(**arguments, progress=True).history["each"].shape == (3, 3)
     assert "each" not in capsys.readouterr().out
+
+
+def test_an_option_that_the_compiler_lacks_is_left_out_alone():
+    tried = []
+
+    class Lowered:
+        def compile(self, compiler_options=None):
+            tried.append(compiler_options)
+            if "lacking" in (compiler_options or {}):
+                raise jax.errors.JaxRuntimeError("No such compile option: 'lacking'")
+            return "program"
+
+    assert _compilation._with_options(Lowered(), {"known": "1", "lacking": "2"}) == "program"
+    assert tried == [{"known": "1", "lacking": "2"}, {"known": "1"}]

@@ -53,3 +53,11 @@ def test_a_certain_prediction_is_no_mistake():
         assert softmax_cross_entropy(rows, jnp.array([1, 1]))[0] == jnp.inf
         slope = jax.grad(lambda rows: softmax_cross_entropy(rows, jnp.array([0, 1])).sum())(rows)
     assert slope[0].tolist() == [0.0, 0.0]
+
+
+def test_float32_is_not_mixed_with_what_is_wider(x64):
+    """As under jax_numpy_dtype_promotion="strict", where indices have 64 bits."""
+    with jax.numpy_dtype_promotion("strict"):
+        loss = softmax_cross_entropy(jnp.zeros((2, 4), jnp.float32), jnp.array([0, 3]))
+    chex.assert_type(loss, jnp.float32)
+    chex.assert_trees_all_close(loss, np.full(2, np.log(4), np.float32), rtol=1e-6)
