@@ -38,7 +38,7 @@ FLOORS = {
     "ground": (
         ("schedules", "tree", "_ignored", "_pairs"),
         ("_compilation", "_partitions"),
-        ("_checks", "_limits", "_sums", "_words"),
+        ("_checks", "_limits", "_loops", "_sums", "_words"),
         (
             "_arrays",
             "_calls",

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeGuard, TypeVar
 import jax
 import jax.numpy as jnp
 
+from jaxdeep import _loops
 from jaxdeep._shapes import Array, ArrayLike, Integer, PyTree
 from jaxdeep.metrics import Tally
 from jaxdeep.train.data import count_rows, take
@@ -135,7 +136,7 @@ def over_batches(
 
     first = jax.eval_shape(lambda: take(data, order[:batch_size]))
     both = carry, none_yet(step, carry, first)
-    both, _ = jax.lax.scan(body, both, order[: full * batch_size].reshape(full, batch_size))
+    both, _ = _loops.scan(body, both, order[: full * batch_size].reshape(full, batch_size))
     if rest and not drop_remainder:
         both, _ = body(both, order[full * batch_size :])
     return both
@@ -154,10 +155,12 @@ def over_block(
     if count is None:
         return _advanced(step, (carry, totals), block, skip)
 
-    def body(i: Integer[Array, ""] | int, both: Both[Carry]) -> Both[Carry]:
-        return _advanced(step, both, jax.tree.map(lambda a: a[i], block), skip)
+    def body(at: tuple[Integer[Array, ""], Both[Carry]]) -> tuple[Integer[Array, ""], Both[Carry]]:
+        i, both = at
+        return i + 1, _advanced(step, both, jax.tree.map(lambda a: a[i], block), skip)
 
-    return jax.lax.fori_loop(0, count, body, (carry, totals))
+    start = jnp.zeros((), jnp.int32), (carry, totals)
+    return _loops.while_loop(lambda at: at[0] < count, body, start)[1]
 
 
 def _advanced(step: Advance[Carry], both: Both[Carry], batch: PyTree, skip: bool) -> Both[Carry]:

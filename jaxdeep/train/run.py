@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxdeep import _loops
 from jaxdeep._shapes import Array, ArrayLike, Bool, Float, Integer, PyTree
 from jaxdeep.optimizers.hyperparameters import recorded
 from jaxdeep.train import monitors
@@ -273,7 +274,7 @@ def _until(advance: Callable[..., RunState]) -> Callable[..., RunState]:
         run: RunState, data: PyTree, validation: PyTree, until: ArrayLike, limits: Limits
     ) -> RunState:
         last = jnp.minimum(until, limits.epochs)
-        return jax.lax.while_loop(
+        return _loops.while_loop(
             lambda run: (run.epoch < last) & ~run.stopped,
             lambda run: advance(run, data, validation, limits),
             run,
@@ -288,13 +289,13 @@ def _all_epochs(advance: Callable[..., RunState], epochs: int, stops: bool) -> C
     advance = jax.checkpoint(advance)
 
     def whole(run: RunState, data: PyTree, validation: PyTree, limits: Limits) -> RunState:
-        def body(run: RunState, _: None) -> tuple[RunState, None]:
+        def body(run: RunState, _: Integer[Array, ""]) -> tuple[RunState, None]:
             if not stops:
                 return advance(run, data, validation, limits), None
             more = lambda run: advance(run, data, validation, limits)  # noqa: E731
             return jax.lax.cond(run.stopped, lambda run: run, more, run), None
 
-        return jax.lax.scan(body, run, length=epochs)[0]
+        return _loops.scan(body, run, jnp.arange(epochs))[0]
 
     return whole
 
