@@ -34,6 +34,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 import hypothesis
 import jax
 import pytest
+from helpers import hurry
 from helpers.tiers import mark_heavy_cases
 
 import jaxdeep
@@ -58,37 +59,12 @@ def pytest_configure(config):
     of the time, and half of that with XLA's plain emitter of machine code. Subprocesses inherit the
     former.
     """
-    hurry = config.option.markexpr == "heavy" or "not slow" in config.option.markexpr
-    os.environ.setdefault(_HURRY, "1" if hurry else "0")
+    fast = config.option.markexpr == "heavy" or "not slow" in config.option.markexpr
+    os.environ.setdefault(_HURRY, "1" if fast else "0")
     jax.config.update("jax_disable_most_optimizations", os.environ[_HURRY] != "0")
     if os.environ[_HURRY] != "0":
-        _emit_plainly()
-
-
-def _emit_plainly():
-    """Add to what JAX tells the compiler, for which it has no setting; without it tests take longer."""
-    from jax._src import compiler
-
-    options_of = getattr(compiler, "get_compile_options", None)
-    plainly = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
-    plainly = {name: value for name, value in plainly.items() if _xla_takes(name, value)}
-
-    def options(*args, env_options_overrides=None, **others):
-        if os.environ[_HURRY] != "0":
-            env_options_overrides = plainly | (env_options_overrides or {})
-        return options_of(*args, env_options_overrides=env_options_overrides, **others)
-
-    if options_of is not None:
-        compiler.get_compile_options = options
-
-
-def _xla_takes(option, value):
-    """Whether this version of XLA has an option: that of JAX 0.12 has no other emitter of fusions."""
-    try:
-        jax.jit(lambda: 0).lower().compile(compiler_options={option: value})
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
+        hurry.emit_plainly(lambda: os.environ[_HURRY] != "0")
+        hurry.share_contexts()
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
