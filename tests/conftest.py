@@ -103,6 +103,12 @@ def pytest_sessionstart(session):
         shutil.rmtree(_KEPT, ignore_errors=True)
 
 
+def pytest_collection_finish():
+    """What is imported stays, and of what is traced little is garbage: it is looked for seldom."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def room_for_programs():
     """Every compiled program holds parts of a table of the kernel's, beyond whose end LLVM crashes."""

@@ -106,6 +106,7 @@ def test_any_container_gives_the_numbers_of_the_array(name, x, y, of_x, of_y):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", [*(name for name in FUNCTIONS if name != "penalty"), "fit"])
 def test_bfloat16_of_torch_is_bfloat16(name):
     """NumPy has no such numbers, so that torch gives it none."""

@@ -245,6 +245,7 @@ def test_every_public_function_has_a_valid_call_or_a_reason_to_be_left_out():
 ROOMS = sorted({name.split(".")[0] for name, _ in public_functions() if "." in name})
 
 
+@pytest.mark.heavy
 def test_no_function_takes_a_text_for_what_it_takes():
     from helpers import contracts
 

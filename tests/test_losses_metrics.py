@@ -92,6 +92,7 @@ def test_traced_labels_are_not_checked():
 ERRORS = np.array([-3.0, -1.0, -0.2, 0.0, 0.5, 2.0])
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("loss", "equation"),
     [

@@ -53,6 +53,7 @@ def test_a_hinge_with_a_zero_of_its_own_is_refused(base):
     np.testing.assert_allclose(jd.losses.categorical_hinge(4 * SMALL, LABELS), [5, 0, 2])
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize(
     "metric",

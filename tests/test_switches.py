@@ -311,6 +311,7 @@ def test_a_nan_that_debug_nans_finds_is_named():
         jd.predict(EXPLODING["model"], params, state, wrong)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("strategy", ["vmap", "threads"])
 def test_a_row_that_diverges_under_debug_nans_leaves_the_others(strategy):
     def ends():

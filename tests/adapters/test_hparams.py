@@ -73,6 +73,7 @@ def test_every_row_is_a_session_with_its_values(tmp_path):
     }
 
 
+@pytest.mark.heavy
 def test_rows_that_go_on_are_written_once(tmp_path):
     sweep_to_tensorboard(Table(POINTS[:3], list(table(3).results)), tmp_path)
     first = sweep_to_tensorboard(table(3), tmp_path)

@@ -170,6 +170,7 @@ def test_images_that_are_turned_by_their_longer_side(axis):
     assert not agreed(module, model, jax.random.normal(KEY, longer))
 
 
+@pytest.mark.heavy
 def test_a_slice_that_is_longer_than_the_example():
     class Net(linen.Module):
         @linen.compact

@@ -119,6 +119,7 @@ def test_other_models_need_to_be_told_their_inputs(capsys, tmp_path, of_images):
         run("stablehlo", out, x[:2])
 
 
+@pytest.mark.heavy
 def test_what_is_wrong_is_said_in_a_line(capsys, tmp_path, of_a_table, of_images):
     folder, winner = of_a_table[0], of_images[0]
     for arguments, words in (

@@ -456,6 +456,7 @@ def test_numbers_that_float32_cannot_tell_are_standardised_and_come_back(tmp_pat
     assert len(set(found)) > 200
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("library", ["pyarrow", "polars"])
 @pytest.mark.parametrize(
     "y", [[-1, 2**63 + 5], [2**63 + 1, 2**63 + 5], [0.5, 2**53 + 1], [1, 2.5], [1, 2]]

@@ -25,6 +25,7 @@ def answer():
     return jd.compare(["sgd", "momentum"], **SMALL | {"seeds": 6})
 
 
+@pytest.mark.heavy
 def test_every_candidate_has_the_same_budget(answer):
     epochs = dict.fromkeys(("sgd", "momentum"), 0)
     for point, result in zip(answer.tuning.points, answer.tuning.results):
@@ -123,6 +124,7 @@ def test_schedules_are_those_of_all_but_schedule_free():
     assert lowered.about["schedule"] == "performance"
 
 
+@pytest.mark.heavy
 def test_a_candidate_may_have_a_schedule_of_its_own():
     sgd = named_candidates(["sgd"])["sgd"]
     own = {name: sgd._replace(schedule=name) for name in ("constant", "cosine")}
@@ -143,6 +145,7 @@ def test_progress_says_what_each_stage_costs(capsys):
     assert sum(line.startswith(f"final: {final} = 8 epochs; 0:") for line in lines) == 1
 
 
+@pytest.mark.heavy
 def test_a_comparison_goes_on_and_grows(tmp_path):
     first = jd.compare(["sgd", "adam"], **SMALL, checkpoint=tmp_path)
     again = jd.compare(["sgd", "adam"], **SMALL, checkpoint=tmp_path)
@@ -226,6 +229,7 @@ def test_the_schedule_is_as_long_as_the_run_whatever_its_batches():
     assert found.about["schedule"] == "cosine"
 
 
+@pytest.mark.heavy
 def test_schedules_of_some_candidates_are_said():
     sgd = named_candidates(["sgd"])["sgd"]
     found = jd.compare({"a": sgd._replace(schedule="cosine"), "b": sgd}, **SMALL | {"budget": 1})
@@ -291,6 +295,7 @@ def test_no_part_is_drawn_from_rows_whose_targets_a_table_has_seen(given):
         jd.compare(["sgd", "adam"], **SMALL | own)
 
 
+@pytest.mark.heavy
 def test_test_rows_that_were_trained_on_are_said():
     own = {"train": (X[:100], Y[:100]), "validation": (X[100:130], Y[100:130])}
     plan = {"data": own["train"], "validation": own["validation"]}

@@ -280,6 +280,7 @@ CASES = {
 }
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("case", CASES)
 def test_answers_of_every_shape(case):
     arguments, missing = CASES[case]

@@ -190,6 +190,7 @@ def test_times_are_numbers_or_dates_of_any_kind():
         assert earlier.tolist() == [0, 3, 1, 2]
 
 
+@pytest.mark.heavy
 @given(st.lists(st.integers(0, 10**12), min_size=200, max_size=300, unique=True), st.randoms())
 @quick
 def test_the_part_of_an_identity_is_its_own(ids, random):

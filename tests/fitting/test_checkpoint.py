@@ -110,6 +110,7 @@ def leaky(slope):
     return jd.nn.serial(jd.nn.dense(2, activation=lambda x: jax.numpy.maximum(x, slope * x)))
 
 
+@pytest.mark.heavy
 def test_a_number_in_a_function_makes_another_run(tmp_path):
     fit(**SMALL, loss=weighted(1.0), epochs=1, checkpoint=tmp_path)
     with pytest.raises(ValueError, match=r"another run; it differs in loss: .*weight=1\.0.* there"):
@@ -274,6 +275,7 @@ def test_a_full_disk_says_what_to_do_and_the_run_goes_on_once_there_is_room(tmp_
     same(fit(**SMALL, epochs=4, checkpoint=tmp_path), whole)
 
 
+@pytest.mark.heavy
 def test_the_next_run_waits_for_writers_that_are_at_work_after_an_error(tmp_path):
     """As Orbax' threads are, which go on when it has raised the first error."""
     fit(**SMALL, epochs=1, checkpoint=tmp_path)

@@ -68,6 +68,7 @@ def test_a_callback_within_an_epoch_ends_the_run_with_it():
     assert len(found.history["loss"]) == 2
 
 
+@pytest.mark.heavy
 def test_logs_and_event_files_have_each_epoch_once(tmp_path):
     logged = []
     callback = jd.adapters.to_tensorboard(tmp_path)

@@ -56,7 +56,7 @@ def test_it_is_the_mean_over_all_rows():
     close(found, naive())
 
 
-@over(batch_size=st.sampled_from([1, 16, 33, 120]), seed=st.integers(0, 2**32 - 1))
+@over(heavy=True, batch_size=st.sampled_from([1, 16, 33, 120]), seed=st.integers(0, 2**32 - 1))
 def test_weights_count_whatever_the_batches(batch_size, seed):
     weights = np.random.default_rng(seed).integers(0, 3, len(X)).astype(np.float32)
     close(evaluate((*ROWS, weights), batch_size=batch_size), naive(weights))

@@ -120,6 +120,7 @@ HISTORY = {
 }
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", HISTORY)
 def test_a_metric_does_not_hide_what_else_the_history_has(name):
     changes, what = HISTORY[name]

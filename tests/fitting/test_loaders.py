@@ -218,6 +218,7 @@ def test_tf_data_trains_as_arrays_do_and_goes_on(tmp_path):
     same(fit(**SMALL, data=batches, batch=PAIR, checkpoint=tmp_path), whole)
 
 
+@pytest.mark.heavy
 def test_grain_in_dicts(tmp_path):
     grain = pytest.importorskip("grain")
     rows = [{name: array[i] for name, array in ROWS.items()} for i in range(len(X))]
@@ -267,6 +268,7 @@ class StatefulLoader:
         self.next = at, {**state[0], "state": words}
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("steps", [None, 3])
 def test_a_loader_with_a_state_goes_on_where_it_was(tmp_path, steps):
     how = {**SMALL, "epochs": 4, "steps_per_epoch": steps}

@@ -50,6 +50,7 @@ def test_a_run_that_goes_on_repeats_no_step(tmp_path):
     assert lines.last_step() == 4
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("left", [0, 1, 3])
 def test_a_file_is_told_of_epochs_that_a_kill_kept_from_it(tmp_path, left):
     """Killed between the checkpoint of an epoch and its line, or in the midst of the line."""

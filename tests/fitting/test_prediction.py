@@ -144,6 +144,7 @@ ENDINGS = {
 }
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(("options", "p", "classes"), ENDINGS.values(), ids=ENDINGS)
 def test_probabilities_and_classes(options, p, classes):
     np.testing.assert_allclose(asked("probability", **options), p, rtol=1e-4, atol=1e-6)

@@ -9,6 +9,7 @@ import pytest
 from jaxdeep.losses import softmax_cross_entropy
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("soft", [False, True])
 def test_slopes_and_curvatures_of_a_cross_entropy_are_their_closed_forms(soft):
     """``p − y`` and ``diag p − p pᵀ``, through ties of the largest logit, and in forward mode too."""

@@ -12,6 +12,7 @@ LOGITS = np.array([-90.0, -8.0, -1.5, -1e-3, 0.0, 0.7, 3.0, 20.0, 90.0], np.floa
 GAMMAS = [0.0, 0.5, 1.0, 2.0, 5.0]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("alpha", [None, 0.25])
 def test_focal_loss_of_bits_is_the_equation(gamma, alpha):
@@ -37,6 +38,7 @@ def test_focal_loss_of_bits_is_the_equation(gamma, alpha):
         np.testing.assert_allclose(found, exact[near], rtol=2e-3, atol=1e-6)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_focal_loss_of_classes_is_the_equation(gamma):
     rng = np.random.default_rng(0)

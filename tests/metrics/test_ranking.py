@@ -86,6 +86,7 @@ def test_no_infinity_comes_in_between(make):
             assert float(metric.compute(jax.jit(metric.update)(metric.init(), scores, y))) > 0
 
 
+@pytest.mark.heavy
 def test_certain_scores_are_at_the_ends():
     y = np.array([0, 1, 1, 0, 1, 0], np.int32)
     p = np.array([0, 1, 0, 1, 0.5, 0.25], np.float32)

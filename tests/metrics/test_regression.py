@@ -69,6 +69,7 @@ def test_errors_are_those_of_scikit_learn_in_any_batches(seed, kind, cut, weight
             np.testing.assert_allclose(found, expected, rtol=2e-5)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("y", "outputs", "expected"),
     [

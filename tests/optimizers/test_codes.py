@@ -88,6 +88,7 @@ def test_zero_is_zero_and_without_a_sign_nothing_else_is(signed):
     assert not zeros.scales.any()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("signed", SIGNED)
 def test_what_is_not_finite_stays_so_and_leaves_the_block_alone(signed):
     x = numbers((1, 256), signed)

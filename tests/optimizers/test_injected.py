@@ -18,6 +18,7 @@ sgd = optax.inject_hyperparams(optax.sgd)
 fit = functools.partial(jd.fit, jd.nn.dense(1), (X, Y), loss=jd.losses.mse, batch_size=4, progress=False)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "around", ["nothing", "chain", "masked", "multi_steps", "partition", "lookahead"]
 )

@@ -20,7 +20,12 @@ X = np.array(
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@over(4, 100, x=hnp.arrays(float, (6, 3), elements=st.integers(-2, 2).map(float) | st.just(np.nan)))
+@over(
+    4,
+    100,
+    heavy=True,
+    x=hnp.arrays(float, (6, 3), elements=st.integers(-2, 2).map(float) | st.just(np.nan)),
+)
 def test_imputer_is_scikit_learns_on_any_table(strategy, x):
     impute = pp.imputer(strategy)
     theirs = SimpleImputer(strategy=strategy, keep_empty_features=True, fill_value=0)

@@ -38,7 +38,7 @@ def named(values):
     return [["infrequent" if v == "infrequent_sklearn" else v for v in row] for row in values.tolist()]
 
 
-@over(4, 200, rows=TABLE, more=TABLE, groups=GROUPS)
+@over(4, 200, heavy=True, rows=TABLE, more=TABLE, groups=GROUPS)
 def test_one_hot_is_scikit_learns_on_any_table(rows, more, groups):
     x, new = table(rows), table(more)
     for ours, theirs in (("ignore", "ignore"), ("infrequent", "infrequent_if_exist")):
@@ -77,6 +77,7 @@ CASES = {
 }
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("case", CASES)
 def test_groups_of_infrequent_categories_are_scikit_learns(case):
     values, groups = CASES[case]
@@ -163,6 +164,7 @@ def test_names_are_never_twice_the_same():
     assert encoder.names(state) == ("a_b_c", "a_d", "a_b_c_2", "a_b_d")
 
 
+@pytest.mark.heavy
 def test_too_many_bytes_are_refused_before_they_are_taken():
     x = {"id": np.arange(50_000).astype(str), "kind": np.arange(50_000) % 3}
     with pytest.raises(

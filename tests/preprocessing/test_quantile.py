@@ -46,6 +46,7 @@ def test_equal_values_get_the_middle_of_their_range(x64):
 @over(
     5,
     200,
+    heavy=True,
     x=hnp.arrays(float, (6, 2), elements=st.integers(-3, 3).map(float) | st.just(np.nan)),
     output=st.sampled_from(["uniform", "normal"]),
 )

@@ -384,6 +384,7 @@ def test_a_network_learns_nothing_from_random_labels():
     assert areas(naive)[0] > 0.75  # what cross-fitting is for
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("rows", [10**5, 2**20])
 def test_effects_of_rare_targets_do_not_drift_with_the_rows(rows):
     codes, y = np.zeros(rows, np.int32), np.zeros(rows, np.float32)

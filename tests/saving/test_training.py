@@ -227,6 +227,7 @@ def test_dicts_with_whole_numbers_as_names_are_kept(tmp_path):
             decode({"pairs": odd})
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("make", [
     lambda: jd.optimizers.low_precision(optax.adam(0.1), "bfloat16", where="a", min_size=2),
     lambda: jd.optimizers.low_precision(adam(), min_size=2),
@@ -306,6 +307,7 @@ def test_a_train_state_of_another_model_is_refused(tmp_path, half):
 INJECTING = optax.inject_hyperparams(optax.adam)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("make", "way"), [
     (jd.optimizers.adam, r"jaxdeep\.optimizers\.set_hyperparams\(ts.opt_state, learning_rate=0.5\)"),
     (INJECTING, r"optax\.tree_utils\.tree_set\(.*learning_rate=jax\.numpy\.float32\(0.5\)\)"),
@@ -495,6 +497,7 @@ def test_optimizers_of_optax_with_schedules(rate):
     same_updates(tx, decode(json.loads(json.dumps(encode(tx)))))
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("schedule", [
     jd.schedules.constant(0.1), jd.schedules.power(0.1, transition_steps=5),
     jd.schedules.exponential(0.1, 5, 0.5), jd.schedules.piecewise_constant([2, 4], [1.0, 0.5, 0.1]),

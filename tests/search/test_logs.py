@@ -53,6 +53,7 @@ def check(book, table, *, columns=()):
         assert {"rate", "seed", *columns} == set(point)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("strategy", ["threads", "vmap"])
 def test_a_log_is_told_of_every_epoch_of_every_row(strategy):
     book = Book()
@@ -82,6 +83,7 @@ def test_rows_that_are_halved(tmp_path, halving, kept):
         assert not again.rows
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("search", ["cross_validate", "learning_curve"])
 def test_searches_that_are_sweeps(search):
     book = Book()

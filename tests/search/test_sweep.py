@@ -681,6 +681,7 @@ def test_a_point_that_cannot_be_traced_is_an_error_and_the_others_finish(strateg
     identical(table.trained(2), alone.trained(0))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("halving", HALVINGS[1:], ids=["halving", "asynchronous"])
 def test_a_point_that_cannot_be_traced_is_the_first_to_be_halved(halving):
     space = {"kind": ["wrong", "right"], "rate": [0.1, 0.2]}

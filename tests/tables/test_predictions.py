@@ -48,6 +48,7 @@ def trained(task, recipe, path, **arguments):
     return table, made
 
 
+@pytest.mark.heavy
 def test_a_loaded_model_takes_raw_rows_in_any_container(tmp_path):
     table, made = trained(
         "binary", "textbook", tmp_path / "m", hidden=(16,), epochs=30, learning_rate=0.02
@@ -269,6 +270,7 @@ def test_of_several_outputs_that_of_the_table_is_put_in_its_unit_by_its_columns(
     np.testing.assert_allclose(columns.values(found["main"]), expected, rtol=1e-6)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("wrapped", [list, np.array, jnp.asarray, lambda y: np.array(y)[:, None]])
 @pytest.mark.parametrize(
     ("y", "options"),
@@ -335,6 +337,7 @@ def given_as(values, wrapped):
     return kinds[wrapped](values)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("wrapped", ["list", "tuple", "array", "jax", "pandas", "nullable", "polars"])
 def test_labels_of_every_container_are_read_alike(wrapped):
     """Whole numbers of polars and of pandas' Int64 were labels beside inputs, and others numbers."""

@@ -101,6 +101,7 @@ def rows(seed=0):
     return x, targets, rng.uniform(0, 2, len(x)).astype(np.float32)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("weights", [False, True])
 def test_losses_and_metrics_of_each_output_are_those_of_it_alone(weights):
     x, y, w = rows()

@@ -392,6 +392,7 @@ def test_the_program_of_a_model_that_says_nothing_says_what_it_puts_out(end, los
         jd.fit(Own(end), (x, y), batch_size=4, key=jax.random.key(0), **options)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("end", "loss", "refused"),
     [

@@ -144,6 +144,7 @@ def test_nobody_who_does_not_ask_pays_for_it():
     assert count[0] == count[1]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -178,6 +179,7 @@ def test_a_line_search_over_some_leaves_sees_the_others_as_they_are():
     close(found.params, expected.params, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_sam_takes_its_gradient_at_the_adversarial_point():
     """By its paper's equations; batch norms see each batch once."""
     model = normed()

@@ -65,6 +65,7 @@ def test_the_same_key_gives_the_same_bits():
     identical(once, pretrain_layerwise(network(), X, key=jax.random.key(3), **options))
 
 
+@pytest.mark.heavy
 def test_convolutions_and_their_pools_are_pretrained_too():
     model = jd.nn.serial(
         conv=jd.nn.conv(3, 3), pool=jd.nn.max_pool(2), flatten=jd.nn.flatten(), out=jd.nn.dense(2)

@@ -406,6 +406,7 @@ def test_a_head_is_the_last_layer_with_parameters_and_what_is_behind(trained):
     assert new[0].apply(*new[1:], x)[0].shape == (1, 1)
 
 
+@pytest.mark.heavy
 def test_training_a_clone_leaves_the_original(trained):
     params, state = trained
     before = jax.tree.map(np.array, (params, state))

@@ -242,6 +242,7 @@ def test_one_logit_of_infinity_is_certain():
     assert float(likelihood(single, np.array([1, 0]), from_logits=True)) == 0
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("rows", [10**4, 10**6])
 def test_mean_confidences_do_not_drift_with_the_rows(rows):
     p = np.random.default_rng(rows).random(rows).astype(np.float32)

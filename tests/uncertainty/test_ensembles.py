@@ -78,6 +78,7 @@ def test_ensembles_that_make_no_sense(members):
         ensemble(model, table, X)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("loss", "targets", "said"),
     [

@@ -232,6 +232,7 @@ def test_the_program_of_a_function_as_a_layer_says_that_it_puts_out_probabilitie
         np.testing.assert_allclose(found.entropy, entropy.sum(-1), atol=1e-5)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("logs", "end", "features"),
     [

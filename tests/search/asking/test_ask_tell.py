@@ -436,6 +436,7 @@ def test_errors_are_run_again_if_told_to(tmp_path):
         assert [row["ended"] for row in table.rows()] == ["finished"] * 3
 
 
+@pytest.mark.heavy
 def test_an_interrupted_batch_is_not_told_and_goes_on(tmp_path, monkeypatch):
     study = random_study()
     save, pressed = directory.Directory.is_due, []
@@ -573,6 +574,7 @@ def test_plots_of_optuna_show_the_sweep():
 # --- other samplers -----------------------------------------------------------------------------------
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("made", ["dict", "params", "kwargs", "value"])
 def test_anything_that_asks_and_tells_drives_a_sweep(made):
     def handle(point):

@@ -376,6 +376,7 @@ def test_a_torn_last_line_is_left_out_and_another_is_named(tmp_path):
         same(population(checkpoint=tmp_path), expected)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -291,6 +291,7 @@ def test_a_damaged_line_in_the_middle_is_an_error_that_changes_nothing(tmp_path)
     assert journal.read_bytes() == b"".join(lines)
 
 
+@pytest.mark.few(1)
 def test_a_damaged_state_is_trained_again_with_a_warning(tmp_path, kept):
     first = sweep(checkpoint=tmp_path, epochs=2)
     place = places(tmp_path)[1]
@@ -303,6 +304,7 @@ def test_a_damaged_state_is_trained_again_with_a_warning(tmp_path, kept):
     identical(longer, sweep(epochs=4))
 
 
+@pytest.mark.few(1)
 def test_a_row_whose_file_is_damaged_or_gone_says_how_it_is_had_again(tmp_path, kept):
     first = sweep(checkpoint=tmp_path)
     place = places(tmp_path)[0]
@@ -431,6 +433,7 @@ def test_a_row_that_has_ended_needs_no_file_of_its_own_any_more(tmp_path):
     assert [path.suffix for path in (tmp_path / "rows").iterdir()] == [".bin"]
 
 
+@pytest.mark.heavy
 def test_rows_may_stop_to_be_kept_between_calls(tmp_path):
     first = sweep(checkpoint=tmp_path)
     best = int(np.argmin([row["val_loss"] for row in first.rows()]))
@@ -484,6 +487,7 @@ def test_a_bracket_of_points_that_diverge_does_not_end_the_others():
     assert [row["ended"] for row in table.rows()][3:5] == ["diverged", "diverged"]
 
 
+@pytest.mark.heavy
 def test_a_metric_that_has_turned_nan_ranks_last():
     def metric(outputs, y):
         return jnp.where(jnp.abs(outputs[..., 0]).max() > 4.0, jnp.nan, jnp.abs(outputs - y).mean(-1))
@@ -504,6 +508,7 @@ def test_a_file_that_is_gone_at_a_rung_is_trained_again(tmp_path, monkeypatch):
     identical(sweep(**how, checkpoint=tmp_path), sweep(**how))
 
 
+@pytest.mark.heavy
 def test_keys_of_another_kind_go_on(tmp_path):
     how = {"key": jax.random.key(0, impl="rbg"), "checkpoint": tmp_path}
     sweep(**how, epochs=2)
@@ -548,6 +553,7 @@ def test_names_of_the_table_are_refused(name):
         sweep([{"rate": 0.1, name: 0.5}, {"rate": 0.2}], **how)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("strategy", ["threads", "vmap"])
 def test_a_metric_is_not_hidden_by_a_hyperparameter_of_the_optimizer(strategy):
     def adam(hp):
