@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 RUN = $(VENV)/bin/python -m
 DEMO_OUT ?= runs/demo
 
-.PHONY: demo test test-core test-file test-heavy test-all test-slow lint types bench figures house notebooks docs dist constraints clean
+.PHONY: demo test test-core test-file test-heavy test-all test-slow lint types bench figures house notebooks docs dist colab constraints clean
 
 demo: $(VENV)/.with-demo
 	$(RUN) jaxdeep compare --data digits --epochs 20 --out $(DEMO_OUT)
@@ -79,6 +79,10 @@ docs: $(VENV)/.with-docs
 # The archive and the wheel in dist/, tried in fresh environments: the core, each extra (EXTRAS= names some), the README.
 dist: $(VENV)/.made
 	EXTRAS="$(EXTRAS)" CONSTRAINTS="$(CONSTRAINTS)" $(VENV)/bin/python .ci/dist.py
+
+# Notebook 10 from the wheel, with the versions of Colab.
+colab: $(VENV)/.made
+	$(VENV)/bin/python .ci/colab.py
 
 # Newer versions for everyone, to be tested and committed.
 constraints: $(VENV)/.made

@@ -57,9 +57,9 @@ def run(*command, **options):
     return done.stdout
 
 
-def environment(folder, below=None):
+def environment(folder, below=None, interpreter=sys.executable):
     """A new virtual environment, which sees the packages of another one; its interpreter."""
-    run(sys.executable, "-m", "venv", folder)
+    run(interpreter, "-m", "venv", folder)
     python = folder / "bin" / "python"
     if below is not None:
         (packages,) = (below / "lib").glob("python*/site-packages")
@@ -74,6 +74,17 @@ def install(python, *what, constraints=CONSTRAINTS):
     run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *chosen, *what)
 
 
+def build(folder):
+    """The wheel, made from the archive, and the archive, in `dist/`."""
+    builder = environment(folder / "builder")
+    install(builder, "build", constraints="")
+    for old in (ROOT / "dist").glob("jaxdeep-*"):
+        old.unlink()
+    run(builder, "-m", "build", "--outdir", ROOT / "dist", ROOT)
+    (wheel,), (archive,) = ((ROOT / "dist").glob(f"jaxdeep-*{end}") for end in (".whl", ".tar.gz"))
+    return wheel, archive
+
+
 def main():
     """The command line."""
     wanted = os.environ.get("EXTRAS", "").split()
@@ -81,14 +92,7 @@ def main():
     extras = project["optional-dependencies"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        builder = environment(folder / "builder")
-        install(builder, "build", constraints="")
-        for old in (ROOT / "dist").glob("jaxdeep-*"):
-            old.unlink()
-        run(
-            builder, "-m", "build", "--outdir", ROOT / "dist", ROOT
-        )  # the wheel is built from the archive
-        (wheel,), (archive,) = ((ROOT / "dist").glob(f"jaxdeep-*{end}") for end in (".whl", ".tar.gz"))
+        wheel, archive = build(folder)
         print(*(f"{file.name}, {file.stat().st_size:,} bytes" for file in (wheel, archive)), sep="\n")
 
         began = time.perf_counter()

@@ -32,7 +32,9 @@ for name, value in kept.items():
 # ## What runs where
 #
 # JAX takes the best devices it finds: TPUs, else GPUs, else the CPU. Nothing in a program names them. In
-# Colab the kind is chosen under Runtime → Change runtime type, before anything is run.
+# Colab the kind is chosen under Runtime → Change runtime type, before anything is run. The installation
+# above leaves Colab's JAX as it is, with the plugin that belongs to it: jaxdeep runs on jax 0.7.2 and newer.
+# The next cell says what was found.
 #
 # Most of this notebook needs several devices. A CPU can pretend to be some: `jax_num_cpu_devices`, set
 # before the first computation (or the environment variable
@@ -51,7 +53,8 @@ import jaxdeep as jd
 
 jax.config.update("jax_num_cpu_devices", 4)  # no effect on GPUs and TPUs
 devices = jax.devices()
-print(len(devices), devices[0].platform, "devices, in", jax.process_count(), "process")
+kind = devices[0].device_kind
+print(f"JAX {jax.__version__} on {len(devices)} × {kind} ({jax.default_backend()}), {jax.process_count()} process")
 
 real = "JAXDEEP_DATA" in os.environ or "google.colab" in sys.modules
 train, validation, test = jd.datasets.load("fashion-mnist" if real else "digits")
