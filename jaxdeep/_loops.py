@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import PyTreeDef
 
 from jaxdeep._shapes import Array, Bool
@@ -19,7 +20,8 @@ Carry = TypeVar("Carry")
 Element = TypeVar("Element")
 Row = TypeVar("Row")
 
-_FEW = 24  # from where on LLVM makes a loop of a row
+_FEW = 24  # numbers of a row, from which on LLVM makes a loop of it
+_SOME = 2**14  # numbers of an array, beyond which its copies and its place on devices cost more
 
 
 def scan(
@@ -66,24 +68,34 @@ def while_loop(
 
 
 def _flat(tree: Carry, like: Carry) -> Carry:
-    """The tree, with its arrays of short rows flat; as it is if the loop cannot carry it on."""
-    here: PyTreeDef = jax.tree.structure(tree)
-    if jax.default_backend() != "cpu" or here != jax.tree.structure(like):
+    """The tree, which must be as `like`, with its arrays of short rows flat."""
+    if jax.default_backend() != "cpu":
         return tree
+    here: PyTreeDef = jax.tree.structure(tree)
+    if here != jax.tree.structure(like):
+        raise TypeError("of another structure")
 
     def flat(leaf: Any, old: Any) -> Any:
-        is_short = jnp.shape(leaf) == jnp.shape(old) and _has_few(leaf) and _has_few(old)
-        return jnp.reshape(leaf, -1) if is_short else leaf
+        if not _is_short(old):
+            return leaf
+        if jnp.shape(leaf) != jnp.shape(old):
+            raise TypeError("of another shape")
+        return jnp.reshape(leaf, -1)
 
     return jax.tree.map(flat, tree, like)
 
 
 def _shaped(flat: Carry, like: Carry) -> Carry:
-    return jax.tree.map(lambda leaf, old: jnp.reshape(leaf, jnp.shape(old)), flat, like)
+    return jax.tree.map(
+        lambda leaf, old: jnp.reshape(leaf, jnp.shape(old)) if _is_short(old) else leaf, flat, like
+    )
 
 
-def _has_few(leaf: Any) -> bool:
-    """Whether these are real numbers in short rows, which are not split over devices by the user."""
-    if jnp.ndim(leaf) < 2 or jnp.shape(leaf)[-1] >= _FEW or not jnp.issubdtype(leaf.dtype, jnp.floating):
+def _is_short(leaf: Any) -> bool:
+    """Whether these are some real numbers in rows of few, which the user has not split over devices."""
+    if not isinstance(leaf, jax.Array | np.ndarray) or leaf.ndim < 2:
         return False
-    return not any(getattr(jax.typeof(leaf).sharding, "spec", ()))
+    if not jnp.issubdtype(leaf.dtype, jnp.floating) or any(type(size) is not int for size in leaf.shape):
+        return False
+    is_short = leaf.shape[-1] < _FEW and leaf.size <= _SOME
+    return is_short and not any(getattr(jax.typeof(leaf).sharding, "spec", ()))

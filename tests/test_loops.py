@@ -74,6 +74,14 @@ def test_short_rows_of_real_numbers_are_carried_flat():
     assert shapes((5, 10)) == (50,)
     assert shapes((5, 24)) == (5, 24)
     assert shapes((5, 10), jnp.int32) == (5, 10)
+    assert shapes((5000, 10)) == (5000, 10)
+
+
+def test_sizes_may_be_symbols():
+    (d,) = jax.export.symbolic_shape("d")
+    loop = jax.jit(lambda c: _loops.scan(lambda c, x: (c + x, None), c, jnp.arange(2.0))[0])
+    for shape in ((d, 3), (3, d)):
+        jax.export.export(loop)(jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
 def test_a_body_that_changes_a_shape_is_refused_in_the_shapes_of_the_caller():
@@ -81,6 +89,8 @@ def test_a_body_that_changes_a_shape_is_refused_in_the_shapes_of_the_caller():
         _loops.scan(lambda c, x: (c.T, None), jnp.ones((5, 10)), jnp.arange(2))
     with pytest.raises(TypeError, match=r"\[5,10\].*\[10,5\]"):
         _loops.while_loop(lambda c: True, lambda c: c.T, jnp.ones((5, 10)))
+    with pytest.raises(TypeError, match=r"\[5,10\].*\[50\]"):
+        _loops.scan(lambda c, x: (c.ravel(), None), jnp.ones((5, 10)), jnp.arange(2))
 
 
 def test_a_body_that_changes_the_structure_is_refused_as_jax_refuses_it():

@@ -20,15 +20,16 @@ from jaxdeep.optimizers.transform import Rule, slot, transformation
 def moving_average(old: Array, new: Array, complement: Array) -> Array:
     """``β · old + (1 − β) · new``, from 1 − β alone, which float32 keeps precisely.
 
-    β itself is rounded, down, and what it lost, which is more than 0 then, is added apart. So an average
-    that is infinite stays so, and β = 0 forgets the old.
+    β itself is rounded, and what it lost is added apart. An average that is infinite stays so, and β = 0
+    forgets the old.
 
     >>> float(moving_average(1.0, 2.0, 0.25)), float(moving_average(1e8, 2.0, 1.0))
     (1.25, 2.0)
     """
-    beta = jnp.maximum((1 - complement) - jnp.finfo(jnp.result_type(old)).eps, 0)
+    beta = 1 - complement
     lost = (1 - beta) - complement
-    return beta * old + (complement * new + lost * old)
+    largest = jnp.finfo(jnp.result_type(old)).max
+    return beta * old + (complement * new + lost * jnp.clip(old, -largest, largest))
 
 
 def correction(decay: Scalar, t: Array) -> Array:

@@ -129,12 +129,8 @@ def make_evaluate(
     def evaluate(params: PyTree, state: PyTree, data: PyTree) -> Metrics:
         data = as_arrays(data)
         n = count_examples(data)
-
-        def step(model: tuple[PyTree, PyTree], batch: PyTree) -> tuple[tuple[PyTree, PyTree], Metrics]:
-            # carried, as the loops of training do, for one program of the updates that leave it
-            return model, evaluation_of(objective, *model)((), batch)[1]
-
-        _, totals = over_batches(step, (params, state), data, jnp.arange(n), min(batch_size, n))
+        step = evaluation_of(objective, params, state)
+        _, totals = over_batches(step, (), data, jnp.arange(n), min(batch_size, n))
         return values_of(averages(totals))
 
     return evaluate
