@@ -21,6 +21,7 @@ neither data nor parameters alive.
 import dataclasses
 import functools
 import hashlib
+import os
 import sys
 import types
 import weakref
@@ -40,10 +41,12 @@ MADE_OF: dict[type, tuple[str, ...]] = {  # kinds that are compared by these att
     functools.partial: ("func", "args", "keywords"),
     functools.cached_property: ("func",),
     types.MethodType: ("__func__", "__self__"),
+    np.vectorize: ("pyfunc", "otypes", "signature"),
     staticmethod: ("__func__",),
     classmethod: ("__func__",),
     property: ("fget",),
 }
+_ELSEWHERE = frozenset({"globals", "environ", "getenv"})  # where values come from that nobody sees here
 # What says of a function or class where it was written, how it is shown, or what it is made from.
 ABOUT = frozenset(
     {
@@ -151,13 +154,17 @@ class _NotUnderstood(Exception):
     """Raised for a value that cannot be compared with another one."""
 
 
-def key_of(*values: Any, numbers: bool = False) -> Key:
+def key_of(*values: Any, numbers: bool = False, arguments: frozenset[int] | None = None) -> Key:
     """The key of a computation that is described by these values.
+
+    A compiled program is given the hyperparameters that an optimizer's state starts from as arguments.
+    They count only where code refers to a name ``init``, and so may begin an optimizer inside of the
+    program, which makes them its constants.
 
     Args:
       values: what it depends on besides its arguments.
-      numbers: whether hyperparameters that an optimizer's state starts from count; a compiled program is
-        given them as arguments.
+      numbers: whether such hyperparameters count in any case.
+      arguments: the ids of the objects whose hyperparameters are arguments; those of all others count.
 
     >>> import optax, jaxdeep as jd
     >>> key_of(optax.adam(0.1)) == key_of(optax.adam(0.1)), key_of(1) == key_of(1.0)
@@ -165,12 +172,14 @@ def key_of(*values: Any, numbers: bool = False) -> Key:
     >>> key_of(lambda x: x) == key_of(lambda x: x)
     False
     """
-    walk = _Walk(numbers)
+    walk = _Walk(numbers, arguments)
     try:
         parts: Hashable = tuple(map(walk, values))
         hash(parts)
     except Exception:  # of many kinds: what users' objects hold is found by asking them
         return Key((), (), usable=False)
+    if walk.leaves_out and walk.begins and arguments is None:
+        return key_of(*values, numbers=True)
     return Key(parts, tuple(walk.objects), usable=True)
 
 
@@ -196,9 +205,11 @@ class _Walk:
     An object that is met again becomes a reference to its first place, so that cycles end.
     """
 
-    def __init__(self, numbers: bool = False) -> None:
+    def __init__(self, numbers: bool = False, arguments: frozenset[int] | None = None) -> None:
         self.objects: list[_Object] = []
-        self._numbers = numbers
+        self.leaves_out = False  # hyperparameters of an optimizer
+        self.begins = False  # whether there is code that may call an optimizer's init
+        self._numbers, self._arguments = numbers, arguments
         self._seen: dict[int, tuple[int, Any]] = {}
         self._modules: set[tuple[int, frozenset[str], frozenset[str]]] = set()
         self._count = 0
@@ -233,8 +244,10 @@ class _Walk:
         if type(value) is types.FunctionType:
             return self._function(value)
         describe = of_class(value, "_identity_")
-        if not self._numbers:
-            describe = of_class(value, "_program_identity_") or describe
+        if not self._numbers and (self._arguments is None or id(value) in self._arguments):
+            without_numbers = of_class(value, "_program_identity_")
+            self.leaves_out |= without_numbers is not None
+            describe = without_numbers or describe
         if describe is not None and (parts := describe(value)) is not None:
             return type(value).__qualname__, self(parts)
         if isinstance(value, types.ModuleType):
@@ -279,9 +292,12 @@ class _Walk:
         return self(value)
 
     def _function(self, function: types.FunctionType) -> Hashable:
+        self.begins |= "init" in names_in(function.__code__)
         remembered = self._remembered(function)
         if not _is_users(function.__globals__.get("__name__")):
             return "made by", self._itself(function.__code__), *remembered
+        if _ELSEWHERE & names_in(function.__code__):
+            raise _NotUnderstood
         held = self(function.__dict__) if function.__dict__ else None
         # the code of a function may be replaced in place, as IPython's %autoreload 2 does
         its_code = self._itself(function), self._itself(function.__code__)
@@ -352,7 +368,8 @@ class _Walk:
             held = {name: v for name, v in vars(value).items() if name[0] != "_"}
             return self._itself(value), self(wrapped), self(held)
         if _library(kind.__module__) and not dataclasses.is_dataclass(value):
-            return self._itself(value)
+            own = vars(value).items() if _is_nnx(kind) else ()
+            return self._itself(value), *((name, self(v)) for name, v in own if name[0] != "_")
         if not is_of_attributes(kind):
             raise _NotUnderstood
         return self._itself(value), self._held(value)
@@ -440,11 +457,19 @@ def _slots(value: Any) -> dict[str, Any]:
 def _is_users(module: Any) -> bool:
     """Whether a module is neither of a library that is known here nor of Python's own."""
     name = str(module).split(".", 1)[0]
-    return name not in _LIBRARIES and name not in sys.stdlib_module_names
+    if name in _LIBRARIES or name not in sys.stdlib_module_names:
+        return name not in _LIBRARIES
+    file = getattr(sys.modules.get(name), "__file__", None)  # a file of the user's may have the name
+    return file is not None and not file.startswith(os.path.dirname(os.__file__))
 
 
 def _library(module: Any) -> bool:
     return isinstance(module, str) and module.split(".", 1)[0] in _LIBRARIES
+
+
+def _is_nnx(kind: type) -> bool:
+    """Whether it is a module of Flax NNX, whose variables may change in place."""
+    return any(c.__name__ == "Module" and c.__module__.startswith("flax.nnx") for c in kind.__mro__)
 
 
 def _array(array: Any) -> Hashable:

@@ -95,18 +95,14 @@ def pytest_sessionstart(session):
 
     A shell ignores SIGINT for what it runs in the background, and all that this starts would ignore it:
     tests send it to themselves and to their children. Programs of code that is gone are not read again.
+    Of what is traced little is garbage, so that it is looked for seldom.
     """
+    gc.set_threshold(50_000, 20, 50)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = hasattr(session.config, "workerinput")
     if not worker and sum(file.stat().st_size for file in _KEPT.glob("*")) > 2**30:
         shutil.rmtree(_KEPT, ignore_errors=True)
-
-
-def pytest_collection_finish():
-    """What is imported stays, and of what is traced little is garbage: it is looked for seldom."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(autouse=True, scope="module")

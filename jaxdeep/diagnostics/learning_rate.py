@@ -13,7 +13,7 @@ from jaxdeep._compilation import is_traced, kept, meant_nans, meant_transfers, r
 from jaxdeep._identity import key_of
 from jaxdeep._shapes import Array, Bool, Float, Integer, PyTree
 from jaxdeep.optimizers import set_hyperparams
-from jaxdeep.optimizers.identity import init_with_numbers, numbers_of
+from jaxdeep.optimizers.identity import init_with_numbers, numbers_of, program_key
 from jaxdeep.train.columns import check_told_apart_by_column
 from jaxdeep.train.data import (
     as_arrays,
@@ -189,7 +189,7 @@ def find_learning_rate(
         data = to_device(jax.tree.map(lambda a: np.asarray(a[rows.ravel()], shapes(a).dtype), data))
     ends = np.asarray([low, high], jnp.result_type(float))
     args = initial, key, data, order, ends, numbers_of(optimizer) if hasattr(optimizer, "init") else None
-    program = key_of("range test", model, objective, optimizer, sizes, example)
+    program = key_of("range test", model, objective, program_key(optimizer), sizes, example)
     return run_once(run, *args, key=program, once=False)
 
 

@@ -14,7 +14,7 @@ from jaxdeep._identity import Key, key_of
 from jaxdeep._shapes import PyTree
 from jaxdeep.nn.model import Model
 from jaxdeep.nn.normalization import norms_of_one_value
-from jaxdeep.optimizers.identity import init_with_numbers, numbers_of
+from jaxdeep.optimizers.identity import init_with_numbers, numbers_of, program_key
 from jaxdeep.train import monitors
 from jaxdeep.train.data import explain_narrow, with_rows
 from jaxdeep.train.objective import (
@@ -111,8 +111,7 @@ class Setup:
             if name in options_of(TrialOptions) and name not in _NOT_COMPILED
         }
         watches = [monitors.kind_of(self.options[name]) for name in ("early_stopping", "plateau")]
-        tx = self.optimizer
-        return key_of((tx.init, tx.update), self.measure, self.mesh, static, watches, self.room)
+        return key_of(program_key(self.optimizer), self.measure, self.mesh, static, watches, self.room)
 
     def sharing(self, other: "Setup") -> "Setup":
         """The setup with the model and the objective of another one, if these were made anew and alike.

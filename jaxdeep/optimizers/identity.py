@@ -132,6 +132,26 @@ def numbers_of(tx: optax.GradientTransformation) -> dict[str, dict[str, float]]:
     return {place: init.numbers() for place, init in _inits(tx).items()}
 
 
+def program_key(tx: optax.GradientTransformation | Callable[..., object]) -> Key:
+    """The key of a program that begins by `init_with_numbers` and goes on by ``tx.update``.
+
+    Or of one that calls a function, which makes the transformation. Numbers that are not its arguments
+    count: of an optimizer that an update begins anew, as SAM does.
+
+    >>> import optax, jaxdeep as jd
+    >>> sgd, masked = jd.optimizers.sgd, lambda tx: optax.masked(tx, {"a": True})
+    >>> program_key(masked(sgd(0.1))) == program_key(masked(sgd(0.2)))
+    True
+    >>> sam = lambda rho: optax.contrib.sam(sgd(0.1), sgd(rho), opaque_mode=True)
+    >>> program_key(sam(0.1)) == program_key(sam(0.2))
+    False
+    """
+    if not (hasattr(tx, "init") and hasattr(tx, "update")):
+        return key_of(tx)
+    arguments = frozenset(id(init) for init in _inits(tx).values())
+    return key_of(key_of(tx.init, arguments=arguments), tx.update)
+
+
 def init_with_numbers(
     tx: optax.GradientTransformation, params: PyTree, numbers: Mapping[str, Mapping[str, ArrayLike]]
 ) -> PyTree:

@@ -1,7 +1,7 @@
 """Lookahead: fast parameters that are trained, and slow ones that follow them."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +64,8 @@ def lookahead(
         and those of `jaxdeep.train.make_step`.
       sync_period: k ≥ 1.
       slow_step_size: α in (0, 1]; a number, a schedule or a scalar array.
-      reset_state: whether the fast optimizer begins anew after every k steps.
+      reset_state: whether the fast optimizer begins anew after every k steps, with the hyperparameters
+        that it has.
 
     Raises:
       ValueError: k < 1, α outside (0, 1]; at the update, parameters not passed. TypeError: not an optax
@@ -147,7 +148,17 @@ def _lookahead_update(
     updates = jax.tree.unflatten(structure, [u for u, _ in pairs])
     slow = jax.tree.unflatten(structure, [leaf for _, leaf in pairs])
     if reset_state:
-        fast_state = jax.tree.map(
-            lambda new, old: jnp.where(syncs, old, new), fast_state, fast_init(params)
-        )
+        again = _with_numbers_of(fast_state, fast_init(params))
+        fast_state = jax.tree.map(lambda old, new: jnp.where(syncs, new, old), fast_state, again)
     return updates, SlowState(transform, slow, fast_state)
+
+
+def _with_numbers_of(old: PyTree, new: PyTree) -> PyTree:
+    """The new state with the hyperparameters of the old one, which may be others than at its start."""
+
+    def kept(new: Any, old: Any) -> Any:
+        if not isinstance(new, TransformState):
+            return new
+        return new._replace(hyperparams=old.hyperparams, rounding=old.rounding)
+
+    return jax.tree.map(kept, new, old, is_leaf=lambda node: isinstance(node, TransformState))

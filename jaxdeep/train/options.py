@@ -217,7 +217,10 @@ class RunOptions(TypedDict, total=False):
         ReduceOnPlateau | None, Option(None, functools.partial(monitors.check_monitor, ReduceOnPlateau))
     ]
     validate_every: Annotated[int, Option(1, _checks.check_count)]
-    on_nonfinite: Annotated[str, Option("raise", _among("raise", "stop", "skip", "ignore"))]
+    on_nonfinite: Annotated[
+        Literal["raise", "stop", "skip", "ignore"],
+        Option("raise", _among("raise", "stop", "skip", "ignore")),
+    ]
 
 
 @documented

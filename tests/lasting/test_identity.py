@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import inspect
 import json
 import os
@@ -669,3 +670,44 @@ def test_tensors_of_any_kind_are_known():
         torch.tensor([1 + 2j]).conj(),
     ):
         assert text_of([tensor]) == text_of([tensor.clone()]) != text_of([tensor * 2])
+
+
+FACTOR = 2.0
+VECTOR = np.vectorize(lambda v: FACTOR * v)
+
+
+def vectorised(outputs, y):
+    return outputs * float(VECTOR(1.0))
+
+
+def of_globals(outputs, y):
+    return outputs * globals()["FACTOR"]
+
+
+def test_what_numpy_vectorises_counts_and_what_comes_from_nowhere_matches_nothing(monkeypatch):
+    key = key_of(vectorised)
+    assert key == key_of(vectorised)
+    monkeypatch.setattr(sys.modules[__name__], "FACTOR", 3.0)
+    assert key_of(vectorised) != key
+    assert not key_of(of_globals).usable
+
+
+def test_a_module_of_flax_whose_variables_may_change_matches_nothing():
+    nnx = pytest.importorskip("flax.nnx")
+    teacher = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+
+    def loss(outputs, y):
+        return outputs - teacher(y)
+
+    assert not key_of(loss).usable
+
+
+def test_a_file_of_the_users_may_have_the_name_of_a_module_of_python(tmp_path, monkeypatch):
+    (tmp_path / "profile.py").write_text("W = 1.0\ndef loss(outputs, y): return W * outputs\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "profile", raising=False)
+    profile = importlib.import_module("profile")
+    key = key_of(profile.loss)
+    monkeypatch.setattr(profile, "W", 2.0)
+    assert key_of(profile.loss) != key
+    monkeypatch.delitem(sys.modules, "profile")

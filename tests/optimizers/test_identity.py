@@ -1,6 +1,7 @@
 """Optimizers are equal by description, and their numbers can be arguments of a compiled init."""
 
 import inspect
+import sys
 
 import chex
 import jax
@@ -16,7 +17,7 @@ import jaxdeep as jd
 from jaxdeep import optimizers as o
 from jaxdeep._compat import enable_x64
 from jaxdeep._identity import key_of
-from jaxdeep.optimizers.identity import init_with_numbers, numbers_of
+from jaxdeep.optimizers.identity import init_with_numbers, numbers_of, program_key
 from jaxdeep.optimizers.scalars import Hyper
 from jaxdeep.optimizers.transform import Rule, transform
 
@@ -68,7 +69,7 @@ def test_numbers_are_no_part_of_the_update_and_part_of_the_init(name):
         other = make(name, **{key: 0.9 * number + 1e-3})
         assert equal_programs(usual, other), key
         assert usual.init != other.init, key
-        assert key_of(usual.init) == key_of(other.init), key
+        assert program_key(usual) == program_key(other), key
 
 
 @each
@@ -313,3 +314,61 @@ def test_a_function_that_refers_to_itself_is_walked_once():
         return tx.init(params) if params is not None else init({})
 
     assert len(numbers_of(optax.GradientTransformation(init, tx.update))) == 1
+
+
+INNER = o.sgd(0.1)
+
+
+def begun_inside(params):
+    return INNER.update(params, INNER.init(params), params)
+
+
+def begun(params):
+    return INNER.init(params)
+
+
+def used_inside(params, state):
+    return INNER.update(params, state, params)
+
+
+def test_the_numbers_of_an_optimizer_that_a_program_begins_are_constants_of_it(monkeypatch):
+    keys = key_of(begun_inside), key_of(used_inside)
+    monkeypatch.setattr(sys.modules[__name__], "INNER", o.sgd(0.2))
+    assert key_of(begun_inside) != keys[0]
+    assert key_of(used_inside) == keys[1]
+
+
+def test_a_transformation_of_the_users_that_begins_another_one_is_compiled_with_its_numbers(monkeypatch):
+    tx = optax.GradientTransformation(begun, INNER.update)
+    key = program_key(tx)
+    monkeypatch.setattr(sys.modules[__name__], "INNER", o.sgd(0.2))
+    assert program_key(tx) != key
+
+
+WRAPPERS = {
+    "masked": lambda tx: optax.masked(tx, {"a": True}),
+    "apply_if_finite": lambda tx: optax.apply_if_finite(tx, 3),
+    "lookahead": lambda tx: o.lookahead(tx, 2, 0.5, reset_state=True),
+    "partition": lambda tx: optax.partition({"x": tx}, {"a": "x"}),
+    "low precision": o.low_precision,
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+def test_the_numbers_of_an_optimizer_inside_another_one_are_arguments(wrap):
+    assert program_key(wrap(o.adam(0.1))) == program_key(wrap(o.adam(0.2)))
+
+
+def test_points_of_a_sweep_with_another_ascent_of_sam_are_not_one_program():
+    x = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+    kinds = {"loss": jd.losses.mse, "update_args": ("grad_fn",), "epochs": 2, "progress": False}
+
+    def sam(hp):
+        return optax.contrib.sam(o.sgd(0.1), o.sgd(hp["rho"]), opaque_mode=True)
+
+    def losses(rhos):
+        data = x, x[:, :1]
+        table = jd.sweep(sam, {"rho": rhos}, model=jd.nn.dense(1), data=data, **kinds)
+        return [float(row.history["loss"][-1]) for row in table.results]
+
+    assert losses([0.05, 5.0]) == losses([0.05]) + losses([5.0])

@@ -90,3 +90,12 @@ def test_in_low_precision_the_slow_parameters_are_not():
     assert updates.dtype == jnp.bfloat16
     np.testing.assert_allclose(state.slow, 1 - 0.25 * 0.01, rtol=1e-6)
     assert jd.optimizers.evaluation_params(state, params).dtype == jnp.bfloat16
+
+
+def test_beginning_anew_keeps_a_rate_that_was_set():
+    tx = jd.optimizers.lookahead(jd.optimizers.sgd(0.1), 2, 1.0, reset_state=True)
+    params = {"a": jnp.ones(3)}
+    state = jd.optimizers.set_hyperparams(tx.init(params), learning_rate=0.5)
+    for _ in range(3):  # it begins anew after the second
+        updates, state = tx.update({"a": jnp.ones(3)}, state, params)
+    np.testing.assert_allclose(updates["a"], -0.5)
