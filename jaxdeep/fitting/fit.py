@@ -75,8 +75,10 @@ def fit(
 
     A process compiles a run once: another `fit` with the same model, loss, data shapes and options, but
     another learning rate, weight decay, seed, number of epochs, patience or callback, uses the same
-    programs. Models, losses and optimizers of jaxdeep are the same if they were made alike; a function
-    of your own is the same only as the same object. To keep compiled programs between processes, set
+    programs. These are numbers: a schedule or a JAX array in their place is a part of the program, and
+    of epochs it has room for 1,024, or the power of two above. Models, losses and optimizers of jaxdeep
+    are the same if they were made alike; a function of your own is the same only as the same object. To
+    keep compiled programs between processes, set
     ``jax.config.update("jax_compilation_cache_dir", folder)`` before the first call, and
     ``"jax_persistent_cache_min_compile_time_secs"`` to 0.
 
