@@ -54,7 +54,9 @@ import jaxdeep as jd
 jax.config.update("jax_num_cpu_devices", 4)  # no effect on GPUs and TPUs
 devices = jax.devices()
 kind = devices[0].device_kind
-print(f"JAX {jax.__version__} on {len(devices)} × {kind} ({jax.default_backend()}), {jax.process_count()} process")
+print(
+    f"JAX {jax.__version__} on {len(devices)} × {kind} ({jax.default_backend()}), {jax.process_count()} process"
+)
 
 real = "JAXDEEP_DATA" in os.environ or "google.colab" in sys.modules
 train, validation, test = jd.datasets.load("fashion-mnist" if real else "digits")
