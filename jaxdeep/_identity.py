@@ -41,7 +41,7 @@ MADE_OF: dict[type, tuple[str, ...]] = {  # kinds that are compared by these att
     functools.partial: ("func", "args", "keywords"),
     functools.cached_property: ("func",),
     types.MethodType: ("__func__", "__self__"),
-    np.vectorize: ("pyfunc", "otypes", "signature"),
+    np.vectorize: ("pyfunc", "otypes", "excluded", "signature"),
     staticmethod: ("__func__",),
     classmethod: ("__func__",),
     property: ("fget",),
@@ -328,6 +328,8 @@ class _Walk:
             yield name, self._variable(function.__code__, name, taken_from(loaded, taken))
 
     def _variable(self, code: types.CodeType, name: str, value: Any) -> Hashable:
+        # an init that code holds by itself may be called by any name
+        self.begins |= of_class(value, "_program_identity_") is not None
         return self._named(name, value, names_in(code), used_whole(code))
 
     def _named(self, name: str, value: Any, names: frozenset[str], whole: frozenset[str]) -> Hashable:
@@ -368,8 +370,9 @@ class _Walk:
             held = {name: v for name, v in vars(value).items() if name[0] != "_"}
             return self._itself(value), self(wrapped), self(held)
         if _library(kind.__module__) and not dataclasses.is_dataclass(value):
-            own = vars(value).items() if _is_nnx(kind) else ()
-            return self._itself(value), *((name, self(v)) for name, v in own if name[0] != "_")
+            if _is_nnx(kind):
+                raise _NotUnderstood
+            return self._itself(value)
         if not is_of_attributes(kind):
             raise _NotUnderstood
         return self._itself(value), self._held(value)

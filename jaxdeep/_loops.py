@@ -1,9 +1,9 @@
 """`jax.lax.scan` and `jax.lax.while_loop` whose carry the CPU's compiler has little work with.
 
 It writes out an elementwise operation over rows of few numbers, such as the update of a kernel for ten
-classes, number by number: ten times the time that it takes for the same numbers in one row. So arrays of
-such rows are carried flat. A body gets and returns them in their own shapes. (A sum of theirs may be
-added up in another order.)
+classes, number by number: ten times the time that it takes for the same numbers in one row. So small
+arrays of such rows are carried flat. A body gets and returns them in their own shapes. (A sum of theirs
+may be added up in another order.)
 """
 
 from collections.abc import Callable

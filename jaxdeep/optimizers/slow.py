@@ -64,8 +64,8 @@ def lookahead(
         and those of `jaxdeep.train.make_step`.
       sync_period: k ≥ 1.
       slow_step_size: α in (0, 1]; a number, a schedule or a scalar array.
-      reset_state: whether the fast optimizer begins anew after every k steps, with the hyperparameters
-        that it has.
+      reset_state: whether the fast optimizer begins anew after every k steps; hyperparameters of
+        jaxdeep's optimizers stay as they are then.
 
     Raises:
       ValueError: k < 1, α outside (0, 1]; at the update, parameters not passed. TypeError: not an optax

@@ -14,7 +14,17 @@ import os
 import re
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict, TypeVar, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    get_args,
+    get_type_hints,
+)
 
 import jax
 import numpy as np
@@ -34,6 +44,7 @@ from jaxdeep.tree import Where, check_where
 
 Callback = Callable[[Epochs], object]  # returns None or a boolean; the run ends if it is true
 Check = Callable[[str, Any], None]  # of a name and a value
+OnNonfinite: TypeAlias = Literal["raise", "stop", "skip", "ignore"]
 Log = Callable[..., object]  # of the values by name, and step=
 F = TypeVar("F", bound=Callable[..., Any])
 Kind = TypeVar("Kind", bound=type)
@@ -217,10 +228,7 @@ class RunOptions(TypedDict, total=False):
         ReduceOnPlateau | None, Option(None, functools.partial(monitors.check_monitor, ReduceOnPlateau))
     ]
     validate_every: Annotated[int, Option(1, _checks.check_count)]
-    on_nonfinite: Annotated[
-        Literal["raise", "stop", "skip", "ignore"],
-        Option("raise", _among("raise", "stop", "skip", "ignore")),
-    ]
+    on_nonfinite: Annotated[OnNonfinite, Option("raise", _among(*get_args(OnNonfinite)))]
 
 
 @documented

@@ -689,6 +689,7 @@ def test_what_numpy_vectorises_counts_and_what_comes_from_nowhere_matches_nothin
     assert key == key_of(vectorised)
     monkeypatch.setattr(sys.modules[__name__], "FACTOR", 3.0)
     assert key_of(vectorised) != key
+    assert key_of(np.vectorize(max, excluded=[0])) != key_of(np.vectorize(max))
     assert not key_of(of_globals).usable
 
 

@@ -338,6 +338,20 @@ def test_the_numbers_of_an_optimizer_that_a_program_begins_are_constants_of_it(m
     assert key_of(used_inside) == keys[1]
 
 
+BEGIN = INNER.init
+
+
+def begun_by_name(params):
+    return BEGIN(params)
+
+
+def test_so_are_those_of_an_init_that_code_holds_by_another_name(monkeypatch):
+    key = key_of(begun_by_name)
+    assert key == key_of(begun_by_name)
+    monkeypatch.setattr(sys.modules[__name__], "BEGIN", o.sgd(0.2).init)
+    assert key_of(begun_by_name) != key
+
+
 def test_a_transformation_of_the_users_that_begins_another_one_is_compiled_with_its_numbers(monkeypatch):
     tx = optax.GradientTransformation(begun, INNER.update)
     key = program_key(tx)
