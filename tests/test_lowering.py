@@ -111,16 +111,15 @@ def check(text, donates):
     assert not donates or "jax.buffer_donor" in text or "tf.aliasing_output" in text
 
 
-def test_each_platform_has_its_own_order_of_axes():
-    """On a CPU the gradients of convolutions and maxima are in the order that its library is fast in."""
+def test_each_platform_has_the_form_that_is_fast_there():
+    """On a CPU small convolutions are products, and the gradients of maxima have no scatter."""
     ts = state()
     loss = lambda params, x: OBJECTIVE(params, ts.state, (x, Y), key=KEY, train=True)[0]  # noqa: E731
     traced = jax.jit(jax.grad(loss)).trace(ts.params, X)
     texts = {p: traced.lower(lowering_platforms=(p,)).as_text() for p in ("cpu", "tpu", "cuda")}
     orders = {p: re.findall(r"dim_numbers = (\[.*?\]), window", text) for p, text in texts.items()}
-    assert len({*orders["cpu"]}) == 1
-    assert orders["tpu"] == orders["cuda"]
-    assert {*orders["tpu"]} > {*orders["cpu"]}
+    assert orders["cpu"] == []
+    assert orders["tpu"] == orders["cuda"] != []
     scatters = {platform: "select_and_scatter" in text for platform, text in texts.items()}
     assert scatters == {"cpu": False, "tpu": True, "cuda": True}
 

@@ -126,6 +126,8 @@ class _Traced(NamedTuple):
 
 
 def _traced(model: Model, params: PyTree, state: PyTree, x: PyTree, options: _Options) -> _Traced:
+    from jaxdeep.compress.any_platform import in_any_form  # which loads jax.extend
+
     tree = of_any_rows(shapes(x), options.batch_size)
     like, structure = jax.tree.flatten(tree)
     names: list[str] = []
@@ -137,7 +139,7 @@ def _traced(model: Model, params: PyTree, state: PyTree, x: PyTree, options: _Op
 
     # jax2onnx replaces functions of jax.numpy while it traces, which ours are not made for
     with any_rows():
-        jaxpr = jax.make_jaxpr(function)(*like)
+        jaxpr = in_any_form(jax.make_jaxpr(function)(*like))
     return _Traced(function, jaxpr, like, _names(tree, "x"), names)
 
 

@@ -1,26 +1,22 @@
 """Convolutions over channels-last arrays, ``(batch, *space, channels)``."""
 
-import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 from jax.typing import DTypeLike
 
 from jaxdeep import _checks
 from jaxdeep._shapes import Array, Arrays
 from jaxdeep.nn import initializers
 from jaxdeep.nn.activation_layers import check_activates
+from jaxdeep.nn.convolve import SPACE, Padding, convolve
 from jaxdeep.nn.layer import Layer, layer
 from jaxdeep.nn.linear import finished, kernel_and_bias
 from jaxdeep.nn.model import float_dtype
 from jaxdeep.nn.traits import Activation, Linear, Shape, Traits, same_axes
 
 Sizes = int | Sequence[int]
-Padding = str | Sequence[tuple[int, int]]
-_SPACE = "DHW"
 
 
 @layer
@@ -177,7 +173,7 @@ def conv_transpose(
         kernel = params["kernel"]
         x = jnp.asarray(x)
         x = x.astype(jnp.promote_types(float_dtype(x.dtype), kernel.dtype))
-        space, letters = kernel.ndim - 2, _SPACE[5 - kernel.ndim :]
+        space, letters = kernel.ndim - 2, SPACE[5 - kernel.ndim :]
         if x.ndim != space + 2 or x.shape[-1] != kernel.shape[-2]:
             raise ValueError(
                 f"conv_transpose was initialised for (batch, {space} axes of space, {kernel.shape[-2]} "
@@ -209,74 +205,6 @@ def _pads(kernel_size: Sizes, padding: Padding) -> bool:
         taps = kernel_size if isinstance(kernel_size, Sequence) else (kernel_size,)
         return padding == "SAME" and max(taps) > 1
     return any(max(pair) > 0 for pair in padding)
-
-
-def convolve(
-    x: Array, kernel: Array, *, strides: Shape, padding: Padding, dilation: Shape, groups: int
-) -> Array:
-    """``x ⋆ kernel`` of ``(batch, *space, channels)`` and ``(*space, channels / groups, filters)``.
-
-    XLA's CPU compiler hands a convolution to a fast library if its axes are in this very order. Outside
-    loops it reorders the axes of others; in a loop it does not (jax-ml/jax#12868), and the gradients
-    that JAX derives, which are convolutions in another order, are 15 to 50 times slower there. Here the
-    arrays of the derivatives are put in order, so that their transposes are such as the library takes.
-
-    >>> import jax.numpy as jnp
-    >>> how = {"strides": (1,), "padding": "VALID", "dilation": (1,), "groups": 1}
-    >>> convolve(jnp.arange(4.0).reshape(1, 4, 1), jnp.ones((2, 1, 1)), **how).ravel().tolist()
-    [1.0, 3.0, 5.0]
-    """
-    letters = _SPACE[5 - x.ndim :]
-
-    def plain(x: Array, kernel: Array, order_x: str, order_kernel: str, order_y: str) -> Array:
-        one, two, three = (o.replace("*", letters) for o in (order_x, order_kernel, order_y))
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            window_strides=strides,
-            padding=padding,
-            rhs_dilation=dilation,
-            dimension_numbers=(one, two, three),
-            feature_group_count=groups,
-        )
-
-    def in_order(x: Array, kernel: Array) -> Array:
-        return plain(x, kernel, "N*C", "*IO", "N*C")
-
-    if groups > 1:  # which the library does not take
-        return in_order(x, kernel)
-
-    space = tuple(range(1, x.ndim - 1))
-
-    def along_input(dx: Array, kernel: Array) -> Array:
-        """The transpose takes the output's gradient as ``N*C`` and this kernel as ``*IO``."""
-        return plain(dx, kernel.swapaxes(-1, -2), "N*C", "*OI", "N*C")
-
-    def along_kernel(x: Array, dkernel: Array) -> Array:
-        """The transpose takes this x as ``N*C`` and the gradient as ``*IO``, and makes ``N*C``."""
-        x = x.transpose(x.ndim - 1, *space, 0)
-        dkernel = dkernel.transpose(x.ndim - 2, *(axis - 1 for axis in space), x.ndim - 1)
-        dy = plain(x, dkernel, "C*N", "I*O", "*NC")
-        return dy.transpose(x.ndim - 2, *(axis - 1 for axis in space), x.ndim - 1)
-
-    # decided when a program is lowered, so that one exported here for another device has its order
-    on_platform = functools.partial(jax.lax.platform_dependent, default=in_order)
-    result = jax.custom_jvp(in_order)
-
-    def derivative(
-        primals: tuple[Array, Array], tangents: tuple[Array | SymbolicZero, Array | SymbolicZero]
-    ) -> tuple[Array, Any]:
-        (x, kernel), (dx, dkernel) = primals, tangents
-        y = result(x, kernel)
-        terms = []
-        if not isinstance(dx, SymbolicZero):
-            terms.append(on_platform(dx, kernel, cpu=along_input))
-        if not isinstance(dkernel, SymbolicZero):
-            terms.append(on_platform(x, dkernel, cpu=along_kernel))
-        return y, sum(terms[1:], start=terms[0]) if terms else SymbolicZero.from_primal_value(y)
-
-    result.defjvp(derivative, symbolic_zeros=True)
-    return result(x, kernel)
 
 
 # --- what `conv` and the pools share -----------------------------------------------------------------

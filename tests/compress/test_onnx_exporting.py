@@ -179,6 +179,17 @@ def test_a_fixed_number_of_rows_and_an_operator_set(tmp_path):
 
 @runs
 @pytest.mark.heavy
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_convolutions_of_a_fixed_number_of_rows_are_convolutions(tmp_path, groups):
+    model, x = nn.repeat(nn.conv(4, 3, groups=groups), 2), draw(2, 6, 6, 4)
+    model = nn.serial(first=nn.conv(4, 3, groups=groups), others=model)
+    params, state = model.init(jax.random.key(0), x)
+    proto = jd.compress.export_onnx(tmp_path / "m", model, params, state, x, batch_size=4)
+    assert "Conv" in [node.op_type for node in proto.graph.node]
+
+
+@runs
+@pytest.mark.heavy
 def test_what_cannot_be_exported_is_refused_by_the_layer_s_path(tmp_path):
     volumes = nn.serial(front=nn.activation(jax.nn.relu), block=nn.serial(deep=nn.conv(4, (3, 3, 3))))
     x = draw(2, 4, 4, 4, 1)

@@ -121,7 +121,7 @@ def test_grain_loaders_go_on_where_they_were(tmp_path):
 @pytest.mark.heavy
 def test_convolutions_that_are_slow_in_loops_are_dispatched_with_the_same_numbers(monkeypatch):
     x = X.reshape(100, 2, 1, 2)
-    conv = jd.nn.conv(4, (2, 1), groups=2, activation=jax.nn.relu)
+    conv = jd.nn.conv(4, (50, 1), groups=2, activation=jax.nn.relu)  # more places than a product takes
     model = jd.nn.serial(conv, jd.nn.flatten(), jd.nn.dense(2))
     monkeypatch.setattr("jaxdeep.fitting.drive._on_device", None)
     result = fit(model=model, data=(x, Y), validation=(x, Y), epochs=2)

@@ -1,6 +1,8 @@
 """Convolutions against flax, and the form of their gradients."""
 
+import functools
 import itertools
+import re
 
 import flax.linen as nn
 import jax
@@ -10,6 +12,7 @@ import pytest
 from helpers.layers import KEY
 
 import jaxdeep as jd
+from jaxdeep.nn.convolve import convolve
 
 CONVS = [
     ((2, 9, 3), {"filters": 4, "kernel_size": 3}),
@@ -43,17 +46,17 @@ def test_convolutions_are_those_of_flax(shape, kwargs):
     np.testing.assert_allclose(layer.apply(params, state, x)[0], expected, rtol=1e-5, atol=1e-5)
 
 
-HOW = [(1, "SAME", 1), (2, "VALID", 1), (3, "SAME", 1), (1, "VALID", 2)]
+HOW = [(1, "SAME", 1), (2, "VALID", 1), (3, "SAME", 1), (1, "VALID", 2), (2, ((2, 1),), 1)]
+SPACES = [*itertools.product((1, 2), HOW), (3, (2, "SAME", 1)), (3, (1, "VALID", 2))]
 
 
-@pytest.mark.heavy
-@pytest.mark.parametrize(
-    ("space", "how"), [*itertools.product((1, 2), HOW), (3, (2, "SAME", 1)), (3, (1, "VALID", 2))]
-)
-def test_gradients_of_a_convolution_are_in_the_order_that_is_fast_in_a_loop(space, how):
+def ours_and_theirs(kernel_size, x, how, filters=5, groups=1):
+    """The layer of this kernel size and the convolution of JAX', and parameters."""
     strides, padding, dilation = how
-    x = jax.random.normal(jax.random.key(0), (3, *(7, 8, 6)[:space], 4))
-    layer = jd.nn.conv(5, (3, 2, 3)[:space], strides=strides, padding=padding, dilation=dilation)
+    space = x.ndim - 2
+    padding = padding if isinstance(padding, str) else padding * space
+    same = {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
+    layer = jd.nn.conv(filters, kernel_size, **same)
     params, state = layer.init(jax.random.key(1), x)
     letters = "DHW"[-space:]
 
@@ -68,28 +71,85 @@ def test_gradients_of_a_convolution_are_in_the_order_that_is_fast_in_a_loop(spac
             padding,
             rhs_dilation=(dilation,) * space,
             dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+            feature_group_count=groups,
         )
 
-    y, pull = jax.vjp(ours, x, params["kernel"])
-    cotangent = jax.random.normal(jax.random.key(2), y.shape)
-    expected = jax.vjp(theirs, x, params["kernel"])[1](cotangent)
-    for got, want in zip(pull(cotangent), expected):
-        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
-    tangents = jnp.cos(x), jnp.sin(params["kernel"])
-    forward = [jax.jvp(f, (x, params["kernel"]), tangents)[1] for f in (ours, theirs)]
-    np.testing.assert_allclose(*forward, rtol=1e-4, atol=1e-4)
+    return ours, theirs, params["kernel"]
 
-    rows = (0, space + 1, *range(1, space + 1))  # batch and channels first, then space
-    kernel = (space + 1, space, *range(space))
-    backward = jax.make_jaxpr(pull)(cotangent)
-    orders = [
-        eqn.params["dimension_numbers"]
-        for eqn in jax.tree.leaves(backward.eqns, is_leaf=lambda e: hasattr(e, "primitive"))
-        if eqn.primitive.name == "conv_general_dilated"
-    ]
-    assert len(orders) == 2
-    for order in orders:
-        assert (order.lhs_spec, order.rhs_spec, order.out_spec) == (rows, kernel, rows)
+
+def derivatives(f, x, kernel):
+    """Gradients, a forward derivative, and the gradients of a gradient's length."""
+    y, pull = jax.vjp(f, x, kernel)
+    gradients = pull(jnp.cos(y))
+    tangents = jnp.cos(x), jnp.sin(kernel)
+    length = lambda *at: sum(  # noqa: E731
+        jnp.sum(g**2) for g in jax.grad(lambda x, k: jnp.sum(jnp.sin(f(x, k))), (0, 1))(*at)
+    )
+    return y, gradients, jax.jvp(f, (x, kernel), tangents)[1], jax.grad(length, (0, 1))(x, kernel)
+
+
+def close(a, b):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), a, b)
+
+
+def convolutions(program):
+    """The orders of axes of every convolution in the text of a program for a CPU."""
+    text = program.lower(lowering_platforms=("cpu",)).as_text()
+    return re.findall(r"dim_numbers = (\[.*?\]), window", text)
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize(("filters", "groups"), [(5, 1), (6, 2), (4, 4), (8, 4)])
+@pytest.mark.parametrize(("space", "how"), SPACES)
+def test_a_small_convolution_is_a_product_with_all_its_derivatives(space, how, filters, groups):
+    x = jax.random.normal(jax.random.key(0), (3, *(7, 8, 6)[:space], 4))
+    ours, theirs, kernel = ours_and_theirs((3, 2, 3)[:space], x, how, filters, groups)
+    close(*(jax.jit(derivatives, static_argnums=0)(f, x, kernel) for f in (ours, theirs)))
+    many = x + jnp.arange(2.0).reshape(-1, *(1,) * x.ndim), jnp.stack([kernel, -kernel])
+    close(jax.vmap(ours)(*many), jnp.stack([theirs(*one) for one in zip(*many)]))
+    gradient = jax.jit(jax.grad(lambda x, kernel: jnp.sum(ours(x, kernel) ** 2), (0, 1)))
+    assert convolutions(gradient.trace(x, kernel)) == []
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("space", "how"), SPACES)
+def test_gradients_of_other_convolutions_are_in_the_order_that_is_fast_in_a_loop(space, how):
+    # kernels with more places than a product takes
+    x = jax.random.normal(jax.random.key(0), (3, *[(120,), (24, 14), (12, 13, 6)][space - 1], 4))
+    ours, theirs, kernel = ours_and_theirs([(50,), (10, 5), (5, 5, 2)][space - 1], x, how)
+    close(*(jax.jit(derivatives, static_argnums=0)(f, x, kernel) for f in (ours, theirs)))
+    gradient = jax.jit(jax.grad(lambda x, kernel: jnp.sum(ours(x, kernel) ** 2), (0, 1)))
+    letters = ", ".join("012"[:space])
+    order = f"[b, {letters}, f]x[{letters}, i, o]->[b, {letters}, f]"
+    assert convolutions(gradient.trace(x, kernel)) == [order] * 3
+
+
+def test_what_a_small_convolution_puts_side_by_side_is_not_kept():
+    x, kernel = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4, 5))
+    how = {"strides": (1, 1), "padding": "SAME", "dilation": (1, 1), "groups": 1}
+    _, pull = jax.vjp(functools.partial(convolve, **how), x, kernel)
+    assert max(leaf.size for leaf in jax.tree.leaves(pull)) == x.size
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_a_small_convolution_keeps_the_dtype(dtype, groups):
+    x, kernel = jnp.ones((2, 5, 5, 4), dtype), jnp.full((3, 3, 4 // groups, 8), 0.1, dtype)
+    how = {"strides": (1, 1), "padding": "VALID", "dilation": (1, 1), "groups": groups}
+    y, pull = jax.vjp(functools.partial(convolve, **how), x, kernel)
+    assert {a.dtype for a in (y, *pull(y))} == {jnp.dtype(dtype)}
+    np.testing.assert_allclose(y.astype(jnp.float32), 3.6 / groups, rtol=2e-2)
+
+
+@pytest.mark.heavy
+def test_a_convolution_of_a_batch_whose_size_is_not_known():
+    model = jd.nn.conv(5, 3)
+    params, state = model.init(KEY, jnp.ones((1, 8, 8, 4)))
+    (batch,) = jax.export.symbolic_shape("batch")
+    like = jax.ShapeDtypeStruct((batch, 8, 8, 4), jnp.float32)
+    exported = jax.export.export(jax.jit(lambda x: model.apply(params, state, x)[0]))(like)
+    x = jax.random.normal(KEY, (3, 8, 8, 4))
+    close(exported.call(x), model.apply(params, state, x)[0])
 
 
 TRANSPOSED = [
