@@ -24,6 +24,7 @@ from jaxdeep.nn import walk
 from jaxdeep.nn.fits import check_fit
 from jaxdeep.nn.graphs import gathered
 from jaxdeep.nn.model import Model, check_models
+from jaxdeep.nn.traits import Traits
 from jaxdeep.tree import example_of
 
 _VERSION = "3.15.1"  # the version of Keras whose format is written
@@ -72,7 +73,7 @@ def to_keras(
     wires = model.traits.wires
     name = wires.inputs if wires is not None and isinstance(wires.inputs, str) else "input"
     inputs = _inputs(draft, example_of(example), floats, name)
-    outputs = _emitted(draft, walk.Place(model), params, state, inputs)
+    outputs = _emitted(draft, model, params, state, inputs)
     if draft.layers.keys() == {tensor.layer for tensor in jax.tree.leaves(inputs)}:
         outputs = jax.tree.map(functools.partial(_unchanged, draft), outputs)
     layers, names = _ordered(draft, jax.tree.leaves(outputs), jax.tree.leaves(inputs))
@@ -158,17 +159,58 @@ def _unchanged(draft: _Draft, tensor: _Tensor) -> _Tensor:
 # --- layers -----------------------------------------------------------------------------------------
 
 
-def _emitted(draft: _Draft, place: walk.Place, params: PyTree, state: PyTree, x: PyTree) -> PyTree:
-    """What a layer puts out for tensors of Keras."""
-    model, traits = place.layer, place.layer.traits
+class _At(NamedTuple):
+    """Where a layer is written, and with what.
+
+    Attributes:
+      names: the names that lead to it, with the numbers of the turns of loops.
+      params, state: its own.
+    """
+
+    names: tuple[str, ...]
+    params: PyTree
+    state: PyTree
+
+    @property
+    def path(self) -> str:
+        return "/".join(name for name in self.names if name)
+
+    def below(self, name: str) -> "_At":
+        """The place of one of its layers."""
+        keys = (name,) if name else ()
+        return _At((*self.names, name), walk.at(self.params, keys), walk.at(self.state, keys))
+
+    def turn(self, traits: Traits, i: int) -> "_At":
+        """The place in a loop's turn `i`: of its own where the turns have parameters of their own."""
+        if traits.reuses:
+            return self
+        rows = [_row(tree, i) if traits.stacked else tree for tree in (self.params, self.state)]
+        return _At((*self.names, f"{i}"), *rows)
+
+
+_Write = Callable[[_At, PyTree], PyTree]  # what a layer puts out for tensors of Keras
+
+
+def _emitted(draft: _Draft, model: Model, params: PyTree, state: PyTree, x: PyTree) -> PyTree:
+    """What a model puts out for tensors of Keras."""
+
+    def writer(place: walk.Place, below: dict[str, _Write]) -> _Write:
+        return functools.partial(_outputs, draft, place.layer, below)
+
+    return walk.fold(model, writer, walk.any_layers)(_At((), params, state), x)
+
+
+def _outputs(draft: _Draft, model: Model, below: dict[str, _Write], at: _At, x: PyTree) -> PyTree:
+    """What a layer puts out, of what those in it do."""
+    traits = model.traits
 
     def inside(name: str, x: PyTree) -> PyTree:
-        keys = (name,) if name else ()
-        own_params, own_state = walk.at(params, keys), walk.at(state, keys)
-        return _emitted(draft, place.below(name), own_params, own_state, x)
+        return below[name](at.below(name), x)
 
     if traits.compute_dtype is not None:
-        raise ValueError(f"{place.name}: computes in {traits.compute_dtype}, and float32 is written")
+        raise ValueError(
+            f"{at.path or model.kind}: computes in {traits.compute_dtype}, and float32 is written"
+        )
     if traits.wires is not None:
         known = _spread(traits.wires.inputs, x)
         for name, (layer, taken) in traits.wires.calls.items():
@@ -179,14 +221,10 @@ def _emitted(draft: _Draft, place: walk.Place, params: PyTree, state: PyTree, x:
             x = inside(name, x)
         return x
     if traits.joins is not None:
-        outputs = {name: inside(name, x) for name in model.layers}
-        return _joined(draft, place, outputs, x)
+        return _joined(draft, model, at, {name: inside(name, x) for name in model.layers}, x)
     if traits.times is not None:
         for i in range(traits.times):
-            once = place if traits.reuses else place._replace(names=(*place.names, f"{i}"))
-            rows = [_row(tree, i) if traits.stacked else tree for tree in (params, state)]
-            own_params, own_state = (walk.at(tree, ("layer",)) for tree in rows)
-            x = _emitted(draft, once.below("layer"), own_params, own_state, x)
+            x = below["layer"](at.turn(traits, i).below("layer"), x)
         return x
     if model.kind == "shared":
         several = x if isinstance(x, Mapping) else dict(enumerate(x))
@@ -194,7 +232,7 @@ def _emitted(draft: _Draft, place: walk.Place, params: PyTree, state: PyTree, x:
         return ys if isinstance(x, Mapping) else tuple(ys.values())
     if model.kind == "select":
         return x[model.config["name"]]
-    return _leaf(draft, place, params, state, x)
+    return _leaf(draft, model, at, x)
 
 
 def _spread(names: Any, x: PyTree) -> dict[str, Any]:
@@ -211,9 +249,9 @@ def _row(tree: PyTree, i: int) -> PyTree:
     return jax.tree.map(lambda a: a[i], tree)
 
 
-def _joined(draft: _Draft, place: walk.Place, outputs: dict[str, Any], x: PyTree) -> PyTree:
+def _joined(draft: _Draft, model: Model, at: _At, outputs: dict[str, Any], x: PyTree) -> PyTree:
     """The outputs of branches on one input: side by side, summed or concatenated."""
-    model, traits = place.layer, place.layer.traits
+    traits = model.traits
     if traits.joins == "collect":
         return tuple(outputs.values()) if model.config.get("by_position") else outputs
     several = list(outputs.values())
@@ -226,23 +264,24 @@ def _joined(draft: _Draft, place: walk.Place, outputs: dict[str, Any], x: PyTree
         like = jax.eval_shape(lambda arrays: jax.numpy.concatenate(arrays, traits.join_axis), shapes)
     if len(several) == 1:
         return several[0]
-    return draft.call(draft.named(f"{place.path}/{traits.joins}".strip("/"), 0), layer, several, like)
+    return draft.call(draft.named(f"{at.path}/{traits.joins}".strip("/"), 0), layer, several, like)
 
 
-def _leaf(draft: _Draft, place: walk.Place, params: PyTree, state: PyTree, x: PyTree) -> _Tensor:
+def _leaf(draft: _Draft, model: Model, at: _At, x: PyTree) -> _Tensor:
     """A layer that is one of Keras', or several one after another."""
     tensors = jax.tree.leaves(x)
     like = jax.tree.map(lambda tensor: tensor.like, x)
-    y, _ = jax.eval_shape(place.layer.apply, params, state, like)
+    y, _ = jax.eval_shape(model.apply, at.params, at.state, like)
+    name = at.path or model.kind
     try:
-        layers = layers_of(place.layer, params, state, (None, *tensors[0].like.shape[1:]))  # type: ignore[arg-type]
+        layers = layers_of(model, at.params, at.state, (None, *tensors[0].like.shape[1:]))  # type: ignore[arg-type]
     except ValueError as error:
-        raise ValueError(f"{place.name}: {error}") from None
-    taken = tensors if place.layer.kind == "merge" else x
+        raise ValueError(f"{name}: {error}") from None
+    taken = tensors if model.kind == "merge" else x
     if isinstance(taken, (dict, tuple)):
-        raise ValueError(f"{place.name}: {place.layer.kind} takes several inputs, which Keras' does not")
+        raise ValueError(f"{name}: {model.kind} takes several inputs, which Keras' does not")
     for i, layer in enumerate(layers):
-        taken = draft.call(draft.named(place.path or place.layer.kind, i), layer, taken, y)
+        taken = draft.call(draft.named(name, i), layer, taken, y)
     assert isinstance(taken, _Tensor)
     return taken
 
