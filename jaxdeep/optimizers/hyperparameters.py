@@ -115,22 +115,28 @@ def _injected_numbers(opt_state: PyTree) -> Arrays:
     """The numbers of `optax.inject_hyperparams` at any depth, by path, without what schedules drive."""
     return {
         "/".join(filter(None, (place, name))): value
-        for place, node in _holders(opt_state)
+        for place, node, _ in _holders(opt_state)
         if _is_injecting(node)
         for name, value in node.hyperparams.items()
         if name not in node.hyperparams_states and isinstance(value, jax.Array)
     }
 
 
-def _holders(opt_state: PyTree, place: str = "") -> Iterator[tuple[str, Any]]:
-    """The states that hold hyperparameters, with their places; those around others in front of them."""
+def _holders(
+    opt_state: PyTree, place: str = "", around: tuple[Any, ...] = ()
+) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
+    """The states that hold hyperparameters, with their places and the injecting ones around them.
+
+    Those around others come in front of them.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(opt_state, is_leaf=_holds)
     for path, node in leaves:
         here = "/".join(filter(None, (place, path_name(path))))
         if _holds(node):
-            yield here, node
+            yield here, node, around
         if _is_injecting(node):
-            yield from _holders(node.inner_state, "/".join(filter(None, (here, "inner_state"))))
+            inside = "/".join(filter(None, (here, "inner_state")))
+            yield from _holders(node.inner_state, inside, (*around, node))
 
 
 def _holds(node: object) -> bool:
@@ -343,15 +349,23 @@ def _values_of(node: Any) -> Arrays:
     """The hyperparameters that a state holds, by their names in it."""
     if not _is_injecting(node):
         return driven_values(node.driven) | node.hyperparams
-    # a transformation inside goes by its own state: one of jaxdeep, and one that is injecting again
-    holders = [inner for _, inner in _holders(node.inner_state)]
-    inside = {name.removesuffix(GIVEN) for inner in holders if _is_ours(inner) for name in inner.driven}
-    inside |= {name for inner in holders if _is_injecting(inner) for name in inner.hyperparams}
+    # what a transformation inside holds itself is in force: a number, a schedule, what it is injecting
+    inside = {
+        name
+        for _, inner, _ in _holders(node.inner_state)
+        for name in (inner.hyperparams if _is_injecting(inner) else _values_of(inner))
+        if not _is_given(inner, name)
+    }
     return {
         name: value if hasattr(value, "dtype") else jnp.asarray(value)  # a number that was set there
         for name, value in node.hyperparams.items()
         if getattr(value, "ndim", 0) == node.count.ndim and name not in inside
     }
+
+
+def _is_given(node: Any, name: str) -> bool:
+    """Whether the hyperparameter is an array that the state is given anew at every update."""
+    return _is_ours(node) and name not in node.hyperparams and name + GIVEN in node.driven
 
 
 def _is_driven(entry: _Entry) -> bool:
@@ -369,7 +383,10 @@ def _is_scheduled(entry: _Entry) -> bool:
 def _named(opt_state: PyTree) -> dict[str, _Entry]:
     """Every hyperparameter by the name that `hyperparams` gives it."""
     entries = [
-        _Entry(place, name, node) for place, node in _holders(opt_state) for name in _values_of(node)
+        _Entry(place, name, node)
+        for place, node, around in _holders(opt_state)
+        for name in _values_of(node)
+        if not (_is_given(node, name) and any(name in _values_of(one) for one in around))
     ]
     times = collections.Counter(entry.name for entry in entries)
     return {

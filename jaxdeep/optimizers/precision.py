@@ -97,7 +97,8 @@ def low_precision(
     to 24 bits, of which the last 8 are in the state. The update is ``new − p`` in float32, whatever
     the parameters are, so that ``p + u``, which `optax.apply_updates` rounds to bfloat16, is the
     new parameter. Therefore this comes **last in a chain**: put clipping, decay and constraints into
-    `inner`.
+    `inner`, and `optax.apply_if_finite`, whose refused updates have the gradients' dtype; `skip_nonfinite`
+    may be around it.
 
     Args:
       inner: any transformation of jaxdeep or optax, or a pair of `init` and `update`. It sees
@@ -176,9 +177,12 @@ def _init(
         )
     leaves, structure = jax.tree_util.tree_flatten_with_path(inner)
     of_values = depend_on_values(inner_init, wide) if large else [True] * len(leaves)
+    begins = _beginnings(
+        [path for path, _ in leaves], {path for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    )
     coded = [
-        leaf if copied else _first(leaf, path, large, settings.state)
-        for (path, leaf), copied in zip(leaves, of_values)
+        leaf if copied else _first(leaf, path[:begin], large.get(path[begin:]), settings.state)
+        for (path, leaf), copied, begin in zip(leaves, of_values, begins)
     ]
     error = None
     if settings.params == "bfloat16+8":
@@ -188,13 +192,27 @@ def _init(
     return LowPrecisionState(jnp.zeros((), jnp.int32), jax.tree.unflatten(structure, coded), error)
 
 
-def _first(leaf: Array, path: KeyPath, large: dict[KeyPath, tuple[int, ...]], state: str) -> Any:
-    """A leaf of a new state, encoded if it belongs to one of the large parameters."""
-    for start in range(len(path) + 1):
-        if large.get(path[start:]) == jnp.shape(leaf) and leaf.dtype == jnp.float32:
-            name = path_name(path[start - 1 : start])
-            return _coded(leaf, state=state, signed=name not in _NEVER_NEGATIVE)
-    return leaf
+def _beginnings(paths: list[KeyPath], of_params: set[KeyPath]) -> list[int]:
+    """Where in each path of a state the path of a parameter begins; its length if it holds none.
+
+    That is where a tree like the parameters begins: one whose leaves are all at paths of parameters. The
+    end of a path alone says little, for ``nu/a`` is v of ``a``, and may be of a parameter ``nu/a``, too.
+    """
+    fits: dict[KeyPath, bool] = {}
+    for path in paths:
+        for begin in range(len(path) + 1):
+            above = path[:begin]
+            fits[above] = fits.get(above, True) and path[begin:] in of_params
+    return [
+        next((begin for begin in range(len(path)) if fits[path[:begin]]), len(path)) for path in paths
+    ]
+
+
+def _first(leaf: Array, above: KeyPath, large: tuple[int, ...] | None, state: str) -> Any:
+    """A leaf of a new state, encoded if it belongs to a large parameter, whose shape this is."""
+    if large is None or large != jnp.shape(leaf) or leaf.dtype != jnp.float32:
+        return leaf
+    return _coded(leaf, state=state, signed=path_name(above[-1:]) not in _NEVER_NEGATIVE)
 
 
 @functools.partial(jax.jit, static_argnames=("state", "signed"))

@@ -65,6 +65,35 @@ def test_what_drives_one_of_jaxdeep_is_named_once():
     assert list(hyperparams(state)) == ["learning_rate"]
 
 
+@pytest.mark.parametrize("chained", [False, True])
+def test_the_number_of_one_of_jaxdeep_is_read_and_set_where_optax_keeps_it(chained):
+    tx = optax.inject_hyperparams(
+        lambda learning_rate: (
+            optax.chain(optax.clip(9.0), jd.optimizers.adam(learning_rate), optax.scale(1.0))
+            if chained
+            else jd.optimizers.adam(learning_rate)
+        )
+    )(learning_rate=0.1)
+    state = tx.init(X)
+    _, state = tx.update(X, state)
+    theirs = state._replace(hyperparams=state.hyperparams | {"learning_rate": jnp.float32(0.25)})
+    for new in (set_hyperparams(state, learning_rate=0.25), theirs):
+        assert jax.tree.structure(new) == jax.tree.structure(state)
+        assert float(hyperparams(new)["learning_rate"]) == 0.25
+        updates, after = tx.update(X, new)
+        np.testing.assert_allclose(updates, -0.25 * X, rtol=1e-5)
+        assert float(hyperparams(after)["learning_rate"]) == 0.25
+
+
+def test_a_plateau_lowers_the_rate_of_one_of_jaxdeep_that_optax_keeps():
+    plateau = jd.train.ReduceOnPlateau(0.5, 1, monitor="loss", min_delta=1e9)
+    tx = optax.inject_hyperparams(jd.optimizers.sgd)(0.1)
+    result = fit(optimizer=tx, epochs=4, plateau=plateau, key=jax.random.key(0))
+    own = fit(optimizer=jd.optimizers.sgd(0.1), epochs=4, plateau=plateau, key=jax.random.key(0))
+    np.testing.assert_allclose(result.history["learning_rate"], own.history["learning_rate"])
+    assert result.history["learning_rate"][-1] < 0.1
+
+
 def test_of_two_that_inject_the_inner_one_is_in_force():
     inject = optax.inject_hyperparams
     tx = inject(lambda learning_rate: optax.chain(inject(optax.sgd)(learning_rate)))(0.1)

@@ -150,6 +150,20 @@ def test_small_leaves_and_those_that_where_leaves_out_are_those_of_the_optimizer
         equal(updates["bias"], expected["bias"])
 
 
+@pytest.mark.parametrize("make", [jd.optimizers.adam, optax.adam])
+def test_a_path_that_ends_as_another_is_not_taken_for_it(make):
+    # nu/w is a parameter, and in a state the average of squares of w
+    params = {"w": KERNEL["kernel"], "nu": {"w": KERNEL["kernel"]}, "in": {"w": KERNEL["kernel"]}}
+    places = {"w": "w", "nu": "nu/w", "in": "in/w"}
+    for where, owners in (("w", ["w"]), ("nu/w", ["nu"]), (None, list(params))):
+        found = coded_paths(SMALL(make(0.1), where=where).init(params))
+        ends = {f"/{slot}/{places[owner]}": slot for owner in owners for slot in ("mu", "nu")}
+        assert len(found) == len(ends)
+        for end, slot in ends.items():
+            dtypes = [dtype for path, dtype in found.items() if f"/{path}".endswith(end)]
+            assert jnp.dtype("uint8" if slot == "nu" else "int8") in map(jnp.dtype, dtypes)
+
+
 def test_a_gradient_that_was_not_taken_leaves_its_leaf_alone():
     params = {"a": KERNEL, "b": KERNEL}
     tx = SMALL(jd.optimizers.adam(0.1), "int8", "bfloat16+8")
