@@ -97,8 +97,8 @@ def low_precision(
     to 24 bits, of which the last 8 are in the state. The update is ``new − p`` in float32, whatever
     the parameters are, so that ``p + u``, which `optax.apply_updates` rounds to bfloat16, is the
     new parameter. Therefore this comes **last in a chain**: put clipping, decay and constraints into
-    `inner`, and `optax.apply_if_finite`, whose refused updates have the gradients' dtype; `skip_nonfinite`
-    may be around it.
+    `inner`, and `optax.apply_if_finite`, whose refused updates have the gradients' dtype. What may be
+    around it is `skip_nonfinite`.
 
     Args:
       inner: any transformation of jaxdeep or optax, or a pair of `init` and `update`. It sees
