@@ -1,6 +1,7 @@
 """How the rows of a sweep are taken to their ends: group by group, rung by rung, or job by job."""
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from jaxdeep._compilation import uninterrupted
 from jaxdeep._warning import warn
 from jaxdeep.fitting.interruption import Interruption
 from jaxdeep.fitting.progress import Report, reporting
+from jaxdeep.search.records.journal import Event
 from jaxdeep.search.records.store import Store
 from jaxdeep.search.rows import telling_point
 from jaxdeep.search.runners.thread_runner import settings
@@ -271,7 +273,7 @@ def _job_by_job(
                 with changed:
                     state = asynchronous.tell(state, job, value)
                     job_told = {"row": seeds[0].id, "rung": job.rung, "until": job.until}
-                    store.tell({**job_told, "value": repr(value)})
+                    store.tell({**job_told, "value": repr(value), "rows": len(seeds)})
                     changed.notify_all()
 
     def worked() -> None:
@@ -290,6 +292,8 @@ def _job_by_job(
     finally:
         with uninterrupted():
             pool.shutdown()
+    if not interruption.noted:
+        _catch_up(crew, points, state, on_epochs, interruption)
     if interruption.noted:
         return
     _check_any(points, halving)
@@ -303,18 +307,57 @@ def _job_by_job(
 def _told(
     store: Store, points: list[list[Trial]], halving: AsynchronousHalving, epochs: int
 ) -> list[tuple[Job, float | None]]:
-    """The jobs of earlier calls and their values; of a last rung that has moved, to be done again."""
+    """The jobs of earlier calls and their values; without one, that of a last rung that has moved.
+
+    What a point with other rows than there were then has done from there on is decided anew.
+    """
+    for seeds in points:
+        for row in seeds:
+            row.look()
     place = {seeds[0].id: i for i, seeds in enumerate(points)}
     ends = successive.rungs(halving, epochs)
-    values = {(job["row"], job["rung"]): job for job in store.told}
-    return [
-        (
-            Job(place[row], ends[rung], rung),
-            float(job["value"]) if job["until"] == ends[rung] else None,
-        )
-        for (row, rung), job in values.items()
-        if rung < len(ends)
-    ]
+    latest = {(job["row"], job["rung"]): job for job in store.told if job["rung"] < len(ends)}
+    jobs: list[tuple[Job, float | None]] = []
+    anew = set[str]()
+    for (name, rung), told in latest.items():
+        point, value = place[name], float(told["value"])
+        if name in anew or _has_changed(points[point], told, value):
+            anew.add(name)
+        else:
+            jobs.append((Job(point, ends[rung], rung), value if told["until"] == ends[rung] else None))
+    return jobs
+
+
+def _has_changed(seeds: list[Trial], told: Event, value: float) -> bool:
+    """Whether a point has rows that were not there when its job was told, or one that is tried again."""
+    if told.get("rows", len(seeds)) != len(seeds):
+        return True
+    retried = any(
+        row.result is None and row.past.ended is None and row.epoch < told["until"] for row in seeds
+    )
+    return math.isnan(value) and retried
+
+
+def _catch_up(
+    crew: Crew,
+    points: list[list[Trial]],
+    state: asynchronous.State,
+    on_epochs: "_Meter",
+    interruption: Interruption,
+) -> None:
+    """Take rows to the last rung of their points, from which the files of an earlier call are gone.
+
+    Rows that went further then, with fewer rivals, begin anew.
+    """
+    last = {point: end for end, rung in zip(state.ends, state.rungs) for _, point in rung.reached}
+    for until in state.ends:
+        rows = [row for point, end in last.items() if end == until for row in points[point]]
+        for row in rows:
+            if row.result is None and row.epoch > until:
+                row.forget()
+        crew.advance(rows, until, on_epochs, interruption)
+        if interruption.noted:
+            return
 
 
 def _begun(rows: list[Trial], interruption: Interruption) -> list[Trial]:

@@ -167,6 +167,8 @@ class Trial:
             return self.result
         if self.run is None and self.last is not None:
             return self.last
+        if self.run is None and self.past.ended is not None:  # whose file may have been let go of
+            return self.past.ended
         run = self.begun()
         assert run is not None
         epochs, stopped, bad_step, history, best = on_host(

@@ -105,7 +105,8 @@ class BatchTrainer:
         going = {id(row) for row in rows if not old[built[row.place[0]]] or self.store.holds(row)}
         rows = [row for row in rows if id(row) in going]
         groups = [group._replace(rows=[r for r in group.rows if id(r) in going]) for group in groups]
-        for row in self._known(rows) if all(old) else self._advanced(asked, groups, rows):
+        ended = all(old) and not any(map(self.store.lost, rows))
+        for row in self._known(rows) if ended else self._advanced(asked, groups, rows):
             if row.result is not None:
                 results[built[row.place[0]]][row.place[2]] = row.result
         self.store.flush(durable=True)  # what is told of them is on the disk before

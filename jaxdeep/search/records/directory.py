@@ -158,6 +158,10 @@ class Directory(Store):
         """Whether the journal says how a row ended."""
         return self._pasts.get(row.id, NOTHING).ended is not None
 
+    def lost(self, row: Row) -> bool:
+        """Whether a row has ended, and its file was removed by others."""
+        return self._is_lost(row.id)
+
     def flush(self, *, durable: bool = False) -> None:
         """Wait until all that was to be written is, and with `durable` until it is on the disk."""
         self._writer.flush(durable=durable)

@@ -89,6 +89,10 @@ class Store:
         """Whether the end of a row is known from an earlier call."""
         return False
 
+    def lost(self, row: Row) -> bool:
+        """Whether a row has ended in an earlier call, and its file was removed by others since."""
+        return False
+
     def flush(self, *, durable: bool = False) -> None:
         """Wait until all that is to be kept outlives the process, and with `durable` a power cut."""
 

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -336,6 +337,23 @@ def test_a_study_that_is_done_trains_nothing(tmp_path):
     with pytest.warns(UserWarning, match="has had all of its 6 trials"):
         assert len(sweep(study)) == 0
     assert states(study) == ["COMPLETE"] * 6
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize("keep", [None, 2])
+def test_rows_of_a_study_whose_files_are_gone_are_trained_again(tmp_path, keep):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
+    first = sweep(study, checkpoint=tmp_path, keep_params=keep)
+    values = [trial.value for trial in study.trials]
+    best = int(np.argmin([row["val_loss"] for row in first.rows()]))
+    trained = first.trained(best)
+    shutil.rmtree(tmp_path / "rows")
+    with pytest.warns(UserWarning, match=r"not there any more .* trained again"):
+        again = sweep(study, checkpoint=tmp_path, keep_params=keep)
+    assert again.points == first.points
+    np.testing.assert_equal([*again.rows()], [*first.rows()])
+    jax.tree.map(np.testing.assert_array_equal, again.trained(best), trained)
+    assert [trial.value for trial in study.trials] == values
 
 
 @pytest.mark.heavy

@@ -23,6 +23,7 @@ from jaxdeep.search.records import row_file
 from jaxdeep.search.records.directory import Directory
 from jaxdeep.search.records.journal import Journal
 from jaxdeep.search.records.writer import Writer
+from jaxdeep.search.trial import Trial
 
 X = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
 Y = X @ np.array([[1.0], [-2.0], [0.5]], np.float32)
@@ -129,6 +130,67 @@ def test_a_sweep_that_was_killed_goes_on_to_the_same_table(tmp_path, monkeypatch
             with pytest.raises(Killed):
                 sweep(**how, checkpoint=tmp_path / "killed")
     identical(sweep(**how, checkpoint=tmp_path / "killed"), whole)
+
+
+ASYNCHRONOUS = {"halving": jd.search.AsynchronousHalving(first=1, factor=2), "rows_at_once": 1}
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize("keep", [None, 2])
+def test_an_asynchronous_sweep_whose_files_are_gone_is_trained_again(tmp_path, keep):
+    whole = sweep(**ASYNCHRONOUS, keep_params=keep)
+    how = {**ASYNCHRONOUS, "checkpoint": tmp_path, "keep_params": keep}
+    sweep(**how)
+    lines = len(events(tmp_path))
+    again = sweep(**how)
+    np.testing.assert_equal([*again.rows()], [*whole.rows()])
+    assert not trained_epochs(tmp_path, lines)
+    shutil.rmtree(tmp_path / "rows")
+    with pytest.warns(UserWarning, match=r"not there any more .* trained again"):
+        again = sweep(**how)
+    np.testing.assert_equal([*again.rows()], [*whole.rows()])
+    best = [row["ended"] for row in whole.rows()].index("finished")
+    jax.tree.map(np.testing.assert_array_equal, again.trained(best), whole.trained(best))
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    "changes", [{"seeds": 2}, {"epochs": 8, "keep_params": 1}, {"keep_params": 1}], ids=str
+)
+def test_an_asynchronous_sweep_extends(tmp_path, changes):
+    sweep(**ASYNCHRONOUS, checkpoint=tmp_path, keep_params=changes.get("keep_params"))
+    how = {**ASYNCHRONOUS, **changes}
+    table = sweep(**how, checkpoint=tmp_path)
+    assert table.points == sweep(**how).points
+    epochs = changes.get("epochs", LINEAR["epochs"])
+    assert max(row["epochs"] for row in table.rows()) == epochs
+    assert {row["ended"] for row in table.rows()} == {"finished", "halved"}
+    lines = len(events(tmp_path))
+    again = sweep(**how, checkpoint=tmp_path)
+    assert not trained_epochs(tmp_path, lines)
+    np.testing.assert_equal([*again.rows()], [*table.rows()])
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_an_asynchronous_sweep_tries_errors_again(tmp_path, monkeypatch, fails_at):
+    value_at, how = Trial.value_at, {**ASYNCHRONOUS, "checkpoint": tmp_path}
+
+    def failing(self, epoch, metric):
+        if self.point["rate"] == 0.1 and epoch == fails_at:
+            self.fail(RuntimeError("out of luck"))
+        return value_at(self, epoch, metric)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trial, "value_at", failing)
+        with pytest.warns(UserWarning, match="out of luck"):
+            table = sweep(**how)
+    assert [row["ended"] for row in table.rows()].count("error") == 1
+    table, full = sweep(**how, retry_errors=True), sweep()
+    assert {row["ended"] for row in table.rows()} == {"finished", "halved"}
+    for i, row in enumerate(table.rows()):
+        losses = full.history(i)["val_loss"][: row["epochs"]]
+        np.testing.assert_array_equal(table.history(i)["val_loss"], losses)
 
 
 @pytest.mark.few(1)
