@@ -15,19 +15,19 @@ MISSING = None
 def is_missing(value: object) -> bool:
     """Whether this is no value: None, NaN, NaT or pandas' NA.
 
-    >>> [is_missing(value) for value in (None, float("nan"), np.datetime64("NaT", "s"), "", "nan", 0)]
+    >>> [is_missing(value) for value in (None, float("nan"), np.timedelta64("NaT", "s"), "", "nan", 0)]
     [True, True, True, False, False, False]
     """
     if value is None:
         return True
+    if isinstance(value, (np.datetime64, np.timedelta64)):  # NumPy counts the latter among whole numbers
+        return bool(np.isnat(value))
     if isinstance(value, (str, bytes, bool, int, np.integer, np.bool_)):
         return False
     if isinstance(value, decimal.Decimal):
         return value.is_nan()
     if isinstance(value, (float, np.floating)):
         return bool(np.isnan(value))
-    if isinstance(value, (np.datetime64, np.timedelta64)):
-        return bool(np.isnat(value))
     return type(value).__name__ in ("NAType", "NaTType")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxdeep._quoted import quoted
 from jaxdeep.preprocessing.keys import is_missing
-from jaxdeep.tables.dates import EPOCH, EPOCH_UTC, MICROSECOND, microseconds
+from jaxdeep.tables.dates import instant_of, is_aware, microseconds
 
 NULLS = ("", "?", "NA", "N/A", "n/a", "<NA>", "#N/A", "NaN", "nan", "NaT", "null", "NULL", "None")
 """The texts that stand for a missing cell unless the user names others."""
@@ -136,9 +136,9 @@ def of_values(name: str, values: Sequence[Any], nulls: Collection[str], first: i
     if kinds == {"boolean"}:
         return Cells("boolean", np.array([bool(value) for value in cleaned]), missing)
     if kinds == {"date"}:
-        aware = {_is_aware(value) for value in cleaned if value is not None}
+        aware = {is_aware(value) for value in cleaned if value is not None}
         check_one_zone(name, aware)
-        instants = [0 if value is None else _instant(value) for value in cleaned]
+        instants = [0 if value is None else instant_of(value) for value in cleaned]
         return Cells("date", np.array(instants, np.int64), missing, aware.pop())
     if kinds == {"text"}:
         return Cells("text", _objects(cleaned), missing)
@@ -326,21 +326,6 @@ def _objects(values: Sequence[Any]) -> np.ndarray:
 
 def _empty(rows: int) -> Cells:
     return Cells("empty", np.full(rows, None, object), np.ones(rows, bool))
-
-
-def _is_aware(value: Any) -> bool:
-    return getattr(value, "tzinfo", None) is not None
-
-
-def _instant(value: Any) -> int:
-    """Microseconds since 1970 in UTC."""
-    if hasattr(value, "to_datetime64"):  # pandas', which is in UTC then
-        value = value.to_datetime64()
-    if isinstance(value, np.datetime64):
-        return int(microseconds("", np.array([value]))[0])
-    if not isinstance(value, datetime.datetime):
-        value = datetime.datetime(value.year, value.month, value.day)
-    return (value - (EPOCH_UTC if value.tzinfo else EPOCH)) // MICROSECOND
 
 
 def _any(dtype: np.dtype) -> Any:

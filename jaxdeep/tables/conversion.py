@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdeep.preprocessing.keys import decimal_of, key_of
-from jaxdeep.tables.cells import Cells, check_one_zone, is_narrow
-from jaxdeep.tables.dates import read_dates
+from jaxdeep.tables.cells import Cells, check_one_zone, is_narrow, word_of
+from jaxdeep.tables.dates import instant_of, is_aware, read_dates
 
 MISSING, UNKNOWN, FIRST = 0, 1, 2
 """The codes of a missing cell, of an unknown one, and of the first level."""
@@ -147,13 +147,18 @@ def instants_of(cells: Cells, name: str = "") -> tuple[Known, bool | None]:
     """
     if cells.kind == "date":
         return Known(cells.values, np.zeros(cells.rows, bool)), cells.aware
-    texts = cells.kind in ("text", "mixed") and cells.numbers is None
-    strings = [v if isinstance(v, str) else "" for v in cells.values.tolist()] if texts else []
-    distinct = list(dict.fromkeys(strings))
-    dates, aware = read_dates(distinct)
+    if cells.kind not in ("text", "mixed") or cells.numbers is not None:
+        return Known(np.zeros(cells.rows, np.int64), ~cells.missing), None
+    present = cells.present()
+    texts = list(dict.fromkeys(value for value in present if isinstance(value, str)))
+    dates, aware = read_dates(texts)
+    aware |= {is_aware(value) for value in present if _is_date(value)}
     check_one_zone(name, aware)
-    at = dict(zip(distinct, dates))
-    instants = [at[text] for text in strings] if texts else [None] * cells.rows
+    at = dict(zip(texts, dates))
+    instants = [
+        None if gone else instant_of(value) if _is_date(value) else at.get(value)
+        for value, gone in zip(cells.values, cells.missing)
+    ]
     known = np.array([value is not None for value in instants], bool)
     values = np.array([value or 0 for value in instants], np.int64)
     return Known(values, ~known & ~cells.missing), aware.pop() if aware else None
@@ -233,6 +238,10 @@ def _key(typed: tuple[type, Any]) -> str:
     if is_narrow(kind):
         value = decimal_of(float(value), kind)
     return text_key(value.strip()) if isinstance(value, str) else str(key_of(value))
+
+
+def _is_date(value: object) -> bool:
+    return not isinstance(value, str) and word_of(type(value)) == "date"
 
 
 def _as_number(value: Any) -> float:

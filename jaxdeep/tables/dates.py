@@ -3,6 +3,7 @@
 import datetime
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,26 @@ _MICROSECONDS = {
     **{"ms": 10**3, "s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6, "D": 86400 * 10**6},
     **{"W": 7 * 86400 * 10**6, "M": 366 * 7200 * 10**6, "Y": 366 * 86400 * 10**6},
 }
+
+
+def is_aware(value: object) -> bool:
+    """Whether a date of Python, NumPy or pandas names a time zone."""
+    return getattr(value, "tzinfo", None) is not None
+
+
+def instant_of(value: Any) -> int:
+    """Microseconds since 1970 in UTC of a date of Python, NumPy or pandas.
+
+    >>> instant_of(datetime.date(1970, 1, 2)), instant_of(np.datetime64("1970-01-01T00:00:01"))
+    (86400000000, 1000000)
+    """
+    if hasattr(value, "to_datetime64"):  # pandas', which is in UTC then
+        value = value.to_datetime64()
+    if isinstance(value, np.datetime64):
+        return int(microseconds("", np.array([value]))[0])
+    if not isinstance(value, datetime.datetime):
+        value = datetime.datetime(value.year, value.month, value.day)
+    return (value - (EPOCH_UTC if value.tzinfo else EPOCH)) // MICROSECOND
 
 
 def read_dates(texts: Iterable[str]) -> tuple[list[int | None], set[bool]]:

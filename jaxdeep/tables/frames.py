@@ -106,9 +106,7 @@ def _of_series(name: str, series: Any, nulls: Collection[str], first: int = 0) -
     if isinstance(dtype, narwhals.Datetime):
         return _dates(name, series, dtype)
     if isinstance(dtype, narwhals.Duration):
-        missing = series.is_null().to_numpy().astype(bool)
-        spans = series.dt.total_microseconds().fill_null(0).to_numpy()
-        return Cells("number", spans.astype(np.float64) / 1e6, missing)
+        return of_array(name, series.to_numpy(), nulls)  # where a null is NaT, in all libraries
     cells = of_values(name, series.to_list(), nulls, first)
     return cells._replace(categorical=isinstance(dtype, (narwhals.Categorical, narwhals.Enum)))
 

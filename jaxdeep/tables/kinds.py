@@ -128,8 +128,7 @@ def decided(name: str, seen: Seen) -> Kind:
         (row, value), (other_row, other) = list(seen.examples.values())[:2]
         raise ValueError(
             f"column {quoted(name)} holds {kinds[0]} ({quoted(value)} in row {row}) and {kinds[1]} "
-            f'({quoted(other)} in row {other_row}): declare it: "category" takes each value as a level, '
-            '"number" takes what is none as missing'
+            f"({quoted(other)} in row {other_row}): declare it: {_ways_out(seen.examples)}"
         )
     if not kinds:
         return "number"
@@ -162,6 +161,18 @@ def decided(name: str, seen: Seen) -> Kind:
         raise ValueError(f"column {quoted(name)} {said}")
     check_levels(name, many)
     return "category"
+
+
+def _ways_out(examples: Mapping[str, tuple[int, object]]) -> str:
+    """What a column of several kinds may be declared, what fits best first."""
+    level, number = '"category" takes each value as a level', '"number" takes what is none as missing'
+    if "date" not in examples:
+        return f"{level}, {number}"
+    date = '"date" reads text in the form of ISO 8601, too, and takes what is no date as missing'
+    text = examples.get("text", (0, ""))[1]
+    if read_dates([str(text)])[0] != [None]:
+        return f"{date}, {level}"
+    return f"{level}, {number}, {date}"
 
 
 def check_levels(name: str, many: int) -> None:

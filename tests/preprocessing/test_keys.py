@@ -21,6 +21,7 @@ SAME = {
         math.nan,
         np.float32("nan"),
         np.datetime64("NaT", "s"),
+        np.timedelta64("NaT", "s"),
         pd.NaT,
         pd.NA,
         decimal.Decimal("NaN"),

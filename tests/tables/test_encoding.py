@@ -254,6 +254,41 @@ def test_dates_with_and_without_a_zone_are_refused(values):
         columns.encode_inputs({"x": values})
 
 
+@pytest.mark.parametrize("zone", [None, datetime.UTC])
+def test_a_date_beside_a_text_or_a_number_is_what_it_is_alone(zone):
+    pandas = pytest.importorskip("pandas")
+    days = [datetime.datetime(2024, month, 1, tzinfo=zone) for month in range(1, 6)]
+    columns = jd.tables.fit({"x": days})
+    alone = columns.encode_inputs({"x": days[2:3]})["numbers"][0]
+    naive = [np.datetime64("2024-03-01"), np.datetime64("2024-03-01", "ns"), datetime.date(2024, 3, 1)]
+    for day in (days[2], pandas.Timestamp(days[2]), *(naive if zone is None else [])):
+        for other in (str(days[2]), "soon", 3, 2.5, True):
+            found = columns.encode_inputs({"x": [day, other, None]})["numbers"]
+            np.testing.assert_array_equal(found[0], alone)
+            np.testing.assert_array_equal(found[1], alone if other == str(days[2]) else alone * np.nan)
+    stamps = [*map(pandas.Timestamp, days), str(days[0])]
+    assert jd.tables.fit({"x": stamps}, kinds={"x": "date"}).features[0].known == 6
+    other_zone = "2024-03-01T00:00:00Z" if zone is None else "2024-03-01"
+    with pytest.raises(ValueError, match="'x' holds dates with a time zone and dates without one"):
+        columns.encode_inputs({"x": [days[2], other_zone]})
+
+
+def test_a_span_is_the_same_number_in_every_container():
+    """pandas' were a microsecond off, and those below zero rounded up."""
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    spans = np.random.default_rng(0).integers(0, 10**7, 5000).astype("m8[us]")
+    for given in (spans, np.array([-1, -999, -1001, 999, 1001, "NaT"], "m8[ns]")):
+        columns = jd.tables.fit({"x": given})
+        rounded_down = np.floor(given[:5].astype("m8[ns]").astype(float) / 1e3) / 1e6
+        expected = np.float32(rounded_down - columns.features[0].numbers[0].center)
+        unit = columns.features[0].numbers[0].unit
+        np.testing.assert_allclose(
+            columns.encode_inputs({"x": given[:5]})["numbers"][:, 0], expected / unit, rtol=1e-6
+        )
+        others = [pandas.Series(given), polars.Series(given), list(given), list(pandas.Series(given))]
+        same_instants(columns, given, *others, pandas.Series(given).astype(object))
+
+
 def test_the_parts_of_a_date():
     texts = ["2023-01-01T06:00", "2023-07-02T18:00", "2024-12-31T12:00", ""]
     columns = jd.tables.fit({"x": texts})

@@ -65,6 +65,13 @@ def test_what_is_of_several_kinds_is_named_with_its_rows():
     assert kind([1, "1", True, 1.0], kinds={"x": "number"}) == "number"
 
 
+@pytest.mark.parametrize(("other", "proposed"), [("2024-03-05", "date"), ("soon", "category")])
+def test_dates_among_others_may_be_declared_dates(other, proposed):
+    words = rf'"date" reads text in the form of ISO 8601.*kinds=\{{\'x\': "{proposed}"'
+    with pytest.raises(ValueError, match=words):
+        kind([datetime.date(2024, 1, 1), other])
+
+
 def test_numbers_with_a_few_texts_are_asked_about():
     values = [*map(str, range(100)), "none"]
     with pytest.raises(ValueError, match="holds numbers, 100 of 101 cells, and text, 'none' in row 100"):
