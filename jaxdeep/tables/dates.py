@@ -2,7 +2,7 @@
 
 import datetime
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,29 @@ MICROSECOND = datetime.timedelta(microseconds=1)
 DAY = 86_400_000_000  # in microseconds
 
 _ISO = re.compile(
-    r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?P<zone>Z|[+-]\d\d:?\d\d)?)?"
+    r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?P<zone>Z|[+-]\d\d(?::?\d\d)?)?)?"
 )
+_DAY, _MONTH, _YEAR = "(?:0?[1-9]|[12]\\d|3[01])", "(?:0?[1-9]|1[0-2])", "(?:1[5-9]|2[01])\\d\\d"
+_NAME = (
+    "(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|"
+    "oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
+)
+_BETWEEN = "[-/., ]{1,2}"
+_NUMERIC = (  # years of two digits beside a slash alone: versions have points
+    rf"{_YEAR}(?P<a>[-/. ]){_MONTH}(?P=a){_DAY}|"
+    rf"(?:{_DAY}(?P<b>[-/. ]){_MONTH}|{_MONTH}(?P<c>[-/. ]){_DAY})[-/. ]{_YEAR}|"
+    rf"(?:{_DAY}/{_MONTH}|{_MONTH}/{_DAY})/\d\d"
+)
+_NAMED = (
+    rf"{_DAY}(?:st|nd|rd|th)?{_BETWEEN}{_NAME}{_BETWEEN}(?:{_YEAR}|\d\d)|"
+    rf"{_NAME}{_BETWEEN}{_DAY}(?:st|nd|rd|th)?{_BETWEEN}{_YEAR}"
+)
+_WEEKDAY = r"(?:(?:mon|tue|tues|wed|wednes|thu|thurs|fri|sat|satur|sun)(?:day)?\.?,?\s+)?"
+_TIME = (
+    r"(?:(?:T|,?\s+)\d{1,2}(?::\d\d(?::\d\d(?:[.,]\d+)?)?)?(?:\s*[ap]\.?m\.?)?"
+    r"(?:\s*(?:Z|UTC|GMT|[+-]\d\d(?::?\d\d)?))?)?"
+)
+_OTHER = re.compile(rf"{_WEEKDAY}(?:{_NUMERIC}|{_NAMED}){_TIME}", re.IGNORECASE)
 
 PARTS = ("elapsed", "year_sin", "year_cos", "week_sin", "week_cos")
 """The numbers of a date: days since 1970, the place in the year, and in the week."""
@@ -71,7 +92,7 @@ def instant_of(value: Any) -> int:
 def read_dates(texts: Iterable[str]) -> tuple[list[int | None], set[bool]]:
     """Instants of texts in the form of ISO 8601, None for others; whether they name a time zone.
 
-    >>> read_dates(["1970-01-02", "1970-01-01 01:00+01:00", "soon"])
+    >>> read_dates(["1970-01-02", "1970-01-01 01:00+01", "soon"])
     ([86400000000, 0, None], {False, True})
     """
     instants: list[int | None] = []
@@ -88,6 +109,29 @@ def read_dates(texts: Iterable[str]) -> tuple[list[int | None], set[bool]]:
         aware.add(match["zone"] is not None)
         instants.append((value - (EPOCH_UTC if value.tzinfo else EPOCH)) // MICROSECOND)
     return instants, aware
+
+
+def oddly_dated(texts: Collection[str]) -> str | None:
+    """What to say of texts all of which are dates, and some not as a table reads them; None of others.
+
+    >>> oddly_dated(["2024-01-05"]), oddly_dated(["1/5/2024", "soon"]), oddly_dated(["10.9.12"])
+    (None, None, None)
+    >>> print(oddly_dated(["2024-01-05", "1/6/2024"]))
+    looks like dates in another form than ISO 8601, such as '1/6/2024': convert them, e.g. with \
+pandas.to_datetime
+    """
+    odd = []
+    for text in texts:
+        if _ISO.fullmatch(text) is None:
+            if _OTHER.fullmatch(text) is None:
+                return None
+            odd.append(text)
+    if not odd:
+        return None
+    return (
+        f"looks like dates in another form than ISO 8601, such as {quoted(min(odd))}: convert them, "
+        "e.g. with pandas.to_datetime"
+    )
 
 
 def parts_of(instants: np.ndarray, missing: np.ndarray, names: Sequence[str]) -> np.ndarray:

@@ -104,8 +104,8 @@ def fit(
       TypeError: something else than a table; cells that are no numbers, text, booleans or dates.
 
     Warns where a category looks like an id, as nearly each row has a level of its own, or holds numbers
-    that are not written plainly; where a target does that nobody declared; and where more than a tenth
-    of a column, and ten cells, are not of its kind.
+    that are not written plainly or dates in another form than ISO 8601; where a target does that nobody
+    declared; and where more than a tenth of a column, and ten cells, are not of its kind.
 
     Target encoding is Micci-Barreca's (2001), as of `jaxdeep.preprocessing.target_encoder`.
 

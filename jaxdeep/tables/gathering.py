@@ -17,6 +17,7 @@ from jaxdeep.tables.conversion import (
     truths_of,
     whole_of,
 )
+from jaxdeep.tables.dates import oddly_dated
 from jaxdeep.tables.kinds import Kind, check_levels
 from jaxdeep.tables.numerals import oddly_written
 from jaxdeep.tables.statistics import Dates, Number, Numbers, Whole
@@ -124,9 +125,9 @@ class Gathered:
 
 
 def as_other(column: Column) -> str | None:
-    """What to say of a category of numbers, or in which nearly each cell has a level of its own."""
+    """What to say of a category of numbers or dates, or with a level for nearly each cell."""
     levels = column.levels
-    if (said := oddly_written(levels)) is not None:
+    if (said := oddly_written(levels) or oddly_dated(levels)) is not None:
         return f"{said}; they are taken for levels"
     if len(column.levels) < _ID or len(column.levels) <= 0.9 * column.known:
         return None
@@ -145,9 +146,11 @@ def as_unread(column: Column) -> str | None:
 def check_read(column: Column) -> None:
     """Refuse a column of a declared kind of which no cell is."""
     if column.unknown and not column.known and column.kind != "category":
+        form = 'dates are read in the form of ISO 8601, "2024-01-05"; ' if column.kind == "date" else ""
         raise ValueError(
             f"column {quoted(column.name)} is declared a {column.kind}, and none of its "
-            f"{column.unknown:,} cells is one; declare another kind in kinds=, or leave it to be found"
+            f"{column.unknown:,} cells is one; {form}declare another kind in kinds=, or leave it to be "
+            "found"
         )
 
 

@@ -9,7 +9,7 @@ from jaxdeep import _checks
 from jaxdeep._quoted import listed, quoted
 from jaxdeep.tables.cells import Cells, check_one_zone, word_of
 from jaxdeep.tables.conversion import number_of
-from jaxdeep.tables.dates import read_dates
+from jaxdeep.tables.dates import oddly_dated, read_dates
 from jaxdeep.tables.numerals import oddly_written
 
 Kind = Literal["number", "category", "boolean", "date"]
@@ -151,7 +151,10 @@ def decided(name: str, seen: Seen) -> Kind:
             f'text, {quoted(text)} in row {row}: declare it: "number" takes what is none as missing, '
             '"category" takes each value as a level; or name the text in null='
         )
-    if many > max(100, seen.present // 2) and seen.words >= _WORDS * seen.present:
+    long = many > max(100, seen.present // 2) and seen.words >= _WORDS * seen.present
+    if (long or many > MOST_LEVELS) and (said := oddly_dated(seen.texts)) is not None:
+        raise ValueError(f"column {quoted(name)} {said}")
+    if long:
         raise ValueError(
             f"column {quoted(name)} holds text, {seen.words / seen.present:.0f} words a cell and "
             f'{many:,} different ones: declare it: "drop" leaves it out, "category" takes each distinct '

@@ -50,6 +50,52 @@ def test_categories_of_a_frame_are_categories():
     assert column.levels == ("1", "2")  # those that occur
 
 
+def test_a_zone_may_be_hours_alone():
+    """As Postgres writes it."""
+    texts = ["2024-01-05 10:00:00+00", "2024-01-06 10:00-05"]
+    column, expected = (
+        jd.tables.fit({"x": given}) for given in (texts, [text + ":00" for text in texts])
+    )
+    assert column.features[0].kind == "date"
+    assert column == expected
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        *("2024-1-{}", "1/{}/2024", "1/{}/24", "{}.01.2024", "2024/01/{}", "2024-01-{} 10:00:00 UTC"),
+        *("Jan {}, 2024", "{}-JAN-24", "Friday, January {}, 2024", "Fri, {} Jan 2024 10:00:00 GMT"),
+        *("01/{}/2024 10:00 PM", "2024-01-{}T10"),
+    ],
+)
+def test_dates_in_another_form_are_pointed_out(form):
+    days = [form.format(day) for day in range(10, 30)]
+    with pytest.warns(UserWarning, match=r"'x' looks like dates in another form than ISO 8601, such as"):
+        columns = jd.tables.fit({"x": [*days, "2024-01-05", None]})
+    assert columns.features[0].kind == "category"
+    assert "convert them, e.g. with pandas.to_datetime" in columns.features[0].notes[0]
+    assert "id" not in columns.features[0].notes[0].split()
+    with pytest.raises(ValueError, match=r"none of its 20 cells is one; dates are .* ISO 8601, \"2024-"):
+        jd.tables.fit({"x": days}, kinds={"x": "date"})
+    many = [f"{day} 1{minute // 60}:{minute % 60:02}" for day in days[:2] for minute in range(120)]
+    if form == "Jan {}, 2024":  # of so many words
+        with pytest.raises(ValueError, match="'x' looks like dates in another form"):
+            jd.tables.fit({"x": many})
+
+
+@pytest.mark.parametrize(
+    "texts", [["10.9.12", "10.10.1"], ["1/5/2024", "soon"], ["2011/12"], ["13/13/2024"], ["2026-02-30"]]
+)
+def test_texts_that_are_no_dates_are_not_taken_for_such(texts):
+    assert "dates" not in jd.tables.fit({"x": texts}).summary()
+
+
+def test_whole_numbers_are_no_dates():
+    for days in ([20240101, 20240102], ["20240101", "20240102"]):
+        with pytest.raises(ValueError, match="dates are read in the form of ISO 8601"):
+            jd.tables.fit({"x": days}, kinds={"x": "date"})
+
+
 def test_the_kind_that_is_proposed_keeps_the_column():
     with pytest.raises(ValueError, match=r"\(kinds=\{'x': \"category\"\}\)"):
         jd.tables.fit({"x": [1, "1", True, 1.0]})
