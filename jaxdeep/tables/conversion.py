@@ -4,8 +4,9 @@ What becomes of a cell depends on nothing but the cell, so that a row is the sam
 """
 
 import decimal
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,8 @@ DIGITS = 4300
 """Of a number, the most that Python writes down."""
 _ENDLESS = 10**DIGITS
 _DIGITS = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+([eE][+-]?\d+)?|[eE][+-]?\d+)")
+_PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+([eE][+-]?\d+)?|[eE][+-]?\d+)?")
+_WRITTEN = re.compile(r"-?((0|[1-9]\d*)\.(0|\d*[1-9])|[1-9](\.\d*[1-9])?e(\+\d{2,3}|-\d{1,3}))")
 _WHOLE = re.compile(r"[+-]?\d+")
 _ZERO = re.compile(r"[+-]?0\d")
 _TRUTHS = {"true": True, "false": False}
@@ -91,14 +93,30 @@ def truth_of(text: str) -> bool | None:
 
 
 def text_key(text: str) -> str:
-    """The key of a text as a level: that of the number, if a program wrote one.
+    """The key of a text as a level: that of a number, if it is written as Python and libraries write it.
 
-    So "3", "3.0" and 3 are one level, while "03" is another.
+    So "3", "3.0" and 3 are one level, while "03" and "3.00" are others: version "10.10" is not "10.1".
 
-    >>> text_key("3.0"), text_key("0.50"), text_key("03"), text_key("b")
-    ('3', '0.5', '03', 'b')
+    >>> text_key("3.0"), text_key("1e-05"), text_key("10.10"), text_key("03"), text_key("1e400")
+    ('3', '1e-05', '10.10', '03', '1e400')
     """
-    return str(key_of(float(text))) if _PLAIN.fullmatch(text) else text
+    if _WRITTEN.fullmatch(text) is None:
+        return text
+    number = float(text)
+    # of more digits than the number needs there may be several
+    exact = decimal.Decimal(text) == decimal.Decimal(repr(number))
+    return str(key_of(number)) if exact else text
+
+
+def file_key(text: str) -> str | None:
+    """The key of a number of a file, in which 0.5 may have more zeros; None for other texts.
+
+    >>> file_key("0.50"), file_key("5e2"), file_key("05"), file_key("b")
+    ('0.5', '500', None, None)
+    """
+    if _PLAIN.fullmatch(text) is None or not math.isfinite(float(text)):
+        return None
+    return text if _WHOLE.fullmatch(text) else str(key_of(float(text)))
 
 
 def numbers_of(cells: Cells) -> Known:
@@ -205,11 +223,16 @@ def keys_of(cells: Cells) -> tuple[list[str], np.ndarray]:
 def codes_of(cells: Cells, places: Mapping[str, int]) -> Known:
     """Cells as the codes of levels: 0 for a missing cell, 1 for an unknown one, then the levels.
 
+    Where the levels are True and False, these are found in each form that `truths_of` reads, and where
+    all are numbers, those of a file are found with more zeros: 0.50 as 0.5.
+
     Args:
       cells: of any kind.
       places: the number of each level, from 0 on.
     """
     keys, indices = keys_of(cells)
+    if any(key not in places for key in keys):
+        keys = _as_levels(keys, places, cells.untyped)
     of_key = np.array([FIRST + places.get(key, UNKNOWN - FIRST) for key in keys] + [MISSING], np.int32)
     codes = of_key[indices]
     return Known(codes, codes == UNKNOWN)
@@ -229,6 +252,17 @@ def truths_of(cells: Cells) -> Known:
     codes = np.where(numbers.values == 1, FIRST + 1, np.where(numbers.values == 0, FIRST, UNKNOWN))
     codes = np.where(cells.missing, MISSING, codes).astype(np.int32)
     return Known(codes, codes == UNKNOWN)
+
+
+def _as_levels(keys: list[str], levels: Collection[str], untyped: bool) -> list[str]:
+    """Keys in the form of the levels that they mean, if they are none themselves."""
+    if all(level.lower() in _TRUTHS for level in levels):
+        truths: dict[bool | None, str] = {_TRUTHS[level.lower()]: level for level in levels}
+        if len(truths) == len(levels):
+            return [key if key in levels else truths.get(truth_of(key), key) for key in keys]
+    elif untyped and all(file_key(level) == level for level in levels):
+        return [key if key in levels else file_key(key) or key for key in keys]
+    return keys
 
 
 def _key(typed: tuple[type, Any]) -> str:

@@ -46,10 +46,12 @@ def fit(
       UTC if they name a time zone, microseconds at the finest, rounded down. It becomes days since
       1970, and sine and cosine of the place in the year, the week and, if any has a time, the day.
     * **category**: other text, and what a frame says is categorical; bytes are the text that they are
-      in UTF-8. The key of a value is its text:
-      3, 3.0 and "3" are one level, "03" is another, and blanks around it do not count; whole numbers
-      keep all digits. Levels are sorted, numbers by size and text by its characters, and taken from
-      the values, whatever levels a frame declares.
+      in UTF-8. The key of a value is its text: 3, 3.0 and "3" are one level, and so is a text that is
+      written as Python and libraries write the number, "3.0"; "03", "3.00" and "1e400" are others (in a
+      file of numbers alone "3.00" is 3). Blanks around it do not count; whole numbers keep all digits.
+      Where the levels are True and False, later rows may have each form that a boolean may. Levels are
+      sorted, numbers by size and text by its characters, and taken from the values, whatever levels a
+      frame declares.
 
     Missing are None, NaN, NaT, NA, null, and the texts `null`; if one of these spells a number ("-999"),
     so is every number equal to it, in any container and in later rows. Infinite numbers, text in a
@@ -64,7 +66,8 @@ def fit(
       target: the column to be predicted, which is not among the inputs. Text, booleans, and whole
         numbers of which there are at most ten are classes, other numbers a regression. Labels that are
         numbers are Python's, whole ones without a point: of the texts of a file, too, "1.0" is 1 and
-        "true" is True. Others are the texts that they are.
+        "true" is True. Others are the texts that they are, so that "10.10" is another than "10.1"; the
+        text "1.0" is "1" where all are numbers, or "1" is there, too.
       kinds: for some columns by name, "number", "category", "boolean", "date" or "drop" in place of what
         would be found. For the target "category" says classes, "boolean" the classes False
         and True, of which 0 and 1 are some, too, and "number" a regression.

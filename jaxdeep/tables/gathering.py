@@ -10,6 +10,7 @@ from jaxdeep.tables.column import Column
 from jaxdeep.tables.conversion import (
     DIGITS,
     Known,
+    file_key,
     instants_of,
     is_endless,
     keys_of,
@@ -29,7 +30,7 @@ _ID = 50  # distinct values from which on a column may be an id
 
 @dataclasses.dataclass
 class Gathered:
-    """What is gathered of a column, block by block."""
+    """What is gathered of a column, block by block; `untyped` is one of a file of texts."""
 
     name: str
     kind: Kind
@@ -41,6 +42,7 @@ class Gathered:
     whole: Whole = dataclasses.field(default_factory=Whole)
     dates: Dates = dataclasses.field(default_factory=Dates)
     aware: set[bool] = dataclasses.field(default_factory=set)
+    untyped: bool = False
 
     def add(self, rows: np.ndarray, cells: Cells) -> None:
         """Add the cells of rows with these numbers."""
@@ -51,6 +53,7 @@ class Gathered:
             "boolean": lambda rows, cells: truths_of(cells),
         }[self.kind]
         known = add(rows, cells)
+        self.untyped |= cells.untyped
         missing = int(cells.missing.sum())
         unknown = 0 if known is None else int(known.unknown.sum())
         self.known += cells.rows - missing - unknown
@@ -65,7 +68,7 @@ class Gathered:
         if self.kind == "boolean":
             levels = TRUTHS
         elif self.kind == "category":
-            kept = {key: count for key, count in self.counts.items() if count >= min_frequency}
+            kept = {key: count for key, count in self._counted().items() if count >= min_frequency}
             known, unknown = sum(kept.values()), known - sum(kept.values())
             levels = tuple(sorted(kept, key=_order))
         else:
@@ -75,6 +78,16 @@ class Gathered:
         aware = next(iter(self.aware), None)
         column = Column(self.name, self.kind, known, self.missing, unknown, levels, numbers, aware)
         return column._replace(notes=self._notes(column))
+
+    def _counted(self) -> dict[str, int]:
+        """The cells of each level. Of a file, 0.5 and 0.50 are one level, if all are numbers."""
+        levels = {key: file_key(key) for key in self.counts} if self.untyped else {}
+        if not levels or None in levels.values():
+            return self.counts
+        counts: dict[str, int] = {}
+        for key, level in levels.items():
+            counts[level or key] = counts.get(level or key, 0) + self.counts[key]
+        return counts
 
     def _add_numbers(self, rows: np.ndarray, cells: Cells) -> Known:
         known = numbers_of(cells)

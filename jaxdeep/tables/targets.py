@@ -15,6 +15,7 @@ from jaxdeep.tables.conversion import (
     number_of,
     numbers_of,
     plain_number,
+    text_key,
     text_of_number,
     truths_of,
     whole_of,
@@ -84,7 +85,8 @@ class Target(NamedTuple):
             known = numbers_of(cells)
             _refuse(self.name, cells, known.unknown, first, "must be numbers")
             return known.values
-        places = {str(key_of(label)): place for place, label in enumerate(self.classes)}
+        # of a text, that of the number that it may be
+        places = {text_key(str(key_of(label))): place for place, label in enumerate(self.classes)}
         keys, indices = keys_of(cells)
         if isinstance(self.classes[0], bool):
             keys = [_TRUTHS.get(key.lower(), key) for key in keys]
@@ -104,7 +106,9 @@ class Target(NamedTuple):
         [True, True, True, False]
         """
         texts = [label for label in self.classes or (0,) if not isinstance(label, bool)]
-        return any(not isinstance(label, str) or text_of_number(label) == label for label in texts)
+        return any(
+            not isinstance(label, str) or text_of_number(label) == text_key(label) for label in texts
+        )
 
     def labels(self, codes: Any) -> np.ndarray:
         """The labels of numbers of classes, in the type that they have in the table.
@@ -192,7 +196,7 @@ def fitted_target(
         )
     if kind == "boolean" and declared == "boolean":
         _check_truths(name, blocks)
-    labels, counts = labels_of(seen, counts_of(blocks), truths=kind == "boolean")
+    labels, counts = labels_of(seen, blocks, truths=kind == "boolean")
     if len(counts) < 2:
         raise ValueError(
             f"target {quoted(name)} has a single class, {quoted(next(iter(labels.values())))}: there "

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import pathlib
 
 import chex
 import jax
@@ -56,6 +57,75 @@ def test_booleans_may_come_in_any_form(cells):
     assert codes(columns, x=cells) == [3, 2, 0]
     assert codes(columns, x=[True, True]) == [3, 3]
     assert codes(columns, x=["maybe", 2, None, True]) == [1, 1, 0, 3]
+
+
+@pytest.mark.parametrize("levels", [[True, False], ["true", "false"], ["False", "True"]])
+def test_a_category_of_true_and_false_knows_each_form_of_them(levels, tmp_path):
+    """As polars writes them to a file, too."""
+    pandas = pytest.importorskip("pandas")
+    for given, kinds in ((levels, {"x": "category"}), (pandas.Series(levels, dtype="category"), {})):
+        columns = jd.tables.fit({"x": given}, kinds=kinds)
+        assert columns.features[0].kind == "category"
+        for cells in (
+            [True, False, None],
+            ["True", "False", ""],
+            [" true", "FALSE", None],
+            [1, 0, None],
+            ["1", "0.0", None],
+            [True, "false", None],
+        ):
+            assert codes(columns, x=cells) == [3, 2, 0]
+        (tmp_path / "t.csv").write_text("x\ntrue\nfalse\nNA\n")
+        assert columns.encode_inputs(tmp_path / "t.csv")["codes"].ravel().tolist() == [3, 2, 0]
+        assert [codes(columns, x=[odd]) for odd in ("maybe", 2, 0.5)] == [[1]] * 3
+    both = jd.tables.fit({"x": [True, "true", 1]}, kinds={"x": "category"})
+    assert codes(both, x=[1, True, "true", "TRUE"]) == [2, 3, 4, 1]
+
+
+def test_a_text_that_no_program_writes_for_a_number_is_a_level_of_its_own():
+    texts = ["10.1", "10.10", "10.9.1", "1e400", "2e500", "0.50", "1e5", "1E5", "+1", "007", "1e-400"]
+    texts += ["9007199254740993.0", "9007199254740992.0", "1" * 400 + ".0", "1e+999", "0.00"]
+    columns = jd.tables.fit({"x": texts}, kinds={"x": "category"})
+    assert len(columns.features[0].levels) == len(texts)
+    for text in texts:
+        alone = codes(columns, x=[text])
+        assert alone == codes(columns, x=[text, 3])[:1]
+        assert min(alone) > 1
+    assert codes(columns, x=[10.1]) == codes(columns, x=["10.1"])
+    for other in ("10.100", 1, 7, float("inf"), 1e5, "0.5"):
+        assert codes(columns, x=[other]) == [1]
+
+
+NUMBERS = [1.0, -3.0, 1.5, 0.0, 1e-4, 1e-5, -1.5e-7, 1e7, 1e15, 1e16, 1.5e16, 1e22, 1e300, 0.1 + 0.2]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_number_is_the_level_that_programs_write_for_it(dtype, tmp_path):
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    most = 1e8 if dtype == np.float32 else 1e301  # beyond, float32 is another whole number
+    x = np.array([number for number in NUMBERS if number < most], dtype)
+    columns = jd.tables.fit({"x": x}, kinds={"x": "category"})
+    expected = columns.encode_inputs({"x": x})["codes"]
+    pandas.DataFrame({"x": x}).to_csv(tmp_path / "pandas.csv", index=False)
+    polars.DataFrame({"x": x}).write_csv(tmp_path / "polars.csv")
+    written = [[str(number) for number in x], tmp_path / "pandas.csv", tmp_path / "polars.csv"]
+    for given in written:
+        frame = given if isinstance(given, pathlib.Path) else {"x": [*given, "other"]}
+        found = columns.encode_inputs(frame)["codes"][: len(x)]
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_of_a_file_of_numbers_alone_a_level_is_the_number(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    file = tmp_path / "t.csv"
+    file.write_text("x\n0.50\n0.5\n1.00\n2\n")
+    columns = jd.tables.fit(file, kinds={"x": "category"})
+    assert columns.features[0].levels == ("0.5", "1", "2")
+    assert columns == jd.tables.fit(pandas.read_csv(file), kinds={"x": "category"})
+    assert columns.encode_inputs(file)["codes"].ravel().tolist() == [2, 2, 3, 4]
+    assert codes(columns, x=["0.50", "0.5", "1.0", 2.0]) == [1, 2, 3, 4]
+    file.write_text("x\n0.50\n0.5\n1.00\nXL\n")
+    assert jd.tables.fit(file).features[0].levels == ("0.5", "0.50", "1.00", "XL")
 
 
 def test_nullable_booleans_are_booleans():

@@ -44,6 +44,35 @@ def test_labels_come_back_as_they_were(y, classes, codes):
     assert [type(label) for label in again.classes] == [type(label) for label in classes]
 
 
+@pytest.mark.parametrize(
+    ("y", "classes"),
+    [
+        (["10.1", "10.10", "10.9.1", "10.10"], ("10.1", "10.10", "10.9.1")),
+        (["1.0", "2.0", "3.0+"], ("1.0", "2.0", "3.0+")),
+        (["1.0", "2.0", "1", "x"], ("1", "2.0", "x")),
+        (["1e400", "2e500", "x"], ("1e400", "2e500", "x")),
+        (["1.0", "2.0"], ("1", "2")),
+    ],
+)
+def test_labels_of_text_keep_their_spelling(y, classes):
+    columns = fitted(y)
+    assert columns.classes == classes
+    targets = columns.encode({"x": np.resize(X, len(y)), "y": y})[1]
+    assert columns.target.counts == tuple(np.bincount(targets))
+    assert columns.encode_labels(columns.labels(targets)).tolist() == targets.tolist()
+    assert jd.tables.from_json(columns.to_json()).encode_labels(y).tolist() == targets.tolist()
+    if "2.0" in y:
+        assert columns.encode_labels([2, 2.0, "2"]).tolist() == [1, 1, 1]
+        assert columns.target.of_numbers
+
+
+def test_numbers_that_are_too_large_are_labels_of_text(tmp_path):
+    (tmp_path / "t.csv").write_text("x,y\n1,1e400\n2,2e500\n4,3\n")
+    columns = jd.tables.fit(tmp_path / "t.csv", "y", kinds={"y": "category"})
+    assert columns.classes == ("1e400", "2e500", "3")
+    assert columns.encode(tmp_path / "t.csv")[1].tolist() == [0, 1, 2]
+
+
 def test_labels_are_the_same_in_every_container(tmp_path):
     from helpers.frames import containers
 
