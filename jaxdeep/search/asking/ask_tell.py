@@ -61,7 +61,8 @@ class AskTell(NamedTuple):
 
     A hyperparameter has its name in the study, with two exceptions: `jaxdeep.search.one_minus` is asked
     for as ``"1 - b1"``, and values that a study cannot hold, such as functions, by their names. Of
-    several spaces in a list the study chooses one.
+    several spaces in a list the study chooses one, by ``"which space"``, and asks for what differs
+    between them as ``"rate (0)"``, ``"rate (1)"``. These are the names for `enqueue_trial`.
 
     Any other sampler knows its own space, and that of the sweep is left out. Its ``ask()`` returns a
     dict of hyperparameters by name, or an object whose `params`, `kwargs` or `value` is one; at the end

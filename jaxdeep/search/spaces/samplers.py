@@ -111,10 +111,11 @@ def sobol(space: Spaces, n: int, *, seed: int = 0) -> Points:
 
     Args:
       space: a dict by name of distributions (`uniform`, `log_uniform`, `one_minus`, `int`, `log_int`,
-        `choice`), lists of values, which are choices, and single values, which all points have. Or a
-        list of such dicts, whose names may differ, as for several optimizers: each has its own sequence,
-        and they take turns, so that each gives n / len(space) points and the first ones give one more
-        if that is no whole number. A dict that stands in the list twice gives twice as many.
+        `choice`), lists or tuples of values, which are choices, and single values, which all points
+        have. A tuple that is one value stands in a list: ``[(64, 32)]``. Or a list of such dicts, whose
+        names may differ, as for several optimizers: each has its own sequence, and they take turns, so
+        that each gives n / len(space) points and the first ones give one more if that is no whole
+        number. A dict that stands in the list twice gives twice as many.
       n: the number of points, at most a million.
       seed: a whole number ≥ 0. Another one scrambles anew.
 

@@ -1,5 +1,6 @@
 """Which hyperparameters matter: permutation importance in a random forest, on points it has not seen."""
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from jaxdeep.search.tables.columns import decades, in_words
 
 FEWEST = 10  # points; a forest learns nothing from fewer
 
+_PARTS = 8  # of the points, that are left out in turn
+
 _MOST = 1e30  # values are cut to this, since trees compute in float32
 
 
@@ -24,10 +27,12 @@ class Importance(NamedTuple):
       names: the hyperparameters, the most important first.
       shares: for each the share of the variance that is due to it, alone or together with others. It is
         below 0 by chance where there is none.
-      uncertainties: a standard error of each share. A share that is not twice its uncertainty may be
-        chance.
+      uncertainties: a standard error of each share: how it changes with the points, by leaving out an
+        eighth of them at a time (a jackknife, which rather says too much than too little). A share that
+        is not twice its uncertainty may be chance.
       r2: how much of the variance the forest explains of points that it was not trained with; shares add
-        up to about this, or more if hyperparameters act together. If it is near 0, shares say nothing.
+        up to about this, or more if hyperparameters act together: what it lacks to 1 is missing from
+        the shares, most from the small ones. If it is near 0, shares say nothing.
       points: the number of points that were used.
 
     >>> print(Importance(("rate", "b1"), np.array([0.7, 0.02]), np.array([0.1, 0.03]), 0.75, 40))
@@ -81,36 +86,53 @@ def importance(
     if y.min() == y.max():
         raise ValueError(f"importance needs a metric that differs between points, got {y[0]:g} for all")
     y = y / np.abs(y).max()  # scaled, so that squares are finite
-    x = np.concatenate([block.columns for block in blocks.values()], axis=1)
-    edges = np.cumsum([0, *(block.columns.shape[1] for block in blocks.values())])
-    places = [slice(*pair) for pair in itertools.pairwise(edges)]
-    forest = ensemble.RandomForestRegressor(trees, random_state=seed).fit(x, y)
+    make = functools.partial(ensemble.RandomForestRegressor, random_state=seed)
+    shares, r2 = _shares(make(trees), [*blocks.values()], y, seed)
+    # Each time without some of the points, so that the spread has all that comes with them: the rises,
+    # the variance that they are shares of, and the forest itself.
+    parts = np.random.default_rng(seed).permutation(len(y)) % min(_PARTS, len(y) // 2)
+    fewer = make(max(trees // 2, 1))
+    without = np.array(
+        [
+            _shares(
+                fewer, [block.at(parts != part) for block in blocks.values()], y[parts != part], seed
+            )[0]
+            for part in range(parts.max() + 1)
+        ]
+    )
+    errors = np.sqrt((len(without) - 1) * without.var(0))
+    order = np.argsort(-shares, kind="stable")
+    return Importance(tuple(list(blocks)[k] for k in order), shares[order], errors[order], r2, len(y))
 
+
+def _shares(
+    forest: Any, blocks: Sequence["_Block"], y: np.ndarray, seed: int
+) -> tuple[np.ndarray, float]:
+    """The share of each hyperparameter, and how much the forest explains."""
+    if y.min() == y.max():
+        return np.zeros(len(blocks)), 0.0
+    x = np.concatenate([block.columns for block in blocks], axis=1)
+    edges = np.cumsum([0, *(block.columns.shape[1] for block in blocks)])
+    places = [slice(*pair) for pair in itertools.pairwise(edges)]
+    forest.fit(x, y)
     rng = np.random.default_rng(seed)
     unseen, predicted = np.zeros(len(y)), np.zeros(len(y))
     rises = np.zeros((len(y), len(blocks)))  # the rise of the squared error, by point and hyperparameter
-    by_tree = np.zeros((trees, len(blocks)))
-    for t, (tree, rows) in enumerate(zip(forest.estimators_, forest.estimators_samples_)):
+    for tree, rows in zip(forest.estimators_, forest.estimators_samples_):
         out = np.setdiff1d(np.arange(len(y)), rows)
         plain = tree.predict(x[out])
         unseen[out] += 1
         predicted[out] += plain
-        for k, (block, place) in enumerate(zip(blocks.values(), places)):
+        for k, (block, place) in enumerate(zip(blocks, places)):
             permuted = x[out]
             present = np.flatnonzero(block.present[out])
             permuted[present, place] = permuted[rng.permutation(present), place]
-            rise = (y[out] - tree.predict(permuted)) ** 2 - (y[out] - plain) ** 2
-            rises[out, k] += rise
-            by_tree[t, k] = rise.mean()
+            rises[out, k] += (y[out] - tree.predict(permuted)) ** 2 - (y[out] - plain) ** 2
     known = unseen > 0
     error = y[known] - predicted[known] / unseen[known]
     by_point = rises[known] / unseen[known, None]
-    # chance is in the points, of which others might have been drawn, and in the trees
-    spread = by_point.var(0, ddof=1) / known.sum() + by_tree.var(0, ddof=1) / trees
-    shares, errors = by_point.mean(0) / (2 * y.var()), np.sqrt(spread) / (2 * y.var())
-    order = np.argsort(-shares, kind="stable")
-    r2 = 1 - float(np.mean(error**2) / np.var(y[known]))
-    return Importance(tuple(list(blocks)[k] for k in order), shares[order], errors[order], r2, len(y))
+    r2 = 1 - float(np.mean(error**2) / np.var(y[known])) if np.ptp(y[known]) else 0.0
+    return by_point.mean(0) / (2 * y.var()), r2
 
 
 def target(values: Sequence[float], sign: float) -> np.ndarray:
@@ -128,6 +150,10 @@ class _Block(NamedTuple):
 
     columns: np.ndarray
     present: np.ndarray  # whether each point has the hyperparameter
+
+    def at(self, rows: np.ndarray) -> "_Block":
+        """The same for some of the points."""
+        return _Block(self.columns[rows], self.present[rows])
 
 
 def _blocks(points: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, _Block]:
