@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping
 
 from jaxdeep.fitting.description import difference_of
-from jaxdeep.search.records.journal import POPULATION, Event
+from jaxdeep.search.records.journal import POPULATION, SWEEP, Event
 from jaxdeep.search.records.store import Row
 from jaxdeep.train.options import TrialOptions, options_of
 
@@ -12,11 +12,17 @@ FORMAT = 2
 
 
 def check_kind(path: pathlib.Path) -> None:
-    """Refuse the directory of a population."""
+    """Refuse the directory of a population, and one with checkpoints of a run."""
     if (path / POPULATION).exists():
         raise ValueError(
             f"checkpoint={str(path)!r} holds a population ({POPULATION!r}), and no sweep; "
             "give another directory"
+        )
+    runs = [place.name for place in path.iterdir() if place.name.isdecimal() and place.is_dir()]
+    if runs and not (path / SWEEP).exists():
+        raise ValueError(
+            f"checkpoint={str(path)!r} holds a checkpoint of a run of jaxdeep.fit ({runs[0]!r}), and no "
+            "sweep; give another directory"
         )
 
 

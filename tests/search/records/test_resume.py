@@ -236,6 +236,12 @@ def test_more_points_change_who_is_halved(tmp_path):
     identical(sweep(more, halving=halving, checkpoint=tmp_path), sweep(more, halving=halving))
 
 
+def test_a_directory_of_checkpoints_of_a_run_is_no_sweep(tmp_path):
+    (tmp_path / "3" / "run").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"holds a checkpoint of a run of jaxdeep.fit \('3'\)"):
+        sweep(checkpoint=tmp_path)
+
+
 def test_the_directory_of_a_population_is_refused(tmp_path):
     (tmp_path / "population.jsonl").touch()
     with pytest.raises(ValueError, match=r"holds a population \('population.jsonl'\), and no sweep"):
