@@ -50,10 +50,10 @@ def test_shares_are_the_total_sobol_indices_of_the_function():
     for seed in range(8):
         points = drawn(seed, 300, ["a", "b", "c"])
         y = np.array([2 * p["a"] + p["b"] for p in points])
-        found = shares(importance(points, y, ["a", "b", "c"], seed=seed))
+        found = shares(importance(points, y, ["a", "b", "c"], seed=seed, trees=60))
         sums.append([found["a"], found["b"], found["c"]])
         y = np.array([(p["a"] + 1) * (p["b"] + 1) for p in points])  # V = 7/9, of which 1/9 together
-        found = shares(importance(points, y, ["a", "b", "c"], seed=seed))
+        found = shares(importance(points, y, ["a", "b", "c"], seed=seed, trees=60))
         products.append([found["a"], found["b"], found["c"]])
     np.testing.assert_allclose(np.mean(sums, 0), [0.8, 0.2, 0.0], atol=0.04)
     np.testing.assert_allclose(np.mean(products, 0), [4 / 7, 4 / 7, 0.0], atol=0.06)
@@ -63,17 +63,32 @@ def test_shares_are_the_total_sobol_indices_of_the_function():
 def test_uncertainties_cover_nothing_for_noise():
     """Two of them cover 0 for nine in ten of the columns that do nothing, and are not absurdly wide."""
     covered, wide = [], []
-    for seed in range(40):
+    for seed in range(30):
         points = drawn(seed, 40, ["rate", "x", "y"])
         rng = np.random.default_rng(seed + 1_000)
         y = np.array([p["rate"] ** 2 for p in points]) + 0.1 * rng.normal(size=40)
-        found = importance(points, y, ["rate", "x", "y"], trees=100, seed=seed)
+        found = importance(points, y, ["rate", "x", "y"], trees=50, seed=seed)
         for name, share, error in zip(*found[:3]):
             if name != "rate":
                 covered.append(abs(share) <= 2 * error)
                 wide.append(error)
     assert np.mean(covered) >= 0.88
     assert np.mean(wide) < 0.05
+
+
+@pytest.mark.heavy
+def test_uncertainties_are_the_spread_over_other_points():
+    found = []
+    for seed in range(12):
+        points = drawn(seed, 40, ["a", "b"])
+        y = np.array([3 * p["a"] + 2 * (p["b"] > 0) for p in points])
+        one = importance(points, y, ["a", "b"], trees=50, seed=seed)
+        by_name = dict(zip(one.names, zip(one.shares, one.uncertainties)))
+        found.append([by_name["a"], by_name["b"]])
+    shares, told = np.moveaxis(np.array(found), 2, 0)
+    ratio = np.sqrt(np.mean(told**2, axis=0)) / np.std(shares, axis=0, ddof=1)
+    assert (ratio > 0.8).all()
+    assert (ratio < 3).all()
 
 
 def test_a_metric_of_noise_explains_nothing_and_says_so():
