@@ -155,10 +155,14 @@ def k_bins(
 
 
 def _even_edges(values: Ordered, n_bins: int) -> Statistics:
+    """Least + range k / n: an edge that is a whole number away from the least is not rounded."""
     xp = values.numpy
     least, most = values.at(xp.zeros_like(values.count)[None]), values.at(values.count[None])
-    shares = xp.linspace(0, 1, n_bins + 1)[:, None]
-    edges = least + (most - least) * shares
+    k = xp.arange(n_bins + 1)[:, None]
+    whole, rest = xp.divmod(most - least, n_bins)
+    more, part = xp.divmod(rest * k, n_bins)
+    edges = least + (whole * k + more + part / n_bins)
+    shares = k / n_bins
     edges = xp.where(xp.isinf(most - least), least * (1 - shares) + most * shares, edges)
     return xp.concatenate([edges[:-1], most])  # not by rounding beyond it
 

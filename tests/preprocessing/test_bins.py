@@ -89,6 +89,25 @@ def test_edges_that_are_values_have_their_values_above_them_in_float32():
     assert counts.tolist() == [10, 10, 10, 11]
 
 
+@pytest.mark.few("asarray")
+@pytest.mark.parametrize("least", [0, 1_700_000_000])
+@pytest.mark.parametrize("compiled", [pytest.param(False, id="asarray"), pytest.param(True, id="jit")])
+@pytest.mark.parametrize("n", [3, 5, 7, 10])
+def test_whole_numbers_on_an_edge_are_above_it(n, compiled, least):
+    rng = np.random.default_rng(n)
+    widths = rng.integers(1, 20, 300)
+    edges = np.arange(n + 1)[:, None] * widths
+    x = np.concatenate([edges, rng.integers(0, n * widths, (40, 300))]) + rng.integers(-999, 999, 300)
+    bins = pp.k_bins(n, strategy="uniform")
+    codes = np.minimum((x - x.min(0)) // widths, n - 1)  # in whole numbers
+    if compiled:  # in float32, and a division by a constant is a product there
+        found = jax.jit(lambda x: bins.transform(bins.fit(x), x))(jnp.asarray(x, jnp.float32))
+    else:
+        found = bins.transform(bins.fit(x + least), x + least)
+        np.testing.assert_array_equal(fitted(x, n, "uniform").transform(x), codes)
+    np.testing.assert_array_equal(found, codes)
+
+
 def test_seconds_are_binned_apart():
     x = (1.7e9 + np.arange(8.0))[:, None]
     bins = pp.k_bins(4, strategy="uniform")
