@@ -84,7 +84,7 @@ def _of_regression(goal: Goal, output: str | None, bounds: Any, loss: str | None
         raise ValueError(f"bounds are for output='sigmoid' or 'tanh', got bounds={bounds!r}")
     elif output == "softplus":
         _check_reached(goal, output, 0.0, np.inf)
-        ends = {"positive": activation(activations.softplus)}
+        ends = _positive(goal)
     elif goal.units is not None:
         mean, std, low, high = goal.units
         ends = {"units": rescale(std, mean, low=low, high=high)}
@@ -96,6 +96,21 @@ def _of_regression(goal: Goal, output: str | None, bounds: Any, loss: str | None
         "r2": metrics.r2(goal.outputs),
     }
     return Ending("output", ends, scaled, reported, "loss")
+
+
+def _positive(goal: Goal) -> dict[str, Model]:
+    """The softplus of a score, by the standard deviation of the targets, of which 0 gives their mean."""
+    softplus = activation(activations.softplus)
+    if goal.units is None:
+        return {"positive": softplus}
+    mean, std, low, high = goal.units
+    ratio = np.maximum(np.divide(mean, std), np.finfo(np.float32).tiny)  # 0 where all targets are
+    inverse = ratio + np.log(-np.expm1(-ratio))  # of softplus
+    return {
+        "offset": rescale(1.0, inverse.tolist()),
+        "positive": softplus,
+        "units": rescale(std, low=low, high=high),
+    }
 
 
 def _check_reached(goal: Goal, output: str, low: Any, high: Any) -> None:

@@ -86,8 +86,9 @@ def mlp(
         the options. None leaves it to whoever calls `fit` to pass validation data.
       hidden: the widths of the hidden layers; () for none.
       activation: of the hidden layers.
-      output: of a regression: None; "softplus" for positive numbers; "sigmoid" or "tanh" for numbers
-        within `bounds`.
+      output: of a regression: None; "softplus" for positive numbers, with known targets std · softplus(x
+        + c), which at x = 0 is their mean; "sigmoid" or "tanh" for numbers within `bounds`, whatever the
+        mean and standard deviation.
       bounds: ``(low, high)``; by default (0, 1), of "tanh" (−1, 1).
       loss: of a regression: "mse" (the default), "mae" or "huber". With known targets, errors are
         counted in their standard deviation, and so is Huber's δ of 1.

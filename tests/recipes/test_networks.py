@@ -91,6 +91,42 @@ def test_the_outputs_of_a_regression():
         np.testing.assert_allclose(found, expected(z), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e9])
+def test_positive_outputs_are_in_the_unit_of_the_targets(unit):
+    y = unit * np.stack([200_000 + 50_000 * X[:, 0], np.exp(X[:, 1]), np.full(120, 3.0)], axis=1)
+    y = np.concatenate([y, np.zeros((120, 1))], axis=1)
+    model = textbook("regression", targets=y, hidden=(6,), output="softplus").model
+    params, state = model.init(KEY, X)
+    of_scores = {"kernel": jnp.zeros((6, 4)), "bias": jnp.zeros(4)}
+    for score in (0.0, 1.0, -1.0, -30.0, 30.0):
+        params["output"] = of_scores | {"bias": jnp.full(4, score)}
+        mean, std = y.mean(0)[:3], np.array([*y.std(0)[:2], 1.0])
+        expected = std * np.logaddexp(0, score + mean / std + np.log(-np.expm1(-mean / std)))
+        found = model.apply(params, state, X, train=True)[0][0]
+        np.testing.assert_allclose(found[:3], expected, rtol=1e-5)
+        assert (found[:3] > 0).all()
+        assert found[3] < 1e-6
+        if score == 0:
+            np.testing.assert_allclose(found[:3], mean, rtol=1e-5)
+        cut = model.apply(params, state, X)[0][0]
+        np.testing.assert_allclose(cut, np.clip([*expected, 0], y.min(0), y.max(0)), rtol=1e-5)
+
+
+@pytest.mark.heavy
+def test_positive_targets_of_any_size_are_learned(tmp_path):
+    y = (200_000 + 50_000 * X[:, 0]).clip(1000)
+    recipe = textbook(
+        "regression", targets=y, hidden=(8,), output="softplus", learning_rate=1e-2, epochs=40
+    )
+    result = jd.fit(data=(X, y), key=KEY, progress=False, **recipe.arguments())
+    assert result.history["r2"][-1] > 0.98
+    jd.save(tmp_path / "model", recipe.model, result.params, result.state)
+    model, params, state = jd.load(tmp_path / "model")
+    assert model == recipe.model
+    expected = recipe.model.apply(result.params, result.state, X)[0]
+    np.testing.assert_array_equal(model.apply(params, state, X)[0], expected)
+
+
 def test_the_losses_of_a_regression():
     assert textbook("regression").loss is jd.losses.mse
     assert textbook("regression", loss="mae").loss is jd.losses.mae
@@ -109,12 +145,20 @@ def test_the_losses_of_a_regression():
 
 
 @pytest.mark.heavy
-def test_targets_of_any_unit_are_learned_alike():
+@pytest.mark.parametrize(
+    ("output", "units"),
+    [
+        (None, ((1.0, 0.0), (1e-6, 0.0), (1e6, 2e6))),
+        ("softplus", ((1.0, 9.0), (1e-6, 9e-6), (1e6, 9e6))),
+    ],
+)
+def test_targets_of_any_unit_are_learned_alike(output, units):
     """By the numbers that come out, and by the unit of the metrics."""
     histories = []
-    for scale, shift in ((1.0, 0.0), (1e-6, 0.0), (1e6, 2e6)):
+    for scale, shift in units:
         y = (Y["regression"] - 1000) / 50 * scale + shift
-        result = fitted(textbook("regression", targets=y[:90], hidden=(8,), epochs=3), X, y)
+        made = textbook("regression", targets=y[:90], hidden=(8,), epochs=3, output=output)
+        result = fitted(made, X, y)
         histories.append((result.history["val_loss"], result.history["val_mae"] / scale))
     for loss, mae in histories[1:]:
         np.testing.assert_allclose(loss, histories[0][0], rtol=1e-3)
