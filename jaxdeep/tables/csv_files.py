@@ -16,6 +16,8 @@ from jaxdeep.tables.cells import Cells, of_values
 _DELIMITERS = ",;\t|"
 _LOOKED_THROUGH = 2**24  # characters of a row, for the end of a long cell
 _LINES = 1024  # made columns of at a time
+_TRIED = 100  # lines behind the names, by which delimiters are told apart
+_SAYS_DELIMITER = re.compile(r'"?sep=([^\w"\r\n])"?\s*', re.IGNORECASE)  # as Excel reads and writes it
 _END = "\0end"  # a line of its own after the last one, unless a quote is open there
 
 
@@ -24,20 +26,23 @@ def opened(
 ) -> tuple[tuple[str, ...], Callable[[Sequence[str], int], Iterator[dict[str, Cells]]]]:
     """The names in the first line, and a function of names and a number of rows that reads blocks.
 
-    What is between the cells, one of ``, ; | tab``, is told from the first line. A file is UTF-8, with
-    or without a byte-order mark; with .gz it is unpacked while it is read. Lines without anything, or,
-    where there are several columns, with nothing but blanks, are left out.
+    What is between the cells, one of ``, ; | tab``, is told from the first line, and where it holds
+    several of them, by which of them the next lines have as many cells; commas between digits are then
+    decimal ones. A line ``sep=;`` in front of the names says it, as in Excel. A file is UTF-8, with or
+    without a byte-order mark; with .gz it is unpacked while it is read. Lines without anything are left
+    out, and so are, in front of the names or where there are several columns, those of blanks.
 
     Raises:
-      ValueError: no first line, two columns of one name, a line of another number of cells, a cell of
-        more than 131,072 characters, a quote that is not closed; with the number of the line. What is no
-        UTF-8.
+      ValueError: no names, two columns of one name, two delimiters that fit, a line of another number of
+        cells, a cell of more than 131,072 characters, a quote that is not closed; with the number of the
+        line. What is no UTF-8.
     """
     with _open(file) as lines, _located(file):
-        first, second = lines.readline(), lines.readline()
-    if not first.strip():
+        before, first, said = _beginning(lines)
+        second = lines.readline()
+    if not first:
         raise ValueError(f"{str(file)!r} is empty; its first line must name the columns")
-    delimiter = _delimiter(first)
+    delimiter = said or _found(file, before, first)
     if first.startswith("#") and second.strip():
         with _located(file):
             cells = [
@@ -49,7 +54,8 @@ def opened(
                 f"line must name the columns, of which the second has {cells[1]}; leave the comment out"
             )
     with _open(file) as lines, _located(file):
-        names = tuple(name.strip() for name in next(csv.reader(lines, delimiter=delimiter)))
+        header = next(csv.reader(itertools.islice(lines, before, None), delimiter=delimiter))
+    names = tuple(name.strip() for name in header)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"{str(file)!r} has more than one column {quoted(twice[0])}; rename them")
@@ -58,8 +64,9 @@ def opened(
         places = [names.index(name) for name in wanted]
         with _open(file) as lines, _located(file):
             reader = csv.reader(itertools.chain(lines, [_END]), delimiter=delimiter)
-            next(reader)
-            rows = _checked(reader, file, delimiter, len(names))
+            for _ in range(before + 1):
+                next(reader)
+            rows = _checked(reader, file, delimiter, header)
             while len((columns := _columns(rows, places, size))[0]):
                 block = {
                     name: of_values(name, columns[i], nulls)._replace(untyped=True)
@@ -94,7 +101,10 @@ def _columns(rows: Iterator[list[str]], places: Sequence[int], size: int) -> lis
     return columns
 
 
-def _checked(reader: Any, file: pathlib.Path, delimiter: str, width: int) -> Iterator[list[str]]:
+def _checked(
+    reader: Any, file: pathlib.Path, delimiter: str, header: Sequence[str]
+) -> Iterator[list[str]]:
+    width = len(header)
     while True:
         first = reader.line_num + 1
         try:
@@ -118,9 +128,16 @@ def _checked(reader: Any, file: pathlib.Path, delimiter: str, width: int) -> Ite
         if len(row) == width:
             yield row
         elif len(row) > 1 or any(cell.strip() for cell in row):
+            is_late = any(re.match(r'\s+"', cell) for cell in (*header, *row))
             raise ValueError(
                 f"{str(file)!r}, line {reader.line_num}: {len(row)} cells, where the first line names "
-                f"{width} columns; put quotes around cells that hold a delimiter"
+                f"{width} columns; "
+                + (
+                    "leave out the blanks in front of quotes: a quote holds a cell together only as its "
+                    "first character"
+                    if is_late
+                    else "put quotes around cells that hold a delimiter"
+                )
             )
 
 
@@ -148,10 +165,57 @@ def _too_long() -> str:
     )
 
 
+def _beginning(lines: TextIO) -> tuple[int, str, str | None]:
+    """How many lines are in front of that of the names, that line, and the delimiter that one says."""
+    said = None
+    for before, line in enumerate(lines):
+        says = _SAYS_DELIMITER.fullmatch(line)
+        if said is None and says is not None:
+            said = says[1]
+        elif line.strip():
+            return before, line, said
+    return 0, "", None
+
+
+def _found(file: pathlib.Path, before: int, first: str) -> str:
+    """The delimiter of the first line by which most of the next lines have as many cells as it has."""
+    outside = re.sub(r"([,;|])\s+", r"\1", _outside(first))  # a tab behind another one is a blank
+    possible = [delimiter for delimiter in _DELIMITERS if delimiter in outside]
+    if len(possible) < 2:
+        return _delimiter(first)
+    with _open(file) as text, _located(file):
+        lines = list(itertools.islice(text, before, before + 1 + _TRIED))
+    widths, fitting = dict.fromkeys(possible, 0), dict.fromkeys(possible, 0)
+    for delimiter in possible:
+        rows: list[int] = []
+        with contextlib.suppress(csv.Error):  # which is said where the rows are read
+            rows.extend(len(row) for row in csv.reader(lines, delimiter=delimiter) if any(row))
+        if rows:
+            widths[delimiter], fitting[delimiter] = rows[0], rows[1:].count(rows[0])
+    most = max(fitting.values())
+    best = [delimiter for delimiter in possible if fitting[delimiter] == most]
+    if not most:
+        return _delimiter(first)
+    numbers = _outside("".join(lines[1:]))
+    if len(best) > 1 and numbers.count(",") == len(re.findall(r"(?<=\d),(?=\d)", numbers)):
+        best = [delimiter for delimiter in best if delimiter != ","]
+    if len(best) == 1:
+        return best[0]
+    readings = " or ".join(f"{delimiter!r} ({widths[delimiter]} columns)" for delimiter in best)
+    raise ValueError(
+        f"{str(file)!r} can be read with {readings} between its cells; say which by a line in front of "
+        f"the names, such as sep={best[0].strip() or best[1]}"
+    )
+
+
 def _delimiter(line: str) -> str:
     """What occurs most in the first line outside quotes; a comma if nothing does."""
-    outside = "".join(line.split('"')[::2])
-    return max(_DELIMITERS, key=outside.count)
+    return max(_DELIMITERS, key=_outside(line).count)
+
+
+def _outside(text: str) -> str:
+    """What of it is outside of quotes."""
+    return "".join(text.split('"')[::2])
 
 
 def _open(file: pathlib.Path) -> TextIO:

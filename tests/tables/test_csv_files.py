@@ -33,6 +33,10 @@ def test_files_of_every_form_are_the_same_table(tmp_path):
         write(tmp_path, TEXT.replace("\nN", "\n\nN"), "i.csv"),
         write(tmp_path, TEXT.replace("Rome", '"Rome"').replace("58", '"58"'), "j.CSV"),
         write(tmp_path, gzip.compress(TEXT.encode()), "k.csv.gz"),
+        write(tmp_path, "\n \t\r\n" + TEXT, "l.csv"),
+        write(tmp_path, "sep=,\n" + TEXT, "m.csv"),
+        write(tmp_path, "SEP=\t\r\n\n" + TEXT.replace(",", "\t"), "n.csv", encoding="utf-8-sig"),
+        write(tmp_path, '\n"sep=:"\n' + TEXT.replace(",", ":"), "o.csv"),
     ]
     for path in forms:
         assert jd.tables.fit(path) == expected, path
@@ -44,8 +48,40 @@ def test_cells_may_hold_delimiters_quotes_and_new_lines(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Height, cm;Weight, kg\n1;80\n1,7;70\n", ("Height, cm", "Weight, kg")),  # by the rows
+        ("Height, cm;Weight, kg\n1,8;80,5\n1,7;70,5\n", ("Height, cm", "Weight, kg")),  # decimal commas
+        ("name;size, cm\nBob;1,80\n", ("name", "size, cm")),
+        ('id,"a;b",genre (a|b)\n1,2,x|y\n2,3,x\n', ("id", "a;b", "genre (a|b)")),
+        ("a|b,c\n1|2\n" + "1,2\n" * 50, ("a|b", "c")),  # of most rows
+        ("a,\tb;,\tc\n1,\t2,\t3\n", ("a", "b;", "c")),
+        ("sep=,\na,b;c\n1,2;3\n", ("a", "b;c")),
+        ("a,b;c\n", ("a", "b;c")),
+    ],
+)
+def test_names_may_hold_other_delimiters(tmp_path, text, names):
+    assert csv_files.opened(write(tmp_path, text), ())[0] == names
+
+
+def test_two_delimiters_that_fit_are_refused(tmp_path):
+    for text, words in (
+        ("a, b;c\n1,x;2\n3,y;4\n", r"',' \(2 columns\) or ';' \(2 columns\) .* such as sep=,"),
+        ("id\tcity, land\tx\n1\tRome, I\t2\n", r"',' \(2 columns\) or '\\t' \(3 columns\) .* sep=,"),
+    ):
+        with pytest.raises(ValueError, match=rf"t\.csv' can be read with {words}"):
+            jd.tables.fit(write(tmp_path, text, "t.csv"))
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("\n \n", "is empty"),
+        ("sep=;\n", "is empty"),
+        ('a, b\n1, "x, y"\n', "line 2: 3 cells, .* 2 columns; leave out the blanks in front of quotes"),
+        ('a, "b, c"\n1, 2\n', "line 2: 2 cells, .* 3 columns; leave out the blanks in front of quotes"),
+        ('a,b\n1,x, "y"z\n"1",2,3\n', "line 2: 3 cells, .* leave out the blanks"),
+        ("\nsep=;\n\na;b\n1;2\n3\n", "line 6: 1 cells"),
         ("", "is empty; its first line must name the columns"),
         ("a,b\n1,2\n3,4,5\n", "line 3: 3 cells, where the first line names 2 columns"),
         ("a,b\n1,2\n3\n", "line 3: 1 cells"),
