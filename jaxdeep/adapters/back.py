@@ -9,6 +9,7 @@ from jaxdeep._arrays import leaves_of
 from jaxdeep._shapes import PyTree
 from jaxdeep.adapters import equinox as eqx_modules
 from jaxdeep.adapters import nnx as nnx_modules
+from jaxdeep.adapters.module import shown
 from jaxdeep.saving.into import filled
 from jaxdeep.tree import leaf_paths
 
@@ -81,7 +82,7 @@ def to_nnx(
     if not isinstance(module, nnx.Module):
         if not callable(module):
             raise TypeError(
-                f"module must be a flax.nnx.Module or a function rngs -> module, got {module!r}"
+                f"module must be a flax.nnx.Module or a function rngs -> module, got {shown(module)}"
             )
         if in_place:
             raise TypeError("in_place=True needs a module; a function makes a new one each time")

@@ -13,7 +13,7 @@ import numpy as np
 from jaxdeep._extras import needed
 from jaxdeep._shapes import PyTree
 from jaxdeep.adapters.known import of_equinox
-from jaxdeep.adapters.module import Hook, Inside, Switches, adapted, check_names, hooked
+from jaxdeep.adapters.module import Hook, Inside, Switches, adapted, check_names, hooked, shown
 from jaxdeep.nn import walk
 from jaxdeep.nn.model import Model, learns
 from jaxdeep.tree import path_name
@@ -108,7 +108,9 @@ def whole_or_maker(
     if isinstance(module, eqx.Module):
         return _whole(module, state)
     if not callable(module):
-        raise TypeError(f"module must be an equinox.Module or a function key -> module, got {module!r}")
+        raise TypeError(
+            f"module must be an equinox.Module or a function key -> module, got {shown(module)}"
+        )
     if state is not None:
         raise TypeError("state= belongs to a module; a function returns it with the module")
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxdeep._shapes import PyTree
 from jaxdeep.adapters.known import of_flax
-from jaxdeep.adapters.module import Hook, Inside, Switches, adapted, trailing
+from jaxdeep.adapters.module import Hook, Inside, Switches, adapted, shown, trailing
 from jaxdeep.nn.model import Model, learns
 from jaxdeep.tree import example_of
 
@@ -65,7 +65,7 @@ def from_linen(module: "nn.Module", *, rngs: Sequence[str] = ("dropout",)) -> Mo
     import flax.linen as nn
 
     if not isinstance(module, nn.Module):
-        raise TypeError(f"module must be a flax.linen.Module, got {module!r}")
+        raise TypeError(f"module must be a flax.linen.Module, got {shown(module)}")
     if isinstance(rngs, str) or not all(isinstance(name, str) for name in rngs):
         raise TypeError(f"rngs must be a list of names, got {rngs!r}")
     return _model(module, rngs, None)

@@ -160,6 +160,12 @@ def check_names(like: PyTree, values: PyTree) -> None:
         raise ValueError(f"parameters or state do not have the module's names: {', '.join(odd[:6])}")
 
 
+def shown(module: object) -> str:
+    """What is no module, for errors; of a model that was made of one, what is wanted in its place."""
+    of_model = f"a model of jaxdeep, {module!r}, as adapters make of modules; pass the module itself"
+    return of_model if isinstance(module, Model) else repr(module)
+
+
 def trailing(mask: jax.Array, x: jax.Array) -> jax.Array:
     """The mask of the leading axes with as many axes as `x`, as Flax' batch norms want it."""
     return jnp.reshape(mask, jnp.shape(mask) + (1,) * (jnp.ndim(x) - jnp.ndim(mask)))

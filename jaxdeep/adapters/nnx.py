@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxdeep._shapes import PyTree
 from jaxdeep.adapters.known import of_flax
-from jaxdeep.adapters.module import Hook, Inside, Switches, adapted, check_names, hooked, trailing
+from jaxdeep.adapters.module import Hook, Inside, Switches, adapted, check_names, hooked, shown, trailing
 from jaxdeep.nn.model import Model, learns
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def from_nnx(module: "nnx.Module | Maker") -> Model:
         parts = split(module)
         return _model(lambda key: parts, lambda: parts, type(module).__name__, None)
     if not callable(module):
-        raise TypeError(f"module must be a flax.nnx.Module or a function rngs -> module, got {module!r}")
+        raise TypeError(
+            f"module must be a flax.nnx.Module or a function rngs -> module, got {shown(module)}"
+        )
 
     def make(key: jax.Array) -> tuple[Any, ...]:
         return split(module(nnx.Rngs(key)))

@@ -202,3 +202,11 @@ def test_what_does_not_fit_is_refused_by_name():
         to_linen(3, {})
     with pytest.raises(TypeError, match=r"module must be an equinox\.Module"):
         to_equinox(3, params, state)
+    for call, model in ((to_nnx, from_nnx(module)), (to_equinox, from_equinox(Eqx))):
+        with pytest.raises(
+            TypeError, match=r"got a model of jaxdeep, \w+\(\), .* pass the module itself"
+        ):
+            call(model, params, state)
+    for adapter in (from_linen, from_nnx, from_equinox):
+        with pytest.raises(TypeError, match=r"got a model of jaxdeep, .* pass the module itself"):
+            adapter(from_nnx(module))
