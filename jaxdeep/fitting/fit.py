@@ -29,7 +29,6 @@ from jaxdeep.fitting.result import TRAINED_WITH, FitResult, Problem
 from jaxdeep.fitting.setup import (
     Setup,
     check_begun,
-    check_floats,
     check_statistics,
     frozen_of,
     make_setup,
@@ -45,7 +44,7 @@ from jaxdeep.train.missing import with_nan
 from jaxdeep.train.options import Callback, FitOptions, filled, minimised_of, options_of, takes
 from jaxdeep.train.records import Epochs
 from jaxdeep.train.run import RunState
-from jaxdeep.train.state import Network, initial_of
+from jaxdeep.train.state import Network, check_floats, initial_of
 from jaxdeep.train.step import Measure
 from jaxdeep.train.weights import balanced_by, by_class, is_balanced
 
@@ -164,7 +163,7 @@ def fit(
         begun = setup.shapes(likes[0], key, initial)
         slow_in_loops, bounds = try_out(setup, begun, {s.name: s.sample for s in sources}, likes[0])
         check_statistics(setup, begun, likes[0])
-        check_floats(setup, begun)
+        check_floats(begun.params, chosen["trainable"])
         keep_to(sources, bounds, trial(setup, begun))
         run = setup.start(likes, key, initial)
         check_untraced("fit", run, instead=_PURE)

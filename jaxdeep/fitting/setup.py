@@ -6,7 +6,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from jaxdeep._compilation import compiled, kept, known_as
@@ -38,7 +37,7 @@ from jaxdeep.train.state import (
     check_optimizer,
 )
 from jaxdeep.train.step import Measure
-from jaxdeep.tree import mask, parted, path_name, shapes
+from jaxdeep.tree import mask, shapes
 
 # Options that the programs of a run do not depend on: their numbers are arguments, only the host needs
 # them, or they are part of the objective.
@@ -273,18 +272,6 @@ def try_out(
         checked = functools.partial(check_program, setup.model, loss, ts.params, ts.state, *like[:2])
         kept(key_of("ends", setup.key, _shape_key(like)), checked, ts)
     return slow, bounds
-
-
-def check_floats(setup: Setup, ts: TrainState) -> None:
-    """Refuse parameters that are trained and no floats, of which there is no gradient."""
-    trainable = setup.options["trainable"]
-    chosen = ts.params if trainable is None else parted(ts.params, trainable, "trainable")[0]
-    for path, leaf in jax.tree_util.tree_leaves_with_path(chosen):
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            raise TypeError(
-                f"params/{path_name(path)} must be floats to be trained, got {leaf.dtype}: convert "
-                "them, or leave them out of trainable="
-            )
 
 
 def check_statistics(setup: Setup, ts: TrainState, like: PyTree) -> None:

@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdeep._arrays import check_leaves
 from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, Arrays, PyTree
 from jaxdeep.optimizers.identity import Described, Init
 from jaxdeep.optimizers.moments import moving_average
 from jaxdeep.optimizers.scalars import DECAY, Hyper, Numeric, Scalars, drive, scalars_in_force, within
-from jaxdeep.optimizers.transform import Transform, check_state, check_updates, leaves_beside
+from jaxdeep.optimizers.transform import Transform, check_kept, check_state, check_updates, leaves_beside
 
 
 class SkipState(NamedTuple):
@@ -136,9 +135,7 @@ def ema_params(decay: Numeric = 0.999) -> Transform:
 
 
 def _ema_init(scalars: Scalars, params: PyTree) -> EmaState:
-    if params is None:
-        raise TypeError("params must be a pytree of arrays, got None")
-    check_leaves("params", params)
+    check_kept(params)
 
     def wide(p: Array) -> Array:
         return jnp.array(p, jnp.promote_types(jnp.result_type(p), jnp.float32))

@@ -9,7 +9,6 @@ import optax
 from jax.tree_util import PyTreeDef
 
 from jaxdeep import _checks
-from jaxdeep._arrays import check_leaves
 from jaxdeep._calls import remembered
 from jaxdeep._shapes import Array, PyTree
 from jaxdeep.optimizers.identity import Described, Init
@@ -17,6 +16,7 @@ from jaxdeep.optimizers.scalars import Hyper, Numeric, Scalars, drive, scalars_i
 from jaxdeep.optimizers.transform import (
     Transform,
     TransformState,
+    check_kept,
     check_state,
     check_updates,
     leaves_beside,
@@ -98,9 +98,7 @@ def lookahead(
 def _lookahead_init(
     fast_init: Callable[[PyTree], PyTree], scalars: Scalars, params: PyTree
 ) -> SlowState:
-    if params is None:
-        raise TypeError("params must be a pytree of arrays, got None")
-    check_leaves("params", params)
+    check_kept(params)
 
     def copy(p: Array) -> Array:  # so that a loop may donate both
         return jnp.array(p, jnp.promote_types(jnp.result_type(p), jnp.float32))

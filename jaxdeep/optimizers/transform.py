@@ -182,8 +182,8 @@ class _Rules:
 
 
 def _init(together: _Rules, scalars: Scalars, params: PyTree) -> TransformState:
-    if params is None and together.makers:
-        raise TypeError("params must be a pytree of arrays, got None")
+    if together.makers:
+        check_kept(params)
     check_leaves("params", params)
     for rule in together.rules:
         if rule.where is not None:
@@ -271,10 +271,34 @@ def check_state(name: str, state: object, kind: type) -> None:
         )
 
 
+def check_kept(params: PyTree) -> None:
+    """Refuse parameters of which a state can keep nothing: None, leaves of no real numbers.
+
+    >>> check_kept({"k": jax.random.key(0)})
+    Traceback (most recent call last):
+    TypeError: params: k must be an array of real numbers, got key<fry>; leave it out of what is trained
+    """
+    if params is None:
+        raise TypeError("params must be a pytree of arrays, got None")
+    check_leaves("params", params)
+    _check_numbers("params", params, "leave it out of what is trained")
+
+
+def _check_numbers(name: str, tree: PyTree, instead: str) -> None:
+    """Refuse random keys, and the float0 of what has no gradient."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        dtype = getattr(leaf, "dtype", None)
+        if dtype == jax.dtypes.float0 or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+            place = f"{name}: {path_name(path)}" if path else name
+            kind = "float0" if dtype == jax.dtypes.float0 else dtype
+            raise TypeError(f"{place} must be an array of real numbers, got {kind}; {instead}")
+
+
 def check_updates(updates: PyTree, params: PyTree | None) -> None:
     """Refuse updates, or parameters beside them, with leaves that are no arrays of real numbers.
 
-    And with finite numbers of the host that would become infinite, or whole ones that would be cut.
+    And with finite numbers of the host that would become infinite, or whole ones that would be cut; and
+    float0, which ``jax.grad(…, allow_int=True)`` makes of whole numbers: nothing can be added to it.
 
     >>> check_updates({"a": 1j}, None)
     Traceback (most recent call last):
@@ -285,6 +309,8 @@ def check_updates(updates: PyTree, params: PyTree | None) -> None:
     for name, tree in (("updates", updates), ("params", params)):
         check_leaves(name, tree)
         check_leaves_hold(name, tree)
+    instead = "leave it out of both trees, or pass zeros for whole numbers"
+    _check_numbers("updates", updates, instead)
 
 
 def leaves_beside(updates: PyTree, name: str, tree: PyTree) -> list[PyTree]:

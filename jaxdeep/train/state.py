@@ -109,13 +109,12 @@ def init(
     key = _checks.as_key(key)
     if trainable is not None:
         check_where(trainable, "trainable")
-    optimizer = only(optimizer, trainable)
     shape = example_of(x)
 
     def build(key: jax.Array) -> TrainState:
         init_key, run_key = jax.random.split(key)
         params, state = model.init(init_key, shape)
-        return _start(params, state, optimizer, run_key)
+        return _start(params, state, optimizer, run_key, trainable)
 
     return run_once(build, key)
 
@@ -139,7 +138,7 @@ def begin(
 
     def build(initial: tuple[PyTree, PyTree], key: jax.Array) -> TrainState:
         params, state = jax.tree.map(jnp.copy, initial)
-        return _start(params, state, only(optimizer, trainable), jax.random.split(key)[1])
+        return _start(params, state, optimizer, jax.random.split(key)[1], trainable)
 
     return run_once(build, initial, key)
 
@@ -249,7 +248,40 @@ def only(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def check_floats(params: PyTree, trainable: Where | None, *, only_keys: bool = False) -> None:
+    """Refuse parameters that are trained and no floats, of which there is no gradient.
+
+    Args:
+      params: the parameters, or their shapes.
+      trainable: those that are trained; None for all.
+      only_keys: whether random keys alone are refused.
+
+    >>> check_floats({"a": jnp.ones(2), "b": jnp.arange(2)}, "a")
+    >>> check_floats({"a": jnp.ones(2), "b": jnp.arange(2)}, None)
+    Traceback (most recent call last):
+    TypeError: params/b must be floats to be trained, got int32: convert them, or leave them out of ...
+    """
+    chosen = params if trainable is None else parted(params, trainable, "trainable")[0]
+    for path, leaf in jax.tree_util.tree_leaves_with_path(chosen):
+        dtype = jnp.result_type(leaf)
+        is_key = jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
+        if is_key or not (only_keys or jnp.issubdtype(dtype, jnp.inexact)):
+            raise TypeError(
+                f"params/{path_name(path)} must be floats to be trained, got {dtype}: convert them, or "
+                "leave them out of trainable="
+            )
+
+
 def _start(
-    params: PyTree, state: PyTree, optimizer: optax.GradientTransformation, key: jax.Array
+    params: PyTree,
+    state: PyTree,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    trainable: Where | None,
 ) -> TrainState:
-    return TrainState(jnp.zeros((), jnp.int32), params, state, begun(optimizer, params), key)
+    try:
+        opt_state = begun(only(optimizer, trainable), params)
+    except TypeError:
+        check_floats(params, trainable, only_keys=True)  # of which most optimizers can keep nothing
+        raise
+    return TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, key)

@@ -141,6 +141,18 @@ def test_what_is_trained_is_of_floats():
     params = {**PARAMS, "logits": jax.tree.map(lambda leaf: leaf.astype(int), PARAMS["logits"])}
     with pytest.raises(TypeError, match="params/logits/bias must be floats to be trained, got int32"):
         fit(params=params, state=STATE)
+    keyed = jd.nn.Model(
+        lambda key, x: ({"k": jax.random.key(0), "w": jnp.zeros((x.shape[-1], 3))}, {}),
+        lambda params, state, x, **switches: (x @ params["w"], state),
+    )
+    adamw, words = (
+        jd.optimizers.adamw(0.1),
+        "params/k must be floats to be trained, got key<fry>: convert",
+    )
+    for optimizer in (jd.optimizers.sgd(0.1), adamw, jd.optimizers.low_precision(adamw)):
+        with pytest.raises(TypeError, match=words):
+            fit(model=keyed, optimizer=optimizer)
+    assert fit(model=keyed, optimizer=adamw, trainable="w", epochs=1).history["loss"].size == 1
     narrow = jnp.ones(X.shape, jnp.float8_e5m2)
     with pytest.raises(TypeError, match=r"data\[0\] holds float8_e5m2, .*astype\('float32'\)"):
         fit(data=(narrow, Y))

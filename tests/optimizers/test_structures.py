@@ -52,6 +52,26 @@ def test_parameters_of_another_structure_or_shape_are_refused_by_their_path(name
         tx.update(PARAMS, tx.init(PARAMS), params, **VALUE)
 
 
+@pytest.mark.few("adam", "low_precision")
+@pytest.mark.parametrize("name", EVERY)
+def test_gradients_of_whole_numbers_are_refused_by_their_path(name):
+    params = {"n": jnp.arange(3), "w": jnp.ones(3)}
+    grads = jax.grad(lambda p: (p["w"] * p["n"]).sum(), allow_int=True)(params)
+    with pytest.raises(TypeError, match="n must be an array of real numbers, got float0; leave it out"):
+        EVERY[name].update(grads, EVERY[name].init(params), params, **VALUE)
+
+
+@pytest.mark.few("adam", "low_precision")
+@pytest.mark.parametrize("name", EVERY)
+def test_random_keys_among_parameters_are_refused_by_their_path(name):
+    """Where the optimizer keeps nothing, only in the gradients."""
+    params, tx = {"k": jax.random.key(0), "w": jnp.ones(3)}, EVERY[name]
+    with pytest.raises(TypeError, match=r"k must be an array of real numbers, got (key<fry>|float0)"):
+        tx.update(
+            {"k": np.zeros((), jax.dtypes.float0), "w": jnp.ones(3)}, tx.init(params), params, **VALUE
+        )
+
+
 @pytest.mark.few("adam", "clip_by_value")
 @pytest.mark.parametrize("name", EVERY)
 @over(8, 200, damage=damaged(PARAMS))
