@@ -9,6 +9,7 @@ from jax.extend import core
 from jaxdeep._shapes import PyTree
 
 Closed = core.ClosedJaxpr
+_CHECKPOINT = ("checkpoint", "remat2")  # what jax.checkpoint is called
 
 
 def in_any_form(closed: Closed) -> Closed:
@@ -37,10 +38,9 @@ def in_any_form(closed: Closed) -> Closed:
                 continue
             if equation.primitive.name == "cond" and taken[0] in defaults:
                 taken, program = taken[1:], in_any_form(params["branches"][defaults[taken[0]]])
-            elif isinstance(
-                params.get("jaxpr"), core.Jaxpr
-            ):  # jax.checkpoint, of no use without gradients
-                program = in_any_form(Closed(params["jaxpr"], []))
+            elif equation.primitive.name in _CHECKPOINT:  # of no use without gradients
+                inner = params["jaxpr"]  # which is closed in the newest versions of JAX alone
+                program = in_any_form(inner if isinstance(inner, Closed) else Closed(inner, []))
             else:
                 inside = {
                     name: jax.tree.map(_replaced, value, is_leaf=_is_program)
