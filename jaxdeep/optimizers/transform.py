@@ -184,7 +184,8 @@ class _Rules:
 def _init(together: _Rules, scalars: Scalars, params: PyTree) -> TransformState:
     if together.makers:
         check_kept(params)
-    check_leaves("params", params)
+    else:
+        check_leaves("params", params)
     for rule in together.rules:
         if rule.where is not None:
             mask(params, rule.where)  # a mistyped name is refused here
