@@ -181,7 +181,8 @@ class Columns:
     def summary(self, **options: Any) -> str:
         """The columns as text of at most 100 columns: kind, levels, what is missing, what each becomes.
 
-        Below are notes of what deserves a look. `options` are those of `layer`.
+        Below are notes of what deserves a look, and the memory that the inputs of all rows would take at
+        once, as float32 after `layer`, whose options `options` are: it says so before it is allocated.
         """
         return reports.summary(self, layout.options(self.features, options))
 

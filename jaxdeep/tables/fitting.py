@@ -127,7 +127,7 @@ def fit(
     age     number         -     33 %        -  scaled, and missing: 2
     city    category       2     33 %        -  −1 or 1, and missing: 2
     <BLANKLINE>
-    4 inputs
+    4 inputs, 48 bytes for these rows
     """
     nulls = _nulls(null)
     min_frequency = _checks.check_count("min_frequency", min_frequency)

@@ -40,6 +40,7 @@ def opened(
 
 
 _Read = Callable[[Sequence[str], int], Iterator[Any]]
+_BUFFER = 2**16  # bytes of a column that are read at once
 
 
 def _by_pyarrow(file: pathlib.Path) -> tuple[tuple[str, ...], int, _Read]:
@@ -50,10 +51,11 @@ def _by_pyarrow(file: pathlib.Path) -> tuple[tuple[str, ...], int, _Read]:
         names, rows = tuple(about.schema_arrow.names), about.metadata.num_rows
 
     def read(wanted: Sequence[str], size: int) -> Iterator[Any]:
-        # batches end where groups of rows do; blocks must not
-        with parquet.ParquetFile(file) as opened:
+        # in parts and by one thread, so that neither groups of rows nor many columns are held at once
+        with parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER) as opened:
             waiting, length = [], 0
-            for batch in opened.iter_batches(size, columns=list(wanted)):
+            # batches end where groups of rows do; blocks must not
+            for batch in opened.iter_batches(size, columns=list(wanted), use_threads=False):
                 waiting.append(batch)
                 length += batch.num_rows
                 while length >= size:

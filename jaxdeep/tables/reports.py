@@ -63,7 +63,8 @@ def summary(table: Fitted, options: Options) -> str:
     width = sum(piece.width for piece in pieces(table.features, options))
     notes = [f"! {cut(column.name)} {note}" for column in table.features for note in column.notes]
     wrapped = [textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes]
-    total = f"{width:,} input{'s' * (width != 1)}"
+    size = _size(4 * width * table.rows)  # of float32
+    total = f"{width:,} input{'s' * (width != 1)}, {size} for these rows"
     parts = [_head(table), "", _table(lines, "<<>>><"), *([""] if notes else []), *wrapped, "", total]
     return "\n".join(parts)
 
@@ -115,6 +116,18 @@ def _share(count: int, total: int) -> str:
     if share < 1:
         return "<1 %"
     return "99 %" if count < total and share > 99 else f"{share:.0f} %"
+
+
+def _size(count: int) -> str:
+    """A number of bytes in the unit that makes it short.
+
+    >>> _size(12), _size(50_000 * 50_000 * 4)
+    ('12 bytes', '9.3 GiB')
+    """
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if count >= unit:
+            return f"{count / unit:,.1f} {name}"
+    return f"{count} bytes"
 
 
 def _table(lines: Sequence[Sequence[str]], sides: str) -> str:

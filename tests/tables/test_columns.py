@@ -157,7 +157,9 @@ def test_a_model_that_was_saved_by_the_first_version_is_read():
     np.testing.assert_array_equal(inputs["numbers"], np.array(recorded["numbers"], np.float32))
     outputs, _ = model.apply(params, state, inputs)
     np.testing.assert_allclose(outputs, recorded["outputs"], rtol=1e-5, atol=1e-6)
-    assert columns.summary().splitlines() == recorded["summary"]
+    *summary, total = columns.summary().splitlines()
+    assert summary == recorded["summary"][:-1]
+    assert total.startswith(recorded["summary"][-1])
 
 
 def test_statistics_and_levels_are_those_of_the_rows_that_are_named():

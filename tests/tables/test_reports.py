@@ -1,5 +1,7 @@
 """What is printed for people."""
 
+import pytest
+
 import jaxdeep as jd
 
 
@@ -30,12 +32,20 @@ def test_the_summary_says_what_was_found_and_fits_a_screen():
         assert words in text, text
     columns = jd.tables.fit({"x": [1.0]})
     assert columns.summary().startswith("1 row; no target")
-    assert columns.summary().endswith("1 input")
+    assert columns.summary().endswith("1 input, 4 bytes for these rows")
+
+
+def test_the_summary_says_what_one_hot_columns_would_take_before_they_are_refused():
+    with pytest.warns(match="looks like an id, with 17,000 levels"):
+        columns = jd.tables.fit({"word": [f"w{i}" for i in range(17_000)]})
+    assert columns.summary(one_hot=20_000).endswith("\n17,000 inputs, 1.1 GiB for these rows")
+    with pytest.raises(ValueError, match=r"would take 1\.1 GiB for 17,000 rows"):
+        columns.layer(one_hot=20_000)
 
 
 def test_the_inputs_of_the_summary_are_those_of_the_layer():
     columns = jd.tables.fit({"x": [1.0, None], "c": ["a", "b"], "d": ["2020-01-01", "2021-01-01"]})
     for options in ({}, {"indicators": False}, {"encodings": {"c": "one_hot"}}):
         width = columns.layer(**options).traits.features
-        assert columns.summary(**options).endswith(f"\n{width} inputs")
+        assert columns.summary(**options).splitlines()[-1].startswith(f"{width} inputs, ")
         assert len(columns.output_names(**options)) == width
