@@ -13,6 +13,42 @@ _NOT_STEPS = frozenset({"CACHE", "EXTENDED_ARG"})
 _GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
 
+# Names by which code takes values from where nobody looks: files, the environment, texts that are run.
+ELSEWHERE = frozenset(
+    {
+        *("globals", "environ", "getenv", "argv", "eval", "exec", "import_module", "__import__"),
+        *("open", "load", "loadtxt", "genfromtxt", "fromfile", "memmap", "read_text", "read_bytes"),
+    }
+)
+# What says of a function or class where it was written, how it is shown, or what it is made from.
+ABOUT = frozenset(
+    {
+        "__module__",
+        "__name__",
+        "__qualname__",
+        "__doc__",
+        "__dict__",
+        "__weakref__",
+        "__annotations__",
+        "__annotate__",
+        "__annotate_func__",
+        "__annotations_cache__",
+        "__type_params__",
+        "__wrapped__",
+        "__firstlineno__",
+        "__static_attributes__",
+        "__parameters__",
+        "__orig_bases__",
+        "__match_args__",
+        "__abstractmethods__",
+        "_abc_impl",
+        "__dataclass_fields__",
+        "__dataclass_params__",
+        "__signature__",
+        "__slotnames__",
+    }
+)
+
 
 def inside(codes: Iterable[types.CodeType]) -> Iterator[types.CodeType]:
     """Code, and that of the functions and classes made inside it."""
@@ -32,6 +68,21 @@ def globals_in(code: types.CodeType) -> frozenset[str]:
     """The names of globals that code, and the functions made inside it, refer to."""
     steps = (step for inner in inside([code]) for step in _steps(inner))
     return frozenset(str(name) for step, name in steps if step in _GLOBALS)
+
+
+@functools.lru_cache(maxsize=1024)
+def attributes_in(code: types.CodeType) -> frozenset[tuple[str, str]]:
+    """The pairs of a variable or attribute and the attribute that is taken from it.
+
+    >>> sorted(attributes_in((lambda: a.b.c).__code__))
+    [('a', 'b'), ('b', 'c')]
+    """
+    return frozenset(
+        (str(name), str(attribute))
+        for inner in inside([code])
+        for (step, name), (after, attribute) in itertools.pairwise(_steps(inner))
+        if step.startswith("LOAD_") and after in _ATTRIBUTES
+    )
 
 
 @functools.lru_cache(maxsize=1024)

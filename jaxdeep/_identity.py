@@ -18,7 +18,6 @@ value that is not understood makes a key that equals no other. Keys hold users' 
 neither data nor parameters alive.
 """
 
-import dataclasses
 import functools
 import hashlib
 import os
@@ -32,9 +31,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._code import globals_in, imports, names_in, used_whole
+from jaxdeep._code import ABOUT, ELSEWHERE, attributes_in, globals_in, imports, names_in, used_whole
 
 _LIBRARIES = frozenset({"jaxdeep", "jax", "jaxlib", "optax", "flax", "chex", "numpy", "equinox"})
+_JITTED: Any = type(jax.jit(lambda: None))
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
 _BY_VALUE = (jax.sharding.Sharding, jax.sharding.Mesh, jax.ShapeDtypeStruct)
 MADE_OF: dict[type, tuple[str, ...]] = {  # kinds that are compared by these attributes
@@ -46,35 +46,8 @@ MADE_OF: dict[type, tuple[str, ...]] = {  # kinds that are compared by these att
     classmethod: ("__func__",),
     property: ("fget",),
 }
-_ELSEWHERE = frozenset({"globals", "environ", "getenv"})  # where values come from that nobody sees here
-# What says of a function or class where it was written, how it is shown, or what it is made from.
-ABOUT = frozenset(
-    {
-        "__module__",
-        "__name__",
-        "__qualname__",
-        "__doc__",
-        "__dict__",
-        "__weakref__",
-        "__annotations__",
-        "__annotate__",
-        "__annotate_func__",
-        "__annotations_cache__",
-        "__type_params__",
-        "__wrapped__",
-        "__firstlineno__",
-        "__static_attributes__",
-        "__parameters__",
-        "__orig_bases__",
-        "__match_args__",
-        "__abstractmethods__",
-        "_abc_impl",
-        "__dataclass_fields__",
-        "__dataclass_params__",
-        "__signature__",
-        "__slotnames__",
-    }
-)
+# modules whose functions give something else each time
+_HIDDEN = frozenset({"numpy.random", "random", "secrets", "time"})
 OF_C = (  # functions and methods of classes that are written in C
     types.BuiltinFunctionType,
     types.WrapperDescriptorType,
@@ -296,7 +269,7 @@ class _Walk:
         remembered = self._remembered(function)
         if not _is_users(function.__globals__.get("__name__")):
             return "made by", self._itself(function.__code__), *remembered
-        if _ELSEWHERE & names_in(function.__code__):
+        if ELSEWHERE & names_in(function.__code__):
             raise _NotUnderstood
         held = self(function.__dict__) if function.__dict__ else None
         # the code of a function may be replaced in place, as IPython's %autoreload 2 does
@@ -321,6 +294,9 @@ class _Walk:
             yield name, self._variable(function.__code__, name, function.__globals__[name])
         for name, module, taken in imports(function):
             if not _is_users(module):
+                is_asked = (name, "random") in attributes_in(function.__code__)
+                if {module, f"{module}.{taken}", f"{module}.random" if is_asked else ""} & _HIDDEN:
+                    raise _NotUnderstood
                 yield module, taken
                 continue
             if (loaded := sys.modules.get(module)) is None:
@@ -330,6 +306,8 @@ class _Walk:
     def _variable(self, code: types.CodeType, name: str, value: Any) -> Hashable:
         # an init that code holds by itself may be called by any name
         self.begins |= of_class(value, "_program_identity_") is not None
+        if isinstance(value, types.ModuleType) and (name, "random") in attributes_in(code):
+            self._refuse_hidden(getattr(value, "random", None))
         return self._named(name, value, names_in(code), used_whole(code))
 
     def _named(self, name: str, value: Any, names: frozenset[str], whole: frozenset[str]) -> Hashable:
@@ -342,9 +320,10 @@ class _Walk:
     def _module(
         self, module: types.ModuleType, names: frozenset[str], whole: frozenset[str]
     ) -> Hashable:
-        """A module; of the user's, what code with these names may take from it."""
+        """A module; what code with these names may take from it, of a library the functions."""
+        self._refuse_hidden(module)
         if not _is_users(module.__name__):
-            return "module", module.__name__
+            return "module", module.__name__, *self._functions_of(module, names)
         if not names:
             raise _NotUnderstood
         if (id(module), names, whole) in self._modules:
@@ -354,6 +333,23 @@ class _Walk:
         taken = sorted((names | {"__getattr__"}) & members.keys())
         parts = ((name, self._named(name, members[name], names, whole)) for name in taken)
         return "module", module.__name__, *parts
+
+    def _functions_of(self, module: types.ModuleType, names: frozenset[str]) -> Iterator[Hashable]:
+        """The functions of a library's module with these names, one of which may be replaced."""
+        if (id(module), names, frozenset()) in self._modules:
+            return
+        self._modules.add((id(module), names, frozenset()))
+        members = vars(module)
+        for name in sorted(names & members.keys()):
+            if isinstance(member := members[name], types.ModuleType):
+                yield name, *self._functions_of(member, names)
+            elif isinstance(member, (types.FunctionType, _JITTED)):
+                yield name, self._itself(member)
+
+    def _refuse_hidden(self, module: Any) -> None:
+        """Refuse a module whose functions give something else each time, such as random numbers."""
+        if isinstance(module, types.ModuleType) and module.__name__ in _HIDDEN:
+            raise _NotUnderstood
 
     def _object(self, value: Any) -> Hashable:
         """An object of no kind that is known here: itself, and what it and its classes hold."""
@@ -369,13 +365,13 @@ class _Walk:
                 return self._itself(value)
             held = {name: v for name, v in vars(value).items() if name[0] != "_"}
             return self._itself(value), self(wrapped), self(held)
-        if _library(kind.__module__) and not dataclasses.is_dataclass(value):
-            if _is_nnx(kind):
-                raise _NotUnderstood
-            return self._itself(value)
-        if not is_of_attributes(kind):
+        if _is_nnx(kind) or (isinstance(value, np.ufunc) and not _is_known(value)):
             raise _NotUnderstood
-        return self._itself(value), self._held(value)
+        if is_of_attributes(kind):
+            return self._itself(value), self._held(value)
+        if not _library(kind.__module__):
+            raise _NotUnderstood
+        return self._itself(value)
 
     def _held(self, value: Any) -> Hashable:
         """What an object holds, and what its classes hold for it."""
@@ -471,8 +467,14 @@ def _library(module: Any) -> bool:
 
 
 def _is_nnx(kind: type) -> bool:
-    """Whether it is a module of Flax NNX, whose variables may change in place."""
-    return any(c.__name__ == "Module" and c.__module__.startswith("flax.nnx") for c in kind.__mro__)
+    """Whether it is a class of Flax NNX or made of one, whose variables may change in place."""
+    return any(c.__module__.startswith("flax.nnx") for c in kind.__mro__)
+
+
+def _is_known(function: np.ufunc) -> bool:
+    """Whether it is one of NumPy's or SciPy's by its name, and not made of a function of Python's."""
+    modules = (sys.modules.get(name) for name in ("numpy", "scipy.special"))
+    return any(getattr(module, function.__name__, None) is function for module in modules)
 
 
 def _array(array: Any) -> Hashable:

@@ -130,6 +130,69 @@ def test_what_is_not_understood_matches_nothing():
     QUEUE[0] = 1.0
 
 
+def test_objects_of_libraries_that_may_change_count():
+    every = {"steps": 1}
+    tx = optax.MultiSteps(optax.sgd(0.1), lambda step: every["steps"]).gradient_transformation()
+    polynomial = np.polynomial.Polynomial([0.0, 1.0])
+
+    def coefficient():
+        return polynomial.coef[1]
+
+    before, before_coefficient = key_of(tx.update), key_of(coefficient)
+    assert (before, before_coefficient) == (key_of(tx.update), key_of(coefficient))
+    every["steps"], polynomial.coef[1] = 3, 2.0
+    assert before != key_of(tx.update)
+    assert before_coefficient != key_of(coefficient)
+
+
+def test_functions_of_libraries_that_were_replaced_count(monkeypatch):
+    def loss(x):
+        return jd.losses.mse(jax.nn.relu(x), x)
+
+    before = key_of(loss)
+    assert before == key_of(loss)
+    for module, name in ((jax.nn, "relu"), (jd.losses, "mse")):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, lambda *x: x[0])
+            assert before != key_of(loss)
+        assert before == key_of(loss)
+
+
+def of_numpy(shape):
+    return np.random.normal(size=shape)  # noqa: NPY002
+
+
+def of_an_import_of_numpy(shape):
+    import numpy
+
+    return numpy.random.normal(size=shape)  # noqa: NPY002
+
+
+def of_python(shape):
+    from random import uniform
+
+    return uniform(0, 1)
+
+
+def of_a_file(x):
+    return np.load("scale.npy") * x
+
+
+def of_a_text(x):
+    return eval("SCALE") * x
+
+
+def of_keys(shape):
+    return jax.random.normal(jax.random.key(0), shape) + np.pi
+
+
+def test_what_is_random_or_read_from_elsewhere_matches_nothing():
+    for function in (of_numpy, of_an_import_of_numpy, of_python, of_a_file, of_a_text):
+        assert not key_of(function).usable, function
+    assert not key_of(np.frompyfunc(of_keys, 1, 1)).usable
+    assert key_of(of_keys).usable
+
+
 def test_ordinary_functions_and_classes_are_understood():
     def of_classes(x):
         return Pair(Kind.BIG.value).scale * x if isinstance(x, Abstract) else x

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from jaxdeep._compilation import Program, compiled, kept, run_once
+from jaxdeep._compilation import Program, compiled, kept
 from jaxdeep._identity import Key, key_of
 from jaxdeep._shapes import ArrayLike, PyTree
 from jaxdeep.fitting.array_source import ArraySource
 from jaxdeep.fitting.block import Block
 from jaxdeep.fitting.placement import Placement
 from jaxdeep.fitting.setup import Setup
-from jaxdeep.fitting.sources import Source
+from jaxdeep.fitting.sources import LoaderSource, Source
 from jaxdeep.train.batches import Metrics, Totals, averages, none_yet, over_block, values_of
 from jaxdeep.train.monitors import Limits
 from jaxdeep.train.run import RunState
@@ -73,6 +73,7 @@ def _on_device(setup: Setup, run: RunState, arrays: Sequence[PyTree], placement:
     """The driver for data on the device: one program, in which nothing waits for the host."""
     data, validation = arrays if len(arrays) == 2 else (arrays[0], None)
     limits = setup.limits
+    # nothing of the user's ran since the key was made but what is traced
     segment = compiled(
         setup.program.segment,
         *(run, data, validation, np.int32(0), limits),
@@ -80,6 +81,7 @@ def _on_device(setup: Setup, run: RunState, arrays: Sequence[PyTree], placement:
         donate_argnums=0,
         out_shardings=placement.run,
     )
+    setup.rename()
     return lambda run, until, watch: segment(run, data, validation, np.int32(until), limits)
 
 
@@ -93,9 +95,17 @@ def _from_host(
     looped: bool,
 ) -> Drive:
     """The driver for data on the host: one block is read while another is computed."""
-    program, key, limits = setup.program, setup.key, setup.limits
+    program, limits, options = setup.program, setup.limits, setup.options
+    is_alone = not (
+        any(isinstance(source, LoaderSource) for source in sources)
+        or options.get("callbacks")
+        or options.get("log")
+    )
     data, validation = sources if len(sources) == 2 else (sources[0], None)
     like = shapes(run)
+
+    def key() -> Key:
+        return setup.key if is_alone else setup.key_now()
 
     def steps(run: RunState, batch: PyTree) -> tuple[TrainState, Metrics]:
         return program.step(program.opened(run), batch)
@@ -106,7 +116,7 @@ def _from_host(
     def nothing_of(name: str, step: Callable[..., tuple[PyTree, Metrics]], batch: PyTree) -> Totals:
         # kept as NumPy arrays, of which every run makes device arrays of its own
         totals: Totals = kept(
-            key_of("totals", name, key),
+            key_of("totals", name, key()),
             lambda: jax.tree.map(np.asarray, none_yet(step, like, batch)),
             (like, batch),
         )
@@ -142,11 +152,12 @@ def _from_host(
     )
     evaluate_block = per_shape("evaluate", evaluate, 2, out_shardings=out and (out_evaluated,))
     close_epoch = per_shape("close", close, None, donate_argnums=0, out_shardings=out)
+    means = per_shape("means", _means, None, once=True)
 
     def one_epoch(run: RunState, epoch: int, watch: Watch) -> RunState:
         def look(steps: int, run: RunState, totals: Totals) -> None:
             if every is not None and steps % every == 0:
-                watch.within(run, run_once(_means, totals, key=key_of("means", key)))
+                watch.within(run, means(totals))
 
         blocks = data.blocks(epoch, run.train_state, placement, looped)
         run, totals = _through(blocks, advance_block, run, nothing, look=look)
@@ -166,6 +177,8 @@ def _from_host(
             if ended and epoch > first:
                 break
             run = one_epoch(run, epoch, watch)
+            if is_alone and epoch == first:
+                setup.rename()
         return run
 
     return go_on
@@ -200,15 +213,18 @@ def _through(
 
 
 def by_shape(
-    name: str, function: Callable[..., T], first: int | None, *, key: Key, **options: Any
+    name: str, function: Callable[..., T], first: int | None, *, key: Callable[[], Key], **options: Any
 ) -> Callable[..., T]:
-    """The function, compiled once for each shape of its arguments from number `first` on."""
+    """The function, compiled once for each shape of its arguments from number `first` on.
+
+    `key` makes the key of what is traced now.
+    """
     programs: dict[Hashable, Program] = {}
 
     def call(*args: PyTree) -> T:
         shape = () if first is None else tuple((a.shape, a.dtype) for a in jax.tree.leaves(args[first:]))
         if shape not in programs:
-            programs[shape] = compiled(function, *args, key=key_of(name, key), **options)
+            programs[shape] = compiled(function, *args, key=key_of(name, key()), **options)
         return programs[shape](*args)
 
     return call

@@ -133,7 +133,8 @@ def evaluate(
     placement = Placement(mesh)
     values = _passed(setup, source, together, placement.variables(variables), placement)
     results = {name: fetched(values[name])[()] for name in ordered(values)}
-    setup.traced()
+    if not isinstance(source, LoaderSource):
+        setup.rename()
     return results
 
 
@@ -198,9 +199,11 @@ def _passed(
     def partly(variables: PyTree, totals: Totals, rows: PyTree, counts: Bool[Array, "rows"]) -> Totals:
         return with_batch(totals, of_part(variables, rows, counts, totals.sums), jnp.sum(counts))
 
-    on_whole = by_shape("evaluate", whole, 1, key=setup.key)
-    added = by_shape("evaluate sum", add, 1, key=setup.key, out_shardings=spread)
-    on_part = by_shape("evaluate partly", partly, 2, key=setup.key, out_shardings=spread)
+    # a loader may change what the key is made of
+    key = setup.key_now if isinstance(source, LoaderSource) else lambda: setup.key
+    on_whole = by_shape("evaluate", whole, 1, key=key)
+    added = by_shape("evaluate sum", add, 1, key=key, out_shardings=spread)
+    on_part = by_shape("evaluate partly", partly, 2, key=key, out_shardings=spread)
     size = count_rows(batch) // (jax.process_count() if isinstance(source, LoaderSource) else 1)
 
     def placed(counts: np.ndarray) -> jax.Array:
@@ -219,7 +222,7 @@ def _passed(
         begun.append(totals.batches)
         if len(begun) > most:  # so that few batches are held
             jax.block_until_ready(begun.popleft())
-    return by_shape("evaluated", _values_of, 0, key=setup.key)(totals)
+    return by_shape("evaluated", _values_of, 0, key=key)(totals)
 
 
 def _steps(setup: Setup) -> tuple[Callable[..., Any], Callable[..., Metrics]]:

@@ -203,7 +203,7 @@ def _driven(
     Between the calls of the program, what the host has to do is done.
     """
     done, stopped, bad_step, history = _look(run)
-    steps, is_traced, ended = sources[0].steps, False, False
+    steps, ended = sources[0].steps, False
 
     def call_back(now: Epochs) -> None:
         nonlocal ended
@@ -221,8 +221,6 @@ def _driven(
         interruption.begin()
         while done < setup.epochs and not (stopped or watch.ends()):
             run = drive(run, done + options["epochs_per_call"], watch)
-            if not is_traced:  # later, what differs may be what a callback has changed
-                setup, is_traced = setup.traced(), True
             done, stopped, bad_step, history = _look(run)
             if bad_step >= 0 and options["on_nonfinite"] == "raise":
                 raise FloatingPointError(described(run.train_state, bad_step, done))
@@ -274,9 +272,10 @@ def _finished(
     setup: Setup, run: RunState, history: dict[str, np.ndarray], stopped: str | None
 ) -> FitResult:
     """The result of a run that has ended, checked to be finite."""
-    program, key = setup.program, key_of("finish", setup.key)
+    program = setup.program
     ts, evaluated = run.train_state, None
     if setup.restores or is_another(ts.opt_state, setup.options["ema"]):
+        key = key_of("finish", setup.key_now())
         ended = run_once(lambda run: program.finish(run)[0], run, key=key)
         evaluated = ended.params, ended.state
     params, state = evaluated or (ts.params, ts.state)

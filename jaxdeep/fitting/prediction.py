@@ -10,7 +10,7 @@ import numpy as np
 from jaxdeep import _checks
 from jaxdeep._compilation import check_untraced, known_as, meant_nans, meant_transfers
 from jaxdeep._endings import of_program
-from jaxdeep._identity import key_of
+from jaxdeep._identity import Key, key_of
 from jaxdeep._shapes import PyTree
 from jaxdeep.fitting.ahead import ahead
 from jaxdeep.fitting.answers import Known, answers_of, check_answer, check_classes, has_classes
@@ -138,8 +138,14 @@ def predict(
     placement = Placement(mesh)
     variables = placement.variables(variables)
     known = Known(loss, None if from_logits is None else bool(from_logits))
-    put_out, key = _program(model, output, known), key_of("predict", model, output, known)
-    program = by_shape("predict", put_out, 1, key=key)
+    put_out = _program(model, output, known)
+
+    def key_now() -> Key:
+        return key_of("predict", model, output, known)
+
+    key, is_loaded = key_now(), isinstance(source, LoaderSource)
+    # a loader may change what the key is made of
+    program = by_shape("predict", put_out, 1, key=key_now if is_loaded else lambda: key)
 
     def computed() -> Iterator[PyTree]:
         """The outputs of each part on the host, fetched while those of the next are computed."""
@@ -163,7 +169,8 @@ def predict(
     except (TypeError, ValueError) as error:
         _explain(error, source, model, variables, batch)
         raise
-    known_as(key, key_of("predict", model, output, known))  # tracing may change what a key is made of
+    if not is_loaded:
+        known_as(key, key_now())  # tracing may change what a key is made of
     return labels_in(model, joined) if output == "class" else outputs_in(model, joined, output)
 
 

@@ -123,13 +123,20 @@ class Setup:
         vars(setup)["key"] = other.key
         return setup
 
-    def traced(self) -> "Setup":
-        """The setup after its programs were traced, which may have changed what its key is made of."""
-        setup = dataclasses.replace(self)
-        if setup.key == self.key:
-            return self
-        known_as(self.key, setup.key)
-        return setup
+    def key_now(self) -> Key:
+        """The key of what is traced now, after other code of the user's ran: a loader, a callback.
+
+        That may have changed what the key is made of, such as a number that a loss reads.
+        """
+        return dataclasses.replace(self).key
+
+    def rename(self) -> None:
+        """Know programs by the key of now, too, if all that was done since they had theirs is tracing.
+
+        That may itself change what a key is made of: a list that counts the traces, say.
+        """
+        if (key := self.key_now()) != self.key:
+            known_as(self.key, key)
 
     @functools.cached_property  # so that what one part has traced, the next finds
     def program(self) -> Program:

@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeep._code import globals_in, imports, names_in, used_whole
-from jaxdeep._identity import ABOUT, MADE_OF, OF_C, is_of_attributes, of_class, taken_from
+from jaxdeep._code import ABOUT, globals_in, imports, names_in, used_whole
+from jaxdeep._identity import MADE_OF, OF_C, is_of_attributes, of_class, taken_from
 from jaxdeep.lasting.code import code_parts, digest, which
 from jaxdeep.lasting.fingerprint import fingerprint
 from jaxdeep.lasting.kinds import is_library, is_linen, is_scalar_type, tensor

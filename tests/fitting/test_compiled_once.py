@@ -296,6 +296,65 @@ def test_what_a_callback_changes_makes_another_function():
     assert three.history["loss"][0] > 2 * one.history["loss"][0]
 
 
+def test_what_a_callback_changes_within_an_epoch_makes_another_function():
+    weight = [1.0]
+
+    def loss(outputs, y):
+        return weight[0] * jd.losses.softmax_cross_entropy(outputs, y)
+
+    one = quick(loss=loss, steps_per_call=1, callbacks=[lambda now: weight.__setitem__(0, 3.0)])
+    three = quick(loss=loss, steps_per_call=1)
+    assert three.history["loss"][0] > 2 * one.history["loss"][0]
+
+
+@pytest.mark.parametrize("at", [1, 5])
+def test_what_a_loader_changes_makes_another_function(at):
+    """Before the program is traced, and after."""
+    weight = [1.0]
+
+    def loss(outputs, y):
+        return weight[0] * jd.losses.softmax_cross_entropy(outputs, y)
+
+    def loader(place):
+        for i in range(6):
+            if i == place:
+                weight[0] = 3.0
+            yield X[16 * i : 16 * (i + 1)], Y[16 * i : 16 * (i + 1)]
+
+    model, sgd = jd.nn.dense(2), jd.optimizers.sgd(1e-3)
+    params, state = model.init(KEY, X[:1])
+
+    def fitted(place):
+        run = jd.fit(model, loader(place), loss=loss, optimizer=sgd, epochs=1, key=KEY, progress=False)
+        return run.history["loss"][0]
+
+    def evaluated(place):
+        return jd.evaluate(model, params, state, loader(place), loss=loss)["loss"]
+
+    for use in fitted, evaluated:
+        found = {}
+        for value in 1.0, 3.0:
+            _compilation.forget()
+            weight[0] = value
+            found[value] = use(None)
+        _compilation.forget()
+        weight[0] = 1.0
+        use(at)
+        assert use(None) == found[3.0]
+        weight[0] = 1.0
+        assert use(None) == found[1.0]
+
+
+def test_random_numbers_of_numpy_are_drawn_anew():
+    def init(key, shape, dtype=jnp.float32):
+        return jnp.asarray(np.random.normal(size=shape), dtype)  # noqa: NPY002
+
+    model = jd.nn.dense(2, kernel_init=init)
+    np.random.seed(0)  # noqa: NPY002
+    one, other = quick(model=model).params["kernel"], quick(model=model).params["kernel"]
+    assert np.abs(one - other).max() > 0.1
+
+
 def test_labels_outside_the_classes_are_refused_by_the_second_run_too():
     quick()
     with pytest.raises(ValueError, match=r"labels must be in \[0, 2\)"):
@@ -310,10 +369,19 @@ def test_settings_of_jax_are_part_of_a_program():
     assert work("backend_compile") > before
 
 
-def test_settings_that_no_context_changes_are_read_too():
-    name = "jax_disable_most_optimizations"
+@pytest.mark.parametrize(
+    "name",
+    [
+        "jax_disable_most_optimizations",
+        "jax_random_seed_offset",
+        "jax_high_dynamic_range_gumbel",
+    ],
+)
+def test_settings_that_no_context_changes_are_read_too(name):
+    if name not in jax.config.values:
+        pytest.skip(f"this JAX has no {name}")
     before, was = _compilation.settings(), jax.config.values[name]
-    jax.config.update(name, not was)
+    jax.config.update(name, type(was)(not was))
     try:
         assert _compilation.settings() != before
     finally:
