@@ -1,5 +1,7 @@
 """Computing in a lower precision than parameters and statistics are kept in."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -15,11 +17,12 @@ from jaxdeep.tree import as_arrays_or_shapes
 
 @layer
 def mixed_precision(model: Model, compute_dtype: DTypeLike = jnp.bfloat16) -> Layer:
-    """The same model computing in a lower precision: parameters and statistics stay as they are.
+    """The same model computing in a lower precision: parameters and statistics stay in float32.
 
     Floating-point parameters and inputs are rounded to `compute_dtype` on the way in, the outputs are
     cast back to the dtype of the inputs; gradients arrive in the parameters' dtype. Batch-norm
-    statistics are taken and kept in float32. Parameters and state have the structure of `model`'s.
+    statistics are taken and kept in float32. Parameters and state have the structure of `model`'s, and
+    begin in float32 if the inputs are narrower, whose dtype they take without it; float64 stays.
 
     Args:
       model: any `Model`.
@@ -50,7 +53,7 @@ def mixed_precision(model: Model, compute_dtype: DTypeLike = jnp.bfloat16) -> La
         return _cast(y, back), state
 
     def init(key: Array, x: PyTree) -> Pair:
-        return model.init(key, x)
+        return model.init(key, _wide(x))
 
     return Layer(
         apply,
@@ -59,6 +62,19 @@ def mixed_precision(model: Model, compute_dtype: DTypeLike = jnp.bfloat16) -> La
         layers={"": model},
         arguments={"compute_dtype": compute_dtype.name},
     )
+
+
+def _wide(x: PyTree) -> PyTree:
+    """Inputs, or their shapes, in float32 where they are narrower, as parameters take their dtype."""
+
+    def wide(leaf: Any) -> Any:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating) or jnp.finfo(leaf.dtype).bits >= 32:
+            return leaf
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct(leaf.shape, jnp.float32)
+        return leaf.astype(jnp.float32)
+
+    return jax.tree.map(wide, as_arrays_or_shapes(x, "x"))
 
 
 def _cast(tree: PyTree, dtype: DTypeLike) -> PyTree:

@@ -511,3 +511,14 @@ def test_a_serial_with_an_init_of_its_own_keeps_it():
     own = dataclasses.replace(jd.nn.serial(jd.nn.dense(6)), init=ones)
     model = jd.nn.serial(own, jd.nn.layer_norm(), RELU)
     np.testing.assert_array_equal(drawn_with(model, (1, 4)), jnp.ones((4, 6)))
+
+
+def test_mixed_precision_begins_in_float32_whatever_the_inputs_are_kept_in():
+    model = jd.nn.mixed_precision(jd.nn.serial(jd.nn.dense(4), jd.nn.batch_norm(), jd.nn.dense(2)))
+    for dtype in (jnp.float16, jnp.bfloat16, jnp.float32, jnp.int32):
+        x = jnp.ones((3, 5), dtype)
+        for inputs in (x, jax.ShapeDtypeStruct(x.shape, dtype)):
+            variables = jax.eval_shape(model.init, KEY, inputs)
+            assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+        params, state = model.init(KEY, x)
+        assert model.apply(params, state, x)[0].dtype == (jnp.float32 if dtype == jnp.int32 else dtype)
