@@ -239,9 +239,33 @@ def make_out(args: argparse.Namespace, parser: Parser, files: Sequence[str]) -> 
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"argument --out: cannot make the folder {args.out}: {error.strerror}")
+    if _RESULTS in files:
+        _check_own_results(args, parser)
     for path in (args.out, *(args.out / name for name in files)):
         if (path.exists() and not os.access(path, os.W_OK)) or (path != args.out and path.is_dir()):
             parser.error(f"argument --out: cannot write {path}")
+
+
+_RESULTS = "results.json"
+# An entry of that file for each command that writes one, which the others do not write.
+_TELLING = {"train": "best_epoch", "compare": "verdict", "uncertainty": "temperatures"}
+
+
+def _check_own_results(args: argparse.Namespace, parser: Parser) -> None:
+    """Refuse a folder with the results of another command, which would be overwritten."""
+    file, held = args.out / _RESULTS, None
+    is_compared = (args.out / "runs" / "asked.json").exists()  # maybe without results so far
+    if file.is_file():
+        with contextlib.suppress(OSError, ValueError):
+            held = json.loads(file.read_text(encoding="utf-8"))
+    entries = held if isinstance(held, dict) else {}
+    usual = "compare" if is_compared else ""
+    whose = next((name for name, entry in _TELLING.items() if entry in entries), usual)
+    if (whose or file.is_file()) and whose != args.command:
+        of = f"the results of {whose}" if whose else f"a {_RESULTS} that is not of {args.command}"
+        parser.error(
+            f"argument --out: {args.out} holds {of}, which would be overwritten; name another folder"
+        )
 
 
 def unmake(*folders: pathlib.Path) -> None:

@@ -114,7 +114,7 @@ def _compare(args: argparse.Namespace, parser: arguments.Parser) -> int:
     Examples:
       python -m jaxdeep compare
       python -m jaxdeep compare --quick --out runs/quick
-      python -m jaxdeep compare --data people.csv --target income --drop id --out runs/people
+      python -m jaxdeep compare --data people.csv --target income --drop id --out runs/optimizers
       python -m jaxdeep compare --optimizers adam,lion,muon --schedule cosine --out runs/three
       python -m jaxdeep compare --vary dropout=0,0.2,0.5 --out runs/dropout
       python -m jaxdeep compare --set adam.b1=0.95 --space sgd.learning_rate=0.01:1 --out runs/own

@@ -1,6 +1,7 @@
 """``python -m jaxdeep find-lr``: the learning-rate range test."""
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING
 
 import jax
@@ -43,7 +44,7 @@ def _find(args: argparse.Namespace, parser: arguments.Parser) -> int:
       python -m jaxdeep find-lr
       python -m jaxdeep find-lr --optimizer sgd --seeds 5
       JAXDEEP_DATA=~/data python -m jaxdeep find-lr --data fashion-mnist --batch-size 128
-      python -m jaxdeep find-lr --data mine.npz --low 1e-5 --high 1 --out runs/mine
+      python -m jaxdeep find-lr --data mine.npz --low 1e-5 --high 1 --out runs/rates
     """
     if args.low >= args.high:
         parser.error(f"argument --low: must be below --high {args.high:g}, got {args.low:g}")
@@ -78,14 +79,18 @@ def _find(args: argparse.Namespace, parser: arguments.Parser) -> int:
         rates = ", ".join(f"{suggestions[i]:.2g}" for i in order[:usable])
         print(f"suggested learning rate: {suggestion:.2g}")
         print(f"{title}, batch {args.batch_size}, {arguments.several(args.seeds, 'seed')}: {rates}")
-        print(
-            f"try it: python -m jaxdeep compare --data {args.data} --batch-size {args.batch_size} "
-            f"--optimizers {args.optimizer}:{suggestion:.2g}"
-        )
+        print(f"try it: {_trial(args, suggestion)}")
     else:
         print(f"no rate from {args.low:g} to {args.high:g} lowered the loss")
     print(f"\nwrote {', '.join(str(path) for path in [*drawn, everything])}")
     return 0 if usable else 1
+
+
+def _trial(args: argparse.Namespace, rate: float) -> str:
+    """The command that trains with the optimizer at this rate, on the same data."""
+    fixed = ("--optimizers", args.optimizer, "--set", f"{args.optimizer}.learning_rate={rate:.2g}")
+    data = ("--data", args.data, "--batch-size", str(args.batch_size))
+    return shlex.join(["python", "-m", "jaxdeep", "compare", *data, *fixed])
 
 
 def _tests(data: "Dataset", args: argparse.Namespace) -> "RateTest":

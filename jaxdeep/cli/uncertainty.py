@@ -72,7 +72,7 @@ def _uncertainty(args: argparse.Namespace, parser: arguments.Parser) -> int:
       python -m jaxdeep uncertainty
       python -m jaxdeep uncertainty --dropout 0.5 --samples 500 --epochs 40
       JAXDEEP_DATA=~/data python -m jaxdeep uncertainty --data fashion-mnist --epochs 10
-      python -m jaxdeep uncertainty --data mine.npz --show 20 --out runs/mine
+      python -m jaxdeep uncertainty --data mine.npz --show 20 --out runs/unsure
     """
     from jaxdeep import fit, losses, metrics
 

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +15,9 @@ import pytest
 
 import jaxdeep as jd
 from jaxdeep.__main__ import main
+from jaxdeep.cli import arguments, compare, find_lr
+from jaxdeep.cli.comparing import data as read_data
+from jaxdeep.cli.comparing.question import question_of
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +150,27 @@ def test_find_lr_writes_what_it_found(small, tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "lion"])
+def test_compare_takes_what_find_lr_proposes(optimizer, small, tmp_path):
+    def parsed(words):
+        parser = arguments.Parser()
+        commands = parser.add_subparsers()
+        find_lr.add(commands)
+        compare.add(commands)
+        return parser.parse_args(words)
+
+    data = shutil.copy(small, tmp_path / "my own.npz")
+    args = parsed(["find-lr", "--data", str(data), "--optimizer", optimizer, "--batch-size", "16"])
+    words = shlex.split(find_lr._trial(args, 3.1234e-5))
+    assert words[:4] == ["python", "-m", "jaxdeep", "compare"]
+    asked = parsed(words[3:])
+    assert (asked.data, asked.batch_size) == (str(data), 16)
+    asked.epochs, asked.budget, asked.seeds = 1, 1, 2
+    (found,) = question_of(asked, read_data.read(asked)).entrants.values()
+    assert found.optimizer == optimizer
+    assert found.candidate.fixed == {"learning_rate": 3.1e-5}
+
+
 @pytest.mark.slow
 def test_find_lr_says_so_when_no_rate_helps(small, tmp_path, capsys):
     args = ["find-lr", "--data", small, "--low", "1e5", "--high", "1e6", "--optimizer", "sgd"]
@@ -261,6 +287,53 @@ def test_uncertainty_refuses(args, message, capsys, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+OWN = {"train": "best_epoch", "compare": "verdict", "uncertainty": "temperatures"}
+
+
+@pytest.mark.parametrize("command", ["compare", "uncertainty"])
+@pytest.mark.parametrize("other", [*OWN, "mine", "begun"])
+def test_results_of_another_command_are_not_overwritten(
+    command, other, small, tmp_path, capsys, monkeypatch
+):
+    def begins(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jd, "compare", begins)
+    monkeypatch.setattr(jd, "fit", begins)
+    (tmp_path / "picture.png").write_text("mine")
+    file = tmp_path / "results.json"
+    if other == "begun":  # a comparison that was interrupted
+        file = tmp_path / "runs" / "asked.json"
+        file.parent.mkdir()
+    file.write_text(json.dumps({OWN.get(other, "data"): 1}))
+    args = [command, "--data", small, "--out", str(tmp_path)]
+    if command == (other if other != "begun" else "compare"):
+        assert main(args) == 130
+    else:
+        holds = {"mine": f"a results.json that is not of {command}", "begun": "the results of compare"}
+        said = holds.get(other, f"the results of {other}")
+        assert f"--out: {tmp_path} holds {said}, which would be overwritten; name" in refused(
+            args, capsys
+        )
+    assert file.exists()
+    file.unlink()
+    if command == "uncertainty":
+        assert main(args) == 130  # a picture of the user's is no results of anyone
+
+
+@pytest.mark.heavy
+def test_what_a_command_writes_is_known_for_its_own(small, tmp_path, capsys):
+    out = ["--data", small, "--epochs", "1", "--out", str(tmp_path)]
+    for _ in range(2):
+        assert main(["uncertainty", *out, "--samples", "2"]) == 0
+    assert "holds the results of uncertainty" in refused(["compare", *out], capsys)
+    out[-1] = str(tmp_path / "compared")
+    quick = ["--optimizers", "sgd", "--budget", "1", "--seeds", "2", "--no-report"]
+    for _ in range(2):
+        assert main(["compare", *out, *quick]) == 0
+    assert "holds the results of compare" in refused(["uncertainty", *out], capsys)
+
+
 @pytest.mark.parametrize("command", ["summary", "find-lr", "uncertainty"])
 def test_help_has_examples(command, capsys):
     with pytest.raises(SystemExit) as info:
@@ -272,7 +345,6 @@ def test_help_has_examples(command, capsys):
 
 
 def test_the_help_of_find_lr_says_the_rule_of_the_range_test():
-    from jaxdeep.cli import find_lr
     from jaxdeep.diagnostics import learning_rate
 
     words = " ".join((find_lr._find.__doc__ or "").split())

@@ -419,6 +419,12 @@ def test_a_run_that_is_interrupted_at_once_leaves_nothing(table, tmp_path, capsy
     assert list(tmp_path.iterdir()) == []
 
 
+def test_its_results_are_not_overwritten_by_another_command(trained, capsys):
+    with pytest.raises(SystemExit):
+        main(["uncertainty", "--out", str(trained[0])])
+    assert f"{trained[0]} holds the results of train, which" in capsys.readouterr().err
+
+
 def test_predict_reads_its_file_once(trained, table, tmp_path, monkeypatch):
     read_blocks = []
     columns_of = csv_files._columns
